@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Installs what ringdns needs on Debian 12, and only what is missing. A second run changes nothing and needs no network.
+#
+#   setup.sh [build|run|test|all]...     default: all
+#
+#   build   compilers, headers and, unless a Rust is there that fits, Debian's
+#   run     what the lab of namespaces needs
+#   test    build and run, the real servers and clients that tests talk to, and what rebuilds the eBPF object
+#   all     the same as test
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$here/lib.sh"
+
+readonly BUILD_PACKAGES=(
+    ca-certificates gcc libc6-dev make m4 pkg-config clang llvm libclang-dev libelf-dev zlib1g-dev
+)
+readonly RUN_PACKAGES=(iproute2 ethtool procps)
+readonly TEST_PACKAGES=(
+    knot knot-dnsutils unbound dnsperf bind9-dnsutils # peers: servers and clients
+    iputils-ping tcpdump valgrind jq                  # instruments
+    rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM
+)
+readonly RUST_PACKAGES=(rustc-web cargo-web)
+# Only beside Debian's own compiler: rustup brings these itself.
+readonly RUST_TOOL_PACKAGES=(rustfmt-web rust-web-clippy)
+
+# Debian asks this program whether a package may start its service: 101 says no.
+readonly POLICY=/usr/sbin/policy-rc.d
+readonly POLICY_KEPT=$POLICY.before-ringdns
+readonly LOCK=/run/lock/ringdns-setup.lock
+
+usage() {
+    sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+}
+
+forbid_service_starts() {
+    # What is kept from a run that was killed is the older truth: never overwrite it.
+    if [[ -e $POLICY || -L $POLICY ]] && [[ ! -e $POLICY_KEPT && ! -L $POLICY_KEPT ]]; then
+        mv "$POLICY" "$POLICY_KEPT"
+    fi
+    rm -f "$POLICY"
+    printf '#!/bin/sh\n# ringdns setup.sh is at work and removes this when it is done.\nexit 101\n' >"$POLICY"
+    chmod 755 "$POLICY"
+}
+
+# Also mends what a killed run left: a kept policy, or our own.
+restore_service_policy() {
+    if [[ -e $POLICY_KEPT || -L $POLICY_KEPT ]]; then
+        mv -f "$POLICY_KEPT" "$POLICY"
+    elif grep -qs '^# ringdns setup.sh' "$POLICY"; then
+        rm -f "$POLICY"
+    fi
+}
+
+is_installed() {
+    [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+# Prints the packages among its arguments that are not there, each once.
+missing_packages() {
+    local package
+    for package in "$@"; do
+        is_installed "$package" || printf '%s\n' "$package"
+    done | sort -u
+}
+
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes -o DPkg::Lock::Timeout=600 "$@"
+}
+
+install_missing() {
+    local missing
+    mapfile -t missing < <(missing_packages "$@")
+    if ((${#missing[@]} == 0)); then
+        say "every package is there"
+        return
+    fi
+    say "installing: ${missing[*]}"
+    forbid_service_starts
+    apt_get update || say "apt-get update had errors (see above): going on with the lists that there are"
+    apt_get install --no-install-recommends "${missing[@]}" ||
+        die "apt-get could not install: ${missing[*]}. Are bookworm and bookworm-security in the apt sources?"
+    restore_service_policy
+}
+
+check_rust() {
+    select_rust || die "no Rust $RUST_MINIMUM or later. Debian's rustc-web comes from bookworm-security: is it in the \
+apt sources? Or install one with rustup."
+    say "Rust: $(command -v cargo), $(rustc --version)"
+}
+
+main() {
+    local wanted=() build=false set
+    (($#)) || set -- all
+    for set in "$@"; do
+        case $set in
+        build) build=true wanted+=("${BUILD_PACKAGES[@]}") ;;
+        run) wanted+=("${RUN_PACKAGES[@]}") ;;
+        test | all)
+            build=true
+            wanted+=("${BUILD_PACKAGES[@]}" "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
+            ;;
+        -h | --help) usage && exit 0 ;;
+        *) die "unknown set '$set': build, run, test or all" ;;
+        esac
+    done
+    require_root "installing packages"
+    command -v apt-get >/dev/null || die "this is not Debian: install by hand what the top of this script names"
+
+    # Two runs at once would put back each other's service policy.
+    exec 9>"$LOCK"
+    flock 9
+    trap restore_service_policy EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    restore_service_policy
+
+    # In a subshell: a Rust that is to be installed must not find PATH changed already.
+    if $build && ! (select_rust); then
+        wanted+=("${RUST_PACKAGES[@]}" "${RUST_TOOL_PACKAGES[@]}")
+    fi
+    install_missing "${wanted[@]}"
+    if $build; then check_rust; fi
+}
+
+main "$@"
