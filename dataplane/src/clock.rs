@@ -1,0 +1,39 @@
+//! Time, read once a turn and passed down: nothing below the worker asks a clock.
+
+use std::time::Instant;
+
+/// Whole seconds since the process started; what entries are stamped and aged with.
+///
+/// 32 bits last 136 years of uptime. Monotonic, so that a step of the wall clock changes no TTL.
+pub type Secs = u32;
+
+/// Nanoseconds since the process started; what latencies are measured with.
+pub type Nanos = u64;
+
+/// The process's monotonic clock. Copies share one origin, so that workers and control plane agree on ages.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// Starts a clock at zero.
+    pub fn start() -> Self {
+        Clock { origin: Instant::now() }
+    }
+
+    /// Nanoseconds since the start.
+    pub fn nanos(&self) -> Nanos {
+        self.origin.elapsed().as_nanos() as Nanos
+    }
+
+    /// Seconds since the start.
+    pub fn secs(&self) -> Secs {
+        secs(self.nanos())
+    }
+}
+
+/// The second that an instant falls in.
+pub fn secs(nanos: Nanos) -> Secs {
+    (nanos / 1_000_000_000) as Secs
+}

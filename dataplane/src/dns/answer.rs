@@ -1,0 +1,262 @@
+//! Answers as they are kept: the wire bytes after the question, and what must change in them for each client.
+
+use super::{
+    header::{self, Header},
+    key::Key,
+    rcode, record, rtype,
+};
+use crate::clock::Secs;
+use zerocopy::FromBytes;
+
+/// An answer that is kept or handed on: everything of a response that does not depend on who asks.
+///
+/// `wire` is what followed the question, OPT removed, names compressed against a question at offset 12. The
+/// question itself has one length for all spellings of a name, so the pointers hold for every client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// RCODE, AA and AD.
+    pub status: Status,
+    /// Answer, authority and additional records.
+    pub counts: [u16; 3],
+    /// Offset in `wire` of each record's TTL, as little-endian pairs of bytes.
+    pub ttls: Box<[[u8; 2]]>,
+    /// The records.
+    pub wire: Box<[u8]>,
+    /// When it was received.
+    pub received: Secs,
+    /// How long it is fresh.
+    pub ttl: Secs,
+    /// How long after that it may still be given out (RFC 8767).
+    pub stale: Secs,
+}
+
+/// The part of the header's flags that belongs to the answer: RCODE and AA, AD where `process` may show it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status(pub u8);
+
+impl Status {
+    const AA: u8 = 0x10;
+    const AD: u8 = 0x20;
+    const TRUNCATED: u8 = 0x40;
+
+    /// From a response's flags. AD is kept only if its sender is trusted to have validated.
+    pub fn from_flags(flags: u16, trust_ad: bool) -> Self {
+        let aa = if flags & header::AA != 0 { Self::AA } else { 0 };
+        let ad = if trust_ad && flags & header::AD != 0 { Self::AD } else { 0 };
+        Status((flags & header::RCODE) as u8 | aa | ad)
+    }
+
+    /// The same, but with the records left out for their size: over UDP it is answered TC=1.
+    pub fn truncated(self) -> Self {
+        Status(self.0 | Self::TRUNCATED)
+    }
+
+    /// The response code.
+    #[inline(always)]
+    pub fn rcode(self) -> u8 {
+        self.0 & 0x0f
+    }
+
+    /// Whether the records were left out.
+    #[inline(always)]
+    pub fn is_truncated(self) -> bool {
+        self.0 & Self::TRUNCATED != 0
+    }
+
+    /// As header flags.
+    #[inline(always)]
+    pub fn flags(self) -> u16 {
+        let status = u16::from(self.0);
+        // AA: 0x10 to 0x0400; AD: 0x20 in both; TC: 0x40 to 0x0200.
+        status & 0x0f | (status & 0x10) << 6 | status & 0x20 | (status & 0x40) << 3
+    }
+}
+
+/// Why a response cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResponseError {
+    /// Not even a header.
+    #[error("the response is shorter than a DNS header")]
+    Short,
+    /// QR=0, or another opcode.
+    #[error("the message is not a response to a query")]
+    NotResponse,
+    /// Answers something else than was asked.
+    #[error("the response repeats another question than was asked")]
+    OtherQuestion,
+    /// Ends early, goes on after the end, or has names that lead nowhere.
+    #[error("the response's records do not fit its header")]
+    Malformed,
+}
+
+/// The TTL rules of a cache, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TtlRules {
+    /// Answers are kept at least this long.
+    pub min: Secs,
+    /// Answers are kept at most this long.
+    pub max: Secs,
+    /// Negative answers are kept at most this long (RFC 2308 section 5).
+    pub negative_max: Secs,
+    /// How long after its end an answer may still be given out.
+    pub stale: Secs,
+}
+
+impl Answer {
+    /// Takes the answer to `key` out of a response, which must repeat the question and be well-formed.
+    ///
+    /// `ttl` is 0 where the answer must not be kept: a negative one without SOA (RFC 2308 section 5), or an error.
+    pub fn from_response(
+        message: &[u8],
+        key: &Key,
+        rules: &TtlRules,
+        now: Secs,
+        trust_ad: bool,
+    ) -> Result<Answer, ResponseError> {
+        let (header, _) = Header::ref_from_prefix(message).map_err(|_| ResponseError::Short)?;
+        let flags = header.flags.get();
+        if flags & header::QR == 0 || flags & header::OPCODE != 0 {
+            return Err(ResponseError::NotResponse);
+        }
+        let question = question_end(message, key).ok_or(ResponseError::OtherQuestion)?;
+        if header.qdcount.get() != 1 {
+            return Err(ResponseError::OtherQuestion);
+        }
+        let counts = [header.ancount.get(), header.nscount.get(), header.arcount.get()];
+        let scan = Scan::over(message, question, counts).ok_or(ResponseError::Malformed)?;
+        let status = Status::from_flags(flags, trust_ad);
+        let ttl = scan.lifetime(status.rcode(), rules);
+        Ok(Answer {
+            status,
+            counts: scan.counts,
+            ttls: scan.ttls.into(),
+            wire: scan.wire.into(),
+            received: now,
+            ttl,
+            stale: if ttl == 0 { 0 } else { rules.stale },
+        })
+    }
+
+    /// A bare response code, to be remembered for `ttl` seconds (RFC 9520: failures).
+    pub fn error(rcode: u8, now: Secs, ttl: Secs) -> Answer {
+        Answer {
+            status: Status(rcode),
+            counts: [0; 3],
+            ttls: Box::new([]),
+            wire: Box::new([]),
+            received: now,
+            ttl,
+            stale: 0,
+        }
+    }
+
+    /// When it stops being fresh.
+    pub fn expires(&self) -> Secs {
+        self.received.saturating_add(self.ttl)
+    }
+
+    /// When it may no longer be given out at all.
+    pub fn dead(&self) -> Secs {
+        self.expires().saturating_add(self.stale)
+    }
+
+    /// The bytes to build a reply from.
+    pub fn view(&self) -> View<'_> {
+        View { status: self.status, counts: self.counts, ttls: &self.ttls, wire: &self.wire }
+    }
+}
+
+/// A borrowed answer, from either tier.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// RCODE, AA, AD.
+    pub status: Status,
+    /// Answer, authority and additional records.
+    pub counts: [u16; 3],
+    /// Offset in `wire` of each TTL, little-endian.
+    pub ttls: &'a [[u8; 2]],
+    /// The records.
+    pub wire: &'a [u8],
+}
+
+/// The end of the question at offset 12, if it is `key`'s in whatever case.
+fn question_end(message: &[u8], key: &Key) -> Option<usize> {
+    let meta = key.meta();
+    let end = header::LEN + meta.name_len() + 4;
+    let question = message.get(header::LEN..end)?;
+    let (name, rest) = question.split_at(meta.name_len());
+    let same = name.iter().map(u8::to_ascii_lowercase).eq(key.name());
+    let [t1, t0, c1, c0] = *rest.first_chunk::<4>()?;
+    let same =
+        same && u16::from_be_bytes([t1, t0]) == meta.qtype() && u16::from_be_bytes([c1, c0]) == meta.qclass();
+    same.then_some(end)
+}
+
+/// One walk over a response's records.
+struct Scan {
+    wire: Vec<u8>,
+    ttls: Vec<[u8; 2]>,
+    counts: [u16; 3],
+    least: Option<u32>,
+    /// Least of SOA TTL and MINIMUM in the authority section.
+    negative: Option<u32>,
+}
+
+impl Scan {
+    fn over(message: &[u8], question: usize, counts: [u16; 3]) -> Option<Scan> {
+        let mut scan = Scan { wire: Vec::new(), ttls: Vec::new(), counts, least: None, negative: None };
+        let mut at = question;
+        let mut opt = None;
+        for (section, count) in counts.into_iter().enumerate() {
+            for _ in 0..count {
+                let record = record::Record::parse(message, at)?;
+                if record.rtype == rtype::OPT {
+                    if section != 2 || opt.replace(at..record.end).is_some() {
+                        return None;
+                    }
+                    scan.counts[2] -= 1;
+                } else if opt.is_some() {
+                    // Taking the OPT out would move this record, and pointers to it would go astray.
+                    return None;
+                } else {
+                    scan.add(message, question, section, record)?;
+                }
+                at = record.end;
+            }
+        }
+        if at != message.len() {
+            return None;
+        }
+        scan.wire.extend_from_slice(&message[question..opt.map_or(at, |opt| opt.start)]);
+        Some(scan)
+    }
+
+    fn add(&mut self, message: &[u8], question: usize, section: usize, record: record::Record) -> Option<()> {
+        let ttl = sane(record.ttl);
+        self.least = Some(self.least.map_or(ttl, |least| least.min(ttl)));
+        self.ttls.push(u16::try_from(record.ttl_at - question).ok()?.to_le_bytes());
+        if section == 1 && record.rtype == rtype::SOA {
+            // MINIMUM is the last of the record's fields (RFC 1035 section 3.3.13).
+            let minimum = u32::from_be_bytes(*message.get(record.rdata..record.end)?.last_chunk::<4>()?);
+            self.negative = Some(ttl.min(sane(minimum)));
+        }
+        Some(())
+    }
+
+    fn lifetime(&self, rcode: u8, rules: &TtlRules) -> Secs {
+        let answered = self.counts[0] > 0;
+        match rcode {
+            rcode::NOERROR if answered => self.least.unwrap_or(0).max(rules.min).min(rules.max),
+            rcode::NOERROR | rcode::NXDOMAIN => match (self.negative, self.least) {
+                (Some(negative), Some(least)) => negative.min(least).max(rules.min).min(rules.negative_max),
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+}
+
+/// A TTL with the top bit set means zero (RFC 2181 section 8).
+fn sane(ttl: u32) -> u32 {
+    if ttl > i32::MAX as u32 { 0 } else { ttl }
+}

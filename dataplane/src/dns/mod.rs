@@ -1,0 +1,55 @@
+//! DNS messages as the fast path needs them: a query taken apart without allocation, an answer kept as wire bytes,
+//! and the one builder that every path (rings, sockets, TCP) makes its replies with.
+
+pub mod answer;
+pub mod header;
+pub mod key;
+pub mod query;
+pub mod record;
+pub mod reply;
+
+/// Response codes (IANA; RFC 1035, 6891).
+pub mod rcode {
+    /// No error.
+    pub const NOERROR: u8 = 0;
+    /// The query cannot be understood.
+    pub const FORMERR: u8 = 1;
+    /// The server failed to find out.
+    pub const SERVFAIL: u8 = 2;
+    /// The name does not exist.
+    pub const NXDOMAIN: u8 = 3;
+    /// The opcode is not supported.
+    pub const NOTIMP: u8 = 4;
+    /// The server will not answer this.
+    pub const REFUSED: u8 = 5;
+}
+
+/// Record types that have a rule here (IANA).
+pub mod rtype {
+    /// Start of authority.
+    pub const SOA: u16 = 6;
+    /// EDNS (RFC 6891).
+    pub const OPT: u16 = 41;
+    /// Incremental zone transfer.
+    pub const IXFR: u16 = 251;
+    /// Zone transfer.
+    pub const AXFR: u16 = 252;
+    /// Mailbox records (obsolete).
+    pub const MAILB: u16 = 253;
+    /// Mail agent records (obsolete).
+    pub const MAILA: u16 = 254;
+    /// Any type.
+    pub const ANY: u16 = 255;
+}
+
+/// The Internet class.
+pub const CLASS_IN: u16 = 1;
+
+/// Longest name on the wire, the root's zero included (RFC 1035 section 2.3.4).
+pub const NAME_MAX: usize = 255;
+
+/// Longest question: name, type and class.
+pub const QUESTION_MAX: usize = NAME_MAX + 4;
+
+/// The least that every client takes over UDP (RFC 1035 section 2.3.4).
+pub const UDP_MIN: u16 = 512;

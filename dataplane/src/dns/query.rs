@@ -1,0 +1,152 @@
+//! A client's query, taken apart.
+
+use super::{
+    CLASS_IN, NAME_MAX, UDP_MIN,
+    header::{self, Header},
+    key::Key,
+    rcode, record, rtype,
+};
+use crate::stats::DropReason;
+use zerocopy::FromBytes;
+
+/// EDNS of a query (RFC 6891).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// What the client says it takes over UDP.
+    pub udp_size: u16,
+    /// Version; only 0 exists.
+    pub version: u8,
+    /// Whether DNSSEC records are wanted (RFC 3225).
+    pub dnssec_ok: bool,
+}
+
+/// A query: what it asks, and what its reply must be fitted to.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// What the answer is filed under.
+    pub key: Key,
+    /// The client's EDNS, if it sent any.
+    pub edns: Option<Edns>,
+    /// The header's flags as sent.
+    pub flags: u16,
+    question_len: u16,
+}
+
+/// Why a message is not a query to look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// It is not answered at all.
+    Drop(DropReason),
+    /// It is answered with an error and an empty header: there is no question to repeat.
+    Header(u8),
+    /// It is answered with an error, its question and EDNS.
+    Question(u8),
+    /// It is answered BADVERS, with its question and EDNS of the version that we speak.
+    BadVersion,
+}
+
+impl Query {
+    /// Takes `message` apart into `self`.
+    ///
+    /// On [`Reject::Question`] and [`Reject::BadVersion`], `self` is as good as the reply needs.
+    #[inline]
+    pub fn parse(&mut self, message: &[u8]) -> Result<(), Reject> {
+        self.edns = None;
+        let (header, _) =
+            Header::ref_from_prefix(message).map_err(|_| Reject::Drop(DropReason::ShortMessage))?;
+        let flags = header.flags.get();
+        self.flags = flags;
+        if flags & header::QR != 0 {
+            return Err(Reject::Drop(DropReason::Response));
+        }
+        if flags & header::OPCODE != 0 {
+            return Err(Reject::Header(rcode::NOTIMP));
+        }
+        // RFC 9619: a query has one question. Answers or authority have no place in one.
+        if header.qdcount.get() != 1 || header.ancount.get() != 0 || header.nscount.get() != 0 {
+            return Err(Reject::Header(rcode::FORMERR));
+        }
+        let end = name_end(message).ok_or(Reject::Header(rcode::FORMERR))?;
+        let Some([t1, t0, c1, c0]) = message[end..].first_chunk::<4>() else {
+            return Err(Reject::Header(rcode::FORMERR));
+        };
+        let (qtype, qclass) = (u16::from_be_bytes([*t1, *t0]), u16::from_be_bytes([*c1, *c0]));
+        self.key.set(message, end, qtype, qclass);
+        self.question_len = (end + 4 - header::LEN) as u16;
+
+        let mut at = end + 4;
+        for _ in 0..header.arcount.get() {
+            at = self.additional(message, at).ok_or(Reject::Header(rcode::FORMERR))?;
+        }
+        if at != message.len() {
+            return Err(Reject::Header(rcode::FORMERR));
+        }
+        self.key.set_flags(self.edns.is_some_and(|e| e.dnssec_ok), flags & header::CD != 0);
+        if self.edns.is_some_and(|e| e.version != 0) {
+            return Err(Reject::BadVersion);
+        }
+        // Types that are no data (RFC 6895 section 3.1): transfers need TCP and a zone, OPT is never asked for.
+        if matches!(qtype, rtype::IXFR..=rtype::MAILA) || qclass != CLASS_IN {
+            return Err(Reject::Question(rcode::REFUSED));
+        }
+        if matches!(qtype, 0 | rtype::OPT) {
+            return Err(Reject::Question(rcode::FORMERR));
+        }
+        Ok(())
+    }
+
+    /// Reads one additional record; `None` if it is broken or a second OPT (RFC 6891 section 6.1.1).
+    #[inline(always)]
+    fn additional(&mut self, message: &[u8], at: usize) -> Option<usize> {
+        let record = record::Record::parse(message, at)?;
+        if record.rtype != rtype::OPT {
+            return Some(record.end);
+        }
+        if self.edns.is_some() || message.get(at) != Some(&0) {
+            return None;
+        }
+        let mut options = message.get(record.rdata..record.end)?;
+        while let Some([_, _, l1, l0]) = options.first_chunk::<4>() {
+            options = options.get(4 + usize::from(u16::from_be_bytes([*l1, *l0]))..)?;
+        }
+        if !options.is_empty() {
+            return None;
+        }
+        self.edns = Some(Edns {
+            udp_size: record.class,
+            version: (record.ttl >> 16) as u8,
+            dnssec_ok: record.ttl & 0x8000 != 0,
+        });
+        Some(record.end)
+    }
+
+    /// Length of the question: name, type and class.
+    #[inline(always)]
+    pub fn question_len(&self) -> usize {
+        usize::from(self.question_len)
+    }
+
+    /// The largest reply over UDP: what the client takes, but at least 512 bytes (RFC 6891 section 6.2.3) and at
+    /// most `ours`.
+    #[inline(always)]
+    pub fn udp_limit(&self, ours: u16) -> usize {
+        usize::from(self.edns.map_or(UDP_MIN, |e| e.udp_size.clamp(UDP_MIN, ours.max(UDP_MIN))))
+    }
+}
+
+/// The end of the name at offset 12, which must be whole: questions are not compressed, and with one question there
+/// is nothing before it to point to.
+#[inline(always)]
+fn name_end(message: &[u8]) -> Option<usize> {
+    let mut at = header::LEN;
+    loop {
+        let len = usize::from(*message.get(at)?);
+        if len == 0 {
+            return (at + 1 - header::LEN <= NAME_MAX).then_some(at + 1);
+        }
+        if len > 63 || at > header::LEN + NAME_MAX {
+            return None;
+        }
+        at += 1 + len;
+    }
+}

@@ -1,0 +1,59 @@
+//! Resource records in a message, walked without being decoded.
+
+/// The fixed part of a record, and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its type.
+    pub rtype: u16,
+    /// Its class; for OPT, the sender's UDP size.
+    pub class: u16,
+    /// Its time to live in seconds as sent; for OPT, extended RCODE, version and flags.
+    pub ttl: u32,
+    /// Offset of the TTL in the message.
+    pub ttl_at: usize,
+    /// Offset of its data.
+    pub rdata: usize,
+    /// Offset past its data.
+    pub end: usize,
+}
+
+impl Record {
+    /// The record at `at`; `None` if it does not fit in the message.
+    #[inline]
+    pub fn parse(message: &[u8], at: usize) -> Option<Record> {
+        let fixed = skip_name(message, at)?;
+        let [t1, t0, c1, c0, l3, l2, l1, l0, d1, d0] = *message.get(fixed..)?.first_chunk::<10>()?;
+        let rdata = fixed + 10;
+        let end = rdata + usize::from(u16::from_be_bytes([d1, d0]));
+        (end <= message.len()).then_some(Record {
+            rtype: u16::from_be_bytes([t1, t0]),
+            class: u16::from_be_bytes([c1, c0]),
+            ttl: u32::from_be_bytes([l3, l2, l1, l0]),
+            ttl_at: fixed + 4,
+            rdata,
+            end,
+        })
+    }
+}
+
+/// The offset past the name at `at`. A compression pointer must point back, and ends the name here; what it points
+/// to is not followed.
+#[inline]
+pub fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+    let start = at;
+    loop {
+        let len = *message.get(at)?;
+        match len {
+            0 => return Some(at + 1),
+            1..=63 => at += 1 + usize::from(len),
+            0xc0.. => {
+                let target = usize::from(len & 0x3f) << 8 | usize::from(*message.get(at + 1)?);
+                return (target < start).then_some(at + 2);
+            }
+            _ => return None,
+        }
+        if at - start > super::NAME_MAX {
+            return None;
+        }
+    }
+}

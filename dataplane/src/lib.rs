@@ -1,0 +1,33 @@
+//! The data plane of ringdns: pinned workers that answer DNS from their own cache.
+//!
+//! One thread a NIC queue, one [`worker::Worker`] a thread. A worker owns everything that it touches on the path
+//! of a hit: the [`port::Port`] it receives from and sends to, the frames in flight, the [`cache::Cache`]. It
+//! shares with the control plane only bounded queues, a doorbell and counters that it alone writes.
+//!
+//! ```text
+//!            ┌──────────────────────── worker (pinned thread) ────────────────────────┐
+//!  NIC ──► Port::recv ──► Processor::run: parse │ probe │ finish ──► Port::send ──► NIC
+//!            ▲                                    │ miss             ▲                │
+//!            └─ refill, reclaim, kick: Port::flush│                  │ answer, insert │
+//!            └───────────────────────────────────┼──────────────────┼────────────────┘
+//!                                        punt queue│                  │completion queue
+//!                                                  ▼                  │
+//!                                         control plane (tokio): host tier, upstreams
+//! ```
+//!
+//! Everything from [`process`] down runs without a kernel: the simulator [`port::sim`] stands in for the NIC in
+//! tests, fuzzing and instruction counts.
+
+pub mod cache;
+pub mod clock;
+pub mod dns;
+pub mod doorbell;
+pub mod frame;
+pub mod latency;
+pub mod packet;
+pub mod port;
+pub mod process;
+pub mod punt;
+pub mod region;
+pub mod stats;
+pub mod worker;

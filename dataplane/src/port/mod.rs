@@ -1,0 +1,83 @@
+//! Where packets come from and go to.
+
+use crate::frame::{Frame, Frames};
+use arrayvec::ArrayVec;
+use std::{io, os::fd::BorrowedFd, time::Duration};
+
+pub mod sim;
+pub mod udp;
+pub mod xsk;
+
+/// Most frames of one turn. 64 keeps a burst's headers and index lines within the first-level cache.
+pub const BURST: usize = 64;
+
+/// The frames of one turn.
+pub type Burst = ArrayVec<Frame, BURST>;
+
+/// A source and sink of Ethernet frames with memory of its own.
+///
+/// A turn is: [`recv`](Port::recv), then for each frame either [`send`](Port::send) or
+/// [`Frames::release`], then [`flush`](Port::flush) once. Frames that the port cannot send at once it keeps for
+/// the next flush; it never drops one silently.
+pub trait Port {
+    /// The packet memory, and the ledger of who holds which chunk.
+    fn frames(&mut self) -> &mut Frames;
+
+    /// Takes what has arrived, up to what `burst` has room for.
+    fn recv(&mut self, burst: &mut Burst);
+
+    /// Queues a frame to be sent at the next flush.
+    fn send(&mut self, frame: Frame);
+
+    /// Sends what is queued, takes back what was sent, and gives free frames to be received into: at most one
+    /// system call a direction.
+    fn flush(&mut self);
+
+    /// Sleeps until something arrived, `bell` is readable, or `timeout` passed.
+    fn wait(&mut self, bell: BorrowedFd<'_>, timeout: Duration) -> io::Result<()>;
+
+    /// Who vouches for the checksums of what is received.
+    fn checksums(&self) -> Checksums;
+
+    /// Totals since the port was made. May ask the kernel: for statistics, not for a turn.
+    fn stats(&mut self) -> PortStats;
+}
+
+/// Who vouches for received checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksums {
+    /// Nobody: verify them.
+    Verify,
+    /// The kernel did, or the link cannot corrupt (and carries partial ones): take them as right.
+    Trust,
+}
+
+/// Totals of a port since it was made; the `XDP_STATISTICS` of an AF_XDP socket among them
+/// (Linux `include/uapi/linux/if_xdp.h`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Frames handed to the kernel for sending.
+    pub sent: u64,
+    /// Frames that the kernel refused to send (UDP: an error; simulator: told to).
+    pub send_failed: u64,
+    /// Turns at whose end frames were kept because the TX ring was full.
+    pub tx_ring_full: u64,
+    /// Turns at which the fill ring could not be filled up because no frame was free.
+    pub fill_starved: u64,
+    /// Descriptors from the kernel that cannot be true; their chunks are lost.
+    pub bad_descriptors: u64,
+    /// System calls made to kick, send, receive or sleep.
+    pub syscalls: u64,
+    /// Dropped by the kernel for reasons other than those below.
+    pub rx_dropped: u64,
+    /// Dropped because the RX ring was full.
+    pub rx_ring_full: u64,
+    /// Dropped because the fill ring was empty.
+    pub rx_fill_ring_empty: u64,
+    /// Descriptors on the fill ring that the kernel found invalid.
+    pub rx_invalid_descs: u64,
+    /// Descriptors on the TX ring that the kernel found invalid.
+    pub tx_invalid_descs: u64,
+    /// Kicks that found the TX ring empty.
+    pub tx_ring_empty: u64,
+}

@@ -1,0 +1,84 @@
+//! Anonymous memory for frames and cache slabs, on huge pages where the machine has any.
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::{io, ptr::NonNull, slice};
+
+/// A private, zeroed, page-aligned mapping; unmapped when dropped.
+#[derive(Debug)]
+pub struct Region {
+    base: NonNull<u8>,
+    len: usize,
+    pages: Pages,
+}
+
+/// What a region stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// Reserved 2 MiB pages (`vm.nr_hugepages`).
+    Huge,
+    /// Ordinary pages, which the kernel may merge (transparent huge pages).
+    Ordinary,
+}
+
+// SAFETY: the mapping is private to this value, which hands out its bytes only by `&self` and `&mut self`.
+unsafe impl Send for Region {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Region {}
+
+const HUGE_PAGE: usize = 2 << 20;
+
+impl Region {
+    /// Maps at least `len` bytes, on huge pages if enough are reserved, else on ordinary ones.
+    ///
+    /// Pages come into being when first written, on the NUMA node of the thread that writes: map from the worker.
+    pub fn new(len: usize) -> io::Result<Self> {
+        let huge = len.next_multiple_of(HUGE_PAGE);
+        if let Ok(base) = map(huge, MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::POPULATE) {
+            return Ok(Region { base, len: huge, pages: Pages::Huge });
+        }
+        let len = len.next_multiple_of(4096);
+        let base = map(len, MapFlags::PRIVATE)?;
+        // SAFETY: the range is the mapping just made, which this value owns. The advice changes no contents.
+        let advised = unsafe { rustix::mm::madvise(base.as_ptr().cast(), len, Advice::LinuxHugepage) };
+        if let Err(error) = advised {
+            // Kernels without transparent huge pages answer EINVAL; ordinary pages are what is left.
+            tracing::debug!(%error, "no transparent huge pages");
+        }
+        Ok(Region { base, len, pages: Pages::Ordinary })
+    }
+
+    /// What the region stands on.
+    pub fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    /// The whole region.
+    #[inline(always)]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `base..base + len` is mapped readable until drop, and `&self` excludes writers.
+        unsafe { slice::from_raw_parts(self.base.as_ptr(), self.len) }
+    }
+
+    /// The whole region, to write.
+    #[inline(always)]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `base..base + len` is mapped writable until drop, and `&mut self` is exclusive.
+        unsafe { slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `new` with this length, and no borrow of it outlives `self`.
+        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+        debug_assert!(unmapped.is_ok(), "munmap of an own mapping");
+    }
+}
+
+fn map(len: usize, flags: MapFlags) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice disturbs no existing memory.
+    let base = unsafe {
+        rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags)
+    }?;
+    NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap returned the null page"))
+}
