@@ -1,1 +1,328 @@
+//! A worker: one thread, one port, one cache, one loop.
 
+use crate::{
+    cache::{Cache, Churn, KeyedHash},
+    clock::{self, Clock, Nanos, Secs},
+    dns::reply::{self, Age},
+    frame::Place,
+    latency::{Latencies, Outcome},
+    packet::Envelope,
+    port::{Burst, Port},
+    process::{Processor, Rules, Slot, Tally, Verdict},
+    punt::{Link, Published, Punt, Purpose},
+    stats::{Counter, DropReason},
+};
+use arrayvec::ArrayVec;
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// How a worker is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of the cache, index included.
+    pub cache_bytes: usize,
+    /// What answers depend on.
+    pub rules: Rules,
+    /// Punt records: how many queries may wait for the control plane.
+    pub records: usize,
+    /// How long to look for packets after the last one before sleeping in the kernel.
+    pub spin: Duration,
+}
+
+/// Most returned punts that one turn answers, so that a flood of misses does not hold up hits.
+const RETURNS_MAX: usize = 32;
+/// The sweep passes over the whole cache once in this many seconds.
+const SWEEP_PERIOD: u64 = 60;
+/// Entries swept in one turn: under load, and with nothing else to do.
+const SWEEP_STEPS: (u32, u32) = (8, 256);
+/// Longest sleep: how late an idle worker notices that a second has passed.
+const NAP: Duration = Duration::from_millis(500);
+
+/// One worker. Made on the thread that runs it, so that its memory is near that core.
+pub struct Worker<P: Port> {
+    port: P,
+    processor: Processor,
+    link: Arc<Link>,
+    clock: Clock,
+    spin: Nanos,
+    pool: Vec<Box<Punt>>,
+    latencies: Box<Latencies>,
+    burst: Burst,
+    /// When the queries arrived whose punts this turn answers.
+    waited: ArrayVec<Nanos, RETURNS_MAX>,
+    generation: u64,
+    housekeeping: Housekeeping,
+}
+
+#[derive(Default)]
+struct Housekeeping {
+    second: Secs,
+    sweep_budget: u64,
+    churn: Churn,
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Something arrived or came back.
+    Busy,
+    /// Nothing to do.
+    Idle,
+}
+
+impl<P: Port> Worker<P> {
+    /// A worker over `port`, with an empty cache.
+    pub fn new(port: P, link: Arc<Link>, clock: Clock, settings: &Settings) -> io::Result<Self> {
+        let cache = Cache::new(settings.cache_bytes, settings.rules.udp_limit)?;
+        let latencies = Latencies::new().map_err(io::Error::other)?;
+        Ok(Worker {
+            port,
+            processor: Processor::new(cache, KeyedHash::random()?, settings.rules),
+            generation: link.generation(),
+            link,
+            clock,
+            spin: settings.spin.as_nanos() as Nanos,
+            pool: (0..settings.records).map(|_| Punt::new()).collect(),
+            latencies: Box::new(latencies),
+            burst: Burst::new(),
+            waited: ArrayVec::new(),
+            housekeeping: Housekeeping::default(),
+        })
+    }
+
+    /// Runs until [`Link::request_stop`].
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut last_work = self.clock.nanos();
+        while !self.link.stop.load(Ordering::Acquire) {
+            let now = self.clock.nanos();
+            let turn = self.turn(now);
+            let swept = self.keep_house(now, turn);
+            if turn == Turn::Busy {
+                last_work = now;
+            } else if !swept && now - last_work >= self.spin {
+                self.sleep()?;
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// One turn at the time `now`: receive a burst, answer it, answer what the control plane has found out, send.
+    pub fn turn(&mut self, now: Nanos) -> Turn {
+        self.follow_generation();
+        self.port.recv(&mut self.burst);
+        let received = self.burst.len();
+        let tally = self.answer_burst(now);
+        let returned = self.answer_returned(now);
+        self.port.flush();
+        if received + returned == 0 {
+            return Turn::Idle;
+        }
+        self.record(tally, now);
+        Turn::Busy
+    }
+
+    /// Answers the burst in hand.
+    fn answer_burst(&mut self, now: Nanos) -> Tally {
+        if self.burst.is_empty() {
+            return Tally::default();
+        }
+        let stats = &self.link.stats;
+        stats.add(Counter::Received, self.burst.len() as u64);
+        let checksums = self.port.checksums();
+        let frames = self.port.frames();
+        let (slots, tally) = self.processor.run(clock::secs(now), checksums, frames, &mut self.burst, stats);
+        let mut punter = Punter { link: &self.link, pool: &mut self.pool, now, generation: self.generation };
+        let mut punted = false;
+        for (frame, slot) in self.burst.drain(..).zip(slots) {
+            match slot.verdict {
+                Verdict::Reply => self.port.send(frame),
+                Verdict::ReplyAndRefresh(envelope) => {
+                    // The reply stands where the query stood, with the same question.
+                    punted |= punter.refresh(self.port.frames().packet(&frame), slot, envelope);
+                    self.port.send(frame);
+                }
+                Verdict::Punt(envelope) => {
+                    punted |= punter.punt(self.port.frames().packet(&frame), slot, envelope);
+                    self.port.frames().release(frame);
+                }
+                Verdict::Drop(_) => self.port.frames().release(frame),
+            }
+        }
+        if punted {
+            self.link.wake_control();
+        }
+        tally
+    }
+
+    /// Files what the control plane has found out, and answers the clients that waited for it.
+    fn answer_returned(&mut self, now: Nanos) -> usize {
+        let mut returned = 0;
+        while returned < RETURNS_MAX
+            && let Some(record) = self.link.returned()
+        {
+            returned += 1;
+            self.file(&record, clock::secs(now));
+            match record.purpose {
+                Purpose::Refresh => self.link.stats.add(Counter::RefreshDone, 1),
+                Purpose::Answer(envelope) => self.answer_record(&record, envelope, now),
+            }
+            self.pool.push(record);
+        }
+        returned
+    }
+
+    fn file(&mut self, record: &Punt, now: Secs) {
+        let Some(answer) = &record.answer else { return };
+        // What was asked before a purge may be what the purge was for.
+        if record.generation == self.link.generation() {
+            let hash = self.processor.hash().of(&record.query.key);
+            self.processor.cache().insert(&record.query.key, hash, answer, now);
+        }
+    }
+
+    fn answer_record(&mut self, record: &Punt, envelope: Envelope, now: Nanos) {
+        let (Some(answer), Some(mut frame)) = (&record.answer, self.port.frames().alloc()) else {
+            self.link.stats.add(Counter::PuntNoFrame, 1);
+            return;
+        };
+        let rules = *self.processor.rules();
+        let seconds = clock::secs(now);
+        let age = if seconds < answer.expires() || answer.stale == 0 {
+            Age::Fresh(seconds.saturating_sub(answer.received))
+        } else {
+            Age::Stale(rules.stale_ttl)
+        };
+        let buffer = self.port.frames().buffer(&mut frame);
+        buffer[..record.head().len()].copy_from_slice(record.head());
+        let limits = rules.limits(&record.query);
+        let message = &mut buffer[envelope.message()..];
+        let (len, cut) = reply::answer(message, &record.query, answer.view(), age, limits);
+        frame.set_len(envelope.seal(buffer, len));
+        self.port.send(frame);
+        self.link.stats.add(Counter::PuntAnswered, 1);
+        self.link.stats.add(Counter::Truncated, u64::from(cut));
+        self.waited.push(record.received);
+    }
+
+    /// Records service times: from the start of the turn that received a query until after its reply's kick.
+    fn record(&mut self, tally: Tally, start: Nanos) {
+        let end = self.clock.nanos();
+        let took = end.saturating_sub(start);
+        self.latencies.record(Outcome::Hit, took, tally.hits);
+        self.latencies.record(Outcome::Stale, took, tally.stale);
+        for received in self.waited.drain(..) {
+            self.latencies.record(Outcome::Miss, end.saturating_sub(received), 1);
+        }
+    }
+
+    /// Drops the cache's contents when the control plane has moved on to another generation.
+    fn follow_generation(&mut self) {
+        let generation = self.link.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.processor.cache().purge();
+        }
+    }
+
+    /// Sweeps the cache a little, hands out histograms, and publishes once a second. True if the sweep has more to do.
+    fn keep_house(&mut self, now: Nanos, turn: Turn) -> bool {
+        self.link.latencies.serve(&mut self.latencies);
+        let second = clock::secs(now);
+        let entries = self.processor.cache().occupancy().entries;
+        if second != self.housekeeping.second {
+            self.housekeeping.second = second;
+            self.housekeeping.sweep_budget = entries / SWEEP_PERIOD + 1;
+            self.publish();
+        }
+        let steps = if turn == Turn::Busy { SWEEP_STEPS.0 } else { SWEEP_STEPS.1 };
+        let steps = self.housekeeping.sweep_budget.min(u64::from(steps));
+        self.housekeeping.sweep_budget -= steps;
+        self.processor.cache().sweep(steps as u32, second);
+        self.housekeeping.sweep_budget > 0
+    }
+
+    fn publish(&mut self) {
+        let churn = self.processor.cache().churn();
+        let before = std::mem::replace(&mut self.housekeeping.churn, churn);
+        let stats = &self.link.stats;
+        stats.add(Counter::Inserted, churn.inserted - before.inserted);
+        stats.add(Counter::Evicted, churn.evicted - before.evicted);
+        stats.add(Counter::Expired, churn.expired - before.expired);
+        let places = [Place::Free, Place::Fill, Place::Held, Place::Tx];
+        let frames = places.map(|place| self.port.frames().count(place) as u64);
+        let port = self.port.stats();
+        self.link.port.publish(Published { port, frames, cache: self.processor.cache().occupancy() });
+    }
+
+    /// Sleeps until a packet or a punt's answer arrives.
+    fn sleep(&mut self) -> io::Result<()> {
+        let bell = self.link.bell();
+        bell.arm();
+        let awake = self.link.has_returned() || self.link.stop.load(Ordering::Acquire);
+        let slept = if awake { Ok(()) } else { self.port.wait(bell.fd(), NAP) };
+        bell.disarm();
+        slept
+    }
+
+    /// The port, for tests and for whoever made it.
+    pub fn port(&mut self) -> &mut P {
+        &mut self.port
+    }
+
+    /// The cache and the answering.
+    pub fn processor(&mut self) -> &mut Processor {
+        &mut self.processor
+    }
+}
+
+/// What sending a punt needs, while the burst is borrowed.
+struct Punter<'a> {
+    link: &'a Link,
+    pool: &'a mut Vec<Box<Punt>>,
+    now: Nanos,
+    generation: u64,
+}
+
+impl Punter<'_> {
+    fn punt(&mut self, packet: &[u8], slot: &Slot, envelope: Envelope) -> bool {
+        match self.send(packet, slot, envelope, Purpose::Answer(envelope)) {
+            Ok(()) => {
+                self.link.stats.add(Counter::Punted, 1);
+                true
+            }
+            Err(reason) => {
+                self.link.stats.drop(reason);
+                false
+            }
+        }
+    }
+
+    fn refresh(&mut self, packet: &[u8], slot: &Slot, envelope: Envelope) -> bool {
+        let sent = self.send(packet, slot, envelope, Purpose::Refresh).is_ok();
+        let counter = if sent { Counter::RefreshSent } else { Counter::RefreshSkipped };
+        self.link.stats.add(counter, 1);
+        sent
+    }
+
+    fn send(
+        &mut self,
+        packet: &[u8],
+        slot: &Slot,
+        envelope: Envelope,
+        purpose: Purpose,
+    ) -> Result<(), DropReason> {
+        let mut record = self.pool.pop().ok_or(DropReason::PuntPoolEmpty)?;
+        record.fill(packet, envelope.message(), &slot.query);
+        record.purpose = purpose;
+        record.received = self.now;
+        record.generation = self.generation;
+        self.link.punt(record).map_err(|record| {
+            self.pool.push(record);
+            DropReason::PuntQueueFull
+        })
+    }
+}

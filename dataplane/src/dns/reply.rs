@@ -53,25 +53,25 @@ pub fn answer(message: &mut [u8], query: &Query, view: View<'_>, age: Age, limit
     (write_opt(message, end, query, 0, limits), false)
 }
 
-/// Turns the query at the start of `message` into the error that it is rejected with. Returns the reply's length, or
-/// `None` where the message is not to be answered.
-pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: Limits) -> Option<usize> {
+/// Turns the query at the start of `message` into the error that it is rejected with. Returns the reply's length: 0
+/// where the message is not to be answered.
+pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: Limits) -> usize {
     let with_question = header::LEN + query.question_len();
     match reject {
-        Reject::Drop(_) => None,
+        Reject::Drop(_) => 0,
         Reject::Header(rcode) => {
             let opcode = query.flags & header::OPCODE;
             write_header(message, opcode | echoed(query) | u16::from(rcode), [0; 4]);
-            Some(header::LEN)
+            header::LEN
         }
         Reject::Question(rcode) => {
             write_header(message, echoed(query) | u16::from(rcode), [1, 0, 0, 0]);
-            Some(write_opt(message, with_question, query, 0, limits))
+            write_opt(message, with_question, query, 0, limits)
         }
         Reject::BadVersion => {
             write_header(message, echoed(query), [1, 0, 0, 0]);
             // BADVERS is 16: the upper eight bits of the RCODE are 1 (RFC 6891 section 6.1.3).
-            Some(write_opt(message, with_question, query, 1, limits))
+            write_opt(message, with_question, query, 1, limits)
         }
     }
 }

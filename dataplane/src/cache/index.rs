@@ -1,0 +1,180 @@
+//! From a hash to an entry: buckets of one cache line each.
+//!
+//! A bucket holds eight tags (16 bits of the hash) and eight references. What does not fit goes to the next buckets,
+//! [`PROBES`] at most, and each bucket that it passed counts it: a lookup goes on only where something passed.
+
+use std::ops::ControlFlow;
+
+/// How many buckets a lookup may touch.
+const PROBES: usize = 4;
+
+/// A reference to an entry: its position in the slab in units of 16 bytes, so that 32 bits reach 64 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ref(pub u32);
+
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// Zero: empty.
+    tags: [u16; 8],
+    refs: [u32; 8],
+    /// How many entries passed this bucket because it was full.
+    passed: u16,
+}
+
+impl Bucket {
+    /// A bit for each slot whose tag is `tag`.
+    #[inline(always)]
+    fn matching(&self, tag: u16) -> u32 {
+        let mut mask = 0;
+        for (slot, have) in self.tags.iter().enumerate() {
+            mask |= u32::from(*have == tag) << slot;
+        }
+        mask
+    }
+}
+
+/// The index.
+pub struct Index {
+    buckets: Box<[Bucket]>,
+}
+
+impl Index {
+    /// Bytes of one bucket.
+    pub const BUCKET: usize = size_of::<Bucket>();
+
+    /// An empty index of `buckets` buckets.
+    pub fn new(buckets: usize) -> Self {
+        Index { buckets: vec![Bucket::default(); buckets.max(PROBES)].into() }
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self) -> usize {
+        self.buckets.len() * Self::BUCKET
+    }
+
+    #[inline(always)]
+    fn home(&self, hash: u64) -> usize {
+        // The low half of the hash, scaled to the number of buckets (Lemire, "fast range reduction").
+        ((hash & 0xffff_ffff) * self.buckets.len() as u64 >> 32) as usize
+    }
+
+    #[inline(always)]
+    fn next(&self, bucket: usize) -> usize {
+        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
+    }
+
+    /// Asks for the bucket's line ahead of use.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
+        crate::region::prefetch(&self.buckets[self.home(hash)]);
+    }
+
+    /// The first entry that may be the one, by its tag.
+    #[inline(always)]
+    pub fn candidate(&self, hash: u64) -> Option<Ref> {
+        let bucket = &self.buckets[self.home(hash)];
+        let mask = bucket.matching(tag(hash));
+        if mask != 0 {
+            return Some(Ref(bucket.refs[mask.trailing_zeros() as usize & 7]));
+        }
+        if bucket.passed == 0 { None } else { self.find(hash, |_| true) }
+    }
+
+    /// The entry of this hash that `is` accepts.
+    pub fn find(&self, hash: u64, mut is: impl FnMut(Ref) -> bool) -> Option<Ref> {
+        self.walk(hash, |bucket| {
+            let mut mask = bucket.matching(tag(hash));
+            while mask != 0 {
+                let found = Ref(bucket.refs[mask.trailing_zeros() as usize & 7]);
+                if is(found) {
+                    return ControlFlow::Break(Some(found));
+                }
+                mask &= mask - 1;
+            }
+            if bucket.passed == 0 { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
+        })
+    }
+
+    fn walk<T>(&self, hash: u64, mut visit: impl FnMut(&Bucket) -> ControlFlow<Option<T>>) -> Option<T> {
+        let mut at = self.home(hash);
+        for _ in 0..PROBES {
+            match visit(&self.buckets[at]) {
+                ControlFlow::Break(found) => return found,
+                ControlFlow::Continue(()) => at = self.next(at),
+            }
+        }
+        None
+    }
+
+    /// Adds an entry; false if all buckets that it may be in are full.
+    pub fn insert(&mut self, hash: u64, entry: Ref) -> bool {
+        let home = self.home(hash);
+        let mut at = home;
+        for probe in 0..PROBES {
+            let empty = self.buckets[at].matching(0);
+            if empty != 0 {
+                let slot = empty.trailing_zeros() as usize & 7;
+                self.buckets[at].tags[slot] = tag(hash);
+                self.buckets[at].refs[slot] = entry.0;
+                self.count_passed(home, probe, |n| n + 1);
+                return true;
+            }
+            at = self.next(at);
+        }
+        false
+    }
+
+    /// The entries in the home bucket of `hash`: one of them must go when `insert` found no room.
+    pub fn neighbours(&self, hash: u64) -> [Ref; 8] {
+        self.buckets[self.home(hash)].refs.map(Ref)
+    }
+
+    /// Removes an entry, of whose hash the lower half is known. False if it is not there.
+    pub fn remove(&mut self, hash: u32, entry: Ref) -> bool {
+        let Some((bucket, slot, probe)) = self.locate(hash, entry) else { return false };
+        self.buckets[bucket].tags[slot] = 0;
+        self.count_passed(self.home(u64::from(hash)), probe, |n| n - 1);
+        true
+    }
+
+    /// Notes that an entry has moved within the slab. False if it is not there.
+    pub fn moved(&mut self, hash: u32, from: Ref, to: Ref) -> bool {
+        let Some((bucket, slot, _)) = self.locate(hash, from) else { return false };
+        self.buckets[bucket].refs[slot] = to.0;
+        true
+    }
+
+    fn locate(&self, hash: u32, entry: Ref) -> Option<(usize, usize, usize)> {
+        let mut at = self.home(u64::from(hash));
+        for probe in 0..PROBES {
+            let bucket = &self.buckets[at];
+            for slot in 0..8 {
+                if bucket.tags[slot] != 0 && bucket.refs[slot] == entry.0 {
+                    return Some((at, slot, probe));
+                }
+            }
+            at = self.next(at);
+        }
+        None
+    }
+
+    fn count_passed(&mut self, home: usize, buckets: usize, change: impl Fn(u16) -> u16) {
+        let mut at = home;
+        for _ in 0..buckets {
+            self.buckets[at].passed = change(self.buckets[at].passed);
+            at = self.next(at);
+        }
+    }
+
+    /// Removes all entries.
+    pub fn clear(&mut self) {
+        self.buckets.fill(Bucket::default());
+    }
+}
+
+/// The upper bits of the hash; never zero, which marks an empty slot.
+#[inline(always)]
+fn tag(hash: u64) -> u16 {
+    ((hash >> 48) as u16).max(1)
+}
