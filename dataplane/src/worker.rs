@@ -41,6 +41,10 @@ const SWEEP_STEPS: (u32, u32) = (8, 256);
 /// Longest sleep: how late an idle worker notices that a second has passed.
 const NAP: Duration = Duration::from_millis(500);
 
+/// The worker's unused punt records. Boxed, because they leave one at a time.
+#[expect(clippy::vec_box)]
+type Pool = Vec<Box<Punt>>;
+
 /// One worker. Made on the thread that runs it, so that its memory is near that core.
 pub struct Worker<P: Port> {
     port: P,
@@ -48,7 +52,7 @@ pub struct Worker<P: Port> {
     link: Arc<Link>,
     clock: Clock,
     spin: Nanos,
-    pool: Vec<Box<Punt>>,
+    pool: Pool,
     latencies: Box<Latencies>,
     burst: Burst,
     /// When the queries arrived whose punts this turn answers.
@@ -282,7 +286,7 @@ impl<P: Port> Worker<P> {
 /// What sending a punt needs, while the burst is borrowed.
 struct Punter<'a> {
     link: &'a Link,
-    pool: &'a mut Vec<Box<Punt>>,
+    pool: &'a mut Pool,
     now: Nanos,
     generation: u64,
 }

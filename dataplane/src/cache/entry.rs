@@ -7,7 +7,7 @@
 //! └───────┴──────────┴─────────┴───────┴──────┴──────────┴────────┴────────┴───────┴────────────┴──────┴──────┴──────┘
 //! ```
 //! The name is the key's, in whole words; then two bytes a record with the offset of its TTL; then the records. The
-//! whole is rounded up to 16 bytes.
+//! whole is rounded up to 8 bytes.
 
 use super::ring::UNIT;
 use crate::{

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 /// How many buckets a lookup may touch.
 const PROBES: usize = 4;
 
-/// A reference to an entry: its position in the slab in units of 16 bytes, so that 32 bits reach 64 GiB.
+/// A reference to an entry: its position in the slab in units of 8 bytes, so that 32 bits reach 32 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ref(pub u32);
 
@@ -56,7 +56,7 @@ impl Index {
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
         // The low half of the hash, scaled to the number of buckets (Lemire, "fast range reduction").
-        ((hash & 0xffff_ffff) * self.buckets.len() as u64 >> 32) as usize
+        (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize
     }
 
     #[inline(always)]

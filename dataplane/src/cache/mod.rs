@@ -1,10 +1,11 @@
 //! The core tier: one worker's answers.
 //!
 //! Entries lie in two byte-budgeted slabs, each written as a ring. What is new goes to *probation*, a tenth of the
-//! bytes. An entry that reaches the tail of its slab without having been asked for again leaves; one that
-//! was asked for moves to the head of the *protected* slab, or round to its head again. So recency costs a hit one
-//! bit in a line that it reads anyway (CLOCK's approximation of LRU; the two queues are S3-FIFO's, Yang et al., SOSP
-//! 2023), nothing is ever fragmented, and what was asked for once cannot push out what is asked for often.
+//! bytes. An entry that reaches the tail of its slab without having been asked for again leaves (while the protected
+//! slab still has room to spare, it moves there); one that was asked for moves to the head of the *protected* slab,
+//! or round to its head again. So recency costs a hit one bit in a line that it reads anyway (CLOCK's approximation of
+//! LRU; the two queues are S3-FIFO's, Yang et al., SOSP 2023), nothing is ever fragmented, and what was asked for
+//! once cannot push out what is asked for often.
 //!
 //! Time is handed in; nothing here asks for it.
 
@@ -34,7 +35,7 @@ use std::io;
 pub const BYTES_MIN: usize = 256 << 10;
 
 /// The most bytes that a cache can address.
-pub const BYTES_MAX: usize = 64 << 30;
+pub const BYTES_MAX: usize = 32 << 30;
 
 /// Probation's part of the bytes: one in this many.
 const PROBATION_SHARE: usize = 10;
@@ -304,11 +305,14 @@ impl Cache {
         let size = header.size();
         let live = header.is_live();
         let useful = live && now < header.dead() && header.generation() == self.generation;
-        let keep = useful && header.frequency() > 0 && *moves > 0;
-        if keep {
+        let wanted = header.frequency() > 0 && *moves > 0;
+        if useful && wanted {
             header.fade();
             *moves -= 1;
         }
+        // Where the protected slab has room to spare, nobody is pushed out by what was asked for only once.
+        let spare = segment == Segment::Probation && self.protected_fits(size);
+        let keep = useful && (wanted || spare);
         self.ring_mut(segment).pop(size);
         if keep {
             let to = Segment::Protected;

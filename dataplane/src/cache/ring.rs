@@ -4,7 +4,7 @@
 //! slab is too near, it starts over at the front and the rest stays unused for a round.
 
 /// Sizes and positions are multiples of this many bytes.
-pub const UNIT: usize = 16;
+pub const UNIT: usize = 8;
 
 /// A ring over bytes `0..capacity` of a slab.
 #[derive(Clone, Copy, Debug)]

@@ -1,1 +1,276 @@
+//! The cache against a plain map, and against its promises.
 
+use super::*;
+use crate::dns::{answer::TtlRules, rcode, testing};
+use hickory_proto::rr::RecordType;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+const HASH: fn() -> KeyedHash =
+    || KeyedHash::with_seeds([0x1234_5678_9abc_def1, 2, 3, 0xfeed_face_cafe_beef]);
+
+fn key(name: &str) -> Key {
+    testing::parsed(&testing::query(name, RecordType::A)).key
+}
+
+/// An answer of one address that names `number`.
+fn answer(name: &str, number: u32, ttl: u32, now: Secs) -> Answer {
+    let query = testing::query(name, RecordType::A);
+    let response = testing::addresses(&query, ttl, &[number.to_be_bytes()]);
+    testing::answer(&response, now)
+}
+
+struct Fixture {
+    cache: Cache,
+    hash: KeyedHash,
+}
+
+impl Fixture {
+    fn new(bytes: usize) -> Self {
+        Fixture { cache: Cache::new(bytes, 1232).unwrap(), hash: HASH() }
+    }
+
+    fn insert(&mut self, name: &str, number: u32, ttl: u32, now: Secs) {
+        let key = key(name);
+        self.cache.insert(&key, self.hash.of(&key), &answer(name, number, ttl, now), now);
+    }
+
+    /// The number, and how fresh it is.
+    fn get(&mut self, name: &str, now: Secs) -> Option<(u32, Freshness)> {
+        let key = key(name);
+        let hit = self.cache.lookup(self.hash.of(&key), &key, now)?;
+        let number = u32::from_be_bytes(*hit.view.wire.last_chunk::<4>().unwrap());
+        Some((number, hit.freshness))
+    }
+
+    fn has(&mut self, name: &str, now: Secs) -> bool {
+        self.get(name, now).is_some()
+    }
+}
+
+#[test]
+fn entries_are_fresh_then_stale_then_gone() {
+    let mut f = Fixture::new(1 << 20);
+    f.insert("example.com.", 7, 60, 100);
+    assert_eq!(f.get("example.com.", 100), Some((7, Freshness::Fresh(0))));
+    assert_eq!(f.get("EXAMPLE.com.", 159), Some((7, Freshness::Fresh(59))));
+    assert_eq!(f.get("example.com.", 160), Some((7, Freshness::Stale { refresh: true })));
+    assert_eq!(f.get("example.com.", 3759), Some((7, Freshness::Stale { refresh: true })));
+    assert_eq!(f.get("example.com.", 3760), None);
+    assert_eq!(f.get("example.org.", 100), None);
+}
+
+#[test]
+fn a_stale_entry_asks_for_renewal_once_in_a_while() {
+    let mut f = Fixture::new(1 << 20);
+    f.insert("example.com.", 7, 60, 0);
+    let mut asked = Vec::new();
+    for now in 60..200 {
+        if let Some((_, Freshness::Stale { refresh: true })) = f.get("example.com.", now) {
+            asked.push(now);
+        }
+    }
+    assert_eq!(asked, [60, 90, 120, 150, 180]);
+    // An answer that another worker fetched before this one's last request is taken all the same.
+    f.insert("example.com.", 8, 60, 170);
+    assert_eq!(f.get("example.com.", 200), Some((8, Freshness::Fresh(30))));
+}
+
+#[test]
+fn an_older_answer_does_not_replace_a_newer_one() {
+    let mut f = Fixture::new(1 << 20);
+    f.insert("example.com.", 1, 60, 100);
+    f.insert("example.com.", 2, 60, 90);
+    assert_eq!(f.get("example.com.", 100).unwrap().0, 1);
+    f.insert("example.com.", 3, 10, 101);
+    assert_eq!(f.get("example.com.", 101).unwrap().0, 3, "newer, though shorter-lived");
+    assert_eq!(f.cache.occupancy().entries, 1);
+}
+
+#[test]
+fn a_purge_leaves_nothing_even_after_256_of_them() {
+    let mut f = Fixture::new(1 << 20);
+    for round in 0..600u32 {
+        let name = format!("n{round}.example.");
+        f.insert(&name, round, 1_000_000, 0);
+        assert!(f.has(&name, 0));
+        f.cache.purge();
+        for old in round.saturating_sub(300)..=round {
+            assert!(!f.has(&format!("n{old}.example."), 0), "n{old} lives after purge {round}");
+        }
+    }
+}
+
+#[test]
+fn expired_entries_leave_without_being_asked_for() {
+    let mut f = Fixture::new(1 << 20);
+    for n in 0..1000 {
+        f.insert(&format!("short{n}.example."), n, 10, 0);
+        f.insert(&format!("long{n}.example."), n, 100_000, 0);
+    }
+    let full = f.cache.occupancy();
+    assert_eq!(full.entries, 2000);
+    for _ in 0..400 {
+        f.cache.sweep(32, 10 + 3600);
+    }
+    let swept = f.cache.occupancy();
+    assert_eq!(swept.entries, 1000);
+    assert!(swept.used < full.used * 7 / 10, "their room is free again: {swept:?} of {full:?}");
+    assert_eq!(f.cache.churn().expired, 1000);
+    assert!((0..1000).all(|n| f.has(&format!("long{n}.example."), 3610)));
+}
+
+#[test]
+fn too_large_for_udp_is_kept_as_a_word() {
+    let query = testing::query("big.example.", RecordType::A);
+    let many: Vec<[u8; 4]> = (0..100).map(|n| [192, 0, 2, n]).collect();
+    let answer = testing::answer(&testing::addresses(&query, 60, &many), 0);
+    let mut f = Fixture::new(1 << 20);
+    let key = key("big.example.");
+    let hash = f.hash.of(&key);
+    f.cache.insert(&key, hash, &answer, 0);
+    let hit = f.cache.lookup(hash, &key, 0).unwrap();
+    assert!(hit.view.status.is_truncated() && hit.view.wire.is_empty());
+}
+
+#[test]
+fn failures_are_kept_and_not_beyond_their_time() {
+    let mut f = Fixture::new(1 << 20);
+    let key = key("down.example.");
+    let hash = f.hash.of(&key);
+    f.cache.insert(&key, hash, &Answer::error(rcode::SERVFAIL, 0, 5), 0);
+    assert_eq!(f.cache.lookup(hash, &key, 4).unwrap().view.status.rcode(), rcode::SERVFAIL);
+    assert!(f.cache.lookup(hash, &key, 5).is_none());
+    f.cache.insert(&key, hash, &Answer::error(rcode::SERVFAIL, 0, 0), 0);
+    assert!(f.cache.lookup(hash, &key, 5).is_none(), "a TTL of zero is not kept");
+}
+
+#[test]
+fn what_is_asked_once_never_pushes_out_what_is_asked_often() {
+    let mut f = Fixture::new(1 << 20);
+    let hot: Vec<String> = (0..2000).map(|n| format!("hot{n}.example.")).collect();
+    for name in &hot {
+        f.insert(name, 1, 100_000, 0);
+        f.get(name, 0);
+    }
+    for flood in 0..100_000 {
+        let name = &hot[flood % hot.len()];
+        assert!(f.has(name, 0), "{name} was pushed out after {flood} others");
+        f.insert(&format!("random{flood}.example."), 2, 100_000, 0);
+    }
+}
+
+#[test]
+fn short_addresses_fit_the_promised_budget() {
+    let mut f = Fixture::new(2_500_000);
+    for n in 0..10_000 {
+        f.insert(&format!("www.host{n}.example.com."), n, 100_000, 0);
+    }
+    let occupancy = f.cache.occupancy();
+    assert!(occupancy.capacity <= 2_500_000);
+    assert_eq!(f.cache.churn().evicted, 0);
+    let overhead = occupancy.used / 10_000 + 12 - (26 + 16);
+    assert!(overhead <= 64, "{overhead} bytes an entry beyond its name and records");
+}
+
+#[test]
+fn a_full_index_gives_up_the_least_wanted() {
+    // Entries of the least size fill the index before the slabs.
+    let mut f = Fixture::new(BYTES_MIN);
+    for n in 0..20_000u32 {
+        let name = format!("{:x}.", n);
+        let key = key(&name);
+        f.cache.insert(&key, f.hash.of(&key), &Answer::error(rcode::NXDOMAIN, 0, 1000), 0);
+    }
+    let occupancy = f.cache.occupancy();
+    assert!(occupancy.entries > 2000 && occupancy.used <= occupancy.capacity);
+    assert_eq!(f.cache.churn().inserted, f.cache.churn().evicted + occupancy.entries);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert { name: u8, ttl: u8 },
+    Get { name: u8 },
+    Pass { seconds: u8 },
+    Sweep { steps: u8 },
+    Purge,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (any::<u8>(), 1u8..).prop_map(|(name, ttl)| Step::Insert { name, ttl }),
+        12 => any::<u8>().prop_map(|name| Step::Get { name }),
+        2 => any::<u8>().prop_map(|seconds| Step::Pass { seconds }),
+        3 => any::<u8>().prop_map(|steps| Step::Sweep { steps }),
+        1 => Just(Step::Purge),
+    ]
+}
+
+fn run_model(bytes: usize, pad: &str, steps: Vec<Step>, may_evict: bool) -> Result<(), TestCaseError> {
+    let rules = TtlRules { stale: 20, ..testing::RULES };
+    let mut f = Fixture::new(bytes);
+    let mut model: HashMap<u8, (u32, Secs, Secs)> = HashMap::new();
+    let (mut now, mut number) = (0, 0);
+    for step in steps {
+        match step {
+            Step::Insert { name, ttl } => {
+                number += 1;
+                let key = key(&format!("n{name}.{pad}"));
+                let ttl = Secs::from(ttl);
+                let old = model.get(&name);
+                let answer =
+                    Answer { stale: rules.stale, ..answer(&format!("n{name}.{pad}"), number, ttl, now) };
+                f.cache.insert(&key, f.hash.of(&key), &answer, now);
+                let kept =
+                    old.is_some_and(|(_, received, expires)| *received >= now && *expires >= now + ttl);
+                if !kept {
+                    model.insert(name, (number, now, now + ttl));
+                }
+            }
+            Step::Get { name } => {
+                let found = f.get(&format!("n{name}.{pad}"), now);
+                let known = model.get_mut(&name).filter(|(.., expires)| now < *expires + rules.stale);
+                match (found, known) {
+                    (None, known) => prop_assert!(known.is_none() || may_evict, "lost n{}", name),
+                    (Some(found), None) => prop_assert!(false, "n{} is there: {:?}", name, found),
+                    (Some((number, freshness)), Some((expected, received, expires))) => {
+                        prop_assert_eq!(number, *expected);
+                        let fresh = matches!(freshness, Freshness::Fresh(_));
+                        prop_assert_eq!(fresh, now < *expires);
+                        if let Freshness::Stale { refresh: true } = freshness {
+                            *received = now;
+                        }
+                    }
+                }
+            }
+            Step::Pass { seconds } => now += Secs::from(seconds) / 4,
+            Step::Sweep { steps } => f.cache.sweep(u32::from(steps), now),
+            Step::Purge => {
+                f.cache.purge();
+                model.clear();
+            }
+        }
+        let occupancy = f.cache.occupancy();
+        prop_assert!(occupancy.removed <= occupancy.used && occupancy.used <= occupancy.capacity);
+        let churn = f.cache.churn();
+        prop_assert!(churn.inserted >= churn.evicted + churn.expired + occupancy.entries);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// With room for all: exactly the map.
+    #[test]
+    fn is_a_map_with_time(steps in prop::collection::vec(step(), 1..600)) {
+        run_model(1 << 20, "example.com.", steps, false)?;
+    }
+
+    /// Without room for all: never something wrong, and the sums hold.
+    #[test]
+    fn forgets_but_never_lies(steps in prop::collection::vec(step(), 1..2000)) {
+        let pad = "padding-that-makes-names-long-so-that-few-fit.in-the-smallest-cache.".repeat(2) + "example.";
+        run_model(BYTES_MIN, &pad, steps, true)?;
+    }
+}

@@ -180,6 +180,6 @@ mod tests {
             let word = u64::from_le_bytes([byte; 8]);
             assert_eq!(lowercase(word).to_le_bytes(), [byte.to_ascii_lowercase(); 8], "byte {byte}");
         }
-        assert_eq!(&lowercase(u64::from_le_bytes(*b"\x03WwW\x02aZ")).to_le_bytes(), b"\x03www\x02az");
+        assert_eq!(&lowercase(u64::from_le_bytes(*b"\x03WwW\x02aZ\0")).to_le_bytes(), b"\x03www\x02az\0");
     }
 }

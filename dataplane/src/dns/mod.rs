@@ -53,3 +53,8 @@ pub const QUESTION_MAX: usize = NAME_MAX + 4;
 
 /// The least that every client takes over UDP (RFC 1035 section 2.3.4).
 pub const UDP_MIN: u16 = 512;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,204 @@
+//! Frames made and read by etherparse, so that nothing is checked against itself.
 
+use super::*;
+use etherparse::{EtherType as Ether, IpNumber, PacketBuilder, SlicedPacket, TransportSlice, VlanId};
+use proptest::prelude::*;
+
+const MESSAGE: &[u8] = b"a message of an odd number of bytes";
+
+#[derive(Clone, Copy, Debug)]
+enum Link {
+    Plain,
+    Vlan,
+    QinQ,
+}
+
+/// A query's frame as a client would send it.
+fn frame(link: Link, v6: bool, message: &[u8]) -> Vec<u8> {
+    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 7]);
+    let vlan = |id| VlanId::try_new(id).unwrap();
+    let mut bytes = Vec::new();
+    macro_rules! build {
+        ($link:expr) => {
+            if v6 {
+                let ip = $link.ipv6([0xfd; 16], [0xfe; 16], 3);
+                ip.udp(4242, 53).write(&mut bytes, message).unwrap()
+            } else {
+                $link.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 3).udp(4242, 53).write(&mut bytes, message).unwrap()
+            }
+        };
+    }
+    match link {
+        Link::Plain => build!(ethernet),
+        Link::Vlan => build!(ethernet.single_vlan(vlan(53))),
+        Link::QinQ => build!(ethernet.double_vlan(vlan(99), vlan(53))),
+    }
+    bytes
+}
+
+fn every_kind() -> impl Iterator<Item = (Link, bool)> {
+    [Link::Plain, Link::Vlan, Link::QinQ].into_iter().flat_map(|link| [(link, false), (link, true)])
+}
+
+/// The reply's frame to a query's.
+fn turned(query: &[u8], reply: &[u8]) -> Vec<u8> {
+    let (envelope, _) = Envelope::open(query, Checksums::Verify).unwrap();
+    let mut buffer = query.to_vec();
+    buffer.resize(2048, 0xee);
+    buffer[envelope.message()..][..reply.len()].copy_from_slice(reply);
+    let len = envelope.seal(&mut buffer, reply.len());
+    buffer.truncate(len);
+    buffer
+}
+
+#[test]
+fn frames_are_opened_where_the_message_begins() {
+    for (link, v6) in every_kind() {
+        let frame = frame(link, v6, MESSAGE);
+        let (envelope, len) = Envelope::open(&frame, Checksums::Verify).unwrap();
+        assert_eq!(&frame[envelope.message()..][..len], MESSAGE, "{link:?} v6={v6}");
+        let client = envelope.client(&frame).unwrap();
+        assert_eq!((client.is_ipv6(), client.port()), (v6, 4242));
+    }
+}
+
+#[test]
+fn replies_go_back_where_the_query_came_from() {
+    for (link, v6) in every_kind() {
+        let query = frame(link, v6, MESSAGE);
+        let reply = turned(&query, b"a longer reply than its query was, and of even length");
+        let parsed = SlicedPacket::from_ethernet(&reply).unwrap();
+        let ethernet = parsed.link.clone().unwrap().to_header().unwrap().ethernet2().unwrap();
+        assert_eq!((ethernet.source, ethernet.destination), ([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 9]));
+        assert_eq!(parsed.link_exts.len(), SlicedPacket::from_ethernet(&query).unwrap().link_exts.len());
+        let Some(TransportSlice::Udp(udp)) = &parsed.transport else { panic!("no UDP in the reply") };
+        assert_eq!((udp.source_port(), udp.destination_port()), (53, 4242));
+        assert_eq!(udp.payload(), b"a longer reply than its query was, and of even length");
+        let header = udp.to_header();
+        match parsed.net.clone().unwrap() {
+            etherparse::NetSlice::Ipv4(ip) => {
+                let ip = ip.header().to_header();
+                assert_eq!((ip.source, ip.destination), ([10, 0, 0, 2], [10, 0, 0, 1]));
+                assert_eq!((ip.time_to_live, ip.dont_fragment), (HOP_LIMIT, true));
+                assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+                assert_eq!(header.calc_checksum_ipv4(&ip, udp.payload()).unwrap(), header.checksum);
+            }
+            etherparse::NetSlice::Ipv6(ip) => {
+                let ip = ip.header().to_header();
+                assert_eq!((ip.source, ip.destination), ([0xfe; 16], [0xfd; 16]));
+                assert_eq!(ip.hop_limit, HOP_LIMIT);
+                assert_eq!(header.calc_checksum_ipv6(&ip, udp.payload()).unwrap(), header.checksum);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn padding_is_neither_read_nor_sent_on() {
+    let mut query = frame(Link::Plain, false, b"tiny");
+    query.resize(60, 0xaa);
+    assert_eq!(Envelope::open(&query, Checksums::Verify).unwrap().1, 4);
+    let reply = turned(&query, b"wee");
+    assert_eq!(reply.len(), 60, "frames are padded to the least length");
+    assert!(reply[14 + 20 + 8 + 3..].iter().all(|byte| *byte == 0), "with zeros, not with what was there");
+}
+
+/// What `Envelope::open` says of a frame changed by `change`.
+fn opened(v6: bool, checksums: Checksums, change: impl FnOnce(&mut Vec<u8>)) -> Option<DropReason> {
+    let mut frame = frame(Link::Plain, v6, MESSAGE);
+    change(&mut frame);
+    Envelope::open(&frame, checksums).err()
+}
+
+#[test]
+fn what_is_not_plain_udp_is_dropped_under_its_reason() {
+    use Checksums::{Trust, Verify};
+    let v4 = |change: &dyn Fn(&mut Vec<u8>)| opened(false, Trust, change);
+    let v6 = |change: &dyn Fn(&mut Vec<u8>)| opened(true, Trust, change);
+    assert_eq!(v4(&|f| f[12..14].copy_from_slice(&Ether::ARP.0.to_be_bytes())), Some(DropReason::NotIp));
+    assert_eq!(v4(&|f| f.truncate(13)), Some(DropReason::BadLength));
+    assert_eq!(v4(&|f| f.truncate(30)), Some(DropReason::BadLength));
+    assert_eq!(v4(&|f| f.truncate(f.len() - 1)), Some(DropReason::BadLength));
+    assert_eq!(v4(&|f| f[14] = 0x46), Some(DropReason::NotPlainUdp), "options");
+    assert_eq!(v4(&|f| f[20] = 0x20), Some(DropReason::NotPlainUdp), "more fragments");
+    assert_eq!(v4(&|f| f[21] = 1), Some(DropReason::NotPlainUdp), "a later fragment");
+    assert_eq!(v4(&|f| f[23] = IpNumber::TCP.0), Some(DropReason::NotPlainUdp));
+    assert_eq!(v4(&|f| f[17] += 1), Some(DropReason::BadLength), "IP longer than UDP");
+    assert_eq!(v4(&|f| f[17] = 10), Some(DropReason::BadLength), "IP shorter than its header");
+    assert_eq!(v4(&|f| f[39] -= 1), Some(DropReason::BadLength), "UDP shorter than IP");
+    assert_eq!(v4(&|f| f[34..36].fill(0)), Some(DropReason::BadSource), "port 0");
+    assert_eq!(v6(&|f| f[14] = 0x40), Some(DropReason::NotPlainUdp));
+    assert_eq!(v6(&|f| f[20] = 0), Some(DropReason::NotPlainUdp), "hop-by-hop options");
+    assert_eq!(v6(&|f| f[22] = 0xff), Some(DropReason::BadSource), "multicast");
+    assert_eq!(v6(&|f| f[22..38].fill(0)), Some(DropReason::BadSource), "unspecified");
+    assert_eq!(opened(false, Verify, |f| f[24] ^= 1), Some(DropReason::BadChecksum), "IP header");
+    assert_eq!(opened(false, Verify, |f| f[50] ^= 1), Some(DropReason::BadChecksum), "message");
+    assert_eq!(opened(true, Verify, |f| f[70] ^= 1), Some(DropReason::BadChecksum), "message");
+    assert_eq!(opened(false, Trust, |f| f[50] ^= 1), None, "not looked at");
+    assert_eq!(opened(false, Verify, |f| f[40..42].fill(0)), None, "RFC 768: none was made");
+    assert_eq!(opened(true, Verify, |f| f[60..62].fill(0)), Some(DropReason::BadChecksum), "RFC 8200");
+}
+
+#[test]
+fn three_tags_are_not_ip() {
+    let mut frame = frame(Link::QinQ, false, MESSAGE);
+    let tag = frame[12..16].to_vec();
+    frame.splice(12..12, tag);
+    assert_eq!(Envelope::open(&frame, Checksums::Trust).err(), Some(DropReason::NotIp));
+}
+
+#[test]
+fn addressed_frames_are_what_a_client_would_send() {
+    for (client, server) in [("192.0.2.1:999", "192.0.2.2:53"), ("[2001:db8::1]:999", "[2001:db8::2]:53")] {
+        let (client, server) = (client.parse().unwrap(), server.parse().unwrap());
+        let mut buffer = [0xeeu8; 256];
+        let at = if matches!(client, std::net::SocketAddr::V4(_)) { 42 } else { 62 };
+        buffer[at..at + MESSAGE.len()].copy_from_slice(MESSAGE);
+        assert_eq!(address(&mut buffer, client, server, MESSAGE.len()), Some(at));
+        let frame = &buffer[..at + MESSAGE.len()];
+        let (envelope, len) = Envelope::open(frame, Checksums::Verify).unwrap();
+        assert_eq!(&frame[envelope.message()..][..len], MESSAGE);
+        assert_eq!(envelope.client(frame), Some(client));
+    }
+}
+
+proptest! {
+    /// Any bytes: no panic, and what is opened lies in the frame.
+    #[test]
+    fn any_frame_is_opened_or_dropped(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+        kind in 0usize..12,
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        if let Some((link, v6)) = every_kind().nth(kind) {
+            bytes = frame(link, v6, &bytes);
+        }
+        for (at, byte) in flips {
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] ^= byte;
+            }
+        }
+        for checksums in [Checksums::Verify, Checksums::Trust] {
+            if let Ok((envelope, len)) = Envelope::open(&bytes, checksums) {
+                prop_assert!(envelope.message() + len <= bytes.len());
+                prop_assert!(envelope.message() <= HEADERS_MAX);
+            }
+        }
+    }
+
+    /// The sum of the parts is RFC 1071's sum of the whole, computed the plain way.
+    #[test]
+    fn checksums_are_rfc_1071s(bytes in prop::collection::vec(any::<u8>(), 0..300), start in any::<u16>()) {
+        let mut plain = u32::from(start);
+        for pair in bytes.chunks(2) {
+            plain += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+        }
+        while plain > 0xffff {
+            plain = (plain >> 16) + (plain & 0xffff);
+        }
+        let ours = checksum::fold(checksum::sum(&bytes, checksum::word(start)));
+        prop_assert_eq!(u32::from(ours), plain);
+    }
+}
