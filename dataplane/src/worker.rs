@@ -42,7 +42,6 @@ const SWEEP_STEPS: (u32, u32) = (8, 256);
 const NAP: Duration = Duration::from_millis(500);
 
 /// The worker's unused punt records. Boxed, because they leave one at a time.
-#[expect(clippy::vec_box)]
 type Pool = Vec<Box<Punt>>;
 
 /// One worker. Made on the thread that runs it, so that its memory is near that core.
