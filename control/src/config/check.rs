@@ -1,0 +1,245 @@
+//! From what is written to what is meant: every value checked, every default in its place.
+
+use super::{
+    Cache, Config, Control, Server, Transport, Upstream,
+    error::Problem,
+    raw::{RawCache, RawConfig, RawControl, RawServer, RawUpstream},
+    units::Span,
+};
+use ringdns_dataplane::{clock::Secs, dns};
+use std::{net::SocketAddr, time::Duration};
+
+/// RFC 2308 section 5: negative answers beyond three hours have been found to be problematic.
+const NEGATIVE_MAX: Span = Span::secs(3 * 3_600);
+/// RFC 9520 section 3.2: at least a second, at most five minutes.
+const FAILURE_TTL: [Span; 2] = [Span::secs(1), Span::secs(300)];
+/// What an Ethernet frame holds over IPv6.
+const UDP_MAX: u16 = 1452;
+/// The least that a cache can be laid out in.
+const CACHE_MIN: u64 = 1 << 20;
+/// RFC 8767 section 4 says one to three days; a week is generous.
+const STALE_MAX: Span = Span::secs(7 * 86_400);
+
+impl TryFrom<RawConfig> for Config {
+    type Error = Problem;
+
+    fn try_from(raw: RawConfig) -> Result<Config, Problem> {
+        let server = server(raw.server)?;
+        if raw.upstream.is_empty() {
+            return Err(Problem::new(
+                "upstream",
+                "no upstream is configured",
+                "Add [[upstream]] with the address of a recursive resolver",
+            ));
+        }
+        let upstreams =
+            raw.upstream.into_iter().enumerate().map(|(i, u)| upstream(i, u)).collect::<Result<Vec<_>, _>>()?;
+        no_loops(&server.listen, &upstreams)?;
+        Ok(Config { server, upstreams, cache: cache(raw.cache)?, control: control(raw.control)? })
+    }
+}
+
+fn server(raw: RawServer) -> Result<Server, Problem> {
+    if raw.listen.is_empty() {
+        return Err(Problem::new(
+            "server.listen",
+            "no address to listen on",
+            "Give at least one, such as listen = [\"127.0.0.1:53\"]",
+        ));
+    }
+    let mut listen = Vec::with_capacity(raw.listen.len());
+    for (i, text) in raw.listen.iter().enumerate() {
+        let key = format!("server.listen[{i}]");
+        let address: SocketAddr = text.parse().map_err(|_| {
+            let remedy = "Write \"10.53.0.2:53\" or \"[fd53::2]:53\"";
+            Problem::new(&key, format!("{text:?} is no IP address with a port"), remedy)
+        })?;
+        if raw.interface.is_some() && address.ip().is_unspecified() {
+            let reason = format!("{address} stands for all addresses, and AF_XDP steers by destination address");
+            return Err(Problem::new(&key, reason, "List the addresses of the interface, or remove server.interface"));
+        }
+        if raw.interface.is_some() && address.port() == 0 {
+            let remedy = "Give the port, or remove server.interface";
+            return Err(Problem::new(&key, "port 0 cannot be steered to AF_XDP", remedy));
+        }
+        if listen.contains(&address) && address.port() != 0 {
+            return Err(Problem::new(&key, format!("{address} is listed twice"), "Remove one of the two"));
+        }
+        listen.push(address);
+    }
+    if raw.interface.as_deref() == Some("") {
+        let remedy = "Name one as `ip link` shows it, or remove the key to use kernel sockets";
+        return Err(Problem::new("server.interface", "the name is empty", remedy));
+    }
+    if raw.interface.is_some() && raw.workers.is_some() {
+        let reason = "with an interface there is one worker a queue";
+        return Err(Problem::new("server.workers", reason, "Remove the key, or choose queues with server.queues"));
+    }
+    if raw.interface.is_none() && raw.queues.is_some() {
+        let remedy = "Set server.interface, or remove the key";
+        return Err(Problem::new("server.queues", "there are no queues without an interface", remedy));
+    }
+    if let Some(workers @ (0 | 1025..)) = raw.workers {
+        let remedy = "Give 1 to 1024, or remove the key for one a core";
+        return Err(Problem::new("server.workers", format!("{workers} workers are not possible"), remedy));
+    }
+    if let Some(queues) = &raw.queues {
+        let mut seen = queues.clone();
+        seen.sort_unstable();
+        seen.dedup();
+        if queues.is_empty() || seen.len() != queues.len() {
+            let remedy = "List each queue once, such as [0, 1], or remove the key for all";
+            return Err(Problem::new("server.queues", "the list is empty or names a queue twice", remedy));
+        }
+    }
+    if !(dns::UDP_MIN..=UDP_MAX).contains(&raw.udp_limit) {
+        let reason = format!("{} bytes is too little for DNS or too much for an Ethernet frame", raw.udp_limit);
+        return Err(Problem::new("server.udp_limit", reason, "Give 512 to 1452; 1232 avoids fragments (RFC 9715)"));
+    }
+    if raw.busy_poll > Span::secs(1) {
+        let remedy = "Give at most \"1s\"; some ten microseconds are enough";
+        return Err(Problem::new("server.busy_poll", format!("{} is too long", raw.busy_poll), remedy));
+    }
+    Ok(Server {
+        listen,
+        interface: raw.interface,
+        mode: raw.mode,
+        workers: raw.workers,
+        queues: raw.queues,
+        trust_checksums: raw.trust_checksums,
+        busy_poll: raw.busy_poll.0,
+        fallback: raw.fallback,
+        udp_limit: raw.udp_limit,
+    })
+}
+
+fn upstream(i: usize, raw: RawUpstream) -> Result<Upstream, Problem> {
+    let key = format!("upstream[{i}].address");
+    let Some(text) = raw.address else {
+        let remedy = "Add address = \"9.9.9.9:53\" or the like";
+        return Err(Problem::new(key, "an upstream needs an address", remedy));
+    };
+    let (transport, rest) = match text.split_once("://") {
+        None => (Transport::Udp, text.as_str()),
+        Some(("udp", rest)) => (Transport::Udp, rest),
+        Some(("tcp", rest)) => (Transport::Tcp, rest),
+        Some((scheme @ ("tls" | "https" | "quic" | "h3"), _)) => {
+            let reason = format!("{scheme}:// is not supported");
+            return Err(Problem::new(key, reason, "Use udp:// or tcp://, or a plain \"ip:port\""));
+        }
+        Some((scheme, _)) => {
+            let reason = format!("{scheme}:// is no transport");
+            return Err(Problem::new(key, reason, "Use udp:// or tcp://, or a plain \"ip:port\""));
+        }
+    };
+    let with_port = |_| rest.parse().map(|ip| SocketAddr::new(ip, 53));
+    let address: SocketAddr = rest.parse().or_else(with_port).map_err(|_: std::net::AddrParseError| {
+        let remedy = "Write \"9.9.9.9:53\" or \"[2620:fe::fe]:53\"; names cannot be looked up before there is a resolver";
+        Problem::new(&key, format!("{text:?} is no IP address with a port"), remedy)
+    })?;
+    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+        let remedy = "Give the address and port of one resolver";
+        return Err(Problem::new(key, format!("{address} cannot be asked"), remedy));
+    }
+    let timeout = within(
+        &format!("upstream[{i}].timeout"),
+        raw.timeout,
+        [Span::millis(10), Span::secs(10)],
+        "Give \"10ms\" to \"10s\"",
+    )?;
+    Ok(Upstream { address, transport, trusted: raw.trusted, timeout })
+}
+
+/// An upstream that is ourselves would send every miss round in a circle.
+fn no_loops(listen: &[SocketAddr], upstreams: &[Upstream]) -> Result<(), Problem> {
+    for (i, upstream) in upstreams.iter().enumerate() {
+        let own = |l: &&SocketAddr| {
+            let wildcard = l.ip().is_unspecified() && upstream.address.ip().is_loopback();
+            l.port() == upstream.address.port() && (l.ip() == upstream.address.ip() || wildcard)
+        };
+        if let Some(own) = listen.iter().find(own) {
+            return Err(Problem::new(
+                format!("upstream[{i}].address"),
+                format!("{} is ringdns itself, which listens on {own}", upstream.address),
+                "Give the address of another resolver, or listen on another port",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn cache(raw: RawCache) -> Result<Cache, Problem> {
+    for (key, bytes) in [("cache.bytes_per_worker", raw.bytes_per_worker), ("cache.host_bytes", raw.host_bytes)] {
+        if bytes.0 < CACHE_MIN {
+            let remedy = "Give at least \"1MiB\"; to keep nothing, set cache.enabled = false";
+            return Err(Problem::new(key, format!("{bytes} is too little to hold a cache"), remedy));
+        }
+    }
+    let day = Span::secs(86_400);
+    let min = within("cache.min_ttl", raw.min_ttl, [Span::secs(0), day], "Give \"0s\" to \"1d\"")?;
+    let max = within("cache.max_ttl", raw.max_ttl, [Span::secs(1), Span::secs(7 * 86_400)], "Give \"1s\" to \"7d\"")?;
+    if min > max {
+        let reason = format!("{} is more than cache.max_ttl, {}", raw.min_ttl, raw.max_ttl);
+        return Err(Problem::new("cache.min_ttl", reason, "Lower it, or raise cache.max_ttl"));
+    }
+    let negative_max = within(
+        "cache.negative_max_ttl",
+        raw.negative_max_ttl,
+        [Span::secs(0), NEGATIVE_MAX],
+        "Give at most \"3h\" (RFC 2308)",
+    )?;
+    let stale_max = within(
+        "cache.stale_max",
+        raw.stale_max,
+        [Span::secs(1), STALE_MAX],
+        "Give \"1s\" to \"7d\"; to give no stale answers, set cache.serve_stale = false",
+    )?;
+    let stale_ttl = within(
+        "cache.stale_ttl",
+        raw.stale_ttl,
+        [Span::secs(1), Span::secs(3_600)],
+        "Give \"1s\" to \"1h\"; RFC 8767 advises \"30s\"",
+    )?;
+    let failure_ttl =
+        within("cache.failure_ttl", raw.failure_ttl, FAILURE_TTL, "Give \"1s\" to \"5m\" (RFC 9520)")?;
+    Ok(Cache {
+        enabled: raw.enabled,
+        bytes_per_worker: raw.bytes_per_worker.0,
+        host_bytes: raw.host_bytes.0,
+        min_ttl: secs(min),
+        max_ttl: secs(max),
+        negative_max_ttl: secs(negative_max),
+        stale_max: if raw.serve_stale { secs(stale_max) } else { 0 },
+        stale_ttl: secs(stale_ttl),
+        failure_ttl: secs(failure_ttl),
+    })
+}
+
+fn control(raw: RawControl) -> Result<Control, Problem> {
+    // The length of sun_path, its closing zero included.
+    if raw.socket.is_empty() || raw.socket.len() > 107 {
+        let reason = "the path is empty or longer than the 107 bytes that a Unix socket can have";
+        return Err(Problem::new("control.socket", reason, "Give a short path, such as /run/ringdns/control.sock"));
+    }
+    let http = raw.http.map(|text| {
+        text.parse().map_err(|_| {
+            let reason = format!("{text:?} is no IP address with a port");
+            Problem::new("control.http", reason, "Write \"127.0.0.1:8053\", or remove the key to turn it off")
+        })
+    });
+    Ok(Control { socket: raw.socket.into(), http: http.transpose()? })
+}
+
+fn within(key: &str, span: Span, [least, most]: [Span; 2], remedy: &str) -> Result<Duration, Problem> {
+    if span < least || span > most {
+        let side = if span < least { "too short" } else { "too long" };
+        return Err(Problem::new(key, format!("{span} is {side}"), remedy));
+    }
+    Ok(span.0)
+}
+
+/// Whole seconds, rounded up: no rule becomes zero that was not written so.
+fn secs(span: Duration) -> Secs {
+    let up = u64::from(span.subsec_nanos() > 0);
+    Secs::try_from(span.as_secs() + up).unwrap_or(Secs::MAX)
+}

@@ -1,0 +1,217 @@
+//! The configuration file as it is written: every table and key, its default, and its documentation.
+//!
+//! [`tables!`] makes a table's struct and its part of the reference from one text, so that neither can be without
+//! the other. What a key means beyond its type is checked in [`super::check`].
+
+use super::units::{Bytes, Span};
+use serde::Deserialize;
+
+/// A table of the file, as the reference shows it.
+pub struct Table {
+    /// As it is written in the file: `[server]`, `[[upstream]]`.
+    pub header: &'static str,
+    /// What it is for.
+    pub doc: &'static [&'static str],
+    /// Its keys.
+    pub keys: Vec<KeyDoc>,
+}
+
+/// A key of a table.
+pub struct KeyDoc {
+    /// Its name.
+    pub name: &'static str,
+    /// The kind of its value.
+    pub kind: &'static str,
+    /// The value that it has when it is absent; `None`: none.
+    pub default: Option<String>,
+    /// What it does.
+    pub doc: &'static [&'static str],
+}
+
+/// A type that keys can have.
+trait Value {
+    /// What to call it.
+    const KIND: &'static str;
+    /// This value as it is written in the file.
+    fn written(&self) -> Option<String>;
+}
+
+macro_rules! values {
+    ($($type:ty: $kind:literal, $value:ident => $written:expr;)*) => {
+        $(impl Value for $type {
+            const KIND: &'static str = $kind;
+            fn written(&self) -> Option<String> {
+                let $value = self;
+                Some($written)
+            }
+        })*
+    };
+}
+
+values! {
+    bool: "boolean", value => value.to_string();
+    u16: "integer", value => value.to_string();
+    usize: "integer", value => value.to_string();
+    Bytes: "bytes", value => format!("\"{value}\"");
+    Span: "duration", value => format!("\"{value}\"");
+    String: "string", value => format!("\"{value}\"");
+    Vec<String>: "list of strings", value => format!("{value:?}");
+    Vec<u32>: "list of integers", value => format!("{value:?}");
+    Mode: "string", value => format!("\"{}\"", value.label());
+}
+
+impl<T: Value> Value for Option<T> {
+    const KIND: &'static str = T::KIND;
+    fn written(&self) -> Option<String> {
+        self.as_ref().and_then(Value::written)
+    }
+}
+
+macro_rules! tables {
+    ($($(#[doc = $doc:literal])* $header:literal $name:ident {
+        $($(#[doc = $key_doc:literal])* $key:ident: $type:ty = $default:expr,)*
+    })*) => {
+        $($(#[doc = $doc])*
+        #[derive(Clone, Debug, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $($(#[doc = $key_doc])* pub $key: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $($key: $default,)* }
+            }
+        })*
+
+        /// All tables, in the order of the reference.
+        pub fn tables() -> Vec<Table> {
+            vec![$({
+                let default = $name::default();
+                Table {
+                    header: $header,
+                    doc: &[$($doc),*],
+                    keys: vec![$(KeyDoc {
+                        name: stringify!($key),
+                        kind: <$type as Value>::KIND,
+                        default: default.$key.written(),
+                        doc: &[$($key_doc),*],
+                    },)*],
+                }
+            },)*]
+        }
+    };
+}
+
+/// How AF_XDP is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The best that interface and driver offer.
+    #[default]
+    Auto,
+    /// In the driver, packets written to our memory by the NIC itself.
+    ZeroCopy,
+    /// In the driver, packets copied by the kernel.
+    Copy,
+    /// Behind the driver: works with all, and is slow.
+    Generic,
+}
+
+impl Mode {
+    /// The name in the file.
+    pub fn label(self) -> &'static str {
+        match self {
+            Mode::Auto => "auto",
+            Mode::ZeroCopy => "zero-copy",
+            Mode::Copy => "copy",
+            Mode::Generic => "generic",
+        }
+    }
+}
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawConfig {
+    /// `[server]`
+    pub server: RawServer,
+    /// `[[upstream]]`
+    pub upstream: Vec<RawUpstream>,
+    /// `[cache]`
+    pub cache: RawCache,
+    /// `[control]`
+    pub control: RawControl,
+}
+
+tables! {
+    /// Where queries come in, and how they are received.
+    "[server]" RawServer {
+        /// Addresses and ports to answer on, over UDP and TCP: `"10.53.0.2:53"`, `"[fd53::2]:53"`. Required.
+        listen: Vec<String> = Vec::new(),
+        /// The interface that carries them, to be read by AF_XDP. Absent: kernel UDP sockets, which need neither
+        /// a NIC nor privileges.
+        interface: Option<String> = None,
+        /// How AF_XDP is attached: `"auto"`, `"zero-copy"`, `"copy"` or `"generic"`. All but `auto` fail rather than
+        /// do with less.
+        mode: Mode = Mode::Auto,
+        /// Worker threads. With AF_XDP there is exactly one a queue, and the key is refused. Without: as many as
+        /// the process has cores, less one for the control plane.
+        workers: Option<usize> = None,
+        /// The interface's receive queues to serve. Absent: all of them. The kernel answers on the others.
+        queues: Option<Vec<u32>> = None,
+        /// Whether to believe the checksums of received packets. For links within one machine, on which the kernel
+        /// leaves them unfinished.
+        trust_checksums: bool = false,
+        /// How long a worker goes on looking for packets before it sleeps. More saves wake-ups and costs CPU.
+        /// `"0s"`: sleep at once.
+        busy_poll: Span = Span(std::time::Duration::from_micros(50)),
+        /// Whether to serve over kernel sockets when AF_XDP cannot be started. `false`: stop with an error.
+        fallback: bool = true,
+        /// The largest answer sent over UDP, in bytes, whatever a client offers; larger ones go over TCP (RFC 9715).
+        udp_limit: u16 = 1232,
+    }
+
+    /// A recursive resolver to ask. Given several times, they are asked in this order: the next one when one fails.
+    "[[upstream]]" RawUpstream {
+        /// Its address: `"9.9.9.9:53"`, the same with `udp://` in front, or with `tcp://` to ask over TCP alone.
+        /// Without a port: 53. Required.
+        address: Option<String> = None,
+        /// Whether its word that an answer was validated (the AD bit) is passed on. Only for a resolver that
+        /// validates, over a path that nobody can tamper with.
+        trusted: bool = false,
+        /// How long to wait for its answer before the next one is asked.
+        timeout: Span = Span::millis(800),
+    }
+
+    /// What is kept, how long, and in how much memory.
+    "[cache]" RawCache {
+        /// Whether answers are kept at all.
+        enabled: bool = true,
+        /// Memory of each worker's own cache.
+        bytes_per_worker: Bytes = Bytes(64 << 20),
+        /// Memory of the cache that all workers share.
+        host_bytes: Bytes = Bytes(256 << 20),
+        /// Answers are kept at least this long, whatever their TTL.
+        min_ttl: Span = Span::secs(0),
+        /// Answers are kept at most this long, whatever their TTL.
+        max_ttl: Span = Span::secs(86_400),
+        /// Answers that a name or type does not exist are kept at most this long (RFC 2308: 3 hours at most).
+        negative_max_ttl: Span = Span::secs(3_600),
+        /// Whether expired answers are given while new ones are fetched, and for as long as that fails (RFC 8767).
+        serve_stale: bool = true,
+        /// How long after its end an answer may still be given.
+        stale_max: Span = Span::secs(86_400),
+        /// The TTL in such answers.
+        stale_ttl: Span = Span::secs(30),
+        /// How long a failure to find out is remembered, from 1 s to 5 m (RFC 9520).
+        failure_ttl: Span = Span::secs(5),
+    }
+
+    /// How ringdns is watched and controlled.
+    "[control]" RawControl {
+        /// The Unix socket that `ringctl` talks to. Only its owner can open it.
+        socket: String = "/run/ringdns/control.sock".into(),
+        /// Address and port for `/metrics`, `/healthz`, `/readyz` and everything else that only reads. What changes
+        /// something goes over the Unix socket alone. Absent: off.
+        http: Option<String> = None,
+    }
+}

@@ -1,0 +1,137 @@
+use super::*;
+
+const MINIMAL: &str = "[server]\nlisten = [\"127.0.0.1:5300\"]\n[[upstream]]\naddress = \"127.0.0.1:5301\"\n";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("ringdns.toml"))
+}
+
+#[test]
+fn the_smallest_file_is_complete() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.server.listen, ["127.0.0.1:5300".parse().unwrap()]);
+    assert_eq!((config.server.udp_limit, config.server.fallback), (1232, true));
+    assert_eq!(config.upstreams[0].transport, Transport::Udp);
+    assert_eq!(config.upstreams[0].timeout, Duration::from_millis(800));
+    assert_eq!((config.cache.stale_ttl, config.cache.failure_ttl), (30, 5));
+    assert_eq!(config.control.socket, Path::new("/run/ringdns/control.sock"));
+    assert_eq!(config.control.http, None);
+}
+
+#[test]
+fn upstream_addresses() {
+    for (text, address, transport) in [
+        ("9.9.9.9", "9.9.9.9:53", Transport::Udp),
+        ("9.9.9.9:5353", "9.9.9.9:5353", Transport::Udp),
+        ("udp://9.9.9.9", "9.9.9.9:53", Transport::Udp),
+        ("tcp://[2620:fe::fe]:53", "[2620:fe::fe]:53", Transport::Tcp),
+        ("2620:fe::fe", "[2620:fe::fe]:53", Transport::Udp),
+    ] {
+        let config = parse(&MINIMAL.replace("127.0.0.1:5301", text)).unwrap();
+        let upstream = &config.upstreams[0];
+        assert_eq!((upstream.address, upstream.transport), (address.parse().unwrap(), transport), "{text}");
+    }
+}
+
+#[test]
+fn serve_stale_and_enabled_switch_rules_off() {
+    let config = parse(&format!("{MINIMAL}[cache]\nserve_stale = false\n")).unwrap();
+    assert_eq!(config.cache.ttl_rules().stale, 0);
+    let config = parse(&format!("{MINIMAL}[cache]\nenabled = false\nmin_ttl = \"5m\"\n")).unwrap();
+    let rules = config.cache.ttl_rules();
+    assert_eq!((rules.min, rules.max, rules.negative_max, rules.stale), (0, 0, 0, 0));
+    assert_eq!(config.cache.failure_secs(), 0);
+}
+
+/// Each case: the whole file, the line and key that the message names, a word of its reason and of its remedy.
+#[test]
+fn refusals_name_line_key_reason_and_remedy() {
+    let server = |lines: &str| format!("[[upstream]]\naddress = \"127.0.0.1:5301\"\n[server]\n{lines}\n");
+    let listen = |lines: &str| server(&format!("listen = [\"127.0.0.1:5300\"]\n{lines}"));
+    let upstream = |lines: &str| format!("[server]\nlisten = [\"127.0.0.1:5300\"]\n[[upstream]]\n{lines}\n");
+    let more = |lines: &str| format!("{MINIMAL}{lines}\n");
+    let cases = [
+        (server("listen = []"), "4", "server.listen", "no address", "at least one"),
+        (server("listen = [\"127.0.0.1:53\",\n\"nowhere\"]"), "5", "server.listen[1]", "nowhere", "Write"),
+        (server("listen = [\"127.0.0.1:53\", \"127.0.0.1:53\"]"), "4", "server.listen[1]", "twice", "Remove"),
+        (server("listen = [\"0.0.0.0:53\"]\ninterface = \"vs\""), "4", "server.listen[0]", "all addresses", "List"),
+        (server("listen = [\"10.0.0.1:0\"]\ninterface = \"vs\""), "4", "server.listen[0]", "port 0", "port"),
+        (listen("interface = \"\""), "5", "server.interface", "empty", "ip link"),
+        (listen("interface = \"vs\"\nworkers = 2"), "6", "server.workers", "one worker a queue", "queues"),
+        (listen("queues = [0]"), "5", "server.queues", "without an interface", "interface"),
+        (listen("interface = \"vs\"\nqueues = [1, 1]"), "6", "server.queues", "twice", "each queue once"),
+        (listen("workers = 0"), "5", "server.workers", "0 workers", "1 to 1024"),
+        (listen("workers = -1"), "5", "server.workers", "-1", "Correct the value"),
+        (listen("mode = \"native\""), "5", "server.mode", "native", "Correct the value"),
+        (listen("udp_limit = 100"), "5", "server.udp_limit", "100 bytes", "1232"),
+        (listen("udp_limit = 9000"), "5", "server.udp_limit", "9000 bytes", "1232"),
+        (listen("busy_poll = \"2s\""), "5", "server.busy_poll", "too long", "at most"),
+        (listen("busy_poll = 5"), "5", "server.busy_poll", "integer", "Correct the value"),
+        (listen("lisen = []"), "5", "server.lisen", "unknown field", "spelling"),
+        (listen("[redis]\nurl = \"redis://h\""), "5", "redis", "unknown field", "spelling"),
+        (listen("fallback = \"yes\""), "5", "server.fallback", "string", "Correct the value"),
+        ("[server]\nlisten = [\"127.0.0.1:53\"]\n".into(), "", "upstream", "no upstream", "[[upstream]]"),
+        (upstream("trusted = true"), "3", "upstream[0].address", "needs an address", "Add address"),
+        (upstream("address = \"tls://9.9.9.9#dns.quad9.net\""), "4", "upstream[0].address", "tls:// is not supported", "udp://"),
+        (upstream("address = \"https://9.9.9.9/dns-query\""), "4", "upstream[0].address", "https:// is not supported", "udp://"),
+        (upstream("address = \"ftp://9.9.9.9\""), "4", "upstream[0].address", "no transport", "udp://"),
+        (upstream("address = \"dns.quad9.net\""), "4", "upstream[0].address", "no IP address", "names cannot"),
+        (upstream("address = \"0.0.0.0:53\""), "4", "upstream[0].address", "cannot be asked", "one resolver"),
+        (upstream("address = \"127.0.0.1:5300\""), "4", "upstream[0].address", "ringdns itself", "another"),
+        (upstream("address = \"1.1.1.1\"\ntimeout = \"1m\""), "5", "upstream[0].timeout", "too long", "10s"),
+        (more("[cache]\nbytes_per_worker = \"64\""), "6", "cache.bytes_per_worker", "64", "Correct the value"),
+        (more("[cache]\nhost_bytes = 1000"), "6", "cache.host_bytes", "too little", "enabled = false"),
+        (more("[cache]\nmin_ttl = \"2h\"\nmax_ttl = \"1h\""), "6", "cache.min_ttl", "more than cache.max_ttl", "Lower"),
+        (more("[cache]\nnegative_max_ttl = \"4h\""), "6", "cache.negative_max_ttl", "too long", "RFC 2308"),
+        (more("[cache]\nfailure_ttl = \"6m\""), "6", "cache.failure_ttl", "too long", "RFC 9520"),
+        (more("[cache]\nfailure_ttl = \"0s\""), "6", "cache.failure_ttl", "too short", "RFC 9520"),
+        (more("[cache]\nstale_ttl = \"0s\""), "6", "cache.stale_ttl", "too short", "RFC 8767"),
+        (more("[cache]\nstale_max = \"30d\""), "6", "cache.stale_max", "too long", "serve_stale"),
+        (more("[control]\nhttp = \"8053\""), "6", "control.http", "no IP address", "127.0.0.1:8053"),
+        (more("[control]\nsocket = \"\""), "6", "control.socket", "empty", "short path"),
+        ("[server\n".into(), "1", "", "table", "syntax"),
+    ];
+    for (text, line, key, reason, remedy) in cases {
+        let message = parse(&text).expect_err(&text).to_string();
+        let place = if line.is_empty() { "ringdns.toml: ".into() } else { format!("ringdns.toml:{line}: {key}") };
+        assert!(message.starts_with(&place), "{message:?} should start with {place:?}");
+        for part in [key, reason, remedy] {
+            assert!(message.contains(part), "{message:?} should contain {part:?}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let message = Config::load(Path::new("no/such/file.toml")).unwrap_err().to_string();
+    assert!(message.starts_with("no/such/file.toml: cannot be read"), "{message}");
+}
+
+fn project_file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn the_reference_is_up_to_date() {
+    assert!(
+        project_file("docs/configuration.md") == reference::markdown(),
+        "run `cargo run -p ringdns-control --bin ringdnsd -- --print-config-reference > docs/configuration.md`"
+    );
+}
+
+#[test]
+fn the_sample_is_accepted() {
+    parse(&project_file("deploy/ringdns.toml")).unwrap();
+}
+
+/// What the sample shows commented out is accepted too, and is what holds without it.
+#[test]
+fn the_samples_commented_keys_are_real_and_show_the_defaults() {
+    let sample = project_file("deploy/ringdns.toml");
+    let open: String = sample.lines().map(|l| l.strip_prefix("#:").unwrap_or(l).trim_start().to_owned() + "\n").collect();
+    assert_ne!(open, sample);
+    let (as_is, open) = (parse(&sample).unwrap(), parse(&open).unwrap());
+    assert_eq!(format!("{:?}", as_is.cache), format!("{:?}", open.cache));
+    assert_eq!(format!("{:?}", as_is.server), format!("{:?}", open.server));
+}

@@ -1,0 +1,293 @@
+//! The host tier: every answer of this host, one store a process, shared by all workers and listeners.
+//!
+//! The core tiers are near caches of it: they believe an entry only while its generation is current. A purge
+//! must therefore keep two kinds of answers out: those that were under way when it came, and those that a core tier
+//! took from here while it ran. It raises the generation twice, once before it removes anything and once after.
+
+use crate::counters::counters;
+use parking_lot::RwLock;
+use quick_cache::{Equivalent, Lifecycle, Weighter, sync::Cache};
+use ringdns_dataplane::{
+    clock::Secs,
+    dns::{
+        answer::Answer,
+        key::{Key, Meta},
+    },
+};
+use std::{
+    hash::{Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+/// A guess for sizing the index: what an entry with a few records weighs.
+const TYPICAL_BYTES: u64 = 384;
+
+/// What an entry costs beside its name and wire bytes: the structs, the index slot, and the allocator's
+/// headers of the five allocations.
+const OVERHEAD: usize =
+    size_of::<StoredKey>() + size_of::<Arc<Entry>>() + size_of::<Entry>() + size_of::<Answer>() + 32 + 5 * 16;
+
+counters! {
+    /// What happens to the host tier.
+    HostCounters {
+        /// Lookups that found a fresh answer.
+        fresh,
+        /// Lookups that found an expired answer that may still be given.
+        stale,
+        /// Lookups that found nothing.
+        missing,
+        /// Answers stored.
+        inserted,
+        /// Answers pushed out by others to stay within host_bytes.
+        evicted,
+        /// Answers not stored because a purge came while they were under way.
+        outdated,
+        /// Answers removed by purges.
+        purged,
+    }
+}
+
+/// An answer and when to try again to renew it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The answer.
+    pub answer: Arc<Answer>,
+    /// Not before this second is a refresh tried again.
+    recheck: AtomicU32,
+}
+
+impl Entry {
+    /// Whether a refresh may be tried at `now`.
+    pub fn recheck_due(&self, now: Secs) -> bool {
+        self.recheck.load(Ordering::Relaxed) <= now
+    }
+
+    /// Says that a refresh failed, and is not to be tried again before `until` (RFC 8767 section 5).
+    pub fn put_off(&self, until: Secs) {
+        self.recheck.store(until, Ordering::Relaxed);
+    }
+}
+
+/// What a lookup finds.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// An answer within its TTL.
+    Fresh(Arc<Answer>),
+    /// An expired answer that may still be given.
+    Stale(Arc<Entry>),
+    /// Nothing.
+    Missing,
+}
+
+/// What to purge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// All types of a name, given as lowercased wire bytes.
+    Name(Vec<u8>),
+    /// The same for a name and everything below it.
+    Suffix(Vec<u8>),
+    /// Everything.
+    All,
+}
+
+impl Purge {
+    fn covers(&self, key: &StoredKey) -> bool {
+        match self {
+            Purge::All => true,
+            Purge::Name(name) => key.name().eq(name.iter().copied()),
+            Purge::Suffix(suffix) => key.is_within(suffix),
+        }
+    }
+}
+
+/// The store.
+pub struct HostTier {
+    cache: Cache<StoredKey, Arc<Entry>, ByBytes, quick_cache::DefaultHashBuilder, CountEvictions>,
+    generation: Arc<AtomicU64>,
+    /// Held for reading around an insert, and for writing while the generation rises: whatever was stored under an
+    /// older one is then in the store, where the purge finds it.
+    fence: RwLock<()>,
+    /// What happened so far.
+    pub counters: Arc<HostCounters>,
+}
+
+impl HostTier {
+    /// An empty store of `bytes`. `generation` is shared with the workers.
+    pub fn new(bytes: u64, generation: Arc<AtomicU64>) -> Self {
+        let counters = Arc::new(HostCounters::default());
+        let items = usize::try_from(bytes / TYPICAL_BYTES).unwrap_or(usize::MAX).max(16);
+        let lifecycle = CountEvictions(counters.clone());
+        HostTier {
+            cache: Cache::with(items, bytes, ByBytes, Default::default(), lifecycle),
+            generation,
+            fence: RwLock::new(()),
+            counters,
+        }
+    }
+
+    /// The current generation. To be read *before* the lookup or the resolution whose answer it is to vouch for.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Looks an answer up.
+    pub fn get(&self, key: &Key, now: Secs) -> Found {
+        match self.cache.get(key) {
+            Some(entry) if now < entry.answer.expires() => {
+                self.counters.fresh.inc();
+                Found::Fresh(entry.answer.clone())
+            }
+            Some(entry) if now < entry.answer.dead() => {
+                self.counters.stale.inc();
+                Found::Stale(entry)
+            }
+            _ => {
+                self.counters.missing.inc();
+                Found::Missing
+            }
+        }
+    }
+
+    /// Looks an entry up without counting and without making it any younger.
+    pub fn peek(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.cache.peek(key)
+    }
+
+    /// Stores an answer whose resolution began in `generation`, unless a purge came since, or it must not be kept.
+    pub fn insert(&self, key: &Key, answer: Arc<Answer>, generation: u64) -> bool {
+        if answer.ttl == 0 {
+            return false;
+        }
+        let entry = Arc::new(Entry { answer, recheck: AtomicU32::new(0) });
+        let _under_way = self.fence.read();
+        if generation != self.generation() {
+            self.counters.outdated.inc();
+            return false;
+        }
+        self.cache.insert(StoredKey::from(key), entry);
+        self.counters.inserted.inc();
+        true
+    }
+
+    /// Removes what `purge` covers, and returns how many entries that were. Walks the whole store: not for an async
+    /// task.
+    pub fn purge(&self, purge: &Purge) -> u64 {
+        self.purge_where(|key| purge.covers(key))
+    }
+
+    fn purge_where(&self, covered: impl Fn(&StoredKey) -> bool) -> u64 {
+        self.next_generation();
+        let removed = std::cell::Cell::new(0);
+        self.cache.retain(|key, _| {
+            let keep = !covered(key);
+            removed.set(removed.get() + u64::from(!keep));
+            keep
+        });
+        self.next_generation();
+        self.counters.purged.add(removed.get());
+        removed.get()
+    }
+
+    fn next_generation(&self) {
+        let _no_insert = self.fence.write();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// All entries. Walks the whole store: not for an async task.
+    pub fn iter(&self) -> impl Iterator<Item = (StoredKey, Arc<Entry>)> + '_ {
+        self.cache.iter()
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.cache.is_empty()
+    }
+
+    /// Bytes in use and bytes in all.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.cache.weight(), self.cache.capacity())
+    }
+}
+
+/// A [`Key`] in no more memory than its name needs. Hashes as a `Key` does, and is found by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    meta: Meta,
+    words: Box<[u64]>,
+}
+
+impl StoredKey {
+    /// Everything but the name.
+    pub fn meta(&self) -> Meta {
+        self.meta
+    }
+
+    /// The lowercased name on the wire.
+    pub fn name(&self) -> impl Iterator<Item = u8> + '_ {
+        self.words.iter().flat_map(|w| w.to_le_bytes()).take(self.meta.name_len())
+    }
+
+    /// Whether the name is `suffix` or below it.
+    fn is_within(&self, suffix: &[u8]) -> bool {
+        let name: Vec<u8> = self.name().collect();
+        let mut rest = &name[..];
+        while rest.len() > suffix.len() {
+            rest = rest.get(1 + usize::from(rest[0])..).unwrap_or_default();
+        }
+        rest == suffix
+    }
+}
+
+impl From<&Key> for StoredKey {
+    fn from(key: &Key) -> Self {
+        StoredKey { meta: key.meta(), words: key.words().into() }
+    }
+}
+
+impl Hash for StoredKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.meta.0);
+        for word in &self.words {
+            state.write_u64(*word);
+        }
+    }
+}
+
+impl Equivalent<StoredKey> for Key {
+    fn equivalent(&self, stored: &StoredKey) -> bool {
+        self.meta() == stored.meta && self.words() == &*stored.words
+    }
+}
+
+/// Weighs entries by the memory that they take.
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<StoredKey, Arc<Entry>> for ByBytes {
+    fn weight(&self, key: &StoredKey, entry: &Arc<Entry>) -> u64 {
+        let answer = &entry.answer;
+        (OVERHEAD + size_of_val(&*key.words) + size_of_val(&*answer.ttls) + answer.wire.len()) as u64
+    }
+}
+
+#[derive(Clone)]
+struct CountEvictions(Arc<HostCounters>);
+
+impl Lifecycle<StoredKey, Arc<Entry>> for CountEvictions {
+    type RequestState = ();
+
+    fn on_evict(&self, _: &mut (), _: StoredKey, _: Arc<Entry>) {
+        self.0.evicted.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Names, types and keys as people write them.
+
+use hickory_proto::rr::RecordType;
+use ringdns_dataplane::dns::{
+    CLASS_IN, NAME_MAX, UDP_MIN, header, key,
+    key::Key,
+    query::Query,
+    rtype,
+};
+use std::str::FromStr;
+
+/// A name or type that cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not a domain name.
+    #[error("{name:?} is no domain name: {reason}. Write it as example.com, unusual bytes as \\DDD in decimal")]
+    Name {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Not a record type.
+    #[error("{0:?} is no record type. Write it as AAAA, or TYPE65280 for one without a name (RFC 3597)")]
+    Type(String),
+}
+
+/// A name on the wire, lowercased. The inverse of [`display`]: `\DDD` is decimal (RFC 1035 section 5.1), which the
+/// parser of hickory-proto 0.26 takes for octal.
+pub fn name(text: &str) -> Result<Vec<u8>, NameError> {
+    wire(text).map_err(|reason| NameError::Name { name: text.to_owned(), reason })
+}
+
+fn wire(text: &str) -> Result<Vec<u8>, &'static str> {
+    let mut wire = vec![0];
+    if text == "." {
+        return Ok(wire);
+    }
+    let mut label = 0;
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let byte = match byte {
+            b'.' => {
+                close(&mut wire, &mut label)?;
+                continue;
+            }
+            b'\\' => escaped(&mut rest).ok_or("an escape is \\DDD, 255 at most, or \\ and one character")?,
+            0x21..=0x7e => byte,
+            _ => return Err("there is a byte that is no printable ASCII"),
+        };
+        wire.push(byte.to_ascii_lowercase());
+    }
+    if label + 1 < wire.len() {
+        close(&mut wire, &mut label)?;
+    }
+    if wire.len() == 1 || wire.len() > NAME_MAX {
+        return Err("it is empty or longer than 255 bytes");
+    }
+    Ok(wire)
+}
+
+/// Ends the label whose length byte is at `at`, and begins the next.
+fn close(wire: &mut Vec<u8>, at: &mut usize) -> Result<(), &'static str> {
+    let len = wire.len() - *at - 1;
+    if !(1..=63).contains(&len) {
+        return Err("a label is empty or longer than 63 bytes");
+    }
+    wire[*at] = len as u8;
+    *at = wire.len();
+    wire.push(0);
+    Ok(())
+}
+
+/// What follows a backslash.
+fn escaped(rest: &mut std::str::Bytes<'_>) -> Option<u8> {
+    let first = rest.next()?;
+    if !first.is_ascii_digit() {
+        return first.is_ascii_graphic().then_some(first);
+    }
+    let digits = [first, rest.next()?, rest.next()?];
+    let text = std::str::from_utf8(&digits).ok()?;
+    digits.iter().all(u8::is_ascii_digit).then(|| text.parse().ok()).flatten()
+}
+
+/// A record type's number, from its name or from `TYPE` and a number (RFC 3597 section 5).
+pub fn record_type(text: &str) -> Result<u16, NameError> {
+    let text = text.to_ascii_uppercase();
+    if let Some(number) = text.strip_prefix("TYPE") {
+        return number.parse().map_err(|_| NameError::Type(text));
+    }
+    RecordType::from_str(&text).map(u16::from).map_err(|_| NameError::Type(text))
+}
+
+/// A record type's name; `TYPE` and the number where it has none.
+pub fn type_name(qtype: u16) -> String {
+    match RecordType::from(qtype) {
+        RecordType::Unknown(number) => format!("TYPE{number}"),
+        known => known.to_string(),
+    }
+}
+
+/// A key's name as people write it.
+pub fn display(name: &[u8]) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = key::display_name(name, &mut text);
+    text
+}
+
+/// A query message: header, question, and an OPT record with a UDP size and the DO bit if `edns` is given.
+pub fn query_message(name: &[u8], question: [u16; 2], id: u16, flags: u16, edns: Option<(u16, bool)>) -> Vec<u8> {
+    let mut message = Vec::with_capacity(header::LEN + name.len() + 4 + 11);
+    for word in [id, flags, 1, 0, 0, u16::from(edns.is_some())] {
+        message.extend_from_slice(&word.to_be_bytes());
+    }
+    message.extend_from_slice(name);
+    for word in question {
+        message.extend_from_slice(&word.to_be_bytes());
+    }
+    if let Some((udp_size, dnssec_ok)) = edns {
+        let [s1, s0] = udp_size.to_be_bytes();
+        let dnssec_ok = if dnssec_ok { 0x80 } else { 0 };
+        message.extend_from_slice(&[0, 0, rtype::OPT as u8, s1, s0, 0, 0, dnssec_ok, 0, 0, 0]);
+    }
+    message
+}
+
+/// The key of a name on the wire, in class IN; `None` if that cannot be asked for.
+pub fn key(name: &[u8], qtype: u16, dnssec_ok: bool, checking_disabled: bool) -> Option<Key> {
+    let flags = if checking_disabled { header::CD } else { 0 };
+    let edns = dnssec_ok.then_some((UDP_MIN, true));
+    let mut query = Query::default();
+    query.parse(&query_message(name, [qtype, CLASS_IN], 0, flags, edns)).ok()?;
+    Some(query.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_types_round_trip() {
+        assert_eq!(name("Example.COM").unwrap(), b"\x07example\x03com\x00");
+        assert_eq!(name("Example.COM").unwrap(), name("example.com.").unwrap());
+        assert_eq!(name(".").unwrap(), b"\x00");
+        assert_eq!(display(&name("a\\046b.example").unwrap()), "a\\046b.example.");
+        assert_eq!(name("a\\046b.c\\.d").unwrap(), b"\x03a.b\x03c.d\x00");
+        let long = format!("{}.", "a".repeat(63)).repeat(4);
+        for text in ["", "..", ".a", "a..b", "\u{fc}.example", "a\\25", "a\\256", "a b", &"a".repeat(64), &long] {
+            assert!(name(text).is_err_and(|e| e.to_string().contains("no domain name")), "{text:?}");
+        }
+        for (text, number) in [("a", 1), ("AAAA", 28), ("TYPE65280", 65280), ("TYPE1", 1), ("HTTPS", 65)] {
+            assert_eq!(record_type(text), Ok(number));
+        }
+        assert_eq!(type_name(28), "AAAA");
+        assert_eq!(type_name(65280), "TYPE65280");
+        assert!(record_type("NONSENSE").is_err() && record_type("TYPE70000").is_err());
+    }
+
+    #[test]
+    fn a_key_says_what_was_asked_for() {
+        let name = name("www.example.com").unwrap();
+        for (dnssec_ok, checking_disabled) in [(false, false), (true, false), (false, true), (true, true)] {
+            let key = key(&name, 28, dnssec_ok, checking_disabled).unwrap();
+            assert_eq!(key.name().collect::<Vec<_>>(), name);
+            let meta = key.meta();
+            assert_eq!((meta.qtype(), meta.qclass()), (28, 1));
+            assert_eq!((meta.dnssec_ok(), meta.checking_disabled()), (dnssec_ok, checking_disabled));
+        }
+    }
+}
