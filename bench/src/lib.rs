@@ -1,0 +1,10 @@
+//! Load, measurement and comparison for ringdns: the library behind `ringbench`.
+//!
+//! Whatever is measured here is measured from outside, over packets, or on the data plane through its simulator; the
+//! generators share no code with the servers that they judge.
+
+pub mod mmsg;
+pub mod names;
+pub mod question;
+pub mod synthetic;
+pub mod upstream;

@@ -1,0 +1,22 @@
+//! `ringbench`: load generator, synthetic upstream and comparison runs for ringdns.
+
+use clap::{Parser, Subcommand};
+use ringdns_bench::upstream;
+
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Upstream(upstream::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Upstream(args) => upstream::run(&args),
+    }
+}

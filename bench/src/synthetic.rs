@@ -1,0 +1,94 @@
+//! The data of the synthetic upstream: made from the name alone, so that every instance, and every generator that
+//! wants to verify an answer, knows the same.
+
+use crate::question::HEADER;
+use fnv::FnvHasher;
+use hickory_proto::rr::RecordType;
+use std::hash::Hasher;
+
+/// A pointer to the question's name (RFC 1035 section 4.1.4).
+pub const QNAME: [u8; 2] = [0xc0, HEADER as u8];
+
+/// What a name is known by: a hash of its wire form in lower case.
+pub fn fingerprint(name: &[u8]) -> u64 {
+    let mut hasher = FnvHasher::default();
+    for byte in name {
+        hasher.write_u8(byte.to_ascii_lowercase());
+    }
+    // FNV's low bits of similar names are similar; fold the high ones in.
+    let hash = hasher.finish();
+    hash ^ hash >> 32
+}
+
+/// Appends the data of the `nth` record of type `qtype` that the name in `question` has. False if it has none of
+/// that type. Names inside are compressed against a question at offset 12, where RFC 3597 section 4 permits.
+pub fn rdata(name: &[u8], qtype: u16, nth: u8, data: &mut Vec<u8>) -> bool {
+    let hash = fingerprint(name).wrapping_add(u64::from(nth));
+    let bytes = hash.to_be_bytes();
+    match RecordType::from(qtype) {
+        RecordType::A => data.extend_from_slice(&[10, bytes[5], bytes[6], bytes[7]]),
+        RecordType::AAAA => {
+            data.extend_from_slice(&[0xfd, 0, 0, 0, 0, 0, 0, 0]);
+            data.extend_from_slice(&bytes);
+        }
+        RecordType::TXT => {
+            let text = format!("ringbench {hash:016x}");
+            data.push(text.len() as u8);
+            data.extend_from_slice(text.as_bytes());
+        }
+        RecordType::MX => {
+            data.extend_from_slice(&[0, 10 + nth]);
+            below(b"mail", name, data);
+        }
+        RecordType::NS => below(if nth == 0 { b"ns1" } else { b"ns2" }, name, data),
+        RecordType::CNAME => below(b"target", name, data),
+        RecordType::PTR => below(b"host", name, data),
+        RecordType::SRV => {
+            data.extend_from_slice(&[0, nth, 0, 0, 0x13, 0xc4]);
+            // RFC 2782: never compressed.
+            data.extend_from_slice(b"\x03sip");
+            data.extend_from_slice(name);
+        }
+        RecordType::SOA => soa(QNAME, 60, data),
+        RecordType::CAA => data.extend_from_slice(b"\x00\x05issueca.test"),
+        // RFC 9460: priority 1, the owner itself, no parameters.
+        RecordType::HTTPS | RecordType::SVCB => data.extend_from_slice(&[0, 1, 0]),
+        // RFC 8482 section 4.2.
+        RecordType::ANY => data.extend_from_slice(b"\x07RFC8482\x00"),
+        // Private use (RFC 6895): opaque, of a size that no known type has.
+        RecordType::Unknown(65280..=65534) => {
+            data.extend_from_slice(b"opaque-");
+            data.extend_from_slice(&bytes);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// The type that answers a question for `qtype`.
+pub fn answered_with(qtype: u16) -> u16 {
+    // ANY is answered with the one record that RFC 8482 advises.
+    if RecordType::from(qtype) == RecordType::ANY { RecordType::HINFO.into() } else { qtype }
+}
+
+/// The data of an SOA record whose zone is at the pointer `apex`.
+pub fn soa(apex: [u8; 2], minimum: u32, data: &mut Vec<u8>) {
+    data.extend_from_slice(b"\x02ns");
+    data.extend_from_slice(&apex);
+    data.extend_from_slice(b"\x0ahostmaster");
+    data.extend_from_slice(&apex);
+    for field in [1, 3600, 600, 86400, minimum] {
+        data.extend_from_slice(&u32::to_be_bytes(field));
+    }
+}
+
+/// A name one label below the question's.
+fn below(label: &[u8], name: &[u8], data: &mut Vec<u8>) {
+    data.push(label.len() as u8);
+    data.extend_from_slice(label);
+    if name == [0] {
+        data.push(0);
+    } else {
+        data.extend_from_slice(&QNAME);
+    }
+}

@@ -1,0 +1,226 @@
+//! A synthetic upstream: answers every question at once, over UDP and TCP, with data made from the name; and, under
+//! suffixes of one's choice, with whatever trouble a cache has to cope with.
+
+mod answer;
+mod tcp;
+mod udp;
+
+pub use answer::{Answerer, Behaviour, Over};
+
+use anyhow::{Context, Result};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt},
+};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::{
+    net::{SocketAddr, TcpListener, UdpSocket},
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Serves made-up answers over UDP and TCP until it is interrupted, then prints what it served.
+///
+/// The name of a question decides its answer, so that two instances agree. A first label `ttl-N` sets the TTL.
+/// `dig CH TXT served.ringbench` tells how many queries have been served so far.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address and port to serve on; may be given several times.
+    #[arg(long, required = true)]
+    pub listen: Vec<SocketAddr>,
+    /// Threads per UDP address.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+    /// Delay of every answer, in microseconds.
+    #[arg(long, default_value_t = 0)]
+    pub delay_us: u64,
+    /// Share of UDP queries that get no answer, in percent.
+    #[arg(long, default_value_t = 0.0, value_parser = percent)]
+    pub drop: f64,
+    #[command(flatten)]
+    pub answers: AnswerArgs,
+}
+
+/// What the answers are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AnswerArgs {
+    /// TTL of the records, in seconds.
+    #[arg(long, default_value_t = 3600)]
+    pub ttl: u32,
+    /// TTL and MINIMUM of the SOA of negative answers, in seconds.
+    #[arg(long, default_value_t = 60)]
+    pub negative_ttl: u32,
+    /// Records an answer has, at most 100.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub records: u8,
+    /// Names under this do not exist. This and the other suffixes may be given several times; the longest wins.
+    #[arg(long, value_name = "SUFFIX")]
+    pub nxdomain_suffix: Vec<String>,
+    /// Names under this exist, but have no data.
+    #[arg(long, value_name = "SUFFIX")]
+    pub nodata_suffix: Vec<String>,
+    /// Names under this are answered SERVFAIL.
+    #[arg(long, value_name = "SUFFIX")]
+    pub servfail_suffix: Vec<String>,
+    /// Names under this are answered REFUSED.
+    #[arg(long, value_name = "SUFFIX")]
+    pub refused_suffix: Vec<String>,
+    /// Names under this are answered TC=1 over UDP, and in full over TCP.
+    #[arg(long, value_name = "SUFFIX")]
+    pub truncate_suffix: Vec<String>,
+    /// Names under this are aliases (CNAME) of the name `target` below them.
+    #[arg(long, value_name = "SUFFIX")]
+    pub alias_suffix: Vec<String>,
+    /// Names under this are never answered.
+    #[arg(long, value_name = "SUFFIX")]
+    pub silent_suffix: Vec<String>,
+}
+
+/// Parses a share in percent.
+pub fn percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=100.0).contains(&share) => Ok(share),
+        _ => Err("a share in percent is a number from 0 to 100".into()),
+    }
+}
+
+/// What has been served so far.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// Queries received over UDP.
+    pub udp: AtomicU64,
+    /// Queries received over TCP.
+    pub tcp: AtomicU64,
+    /// Queries left without an answer, for whatever reason.
+    pub unanswered: AtomicU64,
+}
+
+impl std::fmt::Display for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [udp, tcp, unanswered] = [&self.udp, &self.tcp, &self.unanswered].map(|c| c.load(Relaxed));
+        write!(f, "udp={udp} tcp={tcp} unanswered={unanswered}")
+    }
+}
+
+/// What the threads of an upstream share.
+#[derive(Debug)]
+struct Shared {
+    answerer: Answerer,
+    served: Arc<Served>,
+    delay: Duration,
+    drop: f64,
+    stop: Arc<AtomicBool>,
+}
+
+/// A running upstream; stops when dropped.
+#[derive(Debug)]
+pub struct Upstream {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+/// How often threads look whether to stop.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
+impl Upstream {
+    /// Starts to serve.
+    pub fn start(args: &Args) -> Result<Self> {
+        let served = Arc::new(Served::default());
+        let shared = Arc::new(Shared {
+            answerer: Answerer::new(&args.answers, served.clone())?,
+            served,
+            delay: Duration::from_micros(args.delay_us),
+            drop: args.drop / 100.0,
+            stop: Arc::default(),
+        });
+        let mut upstream = Upstream { shared, addresses: Vec::new(), threads: Vec::new() };
+        for listen in &args.listen {
+            upstream.listen(*listen, args.threads).with_context(|| {
+                format!("cannot serve on {listen}: is the address of this host and its port free (ss -lnp)?")
+            })?;
+        }
+        Ok(upstream)
+    }
+
+    fn listen(&mut self, address: SocketAddr, threads: u16) -> Result<()> {
+        let listener = TcpListener::bind(address)?;
+        // Port 0 is for tests: whatever port TCP got, UDP takes too.
+        let address = listener.local_addr()?;
+        self.addresses.push(address);
+        for _ in 0..threads {
+            let socket = udp_socket(address)?;
+            let shared = self.shared.clone();
+            self.threads
+                .push(thread::Builder::new().name("udp".into()).spawn(move || udp::serve(&socket, &shared))?);
+        }
+        let shared = self.shared.clone();
+        self.threads
+            .push(thread::Builder::new().name("tcp".into()).spawn(move || tcp::serve(&listener, &shared))?);
+        Ok(())
+    }
+
+    /// Where it serves.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What it has served so far.
+    pub fn served(&self) -> &Served {
+        &self.shared.served
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so on standard error.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A UDP socket that shares its address with those of the other threads.
+fn udp_socket(address: SocketAddr) -> Result<UdpSocket> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket: OwnedFd = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    // A burst of misses must fit while this thread waits for its core; the kernel cuts this to what it permits.
+    sockopt::set_socket_recv_buffer_size(&socket, 4 << 20)?;
+    bind(&socket, &address)?;
+    Ok(socket.into())
+}
+
+/// Sleeps until there is something to read or it is `due`, but never so long that a stop would be late.
+fn wait_readable(fd: impl AsFd, due: Option<Instant>) {
+    let until = due.map_or(STOP_CHECK, |due| due.saturating_duration_since(Instant::now()).min(STOP_CHECK));
+    let until = Timespec { tv_sec: until.as_secs() as i64, tv_nsec: i64::from(until.subsec_nanos()) };
+    // Whatever ended the wait, the caller looks at everything again.
+    let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&until));
+}
+
+/// `ringbench upstream`.
+pub fn run(args: &Args) -> Result<()> {
+    let upstream = Upstream::start(args)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
+    }
+    for address in upstream.addresses() {
+        println!("serving on {address}");
+    }
+    while !stop.load(Relaxed) {
+        thread::sleep(STOP_CHECK);
+    }
+    println!("served {}", upstream.served());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
