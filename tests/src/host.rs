@@ -1,0 +1,88 @@
+//! A place where commands run: a network namespace, or this machine as it is.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::Process;
+
+#[derive(Clone, Debug)]
+pub struct Host {
+    namespace: Option<String>,
+}
+
+impl Host {
+    /// This machine, without a namespace: for what a test can do on loopback, and without root.
+    pub fn local() -> Self {
+        Self { namespace: None }
+    }
+
+    pub(crate) fn namespace(name: String) -> Self {
+        Self { namespace: Some(name) }
+    }
+
+    /// A command that will run on this host. Its process is the program itself: what signals it, signals the program.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = match &self.namespace {
+            Some(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a program to its end and gives its standard output. Panics unless it succeeds.
+    #[track_caller]
+    pub fn run<A: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = A>) -> String {
+        let mut command = self.command(program);
+        command.args(arguments);
+        let output = match command.output() {
+            Ok(output) => output,
+            Err(error) => panic!("{program}: {error}; deploy/setup.sh installs what tests need"),
+        };
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {}\n{stdout}{stderr}", output.status);
+        stdout
+    }
+
+    /// Starts a program that stays.
+    #[track_caller]
+    pub fn spawn<A: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = A>) -> Process {
+        let mut command = self.command(program);
+        command.args(arguments);
+        Process::spawn(program, command)
+    }
+
+    /// Runs `work` on a thread inside the host's namespace: the sockets that it opens are the host's, and stay so.
+    #[track_caller]
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let Some(name) = &self.namespace else { return work() };
+        let path = Path::new("/run/netns").join(name);
+        let outcome = std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                let namespace = match File::open(&path) {
+                    Ok(namespace) => namespace,
+                    Err(error) => panic!("{}: {error}", path.display()),
+                };
+                if let Err(error) =
+                    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                {
+                    panic!("entering {}: {error}", path.display());
+                }
+                work()
+            });
+            inside.join()
+        });
+        // The thread's own message stands in the output; its payload goes on as this thread's.
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}

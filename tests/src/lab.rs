@@ -1,0 +1,109 @@
+//! The lab: two hosts and a cable, by `deploy/lab.sh`.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::Host;
+
+pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 53, 0, 1);
+pub const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 53, 0, 2);
+pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd53, 0, 0, 0, 0, 0, 0, 1);
+pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd53, 0, 0, 0, 0, 0, 0, 2);
+
+/// Set to 1 to let tests that need root pass without having run.
+const UNPRIVILEGED: &str = "RINGDNS_UNPRIVILEGED";
+
+/// What the names of labs begin with. A script that runs the tests sets it, to find what a killed test left.
+const PREFIX: &str = "RINGDNS_LAB_PREFIX";
+
+/// Two namespaces and the veth pair between them. Taken down on drop, with every process that still runs inside.
+pub struct Lab {
+    name: String,
+    client: Host,
+    server: Host,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct LabOptions {
+    /// Receive and transmit queues of either end.
+    pub queues: u32,
+    /// The 802.1Q tag of every frame on the cable.
+    pub vlan: Option<u16>,
+}
+
+impl Default for LabOptions {
+    fn default() -> Self {
+        Self { queues: 1, vlan: None }
+    }
+}
+
+impl Lab {
+    /// A lab of one queue and no VLAN; see [`Lab::with`].
+    #[track_caller]
+    pub fn up() -> Option<Self> {
+        Self::with(LabOptions::default())
+    }
+
+    /// Without root it panics, or is `None` where `RINGDNS_UNPRIVILEGED=1` says that this is intended.
+    #[track_caller]
+    pub fn with(options: LabOptions) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            assert!(
+                std::env::var(UNPRIVILEGED).is_ok_and(|value| value == "1"),
+                "this test makes network namespaces and needs root; {UNPRIVILEGED}=1 passes it by",
+            );
+            return None;
+        }
+        static LABS: AtomicU32 = AtomicU32::new(0);
+        let prefix = std::env::var(PREFIX).unwrap_or_else(|_| "ringdns-test".to_owned());
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{prefix}-{}-{number}", std::process::id());
+        let lab = Self {
+            client: Host::namespace(format!("{name}-client")),
+            server: Host::namespace(format!("{name}-server")),
+            name,
+        };
+        let mut arguments = vec!["up".to_owned(), "--queues".to_owned(), options.queues.to_string()];
+        if let Some(vlan) = options.vlan {
+            arguments.extend(["--vlan".to_owned(), vlan.to_string()]);
+        }
+        if let Err(error) = lab.script(&arguments) {
+            panic!("{error}");
+        }
+        Some(lab)
+    }
+
+    /// 10.53.0.1 and fd53::1 on `vc`.
+    pub fn client(&self) -> &Host {
+        &self.client
+    }
+
+    /// 10.53.0.2 and fd53::2 on `vs`.
+    pub fn server(&self) -> &Host {
+        &self.server
+    }
+
+    fn script(&self, arguments: &[String]) -> Result<(), String> {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/lab.sh");
+        let output = Command::new(&script)
+            .args(["--name", &self.name])
+            .args(arguments)
+            .output()
+            .map_err(|error| format!("{}: {error}", script.display()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("deploy/lab.sh {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // A panic in a drop would hide the test's own: say it, and leave the rest to the script that runs the tests.
+        if let Err(error) = self.script(&["down".to_owned()]) {
+            eprintln!("{error}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What end-to-end tests stand on: two hosts, real servers, clients, and the processes among them.
+//!
+//! ```text
+//!   client namespace                 server namespace
+//!   kdig, dnsperf, kxdpgun           ringdnsd, and on its loopback Knot as the upstream
+//!   vc  10.53.0.1  fd53::1  <-veth-> vs  10.53.0.2  fd53::2
+//! ```
+//!
+//! A test takes a [`Lab`], starts servers on its [`Host`]s, runs clients there, and lets go: whatever it made ends with
+//! the values that stand for it, the panicking test included. Every lab has a name and namespaces of its own, so any
+//! number of them can be up at once.
+//!
+//! These are a test's tools, so a failure of theirs is a failure of the test: they panic, at the caller's line and with
+//! the remedy in the message, and what the processes had said goes to the test's output.
+#![forbid(unsafe_code)]
+
+mod host;
+mod knot;
+mod lab;
+mod names;
+mod port;
+mod process;
+mod unbound;
+mod zone;
+
+pub use host::Host;
+pub use knot::Knot;
+pub use lab::{CLIENT_V4, CLIENT_V6, Lab, LabOptions, SERVER_V4, SERVER_V6};
+pub use names::popular_names;
+pub use port::free_port;
+pub use process::Process;
+pub use unbound::Unbound;
+pub use zone::Zone;

@@ -1,0 +1,233 @@
+//! A program that stays: its output as lines to wait for, and an end that is sure.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, PipeReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use tempfile::TempDir;
+
+/// How long a process may take to end after SIGTERM before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A child process. On drop it gets SIGTERM, later SIGKILL, and is reaped.
+pub struct Process {
+    name: String,
+    child: Child,
+    /// Becomes readable when the process ends.
+    pidfd: OwnedFd,
+    output: Arc<Output>,
+    folder: TempDir,
+}
+
+impl Process {
+    /// Starts `command`. Standard output and standard error are read together, in the order they were written.
+    #[track_caller]
+    pub fn spawn(name: &str, mut command: Command) -> Self {
+        match Self::try_spawn(name, &mut command) {
+            Ok(process) => process,
+            Err(error) => panic!("{command:?}: {error}; deploy/setup.sh installs what tests need"),
+        }
+    }
+
+    fn try_spawn(name: &str, command: &mut Command) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("ringdns-process-").tempdir()?;
+        let log = File::create(folder.path().join("log"))?;
+        let (reader, writer) = io::pipe()?;
+        let child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+        // `command` still holds the pipe's other end, and the reader's end would never come.
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        let output = Arc::new(Output::default());
+        let sink = Arc::clone(&output);
+        std::thread::Builder::new().name(format!("{name} output")).spawn(move || sink.follow(reader, log))?;
+        Ok(Self { name: name.to_owned(), child, pidfd, output, folder })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where the output is written, for programs that want to read it as a file.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Everything that was said until now.
+    pub fn output(&self) -> String {
+        self.output.lock().text.join("\n")
+    }
+
+    /// Waits for a line that contains `pattern`, said before or yet to come, and gives the first such line. Panics when
+    /// the process ends or time runs out before.
+    #[track_caller]
+    pub fn wait_for_line(&self, pattern: &str, timeout: Duration) -> String {
+        match self.output.wait_for(pattern, timeout) {
+            Ok(line) => line,
+            Err(why) => panic!("{}: no line with {pattern:?}: {why}; it said:\n{}", self.name, self.output()),
+        }
+    }
+
+    /// Waits for the process to end by itself. Panics when time runs out before.
+    #[track_caller]
+    pub fn wait_for_exit(&mut self, timeout: Duration) -> ExitStatus {
+        match self.wait(timeout) {
+            Ok(Some(status)) => status,
+            Ok(None) => panic!("{} still runs after {timeout:?}; it said:\n{}", self.name, self.output()),
+            Err(error) => panic!("{}: {error}", self.name),
+        }
+    }
+
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        if let Err(error) = kill_process(Pid::from_child(&self.child), signal) {
+            panic!("{signal:?} to {}: {error}", self.name);
+        }
+    }
+
+    /// Asks the process to end, insists when it does not, and gives how it ended.
+    pub fn stop(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        if let Some(status) = self.wait(PATIENCE)? {
+            return Ok(status);
+        }
+        eprintln!("{} ignored SIGTERM for {PATIENCE:?}: killing it", self.name);
+        self.child.kill()?;
+        self.child.wait()
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+        let mut events = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        if rustix::io::retry_on_intr(|| poll(&mut events, Some(&timeout)))? == 0 {
+            return Ok(None);
+        }
+        let status = self.child.wait()?;
+        // What was said last may still be on its way through the pipe.
+        self.output.wait_for_end(Duration::from_secs(1));
+        Ok(Some(status))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("{} could not be ended: {error}", self.name);
+        }
+        if std::thread::panicking() {
+            eprintln!("---- what {} said ----\n{}\n----", self.name, self.output());
+        }
+    }
+}
+
+//----------- Output ----------------------------------------------------------
+
+/// What a process says, shared with the thread that reads it.
+#[derive(Default)]
+struct Output {
+    lines: Mutex<Lines>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    text: Vec<String>,
+    /// Nothing will be added: the process and its children closed the pipe.
+    ended: bool,
+}
+
+impl Output {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads until the end of the pipe.
+    fn follow(&self, pipe: PipeReader, mut log: File) {
+        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            // The copy in the file is a convenience: a full disk must not end the test.
+            let _ = writeln!(log, "{line}");
+            self.lock().text.push(line);
+            self.changed.notify_all();
+        }
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn wait_for(&self, pattern: &str, timeout: Duration) -> Result<String, String> {
+        let deadline = Instant::now() + timeout;
+        let mut seen = 0;
+        let mut lines = self.lock();
+        loop {
+            if let Some(line) = lines.text[seen..].iter().find(|line| line.contains(pattern)) {
+                return Ok(line.clone());
+            }
+            seen = lines.text.len();
+            if lines.ended {
+                return Err("it ended".to_owned());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("waited {timeout:?}"));
+            }
+            (lines, _) = self.changed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn wait_for_end(&self, timeout: Duration) {
+        let outcome = self.changed.wait_timeout_while(self.lock(), timeout, |lines| !lines.ended);
+        drop(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn shell(script: &str) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::spawn("sh", command)
+    }
+
+    #[test]
+    fn waits_for_lines_of_either_stream_and_for_the_exit() {
+        let mut process = shell("echo one; echo two >&2; exit 3");
+        assert_eq!(process.wait_for_line("tw", LONG), "two");
+        assert_eq!(process.wait_for_line("one", LONG), "one");
+        assert_eq!(process.wait_for_exit(LONG).code(), Some(3));
+        assert_eq!(process.output(), "one\ntwo");
+        assert_eq!(std::fs::read_to_string(process.log()).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    #[should_panic(expected = "it ended")]
+    fn says_when_the_process_ended_before_the_line() {
+        shell("echo something else").wait_for_line("one", LONG);
+    }
+
+    #[test]
+    #[should_panic(expected = "waited")]
+    fn says_when_the_line_did_not_come_in_time() {
+        shell("exec sleep 60").wait_for_line("one", Duration::from_millis(20));
+    }
+
+    #[test]
+    fn ends_by_sigterm_on_drop() {
+        let process = shell("exec sleep 60");
+        let proc = PathBuf::from(format!("/proc/{}", process.pid()));
+        assert!(proc.exists());
+        drop(process);
+        assert!(!proc.exists());
+    }
+}
