@@ -6,3 +6,4 @@ pub mod config;
 pub mod counters;
 pub mod host;
 pub mod names;
+pub mod xdp;

@@ -1,0 +1,201 @@
+//! What can stand between ringdns and its XDP program, and what to do about it.
+
+use std::{error::Error, fmt, io};
+
+use aya::programs::{ProgramError, XdpMode};
+use ringdns_abi::{MAX_LISTEN, MAX_QUEUES};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use super::gate::{self, Gate};
+
+/// Why packets cannot be steered. Every message names the thing, the reason and the remedy.
+#[derive(Debug, Error)]
+pub enum SteerError {
+    #[error(
+        "no network interface is called {interface:?} in this network namespace: `ip link` lists those there are"
+    )]
+    NoInterface { interface: String },
+
+    #[error(
+        "{count} listen addresses are more than the {MAX_LISTEN} that the XDP program holds: listen on fewer, or on \
+         0.0.0.0 or [::] in place of many"
+    )]
+    TooManyListeners { count: usize },
+
+    #[error("{step} is not permitted: {gate}")]
+    Shut { step: Step, gate: Gate },
+
+    #[error(
+        "interface {interface} already runs an XDP program: `ip -details link show dev {interface}` names it. End the \
+         process that holds it, or, if none does, `ip link set dev {interface} xdp off`"
+    )]
+    Occupied { interface: String },
+
+    #[error(
+        "the driver of interface {interface} refuses native XDP ({reason}): set mode = \"auto\" or \"generic\", or \
+         change what the driver objects to, which often is an MTU above 3500 or too many queues"
+    )]
+    NoDriverMode { interface: String, reason: String },
+
+    #[error(
+        "this kernel has no BPF links for XDP, so a killed ringdnsd would leave its program behind: use Linux 5.9 or later"
+    )]
+    NoLinks,
+
+    #[error(
+        "interface {interface} took the XDP program without a BPF link, so it would outlive ringdnsd: remove it with \
+         `ip link set dev {interface} xdp off`, and use a Linux 5.9 or later that has BPF links"
+    )]
+    LeftBehind { interface: String },
+
+    #[error(
+        "queue {queue} is beyond the {MAX_QUEUES} that the XDP program steers: use fewer queues (`ethtool -L`)"
+    )]
+    NoSuchQueue { queue: u32 },
+
+    #[error(
+        "the kernel does not take the socket of queue {queue} ({reason}): it must be an open AF_XDP socket"
+    )]
+    Socket { queue: u32, reason: String },
+
+    #[error(
+        "the kernel's verifier refuses the XDP program: please report this with the output of `uname -r` and this log:\n{log}"
+    )]
+    Verifier { log: String },
+
+    #[error("{step} failed: {reason}. The kernel's log (`dmesg`) may say more")]
+    Failed { step: Step, reason: String },
+
+    #[error(
+        "the XDP object in this binary has no {what}: it was built from other sources, rebuild it with ebpf/build.sh"
+    )]
+    WrongObject { what: &'static str },
+}
+
+/// What was being done when the kernel said no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    FindInterface,
+    CreateMaps,
+    LoadProgram,
+    SetListen,
+    Attach,
+    ReadVerdicts,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FindInterface => "looking up the network interface",
+            Self::CreateMaps => "creating the maps of the XDP program",
+            Self::LoadProgram => "loading the XDP program",
+            Self::SetListen => "telling the XDP program the listen addresses",
+            Self::Attach => "attaching the XDP program",
+            Self::ReadVerdicts => "reading the counters of the XDP program",
+        })
+    }
+}
+
+impl SteerError {
+    /// An error at `step` that is the same whatever the interface.
+    pub(super) fn refused(step: Step, error: impl Error + 'static) -> Self {
+        match errno(&error) {
+            Some(Errno::PERM) => Self::Shut { step, gate: gate::shut() },
+            // Verifier and permission share EACCES: what there is to say about the former is its log.
+            _ => match verifier_log(&error) {
+                Some(log) => Self::Verifier { log },
+                None => Self::Failed { step, reason: chain(&error) },
+            },
+        }
+    }
+
+    pub(super) fn from_attach(interface: &str, mode: XdpMode, error: ProgramError) -> Self {
+        let interface = interface.to_owned();
+        match errno(&error) {
+            Some(Errno::NODEV) => Self::NoInterface { interface },
+            // EEXIST: a program in the other mode. EBUSY: one in the same mode.
+            Some(Errno::BUSY | Errno::EXIST) => Self::Occupied { interface },
+            Some(Errno::PERM | Errno::ACCESS) => Self::Shut { step: Step::Attach, gate: gate::shut() },
+            _ if mode == XdpMode::Driver => Self::NoDriverMode { interface, reason: chain(&error) },
+            _ => Self::Failed { step: Step::Attach, reason: chain(&error) },
+        }
+    }
+}
+
+/// The system's error number at the root of `error`, if there is one.
+fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
+    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).find_map(Errno::from_io_error)
+}
+
+fn verifier_log(error: &(dyn Error + 'static)) -> Option<String> {
+    causes(error).find_map(|cause| match cause.downcast_ref::<ProgramError>() {
+        Some(ProgramError::LoadError { verifier_log, .. }) => Some(verifier_log.to_string()),
+        _ => None,
+    })
+}
+
+/// `error` and its causes in one line. aya's errors leave the cause to whoever prints them.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = String::new();
+    for cause in causes(error).map(|cause| cause.to_string()) {
+        // Some say in their own message what their cause says again.
+        if line.ends_with(&cause) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&cause);
+    }
+    line
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::{maps::MapError, sys::SyscallError};
+
+    use super::*;
+
+    fn system(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno.raw_os_error())
+    }
+
+    fn link_create(errno: Errno) -> ProgramError {
+        SyscallError { call: "bpf_link_create", io_error: system(errno) }.into()
+    }
+
+    #[test]
+    fn a_missing_permission_names_the_step_and_the_gate() {
+        let error = MapError::CreateError { name: "XSKS".into(), io_error: system(Errno::PERM) };
+        let message = SteerError::refused(Step::CreateMaps, error).to_string();
+        assert!(message.starts_with("creating the maps of the XDP program is not permitted: "), "{message}");
+    }
+
+    #[test]
+    fn the_cause_is_told_once() {
+        let error = MapError::CreateError { name: "XSKS".into(), io_error: system(Errno::NOMEM) };
+        let message = SteerError::refused(Step::CreateMaps, error).to_string();
+        assert_eq!(
+            message,
+            "creating the maps of the XDP program failed: failed to create map `XSKS`: Cannot allocate memory (os \
+             error 12). The kernel's log (`dmesg`) may say more"
+        );
+    }
+
+    #[test]
+    fn another_program_is_told_from_a_driver_without_xdp() {
+        let from_attach = |errno| SteerError::from_attach("eth0", XdpMode::Driver, link_create(errno));
+        assert!(matches!(from_attach(Errno::BUSY), SteerError::Occupied { .. }));
+        assert!(matches!(from_attach(Errno::EXIST), SteerError::Occupied { .. }));
+        assert!(matches!(from_attach(Errno::NODEV), SteerError::NoInterface { .. }));
+        let SteerError::NoDriverMode { reason, .. } = from_attach(Errno::OPNOTSUPP) else {
+            panic!("a driver without XDP");
+        };
+        assert_eq!(reason, "`bpf_link_create` failed: Operation not supported (os error 95)");
+    }
+}

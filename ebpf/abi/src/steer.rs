@@ -1,0 +1,143 @@
+//! The decision about one packet: is it a plain UDP datagram, and to whom?
+//!
+//! Only what a worker can answer by rewriting the frame in place may leave the kernel's way: Ethernet with up
+//! to two VLAN tags, IPv4 without options or IPv6 without extension headers, whole, UDP, with lengths that
+//! agree. Whatever is stranger than that is the kernel's, which knows how to reassemble it, answer it or drop
+//! it.
+
+use crate::{ListenKey, Verdict};
+
+/// Access to a frame that both the BPF verifier and a test can follow: the verifier wants to see every access
+/// guarded by a comparison of that very pointer with the end of the packet, which indexing into a slice does
+/// not show it.
+pub trait Packet {
+    /// The `N` bytes from `offset` on, if the frame has all of them.
+    fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
+
+    /// Whether the frame has at least `length` bytes.
+    fn reaches(&self, length: usize) -> bool;
+}
+
+impl Packet for [u8] {
+    fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        self.get(offset..)?.first_chunk()
+    }
+
+    fn reaches(&self, length: usize) -> bool {
+        self.len() >= length
+    }
+}
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
+
+const ETHERNET_LEN: usize = 14;
+const VLAN_LEN: usize = 4;
+const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
+const UDP_LEN: usize = 8;
+
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+const IPV6_FRAGMENT: u8 = 44;
+/// Hop-by-hop, routing, ESP, AH, destination options, mobility, HIP and shim6 (RFC 7045, section 3).
+const IPV6_EXTENSIONS: [u8; 8] = [0, 43, 50, 51, 60, 135, 139, 140];
+
+/// The more-fragments flag and the fragment offset. Don't-fragment is left out: it is welcome.
+const IPV4_FRAGMENT_BITS: u16 = 0x3fff;
+
+/// Finds the destination of a plain UDP datagram, or the reason to leave the packet to the kernel.
+///
+/// Whether somebody listens on that destination is the caller's to look up.
+#[inline(always)]
+pub fn classify<P: Packet + ?Sized>(packet: &P) -> Result<ListenKey, Verdict> {
+    let ethernet = packet.window::<ETHERNET_LEN>(0).ok_or(Verdict::BadLength)?;
+    let mut ethertype = word(ethernet, 12);
+    let mut ip = ETHERNET_LEN;
+    for _ in 0..2 {
+        if is_vlan(ethertype) {
+            let tag = packet.window::<VLAN_LEN>(ip).ok_or(Verdict::BadLength)?;
+            ethertype = word(tag, 2);
+            ip += VLAN_LEN;
+        }
+    }
+
+    let destination = match ethertype {
+        ETHERTYPE_IPV4 => classify_ipv4(packet, ip)?,
+        ETHERTYPE_IPV6 => classify_ipv6(packet, ip)?,
+        other if is_vlan(other) => return Err(Verdict::VlanTooDeep),
+        _ => return Err(Verdict::NotIp),
+    };
+    if ethernet[0] & 1 != 0 {
+        return Err(Verdict::GroupAddress);
+    }
+    Ok(destination)
+}
+
+#[inline(always)]
+fn classify_ipv4<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<ListenKey, Verdict> {
+    let header = packet.window::<IPV4_LEN>(ip).ok_or(Verdict::BadLength)?;
+    if header[0] >> 4 != 4 {
+        return Err(Verdict::NotIp);
+    }
+    match header[9] {
+        PROTOCOL_UDP => {}
+        PROTOCOL_TCP => return Err(Verdict::Tcp),
+        _ => return Err(Verdict::NotUdp),
+    }
+    if header[0] & 0x0f != 5 {
+        return Err(Verdict::IpOptions);
+    }
+    if word(header, 6) & IPV4_FRAGMENT_BITS != 0 {
+        return Err(Verdict::Fragment);
+    }
+    let payload = usize::from(word(header, 2)).checked_sub(IPV4_LEN).ok_or(Verdict::BadLength)?;
+    let port = udp_port(packet, ip + IPV4_LEN, payload)?;
+    Ok(ListenKey::v4([header[16], header[17], header[18], header[19]], port))
+}
+
+#[inline(always)]
+fn classify_ipv6<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<ListenKey, Verdict> {
+    let header = packet.window::<IPV6_LEN>(ip).ok_or(Verdict::BadLength)?;
+    if header[0] >> 4 != 6 {
+        return Err(Verdict::NotIp);
+    }
+    match header[6] {
+        PROTOCOL_UDP => {}
+        PROTOCOL_TCP => return Err(Verdict::Tcp),
+        IPV6_FRAGMENT => return Err(Verdict::Fragment),
+        other if IPV6_EXTENSIONS.contains(&other) => return Err(Verdict::ExtensionHeader),
+        _ => return Err(Verdict::NotUdp),
+    }
+    let port = udp_port(packet, ip + IPV6_LEN, usize::from(word(header, 4)))?;
+    let mut address = [0; 16];
+    address.copy_from_slice(&header[24..40]);
+    Ok(ListenKey::v6(address, port))
+}
+
+/// The destination port of the UDP datagram at `udp`, which IP says is `length` bytes long.
+///
+/// UDP's own length must say the same. RFC 768 lets it be less, and RFC 9868 gives the rest a meaning, but a
+/// worker that answers in place should have one length to believe. The frame may be longer than IP: Ethernet
+/// pads.
+#[inline(always)]
+fn udp_port<P: Packet + ?Sized>(packet: &P, udp: usize, length: usize) -> Result<[u8; 2], Verdict> {
+    let header = packet.window::<UDP_LEN>(udp).ok_or(Verdict::BadLength)?;
+    if length < UDP_LEN || usize::from(word(header, 4)) != length || !packet.reaches(udp + length) {
+        return Err(Verdict::BadLength);
+    }
+    Ok([header[2], header[3]])
+}
+
+#[inline(always)]
+fn is_vlan(ethertype: u16) -> bool {
+    matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN)
+}
+
+/// The big-endian word at `at`.
+#[inline(always)]
+fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}

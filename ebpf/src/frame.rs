@@ -1,0 +1,37 @@
+//! The frame under an XDP context.
+
+use aya_ebpf::programs::XdpContext;
+use ringdns_abi::Packet;
+
+/// The bytes of one frame, from its Ethernet header on.
+///
+/// Borrows the context, since helpers that move the ends of the packet make these pointers stale.
+pub struct Frame<'a> {
+    context: &'a XdpContext,
+}
+
+impl<'a> Frame<'a> {
+    #[inline(always)]
+    pub fn new(context: &'a XdpContext) -> Self {
+        Self { context }
+    }
+}
+
+impl Packet for Frame<'_> {
+    #[inline(always)]
+    fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        let start = self.context.data() + offset;
+        if start + N > self.context.data_end() {
+            return None;
+        }
+        // SAFETY: the N bytes from `start` on end before `data_end`, as just compared, and the kernel keeps
+        // what lies between `data` and `data_end` readable for as long as the program runs. Bytes need no
+        // alignment.
+        Some(unsafe { &*(start as *const [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn reaches(&self, length: usize) -> bool {
+        self.context.data() + length <= self.context.data_end()
+    }
+}

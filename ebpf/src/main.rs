@@ -1,0 +1,58 @@
+//! The steering program: hands UDP datagrams for a listener to the AF_XDP socket of the queue they came in
+//! on, and leaves everything else to the kernel as it came. It never drops and never writes to a packet.
+
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    bindings::xdp_action::XDP_PASS,
+    btf_maps::{HashMap, PerCpuArray, XskMap},
+    macros::{btf_map, xdp},
+    programs::XdpContext,
+};
+use ringdns_abi::{ListenKey, MAX_LISTEN, MAX_QUEUES, Verdict, classify};
+use ringdns_ebpf::Frame;
+
+#[btf_map]
+static XSKS: XskMap<{ MAX_QUEUES as usize }> = XskMap::new();
+
+#[btf_map]
+static LISTEN: HashMap<ListenKey, u32, { MAX_LISTEN as usize }> = HashMap::new();
+
+#[btf_map]
+static VERDICTS: PerCpuArray<u64, { Verdict::COUNT as usize }> = PerCpuArray::new();
+
+#[xdp]
+pub fn ringdns_steer(context: XdpContext) -> u32 {
+    let (action, verdict) = steer(&context);
+    count(verdict);
+    action
+}
+
+#[inline(always)]
+fn steer(context: &XdpContext) -> (u32, Verdict) {
+    let destination = match classify(&Frame::new(context)) {
+        Ok(destination) => destination,
+        Err(verdict) => return (XDP_PASS, verdict),
+    };
+    if !is_listener(&destination) && !is_listener(&destination.any_address()) {
+        return (XDP_PASS, Verdict::OtherDestination);
+    }
+    match XSKS.redirect(context.rx_queue_index(), u64::from(XDP_PASS)) {
+        Ok(action) => (action, Verdict::Redirected),
+        Err(action) => (action, Verdict::NoSocket),
+    }
+}
+
+#[inline(always)]
+fn is_listener(destination: &ListenKey) -> bool {
+    LISTEN.get_ptr(destination).is_some()
+}
+
+#[inline(always)]
+fn count(verdict: Verdict) {
+    if let Some(counter) = VERDICTS.get_ptr_mut(verdict.index()) {
+        // SAFETY: the slot is this CPU's own, and XDP programs do not interrupt each other on a CPU.
+        unsafe { *counter += 1 };
+    }
+}
