@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# Every test there is, in order, each step under a time limit. Needs root, for network namespaces and for setup.sh.
+#
+#   test.sh [STEP]...        default: all of them
+#
+# Steps: setup lint build unit loom ebpf lab gate. The last line is the sum: N passed, N failed.
+# A step that fails does not stop those after it. Leaves nothing behind but cargo's target folder.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$here/lib.sh"
+readonly self=$here/test.sh
+
+# In the order in which they run; the limits, in seconds, are against hangs, with room for a slow machine.
+readonly STEPS=(setup lint build unit loom ebpf lab gate)
+declare -rA LIMIT=([setup]=900 [lint]=900 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=900 [gate]=600)
+
+usage() {
+    sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+}
+
+#----------- The steps --------------------------------------------------------
+
+step_setup() {
+    "$here/setup.sh" test
+}
+
+step_lint() {
+    shellcheck -x deploy/*.sh .ci/run
+    if cargo fmt --version >/dev/null 2>&1; then
+        cargo fmt --all --check
+    else
+        say "skipping the format check: this Rust has no cargo fmt"
+    fi
+    if cargo clippy --version >/dev/null 2>&1; then
+        cargo clippy --locked --workspace --all-targets -- -D warnings
+    else
+        say "skipping clippy: this Rust has no cargo clippy"
+    fi
+}
+
+step_build() {
+    cargo build --locked --workspace --release
+}
+
+step_unit() {
+    cargo test --locked --workspace --exclude ringdns-tests
+}
+
+# In a target folder of its own: the flag is part of every crate's build, and would make cargo forget the others.
+step_loom() {
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/loom \
+        cargo test --locked --release --package ringdns-dataplane --lib loom
+}
+
+step_ebpf() {
+    ebpf/build.sh --check
+}
+
+# One at a time: rates and latencies are compared, and a lab has the machine for itself.
+step_lab() {
+    cargo test --locked --release --package ringdns-tests -- --test-threads=1
+}
+
+step_gate() {
+    bench/gate.sh
+}
+
+#----------- Running them -----------------------------------------------------
+
+# run_step NAME: in a process group of its own, which the time limit ends as a whole.
+run_step() {
+    local name=$1 start=$SECONDS status=0
+    printf '\n== %s\n' "$name"
+    timeout --kill-after=15 "${LIMIT[$name]}" "$self" --only "$name" &
+    running=$!
+    wait "$running" || status=$?
+    running=
+    case $status in
+    0) printf '== %s: passed in %d s\n' "$name" "$((SECONDS - start))" ;;
+    124 | 137) printf '== %s: FAILED, still running after %d s\n' "$name" "$((SECONDS - start))" ;;
+    *) printf '== %s: FAILED with status %d in %d s\n' "$name" "$status" "$((SECONDS - start))" ;;
+    esac
+    return "$status"
+}
+
+# Takes down the labs of tests that were killed; a test that ends takes down its own.
+remove_labs() {
+    local namespace
+    for namespace in /run/netns/"$RINGDNS_LAB_PREFIX"-*-client; do
+        [[ -e $namespace ]] || continue
+        namespace=${namespace##*/}
+        "$here/lab.sh" --name "${namespace%-client}" down
+    done
+}
+
+clean_up() {
+    # SIGTERM to `timeout` reaches all of its step.
+    [[ -z $running ]] || kill -TERM "$running" 2>/dev/null || true
+    remove_labs
+}
+
+is_step() {
+    local step
+    for step in "${STEPS[@]}"; do
+        [[ $step != "$1" ]] || return 0
+    done
+    return 1
+}
+
+main() {
+    local step passed=0 failed=()
+    (($#)) || set -- "${STEPS[@]}"
+    for step in "$@"; do
+        is_step "$step" || die "unknown step '$step': ${STEPS[*]}"
+    done
+    require_root "testing with network namespaces"
+
+    export RINGDNS_LAB_PREFIX=ringdns-test-$$
+    running=
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+
+    for step in "$@"; do
+        if run_step "$step"; then
+            passed=$((passed + 1))
+        else
+            failed+=("$step")
+        fi
+    done
+    printf '\ntook %d s%s\n' "$SECONDS" "${failed:+, failed: ${failed[*]}}"
+    printf '%d passed, %d failed\n' "$passed" "${#failed[@]}"
+    ((${#failed[@]} == 0))
+}
+
+cd "$here/.."
+case ${1:-} in
+-h | --help) usage ;;
+--only)
+    # setup brings a Rust, and lint, build and the like need one.
+    [[ $2 == setup ]] || select_rust || die "no Rust $RUST_MINIMUM or later: deploy/setup.sh build"
+    "step_$2"
+    ;;
+*) main "$@" ;;
+esac
