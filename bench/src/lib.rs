@@ -3,8 +3,14 @@
 //! Whatever is measured here is measured from outside, over packets, or on the data plane through its simulator; the
 //! generators share no code with the servers that they judge.
 
+pub mod check;
+pub mod mix;
 pub mod mmsg;
 pub mod names;
+pub mod query;
 pub mod question;
+pub mod report;
+pub mod run;
 pub mod synthetic;
+pub mod tally;
 pub mod upstream;

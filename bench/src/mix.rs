@@ -1,0 +1,135 @@
+//! The order in which questions are asked, drawn before the run so that drawing costs nothing during it.
+
+use rand::{Rng, SeedableRng, distr::Distribution, rngs::SmallRng};
+use rand_distr::Zipf;
+
+/// How often which name is asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Popularity {
+    /// One after the other, again and again.
+    Sequential,
+    /// Each equally often.
+    Uniform,
+    /// The nth name n^-s times as often as the first; names of the Internet have s near 1.
+    Zipf(f64),
+}
+
+/// What to ask next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// A name of the list.
+    Name(u32),
+    /// A name that nobody has asked before.
+    Random,
+}
+
+impl Pick {
+    /// Which name of the list, if it is one.
+    pub fn name(self) -> Option<u32> {
+        match self {
+            Pick::Name(name) => Some(name),
+            Pick::Random => None,
+        }
+    }
+}
+
+/// Drawn orders are at least this long, and four times as long as the list of names, but never longer than the other.
+const SHORTEST: usize = 1 << 20;
+const LONGEST: usize = 1 << 24;
+
+/// An order of picks, gone through again and again.
+#[derive(Clone, Debug)]
+pub struct Order(Vec<u32>);
+
+impl Order {
+    const RANDOM: u32 = u32::MAX;
+
+    /// Draws an order over `names` names, `random` of it (0 to 1) names never asked before. Equal seeds draw equal
+    /// orders.
+    pub fn draw(popularity: Popularity, names: usize, random: f64, seed: u64) -> Self {
+        assert!(names > 0, "an order of no names");
+        let last = (names - 1) as u32;
+        if popularity == Popularity::Sequential && random == 0.0 {
+            return Order((0..=last).collect());
+        }
+        let mut rng = SmallRng::seed_from_u64(seed);
+        // Both bounds of the exponent were checked by the command line: finite and not negative.
+        let zipf = match popularity {
+            Popularity::Zipf(s) => Zipf::new(names as f64, s).ok(),
+            _ => None,
+        };
+        let mut next = 0;
+        let mut pick = || match (&zipf, popularity) {
+            _ if random > 0.0 && rng.random_bool(random) => Self::RANDOM,
+            (Some(zipf), _) => (zipf.sample(&mut rng) as u32 - 1).min(last),
+            (None, Popularity::Sequential) => {
+                let pick = next;
+                next = if next == last { 0 } else { next + 1 };
+                pick
+            }
+            (None, _) => rng.random_range(0..=last),
+        };
+        let len = (4 * names).clamp(SHORTEST, LONGEST);
+        Order((0..len).map(|_| pick()).collect())
+    }
+
+    /// The pick at a position, which may be past the end: the order repeats.
+    #[inline]
+    pub fn at(&self, position: u64) -> Pick {
+        match self.0[(position % self.0.len() as u64) as usize] {
+            Self::RANDOM => Pick::Random,
+            name => Pick::Name(name),
+        }
+    }
+
+    /// How many picks there are before it repeats.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none: never.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(order: &Order, names: usize) -> (Vec<u64>, u64) {
+        let mut counts = vec![0; names];
+        let mut random = 0;
+        for position in 0..order.len() as u64 {
+            match order.at(position) {
+                Pick::Name(name) => counts[name as usize] += 1,
+                Pick::Random => random += 1,
+            }
+        }
+        (counts, random)
+    }
+
+    #[test]
+    fn sequential_asks_each_once() {
+        let order = Order::draw(Popularity::Sequential, 5, 0.0, 1);
+        assert_eq!((0..7).map(|i| order.at(i)).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 0, 1].map(Pick::Name));
+    }
+
+    #[test]
+    fn zipf_with_s_1_halves_at_the_second() {
+        let (counts, _) = counts(&Order::draw(Popularity::Zipf(1.0), 1000, 0.0, 7), 1000);
+        let ratio = counts[0] as f64 / counts[1] as f64;
+        assert!((1.9..2.1).contains(&ratio), "{ratio}");
+        assert!(counts[999] > 0);
+    }
+
+    #[test]
+    fn the_random_share_is_kept_in_every_shape() {
+        for popularity in [Popularity::Sequential, Popularity::Uniform, Popularity::Zipf(0.9)] {
+            let order = Order::draw(popularity, 100, 0.1, 7);
+            let (_, random) = counts(&order, 100);
+            let share = random as f64 / order.len() as f64;
+            assert!((0.098..0.102).contains(&share), "{popularity:?}: {share}");
+        }
+    }
+}
