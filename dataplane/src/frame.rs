@@ -106,6 +106,12 @@ impl Frames {
         &self.memory.chunk(frame)[usize::from(frame.start)..][..usize::from(frame.len)]
     }
 
+    /// From the packet's first byte to the end of the chunk. What follows the packet is whatever was there before.
+    #[inline(always)]
+    pub fn readable(&self, frame: &Frame) -> &[u8] {
+        &self.memory.chunk(frame)[usize::from(frame.start)..]
+    }
+
     /// From the packet's first byte to the end of the chunk, to write a packet in.
     #[inline(always)]
     pub fn buffer(&mut self, frame: &mut Frame) -> &mut [u8] {

@@ -29,5 +29,6 @@ pub mod port;
 pub mod process;
 pub mod punt;
 pub mod region;
+mod simd;
 pub mod stats;
 pub mod worker;

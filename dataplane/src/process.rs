@@ -57,6 +57,7 @@ pub struct Slot {
     pub verdict: Verdict,
     stage: Stage,
     hash: u64,
+    message_len: usize,
 }
 
 #[derive(Debug)]
@@ -92,6 +93,7 @@ impl Processor {
             verdict: Verdict::Drop(DropReason::NotIp),
             stage: Stage::Dropped(DropReason::NotIp),
             hash: 0,
+            message_len: 0,
         };
         Processor { cache, hash, rules, slots: (0..BURST).map(|_| slot()).collect() }
     }
@@ -109,7 +111,7 @@ impl Processor {
     ) -> (&[Slot], Tally) {
         let slots = &mut self.slots[..burst.len().min(BURST)];
         for (slot, frame) in slots.iter_mut().zip(&*burst) {
-            slot.parse(frames.packet(frame), checksums);
+            slot.parse(frames.readable(frame), frame.len(), checksums);
             if let Stage::Parsed(_) = slot.stage {
                 slot.hash = self.hash.of(&slot.query.key);
                 self.cache.prefetch(slot.hash);
@@ -126,6 +128,8 @@ impl Processor {
         for (slot, frame) in slots.iter_mut().zip(burst) {
             slot.verdict = slot.finish(&mut self.cache, &self.rules, now, frames, frame, stats, &mut tally);
         }
+        stats.add(Counter::Hit, tally.hits);
+        stats.add(Counter::Stale, tally.stale);
         (&self.slots, tally)
     }
 
@@ -146,15 +150,19 @@ impl Processor {
 }
 
 impl Slot {
+    /// `chunk` goes on after the packet, which is its first `len` bytes.
     #[inline(always)]
-    fn parse(&mut self, packet: &[u8], checksums: Checksums) {
-        self.stage = match Envelope::open(packet, checksums) {
+    fn parse(&mut self, chunk: &[u8], len: usize, checksums: Checksums) {
+        self.stage = match Envelope::open(&chunk[..len], checksums) {
             Err(reason) => Stage::Dropped(reason),
-            Ok((envelope, len)) => match self.query.parse(&packet[envelope.message()..][..len]) {
-                Ok(()) => Stage::Parsed(envelope),
-                Err(Reject::Drop(reason)) => Stage::Dropped(reason),
-                Err(reject) => Stage::Rejected(envelope, reject),
-            },
+            Ok((envelope, len)) => {
+                self.message_len = len;
+                match self.query.parse_within(&chunk[envelope.message()..], len) {
+                    Ok(()) => Stage::Parsed(envelope),
+                    Err(Reject::Drop(reason)) => Stage::Dropped(reason),
+                    Err(reject) => Stage::Rejected(envelope, reject),
+                }
+            }
         };
     }
 
@@ -191,12 +199,12 @@ impl Slot {
                 count(&hit.view, age, stats, tally);
                 let buffer = frames.buffer(frame);
                 let message = &mut buffer[envelope.message()..];
-                let (len, cut) =
-                    reply::answer(message, &self.query, hit.view, age, rules.limits(&self.query));
-                if cut {
+                let limits = rules.limits(&self.query);
+                let reply = reply::answer(message, self.message_len, &self.query, hit.view, age, limits);
+                if reply.cut {
                     stats.add(Counter::Truncated, 1);
                 }
-                let len = envelope.seal(buffer, len);
+                let len = envelope.seal(buffer, reply.len, Some(reply.change));
                 frame.set_len(len);
                 verdict
             }
@@ -225,7 +233,7 @@ impl Slot {
         let buffer = frames.buffer(frame);
         let message = &mut buffer[envelope.message()..];
         let len = reply::reject(message, &self.query, reject, rules.limits(&self.query));
-        let len = envelope.seal(buffer, len);
+        let len = envelope.seal(buffer, len, None);
         frame.set_len(len);
         Verdict::Reply
     }
@@ -236,14 +244,8 @@ fn count(view: &View<'_>, age: Age, stats: &WorkerStats, tally: &mut Tally) {
     let rcode = view.status.rcode();
     match age {
         _ if !matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN) => stats.add(Counter::CachedFailure, 1),
-        Age::Fresh(_) => {
-            stats.add(Counter::Hit, 1);
-            tally.hits += 1;
-        }
-        Age::Stale(_) => {
-            stats.add(Counter::Stale, 1);
-            tally.stale += 1;
-        }
+        Age::Fresh(_) => tally.hits += 1,
+        Age::Stale(_) => tally.stale += 1,
     }
     if rcode == rcode::NXDOMAIN || view.counts[0] == 0 && !view.status.is_truncated() {
         stats.add(Counter::Negative, 1);

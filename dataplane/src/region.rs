@@ -82,15 +82,3 @@ fn map(len: usize, flags: MapFlags) -> io::Result<NonNull<u8>> {
     }?;
     NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap returned the null page"))
 }
-
-/// Asks for the cache line of `at` ahead of its use; the burst's other lookups hide the wait.
-#[inline(always)]
-pub fn prefetch<T>(at: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of x86-64, and a prefetch of any address reads nothing and cannot fault.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(at).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}

@@ -203,11 +203,13 @@ impl<P: Port> Worker<P> {
         buffer[..record.head().len()].copy_from_slice(record.head());
         let limits = rules.limits(&record.query);
         let message = &mut buffer[envelope.message()..];
-        let (len, cut) = reply::answer(message, &record.query, answer.view(), age, limits);
-        frame.set_len(envelope.seal(buffer, len));
+        // The query's tail was not kept, so its checksum is of no use.
+        let query_len = record.head().len() - envelope.message();
+        let reply = reply::answer(message, query_len, &record.query, answer.view(), age, limits);
+        frame.set_len(envelope.seal(buffer, reply.len, None));
         self.port.send(frame);
         self.link.stats.add(Counter::PuntAnswered, 1);
-        self.link.stats.add(Counter::Truncated, u64::from(cut));
+        self.link.stats.add(Counter::Truncated, u64::from(reply.cut));
         self.waited.push(record.received);
     }
 

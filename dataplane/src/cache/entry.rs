@@ -1,10 +1,10 @@
 //! An entry as it lies in a slab.
 //!
 //! ```text
-//! 0       4          8         12      16     24         26       29       30      31           32
-//! ┌───────┬──────────┬─────────┬───────┬──────┬──────────┬────────┬────────┬───────┬────────────┬──────┬──────┬──────┐
-//! │ hash  │ received │ expires │ dead  │ meta │ wire_len │ counts │ status │ state │ generation │ name │ TTLs │ wire │
-//! └───────┴──────────┴─────────┴───────┴──────┴──────────┴────────┴────────┴───────┴────────────┴──────┴──────┴──────┘
+//! 0      4          8         12      14    16     24         26       29       30      31           32
+//! ┌──────┬──────────┬─────────┬───────┬─────┬──────┬──────────┬────────┬────────┬───────┬────────────┬──────┬──────┬──────┐
+//! │ hash │ received │ expires │ stale │ sum │ meta │ wire_len │ counts │ status │ state │ generation │ name │ TTLs │ wire │
+//! └──────┴──────────┴─────────┴───────┴─────┴──────┴──────────┴────────┴────────┴───────┴────────────┴──────┴──────┴──────┘
 //! ```
 //! The name is the key's, in whole words; then two bytes a record with the offset of its TTL; then the records. The
 //! whole is rounded up to 8 bytes.
@@ -20,6 +20,7 @@ use crate::{
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
     native_endian::{U16, U32, U64},
+    transmute_mut, transmute_ref,
 };
 
 /// Bytes before the name.
@@ -27,6 +28,10 @@ pub const HEADER: usize = size_of::<Header>();
 
 /// Seconds between two requests to renew an expired entry (RFC 8767 section 5: not below 30).
 pub const RECHECK: Secs = 30;
+
+/// The time that an answer may be given out after its end is kept in units of this many seconds: 16 bits of them are
+/// three days, the most that RFC 8767 advises.
+const STALE_UNIT: Secs = 4;
 
 /// How often an entry is remembered to have been asked for: up to three times, as in S3-FIFO (Yang et al., SOSP 2023).
 const FREQUENCY: u8 = 0x03;
@@ -40,7 +45,8 @@ pub struct Header {
     hash: U32,
     received: U32,
     expires: U32,
-    dead: U32,
+    stale: U16,
+    sum: U16,
     meta: U64,
     wire_len: U16,
     counts: [u8; 3],
@@ -52,17 +58,22 @@ pub struct Header {
 const _: () = assert!(HEADER == 32, "two entries' headers share a cache line");
 
 impl Header {
-    /// The header of the entry at `at`.
+    /// The header of the entry at `at`, and what follows it.
     #[inline(always)]
     pub fn at(slab: &[u8], at: usize) -> (&Header, &[u8]) {
-        Header::ref_from_prefix(&slab[at..]).unwrap_or_else(|_| unreachable!("entries end within their slab"))
+        let Some((header, body)) = slab[at..].split_first_chunk::<HEADER>() else {
+            unreachable!("entries end within their slab")
+        };
+        (transmute_ref!(header), body)
     }
 
-    /// The same, to change.
+    /// The same, the header to change.
     #[inline(always)]
-    pub fn at_mut(slab: &mut [u8], at: usize) -> &mut Header {
-        let entry = Header::mut_from_prefix(&mut slab[at..]);
-        entry.unwrap_or_else(|_| unreachable!("entries end within their slab")).0
+    pub fn at_mut(slab: &mut [u8], at: usize) -> (&mut Header, &[u8]) {
+        let Some((header, body)) = slab[at..].split_first_chunk_mut::<HEADER>() else {
+            unreachable!("entries end within their slab")
+        };
+        (transmute_mut!(header), body)
     }
 
     /// Bytes of the entry in the slab.
@@ -92,7 +103,7 @@ impl Header {
     /// When it stops being of any use.
     #[inline(always)]
     pub fn dead(&self) -> Secs {
-        self.dead.get()
+        self.expires.get().saturating_add(Secs::from(self.stale.get()) * STALE_UNIT)
     }
 
     /// The cache generation that it belongs to.
@@ -156,8 +167,13 @@ impl Header {
         if self.meta.get() != key.meta().0 {
             return false;
         }
-        let (name, _) = body.as_chunks::<8>();
-        key.words().iter().zip(name).all(|(asked, have)| *asked == u64::from_le_bytes(*have))
+        let asked = key.words();
+        let Some(name) = body.get(..8 * asked.len()) else { return false };
+        let mut different = 0;
+        for (asked, have) in asked.iter().zip(name.as_chunks::<8>().0) {
+            different |= asked ^ u64::from_le_bytes(*have);
+        }
+        different == 0
     }
 
     /// The answer; `body` is what follows the header.
@@ -165,13 +181,15 @@ impl Header {
     pub fn view<'a>(&self, body: &'a [u8]) -> View<'a> {
         let name = Meta(self.meta.get()).name_len().next_multiple_of(8);
         let counts = self.counts.map(u16::from);
-        let records = usize::from(counts[0] + counts[1] + counts[2]);
-        let (ttls, rest) = body[name..].split_at(2 * records);
+        let records = name + 2 * usize::from(counts[0] + counts[1] + counts[2]);
+        let end = records + usize::from(self.wire_len.get());
+        let entry = &body[..end];
         View {
             status: Status(self.status),
             counts,
-            ttls: ttls.as_chunks::<2>().0,
-            wire: &rest[..usize::from(self.wire_len.get())],
+            ttls: entry[name..records].as_chunks::<2>().0,
+            wire: &entry[records..],
+            sum: self.sum.get(),
         }
     }
 }
@@ -188,13 +206,18 @@ impl<'a> Draft<'a> {
     pub fn new(key: &'a Key, hash: u64, answer: &'a Answer, wire_max: usize, generation: u8) -> Self {
         let mut view = answer.view();
         if view.wire.len() > wire_max || view.counts.iter().any(|n| *n > u16::from(u8::MAX)) {
-            view = View { status: view.status.truncated(), counts: [0; 3], ttls: &[], wire: &[] };
+            view = View { status: view.status.truncated(), counts: [0; 3], ttls: &[], wire: &[], sum: 0 };
         }
         let header = Header {
             hash: (hash as u32).into(),
             received: answer.received.into(),
             expires: answer.expires().into(),
-            dead: answer.dead().into(),
+            stale: (answer.stale / STALE_UNIT)
+                .min(Secs::from(u16::MAX))
+                .try_into()
+                .unwrap_or(u16::MAX)
+                .into(),
+            sum: view.sum.into(),
             meta: key.meta().0.into(),
             wire_len: (view.wire.len() as u16).into(),
             counts: view.counts.map(|n| n as u8),

@@ -3,6 +3,7 @@
 //! A bucket holds eight tags (16 bits of the hash) and eight references. What does not fit goes to the next buckets,
 //! [`PROBES`] at most, and each bucket that it passed counts it: a lookup goes on only where something passed.
 
+use crate::simd;
 use std::ops::ControlFlow;
 
 /// How many buckets a lookup may touch.
@@ -26,11 +27,7 @@ impl Bucket {
     /// A bit for each slot whose tag is `tag`.
     #[inline(always)]
     fn matching(&self, tag: u16) -> u32 {
-        let mut mask = 0;
-        for (slot, have) in self.tags.iter().enumerate() {
-            mask |= u32::from(*have == tag) << slot;
-        }
-        mask
+        simd::equal(&self.tags, tag)
     }
 }
 
@@ -67,7 +64,7 @@ impl Index {
     /// Asks for the bucket's line ahead of use.
     #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
-        crate::region::prefetch(&self.buckets[self.home(hash)]);
+        simd::prefetch(&self.buckets[self.home(hash)]);
     }
 
     /// The first entry that may be the one, by its tag.

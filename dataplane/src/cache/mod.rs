@@ -17,6 +17,7 @@ mod ring;
 pub use hash::KeyedHash;
 pub use index::Ref;
 
+use crate::simd::prefetch;
 use crate::{
     clock::Secs,
     dns::{
@@ -24,7 +25,7 @@ use crate::{
         header,
         key::Key,
     },
-    region::{Region, prefetch},
+    region::Region,
 };
 use entry::{Draft, Header};
 use index::Index;
@@ -163,11 +164,9 @@ impl Cache {
     /// Third step: the entry, if it is the right one and still good. Notes that it was asked for.
     #[inline(always)]
     pub fn get(&mut self, candidate: Ref, hash: u64, key: &Key, now: Secs) -> Option<Hit<'_>> {
-        let slab = self.slab.bytes();
-        let (header, body) = Header::at(slab, position(candidate));
+        let (header, body) = Header::at(self.slab.bytes(), position(candidate));
         let found = if header.answers(body, key) { candidate } else { self.find(hash, key)? };
-        let at = position(found);
-        let header = Header::at_mut(self.slab.bytes_mut(), at);
+        let (header, body) = Header::at_mut(self.slab.bytes_mut(), position(found));
         if header.generation() != self.generation || now >= header.dead() {
             return None;
         }
@@ -177,7 +176,6 @@ impl Cache {
         } else {
             Freshness::Stale { refresh: header.claim_refresh(now) }
         };
-        let (header, body) = Header::at(self.slab.bytes(), at);
         Some(Hit { view: header.view(body), freshness })
     }
 
@@ -224,7 +222,7 @@ impl Cache {
             self.crowd_out(hash);
             if !self.index.insert(hash, entry) {
                 // Cannot be: a slot of its home bucket was just freed.
-                Header::at_mut(self.slab.bytes_mut(), at).kill();
+                Header::at_mut(self.slab.bytes_mut(), at).0.kill();
                 self.removed += size;
                 return;
             }
@@ -301,7 +299,7 @@ impl Cache {
     fn evict(&mut self, segment: Segment, now: Secs, moves: &mut u32) {
         let Some(at) = self.ring(segment).tail() else { return };
         let position = self.base(segment) + at;
-        let header = Header::at_mut(self.slab.bytes_mut(), position);
+        let (header, _) = Header::at_mut(self.slab.bytes_mut(), position);
         let size = header.size();
         let live = header.is_live();
         let useful = live && now < header.dead() && header.generation() == self.generation;
@@ -372,7 +370,7 @@ impl Cache {
 
     /// The same for an entry whose bytes are already given back.
     fn unlink_popped(&mut self, entry: Ref) {
-        let header = Header::at_mut(self.slab.bytes_mut(), position(entry));
+        let (header, _) = Header::at_mut(self.slab.bytes_mut(), position(entry));
         header.kill();
         let hash = header.hash();
         let removed = self.index.remove(hash, entry);

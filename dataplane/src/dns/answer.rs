@@ -5,7 +5,7 @@ use super::{
     key::Key,
     rcode, record, rtype,
 };
-use crate::clock::Secs;
+use crate::{clock::Secs, packet::checksum};
 use zerocopy::FromBytes;
 
 /// An answer that is kept or handed on: everything of a response that does not depend on who asks.
@@ -22,6 +22,8 @@ pub struct Answer {
     pub ttls: Box<[[u8; 2]]>,
     /// The records.
     pub wire: Box<[u8]>,
+    /// The records' [checksum](crate::packet::checksum), folded, as if they stood at an even offset.
+    pub sum: u16,
     /// When it was received.
     pub received: Secs,
     /// How long it is fresh.
@@ -130,6 +132,7 @@ impl Answer {
             status,
             counts: scan.counts,
             ttls: scan.ttls.into(),
+            sum: checksum::fold_native(checksum::sum(&scan.wire, 0)),
             wire: scan.wire.into(),
             received: now,
             ttl,
@@ -144,6 +147,7 @@ impl Answer {
             counts: [0; 3],
             ttls: Box::new([]),
             wire: Box::new([]),
+            sum: 0,
             received: now,
             ttl,
             stale: 0,
@@ -162,7 +166,7 @@ impl Answer {
 
     /// The bytes to build a reply from.
     pub fn view(&self) -> View<'_> {
-        View { status: self.status, counts: self.counts, ttls: &self.ttls, wire: &self.wire }
+        View { status: self.status, counts: self.counts, ttls: &self.ttls, wire: &self.wire, sum: self.sum }
     }
 }
 
@@ -177,6 +181,8 @@ pub struct View<'a> {
     pub ttls: &'a [[u8; 2]],
     /// The records.
     pub wire: &'a [u8],
+    /// The records' checksum, folded, as if they stood at an even offset.
+    pub sum: u16,
 }
 
 /// The end of the question at offset 12, if it is `key`'s in whatever case.

@@ -2,9 +2,10 @@
 //!
 //! Never the ID, a cookie, padding or the EDNS size: those belong to the client, not to the answer.
 
-use super::NAME_MAX;
+use super::{NAME_MAX, header};
+use crate::simd::{self, BLOCK};
 
-const WORDS: usize = NAME_MAX.div_ceil(8);
+const WORDS: usize = NAME_MAX.div_ceil(BLOCK) * 2;
 
 /// Type, class, DO, CD and the name's length, packed to be compared at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -81,22 +82,27 @@ impl std::hash::Hash for Key {
 }
 
 impl Key {
-    /// Fills in the name and question of `message`, whose checked name is `message[12..end]` and which goes on for
-    /// at least four bytes.
+    /// Fills in name, type and class. The name is the checked one at `buffer[12..end]`; what follows it in `buffer` is
+    /// read where there is any, and ignored.
     #[inline(always)]
-    pub(super) fn set(&mut self, message: &[u8], end: usize, qtype: u16, qclass: u16) {
-        let name = &message[super::header::LEN..end];
-        let (whole, rest) = name.as_chunks::<8>();
-        for (to, from) in self.words.iter_mut().zip(whole) {
-            *to = lowercase(u64::from_le_bytes(*from));
+    pub(super) fn set(&mut self, buffer: &[u8], end: usize, qtype: u16, qclass: u16) {
+        let len = end - header::LEN;
+        let mut name = &buffer[header::LEN..];
+        let mut left = len;
+        for to in self.words.as_chunks_mut::<2>().0 {
+            match name.split_first_chunk::<BLOCK>() {
+                Some((block, rest)) => {
+                    *to = simd::lowercase(block, left);
+                    name = rest;
+                }
+                None => *to = simd::lowercase(&last_block(name), left),
+            }
+            if left <= BLOCK {
+                break;
+            }
+            left -= BLOCK;
         }
-        if !rest.is_empty() {
-            // The eight bytes that end with the name; those before it are shifted out. The header is longer than
-            // eight bytes, so they exist.
-            let last = message[..end].last_chunk::<8>().map_or(0, |last| u64::from_le_bytes(*last));
-            self.words[whole.len()] = lowercase(last >> (64 - 8 * rest.len()));
-        }
-        self.meta = Meta::new(qtype, qclass, name.len());
+        self.meta = Meta::new(qtype, qclass, len);
     }
 
     /// Files the answer under what the client's flags ask for.
@@ -158,28 +164,10 @@ pub fn display_name(name: &[u8], f: &mut impl std::fmt::Write) -> std::fmt::Resu
     Ok(())
 }
 
-/// Lowers the ASCII letters among eight bytes at once (RFC 4343: only they have case). Label lengths, at most
-/// 63, lie below the letters and stay.
-#[inline(always)]
-pub(super) fn lowercase(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let low = word & (0x7f * ONES);
-    let past_z = low + (0x7f - b'Z' as u64) * ONES;
-    let from_a = low + (0x80 - b'A' as u64) * ONES;
-    let upper = !word & (from_a ^ past_z) & (0x80 * ONES);
-    word | upper >> 2
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lowercase_lowers_letters_and_nothing_else() {
-        for byte in 0..=255u8 {
-            let word = u64::from_le_bytes([byte; 8]);
-            assert_eq!(lowercase(word).to_le_bytes(), [byte.to_ascii_lowercase(); 8], "byte {byte}");
-        }
-        assert_eq!(&lowercase(u64::from_le_bytes(*b"\x03WwW\x02aZ\0")).to_le_bytes(), b"\x03www\x02az\0");
-    }
+/// What is left of a buffer that ends within a block.
+#[cold]
+fn last_block(rest: &[u8]) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    block[..rest.len()].copy_from_slice(rest);
+    block
 }

@@ -8,7 +8,7 @@ use super::{
     reply::{self, Age, Limits},
     testing::*,
 };
-use crate::stats::DropReason;
+use crate::{packet::checksum, stats::DropReason};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
     rr::{Name, RData, Record, RecordType, rdata},
@@ -29,8 +29,11 @@ fn replied(query: &[u8], answer: &Answer, age: Age, limits: Limits) -> (Message,
     let mut buffer = query.to_vec();
     buffer.resize(2048, 0xee);
     let limits = Limits { reply: parsed.udp_limit(limits.reply as u16), ..limits };
-    let (len, _) = reply::answer(&mut buffer, &parsed, answer.view(), age, limits);
-    buffer.truncate(len);
+    let reply = reply::answer(&mut buffer, query.len(), &parsed, answer.view(), age, limits);
+    buffer.truncate(reply.len);
+    let sum = |bytes: &[u8]| checksum::sum(bytes, 0);
+    let followed = checksum::add(sum(query), reply.change);
+    assert_eq!(checksum::fold(followed) % 0xffff, checksum::fold(sum(&buffer)) % 0xffff, "the sum's change");
     (Message::from_vec(&buffer).unwrap(), buffer)
 }
 

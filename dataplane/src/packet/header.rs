@@ -22,7 +22,7 @@ pub struct Mac {
 /// What an Ethernet frame carries.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(transparent)]
-pub struct EtherType([u8; 2]);
+pub struct EtherType(pub [u8; 2]);
 
 impl EtherType {
     /// IPv4.
@@ -33,12 +33,6 @@ impl EtherType {
     pub const VLAN: Self = EtherType([0x81, 0x00]);
     /// An 802.1ad service tag (QinQ).
     pub const QINQ: Self = EtherType([0x88, 0xa8]);
-}
-
-/// The type that stands right before offset `at`.
-#[inline(always)]
-pub fn ethertype(frame: &[u8], at: usize) -> Option<EtherType> {
-    Some(EtherType([*frame.get(at - 2)?, *frame.get(at - 1)?]))
 }
 
 /// IPv4 header without options (RFC 791).
@@ -73,19 +67,19 @@ impl Ipv4 {
         self.flags_offset.get() & MORE_FRAGMENTS_AND_OFFSET != 0
     }
 
-    /// Fills in a header for a datagram of `udp_len` bytes, UDP header included.
-    pub fn write(&mut self, source: Ipv4Addr, destination: Ipv4Addr, udp_len: u16) {
+    /// Fills in a header for a datagram of `udp_len` bytes, UDP header included. Returns the sum of the addresses.
+    pub fn write(&mut self, source: Ipv4Addr, destination: Ipv4Addr, udp_len: u16) -> u64 {
         self.version_ihl = 0x45;
         self.protocol = UDP;
         // `turn` swaps.
         self.source = destination.octets();
         self.destination = source.octets();
-        self.turn(udp_len);
+        self.turn(udp_len)
     }
 
-    /// Turns a query's header into its reply's.
+    /// Turns a query's header into its reply's. Returns the sum of the addresses.
     #[inline(always)]
-    pub fn turn(&mut self, udp_len: u16) {
+    pub fn turn(&mut self, udp_len: u16) -> u64 {
         std::mem::swap(&mut self.source, &mut self.destination);
         self.tos = 0; // the query's ECN mark says nothing about the way back
         self.total_length.set(20 + udp_len);
@@ -93,14 +87,22 @@ impl Ipv4 {
         self.flags_offset.set(DONT_FRAGMENT);
         self.ttl = HOP_LIMIT;
         self.checksum.set(0);
-        self.checksum.set(!checksum::fold(checksum::sum(self.as_bytes(), 0)));
+        let addresses = self.addresses();
+        self.checksum.set(!checksum::fold(self.fixed_sum() + addresses));
+        addresses
     }
 
-    /// The sum of the pseudo-header (RFC 768).
+    /// The sum of all but the addresses; less than 2^34.
     #[inline(always)]
-    pub fn pseudo(&self, udp_len: u16) -> u64 {
-        let addresses = checksum::sum(&self.as_bytes()[12..], 0);
-        addresses + checksum::word(u16::from(UDP)) + checksum::word(udp_len)
+    pub fn fixed_sum(&self) -> u64 {
+        let (words, _) = self.as_bytes()[..12].as_chunks::<4>();
+        words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
+    }
+
+    /// The sum of both addresses; less than 2^34.
+    #[inline(always)]
+    pub fn addresses(&self) -> u64 {
+        u64::from(u32::from_ne_bytes(self.source)) + u64::from(u32::from_ne_bytes(self.destination))
     }
 }
 
@@ -127,29 +129,30 @@ impl Ipv6 {
         self.version_class_flow[0] >> 4
     }
 
-    /// Fills in a header for a datagram of `udp_len` bytes, UDP header included.
-    pub fn write(&mut self, source: Ipv6Addr, destination: Ipv6Addr, udp_len: u16) {
+    /// Fills in a header for a datagram of `udp_len` bytes, UDP header included. Returns the sum of the addresses.
+    pub fn write(&mut self, source: Ipv6Addr, destination: Ipv6Addr, udp_len: u16) -> u64 {
         self.next_header = UDP;
         // `turn` swaps.
         self.source = destination.octets();
         self.destination = source.octets();
-        self.turn(udp_len);
+        self.turn(udp_len)
     }
 
-    /// Turns a query's header into its reply's. The flow label is dropped: ours to choose, and none is needed.
+    /// Turns a query's header into its reply's. The flow label is dropped: ours to choose, and none is needed. Returns
+    /// the sum of the addresses.
     #[inline(always)]
-    pub fn turn(&mut self, udp_len: u16) {
+    pub fn turn(&mut self, udp_len: u16) -> u64 {
         std::mem::swap(&mut self.source, &mut self.destination);
         self.version_class_flow = [0x60, 0, 0, 0];
         self.payload_length.set(udp_len);
         self.hop_limit = HOP_LIMIT;
+        self.addresses()
     }
 
-    /// The sum of the pseudo-header (RFC 8200 section 8.1).
+    /// The sum of both addresses.
     #[inline(always)]
-    pub fn pseudo(&self, udp_len: u16) -> u64 {
-        let addresses = checksum::sum(&self.as_bytes()[8..], 0);
-        addresses + checksum::word(u16::from(UDP)) + checksum::word(udp_len)
+    pub fn addresses(&self) -> u64 {
+        checksum::sum(&self.as_bytes()[8..], 0)
     }
 }
 
@@ -165,4 +168,70 @@ pub struct Udp {
     pub length: U16,
     /// Over pseudo-header, header and payload; zero: none was made.
     pub checksum: U16,
+}
+
+impl Udp {
+    /// Turns a query's header into its reply's of `udp_len` bytes, header included.
+    ///
+    /// The checksum follows from the query's where the message's `change` is given; else it is made over the
+    /// reply's `message` and the `addresses`.
+    #[inline(always)]
+    pub fn turn(&mut self, udp_len: u16, addresses: u64, message: &[u8], change: Option<u64>) {
+        let old_len = self.length.get();
+        std::mem::swap(&mut self.source, &mut self.destination);
+        self.length.set(udp_len);
+        let sum = match change {
+            Some(change) => {
+                // All that was summed comes to the checksum's complement. Addresses and ports only change places, and
+                // the length stands in the pseudo-header too.
+                let lengths = checksum::change(2 * checksum::word(old_len), 2 * checksum::word(udp_len));
+                let old = u64::from(!u16::from_ne_bytes(self.checksum.to_bytes()));
+                checksum::add(checksum::add(old, lengths), change)
+            }
+            None => {
+                self.checksum.set(0);
+                self.sum(addresses, message)
+            }
+        };
+        self.set_checksum(sum);
+    }
+
+    /// The sum of pseudo-header, this header and the message.
+    pub fn sum(&self, addresses: u64, message: &[u8]) -> u64 {
+        checksum::sum(message, checksum::sum(self.as_bytes(), pseudo(addresses, self.length.get())))
+    }
+
+    /// Sets the checksum from the sum of all else.
+    #[inline(always)]
+    pub fn set_checksum(&mut self, sum: u64) {
+        let checksum = !checksum::fold_native(sum);
+        // RFC 768: one that comes out as zero is sent as all ones.
+        self.checksum = U16::from_bytes(if checksum == 0 { 0xffff } else { checksum }.to_ne_bytes());
+    }
+}
+
+/// IPv4 and UDP header, as they follow each other.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ipv4Udp {
+    /// The outer header.
+    pub ip: Ipv4,
+    /// The inner header.
+    pub udp: Udp,
+}
+
+/// IPv6 and UDP header, as they follow each other.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ipv6Udp {
+    /// The outer header.
+    pub ip: Ipv6,
+    /// The inner header.
+    pub udp: Udp,
+}
+
+/// The sum of the pseudo-header of either version (RFC 768, RFC 8200 section 8.1).
+#[inline(always)]
+pub fn pseudo(addresses: u64, udp_len: u16) -> u64 {
+    checksum::add(addresses, checksum::word(u16::from(UDP)) + checksum::word(udp_len))
 }

@@ -46,7 +46,7 @@ fn turned(query: &[u8], reply: &[u8]) -> Vec<u8> {
     let mut buffer = query.to_vec();
     buffer.resize(2048, 0xee);
     buffer[envelope.message()..][..reply.len()].copy_from_slice(reply);
-    let len = envelope.seal(&mut buffer, reply.len());
+    let len = envelope.seal(&mut buffer, reply.len(), None);
     buffer.truncate(len);
     buffer
 }
@@ -155,7 +155,7 @@ fn addressed_frames_are_what_a_client_would_send() {
         let mut buffer = [0xeeu8; 256];
         let at = if matches!(client, std::net::SocketAddr::V4(_)) { 42 } else { 62 };
         buffer[at..at + MESSAGE.len()].copy_from_slice(MESSAGE);
-        assert_eq!(address(&mut buffer, client, server, MESSAGE.len()), Some(at));
+        assert_eq!(address(&mut buffer, client, server, MESSAGE.len(), Checksums::Verify), Some(at));
         let frame = &buffer[..at + MESSAGE.len()];
         let (envelope, len) = Envelope::open(frame, Checksums::Verify).unwrap();
         assert_eq!(&frame[envelope.message()..][..len], MESSAGE);

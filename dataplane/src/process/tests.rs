@@ -39,7 +39,7 @@ impl Fixture {
         let buffer = self.frames.buffer(&mut frame);
         buffer[42..42 + message.len()].copy_from_slice(message);
         let (client, server) = ("192.0.2.9:999".parse().unwrap(), "192.0.2.2:53".parse().unwrap());
-        packet::address(buffer, client, server, message.len()).unwrap();
+        packet::address(buffer, client, server, message.len(), Checksums::Verify).unwrap();
         frame.set_len(42 + message.len());
         frame
     }
