@@ -88,17 +88,22 @@ run_step() {
 # Takes down the labs of tests that were killed; a test that ends takes down its own.
 remove_labs() {
     local namespace
-    for namespace in /run/netns/"$RINGDNS_LAB_PREFIX"-*-client; do
+    for namespace in /run/netns/"$RINGDNS_LAB_PREFIX"-*; do
+        # Gone already, when it was the other half of a lab.
         [[ -e $namespace ]] || continue
         namespace=${namespace##*/}
-        "$here/lab.sh" --name "${namespace%-client}" down
+        "$here/lab.sh" --name "${namespace%-*}" down
     done
 }
 
 clean_up() {
-    # SIGTERM to `timeout` reaches all of its step.
-    [[ -z $running ]] || kill -TERM "$running" 2>/dev/null || true
+    if [[ -n $running ]]; then
+        # `timeout` passes it on to all of its step.
+        kill -TERM "$running" 2>/dev/null || true
+        wait "$running" || true
+    fi
     remove_labs
+    rm -rf "$TMPDIR"
 }
 
 is_step() {
@@ -117,7 +122,10 @@ main() {
     done
     require_root "testing with network namespaces"
 
+    # Names by which to find what a killed step leaves.
     export RINGDNS_LAB_PREFIX=ringdns-test-$$
+    TMPDIR=$(mktemp --directory --tmpdir ringdns-test.XXXXXX)
+    export TMPDIR
     running=
     trap clean_up EXIT
     trap 'exit 130' INT
