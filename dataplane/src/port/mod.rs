@@ -2,8 +2,14 @@
 
 use crate::frame::{Frame, Frames};
 use arrayvec::ArrayVec;
+use rustix::{
+    event::{PollFd, Timespec},
+    io::Errno,
+};
 use std::{io, os::fd::BorrowedFd, time::Duration};
 
+#[cfg(test)]
+mod netns;
 pub mod sim;
 pub mod udp;
 pub mod xsk;
@@ -52,6 +58,16 @@ pub enum Checksums {
     Trust,
 }
 
+/// Sleeps until one of `fds` is ready or `timeout` has passed. A signal ends the sleep early, which is no error.
+fn doze(fds: &mut [PollFd<'_>], timeout: Duration) -> io::Result<()> {
+    // A sleep too long to be told is one without end.
+    let timeout = Timespec::try_from(timeout).ok();
+    match rustix::event::poll(fds, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Totals of a port since it was made; the `XDP_STATISTICS` of an AF_XDP socket among them
 /// (Linux `include/uapi/linux/if_xdp.h`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +76,8 @@ pub struct PortStats {
     pub sent: u64,
     /// Frames that the kernel refused to send (UDP: an error; simulator: told to).
     pub send_failed: u64,
+    /// Kicks and wake-ups that the kernel refused: the link is down or gone. The frames wait for the next flush.
+    pub kick_failed: u64,
     /// Turns at whose end frames were kept because the TX ring was full.
     pub tx_ring_full: u64,
     /// Turns at which the fill ring could not be filled up because no frame was free.

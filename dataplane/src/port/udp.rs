@@ -1,1 +1,363 @@
+//! Kernel UDP sockets as a port: for laptops, containers and NICs without AF_XDP.
+//!
+//! One socket a listen address. Each datagram is received into a frame behind room for headers, and headers are
+//! written as if the frame had come from a wire, so that everything above sees one kind of packet. A reply's
+//! addresses are read from its headers. Which socket it belongs to travels in the frame's own MAC address.
+//!
+//! The kernel copies in both directions, so no chunk is ever with it between calls: [`Place::Fill`] and
+//! [`Place::Tx`] stay empty, and frames that a full socket buffer keeps waiting are [`Place::Held`].
+//!
+//! [`Place::Fill`]: crate::frame::Place::Fill
+//! [`Place::Held`]: crate::frame::Place::Held
+//! [`Place::Tx`]: crate::frame::Place::Tx
 
+use super::{BURST, Burst, Checksums, Port, PortStats, doze};
+use crate::{
+    frame::{Frame, Frames},
+    packet,
+};
+use arrayvec::ArrayVec;
+use rustix::event::{PollFd, PollFlags};
+use std::{
+    collections::VecDeque,
+    io, mem,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ptr,
+    time::Duration,
+};
+
+mod error;
+mod names;
+mod socket;
+
+pub use error::UdpError;
+use names::{Control, Name, Origin};
+pub use socket::probe;
+
+/// Most listen addresses of a port.
+pub const LISTEN_MAX: usize = 16;
+
+/// Fewest frames that a port makes do with: a burst to receive, and as many to answer.
+pub const FRAMES_MIN: u32 = 2 * BURST as u32;
+
+/// Fewest datagrams asked for at once; more when more came the time before.
+const OFFER_MIN: usize = 8;
+
+/// UDP sockets of one worker, with memory of their own.
+pub struct UdpPort {
+    frames: Frames,
+    sockets: ArrayVec<Socket, LISTEN_MAX>,
+    /// Which sockets may have something to receive, and whether that is fresh from a `poll`.
+    readable: [bool; LISTEN_MAX],
+    polled: bool,
+    /// The socket to look at first, so that a busy one does not starve the others.
+    first: usize,
+    /// How many datagrams to ask for: preparing for a whole burst when one query comes costs more than the query.
+    offer: usize,
+    batch: Box<Batch>,
+    stats: PortStats,
+}
+
+struct Socket {
+    fd: OwnedFd,
+    local: SocketAddr,
+    /// Bound to no address: then each datagram tells which one it was sent to, and each reply which one to send from.
+    wildcard: bool,
+    /// Frames to be sent, the oldest first.
+    backlog: VecDeque<Frame>,
+    /// The kernel's count of drops as last read; it wraps.
+    dropped: u32,
+}
+
+/// What one `recvmmsg` or `sendmmsg` is told. The pointers are written anew before each call.
+struct Batch {
+    headers: [libc::mmsghdr; BURST],
+    vectors: [libc::iovec; BURST],
+    names: [Name; BURST],
+    controls: [Control; BURST],
+}
+
+// SAFETY: the pointers in it are used only within the call that follows their writing, which is `&mut self`.
+unsafe impl Send for Batch {}
+
+impl UdpPort {
+    /// Opens a socket for each address of `listen`, and `frames` frames for all of them. Port 0 takes a free port:
+    /// see [`UdpPort::local_addresses`].
+    ///
+    /// Several workers may open the same addresses: the kernel spreads queries over them by client. For the same
+    /// reason another program may, if it is run by the same user: ask [`probe`] before the first worker opens.
+    pub fn open(listen: &[SocketAddr], frames: u32) -> Result<UdpPort, UdpError> {
+        if listen.is_empty() || listen.len() > LISTEN_MAX {
+            return Err(UdpError::Addresses { count: listen.len() });
+        }
+        if frames < FRAMES_MIN {
+            return Err(UdpError::TooFewFrames { frames });
+        }
+        let mut sockets = ArrayVec::new();
+        for address in listen {
+            let (fd, local) = socket::open(*address)?;
+            let wildcard = address.ip().is_unspecified();
+            let backlog = VecDeque::with_capacity(frames as usize);
+            sockets.push(Socket { fd, local, wildcard, backlog, dropped: 0 });
+        }
+        // SAFETY: integers, raw pointers and arrays of them, for all of which zeros are a value.
+        let batch = Box::new(unsafe { mem::zeroed::<Batch>() });
+        Ok(UdpPort {
+            frames: Frames::new(frames, 0).map_err(|source| UdpError::Memory { frames, source })?,
+            sockets,
+            readable: [true; LISTEN_MAX],
+            polled: false,
+            first: 0,
+            offer: OFFER_MIN,
+            batch,
+            stats: PortStats::default(),
+        })
+    }
+
+    /// The addresses that the sockets are bound to, in the order of `listen`.
+    pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.sockets.iter().map(|socket| socket.local)
+    }
+
+    /// Finds out which sockets to receive from. With one there is nothing to find out; with several one call for
+    /// all is cheaper than one for each.
+    fn look(&mut self) {
+        if mem::take(&mut self.polled) || self.sockets.len() == 1 {
+            self.readable[0] |= self.sockets.len() == 1;
+            return;
+        }
+        let mut fds: ArrayVec<PollFd<'_>, LISTEN_MAX> = self
+            .sockets
+            .iter()
+            .map(|socket| PollFd::from_borrowed_fd(socket.fd.as_fd(), PollFlags::IN))
+            .collect();
+        self.stats.syscalls += 1;
+        // A poll that fails leaves all as not ready: an empty turn, and the next one tries again.
+        let _ = doze(&mut fds, Duration::ZERO);
+        for (readable, fd) in self.readable.iter_mut().zip(&fds) {
+            *readable = !fd.revents().is_empty();
+        }
+    }
+
+    /// Receives once from a socket, and notes when it has no more.
+    fn receive(&mut self, at: usize, burst: &mut Burst) {
+        let socket = &self.sockets[at];
+        let room = names::headers(&socket.local);
+        let wanted = self.offer.min(burst.remaining_capacity());
+        let mut offered = Burst::new();
+        while offered.len() < wanted
+            && let Some(mut frame) = self.frames.alloc()
+        {
+            let control = if socket.wildcard { size_of::<Control>() } else { 0 };
+            let buffer = &mut self.frames.buffer(&mut frame)[room..];
+            self.batch.prepare(offered.len(), buffer.as_mut_ptr(), buffer.len(), size_of::<Name>(), control);
+            offered.push(frame);
+        }
+        self.stats.fill_starved += u64::from(offered.len() < wanted);
+        let received = if offered.is_empty() { 0 } else { self.batch.receive(&socket.fd, offered.len()) };
+        self.stats.syscalls += u64::from(!offered.is_empty());
+        self.readable[at] = received == offered.len() && received > 0;
+        self.offer = (2 * received).clamp(OFFER_MIN, BURST);
+        for (slot, mut frame) in offered.into_iter().enumerate() {
+            if slot >= received {
+                self.frames.release(frame);
+            } else if let Some(len) = self.address(at, slot, &mut frame) {
+                frame.set_len(len);
+                burst.push(frame);
+            } else {
+                self.stats.rx_dropped += 1;
+                self.frames.release(frame);
+            }
+        }
+    }
+
+    /// Writes headers before the datagram that was received in `slot`: the length of the frame; `None` for one
+    /// that did not fit its frame, or whose addresses the kernel did not tell.
+    fn address(&mut self, at: usize, slot: usize, frame: &mut Frame) -> Option<usize> {
+        let socket = &self.sockets[at];
+        let header = &self.batch.headers[slot];
+        if header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+            return None;
+        }
+        let (client, scope) = self.batch.names[slot].read()?;
+        let server = if socket.wildcard {
+            SocketAddr::new(self.batch.controls[slot].destination()?, socket.local.port())
+        } else {
+            socket.local
+        };
+        let message_len = header.msg_len as usize;
+        let buffer = self.frames.buffer(frame);
+        let message = packet::address(buffer, client, server, message_len, Checksums::Trust)?;
+        Origin { socket: at as u8, scope }.write(buffer);
+        Some(message + message_len)
+    }
+
+    /// Sends the oldest frames of a socket's backlog; false if they must wait.
+    fn transmit(&mut self, at: usize) -> bool {
+        let socket = &mut self.sockets[at];
+        let mut count = 0;
+        for frame in socket.backlog.iter().take(BURST) {
+            let packet = self.frames.packet(frame);
+            let control = socket.wildcard.then_some(&mut self.batch.controls[count]);
+            let Some(reply) = names::reply(packet, &mut self.batch.names[count], control) else { break };
+            let data = reply.message.as_ptr().cast_mut();
+            self.batch.prepare(count, data, reply.message.len(), reply.name_len, reply.control_len);
+            count += 1;
+        }
+        // The first frame is not one that this port could have received: the same as one that it cannot send.
+        let sent = if count == 0 { Err(libc::EINVAL) } else { self.batch.send(&socket.fd, count) };
+        self.stats.syscalls += u64::from(count > 0);
+        match sent {
+            Ok(sent) => {
+                self.stats.sent += sent as u64;
+                socket.backlog.drain(..sent).for_each(|frame| self.frames.release(frame));
+                true
+            }
+            Err(libc::EAGAIN) => false,
+            Err(libc::EINTR) => true,
+            Err(_) => {
+                // The others may do: EMSGSIZE, EPERM of a firewall, ENETUNREACH are about one client.
+                self.stats.send_failed += 1;
+                socket.backlog.drain(..1).for_each(|frame| self.frames.release(frame));
+                true
+            }
+        }
+    }
+}
+
+impl Port for UdpPort {
+    fn frames(&mut self) -> &mut Frames {
+        &mut self.frames
+    }
+
+    fn recv(&mut self, burst: &mut Burst) {
+        self.look();
+        let count = self.sockets.len();
+        for step in 0..count {
+            let at = (self.first + step) % count;
+            while self.readable[at] && !burst.is_full() {
+                self.receive(at, burst);
+            }
+        }
+        self.first = (self.first + 1) % count;
+    }
+
+    fn send(&mut self, frame: Frame) {
+        let origin = Origin::read(self.frames.packet(&frame));
+        match origin.and_then(|origin| self.sockets.get_mut(usize::from(origin.socket))) {
+            Some(socket) => socket.backlog.push_back(frame),
+            None => {
+                self.stats.send_failed += 1;
+                self.frames.release(frame);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut kept = false;
+        for at in 0..self.sockets.len() {
+            while !self.sockets[at].backlog.is_empty() && self.transmit(at) {}
+            kept |= !self.sockets[at].backlog.is_empty();
+        }
+        self.stats.tx_ring_full += u64::from(kept);
+    }
+
+    fn wait(&mut self, bell: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+        // Without a frame to receive into, only sending can go on.
+        let input = if self.frames.free() > 0 { PollFlags::IN } else { PollFlags::empty() };
+        let mut fds: ArrayVec<PollFd<'_>, { LISTEN_MAX + 1 }> = ArrayVec::new();
+        for socket in &self.sockets {
+            let output = if socket.backlog.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            fds.push(PollFd::from_borrowed_fd(socket.fd.as_fd(), input | output));
+        }
+        fds.push(PollFd::from_borrowed_fd(bell, PollFlags::IN));
+        self.stats.syscalls += 1;
+        doze(&mut fds, timeout)?;
+        for (readable, fd) in self.readable.iter_mut().zip(&fds) {
+            // An error counts as readable: receiving is what fetches and clears it.
+            *readable = fd.revents().intersects(PollFlags::IN | PollFlags::ERR);
+        }
+        self.polled = true;
+        Ok(())
+    }
+
+    fn checksums(&self) -> Checksums {
+        // The kernel looked at them, and gave us none.
+        Checksums::Trust
+    }
+
+    fn stats(&mut self) -> PortStats {
+        for socket in &mut self.sockets {
+            // A kernel that does not tell leaves the count as it was.
+            let dropped = drops(&socket.fd).unwrap_or(socket.dropped);
+            self.stats.rx_ring_full += u64::from(dropped.wrapping_sub(socket.dropped));
+            socket.dropped = dropped;
+        }
+        self.stats
+    }
+}
+
+impl Batch {
+    /// Points message `at` to `len` bytes at `data`, and to as much of its name and control as is given.
+    #[inline]
+    fn prepare(&mut self, at: usize, data: *mut u8, len: usize, name_len: usize, control_len: usize) {
+        self.vectors[at] = libc::iovec { iov_base: data.cast(), iov_len: len };
+        let header = &mut self.headers[at].msg_hdr;
+        header.msg_name = ptr::from_mut(&mut self.names[at]).cast();
+        header.msg_namelen = name_len as u32;
+        header.msg_iov = ptr::from_mut(&mut self.vectors[at]);
+        header.msg_iovlen = 1;
+        header.msg_control = ptr::from_mut(&mut self.controls[at]).cast();
+        header.msg_controllen = control_len as _;
+        header.msg_flags = 0;
+    }
+
+    /// Receives into the first `count` messages, which are prepared: how many came. An error is none: EAGAIN says
+    /// so, and any other has been cleared by being told.
+    fn receive(&mut self, fd: &OwnedFd, count: usize) -> usize {
+        let headers = self.headers[..count].as_mut_ptr();
+        // SAFETY: `receive` of the port has pointed each of the `count` headers at a name, a control and a vector
+        // of this batch, and the vector at the rest of a chunk that it holds the frame of: all of them writable for
+        // the lengths told, and nobody else's until the call returns. No timeout.
+        let received = unsafe {
+            libc::recvmmsg(fd.as_raw_fd(), headers, count as u32, libc::MSG_DONTWAIT, ptr::null_mut())
+        };
+        usize::try_from(received).unwrap_or(0).min(count)
+    }
+
+    /// Sends the first `count` messages, which are prepared: how many went, at least one, or the errno of the first.
+    fn send(&mut self, fd: &OwnedFd, count: usize) -> Result<usize, i32> {
+        let headers = self.headers[..count].as_mut_ptr();
+        // SAFETY: `transmit` of the port has pointed each of the `count` headers as in `receive`, and the vector at
+        // a message within a frame of the backlog. The kernel reads all that, and writes only the lengths sent.
+        let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers, count as u32, libc::MSG_DONTWAIT) };
+        match usize::try_from(sent) {
+            Ok(sent) => Ok(sent.min(count)),
+            Err(_) => Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+}
+
+/// Sets a socket option that rustix has no name for.
+fn set_option(fd: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    let value: *const i32 = &value;
+    // SAFETY: `value` points to an i32 that outlives the call, and its size is what is told.
+    let set = unsafe {
+        libc::setsockopt(fd.as_raw_fd(), level, option, value.cast(), size_of::<i32>() as libc::socklen_t)
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many datagrams the kernel has dropped for want of buffer; `None` if it does not tell.
+fn drops(fd: &OwnedFd) -> Option<u32> {
+    let mut memory = [0u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut len = size_of_val(&memory) as libc::socklen_t;
+    let at = memory.as_mut_ptr().cast();
+    // SAFETY: `at` points to `len` writable bytes, and the kernel writes no more than it is told there are.
+    let got = unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, at, &mut len) };
+    (got == 0 && len as usize == size_of_val(&memory)).then_some(memory[libc::SK_MEMINFO_DROPS as usize])
+}
+
+#[cfg(test)]
+mod tests;

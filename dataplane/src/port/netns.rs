@@ -1,0 +1,57 @@
+//! Network namespaces for tests.
+
+use rustix::{
+    fd::OwnedFd,
+    net::{AddressFamily, Protocol, RecvFlags, SocketType, sockopt},
+};
+use std::process::Command;
+
+/// Runs a test in a network namespace of its own; with `RINGDNS_UNPRIVILEGED` set, not at all.
+pub(super) fn run(test: impl FnOnce() + Send + 'static) {
+    if std::env::var_os("RINGDNS_UNPRIVILEGED").is_some() {
+        return;
+    }
+    let ran = std::thread::spawn(|| {
+        // SAFETY: only this thread changes its network namespace; nothing that Rust relies on is shared through it.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+            .expect("needs root for a network namespace; RINGDNS_UNPRIVILEGED=1 leaves such tests out");
+        // Neighbour discovery would put packets of its own on the wire.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+        ip("link set lo up");
+        ip("link add near type veth peer name far");
+        ip("address add 10.9.0.1/24 dev near");
+        ip("link set near up");
+        ip("link set far up");
+        test();
+    })
+    .join();
+    if let Err(failure) = ran {
+        std::panic::resume_unwind(failure);
+    }
+}
+
+/// Runs `ip`, which must succeed.
+pub(super) fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split_whitespace()).status().expect("iproute2");
+    assert!(status.success(), "ip {arguments}");
+}
+
+/// Gets the IPv4 packets that interfaces of this namespace receive, whoever they are for.
+pub(super) struct Wire(OwnedFd);
+
+impl Wire {
+    pub(super) fn open() -> Self {
+        let ipv4 = Protocol::from_raw(u32::from(0x0800u16.to_be()).try_into().unwrap());
+        let socket = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, Some(ipv4)).unwrap();
+        sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20).unwrap();
+        Wire(socket)
+    }
+
+    /// The next packet, if one has arrived.
+    pub(super) fn next(&self) -> Option<Vec<u8>> {
+        let mut packet = vec![0; 4096];
+        let (_, len) = rustix::net::recv(&self.0, &mut packet[..], RecvFlags::DONTWAIT).ok()?;
+        packet.truncate(len);
+        Some(packet)
+    }
+}

@@ -1,0 +1,177 @@
+//! How addresses stand in socket calls and in the headers of a frame, and the way from one to the other.
+
+use crate::packet::header::{EtherType, Ipv4Udp, Ipv6Udp, Mac, Udp};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use zerocopy::FromBytes;
+
+/// Bytes of the headers that stand before a datagram.
+pub(super) fn headers(local: &SocketAddr) -> usize {
+    let ip_udp = if local.is_ipv4() { size_of::<Ipv4Udp>() } else { size_of::<Ipv6Udp>() };
+    size_of::<Mac>() + ip_udp
+}
+
+/// A `sockaddr_in` or `sockaddr_in6`, told apart by its first two bytes. A byte array, since both begin alike and a
+/// union could be read only with `unsafe`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(4))]
+pub(super) struct Name([u8; size_of::<libc::sockaddr_in6>()]);
+
+const NAME_V4: usize = size_of::<libc::sockaddr_in>();
+const NAME_V6: usize = size_of::<libc::sockaddr_in6>();
+
+impl Name {
+    /// The address and its scope: the interface of a link-local IPv6 address, else 0.
+    pub(super) fn read(&self) -> Option<(SocketAddr, u32)> {
+        let bytes = &self.0;
+        let family = u16::from_ne_bytes([bytes[0], bytes[1]]);
+        let port = u16::from_be_bytes([bytes[2], bytes[3]]);
+        match i32::from(family) {
+            libc::AF_INET => {
+                let ip = *bytes[4..].first_chunk::<4>()?;
+                Some(((Ipv4Addr::from(ip), port).into(), 0))
+            }
+            libc::AF_INET6 => {
+                let ip = *bytes[8..].first_chunk::<16>()?;
+                let scope = u32::from_ne_bytes(*bytes[24..].first_chunk::<4>()?);
+                Some(((Ipv6Addr::from(ip), port).into(), scope))
+            }
+            _ => None,
+        }
+    }
+
+    fn write_v4(&mut self, ip: [u8; 4], port: [u8; 2]) -> usize {
+        self.0[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+        self.0[2..4].copy_from_slice(&port);
+        self.0[4..8].copy_from_slice(&ip);
+        self.0[8..NAME_V4].fill(0);
+        NAME_V4
+    }
+
+    fn write_v6(&mut self, ip: [u8; 16], port: [u8; 2], scope: u32) -> usize {
+        self.0[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+        self.0[2..4].copy_from_slice(&port);
+        self.0[4..8].fill(0); // flow label
+        self.0[8..24].copy_from_slice(&ip);
+        self.0[24..].copy_from_slice(&scope.to_ne_bytes());
+        NAME_V6
+    }
+}
+
+/// An `IP_PKTINFO` or `IPV6_PKTINFO` control message: which of the host's addresses a datagram was sent to, or is
+/// to be sent from.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Control {
+    header: libc::cmsghdr,
+    info: [u8; 24],
+}
+
+/// `struct in_pktinfo`: interface, address of ours, address in the header.
+const INFO_V4: usize = 4 + 4 + 4;
+/// `struct in6_pktinfo`: address, interface.
+const INFO_V6: usize = 16 + 4;
+
+impl Control {
+    /// The address that a received datagram was sent to.
+    pub(super) fn destination(&self) -> Option<IpAddr> {
+        match (self.header.cmsg_level, self.header.cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                Some(Ipv4Addr::from(*self.info[8..].first_chunk::<4>()?).into())
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                Some(Ipv6Addr::from(*self.info.first_chunk::<16>()?).into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Any interface will do, as routes have it.
+    fn write_v4(&mut self, source: [u8; 4]) -> usize {
+        self.info[..INFO_V4].fill(0);
+        self.info[4..8].copy_from_slice(&source);
+        self.write_header(libc::IPPROTO_IP, libc::IP_PKTINFO, INFO_V4)
+    }
+
+    fn write_v6(&mut self, source: [u8; 16], scope: u32) -> usize {
+        self.info[..16].copy_from_slice(&source);
+        self.info[16..INFO_V6].copy_from_slice(&scope.to_ne_bytes());
+        self.write_header(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, INFO_V6)
+    }
+
+    /// Returns the space that the control message takes: its length, made a multiple of the header's alignment.
+    fn write_header(&mut self, level: i32, kind: i32, info_len: usize) -> usize {
+        let len = size_of::<libc::cmsghdr>() + info_len;
+        self.header.cmsg_len = len as _;
+        self.header.cmsg_level = level;
+        self.header.cmsg_type = kind;
+        len.next_multiple_of(align_of::<libc::cmsghdr>())
+    }
+}
+
+/// Where a datagram came in, written where a frame has the MAC address of its receiver. Turned around with the
+/// frame, it says which socket the reply is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Number of the socket.
+    pub(super) socket: u8,
+    /// Scope of the client's address.
+    pub(super) scope: u32,
+}
+
+/// First byte of a MAC address that nobody's hardware has (IEEE 802: locally administered).
+const LOCAL: u8 = 2;
+
+impl Origin {
+    /// Writes it to a frame that was received.
+    pub(super) fn write(self, frame: &mut [u8]) {
+        if let Ok((mac, _)) = Mac::mut_from_prefix(frame) {
+            let [a, b, c, d] = self.scope.to_ne_bytes();
+            mac.destination = [LOCAL, self.socket, a, b, c, d];
+        }
+    }
+
+    /// Reads it from a frame that is to be sent.
+    pub(super) fn read(frame: &[u8]) -> Option<Self> {
+        let (mac, _) = Mac::ref_from_prefix(frame).ok()?;
+        let [LOCAL, socket, a, b, c, d] = mac.source else { return None };
+        Some(Origin { socket, scope: u32::from_ne_bytes([a, b, c, d]) })
+    }
+}
+
+/// What a reply's frame says to the socket.
+pub(super) struct Reply<'a> {
+    /// The datagram.
+    pub(super) message: &'a [u8],
+    /// Length of the name that was written.
+    pub(super) name_len: usize,
+    /// Length of the control message that was written.
+    pub(super) control_len: usize,
+}
+
+/// Reads a reply's headers: to whom it goes is written to `name`, from which address to `control`, if given.
+#[inline]
+pub(super) fn reply<'a>(
+    frame: &'a [u8],
+    name: &mut Name,
+    control: Option<&mut Control>,
+) -> Option<Reply<'a>> {
+    let scope = Origin::read(frame)?.scope;
+    let (mac, packet) = Mac::ref_from_prefix(frame).ok()?;
+    let (udp, rest, name_len, control_len) = match mac.ethertype {
+        EtherType::IPV4 => {
+            let (headers, rest) = Ipv4Udp::ref_from_prefix(packet).ok()?;
+            let name_len = name.write_v4(headers.ip.destination, headers.udp.destination.to_bytes());
+            let control_len = control.map_or(0, |control| control.write_v4(headers.ip.source));
+            (&headers.udp, rest, name_len, control_len)
+        }
+        EtherType::IPV6 => {
+            let (headers, rest) = Ipv6Udp::ref_from_prefix(packet).ok()?;
+            let name_len = name.write_v6(headers.ip.destination, headers.udp.destination.to_bytes(), scope);
+            let control_len = control.map_or(0, |control| control.write_v6(headers.ip.source, scope));
+            (&headers.udp, rest, name_len, control_len)
+        }
+        _ => return None,
+    };
+    let len = usize::from(udp.length.get()).checked_sub(size_of::<Udp>())?;
+    Some(Reply { message: rest.get(..len)?, name_len, control_len })
+}

@@ -1,0 +1,145 @@
+//! What can go wrong when an AF_XDP socket is opened, and what to do about it.
+
+use super::Mode;
+use std::{error::Error, io};
+
+/// Why an [`XskPort`](super::XskPort) could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum XskError {
+    /// The settings contradict each other.
+    #[error("AF_XDP on {interface} queue {queue}: {reason}")]
+    Settings {
+        /// Name of the interface.
+        interface: String,
+        /// Number of the queue.
+        queue: u32,
+        /// What is wrong with them, and what would be right.
+        reason: String,
+    },
+
+    /// The packet memory was not mapped or not registered.
+    #[error(
+        "cannot register {} KiB of packet memory with AF_XDP: {source}; {}",
+        frames * 2, memory_remedy(source)
+    )]
+    Memory {
+        /// How many frames were asked for.
+        frames: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+
+    /// The socket was not bound.
+    #[error(
+        "cannot bind an AF_XDP socket to {interface} queue {queue} in {mode} mode: {source}; {}",
+        bind_remedy(source, interface, *mode)
+    )]
+    Bind {
+        /// Name of the interface.
+        interface: String,
+        /// Number of the queue.
+        queue: u32,
+        /// The mode that was tried.
+        mode: Mode,
+        /// What the kernel said.
+        source: io::Error,
+    },
+
+    /// Busy polling was not turned on.
+    #[error(
+        "cannot set {option} to {value} on an AF_XDP socket of {interface}: {source}; {}",
+        busy_poll_remedy(source)
+    )]
+    BusyPoll {
+        /// Name of the interface.
+        interface: String,
+        /// Name of the socket option.
+        option: &'static str,
+        /// The value that was asked for.
+        value: i32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl XskError {
+    /// The kernel's errno, if it was the kernel that refused.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            XskError::Settings { .. } => None,
+            XskError::Memory { source, .. }
+            | XskError::Bind { source, .. }
+            | XskError::BusyPoll { source, .. } => source.raw_os_error(),
+        }
+    }
+}
+
+/// The kernel's error within one of xsk-rs, or that one in words.
+pub(super) fn os_error(error: &(dyn Error + 'static)) -> io::Error {
+    let inner = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match inner.and_then(io::Error::raw_os_error) {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::other(error.to_string()),
+    }
+}
+
+const CAPABILITIES: &str = "run as root, or grant CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF \
+                            (systemd: AmbientCapabilities=), and let seccomp and LSM rules pass AF_XDP";
+const NO_FAMILY: &str = "the kernel lacks CONFIG_XDP_SOCKETS, or the service manager forbids the address family \
+                         (systemd: add AF_XDP to RestrictAddressFamilies=)";
+
+fn memory_remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => CAPABILITIES,
+        Some(libc::EAFNOSUPPORT) => NO_FAMILY,
+        Some(libc::ENOBUFS) => {
+            "the limit on locked memory is too low: raise it (systemd: LimitMEMLOCK=infinity; shell: ulimit -l \
+             unlimited), or grant CAP_IPC_LOCK"
+        }
+        Some(libc::ENOMEM) => {
+            "the machine has not enough memory free: give workers fewer frames, or free some"
+        }
+        Some(libc::EMFILE | libc::ENFILE) => {
+            "too many files are open: raise the limit (systemd: LimitNOFILE=)"
+        }
+        _ => "check that the kernel is Linux 5.11 or later",
+    }
+}
+
+fn bind_remedy(error: &io::Error, interface: &str, mode: Mode) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => CAPABILITIES.into(),
+        Some(libc::EAFNOSUPPORT) => NO_FAMILY.into(),
+        Some(libc::EBUSY) => "another AF_XDP socket has this queue: stop the process that holds it \
+                              (`ss --xdp -ap` names it), or use another queue"
+            .into(),
+        Some(libc::EOPNOTSUPP) if mode == Mode::ZeroCopy => {
+            format!("the driver of {interface} has no zero-copy: use mode auto or copy")
+        }
+        Some(libc::EOPNOTSUPP) => format!("the driver of {interface} has no AF_XDP: use mode generic"),
+        Some(libc::ENODEV) => {
+            format!("there is no interface {interface} in this network namespace: see `ip link`")
+        }
+        Some(libc::ENETDOWN) => format!("the interface is down: `ip link set {interface} up`"),
+        Some(libc::EINVAL) => {
+            format!(
+                "{interface} has fewer queues, or its MTU is beyond what XDP can take: see `ethtool -l {interface}`"
+            )
+        }
+        Some(libc::ENOMEM | libc::ENOBUFS) => {
+            "the kernel has no memory for the rings: make them smaller, or free some".into()
+        }
+        Some(libc::ENOSPC) => {
+            format!("the driver of {interface} has no room for another queue: use fewer workers")
+        }
+        _ => "mode copy works with most drivers, mode generic with all".into(),
+    }
+}
+
+fn busy_poll_remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "grant CAP_NET_ADMIN",
+        Some(libc::ENOPROTOOPT) => "preferred busy polling needs Linux 5.11 or later: leave it off",
+        _ => "give a time and a budget of 1 to 64, or leave busy polling off",
+    }
+}

@@ -1,0 +1,204 @@
+//! Sending and opening, for which no XDP program is needed. Receiving is tested with one, in the control plane.
+
+use super::*;
+use crate::{
+    doorbell::Doorbell,
+    frame::Place,
+    packet,
+    port::netns::{self, Wire},
+};
+
+fn near() -> XskConfig {
+    XskConfig {
+        frames: 1024,
+        rings: Rings { rx: 64, tx: 64, fill: 64, completion: 64 },
+        ..XskConfig::new("near", 0)
+    }
+}
+
+/// Sends `count` frames, whose first byte of message tells their order.
+fn send(port: &mut XskPort, numbers: std::ops::Range<usize>) {
+    for n in numbers {
+        let mut frame = port.frames.alloc().expect("a free frame");
+        let buffer = port.frames.buffer(&mut frame);
+        let (from, to) = ("10.9.0.1:53".parse().unwrap(), "10.9.0.2:99".parse().unwrap());
+        let message = packet::address(buffer, from, to, 2, Checksums::Verify).unwrap();
+        buffer[message..message + 2].copy_from_slice(&(n as u16).to_be_bytes());
+        frame.set_len(message + 2);
+        port.send(frame);
+    }
+}
+
+fn arrived(wire: &Wire) -> Vec<usize> {
+    std::iter::from_fn(|| wire.next())
+        .map(|packet| usize::from(u16::from_be_bytes([packet[42], packet[43]])))
+        .collect()
+}
+
+fn nothing_is_lost(port: &XskPort) {
+    let count = |place| port.frames.count(place);
+    assert_eq!(count(Place::Fill), 64);
+    assert_eq!(count(Place::Free) + 64, port.frames.total());
+}
+
+#[test]
+fn auto_opens_in_copy_mode_where_there_is_no_zero_copy_and_says_why() {
+    netns::run(|| {
+        let port = XskPort::open(&near()).unwrap();
+        let opened = port.opened();
+        assert_eq!(opened.mode, Mode::Copy);
+        assert!(opened.reason.starts_with("near has no zero-copy: "), "{}", opened.reason);
+        assert!(opened.need_wakeup, "always in copy mode");
+        let zero_copy = XskConfig { mode: Request::ZeroCopy, ..XskConfig::new("near", 0) };
+        drop(port);
+        let message = XskPort::open(&zero_copy).err().unwrap().to_string();
+        assert!(message.contains("mode auto or copy"), "{message}");
+    });
+}
+
+#[test]
+fn sending_more_than_the_ring_holds_loses_none_and_keeps_their_order() {
+    netns::run(|| {
+        let mut port = XskPort::open(&near()).unwrap();
+        let wire = Wire::open();
+        send(&mut port, 0..900);
+        assert_eq!(port.frames.count(Place::Tx), 900);
+        port.flush();
+        let first = port.stats();
+        assert_eq!((first.sent, first.tx_ring_full), (64, 1));
+        assert!(first.syscalls <= 2, "one kick, two where the kernel sends 32 a call: {first:?}");
+        let mut flushes = 1;
+        while port.frames.count(Place::Tx) > 0 {
+            port.flush();
+            flushes += 1;
+        }
+        assert_eq!(flushes, 900_usize.div_ceil(64) + 1, "each flush sends a ring, and the last one reclaims");
+        assert_eq!(arrived(&wire), (0..900).collect::<Vec<_>>());
+        let stats = port.stats();
+        assert_eq!((stats.sent, stats.bad_descriptors, stats.tx_invalid_descs), (900, 0, 0));
+        assert_eq!((stats.send_failed, stats.kick_failed), (0, 0));
+        nothing_is_lost(&port);
+    });
+}
+
+#[test]
+fn frames_wait_for_a_link_that_is_down() {
+    netns::run(|| {
+        let mut port = XskPort::open(&near()).unwrap();
+        let wire = Wire::open();
+        netns::ip("link set near down");
+        send(&mut port, 0..200);
+        for _ in 0..5 {
+            port.flush();
+        }
+        let down = port.stats();
+        assert_eq!((down.sent, down.kick_failed), (64, 5));
+        let bell = Doorbell::new().unwrap();
+        port.wait(bell.fd(), Duration::from_secs(60)).unwrap(); // and looks again soon
+        assert!(arrived(&wire).is_empty());
+
+        netns::ip("link set near up");
+        while port.frames.count(Place::Tx) > 0 {
+            port.flush();
+        }
+        assert_eq!(arrived(&wire), (0..200).collect::<Vec<_>>());
+        assert_eq!(port.stats().kick_failed, 5);
+        nothing_is_lost(&port);
+    });
+}
+
+#[test]
+fn an_interface_that_goes_away_is_survived_and_counted() {
+    netns::run(|| {
+        let mut port = XskPort::open(&near()).unwrap();
+        netns::ip("link del near");
+        send(&mut port, 0..10);
+        port.flush();
+        port.flush();
+        assert_eq!(port.stats().kick_failed, 2);
+        let bell = Doorbell::new().unwrap();
+        bell.arm();
+        bell.ring();
+        port.wait(bell.fd(), Duration::from_secs(60)).unwrap();
+        let mut burst = Burst::new();
+        port.recv(&mut burst);
+        assert!(burst.is_empty());
+    });
+}
+
+#[test]
+fn a_queue_is_free_again_when_its_port_is_dropped() {
+    netns::run(|| {
+        for _ in 0..3 {
+            let mut port = XskPort::open(&near()).unwrap();
+            let second = XskPort::open(&near()).err().unwrap();
+            assert_eq!(second.errno(), Some(libc::EBUSY));
+            assert!(second.to_string().contains("another AF_XDP socket has this queue"), "{second}");
+            send(&mut port, 0..3);
+            port.flush();
+        }
+    });
+}
+
+#[test]
+fn opening_fails_with_the_interface_the_reason_and_the_remedy() {
+    netns::run(|| {
+        let fails = |config: XskConfig| XskPort::open(&config).err().unwrap();
+        let error = fails(XskConfig::new("nowhere", 0));
+        assert_eq!(error.errno(), Some(libc::ENODEV));
+        assert!(error.to_string().contains("no interface nowhere"), "{error}");
+
+        let error = fails(XskConfig { queue: 9, ..near() });
+        assert_eq!(error.errno(), Some(libc::EINVAL));
+        assert!(
+            error.to_string().contains("near queue 9") && error.to_string().contains("ethtool -l"),
+            "{error}"
+        );
+
+        let error = fails(XskConfig { rings: Rings { tx: 100, ..near().rings }, ..near() });
+        assert!(error.to_string().contains("TX ring of 100"), "{error}");
+        let error = fails(XskConfig { frames: 100, ..near() });
+        assert!(error.to_string().contains("at least 192"), "{error}");
+        assert!(matches!(fails(XskConfig::new("a\0b", 0)), XskError::Settings { .. }));
+    });
+}
+
+#[test]
+fn errors_name_the_remedy() {
+    let memory =
+        |errno| XskError::Memory { frames: 4096, source: io::Error::from_raw_os_error(errno) }.to_string();
+    assert!(memory(libc::ENOBUFS).contains("8192 KiB") && memory(libc::ENOBUFS).contains("LimitMEMLOCK"));
+    assert!(memory(libc::EPERM).contains("CAP_NET_RAW"));
+    assert!(memory(libc::EAFNOSUPPORT).contains("RestrictAddressFamilies"));
+    let bind = |mode, errno| {
+        let source = io::Error::from_raw_os_error(errno);
+        XskError::Bind { interface: "eth0".into(), queue: 3, mode, source }.to_string()
+    };
+    assert!(bind(Mode::Copy, libc::EOPNOTSUPP).contains("mode generic"));
+    assert!(bind(Mode::Copy, libc::ENETDOWN).contains("ip link set eth0 up"));
+    assert!(bind(Mode::ZeroCopy, libc::EBUSY).contains("eth0 queue 3 in zero-copy mode"));
+}
+
+#[test]
+fn busy_polling_can_be_turned_on() {
+    netns::run(|| {
+        let busy_poll = Some(BusyPoll { usecs: 20, budget: 64 });
+        let mut port = XskPort::open(&XskConfig { busy_poll, ..near() }).unwrap();
+        let wire = Wire::open();
+        send(&mut port, 0..70);
+        port.flush();
+        port.flush();
+        assert_eq!(arrived(&wire), (0..70).collect::<Vec<_>>());
+        assert_eq!(port.stats().kick_failed, 0);
+    });
+}
+
+#[test]
+fn large_packet_memory_takes_huge_pages_if_there_are_any() {
+    netns::run(|| {
+        let port = XskPort::open(&XskConfig::new("near", 0)).unwrap();
+        let reserved = std::fs::read_to_string("/proc/sys/vm/nr_hugepages").unwrap();
+        // Others may have taken them, so only their absence proves anything.
+        assert!(!port.opened().hugepages || reserved.trim() != "0");
+    });
+}
