@@ -32,7 +32,7 @@ pub fn ringdns_steer(context: XdpContext) -> u32 {
 #[inline(always)]
 fn steer(context: &XdpContext) -> (u32, Verdict) {
     let destination = match classify(&Frame::new(context)) {
-        Ok(destination) => destination,
+        Ok(datagram) => datagram.destination,
         Err(verdict) => return (XDP_PASS, verdict),
     };
     if !is_listener(&destination) && !is_listener(&destination.any_address()) {

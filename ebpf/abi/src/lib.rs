@@ -12,9 +12,11 @@ mod listen;
 mod steer;
 mod verdict;
 
+pub mod generator;
+
 pub use checksum::{fold, sum};
 pub use listen::ListenKey;
-pub use steer::{Packet, classify};
+pub use steer::{Datagram, Packet, classify};
 pub use verdict::Verdict;
 
 /// The program that hands DNS queries to AF_XDP sockets, as the object names it.

@@ -48,11 +48,21 @@ const IPV6_EXTENSIONS: [u8; 8] = [0, 43, 50, 51, 60, 135, 139, 140];
 /// The more-fragments flag and the fragment offset. Don't-fragment is left out: it is welcome.
 const IPV4_FRAGMENT_BITS: u16 = 0x3fff;
 
+/// A plain UDP datagram, found in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    pub destination: ListenKey,
+    /// Where its UDP header begins in the frame.
+    pub offset: usize,
+    /// From the UDP header on. The frame has all of it, and may have padding behind it.
+    pub length: usize,
+}
+
 /// Finds the destination of a plain UDP datagram, or the reason to leave the packet to the kernel.
 ///
 /// Whether somebody listens on that destination is the caller's to look up.
 #[inline(always)]
-pub fn classify<P: Packet + ?Sized>(packet: &P) -> Result<ListenKey, Verdict> {
+pub fn classify<P: Packet + ?Sized>(packet: &P) -> Result<Datagram, Verdict> {
     let ethernet = packet.window::<ETHERNET_LEN>(0).ok_or(Verdict::BadLength)?;
     let mut ethertype = word(ethernet, 12);
     let mut ip = ETHERNET_LEN;
@@ -64,7 +74,7 @@ pub fn classify<P: Packet + ?Sized>(packet: &P) -> Result<ListenKey, Verdict> {
         }
     }
 
-    let destination = match ethertype {
+    let datagram = match ethertype {
         ETHERTYPE_IPV4 => classify_ipv4(packet, ip)?,
         ETHERTYPE_IPV6 => classify_ipv6(packet, ip)?,
         other if is_vlan(other) => return Err(Verdict::VlanTooDeep),
@@ -73,11 +83,11 @@ pub fn classify<P: Packet + ?Sized>(packet: &P) -> Result<ListenKey, Verdict> {
     if ethernet[0] & 1 != 0 {
         return Err(Verdict::GroupAddress);
     }
-    Ok(destination)
+    Ok(datagram)
 }
 
 #[inline(always)]
-fn classify_ipv4<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<ListenKey, Verdict> {
+fn classify_ipv4<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<Datagram, Verdict> {
     let header = packet.window::<IPV4_LEN>(ip).ok_or(Verdict::BadLength)?;
     if header[0] >> 4 != 4 {
         return Err(Verdict::NotIp);
@@ -93,13 +103,15 @@ fn classify_ipv4<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<ListenKey,
     if word(header, 6) & IPV4_FRAGMENT_BITS != 0 {
         return Err(Verdict::Fragment);
     }
-    let payload = usize::from(word(header, 2)).checked_sub(IPV4_LEN).ok_or(Verdict::BadLength)?;
-    let port = udp_port(packet, ip + IPV4_LEN, payload)?;
-    Ok(ListenKey::v4([header[16], header[17], header[18], header[19]], port))
+    let offset = ip + IPV4_LEN;
+    let length = usize::from(word(header, 2)).checked_sub(IPV4_LEN).ok_or(Verdict::BadLength)?;
+    let port = udp_port(packet, offset, length)?;
+    let destination = ListenKey::v4([header[16], header[17], header[18], header[19]], port);
+    Ok(Datagram { destination, offset, length })
 }
 
 #[inline(always)]
-fn classify_ipv6<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<ListenKey, Verdict> {
+fn classify_ipv6<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<Datagram, Verdict> {
     let header = packet.window::<IPV6_LEN>(ip).ok_or(Verdict::BadLength)?;
     if header[0] >> 4 != 6 {
         return Err(Verdict::NotIp);
@@ -111,21 +123,23 @@ fn classify_ipv6<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<ListenKey,
         other if IPV6_EXTENSIONS.contains(&other) => return Err(Verdict::ExtensionHeader),
         _ => return Err(Verdict::NotUdp),
     }
-    let port = udp_port(packet, ip + IPV6_LEN, usize::from(word(header, 4)))?;
+    let offset = ip + IPV6_LEN;
+    let length = usize::from(word(header, 4));
+    let port = udp_port(packet, offset, length)?;
     let mut address = [0; 16];
     address.copy_from_slice(&header[24..40]);
-    Ok(ListenKey::v6(address, port))
+    Ok(Datagram { destination: ListenKey::v6(address, port), offset, length })
 }
 
-/// The destination port of the UDP datagram at `udp`, which IP says is `length` bytes long.
+/// The destination port of the UDP datagram at `offset`, which IP says is `length` bytes long.
 ///
 /// UDP's own length must say the same. RFC 768 lets it be less, and RFC 9868 gives the rest a meaning, but a
 /// worker that answers in place should have one length to believe. The frame may be longer than IP: Ethernet
 /// pads.
 #[inline(always)]
-fn udp_port<P: Packet + ?Sized>(packet: &P, udp: usize, length: usize) -> Result<[u8; 2], Verdict> {
-    let header = packet.window::<UDP_LEN>(udp).ok_or(Verdict::BadLength)?;
-    if length < UDP_LEN || usize::from(word(header, 4)) != length || !packet.reaches(udp + length) {
+fn udp_port<P: Packet + ?Sized>(packet: &P, offset: usize, length: usize) -> Result<[u8; 2], Verdict> {
+    let header = packet.window::<UDP_LEN>(offset).ok_or(Verdict::BadLength)?;
+    if length < UDP_LEN || usize::from(word(header, 4)) != length || !packet.reaches(offset + length) {
         return Err(Verdict::BadLength);
     }
     Ok([header[2], header[3]])
