@@ -172,6 +172,12 @@ impl HostTier {
         true
     }
 
+    /// Stores an answer that has expired, as time would have it.
+    #[cfg(test)]
+    pub fn insert_expired(&self, key: &Key, answer: Arc<Answer>) {
+        self.cache.insert(StoredKey::from(key), Arc::new(Entry { answer, recheck: AtomicU32::new(0) }));
+    }
+
     /// Removes what `purge` covers, and returns how many entries that were. Walks the whole store: not for an async
     /// task.
     pub fn purge(&self, purge: &Purge) -> u64 {

@@ -1,0 +1,99 @@
+//! Questions under way: one flight each, with everybody who waits for it.
+
+use super::{Limits, Resolved, Waiter};
+use crate::host::StoredKey;
+use parking_lot::Mutex;
+use ringdns_dataplane::dns::key::Key;
+use std::collections::{HashMap, hash_map};
+
+/// Renewals leave three quarters of the flights to questions that somebody waits for.
+const RENEWAL_SHARE: usize = 4;
+
+/// The flights under way.
+pub struct Flights {
+    waiting: Mutex<HashMap<Flight, Vec<Waiter>>>,
+    limits: Limits,
+}
+
+/// The right and duty to find an answer, and to [`Flights::land`] with it.
+///
+/// The generation is part of it: who asks after a purge does not join a flight that took off before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Flight {
+    key: StoredKey,
+    generation: u64,
+}
+
+impl Flight {
+    /// The cache generation at take-off.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+/// What came of boarding.
+pub enum Boarding {
+    /// The caller is to find the answer.
+    TakeOff(Flight),
+    /// A flight is under way, and the waiter in it.
+    Joined,
+    /// One has just landed.
+    Landed(Option<Waiter>, Resolved),
+    /// Too many flights are under way.
+    NoFlight(Option<Waiter>),
+    /// The flight is full.
+    NoSeat(Option<Waiter>),
+}
+
+impl Flights {
+    /// None under way.
+    pub fn new(limits: Limits) -> Self {
+        Flights { waiting: Mutex::default(), limits }
+    }
+
+    /// Puts `waiter`, if there is one, into the flight for `key`, and starts that if there is none and nothing has
+    /// `landed` either.
+    pub fn board(
+        &self,
+        key: &Key,
+        generation: u64,
+        waiter: Option<Waiter>,
+        renewal: bool,
+        landed: impl FnOnce() -> Option<Resolved>,
+    ) -> Boarding {
+        let mut waiting = self.waiting.lock();
+        let under_way = waiting.len();
+        match waiting.entry(Flight { key: StoredKey::from(key), generation }) {
+            hash_map::Entry::Occupied(mut flight) => {
+                let seats = flight.get_mut();
+                if seats.len() >= self.limits.waiters {
+                    return Boarding::NoSeat(waiter);
+                }
+                seats.extend(waiter);
+                Boarding::Joined
+            }
+            hash_map::Entry::Vacant(vacant) => {
+                if let Some(resolved) = landed() {
+                    return Boarding::Landed(waiter, resolved);
+                }
+                let most = if renewal { self.limits.flights / RENEWAL_SHARE } else { self.limits.flights };
+                if under_way >= most.max(1) {
+                    return Boarding::NoFlight(waiter);
+                }
+                let flight = vacant.key().clone();
+                vacant.insert(waiter.into_iter().collect());
+                Boarding::TakeOff(flight)
+            }
+        }
+    }
+
+    /// Ends a flight, and returns who waited for it.
+    pub fn land(&self, flight: &Flight) -> Vec<Waiter> {
+        self.waiting.lock().remove(flight).unwrap_or_default()
+    }
+
+    /// How many are under way.
+    pub fn len(&self) -> usize {
+        self.waiting.lock().len()
+    }
+}

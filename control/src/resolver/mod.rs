@@ -1,0 +1,364 @@
+//! From a question to its answer: the host tier first, then the upstreams, each question asked once at a time.
+//!
+//! A question that is not in the host tier takes off as a *flight*. Whoever asks the same while it is under way joins
+//! it, and all are answered when it lands. The number of flights and of those who wait for one is bounded; beyond
+//! that the answer is SERVFAIL, counted and not kept, so that a flood cannot grow memory.
+
+pub mod exchange;
+mod flight;
+pub mod upstream;
+
+use crate::{
+    config,
+    counters::counters,
+    host::{Found, HostTier},
+};
+use flight::{Boarding, Flight, Flights};
+use ringdns_dataplane::{
+    clock::{Clock, Secs},
+    dns::{
+        answer::{Answer, TtlRules},
+        key::Key,
+        rcode,
+        reply::Age,
+    },
+    punt::{Link, Punt, Purpose},
+};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use upstream::Upstreams;
+
+/// How long a stale entry is left alone after a refresh of it failed (RFC 8767 section 5: 30 s or more).
+const RECHECK: Secs = 30;
+
+counters! {
+    /// What the resolver does.
+    ResolverCounters {
+        /// Questions that took off to the upstreams, refreshes among them.
+        flights,
+        /// Questions that joined a flight for the same.
+        joined,
+        /// Flights for the renewal of an expired answer.
+        refreshes,
+        /// Renewals left for later because enough flights were under way.
+        refresh_skipped,
+        /// Flights that brought an answer.
+        resolved,
+        /// Flights that brought none.
+        failed,
+        /// Failed flights covered by an expired answer (RFC 8767).
+        stale_on_failure,
+        /// Questions answered SERVFAIL because too many flights were under way.
+        too_many_flights,
+        /// Questions answered SERVFAIL because too many waited for the same answer.
+        too_many_waiters,
+    }
+}
+
+/// Bounds of the resolver's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Questions under way at once.
+    pub flights: usize,
+    /// Who wait for one of them.
+    pub waiters: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { flights: 8192, waiters: 1024 }
+    }
+}
+
+/// An answer, and the cache generation that it belongs to.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The answer.
+    pub answer: Arc<Answer>,
+    /// It may be cached while this is the current one.
+    pub generation: u64,
+}
+
+impl Resolved {
+    /// How its TTLs are to be written at `now`: an answer that is only handed through is never stale.
+    pub fn age(&self, now: Secs, stale_ttl: Secs) -> Age {
+        let answer = &self.answer;
+        if now < answer.expires() || answer.stale == 0 {
+            Age::Fresh(now.saturating_sub(answer.received))
+        } else {
+            Age::Stale(stale_ttl)
+        }
+    }
+}
+
+/// Somebody who waits for a flight.
+pub enum Waiter {
+    /// A worker's client or entry.
+    Punt(Arc<Link>, Box<Punt>),
+    /// A client of a listener in the control plane.
+    Client(oneshot::Sender<Resolved>),
+}
+
+impl Waiter {
+    /// Whether it is a worker that has an expired answer and wants a new one, or none.
+    fn is_renewal(&self) -> bool {
+        matches!(self, Waiter::Punt(_, record) if record.purpose == Purpose::Refresh)
+    }
+
+    fn answer(self, resolved: &Resolved) {
+        match self {
+            Waiter::Punt(link, mut record) => {
+                record.answer = Some(resolved.answer.clone());
+                record.generation = resolved.generation;
+                link.give_back(record);
+            }
+            // The client has hung up if this fails.
+            Waiter::Client(sender) => drop(sender.send(resolved.clone())),
+        }
+    }
+
+    /// Ends the wait of a renewal without an answer.
+    fn leave(self) {
+        if let Waiter::Punt(link, record) = self {
+            link.give_back(record);
+        }
+    }
+}
+
+/// Finds answers.
+pub struct Resolver {
+    host: Arc<HostTier>,
+    upstreams: Upstreams,
+    flights: Flights,
+    clock: Clock,
+    rules: TtlRules,
+    failure_ttl: Secs,
+    /// What happened so far.
+    pub counters: ResolverCounters,
+}
+
+impl Resolver {
+    /// A resolver that asks `upstreams` and keeps answers in `host` by the rules of `cache`.
+    pub fn new(
+        host: Arc<HostTier>,
+        upstreams: &[config::Upstream],
+        cache: &config::Cache,
+        clock: Clock,
+        limits: Limits,
+    ) -> Arc<Self> {
+        Arc::new(Resolver {
+            host,
+            upstreams: Upstreams::new(upstreams),
+            flights: Flights::new(limits),
+            clock,
+            rules: cache.ttl_rules(),
+            failure_ttl: cache.failure_secs(),
+            counters: ResolverCounters::default(),
+        })
+    }
+
+    /// The host tier.
+    pub fn host(&self) -> &Arc<HostTier> {
+        &self.host
+    }
+
+    /// The upstreams.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
+    }
+
+    /// The clock that answers are aged by.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// How many questions are under way.
+    pub fn under_way(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Gives a worker's record back with its answer: at once if the host tier has one, else when it is found.
+    pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>) {
+        let ready = match record.purpose {
+            Purpose::Answer(_) => self.lookup(&record.query.key),
+            Purpose::Refresh => match self.renewal(&record.query.key) {
+                Renewal::Have(resolved) => Some(resolved),
+                Renewal::Wanted => None,
+                Renewal::NotNow => return link.give_back(record),
+            },
+        };
+        let key = ready.is_none().then(|| record.query.key.clone());
+        let waiter = Waiter::Punt(link.clone(), record);
+        match (ready, key) {
+            (Some(resolved), _) => waiter.answer(&resolved),
+            (None, Some(key)) => self.board(&key, Some(waiter)),
+            (None, None) => {}
+        }
+    }
+
+    /// The answer to a question, however long it takes.
+    pub async fn resolve(self: &Arc<Self>, key: &Key) -> Resolved {
+        if let Some(resolved) = self.lookup(key) {
+            return resolved;
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.board(key, Some(Waiter::Client(sender)));
+        // A flight answers all its waiters, even when it is dropped; so this cannot fail but at shutdown.
+        receiver.await.unwrap_or_else(|_| self.refusal())
+    }
+
+    /// The answer from the host tier. An expired one is given too, and its renewal begun.
+    pub fn lookup(self: &Arc<Self>, key: &Key) -> Option<Resolved> {
+        let generation = self.host.generation();
+        let answer = match self.host.get(key, self.clock.secs()) {
+            Found::Fresh(answer) => answer,
+            Found::Stale(entry) => {
+                if entry.recheck_due(self.clock.secs()) {
+                    self.refresh(key);
+                }
+                entry.answer.clone()
+            }
+            Found::Missing => return None,
+        };
+        Some(Resolved { answer, generation })
+    }
+
+    /// What to do about an entry that a worker wants renewed.
+    fn renewal(&self, key: &Key) -> Renewal {
+        let generation = self.host.generation();
+        let now = self.clock.secs();
+        match self.host.get(key, now) {
+            // A remembered failure is no reason to give up the expired answer that the worker has.
+            Found::Fresh(answer) if is_failure(&answer) => Renewal::NotNow,
+            Found::Fresh(answer) => Renewal::Have(Resolved { answer, generation }),
+            Found::Stale(entry) if !entry.recheck_due(now) => Renewal::NotNow,
+            Found::Stale(_) | Found::Missing => Renewal::Wanted,
+        }
+    }
+
+    /// Begins a renewal that nobody waits for. It holds the question and nothing else.
+    fn refresh(self: &Arc<Self>, key: &Key) {
+        self.board(key, None);
+    }
+
+    fn board(self: &Arc<Self>, key: &Key, waiter: Option<Waiter>) {
+        let refresh = waiter.as_ref().is_none_or(Waiter::is_renewal);
+        let generation = self.host.generation();
+        // What landed since the caller's lookup is in the host tier by now.
+        let landed = || {
+            let answer = &self.host.peek(key)?.answer;
+            let fresh = self.clock.secs() < answer.expires() && !(refresh && is_failure(answer));
+            fresh.then(|| Resolved { answer: answer.clone(), generation })
+        };
+        let (waiter, resolved) = match self.flights.board(key, generation, waiter, refresh, landed) {
+            Boarding::TakeOff(flight) => {
+                self.counters.flights.inc();
+                self.counters.refreshes.add(u64::from(refresh));
+                let landing = Landing { resolver: self.clone(), key: key.clone(), flight: Some(flight) };
+                tokio::spawn(landing.fly());
+                return;
+            }
+            Boarding::Joined => return self.counters.joined.inc(),
+            Boarding::Landed(waiter, resolved) => (waiter, resolved),
+            Boarding::NoFlight(waiter) | Boarding::NoSeat(waiter) if refresh => {
+                self.counters.refresh_skipped.inc();
+                if let Some(waiter) = waiter {
+                    waiter.leave();
+                }
+                return;
+            }
+            Boarding::NoFlight(waiter) => {
+                self.counters.too_many_flights.inc();
+                (waiter, self.refusal())
+            }
+            Boarding::NoSeat(waiter) => {
+                self.counters.too_many_waiters.inc();
+                (waiter, self.refusal())
+            }
+        };
+        if let Some(waiter) = waiter {
+            waiter.answer(&resolved);
+        }
+    }
+
+    /// What failed flights leave: the expired answer if there is one, else the failure, remembered (RFC 9520).
+    fn fall_back(&self, key: &Key, rcode: u8, generation: u64) -> Resolved {
+        let now = self.clock.secs();
+        self.counters.failed.inc();
+        match self.host.peek(key) {
+            Some(entry) if now < entry.answer.dead() && !is_failure(&entry.answer) => {
+                entry.put_off(now.saturating_add(RECHECK));
+                self.counters.stale_on_failure.inc();
+                Resolved { answer: entry.answer.clone(), generation }
+            }
+            _ => {
+                let failure = Arc::new(Answer::error(rcode, now, self.failure_ttl));
+                self.host.insert(key, failure.clone(), generation);
+                Resolved { answer: failure, generation }
+            }
+        }
+    }
+
+    /// SERVFAIL that nobody may keep: it says something about us, not about the question.
+    fn refusal(&self) -> Resolved {
+        let answer = Arc::new(Answer::error(rcode::SERVFAIL, self.clock.secs(), 0));
+        Resolved { answer, generation: self.host.generation() }
+    }
+}
+
+enum Renewal {
+    Have(Resolved),
+    Wanted,
+    NotNow,
+}
+
+/// A flight under way. However it ends, even in a panic or unstarted, it lands: everybody who waits is answered.
+struct Landing {
+    resolver: Arc<Resolver>,
+    key: Key,
+    flight: Option<Flight>,
+}
+
+impl Landing {
+    /// Asks the upstreams, files what they say, and answers who waits.
+    async fn fly(mut self) {
+        let Resolver { upstreams, rules, clock, .. } = &*self.resolver;
+        let fetched = upstreams.fetch(&self.key, rules, *clock).await;
+        self.land(fetched);
+    }
+
+    fn land(&mut self, fetched: Result<Answer, u8>) {
+        let Some(flight) = self.flight.take() else { return };
+        let (resolver, generation) = (&self.resolver, flight.generation());
+        let (resolved, renewed) = match fetched {
+            Ok(answer) => {
+                resolver.counters.resolved.inc();
+                let answer = Arc::new(answer);
+                resolver.host.insert(&self.key, answer.clone(), generation);
+                (Resolved { answer, generation }, true)
+            }
+            Err(rcode) => (resolver.fall_back(&self.key, rcode, generation), false),
+        };
+        for waiter in resolver.flights.land(&flight) {
+            if renewed || !waiter.is_renewal() {
+                waiter.answer(&resolved);
+            } else {
+                waiter.leave();
+            }
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.land(Err(rcode::SERVFAIL));
+    }
+}
+
+/// Whether an answer says that finding out failed.
+fn is_failure(answer: &Answer) -> bool {
+    !upstream::is_answer(answer.status.rcode())
+}
+
+#[cfg(test)]
+mod tests;

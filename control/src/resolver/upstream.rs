@@ -1,0 +1,286 @@
+//! The upstreams: whom to ask next, and who is better left alone for a while.
+//!
+//! They are asked in the order of the configuration. One that did not answer several times in a row is put back
+//! behind the others for a while; when all are, they are asked all the same, because a guess is better than none.
+
+use super::exchange::{self, Idle};
+use crate::{
+    config::{self, Transport},
+    counters::counters,
+};
+use parking_lot::Mutex;
+use ringdns_dataplane::{
+    clock::{Clock, Nanos},
+    dns::{
+        answer::{Answer, TtlRules},
+        key::Key,
+        rcode,
+    },
+};
+use std::{net::SocketAddr, time::Duration};
+use tokio::time::{Instant, timeout};
+
+/// How long a question may take in all. Clients give up after some five seconds.
+const TOTAL: Duration = Duration::from_secs(3);
+/// How often one upstream is asked the same question: RFC 9520 section 3.1 allows three times.
+const ROUNDS: usize = 3;
+/// Failures in a row from which an upstream is put back.
+const PATIENCE: u32 = 3;
+/// How long at first; doubled each time that it fails again.
+const BACK_OFF: Duration = Duration::from_secs(1);
+/// How long at most.
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// Response codes that answer a question; all others say that the upstream failed (RFC 9520 section 2).
+pub fn is_answer(rcode: u8) -> bool {
+    // RFC 6672 section 2.2: YXDOMAIN, the name that a DNAME makes is too long.
+    const YXDOMAIN: u8 = 6;
+    matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN | YXDOMAIN)
+}
+
+counters! {
+    /// What an upstream is asked and says.
+    UpstreamCounters {
+        /// Queries sent over UDP.
+        queries_udp,
+        /// Queries sent over TCP.
+        queries_tcp,
+        /// Answers used.
+        answers,
+        /// Responses that say that it failed: SERVFAIL, REFUSED and the like.
+        failures,
+        /// Queries that it did not answer in time.
+        timeouts,
+        /// Queries that could not be sent, or whose connection broke.
+        unreachable,
+        /// Responses over UDP that were cut (TC=1), and asked for over TCP.
+        truncated,
+        /// Responses that are no well-formed DNS messages.
+        malformed,
+        /// Datagrams ignored because they are too short or no responses.
+        ignored_not_response,
+        /// Datagrams ignored because their ID is not the query's.
+        ignored_wrong_id,
+        /// Datagrams ignored because their question is not the query's.
+        ignored_wrong_question,
+        /// TCP connections opened.
+        connections,
+    }
+}
+
+/// Why an upstream brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It did not answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// It cannot be reached.
+    #[error("unreachable: {0}")]
+    Unreachable(#[from] std::io::Error),
+    /// It answers with what is no DNS.
+    #[error("the response is malformed")]
+    Malformed,
+    /// It says that it failed.
+    #[error("the upstream answered with RCODE {0}")]
+    Failure(u8),
+}
+
+/// One upstream.
+pub struct Upstream {
+    /// Its address.
+    pub address: SocketAddr,
+    /// How it is asked.
+    pub transport: Transport,
+    /// Whether its AD bit is believed.
+    pub trusted: bool,
+    /// What happened so far.
+    pub counters: UpstreamCounters,
+    /// Connections that wait for the next query.
+    pub(super) idle: Idle,
+    timeout: Duration,
+    health: Mutex<Health>,
+}
+
+/// How an upstream does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Health {
+    /// Failures since the last answer, not counting those while it was put back.
+    pub failures: u32,
+    /// Put back until then.
+    pub until: Nanos,
+    /// Time that answers take, smoothed as TCP does (RFC 6298: an eighth of each new one).
+    pub round_trip: Duration,
+}
+
+impl Health {
+    fn is_put_back(&self, now: Nanos) -> bool {
+        now < self.until
+    }
+
+    fn put_back(&mut self, now: Nanos) {
+        let doublings = (self.failures - PATIENCE).min(8);
+        self.until = now + (BACK_OFF * (1 << doublings)).min(BACK_OFF_MAX).as_nanos() as Nanos;
+    }
+
+    fn failed(&mut self, now: Nanos) {
+        // Many questions fail together; while it is put back, that says nothing new.
+        if self.is_put_back(now) {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= PATIENCE {
+            self.put_back(now);
+        }
+    }
+
+    fn answered(&mut self, took: Duration) {
+        let smoothed = if self.round_trip.is_zero() { took } else { (self.round_trip * 7 + took) / 8 };
+        *self = Health { failures: 0, until: 0, round_trip: smoothed };
+    }
+
+    /// Whether it is to be asked in its turn. When its time is over, one question is let through to try it, and the
+    /// others go on as before until that has an answer.
+    fn admits(&mut self, now: Nanos) -> bool {
+        if self.is_put_back(now) {
+            return false;
+        }
+        if self.failures >= PATIENCE {
+            self.put_back(now);
+        }
+        true
+    }
+}
+
+impl Upstream {
+    fn new(config: &config::Upstream) -> Self {
+        Upstream {
+            address: config.address,
+            transport: config.transport,
+            trusted: config.trusted,
+            counters: UpstreamCounters::default(),
+            idle: Idle::default(),
+            timeout: config.timeout,
+            health: Mutex::default(),
+        }
+    }
+
+    /// How it does.
+    pub fn health(&self) -> Health {
+        *self.health.lock()
+    }
+
+    /// Whether it is put back behind the others at `now`.
+    pub fn is_put_back(&self, now: Nanos) -> bool {
+        self.health.lock().is_put_back(now)
+    }
+
+    /// Asks it once, and waits for `patience` at most.
+    async fn ask(
+        &self,
+        key: &Key,
+        rules: &TtlRules,
+        clock: Clock,
+        patience: Duration,
+    ) -> Result<Answer, AskError> {
+        let began = Instant::now();
+        let asked = timeout(patience, exchange::ask(self, key, rules, clock)).await;
+        let result = asked.unwrap_or(Err(AskError::Timeout));
+        let mut health = self.health.lock();
+        let (counter, works) = match &result {
+            Ok(_) => (&self.counters.answers, true),
+            // It is there, and has trouble with this name.
+            Err(AskError::Failure(_)) => (&self.counters.failures, true),
+            Err(AskError::Timeout) => (&self.counters.timeouts, false),
+            Err(AskError::Unreachable(_)) => (&self.counters.unreachable, false),
+            Err(AskError::Malformed) => (&self.counters.malformed, false),
+        };
+        counter.inc();
+        if works {
+            health.answered(began.elapsed());
+        } else {
+            health.failed(clock.nanos());
+        }
+        result
+    }
+}
+
+/// All upstreams.
+pub struct Upstreams(Vec<Upstream>);
+
+impl Upstreams {
+    /// Those of the configuration, in its order.
+    pub fn new(configs: &[config::Upstream]) -> Self {
+        Upstreams(configs.iter().map(Upstream::new).collect())
+    }
+
+    /// All of them, in the order of the configuration.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Upstream> {
+        self.0.iter()
+    }
+
+    /// Asks one after the other until one answers. The error is the response code to pass on.
+    pub async fn fetch(&self, key: &Key, rules: &TtlRules, clock: Clock) -> Result<Answer, u8> {
+        let deadline = Instant::now() + TOTAL;
+        let mut order = self.order(clock.nanos());
+        let mut verdict = rcode::SERVFAIL;
+        for _ in 0..ROUNDS {
+            let mut again = Vec::new();
+            for upstream in order {
+                let patience = upstream.timeout.min(deadline - Instant::now());
+                if patience.is_zero() {
+                    return Err(verdict);
+                }
+                match upstream.ask(key, rules, clock, patience).await {
+                    Ok(answer) => return Ok(answer),
+                    // A packet may have been lost. The other errors would only come again.
+                    Err(AskError::Timeout) => again.push(upstream),
+                    Err(AskError::Failure(rcode)) => verdict = rcode,
+                    Err(error @ (AskError::Unreachable(_) | AskError::Malformed)) => {
+                        tracing::debug!(upstream = %upstream.address, question = %key, %error, "asking the next");
+                    }
+                }
+            }
+            order = again;
+        }
+        Err(verdict)
+    }
+
+    /// Those that work first; then the others, whose turn comes soonest first.
+    fn order(&self, now: Nanos) -> Vec<&Upstream> {
+        let (mut order, mut back): (Vec<_>, Vec<_>) =
+            self.0.iter().partition(|upstream| upstream.health.lock().admits(now));
+        back.sort_by_key(|upstream| upstream.health.lock().until);
+        order.append(&mut back);
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Nanos = 1_000_000_000;
+
+    #[test]
+    fn an_upstream_is_put_back_longer_and_longer_until_it_answers() {
+        let mut health = Health::default();
+        health.failed(0);
+        health.failed(0);
+        assert!(health.admits(0), "two lost packets are no outage");
+        health.failed(0);
+        assert!(!health.admits(SECOND - 1));
+        // A thousand questions that fail together are one outage.
+        (0..1000).for_each(|_| health.failed(SECOND / 2));
+        assert!(health.admits(SECOND), "its time is over");
+        assert!(!health.admits(SECOND), "one question tries it, not all");
+        health.failed(2 * SECOND);
+        assert!(health.is_put_back(4 * SECOND - 1) && !health.is_put_back(4 * SECOND), "{health:?}");
+        for i in 0..40 {
+            health.failed(1000 * i * SECOND);
+        }
+        assert!(!health.is_put_back(39_031 * SECOND), "half a minute at most");
+        health.answered(Duration::from_millis(8));
+        assert!(health.admits(0) && health.admits(0));
+        assert_eq!(health.round_trip, Duration::from_millis(8));
+    }
+}
