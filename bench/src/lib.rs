@@ -4,6 +4,10 @@
 //! generators share no code with the servers that they judge.
 
 pub mod check;
+pub mod flood;
+pub mod gate;
+pub mod instructions;
+pub mod micro;
 pub mod mix;
 pub mod mmsg;
 pub mod names;
@@ -11,6 +15,7 @@ pub mod query;
 pub mod question;
 pub mod report;
 pub mod run;
+pub mod stage;
 pub mod synthetic;
 pub mod tally;
 pub mod upstream;

@@ -1,7 +1,7 @@
 //! `ringbench`: load generator, synthetic upstream and comparison runs for ringdns.
 
 use clap::{Parser, Subcommand};
-use ringdns_bench::{run, upstream};
+use ringdns_bench::{flood, gate, instructions, micro, run, upstream};
 
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 110)]
@@ -12,12 +12,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    FloodSim(flood::Args),
+    Gate(gate::Args),
+    /// Does one of the pieces of work whose instructions `gate` counts.
+    #[command(hide = true)]
+    Instructions(instructions::Args),
+    Micro(micro::Args),
     Run(Box<run::Args>),
     Upstream(Box<upstream::Args>),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::FloodSim(args) => flood::run(&args),
+        Command::Gate(args) => gate::run(&args),
+        Command::Instructions(args) => instructions::main(&args),
+        Command::Micro(args) => micro::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),
     }

@@ -1,0 +1,165 @@
+//! The data plane without a network: packets that ask, answers to fill caches with, and bursts to process.
+
+use crate::{
+    names::Questions,
+    query::{QUERY_MAX, QueryArgs, Template},
+    upstream::{AnswerArgs, Answerer, Over},
+};
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use etherparse::PacketBuilder;
+use ringdns_dataplane::{
+    cache::{Cache, KeyedHash},
+    clock::Secs,
+    dns::{
+        answer::{Answer, TtlRules},
+        query::Query,
+    },
+    frame::{Frame, Frames},
+    port::{BURST, Burst, Checksums},
+    process::{Processor, Rules, Slot, Tally, Verdict},
+    stats::WorkerStats,
+};
+use std::sync::Arc;
+
+/// The rules that everything here is measured under: the server's defaults.
+pub const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30 };
+
+const TTL_RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 10_800, stale: 86_400 };
+
+/// The cache's hash, the same in every run, so that counts repeat.
+pub const HASH_SEEDS: [u64; 4] =
+    [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89];
+
+/// The IP version of packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ip {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// The template of queries made with the command line's `options`.
+pub fn template(options: &[&str]) -> Result<Template> {
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        query: QueryArgs,
+    }
+    let options = Options::try_parse_from(std::iter::once(&"stage").chain(options))?;
+    Template::new(&options.query, 1)
+}
+
+/// Answers as the synthetic upstream gives them when started with `options`.
+pub fn answerer(options: &[&str]) -> Result<Answerer> {
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        answers: AnswerArgs,
+    }
+    let options = Options::try_parse_from(std::iter::once(&"stage").chain(options))?;
+    Answerer::new(&options.answers, Arc::default())
+}
+
+/// A query as a packet, checksums and all.
+pub fn packet(template: &Template, question: &[u8], ip: Ip) -> Result<Vec<u8>> {
+    let mut message = [0; QUERY_MAX];
+    let len = template.write(&mut message, 0x1234, question, 0);
+    let link = PacketBuilder::ethernet2([2, 0, 0, 0, 0x53, 1], [2, 0, 0, 0, 0x53, 2]);
+    let headers = match ip {
+        Ip::V4 => link.ipv4([10, 53, 0, 1], [10, 53, 0, 2], 64),
+        Ip::V6 => {
+            let address = |host| [0xfd, 0x53, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host];
+            link.ipv6(address(1), address(2), 64)
+        }
+    };
+    let headers = headers.udp(40_000, 53);
+    let mut packet = Vec::with_capacity(headers.size(len));
+    headers.write(&mut packet, &message[..len]).context("cannot write a packet")?;
+    // IEEE 802.3: no frame is shorter.
+    packet.resize(packet.len().max(60), 0);
+    Ok(packet)
+}
+
+/// An answer as the control plane hands it to a worker, with what it is filed under.
+pub struct Filed {
+    /// What it is filed under.
+    pub query: Query,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// The answer to a question, by way of the same wire format and checks that an upstream's goes through.
+pub fn answer(template: &Template, answerer: &Answerer, question: &[u8], now: Secs) -> Result<Filed> {
+    let mut message = [0; QUERY_MAX];
+    let len = template.write(&mut message, 0, question, 0);
+    let mut query = Query::default();
+    let parsed = query.parse(&message[..len]);
+    ensure!(parsed.is_ok(), "the data plane rejects the query: {parsed:?}");
+    let mut reply = Vec::new();
+    ensure!(answerer.answer(&message[..len], Over::Tcp, &mut reply), "the upstream gives no answer");
+    let answer = Answer::from_response(&reply, &query.key, &TTL_RULES, now, false)
+        .context("the data plane rejects the upstream's answer")?;
+    Ok(Filed { query, answer })
+}
+
+/// Files the answers to all questions.
+pub fn fill(
+    cache: &mut Cache,
+    hash: KeyedHash,
+    questions: &Questions,
+    template: &Template,
+    answerer: &Answerer,
+) -> Result<()> {
+    for index in 0..questions.len() as u32 {
+        let Filed { query, answer } = answer(template, answerer, questions.get(index), 0)?;
+        cache.insert(&query.key, hash.of(&query.key), &answer, 0);
+    }
+    Ok(())
+}
+
+/// A processor and a burst of frames for it.
+pub struct Stage {
+    /// What is measured.
+    pub processor: Processor,
+    frames: Frames,
+    burst: Burst,
+    stats: WorkerStats,
+}
+
+impl Stage {
+    /// A processor over a cache of `bytes`, with a burst of empty frames.
+    pub fn new(bytes: usize) -> Result<Self> {
+        let cache = Cache::new(bytes, RULES.udp_limit)
+            .with_context(|| format!("no memory for a cache of {bytes} bytes: use fewer names"))?;
+        let mut frames = Frames::new(BURST as u32, 256).context("no memory for frames")?;
+        let burst = std::iter::from_fn(|| frames.alloc()).collect();
+        let processor = Processor::new(cache, KeyedHash::with_seeds(HASH_SEEDS), RULES);
+        Ok(Stage { processor, frames, burst, stats: WorkerStats::default() })
+    }
+
+    /// Writes a packet into the nth frame of the burst.
+    pub fn load(&mut self, nth: usize, packet: &[u8]) {
+        let frame: &mut Frame = &mut self.burst[nth];
+        self.frames.buffer(frame)[..packet.len()].copy_from_slice(packet);
+        frame.set_len(packet.len());
+    }
+
+    /// Processes the burst. This is what is measured.
+    #[inline]
+    pub fn run(&mut self, now: Secs) -> Tally {
+        self.processor.run(now, Checksums::Verify, &mut self.frames, &mut self.burst, &self.stats).1
+    }
+
+    /// Processes the burst, and fails unless every packet became a reply.
+    pub fn run_checked(&mut self, now: Secs) -> Result<()> {
+        let (slots, _) =
+            self.processor.run(now, Checksums::Verify, &mut self.frames, &mut self.burst, &self.stats);
+        for slot in slots {
+            let Slot { query, verdict, .. } = slot;
+            ensure!(*verdict == Verdict::Reply, "{} is not answered from the cache: {verdict:?}", query.key);
+        }
+        Ok(())
+    }
+}
