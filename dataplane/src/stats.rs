@@ -7,11 +7,11 @@ use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident => $label:literal,)* }) => {
+    ($(#[$meta:meta])* $name:ident { $(#[doc = $doc:literal] $variant:ident => $label:literal,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum $name { $($(#[$doc])* $variant,)* }
+        pub enum $name { $(#[doc = $doc] $variant,)* }
 
         impl $name {
             /// All of them, in order.
@@ -22,6 +22,11 @@ macro_rules! counters {
             /// The name in statistics.
             pub fn label(self) -> &'static str {
                 match self { $($name::$variant => $label,)* }
+            }
+
+            /// What it counts.
+            pub fn doc(self) -> &'static str {
+                match self { $($name::$variant => $doc.trim_ascii(),)* }
             }
         }
     };

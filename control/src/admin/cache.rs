@@ -1,0 +1,146 @@
+//! Looking into the host tier, and purging it.
+
+use super::{Refusal, Shared};
+use crate::{
+    host::{Entry, Purge, StoredKey},
+    names,
+};
+use axum::{
+    Json,
+    extract::{Query as Parameters, State},
+    http::StatusCode,
+};
+use hickory_proto::op::{Message, ResponseCode};
+use ringdns_dataplane::{clock::Secs, dns::answer::Answer};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What the host tier holds under a key.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EntryView {
+    /// The name.
+    pub name: String,
+    /// The type.
+    pub rtype: String,
+    /// Whether it is the answer for clients that set DO.
+    pub dnssec_ok: bool,
+    /// Whether it is the answer for clients that set CD.
+    pub checking_disabled: bool,
+    /// The response code.
+    pub rcode: String,
+    /// `fresh`, `stale` or `expired`.
+    pub state: String,
+    /// Seconds since it was received.
+    pub age_secs: Secs,
+    /// Seconds until it is stale; 0 if it is.
+    pub fresh_secs: Secs,
+    /// Seconds until it may no longer be given out.
+    pub left_secs: Secs,
+    /// Bytes of its records.
+    pub bytes: usize,
+    /// Its records as text, with the TTLs that were received.
+    pub records: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EntryQuery {
+    name: String,
+    #[serde(rename = "type")]
+    rtype: Option<String>,
+}
+
+/// All entries of a name, of one type or of all.
+pub(super) async fn entry(
+    State(service): Shared,
+    Parameters(query): Parameters<EntryQuery>,
+) -> Result<Json<Vec<EntryView>>, Refusal> {
+    let name = names::name(&query.name).map_err(Refusal::bad)?;
+    let rtype = query.rtype.as_deref().map(names::record_type).transpose().map_err(Refusal::bad)?;
+    let now = service.clock.secs();
+    let host = service.resolver.host().clone();
+    // The walk takes milliseconds where there are many entries: not for a thread that serves misses.
+    let found = tokio::task::spawn_blocking(move || {
+        let wanted = |key: &StoredKey| {
+            rtype.is_none_or(|rtype| key.meta().qtype() == rtype) && key.name().eq(name.iter().copied())
+        };
+        let found = host.iter().filter(|(key, _)| wanted(key));
+        found.map(|(key, entry)| view(&key, &entry, now)).collect::<Vec<_>>()
+    });
+    let found = found.await.map_err(Refusal::failed)?;
+    if found.is_empty() {
+        let rtype = query.rtype.map(|rtype| format!(" of type {rtype}")).unwrap_or_default();
+        return Err(Refusal(StatusCode::NOT_FOUND, format!("{:?}{rtype} is not in the cache", query.name)));
+    }
+    Ok(Json(found))
+}
+
+fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
+    let answer = &entry.answer;
+    let name: Vec<u8> = key.name().collect();
+    let state = match now {
+        now if now < answer.expires() => "fresh",
+        now if now < answer.dead() => "stale",
+        _ => "expired",
+    };
+    EntryView {
+        name: names::display(&name),
+        rtype: names::type_name(key.meta().qtype()),
+        dnssec_ok: key.meta().dnssec_ok(),
+        checking_disabled: key.meta().checking_disabled(),
+        rcode: ResponseCode::from(0, answer.status.rcode()).to_str().to_owned(),
+        state: state.to_owned(),
+        age_secs: now.saturating_sub(answer.received),
+        fresh_secs: answer.expires().saturating_sub(now),
+        left_secs: answer.dead().saturating_sub(now),
+        bytes: answer.wire.len(),
+        records: records(&name, key.meta().qtype(), answer),
+    }
+}
+
+/// The records as text. They were decoded once when they came, so they decode again.
+fn records(name: &[u8], qtype: u16, answer: &Answer) -> Vec<String> {
+    let mut message = names::query_message(name, [qtype, 1], 0, 0x8000, None);
+    for (at, count) in [6, 8, 10].into_iter().zip(answer.counts) {
+        message[at..at + 2].copy_from_slice(&count.to_be_bytes());
+    }
+    message.extend_from_slice(&answer.wire);
+    match Message::from_vec(&message) {
+        Ok(message) => message.all_sections().map(ToString::to_string).collect(),
+        Err(error) => vec![format!("{} bytes that cannot be shown: {error}", answer.wire.len())],
+    }
+}
+
+/// One of the three must be given.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PurgeQuery {
+    name: Option<String>,
+    suffix: Option<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+/// What a purge removed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Purged {
+    /// Entries of the host tier. The workers forget everything that they hold, and learn it again from the host tier.
+    pub removed: u64,
+}
+
+/// Purges.
+pub(super) async fn purge(
+    State(service): Shared,
+    Parameters(query): Parameters<PurgeQuery>,
+) -> Result<Json<Purged>, Refusal> {
+    let purge = match (&query.name, &query.suffix, query.all) {
+        (Some(name), None, false) => Purge::Name(names::name(name).map_err(Refusal::bad)?),
+        (None, Some(suffix), false) => Purge::Suffix(names::name(suffix).map_err(Refusal::bad)?),
+        (None, None, true) => Purge::All,
+        _ => return Err(Refusal::bad("say one of name=, suffix= and all=true")),
+    };
+    let host = service.resolver.host().clone();
+    let removed = tokio::task::spawn_blocking(move || host.purge(&purge)).await.map_err(Refusal::failed)?;
+    tracing::info!(removed, name = query.name, suffix = query.suffix, all = query.all, "purged");
+    Ok(Json(Purged { removed }))
+}

@@ -1,0 +1,135 @@
+//! Every counter there is, in Prometheus' text format.
+
+use super::{Service, stats};
+use crate::counters::Total;
+use ringdns_dataplane::stats::{Counter, DropReason};
+use std::fmt::{Display, Write as _};
+
+/// All metrics.
+pub fn text(service: &Service) -> String {
+    let mut text = Text(String::new());
+    workers(service, &mut text);
+    if let Some(verdicts) = (service.verdicts)() {
+        let name = "ringdns_xdp_packets_total";
+        text.head(name, "counter", "Packets that the XDP program has seen, by what became of them.");
+        for (verdict, n) in verdicts.iter() {
+            text.line(name, &[("verdict", &verdict.name())], n);
+        }
+    }
+    let host = service.resolver.host();
+    let (used, capacity) = host.bytes();
+    text.gauge("ringdns_host_entries", "Entries of the host tier.", host.len());
+    text.gauge("ringdns_host_bytes", "Bytes in use of the host tier.", used);
+    text.gauge("ringdns_host_capacity_bytes", "Bytes in all of the host tier.", capacity);
+    text.totals("ringdns_host", &host.counters.totals());
+    text.gauge(
+        "ringdns_resolver_under_way",
+        "Questions under way to upstreams.",
+        service.resolver.under_way(),
+    );
+    text.totals("ringdns_resolver", &service.resolver.counters.totals());
+    text.totals("ringdns_listener", &(service.listeners)());
+    upstreams(service, &mut text);
+    text.gauge("ringdns_uptime_seconds", "Seconds since the start.", service.clock.secs());
+    text.0
+}
+
+fn workers(service: &Service, text: &mut Text) {
+    let read: Vec<_> = service
+        .links
+        .iter()
+        .map(|link| (link.worker.to_string(), link.stats.snapshot(), link.port.read()))
+        .collect();
+    for counter in Counter::ALL {
+        let name = format!("ringdns_worker_{}_total", counter.label());
+        text.head(&name, "counter", counter.doc());
+        for (worker, stats, _) in &read {
+            text.line(&name, &[("worker", worker)], stats.get(*counter));
+        }
+    }
+    let name = "ringdns_worker_dropped_total";
+    text.head(name, "counter", "Received frames that were dropped, by reason.");
+    for (worker, stats, _) in &read {
+        for reason in DropReason::ALL {
+            text.line(name, &[("worker", worker), ("reason", &reason.label())], stats.dropped(*reason));
+        }
+    }
+    for at in 0..stats::port(&Default::default()).len() {
+        for (row, (worker, _, published)) in read.iter().enumerate() {
+            let (label, doc, value) = stats::port(&published.port)[at];
+            let name = format!("ringdns_port_{label}_total");
+            if row == 0 {
+                text.head(&name, "counter", doc);
+            }
+            text.line(&name, &[("worker", worker)], value);
+        }
+    }
+    for (name, doc) in [
+        ("ringdns_cache_entries", "Entries of a worker's cache."),
+        ("ringdns_cache_used_bytes", "Bytes in use of a worker's cache."),
+        ("ringdns_cache_capacity_bytes", "Bytes in all of a worker's cache."),
+    ] {
+        text.head(name, "gauge", doc);
+        for (worker, _, published) in &read {
+            let cache = published.cache;
+            let value = match name {
+                "ringdns_cache_entries" => cache.entries,
+                "ringdns_cache_used_bytes" => cache.used,
+                _ => cache.capacity,
+            };
+            text.line(name, &[("worker", worker)], value);
+        }
+    }
+}
+
+fn upstreams(service: &Service, text: &mut Text) {
+    let read: Vec<_> = service
+        .resolver
+        .upstreams()
+        .iter()
+        .map(|upstream| (format!("{}://{}", upstream.transport.label(), upstream.address), upstream))
+        .collect();
+    let Some((_, first)) = read.first() else { return };
+    for (at, total) in first.counters.totals().iter().enumerate() {
+        let name = format!("ringdns_upstream_{}_total", total.name);
+        text.head(&name, "counter", total.doc);
+        for (address, upstream) in &read {
+            text.line(&name, &[("upstream", address)], upstream.counters.totals()[at].value);
+        }
+    }
+    let name = "ringdns_upstream_round_trip_seconds";
+    text.head(name, "gauge", "Smoothed time that an upstream's answers take.");
+    for (address, upstream) in &read {
+        text.line(name, &[("upstream", address)], upstream.health().round_trip.as_secs_f64());
+    }
+}
+
+/// Writing to a string cannot fail, so results are dropped.
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
+        let _ = write!(self.0, "{name}");
+        for (at, (label, of)) in labels.iter().enumerate() {
+            let _ = write!(self.0, "{}{label}=\"{of}\"", if at == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, "gauge", help);
+        self.line(name, &[], value);
+    }
+
+    fn totals(&mut self, prefix: &str, totals: &[Total]) {
+        for total in totals {
+            let name = format!("{prefix}_{}_total", total.name);
+            self.head(&name, "counter", total.doc);
+            self.line(&name, &[], total.value);
+        }
+    }
+}

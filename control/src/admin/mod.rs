@@ -1,0 +1,242 @@
+//! The HTTP API: over the Unix socket for `ringctl`, and its reading part over TCP for monitoring.
+//!
+//! | route | what |
+//! |---|---|
+//! | `GET /status` | what runs, where and since when |
+//! | `GET /stats` | every counter, as JSON |
+//! | `GET /metrics` | the same for Prometheus |
+//! | `GET /healthz`, `GET /readyz` | 200, or 503 while it does not answer queries |
+//! | `GET /cache/entry?name=&type=` | what the host tier holds under a name |
+//! | `GET /histogram?format=text\|log&outcome=` | service times |
+//! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | forget; Unix socket only |
+
+mod cache;
+mod metrics;
+mod stats;
+
+pub use cache::{EntryView, Purged};
+
+use crate::{
+    config::Config,
+    counters::Total,
+    latency::{self, Collector},
+    resolver::Resolver,
+    xdp::Verdicts,
+};
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use ringdns_dataplane::{clock::Clock, latency::Outcome, punt::Link};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::net::{TcpListener, UnixListener};
+
+/// What the API speaks of.
+pub struct Service {
+    /// The configuration that runs.
+    pub config: Config,
+    /// The process's clock.
+    pub clock: Clock,
+    /// How packets are received, and why so: `AF_XDP, driver, copy (…)`.
+    pub receiving: String,
+    /// The workers.
+    pub links: Vec<Arc<Link>>,
+    /// Host tier and upstreams.
+    pub resolver: Arc<Resolver>,
+    /// Service times.
+    pub latencies: Collector,
+    /// Reads the counters of the XDP program, if there is one.
+    pub verdicts: Box<dyn Fn() -> Option<Verdicts> + Send + Sync>,
+    /// Reads the counters of the TCP and kernel UDP listeners.
+    pub listeners: Box<dyn Fn() -> Vec<Total> + Send + Sync>,
+    /// Whether queries are answered.
+    pub ready: AtomicBool,
+}
+
+type Shared = State<Arc<Service>>;
+
+/// What runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Number of the process.
+    pub pid: u32,
+    /// Seconds since the start.
+    pub uptime_secs: u32,
+    /// Whether queries are answered.
+    pub ready: bool,
+    /// How packets are received.
+    pub receiving: String,
+    /// Addresses that are listened on.
+    pub listen: Vec<String>,
+    /// Worker threads.
+    pub workers: usize,
+    /// Upstreams, and how they do.
+    pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// How an upstream does.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// Its address.
+    pub address: String,
+    /// Whether it is left alone for a while because it failed.
+    pub put_back: bool,
+    /// Its smoothed round trip in microseconds; 0 before the first answer.
+    pub round_trip_us: u64,
+}
+
+/// A request that cannot be met.
+#[derive(Debug)]
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(serde_json::json!({ "error": self.1 }))).into_response()
+    }
+}
+
+impl Refusal {
+    fn bad(reason: impl std::fmt::Display) -> Self {
+        Refusal(StatusCode::BAD_REQUEST, reason.to_string())
+    }
+
+    fn failed(reason: impl std::fmt::Display) -> Self {
+        Refusal(StatusCode::INTERNAL_SERVER_ERROR, reason.to_string())
+    }
+}
+
+/// The routes that change nothing.
+fn reading() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/status", get(status))
+        .route("/stats", get(async |State(service): Shared| Json(stats::all(&service))))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(healthz))
+        .route("/cache/entry", get(cache::entry))
+        .route("/histogram", get(histogram))
+}
+
+/// Binds the Unix socket, for the owner alone, in place of one that a dead process left.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        let taken =
+            format!("{} is in use by another ringdnsd; set control.socket to another path", path.display());
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, taken));
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves the whole API until the task is dropped.
+pub async fn serve_socket(listener: UnixListener, service: Arc<Service>) -> io::Result<()> {
+    let changing = Router::new().route("/cache/purge", post(cache::purge));
+    axum::serve(listener, reading().merge(changing).with_state(service)).await
+}
+
+/// Serves the reading part until the task is dropped.
+pub async fn serve_http(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
+    axum::serve(listener, reading().with_state(service)).await
+}
+
+async fn status(State(service): Shared) -> Json<Status> {
+    let now = service.clock.nanos();
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_secs: service.clock.secs(),
+        ready: service.ready.load(Ordering::Acquire),
+        receiving: service.receiving.clone(),
+        listen: service.config.server.listen.iter().map(ToString::to_string).collect(),
+        workers: service.links.len(),
+        upstreams: service
+            .resolver
+            .upstreams()
+            .iter()
+            .map(|upstream| UpstreamStatus {
+                address: format!("{}://{}", upstream.transport.label(), upstream.address),
+                put_back: upstream.is_put_back(now),
+                round_trip_us: upstream.health().round_trip.as_micros() as u64,
+            })
+            .collect(),
+    })
+}
+
+async fn healthz(State(service): Shared) -> Response {
+    if service.ready.load(Ordering::Acquire) {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not answering queries\n").into_response()
+    }
+}
+
+async fn metrics(State(service): Shared) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::text(&service)).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistogramQuery {
+    #[serde(default)]
+    format: Format,
+    outcome: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    #[default]
+    Text,
+    Log,
+}
+
+async fn histogram(State(service): Shared, Query(query): Query<HistogramQuery>) -> Result<Response, Refusal> {
+    let outcomes: Vec<Outcome> = match &query.outcome {
+        None => Outcome::ALL.into(),
+        Some(label) => {
+            let known = Outcome::ALL.into_iter().find(|outcome| outcome.label() == label);
+            vec![known.ok_or_else(|| Refusal::bad(format!("no outcome {label:?}: hit, stale or miss")))?]
+        }
+    };
+    let total = service.latencies.total().await.map_err(Refusal::failed)?;
+    match query.format {
+        Format::Log => {
+            let bytes =
+                latency::log(&total, &outcomes, service.latencies.since()).map_err(Refusal::failed)?;
+            Ok(bytes.into_response())
+        }
+        Format::Text => {
+            // A plotter reads one histogram a file; with several, comment lines keep them apart for people.
+            let mut text = String::new();
+            for outcome in &outcomes {
+                if outcomes.len() > 1 {
+                    text += &format!("# {}, microseconds\n", outcome.label());
+                }
+                text += &latency::percentiles(total.get(*outcome));
+            }
+            Ok(text.into_response())
+        }
+    }
+}

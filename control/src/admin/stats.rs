@@ -1,0 +1,95 @@
+//! Every counter there is, as JSON.
+
+use super::Service;
+use crate::counters::Total;
+use ringdns_dataplane::{
+    port::PortStats,
+    punt::Link,
+    stats::{Counter, DropReason, Snapshot},
+};
+use serde_json::{Map, Value, json};
+
+/// All counters of the process.
+pub fn all(service: &Service) -> Value {
+    let mut sum = Snapshot::default();
+    for link in &service.links {
+        sum.merge(&link.stats.snapshot());
+    }
+    let host = service.resolver.host();
+    let (used, capacity) = host.bytes();
+    json!({
+        "uptime_secs": service.clock.secs(),
+        "total": worker(&sum),
+        "workers": service.links.iter().map(|link| one(link)).collect::<Vec<_>>(),
+        "xdp": (service.verdicts)().map(|verdicts| {
+            verdicts.iter().map(|(verdict, n)| (verdict.name().to_owned(), n.into())).collect::<Map<_, _>>()
+        }),
+        "host": {
+            "entries": host.len(), "bytes": used, "capacity": capacity,
+            "counters": totals(host.counters.totals()),
+        },
+        "resolver": {
+            "under_way": service.resolver.under_way(),
+            "counters": totals(service.resolver.counters.totals()),
+        },
+        "upstreams": service.resolver.upstreams().iter().map(|upstream| json!({
+            "address": format!("{}://{}", upstream.transport.label(), upstream.address),
+            "put_back": upstream.is_put_back(service.clock.nanos()),
+            "round_trip_us": upstream.health().round_trip.as_micros() as u64,
+            "counters": totals(upstream.counters.totals()),
+        })).collect::<Vec<_>>(),
+        "listeners": totals((service.listeners)()),
+    })
+}
+
+fn totals(totals: Vec<Total>) -> Map<String, Value> {
+    totals.into_iter().map(|total| (total.name.to_owned(), total.value.into())).collect()
+}
+
+/// A worker's counters, and whether their sums close.
+fn worker(snapshot: &Snapshot) -> Map<String, Value> {
+    let counters = Counter::ALL.iter().map(|c| (c.label().to_owned(), snapshot.get(*c).into()));
+    let dropped = DropReason::ALL.iter().map(|r| (r.label().to_owned(), snapshot.dropped(*r).into()));
+    let mut worker: Map<String, Value> = counters.collect();
+    worker.insert("dropped".into(), Value::Object(dropped.collect()));
+    worker.insert("unaccounted".into(), snapshot.unaccounted().into());
+    worker.insert("punts_waiting".into(), snapshot.punts_waiting().into());
+    worker
+}
+
+fn one(link: &Link) -> Value {
+    let published = link.port.read();
+    let [free, fill, held, tx] = published.frames;
+    let mut value = worker(&link.stats.snapshot());
+    value.insert("worker".into(), link.worker.into());
+    value.insert("punts_queued".into(), link.queued().into());
+    let port = port(&published.port).map(|(name, _, value)| (name.to_owned(), value.into()));
+    value.insert("port".into(), Value::Object(port.into_iter().collect()));
+    value.insert("frames".into(), json!({ "free": free, "fill": fill, "held": held, "tx": tx }));
+    let cache = published.cache;
+    value.insert(
+        "cache".into(),
+        json!({
+            "entries": cache.entries, "used": cache.used, "removed": cache.removed, "capacity": cache.capacity,
+        }),
+    );
+    Value::Object(value)
+}
+
+/// A port's totals with their names and meanings.
+pub fn port(stats: &PortStats) -> [(&'static str, &'static str, u64); 12] {
+    [
+        ("sent", "Frames handed to the kernel for sending", stats.sent),
+        ("send_failed", "Frames that the kernel refused to send", stats.send_failed),
+        ("tx_ring_full", "Turns that kept frames because the TX ring was full", stats.tx_ring_full),
+        ("fill_starved", "Turns that could not fill up the fill ring", stats.fill_starved),
+        ("bad_descriptors", "Descriptors from the kernel that cannot be true", stats.bad_descriptors),
+        ("syscalls", "System calls to kick, send, receive or sleep", stats.syscalls),
+        ("rx_dropped", "Packets that the kernel dropped for other reasons", stats.rx_dropped),
+        ("rx_ring_full", "Packets dropped because the RX ring was full", stats.rx_ring_full),
+        ("rx_fill_ring_empty", "Packets dropped because the fill ring was empty", stats.rx_fill_ring_empty),
+        ("rx_invalid_descs", "Fill ring descriptors that the kernel found invalid", stats.rx_invalid_descs),
+        ("tx_invalid_descs", "TX ring descriptors that the kernel found invalid", stats.tx_invalid_descs),
+        ("tx_ring_empty", "Kicks that found the TX ring empty", stats.tx_ring_empty),
+    ]
+}

@@ -1,0 +1,279 @@
+//! `ringctl`: talks HTTP to a running ringdnsd over its Unix socket, and shows the answers to people, or as JSON.
+
+#![forbid(unsafe_code)]
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use ringdns_control::admin::{EntryView, Purged, Status};
+use serde_json::Value;
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+use tokio::{net::UnixStream, time::timeout};
+
+/// Watch and control a running ringdnsd.
+///
+/// Exits with 0 when it was done, with 1 when ringdnsd refused or what was asked for is not there, and with 2 when the
+/// command line is wrong.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The control.socket of the ringdnsd to talk to.
+    #[arg(long, global = true, default_value = "/run/ringdns/control.sock")]
+    socket: PathBuf,
+    /// Print what ringdnsd said, as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// What runs, since when, how packets are received, and how the upstreams do.
+    Status,
+    /// Every counter that is not zero.
+    Stats {
+        /// Those that are zero, too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Look into the cache, or make it forget.
+    #[command(subcommand)]
+    Cache(Cache),
+    /// Service times.
+    #[command(subcommand)]
+    Histogram(Histogram),
+}
+
+#[derive(Subcommand)]
+enum Cache {
+    /// Show what is held under a name.
+    Get {
+        /// The name.
+        name: String,
+        /// Only this type.
+        rtype: Option<String>,
+    },
+    /// Forget a name, a name and all below it, or everything.
+    #[command(group = clap::ArgGroup::new("what").required(true))]
+    Purge {
+        /// The name.
+        #[arg(group = "what")]
+        name: Option<String>,
+        /// The name and all below it.
+        #[arg(long, group = "what")]
+        suffix: Option<String>,
+        /// Everything.
+        #[arg(long, group = "what")]
+        all: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum Histogram {
+    /// Print service times of hits, stale answers and misses since the start.
+    Export {
+        /// The percentile table that HdrHistogram's plotters read, in microseconds; or the compressed log, in
+        /// nanoseconds.
+        #[arg(long, default_value = "text")]
+        format: Format,
+        /// hit, stale or miss; all three if not given. A plotter takes one.
+        #[arg(long)]
+        outcome: Option<String>,
+        /// Write to this file.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Log,
+}
+
+/// How long ringdnsd may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let ringdnsd = Ringdnsd { socket: arguments.socket };
+    let json = arguments.json;
+    match arguments.command {
+        Command::Status => {
+            let body = ringdnsd.get("/status").await?;
+            print_as(json, &body, show_status)
+        }
+        Command::Stats { all } => {
+            let body = ringdnsd.get("/stats").await?;
+            print_as(json, &body, |stats: Value, out| show_counters(&stats, "", all, out))
+        }
+        Command::Cache(Cache::Get { name, rtype }) => {
+            let rtype = rtype.map(|rtype| format!("&type={}", escape(&rtype))).unwrap_or_default();
+            let body = ringdnsd.get(&format!("/cache/entry?name={}{rtype}", escape(&name))).await?;
+            print_as(json, &body, |entries: Vec<EntryView>, out| {
+                entries.iter().try_for_each(|entry| show_entry(entry, out))
+            })
+        }
+        Command::Cache(Cache::Purge { name, suffix, .. }) => {
+            let what = match (name, suffix) {
+                (Some(name), _) => format!("name={}", escape(&name)),
+                (None, Some(suffix)) => format!("suffix={}", escape(&suffix)),
+                (None, None) => "all=true".to_owned(),
+            };
+            let body = ringdnsd.ask(Method::POST, &format!("/cache/purge?{what}")).await?;
+            print_as(json, &body, |purged: Purged, out| {
+                writeln!(out, "removed {} entries; the workers' caches start over", purged.removed)
+            })
+        }
+        Command::Histogram(Histogram::Export { format, outcome, output }) => {
+            let format = match format {
+                Format::Text => "text",
+                Format::Log => "log",
+            };
+            let outcome = outcome.map(|outcome| format!("&outcome={}", escape(&outcome))).unwrap_or_default();
+            let body = ringdnsd.get(&format!("/histogram?format={format}{outcome}")).await?;
+            match output {
+                Some(path) => fs::write(&path, &body).with_context(|| format!("writing {}", path.display())),
+                None => Ok(io::stdout().write_all(&body)?),
+            }
+        }
+    }
+}
+
+//----------- Talking ---------------------------------------------------------
+
+struct Ringdnsd {
+    socket: PathBuf,
+}
+
+impl Ringdnsd {
+    async fn get(&self, path: &str) -> anyhow::Result<Bytes> {
+        self.ask(Method::GET, path).await
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
+        let asked = timeout(PATIENCE, self.exchange(method, path)).await;
+        let (status, body) = asked.with_context(|| {
+            format!("ringdnsd at {} took more than {} s to answer", self.socket.display(), PATIENCE.as_secs())
+        })??;
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        let reason = serde_json::from_slice::<Value>(&body).ok();
+        let reason = reason.as_ref().and_then(|value| value["error"].as_str());
+        bail!("{}", reason.unwrap_or(status.as_str()))
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+        let stream = UnixStream::connect(&self.socket).await.with_context(|| {
+            let socket = self.socket.display();
+            format!("no ringdnsd at {socket}: is it running, with this control.socket, and are you its user or root?")
+        })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(path).header("host", "ringdnsd");
+        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        drop(sender);
+        connection.await??;
+        Ok((status, body))
+    }
+}
+
+/// Percent-encodes a query's value (RFC 3986).
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(byte.into()),
+            _ => escaped += &format!("%{byte:02X}"),
+        }
+    }
+    escaped
+}
+
+//----------- Showing ---------------------------------------------------------
+
+fn print_as<T: serde::de::DeserializeOwned>(
+    json: bool,
+    body: &[u8],
+    show: impl FnOnce(T, &mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        out.write_all(body)?;
+        writeln!(out)?;
+    } else {
+        show(serde_json::from_slice(body).context("ringdnsd's answer is of another version")?, &mut out)?;
+    }
+    Ok(())
+}
+
+fn show_status(status: Status, out: &mut dyn Write) -> io::Result<()> {
+    let state = if status.ready { "answering queries" } else { "NOT answering queries" };
+    let (hours, minutes) = (status.uptime_secs / 3600, status.uptime_secs / 60 % 60);
+    writeln!(out, "ringdnsd {} (pid {}): {state}", status.version, status.pid)?;
+    writeln!(out, "up         {hours} h {minutes} min {} s", status.uptime_secs % 60)?;
+    writeln!(out, "receiving  {}", status.receiving)?;
+    writeln!(out, "workers    {}", status.workers)?;
+    writeln!(out, "listening  {}", status.listen.join(", "))?;
+    for upstream in &status.upstreams {
+        let state = if upstream.put_back { "failing, left alone for a while" } else { "in use" };
+        let time = match upstream.round_trip_us {
+            0 => "no answer yet".to_owned(),
+            us => format!("answers in {:.1} ms", us as f64 / 1000.0),
+        };
+        writeln!(out, "upstream   {}: {state}, {time}", upstream.address)?;
+    }
+    Ok(())
+}
+
+/// Counters as `path.to.counter  value`, so that they can be grepped.
+fn show_counters(value: &Value, path: &str, all: bool, out: &mut dyn Write) -> io::Result<()> {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Object(fields) => {
+            fields.iter().try_for_each(|(name, value)| show_counters(value, &below(name), all, out))
+        }
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, value)| show_counters(value, &below(&at.to_string()), all, out)),
+        Value::Null => Ok(()),
+        Value::Number(n) if n.as_f64() == Some(0.0) && !all => Ok(()),
+        Value::String(text) => writeln!(out, "{path:<50} {text}"),
+        other => writeln!(out, "{path:<50} {other:>16}"),
+    }
+}
+
+fn show_entry(entry: &EntryView, out: &mut dyn Write) -> io::Result<()> {
+    let flags = [(entry.dnssec_ok, " DO"), (entry.checking_disabled, " CD")];
+    let flags: String = flags.into_iter().filter_map(|(set, name)| set.then_some(name)).collect();
+    let EntryView { name, rtype, rcode, state, age_secs, fresh_secs, left_secs, bytes, .. } = entry;
+    writeln!(
+        out,
+        "{name} {rtype}{flags}: {rcode}, {state}, {age_secs} s old, fresh for {fresh_secs} s, \
+         usable for {left_secs} s, {bytes} bytes"
+    )?;
+    entry.records.iter().try_for_each(|record| writeln!(out, "    {record}"))
+}

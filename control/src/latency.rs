@@ -1,0 +1,178 @@
+//! Service times of all workers, since the start, and the two formats that HdrHistogram's tools read.
+
+use hdrhistogram::{
+    Histogram,
+    serialization::{V2DeflateSerializer, interval_log::IntervalLogWriterBuilder},
+};
+use ringdns_dataplane::{
+    latency::{Latencies, Outcome},
+    punt::Link,
+};
+use std::{
+    fmt::Write as _,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{sync::Mutex, time::Instant};
+
+/// How long a worker may take to hand over what it has recorded; it sleeps no longer than half of that.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is asked in that time whether it has.
+const PACE: Duration = Duration::from_millis(1);
+
+/// Collects what the workers record, and keeps the sum.
+pub struct Collector {
+    links: Vec<Arc<Link>>,
+    total: Mutex<Latencies>,
+    /// When it began to keep it.
+    since: SystemTime,
+}
+
+impl Collector {
+    /// For the workers behind `links`.
+    pub fn new(links: Vec<Arc<Link>>) -> io::Result<Self> {
+        let total = Mutex::new(Latencies::new().map_err(io::Error::other)?);
+        Ok(Collector { links, total, since: SystemTime::now() })
+    }
+
+    /// All that was recorded since the start. What a stuck worker has recorded is added when it answers at last.
+    pub async fn total(&self) -> io::Result<Latencies> {
+        // One at a time: each worker's mailbox holds one request.
+        let mut total = self.total.lock().await;
+        for link in &self.links {
+            let empty = Box::new(Latencies::new().map_err(io::Error::other)?);
+            link.latencies.request(empty);
+            link.bell().ring();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        for link in &self.links {
+            loop {
+                if let Some(recorded) = link.latencies.collect() {
+                    total.merge(&recorded);
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    tracing::warn!(
+                        worker = link.worker,
+                        "a worker has not handed over its histograms in a second"
+                    );
+                    break;
+                }
+                tokio::time::sleep(PACE).await;
+            }
+        }
+        Ok(total.clone())
+    }
+
+    /// When the first of it was recorded.
+    pub fn since(&self) -> SystemTime {
+        self.since
+    }
+}
+
+/// The percentile distribution of a histogram of nanoseconds, in microseconds, as HdrHistogram prints it and its
+/// plotters read it (`.hgrm`).
+pub fn percentiles(histogram: &Histogram<u64>) -> String {
+    let micros = |nanos: f64| nanos / 1000.0;
+    let mut text =
+        format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
+    for value in histogram.iter_quantiles(5) {
+        let quantile = value.quantile_iterated_to();
+        let _ = write!(
+            text,
+            "{:12.3} {:2.12} {:10}",
+            micros(value.value_iterated_to() as f64),
+            quantile,
+            histogram.count_between(0, value.value_iterated_to()),
+        );
+        let _ =
+            if quantile < 1.0 { writeln!(text, " {:14.2}", 1.0 / (1.0 - quantile)) } else { writeln!(text) };
+    }
+    let _ = write!(
+        text,
+        "#[Mean    = {:12.3}, StdDeviation   = {:12.3}]\n\
+         #[Max     = {:12.3}, Total count    = {:12}]\n\
+         #[Buckets = {:12}, SubBuckets     = {:12}]\n",
+        micros(histogram.mean()),
+        micros(histogram.stdev()),
+        micros(histogram.max() as f64),
+        histogram.len(),
+        histogram.buckets(),
+        2 * 10usize.pow(u32::from(histogram.sigfig())).next_power_of_two(),
+    );
+    text
+}
+
+/// A histogram log (V2, compressed): one interval from `since` until now, one line an outcome, tagged with it. Values are
+/// nanoseconds.
+pub fn log(total: &Latencies, outcomes: &[Outcome], since: SystemTime) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut serializer = V2DeflateSerializer::new();
+    let length = since.elapsed().unwrap_or_default();
+    let mut writer = IntervalLogWriterBuilder::new()
+        .add_comment("ringdns service times in nanoseconds")
+        .with_start_time(since)
+        .with_base_time(since)
+        .begin_log_with(&mut bytes, &mut serializer)?;
+    for outcome in outcomes {
+        let tag = hdrhistogram::serialization::interval_log::Tag::new(outcome.label());
+        let written = writer.write_histogram(total.get(*outcome), Duration::ZERO, length, tag);
+        written.map_err(|error| io::Error::other(format!("{error:?}")))?;
+    }
+    drop(writer);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hdrhistogram::serialization::{
+        Deserializer,
+        interval_log::{IntervalLogIterator, LogEntry},
+    };
+
+    fn recorded() -> Latencies {
+        let mut latencies = Latencies::new().unwrap();
+        for micros in 1..=1000 {
+            latencies.record(Outcome::Hit, micros * 1000, 1);
+        }
+        latencies.record(Outcome::Miss, 5_000_000, 3);
+        latencies
+    }
+
+    #[test]
+    fn the_percentile_text_has_the_columns_that_plotters_read() {
+        let text = percentiles(recorded().get(Outcome::Hit));
+        let rows: Vec<Vec<f64>> = text
+            .lines()
+            .skip(2)
+            .take_while(|line| !line.starts_with('#'))
+            .map(|line| line.split_whitespace().map(|cell| cell.parse().unwrap()).collect())
+            .collect();
+        let at = |quantile: f64| rows.iter().find(|row| row[1] >= quantile).unwrap();
+        assert!((at(0.5)[0] - 500.0).abs() < 2.0, "the median: {:?}", at(0.5));
+        assert!((at(0.5)[3] - 2.0).abs() < 0.01);
+        let last = rows.last().unwrap();
+        assert_eq!((last[1], last[2], last.len()), (1.0, 1000.0, 3), "the last row has no fourth column");
+        assert!(rows.windows(2).all(|pair| pair[0][0] <= pair[1][0] && pair[0][2] <= pair[1][2]));
+        assert!(text.contains("Total count    =         1000]"));
+    }
+
+    #[test]
+    fn the_log_reads_back() {
+        let bytes = log(&recorded(), &Outcome::ALL, SystemTime::now()).unwrap();
+        let mut read = Vec::new();
+        for entry in IntervalLogIterator::new(&bytes) {
+            if let LogEntry::Interval(interval) = entry.unwrap() {
+                use base64::Engine as _;
+                let raw =
+                    base64::engine::general_purpose::STANDARD.decode(interval.encoded_histogram()).unwrap();
+                let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &raw[..]).unwrap();
+                read.push((interval.tag().unwrap().as_str().to_owned(), histogram.len()));
+            }
+        }
+        let tags: Vec<_> = [("hit", 1000), ("stale", 0), ("miss", 3)].map(|(t, n)| (t.to_owned(), n)).into();
+        assert_eq!(read, tags);
+    }
+}
