@@ -29,7 +29,7 @@ static TEMPLATES: Array<Template, { MAX_TEMPLATES as usize }> = Array::new();
 static ORDER: Array<u32, { MAX_ORDER as usize }> = Array::new();
 
 #[btf_map]
-static PROGRESS: PerCpuArray<Progress, 1> = PerCpuArray::new();
+static PROGRESS: Array<Progress, 1> = Array::new();
 
 #[btf_map]
 static DUE_TIMES: Array<u64, { SLOTS as usize }> = Array::new();
@@ -54,7 +54,7 @@ pub fn ringdns_gen(context: XdpContext) -> u32 {
     let (Some(config), Some(progress)) = (CONFIG.get(0), PROGRESS.get_ptr_mut(0)) else {
         return XDP_DROP;
     };
-    // SAFETY: the entry is this CPU's own, and test runs do not interrupt each other on a CPU.
+    // SAFETY: one thread at a time runs the generator, and user space writes only between runs.
     let progress = unsafe { &mut *progress };
     let Some(due) = next_due(config, progress) else {
         progress.idle += 1;

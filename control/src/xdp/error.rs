@@ -100,13 +100,16 @@ impl fmt::Display for Step {
 impl SteerError {
     /// An error at `step` that is the same whatever the interface.
     pub(super) fn refused(step: Step, error: impl Error + 'static) -> Self {
-        match errno(&error) {
-            Some(Errno::PERM) => Self::Shut { step, gate: gate::shut() },
-            // Verifier and permission share EACCES: what there is to say about the former is its log.
-            _ => match verifier_log(&error) {
-                Some(log) => Self::Verifier { log },
-                None => Self::Failed { step, reason: chain(&error) },
-            },
+        if errno(&error) == Some(Errno::PERM) {
+            return Self::Shut { step, gate: gate::shut() };
+        }
+        let Some(log) = verifier_log(&error) else {
+            return Self::Failed { step, reason: chain(&error) };
+        };
+        // Without CAP_PERFMON the verifier is stricter, and its log talks of pointers.
+        match gate::shut() {
+            gate @ Gate::Capabilities(_) => Self::Shut { step, gate },
+            _ => Self::Verifier { log },
         }
     }
 

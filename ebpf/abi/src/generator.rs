@@ -28,7 +28,7 @@ pub const CONFIG_MAP: &str = "CONFIG";
 pub const TEMPLATES_MAP: &str = "TEMPLATES";
 /// Array of `u32`, indices of templates; may be created smaller than [`MAX_ORDER`].
 pub const ORDER_MAP: &str = "ORDER";
-/// Per-CPU array of one [`Progress`].
+/// Array of one [`Progress`].
 pub const PROGRESS_MAP: &str = "PROGRESS";
 /// Array of `u64`: when the query of a [slot](Config::slot) was due, in `CLOCK_MONOTONIC` nanoseconds; zero
 /// when no answer is awaited.
@@ -62,7 +62,7 @@ pub struct Config {
     /// How late a query may leave. Those that are later are counted as [`Progress::skipped`] and never sent:
     /// what the generator missed while it was off the CPU must not reach the server as a burst.
     pub max_lag_ns: u64,
-    /// Stop after so many queries on one CPU; zero never stops.
+    /// Stop after so many queries; zero never stops.
     pub limit: u64,
     /// Ethernet, IP and UDP, lengths, checksums and source port left at zero.
     pub header: Header,
@@ -124,7 +124,8 @@ impl Config {
     }
 }
 
-/// How far one CPU's generator has come. User space may set `sequence`, and clears `due_ns` before each run.
+/// How far the generator has come. One thread at a time may run it; the scheduler may move that thread between
+/// batches, so this is no CPU's own. User space may set `sequence`, and clears `due_ns` before each run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
