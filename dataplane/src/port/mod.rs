@@ -49,6 +49,15 @@ pub trait Port {
     fn stats(&mut self) -> PortStats;
 }
 
+// A port is made on one thread and may be run on another.
+const _: () = {
+    const fn is_port<P: Port + Send>() {}
+    is_port::<sim::SimPort>();
+    is_port::<sim::Replay>();
+    is_port::<udp::UdpPort>();
+    is_port::<xsk::XskPort>();
+};
+
 /// Who vouches for received checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksums {

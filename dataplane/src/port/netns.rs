@@ -1,10 +1,12 @@
 //! Network namespaces for tests.
 
+use super::doze;
 use rustix::{
+    event::{PollFd, PollFlags},
     fd::OwnedFd,
     net::{AddressFamily, Protocol, RecvFlags, SocketType, sockopt},
 };
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 /// Runs a test in a network namespace of its own. Without root it panics, or runs nothing where
 /// `RINGDNS_UNPRIVILEGED=1` says that this is intended.
@@ -27,6 +29,10 @@ pub(super) fn run(test: impl FnOnce() + Send + 'static) {
         ip("address add 10.9.0.1/24 dev near");
         ip("link set near up");
         ip("link set far up");
+        // The kernel drops what is sent before it has noticed, a little later, that the cable is in.
+        while !(is_up("near") && is_up("far")) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         test();
     })
     .join();
@@ -41,6 +47,11 @@ pub(super) fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+fn is_up(device: &str) -> bool {
+    let output = Command::new("ip").args(["link", "show", device]).output().expect("iproute2");
+    String::from_utf8_lossy(&output.stdout).contains("state UP")
+}
+
 /// Gets the IPv4 packets that interfaces of this namespace receive, whoever they are for.
 pub(super) struct Wire(OwnedFd);
 
@@ -52,11 +63,23 @@ impl Wire {
         Wire(socket)
     }
 
-    /// The next packet, if one has arrived.
-    pub(super) fn next(&self) -> Option<Vec<u8>> {
-        let mut packet = vec![0; 4096];
-        let (_, len) = rustix::net::recv(&self.0, &mut packet[..], RecvFlags::DONTWAIT).ok()?;
-        packet.truncate(len);
-        Some(packet)
+    /// The next packets, in order. They have been sent, but the kernel may deliver them a little later.
+    pub(super) fn take(&self, count: usize) -> Vec<Vec<u8>> {
+        let next = |number| {
+            let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+            doze(&mut fds, Duration::from_secs(5)).unwrap();
+            let mut packet = vec![0; 4096];
+            let Ok((_, len)) = rustix::net::recv(&self.0, &mut packet[..], RecvFlags::DONTWAIT) else {
+                panic!("{number} of {count} packets arrived");
+            };
+            packet.truncate(len);
+            packet
+        };
+        (0..count).map(next).collect()
+    }
+
+    /// Whether no further packet has arrived.
+    pub(super) fn is_empty(&self) -> bool {
+        rustix::net::recv(&self.0, &mut [0u8; 1], RecvFlags::DONTWAIT).is_err()
     }
 }

@@ -54,9 +54,11 @@ pub struct XskPort {
     fill: FillQueue,
     completion: CompQueue,
     rings: Rings,
-    /// The descriptor of each chunk's packet at the usual start.
+    /// Where in their chunks packets start, unless an XDP program moves them.
+    start: u16,
+    /// The descriptor of each chunk's packet that starts there.
     descs: Box<[FrameDesc]>,
-    /// The descriptor of each chunk's packet, where an XDP program moved its start: xsk-rs makes none to order.
+    /// The descriptor of each chunk's packet that was moved: xsk-rs makes none to order.
     moved: Box<[FrameDesc]>,
     scratch: Box<[FrameDesc; BURST]>,
     backlog: Backlog<FrameDesc>,
@@ -89,6 +91,7 @@ impl XskPort {
             fill: bound.fill,
             completion: bound.completion,
             rings: config.rings,
+            start: span(&descs[0]).start,
             moved: descs.clone(),
             backlog: Backlog::new(descs.len()),
             descs,
@@ -166,8 +169,9 @@ impl XskPort {
             // SAFETY: the ring and every descriptor of it belong to the one UMEM of this port.
             let count = unsafe { self.completion.consume(&mut self.scratch[..]) };
             for desc in &self.scratch[..count] {
-                let known = self.frames.from_tx(span(desc).index);
-                self.stats.bad_descriptors += u64::from(!known);
+                if !self.frames.from_tx(span(desc).index) {
+                    self.stats.bad_descriptors += 1;
+                }
             }
             self.in_flight = self.in_flight.saturating_sub(count as u32);
             if count < BURST {
@@ -240,10 +244,9 @@ impl XskPort {
         while self.filled < self.rings.fill {
             let wanted = (self.rings.fill - self.filled).min(BURST as u32) as usize;
             let mut count = 0;
-            while count < wanted
-                && let Some(index) = self.frames.to_fill()
-            {
-                self.scratch[count] = self.descs[index as usize];
+            for slot in &mut self.scratch[..wanted] {
+                let Some(index) = self.frames.to_fill() else { break };
+                *slot = self.descs[index as usize];
                 count += 1;
             }
             // SAFETY: these chunks are this UMEM's, and the ledger has just made each over from the free list.
@@ -273,11 +276,8 @@ impl XskPort {
     /// The descriptor of a packet that is about to be sent.
     #[inline]
     fn descriptor(&mut self, at: Span) -> FrameDesc {
-        let index = at.index as usize;
-        let mut desc = self.descs[index];
-        if span(&desc).start != at.start {
-            desc = self.moved[index];
-        }
+        let descs = if at.start == self.start { &self.descs } else { &self.moved };
+        let mut desc = descs[at.index as usize];
         // SAFETY: the descriptor is this UMEM's, and its chunk is ours until the TX ring gets it. Only the
         // descriptor's length is written through this.
         let mut data = unsafe { self.umem.data_mut(&mut desc) };
@@ -303,9 +303,8 @@ impl Port for XskPort {
                 self.stats.bad_descriptors += 1;
                 continue;
             };
-            let index = span.index as usize;
-            if self.descs[index].addr() != desc.addr() {
-                self.moved[index] = *desc;
+            if span.start != self.start {
+                self.moved[span.index as usize] = *desc;
             }
             burst.push(frame);
         }

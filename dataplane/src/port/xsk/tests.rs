@@ -7,6 +7,10 @@ use crate::{
     packet,
     port::netns::{self, Wire},
 };
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::CapabilitySet,
+};
 
 fn near() -> XskConfig {
     XskConfig {
@@ -29,10 +33,12 @@ fn send(port: &mut XskPort, numbers: std::ops::Range<usize>) {
     }
 }
 
-fn arrived(wire: &Wire) -> Vec<usize> {
-    std::iter::from_fn(|| wire.next())
-        .map(|packet| usize::from(u16::from_be_bytes([packet[42], packet[43]])))
-        .collect()
+/// What `send` has sent arrives: all of it, in order, and nothing else.
+fn arrives(wire: &Wire, numbers: std::ops::Range<usize>) {
+    let packets = wire.take(numbers.len());
+    let order = packets.iter().map(|packet| usize::from(u16::from_be_bytes([packet[42], packet[43]])));
+    assert!(order.eq(numbers));
+    assert!(wire.is_empty());
 }
 
 fn nothing_is_lost(port: &XskPort) {
@@ -73,7 +79,7 @@ fn sending_more_than_the_ring_holds_loses_none_and_keeps_their_order() {
             flushes += 1;
         }
         assert_eq!(flushes, 900_usize.div_ceil(64) + 1, "each flush sends a ring, and the last one reclaims");
-        assert_eq!(arrived(&wire), (0..900).collect::<Vec<_>>());
+        arrives(&wire, 0..900);
         let stats = port.stats();
         assert_eq!((stats.sent, stats.bad_descriptors, stats.tx_invalid_descs), (900, 0, 0));
         assert_eq!((stats.send_failed, stats.kick_failed), (0, 0));
@@ -95,13 +101,13 @@ fn frames_wait_for_a_link_that_is_down() {
         assert_eq!((down.sent, down.kick_failed), (64, 5));
         let bell = Doorbell::new().unwrap();
         port.wait(bell.fd(), Duration::from_secs(60)).unwrap(); // and looks again soon
-        assert!(arrived(&wire).is_empty());
+        assert!(wire.is_empty());
 
         netns::ip("link set near up");
         while port.frames.count(Place::Tx) > 0 {
             port.flush();
         }
-        assert_eq!(arrived(&wire), (0..200).collect::<Vec<_>>());
+        arrives(&wire, 0..200);
         assert_eq!(port.stats().kick_failed, 5);
         nothing_is_lost(&port);
     });
@@ -163,6 +169,37 @@ fn opening_fails_with_the_interface_the_reason_and_the_remedy() {
     });
 }
 
+/// Runs `work` without one of root's powers, on this thread alone.
+fn without<T>(capability: CapabilitySet, work: impl FnOnce() -> T) -> T {
+    let all = rustix::thread::capabilities(None).unwrap();
+    let mut fewer = all;
+    fewer.effective.remove(capability);
+    rustix::thread::set_capabilities(None, fewer).unwrap();
+    let done = work();
+    rustix::thread::set_capabilities(None, all).unwrap();
+    done
+}
+
+#[test]
+fn opening_without_privilege_names_the_gate_that_is_shut() {
+    netns::run(|| {
+        let open = || XskPort::open(&near()).err().unwrap();
+        let error = without(CapabilitySet::NET_RAW, open);
+        assert_eq!(error.errno(), Some(libc::EPERM));
+        assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
+
+        // The limit is the process's, but binds none that may lock memory without one.
+        let limit = getrlimit(Resource::Memlock);
+        setrlimit(Resource::Memlock, Rlimit { current: Some(4096), ..limit }).unwrap();
+        let error = without(CapabilitySet::IPC_LOCK, open);
+        assert_eq!(error.errno(), Some(libc::ENOBUFS));
+        assert!(
+            error.to_string().contains("2048 KiB") && error.to_string().contains("LimitMEMLOCK"),
+            "{error}"
+        );
+    });
+}
+
 #[test]
 fn errors_name_the_remedy() {
     let memory =
@@ -188,7 +225,7 @@ fn busy_polling_can_be_turned_on() {
         send(&mut port, 0..70);
         port.flush();
         port.flush();
-        assert_eq!(arrived(&wire), (0..70).collect::<Vec<_>>());
+        arrives(&wire, 0..70);
         assert_eq!(port.stats().kick_failed, 0);
     });
 }
