@@ -1,19 +1,16 @@
 //! Names, types and keys as people write them.
 
 use hickory_proto::rr::RecordType;
-use ringdns_dataplane::dns::{
-    CLASS_IN, NAME_MAX, UDP_MIN, header, key,
-    key::Key,
-    query::Query,
-    rtype,
-};
+use ringdns_dataplane::dns::{CLASS_IN, NAME_MAX, UDP_MIN, header, key, key::Key, query::Query, rtype};
 use std::str::FromStr;
 
 /// A name or type that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not a domain name.
-    #[error("{name:?} is no domain name: {reason}. Write it as example.com, unusual bytes as \\DDD in decimal")]
+    #[error(
+        "{name:?} is no domain name: {reason}. Write it as example.com, unusual bytes as \\DDD in decimal"
+    )]
     Name {
         /// What was given.
         name: String,
@@ -108,7 +105,13 @@ pub fn display(name: &[u8]) -> String {
 }
 
 /// A query message: header, question, and an OPT record with a UDP size and the DO bit if `edns` is given.
-pub fn query_message(name: &[u8], question: [u16; 2], id: u16, flags: u16, edns: Option<(u16, bool)>) -> Vec<u8> {
+pub fn query_message(
+    name: &[u8],
+    question: [u16; 2],
+    id: u16,
+    flags: u16,
+    edns: Option<(u16, bool)>,
+) -> Vec<u8> {
     let mut message = Vec::with_capacity(header::LEN + name.len() + 4 + 11);
     for word in [id, flags, 1, 0, 0, u16::from(edns.is_some())] {
         message.extend_from_slice(&word.to_be_bytes());
@@ -146,7 +149,9 @@ mod tests {
         assert_eq!(display(&name("a\\046b.example").unwrap()), "a\\046b.example.");
         assert_eq!(name("a\\046b.c\\.d").unwrap(), b"\x03a.b\x03c.d\x00");
         let long = format!("{}.", "a".repeat(63)).repeat(4);
-        for text in ["", "..", ".a", "a..b", "\u{fc}.example", "a\\25", "a\\256", "a b", &"a".repeat(64), &long] {
+        for text in
+            ["", "..", ".a", "a..b", "\u{fc}.example", "a\\25", "a\\256", "a b", &"a".repeat(64), &long]
+        {
             assert!(name(text).is_err_and(|e| e.to_string().contains("no domain name")), "{text:?}");
         }
         for (text, number) in [("a", 1), ("AAAA", 28), ("TYPE65280", 65280), ("TYPE1", 1), ("HTTPS", 65)] {

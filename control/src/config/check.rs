@@ -6,7 +6,7 @@ use super::{
     raw::{RawCache, RawConfig, RawControl, RawServer, RawUpstream},
     units::Span,
 };
-use ringdns_dataplane::{clock::Secs, dns};
+use ringdns_dataplane::{clock::Secs, dns, port::udp::LISTEN_MAX};
 use std::{net::SocketAddr, time::Duration};
 
 /// RFC 2308 section 5: negative answers beyond three hours have been found to be problematic.
@@ -32,8 +32,12 @@ impl TryFrom<RawConfig> for Config {
                 "Add [[upstream]] with the address of a recursive resolver",
             ));
         }
-        let upstreams =
-            raw.upstream.into_iter().enumerate().map(|(i, u)| upstream(i, u)).collect::<Result<Vec<_>, _>>()?;
+        let upstreams = raw
+            .upstream
+            .into_iter()
+            .enumerate()
+            .map(|(i, u)| upstream(i, u))
+            .collect::<Result<Vec<_>, _>>()?;
         no_loops(&server.listen, &upstreams)?;
         Ok(Config { server, upstreams, cache: cache(raw.cache)?, control: control(raw.control)? })
     }
@@ -47,6 +51,11 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
             "Give at least one, such as listen = [\"127.0.0.1:53\"]",
         ));
     }
+    if raw.listen.len() > LISTEN_MAX {
+        let reason = format!("{} addresses are more than a worker can look after", raw.listen.len());
+        let remedy = format!("List at most {LISTEN_MAX}, or 0.0.0.0 or [::] in place of many");
+        return Err(Problem::new("server.listen", reason, remedy));
+    }
     let mut listen = Vec::with_capacity(raw.listen.len());
     for (i, text) in raw.listen.iter().enumerate() {
         let key = format!("server.listen[{i}]");
@@ -54,10 +63,6 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
             let remedy = "Write \"10.53.0.2:53\" or \"[fd53::2]:53\"";
             Problem::new(&key, format!("{text:?} is no IP address with a port"), remedy)
         })?;
-        if raw.interface.is_some() && address.ip().is_unspecified() {
-            let reason = format!("{address} stands for all addresses, and AF_XDP steers by destination address");
-            return Err(Problem::new(&key, reason, "List the addresses of the interface, or remove server.interface"));
-        }
         if raw.interface.is_some() && address.port() == 0 {
             let remedy = "Give the port, or remove server.interface";
             return Err(Problem::new(&key, "port 0 cannot be steered to AF_XDP", remedy));
@@ -73,7 +78,11 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
     }
     if raw.interface.is_some() && raw.workers.is_some() {
         let reason = "with an interface there is one worker a queue";
-        return Err(Problem::new("server.workers", reason, "Remove the key, or choose queues with server.queues"));
+        return Err(Problem::new(
+            "server.workers",
+            reason,
+            "Remove the key, or choose queues with server.queues",
+        ));
     }
     if raw.interface.is_none() && raw.queues.is_some() {
         let remedy = "Set server.interface, or remove the key";
@@ -93,12 +102,19 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
         }
     }
     if !(dns::UDP_MIN..=UDP_MAX).contains(&raw.udp_limit) {
-        let reason = format!("{} bytes is too little for DNS or too much for an Ethernet frame", raw.udp_limit);
-        return Err(Problem::new("server.udp_limit", reason, "Give 512 to 1452; 1232 avoids fragments (RFC 9715)"));
+        let reason =
+            format!("{} bytes is too little for DNS or too much for an Ethernet frame", raw.udp_limit);
+        return Err(Problem::new(
+            "server.udp_limit",
+            reason,
+            "Give 512 to 1452; 1232 avoids fragments (RFC 9715)",
+        ));
     }
-    if raw.busy_poll > Span::secs(1) {
-        let remedy = "Give at most \"1s\"; some ten microseconds are enough";
-        return Err(Problem::new("server.busy_poll", format!("{} is too long", raw.busy_poll), remedy));
+    let spin = [Span::secs(0), Span::secs(1)];
+    let spin = within("server.spin", raw.spin, spin, "Give at most \"1s\"; some ten microseconds are enough")?;
+    if raw.busy_poll && raw.interface.is_none() {
+        let remedy = "Set server.interface, or remove the key";
+        return Err(Problem::new("server.busy_poll", "there is no NIC to drive without an interface", remedy));
     }
     Ok(Server {
         listen,
@@ -107,7 +123,8 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
         workers: raw.workers,
         queues: raw.queues,
         trust_checksums: raw.trust_checksums,
-        busy_poll: raw.busy_poll.0,
+        spin,
+        busy_poll: raw.busy_poll,
         fallback: raw.fallback,
         udp_limit: raw.udp_limit,
     })
@@ -169,7 +186,9 @@ fn no_loops(listen: &[SocketAddr], upstreams: &[Upstream]) -> Result<(), Problem
 }
 
 fn cache(raw: RawCache) -> Result<Cache, Problem> {
-    for (key, bytes) in [("cache.bytes_per_worker", raw.bytes_per_worker), ("cache.host_bytes", raw.host_bytes)] {
+    for (key, bytes) in
+        [("cache.bytes_per_worker", raw.bytes_per_worker), ("cache.host_bytes", raw.host_bytes)]
+    {
         if bytes.0 < CACHE_MIN {
             let remedy = "Give at least \"1MiB\"; to keep nothing, set cache.enabled = false";
             return Err(Problem::new(key, format!("{bytes} is too little to hold a cache"), remedy));
@@ -177,7 +196,12 @@ fn cache(raw: RawCache) -> Result<Cache, Problem> {
     }
     let day = Span::secs(86_400);
     let min = within("cache.min_ttl", raw.min_ttl, [Span::secs(0), day], "Give \"0s\" to \"1d\"")?;
-    let max = within("cache.max_ttl", raw.max_ttl, [Span::secs(1), Span::secs(7 * 86_400)], "Give \"1s\" to \"7d\"")?;
+    let max = within(
+        "cache.max_ttl",
+        raw.max_ttl,
+        [Span::secs(1), Span::secs(7 * 86_400)],
+        "Give \"1s\" to \"7d\"",
+    )?;
     if min > max {
         let reason = format!("{} is more than cache.max_ttl, {}", raw.min_ttl, raw.max_ttl);
         return Err(Problem::new("cache.min_ttl", reason, "Lower it, or raise cache.max_ttl"));
@@ -219,7 +243,11 @@ fn control(raw: RawControl) -> Result<Control, Problem> {
     // The length of sun_path, its closing zero included.
     if raw.socket.is_empty() || raw.socket.len() > 107 {
         let reason = "the path is empty or longer than the 107 bytes that a Unix socket can have";
-        return Err(Problem::new("control.socket", reason, "Give a short path, such as /run/ringdns/control.sock"));
+        return Err(Problem::new(
+            "control.socket",
+            reason,
+            "Give a short path, such as /run/ringdns/control.sock",
+        ));
     }
     let http = raw.http.map(|text| {
         text.parse().map_err(|_| {

@@ -114,7 +114,12 @@ fn walk(table: &DeTable<'_>, above: &str, visit: &mut dyn FnMut(&str, Range<usiz
     }
 }
 
-fn walk_value(value: &DeValue<'_>, path: &str, span: Range<usize>, visit: &mut dyn FnMut(&str, Range<usize>)) {
+fn walk_value(
+    value: &DeValue<'_>,
+    path: &str,
+    span: Range<usize>,
+    visit: &mut dyn FnMut(&str, Range<usize>),
+) {
     visit(path, span);
     match value {
         DeValue::Table(table) => walk(table, path, visit),

@@ -48,7 +48,9 @@ pub struct Server {
     /// Whether received checksums are believed.
     pub trust_checksums: bool,
     /// How long a worker looks for packets before it sleeps.
-    pub busy_poll: Duration,
+    pub spin: Duration,
+    /// Whether workers drive the NIC.
+    pub busy_poll: bool,
     /// Whether kernel sockets may stand in for AF_XDP.
     pub fallback: bool,
     /// The largest answer over UDP.

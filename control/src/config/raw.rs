@@ -163,7 +163,10 @@ tables! {
         trust_checksums: bool = false,
         /// How long a worker goes on looking for packets before it sleeps. More saves wake-ups and costs CPU.
         /// `"0s"`: sleep at once.
-        busy_poll: Span = Span(std::time::Duration::from_micros(50)),
+        spin: Span = Span(std::time::Duration::from_micros(50)),
+        /// Whether workers drive the NIC themselves instead of being interrupted (preferred busy polling, Linux
+        /// 5.11). Wants `napi_defer_hard_irqs` and `gro_flush_timeout` set on the interface.
+        busy_poll: bool = false,
         /// Whether to serve over kernel sockets when AF_XDP cannot be started. `false`: stop with an error.
         fallback: bool = true,
         /// The largest answer sent over UDP, in bytes, whatever a client offers; larger ones go over TCP (RFC 9715).

@@ -50,11 +50,12 @@ fn refusals_name_line_key_reason_and_remedy() {
     let listen = |lines: &str| server(&format!("listen = [\"127.0.0.1:5300\"]\n{lines}"));
     let upstream = |lines: &str| format!("[server]\nlisten = [\"127.0.0.1:5300\"]\n[[upstream]]\n{lines}\n");
     let more = |lines: &str| format!("{MINIMAL}{lines}\n");
+    let many = format!("listen = {:?}", (1..=17).map(|i| format!("127.0.0.{i}:53")).collect::<Vec<_>>());
     let cases = [
         (server("listen = []"), "4", "server.listen", "no address", "at least one"),
         (server("listen = [\"127.0.0.1:53\",\n\"nowhere\"]"), "5", "server.listen[1]", "nowhere", "Write"),
         (server("listen = [\"127.0.0.1:53\", \"127.0.0.1:53\"]"), "4", "server.listen[1]", "twice", "Remove"),
-        (server("listen = [\"0.0.0.0:53\"]\ninterface = \"vs\""), "4", "server.listen[0]", "all addresses", "List"),
+        (server(&many), "4", "server.listen", "17 addresses", "at most 16"),
         (server("listen = [\"10.0.0.1:0\"]\ninterface = \"vs\""), "4", "server.listen[0]", "port 0", "port"),
         (listen("interface = \"\""), "5", "server.interface", "empty", "ip link"),
         (listen("interface = \"vs\"\nworkers = 2"), "6", "server.workers", "one worker a queue", "queues"),
@@ -65,23 +66,54 @@ fn refusals_name_line_key_reason_and_remedy() {
         (listen("mode = \"native\""), "5", "server.mode", "native", "Correct the value"),
         (listen("udp_limit = 100"), "5", "server.udp_limit", "100 bytes", "1232"),
         (listen("udp_limit = 9000"), "5", "server.udp_limit", "9000 bytes", "1232"),
-        (listen("busy_poll = \"2s\""), "5", "server.busy_poll", "too long", "at most"),
-        (listen("busy_poll = 5"), "5", "server.busy_poll", "integer", "Correct the value"),
+        (listen("spin = \"2s\""), "5", "server.spin", "too long", "at most"),
+        (listen("spin = 5"), "5", "server.spin", "integer", "Correct the value"),
+        (listen("busy_poll = true"), "5", "server.busy_poll", "no NIC", "interface"),
         (listen("lisen = []"), "5", "server.lisen", "unknown field", "spelling"),
         (listen("[redis]\nurl = \"redis://h\""), "5", "redis", "unknown field", "spelling"),
         (listen("fallback = \"yes\""), "5", "server.fallback", "string", "Correct the value"),
         ("[server]\nlisten = [\"127.0.0.1:53\"]\n".into(), "", "upstream", "no upstream", "[[upstream]]"),
         (upstream("trusted = true"), "3", "upstream[0].address", "needs an address", "Add address"),
-        (upstream("address = \"tls://9.9.9.9#dns.quad9.net\""), "4", "upstream[0].address", "tls:// is not supported", "udp://"),
-        (upstream("address = \"https://9.9.9.9/dns-query\""), "4", "upstream[0].address", "https:// is not supported", "udp://"),
+        (
+            upstream("address = \"tls://9.9.9.9#dns.quad9.net\""),
+            "4",
+            "upstream[0].address",
+            "tls:// is not supported",
+            "udp://",
+        ),
+        (
+            upstream("address = \"https://9.9.9.9/dns-query\""),
+            "4",
+            "upstream[0].address",
+            "https:// is not supported",
+            "udp://",
+        ),
         (upstream("address = \"ftp://9.9.9.9\""), "4", "upstream[0].address", "no transport", "udp://"),
-        (upstream("address = \"dns.quad9.net\""), "4", "upstream[0].address", "no IP address", "names cannot"),
+        (
+            upstream("address = \"dns.quad9.net\""),
+            "4",
+            "upstream[0].address",
+            "no IP address",
+            "names cannot",
+        ),
         (upstream("address = \"0.0.0.0:53\""), "4", "upstream[0].address", "cannot be asked", "one resolver"),
         (upstream("address = \"127.0.0.1:5300\""), "4", "upstream[0].address", "ringdns itself", "another"),
         (upstream("address = \"1.1.1.1\"\ntimeout = \"1m\""), "5", "upstream[0].timeout", "too long", "10s"),
-        (more("[cache]\nbytes_per_worker = \"64\""), "6", "cache.bytes_per_worker", "64", "Correct the value"),
+        (
+            more("[cache]\nbytes_per_worker = \"64\""),
+            "6",
+            "cache.bytes_per_worker",
+            "64",
+            "Correct the value",
+        ),
         (more("[cache]\nhost_bytes = 1000"), "6", "cache.host_bytes", "too little", "enabled = false"),
-        (more("[cache]\nmin_ttl = \"2h\"\nmax_ttl = \"1h\""), "6", "cache.min_ttl", "more than cache.max_ttl", "Lower"),
+        (
+            more("[cache]\nmin_ttl = \"2h\"\nmax_ttl = \"1h\""),
+            "6",
+            "cache.min_ttl",
+            "more than cache.max_ttl",
+            "Lower",
+        ),
         (more("[cache]\nnegative_max_ttl = \"4h\""), "6", "cache.negative_max_ttl", "too long", "RFC 2308"),
         (more("[cache]\nfailure_ttl = \"6m\""), "6", "cache.failure_ttl", "too long", "RFC 9520"),
         (more("[cache]\nfailure_ttl = \"0s\""), "6", "cache.failure_ttl", "too short", "RFC 9520"),
@@ -93,7 +125,8 @@ fn refusals_name_line_key_reason_and_remedy() {
     ];
     for (text, line, key, reason, remedy) in cases {
         let message = parse(&text).expect_err(&text).to_string();
-        let place = if line.is_empty() { "ringdns.toml: ".into() } else { format!("ringdns.toml:{line}: {key}") };
+        let place =
+            if line.is_empty() { "ringdns.toml: ".into() } else { format!("ringdns.toml:{line}: {key}") };
         assert!(message.starts_with(&place), "{message:?} should start with {place:?}");
         for part in [key, reason, remedy] {
             assert!(message.contains(part), "{message:?} should contain {part:?}");
@@ -129,7 +162,8 @@ fn the_sample_is_accepted() {
 #[test]
 fn the_samples_commented_keys_are_real_and_show_the_defaults() {
     let sample = project_file("deploy/ringdns.toml");
-    let open: String = sample.lines().map(|l| l.strip_prefix("#:").unwrap_or(l).trim_start().to_owned() + "\n").collect();
+    let open: String =
+        sample.lines().map(|l| l.strip_prefix("#:").unwrap_or(l).trim_start().to_owned() + "\n").collect();
     assert_ne!(open, sample);
     let (as_is, open) = (parse(&sample).unwrap(), parse(&open).unwrap());
     assert_eq!(format!("{:?}", as_is.cache), format!("{:?}", open.cache));

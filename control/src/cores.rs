@@ -1,0 +1,106 @@
+//! Which cores the workers have, and which are left for the control plane.
+
+use core_affinity::CoreId;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// Who runs where. Made from the cores that the process may run on: in a container those are fewer than the
+/// machine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// All cores of the process.
+    cores: Vec<CoreId>,
+    /// How many of them, from the last one down, the workers have to themselves.
+    workers: usize,
+}
+
+impl Plan {
+    /// For this process and `workers` workers; `None`: as many as there are cores, less one for the control plane.
+    pub fn new(workers: Option<usize>) -> Self {
+        Self::over(core_affinity::get_core_ids().unwrap_or_default(), workers)
+    }
+
+    fn over(cores: Vec<CoreId>, workers: Option<usize>) -> Self {
+        let workers = workers.unwrap_or_else(|| cores.len().saturating_sub(1).max(1));
+        Plan { cores, workers }
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// The core of worker number `worker`, if cores are known. The first core comes last: interrupts go there by
+    /// default.
+    pub fn of_worker(&self, worker: usize) -> Vec<CoreId> {
+        self.cores.iter().rev().cycle().nth(worker).copied().into_iter().collect()
+    }
+
+    /// The cores without a worker; all, if each has one.
+    pub fn of_control(&self) -> &[CoreId] {
+        match self.cores.len().saturating_sub(self.workers) {
+            0 => &self.cores,
+            left => &self.cores[..left],
+        }
+    }
+}
+
+/// Keeps this thread to some cores, or to one; with none given, it runs anywhere.
+pub fn sit(cores: &[CoreId]) {
+    match cores {
+        [] => {}
+        [core] if core_affinity::set_for_current(*core) => {}
+        _ => {
+            let mut set = CpuSet::new();
+            cores.iter().filter(|core| core.id < CpuSet::MAX_CPU).for_each(|core| set.set(core.id));
+            if let Err(error) = sched_setaffinity(None, &set) {
+                tracing::warn!(?cores, %error, "a thread cannot be kept to its cores; latency will vary");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(cores: &[CoreId]) -> Vec<usize> {
+        cores.iter().map(|core| core.id).collect()
+    }
+
+    fn plan(cores: &[usize], workers: Option<usize>) -> Plan {
+        Plan::over(cores.iter().map(|id| CoreId { id: *id }).collect(), workers)
+    }
+
+    #[test]
+    fn workers_and_control_plane_stay_apart_while_there_are_cores() {
+        let plan = plan(&[0, 1, 4, 5], Some(2));
+        assert_eq!([0, 1].map(|w| plan.of_worker(w)[0].id), [5, 4]);
+        assert_eq!(ids(plan.of_control()), [0, 1]);
+    }
+
+    #[test]
+    fn with_more_workers_than_cores_they_share() {
+        let plan = plan(&[2, 3], Some(3));
+        assert_eq!([0, 1, 2].map(|w| plan.of_worker(w)[0].id), [3, 2, 3]);
+        assert_eq!(ids(plan.of_control()), [2, 3]);
+    }
+
+    #[test]
+    fn one_core_is_left_by_default() {
+        assert_eq!(plan(&[0, 1, 2, 3], None).workers(), 3);
+        assert_eq!(plan(&[7], None).workers(), 1);
+        assert_eq!((plan(&[], None).workers(), plan(&[], None).of_worker(0)), (1, vec![]));
+    }
+
+    #[test]
+    fn a_plan_keeps_to_the_process_affinity() {
+        let only = core_affinity::get_core_ids().unwrap()[0];
+        std::thread::spawn(move || {
+            sit(&[only]);
+            let plan = Plan::new(None);
+            assert_eq!((plan.workers(), plan.of_worker(0)), (1, vec![only]));
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -1,0 +1,251 @@
+//! The life of a ringdnsd: what is started in which order, what ends it, and what is left afterwards: nothing.
+
+use crate::{
+    admin::{self, Service},
+    config::Config,
+    cores,
+    counters::Total,
+    entrance::{self, Entrance, EntranceError},
+    host::HostTier,
+    latency::Collector,
+    listen::{Bounds, Listener},
+    preflight::{self, Claim, ClaimError},
+    pump,
+    resolver::{Limits, Resolver},
+    workers::{Common, Ended},
+    xdp::Steering,
+};
+use parking_lot::Mutex;
+use ringdns_dataplane::{clock::Clock, doorbell::Doorbell, punt::Link};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{
+    fs, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+/// Most threads of the control plane: its work is waiting.
+const THREADS_MAX: usize = 4;
+/// File descriptors for everything but upstream queries: TCP connections above all.
+const OTHER_FILES: usize = 1536;
+/// How long a stop waits for questions under way.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Why ringdnsd did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A port is taken.
+    #[error("{0}")]
+    Claim(#[from] ClaimError),
+    /// No way in.
+    #[error("{0}")]
+    Entrance(#[from] EntranceError),
+    /// The control socket.
+    #[error("control.socket: {path}: {source}. Give a path in a folder that ringdnsd may write to")]
+    Socket {
+        /// Its path.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The runtime or a doorbell.
+    #[error("the control plane cannot be started: {0}. Raise the limits of threads and open files")]
+    Runtime(#[from] io::Error),
+    /// A worker is gone, and its queue with it.
+    #[error("worker {worker} {reason}. Please report this with the lines above")]
+    Worker {
+        /// Its number.
+        worker: usize,
+        /// How it ended.
+        reason: String,
+    },
+    /// A part of the control plane is gone.
+    #[error("{what} ended: {reason}. Please report this with the lines above")]
+    Task {
+        /// Which part.
+        what: &'static str,
+        /// How it ended.
+        reason: String,
+    },
+}
+
+/// Runs until a signal asks to stop, or something fails that cannot be done without.
+pub fn run(mut config: Config) -> Result<(), DaemonError> {
+    let clock = Clock::start();
+    let files = raise_file_limit();
+    let claim = preflight::claim(&config)?;
+    config.server.listen.clone_from(&claim.listen);
+
+    let generation = Arc::new(AtomicU64::new(0));
+    let host = Arc::new(HostTier::new(config.cache.host_bytes, generation.clone()));
+    let bell = Arc::new(Doorbell::new()?);
+    let limits = Limits::default();
+    let limits = Limits { flights: limits.flights.min(files.saturating_sub(OTHER_FILES).max(64)), ..limits };
+    let resolver = Resolver::new(host, &config.upstreams, &config.cache, clock, limits);
+
+    let (ended, ends) = unbounded_channel();
+    let common = Common { config: &config, clock, bell: bell.clone(), generation, ended };
+    let Entrance { steering, workers, receiving, spare_cores } = entrance::open(&claim.listen, &common)?;
+    let steering = Arc::new(Mutex::new(steering));
+
+    let worked = runtime(spare_cores).map_err(DaemonError::from).and_then(|runtime| {
+        let links = workers.links.clone();
+        let plane = Plane { config, clock, receiving, links, resolver, steering: steering.clone(), bell };
+        let worked = runtime.block_on(plane.work(claim, ends));
+        runtime.shutdown_timeout(GRACE);
+        worked
+    });
+    // Before the workers: no packet may be steered to a socket that is being closed.
+    steering.lock().take();
+    drop(workers);
+    worked
+}
+
+/// A small runtime, on the cores that no worker has to itself.
+fn runtime(spare_cores: Vec<core_affinity::CoreId>) -> io::Result<Runtime> {
+    let threads = spare_cores.len().clamp(1, THREADS_MAX);
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("control")
+        .on_thread_start(move || cores::sit(&spare_cores))
+        .enable_all()
+        .build()
+}
+
+/// Raises the limit of open files as far as it goes, and returns it: each upstream query has a socket of its own.
+fn raise_file_limit() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let limit = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    };
+    limit.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+/// The control plane.
+struct Plane {
+    config: Config,
+    clock: Clock,
+    receiving: String,
+    links: Vec<Arc<Link>>,
+    resolver: Arc<Resolver>,
+    steering: Arc<Mutex<Option<Steering>>>,
+    bell: Arc<Doorbell>,
+}
+
+/// A part of the control plane: what it is, and how it ended.
+type Part = (&'static str, io::Result<()>);
+
+impl Plane {
+    async fn work(self, claim: Claim, mut ends: UnboundedReceiver<Ended>) -> Result<(), DaemonError> {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut parts: JoinSet<Part> = JoinSet::new();
+        let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
+        parts.spawn(async { ("the pump", pump.await) });
+        let listener = self.listen(claim.tcp, &mut parts)?;
+
+        let path = self.config.control.socket.clone();
+        let socket = admin::bind(&path)
+            .map_err(|source| DaemonError::Socket { path: path.display().to_string(), source })?;
+        let http = claim.http.map(tokio::net::TcpListener::from_std).transpose()?;
+        let (resolver, links, steering) = (self.resolver.clone(), self.links.clone(), self.steering.clone());
+        let service = Arc::new(self.service(listener)?);
+        let over_socket = admin::serve_socket(socket, service.clone());
+        parts.spawn(async { ("the API", over_socket.await) });
+        if let Some(http) = http {
+            let over_http = admin::serve_http(http, service.clone());
+            parts.spawn(async { ("the API over HTTP", over_http.await) });
+        }
+
+        service.ready.store(true, Ordering::Release);
+        let listen = &service.config.server.listen;
+        tracing::info!(?listen, workers = links.len(), receiving = service.receiving, "ready");
+        let why = tokio::select! {
+            _ = terminate.recv() => Ok("SIGTERM"),
+            _ = interrupt.recv() => Ok("SIGINT"),
+            Some(ended) = ends.recv() => Err(worker_error(ended)),
+            Some(ended) = parts.join_next() => Err(part_error(ended)),
+        };
+        service.ready.store(false, Ordering::Release);
+        // First of all: from here on the kernel's sockets receive, and then nobody does.
+        if let Some(steering) = steering.lock().as_mut() {
+            steering.detach();
+        }
+        if let Ok(signal) = why {
+            tracing::info!(signal, "stopping");
+            drain(&links, &resolver).await;
+        }
+        // Somebody may have removed it, or another ringdnsd may come for the path.
+        drop(fs::remove_file(&path));
+        why.map(drop)
+    }
+
+    fn listen(
+        &self,
+        sockets: Vec<std::net::TcpListener>,
+        parts: &mut JoinSet<Part>,
+    ) -> io::Result<Arc<Listener>> {
+        let (server, cache) = (&self.config.server, &self.config.cache);
+        let listener =
+            Listener::new(self.resolver.clone(), server.udp_limit, cache.stale_ttl, Bounds::default());
+        for socket in sockets {
+            let serving = listener.clone().serve(tokio::net::TcpListener::from_std(socket)?);
+            parts.spawn(async {
+                serving.await;
+                ("a TCP listener", Ok(()))
+            });
+        }
+        Ok(listener)
+    }
+
+    fn service(self, listener: Arc<Listener>) -> io::Result<Service> {
+        let steering = self.steering;
+        Ok(Service {
+            config: self.config,
+            clock: self.clock,
+            receiving: self.receiving,
+            latencies: Collector::new(self.links.clone())?,
+            links: self.links,
+            resolver: self.resolver,
+            verdicts: Box::new(move || steering.lock().as_ref().and_then(|steering| steering.verdicts().ok())),
+            listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
+            ready: AtomicBool::new(false),
+        })
+    }
+}
+
+/// Waits, for a moment, until nobody waits for an answer.
+async fn drain(links: &[Arc<Link>], resolver: &Resolver) {
+    let idle = async {
+        while resolver.under_way() > 0 || links.iter().any(|link| link.has_punts()) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Whoever waits longer will ask again.
+    drop(timeout(GRACE, idle).await);
+}
+
+fn worker_error(ended: Ended) -> DaemonError {
+    let reason = ended.reason.unwrap_or_else(|| "ended unasked".into());
+    DaemonError::Worker { worker: ended.worker, reason }
+}
+
+fn part_error(ended: Result<Part, tokio::task::JoinError>) -> DaemonError {
+    let (what, reason) = match ended {
+        Ok((what, Ok(()))) => (what, "unasked".into()),
+        Ok((what, Err(error))) => (what, error.to_string()),
+        Err(error) => ("a part of the control plane", error.to_string()),
+    };
+    DaemonError::Task { what, reason }
+}

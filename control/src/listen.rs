@@ -1,0 +1,268 @@
+//! DNS over TCP (RFC 7766): on the addresses that UDP is answered on, from the host tier and the resolver.
+//!
+//! A connection carries many queries at once, and each is answered when its answer is there. What one connection, and
+//! all together, may hold in memory is bounded.
+
+use crate::{
+    counters::counters,
+    resolver::{Resolved, Resolver},
+};
+use ringdns_dataplane::{
+    clock::Secs,
+    dns::{
+        header,
+        query::{Query, Reject},
+        reply::{self, Limits},
+    },
+};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+
+/// The largest message that the two bytes of its length can tell of.
+const MESSAGE_MAX: usize = u16::MAX as usize;
+/// Replies made and not yet written, on one connection. Few: each may have 64 KiB.
+const OUTBOX: usize = 2;
+/// Room for an OPT record behind the records.
+const OPT_ROOM: usize = 16;
+
+counters! {
+    /// What happens over TCP.
+    ListenCounters {
+        /// Connections accepted.
+        connections,
+        /// Connections closed at once because there were too many.
+        connections_refused,
+        /// Connections closed because nothing came for too long, or the client did not read.
+        connections_idle,
+        /// Queries received.
+        queries,
+        /// Queries answered.
+        answered,
+        /// Queries answered with an error because they cannot be understood or are not allowed.
+        rejected,
+        /// Messages not answered because they are no queries.
+        dropped,
+        /// Answers that their client did not wait for.
+        abandoned,
+    }
+}
+
+/// Bounds of the listeners' memory and patience.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections at once, over all addresses.
+    pub connections: usize,
+    /// Queries under way on one of them; more wait in the socket.
+    pub in_flight: usize,
+    /// How long a connection may be silent, and a client not read (RFC 7766 section 6.2.3: some seconds).
+    pub idle: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { connections: 1024, in_flight: 64, idle: Duration::from_secs(10) }
+    }
+}
+
+/// What answers queries that come over TCP.
+pub struct Listener {
+    resolver: Arc<Resolver>,
+    /// What our OPT records advertise for UDP.
+    udp_limit: u16,
+    stale_ttl: Secs,
+    bounds: Bounds,
+    /// Connections that may still be accepted.
+    vacancies: Arc<Semaphore>,
+    /// What happened so far.
+    pub counters: ListenCounters,
+}
+
+impl Listener {
+    /// One for any number of addresses.
+    pub fn new(resolver: Arc<Resolver>, udp_limit: u16, stale_ttl: Secs, bounds: Bounds) -> Arc<Self> {
+        let vacancies = Arc::new(Semaphore::new(bounds.connections));
+        Arc::new(Listener {
+            resolver,
+            udp_limit,
+            stale_ttl,
+            bounds,
+            vacancies,
+            counters: ListenCounters::default(),
+        })
+    }
+
+    /// Accepts connections until the task is dropped.
+    pub async fn serve(self: Arc<Self>, socket: TcpListener) {
+        loop {
+            let (stream, client) = match socket.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // The client hung up, or file descriptors ran out: the latter takes a moment to mend.
+                    tracing::debug!(%error, "accepting a TCP connection failed");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
+            };
+            let Ok(vacancy) = self.vacancies.clone().try_acquire_owned() else {
+                self.counters.connections_refused.inc();
+                continue;
+            };
+            self.counters.connections.inc();
+            let listener = self.clone();
+            tokio::spawn(async move {
+                // Answers go out one by one, as soon as they are there.
+                let served = match stream.set_nodelay(true) {
+                    Ok(()) => listener.converse(stream).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = served {
+                    listener.ended(client, &error);
+                }
+                drop(vacancy);
+            });
+        }
+    }
+
+    fn ended(&self, client: SocketAddr, error: &io::Error) {
+        if error.kind() == io::ErrorKind::TimedOut {
+            self.counters.connections_idle.inc();
+        }
+        tracing::debug!(%client, %error, "a TCP connection ended");
+    }
+
+    /// Serves one connection until its client closes it, or falls silent with nothing under way.
+    async fn converse(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Send + 'static) -> io::Result<()> {
+        let (mut from, to) = tokio::io::split(stream);
+        let (replies, outbox) = mpsc::channel(OUTBOX);
+        let writer = tokio::spawn(write_replies(to, outbox, self.bounds.idle));
+        let seats = Arc::new(Semaphore::new(self.bounds.in_flight));
+        let read = loop {
+            // Taken before the message is read: a client that asks for too much at once is not listened to.
+            let Ok(seat) = seats.clone().acquire_owned().await else { break Ok(()) };
+            let message = match self.next_message(&mut from, &seats).await {
+                Ok(Some(message)) => message,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            };
+            self.counters.queries.inc();
+            let (listener, replies) = (self.clone(), replies.clone());
+            let answering = async move {
+                listener.answer(message, &replies).await;
+                drop(seat);
+            };
+            tokio::spawn(answering);
+            if writer.is_finished() {
+                break Ok(());
+            }
+        };
+        // The client may have closed its side only: what is under way is still answered.
+        drop(replies);
+        let written = writer.await.map_err(io::Error::other)?;
+        read.and(written)
+    }
+
+    /// Reads a message behind its length; `None` at the end of the connection. Silence is an error only while
+    /// nothing is under way.
+    async fn next_message(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        seats: &Semaphore,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let mut length = [0; 2];
+        loop {
+            // Reading a single byte can be given up and begun again without losing any.
+            match timeout(self.bounds.idle, from.read(&mut length[..1])).await {
+                Ok(Ok(0)) => return Ok(None),
+                Ok(Ok(_)) => break,
+                Ok(Err(error)) => return Err(error),
+                // One of the seats is ours.
+                Err(_) if seats.available_permits() + 1 < self.bounds.in_flight => {}
+                Err(_) => return Err(silent()),
+            }
+        }
+        let rest = async {
+            from.read_exact(&mut length[1..]).await?;
+            let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+            from.read_exact(&mut message).await?;
+            Ok(Some(message))
+        };
+        timeout(self.bounds.idle, rest).await.unwrap_or_else(|_| Err(silent()))
+    }
+
+    /// Answers a message, if it is one to be answered.
+    async fn answer(&self, message: Vec<u8>, replies: &mpsc::Sender<Vec<u8>>) {
+        let mut query = Query::default();
+        let limits = Limits { reply: MESSAGE_MAX, advertise: self.udp_limit };
+        let parsed = query.parse(&message);
+        let resolved = match parsed {
+            Ok(()) => Ok(self.resolver.resolve(&query.key).await),
+            Err(reject) => Err(reject),
+        };
+        // The reply is made when there is room for it: what waits until then is shared with the host tier.
+        let Ok(room) = replies.reserve().await else { return self.counters.abandoned.inc() };
+        let (reply, counter) = match resolved {
+            Ok(resolved) => (Some(self.reply(&message, &query, &resolved, limits)), &self.counters.answered),
+            Err(reject) => match rejection(&message, &query, reject, limits) {
+                Some(reply) => (Some(reply), &self.counters.rejected),
+                None => (None, &self.counters.dropped),
+            },
+        };
+        counter.inc();
+        if let Some(reply) = reply {
+            room.send(reply);
+        }
+    }
+
+    fn reply(&self, message: &[u8], query: &Query, resolved: &Resolved, limits: Limits) -> Vec<u8> {
+        let view = resolved.answer.view();
+        let head = header::LEN + query.question_len();
+        let room = (head + view.wire.len() + OPT_ROOM).min(MESSAGE_MAX);
+        let mut framed = framed(&message[..head], room);
+        let age = resolved.age(self.resolver.clock().secs(), self.stale_ttl);
+        let reply = reply::answer(&mut framed[2..], head, query, view, age, limits);
+        finish(framed, reply.len)
+    }
+}
+
+fn rejection(message: &[u8], query: &Query, reject: Reject, limits: Limits) -> Option<Vec<u8>> {
+    let mut framed = framed(message, message.len() + OPT_ROOM);
+    let len = reply::reject(&mut framed[2..], query, reject, limits);
+    (len > 0).then(|| finish(framed, len))
+}
+
+/// A message's beginning behind two bytes for its length, with `room` bytes for the message.
+fn framed(head: &[u8], room: usize) -> Vec<u8> {
+    let mut framed = vec![0; 2 + room.max(head.len())];
+    framed[2..2 + head.len()].copy_from_slice(head);
+    framed
+}
+
+fn finish(mut framed: Vec<u8>, len: usize) -> Vec<u8> {
+    framed[..2].copy_from_slice(&(len as u16).to_be_bytes());
+    framed.truncate(2 + len);
+    framed
+}
+
+fn silent() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
+/// Writes replies in the order in which they are found, until nobody can find any more.
+async fn write_replies(
+    mut to: impl AsyncWrite + Unpin,
+    mut outbox: mpsc::Receiver<Vec<u8>>,
+    patience: Duration,
+) -> io::Result<()> {
+    while let Some(reply) = outbox.recv().await {
+        timeout(patience, to.write_all(&reply)).await.unwrap_or_else(|_| Err(silent()))?;
+    }
+    to.shutdown().await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! Worker threads: each pinned, with a port and a cache of its own, both made on the thread that uses them.
+
+use crate::{
+    config::{Config, Mode},
+    cores,
+};
+use core_affinity::CoreId;
+use ringdns_dataplane::{
+    clock::Clock,
+    doorbell::Doorbell,
+    port::{
+        Port,
+        udp::{UdpError, UdpPort},
+        xsk::{BusyPoll, Opened, Request, XskConfig, XskError, XskPort},
+    },
+    process::Rules,
+    punt::Link,
+    worker::{Settings, Worker},
+};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::AtomicU64, mpsc},
+    thread::{self, JoinHandle},
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Chunks of packet memory of a worker over kernel sockets, which needs those of one turn and its answers.
+const UDP_FRAMES: u32 = 1024;
+/// Queries of one worker that may wait for the control plane.
+const RECORDS: usize = 4096;
+/// Punts that may wait to be taken.
+const QUEUE: usize = 1024;
+/// Busy polling that suits DNS: short polls of one burst.
+const BUSY_POLL: BusyPoll = BusyPoll { usecs: 20, budget: 64 };
+
+/// Where a worker's packets come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// One queue of an interface.
+    Queue {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+    },
+    /// Kernel sockets on these addresses.
+    Sockets(Vec<SocketAddr>),
+}
+
+/// A worker to be started.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where its packets come from.
+    pub source: Source,
+    /// The cores that it may run on; one: it is pinned. None: all.
+    pub cores: Vec<CoreId>,
+    /// Bytes of its cache.
+    pub cache_bytes: u64,
+}
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its AF_XDP socket cannot be opened.
+    #[error(transparent)]
+    Xsk(#[from] XskError),
+    /// Its kernel sockets cannot be opened.
+    #[error(transparent)]
+    Udp(#[from] UdpError),
+    /// Its thread or memory cannot be had.
+    #[error("worker {worker} cannot be set up: {source}. Check ulimit -u, memory and cache.bytes_per_worker")]
+    Setup {
+        /// The worker.
+        worker: usize,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What a worker reports once it is set up.
+pub struct Started {
+    /// Its AF_XDP socket, and how it was opened.
+    pub socket: Option<(u32, OwnedFd, Opened)>,
+}
+
+/// A worker ended: with an error, or because it was told to.
+#[derive(Debug)]
+pub struct Ended {
+    /// Which.
+    pub worker: usize,
+    /// Why; `None`: it was told to.
+    pub reason: Option<String>,
+}
+
+/// What all workers share.
+pub struct Common<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The clock.
+    pub clock: Clock,
+    /// The bell that punts ring.
+    pub bell: Arc<Doorbell>,
+    /// The cache generation.
+    pub generation: Arc<AtomicU64>,
+    /// Where workers say that they ended.
+    pub ended: UnboundedSender<Ended>,
+}
+
+/// Running workers. Dropping them ends them, and waits until they have.
+#[derive(Default)]
+pub struct Workers {
+    /// The way to each.
+    pub links: Vec<Arc<Link>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts one more worker, and waits until it is set up.
+    pub fn add(&mut self, plan: Plan, common: &Common<'_>) -> Result<Started, StartError> {
+        let worker = self.links.len();
+        let setup = |source| StartError::Setup { worker, source };
+        let (bell, generation) = (common.bell.clone(), common.generation.clone());
+        let link = Arc::new(Link::new(worker, QUEUE, RECORDS, bell, generation).map_err(setup)?);
+        let (report, reported) = mpsc::sync_channel(1);
+        let task = Task {
+            link: link.clone(),
+            settings: settings(common.config, &plan),
+            plan,
+            xsk: xsk_template(common.config),
+            clock: common.clock,
+            report,
+            ended: common.ended.clone(),
+        };
+        let thread = thread::Builder::new().name(format!("worker-{worker}")).spawn(|| task.run());
+        let thread = thread.map_err(setup)?;
+        match reported.recv() {
+            Ok(Ok(started)) => {
+                self.links.push(link);
+                self.threads.push(thread);
+                Ok(started)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(setup(io::Error::other("its thread died"))),
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.links.iter().for_each(|link| link.request_stop());
+        for thread in self.threads.drain(..) {
+            // One that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn settings(config: &Config, plan: &Plan) -> Settings {
+    Settings {
+        cache_bytes: usize::try_from(plan.cache_bytes).unwrap_or(usize::MAX),
+        rules: Rules { udp_limit: config.server.udp_limit, stale_ttl: config.cache.stale_ttl },
+        records: RECORDS,
+        spin: config.server.spin,
+    }
+}
+
+/// The settings of AF_XDP sockets, but for interface and queue.
+fn xsk_template(config: &Config) -> XskConfig {
+    let mut xsk = XskConfig::new(String::new(), 0);
+    xsk.mode = match config.server.mode {
+        Mode::Auto => Request::Auto,
+        Mode::ZeroCopy => Request::ZeroCopy,
+        Mode::Copy => Request::Copy,
+        Mode::Generic => Request::Generic,
+    };
+    xsk.trust_checksums = config.server.trust_checksums;
+    xsk.busy_poll = config.server.busy_poll.then_some(BUSY_POLL);
+    xsk
+}
+
+/// All that a worker's thread takes along.
+struct Task {
+    link: Arc<Link>,
+    plan: Plan,
+    settings: Settings,
+    xsk: XskConfig,
+    clock: Clock,
+    report: mpsc::SyncSender<Result<Started, StartError>>,
+    ended: UnboundedSender<Ended>,
+}
+
+impl Task {
+    fn run(self) {
+        cores::sit(&self.plan.cores);
+        match self.plan.source.clone() {
+            Source::Sockets(listen) => {
+                let port = UdpPort::open(&listen, UDP_FRAMES);
+                self.serve(port, |_| Ok(None));
+            }
+            Source::Queue { interface, queue } => {
+                let port = XskPort::open(&XskConfig { interface, queue, ..self.xsk.clone() });
+                self.serve(port, |port| {
+                    Ok(Some((queue, port.fd().try_clone_to_owned()?, port.opened().clone())))
+                });
+            }
+        }
+    }
+
+    /// Runs over `port` until told to end.
+    fn serve<P: Port, E: Into<StartError>>(
+        self,
+        port: Result<P, E>,
+        socket: impl FnOnce(&P) -> io::Result<Option<(u32, OwnedFd, Opened)>>,
+    ) {
+        let worker = self.link.worker;
+        let setup = |source| StartError::Setup { worker, source };
+        let made = port.map_err(Into::into).and_then(|port| {
+            let socket = socket(&port).map_err(setup)?;
+            let made = Worker::new(port, self.link, self.clock, &self.settings).map_err(setup)?;
+            Ok((made, Started { socket }))
+        });
+        let (mut made, started) = match made {
+            Ok(made) => made,
+            // Whoever started it waits for this, and tells it.
+            Err(error) => return drop(self.report.send(Err(error))),
+        };
+        // Said even when the thread unwinds: a daemon with a dead worker would answer only some clients.
+        let mut last_words = LastWords { worker, reason: Some("panicked".into()), ended: self.ended };
+        drop(self.report.send(Ok(started)));
+        last_words.reason = made.run().err().map(|error| error.to_string());
+    }
+}
+
+/// Tells that a worker ended, when it is dropped.
+struct LastWords {
+    worker: usize,
+    reason: Option<String>,
+    ended: UnboundedSender<Ended>,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        let _ = self.ended.send(Ended { worker: self.worker, reason: self.reason.take() });
+    }
+}
