@@ -4,6 +4,7 @@
 use crate::tally::{Class, Tally};
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::{
     fmt,
@@ -28,6 +29,25 @@ pub struct Setup {
     pub qps: Option<f64>,
 }
 
+/// What the XDP generator and its interface counted while the load was steady.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Traffic {
+    /// How long that was.
+    pub seconds: f64,
+    /// Queries that left the program.
+    pub queries_per_second: f64,
+    /// Answers that came back to queries that waited for them.
+    pub answers_per_second: f64,
+    /// What the interface says that it sent: less than left the program, where the link had no room.
+    pub tx_packets_per_second: f64,
+    /// What the interface says that it received.
+    pub rx_packets_per_second: f64,
+    /// Queries never sent because they would have been too late.
+    pub skipped: u64,
+    /// Mean length of the answers' frames, from Ethernet header to the end of UDP.
+    pub answer_bytes: f64,
+}
+
 /// A finished run.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -39,6 +59,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// What was counted.
     pub tally: Tally,
+    /// Of the XDP generator only.
+    pub traffic: Option<Traffic>,
 }
 
 /// The quantiles that reports name.
@@ -48,7 +70,8 @@ const QUANTILES: [(&str, f64); 5] =
 impl Report {
     /// Answers a second.
     pub fn answers_per_second(&self) -> f64 {
-        self.tally.answered() as f64 / self.elapsed.as_secs_f64()
+        let mean = || self.tally.answered() as f64 / self.elapsed.as_secs_f64();
+        self.traffic.map_or_else(mean, |traffic| traffic.answers_per_second)
     }
 
     /// As a `stats_sum` object of dns-metrics (times in nanoseconds), with what that has no field for added.
@@ -81,6 +104,7 @@ impl Report {
             "qps_ordered": self.setup.qps,
             "seconds": self.elapsed.as_secs_f64(),
             "answers_per_second": self.answers_per_second(),
+            "traffic": self.traffic,
             "listed": class_json(names),
             "random": class_json(random),
             "truncated": truncated,
@@ -183,6 +207,9 @@ impl fmt::Display for Report {
             group(self.answers_per_second() as u64)
         )?;
         writeln!(f, "lost       {:>14}", group(tally.lost()))?;
+        if let Some(traffic) = &self.traffic {
+            writeln!(f, "{traffic}")?;
+        }
         for (name, count) in self.rcodes() {
             writeln!(f, "{name:<10} {:>14}", group(count))?;
         }
@@ -198,9 +225,27 @@ impl fmt::Display for Report {
         for (name, count) in oddities.into_iter().filter(|(_, count)| *count > 0) {
             writeln!(f, "{name:<14} {:>10}", group(count))?;
         }
-        quantiles_text(f, "listed, µs", &tally.names.latency)?;
+        // The program in the kernel does not tell them apart.
+        let listed = if self.traffic.is_some() { "latency, µs" } else { "listed, µs" };
+        quantiles_text(f, listed, &tally.names.latency)?;
         quantiles_text(f, "random, µs", &tally.random.latency)?;
         quantiles_text(f, "send lag, µs", &tally.lag)
+    }
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "steady for {:.2} s: {} queries/s, {} answers/s of {:.0} bytes; interface sent {}/s, received {}/s; {} skipped",
+            self.seconds,
+            group(self.queries_per_second as u64),
+            group(self.answers_per_second as u64),
+            self.answer_bytes,
+            group(self.tx_packets_per_second as u64),
+            group(self.rx_packets_per_second as u64),
+            group(self.skipped)
+        )
     }
 }
 

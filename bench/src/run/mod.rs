@@ -2,6 +2,7 @@
 
 mod flow;
 pub mod udp;
+pub mod xdp;
 
 use crate::{
     mix::{Order, Popularity},
@@ -38,6 +39,8 @@ pub struct Args {
     pub query: QueryArgs,
     #[command(flatten)]
     pub udp: udp::UdpArgs,
+    #[command(flatten)]
+    pub xdp: xdp::XdpArgs,
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
@@ -51,6 +54,8 @@ pub struct Args {
 pub enum Backend {
     /// Kernel UDP sockets.
     Udp,
+    /// An XDP program on recycled frames.
+    Xdp,
 }
 
 /// What is asked how often.
@@ -162,8 +167,12 @@ pub fn measure(args: &Args) -> Result<Report> {
         eprintln!("warm: {} names in {:.2} s", plan.questions.len(), began.elapsed().as_secs_f64());
     }
     let (wall, began) = (SystemTime::now(), Instant::now());
-    let tally = match args.backend {
-        Backend::Udp => udp::run(&plan, args.target)?,
+    let (tally, traffic) = match args.backend {
+        Backend::Udp => (udp::run(&plan, args.target)?, None),
+        Backend::Xdp => {
+            let outcome = xdp::run(&plan, &args.xdp, args.target)?;
+            (outcome.tally, Some(outcome.traffic))
+        }
     };
     let elapsed = began.elapsed();
     // Waiting for the last answers is no time of load.
@@ -180,6 +189,7 @@ pub fn measure(args: &Args) -> Result<Report> {
         began: wall,
         elapsed: plan.duration,
         tally,
+        traffic,
     })
 }
 
@@ -187,6 +197,7 @@ impl std::fmt::Display for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Backend::Udp => "udp",
+            Backend::Xdp => "xdp",
         })
     }
 }

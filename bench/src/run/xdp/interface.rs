@@ -1,0 +1,141 @@
+//! What the generator must know of its interface, and what that counts.
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::ifaddrs::getifaddrs;
+use serde::Deserialize;
+use std::{fs, net::IpAddr, process::Command};
+
+/// An interface of this network namespace.
+#[derive(Debug)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub index: u32,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Its IP address, of the target's family.
+    pub address: IpAddr,
+}
+
+/// Packets since the interface was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Received.
+    pub rx_packets: u64,
+    /// Sent.
+    pub tx_packets: u64,
+}
+
+impl Device {
+    /// The interface called `name`, with an address to ask `target` from.
+    pub fn find(name: &str, target: IpAddr) -> Result<Self> {
+        let mut link = None;
+        let mut address = None;
+        for found in getifaddrs().context("cannot list the interfaces")?.filter(|i| i.interface_name == name)
+        {
+            let Some(of) = found.address else { continue };
+            if let Some(ethernet) = of.as_link_addr() {
+                link = Some((ethernet.ifindex() as u32, ethernet.addr()));
+            }
+            let ip = match target {
+                IpAddr::V4(_) => of.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip())),
+                IpAddr::V6(_) => of.as_sockaddr_in6().map(|v6| v6.ip()).filter(is_routed).map(IpAddr::from),
+            };
+            address = address.or(ip);
+        }
+        let Some((index, mac)) = link else {
+            bail!("there is no interface \"{name}\" in this network namespace: see `ip link`");
+        };
+        let family = if target.is_ipv4() { "IPv4" } else { "IPv6" };
+        Ok(Device {
+            name: name.into(),
+            index,
+            mac: mac.with_context(|| format!("{name} is no Ethernet interface"))?,
+            address: address.with_context(|| {
+                format!(
+                    "{name} has no {family} address to ask {target} from: give it one with `ip address add`"
+                )
+            })?,
+        })
+    }
+
+    /// The MAC address of a neighbour, from the kernel's table.
+    pub fn neighbour(&self, ip: IpAddr) -> Result<[u8; 6]> {
+        #[derive(Deserialize)]
+        struct Entry {
+            lladdr: Option<String>,
+        }
+        let output = Command::new("ip")
+            .args(["-json", "neighbour", "show", "to", &ip.to_string(), "dev", &self.name])
+            .output()
+            .context("cannot run `ip`: install iproute2, or give --server-mac")?;
+        ensure!(
+            output.status.success(),
+            "`ip neighbour` failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let entries: Vec<Entry> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let known = entries.into_iter().find_map(|entry| entry.lladdr);
+        let known = known.with_context(|| {
+            format!(
+                "{} does not know the MAC address of {ip}: ping it first, or give --server-mac",
+                self.name
+            )
+        })?;
+        parse_mac(&known).map_err(anyhow::Error::msg)
+    }
+
+    /// What the interface has counted so far.
+    pub fn counters(&self) -> Result<Counters> {
+        // Of this thread's network namespace; sysfs shows that of whoever mounted it.
+        const FILE: &str = "/proc/thread-self/net/dev";
+        let text = fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
+        counters_of(&self.name, &text).with_context(|| format!("{FILE} does not list {}", self.name))
+    }
+}
+
+/// Link-local addresses would need a zone.
+fn is_routed(ip: &std::net::Ipv6Addr) -> bool {
+    !ip.is_unicast_link_local()
+}
+
+fn counters_of(name: &str, text: &str) -> Option<Counters> {
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
+    let fields: Vec<u64> = line.split_ascii_whitespace().filter_map(|field| field.parse().ok()).collect();
+    Some(Counters { rx_packets: *fields.get(1)?, tx_packets: *fields.get(9)? })
+}
+
+/// Parses a MAC address, six bytes in hexadecimal.
+pub fn parse_mac(text: &str) -> Result<[u8; 6], String> {
+    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    let mac = bytes.and_then(|bytes| bytes.try_into().ok());
+    mac.ok_or_else(|| format!("\"{text}\" is no MAC address: write six bytes, as in 02:00:00:00:53:02"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_table_is_read() {
+        let text = "Inter-|   Receive |  Transmit\n face |bytes    packets errs\n    \
+                    lo:     840      10    0    0    0     0          0         0      840      10    0    0\n  \
+                    vc:  1000      77    0    0    0     0          0         0     2000      88    0    0\n";
+        assert_eq!(counters_of("vc", text), Some(Counters { rx_packets: 77, tx_packets: 88 }));
+        assert_eq!(counters_of("v", text), None);
+    }
+
+    #[test]
+    fn mac_addresses_have_six_bytes() {
+        assert_eq!(parse_mac("02:00:00:00:53:fe"), Ok([2, 0, 0, 0, 0x53, 0xfe]));
+        assert!(parse_mac("02:00:00:00:53").is_err());
+        assert!(parse_mac("02:00:00:00:53:fg").is_err());
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_named() {
+        let error = Device::find("none0", "192.0.2.1".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("none0"), "{error}");
+    }
+}
