@@ -218,7 +218,9 @@ impl Plane {
             latencies: Collector::new(self.links.clone())?,
             links: self.links,
             resolver: self.resolver,
-            verdicts: Box::new(move || steering.lock().as_ref().and_then(|steering| steering.verdicts().ok())),
+            verdicts: Box::new(move || {
+                steering.lock().as_ref().and_then(|steering| steering.verdicts().ok())
+            }),
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             ready: AtomicBool::new(false),
         })

@@ -48,7 +48,9 @@ pub fn open(listen: &[SocketAddr], common: &Common<'_>) -> Result<Entrance, Entr
     };
     match over_xdp(interface, listen, common) {
         Err(reason) if server.fallback => {
-            tracing::warn!("AF_XDP cannot be used: {reason}. Serving over kernel sockets instead, which is slower");
+            tracing::warn!(
+                "AF_XDP cannot be used: {reason}. Serving over kernel sockets instead, which is slower"
+            );
             over_kernel(listen, common, format!("kernel sockets, because AF_XDP cannot be used: {reason}"))
         }
         opened => opened,
@@ -84,7 +86,8 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     workers.add(Plan { source, cores: spare_cores.clone(), cache_bytes }, common)?;
     let attachment = steering.attach()?;
     let sockets = first.map_or_else(String::new, |opened| format!("{} ({})", opened.mode, opened.reason));
-    let receiving = format!("AF_XDP on {interface}, queues: {queues}, program: {attachment}, sockets: {sockets}");
+    let receiving =
+        format!("AF_XDP on {interface}, queues: {queues}, program: {attachment}, sockets: {sockets}");
     Ok(Entrance { steering: Some(steering), workers, receiving, spare_cores })
 }
 

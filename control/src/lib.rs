@@ -1,4 +1,14 @@
 //! The control plane of ringdns: everything that is not a hit.
+//!
+//! ```text
+//!  workers ──punts──► pump ─┬─ in the host tier ────────────────────────────► back to the worker
+//!  TCP clients ─► listen ───┤                                                 or to the TCP client
+//!                           └─ else: one flight a question ─► upstreams ─► host tier ─► all who wait
+//! ```
+//!
+//! One process: [`daemon`] starts [`workers`] on cores of their own, over AF_XDP or kernel sockets ([`entrance`]), and
+//! everything here on a small tokio runtime on the cores that are left ([`cores`]). A worker that ends unasked ends
+//! the process: half a service is worse than one that its supervisor restarts.
 
 #![forbid(unsafe_code)]
 
@@ -17,3 +27,8 @@ pub mod pump;
 pub mod resolver;
 pub mod workers;
 pub mod xdp;
+
+/// Shared with the tests of the whole process.
+#[cfg(test)]
+#[path = "../tests/support/upstream.rs"]
+mod fake_upstream;

@@ -136,7 +136,10 @@ impl Listener {
     }
 
     /// Serves one connection until its client closes it, or falls silent with nothing under way.
-    async fn converse(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Send + 'static) -> io::Result<()> {
+    async fn converse(
+        self: &Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    ) -> io::Result<()> {
         let (mut from, to) = tokio::io::split(stream);
         let (replies, outbox) = mpsc::channel(OUTBOX);
         let writer = tokio::spawn(write_replies(to, outbox, self.bounds.idle));

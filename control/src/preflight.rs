@@ -91,7 +91,8 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, ClaimErro
 
 fn interface_exists(interface: &str) -> Result<(), Problem> {
     // Any socket will do to ask with.
-    let found = socket(AddressFamily::UNIX, SocketType::DGRAM, None).and_then(|any| name_to_index(&any, interface));
+    let found =
+        socket(AddressFamily::UNIX, SocketType::DGRAM, None).and_then(|any| name_to_index(&any, interface));
     found.map(drop).map_err(|_| {
         Problem::new(
             "server.interface",
@@ -112,7 +113,8 @@ fn memory_suffices(config: &Config, machine: u64) -> Result<(), Problem> {
     let queues = server.queues.as_ref().map(Vec::len);
     let default = crate::cores::Plan::new(None).workers();
     // The number of an interface's queues is not known yet; one there is.
-    let workers = if server.interface.is_some() { queues.unwrap_or(1) } else { server.workers.unwrap_or(default) };
+    let workers =
+        if server.interface.is_some() { queues.unwrap_or(1) } else { server.workers.unwrap_or(default) };
     let each = cache.bytes_per_worker.saturating_add(PACKET_MEMORY);
     let wanted = each.saturating_mul(workers as u64).saturating_add(cache.host_bytes);
     if wanted <= machine {
@@ -175,11 +177,17 @@ mod tests {
     fn a_port_in_use_is_refused_over_udp_and_over_tcp() {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let message = listen_on(tcp.local_addr().unwrap()).err().unwrap().to_string();
-        assert!(message.contains("server.listen: cannot listen on TCP") && message.contains("ss -ltnp"), "{message}");
+        assert!(
+            message.contains("server.listen: cannot listen on TCP") && message.contains("ss -ltnp"),
+            "{message}"
+        );
 
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let message = listen_on(udp.local_addr().unwrap()).err().unwrap().to_string();
-        assert!(message.contains("server.listen: cannot listen on UDP") && message.contains("ss -lunp"), "{message}");
+        assert!(
+            message.contains("server.listen: cannot listen on UDP") && message.contains("ss -lunp"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -111,10 +111,15 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
         ));
     }
     let spin = [Span::secs(0), Span::secs(1)];
-    let spin = within("server.spin", raw.spin, spin, "Give at most \"1s\"; some ten microseconds are enough")?;
+    let spin =
+        within("server.spin", raw.spin, spin, "Give at most \"1s\"; some ten microseconds are enough")?;
     if raw.busy_poll && raw.interface.is_none() {
         let remedy = "Set server.interface, or remove the key";
-        return Err(Problem::new("server.busy_poll", "there is no NIC to drive without an interface", remedy));
+        return Err(Problem::new(
+            "server.busy_poll",
+            "there is no NIC to drive without an interface",
+            remedy,
+        ));
     }
     Ok(Server {
         listen,

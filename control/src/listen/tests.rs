@@ -1,0 +1,221 @@
+use super::*;
+use crate::{
+    config::{Config, Transport, Upstream},
+    fake_upstream::{FakeUpstream, Say, a_record, response},
+    host::HostTier,
+    names,
+    resolver::Limits as Flights,
+};
+use ringdns_dataplane::{
+    clock::Clock,
+    dns::{answer::Answer, rcode},
+};
+use std::{collections::HashMap, sync::atomic::AtomicU64};
+use tokio::{
+    io::{DuplexStream, duplex},
+    net::TcpStream,
+    task::JoinHandle,
+};
+
+const BOUNDS: Bounds = Bounds { connections: 2, in_flight: 4, idle: Duration::from_secs(10) };
+
+fn listener(upstream: SocketAddr) -> Arc<Listener> {
+    let timeout = Duration::from_secs(5);
+    let upstream = Upstream { address: upstream, transport: Transport::Udp, trusted: false, timeout };
+    let text = "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"192.0.2.1\"";
+    let cache = Config::parse(text, std::path::Path::new("")).unwrap().cache;
+    let host = Arc::new(HostTier::new(1 << 20, Arc::new(AtomicU64::new(0))));
+    let resolver = Resolver::new(host, &[upstream], &cache, Clock::start(), Flights::default());
+    Listener::new(resolver, 1232, 30, BOUNDS)
+}
+
+/// A connection to `listener`: the client's end, and the server's fate.
+fn connect(listener: &Arc<Listener>) -> (DuplexStream, JoinHandle<io::Result<()>>) {
+    let (client, server) = duplex(1 << 17);
+    let listener = listener.clone();
+    (client, tokio::spawn(async move { listener.converse(server).await }))
+}
+
+/// A query behind its length.
+fn query(id: u16, name: &str) -> Vec<u8> {
+    let message =
+        names::query_message(&names::name(name).unwrap(), [1, 1], id, header::RD, Some((1232, false)));
+    [&(message.len() as u16).to_be_bytes(), &message[..]].concat()
+}
+
+async fn reply(client: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let len = client.read_u16().await.unwrap();
+    let mut message = vec![0; usize::from(len)];
+    client.read_exact(&mut message).await.unwrap();
+    message
+}
+
+fn id(message: &[u8]) -> u16 {
+    u16::from_be_bytes([message[0], message[1]])
+}
+
+#[tokio::test]
+async fn a_query_is_answered_however_it_is_cut_into_pieces() {
+    let fake = FakeUpstream::answering(60).await;
+    let listener = listener(fake.address);
+    let (mut client, _server) = connect(&listener);
+    for byte in query(7, "www.EXAMPLE.com") {
+        client.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let message = reply(&mut client).await;
+    assert_eq!((id(&message), message[3] & 0x0f), (7, 0));
+    assert_eq!(&message[message.len() - 11 - 4..][..4], [192, 0, 2, 1], "then an OPT of 11 bytes");
+}
+
+#[tokio::test]
+async fn answers_go_out_as_they_are_found_not_as_they_were_asked_for() {
+    let slow = FakeUpstream::start(|query, _| {
+        let name = names::name("slow.example").unwrap();
+        if query[12..].starts_with(&name) { Vec::new() } else { vec![Say::Send(a_record(query, 60))] }
+    })
+    .await;
+    let listener = listener(slow.address);
+    let (mut client, _server) = connect(&listener);
+    client.write_all(&[query(1, "slow.example"), query(2, "fast.example")].concat()).await.unwrap();
+    assert_eq!(id(&reply(&mut client).await), 2);
+}
+
+#[tokio::test]
+async fn many_queries_in_one_write_are_all_answered() {
+    let fake = FakeUpstream::answering(60).await;
+    let listener = listener(fake.address);
+    let (mut client, server) = connect(&listener);
+    let queries: Vec<u8> = (0..50).flat_map(|i| query(i, &format!("{i}.example"))).collect();
+    client.write_all(&queries).await.unwrap();
+    let mut seen = HashMap::new();
+    for _ in 0..50 {
+        *seen.entry(id(&reply(&mut client).await)).or_insert(0) += 1;
+    }
+    assert!((0..50).all(|i| seen.get(&i) == Some(&1)));
+    // Closing one's own side ends it in peace.
+    client.shutdown().await.unwrap();
+    server.await.unwrap().unwrap();
+    assert_eq!((listener.counters.queries.get(), listener.counters.answered.get()), (50, 50));
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_still_gets_its_answers() {
+    let fake = FakeUpstream::answering(60).await;
+    let listener = listener(fake.address);
+    let (mut client, server) = connect(&listener);
+    client.write_all(&query(9, "www.example.com")).await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(id(&reply(&mut client).await), 9);
+    assert!(client.read_u8().await.is_err(), "and then the end");
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_of_64_kib_goes_through_whole() {
+    let listener = listener("127.0.0.1:9".parse().unwrap());
+    let question = query(3, "large.example");
+    let mut parsed = Query::default();
+    parsed.parse(&question[2..]).unwrap();
+    // Exactly as much as fits behind header and question, before an OPT record.
+    let len = MESSAGE_MAX - header::LEN - parsed.question_len() - 11;
+    let large = Answer { wire: vec![0xab; len].into(), ..Answer::error(rcode::NOERROR, 0, 1000) };
+    listener.resolver.host().insert(&parsed.key, Arc::new(large.clone()), 0);
+    let (mut client, _server) = connect(&listener);
+    client.write_all(&question).await.unwrap();
+    let message = reply(&mut client).await;
+    assert_eq!((message.len(), message[2] & 0x02), (MESSAGE_MAX, 0));
+
+    // One byte more, and it is cut.
+    let larger = Answer { wire: vec![0xab; len + 1].into(), ..large };
+    listener.resolver.host().insert(&parsed.key, Arc::new(larger), 0);
+    client.write_all(&question).await.unwrap();
+    let message = reply(&mut client).await;
+    assert!(message.len() < 100 && message[2] & 0x02 != 0, "TC");
+}
+
+#[tokio::test]
+async fn what_is_no_query_is_refused_or_dropped() {
+    let listener = listener("127.0.0.1:9".parse().unwrap());
+    let (mut client, _server) = connect(&listener);
+    // A response, which is not answered, then two questions in one message: FORMERR.
+    let mut response = query(1, "a.example");
+    response[4] |= 0x80;
+    let mut two = query(2, "a.example");
+    two[7] = 2;
+    client.write_all(&[response, two].concat()).await.unwrap();
+    let message = reply(&mut client).await;
+    assert_eq!((id(&message), message[3] & 0x0f), (2, rcode::FORMERR));
+    let counters = &listener.counters;
+    assert_eq!([counters.rejected.get(), counters.dropped.get(), counters.answered.get()], [1, 1, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_is_closed() {
+    let listener = listener("127.0.0.1:9".parse().unwrap());
+    for begun in [&[][..], &[0], &[0, 30, 1, 2, 3]] {
+        let began = tokio::time::Instant::now();
+        let (mut client, server) = connect(&listener);
+        client.write_all(begun).await.unwrap();
+        let ended = server.await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() < BOUNDS.idle * 2, "after {begun:?}: {:?}", began.elapsed());
+        assert!(client.read_u8().await.is_err());
+    }
+}
+
+/// The upstream takes longer than the idle time: the connection waits for it.
+#[tokio::test(start_paused = true)]
+async fn silence_is_no_reason_to_close_while_an_answer_is_under_way() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let bounds = Bounds { idle: Duration::from_millis(100), ..BOUNDS };
+    let full = listener(silent.local_addr().unwrap());
+    let listener = Listener::new(full.resolver.clone(), 1232, 30, bounds);
+    let (mut client, _server) = connect(&listener);
+    client.write_all(&query(5, "www.example.com")).await.unwrap();
+    let message = reply(&mut client).await;
+    assert_eq!((id(&message), message[3] & 0x0f), (5, rcode::SERVFAIL));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_given_up() {
+    let listener = listener("127.0.0.1:9".parse().unwrap());
+    let question = query(3, "large.example");
+    let mut parsed = Query::default();
+    parsed.parse(&question[2..]).unwrap();
+    let large = Answer { wire: vec![0xab; 60_000].into(), ..Answer::error(rcode::NOERROR, 0, 1000) };
+    listener.resolver.host().insert(&parsed.key, Arc::new(large), 0);
+    let (mut client, server) = connect(&listener);
+    client.write_all(&question.repeat(20)).await.unwrap();
+    assert_eq!(server.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    let made = listener.counters.answered.get();
+    assert!(made < 10, "{made} answers of 60 KB made for a client that reads none");
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_seats_come_free() {
+    let fake = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 3, &[]))]).await;
+    let listener = listener(fake.address);
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let serving = tokio::spawn(listener.clone().serve(socket));
+    let mut clients = Vec::new();
+    for i in 0..BOUNDS.connections as u16 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(&query(i, "www.example.com")).await.unwrap();
+        assert_eq!(id(&reply(&mut client).await), i);
+        clients.push(client);
+    }
+    let mut third = TcpStream::connect(address).await.unwrap();
+    assert!(third.read_u8().await.is_err());
+    assert_eq!(listener.counters.connections_refused.get(), 1);
+    clients.pop();
+    // The server sees the close in its own time.
+    while listener.vacancies.available_permits() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut fourth = TcpStream::connect(address).await.unwrap();
+    fourth.write_all(&query(4, "www.example.com")).await.unwrap();
+    assert_eq!(id(&reply(&mut fourth).await), 4);
+    serving.abort();
+}

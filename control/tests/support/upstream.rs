@@ -1,5 +1,8 @@
 //! An upstream on loopback that says what a test wants it to say.
 
+// Each test that includes this uses its part of it.
+#![allow(dead_code)]
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{

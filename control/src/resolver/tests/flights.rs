@@ -1,0 +1,149 @@
+//! Flights: one for all who ask, bounded, and outdated by a purge; and answers that have expired.
+
+use super::*;
+
+/// An upstream whose answers wait until the test lets them go.
+async fn gated(ttl: u32) -> (FakeUpstream, Arc<tokio::sync::Notify>, Gate) {
+    let gate = Gate::default();
+    let inner = gate.clone();
+    let arrived = Arc::new(tokio::sync::Notify::new());
+    let ring = arrived.clone();
+    let fake = FakeUpstream::start(move |query, _| {
+        ring.notify_one();
+        let _closed = inner.0.lock();
+        vec![Say::Send(a_record(query, ttl))]
+    })
+    .await;
+    (fake, arrived, gate)
+}
+
+#[derive(Clone, Default)]
+struct Gate(Arc<parking_lot::Mutex<()>>);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_waiters_cost_one_query() {
+    let (fake, arrived, gate) = gated(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let tasks: Vec<_> = {
+        let _closed = gate.0.lock();
+        let waiters = (0..100).map(|_| {
+            let resolver = resolver.clone();
+            tokio::spawn(async move { resolver.resolve(&key("www.example.com")).await })
+        });
+        let tasks: Vec<_> = waiters.collect();
+        // All are aboard before the answer comes.
+        while resolver.counters.joined.get() < 99 {
+            std::thread::yield_now();
+        }
+        tasks
+    };
+    arrived.notified().await;
+    for task in tasks {
+        assert_eq!(task.await.unwrap().answer.ttl, 60);
+    }
+    assert_eq!((fake.asked(), resolver.counters.flights.get(), resolver.under_way()), (1, 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_under_way_is_bounded() {
+    let (fake, _arrived, gate) = gated(60).await;
+    let limits = Limits { flights: 2, waiters: 3 };
+    let resolver = resolver_with(&[upstream(fake.address, LONG)], cache(), limits);
+    let tasks: Vec<_> = {
+        let _closed = gate.0.lock();
+        let ask = |name: &str| {
+            let (resolver, key) = (resolver.clone(), key(name));
+            tokio::spawn(async move { resolver.resolve(&key).await })
+        };
+        let tasks: Vec<_> = ["a", "a", "a", "a", "b", "c"].map(ask).into();
+        while resolver.counters.too_many_waiters.get() + resolver.counters.too_many_flights.get() < 2 {
+            std::thread::yield_now();
+        }
+        tasks
+    };
+    let mut refused = 0;
+    for task in tasks {
+        let resolved = task.await.unwrap();
+        if rcode_of(&resolved) == rcode::SERVFAIL {
+            assert_eq!(resolved.answer.ttl, 0, "overload is remembered as if the name were at fault");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 2);
+    let refused = [&resolver.counters.too_many_waiters, &resolver.counters.too_many_flights];
+    assert_eq!(refused.map(|c| c.get()), [1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_outdates_what_is_under_way() {
+    let (fake, arrived, gate) = gated(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let ask = || {
+        let resolver = resolver.clone();
+        tokio::spawn(async move { resolver.resolve(&key("www.example.com")).await })
+    };
+    let (before, after) = {
+        let _closed = gate.0.lock();
+        let before = ask();
+        while resolver.under_way() == 0 {
+            std::thread::yield_now();
+        }
+        resolver.host().purge(&crate::host::Purge::All);
+        let after = ask();
+        while resolver.under_way() < 2 {
+            std::thread::yield_now();
+        }
+        (before, after)
+    };
+    arrived.notified().await;
+    let (before, after) = (before.await.unwrap(), after.await.unwrap());
+    assert_eq!(before.answer.ttl, 60, "who asked before the purge is still answered");
+    assert_ne!(before.generation, resolver.host().generation(), "and its worker must not cache it");
+    assert_eq!(after.generation, resolver.host().generation());
+    assert_eq!((fake.asked(), resolver.host().counters.outdated.get()), (2, 1));
+    assert_eq!(resolver.host().len(), 1);
+}
+
+/// Puts an answer into the host tier that expires as it comes.
+fn put_stale(resolver: &Resolver, name: &str) -> Arc<Answer> {
+    let now = resolver.clock().secs();
+    let stale = Arc::new(Answer { stale: 1000, ..Answer::error(rcode::NOERROR, now, 0) });
+    resolver.host().insert_expired(&key(name), stale.clone());
+    stale
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stale_answer_is_given_at_once_and_renewed_once() {
+    let (fake, arrived, gate) = gated(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let stale = put_stale(&resolver, "www.example.com");
+    {
+        let _closed = gate.0.lock();
+        for _ in 0..5 {
+            let given = resolver.lookup(&key("www.example.com")).unwrap();
+            assert!(Arc::ptr_eq(&given.answer, &stale));
+            assert_eq!(given.age(resolver.clock().secs(), 30), Age::Stale(30));
+        }
+    }
+    arrived.notified().await;
+    while resolver.under_way() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(resolver.lookup(&key("www.example.com")).unwrap().answer.ttl, 60);
+    assert_eq!((fake.asked(), resolver.counters.refreshes.get()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_failed_renewal_keeps_the_old_answer_and_waits() {
+    let refused = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 5, &[]))]).await;
+    let resolver = resolver(&[upstream(refused.address, LONG)]);
+    let stale = put_stale(&resolver, "www.example.com");
+    for _ in 0..3 {
+        assert!(Arc::ptr_eq(&resolver.resolve(&key("www.example.com")).await.answer, &stale));
+        while resolver.under_way() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(refused.asked(), 1, "rechecked sooner than 30 s");
+    assert_eq!(resolver.counters.stale_on_failure.get(), 1);
+}

@@ -1,0 +1,112 @@
+//! Workers' records: each comes back, with what its worker may keep.
+
+use super::*;
+
+/// A worker's link, with a record for a query of `name` on it.
+fn punted(name: &str, refresh: bool) -> (Arc<Link>, Box<Punt>) {
+    let bell = Arc::new(Doorbell::new().unwrap());
+    let link = Arc::new(Link::new(0, 4, 4, bell, Arc::new(AtomicU64::new(0))).unwrap());
+    let message = names::query_message(&names::name(name).unwrap(), [1, 1], 7, header::RD, None);
+    let frame = support_frame(&message);
+    let (envelope, _) = Envelope::open(&frame, Checksums::Trust).unwrap();
+    let mut query = Query::default();
+    query.parse(&message).unwrap();
+    let mut record = Punt::new();
+    record.fill(&frame, envelope.message(), &query);
+    record.purpose = if refresh { Purpose::Refresh } else { Purpose::Answer(envelope) };
+    record.generation = 99;
+    (link, record)
+}
+
+/// Ethernet, IPv4 and UDP around a message.
+fn support_frame(message: &[u8]) -> Vec<u8> {
+    let [l1, l0] = (28 + message.len() as u16).to_be_bytes();
+    let [u1, u0] = (8 + message.len() as u16).to_be_bytes();
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    frame.extend([0x45, 0, l1, l0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 53, 0, 1, 10, 53, 0, 2]);
+    frame.extend([0x30, 0x39, 0, 53, u1, u0, 0, 0]);
+    frame.extend_from_slice(message);
+    frame
+}
+
+async fn returned(link: &Link) -> Box<Punt> {
+    loop {
+        if let Some(record) = link.returned() {
+            return record;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_punt_comes_back_with_answer_and_generation() {
+    let fake = FakeUpstream::answering(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    for from_host in [false, true] {
+        let (link, record) = punted("www.example.com", false);
+        resolver.serve(&link, record);
+        let record = returned(&link).await;
+        assert_eq!(record.answer.as_ref().unwrap().ttl, 60, "from the host tier: {from_host}");
+        assert_eq!(record.generation, 0);
+        assert_eq!(fake.asked(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_keeps_its_expired_answer_when_renewal_fails() {
+    let refused = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 5, &[]))]).await;
+    let resolver = resolver(&[upstream(refused.address, LONG)]);
+    // First nothing is known of the name, then its failure is remembered.
+    for asked in [1, 1] {
+        let (link, record) = punted("www.example.com", true);
+        resolver.serve(&link, record);
+        assert!(returned(&link).await.answer.is_none());
+        assert_eq!(refused.asked(), asked);
+    }
+    // A client that asks is told of the failure.
+    let (link, record) = punted("www.example.com", false);
+    resolver.serve(&link, record);
+    assert_eq!(returned(&link).await.answer.as_ref().unwrap().status.rcode(), rcode::REFUSED);
+}
+
+#[tokio::test]
+async fn renewals_leave_room_for_clients() {
+    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
+    let limits = Limits { flights: 4, waiters: 4 };
+    let resolver = resolver_with(&[upstream(silent.address, LONG)], cache(), limits);
+    let (first, record) = punted("a.example", true);
+    resolver.serve(&first, record);
+    let (second, record) = punted("b.example", true);
+    resolver.serve(&second, record);
+    assert!(returned(&second).await.answer.is_none());
+    assert!(first.returned().is_none());
+    let (client, record) = punted("c.example", false);
+    resolver.serve(&client, record);
+    assert_eq!((resolver.under_way(), resolver.counters.refresh_skipped.get()), (2, 1));
+}
+
+/// A flight that is dropped, as by a panic, still answers everybody.
+#[tokio::test]
+async fn a_dropped_flight_answers_who_waits() {
+    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
+    let resolver = resolver(&[upstream(silent.address, LONG)]);
+    let (sender, receiver) = oneshot::channel();
+    let key = key("www.example.com");
+    let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
+    let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
+    drop(Landing { resolver: resolver.clone(), key, flight: Some(flight) }.fly());
+    assert_eq!(rcode_of(&receiver.await.unwrap()), rcode::SERVFAIL);
+}
+
+#[tokio::test]
+async fn a_cache_that_is_off_keeps_nothing() {
+    let fake = FakeUpstream::answering(60).await;
+    let off = Cache { enabled: false, ..cache() };
+    let resolver = resolver_with(&[upstream(fake.address, LONG)], off, Limits::default());
+    for _ in 0..2 {
+        let resolved = resolver.resolve(&key("www.example.com")).await;
+        assert_eq!((resolved.answer.ttl, resolved.answer.stale), (0, 0), "a worker would keep it");
+        assert_eq!(resolved.age(resolver.clock().secs() + 9, 30), Age::Fresh(9));
+    }
+    assert_eq!((fake.asked(), resolver.host().len()), (2, 0));
+}
