@@ -1,0 +1,35 @@
+//! Any bytes as an upstream's response: what is taken for an answer makes a reply that its client can read.
+#![no_main]
+
+use hickory_proto::op::Message;
+use libfuzzer_sys::fuzz_target;
+use ringdns_dataplane::dns::{
+    answer::{Answer, TtlRules},
+    query::Query,
+    reply::{self, Age, Limits},
+};
+
+const TTL: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 60 };
+const QUERY: &[u8] = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\0\0\x01\0\x01";
+
+fuzz_target!(|data: &[u8]| {
+    let mut query = Query::default();
+    query.parse(QUERY).expect("a plain query");
+    let Ok(answer) = Answer::from_response(data, &query.key, &TTL, 0, false) else { return };
+    let records: usize = answer.counts.iter().map(|n| usize::from(*n)).sum();
+    assert_eq!(answer.ttls.len(), records);
+    let mut buffer = QUERY.to_vec();
+    buffer.resize(65_535 + 64, 0xee);
+    let limits = Limits { reply: 65_535, advertise: 1232 };
+    for age in [Age::Fresh(0), Age::Fresh(u32::MAX), Age::Stale(30)] {
+        let reply = reply::answer(&mut buffer, QUERY.len(), &query, answer.view(), age, limits);
+        assert!(reply.len <= limits.reply);
+        // What hickory cannot read the control plane does not file (it decodes each response first).
+        if let (Ok(theirs), false) = (Message::from_vec(data), reply.cut) {
+            let ours = Message::from_vec(&buffer[..reply.len]).expect("a reply that hickory reads");
+            assert_eq!(ours.answers.len(), theirs.answers.len());
+            assert_eq!(ours.authorities.len(), theirs.authorities.len());
+        }
+        buffer[2..QUERY.len()].copy_from_slice(&QUERY[2..]);
+    }
+});
