@@ -245,3 +245,103 @@ impl Drop for LastWords {
         let _ = self.ended.send(Ended { worker: self.worker, reason: self.reason.take() });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringdns_dataplane::{
+        frame::{Frame, Frames},
+        port::{Burst, Checksums, PortStats},
+    };
+    use std::{os::fd::BorrowedFd, path::Path, time::Duration};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    /// A port whose worker panics as soon as it receives.
+    struct Broken(Frames);
+
+    impl Port for Broken {
+        fn frames(&mut self) -> &mut Frames {
+            &mut self.0
+        }
+        fn recv(&mut self, _: &mut Burst) {
+            panic!("broken, as it should be");
+        }
+        fn send(&mut self, _: Frame) {}
+        fn flush(&mut self) {}
+        fn wait(&mut self, _: BorrowedFd<'_>, _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+        fn checksums(&self) -> Checksums {
+            Checksums::Verify
+        }
+        fn stats(&mut self) -> PortStats {
+            PortStats::default()
+        }
+    }
+
+    fn config() -> Config {
+        let text = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n\
+                    [cache]\nbytes_per_worker = \"1MiB\"";
+        Config::parse(text, Path::new("")).unwrap()
+    }
+
+    fn plan(listen: &str) -> Plan {
+        let source = Source::Sockets(vec![listen.parse().unwrap()]);
+        Plan { source, cores: Vec::new(), cache_bytes: 1 << 20 }
+    }
+
+    fn common(config: &Config) -> (Common<'_>, UnboundedReceiver<Ended>) {
+        let (ended, ends) = unbounded_channel();
+        let bell = Arc::new(Doorbell::new().unwrap());
+        (Common { config, clock: Clock::start(), bell, generation: Arc::default(), ended }, ends)
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_heard_of() {
+        let config = config();
+        let (common, mut ends) = common(&config);
+        let link = Link::new(3, QUEUE, RECORDS, common.bell.clone(), common.generation.clone()).unwrap();
+        let (report, reported) = mpsc::sync_channel(1);
+        let plan = plan("127.0.0.1:0");
+        let task = Task {
+            link: Arc::new(link),
+            settings: settings(&config, &plan),
+            plan,
+            xsk: xsk_template(&config),
+            clock: common.clock,
+            report,
+            ended: common.ended.clone(),
+        };
+        let port = Broken(Frames::new(8, 0).unwrap());
+        let thread = thread::spawn(move || task.serve(Ok::<_, UdpError>(port), |_| Ok(None)));
+        assert!(reported.recv().unwrap().is_ok(), "it is set up before it breaks");
+        let ended = ends.blocking_recv().unwrap();
+        assert_eq!((ended.worker, ended.reason.as_deref()), (3, Some("panicked")));
+        assert!(thread.join().is_err());
+    }
+
+    /// What replaces it must not be ended by the news of its end.
+    #[test]
+    fn a_worker_that_cannot_start_is_an_error_and_no_end() {
+        let config = config();
+        let (common, mut ends) = common(&config);
+        let mut workers = Workers::default();
+        let error = workers.add(plan("192.0.2.1:5353"), &common).err().unwrap();
+        assert!(error.to_string().contains("192.0.2.1:5353"), "{error}");
+        assert!(workers.links.is_empty() && ends.try_recv().is_err());
+    }
+
+    #[test]
+    fn dropping_workers_ends_them() {
+        let config = config();
+        let (common, mut ends) = common(&config);
+        let mut workers = Workers::default();
+        workers.add(plan("127.0.0.1:0"), &common).unwrap();
+        workers.add(plan("127.0.0.1:0"), &common).unwrap();
+        assert_eq!(workers.links.iter().map(|link| link.worker).collect::<Vec<_>>(), [0, 1]);
+        drop(workers);
+        for _ in 0..2 {
+            assert_eq!(ends.try_recv().unwrap().reason, None);
+        }
+    }
+}
