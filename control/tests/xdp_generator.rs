@@ -377,6 +377,48 @@ fn live_frames_arrive_whole() {
     }
 }
 
+/// The whole way round: queries in live frames, answers by a kernel socket, the sink at the end of the cable.
+#[test]
+fn answers_come_back_to_the_sink() {
+    const QUERIES: u64 = 200;
+    let Some(lab) = Lab::up() else { return };
+    let flow = flow(4);
+    let server = lab.server().enter(|| UdpSocket::bind(flow.server).expect("port 53"));
+    server.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut message = [0; 512];
+            for _ in 0..QUERIES {
+                let (length, client) = server.recv_from(&mut message).expect("a query");
+                message[2] |= 0x80;
+                server.send_to(&message[..length], client).expect("an answer");
+            }
+        });
+        lab.client().enter(|| {
+            let any = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            let interface = name_to_index(&any, "vc").expect("vc");
+            let mut generator = Generator::new(&flow, &queries(), interface);
+            generator.configure(Config {
+                limit: QUERIES,
+                interval_ns: Duration::from_micros(500).as_nanos() as u64,
+                max_lag_ns: Duration::from_millis(1).as_nanos() as u64,
+                ..generator.config
+            });
+            generator.program(SINK_PROGRAM).attach("vc", XdpMode::Driver).expect("the sink attaches");
+            while generator.progress().sent < QUERIES {
+                generator.run_live(100_000);
+            }
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while generator.received().answers < QUERIES && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let received = generator.received();
+            assert_eq!((received.answers, received.unmatched, received.rcodes[0]), (QUERIES, 0, QUERIES));
+            assert_eq!(generator.latencies().iter().sum::<u64>(), QUERIES);
+        });
+    });
+}
+
 #[test]
 fn latency_is_in_the_bucket_of_the_time_that_passed() {
     if !privilege::granted() {

@@ -165,7 +165,7 @@ impl Steering {
     ///
     /// An interface that already runs an XDP program keeps it, and this fails. In [`AttachMode::Auto`], a
     /// driver that has no XDP, or refuses it for its present settings, gets the generic mode instead, and the
-    /// answer says why.
+    /// answer says why. To be called in the network namespace that [`load`](Self::load) was called in.
     pub fn attach(&mut self) -> Result<Attachment, SteerError> {
         if self.link.is_some() {
             return Err(SteerError::Occupied { interface: self.interface.clone() });
