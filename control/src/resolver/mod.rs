@@ -26,7 +26,7 @@ use ringdns_dataplane::{
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
-use upstream::Upstreams;
+use upstream::{Failed, Upstreams};
 
 /// How long a stale entry is left alone after a refresh of it failed (RFC 8767 section 5: 30 s or more).
 const RECHECK: Secs = 30;
@@ -281,8 +281,9 @@ impl Resolver {
         }
     }
 
-    /// What failed flights leave: the expired answer if there is one, else the failure, remembered (RFC 9520).
-    fn fall_back(&self, key: &Key, rcode: u8, generation: u64) -> Resolved {
+    /// What failed flights leave: the expired answer if there is one, else the failure, remembered (RFC 9520) if it
+    /// says something about the question.
+    fn fall_back(&self, key: &Key, failed: Failed, generation: u64) -> Resolved {
         let now = self.clock.secs();
         self.counters.failed.inc();
         match self.host.peek(key) {
@@ -292,6 +293,7 @@ impl Resolver {
                 Resolved { answer: entry.answer.clone(), generation }
             }
             _ => {
+                let Failed::Upstreams(rcode) = failed else { return self.refusal() };
                 let failure = Arc::new(Answer::error(rcode, now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
                 Resolved { answer: failure, generation }
@@ -327,7 +329,7 @@ impl Landing {
         self.land(fetched);
     }
 
-    fn land(&mut self, fetched: Result<Answer, u8>) {
+    fn land(&mut self, fetched: Result<Answer, Failed>) {
         let Some(flight) = self.flight.take() else { return };
         let (resolver, generation) = (&self.resolver, flight.generation());
         let (resolved, renewed) = match fetched {
@@ -337,7 +339,7 @@ impl Landing {
                 resolver.host.insert(&self.key, answer.clone(), generation);
                 (Resolved { answer, generation }, true)
             }
-            Err(rcode) => (resolver.fall_back(&self.key, rcode, generation), false),
+            Err(failed) => (resolver.fall_back(&self.key, failed, generation), false),
         };
         for waiter in resolver.flights.land(&flight) {
             if renewed || !waiter.is_renewal() {
@@ -351,7 +353,7 @@ impl Landing {
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.land(Err(rcode::SERVFAIL));
+        self.land(Err(Failed::Ourselves));
     }
 }
 

@@ -17,7 +17,8 @@ use ringdns_dataplane::{
         rcode,
     },
 };
-use std::{net::SocketAddr, time::Duration};
+use rustix::io::Errno;
+use std::{io, net::SocketAddr, time::Duration};
 use tokio::time::{Instant, timeout};
 
 /// How long a question may take in all. Clients give up after some five seconds.
@@ -51,8 +52,10 @@ counters! {
         failures,
         /// Queries that it did not answer in time.
         timeouts,
-        /// Queries that could not be sent, or whose connection broke.
+        /// Queries that it could not be reached for, or whose connection broke.
         unreachable,
+        /// Queries not sent because this process had no socket or port for them.
+        no_socket,
         /// Responses over UDP that were cut (TC=1), and asked for over TCP.
         truncated,
         /// Responses that are no well-formed DNS messages.
@@ -76,13 +79,42 @@ pub enum AskError {
     Timeout,
     /// It cannot be reached.
     #[error("unreachable: {0}")]
-    Unreachable(#[from] std::io::Error),
+    Unreachable(io::Error),
+    /// It was not asked, for lack of a socket.
+    #[error("no socket to ask with: {0}. Raise the limit of open files (systemd: LimitNOFILE=)")]
+    NoSocket(io::Error),
     /// It answers with what is no DNS.
     #[error("the response is malformed")]
     Malformed,
     /// It says that it failed.
     #[error("the upstream answered with RCODE {0}")]
     Failure(u8),
+}
+
+impl From<io::Error> for AskError {
+    fn from(error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            // Descriptors, memory or local ports ran out: that is no fault of the upstream's.
+            Some(
+                Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOBUFS
+                | Errno::NOMEM
+                | Errno::ADDRNOTAVAIL
+                | Errno::AGAIN,
+            ) => AskError::NoSocket(error),
+            _ => AskError::Unreachable(error),
+        }
+    }
+}
+
+/// Why no upstream brought an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// They failed; this is the response code to pass on and to remember.
+    Upstreams(u8),
+    /// We did not get to ask any. That says nothing about the question.
+    Ourselves,
 }
 
 /// One upstream.
@@ -122,9 +154,19 @@ impl Health {
         self.until = now + (BACK_OFF * (1 << doublings)).min(BACK_OFF_MAX).as_nanos() as Nanos;
     }
 
-    fn failed(&mut self, now: Nanos) {
-        // Many questions fail together; while it is put back, that says nothing new.
-        if self.is_put_back(now) {
+    /// It is about to be asked. True if its time has just ended and this question is to try it: the others go on as
+    /// before until that has an answer.
+    fn asked(&mut self, now: Nanos) -> bool {
+        let trial = self.failures >= PATIENCE && !self.is_put_back(now);
+        if trial {
+            self.put_back(now);
+        }
+        trial
+    }
+
+    fn failed(&mut self, trial: bool, now: Nanos) {
+        // Many questions fail together; while it is put back, only the one that tries it says something new.
+        if self.is_put_back(now) && !trial {
             return;
         }
         self.failures = self.failures.saturating_add(1);
@@ -136,18 +178,6 @@ impl Health {
     fn answered(&mut self, took: Duration) {
         let smoothed = if self.round_trip.is_zero() { took } else { (self.round_trip * 7 + took) / 8 };
         *self = Health { failures: 0, until: 0, round_trip: smoothed };
-    }
-
-    /// Whether it is to be asked in its turn. When its time is over, one question is let through to try it, and the
-    /// others go on as before until that has an answer.
-    fn admits(&mut self, now: Nanos) -> bool {
-        if self.is_put_back(now) {
-            return false;
-        }
-        if self.failures >= PATIENCE {
-            self.put_back(now);
-        }
-        true
     }
 }
 
@@ -183,22 +213,23 @@ impl Upstream {
         patience: Duration,
     ) -> Result<Answer, AskError> {
         let began = Instant::now();
+        let trial = self.health.lock().asked(clock.nanos());
         let asked = timeout(patience, exchange::ask(self, key, rules, clock)).await;
         let result = asked.unwrap_or(Err(AskError::Timeout));
-        let mut health = self.health.lock();
         let (counter, works) = match &result {
-            Ok(_) => (&self.counters.answers, true),
+            Ok(_) => (&self.counters.answers, Some(true)),
             // It is there, and has trouble with this name.
-            Err(AskError::Failure(_)) => (&self.counters.failures, true),
-            Err(AskError::Timeout) => (&self.counters.timeouts, false),
-            Err(AskError::Unreachable(_)) => (&self.counters.unreachable, false),
-            Err(AskError::Malformed) => (&self.counters.malformed, false),
+            Err(AskError::Failure(_)) => (&self.counters.failures, Some(true)),
+            Err(AskError::Timeout) => (&self.counters.timeouts, Some(false)),
+            Err(AskError::Unreachable(_)) => (&self.counters.unreachable, Some(false)),
+            Err(AskError::Malformed) => (&self.counters.malformed, Some(false)),
+            Err(AskError::NoSocket(_)) => (&self.counters.no_socket, None),
         };
         counter.inc();
-        if works {
-            health.answered(began.elapsed());
-        } else {
-            health.failed(clock.nanos());
+        match works {
+            Some(true) => self.health.lock().answered(began.elapsed()),
+            Some(false) => self.health.lock().failed(trial, clock.nanos()),
+            None => {}
         }
         result
     }
@@ -218,11 +249,11 @@ impl Upstreams {
         self.0.iter()
     }
 
-    /// Asks one after the other until one answers. The error is the response code to pass on.
-    pub async fn fetch(&self, key: &Key, rules: &TtlRules, clock: Clock) -> Result<Answer, u8> {
+    /// Asks one after the other until one answers.
+    pub async fn fetch(&self, key: &Key, rules: &TtlRules, clock: Clock) -> Result<Answer, Failed> {
         let deadline = Instant::now() + TOTAL;
         let mut order = self.order(clock.nanos());
-        let mut verdict = rcode::SERVFAIL;
+        let mut verdict = Failed::Ourselves;
         for _ in 0..ROUNDS {
             let mut again = Vec::new();
             for upstream in order {
@@ -232,11 +263,19 @@ impl Upstreams {
                 }
                 match upstream.ask(key, rules, clock, patience).await {
                     Ok(answer) => return Ok(answer),
-                    // A packet may have been lost. The other errors would only come again.
-                    Err(AskError::Timeout) => again.push(upstream),
-                    Err(AskError::Failure(rcode)) => verdict = rcode,
-                    Err(error @ (AskError::Unreachable(_) | AskError::Malformed)) => {
+                    Err(AskError::Failure(rcode)) => verdict = Failed::Upstreams(rcode),
+                    Err(error) => {
                         tracing::debug!(upstream = %upstream.address, question = %key, %error, "asking the next");
+                        if matches!(error, AskError::NoSocket(_)) {
+                            continue;
+                        }
+                        if verdict == Failed::Ourselves {
+                            verdict = Failed::Upstreams(rcode::SERVFAIL);
+                        }
+                        // A packet may have been lost. Other errors would only come again.
+                        if matches!(error, AskError::Timeout) {
+                            again.push(upstream);
+                        }
                     }
                 }
             }
@@ -248,7 +287,7 @@ impl Upstreams {
     /// Those that work first; then the others, whose turn comes soonest first.
     fn order(&self, now: Nanos) -> Vec<&Upstream> {
         let (mut order, mut back): (Vec<_>, Vec<_>) =
-            self.0.iter().partition(|upstream| upstream.health.lock().admits(now));
+            self.0.iter().partition(|upstream| !upstream.is_put_back(now));
         back.sort_by_key(|upstream| upstream.health.lock().until);
         order.append(&mut back);
         order
@@ -264,23 +303,34 @@ mod tests {
     #[test]
     fn an_upstream_is_put_back_longer_and_longer_until_it_answers() {
         let mut health = Health::default();
-        health.failed(0);
-        health.failed(0);
-        assert!(health.admits(0), "two lost packets are no outage");
-        health.failed(0);
-        assert!(!health.admits(SECOND - 1));
+        health.failed(false, 0);
+        health.failed(false, 0);
+        assert!(!health.is_put_back(0), "two lost packets are no outage");
+        health.failed(false, 0);
+        assert!(health.is_put_back(SECOND - 1) && !health.is_put_back(SECOND));
         // A thousand questions that fail together are one outage.
-        (0..1000).for_each(|_| health.failed(SECOND / 2));
-        assert!(health.admits(SECOND), "its time is over");
-        assert!(!health.admits(SECOND), "one question tries it, not all");
-        health.failed(2 * SECOND);
-        assert!(health.is_put_back(4 * SECOND - 1) && !health.is_put_back(4 * SECOND), "{health:?}");
-        for i in 0..40 {
-            health.failed(1000 * i * SECOND);
-        }
-        assert!(!health.is_put_back(39_031 * SECOND), "half a minute at most");
+        (0..1000).for_each(|_| health.failed(false, SECOND / 2));
+        assert!(!health.is_put_back(SECOND));
+
+        // Its time is over: one question tries it, not all.
+        assert!(health.asked(SECOND) && !health.asked(SECOND));
+        health.failed(false, SECOND + 1);
+        health.failed(true, SECOND + 2);
+        assert!(health.is_put_back(3 * SECOND + 1) && !health.is_put_back(3 * SECOND + 2), "{health:?}");
+
+        (0..40).for_each(|_| health.failed(true, 100 * SECOND));
+        assert!(!health.is_put_back(130 * SECOND), "half a minute at most");
         health.answered(Duration::from_millis(8));
-        assert!(health.admits(0) && health.admits(0));
+        assert!(!health.is_put_back(100 * SECOND) && !health.asked(100 * SECOND));
         assert_eq!(health.round_trip, Duration::from_millis(8));
+    }
+
+    #[test]
+    fn what_we_lack_is_not_held_against_the_upstream() {
+        let error = |errno: Errno| AskError::from(io::Error::from(errno));
+        assert!(matches!(error(Errno::MFILE), AskError::NoSocket(_)));
+        assert!(matches!(error(Errno::ADDRNOTAVAIL), AskError::NoSocket(_)));
+        assert!(matches!(error(Errno::CONNREFUSED), AskError::Unreachable(_)));
+        assert!(matches!(error(Errno::HOSTUNREACH), AskError::Unreachable(_)));
     }
 }

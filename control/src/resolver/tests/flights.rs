@@ -147,3 +147,46 @@ async fn a_failed_renewal_keeps_the_old_answer_and_waits() {
     assert_eq!(refused.asked(), 1, "rechecked sooner than 30 s");
     assert_eq!(resolver.counters.stale_on_failure.get(), 1);
 }
+
+/// What lands between a lookup and boarding is in the host tier, and no second query is sent for it.
+#[tokio::test]
+async fn what_has_just_landed_is_not_fetched_again() {
+    let fake = FakeUpstream::answering(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let key = key("www.example.com");
+    assert!(resolver.lookup(&key).is_none());
+    let landed = Arc::new(Answer::error(rcode::NXDOMAIN, resolver.clock().secs(), 60));
+    resolver.host().insert(&key, landed.clone(), 0);
+    let (sender, receiver) = oneshot::channel();
+    resolver.board(&key, Some(Waiter::Client(sender)));
+    assert!(Arc::ptr_eq(&receiver.await.unwrap().answer, &landed));
+    assert_eq!((fake.asked(), resolver.counters.flights.get()), (0, 0));
+}
+
+/// A flight that is dropped, as by a panic, still answers everybody.
+#[tokio::test]
+async fn a_dropped_flight_answers_who_waits() {
+    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
+    let resolver = resolver(&[upstream(silent.address, LONG)]);
+    let (sender, receiver) = oneshot::channel();
+    let key = key("www.example.com");
+    let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
+    let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
+    drop(Landing { resolver: resolver.clone(), key, flight: Some(flight) }.fly());
+    let refusal = receiver.await.unwrap();
+    assert_eq!((rcode_of(&refusal), refusal.answer.ttl), (rcode::SERVFAIL, 0));
+    assert!(resolver.host().is_empty(), "our own trouble is remembered as the name's");
+}
+
+#[tokio::test]
+async fn a_cache_that_is_off_keeps_nothing() {
+    let fake = FakeUpstream::answering(60).await;
+    let off = Cache { enabled: false, ..cache() };
+    let resolver = resolver_with(&[upstream(fake.address, LONG)], off, Limits::default());
+    for _ in 0..2 {
+        let resolved = resolver.resolve(&key("www.example.com")).await;
+        assert_eq!((resolved.answer.ttl, resolved.answer.stale), (0, 0), "a worker would keep it");
+        assert_eq!(resolved.age(resolver.clock().secs() + 9, 30), Age::Fresh(9));
+    }
+    assert_eq!((fake.asked(), resolver.host().len()), (2, 0));
+}

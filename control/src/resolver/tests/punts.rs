@@ -84,29 +84,3 @@ async fn renewals_leave_room_for_clients() {
     resolver.serve(&client, record);
     assert_eq!((resolver.under_way(), resolver.counters.refresh_skipped.get()), (2, 1));
 }
-
-/// A flight that is dropped, as by a panic, still answers everybody.
-#[tokio::test]
-async fn a_dropped_flight_answers_who_waits() {
-    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
-    let resolver = resolver(&[upstream(silent.address, LONG)]);
-    let (sender, receiver) = oneshot::channel();
-    let key = key("www.example.com");
-    let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
-    let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
-    drop(Landing { resolver: resolver.clone(), key, flight: Some(flight) }.fly());
-    assert_eq!(rcode_of(&receiver.await.unwrap()), rcode::SERVFAIL);
-}
-
-#[tokio::test]
-async fn a_cache_that_is_off_keeps_nothing() {
-    let fake = FakeUpstream::answering(60).await;
-    let off = Cache { enabled: false, ..cache() };
-    let resolver = resolver_with(&[upstream(fake.address, LONG)], off, Limits::default());
-    for _ in 0..2 {
-        let resolved = resolver.resolve(&key("www.example.com")).await;
-        assert_eq!((resolved.answer.ttl, resolved.answer.stale), (0, 0), "a worker would keep it");
-        assert_eq!(resolved.age(resolver.clock().secs() + 9, 30), Age::Fresh(9));
-    }
-    assert_eq!((fake.asked(), resolver.host().len()), (2, 0));
-}
