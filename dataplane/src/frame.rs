@@ -11,6 +11,10 @@ use std::{any::Any, ptr::NonNull};
 /// Bytes of a chunk. One page holds two; a DNS message that ringdns sends over UDP fits with all headers.
 pub const CHUNK: usize = 2048;
 
+/// How much of a chunk the fast path looks at, from the packet's first byte: more than a link of 1500 bytes carries.
+/// Being of one size it costs one comparison, and what is read and written within it none.
+pub const WINDOW: usize = 1536;
+
 /// An owned chunk with a packet in it: `start..start + len` within the chunk.
 ///
 /// It must end in [`Frames::release`] or in a port's `send`; there is no other way to be rid of it than to leak it,
@@ -117,6 +121,20 @@ impl Frames {
     pub fn buffer(&mut self, frame: &mut Frame) -> &mut [u8] {
         let start = usize::from(frame.start);
         &mut self.memory.chunk_mut(frame)[start..]
+    }
+
+    /// The first [`WINDOW`] bytes from the packet's first; `None` where the chunk ends before.
+    #[inline(always)]
+    pub fn window(&self, frame: &Frame) -> Option<&[u8; WINDOW]> {
+        let start = usize::from(frame.start);
+        self.memory.chunk(frame).get(start..start + WINDOW)?.first_chunk()
+    }
+
+    /// The same to write.
+    #[inline(always)]
+    pub fn window_mut(&mut self, frame: &mut Frame) -> Option<&mut [u8; WINDOW]> {
+        let start = usize::from(frame.start);
+        self.memory.chunk_mut(frame).get_mut(start..start + WINDOW)?.first_chunk_mut()
     }
 
     /// Takes a free chunk to write an own packet in.

@@ -1,13 +1,14 @@
 //! From a burst of frames to their replies, in place: no kernel, no clock, no allocation.
 //!
 //! Three passes over the burst, so that the waits for memory overlap: parse and hash, asking for each index line;
-//! probe, asking for each entry; finish. What cannot be answered here leaves as [`Verdict::Punt`].
+//! probe, asking for each entry; finish. A query is only glanced at before it is looked up: one that finds its like needs
+//! no closer look ([`Query::glance`]), and any other gets it in the last pass. What cannot be answered here leaves as [`Verdict::Punt`].
 
 use crate::{
-    cache::{Cache, Freshness, KeyedHash, Ref},
+    cache::{Cache, Freshness, Hit, KeyedHash, Ref},
     clock::Secs,
     dns::{
-        answer::View,
+        answer::Status,
         query::{Query, Reject},
         rcode,
         reply::{self, Age, Limits},
@@ -56,16 +57,20 @@ pub struct Slot {
     /// What becomes of the frame; valid after the last pass.
     pub verdict: Verdict,
     stage: Stage,
+    envelope: Envelope,
     hash: u64,
-    message_len: usize,
+    message_len: u16,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Dropped(DropReason),
-    Rejected(Envelope, Reject),
-    Parsed(Envelope),
-    Probed(Envelope, Ref),
+    /// A message, which a glance did not find to be a query.
+    Opened,
+    /// Glanced at and hashed.
+    Hashed,
+    /// Probably answered by an entry.
+    Probed(Ref),
 }
 
 /// How many of a burst were answered from where: what service times are recorded for.
@@ -92,6 +97,7 @@ impl Processor {
             query: Query::default(),
             verdict: Verdict::Drop(DropReason::NotIp),
             stage: Stage::Dropped(DropReason::NotIp),
+            envelope: Envelope::default(),
             hash: 0,
             message_len: 0,
         };
@@ -110,24 +116,39 @@ impl Processor {
         stats: &WorkerStats,
     ) -> (&[Slot], Tally) {
         let slots = &mut self.slots[..burst.len().min(BURST)];
+        let hash = self.hash;
         for (slot, frame) in slots.iter_mut().zip(&*burst) {
-            slot.parse(frames.readable(frame), frame.len(), checksums);
-            if let Stage::Parsed(_) = slot.stage {
-                slot.hash = self.hash.of(&slot.query.key);
+            slot.stage = match frames.window(frame) {
+                // So much known, hardly anything that is read of it needs a check of its own.
+                Some(window) if Envelope::is_plain_v4(window) => {
+                    slot.open(window, frame.len(), checksums, &hash)
+                }
+                _ => slot.open_other(frames.readable(frame), frame.len(), checksums, &hash),
+            };
+            if slot.stage == Stage::Hashed {
                 self.cache.prefetch(slot.hash);
             }
         }
         for slot in &mut *slots {
-            if let Stage::Parsed(envelope) = slot.stage
+            if slot.stage == Stage::Hashed
                 && let Some(entry) = self.cache.candidate(slot.hash)
             {
-                slot.stage = Stage::Probed(envelope, entry);
+                slot.stage = Stage::Probed(entry);
             }
         }
-        let mut tally = Tally::default();
+        let mut last = Last {
+            cache: &mut self.cache,
+            hash,
+            rules: &self.rules,
+            now,
+            frames,
+            stats,
+            tally: Tally::default(),
+        };
         for (slot, frame) in slots.iter_mut().zip(burst) {
-            slot.verdict = slot.finish(&mut self.cache, &self.rules, now, frames, frame, stats, &mut tally);
+            slot.verdict = last.finish(slot, frame);
         }
+        let tally = last.tally;
         stats.add(Counter::Hit, tally.hits);
         stats.add(Counter::Stale, tally.stale);
         (&self.slots, tally)
@@ -150,78 +171,113 @@ impl Processor {
 }
 
 impl Slot {
-    /// `chunk` goes on after the packet, which is its first `len` bytes.
+    /// First pass. `chunk` goes on after the packet, which is its first `len` bytes.
     #[inline(always)]
-    fn parse(&mut self, chunk: &[u8], len: usize, checksums: Checksums) {
-        self.stage = match Envelope::open(&chunk[..len], checksums) {
-            Err(reason) => Stage::Dropped(reason),
-            Ok((envelope, len)) => {
-                self.message_len = len;
-                match self.query.parse_within(&chunk[envelope.message()..], len) {
-                    Ok(()) => Stage::Parsed(envelope),
-                    Err(Reject::Drop(reason)) => Stage::Dropped(reason),
-                    Err(reject) => Stage::Rejected(envelope, reject),
-                }
-            }
+    fn open(&mut self, chunk: &[u8], len: usize, checksums: Checksums, hash: &KeyedHash) -> Stage {
+        let Some(packet) = chunk.get(..len) else { return Stage::Dropped(DropReason::BadLength) };
+        let (envelope, len) = match Envelope::open(packet, checksums) {
+            Ok(opened) => opened,
+            Err(reason) => return Stage::Dropped(reason),
         };
+        self.envelope = envelope;
+        self.message_len = len as u16;
+        let mut hasher = hash.hasher();
+        if !self.query.glance(&chunk[envelope.message()..], len, |block| hasher.add(block)) {
+            return Stage::Opened;
+        }
+        self.hash = hasher.finish(&self.query.key);
+        Stage::Hashed
     }
 
+    /// The same of any frame, where `open` is for one of a known size that is of IPv4.
+    #[inline(never)]
+    fn open_other(&mut self, chunk: &[u8], len: usize, checksums: Checksums, hash: &KeyedHash) -> Stage {
+        self.open(chunk, len, checksums, hash)
+    }
+}
+
+/// What the last pass over a frame needs.
+struct Last<'a> {
+    cache: &'a mut Cache,
+    hash: KeyedHash,
+    rules: &'a Rules,
+    now: Secs,
+    frames: &'a mut Frames,
+    stats: &'a WorkerStats,
+    tally: Tally,
+}
+
+impl Last<'_> {
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // the last pass of one loop, apart to be read
-    fn finish(
-        &self,
-        cache: &mut Cache,
-        rules: &Rules,
-        now: Secs,
-        frames: &mut Frames,
-        frame: &mut Frame,
-        stats: &WorkerStats,
-        tally: &mut Tally,
-    ) -> Verdict {
-        match self.stage {
-            Stage::Dropped(reason) => {
-                stats.drop(reason);
-                Verdict::Drop(reason)
+    fn finish(&mut self, slot: &mut Slot, frame: &mut Frame) -> Verdict {
+        let answered = match slot.stage {
+            Stage::Probed(entry) if slot.envelope == Envelope::PLAIN_V4 => {
+                self.answer_plain(entry, Envelope::PLAIN_V4, slot, frame)
             }
-            Stage::Parsed(envelope) => Verdict::Punt(envelope),
-            Stage::Rejected(envelope, reject) => self.reject(envelope, reject, rules, frames, frame, stats),
-            Stage::Probed(envelope, entry) => {
-                let Some(hit) = cache.get(entry, self.hash, &self.query.key, now) else {
-                    return Verdict::Punt(envelope);
-                };
-                let (age, verdict) = match hit.freshness {
-                    Freshness::Fresh(age) => (Age::Fresh(age), Verdict::Reply),
-                    Freshness::Stale { refresh: false } => (Age::Stale(rules.stale_ttl), Verdict::Reply),
-                    Freshness::Stale { refresh: true } => {
-                        (Age::Stale(rules.stale_ttl), Verdict::ReplyAndRefresh(envelope))
-                    }
-                };
-                count(&hit.view, age, stats, tally);
-                let buffer = frames.buffer(frame);
-                let message = &mut buffer[envelope.message()..];
-                let limits = rules.limits(&self.query);
-                let reply = reply::answer(message, self.message_len, &self.query, hit.view, age, limits);
-                if reply.cut {
-                    stats.add(Counter::Truncated, 1);
+            Stage::Probed(entry) if slot.envelope == Envelope::PLAIN_V6 => {
+                self.answer_plain_v6(entry, slot, frame)
+            }
+            _ => false,
+        };
+        if answered { Verdict::Reply } else { self.look_closer(slot, frame) }
+    }
+
+    /// Answers what most queries are: of a known `envelope`, with a fresh answer that fits. Knowing so much, it has little
+    /// else to find out, and no more than [`answer`] would do is done. False if it is something else.
+    #[inline(always)]
+    fn answer_plain(&mut self, entry: Ref, envelope: Envelope, slot: &Slot, frame: &mut Frame) -> bool {
+        let Some((view, age)) = self.cache.get_fresh(entry, &slot.query.key, self.now) else { return false };
+        let Some(window) = self.frames.window_mut(frame) else { return false };
+        let limits = self.rules.limits(&slot.query);
+        let (message, query_len) = (&mut window[envelope.message()..], usize::from(slot.message_len));
+        let Some(reply) = reply::whole(message, query_len, &slot.query, view, Age::Fresh(age), limits) else {
+            return false;
+        };
+        count(view.status, Age::Fresh(age), self.stats, &mut self.tally);
+        frame.set_len(envelope.seal(window, reply.len, Some(reply.change)));
+        true
+    }
+
+    #[inline(never)]
+    fn answer_plain_v6(&mut self, entry: Ref, slot: &Slot, frame: &mut Frame) -> bool {
+        self.answer_plain(entry, Envelope::PLAIN_V6, slot, frame)
+    }
+
+    /// Finishes whatever is not answered by a glance.
+    #[inline(never)]
+    fn look_closer(&mut self, slot: &mut Slot, frame: &mut Frame) -> Verdict {
+        match slot.stage {
+            Stage::Dropped(reason) => return self.drop(reason),
+            Stage::Opened => {}
+            Stage::Hashed | Stage::Probed(_) => {
+                if let Some(hit) = self.cache.lookup(slot.hash, &slot.query.key, self.now) {
+                    return answer(hit, slot, self.rules, self.frames, frame, self.stats, &mut self.tally);
                 }
-                let len = envelope.seal(buffer, reply.len, Some(reply.change));
-                frame.set_len(len);
-                verdict
             }
         }
+        let message = &self.frames.readable(frame)[slot.envelope.message()..];
+        match slot.query.parse_within(message, usize::from(slot.message_len)) {
+            Err(Reject::Drop(reason)) => return self.drop(reason),
+            Err(reject) => return self.reject(slot, reject, frame),
+            Ok(()) => {}
+        }
+        if slot.stage == Stage::Opened {
+            // A query after all, and not looked up yet.
+            slot.hash = self.hash.of(&slot.query.key);
+            if let Some(hit) = self.cache.lookup(slot.hash, &slot.query.key, self.now) {
+                return answer(hit, slot, self.rules, self.frames, frame, self.stats, &mut self.tally);
+            }
+        }
+        Verdict::Punt(slot.envelope)
     }
 
-    #[cold]
-    fn reject(
-        &self,
-        envelope: Envelope,
-        reject: Reject,
-        rules: &Rules,
-        frames: &mut Frames,
-        frame: &mut Frame,
-        stats: &WorkerStats,
-    ) -> Verdict {
-        stats.add(
+    fn drop(&self, reason: DropReason) -> Verdict {
+        self.stats.drop(reason);
+        Verdict::Drop(reason)
+    }
+
+    fn reject(&mut self, slot: &Slot, reject: Reject, frame: &mut Frame) -> Verdict {
+        self.stats.add(
             match reject {
                 Reject::BadVersion => Counter::BadVers,
                 Reject::Header(rcode::NOTIMP) => Counter::NotImp,
@@ -230,26 +286,60 @@ impl Slot {
             },
             1,
         );
-        let buffer = frames.buffer(frame);
-        let message = &mut buffer[envelope.message()..];
-        let len = reply::reject(message, &self.query, reject, rules.limits(&self.query));
-        let len = envelope.seal(buffer, len, None);
+        let buffer = self.frames.buffer(frame);
+        let message = &mut buffer[slot.envelope.message()..];
+        let len = reply::reject(message, &slot.query, reject, self.rules.limits(&slot.query));
+        let len = slot.envelope.seal(buffer, len, None);
         frame.set_len(len);
         Verdict::Reply
     }
 }
 
+/// Turns the query in `frame` into its reply from `hit`.
+fn answer(
+    hit: Hit<'_>,
+    slot: &Slot,
+    rules: &Rules,
+    frames: &mut Frames,
+    frame: &mut Frame,
+    stats: &WorkerStats,
+    tally: &mut Tally,
+) -> Verdict {
+    let (age, verdict) = match hit.freshness {
+        Freshness::Fresh(age) => (Age::Fresh(age), Verdict::Reply),
+        Freshness::Stale { refresh: false } => (Age::Stale(rules.stale_ttl), Verdict::Reply),
+        Freshness::Stale { refresh: true } => {
+            (Age::Stale(rules.stale_ttl), Verdict::ReplyAndRefresh(slot.envelope))
+        }
+    };
+    count(hit.view.status, age, stats, tally);
+    let buffer = frames.buffer(frame);
+    let (message, query_len) = (&mut buffer[slot.envelope.message()..], usize::from(slot.message_len));
+    let reply = reply::answer(message, query_len, &slot.query, hit.view, age, rules.limits(&slot.query));
+    stats.add(Counter::Truncated, u64::from(reply.cut));
+    frame.set_len(slot.envelope.seal(buffer, reply.len, Some(reply.change)));
+    verdict
+}
+
 #[inline(always)]
-fn count(view: &View<'_>, age: Age, stats: &WorkerStats, tally: &mut Tally) {
-    let rcode = view.status.rcode();
+fn count(status: Status, age: Age, stats: &WorkerStats, tally: &mut Tally) {
     match age {
-        _ if !matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN) => stats.add(Counter::CachedFailure, 1),
+        _ if !status.is_positive() => count_other(status, age, stats, tally),
         Age::Fresh(_) => tally.hits += 1,
         Age::Stale(_) => tally.stale += 1,
     }
-    if rcode == rcode::NXDOMAIN || view.counts[0] == 0 && !view.status.is_truncated() {
-        stats.add(Counter::Negative, 1);
+}
+
+#[inline(never)]
+fn count_other(status: Status, age: Age, stats: &WorkerStats, tally: &mut Tally) {
+    match age {
+        _ if !matches!(status.rcode(), rcode::NOERROR | rcode::NXDOMAIN) => {
+            stats.add(Counter::CachedFailure, 1)
+        }
+        Age::Fresh(_) => tally.hits += 1,
+        Age::Stale(_) => tally.stale += 1,
     }
+    stats.add(Counter::Negative, u64::from(status.is_negative()));
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! An entry as it lies in a slab.
 //!
 //! ```text
-//! 0      4          8         12      14    16     24         26       29       30      31           32
-//! ┌──────┬──────────┬─────────┬───────┬─────┬──────┬──────────┬────────┬────────┬───────┬────────────┬──────┬──────┬──────┐
-//! │ hash │ received │ expires │ stale │ sum │ meta │ wire_len │ counts │ status │ state │ generation │ name │ TTLs │ wire │
-//! └──────┴──────────┴─────────┴───────┴─────┴──────┴──────────┴────────┴────────┴───────┴────────────┴──────┴──────┴──────┘
+//! 0      4          8         12      14    16     24      32         34        35           36       37      38
+//! ┌──────┬──────────┬─────────┬───────┬─────┬──────┬───────┬──────────┬─────────┬────────────┬────────┬───────┬──────┬──────┬──────┐
+//! │ hash │ received │ expires │ stale │ sum │ meta │ start │ wire_len │ records │ additional │ status │ state │ name │ TTLs │ wire │
+//! └──────┴──────────┴─────────┴───────┴─────┴──────┴───────┴──────────┴─────────┴────────────┴────────┴───────┴──────┴──────┴──────┘
 //! ```
-//! The name is the key's, in whole words; then two bytes a record with the offset of its TTL; then the records. The
+//! `meta` has the cache's generation in its upper byte; `start` is what the reply's header starts with. The name is the
+//! key's, in whole blocks; then two bytes a record with the offset of its TTL; then the records. The
 //! whole is rounded up to 8 bytes.
 
 use super::ring::UNIT;
@@ -16,6 +17,7 @@ use crate::{
         answer::{Answer, Status, View},
         key::{Key, Meta},
     },
+    simd::{self, BLOCK},
 };
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -33,6 +35,9 @@ pub const RECHECK: Secs = 30;
 /// three days, the most that RFC 8767 advises.
 const STALE_UNIT: Secs = 4;
 
+/// Where the generation stands in `meta`.
+const GENERATION: u32 = 56;
+
 /// How often an entry is remembered to have been asked for: up to three times, as in S3-FIFO (Yang et al., SOSP 2023).
 const FREQUENCY: u8 = 0x03;
 /// The entry is in the index.
@@ -48,39 +53,66 @@ pub struct Header {
     stale: U16,
     sum: U16,
     meta: U64,
+    start: U64,
     wire_len: U16,
-    counts: [u8; 3],
+    records: u8,
+    additional: u8,
     status: u8,
     state: u8,
-    generation: u8,
 }
 
-const _: () = assert!(HEADER == 32, "two entries' headers share a cache line");
+const _: () = assert!(HEADER == 38, "the header has no holes");
+
+/// The most bytes that an entry can take up: the longest name, 255 TTLs, and records up to [`WIRE_MAX`]. A slab goes on for
+/// as many after its last entry, so that one comparison opens an entry, and none what lies within.
+pub const ENTRY_MAX: usize = HEADER + size_of::<Body>();
+
+/// The most bytes of records in an entry: more than a frame has room for.
+pub const WIRE_MAX: usize = 2048;
+
+/// What follows a header.
+pub type Body = [u8; 256 + 2 * 255 + WIRE_MAX];
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Entry {
+    header: Header,
+    body: Body,
+}
 
 impl Header {
     /// The header of the entry at `at`, and what follows it.
     #[inline(always)]
-    pub fn at(slab: &[u8], at: usize) -> (&Header, &[u8]) {
-        let Some((header, body)) = slab[at..].split_first_chunk::<HEADER>() else {
-            unreachable!("entries end within their slab")
+    pub fn at(slab: &[u8], at: usize) -> (&Header, &Body) {
+        let Some(entry) = slab.get(at..at + ENTRY_MAX).and_then(|rest| rest.first_chunk::<ENTRY_MAX>())
+        else {
+            unreachable!("slabs go on after their last entry")
         };
-        (transmute_ref!(header), body)
+        let entry: &Entry = transmute_ref!(entry);
+        (&entry.header, &entry.body)
     }
 
     /// The same, the header to change.
     #[inline(always)]
-    pub fn at_mut(slab: &mut [u8], at: usize) -> (&mut Header, &[u8]) {
-        let Some((header, body)) = slab[at..].split_first_chunk_mut::<HEADER>() else {
-            unreachable!("entries end within their slab")
+    pub fn at_mut(slab: &mut [u8], at: usize) -> (&mut Header, &Body) {
+        let rest = slab.get_mut(at..at + ENTRY_MAX);
+        let Some(entry) = rest.and_then(|rest| rest.first_chunk_mut::<ENTRY_MAX>()) else {
+            unreachable!("slabs go on after their last entry")
         };
-        (transmute_mut!(header), body)
+        let entry: &mut Entry = transmute_mut!(entry);
+        (&mut entry.header, &entry.body)
     }
 
     /// Bytes of the entry in the slab.
     pub fn size(&self) -> usize {
-        let records: usize = self.counts.iter().map(|n| usize::from(*n)).sum();
-        let name = Meta(self.meta.get()).name_len().next_multiple_of(8);
-        (HEADER + name + 2 * records + usize::from(self.wire_len.get())).next_multiple_of(UNIT)
+        let ttls = 2 * usize::from(self.records);
+        (HEADER + self.name_len() + ttls + usize::from(self.wire_len.get())).next_multiple_of(UNIT)
+    }
+
+    /// Bytes that the name takes up.
+    #[inline(always)]
+    fn name_len(&self) -> usize {
+        (Meta(self.meta.get()).last_block() + 1) * BLOCK
     }
 
     /// The lower half of the key's hash.
@@ -109,7 +141,7 @@ impl Header {
     /// The cache generation that it belongs to.
     #[inline(always)]
     pub fn generation(&self) -> u8 {
-        self.generation
+        (self.meta.get() >> GENERATION) as u8
     }
 
     /// Whether it is in the index.
@@ -161,37 +193,52 @@ impl Header {
         self.state = self.state & !FREQUENCY | frequency & FREQUENCY;
     }
 
-    /// Whether it is the answer to `key`; `body` is what follows the header.
+    /// Whether it is the answer to `key`, of `generation`; `body` is what follows the header.
     #[inline(always)]
-    pub fn answers(&self, body: &[u8], key: &Key) -> bool {
-        if self.meta.get() != key.meta().0 {
-            return false;
-        }
-        let asked = key.words();
-        let Some(name) = body.get(..8 * asked.len()) else { return false };
-        let mut different = 0;
-        for (asked, have) in asked.iter().zip(name.as_chunks::<8>().0) {
-            different |= asked ^ u64::from_le_bytes(*have);
-        }
-        different == 0
+    pub fn answers(&self, body: &Body, key: &Key, generation: u8) -> bool {
+        self.meta.get() == tagged(key, generation) && is_name(body, key)
+    }
+
+    /// Whether it is an answer to `key`, of whatever generation; `body` is what follows the header.
+    pub fn is_filed_under(&self, body: &Body, key: &Key) -> bool {
+        self.answers(body, key, self.generation())
     }
 
     /// The answer; `body` is what follows the header.
     #[inline(always)]
-    pub fn view<'a>(&self, body: &'a [u8]) -> View<'a> {
-        let name = Meta(self.meta.get()).name_len().next_multiple_of(8);
-        let counts = self.counts.map(u16::from);
-        let records = name + 2 * usize::from(counts[0] + counts[1] + counts[2]);
-        let end = records + usize::from(self.wire_len.get());
-        let entry = &body[..end];
+    pub fn view<'a>(&self, body: &'a Body) -> View<'a> {
+        let (ttls, rest) = body[self.name_len()..].split_at(2 * usize::from(self.records));
         View {
             status: Status(self.status),
-            counts,
-            ttls: entry[name..records].as_chunks::<2>().0,
-            wire: &entry[records..],
+            start: self.start.get(),
+            additional: u16::from(self.additional),
+            ttls: ttls.as_chunks::<2>().0,
+            wire: &rest[..usize::from(self.wire_len.get()).min(WIRE_MAX)],
             sum: self.sum.get(),
         }
     }
+}
+
+#[inline(always)]
+fn tagged(key: &Key, generation: u8) -> u64 {
+    key.meta().0 | u64::from(generation) << GENERATION
+}
+
+/// Whether `body` starts with the name of `key`.
+#[inline(always)]
+fn is_name(body: &Body, key: &Key) -> bool {
+    let same = |at: usize| {
+        let have = body[at * BLOCK..].first_chunk::<BLOCK>().unwrap_or(&[0; BLOCK]);
+        simd::same(zerocopy::transmute!(key.block(at).map(u64::to_le_bytes)), *have)
+    };
+    let last = key.meta().last_block();
+    // Nearly all names have one block or two: no loop for those.
+    same(0) & same(last) == 0xffff && (last < 2 || is_middle(last, same))
+}
+
+#[inline(never)]
+fn is_middle(last: usize, same: impl Fn(usize) -> u32) -> bool {
+    (1..last).all(|at| same(at) == 0xffff)
 }
 
 /// An answer measured for storing: cut to a bare "too large for UDP" where it can never be sent whole.
@@ -205,8 +252,8 @@ impl<'a> Draft<'a> {
     /// `wire_max`: the most bytes of records that a reply over UDP can carry.
     pub fn new(key: &'a Key, hash: u64, answer: &'a Answer, wire_max: usize, generation: u8) -> Self {
         let mut view = answer.view();
-        if view.wire.len() > wire_max || view.counts.iter().any(|n| *n > u16::from(u8::MAX)) {
-            view = View { status: view.status.truncated(), counts: [0; 3], ttls: &[], wire: &[], sum: 0 };
+        if view.wire.len() > wire_max.min(WIRE_MAX) || view.ttls.len() > usize::from(u8::MAX) {
+            view = view.truncated();
         }
         let header = Header {
             hash: (hash as u32).into(),
@@ -218,12 +265,13 @@ impl<'a> Draft<'a> {
                 .unwrap_or(u16::MAX)
                 .into(),
             sum: view.sum.into(),
-            meta: key.meta().0.into(),
+            meta: tagged(key, generation).into(),
+            start: view.start.into(),
             wire_len: (view.wire.len() as u16).into(),
-            counts: view.counts.map(|n| n as u8),
+            records: view.ttls.len() as u8,
+            additional: view.additional as u8,
             status: view.status.0,
             state: LIVE,
-            generation,
         };
         Draft { header, key, view }
     }

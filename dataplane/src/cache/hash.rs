@@ -1,7 +1,7 @@
 //! A keyed hash, so that nobody who lacks the key can aim names at one bucket.
 //!
 //! The folded 64 × 64 → 128-bit multiplication of wyhash (Wang Yi, "wyhash", final version 4), over the key's
-//! padded words: two words a step and no tail to treat apart. The seeds are drawn when the process starts and
+//! padded blocks, so that there is no tail to treat apart. The seeds are drawn when the process starts and
 //! no hash leaves it. A bucket is bounded, so that even a collision costs an eviction and never time.
 
 use crate::dns::key::Key;
@@ -34,16 +34,37 @@ impl KeyedHash {
     /// The hash of a key.
     #[inline(always)]
     pub fn of(&self, key: &Key) -> u64 {
-        let [s0, s1, s2, s3] = self.seeds;
-        let (pairs, last) = key.words().as_chunks::<2>();
-        let mut state = s0;
-        for [a, b] in pairs {
-            state = fold(a ^ s1, b ^ state);
+        let mut hasher = self.hasher();
+        for block in key.blocks() {
+            hasher.add(*block);
         }
-        if let [a] = last {
-            state = fold(a ^ s2, state);
-        }
-        fold(key.meta().0 ^ s3, state ^ s1)
+        hasher.finish(key)
+    }
+
+    /// For hashing a key while it is made.
+    #[inline(always)]
+    pub fn hasher(&self) -> Hasher<'_> {
+        Hasher { seeds: &self.seeds, state: self.seeds[0] }
+    }
+}
+
+/// The hash of a key in the making.
+pub struct Hasher<'a> {
+    seeds: &'a [u64; 4],
+    state: u64,
+}
+
+impl Hasher<'_> {
+    /// Adds a block of the name.
+    #[inline(always)]
+    pub fn add(&mut self, [a, b]: [u64; 2]) {
+        self.state = fold(a ^ self.seeds[1], b ^ self.state);
+    }
+
+    /// The hash of `key`, whose blocks were added.
+    #[inline(always)]
+    pub fn finish(self, key: &Key) -> u64 {
+        fold(key.meta().0 ^ self.seeds[2], self.state ^ self.seeds[3])
     }
 }
 

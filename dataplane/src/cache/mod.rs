@@ -27,7 +27,7 @@ use crate::{
     },
     region::Region,
 };
-use entry::{Draft, Header};
+use entry::{Draft, ENTRY_MAX, Header};
 use index::Index;
 use ring::{Ring, UNIT};
 use std::io;
@@ -128,7 +128,7 @@ impl Cache {
         let probation = Ring::new(slab_bytes / PROBATION_SHARE);
         let protected = Ring::new(slab_bytes - probation.capacity());
         Ok(Cache {
-            slab: Region::new(slab_bytes)?,
+            slab: Region::new(slab_bytes + ENTRY_MAX)?,
             probation,
             protected,
             index,
@@ -152,20 +152,27 @@ impl Cache {
     #[inline(always)]
     pub fn candidate(&self, hash: u64) -> Option<Ref> {
         let found = self.index.candidate(hash)?;
-        let at = position(found);
-        let slab = self.slab.bytes();
-        prefetch(&slab[at]);
-        if let Some(second) = slab.get(at + 64) {
-            prefetch(second);
-        }
+        let (header, body) = Header::at(self.slab.bytes(), position(found));
+        prefetch(header);
+        prefetch(&body[64 - entry::HEADER]);
         Some(found)
     }
 
-    /// Third step: the entry, if it is the right one and still good. Notes that it was asked for.
+    /// Third step: the answer and its age in seconds, where the candidate is the right entry and fresh, as nearly all are.
+    /// Notes that it was asked for. `None` says nothing yet: [`lookup`](Self::lookup) does.
     #[inline(always)]
-    pub fn get(&mut self, candidate: Ref, hash: u64, key: &Key, now: Secs) -> Option<Hit<'_>> {
-        let (header, body) = Header::at(self.slab.bytes(), position(candidate));
-        let found = if header.answers(body, key) { candidate } else { self.find(hash, key)? };
+    pub fn get_fresh(&mut self, candidate: Ref, key: &Key, now: Secs) -> Option<(View<'_>, Secs)> {
+        let (header, body) = Header::at_mut(self.slab.bytes_mut(), position(candidate));
+        if !header.answers(body, key, self.generation) || now >= header.expires() {
+            return None;
+        }
+        header.touch();
+        Some((header.view(body), now.saturating_sub(header.received())))
+    }
+
+    /// Third step: the entry, if there is one that is still good. Notes that it was asked for.
+    pub fn lookup(&mut self, hash: u64, key: &Key, now: Secs) -> Option<Hit<'_>> {
+        let found = self.find(hash, key)?;
         let (header, body) = Header::at_mut(self.slab.bytes_mut(), position(found));
         if header.generation() != self.generation || now >= header.dead() {
             return None;
@@ -179,18 +186,11 @@ impl Cache {
         Some(Hit { view: header.view(body), freshness })
     }
 
-    /// The three steps at once.
-    pub fn lookup(&mut self, hash: u64, key: &Key, now: Secs) -> Option<Hit<'_>> {
-        let candidate = self.candidate(hash)?;
-        self.get(candidate, hash, key, now)
-    }
-
-    #[cold]
     fn find(&self, hash: u64, key: &Key) -> Option<Ref> {
         let slab = self.slab.bytes();
         self.index.find(hash, |entry| {
             let (header, body) = Header::at(slab, position(entry));
-            header.answers(body, key)
+            header.is_filed_under(body, key)
         })
     }
 

@@ -22,7 +22,7 @@ pub struct Answer {
     pub ttls: Box<[[u8; 2]]>,
     /// The records.
     pub wire: Box<[u8]>,
-    /// The records' [checksum](crate::packet::checksum), folded, as if they stood at an even offset.
+    /// The records' [checksum](crate::packet::checksum), folded, where they stand after the question.
     pub sum: u16,
     /// When it was received.
     pub received: Secs,
@@ -40,6 +40,7 @@ impl Status {
     const AA: u8 = 0x10;
     const AD: u8 = 0x20;
     const TRUNCATED: u8 = 0x40;
+    const NEGATIVE: u8 = 0x80;
 
     /// From a response's flags. AD is kept only if its sender is trusted to have validated.
     pub fn from_flags(flags: u16, trust_ad: bool) -> Self {
@@ -51,6 +52,24 @@ impl Status {
     /// The same, but with the records left out for their size: over UDP it is answered TC=1.
     pub fn truncated(self) -> Self {
         Status(self.0 | Self::TRUNCATED)
+    }
+
+    /// The same of an answer with so many records in its answer section, noting whether it is negative.
+    fn with_answers(self, answers: u16) -> Self {
+        let negative = self.rcode() == rcode::NXDOMAIN || answers == 0 && !self.is_truncated();
+        Status(self.0 | if negative { Self::NEGATIVE } else { 0 })
+    }
+
+    /// Whether it says NXDOMAIN or has no answer.
+    #[inline(always)]
+    pub fn is_negative(self) -> bool {
+        self.0 & Self::NEGATIVE != 0
+    }
+
+    /// Whether it is neither negative nor a failure.
+    #[inline(always)]
+    pub fn is_positive(self) -> bool {
+        self.0 & (Self::NEGATIVE | 0x0f) == rcode::NOERROR
     }
 
     /// The response code.
@@ -132,7 +151,7 @@ impl Answer {
             status,
             counts: scan.counts,
             ttls: scan.ttls.into(),
-            sum: checksum::fold_native(checksum::sum(&scan.wire, 0)),
+            sum: checksum::fold_native(checksum::placed(checksum::sum(&scan.wire, 0), question)),
             wire: scan.wire.into(),
             received: now,
             ttl,
@@ -166,7 +185,7 @@ impl Answer {
 
     /// The bytes to build a reply from.
     pub fn view(&self) -> View<'_> {
-        View { status: self.status, counts: self.counts, ttls: &self.ttls, wire: &self.wire, sum: self.sum }
+        View::new(self.status, self.counts, &self.ttls, &self.wire, self.sum)
     }
 }
 
@@ -175,14 +194,29 @@ impl Answer {
 pub struct View<'a> {
     /// RCODE, AA, AD.
     pub status: Status,
-    /// Answer, authority and additional records.
-    pub counts: [u16; 3],
+    /// The reply's header as far as it depends on the answer: see [`header::start`].
+    pub start: u64,
+    /// Additional records.
+    pub additional: u16,
     /// Offset in `wire` of each TTL, little-endian.
     pub ttls: &'a [[u8; 2]],
     /// The records.
     pub wire: &'a [u8],
-    /// The records' checksum, folded, as if they stood at an even offset.
+    /// The records' checksum, folded, where they stand after the question.
     pub sum: u16,
+}
+
+impl<'a> View<'a> {
+    fn new(status: Status, counts: [u16; 3], ttls: &'a [[u8; 2]], wire: &'a [u8], sum: u16) -> Self {
+        let flags = header::QR | header::RA | status.flags();
+        let start = header::start(flags, counts[0], counts[1]);
+        View { status: status.with_answers(counts[0]), start, additional: counts[2], ttls, wire, sum }
+    }
+
+    /// What is left of it where the records are too large to be sent.
+    pub fn truncated(&self) -> View<'a> {
+        View::new(self.status.truncated(), [0; 3], &[], &[], 0)
+    }
 }
 
 /// The end of the question at offset 12, if it is `key`'s in whatever case.
@@ -234,6 +268,7 @@ impl Scan {
             return None;
         }
         scan.wire.extend_from_slice(&message[question..opt.map_or(at, |opt| opt.start)]);
+        scan.make_sane();
         Some(scan)
     }
 
@@ -247,6 +282,16 @@ impl Scan {
             self.negative = Some(ttl.min(sane(minimum)));
         }
         Some(())
+    }
+
+    /// Writes zero into TTLs that mean it, so that no reply needs to look.
+    fn make_sane(&mut self) {
+        for at in &self.ttls {
+            let at = usize::from(u16::from_le_bytes(*at));
+            if let Some(field) = self.wire.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) {
+                *field = sane(u32::from_be_bytes(*field)).to_be_bytes();
+            }
+        }
     }
 
     fn lifetime(&self, rcode: u8, rules: &TtlRules) -> Secs {

@@ -1,6 +1,6 @@
 //! The twelve bytes that every DNS message starts with (RFC 1035 section 4.1.1).
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, big_endian::U16};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, big_endian::U16, native_endian};
 
 /// Length of the header.
 pub const LEN: usize = 12;
@@ -40,4 +40,29 @@ pub struct Header {
     pub nscount: U16,
     /// Additional records.
     pub arcount: U16,
+}
+
+/// The same as words in the machine's own order: checked, written and summed at once.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Words {
+    id: native_endian::U16,
+    /// Flags and the counts of all but the additional records: see [`start`].
+    pub start: native_endian::U64,
+    /// Additional records.
+    pub arcount: native_endian::U16,
+}
+
+/// The header's bytes from the flags to the count of authority records, with one question, as a word in the machine's own
+/// order.
+#[inline(always)]
+pub const fn start(flags: u16, answers: u16, authority: u16) -> u64 {
+    let wire = (flags as u64) << 48 | 1 << 32 | (answers as u64) << 16 | authority as u64;
+    wire.to_be()
+}
+
+/// Flags where they stand in [`start`].
+#[inline(always)]
+pub const fn flags(flags: u16) -> u64 {
+    ((flags as u64) << 48).to_be()
 }

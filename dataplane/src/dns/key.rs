@@ -2,12 +2,12 @@
 //!
 //! Never the ID, a cookie, padding or the EDNS size: those belong to the client, not to the answer.
 
-use super::{NAME_MAX, header};
-use crate::simd::{self, BLOCK};
+use super::NAME_MAX;
+use crate::simd::{self, BLOCK, Block};
 
-const WORDS: usize = NAME_MAX.div_ceil(BLOCK) * 2;
+const BLOCKS: usize = NAME_MAX.div_ceil(BLOCK);
 
-/// Type, class, DO, CD and the name's length, packed to be compared at once.
+/// Type, class, DO, CD and the name's length in bytes and in blocks, packed to be compared at once. The upper byte is unused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Meta(pub u64);
 
@@ -16,8 +16,9 @@ impl Meta {
     const CD: u64 = 1 << 33;
 
     #[inline(always)]
-    fn new(qtype: u16, qclass: u16, name_len: usize) -> Self {
-        Meta(u64::from(qtype) | u64::from(qclass) << 16 | (name_len as u64) << 40)
+    fn new(question: u32, NameLen { bytes: name_len, last_block: last }: NameLen) -> Self {
+        // The type first, as it stands in a question.
+        Meta(u64::from(question.rotate_left(16)) | (name_len as u64) << 40 | (last as u64) << 48)
     }
 
     /// The type asked for.
@@ -44,6 +45,12 @@ impl Meta {
         self.0 & Self::CD != 0
     }
 
+    /// The last of the blocks that a name is stored in, counted from 0.
+    #[inline(always)]
+    pub fn last_block(self) -> usize {
+        (self.0 >> 48) as usize % BLOCKS
+    }
+
     /// Length of the name on the wire.
     #[inline(always)]
     pub fn name_len(self) -> usize {
@@ -51,16 +58,23 @@ impl Meta {
     }
 }
 
-/// A key: the name lowercased in whole words, zero-padded, so that hash and comparison go eight bytes at a time.
+/// Length of a name.
+#[derive(Clone, Copy)]
+pub(super) struct NameLen {
+    pub bytes: usize,
+    last_block: usize,
+}
+
+/// A key: the name lowercased in whole blocks, zero-padded, so that hash and comparison go by blocks.
 #[derive(Clone, Debug)]
 pub struct Key {
     meta: Meta,
-    words: [u64; WORDS],
+    words: [[u64; 2]; BLOCKS],
 }
 
 impl Default for Key {
     fn default() -> Self {
-        Key { meta: Meta::default(), words: [0; WORDS] }
+        Key { meta: Meta::default(), words: [[0; 2]; BLOCKS] }
     }
 }
 
@@ -82,33 +96,54 @@ impl std::hash::Hash for Key {
 }
 
 impl Key {
-    /// Fills in name, type and class. The name is the checked one at `buffer[12..end]`; what follows it in `buffer` is
-    /// read where there is any, and ignored.
-    #[inline(always)]
-    pub(super) fn set(&mut self, buffer: &[u8], end: usize, qtype: u16, qclass: u16) {
-        let len = end - header::LEN;
-        let mut name = &buffer[header::LEN..];
-        let mut left = len;
-        for to in self.words.as_chunks_mut::<2>().0 {
-            match name.split_first_chunk::<BLOCK>() {
-                Some((block, rest)) => {
-                    *to = simd::lowercase(block, left);
-                    name = rest;
-                }
-                None => *to = simd::lowercase(&last_block(name), left),
-            }
-            if left <= BLOCK {
-                break;
-            }
-            left -= BLOCK;
+    /// Fills in the checked name at the start of `name`, which is `len` bytes long. What follows it is read where there
+    /// is any, and ignored.
+    pub(super) fn set_name(&mut self, name: &[u8], len: usize) -> NameLen {
+        let last_block = (len.max(1) - 1) / BLOCK;
+        for (at, to) in self.words[..=last_block].iter_mut().enumerate() {
+            let rest = &name[(at * BLOCK).min(name.len())..];
+            let block = rest.first_chunk::<BLOCK>().copied().unwrap_or_else(|| end_of(rest));
+            let last = if at == last_block { (len.max(1) - 1) % BLOCK } else { BLOCK - 1 };
+            *to = words(simd::up_to(simd::lowercase(block), last));
         }
-        self.meta = Meta::new(qtype, qclass, len);
+        NameLen { bytes: len, last_block }
     }
 
-    /// Files the answer under what the client's flags ask for.
+    /// Fills in the name at the start of `name`, if one it is: what reaches to the first zero. Returns its length; `None`
+    /// where there is no zero, or too little after it to be read in whole blocks. `visit` sees the [blocks](Self::blocks)
+    /// as they come by.
     #[inline(always)]
-    pub(super) fn set_flags(&mut self, dnssec_ok: bool, checking_disabled: bool) {
-        self.meta.0 |= u64::from(dnssec_ok) << 32 | u64::from(checking_disabled) << 33;
+    pub(super) fn set_name_to_zero(
+        &mut self,
+        name: &[u8],
+        mut visit: impl FnMut([u64; 2]),
+    ) -> Option<NameLen> {
+        for ((at, to), block) in self.words.iter_mut().enumerate().zip(name.as_chunks::<BLOCK>().0) {
+            let lowered = simd::lowercase(*block);
+            let zeros = simd::zeros(*block);
+            if zeros != 0 {
+                let last = zeros.trailing_zeros() as usize;
+                *to = words(simd::up_to(lowered, last));
+                visit(*to);
+                return Some(NameLen { bytes: at * BLOCK + last + 1, last_block: at });
+            }
+            *to = words(lowered);
+            visit(*to);
+        }
+        None
+    }
+
+    /// Fills in all but the name, which is `name` long, and DO. `question` is the type, and the class below it.
+    #[inline(always)]
+    pub(super) fn set_meta(&mut self, question: u32, checking_disabled: bool, name: NameLen) {
+        self.meta = Meta::new(question, name);
+        self.meta.0 |= u64::from(checking_disabled) * Meta::CD;
+    }
+
+    /// Files the answer under what DO asks for.
+    #[inline(always)]
+    pub(super) fn set_dnssec_ok(&mut self, dnssec_ok: bool) {
+        self.meta.0 |= u64::from(dnssec_ok) * Meta::DO;
     }
 
     /// Everything but the name.
@@ -117,10 +152,22 @@ impl Key {
         self.meta
     }
 
-    /// The lowercased name's bytes in little-endian words, zero-padded.
+    /// The lowercased name's bytes in little-endian words, zero-padded to whole blocks.
     #[inline(always)]
     pub fn words(&self) -> &[u64] {
-        &self.words[..self.meta.name_len().div_ceil(8)]
+        self.blocks().as_flattened()
+    }
+
+    /// The same by blocks.
+    #[inline(always)]
+    pub fn blocks(&self) -> &[[u64; 2]] {
+        &self.words[..=self.meta.last_block()]
+    }
+
+    /// One of the name's [blocks](Self::blocks); zeros after the last.
+    #[inline(always)]
+    pub fn block(&self, at: usize) -> [u64; 2] {
+        self.words[at % BLOCKS]
     }
 
     /// The lowercased name on the wire.
@@ -166,8 +213,14 @@ pub fn display_name(name: &[u8], f: &mut impl std::fmt::Write) -> std::fmt::Resu
 
 /// What is left of a buffer that ends within a block.
 #[cold]
-fn last_block(rest: &[u8]) -> [u8; BLOCK] {
+fn end_of(rest: &[u8]) -> Block {
     let mut block = [0; BLOCK];
     block[..rest.len()].copy_from_slice(rest);
     block
+}
+
+#[inline(always)]
+fn words(block: Block) -> [u64; 2] {
+    let words: [[u8; 8]; 2] = zerocopy::transmute!(block);
+    words.map(u64::from_le_bytes)
 }

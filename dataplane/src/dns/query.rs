@@ -2,12 +2,12 @@
 
 use super::{
     CLASS_IN, NAME_MAX, UDP_MIN,
-    header::{self, Header},
-    key::Key,
+    header::{self, Header, Words},
+    key::{Key, NameLen},
     rcode, record, rtype,
 };
 use crate::stats::DropReason;
-use zerocopy::{big_endian::U16, transmute_ref};
+use zerocopy::transmute_ref;
 
 /// EDNS of a query (RFC 6891).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +29,6 @@ pub struct Query {
     pub edns: Option<Edns>,
     /// The header's flags as sent.
     pub flags: u16,
-    /// Additional records as sent.
-    pub(super) arcount: u16,
     question_len: u16,
 }
 
@@ -56,37 +54,68 @@ impl Query {
     }
 
     /// The same of the message `buffer[..len]`. The more of `buffer` follows it, the quicker the name is read.
-    #[inline(always)]
     pub fn parse_within(&mut self, buffer: &[u8], len: usize) -> Result<(), Reject> {
-        self.edns = None;
         let message = buffer.get(..len).ok_or(Reject::Drop(DropReason::ShortMessage))?;
-        let bytes = message.first_chunk::<{ header::LEN }>().ok_or(Reject::Drop(DropReason::ShortMessage))?;
-        let header: &Header = transmute_ref!(bytes);
-        self.flags = header.flags.get();
+        let header = self.parse_header(message).ok_or(Reject::Drop(DropReason::ShortMessage))?;
         if self.flags & (header::QR | header::OPCODE) != 0 {
             return Err(not_a_query(self.flags));
         }
         // RFC 9619: a query has one question. Answers or authority have no place in one.
-        if header.qdcount != U16::new(1) || header.ancount != U16::ZERO || header.nscount != U16::ZERO {
+        if !is_query(header) {
             return Err(Reject::Header(rcode::FORMERR));
         }
         let end = name_end(message).ok_or(Reject::Header(rcode::FORMERR))?;
-        let Some([t1, t0, c1, c0]) = message[end..].first_chunk::<4>() else {
-            return Err(Reject::Header(rcode::FORMERR));
-        };
-        let (qtype, qclass) = (u16::from_be_bytes([*t1, *t0]), u16::from_be_bytes([*c1, *c0]));
-        self.key.set(buffer, end, qtype, qclass);
-        self.question_len = (end + 4 - header::LEN) as u16;
-        self.arcount = header.arcount.get();
-        if self.arcount != 0 || end + 4 != len {
-            self.additionals(message, end + 4, self.arcount)?;
+        let name = self.key.set_name(&buffer[header::LEN..], end - header::LEN);
+        self.parse_after_name(header, buffer, len, name)
+    }
+
+    /// Takes the message `buffer[..len]` apart but for the labels of its name, which is taken to end at its first zero.
+    /// False where that finds no query, and [`Self::parse_within`] is to be asked.
+    ///
+    /// What it found is right if its key equals one that was parsed: then the names are the same byte for byte, but for
+    /// case, so they have the same labels and the same end; and no length of a label is a letter.
+    ///
+    /// `visit` sees the blocks of the name, for hashing it in passing.
+    #[inline(always)]
+    pub fn glance(&mut self, buffer: &[u8], len: usize, visit: impl FnMut([u64; 2])) -> bool {
+        let Some(header) = self.parse_header(buffer) else { return false };
+        if !is_query(header) {
+            return false;
         }
-        self.key.set_flags(self.edns.is_some_and(|e| e.dnssec_ok), self.flags & header::CD != 0);
-        if self.edns.is_some_and(|e| e.version != 0) {
-            return Err(Reject::BadVersion);
+        let Some(name) = self.key.set_name_to_zero(&buffer[header::LEN..], visit) else { return false };
+        self.parse_after_name(header, buffer, len, name).is_ok()
+    }
+
+    #[inline(always)]
+    fn parse_header<'a>(&mut self, buffer: &'a [u8]) -> Option<&'a Words> {
+        self.edns = None;
+        let header: &Header = transmute_ref!(buffer.first_chunk::<{ header::LEN }>()?);
+        self.flags = header.flags.get();
+        Some(transmute_ref!(header))
+    }
+
+    /// Takes apart what follows the name.
+    #[inline(always)]
+    fn parse_after_name(
+        &mut self,
+        header: &Words,
+        buffer: &[u8],
+        len: usize,
+        name: NameLen,
+    ) -> Result<(), Reject> {
+        let end = header::LEN + name.bytes;
+        let question = buffer.get(end..end + 4).and_then(|question| question.first_chunk::<4>());
+        let question = u32::from_be_bytes(*question.ok_or(Reject::Header(rcode::FORMERR))?);
+        self.key.set_meta(question, header.start.get() & header::flags(header::CD) != 0, name);
+        self.question_len = (name.bytes + 4) as u16;
+        if header.arcount != 0 || end + 4 != len {
+            let message = buffer.get(..len).ok_or(Reject::Header(rcode::FORMERR))?;
+            self.additionals(message, end + 4, u16::from_be(header.arcount.get()))?;
         }
-        // Nearly all that is asked for has a type below OPT's.
-        if qclass == CLASS_IN && (1..rtype::OPT).contains(&qtype) { Ok(()) } else { unusual(qtype, qclass) }
+        // Nearly all that is asked for has a type below OPT's: from 1 to 40, here in the lower half, the class in the upper.
+        const FIRST: u32 = 1 << 16 | CLASS_IN as u32;
+        let usual = question.wrapping_sub(FIRST).rotate_left(16) < u32::from(rtype::OPT) - 1;
+        if usual { Ok(()) } else { unusual((question >> 16) as u16, question as u16) }
     }
 
     /// Reads the additional records, which must end with the message.
@@ -95,7 +124,12 @@ impl Query {
         for _ in 0..count {
             at = self.additional(message, at).ok_or(Reject::Header(rcode::FORMERR))?;
         }
-        if at == message.len() { Ok(()) } else { Err(Reject::Header(rcode::FORMERR)) }
+        if at != message.len() {
+            return Err(Reject::Header(rcode::FORMERR));
+        }
+        let Some(edns) = self.edns else { return Ok(()) };
+        self.key.set_dnssec_ok(edns.dnssec_ok);
+        if edns.version == 0 { Ok(()) } else { Err(Reject::BadVersion) }
     }
 
     /// Reads one additional record; `None` if it is broken or a second OPT (RFC 6891 section 6.1.1).
@@ -135,6 +169,13 @@ impl Query {
     pub fn udp_limit(&self, ours: u16) -> usize {
         usize::from(self.edns.map_or(UDP_MIN, |e| e.udp_size.clamp(UDP_MIN, ours.max(UDP_MIN))))
     }
+}
+
+/// Whether this is the header of a query with one question and nothing else but additional records.
+#[inline(always)]
+fn is_query(header: &Words) -> bool {
+    const MASK: u64 = header::flags(header::QR | header::OPCODE) | !header::flags(0xffff);
+    header.start.get() & MASK == header::start(0, 0, 0)
 }
 
 #[cold]

@@ -2,11 +2,11 @@
 
 use super::{
     answer::View,
-    header::{self, Header},
+    header::{self, Header, Words},
     query::{Edns, Query, Reject},
     rcode,
 };
-use crate::packet::checksum;
+use crate::{packet::checksum, simd::BLOCK};
 use zerocopy::{big_endian::U16, transmute_mut};
 
 /// How an answer's TTLs are written.
@@ -45,7 +45,6 @@ const OPT_LEN: usize = 11;
 ///
 /// `message[..12 + question_len]` is the query's header and question; ID and question stay as the client wrote
 /// them. `message` must reach as far as [`Limits::reply`].
-#[inline(always)]
 pub fn answer(
     message: &mut [u8],
     query_len: usize,
@@ -54,39 +53,88 @@ pub fn answer(
     age: Age,
     limits: Limits,
 ) -> Reply {
-    let records = header::LEN + query.question_len();
-    let opt = if query.edns.is_some() { OPT_LEN } else { 0 };
-    let end = records + view.wire.len();
-    let cut = view.status.is_truncated() || end + opt > limits.reply.min(message.len());
-    let mut flags = view.status.flags() & !ad_mask(query) | echoed(query);
-    let mut counts = view.counts;
+    match whole(message, query_len, query, view, age, limits) {
+        Some(reply) => reply,
+        None => Reply {
+            cut: true,
+            ..fill(message, query_len, query, query.edns, view.truncated(), Age::Fresh(0), limits)
+        },
+    }
+}
 
+/// The same of a reply that need not be cut; else `None`, and nothing is changed.
+#[inline(always)]
+pub fn whole(
+    message: &mut [u8],
+    query_len: usize,
+    query: &Query,
+    view: View<'_>,
+    age: Age,
+    limits: Limits,
+) -> Option<Reply> {
+    // Apart for the two, so that each need not ask again.
+    match query.edns {
+        None => whole_with(message, query_len, query, None, view, age, limits),
+        edns => whole_with(message, query_len, query, edns, view, age, limits),
+    }
+}
+
+#[inline(always)]
+fn whole_with(
+    message: &mut [u8],
+    query_len: usize,
+    query: &Query,
+    edns: Option<Edns>,
+    view: View<'_>,
+    age: Age,
+    limits: Limits,
+) -> Option<Reply> {
+    let end = header::LEN + query.question_len() + view.wire.len();
+    let len = if edns.is_some() { end + OPT_LEN } else { end };
+    let fits = len <= limits.reply.min(message.len()) && view.start & TRUNCATED == 0;
+    fits.then(|| fill(message, query_len, query, edns, view, age, limits))
+}
+
+#[inline(always)]
+fn fill(
+    message: &mut [u8],
+    query_len: usize,
+    query: &Query,
+    edns: Option<Edns>,
+    view: View<'_>,
+    age: Age,
+    limits: Limits,
+) -> Reply {
+    let records = header::LEN + query.question_len();
+    let mut sum = u64::from(view.sum);
     // What stood after the question goes, and its sum with it.
-    let mut tail = if query_len > records { !tail_sum(message, records, query_len) } else { 0 };
-    let len = if cut {
-        (flags, counts) = (flags | header::TC, [0; 3]);
-        records
-    } else {
-        copy(&mut message[records..], view.wire);
-        let mut sum = u64::from(view.sum);
-        for offset in view.ttls {
-            let at = usize::from(u16::from_le_bytes(*offset));
-            sum = checksum::add(sum, patch_ttl(&mut message[records..], at, age));
-        }
-        tail = checksum::add(tail, placed(sum, records));
-        end
+    if query_len > records {
+        sum = checksum::add(sum, !tail_sum(message, records, query_len));
+    }
+    let (head, rest) = message.split_at_mut(records);
+    copy(rest, view.wire);
+    sum = checksum::add(sum, age_ttls(rest, records, view.ttls, age));
+    let mut len = records + view.wire.len();
+    let mut additional = view.additional;
+    if let Some(edns) = edns {
+        sum = checksum::add(sum, write_opt(rest, records, view.wire.len(), edns, 0, limits));
+        additional += 1;
+        len += OPT_LEN;
+    }
+    let Some(header) = head.first_chunk_mut::<{ header::LEN }>() else {
+        unreachable!("records follow the header")
     };
-    let len = if let Some(edns) = query.edns {
-        let opt = write_opt(message, len, edns, 0, limits);
-        tail = checksum::add(tail, opt);
-        counts[2] += 1;
-        len + OPT_LEN
-    } else {
-        len
-    };
-    let change = checksum::add(tail, header_change(query, flags, counts));
-    write_header(message, flags, [1, counts[0], counts[1], counts[2]]);
-    Reply { len, cut, change }
+    let header: &mut Words = transmute_mut!(header);
+    let (old, old_count) = (header.start.get(), header.arcount.get());
+    let mut start = view.start | old & ECHOED;
+    if start & AUTHENTIC != 0 && !wants_ad(query) {
+        start &= !AUTHENTIC;
+    }
+    header.start.set(start);
+    header.arcount.set(additional.to_be());
+    let counts = u64::from(additional.to_be()) + u64::from(!old_count);
+    let change = checksum::chain(sum, [!old, start, counts]);
+    Reply { len, cut: false, change }
 }
 
 /// Turns the query at the start of `message` into the error that it is rejected with. Returns the reply's length: 0
@@ -106,7 +154,7 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: Limits)
     let end = header::LEN + query.question_len();
     let opt = match query.edns {
         Some(edns) => {
-            write_opt(message, end, edns, rcode_high, limits);
+            write_opt(&mut message[end..], end, 0, edns, rcode_high, limits);
             1
         }
         None => 0,
@@ -115,20 +163,22 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: Limits)
     end + usize::from(opt) * OPT_LEN
 }
 
+/// What of the query's header goes into the reply's.
+const ECHOED: u64 = header::flags(header::RD | header::CD);
+const TRUNCATED: u64 = header::flags(header::TC);
+const AUTHENTIC: u64 = header::flags(header::AD);
+
 /// QR and RA, with the client's RD and CD.
-#[inline(always)]
 fn echoed(query: &Query) -> u16 {
     header::QR | header::RA | query.flags & (header::RD | header::CD)
 }
 
 /// AD is for clients that asked for it, by AD or DO (RFC 6840 section 5.8).
 #[inline(always)]
-fn ad_mask(query: &Query) -> u16 {
-    let asked = query.flags & header::AD != 0 || query.key.meta().dnssec_ok();
-    if asked { 0 } else { header::AD }
+fn wants_ad(query: &Query) -> bool {
+    query.flags & header::AD != 0 || query.key.meta().dnssec_ok()
 }
 
-#[inline(always)]
 fn write_header(message: &mut [u8], flags: u16, counts: [u16; 4]) {
     let Some(header) = message.first_chunk_mut::<{ header::LEN }>() else { return };
     let fields: &mut Header = transmute_mut!(header);
@@ -136,64 +186,70 @@ fn write_header(message: &mut [u8], flags: u16, counts: [u16; 4]) {
     [fields.qdcount, fields.ancount, fields.nscount, fields.arcount] = counts.map(U16::new);
 }
 
-/// How the header's sum changes from that of `query`, which has one question, no answer and no authority.
+/// Lowers or replaces the TTLs of the records in `wire`, which stand at offset `records`; returns how their sum has changed.
 #[inline(always)]
-fn header_change(query: &Query, flags: u16, [answers, authority, additional]: [u16; 3]) -> u64 {
-    let new = [flags, answers, authority, additional].map(checksum::word);
-    let old = checksum::word(query.flags) + checksum::word(query.arcount);
-    checksum::change(old, new.iter().sum())
-}
-
-/// Lowers or replaces the TTL at `at` of `wire`; returns how the sum has changed, as if `wire` stood at an even
-/// offset.
-#[inline(always)]
-fn patch_ttl(wire: &mut [u8], at: usize, age: Age) -> u64 {
-    let Some(field) = wire.get_mut(at..).and_then(|w| w.first_chunk_mut::<4>()) else { return 0 };
-    let old = *field;
-    *field = match age {
-        Age::Fresh(age) => {
-            let ttl = u32::from_be_bytes(old);
-            // RFC 2181 section 8: the top bit makes it zero.
-            if ttl > i32::MAX as u32 { 0 } else { ttl.saturating_sub(age) }
-        }
-        Age::Stale(ttl) => ttl,
+fn age_ttls(wire: &mut [u8], records: usize, ttls: &[[u8; 2]], age: Age) -> u64 {
+    let mut lowered = 0;
+    for offset in ttls {
+        let at = usize::from(u16::from_le_bytes(*offset));
+        let Some(field) = wire.get_mut(at..at + 4).and_then(|field| field.first_chunk_mut::<4>()) else {
+            continue;
+        };
+        let old = u32::from_be_bytes(*field);
+        let (new, less) = match age {
+            Age::Fresh(age) => {
+                let new = old.saturating_sub(age);
+                (new, u64::from(old - new))
+            }
+            // May be more than it was: the complement is the negative.
+            Age::Stale(ttl) => (ttl, u64::from(old) + u64::from(!ttl)),
+        };
+        *field = new.to_be_bytes();
+        lowered += checksum::number(less, records + at);
     }
-    .to_be_bytes();
-    let [old, new] = [old, *field].map(|ttl| u64::from(u32::from_ne_bytes(ttl)));
-    placed(checksum::change(old, new), at)
-}
-
-/// The sum of bytes that stand at offset `at`.
-#[inline(always)]
-fn placed(sum: u64, at: usize) -> u64 {
-    if at % 2 == 0 { sum } else { checksum::shifted(sum) }
+    !lowered
 }
 
 fn tail_sum(message: &[u8], from: usize, to: usize) -> u64 {
-    placed(checksum::sum(message.get(from..to).unwrap_or(&[]), 0), from)
+    checksum::placed(checksum::sum(message.get(from..to).unwrap_or(&[]), 0), from)
 }
 
-/// Writes an OPT record (RFC 6891 section 7), made for this client: never a stored one. Returns its sum.
+/// Writes an OPT record (RFC 6891 section 7), made for this client: never a stored one. It goes to `at` of what stands at
+/// `records` of the message. Returns its sum.
 #[inline(always)]
-fn write_opt(message: &mut [u8], at: usize, edns: Edns, rcode_high: u8, limits: Limits) -> u64 {
+fn write_opt(rest: &mut [u8], records: usize, at: usize, edns: Edns, rcode_high: u8, limits: Limits) -> u64 {
     let [size1, size0] = limits.advertise.to_be_bytes();
     let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
     let opt = [0, 0, 41, size1, size0, rcode_high, 0, dnssec_ok, 0, 0, 0];
-    message[at..at + OPT_LEN].copy_from_slice(&opt);
-    placed(checksum::sum(&opt, 0), at)
+    rest[at..at + OPT_LEN].copy_from_slice(&opt);
+    checksum::placed(checksum::sum(&opt, 0), records + at)
 }
 
-/// Copies `from` to the start of `to`, which is longer: in whole blocks for as long as that stays within both.
+/// Copies `from` to the start of `to`, which is longer: its first and its last block, which may overlap, and those between.
+/// Most answers are the one or the two, and a call of `memcpy` costs more than they do.
 #[inline(always)]
 fn copy(to: &mut [u8], from: &[u8]) {
-    const BLOCK: usize = 16;
-    let (blocks, rest) = from.as_chunks::<BLOCK>();
-    let (targets, _) = to.as_chunks_mut::<BLOCK>();
-    for (to, from) in targets.iter_mut().zip(blocks) {
-        *to = *from;
+    let to = &mut to[..from.len()];
+    let (Some(first), Some(last)) = (from.first_chunk::<BLOCK>(), from.last_chunk::<BLOCK>()) else {
+        return copy_short(to, from);
+    };
+    if let Some(to) = to.first_chunk_mut::<BLOCK>() {
+        *to = *first;
     }
-    let done = from.len() - rest.len();
-    if !rest.is_empty() {
-        to[done..from.len()].copy_from_slice(rest);
+    if let Some(to) = to.last_chunk_mut::<BLOCK>() {
+        *to = *last;
     }
+    if from.len() > 2 * BLOCK {
+        copy_long(to, from);
+    }
+}
+
+#[inline(never)]
+fn copy_long(to: &mut [u8], from: &[u8]) {
+    to.copy_from_slice(from);
+}
+
+#[cold]
+fn copy_short(to: &mut [u8], from: &[u8]) {
+    to.copy_from_slice(from);
 }

@@ -2,7 +2,9 @@
 
 use super::{HOP_LIMIT, checksum};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, big_endian::U16};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, big_endian::U16, transmute, transmute_ref,
+};
 
 /// IP protocol number of UDP (RFC 768).
 pub const UDP: u8 = 17;
@@ -39,16 +41,14 @@ impl EtherType {
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Ipv4 {
-    /// Version in the upper half, header length in words in the lower.
-    pub version_ihl: u8,
+    version_ihl: u8,
     tos: u8,
     /// Length of header and payload.
     pub total_length: U16,
     id: U16,
     flags_offset: U16,
     ttl: u8,
-    /// What follows.
-    pub protocol: u8,
+    protocol: u8,
     checksum: U16,
     /// Who sent it.
     pub source: [u8; 4],
@@ -56,53 +56,64 @@ pub struct Ipv4 {
     pub destination: [u8; 4],
 }
 
-/// Don't fragment (RFC 791); replies are sized so that they need not be (RFC 9715).
-const DONT_FRAGMENT: u16 = 0x4000;
-const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
+/// The same as words, which checks and sums go by.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, packed)]
+struct Ipv4Words {
+    /// Version to fragment offset.
+    start: u64,
+    /// TTL, protocol and checksum.
+    middle: u32,
+    /// Source and destination.
+    addresses: u64,
+}
 
 impl Ipv4 {
-    /// Whether this is a piece of a larger packet.
     #[inline(always)]
-    pub fn is_fragment(&self) -> bool {
-        self.flags_offset.get() & MORE_FRAGMENTS_AND_OFFSET != 0
+    fn words(&self) -> Ipv4Words {
+        let bytes: &[u8; size_of::<Ipv4>()] = transmute_ref!(self);
+        transmute!(*bytes)
+    }
+
+    /// Whether it has no options, is no piece of a larger packet, and carries UDP.
+    #[inline(always)]
+    pub fn is_plain_udp(&self) -> bool {
+        // Version and length of the header; "more fragments" and the offset.
+        const MASK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
+        const PLAIN: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
+        self.words().start & MASK == PLAIN && self.protocol == UDP
     }
 
     /// Fills in a header for a datagram of `udp_len` bytes, UDP header included. Returns the sum of the addresses.
     pub fn write(&mut self, source: Ipv4Addr, destination: Ipv4Addr, udp_len: u16) -> u64 {
-        self.version_ihl = 0x45;
-        self.protocol = UDP;
         // `turn` swaps.
         self.source = destination.octets();
         self.destination = source.octets();
-        self.turn(udp_len)
+        self.turn(udp_len);
+        self.words().addresses
     }
 
-    /// Turns a query's header into its reply's. Returns the sum of the addresses.
+    /// Turns a query's header into its reply's.
     #[inline(always)]
-    pub fn turn(&mut self, udp_len: u16) -> u64 {
-        std::mem::swap(&mut self.source, &mut self.destination);
-        self.tos = 0; // the query's ECN mark says nothing about the way back
-        self.total_length.set(20 + udp_len);
-        self.id.set(0); // RFC 6864: meaningless in what is never fragmented
-        self.flags_offset.set(DONT_FRAGMENT);
-        self.ttl = HOP_LIMIT;
-        self.checksum.set(0);
-        let addresses = self.addresses();
-        self.checksum.set(!checksum::fold(self.fixed_sum() + addresses));
-        addresses
+    pub fn turn(&mut self, udp_len: u16) {
+        // No TOS: the query's ECN mark says nothing about the way back. No ID: it means nothing in what is never
+        // fragmented (RFC 6864), and that replies are sized for (RFC 9715).
+        const START: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0x40, 0]);
+        const MIDDLE: u32 = u32::from_ne_bytes([HOP_LIMIT, UDP, 0, 0]);
+        let addresses = self.words().addresses.rotate_left(32);
+        let length = U16::new(20 + udp_len).to_bytes();
+        let start = START | u64::from_ne_bytes([0, 0, length[0], length[1], 0, 0, 0, 0]);
+        let sum = checksum::chain(start, [u64::from(MIDDLE), addresses]);
+        let [sum0, sum1] = (!checksum::fold_native(sum)).to_ne_bytes();
+        let middle = MIDDLE | u32::from_ne_bytes([0, 0, sum0, sum1]);
+        *self = transmute!(Ipv4Words { start, middle, addresses });
     }
 
-    /// The sum of all but the addresses; less than 2^34.
+    /// Whether the checksum is right.
     #[inline(always)]
-    pub fn fixed_sum(&self) -> u64 {
-        let (words, _) = self.as_bytes()[..12].as_chunks::<4>();
-        words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
-    }
-
-    /// The sum of both addresses; less than 2^34.
-    #[inline(always)]
-    pub fn addresses(&self) -> u64 {
-        u64::from(u32::from_ne_bytes(self.source)) + u64::from(u32::from_ne_bytes(self.destination))
+    pub fn is_right(&self) -> bool {
+        let Ipv4Words { start, middle, addresses } = self.words();
+        checksum::is_right(checksum::chain(start, [addresses, u64::from(middle)]))
     }
 }
 
@@ -135,23 +146,22 @@ impl Ipv6 {
         // `turn` swaps.
         self.source = destination.octets();
         self.destination = source.octets();
-        self.turn(udp_len)
+        self.turn(udp_len);
+        self.addresses()
     }
 
-    /// Turns a query's header into its reply's. The flow label is dropped: ours to choose, and none is needed. Returns
-    /// the sum of the addresses.
+    /// Turns a query's header into its reply's. The flow label is dropped: ours to choose, and none is needed.
     #[inline(always)]
-    pub fn turn(&mut self, udp_len: u16) -> u64 {
+    pub fn turn(&mut self, udp_len: u16) {
         std::mem::swap(&mut self.source, &mut self.destination);
         self.version_class_flow = [0x60, 0, 0, 0];
         self.payload_length.set(udp_len);
         self.hop_limit = HOP_LIMIT;
-        self.addresses()
     }
 
     /// The sum of both addresses.
     #[inline(always)]
-    pub fn addresses(&self) -> u64 {
+    fn addresses(&self) -> u64 {
         checksum::sum(&self.as_bytes()[8..], 0)
     }
 }
@@ -171,43 +181,47 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// Turns a query's header into its reply's of `udp_len` bytes, header included.
-    ///
-    /// The checksum follows from the query's where the message's `change` is given; else it is made over the
-    /// reply's `message` and the `addresses`.
+    /// Turns a query's header into its reply's of `udp_len` bytes, header included; the checksum stays the query's.
     #[inline(always)]
-    pub fn turn(&mut self, udp_len: u16, addresses: u64, message: &[u8], change: Option<u64>) {
-        let old_len = self.length.get();
-        std::mem::swap(&mut self.source, &mut self.destination);
+    pub fn turn(&mut self, udp_len: u16) {
+        let [a, b, c, d]: [u8; 4] = transmute!([self.source, self.destination]);
+        [self.source, self.destination] = transmute!([c, d, a, b]);
         self.length.set(udp_len);
-        let sum = match change {
-            Some(change) => {
-                // All that was summed comes to the checksum's complement. Addresses and ports only change places, and
-                // the length stands in the pseudo-header too.
-                let lengths = checksum::change(2 * checksum::word(old_len), 2 * checksum::word(udp_len));
-                let old = u64::from(!u16::from_ne_bytes(self.checksum.to_bytes()));
-                checksum::add(checksum::add(old, lengths), change)
-            }
-            None => {
-                self.checksum.set(0);
-                self.sum(addresses, message)
-            }
-        };
-        self.set_checksum(sum);
     }
 
-    /// The sum of pseudo-header, this header and the message.
-    pub fn sum(&self, addresses: u64, message: &[u8]) -> u64 {
-        checksum::sum(message, checksum::sum(self.as_bytes(), pseudo(addresses, self.length.get())))
+    /// Makes the query's checksum the reply's, whose message changes the sum by `change`; the length was `old_len`.
+    #[inline(always)]
+    pub fn follow(&mut self, change: u64, old_len: U16) {
+        // All that was summed comes to the checksum's complement. Addresses and ports only changed places, and the
+        // length stands in the pseudo-header too.
+        let lengths = 2 * (native(self.length) + u64::from(!native(old_len) as u16));
+        self.set_checksum(checksum::add(change, u64::from(!native(self.checksum) as u16) + lengths));
+    }
+
+    /// Makes the checksum, over `addresses` and `message`.
+    pub fn seal(&mut self, addresses: u64, message: &[u8]) {
+        self.checksum = U16::ZERO;
+        let header = checksum::sum(self.as_bytes(), pseudo(self.length));
+        self.set_checksum(checksum::sum(message, checksum::add(header, addresses)));
     }
 
     /// Sets the checksum from the sum of all else.
     #[inline(always)]
-    pub fn set_checksum(&mut self, sum: u64) {
+    fn set_checksum(&mut self, sum: u64) {
         let checksum = !checksum::fold_native(sum);
         // RFC 768: one that comes out as zero is sent as all ones.
         self.checksum = U16::from_bytes(if checksum == 0 { 0xffff } else { checksum }.to_ne_bytes());
     }
+}
+
+/// IP and UDP header, as they follow each other.
+pub trait Headers: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {
+    /// The UDP header.
+    fn udp(&mut self) -> &mut Udp;
+    /// The sum of the addresses.
+    fn addresses(&self) -> u64;
+    /// Turns the IP header into the reply's.
+    fn turn_ip(&mut self, udp_len: u16);
 }
 
 /// IPv4 and UDP header, as they follow each other.
@@ -230,8 +244,48 @@ pub struct Ipv6Udp {
     pub udp: Udp,
 }
 
-/// The sum of the pseudo-header of either version (RFC 768, RFC 8200 section 8.1).
+impl Headers for Ipv4Udp {
+    #[inline(always)]
+    fn udp(&mut self) -> &mut Udp {
+        &mut self.udp
+    }
+
+    #[inline(always)]
+    fn addresses(&self) -> u64 {
+        self.ip.words().addresses
+    }
+
+    #[inline(always)]
+    fn turn_ip(&mut self, udp_len: u16) {
+        self.ip.turn(udp_len);
+    }
+}
+
+impl Headers for Ipv6Udp {
+    #[inline(always)]
+    fn udp(&mut self) -> &mut Udp {
+        &mut self.udp
+    }
+
+    #[inline(always)]
+    fn addresses(&self) -> u64 {
+        self.ip.addresses()
+    }
+
+    #[inline(always)]
+    fn turn_ip(&mut self, udp_len: u16) {
+        self.ip.turn(udp_len);
+    }
+}
+
+/// The sum of the pseudo-header of either version but its addresses (RFC 768, RFC 8200 section 8.1).
 #[inline(always)]
-pub fn pseudo(addresses: u64, udp_len: u16) -> u64 {
-    checksum::add(addresses, checksum::word(u16::from(UDP)) + checksum::word(udp_len))
+pub fn pseudo(udp_len: U16) -> u64 {
+    checksum::word(u16::from(UDP)) + native(udp_len)
+}
+
+/// A field as a sum.
+#[inline(always)]
+fn native(field: U16) -> u64 {
+    u64::from(u16::from_ne_bytes(field.to_bytes()))
 }
