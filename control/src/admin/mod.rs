@@ -31,10 +31,14 @@ use axum::{
     routing::{get, post},
 };
 use ringdns_dataplane::{clock::Clock, latency::Outcome, punt::Link};
+use rustix::{
+    fs::Mode,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::FileTypeExt,
     path::Path,
     sync::{
         Arc,
@@ -42,6 +46,9 @@ use std::{
     },
 };
 use tokio::net::{TcpListener, UnixListener};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 64;
 
 /// What the API speaks of.
 pub struct Service {
@@ -136,18 +143,31 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
+    make_way(path)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // The file takes the socket's mode, so that not even for a moment can anybody else open it.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+/// Removes the socket of a dead process, and nothing else.
+fn make_way(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    let refused =
+        |reason: &str| io::Error::new(io::ErrorKind::AddrInUse, format!("{}: {reason}", path.display()));
+    if !metadata.file_type().is_socket() {
+        return Err(refused("there is a file of this name, and it is no socket"));
+    }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        let taken =
-            format!("{} is in use by another ringdnsd; set control.socket to another path", path.display());
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, taken));
+        return Err(refused("another ringdnsd listens here"));
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    fs::remove_file(path)
 }
 
 /// Serves the whole API until the task is dropped.
@@ -240,3 +260,6 @@ async fn histogram(State(service): Shared, Query(query): Query<HistogramQuery>) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+use super::*;
+use crate::{host::HostTier, names, resolver::Limits};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use ringdns_dataplane::{
+    dns::answer::{Answer, TtlRules},
+    doorbell::Doorbell,
+};
+use serde_json::Value;
+use std::{collections::HashSet, os::unix::fs::PermissionsExt, sync::atomic::AtomicU64};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+
+/// A service over both of its doors, with one answer in its host tier.
+struct Doors {
+    folder: TempDir,
+    http: std::net::SocketAddr,
+    service: Arc<Service>,
+}
+
+impl Doors {
+    async fn open() -> Self {
+        let text = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        let clock = Clock::start();
+        let generation = Arc::new(AtomicU64::new(0));
+        let bell = Arc::new(Doorbell::new().unwrap());
+        let links = vec![Arc::new(Link::new(0, 1, 1, bell, generation.clone()).unwrap())];
+        let host = Arc::new(HostTier::new(1 << 20, generation));
+        let resolver = Resolver::new(host, &config.upstreams, &config.cache, clock, Limits::default());
+        let service = Arc::new(Service {
+            config,
+            clock,
+            receiving: "kernel sockets".into(),
+            latencies: Collector::new(links.clone()).unwrap(),
+            links,
+            resolver,
+            verdicts: Box::new(|| None),
+            listeners: Box::new(|| vec![Total { name: "queries", doc: "Queries received.", value: 3 }]),
+            ready: AtomicBool::new(false),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = tcp.local_addr().unwrap();
+        tokio::spawn(serve_socket(bind(&folder.path().join("s")).unwrap(), service.clone()));
+        tokio::spawn(serve_http(tcp, service.clone()));
+        let doors = Doors { folder, http, service };
+        doors.remember("www.example.com");
+        doors
+    }
+
+    /// Puts an A record into the host tier.
+    fn remember(&self, name: &str) {
+        let wire = names::name(name).unwrap();
+        let key = names::key(&wire, 1, false, false).unwrap();
+        let mut message = names::query_message(&wire, [1, 1], 0, 0x8180, None);
+        message[7] = 1;
+        message.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1]);
+        let rules = TtlRules { min: 0, max: 1000, negative_max: 0, stale: 0 };
+        let answer = Answer::from_response(&message, &key, &rules, self.service.clock.secs(), false).unwrap();
+        let host = self.service.resolver.host();
+        assert!(host.insert(&key, Arc::new(answer), host.generation()));
+    }
+
+    async fn over_socket(&self, method: &str, path: &str) -> (StatusCode, String) {
+        request(UnixStream::connect(self.folder.path().join("s")).await.unwrap(), method, path).await
+    }
+
+    async fn over_tcp(&self, method: &str, path: &str) -> (StatusCode, String) {
+        request(TcpStream::connect(self.http).await.unwrap(), method, path).await
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        let (status, body) = self.over_tcp("GET", path).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+async fn request(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    method: &str,
+    path: &str,
+) -> (StatusCode, String) {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header("host", "ringdns");
+    let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn what_changes_something_goes_over_the_socket_alone() {
+    let doors = Doors::open().await;
+    for method in ["POST", "GET"] {
+        let (status, _) = doors.over_tcp(method, "/cache/purge?all=true").await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+    }
+    assert_eq!(doors.service.resolver.host().len(), 1);
+    let (status, _) = doors.over_socket("GET", "/cache/purge?all=true").await;
+    assert_eq!((status, doors.service.resolver.host().len()), (StatusCode::METHOD_NOT_ALLOWED, 1));
+    let (status, _) = doors.over_socket("POST", "/cache/purge?all=true").await;
+    assert_eq!((status, doors.service.resolver.host().len()), (StatusCode::OK, 0));
+}
+
+#[tokio::test]
+async fn purges_take_a_name_a_suffix_or_all_and_just_one_of_them() {
+    let doors = Doors::open().await;
+    for bad in ["", "?name=a&suffix=b", "?all=false", "?name=..", "?nmae=www.example.com"] {
+        let (status, body) = doors.over_socket("POST", &format!("/cache/purge{bad}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}: {body}");
+    }
+    assert_eq!(doors.service.resolver.host().len(), 1);
+    for (what, left) in [("name=example.com", 1), ("name=WWW.example.com.", 0), ("suffix=com", 0)] {
+        doors.remember("www.example.com");
+        let (status, body) = doors.over_socket("POST", &format!("/cache/purge?{what}")).await;
+        assert_eq!(status, StatusCode::OK, "{what}: {body}");
+        assert_eq!(doors.service.resolver.host().len(), left, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn entries_are_shown_with_their_records() {
+    let doors = Doors::open().await;
+    for path in ["/cache/entry?name=WWW.example.com", "/cache/entry?name=www.example.com.&type=a"] {
+        let entries: Vec<EntryView> = serde_json::from_value(doors.json(path).await).unwrap();
+        let [entry] = &entries[..] else { panic!("{path}: {entries:?}") };
+        assert_eq!((entry.name.as_str(), entry.rtype.as_str()), ("www.example.com.", "A"));
+        assert_eq!((entry.state.as_str(), entry.rcode.as_str()), ("fresh", "No Error"));
+        assert!(entry.records[0].contains("192.0.2.1"), "{entry:?}");
+    }
+    for path in ["/cache/entry?name=www.example.com&type=AAAA", "/cache/entry?name=other.example"] {
+        assert_eq!(doors.over_tcp("GET", path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+    for path in ["/cache/entry", "/cache/entry?name=..", "/cache/entry?name=a&type=NONSENSE"] {
+        assert_eq!(doors.over_tcp("GET", path).await.0, StatusCode::BAD_REQUEST, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn health_follows_readiness() {
+    let doors = Doors::open().await;
+    for path in ["/healthz", "/readyz"] {
+        doors.service.ready.store(false, Ordering::Release);
+        assert_eq!(doors.over_tcp("GET", path).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        doors.service.ready.store(true, Ordering::Release);
+        assert_eq!(doors.over_tcp("GET", path).await.0, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn stats_close() {
+    let doors = Doors::open().await;
+    let stats = doors.json("/stats").await;
+    for path in
+        ["/total/unaccounted", "/total/punts_waiting", "/total/dropped/punt_queue_full", "/total/received"]
+    {
+        assert_eq!(stats.pointer(path), Some(&Value::from(0)), "{path}");
+    }
+    assert_eq!(stats.pointer("/host/entries"), Some(&Value::from(1)));
+    assert_eq!(stats.pointer("/listeners/queries"), Some(&Value::from(3)));
+    assert!(stats.pointer("/upstreams/0/counters/timeouts").is_some());
+    assert!(stats.pointer("/workers/0/port/tx_ring_empty").is_some());
+}
+
+/// As Prometheus' parser wants it: HELP and TYPE once and before the samples, which stand together.
+#[tokio::test]
+async fn metrics_are_well_formed() {
+    let doors = Doors::open().await;
+    let (status, text) = doors.over_tcp("GET", "/metrics").await;
+    assert_eq!(status, StatusCode::OK);
+    let mut families = HashSet::new();
+    let mut samples = HashSet::new();
+    let mut current = ("", "");
+    let mut helped = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(families.insert(name), "{name} comes twice");
+            assert!(help.len() > 10, "{line}");
+            helped = name;
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            current = rest.split_once(' ').unwrap();
+            assert_eq!(current.0, helped, "{line}");
+            assert_eq!(current.0.ends_with("_total"), current.1 == "counter", "{line}");
+        } else {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            assert!(samples.insert(sample), "{sample} comes twice");
+            assert_eq!(sample.split('{').next(), Some(current.0), "{line}");
+            assert!(current.0.starts_with("ringdns_"), "{line}");
+            value.parse::<f64>().unwrap();
+        }
+    }
+    for name in ["ringdns_worker_hit_total", "ringdns_host_entries", "ringdns_listener_queries_total"] {
+        assert!(families.contains(name), "{name} is missing");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_or_format_is_refused() {
+    let doors = Doors::open().await;
+    for query in ["outcome=hitt", "format=csv", "outcom=hit"] {
+        let (status, _) = doors.over_tcp("GET", &format!("/histogram?{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn the_socket_is_the_owners_alone_and_replaces_only_a_dead_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/control.sock");
+    let alive = bind(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(bind(&path).unwrap_err().to_string().contains("another ringdnsd"));
+    drop(alive);
+    bind(&path).unwrap();
+
+    let file = folder.path().join("precious");
+    fs::write(&file, "data").unwrap();
+    assert!(bind(&file).unwrap_err().to_string().contains("no socket"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "data");
+}
