@@ -14,6 +14,7 @@ pub mod names;
 pub mod query;
 pub mod question;
 pub mod report;
+pub mod responder;
 pub mod run;
 pub mod stage;
 pub mod synthetic;

@@ -1,7 +1,7 @@
 //! `ringbench`: load generator, synthetic upstream and comparison runs for ringdns.
 
 use clap::{Parser, Subcommand};
-use ringdns_bench::{flood, gate, instructions, micro, run, upstream};
+use ringdns_bench::{flood, gate, instructions, micro, responder, run, upstream};
 
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 110)]
@@ -18,6 +18,7 @@ enum Command {
     #[command(hide = true)]
     Instructions(instructions::Args),
     Micro(micro::Args),
+    Responder(responder::Args),
     Run(Box<run::Args>),
     Upstream(Box<upstream::Args>),
 }
@@ -28,6 +29,7 @@ fn main() -> anyhow::Result<()> {
         Command::Gate(args) => gate::run(&args),
         Command::Instructions(args) => instructions::main(&args),
         Command::Micro(args) => micro::run(&args),
+        Command::Responder(args) => responder::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),
     }

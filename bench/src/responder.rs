@@ -1,0 +1,243 @@
+//! `ringbench responder`: the least that a server on AF_XDP can do. It gives every query one constant answer, through
+//! the same port and steering program that ringdnsd uses, and so is the yardstick for what ringdnsd's own work costs.
+
+use crate::run::udp::pin;
+use anyhow::{Context, Result};
+use ringdns_control::xdp::{AttachMode, SteerConfig, Steering};
+use ringdns_dataplane::{
+    doorbell::Doorbell,
+    packet::{Envelope, checksum},
+    port::{
+        Burst, Checksums, Port,
+        xsk::{Request, XskConfig, XskPort},
+    },
+};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+/// Gives every query the same answer, one A record, over AF_XDP. Needs root.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The interface to answer on.
+    #[arg(long)]
+    pub interface: String,
+    /// Its queue.
+    #[arg(long, default_value_t = 0)]
+    pub queue: u32,
+    /// Addresses and ports to answer for.
+    #[arg(long, required = true)]
+    pub listen: Vec<SocketAddr>,
+    /// How to open the socket.
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    pub mode: Mode,
+    /// Core to run on.
+    #[arg(long)]
+    pub core: Option<usize>,
+    /// How long to look for packets before sleeping, in microseconds.
+    #[arg(long, default_value_t = 50)]
+    pub spin_us: u64,
+}
+
+/// How to open the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// Zero-copy if the driver has it, else copy.
+    Auto,
+    /// Zero-copy or not at all.
+    ZeroCopy,
+    /// Copy.
+    Copy,
+    /// Copy, with the program in the kernel's network stack instead of the driver.
+    Generic,
+}
+
+impl Mode {
+    fn of_socket(self) -> Request {
+        match self {
+            Mode::Auto => Request::Auto,
+            Mode::ZeroCopy => Request::ZeroCopy,
+            Mode::Copy => Request::Copy,
+            Mode::Generic => Request::Generic,
+        }
+    }
+
+    fn of_program(self) -> AttachMode {
+        match self {
+            Mode::Auto => AttachMode::Auto,
+            Mode::ZeroCopy | Mode::Copy => AttachMode::Driver,
+            Mode::Generic => AttachMode::Generic,
+        }
+    }
+}
+
+/// Longest sleep: how late a stop is noticed if its signal comes just before the sleep.
+const NAP: Duration = Duration::from_millis(200);
+
+/// `ringbench responder`.
+pub fn run(args: &Args) -> Result<()> {
+    pin(args.core.as_slice(), 0)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
+    }
+    // The port first, so that it is dropped last: no packet may be steered to a socket that is being closed.
+    let config = XskConfig { mode: args.mode.of_socket(), ..XskConfig::new(&args.interface, args.queue) };
+    let mut port = XskPort::open(&config)?;
+    let (interface, mode) = (args.interface.as_str(), args.mode.of_program());
+    let mut steering = Steering::load(&SteerConfig { interface, listen: &args.listen, mode })?;
+    steering.add_socket(args.queue, port.fd())?;
+    let attachment = steering.attach()?;
+    println!("answering on {interface}, program: {attachment}, socket: {}", port.opened().mode);
+
+    serve(&mut port, Duration::from_micros(args.spin_us), &stop)?;
+    steering.detach();
+    println!("{:?}", port.stats());
+    Ok(())
+}
+
+fn serve(port: &mut XskPort, spin: Duration, stop: &AtomicBool) -> Result<()> {
+    let nobody = Doorbell::new().context("cannot make an eventfd")?;
+    let mut burst = Burst::new();
+    let mut busy = Instant::now();
+    while !stop.load(Relaxed) {
+        port.recv(&mut burst);
+        let received = burst.len();
+        for mut frame in burst.drain(..) {
+            let len = frame.len();
+            match respond(port.frames().buffer(&mut frame), len) {
+                Some(len) => {
+                    frame.set_len(len);
+                    port.send(frame);
+                }
+                None => port.frames().release(frame),
+            }
+        }
+        port.flush();
+        if received > 0 {
+            busy = Instant::now();
+        } else if busy.elapsed() >= spin {
+            port.wait(nobody.fd(), NAP).context("cannot wait for packets")?;
+        }
+    }
+    Ok(())
+}
+
+/// A record of type A for the question's name: 192.0.2.1 for five minutes.
+const ANSWER: [u8; 16] = *b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x01\x2c\x00\x04\xc0\x00\x02\x01";
+
+const ETHERNET: usize = 14;
+const IPV4: usize = 20;
+const UDP: usize = 8;
+const DNS: usize = 12;
+
+/// Turns the query of `len` bytes at the start of `frame` into its answer, and returns that's length.
+///
+/// The question is not looked at. A query with EDNS gets a broken answer: this is a yardstick and no server.
+#[inline]
+fn respond(frame: &mut [u8], len: usize) -> Option<usize> {
+    let is_plain_ipv4 = frame[12..15] == [0x08, 0x00, 0x45];
+    if !is_plain_ipv4 {
+        return respond_ipv6(frame, len);
+    }
+    let query = usize::from(u16::from_be_bytes([frame[16], frame[17]])).checked_sub(IPV4)?;
+    let end = ETHERNET + IPV4 + query;
+    if query < UDP + DNS || end > len {
+        return None;
+    }
+    let (packet, rest) = frame.split_at_mut(end);
+    *rest.first_chunk_mut()? = ANSWER;
+    let (mac, ip) = packet.split_at_mut(ETHERNET);
+    swap::<6>(mac);
+    let (ip, udp) = ip.split_at_mut(IPV4);
+    swap::<4>(&mut ip[12..]);
+    // The sum does not mind that the addresses changed places; the length grew (RFC 1624).
+    let total = u16::from_be_bytes([ip[2], ip[3]]) + ANSWER.len() as u16;
+    ip[2..4].copy_from_slice(&total.to_be_bytes());
+    let sum = checksum::word(!u16::from_be_bytes([ip[10], ip[11]])) + checksum::word(ANSWER.len() as u16);
+    ip[10..12].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
+    swap::<2>(udp);
+    udp[4..6].copy_from_slice(&((query + ANSWER.len()) as u16).to_be_bytes());
+    // RFC 768: none.
+    udp[6..8].fill(0);
+    mark_answered(&mut udp[UDP..]);
+    Some(end + ANSWER.len())
+}
+
+/// The same over IPv6, which has no way around a checksum.
+fn respond_ipv6(frame: &mut [u8], len: usize) -> Option<usize> {
+    let (envelope, message) = Envelope::open(&frame[..len], Checksums::Trust).ok()?;
+    let at = envelope.message();
+    if message < DNS {
+        return None;
+    }
+    mark_answered(&mut frame[at..]);
+    *frame[at + message..].first_chunk_mut()? = ANSWER;
+    Some(envelope.seal(frame, message + ANSWER.len(), None))
+}
+
+/// QR and RA, and one answer.
+#[inline(always)]
+fn mark_answered(message: &mut [u8]) {
+    message[2] |= 0x80;
+    message[3] = 0x80;
+    message[7] = 1;
+}
+
+/// Exchanges the first `N` bytes with the next.
+#[inline(always)]
+fn swap<const N: usize>(bytes: &mut [u8]) {
+    let (first, second) = bytes.split_at_mut(N);
+    first.swap_with_slice(&mut second[..N]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check::{Reply, check},
+        question::wire_question,
+        stage::{Ip, packet, template},
+    };
+    use etherparse::{SlicedPacket, TransportSlice};
+
+    #[test]
+    fn answers_are_what_a_client_takes() {
+        let question = wire_question("n000000.bench.test", 1).unwrap();
+        for ip in [Ip::V4, Ip::V6] {
+            let query = packet(&template(&[]).unwrap(), &question, ip).unwrap();
+            let mut frame = query.clone();
+            frame.resize(2048, 0);
+            let len = respond(&mut frame, query.len()).unwrap();
+            let answer = SlicedPacket::from_ethernet(&frame[..len]).unwrap();
+            assert_eq!((&frame[..6], &frame[6..12]), (&query[6..12], &query[..6]));
+            if let Some(ip) = answer.net.as_ref().and_then(|net| net.ipv4_ref()) {
+                let header = ip.header().to_header();
+                assert_eq!(header.header_checksum, header.calc_header_checksum());
+                assert_eq!((header.source, header.destination), ([10, 53, 0, 2], [10, 53, 0, 1]));
+            }
+            let Some(TransportSlice::Udp(udp)) = answer.transport else { panic!("{answer:?}") };
+            assert_eq!((udp.source_port(), udp.destination_port()), (53, 40_000));
+            assert_eq!(udp.payload().len(), 52);
+            assert_eq!(check(udp.payload(), &question, false), Ok(Reply { rcode: 0, truncated: false }));
+            let message = hickory_proto::op::Message::from_vec(udp.payload()).unwrap();
+            assert_eq!(message.answers[0].data.to_string(), "192.0.2.1");
+        }
+    }
+
+    #[test]
+    fn what_is_too_short_is_left_alone() {
+        let question = wire_question("a.test", 1).unwrap();
+        let query = packet(&template(&[]).unwrap(), &question, Ip::V4).unwrap();
+        assert_eq!(respond(&mut [query.as_slice(), &[0; 64]].concat(), 40), None);
+        let mut runt = query.clone();
+        runt[17] = 27;
+        assert_eq!(respond(&mut runt, query.len()), None);
+    }
+}
