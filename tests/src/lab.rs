@@ -1,6 +1,6 @@
 //! The lab: two hosts and a cable, by `deploy/lab.sh`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +11,10 @@ pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 53, 0, 1);
 pub const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 53, 0, 2);
 pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd53, 0, 0, 0, 0, 0, 0, 1);
 pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd53, 0, 0, 0, 0, 0, 0, 2);
+
+/// Where a DNS server on the lab's server is asked.
+pub const DNS_V4: SocketAddr = SocketAddr::new(IpAddr::V4(SERVER_V4), 53);
+pub const DNS_V6: SocketAddr = SocketAddr::new(IpAddr::V6(SERVER_V6), 53);
 
 /// Set to 1 to let tests that need root pass without having run.
 const UNPRIVILEGED: &str = "RINGDNS_UNPRIVILEGED";

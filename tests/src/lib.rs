@@ -14,20 +14,28 @@
 //! the remedy in the message, and what the processes had said goes to the test's output.
 #![forbid(unsafe_code)]
 
+mod client;
 mod host;
 mod knot;
 mod lab;
+mod message;
 mod names;
 mod port;
 mod process;
+mod ringdnsd;
 mod unbound;
+mod upstream;
 mod zone;
 
+pub use client::{Client, ask_over_tcp, kdig};
 pub use host::Host;
 pub use knot::Knot;
-pub use lab::{CLIENT_V4, CLIENT_V6, Lab, LabOptions, SERVER_V4, SERVER_V6};
+pub use lab::{CLIENT_V4, CLIENT_V6, DNS_V4, DNS_V6, Lab, LabOptions, SERVER_V4, SERVER_V6};
+pub use message::{A, Asked, Edns, Query, Reply, TXT, a_record};
 pub use names::popular_names;
 pub use port::free_port;
 pub use process::Process;
+pub use ringdnsd::{Ringdnsd, Settings, ringbench, until};
 pub use unbound::Unbound;
+pub use upstream::{Gate, Over, Say, Seen, Upstream};
 pub use zone::Zone;

@@ -3,26 +3,9 @@
 use std::net::SocketAddr;
 
 use ringdns_tests::{
-    Host, Knot, Lab, LabOptions, SERVER_V4, SERVER_V6, Unbound, Zone, free_port, popular_names,
+    DNS_V4, DNS_V6, Host, Knot, Lab, LabOptions, SERVER_V4, SERVER_V6, Unbound, Zone, free_port, kdig,
+    popular_names,
 };
-
-/// Asks once with kdig, with EDNS and five seconds of patience, and gives its short answer.
-#[track_caller]
-fn kdig(host: &Host, server: SocketAddr, question: &[&str]) -> String {
-    let (address, port) = (format!("@{}", server.ip()), server.port().to_string());
-    let transport = ["+short", "+bufsize=1232", "+time=5", "+retry=0", "-p", &port, &address];
-    let said = host.run("kdig", transport.iter().chain(question));
-    let answer = said.lines().filter(|line| !line.is_empty() && !line.starts_with(";;"));
-    answer.collect::<Vec<_>>().join("\n")
-}
-
-fn v4() -> SocketAddr {
-    (SERVER_V4, 53).into()
-}
-
-fn v6() -> SocketAddr {
-    (SERVER_V6, 53).into()
-}
 
 #[test]
 fn both_families_cross_the_cable() {
@@ -36,11 +19,11 @@ fn both_families_cross_the_cable() {
 fn two_labs_do_not_meet_and_leave_nothing() {
     let namespaces = || Host::local().run("ip", ["netns", "list"]);
     let (Some(one), Some(other)) = (Lab::up(), Lab::up()) else { return };
-    let _knot = Knot::serve(one.server(), v4(), &[Zone::example()]);
+    let _knot = Knot::serve(one.server(), DNS_V4, &[Zone::example()]);
     // The same address in the other lab is free, and the example zone is not there.
-    let _knot = Knot::serve(other.server(), v4(), &[Zone::empty("other.", 60)]);
-    assert_eq!(kdig(one.client(), v4(), &["www.example", "A"]), "192.0.2.1");
-    assert_eq!(kdig(other.client(), v4(), &["www.example", "A"]), "");
+    let _knot = Knot::serve(other.server(), DNS_V4, &[Zone::empty("other.", 60)]);
+    assert_eq!(kdig(one.client(), DNS_V4, &["www.example", "A"]), "192.0.2.1");
+    assert_eq!(kdig(other.client(), DNS_V4, &["www.example", "A"]), "");
 
     let named = namespaces();
     let mine = format!("{}-", std::process::id());
@@ -57,9 +40,9 @@ fn two_labs_do_not_meet_and_leave_nothing() {
 #[test]
 fn knot_answers_over_either_family_and_transport() {
     let Some(lab) = Lab::up() else { return };
-    let _over_v4 = Knot::serve(lab.server(), v4(), &[Zone::example()]);
-    let _over_v6 = Knot::serve(lab.server(), v6(), &[Zone::example()]);
-    for server in [v4(), v6()] {
+    let _over_v4 = Knot::serve(lab.server(), DNS_V4, &[Zone::example()]);
+    let _over_v6 = Knot::serve(lab.server(), DNS_V6, &[Zone::example()]);
+    for server in [DNS_V4, DNS_V6] {
         for transport in ["+notcp", "+tcp"] {
             let ask = |name, kind| kdig(lab.client(), server, &[transport, name, kind]);
             assert_eq!(ask("www.example", "A"), "192.0.2.1");
@@ -73,19 +56,19 @@ fn knot_answers_over_either_family_and_transport() {
     }
     let truncated = lab.client().run("kdig", ["+ignore", "@10.53.0.2", "big.example", "TXT"]);
     assert!(truncated.contains("Flags: qr aa tc rd;"), "{truncated}");
-    assert_eq!(kdig(lab.client(), v4(), &["big.example", "TXT"]).lines().count(), 12);
+    assert_eq!(kdig(lab.client(), DNS_V4, &["big.example", "TXT"]).lines().count(), 12);
 }
 
 #[test]
 fn a_tagged_cable_carries_every_family_and_transport() {
     let Some(lab) = Lab::with(LabOptions { vlan: Some(53), ..LabOptions::default() }) else { return };
-    let _over_v4 = Knot::serve(lab.server(), v4(), &[Zone::example()]);
-    let _over_v6 = Knot::serve(lab.server(), v6(), &[Zone::example()]);
+    let _over_v4 = Knot::serve(lab.server(), DNS_V4, &[Zone::example()]);
+    let _over_v6 = Knot::serve(lab.server(), DNS_V6, &[Zone::example()]);
     // A line buffer for tcpdump: what it sees is said at once.
     let listen = ["-l", "-e", "-n", "-i", "vs", "udp and dst port 53 or (vlan and udp and dst port 53)"];
     let capture = lab.server().spawn("tcpdump", listen);
     capture.wait_for_line("listening on vs", std::time::Duration::from_secs(10));
-    for server in [v4(), v6()] {
+    for server in [DNS_V4, DNS_V6] {
         assert_eq!(kdig(lab.client(), server, &["www.example", "A"]), "192.0.2.1");
         assert_eq!(kdig(lab.client(), server, &["+tcp", "www.example", "AAAA"]), "2001:db8::1");
     }
@@ -110,9 +93,9 @@ fn unbound_forwards_to_a_root_of_many_names() {
     let names = popular_names(100_000);
     let upstream = SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())));
     let _knot = Knot::serve(lab.server(), upstream, &[Zone::root_of(&names, 300)]);
-    let _unbound = Unbound::forward(lab.server(), v4(), upstream);
+    let _unbound = Unbound::forward(lab.server(), DNS_V4, upstream);
     for number in [0, 1, 4321, 99_999] {
-        let address = kdig(lab.client(), v4(), &[names[number].as_str(), "A"]);
+        let address = kdig(lab.client(), DNS_V4, &[names[number].as_str(), "A"]);
         assert_eq!(address, Zone::address(number).to_string(), "{}", names[number]);
     }
 }

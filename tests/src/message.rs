@@ -1,0 +1,225 @@
+//! DNS messages, byte by byte: what a test says is what goes over the cable, right or wrong.
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::RData;
+
+pub const A: u16 = 1;
+pub const TXT: u16 = 16;
+
+const RECURSION_DESIRED: u16 = 0x0100;
+const CHECKING_DISABLED: u16 = 0x0010;
+const TRUNCATED: u16 = 0x0200;
+const OPT: u16 = 41;
+
+/// A query to be sent.
+#[derive(Clone, Debug)]
+pub struct Query {
+    pub id: u16,
+    pub flags: u16,
+    /// Letter case and all, without the final dot.
+    pub name: String,
+    pub qtype: u16,
+    pub qclass: u16,
+    pub edns: Option<Edns>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Edns {
+    pub udp_size: u16,
+    pub version: u8,
+    pub dnssec_ok: bool,
+}
+
+impl Query {
+    /// For an A record, with RD and without EDNS.
+    pub fn a(name: &str) -> Self {
+        Self::of(name, A)
+    }
+
+    pub fn of(name: &str, qtype: u16) -> Self {
+        Self { id: 1, flags: RECURSION_DESIRED, name: name.to_owned(), qtype, qclass: 1, edns: None }
+    }
+
+    pub fn id(self, id: u16) -> Self {
+        Self { id, ..self }
+    }
+
+    pub fn edns(self, udp_size: u16) -> Self {
+        Self { edns: Some(Edns { udp_size, version: 0, dnssec_ok: false }), ..self }
+    }
+
+    /// With DO, CD, both or neither.
+    pub fn dnssec(self, dnssec_ok: bool, checking_disabled: bool) -> Self {
+        let flags = if checking_disabled { self.flags | CHECKING_DISABLED } else { self.flags };
+        Self { flags, edns: Some(Edns { udp_size: 1232, version: 0, dnssec_ok }), ..self }
+    }
+
+    pub fn wire(&self) -> Vec<u8> {
+        let mut wire = Vec::with_capacity(64);
+        for word in [self.id, self.flags, 1, 0, 0, u16::from(self.edns.is_some())] {
+            wire.extend(word.to_be_bytes());
+        }
+        wire.extend(self.question());
+        if let Some(edns) = self.edns {
+            wire.push(0);
+            for word in [OPT, edns.udp_size, edns.version.into(), u16::from(edns.dnssec_ok) << 15, 0] {
+                wire.extend(word.to_be_bytes());
+            }
+        }
+        wire
+    }
+
+    /// The question section: what a reply must repeat, bit by bit.
+    pub fn question(&self) -> Vec<u8> {
+        let mut question = Vec::new();
+        for label in self.name.split('.').filter(|label| !label.is_empty()) {
+            question.push(u8::try_from(label.len()).expect("labels are short"));
+            question.extend(label.as_bytes());
+        }
+        question.push(0);
+        question.extend(self.qtype.to_be_bytes());
+        question.extend(self.qclass.to_be_bytes());
+        question
+    }
+}
+
+/// A message that was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply(pub Vec<u8>);
+
+impl Reply {
+    pub fn id(&self) -> u16 {
+        self.word(0)
+    }
+
+    pub fn is_truncated(&self) -> bool {
+        self.word(2) & TRUNCATED != 0
+    }
+
+    /// The whole response code, the upper bits in the OPT record included.
+    #[track_caller]
+    pub fn rcode(&self) -> u16 {
+        self.decoded().metadata.response_code.into()
+    }
+
+    /// Whether the question is `query`'s own, letter case and all.
+    pub fn repeats(&self, query: &Query) -> bool {
+        self.0[12..].starts_with(&query.question())
+    }
+
+    pub fn has_edns(&self) -> bool {
+        self.decoded().edns.is_some()
+    }
+
+    /// The records of the answer section.
+    pub fn answers(&self) -> usize {
+        usize::from(self.word(6))
+    }
+
+    /// The addresses in the answer section.
+    #[track_caller]
+    pub fn addresses(&self) -> Vec<std::net::Ipv4Addr> {
+        let decoded = self.decoded();
+        let address = |data: &RData| if let RData::A(address) = data { Some(address.0) } else { None };
+        decoded.answers.iter().filter_map(|record| address(&record.data)).collect()
+    }
+
+    /// The TTL of the first answer.
+    #[track_caller]
+    pub fn ttl(&self) -> u32 {
+        match self.decoded().answers.first() {
+            Some(record) => record.ttl,
+            None => panic!("no answer in {self:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn decoded(&self) -> Message {
+        match Message::from_vec(&self.0) {
+            Ok(message) => message,
+            Err(error) => panic!("no DNS message: {error}: {:02x?}", self.0),
+        }
+    }
+
+    fn word(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.0[at], self.0[at + 1]])
+    }
+}
+
+/// The bytes of a query, as an upstream gets it.
+#[derive(Clone, Debug)]
+pub struct Asked(pub Vec<u8>);
+
+impl Asked {
+    pub fn id(&self) -> u16 {
+        u16::from_be_bytes([self.0[0], self.0[1]])
+    }
+
+    /// The name as it was written, without the final dot.
+    pub fn name(&self) -> String {
+        let mut labels = Vec::new();
+        let mut at = 12;
+        while self.0[at] != 0 {
+            let end = at + 1 + usize::from(self.0[at]);
+            labels.push(String::from_utf8_lossy(&self.0[at + 1..end]).into_owned());
+            at = end;
+        }
+        labels.join(".")
+    }
+
+    /// DO and CD.
+    pub fn dnssec(&self) -> (bool, bool) {
+        let message = Message::from_vec(&self.0).expect("ringdns asks well-formed questions");
+        let dnssec_ok = message.edns.is_some_and(|edns| edns.flags().dnssec_ok);
+        (dnssec_ok, message.metadata.checking_disabled)
+    }
+
+    /// A response with `flags` beside QR, RD and RA, and these records in its answer section.
+    pub fn response(&self, flags: u16, records: &[Vec<u8>]) -> Vec<u8> {
+        let question_end = 12 + self.0[12..].iter().position(|byte| *byte == 0).expect("a name ends") + 5;
+        let mut message = self.0[..2].to_vec();
+        let count = u16::try_from(records.len()).expect("few records");
+        for word in [0x8180 | flags, 1, count, 0, 0] {
+            message.extend(word.to_be_bytes());
+        }
+        message.extend(&self.0[12..question_end]);
+        message.extend(records.concat());
+        message
+    }
+
+    /// The response that this name has this address, for five minutes.
+    pub fn address(&self, address: [u8; 4]) -> Vec<u8> {
+        self.response(0, &[a_record(300, address)])
+    }
+
+    /// The same, cut: TC=1 and no record.
+    pub fn truncated(&self) -> Vec<u8> {
+        self.response(TRUNCATED, &[])
+    }
+}
+
+/// An A record of the question's name.
+pub fn a_record(ttl: u32, address: [u8; 4]) -> Vec<u8> {
+    let mut record = vec![0xc0, 12, 0, 1, 0, 1];
+    record.extend(ttl.to_be_bytes());
+    record.extend([0, 4]);
+    record.extend(address);
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_and_responses_are_what_they_say() {
+        let query = Query::a("wWw.Example").id(77).dnssec(true, true);
+        let asked = Asked(query.wire());
+        assert_eq!((asked.id(), asked.name().as_str(), asked.dnssec()), (77, "wWw.Example", (true, true)));
+        let reply = Reply(asked.address([192, 0, 2, 7]));
+        assert_eq!((reply.id(), reply.rcode(), reply.ttl(), reply.answers()), (77, 0, 300, 1));
+        assert_eq!(reply.addresses(), [std::net::Ipv4Addr::new(192, 0, 2, 7)]);
+        assert!(reply.repeats(&query) && !reply.repeats(&Query::a("www.example")));
+        assert!(Reply(asked.truncated()).is_truncated() && !reply.is_truncated());
+    }
+}

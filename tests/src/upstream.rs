@@ -1,0 +1,206 @@
+//! An upstream that says what a test wants said: late, cut, forged, or nothing.
+
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::{Asked, Host};
+
+/// One thing that the upstream does about a query. Over TCP, all are sent from where they can be.
+#[derive(Clone, Debug)]
+pub enum Say {
+    /// Sends this.
+    Send(Vec<u8>),
+    /// Sends this from another port than was asked.
+    SendFromElsewhere(Vec<u8>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    Udp,
+    Tcp,
+}
+
+/// A query that came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub query: Asked,
+    pub over: Over,
+    pub from: SocketAddr,
+}
+
+type Script = dyn Fn(&Seen) -> Vec<Say> + Send + Sync;
+
+/// A scripted upstream on the loopback of a host, over UDP and TCP. Ends on drop.
+pub struct Upstream {
+    address: SocketAddr,
+    stage: Arc<Stage>,
+    /// Closed to end the threads.
+    stop: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the threads share.
+struct Stage {
+    script: Box<Script>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Upstream {
+    /// Asks `script` what to say about each query. A script that waits delays all later queries over UDP as well.
+    #[track_caller]
+    pub fn start(host: &Host, script: impl Fn(&Seen) -> Vec<Say> + Send + Sync + 'static) -> Self {
+        let opened = host.enter(|| {
+            let any = (Ipv4Addr::LOCALHOST, 0);
+            let udp = UdpSocket::bind(any)?;
+            let tcp = TcpListener::bind(udp.local_addr()?)?;
+            io::Result::Ok((udp, UdpSocket::bind(any)?, tcp, io::pipe()?))
+        });
+        let (udp, elsewhere, tcp, (stopped, stop)) = match opened {
+            Ok(opened) => opened,
+            Err(error) => panic!("sockets for an upstream: {error}"),
+        };
+        let address = udp.local_addr().expect("it is bound");
+        let stage = Arc::new(Stage { script: Box::new(script), seen: Mutex::default() });
+        let sockets = Sockets { udp, elsewhere, tcp, stopped, stage: Arc::clone(&stage) };
+        let thread = std::thread::spawn(move || sockets.serve());
+        Self { address, stage, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Answers every question with 192.0.2.1, for five minutes.
+    #[track_caller]
+    pub fn answering(host: &Host) -> Self {
+        Self::start(host, |seen| vec![Say::Send(seen.query.address([192, 0, 2, 1]))])
+    }
+
+    /// Takes queries and says nothing.
+    #[track_caller]
+    pub fn silent(host: &Host) -> Self {
+        Self::start(host, |_| Vec::new())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The queries that came until now.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.stage.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many queries came until now.
+    pub fn asked(&self) -> usize {
+        self.seen().len()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Stage {
+    fn hear(&self, query: &[u8], over: Over, from: SocketAddr) -> Vec<Say> {
+        let seen = Seen { query: Asked(query.to_vec()), over, from };
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen.clone());
+        (self.script)(&seen)
+    }
+}
+
+struct Sockets {
+    udp: UdpSocket,
+    elsewhere: UdpSocket,
+    tcp: TcpListener,
+    stopped: PipeReader,
+    stage: Arc<Stage>,
+}
+
+impl Sockets {
+    fn serve(self) {
+        let mut connections: Vec<(TcpStream, JoinHandle<()>)> = Vec::new();
+        loop {
+            let mut events = [
+                PollFd::new(&self.udp, PollFlags::IN),
+                PollFd::new(&self.tcp, PollFlags::IN),
+                PollFd::new(&self.stopped, PollFlags::IN),
+            ];
+            if rustix::io::retry_on_intr(|| poll(&mut events, None)).is_err() {
+                break;
+            }
+            let [udp, tcp, stopped] = events.map(|event| !event.revents().is_empty());
+            if stopped {
+                break;
+            }
+            if udp {
+                self.answer_datagram();
+            }
+            if tcp && let Ok((stream, from)) = self.tcp.accept() {
+                let (Ok(handle), stage) = (stream.try_clone(), Arc::clone(&self.stage)) else { continue };
+                connections.push((handle, std::thread::spawn(move || converse(stream, from, &stage))));
+            }
+        }
+        for (stream, thread) in connections {
+            // The client may have closed it.
+            let _ = stream.shutdown(Shutdown::Both);
+            let _ = thread.join();
+        }
+    }
+
+    fn answer_datagram(&self) {
+        let mut buffer = [0; 4096];
+        let Ok((length, from)) = self.udp.recv_from(&mut buffer) else { return };
+        for say in self.stage.hear(&buffer[..length], Over::Udp, from) {
+            // Whoever asked may have got its answer and gone.
+            let _ = match say {
+                Say::Send(message) => self.udp.send_to(&message, from),
+                Say::SendFromElsewhere(message) => self.elsewhere.send_to(&message, from),
+            };
+        }
+    }
+}
+
+fn converse(mut stream: TcpStream, from: SocketAddr, stage: &Stage) {
+    let mut next = || -> io::Result<()> {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length)?;
+        let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut query)?;
+        for say in stage.hear(&query, Over::Tcp, from) {
+            let (Say::Send(message) | Say::SendFromElsewhere(message)) = say;
+            let length = u16::try_from(message.len()).map_err(io::Error::other)?;
+            stream.write_all(&[&length.to_be_bytes(), &message[..]].concat())?;
+        }
+        Ok(())
+    };
+    while next().is_ok() {}
+}
+
+/// A gate for scripts to wait at until the test opens it.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// Longer than any test waits: a test that failed must not wait for its own upstream.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.1.notify_all();
+    }
+
+    /// Returns when it is open.
+    pub fn pass(&self) {
+        let (open, opened) = &*self.0;
+        let guard = open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(opened.wait_timeout_while(guard, Self::PATIENCE, |open| !*open));
+    }
+}
