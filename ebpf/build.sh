@@ -13,7 +13,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=../deploy/lib.sh
 . "$here/../deploy/lib.sh"
 
-readonly PACKAGES=(rustc-web libstd-rust-web-dev-bpf llvm-22-dev g++ zlib1g-dev)
+readonly PACKAGES=(ca-certificates rustc-web libstd-rust-web-dev-bpf llvm-22-dev g++ zlib1g-dev)
 readonly LLVM=/usr/lib/llvm-22
 # Debian's, whatever else is on PATH: rustup has no core library for BPF without nightly and its sources.
 readonly RUSTC=/usr/bin/rustc
