@@ -127,14 +127,20 @@ impl Frames {
     #[inline(always)]
     pub fn window(&self, frame: &Frame) -> Option<&[u8; WINDOW]> {
         let start = usize::from(frame.start);
-        self.memory.chunk(frame).get(start..start + WINDOW)?.first_chunk()
+        if start > CHUNK - WINDOW {
+            return None;
+        }
+        self.memory.chunk(frame)[start..].first_chunk()
     }
 
     /// The same to write.
     #[inline(always)]
     pub fn window_mut(&mut self, frame: &mut Frame) -> Option<&mut [u8; WINDOW]> {
         let start = usize::from(frame.start);
-        self.memory.chunk_mut(frame).get_mut(start..start + WINDOW)?.first_chunk_mut()
+        if start > CHUNK - WINDOW {
+            return None;
+        }
+        self.memory.chunk_mut(frame)[start..].first_chunk_mut()
     }
 
     /// Takes a free chunk to write an own packet in.

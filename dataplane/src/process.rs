@@ -13,7 +13,7 @@ use crate::{
         rcode,
         reply::{self, Age, Limits},
     },
-    frame::{Frame, Frames},
+    frame::{Frame, Frames, WINDOW},
     packet::Envelope,
     port::{BURST, Checksums},
     stats::{Counter, DropReason, WorkerStats},
@@ -121,9 +121,12 @@ impl Processor {
             slot.stage = match frames.window(frame) {
                 // So much known, hardly anything that is read of it needs a check of its own.
                 Some(window) if Envelope::is_plain_v4(window) => {
-                    slot.open(window, frame.len(), checksums, &hash)
+                    slot.open(window, frame.len(), &hash, |frame| Envelope::open_plain_v4(frame, checksums))
                 }
-                _ => slot.open_other(frames.readable(frame), frame.len(), checksums, &hash),
+                Some(window) if Envelope::is_plain_v6(window) => {
+                    slot.open_v6(window, frame.len(), &hash, checksums)
+                }
+                _ => slot.open_other(frames.readable(frame), frame.len(), &hash, checksums),
             };
             if slot.stage == Stage::Hashed {
                 self.cache.prefetch(slot.hash);
@@ -173,9 +176,15 @@ impl Processor {
 impl Slot {
     /// First pass. `chunk` goes on after the packet, which is its first `len` bytes.
     #[inline(always)]
-    fn open(&mut self, chunk: &[u8], len: usize, checksums: Checksums, hash: &KeyedHash) -> Stage {
+    fn open(
+        &mut self,
+        chunk: &[u8],
+        len: usize,
+        hash: &KeyedHash,
+        open: impl Fn(&[u8]) -> Result<(Envelope, usize), DropReason>,
+    ) -> Stage {
         let Some(packet) = chunk.get(..len) else { return Stage::Dropped(DropReason::BadLength) };
-        let (envelope, len) = match Envelope::open(packet, checksums) {
+        let (envelope, len) = match open(packet) {
             Ok(opened) => opened,
             Err(reason) => return Stage::Dropped(reason),
         };
@@ -189,10 +198,20 @@ impl Slot {
         Stage::Hashed
     }
 
-    /// The same of any frame, where `open` is for one of a known size that is of IPv4.
     #[inline(never)]
-    fn open_other(&mut self, chunk: &[u8], len: usize, checksums: Checksums, hash: &KeyedHash) -> Stage {
-        self.open(chunk, len, checksums, hash)
+    fn open_v6(
+        &mut self,
+        window: &[u8; WINDOW],
+        len: usize,
+        hash: &KeyedHash,
+        checksums: Checksums,
+    ) -> Stage {
+        self.open(window, len, hash, |frame| Envelope::open_plain_v6(frame, checksums))
+    }
+
+    #[inline(never)]
+    fn open_other(&mut self, chunk: &[u8], len: usize, hash: &KeyedHash, checksums: Checksums) -> Stage {
+        self.open(chunk, len, hash, |frame| Envelope::open(frame, checksums))
     }
 }
 

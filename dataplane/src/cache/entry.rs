@@ -67,7 +67,7 @@ const _: () = assert!(HEADER == 38, "the header has no holes");
 /// as many after its last entry, so that one comparison opens an entry, and none what lies within.
 pub const ENTRY_MAX: usize = HEADER + size_of::<Body>();
 
-/// The most bytes of records in an entry: more than a frame has room for.
+/// More than the most bytes of records in an entry, and than a frame has room for.
 pub const WIRE_MAX: usize = 2048;
 
 /// What follows a header.
@@ -213,7 +213,8 @@ impl Header {
             start: self.start.get(),
             additional: u16::from(self.additional),
             ttls: ttls.as_chunks::<2>().0,
-            wire: &rest[..usize::from(self.wire_len.get()).min(WIRE_MAX)],
+            // The remainder is the length already, and spares the comparison.
+            wire: &rest[..usize::from(self.wire_len.get()) % WIRE_MAX],
             sum: self.sum.get(),
         }
     }
@@ -252,7 +253,7 @@ impl<'a> Draft<'a> {
     /// `wire_max`: the most bytes of records that a reply over UDP can carry.
     pub fn new(key: &'a Key, hash: u64, answer: &'a Answer, wire_max: usize, generation: u8) -> Self {
         let mut view = answer.view();
-        if view.wire.len() > wire_max.min(WIRE_MAX) || view.ttls.len() > usize::from(u8::MAX) {
+        if view.wire.len() > wire_max.min(WIRE_MAX - 1) || view.ttls.len() > usize::from(u8::MAX) {
             view = view.truncated();
         }
         let header = Header {

@@ -51,6 +51,9 @@ pub const NAME_MAX: usize = 255;
 /// Longest question: name, type and class.
 pub const QUESTION_MAX: usize = NAME_MAX + 4;
 
+/// Length of an OPT record without options (RFC 6891 section 6.1.2).
+pub const OPT_LEN: usize = 11;
+
 /// The least that every client takes over UDP (RFC 1035 section 2.3.4).
 pub const UDP_MIN: u16 = 512;
 

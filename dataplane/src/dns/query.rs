@@ -1,7 +1,7 @@
 //! A client's query, taken apart.
 
 use super::{
-    CLASS_IN, NAME_MAX, UDP_MIN,
+    CLASS_IN, NAME_MAX, OPT_LEN, UDP_MIN,
     header::{self, Header, Words},
     key::{Key, NameLen},
     rcode, record, rtype,
@@ -109,8 +109,15 @@ impl Query {
         self.key.set_meta(question, header.start.get() & header::flags(header::CD) != 0, name);
         self.question_len = (name.bytes + 4) as u16;
         if header.arcount != 0 || end + 4 != len {
-            let message = buffer.get(..len).ok_or(Reject::Header(rcode::FORMERR))?;
-            self.additionals(message, end + 4, u16::from_be(header.arcount.get()))?;
+            match bare_opt(buffer, end + 4)
+                .filter(|_| header.arcount == 1u16.to_be() && len == end + 4 + OPT_LEN)
+            {
+                Some(edns) => {
+                    self.edns = Some(edns);
+                    self.key.set_dnssec_ok(edns.dnssec_ok);
+                }
+                None => self.additionals(buffer, len, end + 4, u16::from_be(header.arcount.get()))?,
+            }
         }
         // Nearly all that is asked for has a type below OPT's: from 1 to 40, here in the lower half, the class in the upper.
         const FIRST: u32 = 1 << 16 | CLASS_IN as u32;
@@ -119,8 +126,8 @@ impl Query {
     }
 
     /// Reads the additional records, which must end with the message.
-    #[inline]
-    fn additionals(&mut self, message: &[u8], mut at: usize, count: u16) -> Result<(), Reject> {
+    fn additionals(&mut self, buffer: &[u8], len: usize, mut at: usize, count: u16) -> Result<(), Reject> {
+        let message = buffer.get(..len).ok_or(Reject::Header(rcode::FORMERR))?;
         for _ in 0..count {
             at = self.additional(message, at).ok_or(Reject::Header(rcode::FORMERR))?;
         }
@@ -176,6 +183,14 @@ impl Query {
 fn is_query(header: &Words) -> bool {
     const MASK: u64 = header::flags(header::QR | header::OPCODE) | !header::flags(0xffff);
     header.start.get() & MASK == header::start(0, 0, 0)
+}
+
+/// The record at `at`, where it is an OPT without options of version 0: what most queries end with.
+#[inline(always)]
+fn bare_opt(buffer: &[u8], at: usize) -> Option<Edns> {
+    let opt = buffer.get(at..at + OPT_LEN).and_then(|opt| opt.first_chunk::<OPT_LEN>())?;
+    let [0, 0, 41, size1, size0, _, 0, flags, _, 0, 0] = *opt else { return None };
+    Some(Edns { udp_size: u16::from_be_bytes([size1, size0]), version: 0, dnssec_ok: flags & 0x80 != 0 })
 }
 
 #[cold]

@@ -1,6 +1,7 @@
 //! The one builder of replies: rings, sockets and TCP all answer with it.
 
 use super::{
+    OPT_LEN,
     answer::View,
     header::{self, Header, Words},
     query::{Edns, Query, Reject},
@@ -37,9 +38,6 @@ pub struct Reply {
     /// How the message's [checksum](crate::packet::checksum) has changed from the query's.
     pub change: u64,
 }
-
-/// Bytes of the OPT record that we send: no options.
-const OPT_LEN: usize = 11;
 
 /// Turns the query of `query_len` bytes at the start of `message` into its reply, in place.
 ///
@@ -107,11 +105,11 @@ fn fill(
 ) -> Reply {
     let records = header::LEN + query.question_len();
     let mut sum = u64::from(view.sum);
-    // What stood after the question goes, and its sum with it.
-    if query_len > records {
-        sum = checksum::add(sum, !tail_sum(message, records, query_len));
-    }
     let (head, rest) = message.split_at_mut(records);
+    if query_len > records {
+        // What stood after the question goes, and its sum with it.
+        sum = checksum::add(sum, !tail_sum(rest, records, query_len - records));
+    }
     copy(rest, view.wire);
     sum = checksum::add(sum, age_ttls(rest, records, view.ttls, age));
     let mut len = records + view.wire.len();
@@ -210,8 +208,19 @@ fn age_ttls(wire: &mut [u8], records: usize, ttls: &[[u8; 2]], age: Age) -> u64 
     !lowered
 }
 
-fn tail_sum(message: &[u8], from: usize, to: usize) -> u64 {
-    checksum::placed(checksum::sum(message.get(from..to).unwrap_or(&[]), 0), from)
+/// The sum of what follows the question in the query, whose message it is: mostly an OPT of the same length as ours.
+#[inline(always)]
+fn tail_sum(rest: &[u8], records: usize, len: usize) -> u64 {
+    let sum = match rest.first_chunk::<OPT_LEN>() {
+        Some(opt) if len == OPT_LEN => opt_sum(opt),
+        _ => checksum::sum(rest.get(..len).unwrap_or(&[]), 0),
+    };
+    checksum::placed(sum, records)
+}
+
+#[inline(always)]
+fn opt_sum(opt: &[u8; OPT_LEN]) -> u64 {
+    checksum::sum_from::<1>(opt, 0)
 }
 
 /// Writes an OPT record (RFC 6891 section 7), made for this client: never a stored one. It goes to `at` of what stands at
@@ -219,10 +228,12 @@ fn tail_sum(message: &[u8], from: usize, to: usize) -> u64 {
 #[inline(always)]
 fn write_opt(rest: &mut [u8], records: usize, at: usize, edns: Edns, rcode_high: u8, limits: Limits) -> u64 {
     let [size1, size0] = limits.advertise.to_be_bytes();
-    let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-    let opt = [0, 0, 41, size1, size0, rcode_high, 0, dnssec_ok, 0, 0, 0];
-    rest[at..at + OPT_LEN].copy_from_slice(&opt);
-    checksum::placed(checksum::sum(&opt, 0), records + at)
+    let dnssec_ok = u8::from(edns.dnssec_ok) << 7;
+    // As a word, for it is summed too; the rest is zeros.
+    let start = u64::from_ne_bytes([0, 0, 41, size1, size0, rcode_high, 0, dnssec_ok]);
+    let [a, b, c, d, e, f, g, h] = start.to_ne_bytes();
+    rest[at..at + OPT_LEN].copy_from_slice(&[a, b, c, d, e, f, g, h, 0, 0, 0]);
+    checksum::placed(start, records + at)
 }
 
 /// Copies `from` to the start of `to`, which is longer: its first and its last block, which may overlap, and those between.

@@ -6,15 +6,19 @@ use proptest::prelude::*;
 
 const MESSAGE: &[u8] = b"a message of an odd number of bytes";
 
+/// What a frame begins with.
 #[derive(Clone, Copy, Debug)]
-enum Link {
+pub(crate) enum Link {
+    /// Ethernet alone.
     Plain,
+    /// One tag.
     Vlan,
+    /// Two tags.
     QinQ,
 }
 
 /// A query's frame as a client would send it.
-fn frame(link: Link, v6: bool, message: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(link: Link, v6: bool, message: &[u8]) -> Vec<u8> {
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 7]);
     let vlan = |id| VlanId::try_new(id).unwrap();
     let mut bytes = Vec::new();
@@ -36,8 +40,28 @@ fn frame(link: Link, v6: bool, message: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn every_kind() -> impl Iterator<Item = (Link, bool)> {
+pub(crate) fn every_kind() -> impl Iterator<Item = (Link, bool)> {
     [Link::Plain, Link::Vlan, Link::QinQ].into_iter().flat_map(|link| [(link, false), (link, true)])
+}
+
+/// The message in a frame whose checksums are right by etherparse's reckoning.
+pub(crate) fn received(frame: &[u8]) -> Vec<u8> {
+    let parsed = SlicedPacket::from_ethernet(frame).unwrap();
+    let Some(TransportSlice::Udp(udp)) = &parsed.transport else { panic!("no UDP in the frame") };
+    let header = udp.to_header();
+    let sum = match parsed.net.clone().unwrap() {
+        etherparse::NetSlice::Ipv4(ip) => {
+            let ip = ip.header().to_header();
+            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+            header.calc_checksum_ipv4(&ip, udp.payload()).unwrap()
+        }
+        etherparse::NetSlice::Ipv6(ip) => {
+            header.calc_checksum_ipv6(&ip.header().to_header(), udp.payload()).unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(header.checksum, sum);
+    udp.payload().to_vec()
 }
 
 /// The reply's frame to a query's.

@@ -1,11 +1,21 @@
 //! Bursts through the three passes.
 
 use super::*;
-use crate::{cache, dns::testing, frame::Place, packet};
+use crate::{
+    cache,
+    dns::testing,
+    frame::Place,
+    packet::{self, tests::Link},
+};
 use hickory_proto::{
     op::{Message, ResponseCode},
-    rr::RecordType,
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{TXT, opt::EdnsOption},
+    },
 };
+use proptest::prelude::*;
+use std::str::FromStr;
 
 struct Fixture {
     processor: Processor,
@@ -63,6 +73,34 @@ impl Fixture {
                 (verdict, reply)
             })
             .collect()
+    }
+
+    /// Files `records` under `query`.
+    fn file(&mut self, query: &Message, records: Vec<Record>, now: Secs) {
+        let mut response = testing::response(query);
+        records.into_iter().for_each(|record| {
+            response.add_answer(record);
+        });
+        let key = testing::parsed(query).key;
+        let hash = self.processor.hash().of(&key);
+        let rules = testing::RULES;
+        let answer =
+            crate::dns::answer::Answer::from_response(&testing::wire(&response), &key, &rules, now, false);
+        self.processor.cache().insert(&key, hash, &answer.unwrap(), now);
+    }
+
+    /// Sends one frame; returns its fate and what stands in it then.
+    fn send(&mut self, now: Secs, packet: &[u8], checksums: Checksums) -> (Verdict, Vec<u8>) {
+        let mut frame = self.frames.alloc().unwrap();
+        self.frames.buffer(&mut frame)[..packet.len()].copy_from_slice(packet);
+        frame.set_len(packet.len());
+        let mut burst = [frame];
+        let (slots, _) = self.processor.run(now, checksums, &mut self.frames, &mut burst, &self.stats);
+        let verdict = slots[0].verdict;
+        let [frame] = burst;
+        let packet = self.frames.packet(&frame).to_vec();
+        self.frames.release(frame);
+        (verdict, packet)
     }
 
     fn ask(&mut self, now: Secs, message: &Message) -> (Verdict, Option<Message>) {
@@ -157,5 +195,146 @@ fn queries_that_share_a_tag_are_told_apart() {
             assert_eq!(reply.answers[0].name.to_string(), name);
             assert!(n < 2000, "{name} was never filed");
         }
+    }
+}
+
+#[test]
+fn a_zero_within_a_label_does_not_end_the_name() {
+    let mut f = Fixture::new();
+    f.know("a.", 300, 0);
+    // The same bytes as far as the first zero, and what follows it could be a type and a class.
+    let mut message = testing::wire(&testing::query("a.", RecordType::A))[..12].to_vec();
+    message.extend([1, b'a', 5, 0, 0, 1, 0, 1, 0, 0, 1, 0, 1]);
+    let [(verdict, _)] = &f.burst(0, &[message])[..] else { unreachable!() };
+    assert!(matches!(verdict, Verdict::Punt(_)), "{verdict:?}");
+    let mut label = testing::query("example.", RecordType::A);
+    label.queries[0].set_name(Name::from_labels([&b"a\0b"[..], b"example"]).unwrap());
+    f.file(&label, testing::addresses(&label, 300, &[[192, 0, 2, 1]]).answers, 0);
+    let (verdict, reply) = f.ask(10, &label);
+    assert_eq!((verdict, reply.unwrap().answers.len()), (Verdict::Reply, 1));
+}
+
+#[test]
+fn a_broken_name_is_rejected_though_it_was_only_glanced_at() {
+    let mut f = Fixture::new();
+    f.know("abc.example.", 300, 0);
+    let mut message = testing::wire(&testing::query("abc.example.", RecordType::A));
+    for (at, byte) in [(12, 4), (12, 2), (16, b'G'), (12, 64), (12, 0xc0), (16, 200)] {
+        let good = std::mem::replace(&mut message[at], byte);
+        let [(verdict, reply)] = &f.burst(0, &[message.clone()])[..] else { unreachable!() };
+        assert_eq!(*verdict, Verdict::Reply, "byte {at} is {byte}");
+        assert_eq!(reply.as_ref().unwrap().metadata.response_code, ResponseCode::FormErr);
+        message[at] = good;
+    }
+    assert_eq!(f.stats.snapshot().get(Counter::Hit), 0);
+}
+
+/// A query, how it travels, what it is answered with, and when it is asked after that was filed.
+#[derive(Clone, Debug)]
+struct Case {
+    labels: Vec<String>,
+    link: usize,
+    trust: bool,
+    edns: Option<(u16, Vec<Vec<u8>>)>,
+    id: u16,
+    /// Length of data and TTL: all offsets odd and even.
+    records: Vec<(usize, u32)>,
+    age: u32,
+    case: bool,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let edns = (any::<u16>(), prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..3));
+    (
+        prop::collection::vec("[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", 0..8),
+        0usize..6,
+        any::<bool>(),
+        prop::option::of(edns),
+        any::<u16>(),
+        prop::collection::vec((0usize..60, 1u32..4000), 1..12),
+        0u32..5000,
+        any::<bool>(),
+    )
+        .prop_map(|(labels, link, trust, edns, id, records, age, case)| Case {
+            labels,
+            link,
+            trust,
+            edns,
+            id,
+            records,
+            age,
+            case,
+        })
+}
+
+impl Case {
+    fn query(&self) -> Message {
+        let mut name: String = self.labels.iter().map(|label| format!("{label}.")).collect();
+        if name.is_empty() {
+            name.push('.');
+        }
+        let name = if self.case { name.to_ascii_uppercase() } else { name };
+        let mut query = testing::query(&name, RecordType::TXT);
+        query.metadata.id = self.id;
+        if let Some((size, options)) = &self.edns {
+            query = testing::with_edns(query, *size, false);
+            for (code, data) in options.iter().enumerate() {
+                let option = EdnsOption::Unknown(65_001 + code as u16, data.clone());
+                query.edns.as_mut().unwrap().options_mut().insert(option);
+            }
+        }
+        query
+    }
+
+    fn records(&self, name: &Name) -> Vec<Record> {
+        let record = |(len, ttl): &(usize, u32)| {
+            Record::from_rdata(name.clone(), *ttl, RData::TXT(TXT::new(vec!["x".repeat(*len)])))
+        };
+        self.records.iter().map(record).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever is asked and however: the reply's checksums are right, and a client reads what was filed, aged.
+    #[test]
+    fn replies_are_what_clients_expect(case in case()) {
+        let mut f = Fixture::new();
+        let query = case.query();
+        let name = Name::from_str(&query.queries[0].name().to_string().to_ascii_lowercase()).unwrap();
+        let filed = testing::query(&name.to_string(), RecordType::TXT);
+        f.file(&filed, case.records(&name), 1000);
+        let message = testing::wire(&query);
+        let (link, v6) = packet::tests::every_kind().nth(case.link).unwrap();
+        let checksums = if case.trust { Checksums::Trust } else { Checksums::Verify };
+        let (verdict, reply) = f.send(1000 + case.age, &packet::tests::frame(link, v6, &message), checksums);
+        let least = case.records.iter().map(|(_, ttl)| *ttl).min().unwrap();
+        let fresh = case.age < least;
+        if case.age >= least + testing::RULES.stale {
+            prop_assert!(matches!(verdict, Verdict::Punt(_)), "{:?}", verdict);
+            return Ok(());
+        }
+        prop_assert!(matches!(verdict, Verdict::Reply | Verdict::ReplyAndRefresh(_)), "{:?}", verdict);
+        prop_assert_eq!(matches!(verdict, Verdict::ReplyAndRefresh(_)), !fresh);
+        prop_assert!(matches!(link, Link::Plain) || reply[12..14] != [8, 0]);
+        let bytes = packet::tests::received(&reply);
+        let reply = Message::from_vec(&bytes).unwrap();
+        prop_assert_eq!(reply.metadata.id, case.id);
+        let question = testing::parsed(&query).question_len();
+        prop_assert_eq!(&bytes[12..12 + question], &message[12..12 + question], "the client's own spelling");
+        prop_assert_eq!(reply.edns.is_some(), case.edns.is_some());
+        let limit = case.edns.as_ref().map_or(512, |(size, _)| usize::from((*size).clamp(512, 1232)));
+        prop_assert!(bytes.len() <= limit);
+        if reply.metadata.truncation {
+            prop_assert!(reply.answers.is_empty());
+            return Ok(());
+        }
+        let ttls: Vec<u32> = reply.answers.iter().map(|record| record.ttl).collect();
+        let expected: Vec<u32> =
+            case.records.iter().map(|(_, ttl)| if fresh { ttl - case.age } else { 30 }).collect();
+        prop_assert_eq!(ttls, expected);
+        let data = |records: &[Record]| records.iter().map(|record| record.data.clone()).collect::<Vec<_>>();
+        prop_assert_eq!(data(&reply.answers), data(&case.records(&name)));
     }
 }

@@ -1,0 +1,235 @@
+//! A worker allocates and frees nothing once it runs: hits, stale and negative answers, rejects, misses and their return.
+
+use hickory_proto::{
+    op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode},
+    rr::{Name, RData, Record, RecordType, rdata},
+};
+use ringdns_dataplane::{
+    cache::{BYTES_MIN, Cache, KeyedHash},
+    clock::Clock,
+    dns::{
+        answer::{Answer, TtlRules},
+        query::Query,
+        rcode,
+    },
+    doorbell::Doorbell,
+    frame::{Frame, Frames},
+    packet,
+    port::{Checksums, sim::SimPort},
+    process::{Processor, Rules},
+    punt::Link,
+    stats::{Counter, DropReason, WorkerStats},
+    worker::{Settings, Worker},
+};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+/// The system's allocator, with its calls counted for each thread.
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that ends frees memory after this is gone.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: all is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promised.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often `run` allocates, grows or frees.
+fn calls(run: impl FnOnce()) -> u64 {
+    let before = CALLS.get();
+    run();
+    CALLS.get() - before
+}
+
+const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30 };
+const TTLS: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 86_400 };
+
+fn query(name: &str, edns: bool) -> Message {
+    let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Question::query(Name::from_ascii(name).unwrap(), RecordType::A));
+    if edns {
+        message.set_edns(Edns::new());
+    }
+    message
+}
+
+/// The answer to `name`, received at second 0: addresses, or NXDOMAIN.
+fn answer(name: &str, addresses: u8, ttl: u32) -> (Query, Answer) {
+    let mut asked = Query::default();
+    asked.parse(&query(name, false).to_vec().unwrap()).unwrap();
+    let mut response = query(name, false);
+    response.metadata.message_type = MessageType::Response;
+    for last in 0..addresses {
+        let data = RData::A(rdata::A(Ipv4Addr::new(192, 0, 2, last)));
+        response.add_answer(Record::from_rdata(Name::from_ascii(name).unwrap(), ttl, data));
+    }
+    if addresses == 0 {
+        response.metadata.response_code = ResponseCode::NXDomain;
+        let zone = || Name::from_ascii("example.").unwrap();
+        let soa = RData::SOA(rdata::SOA::new(zone(), zone(), 1, 2, 3, 4, ttl));
+        response.add_authority(Record::from_rdata(zone(), ttl, soa));
+    }
+    let wire = response.to_vec().unwrap();
+    let answer = Answer::from_response(&wire, &asked.key, &TTLS, 0, false).unwrap();
+    (asked, answer)
+}
+
+/// What is in the cache.
+fn known() -> Vec<(Query, Answer)> {
+    vec![
+        answer("fresh.example.", 1, 80_000),
+        answer("many.example.", 90, 80_000),
+        answer("stale.example.", 2, 10),
+        answer("nothing.example.", 0, 3_000),
+    ]
+}
+
+fn fill(processor: &mut Processor) {
+    for (query, answer) in known() {
+        let hash = processor.hash().of(&query.key);
+        processor.cache().insert(&query.key, hash, &answer, 0);
+    }
+}
+
+fn packet(v6: bool, message: &[u8]) -> Vec<u8> {
+    let (client, server): (&str, &str) =
+        if v6 { ("[2001:db8::1]:999", "[2001:db8::2]:53") } else { ("192.0.2.1:999", "192.0.2.2:53") };
+    let (client, server): (SocketAddr, SocketAddr) = (client.parse().unwrap(), server.parse().unwrap());
+    let at = if v6 { 62 } else { 42 };
+    let mut frame = vec![0; at + message.len()];
+    frame[at..].copy_from_slice(message);
+    packet::address(&mut frame, client, server, message.len(), Checksums::Verify).unwrap();
+    frame
+}
+
+/// A packet of every kind.
+fn packets() -> Vec<Vec<u8>> {
+    let names = ["fresh.example.", "FRESH.example.", "many.example.", "stale.example.", "nothing.example."];
+    let misses = ["missing.example.", "x.missing.example."];
+    let mut packets = Vec::new();
+    for v6 in [false, true] {
+        for name in names.iter().chain(&misses) {
+            for edns in [false, true] {
+                packets.push(packet(v6, &query(name, edns).to_vec().unwrap()));
+            }
+        }
+        let good = query("fresh.example.", true).to_vec().unwrap();
+        let broken = |at: usize, byte: u8| {
+            let mut message = good.clone();
+            message[at] = byte;
+            packet(v6, &message)
+        };
+        packets.extend([
+            broken(2, 0x80),                // a response
+            broken(2, 0x28),                // an update
+            broken(5, 2),                   // two questions
+            broken(12, 64),                 // no label
+            broken(good.len() - 12, 3),     // class CH
+            broken(good.len() - 5, 1),      // EDNS version 1
+            packet(v6, &good[..11]),        // no header
+            packet(v6, &good)[..50].into(), // cut
+        ]);
+        let mut wrong = packet(v6, &good);
+        *wrong.last_mut().unwrap() ^= 1;
+        packets.push(wrong);
+    }
+    packets
+}
+
+#[test]
+fn bursts_are_answered_without_allocating() {
+    let cache = Cache::new(BYTES_MIN, RULES.udp_limit).unwrap();
+    let mut processor = Processor::new(cache, KeyedHash::with_seeds([1, 2, 3, 4]), RULES);
+    fill(&mut processor);
+    let packets = packets();
+    let mut frames = Frames::new(64, 256).unwrap();
+    let mut burst: Vec<Frame> = packets.iter().map(|_| frames.alloc().unwrap()).collect();
+    let stats = WorkerStats::default();
+    for second in 20..120 {
+        for (frame, packet) in burst.iter_mut().zip(&packets) {
+            frames.buffer(frame)[..packet.len()].copy_from_slice(packet);
+            frame.set_len(packet.len());
+        }
+        let calls = calls(|| {
+            processor.run(second, Checksums::Verify, &mut frames, &mut burst, &stats);
+        });
+        assert_eq!(calls, 0, "second {second}");
+    }
+    let stats = stats.snapshot();
+    for counter in [Counter::Hit, Counter::Stale, Counter::Negative, Counter::Truncated] {
+        assert!(stats.get(counter) > 0, "no {counter:?}");
+    }
+    for counter in [Counter::FormErr, Counter::NotImp, Counter::Refused, Counter::BadVers] {
+        assert!(stats.get(counter) > 0, "no {counter:?}");
+    }
+    for reason in [DropReason::BadChecksum, DropReason::BadLength, DropReason::Response] {
+        assert!(stats.dropped(reason) > 0, "no {reason:?}");
+    }
+    burst.into_iter().for_each(|frame| frames.release(frame));
+}
+
+#[test]
+fn turns_are_made_without_allocating_and_so_are_misses() {
+    const RECORDS: usize = 256;
+    let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
+    let link = Arc::new(Link::new(0, RECORDS, RECORDS, control, generation).unwrap());
+    let settings = Settings { cache_bytes: BYTES_MIN, rules: RULES, records: RECORDS, spin: Duration::ZERO };
+    let port = SimPort::replay(&packets()).unwrap();
+    let mut worker = Worker::new(port, link.clone(), Clock::start(), &settings).unwrap();
+    fill(worker.processor());
+    // One answer is never kept, so that its question is asked again each time; the other is, and expires.
+    let failed = Arc::new(Answer::error(rcode::SERVFAIL, 0, 0));
+    let (later, found) = answer("x.missing.example.", 3, 2);
+    for turn in 0..300u64 {
+        let now = (20 + turn) * 1_000_000_000;
+        let calls = calls(|| {
+            worker.turn(now);
+        });
+        assert_eq!(calls, 0, "turn {turn}");
+        let found = Arc::new(Answer { received: 20 + turn as u32, stale: 0, ..found.clone() });
+        while let Some(mut record) = link.take() {
+            record.answer = Some(if record.query.key == later.key { found.clone() } else { failed.clone() });
+            // The answer of an earlier turn is dropped by `take`, on the control plane's side.
+            link.give_back(record);
+        }
+    }
+    let stats = link.stats.snapshot();
+    for counter in [Counter::Hit, Counter::Stale, Counter::Punted, Counter::PuntAnswered] {
+        assert!(stats.get(counter) > 100, "{counter:?}: {}", stats.get(counter));
+    }
+    // Once in 30 seconds.
+    assert_eq!(stats.get(Counter::RefreshDone), 10);
+    assert!(worker.processor().cache().churn().inserted > 50);
+}
