@@ -31,7 +31,7 @@ const UDP_FRAMES: u32 = 1024;
 /// Queries of one worker that may wait for the control plane.
 const RECORDS: usize = 4096;
 /// Punts that may wait to be taken.
-const QUEUE: usize = 1024;
+const QUEUE: usize = RECORDS;
 /// Busy polling that suits DNS: short polls of one burst.
 const BUSY_POLL: BusyPoll = BusyPoll { usecs: 20, budget: 64 };
 

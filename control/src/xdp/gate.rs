@@ -25,11 +25,11 @@ impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Capabilities(names) => {
-                let names = names.join(", ");
+                let (list, setting) = (names.join(", "), names.join(" "));
                 write!(
                     f,
-                    "this process lacks {names}. Run ringdnsd as root, or grant it: `AmbientCapabilities={names}` in \
-                     the systemd unit, `--cap-add` for a container"
+                    "this process lacks {list}. Run ringdnsd as root, or grant it: `AmbientCapabilities={setting}` \
+                     in the systemd unit, `--cap-add` for a container"
                 )
             }
             Self::UserNamespace => f.write_str(
