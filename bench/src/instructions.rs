@@ -85,7 +85,7 @@ pub fn run(case: Case) -> Result<u64> {
         Case::Hit => hits(&[], Ip::V4, &[]),
         Case::HitEdns => hits(&["--edns"], Ip::V4, &[]),
         Case::HitV6 => hits(&[], Ip::V6, &[]),
-        Case::HitNxdomain => hits(&[], Ip::V4, &["--nxdomain-suffix=bench.test"]),
+        Case::HitNxdomain => hits(&[], Ip::V4, &["--nxdomain-suffix=rb.example"]),
         Case::TurnHit => turn_hit(),
         Case::TurnMiss => turn_miss(),
         Case::TurnReturned => turn_returned(),

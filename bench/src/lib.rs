@@ -4,9 +4,11 @@
 //! generators share no code with the servers that they judge.
 
 pub mod check;
+pub mod compare;
 pub mod flood;
 pub mod gate;
 pub mod instructions;
+pub mod lab;
 pub mod micro;
 pub mod mix;
 pub mod mmsg;

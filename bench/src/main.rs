@@ -1,7 +1,7 @@
 //! `ringbench`: load generator, synthetic upstream and comparison runs for ringdns.
 
 use clap::{Parser, Subcommand};
-use ringdns_bench::{flood, gate, instructions, micro, responder, run, upstream};
+use ringdns_bench::{compare, flood, gate, instructions, micro, responder, run, upstream};
 
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 110)]
@@ -12,6 +12,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Compare(compare::Args),
     FloodSim(flood::Args),
     Gate(gate::Args),
     /// Does one of the pieces of work whose instructions `gate` counts.
@@ -25,6 +26,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Compare(args) => compare::run(&args),
         Command::FloodSim(args) => flood::run(&args),
         Command::Gate(args) => gate::run(&args),
         Command::Instructions(args) => instructions::main(&args),

@@ -33,7 +33,7 @@ pub struct QueryArgs {
     #[arg(long)]
     pub mixed_case: bool,
     /// Random names are made under this suffix.
-    #[arg(long, value_name = "SUFFIX", default_value = "random.test")]
+    #[arg(long, value_name = "SUFFIX", default_value = "random.example")]
     pub random_suffix: String,
 }
 

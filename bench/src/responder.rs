@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn answers_are_what_a_client_takes() {
-        let question = wire_question("n000000.bench.test", 1).unwrap();
+        let question = wire_question("n000000.rb.example", 1).unwrap();
         for ip in [Ip::V4, Ip::V6] {
             let query = packet(&template(&[]).unwrap(), &question, ip).unwrap();
             let mut frame = query.clone();

@@ -39,7 +39,7 @@ fn a_closed_loop_gets_every_answer() {
 
 #[test]
 fn an_open_loop_keeps_its_rate_and_counts_from_when_queries_were_due() {
-    let upstream = upstream(&["--delay-us=20000", "--nxdomain-suffix=random.test"]);
+    let upstream = upstream(&["--delay-us=20000", "--nxdomain-suffix=random.example"]);
     let options =
         ["--qps=2000", "--duration=0.5", "--random-share=50", "--threads=2", "--zipf=1", "--verify-data"];
     let Report { tally, .. } = run(upstream.addresses()[0], &options).unwrap();

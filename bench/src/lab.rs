@@ -1,0 +1,178 @@
+//! The two-host lab of `deploy/lab.sh`, and the programs that run in it: whatever is started here ends here.
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{Read, Seek},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The interface of the client's end of the cable.
+pub const CLIENT_INTERFACE: &str = "vc";
+/// The interface of the server's end.
+pub const SERVER_INTERFACE: &str = "vs";
+/// Where servers serve.
+pub const SERVER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 53, 0, 2), 53));
+
+/// Which of the two hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// 10.53.0.1 on `vc`.
+    Client,
+    /// 10.53.0.2 on `vs`.
+    Server,
+}
+
+/// A lab; taken down when dropped, with all that still runs in it.
+#[derive(Debug)]
+pub struct Lab {
+    script: PathBuf,
+    name: String,
+}
+
+impl Lab {
+    /// Makes a lab of its own name with the script at `script`.
+    pub fn up(script: &Path) -> Result<Self> {
+        ensure!(
+            script.exists(),
+            "there is no {}: run this from the top of the repository, or say where lab.sh is (--lab)",
+            script.display()
+        );
+        // Made first, so that what a failing `up` left is taken down.
+        let lab = Lab { script: script.into(), name: format!("ringbench-{}", std::process::id()) };
+        lab.run("up")?;
+        Ok(lab)
+    }
+
+    fn run(&self, verb: &str) -> Result<()> {
+        let output = Command::new(&self.script).args(["--name", &self.name, verb]).output();
+        let output = output.with_context(|| format!("cannot run {}", self.script.display()))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{} {verb} failed: {}", self.script.display(), said.trim());
+        Ok(())
+    }
+
+    fn namespace(&self, side: Side) -> String {
+        match side {
+            Side::Client => format!("{}-client", self.name),
+            Side::Server => format!("{}-server", self.name),
+        }
+    }
+
+    /// A command that will run on one of the hosts, on one core. Its process is the program itself.
+    pub fn command(&self, side: Side, core: usize, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(side), "taskset", "--cpu-list", &core.to_string()]);
+        command.arg(program).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `work` on a thread inside one of the hosts: the sockets that it opens are that host's.
+    pub fn inside<T: Send>(&self, side: Side, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let path = Path::new("/run/netns").join(self.namespace(side));
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                let namespace =
+                    File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                    .with_context(|| format!("cannot enter {}: is this root?", path.display()))?;
+                work()
+            });
+            match inside.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Err(error) = self.run("down") {
+            eprintln!("the lab {} is still up: {error:#}", self.name);
+        }
+    }
+}
+
+/// How long a process may take to end after it was asked to.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A program that stays; ended when dropped.
+#[derive(Debug)]
+pub struct Server {
+    name: String,
+    child: Child,
+    log: File,
+}
+
+impl Server {
+    /// Starts `command`, with its output in a file that is shown if it ends early.
+    pub fn start(name: &str, mut command: Command) -> Result<Self> {
+        let log = tempfile::tempfile().context("cannot make a temporary file")?;
+        let child = command
+            .stdout(log.try_clone()?)
+            .stderr(log.try_clone()?)
+            .spawn()
+            .with_context(|| format!("cannot start {name}: is it installed (deploy/setup.sh test)?"))?;
+        Ok(Server { name: name.into(), child, log })
+    }
+
+    /// Fails if it does not run any more.
+    pub fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended with {status}; it said:\n{}", self.name, self.said());
+        }
+        Ok(())
+    }
+
+    /// Ends it, and waits until it has ended.
+    pub fn stop(mut self) -> Result<()> {
+        self.check()?;
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                self.child.kill()?;
+                self.child.wait()?;
+                bail!("{} did not end when asked to, and was killed; it said:\n{}", self.name, self.said());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn said(&self) -> String {
+        let mut text = String::new();
+        let mut log = &self.log;
+        let read = log.rewind().and_then(|()| log.read_to_string(&mut text));
+        if let Err(error) = read {
+            text = format!("(its output cannot be read: {error})");
+        }
+        text
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            eprintln!("{error:#}");
+        }
+    }
+}
