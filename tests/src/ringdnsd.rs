@@ -73,29 +73,25 @@ pub struct Ringdnsd {
 impl Ringdnsd {
     #[track_caller]
     pub fn start(host: &Host, settings: &Settings) -> Self {
-        let (folder, mut command) = prepared(host, settings, &[]);
-        command.env("RUST_LOG", "info");
-        let process = Process::spawn("ringdnsd", command);
-        process.wait_for_line(" ready ", PATIENCE);
-        Self { process, folder }
+        Self::start_behind(host, settings, &[])
     }
 
-    /// Starts one that is to end by itself: behind `wrapper`, a command that takes privileges away and runs what follows.
-    #[track_caller]
-    pub fn refused(host: &Host, settings: &Settings, wrapper: &[&str]) -> (i32, String) {
-        let (_folder, command) = prepared(host, settings, wrapper);
-        let mut process = Process::spawn("ringdnsd", command);
-        let status = process.wait_for_exit(PATIENCE);
-        (status.code().unwrap_or(-1), process.output())
-    }
-
-    /// The same, but what it reaches is service.
+    /// The same behind `wrapper`: a command that takes privileges away and runs what follows.
     #[track_caller]
     pub fn start_behind(host: &Host, settings: &Settings, wrapper: &[&str]) -> Self {
         let (folder, command) = prepared(host, settings, wrapper);
         let process = Process::spawn("ringdnsd", command);
         process.wait_for_line(" ready ", PATIENCE);
         Self { process, folder }
+    }
+
+    /// Starts one that is to end by itself, behind a wrapper. Gives its exit status and what it said.
+    #[track_caller]
+    pub fn refused(host: &Host, settings: &Settings, wrapper: &[&str]) -> (i32, String) {
+        let (_folder, command) = prepared(host, settings, wrapper);
+        let mut process = Process::spawn("ringdnsd", command);
+        let status = process.wait_for_exit(PATIENCE);
+        (status.code().unwrap_or(-1), process.output())
     }
 
     pub fn process(&self) -> &Process {
@@ -187,6 +183,8 @@ fn prepared(host: &Host, settings: &Settings, wrapper: &[&str]) -> (TempDir, Com
     };
     let words = wrapper.iter().map(PathBuf::from).chain([program("ringdnsd")]).collect::<Vec<_>>();
     let mut command = host.command(&words[0]);
+    // What it logs is waited for.
+    command.env_remove("RUST_LOG");
     command.args(&words[1..]).arg("--config").arg(folder.path().join("ringdns.toml"));
     (folder, command)
 }
@@ -240,16 +238,8 @@ fn build() -> Result<PathBuf, String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--locked",
-        "--quiet",
-        "-p",
-        "ringdns-control",
-        "-p",
-        "ringdns-bench",
-        "--profile",
-    ]);
+    // The whole workspace, as deploy/test.sh builds it: with other features, the same crates would be built once more.
+    command.args(["build", "--locked", "--quiet", "--workspace", "--bins", "--profile"]);
     command.arg(profile).arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target);
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
