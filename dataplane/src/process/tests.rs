@@ -159,6 +159,28 @@ fn a_burst_of_everything_is_answered_frame_by_frame() {
 }
 
 #[test]
+fn a_frame_cut_anywhere_is_dropped_whatever_stood_behind_it() {
+    let mut f = Fixture::new();
+    f.know("known.example.", 300, 0);
+    for (client, server) in [("192.0.2.9:999", "192.0.2.2:53"), ("[2001:db8::9]:999", "[2001:db8::2]:53")] {
+        let message = testing::wire(&testing::query("known.example.", RecordType::A));
+        let mut frame = f.frames.alloc().unwrap();
+        let buffer = f.frames.buffer(&mut frame);
+        let (client, server) = (client.parse().unwrap(), server.parse().unwrap());
+        let at = packet::address(buffer, client, server, message.len(), Checksums::Verify).unwrap();
+        buffer[at..at + message.len()].copy_from_slice(&message);
+        for len in 0..at + message.len() {
+            frame.set_len(len);
+            let mut burst = [frame];
+            let (slots, _) = f.processor.run(0, Checksums::Trust, &mut f.frames, &mut burst, &f.stats);
+            assert_eq!(slots[0].verdict, Verdict::Drop(DropReason::BadLength), "{len} bytes of {client}'s");
+            [frame] = burst;
+        }
+        f.frames.release(frame);
+    }
+}
+
+#[test]
 fn dnssec_answers_are_not_given_to_who_did_not_ask() {
     let mut f = Fixture::new();
     f.know("example.com.", 300, 0);
