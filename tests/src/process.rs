@@ -12,6 +12,8 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tempfile::TempDir;
 
+use crate::until;
+
 /// How long a process may take to end after SIGTERM before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -88,6 +90,25 @@ impl Process {
         if let Err(error) = kill_process(Pid::from_child(&self.child), signal) {
             panic!("{signal:?} to {}: {error}", self.name);
         }
+    }
+
+    /// Stops the process where it is, and waits until it stands still: the signal goes to one of its threads, and until
+    /// that one has taken it, the others work on. SIGCONT lets it go on.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        until(&format!("{} stands still", self.name), || self.stands_still().ok()?.then_some(()));
+    }
+
+    fn stands_still(&self) -> io::Result<bool> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            // NUMBER (NAME) STATE …, and a name may have parentheses.
+            if !stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Asks the process to end, insists when it does not, and gives how it ended.
@@ -220,6 +241,15 @@ mod tests {
     #[should_panic(expected = "waited")]
     fn says_when_the_line_did_not_come_in_time() {
         shell("exec sleep 60").wait_for_line("one", Duration::from_millis(20));
+    }
+
+    #[test]
+    fn stands_still_when_frozen_and_goes_on_when_told() {
+        let process = shell("exec sleep 60");
+        process.freeze();
+        assert!(process.stands_still().unwrap());
+        process.signal(Signal::CONT);
+        until("it goes on", || (!process.stands_still().unwrap()).then_some(()));
     }
 
     #[test]

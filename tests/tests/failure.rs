@@ -111,7 +111,7 @@ fn a_silent_upstream_costs_misses_a_bounded_time_once_and_hits_nothing() {
     let hit = Query::a("www.example").id(7);
     client.ask(&hit);
 
-    knot.process().signal(Signal::STOP);
+    knot.process().freeze();
     let other = Client::of(lab.client(), DNS_V4);
     let miss = Query::a("mail.example").id(8);
     let asked = Instant::now();
