@@ -3,6 +3,8 @@
 //! Whatever is measured here is measured from outside, over packets, or on the data plane through its simulator; the
 //! generators share no code with the servers that they judge.
 
+#![forbid(unsafe_code)]
+
 pub mod check;
 pub mod compare;
 pub mod flood;

@@ -1,5 +1,7 @@
 //! `ringbench`: load generator, synthetic upstream and comparison runs for ringdns.
 
+#![forbid(unsafe_code)]
+
 use clap::{Parser, Subcommand};
 use ringdns_bench::{compare, flood, gate, instructions, micro, responder, run, upstream};
 
