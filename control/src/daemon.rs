@@ -79,6 +79,14 @@ pub enum DaemonError {
     },
 }
 
+impl DaemonError {
+    /// Whether this machine cannot give what the configuration asks for: nothing was attached, and trying again as things
+    /// are is of no use.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Claim(_) | Self::Entrance(_) | Self::Socket { .. })
+    }
+}
+
 /// Runs until a signal asks to stop, or something fails that cannot be done without.
 pub fn run(mut config: Config) -> Result<(), DaemonError> {
     let clock = Clock::start();

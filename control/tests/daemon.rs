@@ -230,7 +230,7 @@ fn a_port_in_use_exits_1_and_a_working_daemon_is_not_disturbed() {
     );
     let output = ringdnsd(&path).output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("Address already in use") && message.contains("ss -ltnp"), "{message}");
 
     // The same control socket, other ports: whose it is, stays whose it is.
@@ -238,6 +238,6 @@ fn a_port_in_use_exits_1_and_a_working_daemon_is_not_disturbed() {
     let own = folder.path().join("control.sock");
     std::fs::write(&path, text.replace(own.to_str().unwrap(), daemon.socket().to_str().unwrap())).unwrap();
     let output = ringdnsd(&path).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(daemon.told(&["status"]).contains("answering queries"));
 }

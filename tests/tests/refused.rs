@@ -4,21 +4,19 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use ringdns_tests::{Client, DNS_V4, Lab, Query, Ringdnsd, SERVER_V4, Settings, Upstream};
 
-/// The configuration is refused.
+/// What the configuration asks for is wrong, or not to be had.
 const REFUSED: i32 = 2;
-/// It could not start.
-const FAILED: i32 = 1;
 
 /// Where nobody listens: for those who never get to ask.
 fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9))
 }
 
-/// It ends with `status`, says each of `words`, and no XDP program is on the interface.
+/// It is refused, with each of `words`, and no XDP program is on the interface.
 #[track_caller]
-fn refuses(lab: &Lab, settings: &Settings, wrapper: &[&str], status: i32, words: &[&str]) {
+fn refuses(lab: &Lab, settings: &Settings, wrapper: &[&str], words: &[&str]) {
     let (code, said) = Ringdnsd::refused(lab.server(), settings, wrapper);
-    assert_eq!(code, status, "{said}");
+    assert_eq!(code, REFUSED, "{said}");
     for word in words {
         assert!(said.contains(word), "no {word:?} in: {said}");
     }
@@ -74,7 +72,7 @@ fn a_wrong_configuration_is_refused_with_key_reason_and_remedy() {
             ["cache.host_bytes: ", "Lower it"],
         ),
     ] {
-        refuses(&lab, &settings, &[], REFUSED, &words);
+        refuses(&lab, &settings, &[], &words);
     }
 }
 
@@ -84,26 +82,14 @@ fn a_port_in_use_is_named_with_its_protocol_and_who_to_ask() {
     let settings = Settings::xdp(nobody());
     {
         let _taken = lab.server().enter(|| UdpSocket::bind(DNS_V4)).unwrap();
-        refuses(
-            &lab,
-            &settings,
-            &[],
-            FAILED,
-            &["server.listen: cannot listen on UDP 10.53.0.2:53", "ss -lunp"],
-        );
+        refuses(&lab, &settings, &[], &["server.listen: cannot listen on UDP 10.53.0.2:53", "ss -lunp"]);
     }
     {
         let _taken = lab.server().enter(|| TcpListener::bind(DNS_V4)).unwrap();
-        refuses(
-            &lab,
-            &settings,
-            &[],
-            FAILED,
-            &["server.listen: cannot listen on TCP 10.53.0.2:53", "ss -ltnp"],
-        );
+        refuses(&lab, &settings, &[], &["server.listen: cannot listen on TCP 10.53.0.2:53", "ss -ltnp"]);
     }
     let elsewhere = Settings { listen: vec!["192.0.2.53:53".into()], ..settings.clone() };
-    refuses(&lab, &elsewhere, &[], FAILED, &["cannot listen on TCP 192.0.2.53:53", "ip address add"]);
+    refuses(&lab, &elsewhere, &[], &["cannot listen on TCP 192.0.2.53:53", "ip address add"]);
     let upstream = Upstream::answering(lab.server());
     let _ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(upstream.address()));
     Client::of(lab.client(), DNS_V4).ask(&Query::a("www.example"));
@@ -124,11 +110,11 @@ fn a_missing_privilege_is_named_with_how_to_grant_it() {
         ("-net_raw", ["cannot register 8192 KiB of packet memory", "grant CAP_NET_RAW"]),
     ] {
         let wrapper = without(dropped);
-        refuses(&lab, &settings, &wrapper.each_ref().map(String::as_str), FAILED, &words);
+        refuses(&lab, &settings, &wrapper.each_ref().map(String::as_str), &words);
     }
     let wrapper = without("-ipc_lock");
     let limited = ["prlimit", "--memlock=65536:65536", &wrapper[0], &wrapper[1], &wrapper[2]];
-    refuses(&lab, &settings, &limited, FAILED, &["locked memory is too low", "LimitMEMLOCK=infinity"]);
+    refuses(&lab, &settings, &limited, &["locked memory is too low", "LimitMEMLOCK=infinity"]);
 }
 
 #[test]
@@ -140,7 +126,7 @@ fn without_fallback_an_interface_in_use_is_an_error() {
     assert!(program.contains("prog/xdp"), "{program}");
     let second = Settings { listen: vec![format!("{SERVER_V4}:5353")], ..Settings::xdp(upstream.address()) };
     let (code, said) = Ringdnsd::refused(lab.server(), &second, &[]);
-    assert_eq!(code, FAILED, "{said}");
+    assert_eq!(code, REFUSED, "{said}");
     assert!(said.contains("vs"), "{said}");
     // The first is not disturbed.
     assert_eq!(program_of(&lab), program);

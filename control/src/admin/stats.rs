@@ -85,7 +85,11 @@ pub fn port(stats: &PortStats) -> [(&'static str, &'static str, u64); 12] {
         ("fill_starved", "Turns that could not fill up the fill ring", stats.fill_starved),
         ("bad_descriptors", "Descriptors from the kernel that cannot be true", stats.bad_descriptors),
         ("syscalls", "System calls to kick, send, receive or sleep", stats.syscalls),
-        ("rx_dropped", "Packets that the kernel dropped for other reasons", stats.rx_dropped),
+        (
+            "rx_dropped",
+            "Packets that the kernel dropped; in copy mode those for an empty fill ring among them",
+            stats.rx_dropped,
+        ),
         ("rx_ring_full", "Packets dropped because the RX ring was full", stats.rx_ring_full),
         ("rx_fill_ring_empty", "Packets dropped because the fill ring was empty", stats.rx_fill_ring_empty),
         ("rx_invalid_descs", "Fill ring descriptors that the kernel found invalid", stats.rx_invalid_descs),

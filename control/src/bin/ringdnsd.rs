@@ -16,8 +16,9 @@ use tracing_subscriber::EnvFilter;
 
 /// A DNS cache at the speed of the link.
 ///
-/// Exit status: 0 when it was asked to stop, or with --check when the configuration is accepted; 1 when it could not
-/// start or go on; 2 when the configuration is refused.
+/// Exit status: 0 when it was asked to stop, or with --check when the configuration is accepted; 2 when the
+/// configuration is refused, for what it says or because this machine cannot give what it asks for (a port in use, a missing
+/// capability): nothing was attached then; 1 when it could not go on.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::from(FAILED)
+            ExitCode::from(if error.is_refusal() { REFUSED } else { FAILED })
         }
     }
 }

@@ -95,7 +95,7 @@ pub struct PortStats {
     pub bad_descriptors: u64,
     /// System calls made to kick, send, receive or sleep.
     pub syscalls: u64,
-    /// Dropped by the kernel for reasons other than those below.
+    /// Dropped by the kernel. In copy mode, those for an empty fill ring are counted here too.
     pub rx_dropped: u64,
     /// Dropped because the RX ring was full.
     pub rx_ring_full: u64,
