@@ -7,7 +7,7 @@ use rustix::{
 };
 use std::{
     ffi::OsStr,
-    fs::File,
+    fs::{self, File},
     io::{Read, Seek},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     os::fd::AsFd,
@@ -133,6 +133,20 @@ impl Server {
             bail!("{} ended with {status}; it said:\n{}", self.name, self.said());
         }
         Ok(())
+    }
+
+    /// The processor time that all its threads have had, and what the kernel did meanwhile in their name: interrupts
+    /// of the network among that, unless the kernel accounts for those apart.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        let mut nanos = 0;
+        for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {}", tasks.display()))? {
+            // A thread that ends while we look has done nothing that matters.
+            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+            nanos +=
+                text.split_ascii_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanos))
     }
 
     /// Ends it, and waits until it has ended.

@@ -122,6 +122,9 @@ pub struct Figures {
     pub queries_per_second: f64,
     /// Mean length of the answers' frames.
     pub answer_bytes: f64,
+    /// Processor time that the server had for each answer, in nanoseconds. Other programs on its core take rate away
+    /// from it, but nothing of this.
+    pub cpu_nanos: f64,
 }
 
 impl Bout<'_> {
@@ -131,7 +134,7 @@ impl Bout<'_> {
         if contestant.has_cache() {
             self.warm()?;
         }
-        let figures = self.generate()?;
+        let figures = self.generate(&server)?;
         server.stop()?;
         Ok(figures)
     }
@@ -175,7 +178,7 @@ impl Bout<'_> {
         self.check_stop()
     }
 
-    fn generate(&self) -> Result<Figures> {
+    fn generate(&self, server: &Server) -> Result<Figures> {
         let mut command = self.lab.command(Side::Client, GENERATOR_CORE, "nice");
         let (names, seconds) = (self.args.names.to_string(), self.args.seconds.to_string());
         let target = SERVER.to_string();
@@ -192,7 +195,9 @@ impl Bout<'_> {
             "--duration",
             &seconds,
         ]);
+        let before = server.cpu_time()?;
         let output = command.output().context("cannot start the generator")?;
+        let spent = server.cpu_time()? - before;
         self.check_stop()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the generator failed: {}", said.trim());
@@ -211,6 +216,7 @@ impl Bout<'_> {
             answers_per_second: figure("answers_per_second")?,
             queries_per_second: figure("queries_per_second")?,
             answer_bytes: figure("answer_bytes")?,
+            cpu_nanos: spent.as_nanos() as f64 / all.as_f64().unwrap_or(0.0).max(1.0),
         })
     }
 }

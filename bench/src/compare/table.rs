@@ -94,14 +94,23 @@ impl Table {
         self.figures.entry(contestant).or_default().push(figures);
     }
 
-    fn summary(&self, contestant: Contestant) -> Option<Summary> {
-        let rates = self.figures.get(&contestant)?.iter().map(|figures| figures.answers_per_second);
-        Summary::of(rates.collect())
+    fn rate(&self, contestant: Contestant) -> Option<Summary> {
+        self.summary(contestant, |figures| figures.answers_per_second)
     }
 
-    /// Median over median.
-    fn ratio(&self, contestant: Contestant, to: Contestant) -> Option<f64> {
-        Some(self.summary(contestant)?.median / self.summary(to)?.median)
+    fn cpu(&self, contestant: Contestant) -> Option<Summary> {
+        self.summary(contestant, |figures| figures.cpu_nanos)
+    }
+
+    fn summary(&self, contestant: Contestant, figure: impl Fn(&Figures) -> f64) -> Option<Summary> {
+        Summary::of(self.figures.get(&contestant)?.iter().map(figure).collect())
+    }
+
+    /// Median over median: of answers a second, and of answers a processor second.
+    fn ratios(&self, contestant: Contestant, to: Contestant) -> Option<[f64; 2]> {
+        let rate = self.rate(contestant)?.median / self.rate(to)?.median;
+        let cpu = self.cpu(to)?.median / self.cpu(contestant)?.median;
+        Some([rate, cpu])
     }
 
     /// Writes the table where it was asked for.
@@ -120,11 +129,15 @@ impl Table {
 
     fn json(&self) -> Value {
         let servers = self.figures.iter().map(|(contestant, rounds)| {
-            let summary = self.summary(*contestant);
+            let summary =
+                |s: Option<Summary>| s.map(|s| json!({ "median": s.median, "min": s.least, "max": s.most }));
+            let ratios =
+                |to| self.ratios(*contestant, to).map(|[rate, cpu]| json!({ "rate": rate, "cpu": cpu }));
             let value = json!({
-                "answers_per_second": summary.map(|s| json!({ "median": s.median, "min": s.least, "max": s.most })),
-                "ratio_to_unbound": self.ratio(*contestant, Contestant::Unbound),
-                "ratio_to_responder": self.ratio(*contestant, Contestant::Responder),
+                "answers_per_second": summary(self.rate(*contestant)),
+                "cpu_nanos_per_answer": summary(self.cpu(*contestant)),
+                "ratio_to_unbound": ratios(Contestant::Unbound),
+                "ratio_to_responder": ratios(Contestant::Responder),
                 "rounds": rounds,
             });
             (contestant.to_string(), value)
@@ -154,30 +167,37 @@ impl Summary {
 /// As Markdown, which is readable as it is.
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headings = ["answers/s", "min-max", "to Unbound", "to bare", "answer"];
-        let [rate, spread, unbound, bare, answer] = headings;
         writeln!(f, "{}\n", self.conditions)?;
-        writeln!(
-            f,
-            "| {:<24} | {rate:>9} | {spread:>19} | {unbound:>10} | {bare:>7} | {answer:>7} |",
-            "server"
-        )?;
-        writeln!(f, "|{:-<26}|{:->11}|{:->21}|{:->12}|{:->9}|{:->9}|", "", ":", ":", ":", ":", ":")?;
-        for (contestant, rounds) in &self.figures {
-            let Some(Summary { median, least, most }) = self.summary(*contestant) else { continue };
-            let ratio =
-                |to| self.ratio(*contestant, to).map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}"));
-            let bytes = rounds.iter().map(|figures| figures.answer_bytes).sum::<f64>() / rounds.len() as f64;
+        let mut row = |cells: [&str; 7]| {
+            let [server, rate, spread, unbound, bare, cpu, answer] = cells;
             writeln!(
                 f,
-                "| {contestant:<24} | {:>9} | {:>19} | {:>10} | {:>7} | {:>7} |",
-                group(median as u64),
-                format!("{}-{}", group(least as u64), group(most as u64)),
-                ratio(Contestant::Unbound),
-                ratio(Contestant::Responder),
-                format!("{bytes:.0} B"),
-            )?;
+                "| {server:<24} | {rate:>9} | {spread:>17} | {unbound:>11} | {bare:>11} | {cpu:>10} | {answer:>6} |"
+            )
+        };
+        row(["server", "answers/s", "min-max", "to Unbound", "to bare", "CPU/answer", "answer"])?;
+        row(["---", "---:", "---:", "---:", "---:", "---:", "---:"])?;
+        for (contestant, rounds) in &self.figures {
+            let (Some(rate), Some(cpu)) = (self.rate(*contestant), self.cpu(*contestant)) else { continue };
+            let ratios = |to| {
+                let ratios = self.ratios(*contestant, to);
+                ratios.map_or_else(|| "-".into(), |[rate, cpu]| format!("{rate:.2} / {cpu:.2}"))
+            };
+            let bytes = rounds.iter().map(|figures| figures.answer_bytes).sum::<f64>() / rounds.len() as f64;
+            row([
+                &contestant.to_string(),
+                &group(rate.median as u64),
+                &format!("{}-{}", group(rate.least as u64), group(rate.most as u64)),
+                &ratios(Contestant::Unbound),
+                &ratios(Contestant::Responder),
+                &format!("{} ns", group(cpu.median as u64)),
+                &format!("{bytes:.0} B"),
+            ])?;
         }
+        writeln!(
+            f,
+            "\nRatios: of answers a second / of answers a processor second. On a machine with other work believe the latter."
+        )?;
         Ok(())
     }
 }
@@ -202,7 +222,12 @@ mod tests {
             [(Contestant::Unbound, [200e3, 100e3, 300e3]), (Contestant::RingdnsXdp, [700e3, 690e3, 600e3])]
         {
             for answers_per_second in rates {
-                let figures = Figures { answers_per_second, queries_per_second: 2e6, answer_bytes: 94.0 };
+                let figures = Figures {
+                    answers_per_second,
+                    queries_per_second: 2e6,
+                    answer_bytes: 94.0,
+                    cpu_nanos: 1e3,
+                };
                 table.add(contestant, figures);
             }
         }
@@ -214,7 +239,7 @@ mod tests {
         let text = table().to_string();
         let ours = text.lines().find(|line| line.contains("ringdnsd, AF_XDP")).unwrap();
         assert!(
-            ours.contains("690,000") && ours.contains("600,000-700,000") && ours.contains("3.45"),
+            ours.contains("690,000") && ours.contains("600,000-700,000") && ours.contains("3.45 / 1.00"),
             "{ours}"
         );
         assert!(text.contains("veth, copy mode, two cores"), "every table says what it was measured on");
