@@ -7,13 +7,16 @@
 use crate::config::{Config, Problem};
 use ringdns_dataplane::port::udp;
 use rustix::{
-    net::{AddressFamily, SocketType, netdevice::name_to_index, socket},
+    net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket, socket_with, sockopt},
     system::sysinfo,
 };
 use std::{
     io,
     net::{SocketAddr, TcpListener},
 };
+
+/// TCP connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// Packet memory of a worker, in bytes: frames of two KiB.
 const PACKET_MEMORY: u64 = 4096 * 2048;
@@ -81,12 +84,23 @@ pub fn claim(config: &Config) -> Result<Claim, ClaimError> {
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, ClaimError> {
-    let listener = TcpListener::bind(address).and_then(|listener| {
-        // What tokio wants.
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    listener.map_err(|source| ClaimError::Tcp { key, address, source })
+    listener(address).map_err(|source| ClaimError::Tcp { key, address, source })
+}
+
+/// A listener of its own family only, so that `0.0.0.0` and `[::]` can be listened on side by side. Non-blocking: what tokio
+/// wants.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    // A restart must not wait for connections of the last run to be forgotten.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn interface_exists(interface: &str) -> Result<(), Problem> {
@@ -142,6 +156,16 @@ mod tests {
     fn config(lines: &str) -> Config {
         let text = format!("[[upstream]]\naddress = \"192.0.2.1\"\n[server]\n{lines}");
         Config::parse(&text, Path::new("ringdns.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_wildcards_of_both_families_share_a_port() {
+        let v4 = listener("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = v4.local_addr().unwrap().port();
+        let v6 = listener(format!("[::]:{port}").parse().unwrap());
+        assert!(v6.is_ok(), "{v6:?}");
+        let again = listener(v4.local_addr().unwrap());
+        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
