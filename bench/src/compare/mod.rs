@@ -212,8 +212,10 @@ impl Bout<'_> {
             let figure = report["traffic"][name].as_f64();
             figure.with_context(|| format!("the generator's report lacks {name}"))
         };
+        let answers_per_second = figure("answers_per_second")?;
+        ensure!(answers_per_second > 0.0, "it answered before the load, and nothing under it: {report}");
         Ok(Figures {
-            answers_per_second: figure("answers_per_second")?,
+            answers_per_second,
             queries_per_second: figure("queries_per_second")?,
             answer_bytes: figure("answer_bytes")?,
             cpu_nanos: spent.as_nanos() as f64 / all.as_f64().unwrap_or(0.0).max(1.0),
