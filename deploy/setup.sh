@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what ringdns needs on Debian 12, and only what is missing. A second run changes nothing and needs no network.
 #
-#   setup.sh [build|run|test|all]...     default: all
+#   setup.sh [build|run|test|bench|all]...     default: test
 #
 #   build   compilers, headers and, unless a Rust is there that fits, Debian's
 #   run     what the lab of namespaces needs
 #   test    build and run, the real servers and clients that tests talk to, and what rebuilds the eBPF object
-#   all     the same as test
+#   bench   run, and the servers and generators that `ringbench compare` holds ringdnsd against
+#   all     test and bench
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -21,6 +22,10 @@ readonly TEST_PACKAGES=(
     knot knot-dnsutils unbound dnsperf bind9-dnsutils # peers: servers and clients
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
     rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM
+)
+readonly BENCH_PACKAGES=(
+    unbound knot knot-resolver pdns-recursor dnsdist bind9 dnsmasq-base # bench/servers/
+    knot-dnsutils dnsperf flamethrower                                  # other generators, to hold ours against
 )
 readonly RUST_PACKAGES=(rustc-web cargo-web)
 # Only beside Debian's own compiler: rustup brings these itself.
@@ -93,17 +98,19 @@ apt sources? Or install one with rustup."
 
 main() {
     local wanted=() build=false set
-    (($#)) || set -- all
+    (($#)) || set -- test
     for set in "$@"; do
         case $set in
         build) build=true wanted+=("${BUILD_PACKAGES[@]}") ;;
         run) wanted+=("${RUN_PACKAGES[@]}") ;;
+        bench) wanted+=("${RUN_PACKAGES[@]}" "${BENCH_PACKAGES[@]}") ;;
         test | all)
             build=true
             wanted+=("${BUILD_PACKAGES[@]}" "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
+            [[ $set == test ]] || wanted+=("${BENCH_PACKAGES[@]}")
             ;;
         -h | --help) usage && exit 0 ;;
-        *) die "unknown set '$set': build, run, test or all" ;;
+        *) die "unknown set '$set': build, run, test, bench or all" ;;
         esac
     done
     require_root "installing packages"
