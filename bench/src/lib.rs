@@ -15,6 +15,7 @@ pub mod micro;
 pub mod mix;
 pub mod mmsg;
 pub mod names;
+pub mod plot;
 pub mod query;
 pub mod question;
 pub mod report;
