@@ -8,5 +8,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The profile that ships: with another, other things are inlined.
 cargo build --locked --quiet --profile release-lto --package ringdns-bench --bin ringbench
-exec "${CARGO_TARGET_DIR:-target}/release-lto/ringbench" gate \
-    --baseline bench/instructions.json --compiler "$(rustc --version)" "$@"
+exec "${CARGO_TARGET_DIR:-target}/release-lto/ringbench" gate --baseline bench/instructions.json "$@"

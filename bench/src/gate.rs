@@ -3,10 +3,14 @@
 //! Counts depend on the compiler, so the baseline names it. With another one counts are printed and nothing fails: a
 //! difference to the baseline would say nothing about the change at hand.
 
-use crate::instructions::{COUNTED, Case};
+use crate::{
+    built::{self, COMPILER},
+    instructions::{COUNTED, Case},
+};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     fs,
@@ -20,15 +24,18 @@ pub struct Args {
     /// The baseline.
     #[arg(long, value_name = "FILE")]
     pub baseline: PathBuf,
-    /// What compiled this program, as `rustc --version` prints it.
-    #[arg(long)]
-    pub compiler: String,
     /// Write what is counted now as the new baseline.
     #[arg(long)]
     pub update: bool,
     /// Only this case; may be given several times.
     #[arg(long = "case", value_enum, conflicts_with = "update")]
     pub cases: Vec<Case>,
+    /// Also write what was counted as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Count in a build that is not the one that ships.
+    #[arg(long, conflicts_with = "update")]
+    pub any_build: bool,
 }
 
 /// By how much a count may exceed the baseline, in percent.
@@ -43,51 +50,89 @@ struct Baseline {
     instructions: BTreeMap<String, f64>,
 }
 
+/// What was counted of a case.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Row {
+    /// The case.
+    pub case: String,
+    /// Instructions an operation.
+    pub instructions: f64,
+    /// In the baseline, if it is of the same compiler.
+    pub baseline: Option<f64>,
+    /// What the design aims for.
+    pub goal: Option<f64>,
+    /// Allocations an operation.
+    pub allocations: f64,
+}
+
+impl Row {
+    /// In percent of the baseline.
+    fn change(&self) -> Option<f64> {
+        self.baseline.map(|before| 100.0 * (self.instructions / before - 1.0))
+    }
+
+    /// Why the gate is shut.
+    fn failure(&self) -> Option<String> {
+        if self.allocations > 0.0 {
+            return Some(format!("{} allocates", self.case));
+        }
+        let change = self.change().filter(|change| *change > TOLERANCE)?;
+        Some(format!("{} rose by {change:.1} %", self.case))
+    }
+}
+
 /// `ringbench gate`.
 pub fn run(args: &Args) -> Result<()> {
+    if !args.any_build {
+        built::ensure_shipped()?;
+    }
     let cases = if args.cases.is_empty() { Case::value_variants() } else { &args.cases };
     let baseline = if args.update { None } else { Some(read(&args.baseline)?) };
-    if let Some(baseline) = baseline.as_ref().filter(|baseline| baseline.compiler != args.compiler) {
-        println!(
-            "the baseline is of {}, this is {}: only budgets are held",
-            baseline.compiler, args.compiler
-        );
+    if let Some(baseline) = baseline.as_ref().filter(|baseline| baseline.compiler != COMPILER) {
+        println!("the baseline is of {}, this is {COMPILER}: counts are not compared", baseline.compiler);
     }
-    let comparable = baseline.filter(|baseline| baseline.compiler == args.compiler);
+    let comparable = baseline.filter(|baseline| baseline.compiler == COMPILER);
 
-    println!("{:<14} {:>12} {:>10} {:>8} {:>8}", "case", "instructions", "baseline", "change", "goal");
-    let mut counts = BTreeMap::new();
-    let mut failures = Vec::new();
+    println!(
+        "{:<14} {:>12} {:>10} {:>8} {:>8} {:>11}",
+        "case", "instructions", "baseline", "change", "goal", "allocations"
+    );
+    let mut rows = Vec::new();
     for case in cases {
-        let name = name(*case);
-        let count = count(*case)?;
-        let before = comparable.as_ref().and_then(|baseline| baseline.instructions.get(&name).copied());
-        let change = before.map(|before| 100.0 * (count / before - 1.0));
+        let name = case.name();
+        let (instructions, allocations) = count(*case)?;
+        let baseline = comparable.as_ref().and_then(|baseline| baseline.instructions.get(&name).copied());
+        let row = Row { case: name, instructions, baseline, goal: case.goal(), allocations };
         println!(
-            "{name:<14} {count:>12.1} {:>10} {:>8} {:>8}",
-            before.map_or("-".into(), |before| format!("{before:.1}")),
-            change.map_or("-".into(), |change| format!("{change:+.1} %")),
-            case.goal().map_or("-".into(), |goal| format!("{goal:.0}")),
+            "{:<14} {instructions:>12.1} {:>10} {:>8} {:>8} {allocations:>11}",
+            row.case,
+            baseline.map_or("-".into(), |before| format!("{before:.1}")),
+            row.change().map_or("-".into(), |change| format!("{change:+.1} %")),
+            row.goal.map_or("-".into(), |goal| format!("{goal:.0}")),
         );
-        if change.is_some_and(|change| change > TOLERANCE) {
-            failures.push(name.clone());
-        }
-        counts.insert(name, (10.0 * count).round() / 10.0);
+        rows.push(row);
+    }
+    let new: Vec<_> = rows.iter().filter(|row| row.baseline.is_none()).map(|row| row.case.as_str()).collect();
+    if !new.is_empty() && comparable.is_some() {
+        println!("not in the baseline yet: {} (bench/gate.sh --update)", new.join(", "));
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&json!({ "compiler": COMPILER, "cases": rows }))? + "\n";
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if args.update {
-        write(&args.baseline, &Baseline { compiler: args.compiler.clone(), instructions: counts })?;
+        let rounded = |row: &Row| (row.case.clone(), (10.0 * row.instructions).round() / 10.0);
+        let instructions = rows.iter().map(rounded).collect();
+        write(&args.baseline, &Baseline { compiler: COMPILER.into(), instructions })?;
     }
+    let failures: Vec<_> = rows.iter().filter_map(Row::failure).collect();
     ensure!(
         failures.is_empty(),
-        "{} rose by more than {TOLERANCE} %. If that is worth it, renew the baseline (bench/gate.sh --update) and say \
-         why in the commit",
+        "{}: {TOLERANCE} % are allowed, and no allocation. If a rise is worth it, renew the baseline (bench/gate.sh \
+         --update) and say why in the commit",
         failures.join(", ")
     );
     Ok(())
-}
-
-fn name(case: Case) -> String {
-    case.to_possible_value().map_or_else(String::new, |value| value.get_name().into())
 }
 
 fn read(path: &Path) -> Result<Baseline> {
@@ -102,25 +147,27 @@ fn write(path: &Path, baseline: &Baseline) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write the baseline {}", path.display()))
 }
 
-/// Runs one case under valgrind and returns its instructions an operation.
-fn count(case: Case) -> Result<f64> {
+/// Runs one case under valgrind and returns its instructions and its allocations an operation.
+fn count(case: Case) -> Result<(f64, f64)> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(format!("--toggle-collect={COUNTED}"))
         .arg(own)
-        .args(["instructions", &name(case)])
+        .args(["instructions", &case.name()])
         .output()
         .context("cannot run valgrind: install it (deploy/setup.sh test)")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{} failed under valgrind:\n{said}", name(case));
+    ensure!(output.status.success(), "{} failed under valgrind:\n{said}", case.name());
     let printed = String::from_utf8_lossy(&output.stdout);
     let operations = number_after(&printed, "operations").context("the case did not say how much it did")?;
+    let allocations =
+        number_after(&printed, "allocations").context("the case did not say what it allocated")?;
     let collected = number_after(&said, "Collected :").context("valgrind did not say what it counted")?;
     if collected == 0.0 || operations == 0.0 {
         bail!("valgrind saw no call of {COUNTED}: was it inlined?");
     }
-    Ok(collected / operations)
+    Ok((collected / operations, allocations / operations))
 }
 
 /// The number that follows `label` in `text`.
@@ -140,13 +187,26 @@ mod tests {
         assert_eq!(number_after("nothing", "Collected :"), None);
     }
 
+    fn row(instructions: f64, allocations: f64) -> Row {
+        let case = Case::Hit.name();
+        Row { case, instructions, baseline: Some(100.0), goal: None, allocations }
+    }
+
     #[test]
-    fn the_committed_baseline_knows_every_case() {
+    fn three_percent_are_allowed_and_no_allocation() {
+        assert_eq!(row(102.9, 0.0).failure(), None);
+        assert_eq!(row(50.0, 0.0).failure(), None);
+        assert_eq!(row(103.1, 0.0).failure().as_deref(), Some("hit rose by 3.1 %"));
+        assert_eq!(row(100.0, 0.01).failure().as_deref(), Some("hit allocates"));
+        assert_eq!(Row { baseline: None, ..row(1e6, 0.0) }.failure(), None, "nothing to compare with");
+    }
+
+    #[test]
+    fn the_committed_baseline_has_no_case_that_is_gone() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json");
-        let baseline = read(&path).unwrap();
-        let names: Vec<_> = baseline.instructions.keys().cloned().collect();
-        let mut cases: Vec<_> = Case::value_variants().iter().map(|case| name(*case)).collect();
-        cases.sort();
-        assert_eq!(names, cases);
+        let cases: Vec<_> = Case::value_variants().iter().map(|case| case.name()).collect();
+        let gone: Vec<_> =
+            read(&path).unwrap().instructions.into_keys().filter(|name| !cases.contains(name)).collect();
+        assert!(gone.is_empty(), "{gone:?}");
     }
 }

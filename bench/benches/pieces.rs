@@ -1,0 +1,29 @@
+//! The pieces whose instructions `bench/gate.sh` counts, by time: `cargo bench -p ringdns-bench`.
+
+use clap::ValueEnum;
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use ringdns_bench::instructions::{self, Case, Timing};
+use std::time::Duration;
+
+fn pieces(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pieces");
+    // What the pieces need is made afresh each time, which takes far longer than they do.
+    group.sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    for case in Case::value_variants() {
+        group.bench_function(BenchmarkId::from_parameter(case.name()), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let mut meter = Timing::default();
+                let mut operations = 0;
+                for _ in 0..iterations {
+                    operations = instructions::run(*case, &mut meter).expect("a piece failed");
+                }
+                // Of one operation.
+                meter.spent / operations as u32
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, pieces);
+criterion_main!(benches);

@@ -1,0 +1,142 @@
+//! The cache by itself.
+
+use super::{CACHE, Material, Meter, NAMES, NOW};
+use crate::{
+    names::{Questions, SUFFIX},
+    stage::{self, Filed, HASH_SEEDS, Ip, RULES},
+};
+use anyhow::{Result, ensure};
+use ringdns_dataplane::{
+    cache::{BYTES_MIN, Cache, KeyedHash, Ref},
+    port::BURST,
+};
+use std::hint::black_box;
+
+const HASH: fn() -> KeyedHash = || KeyedHash::with_seeds(HASH_SEEDS);
+
+/// The three steps of a lookup, a burst at a time.
+pub fn probe(meter: &mut dyn Meter) -> Result<u64> {
+    let material = Material::new(&[], Ip::V4, &[])?;
+    let (mut cache, hash) = (Cache::new(CACHE, RULES.udp_limit)?, HASH());
+    material.fill(&mut cache, hash)?;
+    let filed = material.all_filed()?;
+    for burst in filed.chunks_exact(BURST) {
+        let hashes: Vec<u64> = burst.iter().map(|filed| hash.of(&filed.query.key)).collect();
+        let mut candidates: Vec<Option<Ref>> = vec![None; BURST];
+        let mut found = 0;
+        meter.measure(&mut || {
+            for hash in &hashes {
+                cache.prefetch(*hash);
+            }
+            for (candidate, hash) in candidates.iter_mut().zip(&hashes) {
+                *candidate = cache.candidate(*hash);
+            }
+            for (candidate, filed) in candidates.iter().zip(burst) {
+                let Some(entry) = candidate else { continue };
+                found += u64::from(black_box(cache.get_fresh(*entry, &filed.query.key, NOW)).is_some());
+            }
+        });
+        // Another entry's tag may be the same.
+        ensure!(found + 1 >= BURST as u64, "{found} of {BURST} entries were found");
+    }
+    Ok(NAMES as u64)
+}
+
+/// Files `NAMES` answers, of which the first `renewed` are there already.
+pub fn insert(meter: &mut dyn Meter, renewed: usize) -> Result<u64> {
+    let material = Material::new(&[], Ip::V4, &[])?;
+    let (mut cache, hash) = (Cache::new(CACHE, RULES.udp_limit)?, HASH());
+    let mut answers = material.all_filed()?;
+    for Filed { query, answer } in &mut answers[..renewed] {
+        cache.insert(&query.key, hash.of(&query.key), answer, 0);
+        // Newer than what is there, or it would not be written.
+        answer.received = 1;
+    }
+    file(meter, &mut cache, &answers);
+    let inserted = cache.churn().inserted;
+    ensure!(inserted == (NAMES + renewed) as u64, "{inserted} answers were filed, not {}", NAMES + renewed);
+    Ok(NAMES as u64)
+}
+
+fn file(meter: &mut dyn Meter, cache: &mut Cache, answers: &[Filed]) {
+    let hash = HASH();
+    for burst in answers.chunks(BURST) {
+        meter.measure(&mut || {
+            for Filed { query, answer } in burst {
+                cache.insert(&query.key, hash.of(&query.key), answer, 1);
+            }
+        });
+    }
+}
+
+/// Files answers where as many have to leave.
+pub fn evict(meter: &mut dyn Meter) -> Result<u64> {
+    let mut cache = full(&[])?;
+    let before = cache.churn();
+    file(meter, &mut cache, &answers(SUFFIX)?);
+    let after = cache.churn();
+    let (inserted, evicted) = (after.inserted - before.inserted, after.evicted - before.evicted);
+    ensure!(
+        inserted == NAMES as u64 && evicted.abs_diff(inserted) < 16,
+        "{evicted} answers left for {inserted} new ones"
+    );
+    Ok(NAMES as u64)
+}
+
+/// Files answers where those at the end of probation were asked for.
+pub fn promote(meter: &mut dyn Meter) -> Result<u64> {
+    let (asked, new) = (answers("ra.example")?, answers(SUFFIX)?);
+    let (asked, new) = (&asked[..PROBATION], &new[..PROBATION]);
+    let mut cache = full(asked)?;
+    let before = cache.churn().inserted;
+    file(meter, &mut cache, new);
+    let inserted = cache.churn().inserted - before;
+    let hash = HASH();
+    let still = |Filed { query, .. }: &&Filed| cache.lookup(hash.of(&query.key), &query.key, 1).is_some();
+    let kept = asked.iter().filter(still).count();
+    ensure!(
+        inserted == PROBATION as u64 && kept > PROBATION * 9 / 10,
+        "for {inserted} new ones, {kept} of {PROBATION} that were asked for moved on"
+    );
+    Ok(PROBATION as u64)
+}
+
+/// Entries of one address that probation holds in the smallest cache, or nearly: what is newer pushes all of them out.
+const PROBATION: usize = 256;
+
+fn answers(suffix: &str) -> Result<Vec<Filed>> {
+    let (template, answerer) = (stage::template(&[])?, stage::answerer(&[])?);
+    let questions = Questions::made_up(NAMES, suffix, 1)?;
+    (0..NAMES as u32).map(|index| stage::answer(&template, &answerer, questions.get(index), 0)).collect()
+}
+
+/// The smallest cache, full of answers that nobody asked for again, and of `last`, which somebody did.
+fn full(last: &[Filed]) -> Result<Cache> {
+    let (mut cache, hash) = (Cache::new(BYTES_MIN, RULES.udp_limit)?, HASH());
+    for suffix in ["rc.example", "rd.example", "re.example"] {
+        for Filed { query, answer } in answers(suffix)? {
+            cache.insert(&query.key, hash.of(&query.key), &answer, 0);
+        }
+    }
+    for Filed { query, answer } in last {
+        cache.insert(&query.key, hash.of(&query.key), answer, 0);
+        cache.lookup(hash.of(&query.key), &query.key, 0);
+    }
+    ensure!(cache.churn().evicted > 0, "the cache is not full");
+    Ok(cache)
+}
+
+/// Sweeps all entries, when they are of no more use or before.
+pub fn sweep(meter: &mut dyn Meter, dead: bool) -> Result<u64> {
+    let material = Material::new(&[], Ip::V4, &["--ttl=300"])?;
+    let mut cache = Cache::new(CACHE, RULES.udp_limit)?;
+    material.fill(&mut cache, HASH())?;
+    let now = if dead { 1_000_000 } else { NOW };
+    for _ in 0..NAMES / BURST {
+        meter.measure(&mut || cache.sweep(BURST as u32, now));
+    }
+    let expired = cache.churn().expired;
+    let expected = if dead { NAMES as u64 } else { 0 };
+    ensure!(expired.abs_diff(expected) <= 2, "{expired} entries were removed, not {expected}");
+    Ok(NAMES as u64)
+}

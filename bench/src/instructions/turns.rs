@@ -1,0 +1,178 @@
+//! Bursts through the processor, and whole turns of a worker.
+
+use super::{CACHE, Material, Meter, NAMES, NOW, NOW_NANOS};
+use crate::stage::{self, Ip, RULES, Stage};
+use anyhow::{Result, ensure};
+use ringdns_dataplane::{
+    clock::Clock,
+    doorbell::Doorbell,
+    frame::{Frame, Frames},
+    port::{
+        BURST, Burst, Checksums, Port, PortStats,
+        sim::{Replay, SimPort},
+    },
+    punt::Link,
+    stats::{Counter, WorkerStats},
+    worker::{Settings, Turn, Worker},
+};
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+/// Turns that are not counted: lazily made memory, first-time branches.
+const WARM_TURNS: usize = 2;
+/// Turns that are counted.
+const TURNS: usize = 16;
+
+/// Bursts of hits.
+pub fn hits(meter: &mut dyn Meter, query: &[&str], ip: Ip, upstream: &[&str]) -> Result<u64> {
+    let material = Material::new(query, ip, upstream)?;
+    let mut stage = Stage::new(CACHE)?;
+    let hash = stage.processor.hash();
+    material.fill(stage.processor.cache(), hash)?;
+    for (turn, burst) in material.packets.chunks_exact(BURST).enumerate() {
+        for (nth, packet) in burst.iter().enumerate() {
+            stage.load(nth, packet);
+        }
+        if turn < WARM_TURNS {
+            stage.run_checked(NOW)?;
+        } else {
+            let mut hits = 0;
+            meter.measure(&mut || hits = stage.run(NOW).hits);
+            ensure!(hits == BURST as u64, "{hits} of {BURST} queries were hits");
+        }
+    }
+    Ok((NAMES - WARM_TURNS * BURST) as u64)
+}
+
+/// Bursts of misses.
+pub fn misses(meter: &mut dyn Meter) -> Result<u64> {
+    let material = Material::new(&[], Ip::V4, &[])?;
+    let mut stage = Stage::new(CACHE)?;
+    for burst in material.packets.chunks_exact(BURST) {
+        for (nth, packet) in burst.iter().enumerate() {
+            stage.load(nth, packet);
+        }
+        let mut hits = 0;
+        meter.measure(&mut || hits = stage.run(NOW).hits);
+        ensure!(hits == 0, "{hits} of {BURST} queries were hits");
+    }
+    Ok(NAMES as u64)
+}
+
+/// A worker that receives `packets` again and again, and its link to a control plane that nobody runs.
+fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link>)> {
+    let control = Arc::new(Doorbell::new()?);
+    let link = Arc::new(Link::new(0, records, records, control, Arc::new(AtomicU64::new(0)))?);
+    let settings = Settings { cache_bytes: CACHE, rules: RULES, records, spin: Duration::ZERO };
+    let worker = Worker::new(
+        Feed { replay: SimPort::replay(packets)?, quiet: false },
+        link.clone(),
+        Clock::start(),
+        &settings,
+    )?;
+    Ok((worker, link))
+}
+
+/// A replaying port that can be told to receive nothing.
+struct Feed {
+    replay: Replay,
+    quiet: bool,
+}
+
+impl Port for Feed {
+    #[inline]
+    fn frames(&mut self) -> &mut Frames {
+        self.replay.frames()
+    }
+
+    #[inline]
+    fn recv(&mut self, burst: &mut Burst) {
+        if !self.quiet {
+            self.replay.recv(burst);
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, frame: Frame) {
+        self.replay.send(frame);
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        self.replay.flush();
+    }
+
+    fn wait(&mut self, bell: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+        self.replay.wait(bell, timeout)
+    }
+
+    fn checksums(&self) -> Checksums {
+        self.replay.checksums()
+    }
+
+    fn stats(&mut self) -> PortStats {
+        self.replay.stats()
+    }
+}
+
+/// Turns with hits.
+pub fn turn_hit(meter: &mut dyn Meter) -> Result<u64> {
+    let material = Material::new(&[], Ip::V4, &[])?;
+    let (mut worker, link) = worker(&material.packets, BURST)?;
+    let hash = worker.processor().hash();
+    material.fill(worker.processor().cache(), hash)?;
+    for _ in 0..WARM_TURNS {
+        worker.turn(NOW_NANOS);
+    }
+    for _ in 0..TURNS {
+        meter.measure(&mut || assert_eq!(worker.turn(NOW_NANOS), Turn::Busy));
+    }
+    expect(&link.stats, Counter::Hit, (WARM_TURNS + TURNS) * BURST)?;
+    Ok((TURNS * BURST) as u64)
+}
+
+/// Turns with misses.
+pub fn turn_miss(meter: &mut dyn Meter) -> Result<u64> {
+    let material = Material::new(&[], Ip::V4, &[])?;
+    // A record for every punt, so that none has to come back meanwhile.
+    let (mut worker, link) = worker(&material.packets, (WARM_TURNS + TURNS) * BURST)?;
+    for _ in 0..WARM_TURNS {
+        worker.turn(NOW_NANOS);
+    }
+    for _ in 0..TURNS {
+        meter.measure(&mut || assert_eq!(worker.turn(NOW_NANOS), Turn::Busy));
+    }
+    expect(&link.stats, Counter::Punted, (WARM_TURNS + TURNS) * BURST)?;
+    Ok((TURNS * BURST) as u64)
+}
+
+/// Turns with answers that come back.
+pub fn turn_returned(meter: &mut dyn Meter) -> Result<u64> {
+    let material = Material::new(&[], Ip::V4, &[])?;
+    let (mut worker, link) = worker(&material.packets, TURNS * BURST)?;
+    for _ in 0..TURNS {
+        worker.turn(NOW_NANOS);
+    }
+    expect(&link.stats, Counter::Punted, TURNS * BURST)?;
+    while let Some(mut record) = link.take() {
+        let filed = stage::answer(&material.template, &material.answerer, record.question(), 0)?;
+        record.answer = Some(Arc::new(filed.answer));
+        link.give_back(record);
+    }
+    worker.port().quiet = true;
+    while link.has_returned() {
+        meter.measure(&mut || assert_eq!(worker.turn(NOW_NANOS), Turn::Busy));
+    }
+    expect(&link.stats, Counter::PuntAnswered, TURNS * BURST)?;
+    Ok((TURNS * BURST) as u64)
+}
+
+fn expect(stats: &WorkerStats, counter: Counter, expected: usize) -> Result<()> {
+    let counted = stats.snapshot().get(counter);
+    ensure!(counted == expected as u64, "the worker counted {counted} {}, not {expected}", counter.label());
+    Ok(())
+}
