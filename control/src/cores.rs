@@ -35,6 +35,12 @@ impl Plan {
         self.cores.iter().rev().cycle().nth(worker).copied().into_iter().collect()
     }
 
+    /// Whether worker number `worker` shares its core with nobody. Told before the number of workers is known: the control
+    /// plane keeps the first core or, if each has a worker, sits on all of them.
+    pub fn is_alone(&self, worker: usize) -> bool {
+        worker + 1 < self.cores.len()
+    }
+
     /// The cores without a worker; all, if each has one.
     pub fn of_control(&self) -> &[CoreId] {
         match self.cores.len().saturating_sub(self.workers) {
@@ -83,10 +89,12 @@ mod tests {
         let plan = plan(&[2, 3], Some(3));
         assert_eq!([0, 1, 2].map(|w| plan.of_worker(w)[0].id), [3, 2, 3]);
         assert_eq!(ids(plan.of_control()), [2, 3]);
+        assert_eq!([0, 1, 2].map(|w| plan.is_alone(w)), [true, false, false]);
     }
 
     #[test]
     fn one_core_is_left_by_default() {
+        assert!(!plan(&[7], None).is_alone(0), "it would spin while the control plane waits for the core");
         assert_eq!(plan(&[0, 1, 2, 3], None).workers(), 3);
         assert_eq!(plan(&[7], None).workers(), 1);
         assert_eq!((plan(&[], None).workers(), plan(&[], None).of_worker(0)), (1, vec![]));

@@ -67,7 +67,8 @@ fn over_kernel(
     for worker in 0..plan.workers() {
         let source = Source::Sockets(listen.to_vec());
         let cache_bytes = common.config.cache.bytes_per_worker;
-        workers.add(Plan { source, cores: plan.of_worker(worker), cache_bytes }, common)?;
+        let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));
+        workers.add(Plan { source, cores, cache_bytes, alone }, common)?;
     }
     Ok(Entrance { steering: None, workers, receiving, spare_cores: plan.of_control().to_vec() })
 }
@@ -83,7 +84,7 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     let spare_cores = cores::Plan::new(Some(queues)).of_control().to_vec();
     let source = Source::Sockets(listen.to_vec());
     let cache_bytes = cache.bytes_per_worker.min(BEHIND_BYTES);
-    workers.add(Plan { source, cores: spare_cores.clone(), cache_bytes }, common)?;
+    workers.add(Plan { source, cores: spare_cores.clone(), cache_bytes, alone: false }, common)?;
     let attachment = steering.attach()?;
     let sockets = first.map_or_else(String::new, |opened| format!("{} ({})", opened.mode, opened.reason));
     let receiving =
@@ -107,8 +108,10 @@ fn man_queues(
     };
     for queue in queues {
         let source = Source::Queue { interface: interface.to_owned(), queue };
-        let cores = plan.of_worker(workers.links.len());
-        let started = workers.add(Plan { source, cores, cache_bytes: cache.bytes_per_worker }, common);
+        let worker = workers.links.len();
+        let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));
+        let cache_bytes = cache.bytes_per_worker;
+        let started = workers.add(Plan { source, cores, cache_bytes, alone }, common);
         let socket = match started {
             Ok(Started { socket }) => socket,
             // If nobody listed the queues, the first that does not exist ends the list.

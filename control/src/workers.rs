@@ -23,6 +23,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{Arc, atomic::AtomicU64, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -58,6 +59,8 @@ pub struct Plan {
     pub cores: Vec<CoreId>,
     /// Bytes of its cache.
     pub cache_bytes: u64,
+    /// Whether it shares a core with nobody.
+    pub alone: bool,
 }
 
 /// Why a worker cannot start.
@@ -162,7 +165,8 @@ fn settings(config: &Config, plan: &Plan) -> Settings {
         cache_bytes: usize::try_from(plan.cache_bytes).unwrap_or(usize::MAX),
         rules: Rules { udp_limit: config.server.udp_limit, stale_ttl: config.cache.stale_ttl },
         records: RECORDS,
-        spin: config.server.spin,
+        // Somebody else on its core has better things to do with the time; what a miss waits for, above all.
+        spin: if plan.alone { config.server.spin } else { Duration::ZERO },
     }
 }
 
@@ -253,7 +257,7 @@ mod tests {
         frame::{Frame, Frames},
         port::{Burst, Checksums, PortStats},
     };
-    use std::{os::fd::BorrowedFd, path::Path, time::Duration};
+    use std::{os::fd::BorrowedFd, path::Path};
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     /// A port whose worker panics as soon as it receives.
@@ -287,7 +291,7 @@ mod tests {
 
     fn plan(listen: &str) -> Plan {
         let source = Source::Sockets(vec![listen.parse().unwrap()]);
-        Plan { source, cores: Vec::new(), cache_bytes: 1 << 20 }
+        Plan { source, cores: Vec::new(), cache_bytes: 1 << 20, alone: false }
     }
 
     fn common(config: &Config) -> (Common<'_>, UnboundedReceiver<Ended>) {

@@ -162,7 +162,7 @@ tables! {
         /// leaves them unfinished.
         trust_checksums: bool = false,
         /// How long a worker goes on looking for packets before it sleeps. More saves wake-ups and costs CPU.
-        /// `"0s"`: sleep at once.
+        /// `"0s"`: sleep at once, as a worker does that shares its core with the control plane.
         spin: Span = Span(std::time::Duration::from_micros(50)),
         /// Whether workers drive the NIC themselves instead of being interrupted (preferred busy polling, Linux
         /// 5.11). Wants `napi_defer_hard_irqs` and `gro_flush_timeout` set on the interface.
