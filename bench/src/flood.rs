@@ -6,6 +6,7 @@
 use crate::{
     mix::{Order, Pick, Popularity},
     names::{Questions, SUFFIX},
+    output,
     query::Template,
     question::QUESTION_MAX,
     report::group,
@@ -15,6 +16,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use ringdns_dataplane::cache::{Cache, KeyedHash};
+use std::path::PathBuf;
 
 /// Simulates a cache that is asked for popular names, and then also flooded with ten times as many random ones. Prints
 /// the popular names' hit ratio, and what it would have been in the same time without the flood.
@@ -50,13 +52,13 @@ pub struct Args {
     /// Fail if the hit ratio falls by more than this many points.
     #[arg(long)]
     pub limit: Option<f64>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// Also write the outcome as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Hits of the popular names, in percent.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Outcome {
     /// In the time of the flood, had it not been.
     pub without: f64,
@@ -76,22 +78,19 @@ pub fn run(args: &Args) -> Result<()> {
     let outcome = simulate(args)?;
     let Outcome { without, with, worst_second, entries } = outcome;
     let fall = without - with;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&outcome)?);
-    } else {
-        println!(
-            "{} popular names (Zipf {}), {}/s; flood {}/s; cache {} bytes, {} entries at the end",
-            group(args.names as u64),
-            args.zipf,
-            group(args.rate.into()),
-            group(u64::from(args.rate) * u64::from(args.flood)),
-            group(args.cache_bytes as u64),
-            group(entries)
-        );
-        println!("hit ratio without the flood {without:>7.2} %");
-        println!("hit ratio with it           {with:>7.2} %  (fell by {fall:.2} points)");
-        println!("its worst second            {worst_second:>7.2} %");
-    }
+    println!(
+        "{} popular names (Zipf {}), {}/s; flood {}/s; cache {} bytes, {} entries at the end",
+        group(args.names as u64),
+        args.zipf,
+        group(args.rate.into()),
+        group(u64::from(args.rate) * u64::from(args.flood)),
+        group(args.cache_bytes as u64),
+        group(entries)
+    );
+    println!("hit ratio without the flood {without:>7.2} %");
+    println!("hit ratio with it           {with:>7.2} %  (fell by {fall:.2} points)");
+    println!("its worst second            {worst_second:>7.2} %");
+    output::json(args.json.as_deref(), &outcome)?;
     let limit = args.limit.unwrap_or(f64::INFINITY);
     ensure!(fall <= limit, "the hit ratio fell by {fall:.2} points, more than the {limit} allowed");
     Ok(())

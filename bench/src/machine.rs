@@ -1,0 +1,129 @@
+//! The machine that figures are of.
+
+use rustix::system::{sysinfo, uname};
+use serde::{Deserialize, Serialize};
+use std::{fmt, fs, path::Path, thread};
+
+/// What figures depend on, as far as Linux tells it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor's model.
+    pub processor: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Caches of data of the first core, the nearest first. Empty where Linux does not know them.
+    pub caches: Vec<CacheSize>,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Bytes of memory that can be had.
+    pub available: u64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Programs that wanted a core, on average over the last minute.
+    pub load: f64,
+}
+
+/// A cache of the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheSize {
+    /// 1 for the nearest.
+    pub level: u8,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+impl Machine {
+    /// This one.
+    pub fn here() -> Self {
+        Machine {
+            processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".into()),
+            cores: thread::available_parallelism().map_or(1, usize::from),
+            caches: caches(Path::new("/sys/devices/system/cpu/cpu0/cache")),
+            memory: kibibytes("MemTotal"),
+            available: kibibytes("MemAvailable"),
+            kernel: uname().release().to_string_lossy().into_owned(),
+            // In units of 1/65536.
+            load: sysinfo().loads[0] as f64 / 65536.0,
+        }
+    }
+}
+
+/// In a line.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} cores", self.processor, self.cores)?;
+        for CacheSize { level, bytes } in &self.caches {
+            write!(f, ", L{level} {}", binary(*bytes))?;
+        }
+        write!(f, ", {} of memory, Linux {}, load {:.1}", binary(self.memory), self.kernel, self.load)
+    }
+}
+
+/// Bytes as they are written on a machine: 48 KiB, 1 MiB.
+pub fn binary(bytes: u64) -> String {
+    let (unit, name) = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
+        .into_iter()
+        .find(|(unit, _)| bytes >= *unit)
+        .unwrap_or((1, "bytes"));
+    let number = bytes as f64 / unit as f64;
+    let decimals = usize::from(number < 10.0 && number.fract() > 0.05);
+    format!("{number:.decimals$} {name}")
+}
+
+fn field(path: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().into())
+}
+
+fn kibibytes(name: &str) -> u64 {
+    let text = field("/proc/meminfo", name).unwrap_or_default();
+    text.split_ascii_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0) * 1024
+}
+
+fn caches(folder: &Path) -> Vec<CacheSize> {
+    let read = |index: usize, name: &str| {
+        fs::read_to_string(folder.join(format!("index{index}")).join(name)).map(|text| text.trim().to_owned())
+    };
+    let mut found = Vec::new();
+    for index in 0.. {
+        let Ok(kind) = read(index, "type") else { break };
+        let size = read(index, "size").ok().and_then(|size| size.strip_suffix('K')?.parse::<u64>().ok());
+        let level = read(index, "level").ok().and_then(|level| level.parse().ok());
+        if let (Some(size), Some(level), true) = (size, level, kind != "Instruction") {
+            found.push(CacheSize { level, bytes: size * 1024 });
+        }
+    }
+    found.sort_by_key(|cache| cache.level);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_of_data_are_read_from_sysfs() {
+        let folder = tempfile::tempdir().unwrap();
+        let put =
+            [("0", "Data", "1", "48K"), ("1", "Instruction", "1", "32K"), ("2", "Unified", "2", "1024K")];
+        for (index, kind, level, size) in put {
+            let index = folder.path().join(format!("index{index}"));
+            fs::create_dir(&index).unwrap();
+            for (name, text) in [("type", kind), ("level", level), ("size", size)] {
+                fs::write(index.join(name), format!("{text}\n")).unwrap();
+            }
+        }
+        let expected = [CacheSize { level: 1, bytes: 48 << 10 }, CacheSize { level: 2, bytes: 1 << 20 }];
+        assert_eq!(caches(folder.path()), expected);
+        assert!(caches(Path::new("/nowhere")).is_empty());
+    }
+
+    #[test]
+    fn bytes_have_units_of_1024() {
+        assert_eq!(
+            [1000, 48 << 10, 3 << 19, 32 << 20].map(binary),
+            ["1000 bytes", "48 KiB", "1.5 MiB", "32 MiB"]
+        );
+    }
+}
