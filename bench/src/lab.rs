@@ -115,6 +115,22 @@ pub struct Server {
     log: File,
 }
 
+/// Time on the processors.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Spent running.
+    pub ran: Duration,
+    /// Spent ready to run, while others had the core.
+    pub waited: Duration,
+}
+
+impl Usage {
+    /// Since an earlier time.
+    pub fn since(self, before: Usage) -> Usage {
+        Usage { ran: self.ran.saturating_sub(before.ran), waited: self.waited.saturating_sub(before.waited) }
+    }
+}
+
 impl Server {
     /// Starts `command`, with its output in a file that is shown if it ends early.
     pub fn start(name: &str, mut command: Command) -> Result<Self> {
@@ -123,7 +139,7 @@ impl Server {
             .stdout(log.try_clone()?)
             .stderr(log.try_clone()?)
             .spawn()
-            .with_context(|| format!("cannot start {name}: is it installed (deploy/setup.sh test)?"))?;
+            .with_context(|| format!("cannot start {name}: is it installed (deploy/setup.sh bench)?"))?;
         Ok(Server { name: name.into(), child, log })
     }
 
@@ -135,18 +151,28 @@ impl Server {
         Ok(())
     }
 
-    /// The processor time that all its threads have had, and what the kernel did meanwhile in their name: interrupts
-    /// of the network among that, unless the kernel accounts for those apart.
-    pub fn cpu_time(&self) -> Result<Duration> {
+    /// What its threads have had of the processors: what the kernel did meanwhile in their name is part of it,
+    /// interrupts of the network among that, unless the kernel accounts for those apart.
+    pub fn usage(&self) -> Result<Usage> {
         let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id()));
-        let mut nanos = 0;
+        let mut usage = Usage::default();
         for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {}", tasks.display()))? {
             // A thread that ends while we look has done nothing that matters.
             let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-            nanos +=
-                text.split_ascii_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+            let mut words = text.split_ascii_whitespace().map(|word| word.parse().unwrap_or(0));
+            usage.ran += Duration::from_nanos(words.next().unwrap_or(0));
+            usage.waited += Duration::from_nanos(words.next().unwrap_or(0));
         }
-        Ok(Duration::from_nanos(nanos))
+        Ok(usage)
+    }
+
+    /// The memory that it has, in bytes: its own pages, and its share of those that it has in common with others (PSS).
+    pub fn memory(&self) -> Result<u64> {
+        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        Ok(kibibytes.with_context(|| format!("{path} has no Pss"))? << 10)
     }
 
     /// Ends it, and waits until it has ended.

@@ -3,48 +3,60 @@
 //! Rates of different days, or of different machines, say nothing about each other. So all servers are measured here in
 //! turns, round by round, by the same generator at the same names; medians are compared, and what varies is shown.
 
-mod contestant;
-mod table;
+mod bout;
+mod conditions;
+mod sample;
+mod saturation;
+mod search;
+mod section;
+mod server;
+mod stats;
 
-use crate::{
-    lab::{CLIENT_INTERFACE, Lab, SERVER, Server, Side},
-    run::{Plan, udp},
-};
-use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
-pub use contestant::Contestant;
-use contestant::{Programs, UPSTREAM};
+use crate::lab::Lab;
+use anyhow::{Context, Result, ensure};
+use bout::Bout;
+use clap::ValueEnum;
+use conditions::Conditions;
+use section::Section;
+use serde_json::{Map, Value, json};
+use server::{Contestant, Description, Programs};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
-    net::UdpSocket,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    env,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
-use table::{Conditions, Table};
 
-/// Measures ringdnsd and its peers in turns, in a lab of two hosts on this machine, and prints the table.
+/// Measures ringdnsd and its peers in turns, in a lab of two hosts on this machine, and prints tables.
 ///
-/// Each server runs on core 1 with all names cached; the generator, in the kernel of the other host, on core 0, asks
-/// far more than any of them answers. Needs root, two cores, and a machine with nothing else to do.
+/// Each server runs on core 1; the generator, in the kernel of the other host, and the upstream on core 0. Needs root,
+/// two cores, and a machine with nothing else to do. Peers are installed by `deploy/setup.sh bench`; those that are not
+/// there are skipped with a word.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Rounds: in each, every server is started, warmed, measured and stopped.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub rounds: u16,
-    /// Seconds that each is measured for in a round.
-    #[arg(long, default_value_t = 3.0)]
-    pub seconds: f64,
+    /// What to measure.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "saturation")]
+    pub measure: Vec<Measure>,
+    /// Rounds: in each, every server is started, warmed, measured and stopped. Each measure has a number of its own when
+    /// absent.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: Option<u16>,
+    /// Seconds that each load is measured for. Each measure has its own when absent.
+    #[arg(long)]
+    pub seconds: Option<f64>,
     /// Names, all of which are cached.
     #[arg(long, default_value_t = 10_000)]
     pub names: u32,
-    /// Only this server; may be given several times.
-    #[arg(long = "only", value_enum)]
-    pub only: Vec<Contestant>,
+    /// Only this server, by the name of its file; may be given several times.
+    #[arg(long = "only", value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Folder with more servers, described as in bench/servers.
+    #[arg(long, value_name = "DIR")]
+    pub servers: Option<PathBuf>,
     /// Script that makes the lab.
     #[arg(long, value_name = "FILE", default_value = "deploy/lab.sh")]
     pub lab: PathBuf,
@@ -54,19 +66,26 @@ pub struct Args {
     /// Priority of servers and generator, from -20 (most) to 19: below zero where other programs disturb.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i8).range(-20..=19))]
     pub nice: i8,
-    /// Also write the table as Markdown.
+    /// Also write the tables as Markdown.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
-    /// Also write all figures as JSON.
+    /// Also write all figures of all rounds as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Also write plots, as SVG, into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Measure {
+    /// Answers a second when asked for more than can be answered, and processor time an answer.
+    Saturation,
 }
 
 const GENERATOR_CORE: usize = 0;
 const SERVER_CORE: usize = 1;
-
-/// How long a server may take until it answers.
-const START: Duration = Duration::from_secs(20);
 
 /// `ringbench compare`.
 pub fn run(args: &Args) -> Result<()> {
@@ -76,149 +95,135 @@ pub fn run(args: &Args) -> Result<()> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
     }
-    let contestants = if args.only.is_empty() { Contestant::ALL.to_vec() } else { args.only.clone() };
+    let descriptions = server::describe(args.servers.as_deref(), &args.only)?;
     let programs = Programs::find(args.ringdnsd.clone())?;
-    let conditions = Conditions::of(args)?;
+    let (contestants, skipped) = find_all(descriptions, &programs);
+    ensure!(!contestants.is_empty(), "not one of the servers is installed: deploy/setup.sh bench");
+    if let Some(folder) = &args.plots {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let conditions = Conditions::of(args);
     eprintln!("{conditions}");
 
     let lab = Lab::up(&args.lab)?;
-    let mut upstream = lab.command(Side::Server, GENERATOR_CORE, &programs.ringbench);
-    upstream.args(["upstream", "--ttl=86400", "--listen", &UPSTREAM.to_string()]);
-    let upstream = Server::start("the upstream", upstream)?;
-
-    let bout = Bout { args, lab: &lab, programs: &programs, stop: &stop };
-    let mut table = Table::new(conditions);
-    for round in 1..=args.rounds {
-        // Each round begins with another server, so that none always has the place after the same one.
-        let mut turns = contestants.clone();
-        turns.rotate_left((usize::from(round) - 1) % contestants.len());
-        for contestant in turns {
-            let figures = bout.measure(contestant).with_context(|| format!("{contestant}, round {round}"))?;
-            eprintln!("round {round}: {contestant:<26} {:>10.0} answers/s", figures.answers_per_second);
-            table.add(contestant, figures);
-        }
-    }
-    upstream.stop()?;
-    drop(lab);
-
-    println!("{table}");
-    table.write(args.markdown.as_deref(), args.json.as_deref())
-}
-
-/// One server's turn, again and again.
-struct Bout<'a> {
-    args: &'a Args,
-    lab: &'a Lab,
-    programs: &'a Programs,
-    stop: &'a Arc<AtomicBool>,
-}
-
-/// What came of a turn.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct Figures {
-    /// Answers that came back, a second.
-    pub answers_per_second: f64,
-    /// Queries that the cable took, a second.
-    pub queries_per_second: f64,
-    /// Mean length of the answers' frames.
-    pub answer_bytes: f64,
-    /// Processor time that the server had for each answer, in nanoseconds. Other programs on its core take rate away
-    /// from it, but nothing of this.
-    pub cpu_nanos: f64,
-}
-
-impl Bout<'_> {
-    fn measure(&self, contestant: Contestant) -> Result<Figures> {
-        let mut server = contestant.start(self.lab, self.programs, self.args.nice)?;
-        self.wait_until_it_answers(&mut server)?;
-        if contestant.has_cache() {
-            self.warm()?;
-        }
-        let figures = self.generate(&server)?;
-        server.stop()?;
-        Ok(figures)
-    }
-
-    fn check_stop(&self) -> Result<()> {
-        ensure!(!self.stop.load(Relaxed), "interrupted");
-        Ok(())
-    }
-
-    fn wait_until_it_answers(&self, server: &mut Server) -> Result<()> {
-        let deadline = Instant::now() + START;
-        // Any message will do: what is no query is answered too, or the next is.
-        let query = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x05ready\x02rb\x07example\0\0\x01\0\x01";
-        self.lab.inside(Side::Client, || {
-            let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
-            socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-            while Instant::now() < deadline {
-                self.check_stop()?;
-                server.check()?;
-                socket.send_to(query, SERVER).context("cannot send to the server")?;
-                if socket.recv(&mut [0; 512]).is_ok() {
-                    return Ok(());
-                }
-            }
-            bail!("nothing answers on {SERVER} within {START:?}")
-        })
-    }
-
-    /// Asks every name once, and verifies each answer.
-    fn warm(&self) -> Result<()> {
-        #[derive(Parser)]
-        struct Cli {
-            #[command(flatten)]
-            args: crate::run::Args,
-        }
-        let (target, count) = (SERVER.to_string(), self.args.names.to_string());
-        let cli = Cli::try_parse_from(["warm", "--verify-data", "--target", &target, "--count", &count])?;
-        let mut plan = Plan::new(&cli.args.load, &cli.args.query, &cli.args.udp)?;
-        plan.stop = self.stop.clone();
-        self.lab.inside(Side::Client, || udp::warm(&plan, SERVER))?;
-        self.check_stop()
-    }
-
-    fn generate(&self, server: &Server) -> Result<Figures> {
-        let mut command = self.lab.command(Side::Client, GENERATOR_CORE, "nice");
-        let (names, seconds) = (self.args.names.to_string(), self.args.seconds.to_string());
-        let target = SERVER.to_string();
-        command.args(["-n", &self.args.nice.to_string()]).arg(&self.programs.ringbench).args([
-            "run",
-            "--backend=xdp",
-            "--json",
-            "--interface",
-            CLIENT_INTERFACE,
-            "--target",
-            &target,
-            "--count",
-            &names,
-            "--duration",
-            &seconds,
-        ]);
-        let before = server.cpu_time()?;
-        let output = command.output().context("cannot start the generator")?;
-        let spent = server.cpu_time()? - before;
-        self.check_stop()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the generator failed: {}", said.trim());
-        let report: serde_json::Value =
-            serde_json::from_slice(&output.stdout).context("the generator's report is no JSON")?;
-        let (all, right) = (&report["received"]["responses"], &report["response_rcodes"]["NOERROR"]);
-        ensure!(
-            all == right,
-            "only {right} of {all} answers were NOERROR: what was measured is not what was asked for"
-        );
-        let figure = |name: &str| {
-            let figure = report["traffic"][name].as_f64();
-            figure.with_context(|| format!("the generator's report lacks {name}"))
+    let bout = Bout::begin(args, &contestants, &programs, &stop, &lab)?;
+    let mut report = Report {
+        conditions,
+        upstream_rate: bout.upstream_rate,
+        contestants: &contestants,
+        skipped,
+        sections: Vec::new(),
+    };
+    for measure in &args.measure {
+        let began = Instant::now();
+        let section = match measure {
+            Measure::Saturation => saturation::measure(&bout),
         };
-        let answers_per_second = figure("answers_per_second")?;
-        ensure!(answers_per_second > 0.0, "it answered before the load, and nothing under it: {report}");
-        Ok(Figures {
-            answers_per_second,
-            queries_per_second: figure("queries_per_second")?,
-            answer_bytes: figure("answer_bytes")?,
-            cpu_nanos: spent.as_nanos() as f64 / all.as_f64().unwrap_or(0.0).max(1.0),
+        report.sections.push(Section { seconds: began.elapsed().as_secs_f64(), ..section? });
+        // What takes minutes is kept as it comes.
+        report.write(args)?;
+    }
+    bout.end()?;
+    drop(lab);
+    print!("{}", report.text());
+    Ok(())
+}
+
+/// Those that are installed, and a word for each of the others.
+fn find_all(descriptions: Vec<Description>, programs: &Programs) -> (Vec<Contestant>, Vec<String>) {
+    let (mut there, mut skipped) = (Vec::new(), Vec::new());
+    for description in descriptions {
+        let title = description.title.clone();
+        match Contestant::find(description, programs) {
+            Ok(contestant) => there.push(contestant),
+            Err(word) => skipped.push(format!("{title} is left out: {word}")),
+        }
+    }
+    (there, skipped)
+}
+
+/// Where servers have their files: in memory, where that can be had.
+fn memory_folder() -> PathBuf {
+    let shared = Path::new("/dev/shm");
+    if shared.is_dir() { shared.into() } else { env::temp_dir() }
+}
+
+/// All that was found.
+struct Report<'a> {
+    conditions: Conditions,
+    upstream_rate: f64,
+    contestants: &'a [Contestant],
+    skipped: Vec<String>,
+    sections: Vec<Section>,
+}
+
+impl Report<'_> {
+    fn text(&self) -> String {
+        let mut text = format!("# ringdns and its peers\n\n{}\n\n", self.conditions);
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "The upstream alone answers {} queries a second over loopback.\n",
+            crate::report::group(self.upstream_rate as u64)
+        );
+        for Contestant { description, version } in self.contestants {
+            let _ = writeln!(text, "- {} {version}: {}.", description.title, description.thread);
+        }
+        for word in &self.skipped {
+            let _ = writeln!(text, "- {word}.");
+        }
+        for section in &self.sections {
+            let _ = write!(text, "\n{section}");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let servers = self.contestants.iter().map(|Contestant { description, version }| {
+            let value = json!({
+                "title": description.title,
+                "version": version,
+                "thread": description.thread,
+                "notes": description.notes,
+            });
+            (description.name.clone(), value)
+        });
+        let sections = self.sections.iter().map(|section| {
+            let value = json!({
+                "title": section.title,
+                "note": section.note,
+                "remarks": section.remarks,
+                "seconds": section.seconds,
+                "servers": section.raw,
+            });
+            (section.name.to_owned(), value)
+        });
+        json!({
+            "when": self.conditions.when,
+            "conditions": self.conditions.to_string(),
+            "upstream_answers_per_second": self.upstream_rate,
+            "servers": servers.collect::<Map<_, _>>(),
+            "skipped": self.skipped,
+            "measures": sections.collect::<Map<_, _>>(),
         })
+    }
+
+    /// Writes everything where it was asked for.
+    fn write(&self, args: &Args) -> Result<()> {
+        let write = |path: &Path, text: &str| {
+            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        };
+        if let Some(path) = &args.markdown {
+            write(path, &self.text())?;
+        }
+        if let Some(path) = &args.json {
+            write(path, &(serde_json::to_string_pretty(&self.json())? + "\n"))?;
+        }
+        if let Some(folder) = &args.plots {
+            for (name, svg) in self.sections.iter().flat_map(|section| &section.plots) {
+                write(&folder.join(format!("{name}.svg")), svg)?;
+            }
+        }
+        Ok(())
     }
 }

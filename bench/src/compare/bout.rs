@@ -1,0 +1,337 @@
+//! Servers' turns: each is started, warmed, measured and stopped, again and again.
+
+use super::{
+    Args, GENERATOR_CORE, SERVER_CORE,
+    sample::{Load, Sample, SampleParts},
+    server::{Contestant, Kind, Programs, Running, UPSTREAM},
+};
+use crate::{
+    lab::{CLIENT_INTERFACE, Lab, SERVER, Server, Side},
+    names::{Questions, SUFFIX},
+    run::{Plan, udp},
+};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use serde_json::Value;
+use std::{
+    cell::{Cell, RefCell},
+    ffi::OsStr,
+    net::UdpSocket,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a server may take until it answers.
+const START: Duration = Duration::from_secs(20);
+/// Random names are under this, and the upstream says that they do not exist: so answers tell by their RCODE what was
+/// asked, where the generator in the kernel looks at no names.
+pub const RANDOM_SUFFIX: &str = "random.example";
+
+/// The lab, the upstream and the servers.
+pub struct Bout<'a> {
+    /// What was asked for.
+    pub args: &'a Args,
+    /// Who takes part.
+    pub contestants: &'a [Contestant],
+    programs: &'a Programs,
+    stop: &'a Arc<AtomicBool>,
+    lab: &'a Lab,
+    upstream: Server,
+    /// Answers a second of the upstream alone, asked by the other core.
+    pub upstream_rate: f64,
+    names: Questions,
+    /// No two loads may ask the same random names: the second would ask the cache.
+    seed: Cell<u64>,
+    remarks: RefCell<Vec<String>>,
+}
+
+/// A started server.
+pub struct Turn<'b> {
+    /// Everything around it.
+    pub bout: &'b Bout<'b>,
+    /// Which it is.
+    pub contestant: &'b Contestant,
+    /// Its process.
+    pub running: Running,
+}
+
+/// What the servers' turns brought: for each server its place among the contestants, and a figure a round.
+pub type Rounds<T> = Vec<(usize, Vec<T>)>;
+
+impl<'a> Bout<'a> {
+    /// Starts the upstream, and measures it.
+    pub fn begin(
+        args: &'a Args,
+        contestants: &'a [Contestant],
+        programs: &'a Programs,
+        stop: &'a Arc<AtomicBool>,
+        lab: &'a Lab,
+    ) -> Result<Self> {
+        let own = programs.ringbench.as_os_str();
+        // It shares its core with the generator, which never rests: without priority misses would wait for that.
+        let mut command = lab.command(Side::Server, GENERATOR_CORE, "chrt");
+        command.args(["--fifo", "2"]).arg(own).args(["upstream", "--ttl=86400", "--negative-ttl=86400"]);
+        command.args(["--nxdomain-suffix", RANDOM_SUFFIX, "--listen", &UPSTREAM.to_string()]);
+        let mut bout = Bout {
+            args,
+            contestants,
+            programs,
+            stop,
+            lab,
+            upstream: Server::start("the upstream (with priority, by chrt)", command)?,
+            upstream_rate: 0.0,
+            names: Questions::made_up(args.names as usize, SUFFIX, 1)?,
+            seed: Cell::new(1),
+            remarks: RefCell::default(),
+        };
+        let deadline = Instant::now() + START;
+        while bout.served().is_err() {
+            bout.upstream.check()?;
+            bout.check_stop()?;
+            ensure!(Instant::now() < deadline, "the upstream does not answer");
+        }
+        let target = UPSTREAM.to_string();
+        let load = ["run", "--json", "--target", &target, "--duration=0.5", "--window=256"];
+        let report = bout.generate(bout.lab.command(Side::Server, SERVER_CORE, own), &load)?;
+        bout.upstream_rate = report["answers_per_second"].as_f64().unwrap_or(0.0);
+        Ok(bout)
+    }
+
+    /// Ends the upstream.
+    pub fn end(self) -> Result<()> {
+        self.upstream.stop()
+    }
+
+    /// Fails when somebody wants to end this.
+    pub fn check_stop(&self) -> Result<()> {
+        ensure!(!self.stop.load(Relaxed), "interrupted");
+        Ok(())
+    }
+
+    /// Something that whoever reads a table has to know.
+    pub fn remark(&self, remark: String) {
+        let mut remarks = self.remarks.borrow_mut();
+        if !remarks.contains(&remark) {
+            eprintln!("note: {remark}");
+            remarks.push(remark);
+        }
+    }
+
+    /// What has been remarked since this was last asked.
+    pub fn take_remarks(&self) -> Vec<String> {
+        self.remarks.take()
+    }
+
+    /// Gives each server that `takes_part` its turn, in each round. A peer that fails has no more turns, and that is
+    /// remarked; where our own servers fail, so does everything.
+    pub fn rounds<T>(
+        &self,
+        rounds: u16,
+        takes_part: impl Fn(&Contestant) -> bool,
+        mut measure: impl FnMut(&mut Turn<'_>) -> Result<T>,
+    ) -> Result<Rounds<T>> {
+        let chosen = (0..self.contestants.len()).filter(|index| takes_part(&self.contestants[*index]));
+        let mut found: Rounds<T> = chosen.map(|index| (index, Vec::new())).collect();
+        let mut out = vec![false; found.len()];
+        for round in 0..usize::from(rounds) {
+            // Each round begins with another server, so that none always has the place after the same one.
+            for nth in 0..found.len() {
+                let at = (nth + round) % found.len();
+                if out[at] {
+                    continue;
+                }
+                let contestant = &self.contestants[found[at].0];
+                let title = &contestant.description.title;
+                match self.turn(contestant, &mut measure) {
+                    Ok(figure) => found[at].1.push(figure),
+                    Err(error) => {
+                        self.check_stop()?;
+                        if contestant.description.is_ours() {
+                            return Err(error.context(format!("{title}, round {}", round + 1)));
+                        }
+                        out[at] = true;
+                        self.remark(format!(
+                            "{title} is out from round {} on: {}",
+                            round + 1,
+                            in_a_line(&error)
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn turn<T>(
+        &self,
+        contestant: &Contestant,
+        measure: impl FnOnce(&mut Turn<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.check_stop()?;
+        let mut running = contestant.start(self.lab, self.programs, &self.names, self.args.nice)?;
+        self.wait_until_it_answers(&mut running.server)?;
+        let mut turn = Turn { bout: self, contestant, running };
+        let figure = measure(&mut turn)?;
+        turn.running.server.stop()?;
+        Ok(figure)
+    }
+
+    fn wait_until_it_answers(&self, server: &mut Server) -> Result<()> {
+        let deadline = Instant::now() + START;
+        // Any message will do: what is no query is answered too, or the next is.
+        let query = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x05ready\x02rb\x07example\0\0\x01\0\x01";
+        self.lab.inside(Side::Client, || {
+            let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
+            socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+            while Instant::now() < deadline {
+                ensure!(!self.stop.load(Relaxed), "interrupted");
+                server.check()?;
+                socket.send_to(query, SERVER).context("cannot send to the server")?;
+                if socket.recv(&mut [0; 512]).is_ok() {
+                    return Ok(());
+                }
+            }
+            bail!("nothing answers on {SERVER} within {START:?}")
+        })
+    }
+
+    /// How many queries the upstream has had so far.
+    pub fn served(&self) -> Result<u64> {
+        const QUERY: &[u8] = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x06served\x09ringbench\0\0\x10\0\x03";
+        self.lab.inside(Side::Server, || {
+            let socket = UdpSocket::bind("127.0.0.1:0").context("cannot open a socket")?;
+            socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+            socket.send_to(QUERY, UPSTREAM).context("cannot ask the upstream")?;
+            let mut answer = [0; 512];
+            let length = socket.recv(&mut answer).context("the upstream does not say what it served")?;
+            let text = String::from_utf8_lossy(&answer[..length]);
+            let count = text
+                .split_once("udp=")
+                .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+            count.context("the upstream says something else than what it served")
+        })
+    }
+
+    /// A command in the client's host, on the generator's core.
+    pub fn client(&self, program: impl AsRef<OsStr>) -> Command {
+        self.lab.command(Side::Client, GENERATOR_CORE, program)
+    }
+
+    /// Arguments for a load over the interface, from the kernel.
+    pub fn arguments(&self, load: &Load) -> Vec<String> {
+        self.seed.set(self.seed.get() + 1);
+        let mut arguments = vec![
+            "run".into(),
+            "--backend=xdp".into(),
+            "--json".into(),
+            format!("--interface={CLIENT_INTERFACE}"),
+            format!("--target={SERVER}"),
+            format!("--count={}", self.args.names),
+            format!("--duration={}", load.seconds),
+            format!("--random-share={}", load.random_share),
+            format!("--random-suffix={RANDOM_SUFFIX}"),
+            format!("--seed={}", self.seed.get()),
+        ];
+        arguments.extend(load.qps.map(|qps| format!("--qps={qps:.0}")));
+        arguments
+    }
+
+    /// Runs `ringbench` with `arguments` by `command`, and reads its report.
+    pub fn generate(&self, mut command: Command, arguments: &[impl AsRef<OsStr>]) -> Result<Value> {
+        let output = command.args(arguments).output().context("cannot start the generator")?;
+        self.check_stop()?;
+        self.report(&output)
+    }
+
+    /// What a generator that ended has reported.
+    pub fn report(&self, output: &std::process::Output) -> Result<Value> {
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the generator failed: {}", said.trim());
+        serde_json::from_slice(&output.stdout).context("the generator's report is no JSON")
+    }
+
+    /// This program, as a generator in the client's host.
+    pub fn generator(&self) -> Command {
+        let mut command = self.client("nice");
+        command.args(["-n", &self.args.nice.to_string()]).arg(&self.programs.ringbench);
+        command
+    }
+
+    /// The same, ahead of every other program on its core.
+    pub fn urgent_generator(&self) -> Command {
+        let mut command = self.client("chrt");
+        command.args(["--fifo", "1"]).arg(&self.programs.ringbench);
+        command
+    }
+}
+
+impl Turn<'_> {
+    /// Asks the first `count` names once, and verifies each answer. Servers without a cache have them already.
+    pub fn warm(&self, count: u32) -> Result<()> {
+        #[derive(Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: crate::run::Args,
+        }
+        if self.contestant.description.kind == Kind::Constant {
+            return Ok(());
+        }
+        let (target, count) = (SERVER.to_string(), count.to_string());
+        let cli = Cli::try_parse_from(["warm", "--verify-data", "--target", &target, "--count", &count])?;
+        let mut plan = Plan::new(&cli.args.load, &cli.args.query, &cli.args.udp)?;
+        plan.stop = self.bout.stop.clone();
+        self.bout.lab.inside(Side::Client, || udp::warm(&plan, SERVER))?;
+        self.bout.check_stop()
+    }
+
+    /// Lets the generator ask, and says what came of it. What is wrong with that is remarked.
+    pub fn load(&self, load: &Load) -> Result<Sample> {
+        let sample = self.sample(load)?;
+        for fault in sample.faults(load) {
+            self.remark(&fault);
+        }
+        Ok(sample)
+    }
+
+    fn sample(&self, load: &Load) -> Result<Sample> {
+        let bout = self.bout;
+        let (served, upstream, server) =
+            (bout.served()?, bout.upstream.usage()?, self.running.server.usage()?);
+        let began = Instant::now();
+        let report = bout.generate(bout.generator(), &bout.arguments(load))?;
+        let parts = SampleParts {
+            server: self.running.server.usage()?.since(server),
+            upstream: bout.upstream.usage()?.since(upstream),
+            elapsed: began.elapsed(),
+            served: bout.served()? - served - 1,
+        };
+        Sample::read(&report, parts)
+    }
+
+    /// Remarks something about this server.
+    pub fn remark(&self, remark: &str) {
+        self.bout.remark(format!("{}: {remark}", self.contestant.description.title));
+    }
+
+    /// Lets the server finish what it still has to do.
+    pub fn settle(&self) {
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// An error without its stack, in one line of bearable length.
+fn in_a_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect();
+    let mut line = lines.join(" ");
+    if let Some((end, _)) = line.char_indices().nth(240) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}

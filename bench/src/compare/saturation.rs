@@ -1,0 +1,140 @@
+//! Answers a second at saturation, all names cached; and the processor time that an answer takes.
+
+use super::{
+    bout::{Bout, Rounds},
+    sample::{Load, Sample},
+    section::{Section, empty_row, with_spread},
+    stats::Summary,
+};
+use crate::{
+    plot::{Bar, bars},
+    report::group,
+};
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+/// The load: as many names of the list as the cable takes.
+pub fn load(seconds: f64) -> Load {
+    Load { random_share: 0.0, qps: None, seconds }
+}
+
+/// Measures everybody.
+pub fn measure(bout: &Bout<'_>) -> Result<Section> {
+    let args = bout.args;
+    let rounds = args.rounds.unwrap_or(3);
+    let seconds = args.seconds.unwrap_or(1.5);
+    let found = bout.rounds(
+        rounds,
+        |_| true,
+        |turn| {
+            turn.warm(args.names)?;
+            let sample = turn.load(&load(seconds))?;
+            eprintln!(
+                "saturation: {:<28} {:>10} answers/s",
+                turn.contestant.description.title,
+                group(sample.answers_per_second() as u64)
+            );
+            Ok(sample)
+        },
+    )?;
+    let results = Results::new(bout, &found);
+    let note = format!(
+        "Every name cached, every query a hit; the generator sends more than any server answers. Medians of {rounds} \
+         rounds in turns, {seconds} s each."
+    );
+    results.section(bout, note, &found)
+}
+
+/// Medians over rounds, by server.
+struct Results {
+    rate: Vec<Option<Summary>>,
+    cpu: Vec<Option<Summary>>,
+}
+
+impl Results {
+    fn new(bout: &Bout<'_>, found: &Rounds<Sample>) -> Self {
+        let mut results =
+            Results { rate: vec![None; bout.contestants.len()], cpu: vec![None; bout.contestants.len()] };
+        for (index, samples) in found {
+            results.rate[*index] = Summary::of(samples.iter().map(Sample::answers_per_second));
+            results.cpu[*index] = Summary::of(samples.iter().map(|sample| sample.cpu_nanos));
+        }
+        results
+    }
+
+    fn section(&self, bout: &Bout<'_>, note: String, found: &Rounds<Sample>) -> Result<Section> {
+        let place = |name: &str| bout.contestants.iter().position(|c| c.description.name == name);
+        let bare = place("responder");
+        let unbound = place("unbound");
+        let head =
+            ["server", "answers/s", "min-max", "to Unbound", "to bare", "CPU/answer, ns", "frame, bytes"];
+        let mut rows = Vec::new();
+        let mut raw = Map::new();
+        for (index, samples) in found {
+            let contestant = &bout.contestants[*index].description;
+            let (Some(rate), Some(cpu)) = (self.rate[*index], self.cpu[*index]) else {
+                rows.push(empty_row(&contestant.title, head.len()));
+                continue;
+            };
+            let ratios = |to: Option<usize>| self.ratios(*index, to?);
+            let words = |to| ratios(to).map_or("-".into(), |[rate, cpu]| format!("{rate:.2} / {cpu:.2}"));
+            let bytes = samples.iter().map(|sample| sample.answer_bytes).sum::<f64>() / samples.len() as f64;
+            let [median, spread] = with_spread(rate);
+            rows.push(vec![
+                contestant.title.clone(),
+                median,
+                spread,
+                words(unbound),
+                words(bare),
+                group(cpu.median as u64),
+                format!("{bytes:.0}"),
+            ]);
+            let value = json!({
+                "answers_per_second": rate,
+                "cpu_nanos_per_answer": cpu,
+                "ratio_to_unbound": ratios(unbound),
+                "ratio_to_responder": ratios(bare),
+                "rounds": samples,
+            });
+            raw.insert(contestant.name.clone(), value);
+        }
+        let remark = "Ratios: of answers a second / of answers a processor second. On a machine with other work believe \
+                      the latter";
+        Ok(Section {
+            name: "saturation",
+            title: "Answers a second at saturation, 100 % hits".into(),
+            note,
+            head: head.map(String::from).to_vec(),
+            rows,
+            remarks: [vec![remark.to_owned()], bout.take_remarks()].concat(),
+            raw: Value::Object(raw),
+            plots: self.plots(bout)?,
+            seconds: 0.0,
+        })
+    }
+
+    /// Median over median: of answers a second, and of answers a processor second.
+    fn ratios(&self, of: usize, to: usize) -> Option<[f64; 2]> {
+        let rate = self.rate[of]?.median / self.rate[to]?.median;
+        let cpu = self.cpu[to]?.median / self.cpu[of]?.median;
+        Some([rate, cpu])
+    }
+
+    fn plots(&self, bout: &Bout<'_>) -> Result<Vec<(String, String)>> {
+        let bars_of = |figures: &[Option<Summary>]| -> Vec<Bar> {
+            let of = |(index, summary): (usize, &Option<Summary>)| {
+                summary.map(|s| bar(&bout.contestants[index].description.title, s, 1.0))
+            };
+            figures.iter().enumerate().filter_map(of).collect()
+        };
+        Ok(vec![
+            ("saturation".into(), bars("Saturation, 100 % hits", "answers/s", &bars_of(&self.rate))?),
+            ("cpu".into(), bars("Processor time an answer, 100 % hits", "ns", &bars_of(&self.cpu))?),
+        ])
+    }
+}
+
+/// A bar for a server.
+pub fn bar(name: &str, summary: Summary, unit: f64) -> Bar {
+    Bar { name: name.into(), value: summary.median / unit, low: summary.min / unit, high: summary.max / unit }
+}

@@ -1,0 +1,113 @@
+//! What a measure found: a table, what to know about it, plots and raw figures.
+
+use super::stats::Summary;
+use crate::report::group;
+use serde_json::Value;
+use std::fmt;
+
+/// One measure's results.
+#[derive(Debug)]
+pub struct Section {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Its heading.
+    pub title: String,
+    /// How it was measured.
+    pub note: String,
+    /// The table's head: first the servers, then figures.
+    pub head: Vec<String>,
+    /// Its rows, as long as the head.
+    pub rows: Vec<Vec<String>>,
+    /// What whoever reads it has to know.
+    pub remarks: Vec<String>,
+    /// Every figure of every round.
+    pub raw: Value,
+    /// File names without suffix, and what is in them: SVG.
+    pub plots: Vec<(String, String)>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// As Markdown, which is readable as it is.
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "## {}\n\n{} Took {:.0} s.\n", self.title, self.note, self.seconds)?;
+        let widths: Vec<usize> = (0..self.head.len())
+            .map(|column| {
+                let cells = self.rows.iter().chain([&self.head]).map(|row| row[column].chars().count());
+                cells.max().unwrap_or(0).max(4)
+            })
+            .collect();
+        let row = |f: &mut fmt::Formatter<'_>, cells: &[String]| {
+            f.write_str("|")?;
+            for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+                if column == 0 { write!(f, " {cell:<width$} |")? } else { write!(f, " {cell:>width$} |")? }
+            }
+            writeln!(f)
+        };
+        row(f, &self.head)?;
+        let rule = widths.iter().enumerate().map(|(column, width)| {
+            if column == 0 { "-".repeat(*width) } else { format!("{}:", "-".repeat(width - 1)) }
+        });
+        row(f, &rule.collect::<Vec<_>>())?;
+        for cells in &self.rows {
+            row(f, cells)?;
+        }
+        if !self.remarks.is_empty() {
+            writeln!(f)?;
+        }
+        for remark in &self.remarks {
+            writeln!(f, "- {remark}.")?;
+        }
+        Ok(())
+    }
+}
+
+/// A row for a server that has no figures.
+pub fn empty_row(title: &str, columns: usize) -> Vec<String> {
+    let mut row = vec!["-".to_owned(); columns];
+    row[0] = title.into();
+    row
+}
+
+/// A median with its spread.
+pub fn with_spread(summary: Summary) -> [String; 2] {
+    let whole = |figure: f64| group(figure as u64);
+    [whole(summary.median), format!("{}-{}", whole(summary.min), whole(summary.max))]
+}
+
+/// Nanoseconds, as microseconds of three digits or so.
+pub fn micros(nanos: f64) -> String {
+    let micros = nanos / 1000.0;
+    if micros < 100.0 { format!("{micros:.1}") } else { group(micros as u64) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let section = Section {
+            name: "x",
+            title: "X".into(),
+            note: "Measured.".into(),
+            head: vec!["server".into(), "answers/s".into()],
+            rows: vec![vec!["a long name µ".into(), "1".into()], empty_row("b", 2)],
+            remarks: vec!["b is not installed".into()],
+            raw: Value::Null,
+            plots: Vec::new(),
+            seconds: 1.0,
+        };
+        let text = section.to_string();
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with('|')).collect();
+        let width = lines[0].chars().count();
+        assert!(lines.len() == 4 && lines.iter().all(|line| line.chars().count() == width), "{text}");
+        assert!(text.contains("\n- b is not installed.\n"), "{text}");
+    }
+
+    #[test]
+    fn times_have_about_three_digits() {
+        assert_eq!([1234.0, 99_940.0, 1_234_567.0].map(micros), ["1.2", "99.9", "1,234"]);
+    }
+}
