@@ -8,6 +8,7 @@
 pub mod built;
 pub mod check;
 pub mod compare;
+pub mod fleet;
 pub mod flood;
 pub mod gate;
 pub mod instructions;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use ringdns_bench::{compare, flood, gate, instructions, micro, responder, run, upstream};
+use ringdns_bench::{compare, fleet, flood, gate, instructions, micro, responder, run, upstream};
 
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 110)]
@@ -15,6 +15,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Compare(compare::Args),
+    Fleet(fleet::Args),
     FloodSim(flood::Args),
     Gate(gate::Args),
     /// Does one of the pieces of work whose instructions `gate` counts.
@@ -29,6 +30,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Compare(args) => compare::run(&args),
+        Command::Fleet(args) => fleet::run(&args),
         Command::FloodSim(args) => flood::run(&args),
         Command::Gate(args) => gate::run(&args),
         Command::Instructions(args) => instructions::main(&args),

@@ -34,8 +34,13 @@ impl Draw {
 
     /// The next name: neighbours are not alike popular.
     pub fn scattered(&self, rng: &mut impl Rng) -> u32 {
-        (u64::from(self.rank(rng)) * SCATTER % self.names) as u32
+        scatter(self.rank(rng), self.names as usize)
     }
+}
+
+/// The name of a rank, of so many.
+pub fn scatter(rank: u32, names: usize) -> u32 {
+    (u64::from(rank) * SCATTER % names as u64) as u32
 }
 
 /// Ranks in groups of the same probability, or nearly: the first ones each by itself, later ones by the thousand.

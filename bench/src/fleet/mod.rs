@@ -1,0 +1,188 @@
+//! `ringbench fleet`: hit ratio and memory against names, workers and appliances.
+//!
+//! What is simulated is what ships: the core tier's own code, with its policy and entries, and the host tier's. Only time,
+//! the NIC's choice of a queue and the upstream are made up.
+
+mod table;
+pub mod world;
+
+use crate::{
+    names::{Questions, SUFFIX},
+    output,
+};
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use world::{Catalogue, Fleet, Load, Outcome, Scheme};
+
+/// Simulates fleets of appliances, and prints which tier answers how much, at which expense of memory: each worker with its
+/// own copies (as ringdns does it) against names divided among the workers of a host.
+///
+/// Popularity is by Zipf's law, over made-up names or, in the order of the file, over real ones. Flows are spread evenly.
+/// Upstreams answer at once.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Made-up names; several in turn.
+    #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000])]
+    pub made_up: Vec<usize>,
+    /// Also the names of this file, the most popular first.
+    #[arg(long, value_name = "FILE")]
+    pub names: Option<PathBuf>,
+    /// Workers of a host; several in turn.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16])]
+    pub workers: Vec<usize>,
+    /// Appliances, which share the queries; several in turn.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8])]
+    pub appliances: Vec<usize>,
+    /// MiB for the core tiers of a host, all workers together; several in turn.
+    #[arg(long, value_delimiter = ',', default_values_t = [8, 32, 128, 512, 2048])]
+    pub budgets: Vec<usize>,
+    /// MiB for the core tiers of a host where workers and appliances vary.
+    #[arg(long, default_value_t = 64)]
+    pub budget: usize,
+    /// Workers of a host where budgets and appliances vary.
+    #[arg(long, default_value_t = 8)]
+    pub host_workers: usize,
+    /// MiB for the host tier of a host.
+    #[arg(long, default_value_t = 1024)]
+    pub host_mib: u64,
+    /// Exponent of Zipf's law.
+    #[arg(long, default_value_t = 1.0)]
+    pub zipf: f64,
+    /// Pairs of client address and port, which decide host and worker.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub flows: u32,
+    /// Queries a second, of the fleet.
+    #[arg(long, default_value_t = 10_000)]
+    pub rate: u32,
+    /// TTL of all answers, in seconds.
+    #[arg(long, default_value_t = 60)]
+    pub ttl: u32,
+    /// Queries that are counted, after as many that are not.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub queries: u64,
+    /// Begin with empty caches: what a start costs. Else each has seen every name before.
+    #[arg(long)]
+    pub cold: bool,
+    /// Of the draws.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Microseconds of processor time that a query costs which the host tier answers and not a core tier: for the
+    /// recommendation. Not measured here.
+    #[arg(long, default_value_t = 5.0)]
+    pub punt_micros: f64,
+    /// Also write all figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Also write plots into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub plots: Option<PathBuf>,
+}
+
+/// What varies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sweep {
+    /// Workers of one host.
+    Workers,
+    /// Bytes of one host's core tiers.
+    Budget,
+    /// Appliances.
+    Appliances,
+}
+
+/// One simulation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// What it belongs to.
+    pub sweep: Sweep,
+    /// How many names.
+    pub names: usize,
+    /// Whether they were from a file.
+    pub real: bool,
+    /// The fleet.
+    #[serde(flatten)]
+    pub fleet: Fleet,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Everything that was simulated.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Results {
+    /// What was asked.
+    pub load: Load,
+    /// TTL of all answers, in seconds.
+    pub ttl: u32,
+    /// Assumed, not measured.
+    pub punt_micros: f64,
+    /// In the order of the simulations.
+    pub rows: Vec<Row>,
+}
+
+const MIB: usize = 1 << 20;
+
+/// `ringbench fleet`.
+pub fn run(args: &Args) -> Result<()> {
+    let results = simulate(args)?;
+    print!("{}", results.recommendation());
+    output::json(args.json.as_deref(), &results)?;
+    output::plots(args.plots.as_deref(), &results.plots()?)
+}
+
+fn simulate(args: &Args) -> Result<Results> {
+    let counts = args.workers.iter().chain(&args.appliances).chain([&args.host_workers]);
+    ensure!(counts.min() > Some(&0), "at least one worker and one appliance are wanted");
+    let load = Load {
+        zipf: args.zipf,
+        flows: args.flows,
+        rate: args.rate,
+        warm: if args.cold { 0 } else { args.queries },
+        cold: args.cold,
+        queries: args.queries,
+        seed: args.seed,
+    };
+    let mut results = Results { load, ttl: args.ttl, punt_micros: args.punt_micros, rows: Vec::new() };
+    let usual = Fleet {
+        appliances: 1,
+        workers: args.host_workers,
+        scheme: Scheme::Replicated,
+        core_bytes: args.budget * MIB,
+        host_bytes: args.host_mib << 20,
+    };
+    println!("{results}\n{}", table::HEADING);
+    let made_up =
+        args.made_up.iter().map(|count| Questions::made_up(*count, SUFFIX, 1).map(|names| (false, names)));
+    let real = args.names.iter().map(|path| Questions::read(path, 1, None).map(|names| (true, names)));
+    for questions in made_up.chain(real) {
+        let (real, questions) = questions?;
+        let catalogue = Catalogue::new(questions, args.ttl)?;
+        let mut simulate = |sweep, fleet| -> Result<()> {
+            let outcome = catalogue.simulate(&fleet, &load)?;
+            let row = Row { sweep, names: catalogue.names(), real, fleet, outcome };
+            println!("{row}");
+            results.rows.push(row);
+            Ok(())
+        };
+        for workers in &args.workers {
+            for scheme in schemes(*workers) {
+                simulate(Sweep::Workers, Fleet { workers: *workers, scheme: *scheme, ..usual })?;
+            }
+        }
+        for mib in &args.budgets {
+            for scheme in schemes(args.host_workers) {
+                simulate(Sweep::Budget, Fleet { core_bytes: mib * MIB, scheme: *scheme, ..usual })?;
+            }
+        }
+        for appliances in &args.appliances {
+            simulate(Sweep::Appliances, Fleet { appliances: *appliances, ..usual })?;
+        }
+    }
+    Ok(results)
+}
+
+/// With one worker there is nothing to divide.
+fn schemes(workers: usize) -> &'static [Scheme] {
+    if workers == 1 { &[Scheme::Replicated] } else { &[Scheme::Replicated, Scheme::Sharded] }
+}

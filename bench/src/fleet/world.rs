@@ -1,0 +1,390 @@
+//! The simulated hosts: core tiers and host tier as they ship, in simulated time.
+
+use crate::{
+    names::Questions,
+    query::Template,
+    stage::{self, Filed, HASH_SEEDS, RULES},
+    upstream::Answerer,
+    zipf::{Draw, scatter},
+};
+use anyhow::{Context, Result, ensure};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use ringdns_control::host::{Found, HostTier};
+use ringdns_dataplane::{
+    cache::{Cache, Freshness, KeyedHash},
+    clock::Secs,
+    dns::{answer::Answer, query::Query},
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Which worker of a host has the answer to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// The one that the NIC gave the query to: each has its own copy of what its clients ask for.
+    Replicated,
+    /// The one that the name belongs to; the others hand the query over.
+    Sharded,
+}
+
+/// A fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// Hosts.
+    pub appliances: usize,
+    /// Workers of each.
+    pub workers: usize,
+    /// How each divides names among them.
+    pub scheme: Scheme,
+    /// Bytes of all core tiers of one host together.
+    pub core_bytes: usize,
+    /// Bytes of the host tier of one host.
+    pub host_bytes: u64,
+}
+
+/// What is asked, by whom, and when.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Load {
+    /// Exponent of Zipf's law.
+    pub zipf: f64,
+    /// Pairs of client address and port. Queries of one always come to the same host and NIC queue.
+    pub flows: u32,
+    /// Queries a second, of the fleet.
+    pub rate: u32,
+    /// Queries before counting begins.
+    pub warm: u64,
+    /// Whether the caches are empty at first. Else each was offered every name once, as after days.
+    pub cold: bool,
+    /// Queries that are counted.
+    pub queries: u64,
+    /// Of the draws.
+    pub seed: u64,
+}
+
+/// Where the answers came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Percent of the queries that a core tier answered.
+    pub core: f64,
+    /// Percent that the host tier answered.
+    pub host: f64,
+    /// Percent that had to wait for an upstream.
+    pub upstream: f64,
+    /// Percent after which an upstream was asked, waited for or not: an expired answer is given out at once and renewed.
+    pub fetched: f64,
+    /// Entries in all core tiers of the fleet.
+    pub core_entries: u64,
+    /// Their bytes, without the index.
+    pub core_used: u64,
+    /// Entries in all host tiers.
+    pub host_entries: u64,
+    /// Their bytes.
+    pub host_used: u64,
+    /// Queries of the busiest worker, in percent of what it would have if all had the same.
+    pub busiest: f64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    core: u64,
+    host: u64,
+    upstream: u64,
+    fetched: u64,
+}
+
+/// Queries as they come in.
+pub struct Traffic {
+    draw: Draw,
+    flows: u32,
+    rng: SmallRng,
+}
+
+impl Traffic {
+    /// For so many names.
+    pub fn new(load: &Load, names: usize) -> Result<Self> {
+        ensure!(load.flows > 0 && load.rate > 0 && load.queries > 0, "flows, a rate and queries are wanted");
+        let rng = SmallRng::seed_from_u64(load.seed);
+        Ok(Traffic { draw: Draw::new(names, load.zipf)?, flows: load.flows, rng })
+    }
+
+    /// The next one's name and flow.
+    pub fn query(&mut self) -> (u32, u32) {
+        (self.draw.rank(&mut self.rng), self.rng.random_range(0..self.flows))
+    }
+}
+
+impl Fleet {
+    /// The appliance and worker that the network and the NIC give a flow's queries to.
+    pub fn place(&self, flow: u32) -> (usize, usize) {
+        let hash = mix(u64::from(flow));
+        (part(hash, self.appliances), part(mix(hash), self.workers))
+    }
+
+    /// The worker that a name belongs to.
+    fn shard(&self, hash: u64) -> usize {
+        part(mix(hash), self.workers)
+    }
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): stands in for the hashes of switch and NIC.
+fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
+
+fn part(hash: u64, parts: usize) -> usize {
+    (((hash >> 32) * parts as u64) >> 32) as usize
+}
+
+/// What is asked for, and what the answers are.
+pub struct Catalogue {
+    questions: Questions,
+    template: Template,
+    answerer: Answerer,
+}
+
+/// The worker sweeps its whole cache once in this many seconds.
+const SWEEP_PERIOD: u64 = 60;
+
+impl Catalogue {
+    /// Of answers with this TTL.
+    pub fn new(questions: Questions, ttl: u32) -> Result<Self> {
+        let ttl = format!("--ttl={ttl}");
+        Ok(Catalogue { questions, template: stage::template(&[])?, answerer: stage::answerer(&[&ttl])? })
+    }
+
+    /// How many names.
+    pub fn names(&self) -> usize {
+        self.questions.len()
+    }
+
+    /// Runs `load` against `fleet`.
+    pub fn simulate(&self, fleet: &Fleet, load: &Load) -> Result<Outcome> {
+        let mut traffic = Traffic::new(load, self.names())?;
+        let mut hosts = (0..fleet.appliances).map(|_| Host::new(fleet)).collect::<Result<Vec<_>>>()?;
+        let hash = KeyedHash::with_seeds(HASH_SEEDS);
+        if !load.cold {
+            self.preload(fleet, &mut hosts)?;
+        }
+        let mut query = Query::default();
+        let mut counts = Counts::default();
+        let mut asked = vec![0u64; fleet.appliances * fleet.workers];
+        for number in 0..load.warm + load.queries {
+            let now = (number / u64::from(load.rate)) as Secs;
+            if number % u64::from(load.rate) == 0 {
+                hosts.iter_mut().for_each(|host| host.sweep(now));
+            }
+            if number == load.warm {
+                counts = Counts::default();
+                asked.fill(0);
+            }
+            let (name, flow) = traffic.query();
+            let mut message = [0; crate::query::QUERY_MAX];
+            let len = self.template.write(&mut message, 0, self.questions.get(name), 0);
+            ensure!(query.parse(&message[..len]).is_ok(), "the data plane rejects a query");
+            let hash = hash.of(&query.key);
+            let (appliance, queue) = fleet.place(flow);
+            let worker = match fleet.scheme {
+                Scheme::Replicated => queue,
+                Scheme::Sharded => fleet.shard(hash),
+            };
+            asked[appliance * fleet.workers + worker] += 1;
+            let fetch = || self.answer(name, now);
+            hosts[appliance].ask(worker, &query, hash, now, &mut counts, fetch)?;
+        }
+        Ok(outcome(&hosts, counts, &asked))
+    }
+
+    /// Offers every name once to each cache that may be asked for it, in no order of popularity.
+    fn preload(&self, fleet: &Fleet, hosts: &mut [Host]) -> Result<()> {
+        let keyed = KeyedHash::with_seeds(HASH_SEEDS);
+        for rank in 0..self.names() as u32 {
+            let name = scatter(rank, self.names());
+            let Filed { query, answer } =
+                stage::answer(&self.template, &self.answerer, self.questions.get(name), 0)?;
+            let (answer, hash) = (Arc::new(answer), keyed.of(&query.key));
+            for Host { workers, tier } in &mut *hosts {
+                tier.insert(&query.key, answer.clone(), tier.generation());
+                let caches = match fleet.scheme {
+                    Scheme::Replicated => &mut workers[..],
+                    Scheme::Sharded => std::slice::from_mut(&mut workers[fleet.shard(hash)]),
+                };
+                caches.iter_mut().for_each(|cache| cache.insert(&query.key, hash, &answer, 0));
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, name: u32, now: Secs) -> Result<Arc<Answer>> {
+        let filed = stage::answer(&self.template, &self.answerer, self.questions.get(name), now)?;
+        Ok(Arc::new(filed.answer))
+    }
+}
+
+fn outcome(hosts: &[Host], counts: Counts, asked: &[u64]) -> Outcome {
+    let queries = counts.core + counts.host + counts.upstream;
+    let percent = |count: u64| 100.0 * count as f64 / queries.max(1) as f64;
+    let occupancies = || hosts.iter().flat_map(|host| &host.workers).map(Cache::occupancy);
+    let busiest = asked.iter().max().copied().unwrap_or(0);
+    Outcome {
+        core: percent(counts.core),
+        host: percent(counts.host),
+        upstream: percent(counts.upstream),
+        fetched: percent(counts.fetched),
+        core_entries: occupancies().map(|occupancy| occupancy.entries).sum(),
+        core_used: occupancies().map(|occupancy| occupancy.used).sum(),
+        host_entries: hosts.iter().map(|host| host.tier.len() as u64).sum(),
+        host_used: hosts.iter().map(|host| host.tier.bytes().0).sum(),
+        busiest: percent(busiest * asked.len() as u64),
+    }
+}
+
+struct Host {
+    workers: Vec<Cache>,
+    tier: HostTier,
+}
+
+impl Host {
+    fn new(fleet: &Fleet) -> Result<Self> {
+        let bytes = fleet.core_bytes / fleet.workers.max(1);
+        let cache = || Cache::new(bytes, RULES.udp_limit).context("no memory for the core tiers");
+        Ok(Host {
+            workers: (0..fleet.workers).map(|_| cache()).collect::<Result<_>>()?,
+            tier: HostTier::new(fleet.host_bytes, Arc::default()),
+        })
+    }
+
+    fn sweep(&mut self, now: Secs) {
+        for cache in &mut self.workers {
+            let steps = cache.occupancy().entries / SWEEP_PERIOD + 1;
+            cache.sweep(steps as u32, now);
+        }
+    }
+
+    /// One query, as if whoever must be asked answered at once.
+    fn ask(
+        &mut self,
+        worker: usize,
+        query: &Query,
+        hash: u64,
+        now: Secs,
+        counts: &mut Counts,
+        fetch: impl FnOnce() -> Result<Arc<Answer>>,
+    ) -> Result<()> {
+        let cache = &mut self.workers[worker];
+        let found = cache.lookup(hash, &query.key, now).map(|hit| hit.freshness);
+        if let Some(freshness) = found {
+            counts.core += 1;
+            if freshness != (Freshness::Stale { refresh: true }) {
+                return Ok(());
+            }
+        }
+        let answer = match self.tier.get(&query.key, now) {
+            Found::Fresh(answer) => {
+                counts.host += u64::from(found.is_none());
+                answer
+            }
+            Found::Stale(_) | Found::Missing => {
+                counts.upstream += u64::from(found.is_none());
+                counts.fetched += 1;
+                let answer = fetch()?;
+                self.tier.insert(&query.key, answer.clone(), self.tier.generation());
+                answer
+            }
+        };
+        cache.insert(&query.key, hash, &answer, now);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::SUFFIX;
+    use std::collections::HashSet;
+
+    const NAMES: usize = 500;
+    const LOAD: Load =
+        Load { zipf: 1.0, flows: 4000, rate: 1000, warm: 0, cold: true, queries: 5000, seed: 7 };
+
+    fn catalogue() -> Catalogue {
+        Catalogue::new(Questions::made_up(NAMES, SUFFIX, 1).unwrap(), 10_000).unwrap()
+    }
+
+    fn fleet(appliances: usize, workers: usize, scheme: Scheme) -> Fleet {
+        Fleet { appliances, workers, scheme, core_bytes: 64 << 20, host_bytes: 64 << 20 }
+    }
+
+    fn counts(outcome: Outcome) -> [u64; 3] {
+        let count = |percent: f64| (percent / 100.0 * LOAD.queries as f64).round() as u64;
+        [outcome.core, outcome.host, outcome.upstream].map(count)
+    }
+
+    /// With room for all, each name is asked for upstream once an appliance, and of the host tier once a worker more: a set
+    /// says how often that is.
+    #[test]
+    fn with_room_for_all_it_is_what_a_set_says() {
+        let fleet = fleet(3, 4, Scheme::Replicated);
+        let mut traffic = Traffic::new(&LOAD, NAMES).unwrap();
+        let (mut of_hosts, mut of_workers) = (HashSet::new(), HashSet::new());
+        for _ in 0..LOAD.queries {
+            let (name, flow) = traffic.query();
+            let (appliance, worker) = fleet.place(flow);
+            of_hosts.insert((appliance, name));
+            of_workers.insert((appliance, worker, name));
+        }
+        let (upstream, missed) = (of_hosts.len() as u64, of_workers.len() as u64);
+        let outcome = catalogue().simulate(&fleet, &LOAD).unwrap();
+        assert_eq!(counts(outcome), [LOAD.queries - missed, missed - upstream, upstream]);
+        assert_eq!((outcome.core_entries, outcome.host_entries), (missed, upstream));
+        assert!((100.0..130.0).contains(&outcome.busiest), "{outcome:?}");
+    }
+
+    #[test]
+    fn shards_hold_each_name_once_and_need_no_host_tier() {
+        let catalogue = catalogue();
+        let one = catalogue.simulate(&fleet(1, 1, Scheme::Replicated), &LOAD).unwrap();
+        let eight = catalogue.simulate(&fleet(1, 8, Scheme::Sharded), &LOAD).unwrap();
+        assert_eq!(counts(one), counts(eight));
+        assert_eq!(eight.host, 0.0);
+        assert_eq!(one.core_entries, eight.core_entries);
+    }
+
+    #[test]
+    fn what_was_offered_before_is_there() {
+        let outcome =
+            catalogue().simulate(&fleet(2, 4, Scheme::Replicated), &Load { cold: false, ..LOAD }).unwrap();
+        assert_eq!((outcome.core, outcome.fetched), (100.0, 0.0));
+        assert_eq!((outcome.core_entries, outcome.host_entries), (8 * NAMES as u64, 2 * NAMES as u64));
+    }
+
+    /// Expired answers are given out at once; each host asks an upstream once for all of its workers.
+    #[test]
+    fn renewals_are_shared_by_the_workers_of_a_host() {
+        let load = Load { zipf: 0.0, rate: 500, queries: 5000, cold: false, ..LOAD };
+        let catalogue = Catalogue::new(Questions::made_up(20, SUFFIX, 1).unwrap(), 4).unwrap();
+        for workers in [1, 4] {
+            let outcome = catalogue.simulate(&fleet(1, workers, Scheme::Replicated), &load).unwrap();
+            // In ten seconds, each name twice: at four and about eight seconds.
+            let fetched = (outcome.fetched / 100.0 * 5000.0).round();
+            assert_eq!((outcome.core, fetched), (100.0, 40.0), "{workers} workers");
+        }
+    }
+
+    #[test]
+    fn too_little_room_for_copies_is_room_for_shards() {
+        // The smallest caches, for names of which one holds half.
+        let names = Questions::made_up(4500, SUFFIX, 1).unwrap();
+        let catalogue = Catalogue::new(names, 10_000).unwrap();
+        let load = Load { zipf: 0.5, warm: 20_000, cold: false, queries: 20_000, ..LOAD };
+        let hits = |scheme| {
+            let fleet = Fleet { core_bytes: 4 * (256 << 10), ..fleet(1, 4, scheme) };
+            catalogue.simulate(&fleet, &load).unwrap().core
+        };
+        let (replicated, sharded) = (hits(Scheme::Replicated), hits(Scheme::Sharded));
+        assert!(sharded > 98.0 && replicated < 85.0, "{replicated} {sharded}");
+    }
+}
