@@ -1,7 +1,58 @@
 //! The order in which questions are asked, drawn before the run so that drawing costs nothing during it.
 
-use rand::{Rng, SeedableRng, distr::Distribution, rngs::SmallRng};
+use crate::question::record_type;
+use anyhow::{Context, Result, bail, ensure};
+use rand::{
+    Rng, SeedableRng,
+    distr::{Distribution, weighted::WeightedIndex},
+    rngs::SmallRng,
+};
 use rand_distr::Zipf;
+use std::str::FromStr;
+
+/// Record types, and how often each is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Types(Vec<(u16, f64)>);
+
+impl Types {
+    /// The types.
+    pub fn types(&self) -> impl Iterator<Item = u16> + '_ {
+        self.0.iter().map(|(qtype, _)| *qtype)
+    }
+
+    /// `count` types, each as often as its weight says, one kind after the other.
+    pub fn spread(&self, count: usize) -> impl Iterator<Item = u16> + '_ {
+        let sum: f64 = self.0.iter().map(|(_, weight)| weight).sum();
+        (0..count).map(move |nth| {
+            let mut at = (nth as f64 + 0.5) / count as f64 * sum;
+            let hit = self.0.iter().find(|(_, weight)| {
+                at -= weight;
+                at < 0.0
+            });
+            hit.unwrap_or(&self.0[0]).0
+        })
+    }
+}
+
+impl FromStr for Types {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut types = Vec::new();
+        for part in text.split(',') {
+            let (name, weight) = part.split_once(':').unwrap_or((part, "1"));
+            let weight = weight.parse().ok().filter(|weight: &f64| *weight > 0.0 && weight.is_finite());
+            let weight = weight.with_context(|| format!("\"{part}\": write types as in A:70,AAAA:25"))?;
+            let qtype = record_type(name)?;
+            if types.iter().any(|(other, _)| *other == qtype) {
+                bail!("{name} is there twice");
+            }
+            types.push((qtype, weight));
+        }
+        ensure!(types.len() <= 64, "more than 64 types");
+        Ok(Types(types))
+    }
+}
 
 /// How often which name is asked.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,6 +124,19 @@ impl Order {
         Order((0..len).map(|_| pick()).collect())
     }
 
+    /// The same order over names that stand in their list once for each type, one after the other.
+    pub fn with_types(mut self, types: &Types, seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(!seed);
+        let count = types.0.len() as u32;
+        // Weights are above zero.
+        if let Ok(which) = WeightedIndex::new(types.0.iter().map(|(_, weight)| weight)) {
+            for pick in self.0.iter_mut().filter(|pick| **pick != Self::RANDOM) {
+                *pick = *pick * count + which.sample(&mut rng) as u32;
+            }
+        }
+        self
+    }
+
     /// The pick at a position, which may be past the end: the order repeats.
     #[inline]
     pub fn at(&self, position: u64) -> Pick {
@@ -107,6 +171,24 @@ mod tests {
             }
         }
         (counts, random)
+    }
+
+    #[test]
+    fn types_are_asked_as_often_as_their_weights_say() {
+        let types: Types = "A:70,AAAA:20,https:10".parse().unwrap();
+        assert_eq!(types.types().collect::<Vec<_>>(), [1, 28, 65]);
+        let order = Order::draw(Popularity::Uniform, 10, 0.2, 1).with_types(&types, 1);
+        let (counts, random) = counts(&order, 30);
+        let listed = order.len() as f64 - random as f64;
+        for (nth, share) in [0.7, 0.2, 0.1].into_iter().enumerate() {
+            let of_type: u64 = counts.iter().skip(nth).step_by(3).sum();
+            assert!((of_type as f64 / listed - share).abs() < 0.01, "{nth}: {of_type}");
+        }
+        let spread: Vec<_> = types.spread(10).collect();
+        assert_eq!(spread, [1, 1, 1, 1, 1, 1, 1, 28, 28, 65]);
+        for wrong in ["A:0", "A,A", "NOPE", "A:x", ""] {
+            assert!(wrong.parse::<Types>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What is asked: questions from a file or made up, packed, because there may be millions.
 
-use crate::question::{record_type, wire_question};
+use crate::{
+    mix::Types,
+    question::{record_type, wire_question},
+};
 use anyhow::{Context, Result, bail, ensure};
 use std::{fs, path::Path};
 
@@ -55,6 +58,20 @@ impl Questions {
             questions.push(&question)?;
         }
         Ok(questions)
+    }
+
+    /// Each question once for each of the types, one after the other, whatever type it was for.
+    pub fn for_types(&self, types: &Types) -> Result<Self> {
+        let mut all = Questions::default();
+        for index in 0..self.len() as u32 {
+            let mut question = self.get(index).to_vec();
+            let at = question.len() - 4;
+            for qtype in types.types() {
+                question[at..at + 2].copy_from_slice(&qtype.to_be_bytes());
+                all.push(&question)?;
+            }
+        }
+        Ok(all)
     }
 
     /// Adds a question in wire form.

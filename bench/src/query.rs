@@ -1,6 +1,10 @@
 //! Queries on the wire: one template, filled in for each question.
 
-use crate::question::{CLASS_IN, HEADER, QUESTION_MAX, wire_name};
+use crate::{
+    mix::Types,
+    question::{CLASS_IN, HEADER, QUESTION_MAX, wire_name},
+    upstream::percent,
+};
 use anyhow::{Result, ensure};
 use rand::RngCore;
 
@@ -14,12 +18,15 @@ pub struct QueryArgs {
     /// Send EDNS, and say that answers of this size are taken.
     #[arg(long, value_name = "BYTES", num_args = 0..=1, default_missing_value = "1232")]
     pub edns: Option<u16>,
-    /// Ask for DNSSEC records (DO); implies EDNS.
-    #[arg(long = "do")]
-    pub dnssec_ok: bool,
-    /// Send a client cookie (RFC 7873), as dig does; implies EDNS.
-    #[arg(long)]
-    pub cookie: bool,
+    /// Share of the queries that have EDNS, in percent, when --edns is given.
+    #[arg(long, value_name = "PCT", default_value_t = 100.0, requires = "edns", value_parser = percent)]
+    pub edns_share: f64,
+    /// Ask for DNSSEC records (DO), in all queries or a share of them in percent; implies EDNS.
+    #[arg(long = "do", value_name = "PCT", num_args = 0..=1, default_missing_value = "100", value_parser = percent)]
+    pub dnssec_ok: Option<f64>,
+    /// Send a client cookie (RFC 7873), as dig does, in all queries or a share of them in percent; implies EDNS.
+    #[arg(long, value_name = "PCT", num_args = 0..=1, default_missing_value = "100", value_parser = percent)]
+    pub cookie: Option<f64>,
     /// Set CD: ask for unvalidated data.
     #[arg(long)]
     pub cd: bool,
@@ -44,14 +51,57 @@ pub const QUERY_MAX: usize = HEADER + QUESTION_MAX + 23;
 #[derive(Clone, Debug)]
 pub struct Template {
     flags: u16,
-    opt: Vec<u8>,
+    options: Options,
     mixed_case: bool,
-    /// The question of a random name, its first label yet to be filled in.
+    /// The question of a random name, its first label and type yet to be filled in.
     random: Vec<u8>,
+    /// Types of random names, each as often as it is asked.
+    random_types: Vec<[u8; 2]>,
+}
+
+/// The OPT records of queries, and which share of them has which.
+#[derive(Clone, Debug)]
+struct Options {
+    /// By what they have: EDNS alone, DO, a cookie, both.
+    records: [Vec<u8>; 4],
+    /// Of 65,536 queries so many have EDNS for its own sake, DO, and a cookie.
+    shares: [u32; 3],
+}
+
+impl Options {
+    fn new(args: &QueryArgs) -> Self {
+        let share = |percent: f64| (percent * 655.36).round() as u32;
+        let shares = [
+            args.edns.map_or(0, |_| share(args.edns_share)),
+            share(args.dnssec_ok.unwrap_or(0.0)),
+            share(args.cookie.unwrap_or(0.0)),
+        ];
+        let size = args.edns.unwrap_or(1232);
+        Options {
+            records: [(false, false), (true, false), (false, true), (true, true)].map(|has| opt(size, has)),
+            shares,
+        }
+    }
+
+    /// What follows the question in a query.
+    #[inline]
+    fn of(&self, drawn: u64) -> &[u8] {
+        // Other bits than those that spell the name.
+        let drawn = drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let [edns, dnssec_ok, cookie] =
+            [0, 1, 2].map(|nth| (drawn >> (16 + 16 * nth) & 0xffff) < u64::from(self.shares[nth]));
+        if !edns && !dnssec_ok && !cookie {
+            return &[];
+        }
+        &self.records[usize::from(dnssec_ok) + 2 * usize::from(cookie)]
+    }
 }
 
 /// Length of the first label of random names: 64 bits, five a character, behind a letter.
 const RANDOM_LABEL: usize = 14;
+
+/// Types of random names repeat after so many: a prime, so that they go with no letter of the label.
+const TYPES: usize = 251;
 
 impl Template {
     /// Queries as `args` say; random names are asked for `qtype`.
@@ -64,24 +114,33 @@ impl Template {
         random.extend(CLASS_IN.to_be_bytes());
         Ok(Template {
             flags: bit(!args.no_recurse, RD) | bit(args.ad, AD) | bit(args.cd, CD),
-            opt: opt(args),
+            options: Options::new(args),
             mixed_case: args.mixed_case,
             random,
+            random_types: vec![qtype.to_be_bytes(); TYPES],
         })
     }
 
-    /// Writes a query and returns its length. `spelling` decides the letters' case, if that is mixed.
+    /// Asks random names for types as often as `types` says.
+    pub fn with_random_types(mut self, types: &Types) -> Self {
+        self.random_types = types.spread(TYPES).map(u16::to_be_bytes).collect();
+        self
+    }
+
+    /// Writes a query and returns its length. `spelling` decides the letters' case, if that is mixed, and the options,
+    /// if not all queries have them.
     #[inline]
     pub fn write(&self, message: &mut [u8], id: u16, question: &[u8], spelling: u64) -> usize {
         let [id1, id0] = id.to_be_bytes();
         let [flags1, flags0] = self.flags.to_be_bytes();
-        let additional = u8::from(!self.opt.is_empty());
+        let opt = self.options.of(spelling);
+        let additional = u8::from(!opt.is_empty());
         message[..HEADER].copy_from_slice(&[id1, id0, flags1, flags0, 0, 1, 0, 0, 0, 0, 0, additional]);
         let end = HEADER + question.len();
         message[HEADER..end].copy_from_slice(question);
         self.spell(&mut message[HEADER..end], spelling);
-        message[end..end + self.opt.len()].copy_from_slice(&self.opt);
-        end + self.opt.len()
+        message[end..end + opt.len()].copy_from_slice(opt);
+        end + opt.len()
     }
 
     /// Changes the letters of a question as [`write`](Self::write) does.
@@ -108,17 +167,14 @@ impl Template {
         for (i, byte) in question[2..1 + RANDOM_LABEL].iter_mut().enumerate() {
             *byte = DIGITS[(number >> (5 * i) & 31) as usize];
         }
-        question.len()
+        let len = question.len();
+        question[len - 4..len - 2].copy_from_slice(&self.random_types[number as usize % TYPES]);
+        len
     }
 
     /// The suffix of random names in wire form.
     pub fn random_suffix(&self) -> &[u8] {
         &self.random[1 + RANDOM_LABEL..self.random.len() - 4]
-    }
-
-    /// What follows the question: an OPT record, or nothing.
-    pub fn opt(&self) -> &[u8] {
-        &self.opt
     }
 
     /// The header's flags.
@@ -127,14 +183,11 @@ impl Template {
     }
 }
 
-fn opt(args: &QueryArgs) -> Vec<u8> {
-    if args.edns.is_none() && !args.dnssec_ok && !args.cookie {
-        return Vec::new();
-    }
-    let [size1, size0] = args.edns.unwrap_or(1232).to_be_bytes();
-    let dnssec_ok = if args.dnssec_ok { 0x80 } else { 0 };
-    let mut opt = vec![0, 0, 41, size1, size0, 0, 0, dnssec_ok, 0, 0, 0];
-    if args.cookie {
+/// An OPT record.
+fn opt(size: u16, (dnssec_ok, cookie): (bool, bool)) -> Vec<u8> {
+    let [size1, size0] = size.to_be_bytes();
+    let mut opt = vec![0, 0, 41, size1, size0, 0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0];
+    if cookie {
         let mut cookie = [0, 10, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
         rand::rng().fill_bytes(&mut cookie[4..]);
         opt[10] = cookie.len() as u8;
@@ -179,6 +232,38 @@ mod tests {
         let edns = full.edns.unwrap();
         assert_eq!((edns.max_payload(), edns.flags().dnssec_ok), (4096, true));
         assert_eq!(edns.options().as_ref().len(), 1);
+    }
+
+    #[test]
+    fn options_have_the_shares_that_were_ordered() {
+        let question = wire_question("example.com", 1).unwrap();
+        let template = template(&["--edns", "--edns-share=50", "--do=20", "--cookie=10"]);
+        let (mut edns, mut dnssec_ok, mut cookie) = (0, 0, 0);
+        for drawn in 0..4000u64 {
+            // As well mixed as what generators hand in.
+            let message =
+                parse(&template, &question, drawn.wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(29));
+            let Some(opt) = message.edns else { continue };
+            edns += 1;
+            dnssec_ok += u32::from(opt.flags().dnssec_ok);
+            cookie += opt.options().as_ref().len();
+        }
+        // With EDNS are 1 - 0.5 * 0.8 * 0.9 of them.
+        assert!((2400..2720).contains(&edns), "{edns}");
+        assert!((700..900).contains(&dnssec_ok), "{dnssec_ok}");
+        assert!((320..480).contains(&cookie), "{cookie}");
+    }
+
+    #[test]
+    fn random_names_have_the_types_that_were_ordered() {
+        let template = template(&[]).with_random_types(&"A:75,AAAA:25".parse().unwrap());
+        let aaaa = |number: u64| {
+            let mut question = [0; QUESTION_MAX];
+            let len = template.random_question(number.wrapping_mul(0xbf58_476d_1ce4_e5b9), &mut question);
+            question[len - 3] == 28
+        };
+        let count = (0..4000).filter(|number| aaaa(*number)).count();
+        assert!((900..1100).contains(&count), "{count}");
     }
 
     #[test]

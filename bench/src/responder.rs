@@ -201,7 +201,7 @@ fn swap<const N: usize>(bytes: &mut [u8]) {
 mod tests {
     use super::*;
     use crate::{
-        check::{Reply, check},
+        check::{Limits, Reply, check},
         question::wire_question,
         stage::{Ip, packet, template},
     };
@@ -225,7 +225,10 @@ mod tests {
             let Some(TransportSlice::Udp(udp)) = answer.transport else { panic!("{answer:?}") };
             assert_eq!((udp.source_port(), udp.destination_port()), (53, 40_000));
             assert_eq!(udp.payload().len(), 52);
-            assert_eq!(check(udp.payload(), &question, false), Ok(Reply { rcode: 0, truncated: false }));
+            assert_eq!(
+                check(udp.payload(), &question, Limits::default()),
+                Ok(Reply { rcode: 0, truncated: false })
+            );
             let message = hickory_proto::op::Message::from_vec(udp.payload()).unwrap();
             assert_eq!(message.answers[0].data.to_string(), "192.0.2.1");
         }

@@ -12,6 +12,9 @@ pub fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, LONGEST, 3)?)
 }
 
+/// Latencies by response code, and one more for those not told apart.
+const OUTCOMES: usize = 17;
+
 /// Queries of one kind.
 #[derive(Clone, Debug)]
 pub struct Class {
@@ -19,20 +22,43 @@ pub struct Class {
     pub sent: u64,
     /// Queries answered in time.
     pub answered: u64,
-    /// From when a query should have been sent until its answer was read, in nanoseconds.
-    pub latency: Histogram<u64>,
+    /// From when a query should have been sent until its answer was read, in nanoseconds, by response code. Made when the
+    /// first of its kind comes.
+    outcomes: [Option<Box<Histogram<u64>>>; OUTCOMES],
 }
 
 impl Class {
     fn new() -> Result<Self> {
-        Ok(Class { sent: 0, answered: 0, latency: histogram()? })
+        let mut outcomes = [const { None }; OUTCOMES];
+        // What is common is there from the start.
+        for rcode in [0, 3] {
+            outcomes[rcode] = Some(Box::new(histogram()?));
+        }
+        Ok(Class { sent: 0, answered: 0, outcomes })
     }
 
     /// Counts an answer.
     #[inline]
-    pub fn answer(&mut self, nanos: u64) {
+    pub fn answer(&mut self, rcode: u8, nanos: u64) {
         self.answered += 1;
-        self.latency.saturating_record(nanos.max(1));
+        self.record(usize::from(rcode & 0x0f), nanos, 1);
+    }
+
+    /// Times `count` answers whose response codes are not known.
+    pub fn time_untold(&mut self, nanos: u64, count: u64) {
+        self.record(OUTCOMES - 1, nanos, count);
+    }
+
+    #[inline]
+    fn record(&mut self, outcome: usize, nanos: u64, count: u64) {
+        // Its bounds are those of all: making it does not fail.
+        let slot = &mut self.outcomes[outcome];
+        if slot.is_none() {
+            *slot = histogram().ok().map(Box::new);
+        }
+        if let Some(histogram) = slot {
+            histogram.saturating_record_n(nanos.max(1), count);
+        }
     }
 
     /// Queries without an answer, once all that could come has come.
@@ -40,10 +66,31 @@ impl Class {
         self.sent.saturating_sub(self.answered)
     }
 
+    /// The latencies of answers with response code `rcode`, if there were any.
+    pub fn outcome(&self, rcode: usize) -> Option<&Histogram<u64>> {
+        self.outcomes.get(rcode)?.as_deref().filter(|histogram| !histogram.is_empty())
+    }
+
+    /// The latencies of all answers.
+    pub fn latency(&self) -> Result<Histogram<u64>> {
+        let mut all = histogram()?;
+        for outcome in self.outcomes.iter().flatten() {
+            all.add(outcome.as_ref())?;
+        }
+        Ok(all)
+    }
+
     fn merge(&mut self, other: &Class) -> Result<()> {
         self.sent += other.sent;
         self.answered += other.answered;
-        Ok(self.latency.add(&other.latency)?)
+        for (to, from) in self.outcomes.iter_mut().zip(&other.outcomes) {
+            match (to, from) {
+                (Some(to), Some(from)) => to.add(from.as_ref())?,
+                (to @ None, Some(from)) => *to = Some(from.clone()),
+                (_, None) => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -61,9 +108,15 @@ pub struct Tally {
     /// Responses that answer no query in flight: late, or twice.
     pub unexpected: u64,
     /// Responses to a query in flight that do not answer it, by [`Wrong`].
-    pub wrong: [u64; 3],
+    pub wrong: [u64; 4],
     /// Times that the kernel refused to send, because nobody listens at the target.
     pub refused: u64,
+    /// Connections made (tcp, dot).
+    pub connections: u64,
+    /// Connections that ended before the run did, and attempts that failed.
+    pub broken: u64,
+    /// Queries that waited on a connection when it ended. They count as lost.
+    pub interrupted: u64,
     /// How much later than intended queries were sent, in nanoseconds: the generator's own failing.
     pub lag: Histogram<u64>,
 }
@@ -77,8 +130,11 @@ impl Tally {
             rcodes: [0; 16],
             truncated: 0,
             unexpected: 0,
-            wrong: [0; 3],
+            wrong: [0; 4],
             refused: 0,
+            connections: 0,
+            broken: 0,
+            interrupted: 0,
             lag: histogram()?,
         })
     }
@@ -124,6 +180,9 @@ impl Tally {
         self.truncated += other.truncated;
         self.unexpected += other.unexpected;
         self.refused += other.refused;
+        self.connections += other.connections;
+        self.broken += other.broken;
+        self.interrupted += other.interrupted;
         Ok(())
     }
 }

@@ -49,9 +49,9 @@ fn the_responder_answers_kernel_sockets_over_both_families() {
     let _responder = responder(&lab);
     for target in [SERVER_V4, SERVER_V6] {
         let report = report(&lab, &["--target", target, "--qps=2000", "--duration=0.5", "--mixed-case"]);
-        let sent = count(&report, "/sent/queries");
+        let sent = count(&report, "/queries");
         assert_eq!(count(&report, "/response_rcodes/NOERROR"), sent, "{report}");
-        assert_eq!(count(&report, "/discarded/responses"), 0, "{report}");
+        assert_eq!(count(&report, "/discarded"), 0, "{report}");
     }
 }
 
@@ -62,12 +62,12 @@ fn the_generator_in_the_kernel_gets_its_answers_back() {
     for target in [SERVER_V4, SERVER_V6] {
         let load = ["--target", target, "--backend=xdp", "--interface=vc", "--qps=5000", "--duration=0.5"];
         let report = report(&lab, &load);
-        let (sent, answered) = (count(&report, "/sent/queries"), count(&report, "/received/responses"));
+        let (sent, answered) = (count(&report, "/queries"), count(&report, "/responses"));
         assert!(sent > 100, "{report}");
         // Queries that wait while the responder is off its core may find the link's queue full.
         assert!(answered * 10 > sent * 9, "{report}");
         assert_eq!(count(&report, "/response_rcodes/NOERROR"), answered, "{report}");
-        assert_eq!(count(&report, "/unexpected/responses"), 0, "{report}");
+        assert_eq!(count(&report, "/unexpected"), 0, "{report}");
     }
 }
 
@@ -77,7 +77,7 @@ fn the_generator_in_the_kernel_mixes_random_names_in() {
     let _upstream = upstream(&lab);
     let load = ["--backend=xdp", "--interface=vc", "--qps=3000", "--duration=1", "--random-share=50", "--do"];
     let report = report(&lab, &[&["--target", SERVER_V4], load.as_slice()].concat());
-    let answered = count(&report, "/received/responses");
+    let answered = count(&report, "/responses");
     let random = count(&report, "/response_rcodes/NXDOMAIN");
     assert!(answered > 100 && (4 * random > answered && 4 * random < 3 * answered), "{report}");
 }

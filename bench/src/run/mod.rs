@@ -1,23 +1,37 @@
 //! `ringbench run`: asks a server, and says what it answered and how fast.
 
-mod flow;
+mod flight;
+mod lane;
+pub mod replay;
+pub mod series;
+pub mod source;
 pub mod udp;
+pub mod wire;
 pub mod xdp;
 
 use crate::{
-    mix::{Order, Popularity},
+    mix::{Order, Popularity, Types},
     names::{Questions, SUFFIX},
     query::{QueryArgs, Template},
     question::record_type,
-    report::{Report, Setup},
+    report::{Report, Setup, Traffic},
+    tally::Tally,
     upstream::percent,
 };
 use anyhow::{Context, Result, ensure};
+use lane::Pace;
+use replay::Recording;
+use series::Series;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use source::Source;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -41,9 +55,18 @@ pub struct Args {
     pub udp: udp::UdpArgs,
     #[command(flatten)]
     pub xdp: xdp::XdpArgs,
-    /// Print the report as JSON.
+    /// Print the report as JSON: a stats_sum object of DNS-OARC's dns-metrics.
     #[arg(long)]
     pub json: bool,
+    /// Write the whole run as dns-metrics objects, one a line: header, intervals, sum.
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+    /// Write plots of rate, latency and percentiles into this folder, as SVG.
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+    /// Print no line a second while it runs.
+    #[arg(long, short)]
+    pub quiet: bool,
     /// Write the latencies of the list's names as an HDR percentile file, for hdrhistogram's plotters.
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
@@ -70,6 +93,15 @@ pub struct LoadArgs {
     /// Type of made-up and random names, and of lines without one.
     #[arg(long = "type", default_value = "A", value_name = "TYPE")]
     pub qtype: String,
+    /// Ask every name, random ones too, for these types, so often: A:70,AAAA:25,HTTPS:5.
+    #[arg(long, value_name = "TYPE:WEIGHT,...", conflicts_with = "qtype")]
+    pub types: Option<Types>,
+    /// Ask what was recorded, when it was: a capture (pcap, pcapng), or text, SECONDS NAME TYPE a line (all but xdp).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "count", "qtype", "types", "zipf", "sequential", "random_share", "qps", "warm"])]
+    pub replay: Option<PathBuf>,
+    /// Replay so many times as fast.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "replay", value_parser = rate)]
+    pub speed: f64,
     /// Ask names by Zipf's law with this exponent: the nth name n^-S times as often as the first.
     #[arg(long, value_name = "S", conflicts_with = "sequential", value_parser = exponent)]
     pub zipf: Option<f64>,
@@ -82,10 +114,10 @@ pub struct LoadArgs {
     /// Queries a second, in all.
     #[arg(long, value_parser = rate)]
     pub qps: Option<f64>,
-    /// How long to send, in seconds.
-    #[arg(long, default_value_t = 10.0, value_parser = rate)]
-    pub duration: f64,
-    /// First ask every name once over kernel UDP, and wait for each answer, so that they are cached.
+    /// How long to send, in seconds; 10 when absent, or as long as a recording is.
+    #[arg(long, value_parser = rate)]
+    pub duration: Option<f64>,
+    /// First ask every name once, and wait for each answer, so that they are cached.
     #[arg(long)]
     pub warm: bool,
     /// What the random draws begin with: equal seeds ask the same names in the same order.
@@ -116,13 +148,15 @@ pub struct Plan {
     pub order: Order,
     /// What queries look like.
     pub template: Template,
+    /// What is asked instead, and when.
+    pub recording: Option<Recording>,
     /// Queries a second, or as fast as answers come.
     pub qps: Option<f64>,
     /// How long.
     pub duration: Duration,
     /// Of all random draws.
     pub seed: u64,
-    /// Options of the UDP generator.
+    /// Options of sending.
     pub udp: udp::UdpArgs,
     /// Set to end early.
     pub stop: Arc<AtomicBool>,
@@ -133,7 +167,8 @@ impl Plan {
     pub fn new(load: &LoadArgs, query: &QueryArgs, udp: &udp::UdpArgs) -> Result<Self> {
         let qtype = record_type(&load.qtype)?;
         let count = load.count.map(|count| count as usize);
-        let questions = match &load.names {
+        let recording = load.replay.as_ref().map(|path| Recording::read(path, load.speed)).transpose()?;
+        let mut questions = match &load.names {
             Some(path) => Questions::read(path, qtype, count)?,
             None => Questions::made_up(count.unwrap_or(10_000), SUFFIX, qtype)?,
         };
@@ -142,38 +177,93 @@ impl Plan {
             None if load.sequential => Popularity::Sequential,
             None => Popularity::Uniform,
         };
+        let mut order = Order::draw(popularity, questions.len(), load.random_share / 100.0, load.seed);
+        let mut template = Template::new(query, qtype)?;
+        if let Some(types) = &load.types {
+            questions = questions.for_types(types)?;
+            order = order.with_types(types, load.seed);
+            template = template.with_random_types(types);
+        }
+        // The last query of a recording is to leave, too.
+        let recorded = recording.as_ref().map(|r| r.duration() + Duration::from_millis(10));
+        let duration = load.duration.map(Duration::from_secs_f64).or(recorded);
         Ok(Plan {
-            order: Order::draw(popularity, questions.len(), load.random_share / 100.0, load.seed),
+            order,
             questions,
-            template: Template::new(query, qtype)?,
+            template,
+            recording,
             qps: load.qps,
-            duration: Duration::from_secs_f64(load.duration),
+            duration: duration.unwrap_or(Duration::from_secs(10)),
             seed: load.seed,
             udp: udp.clone(),
             stop: Arc::default(),
         })
     }
+
+    /// What is asked.
+    fn source(&self) -> Source<'_> {
+        match &self.recording {
+            Some(recording) => Source::Recording(recording),
+            None => Source::Mix {
+                order: &self.order,
+                questions: &self.questions,
+                template: &self.template,
+                seed: self.seed,
+            },
+        }
+    }
+
+    /// When the `number`th thread sends.
+    fn pace(&self, number: usize) -> Pace {
+        let threads = f64::from(self.udp.threads);
+        match self.qps {
+            _ if self.recording.is_some() => Pace::Recorded,
+            Some(qps) => Pace::Open { first: number as f64 * 1e9 / qps, every: threads * 1e9 / qps },
+            None => Pace::Closed(u64::from(self.udp.window)),
+        }
+    }
 }
 
 /// Warms the server if that is asked for, runs the load, and returns the report.
 pub fn measure(args: &Args) -> Result<Report> {
-    let mut plan = Plan::new(&args.load, &args.query, &args.udp)?;
+    let plan = Plan::new(&args.load, &args.query, &args.udp)?;
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, plan.stop.clone()).context("cannot catch signals")?;
     }
     if args.load.warm {
         let began = Instant::now();
-        udp::warm(&plan, args.target)?;
-        eprintln!("warm: {} names in {:.2} s", plan.questions.len(), began.elapsed().as_secs_f64());
-    }
-    let (wall, began) = (SystemTime::now(), Instant::now());
-    let (tally, traffic) = match args.backend {
-        Backend::Udp => (udp::run(&plan, args.target)?, None),
-        Backend::Xdp => {
-            let outcome = xdp::run(&plan, &args.xdp, args.target)?;
-            (outcome.tally, Some(outcome.traffic))
+        warm(args, &plan)?;
+        if !args.quiet {
+            eprintln!("warm: {} names in {:.2} s", plan.questions.len(), began.elapsed().as_secs_f64());
         }
+    }
+    measure_plan(args, plan)
+}
+
+/// Asks every name once over the backend; over kernel UDP where that cannot hold answers against questions.
+fn warm(args: &Args, plan: &Plan) -> Result<()> {
+    match args.backend {
+        Backend::Udp | Backend::Xdp => udp::warm(plan, args.target),
+    }
+}
+
+/// Runs a plan.
+pub fn measure_plan(args: &Args, mut plan: Plan) -> Result<Report> {
+    let series = match args.backend {
+        // Reading a thousand counters of every core takes a millisecond of the generator's.
+        Backend::Xdp => Series::new(Duration::from_millis(500)),
+        _ => Series::of_run(plan.duration),
     };
+    let (wall, began) = (SystemTime::now(), Instant::now());
+    let done = AtomicBool::new(false);
+    let (tally, traffic) = thread::scope(|scope| {
+        if !args.quiet {
+            scope.spawn(|| series.tell(&done));
+        }
+        let counted = generate(args, &plan, &series);
+        done.store(true, Relaxed);
+        counted
+    })?;
     let elapsed = began.elapsed();
     // Waiting for the last answers is no time of load.
     plan.duration = plan.duration.min(elapsed);
@@ -182,15 +272,36 @@ pub fn measure(args: &Args) -> Result<Report> {
         setup: Setup {
             backend: args.backend.to_string(),
             target: args.target.to_string(),
-            names: plan.questions.len(),
+            names: plan.recording.as_ref().map_or(plan.questions.len(), Recording::len),
+            recorded: plan.recording.is_some(),
             random_share: args.load.random_share,
             qps: plan.qps,
+            timeout: Duration::from_millis(args.udp.timeout_ms),
         },
         began: wall,
         elapsed: plan.duration,
         tally,
         traffic,
+        interval: series.length(),
+        intervals: series.intervals(),
     })
+}
+
+fn generate(args: &Args, plan: &Plan, series: &Series) -> Result<(Tally, Option<Traffic>)> {
+    match args.backend {
+        Backend::Udp => {
+            let transport = udp::Udp { target: args.target, sockets: plan.udp.sockets };
+            Ok((lane::run(plan, &transport, series)?, None))
+        }
+        Backend::Xdp => {
+            ensure!(
+                plan.recording.is_none(),
+                "--replay is not for --backend xdp: use rings, udp, tcp or dot"
+            );
+            let outcome = xdp::run(plan, &args.xdp, args.target, series)?;
+            Ok((outcome.tally, Some(outcome.traffic)))
+        }
+    }
 }
 
 impl std::fmt::Display for Backend {
@@ -208,8 +319,14 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.hgrm {
         report.write_hgrm(path)?;
     }
+    if let Some(path) = &args.metrics {
+        report.write_metrics(path)?;
+    }
+    if let Some(folder) = &args.plots {
+        report.write_plots(folder)?;
+    }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report.json())?);
+        println!("{}", serde_json::to_string_pretty(&report.json()?)?);
     } else {
         print!("{report}");
     }

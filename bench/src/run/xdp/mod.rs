@@ -6,7 +6,11 @@ mod interface;
 mod mixture;
 mod programs;
 
-use super::{Plan, udp::pin};
+use super::{
+    Plan,
+    series::{Interval, Series},
+    udp::pin,
+};
 use crate::{report::Traffic, tally::Tally};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use interface::{Counters, Device, parse_mac};
@@ -63,7 +67,7 @@ const DRAIN: Duration = Duration::from_millis(200);
 const RENEWAL: Duration = Duration::from_millis(5);
 
 /// Runs the plan and returns what was counted.
-pub fn run(plan: &Plan, args: &XdpArgs, target: SocketAddr) -> Result<Outcome> {
+pub fn run(plan: &Plan, args: &XdpArgs, target: SocketAddr, series: &Series) -> Result<Outcome> {
     let name = args.interface.as_deref().context("--backend xdp wants an --interface")?;
     let device = Device::find(name, target.ip())?;
     let flow = Flow {
@@ -81,7 +85,8 @@ pub fn run(plan: &Plan, args: &XdpArgs, target: SocketAddr) -> Result<Outcome> {
     let _attached = programs.attach_sink(&device)?;
 
     let generator = Generator::start(programs, &plan.udp.cores)?;
-    let traffic = watch(plan, &device, &mut board, &mut mixture, &generator);
+    let mut sampler = Sampler::start(series)?;
+    let traffic = watch(plan, &device, &mut board, &mut mixture, &generator, &mut sampler);
     generator.stop()?;
     let traffic = traffic?;
     thread::sleep(DRAIN);
@@ -101,6 +106,7 @@ fn watch(
     board: &mut Board,
     mixture: &mut Mixture<'_>,
     generator: &Generator,
+    sampler: &mut Sampler<'_>,
 ) -> Result<Traffic> {
     let mut sleep = |time: Duration, board: &mut Board| -> Result<()> {
         let until = Instant::now() + time;
@@ -112,6 +118,7 @@ fn watch(
                 let sequence = board.snapshot()?.progress.sequence;
                 board.renew(mixture, sequence)?;
             }
+            sampler.look(board)?;
         }
         Ok(())
     };
@@ -119,6 +126,35 @@ fn watch(
     let before = Sample::take(device, board)?;
     sleep(plan.duration, board)?;
     Ok(Sample::take(device, board)?.since(&before))
+}
+
+/// Intervals out of the programs' counters.
+struct Sampler<'s> {
+    series: &'s Series,
+    began: Instant,
+    interval: Interval,
+    before: Snapshot,
+}
+
+impl<'s> Sampler<'s> {
+    fn start(series: &'s Series) -> Result<Self> {
+        let began = Instant::now();
+        series.start(began);
+        Ok(Sampler { series, began, interval: Interval::new(0)?, before: Snapshot::default() })
+    }
+
+    /// Hands over the interval that has ended, if one has.
+    fn look(&mut self, board: &Board) -> Result<()> {
+        let index = self.series.index(self.began.elapsed().as_nanos() as u64);
+        if index != self.interval.index {
+            let now = board.snapshot_whole()?;
+            now.since(&self.before, &mut self.interval);
+            self.series.add(&self.interval);
+            self.interval.begin(index);
+            self.before = now;
+        }
+        Ok(())
+    }
 }
 
 /// What stood in all counters at one time.

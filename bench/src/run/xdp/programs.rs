@@ -1,7 +1,7 @@
 //! The generator's two programs in the kernel, and the maps that they share with us.
 
 use super::{interface::Device, mixture::Mixture};
-use crate::tally::Tally;
+use crate::{run::series::Interval, tally::Tally};
 use anyhow::{Context, Result};
 use aya::{
     Ebpf, EbpfLoader,
@@ -176,21 +176,34 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Counts into `interval` what happened since `before`.
+    pub fn since(&self, before: &Snapshot, interval: &mut Interval) {
+        interval.sent = self.progress.sent - before.progress.sent;
+        interval.answered = self.received.answers - before.received.answers;
+        let then = before.latencies.iter().copied().chain(std::iter::repeat(0));
+        for ((index, now), then) in (0..).zip(&self.latencies).zip(then) {
+            interval.latency.saturating_record_n(middle(index), (now - then) as u32);
+        }
+    }
+
     /// As every generator reports.
     pub fn tally(&self) -> Result<Tally> {
         let mut tally = Tally::new()?;
         tally.names.sent = self.progress.sent;
         tally.names.answered = self.received.answers;
         for (index, count) in (0..BUCKETS).zip(&self.latencies) {
-            // The middle stands for the bucket, which is 1/32 wide.
-            let middle = bucket_start(index).midpoint(bucket_start(index + 1));
-            tally.names.latency.saturating_record_n(middle.max(1), *count);
+            tally.names.time_untold(middle(index), *count);
         }
         tally.rcodes = self.received.rcodes;
         tally.truncated = self.received.truncated;
         tally.unexpected = self.received.unmatched;
         Ok(tally)
     }
+}
+
+/// The middle of a bucket stands for it: it is 1/32 wide.
+fn middle(bucket: u32) -> u64 {
+    bucket_start(bucket).midpoint(bucket_start(bucket + 1)).max(1)
 }
 
 fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {

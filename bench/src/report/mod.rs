@@ -1,0 +1,241 @@
+//! The report of a run: for people, for programs (DNS-OARC's dns-metrics), as plots, and as the percentile file that
+//! hdrhistogram's plotters read.
+
+mod hgrm;
+mod metrics;
+mod plots;
+
+use crate::{
+    run::series::Interval,
+    tally::{Class, Tally},
+};
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::{
+    fmt,
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+/// What was run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The generator.
+    pub backend: String,
+    /// Whom it asked.
+    pub target: String,
+    /// How many names it asked for, or how many queries a recording has.
+    pub names: usize,
+    /// Whether a recording was replayed.
+    pub recorded: bool,
+    /// Share of names never asked before, in percent.
+    pub random_share: f64,
+    /// The rate that was ordered.
+    pub qps: Option<f64>,
+    /// How long an answer was waited for.
+    pub timeout: Duration,
+}
+
+/// What the generator and its interface counted while the load was steady (xdp), or from start to end (rings).
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Traffic {
+    /// How long that was.
+    pub seconds: f64,
+    /// Queries that left the program.
+    pub queries_per_second: f64,
+    /// Answers that came back to queries that waited for them.
+    pub answers_per_second: f64,
+    /// What the interface says that it sent: less than left the program, where the link had no room.
+    pub tx_packets_per_second: f64,
+    /// What the interface says that it received.
+    pub rx_packets_per_second: f64,
+    /// Queries never sent because they would have been too late.
+    pub skipped: u64,
+    /// Mean length of the answers' frames, from Ethernet header to the end of UDP.
+    pub answer_bytes: f64,
+}
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was run.
+    pub setup: Setup,
+    /// When it began.
+    pub began: SystemTime,
+    /// How long queries were sent.
+    pub elapsed: Duration,
+    /// What was counted.
+    pub tally: Tally,
+    /// Where the interface is known.
+    pub traffic: Option<Traffic>,
+    /// The length of an interval.
+    pub interval: Duration,
+    /// What happened when.
+    pub intervals: Vec<Interval>,
+}
+
+/// The quantiles that reports name.
+const QUANTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+impl Report {
+    /// Answers a second.
+    pub fn answers_per_second(&self) -> f64 {
+        let mean = || self.tally.answered() as f64 / self.elapsed.as_secs_f64();
+        self.traffic.map_or_else(mean, |traffic| traffic.answers_per_second)
+    }
+
+    /// Writes the latencies of the list's names, in microseconds, as HdrHistogram's percentile output.
+    pub fn write_hgrm(&self, path: &Path) -> Result<()> {
+        let latency = self.tally.names.latency()?;
+        let write = || -> std::io::Result<()> {
+            let mut file = BufWriter::new(File::create(path)?);
+            hgrm::write(&latency, &mut file)?;
+            file.flush()
+        };
+        write().with_context(|| format!("cannot write the histogram {}", path.display()))
+    }
+
+    /// Classes by their names, those with queries.
+    fn classes(&self) -> impl Iterator<Item = (&'static str, &Class)> {
+        // The program in the kernel does not tell them apart.
+        let listed =
+            if self.setup.random_share > 0.0 && self.setup.backend == "xdp" { "all" } else { "listed" };
+        let classes = [(listed, &self.tally.names), ("random", &self.tally.random)];
+        classes.into_iter().filter(|(_, class)| class.sent > 0)
+    }
+
+    /// Latencies by class and outcome: `listed NOERROR` and its like. Of one outcome, the class's name alone stands.
+    fn outcomes(&self) -> impl Iterator<Item = (String, &Histogram<u64>)> {
+        self.classes().flat_map(|(name, class)| {
+            let told: Vec<_> = (0..16).filter_map(|rcode| Some((rcode, class.outcome(rcode)?))).collect();
+            let alone = told.len() == 1;
+            let named =
+                move |rcode| if alone { name.to_string() } else { format!("{name} {}", rcode_name(rcode)) };
+            let untold = class.outcome(16).map(|histogram| (name.to_string(), histogram));
+            told.into_iter().map(move |(rcode, histogram)| (named(rcode), histogram)).chain(untold)
+        })
+    }
+
+    fn counted_rcodes(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let counted = self.tally.rcodes.iter().enumerate().filter(|(_, count)| **count > 0);
+        counted.map(|(rcode, count)| (rcode_name(rcode), *count))
+    }
+}
+
+/// The name that dig prints.
+fn rcode_name(rcode: usize) -> String {
+    match rcode {
+        0 => "NOERROR".into(),
+        1 => "FORMERR".into(),
+        2 => "SERVFAIL".into(),
+        3 => "NXDOMAIN".into(),
+        4 => "NOTIMP".into(),
+        5 => "REFUSED".into(),
+        other => format!("RCODE{other}"),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { setup, tally, elapsed, .. } = self;
+        let pace = setup.qps.map_or("as fast as answers come".into(), |qps| {
+            format!("open loop at {} queries/s", group(qps as u64))
+        });
+        let names = group(setup.names as u64);
+        if setup.recorded {
+            writeln!(f, "{} to {}: {names} queries as they were recorded", setup.backend, setup.target)?;
+        } else {
+            let share = setup.random_share;
+            writeln!(f, "{} to {}: {names} names, {share} % random, {pace}", setup.backend, setup.target)?;
+        }
+        let share = 100.0 * tally.answered() as f64 / tally.sent().max(1) as f64;
+        writeln!(f, "sent       {:>14}  in {:.2} s", group(tally.sent()), elapsed.as_secs_f64())?;
+        writeln!(
+            f,
+            "answered   {:>14}  {share:.3} %, {}/s",
+            group(tally.answered()),
+            group(self.answers_per_second() as u64)
+        )?;
+        writeln!(f, "lost       {:>14}", group(tally.lost()))?;
+        if let Some(traffic) = &self.traffic {
+            writeln!(f, "{traffic}")?;
+        }
+        for (name, count) in self.counted_rcodes() {
+            writeln!(f, "{name:<10} {:>14}", group(count))?;
+        }
+        let [question, malformed, data, ttl] = tally.wrong;
+        let oddities = [
+            ("truncated", tally.truncated),
+            ("unexpected", tally.unexpected),
+            ("wrong question", question),
+            ("malformed", malformed),
+            ("wrong data", data),
+            ("TTL too long", ttl),
+            ("send refused", tally.refused),
+            ("connections", tally.connections),
+            ("broken off", tally.broken),
+            ("interrupted", tally.interrupted),
+        ];
+        for (name, count) in oddities.into_iter().filter(|(_, count)| *count > 0) {
+            writeln!(f, "{name:<14} {:>10}", group(count))?;
+        }
+        for (name, histogram) in self.outcomes() {
+            quantiles_text(f, &format!("{name}, µs"), histogram)?;
+        }
+        quantiles_text(f, "send lag, µs", &tally.lag)
+    }
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "measured {:.2} s: {} queries/s, {} answers/s of {:.0} bytes; interface sent {}/s, received {}/s; {} skipped",
+            self.seconds,
+            group(self.queries_per_second as u64),
+            group(self.answers_per_second as u64),
+            self.answer_bytes,
+            group(self.tx_packets_per_second as u64),
+            group(self.rx_packets_per_second as u64),
+            group(self.skipped)
+        )
+    }
+}
+
+fn quantiles_text(f: &mut fmt::Formatter<'_>, name: &str, histogram: &Histogram<u64>) -> fmt::Result {
+    if histogram.is_empty() {
+        return Ok(());
+    }
+    write!(f, "{name:<20}")?;
+    for (label, quantile) in QUANTILES {
+        write!(f, "  {label} {:.1}", histogram.value_at_quantile(quantile) as f64 / 1000.0)?;
+    }
+    writeln!(f)
+}
+
+/// A number with its thousands set apart.
+pub fn group(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1000, 1234567].map(group), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

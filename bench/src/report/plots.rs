@@ -1,0 +1,87 @@
+//! A run in three plots: rate and latency over time, and the latencies' percentiles.
+
+use super::Report;
+use crate::{
+    plot::{self, Axis, Series},
+    run::series::Interval,
+};
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use std::{fs, path::Path};
+
+const SECONDS: Axis<'static> = Axis { label: "seconds", log: false };
+const LATENCY: Axis<'static> = Axis { label: "latency, µs", log: true };
+const MICROS: f64 = 1000.0;
+
+impl Report {
+    /// Writes `rate.svg`, `latency.svg` and `percentiles.svg` into `folder`.
+    pub fn write_plots(&self, folder: &Path) -> Result<()> {
+        let cannot = || format!("cannot write plots into {}", folder.display());
+        fs::create_dir_all(folder).with_context(cannot)?;
+        for (name, svg) in [
+            ("rate.svg", self.rate_plot()?),
+            ("latency.svg", self.latency_plot()?),
+            ("percentiles.svg", self.percentile_plot()?),
+        ] {
+            fs::write(folder.join(name), svg).with_context(cannot)?;
+        }
+        Ok(())
+    }
+
+    fn title(&self, what: &str) -> String {
+        format!("{what}: {} to {}", self.setup.backend, self.setup.target)
+    }
+
+    fn over_time(&self, name: &str, value: impl Fn(&Interval) -> f64) -> Series {
+        let step = self.interval.as_secs_f64();
+        // The last interval may be cut: it belongs to the wait for the last answers.
+        let whole = self
+            .intervals
+            .iter()
+            .filter(|i| (i.index + 1) as f64 * step <= self.elapsed.as_secs_f64() + 1e-9);
+        let points = whole.map(|i| ((i.index as f64 + 0.5) * step, value(i))).collect();
+        Series { name: name.into(), points }
+    }
+
+    fn rate_plot(&self) -> Result<String> {
+        let a_second = |count: u64| count as f64 / self.interval.as_secs_f64();
+        let mut series = vec![
+            self.over_time("queries sent", |i| a_second(i.sent)),
+            self.over_time("answers", |i| a_second(i.answered)),
+        ];
+        if self.intervals.iter().any(|i| i.timeouts > 0) {
+            series.push(self.over_time("lost", |i| a_second(i.timeouts)));
+        }
+        plot::lines(&self.title("Rate"), SECONDS, Axis { label: "a second", log: false }, &series)
+    }
+
+    fn latency_plot(&self) -> Result<String> {
+        let quantile = |q| move |i: &Interval| i.latency.value_at_quantile(q) as f64 / MICROS;
+        let series = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("most", 1.0)]
+            .map(|(name, q)| self.over_time(name, quantile(q)));
+        plot::lines(&self.title("Latency"), SECONDS, LATENCY, &series)
+    }
+
+    fn percentile_plot(&self) -> Result<String> {
+        let mut series: Vec<Series> = self
+            .outcomes()
+            .map(|(name, histogram)| Series { name, points: percentiles(histogram) })
+            .collect();
+        if !self.tally.lag.is_empty() {
+            series.push(Series {
+                name: "the generator's own lag".into(),
+                points: percentiles(&self.tally.lag),
+            });
+        }
+        plot::percentiles(&self.title("Latency"), LATENCY, &series)
+    }
+}
+
+/// Shares and the latencies that they lie below, as far out as there are values to tell.
+fn percentiles(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let steps = histogram.iter_quantiles(8);
+    // Tenths of a microsecond are of no interest, and would take up half of a logarithmic axis.
+    let micros = |nanos: u64| (nanos as f64 / MICROS).max(0.1);
+    let shares = steps.map(|step| (step.quantile_iterated_to(), micros(step.value_iterated_to())));
+    shares.filter(|(share, _)| *share < 1.0 && (1.0 - share) * histogram.len() as f64 >= 1.0).collect()
+}
