@@ -36,7 +36,7 @@ use tokio::{
 
 /// Most threads of the control plane: its work is waiting.
 const THREADS_MAX: usize = 4;
-/// File descriptors for everything but upstream queries: TCP connections above all.
+/// File descriptors for everything but questions under way: TCP connections above all.
 const OTHER_FILES: usize = 1536;
 /// How long a stop waits for questions under way.
 const GRACE: Duration = Duration::from_secs(1);
@@ -130,7 +130,7 @@ fn runtime(spare_cores: Vec<core_affinity::CoreId>) -> io::Result<Runtime> {
         .build()
 }
 
-/// Raises the limit of open files as far as it goes, and returns it: each upstream query has a socket of its own.
+/// Raises the limit of open files as far as it goes, and returns it: at worst each question under way has a socket of its own.
 fn raise_file_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let limit = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {

@@ -113,19 +113,31 @@ pub fn query_message(
     edns: Option<(u16, bool)>,
 ) -> Vec<u8> {
     let mut message = Vec::with_capacity(header::LEN + name.len() + 4 + 11);
+    write_query(&mut message, name.iter().copied(), question, id, flags, edns);
+    message
+}
+
+/// The same, appended to what is in a buffer.
+pub fn write_query(
+    to: &mut Vec<u8>,
+    name: impl Iterator<Item = u8>,
+    question: [u16; 2],
+    id: u16,
+    flags: u16,
+    edns: Option<(u16, bool)>,
+) {
     for word in [id, flags, 1, 0, 0, u16::from(edns.is_some())] {
-        message.extend_from_slice(&word.to_be_bytes());
+        to.extend_from_slice(&word.to_be_bytes());
     }
-    message.extend_from_slice(name);
+    to.extend(name);
     for word in question {
-        message.extend_from_slice(&word.to_be_bytes());
+        to.extend_from_slice(&word.to_be_bytes());
     }
     if let Some((udp_size, dnssec_ok)) = edns {
         let [s1, s0] = udp_size.to_be_bytes();
         let dnssec_ok = if dnssec_ok { 0x80 } else { 0 };
-        message.extend_from_slice(&[0, 0, rtype::OPT as u8, s1, s0, 0, 0, dnssec_ok, 0, 0, 0]);
+        to.extend_from_slice(&[0, 0, rtype::OPT as u8, s1, s0, 0, 0, dnssec_ok, 0, 0, 0]);
     }
-    message
 }
 
 /// The key of a name on the wire, in class IN; `None` if that cannot be asked for.

@@ -3,7 +3,7 @@
 //! One task serves every worker. It sleeps on the bell that the workers ring after they have pushed, and before it
 //! does it arms the bell and looks at all queues once more, so that no punt is left behind.
 
-use crate::resolver::Resolver;
+use crate::resolver::{Resolver, Turn};
 use ringdns_dataplane::{doorbell::Doorbell, punt::Link};
 use std::{
     io,
@@ -36,11 +36,12 @@ pub async fn run(links: Vec<Arc<Link>>, bell: Arc<Doorbell>, resolver: Arc<Resol
 /// Gives each worker a turn; false if nobody had anything.
 fn drain(links: &[Arc<Link>], resolver: &Arc<Resolver>) -> bool {
     let mut taken = false;
+    let mut turn = Turn::default();
     for link in links {
         for _ in 0..TURN {
             let Some(record) = link.take() else { break };
             taken = true;
-            resolver.serve(link, record);
+            resolver.serve(link, record, &mut turn);
         }
     }
     taken

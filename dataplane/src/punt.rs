@@ -174,11 +174,15 @@ impl Link {
         !self.punts.is_empty()
     }
 
-    /// Control: sends a record back with its answer, and wakes the worker if it sleeps.
+    /// Control: sends a record back with its answer. Does not wake: see [`Link::wake_worker`].
     pub fn give_back(&self, record: Box<Punt>) {
         // As many slots as the worker has records.
         let returned = self.answers.push(record);
         debug_assert!(returned.is_ok(), "more records than the worker made");
+    }
+
+    /// Control: wakes the worker if it sleeps. Once a turn that gave records back.
+    pub fn wake_worker(&self) {
         self.bell.ring();
     }
 

@@ -4,8 +4,11 @@
 //! it, and all are answered when it lands. The number of flights and of those who wait for one is bounded; beyond
 //! that the answer is SERVFAIL, counted and not kept, so that a flood cannot grow memory.
 
-pub mod exchange;
+mod exchange;
 mod flight;
+mod inquiry;
+mod mmsg;
+mod sockets;
 pub mod upstream;
 
 use crate::{
@@ -13,20 +16,17 @@ use crate::{
     counters::counters,
     host::{Found, HostTier},
 };
+use exchange::Rules;
 use flight::{Boarding, Flight, Flights};
+use inquiry::Inquiry;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
-    dns::{
-        answer::{Answer, TtlRules},
-        key::Key,
-        rcode,
-        reply::Age,
-    },
+    dns::{answer::Answer, key::Key, rcode, reply::Age},
     punt::{Link, Punt, Purpose},
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
-use upstream::{Failed, Upstreams};
+use upstream::{Failed, Upstream, Upstreams};
 
 /// How long a stale entry is left alone after a refresh of it failed (RFC 8767 section 5: 30 s or more).
 const RECHECK: Secs = 30;
@@ -105,12 +105,12 @@ impl Waiter {
         matches!(self, Waiter::Punt(_, record) if record.purpose == Purpose::Refresh)
     }
 
-    fn answer(self, resolved: &Resolved) {
+    fn answer(self, resolved: &Resolved, turn: &mut Turn) {
         match self {
             Waiter::Punt(link, mut record) => {
                 record.answer = Some(resolved.answer.clone());
                 record.generation = resolved.generation;
-                link.give_back(record);
+                turn.give_back(&link, record);
             }
             // The client has hung up if this fails.
             Waiter::Client(sender) => drop(sender.send(resolved.clone())),
@@ -118,10 +118,42 @@ impl Waiter {
     }
 
     /// Ends the wait of a renewal without an answer.
-    fn leave(self) {
+    fn leave(self, turn: &mut Turn) {
         if let Waiter::Punt(link, record) = self {
-            link.give_back(record);
+            turn.give_back(&link, record);
         }
+    }
+}
+
+/// What is left for the end of a turn of work, when it is dropped: queries are sent many at a time, and a worker is woken once
+/// for all its records that came back.
+#[derive(Default)]
+pub struct Turn {
+    upstreams: Vec<Arc<Upstream>>,
+    links: Vec<Arc<Link>>,
+}
+
+impl Turn {
+    /// There are queries to be sent to it.
+    fn sends_to(&mut self, upstream: &Arc<Upstream>) {
+        self.upstreams.push(upstream.clone());
+    }
+
+    fn give_back(&mut self, link: &Arc<Link>, record: Box<Punt>) {
+        link.give_back(record);
+        if !self.links.iter().any(|other| Arc::ptr_eq(other, link)) {
+            self.links.push(link.clone());
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // What cannot be sent may have to be sent to others.
+        while let Some(upstream) = self.upstreams.pop() {
+            upstream.sockets.flush(&upstream, self);
+        }
+        self.links.iter().for_each(|link| link.wake_worker());
     }
 }
 
@@ -130,8 +162,7 @@ pub struct Resolver {
     host: Arc<HostTier>,
     upstreams: Upstreams,
     flights: Flights,
-    clock: Clock,
-    rules: TtlRules,
+    rules: Rules,
     failure_ttl: Secs,
     /// What happened so far.
     pub counters: ResolverCounters,
@@ -150,8 +181,7 @@ impl Resolver {
             host,
             upstreams: Upstreams::new(upstreams),
             flights: Flights::new(limits),
-            clock,
-            rules: cache.ttl_rules(),
+            rules: Rules { ttl: cache.ttl_rules(), clock },
             failure_ttl: cache.failure_secs(),
             counters: ResolverCounters::default(),
         })
@@ -169,7 +199,7 @@ impl Resolver {
 
     /// The clock that answers are aged by.
     pub fn clock(&self) -> Clock {
-        self.clock
+        self.rules.clock
     }
 
     /// How many questions are under way.
@@ -178,43 +208,46 @@ impl Resolver {
     }
 
     /// Gives a worker's record back with its answer: at once if the host tier has one, else when it is found.
-    pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>) {
+    pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
         let ready = match record.purpose {
-            Purpose::Answer(_) => self.lookup(&record.query.key),
+            Purpose::Answer(_) => self.lookup(&record.query.key, turn),
             Purpose::Refresh => match self.renewal(&record.query.key) {
                 Renewal::Have(resolved) => Some(resolved),
                 Renewal::Wanted => None,
-                Renewal::NotNow => return link.give_back(record),
+                Renewal::NotNow => return turn.give_back(link, record),
             },
         };
         let key = ready.is_none().then(|| record.query.key.clone());
         let waiter = Waiter::Punt(link.clone(), record);
         match (ready, key) {
-            (Some(resolved), _) => waiter.answer(&resolved),
-            (None, Some(key)) => self.board(&key, Some(waiter)),
+            (Some(resolved), _) => waiter.answer(&resolved, turn),
+            (None, Some(key)) => self.board(&key, Some(waiter), turn),
             (None, None) => {}
         }
     }
 
     /// The answer to a question, however long it takes.
     pub async fn resolve(self: &Arc<Self>, key: &Key) -> Resolved {
-        if let Some(resolved) = self.lookup(key) {
-            return resolved;
-        }
         let (sender, receiver) = oneshot::channel();
-        self.board(key, Some(Waiter::Client(sender)));
+        {
+            let mut turn = Turn::default();
+            if let Some(resolved) = self.lookup(key, &mut turn) {
+                return resolved;
+            }
+            self.board(key, Some(Waiter::Client(sender)), &mut turn);
+        }
         // A flight answers all its waiters, even when it is dropped; so this cannot fail but at shutdown.
         receiver.await.unwrap_or_else(|_| self.refusal())
     }
 
     /// The answer from the host tier. An expired one is given too, and its renewal begun.
-    pub fn lookup(self: &Arc<Self>, key: &Key) -> Option<Resolved> {
+    pub fn lookup(self: &Arc<Self>, key: &Key, turn: &mut Turn) -> Option<Resolved> {
         let generation = self.host.generation();
-        let answer = match self.host.get(key, self.clock.secs()) {
+        let answer = match self.host.get(key, self.clock().secs()) {
             Found::Fresh(answer) => answer,
             Found::Stale(entry) => {
-                if entry.recheck_due(self.clock.secs()) {
-                    self.refresh(key);
+                if entry.recheck_due(self.clock().secs()) {
+                    self.refresh(key, turn);
                 }
                 entry.answer.clone()
             }
@@ -226,7 +259,7 @@ impl Resolver {
     /// What to do about an entry that a worker wants renewed.
     fn renewal(&self, key: &Key) -> Renewal {
         let generation = self.host.generation();
-        let now = self.clock.secs();
+        let now = self.clock().secs();
         match self.host.get(key, now) {
             // A remembered failure is no reason to give up the expired answer that the worker has.
             Found::Fresh(answer) if is_failure(&answer) => Renewal::NotNow,
@@ -237,17 +270,17 @@ impl Resolver {
     }
 
     /// Begins a renewal that nobody waits for. It holds the question and nothing else.
-    fn refresh(self: &Arc<Self>, key: &Key) {
-        self.board(key, None);
+    fn refresh(self: &Arc<Self>, key: &Key, turn: &mut Turn) {
+        self.board(key, None, turn);
     }
 
-    fn board(self: &Arc<Self>, key: &Key, waiter: Option<Waiter>) {
+    fn board(self: &Arc<Self>, key: &Key, waiter: Option<Waiter>, turn: &mut Turn) {
         let refresh = waiter.as_ref().is_none_or(Waiter::is_renewal);
         let generation = self.host.generation();
         // What landed since the caller's lookup is in the host tier by now.
         let landed = || {
             let answer = &self.host.peek(key)?.answer;
-            let fresh = self.clock.secs() < answer.expires() && !(refresh && is_failure(answer));
+            let fresh = self.clock().secs() < answer.expires() && !(refresh && is_failure(answer));
             fresh.then(|| Resolved { answer: answer.clone(), generation })
         };
         let (waiter, resolved) = match self.flights.board(key, generation, waiter, refresh, landed) {
@@ -255,15 +288,14 @@ impl Resolver {
                 self.counters.flights.inc();
                 self.counters.refreshes.add(u64::from(refresh));
                 let landing = Landing { resolver: self.clone(), key: key.clone(), flight: Some(flight) };
-                tokio::spawn(landing.fly());
-                return;
+                return Inquiry::begin(landing, turn);
             }
             Boarding::Joined => return self.counters.joined.inc(),
             Boarding::Landed(waiter, resolved) => (waiter, resolved),
             Boarding::NoFlight(waiter) | Boarding::NoSeat(waiter) if refresh => {
                 self.counters.refresh_skipped.inc();
                 if let Some(waiter) = waiter {
-                    waiter.leave();
+                    waiter.leave(turn);
                 }
                 return;
             }
@@ -277,14 +309,14 @@ impl Resolver {
             }
         };
         if let Some(waiter) = waiter {
-            waiter.answer(&resolved);
+            waiter.answer(&resolved, turn);
         }
     }
 
     /// What failed flights leave: the expired answer if there is one, else the failure, remembered (RFC 9520) if it
     /// says something about the question.
     fn fall_back(&self, key: &Key, failed: Failed, generation: u64) -> Resolved {
-        let now = self.clock.secs();
+        let now = self.clock().secs();
         self.counters.failed.inc();
         match self.host.peek(key) {
             Some(entry) if now < entry.answer.dead() && !is_failure(&entry.answer) => {
@@ -303,7 +335,7 @@ impl Resolver {
 
     /// SERVFAIL that nobody may keep: it says something about us, not about the question.
     fn refusal(&self) -> Resolved {
-        let answer = Arc::new(Answer::error(rcode::SERVFAIL, self.clock.secs(), 0));
+        let answer = Arc::new(Answer::error(rcode::SERVFAIL, self.clock().secs(), 0));
         Resolved { answer, generation: self.host.generation() }
     }
 }
@@ -322,14 +354,20 @@ struct Landing {
 }
 
 impl Landing {
-    /// Asks the upstreams, files what they say, and answers who waits.
-    async fn fly(mut self) {
-        let Resolver { upstreams, rules, clock, .. } = &*self.resolver;
-        let fetched = upstreams.fetch(&self.key, rules, *clock).await;
-        self.land(fetched);
+    fn upstreams(&self) -> &Upstreams {
+        &self.resolver.upstreams
     }
 
-    fn land(&mut self, fetched: Result<Answer, Failed>) {
+    fn rules(&self) -> &Rules {
+        &self.resolver.rules
+    }
+
+    fn clock(&self) -> Clock {
+        self.resolver.clock()
+    }
+
+    /// Files what the upstreams say, and answers who waits.
+    fn land(&mut self, fetched: Result<Answer, Failed>, turn: &mut Turn) {
         let Some(flight) = self.flight.take() else { return };
         let (resolver, generation) = (&self.resolver, flight.generation());
         let (resolved, renewed) = match fetched {
@@ -343,9 +381,9 @@ impl Landing {
         };
         for waiter in resolver.flights.land(&flight) {
             if renewed || !waiter.is_renewal() {
-                waiter.answer(&resolved);
+                waiter.answer(&resolved, turn);
             } else {
-                waiter.leave();
+                waiter.leave(turn);
             }
         }
     }
@@ -353,7 +391,7 @@ impl Landing {
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.land(Err(Failed::Ourselves));
+        self.land(Err(Failed::Ourselves), &mut Turn::default());
     }
 }
 

@@ -72,3 +72,4 @@ fn count(resolver: &Resolver, name: &str) -> u64 {
 mod asking;
 mod flights;
 mod punts;
+mod sockets;

@@ -3,28 +3,16 @@
 //! They are asked in the order of the configuration. One that did not answer several times in a row is put back
 //! behind the others for a while; when all are, they are asked all the same, because a guess is better than none.
 
-use super::exchange::{self, Idle};
+use super::{exchange::Idle, sockets::Sockets};
 use crate::{
     config::{self, Transport},
     counters::counters,
 };
 use parking_lot::Mutex;
-use ringdns_dataplane::{
-    clock::{Clock, Nanos},
-    dns::{
-        answer::{Answer, TtlRules},
-        key::Key,
-        rcode,
-    },
-};
+use ringdns_dataplane::{clock::Nanos, dns::rcode};
 use rustix::io::Errno;
-use std::{io, net::SocketAddr, time::Duration};
-use tokio::time::{Instant, timeout};
+use std::{cmp::Reverse, io, net::SocketAddr, sync::Arc, time::Duration};
 
-/// How long a question may take in all. Clients give up after some five seconds.
-const TOTAL: Duration = Duration::from_secs(3);
-/// How often one upstream is asked the same question: RFC 9520 section 3.1 allows three times.
-const ROUNDS: usize = 3;
 /// Failures in a row from which an upstream is put back.
 const PATIENCE: u32 = 3;
 /// How long at first; doubled each time that it fails again.
@@ -62,12 +50,16 @@ counters! {
         malformed,
         /// Datagrams ignored because they are too short or no responses.
         ignored_not_response,
-        /// Datagrams ignored because their ID is not the query's.
+        /// Datagrams ignored because no query under way at their port has their ID: forged, late or sent twice.
         ignored_wrong_id,
         /// Datagrams ignored because their question is not the query's.
         ignored_wrong_question,
         /// TCP connections opened.
         connections,
+        /// UDP sockets opened.
+        sockets,
+        /// UDP sockets used no more because too much came there that answered nothing.
+        sockets_abandoned,
     }
 }
 
@@ -129,8 +121,11 @@ pub struct Upstream {
     pub counters: UpstreamCounters,
     /// Connections that wait for the next query.
     pub(super) idle: Idle,
-    timeout: Duration,
-    health: Mutex<Health>,
+    /// The sockets that it is asked over.
+    pub(super) sockets: Sockets,
+    /// How long it is waited for.
+    pub(super) timeout: Duration,
+    pub(super) health: Mutex<Health>,
 }
 
 /// How an upstream does.
@@ -156,7 +151,7 @@ impl Health {
 
     /// It is about to be asked. True if its time has just ended and this question is to try it: the others go on as
     /// before until that has an answer.
-    fn asked(&mut self, now: Nanos) -> bool {
+    pub(super) fn asked(&mut self, now: Nanos) -> bool {
         let trial = self.failures >= PATIENCE && !self.is_put_back(now);
         if trial {
             self.put_back(now);
@@ -164,7 +159,7 @@ impl Health {
         trial
     }
 
-    fn failed(&mut self, trial: bool, now: Nanos) {
+    pub(super) fn failed(&mut self, trial: bool, now: Nanos) {
         // Many questions fail together; while it is put back, only the one that tries it says something new.
         if self.is_put_back(now) && !trial {
             return;
@@ -175,7 +170,7 @@ impl Health {
         }
     }
 
-    fn answered(&mut self, took: Duration) {
+    pub(super) fn answered(&mut self, took: Duration) {
         let smoothed = if self.round_trip.is_zero() { took } else { (self.round_trip * 7 + took) / 8 };
         *self = Health { failures: 0, until: 0, round_trip: smoothed };
     }
@@ -189,6 +184,7 @@ impl Upstream {
             trusted: config.trusted,
             counters: UpstreamCounters::default(),
             idle: Idle::default(),
+            sockets: Sockets::default(),
             timeout: config.timeout,
             health: Mutex::default(),
         }
@@ -203,93 +199,38 @@ impl Upstream {
     pub fn is_put_back(&self, now: Nanos) -> bool {
         self.health.lock().is_put_back(now)
     }
-
-    /// Asks it once, and waits for `patience` at most.
-    async fn ask(
-        &self,
-        key: &Key,
-        rules: &TtlRules,
-        clock: Clock,
-        patience: Duration,
-    ) -> Result<Answer, AskError> {
-        let began = Instant::now();
-        let trial = self.health.lock().asked(clock.nanos());
-        let asked = timeout(patience, exchange::ask(self, key, rules, clock)).await;
-        let result = asked.unwrap_or(Err(AskError::Timeout));
-        let (counter, works) = match &result {
-            Ok(_) => (&self.counters.answers, Some(true)),
-            // It is there, and has trouble with this name.
-            Err(AskError::Failure(_)) => (&self.counters.failures, Some(true)),
-            Err(AskError::Timeout) => (&self.counters.timeouts, Some(false)),
-            Err(AskError::Unreachable(_)) => (&self.counters.unreachable, Some(false)),
-            Err(AskError::Malformed) => (&self.counters.malformed, Some(false)),
-            Err(AskError::NoSocket(_)) => (&self.counters.no_socket, None),
-        };
-        counter.inc();
-        match works {
-            Some(true) => self.health.lock().answered(began.elapsed()),
-            Some(false) => self.health.lock().failed(trial, clock.nanos()),
-            None => {}
-        }
-        result
-    }
 }
 
 /// All upstreams.
-pub struct Upstreams(Vec<Upstream>);
+pub struct Upstreams(Vec<Arc<Upstream>>);
 
 impl Upstreams {
     /// Those of the configuration, in its order.
     pub fn new(configs: &[config::Upstream]) -> Self {
-        Upstreams(configs.iter().map(Upstream::new).collect())
+        Upstreams(configs.iter().map(|config| Arc::new(Upstream::new(config))).collect())
     }
 
     /// All of them, in the order of the configuration.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Upstream> {
-        self.0.iter()
+        self.0.iter().map(|upstream| &**upstream)
     }
 
-    /// Asks one after the other until one answers.
-    pub async fn fetch(&self, key: &Key, rules: &TtlRules, clock: Clock) -> Result<Answer, Failed> {
-        let deadline = Instant::now() + TOTAL;
-        let mut order = self.order(clock.nanos());
-        let mut verdict = Failed::Ourselves;
-        for _ in 0..ROUNDS {
-            let mut again = Vec::new();
-            for upstream in order {
-                let patience = upstream.timeout.min(deadline - Instant::now());
-                if patience.is_zero() {
-                    return Err(verdict);
-                }
-                match upstream.ask(key, rules, clock, patience).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(AskError::Failure(rcode)) => verdict = Failed::Upstreams(rcode),
-                    Err(error) => {
-                        tracing::debug!(upstream = %upstream.address, question = %key, %error, "asking the next");
-                        if matches!(error, AskError::NoSocket(_)) {
-                            continue;
-                        }
-                        if verdict == Failed::Ourselves {
-                            verdict = Failed::Upstreams(rcode::SERVFAIL);
-                        }
-                        // A packet may have been lost. Other errors would only come again.
-                        if matches!(error, AskError::Timeout) {
-                            again.push(upstream);
-                        }
-                    }
-                }
-            }
-            order = again;
+    /// One of those that [`Upstreams::order`] numbers.
+    pub(super) fn get(&self, number: usize) -> &Arc<Upstream> {
+        &self.0[number]
+    }
+
+    /// Whom to ask, the first one last: before that those that work, and before those the others, whose turn comes
+    /// soonest last.
+    pub(super) fn order(&self, now: Nanos) -> Vec<usize> {
+        let mut order: Vec<_> = (0..self.0.len()).rev().collect();
+        let back = |number: &usize| {
+            let until = self.0[*number].health.lock().until;
+            Reverse(if now < until { until } else { 0 })
+        };
+        if order.len() > 1 {
+            order.sort_by_cached_key(back);
         }
-        Err(verdict)
-    }
-
-    /// Those that work first; then the others, whose turn comes soonest first.
-    fn order(&self, now: Nanos) -> Vec<&Upstream> {
-        let (mut order, mut back): (Vec<_>, Vec<_>) =
-            self.0.iter().partition(|upstream| !upstream.is_put_back(now));
-        back.sort_by_key(|upstream| upstream.health.lock().until);
-        order.append(&mut back);
         order
     }
 }

@@ -120,7 +120,7 @@ async fn a_stale_answer_is_given_at_once_and_renewed_once() {
     {
         let _closed = gate.0.lock();
         for _ in 0..5 {
-            let given = resolver.lookup(&key("www.example.com")).unwrap();
+            let given = resolver.lookup(&key("www.example.com"), &mut Turn::default()).unwrap();
             assert!(Arc::ptr_eq(&given.answer, &stale));
             assert_eq!(given.age(resolver.clock().secs(), 30), Age::Stale(30));
         }
@@ -129,7 +129,7 @@ async fn a_stale_answer_is_given_at_once_and_renewed_once() {
     while resolver.under_way() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(resolver.lookup(&key("www.example.com")).unwrap().answer.ttl, 60);
+    assert_eq!(resolver.lookup(&key("www.example.com"), &mut Turn::default()).unwrap().answer.ttl, 60);
     assert_eq!((fake.asked(), resolver.counters.refreshes.get()), (1, 1));
 }
 
@@ -154,11 +154,11 @@ async fn what_has_just_landed_is_not_fetched_again() {
     let fake = FakeUpstream::answering(60).await;
     let resolver = resolver(&[upstream(fake.address, LONG)]);
     let key = key("www.example.com");
-    assert!(resolver.lookup(&key).is_none());
+    assert!(resolver.lookup(&key, &mut Turn::default()).is_none());
     let landed = Arc::new(Answer::error(rcode::NXDOMAIN, resolver.clock().secs(), 60));
     resolver.host().insert(&key, landed.clone(), 0);
     let (sender, receiver) = oneshot::channel();
-    resolver.board(&key, Some(Waiter::Client(sender)));
+    resolver.board(&key, Some(Waiter::Client(sender)), &mut Turn::default());
     assert!(Arc::ptr_eq(&receiver.await.unwrap().answer, &landed));
     assert_eq!((fake.asked(), resolver.counters.flights.get()), (0, 0));
 }
@@ -172,7 +172,7 @@ async fn a_dropped_flight_answers_who_waits() {
     let key = key("www.example.com");
     let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
     let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
-    drop(Landing { resolver: resolver.clone(), key, flight: Some(flight) }.fly());
+    drop(Landing { resolver: resolver.clone(), key, flight: Some(flight) });
     let refusal = receiver.await.unwrap();
     assert_eq!((rcode_of(&refusal), refusal.answer.ttl), (rcode::SERVFAIL, 0));
     assert!(resolver.host().is_empty(), "our own trouble is remembered as the name's");

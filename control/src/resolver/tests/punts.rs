@@ -44,7 +44,7 @@ async fn a_punt_comes_back_with_answer_and_generation() {
     let resolver = resolver(&[upstream(fake.address, LONG)]);
     for from_host in [false, true] {
         let (link, record) = punted("www.example.com", false);
-        resolver.serve(&link, record);
+        resolver.serve(&link, record, &mut Turn::default());
         let record = returned(&link).await;
         assert_eq!(record.answer.as_ref().unwrap().ttl, 60, "from the host tier: {from_host}");
         assert_eq!(record.generation, 0);
@@ -59,13 +59,13 @@ async fn a_worker_keeps_its_expired_answer_when_renewal_fails() {
     // First nothing is known of the name, then its failure is remembered.
     for asked in [1, 1] {
         let (link, record) = punted("www.example.com", true);
-        resolver.serve(&link, record);
+        resolver.serve(&link, record, &mut Turn::default());
         assert!(returned(&link).await.answer.is_none());
         assert_eq!(refused.asked(), asked);
     }
     // A client that asks is told of the failure.
     let (link, record) = punted("www.example.com", false);
-    resolver.serve(&link, record);
+    resolver.serve(&link, record, &mut Turn::default());
     assert_eq!(returned(&link).await.answer.as_ref().unwrap().status.rcode(), rcode::REFUSED);
 }
 
@@ -75,12 +75,12 @@ async fn renewals_leave_room_for_clients() {
     let limits = Limits { flights: 4, waiters: 4 };
     let resolver = resolver_with(&[upstream(silent.address, LONG)], cache(), limits);
     let (first, record) = punted("a.example", true);
-    resolver.serve(&first, record);
+    resolver.serve(&first, record, &mut Turn::default());
     let (second, record) = punted("b.example", true);
-    resolver.serve(&second, record);
+    resolver.serve(&second, record, &mut Turn::default());
     assert!(returned(&second).await.answer.is_none());
     assert!(first.returned().is_none());
     let (client, record) = punted("c.example", false);
-    resolver.serve(&client, record);
+    resolver.serve(&client, record, &mut Turn::default());
     assert_eq!((resolver.under_way(), resolver.counters.refresh_skipped.get()), (2, 1));
 }

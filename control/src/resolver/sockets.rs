@@ -1,0 +1,354 @@
+//! The UDP sockets that an upstream is asked over: few, shared by the queries of a moment, and soon closed.
+//!
+//! A forger who sees neither queries nor answers must guess the port and the ID of a query (RFC 5452), and must do so
+//! while it is under way. What sharing a port changes in that:
+//!
+//! - *A guess is worth the same.* It names one question, for which one query is under way (flights see to that), with
+//!   one ID of 65,536, over one of some 28,000 ports that the kernel draws at random. That other questions wait
+//!   at the same port helps no guess; what an answer is taken for is decided by port, ID and question together.
+//! - *A port that became known is worth more*, since it serves other queries too. Ports do become known, one at a time and
+//!   within seconds, by what the kernel says about closed ones (SAD DNS). So a port serves 64 queries or one second,
+//!   whichever ends first, and of several open ones the one for a query is drawn at random. Queries that
+//!   come now and then have a port each.
+//! - *Guessing IDs at a known port shows*: what comes there is no answer to anything. After a few such datagrams the port
+//!   takes no new queries.
+//!
+//! Sockets are connected, so that the kernel drops what other addresses and ports send (RFC 5452 section 9), and reports
+//! an upstream that is gone. Answers that come late or twice arrive at a socket that lives on: they are counted among those with
+//! a wrong ID.
+//!
+//! One task attends to each socket. It waits for datagrams and for one timer, that of the query that will be given up first.
+
+use super::{
+    Turn,
+    inquiry::Inquiry,
+    mmsg::{Outbox, Receiver},
+    upstream::{AskError, Upstream},
+};
+use parking_lot::Mutex;
+use rand::Rng;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::{cell::RefCell, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    io::Interest,
+    net::UdpSocket,
+    time::{Instant, sleep_until},
+};
+
+/// Queries that one socket serves.
+pub const QUERIES_MAX: usize = 64;
+/// How long it takes new ones.
+pub const AGE_MAX: Duration = Duration::from_secs(1);
+/// How many sockets are open to new queries at once.
+const OPEN_MAX: usize = 8;
+/// After so many datagrams that answer nothing, it takes no new queries.
+pub const STRAYS_MAX: usize = 8;
+/// Times in a row that one socket is read before the others' turn.
+const READS_MAX: usize = 4;
+
+/// The sockets of an upstream.
+#[derive(Default)]
+pub struct Sockets(Mutex<Shelf>);
+
+thread_local! {
+    /// Of each thread of the control plane, for all sockets.
+    static RECEIVER: RefCell<Receiver> = RefCell::new(Receiver::new());
+}
+
+#[derive(Default)]
+struct Shelf {
+    /// Those that take new queries.
+    open: Vec<Arc<Socket>>,
+    /// The one that the queries of this turn go out over.
+    current: Option<Arc<Socket>>,
+    /// Those with queries to be sent.
+    unsent: Vec<Arc<Socket>>,
+}
+
+struct Socket {
+    udp: UdpSocket,
+    born: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Waiting>,
+    outbox: Outbox,
+    /// How many queries it has been given.
+    queries: usize,
+    strays: usize,
+    /// Takes no new queries, and is closed when none waits.
+    retired: bool,
+    /// When the next one may have to be given up.
+    due: Option<Instant>,
+}
+
+/// A query under way.
+struct Waiting {
+    id: u16,
+    until: Instant,
+    inquiry: Box<Inquiry>,
+}
+
+impl Sockets {
+    /// Has the query of `inquiry` sent at the end of the turn, and the inquiry told what comes of it. Gives it back if there is
+    /// no socket to be had.
+    pub fn ask(
+        &self,
+        upstream: &Arc<Upstream>,
+        mut inquiry: Box<Inquiry>,
+        turn: &mut Turn,
+    ) -> Result<(), (Box<Inquiry>, AskError)> {
+        let mut shelf = self.0.lock();
+        if let Some(socket) = shelf.pick() {
+            match socket.take(upstream, inquiry) {
+                Ok(first) => {
+                    shelf.took(socket, first, upstream, turn);
+                    return Ok(());
+                }
+                Err(back) => inquiry = back,
+            }
+            shelf.close(&socket);
+        }
+        let udp = match connected(upstream.address) {
+            Ok(udp) => udp,
+            Err(error) => return Err((inquiry, error.into())),
+        };
+        upstream.counters.sockets.inc();
+        let socket = Arc::new(Socket { udp, born: inquiry.began(), state: Mutex::default() });
+        let due = inquiry.until().min(socket.born + AGE_MAX);
+        socket.state.lock().due = Some(due);
+        // A new socket refuses nothing.
+        if let Ok(first) = socket.take(upstream, inquiry) {
+            shelf.open.push(socket.clone());
+            shelf.took(socket.clone(), first, upstream, turn);
+        }
+        tokio::spawn(socket.attend(upstream.clone(), due));
+        Ok(())
+    }
+
+    /// Sends what is to be sent.
+    pub fn flush(&self, upstream: &Arc<Upstream>, turn: &mut Turn) {
+        let unsent = {
+            let mut shelf = self.0.lock();
+            shelf.current = None;
+            std::mem::take(&mut shelf.unsent)
+        };
+        for socket in unsent {
+            let sent = {
+                let mut state = socket.state.lock();
+                state.outbox.send(&socket.udp)
+            };
+            if let Err(error) = sent {
+                socket.fail(&error, upstream, turn);
+            }
+        }
+    }
+}
+
+impl Shelf {
+    /// The socket for the next query; none: a new one.
+    fn pick(&mut self) -> Option<Arc<Socket>> {
+        if self.current.is_some() {
+            return self.current.take();
+        }
+        let drawn = rand::rng().random_range(0..OPEN_MAX);
+        self.open.get(drawn).cloned()
+    }
+
+    fn took(&mut self, socket: Arc<Socket>, first: bool, upstream: &Arc<Upstream>, turn: &mut Turn) {
+        if first {
+            self.unsent.push(socket.clone());
+            turn.sends_to(upstream);
+        }
+        self.current = Some(socket);
+    }
+
+    fn close(&mut self, socket: &Arc<Socket>) {
+        self.open.retain(|open| !Arc::ptr_eq(open, socket));
+    }
+}
+
+impl Socket {
+    /// Takes a query, unless it has served enough. Whether it is the first to be sent.
+    fn take(&self, upstream: &Upstream, inquiry: Box<Inquiry>) -> Result<bool, Box<Inquiry>> {
+        let mut state = self.state.lock();
+        let State { waiting, outbox, queries, retired, due, .. } = &mut *state;
+        *retired |= *queries >= QUERIES_MAX || inquiry.began() >= self.born + AGE_MAX;
+        // Nobody would look in time whether one that waits less long than others is to be given up.
+        if *retired || due.is_some_and(|due| inquiry.until() < due) {
+            return Err(inquiry);
+        }
+        *queries += 1;
+        upstream.counters.queries_udp.inc();
+        let id = unused_id(waiting);
+        let first = outbox.is_empty();
+        outbox.push(|bytes| inquiry.write_query(id, bytes));
+        waiting.push(Waiting { id, until: inquiry.until(), inquiry });
+        Ok(first)
+    }
+
+    /// Waits for answers until all queries have theirs or were given up, and no more will come.
+    async fn attend(self: Arc<Self>, upstream: Arc<Upstream>, due: Instant) {
+        let _attended = Attended(&self, &upstream);
+        let mut timer = pin!(sleep_until(due));
+        loop {
+            let ready = tokio::select! {
+                biased;
+                // Linux reports an unreachable port as an error alone, not as something to read.
+                ready = self.udp.ready(Interest::READABLE | Interest::ERROR) => Some(ready),
+                () = &mut timer => None,
+            };
+            let mut turn = Turn::default();
+            match ready {
+                Some(Ok(ready)) => {
+                    // One of the two: tokio 1.54 takes nothing to be ready for both.
+                    let interest = if ready.is_error() { Interest::ERROR } else { Interest::READABLE };
+                    self.receive(interest, &upstream, &mut turn);
+                }
+                Some(Err(error)) => self.fail(&error, &upstream, &mut turn),
+                None => {}
+            }
+            if timer.deadline() <= Instant::now() {
+                match self.give_up(&upstream, &mut turn) {
+                    Some(due) => timer.as_mut().reset(due),
+                    None => break,
+                }
+            } else if self.is_done() {
+                break;
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let mut state = self.state.lock();
+        state.retired |= state.queries >= QUERIES_MAX;
+        state.retired && state.waiting.is_empty()
+    }
+
+    /// Takes what has arrived.
+    fn receive(&self, interest: Interest, upstream: &Arc<Upstream>, turn: &mut Turn) {
+        RECEIVER.with_borrow_mut(|receiver| self.receive_with(receiver, interest, upstream, turn));
+    }
+
+    fn receive_with(
+        &self,
+        receiver: &mut Receiver,
+        interest: Interest,
+        upstream: &Arc<Upstream>,
+        turn: &mut Turn,
+    ) {
+        for _ in 0..READS_MAX {
+            // One more than can be right: then one call tells that nothing is left.
+            let most = self.state.lock().waiting.len() + 1;
+            let read = self.udp.try_io(interest, || receiver.receive(&self.udp, most));
+            for datagram in receiver.datagrams() {
+                self.hear(datagram, upstream, turn);
+            }
+            match read {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return self.fail(&error, upstream, turn),
+            }
+        }
+    }
+
+    /// Finds out whom a datagram is for, and counts it if it is for nobody.
+    fn hear(&self, datagram: &[u8], upstream: &Arc<Upstream>, turn: &mut Turn) {
+        let mut state = self.state.lock();
+        let counters = &upstream.counters;
+        let stray = match datagram.first_chunk::<12>() {
+            None => &counters.ignored_not_response,
+            Some([i1, i0, ..]) => {
+                let id = u16::from_be_bytes([*i1, *i0]);
+                match state.waiting.iter().position(|waiting| waiting.id == id) {
+                    None => &counters.ignored_wrong_id,
+                    Some(at) => match state.waiting[at].inquiry.judge(datagram) {
+                        Ok(said) => {
+                            let inquiry = state.waiting.swap_remove(at).inquiry;
+                            drop(state);
+                            return inquiry.hear(said, Instant::now(), turn);
+                        }
+                        Err(ignored) => ignored,
+                    },
+                }
+            }
+        };
+        stray.inc();
+        state.strays += 1;
+        if state.strays == STRAYS_MAX && !state.retired {
+            state.retired = true;
+            counters.sockets_abandoned.inc();
+        }
+    }
+
+    /// The socket is of no use any more, nor is it to its queries.
+    fn fail(&self, error: &io::Error, upstream: &Arc<Upstream>, turn: &mut Turn) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.retired = true;
+            std::mem::take(&mut state.waiting)
+        };
+        tracing::debug!(upstream = %upstream.address, queries = waiting.len(), %error, "a socket failed");
+        for Waiting { inquiry, .. } in waiting {
+            let error =
+                error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            inquiry.hear(Err(error.into()), Instant::now(), turn);
+        }
+    }
+
+    /// Gives up the queries whose time is over. Returns when that is to be looked at again.
+    fn give_up(&self, upstream: &Arc<Upstream>, turn: &mut Turn) -> Option<Instant> {
+        let now = Instant::now();
+        let (over, due) = {
+            let mut state = self.state.lock();
+            let State { waiting, retired, due, .. } = &mut *state;
+            let over: Vec<_> = waiting.extract_if(.., |waiting| waiting.until <= now).collect();
+            *retired |= now >= self.born + AGE_MAX;
+            // Those that are still to come wait as long as others do.
+            let others = (!*retired).then(|| (self.born + AGE_MAX).min(now + upstream.timeout));
+            *due = waiting.iter().map(|waiting| waiting.until).chain(others).min();
+            (over, *due)
+        };
+        for Waiting { inquiry, .. } in over {
+            inquiry.hear(Err(AskError::Timeout), now, turn);
+        }
+        due
+    }
+}
+
+/// A socket while it is attended to. However that ends, nobody waits at it afterwards.
+struct Attended<'a>(&'a Arc<Socket>, &'a Upstream);
+
+impl Drop for Attended<'_> {
+    fn drop(&mut self) {
+        let Attended(socket, upstream) = self;
+        upstream.sockets.0.lock().close(socket);
+        let waiting = {
+            let mut state = socket.state.lock();
+            state.retired = true;
+            std::mem::take(&mut state.waiting)
+        };
+        drop(waiting);
+    }
+}
+
+/// An ID that is drawn at random, and that no query under way at the same port has.
+fn unused_id(waiting: &[Waiting]) -> u16 {
+    loop {
+        let id = rand::random();
+        if waiting.iter().all(|waiting| waiting.id != id) {
+            return id;
+        }
+    }
+}
+
+/// Connecting binds it: to a port that the kernel draws at random.
+fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    rustix::net::connect(&socket, &address)?;
+    UdpSocket::from_std(socket.into())
+}
