@@ -111,6 +111,8 @@ pub struct Tally {
     pub wrong: [u64; 4],
     /// Times that the kernel refused to send, because nobody listens at the target.
     pub refused: u64,
+    /// Frames that the kernel dropped at our rings: answers there was no room for, queries that it would not send.
+    pub ring_drops: u64,
     /// Connections made (tcp, dot).
     pub connections: u64,
     /// Connections that ended before the run did, and attempts that failed.
@@ -132,6 +134,7 @@ impl Tally {
             unexpected: 0,
             wrong: [0; 4],
             refused: 0,
+            ring_drops: 0,
             connections: 0,
             broken: 0,
             interrupted: 0,
@@ -180,6 +183,7 @@ impl Tally {
         self.truncated += other.truncated;
         self.unexpected += other.unexpected;
         self.refused += other.refused;
+        self.ring_drops += other.ring_drops;
         self.connections += other.connections;
         self.broken += other.broken;
         self.interrupted += other.interrupted;

@@ -49,6 +49,7 @@ impl Report {
             "truncated": tally.truncated,
             "wrong": { "question": question, "malformed": malformed, "data": data, "ttl": ttl },
             "send_refused": tally.refused,
+            "ring_drops": tally.ring_drops,
             "send_lag_ns": quantiles_json(&tally.lag),
         });
         let counts = Counts { queries: tally.sent(), responses: tally.answered(), timeouts: tally.lost() };

@@ -176,6 +176,7 @@ impl fmt::Display for Report {
             ("wrong data", data),
             ("TTL too long", ttl),
             ("send refused", tally.refused),
+            ("ring drops", tally.ring_drops),
             ("connections", tally.connections),
             ("broken off", tally.broken),
             ("interrupted", tally.interrupted),

@@ -3,6 +3,7 @@
 mod flight;
 mod lane;
 pub mod replay;
+pub mod rings;
 pub mod series;
 pub mod source;
 pub mod udp;
@@ -77,6 +78,8 @@ pub struct Args {
 pub enum Backend {
     /// Kernel UDP sockets.
     Udp,
+    /// AF_XDP rings from user space, a queue a thread.
+    Rings,
     /// An XDP program on recycled frames.
     Xdp,
 }
@@ -243,7 +246,7 @@ pub fn measure(args: &Args) -> Result<Report> {
 /// Asks every name once over the backend; over kernel UDP where that cannot hold answers against questions.
 fn warm(args: &Args, plan: &Plan) -> Result<()> {
     match args.backend {
-        Backend::Udp | Backend::Xdp => udp::warm(plan, args.target),
+        Backend::Udp | Backend::Rings | Backend::Xdp => udp::warm(plan, args.target),
     }
 }
 
@@ -293,6 +296,10 @@ fn generate(args: &Args, plan: &Plan, series: &Series) -> Result<(Tally, Option<
             let transport = udp::Udp { target: args.target, sockets: plan.udp.sockets };
             Ok((lane::run(plan, &transport, series)?, None))
         }
+        Backend::Rings => {
+            let (tally, traffic) = rings::run(plan, &args.xdp, args.target, series)?;
+            Ok((tally, Some(traffic)))
+        }
         Backend::Xdp => {
             ensure!(
                 plan.recording.is_none(),
@@ -308,6 +315,7 @@ impl std::fmt::Display for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Backend::Udp => "udp",
+            Backend::Rings => "rings",
             Backend::Xdp => "xdp",
         })
     }

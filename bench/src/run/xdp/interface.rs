@@ -25,6 +25,8 @@ pub struct Counters {
     pub rx_packets: u64,
     /// Sent.
     pub tx_packets: u64,
+    /// Bytes received, from Ethernet header to the end of the packet.
+    pub rx_bytes: u64,
 }
 
 impl Device {
@@ -103,7 +105,7 @@ fn is_routed(ip: &std::net::Ipv6Addr) -> bool {
 fn counters_of(name: &str, text: &str) -> Option<Counters> {
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
     let fields: Vec<u64> = line.split_ascii_whitespace().filter_map(|field| field.parse().ok()).collect();
-    Some(Counters { rx_packets: *fields.get(1)?, tx_packets: *fields.get(9)? })
+    Some(Counters { rx_packets: *fields.get(1)?, tx_packets: *fields.get(9)?, rx_bytes: *fields.first()? })
 }
 
 /// Parses a MAC address, six bytes in hexadecimal.
@@ -122,7 +124,10 @@ mod tests {
         let text = "Inter-|   Receive |  Transmit\n face |bytes    packets errs\n    \
                     lo:     840      10    0    0    0     0          0         0      840      10    0    0\n  \
                     vc:  1000      77    0    0    0     0          0         0     2000      88    0    0\n";
-        assert_eq!(counters_of("vc", text), Some(Counters { rx_packets: 77, tx_packets: 88 }));
+        assert_eq!(
+            counters_of("vc", text),
+            Some(Counters { rx_packets: 77, tx_packets: 88, rx_bytes: 1000 })
+        );
         assert_eq!(counters_of("v", text), None);
     }
 

@@ -2,12 +2,13 @@
 //! interface, another counts the answers that come back. A core makes several million queries a second this way, so
 //! that it is the server that is measured, and not the generator.
 
-mod interface;
+pub mod interface;
 mod mixture;
 mod programs;
 
 use super::{
     Plan,
+    rings::Clients,
     series::{Interval, Series},
     udp::pin,
 };
@@ -32,18 +33,22 @@ use std::{
 /// Options of the XDP generator.
 #[derive(Clone, Debug, clap::Args)]
 pub struct XdpArgs {
-    /// The interface that queries leave by and answers come back to (xdp).
-    #[arg(long, required_if_eq("backend", "xdp"))]
+    /// The interface that queries leave by and answers come back to (xdp, rings).
+    #[arg(long, required_if_eq_any([("backend", "xdp"), ("backend", "rings")]))]
     pub interface: Option<String>,
-    /// MAC address of the server, or of the router before it; found in the neighbour table when absent (xdp).
+    /// MAC address of the server, or of the router before it; found in the neighbour table when absent
+    /// (xdp, rings).
     #[arg(long, value_name = "MAC", value_parser = parse_mac)]
     pub server_mac: Option<[u8; 6]>,
-    /// First of the source ports (xdp).
+    /// First of the source ports (xdp, rings).
     #[arg(long, default_value_t = 10_000)]
     pub first_port: u16,
-    /// Binary logarithm of the number of source ports (xdp).
+    /// Binary logarithm of the number of source ports (xdp, rings).
     #[arg(long, default_value_t = 6)]
     pub ports_log2: u32,
+    /// Ask from all addresses of this prefix in turn; the server must have a route back to them (rings).
+    #[arg(long, value_name = "PREFIX")]
+    pub clients: Option<Clients>,
     /// Queries that are later than this are never sent: what the generator missed while it was off its core must not
     /// reach the server as a burst (xdp).
     #[arg(long, default_value_t = 200)]
