@@ -241,6 +241,21 @@ impl<'a> Bout<'a> {
         arguments
     }
 
+    /// Arguments for a load over kernel sockets: the first `count` names.
+    pub fn socket_arguments(&self, count: u32, seconds: f64, qps: Option<f64>) -> Vec<String> {
+        self.seed.set(self.seed.get() + 1);
+        let mut arguments = vec![
+            "run".into(),
+            "--json".into(),
+            format!("--target={SERVER}"),
+            format!("--count={count}"),
+            format!("--duration={seconds}"),
+            format!("--seed={}", self.seed.get()),
+        ];
+        arguments.extend(qps.map(|qps| format!("--qps={qps:.0}")));
+        arguments
+    }
+
     /// Runs `ringbench` with `arguments` by `command`, and reads its report.
     pub fn generate(&self, mut command: Command, arguments: &[impl AsRef<OsStr>]) -> Result<Value> {
         let output = command.args(arguments).output().context("cannot start the generator")?;
@@ -291,14 +306,20 @@ impl Turn<'_> {
 
     /// Lets the generator ask, and says what came of it. What is wrong with that is remarked.
     pub fn load(&self, load: &Load) -> Result<Sample> {
-        let sample = self.sample(load)?;
-        for fault in sample.faults(load) {
-            self.remark(&fault);
-        }
+        let sample = self.try_load(load)?;
+        self.remark_faults(&sample, load);
         Ok(sample)
     }
 
-    fn sample(&self, load: &Load) -> Result<Sample> {
+    /// Remarks what is wrong with a sample.
+    pub fn remark_faults(&self, sample: &Sample, load: &Load) {
+        for fault in sample.faults(load) {
+            self.remark(&fault);
+        }
+    }
+
+    /// Lets the generator ask, where nobody wonders if that is too much.
+    pub fn try_load(&self, load: &Load) -> Result<Sample> {
         let bout = self.bout;
         let (served, upstream, server) =
             (bout.served()?, bout.upstream.usage()?, self.running.server.usage()?);
@@ -311,6 +332,18 @@ impl Turn<'_> {
             served: bout.served()? - served - 1,
         };
         Sample::read(&report, parts)
+    }
+
+    /// Share of the first `count` names that the server asks the upstream for when it is asked for them again, in
+    /// percent, by a sample.
+    pub fn forgotten(&self, count: u32) -> Result<f64> {
+        let bout = self.bout;
+        let served = bout.served()?;
+        let report = bout.generate(bout.generator(), &bout.socket_arguments(count, 0.5, None))?;
+        let asked = bout.served()?.saturating_sub(served + 1);
+        let answered = report["received"]["responses"].as_f64().unwrap_or(0.0);
+        ensure!(answered > 0.0, "it answers nothing any more");
+        Ok(100.0 * asked as f64 / answered)
     }
 
     /// Remarks something about this server.

@@ -5,6 +5,11 @@
 
 mod bout;
 mod conditions;
+mod flood;
+mod floors;
+mod hits;
+mod latency;
+mod memory;
 mod sample;
 mod saturation;
 mod search;
@@ -41,6 +46,12 @@ pub struct Args {
     /// What to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "saturation")]
     pub measure: Vec<Measure>,
+    /// The short form, for CI: saturation of the servers that --floors names, in less than a minute.
+    #[arg(long, requires = "floors", conflicts_with_all = ["measure", "only"])]
+    pub short: bool,
+    /// Fail if a ratio of saturation falls below its floor in this file, such as bench/ratios.json.
+    #[arg(long, value_name = "FILE")]
+    pub floors: Option<PathBuf>,
     /// Rounds: in each, every server is started, warmed, measured and stopped. Each measure has a number of its own when
     /// absent.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -82,6 +93,14 @@ pub struct Args {
 pub enum Measure {
     /// Answers a second when asked for more than can be answered, and processor time an answer.
     Saturation,
+    /// The highest rate with little loss at 100, 99, 95 and 80 % hits, and what is left of it under twice that.
+    Hits,
+    /// Latency at half of each server's own maximum, and ringdnsd's at the same rate.
+    Latency,
+    /// Memory with 100 thousand and a million names.
+    Memory,
+    /// Hits and their latency before, during and after a flood of random names.
+    Flood,
 }
 
 const GENERATOR_CORE: usize = 0;
@@ -95,7 +114,9 @@ pub fn run(args: &Args) -> Result<()> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
     }
-    let descriptions = server::describe(args.servers.as_deref(), &args.only)?;
+    let floors = args.floors.as_deref().map(floors::read).transpose()?.unwrap_or_default();
+    let needed = if args.short { floors::servers(&floors) } else { args.only.clone() };
+    let descriptions = server::describe(args.servers.as_deref(), &needed)?;
     let programs = Programs::find(args.ringdnsd.clone())?;
     let (contestants, skipped) = find_all(descriptions, &programs);
     ensure!(!contestants.is_empty(), "not one of the servers is installed: deploy/setup.sh bench");
@@ -104,6 +125,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let conditions = Conditions::of(args);
     eprintln!("{conditions}");
+    let _priority = (args.nice != 0).then(|| Priority::raise(args.nice));
 
     let lab = Lab::up(&args.lab)?;
     let bout = Bout::begin(args, &contestants, &programs, &stop, &lab)?;
@@ -114,10 +136,18 @@ pub fn run(args: &Args) -> Result<()> {
         skipped,
         sections: Vec::new(),
     };
+    let mut verdicts = Vec::new();
     for measure in &args.measure {
         let began = Instant::now();
         let section = match measure {
-            Measure::Saturation => saturation::measure(&bout),
+            Measure::Saturation => saturation::measure(&bout).and_then(|(section, found)| {
+                verdicts = floors::judge(&floors, &contestants, &found)?;
+                Ok(section)
+            }),
+            Measure::Hits => hits::measure(&bout),
+            Measure::Latency => latency::measure(&bout),
+            Measure::Memory => memory::measure(&bout),
+            Measure::Flood => flood::measure(&bout),
         };
         report.sections.push(Section { seconds: began.elapsed().as_secs_f64(), ..section? });
         // What takes minutes is kept as it comes.
@@ -126,7 +156,10 @@ pub fn run(args: &Args) -> Result<()> {
     bout.end()?;
     drop(lab);
     print!("{}", report.text());
-    Ok(())
+    for verdict in &verdicts {
+        println!("{verdict}");
+    }
+    floors::hold(&verdicts)
 }
 
 /// Those that are installed, and a word for each of the others.
@@ -146,6 +179,31 @@ fn find_all(descriptions: Vec<Description>, programs: &Programs) -> (Vec<Contest
 fn memory_folder() -> PathBuf {
     let shared = Path::new("/dev/shm");
     if shared.is_dir() { shared.into() } else { env::temp_dir() }
+}
+
+/// Where the kernel shares out the processor by session (autogroup), the niceness of a process counts within its session
+/// only, and the session has one of its own. Put back when dropped.
+struct Priority {
+    before: String,
+}
+
+impl Priority {
+    const FILE: &str = "/proc/self/autogroup";
+
+    /// `None` where there is nothing to do, or the kernel knows no sessions.
+    fn raise(nice: i8) -> Option<Self> {
+        let text = fs::read_to_string(Self::FILE).ok()?;
+        let (_, before) = text.trim().rsplit_once(' ')?;
+        fs::write(Self::FILE, nice.to_string()).ok()?;
+        Some(Priority { before: before.into() })
+    }
+}
+
+impl Drop for Priority {
+    fn drop(&mut self) {
+        // It was written a moment ago; if not, this session is as it is.
+        let _ = fs::write(Self::FILE, &self.before);
+    }
 }
 
 /// All that was found.

@@ -105,7 +105,7 @@ impl Sample {
     pub fn meets(&self, load: &Load, loss: f64) -> bool {
         let expected = self.sent as f64 * load.random_share / 100.0;
         let least = (expected - 3.0 * expected.sqrt()) * (1.0 - 5.0 * loss / 100.0);
-        self.unanswered <= loss && self.misses as f64 >= least && self.kept_pace(load)
+        self.unanswered <= loss && self.misses as f64 >= least
     }
 
     fn kept_pace(&self, load: &Load) -> bool {
@@ -131,7 +131,7 @@ impl Sample {
             faults.push("the upstream had hardly a moment's rest: it bounds what is measured".into());
         }
         if !self.kept_pace(load) {
-            faults.push("the generator did not keep the rate at the highest rates that were tried".into());
+            faults.push("the generator did not keep the rate that was ordered".into());
         }
         if load.qps.is_none() && self.unanswered < 2.0 {
             faults.push("it answered all that the generator could ask: it may be faster".into());
@@ -144,6 +144,13 @@ impl Sample {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    impl Sample {
+        /// Of a load of hits alone.
+        pub fn of_hits(rate: f64, cpu_nanos: f64) -> Self {
+            Sample { hits_per_second: rate, misses_per_second: 0.0, cpu_nanos, ..sample(10, 10, 0, 0, 0) }
+        }
+    }
 
     const MIXED: Load = Load { random_share: 10.0, qps: Some(10_000.0), seconds: 1.0 };
     const HITS: Load = Load { random_share: 0.0, qps: None, seconds: 1.0 };
@@ -191,10 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_falls_behind_meets_nothing() {
+    fn a_generator_that_falls_behind_is_noticed() {
         let faster = Load { qps: Some(20_000.0), ..MIXED };
         let sample = sample(10_000, 9_000, 1_000, 0, 1_000);
-        assert!(sample.meets(&MIXED, 1.0) && !sample.meets(&faster, 1.0));
+        assert!(sample.faults(&MIXED).is_empty(), "{:?}", sample.faults(&MIXED));
         assert!(sample.faults(&faster)[0].contains("generator"));
     }
 

@@ -19,10 +19,11 @@ pub fn load(seconds: f64) -> Load {
 }
 
 /// Measures everybody.
-pub fn measure(bout: &Bout<'_>) -> Result<Section> {
+pub fn measure(bout: &Bout<'_>) -> Result<(Section, Rounds<Sample>)> {
     let args = bout.args;
-    let rounds = args.rounds.unwrap_or(3);
-    let seconds = args.seconds.unwrap_or(1.5);
+    let (rounds, seconds) = if args.short { (5, 1.0) } else { (3, 1.5) };
+    let rounds = args.rounds.unwrap_or(rounds);
+    let seconds = args.seconds.unwrap_or(seconds);
     let found = bout.rounds(
         rounds,
         |_| true,
@@ -42,7 +43,7 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
         "Every name cached, every query a hit; the generator sends more than any server answers. Medians of {rounds} \
          rounds in turns, {seconds} s each."
     );
-    results.section(bout, note, &found)
+    Ok((results.section(bout, note, &found)?, found))
 }
 
 /// Medians over rounds, by server.

@@ -2,8 +2,6 @@
 
 use anyhow::Result;
 
-/// By how much a rate is raised or lowered while only one side of the maximum is known.
-const STRIDE: f64 = 1.6;
 /// The two sides are close enough when they differ by less than this.
 const CLOSE: f64 = 1.06;
 
@@ -16,25 +14,43 @@ pub struct Found {
     pub bounded: bool,
 }
 
-/// The highest rate at which `meets` holds, from `first` on, in at most `tries` tries. On a machine with other work a
-/// good rate may fail for reasons of others, so a rate fails only if it does so twice.
-pub fn highest(first: f64, tries: u32, mut meets: impl FnMut(f64) -> Result<bool>) -> Result<Found> {
+/// Where to search.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// The first rate that is tried.
+    pub first: f64,
+    /// By how much a rate is raised or lowered while only one side of the maximum is known.
+    pub stride: f64,
+    /// How often a rate may be tried.
+    pub tries: u32,
+}
+
+/// How a rate went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// The objective was met.
+    Met,
+    /// It was missed by so little that chance may have done it, or another program: the rate is tried once more.
+    Close,
+    /// It was missed.
+    Missed,
+}
+
+/// The highest rate that was met.
+pub fn highest(search: Search, mut attempt: impl FnMut(f64) -> Result<Trial>) -> Result<Found> {
     let (mut good, mut bad) = (None::<f64>, None::<f64>);
-    let mut left = tries;
-    let mut rate = first;
-    while left > 0 {
-        left -= 1;
-        let mut met = meets(rate)?;
-        if !met && left > 0 {
-            left -= 1;
-            met = meets(rate)?;
-        }
+    let mut rate = search.first;
+    for _ in 0..search.tries {
+        let met = match attempt(rate)? {
+            Trial::Close => attempt(rate)? == Trial::Met,
+            trial => trial == Trial::Met,
+        };
         *(if met { &mut good } else { &mut bad }) = Some(rate);
         rate = match (good, bad) {
             (Some(good), Some(bad)) if bad / good < CLOSE => break,
             (Some(good), Some(bad)) => (good * bad).sqrt(),
-            (Some(good), None) => good * STRIDE,
-            (None, Some(bad)) => bad / STRIDE,
+            (Some(good), None) => good * search.stride,
+            (None, Some(bad)) => bad / search.stride,
             (None, None) => rate,
         };
     }
@@ -48,9 +64,9 @@ mod tests {
     /// A server that takes up to `maximum` queries a second.
     fn search(maximum: f64, first: f64, tries: u32) -> (Found, u32) {
         let mut asked = 0;
-        let found = highest(first, tries, |rate| {
+        let found = highest(Search { first, stride: 1.6, tries }, |rate| {
             asked += 1;
-            Ok(rate <= maximum)
+            Ok(if rate <= maximum { Trial::Met } else { Trial::Missed })
         });
         (found.unwrap(), asked)
     }
@@ -58,15 +74,15 @@ mod tests {
     #[test]
     fn a_known_maximum_is_found_from_above_and_from_below() {
         for first in [20e3, 90e3, 100e3, 110e3, 600e3] {
-            let (found, asked) = search(100e3, first, 24);
+            let (found, asked) = search(100e3, first, 12);
             assert!(found.bounded && (93e3..=100e3).contains(&found.rate), "{first}: {found:?}");
-            assert!(asked <= 24, "{asked}");
+            assert!(asked <= 12, "{asked}");
         }
     }
 
     #[test]
     fn few_tries_find_less_and_never_more() {
-        for tries in 1..24 {
+        for tries in 1..12 {
             let (found, asked) = search(100e3, 250e3, tries);
             assert!(asked <= tries && found.rate <= 100e3, "{tries}: {found:?}, {asked}");
         }
@@ -81,12 +97,20 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_is_not_believed() {
+    fn what_failed_closely_is_tried_again_and_what_failed_twice_has_failed() {
+        let search = Search { first: 50e3, stride: 1.6, tries: 12 };
         let mut asked = 0;
-        let found = highest(50e3, 24, |rate| {
+        let found = highest(search, |rate| {
             asked += 1;
-            Ok(rate <= 100e3 && asked != 1)
+            Ok(if rate > 100e3 {
+                Trial::Missed
+            } else if asked == 1 {
+                Trial::Close
+            } else {
+                Trial::Met
+            })
         });
         assert!(found.unwrap().rate > 93e3);
+        assert_eq!(highest(search, |_| Ok(Trial::Close)).unwrap().rate, 0.0);
     }
 }

@@ -1,0 +1,172 @@
+//! What a flood of random names does to everybody else.
+
+use super::{
+    bout::{Bout, Turn},
+    sample::Load,
+    section::{Section, micros},
+    server::Kind,
+    stats::Summary,
+};
+use crate::{
+    plot::{Bar, bars},
+    report::group,
+};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::{process::Stdio, thread, time::Duration};
+
+/// Queries a second of those who are there for names that exist.
+const LEGITIMATE: f64 = 2_000.0;
+/// Queries a second for random names.
+const FLOOD: f64 = 100_000.0;
+/// How long the flood lasts, in seconds.
+const LASTS: f64 = 5.0;
+/// How long before and after it is looked at, in seconds.
+const AROUND: f64 = 2.0;
+/// What the flood's generator takes to start and to become steady.
+const BEGINS: Duration = Duration::from_millis(700);
+
+/// What became of the legitimate queries for some time.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Legitimate {
+    hits_per_second: f64,
+    /// Without a right answer within a second, in percent.
+    unanswered: f64,
+    p50_nanos: f64,
+    p99_nanos: f64,
+    /// The generator's own lateness at the 99th percentile, which is in the above.
+    lag_p99_nanos: f64,
+}
+
+/// One round of one server.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Course {
+    /// Before, during and after the flood.
+    phases: [Legitimate; 3],
+    /// Random names answered a second, while it lasted.
+    flood_answers_per_second: f64,
+    flood_queries_per_second: f64,
+}
+
+/// Measures all caches.
+pub fn measure(bout: &Bout<'_>) -> Result<Section> {
+    let rounds = bout.args.rounds.unwrap_or(1);
+    let found = bout.rounds(
+        rounds,
+        |contestant| contestant.description.kind == Kind::Cache,
+        |turn| {
+            turn.warm(bout.args.names)?;
+            let course = course(turn)?;
+            let words: Vec<_> = course
+                .phases
+                .iter()
+                .map(|phase| format!("{:.0}/s p99 {} µs", phase.hits_per_second, micros(phase.p99_nanos)))
+                .collect();
+            eprintln!("flood: {:<28} {}", turn.contestant.description.title, words.join(", "));
+            Ok(course)
+        },
+    )?;
+
+    let (mut rows, mut raw, mut plotted) = (Vec::new(), Map::new(), Vec::new());
+    for (index, courses) in &found {
+        let contestant = &bout.contestants[*index].description;
+        let middle = |figure: &dyn Fn(&Course) -> f64| Summary::of(courses.iter().map(figure));
+        let Some(flood) = middle(&|course| course.flood_answers_per_second) else { continue };
+        let mut row = vec![contestant.title.clone()];
+        for phase in 0..3 {
+            let hits = middle(&|course| course.phases[phase].hits_per_second);
+            let p99 = middle(&|course| course.phases[phase].p99_nanos);
+            row.push(hits.map_or("-".into(), |hits| group(hits.median as u64)));
+            row.push(p99.map_or("-".into(), |p99| micros(p99.median)));
+        }
+        row.push(middle(&|c| c.phases[1].lag_p99_nanos).map_or("-".into(), |lag| micros(lag.median)));
+        row.push(group(flood.median as u64));
+        rows.push(row);
+        plotted.extend(middle(&|course| course.phases[1].hits_per_second).map(|hits| Bar {
+            name: contestant.title.clone(),
+            value: hits.median,
+            low: hits.min,
+            high: hits.max,
+        }));
+        raw.insert(contestant.name.clone(), json!({ "rounds": courses }));
+    }
+    let head = [
+        "server",
+        "before: hits/s",
+        "p99, µs",
+        "during: hits/s",
+        "p99, µs",
+        "after: hits/s",
+        "p99, µs",
+        "send lag p99, µs",
+        "flood: answers/s",
+    ];
+    Ok(Section {
+        name: "flood",
+        title: "Before, during and after a flood of random names".into(),
+        note: format!(
+            "{} queries a second for cached names, over kernel sockets, timed from when they were due; for {LASTS} s {} \
+             queries a second for random names come with them, each asked once. The send lag is the generator's own, \
+             during the flood, and part of the times. Medians of {rounds} rounds in turns.",
+            group(LEGITIMATE as u64),
+            group(FLOOD as u64)
+        ),
+        head: head.map(String::from).to_vec(),
+        rows,
+        remarks: bout.take_remarks(),
+        raw: Value::Object(raw),
+        plots: vec![("flood".into(), bars("Hits answered during a flood", "answers/s", &plotted)?)],
+        seconds: 0.0,
+    })
+}
+
+fn course(turn: &Turn<'_>) -> Result<Course> {
+    let bout = turn.bout;
+    let before = legitimate(turn, AROUND)?;
+    let load = Load { random_share: 100.0, qps: Some(FLOOD), seconds: LASTS };
+    let mut generator = bout.generator();
+    generator.args(bout.arguments(&load)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let flood = generator.spawn().context("cannot start the generator")?;
+    thread::sleep(BEGINS);
+    let during = legitimate(turn, LASTS - 1.0);
+    let output = flood.wait_with_output().context("cannot wait for the generator")?;
+    let report = bout.report(&output)?;
+    let after = legitimate(turn, AROUND)?;
+
+    let figure = |name: &str| {
+        let figure = report["traffic"][name].as_f64();
+        figure.with_context(|| format!("the generator's report lacks {name}"))
+    };
+    let asked = figure("queries_per_second")?;
+    if asked < 0.95 * FLOOD {
+        turn.remark(&format!("the flood was only {} queries a second", group(asked as u64)));
+    }
+    let answered = report["response_rcodes"]["NXDOMAIN"].as_f64().unwrap_or(0.0);
+    let share = answered / report["sent"]["queries"].as_f64().unwrap_or(f64::INFINITY);
+    Ok(Course {
+        phases: [before, during?, after],
+        flood_answers_per_second: share * asked,
+        flood_queries_per_second: asked,
+    })
+}
+
+/// Asks for cached names as their users do, for so many seconds.
+fn legitimate(turn: &Turn<'_>, seconds: f64) -> Result<Legitimate> {
+    let arguments = turn.bout.socket_arguments(turn.bout.args.names, seconds, Some(LEGITIMATE));
+    let report = turn.bout.generate(turn.bout.urgent_generator(), &arguments)?;
+    let figure = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64);
+    let (Some(sent), Some(elapsed)) = (figure("/listed/sent"), figure("/seconds")) else {
+        bail!("the generator's report lacks what was sent");
+    };
+    let hits = figure("/response_rcodes/NOERROR").unwrap_or(0.0);
+    let nanos =
+        |pointer: &str| figure(pointer).with_context(|| format!("the generator's report lacks {pointer}"));
+    Ok(Legitimate {
+        hits_per_second: hits / elapsed,
+        unanswered: 100.0 * (1.0 - hits / sent.max(1.0)),
+        p50_nanos: nanos("/listed/latency_ns/p50")?,
+        p99_nanos: nanos("/listed/latency_ns/p99")?,
+        lag_p99_nanos: nanos("/send_lag_ns/p99")?,
+    })
+}

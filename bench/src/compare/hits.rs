@@ -1,0 +1,202 @@
+//! What misses cost: the rate that a server takes, by the share of queries that hit.
+
+use super::{
+    bout::{Bout, Rounds, Turn},
+    sample::{Load, Sample},
+    saturation,
+    search::{Search, Trial, highest},
+    section::{Section, with_spread},
+    server::Kind,
+    stats::Summary,
+};
+use crate::{
+    plot::{Axis, Series, lines},
+    report::group,
+};
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// Shares of hits, in percent, in the order in which they are measured.
+const SHARES: [u8; 4] = [100, 99, 95, 80];
+/// Share of queries that may go unanswered at the highest rate, in percent.
+const LOSS: f64 = 1.0;
+
+/// A rate that failed with no more than this unanswered, in percent, is tried again.
+const CLOSE: f64 = 5.0;
+
+/// What a server does at one share of hits.
+#[derive(Clone, Debug, Serialize)]
+struct Point {
+    share: u8,
+    /// The highest rate at which it left at most [`LOSS`] unanswered.
+    rate: f64,
+    /// What it did at that rate; `None` if it met the objective at no rate that was tried.
+    at_rate: Option<Sample>,
+    /// What it did at twice that rate.
+    overloaded: Sample,
+}
+
+/// Measures all caches.
+pub fn measure(bout: &Bout<'_>) -> Result<Section> {
+    let rounds = bout.args.rounds.unwrap_or(2);
+    let seconds = bout.args.seconds.unwrap_or(0.4);
+    // Where the last round ended, the next one begins.
+    let mut known = BTreeMap::new();
+    let found = bout.rounds(
+        rounds,
+        |contestant| contestant.description.kind == Kind::Cache,
+        |turn| {
+            turn.warm(bout.args.names)?;
+            let name = &turn.contestant.description.name;
+            let points = curve(turn, seconds, known.get(name))?;
+            let rates: Vec<f64> = points.iter().map(|point| point.rate).collect();
+            let words: Vec<_> = rates.iter().map(|rate| group(*rate as u64)).collect();
+            eprintln!("hits: {:<28} {} queries/s", turn.contestant.description.title, words.join(", "));
+            known.insert(name.clone(), rates);
+            Ok(points)
+        },
+    )?;
+    section(bout, rounds, seconds, &found)
+}
+
+/// All shares of one server.
+fn curve(turn: &Turn<'_>, seconds: f64, known: Option<&Vec<f64>>) -> Result<Vec<Point>> {
+    // A first guess, at 100 %: what it answers when asked for too much.
+    let mut guess = 0.9 * turn.load(&saturation::load(seconds))?.answers_per_second();
+    let mut points = Vec::new();
+    for (nth, share) in SHARES.into_iter().enumerate() {
+        let search = match known {
+            Some(rates) if rates[nth] > 0.0 => Search { first: rates[nth], stride: 1.15, tries: 3 },
+            _ => Search { first: guess, stride: 1.5, tries: 6 },
+        };
+        let load = |qps| Load { random_share: 100.0 - f64::from(share), qps: Some(qps), seconds };
+        let mut best: Option<Sample> = None;
+        let found = highest(search, |rate| {
+            let sample = turn.try_load(&load(rate))?;
+            let trial = match sample.meets(&load(rate), LOSS) {
+                true => Trial::Met,
+                false if sample.unanswered <= CLOSE => Trial::Close,
+                false => Trial::Missed,
+            };
+            let reached = best.as_ref().map_or(0.0, |best| best.queries_per_second);
+            if trial == Trial::Met && sample.queries_per_second > reached {
+                best = Some(sample);
+            }
+            Ok(trial)
+        })?;
+        if let Some(sample) = &best {
+            turn.remark_faults(sample, &load(found.rate));
+        }
+        if !found.bounded {
+            turn.remark(&format!("at {share} % hits no rate that was tried was too high for it"));
+        }
+        // What was sent, and not what was ordered: the generator has its limits too.
+        let rate = best.as_ref().map_or(0.0, |best| best.queries_per_second);
+        let bearable = if rate > 0.0 { rate } else { search.first / 8.0 };
+        let overloaded = turn.load(&load(2.0 * bearable))?;
+        turn.settle();
+        points.push(Point { share, rate, at_rate: best, overloaded });
+        guess = bearable * if share > 95 { 0.8 } else { 0.5 };
+    }
+    Ok(points)
+}
+
+fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, found: &Rounds<Vec<Point>>) -> Result<Section> {
+    let head = [
+        "server, hits asked for",
+        "queries/s taken",
+        "min-max",
+        "hits/s",
+        "misses/s",
+        "CPU/answer, ns",
+        "at twice: hits/s",
+        "misses/s",
+        "unanswered, %",
+    ];
+    let (mut rows, mut raw, mut series) = (Vec::new(), Map::new(), Vec::new());
+    let mut rates = BTreeMap::new();
+    for (index, curves) in found {
+        let contestant = &bout.contestants[*index].description;
+        let mut line = Series { name: contestant.title.clone(), points: Vec::new() };
+        for (nth, share) in SHARES.into_iter().enumerate() {
+            let points: Vec<&Point> = curves.iter().map(|curve| &curve[nth]).collect();
+            let Some(rate) = Summary::of(points.iter().map(|point| point.rate)) else { continue };
+            let middle = |figure: &dyn Fn(&Sample) -> f64, overloaded: bool| -> String {
+                let samples = points.iter().filter_map(|point| {
+                    if overloaded { Some(&point.overloaded) } else { point.at_rate.as_ref() }
+                });
+                Summary::of(samples.map(figure)).map_or("-".into(), |s| group(s.median as u64))
+            };
+            let [median, spread] = with_spread(rate);
+            rows.push(vec![
+                format!("{}, {share} %", contestant.title),
+                median,
+                spread,
+                middle(&|sample| sample.hits_per_second, false),
+                middle(&|sample| sample.misses_per_second, false),
+                middle(&|sample| sample.cpu_nanos, false),
+                middle(&|sample| sample.hits_per_second, true),
+                middle(&|sample| sample.misses_per_second, true),
+                middle(&|sample| sample.unanswered, true),
+            ]);
+            line.points.push((100.0 - f64::from(share), rate.median));
+            rates.insert((share, contestant.name.as_str()), rate.median);
+        }
+        series.push(line);
+        raw.insert(contestant.name.clone(), json!({ "rounds": curves }));
+    }
+    let remarks = [best_of_the_others(&rates), bout.take_remarks()].concat();
+    let (x, y) = (Axis { label: "misses, %", log: false }, Axis { label: "queries/s", log: true });
+    Ok(Section {
+        name: "hits",
+        title: "The highest rate with little loss, by share of hits".into(),
+        note: format!(
+            "Queries for random names, each asked once, are mixed in; the upstream says that they do not exist. Taken is \
+             the highest rate at which at most {LOSS} % of the queries got no answer, searched for in steps of \
+             {seconds} s; then each is asked for twice that. Medians of {rounds} rounds in turns."
+        ),
+        head: head.map(String::from).to_vec(),
+        rows,
+        remarks,
+        raw: Value::Object(raw),
+        plots: vec![("hits".into(), lines("Highest rate with at most 1 % lost", x, y, &series)?)],
+        seconds: 0.0,
+    })
+}
+
+/// ringdnsd over AF_XDP against whoever of the peers is best, at each share.
+fn best_of_the_others(rates: &BTreeMap<(u8, &str), f64>) -> Vec<String> {
+    let against = |share: u8| {
+        let ours = rates.get(&(share, "ringdnsd"))?;
+        let peers = rates.iter().filter(|((of, name), _)| *of == share && !name.starts_with("ringdnsd"));
+        let ((_, name), best) = peers.max_by(|a, b| a.1.total_cmp(b.1))?;
+        Some(format!("{:.2} times {name} at {share} %", ours / best))
+    };
+    let ratios: Vec<_> = SHARES.into_iter().filter_map(against).collect();
+    if ratios.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("ringdnsd over AF_XDP against the best of its peers: {}", ratios.join(", "))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_peer_is_no_ringdnsd() {
+        let rates = BTreeMap::from([
+            ((80, "ringdnsd"), 60.0),
+            ((80, "ringdnsd-kernel"), 90.0),
+            ((80, "bind"), 20.0),
+            ((80, "unbound"), 40.0),
+        ]);
+        assert_eq!(
+            best_of_the_others(&rates),
+            ["ringdnsd over AF_XDP against the best of its peers: 1.50 times unbound at 80 %"]
+        );
+        assert!(best_of_the_others(&BTreeMap::new()).is_empty());
+    }
+}

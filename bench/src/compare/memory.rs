@@ -1,0 +1,108 @@
+//! Memory that cached names take.
+
+use super::{bout::Bout, saturation, section::Section, server::Kind, stats::Summary};
+use crate::{plot::bars, report::group};
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::time::Instant;
+
+/// How many names.
+const COUNTS: [u32; 2] = [100_000, 1_000_000];
+const MIB: f64 = (1 << 20) as f64;
+
+/// A server's memory with so many names.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Filled {
+    names: u32,
+    bytes: u64,
+    /// How long it took to ask for all of them once.
+    seconds: f64,
+    /// Share of the names that it had to ask for again, in percent.
+    forgotten: f64,
+}
+
+/// One round of one server.
+#[derive(Clone, Debug, Serialize)]
+struct Growth {
+    /// With nothing cached.
+    empty: u64,
+    filled: Vec<Filled>,
+}
+
+/// Measures all caches.
+pub fn measure(bout: &Bout<'_>) -> Result<Section> {
+    let rounds = bout.args.rounds.unwrap_or(1);
+    let found = bout.rounds(
+        rounds,
+        |contestant| contestant.description.kind == Kind::Cache,
+        |turn| {
+            let empty = turn.running.server.memory()?;
+            let mut filled = Vec::new();
+            for names in COUNTS {
+                let began = Instant::now();
+                turn.warm(names)?;
+                let seconds = began.elapsed().as_secs_f64();
+                turn.settle();
+                let bytes = turn.running.server.memory()?;
+                let forgotten = turn.forgotten(names)?;
+                if forgotten > 1.0 {
+                    turn.remark(&format!("of {} names it had lost {forgotten:.0} %", group(names.into())));
+                }
+                filled.push(Filled { names, bytes, seconds, forgotten });
+            }
+            let title = &turn.contestant.description.title;
+            let bytes: Vec<_> = filled.iter().map(|at| format!("{:.0}", at.bytes as f64 / MIB)).collect();
+            eprintln!("memory: {title:<28} {:.0}, {} MiB", empty as f64 / MIB, bytes.join(", "));
+            Ok(Growth { empty, filled })
+        },
+    )?;
+
+    let (mut rows, mut raw, mut plotted) = (Vec::new(), Map::new(), Vec::new());
+    for (index, rounds) in &found {
+        let contestant = &bout.contestants[*index].description;
+        let Some(empty) = Summary::of(rounds.iter().map(|growth| growth.empty as f64)) else { continue };
+        let mut row = vec![contestant.title.clone(), format!("{:.1}", empty.median / MIB)];
+        for (nth, names) in COUNTS.into_iter().enumerate() {
+            let of = |figure: &dyn Fn(&Growth, &Filled) -> f64| {
+                Summary::of(rounds.iter().map(|growth| figure(growth, &growth.filled[nth])))
+            };
+            let Some(bytes) = of(&|_, filled| filled.bytes as f64) else { continue };
+            let above =
+                of(&|growth, filled| filled.bytes.saturating_sub(growth.empty) as f64 / f64::from(names));
+            let rate = of(&|_, filled| f64::from(names) / filled.seconds);
+            row.push(format!("{:.1}", bytes.median / MIB));
+            row.push(above.map_or("-".into(), |above| group(above.median as u64)));
+            row.push(rate.map_or("-".into(), |rate| group(rate.median as u64)));
+            if nth + 1 == COUNTS.len() {
+                plotted.push(saturation::bar(&contestant.title, bytes, MIB));
+            }
+        }
+        rows.push(row);
+        raw.insert(contestant.name.clone(), json!({ "rounds": rounds }));
+    }
+    let head = [
+        "server",
+        "empty, MiB",
+        "100 k names, MiB",
+        "bytes a name",
+        "names/s",
+        "1 M names, MiB",
+        "bytes a name",
+        "names/s",
+    ];
+    Ok(Section {
+        name: "memory",
+        title: "Memory of 100 thousand and a million names".into(),
+        note: "Memory is the proportional set size (PSS), files that are mapped included; bytes a name are what is above \
+               the size at the start. Names/s: how fast it was filled, each name asked once over kernel sockets, 100 \
+               in flight; the names of the second column that had been asked for in the first are hits."
+            .into(),
+        head: head.map(String::from).to_vec(),
+        rows,
+        remarks: bout.take_remarks(),
+        raw: Value::Object(raw),
+        plots: vec![("memory".into(), bars("Memory with a million names", "MiB", &plotted)?)],
+        seconds: 0.0,
+    })
+}
