@@ -6,6 +6,7 @@ pub mod replay;
 pub mod rings;
 pub mod series;
 pub mod source;
+pub mod stream;
 pub mod udp;
 pub mod wire;
 pub mod xdp;
@@ -35,6 +36,7 @@ use std::{
     thread,
     time::{Duration, Instant, SystemTime},
 };
+use stream::{Streams, Tls, TlsArgs};
 
 /// Asks a DNS server and reports answers a second and latencies.
 ///
@@ -54,6 +56,8 @@ pub struct Args {
     pub query: QueryArgs,
     #[command(flatten)]
     pub udp: udp::UdpArgs,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     #[command(flatten)]
     pub xdp: xdp::XdpArgs,
     /// Print the report as JSON: a stats_sum object of DNS-OARC's dns-metrics.
@@ -80,6 +84,10 @@ pub enum Backend {
     Udp,
     /// AF_XDP rings from user space, a queue a thread.
     Rings,
+    /// TCP connections.
+    Tcp,
+    /// TLS connections.
+    Dot,
     /// An XDP program on recycled frames.
     Xdp,
 }
@@ -247,7 +255,13 @@ pub fn measure(args: &Args) -> Result<Report> {
 fn warm(args: &Args, plan: &Plan) -> Result<()> {
     match args.backend {
         Backend::Udp | Backend::Rings | Backend::Xdp => udp::warm(plan, args.target),
+        Backend::Tcp | Backend::Dot => udp::warm_over(plan, args.target, &streams(args)?),
     }
+}
+
+fn streams(args: &Args) -> Result<Streams> {
+    let tls = matches!(args.backend, Backend::Dot).then(|| Tls::new(&args.tls, args.target)).transpose()?;
+    Ok(Streams { target: args.target, connections: args.udp.sockets, tls })
 }
 
 /// Runs a plan.
@@ -300,6 +314,7 @@ fn generate(args: &Args, plan: &Plan, series: &Series) -> Result<(Tally, Option<
             let (tally, traffic) = rings::run(plan, &args.xdp, args.target, series)?;
             Ok((tally, Some(traffic)))
         }
+        Backend::Tcp | Backend::Dot => Ok((lane::run(plan, &streams(args)?, series)?, None)),
         Backend::Xdp => {
             ensure!(
                 plan.recording.is_none(),
@@ -316,6 +331,8 @@ impl std::fmt::Display for Backend {
         f.write_str(match self {
             Backend::Udp => "udp",
             Backend::Rings => "rings",
+            Backend::Tcp => "tcp",
+            Backend::Dot => "dot",
             Backend::Xdp => "xdp",
         })
     }
