@@ -18,6 +18,7 @@ pub mod machine;
 pub mod micro;
 pub mod mix;
 pub mod mmsg;
+pub mod model;
 pub mod names;
 pub mod output;
 pub mod plot;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use ringdns_bench::{compare, fleet, flood, gate, instructions, micro, responder, run, upstream};
+use ringdns_bench::{compare, fleet, flood, gate, instructions, micro, model, responder, run, upstream};
 
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 110)]
@@ -22,6 +22,7 @@ enum Command {
     #[command(hide = true)]
     Instructions(instructions::Args),
     Micro(micro::Args),
+    Model(model::Args),
     Responder(responder::Args),
     Run(Box<run::Args>),
     Upstream(Box<upstream::Args>),
@@ -35,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         Command::Gate(args) => gate::run(&args),
         Command::Instructions(args) => instructions::main(&args),
         Command::Micro(args) => micro::run(&args),
+        Command::Model(args) => model::run(&args),
         Command::Responder(args) => responder::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),

@@ -2,9 +2,8 @@
 
 use crate::{
     names::Questions,
-    query::Template,
-    stage::{self, Filed, HASH_SEEDS, RULES},
-    upstream::Answerer,
+    query::{QUERY_MAX, Template},
+    stage::{self, HASH_SEEDS, RULES},
     zipf::{Draw, scatter},
 };
 use anyhow::{Context, Result, ensure};
@@ -143,7 +142,8 @@ fn part(hash: u64, parts: usize) -> usize {
 pub struct Catalogue {
     questions: Questions,
     template: Template,
-    answerer: Answerer,
+    /// Of each question, received at second 0.
+    answers: Vec<Arc<Answer>>,
 }
 
 /// The worker sweeps its whole cache once in this many seconds.
@@ -152,13 +152,29 @@ const SWEEP_PERIOD: u64 = 60;
 impl Catalogue {
     /// Of answers with this TTL.
     pub fn new(questions: Questions, ttl: u32) -> Result<Self> {
-        let ttl = format!("--ttl={ttl}");
-        Ok(Catalogue { questions, template: stage::template(&[])?, answerer: stage::answerer(&[&ttl])? })
+        let (template, answerer) = (stage::template(&[])?, stage::answerer(&[&format!("--ttl={ttl}")])?);
+        let answer = |name| -> Result<Arc<Answer>> {
+            Ok(Arc::new(stage::answer(&template, &answerer, questions.get(name), 0)?.answer))
+        };
+        let answers = (0..questions.len() as u32).map(answer).collect::<Result<_>>()?;
+        Ok(Catalogue { questions, template, answers })
     }
 
     /// How many names.
     pub fn names(&self) -> usize {
         self.questions.len()
+    }
+
+    fn parse(&self, name: u32, query: &mut Query) -> Result<()> {
+        let mut message = [0; QUERY_MAX];
+        let len = self.template.write(&mut message, 0, self.questions.get(name), 0);
+        let parsed = query.parse(&message[..len]);
+        ensure!(parsed.is_ok(), "the data plane rejects a query: {parsed:?}");
+        Ok(())
+    }
+
+    fn answer(&self, name: u32, now: Secs) -> Arc<Answer> {
+        Arc::new(Answer { received: now, ..(*self.answers[name as usize]).clone() })
     }
 
     /// Runs `load` against `fleet`.
@@ -182,9 +198,7 @@ impl Catalogue {
                 asked.fill(0);
             }
             let (name, flow) = traffic.query();
-            let mut message = [0; crate::query::QUERY_MAX];
-            let len = self.template.write(&mut message, 0, self.questions.get(name), 0);
-            ensure!(query.parse(&message[..len]).is_ok(), "the data plane rejects a query");
+            self.parse(name, &mut query)?;
             let hash = hash.of(&query.key);
             let (appliance, queue) = fleet.place(flow);
             let worker = match fleet.scheme {
@@ -193,34 +207,28 @@ impl Catalogue {
             };
             asked[appliance * fleet.workers + worker] += 1;
             let fetch = || self.answer(name, now);
-            hosts[appliance].ask(worker, &query, hash, now, &mut counts, fetch)?;
+            hosts[appliance].ask(worker, &query, hash, now, &mut counts, fetch);
         }
         Ok(outcome(&hosts, counts, &asked))
     }
 
     /// Offers every name once to each cache that may be asked for it, in no order of popularity.
     fn preload(&self, fleet: &Fleet, hosts: &mut [Host]) -> Result<()> {
-        let keyed = KeyedHash::with_seeds(HASH_SEEDS);
+        let (keyed, mut query) = (KeyedHash::with_seeds(HASH_SEEDS), Query::default());
         for rank in 0..self.names() as u32 {
             let name = scatter(rank, self.names());
-            let Filed { query, answer } =
-                stage::answer(&self.template, &self.answerer, self.questions.get(name), 0)?;
-            let (answer, hash) = (Arc::new(answer), keyed.of(&query.key));
+            self.parse(name, &mut query)?;
+            let (answer, hash) = (&self.answers[name as usize], keyed.of(&query.key));
             for Host { workers, tier } in &mut *hosts {
                 tier.insert(&query.key, answer.clone(), tier.generation());
                 let caches = match fleet.scheme {
                     Scheme::Replicated => &mut workers[..],
                     Scheme::Sharded => std::slice::from_mut(&mut workers[fleet.shard(hash)]),
                 };
-                caches.iter_mut().for_each(|cache| cache.insert(&query.key, hash, &answer, 0));
+                caches.iter_mut().for_each(|cache| cache.insert(&query.key, hash, answer, 0));
             }
         }
         Ok(())
-    }
-
-    fn answer(&self, name: u32, now: Secs) -> Result<Arc<Answer>> {
-        let filed = stage::answer(&self.template, &self.answerer, self.questions.get(name), now)?;
-        Ok(Arc::new(filed.answer))
     }
 }
 
@@ -272,14 +280,14 @@ impl Host {
         hash: u64,
         now: Secs,
         counts: &mut Counts,
-        fetch: impl FnOnce() -> Result<Arc<Answer>>,
-    ) -> Result<()> {
+        fetch: impl FnOnce() -> Arc<Answer>,
+    ) {
         let cache = &mut self.workers[worker];
         let found = cache.lookup(hash, &query.key, now).map(|hit| hit.freshness);
         if let Some(freshness) = found {
             counts.core += 1;
             if freshness != (Freshness::Stale { refresh: true }) {
-                return Ok(());
+                return;
             }
         }
         let answer = match self.tier.get(&query.key, now) {
@@ -290,13 +298,12 @@ impl Host {
             Found::Stale(_) | Found::Missing => {
                 counts.upstream += u64::from(found.is_none());
                 counts.fetched += 1;
-                let answer = fetch()?;
+                let answer = fetch();
                 self.tier.insert(&query.key, answer.clone(), self.tier.generation());
                 answer
             }
         };
         cache.insert(&query.key, hash, &answer, now);
-        Ok(())
     }
 }
 

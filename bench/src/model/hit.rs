@@ -1,0 +1,323 @@
+//! What a hit costs on the data plane: instructions, and the memory that it waits for.
+//!
+//! `ns = a * instructions + b * lines * wait(names)`, where `a` and `b` are fitted: nanoseconds an instruction with all data
+//! near, and the part of a wait that is left when the loads of a burst overlap. The wait itself is not fitted to hits: it
+//! follows from the time of loads that wait for each other, and from how often an entry is still in a nearer cache.
+
+use crate::{
+    machine::CacheSize,
+    micro::{Results, Row, chase::Load},
+    zipf::Popularity,
+};
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+/// A level of the memory: how much of it, and how long a load takes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Level {
+    /// Bytes that find room, those of the nearer levels included; none for what has room for all.
+    pub bytes: Option<f64>,
+    /// Nanoseconds.
+    pub nanos: f64,
+}
+
+/// The levels, the nearest first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Memory(pub Vec<Level>);
+
+const LINE: f64 = 64.0;
+/// Entries begin at multiples of this.
+const ALIGN: f64 = 8.0;
+
+impl Memory {
+    /// From the loads that were measured. What a level is large is what the machine says, but for the last cache: other
+    /// machines may have their part of it, so it is as large as makes the loads fit best.
+    pub fn fit(caches: &[CacheSize], loads: &[Load]) -> Result<Self> {
+        ensure!(!caches.is_empty(), "the machine's caches are unknown, so nothing can be reckoned from them");
+        // Of loads from enough that the nearer level is of little help, and from so little that the level has room for all.
+        let typical = |from: f64, to: f64| {
+            let within = loads.iter().filter(|load| (from..=to).contains(&(load.bytes as f64)));
+            let mut nanos: Vec<f64> = within.map(|load| load.nanos).collect();
+            nanos.sort_by(f64::total_cmp);
+            nanos.get(nanos.len() / 2).copied()
+        };
+        let mut levels = Vec::new();
+        let mut below = 0.0;
+        for cache in caches {
+            let bytes = cache.bytes as f64;
+            let part = if below > 0.0 { 0.25 } else { 1.0 };
+            let nanos = typical(2.0 * below, part * bytes).context("no load was measured within a cache")?;
+            levels.push(Level { bytes: Some(bytes), nanos });
+            below = bytes;
+        }
+        let far: Vec<f64> =
+            loads.iter().filter(|load| load.bytes as f64 >= 4.0 * below).map(|load| load.nanos).collect();
+        ensure!(!far.is_empty(), "no load was measured far beyond the caches");
+        let nanos = far.iter().sum::<f64>() / far.len() as f64;
+        levels.push(Level { bytes: None, nanos });
+        let memory = Memory(levels);
+        let last = caches.len() - 1;
+        let candidates = (1..=64).map(|part| memory.with(last, below * f64::from(part) / 64.0));
+        let nearer = if last > 0 { caches[last - 1].bytes as f64 } else { 0.0 };
+        let best = candidates
+            .filter(|memory| memory.0[last].bytes > Some(nearer))
+            .min_by(|a, b| a.misfit(loads).total_cmp(&b.misfit(loads)));
+        best.context("no size of the last cache fits")
+    }
+
+    fn with(&self, level: usize, bytes: f64) -> Self {
+        let mut levels = self.0.clone();
+        levels[level].bytes = Some(bytes);
+        Memory(levels)
+    }
+
+    /// Sum of the squares of the relative errors.
+    fn misfit(&self, loads: &[Load]) -> f64 {
+        let error = |load: &Load| {
+            let hits = |bytes: f64| (bytes / load.bytes as f64).min(1.0);
+            (self.load(hits) / load.nanos).ln().powi(2)
+        };
+        loads.iter().map(error).sum()
+    }
+
+    /// Nanoseconds of a load on average, where `hits` is the share of loads that so many bytes have.
+    fn load(&self, hits: impl Fn(f64) -> f64) -> f64 {
+        let (mut sum, mut nearer) = (0.0, 0.0);
+        for level in &self.0 {
+            let here = level.bytes.map_or(1.0, &hits);
+            sum += (here - nearer).max(0.0) * level.nanos;
+            nearer = here.max(nearer);
+        }
+        sum
+    }
+
+    /// Nanoseconds that a line of an entry takes longer than one in the nearest cache.
+    fn wait(&self, what: &Contents) -> f64 {
+        let popularity = Popularity::zipf(what.names, what.zipf);
+        let nearest = self.0.first().map_or(0.0, |level| level.nanos);
+        self.load(|bytes| popularity.lru_hits(bytes / what.bytes_a_name)) - nearest
+    }
+}
+
+/// What is in a cache, and how it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Contents {
+    /// Names.
+    pub names: usize,
+    /// Exponent of Zipf's law.
+    pub zipf: f64,
+    /// Bytes of a name: entry and index.
+    pub bytes_a_name: f64,
+    /// Lines that a lookup reads: a bucket, and the entry's.
+    pub lines: f64,
+}
+
+impl Contents {
+    /// Of entries of a size, with so many bytes of the index for each.
+    pub fn new(names: usize, zipf: f64, entry: f64, index: f64) -> Self {
+        // An entry of one line would touch two of them now and then.
+        let lines = 1.0 + 1.0 + (entry - ALIGN).max(0.0) / LINE;
+        Contents { names, zipf, bytes_a_name: entry + index, lines }
+    }
+
+    fn of(row: &Row, index: f64) -> Self {
+        Contents::new(row.names, row.zipf, row.entry_bytes, index)
+    }
+}
+
+/// A prediction beside what was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// What.
+    pub what: String,
+    /// Whether it was used for fitting: then it says nothing about the model.
+    pub fitted: bool,
+    /// In the unit of what was measured.
+    pub measured: f64,
+    /// The same.
+    pub predicted: f64,
+}
+
+impl Point {
+    /// In percent of what was measured.
+    pub fn error(&self) -> f64 {
+        100.0 * (self.predicted / self.measured - 1.0)
+    }
+}
+
+/// The fitted model.
+#[derive(Clone, Debug, Serialize)]
+pub struct HitModel {
+    /// Instructions of a hit, counted.
+    pub instructions: f64,
+    /// Nanoseconds an instruction with all data near.
+    pub nanos_an_instruction: f64,
+    /// Part of a wait that is left.
+    pub wait_left: f64,
+    /// The levels of the memory.
+    pub memory: Memory,
+    /// Bytes of the index for a name.
+    pub index_bytes: f64,
+}
+
+impl HitModel {
+    /// Fits the two factors to three numbers of names, equally popular: the least, the most, and one between. All the
+    /// others, and those by Zipf's law, are for checking.
+    pub fn fit(micro: &Results, instructions: f64) -> Result<Self> {
+        let memory = Memory::fit(&micro.machine.caches, &micro.loads)?;
+        // Where the smallest cache was not sought, the index takes what it takes elsewhere.
+        let index = |row: &Row| row.whole_bytes.map(|whole| whole - row.entry_bytes);
+        let index_bytes = micro.hits.iter().filter_map(index).next_back().unwrap_or(16.0);
+        let fitting = fitting(micro);
+        ensure!(
+            fitting.len() >= 2,
+            "hits in caches of three sizes, names equally popular, are wanted: ringbench micro"
+        );
+        // Least squares of the relative errors: measured = a x + b y becomes 1 = a x/m + b y/m.
+        let (mut xx, mut xy, mut yy, mut x1, mut y1) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for row in fitting {
+            let what = Contents::of(row, index_bytes);
+            let x = instructions / row.nanos[0];
+            let y = what.lines * memory.wait(&what) / row.nanos[0];
+            (xx, xy, yy, x1, y1) = (xx + x * x, xy + x * y, yy + y * y, x1 + x, y1 + y);
+        }
+        let determinant = xx * yy - xy * xy;
+        ensure!(
+            determinant > 1e-9 * xx * yy,
+            "the sizes are too much alike to tell instructions and memory apart"
+        );
+        Ok(HitModel {
+            instructions,
+            nanos_an_instruction: (x1 * yy - y1 * xy) / determinant,
+            wait_left: (y1 * xx - x1 * xy) / determinant,
+            memory,
+            index_bytes,
+        })
+    }
+
+    /// Nanoseconds a hit.
+    pub fn nanos(&self, what: &Contents) -> f64 {
+        self.near() + self.wait_left * self.waits(what)
+    }
+
+    /// With all data in the nearest cache.
+    pub fn near(&self) -> f64 {
+        self.nanos_an_instruction * self.instructions
+    }
+
+    /// Nanoseconds that loads would wait if none overlapped.
+    pub fn waits(&self, what: &Contents) -> f64 {
+        what.lines * self.memory.wait(what)
+    }
+
+    /// Entries like those that were measured.
+    pub fn contents(&self, micro: &Results, names: usize, zipf: f64) -> Contents {
+        let entry = micro.hits.first().map_or(88.0, |row| row.entry_bytes);
+        Contents::new(names, zipf, entry, self.index_bytes)
+    }
+
+    /// Everything that was measured, predicted.
+    pub fn points(&self, micro: &Results) -> Vec<Point> {
+        let fitting = fitting(micro);
+        let point = |row: &Row| Point {
+            what: format!("{} names, {}", crate::report::group(row.names as u64), popularity(row.zipf)),
+            fitted: fitting.iter().any(|fitted| std::ptr::eq(*fitted, row)),
+            measured: row.nanos[0],
+            predicted: self.nanos(&Contents::of(row, self.index_bytes)),
+        };
+        micro.hits.iter().map(point).collect()
+    }
+}
+
+/// In words.
+pub fn popularity(zipf: f64) -> String {
+    if zipf == 0.0 { "uniform".into() } else { format!("Zipf {zipf}") }
+}
+
+fn fitting(micro: &Results) -> Vec<&Row> {
+    let mut uniform: Vec<&Row> = micro.hits.iter().filter(|row| row.zipf == 0.0).collect();
+    uniform.sort_by_key(|row| row.names);
+    let mut chosen: Vec<&Row> = [0, uniform.len() / 2, uniform.len().saturating_sub(1)]
+        .into_iter()
+        .filter_map(|at| uniform.get(at).copied())
+        .collect();
+    chosen.dedup_by_key(|row| row.names);
+    chosen
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::machine::Machine;
+
+    const CACHES: [CacheSize; 2] =
+        [CacheSize { level: 1, bytes: 32 << 10 }, CacheSize { level: 2, bytes: 8 << 20 }];
+
+    /// A machine that has half of its last cache, and loads of 1, 10 and 100 ns.
+    fn memory() -> Memory {
+        Memory(vec![
+            Level { bytes: Some(32768.0), nanos: 1.0 },
+            Level { bytes: Some(4194304.0), nanos: 10.0 },
+            Level { bytes: None, nanos: 100.0 },
+        ])
+    }
+
+    fn loads() -> Vec<Load> {
+        let load = |bytes: usize| Load { bytes, nanos: memory().load(|part| (part / bytes as f64).min(1.0)) };
+        (14..30).map(|bits| load(1 << bits)).collect()
+    }
+
+    /// Results as the model has them, of 500 instructions at 0.05 ns, with a quarter of each wait left.
+    pub fn micro() -> Results {
+        let made = HitModel {
+            instructions: 500.0,
+            nanos_an_instruction: 0.05,
+            wait_left: 0.25,
+            memory: memory(),
+            index_bytes: 16.0,
+        };
+        let row = |(names, zipf)| {
+            let what = Contents::new(names, zipf, 88.0, 16.0);
+            let nanos = made.nanos(&what);
+            Row { names, zipf, nanos: [nanos, nanos, nanos], entry_bytes: 88.0, whole_bytes: Some(104.0) }
+        };
+        let sizes = [10_000, 30_000, 100_000, 300_000, 1_000_000];
+        let hits = sizes.iter().flat_map(|names| [(*names, 0.0), (*names, 1.0)]).map(row).collect();
+        let machine = Machine { caches: CACHES.to_vec(), ..Machine::default() };
+        Results { machine, hits, loads: loads() }
+    }
+
+    fn near(a: f64, b: f64, part: f64) -> bool {
+        (a / b - 1.0).abs() < part
+    }
+
+    #[test]
+    fn levels_are_found_again() {
+        let Memory(levels) = Memory::fit(&CACHES, &loads()).unwrap();
+        for (found, made) in levels.iter().zip(memory().0) {
+            assert!(near(found.nanos, made.nanos, 0.15), "{levels:?}");
+            assert!(near(found.bytes.unwrap_or(1.0), made.bytes.unwrap_or(1.0), 0.1), "{levels:?}");
+        }
+    }
+
+    #[test]
+    fn factors_are_found_again_and_what_was_not_fitted_is_predicted() {
+        let model = HitModel::fit(&micro(), 500.0).unwrap();
+        assert!(near(model.nanos_an_instruction, 0.05, 0.1) && near(model.wait_left, 0.25, 0.1), "{model:?}");
+        let points = model.points(&micro());
+        assert_eq!(points.iter().filter(|point| point.fitted).count(), 3);
+        assert!(points.iter().all(|point| point.error().abs() < 6.0), "{points:?}");
+    }
+
+    #[test]
+    fn one_size_is_not_enough() {
+        let mut micro = micro();
+        micro.hits.truncate(1);
+        assert!(HitModel::fit(&micro, 500.0).is_err());
+    }
+
+    #[test]
+    fn an_entry_of_88_bytes_has_two_lines_and_a_quarter() {
+        assert_eq!(Contents::new(1, 0.0, 88.0, 16.0).lines, 1.0 + 2.25);
+    }
+}
