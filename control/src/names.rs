@@ -113,14 +113,14 @@ pub fn query_message(
     edns: Option<(u16, bool)>,
 ) -> Vec<u8> {
     let mut message = Vec::with_capacity(header::LEN + name.len() + 4 + 11);
-    write_query(&mut message, name.iter().copied(), question, id, flags, edns);
+    write_query(&mut message, name, question, id, flags, edns);
     message
 }
 
 /// The same, appended to what is in a buffer.
 pub fn write_query(
     to: &mut Vec<u8>,
-    name: impl Iterator<Item = u8>,
+    name: &[u8],
     question: [u16; 2],
     id: u16,
     flags: u16,
@@ -129,7 +129,7 @@ pub fn write_query(
     for word in [id, flags, 1, 0, 0, u16::from(edns.is_some())] {
         to.extend_from_slice(&word.to_be_bytes());
     }
-    to.extend(name);
+    to.extend_from_slice(name);
     for word in question {
         to.extend_from_slice(&word.to_be_bytes());
     }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::Clock,
     dns::{
+        NAME_MAX,
         answer::{Answer, ResponseError, TtlRules},
         header::{self, Header},
         key::Key,
@@ -24,6 +25,8 @@ use zerocopy::FromBytes;
 
 /// What we say that we take over UDP (RFC 9715).
 const UDP_SIZE: u16 = 1232;
+/// Words that a key's name takes at most.
+const WORDS_MAX: usize = NAME_MAX.div_ceil(16) * 2;
 /// Connections kept for the next query, and how long (RFC 7766 section 6.2.3: seconds).
 const IDLE_MAX: usize = 16;
 const IDLE_TIME: Duration = Duration::from_secs(5);
@@ -45,7 +48,12 @@ pub fn write_query(upstream: &Upstream, key: &Key, id: u16, to: &mut Vec<u8>) {
     let authentic = if upstream.trusted { header::AD } else { 0 };
     let flags = header::RD | checking_disabled | authentic;
     let question = [meta.qtype(), meta.qclass()];
-    names::write_query(to, key.name(), question, id, flags, Some((UDP_SIZE, meta.dnssec_ok())));
+    // By words, of which only the last is cut: an iterator over bytes costs several instructions each.
+    let mut name = [0; WORDS_MAX * 8];
+    for (bytes, word) in name.chunks_exact_mut(8).zip(key.words()) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    names::write_query(to, &name[..meta.name_len()], question, id, flags, Some((UDP_SIZE, meta.dnssec_ok())));
 }
 
 /// What a response says.
@@ -68,6 +76,11 @@ pub fn judge(upstream: &Upstream, key: &Key, rules: &Rules, message: &[u8]) -> R
         return Ok(Judged::Truncated);
     }
     let answer = answer?;
+    let records = header::LEN + key.meta().name_len() + 4;
+    if has_only_addresses(&answer.wire) && is_plain_opt(&message[records + answer.wire.len()..]) {
+        let rcode = answer.status.rcode();
+        return Ok(if is_answer(rcode) { Judged::Answer(answer) } else { Judged::Failure(rcode) });
+    }
     // The scan knows where records are, this knows what is in them: nothing else is kept or handed on.
     let decoded = Message::from_vec(message).map_err(|_| ResponseError::Malformed)?;
     // With the upper bits from the OPT record (RFC 6891 section 6.1.3), without which BADVERS looks like success.
@@ -77,6 +90,26 @@ pub fn judge(upstream: &Upstream, key: &Key, rules: &Rules, message: &[u8]) -> R
         Ok(rcode @ 0..=15) => Judged::Failure(rcode),
         _ => Judged::Failure(ringdns_dataplane::dns::rcode::SERVFAIL),
     })
+}
+
+/// Whether all records are addresses of the name that was asked for, or there is none. Such have nothing to be decoded, and are
+/// what most responses have.
+fn has_only_addresses(mut records: &[u8]) -> bool {
+    while let Some((head, rest)) = records.split_first_chunk() {
+        let length = match head {
+            [0xc0, 12, 0, 1, 0, 1, _, _, _, _, 0, 4] => 4,
+            [0xc0, 12, 0, 28, 0, 1, _, _, _, _, 0, 16] => 16,
+            _ => return false,
+        };
+        let Some(rest) = rest.get(length..) else { return false };
+        records = rest;
+    }
+    records.is_empty()
+}
+
+/// Whether what follows the records is no OPT record, or one of version 0 that adds nothing to the response code.
+fn is_plain_opt(opt: &[u8]) -> bool {
+    matches!(opt, [] | [0, 0, 41, _, _, 0, 0, ..])
 }
 
 /// Asks over TCP, on a connection that is kept for the next query.
@@ -143,6 +176,39 @@ impl Idle {
         let mut streams = self.0.lock();
         if streams.len() < IDLE_MAX {
             streams.push((stream, Instant::now()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &[u8] = &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1];
+    const AAAA: &[u8] =
+        &[0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16, 32, 1, 13, 184, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+    #[test]
+    fn only_what_cannot_be_wrong_is_not_decoded() {
+        assert!(has_only_addresses(&[]) && has_only_addresses(&[A, AAAA, A].concat()));
+        let changed = |at: usize, byte: u8| {
+            let mut record = A.to_vec();
+            record[at] = byte;
+            record
+        };
+        // Another owner, type, class or length of data; and data that ends early.
+        for (at, byte) in [(0, 0), (1, 16), (3, 5), (5, 3), (11, 3), (11, 16)] {
+            assert!(!has_only_addresses(&[A, &changed(at, byte)].concat()), "{at}: {byte}");
+        }
+        assert!(!has_only_addresses(&A[..15]) && !has_only_addresses(&A[..3]));
+
+        let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+        assert!(is_plain_opt(&[]) && is_plain_opt(&opt));
+        // BADVERS, and a version that we do not know.
+        for at in [5, 6] {
+            let mut opt = opt;
+            opt[at] = 1;
+            assert!(!is_plain_opt(&opt));
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{Limits, Resolved, Waiter};
 use crate::host::StoredKey;
 use parking_lot::Mutex;
+use quick_cache::DefaultHashBuilder;
 use ringdns_dataplane::dns::key::Key;
 use std::collections::{HashMap, hash_map};
 
@@ -11,7 +12,8 @@ const RENEWAL_SHARE: usize = 4;
 
 /// The flights under way.
 pub struct Flights {
-    waiting: Mutex<HashMap<Flight, Vec<Waiter>>>,
+    /// Hashed by a key drawn anew in each process, as the host tier is: names are chosen by whoever asks.
+    waiting: Mutex<HashMap<Flight, Vec<Waiter>, DefaultHashBuilder>>,
     limits: Limits,
 }
 
