@@ -24,6 +24,7 @@ pub mod output;
 pub mod plot;
 pub mod query;
 pub mod question;
+pub mod ramp;
 pub mod report;
 pub mod responder;
 pub mod run;

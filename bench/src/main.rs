@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use ringdns_bench::{compare, fleet, flood, gate, instructions, micro, model, responder, run, upstream};
+use ringdns_bench::{
+    compare, fleet, flood, gate, instructions, micro, model, ramp, responder, run, upstream,
+};
 
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 110)]
@@ -23,6 +25,7 @@ enum Command {
     Instructions(instructions::Args),
     Micro(micro::Args),
     Model(model::Args),
+    Ramp(Box<ramp::Args>),
     Responder(responder::Args),
     Run(Box<run::Args>),
     Upstream(Box<upstream::Args>),
@@ -37,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Command::Instructions(args) => instructions::main(&args),
         Command::Micro(args) => micro::run(&args),
         Command::Model(args) => model::run(&args),
+        Command::Ramp(args) => ramp::run(&args),
         Command::Responder(args) => responder::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),

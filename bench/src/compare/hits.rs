@@ -68,8 +68,10 @@ fn curve(turn: &Turn<'_>, seconds: f64, known: Option<&Vec<f64>>) -> Result<Vec<
     let mut points = Vec::new();
     for (nth, share) in SHARES.into_iter().enumerate() {
         let search = match known {
-            Some(rates) if rates[nth] > 0.0 => Search { first: rates[nth], stride: 1.15, tries: 3 },
-            _ => Search { first: guess, stride: 1.5, tries: 6 },
+            Some(rates) if rates[nth] > 0.0 => {
+                Search { first: rates[nth], stride: 1.15, close: 1.06, tries: 3 }
+            }
+            _ => Search { first: guess, stride: 1.5, close: 1.06, tries: 6 },
         };
         let load = |qps| Load { random_share: 100.0 - f64::from(share), qps: Some(qps), seconds };
         let mut best: Option<Sample> = None;

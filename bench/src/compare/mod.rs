@@ -12,7 +12,7 @@ mod latency;
 mod memory;
 mod sample;
 mod saturation;
-mod search;
+pub(crate) mod search;
 mod section;
 mod server;
 mod stats;

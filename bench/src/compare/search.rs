@@ -2,9 +2,6 @@
 
 use anyhow::Result;
 
-/// The two sides are close enough when they differ by less than this.
-const CLOSE: f64 = 1.06;
-
 /// What a search found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
@@ -21,6 +18,8 @@ pub struct Search {
     pub first: f64,
     /// By how much a rate is raised or lowered while only one side of the maximum is known.
     pub stride: f64,
+    /// Met and missed rates that differ by less than this factor are close enough.
+    pub close: f64,
     /// How often a rate may be tried.
     pub tries: u32,
 }
@@ -47,7 +46,7 @@ pub fn highest(search: Search, mut attempt: impl FnMut(f64) -> Result<Trial>) ->
         };
         *(if met { &mut good } else { &mut bad }) = Some(rate);
         rate = match (good, bad) {
-            (Some(good), Some(bad)) if bad / good < CLOSE => break,
+            (Some(good), Some(bad)) if bad / good < search.close => break,
             (Some(good), Some(bad)) => (good * bad).sqrt(),
             (Some(good), None) => good * search.stride,
             (None, Some(bad)) => bad / search.stride,
@@ -64,7 +63,7 @@ mod tests {
     /// A server that takes up to `maximum` queries a second.
     fn search(maximum: f64, first: f64, tries: u32) -> (Found, u32) {
         let mut asked = 0;
-        let found = highest(Search { first, stride: 1.6, tries }, |rate| {
+        let found = highest(Search { first, stride: 1.6, close: 1.06, tries }, |rate| {
             asked += 1;
             Ok(if rate <= maximum { Trial::Met } else { Trial::Missed })
         });
@@ -98,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_failed_closely_is_tried_again_and_what_failed_twice_has_failed() {
-        let search = Search { first: 50e3, stride: 1.6, tries: 12 };
+        let search = Search { first: 50e3, stride: 1.6, close: 1.06, tries: 12 };
         let mut asked = 0;
         let found = highest(search, |rate| {
             asked += 1;

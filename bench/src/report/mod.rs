@@ -88,6 +88,20 @@ impl Report {
         self.traffic.map_or_else(mean, |traffic| traffic.answers_per_second)
     }
 
+    /// Writes the files that were asked for.
+    pub fn write_files(&self, args: &crate::run::Args) -> Result<()> {
+        if let Some(path) = &args.hgrm {
+            self.write_hgrm(path)?;
+        }
+        if let Some(path) = &args.metrics {
+            self.write_metrics(path)?;
+        }
+        if let Some(folder) = &args.plots {
+            self.write_plots(folder)?;
+        }
+        Ok(())
+    }
+
     /// Writes the latencies of the list's names, in microseconds, as HdrHistogram's percentile output.
     pub fn write_hgrm(&self, path: &Path) -> Result<()> {
         let latency = self.tally.names.latency()?;

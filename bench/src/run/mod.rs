@@ -143,7 +143,7 @@ fn exponent(text: &str) -> Result<f64, String> {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
         _ => Err("a number above zero is wanted".into()),
@@ -237,6 +237,12 @@ impl Plan {
 
 /// Warms the server if that is asked for, runs the load, and returns the report.
 pub fn measure(args: &Args) -> Result<Report> {
+    let plan = prepare(args)?;
+    measure_plan(args, &plan)
+}
+
+/// Makes everything ready, catches signals, and warms the server if that is asked for.
+pub fn prepare(args: &Args) -> Result<Plan> {
     let plan = Plan::new(&args.load, &args.query, &args.udp)?;
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, plan.stop.clone()).context("cannot catch signals")?;
@@ -248,7 +254,7 @@ pub fn measure(args: &Args) -> Result<Report> {
             eprintln!("warm: {} names in {:.2} s", plan.questions.len(), began.elapsed().as_secs_f64());
         }
     }
-    measure_plan(args, plan)
+    Ok(plan)
 }
 
 /// Asks every name once over the backend; over kernel UDP where that cannot hold answers against questions.
@@ -265,7 +271,7 @@ fn streams(args: &Args) -> Result<Streams> {
 }
 
 /// Runs a plan.
-pub fn measure_plan(args: &Args, mut plan: Plan) -> Result<Report> {
+pub fn measure_plan(args: &Args, plan: &Plan) -> Result<Report> {
     let series = match args.backend {
         // Reading a thousand counters of every core takes a millisecond of the generator's.
         Backend::Xdp => Series::new(Duration::from_millis(500)),
@@ -277,13 +283,12 @@ pub fn measure_plan(args: &Args, mut plan: Plan) -> Result<Report> {
         if !args.quiet {
             scope.spawn(|| series.tell(&done));
         }
-        let counted = generate(args, &plan, &series);
+        let counted = generate(args, plan, &series);
         done.store(true, Relaxed);
         counted
     })?;
-    let elapsed = began.elapsed();
     // Waiting for the last answers is no time of load.
-    plan.duration = plan.duration.min(elapsed);
+    let elapsed = plan.duration.min(began.elapsed());
     ensure!(tally.sent() > 0, "not one query could be sent to {}: does a server listen there?", args.target);
     Ok(Report {
         setup: Setup {
@@ -296,7 +301,7 @@ pub fn measure_plan(args: &Args, mut plan: Plan) -> Result<Report> {
             timeout: Duration::from_millis(args.udp.timeout_ms),
         },
         began: wall,
-        elapsed: plan.duration,
+        elapsed,
         tally,
         traffic,
         interval: series.length(),
@@ -341,15 +346,7 @@ impl std::fmt::Display for Backend {
 /// `ringbench run`.
 pub fn run(args: &Args) -> Result<()> {
     let report = measure(args)?;
-    if let Some(path) = &args.hgrm {
-        report.write_hgrm(path)?;
-    }
-    if let Some(path) = &args.metrics {
-        report.write_metrics(path)?;
-    }
-    if let Some(folder) = &args.plots {
-        report.write_plots(folder)?;
-    }
+    report.write_files(args)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report.json()?)?);
     } else {

@@ -1,0 +1,401 @@
+//! `ringbench ramp`: the highest rate at which a server meets an objective.
+//!
+//! After RFC 2544 section 26.1 (trials at rates that a search picks) and RFC 8219 section 9 (DNS: an answer counts within
+//! its timeout, and the tester is held to what it should send). It differs in that loss may be more than none, as resolvers
+//! over UDP are run; that latency is part of the objective; and that trials last seconds, with a longer one at the end.
+
+use crate::{
+    compare::search::{Search, Trial, highest},
+    plot::{self, Axis, Series},
+    report::{Report, group},
+    run::{self, Plan},
+    upstream::percent,
+};
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use serde_json::json;
+use std::{fmt, path::Path, sync::atomic::Ordering::Relaxed, time::Duration};
+
+/// Finds the highest rate at which a server meets an objective, by trials, and confirms it.
+///
+/// Load, queries and backend are those of `run`; --qps is the first rate that is tried, 10,000 when absent. What --plots
+/// writes is of the confirmation, and `ramp.svg` of all trials.
+#[derive(Clone, Debug, clap::Args)]
+#[group(id = "ramp")]
+pub struct Args {
+    #[command(flatten)]
+    pub run: run::Args,
+    /// Share of the queries that may be lost, in percent.
+    #[arg(long, value_name = "PCT", default_value_t = 0.1, value_parser = percent)]
+    pub loss: f64,
+    /// What 99 % of the answers may take at most, from when their queries were due: 500us, 1ms, 2s.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub p99: Option<Duration>,
+    /// How long a trial is, in seconds.
+    #[arg(long, default_value_t = 2.0, value_parser = run::rate)]
+    pub trial: f64,
+    /// How long the found rate is confirmed for, in seconds.
+    #[arg(long, default_value_t = 5.0, value_parser = run::rate)]
+    pub confirm: f64,
+    /// The found rate is right to so many percent.
+    #[arg(long, value_name = "PCT", default_value_t = 2.0, value_parser = percent)]
+    pub resolution: f64,
+    /// Most trials of the search.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub tries: u32,
+}
+
+/// A time with its unit.
+fn time(text: &str) -> Result<Duration, String> {
+    let at = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ').unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let unit = match unit {
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        _ => return Err("a time has its unit: 500us, 1ms, 2s".into()),
+    };
+    let number = number.trim().parse::<f64>().ok().filter(|number| *number > 0.0);
+    let seconds = number.ok_or("a time is a number above zero and a unit: 500us, 1ms, 2s")? * unit;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// What a server has to keep.
+#[derive(Clone, Copy, Debug)]
+struct Objective {
+    /// Of all queries, 0 to 1.
+    loss: f64,
+    /// In nanoseconds.
+    p99: Option<u64>,
+}
+
+/// A rate that was tried.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attempt {
+    /// Queries a second that were ordered.
+    pub rate: f64,
+    /// Queries a second that left.
+    pub sent: f64,
+    /// Answers a second that came in time.
+    pub answered: f64,
+    /// Share of the ordered queries without an answer, in percent: lost, or never sent.
+    pub loss_percent: f64,
+    /// In nanoseconds.
+    pub p50_ns: u64,
+    /// In nanoseconds.
+    pub p99_ns: u64,
+    /// Whether it was to confirm what the search had found.
+    pub confirmation: bool,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// What came of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The objective was met.
+    Met,
+    /// The generator did not send what was ordered: the rate says nothing about the server.
+    Generator,
+    /// Too many queries had no answer.
+    Loss,
+    /// Answers came too late.
+    Latency,
+}
+
+/// A generator that sends less than this share of what is ordered has reached its own limit.
+const KEPT: f64 = 0.995;
+
+impl Objective {
+    fn judge(self, rate: f64, report: &Report) -> Result<Attempt> {
+        let tally = &report.tally;
+        let seconds = report.elapsed.as_secs_f64();
+        let sent = report.traffic.map_or(tally.sent() as f64 / seconds, |traffic| traffic.queries_per_second);
+        let loss = tally.lost() as f64 / tally.sent().max(1) as f64;
+        let mut latency = tally.names.latency()?;
+        latency.add(tally.random.latency()?)?;
+        let p99 = latency.value_at_quantile(0.99);
+        let verdict = match () {
+            _ if sent < KEPT * rate => Verdict::Generator,
+            _ if loss > self.loss => Verdict::Loss,
+            _ if self.p99.is_some_and(|most| p99 > most) => Verdict::Latency,
+            _ => Verdict::Met,
+        };
+        Ok(Attempt {
+            rate,
+            sent,
+            answered: report.answers_per_second(),
+            loss_percent: 100.0 * (1.0 - (1.0 - loss) * (sent / rate).min(1.0)),
+            p50_ns: latency.value_at_quantile(0.5),
+            p99_ns: p99,
+            confirmation: false,
+            verdict,
+        })
+    }
+
+    /// Whether a missed trial may have been bad luck.
+    fn is_close(self, attempt: &Attempt) -> bool {
+        let (loss, p99) = (attempt.loss_percent / 100.0, attempt.p99_ns);
+        loss <= 3.0 * self.loss + 0.001 && self.p99.is_none_or(|most| p99 <= most + most / 2)
+    }
+}
+
+/// What a ramp found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The highest rate that was confirmed, in queries a second.
+    pub rate: Option<f64>,
+    /// Whether the generator's own limit ended the search.
+    pub generator: bool,
+    /// Every trial, in order.
+    pub attempts: Vec<Attempt>,
+    /// Of the last confirmation.
+    pub report: Option<Report>,
+}
+
+/// Searches and confirms; `trial` asks at a rate for a number of seconds.
+fn search(args: &Args, first: f64, mut trial: impl FnMut(f64, f64) -> Result<Report>) -> Result<Found> {
+    let objective = Objective { loss: args.loss / 100.0, p99: args.p99.map(|p99| p99.as_nanos() as u64) };
+    let mut attempts = Vec::new();
+    let close = 1.0 + args.resolution / 100.0;
+    let plan = Search { first, stride: 2.0, close, tries: args.tries };
+    let found = highest(plan, |rate| {
+        let attempt = objective.judge(rate, &trial(rate, args.trial)?)?;
+        let met = match attempt.verdict {
+            Verdict::Met => Trial::Met,
+            _ if objective.is_close(&attempt) => Trial::Close,
+            _ => Trial::Missed,
+        };
+        eprintln!("{attempt}");
+        attempts.push(attempt);
+        Ok(met)
+    })?;
+    // The longer trial may miss what the shorter ones met: then the rate is lowered until it does not.
+    const STEPS: u32 = 8;
+    let (mut rate, mut confirmed, mut report) = (found.rate, None, None);
+    for _ in 0..STEPS {
+        if rate == 0.0 {
+            break;
+        }
+        let last = trial(rate, args.confirm)?;
+        let attempt = Attempt { confirmation: true, ..objective.judge(rate, &last)? };
+        let met = attempt.verdict == Verdict::Met;
+        eprintln!("{attempt}");
+        attempts.push(attempt);
+        report = Some(last);
+        if met {
+            confirmed = Some(rate);
+            break;
+        }
+        rate /= close;
+    }
+    // What bounded it: the lowest rate above that failed.
+    let above = attempts.iter().filter(|a| a.rate > rate && a.verdict != Verdict::Met);
+    let bound = above.min_by(|a, b| a.rate.total_cmp(&b.rate));
+    let generator = bound.is_some_and(|attempt| attempt.verdict == Verdict::Generator);
+    Ok(Found { rate: confirmed, generator, attempts, report })
+}
+
+/// Finds the rate of the server that `args` name.
+pub fn measure(args: &Args) -> Result<Found> {
+    ensure!(args.run.load.replay.is_none(), "a recording has rates of its own: ramp wants names");
+    let run = run::Args { quiet: true, ..args.run.clone() };
+    let mut plan: Plan = run::prepare(&run)?;
+    search(args, run.load.qps.unwrap_or(10_000.0), |rate, seconds| {
+        plan.qps = Some(rate);
+        plan.duration = Duration::from_secs_f64(seconds);
+        // Random names are to be new to the server in each trial.
+        plan.seed = plan.seed.wrapping_add(1);
+        let report = run::measure_plan(&run, &plan)?;
+        ensure!(!plan.stop.load(Relaxed), "interrupted");
+        Ok(report)
+    })
+}
+
+/// `ringbench ramp`.
+pub fn run(args: &Args) -> Result<()> {
+    let found = measure(args)?;
+    if let Some(report) = &found.report {
+        report.write_files(&args.run)?;
+    }
+    if let Some(folder) = &args.run.plots {
+        found.plot(folder)?;
+    }
+    if args.run.json {
+        let confirmation = found.report.as_ref().map(Report::json).transpose()?;
+        let json = json!({
+            "generator": "ringbench",
+            "objective": { "loss_percent": args.loss, "p99_ns": args.p99.map(|p99| p99.as_nanos() as u64) },
+            "rate": found.rate,
+            "limited_by_generator": found.generator,
+            "trials": found.attempts,
+            "confirmation": confirmation,
+        });
+        println!("{}", serde_json::to_string_pretty(&json)?);
+    } else {
+        print!("{found}");
+    }
+    Ok(())
+}
+
+impl Found {
+    /// Writes `ramp.svg`: what was answered, over what was ordered.
+    fn plot(&self, folder: &Path) -> Result<()> {
+        let mut trials: Vec<&Attempt> = self.attempts.iter().collect();
+        trials.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+        let of = |name: &str, figure: fn(&Attempt) -> f64| Series {
+            name: name.into(),
+            points: trials.iter().map(|trial| (trial.rate, figure(trial))).collect(),
+        };
+        let x = Axis { label: "queries/s ordered", log: false };
+        let series = [of("answers in time", |t| t.answered), of("queries sent", |t| t.sent)];
+        let svg = plot::lines("Trials", x, Axis { label: "a second", log: false }, &series)?;
+        let path = folder.join("ramp.svg");
+        std::fs::write(&path, svg).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Met => "met",
+            Verdict::Generator => "missed: the generator does not get there",
+            Verdict::Loss => "missed: loss",
+            Verdict::Latency => "missed: latency",
+        };
+        write!(
+            f,
+            "{:>11}/s  answered {:>11}/s  loss {:>8.3} %  p50 {:>9.1} µs  p99 {:>9.1} µs  {verdict}{}",
+            group(self.rate as u64),
+            group(self.answered as u64),
+            self.loss_percent,
+            self.p50_ns as f64 / 1000.0,
+            self.p99_ns as f64 / 1000.0,
+            if self.confirmation { " (confirmation)" } else { "" }
+        )
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.rate, &self.report) {
+            (Some(rate), Some(report)) => {
+                writeln!(f, "highest rate: {} queries/s, confirmed:", group(rate as u64))?;
+                write!(f, "{report}")?;
+            }
+            _ => writeln!(f, "no rate met the objective")?,
+        }
+        if self.generator {
+            writeln!(
+                f,
+                "the generator reached its own limit before the server did: give it more threads or --backend rings"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{report::Setup, tally::Tally};
+    use clap::Parser;
+    use std::time::SystemTime;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(options: &[&str]) -> Args {
+        Cli::parse_from([&["test", "--target=127.0.0.1:53"], options].concat()).args
+    }
+
+    /// What a server that answers `maximum` queries a second, and one in 20 µs up to 90 % of that, in 5 ms above, makes of a
+    /// trial, asked by a generator that sends `generator` a second.
+    fn model(maximum: f64, generator: f64) -> impl FnMut(f64, f64) -> Result<Report> {
+        move |rate, seconds| {
+            let mut tally = Tally::new()?;
+            tally.names.sent = (rate.min(generator) * seconds) as u64;
+            let answered = (rate.min(generator).min(maximum) * seconds) as u64;
+            let nanos = if rate > 0.9 * maximum { 5_000_000 } else { 20_000 };
+            for _ in 0..answered {
+                tally.names.answer(0, nanos);
+            }
+            let setup = Setup {
+                backend: "udp".into(),
+                target: "model".into(),
+                names: 1,
+                recorded: false,
+                random_share: 0.0,
+                qps: Some(rate),
+                timeout: Duration::from_secs(1),
+            };
+            let elapsed = Duration::from_secs_f64(seconds);
+            let began = SystemTime::UNIX_EPOCH;
+            Ok(Report {
+                setup,
+                began,
+                elapsed,
+                tally,
+                traffic: None,
+                interval: elapsed,
+                intervals: Vec::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn a_known_maximum_is_found_within_the_resolution() {
+        let args = args(&["--trial=0.1", "--confirm=0.2", "--loss=0.1"]);
+        for first in [1e3, 30e3, 100e3] {
+            let found = search(&args, first, model(33_000.0, 1e9)).unwrap();
+            let rate = found.rate.unwrap();
+            assert!((32_300.0..=33_050.0).contains(&rate), "{first}: {rate}");
+            assert!(!found.generator && found.attempts.last().unwrap().confirmation);
+            assert!(found.attempts.len() <= 16, "{}", found.attempts.len());
+        }
+    }
+
+    #[test]
+    fn latency_bounds_where_loss_does_not() {
+        let args = args(&["--trial=0.1", "--confirm=0.2", "--p99=1ms"]);
+        let found = search(&args, 10e3, model(33_000.0, 1e9)).unwrap();
+        assert!((29_000.0..=29_710.0).contains(&found.rate.unwrap()), "{:?}", found.rate);
+        assert!(found.attempts.iter().any(|attempt| attempt.verdict == Verdict::Latency));
+    }
+
+    #[test]
+    fn the_generators_limit_is_told_from_the_servers() {
+        let args = args(&["--trial=0.1", "--confirm=0.2"]);
+        let found = search(&args, 1e3, model(50_000.0, 20_000.0)).unwrap();
+        assert!(found.generator && (19_700.0..=20_200.0).contains(&found.rate.unwrap()), "{:?}", found.rate);
+    }
+
+    #[test]
+    fn what_is_not_confirmed_is_lowered() {
+        let args = args(&["--trial=0.1", "--confirm=0.2"]);
+        // Keeps 30,000 for as long as a trial, 28,000 for longer.
+        let (mut short, mut long) = (model(30_000.0, 1e9), model(28_000.0, 1e9));
+        let found =
+            search(
+                &args,
+                10e3,
+                |rate, seconds| if seconds < 0.15 { short(rate, seconds) } else { long(rate, seconds) },
+            );
+        let rate = found.unwrap().rate.unwrap();
+        assert!((27_000.0..=28_050.0).contains(&rate), "{rate}");
+        let none = search(&args, 10e3, model(0.0, 1e9)).unwrap();
+        assert_eq!(none.rate, None);
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(time("500us"), Ok(Duration::from_micros(500)));
+        assert_eq!(time("1.5ms"), Ok(Duration::from_micros(1500)));
+        assert_eq!(time("2s"), Ok(Duration::from_secs(2)));
+        assert!(time("5").is_err() && time("ms").is_err() && time("-1s").is_err());
+    }
+}
