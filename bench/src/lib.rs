@@ -29,6 +29,7 @@ pub mod report;
 pub mod responder;
 pub mod run;
 pub mod stage;
+pub mod suite;
 pub mod synthetic;
 pub mod tally;
 pub mod upstream;

@@ -4,7 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
-    compare, fleet, flood, gate, instructions, micro, model, ramp, responder, run, upstream,
+    compare, fleet, flood, gate, instructions, micro, model, ramp, responder, run, suite, upstream,
 };
 
 #[derive(Debug, Parser)]
@@ -26,6 +26,7 @@ enum Command {
     Micro(micro::Args),
     Model(model::Args),
     Ramp(Box<ramp::Args>),
+    Report(suite::Args),
     Responder(responder::Args),
     Run(Box<run::Args>),
     Upstream(Box<upstream::Args>),
@@ -41,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         Command::Micro(args) => micro::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Ramp(args) => ramp::run(&args),
+        Command::Report(args) => suite::run(&args),
         Command::Responder(args) => responder::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),

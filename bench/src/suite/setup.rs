@@ -1,0 +1,66 @@
+//! What a report was made with.
+
+use crate::{
+    built::{COMPILER, PROFILE},
+    machine::Machine,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    process::Command,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Everything that the figures depend on, but the peers: comparisons name their versions.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Setup {
+    /// When it began, in seconds since 1970.
+    pub when: u64,
+    /// On which machine.
+    pub machine: Machine,
+    /// What compiled this program.
+    pub compiler: String,
+    /// Cargo's profile.
+    pub profile: String,
+    /// The commit that the working directory is at, if it is a checkout.
+    pub commit: Option<String>,
+    /// Whether files differ from the commit.
+    pub changed: bool,
+}
+
+impl Setup {
+    /// Now and here.
+    pub fn here() -> Self {
+        let status = git(&["status", "--porcelain"]);
+        Setup {
+            when: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            machine: Machine::here(),
+            compiler: COMPILER.into(),
+            profile: PROFILE.into(),
+            commit: git(&["rev-parse", "--short=12", "HEAD"]),
+            changed: status.is_some_and(|status| !status.is_empty()),
+        }
+    }
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let commit = self.commit.as_deref().unwrap_or("unknown");
+        let changed = if self.changed { ", with changes" } else { "" };
+        writeln!(f, "- Machine: {}.", self.machine)?;
+        writeln!(f, "- Build: {}, profile {}, commit {commit}{changed}.", self.compiler, self.profile)?;
+        write!(f, "- Begun: {} (seconds since 1970).", self.when)?;
+        if self.machine.load > 0.5 {
+            write!(
+                f,
+                "\n- The machine had other work: believe instructions and ratios, and the latter with caution."
+            )?;
+        }
+        Ok(())
+    }
+}
