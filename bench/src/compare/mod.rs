@@ -9,6 +9,7 @@ mod flood;
 mod floors;
 mod hits;
 mod latency;
+mod machine;
 mod memory;
 mod sample;
 mod saturation;
@@ -22,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 use bout::Bout;
 use clap::ValueEnum;
 use conditions::Conditions;
+use machine::Setting;
 use section::Section;
 use serde_json::{Map, Value, json};
 use server::{Contestant, Description, Programs};
@@ -105,6 +107,8 @@ pub enum Measure {
 
 const GENERATOR_CORE: usize = 0;
 const SERVER_CORE: usize = 1;
+/// What every server's sockets have for queries that wait, in bytes.
+const RECEIVE_BUFFER: u32 = 4 << 20;
 
 /// `ringbench compare`.
 pub fn run(args: &Args) -> Result<()> {
@@ -118,14 +122,19 @@ pub fn run(args: &Args) -> Result<()> {
     let needed = if args.short { floors::servers(&floors) } else { args.only.clone() };
     let descriptions = server::describe(args.servers.as_deref(), &needed)?;
     let programs = Programs::find(args.ringdnsd.clone())?;
-    let (contestants, skipped) = find_all(descriptions, &programs);
+    let (contestants, mut skipped) = find_all(descriptions, &programs);
     ensure!(!contestants.is_empty(), "not one of the servers is installed: deploy/setup.sh bench");
     if let Some(folder) = &args.plots {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let conditions = Conditions::of(args);
     eprintln!("{conditions}");
-    let _priority = (args.nice != 0).then(|| Priority::raise(args.nice));
+    let _priority = (args.nice != 0).then(|| Setting::session_priority(args.nice));
+    let buffer = Setting::receive_buffer(RECEIVE_BUFFER);
+
+    if buffer.is_none() {
+        skipped.push("Servers that have no setting for it had the kernel's default receive buffer (net.core.rmem_default)".into());
+    }
 
     let lab = Lab::up(&args.lab)?;
     let bout = Bout::begin(args, &contestants, &programs, &stop, &lab)?;
@@ -179,31 +188,6 @@ fn find_all(descriptions: Vec<Description>, programs: &Programs) -> (Vec<Contest
 fn memory_folder() -> PathBuf {
     let shared = Path::new("/dev/shm");
     if shared.is_dir() { shared.into() } else { env::temp_dir() }
-}
-
-/// Where the kernel shares out the processor by session (autogroup), the niceness of a process counts within its session
-/// only, and the session has one of its own. Put back when dropped.
-struct Priority {
-    before: String,
-}
-
-impl Priority {
-    const FILE: &str = "/proc/self/autogroup";
-
-    /// `None` where there is nothing to do, or the kernel knows no sessions.
-    fn raise(nice: i8) -> Option<Self> {
-        let text = fs::read_to_string(Self::FILE).ok()?;
-        let (_, before) = text.trim().rsplit_once(' ')?;
-        fs::write(Self::FILE, nice.to_string()).ok()?;
-        Some(Priority { before: before.into() })
-    }
-}
-
-impl Drop for Priority {
-    fn drop(&mut self) {
-        // It was written a moment ago; if not, this session is as it is.
-        let _ = fs::write(Self::FILE, &self.before);
-    }
 }
 
 /// All that was found.
