@@ -77,6 +77,20 @@ impl Lab {
         command
     }
 
+    /// Takes off an XDP program that a server left on its interface when it ended.
+    pub fn clear_xdp(&self) -> Result<()> {
+        let mut ip = Command::new("ip");
+        ip.args(["-n", &self.namespace(Side::Server), "link", "set", "dev", SERVER_INTERFACE, "xdp", "off"]);
+        let output = ip.output().context("cannot run ip: is iproute2 installed?")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "cannot take an XDP program off {SERVER_INTERFACE}: {}",
+            said.trim()
+        );
+        Ok(())
+    }
+
     /// Runs `work` on a thread inside one of the hosts: the sockets that it opens are that host's.
     pub fn inside<T: Send>(&self, side: Side, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let path = Path::new("/run/netns").join(self.namespace(side));

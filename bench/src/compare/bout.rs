@@ -96,7 +96,7 @@ impl<'a> Bout<'a> {
             ensure!(Instant::now() < deadline, "the upstream does not answer");
         }
         let target = UPSTREAM.to_string();
-        let load = ["run", "--json", "--target", &target, "--duration=0.5", "--window=256"];
+        let load = ["run", "--json", "--quiet", "--target", &target, "--duration=0.5", "--window=256"];
         let report = bout.generate(bout.lab.command(Side::Server, SERVER_CORE, own), &load)?;
         bout.upstream_rate = report["answers_per_second"].as_f64().unwrap_or(0.0);
         Ok(bout)
@@ -173,6 +173,8 @@ impl<'a> Bout<'a> {
         measure: impl FnOnce(&mut Turn<'_>) -> Result<T>,
     ) -> Result<T> {
         self.check_stop()?;
+        // Knot DNS leaves its program behind, and the next server finds the interface taken.
+        self.lab.clear_xdp()?;
         let mut running = contestant.start(self.lab, self.programs, &self.names, self.args.nice)?;
         self.wait_until_it_answers(&mut running.server)?;
         let mut turn = Turn { bout: self, contestant, running };
@@ -229,6 +231,7 @@ impl<'a> Bout<'a> {
             "run".into(),
             "--backend=xdp".into(),
             "--json".into(),
+            "--quiet".into(),
             format!("--interface={CLIENT_INTERFACE}"),
             format!("--target={SERVER}"),
             format!("--count={}", self.args.names),
@@ -247,6 +250,7 @@ impl<'a> Bout<'a> {
         let mut arguments = vec![
             "run".into(),
             "--json".into(),
+            "--quiet".into(),
             format!("--target={SERVER}"),
             format!("--count={count}"),
             format!("--duration={seconds}"),
@@ -297,7 +301,7 @@ impl Turn<'_> {
             return Ok(());
         }
         let (target, count) = (SERVER.to_string(), count.to_string());
-        let cli = Cli::try_parse_from(["warm", "--verify-data", "--target", &target, "--count", &count])?;
+        let cli = Cli::try_parse_from(["warm", "--verify-data", "--window=400", "--target", &target, "--count", &count])?;
         let mut plan = Plan::new(&cli.args.load, &cli.args.query, &cli.args.udp)?;
         plan.stop = self.bout.stop.clone();
         self.bout.lab.inside(Side::Client, || udp::warm(&plan, SERVER))?;

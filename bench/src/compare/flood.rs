@@ -19,7 +19,7 @@ use std::{process::Stdio, thread, time::Duration};
 /// Queries a second of those who are there for names that exist.
 const LEGITIMATE: f64 = 2_000.0;
 /// Queries a second for random names.
-const FLOOD: f64 = 100_000.0;
+const FLOOD: f64 = 60_000.0;
 /// How long the flood lasts, in seconds.
 const LASTS: f64 = 5.0;
 /// How long before and after it is looked at, in seconds.

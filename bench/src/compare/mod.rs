@@ -9,13 +9,13 @@ mod flood;
 mod floors;
 mod hits;
 mod latency;
-mod machine;
 mod memory;
 mod sample;
 mod saturation;
 pub(crate) mod search;
 mod section;
 mod server;
+mod setting;
 mod stats;
 
 use crate::lab::Lab;
@@ -23,10 +23,10 @@ use anyhow::{Context, Result, ensure};
 use bout::Bout;
 use clap::ValueEnum;
 use conditions::Conditions;
-use machine::Setting;
 use section::Section;
 use serde_json::{Map, Value, json};
 use server::{Contestant, Description, Programs};
+use setting::Setting;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
     env,
@@ -243,6 +243,7 @@ impl Report<'_> {
         json!({
             "when": self.conditions.when,
             "conditions": self.conditions.to_string(),
+            "machine": self.conditions.machine,
             "upstream_answers_per_second": self.upstream_rate,
             "servers": servers.collect::<Map<_, _>>(),
             "skipped": self.skipped,
