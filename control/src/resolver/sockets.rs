@@ -182,7 +182,7 @@ impl Socket {
         }
         *queries += 1;
         upstream.counters.queries_udp.inc();
-        let id = unused_id(waiting);
+        let id = unused_id(rand::random, |id| waiting.iter().any(|waiting| waiting.id == id));
         let first = outbox.is_empty();
         outbox.push(|bytes| inquiry.write_query(id, bytes));
         waiting.push(Waiting { id, until: inquiry.until(), inquiry });
@@ -318,27 +318,21 @@ impl Socket {
     }
 }
 
-/// A socket while it is attended to. However that ends, nobody waits at it afterwards.
+/// A socket while it is attended to. However that ends, it goes, and whoever still waits at it is told.
 struct Attended<'a>(&'a Arc<Socket>, &'a Upstream);
 
 impl Drop for Attended<'_> {
     fn drop(&mut self) {
         let Attended(socket, upstream) = self;
         upstream.sockets.0.lock().close(socket);
-        let waiting = {
-            let mut state = socket.state.lock();
-            state.retired = true;
-            std::mem::take(&mut state.waiting)
-        };
-        drop(waiting);
     }
 }
 
 /// An ID that is drawn at random, and that no query under way at the same port has.
-fn unused_id(waiting: &[Waiting]) -> u16 {
+pub(super) fn unused_id(mut draw: impl FnMut() -> u16, is_used: impl Fn(u16) -> bool) -> u16 {
     loop {
-        let id = rand::random();
-        if waiting.iter().all(|waiting| waiting.id != id) {
+        let id = draw();
+        if !is_used(id) {
             return id;
         }
     }

@@ -53,6 +53,27 @@ async fn a_punt_comes_back_with_answer_and_generation() {
 }
 
 #[tokio::test]
+async fn a_worker_is_woken_once_a_turn_and_only_if_it_sleeps() {
+    let resolver = resolver(&[]);
+    let known = Arc::new(Answer::error(rcode::NXDOMAIN, resolver.clock().secs(), 60));
+    resolver.host().insert(&key("www.example.com"), known, 0);
+    let (link, first) = punted("www.example.com", false);
+    let (_, second) = punted("www.example.com", false);
+    let (_, third) = punted("www.example.com", false);
+    let rung = || rustix::io::read(link.bell().fd(), &mut [0; 8]).is_ok();
+
+    link.bell().arm();
+    let mut turn = Turn::default();
+    resolver.serve(&link, first, &mut turn);
+    resolver.serve(&link, second, &mut turn);
+    assert!(!rung(), "woken before all is done");
+    drop(turn);
+    assert!(rung());
+    resolver.serve(&link, third, &mut Turn::default());
+    assert!(!rung(), "it has not gone to sleep again");
+}
+
+#[tokio::test]
 async fn a_worker_keeps_its_expired_answer_when_renewal_fails() {
     let refused = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 5, &[]))]).await;
     let resolver = resolver(&[upstream(refused.address, LONG)]);

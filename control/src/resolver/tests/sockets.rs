@@ -1,7 +1,7 @@
 //! The sockets that an upstream is asked over: how long they serve, and what comes to them.
 
 use super::*;
-use crate::resolver::sockets::{AGE_MAX, QUERIES_MAX, STRAYS_MAX};
+use crate::resolver::sockets::{AGE_MAX, QUERIES_MAX, STRAYS_MAX, unused_id};
 use parking_lot::Mutex as Lock;
 use std::collections::{HashMap, HashSet};
 use tokio::net::UdpSocket;
@@ -201,6 +201,47 @@ async fn an_upstream_that_dies_with_queries_under_way_fails_all_of_their_port() 
         assert_eq!(rcode_of(&receiver.await.unwrap()), rcode::SERVFAIL);
     }
     assert_eq!(count(&resolver, "timeouts"), 0);
+}
+
+#[test]
+fn an_id_that_is_under_way_is_drawn_again() {
+    let mut drawn = [7, 8, 7, 9].into_iter();
+    assert_eq!(unused_id(|| drawn.next().unwrap(), |id| [7, 8].contains(&id)), 9);
+}
+
+/// Nobody attends to the sockets any more, and still nobody waits in vain.
+#[test]
+fn queries_under_way_at_the_end_are_answered() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (resolver, waiting) = runtime.block_on(async {
+        let silent = Stage::open().await;
+        let resolver = resolver(&[silent.upstream(LONG)]);
+        let waiting = ask(&resolver, 3, "a");
+        silent.hear().await;
+        (resolver, waiting)
+    });
+    assert_eq!(resolver.under_way(), 3);
+    drop(runtime);
+    for mut receiver in waiting {
+        let refusal = receiver.try_recv().unwrap();
+        assert_eq!((rcode_of(&refusal), refusal.answer.ttl), (rcode::SERVFAIL, 0));
+    }
+}
+
+/// A query that has less time left than others does not lie at a port that is looked after only when they are due.
+#[tokio::test(start_paused = true)]
+async fn a_query_that_waits_less_long_is_given_up_in_time() {
+    let silent = Stage::open().await;
+    let resolver = resolver(&[silent.upstream(Duration::from_millis(1400))]);
+    let began = tokio::time::Instant::now();
+    let waiting: Vec<_> = (0..16).flat_map(|i| ask(&resolver, 1, &format!("early{i}-"))).collect();
+    tokio::time::sleep(Duration::from_millis(2750)).await;
+    // Ports are open by these when the third attempt of the others has 0.2 of its 1.4 seconds left.
+    let _later: Vec<_> = (0..16).flat_map(|i| ask(&resolver, 1, &format!("late{i}-"))).collect();
+    for receiver in waiting {
+        receiver.await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_millis(3020), "{:?}", began.elapsed());
 }
 
 /// A query that must be answered sooner than those that its port serves is given up in its own time.
