@@ -48,6 +48,8 @@ pub fn scatter(rank: u32, names: usize) -> u32 {
 pub struct Popularity {
     /// (How many, the probability of each.)
     groups: Vec<(f64, f64)>,
+    /// All alike: then nothing is to be approximated.
+    uniform: bool,
 }
 
 impl Popularity {
@@ -63,7 +65,7 @@ impl Popularity {
         }
         let sum: f64 = groups.iter().map(|(count, weight)| count * weight).sum();
         groups.iter_mut().for_each(|(_, weight)| *weight /= sum);
-        Popularity { groups }
+        Popularity { groups, uniform: exponent == 0.0 }
     }
 
     fn names(&self) -> f64 {
@@ -80,6 +82,9 @@ impl Popularity {
         }
         if capacity <= 0.0 {
             return 0.0;
+        }
+        if self.uniform {
+            return capacity / self.names();
         }
         let held = |time: f64| self.groups.iter().map(|(n, p)| n * -(-p * time).exp_m1()).sum::<f64>();
         let (mut low, mut high) = (0.0, 1.0);

@@ -1,8 +1,10 @@
 //! What a hit costs on the data plane: instructions, and the memory that it waits for.
 //!
-//! `ns = a * instructions + b * lines * wait(names)`, where `a` and `b` are fitted: nanoseconds an instruction with all data
-//! near, and the part of a wait that is left when the loads of a burst overlap. The wait itself is not fitted to hits: it
-//! follows from the time of loads that wait for each other, and from how often an entry is still in a nearer cache.
+//! `ns = a * instructions + b * lines * wait(names) + c * far(names)`, where three factors are fitted: nanoseconds an
+//! instruction with all data near, the part of a wait that is left when the loads of a burst overlap, and nanoseconds for a
+//! page of the index whose address the processor has to look up. The wait itself is not fitted to hits: it follows from the
+//! time of loads that wait for each other, and from how often an entry is still in a nearer cache. Slabs lie on huge pages,
+//! of which the processor remembers enough; the index lies on ordinary ones.
 
 use crate::{
     machine::CacheSize,
@@ -145,6 +147,21 @@ impl Point {
     }
 }
 
+/// Bytes of a page of the index.
+const PAGE: f64 = 4096.0;
+/// How many pages a processor may remember: which number fits best is sought.
+const REMEMBERED: [f64; 7] = [512.0, 1024.0, 1536.0, 2048.0, 3072.0, 4096.0, 8192.0];
+
+/// The share of lookups whose page of the index is not among the `remembered` ones.
+fn far(what: &Contents, index_bytes: f64, remembered: f64) -> f64 {
+    let pages = what.names as f64 * index_bytes / PAGE;
+    let rest = (1.0 - remembered / pages).max(0.0);
+    // The most popular names lie on a page each, or nearly; all the others are spread evenly.
+    let popular =
+        if what.zipf > 0.0 { Popularity::zipf(what.names, what.zipf).lru_hits(remembered) } else { 0.0 };
+    (1.0 - popular) * rest
+}
+
 /// The fitted model.
 #[derive(Clone, Debug, Serialize)]
 pub struct HitModel {
@@ -154,6 +171,10 @@ pub struct HitModel {
     pub nanos_an_instruction: f64,
     /// Part of a wait that is left.
     pub wait_left: f64,
+    /// Nanoseconds for a page that is not remembered.
+    pub page: f64,
+    /// Pages that are.
+    pub pages: f64,
     /// The levels of the memory.
     pub memory: Memory,
     /// Bytes of the index for a name.
@@ -161,43 +182,44 @@ pub struct HitModel {
 }
 
 impl HitModel {
-    /// Fits the two factors to three numbers of names, equally popular: the least, the most, and one between. All the
-    /// others, and those by Zipf's law, are for checking.
+    /// Fits the factors to what was measured with names equally popular. What was measured by Zipf's law is for checking.
     pub fn fit(micro: &Results, instructions: f64) -> Result<Self> {
         let memory = Memory::fit(&micro.machine.caches, &micro.loads)?;
         // Where the smallest cache was not sought, the index takes what it takes elsewhere.
         let index = |row: &Row| row.whole_bytes.map(|whole| whole - row.entry_bytes);
         let index_bytes = micro.hits.iter().filter_map(index).next_back().unwrap_or(16.0);
-        let fitting = fitting(micro);
+        let fitting: Vec<&Row> = micro.hits.iter().filter(|row| row.zipf == 0.0).collect();
         ensure!(
-            fitting.len() >= 2,
-            "hits in caches of three sizes, names equally popular, are wanted: ringbench micro"
+            fitting.len() >= 4,
+            "hits in caches of four sizes, names equally popular, are wanted: ringbench micro"
         );
-        // Least squares of the relative errors: measured = a x + b y becomes 1 = a x/m + b y/m.
-        let (mut xx, mut xy, mut yy, mut x1, mut y1) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for row in fitting {
-            let what = Contents::of(row, index_bytes);
-            let x = instructions / row.nanos[0];
-            let y = what.lines * memory.wait(&what) / row.nanos[0];
-            (xx, xy, yy, x1, y1) = (xx + x * x, xy + x * y, yy + y * y, x1 + x, y1 + y);
+        let mut best: Option<(f64, HitModel)> = None;
+        for pages in REMEMBERED {
+            let terms = |row: &&Row| {
+                let what = Contents::of(row, index_bytes);
+                [instructions, what.lines * memory.wait(&what), far(&what, index_bytes, pages)]
+                    .map(|x| x / row.nanos[0])
+            };
+            let Some([nanos_an_instruction, wait_left, page]) = least_squares(fitting.iter().map(terms))
+            else {
+                continue;
+            };
+            let memory = memory.clone();
+            let model =
+                HitModel { instructions, nanos_an_instruction, wait_left, page, pages, memory, index_bytes };
+            let squares = fitting.iter().map(|row| model.point(row).error().powi(2)).sum();
+            if best.as_ref().is_none_or(|(least, _)| squares < *least) {
+                best = Some((squares, model));
+            }
         }
-        let determinant = xx * yy - xy * xy;
-        ensure!(
-            determinant > 1e-9 * xx * yy,
-            "the sizes are too much alike to tell instructions and memory apart"
-        );
-        Ok(HitModel {
-            instructions,
-            nanos_an_instruction: (x1 * yy - y1 * xy) / determinant,
-            wait_left: (y1 * xx - x1 * xy) / determinant,
-            memory,
-            index_bytes,
-        })
+        let (_, model) =
+            best.context("the sizes are too much alike to tell instructions and memory apart")?;
+        Ok(model)
     }
 
     /// Nanoseconds a hit.
     pub fn nanos(&self, what: &Contents) -> f64 {
-        self.near() + self.wait_left * self.waits(what)
+        self.near() + self.wait_left * self.waits(what) + self.page * far(what, self.index_bytes, self.pages)
     }
 
     /// With all data in the nearest cache.
@@ -218,14 +240,16 @@ impl HitModel {
 
     /// Everything that was measured, predicted.
     pub fn points(&self, micro: &Results) -> Vec<Point> {
-        let fitting = fitting(micro);
-        let point = |row: &Row| Point {
+        micro.hits.iter().map(|row| self.point(row)).collect()
+    }
+
+    fn point(&self, row: &Row) -> Point {
+        Point {
             what: format!("{} names, {}", crate::report::group(row.names as u64), popularity(row.zipf)),
-            fitted: fitting.iter().any(|fitted| std::ptr::eq(*fitted, row)),
+            fitted: row.zipf == 0.0,
             measured: row.nanos[0],
             predicted: self.nanos(&Contents::of(row, self.index_bytes)),
-        };
-        micro.hits.iter().map(point).collect()
+        }
     }
 }
 
@@ -234,15 +258,48 @@ pub fn popularity(zipf: f64) -> String {
     if zipf == 0.0 { "uniform".into() } else { format!("Zipf {zipf}") }
 }
 
-fn fitting(micro: &Results) -> Vec<&Row> {
-    let mut uniform: Vec<&Row> = micro.hits.iter().filter(|row| row.zipf == 0.0).collect();
-    uniform.sort_by_key(|row| row.names);
-    let mut chosen: Vec<&Row> = [0, uniform.len() / 2, uniform.len().saturating_sub(1)]
-        .into_iter()
-        .filter_map(|at| uniform.get(at).copied())
-        .collect();
-    chosen.dedup_by_key(|row| row.names);
-    chosen
+/// The factors, none below zero, that bring the sums of all rows' terms nearest to 1.
+fn least_squares(rows: impl Iterator<Item = [f64; 3]> + Clone) -> Option<[f64; 3]> {
+    // A term whose factor would be negative is left out; the instructions stay.
+    let choices = [[true, true, true], [true, true, false], [true, false, true], [true, false, false]];
+    let solutions = choices.iter().filter_map(|used| {
+        let mut matrix = [[0.0; 4]; 3];
+        for terms in rows.clone() {
+            for (row, line) in matrix.iter_mut().enumerate() {
+                if used[row] {
+                    (0..3)
+                        .filter(|column| used[*column])
+                        .for_each(|column| line[column] += terms[row] * terms[column]);
+                    line[3] += terms[row];
+                }
+            }
+        }
+        (0..3).filter(|at| !used[*at]).for_each(|at| matrix[at][at] = 1.0);
+        solve(matrix).filter(|factors| factors.iter().all(|factor| *factor >= 0.0))
+    });
+    let misfit = |factors: &[f64; 3]| -> f64 {
+        let sum =
+            |terms: [f64; 3]| terms.iter().zip(factors).map(|(term, factor)| term * factor).sum::<f64>();
+        rows.clone().map(|terms| (1.0 - sum(terms)).powi(2)).sum()
+    };
+    solutions.min_by(|a, b| misfit(a).total_cmp(&misfit(b)))
+}
+
+/// Gauss's elimination with the largest pivots.
+fn solve(mut matrix: [[f64; 4]; 3]) -> Option<[f64; 3]> {
+    for at in 0..3 {
+        let pivot = (at..3).max_by(|a, b| matrix[*a][at].abs().total_cmp(&matrix[*b][at].abs()))?;
+        matrix.swap(at, pivot);
+        let line = matrix[at];
+        if line[at].abs() < 1e-12 {
+            return None;
+        }
+        for other in (0..3).filter(|other| *other != at) {
+            let factor = matrix[other][at] / line[at];
+            matrix[other].iter_mut().zip(line).for_each(|(cell, pivot)| *cell -= factor * pivot);
+        }
+    }
+    Some(std::array::from_fn(|at| matrix[at][3] / matrix[at][at]))
 }
 
 #[cfg(test)]
@@ -273,6 +330,8 @@ pub mod tests {
             instructions: 500.0,
             nanos_an_instruction: 0.05,
             wait_left: 0.25,
+            page: 8.0,
+            pages: 2048.0,
             memory: memory(),
             index_bytes: 16.0,
         };
@@ -281,7 +340,7 @@ pub mod tests {
             let nanos = made.nanos(&what);
             Row { names, zipf, nanos: [nanos, nanos, nanos], entry_bytes: 88.0, whole_bytes: Some(104.0) }
         };
-        let sizes = [10_000, 30_000, 100_000, 300_000, 1_000_000];
+        let sizes = [10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
         let hits = sizes.iter().flat_map(|names| [(*names, 0.0), (*names, 1.0)]).map(row).collect();
         let machine = Machine { caches: CACHES.to_vec(), ..Machine::default() };
         Results { machine, hits, loads: loads() }
@@ -305,8 +364,19 @@ pub mod tests {
         let model = HitModel::fit(&micro(), 500.0).unwrap();
         assert!(near(model.nanos_an_instruction, 0.05, 0.1) && near(model.wait_left, 0.25, 0.1), "{model:?}");
         let points = model.points(&micro());
-        assert_eq!(points.iter().filter(|point| point.fitted).count(), 3);
+        assert_eq!(points.iter().filter(|point| point.fitted).count(), 7);
         assert!(points.iter().all(|point| point.error().abs() < 6.0), "{points:?}");
+    }
+
+    #[test]
+    fn three_factors_are_solved_and_none_is_negative() {
+        let rows = [[1.0, 0.0, 0.0], [0.5, 0.25, 0.0], [0.25, 0.25, 0.25], [0.5, 0.0, 0.5]];
+        let [a, b, c] = least_squares(rows.into_iter()).unwrap();
+        assert!(near(a, 1.0, 1e-9) && near(b, 2.0, 1e-9) && near(c, 1.0, 1e-9), "{a} {b} {c}");
+        // The second would have to be negative.
+        let [a, b, _] =
+            least_squares([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [2.0, 1.0, 0.0]].into_iter()).unwrap();
+        assert!(b == 0.0 && a > 0.5, "{a} {b}");
     }
 
     #[test]

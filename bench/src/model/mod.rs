@@ -181,10 +181,10 @@ fn curves(model: &HitModel, micro: &micro::Results) -> Vec<Series> {
 impl Results {
     fn text(&self, args: &Args) -> String {
         let mut lines = vec!["A hit, on the data plane alone".to_owned()];
-        let HitModel { instructions, nanos_an_instruction, wait_left, memory, .. } = &self.hit;
+        let HitModel { instructions, nanos_an_instruction, wait_left, page, pages, memory, .. } = &self.hit;
         lines.push(format!(
             "{instructions:.0} instructions at {nanos_an_instruction:.4} ns, and {:.0} % of the waits for memory are left when the \
-             loads of a burst overlap.",
+             loads of a burst overlap; {page:.0} ns where the index's page is not among {pages:.0} that the processor remembers.",
             100.0 * wait_left
         ));
         for (nth, Level { bytes, nanos }) in memory.0.iter().enumerate() {

@@ -128,7 +128,7 @@ impl PacketModel {
             Mode::ZeroCopy => Some(Range { low: plain(ZERO_COPY.low), high: plain(ZERO_COPY.high) }),
             // One packet at a time: no load overlaps with another's, at worst.
             Mode::InDriver => Some(Range {
-                low: IN_DRIVER.low + EBPF.low * hits.near() + hits.wait_left * hits.waits(what),
+                low: IN_DRIVER.low + (EBPF.low - 1.0) * hits.near() + hits.nanos(what),
                 high: IN_DRIVER.high + EBPF.high * hits.near() + hits.waits(what),
             }),
         }
