@@ -17,7 +17,7 @@ use ringdns_dataplane::{
     },
     frame::{Frame, Frames},
     port::{BURST, Burst, Checksums},
-    process::{Processor, Rules, Slot, Tally, Verdict},
+    process::{Processor, Rules, Tally, Verdict},
     stats::WorkerStats,
 };
 use std::sync::Arc;
@@ -154,11 +154,14 @@ impl Stage {
 
     /// Processes the burst, and fails unless every packet became a reply.
     pub fn run_checked(&mut self, now: Secs) -> Result<()> {
-        let (slots, _) =
+        let (fates, _) =
             self.processor.run(now, Checksums::Verify, &mut self.frames, &mut self.burst, &self.stats);
-        for slot in slots {
-            let Slot { query, verdict, .. } = slot;
-            ensure!(*verdict == Verdict::Reply, "{} is not answered from the cache: {verdict:?}", query.key);
+        for nth in 0..self.burst.len() {
+            let verdict = fates.verdict(nth);
+            ensure!(
+                verdict == Verdict::Reply,
+                "query {nth} of the burst is not answered from the cache: {verdict:?}"
+            );
         }
         Ok(())
     }

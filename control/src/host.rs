@@ -11,7 +11,7 @@ use ringdns_dataplane::{
     clock::Secs,
     dns::{
         answer::Answer,
-        key::{Key, Meta},
+        key::{Asked, Flags, Key},
     },
 };
 use std::{
@@ -97,7 +97,7 @@ impl Purge {
     fn covers(&self, key: &StoredKey) -> bool {
         match self {
             Purge::All => true,
-            Purge::Name(name) => key.name().eq(name.iter().copied()),
+            Purge::Name(name) => key.asked().name() == name,
             Purge::Suffix(suffix) => key.is_within(suffix),
         }
     }
@@ -226,25 +226,19 @@ impl HostTier {
 /// A [`Key`] in no more memory than its name needs. Hashes as a `Key` does, and is found by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {
-    meta: Meta,
-    words: Box<[u64]>,
+    question: Box<[u8]>,
+    flags: Flags,
 }
 
 impl StoredKey {
-    /// Everything but the name.
-    pub fn meta(&self) -> Meta {
-        self.meta
-    }
-
-    /// The lowercased name on the wire.
-    pub fn name(&self) -> impl Iterator<Item = u8> + '_ {
-        self.words.iter().flat_map(|w| w.to_le_bytes()).take(self.meta.name_len())
+    /// What is asked.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked { question: &self.question, flags: self.flags }
     }
 
     /// Whether the name is `suffix` or below it.
     fn is_within(&self, suffix: &[u8]) -> bool {
-        let name: Vec<u8> = self.name().collect();
-        let mut rest = &name[..];
+        let mut rest = self.asked().name();
         while rest.len() > suffix.len() {
             rest = rest.get(1 + usize::from(rest[0])..).unwrap_or_default();
         }
@@ -254,22 +248,19 @@ impl StoredKey {
 
 impl From<&Key> for StoredKey {
     fn from(key: &Key) -> Self {
-        StoredKey { meta: key.meta(), words: key.words().into() }
+        StoredKey { question: key.question().into(), flags: key.flags() }
     }
 }
 
 impl Hash for StoredKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.meta.0);
-        for word in &self.words {
-            state.write_u64(*word);
-        }
+        self.asked().hash(state);
     }
 }
 
 impl Equivalent<StoredKey> for Key {
     fn equivalent(&self, stored: &StoredKey) -> bool {
-        self.meta() == stored.meta && self.words() == &*stored.words
+        self.asked() == stored.asked()
     }
 }
 
@@ -280,7 +271,7 @@ struct ByBytes;
 impl Weighter<StoredKey, Arc<Entry>> for ByBytes {
     fn weight(&self, key: &StoredKey, entry: &Arc<Entry>) -> u64 {
         let answer = &entry.answer;
-        (OVERHEAD + size_of_val(&*key.words) + size_of_val(&*answer.ttls) + answer.wire.len()) as u64
+        (OVERHEAD + size_of_val(&*key.question) + size_of_val(&*answer.ttls) + answer.wire.len()) as u64
     }
 }
 

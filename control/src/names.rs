@@ -179,10 +179,10 @@ mod tests {
         let name = name("www.example.com").unwrap();
         for (dnssec_ok, checking_disabled) in [(false, false), (true, false), (false, true), (true, true)] {
             let key = key(&name, 28, dnssec_ok, checking_disabled).unwrap();
-            assert_eq!(key.name().collect::<Vec<_>>(), name);
-            let meta = key.meta();
-            assert_eq!((meta.qtype(), meta.qclass()), (28, 1));
-            assert_eq!((meta.dnssec_ok(), meta.checking_disabled()), (dnssec_ok, checking_disabled));
+            assert_eq!(key.asked().name(), name);
+            let asked = key.asked();
+            assert_eq!((asked.qtype(), asked.qclass()), (28, 1));
+            assert_eq!((asked.dnssec_ok(), asked.checking_disabled()), (dnssec_ok, checking_disabled));
         }
     }
 }

@@ -46,6 +46,17 @@ impl Frame {
     }
 }
 
+/// The length of a packet within its [window](Frames::window_mut).
+pub struct WindowLen<'a>(&'a mut u16);
+
+impl WindowLen<'_> {
+    /// Sets it; cut to what the window holds.
+    #[inline(always)]
+    pub fn set(self, len: usize) {
+        *self.0 = len.min(WINDOW) as u16;
+    }
+}
+
 /// Where a chunk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -133,14 +144,18 @@ impl Frames {
         self.memory.chunk(frame)[start..].first_chunk()
     }
 
-    /// The same to write.
+    /// The same to write, and the packet's length to set.
     #[inline(always)]
-    pub fn window_mut(&mut self, frame: &mut Frame) -> Option<&mut [u8; WINDOW]> {
+    pub fn window_mut<'a>(
+        &'a mut self,
+        frame: &'a mut Frame,
+    ) -> Option<(&'a mut [u8; WINDOW], WindowLen<'a>)> {
         let start = usize::from(frame.start);
         if start > CHUNK - WINDOW {
             return None;
         }
-        self.memory.chunk_mut(frame)[start..].first_chunk_mut()
+        let window = self.memory.chunk_mut(frame)[start..].first_chunk_mut()?;
+        Some((window, WindowLen(&mut frame.len)))
     }
 
     /// Takes a free chunk to write an own packet in.

@@ -1,23 +1,34 @@
 //! From a burst of frames to their replies, in place: no kernel, no clock, no allocation.
 //!
-//! Three passes over the burst, so that the waits for memory overlap: parse and hash, asking for each index line;
-//! probe, asking for each entry; finish. A query is only glanced at before it is looked up: one that finds its like needs
-//! no closer look ([`Query::glance`]), and any other gets it in the last pass. What cannot be answered here leaves as [`Verdict::Punt`].
+//! Three passes over the burst, so that the waits for memory overlap: glance and hash, asking for each index line;
+//! probe, asking for each entry; reply. What a [glance](Glance) could not answer is looked at [closer] in the end, one by one;
+//! and what cannot be answered here leaves as [`Verdict::Punt`].
+
+mod closer;
+mod glance;
 
 use crate::{
-    cache::{Cache, Freshness, Hit, KeyedHash, Ref},
+    cache::{Cache, Fresh, KeyedHash},
     clock::Secs,
     dns::{
         answer::Status,
-        query::{Query, Reject},
+        key::Flags,
+        query::Query,
         rcode,
-        reply::{self, Age, Limits},
+        reply::{Age, Limits},
     },
     frame::{Frame, Frames, WINDOW},
-    packet::Envelope,
+    packet::{
+        Envelope,
+        plain::{self, Plain},
+    },
     port::{BURST, Checksums},
+    simd::{Level, Simd, Work},
     stats::{Counter, DropReason, WorkerStats},
 };
+use closer::Closer;
+use glance::{Conditions, Glance, Opt, Seen};
+use std::marker::PhantomData;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,34 +54,39 @@ pub struct Rules {
 
 impl Rules {
     /// How large the reply to `query` may be over UDP.
-    #[inline(always)]
     pub fn limits(&self, query: &Query) -> Limits {
         Limits { reply: query.udp_limit(self.udp_limit), advertise: self.udp_limit }
     }
 }
 
-/// A frame of the burst on its way through the passes.
+/// What is known of a frame that was looked at closer.
 #[derive(Debug)]
 pub struct Slot {
     /// What was asked, as far as it was understood.
     pub query: Query,
-    /// What becomes of the frame; valid after the last pass.
+    /// What becomes of the frame.
     pub verdict: Verdict,
-    stage: Stage,
-    envelope: Envelope,
-    hash: u64,
-    message_len: u16,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Dropped(DropReason),
-    /// A message, which a glance did not find to be a query.
-    Opened,
-    /// Glanced at and hashed.
-    Hashed,
-    /// Probably answered by an entry.
-    Probed(Ref),
+/// What became of a burst's frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Fates<'a> {
+    /// A bit for each frame that was looked at closer; the others are replies.
+    left: u64,
+    slots: &'a [Slot],
+}
+
+impl<'a> Fates<'a> {
+    /// More about the `nth` frame, if it is anything else than a reply from a fresh entry.
+    #[inline(always)]
+    pub fn slot(&self, nth: usize) -> Option<&'a Slot> {
+        if self.left >> (nth % BURST) & 1 == 0 { None } else { Some(&self.slots[nth % BURST]) }
+    }
+
+    /// What became of the `nth` frame.
+    pub fn verdict(&self, nth: usize) -> Verdict {
+        self.slot(nth).map_or(Verdict::Reply, |slot| slot.verdict)
+    }
 }
 
 /// How many of a burst were answered from where: what service times are recorded for.
@@ -87,25 +103,27 @@ pub struct Processor {
     cache: Cache,
     hash: KeyedHash,
     rules: Rules,
+    level: Level,
+    glances: Box<[Glance]>,
     slots: Box<[Slot]>,
 }
 
 impl Processor {
     /// Over `cache`, with entries found by `hash`.
     pub fn new(cache: Cache, hash: KeyedHash, rules: Rules) -> Self {
-        let slot = || Slot {
-            query: Query::default(),
-            verdict: Verdict::Drop(DropReason::NotIp),
-            stage: Stage::Dropped(DropReason::NotIp),
-            envelope: Envelope::default(),
-            hash: 0,
-            message_len: 0,
-        };
-        Processor { cache, hash, rules, slots: (0..BURST).map(|_| slot()).collect() }
+        let slot = || Slot { query: Query::default(), verdict: Verdict::Drop(DropReason::NotIp) };
+        Processor {
+            cache,
+            hash,
+            rules,
+            level: Level::best(),
+            glances: (0..BURST).map(|_| Glance::default()).collect(),
+            slots: (0..BURST).map(|_| slot()).collect(),
+        }
     }
 
-    /// Answers what can be answered of `burst`, at most [`BURST`] frames. Returns each frame's slot, in order, and
-    /// how many were answered from where.
+    /// Answers what can be answered of `burst`, at most [`BURST`] frames. Returns what became of each, and how many were
+    /// answered from where.
     #[inline]
     pub fn run(
         &mut self,
@@ -114,47 +132,53 @@ impl Processor {
         frames: &mut Frames,
         burst: &mut [Frame],
         stats: &WorkerStats,
-    ) -> (&[Slot], Tally) {
-        let slots = &mut self.slots[..burst.len().min(BURST)];
-        let hash = self.hash;
-        for (slot, frame) in slots.iter_mut().zip(&*burst) {
-            slot.stage = match frames.window(frame) {
-                // So much known, hardly anything that is read of it needs a check of its own.
-                Some(window) if Envelope::is_plain_v4(window) => {
-                    slot.open(window, frame.len(), &hash, |frame| Envelope::open_plain_v4(frame, checksums))
-                }
-                Some(window) if Envelope::is_plain_v6(window) => {
-                    slot.open_v6(window, frame.len(), &hash, checksums)
-                }
-                _ => slot.open_other(frames.readable(frame), frame.len(), &hash, checksums),
-            };
-            if slot.stage == Stage::Hashed {
-                self.cache.prefetch(slot.hash);
-            }
-        }
-        for slot in &mut *slots {
-            if slot.stage == Stage::Hashed
-                && let Some(entry) = self.cache.candidate(slot.hash)
-            {
-                slot.stage = Stage::Probed(entry);
-            }
-        }
-        let mut last = Last {
-            cache: &mut self.cache,
-            hash,
-            rules: &self.rules,
-            now,
-            frames,
-            stats,
-            tally: Tally::default(),
+    ) -> (Fates<'_>, Tally) {
+        let len = burst.len().min(BURST);
+        let burst = &mut burst[..len];
+        let mut tally = Tally::default();
+        let left = if checksums == Checksums::Trust {
+            // Their sums are made anew, for which every byte must be looked at.
+            u64::MAX.checked_shr((BURST - len) as u32).unwrap_or(0)
+        } else {
+            let processor = &mut *self;
+            let tally = &mut tally;
+            processor.level.run(Passes { now, checksums, frames, burst, stats, processor, tally })
         };
-        for (slot, frame) in slots.iter_mut().zip(burst) {
-            slot.verdict = last.finish(slot, frame);
+        if left != 0 {
+            self.look_closer(left, now, checksums, frames, burst, stats, &mut tally);
         }
-        let tally = last.tally;
         stats.add(Counter::Hit, tally.hits);
         stats.add(Counter::Stale, tally.stale);
-        (&self.slots, tally)
+        (Fates { left, slots: &self.slots }, tally)
+    }
+
+    /// Finishes the frames of whose numbers the bits are set.
+    #[cold]
+    fn look_closer(
+        &mut self,
+        mut left: u64,
+        now: Secs,
+        checksums: Checksums,
+        frames: &mut Frames,
+        burst: &mut [Frame],
+        stats: &WorkerStats,
+        tally: &mut Tally,
+    ) {
+        let mut closer = Closer {
+            cache: &mut self.cache,
+            hash: self.hash,
+            rules: &self.rules,
+            now,
+            checksums,
+            stats,
+            tally,
+        };
+        while left != 0 {
+            let nth = left.trailing_zeros() as usize % BURST;
+            left &= left - 1;
+            let slot = &mut self.slots[nth];
+            slot.verdict = closer.finish(&mut slot.query, frames, &mut burst[nth]);
+        }
     }
 
     /// The cache, to fill and to sweep.
@@ -173,184 +197,166 @@ impl Processor {
     }
 }
 
-impl Slot {
-    /// First pass. `chunk` goes on after the packet, which is its first `len` bytes.
+/// The passes over a burst.
+struct Passes<'a> {
+    now: Secs,
+    checksums: Checksums,
+    frames: &'a mut Frames,
+    burst: &'a mut [Frame],
+    stats: &'a WorkerStats,
+    processor: &'a mut Processor,
+    tally: &'a mut Tally,
+}
+
+impl Work for Passes<'_> {
+    /// A bit for each frame that needs a closer look.
+    type Output = u64;
+
     #[inline(always)]
-    fn open(
-        &mut self,
-        chunk: &[u8],
-        len: usize,
-        hash: &KeyedHash,
-        open: impl Fn(&[u8]) -> Result<(Envelope, usize), DropReason>,
-    ) -> Stage {
-        let Some(packet) = chunk.get(..len) else { return Stage::Dropped(DropReason::BadLength) };
-        let (envelope, len) = match open(packet) {
-            Ok(opened) => opened,
-            Err(reason) => return Stage::Dropped(reason),
-        };
-        self.envelope = envelope;
-        self.message_len = len as u16;
-        let mut hasher = hash.hasher();
-        if !self.query.glance(&chunk[envelope.message()..], len, |block| hasher.add(block)) {
-            return Stage::Opened;
+    fn run<S: Simd>(self, simd: S) -> u64 {
+        let Passes { now, checksums, frames, burst, stats, processor, tally } = self;
+        let Processor { cache, hash, rules, glances, .. } = processor;
+        let udp_limit = rules.udp_limit;
+        let conditions =
+            Conditions { checksums, udp_limit, hash: *hash, filed: cache.filed(Flags::default()) };
+        for (glance, frame) in glances.iter_mut().zip(&*burst) {
+            glance.seen = match frames.window(frame) {
+                Some(window)
+                    if glance.look::<S, plain::V4>(simd, window, frame.len(), &conditions, |hash| {
+                        cache.seek(hash)
+                    }) =>
+                {
+                    Seen::V4
+                }
+                Some(window) => {
+                    simd.apart(LookV6 { glance, window, len: frame.len(), conditions: &conditions, cache })
+                }
+                None => Seen::Nothing,
+            };
         }
-        self.hash = hasher.finish(&self.query.key);
-        Stage::Hashed
-    }
-
-    #[inline(never)]
-    fn open_v6(
-        &mut self,
-        window: &[u8; WINDOW],
-        len: usize,
-        hash: &KeyedHash,
-        checksums: Checksums,
-    ) -> Stage {
-        self.open(window, len, hash, |frame| Envelope::open_plain_v6(frame, checksums))
-    }
-
-    #[inline(never)]
-    fn open_other(&mut self, chunk: &[u8], len: usize, hash: &KeyedHash, checksums: Checksums) -> Stage {
-        self.open(chunk, len, hash, |frame| Envelope::open(frame, checksums))
+        for (glance, _) in glances.iter_mut().zip(&*burst) {
+            match cache.candidate(glance.spot) {
+                Some(entry) => glance.entry = entry,
+                None => glance.seen = Seen::Nothing,
+            }
+        }
+        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt: Opt::of(udp_limit) };
+        let mut left = 0u64;
+        for (nth, (frame, glance)) in burst.iter_mut().zip(&*glances).enumerate() {
+            let answered = glance.seen == Seen::V4 && last.answer::<S, plain::V4>(simd, glance, frame)
+                || glance.seen == Seen::V6 && simd.apart(AnswerV6 { last: &mut last, glance, frame });
+            if !answered {
+                left |= 1 << nth;
+            }
+        }
+        let answered = burst.len() as u64 - u64::from(left.count_ones());
+        tally.hits += answered - last.counted;
+        left
     }
 }
 
-/// What the last pass over a frame needs.
+/// A glance at a packet that is not plain IPv4.
+struct LookV6<'a> {
+    glance: &'a mut Glance,
+    window: &'a [u8; WINDOW],
+    len: usize,
+    conditions: &'a Conditions,
+    cache: &'a Cache,
+}
+
+impl Work for LookV6<'_> {
+    type Output = Seen;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Seen {
+        let LookV6 { glance, window, len, conditions, cache } = self;
+        if glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash)) {
+            Seen::V6
+        } else {
+            Seen::Nothing
+        }
+    }
+}
+
+/// What the last pass needs.
 struct Last<'a> {
     cache: &'a mut Cache,
-    hash: KeyedHash,
-    rules: &'a Rules,
-    now: Secs,
     frames: &'a mut Frames,
     stats: &'a WorkerStats,
-    tally: Tally,
+    tally: &'a mut Tally,
+    /// How many were counted one by one.
+    counted: u64,
+    now: Secs,
+    opt: Opt,
 }
 
 impl Last<'_> {
+    /// Turns the query into its reply, if the entry is fresh and the right one, and nothing about it is special.
     #[inline(always)]
-    fn finish(&mut self, slot: &mut Slot, frame: &mut Frame) -> Verdict {
-        let answered = match slot.stage {
-            Stage::Probed(entry) if slot.envelope == Envelope::PLAIN_V4 => {
-                self.answer_plain(entry, Envelope::PLAIN_V4, slot, frame)
-            }
-            Stage::Probed(entry) if slot.envelope == Envelope::PLAIN_V6 => {
-                self.answer_plain_v6(entry, slot, frame)
-            }
-            _ => false,
-        };
-        if answered { Verdict::Reply } else { self.look_closer(slot, frame) }
-    }
-
-    /// Answers what most queries are: of a known `envelope`, with a fresh answer that fits. Knowing so much, it has little
-    /// else to find out, and no more than [`answer`] would do is done. False if it is something else.
-    #[inline(always)]
-    fn answer_plain(&mut self, entry: Ref, envelope: Envelope, slot: &Slot, frame: &mut Frame) -> bool {
-        let Some((view, age)) = self.cache.get_fresh(entry, &slot.query.key, self.now) else { return false };
-        let Some(window) = self.frames.window_mut(frame) else { return false };
-        let limits = self.rules.limits(&slot.query);
-        let (message, query_len) = (&mut window[envelope.message()..], usize::from(slot.message_len));
-        let Some(reply) = reply::whole(message, query_len, &slot.query, view, Age::Fresh(age), limits) else {
+    fn answer<S: Simd, P: Plain>(&mut self, simd: S, glance: &Glance, frame: &mut Frame) -> bool {
+        let Some((window, len)) = self.frames.window_mut(frame) else { return false };
+        let question = glance.question();
+        let fresh = self.cache.get_fresh(simd, glance.entry, glance.filed, question, self.now);
+        let Some(fresh) = fresh else { return false };
+        let (now, opt) = (self.now, self.opt);
+        if fresh.is_simple() {
+            // It has room in any reply.
+            len.set(glance.reply_simply::<S, P>(simd, window, fresh, question.1, now, opt));
+            return true;
+        }
+        let (status, wire_len) = (fresh.status(), fresh.wire_len());
+        // With a record, no frame is shorter than Ethernet's shortest.
+        if wire_len < MIN_RECORD || !glance.has_room(wire_len) || !status.suits(glance.wants_ad::<P>(window))
+        {
             return false;
-        };
-        count(view.status, Age::Fresh(age), self.stats, &mut self.tally);
-        frame.set_len(envelope.seal(window, reply.len, Some(reply.change)));
+        }
+        self.counted += 1;
+        count(status, Age::Fresh(0), self.stats, self.tally);
+        len.set(simd.apart(Copy::<P> { glance, window, fresh, now, opt, version: PhantomData }));
         true
     }
+}
 
-    #[inline(never)]
-    fn answer_plain_v6(&mut self, entry: Ref, slot: &Slot, frame: &mut Frame) -> bool {
-        self.answer_plain(entry, Envelope::PLAIN_V6, slot, frame)
-    }
+/// A reply that needs more than a block copied.
+struct Copy<'a, P> {
+    glance: &'a Glance,
+    window: &'a mut [u8; WINDOW],
+    fresh: Fresh<'a>,
+    now: Secs,
+    opt: Opt,
+    version: PhantomData<P>,
+}
 
-    /// Finishes whatever is not answered by a glance.
-    #[inline(never)]
-    fn look_closer(&mut self, slot: &mut Slot, frame: &mut Frame) -> Verdict {
-        match slot.stage {
-            Stage::Dropped(reason) => return self.drop(reason),
-            Stage::Opened => {}
-            Stage::Hashed | Stage::Probed(_) => {
-                if let Some(hit) = self.cache.lookup(slot.hash, &slot.query.key, self.now) {
-                    return answer(hit, slot, self.rules, self.frames, frame, self.stats, &mut self.tally);
-                }
-            }
-        }
-        let message = &self.frames.readable(frame)[slot.envelope.message()..];
-        match slot.query.parse_within(message, usize::from(slot.message_len)) {
-            Err(Reject::Drop(reason)) => return self.drop(reason),
-            Err(reject) => return self.reject(slot, reject, frame),
-            Ok(()) => {}
-        }
-        if slot.stage == Stage::Opened {
-            // A query after all, and not looked up yet.
-            slot.hash = self.hash.of(&slot.query.key);
-            if let Some(hit) = self.cache.lookup(slot.hash, &slot.query.key, self.now) {
-                return answer(hit, slot, self.rules, self.frames, frame, self.stats, &mut self.tally);
-            }
-        }
-        Verdict::Punt(slot.envelope)
-    }
+impl<P: Plain> Work for Copy<'_, P> {
+    type Output = usize;
 
-    fn drop(&self, reason: DropReason) -> Verdict {
-        self.stats.drop(reason);
-        Verdict::Drop(reason)
-    }
-
-    fn reject(&mut self, slot: &Slot, reject: Reject, frame: &mut Frame) -> Verdict {
-        self.stats.add(
-            match reject {
-                Reject::BadVersion => Counter::BadVers,
-                Reject::Header(rcode::NOTIMP) => Counter::NotImp,
-                Reject::Header(_) | Reject::Question(rcode::FORMERR) => Counter::FormErr,
-                Reject::Question(_) | Reject::Drop(_) => Counter::Refused,
-            },
-            1,
-        );
-        let buffer = self.frames.buffer(frame);
-        let message = &mut buffer[slot.envelope.message()..];
-        let len = reply::reject(message, &slot.query, reject, self.rules.limits(&slot.query));
-        let len = slot.envelope.seal(buffer, len, None);
-        frame.set_len(len);
-        Verdict::Reply
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> usize {
+        self.glance.reply::<S, P>(simd, self.window, self.fresh, self.now, self.opt)
     }
 }
 
-/// Turns the query in `frame` into its reply from `hit`.
-fn answer(
-    hit: Hit<'_>,
-    slot: &Slot,
-    rules: &Rules,
-    frames: &mut Frames,
-    frame: &mut Frame,
-    stats: &WorkerStats,
-    tally: &mut Tally,
-) -> Verdict {
-    let (age, verdict) = match hit.freshness {
-        Freshness::Fresh(age) => (Age::Fresh(age), Verdict::Reply),
-        Freshness::Stale { refresh: false } => (Age::Stale(rules.stale_ttl), Verdict::Reply),
-        Freshness::Stale { refresh: true } => {
-            (Age::Stale(rules.stale_ttl), Verdict::ReplyAndRefresh(slot.envelope))
-        }
-    };
-    count(hit.view.status, age, stats, tally);
-    let buffer = frames.buffer(frame);
-    let (message, query_len) = (&mut buffer[slot.envelope.message()..], usize::from(slot.message_len));
-    let reply = reply::answer(message, query_len, &slot.query, hit.view, age, rules.limits(&slot.query));
-    stats.add(Counter::Truncated, u64::from(reply.cut));
-    frame.set_len(slot.envelope.seal(buffer, reply.len, Some(reply.change)));
-    verdict
+/// The last pass over a packet of IPv6.
+struct AnswerV6<'a, 'b> {
+    last: &'a mut Last<'b>,
+    glance: &'a Glance,
+    frame: &'a mut Frame,
 }
 
-#[inline(always)]
+impl Work for AnswerV6<'_, '_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> bool {
+        self.last.answer::<S, plain::V6>(simd, self.glance, self.frame)
+    }
+}
+
+/// The shortest record: the root's name, type, class, TTL, and the length of no data.
+const MIN_RECORD: usize = 11;
+
+/// Counts an answer by what it says and where it was from.
 fn count(status: Status, age: Age, stats: &WorkerStats, tally: &mut Tally) {
-    match age {
-        _ if !status.is_positive() => count_other(status, age, stats, tally),
-        Age::Fresh(_) => tally.hits += 1,
-        Age::Stale(_) => tally.stale += 1,
-    }
-}
-
-#[inline(never)]
-fn count_other(status: Status, age: Age, stats: &WorkerStats, tally: &mut Tally) {
     match age {
         _ if !matches!(status.rcode(), rcode::NOERROR | rcode::NXDOMAIN) => {
             stats.add(Counter::CachedFailure, 1)

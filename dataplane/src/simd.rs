@@ -1,12 +1,24 @@
-//! What is asked of the processor directly: all of it is part of every x86-64, and other machines do without.
+//! What is asked of the processor directly. [`Level::best`] looks once what it can do; a burst is then worked on by code that
+//! was compiled for it ([`Level::run`]): AVX2 and BMI on x86-64 since 2013, plain Rust elsewhere.
 
-/// Asks for the cache line of `at` ahead of its use; the burst's other lookups hide the wait.
+use crate::packet::checksum;
+
+/// Bytes that are treated at once.
+pub const BLOCK: usize = 32;
+
+/// As many bytes.
+pub type Block = [u8; BLOCK];
+
+/// Bytes of a header that are shuffled at once.
+pub type Half = [u8; 16];
+
+/// Asks for the cache line of `at`, which need not be there, ahead of its use; the burst's other lookups hide the wait.
 #[inline(always)]
-pub fn prefetch<T>(at: &T) {
+pub fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE is part of x86-64, and a prefetch of any address reads nothing and cannot fault.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(at).cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
@@ -28,11 +40,13 @@ pub fn equal(tags: &[u16; 8], tag: u16) -> u32 {
 #[inline]
 #[target_feature(enable = "sse2")]
 fn equal_sse2(tags: &[u16; 8], tag: u16) -> u32 {
-    use std::arch::x86_64::{__m128i, _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16};
+    use std::arch::x86_64::{
+        __m128i, _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16, _mm_setzero_si128,
+    };
     let tags: __m128i = zerocopy::transmute!(*tags);
     let same = _mm_cmpeq_epi16(tags, _mm_set1_epi16(tag as i16));
-    // Eight times 16 bits become eight bytes, and their top bits the mask; the other half repeats it.
-    _mm_movemask_epi8(_mm_packs_epi16(same, same)) as u32 & 0xff
+    // Eight times 16 bits become eight bytes, and their top bits the mask.
+    _mm_movemask_epi8(_mm_packs_epi16(same, _mm_setzero_si128())) as u32
 }
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
@@ -40,114 +54,280 @@ fn equal_portable(tags: &[u16; 8], tag: u16) -> u32 {
     tags.iter().enumerate().map(|(slot, have)| u32::from(*have == tag) << slot).sum()
 }
 
-/// Bytes that are treated at once.
-pub const BLOCK: usize = 16;
+/// What the path of a hit is made of.
+pub trait Simd: Copy {
+    /// Does `work` in a function of its own, compiled for the same processor: what is rarer shall not take the registers of what
+    /// is not.
+    fn apart<W: Work>(self, work: W) -> W::Output;
 
-/// As many bytes.
-pub type Block = [u8; BLOCK];
+    /// How many bytes come before the first zero; [`BLOCK`] where there is none.
+    fn until_zero(self, block: &Block) -> usize;
 
-/// A block with its ASCII letters lowered (RFC 4343: only they have case). Five instructions instead of 40.
+    /// A question, whose name of `name` bytes the block begins with, at most 28: the ASCII letters of the name lowered (RFC 4343:
+    /// only they have case), and zeros after the four bytes that follow it.
+    fn lowered(self, block: &Block, name: usize) -> Block;
+
+    /// Whether the first `len` bytes, from 1 to [`BLOCK`], are the same.
+    fn same(self, a: &Block, b: &Block, len: usize) -> bool;
+
+    /// The bytes in another order: in the place of each the one that `order` names, or zero for 0x80.
+    fn shuffled(self, half: &Half, order: &Half) -> Half;
+
+    /// Whether both of two [checksums](crate::packet::checksum) are right: that of `apart`; and that of `head` with the question,
+    /// whose name of `name` bytes `tail` begins with, and with `rest`, a sum below 2^28. All stand at even offsets.
+    fn are_right(self, apart: Masked<'_>, head: Masked<'_>, tail: &Block, name: usize, rest: u32) -> bool;
+}
+
+/// A block, and ones for what of it is meant.
+pub type Masked<'a> = (&'a Block, &'a Block);
+
+/// The most bytes of a name whose question is a block.
+pub const NAME: usize = BLOCK - 4;
+
+/// Masks with ones for a name of so many bytes, from 1 to [`NAME`], and for its question.
 #[inline(always)]
-pub fn lowercase(block: Block) -> Block {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE2 is part of x86-64.
-    unsafe {
-        lowercase_sse2(block)
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    lowercase_portable(block)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "sse2")]
-fn lowercase_sse2(block: Block) -> Block {
-    use std::arch::x86_64::{
-        __m128i, _mm_add_epi8, _mm_and_si128, _mm_cmplt_epi8, _mm_or_si128, _mm_set1_epi8,
-    };
-    let block: __m128i = zerocopy::transmute!(block);
-    // Signed comparison: moves 'A'..='Z' to the 26 lowest values.
-    let moved = _mm_add_epi8(block, _mm_set1_epi8(0x80u8.wrapping_sub(b'A') as i8));
-    let upper = _mm_cmplt_epi8(moved, _mm_set1_epi8(0x80u8.wrapping_add(26) as i8));
-    let lowered = _mm_or_si128(block, _mm_and_si128(upper, _mm_set1_epi8(0x20)));
-    zerocopy::transmute!(lowered)
-}
-
-#[cfg(any(test, not(target_arch = "x86_64")))]
-fn lowercase_portable(block: Block) -> Block {
-    block.map(|byte| byte.to_ascii_lowercase())
-}
-
-/// A bit for each byte that is zero.
-#[inline(always)]
-pub fn zeros(block: Block) -> u32 {
-    same(block, [0; BLOCK])
-}
-
-/// A bit for each byte that is the same in both. Three instructions instead of 60.
-#[inline(always)]
-pub fn same(a: Block, b: Block) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE2 is part of x86-64.
-    unsafe {
-        same_sse2(a, b)
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    same_portable(a, b)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "sse2")]
-fn same_sse2(a: Block, b: Block) -> u32 {
-    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8};
-    _mm_movemask_epi8(_mm_cmpeq_epi8(zerocopy::transmute!(a), zerocopy::transmute!(b))) as u32
-}
-
-#[cfg(any(test, not(target_arch = "x86_64")))]
-fn same_portable(a: Block, b: Block) -> u32 {
-    (0..BLOCK).map(|at| u32::from(a[at] == b[at]) << at).sum()
-}
-
-/// The bytes of a block up to the one at `last`, and zeros after them.
-#[inline(always)]
-pub fn up_to(block: Block, last: usize) -> Block {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE2 is part of x86-64.
-    unsafe {
-        and_sse2(block, *mask(last))
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    and_portable(block, *mask(last))
-}
-
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "sse2")]
-fn and_sse2(a: Block, b: Block) -> Block {
-    use std::arch::x86_64::_mm_and_si128;
-    zerocopy::transmute!(_mm_and_si128(zerocopy::transmute!(a), zerocopy::transmute!(b)))
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn and_portable(a: Block, b: Block) -> Block {
-    std::array::from_fn(|at| a[at] & b[at])
-}
-
-/// Ones up to the byte at `last`, zeros after it.
-#[inline(always)]
-fn mask(last: usize) -> &'static Block {
-    const MASKS: [u8; 2 * BLOCK] = {
-        let mut masks = [0; 2 * BLOCK];
+fn masks(name: usize) -> (&'static Block, &'static Block) {
+    const ONES: [u8; 2 * BLOCK + 4] = {
+        let mut ones = [0; 2 * BLOCK + 4];
         let mut at = 0;
         while at < BLOCK {
-            masks[at] = 0xff;
+            ones[at] = 0xff;
             at += 1;
         }
-        masks
+        ones
     };
-    // The remainder is what `last` is already, and spares the comparison.
-    MASKS[BLOCK - 1 - last % BLOCK..].first_chunk().unwrap_or(&[0; BLOCK])
+    // The remainder is what the difference is already, and spares the comparison.
+    let at = NAME.wrapping_sub(name) % BLOCK;
+    match (ONES[at + 4..].first_chunk(), ONES[at..].first_chunk()) {
+        (Some(name), Some(question)) => (name, question),
+        _ => unreachable!("there are two blocks and four bytes"),
+    }
+}
+
+/// A mask with ones for the bytes from `start` to before `end`.
+pub const fn between(start: usize, end: usize) -> Block {
+    let mut mask = [0; BLOCK];
+    let mut at = start;
+    while at < end {
+        mask[at] = 0xff;
+        at += 1;
+    }
+    mask
+}
+
+/// Any processor.
+#[derive(Clone, Copy, Debug)]
+pub struct Portable;
+
+impl Simd for Portable {
+    #[inline(never)]
+    fn apart<W: Work>(self, work: W) -> W::Output {
+        work.run(self)
+    }
+
+    fn until_zero(self, block: &Block) -> usize {
+        block.iter().position(|byte| *byte == 0).unwrap_or(BLOCK)
+    }
+
+    fn lowered(self, block: &Block, name: usize) -> Block {
+        let mut lowered = *block;
+        lowered[name + 4..].fill(0);
+        lowered[..name].make_ascii_lowercase();
+        lowered
+    }
+
+    fn same(self, a: &Block, b: &Block, len: usize) -> bool {
+        a[..len] == b[..len]
+    }
+
+    fn shuffled(self, half: &Half, order: &Half) -> Half {
+        order.map(|from| if from < 16 { half[usize::from(from)] } else { 0 })
+    }
+
+    fn are_right(self, apart: Masked<'_>, head: Masked<'_>, tail: &Block, name: usize, rest: u32) -> bool {
+        let of = |(block, mask): Masked<'_>| {
+            let masked: Block = std::array::from_fn(|at| block[at] & mask[at]);
+            u64::from(checksum::fold_native(checksum::sum(&masked, 0)))
+        };
+        let with = of(head) + of((tail, masks(name).1)) + u64::from(rest);
+        checksum::is_right(of(apart)) && checksum::is_right(with)
+    }
+}
+
+/// What of [`Simd`] a machine can do.
+#[derive(Clone, Copy, Debug)]
+pub enum Level {
+    /// AVX2, BMI1, BMI2, LZCNT, MOVBE and POPCNT.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    /// Nothing in particular.
+    Portable(Portable),
+}
+
+/// Something that is compiled once for each level. `run` must be `#[inline(always)]`, or it is compiled for none.
+pub trait Work {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+impl Level {
+    /// The most that this machine can do.
+    pub fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = avx2::Avx2::detect() {
+            return Level::Avx2(avx2);
+        }
+        Level::Portable(Portable)
+    }
+
+    /// Does `work` as this machine does it best.
+    #[inline(always)]
+    pub fn run<W: Work>(self, work: W) -> W::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(simd) => simd.run(work),
+            Level::Portable(simd) => work.run(simd),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{BLOCK, Block, Half, Masked, Simd, Work, masks};
+    use std::arch::x86_64::*;
+    use zerocopy::transmute;
+
+    /// Proof that the processor has what the functions here are compiled for.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Avx2(());
+
+    impl Avx2 {
+        /// `None` where something is missing.
+        pub fn detect() -> Option<Self> {
+            let there = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("lzcnt")
+                && is_x86_feature_detected!("movbe")
+                && is_x86_feature_detected!("popcnt");
+            there.then_some(Avx2(()))
+        }
+
+        /// Does `work`, compiled for this processor.
+        #[inline(always)]
+        pub fn run<W: Work>(self, work: W) -> W::Output {
+            // SAFETY: `self` is the proof that the features are there.
+            unsafe { run(self, work) }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+    fn run<W: Work>(simd: Avx2, work: W) -> W::Output {
+        work.run(simd)
+    }
+
+    impl Simd for Avx2 {
+        #[inline(always)]
+        fn apart<W: Work>(self, work: W) -> W::Output {
+            self.run(work)
+        }
+
+        #[inline(always)]
+        fn until_zero(self, block: &Block) -> usize {
+            // SAFETY: `self` is the proof that AVX2 and BMI1 are there.
+            unsafe { until_zero(block) }
+        }
+
+        #[inline(always)]
+        fn lowered(self, block: &Block, name: usize) -> Block {
+            // SAFETY: `self` is the proof that AVX2 is there.
+            unsafe { lowered(block, masks(name)) }
+        }
+
+        #[inline(always)]
+        fn same(self, a: &Block, b: &Block, len: usize) -> bool {
+            // SAFETY: `self` is the proof that AVX2 and BMI2 are there.
+            unsafe { same(a, b, len) }
+        }
+
+        #[inline(always)]
+        fn shuffled(self, half: &Half, order: &Half) -> Half {
+            // SAFETY: `self` is the proof that AVX2 is there.
+            unsafe { shuffled(half, order) }
+        }
+
+        #[inline(always)]
+        fn are_right(
+            self,
+            apart: Masked<'_>,
+            head: Masked<'_>,
+            tail: &Block,
+            name: usize,
+            rest: u32,
+        ) -> bool {
+            // SAFETY: `self` is the proof that AVX2 is there.
+            unsafe { are_right(apart, head, (tail, masks(name).1), rest) }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1")]
+    fn until_zero(block: &Block) -> usize {
+        let zeros = _mm256_cmpeq_epi8(transmute!(*block), _mm256_setzero_si256());
+        (_mm256_movemask_epi8(zeros) as u32).trailing_zeros() as usize
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn lowered(block: &Block, (name, question): (&Block, &Block)) -> Block {
+        let block: __m256i = transmute!(*block);
+        // Signed comparison: moves 'A'..='Z' to the 26 lowest values.
+        let moved = _mm256_add_epi8(block, _mm256_set1_epi8(0x80u8.wrapping_sub(b'A') as i8));
+        let other = _mm256_cmpgt_epi8(moved, _mm256_set1_epi8(0x80u8.wrapping_add(25) as i8));
+        let case = _mm256_andnot_si256(other, _mm256_set1_epi8(0x20));
+        let lowered = _mm256_or_si256(block, _mm256_and_si256(case, transmute!(*name)));
+        transmute!(_mm256_and_si256(lowered, transmute!(*question)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi2")]
+    fn same(a: &Block, b: &Block, len: usize) -> bool {
+        let same = _mm256_cmpeq_epi8(transmute!(*a), transmute!(*b));
+        (_mm256_movemask_epi8(same) as u32).trailing_ones() >= len as u32
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn shuffled(half: &Half, order: &Half) -> Half {
+        transmute!(_mm_shuffle_epi8(transmute!(*half), transmute!(*order)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn are_right(apart: Masked<'_>, head: Masked<'_>, tail: Masked<'_>, rest: u32) -> bool {
+        // The 16-bit words of a block in 32 bits, which as many blocks as a packet has do not fill.
+        let words = |(block, mask): Masked<'_>| {
+            let block = _mm256_and_si256(transmute!(*block), transmute!(*mask));
+            let low = _mm256_blend_epi16::<0xaa>(block, _mm256_setzero_si256());
+            _mm256_add_epi32(low, _mm256_srli_epi32::<16>(block))
+        };
+        let pairs = _mm256_hadd_epi32(_mm256_add_epi32(words(head), words(tail)), words(apart));
+        let both = _mm256_hadd_epi32(pairs, pairs);
+        let both = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
+        let both = _mm_add_epi32(both, _mm_cvtsi32_si128(rest as i32));
+        // A multiple of 0xffff, below 2^32, has as much more in its upper half as is missing in the lower. The upper two sums
+        // are the lower again, but for `rest`.
+        let low = _mm_blend_epi16::<0xaa>(both, _mm_setzero_si128());
+        let folded = _mm_add_epi32(low, _mm_srli_epi32::<16>(both));
+        _mm_movemask_epi8(_mm_cmpeq_epi32(folded, _mm_set1_epi32(0xffff))) as u8 == 0xff
+    }
+
+    const _: () = assert!(BLOCK == size_of::<__m256i>());
 }
 
 #[cfg(test)]
@@ -156,14 +336,60 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn every_byte_is_lowered_like_ascii_and_nothing_after_the_name_is_kept() {
+    fn names_are_lowered_like_ascii_what_follows_is_kept_and_nothing_more() {
         for byte in 0..=255u8 {
-            for last in 0..BLOCK {
+            for name in 1..=NAME {
                 let mut expected = [0; BLOCK];
-                expected[..=last].fill(byte.to_ascii_lowercase());
-                assert_eq!(up_to(lowercase([byte; BLOCK]), last), expected, "byte {byte}, up to {last}");
+                expected[..name + 4].fill(byte);
+                expected[..name].fill(byte.to_ascii_lowercase());
+                assert_eq!(Portable.lowered(&[byte; BLOCK], name), expected, "{byte}, {name}");
             }
         }
+    }
+
+    /// Whether this machine's best agrees with what any machine does.
+    struct Agree {
+        a: Block,
+        b: Block,
+        half: Half,
+        order: Half,
+        name: usize,
+        len: usize,
+        rest: u32,
+    }
+
+    impl Work for Agree {
+        type Output = Result<(), TestCaseError>;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) -> Self::Output {
+            let Agree { a, b, half, order, name, len, rest } = self;
+            prop_assert_eq!(simd.until_zero(&a), Portable.until_zero(&a));
+            prop_assert_eq!(simd.lowered(&a, name), Portable.lowered(&a, name));
+            prop_assert_eq!(simd.same(&a, &b, len), Portable.same(&a, &b, len));
+            prop_assert_eq!(simd.shuffled(&half, &order), Portable.shuffled(&half, &order));
+            // Two sums made right by their last words.
+            let (first, all) = (between(0, 20), between(4, BLOCK));
+            let mut apart = b;
+            let mut head = a;
+            for right in [false, true] {
+                let agree = simd.are_right((&apart, &first), (&head, &all), &b, name, rest);
+                prop_assert_eq!(agree, Portable.are_right((&apart, &first), (&head, &all), &b, name, rest));
+                prop_assert!(agree || !right);
+                let of = |block: &Block, range: std::ops::Range<usize>| checksum::sum(&block[range], 0);
+                let missing = |sum: u64| (!checksum::fold_native(sum)).to_ne_bytes();
+                let sum = missing(of(&apart, 0..18));
+                apart[18..20].copy_from_slice(&sum);
+                let question = checksum::placed(of(&b, 0..name + 4), 0);
+                let sum = checksum::chain(of(&head, 4..30), [question, u64::from(rest)]);
+                head[30..].copy_from_slice(&missing(sum));
+            }
+            Ok(())
+        }
+    }
+
+    fn block(values: std::ops::RangeInclusive<u8>) -> impl Strategy<Value = Block> {
+        prop::array::uniform32(values)
     }
 
     proptest! {
@@ -173,13 +399,16 @@ mod tests {
         }
 
         #[test]
-        fn lowering_agrees(block in prop::array::uniform16(any::<u8>())) {
-            prop_assert_eq!(lowercase(block), lowercase_portable(block));
-        }
-
-        #[test]
-        fn sameness_agrees(a in prop::array::uniform16(0u8..4), b in prop::array::uniform16(0u8..4)) {
-            prop_assert_eq!(same(a, b), same_portable(a, b));
+        fn all_levels_agree(
+            a in prop_oneof![block(0..=255), block(0..=1)],
+            b in prop_oneof![block(0..=255), block(0..=1)],
+            order in prop::array::uniform16(prop_oneof![0u8..16, Just(0x80)]),
+            len in 1..=BLOCK,
+            name in 1..=NAME,
+            rest in 1u32..1 << 28,
+        ) {
+            let half = *a.first_chunk().unwrap();
+            Level::best().run(Agree { a, b, half, order, name, len, rest })?;
         }
     }
 }

@@ -137,10 +137,14 @@ impl<P: Port> Worker<P> {
         stats.add(Counter::Received, self.burst.len() as u64);
         let checksums = self.port.checksums();
         let frames = self.port.frames();
-        let (slots, tally) = self.processor.run(clock::secs(now), checksums, frames, &mut self.burst, stats);
+        let (fates, tally) = self.processor.run(clock::secs(now), checksums, frames, &mut self.burst, stats);
         let mut punter = Punter { link: &self.link, pool: &mut self.pool, now, generation: self.generation };
         let mut punted = false;
-        for (frame, slot) in self.burst.drain(..).zip(slots) {
+        for (nth, frame) in self.burst.drain(..).enumerate() {
+            let Some(slot) = fates.slot(nth) else {
+                self.port.send(frame);
+                continue;
+            };
             match slot.verdict {
                 Verdict::Reply => self.port.send(frame),
                 Verdict::ReplyAndRefresh(envelope) => {

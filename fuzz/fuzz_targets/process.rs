@@ -108,8 +108,8 @@ fuzz_target!(|data: &[u8]| {
         queries.push(message.unwrap_or_default());
         burst.push(frame);
     }
-    let (slots, _) = processor.run(1000, Checksums::Verify, &mut frames, &mut burst, &stats);
-    let verdicts: Vec<Verdict> = slots.iter().take(burst.len()).map(|slot| slot.verdict).collect();
+    let (fates, _) = processor.run(1000, Checksums::Verify, &mut frames, &mut burst, &stats);
+    let verdicts: Vec<Verdict> = (0..burst.len()).map(|nth| fates.verdict(nth)).collect();
 
     stats.add(Counter::Received, burst.len() as u64);
     for ((frame, verdict), query) in burst.into_iter().zip(verdicts).zip(queries) {

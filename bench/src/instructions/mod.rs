@@ -35,11 +35,11 @@ const NOW_NANOS: Nanos = NOW as Nanos * 1_000_000_000;
 /// A piece of work, and how many operations a count of it is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Case {
-    /// Opening a frame: Ethernet, IPv4 and UDP headers and their checksums.
+    /// The closer look, as a miss needs it. Opening a frame: Ethernet, IPv4 and UDP headers and their checksums.
     Open,
-    /// Reading a query closely, as a miss needs it.
+    /// Taking the query apart: header, question and EDNS, and the name lowercased into a key.
     Parse,
-    /// Reading a query as a hit needs it: header, question and EDNS, the name lowercased into a key and hashed.
+    /// Hashing the key.
     Key,
     /// Finding the entry in the cache, in the three steps of a burst.
     Probe,
@@ -47,7 +47,7 @@ pub enum Case {
     Reply,
     /// Turning the headers round.
     Seal,
-    /// A burst of hits through the processor, frame in to frame out: all of the above.
+    /// A burst of hits through the processor, frame in to frame out, by glances.
     Hit,
     /// The same with EDNS in the queries.
     HitEdns,

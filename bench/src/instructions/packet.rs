@@ -1,4 +1,4 @@
-//! The steps of a hit that need no cache, each over the frames of a burst.
+//! The steps of a closer look that need no cache, each over the frames of a burst.
 
 use super::{Material, Meter, NAMES, NOW};
 use crate::stage::{HASH_SEEDS, Ip, RULES};
@@ -22,27 +22,25 @@ type Window = [u8; WINDOW];
 struct Prepared {
     window: Window,
     frame_len: usize,
+    envelope: Envelope,
     message_len: usize,
     query: Query,
     answer: Answer,
 }
-
-const MESSAGE: fn() -> usize = || Envelope::PLAIN_V4.message();
 
 fn prepared() -> Result<Vec<Prepared>> {
     let material = Material::new(&[], Ip::V4, &[])?;
     let prepare = |(index, packet): (usize, &Vec<u8>)| {
         let mut window = [0; WINDOW];
         window[..packet.len()].copy_from_slice(packet);
-        let opened = Envelope::open_plain_v4(packet, Checksums::Verify);
+        let opened = Envelope::open(packet, Checksums::Verify);
         let (envelope, message_len) = opened.ok().context("the data plane rejects the packet")?;
-        ensure!(envelope == Envelope::PLAIN_V4, "the packet is not a plain one");
         let mut query = Query::default();
-        let parsed = query.parse_within(&window[MESSAGE()..], message_len);
+        let parsed = query.parse(&window[envelope.message()..][..message_len]);
         ensure!(parsed.is_ok(), "the data plane rejects the query: {parsed:?}");
         // All names are of one length, and so are answers: any will do.
         let answer = material.filed(index)?.answer;
-        Ok(Prepared { window, frame_len: packet.len(), message_len, query, answer })
+        Ok(Prepared { window, frame_len: packet.len(), envelope, message_len, query, answer })
     };
     material.packets.iter().enumerate().map(prepare).collect()
 }
@@ -64,48 +62,39 @@ fn each(meter: &mut dyn Meter, work: impl Fn(&mut Prepared) -> bool) -> Result<u
 
 /// Opens frames.
 pub fn open(meter: &mut dyn Meter) -> Result<u64> {
-    each(meter, |one| {
-        let frame = &one.window[..one.frame_len];
-        Envelope::is_plain_v4(frame) && black_box(Envelope::open_plain_v4(frame, Checksums::Verify)).is_ok()
-    })
+    each(meter, |one| black_box(Envelope::open(&one.window[..one.frame_len], Checksums::Verify)).is_ok())
 }
 
 /// Reads queries closely.
 pub fn parse(meter: &mut dyn Meter) -> Result<u64> {
     each(meter, |one| {
-        let parsed = one.query.parse_within(&one.window[MESSAGE()..], one.message_len).is_ok();
+        let parsed = one.query.parse(&one.window[one.envelope.message()..][..one.message_len]).is_ok();
         black_box(&one.query);
         parsed
     })
 }
 
-/// Reads queries and hashes them in passing.
+/// Hashes keys.
 pub fn key(meter: &mut dyn Meter) -> Result<u64> {
     let hash = KeyedHash::with_seeds(HASH_SEEDS);
-    each(meter, |one| {
-        let mut hasher = hash.hasher();
-        let found = one.query.glance(&one.window[MESSAGE()..], one.message_len, |block| hasher.add(block));
-        black_box(hasher.finish(&one.query.key));
-        found
-    })
+    each(meter, |one| black_box(hash.of(&one.query.key)) != 0)
 }
 
 #[inline(always)]
-fn write(one: &mut Prepared) -> Option<reply::Reply> {
-    let Prepared { window, message_len, query, answer, .. } = one;
-    let message = &mut window[MESSAGE()..];
-    reply::whole(message, *message_len, query, answer.view(), Age::Fresh(NOW), RULES.limits(query))
+fn write(one: &mut Prepared) -> reply::Reply {
+    let Prepared { window, envelope, message_len, query, answer, .. } = one;
+    let message = &mut window[envelope.message()..];
+    reply::answer(message, *message_len, query, answer.view(), Age::Fresh(NOW), RULES.limits(query))
 }
 
 /// Writes replies.
 pub fn reply(meter: &mut dyn Meter) -> Result<u64> {
-    each(meter, |one| black_box(write(one)).is_some())
+    each(meter, |one| !black_box(write(one)).cut)
 }
 
 /// Turns headers round.
 pub fn seal(meter: &mut dyn Meter) -> Result<u64> {
     // What the reply changes makes no difference to the work.
-    let (len, change) =
-        write(&mut prepared()?[0]).map(|reply| (reply.len, reply.change)).context("no reply")?;
-    each(meter, |one| black_box(Envelope::PLAIN_V4.seal(&mut one.window, len, Some(black_box(change)))) > len)
+    let reply::Reply { len, change, .. } = write(&mut prepared()?[0]);
+    each(meter, |one| black_box(one.envelope.seal(&mut one.window, len, Some(black_box(change)))) > len)
 }

@@ -62,7 +62,8 @@ pub(super) async fn entry(
     // The walk takes milliseconds where there are many entries: not for a thread that serves misses.
     let found = tokio::task::spawn_blocking(move || {
         let wanted = |key: &StoredKey| {
-            rtype.is_none_or(|rtype| key.meta().qtype() == rtype) && key.name().eq(name.iter().copied())
+            let asked = key.asked();
+            rtype.is_none_or(|rtype| asked.qtype() == rtype) && asked.name() == name
         };
         let found = host.iter().filter(|(key, _)| wanted(key));
         found.map(|(key, entry)| view(&key, &entry, now)).collect::<Vec<_>>()
@@ -77,24 +78,25 @@ pub(super) async fn entry(
 
 fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
     let answer = &entry.answer;
-    let name: Vec<u8> = key.name().collect();
+    let asked = key.asked();
+    let name = asked.name();
     let state = match now {
         now if now < answer.expires() => "fresh",
         now if now < answer.dead() => "stale",
         _ => "expired",
     };
     EntryView {
-        name: names::display(&name),
-        rtype: names::type_name(key.meta().qtype()),
-        dnssec_ok: key.meta().dnssec_ok(),
-        checking_disabled: key.meta().checking_disabled(),
+        name: names::display(name),
+        rtype: names::type_name(asked.qtype()),
+        dnssec_ok: asked.dnssec_ok(),
+        checking_disabled: asked.checking_disabled(),
         rcode: ResponseCode::from(0, answer.status.rcode()).to_str().to_owned(),
         state: state.to_owned(),
         age_secs: now.saturating_sub(answer.received),
         fresh_secs: answer.expires().saturating_sub(now),
         left_secs: answer.dead().saturating_sub(now),
         bytes: answer.wire.len(),
-        records: records(&name, key.meta().qtype(), answer),
+        records: records(name, asked.qtype(), answer),
     }
 }
 

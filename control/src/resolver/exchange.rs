@@ -7,7 +7,6 @@ use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::Clock,
     dns::{
-        NAME_MAX,
         answer::{Answer, ResponseError, TtlRules},
         header::{self, Header},
         key::Key,
@@ -25,8 +24,6 @@ use zerocopy::FromBytes;
 
 /// What we say that we take over UDP (RFC 9715).
 const UDP_SIZE: u16 = 1232;
-/// Words that a key's name takes at most.
-const WORDS_MAX: usize = NAME_MAX.div_ceil(16) * 2;
 /// Connections kept for the next query, and how long (RFC 7766 section 6.2.3: seconds).
 const IDLE_MAX: usize = 16;
 const IDLE_TIME: Duration = Duration::from_secs(5);
@@ -42,18 +39,13 @@ pub struct Rules {
 
 /// Appends a query for `key`.
 pub fn write_query(upstream: &Upstream, key: &Key, id: u16, to: &mut Vec<u8>) {
-    let meta = key.meta();
-    let checking_disabled = if meta.checking_disabled() { header::CD } else { 0 };
+    let asked = key.asked();
+    let checking_disabled = if asked.checking_disabled() { header::CD } else { 0 };
     // RFC 6840 section 5.7: AD in a query asks for AD in the answer.
     let authentic = if upstream.trusted { header::AD } else { 0 };
     let flags = header::RD | checking_disabled | authentic;
-    let question = [meta.qtype(), meta.qclass()];
-    // By words, of which only the last is cut: an iterator over bytes costs several instructions each.
-    let mut name = [0; WORDS_MAX * 8];
-    for (bytes, word) in name.chunks_exact_mut(8).zip(key.words()) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    names::write_query(to, &name[..meta.name_len()], question, id, flags, Some((UDP_SIZE, meta.dnssec_ok())));
+    let question = [asked.qtype(), asked.qclass()];
+    names::write_query(to, asked.name(), question, id, flags, Some((UDP_SIZE, asked.dnssec_ok())));
 }
 
 /// What a response says.
@@ -76,7 +68,7 @@ pub fn judge(upstream: &Upstream, key: &Key, rules: &Rules, message: &[u8]) -> R
         return Ok(Judged::Truncated);
     }
     let answer = answer?;
-    let records = header::LEN + key.meta().name_len() + 4;
+    let records = header::LEN + key.question().len();
     if has_only_addresses(&answer.wire) && is_plain_opt(&message[records + answer.wire.len()..]) {
         let rcode = answer.status.rcode();
         return Ok(if is_answer(rcode) { Judged::Answer(answer) } else { Judged::Failure(rcode) });

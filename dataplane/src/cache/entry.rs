@@ -1,23 +1,27 @@
 //! An entry as it lies in a slab.
 //!
 //! ```text
-//! 0      4          8         12      14    16     24      32         34        35           36       37      38
-//! ┌──────┬──────────┬─────────┬───────┬─────┬──────┬───────┬──────────┬─────────┬────────────┬────────┬───────┬──────┬──────┬──────┐
-//! │ hash │ received │ expires │ stale │ sum │ meta │ start │ wire_len │ records │ additional │ status │ state │ name │ TTLs │ wire │
-//! └──────┴──────────┴─────────┴───────┴─────┴──────┴───────┴──────────┴─────────┴────────────┴────────┴───────┴──────┴──────┴──────┘
+//! 0      4          8         12      14      16      24           26        28         30        31       32      33     34
+//! ┌──────┬──────────┬─────────┬───────┬───────┬───────┬────────────┬─────────┬──────────┬─────────┬────────┬───────┬──────┬──────────┬──────┬──────┐
+//! │ hash │ received │ expires │ stale │ filed │ start │ additional │ balance │ wire_len │ records │ status │ state │ name │ question │ TTLs │ wire │
+//! └──────┴──────────┴─────────┴───────┴───────┴───────┴────────────┴─────────┴──────────┴─────────┴────────┴───────┴──────┴──────────┴──────┴──────┘
 //! ```
-//! `meta` has the cache's generation in its upper byte; `start` is what the reply's header starts with. The name is the
-//! key's, in whole blocks; then two bytes a record with the offset of its TTL; then the records. The
-//! whole is rounded up to 8 bytes.
+//! `filed` is the key's flags, and above them the cache's generation; `start` and `additional` are the reply's header as on
+//! the wire; `balance` is what the packet's checksum is raised by for the reply; `name` is the length of the key's name. The
+//! question is the key's; then come two bytes a record with the offset of its TTL; then the records. The whole is
+//! rounded up to 8 bytes.
 
 use super::ring::UNIT;
 use crate::{
     clock::Secs,
     dns::{
+        NAME_MAX,
         answer::{Answer, Status, View},
-        key::{Key, Meta},
+        header,
+        key::{Flags, Key},
     },
-    simd::{self, BLOCK},
+    packet::checksum,
+    simd::{BLOCK, Block},
 };
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -35,13 +39,13 @@ pub const RECHECK: Secs = 30;
 /// three days, the most that RFC 8767 advises.
 const STALE_UNIT: Secs = 4;
 
-/// Where the generation stands in `meta`.
-const GENERATION: u32 = 56;
-
-/// How often an entry is remembered to have been asked for: up to three times, as in S3-FIFO (Yang et al., SOSP 2023).
+/// How often an entry is remembered to have been asked for: up to three times, as in S3-FIFO (Yang et al., SOSP 2023). What is
+/// kept is how much is missing to that, so that one comparison with zero tells that there is nothing to remember.
 const FREQUENCY: u8 = 0x03;
 /// The entry is in the index.
 const LIVE: u8 = 0x04;
+/// The entry is [simple](Fresh::is_simple).
+const SIMPLE: u8 = 0x08;
 
 /// The fixed part of an entry.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -51,17 +55,44 @@ pub struct Header {
     received: U32,
     expires: U32,
     stale: U16,
-    sum: U16,
-    meta: U64,
+    filed: Filed,
     start: U64,
+    additional: U16,
+    balance: U16,
     wire_len: U16,
     records: u8,
-    additional: u8,
     status: u8,
     state: u8,
+    name_len: u8,
 }
 
-const _: () = assert!(HEADER == 38, "the header has no holes");
+const _: () = assert!(HEADER == 34, "the header has no holes");
+
+/// What an entry is filed under beside its question: the key's flags and the cache's generation.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(transparent)]
+pub struct Filed([u8; 2]);
+
+impl Filed {
+    /// The same with `flags`, where there were none.
+    #[inline(always)]
+    pub fn with(self, flags: Flags) -> Self {
+        Filed((u16::from_ne_bytes(self.0) | u16::from_ne_bytes([flags.0, 0])).to_ne_bytes())
+    }
+
+    /// The flags.
+    pub fn flags(self) -> Flags {
+        Flags(self.0[0])
+    }
+
+    /// Under `flags`, in `generation`.
+    #[inline(always)]
+    pub fn new(flags: Flags, generation: u8) -> Self {
+        Filed([flags.0, generation])
+    }
+}
 
 /// The most bytes that an entry can take up: the longest name, 255 TTLs, and records up to [`WIRE_MAX`]. A slab goes on for
 /// as many after its last entry, so that one comparison opens an entry, and none what lies within.
@@ -70,8 +101,11 @@ pub const ENTRY_MAX: usize = HEADER + size_of::<Body>();
 /// More than the most bytes of records in an entry, and than a frame has room for.
 pub const WIRE_MAX: usize = 2048;
 
+/// Where the TTL is of a record whose name is a pointer (RFC 1035 sections 3.2.1 and 4.1.4).
+pub const SIMPLE_TTL: usize = 6;
+
 /// What follows a header.
-pub type Body = [u8; 256 + 2 * 255 + WIRE_MAX];
+pub type Body = [u8; NAME_MAX + 5 + 2 * 255 + WIRE_MAX];
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -106,13 +140,11 @@ impl Header {
     /// Bytes of the entry in the slab.
     pub fn size(&self) -> usize {
         let ttls = 2 * usize::from(self.records);
-        (HEADER + self.name_len() + ttls + usize::from(self.wire_len.get())).next_multiple_of(UNIT)
+        (HEADER + self.question_len() + ttls + usize::from(self.wire_len.get())).next_multiple_of(UNIT)
     }
 
-    /// Bytes that the name takes up.
-    #[inline(always)]
-    fn name_len(&self) -> usize {
-        (Meta(self.meta.get()).last_block() + 1) * BLOCK
+    fn question_len(&self) -> usize {
+        usize::from(self.name_len) + 4
     }
 
     /// The lower half of the key's hash.
@@ -141,7 +173,7 @@ impl Header {
     /// The cache generation that it belongs to.
     #[inline(always)]
     pub fn generation(&self) -> u8 {
-        (self.meta.get() >> GENERATION) as u8
+        self.filed.0[1]
     }
 
     /// Whether it is in the index.
@@ -156,22 +188,22 @@ impl Header {
 
     /// How often it is remembered to have been asked for.
     pub fn frequency(&self) -> u8 {
-        self.state & FREQUENCY
+        FREQUENCY - (self.state & FREQUENCY)
     }
 
     /// Remembers that it was asked for.
     #[inline(always)]
     pub fn touch(&mut self) {
         // Written only while it changes, so that the hottest entries' lines stay clean.
-        if self.state & FREQUENCY != FREQUENCY {
-            self.state += 1;
+        if self.state & FREQUENCY != 0 {
+            self.state -= 1;
         }
     }
 
     /// Forgets one time.
     pub fn fade(&mut self) {
-        if self.state & FREQUENCY != 0 {
-            self.state -= 1;
+        if self.state & FREQUENCY != FREQUENCY {
+            self.state += 1;
         }
     }
 
@@ -190,56 +222,124 @@ impl Header {
 
     /// Sets how often it is remembered to have been asked for.
     pub fn set_frequency(&mut self, frequency: u8) {
-        self.state = self.state & !FREQUENCY | frequency & FREQUENCY;
+        self.state = self.state & !FREQUENCY | (FREQUENCY - frequency.min(FREQUENCY));
     }
 
-    /// Whether it is the answer to `key`, of `generation`; `body` is what follows the header.
+    /// What it is filed under beside its question.
     #[inline(always)]
-    pub fn answers(&self, body: &Body, key: &Key, generation: u8) -> bool {
-        self.meta.get() == tagged(key, generation) && is_name(body, key)
+    pub fn filed(&self) -> Filed {
+        self.filed
     }
 
     /// Whether it is an answer to `key`, of whatever generation; `body` is what follows the header.
     pub fn is_filed_under(&self, body: &Body, key: &Key) -> bool {
-        self.answers(body, key, self.generation())
+        self.filed.0[0] == key.flags().0 && &body[..self.question_len()] == key.question()
+    }
+
+    /// RCODE, AA, AD.
+    pub fn status(&self) -> Status {
+        Status(self.status)
     }
 
     /// The answer; `body` is what follows the header.
-    #[inline(always)]
     pub fn view<'a>(&self, body: &'a Body) -> View<'a> {
-        let (ttls, rest) = body[self.name_len()..].split_at(2 * usize::from(self.records));
+        let (ttls, wire) = body[self.question_len()..].split_at(2 * usize::from(self.records));
+        let wire = &wire[..usize::from(self.wire_len.get())];
+        let change = change_but_records(self.start.get(), self.additional.get(), wire.len());
         View {
-            status: Status(self.status),
+            status: self.status(),
             start: self.start.get(),
-            additional: u16::from(self.additional),
+            additional: u16::from_be(self.additional.get()),
             ttls: ttls.as_chunks::<2>().0,
-            // The remainder is the length already, and spares the comparison.
-            wire: &rest[..usize::from(self.wire_len.get()) % WIRE_MAX],
-            sum: self.sum.get(),
+            wire,
+            sum: checksum::fold_native(checksum::change(change, u64::from(!self.balance.get()))),
         }
     }
 }
 
-#[inline(always)]
-fn tagged(key: &Key, generation: u8) -> u64 {
-    key.meta().0 | u64::from(generation) << GENERATION
+/// A fresh entry, found by a glance: an answer to be copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh<'a> {
+    header: &'a Header,
+    /// The TTLs, and what follows them.
+    rest: &'a [u8],
 }
 
-/// Whether `body` starts with the name of `key`.
-#[inline(always)]
-fn is_name(body: &Body, key: &Key) -> bool {
-    let same = |at: usize| {
-        let have = body[at * BLOCK..].first_chunk::<BLOCK>().unwrap_or(&[0; BLOCK]);
-        simd::same(zerocopy::transmute!(key.block(at).map(u64::to_le_bytes)), *have)
-    };
-    let last = key.meta().last_block();
-    // Nearly all names have one block or two: no loop for those.
-    same(0) & same(last) == 0xffff && (last < 2 || is_middle(last, same))
+impl<'a> Fresh<'a> {
+    /// Of the entry of a question of `question_len` bytes, less than 64.
+    #[inline(always)]
+    pub fn new(header: &'a Header, body: &'a Body, question_len: usize) -> Self {
+        // The remainder is the length already, and spares the comparison.
+        Fresh { header, rest: &body[question_len % 64..] }
+    }
+
+    /// Whether it is positive, whole, the same for everybody, and one record of at most [`BLOCK`] bytes whose name is a pointer:
+    /// most are.
+    #[inline(always)]
+    pub fn is_simple(&self) -> bool {
+        self.header.state & SIMPLE != 0
+    }
+
+    /// RCODE, AA and AD.
+    pub fn status(&self) -> Status {
+        Status(self.header.status)
+    }
+
+    /// How long ago it was received, in seconds.
+    #[inline(always)]
+    pub fn age(&self, now: Secs) -> Secs {
+        // No entry is received later than the clock that asks: see `Cache::insert`.
+        now.wrapping_sub(self.header.received())
+    }
+
+    /// The reply's header as far as it depends on the answer: see [`header::start`].
+    #[inline(always)]
+    pub fn start(&self) -> u64 {
+        self.header.start.get()
+    }
+
+    /// Additional records, as on the wire.
+    #[inline(always)]
+    pub fn additional(&self) -> u16 {
+        self.header.additional.get()
+    }
+
+    /// What the packet's checksum is to be raised by, where a query's that is nothing but the question is there.
+    #[inline(always)]
+    pub fn balance(&self) -> u16 {
+        self.header.balance.get()
+    }
+
+    /// The record of a [simple](Self::is_simple) one, and how many bytes of the block it is. Its TTL is at [`SIMPLE_TTL`].
+    #[inline(always)]
+    pub fn simple(&self) -> (&'a Block, usize) {
+        let record = self.rest[2..].first_chunk().unwrap_or(&[0; BLOCK]);
+        (record, usize::from(self.header.wire_len.get()) % (2 * BLOCK))
+    }
+
+    /// Offset in the message of each TTL, little-endian.
+    pub fn ttls(&self) -> &'a [[u8; 2]] {
+        self.rest[..2 * usize::from(self.header.records)].as_chunks::<2>().0
+    }
+
+    /// Bytes of records.
+    #[inline(always)]
+    pub fn wire_len(&self) -> usize {
+        usize::from(self.header.wire_len.get()) % WIRE_MAX
+    }
+
+    /// The records.
+    pub fn wire(&self) -> &'a [u8] {
+        &self.rest[2 * usize::from(self.header.records)..][..self.wire_len()]
+    }
 }
 
-#[inline(never)]
-fn is_middle(last: usize, same: impl Fn(usize) -> u32) -> bool {
-    (1..last).all(|at| same(at) == 0xffff)
+/// How the sum of a packet changes, where the message is a query with nothing but a question and then its reply, but for the
+/// records: the header (the query's has only the count of questions), and the length in the UDP header and its pseudo-header.
+fn change_but_records(start: u64, additional: u16, wire_len: usize) -> u64 {
+    let question = header::start(0, 0, 0);
+    let lengths = u64::from((wire_len as u16).to_be());
+    checksum::chain(checksum::change(question, start), [u64::from(additional), 2 * lengths])
 }
 
 /// An answer measured for storing: cut to a bare "too large for UDP" where it can never be sent whole.
@@ -251,28 +351,43 @@ pub struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// `wire_max`: the most bytes of records that a reply over UDP can carry.
-    pub fn new(key: &'a Key, hash: u64, answer: &'a Answer, wire_max: usize, generation: u8) -> Self {
+    pub fn new(
+        key: &'a Key,
+        hash: u64,
+        answer: &'a Answer,
+        wire_max: usize,
+        generation: u8,
+        now: Secs,
+    ) -> Self {
         let mut view = answer.view();
         if view.wire.len() > wire_max.min(WIRE_MAX - 1) || view.ttls.len() > usize::from(u8::MAX) {
             view = view.truncated();
         }
+        let additional = view.additional.to_be();
+        let change =
+            checksum::add(change_but_records(view.start, additional, view.wire.len()), u64::from(view.sum));
+        let ttl = header::LEN + key.question().len() + SIMPLE_TTL;
+        let simple = view.status.is_plain()
+            && view.wire.len() <= BLOCK
+            && view.ttls.iter().map(|at| usize::from(u16::from_le_bytes(*at))).eq([ttl]);
         let header = Header {
             hash: (hash as u32).into(),
-            received: answer.received.into(),
+            received: answer.received.min(now).into(),
             expires: answer.expires().into(),
             stale: (answer.stale / STALE_UNIT)
                 .min(Secs::from(u16::MAX))
                 .try_into()
                 .unwrap_or(u16::MAX)
                 .into(),
-            sum: view.sum.into(),
-            meta: tagged(key, generation).into(),
+            filed: Filed::new(key.flags(), generation),
             start: view.start.into(),
+            additional: additional.into(),
+            balance: (!checksum::fold_native(change)).into(),
             wire_len: (view.wire.len() as u16).into(),
             records: view.ttls.len() as u8,
-            additional: view.additional as u8,
             status: view.status.0,
-            state: LIVE,
+            state: LIVE | if simple { SIMPLE } else { 0 },
+            name_len: key.asked().name().len() as u8,
         };
         Draft { header, key, view }
     }
@@ -293,7 +408,7 @@ impl<'a> Draft<'a> {
             rest = tail;
         };
         put(header.as_bytes());
-        self.key.words().iter().for_each(|word| put(&word.to_le_bytes()));
+        put(self.key.question());
         put(self.view.ttls.as_flattened());
         put(self.view.wire);
     }

@@ -4,9 +4,13 @@
 //! padded blocks, so that there is no tail to treat apart. The seeds are drawn when the process starts and
 //! no hash leaves it. A bucket is bounded, so that even a collision costs an eviction and never time.
 
-use crate::dns::key::Key;
+use crate::{
+    dns::key::{Flags, Key},
+    simd::Block,
+};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
+use zerocopy::transmute;
 
 /// The seeds of a hash.
 #[derive(Clone, Copy, Debug)]
@@ -32,39 +36,22 @@ impl KeyedHash {
     }
 
     /// The hash of a key.
-    #[inline(always)]
     pub fn of(&self, key: &Key) -> u64 {
-        let mut hasher = self.hasher();
-        for block in key.blocks() {
-            hasher.add(*block);
-        }
-        hasher.finish(key)
+        key.blocks().iter().fold(self.start(key.flags()), |state, block| self.add(state, block))
     }
 
-    /// For hashing a key while it is made.
+    /// What a hash begins with.
     #[inline(always)]
-    pub fn hasher(&self) -> Hasher<'_> {
-        Hasher { seeds: &self.seeds, state: self.seeds[0] }
-    }
-}
-
-/// The hash of a key in the making.
-pub struct Hasher<'a> {
-    seeds: &'a [u64; 4],
-    state: u64,
-}
-
-impl Hasher<'_> {
-    /// Adds a block of the name.
-    #[inline(always)]
-    pub fn add(&mut self, [a, b]: [u64; 2]) {
-        self.state = fold(a ^ self.seeds[1], b ^ self.state);
+    pub fn start(&self, flags: Flags) -> u64 {
+        self.seeds[0] ^ u64::from(flags.0)
     }
 
-    /// The hash of `key`, whose blocks were added.
+    /// Adds a block of the question. After the last one, the state is the hash.
     #[inline(always)]
-    pub fn finish(self, key: &Key) -> u64 {
-        fold(key.meta().0 ^ self.seeds[2], self.state ^ self.seeds[3])
+    pub fn add(&self, state: u64, block: &Block) -> u64 {
+        let words: [[u8; 8]; 4] = transmute!(*block);
+        let [a, b, c, d] = words.map(u64::from_le_bytes);
+        fold(c ^ self.seeds[2], d ^ self.seeds[3] ^ fold(a ^ self.seeds[1], b ^ state))
     }
 }
 

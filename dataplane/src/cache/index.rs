@@ -1,6 +1,6 @@
 //! From a hash to an entry: buckets of one cache line each.
 //!
-//! A bucket holds eight tags (16 bits of the hash) and eight references. What does not fit goes to the next buckets,
+//! A bucket holds eight tags (15 bits of the hash) and eight references. What does not fit goes to the next buckets,
 //! [`PROBES`] at most, and each bucket that it passed counts it: a lookup goes on only where something passed.
 
 use crate::simd;
@@ -10,8 +10,15 @@ use std::ops::ControlFlow;
 const PROBES: usize = 4;
 
 /// A reference to an entry: its position in the slab in units of 8 bytes, so that 32 bits reach 32 GiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ref(pub u32);
+
+/// Where in the index the entries of a hash are looked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spot {
+    home: u32,
+    tag: u16,
+}
 
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
@@ -61,27 +68,33 @@ impl Index {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
-    /// Asks for the bucket's line ahead of use.
+    /// Where entries of this hash are looked for; asks for the bucket's line ahead of use.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
-        simd::prefetch(&self.buckets[self.home(hash)]);
+    pub fn seek(&self, hash: u64) -> Spot {
+        let home = self.home(hash);
+        simd::prefetch(self.buckets.as_ptr().wrapping_add(home));
+        Spot { home: home as u32, tag: tag(hash) }
     }
 
     /// The first entry that may be the one, by its tag.
     #[inline(always)]
-    pub fn candidate(&self, hash: u64) -> Option<Ref> {
-        let bucket = &self.buckets[self.home(hash)];
-        let mask = bucket.matching(tag(hash));
+    pub fn candidate(&self, spot: Spot) -> Option<Ref> {
+        let bucket = &self.buckets[spot.home as usize];
+        let mask = bucket.matching(spot.tag);
         if mask != 0 {
             return Some(Ref(bucket.refs[mask.trailing_zeros() as usize & 7]));
         }
-        if bucket.passed == 0 { None } else { self.find(hash, |_| true) }
+        if bucket.passed == 0 { None } else { self.search(spot, |_| true) }
     }
 
     /// The entry of this hash that `is` accepts.
-    pub fn find(&self, hash: u64, mut is: impl FnMut(Ref) -> bool) -> Option<Ref> {
-        self.walk(hash, |bucket| {
-            let mut mask = bucket.matching(tag(hash));
+    pub fn find(&self, hash: u64, is: impl FnMut(Ref) -> bool) -> Option<Ref> {
+        self.search(Spot { home: self.home(hash) as u32, tag: tag(hash) }, is)
+    }
+
+    fn search(&self, spot: Spot, mut is: impl FnMut(Ref) -> bool) -> Option<Ref> {
+        self.walk(spot.home as usize, |bucket| {
+            let mut mask = bucket.matching(spot.tag);
             while mask != 0 {
                 let found = Ref(bucket.refs[mask.trailing_zeros() as usize & 7]);
                 if is(found) {
@@ -93,8 +106,7 @@ impl Index {
         })
     }
 
-    fn walk<T>(&self, hash: u64, mut visit: impl FnMut(&Bucket) -> ControlFlow<Option<T>>) -> Option<T> {
-        let mut at = self.home(hash);
+    fn walk<T>(&self, mut at: usize, mut visit: impl FnMut(&Bucket) -> ControlFlow<Option<T>>) -> Option<T> {
         for _ in 0..PROBES {
             match visit(&self.buckets[at]) {
                 ControlFlow::Break(found) => return found,
@@ -173,5 +185,5 @@ impl Index {
 /// The upper bits of the hash; never zero, which marks an empty slot.
 #[inline(always)]
 fn tag(hash: u64) -> u16 {
-    ((hash >> 48) as u16).max(1)
+    (hash >> 48) as u16 | 1
 }

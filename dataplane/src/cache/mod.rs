@@ -14,18 +14,19 @@ mod hash;
 mod index;
 mod ring;
 
+pub use entry::{Filed, Fresh, SIMPLE_TTL};
 pub use hash::KeyedHash;
-pub use index::Ref;
+pub use index::{Ref, Spot};
 
-use crate::simd::prefetch;
 use crate::{
     clock::Secs,
     dns::{
         answer::{Answer, View},
         header,
-        key::Key,
+        key::{Flags, Key},
     },
     region::Region,
+    simd::{BLOCK, Block, Simd, prefetch},
 };
 use entry::{Draft, ENTRY_MAX, Header};
 use index::Index;
@@ -142,32 +143,48 @@ impl Cache {
         })
     }
 
-    /// First step of a lookup: asks for the bucket's line.
+    /// What entries with these flags are filed under now.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
-        self.index.prefetch(hash);
+    pub fn filed(&self, flags: Flags) -> Filed {
+        Filed::new(flags, self.generation)
+    }
+
+    /// First step of a lookup: where to look; asks for that line.
+    #[inline(always)]
+    pub fn seek(&self, hash: u64) -> Spot {
+        self.index.seek(hash)
     }
 
     /// Second step: the entry that is probably it; asks for its lines.
     #[inline(always)]
-    pub fn candidate(&self, hash: u64) -> Option<Ref> {
-        let found = self.index.candidate(hash)?;
-        let (header, body) = Header::at(self.slab.bytes(), position(found));
-        prefetch(header);
-        prefetch(&body[64 - entry::HEADER]);
+    pub fn candidate(&self, spot: Spot) -> Option<Ref> {
+        let found = self.index.candidate(spot)?;
+        let entry = self.slab.bytes().as_ptr().wrapping_add(position(found));
+        prefetch(entry);
+        prefetch(entry.wrapping_add(64));
         Some(found)
     }
 
-    /// Third step: the answer and its age in seconds, where the candidate is the right entry and fresh, as nearly all are.
+    /// Third step: the answer, where the candidate is the right entry and fresh, as nearly all are.
     /// Notes that it was asked for. `None` says nothing yet: [`lookup`](Self::lookup) does.
+    ///
+    /// `question` is a key's only [block](Key::blocks), of which `len` bytes are the question.
     #[inline(always)]
-    pub fn get_fresh(&mut self, candidate: Ref, key: &Key, now: Secs) -> Option<(View<'_>, Secs)> {
+    pub fn get_fresh<S: Simd>(
+        &mut self,
+        simd: S,
+        candidate: Ref,
+        filed: Filed,
+        (question, len): (&Block, usize),
+        now: Secs,
+    ) -> Option<Fresh<'_>> {
         let (header, body) = Header::at_mut(self.slab.bytes_mut(), position(candidate));
-        if !header.answers(body, key, self.generation) || now >= header.expires() {
+        let have = body.first_chunk::<BLOCK>().unwrap_or(&[0; BLOCK]);
+        if header.filed() != filed || !simd.same(have, question, len) || now >= header.expires() {
             return None;
         }
         header.touch();
-        Some((header.view(body), now.saturating_sub(header.received())))
+        Some(Fresh::new(header, body, len))
     }
 
     /// Third step: the entry, if there is one that is still good. Notes that it was asked for.
@@ -213,7 +230,7 @@ impl Cache {
             frequency = header.frequency();
             self.unlink(old);
         }
-        let draft = Draft::new(key, hash, answer, self.wire_max, self.generation);
+        let draft = Draft::new(key, hash, answer, self.wire_max, self.generation, now);
         let size = draft.size();
         let at = self.make_room(segment, size, now);
         draft.write(&mut self.slab.bytes_mut()[at..], frequency);

@@ -18,7 +18,7 @@ pub struct Answer {
     pub status: Status,
     /// Answer, authority and additional records.
     pub counts: [u16; 3],
-    /// Offset in `wire` of each record's TTL, as little-endian pairs of bytes.
+    /// Offset of each record's TTL in a message whose question is as long, as little-endian pairs of bytes.
     pub ttls: Box<[[u8; 2]]>,
     /// The records.
     pub wire: Box<[u8]>,
@@ -70,6 +70,17 @@ impl Status {
     #[inline(always)]
     pub fn is_positive(self) -> bool {
         self.0 & (Self::NEGATIVE | 0x0f) == rcode::NOERROR
+    }
+
+    /// Whether it is positive, whole, and the same for everybody.
+    #[inline(always)]
+    pub fn is_plain(self) -> bool {
+        self.0 & !Self::AA == rcode::NOERROR
+    }
+
+    /// Whether it is whole, and can be given as it is to who wants AD or does not (RFC 6840 section 5.8).
+    pub fn suits(self, wants_ad: bool) -> bool {
+        !self.is_truncated() && (wants_ad || self.0 & Self::AD == 0)
     }
 
     /// The response code.
@@ -198,7 +209,7 @@ pub struct View<'a> {
     pub start: u64,
     /// Additional records.
     pub additional: u16,
-    /// Offset in `wire` of each TTL, little-endian.
+    /// Offset in the message of each TTL, little-endian.
     pub ttls: &'a [[u8; 2]],
     /// The records.
     pub wire: &'a [u8],
@@ -221,14 +232,9 @@ impl<'a> View<'a> {
 
 /// The end of the question at offset 12, if it is `key`'s in whatever case.
 fn question_end(message: &[u8], key: &Key) -> Option<usize> {
-    let meta = key.meta();
-    let end = header::LEN + meta.name_len() + 4;
-    let question = message.get(header::LEN..end)?;
-    let (name, rest) = question.split_at(meta.name_len());
-    let same = name.iter().map(u8::to_ascii_lowercase).eq(key.name());
-    let [t1, t0, c1, c0] = *rest.first_chunk::<4>()?;
-    let same =
-        same && u16::from_be_bytes([t1, t0]) == meta.qtype() && u16::from_be_bytes([c1, c0]) == meta.qclass();
+    let end = header::LEN + key.question().len();
+    let (name, rest) = message.get(header::LEN..end)?.split_at(key.asked().name().len());
+    let same = name.eq_ignore_ascii_case(key.asked().name()) && rest == &key.question()[name.len()..];
     same.then_some(end)
 }
 
@@ -259,7 +265,7 @@ impl Scan {
                     // Taking the OPT out would move this record, and pointers to it would go astray.
                     return None;
                 } else {
-                    scan.add(message, question, section, record)?;
+                    scan.add(message, section, record)?;
                 }
                 at = record.end;
             }
@@ -268,14 +274,14 @@ impl Scan {
             return None;
         }
         scan.wire.extend_from_slice(&message[question..opt.map_or(at, |opt| opt.start)]);
-        scan.make_sane();
+        scan.make_sane(question);
         Some(scan)
     }
 
-    fn add(&mut self, message: &[u8], question: usize, section: usize, record: record::Record) -> Option<()> {
+    fn add(&mut self, message: &[u8], section: usize, record: record::Record) -> Option<()> {
         let ttl = sane(record.ttl);
         self.least = Some(self.least.map_or(ttl, |least| least.min(ttl)));
-        self.ttls.push(u16::try_from(record.ttl_at - question).ok()?.to_le_bytes());
+        self.ttls.push(u16::try_from(record.ttl_at).ok()?.to_le_bytes());
         if section == 1 && record.rtype == rtype::SOA {
             // MINIMUM is the last of the record's fields (RFC 1035 section 3.3.13).
             let minimum = u32::from_be_bytes(*message.get(record.rdata..record.end)?.last_chunk::<4>()?);
@@ -285,9 +291,9 @@ impl Scan {
     }
 
     /// Writes zero into TTLs that mean it, so that no reply needs to look.
-    fn make_sane(&mut self) {
+    fn make_sane(&mut self, question: usize) {
         for at in &self.ttls {
-            let at = usize::from(u16::from_le_bytes(*at));
+            let at = usize::from(u16::from_le_bytes(*at)) - question;
             if let Some(field) = self.wire.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) {
                 *field = sane(u32::from_be_bytes(*field)).to_be_bytes();
             }

@@ -61,6 +61,20 @@ pub const fn start(flags: u16, answers: u16, authority: u16) -> u64 {
     wire.to_be()
 }
 
+/// Whether a header with this [`start`] is a query's with one question and no answers.
+#[inline(always)]
+pub fn is_query(header: u64) -> bool {
+    const MASK: u64 = flags(QR | OPCODE) | !flags(0xffff);
+    header & MASK == start(0, 0, 0)
+}
+
+/// Flags as on the wire, where they stand in [`start`].
+#[inline(always)]
+pub fn in_start(flags: u16) -> u64 {
+    let [high, low] = flags.to_ne_bytes();
+    u64::from_ne_bytes([high, low, 0, 0, 0, 0, 0, 0])
+}
+
 /// Flags where they stand in [`start`].
 #[inline(always)]
 pub const fn flags(flags: u16) -> u64 {

@@ -2,85 +2,43 @@
 //!
 //! Never the ID, a cookie, padding or the EDNS size: those belong to the client, not to the answer.
 
-use super::NAME_MAX;
-use crate::simd::{self, BLOCK, Block};
+use super::{CLASS_IN, QUESTION_MAX};
+use crate::simd::{BLOCK, Block};
 
-const BLOCKS: usize = NAME_MAX.div_ceil(BLOCK);
+const BLOCKS: usize = QUESTION_MAX.div_ceil(BLOCK);
 
-/// Type, class, DO, CD and the name's length in bytes and in blocks, packed to be compared at once. The upper byte is unused.
+/// What an answer depends on beside the question.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Meta(pub u64);
+pub struct Flags(pub u8);
 
-impl Meta {
-    const DO: u64 = 1 << 32;
-    const CD: u64 = 1 << 33;
-
-    #[inline(always)]
-    fn new(question: u32, NameLen { bytes: name_len, last_block: last }: NameLen) -> Self {
-        // The type first, as it stands in a question.
-        Meta(u64::from(question.rotate_left(16)) | (name_len as u64) << 40 | (last as u64) << 48)
-    }
-
-    /// The type asked for.
-    #[inline(always)]
-    pub fn qtype(self) -> u16 {
-        self.0 as u16
-    }
-
-    /// The class asked for.
-    #[inline(always)]
-    pub fn qclass(self) -> u16 {
-        (self.0 >> 16) as u16
-    }
-
-    /// Whether DNSSEC records are wanted (RFC 3225).
-    #[inline(always)]
-    pub fn dnssec_ok(self) -> bool {
-        self.0 & Self::DO != 0
-    }
-
-    /// Whether unvalidated data is wanted (RFC 4035).
-    #[inline(always)]
-    pub fn checking_disabled(self) -> bool {
-        self.0 & Self::CD != 0
-    }
-
-    /// The last of the blocks that a name is stored in, counted from 0.
-    #[inline(always)]
-    pub fn last_block(self) -> usize {
-        (self.0 >> 48) as usize % BLOCKS
-    }
-
-    /// Length of the name on the wire.
-    #[inline(always)]
-    pub fn name_len(self) -> usize {
-        (self.0 >> 40) as usize & 0xff
-    }
+impl Flags {
+    /// DNSSEC records are wanted (RFC 3225).
+    pub const DO: u8 = 0x01;
+    /// Unvalidated data is wanted (RFC 4035); where it stands in a message's fourth byte.
+    pub const CD: u8 = 0x10;
 }
 
-/// Length of a name.
-#[derive(Clone, Copy)]
-pub(super) struct NameLen {
-    pub bytes: usize,
-    last_block: usize,
-}
-
-/// A key: the name lowercased in whole blocks, zero-padded, so that hash and comparison go by blocks.
+/// A key: the question as on the wire, but its name lowercased, in whole blocks with zeros at the end, so that hash and
+/// comparison go by blocks. No question is the start of another: one ends with the four bytes after its name's zero.
 #[derive(Clone, Debug)]
 pub struct Key {
-    meta: Meta,
-    words: [[u64; 2]; BLOCKS],
+    blocks: [Block; BLOCKS],
+    len: u16,
+    flags: Flags,
 }
 
 impl Default for Key {
+    /// The root's addresses.
     fn default() -> Self {
-        Key { meta: Meta::default(), words: [[0; 2]; BLOCKS] }
+        let mut key = Key { blocks: [[0; BLOCK]; BLOCKS], len: 0, flags: Flags::default() };
+        key.set(&[0, 0, 1, 0, CLASS_IN as u8], false);
+        key
     }
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.meta == other.meta && self.words() == other.words()
+        self.asked() == other.asked()
     }
 }
 
@@ -88,91 +46,83 @@ impl Eq for Key {}
 
 impl std::hash::Hash for Key {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.meta.0);
-        for word in self.words() {
-            state.write_u64(*word);
-        }
+        self.asked().hash(state);
     }
 }
 
 impl Key {
-    /// Fills in the checked name at the start of `name`, which is `len` bytes long. What follows it is read where there
-    /// is any, and ignored.
-    pub(super) fn set_name(&mut self, name: &[u8], len: usize) -> NameLen {
-        let last_block = (len.max(1) - 1) / BLOCK;
-        for (at, to) in self.words[..=last_block].iter_mut().enumerate() {
-            let rest = &name[(at * BLOCK).min(name.len())..];
-            let block = rest.first_chunk::<BLOCK>().copied().unwrap_or_else(|| end_of(rest));
-            let last = if at == last_block { (len.max(1) - 1) % BLOCK } else { BLOCK - 1 };
-            *to = words(simd::up_to(simd::lowercase(block), last));
-        }
-        NameLen { bytes: len, last_block }
-    }
-
-    /// Fills in the name at the start of `name`, if one it is: what reaches to the first zero. Returns its length; `None`
-    /// where there is no zero, or too little after it to be read in whole blocks. `visit` sees the [blocks](Self::blocks)
-    /// as they come by.
-    #[inline(always)]
-    pub(super) fn set_name_to_zero(
-        &mut self,
-        name: &[u8],
-        mut visit: impl FnMut([u64; 2]),
-    ) -> Option<NameLen> {
-        for ((at, to), block) in self.words.iter_mut().enumerate().zip(name.as_chunks::<BLOCK>().0) {
-            let lowered = simd::lowercase(*block);
-            let zeros = simd::zeros(*block);
-            if zeros != 0 {
-                let last = zeros.trailing_zeros() as usize;
-                *to = words(simd::up_to(lowered, last));
-                visit(*to);
-                return Some(NameLen { bytes: at * BLOCK + last + 1, last_block: at });
-            }
-            *to = words(lowered);
-            visit(*to);
-        }
-        None
-    }
-
-    /// Fills in all but the name, which is `name` long, and DO. `question` is the type, and the class below it.
-    #[inline(always)]
-    pub(super) fn set_meta(&mut self, question: u32, checking_disabled: bool, name: NameLen) {
-        self.meta = Meta::new(question, name);
-        self.meta.0 |= u64::from(checking_disabled) * Meta::CD;
+    /// Fills in a checked question: a name, type and class. DO is not set.
+    pub(super) fn set(&mut self, question: &[u8], checking_disabled: bool) {
+        let len = question.len().min(QUESTION_MAX);
+        let to = self.blocks.as_flattened_mut();
+        to[..len].copy_from_slice(&question[..len]);
+        to[..len.saturating_sub(4)].make_ascii_lowercase();
+        to[len..len.next_multiple_of(BLOCK)].fill(0);
+        self.len = len as u16;
+        self.flags = Flags(if checking_disabled { Flags::CD } else { 0 });
     }
 
     /// Files the answer under what DO asks for.
-    #[inline(always)]
     pub(super) fn set_dnssec_ok(&mut self, dnssec_ok: bool) {
-        self.meta.0 |= u64::from(dnssec_ok) * Meta::DO;
+        self.flags.0 |= if dnssec_ok { Flags::DO } else { 0 };
     }
 
-    /// Everything but the name.
-    #[inline(always)]
-    pub fn meta(&self) -> Meta {
-        self.meta
+    /// What is asked, in no more bytes than that takes.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked { question: self.question(), flags: self.flags }
     }
 
-    /// The lowercased name's bytes in little-endian words, zero-padded to whole blocks.
-    #[inline(always)]
-    pub fn words(&self) -> &[u64] {
-        self.blocks().as_flattened()
+    /// DO and CD.
+    pub fn flags(&self) -> Flags {
+        self.flags
     }
 
-    /// The same by blocks.
-    #[inline(always)]
-    pub fn blocks(&self) -> &[[u64; 2]] {
-        &self.words[..=self.meta.last_block()]
+    /// Name, type and class on the wire, the name lowercased.
+    pub fn question(&self) -> &[u8] {
+        &self.blocks.as_flattened()[..usize::from(self.len)]
     }
 
-    /// One of the name's [blocks](Self::blocks); zeros after the last.
-    #[inline(always)]
-    pub fn block(&self, at: usize) -> [u64; 2] {
-        self.words[at % BLOCKS]
+    /// The question in whole blocks, with zeros after its end.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks[..usize::from(self.len).div_ceil(BLOCK)]
     }
+}
 
+/// What is asked: a key borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Asked<'a> {
+    /// Name, type and class on the wire, the name lowercased.
+    pub question: &'a [u8],
+    /// DO and CD.
+    pub flags: Flags,
+}
+
+impl<'a> Asked<'a> {
     /// The lowercased name on the wire.
-    pub fn name(&self) -> impl Iterator<Item = u8> + '_ {
-        self.words().iter().flat_map(|w| w.to_le_bytes()).take(self.meta.name_len())
+    pub fn name(&self) -> &'a [u8] {
+        self.question.split_last_chunk::<4>().map_or(&[], |(name, _)| name)
+    }
+
+    /// The type asked for.
+    pub fn qtype(&self) -> u16 {
+        let [.., t1, t0, _, _] = *self.question else { return 0 };
+        u16::from_be_bytes([t1, t0])
+    }
+
+    /// The class asked for.
+    pub fn qclass(&self) -> u16 {
+        let [.., c1, c0] = *self.question else { return 0 };
+        u16::from_be_bytes([c1, c0])
+    }
+
+    /// Whether DNSSEC records are wanted (RFC 3225).
+    pub fn dnssec_ok(&self) -> bool {
+        self.flags.0 & Flags::DO != 0
+    }
+
+    /// Whether unvalidated data is wanted (RFC 4035).
+    pub fn checking_disabled(&self) -> bool {
+        self.flags.0 & Flags::CD != 0
     }
 }
 
@@ -180,9 +130,8 @@ impl std::fmt::Display for Key {
     /// The name as people write it, with what is not a letter, digit, `-` or `_` as `\DDD` (RFC 4343), then the
     /// type's number: `example.com. 1`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name: Vec<u8> = self.name().collect();
-        display_name(&name, f)?;
-        write!(f, " {}", self.meta.qtype())
+        display_name(self.asked().name(), f)?;
+        write!(f, " {}", self.asked().qtype())
     }
 }
 
@@ -209,18 +158,4 @@ pub fn display_name(name: &[u8], f: &mut impl std::fmt::Write) -> std::fmt::Resu
         rest = tail;
     }
     Ok(())
-}
-
-/// What is left of a buffer that ends within a block.
-#[cold]
-fn end_of(rest: &[u8]) -> Block {
-    let mut block = [0; BLOCK];
-    block[..rest.len()].copy_from_slice(rest);
-    block
-}
-
-#[inline(always)]
-fn words(block: Block) -> [u64; 2] {
-    let words: [[u8; 8]; 2] = zerocopy::transmute!(block);
-    words.map(u64::from_le_bytes)
 }

@@ -7,7 +7,7 @@ use super::{
     query::{Edns, Query, Reject},
     rcode,
 };
-use crate::{packet::checksum, simd::BLOCK};
+use crate::packet::checksum;
 use zerocopy::{big_endian::U16, transmute_mut};
 
 /// How an answer's TTLs are written.
@@ -51,54 +51,17 @@ pub fn answer(
     age: Age,
     limits: Limits,
 ) -> Reply {
-    match whole(message, query_len, query, view, age, limits) {
-        Some(reply) => reply,
-        None => Reply {
-            cut: true,
-            ..fill(message, query_len, query, query.edns, view.truncated(), Age::Fresh(0), limits)
-        },
-    }
+    let opt = if query.edns.is_some() { OPT_LEN } else { 0 };
+    let len = header::LEN + query.question_len() + view.wire.len() + opt;
+    let cut = len > limits.reply.min(message.len()) || view.status.is_truncated();
+    let (view, age) = if cut { (view.truncated(), Age::Fresh(0)) } else { (view, age) };
+    Reply { cut, ..fill(message, query_len, query, view, age, limits) }
 }
 
-/// The same of a reply that need not be cut; else `None`, and nothing is changed.
-#[inline(always)]
-pub fn whole(
-    message: &mut [u8],
-    query_len: usize,
-    query: &Query,
-    view: View<'_>,
-    age: Age,
-    limits: Limits,
-) -> Option<Reply> {
-    // Apart for the two, so that each need not ask again.
-    match query.edns {
-        None => whole_with(message, query_len, query, None, view, age, limits),
-        edns => whole_with(message, query_len, query, edns, view, age, limits),
-    }
-}
-
-#[inline(always)]
-fn whole_with(
-    message: &mut [u8],
-    query_len: usize,
-    query: &Query,
-    edns: Option<Edns>,
-    view: View<'_>,
-    age: Age,
-    limits: Limits,
-) -> Option<Reply> {
-    let end = header::LEN + query.question_len() + view.wire.len();
-    let len = if edns.is_some() { end + OPT_LEN } else { end };
-    let fits = len <= limits.reply.min(message.len()) && view.start & TRUNCATED == 0;
-    fits.then(|| fill(message, query_len, query, edns, view, age, limits))
-}
-
-#[inline(always)]
 fn fill(
     message: &mut [u8],
     query_len: usize,
     query: &Query,
-    edns: Option<Edns>,
     view: View<'_>,
     age: Age,
     limits: Limits,
@@ -108,13 +71,13 @@ fn fill(
     let (head, rest) = message.split_at_mut(records);
     if query_len > records {
         // What stood after the question goes, and its sum with it.
-        sum = checksum::add(sum, !tail_sum(rest, records, query_len - records));
+        sum = checksum::add(sum, !checksum::placed(checksum::sum(&rest[..query_len - records], 0), records));
     }
-    copy(rest, view.wire);
+    rest[..view.wire.len()].copy_from_slice(view.wire);
     sum = checksum::add(sum, age_ttls(rest, records, view.ttls, age));
     let mut len = records + view.wire.len();
     let mut additional = view.additional;
-    if let Some(edns) = edns {
+    if let Some(edns) = query.edns {
         sum = checksum::add(sum, write_opt(rest, records, view.wire.len(), edns, 0, limits));
         additional += 1;
         len += OPT_LEN;
@@ -163,7 +126,6 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: Limits)
 
 /// What of the query's header goes into the reply's.
 const ECHOED: u64 = header::flags(header::RD | header::CD);
-const TRUNCATED: u64 = header::flags(header::TC);
 const AUTHENTIC: u64 = header::flags(header::AD);
 
 /// QR and RA, with the client's RD and CD.
@@ -174,7 +136,7 @@ fn echoed(query: &Query) -> u16 {
 /// AD is for clients that asked for it, by AD or DO (RFC 6840 section 5.8).
 #[inline(always)]
 fn wants_ad(query: &Query) -> bool {
-    query.flags & header::AD != 0 || query.key.meta().dnssec_ok()
+    query.flags & header::AD != 0 || query.key.asked().dnssec_ok()
 }
 
 fn write_header(message: &mut [u8], flags: u16, counts: [u16; 4]) {
@@ -190,7 +152,9 @@ fn age_ttls(wire: &mut [u8], records: usize, ttls: &[[u8; 2]], age: Age) -> u64 
     let mut lowered = 0;
     for offset in ttls {
         let at = usize::from(u16::from_le_bytes(*offset));
-        let Some(field) = wire.get_mut(at..at + 4).and_then(|field| field.first_chunk_mut::<4>()) else {
+        let Some(field) =
+            wire.get_mut(at.wrapping_sub(records)..).and_then(|rest| rest.first_chunk_mut::<4>())
+        else {
             continue;
         };
         let old = u32::from_be_bytes(*field);
@@ -203,24 +167,9 @@ fn age_ttls(wire: &mut [u8], records: usize, ttls: &[[u8; 2]], age: Age) -> u64 
             Age::Stale(ttl) => (ttl, u64::from(old) + u64::from(!ttl)),
         };
         *field = new.to_be_bytes();
-        lowered += checksum::number(less, records + at);
+        lowered += checksum::number(less, at);
     }
     !lowered
-}
-
-/// The sum of what follows the question in the query, whose message it is: mostly an OPT of the same length as ours.
-#[inline(always)]
-fn tail_sum(rest: &[u8], records: usize, len: usize) -> u64 {
-    let sum = match rest.first_chunk::<OPT_LEN>() {
-        Some(opt) if len == OPT_LEN => opt_sum(opt),
-        _ => checksum::sum(rest.get(..len).unwrap_or(&[]), 0),
-    };
-    checksum::placed(sum, records)
-}
-
-#[inline(always)]
-fn opt_sum(opt: &[u8; OPT_LEN]) -> u64 {
-    checksum::sum_from::<1>(opt, 0)
 }
 
 /// Writes an OPT record (RFC 6891 section 7), made for this client: never a stored one. It goes to `at` of what stands at
@@ -234,33 +183,4 @@ fn write_opt(rest: &mut [u8], records: usize, at: usize, edns: Edns, rcode_high:
     let [a, b, c, d, e, f, g, h] = start.to_ne_bytes();
     rest[at..at + OPT_LEN].copy_from_slice(&[a, b, c, d, e, f, g, h, 0, 0, 0]);
     checksum::placed(start, records + at)
-}
-
-/// Copies `from` to the start of `to`, which is longer: its first and its last block, which may overlap, and those between.
-/// Most answers are the one or the two, and a call of `memcpy` costs more than they do.
-#[inline(always)]
-fn copy(to: &mut [u8], from: &[u8]) {
-    let to = &mut to[..from.len()];
-    let (Some(first), Some(last)) = (from.first_chunk::<BLOCK>(), from.last_chunk::<BLOCK>()) else {
-        return copy_short(to, from);
-    };
-    if let Some(to) = to.first_chunk_mut::<BLOCK>() {
-        *to = *first;
-    }
-    if let Some(to) = to.last_chunk_mut::<BLOCK>() {
-        *to = *last;
-    }
-    if from.len() > 2 * BLOCK {
-        copy_long(to, from);
-    }
-}
-
-#[inline(never)]
-fn copy_long(to: &mut [u8], from: &[u8]) {
-    to.copy_from_slice(from);
-}
-
-#[cold]
-fn copy_short(to: &mut [u8], from: &[u8]) {
-    to.copy_from_slice(from);
 }

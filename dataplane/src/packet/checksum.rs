@@ -121,6 +121,13 @@ pub fn word(value: u16) -> u64 {
     u64::from(value.to_be())
 }
 
+/// The checksum of a packet where what is summed becomes less by `less`, below 2^63: as much more. Never zero, which says that
+/// there is none (RFC 768).
+#[inline(always)]
+pub fn raised(checksum: [u8; 2], less: u64) -> [u8; 2] {
+    fold_native(u64::from(u16::from_ne_bytes(checksum)) + less).to_ne_bytes()
+}
+
 /// Folds a sum to 16 bits in host order. 0xffff is the fold of a packet with a right checksum in it.
 #[inline(always)]
 pub fn fold(sum: u64) -> u16 {

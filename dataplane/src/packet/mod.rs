@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod header;
+pub mod plain;
 
 use crate::{port::Checksums, stats::DropReason};
 use header::{EtherType, Headers, Ipv4, Ipv4Udp, Ipv6, Ipv6Udp, Mac, Udp};
@@ -31,11 +32,6 @@ impl Envelope {
     const V6: u16 = 0x100;
     const VERIFIED: u16 = 0x200;
 
-    /// IPv4 without VLAN tag, the checksum verified: what most packets come in.
-    pub const PLAIN_V4: Self = Envelope((14 + size_of::<Ipv4Udp>()) as u16 | Self::VERIFIED);
-    /// The same of IPv6.
-    pub const PLAIN_V6: Self = Envelope((14 + size_of::<Ipv6Udp>()) as u16 | Self::V6 | Self::VERIFIED);
-
     /// Opens a frame: the envelope, and the length of the DNS message that follows it.
     ///
     /// Bytes after the IP packet (Ethernet padding) are not part of the message.
@@ -46,31 +42,6 @@ impl Envelope {
             Some([0x86, 0xdd]) => open_v6(frame, 14, checksums),
             _ => open_tagged(frame, checksums),
         }
-    }
-
-    /// The same of a frame of IPv4 without VLAN tag, as told by [`is_plain_v4`](Self::is_plain_v4). Who asks that first knows
-    /// where the message begins, and need not look it up.
-    #[inline(always)]
-    pub fn open_plain_v4(frame: &[u8], checksums: Checksums) -> Result<(Envelope, usize), DropReason> {
-        open_v4(frame, 14, checksums)
-    }
-
-    /// The same of IPv6.
-    #[inline(always)]
-    pub fn open_plain_v6(frame: &[u8], checksums: Checksums) -> Result<(Envelope, usize), DropReason> {
-        open_v6(frame, 14, checksums)
-    }
-
-    /// Whether a frame is of IPv4, without VLAN tag.
-    #[inline(always)]
-    pub fn is_plain_v4(frame: &[u8]) -> bool {
-        frame.get(12..14) == Some(&EtherType::IPV4.0)
-    }
-
-    /// Whether it is of IPv6, without VLAN tag.
-    #[inline(always)]
-    pub fn is_plain_v6(frame: &[u8]) -> bool {
-        frame.get(12..14) == Some(&EtherType::IPV6.0)
     }
 
     /// Offset of the DNS message in the frame; 70 at most.
@@ -231,7 +202,7 @@ fn open_v6(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
 /// `message_len` bytes: how the socket port and the simulator make frames. Returns the message's offset; `None` where
 /// the addresses are of two families or the message does not fit.
 ///
-/// With [`Checksums::Trust`] no sums are made, since nobody will look at them.
+/// With [`Checksums::Unused`] no sum is made.
 pub fn address(
     frame: &mut [u8],
     client: SocketAddr,
@@ -262,7 +233,7 @@ pub fn address(
     let message = message.get(..message_len)?;
     match checksums {
         Checksums::Verify => udp.seal(addresses, message),
-        Checksums::Trust => udp.checksum = U16::ZERO,
+        Checksums::Trust | Checksums::Unused => udp.checksum = U16::ZERO,
     }
     Some(at)
 }

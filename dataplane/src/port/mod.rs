@@ -63,8 +63,10 @@ const _: () = {
 pub enum Checksums {
     /// Nobody: verify them.
     Verify,
-    /// The kernel did, or the link cannot corrupt (and carries partial ones): take them as right.
+    /// The link, which cannot corrupt, and carries partial ones: take them as right, and make whole ones.
     Trust,
+    /// The kernel, which checked what it received and makes those of what it sends: neither look at them nor make them.
+    Unused,
 }
 
 /// Sleeps until one of `fds` is ready or `timeout` has passed. A signal ends the sleep early, which is no error.

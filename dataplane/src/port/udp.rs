@@ -188,7 +188,7 @@ impl UdpPort {
         };
         let message_len = header.msg_len as usize;
         let buffer = self.frames.buffer(frame);
-        let message = packet::address(buffer, client, server, message_len, Checksums::Trust)?;
+        let message = packet::address(buffer, client, server, message_len, Checksums::Unused)?;
         Origin { socket: at as u8, scope }.write(buffer);
         Some(message + message_len)
     }
@@ -284,7 +284,7 @@ impl Port for UdpPort {
 
     fn checksums(&self) -> Checksums {
         // The kernel looked at them, and gave us none.
-        Checksums::Trust
+        Checksums::Unused
     }
 
     fn stats(&mut self) -> PortStats {

@@ -1,0 +1,206 @@
+//! Plain packets: no VLAN tag, no IP option, a UDP checksum, and in them what begins like a query. Nearly all that arrive are,
+//! and everything in them stands where it always does, so that they are checked and turned round in a few wide steps.
+//! What is not plain is looked at by [`Envelope::open`](super::Envelope::open).
+
+use super::{
+    HOP_LIMIT, checksum,
+    header::{self, EtherType},
+};
+use crate::{
+    dns::header::LEN,
+    frame::WINDOW,
+    simd::{self, BLOCK, Block, Half, Simd},
+};
+use zerocopy::transmute;
+
+/// The first bytes of a frame's chunk.
+pub type Window = [u8; WINDOW];
+
+/// An IP version, of which a packet is plain.
+pub trait Plain {
+    /// Where the DNS message begins.
+    const MESSAGE: usize;
+
+    /// Whether the packet is plain, but for its lengths and checksums.
+    fn is_plain(window: &Window) -> bool;
+
+    /// Whether the headers of the packet of `len` bytes say that its message is `message_len` bytes long, at most 200.
+    fn has_lengths(window: &Window, len: usize, message_len: usize) -> bool;
+
+    /// Whether the checksums are right, of a message of `message_len` bytes, at most 200, that is a header, a question whose name
+    /// is `name` bytes, at most [`simd::NAME`], and something of the sum `rest`, below 2^27.
+    fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, name: usize, rest: u32) -> bool;
+
+    /// Turns the headers of a plain packet into those of its reply, whose message is `message_len` bytes; the UDP checksum is
+    /// [raised](checksum::raised) for all that changes. Returns the packet's length.
+    fn turn<S: Simd>(simd: S, window: &mut Window, message_len: usize, raise: u64) -> usize;
+}
+
+/// IPv4.
+pub struct V4;
+
+/// IPv6.
+pub struct V6;
+
+impl Plain for V4 {
+    const MESSAGE: usize = 14 + 20 + 8;
+
+    #[inline(always)]
+    fn is_plain(window: &Window) -> bool {
+        // Version and length of the header; no fragment.
+        const MASK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
+        const START: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
+        *bytes(window, 12) == EtherType::IPV4.0
+            && u64::from_ne_bytes(*bytes(window, 14)) & MASK == START
+            && window[23] == header::UDP
+            && UNICAST[usize::from(window[26])]
+            && field(window, 34) != 0
+    }
+
+    #[inline(always)]
+    fn has_lengths(window: &Window, len: usize, message_len: usize) -> bool {
+        field(window, 38) == short(8 + message_len)
+            && field(window, 16) == short(28 + message_len)
+            && len >= 42 + message_len
+    }
+
+    #[inline(always)]
+    fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, name: usize, rest: u32) -> bool {
+        const HEADER: Block = simd::between(0, 20);
+        const FROM_ADDRESSES: Block = simd::between(4, BLOCK);
+        let ip = (bytes(window, 14), &HEADER);
+        let udp = (bytes(window, 22), &FROM_ADDRESSES);
+        simd.are_right(ip, udp, bytes(window, Self::MESSAGE + LEN), name, pseudo(message_len) + rest)
+    }
+
+    #[inline(always)]
+    fn turn<S: Simd>(simd: S, window: &mut Window, message_len: usize, raise: u64) -> usize {
+        // Addresses and ports change places; the lengths and sums after the ports are written apart.
+        const MACS: Half = [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 12, 13, 14, 0x80];
+        const ADDRESSES: Half = [4, 5, 6, 7, 0, 1, 2, 3, 10, 11, 8, 9, 12, 13, 14, 15];
+        // No TOS: the query's ECN mark says nothing about the way back. No ID: it means nothing in what is never
+        // fragmented (RFC 6864), and that replies are sized for (RFC 9715).
+        const FIXED: u64 = u64::from_ne_bytes([0, 0, 0x40, 0, HOP_LIMIT, header::UDP, 0, 0]);
+        const VERSION: u64 = u16::from_ne_bytes([0x45, 0]) as u64;
+        let udp_len = 8 + message_len;
+        let addresses = u64::from_ne_bytes(*bytes(window, 26));
+        let length = 20 + udp_len;
+        let fixed = const { (VERSION + (FIXED & 0xffff_ffff) + (FIXED >> 32)) as u32 };
+        let addresses = (addresses.wrapping_add(addresses.rotate_left(32)) >> 32) as u32;
+        let addresses = addresses.wrapping_add(addresses.rotate_left(16)) >> 16;
+        let sum = addresses + fixed + ((length as u32) << 8);
+        let sum = !(sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
+        let udp_sum = checksum::raised(*bytes(window, 40), raise);
+        *bytes_mut(window, 0) = simd.shuffled(bytes(window, 0), &MACS);
+        *bytes_mut(window, 26) = simd.shuffled(bytes(window, 26), &ADDRESSES);
+        *bytes_mut(window, 16) = (length as u16).to_be_bytes();
+        *bytes_mut(window, 18) = FIXED.to_ne_bytes();
+        *bytes_mut(window, 24) = sum.to_ne_bytes();
+        *bytes_mut(window, 38) = (udp_len as u16).to_be_bytes();
+        *bytes_mut(window, 40) = udp_sum;
+        34 + udp_len
+    }
+}
+
+impl Plain for V6 {
+    const MESSAGE: usize = 14 + 40 + 8;
+
+    #[inline(always)]
+    fn is_plain(window: &Window) -> bool {
+        let source: &[u8; 16] = bytes(window, 22);
+        *bytes(window, 12) == EtherType::IPV6.0
+            && window[14] >> 4 == 6
+            && window[20] == header::UDP
+            && source[0] != 0xff
+            && *source != [0; 16]
+            && field(window, 54) != 0
+    }
+
+    #[inline(always)]
+    fn has_lengths(window: &Window, len: usize, message_len: usize) -> bool {
+        let udp_len = short(8 + message_len);
+        field(window, 58) == udp_len && field(window, 18) == udp_len && len >= 62 + message_len
+    }
+
+    #[inline(always)]
+    fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, name: usize, rest: u32) -> bool {
+        const RIGHT: Block = simd::between(0, 2);
+        const FROM_PORTS: Block = simd::between(12, BLOCK);
+        // There is no sum of the header alone (RFC 8200 section 8.1: over IPv6 there is always one of UDP).
+        let [a, b, c, d]: [u64; 4] = transmute!(*bytes::<BLOCK>(window, 22));
+        let addresses = checksum::fold_native(checksum::chain(a, [b, c, d]));
+        let rest = pseudo(message_len) + u32::from(addresses) + rest;
+        let ports = (bytes(window, 42), &FROM_PORTS);
+        field(window, 60) != 0
+            && simd.are_right((&RIGHT, &RIGHT), ports, bytes(window, Self::MESSAGE + LEN), name, rest)
+    }
+
+    #[inline(always)]
+    fn turn<S: Simd>(simd: S, window: &mut Window, message_len: usize, raise: u64) -> usize {
+        const MACS: Half = [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 12, 13, 0x80, 0x80];
+        let udp_len = 8 + message_len;
+        let length = (udp_len as u16).to_be_bytes();
+        let [source, destination]: [Half; 2] = [*bytes(window, 22), *bytes(window, 38)];
+        let [s1, s0, d1, d0] = *bytes(window, 54);
+        let udp_sum = checksum::raised(*bytes(window, 60), raise);
+        *bytes_mut(window, 0) = simd.shuffled(bytes(window, 0), &MACS);
+        // The flow label is ours to choose, and none is needed.
+        *bytes_mut(window, 14) = [0x60, 0, 0, 0, length[0], length[1], header::UDP, HOP_LIMIT];
+        *bytes_mut(window, 22) = destination;
+        *bytes_mut(window, 38) = source;
+        *bytes_mut(window, 54) = [d1, d0, s1, s0];
+        *bytes_mut(window, 58) = length;
+        *bytes_mut(window, 60) = udp_sum;
+        54 + udp_len
+    }
+}
+
+/// First bytes of addresses that may ask across a link: not 0.0.0.0/8, loopback, multicast, reserved and broadcast
+/// (RFC 1122 section 3.2.1.3).
+static UNICAST: [bool; 256] = {
+    let mut unicast = [true; 256];
+    let mut first = 0;
+    while first < 256 {
+        unicast[first] = !matches!(first, 0 | 127 | 224..);
+        first += 1;
+    }
+    unicast
+};
+
+/// The sum of the pseudo-header but its addresses (RFC 768, RFC 8200 section 8.1).
+#[inline(always)]
+fn pseudo(message_len: usize) -> u32 {
+    checksum::number((usize::from(header::UDP) + 8 + message_len) as u64, 0) as u32
+}
+
+/// A number below 256 as a header's 16 bits have it.
+#[inline(always)]
+fn short(number: usize) -> u16 {
+    u16::from_ne_bytes([0, number as u8])
+}
+
+/// The 16 bits at `at` as they stand there, in the machine's own order.
+#[inline(always)]
+fn field(window: &Window, at: usize) -> u16 {
+    u16::from_ne_bytes(*bytes(window, at))
+}
+
+/// Some bytes at `at`, which is less than [`WINDOW`] by as many.
+#[inline(always)]
+pub fn bytes<const N: usize>(window: &Window, at: usize) -> &[u8; N] {
+    match window[at..].first_chunk() {
+        Some(bytes) => bytes,
+        None => unreachable!("beyond the window"),
+    }
+}
+
+/// The same to write.
+#[inline(always)]
+pub fn bytes_mut<const N: usize>(window: &mut Window, at: usize) -> &mut [u8; N] {
+    match window[at..].first_chunk_mut() {
+        Some(bytes) => bytes,
+        None => unreachable!("beyond the window"),
+    }
+}
+
+const _: () = assert!(V6::MESSAGE + LEN + BLOCK < WINDOW);
