@@ -1,46 +1,42 @@
 //! The closer look: everything about a query is found out, and everything that may become of it.
 
-use super::{Rules, Tally, Verdict, count};
+use super::{Job, Rules, Verdict, count};
 use crate::{
     cache::{Cache, Freshness, KeyedHash},
-    clock::Secs,
     dns::{
         query::{Query, Reject},
         rcode,
         reply::{self, Age},
     },
-    frame::{Frame, Frames},
     packet::Envelope,
-    port::Checksums,
-    stats::{Counter, DropReason, WorkerStats},
+    stats::{Counter, DropReason},
 };
 
 /// What a closer look needs.
-pub struct Closer<'a> {
+pub struct Closer<'a, 'b> {
     pub cache: &'a mut Cache,
     pub hash: KeyedHash,
     pub rules: &'a Rules,
-    pub now: Secs,
-    pub checksums: Checksums,
-    pub stats: &'a WorkerStats,
-    pub tally: &'a mut Tally,
+    pub job: &'a mut Job<'b>,
 }
 
-impl Closer<'_> {
-    /// Finishes a frame, whose query is taken apart into `query`.
-    pub fn finish(&mut self, query: &mut Query, frames: &mut Frames, frame: &mut Frame) -> Verdict {
+impl Closer<'_, '_> {
+    /// Finishes the `nth` frame of the burst, whose query is taken apart into `query`.
+    pub fn finish(&mut self, query: &mut Query, nth: usize) -> Verdict {
+        let Job { now, checksums, frames, burst, stats, tally } = &mut *self.job;
+        let frame = &mut burst[nth];
         let packet = frames.packet(frame);
-        let (envelope, len) = match Envelope::open(packet, self.checksums) {
+        let (envelope, len) = match Envelope::open(packet, *checksums) {
             Ok(opened) => opened,
             Err(reason) => return self.drop(reason),
         };
         let message = &packet[envelope.message()..][..len];
         match query.parse(message) {
             Err(Reject::Drop(reason)) => return self.drop(reason),
-            Err(reject) => return self.reject(query, envelope, reject, frames, frame),
+            Err(reject) => return self.reject(query, envelope, reject, nth),
             Ok(()) => {}
         }
-        match self.cache.lookup(self.hash.of(&query.key), &query.key, self.now) {
+        match self.cache.lookup(self.hash.of(&query.key), &query.key, *now) {
             Some(hit) => {
                 let (age, verdict) = match hit.freshness {
                     Freshness::Fresh(age) => (Age::Fresh(age), Verdict::Reply),
@@ -49,12 +45,12 @@ impl Closer<'_> {
                         (Age::Stale(self.rules.stale_ttl), Verdict::ReplyAndRefresh(envelope))
                     }
                 };
-                count(hit.view.status, age, self.stats, self.tally);
+                count(hit.view.status, age, stats, tally);
                 let buffer = frames.buffer(frame);
                 let limits = self.rules.limits(query);
                 let reply =
                     reply::answer(&mut buffer[envelope.message()..], len, query, hit.view, age, limits);
-                self.stats.add(Counter::Truncated, u64::from(reply.cut));
+                stats.add(Counter::Truncated, u64::from(reply.cut));
                 frame.set_len(envelope.seal(buffer, reply.len, Some(reply.change)));
                 verdict
             }
@@ -63,19 +59,14 @@ impl Closer<'_> {
     }
 
     fn drop(&self, reason: DropReason) -> Verdict {
-        self.stats.drop(reason);
+        self.job.stats.drop(reason);
         Verdict::Drop(reason)
     }
 
-    fn reject(
-        &self,
-        query: &Query,
-        envelope: Envelope,
-        reject: Reject,
-        frames: &mut Frames,
-        frame: &mut Frame,
-    ) -> Verdict {
-        self.stats.add(
+    fn reject(&mut self, query: &Query, envelope: Envelope, reject: Reject, nth: usize) -> Verdict {
+        let Job { frames, burst, stats, .. } = &mut *self.job;
+        let frame = &mut burst[nth];
+        stats.add(
             match reject {
                 Reject::BadVersion => Counter::BadVers,
                 Reject::Header(rcode::NOTIMP) => Counter::NotImp,

@@ -111,7 +111,9 @@ impl Fixture {
         frame.set_len(packet.len());
         let mut burst = [frame];
         let mut tally = Tally::default();
-        self.processor.look_closer(1, now, checksums, &mut self.frames, &mut burst, &self.stats, &mut tally);
+        let Fixture { processor, frames, stats } = self;
+        let job = &mut Job { now, checksums, frames, burst: &mut burst, stats, tally: &mut tally };
+        processor.look_closer(1, job);
         let [frame] = burst;
         let packet = self.frames.packet(&frame).to_vec();
         self.frames.release(frame);

@@ -1,0 +1,172 @@
+//! The passes over a burst: compiled once for each [level](crate::simd::Level) of processor.
+
+use super::{
+    Job, Processor, Tally, count,
+    glance::{Conditions, Glance, Opt, Seen},
+};
+use crate::{
+    cache::{Cache, Fresh},
+    clock::Secs,
+    dns::{key::Flags, reply::Age},
+    frame::{Frame, Frames, WINDOW},
+    packet::plain::{self, Plain},
+    simd::{Simd, Work},
+    stats::WorkerStats,
+};
+use std::marker::PhantomData;
+
+/// The shortest record: the root's name, type, class, TTL, and the length of no data.
+const MIN_RECORD: usize = 11;
+
+/// The passes over a burst.
+pub struct Passes<'a, 'b> {
+    pub processor: &'a mut Processor,
+    pub job: &'a mut Job<'b>,
+}
+
+impl Work for Passes<'_, '_> {
+    /// A bit for each frame that needs a closer look.
+    type Output = u64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> u64 {
+        let Passes { processor, job } = self;
+        let Job { now, checksums, frames, burst, stats, tally } = job;
+        let (now, checksums, stats) = (*now, *checksums, *stats);
+        let (frames, burst, tally) = (&mut **frames, &mut **burst, &mut **tally);
+        let Processor { cache, hash, rules, glances, .. } = processor;
+        let udp_limit = rules.udp_limit;
+        let conditions =
+            Conditions { checksums, udp_limit, hash: *hash, filed: cache.filed(Flags::default()) };
+        for (glance, frame) in glances.iter_mut().zip(&*burst) {
+            glance.seen = match frames.window(frame) {
+                Some(window)
+                    if glance.look::<S, plain::V4>(simd, window, frame.len(), &conditions, |hash| {
+                        cache.seek(hash)
+                    }) =>
+                {
+                    Seen::V4
+                }
+                Some(window) => {
+                    simd.apart(LookV6 { glance, window, len: frame.len(), conditions: &conditions, cache })
+                }
+                None => Seen::Nothing,
+            };
+        }
+        for (glance, _) in glances.iter_mut().zip(&*burst) {
+            match cache.candidate(glance.spot) {
+                Some(entry) => glance.entry = entry,
+                None => glance.seen = Seen::Nothing,
+            }
+        }
+        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt: Opt::of(udp_limit) };
+        let mut left = 0u64;
+        for (nth, (frame, glance)) in burst.iter_mut().zip(&*glances).enumerate() {
+            let answered = glance.seen == Seen::V4 && last.answer::<S, plain::V4>(simd, glance, frame)
+                || glance.seen == Seen::V6 && simd.apart(AnswerV6 { last: &mut last, glance, frame });
+            if !answered {
+                left |= 1 << nth;
+            }
+        }
+        let answered = burst.len() as u64 - u64::from(left.count_ones());
+        tally.hits += answered - last.counted;
+        left
+    }
+}
+
+/// A glance at a packet that is not plain IPv4.
+struct LookV6<'a> {
+    glance: &'a mut Glance,
+    window: &'a [u8; WINDOW],
+    len: usize,
+    conditions: &'a Conditions,
+    cache: &'a Cache,
+}
+
+impl Work for LookV6<'_> {
+    type Output = Seen;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Seen {
+        let LookV6 { glance, window, len, conditions, cache } = self;
+        if glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash)) {
+            Seen::V6
+        } else {
+            Seen::Nothing
+        }
+    }
+}
+
+/// What the last pass needs.
+struct Last<'a> {
+    cache: &'a mut Cache,
+    frames: &'a mut Frames,
+    stats: &'a WorkerStats,
+    tally: &'a mut Tally,
+    /// How many were counted one by one.
+    counted: u64,
+    now: Secs,
+    opt: Opt,
+}
+
+impl Last<'_> {
+    /// Turns the query into its reply, if the entry is fresh and the right one, and nothing about it is special.
+    #[inline(always)]
+    fn answer<S: Simd, P: Plain>(&mut self, simd: S, glance: &Glance, frame: &mut Frame) -> bool {
+        let Some((window, len)) = self.frames.window_mut(frame) else { return false };
+        let question = glance.question();
+        let fresh = self.cache.get_fresh(simd, glance.entry, glance.filed, question, self.now);
+        let Some(fresh) = fresh else { return false };
+        let (now, opt) = (self.now, self.opt);
+        if fresh.is_simple() {
+            // It has room in any reply.
+            len.set(glance.reply_simply::<S, P>(simd, window, fresh, question.1, now, opt));
+            return true;
+        }
+        let (status, wire_len) = (fresh.status(), fresh.wire_len());
+        // With a record, no frame is shorter than Ethernet's shortest.
+        if wire_len < MIN_RECORD || !glance.has_room(wire_len) || !status.suits(glance.wants_ad::<P>(window))
+        {
+            return false;
+        }
+        self.counted += 1;
+        count(status, Age::Fresh(0), self.stats, self.tally);
+        len.set(simd.apart(Copy::<P> { glance, window, fresh, now, opt, version: PhantomData }));
+        true
+    }
+}
+
+/// A reply that needs more than a block copied.
+struct Copy<'a, P> {
+    glance: &'a Glance,
+    window: &'a mut [u8; WINDOW],
+    fresh: Fresh<'a>,
+    now: Secs,
+    opt: Opt,
+    version: PhantomData<P>,
+}
+
+impl<P: Plain> Work for Copy<'_, P> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> usize {
+        self.glance.reply::<S, P>(simd, self.window, self.fresh, self.now, self.opt)
+    }
+}
+
+/// The last pass over a packet of IPv6.
+struct AnswerV6<'a, 'b> {
+    last: &'a mut Last<'b>,
+    glance: &'a Glance,
+    frame: &'a mut Frame,
+}
+
+impl Work for AnswerV6<'_, '_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> bool {
+        self.last.answer::<S, plain::V6>(simd, self.glance, self.frame)
+    }
+}
