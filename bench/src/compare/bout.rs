@@ -301,7 +301,15 @@ impl Turn<'_> {
             return Ok(());
         }
         let (target, count) = (SERVER.to_string(), count.to_string());
-        let cli = Cli::try_parse_from(["warm", "--verify-data", "--window=400", "--target", &target, "--count", &count])?;
+        let cli = Cli::try_parse_from([
+            "warm",
+            "--verify-data",
+            "--window=400",
+            "--target",
+            &target,
+            "--count",
+            &count,
+        ])?;
         let mut plan = Plan::new(&cli.args.load, &cli.args.query, &cli.args.udp)?;
         plan.stop = self.bout.stop.clone();
         self.bout.lab.inside(Side::Client, || udp::warm(&plan, SERVER))?;

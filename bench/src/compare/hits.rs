@@ -41,7 +41,7 @@ struct Point {
 /// Measures all caches.
 pub fn measure(bout: &Bout<'_>) -> Result<Section> {
     let rounds = bout.args.rounds.unwrap_or(2);
-    let seconds = bout.args.seconds.unwrap_or(0.4);
+    let seconds = bout.args.seconds.unwrap_or(0.3);
     // Where the last round ended, the next one begins.
     let mut known = BTreeMap::new();
     let found = bout.rounds(
@@ -69,9 +69,9 @@ fn curve(turn: &Turn<'_>, seconds: f64, known: Option<&Vec<f64>>) -> Result<Vec<
     for (nth, share) in SHARES.into_iter().enumerate() {
         let search = match known {
             Some(rates) if rates[nth] > 0.0 => {
-                Search { first: rates[nth], stride: 1.15, close: 1.06, tries: 3 }
+                Search { first: rates[nth], stride: 1.12, close: 1.06, tries: 2 }
             }
-            _ => Search { first: guess, stride: 1.5, close: 1.06, tries: 6 },
+            _ => Search { first: guess, stride: 1.5, close: 1.06, tries: 5 },
         };
         let load = |qps| Load { random_share: 100.0 - f64::from(share), qps: Some(qps), seconds };
         let mut best: Option<Sample> = None;
