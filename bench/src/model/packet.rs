@@ -88,6 +88,11 @@ impl Compared {
         Compared { names, results }
     }
 
+    /// The part of its core that the bare responder had: what other work leaves to servers. On a machine with none, all.
+    fn core(&self) -> f64 {
+        self.server("responder").map_or(1.0, |bare| (bare.rate * bare.cpu_nanos / 1e9).min(1.0))
+    }
+
     fn server(&self, name: &str) -> Option<Measured> {
         let server = &self.results["measures"]["saturation"]["servers"][name];
         let median = |figure: &str| server[figure]["median"].as_f64();
@@ -171,8 +176,9 @@ impl PacketModel {
                     predicted,
                 };
                 points.push(point("ns of processor an answer", measured.cpu_nanos, predicted, fitted));
-                // Nothing was fitted to rates: a core that does nothing else answers so many.
-                points.push(point("answers/s", measured.rate, 1e9 / predicted, false));
+                // A server has as much of its core as the bare responder had in the same rounds.
+                let rate = comparison.core() * 1e9 / predicted;
+                points.push(point("answers/s", measured.rate, rate, name == "responder"));
             }
         }
         points
@@ -203,12 +209,26 @@ pub mod tests {
         let sockets = model.answer(Mode::Sockets, &hits, &what).unwrap();
         assert!((sockets.low - 3050.0).abs() < 1e-9, "{sockets:?}");
         let points = model.points(&[compared()], &hits, |names| hits.contents(&micro, names, 0.0));
-        assert_eq!(points.iter().filter(|point| point.fitted).count(), 2);
+        assert_eq!(points.iter().filter(|point| point.fitted).count(), 3);
         assert!(points.iter().all(|point| point.error().abs() < 5.0), "{points:?}");
         for mode in [Mode::ZeroCopy, Mode::InDriver] {
             let Range { low, high } = model.answer(mode, &hits, &what).unwrap();
             assert!(100.0 < low && low < high, "an estimate has a range");
         }
+    }
+
+    #[test]
+    fn rates_are_of_the_part_of_the_core_that_was_left() {
+        let mut half = compared();
+        for server in ["responder", "ringdnsd", "ringdnsd-kernel"] {
+            let rate = &mut half.results["measures"]["saturation"]["servers"][server]["answers_per_second"]["median"];
+            *rate = json!(rate.as_f64().unwrap() / 2.0);
+        }
+        let micro = micro();
+        let hits = HitModel::fit(&micro, 500.0).unwrap();
+        let model = PacketModel::fit(&half, &hits, &hits.contents(&micro, 10_000, 0.0), 5.0).unwrap();
+        let points = model.points(&[half], &hits, |names| hits.contents(&micro, names, 0.0));
+        assert!(points.iter().all(|point| point.error().abs() < 5.0), "{points:?}");
     }
 
     #[test]
