@@ -88,10 +88,17 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let cases = if args.cases.is_empty() { Case::value_variants() } else { &args.cases };
     let baseline = if args.update { None } else { Some(read(&args.baseline)?) };
-    if let Some(baseline) = baseline.as_ref().filter(|baseline| baseline.compiler != COMPILER) {
-        println!("the baseline is of {}, this is {COMPILER}: counts are not compared", baseline.compiler);
-    }
-    let comparable = baseline.filter(|baseline| baseline.compiler == COMPILER);
+    let comparable = baseline.filter(|baseline| {
+        let same = baseline.compiler == COMPILER && built::is_shipped();
+        if !same {
+            println!(
+                "the baseline is of {} and the profile that ships, this is {COMPILER} and {}: counts are not compared",
+                baseline.compiler,
+                built::PROFILE
+            );
+        }
+        same
+    });
 
     println!(
         "{:<14} {:>12} {:>10} {:>8} {:>8} {:>11}",
