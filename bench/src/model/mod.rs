@@ -162,7 +162,9 @@ fn curves(model: &HitModel, micro: &micro::Results) -> Vec<Series> {
     for zipf in [0.0, 1.0] {
         let measured: Vec<_> = micro.hits.iter().filter(|row| row.zipf == zipf).collect();
         let Some(largest) = measured.iter().map(|row| row.names).max() else { continue };
-        let predicted = |names: usize| (names as f64, model.nanos(&model.contents(micro, names, zipf)));
+        let predicted = |names: usize| {
+            (names as f64, model.nanos(&model.contents(micro, names, zipf).beside_questions()))
+        };
         // From 10 thousand on, as many steps to each power of ten.
         let powers = (largest as f64 / 1e4).log10();
         let steps = (0..=24).map(|step| (1e4 * 10f64.powf(powers * f64::from(step) / 24.0)).round() as usize);
@@ -221,7 +223,7 @@ impl Results {
             args.mix.join(", ")
         ));
         lines.push(format!(
-            "{:>8}  {:<18} {:>12} {:>11} {:>13}  {}",
+            "{:>8}  {:<28} {:>12} {:>11} {:>13}  {}",
             "Gbit/s", "mode", "answers/s", "ns/answer", "cores", "figures are"
         ));
         for need in &self.links {
@@ -233,7 +235,7 @@ impl Results {
                 }
             };
             lines.push(format!(
-                "{:>8}  {:<18} {:>12} {:>11} {:>13}  {}",
+                "{:>8}  {:<28} {:>12} {:>11} {:>13}  {}",
                 need.gigabits,
                 need.mode.name(),
                 group(need.answers_per_second as u64),

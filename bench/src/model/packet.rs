@@ -52,8 +52,8 @@ impl Mode {
         match self {
             Mode::Sockets => "kernel sockets",
             Mode::Copy => "AF_XDP, copy",
-            Mode::ZeroCopy => "AF_XDP, zero-copy",
-            Mode::InDriver => "in the driver",
+            Mode::ZeroCopy => "AF_XDP, zero-copy (estimate)",
+            Mode::InDriver => "in the driver (estimate)",
         }
     }
 

@@ -166,7 +166,7 @@ fn execute(part: &Part, out: &Path, stop: &AtomicBool) -> Result<Option<String>>
     for suffix in ["json", "md"] {
         let _ = fs::remove_file(out.join(format!("{}.{suffix}", part.name)));
     }
-    let ((said, _), (complained, complaints)) = (file("txt")?, file("err")?);
+    let ((said, _), (complained, complaints)) = (file("txt")?, file("log")?);
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(own);
     command
