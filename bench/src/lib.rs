@@ -12,6 +12,7 @@ pub mod compare;
 pub mod fleet;
 pub mod flood;
 pub mod gate;
+pub mod generators;
 pub mod instructions;
 pub mod lab;
 pub mod machine;

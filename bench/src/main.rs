@@ -4,7 +4,8 @@
 
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
-    compare, fleet, flood, gate, instructions, micro, model, ramp, responder, run, suite, upstream,
+    compare, fleet, flood, gate, generators, instructions, micro, model, ramp, responder, run, suite,
+    upstream,
 };
 
 #[derive(Debug, Parser)]
@@ -20,6 +21,7 @@ enum Command {
     Fleet(fleet::Args),
     FloodSim(flood::Args),
     Gate(gate::Args),
+    Generators(generators::Args),
     /// Does one of the pieces of work whose instructions `gate` counts.
     #[command(hide = true)]
     Instructions(instructions::Args),
@@ -38,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Command::Fleet(args) => fleet::run(&args),
         Command::FloodSim(args) => flood::run(&args),
         Command::Gate(args) => gate::run(&args),
+        Command::Generators(args) => generators::run(&args),
         Command::Instructions(args) => instructions::main(&args),
         Command::Micro(args) => micro::run(&args),
         Command::Model(args) => model::run(&args),

@@ -96,7 +96,7 @@ pub struct Attempt {
 pub enum Verdict {
     /// The objective was met.
     Met,
-    /// The generator did not send what was ordered: the rate says nothing about the server.
+    /// The generator did not send what was ordered, or not when: the trial says nothing about the server.
     Generator,
     /// Too many queries had no answer.
     Loss,
@@ -116,9 +116,12 @@ impl Objective {
         let mut latency = tally.names.latency()?;
         latency.add(tally.random.latency()?)?;
         let p99 = latency.value_at_quantile(0.99);
+        let late = tally.lag.value_at_quantile(0.99);
         let verdict = match () {
             _ if sent < KEPT * rate => Verdict::Generator,
             _ if loss > self.loss => Verdict::Loss,
+            // Half of the time was gone before the query left.
+            _ if self.p99.is_some_and(|most| p99 > most && late > most / 2) => Verdict::Generator,
             _ if self.p99.is_some_and(|most| p99 > most) => Verdict::Latency,
             _ => Verdict::Met,
         };
@@ -137,6 +140,9 @@ impl Objective {
     /// Whether a missed trial may have been bad luck.
     fn is_close(self, attempt: &Attempt) -> bool {
         let (loss, p99) = (attempt.loss_percent / 100.0, attempt.p99_ns);
+        if attempt.verdict == Verdict::Generator && attempt.sent >= KEPT * attempt.rate {
+            return true;
+        }
         loss <= 3.0 * self.loss + 0.001 && self.p99.is_none_or(|most| p99 <= most + most / 2)
     }
 }
@@ -260,7 +266,7 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match self.verdict {
             Verdict::Met => "met",
-            Verdict::Generator => "missed: the generator does not get there",
+            Verdict::Generator => "missed: by the generator itself",
             Verdict::Loss => "missed: loss",
             Verdict::Latency => "missed: latency",
         };

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use ringdns_control::xdp::{AttachMode, SteerConfig, Steering};
 use ringdns_dataplane::{
     doorbell::Doorbell,
+    frame::Frame,
     packet::{Envelope, checksum},
     port::{
         Burst, Checksums, Port,
@@ -14,6 +15,7 @@ use ringdns_dataplane::{
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc,
@@ -43,6 +45,9 @@ pub struct Args {
     /// How long to look for packets before sleeping, in microseconds.
     #[arg(long, default_value_t = 50)]
     pub spin_us: u64,
+    /// Keep every answer back for so long, in microseconds, to the microsecond: then it never sleeps.
+    #[arg(long, default_value_t = 0)]
+    pub delay_us: u64,
 }
 
 /// How to open the socket.
@@ -96,16 +101,19 @@ pub fn run(args: &Args) -> Result<()> {
     let attachment = steering.attach()?;
     println!("answering on {interface}, program: {attachment}, socket: {}", port.opened().mode);
 
-    serve(&mut port, Duration::from_micros(args.spin_us), &stop)?;
+    let (spin, delay) = (Duration::from_micros(args.spin_us), Duration::from_micros(args.delay_us));
+    serve(&mut port, spin, delay, &stop)?;
     steering.detach();
     println!("{:?}", port.stats());
     Ok(())
 }
 
-fn serve(port: &mut XskPort, spin: Duration, stop: &AtomicBool) -> Result<()> {
+fn serve(port: &mut XskPort, spin: Duration, delay: Duration, stop: &AtomicBool) -> Result<()> {
     let nobody = Doorbell::new().context("cannot make an eventfd")?;
     let mut burst = Burst::new();
     let mut busy = Instant::now();
+    // Answers in the order of their time.
+    let mut held: VecDeque<(Instant, Frame)> = VecDeque::new();
     while !stop.load(Relaxed) {
         port.recv(&mut burst);
         let received = burst.len();
@@ -114,13 +122,20 @@ fn serve(port: &mut XskPort, spin: Duration, stop: &AtomicBool) -> Result<()> {
             match respond(port.frames().buffer(&mut frame), len) {
                 Some(len) => {
                     frame.set_len(len);
-                    port.send(frame);
+                    if delay.is_zero() {
+                        port.send(frame);
+                    } else {
+                        held.push_back((Instant::now() + delay, frame));
+                    }
                 }
                 None => port.frames().release(frame),
             }
         }
+        while let Some((_, frame)) = held.pop_front_if(|(due, _)| *due <= Instant::now()) {
+            port.send(frame);
+        }
         port.flush();
-        if received > 0 {
+        if received > 0 || !delay.is_zero() {
             busy = Instant::now();
         } else if busy.elapsed() >= spin {
             port.wait(nobody.fd(), NAP).context("cannot wait for packets")?;

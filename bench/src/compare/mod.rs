@@ -13,10 +13,10 @@ mod memory;
 mod sample;
 mod saturation;
 pub(crate) mod search;
-mod section;
+pub(crate) mod section;
 mod server;
 mod setting;
-mod stats;
+pub(crate) mod stats;
 
 use crate::lab::Lab;
 use anyhow::{Context, Result, ensure};
