@@ -195,8 +195,8 @@ impl Plan {
             order = order.with_types(types, load.seed);
             template = template.with_random_types(types);
         }
-        // The last query of a recording is to leave, too.
-        let recorded = recording.as_ref().map(|r| r.duration() + Duration::from_millis(10));
+        // All queries of a recording are to leave, late ones too.
+        let recorded = recording.as_ref().map(|r| r.duration() + Duration::from_secs(1));
         let duration = load.duration.map(Duration::from_secs_f64).or(recorded);
         Ok(Plan {
             order,
@@ -288,7 +288,8 @@ pub fn measure_plan(args: &Args, plan: &Plan) -> Result<Report> {
         counted
     })?;
     // Waiting for the last answers is no time of load.
-    let elapsed = plan.duration.min(began.elapsed());
+    let sending = plan.recording.as_ref().map_or(plan.duration, |r| r.duration().max(series.length()));
+    let elapsed = sending.min(plan.duration).min(began.elapsed());
     ensure!(tally.sent() > 0, "not one query could be sent to {}: does a server listen there?", args.target);
     Ok(Report {
         setup: Setup {
