@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!            ┌──────────────────────── worker (pinned thread) ────────────────────────┐
-//!  NIC ──► Port::recv ──► Processor::run: parse │ probe │ finish ──► Port::send ──► NIC
+//!  NIC ──► Port::recv ──► Processor::run: glance │ probe │ reply ──► Port::send ──► NIC
 //!            ▲                                    │ miss             ▲                │
 //!            └─ refill, reclaim, kick: Port::flush│                  │ answer, insert │
 //!            └───────────────────────────────────┼──────────────────┼────────────────┘

@@ -1,4 +1,4 @@
-//! The one builder of replies: rings, sockets and TCP all answer with it.
+//! The builder of replies: rings, sockets and TCP all answer with it. What a glance answers it would answer the same.
 
 use super::{
     OPT_LEN,
