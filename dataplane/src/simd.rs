@@ -67,7 +67,7 @@ pub trait Simd: Copy {
     /// only they have case), and zeros after the four bytes that follow it.
     fn lowered(self, block: &Block, name: usize) -> Block;
 
-    /// Whether the first `len` bytes, from 1 to [`BLOCK`], are the same.
+    /// Whether the first `len` bytes are the same, at most [`BLOCK`].
     fn same(self, a: &Block, b: &Block, len: usize) -> bool;
 
     /// The bytes in another order: in the place of each the one that `order` names, or zero for 0x80.

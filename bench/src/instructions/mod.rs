@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// Names in the cache: few enough that valgrind is done soon. Where entries lie makes no difference to a count.
 const NAMES: usize = 1024;
+/// What makes names long.
+const LONG_SUFFIX: &str = "images.of-some-content.delivery.example";
 /// Bytes of the cache.
 const CACHE: usize = 4 << 20;
 /// The time of everything: some seconds after the answers were received.
@@ -55,6 +57,8 @@ pub enum Case {
     HitV6,
     /// The same for names that do not exist.
     HitNxdomain,
+    /// The same for names of 49 bytes, whose question takes more than the processor does at once.
+    HitLong,
     /// A burst of queries that the cache has no answer to, through the processor.
     Miss,
     /// A whole turn of a worker with a burst of hits, the simulated port included.
@@ -140,10 +144,13 @@ pub fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
         Case::Key => packet::key(meter),
         Case::Reply => packet::reply(meter),
         Case::Seal => packet::seal(meter),
-        Case::Hit => turns::hits(meter, &[], Ip::V4, &[]),
-        Case::HitEdns => turns::hits(meter, &["--edns"], Ip::V4, &[]),
-        Case::HitV6 => turns::hits(meter, &[], Ip::V6, &[]),
-        Case::HitNxdomain => turns::hits(meter, &[], Ip::V4, &["--nxdomain-suffix=rb.example"]),
+        Case::Hit => turns::hits(meter, Material::new(&[], Ip::V4, &[])?),
+        Case::HitEdns => turns::hits(meter, Material::new(&["--edns"], Ip::V4, &[])?),
+        Case::HitV6 => turns::hits(meter, Material::new(&[], Ip::V6, &[])?),
+        Case::HitNxdomain => {
+            turns::hits(meter, Material::new(&[], Ip::V4, &["--nxdomain-suffix=rb.example"])?)
+        }
+        Case::HitLong => turns::hits(meter, Material::below(LONG_SUFFIX, &[], Ip::V4, &[])?),
         Case::Miss => turns::misses(meter),
         Case::TurnHit => turns::turn_hit(meter),
         Case::TurnMiss => turns::turn_miss(meter),
@@ -167,7 +174,12 @@ struct Material {
 
 impl Material {
     fn new(query: &[&str], ip: Ip, upstream: &[&str]) -> Result<Self> {
-        let questions = Questions::made_up(NAMES, SUFFIX, 1)?;
+        Self::below(SUFFIX, query, ip, upstream)
+    }
+
+    /// The same, of names below `suffix`.
+    fn below(suffix: &str, query: &[&str], ip: Ip, upstream: &[&str]) -> Result<Self> {
+        let questions = Questions::made_up(NAMES, suffix, 1)?;
         let template = stage::template(query)?;
         let order = Order::draw(Popularity::Uniform, NAMES, 0.0, 1);
         let picks = (0..NAMES as u64).filter_map(|position| match order.at(position) {

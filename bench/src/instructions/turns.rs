@@ -28,8 +28,7 @@ const WARM_TURNS: usize = 2;
 const TURNS: usize = 16;
 
 /// Bursts of hits.
-pub fn hits(meter: &mut dyn Meter, query: &[&str], ip: Ip, upstream: &[&str]) -> Result<u64> {
-    let material = Material::new(query, ip, upstream)?;
+pub fn hits(meter: &mut dyn Meter, material: Material) -> Result<u64> {
     let mut stage = Stage::new(CACHE)?;
     let hash = stage.processor.hash();
     material.fill(stage.processor.cache(), hash)?;

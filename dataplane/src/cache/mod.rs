@@ -168,23 +168,27 @@ impl Cache {
     /// Third step: the answer, where the candidate is the right entry and fresh, as nearly all are.
     /// Notes that it was asked for. `None` says nothing yet: [`lookup`](Self::lookup) does.
     ///
-    /// `question` is a key's only [block](Key::blocks), of which `len` bytes are the question.
+    /// `block` is a key's first [block](Key::blocks), `len` how much of it is the question, and `beyond` what it has no room for.
     #[inline(always)]
     pub fn get_fresh<S: Simd>(
         &mut self,
         simd: S,
         candidate: Ref,
         filed: Filed,
-        (question, len): (&Block, usize),
+        (block, len): (&Block, usize),
+        beyond: &[u8],
         now: Secs,
     ) -> Option<Fresh<'_>> {
         let (header, body) = Header::at_mut(self.slab.bytes_mut(), position(candidate));
         let have = body.first_chunk::<BLOCK>().unwrap_or(&[0; BLOCK]);
-        if header.filed() != filed || !simd.same(have, question, len) || now >= header.expires() {
+        if header.filed() != filed || !simd.same(have, block, len) || now >= header.expires() {
+            return None;
+        }
+        if !beyond.is_empty() && body[BLOCK..][..beyond.len()] != *beyond {
             return None;
         }
         header.touch();
-        Some(Fresh::new(header, body, len))
+        Some(Fresh::new(header, body, len + beyond.len()))
     }
 
     /// Third step: the entry, if there is one that is still good. Notes that it was asked for.

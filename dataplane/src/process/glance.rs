@@ -1,5 +1,5 @@
-//! A glance at a query: enough to answer what nearly all are, which is a short question in a [plain packet](Plain) with a
-//! fresh entry. Where it sees anything else it says so, and [`closer`](super::closer) finds out what.
+//! A glance at a query: enough to answer what nearly all are, which is a question of one [`Block`], or two, in a
+//! [plain packet](Plain) with a fresh entry. Where it sees anything else it says so, and [`closer`](super::closer) finds out what.
 //!
 //! The name is taken to end at its first zero, and neither its labels nor the type are checked. That is right all the same
 //! where an entry is found: its question was parsed, and is the same byte for byte, but for case; so it has the same
@@ -27,10 +27,10 @@ use zerocopy::transmute;
 #[repr(C, align(64))]
 pub struct Glance {
     /// The question as a key has it.
-    pub question: Block,
+    question: Block,
     /// Where its answer is looked for.
     pub spot: Spot,
-    /// The entry that is probably its answer; valid where one was [`Found`](Seen::Found).
+    /// The entry that is probably its answer; valid where one was found.
     pub entry: Ref,
     /// What that must be filed under beside the question.
     pub filed: Filed,
@@ -41,9 +41,11 @@ pub struct Glance {
     question_len: u8,
     /// What was seen.
     pub seen: Seen,
+    /// What of the question is beyond its first block.
+    beyond: Block,
 }
 
-const _: () = assert!(size_of::<Glance>() == 64, "a glance is a cache line");
+const _: () = assert!(std::mem::offset_of!(Glance, beyond) <= 64, "a short question's is in one cache line");
 
 /// What a glance has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,11 +53,18 @@ pub enum Seen {
     /// Nothing that it understands.
     #[default]
     Nothing,
-    /// A question over IPv4.
+    /// A question of one block over IPv4.
     V4,
     /// The same over IPv6.
     V6,
+    /// A question of two blocks over IPv4.
+    LongV4,
+    /// The same over IPv6.
+    LongV6,
 }
+
+/// The longest name whose question is [`Seen`]: one byte less than two blocks.
+const LONG_NAME: usize = 2 * BLOCK - 1 - 4;
 
 /// What answers by a glance depend on.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +82,7 @@ pub struct Conditions {
 impl Glance {
     /// First step: what is asked, and where the answer is. False where that is not to be seen at a glance.
     #[inline(always)]
-    pub fn look<S: Simd, P: Plain>(
+    pub fn look<S: Simd, P: Plain, const LONG: bool>(
         &mut self,
         simd: S,
         window: &Window,
@@ -86,8 +95,12 @@ impl Glance {
             return false;
         }
         let question: &Block = bytes(window, P::MESSAGE + LEN);
-        let name_len = simd.until_zero(question) + 1;
-        if name_len > NAME {
+        let beyond: &Block = bytes(window, P::MESSAGE + LEN + BLOCK);
+        let mut name_len = simd.until_zero(question) + 1;
+        if LONG && name_len > BLOCK {
+            name_len = BLOCK + simd.until_zero(beyond) + 1;
+        }
+        if name_len > if LONG { LONG_NAME } else { NAME } {
             return false;
         }
         let question_len = name_len + 4;
@@ -106,24 +119,43 @@ impl Glance {
             self.room = opt.udp_size().clamp(UDP_MIN, conditions.udp_limit.max(UDP_MIN)) - message_len as u16;
             flags |= opt.dnssec_ok();
         }
-        if !P::has_lengths(window, len, message_len)
-            || conditions.checksums == Checksums::Verify
-                && !P::is_right(simd, window, message_len, name_len, self.opt)
-        {
+        let verify = conditions.checksums == Checksums::Verify;
+        if !P::has_lengths(window, len, message_len) {
             return false;
         }
-        self.question = simd.lowered(question, name_len);
+        if LONG {
+            let rest = checksum::fold_native(checksum::sum(&beyond[..question_len.saturating_sub(BLOCK)], 0));
+            if verify && !P::is_right(simd, window, message_len, NAME, self.opt + u32::from(rest)) {
+                return false;
+            }
+            [self.question, self.beyond] = lowered([*question, *beyond], name_len);
+        } else {
+            if verify && !P::is_right(simd, window, message_len, name_len, self.opt) {
+                return false;
+            }
+            self.question = simd.lowered(question, name_len);
+        }
         self.question_len = question_len as u8;
         self.filed = conditions.filed.with(Flags(flags));
         let hash = &conditions.hash;
-        self.spot = seek(hash.add(hash.start(Flags(flags)), &self.question));
+        let mut state = hash.add(hash.start(Flags(flags)), &self.question);
+        if LONG && question_len > BLOCK {
+            state = hash.add(state, &self.beyond);
+        }
+        self.spot = seek(state);
         true
     }
 
-    /// What it is asked by, for [`Cache::get_fresh`](crate::cache::Cache::get_fresh).
+    /// A question of one block, and how long it is.
     #[inline(always)]
     pub fn question(&self) -> (&Block, usize) {
         (&self.question, self.question_len())
+    }
+
+    /// The first block of a longer question, how much of it the question takes, and what is beyond it.
+    pub fn long_question(&self) -> ((&Block, usize), &[u8]) {
+        let len = self.question_len().min(BLOCK);
+        ((&self.question, len), &self.beyond[..self.question_len() - len])
     }
 
     #[inline(always)]
@@ -216,6 +248,19 @@ impl Glance {
 
 /// What a sum is nothing of, as 0xffff: more than an OPT's.
 const NAUGHT: u32 = 0xffff << 12;
+
+/// A question, whose name of `name_len` bytes begins the blocks: lowercased, and zeros after it.
+#[inline(always)]
+fn lowered(blocks: [Block; 2], name_len: usize) -> [Block; 2] {
+    let raw: [u8; 2 * BLOCK] = transmute!(blocks);
+    // Byte by byte of all of them, so that it is done in vectors.
+    let lowered: [u8; 2 * BLOCK] = std::array::from_fn(|at| {
+        let byte = raw[at];
+        let byte = if at < name_len { byte.to_ascii_lowercase() } else { byte };
+        if at < name_len + 4 { byte } else { 0 }
+    });
+    transmute!(lowered)
+}
 
 /// What of the query's flags goes into the reply's, as on the wire.
 const ECHOED: u16 = (header::RD | header::CD).to_be();

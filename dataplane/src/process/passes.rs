@@ -40,15 +40,19 @@ impl Work for Passes<'_, '_> {
             Conditions { checksums, udp_limit, hash: *hash, filed: cache.filed(Flags::default()) };
         for (glance, frame) in glances.iter_mut().zip(&*burst) {
             glance.seen = match frames.window(frame) {
-                Some(window)
-                    if glance.look::<S, plain::V4>(simd, window, frame.len(), &conditions, |hash| {
-                        cache.seek(hash)
-                    }) =>
-                {
-                    Seen::V4
-                }
                 Some(window) => {
-                    simd.apart(LookV6 { glance, window, len: frame.len(), conditions: &conditions, cache })
+                    let seek = |hash| cache.seek(hash);
+                    if glance.look::<S, plain::V4, false>(simd, window, frame.len(), &conditions, seek) {
+                        Seen::V4
+                    } else {
+                        simd.apart(LookOn {
+                            glance,
+                            window,
+                            len: frame.len(),
+                            conditions: &conditions,
+                            cache,
+                        })
+                    }
                 }
                 None => Seen::Nothing,
             };
@@ -62,8 +66,11 @@ impl Work for Passes<'_, '_> {
         let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt: Opt::of(udp_limit) };
         let mut left = 0u64;
         for (nth, (frame, glance)) in burst.iter_mut().zip(&*glances).enumerate() {
-            let answered = glance.seen == Seen::V4 && last.answer::<S, plain::V4>(simd, glance, frame)
-                || glance.seen == Seen::V6 && simd.apart(AnswerV6 { last: &mut last, glance, frame });
+            let answered = if glance.seen == Seen::V4 {
+                last.answer::<S, plain::V4, false>(simd, glance, frame)
+            } else {
+                simd.apart(AnswerOther { last: &mut last, glance, frame })
+            };
             if !answered {
                 left |= 1 << nth;
             }
@@ -74,8 +81,8 @@ impl Work for Passes<'_, '_> {
     }
 }
 
-/// A glance at a packet that is not plain IPv4.
-struct LookV6<'a> {
+/// A glance at what is no question of one block over IPv4.
+struct LookOn<'a> {
     glance: &'a mut Glance,
     window: &'a [u8; WINDOW],
     len: usize,
@@ -83,14 +90,19 @@ struct LookV6<'a> {
     cache: &'a Cache,
 }
 
-impl Work for LookV6<'_> {
+impl Work for LookOn<'_> {
     type Output = Seen;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Seen {
-        let LookV6 { glance, window, len, conditions, cache } = self;
-        if glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash)) {
+        let LookOn { glance, window, len, conditions, cache } = self;
+        let seek = |hash| cache.seek(hash);
+        if glance.look::<S, plain::V6, false>(simd, window, len, conditions, seek) {
             Seen::V6
+        } else if glance.look::<S, plain::V4, true>(simd, window, len, conditions, seek) {
+            Seen::LongV4
+        } else if glance.look::<S, plain::V6, true>(simd, window, len, conditions, seek) {
+            Seen::LongV6
         } else {
             Seen::Nothing
         }
@@ -112,15 +124,21 @@ struct Last<'a> {
 impl Last<'_> {
     /// Turns the query into its reply, if the entry is fresh and the right one, and nothing about it is special.
     #[inline(always)]
-    fn answer<S: Simd, P: Plain>(&mut self, simd: S, glance: &Glance, frame: &mut Frame) -> bool {
+    fn answer<S: Simd, P: Plain, const LONG: bool>(
+        &mut self,
+        simd: S,
+        glance: &Glance,
+        frame: &mut Frame,
+    ) -> bool {
         let Some((window, len)) = self.frames.window_mut(frame) else { return false };
-        let question = glance.question();
-        let fresh = self.cache.get_fresh(simd, glance.entry, glance.filed, question, self.now);
+        let (question, beyond): (_, &[u8]) =
+            if LONG { glance.long_question() } else { (glance.question(), &[]) };
+        let fresh = self.cache.get_fresh(simd, glance.entry, glance.filed, question, beyond, self.now);
         let Some(fresh) = fresh else { return false };
         let (now, opt) = (self.now, self.opt);
         if fresh.is_simple() {
             // It has room in any reply.
-            len.set(glance.reply_simply::<S, P>(simd, window, fresh, question.1, now, opt));
+            len.set(glance.reply_simply::<S, P>(simd, window, fresh, question.1 + beyond.len(), now, opt));
             return true;
         }
         let (status, wire_len) = (fresh.status(), fresh.wire_len());
@@ -155,18 +173,24 @@ impl<P: Plain> Work for Copy<'_, P> {
     }
 }
 
-/// The last pass over a packet of IPv6.
-struct AnswerV6<'a, 'b> {
+/// The last pass over what is no question of one block over IPv4.
+struct AnswerOther<'a, 'b> {
     last: &'a mut Last<'b>,
     glance: &'a Glance,
     frame: &'a mut Frame,
 }
 
-impl Work for AnswerV6<'_, '_> {
+impl Work for AnswerOther<'_, '_> {
     type Output = bool;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> bool {
-        self.last.answer::<S, plain::V6>(simd, self.glance, self.frame)
+        let AnswerOther { last, glance, frame } = self;
+        match glance.seen {
+            Seen::V6 => last.answer::<S, plain::V6, false>(simd, glance, frame),
+            Seen::LongV4 => last.answer::<S, plain::V4, true>(simd, glance, frame),
+            Seen::LongV6 => last.answer::<S, plain::V6, true>(simd, glance, frame),
+            Seen::V4 | Seen::Nothing => false,
+        }
     }
 }

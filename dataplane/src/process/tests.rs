@@ -200,11 +200,21 @@ fn a_frame_cut_anywhere_is_dropped_whatever_stood_behind_it() {
 #[test]
 fn a_query_with_any_bit_wrong_is_not_answered() {
     let mut f = Fixture::new();
-    f.know("known.example.", 300, 0);
-    let plain = testing::query("known.example.", RecordType::A);
-    for (query, v6) in
-        [(plain.clone(), false), (plain.clone(), true), (testing::with_edns(plain, 1232, false), false)]
-    {
+    let long = "a-name-that-is-longer.than-a-block.is.example.";
+    for name in ["known.example.", long] {
+        f.know(name, 300, 0);
+    }
+    let [plain, long] = ["known.example.", long].map(|name| testing::query(name, RecordType::A));
+    let signed = |query: &Message| testing::with_edns(query.clone(), 1232, false);
+    let cases = [
+        (plain.clone(), false),
+        (plain.clone(), true),
+        (signed(&plain), false),
+        (long.clone(), false),
+        (long.clone(), true),
+        (signed(&long), true),
+    ];
+    for (query, v6) in cases {
         let packet = packet::tests::frame(Link::Plain, v6, &testing::wire(&query));
         assert_eq!(f.send(0, &packet, Checksums::Verify).0, Verdict::Reply);
         // Link addresses, and IPv6's traffic class, flow label and hop limit, are in no sum.
