@@ -4,7 +4,7 @@ use super::{
     bout::{Bout, Rounds, Turn},
     sample::{Load, Sample},
     saturation,
-    search::{Search, Trial, highest},
+    search::{Found, Search, Trial, highest},
     section::{Section, with_spread},
     server::Kind,
     stats::Summary,
@@ -67,42 +67,52 @@ fn curve(turn: &Turn<'_>, seconds: f64, known: Option<&Vec<f64>>) -> Result<Vec<
     let mut guess = 0.9 * turn.load(&saturation::load(seconds))?.answers_per_second();
     let mut points = Vec::new();
     for (nth, share) in SHARES.into_iter().enumerate() {
-        let search = match known {
-            Some(rates) if rates[nth] > 0.0 => {
-                Search { first: rates[nth], stride: 1.12, close: 1.06, tries: 2 }
-            }
-            _ => Search { first: guess, stride: 1.5, close: 1.06, tries: 5 },
-        };
         let load = |qps| Load { random_share: 100.0 - f64::from(share), qps: Some(qps), seconds };
-        let mut best: Option<Sample> = None;
-        let found = highest(search, |rate| {
-            let sample = turn.try_load(&load(rate))?;
-            let trial = match sample.meets(&load(rate), LOSS) {
-                true => Trial::Met,
-                false if sample.unanswered <= CLOSE => Trial::Close,
-                false => Trial::Missed,
-            };
-            let reached = best.as_ref().map_or(0.0, |best| best.queries_per_second);
-            if trial == Trial::Met && sample.queries_per_second > reached {
-                best = Some(sample);
-            }
-            Ok(trial)
-        })?;
-        if let Some(sample) = &best {
-            turn.remark_faults(sample, &load(found.rate));
+        let near = known.map(|rates| rates[nth]).filter(|rate| *rate > 0.0);
+        let mut best = None;
+        if let Some(first) = near {
+            (_, best) = search(turn, Search { first, stride: 1.12, close: 1.06, tries: 2 }, &load)?;
         }
-        if !found.bounded {
-            turn.remark(&format!("at {share} % hits no rate that was tried was too high for it"));
+        // What another program did to a short search is no result.
+        if best.is_none() {
+            let wide = Search { first: guess, stride: 1.5, close: 1.06, tries: 5 };
+            let (found, sample) = search(turn, wide, &load)?;
+            if !found.bounded {
+                turn.remark(&format!("at {share} % hits no rate that was tried was too high for it"));
+            }
+            best = sample;
         }
         // What was sent, and not what was ordered: the generator has its limits too.
         let rate = best.as_ref().map_or(0.0, |best| best.queries_per_second);
-        let bearable = if rate > 0.0 { rate } else { search.first / 8.0 };
+        let bearable = if rate > 0.0 { rate } else { guess / 8.0 };
         let overloaded = turn.load(&load(2.0 * bearable))?;
         turn.settle();
         points.push(Point { share, rate, at_rate: best, overloaded });
         guess = bearable * if share > 95 { 0.8 } else { 0.5 };
     }
     Ok(points)
+}
+
+/// What was found, and what the server did at the highest rate that it took.
+fn search(turn: &Turn<'_>, search: Search, load: &impl Fn(f64) -> Load) -> Result<(Found, Option<Sample>)> {
+    let mut best: Option<Sample> = None;
+    let found = highest(search, |rate| {
+        let sample = turn.try_load(&load(rate))?;
+        let trial = match sample.meets(&load(rate), LOSS) {
+            true => Trial::Met,
+            false if sample.unanswered <= CLOSE => Trial::Close,
+            false => Trial::Missed,
+        };
+        let reached = best.as_ref().map_or(0.0, |best| best.queries_per_second);
+        if trial == Trial::Met && sample.queries_per_second > reached {
+            best = Some(sample);
+        }
+        Ok(trial)
+    })?;
+    if let Some(sample) = &best {
+        turn.remark_faults(sample, &load(found.rate));
+    }
+    Ok((found, best))
 }
 
 fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, found: &Rounds<Vec<Point>>) -> Result<Section> {
