@@ -75,7 +75,8 @@ pub fn evict(meter: &mut dyn Meter) -> Result<u64> {
     let after = cache.churn();
     let (inserted, evicted) = (after.inserted - before.inserted, after.evicted - before.evicted);
     ensure!(
-        inserted == NAMES as u64 && evicted.abs_diff(inserted) < 16,
+        // Entries differ by a block or two, and a full bucket gives one up besides.
+        inserted == NAMES as u64 && evicted.abs_diff(inserted) < inserted / 10,
         "{evicted} answers left for {inserted} new ones"
     );
     Ok(NAMES as u64)
