@@ -25,7 +25,7 @@ readonly TEST_PACKAGES=(
 )
 readonly BENCH_PACKAGES=(
     unbound knot knot-resolver pdns-recursor dnsdist bind9 dnsmasq-base # bench/servers/
-    knot-dnsutils dnsperf flamethrower                                  # other generators, to hold ours against
+    knot-dnsutils dnsperf                                               # other generators, to hold ours against
 )
 readonly RUST_PACKAGES=(rustc-web cargo-web)
 # Only beside Debian's own compiler: rustup brings these itself.
