@@ -31,7 +31,7 @@ pub struct Setup {
 impl Setup {
     /// Now and here.
     pub fn here() -> Self {
-        let status = git(&["status", "--porcelain"]);
+        let status = git(&["status", "--porcelain", "--untracked-files=no"]);
         Setup {
             when: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             machine: Machine::here(),
