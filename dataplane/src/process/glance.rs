@@ -100,7 +100,9 @@ impl Glance {
         if LONG && name_len > BLOCK {
             name_len = BLOCK + simd.until_zero(beyond) + 1;
         }
-        if name_len > if LONG { LONG_NAME } else { NAME } {
+        // The sum of a long question is made of a whole block: a shorter one's would have what follows it in it.
+        let fits = if LONG { NAME < name_len && name_len <= LONG_NAME } else { name_len <= NAME };
+        if !fits {
             return false;
         }
         let question_len = name_len + 4;

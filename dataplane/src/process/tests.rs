@@ -231,6 +231,26 @@ fn a_query_with_any_bit_wrong_is_not_answered() {
 }
 
 #[test]
+fn what_follows_a_message_does_not_make_its_checksum_right() {
+    let mut f = Fixture::new();
+    f.know("known.example.", 300, 0);
+    let message = testing::wire(&testing::query("known.example.", RecordType::A));
+    for v6 in [false, true] {
+        let mut packet = packet::tests::frame(Link::Plain, v6, &message);
+        // The ID is wrong, and two bytes of padding at an even offset are everything once: what amends it among that.
+        packet[if v6 { 62 } else { 42 }] ^= 1;
+        packet.resize(packet.len().next_multiple_of(2), 0);
+        let at = packet.len();
+        for padding in 0..=u16::MAX {
+            packet.truncate(at);
+            packet.extend(padding.to_be_bytes());
+            let (verdict, _) = f.send(0, &packet, Checksums::Verify);
+            assert_eq!(verdict, Verdict::Drop(DropReason::BadChecksum), "IPv6: {v6}, {padding:#x}");
+        }
+    }
+}
+
+#[test]
 fn dnssec_answers_are_not_given_to_who_did_not_ask() {
     let mut f = Fixture::new();
     f.know("example.com.", 300, 0);
