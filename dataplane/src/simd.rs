@@ -224,17 +224,25 @@ mod avx2 {
         }
     }
 
-    #[cold]
     #[inline(never)]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
     fn run<W: Work>(simd: Avx2, work: W) -> W::Output {
         work.run(simd)
     }
 
+    /// Cold for what calls it, so that registers are kept for the rest; nothing is known of how often that is.
+    #[cold]
+    #[inline(never)]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+    fn apart<W: Work>(simd: Avx2, work: W) -> W::Output {
+        work.run(simd)
+    }
+
     impl Simd for Avx2 {
         #[inline(always)]
         fn apart<W: Work>(self, work: W) -> W::Output {
-            self.run(work)
+            // SAFETY: `self` is the proof that the features are there.
+            unsafe { apart(self, work) }
         }
 
         #[inline(always)]
