@@ -210,7 +210,7 @@ fn turns_are_made_without_allocating_and_so_are_misses() {
     let mut worker = Worker::new(port, link.clone(), Clock::start(), &settings).unwrap();
     fill(worker.processor());
     // One answer is never kept, so that its question is asked again each time; the other is, and expires.
-    let failed = Arc::new(Answer::error(rcode::SERVFAIL, 0, 0));
+    let failed = Arc::new(Answer::error(rcode::SERVFAIL, None, 0, 0));
     let (later, found) = answer("x.missing.example.", 3, 2);
     for turn in 0..300u64 {
         let now = (20 + turn) * 1_000_000_000;

@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
         match what % 8 {
             0..=2 => {
                 // Large answers, so that rings go round.
-                let mut answer = Answer::error(0, now, u32::from(more) + 1);
+                let mut answer = Answer::error(0, None, now, u32::from(more) + 1);
                 answer.wire = vec![number; usize::from(more) * 4].into();
                 cache.insert(&query.key, at, &answer, now);
                 filed.insert((number, len % 62), now);

@@ -42,7 +42,7 @@ fn known() -> Processor {
             }
             Answer::from_response(&response, &query.key, &TTL, received, false).expect("a plain response")
         } else {
-            Answer::error(rcode, received, 1000)
+            Answer::error(rcode, None, received, 1000)
         };
         cache.insert(&query.key, hash.of(&query.key), &answer, received);
     };

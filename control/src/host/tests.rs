@@ -7,7 +7,7 @@ fn key(name: &str, qtype: u16) -> Key {
 }
 
 fn answer(ttl: Secs, stale: Secs) -> Arc<Answer> {
-    Arc::new(Answer { stale, ..Answer::error(rcode::NOERROR, 0, ttl) })
+    Arc::new(Answer { stale, ..Answer::error(rcode::NOERROR, None, 0, ttl) })
 }
 
 fn tier(bytes: u64) -> HostTier {

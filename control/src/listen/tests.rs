@@ -119,7 +119,7 @@ async fn an_answer_of_64_kib_goes_through_whole() {
     parsed.parse(&question[2..]).unwrap();
     // Exactly as much as fits behind header and question, before an OPT record.
     let len = MESSAGE_MAX - header::LEN - parsed.question_len() - 11;
-    let large = Answer { wire: vec![0xab; len].into(), ..Answer::error(rcode::NOERROR, 0, 1000) };
+    let large = Answer { wire: vec![0xab; len].into(), ..Answer::error(rcode::NOERROR, None, 0, 1000) };
     listener.resolver.host().insert(&parsed.key, Arc::new(large.clone()), 0);
     let (mut client, _server) = connect(&listener);
     client.write_all(&question).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_client_that_does_not_read_is_given_up() {
     let question = query(3, "large.example");
     let mut parsed = Query::default();
     parsed.parse(&question[2..]).unwrap();
-    let large = Answer { wire: vec![0xab; 60_000].into(), ..Answer::error(rcode::NOERROR, 0, 1000) };
+    let large = Answer { wire: vec![0xab; 60_000].into(), ..Answer::error(rcode::NOERROR, None, 0, 1000) };
     listener.resolver.host().insert(&parsed.key, Arc::new(large), 0);
     let (mut client, server) = connect(&listener);
     client.write_all(&question.repeat(20)).await.unwrap();

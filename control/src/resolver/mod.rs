@@ -326,7 +326,7 @@ impl Resolver {
             }
             _ => {
                 let Failed::Upstreams(rcode) = failed else { return self.refusal() };
-                let failure = Arc::new(Answer::error(rcode, now, self.failure_ttl));
+                let failure = Arc::new(Answer::error(rcode, None, now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
                 Resolved { answer: failure, generation }
             }
@@ -335,7 +335,7 @@ impl Resolver {
 
     /// SERVFAIL that nobody may keep: it says something about us, not about the question.
     fn refusal(&self) -> Resolved {
-        let answer = Arc::new(Answer::error(rcode::SERVFAIL, self.clock().secs(), 0));
+        let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
         Resolved { answer, generation: self.host.generation() }
     }
 }

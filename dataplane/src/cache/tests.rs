@@ -138,10 +138,10 @@ fn failures_are_kept_and_not_beyond_their_time() {
     let mut f = Fixture::new(1 << 20);
     let key = key("down.example.");
     let hash = f.hash.of(&key);
-    f.cache.insert(&key, hash, &Answer::error(rcode::SERVFAIL, 0, 5), 0);
+    f.cache.insert(&key, hash, &Answer::error(rcode::SERVFAIL, None, 0, 5), 0);
     assert_eq!(f.cache.lookup(hash, &key, 4).unwrap().view.status.rcode(), rcode::SERVFAIL);
     assert!(f.cache.lookup(hash, &key, 5).is_none());
-    f.cache.insert(&key, hash, &Answer::error(rcode::SERVFAIL, 0, 0), 0);
+    f.cache.insert(&key, hash, &Answer::error(rcode::SERVFAIL, None, 0, 0), 0);
     assert!(f.cache.lookup(hash, &key, 5).is_none(), "a TTL of zero is not kept");
 }
 
@@ -180,7 +180,7 @@ fn a_full_index_gives_up_the_least_wanted() {
     for n in 0..20_000u32 {
         let name = format!("{:x}.", n);
         let key = key(&name);
-        f.cache.insert(&key, f.hash.of(&key), &Answer::error(rcode::NXDOMAIN, 0, 1000), 0);
+        f.cache.insert(&key, f.hash.of(&key), &Answer::error(rcode::NXDOMAIN, None, 0, 1000), 0);
     }
     let occupancy = f.cache.occupancy();
     assert!(occupancy.entries > 2000 && occupancy.used <= occupancy.capacity);

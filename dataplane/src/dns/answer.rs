@@ -30,6 +30,8 @@ pub struct Answer {
     pub ttl: Secs,
     /// How long after that it may still be given out (RFC 8767).
     pub stale: Secs,
+    /// What is to be said about it beside the RCODE: an INFO-CODE (RFC 8914).
+    pub ede: Option<u16>,
 }
 
 /// The part of the header's flags that belongs to the answer: RCODE and AA, AD where `process` may show it.
@@ -167,11 +169,12 @@ impl Answer {
             received: now,
             ttl,
             stale: if ttl == 0 { 0 } else { rules.stale },
+            ede: None,
         })
     }
 
-    /// A bare response code, to be remembered for `ttl` seconds (RFC 9520: failures).
-    pub fn error(rcode: u8, now: Secs, ttl: Secs) -> Answer {
+    /// A bare response code, to be remembered for `ttl` seconds (RFC 9520: failures), and why so (RFC 8914).
+    pub fn error(rcode: u8, ede: Option<u16>, now: Secs, ttl: Secs) -> Answer {
         Answer {
             status: Status(rcode),
             counts: [0; 3],
@@ -181,6 +184,7 @@ impl Answer {
             received: now,
             ttl,
             stale: 0,
+            ede,
         }
     }
 

@@ -266,7 +266,7 @@ fn remembered_failures_are_answered_and_counted_as_such() {
     let query = testing::query("down.example.", RecordType::A);
     let key = testing::parsed(&query).key;
     let hash = f.processor.hash().of(&key);
-    let failure = crate::dns::answer::Answer::error(rcode::SERVFAIL, 0, 5);
+    let failure = crate::dns::answer::Answer::error(rcode::SERVFAIL, None, 0, 5);
     f.processor.cache().insert(&key, hash, &failure, 0);
     let (_, reply) = f.ask(1, &query);
     assert_eq!(reply.unwrap().metadata.response_code, ResponseCode::ServFail);

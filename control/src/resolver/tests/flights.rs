@@ -107,7 +107,7 @@ async fn a_purge_outdates_what_is_under_way() {
 /// Puts an answer into the host tier that expires as it comes.
 fn put_stale(resolver: &Resolver, name: &str) -> Arc<Answer> {
     let now = resolver.clock().secs();
-    let stale = Arc::new(Answer { stale: 1000, ..Answer::error(rcode::NOERROR, now, 0) });
+    let stale = Arc::new(Answer { stale: 1000, ..Answer::error(rcode::NOERROR, None, now, 0) });
     resolver.host().insert_expired(&key(name), stale.clone());
     stale
 }
@@ -155,7 +155,7 @@ async fn what_has_just_landed_is_not_fetched_again() {
     let resolver = resolver(&[upstream(fake.address, LONG)]);
     let key = key("www.example.com");
     assert!(resolver.lookup(&key, &mut Turn::default()).is_none());
-    let landed = Arc::new(Answer::error(rcode::NXDOMAIN, resolver.clock().secs(), 60));
+    let landed = Arc::new(Answer::error(rcode::NXDOMAIN, None, resolver.clock().secs(), 60));
     resolver.host().insert(&key, landed.clone(), 0);
     let (sender, receiver) = oneshot::channel();
     resolver.board(&key, Some(Waiter::Client(sender)), &mut Turn::default());

@@ -55,7 +55,7 @@ async fn a_punt_comes_back_with_answer_and_generation() {
 #[tokio::test]
 async fn a_worker_is_woken_once_a_turn_and_only_if_it_sleeps() {
     let resolver = resolver(&[]);
-    let known = Arc::new(Answer::error(rcode::NXDOMAIN, resolver.clock().secs(), 60));
+    let known = Arc::new(Answer::error(rcode::NXDOMAIN, None, resolver.clock().secs(), 60));
     resolver.host().insert(&key("www.example.com"), known, 0);
     let (link, first) = punted("www.example.com", false);
     let (_, second) = punted("www.example.com", false);
