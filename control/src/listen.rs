@@ -27,8 +27,8 @@ use tokio::{
 const MESSAGE_MAX: usize = u16::MAX as usize;
 /// Replies made and not yet written, on one connection. Few: each may have 64 KiB.
 const OUTBOX: usize = 2;
-/// Room for an OPT record behind the records.
-const OPT_ROOM: usize = 16;
+/// Room for an OPT record behind the records, with options.
+const OPT_ROOM: usize = 64;
 
 counters! {
     /// What happens over TCP.

@@ -192,7 +192,7 @@ fn count(status: Status, age: Age, stats: &WorkerStats, tally: &mut Tally) {
         _ if !matches!(status.rcode(), rcode::NOERROR | rcode::NXDOMAIN) => {
             stats.add(Counter::CachedFailure, 1)
         }
-        Age::Fresh(_) => tally.hits += 1,
+        Age::New(_) | Age::Fresh(_) => tally.hits += 1,
         Age::Stale(_) => tally.stale += 1,
     }
     stats.add(Counter::Negative, u64::from(status.is_negative()));

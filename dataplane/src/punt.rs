@@ -38,6 +38,8 @@ pub struct Punt {
     /// Attached by the control plane. It stays on the record until that is used again, and is then dropped
     /// by the control plane, so that the worker never frees memory.
     pub answer: Option<Arc<Answer>>,
+    /// Whether that was known before it was asked for, as a failure may be (RFC 9520).
+    pub known: bool,
     head: [u8; HEAD_MAX],
     head_len: u16,
 }
@@ -60,6 +62,7 @@ impl Punt {
             received: 0,
             generation: 0,
             answer: None,
+            known: false,
             head: [0; HEAD_MAX],
             head_len: 0,
         })

@@ -3,7 +3,7 @@
 use crate::{
     cache::{Cache, Churn, KeyedHash},
     clock::{self, Clock, Nanos, Secs},
-    dns::reply::{self, Age},
+    dns::reply,
     frame::Place,
     latency::{Latencies, Outcome},
     packet::Envelope,
@@ -198,11 +198,7 @@ impl<P: Port> Worker<P> {
         };
         let rules = *self.processor.rules();
         let seconds = clock::secs(now);
-        let age = if seconds < answer.expires() || answer.stale == 0 {
-            Age::Fresh(seconds.saturating_sub(answer.received))
-        } else {
-            Age::Stale(rules.stale_ttl)
-        };
+        let age = answer.age(record.known, seconds, rules.stale_ttl);
         let buffer = self.port.frames().buffer(&mut frame);
         buffer[..record.head().len()].copy_from_slice(record.head());
         let limits = rules.limits(&record.query);

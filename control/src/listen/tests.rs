@@ -177,6 +177,8 @@ async fn silence_is_no_reason_to_close_while_an_answer_is_under_way() {
         client.write_all(&query(asked, "www.example.com")).await.unwrap();
         let message = reply(&mut client).await;
         assert_eq!((id(&message), message[3] & 0x0f), (asked, rcode::SERVFAIL));
+        // RFC 8914: Cached Error.
+        assert_eq!(message.ends_with(&[0, 15, 0, 2, 0, 13]), asked == 6, "{message:?}");
     }
 }
 

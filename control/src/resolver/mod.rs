@@ -77,17 +77,14 @@ pub struct Resolved {
     pub answer: Arc<Answer>,
     /// It may be cached while this is the current one.
     pub generation: u64,
+    /// Whether it was known before it was asked for.
+    pub known: bool,
 }
 
 impl Resolved {
-    /// How its TTLs are to be written at `now`: an answer that is only handed through is never stale.
+    /// How its TTLs are to be written at `now`.
     pub fn age(&self, now: Secs, stale_ttl: Secs) -> Age {
-        let answer = &self.answer;
-        if now < answer.expires() || answer.stale == 0 {
-            Age::Fresh(now.saturating_sub(answer.received))
-        } else {
-            Age::Stale(stale_ttl)
-        }
+        self.answer.age(self.known, now, stale_ttl)
     }
 }
 
@@ -110,6 +107,7 @@ impl Waiter {
             Waiter::Punt(link, mut record) => {
                 record.answer = Some(resolved.answer.clone());
                 record.generation = resolved.generation;
+                record.known = resolved.known;
                 turn.give_back(&link, record);
             }
             // The client has hung up if this fails.
@@ -253,7 +251,7 @@ impl Resolver {
             }
             Found::Missing => return None,
         };
-        Some(Resolved { answer, generation })
+        Some(Resolved { answer, generation, known: true })
     }
 
     /// What to do about an entry that a worker wants renewed.
@@ -263,7 +261,7 @@ impl Resolver {
         match self.host.get(key, now) {
             // A remembered failure is no reason to give up the expired answer that the worker has.
             Found::Fresh(answer) if is_failure(&answer) => Renewal::NotNow,
-            Found::Fresh(answer) => Renewal::Have(Resolved { answer, generation }),
+            Found::Fresh(answer) => Renewal::Have(Resolved { answer, generation, known: true }),
             Found::Stale(entry) if !entry.recheck_due(now) => Renewal::NotNow,
             Found::Stale(_) | Found::Missing => Renewal::Wanted,
         }
@@ -281,7 +279,7 @@ impl Resolver {
         let landed = || {
             let answer = &self.host.peek(key)?.answer;
             let fresh = self.clock().secs() < answer.expires() && !(refresh && is_failure(answer));
-            fresh.then(|| Resolved { answer: answer.clone(), generation })
+            fresh.then(|| Resolved { answer: answer.clone(), generation, known: true })
         };
         let (waiter, resolved) = match self.flights.board(key, generation, waiter, refresh, landed) {
             Boarding::TakeOff(flight) => {
@@ -322,13 +320,13 @@ impl Resolver {
             Some(entry) if now < entry.answer.dead() && !is_failure(&entry.answer) => {
                 entry.put_off(now.saturating_add(RECHECK));
                 self.counters.stale_on_failure.inc();
-                Resolved { answer: entry.answer.clone(), generation }
+                Resolved { answer: entry.answer.clone(), generation, known: true }
             }
             _ => {
                 let Failed::Upstreams(rcode) = failed else { return self.refusal() };
                 let failure = Arc::new(Answer::error(rcode, None, now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
-                Resolved { answer: failure, generation }
+                Resolved { answer: failure, generation, known: false }
             }
         }
     }
@@ -336,7 +334,7 @@ impl Resolver {
     /// SERVFAIL that nobody may keep: it says something about us, not about the question.
     fn refusal(&self) -> Resolved {
         let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
-        Resolved { answer, generation: self.host.generation() }
+        Resolved { answer, generation: self.host.generation(), known: false }
     }
 }
 
@@ -375,7 +373,7 @@ impl Landing {
                 resolver.counters.resolved.inc();
                 let answer = Arc::new(answer);
                 resolver.host.insert(&self.key, answer.clone(), generation);
-                (Resolved { answer, generation }, true)
+                (Resolved { answer, generation, known: false }, true)
             }
             Err(failed) => (resolver.fall_back(&self.key, failed, generation), false),
         };

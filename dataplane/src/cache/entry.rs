@@ -8,8 +8,8 @@
 //! ```
 //! `filed` is the key's flags, and above them the cache's generation; `start` and `additional` are the reply's header as on
 //! the wire; `balance` is what the packet's checksum is raised by for the reply; `name` is the length of the key's name. The
-//! question is the key's; then come two bytes a record with the offset of its TTL; then the records. The whole is
-//! rounded up to 8 bytes.
+//! question is the key's; then come two bytes a record with the offset of its TTL; then the records; then, where `filed` says
+//! so, two bytes with an INFO-CODE (RFC 8914). The whole is rounded up to 8 bytes.
 
 use super::ring::UNIT;
 use crate::{
@@ -76,6 +76,10 @@ const _: () = assert!(HEADER == 34, "the header has no holes");
 pub struct Filed([u8; 2]);
 
 impl Filed {
+    /// Beside the flags: there is more to be said about the answer than a glance has time for. No query is filed under it, so
+    /// that none finds the entry but who looks closer.
+    const NOTED: u8 = 0x80;
+
     /// The same with `flags`, where there were none.
     #[inline(always)]
     pub fn with(self, flags: Flags) -> Self {
@@ -84,7 +88,15 @@ impl Filed {
 
     /// The flags.
     pub fn flags(self) -> Flags {
-        Flags(self.0[0])
+        Flags(self.0[0] & !Self::NOTED)
+    }
+
+    fn noted(self, noted: bool) -> Self {
+        Filed([self.0[0] | if noted { Self::NOTED } else { 0 }, self.0[1]])
+    }
+
+    fn is_noted(self) -> bool {
+        self.0[0] & Self::NOTED != 0
     }
 
     /// Under `flags`, in `generation`.
@@ -94,7 +106,7 @@ impl Filed {
     }
 }
 
-/// The most bytes that an entry can take up: the longest name, 255 TTLs, and records up to [`WIRE_MAX`]. A slab goes on for
+/// The most bytes that an entry can take up: the longest name, 255 TTLs, records up to [`WIRE_MAX`], and a code. A slab goes on for
 /// as many after its last entry, so that one comparison opens an entry, and none what lies within.
 pub const ENTRY_MAX: usize = HEADER + size_of::<Body>();
 
@@ -105,7 +117,7 @@ pub const WIRE_MAX: usize = 2048;
 pub const SIMPLE_TTL: usize = 6;
 
 /// What follows a header.
-pub type Body = [u8; NAME_MAX + 5 + 2 * 255 + WIRE_MAX];
+pub type Body = [u8; NAME_MAX + 5 + 2 * 255 + WIRE_MAX + 2];
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -139,8 +151,8 @@ impl Header {
 
     /// Bytes of the entry in the slab.
     pub fn size(&self) -> usize {
-        let ttls = 2 * usize::from(self.records);
-        (HEADER + self.question_len() + ttls + usize::from(self.wire_len.get())).next_multiple_of(UNIT)
+        let (ttls, code) = (2 * usize::from(self.records), if self.filed.is_noted() { 2 } else { 0 });
+        (HEADER + self.question_len() + ttls + usize::from(self.wire_len.get()) + code).next_multiple_of(UNIT)
     }
 
     fn question_len(&self) -> usize {
@@ -233,7 +245,7 @@ impl Header {
 
     /// Whether it is an answer to `key`, of whatever generation; `body` is what follows the header.
     pub fn is_filed_under(&self, body: &Body, key: &Key) -> bool {
-        self.filed.0[0] == key.flags().0 && &body[..self.question_len()] == key.question()
+        self.filed.flags() == key.flags() && &body[..self.question_len()] == key.question()
     }
 
     /// RCODE, AA, AD.
@@ -244,7 +256,8 @@ impl Header {
     /// The answer; `body` is what follows the header.
     pub fn view<'a>(&self, body: &'a Body) -> View<'a> {
         let (ttls, wire) = body[self.question_len()..].split_at(2 * usize::from(self.records));
-        let wire = &wire[..usize::from(self.wire_len.get())];
+        let (wire, rest) = wire.split_at(usize::from(self.wire_len.get()));
+        let ede = rest.first_chunk().filter(|_| self.filed.is_noted()).map(|code| u16::from_be_bytes(*code));
         let change = change_but_records(self.start.get(), self.additional.get(), wire.len());
         View {
             status: self.status(),
@@ -253,6 +266,7 @@ impl Header {
             ttls: ttls.as_chunks::<2>().0,
             wire,
             sum: checksum::fold_native(checksum::change(change, u64::from(!self.balance.get()))),
+            ede,
         }
     }
 }
@@ -379,7 +393,7 @@ impl<'a> Draft<'a> {
                 .try_into()
                 .unwrap_or(u16::MAX)
                 .into(),
-            filed: Filed::new(key.flags(), generation),
+            filed: Filed::new(key.flags(), generation).noted(view.ede.is_some()),
             start: view.start.into(),
             additional: additional.into(),
             balance: (!checksum::fold_native(change)).into(),
@@ -411,5 +425,8 @@ impl<'a> Draft<'a> {
         put(self.key.question());
         put(self.view.ttls.as_flattened());
         put(self.view.wire);
+        if let Some(ede) = self.view.ede {
+            put(&ede.to_be_bytes());
+        }
     }
 }

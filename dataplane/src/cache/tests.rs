@@ -40,6 +40,7 @@ impl Fixture {
         let key = key(name);
         let hit = self.cache.lookup(self.hash.of(&key), &key, now)?;
         let number = u32::from_be_bytes(*hit.view.wire.last_chunk::<4>().unwrap());
+        assert!(hit.view.ede.is_none_or(|ede| u32::from(ede) == number), "{:?} of {number}", hit.view.ede);
         Some((number, hit.freshness))
     }
 
@@ -210,7 +211,7 @@ fn run_model(bytes: usize, pad: &str, steps: Vec<Step>, may_evict: bool) -> Resu
     let rules = TtlRules { stale: 20, ..testing::RULES };
     let mut f = Fixture::new(bytes);
     let mut model: HashMap<u8, (u32, Secs, Secs)> = HashMap::new();
-    let (mut now, mut number) = (0, 0);
+    let (mut now, mut number) = (0, 0u32);
     for step in steps {
         match step {
             Step::Insert { name, ttl } => {
@@ -218,8 +219,12 @@ fn run_model(bytes: usize, pad: &str, steps: Vec<Step>, may_evict: bool) -> Resu
                 let key = key(&format!("n{name}.{pad}"));
                 let ttl = Secs::from(ttl);
                 let old = model.get(&name);
-                let answer =
-                    Answer { stale: rules.stale, ..answer(&format!("n{name}.{pad}"), number, ttl, now) };
+                // One in three is noted, and says its number there too: see `get`.
+                let answer = Answer {
+                    stale: rules.stale,
+                    ede: number.is_multiple_of(3).then_some(number as u16),
+                    ..answer(&format!("n{name}.{pad}"), number, ttl, now)
+                };
                 f.cache.insert(&key, f.hash.of(&key), &answer, now);
                 let kept =
                     old.is_some_and(|(_, received, expires)| *received >= now && *expires >= now + ttl);

@@ -3,7 +3,9 @@
 use super::{
     header::{self, Header},
     key::Key,
-    rcode, record, rtype,
+    rcode, record,
+    reply::Age,
+    rtype,
 };
 use crate::{clock::Secs, packet::checksum};
 use zerocopy::FromBytes;
@@ -198,9 +200,22 @@ impl Answer {
         self.expires().saturating_add(self.stale)
     }
 
+    /// How its TTLs are to be written at `now`; `known`: whether it was there before it was asked for. An answer that is
+    /// only handed through is never stale.
+    pub fn age(&self, known: bool, now: Secs, stale_ttl: Secs) -> Age {
+        let age = now.saturating_sub(self.received);
+        if now >= self.expires() && self.stale > 0 {
+            Age::Stale(stale_ttl)
+        } else if known {
+            Age::Fresh(age)
+        } else {
+            Age::New(age)
+        }
+    }
+
     /// The bytes to build a reply from.
     pub fn view(&self) -> View<'_> {
-        View::new(self.status, self.counts, &self.ttls, &self.wire, self.sum)
+        View { ede: self.ede, ..View::new(self.status, self.counts, &self.ttls, &self.wire, self.sum) }
     }
 }
 
@@ -219,18 +234,28 @@ pub struct View<'a> {
     pub wire: &'a [u8],
     /// The records' checksum, folded, where they stand after the question.
     pub sum: u16,
+    /// What is to be said about it beside the RCODE (RFC 8914).
+    pub ede: Option<u16>,
 }
 
 impl<'a> View<'a> {
     fn new(status: Status, counts: [u16; 3], ttls: &'a [[u8; 2]], wire: &'a [u8], sum: u16) -> Self {
         let flags = header::QR | header::RA | status.flags();
         let start = header::start(flags, counts[0], counts[1]);
-        View { status: status.with_answers(counts[0]), start, additional: counts[2], ttls, wire, sum }
+        View {
+            status: status.with_answers(counts[0]),
+            start,
+            additional: counts[2],
+            ttls,
+            wire,
+            sum,
+            ede: None,
+        }
     }
 
     /// What is left of it where the records are too large to be sent.
     pub fn truncated(&self) -> View<'a> {
-        View::new(self.status.truncated(), [0; 3], &[], &[], 0)
+        View { ede: self.ede, ..View::new(self.status.truncated(), [0; 3], &[], &[], 0) }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod header;
 pub mod key;
+pub mod option;
 pub mod query;
 pub mod record;
 pub mod reply;

@@ -4,6 +4,7 @@ use super::{
     OPT_LEN,
     answer::View,
     header::{self, Header, Words},
+    option::Errors,
     query::{Edns, Query, Reject},
     rcode,
 };
@@ -13,7 +14,9 @@ use zerocopy::{big_endian::U16, transmute_mut};
 /// How an answer's TTLs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
-    /// Fresh: each TTL lowered by this many seconds.
+    /// Just found out: each TTL lowered by this many seconds, usually none.
+    New(u32),
+    /// Fresh, and known before: each TTL lowered by this many seconds.
     Fresh(u32),
     /// Stale: each TTL is this one (RFC 8767 section 4: above zero, 30 s advised).
     Stale(u32),
@@ -53,9 +56,13 @@ pub fn answer(
 ) -> Reply {
     let opt = if query.edns.is_some() { OPT_LEN } else { 0 };
     let len = header::LEN + query.question_len() + view.wire.len() + opt;
-    let cut = len > limits.reply.min(message.len()) || view.status.is_truncated();
-    let (view, age) = if cut { (view.truncated(), Age::Fresh(0)) } else { (view, age) };
-    Reply { cut, ..fill(message, query_len, query, view, age, limits) }
+    let most = limits.reply.min(message.len());
+    let cut = len > most || view.status.is_truncated();
+    let errors = Errors::of(&view, age);
+    let (view, len) = if cut { (view.truncated(), len - view.wire.len()) } else { (view, len) };
+    // Nothing is cut, and no reply made too large, to say more about it.
+    let errors = if len + errors.len() <= most { errors } else { Errors::default() };
+    Reply { cut, ..fill(message, query_len, query, view, age, &errors, limits) }
 }
 
 fn fill(
@@ -64,6 +71,7 @@ fn fill(
     query: &Query,
     view: View<'_>,
     age: Age,
+    errors: &Errors,
     limits: Limits,
 ) -> Reply {
     let records = header::LEN + query.question_len();
@@ -81,6 +89,11 @@ fn fill(
         sum = checksum::add(sum, write_opt(rest, records, view.wire.len(), edns, 0, limits));
         additional += 1;
         len += OPT_LEN;
+        if !errors.is_empty() {
+            let opt = &mut rest[view.wire.len()..];
+            sum = checksum::add(sum, write_options(opt, records + view.wire.len(), errors));
+            len += errors.len();
+        }
     }
     let Some(header) = head.first_chunk_mut::<{ header::LEN }>() else {
         unreachable!("records follow the header")
@@ -159,7 +172,7 @@ fn age_ttls(wire: &mut [u8], records: usize, ttls: &[[u8; 2]], age: Age) -> u64 
         };
         let old = u32::from_be_bytes(*field);
         let (new, less) = match age {
-            Age::Fresh(age) => {
+            Age::New(age) | Age::Fresh(age) => {
                 let new = old.saturating_sub(age);
                 (new, u64::from(old - new))
             }
@@ -183,4 +196,14 @@ fn write_opt(rest: &mut [u8], records: usize, at: usize, edns: Edns, rcode_high:
     let [a, b, c, d, e, f, g, h] = start.to_ne_bytes();
     rest[at..at + OPT_LEN].copy_from_slice(&[a, b, c, d, e, f, g, h, 0, 0, 0]);
     checksum::placed(start, records + at)
+}
+
+/// Puts options into an OPT record, which begins `opt` without any and stands at offset `at` of the message. Returns how its
+/// sum has changed.
+#[cold]
+fn write_options(opt: &mut [u8], at: usize, errors: &Errors) -> u64 {
+    let options = &mut opt[OPT_LEN - 2..][..2 + errors.len()];
+    options[..2].copy_from_slice(&(errors.len() as u16).to_be_bytes());
+    errors.write(&mut options[2..]);
+    checksum::placed(checksum::sum(options, 0), at + OPT_LEN - 2)
 }

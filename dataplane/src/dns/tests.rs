@@ -11,7 +11,13 @@ use super::{
 use crate::{packet::checksum, stats::DropReason};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
-    rr::{Name, RData, Record, RecordType, rdata},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{
+            self,
+            opt::{EdnsCode, EdnsOption},
+        },
+    },
 };
 use proptest::prelude::*;
 use std::{net::Ipv4Addr, str::FromStr};
@@ -287,6 +293,64 @@ fn what_is_too_large_is_cut_whole_and_says_so() {
         let asks = with_edns(asked.clone(), size as u16, false);
         let (reply, bytes) = replied(&wire(&asks), &stored, Age::Fresh(0), LIMITS);
         assert_eq!(reply.metadata.truncation, !fits, "limit {size}");
+        assert!(bytes.len() <= size);
+    }
+}
+
+/// The INFO-CODEs of a reply, as hickory reads them.
+fn codes(reply: &Message) -> Vec<u16> {
+    let options = reply.edns.as_ref().map(|edns| edns.options().as_ref().to_vec()).unwrap_or_default();
+    let code = |(_, option): &(EdnsCode, EdnsOption)| match option {
+        EdnsOption::Unknown(15, data) => Some(u16::from_be_bytes(data[..2].try_into().unwrap())),
+        _ => None,
+    };
+    options.iter().filter_map(code).collect()
+}
+
+#[test]
+fn extended_errors_say_why_to_who_has_edns() {
+    let asked = query("example.com.", RecordType::A);
+    let known = answer(&addresses(&asked, 300, &[[192, 0, 2, 1]]), 0);
+    let denied = answer(&nxdomain(&asked, 300, 300), 0);
+    let failed = Answer::error(rcode::SERVFAIL, Some(22), 0, 5);
+    let blocked = Answer { ede: Some(15), ..denied.clone() };
+    let expected: [(&Answer, Age, &[u16]); 10] = [
+        (&known, Age::New(0), &[]),
+        (&known, Age::Fresh(0), &[]),
+        (&known, Age::Stale(30), &[3]),
+        (&denied, Age::Fresh(0), &[]),
+        (&denied, Age::Stale(30), &[19]),
+        (&blocked, Age::Fresh(0), &[15]),
+        (&blocked, Age::Stale(30), &[15, 19]),
+        (&failed, Age::New(0), &[22]),
+        (&failed, Age::Fresh(0), &[22, 13]),
+        (&Answer::error(rcode::REFUSED, Some(13), 0, 5), Age::Fresh(0), &[13]),
+    ];
+    for (answer, age, expected) in expected {
+        let signed = with_edns(asked.clone(), 1232, true);
+        let (reply, _) = replied(&wire(&signed), answer, age, LIMITS);
+        assert_eq!(codes(&reply), expected, "{answer:?}, {age:?}");
+        assert!(reply.edns.unwrap().flags().dnssec_ok);
+        let (_, bare) = replied(&wire(&asked), answer, age, LIMITS);
+        assert_eq!(bare.len(), 12 + 17 + answer.wire.len(), "nothing to who has none");
+    }
+}
+
+#[test]
+fn extended_errors_are_left_out_where_they_do_not_fit() {
+    let asked = query("example.com.", RecordType::A);
+    let many: Vec<[u8; 4]> = (0..40).map(|n| [192, 0, 2, n]).collect();
+    let stored = Answer { ede: Some(4), ..answer(&addresses(&asked, 300, &many), 0) };
+    let whole = 12 + 17 + stored.wire.len() + 11;
+    for (size, cut, expected) in [
+        (whole + 12, false, &[4, 3][..]),
+        (whole + 11, false, &[]),
+        (whole, false, &[]),
+        (whole - 1, true, &[4, 3]),
+    ] {
+        let asks = with_edns(asked.clone(), size as u16, false);
+        let (reply, bytes) = replied(&wire(&asks), &stored, Age::Stale(30), LIMITS);
+        assert_eq!((reply.metadata.truncation, &codes(&reply)[..]), (cut, expected), "{size} bytes");
         assert!(bytes.len() <= size);
     }
 }

@@ -12,7 +12,10 @@ use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
         Name, RData, Record, RecordType,
-        rdata::{TXT, opt::EdnsOption},
+        rdata::{
+            TXT,
+            opt::{EdnsCode, EdnsOption},
+        },
     },
 };
 use proptest::prelude::*;
@@ -272,6 +275,30 @@ fn remembered_failures_are_answered_and_counted_as_such() {
     assert_eq!(reply.unwrap().metadata.response_code, ResponseCode::ServFail);
     assert_eq!(f.stats.snapshot().get(Counter::CachedFailure), 1);
     assert!(matches!(f.ask(5, &query).0, Verdict::Punt(_)));
+}
+
+/// What a filter upstream says of an answer is said again from the cache, and the answer is found as ever.
+#[test]
+fn an_answer_that_more_is_to_be_said_of_is_looked_at_closer() {
+    let mut f = Fixture::new();
+    let query = testing::query("blocked.example.", RecordType::A);
+    let key = testing::parsed(&query).key;
+    let hash = f.processor.hash().of(&key);
+    let answer = testing::answer(&testing::addresses(&query, 300, &[[0, 0, 0, 0]]), 0);
+    let answer = crate::dns::answer::Answer { ede: Some(15), ..answer };
+    f.processor.cache().insert(&key, hash, &answer, 0);
+    let (verdict, plain) = f.ask(20, &query);
+    assert_eq!((verdict, plain.unwrap().answers[0].ttl), (Verdict::Reply, 280));
+    let (verdict, reply) = f.ask(20, &testing::with_edns(query.clone(), 1232, false));
+    assert_eq!(verdict, Verdict::Reply);
+    let option = EdnsOption::Unknown(15, vec![0, 15]);
+    assert_eq!(reply.unwrap().edns.unwrap().option(EdnsCode::Unknown(15)), Some(&option));
+    // The same without the code takes its place, and is seen at a glance again.
+    let answer = crate::dns::answer::Answer { ede: None, received: 30, ..answer };
+    f.processor.cache().insert(&key, hash, &answer, 30);
+    let (_, reply) = f.ask(30, &testing::with_edns(query, 1232, false));
+    assert!(reply.unwrap().edns.unwrap().options().as_ref().is_empty());
+    assert_eq!(f.stats.snapshot().get(Counter::Hit), 3);
 }
 
 #[test]

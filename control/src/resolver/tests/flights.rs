@@ -186,7 +186,7 @@ async fn a_cache_that_is_off_keeps_nothing() {
     for _ in 0..2 {
         let resolved = resolver.resolve(&key("www.example.com")).await;
         assert_eq!((resolved.answer.ttl, resolved.answer.stale), (0, 0), "a worker would keep it");
-        assert_eq!(resolved.age(resolver.clock().secs() + 9, 30), Age::Fresh(9));
+        assert_eq!(resolved.age(resolver.clock().secs() + 9, 30), Age::New(9));
     }
     assert_eq!((fake.asked(), resolver.host().len()), (2, 0));
 }
