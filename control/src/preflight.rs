@@ -4,7 +4,10 @@
 //! takes the ports. What only trying can tell (capabilities, locked memory, the driver) is said by the errors of
 //! [`crate::xdp`] and of the ports, still before a packet is steered.
 
-use crate::config::{Config, Problem};
+use crate::{
+    config::{Config, Problem},
+    resolver::stream::tls,
+};
 use ringdns_dataplane::port::udp;
 use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket, socket_with, sockopt},
@@ -58,6 +61,13 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
 pub fn check(config: &Config) -> Result<(), Problem> {
     if let Some(interface) = &config.server.interface {
         interface_exists(interface)?;
+    }
+    for (i, upstream) in config.upstreams.iter().enumerate() {
+        if let Some(tls) = upstream.transport.tls() {
+            tls::client_config(tls.ca_file.as_deref(), &[]).map_err(|error| {
+                Problem::new(format!("upstream[{i}].tls_ca_file"), error.reason, error.remedy)
+            })?;
+        }
     }
     memory_suffices(config, memory_of_machine())
 }

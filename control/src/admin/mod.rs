@@ -196,7 +196,7 @@ async fn status(State(service): Shared) -> Json<Status> {
             .upstreams()
             .iter()
             .map(|upstream| UpstreamStatus {
-                address: format!("{}://{}", upstream.transport.label(), upstream.address),
+                address: upstream.label.clone(),
                 put_back: upstream.is_put_back(now),
                 round_trip_us: upstream.health().round_trip.as_micros() as u64,
             })

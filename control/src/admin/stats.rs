@@ -33,7 +33,7 @@ pub fn all(service: &Service) -> Value {
             "counters": totals(service.resolver.counters.totals()),
         },
         "upstreams": service.resolver.upstreams().iter().map(|upstream| json!({
-            "address": format!("{}://{}", upstream.transport.label(), upstream.address),
+            "address": upstream.label.clone(),
             "put_back": upstream.is_put_back(service.clock.nanos()),
             "round_trip_us": upstream.health().round_trip.as_micros() as u64,
             "counters": totals(upstream.counters.totals()),

@@ -1,10 +1,11 @@
 //! From what is written to what is meant: every value checked, every default in its place.
 
 use super::{
-    Cache, Config, Control, Server, Transport, Upstream,
+    Cache, Config, Control, Server, Upstream,
     error::Problem,
-    raw::{RawCache, RawConfig, RawControl, RawServer, RawUpstream},
+    raw::{RawCache, RawConfig, RawControl, RawServer},
     units::Span,
+    upstream::upstream,
 };
 use ringdns_dataplane::{clock::Secs, dns, port::udp::LISTEN_MAX};
 use std::{net::SocketAddr, time::Duration};
@@ -135,43 +136,6 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
     })
 }
 
-fn upstream(i: usize, raw: RawUpstream) -> Result<Upstream, Problem> {
-    let key = format!("upstream[{i}].address");
-    let Some(text) = raw.address else {
-        let remedy = "Add address = \"9.9.9.9:53\" or the like";
-        return Err(Problem::new(key, "an upstream needs an address", remedy));
-    };
-    let (transport, rest) = match text.split_once("://") {
-        None => (Transport::Udp, text.as_str()),
-        Some(("udp", rest)) => (Transport::Udp, rest),
-        Some(("tcp", rest)) => (Transport::Tcp, rest),
-        Some((scheme @ ("tls" | "https" | "quic" | "h3"), _)) => {
-            let reason = format!("{scheme}:// is not supported");
-            return Err(Problem::new(key, reason, "Use udp:// or tcp://, or a plain \"ip:port\""));
-        }
-        Some((scheme, _)) => {
-            let reason = format!("{scheme}:// is no transport");
-            return Err(Problem::new(key, reason, "Use udp:// or tcp://, or a plain \"ip:port\""));
-        }
-    };
-    let with_port = |_| rest.parse().map(|ip| SocketAddr::new(ip, 53));
-    let address: SocketAddr = rest.parse().or_else(with_port).map_err(|_: std::net::AddrParseError| {
-        let remedy = "Write \"9.9.9.9:53\" or \"[2620:fe::fe]:53\"; names cannot be looked up before there is a resolver";
-        Problem::new(&key, format!("{text:?} is no IP address with a port"), remedy)
-    })?;
-    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
-        let remedy = "Give the address and port of one resolver";
-        return Err(Problem::new(key, format!("{address} cannot be asked"), remedy));
-    }
-    let timeout = within(
-        &format!("upstream[{i}].timeout"),
-        raw.timeout,
-        [Span::millis(10), Span::secs(10)],
-        "Give \"10ms\" to \"10s\"",
-    )?;
-    Ok(Upstream { address, transport, trusted: raw.trusted, timeout })
-}
-
 /// An upstream that is ourselves would send every miss round in a circle.
 fn no_loops(listen: &[SocketAddr], upstreams: &[Upstream]) -> Result<(), Problem> {
     for (i, upstream) in upstreams.iter().enumerate() {
@@ -263,7 +227,12 @@ fn control(raw: RawControl) -> Result<Control, Problem> {
     Ok(Control { socket: raw.socket.into(), http: http.transpose()? })
 }
 
-fn within(key: &str, span: Span, [least, most]: [Span; 2], remedy: &str) -> Result<Duration, Problem> {
+pub(super) fn within(
+    key: &str,
+    span: Span,
+    [least, most]: [Span; 2],
+    remedy: &str,
+) -> Result<Duration, Problem> {
     if span < least || span > most {
         let side = if span < least { "too short" } else { "too long" };
         return Err(Problem::new(key, format!("{span} is {side}"), remedy));

@@ -8,11 +8,14 @@ pub mod error;
 pub mod raw;
 pub mod reference;
 pub mod units;
+mod upstream;
 
 pub use error::{ConfigError, Problem};
 pub use raw::Mode;
 
+use hyper::Uri;
 use ringdns_dataplane::{clock::Secs, dns::answer::TtlRules};
+use rustls::pki_types::ServerName;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -70,23 +73,63 @@ pub struct Upstream {
     pub timeout: Duration,
 }
 
+impl Upstream {
+    /// Its address as it is written in the file, with what may be left out there.
+    pub fn label(&self) -> String {
+        let scheme = self.transport.label();
+        match &self.transport {
+            Transport::Udp | Transport::Tcp => format!("{scheme}://{}", self.address),
+            Transport::Tls(tls) if tls.name == self.address.ip().into() => {
+                format!("{scheme}://{}", self.address)
+            }
+            Transport::Tls(tls) => format!("{scheme}://{}#{}", self.address, tls.name.to_str()),
+            Transport::Https(_, uri) => uri.to_string(),
+        }
+    }
+}
+
 /// How an upstream is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// UDP, and TCP for answers that do not fit.
     Udp,
     /// TCP alone.
     Tcp,
+    /// DNS over TLS (RFC 7858).
+    Tls(Tls),
+    /// DNS over HTTPS (RFC 8484), at this URL.
+    Https(Tls, Uri),
 }
 
 impl Transport {
     /// The name in addresses and statistics.
-    pub fn label(self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls(_) => "tls",
+            Transport::Https(..) => "https",
         }
     }
+
+    /// What belongs to TLS, if it is used.
+    pub fn tls(&self) -> Option<&Tls> {
+        match self {
+            Transport::Udp | Transport::Tcp => None,
+            Transport::Tls(tls) | Transport::Https(tls, _) => Some(tls),
+        }
+    }
+}
+
+/// How an upstream is known to be who it should be, and where else it is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The name or address that its certificate must be for.
+    pub name: ServerName<'static>,
+    /// Its other addresses, tried in turn where it cannot be reached at the first.
+    pub spare: Vec<SocketAddr>,
+    /// The CAs that are believed; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What is kept, how long, and in how much memory.

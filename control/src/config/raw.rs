@@ -176,8 +176,16 @@ tables! {
     /// A recursive resolver to ask. Given several times, they are asked in this order: the next one when one fails.
     "[[upstream]]" RawUpstream {
         /// Its address: `"9.9.9.9:53"`, the same with `udp://` in front, or with `tcp://` to ask over TCP alone.
-        /// Without a port: 53. Required.
+        /// `"tls://9.9.9.9#dns.quad9.net"`: DNS over TLS, and the name that the certificate must be for; without one it must be
+        /// for the address. `"https://dns.quad9.net/dns-query"`: DNS over HTTPS (HTTP/2). Without a port: 53, 853 or 443.
+        /// Required.
         address: Option<String> = None,
+        /// IP addresses of the host that a `tls://` or `https://` address names, tried in turn. It is never looked up: there is
+        /// nobody to ask but itself.
+        bootstrap: Vec<String> = Vec::new(),
+        /// A PEM file with the certificates of the CAs that may vouch for a `tls://` or `https://` upstream. Absent: those
+        /// that the system trusts (Debian: package `ca-certificates`).
+        tls_ca_file: Option<String> = None,
         /// Whether its word that an answer was validated (the AD bit) is passed on. Only for a resolver that
         /// validates, over a path that nobody can tamper with.
         trusted: bool = false,

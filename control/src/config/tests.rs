@@ -29,7 +29,45 @@ fn upstream_addresses() {
     ] {
         let config = parse(&MINIMAL.replace("127.0.0.1:5301", text)).unwrap();
         let upstream = &config.upstreams[0];
-        assert_eq!((upstream.address, upstream.transport), (address.parse().unwrap(), transport), "{text}");
+        assert_eq!((upstream.address, &upstream.transport), (address.parse().unwrap(), &transport), "{text}");
+    }
+}
+
+#[test]
+fn upstreams_over_tls_are_reached_at_addresses_and_known_by_names() {
+    for (text, addresses, name, label) in [
+        ("\"tls://9.9.9.9\"", &["9.9.9.9:853"][..], "9.9.9.9", "tls://9.9.9.9:853"),
+        (
+            "\"tls://9.9.9.9#dns.quad9.net\"",
+            &["9.9.9.9:853"],
+            "dns.quad9.net",
+            "tls://9.9.9.9:853#dns.quad9.net",
+        ),
+        ("\"tls://[2620:fe::fe]:8853#a.b\"", &["[2620:fe::fe]:8853"], "a.b", "tls://[2620:fe::fe]:8853#a.b"),
+        (
+            "\"tls://dns.quad9.net\"\nbootstrap = [\"9.9.9.9\", \"2620:fe::fe\"]",
+            &["9.9.9.9:853", "[2620:fe::fe]:853"],
+            "dns.quad9.net",
+            "tls://9.9.9.9:853#dns.quad9.net",
+        ),
+        (
+            "\"https://dns.quad9.net/dns-query{?dns}\"\nbootstrap = [\"9.9.9.9\"]",
+            &["9.9.9.9:443"],
+            "dns.quad9.net",
+            "https://dns.quad9.net/dns-query",
+        ),
+        ("\"https://9.9.9.9:8443/q\"", &["9.9.9.9:8443"], "9.9.9.9", "https://9.9.9.9:8443/q"),
+        ("\"https://[2620:fe::fe]/\"", &["[2620:fe::fe]:443"], "2620:fe::fe", "https://[2620:fe::fe]/"),
+    ] {
+        let config = parse(&MINIMAL.replace("\"127.0.0.1:5301\"", text)).unwrap();
+        let upstream = &config.upstreams[0];
+        let tls = upstream.transport.tls().unwrap();
+        let reached: Vec<_> =
+            std::iter::once(&upstream.address).chain(&tls.spare).map(ToString::to_string).collect();
+        assert_eq!(
+            (reached, &*tls.name.to_str(), &*upstream.label()),
+            (addresses.iter().map(ToString::to_string).collect(), name, label)
+        );
     }
 }
 
@@ -49,6 +87,8 @@ fn refusals_name_line_key_reason_and_remedy() {
     let server = |lines: &str| format!("[[upstream]]\naddress = \"127.0.0.1:5301\"\n[server]\n{lines}\n");
     let listen = |lines: &str| server(&format!("listen = [\"127.0.0.1:5300\"]\n{lines}"));
     let upstream = |lines: &str| format!("[server]\nlisten = [\"127.0.0.1:5300\"]\n[[upstream]]\n{lines}\n");
+    let at = |address: &str| upstream(&format!("address = \"{address}\""));
+    let and = |address: &str, line: &str| at(address) + line;
     let more = |lines: &str| format!("{MINIMAL}{lines}\n");
     let many = format!("listen = {:?}", (1..=17).map(|i| format!("127.0.0.{i}:53")).collect::<Vec<_>>());
     let cases = [
@@ -74,27 +114,40 @@ fn refusals_name_line_key_reason_and_remedy() {
         (listen("fallback = \"yes\""), "5", "server.fallback", "string", "Correct the value"),
         ("[server]\nlisten = [\"127.0.0.1:53\"]\n".into(), "", "upstream", "no upstream", "[[upstream]]"),
         (upstream("trusted = true"), "3", "upstream[0].address", "needs an address", "Add address"),
+        (at("quic://9.9.9.9"), "4", "upstream[0].address", "quic:// is not supported", "tls://"),
+        (at("tls://9.9.9.9/dns-query"), "4", "upstream[0].address", "a path", "https://"),
+        (at("tls://dns.quad9.net"), "4", "upstream[0].address", "not known", "Add bootstrap"),
+        (at("https://dns.quad9.net/dns-query"), "4", "upstream[0].address", "not known", "Add bootstrap"),
+        (at("tls://9.9.9.9#"), "4", "upstream[0].address", "neither an IP address", "#dns.quad9.net"),
+        (at("tls://a:b"), "4", "upstream[0].address", "neither an IP address", "#dns.quad9.net"),
+        (at("tls://0.0.0.0"), "4", "upstream[0].address", "cannot be asked", "one resolver"),
+        (at("udp://9.9.9.9#dns.quad9.net"), "4", "upstream[0].address", "nobody shows a name", "tls://"),
+        (at("https://9.9.9.9"), "4", "upstream[0].address", "no path", "/dns-query"),
+        (at("https://me@9.9.9.9/"), "4", "upstream[0].address", "host alone", "/dns-query"),
+        (at("https://9.9.9.9/#x"), "4", "upstream[0].address", "the URL's host", "bootstrap"),
         (
-            upstream("address = \"tls://9.9.9.9#dns.quad9.net\""),
-            "4",
-            "upstream[0].address",
-            "tls:// is not supported",
-            "udp://",
+            and("tls://9.9.9.9", "bootstrap = [\"1.1.1.1\"]"),
+            "5",
+            "upstream[0].bootstrap",
+            "already",
+            "Remove",
         ),
+        (and("tls://a.b", "bootstrap = [\"c\"]"), "5", "upstream[0].bootstrap[0]", "no IP", "the port is"),
+        (and("9.9.9.9", "bootstrap = [\"1.1.1.1\"]"), "5", "upstream[0].bootstrap", "not a name", "Remove"),
         (
-            upstream("address = \"https://9.9.9.9/dns-query\""),
-            "4",
-            "upstream[0].address",
-            "https:// is not supported",
-            "udp://",
+            and("9.9.9.9", "tls_ca_file = \"ca.pem\""),
+            "5",
+            "upstream[0].tls_ca_file",
+            "no certificates",
+            "tls://",
         ),
-        (upstream("address = \"ftp://9.9.9.9\""), "4", "upstream[0].address", "no transport", "udp://"),
+        (upstream("address = \"ftp://9.9.9.9\""), "4", "upstream[0].address", "no transport", "tls://"),
         (
             upstream("address = \"dns.quad9.net\""),
             "4",
             "upstream[0].address",
             "no IP address",
-            "names cannot",
+            "names are for tls",
         ),
         (upstream("address = \"0.0.0.0:53\""), "4", "upstream[0].address", "cannot be asked", "one resolver"),
         (upstream("address = \"127.0.0.1:5300\""), "4", "upstream[0].address", "ringdns itself", "another"),

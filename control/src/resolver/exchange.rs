@@ -1,9 +1,8 @@
-//! What is said to an upstream and what it says: the query, the judgement of a response, and the exchange over TCP.
+//! What is said to an upstream and what it says: the query, and the judgement of a response.
 
-use super::upstream::{AskError, Upstream, is_answer};
+use super::upstream::{Upstream, is_answer};
 use crate::names;
 use hickory_proto::op::Message;
-use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::Clock,
     dns::{
@@ -12,21 +11,10 @@ use ringdns_dataplane::{
         key::Key,
     },
 };
-use std::{
-    io,
-    time::{Duration, Instant},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 use zerocopy::FromBytes;
 
 /// What we say that we take over UDP (RFC 9715).
 const UDP_SIZE: u16 = 1232;
-/// Connections kept for the next query, and how long (RFC 7766 section 6.2.3: seconds).
-const IDLE_MAX: usize = 16;
-const IDLE_TIME: Duration = Duration::from_secs(5);
 
 /// What is judged by besides the response itself.
 #[derive(Clone, Copy)]
@@ -102,74 +90,6 @@ fn has_only_addresses(mut records: &[u8]) -> bool {
 /// Whether what follows the records is no OPT record, or one of version 0 that adds nothing to the response code.
 fn is_plain_opt(opt: &[u8]) -> bool {
     matches!(opt, [] | [0, 0, 41, _, _, 0, 0, ..])
-}
-
-/// Asks over TCP, on a connection that is kept for the next query.
-pub async fn over_tcp(upstream: &Upstream, key: &Key, rules: &Rules) -> Result<Answer, AskError> {
-    let id: u16 = rand::random();
-    let mut message = vec![0, 0];
-    write_query(upstream, key, id, &mut message);
-    let length = (message.len() - 2) as u16;
-    message[..2].copy_from_slice(&length.to_be_bytes());
-    upstream.counters.queries_tcp.inc();
-    let kept = match upstream.idle.take() {
-        // The upstream may have closed it meanwhile: then a new one is tried.
-        Some(mut stream) => exchange(&mut stream, &message).await.ok().map(|reply| (stream, reply)),
-        None => None,
-    };
-    let (stream, reply) = match kept {
-        Some(done) => done,
-        None => {
-            let mut stream = TcpStream::connect(upstream.address).await?;
-            upstream.counters.connections.inc();
-            stream.set_nodelay(true)?;
-            let reply = exchange(&mut stream, &message).await?;
-            (stream, reply)
-        }
-    };
-    if reply.first_chunk() != Some(&id.to_be_bytes()) {
-        return Err(AskError::Malformed);
-    }
-    // A stream that brought anything else than the answer is not used again.
-    match judge(upstream, key, rules, &reply) {
-        Ok(Judged::Answer(answer)) => {
-            upstream.idle.keep(stream);
-            Ok(answer)
-        }
-        Ok(Judged::Failure(rcode)) => {
-            upstream.idle.keep(stream);
-            Err(AskError::Failure(rcode))
-        }
-        Ok(Judged::Truncated) | Err(_) => Err(AskError::Malformed),
-    }
-}
-
-/// Sends a message and reads the next one, each behind its length (RFC 1035 section 4.2.2).
-async fn exchange(stream: &mut TcpStream, framed: &[u8]) -> io::Result<Vec<u8>> {
-    stream.write_all(framed).await?;
-    let len = stream.read_u16().await?;
-    let mut reply = vec![0; usize::from(len)];
-    stream.read_exact(&mut reply).await?;
-    Ok(reply)
-}
-
-/// Connections that wait for the next query, the one used last on top.
-#[derive(Default)]
-pub struct Idle(Mutex<Vec<(TcpStream, Instant)>>);
-
-impl Idle {
-    fn take(&self) -> Option<TcpStream> {
-        let mut streams = self.0.lock();
-        streams.retain(|(_, since)| since.elapsed() < IDLE_TIME);
-        streams.pop().map(|(stream, _)| stream)
-    }
-
-    fn keep(&self, stream: TcpStream) {
-        let mut streams = self.0.lock();
-        if streams.len() < IDLE_MAX {
-            streams.push((stream, Instant::now()));
-        }
-    }
 }
 
 #[cfg(test)]

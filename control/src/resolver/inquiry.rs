@@ -1,11 +1,12 @@
 //! A flight's way through the upstreams: whom it asks, how often, and what it makes of what they say.
 //!
 //! It has no task of its own. It lies with the socket that its query went out over, and goes on when something is heard
-//! there; only what is asked over TCP waits in a task.
+//! there; only what is asked over a stream waits in a task.
 
 use super::{
     Landing, Turn,
     exchange::{self, Judged},
+    stream,
     upstream::{AskError, Failed, Upstream},
 };
 use crate::{config::Transport, counters::Counter};
@@ -61,8 +62,8 @@ impl Inquiry {
     /// Asks the next upstream, or ends without an answer.
     fn proceed(mut self: Box<Self>, mut now: Instant, turn: &mut Turn) {
         while let Some(upstream) = self.next(now) {
-            if upstream.transport == Transport::Tcp {
-                return self.turn_to_tcp();
+            if upstream.transport != Transport::Udp {
+                return self.turn_to_stream();
             }
             let error = match upstream.sockets.ask(&upstream, self, turn) {
                 Ok(()) => return,
@@ -140,7 +141,7 @@ impl Inquiry {
             Ok(Some(answer)) => self.conclude(Ok(answer), now, turn),
             Ok(None) => {
                 self.upstream().counters.truncated.inc();
-                self.turn_to_tcp();
+                self.turn_to_stream();
             }
             Err(error) => self.conclude(Err(error), now, turn),
         }
@@ -167,6 +168,7 @@ impl Inquiry {
             Err(AskError::Timeout) => (&counters.timeouts, Some(false)),
             Err(AskError::Unreachable(_)) => (&counters.unreachable, Some(false)),
             Err(AskError::Malformed) => (&counters.malformed, Some(false)),
+            Err(AskError::Http(_)) => (&counters.http_failures, Some(false)),
             Err(AskError::NoSocket(_)) => (&counters.no_socket, None),
         };
         counter.inc();
@@ -183,7 +185,7 @@ impl Inquiry {
             self.verdict = Failed::Upstreams(*rcode);
             return;
         }
-        tracing::debug!(upstream = %self.upstream().address, question = %self.landing.key, %error, "asking the next");
+        tracing::debug!(upstream = %self.upstream().label, question = %self.landing.key, %error, "asking the next");
         if matches!(error, AskError::NoSocket(_)) {
             return;
         }
@@ -195,10 +197,10 @@ impl Inquiry {
         }
     }
 
-    /// Asks the same upstream over TCP, in what time is left of it.
-    fn turn_to_tcp(self: Box<Self>) {
+    /// Asks the same upstream over its stream, in what time is left of it.
+    fn turn_to_stream(self: Box<Self>) {
         tokio::spawn(async move {
-            let asking = exchange::over_tcp(self.upstream(), &self.landing.key, self.landing.rules());
+            let asking = stream::ask(self.upstream(), &self.landing.key, self.landing.rules());
             let heard = timeout_at(self.until, asking).await.unwrap_or(Err(AskError::Timeout));
             self.conclude(heard, Instant::now(), &mut Turn::default());
         });

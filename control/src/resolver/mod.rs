@@ -9,6 +9,7 @@ mod flight;
 mod inquiry;
 mod mmsg;
 mod sockets;
+pub mod stream;
 pub mod upstream;
 
 use crate::{

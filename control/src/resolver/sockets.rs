@@ -290,7 +290,7 @@ impl Socket {
             state.retired = true;
             std::mem::take(&mut state.waiting)
         };
-        tracing::debug!(upstream = %upstream.address, queries = waiting.len(), %error, "a socket failed");
+        tracing::debug!(upstream = %upstream.label, queries = waiting.len(), %error, "a socket failed");
         for Waiting { inquiry, .. } in waiting {
             let error =
                 error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);

@@ -3,7 +3,10 @@
 //! They are asked in the order of the configuration. One that did not answer several times in a row is put back
 //! behind the others for a while; when all are, they are asked all the same, because a guess is better than none.
 
-use super::{exchange::Idle, sockets::Sockets};
+use super::{
+    sockets::Sockets,
+    stream::{HttpError, Streams},
+};
 use crate::{
     config::{self, Transport},
     counters::counters,
@@ -34,6 +37,10 @@ counters! {
         queries_udp,
         /// Queries sent over TCP.
         queries_tcp,
+        /// Queries sent over TLS.
+        queries_tls,
+        /// Queries sent over HTTPS.
+        queries_https,
         /// Answers used.
         answers,
         /// Responses that say that it failed: SERVFAIL, REFUSED and the like.
@@ -50,12 +57,20 @@ counters! {
         malformed,
         /// Datagrams ignored because they are too short or no responses.
         ignored_not_response,
-        /// Datagrams ignored because no query under way at their port has their ID: forged, late or sent twice.
+        /// Messages ignored because no query under way at their port or connection has their ID.
         ignored_wrong_id,
         /// Datagrams ignored because their question is not the query's.
         ignored_wrong_question,
-        /// TCP connections opened.
+        /// Responses over HTTPS that are none to a query: another status, another type, too long.
+        http_failures,
+        /// TCP connections opened, those for TLS and HTTPS among them once TLS was set up.
         connections,
+        /// Queries sent over a connection that was there already.
+        connections_reused,
+        /// TCP connections closed, by whichever side.
+        connections_closed,
+        /// Connections given up because TLS could not be set up: a certificate that is not believed, or no TLS at all.
+        tls_failures,
         /// UDP sockets opened.
         sockets,
         /// UDP sockets used no more because too much came there that answered nothing.
@@ -78,6 +93,9 @@ pub enum AskError {
     /// It answers with what is no DNS.
     #[error("the response is malformed")]
     Malformed,
+    /// It answers with what is no DNS over HTTPS.
+    #[error("{0}")]
+    Http(#[from] HttpError),
     /// It says that it failed.
     #[error("the upstream answered with RCODE {0}")]
     Failure(u8),
@@ -111,6 +129,8 @@ pub enum Failed {
 
 /// One upstream.
 pub struct Upstream {
+    /// Its address as it is written in the configuration.
+    pub label: String,
     /// Its address.
     pub address: SocketAddr,
     /// How it is asked.
@@ -119,8 +139,8 @@ pub struct Upstream {
     pub trusted: bool,
     /// What happened so far.
     pub counters: UpstreamCounters,
-    /// Connections that wait for the next query.
-    pub(super) idle: Idle,
+    /// The connections that it is asked over.
+    pub(super) streams: Streams,
     /// The sockets that it is asked over.
     pub(super) sockets: Sockets,
     /// How long it is waited for.
@@ -179,11 +199,12 @@ impl Health {
 impl Upstream {
     fn new(config: &config::Upstream) -> Self {
         Upstream {
+            label: config.label(),
             address: config.address,
-            transport: config.transport,
+            transport: config.transport.clone(),
             trusted: config.trusted,
             counters: UpstreamCounters::default(),
-            idle: Idle::default(),
+            streams: Streams::new(config),
             sockets: Sockets::default(),
             timeout: config.timeout,
             health: Mutex::default(),

@@ -1,0 +1,106 @@
+//! TLS: which CAs are believed, and what it means when a handshake fails.
+
+use rustls::{
+    CertificateError, ClientConfig, Error, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use std::{fmt::Display, io, path::Path, sync::Arc};
+
+/// Why there is nobody to believe.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{reason}. {remedy}")]
+pub struct TlsError {
+    /// What is missing.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+impl TlsError {
+    fn ca_file(path: &Path, reason: impl Display) -> Self {
+        let remedy = "Give a PEM file with the certificates of CAs";
+        TlsError { reason: format!("{}: {reason}", path.display()), remedy }
+    }
+}
+
+/// What TLS to an upstream needs: sessions are kept in it, for the next handshake to be shorter.
+///
+/// Without a file the system's store is used rather than one compiled in: it has the CAs of this machine's owner, loses
+/// those that are withdrawn by ordinary updates, and is what every other program here believes.
+pub fn client_config(ca_file: Option<&Path>, protocol: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match ca_file {
+        Some(path) => roots_in(path)?,
+        None => system_roots()?,
+    };
+    let provider = Arc::new(ring::default_provider());
+    // The provider has what the default versions need.
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError { reason: error.to_string(), remedy: "Please report this" })?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn roots_in(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| TlsError::ca_file(path, error))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| TlsError::ca_file(path, error))?;
+        roots.add(certificate).map_err(|error| TlsError::ca_file(path, error))?;
+    }
+    if roots.is_empty() {
+        return Err(TlsError::ca_file(path, "there is no certificate in it"));
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Some systems have a few that are too old to be understood.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
+        let remedy = "Install some (Debian: package ca-certificates), or give the file of your own CA";
+        return Err(TlsError { reason: format!("this system trusts no CA{why}"), remedy });
+    }
+    Ok(roots)
+}
+
+/// The TLS error in one of a stream, if there is one.
+pub fn error_in(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// What went wrong with an upstream that should have been `name`, and what to do about it.
+pub fn explain(error: &Error, name: &ServerName<'_>) -> String {
+    let name = name.to_str();
+    let Error::InvalidCertificate(invalid) = error else { return error.to_string() };
+    match invalid {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            let names = match invalid {
+                CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+                    format!(", but for {}", presented.join(", "))
+                }
+                _ => String::new(),
+            };
+            format!(
+                "its certificate is not for {name}{names}. Correct the name in the address, if it is the right host"
+            )
+        }
+        CertificateError::UnknownIssuer => format!(
+            "the certificate of {name} is from a CA that is not trusted. If the CA is your own, name its certificate in \
+             tls_ca_file"
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
+            "the certificate of {name} has expired. Have it renewed there; check this machine's clock"
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("the certificate of {name} is not valid yet. Check this machine's clock")
+        }
+        _ => format!("the certificate of {name} cannot be used: {invalid}"),
+    }
+}
