@@ -13,9 +13,11 @@ use ringdns_dataplane::{
     clock::Secs,
     dns::{
         answer::{Answer, TtlRules},
+        cookie::Cookies,
         query::Query,
     },
     frame::{Frame, Frames},
+    policy::Policy,
     port::{BURST, Burst, Checksums},
     process::{Processor, Rules, Tally, Verdict},
     stats::WorkerStats,
@@ -26,6 +28,11 @@ use std::sync::Arc;
 pub const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30 };
 
 const TTL_RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 10_800, stale: 86_400 };
+
+/// The policy: the server's defaults, with a secret that is the same in every run.
+pub fn policy() -> Arc<Policy> {
+    Arc::new(Policy { cookies: Some(Cookies::new([7; 16], None)), require_cookies: false })
+}
 
 /// The cache's hash, the same in every run, so that counts repeat.
 pub const HASH_SEEDS: [u64; 4] =
@@ -135,7 +142,7 @@ impl Stage {
             .with_context(|| format!("no memory for a cache of {bytes} bytes: use fewer names"))?;
         let mut frames = Frames::new(BURST as u32, 256).context("no memory for frames")?;
         let burst = std::iter::from_fn(|| frames.alloc()).collect();
-        let processor = Processor::new(cache, KeyedHash::with_seeds(HASH_SEEDS), RULES);
+        let processor = Processor::new(cache, KeyedHash::with_seeds(HASH_SEEDS), RULES, policy());
         Ok(Stage { processor, frames, burst, stats: WorkerStats::default() })
     }
 

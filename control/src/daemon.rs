@@ -2,21 +2,22 @@
 
 use crate::{
     admin::{self, Service},
-    config::Config,
+    config::{Config, Problem},
     cores,
     counters::Total,
     entrance::{self, Entrance, EntranceError},
     host::HostTier,
     latency::Collector,
     listen::{Bounds, Listener},
+    policy,
     preflight::{self, Claim, ClaimError},
     pump,
     resolver::{Limits, Resolver},
-    workers::{Common, Ended},
+    workers::{self, Common, Ended},
     xdp::Steering,
 };
 use parking_lot::Mutex;
-use ringdns_dataplane::{clock::Clock, doorbell::Doorbell, punt::Link};
+use ringdns_dataplane::{clock::Clock, doorbell::Doorbell, policy::Policy, punt::Link};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     fs, io,
@@ -44,6 +45,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Why ringdnsd did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    /// What the configuration names cannot be used.
+    #[error("{0}")]
+    Problem(#[from] Problem),
     /// A port is taken.
     #[error("{0}")]
     Claim(#[from] ClaimError),
@@ -83,7 +87,7 @@ impl DaemonError {
     /// Whether this machine cannot give what the configuration asks for: nothing was attached, and trying again as things
     /// are is of no use.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Claim(_) | Self::Entrance(_) | Self::Socket { .. })
+        matches!(self, Self::Problem(_) | Self::Claim(_) | Self::Entrance(_) | Self::Socket { .. })
     }
 }
 
@@ -91,6 +95,7 @@ impl DaemonError {
 pub fn run(mut config: Config) -> Result<(), DaemonError> {
     let clock = Clock::start();
     let files = raise_file_limit();
+    let policy = Arc::new(policy::policy(&config)?);
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
 
@@ -102,13 +107,15 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
     let resolver = Resolver::new(host, &config.upstreams, &config.cache, clock, limits);
 
     let (ended, ends) = unbounded_channel();
-    let common = Common { config: &config, clock, bell: bell.clone(), generation, ended };
+    let common =
+        Common { config: &config, policy: policy.clone(), clock, bell: bell.clone(), generation, ended };
     let Entrance { steering, workers, receiving, spare_cores } = entrance::open(&claim.listen, &common)?;
     let steering = Arc::new(Mutex::new(steering));
 
     let worked = runtime(spare_cores).map_err(DaemonError::from).and_then(|runtime| {
         let links = workers.links.clone();
-        let plane = Plane { config, clock, receiving, links, resolver, steering: steering.clone(), bell };
+        let steering = steering.clone();
+        let plane = Plane { config, policy, clock, receiving, links, resolver, steering, bell };
         let worked = runtime.block_on(plane.work(claim, ends));
         runtime.shutdown_timeout(GRACE);
         worked
@@ -143,6 +150,7 @@ fn raise_file_limit() -> usize {
 /// The control plane.
 struct Plane {
     config: Config,
+    policy: Arc<Policy>,
     clock: Clock,
     receiving: String,
     links: Vec<Arc<Link>>,
@@ -204,9 +212,8 @@ impl Plane {
         sockets: Vec<std::net::TcpListener>,
         parts: &mut JoinSet<Part>,
     ) -> io::Result<Arc<Listener>> {
-        let (server, cache) = (&self.config.server, &self.config.cache);
-        let listener =
-            Listener::new(self.resolver.clone(), server.udp_limit, cache.stale_ttl, Bounds::default());
+        let (resolver, policy) = (self.resolver.clone(), self.policy.clone());
+        let listener = Listener::new(resolver, policy, workers::rules(&self.config), Bounds::default());
         for socket in sockets {
             let serving = listener.clone().serve(tokio::net::TcpListener::from_std(socket)?);
             parts.spawn(async {

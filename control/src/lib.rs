@@ -22,6 +22,7 @@ pub mod host;
 pub mod latency;
 pub mod listen;
 pub mod names;
+pub mod policy;
 pub mod preflight;
 pub mod pump;
 pub mod resolver;

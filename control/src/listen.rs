@@ -8,14 +8,20 @@ use crate::{
     resolver::{Resolved, Resolver},
 };
 use ringdns_dataplane::{
-    clock::Secs,
     dns::{
         header,
         query::{Query, Reject},
         reply::{self, Limits},
     },
+    policy::{Asker, Policy},
+    process::Rules,
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
@@ -72,9 +78,8 @@ impl Default for Bounds {
 /// What answers queries that come over TCP.
 pub struct Listener {
     resolver: Arc<Resolver>,
-    /// What our OPT records advertise for UDP.
-    udp_limit: u16,
-    stale_ttl: Secs,
+    policy: Arc<Policy>,
+    rules: Rules,
     bounds: Bounds,
     /// Connections that may still be accepted.
     vacancies: Arc<Semaphore>,
@@ -84,16 +89,9 @@ pub struct Listener {
 
 impl Listener {
     /// One for any number of addresses.
-    pub fn new(resolver: Arc<Resolver>, udp_limit: u16, stale_ttl: Secs, bounds: Bounds) -> Arc<Self> {
+    pub fn new(resolver: Arc<Resolver>, policy: Arc<Policy>, rules: Rules, bounds: Bounds) -> Arc<Self> {
         let vacancies = Arc::new(Semaphore::new(bounds.connections));
-        Arc::new(Listener {
-            resolver,
-            udp_limit,
-            stale_ttl,
-            bounds,
-            vacancies,
-            counters: ListenCounters::default(),
-        })
+        Arc::new(Listener { resolver, policy, rules, bounds, vacancies, counters: ListenCounters::default() })
     }
 
     /// Accepts connections until the task is dropped.
@@ -117,7 +115,7 @@ impl Listener {
             tokio::spawn(async move {
                 // Answers go out one by one, as soon as they are there.
                 let served = match stream.set_nodelay(true) {
-                    Ok(()) => listener.converse(stream).await,
+                    Ok(()) => listener.converse(stream, client.ip()).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = served {
@@ -139,6 +137,7 @@ impl Listener {
     async fn converse(
         self: &Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        client: IpAddr,
     ) -> io::Result<()> {
         let (mut from, to) = tokio::io::split(stream);
         let (replies, outbox) = mpsc::channel(OUTBOX);
@@ -155,7 +154,7 @@ impl Listener {
             self.counters.queries.inc();
             let (listener, replies) = (self.clone(), replies.clone());
             let answering = async move {
-                listener.answer(message, &replies).await;
+                listener.answer(message, client, &replies).await;
                 drop(seat);
             };
             tokio::spawn(answering);
@@ -198,11 +197,13 @@ impl Listener {
     }
 
     /// Answers a message, if it is one to be answered.
-    async fn answer(&self, message: Vec<u8>, replies: &mpsc::Sender<Vec<u8>>) {
+    async fn answer(&self, message: Vec<u8>, client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
         let mut query = Query::default();
-        let limits = Limits { reply: MESSAGE_MAX, advertise: self.udp_limit };
-        let parsed = query.parse(&message);
-        let resolved = match parsed {
+        let clock = self.resolver.clock();
+        let asker = Asker { client, connected: true, now: clock.epoch().wrapping_add(clock.secs()) };
+        let (verdict, options) = self.policy.read(&message, &mut query, &asker);
+        let limits = Limits { reply: MESSAGE_MAX, advertise: self.rules.udp_limit, options };
+        let resolved = match verdict {
             Ok(()) => Ok(self.resolver.resolve(&query.key).await),
             Err(reject) => Err(reject),
         };
@@ -210,7 +211,7 @@ impl Listener {
         let Ok(room) = replies.reserve().await else { return self.counters.abandoned.inc() };
         let (reply, counter) = match resolved {
             Ok(resolved) => (Some(self.reply(&message, &query, &resolved, limits)), &self.counters.answered),
-            Err(reject) => match rejection(&message, &query, reject, limits) {
+            Err(reject) => match rejection(&message, &query, reject, &limits) {
                 Some(reply) => (Some(reply), &self.counters.rejected),
                 None => (None, &self.counters.dropped),
             },
@@ -226,13 +227,13 @@ impl Listener {
         let head = header::LEN + query.question_len();
         let room = (head + view.wire.len() + OPT_ROOM).min(MESSAGE_MAX);
         let mut framed = framed(&message[..head], room);
-        let age = resolved.age(self.resolver.clock().secs(), self.stale_ttl);
+        let age = resolved.age(self.resolver.clock().secs(), self.rules.stale_ttl);
         let reply = reply::answer(&mut framed[2..], head, query, view, age, limits);
         finish(framed, reply.len)
     }
 }
 
-fn rejection(message: &[u8], query: &Query, reject: Reject, limits: Limits) -> Option<Vec<u8>> {
+fn rejection(message: &[u8], query: &Query, reject: Reject, limits: &Limits) -> Option<Vec<u8>> {
     let mut framed = framed(message, message.len() + OPT_ROOM);
     let len = reply::reject(&mut framed[2..], query, reject, limits);
     (len > 0).then(|| finish(framed, len))

@@ -6,6 +6,7 @@
 
 use crate::{
     config::{Config, Problem},
+    policy::policy,
     resolver::stream::tls,
 };
 use ringdns_dataplane::port::udp;
@@ -62,6 +63,7 @@ pub fn check(config: &Config) -> Result<(), Problem> {
     if let Some(interface) = &config.server.interface {
         interface_exists(interface)?;
     }
+    policy(config)?;
     for (i, upstream) in config.upstreams.iter().enumerate() {
         if let Some(tls) = upstream.transport.tls() {
             tls::client_config(tls.ca_file.as_deref(), &[]).map_err(|error| {

@@ -8,6 +8,7 @@ use core_affinity::CoreId;
 use ringdns_dataplane::{
     clock::Clock,
     doorbell::Doorbell,
+    policy::Policy,
     port::{
         Port,
         udp::{UdpError, UdpPort},
@@ -101,6 +102,8 @@ pub struct Ended {
 pub struct Common<'a> {
     /// The configuration.
     pub config: &'a Config,
+    /// What queries are measured by.
+    pub policy: Arc<Policy>,
     /// The clock.
     pub clock: Clock,
     /// The bell that punts ring.
@@ -129,7 +132,7 @@ impl Workers {
         let (report, reported) = mpsc::sync_channel(1);
         let task = Task {
             link: link.clone(),
-            settings: settings(common.config, &plan),
+            settings: settings(common, &plan),
             plan,
             xsk: xsk_template(common.config),
             clock: common.clock,
@@ -160,10 +163,17 @@ impl Drop for Workers {
     }
 }
 
-fn settings(config: &Config, plan: &Plan) -> Settings {
+/// What answers depend on, over whatever they go.
+pub fn rules(config: &Config) -> Rules {
+    Rules { udp_limit: config.server.udp_limit, stale_ttl: config.cache.stale_ttl }
+}
+
+fn settings(common: &Common<'_>, plan: &Plan) -> Settings {
+    let config = common.config;
     Settings {
         cache_bytes: usize::try_from(plan.cache_bytes).unwrap_or(usize::MAX),
-        rules: Rules { udp_limit: config.server.udp_limit, stale_ttl: config.cache.stale_ttl },
+        rules: rules(config),
+        policy: common.policy.clone(),
         records: RECORDS,
         // Somebody else on its core has better things to do with the time; what a miss waits for, above all.
         spin: if plan.alone { config.server.spin } else { Duration::ZERO },
@@ -297,7 +307,17 @@ mod tests {
     fn common(config: &Config) -> (Common<'_>, UnboundedReceiver<Ended>) {
         let (ended, ends) = unbounded_channel();
         let bell = Arc::new(Doorbell::new().unwrap());
-        (Common { config, clock: Clock::start(), bell, generation: Arc::default(), ended }, ends)
+        (
+            Common {
+                config,
+                policy: Arc::default(),
+                clock: Clock::start(),
+                bell,
+                generation: Arc::default(),
+                ended,
+            },
+            ends,
+        )
     }
 
     #[test]
@@ -309,7 +329,7 @@ mod tests {
         let plan = plan("127.0.0.1:0");
         let task = Task {
             link: Arc::new(link),
-            settings: settings(&config, &plan),
+            settings: settings(&common, &plan),
             plan,
             xsk: xsk_template(&config),
             clock: common.clock,

@@ -1,6 +1,6 @@
 //! Time, read once a turn and passed down: nothing below the worker asks a clock.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Whole seconds since the process started; what entries are stamped and aged with.
 ///
@@ -25,6 +25,13 @@ impl Clock {
     /// Nanoseconds since the start.
     pub fn nanos(&self) -> Nanos {
         self.origin.elapsed().as_nanos() as Nanos
+    }
+
+    /// The Unix time at the start, wrapping, as the wall clock has it now: only for what other hosts are told.
+    pub fn epoch(&self) -> u32 {
+        let unix =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        (unix as u32).wrapping_sub(self.secs())
     }
 
     /// Seconds since the start.

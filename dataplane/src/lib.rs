@@ -25,6 +25,7 @@ pub mod doorbell;
 pub mod frame;
 pub mod latency;
 pub mod packet;
+pub mod policy;
 pub mod port;
 pub mod process;
 pub mod punt;

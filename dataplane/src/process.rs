@@ -13,12 +13,14 @@ use crate::{
     clock::Secs,
     dns::{
         answer::Status,
+        option::Options,
         query::Query,
         rcode,
         reply::{Age, Limits},
     },
     frame::{Frame, Frames},
     packet::Envelope,
+    policy::Policy,
     port::{BURST, Checksums},
     simd::Level,
     stats::{Counter, DropReason, WorkerStats},
@@ -26,6 +28,7 @@ use crate::{
 use closer::Closer;
 use glance::Glance;
 use passes::Passes;
+use std::sync::Arc;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +53,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// How large the reply to `query` may be over UDP.
-    pub fn limits(&self, query: &Query) -> Limits {
-        Limits { reply: query.udp_limit(self.udp_limit), advertise: self.udp_limit }
+    /// How large the reply to `query` may be over UDP, and what it says of us.
+    pub fn limits(&self, query: &Query, options: Options) -> Limits {
+        Limits { reply: query.udp_limit(self.udp_limit), advertise: self.udp_limit, options }
     }
 }
 
@@ -110,6 +113,9 @@ pub struct Processor {
     cache: Cache,
     hash: KeyedHash,
     rules: Rules,
+    policy: Arc<Policy>,
+    /// The Unix time of second 0 of `now`.
+    epoch: u32,
     level: Level,
     glances: Box<[Glance]>,
     slots: Box<[Slot]>,
@@ -117,12 +123,14 @@ pub struct Processor {
 
 impl Processor {
     /// Over `cache`, with entries found by `hash`.
-    pub fn new(cache: Cache, hash: KeyedHash, rules: Rules) -> Self {
+    pub fn new(cache: Cache, hash: KeyedHash, rules: Rules, policy: Arc<Policy>) -> Self {
         let slot = || Slot { query: Query::default(), verdict: Verdict::Drop(DropReason::NotIp) };
         Processor {
             cache,
             hash,
             rules,
+            policy,
+            epoch: 0,
             level: Level::best(),
             glances: (0..BURST).map(|_| Glance::default()).collect(),
             slots: (0..BURST).map(|_| slot()).collect(),
@@ -161,7 +169,9 @@ impl Processor {
     /// Finishes the frames of whose numbers the bits are set.
     #[cold]
     fn look_closer(&mut self, mut left: u64, job: &mut Job<'_>) {
-        let mut closer = Closer { cache: &mut self.cache, hash: self.hash, rules: &self.rules, job };
+        let unix = self.unix(job.now);
+        let Processor { cache, hash, rules, policy, .. } = self;
+        let mut closer = Closer { cache, hash: *hash, rules, policy, unix, job };
         while left != 0 {
             let nth = left.trailing_zeros() as usize % BURST;
             left &= left - 1;
@@ -178,6 +188,21 @@ impl Processor {
     /// The hash that the cache's entries are found by.
     pub fn hash(&self) -> KeyedHash {
         self.hash
+    }
+
+    /// What queries are measured by.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Says what the Unix time was at second 0 of the time that bursts are answered at.
+    pub fn set_epoch(&mut self, epoch: u32) {
+        self.epoch = epoch;
+    }
+
+    /// The Unix time at `now`, wrapping.
+    pub fn unix(&self, now: Secs) -> u32 {
+        self.epoch.wrapping_add(now)
     }
 
     /// The rules of answering.

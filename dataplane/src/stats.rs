@@ -52,6 +52,8 @@ counters! {
         Refused => "refused",
         /// Answered BADVERS.
         BadVers => "badvers",
+        /// Answered with nothing but a cookie: BADCOOKIE, or nothing else was asked for (RFC 7873).
+        Cookie => "cookie",
         /// Sent to the control plane, to be answered when it has found out.
         Punted => "punted",
 
@@ -112,6 +114,7 @@ const OUTCOMES: &[Counter] = &[
     Counter::NotImp,
     Counter::Refused,
     Counter::BadVers,
+    Counter::Cookie,
     Counter::Punted,
 ];
 

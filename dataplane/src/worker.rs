@@ -3,10 +3,11 @@
 use crate::{
     cache::{Cache, Churn, KeyedHash},
     clock::{self, Clock, Nanos, Secs},
-    dns::reply,
+    dns::{option::Options, reply},
     frame::Place,
     latency::{Latencies, Outcome},
     packet::Envelope,
+    policy::{Asker, Policy},
     port::{Burst, Port},
     process::{Processor, Rules, Slot, Tally, Verdict},
     punt::{Link, Published, Punt, Purpose},
@@ -20,12 +21,14 @@ use std::{
 };
 
 /// How a worker is set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Bytes of the cache, index included.
     pub cache_bytes: usize,
     /// What answers depend on.
     pub rules: Rules,
+    /// What queries are measured by.
+    pub policy: Arc<Policy>,
     /// Punt records: how many queries may wait for the control plane.
     pub records: usize,
     /// How long to look for packets after the last one before sleeping in the kernel.
@@ -81,9 +84,12 @@ impl<P: Port> Worker<P> {
     pub fn new(port: P, link: Arc<Link>, clock: Clock, settings: &Settings) -> io::Result<Self> {
         let cache = Cache::new(settings.cache_bytes, settings.rules.udp_limit)?;
         let latencies = Latencies::new().map_err(io::Error::other)?;
+        let mut processor =
+            Processor::new(cache, KeyedHash::random()?, settings.rules, settings.policy.clone());
+        processor.set_epoch(clock.epoch());
         Ok(Worker {
             port,
-            processor: Processor::new(cache, KeyedHash::random()?, settings.rules),
+            processor,
             generation: link.generation(),
             link,
             clock,
@@ -201,7 +207,13 @@ impl<P: Port> Worker<P> {
         let age = answer.age(record.known, seconds, rules.stale_ttl);
         let buffer = self.port.frames().buffer(&mut frame);
         buffer[..record.head().len()].copy_from_slice(record.head());
-        let limits = rules.limits(&record.query);
+        let policy = self.processor.policy();
+        let client = envelope.client(buffer).map(|client| client.ip());
+        let options = client.map_or_else(Options::default, |client| {
+            let now = self.processor.unix(seconds);
+            policy.options(&record.query, &Asker { client, connected: false, now })
+        });
+        let limits = rules.limits(&record.query, options);
         let message = &mut buffer[envelope.message()..];
         // The query's tail was not kept, so its checksum is of no use.
         let query_len = record.head().len() - envelope.message();
@@ -241,6 +253,8 @@ impl<P: Port> Worker<P> {
         if second != self.housekeeping.second {
             self.housekeeping.second = second;
             self.housekeeping.sweep_budget = entries / SWEEP_PERIOD + 1;
+            // The wall clock may be set while we run.
+            self.processor.set_epoch(self.clock.epoch());
             self.publish();
         }
         let steps = if turn == Turn::Busy { SWEEP_STEPS.0 } else { SWEEP_STEPS.1 };

@@ -171,7 +171,7 @@ fn packets() -> Vec<Vec<u8>> {
 #[test]
 fn bursts_are_answered_without_allocating() {
     let cache = Cache::new(BYTES_MIN, RULES.udp_limit).unwrap();
-    let mut processor = Processor::new(cache, KeyedHash::with_seeds([1, 2, 3, 4]), RULES);
+    let mut processor = Processor::new(cache, KeyedHash::with_seeds([1, 2, 3, 4]), RULES, Arc::default());
     fill(&mut processor);
     let packets = packets();
     let mut frames = Frames::new(64, 256).unwrap();
@@ -205,7 +205,13 @@ fn turns_are_made_without_allocating_and_so_are_misses() {
     const RECORDS: usize = 256;
     let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
     let link = Arc::new(Link::new(0, RECORDS, RECORDS, control, generation).unwrap());
-    let settings = Settings { cache_bytes: BYTES_MIN, rules: RULES, records: RECORDS, spin: Duration::ZERO };
+    let settings = Settings {
+        cache_bytes: BYTES_MIN,
+        rules: RULES,
+        policy: Arc::default(),
+        records: RECORDS,
+        spin: Duration::ZERO,
+    };
     let port = SimPort::replay(&packets()).unwrap();
     let mut worker = Worker::new(port, link.clone(), Clock::start(), &settings).unwrap();
     fill(worker.processor());

@@ -11,15 +11,18 @@ use ringdns_dataplane::{
     cache::{BYTES_MIN, Cache, KeyedHash},
     dns::{
         answer::{Answer, TtlRules},
+        cookie::Cookies,
         query::Query,
         rcode,
     },
     frame::{Frame, Frames, Place},
     packet::{self, Envelope},
+    policy::Policy,
     port::{BURST, Checksums},
     process::{Processor, Rules, Verdict},
     stats::{Counter, WorkerStats},
 };
+use std::sync::Arc;
 
 const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30 };
 const TTL: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 60 };
@@ -53,7 +56,12 @@ fn known() -> Processor {
     file(b"\x01e\0", 0, rcode::SERVFAIL, 950);
     file(b"\x01f\0", 0, rcode::NXDOMAIN, 950);
     file(b"\0", 2, rcode::NOERROR, 950);
-    Processor::new(cache, hash, RULES)
+    Processor::new(cache, hash, RULES, policy())
+}
+
+/// Everything is on.
+fn policy() -> Arc<Policy> {
+    Arc::new(Policy { cookies: Some(Cookies::new([7; 16], None)), require_cookies: false })
 }
 
 /// Writes a frame; returns its length.

@@ -7,6 +7,7 @@ use ringdns_dataplane::{
     cache::KeyedHash,
     dns::{
         answer::Answer,
+        option::Options,
         query::Query,
         reply::{self, Age},
     },
@@ -84,7 +85,14 @@ pub fn key(meter: &mut dyn Meter) -> Result<u64> {
 fn write(one: &mut Prepared) -> reply::Reply {
     let Prepared { window, envelope, message_len, query, answer, .. } = one;
     let message = &mut window[envelope.message()..];
-    reply::answer(message, *message_len, query, answer.view(), Age::Fresh(NOW), RULES.limits(query))
+    reply::answer(
+        message,
+        *message_len,
+        query,
+        answer.view(),
+        Age::Fresh(NOW),
+        RULES.limits(query, Options::default()),
+    )
 }
 
 /// Writes replies.

@@ -66,7 +66,8 @@ pub fn misses(meter: &mut dyn Meter) -> Result<u64> {
 fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link>)> {
     let control = Arc::new(Doorbell::new()?);
     let link = Arc::new(Link::new(0, records, records, control, Arc::new(AtomicU64::new(0)))?);
-    let settings = Settings { cache_bytes: CACHE, rules: RULES, records, spin: Duration::ZERO };
+    let settings =
+        Settings { cache_bytes: CACHE, rules: RULES, policy: stage::policy(), records, spin: Duration::ZERO };
     let worker = Worker::new(
         Feed { replay: SimPort::replay(packets)?, quiet: false },
         link.clone(),

@@ -1,9 +1,9 @@
 //! From what is written to what is meant: every value checked, every default in its place.
 
 use super::{
-    Cache, Config, Control, Server, Upstream,
+    Cache, Config, Control, Cookies, Server, Upstream,
     error::Problem,
-    raw::{RawCache, RawConfig, RawControl, RawServer},
+    raw::{RawCache, RawConfig, RawControl, RawCookies, RawServer, Require},
     units::Span,
     upstream::upstream,
 };
@@ -40,7 +40,13 @@ impl TryFrom<RawConfig> for Config {
             .map(|(i, u)| upstream(i, u))
             .collect::<Result<Vec<_>, _>>()?;
         no_loops(&server.listen, &upstreams)?;
-        Ok(Config { server, upstreams, cache: cache(raw.cache)?, control: control(raw.control)? })
+        Ok(Config {
+            server,
+            upstreams,
+            cache: cache(raw.cache)?,
+            cookies: cookies(raw.cookies),
+            control: control(raw.control)?,
+        })
     }
 }
 
@@ -206,6 +212,14 @@ fn cache(raw: RawCache) -> Result<Cache, Problem> {
         stale_ttl: secs(stale_ttl),
         failure_ttl: secs(failure_ttl),
     })
+}
+
+fn cookies(raw: RawCookies) -> Cookies {
+    Cookies {
+        enabled: raw.enabled,
+        secret_file: raw.secret_file.map(Into::into),
+        require_over_udp: raw.require == Require::Udp,
+    }
 }
 
 fn control(raw: RawControl) -> Result<Control, Problem> {

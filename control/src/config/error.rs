@@ -53,6 +53,8 @@ impl fmt::Display for Problem {
     }
 }
 
+impl std::error::Error for Problem {}
+
 /// A line of the file, written as `:7: `, or as `: ` where none is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(pub Option<usize>);

@@ -31,6 +31,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// What is kept.
     pub cache: Cache,
+    /// DNS cookies towards clients.
+    pub cookies: Cookies,
     /// How ringdns is watched and controlled.
     pub control: Control,
 }
@@ -173,6 +175,17 @@ impl Cache {
     pub fn failure_secs(&self) -> Secs {
         if self.enabled { self.failure_ttl } else { 0 }
     }
+}
+
+/// DNS cookies towards clients.
+#[derive(Clone, Debug)]
+pub struct Cookies {
+    /// Whether clients get any.
+    pub enabled: bool,
+    /// Where the secret is; `None`: it is drawn.
+    pub secret_file: Option<PathBuf>,
+    /// Whether who sends a cookie over UDP must have a good one of ours.
+    pub require_over_udp: bool,
 }
 
 /// How ringdns is watched and controlled.

@@ -58,6 +58,7 @@ values! {
     Vec<String>: "list of strings", value => format!("{value:?}");
     Vec<u32>: "list of integers", value => format!("{value:?}");
     Mode: "string", value => format!("\"{}\"", value.label());
+    Require: "string", value => format!("\"{}\"", value.label());
 }
 
 impl<T: Value> Value for Option<T> {
@@ -128,6 +129,27 @@ impl Mode {
     }
 }
 
+/// Which clients must show a cookie of ours, among those that have cookies at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Require {
+    /// None.
+    #[default]
+    Never,
+    /// Those that ask over UDP.
+    Udp,
+}
+
+impl Require {
+    /// The name in the file.
+    pub fn label(self) -> &'static str {
+        match self {
+            Require::Never => "never",
+            Require::Udp => "udp",
+        }
+    }
+}
+
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -138,6 +160,8 @@ pub struct RawConfig {
     pub upstream: Vec<RawUpstream>,
     /// `[cache]`
     pub cache: RawCache,
+    /// `[cookies]`
+    pub cookies: RawCookies,
     /// `[control]`
     pub control: RawControl,
 }
@@ -215,6 +239,19 @@ tables! {
         stale_ttl: Span = Span::secs(30),
         /// How long a failure to find out is remembered, from 1 s to 5 m (RFC 9520).
         failure_ttl: Span = Span::secs(5),
+    }
+
+    /// DNS cookies towards clients (RFC 7873): who has one is known to be where it says that it is.
+    "[cookies]" RawCookies {
+        /// Whether clients that send a cookie get one of ours (RFC 9018).
+        enabled: bool = true,
+        /// A file with the secret that cookies are made with, 32 hexadecimal digits, so that all servers of an anycast
+        /// address know each other's. A second line, if there is one, is a secret whose cookies are taken too: the one of
+        /// before, or the next. Absent: drawn at every start.
+        secret_file: Option<String> = None,
+        /// Who is answered BADCOOKIE, and asks again, unless its cookie is good: `"never"`, or `"udp"` for those who ask
+        /// over UDP with a cookie that is not. Who sends none is answered all the same.
+        require: Require = Require::Never,
     }
 
     /// How ringdns is watched and controlled.

@@ -17,6 +17,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30 };
 const BOUNDS: Bounds = Bounds { connections: 2, in_flight: 4, idle: Duration::from_secs(10) };
 
 fn listener(upstream: SocketAddr) -> Arc<Listener> {
@@ -26,14 +28,14 @@ fn listener(upstream: SocketAddr) -> Arc<Listener> {
     let cache = Config::parse(text, std::path::Path::new("")).unwrap().cache;
     let host = Arc::new(HostTier::new(1 << 20, Arc::new(AtomicU64::new(0))));
     let resolver = Resolver::new(host, &[upstream], &cache, Clock::start(), Flights::default());
-    Listener::new(resolver, 1232, 30, BOUNDS)
+    Listener::new(resolver, Arc::default(), RULES, BOUNDS)
 }
 
 /// A connection to `listener`: the client's end, and the server's fate.
 fn connect(listener: &Arc<Listener>) -> (DuplexStream, JoinHandle<io::Result<()>>) {
     let (client, server) = duplex(1 << 17);
     let listener = listener.clone();
-    (client, tokio::spawn(async move { listener.converse(server).await }))
+    (client, tokio::spawn(async move { listener.converse(server, CLIENT).await }))
 }
 
 /// A query behind its length.
@@ -170,7 +172,7 @@ async fn silence_is_no_reason_to_close_while_an_answer_is_under_way() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let bounds = Bounds { idle: Duration::from_millis(100), ..BOUNDS };
     let full = listener(silent.local_addr().unwrap());
-    let listener = Listener::new(full.resolver.clone(), 1232, 30, bounds);
+    let listener = Listener::new(full.resolver.clone(), Arc::default(), RULES, bounds);
     let (mut client, _server) = connect(&listener);
     // The second asks for what is remembered of the first.
     for asked in [5, 6] {

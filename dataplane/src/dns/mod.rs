@@ -2,6 +2,7 @@
 //! and the one builder that every path (rings, sockets, TCP) makes its replies with.
 
 pub mod answer;
+pub mod cookie;
 pub mod header;
 pub mod key;
 pub mod option;
@@ -23,6 +24,10 @@ pub mod rcode {
     pub const NOTIMP: u8 = 4;
     /// The server will not answer this.
     pub const REFUSED: u8 = 5;
+    /// The EDNS version is not spoken (RFC 6891). Its upper bits go into the OPT record, as all beyond 15.
+    pub const BADVERS: u16 = 16;
+    /// The server cookie is none of ours (RFC 7873).
+    pub const BADCOOKIE: u16 = 23;
 }
 
 /// Record types that have a rule here (IANA).

@@ -2,13 +2,15 @@
 
 use super::{
     answer::{Status, View},
-    rcode,
+    cookie, rcode,
     reply::Age,
 };
 use arrayvec::ArrayVec;
 
 /// Option codes (IANA).
 pub mod code {
+    /// DNS cookies (RFC 7873).
+    pub const COOKIE: u16 = 10;
     /// Extended DNS errors (RFC 8914).
     pub const EDE: u16 = 15;
 }
@@ -25,6 +27,44 @@ pub mod ede {
 
 /// Bytes of an option before its data.
 const HEAD: usize = 4;
+
+/// Options that a reply has whatever it says, to a client with EDNS that asked for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Client and server cookie.
+    pub cookie: Option<cookie::Both>,
+}
+
+impl Options {
+    /// Whether there are none, as there usually are.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.cookie.is_none()
+    }
+
+    /// Bytes on the wire.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.cookie.map_or(0, |cookie| HEAD + cookie.len())
+    }
+
+    /// Writes them to the start of `to`, which has room. Returns what follows.
+    pub fn write<'a>(&self, mut to: &'a mut [u8]) -> &'a mut [u8] {
+        if let Some(cookie) = &self.cookie {
+            to = put(to, code::COOKIE, cookie);
+        }
+        to
+    }
+}
+
+/// Writes an option to the start of `to`, which has room. Returns what follows.
+fn put<'a>(to: &'a mut [u8], code: u16, data: &[u8]) -> &'a mut [u8] {
+    let (option, rest) = to.split_at_mut(HEAD + data.len());
+    option[..2].copy_from_slice(&code.to_be_bytes());
+    option[2..HEAD].copy_from_slice(&(data.len() as u16).to_be_bytes());
+    option[HEAD..].copy_from_slice(data);
+    rest
+}
 
 /// The extended errors of one reply: what the answer brings along, and what its age adds.
 #[derive(Clone, Debug, Default)]
@@ -64,10 +104,9 @@ impl Errors {
     }
 
     /// Writes them to the start of `to`, which has room.
-    pub fn write(&self, to: &mut [u8]) {
-        for (option, code) in to.as_chunks_mut::<{ HEAD + 2 }>().0.iter_mut().zip(&self.0) {
-            let ([k1, k0], [c1, c0]) = (code::EDE.to_be_bytes(), code.to_be_bytes());
-            *option = [k1, k0, 0, 2, c1, c0];
+    pub fn write(&self, mut to: &mut [u8]) {
+        for code in &self.0 {
+            to = put(to, code::EDE, &code.to_be_bytes());
         }
     }
 }

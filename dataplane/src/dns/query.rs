@@ -2,15 +2,17 @@
 
 use super::{
     CLASS_IN, NAME_MAX, UDP_MIN,
+    cookie::{Cookie, Sent},
     header::{self, Header},
     key::Key,
+    option::code,
     rcode, record, rtype,
 };
 use crate::stats::DropReason;
 use zerocopy::FromBytes;
 
 /// EDNS of a query (RFC 6891).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edns {
     /// What the client says it takes over UDP.
     pub udp_size: u16,
@@ -18,6 +20,23 @@ pub struct Edns {
     pub version: u8,
     /// Whether DNSSEC records are wanted (RFC 3225).
     pub dnssec_ok: bool,
+    /// Its COOKIE option (RFC 7873).
+    pub cookie: Sent,
+}
+
+impl Edns {
+    /// Takes note of options, which must fill `data`. Unknown ones are passed over (RFC 6891 section 6.1.2).
+    fn note(&mut self, mut data: &[u8]) -> Option<()> {
+        while let Some(([k1, k0, l1, l0], rest)) = data.split_first_chunk::<4>() {
+            let (option, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*l1, *l0])))?;
+            // Of several cookies, the first counts (RFC 7873 section 4).
+            if u16::from_be_bytes([*k1, *k0]) == code::COOKIE && self.cookie == Sent::Nothing {
+                self.cookie = Cookie::parse(option).map_or(Sent::Malformed, Sent::Cookie);
+            }
+            data = rest;
+        }
+        data.is_empty().then_some(())
+    }
 }
 
 /// A query: what it asks, and what its reply must be fitted to.
@@ -43,6 +62,10 @@ pub enum Reject {
     Question(u8),
     /// It is answered BADVERS, with its question and EDNS of the version that we speak.
     BadVersion,
+    /// It is answered BADCOOKIE, with a cookie to be asked with again (RFC 7873 section 5.2.3).
+    BadCookie,
+    /// It asks for nothing but a cookie (RFC 7873 section 5.4), and gets no more.
+    NoQuestion,
 }
 
 impl Query {
@@ -51,6 +74,7 @@ impl Query {
     /// On [`Reject::Question`] and [`Reject::BadVersion`], `self` is as good as the reply needs.
     pub fn parse(&mut self, message: &[u8]) -> Result<(), Reject> {
         self.edns = None;
+        self.question_len = 0;
         let (header, _) =
             Header::ref_from_prefix(message).map_err(|_| Reject::Drop(DropReason::ShortMessage))?;
         self.flags = header.flags.get();
@@ -58,14 +82,22 @@ impl Query {
             return Err(not_a_query(self.flags));
         }
         // RFC 9619: a query has one question. Answers or authority have no place in one.
-        if [header.qdcount.get(), header.ancount.get(), header.nscount.get()] != [1, 0, 0] {
-            return Err(Reject::Header(rcode::FORMERR));
+        match [header.qdcount.get(), header.ancount.get(), header.nscount.get()] {
+            [1, 0, 0] => {}
+            [0, 0, 0] => return Err(self.without_question(message, header.arcount.get())),
+            _ => return Err(Reject::Header(rcode::FORMERR)),
         }
         let end = name_end(message).ok_or(Reject::Header(rcode::FORMERR))? + 4;
         let question = message.get(header::LEN..end).ok_or(Reject::Header(rcode::FORMERR))?;
         self.key.set(question, self.flags & header::CD != 0);
         self.question_len = question.len() as u16;
         self.additionals(message, end, header.arcount.get())?;
+        if let Some(edns) = self.edns {
+            self.key.set_dnssec_ok(edns.dnssec_ok);
+            if edns.version != 0 {
+                return Err(Reject::BadVersion);
+            }
+        }
         let asked = self.key.asked();
         check_type(asked.qtype(), asked.qclass())
     }
@@ -75,12 +107,16 @@ impl Query {
         for _ in 0..count {
             at = self.additional(message, at).ok_or(Reject::Header(rcode::FORMERR))?;
         }
-        if at != message.len() {
-            return Err(Reject::Header(rcode::FORMERR));
+        if at == message.len() { Ok(()) } else { Err(Reject::Header(rcode::FORMERR)) }
+    }
+
+    /// Nobody asks for nothing but to learn a cookie (RFC 9619 section 4).
+    #[cold]
+    fn without_question(&mut self, message: &[u8], additional: u16) -> Reject {
+        match (self.additionals(message, header::LEN, additional), self.edns) {
+            (Ok(()), Some(Edns { version: 0, cookie: Sent::Cookie(_), .. })) => Reject::NoQuestion,
+            _ => Reject::Header(rcode::FORMERR),
         }
-        let Some(edns) = self.edns else { return Ok(()) };
-        self.key.set_dnssec_ok(edns.dnssec_ok);
-        if edns.version == 0 { Ok(()) } else { Err(Reject::BadVersion) }
     }
 
     /// Reads one additional record; `None` if it is broken or a second OPT (RFC 6891 section 6.1.1).
@@ -93,18 +129,14 @@ impl Query {
         if self.edns.is_some() || message.get(at) != Some(&0) {
             return None;
         }
-        let mut options = message.get(record.rdata..record.end)?;
-        while let Some([_, _, l1, l0]) = options.first_chunk::<4>() {
-            options = options.get(4 + usize::from(u16::from_be_bytes([*l1, *l0]))..)?;
-        }
-        if !options.is_empty() {
-            return None;
-        }
-        self.edns = Some(Edns {
+        let mut edns = Edns {
             udp_size: record.class,
             version: (record.ttl >> 16) as u8,
             dnssec_ok: record.ttl & 0x8000 != 0,
-        });
+            cookie: Sent::Nothing,
+        };
+        edns.note(message.get(record.rdata..record.end)?)?;
+        self.edns = Some(edns);
         Some(record.end)
     }
 

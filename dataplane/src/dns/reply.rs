@@ -4,7 +4,7 @@ use super::{
     OPT_LEN,
     answer::View,
     header::{self, Header, Words},
-    option::Errors,
+    option::{Errors, Options},
     query::{Edns, Query, Reject},
     rcode,
 };
@@ -29,6 +29,8 @@ pub struct Limits {
     pub reply: usize,
     /// What we say that we take over UDP (RFC 6891 section 6.2.5; RFC 9715: 1232).
     pub advertise: u16,
+    /// What our OPT record says to this client beside that.
+    pub options: Options,
 }
 
 /// A reply that was written.
@@ -54,7 +56,7 @@ pub fn answer(
     age: Age,
     limits: Limits,
 ) -> Reply {
-    let opt = if query.edns.is_some() { OPT_LEN } else { 0 };
+    let opt = if query.edns.is_some() { OPT_LEN + limits.options.len() } else { 0 };
     let len = header::LEN + query.question_len() + view.wire.len() + opt;
     let most = limits.reply.min(message.len());
     let cut = len > most || view.status.is_truncated();
@@ -86,13 +88,13 @@ fn fill(
     let mut len = records + view.wire.len();
     let mut additional = view.additional;
     if let Some(edns) = query.edns {
-        sum = checksum::add(sum, write_opt(rest, records, view.wire.len(), edns, 0, limits));
+        sum = checksum::add(sum, write_opt(rest, records, view.wire.len(), edns, 0, &limits));
         additional += 1;
         len += OPT_LEN;
-        if !errors.is_empty() {
+        if !errors.is_empty() || !limits.options.is_empty() {
             let opt = &mut rest[view.wire.len()..];
-            sum = checksum::add(sum, write_options(opt, records + view.wire.len(), errors));
-            len += errors.len();
+            sum = checksum::add(sum, write_options(opt, records + view.wire.len(), errors, &limits.options));
+            len += limits.options.len() + errors.len();
         }
     }
     let Some(header) = head.first_chunk_mut::<{ header::LEN }>() else {
@@ -112,29 +114,31 @@ fn fill(
 }
 
 /// Turns the query at the start of `message` into the error that it is rejected with. Returns the reply's length: 0
-/// where the message is not to be answered.
-pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: Limits) -> usize {
-    let (rcode, rcode_high) = match reject {
+/// where the message is not to be answered. `message` must reach as far as [`Limits::reply`].
+pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: &Limits) -> usize {
+    let rcode = match reject {
         Reject::Drop(_) => return 0,
         Reject::Header(rcode) => {
             let opcode = query.flags & header::OPCODE;
             write_header(message, opcode | echoed(query) | u16::from(rcode), [0; 4]);
             return header::LEN;
         }
-        Reject::Question(rcode) => (rcode, 0),
-        // BADVERS is 16: the upper eight bits of the RCODE are 1 (RFC 6891 section 6.1.3).
-        Reject::BadVersion => (rcode::NOERROR, 1),
+        Reject::Question(rcode) => u16::from(rcode),
+        Reject::BadVersion => rcode::BADVERS,
+        Reject::BadCookie => rcode::BADCOOKIE,
+        Reject::NoQuestion => u16::from(rcode::NOERROR),
     };
     let end = header::LEN + query.question_len();
-    let opt = match query.edns {
-        Some(edns) => {
-            write_opt(&mut message[end..], end, 0, edns, rcode_high, limits);
-            1
-        }
-        None => 0,
-    };
-    write_header(message, echoed(query) | u16::from(rcode), [1, 0, 0, opt]);
-    end + usize::from(opt) * OPT_LEN
+    let questions = u16::from(query.question_len() > 0);
+    let mut len = end;
+    if let Some(edns) = query.edns {
+        // Of more than four bits, the upper eight are there (RFC 6891 section 6.1.3).
+        write_opt(&mut message[end..], end, 0, edns, (rcode >> 4) as u8, limits);
+        write_options(&mut message[end..], end, &Errors::default(), &limits.options);
+        len += OPT_LEN + limits.options.len();
+    }
+    write_header(message, echoed(query) | rcode & header::RCODE, [questions, 0, 0, u16::from(len > end)]);
+    len
 }
 
 /// What of the query's header goes into the reply's.
@@ -188,7 +192,7 @@ fn age_ttls(wire: &mut [u8], records: usize, ttls: &[[u8; 2]], age: Age) -> u64 
 /// Writes an OPT record (RFC 6891 section 7), made for this client: never a stored one. It goes to `at` of what stands at
 /// `records` of the message. Returns its sum.
 #[inline(always)]
-fn write_opt(rest: &mut [u8], records: usize, at: usize, edns: Edns, rcode_high: u8, limits: Limits) -> u64 {
+fn write_opt(rest: &mut [u8], records: usize, at: usize, edns: Edns, rcode_high: u8, limits: &Limits) -> u64 {
     let [size1, size0] = limits.advertise.to_be_bytes();
     let dnssec_ok = u8::from(edns.dnssec_ok) << 7;
     // As a word, for it is summed too; the rest is zeros.
@@ -201,9 +205,10 @@ fn write_opt(rest: &mut [u8], records: usize, at: usize, edns: Edns, rcode_high:
 /// Puts options into an OPT record, which begins `opt` without any and stands at offset `at` of the message. Returns how its
 /// sum has changed.
 #[cold]
-fn write_options(opt: &mut [u8], at: usize, errors: &Errors) -> u64 {
-    let options = &mut opt[OPT_LEN - 2..][..2 + errors.len()];
-    options[..2].copy_from_slice(&(errors.len() as u16).to_be_bytes());
-    errors.write(&mut options[2..]);
+fn write_options(opt: &mut [u8], at: usize, errors: &Errors, always: &Options) -> u64 {
+    let len = always.len() + errors.len();
+    let options = &mut opt[OPT_LEN - 2..][..2 + len];
+    options[..2].copy_from_slice(&(len as u16).to_be_bytes());
+    errors.write(always.write(&mut options[2..]));
     checksum::placed(checksum::sum(options, 0), at + OPT_LEN - 2)
 }

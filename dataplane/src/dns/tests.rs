@@ -2,7 +2,9 @@
 
 use super::{
     answer::{Answer, ResponseError, TtlRules},
+    cookie::{Cookie, Sent},
     key::Key,
+    option::Options,
     query::{Query, Reject},
     rcode,
     reply::{self, Age, Limits},
@@ -22,7 +24,7 @@ use hickory_proto::{
 use proptest::prelude::*;
 use std::{net::Ipv4Addr, str::FromStr};
 
-const LIMITS: Limits = Limits { reply: 1232, advertise: 1232 };
+const LIMITS: Limits = Limits { reply: 1232, advertise: 1232, options: Options { cookie: None } };
 
 fn parse(message: &[u8]) -> Result<Query, Reject> {
     let mut query = Query::default();
@@ -96,6 +98,12 @@ fn what_is_no_query_is_rejected_as_the_rfcs_say() {
     assert_eq!(changed(2, 0x80), Some(Reject::Drop(DropReason::Response)));
     assert_eq!(changed(2, 0x28), Some(Reject::Header(rcode::NOTIMP)), "opcode 5");
     assert_eq!(changed(5, 0), formerr, "no question");
+    let mut cookie = [&good[..5], &[0, 0, 0, 0, 0, 0, 1], &[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12]].concat();
+    cookie.extend([0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(parse(&cookie).err(), Some(Reject::NoQuestion), "RFC 7873 section 5.4");
+    cookie.truncate(23);
+    cookie[22] = 0;
+    assert_eq!(parse(&cookie).err(), formerr, "no question and no cookie");
     assert_eq!(changed(5, 2), formerr, "RFC 9619: two questions");
     assert_eq!(changed(7, 1), formerr, "an answer in a query");
     assert_eq!(changed(9, 1), formerr, "authority in a query");
@@ -143,7 +151,12 @@ fn edns_must_be_single_whole_and_of_version_0() {
         message[opt + 10] = option.len() as u8;
         parse(&message)
     };
-    assert!(with_option(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]).is_ok(), "a cookie");
+    let cookie = |option: &[u8]| with_option(option).unwrap().edns.unwrap().cookie;
+    let expected = Sent::Cookie(Cookie { client: [1, 2, 3, 4, 5, 6, 7, 8], server: None });
+    assert_eq!(cookie(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]), expected);
+    assert_eq!(cookie(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 10, 0, 0]), expected, "the first counts");
+    assert_eq!(cookie(&[0, 12, 0, 2, 0, 0, 0, 10, 0, 7, 1, 2, 3, 4, 5, 6, 7]), Sent::Malformed);
+    assert_eq!(cookie(&[0, 3, 0, 0, 255, 254, 0, 1, 9]), Sent::Nothing, "unknown options are passed over");
     assert_eq!(with_option(&[0, 10, 0, 9, 1, 2]).err(), Some(Reject::Header(rcode::FORMERR)), "cut option");
     assert_eq!(with_option(&[0, 10, 0]).err(), Some(Reject::Header(rcode::FORMERR)), "half an option");
 }
@@ -364,7 +377,7 @@ fn errors_repeat_what_can_be_repeated() {
         let why = query.parse(message).unwrap_err();
         let mut buffer = message.to_vec();
         buffer.resize(2048, 0xee);
-        let len = reply::reject(&mut buffer, &query, why, LIMITS);
+        let len = reply::reject(&mut buffer, &query, why, &LIMITS);
         buffer.truncate(len);
         buffer
     };

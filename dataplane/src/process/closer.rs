@@ -4,11 +4,13 @@ use super::{Job, Rules, Verdict, count};
 use crate::{
     cache::{Cache, Freshness, KeyedHash},
     dns::{
+        option::Options,
         query::{Query, Reject},
         rcode,
         reply::{self, Age},
     },
     packet::Envelope,
+    policy::{Asker, Policy},
     stats::{Counter, DropReason},
 };
 
@@ -17,6 +19,9 @@ pub struct Closer<'a, 'b> {
     pub cache: &'a mut Cache,
     pub hash: KeyedHash,
     pub rules: &'a Rules,
+    pub policy: &'a Policy,
+    /// The Unix time, wrapping.
+    pub unix: u32,
     pub job: &'a mut Job<'b>,
 }
 
@@ -31,9 +36,12 @@ impl Closer<'_, '_> {
             Err(reason) => return self.drop(reason),
         };
         let message = &packet[envelope.message()..][..len];
-        match query.parse(message) {
+        let Some(client) = envelope.client(packet) else { return self.drop(DropReason::BadLength) };
+        let asker = Asker { client: client.ip(), connected: false, now: self.unix };
+        let (verdict, options) = self.policy.read(message, query, &asker);
+        match verdict {
             Err(Reject::Drop(reason)) => return self.drop(reason),
-            Err(reject) => return self.reject(query, envelope, reject, nth),
+            Err(reject) => return self.reject(query, envelope, reject, options, nth),
             Ok(()) => {}
         }
         match self.cache.lookup(self.hash.of(&query.key), &query.key, *now) {
@@ -47,7 +55,7 @@ impl Closer<'_, '_> {
                 };
                 count(hit.view.status, age, stats, tally);
                 let buffer = frames.buffer(frame);
-                let limits = self.rules.limits(query);
+                let limits = self.rules.limits(query, options);
                 let reply =
                     reply::answer(&mut buffer[envelope.message()..], len, query, hit.view, age, limits);
                 stats.add(Counter::Truncated, u64::from(reply.cut));
@@ -63,12 +71,20 @@ impl Closer<'_, '_> {
         Verdict::Drop(reason)
     }
 
-    fn reject(&mut self, query: &Query, envelope: Envelope, reject: Reject, nth: usize) -> Verdict {
+    fn reject(
+        &mut self,
+        query: &Query,
+        envelope: Envelope,
+        reject: Reject,
+        options: Options,
+        nth: usize,
+    ) -> Verdict {
         let Job { frames, burst, stats, .. } = &mut *self.job;
         let frame = &mut burst[nth];
         stats.add(
             match reject {
                 Reject::BadVersion => Counter::BadVers,
+                Reject::BadCookie | Reject::NoQuestion => Counter::Cookie,
                 Reject::Header(rcode::NOTIMP) => Counter::NotImp,
                 Reject::Header(_) | Reject::Question(rcode::FORMERR) => Counter::FormErr,
                 Reject::Question(_) | Reject::Drop(_) => Counter::Refused,
@@ -76,7 +92,8 @@ impl Closer<'_, '_> {
             1,
         );
         let buffer = frames.buffer(frame);
-        let len = reply::reject(&mut buffer[envelope.message()..], query, reject, self.rules.limits(query));
+        let limits = self.rules.limits(query, options);
+        let len = reply::reject(&mut buffer[envelope.message()..], query, reject, &limits);
         frame.set_len(envelope.seal(buffer, len, None));
         Verdict::Reply
     }

@@ -21,6 +21,8 @@ use hickory_proto::{
 use proptest::prelude::*;
 use std::str::FromStr;
 
+mod policy;
+
 struct Fixture {
     processor: Processor,
     frames: Frames,
@@ -32,7 +34,7 @@ impl Fixture {
         let cache = Cache::new(cache::BYTES_MIN, 1232).unwrap();
         let rules = Rules { udp_limit: 1232, stale_ttl: 30 };
         Fixture {
-            processor: Processor::new(cache, KeyedHash::with_seeds([1, 2, 3, 4]), rules),
+            processor: Processor::new(cache, KeyedHash::with_seeds([1, 2, 3, 4]), rules, Arc::default()),
             frames: Frames::new(128, 0).unwrap(),
             stats: WorkerStats::default(),
         }

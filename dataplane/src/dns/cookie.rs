@@ -1,0 +1,235 @@
+//! DNS cookies towards clients (RFC 7873), with server cookies that all servers of an anycast address make alike (RFC 9018).
+//!
+//! A server cookie is what only somebody at the client's address can have seen. Nothing is remembered of any client: the
+//! cookie is a keyed hash, and the time that it was made.
+
+use siphasher::sip::SipHasher24;
+use std::{fmt, hash::Hasher, net::IpAddr};
+
+/// Bytes of a client cookie.
+pub const CLIENT_LEN: usize = 8;
+/// Bytes of our server cookies (RFC 9018 section 4).
+pub const SERVER_LEN: usize = 16;
+/// What other servers' cookies may measure (RFC 7873 section 4).
+const SERVER_LENS: std::ops::RangeInclusive<usize> = 8..=32;
+
+/// The version of server cookies (RFC 9018 section 4.1).
+const VERSION: u8 = 1;
+/// How old a server cookie may be, in seconds (RFC 9018 section 4.3).
+const AGE_MAX: u32 = 3_600;
+/// The age from which a new one is given.
+const AGE_RENEWED: u32 = 1_800;
+/// How far ahead of ours the clock of another server of the fleet may be.
+const AHEAD_MAX: u32 = 300;
+
+/// Client and server cookie, as they stand in a reply's option.
+pub type Both = [u8; CLIENT_LEN + SERVER_LEN];
+
+/// What a client's COOKIE option says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    /// The client's part: to be repeated.
+    pub client: [u8; CLIENT_LEN],
+    /// What it says that we gave it, where that is of the length of ours.
+    pub server: Option<[u8; SERVER_LEN]>,
+}
+
+/// Whether and how a query has a COOKIE option.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sent {
+    /// It has none.
+    #[default]
+    Nothing,
+    /// It has one of a length that there is not.
+    Malformed,
+    /// It has this one.
+    Cookie(Cookie),
+}
+
+impl Cookie {
+    /// Out of an option's data; `None` where the length is wrong (RFC 7873 section 5.2.2: FORMERR).
+    pub fn parse(data: &[u8]) -> Option<Self> {
+        let (client, server) = data.split_first_chunk()?;
+        let possible = server.is_empty() || SERVER_LENS.contains(&server.len());
+        possible.then(|| Cookie { client: *client, server: server.try_into().ok() })
+    }
+}
+
+/// What server cookies are made and checked with.
+#[derive(Clone)]
+pub struct Cookies {
+    secret: Secret,
+    /// One that cookies are no longer made with, or not yet (RFC 9018 section 5).
+    other: Option<Secret>,
+}
+
+/// 128 bits that all servers of a fleet share, and nobody else knows.
+pub type Secret = [u8; 16];
+
+impl fmt::Debug for Cookies {
+    /// Without the secrets, which have no place in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cookies").finish_non_exhaustive()
+    }
+}
+
+impl Cookies {
+    /// Made with `secret`, and taken too if made with `other`.
+    pub fn new(secret: Secret, other: Option<Secret>) -> Self {
+        Cookies { secret, other }
+    }
+
+    /// What is answered to `cookie`, which came from `client` at the Unix time `now`; and whether its server part was a good
+    /// one of ours.
+    pub fn answer(&self, cookie: &Cookie, client: IpAddr, now: u32) -> (Both, bool) {
+        let (mut good, mut renewed) = (false, true);
+        if let Some(server) = &cookie.server {
+            let age = now.wrapping_sub(made_at(server)) as i32;
+            let timely = age <= AGE_MAX as i32 && age >= -(AHEAD_MAX as i32);
+            if timely && server[0] == VERSION {
+                let is_of = |secret: &Secret| hash(secret, &cookie.client, server, client) == server[8..];
+                let current = is_of(&self.secret);
+                good = current || self.other.as_ref().is_some_and(is_of);
+                renewed = !current || age > AGE_RENEWED as i32;
+            }
+        }
+        let server = match cookie.server {
+            Some(server) if !renewed => server,
+            _ => self.make(&cookie.client, client, now),
+        };
+        let mut both = [0; _];
+        both[..CLIENT_LEN].copy_from_slice(&cookie.client);
+        both[CLIENT_LEN..].copy_from_slice(&server);
+        (both, good)
+    }
+
+    fn make(&self, cookie: &[u8; CLIENT_LEN], client: IpAddr, now: u32) -> [u8; SERVER_LEN] {
+        let mut server = [0; SERVER_LEN];
+        server[0] = VERSION;
+        server[4..8].copy_from_slice(&now.to_be_bytes());
+        let hash = hash(&self.secret, cookie, &server, client);
+        server[8..].copy_from_slice(&hash);
+        server
+    }
+}
+
+/// When a server cookie says that it was made: Unix time, wrapping (RFC 9018 section 4.3: serial number arithmetic).
+fn made_at(server: &[u8; SERVER_LEN]) -> u32 {
+    let [_, _, _, _, t3, t2, t1, t0, ..] = *server;
+    u32::from_be_bytes([t3, t2, t1, t0])
+}
+
+/// The hash of a server cookie (RFC 9018 section 4.4), over what comes before it: reserved bytes as they are.
+fn hash(secret: &Secret, cookie: &[u8; CLIENT_LEN], server: &[u8; SERVER_LEN], client: IpAddr) -> [u8; 8] {
+    let mut input = [0; 32];
+    input[..8].copy_from_slice(cookie);
+    input[8..16].copy_from_slice(&server[..8]);
+    let len = match client {
+        IpAddr::V4(address) => {
+            input[16..20].copy_from_slice(&address.octets());
+            20
+        }
+        IpAddr::V6(address) => {
+            input[16..32].copy_from_slice(&address.octets());
+            32
+        }
+    };
+    let mut hasher = SipHasher24::new_with_key(secret);
+    hasher.write(&input[..len]);
+    hasher.finish().to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex<const N: usize>(text: &str) -> [u8; N] {
+        let byte = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap();
+        assert_eq!(text.len(), 2 * N);
+        std::array::from_fn(byte)
+    }
+
+    fn cookie(text: &str) -> Cookie {
+        let data: Vec<u8> = (0..text.len() / 2)
+            .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
+            .collect();
+        Cookie::parse(&data).unwrap()
+    }
+
+    const SECRET: &str = "e5e973e5a6b2a43f48e7dc849e37bfcf";
+
+    /// RFC 9018 appendix A.1 to A.3.
+    #[test]
+    fn the_rfcs_cookies_are_made_and_taken() {
+        let cookies = Cookies::new(hex(SECRET), None);
+        let learning = cookie("2464c4abcf10c957");
+        let client = "198.51.100.100".parse().unwrap();
+        let made = hex("2464c4abcf10c957010000005cf79f111f8130c3eee29480");
+        assert_eq!(cookies.answer(&learning, client, 1_559_731_985), (made, false));
+
+        // Renewed, since it is older than half an hour.
+        let renewed = cookie("2464c4abcf10c957010000005cf79f111f8130c3eee29480");
+        let made = hex("2464c4abcf10c957010000005cf7a871d4a564a1442aca77");
+        assert_eq!(cookies.answer(&renewed, client, 1_559_734_385), (made, true));
+
+        // Reserved bytes that are not zero are hashed as they are.
+        let reserved = cookie("fc93fc62807ddb8601abcdef5cf78f71a314227b6679ebf5");
+        let client = "203.0.113.203".parse().unwrap();
+        let made = hex("fc93fc62807ddb86010000005cf7a9acf73a7810aca2381e");
+        assert_eq!(cookies.answer(&reserved, client, 1_559_734_700).0, made);
+        assert!(cookies.answer(&reserved, client, 1_559_727_985 + 3_600).1);
+    }
+
+    /// RFC 9018 appendix A.4: IPv6, made with the secret of before.
+    #[test]
+    fn the_secret_of_before_is_taken_and_not_used() {
+        let (current, before) =
+            (hex("445536bcd2513298075a5d379663c962"), hex("dd3bdf9344b678b185a6f5cb60fca715"));
+        let cookies = Cookies::new(current, Some(before));
+        let old = cookie("22681ab97d52c298010000005cf7c57926556bd0934c72f8");
+        let client = "2001:db8:220:1:59de:d0f4:8769:82b8".parse().unwrap();
+        let made = hex("22681ab97d52c298010000005cf7c609a6bb79d16625507a");
+        assert_eq!(cookies.answer(&old, client, 1_559_741_961), (made, true));
+        assert!(!Cookies::new(current, None).answer(&old, client, 1_559_741_961).1);
+    }
+
+    #[test]
+    fn cookies_are_good_for_an_hour_for_who_got_them() {
+        let cookies = Cookies::new(hex(SECRET), None);
+        // Across the turn of the 32 bits.
+        let (now, client) = (100u32, "192.0.2.1".parse().unwrap());
+        let made_at = |then: u32| {
+            let (both, _) = cookies.answer(&cookie("2464c4abcf10c957"), client, then);
+            Cookie { client: hex("2464c4abcf10c957"), server: both[8..].try_into().ok() }
+        };
+        for (age, good, kept) in [
+            (0, true, true),
+            (1_800, true, true),
+            (1_801, true, false),
+            (3_600, true, false),
+            (3_601, false, false),
+            (-300, true, true),
+            (-301, false, false),
+        ] {
+            let old = made_at(now.wrapping_add_signed(-age));
+            let (both, was_good) = cookies.answer(&old, client, now);
+            assert_eq!((was_good, both[8..] == old.server.unwrap()), (good, kept), "{age} s");
+            let (theirs, good) = cookies.answer(&old, "192.0.2.2".parse().unwrap(), now);
+            assert!(!good && theirs[8..] != old.server.unwrap(), "another's cookie");
+        }
+        let mut other = made_at(now);
+        other.server.as_mut().unwrap()[0] = 2;
+        assert!(!cookies.answer(&other, client, now).1, "a version that there is not");
+        other.server = None;
+        assert!(!cookies.answer(&other, client, now).1);
+    }
+
+    #[test]
+    fn lengths_are_as_the_rfc_has_them() {
+        let taken: Vec<usize> = (0..=64).filter(|len| Cookie::parse(&[7; 64][..*len]).is_some()).collect();
+        let right: Vec<usize> = (0..=64).filter(|len| *len == 8 || (16..=40).contains(len)).collect();
+        assert_eq!(taken, right);
+        assert_eq!(Cookie::parse(&[7; 24]).unwrap().server, Some([7; 16]));
+        assert_eq!(Cookie::parse(&[7; 32]).unwrap().server, None);
+    }
+}
