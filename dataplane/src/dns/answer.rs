@@ -46,11 +46,16 @@ impl Status {
     const TRUNCATED: u8 = 0x40;
     const NEGATIVE: u8 = 0x80;
 
-    /// From a response's flags. AD is kept only if its sender is trusted to have validated.
+    /// From a response's flags. AD is kept only if its sender is trusted to have validated; AA never, since who repeats an
+    /// answer is no authority for it (RFC 1035 section 4.1.1).
     pub fn from_flags(flags: u16, trust_ad: bool) -> Self {
-        let aa = if flags & header::AA != 0 { Self::AA } else { 0 };
         let ad = if trust_ad && flags & header::AD != 0 { Self::AD } else { 0 };
-        Status((flags & header::RCODE) as u8 | aa | ad)
+        Status((flags & header::RCODE) as u8 | ad)
+    }
+
+    /// Of an answer that is given with authority: about names that are nobody else's.
+    pub fn authoritative(rcode: u8) -> Self {
+        Status(rcode | Self::AA)
     }
 
     /// The same, but with the records left out for their size: over UDP it is answered TC=1.
@@ -159,13 +164,14 @@ impl Answer {
             return Err(ResponseError::OtherQuestion);
         }
         let counts = [header.ancount.get(), header.nscount.get(), header.arcount.get()];
-        let scan = Scan::over(message, question, counts).ok_or(ResponseError::Malformed)?;
+        let mut scan = Scan::over(message, question, counts).ok_or(ResponseError::Malformed)?;
         let status = Status::from_flags(flags, trust_ad);
         let ttl = scan.lifetime(status.rcode(), rules);
+        scan.write_ttls(question, status.rcode(), ttl, rules);
         Ok(Answer {
             status,
             counts: scan.counts,
-            ttls: scan.ttls.into(),
+            ttls: scan.records.iter().map(|record| record.ttl_at.to_le_bytes()).collect(),
             sum: checksum::fold_native(checksum::placed(checksum::sum(&scan.wire, 0), question)),
             wire: scan.wire.into(),
             received: now,
@@ -270,31 +276,42 @@ fn question_end(message: &[u8], key: &Key) -> Option<usize> {
 /// One walk over a response's records.
 struct Scan {
     wire: Vec<u8>,
-    ttls: Vec<[u8; 2]>,
+    records: Vec<Scanned>,
     counts: [u16; 3],
-    least: Option<u32>,
     /// Least of SOA TTL and MINIMUM in the authority section.
     negative: Option<u32>,
 }
 
+/// What is kept of a record.
+struct Scanned {
+    ttl_at: u16,
+    ttl: u32,
+}
+
 impl Scan {
     fn over(message: &[u8], question: usize, counts: [u16; 3]) -> Option<Scan> {
-        let mut scan = Scan { wire: Vec::new(), ttls: Vec::new(), counts, least: None, negative: None };
+        let mut scan = Scan { wire: Vec::new(), records: Vec::new(), counts, negative: None };
         let mut at = question;
         let mut opt = None;
+        // The RRset at hand: type and owner as written, and where it begins.
+        let mut set: (&[u8], usize) = (&[], 0);
         for (section, count) in counts.into_iter().enumerate() {
-            for _ in 0..count {
+            set.0 = &[];
+            for nth in 0..count {
                 let record = record::Record::parse(message, at)?;
                 if record.rtype == rtype::OPT {
-                    if section != 2 || opt.replace(at..record.end).is_some() {
+                    if section != 2 || opt.replace(at).is_some() {
                         return None;
                     }
-                    scan.counts[2] -= 1;
-                } else if opt.is_some() {
-                    // Taking the OPT out would move this record, and pointers to it would go astray.
-                    return None;
-                } else {
-                    scan.add(message, section, record)?;
+                    // Taking the OPT out would move what follows it, and pointers would go astray; so that goes too. Nobody is
+                    // promised additional records, and hardly anybody puts them there.
+                    scan.counts[2] = nth;
+                } else if opt.is_none() {
+                    let owner_and_type = &message[at..record.ttl_at - 2];
+                    if owner_and_type != set.0 {
+                        set = (owner_and_type, scan.records.len());
+                    }
+                    scan.add(message, section, record, set.1)?;
                 }
                 at = record.end;
             }
@@ -302,42 +319,55 @@ impl Scan {
         if at != message.len() {
             return None;
         }
-        scan.wire.extend_from_slice(&message[question..opt.map_or(at, |opt| opt.start)]);
-        scan.make_sane(question);
+        scan.wire.extend_from_slice(&message[question..opt.unwrap_or(at)]);
         Some(scan)
     }
 
-    fn add(&mut self, message: &[u8], section: usize, record: record::Record) -> Option<()> {
-        let ttl = sane(record.ttl);
-        self.least = Some(self.least.map_or(ttl, |least| least.min(ttl)));
-        self.ttls.push(u16::try_from(record.ttl_at).ok()?.to_le_bytes());
+    /// Adds a record, whose RRset begins with record number `set`.
+    fn add(&mut self, message: &[u8], section: usize, record: record::Record, set: usize) -> Option<()> {
+        let mut ttl = sane(record.ttl);
         if section == 1 && record.rtype == rtype::SOA {
             // MINIMUM is the last of the record's fields (RFC 1035 section 3.3.13).
             let minimum = u32::from_be_bytes(*message.get(record.rdata..record.end)?.last_chunk::<4>()?);
             self.negative = Some(ttl.min(sane(minimum)));
         }
+        // RFC 2181 section 5.2: where the TTLs of an RRset differ, the least holds for all. Signatures are no set.
+        if record.rtype != rtype::RRSIG {
+            let others = self.records.get_mut(set..).unwrap_or_default();
+            ttl = others.iter().fold(ttl, |least, other| least.min(other.ttl));
+            others.iter_mut().for_each(|other| other.ttl = ttl);
+        }
+        self.records.push(Scanned { ttl_at: u16::try_from(record.ttl_at).ok()?, ttl });
         Some(())
     }
 
-    /// Writes zero into TTLs that mean it, so that no reply needs to look.
-    fn make_sane(&mut self, question: usize) {
-        for at in &self.ttls {
-            let at = usize::from(u16::from_le_bytes(*at)) - question;
-            if let Some(field) = self.wire.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) {
-                *field = sane(u32::from_be_bytes(*field)).to_be_bytes();
-            }
-        }
-    }
-
     fn lifetime(&self, rcode: u8, rules: &TtlRules) -> Secs {
+        let least = self.records.iter().map(|record| record.ttl).min();
         let answered = self.counts[0] > 0;
         match rcode {
-            rcode::NOERROR if answered => self.least.unwrap_or(0).max(rules.min).min(rules.max),
-            rcode::NOERROR | rcode::NXDOMAIN => match (self.negative, self.least) {
+            rcode::NOERROR if answered => least.unwrap_or(0).max(rules.min).min(rules.max),
+            rcode::NOERROR | rcode::NXDOMAIN => match (self.negative, least) {
                 (Some(negative), Some(least)) => negative.min(least).max(rules.min).min(rules.negative_max),
                 _ => 0,
             },
             _ => 0,
+        }
+    }
+
+    /// Writes the TTLs that clients are to see: as `rules` have it where the answer is kept, for `lifetime`. No reply then
+    /// needs to look.
+    fn write_ttls(&mut self, question: usize, rcode: u8, lifetime: Secs, rules: &TtlRules) {
+        let most = match rcode {
+            rcode::NOERROR if self.counts[0] > 0 => rules.max,
+            // RFC 2308 section 3: the SOA's TTL tells how long the answer may be kept.
+            _ => lifetime,
+        };
+        for record in &self.records {
+            let ttl = if lifetime > 0 { record.ttl.max(rules.min).min(most) } else { record.ttl };
+            let at = usize::from(record.ttl_at) - question;
+            if let Some(field) = self.wire.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) {
+                *field = ttl.to_be_bytes();
+            }
         }
     }
 }

@@ -36,6 +36,8 @@ pub mod rtype {
     pub const SOA: u16 = 6;
     /// EDNS (RFC 6891).
     pub const OPT: u16 = 41;
+    /// Signature (RFC 4034).
+    pub const RRSIG: u16 = 46;
     /// Incremental zone transfer.
     pub const IXFR: u16 = 251;
     /// Zone transfer.

@@ -209,6 +209,76 @@ fn ttl_rules_clamp_and_the_top_bit_means_zero() {
     assert_eq!(ttl(0x8000_0000), 10, "RFC 2181 section 8");
 }
 
+/// The TTLs that a client sees who asks at once.
+fn shown(answer: &Answer, query: &Message) -> Vec<u32> {
+    let (reply, _) = replied(&wire(query), answer, Age::Fresh(0), LIMITS);
+    reply.answers.iter().chain(&reply.authorities).map(|record| record.ttl).collect()
+}
+
+#[test]
+fn clients_see_ttls_as_the_rules_have_them() {
+    let query = query("example.com.", RecordType::A);
+    let key = parsed(&query).key;
+    let rules = TtlRules { min: 10, max: 100, negative_max: 50, stale: 0 };
+    let take = |message: &Message, rules: &TtlRules| {
+        Answer::from_response(&wire(message), &key, rules, 0, false).unwrap()
+    };
+    for (ttl, seen) in [(5, 10), (50, 50), (500, 100)] {
+        let answer = take(&addresses(&query, ttl, &[[192, 0, 2, 1]]), &rules);
+        assert_eq!(shown(&answer, &query), [seen], "of {ttl}");
+    }
+    let none = TtlRules { min: 0, max: 0, negative_max: 0, stale: 0 };
+    let passed_on = take(&addresses(&query, 500, &[[192, 0, 2, 1]]), &none);
+    assert_eq!((passed_on.ttl, shown(&passed_on, &query)), (0, vec![500]), "nothing is kept or changed");
+    // RFC 2308 section 3: the TTL of the SOA is how long the answer may be kept.
+    assert_eq!(shown(&take(&nxdomain(&query, 900, 30), &RULES), &query), [30]);
+    assert_eq!(shown(&take(&nxdomain(&query, 900, 900), &rules), &query), [50]);
+}
+
+#[test]
+fn the_least_ttl_of_an_rrset_holds_for_all_of_it() {
+    let query = query("example.com.", RecordType::A);
+    let mut response = addresses(&query, 300, &[[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]]);
+    response.answers[1].ttl = 60;
+    response.answers[2].ttl = 0x8000_0001;
+    assert_eq!(shown(&answer(&response, 0), &query), [0; 3], "RFC 2181 sections 5.2 and 8");
+    response.answers[2].ttl = 600;
+    let alias = RData::CNAME(rdata::CNAME(Name::from_str("example.com.").unwrap()));
+    let name = Name::from_str("example.com.").unwrap();
+    response.answers.insert(0, Record::from_rdata(name, 900, alias));
+    assert_eq!(shown(&answer(&response, 0), &query), [900, 60, 60, 60], "of each its own");
+}
+
+#[test]
+fn the_opt_record_may_stand_anywhere_among_the_additional_ones() {
+    let query = query("example.com.", RecordType::A);
+    let mut message = wire(&addresses(&query, 60, &[[192, 0, 2, 1]]));
+    let before =
+        [0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16, 32, 1, 13, 184, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+    // RFC 6891 section 6.1.1. What follows it is left out, and is no loss but one.
+    let after = [0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 5, 0, 2, 1, 0x61];
+    message[11] = 3;
+    message.extend(before.iter().chain(&opt).chain(&after));
+    let taken = Answer::from_response(&message, &parsed(&query).key, &RULES, 0, false).unwrap();
+    assert_eq!((taken.counts, taken.ttl), ([1, 0, 1], 60));
+    let (reply, _) = replied(&wire(&query), &taken, Age::Fresh(0), LIMITS);
+    assert_eq!((reply.answers.len(), reply.additionals.len(), reply.edns), (1, 1, None));
+    message[11] = 4;
+    message.extend(&opt);
+    let two = Answer::from_response(&message, &parsed(&query).key, &RULES, 0, false);
+    assert_eq!(two.err(), Some(ResponseError::Malformed), "two of them");
+}
+
+#[test]
+fn nobody_is_an_authority_for_what_it_repeats() {
+    let query = query("example.com.", RecordType::A);
+    let mut response = addresses(&query, 60, &[[192, 0, 2, 1]]);
+    response.metadata.authoritative = true;
+    let (reply, _) = replied(&wire(&query), &answer(&response, 0), Age::Fresh(0), LIMITS);
+    assert!(!reply.metadata.authoritative);
+}
+
 #[test]
 fn responses_to_something_else_are_refused() {
     let asked = query("example.com.", RecordType::A);
