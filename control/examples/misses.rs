@@ -54,7 +54,7 @@ fn main() -> Result<()> {
 
     let generation = Arc::new(AtomicU64::new(0));
     let host = Arc::new(HostTier::new(config.cache.host_bytes, generation.clone()));
-    let resolver = Resolver::new(host, &config.upstreams, &config.cache, Clock::start(), Limits::default());
+    let resolver = Resolver::new(host, &config, Clock::start(), Limits::default());
     let bell = Arc::new(Doorbell::new()?);
     let link = Arc::new(Link::new(0, burst, burst, bell.clone(), generation)?);
 

@@ -104,7 +104,7 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
     let bell = Arc::new(Doorbell::new()?);
     let limits = Limits::default();
     let limits = Limits { flights: limits.flights.min(files.saturating_sub(OTHER_FILES).max(64)), ..limits };
-    let resolver = Resolver::new(host, &config.upstreams, &config.cache, clock, limits);
+    let resolver = Resolver::new(host, &config, clock, limits);
 
     let (ended, ends) = unbounded_channel();
     let common =

@@ -21,6 +21,7 @@ pub mod entrance;
 pub mod host;
 pub mod latency;
 pub mod listen;
+pub mod local;
 pub mod names;
 pub mod policy;
 pub mod preflight;

@@ -31,7 +31,7 @@ impl Doors {
         let bell = Arc::new(Doorbell::new().unwrap());
         let links = vec![Arc::new(Link::new(0, 1, 1, bell, generation.clone()).unwrap())];
         let host = Arc::new(HostTier::new(1 << 20, generation));
-        let resolver = Resolver::new(host, &config.upstreams, &config.cache, clock, Limits::default());
+        let resolver = Resolver::new(host, &config, clock, Limits::default());
         let service = Arc::new(Service {
             config,
             clock,

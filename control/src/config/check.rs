@@ -1,7 +1,7 @@
 //! From what is written to what is meant: every value checked, every default in its place.
 
 use super::{
-    Cache, Config, Control, Cookies, Server, Upstream,
+    Cache, Config, Control, Cookies, Local, Server, Upstream, asking,
     error::Problem,
     raw::{RawCache, RawConfig, RawControl, RawCookies, RawServer, Require},
     units::Span,
@@ -40,10 +40,14 @@ impl TryFrom<RawConfig> for Config {
             .map(|(i, u)| upstream(i, u))
             .collect::<Result<Vec<_>, _>>()?;
         no_loops(&server.listen, &upstreams)?;
+        asking::covers_all(&upstreams)?;
         Ok(Config {
             server,
             upstreams,
+            resolver: asking::resolver(raw.resolver)?,
+            local: Local { special_names: raw.local.special_names },
             cache: cache(raw.cache)?,
+            refresh: asking::refresh(raw.refresh)?,
             cookies: cookies(raw.cookies),
             control: control(raw.control)?,
         })
@@ -193,6 +197,12 @@ fn cache(raw: RawCache) -> Result<Cache, Problem> {
         [Span::secs(1), STALE_MAX],
         "Give \"1s\" to \"7d\"; to give no stale answers, set cache.serve_stale = false",
     )?;
+    let stale_client_timeout = within(
+        "cache.stale_client_timeout",
+        raw.stale_client_timeout,
+        [Span::secs(0), Span::secs(5)],
+        "Give \"0s\" to \"5s\"; clients do not wait for longer",
+    )?;
     let stale_ttl = within(
         "cache.stale_ttl",
         raw.stale_ttl,
@@ -209,6 +219,7 @@ fn cache(raw: RawCache) -> Result<Cache, Problem> {
         max_ttl: secs(max),
         negative_max_ttl: secs(negative_max),
         stale_max: if raw.serve_stale { secs(stale_max) } else { 0 },
+        stale_client_timeout,
         stale_ttl: secs(stale_ttl),
         failure_ttl: secs(failure_ttl),
     })

@@ -3,6 +3,7 @@
 //! A [`Config`] is proof that every value in it was checked. What depends on the machine and not on the file alone is
 //! [`crate::preflight`]'s.
 
+mod asking;
 mod check;
 pub mod error;
 pub mod raw;
@@ -11,7 +12,7 @@ pub mod units;
 mod upstream;
 
 pub use error::{ConfigError, Problem};
-pub use raw::Mode;
+pub use raw::{Mode, Strategy};
 
 use hyper::Uri;
 use ringdns_dataplane::{clock::Secs, dns::answer::TtlRules};
@@ -29,8 +30,14 @@ pub struct Config {
     pub server: Server,
     /// Whom to ask, in order; at least one.
     pub upstreams: Vec<Upstream>,
+    /// How they are asked.
+    pub resolver: Resolver,
+    /// What nobody is asked for.
+    pub local: Local,
     /// What is kept.
     pub cache: Cache,
+    /// What is renewed before it expires.
+    pub refresh: Refresh,
     /// DNS cookies towards clients.
     pub cookies: Cookies,
     /// How ringdns is watched and controlled.
@@ -69,6 +76,8 @@ pub struct Upstream {
     pub address: SocketAddr,
     /// How it is asked.
     pub transport: Transport,
+    /// The zones that it is asked for, as lowercased names on the wire; none: all that are not another's.
+    pub zones: Vec<Vec<u8>>,
     /// Whether its AD bit is believed.
     pub trusted: bool,
     /// How long one attempt may take.
@@ -134,6 +143,35 @@ pub struct Tls {
     pub ca_file: Option<PathBuf>,
 }
 
+/// How upstreams are asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Resolver {
+    /// Which is asked first.
+    pub strategy: Strategy,
+    /// The percentile of an upstream's answer times after which a second one is asked too; `None`: never.
+    pub hedge: Option<f64>,
+    /// Whether the letter case of questions is drawn at random.
+    pub randomize_case: bool,
+    /// Whether they are sent DNS cookies.
+    pub cookies: bool,
+}
+
+/// What is answered without asking anybody.
+#[derive(Clone, Copy, Debug)]
+pub struct Local {
+    /// Whether special-use names are.
+    pub special_names: bool,
+}
+
+/// What is renewed before it expires.
+#[derive(Clone, Copy, Debug)]
+pub struct Refresh {
+    /// The last percents of an answer's time in which it is; 0: none.
+    pub ahead: u8,
+    /// How many renewals a second at most; `None`: any number.
+    pub per_second: Option<u32>,
+}
+
 /// What is kept, how long, and in how much memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Cache {
@@ -151,6 +189,8 @@ pub struct Cache {
     pub negative_max_ttl: Secs,
     /// So long after its end an answer may still be given; 0: never.
     pub stale_max: Secs,
+    /// How long a client waits for a new answer before it is given an expired one.
+    pub stale_client_timeout: Duration,
     /// The TTL in stale answers.
     pub stale_ttl: Secs,
     /// So long a failure is remembered.

@@ -57,7 +57,9 @@ values! {
     String: "string", value => format!("\"{value}\"");
     Vec<String>: "list of strings", value => format!("{value:?}");
     Vec<u32>: "list of integers", value => format!("{value:?}");
+    u32: "integer", value => value.to_string();
     Mode: "string", value => format!("\"{}\"", value.label());
+    Strategy: "string", value => format!("\"{}\"", value.label());
     Require: "string", value => format!("\"{}\"", value.label());
 }
 
@@ -129,6 +131,30 @@ impl Mode {
     }
 }
 
+/// Which of several upstreams is asked first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// The first of the file that works.
+    #[default]
+    Failover,
+    /// Each in its turn.
+    RoundRobin,
+    /// The one that has answered soonest of late.
+    LowestLatency,
+}
+
+impl Strategy {
+    /// The name in the file.
+    pub fn label(self) -> &'static str {
+        match self {
+            Strategy::Failover => "failover",
+            Strategy::RoundRobin => "round-robin",
+            Strategy::LowestLatency => "lowest-latency",
+        }
+    }
+}
+
 /// Which clients must show a cookie of ours, among those that have cookies at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -158,8 +184,14 @@ pub struct RawConfig {
     pub server: RawServer,
     /// `[[upstream]]`
     pub upstream: Vec<RawUpstream>,
+    /// `[resolver]`
+    pub resolver: RawResolver,
+    /// `[local]`
+    pub local: RawLocal,
     /// `[cache]`
     pub cache: RawCache,
+    /// `[refresh]`
+    pub refresh: RawRefresh,
     /// `[cookies]`
     pub cookies: RawCookies,
     /// `[control]`
@@ -197,7 +229,8 @@ tables! {
         udp_limit: u16 = 1232,
     }
 
-    /// A recursive resolver to ask. Given several times, they are asked in this order: the next one when one fails.
+    /// A recursive resolver to ask. Given several times, `resolver.strategy` says which is asked first; the next one is
+    /// when one fails.
     "[[upstream]]" RawUpstream {
         /// Its address: `"9.9.9.9:53"`, the same with `udp://` in front, or with `tcp://` to ask over TCP alone.
         /// `"tls://9.9.9.9#dns.quad9.net"`: DNS over TLS, and the name that the certificate must be for; without one it must be
@@ -210,11 +243,37 @@ tables! {
         /// A PEM file with the certificates of the CAs that may vouch for a `tls://` or `https://` upstream. Absent: those
         /// that the system trusts (Debian: package `ca-certificates`).
         tls_ca_file: Option<String> = None,
+        /// Ask it for these names and what is below them, and for nothing else; others are not asked for them. The longest
+        /// zone decides: `zones = ["corp.example", "10.in-addr.arpa"]`. Absent: for all other names.
+        zones: Vec<String> = Vec::new(),
         /// Whether its word that an answer was validated (the AD bit) is passed on. Only for a resolver that
         /// validates, over a path that nobody can tamper with.
         trusted: bool = false,
         /// How long to wait for its answer before the next one is asked.
         timeout: Span = Span::millis(800),
+    }
+
+    /// How upstreams are asked.
+    "[resolver]" RawResolver {
+        /// Which upstream is asked first: `"failover"`, the first of the file that works; `"round-robin"`, each in its
+        /// turn; `"lowest-latency"`, the one that has answered soonest of late.
+        strategy: Strategy = Strategy::default(),
+        /// Ask a second upstream as well when the first takes longer than this percentile of its own answers, from 50 to
+        /// 99, and take what comes first. 95 makes one query in twenty two. Absent: off.
+        hedge: Option<u16> = None,
+        /// Whether letters in questions are written in upper and lower case at random, which makes answers harder to
+        /// forge (DNS 0x20). Upstreams that do not repeat them as they are, are asked over TCP.
+        randomize_case: bool = false,
+        /// Whether upstreams are sent DNS cookies (RFC 7873), so that answers of those that know them are harder to forge.
+        cookies: bool = true,
+    }
+
+    /// What is answered without asking anybody.
+    "[local]" RawLocal {
+        /// Whether names that have no meaning in the public DNS are answered here: `localhost`, `invalid`, `test`, `onion`,
+        /// `alt`, `local`, `home.arpa`, and the reverse zones of private addresses (RFC 6761, 6762, 6303, 7686, 8375, 9476). A
+        /// zone of an `[[upstream]]` comes before that.
+        special_names: bool = true,
     }
 
     /// What is kept, how long, and in how much memory.
@@ -233,12 +292,23 @@ tables! {
         negative_max_ttl: Span = Span::secs(3_600),
         /// Whether expired answers are given while new ones are fetched, and for as long as that fails (RFC 8767).
         serve_stale: bool = true,
+        /// How long a client waits for a new answer before it is given an expired one. `"0s"`: not at all, it is
+        /// renewed in the background; RFC 8767 advises `"1800ms"`.
+        stale_client_timeout: Span = Span::secs(0),
         /// How long after its end an answer may still be given.
         stale_max: Span = Span::secs(86_400),
         /// The TTL in such answers.
         stale_ttl: Span = Span::secs(30),
         /// How long a failure to find out is remembered, from 1 s to 5 m (RFC 9520).
         failure_ttl: Span = Span::secs(5),
+    }
+
+    /// Renewal of what is asked for often, before it expires.
+    "[refresh]" RawRefresh {
+        /// In the last so many percent of its time an answer that is asked for often is renewed, from 1 to 50. 0: never.
+        ahead: u16 = 10,
+        /// At most so many renewals a second, those of expired answers not counted. 0: no limit.
+        per_second: u32 = 100,
     }
 
     /// DNS cookies towards clients (RFC 7873): who has one is known to be where it says that it is.

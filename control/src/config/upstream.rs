@@ -1,6 +1,6 @@
 //! Checks of `[[upstream]]`: whom to ask, how to reach them, and how to know that it is they.
 
-use super::{Tls, Transport, Upstream, check::within, error::Problem, raw::RawUpstream, units::Span};
+use super::{Tls, Transport, Upstream, asking, check::within, error::Problem, raw::RawUpstream, units::Span};
 use hyper::Uri;
 use rustls::pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
@@ -42,7 +42,8 @@ pub fn upstream(i: usize, raw: RawUpstream) -> Result<Upstream, Problem> {
         [Span::millis(10), Span::secs(10)],
         "Give \"10ms\" to \"10s\"",
     )?;
-    Ok(Upstream { address, transport, trusted: raw.trusted, timeout })
+    let zones = asking::zones(&format!("upstream[{i}].zones"), &raw.zones)?;
+    Ok(Upstream { address, transport, zones, trusted: raw.trusted, timeout })
 }
 
 /// The keys of one upstream, for problems with them.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    config::{Config, Transport, Upstream},
+    config::Config,
     fake_upstream::{FakeUpstream, Say, a_record, response},
     host::HostTier,
     names,
@@ -22,12 +22,12 @@ const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30 };
 const BOUNDS: Bounds = Bounds { connections: 2, in_flight: 4, idle: Duration::from_secs(10) };
 
 fn listener(upstream: SocketAddr) -> Arc<Listener> {
-    let timeout = Duration::from_secs(5);
-    let upstream = Upstream { address: upstream, transport: Transport::Udp, trusted: false, timeout };
-    let text = "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"192.0.2.1\"";
-    let cache = Config::parse(text, std::path::Path::new("")).unwrap().cache;
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"{upstream}\"\ntimeout = \"5s\""
+    );
+    let config = Config::parse(&text, std::path::Path::new("")).unwrap();
     let host = Arc::new(HostTier::new(1 << 20, Arc::new(AtomicU64::new(0))));
-    let resolver = Resolver::new(host, &[upstream], &cache, Clock::start(), Flights::default());
+    let resolver = Resolver::new(host, &config, Clock::start(), Flights::default());
     Listener::new(resolver, Arc::default(), RULES, BOUNDS)
 }
 

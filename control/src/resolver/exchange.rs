@@ -1,7 +1,10 @@
 //! What is said to an upstream and what it says: the query, and the judgement of a response.
 
-use super::upstream::{Upstream, is_answer};
-use crate::names;
+use super::{
+    cookie::Verdict,
+    scrub,
+    upstream::{Upstream, is_answer},
+};
 use hickory_proto::op::Message;
 use ringdns_dataplane::{
     clock::Clock,
@@ -9,12 +12,20 @@ use ringdns_dataplane::{
         answer::{Answer, ResponseError, TtlRules},
         header::{self, Header},
         key::Key,
+        rcode,
+        record::Record,
+        rtype,
     },
 };
 use zerocopy::FromBytes;
 
 /// What we say that we take over UDP (RFC 9715).
 const UDP_SIZE: u16 = 1232;
+/// Options of EDNS: a cookie (RFC 7873), and an extended error (RFC 8914).
+const COOKIE: u16 = 10;
+const EXTENDED_ERROR: u16 = 15;
+/// The extended response code that asks for a newer cookie.
+const BADCOOKIE: u16 = 23;
 
 /// What is judged by besides the response itself.
 #[derive(Clone, Copy)]
@@ -25,71 +36,225 @@ pub struct Rules {
     pub clock: Clock,
 }
 
+/// How a query is written, and what its answer must therefore repeat.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// With EDNS.
+    pub edns: bool,
+    /// With a DNS cookie.
+    cookie: bool,
+    /// Letters whose bit is set are written in upper case, the bits repeated as often as need be; 0: none.
+    letters: u64,
+}
+
+impl Manner {
+    /// Over UDP, where forgers are to be kept out.
+    pub fn over_udp(upstream: &Upstream, clock: Clock) -> Self {
+        let letters = if upstream.randomizes_case() { rand::random() } else { 0 };
+        Manner { cookie: upstream.cookies.is_some(), letters, ..Self::over_stream(upstream, clock) }
+    }
+
+    /// Over a connection.
+    pub fn over_stream(upstream: &Upstream, clock: Clock) -> Self {
+        Manner { edns: upstream.takes_edns(clock.nanos()), cookie: false, letters: 0 }
+    }
+
+    /// The same without EDNS.
+    pub fn without_edns(self) -> Self {
+        Manner { edns: false, cookie: false, ..self }
+    }
+
+    /// A name on the wire, in this manner's letters.
+    fn spelled(self, name: &[u8]) -> impl Iterator<Item = u8> {
+        // Lengths of labels are no letters.
+        name.iter().enumerate().map(move |(at, byte)| {
+            if self.letters >> (at % 64) & 1 == 1 { byte.to_ascii_uppercase() } else { *byte }
+        })
+    }
+}
+
 /// Appends a query for `key`.
-pub fn write_query(upstream: &Upstream, key: &Key, id: u16, to: &mut Vec<u8>) {
+pub fn write_query(upstream: &Upstream, key: &Key, manner: Manner, id: u16, to: &mut Vec<u8>) {
     let asked = key.asked();
     let checking_disabled = if asked.checking_disabled() { header::CD } else { 0 };
     // RFC 6840 section 5.7: AD in a query asks for AD in the answer.
     let authentic = if upstream.trusted { header::AD } else { 0 };
     let flags = header::RD | checking_disabled | authentic;
-    let question = [asked.qtype(), asked.qclass()];
-    names::write_query(to, asked.name(), question, id, flags, Some((UDP_SIZE, asked.dnssec_ok())));
+    for word in [id, flags, 1, 0, 0, u16::from(manner.edns)] {
+        to.extend_from_slice(&word.to_be_bytes());
+    }
+    to.extend(manner.spelled(asked.name()));
+    to.extend_from_slice(&asked.question[asked.name().len()..]);
+    if !manner.edns {
+        return;
+    }
+    let [size1, size0] = UDP_SIZE.to_be_bytes();
+    let dnssec_ok = u8::from(asked.dnssec_ok()) << 7;
+    to.extend_from_slice(&[0, 0, rtype::OPT as u8, size1, size0, 0, 0, dnssec_ok, 0, 0, 0]);
+    if let Some(jar) = upstream.cookies.as_ref().filter(|_| manner.cookie) {
+        let options = to.len();
+        to.extend_from_slice(&[0, COOKIE as u8, 0, 0]);
+        jar.write(to);
+        // A cookie is 40 bytes at most.
+        let len = (to.len() - options) as u8;
+        to[options - 1] = len;
+        to[options + 3] = len - 4;
+    }
 }
 
 /// What a response says.
+#[derive(Debug)]
 pub enum Judged {
     /// The answer.
     Answer(Answer),
-    /// That the upstream failed, with this response code.
-    Failure(u8),
+    /// That the upstream failed, with this response code, and perhaps this extended one.
+    Failure(u8, Option<u16>),
     /// That the answer does not fit.
     Truncated,
+    /// What may be an answer, but spells the question anew.
+    Respelled,
+    /// What may be an answer, but lacks the cookie that earlier ones had.
+    CookieMissing,
+    /// That the upstream wants its newest cookie, which it has sent along.
+    BadCookie,
+    /// That it does not understand EDNS.
+    NoEdns,
+    /// Nothing: it is no well-formed message, or contradicts itself.
+    Malformed,
+}
+
+/// Why a message is no response to a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// It is too short, or no response.
+    NotResponse,
+    /// It answers another question.
+    WrongQuestion,
+    /// It answers somebody else, by its cookie.
+    WrongCookie,
 }
 
 /// What a response to a query for `key` says, if it is one. Its ID is the caller's affair.
-pub fn judge(upstream: &Upstream, key: &Key, rules: &Rules, message: &[u8]) -> Result<Judged, ResponseError> {
-    let (header, _) = Header::ref_from_prefix(message).map_err(|_| ResponseError::Short)?;
-    let answer = Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), upstream.trusted);
-    // A cut response may end within a record, so this comes before the records are looked at.
-    if header.flags.get() & header::TC != 0 && !matches!(answer, Err(ref e) if *e != ResponseError::Malformed)
-    {
-        return Ok(Judged::Truncated);
+pub fn judge(
+    upstream: &Upstream,
+    key: &Key,
+    rules: &Rules,
+    manner: Manner,
+    message: &[u8],
+) -> Result<Judged, Ignored> {
+    let (header, _) = Header::ref_from_prefix(message).map_err(|_| Ignored::NotResponse)?;
+    let flags = header.flags.get();
+    let low = (flags & header::RCODE) as u8;
+    let refuses_edns = manner.edns && matches!(low, rcode::FORMERR | rcode::NOTIMP);
+    if flags & header::QR != 0 && header.qdcount.get() == 0 && matches!(low, rcode::FORMERR | rcode::NOTIMP) {
+        // Who did not understand the query may not know what to repeat (RFC 6891 section 7).
+        return Ok(if refuses_edns { Judged::NoEdns } else { Judged::Failure(low, None) });
     }
-    let answer = answer?;
+    let answer = match Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), upstream.trusted) {
+        Err(ResponseError::Short | ResponseError::NotResponse) => return Err(Ignored::NotResponse),
+        Err(ResponseError::OtherQuestion) => return Err(Ignored::WrongQuestion),
+        // A cut response may end within a record, so this comes before the records are looked at.
+        _ if flags & header::TC != 0 => return Ok(Judged::Truncated),
+        Err(ResponseError::Malformed) => return Ok(Judged::Malformed),
+        Ok(answer) => answer,
+    };
     let records = header::LEN + key.question().len();
-    if has_only_addresses(&answer.wire) && is_plain_opt(&message[records + answer.wire.len()..]) {
-        let rcode = answer.status.rcode();
-        return Ok(if is_answer(rcode) { Judged::Answer(answer) } else { Judged::Failure(rcode) });
+    let opt = Opt::parse(message, records + answer.wire.len());
+    if let Some(jar) = upstream.cookies.as_ref().filter(|_| manner.cookie) {
+        match jar.judge(opt.as_ref().and_then(|opt| opt.option(COOKIE))) {
+            Verdict::Fits => {}
+            Verdict::Forged => return Err(Ignored::WrongCookie),
+            Verdict::Missing => return Ok(Judged::CookieMissing),
+        }
     }
-    // The scan knows where records are, this knows what is in them: nothing else is kept or handed on.
-    let decoded = Message::from_vec(message).map_err(|_| ResponseError::Malformed)?;
-    // With the upper bits from the OPT record (RFC 6891 section 6.1.3), without which BADVERS looks like success.
-    let rcode = u16::from(decoded.metadata.response_code);
-    Ok(match u8::try_from(rcode) {
-        Ok(rcode) if is_answer(rcode) => Judged::Answer(answer),
-        Ok(rcode @ 0..=15) => Judged::Failure(rcode),
-        _ => Judged::Failure(ringdns_dataplane::dns::rcode::SERVFAIL),
-    })
+    let name = key.asked().name();
+    if manner.letters != 0 && !manner.spelled(name).eq(message[header::LEN..][..name.len()].iter().copied()) {
+        return Ok(Judged::Respelled);
+    }
+    // Without the upper bits BADVERS looks like success (RFC 6891 section 6.1.3).
+    let code = opt.as_ref().map_or(0, |opt| opt.rcode_high) << 4 | u16::from(low);
+    let ede = opt.as_ref().and_then(Opt::extended_error);
+    match u8::try_from(code) {
+        _ if refuses_edns => Ok(Judged::NoEdns),
+        _ if code == BADCOOKIE && manner.cookie => Ok(Judged::BadCookie),
+        Ok(code) if is_answer(code) => {
+            let answer = Answer { ede, ..answer };
+            // The scan knows where records are, this knows what is in them: nothing else is kept or handed on.
+            if has_only_addresses(&answer.wire, key.asked().qtype()) {
+                return Ok(Judged::Answer(answer));
+            }
+            Ok(scrubbed(upstream, key, rules, message, answer))
+        }
+        Ok(code @ 0..=15) => Ok(Judged::Failure(code, ede)),
+        _ => Ok(Judged::Failure(rcode::SERVFAIL, ede)),
+    }
 }
 
-/// Whether all records are addresses of the name that was asked for, or there is none. Such have nothing to be decoded, and are
-/// what most responses have.
-fn has_only_addresses(mut records: &[u8]) -> bool {
+/// The answer without what does not belong to it.
+fn scrubbed(upstream: &Upstream, key: &Key, rules: &Rules, message: &[u8], answer: Answer) -> Judged {
+    let Ok(mut decoded) = Message::from_vec(message) else { return Judged::Malformed };
+    match scrub::scrub(&mut decoded) {
+        Err(scrub::Endless) => Judged::Malformed,
+        Ok(false) => Judged::Answer(answer),
+        Ok(true) => {
+            let again = decoded.to_vec().ok().and_then(|message| {
+                let now = rules.clock.secs();
+                Answer::from_response(&message, key, &rules.ttl, now, upstream.trusted).ok()
+            });
+            again.map_or(Judged::Malformed, |again| Judged::Answer(Answer { ede: answer.ede, ..again }))
+        }
+    }
+}
+
+/// An upstream's OPT record.
+struct Opt<'a> {
+    /// The upper eight bits of the response code.
+    rcode_high: u16,
+    options: &'a [u8],
+}
+
+impl<'a> Opt<'a> {
+    /// That at `at`, if there is one.
+    fn parse(message: &'a [u8], at: usize) -> Option<Self> {
+        let record = Record::parse(message, at).filter(|record| record.rtype == rtype::OPT)?;
+        Some(Opt {
+            rcode_high: (record.ttl >> 24) as u16,
+            options: message.get(record.rdata..record.end).unwrap_or_default(),
+        })
+    }
+
+    /// The data of an option.
+    fn option(&self, code: u16) -> Option<&'a [u8]> {
+        let mut rest = self.options;
+        while let Some(([c1, c0, l1, l0], tail)) = rest.split_first_chunk() {
+            let (data, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes([*l1, *l0])))?;
+            if u16::from_be_bytes([*c1, *c0]) == code {
+                return Some(data);
+            }
+            rest = tail;
+        }
+        None
+    }
+
+    fn extended_error(&self) -> Option<u16> {
+        let code = self.option(EXTENDED_ERROR)?.first_chunk()?;
+        Some(u16::from_be_bytes(*code))
+    }
+}
+
+/// Whether all records are addresses of the type and name that were asked for, or there is none. Such have nothing to be
+/// decoded, and are what most responses have.
+fn has_only_addresses(mut records: &[u8], qtype: u16) -> bool {
     while let Some((head, rest)) = records.split_first_chunk() {
-        let length = match head {
-            [0xc0, 12, 0, 1, 0, 1, _, _, _, _, 0, 4] => 4,
-            [0xc0, 12, 0, 28, 0, 1, _, _, _, _, 0, 16] => 16,
+        let (rtype, length) = match head {
+            [0xc0, 12, 0, 1, 0, 1, _, _, _, _, 0, 4] => (1, 4),
+            [0xc0, 12, 0, 28, 0, 1, _, _, _, _, 0, 16] => (28, 16),
             _ => return false,
         };
-        let Some(rest) = rest.get(length..) else { return false };
+        let Some(rest) = rest.get(length..).filter(|_| rtype == qtype) else { return false };
         records = rest;
     }
     records.is_empty()
-}
-
-/// Whether what follows the records is no OPT record, or one of version 0 that adds nothing to the response code.
-fn is_plain_opt(opt: &[u8]) -> bool {
-    matches!(opt, [] | [0, 0, 41, _, _, 0, 0, ..])
 }
 
 #[cfg(test)]
@@ -102,7 +267,9 @@ mod tests {
 
     #[test]
     fn only_what_cannot_be_wrong_is_not_decoded() {
-        assert!(has_only_addresses(&[]) && has_only_addresses(&[A, AAAA, A].concat()));
+        assert!(has_only_addresses(&[], 1) && has_only_addresses(&[A, A].concat(), 1));
+        assert!(has_only_addresses(AAAA, 28) && !has_only_addresses(AAAA, 1));
+        assert!(!has_only_addresses(&[A, AAAA].concat(), 1), "of another type than was asked for");
         let changed = |at: usize, byte: u8| {
             let mut record = A.to_vec();
             record[at] = byte;
@@ -110,17 +277,26 @@ mod tests {
         };
         // Another owner, type, class or length of data; and data that ends early.
         for (at, byte) in [(0, 0), (1, 16), (3, 5), (5, 3), (11, 3), (11, 16)] {
-            assert!(!has_only_addresses(&[A, &changed(at, byte)].concat()), "{at}: {byte}");
+            assert!(!has_only_addresses(&[A, &changed(at, byte)].concat(), 1), "{at}: {byte}");
         }
-        assert!(!has_only_addresses(&A[..15]) && !has_only_addresses(&A[..3]));
+        assert!(!has_only_addresses(&A[..15], 1) && !has_only_addresses(&A[..3], 1));
+    }
 
-        let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
-        assert!(is_plain_opt(&[]) && is_plain_opt(&opt));
-        // BADVERS, and a version that we do not know.
-        for at in [5, 6] {
-            let mut opt = opt;
-            opt[at] = 1;
-            assert!(!is_plain_opt(&opt));
+    #[test]
+    fn options_are_found_and_broken_ones_are_none() {
+        let opt = |options: &[u8]| {
+            let mut record = vec![0, 0, 41, 4, 208, 1, 0, 0, 0, 0, options.len() as u8];
+            record.extend(options);
+            record
+        };
+        let record = opt(&[0, 3, 0, 1, 9, 0, 15, 0, 4, 0, 22, b'n', b'o']);
+        let parsed = Opt::parse(&record, 0).unwrap();
+        assert_eq!((parsed.rcode_high, parsed.option(3), parsed.option(10)), (1, Some(&[9][..]), None));
+        assert_eq!(parsed.extended_error(), Some(22));
+        for broken in [&[0, 15, 0, 4, 0, 22][..], &[0, 15, 0, 1, 0], &[0, 15, 0]] {
+            let record = opt(broken);
+            assert_eq!(Opt::parse(&record, 0).unwrap().extended_error(), None, "{broken:?}");
         }
+        assert!(Opt::parse(A, 0).is_none() && Opt::parse(&[], 0).is_none());
     }
 }

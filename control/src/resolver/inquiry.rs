@@ -1,112 +1,213 @@
 //! A flight's way through the upstreams: whom it asks, how often, and what it makes of what they say.
 //!
-//! It has no task of its own. It lies with the socket that its query went out over, and goes on when something is heard
-//! there; only what is asked over a stream waits in a task.
+//! It has no task of its own. Its attempts lie with the sockets that their queries went out over, and go on when something
+//! is heard there; only what is asked over a stream waits in a task. There is one attempt at a time, or two when the first takes
+//! longer than its upstream usually does (hedging).
 
 use super::{
     Landing, Turn,
-    exchange::{self, Judged},
+    exchange::{self, Ignored, Judged, Manner},
+    flight::Flight,
     stream,
     upstream::{AskError, Failed, Upstream},
 };
 use crate::{config::Transport, counters::Counter};
-use ringdns_dataplane::dns::{
-    answer::{Answer, ResponseError},
-    rcode,
-};
+use parking_lot::Mutex;
+use ringdns_dataplane::dns::{answer::Answer, rcode};
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// How long a question may take in all. Clients give up after some five seconds.
 const TOTAL: Duration = Duration::from_secs(3);
 /// How often one upstream is asked the same question: RFC 9520 section 3.1 allows three times.
 const ROUNDS: usize = 3;
 
-/// A question on its way.
+/// Extended errors (RFC 8914 sections 4.23 and 4.24): nobody answered; what came was of no use.
+const NO_REACHABLE_AUTHORITY: u16 = 22;
+const NETWORK_ERROR: u16 = 23;
+
+/// A question on its way. However it ends, even unasked, it lands.
 pub struct Inquiry {
     landing: Landing,
+    course: Mutex<Course>,
+}
+
+/// How far it has come.
+struct Course {
+    /// `None`: it has landed.
+    flight: Option<Flight>,
     deadline: Instant,
     /// The upstreams that this round has left, the next one last.
     order: Vec<usize>,
     /// Those that said nothing in this round: a packet may have been lost. Other errors would only come again.
     again: Vec<usize>,
     rounds: usize,
+    /// Attempts under way.
+    under_way: usize,
+    hedged: bool,
     verdict: Failed,
-    /// Which upstream is asked, since when, and until when.
-    asked: usize,
-    began: Instant,
-    until: Instant,
-    /// Whether it is the one question that tries an upstream that had been put back.
-    trial: bool,
 }
 
-impl Inquiry {
-    /// Asks the first upstream.
-    pub fn begin(landing: Landing, turn: &mut Turn) {
-        let now = Instant::now();
-        let inquiry = Inquiry {
-            deadline: now + TOTAL,
-            order: landing.upstreams().order(landing.clock().nanos()),
-            again: Vec::new(),
-            rounds: ROUNDS,
-            verdict: Failed::Ourselves,
-            asked: 0,
-            began: now,
-            until: now,
-            trial: false,
-            landing,
-        };
-        Box::new(inquiry).proceed(now, turn);
-    }
-
-    /// Asks the next upstream, or ends without an answer.
-    fn proceed(mut self: Box<Self>, mut now: Instant, turn: &mut Turn) {
-        while let Some(upstream) = self.next(now) {
-            if upstream.transport != Transport::Udp {
-                return self.turn_to_stream();
-            }
-            let error = match upstream.sockets.ask(&upstream, self, turn) {
-                Ok(()) => return,
-                Err((back, error)) => {
-                    self = back;
-                    error
-                }
-            };
-            now = Instant::now();
-            self.settle(&Err(&error), now);
-            self.weigh(&error);
-        }
-        let verdict = self.verdict;
-        self.landing.land(Err(verdict), turn);
-    }
-
+impl Course {
     /// Whom to ask next; `None` if there is nobody or no time left.
-    fn next(&mut self, now: Instant) -> Option<Arc<Upstream>> {
+    fn next(&mut self, now: Instant) -> Option<usize> {
         while self.order.is_empty() {
             self.rounds -= 1;
             if self.rounds == 0 || self.again.is_empty() {
+                self.rounds = 1;
                 return None;
             }
             std::mem::swap(&mut self.order, &mut self.again);
             self.order.reverse();
         }
-        if now >= self.deadline {
+        if now >= self.deadline || self.flight.is_none() {
             return None;
         }
-        self.asked = self.order.pop()?;
-        let upstream = self.upstream().clone();
-        self.began = now;
-        self.until = self.deadline.min(now + upstream.timeout);
-        self.trial = upstream.health.lock().asked(self.landing.clock().nanos());
-        Some(upstream)
+        self.under_way += 1;
+        self.order.pop()
     }
 
-    /// The upstream that is asked.
-    fn upstream(&self) -> &Arc<Upstream> {
-        self.landing.upstreams().get(self.asked)
+    /// What it means for the question that an upstream did not answer it.
+    fn weigh(&mut self, number: usize, error: &AskError) {
+        self.under_way -= 1;
+        let ede = match error {
+            // It is there, and has trouble with this name; so what it says is worth most. That it did not understand us is
+            // our affair, not the client's.
+            AskError::Failure(code, ede) => {
+                let code = if *code == rcode::REFUSED { rcode::REFUSED } else { rcode::SERVFAIL };
+                self.verdict = Failed::Upstreams(code, ede.unwrap_or(NETWORK_ERROR));
+                return;
+            }
+            AskError::NoSocket(_) => return,
+            AskError::Timeout => {
+                self.again.push(number);
+                NO_REACHABLE_AUTHORITY
+            }
+            AskError::Unreachable(_) | AskError::Malformed | AskError::Http(_) => NETWORK_ERROR,
+        };
+        if self.verdict == Failed::Ourselves {
+            self.verdict = Failed::Upstreams(rcode::SERVFAIL, ede);
+        }
+    }
+}
+
+impl Inquiry {
+    /// For what `landing` is about.
+    pub fn new(landing: Landing, flight: Flight) -> Arc<Self> {
+        let course = Course {
+            flight: Some(flight),
+            deadline: Instant::now() + TOTAL,
+            order: landing.upstreams().order(landing.key.asked(), landing.clock().nanos()),
+            again: Vec::new(),
+            rounds: ROUNDS,
+            under_way: 0,
+            hedged: false,
+            verdict: Failed::Ourselves,
+        };
+        Arc::new(Inquiry { landing, course: Mutex::new(course) })
     }
 
-    /// Since when.
+    /// Asks the first upstream.
+    pub fn begin(self: Arc<Self>, turn: &mut Turn) {
+        self.proceed(Instant::now(), turn);
+    }
+
+    /// Asks the next upstream, or ends without an answer.
+    fn proceed(self: Arc<Self>, mut now: Instant, turn: &mut Turn) {
+        loop {
+            let next = self.course.lock().next(now);
+            let Some(number) = next else { break };
+            let attempt = Attempt::new(self.clone(), number, false, now);
+            let Err((attempt, error)) = attempt.send(turn) else { return };
+            now = Instant::now();
+            attempt.settle(&Err(&error), now);
+            self.course.lock().weigh(number, &error);
+        }
+        let verdict = self.course.lock().verdict;
+        self.land(Err(verdict), turn);
+    }
+
+    /// Asks the next upstream beside the one that is asked, once.
+    pub fn hedge(self: &Arc<Self>, now: Instant, turn: &mut Turn) {
+        let next = {
+            let mut course = self.course.lock();
+            // Those that are left of this round; a second round is for who said nothing in the first.
+            if course.hedged || course.order.is_empty() {
+                return;
+            }
+            course.hedged = true;
+            course.next(now)
+        };
+        let Some(number) = next else { return };
+        let attempt = Attempt::new(self.clone(), number, true, now);
+        attempt.upstream.counters.hedges.inc();
+        if let Err((attempt, error)) = attempt.send(turn) {
+            attempt.settle(&Err(&error), now);
+            // The first one is still under way.
+            self.course.lock().weigh(number, &error);
+        }
+    }
+
+    /// Lands, unless it has landed before. Whether it did now.
+    fn land(&self, fetched: Result<Answer, Failed>, turn: &mut Turn) -> bool {
+        let flight = self.course.lock().flight.take();
+        let landed = flight.is_some();
+        if let Some(flight) = flight {
+            self.landing.land(&flight, fetched, turn);
+        }
+        landed
+    }
+}
+
+impl Drop for Inquiry {
+    fn drop(&mut self) {
+        self.land(Err(Failed::Ourselves), &mut Turn::default());
+    }
+}
+
+/// A question on its way to one upstream.
+pub struct Attempt {
+    inquiry: Arc<Inquiry>,
+    upstream: Arc<Upstream>,
+    number: usize,
+    began: Instant,
+    until: Instant,
+    /// When another upstream is asked too; `None`: not at all, or it was.
+    hedge: Option<Instant>,
+    /// Whether it is the one question that tries an upstream that had been put back.
+    trial: bool,
+    /// Whether another attempt was under way before it.
+    second: bool,
+    manner: Manner,
+    /// Whether it was sent again with the newest cookie.
+    renewed: bool,
+}
+
+impl Attempt {
+    fn new(inquiry: Arc<Inquiry>, number: usize, second: bool, now: Instant) -> Self {
+        let upstream = inquiry.landing.upstreams().get(number).clone();
+        let clock = inquiry.landing.clock();
+        let deadline = inquiry.course.lock().deadline;
+        let trial = upstream.health.lock().asked(clock.nanos());
+        let manner = match upstream.transport {
+            Transport::Udp => Manner::over_udp(&upstream, clock),
+            _ => Manner::over_stream(&upstream, clock),
+        };
+        Attempt {
+            began: now,
+            until: deadline.min(now + upstream.timeout),
+            hedge: upstream.hedge_after().filter(|_| !second).map(|after| now + after),
+            trial,
+            inquiry,
+            upstream,
+            number,
+            second,
+            manner,
+            renewed: false,
+        }
+    }
+
+    /// Since when the upstream is asked.
     pub fn began(&self) -> Instant {
         self.began
     }
@@ -116,55 +217,122 @@ impl Inquiry {
         self.until
     }
 
-    /// Appends the query, with this ID.
-    pub fn write_query(&self, id: u16, to: &mut Vec<u8>) {
-        exchange::write_query(self.upstream(), &self.landing.key, id, to);
+    /// When something is to be done if nothing is heard.
+    pub fn due(&self) -> Instant {
+        self.hedge.map_or(self.until, |hedge| hedge.min(self.until))
     }
 
-    /// What a response says whose ID is the query's: `None`, that it does not fit and TCP must be used; or under which
-    /// counter it is to be ignored.
-    pub fn judge(&self, response: &[u8]) -> Result<Result<Option<Answer>, AskError>, &Counter> {
-        let counters = &self.upstream().counters;
-        match exchange::judge(self.upstream(), &self.landing.key, self.landing.rules(), response) {
-            Ok(Judged::Answer(answer)) => Ok(Ok(Some(answer))),
-            Ok(Judged::Truncated) => Ok(Ok(None)),
-            Ok(Judged::Failure(rcode)) => Ok(Err(AskError::Failure(rcode))),
-            Err(ResponseError::Malformed) => Ok(Err(AskError::Malformed)),
-            Err(ResponseError::Short | ResponseError::NotResponse) => Err(&counters.ignored_not_response),
-            Err(ResponseError::OtherQuestion) => Err(&counters.ignored_wrong_question),
-        }
+    /// The question, if it is time to ask another upstream too.
+    pub fn overdue(&mut self, now: Instant) -> Option<Arc<Inquiry>> {
+        self.hedge.take_if(|hedge| *hedge <= now).map(|_| self.inquiry.clone())
+    }
+
+    /// Appends the query, with this ID.
+    pub fn write_query(&self, id: u16, to: &mut Vec<u8>) {
+        exchange::write_query(&self.upstream, &self.inquiry.landing.key, self.manner, id, to);
+    }
+
+    /// What a response says whose ID is the query's; or under which counter it is to be ignored.
+    pub fn judge(&self, response: &[u8]) -> Result<Judged, &Counter> {
+        let Inquiry { landing, .. } = &*self.inquiry;
+        let counters = &self.upstream.counters;
+        exchange::judge(&self.upstream, &landing.key, landing.rules(), self.manner, response).map_err(
+            |ignored| match ignored {
+                Ignored::NotResponse => &counters.ignored_not_response,
+                Ignored::WrongQuestion => &counters.ignored_wrong_question,
+                Ignored::WrongCookie => &counters.ignored_wrong_cookie,
+            },
+        )
     }
 
     /// The upstream has said this, or nothing in time.
-    pub fn hear(self: Box<Self>, heard: Result<Option<Answer>, AskError>, now: Instant, turn: &mut Turn) {
-        match heard {
-            Ok(Some(answer)) => self.conclude(Ok(answer), now, turn),
-            Ok(None) => {
-                self.upstream().counters.truncated.inc();
-                self.turn_to_stream();
+    pub fn hear(mut self, heard: Result<Judged, AskError>, now: Instant, turn: &mut Turn) {
+        let counters = &self.upstream.counters;
+        let said = match heard {
+            Err(error) => Err(error),
+            Ok(Judged::Answer(answer)) => Ok(answer),
+            Ok(Judged::Failure(rcode, ede)) => Err(AskError::Failure(rcode, ede)),
+            Ok(Judged::Malformed) => Err(AskError::Malformed),
+            Ok(Judged::Truncated) => {
+                counters.truncated.inc();
+                return self.turn_to_stream();
             }
-            Err(error) => self.conclude(Err(error), now, turn),
+            Ok(Judged::Respelled) => {
+                self.upstream.respells();
+                return self.turn_to_stream();
+            }
+            Ok(Judged::CookieMissing) => {
+                counters.cookie_missing.inc();
+                return self.turn_to_stream();
+            }
+            Ok(Judged::BadCookie) if self.renewed => return self.turn_to_stream(),
+            Ok(Judged::BadCookie) => {
+                counters.cookie_renewed.inc();
+                self.renewed = true;
+                return self.send_again(turn);
+            }
+            Ok(Judged::NoEdns) => {
+                counters.without_edns.inc();
+                self.manner = self.manner.without_edns();
+                return self.send_again(turn);
+            }
+        };
+        self.conclude(said, now, turn);
+    }
+
+    /// Asks the upstream. Gives itself back if that is not possible.
+    fn send(self, turn: &mut Turn) -> Result<(), (Self, AskError)> {
+        match self.upstream.transport {
+            Transport::Udp => {
+                let upstream = self.upstream.clone();
+                upstream.sockets.ask(&upstream, self, turn)
+            }
+            _ => {
+                self.turn_to_stream();
+                Ok(())
+            }
         }
     }
 
-    fn conclude(mut self: Box<Self>, heard: Result<Answer, AskError>, now: Instant, turn: &mut Turn) {
+    /// Asks the same upstream again, in what time is left of it.
+    fn send_again(self, turn: &mut Turn) {
+        if let Err((attempt, error)) = self.send(turn) {
+            attempt.conclude(Err(error), Instant::now(), turn);
+        }
+    }
+
+    fn conclude(self, heard: Result<Answer, AskError>, now: Instant, turn: &mut Turn) {
         self.settle(&heard.as_ref().map(drop), now);
         match heard {
-            Ok(answer) => self.landing.land(Ok(answer), turn),
+            Ok(answer) => {
+                if self.inquiry.land(Ok(answer), turn) && self.second {
+                    self.upstream.counters.hedges_won.inc();
+                }
+            }
             Err(error) => {
-                self.weigh(&error);
-                self.proceed(now, turn);
+                tracing::debug!(
+                    upstream = %self.upstream.label, question = %self.inquiry.landing.key, %error, "asking the next"
+                );
+                let alone = {
+                    let mut course = self.inquiry.course.lock();
+                    course.weigh(self.number, &error);
+                    course.under_way == 0
+                };
+                if alone {
+                    self.inquiry.proceed(now, turn);
+                }
             }
         }
     }
 
     /// Counts what the upstream did, and how it does.
     fn settle(&self, heard: &Result<(), &AskError>, now: Instant) {
-        let Upstream { counters, health, .. } = &**self.upstream();
+        let clock = self.inquiry.landing.clock();
+        let Upstream { counters, health, .. } = &*self.upstream;
         let (counter, works) = match heard {
             Ok(()) => (&counters.answers, Some(true)),
             // It is there, and has trouble with this name.
-            Err(AskError::Failure(_)) => (&counters.failures, Some(true)),
+            Err(AskError::Failure(..)) => (&counters.failures, Some(true)),
             Err(AskError::Timeout) => (&counters.timeouts, Some(false)),
             Err(AskError::Unreachable(_)) => (&counters.unreachable, Some(false)),
             Err(AskError::Malformed) => (&counters.malformed, Some(false)),
@@ -172,37 +340,47 @@ impl Inquiry {
             Err(AskError::NoSocket(_)) => (&counters.no_socket, None),
         };
         counter.inc();
+        let took = now - self.began;
         match works {
-            Some(true) => health.lock().answered(now - self.began),
-            Some(false) => health.lock().failed(self.trial, self.landing.clock().nanos()),
+            Some(true) => {
+                self.upstream.answered(took);
+                if !self.manner.edns && heard.is_ok() && self.upstream.takes_edns(clock.nanos()) {
+                    self.upstream.chokes_on_edns(clock.nanos());
+                }
+            }
+            Some(false) => health.lock().failed(self.trial, clock.nanos(), took),
             None => {}
         }
     }
 
-    /// What it means for the question that its upstream did not answer it.
-    fn weigh(&mut self, error: &AskError) {
-        if let AskError::Failure(rcode) = error {
-            self.verdict = Failed::Upstreams(*rcode);
-            return;
-        }
-        tracing::debug!(upstream = %self.upstream().label, question = %self.landing.key, %error, "asking the next");
-        if matches!(error, AskError::NoSocket(_)) {
-            return;
-        }
-        if self.verdict == Failed::Ourselves {
-            self.verdict = Failed::Upstreams(rcode::SERVFAIL);
-        }
-        if matches!(error, AskError::Timeout) {
-            self.again.push(self.asked);
-        }
+    /// Asks the same upstream over its stream transport, in what time is left of it.
+    fn turn_to_stream(mut self) {
+        let edns = self.manner.edns;
+        self.manner = Manner::over_stream(&self.upstream, self.inquiry.landing.clock());
+        self.manner.edns &= edns;
+        tokio::spawn(async move {
+            let heard =
+                timeout_at(self.until, self.heard_over_stream()).await.unwrap_or(Err(AskError::Timeout));
+            self.hear(heard, Instant::now(), &mut Turn::default());
+        });
     }
 
-    /// Asks the same upstream over its stream, in what time is left of it.
-    fn turn_to_stream(self: Box<Self>) {
-        tokio::spawn(async move {
-            let asking = stream::ask(self.upstream(), &self.landing.key, self.landing.rules());
-            let heard = timeout_at(self.until, asking).await.unwrap_or(Err(AskError::Timeout));
-            self.conclude(heard, Instant::now(), &mut Turn::default());
-        });
+    async fn heard_over_stream(&mut self) -> Result<Judged, AskError> {
+        let Attempt { inquiry, upstream, hedge, .. } = self;
+        let Inquiry { landing, .. } = &**inquiry;
+        let mut asking = std::pin::pin!(stream::ask(upstream, &landing.key, landing.rules(), self.manner));
+        if let Some(at) = hedge.take() {
+            tokio::select! {
+                biased;
+                heard = &mut asking => return heard,
+                () = sleep_until(at) => inquiry.hedge(Instant::now(), &mut Turn::default()),
+            }
+        }
+        let heard = asking.await;
+        if let (Ok(Judged::Answer(_)), Some(jar)) = (&heard, &upstream.cookies) {
+            // What was missing over UDP is not there any more, or comes back with the next answer.
+            jar.clear();
+        }
+        heard
     }
 }

@@ -4,19 +4,25 @@
 //! it, and all are answered when it lands. The number of flights and of those who wait for one is bounded; beyond
 //! that the answer is SERVFAIL, counted and not kept, so that a flood cannot grow memory.
 
+mod choice;
+mod cookie;
 mod exchange;
 mod flight;
+mod health;
 mod inquiry;
 mod mmsg;
+mod scrub;
 mod sockets;
 pub mod stream;
 pub mod upstream;
 
 use crate::{
-    config,
+    config::Config,
     counters::counters,
     host::{Found, HostTier},
+    local::LocalNames,
 };
+pub use choice::Upstreams;
 use exchange::Rules;
 use flight::{Boarding, Flight, Flights};
 use inquiry::Inquiry;
@@ -27,7 +33,7 @@ use ringdns_dataplane::{
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
-use upstream::{Failed, Upstream, Upstreams};
+use upstream::{Failed, Upstream};
 
 /// How long a stale entry is left alone after a refresh of it failed (RFC 8767 section 5: 30 s or more).
 const RECHECK: Secs = 30;
@@ -35,6 +41,8 @@ const RECHECK: Secs = 30;
 counters! {
     /// What the resolver does.
     ResolverCounters {
+        /// Questions about special names, answered without asking anybody.
+        local,
         /// Questions that took off to the upstreams, refreshes among them.
         flights,
         /// Questions that joined a flight for the same.
@@ -159,6 +167,7 @@ impl Drop for Turn {
 /// Finds answers.
 pub struct Resolver {
     host: Arc<HostTier>,
+    local: LocalNames,
     upstreams: Upstreams,
     flights: Flights,
     rules: Rules,
@@ -168,17 +177,13 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver that asks `upstreams` and keeps answers in `host` by the rules of `cache`.
-    pub fn new(
-        host: Arc<HostTier>,
-        upstreams: &[config::Upstream],
-        cache: &config::Cache,
-        clock: Clock,
-        limits: Limits,
-    ) -> Arc<Self> {
+    /// A resolver that asks the upstreams of `config`, and keeps answers in `host` by its rules.
+    pub fn new(host: Arc<HostTier>, config: &Config, clock: Clock, limits: Limits) -> Arc<Self> {
+        let cache = &config.cache;
         Arc::new(Resolver {
             host,
-            upstreams: Upstreams::new(upstreams),
+            local: LocalNames::new(config.local.special_names),
+            upstreams: Upstreams::new(&config.upstreams, &config.resolver),
             flights: Flights::new(limits),
             rules: Rules { ttl: cache.ttl_rules(), clock },
             failure_ttl: cache.failure_secs(),
@@ -255,6 +260,17 @@ impl Resolver {
         Some(Resolved { answer, generation, known: true })
     }
 
+    /// The answer to what nobody is asked for. It is filed as all are.
+    fn answer_locally(&self, key: &Key, generation: u64) -> Option<Resolved> {
+        if self.upstreams.has_zone_of(key.asked()) {
+            return None;
+        }
+        let answer = Arc::new(self.local.answer(key, &self.rules.ttl, self.clock().secs())?);
+        self.counters.local.inc();
+        self.host.insert(key, answer.clone(), generation);
+        Some(Resolved { answer, generation, known: false })
+    }
+
     /// What to do about an entry that a worker wants renewed.
     fn renewal(&self, key: &Key) -> Renewal {
         let generation = self.host.generation();
@@ -276,6 +292,9 @@ impl Resolver {
     fn board(self: &Arc<Self>, key: &Key, waiter: Option<Waiter>, turn: &mut Turn) {
         let refresh = waiter.as_ref().is_none_or(Waiter::is_renewal);
         let generation = self.host.generation();
+        if let Some(resolved) = self.answer_locally(key, generation) {
+            return waiter.into_iter().for_each(|waiter| waiter.answer(&resolved, turn));
+        }
         // What landed since the caller's lookup is in the host tier by now.
         let landed = || {
             let answer = &self.host.peek(key)?.answer;
@@ -286,8 +305,8 @@ impl Resolver {
             Boarding::TakeOff(flight) => {
                 self.counters.flights.inc();
                 self.counters.refreshes.add(u64::from(refresh));
-                let landing = Landing { resolver: self.clone(), key: key.clone(), flight: Some(flight) };
-                return Inquiry::begin(landing, turn);
+                let landing = Landing { resolver: self.clone(), key: key.clone() };
+                return Inquiry::new(landing, flight).begin(turn);
             }
             Boarding::Joined => return self.counters.joined.inc(),
             Boarding::Landed(waiter, resolved) => (waiter, resolved),
@@ -324,8 +343,8 @@ impl Resolver {
                 Resolved { answer: entry.answer.clone(), generation, known: true }
             }
             _ => {
-                let Failed::Upstreams(rcode) = failed else { return self.refusal() };
-                let failure = Arc::new(Answer::error(rcode, None, now, self.failure_ttl));
+                let Failed::Upstreams(rcode, ede) = failed else { return self.refusal() };
+                let failure = Arc::new(Answer::error(rcode, Some(ede), now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
                 Resolved { answer: failure, generation, known: false }
             }
@@ -345,11 +364,10 @@ enum Renewal {
     NotNow,
 }
 
-/// A flight under way. However it ends, even in a panic or unstarted, it lands: everybody who waits is answered.
+/// Where a flight lands.
 struct Landing {
     resolver: Arc<Resolver>,
     key: Key,
-    flight: Option<Flight>,
 }
 
 impl Landing {
@@ -366,8 +384,7 @@ impl Landing {
     }
 
     /// Files what the upstreams say, and answers who waits.
-    fn land(&mut self, fetched: Result<Answer, Failed>, turn: &mut Turn) {
-        let Some(flight) = self.flight.take() else { return };
+    fn land(&self, flight: &Flight, fetched: Result<Answer, Failed>, turn: &mut Turn) {
         let (resolver, generation) = (&self.resolver, flight.generation());
         let (resolved, renewed) = match fetched {
             Ok(answer) => {
@@ -378,19 +395,13 @@ impl Landing {
             }
             Err(failed) => (resolver.fall_back(&self.key, failed, generation), false),
         };
-        for waiter in resolver.flights.land(&flight) {
+        for waiter in resolver.flights.land(flight) {
             if renewed || !waiter.is_renewal() {
                 waiter.answer(&resolved, turn);
             } else {
                 waiter.leave(turn);
             }
         }
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.land(Err(Failed::Ourselves), &mut Turn::default());
     }
 }
 

@@ -21,7 +21,7 @@
 
 use super::{
     Turn,
-    inquiry::Inquiry,
+    inquiry::Attempt,
     mmsg::{Outbox, Receiver},
     upstream::{AskError, Upstream},
 };
@@ -87,40 +87,39 @@ struct State {
 /// A query under way.
 struct Waiting {
     id: u16,
-    until: Instant,
-    inquiry: Box<Inquiry>,
+    attempt: Attempt,
 }
 
 impl Sockets {
-    /// Has the query of `inquiry` sent at the end of the turn, and the inquiry told what comes of it. Gives it back if there is
+    /// Has the query of `attempt` sent at the end of the turn, and the attempt told what comes of it. Gives it back if there is
     /// no socket to be had.
     pub fn ask(
         &self,
         upstream: &Arc<Upstream>,
-        mut inquiry: Box<Inquiry>,
+        mut attempt: Attempt,
         turn: &mut Turn,
-    ) -> Result<(), (Box<Inquiry>, AskError)> {
+    ) -> Result<(), (Attempt, AskError)> {
         let mut shelf = self.0.lock();
         if let Some(socket) = shelf.pick() {
-            match socket.take(upstream, inquiry) {
+            match socket.take(upstream, attempt) {
                 Ok(first) => {
                     shelf.took(socket, first, upstream, turn);
                     return Ok(());
                 }
-                Err(back) => inquiry = back,
+                Err(back) => attempt = back,
             }
             shelf.close(&socket);
         }
         let udp = match connected(upstream.address) {
             Ok(udp) => udp,
-            Err(error) => return Err((inquiry, error.into())),
+            Err(error) => return Err((attempt, error.into())),
         };
         upstream.counters.sockets.inc();
-        let socket = Arc::new(Socket { udp, born: inquiry.began(), state: Mutex::default() });
-        let due = inquiry.until().min(socket.born + AGE_MAX);
+        let socket = Arc::new(Socket { udp, born: Instant::now(), state: Mutex::default() });
+        let due = attempt.due().min(socket.born + AGE_MAX);
         socket.state.lock().due = Some(due);
         // A new socket refuses nothing.
-        if let Ok(first) = socket.take(upstream, inquiry) {
+        if let Ok(first) = socket.take(upstream, attempt) {
             shelf.open.push(socket.clone());
             shelf.took(socket.clone(), first, upstream, turn);
         }
@@ -172,20 +171,21 @@ impl Shelf {
 
 impl Socket {
     /// Takes a query, unless it has served enough. Whether it is the first to be sent.
-    fn take(&self, upstream: &Upstream, inquiry: Box<Inquiry>) -> Result<bool, Box<Inquiry>> {
+    #[expect(clippy::result_large_err, reason = "it is what was handed over")]
+    fn take(&self, upstream: &Upstream, attempt: Attempt) -> Result<bool, Attempt> {
         let mut state = self.state.lock();
         let State { waiting, outbox, queries, retired, due, .. } = &mut *state;
-        *retired |= *queries >= QUERIES_MAX || inquiry.began() >= self.born + AGE_MAX;
+        *retired |= *queries >= QUERIES_MAX || attempt.began() >= self.born + AGE_MAX;
         // Nobody would look in time whether one that waits less long than others is to be given up.
-        if *retired || due.is_some_and(|due| inquiry.until() < due) {
-            return Err(inquiry);
+        if *retired || due.is_some_and(|due| attempt.due() < due) {
+            return Err(attempt);
         }
         *queries += 1;
         upstream.counters.queries_udp.inc();
         let id = unused_id(rand::random, |id| waiting.iter().any(|waiting| waiting.id == id));
         let first = outbox.is_empty();
-        outbox.push(|bytes| inquiry.write_query(id, bytes));
-        waiting.push(Waiting { id, until: inquiry.until(), inquiry });
+        outbox.push(|bytes| attempt.write_query(id, bytes));
+        waiting.push(Waiting { id, attempt });
         Ok(first)
     }
 
@@ -264,11 +264,11 @@ impl Socket {
                 let id = u16::from_be_bytes([*i1, *i0]);
                 match state.waiting.iter().position(|waiting| waiting.id == id) {
                     None => &counters.ignored_wrong_id,
-                    Some(at) => match state.waiting[at].inquiry.judge(datagram) {
+                    Some(at) => match state.waiting[at].attempt.judge(datagram) {
                         Ok(said) => {
-                            let inquiry = state.waiting.swap_remove(at).inquiry;
+                            let attempt = state.waiting.swap_remove(at).attempt;
                             drop(state);
-                            return inquiry.hear(said, Instant::now(), turn);
+                            return attempt.hear(Ok(said), Instant::now(), turn);
                         }
                         Err(ignored) => ignored,
                     },
@@ -291,30 +291,32 @@ impl Socket {
             std::mem::take(&mut state.waiting)
         };
         tracing::debug!(upstream = %upstream.label, queries = waiting.len(), %error, "a socket failed");
-        for Waiting { inquiry, .. } in waiting {
+        for Waiting { attempt, .. } in waiting {
             let error =
                 error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
-            inquiry.hear(Err(error.into()), Instant::now(), turn);
+            attempt.hear(Err(error.into()), Instant::now(), turn);
         }
     }
 
-    /// Gives up the queries whose time is over. Returns when that is to be looked at again.
+    /// Gives up the queries whose time is over, and does what is due about others. Returns when that is to be looked at again.
     fn give_up(&self, upstream: &Arc<Upstream>, turn: &mut Turn) -> Option<Instant> {
         let now = Instant::now();
-        let (over, due) = {
+        let (late, over): (Vec<_>, Vec<_>) = {
             let mut state = self.state.lock();
-            let State { waiting, retired, due, .. } = &mut *state;
-            let over: Vec<_> = waiting.extract_if(.., |waiting| waiting.until <= now).collect();
-            *retired |= now >= self.born + AGE_MAX;
-            // Those that are still to come wait as long as others do.
-            let others = (!*retired).then(|| (self.born + AGE_MAX).min(now + upstream.timeout));
-            *due = waiting.iter().map(|waiting| waiting.until).chain(others).min();
-            (over, *due)
+            state.retired |= now >= self.born + AGE_MAX;
+            let late = state.waiting.iter_mut().filter_map(|waiting| waiting.attempt.overdue(now)).collect();
+            (late, state.waiting.extract_if(.., |waiting| waiting.attempt.until() <= now).collect())
         };
-        for Waiting { inquiry, .. } in over {
-            inquiry.hear(Err(AskError::Timeout), now, turn);
+        late.iter().for_each(|inquiry| inquiry.hedge(now, turn));
+        for Waiting { attempt, .. } in over {
+            attempt.hear(Err(AskError::Timeout), now, turn);
         }
-        due
+        let mut state = self.state.lock();
+        // Those that are still to come wait as long as others do.
+        let usual = upstream.hedge_after().map_or(upstream.timeout, |after| after.min(upstream.timeout));
+        let others = (!state.retired).then(|| (self.born + AGE_MAX).min(now + usual));
+        state.due = state.waiting.iter().map(|waiting| waiting.attempt.due()).chain(others).min();
+        state.due
     }
 }
 

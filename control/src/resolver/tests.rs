@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    config::{Cache, Transport, Upstream},
+    config::{Cache, Config, Upstream},
     fake_upstream::{FakeUpstream, Over, Say, a_record, response},
     names,
 };
@@ -14,6 +14,7 @@ use ringdns_dataplane::{
 };
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
@@ -21,26 +22,29 @@ use std::{
 const LONG: Duration = Duration::from_secs(5);
 
 fn cache() -> Cache {
-    Cache {
-        enabled: true,
-        bytes_per_worker: 1 << 20,
-        host_bytes: 1 << 20,
-        min_ttl: 0,
-        max_ttl: 86_400,
-        negative_max_ttl: 3_600,
-        stale_max: 86_400,
-        stale_ttl: 30,
-        failure_ttl: 5,
-    }
+    Cache { bytes_per_worker: 1 << 20, host_bytes: 1 << 20, ..config(&[], "").cache }
 }
 
 fn upstream(address: SocketAddr, timeout: Duration) -> Upstream {
-    Upstream { address, transport: Transport::Udp, trusted: false, timeout }
+    let text = format!("[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"{address}\"\n");
+    let config = Config::parse(&text, Path::new("test")).unwrap();
+    Upstream { timeout, ..config.upstreams[0].clone() }
+}
+
+/// A configuration with these upstreams and `more` tables.
+fn config(upstreams: &[Upstream], more: &str) -> Config {
+    let text = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"127.0.0.1:54\"\n";
+    let config = Config::parse(&format!("{text}{more}"), Path::new("test")).unwrap();
+    Config { upstreams: upstreams.to_vec(), ..config }
+}
+
+fn resolver_of(config: &Config, limits: Limits) -> Arc<Resolver> {
+    let host = Arc::new(HostTier::new(config.cache.host_bytes, Arc::new(AtomicU64::new(0))));
+    Resolver::new(host, config, Clock::start(), limits)
 }
 
 fn resolver_with(upstreams: &[Upstream], cache: Cache, limits: Limits) -> Arc<Resolver> {
-    let host = Arc::new(HostTier::new(cache.host_bytes, Arc::new(AtomicU64::new(0))));
-    Resolver::new(host, upstreams, &cache, Clock::start(), limits)
+    resolver_of(&Config { cache, ..config(upstreams, "") }, limits)
 }
 
 fn resolver(upstreams: &[Upstream]) -> Arc<Resolver> {

@@ -1,9 +1,8 @@
-//! The upstreams: whom to ask next, and who is better left alone for a while.
-//!
-//! They are asked in the order of the configuration. One that did not answer several times in a row is put back
-//! behind the others for a while; when all are, they are asked all the same, because a guess is better than none.
+//! An upstream: what is known of it, what it is asked over, and what it did.
 
 use super::{
+    cookie::Jar,
+    health::{Health, Times},
     sockets::Sockets,
     stream::{HttpError, Streams},
 };
@@ -11,17 +10,21 @@ use crate::{
     config::{self, Transport},
     counters::counters,
 };
+use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use ringdns_dataplane::{clock::Nanos, dns::rcode};
 use rustix::io::Errno;
-use std::{cmp::Reverse, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
-/// Failures in a row from which an upstream is put back.
-const PATIENCE: u32 = 3;
-/// How long at first; doubled each time that it fails again.
-const BACK_OFF: Duration = Duration::from_secs(1);
-/// How long at most.
-const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// How long an upstream that chokes on EDNS is asked without.
+const WITHOUT_EDNS: Duration = Duration::from_secs(900);
+/// After so many answers that spell the question anew, its letters are left alone.
+const RESPELLED_MAX: u32 = 3;
 
 /// Response codes that answer a question; all others say that the upstream failed (RFC 9520 section 2).
 pub fn is_answer(rcode: u8) -> bool {
@@ -53,6 +56,18 @@ counters! {
         no_socket,
         /// Responses over UDP that were cut (TC=1), and asked for over TCP.
         truncated,
+        /// Responses over UDP that spell the question in other letters than it was sent in, and asked for over TCP.
+        respelled,
+        /// Responses over UDP without the DNS cookie that earlier ones had, and asked for over TCP.
+        cookie_missing,
+        /// Queries sent again because the upstream wants its newest cookie (BADCOOKIE).
+        cookie_renewed,
+        /// Queries sent again without EDNS, because the upstream does not understand it.
+        without_edns,
+        /// Queries sent because another upstream took longer than usual.
+        hedges,
+        /// Of these, those whose answer came first.
+        hedges_won,
         /// Responses that are no well-formed DNS messages.
         malformed,
         /// Datagrams ignored because they are too short or no responses.
@@ -61,6 +76,8 @@ counters! {
         ignored_wrong_id,
         /// Datagrams ignored because their question is not the query's.
         ignored_wrong_question,
+        /// Datagrams ignored because they have another client's DNS cookie.
+        ignored_wrong_cookie,
         /// Responses over HTTPS that are none to a query: another status, another type, too long.
         http_failures,
         /// TCP connections opened, those for TLS and HTTPS among them once TLS was set up.
@@ -96,9 +113,9 @@ pub enum AskError {
     /// It answers with what is no DNS over HTTPS.
     #[error("{0}")]
     Http(#[from] HttpError),
-    /// It says that it failed.
+    /// It says that it failed, and perhaps why (RFC 8914).
     #[error("the upstream answered with RCODE {0}")]
-    Failure(u8),
+    Failure(u8, Option<u16>),
 }
 
 impl From<io::Error> for AskError {
@@ -121,8 +138,8 @@ impl From<io::Error> for AskError {
 /// Why no upstream brought an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// They failed; this is the response code to pass on and to remember.
-    Upstreams(u8),
+    /// They failed; these are the response code to pass on and to remember, and the extended error (RFC 8914).
+    Upstreams(u8, u16),
     /// We did not get to ask any. That says nothing about the question.
     Ourselves,
 }
@@ -146,58 +163,18 @@ pub struct Upstream {
     /// How long it is waited for.
     pub(super) timeout: Duration,
     pub(super) health: Mutex<Health>,
-}
-
-/// How an upstream does.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Health {
-    /// Failures since the last answer, not counting those while it was put back.
-    pub failures: u32,
-    /// Put back until then.
-    pub until: Nanos,
-    /// Time that answers take, smoothed as TCP does (RFC 6298: an eighth of each new one).
-    pub round_trip: Duration,
-}
-
-impl Health {
-    fn is_put_back(&self, now: Nanos) -> bool {
-        now < self.until
-    }
-
-    fn put_back(&mut self, now: Nanos) {
-        let doublings = (self.failures - PATIENCE).min(8);
-        self.until = now + (BACK_OFF * (1 << doublings)).min(BACK_OFF_MAX).as_nanos() as Nanos;
-    }
-
-    /// It is about to be asked. True if its time has just ended and this question is to try it: the others go on as
-    /// before until that has an answer.
-    pub(super) fn asked(&mut self, now: Nanos) -> bool {
-        let trial = self.failures >= PATIENCE && !self.is_put_back(now);
-        if trial {
-            self.put_back(now);
-        }
-        trial
-    }
-
-    pub(super) fn failed(&mut self, trial: bool, now: Nanos) {
-        // Many questions fail together; while it is put back, only the one that tries it says something new.
-        if self.is_put_back(now) && !trial {
-            return;
-        }
-        self.failures = self.failures.saturating_add(1);
-        if self.failures >= PATIENCE {
-            self.put_back(now);
-        }
-    }
-
-    pub(super) fn answered(&mut self, took: Duration) {
-        let smoothed = if self.round_trip.is_zero() { took } else { (self.round_trip * 7 + took) / 8 };
-        *self = Health { failures: 0, until: 0, round_trip: smoothed };
-    }
+    times: Mutex<Times>,
+    /// Its cookies; `None`: it is sent none.
+    pub(super) cookies: Option<Jar>,
+    randomize_case: bool,
+    /// How many of its answers spelled the question anew.
+    respelled: AtomicU32,
+    /// Until when it is asked without EDNS.
+    plain_until: AtomicU64,
 }
 
 impl Upstream {
-    fn new(config: &config::Upstream) -> Self {
+    pub(super) fn new(config: &config::Upstream, how: &config::Resolver) -> Self {
         Upstream {
             label: config.label(),
             address: config.address,
@@ -208,6 +185,11 @@ impl Upstream {
             sockets: Sockets::default(),
             timeout: config.timeout,
             health: Mutex::default(),
+            times: Mutex::new(Times::new(how.hedge)),
+            cookies: how.cookies.then(Jar::new),
+            randomize_case: how.randomize_case,
+            respelled: AtomicU32::new(0),
+            plain_until: AtomicU64::new(0),
         }
     }
 
@@ -220,72 +202,52 @@ impl Upstream {
     pub fn is_put_back(&self, now: Nanos) -> bool {
         self.health.lock().is_put_back(now)
     }
-}
 
-/// All upstreams.
-pub struct Upstreams(Vec<Arc<Upstream>>);
-
-impl Upstreams {
-    /// Those of the configuration, in its order.
-    pub fn new(configs: &[config::Upstream]) -> Self {
-        Upstreams(configs.iter().map(|config| Arc::new(Upstream::new(config))).collect())
+    /// How long its answers have taken so far, in microseconds.
+    pub fn times(&self) -> Histogram<u64> {
+        self.times.lock().all().clone()
     }
 
-    /// All of them, in the order of the configuration.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Upstream> {
-        self.0.iter().map(|upstream| &**upstream)
+    /// How long to wait for it before another is asked too; `None`: until it is given up.
+    pub(super) fn hedge_after(&self) -> Option<Duration> {
+        self.times.lock().hedge_after()
     }
 
-    /// One of those that [`Upstreams::order`] numbers.
-    pub(super) fn get(&self, number: usize) -> &Arc<Upstream> {
-        &self.0[number]
+    pub(super) fn answered(&self, took: Duration) {
+        self.health.lock().answered(took);
+        self.times.lock().record(took);
     }
 
-    /// Whom to ask, the first one last: before that those that work, and before those the others, whose turn comes
-    /// soonest last.
-    pub(super) fn order(&self, now: Nanos) -> Vec<usize> {
-        let mut order: Vec<_> = (0..self.0.len()).rev().collect();
-        let back = |number: &usize| {
-            let until = self.0[*number].health.lock().until;
-            Reverse(if now < until { until } else { 0 })
-        };
-        if order.len() > 1 {
-            order.sort_by_cached_key(back);
+    /// Whether the letters of questions are drawn.
+    pub(super) fn randomizes_case(&self) -> bool {
+        self.randomize_case && self.respelled.load(Relaxed) < RESPELLED_MAX
+    }
+
+    /// It has spelled a question anew.
+    pub(super) fn respells(&self) {
+        self.counters.respelled.inc();
+        if self.respelled.fetch_add(1, Relaxed) + 1 == RESPELLED_MAX {
+            tracing::warn!(
+                upstream = %self.label,
+                "does not repeat the letter case of questions: it is no longer asked with random letters"
+            );
         }
-        order
+    }
+
+    /// Whether it is asked with EDNS at `now`.
+    pub(super) fn takes_edns(&self, now: Nanos) -> bool {
+        self.plain_until.load(Relaxed) <= now
+    }
+
+    /// It has answered without EDNS what it did not understand with it.
+    pub(super) fn chokes_on_edns(&self, now: Nanos) {
+        self.plain_until.store(now + WITHOUT_EDNS.as_nanos() as Nanos, Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECOND: Nanos = 1_000_000_000;
-
-    #[test]
-    fn an_upstream_is_put_back_longer_and_longer_until_it_answers() {
-        let mut health = Health::default();
-        health.failed(false, 0);
-        health.failed(false, 0);
-        assert!(!health.is_put_back(0), "two lost packets are no outage");
-        health.failed(false, 0);
-        assert!(health.is_put_back(SECOND - 1) && !health.is_put_back(SECOND));
-        // A thousand questions that fail together are one outage.
-        (0..1000).for_each(|_| health.failed(false, SECOND / 2));
-        assert!(!health.is_put_back(SECOND));
-
-        // Its time is over: one question tries it, not all.
-        assert!(health.asked(SECOND) && !health.asked(SECOND));
-        health.failed(false, SECOND + 1);
-        health.failed(true, SECOND + 2);
-        assert!(health.is_put_back(3 * SECOND + 1) && !health.is_put_back(3 * SECOND + 2), "{health:?}");
-
-        (0..40).for_each(|_| health.failed(true, 100 * SECOND));
-        assert!(!health.is_put_back(130 * SECOND), "half a minute at most");
-        health.answered(Duration::from_millis(8));
-        assert!(!health.is_put_back(100 * SECOND) && !health.asked(100 * SECOND));
-        assert_eq!(health.round_trip, Duration::from_millis(8));
-    }
 
     #[test]
     fn what_we_lack_is_not_held_against_the_upstream() {

@@ -36,6 +36,8 @@ pub mod rtype {
     pub const SOA: u16 = 6;
     /// EDNS (RFC 6891).
     pub const OPT: u16 = 41;
+    /// Delegation signer (RFC 4034).
+    pub const DS: u16 = 43;
     /// Signature (RFC 4034).
     pub const RRSIG: u16 = 46;
     /// Incremental zone transfer.

@@ -17,13 +17,13 @@ pub mod tls;
 pub use http::HttpError;
 
 use super::{
-    exchange::{self, Judged, Rules},
+    exchange::{self, Judged, Manner, Rules},
     upstream::{AskError, Upstream},
 };
 use crate::config::Transport;
 use connect::{Link, Peer};
 use parking_lot::Mutex;
-use ringdns_dataplane::dns::{answer::Answer, header, key::Key, rtype};
+use ringdns_dataplane::dns::{header, key::Key, rtype};
 use std::{
     io,
     pin::pin,
@@ -76,10 +76,15 @@ struct Response {
 }
 
 /// Asks an upstream over its stream transport; TCP, where that is UDP.
-pub async fn ask(upstream: &Arc<Upstream>, key: &Key, rules: &Rules) -> Result<Answer, AskError> {
+pub async fn ask(
+    upstream: &Arc<Upstream>,
+    key: &Key,
+    rules: &Rules,
+    manner: Manner,
+) -> Result<Judged, AskError> {
     let (streams, counters) = (&upstream.streams, &upstream.counters);
     let mut query = Vec::new();
-    exchange::write_query(upstream, key, 0, &mut query);
+    exchange::write_query(upstream, key, manner, 0, &mut query);
     match upstream.transport {
         Transport::Udp | Transport::Tcp => counters.queries_tcp.inc(),
         Transport::Tls(_) => counters.queries_tls.inc(),
@@ -99,25 +104,29 @@ pub async fn ask(upstream: &Arc<Upstream>, key: &Key, rules: &Rules) -> Result<A
         connection = streams.connection(upstream, true);
         said = connection.exchange(streams, &query).await;
     }
-    match judge(upstream, key, rules, &said?) {
+    let judged = judge(upstream, key, rules, manner, &said?);
+    if judged.is_err() {
         // What brought no answer is not used again.
-        Err(AskError::Malformed) => {
-            streams.retire(&connection);
-            Err(AskError::Malformed)
-        }
-        judged => judged,
+        streams.retire(&connection);
     }
+    judged
 }
 
-fn judge(upstream: &Upstream, key: &Key, rules: &Rules, response: &Response) -> Result<Answer, AskError> {
-    match exchange::judge(upstream, key, rules, &response.message) {
+fn judge(
+    upstream: &Upstream,
+    key: &Key,
+    rules: &Rules,
+    manner: Manner,
+    response: &Response,
+) -> Result<Judged, AskError> {
+    match exchange::judge(upstream, key, rules, manner, &response.message) {
         Ok(Judged::Answer(mut answer)) => {
             // RFC 8484 section 5.1: it was as many seconds younger when it left the server.
             answer.received = answer.received.saturating_sub(response.age);
-            Ok(answer)
+            Ok(Judged::Answer(answer))
         }
-        Ok(Judged::Failure(rcode)) => Err(AskError::Failure(rcode)),
-        Ok(Judged::Truncated) | Err(_) => Err(AskError::Malformed),
+        Ok(judged @ (Judged::Failure(..) | Judged::NoEdns)) => Ok(judged),
+        Ok(_) | Err(_) => Err(AskError::Malformed),
     }
 }
 

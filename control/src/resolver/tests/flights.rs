@@ -1,6 +1,7 @@
 //! Flights: one for all who ask, bounded, and outdated by a purge; and answers that have expired.
 
 use super::*;
+use crate::resolver::inquiry::Inquiry;
 
 /// An upstream whose answers wait until the test lets them go.
 async fn gated(ttl: u32) -> (FakeUpstream, Arc<tokio::sync::Notify>, Gate) {
@@ -172,7 +173,7 @@ async fn a_dropped_flight_answers_who_waits() {
     let key = key("www.example.com");
     let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
     let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
-    drop(Landing { resolver: resolver.clone(), key, flight: Some(flight) });
+    drop(Inquiry::new(Landing { resolver: resolver.clone(), key }, flight));
     let refusal = receiver.await.unwrap();
     assert_eq!((rcode_of(&refusal), refusal.answer.ttl), (rcode::SERVFAIL, 0));
     assert!(resolver.host().is_empty(), "our own trouble is remembered as the name's");

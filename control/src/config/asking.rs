@@ -1,0 +1,52 @@
+//! Checks of what says how upstreams are asked: `[resolver]`, `[refresh]`, and the zones of `[[upstream]]`.
+
+use super::{
+    Refresh, Resolver, Upstream,
+    error::Problem,
+    raw::{RawRefresh, RawResolver},
+};
+use crate::names;
+
+pub fn resolver(raw: RawResolver) -> Result<Resolver, Problem> {
+    if let Some(hedge @ (..50 | 100..)) = raw.hedge {
+        let reason = format!("{hedge} is not from 50 to 99");
+        let remedy = "Give 95, so that one query in twenty is asked twice, or remove the key";
+        return Err(Problem::new("resolver.hedge", reason, remedy));
+    }
+    Ok(Resolver {
+        strategy: raw.strategy,
+        hedge: raw.hedge.map(f64::from),
+        randomize_case: raw.randomize_case,
+        cookies: raw.cookies,
+    })
+}
+
+pub fn refresh(raw: RawRefresh) -> Result<Refresh, Problem> {
+    let Some(ahead) = u8::try_from(raw.ahead).ok().filter(|ahead| *ahead <= 50) else {
+        let reason = format!("{} percent is more than half", raw.ahead);
+        return Err(Problem::new("refresh.ahead", reason, "Give 1 to 50, or 0 for never; 10 is usual"));
+    };
+    Ok(Refresh { ahead, per_second: (raw.per_second > 0).then_some(raw.per_second) })
+}
+
+/// Zones as names on the wire.
+pub fn zones(key: &str, texts: &[String]) -> Result<Vec<Vec<u8>>, Problem> {
+    let zone = |(i, text): (usize, &String)| {
+        names::name(text).map_err(|error| {
+            let remedy = "Write \"corp.example\", without a scheme or an asterisk";
+            Problem::new(format!("{key}[{i}]"), error.to_string(), remedy)
+        })
+    };
+    texts.iter().enumerate().map(zone).collect()
+}
+
+/// Every name must have somebody to be asked.
+pub fn covers_all(upstreams: &[Upstream]) -> Result<(), Problem> {
+    let all =
+        |upstream: &Upstream| upstream.zones.is_empty() || upstream.zones.iter().any(|zone| **zone == [0]);
+    if upstreams.iter().any(all) {
+        return Ok(());
+    }
+    let remedy = "Add an [[upstream]] without zones for all other names";
+    Err(Problem::new("upstream", "each upstream has zones, so nobody is asked for other names", remedy))
+}

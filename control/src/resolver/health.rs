@@ -1,0 +1,196 @@
+//! How an upstream does: whether it answers, and how soon.
+
+use hdrhistogram::Histogram;
+use ringdns_dataplane::clock::Nanos;
+use std::time::Duration;
+
+/// Failures in a row from which an upstream is put back.
+const PATIENCE: u32 = 3;
+/// How long at first; doubled each time that it fails again.
+const BACK_OFF: Duration = Duration::from_secs(1);
+/// How long at most.
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// In this time an estimate halves that no answer has confirmed: so an upstream that was slow once is tried again.
+const HALF_LIFE: Nanos = 10_000_000_000;
+
+/// How an upstream does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Health {
+    /// Failures since the last answer, not counting those while it was put back.
+    pub failures: u32,
+    /// Put back until then.
+    pub until: Nanos,
+    /// Time that answers take, smoothed as TCP does (RFC 6298: an eighth of each new one).
+    pub round_trip: Duration,
+    /// When it was last asked by the choice of whom to ask first.
+    chosen: Nanos,
+}
+
+impl Health {
+    /// Whether it is put back behind the others at `now`.
+    pub fn is_put_back(&self, now: Nanos) -> bool {
+        now < self.until
+    }
+
+    fn put_back(&mut self, now: Nanos) {
+        let doublings = (self.failures - PATIENCE).min(8);
+        self.until = now + (BACK_OFF * (1 << doublings)).min(BACK_OFF_MAX).as_nanos() as Nanos;
+    }
+
+    /// It is about to be asked. True if its time has just ended and this question is to try it: the others go on as
+    /// before until that has an answer.
+    pub fn asked(&mut self, now: Nanos) -> bool {
+        self.chosen = now;
+        let trial = self.failures >= PATIENCE && !self.is_put_back(now);
+        if trial {
+            self.put_back(now);
+        }
+        trial
+    }
+
+    /// It did not answer, after so long.
+    pub fn failed(&mut self, trial: bool, now: Nanos, took: Duration) {
+        self.smooth(took.max(self.round_trip));
+        // Many questions fail together; while it is put back, only the one that tries it says something new.
+        if self.is_put_back(now) && !trial {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= PATIENCE {
+            self.put_back(now);
+        }
+    }
+
+    /// It answered.
+    pub fn answered(&mut self, took: Duration) {
+        self.smooth(took);
+        (self.failures, self.until) = (0, 0);
+    }
+
+    fn smooth(&mut self, took: Duration) {
+        self.round_trip = if self.round_trip.is_zero() { took } else { (self.round_trip * 7 + took) / 8 };
+    }
+
+    /// How long it would take to answer now; zero of one that was never asked. Halved every ten seconds that it is not asked.
+    pub fn estimate(&self, now: Nanos) -> Duration {
+        let halvings = now.saturating_sub(self.chosen) / HALF_LIFE;
+        self.round_trip / (1 << halvings.min(16))
+    }
+}
+
+/// Answers of late that a percentile is taken of, and how many new ones change it.
+const RECENT: u64 = 512;
+const STEP: u64 = 64;
+/// The longest that is told from longer, in microseconds.
+const LONGEST: u64 = 60_000_000;
+/// No second upstream is asked sooner: the clock of timers ticks in milliseconds.
+const HEDGE_MIN: Duration = Duration::from_millis(1);
+
+/// How long an upstream's answers take.
+pub struct Times {
+    /// Since the start, in microseconds.
+    all: Histogram<u64>,
+    recent: Histogram<u64>,
+    percentile: Option<f64>,
+    hedge_after: Option<Duration>,
+}
+
+impl Times {
+    /// None yet. `percentile` is that after which a second upstream is asked.
+    pub fn new(percentile: Option<f64>) -> Self {
+        let empty = || {
+            let histogram = Histogram::new_with_bounds(1, LONGEST, 2);
+            histogram.unwrap_or_else(|_| unreachable!("the bounds are two apart, and two digits are few"))
+        };
+        Times { all: empty(), recent: empty(), percentile, hedge_after: None }
+    }
+
+    /// Records one.
+    pub fn record(&mut self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(LONGEST);
+        self.all.saturating_record(micros);
+        let Some(percentile) = self.percentile else { return };
+        self.recent.saturating_record(micros);
+        let count = self.recent.len();
+        if count.is_multiple_of(STEP) {
+            let after = Duration::from_micros(self.recent.value_at_percentile(percentile));
+            self.hedge_after = Some(after.max(HEDGE_MIN));
+        }
+        if count >= RECENT {
+            self.recent.reset();
+        }
+    }
+
+    /// How long to wait before a second upstream is asked too; `None`: not at all, or not yet.
+    pub fn hedge_after(&self) -> Option<Duration> {
+        self.hedge_after
+    }
+
+    /// All since the start, in microseconds.
+    pub fn all(&self) -> &Histogram<u64> {
+        &self.all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Nanos = 1_000_000_000;
+    const LATE: Duration = Duration::from_millis(800);
+
+    #[test]
+    fn an_upstream_is_put_back_longer_and_longer_until_it_answers() {
+        let mut health = Health::default();
+        health.failed(false, 0, LATE);
+        health.failed(false, 0, LATE);
+        assert!(!health.is_put_back(0), "two lost packets are no outage");
+        health.failed(false, 0, LATE);
+        assert!(health.is_put_back(SECOND - 1) && !health.is_put_back(SECOND));
+        // A thousand questions that fail together are one outage.
+        (0..1000).for_each(|_| health.failed(false, SECOND / 2, LATE));
+        assert!(!health.is_put_back(SECOND));
+
+        // Its time is over: one question tries it, not all.
+        assert!(health.asked(SECOND) && !health.asked(SECOND));
+        health.failed(false, SECOND + 1, LATE);
+        health.failed(true, SECOND + 2, LATE);
+        assert!(health.is_put_back(3 * SECOND + 1) && !health.is_put_back(3 * SECOND + 2), "{health:?}");
+
+        (0..40).for_each(|_| health.failed(true, 100 * SECOND, LATE));
+        assert!(!health.is_put_back(130 * SECOND), "half a minute at most");
+        health.answered(Duration::from_millis(8));
+        assert!(!health.is_put_back(100 * SECOND) && !health.asked(100 * SECOND));
+    }
+
+    #[test]
+    fn an_estimate_follows_answers_and_is_forgotten_without_them() {
+        let mut health = Health::default();
+        assert_eq!(health.estimate(0), Duration::ZERO, "who was never asked is tried first");
+        health.asked(0);
+        health.answered(Duration::from_millis(8));
+        assert_eq!(health.estimate(SECOND), Duration::from_millis(8));
+        health.failed(false, 0, LATE);
+        assert_eq!(health.round_trip, Duration::from_millis(107), "no answer counts as a late one");
+        assert_eq!(health.estimate(25 * SECOND), Duration::from_millis(107) / 4);
+        health.asked(25 * SECOND);
+        assert_eq!(health.estimate(26 * SECOND), Duration::from_millis(107));
+    }
+
+    #[test]
+    fn the_percentile_is_of_late() {
+        let mut times = Times::new(Some(95.0));
+        (0..STEP - 1).for_each(|_| times.record(Duration::from_millis(20)));
+        assert_eq!(times.hedge_after(), None, "too few to tell");
+        times.record(Duration::from_millis(20));
+        let near = |after: Option<Duration>, millis: u64| {
+            after
+                .is_some_and(|after| after.abs_diff(Duration::from_millis(millis)) < Duration::from_millis(1))
+        };
+        assert!(near(times.hedge_after(), 20), "{:?}", times.hedge_after());
+        (0..2 * RECENT).for_each(|_| times.record(Duration::from_millis(40)));
+        assert!(near(times.hedge_after(), 40), "{:?}", times.hedge_after());
+        assert_eq!(times.all().len(), STEP + 2 * RECENT);
+        assert_eq!(Times::new(None).hedge_after(), None);
+    }
+}
