@@ -25,9 +25,9 @@ use ringdns_dataplane::{
 use std::sync::Arc;
 
 /// The rules that everything here is measured under: the server's defaults.
-pub const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30 };
+pub const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
 
-const TTL_RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 10_800, stale: 86_400 };
+const TTL_RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 10_800, stale: 86_400, ahead: 0 };
 
 /// The policy: the server's defaults, with a secret that is the same in every run.
 pub fn policy() -> Arc<Policy> {

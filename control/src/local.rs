@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use ringdns_dataplane::dns::rcode;
 
-    const RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 0 };
+    const RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 0, ahead: 0 };
 
     fn answer(name: &str, qtype: u16) -> Option<Answer> {
         let key = names::key(&wire(name), qtype, false, false).unwrap();

@@ -165,7 +165,11 @@ impl Drop for Workers {
 
 /// What answers depend on, over whatever they go.
 pub fn rules(config: &Config) -> Rules {
-    Rules { udp_limit: config.server.udp_limit, stale_ttl: config.cache.stale_ttl }
+    Rules {
+        udp_limit: config.server.udp_limit,
+        stale_ttl: config.cache.stale_ttl,
+        stale_at_once: config.cache.stale_client_timeout.is_zero(),
+    }
 }
 
 fn settings(common: &Common<'_>, plan: &Plan) -> Settings {

@@ -35,7 +35,7 @@ use std::sync::Arc;
 pub enum Verdict {
     /// It is its reply now.
     Reply,
-    /// The same, from an expired entry that should be renewed.
+    /// The same, from an entry that should be renewed: it has expired, or will soon.
     ReplyAndRefresh(Envelope),
     /// The control plane must find out.
     Punt(Envelope),
@@ -50,6 +50,9 @@ pub struct Rules {
     pub udp_limit: u16,
     /// TTL of stale answers in seconds (RFC 8767 section 5.11: 30).
     pub stale_ttl: u32,
+    /// Whether an expired answer is given at once. Else the control plane decides (RFC 8767 section 5: the client response
+    /// timer).
+    pub stale_at_once: bool,
 }
 
 impl Rules {

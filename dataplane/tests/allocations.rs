@@ -72,8 +72,8 @@ fn calls(run: impl FnOnce()) -> u64 {
     CALLS.get() - before
 }
 
-const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30 };
-const TTLS: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 86_400 };
+const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
+const TTLS: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 86_400, ahead: 0 };
 
 fn query(name: &str, edns: bool) -> Message {
     let mut message = Message::new(7, MessageType::Query, OpCode::Query);

@@ -24,8 +24,8 @@ use ringdns_dataplane::{
 };
 use std::sync::Arc;
 
-const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30 };
-const TTL: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 60 };
+const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
+const TTL: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 60, ahead: 0 };
 const FRAMES: u32 = BURST as u32;
 
 /// What the cache knows: names that the seeds ask for, with answers of all kinds.

@@ -10,7 +10,7 @@ use ringdns_dataplane::dns::{
     reply::{self, Age, Limits},
 };
 
-const TTL: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 60 };
+const TTL: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 60, ahead: 0 };
 const QUERY: &[u8] = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\0\0\x01\0\x01";
 
 fuzz_target!(|data: &[u8]| {

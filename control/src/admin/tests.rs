@@ -60,7 +60,7 @@ impl Doors {
         let mut message = names::query_message(&wire, [1, 1], 0, 0x8180, None);
         message[7] = 1;
         message.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1]);
-        let rules = TtlRules { min: 0, max: 1000, negative_max: 0, stale: 0 };
+        let rules = TtlRules { min: 0, max: 1000, negative_max: 0, stale: 0, ahead: 0 };
         let answer = Answer::from_response(&message, &key, &rules, self.service.clock.secs(), false).unwrap();
         let host = self.service.resolver.host();
         assert!(host.insert(&key, Arc::new(answer), host.generation()));

@@ -199,15 +199,16 @@ pub struct Cache {
 
 impl Cache {
     /// The rules for answers that come in. A cache that is off keeps everything for no time.
-    pub fn ttl_rules(&self) -> TtlRules {
+    pub fn ttl_rules(&self, refresh: &Refresh) -> TtlRules {
         if !self.enabled {
-            return TtlRules { min: 0, max: 0, negative_max: 0, stale: 0 };
+            return TtlRules { min: 0, max: 0, negative_max: 0, stale: 0, ahead: 0 };
         }
         TtlRules {
             min: self.min_ttl,
             max: self.max_ttl,
             negative_max: self.negative_max_ttl,
             stale: self.stale_max,
+            ahead: refresh.ahead,
         }
     }
 

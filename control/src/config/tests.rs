@@ -74,9 +74,9 @@ fn upstreams_over_tls_are_reached_at_addresses_and_known_by_names() {
 #[test]
 fn serve_stale_and_enabled_switch_rules_off() {
     let config = parse(&format!("{MINIMAL}[cache]\nserve_stale = false\n")).unwrap();
-    assert_eq!(config.cache.ttl_rules().stale, 0);
+    assert_eq!(config.cache.ttl_rules(&config.refresh).stale, 0);
     let config = parse(&format!("{MINIMAL}[cache]\nenabled = false\nmin_ttl = \"5m\"\n")).unwrap();
-    let rules = config.cache.ttl_rules();
+    let rules = config.cache.ttl_rules(&config.refresh);
     assert_eq!((rules.min, rules.max, rules.negative_max, rules.stale), (0, 0, 0, 0));
     assert_eq!(config.cache.failure_secs(), 0);
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30 };
+const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
 const BOUNDS: Bounds = Bounds { connections: 2, in_flight: 4, idle: Duration::from_secs(10) };
 
 fn listener(upstream: SocketAddr) -> Arc<Listener> {

@@ -94,6 +94,13 @@ impl Flights {
         self.waiting.lock().remove(flight).unwrap_or_default()
     }
 
+    /// Takes those out of a flight who `want` to leave it; it goes on.
+    pub fn leave(&self, flight: &Flight, want: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
+        let mut waiting = self.waiting.lock();
+        let seats = waiting.get_mut(flight);
+        seats.map_or_else(Vec::new, |seats| seats.extract_if(.., |waiter| want(waiter)).collect())
+    }
+
     /// How many are under way.
     pub fn len(&self) -> usize {
         self.waiting.lock().len()

@@ -19,19 +19,20 @@ pub mod upstream;
 use crate::{
     config::Config,
     counters::counters,
-    host::{Found, HostTier},
+    host::{Entry, Found, HostTier},
     local::LocalNames,
 };
 pub use choice::Upstreams;
 use exchange::Rules;
 use flight::{Boarding, Flight, Flights};
 use inquiry::Inquiry;
+use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
     dns::{answer::Answer, key::Key, rcode, reply::Age},
     punt::{Link, Punt, Purpose},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use upstream::{Failed, Upstream};
 
@@ -49,14 +50,20 @@ counters! {
         joined,
         /// Flights for the renewal of an expired answer.
         refreshes,
+        /// Renewals of answers that have not expired yet.
+        refreshed_ahead,
         /// Renewals left for later because enough flights were under way.
         refresh_skipped,
+        /// Renewals of answers that have not expired yet, not begun because there were enough in that second.
+        refresh_over_budget,
         /// Flights that brought an answer.
         resolved,
         /// Flights that brought none.
         failed,
         /// Failed flights covered by an expired answer (RFC 8767).
         stale_on_failure,
+        /// Questions given an expired answer because a new one took too long (RFC 8767).
+        stale_on_delay,
         /// Questions answered SERVFAIL because too many flights were under way.
         too_many_flights,
         /// Questions answered SERVFAIL because too many waited for the same answer.
@@ -172,6 +179,9 @@ pub struct Resolver {
     flights: Flights,
     rules: Rules,
     failure_ttl: Secs,
+    /// How long to wait for a new answer where there is an expired one; zero: not at all.
+    stale_client_timeout: Duration,
+    budget: Budget,
     /// What happened so far.
     pub counters: ResolverCounters,
 }
@@ -185,8 +195,10 @@ impl Resolver {
             local: LocalNames::new(config.local.special_names),
             upstreams: Upstreams::new(&config.upstreams, &config.resolver),
             flights: Flights::new(limits),
-            rules: Rules { ttl: cache.ttl_rules(), clock },
+            rules: Rules { ttl: cache.ttl_rules(&config.refresh), clock },
             failure_ttl: cache.failure_secs(),
+            stale_client_timeout: cache.stale_client_timeout,
+            budget: Budget::new(config.refresh.per_second),
             counters: ResolverCounters::default(),
         })
     }
@@ -244,13 +256,17 @@ impl Resolver {
         receiver.await.unwrap_or_else(|_| self.refusal())
     }
 
-    /// The answer from the host tier. An expired one is given too, and its renewal begun.
+    /// The answer from the host tier. An expired one is given too, and its renewal begun; unless its client can wait a
+    /// moment for the new one.
     pub fn lookup(self: &Arc<Self>, key: &Key, turn: &mut Turn) -> Option<Resolved> {
         let generation = self.host.generation();
         let answer = match self.host.get(key, self.clock().secs()) {
             Found::Fresh(answer) => answer,
             Found::Stale(entry) => {
                 if entry.recheck_due(self.clock().secs()) {
+                    if !self.stale_client_timeout.is_zero() {
+                        return None;
+                    }
                     self.refresh(key, turn);
                 }
                 entry.answer.clone()
@@ -278,6 +294,14 @@ impl Resolver {
         match self.host.get(key, now) {
             // A remembered failure is no reason to give up the expired answer that the worker has.
             Found::Fresh(answer) if is_failure(&answer) => Renewal::NotNow,
+            Found::Fresh(answer) if answer.is_due(now) => {
+                if !self.budget.spend(now) {
+                    self.counters.refresh_over_budget.inc();
+                    return Renewal::NotNow;
+                }
+                self.counters.refreshed_ahead.inc();
+                Renewal::Wanted
+            }
             Found::Fresh(answer) => Renewal::Have(Resolved { answer, generation, known: true }),
             Found::Stale(entry) if !entry.recheck_due(now) => Renewal::NotNow,
             Found::Stale(_) | Found::Missing => Renewal::Wanted,
@@ -297,14 +321,17 @@ impl Resolver {
         }
         // What landed since the caller's lookup is in the host tier by now.
         let landed = || {
-            let answer = &self.host.peek(key)?.answer;
-            let fresh = self.clock().secs() < answer.expires() && !(refresh && is_failure(answer));
+            let (answer, now) = (&self.host.peek(key)?.answer, self.clock().secs());
+            let fresh = now < answer.expires() && !(refresh && (is_failure(answer) || answer.is_due(now)));
             fresh.then(|| Resolved { answer: answer.clone(), generation, known: true })
         };
         let (waiter, resolved) = match self.flights.board(key, generation, waiter, refresh, landed) {
             Boarding::TakeOff(flight) => {
                 self.counters.flights.inc();
                 self.counters.refreshes.add(u64::from(refresh));
+                if !refresh {
+                    self.clone().limit_wait(key, &flight);
+                }
                 let landing = Landing { resolver: self.clone(), key: key.clone() };
                 return Inquiry::new(landing, flight).begin(turn);
             }
@@ -331,18 +358,45 @@ impl Resolver {
         }
     }
 
+    /// Gives who waits for a flight the expired answer, if there is one, when that takes too long (RFC 8767 section 5: the
+    /// client response timer). Who comes later has it at once.
+    fn limit_wait(self: Arc<Self>, key: &Key, flight: &Flight) {
+        if self.stale_client_timeout.is_zero() || self.stale(key).is_none() {
+            return;
+        }
+        let (key, flight) = (key.clone(), flight.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(self.stale_client_timeout).await;
+            let Some(entry) = self.stale(&key) else { return };
+            entry.put_off(self.clock().secs().saturating_add(RECHECK));
+            let resolved =
+                Resolved { answer: entry.answer.clone(), generation: flight.generation(), known: true };
+            let mut turn = Turn::default();
+            for waiter in self.flights.leave(&flight, |waiter| !waiter.is_renewal()) {
+                self.counters.stale_on_delay.inc();
+                waiter.answer(&resolved, &mut turn);
+            }
+        });
+    }
+
+    /// What may be given where nothing better is to be had: an answer that is no failure, expired or not.
+    fn stale(&self, key: &Key) -> Option<Arc<Entry>> {
+        let now = self.clock().secs();
+        self.host.peek(key).filter(|entry| now < entry.answer.dead() && !is_failure(&entry.answer))
+    }
+
     /// What failed flights leave: the expired answer if there is one, else the failure, remembered (RFC 9520) if it
     /// says something about the question.
     fn fall_back(&self, key: &Key, failed: Failed, generation: u64) -> Resolved {
         let now = self.clock().secs();
         self.counters.failed.inc();
-        match self.host.peek(key) {
-            Some(entry) if now < entry.answer.dead() && !is_failure(&entry.answer) => {
+        match self.stale(key) {
+            Some(entry) => {
                 entry.put_off(now.saturating_add(RECHECK));
                 self.counters.stale_on_failure.inc();
                 Resolved { answer: entry.answer.clone(), generation, known: true }
             }
-            _ => {
+            None => {
                 let Failed::Upstreams(rcode, ede) = failed else { return self.refusal() };
                 let failure = Arc::new(Answer::error(rcode, Some(ede), now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
@@ -355,6 +409,30 @@ impl Resolver {
     fn refusal(&self) -> Resolved {
         let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
         Resolved { answer, generation: self.host.generation(), known: false }
+    }
+}
+
+/// How many answers may be renewed before they have expired, in a second.
+struct Budget {
+    per_second: Option<u32>,
+    /// The second, and how many there were in it.
+    spent: Mutex<(Secs, u32)>,
+}
+
+impl Budget {
+    fn new(per_second: Option<u32>) -> Self {
+        Budget { per_second, spent: Mutex::default() }
+    }
+
+    /// Takes one of those of the second `now`, if there is one left.
+    fn spend(&self, now: Secs) -> bool {
+        let Some(most) = self.per_second else { return true };
+        let (second, count) = &mut *self.spent.lock();
+        if *second != now {
+            (*second, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= most
     }
 }
 

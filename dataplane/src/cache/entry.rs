@@ -3,10 +3,10 @@
 //! ```text
 //! 0      4          8         12      14      16      24           26        28         30        31       32      33     34
 //! ┌──────┬──────────┬─────────┬───────┬───────┬───────┬────────────┬─────────┬──────────┬─────────┬────────┬───────┬──────┬──────────┬──────┬──────┐
-//! │ hash │ received │ expires │ stale │ filed │ start │ additional │ balance │ wire_len │ records │ status │ state │ name │ question │ TTLs │ wire │
+//! │ hash │ received │ glance  │ stale │ filed │ start │ additional │ balance │ wire_len │ records │ status │ state │ name │ question │ TTLs │ wire │
 //! └──────┴──────────┴─────────┴───────┴───────┴───────┴────────────┴─────────┴──────────┴─────────┴────────┴───────┴──────┴──────────┴──────┴──────┘
 //! ```
-//! `filed` is the key's flags, and above them the cache's generation; `start` and `additional` are the reply's header as on
+//! `glance` is until when a glance is enough: until it expires, or until it is time to renew it before that. `filed` is the key's flags, and above them the cache's generation; `start` and `additional` are the reply's header as on
 //! the wire; `balance` is what the packet's checksum is raised by for the reply; `name` is the length of the key's name. The
 //! question is the key's; then come two bytes a record with the offset of its TTL; then the records; then, where `filed` says
 //! so, two bytes with an INFO-CODE (RFC 8914). The whole is rounded up to 8 bytes.
@@ -46,6 +46,9 @@ const FREQUENCY: u8 = 0x03;
 const LIVE: u8 = 0x04;
 /// The entry is [simple](Fresh::is_simple).
 const SIMPLE: u8 = 0x08;
+/// Four bits with the binary logarithm of the seconds between the end of glances and its expiry; 0: they are the same.
+const AHEAD: u8 = 0xf0;
+const AHEAD_SHIFT: u32 = AHEAD.trailing_zeros();
 
 /// The fixed part of an entry.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -53,7 +56,7 @@ const SIMPLE: u8 = 0x08;
 pub struct Header {
     hash: U32,
     received: U32,
-    expires: U32,
+    glance: U32,
     stale: U16,
     filed: Filed,
     start: U64,
@@ -170,16 +173,32 @@ impl Header {
         self.received.get()
     }
 
-    /// When it stops being fresh.
+    /// Until when a glance is enough: then it has expired, or it is time to renew it.
     #[inline(always)]
+    pub fn glance(&self) -> Secs {
+        self.glance.get()
+    }
+
+    /// When it stops being fresh.
     pub fn expires(&self) -> Secs {
-        self.expires.get()
+        let ahead = match self.state >> AHEAD_SHIFT {
+            0 => 0,
+            log => 1 << log,
+        };
+        self.glance().saturating_add(ahead)
     }
 
     /// When it stops being of any use.
-    #[inline(always)]
     pub fn dead(&self) -> Secs {
-        self.expires.get().saturating_add(Secs::from(self.stale.get()) * STALE_UNIT)
+        self.expires().saturating_add(Secs::from(self.stale.get()) * STALE_UNIT)
+    }
+
+    /// Of an entry whose time to be renewed has come: whether that is worth it, because it was asked for often. Says so once;
+    /// from then on glances are enough until it expires.
+    pub fn claim_ahead(&mut self) -> bool {
+        self.glance = self.expires().into();
+        self.state &= !AHEAD;
+        self.frequency() == FREQUENCY
     }
 
     /// The cache generation that it belongs to.
@@ -384,10 +403,12 @@ impl<'a> Draft<'a> {
         let simple = view.status.is_plain()
             && view.wire.len() <= BLOCK
             && view.ttls.iter().map(|at| usize::from(u16::from_le_bytes(*at))).eq([ttl]);
+        // Less than two seconds are not worth it.
+        let ahead = answer.ahead.checked_ilog2().unwrap_or(0).min(u32::from(AHEAD >> AHEAD_SHIFT));
         let header = Header {
             hash: (hash as u32).into(),
             received: answer.received.min(now).into(),
-            expires: answer.expires().into(),
+            glance: (answer.expires() - if ahead == 0 { 0 } else { 1 << ahead }).into(),
             stale: (answer.stale / STALE_UNIT)
                 .min(Secs::from(u16::MAX))
                 .try_into()
@@ -400,7 +421,7 @@ impl<'a> Draft<'a> {
             wire_len: (view.wire.len() as u16).into(),
             records: view.ttls.len() as u8,
             status: view.status.0,
-            state: LIVE | if simple { SIMPLE } else { 0 },
+            state: LIVE | if simple { SIMPLE } else { 0 } | (ahead as u8) << AHEAD_SHIFT,
             name_len: key.asked().name().len() as u8,
         };
         Draft { header, key, view }

@@ -87,8 +87,13 @@ pub struct Hit<'a> {
 /// Fresh against stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Received this many seconds ago, and good.
-    Fresh(Secs),
+    /// Good.
+    Fresh {
+        /// Received this many seconds ago.
+        age: Secs,
+        /// Whether it will expire soon, and is asked for so often that it is worth renewing before.
+        renew: bool,
+    },
     /// Past its TTL, within the time that it may still be given out (RFC 8767).
     Stale {
         /// Whether it is time to ask for a new one.
@@ -183,7 +188,7 @@ impl Cache {
     ) -> Option<Fresh<'_>> {
         let (header, body) = Header::at_mut(self.slab.bytes_mut(), position(candidate));
         let have = body.first_chunk::<BLOCK>().unwrap_or(&[0; BLOCK]);
-        if header.filed() != filed || !simd.same(have, block, len) || now >= header.expires() {
+        if header.filed() != filed || !simd.same(have, block, len) || now >= header.glance() {
             return None;
         }
         if !beyond.is_empty() && body[BLOCK..][..beyond.len()] != *beyond {
@@ -201,8 +206,11 @@ impl Cache {
             return None;
         }
         header.touch();
-        let freshness = if now < header.expires() {
-            Freshness::Fresh(now.saturating_sub(header.received()))
+        let age = now.saturating_sub(header.received());
+        let freshness = if now < header.glance() {
+            Freshness::Fresh { age, renew: false }
+        } else if now < header.expires() {
+            Freshness::Fresh { age, renew: header.claim_ahead() }
         } else {
             Freshness::Stale { refresh: header.claim_refresh(now) }
         };
@@ -231,9 +239,9 @@ impl Cache {
             if current && header.received() >= answer.received && header.expires() >= answer.expires() {
                 return;
             }
-            // A renewed entry keeps its place among those asked for often.
+            // A renewed entry keeps its place, but has to be asked for again to be renewed again.
             segment = self.segment(old);
-            frequency = header.frequency();
+            frequency = header.frequency().min(1);
             self.unlink(old);
         }
         let draft = Draft::new(key, hash, answer, self.wire_max, self.generation, now);

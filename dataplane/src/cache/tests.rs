@@ -53,8 +53,8 @@ impl Fixture {
 fn entries_are_fresh_then_stale_then_gone() {
     let mut f = Fixture::new(1 << 20);
     f.insert("example.com.", 7, 60, 100);
-    assert_eq!(f.get("example.com.", 100), Some((7, Freshness::Fresh(0))));
-    assert_eq!(f.get("EXAMPLE.com.", 159), Some((7, Freshness::Fresh(59))));
+    assert_eq!(f.get("example.com.", 100), Some((7, Freshness::Fresh { age: 0, renew: false })));
+    assert_eq!(f.get("EXAMPLE.com.", 159), Some((7, Freshness::Fresh { age: 59, renew: false })));
     assert_eq!(f.get("example.com.", 160), Some((7, Freshness::Stale { refresh: true })));
     assert_eq!(f.get("example.com.", 3759), Some((7, Freshness::Stale { refresh: true })));
     assert_eq!(f.get("example.com.", 3760), None);
@@ -74,7 +74,53 @@ fn a_stale_entry_asks_for_renewal_once_in_a_while() {
     assert_eq!(asked, [60, 90, 120, 150, 180]);
     // An answer that another worker fetched before this one's last request is taken all the same.
     f.insert("example.com.", 8, 60, 170);
-    assert_eq!(f.get("example.com.", 200), Some((8, Freshness::Fresh(30))));
+    assert_eq!(f.get("example.com.", 200), Some((8, Freshness::Fresh { age: 30, renew: false })));
+}
+
+/// An entry of 100 s that may be renewed in its last ten, of which the eight are taken that a power of two has.
+fn due_soon(f: &mut Fixture, number: u32, now: Secs) {
+    let key = key("example.com.");
+    let answer = Answer { ahead: 10, ..answer("example.com.", number, 100, now) };
+    f.cache.insert(&key, f.hash.of(&key), &answer, now);
+}
+
+#[test]
+fn what_is_asked_for_often_wants_renewal_before_it_expires() {
+    let mut f = Fixture::new(1 << 20);
+    due_soon(&mut f, 7, 0);
+    for now in 0..92 {
+        assert_eq!(f.get("example.com.", now), Some((7, Freshness::Fresh { age: now, renew: false })));
+    }
+    assert_eq!(f.get("example.com.", 92), Some((7, Freshness::Fresh { age: 92, renew: true })));
+    assert_eq!(f.get("example.com.", 93), Some((7, Freshness::Fresh { age: 93, renew: false })), "once");
+    // A glance is enough again.
+    let key = key("example.com.");
+    let spot = f.cache.seek(f.hash.of(&key));
+    let entry = f.cache.candidate(spot).unwrap();
+    assert_eq!(Header::at(f.cache.slab.bytes(), position(entry)).0.glance(), 100);
+    assert_eq!(f.get("example.com.", 99), Some((7, Freshness::Fresh { age: 99, renew: false })));
+    assert_eq!(f.get("example.com.", 100), Some((7, Freshness::Stale { refresh: true })));
+
+    // Renewed, it must be asked for again to be renewed again.
+    due_soon(&mut f, 8, 94);
+    assert_eq!(f.get("example.com.", 187), Some((8, Freshness::Fresh { age: 93, renew: false })));
+    due_soon(&mut f, 9, 188);
+    assert_eq!(f.get("example.com.", 200), Some((9, Freshness::Fresh { age: 12, renew: false })));
+    assert_eq!(f.get("example.com.", 285), Some((9, Freshness::Fresh { age: 97, renew: true })));
+}
+
+#[test]
+fn what_is_hardly_asked_for_expires_as_it_should() {
+    let mut f = Fixture::new(1 << 20);
+    due_soon(&mut f, 7, 0);
+    assert_eq!(f.get("example.com.", 95), Some((7, Freshness::Fresh { age: 95, renew: false })));
+    assert_eq!(f.get("example.com.", 99), Some((7, Freshness::Fresh { age: 99, renew: false })));
+    assert_eq!(f.get("example.com.", 100), Some((7, Freshness::Stale { refresh: true })));
+    // Never looked at in its last seconds.
+    due_soon(&mut f, 8, 1000);
+    assert_eq!(f.get("example.com.", 1100), Some((8, Freshness::Stale { refresh: true })));
+    assert_eq!(f.get("example.com.", 1100 + 3599), Some((8, Freshness::Stale { refresh: true })));
+    assert_eq!(f.get("example.com.", 1100 + 3600), None);
 }
 
 #[test]
@@ -240,7 +286,7 @@ fn run_model(bytes: usize, pad: &str, steps: Vec<Step>, may_evict: bool) -> Resu
                     (Some(found), None) => prop_assert!(false, "n{} is there: {:?}", name, found),
                     (Some((number, freshness)), Some((expected, received, expires))) => {
                         prop_assert_eq!(number, *expected);
-                        let fresh = matches!(freshness, Freshness::Fresh(_));
+                        let fresh = matches!(freshness, Freshness::Fresh { .. });
                         prop_assert_eq!(fresh, now < *expires);
                         if let Freshness::Stale { refresh: true } = freshness {
                             *received = now;

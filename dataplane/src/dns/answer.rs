@@ -32,6 +32,8 @@ pub struct Answer {
     pub ttl: Secs,
     /// How long after that it may still be given out (RFC 8767).
     pub stale: Secs,
+    /// How long before that it is renewed if it is asked for often.
+    pub ahead: Secs,
     /// What is to be said about it beside the RCODE: an INFO-CODE (RFC 8914).
     pub ede: Option<u16>,
 }
@@ -141,6 +143,8 @@ pub struct TtlRules {
     pub negative_max: Secs,
     /// How long after its end an answer may still be given out.
     pub stale: Secs,
+    /// The last percents of its time in which an answer is renewed if it is asked for often.
+    pub ahead: u8,
 }
 
 impl Answer {
@@ -177,6 +181,7 @@ impl Answer {
             received: now,
             ttl,
             stale: if ttl == 0 { 0 } else { rules.stale },
+            ahead: (u64::from(ttl) * u64::from(rules.ahead) / 100) as Secs,
             ede: None,
         })
     }
@@ -192,6 +197,7 @@ impl Answer {
             received: now,
             ttl,
             stale: 0,
+            ahead: 0,
             ede,
         }
     }
@@ -199,6 +205,11 @@ impl Answer {
     /// When it stops being fresh.
     pub fn expires(&self) -> Secs {
         self.received.saturating_add(self.ttl)
+    }
+
+    /// Whether it is time to renew it, should it be asked for often.
+    pub fn is_due(&self, now: Secs) -> bool {
+        self.ahead > 0 && now >= self.expires().saturating_sub(self.ahead)
     }
 
     /// When it may no longer be given out at all.

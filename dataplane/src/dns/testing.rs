@@ -11,7 +11,7 @@ use hickory_proto::{
 use std::{net::Ipv4Addr, str::FromStr};
 
 /// Rules that change nothing.
-pub const RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 3_600 };
+pub const RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 3_600, ahead: 0 };
 
 /// A query.
 pub fn query(name: &str, rtype: RecordType) -> Message {

@@ -200,7 +200,7 @@ fn negative_ttls_follow_rfc_2308() {
 fn ttl_rules_clamp_and_the_top_bit_means_zero() {
     let query = query("example.com.", RecordType::A);
     let key = parsed(&query).key;
-    let rules = TtlRules { min: 10, max: 100, negative_max: 50, stale: 0 };
+    let rules = TtlRules { min: 10, max: 100, negative_max: 50, stale: 0, ahead: 0 };
     let ttl = |ttl| {
         let wire = wire(&addresses(&query, ttl, &[[192, 0, 2, 1]]));
         Answer::from_response(&wire, &key, &rules, 0, false).unwrap().ttl
@@ -219,7 +219,7 @@ fn shown(answer: &Answer, query: &Message) -> Vec<u32> {
 fn clients_see_ttls_as_the_rules_have_them() {
     let query = query("example.com.", RecordType::A);
     let key = parsed(&query).key;
-    let rules = TtlRules { min: 10, max: 100, negative_max: 50, stale: 0 };
+    let rules = TtlRules { min: 10, max: 100, negative_max: 50, stale: 0, ahead: 0 };
     let take = |message: &Message, rules: &TtlRules| {
         Answer::from_response(&wire(message), &key, rules, 0, false).unwrap()
     };
@@ -227,7 +227,7 @@ fn clients_see_ttls_as_the_rules_have_them() {
         let answer = take(&addresses(&query, ttl, &[[192, 0, 2, 1]]), &rules);
         assert_eq!(shown(&answer, &query), [seen], "of {ttl}");
     }
-    let none = TtlRules { min: 0, max: 0, negative_max: 0, stale: 0 };
+    let none = TtlRules { min: 0, max: 0, negative_max: 0, stale: 0, ahead: 0 };
     let passed_on = take(&addresses(&query, 500, &[[192, 0, 2, 1]]), &none);
     assert_eq!((passed_on.ttl, shown(&passed_on, &query)), (0, vec![500]), "nothing is kept or changed");
     // RFC 2308 section 3: the TTL of the SOA is how long the answer may be kept.

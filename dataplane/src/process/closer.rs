@@ -47,7 +47,12 @@ impl Closer<'_, '_> {
         match self.cache.lookup(self.hash.of(&query.key), &query.key, *now) {
             Some(hit) => {
                 let (age, verdict) = match hit.freshness {
-                    Freshness::Fresh(age) => (Age::Fresh(age), Verdict::Reply),
+                    Freshness::Fresh { age, renew: false } => (Age::Fresh(age), Verdict::Reply),
+                    Freshness::Fresh { age, renew: true } => {
+                        (Age::Fresh(age), Verdict::ReplyAndRefresh(envelope))
+                    }
+                    // Whether there is a new one in time is the control plane's to find out.
+                    Freshness::Stale { .. } if !self.rules.stale_at_once => return Verdict::Punt(envelope),
                     Freshness::Stale { refresh: false } => (Age::Stale(self.rules.stale_ttl), Verdict::Reply),
                     Freshness::Stale { refresh: true } => {
                         (Age::Stale(self.rules.stale_ttl), Verdict::ReplyAndRefresh(envelope))

@@ -32,7 +32,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let cache = Cache::new(cache::BYTES_MIN, 1232).unwrap();
-        let rules = Rules { udp_limit: 1232, stale_ttl: 30 };
+        let rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
         Fixture {
             processor: Processor::new(cache, KeyedHash::with_seeds([1, 2, 3, 4]), rules, Arc::default()),
             frames: Frames::new(128, 0).unwrap(),

@@ -134,6 +134,37 @@ async fn a_stale_answer_is_given_at_once_and_renewed_once() {
     assert_eq!((fake.asked(), resolver.counters.refreshes.get()), (1, 1));
 }
 
+/// A resolver whose clients wait for 1.8 s before they take what has expired.
+fn patient(upstream: &FakeUpstream) -> Arc<Resolver> {
+    let upstreams = [super::upstream(upstream.address, LONG)];
+    resolver_of(&config(&upstreams, "[cache]\nstale_client_timeout = \"1800ms\"\n"), Limits::default())
+}
+
+#[tokio::test]
+async fn clients_that_can_wait_get_the_new_answer() {
+    let fake = FakeUpstream::answering(60).await;
+    let resolver = patient(&fake);
+    put_stale(&resolver, "www.example.com");
+    assert_eq!(resolver.resolve(&key("www.example.com")).await.answer.ttl, 60);
+    assert_eq!((fake.asked(), resolver.counters.stale_on_delay.get()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_have_waited_get_what_has_expired_and_later_ones_at_once() {
+    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
+    let resolver = patient(&silent);
+    let stale = put_stale(&resolver, "www.example.com");
+    let began = tokio::time::Instant::now();
+    let given = resolver.resolve(&key("www.example.com")).await;
+    assert!(Arc::ptr_eq(&given.answer, &stale) && given.known);
+    let waited = began.elapsed();
+    assert!((Duration::from_millis(1800)..Duration::from_millis(1900)).contains(&waited), "{waited:?}");
+    assert_eq!(resolver.under_way(), 1, "the question is still asked");
+    assert!(resolver.lookup(&key("www.example.com"), &mut Turn::default()).is_some(), "RFC 8767 section 5");
+    let counters = &resolver.counters;
+    assert_eq!((counters.stale_on_delay.get(), counters.flights.get()), (1, 1));
+}
+
 #[tokio::test]
 async fn a_failed_renewal_keeps_the_old_answer_and_waits() {
     let refused = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 5, &[]))]).await;

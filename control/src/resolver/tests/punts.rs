@@ -105,3 +105,49 @@ async fn renewals_leave_room_for_clients() {
     resolver.serve(&client, record, &mut Turn::default());
     assert_eq!((resolver.under_way(), resolver.counters.refresh_skipped.get()), (2, 1));
 }
+
+/// Puts an answer of two seconds into the host tier that may be renewed at once.
+fn put_due(resolver: &Resolver, name: &str) -> Arc<Answer> {
+    let now = resolver.clock().secs();
+    let due = Arc::new(Answer { ahead: 100, ..Answer::error(rcode::NOERROR, None, now, 100) });
+    resolver.host().insert(&key(name), due.clone(), 0);
+    due
+}
+
+#[tokio::test]
+async fn an_answer_is_renewed_before_it_expires_and_then_no_more() {
+    let fake = FakeUpstream::answering(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    put_due(&resolver, "www.example.com");
+    // Two workers want it; the second one gets what the first one's wish has brought.
+    for _ in 0..2 {
+        let (link, record) = punted("www.example.com", true);
+        resolver.serve(&link, record, &mut Turn::default());
+        assert_eq!(returned(&link).await.answer.as_ref().unwrap().ttl, 60);
+    }
+    let counters = &resolver.counters;
+    assert_eq!((fake.asked(), counters.refreshed_ahead.get(), counters.refreshes.get()), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn renewals_before_the_end_stay_within_their_budget() {
+    let fake = FakeUpstream::answering(60).await;
+    let config = config(&[upstream(fake.address, LONG)], "[refresh]\nper_second = 2\n");
+    let resolver = resolver_of(&config, Limits::default());
+    let mut answered = 0;
+    // Within one second of the clock, or two.
+    for i in 0..8 {
+        let name = format!("{i}.example");
+        put_due(&resolver, &name);
+        let (link, record) = punted(&name, true);
+        resolver.serve(&link, record, &mut Turn::default());
+        answered += usize::from(returned(&link).await.answer.is_some());
+    }
+    assert!(answered == 2 || answered == 4, "{answered}");
+    assert_eq!(resolver.counters.refresh_over_budget.get(), 8 - answered as u64);
+    assert_eq!(fake.asked(), answered);
+    // Who asks for it is answered all the same.
+    let (link, record) = punted("7.example", false);
+    resolver.serve(&link, record, &mut Turn::default());
+    assert!(returned(&link).await.answer.is_some());
+}
