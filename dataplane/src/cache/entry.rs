@@ -392,10 +392,10 @@ impl<'a> Draft<'a> {
         generation: u8,
         now: Secs,
     ) -> Self {
-        let mut view = answer.view();
-        if view.wire.len() > wire_max.min(WIRE_MAX - 1) || view.ttls.len() > usize::from(u8::MAX) {
-            view = view.truncated();
-        }
+        let (room, at) = (wire_max.min(WIRE_MAX - 1), header::LEN + key.question().len());
+        let fitted = answer.view().fitted(room, at, key.asked().dnssec_ok());
+        let fitted = fitted.filter(|view| view.ttls.len() <= usize::from(u8::MAX));
+        let view = fitted.unwrap_or_else(|| answer.view().truncated());
         let additional = view.additional.to_be();
         let change =
             checksum::add(change_but_records(view.start, additional, view.wire.len()), u64::from(view.sum));

@@ -168,7 +168,8 @@ impl Answer {
             return Err(ResponseError::OtherQuestion);
         }
         let counts = [header.ancount.get(), header.nscount.get(), header.arcount.get()];
-        let mut scan = Scan::over(message, question, counts).ok_or(ResponseError::Malformed)?;
+        let mut scan =
+            Scan::over(message, question, key.asked().qtype(), counts).ok_or(ResponseError::Malformed)?;
         let status = Status::from_flags(flags, trust_ad);
         let ttl = scan.lifetime(status.rcode(), rules);
         scan.write_ttls(question, status.rcode(), ttl, rules);
@@ -270,6 +271,38 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The same in at most `room` bytes of records, which begin at offset `at` of the message: without additional records, and
+    /// without authority where that is no part of the answer, as it is where it proves something (`proofs`) or says for how
+    /// long something does not exist. That cuts nothing off that was asked for (RFC 2181 section 9). `None` where it does not help.
+    pub fn fitted(&self, room: usize, at: usize, proofs: bool) -> Option<View<'a>> {
+        if self.wire.len() <= room {
+            return Some(*self);
+        }
+        let [answers, authority] = header::counts(self.start);
+        let needed = usize::from(answers)
+            + if proofs || self.status.is_negative() { usize::from(authority) } else { 0 };
+        let all = usize::from(answers) + usize::from(authority);
+        let (records, end) = [all, needed].into_iter().find_map(|records| {
+            let end = self.end_of(records, at)?;
+            (end <= room).then_some((records, end))
+        })?;
+        let counts = [answers, if records == all { authority } else { records as u16 - answers }, 0];
+        let wire = &self.wire[..end];
+        let sum = checksum::fold_native(checksum::placed(checksum::sum(wire, 0), at));
+        let (flags, ede) = (header::flags_of(self.start), self.ede);
+        let start = header::start(flags, counts[0], counts[1]);
+        Some(View { start, additional: 0, ttls: &self.ttls[..records], wire, sum, ede, ..*self })
+    }
+
+    /// Where the first so many records end, among those that begin at offset `at` of the message.
+    fn end_of(&self, records: usize, at: usize) -> Option<usize> {
+        let Some(last) = records.checked_sub(1) else { return Some(0) };
+        // After the TTL come the length of the data and the data.
+        let length = usize::from(u16::from_le_bytes(*self.ttls.get(last)?)).checked_sub(at)? + 4;
+        let data: &[u8; 2] = self.wire.get(length..)?.first_chunk()?;
+        Some(length + 2 + usize::from(u16::from_be_bytes(*data))).filter(|end| *end <= self.wire.len())
+    }
+
     /// What is left of it where the records are too large to be sent.
     pub fn truncated(&self) -> View<'a> {
         View { ede: self.ede, ..View::new(self.status.truncated(), [0; 3], &[], &[], 0) }
@@ -291,6 +324,8 @@ struct Scan {
     counts: [u16; 3],
     /// Least of SOA TTL and MINIMUM in the authority section.
     negative: Option<u32>,
+    /// Whether the answer section has what was asked for, and not only aliases that lead to nothing.
+    answered: bool,
 }
 
 /// What is kept of a record.
@@ -300,8 +335,9 @@ struct Scanned {
 }
 
 impl Scan {
-    fn over(message: &[u8], question: usize, counts: [u16; 3]) -> Option<Scan> {
-        let mut scan = Scan { wire: Vec::new(), records: Vec::new(), counts, negative: None };
+    fn over(message: &[u8], question: usize, qtype: u16, counts: [u16; 3]) -> Option<Scan> {
+        let mut scan =
+            Scan { wire: Vec::new(), records: Vec::new(), counts, negative: None, answered: false };
         let mut at = question;
         let mut opt = None;
         // The RRset at hand: type and owner as written, and where it begins.
@@ -322,6 +358,7 @@ impl Scan {
                     if owner_and_type != set.0 {
                         set = (owner_and_type, scan.records.len());
                     }
+                    scan.answered |= section == 0 && (record.rtype == qtype || qtype == rtype::ANY);
                     scan.add(message, section, record, set.1)?;
                 }
                 at = record.end;
@@ -352,27 +389,30 @@ impl Scan {
         Some(())
     }
 
+    /// Whether it says that there is nothing: no such name, or none of the type at the end of all aliases (RFC 2308 sections
+    /// 2.1 and 2.2). Aliases alone may go on elsewhere.
+    fn is_negative(&self, rcode: u8) -> bool {
+        rcode == rcode::NXDOMAIN || !self.answered && (self.negative.is_some() || self.counts[0] == 0)
+    }
+
     fn lifetime(&self, rcode: u8, rules: &TtlRules) -> Secs {
         let least = self.records.iter().map(|record| record.ttl).min();
-        let answered = self.counts[0] > 0;
-        match rcode {
-            rcode::NOERROR if answered => least.unwrap_or(0).max(rules.min).min(rules.max),
-            rcode::NOERROR | rcode::NXDOMAIN => match (self.negative, least) {
-                (Some(negative), Some(least)) => negative.min(least).max(rules.min).min(rules.negative_max),
-                _ => 0,
-            },
-            _ => 0,
+        if !matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN) {
+            0
+        } else if !self.is_negative(rcode) {
+            least.unwrap_or(0).max(rules.min).min(rules.max)
+        } else if let (Some(negative), Some(least)) = (self.negative, least) {
+            negative.min(least).max(rules.min).min(rules.negative_max)
+        } else {
+            0
         }
     }
 
     /// Writes the TTLs that clients are to see: as `rules` have it where the answer is kept, for `lifetime`. No reply then
     /// needs to look.
     fn write_ttls(&mut self, question: usize, rcode: u8, lifetime: Secs, rules: &TtlRules) {
-        let most = match rcode {
-            rcode::NOERROR if self.counts[0] > 0 => rules.max,
-            // RFC 2308 section 3: the SOA's TTL tells how long the answer may be kept.
-            _ => lifetime,
-        };
+        // RFC 2308 section 3: the SOA's TTL tells how long a negative answer may be kept.
+        let most = if self.is_negative(rcode) { lifetime } else { rules.max };
         for record in &self.records {
             let ttl = if lifetime > 0 { record.ttl.max(rules.min).min(most) } else { record.ttl };
             let at = usize::from(record.ttl_at) - question;

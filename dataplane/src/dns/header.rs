@@ -61,6 +61,17 @@ pub const fn start(flags: u16, answers: u16, authority: u16) -> u64 {
     wire.to_be()
 }
 
+/// The counts of answer and authority records in a [`start`].
+pub const fn counts(start: u64) -> [u16; 2] {
+    let wire = u64::from_be(start);
+    [(wire >> 16) as u16, wire as u16]
+}
+
+/// The flags in a [`start`].
+pub const fn flags_of(start: u64) -> u16 {
+    (u64::from_be(start) >> 48) as u16
+}
+
 /// Whether a header with this [`start`] is a query's with one question and no answers.
 #[inline(always)]
 pub fn is_query(header: u64) -> bool {

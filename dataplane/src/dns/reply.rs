@@ -57,11 +57,15 @@ pub fn answer(
     limits: Limits,
 ) -> Reply {
     let opt = if query.edns.is_some() { OPT_LEN + limits.options.len() } else { 0 };
-    let len = header::LEN + query.question_len() + view.wire.len() + opt;
+    let records = header::LEN + query.question_len();
     let most = limits.reply.min(message.len());
-    let cut = len > most || view.status.is_truncated();
     let errors = Errors::of(&view, age);
-    let (view, len) = if cut { (view.truncated(), len - view.wire.len()) } else { (view, len) };
+    let proofs = query.key.asked().dnssec_ok();
+    let fitted = view.fitted(most.saturating_sub(records + opt), records, proofs);
+    let fitted = fitted.filter(|view| !view.status.is_truncated());
+    let cut = fitted.is_none();
+    let view = fitted.unwrap_or_else(|| view.truncated());
+    let len = records + view.wire.len() + opt;
     // Nothing is cut, and no reply made too large, to say more about it.
     let errors = if len + errors.len() <= most { errors } else { Errors::default() };
     Reply { cut, ..fill(message, query_len, query, view, age, &errors, limits) }

@@ -250,6 +250,72 @@ fn the_least_ttl_of_an_rrset_holds_for_all_of_it() {
 }
 
 #[test]
+fn aliases_that_lead_to_nothing_are_negative() {
+    let query = query("www.example.", RecordType::A);
+    let alias = |ttl| {
+        let target = RData::CNAME(rdata::CNAME(Name::from_str("nothing.example.").unwrap()));
+        Record::from_rdata(query.queries[0].name().clone(), ttl, target)
+    };
+    // RFC 2308 section 2.2: no record of the type at their end, and an SOA.
+    let mut nodata = nxdomain(&query, 86_400, 86_400);
+    nodata.metadata.response_code = ResponseCode::NoError;
+    nodata.answers.push(alias(86_400));
+    assert_eq!(answer(&nodata, 0).ttl, RULES.negative_max);
+    assert_eq!(shown(&answer(&nodata, 0), &query), [RULES.negative_max; 2]);
+    // Without one they may lead on elsewhere.
+    nodata.authorities.clear();
+    assert_eq!(answer(&nodata, 0).ttl, 86_400);
+    let mut found = addresses(&query, 300, &[[192, 0, 2, 1]]);
+    found.answers.insert(0, alias(86_400));
+    found.authorities = nxdomain(&query, 60, 60).authorities;
+    assert_eq!(answer(&found, 0).ttl, 60);
+    assert_eq!(
+        shown(&answer(&found, 0), &query),
+        [86_400, 300, 60],
+        "an SOA beside an answer is a record as others are"
+    );
+}
+
+#[test]
+fn what_was_not_asked_for_is_left_out_before_an_answer_is_cut() {
+    let asked = query("example.com.", RecordType::TXT);
+    let name = || Name::from_str("example.com.").unwrap();
+    let text =
+        |len: usize| Record::from_rdata(name(), 60, RData::TXT(rdata::TXT::new(vec!["x".repeat(len)])));
+    let ns = || {
+        let host = Name::from_str("a.rather.long.name.of.a.server.example.net.").unwrap();
+        Record::from_rdata(name(), 60, RData::NS(rdata::NS(host)))
+    };
+    let mut message = response(&asked);
+    message.answers = vec![text(200), text(200)];
+    message.authorities = vec![ns()];
+    message.additionals = vec![text(100)];
+    let stored = answer(&message, 0);
+    let sections = |asked: &Message, limit| {
+        let limits = Limits { reply: limit, ..LIMITS };
+        let (reply, bytes) = replied(&wire(asked), &stored, Age::Fresh(7), limits);
+        assert!(bytes.len() <= limit);
+        let sections = [&reply.answers, &reply.authorities, &reply.additionals];
+        assert!(sections.iter().all(|records| records.iter().all(|record| record.ttl == 53)));
+        (reply.metadata.truncation, sections.map(Vec::len))
+    };
+    let (_, whole) = replied(&wire(&with_edns(asked.clone(), 1232, false)), &stored, Age::Fresh(7), LIMITS);
+    // RFC 2181 section 9. The text of 100 bytes is a record of 113, the server's of 56.
+    for (dnssec_ok, less, cut, left) in [
+        (false, 0, false, [2, 1, 1]),
+        (false, 1, false, [2, 1, 0]),
+        (false, 113, false, [2, 1, 0]),
+        (false, 114, false, [2, 0, 0]),
+        (true, 113, false, [2, 1, 0]),
+        // Authority may have the proofs that DO asks for.
+        (true, 114, true, [0, 0, 0]),
+    ] {
+        let asks = with_edns(asked.clone(), (whole.len() - less) as u16, dnssec_ok);
+        assert_eq!(sections(&asks, whole.len() - less), (cut, left), "{less} bytes less, DO {dnssec_ok}");
+    }
+}
+
+#[test]
 fn the_opt_record_may_stand_anywhere_among_the_additional_ones() {
     let query = query("example.com.", RecordType::A);
     let mut message = wire(&addresses(&query, 60, &[[192, 0, 2, 1]]));
