@@ -10,9 +10,9 @@ use std::{
 };
 
 /// Queries under way at a time: few, so that nobody has a reason to drop any.
-const WINDOW: usize = 16;
+const WINDOW: usize = 64;
 /// How long a reply may take. Resolvers ask an upstream that fails several times before they say so.
-const PATIENCE: Duration = Duration::from_millis(2500);
+const PATIENCE: Duration = Duration::from_millis(1500);
 /// How long a server may go on sending over TCP.
 const STREAM_PATIENCE: Duration = Duration::from_secs(3);
 

@@ -286,16 +286,17 @@ impl Zone {
         let Some(rtype) = data.first().map(RData::record_type) else { return };
         section.extend(data.into_iter().map(|data| Record::from_rdata(name.clone(), ttl, data)));
         if dnssec_ok && self.is_signed() {
-            section.push(Record::from_rdata(name.clone(), ttl, self.signature(name, rtype, ttl)));
+            section.push(Record::from_rdata(name.clone(), ttl, self.signature(name, rtype)));
         }
     }
 
     /// A record of the form of RFC 4034 section 3.1. Nobody validates it.
-    fn signature(&self, name: &Name, covered: RecordType, ttl: u32) -> RData {
+    fn signature(&self, name: &Name, covered: RecordType) -> RData {
+        let original = self.ttl(name);
         let mut bytes = u16::from(covered).to_be_bytes().to_vec();
         bytes.extend([13, name.num_labels()]);
         // Expires in 2033, is of 2020.
-        for word in [ttl, 2_000_000_000, 1_600_000_000] {
+        for word in [original, 2_000_000_000, 1_600_000_000] {
             bytes.extend(word.to_be_bytes());
         }
         bytes.extend([0x30, 0x39]);
@@ -313,7 +314,8 @@ impl Zone {
             // A, RRSIG and NSEC (RFC 4034 section 4.1.2).
             let bytes = [&wire(&self.at("zz"))[..], &[0, 6, 0x40, 0, 0, 0, 0, 3]].concat();
             let data = RData::Unknown { code: RecordType::NSEC, rdata: NULL::with(bytes) };
-            self.append_for(&owner, self.minimum(), vec![data], dnssec_ok, section);
+            // RFC 9077 section 3: no longer than the SOA.
+            self.append_for(&owner, ttl, vec![data], dnssec_ok, section);
         }
     }
 
