@@ -3,7 +3,7 @@
 mod stage;
 
 use super::*;
-use crate::{config::Config, fake_upstream::a_record, names, resolver::upstream::Upstreams};
+use crate::{config::Config, fake_upstream::a_record, names, resolver::Upstreams};
 use hyper::body::Bytes;
 use ringdns_dataplane::{
     clock::Clock,
@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 fn upstream(lines: &str) -> Arc<Upstream> {
     let text = format!("[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\n{lines}\n");
     let config = Config::parse(&text, std::path::Path::new("")).unwrap();
-    Upstreams::new(&config.upstreams).get(0).clone()
+    Upstreams::new(&config.upstreams, &config.resolver).get(0).clone()
 }
 
 fn tcp(address: SocketAddr) -> Arc<Upstream> {
@@ -31,7 +31,7 @@ fn key(name: &str) -> Key {
 }
 
 async fn answer(upstream: &Arc<Upstream>, key: &Key) -> Result<Answer, AskError> {
-    let ttl = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 0 };
+    let ttl = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 0, ahead: 0 };
     let rules = Rules { ttl, clock: Clock::start() };
     match ask(upstream, key, &rules, Manner::over_stream(upstream, rules.clock)).await? {
         Judged::Answer(answer) => Ok(answer),
