@@ -3,7 +3,7 @@
 use crate::{
     names::Questions,
     query::{QUERY_MAX, QueryArgs, Template},
-    upstream::{AnswerArgs, Answerer, Answering, Over},
+    upstream::{AnswerArgs, Answerer, Over},
 };
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
