@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::{
         question::wire_question,
-        upstream::{AnswerArgs, Answerer, Over},
+        upstream::{AnswerArgs, Answerer, Answering, Over},
     };
     use std::sync::Arc;
 

@@ -4,8 +4,8 @@
 
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
-    compare, fleet, flood, gate, generators, instructions, micro, model, ramp, responder, run, suite,
-    upstream,
+    compare, differential, fleet, flood, gate, generators, instructions, micro, model, ramp, responder, run,
+    suite, upstream,
 };
 
 #[derive(Debug, Parser)]
@@ -18,6 +18,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Compare(compare::Args),
+    Differential(differential::Args),
     Fleet(fleet::Args),
     FloodSim(flood::Args),
     Gate(gate::Args),
@@ -37,6 +38,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Compare(args) => compare::run(&args),
+        Command::Differential(args) => differential::run(&args),
         Command::Fleet(args) => fleet::run(&args),
         Command::FloodSim(args) => flood::run(&args),
         Command::Gate(args) => gate::run(&args),

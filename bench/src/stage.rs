@@ -3,12 +3,13 @@
 use crate::{
     names::Questions,
     query::{QUERY_MAX, QueryArgs, Template},
-    upstream::{AnswerArgs, Answerer, Over},
+    upstream::{AnswerArgs, Answerer, Answering, Over},
 };
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use etherparse::PacketBuilder;
 use ringdns_dataplane::{
+    access::{AccessList, Prefix},
     cache::{Cache, KeyedHash},
     clock::Secs,
     dns::{
@@ -29,10 +30,15 @@ pub const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: 
 
 const TTL_RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 10_800, stale: 86_400, ahead: 0 };
 
-/// The policy: the server's defaults, with a secret that is the same in every run.
-pub fn policy() -> Arc<Policy> {
-    Arc::new(Policy { cookies: Some(Cookies::new([7; 16], None)), require_cookies: false })
+/// The policy: the server's defaults but that only `allow` may ask, and a secret that is the same in every run.
+pub fn policy(allow: &[&str]) -> Result<Arc<Policy>> {
+    let allow = allow.iter().map(|prefix| prefix.parse()).collect::<Result<Vec<Prefix>, _>>()?;
+    let cookies = Some(Cookies::new([7; 16], None));
+    Ok(Arc::new(Policy { access: AccessList::new(&allow, &[])?, cookies, ..Policy::default() }))
 }
+
+/// Who is in the default access list, of those who ask here.
+pub const ALLOW: &[&str] = &["10.0.0.0/8", "fc00::/7"];
 
 /// The cache's hash, the same in every run, so that counts repeat.
 pub const HASH_SEEDS: [u64; 4] =
@@ -138,11 +144,16 @@ pub struct Stage {
 impl Stage {
     /// A processor over a cache of `bytes`, with a burst of empty frames.
     pub fn new(bytes: usize) -> Result<Self> {
+        Self::allowing(ALLOW, bytes)
+    }
+
+    /// The same for clients in `allow`.
+    pub fn allowing(allow: &[&str], bytes: usize) -> Result<Self> {
         let cache = Cache::new(bytes, RULES.udp_limit)
             .with_context(|| format!("no memory for a cache of {bytes} bytes: use fewer names"))?;
         let mut frames = Frames::new(BURST as u32, 256).context("no memory for frames")?;
         let burst = std::iter::from_fn(|| frames.alloc()).collect();
-        let processor = Processor::new(cache, KeyedHash::with_seeds(HASH_SEEDS), RULES, policy());
+        let processor = Processor::new(cache, KeyedHash::with_seeds(HASH_SEEDS), RULES, policy(allow)?);
         Ok(Stage { processor, frames, burst, stats: WorkerStats::default() })
     }
 

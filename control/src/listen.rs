@@ -13,7 +13,7 @@ use ringdns_dataplane::{
         query::{Query, Reject},
         reply::{self, Limits},
     },
-    policy::{Asker, Policy},
+    policy::{Asker, Policy, Refusal},
     process::Rules,
 };
 use std::{
@@ -43,6 +43,8 @@ counters! {
         connections,
         /// Connections closed at once because there were too many.
         connections_refused,
+        /// Connections closed at once because the access list does not let the client in.
+        connections_denied,
         /// Connections closed because nothing came for too long, or the client did not read.
         connections_idle,
         /// Queries received.
@@ -106,6 +108,11 @@ impl Listener {
                     continue;
                 }
             };
+            let denied = !self.policy.access.allows(client.ip());
+            if denied && self.policy.refusal == Refusal::Drop {
+                self.counters.connections_denied.inc();
+                continue;
+            }
             let Ok(vacancy) = self.vacancies.clone().try_acquire_owned() else {
                 self.counters.connections_refused.inc();
                 continue;
@@ -228,7 +235,7 @@ impl Listener {
         let room = (head + view.wire.len() + OPT_ROOM).min(MESSAGE_MAX);
         let mut framed = framed(&message[..head], room);
         let age = resolved.age(self.resolver.clock().secs(), self.rules.stale_ttl);
-        let reply = reply::answer(&mut framed[2..], head, query, view, age, limits);
+        let reply = reply::answer(&mut framed[2..], head, query, view, age, &limits);
         finish(framed, reply.len)
     }
 }

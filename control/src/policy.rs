@@ -2,14 +2,63 @@
 
 use crate::config::{self, Config, Problem};
 use ringdns_dataplane::{
+    access::AccessList,
     dns::cookie::{Cookies, Secret},
     policy::Policy,
 };
-use std::path::Path;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 /// The policy that `config` describes.
 pub fn policy(config: &Config) -> Result<Policy, Problem> {
-    Ok(Policy { cookies: cookies(&config.cookies)?, require_cookies: config.cookies.require_over_udp })
+    Ok(Policy {
+        access: access(&config.access)?,
+        refusal: config.access.refusal,
+        cookies: cookies(&config.cookies)?,
+        require_cookies: config.cookies.require_over_udp,
+    })
+}
+
+fn access(config: &config::Access) -> Result<AccessList, Problem> {
+    AccessList::new(&config.allow, &config.deny).map_err(|error| {
+        let remedy = "Join neighbouring prefixes, or let a firewall tell the clients apart";
+        Problem::new("access.allow", error.to_string(), remedy)
+    })
+}
+
+/// What an operator should know of a policy that is probably not meant, though it can be.
+pub fn warnings(config: &Config, policy: &Policy) -> Vec<String> {
+    let open = |address: &&SocketAddr| {
+        let share =
+            if address.is_ipv4() { policy.access.v4.share() } else { policy.access.v6.share() / V6_IN_USE };
+        share > OPEN && is_public(address.ip())
+    };
+    let warning = |address: &SocketAddr| {
+        format!(
+            "access.allow lets everybody ask at {address}: an open resolver is used to flood others with answers, and \
+             will be (RFC 5358). List the networks that it is for, or see to it that a firewall does"
+        )
+    };
+    config.server.listen.iter().find(open).map(warning).into_iter().collect()
+}
+
+/// The share of all IPv6 addresses that is given out: 2000::/3 (RFC 4291 section 2.4).
+const V6_IN_USE: f64 = 0.125;
+
+/// From this share of all addresses on, a list is taken for one that lets everybody in.
+const OPEN: f64 = 0.5;
+
+/// Whether an address to listen on can be reached from everywhere, as far as it tells: any may be meant by a wildcard.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || shared)
+        }
+        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
+    }
 }
 
 fn cookies(config: &config::Cookies) -> Result<Option<Cookies>, Problem> {
@@ -57,6 +106,59 @@ mod tests {
         file.write_all(text.as_bytes()).unwrap();
         let secret_file = Some(file.path().to_owned());
         cookies(&config::Cookies { enabled: true, secret_file, require_over_udp: false })
+    }
+
+    fn config(listen: &str, access: &str) -> Config {
+        let text = format!(
+            "[server]\nlisten = [{listen:?}]\n[[upstream]]\naddress = \"192.0.2.1\"\n[access]\n{access}"
+        );
+        Config::parse(&text, Path::new("ringdns.toml")).unwrap()
+    }
+
+    #[test]
+    fn by_default_only_neighbours_may_ask() {
+        let policy = policy(&config("198.51.100.1:53", "")).unwrap();
+        for (client, allowed) in [
+            ("127.0.0.1", true),
+            ("10.53.0.1", true),
+            ("172.31.255.255", true),
+            ("172.32.0.0", false),
+            ("192.168.1.1", true),
+            ("192.169.0.0", false),
+            ("100.64.0.1", true),
+            ("100.128.0.0", false),
+            ("169.254.1.1", true),
+            ("198.51.100.2", false),
+            ("8.8.8.8", false),
+            ("::1", true),
+            ("fd53::1", true),
+            ("fe80::1", true),
+            ("fec0::1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(policy.access.allows(client.parse().unwrap()), allowed, "{client}");
+        }
+        assert!(warnings(&config("198.51.100.1:53", ""), &policy).is_empty());
+    }
+
+    #[test]
+    fn an_open_resolver_is_warned_of() {
+        for (listen, access, warned) in [
+            ("198.51.100.1:53", "allow = [\"0.0.0.0/0\"]", true),
+            ("0.0.0.0:53", "allow = [\"0.0.0.0/1\", \"128.0.0.0/1\"]\ndeny = [\"10.0.0.0/8\"]", true),
+            ("[2001:db8::1]:53", "allow = [\"2000::/3\"]\ndeny = [\"2001::/16\"]", true),
+            ("[2001:db8::1]:53", "allow = [\"::/0\"]", true),
+            ("[2001:db8::1]:53", "allow = [\"0.0.0.0/0\"]", false),
+            ("192.168.1.1:53", "allow = [\"0.0.0.0/0\"]", false),
+            ("100.64.0.1:53", "allow = [\"0.0.0.0/0\"]", false),
+            ("127.0.0.1:53", "allow = [\"0.0.0.0/0\"]", false),
+            ("198.51.100.1:53", "allow = [\"198.51.100.0/22\"]", false),
+        ] {
+            let config = config(listen, access);
+            let warnings = warnings(&config, &policy(&config).unwrap());
+            assert_eq!(warnings.len(), usize::from(warned), "{listen}, {access}: {warnings:?}");
+            assert!(warnings.iter().all(|text| text.contains("RFC 5358") && text.contains(listen)));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use crate::{
     config::{Config, Problem},
-    policy::policy,
+    policy,
     resolver::stream::tls,
 };
 use ringdns_dataplane::port::udp;
@@ -63,7 +63,9 @@ pub fn check(config: &Config) -> Result<(), Problem> {
     if let Some(interface) = &config.server.interface {
         interface_exists(interface)?;
     }
-    policy(config)?;
+    for warning in policy::warnings(config, &policy::policy(config)?) {
+        tracing::warn!("{warning}");
+    }
     for (i, upstream) in config.upstreams.iter().enumerate() {
         if let Some(tls) = upstream.transport.tls() {
             tls::client_config(tls.ca_file.as_deref(), &[]).map_err(|error| {

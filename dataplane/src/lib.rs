@@ -18,6 +18,7 @@
 //! Everything from [`process`] down runs without a kernel: the simulator [`port::sim`] stands in for the NIC in
 //! tests, fuzzing and instruction counts.
 
+pub mod access;
 pub mod cache;
 pub mod clock;
 pub mod dns;

@@ -1,20 +1,38 @@
 //! What is decided about a query before any answer to it is looked for, the same on every path: workers and listeners share it.
 
-use crate::dns::{
-    cookie::{Cookies, Sent},
-    option::Options,
-    query::{Query, Reject},
-    rcode,
+use crate::{
+    access::AccessList,
+    dns::{
+        cookie::{Cookies, Sent},
+        option::Options,
+        query::{Query, Reject},
+        rcode,
+    },
+    stats::DropReason,
 };
 use std::net::IpAddr;
 
 /// What holds for all who ask. The default is what answers everybody, and has no cookies.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
+    /// Who may ask.
+    pub access: AccessList,
+    /// Whether others are told REFUSED, or nothing.
+    pub refusal: Refusal,
     /// Cookies for clients (RFC 7873); `None`: theirs are no concern of ours.
     pub cookies: Option<Cookies>,
     /// Whether who sends a cookie must have a good one of ours, unless its address is proved by a connection.
     pub require_cookies: bool,
+}
+
+/// What those hear who may not ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusal {
+    /// REFUSED, and why (RFC 8914: Prohibited).
+    #[default]
+    Answer,
+    /// Nothing.
+    Drop,
 }
 
 /// Who asks, how, and when.
@@ -32,6 +50,9 @@ impl Policy {
     /// Takes `message` apart into `query`. Returns why it is not to be answered, if it is not, and the options of the reply,
     /// whatever that says.
     pub fn read(&self, message: &[u8], query: &mut Query, asker: &Asker) -> (Result<(), Reject>, Options) {
+        if !self.access.allows(asker.client) {
+            return (Err(self.denial(message, query)), Options::default());
+        }
         let verdict = match query.parse(message) {
             Err(Reject::NoQuestion) if self.cookies.is_none() => Err(Reject::Header(rcode::FORMERR)),
             verdict => verdict,
@@ -45,6 +66,17 @@ impl Policy {
             _ => Ok(()),
         });
         (verdict, options)
+    }
+
+    /// What becomes of a message from somebody who may not ask.
+    #[cold]
+    fn denial(&self, message: &[u8], query: &mut Query) -> Reject {
+        match (self.refusal, query.parse(message)) {
+            (Refusal::Drop, _) => Reject::Drop(DropReason::Denied),
+            (Refusal::Answer, Err(Reject::Drop(reason))) => Reject::Drop(reason),
+            (Refusal::Answer, Err(Reject::Header(_))) => Reject::Header(rcode::REFUSED),
+            (Refusal::Answer, _) => Reject::Denied,
+        }
     }
 
     /// The options of the reply to a query that was [read](Self::read) before, and is answered now.

@@ -50,6 +50,8 @@ counters! {
         NotImp => "notimp",
         /// Answered REFUSED.
         Refused => "refused",
+        /// Answered REFUSED because the access list does not let the client in.
+        Denied => "denied",
         /// Answered BADVERS.
         BadVers => "badvers",
         /// Answered with nothing but a cookie: BADCOOKIE, or nothing else was asked for (RFC 7873).
@@ -98,6 +100,8 @@ counters! {
         ShortMessage => "short_message",
         /// A response, not a query.
         Response => "response",
+        /// The access list does not let the client in.
+        Denied => "denied",
         /// The punt queue to the control plane is full.
         PuntQueueFull => "punt_queue_full",
         /// All punt records of this worker are in use.
@@ -113,6 +117,7 @@ const OUTCOMES: &[Counter] = &[
     Counter::FormErr,
     Counter::NotImp,
     Counter::Refused,
+    Counter::Denied,
     Counter::BadVers,
     Counter::Cookie,
     Counter::Punted,

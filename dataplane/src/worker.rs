@@ -217,7 +217,7 @@ impl<P: Port> Worker<P> {
         let message = &mut buffer[envelope.message()..];
         // The query's tail was not kept, so its checksum is of no use.
         let query_len = record.head().len() - envelope.message();
-        let reply = reply::answer(message, query_len, &record.query, answer.view(), age, limits);
+        let reply = reply::answer(message, query_len, &record.query, answer.view(), age, &limits);
         frame.set_len(envelope.seal(buffer, reply.len, None));
         self.port.send(frame);
         self.link.stats.add(Counter::PuntAnswered, 1);

@@ -8,6 +8,7 @@
 use hickory_proto::op::Message;
 use libfuzzer_sys::fuzz_target;
 use ringdns_dataplane::{
+    access::AccessList,
     cache::{BYTES_MIN, Cache, KeyedHash},
     dns::{
         answer::{Answer, TtlRules},
@@ -61,7 +62,13 @@ fn known() -> Processor {
 
 /// Everything is on.
 fn policy() -> Arc<Policy> {
-    Arc::new(Policy { cookies: Some(Cookies::new([7; 16], None)), require_cookies: false })
+    let deny = ["198.51.100.0/24".parse().expect("a prefix")];
+    let allow = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix"));
+    Arc::new(Policy {
+        access: AccessList::new(&allow, &deny).expect("few prefixes"),
+        cookies: Some(Cookies::new([7; 16], None)),
+        ..Policy::default()
+    })
 }
 
 /// Writes a frame; returns its length.

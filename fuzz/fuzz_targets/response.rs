@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     buffer.resize(65_535 + 64, 0xee);
     let limits = Limits { reply: 65_535, advertise: 1232, options: Options::default() };
     for age in [Age::Fresh(0), Age::Fresh(u32::MAX), Age::Stale(30)] {
-        let reply = reply::answer(&mut buffer, QUERY.len(), &query, answer.view(), age, limits);
+        let reply = reply::answer(&mut buffer, QUERY.len(), &query, answer.view(), age, &limits);
         assert!(reply.len <= limits.reply);
         // What hickory cannot read the control plane does not file (it decodes each response first).
         if let (Ok(theirs), false) = (Message::from_vec(data), reply.cut) {

@@ -23,7 +23,6 @@ mod names;
 mod port;
 mod process;
 mod ringdnsd;
-pub mod scenario;
 mod unbound;
 mod upstream;
 mod zone;

@@ -63,8 +63,17 @@ fn took_the_fast_path(stats: &Value) {
 fn the_sums_close(stats: &Value) {
     let total = &stats["total"];
     let sum = |names: &[&str]| names.iter().map(|name| count(&total[name])).sum::<u64>();
-    let answered =
-        sum(&["hit", "stale", "cached_failure", "formerr", "notimp", "refused", "badvers", "cookie"]);
+    let answered = sum(&[
+        "hit",
+        "stale",
+        "cached_failure",
+        "formerr",
+        "notimp",
+        "refused",
+        "denied",
+        "badvers",
+        "cookie",
+    ]);
     let dropped: u64 = total["dropped"].as_object().unwrap().values().map(count).sum();
     assert_eq!(count(&total["received"]), answered + count(&total["punted"]) + dropped, "{total:#}");
     assert_eq!(count(&total["punted"]), sum(&["punt_answered", "punt_no_frame"]), "{total:#}");

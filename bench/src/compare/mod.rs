@@ -14,7 +14,7 @@ mod sample;
 mod saturation;
 pub(crate) mod search;
 pub(crate) mod section;
-mod server;
+pub(crate) mod server;
 mod setting;
 pub(crate) mod stats;
 

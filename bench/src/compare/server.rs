@@ -80,7 +80,8 @@ pub struct Description {
 }
 
 impl Description {
-    fn parse(name: &str, text: &str) -> Result<Self> {
+    /// Reads one.
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
         let mut description: Description = toml::from_str(text)?;
         description.name = name.into();
         ensure!(
@@ -177,7 +178,7 @@ pub struct Contestant {
 impl Contestant {
     /// Looks for the server; `Err` is the word to put into the table where it is not there.
     pub fn find(description: Description, programs: &Programs) -> Result<Self, String> {
-        let places = Places::new(programs, Path::new(""), "");
+        let places = Places::new(SERVER, programs, Path::new(""), "");
         let find = || -> Result<String> {
             let program = places.fill(&description.program)?;
             let path = which(&program).with_context(|| match &description.package {
@@ -201,12 +202,24 @@ impl Contestant {
 
     /// Starts it in the lab, on its core, with a new folder and nothing in its cache.
     pub fn start(&self, lab: &Lab, programs: &Programs, names: &Questions, nice: i8) -> Result<Running> {
+        self.start_at(SERVER, lab, programs, names, nice)
+    }
+
+    /// The same at an address of one's choice, so that several can run at once.
+    pub(crate) fn start_at(
+        &self,
+        address: SocketAddr,
+        lab: &Lab,
+        programs: &Programs,
+        names: &Questions,
+        nice: i8,
+    ) -> Result<Running> {
         let Description { title, program, arguments, files, .. } = &self.description;
         let folder = tempfile::Builder::new().prefix("ringbench-").tempdir_in(memory_folder());
         let folder = folder.context("cannot make a temporary folder")?;
         let records =
             if files.values().any(|text| text.contains("${records}")) { zone(names) } else { String::new() };
-        let places = Places::new(programs, folder.path(), &records);
+        let places = Places::new(address, programs, folder.path(), &records);
         for (name, text) in files {
             let path = folder.path().join(name);
             fs::write(&path, places.fill(text)?)
@@ -267,11 +280,11 @@ fn zone(names: &Questions) -> String {
 struct Places(BTreeMap<&'static str, String>);
 
 impl Places {
-    fn new(programs: &Programs, folder: &Path, records: &str) -> Self {
+    fn new(address: SocketAddr, programs: &Programs, folder: &Path, records: &str) -> Self {
         let path = |path: &Path| path.display().to_string();
         Places(BTreeMap::from([
-            ("address", SERVER.ip().to_string()),
-            ("port", SERVER.port().to_string()),
+            ("address", address.ip().to_string()),
+            ("port", address.port().to_string()),
             ("interface", SERVER_INTERFACE.into()),
             ("upstream_address", UPSTREAM.ip().to_string()),
             ("upstream_port", UPSTREAM.port().to_string()),
@@ -285,7 +298,7 @@ impl Places {
 
     fn example() -> Self {
         let programs = Programs { ringbench: PathBuf::new(), ringdnsd: PathBuf::new() };
-        Places::new(&programs, Path::new(""), "")
+        Places::new(SERVER, &programs, Path::new(""), "")
     }
 
     /// `text` with every placeholder replaced.

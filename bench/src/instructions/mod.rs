@@ -53,6 +53,8 @@ pub enum Case {
     Hit,
     /// The same with EDNS in the queries.
     HitEdns,
+    /// The same from clients that an access list knows by 22 bits, not by eight.
+    HitNarrow,
     /// The same with cookies, which take a closer look and a keyed hash.
     HitCookie,
     /// The same over IPv6.
@@ -148,6 +150,7 @@ pub fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
         Case::Seal => packet::seal(meter),
         Case::Hit => turns::hits(meter, Material::new(&[], Ip::V4, &[])?),
         Case::HitEdns => turns::hits(meter, Material::new(&["--edns"], Ip::V4, &[])?),
+        Case::HitNarrow => turns::hits_of(&["10.53.0.0/22"], meter, Material::new(&[], Ip::V4, &[])?),
         Case::HitCookie => turns::hits(meter, Material::new(&["--cookie"], Ip::V4, &[])?),
         Case::HitV6 => turns::hits(meter, Material::new(&[], Ip::V6, &[])?),
         Case::HitNxdomain => {

@@ -29,7 +29,12 @@ const TURNS: usize = 16;
 
 /// Bursts of hits.
 pub fn hits(meter: &mut dyn Meter, material: Material) -> Result<u64> {
-    let mut stage = Stage::new(CACHE)?;
+    hits_of(stage::ALLOW, meter, material)
+}
+
+/// The same where only `allow` may ask.
+pub fn hits_of(allow: &[&str], meter: &mut dyn Meter, material: Material) -> Result<u64> {
+    let mut stage = Stage::allowing(allow, CACHE)?;
     let hash = stage.processor.hash();
     material.fill(stage.processor.cache(), hash)?;
     for (turn, burst) in material.packets.chunks_exact(BURST).enumerate() {
@@ -66,8 +71,13 @@ pub fn misses(meter: &mut dyn Meter) -> Result<u64> {
 fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link>)> {
     let control = Arc::new(Doorbell::new()?);
     let link = Arc::new(Link::new(0, records, records, control, Arc::new(AtomicU64::new(0)))?);
-    let settings =
-        Settings { cache_bytes: CACHE, rules: RULES, policy: stage::policy(), records, spin: Duration::ZERO };
+    let settings = Settings {
+        cache_bytes: CACHE,
+        rules: RULES,
+        policy: stage::policy(stage::ALLOW)?,
+        records,
+        spin: Duration::ZERO,
+    };
     let worker = Worker::new(
         Feed { replay: SimPort::replay(packets)?, quiet: false },
         link.clone(),

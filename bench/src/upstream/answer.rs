@@ -1,7 +1,7 @@
 //! From a query to its answer, on the wire. Written by hand because the upstream shares a small machine with what is
 //! measured; the tests read every answer back with hickory-proto.
 
-use super::{AnswerArgs, Served};
+use super::{AnswerArgs, Answering, Over, Served};
 use crate::{
     question::{CLASS_CH, CLASS_IN, HEADER, name_end, wire_name},
     synthetic::{self, QNAME},
@@ -26,15 +26,6 @@ const REFUSED: u16 = 5;
 const UDP_SIZE: u16 = 1232;
 /// An OPT record without options.
 const OPT_LEN: usize = 11;
-
-/// What a query came over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    /// A datagram.
-    Udp,
-    /// A stream.
-    Tcp,
-}
 
 /// What names under a suffix get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,48 +77,6 @@ impl Answerer {
         }
         rules.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
         Ok(Answerer { ttl: args.ttl, negative_ttl: args.negative_ttl, records: args.records, rules, served })
-    }
-
-    /// Writes the answer to `query` into `reply`, which is overwritten. False if there is to be none.
-    pub fn answer(&self, query: &[u8], over: Over, reply: &mut Vec<u8>) -> bool {
-        reply.clear();
-        let Some((header, _)) = query.split_first_chunk::<HEADER>() else { return false };
-        let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-        let flags = word(2);
-        if flags & QR != 0 {
-            return false;
-        }
-        reply.extend_from_slice(header);
-        let echoed = QR | RA | flags & (RD | CD);
-        if flags & OPCODE != 0 {
-            set_header(reply, echoed | flags & OPCODE | NOTIMP, [0; 4]);
-            return true;
-        }
-        let question = Asked::parse(query).filter(|_| word(4) == 1);
-        let Some(asked) = question else {
-            set_header(reply, echoed | FORMERR, [0; 4]);
-            return true;
-        };
-        let (name, end) = (asked.name(query), asked.end());
-        reply.extend_from_slice(&query[HEADER..end]);
-        let Some(Body { status, counts: [answers, authority] }) = self.body(&asked, name, over, reply) else {
-            return false;
-        };
-        set_header(reply, echoed | status, [1, answers, authority, 0]);
-
-        let edns = if word(10) > 0 { Edns::parse(&query[end..]) } else { None };
-        let limit = match over {
-            Over::Udp => usize::from(edns.as_ref().map_or(512, |e| e.udp_size.clamp(512, UDP_SIZE))),
-            Over::Tcp => usize::from(u16::MAX),
-        };
-        if reply.len() + OPT_LEN > limit {
-            reply.truncate(end);
-            set_header(reply, echoed | status | TC, [1, 0, 0, 0]);
-        }
-        if let Some(edns) = edns {
-            edns.append_opt(reply);
-        }
-        true
     }
 
     /// Appends the records; `None` if the query is to be left without an answer.
@@ -232,6 +181,49 @@ impl Answerer {
         let digits = label.and_then(|label| label.strip_prefix(b"ttl-"));
         let ttl = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         ttl.unwrap_or(self.ttl)
+    }
+}
+
+impl Answering for Answerer {
+    fn answer(&self, query: &[u8], over: Over, reply: &mut Vec<u8>) -> bool {
+        reply.clear();
+        let Some((header, _)) = query.split_first_chunk::<HEADER>() else { return false };
+        let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        let flags = word(2);
+        if flags & QR != 0 {
+            return false;
+        }
+        reply.extend_from_slice(header);
+        let echoed = QR | RA | flags & (RD | CD);
+        if flags & OPCODE != 0 {
+            set_header(reply, echoed | flags & OPCODE | NOTIMP, [0; 4]);
+            return true;
+        }
+        let question = Asked::parse(query).filter(|_| word(4) == 1);
+        let Some(asked) = question else {
+            set_header(reply, echoed | FORMERR, [0; 4]);
+            return true;
+        };
+        let (name, end) = (asked.name(query), asked.end());
+        reply.extend_from_slice(&query[HEADER..end]);
+        let Some(Body { status, counts: [answers, authority] }) = self.body(&asked, name, over, reply) else {
+            return false;
+        };
+        set_header(reply, echoed | status, [1, answers, authority, 0]);
+
+        let edns = if word(10) > 0 { Edns::parse(&query[end..]) } else { None };
+        let limit = match over {
+            Over::Udp => usize::from(edns.as_ref().map_or(512, |e| e.udp_size.clamp(512, UDP_SIZE))),
+            Over::Tcp => usize::from(u16::MAX),
+        };
+        if reply.len() + OPT_LEN > limit {
+            reply.truncate(end);
+            set_header(reply, echoed | status | TC, [1, 0, 0, 0]);
+        }
+        if let Some(edns) = edns {
+            edns.append_opt(reply);
+        }
+        true
     }
 }
 

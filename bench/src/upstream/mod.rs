@@ -4,8 +4,9 @@
 mod answer;
 mod tcp;
 mod udp;
+pub mod world;
 
-pub use answer::{Answerer, Behaviour, Over};
+pub use answer::{Answerer, Behaviour};
 
 use anyhow::{Context, Result};
 use rustix::{
@@ -107,10 +108,25 @@ impl std::fmt::Display for Served {
     }
 }
 
+/// What a query came over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// A datagram.
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+/// What an upstream says.
+pub trait Answering: std::fmt::Debug + Send + Sync {
+    /// Writes the answer to `query` into `reply`, which is overwritten. False if there is to be none.
+    fn answer(&self, query: &[u8], over: Over, reply: &mut Vec<u8>) -> bool;
+}
+
 /// What the threads of an upstream share.
 #[derive(Debug)]
 struct Shared {
-    answerer: Answerer,
+    answerer: Box<dyn Answering>,
     served: Arc<Served>,
     delay: Duration,
     drop: f64,
@@ -132,16 +148,32 @@ impl Upstream {
     /// Starts to serve.
     pub fn start(args: &Args) -> Result<Self> {
         let served = Arc::new(Served::default());
-        let shared = Arc::new(Shared {
-            answerer: Answerer::new(&args.answers, served.clone())?,
+        let shared = Shared {
+            answerer: Box::new(Answerer::new(&args.answers, served.clone())?),
             served,
             delay: Duration::from_micros(args.delay_us),
             drop: args.drop / 100.0,
             stop: Arc::default(),
-        });
-        let mut upstream = Upstream { shared, addresses: Vec::new(), threads: Vec::new() };
-        for listen in &args.listen {
-            upstream.listen(*listen, args.threads).with_context(|| {
+        };
+        Upstream::serve(shared, &args.listen, args.threads)
+    }
+
+    /// Serves what `answerer` says at one address.
+    pub fn saying(answerer: impl Answering + 'static, listen: SocketAddr) -> Result<Self> {
+        let shared = Shared {
+            answerer: Box::new(answerer),
+            served: Arc::default(),
+            delay: Duration::ZERO,
+            drop: 0.0,
+            stop: Arc::default(),
+        };
+        Upstream::serve(shared, &[listen], 1)
+    }
+
+    fn serve(shared: Shared, listen: &[SocketAddr], threads: u16) -> Result<Self> {
+        let mut upstream = Upstream { shared: Arc::new(shared), addresses: Vec::new(), threads: Vec::new() };
+        for listen in listen {
+            upstream.listen(*listen, threads).with_context(|| {
                 format!("cannot serve on {listen}: is the address of this host and its port free (ss -lnp)?")
             })?;
         }

@@ -1,13 +1,13 @@
 //! From what is written to what is meant: every value checked, every default in its place.
 
 use super::{
-    Cache, Config, Control, Cookies, Local, Server, Upstream, asking,
+    Access, Cache, Config, Control, Cookies, Local, Server, Upstream, asking,
     error::Problem,
-    raw::{RawCache, RawConfig, RawControl, RawCookies, RawServer, Require},
+    raw::{RawAccess, RawCache, RawConfig, RawControl, RawCookies, RawServer, Refused, Require},
     units::Span,
     upstream::upstream,
 };
-use ringdns_dataplane::{clock::Secs, dns, port::udp::LISTEN_MAX};
+use ringdns_dataplane::{access::Prefix, clock::Secs, dns, policy::Refusal, port::udp::LISTEN_MAX};
 use std::{net::SocketAddr, time::Duration};
 
 /// RFC 2308 section 5: negative answers beyond three hours have been found to be problematic.
@@ -48,6 +48,7 @@ impl TryFrom<RawConfig> for Config {
             local: Local { special_names: raw.local.special_names },
             cache: cache(raw.cache)?,
             refresh: asking::refresh(raw.refresh)?,
+            access: access(raw.access)?,
             cookies: cookies(raw.cookies),
             control: control(raw.control)?,
         })
@@ -222,6 +223,26 @@ fn cache(raw: RawCache) -> Result<Cache, Problem> {
         stale_client_timeout,
         stale_ttl: secs(stale_ttl),
         failure_ttl: secs(failure_ttl),
+    })
+}
+
+fn access(raw: RawAccess) -> Result<Access, Problem> {
+    let prefixes = |key: &str, texts: Vec<String>| {
+        let prefix = |(i, text): (usize, &String)| {
+            text.parse().map_err(|error| {
+                let remedy = "Write \"198.51.100.0/22\", \"2001:db8::/32\" or a single address";
+                Problem::new(format!("access.{key}[{i}]"), format!("{text:?}: {error}"), remedy)
+            })
+        };
+        texts.iter().enumerate().map(prefix).collect::<Result<Vec<Prefix>, _>>()
+    };
+    Ok(Access {
+        allow: prefixes("allow", raw.allow)?,
+        deny: prefixes("deny", raw.deny)?,
+        refusal: match raw.refused {
+            Refused::Answer => Refusal::Answer,
+            Refused::Drop => Refusal::Drop,
+        },
     })
 }
 

@@ -15,7 +15,7 @@ pub use error::{ConfigError, Problem};
 pub use raw::{Mode, Strategy};
 
 use hyper::Uri;
-use ringdns_dataplane::{clock::Secs, dns::answer::TtlRules};
+use ringdns_dataplane::{access::Prefix, clock::Secs, dns::answer::TtlRules, policy::Refusal};
 use rustls::pki_types::ServerName;
 use std::{
     net::SocketAddr,
@@ -38,6 +38,8 @@ pub struct Config {
     pub cache: Cache,
     /// What is renewed before it expires.
     pub refresh: Refresh,
+    /// Who may ask.
+    pub access: Access,
     /// DNS cookies towards clients.
     pub cookies: Cookies,
     /// How ringdns is watched and controlled.
@@ -216,6 +218,17 @@ impl Cache {
     pub fn failure_secs(&self) -> Secs {
         if self.enabled { self.failure_ttl } else { 0 }
     }
+}
+
+/// Who may ask.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Those who may,
+    pub allow: Vec<Prefix>,
+    /// but for these.
+    pub deny: Vec<Prefix>,
+    /// What others hear.
+    pub refusal: Refusal,
 }
 
 /// DNS cookies towards clients.

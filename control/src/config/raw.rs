@@ -60,6 +60,7 @@ values! {
     u32: "integer", value => value.to_string();
     Mode: "string", value => format!("\"{}\"", value.label());
     Strategy: "string", value => format!("\"{}\"", value.label());
+    Refused: "string", value => format!("\"{}\"", value.label());
     Require: "string", value => format!("\"{}\"", value.label());
 }
 
@@ -155,6 +156,41 @@ impl Strategy {
     }
 }
 
+/// What clients hear that the access list does not let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refused {
+    /// REFUSED.
+    #[default]
+    Answer,
+    /// Nothing.
+    Drop,
+}
+
+impl Refused {
+    /// The name in the file.
+    pub fn label(self) -> &'static str {
+        match self {
+            Refused::Answer => "answer",
+            Refused::Drop => "drop",
+        }
+    }
+}
+
+/// Who may ask unless the file says otherwise (RFC 5358): hosts that cannot be reached, and cannot ask, from everywhere:
+/// this one, private networks (RFC 1918, RFC 6598, RFC 4193), and neighbours on the link.
+const PRIVATE: [&str; 9] = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "::1",
+    "fc00::/7",
+    "fe80::/10",
+];
+
 /// Which clients must show a cookie of ours, among those that have cookies at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -192,6 +228,8 @@ pub struct RawConfig {
     pub cache: RawCache,
     /// `[refresh]`
     pub refresh: RawRefresh,
+    /// `[access]`
+    pub access: RawAccess,
     /// `[cookies]`
     pub cookies: RawCookies,
     /// `[control]`
@@ -309,6 +347,18 @@ tables! {
         ahead: u16 = 10,
         /// At most so many renewals a second, those of expired answers not counted. 0: no limit.
         per_second: u32 = 100,
+    }
+
+    /// Who may ask, by the longest prefix that has the client's address. A resolver that answers everybody is a weapon in the
+    /// hands of those who forge addresses (RFC 5358): to serve a network with public addresses, list its prefixes.
+    "[access]" RawAccess {
+        /// Prefixes (`"198.51.100.0/22"`, `"2001:db8::/32"`) and single addresses that may ask. A list that is given takes
+        /// the place of the default.
+        allow: Vec<String> = PRIVATE.map(str::to_owned).to_vec(),
+        /// Prefixes and single addresses that may not, unless a longer one in `allow` says that they may.
+        deny: Vec<String> = Vec::new(),
+        /// What others hear: `"answer"`: REFUSED, with the extended error Prohibited; `"drop"`: nothing.
+        refused: Refused = Refused::Answer,
     }
 
     /// DNS cookies towards clients (RFC 7873): who has one is known to be where it says that it is.

@@ -154,7 +154,7 @@ impl Header {
 
     /// Bytes of the entry in the slab.
     pub fn size(&self) -> usize {
-        let (ttls, code) = (2 * usize::from(self.records), if self.filed.is_noted() { 2 } else { 0 });
+        let (ttls, code) = (2 * usize::from(self.records), usize::from(self.filed.is_noted()) * 2);
         (HEADER + self.question_len() + ttls + usize::from(self.wire_len.get()) + code).next_multiple_of(UNIT)
     }
 

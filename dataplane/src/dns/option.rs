@@ -2,10 +2,11 @@
 
 use super::{
     answer::{Status, View},
-    cookie, rcode,
+    cookie,
+    query::Reject,
+    rcode,
     reply::Age,
 };
-use arrayvec::ArrayVec;
 
 /// Option codes (IANA).
 pub mod code {
@@ -21,6 +22,8 @@ pub mod ede {
     pub const STALE: u16 = 3;
     /// Cached Error.
     pub const CACHED_ERROR: u16 = 13;
+    /// Prohibited.
+    pub const PROHIBITED: u16 = 18;
     /// Stale NXDOMAIN Answer.
     pub const STALE_NXDOMAIN: u16 = 19;
 }
@@ -67,15 +70,15 @@ fn put<'a>(to: &'a mut [u8], code: u16, data: &[u8]) -> &'a mut [u8] {
 }
 
 /// The extended errors of one reply: what the answer brings along, and what its age adds.
-#[derive(Clone, Debug, Default)]
-pub struct Errors(ArrayVec<u16, 2>);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Errors([Option<u16>; 2]);
 
 impl Errors {
     /// Of an answer that is given at this age.
     #[inline(always)]
     pub fn of(view: &View<'_>, age: Age) -> Self {
         let failed = !matches!(view.status.rcode(), rcode::NOERROR | rcode::NXDOMAIN);
-        if view.ede.is_none() && matches!(age, Age::Fresh(_) | Age::New(_)) && !failed {
+        if view.ede.is_none() && !matches!(age, Age::Stale(_)) && !failed {
             return Self::default();
         }
         Self::of_special(view.ede, view.status, age)
@@ -89,23 +92,32 @@ impl Errors {
             (Age::New(_), _) | (_, rcode::NOERROR | rcode::NXDOMAIN) => None,
             (Age::Fresh(_), _) => Some(ede::CACHED_ERROR),
         };
-        Errors(ede.into_iter().chain(from_age.filter(|code| ede != Some(*code))).collect())
+        Errors([ede, from_age.filter(|code| ede != Some(*code))])
+    }
+
+    /// Of a query that is rejected.
+    pub fn of_reject(reject: Reject) -> Self {
+        match reject {
+            Reject::Denied => Errors([Some(ede::PROHIBITED), None]),
+            _ => Errors::default(),
+        }
     }
 
     /// Whether there are none, as there usually are.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        *self == Self::default()
     }
 
     /// Bytes on the wire.
+    #[inline(always)]
     pub fn len(&self) -> usize {
-        self.0.len() * (HEAD + 2)
+        self.0.iter().flatten().count() * (HEAD + 2)
     }
 
     /// Writes them to the start of `to`, which has room.
     pub fn write(&self, mut to: &mut [u8]) {
-        for code in &self.0 {
+        for code in self.0.iter().flatten() {
             to = put(to, code::EDE, &code.to_be_bytes());
         }
     }

@@ -26,6 +26,7 @@ pub struct Edns {
 
 impl Edns {
     /// Takes note of options, which must fill `data`. Unknown ones are passed over (RFC 6891 section 6.1.2).
+    #[cold]
     fn note(&mut self, mut data: &[u8]) -> Option<()> {
         while let Some(([k1, k0, l1, l0], rest)) = data.split_first_chunk::<4>() {
             let (option, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*l1, *l0])))?;
@@ -64,6 +65,8 @@ pub enum Reject {
     BadVersion,
     /// It is answered BADCOOKIE, with a cookie to be asked with again (RFC 7873 section 5.2.3).
     BadCookie,
+    /// It comes from somebody who may not ask, and is answered REFUSED.
+    Denied,
     /// It asks for nothing but a cookie (RFC 7873 section 5.4), and gets no more.
     NoQuestion,
 }
@@ -91,23 +94,26 @@ impl Query {
         let question = message.get(header::LEN..end).ok_or(Reject::Header(rcode::FORMERR))?;
         self.key.set(question, self.flags & header::CD != 0);
         self.question_len = question.len() as u16;
-        self.additionals(message, end, header.arcount.get())?;
-        if let Some(edns) = self.edns {
-            self.key.set_dnssec_ok(edns.dnssec_ok);
-            if edns.version != 0 {
-                return Err(Reject::BadVersion);
-            }
+        match header.arcount.get() {
+            0 if end == message.len() => {}
+            count => self.additionals(message, end, count)?,
         }
         let asked = self.key.asked();
         check_type(asked.qtype(), asked.qclass())
     }
 
     /// Reads the additional records, which must end with the message.
+    #[inline(never)]
     fn additionals(&mut self, message: &[u8], mut at: usize, count: u16) -> Result<(), Reject> {
         for _ in 0..count {
             at = self.additional(message, at).ok_or(Reject::Header(rcode::FORMERR))?;
         }
-        if at == message.len() { Ok(()) } else { Err(Reject::Header(rcode::FORMERR)) }
+        if at != message.len() {
+            return Err(Reject::Header(rcode::FORMERR));
+        }
+        let Some(edns) = self.edns else { return Ok(()) };
+        self.key.set_dnssec_ok(edns.dnssec_ok);
+        if edns.version == 0 { Ok(()) } else { Err(Reject::BadVersion) }
     }
 
     /// Nobody asks for nothing but to learn a cookie (RFC 9619 section 4).
@@ -135,7 +141,9 @@ impl Query {
             dnssec_ok: record.ttl & 0x8000 != 0,
             cookie: Sent::Nothing,
         };
-        edns.note(message.get(record.rdata..record.end)?)?;
+        if record.rdata != record.end {
+            edns.note(message.get(record.rdata..record.end)?)?;
+        }
         self.edns = Some(edns);
         Some(record.end)
     }

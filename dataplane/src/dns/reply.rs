@@ -54,12 +54,15 @@ pub fn answer(
     query: &Query,
     view: View<'_>,
     age: Age,
-    limits: Limits,
+    limits: &Limits,
 ) -> Reply {
-    let opt = if query.edns.is_some() { OPT_LEN + limits.options.len() } else { 0 };
-    let records = header::LEN + query.question_len();
     let most = limits.reply.min(message.len());
-    let errors = Errors::of(&view, age);
+    let records = header::LEN + query.question_len();
+    let (mut opt, mut errors) = (0, Errors::default());
+    if query.edns.is_some() {
+        opt = OPT_LEN + limits.options.len();
+        errors = Errors::of(&view, age);
+    }
     let proofs = query.key.asked().dnssec_ok();
     let fitted = view.fitted(most.saturating_sub(records + opt), records, proofs);
     let fitted = fitted.filter(|view| !view.status.is_truncated());
@@ -68,17 +71,18 @@ pub fn answer(
     let len = records + view.wire.len() + opt;
     // Nothing is cut, and no reply made too large, to say more about it.
     let errors = if len + errors.len() <= most { errors } else { Errors::default() };
-    Reply { cut, ..fill(message, query_len, query, view, age, &errors, limits) }
+    Reply { cut, ..fill(message, query_len, query, view, age, errors, limits) }
 }
 
+#[inline(always)]
 fn fill(
     message: &mut [u8],
     query_len: usize,
     query: &Query,
     view: View<'_>,
     age: Age,
-    errors: &Errors,
-    limits: Limits,
+    errors: Errors,
+    limits: &Limits,
 ) -> Reply {
     let records = header::LEN + query.question_len();
     let mut sum = u64::from(view.sum);
@@ -91,8 +95,8 @@ fn fill(
     sum = checksum::add(sum, age_ttls(rest, records, view.ttls, age));
     let mut len = records + view.wire.len();
     let mut additional = view.additional;
-    if let Some(edns) = query.edns {
-        sum = checksum::add(sum, write_opt(rest, records, view.wire.len(), edns, 0, &limits));
+    if let Some(edns) = &query.edns {
+        sum = checksum::add(sum, write_opt(rest, records, view.wire.len(), edns, 0, limits));
         additional += 1;
         len += OPT_LEN;
         if !errors.is_empty() || !limits.options.is_empty() {
@@ -131,15 +135,17 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: &Limits
         Reject::BadVersion => rcode::BADVERS,
         Reject::BadCookie => rcode::BADCOOKIE,
         Reject::NoQuestion => u16::from(rcode::NOERROR),
+        Reject::Denied => u16::from(rcode::REFUSED),
     };
+    let errors = Errors::of_reject(reject);
     let end = header::LEN + query.question_len();
     let questions = u16::from(query.question_len() > 0);
     let mut len = end;
-    if let Some(edns) = query.edns {
+    if let Some(edns) = &query.edns {
         // Of more than four bits, the upper eight are there (RFC 6891 section 6.1.3).
         write_opt(&mut message[end..], end, 0, edns, (rcode >> 4) as u8, limits);
-        write_options(&mut message[end..], end, &Errors::default(), &limits.options);
-        len += OPT_LEN + limits.options.len();
+        write_options(&mut message[end..], end, errors, &limits.options);
+        len += OPT_LEN + limits.options.len() + errors.len();
     }
     write_header(message, echoed(query) | rcode & header::RCODE, [questions, 0, 0, u16::from(len > end)]);
     len
@@ -196,7 +202,14 @@ fn age_ttls(wire: &mut [u8], records: usize, ttls: &[[u8; 2]], age: Age) -> u64 
 /// Writes an OPT record (RFC 6891 section 7), made for this client: never a stored one. It goes to `at` of what stands at
 /// `records` of the message. Returns its sum.
 #[inline(always)]
-fn write_opt(rest: &mut [u8], records: usize, at: usize, edns: Edns, rcode_high: u8, limits: &Limits) -> u64 {
+fn write_opt(
+    rest: &mut [u8],
+    records: usize,
+    at: usize,
+    edns: &Edns,
+    rcode_high: u8,
+    limits: &Limits,
+) -> u64 {
     let [size1, size0] = limits.advertise.to_be_bytes();
     let dnssec_ok = u8::from(edns.dnssec_ok) << 7;
     // As a word, for it is summed too; the rest is zeros.
@@ -209,7 +222,7 @@ fn write_opt(rest: &mut [u8], records: usize, at: usize, edns: Edns, rcode_high:
 /// Puts options into an OPT record, which begins `opt` without any and stands at offset `at` of the message. Returns how its
 /// sum has changed.
 #[cold]
-fn write_options(opt: &mut [u8], at: usize, errors: &Errors, always: &Options) -> u64 {
+fn write_options(opt: &mut [u8], at: usize, errors: Errors, always: &Options) -> u64 {
     let len = always.len() + errors.len();
     let options = &mut opt[OPT_LEN - 2..][..2 + len];
     options[..2].copy_from_slice(&(len as u16).to_be_bytes());

@@ -37,7 +37,7 @@ fn replied(query: &[u8], answer: &Answer, age: Age, limits: Limits) -> (Message,
     let mut buffer = query.to_vec();
     buffer.resize(2048, 0xee);
     let limits = Limits { reply: parsed.udp_limit(limits.reply as u16), ..limits };
-    let reply = reply::answer(&mut buffer, query.len(), &parsed, answer.view(), age, limits);
+    let reply = reply::answer(&mut buffer, query.len(), &parsed, answer.view(), age, &limits);
     buffer.truncate(reply.len);
     let sum = |bytes: &[u8]| checksum::sum(bytes, 0);
     let followed = checksum::add(sum(query), reply.change);

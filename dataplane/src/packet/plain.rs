@@ -7,6 +7,7 @@ use super::{
     header::{self, EtherType},
 };
 use crate::{
+    access::AccessList,
     dns::header::LEN,
     frame::WINDOW,
     simd::{self, BLOCK, Block, Half, Simd},
@@ -21,8 +22,8 @@ pub trait Plain {
     /// Where the DNS message begins.
     const MESSAGE: usize;
 
-    /// Whether the packet is plain, but for its lengths and checksums.
-    fn is_plain(window: &Window) -> bool;
+    /// Whether the packet is plain, but for its lengths and checksums, and from somebody who may ask.
+    fn is_plain(window: &Window, access: &AccessList) -> bool;
 
     /// Whether the headers of the packet of `len` bytes say that its message is `message_len` bytes long, at most 200.
     fn has_lengths(window: &Window, len: usize, message_len: usize) -> bool;
@@ -46,14 +47,14 @@ impl Plain for V4 {
     const MESSAGE: usize = 14 + 20 + 8;
 
     #[inline(always)]
-    fn is_plain(window: &Window) -> bool {
+    fn is_plain(window: &Window, access: &AccessList) -> bool {
         // Version and length of the header; no fragment.
         const MASK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
         const START: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
         *bytes(window, 12) == EtherType::IPV4.0
             && u64::from_ne_bytes(*bytes(window, 14)) & MASK == START
             && window[23] == header::UDP
-            && UNICAST[usize::from(window[26])]
+            && access.v4.lets_in::<4>(bytes(window, 26))
             && field(window, 34) != 0
     }
 
@@ -106,13 +107,11 @@ impl Plain for V6 {
     const MESSAGE: usize = 14 + 40 + 8;
 
     #[inline(always)]
-    fn is_plain(window: &Window) -> bool {
-        let source: &[u8; 16] = bytes(window, 22);
+    fn is_plain(window: &Window, access: &AccessList) -> bool {
         *bytes(window, 12) == EtherType::IPV6.0
             && window[14] >> 4 == 6
             && window[20] == header::UDP
-            && source[0] != 0xff
-            && *source != [0; 16]
+            && access.v6.lets_in::<16>(bytes(window, 22))
             && field(window, 54) != 0
     }
 
@@ -154,18 +153,6 @@ impl Plain for V6 {
         54 + udp_len
     }
 }
-
-/// First bytes of addresses that may ask across a link: not 0.0.0.0/8, loopback, multicast, reserved and broadcast
-/// (RFC 1122 section 3.2.1.3).
-static UNICAST: [bool; 256] = {
-    let mut unicast = [true; 256];
-    let mut first = 0;
-    while first < 256 {
-        unicast[first] = !matches!(first, 0 | 127 | 224..);
-        first += 1;
-    }
-    unicast
-};
 
 /// The sum of the pseudo-header but its addresses (RFC 768, RFC 8200 section 8.1).
 #[inline(always)]

@@ -62,7 +62,7 @@ impl Closer<'_, '_> {
                 let buffer = frames.buffer(frame);
                 let limits = self.rules.limits(query, options);
                 let reply =
-                    reply::answer(&mut buffer[envelope.message()..], len, query, hit.view, age, limits);
+                    reply::answer(&mut buffer[envelope.message()..], len, query, hit.view, age, &limits);
                 stats.add(Counter::Truncated, u64::from(reply.cut));
                 frame.set_len(envelope.seal(buffer, reply.len, Some(reply.change)));
                 verdict
@@ -89,6 +89,7 @@ impl Closer<'_, '_> {
         stats.add(
             match reject {
                 Reject::BadVersion => Counter::BadVers,
+                Reject::Denied | Reject::Header(rcode::REFUSED) => Counter::Denied,
                 Reject::BadCookie | Reject::NoQuestion => Counter::Cookie,
                 Reject::Header(rcode::NOTIMP) => Counter::NotImp,
                 Reject::Header(_) | Reject::Question(rcode::FORMERR) => Counter::FormErr,

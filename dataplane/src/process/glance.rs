@@ -6,6 +6,7 @@
 //! labels and the same end, and no length of a label is a letter.
 
 use crate::{
+    access::AccessList,
     cache::{Filed, Fresh, KeyedHash, Ref, SIMPLE_TTL, Spot},
     clock::Secs,
     dns::{
@@ -68,7 +69,9 @@ const LONG_NAME: usize = 2 * BLOCK - 1 - 4;
 
 /// What answers by a glance depend on.
 #[derive(Clone, Copy, Debug)]
-pub struct Conditions {
+pub struct Conditions<'a> {
+    /// Who may ask.
+    pub access: &'a AccessList,
     /// Who vouches for checksums.
     pub checksums: Checksums,
     /// The largest reply over UDP, and what our OPT advertises.
@@ -87,11 +90,11 @@ impl Glance {
         simd: S,
         window: &Window,
         len: usize,
-        conditions: &Conditions,
+        conditions: &Conditions<'_>,
         seek: impl Fn(u64) -> Spot,
     ) -> bool {
         let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
-        if !P::is_plain(window) || !header::is_query(start) {
+        if !P::is_plain(window, conditions.access) || !header::is_query(start) {
             return false;
         }
         let question: &Block = bytes(window, P::MESSAGE + LEN);

@@ -34,10 +34,10 @@ impl Work for Passes<'_, '_> {
         let Job { now, checksums, frames, burst, stats, tally } = job;
         let (now, checksums, stats) = (*now, *checksums, *stats);
         let (frames, burst, tally) = (&mut **frames, &mut **burst, &mut **tally);
-        let Processor { cache, hash, rules, glances, .. } = processor;
-        let udp_limit = rules.udp_limit;
+        let Processor { cache, hash, rules, policy, glances, .. } = processor;
+        let (udp_limit, access) = (rules.udp_limit, &policy.access);
         let conditions =
-            Conditions { checksums, udp_limit, hash: *hash, filed: cache.filed(Flags::default()) };
+            Conditions { access, checksums, udp_limit, hash: *hash, filed: cache.filed(Flags::default()) };
         for (glance, frame) in glances.iter_mut().zip(&*burst) {
             glance.seen = match frames.window(frame) {
                 Some(window) => {
@@ -86,7 +86,7 @@ struct LookOn<'a> {
     glance: &'a mut Glance,
     window: &'a [u8; WINDOW],
     len: usize,
-    conditions: &'a Conditions,
+    conditions: &'a Conditions<'a>,
     cache: &'a Cache,
 }
 

@@ -1,7 +1,7 @@
 use crate::{
     report::Report,
     run::{Args, measure},
-    upstream::{self, AnswerArgs, Answerer, Over, Upstream},
+    upstream::{self, AnswerArgs, Answerer, Answering, Over, Upstream},
 };
 use anyhow::Result;
 use clap::Parser;

@@ -1,6 +1,6 @@
 //! Messages behind their length, over TCP or TLS (RFC 7766, RFC 7858).
 
-use super::{AskError, Response};
+use super::AskError;
 use crate::{
     counters::Counter,
     resolver::{
@@ -53,13 +53,12 @@ impl Framed {
     }
 
     /// Sends a query, under an ID that is drawn here, and waits for the response.
-    pub async fn exchange(self, query: &[u8]) -> Result<Response, AskError> {
+    pub async fn exchange(self, query: &[u8]) -> Result<Vec<u8>, AskError> {
         let broken =
             || AskError::Unreachable(io::Error::new(io::ErrorKind::ConnectionReset, "the connection broke"));
         let (reply, response) = oneshot::channel();
         self.0.send(Request { query: query.to_vec(), reply }).await.map_err(|_| broken())?;
-        let message = response.await.map_err(|_| broken())?;
-        Ok(Response { message, age: 0 })
+        response.await.map_err(|_| broken())
     }
 }
 

@@ -1,6 +1,6 @@
 //! DNS over HTTPS (RFC 8484): a query is a POST, its response the body of a 200.
 
-use super::{AskError, Response};
+use super::AskError;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, StatusCode, Uri,
@@ -9,6 +9,11 @@ use hyper::{
     header::{ACCEPT, AGE, CONTENT_TYPE, HeaderMap},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ringdns_dataplane::dns::{
+    header,
+    record::{self, Record},
+    rtype,
+};
 use std::{error::Error, io};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -26,7 +31,7 @@ pub enum HttpError {
     /// Another type than that of DNS messages.
     #[error("a body of type {0:?} where {MESSAGE} should be; check the path of the URL")]
     ContentType(String),
-    /// The body is longer than a message can be, or ends early.
+    /// The body is longer than a message can be.
     #[error("the body is longer than {BODY_MAX} bytes")]
     TooLong,
 }
@@ -55,7 +60,7 @@ impl Http {
     }
 
     /// Sends a query and waits for the response. Its ID is 0, as section 4.1 advises: streams tell them apart.
-    pub async fn exchange(mut self, query: &[u8]) -> Result<Response, AskError> {
+    pub async fn exchange(mut self, query: &[u8]) -> Result<Vec<u8>, AskError> {
         let request = Request::post(self.uri)
             .header(CONTENT_TYPE, MESSAGE)
             .header(ACCEPT, MESSAGE)
@@ -77,7 +82,29 @@ impl Http {
                 Err(_) => HttpError::TooLong.into(),
             }
         })?;
-        Ok(Response { message: body.to_bytes().to_vec(), age })
+        let mut message = body.to_bytes().to_vec();
+        if age > 0 {
+            grow_older(&mut message, age);
+        }
+        Ok(message)
+    }
+}
+
+/// Takes off the seconds that a response has been kept by a cache of HTTP (section 5.1). What ends early is left as it is: it
+/// will not be believed.
+fn grow_older(message: &mut [u8], age: u32) {
+    let Some(counts) = message.get(6..header::LEN) else { return };
+    let count: usize =
+        counts.chunks(2).map(|count| usize::from(u16::from_be_bytes([count[0], count[1]]))).sum();
+    let Some(mut at) = record::skip_name(message, header::LEN).map(|end| end + 4) else { return };
+    for _ in 0..count {
+        let Some(record) = Record::parse(message, at) else { return };
+        at = record.end;
+        // A TTL with its highest bit set counts as none (RFC 2181 section 8).
+        if record.rtype != rtype::OPT && record.ttl <= i32::MAX as u32 {
+            let left = record.ttl.saturating_sub(age);
+            message[record.ttl_at..record.ttl_at + 4].copy_from_slice(&left.to_be_bytes());
+        }
     }
 }
 

@@ -91,7 +91,8 @@ pub fn explain(error: &Error, name: &ServerName<'_>) -> String {
                 "its certificate is not for {name}{names}. Correct the name in the address, if it is the right host"
             )
         }
-        CertificateError::UnknownIssuer => format!(
+        // A CA of the same name with another key is another CA.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "the certificate of {name} is from a CA that is not trusted. If the CA is your own, name its certificate in \
              tls_ca_file"
         ),

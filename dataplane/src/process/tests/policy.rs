@@ -1,12 +1,118 @@
 //! Who is answered, and with what cookie.
 
 use super::*;
-use crate::dns::cookie::Cookies;
+use crate::{
+    access::{AccessList, Prefix},
+    dns::{cookie::Cookies, header},
+    policy::Refusal,
+};
+
+fn prefixes(texts: &[&str]) -> Vec<Prefix> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// Lets in who is in `allow` and not in `deny`.
+fn let_in(f: &mut Fixture, allow: &[&str], deny: &[&str], refusal: Refusal) {
+    let access = AccessList::new(&prefixes(allow), &prefixes(deny)).unwrap();
+    f.processor.policy = Arc::new(Policy { access, refusal, ..Policy::default() });
+}
+
+/// A query as it comes from `client`.
+fn packet_from(client: &str, message: &[u8]) -> Vec<u8> {
+    let client: std::net::IpAddr = client.parse().unwrap();
+    let server = if client.is_ipv4() { "192.0.2.2:53" } else { "[2001:db8::2]:53" };
+    let at = if client.is_ipv4() { 42 } else { 62 };
+    let mut frame = vec![0; at + message.len()];
+    frame[at..].copy_from_slice(message);
+    let client = std::net::SocketAddr::new(client, 999);
+    packet::address(&mut frame, client, server.parse().unwrap(), message.len(), Checksums::Verify).unwrap();
+    frame
+}
+
+/// What becomes of known and unknown questions, with and without EDNS, from those who may ask and those who may not; on
+/// every path the same.
+#[test]
+fn only_who_is_allowed_to_is_answered() {
+    let mut f = Fixture::new();
+    let (mut denied, mut served) = (0, 0);
+    let names = ["known.example.", "a-name-that-is-longer.than-a-block.is.example.", "unknown.example."];
+    names[..2].iter().for_each(|name| f.know(name, 300, 0));
+    for refusal in [Refusal::Answer, Refusal::Drop] {
+        let allow = ["10.0.0.0/8", "198.51.100.0/22", "2001:db8::/32"];
+        let_in(&mut f, &allow, &["10.9.0.0/16", "198.51.101.7", "2001:db8:9::/48"], refusal);
+        let allowed = ["10.1.2.3", "198.51.103.255", "198.51.101.6", "2001:db8::1"];
+        let others = ["10.9.2.3", "11.0.0.1", "198.51.101.7", "198.51.104.0", "2001:db8:9::1", "2001:db9::1"];
+        for (client, may) in
+            allowed.map(|client| (client, true)).into_iter().chain(others.map(|client| (client, false)))
+        {
+            for name in names {
+                for edns in [false, true] {
+                    let query = testing::query(name, RecordType::A);
+                    let query = if edns { testing::with_edns(query, 1232, false) } else { query };
+                    let packet = packet_from(client, &testing::wire(&query));
+                    for checksums in [Checksums::Verify, Checksums::Unused, Checksums::Trust] {
+                        let (verdict, reply) = f.send(0, &packet, checksums);
+                        let context = format!("{name} from {client}, {refusal:?}: {verdict:?}");
+                        match (may, name == names[2], refusal) {
+                            (true, true, _) => assert!(matches!(verdict, Verdict::Punt(_)), "{context}"),
+                            (true, false, _) => {
+                                served += 1;
+                                assert_eq!(verdict, Verdict::Reply, "{context}");
+                                let reply = Message::from_vec(&packet::tests::received(&reply)).unwrap();
+                                assert_eq!(reply.answers.len(), 1, "{context}");
+                            }
+                            (false, _, Refusal::Answer) => {
+                                denied += 1;
+                                assert_eq!(verdict, Verdict::Reply, "{context}");
+                                let reply = Message::from_vec(&packet::tests::received(&reply)).unwrap();
+                                assert_eq!(reply.metadata.response_code, ResponseCode::Refused, "{context}");
+                                let code = EdnsOption::Unknown(15, vec![0, 18]);
+                                let told = reply.edns.map(|edns| edns.option(EdnsCode::Unknown(15)).cloned());
+                                assert_eq!(told, edns.then_some(Some(code)), "{context}");
+                            }
+                            (false, _, Refusal::Drop) => {
+                                assert_eq!(verdict, Verdict::Drop(DropReason::Denied), "{context}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let stats = f.stats.snapshot();
+    assert_eq!((stats.get(Counter::Hit), stats.get(Counter::Denied)), (served, denied));
+    assert_eq!(stats.dropped(DropReason::Denied), denied);
+}
+
+/// Who may not ask learns nothing from what is wrong with a query, and makes no loops.
+#[test]
+fn what_is_no_query_is_denied_too() {
+    let mut f = Fixture::new();
+    let_in(&mut f, &["10.0.0.0/8"], &[], Refusal::Answer);
+    let good = testing::wire(&testing::query("known.example.", RecordType::A));
+    let changed = |at: usize, byte: u8| {
+        let mut message = good.clone();
+        message[at] = byte;
+        message
+    };
+    for message in [changed(2, 0x28), changed(5, 2), changed(good.len() - 1, 3), changed(12, 64)] {
+        let (verdict, reply) = f.send(0, &packet_from("192.0.2.9", &message), Checksums::Verify);
+        assert_eq!(verdict, Verdict::Reply);
+        assert_eq!(u16::from(reply[42 + 3]) & header::RCODE, u16::from(rcode::REFUSED));
+        assert!(!packet::tests::received(&reply).is_empty(), "and the sums are right");
+    }
+    let (verdict, _) = f.send(0, &packet_from("192.0.2.9", &changed(2, 0x80)), Checksums::Verify);
+    assert_eq!(verdict, Verdict::Drop(DropReason::Response));
+    let (verdict, _) = f.send(0, &packet_from("192.0.2.9", &good[..11]), Checksums::Verify);
+    assert_eq!(verdict, Verdict::Drop(DropReason::ShortMessage));
+    assert_eq!(f.stats.snapshot().get(Counter::Denied), 4);
+}
 
 /// Cookies with a secret of RFC 9018, at a time shortly after its examples.
 fn cookies(f: &mut Fixture, required: bool) {
     let secret = 0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes();
-    let policy = Policy { cookies: Some(Cookies::new(secret, None)), require_cookies: required };
+    let policy =
+        Policy { cookies: Some(Cookies::new(secret, None)), require_cookies: required, ..Policy::default() };
     f.processor.policy = Arc::new(policy);
     f.processor.set_epoch(1_559_731_985);
 }
