@@ -10,6 +10,7 @@ use crate::{
 use ringdns_dataplane::{
     dns::{
         header,
+        option::OPT_MAX,
         query::{Query, Reject},
         reply::{self, Limits},
     },
@@ -33,8 +34,6 @@ use tokio::{
 const MESSAGE_MAX: usize = u16::MAX as usize;
 /// Replies made and not yet written, on one connection. Few: each may have 64 KiB.
 const OUTBOX: usize = 2;
-/// Room for an OPT record behind the records, with options.
-const OPT_ROOM: usize = 64;
 
 counters! {
     /// What happens over TCP.
@@ -217,7 +216,7 @@ impl Listener {
         // The reply is made when there is room for it: what waits until then is shared with the host tier.
         let Ok(room) = replies.reserve().await else { return self.counters.abandoned.inc() };
         let (reply, counter) = match resolved {
-            Ok(resolved) => (Some(self.reply(&message, &query, &resolved, limits)), &self.counters.answered),
+            Ok(resolved) => (Some(self.reply(&message, &query, &resolved, &limits)), &self.counters.answered),
             Err(reject) => match rejection(&message, &query, reject, &limits) {
                 Some(reply) => (Some(reply), &self.counters.rejected),
                 None => (None, &self.counters.dropped),
@@ -229,19 +228,19 @@ impl Listener {
         }
     }
 
-    fn reply(&self, message: &[u8], query: &Query, resolved: &Resolved, limits: Limits) -> Vec<u8> {
+    fn reply(&self, message: &[u8], query: &Query, resolved: &Resolved, limits: &Limits<'_>) -> Vec<u8> {
         let view = resolved.answer.view();
         let head = header::LEN + query.question_len();
-        let room = (head + view.wire.len() + OPT_ROOM).min(MESSAGE_MAX);
+        let room = (head + view.wire.len() + OPT_MAX).min(MESSAGE_MAX);
         let mut framed = framed(&message[..head], room);
         let age = resolved.age(self.resolver.clock().secs(), self.rules.stale_ttl);
-        let reply = reply::answer(&mut framed[2..], head, query, view, age, &limits);
+        let reply = reply::answer(&mut framed[2..], head, query, view, age, limits);
         finish(framed, reply.len)
     }
 }
 
-fn rejection(message: &[u8], query: &Query, reject: Reject, limits: &Limits) -> Option<Vec<u8>> {
-    let mut framed = framed(message, message.len() + OPT_ROOM);
+fn rejection(message: &[u8], query: &Query, reject: Reject<'_>, limits: &Limits<'_>) -> Option<Vec<u8>> {
+    let mut framed = framed(message, message.len() + OPT_MAX);
     let len = reply::reject(&mut framed[2..], query, reject, limits);
     (len > 0).then(|| finish(framed, len))
 }

@@ -18,6 +18,8 @@ pub fn policy(config: &Config) -> Result<Policy, Problem> {
         refusal: config.access.refusal,
         cookies: cookies(&config.cookies)?,
         require_cookies: config.cookies.require_over_udp,
+        nsid: config.server.nsid.as_deref().map(|name| name.as_bytes().into()),
+        identity: config.server.identity.as_deref().map(|name| name.as_bytes().into()),
     })
 }
 

@@ -57,7 +57,7 @@ pub struct Rules {
 
 impl Rules {
     /// How large the reply to `query` may be over UDP, and what it says of us.
-    pub fn limits(&self, query: &Query, options: Options) -> Limits {
+    pub fn limits<'a>(&self, query: &Query, options: Options<'a>) -> Limits<'a> {
         Limits { reply: query.udp_limit(self.udp_limit), advertise: self.udp_limit, options }
     }
 }

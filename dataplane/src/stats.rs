@@ -54,6 +54,8 @@ counters! {
         Denied => "denied",
         /// Answered BADVERS.
         BadVers => "badvers",
+        /// Answered with who we are.
+        Identity => "identity",
         /// Answered with nothing but a cookie: BADCOOKIE, or nothing else was asked for (RFC 7873).
         Cookie => "cookie",
         /// Sent to the control plane, to be answered when it has found out.
@@ -119,6 +121,7 @@ const OUTCOMES: &[Counter] = &[
     Counter::Refused,
     Counter::Denied,
     Counter::BadVers,
+    Counter::Identity,
     Counter::Cookie,
     Counter::Punted,
 ];

@@ -72,6 +72,7 @@ fn the_sums_close(stats: &Value) {
         "refused",
         "denied",
         "badvers",
+        "identity",
         "cookie",
     ]);
     let dropped: u64 = total["dropped"].as_object().unwrap().values().map(count).sum();

@@ -7,7 +7,13 @@ use super::{
     units::Span,
     upstream::upstream,
 };
-use ringdns_dataplane::{access::Prefix, clock::Secs, dns, policy::Refusal, port::udp::LISTEN_MAX};
+use ringdns_dataplane::{
+    access::Prefix,
+    clock::Secs,
+    dns::{self, option::NSID_MAX},
+    policy::Refusal,
+    port::udp::LISTEN_MAX,
+};
 use std::{net::SocketAddr, time::Duration};
 
 /// RFC 2308 section 5: negative answers beyond three hours have been found to be problematic.
@@ -144,6 +150,8 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
         busy_poll: raw.busy_poll,
         fallback: raw.fallback,
         udp_limit: raw.udp_limit,
+        identity: name("server.identity", raw.identity)?,
+        nsid: name("server.nsid", raw.nsid)?,
     })
 }
 
@@ -224,6 +232,17 @@ fn cache(raw: RawCache) -> Result<Cache, Problem> {
         stale_ttl: secs(stale_ttl),
         failure_ttl: secs(failure_ttl),
     })
+}
+
+/// A name that clients are told.
+fn name(key: &str, name: Option<String>) -> Result<Option<String>, Problem> {
+    match name {
+        Some(name) if name.is_empty() || name.len() > NSID_MAX => {
+            let reason = format!("{} bytes are no name, or a long one", name.len());
+            Err(Problem::new(key, reason, format!("Give 1 to {NSID_MAX} bytes, or remove the key")))
+        }
+        name => Ok(name),
+    }
 }
 
 fn access(raw: RawAccess) -> Result<Access, Problem> {

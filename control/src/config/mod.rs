@@ -69,6 +69,10 @@ pub struct Server {
     pub fallback: bool,
     /// The largest answer over UDP.
     pub udp_limit: u16,
+    /// The name in class CH.
+    pub identity: Option<String>,
+    /// The name in EDNS.
+    pub nsid: Option<String>,
 }
 
 /// A resolver to ask.

@@ -265,6 +265,12 @@ tables! {
         fallback: bool = true,
         /// The largest answer sent over UDP, in bytes, whatever a client offers; larger ones go over TCP (RFC 9715).
         udp_limit: u16 = 1232,
+        /// What is answered to those who ask which server this is: `id.server` and `hostname.bind` in class CH (RFC 4892).
+        /// At most 64 bytes. Absent: REFUSED. Which version runs is never told.
+        identity: Option<String> = None,
+        /// The same for the NSID option of EDNS (RFC 5001), by which each answer can be told from those of other servers at
+        /// an anycast address. At most 64 bytes. Absent: none.
+        nsid: Option<String> = None,
     }
 
     /// A recursive resolver to ask. Given several times, `resolver.strategy` says which is asked first; the next one is

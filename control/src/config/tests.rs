@@ -108,6 +108,8 @@ fn refusals_name_line_key_reason_and_remedy() {
         (listen("udp_limit = 9000"), "5", "server.udp_limit", "9000 bytes", "1232"),
         (listen("spin = \"2s\""), "5", "server.spin", "too long", "at most"),
         (listen("spin = 5"), "5", "server.spin", "integer", "Correct the value"),
+        (listen("identity = \"\""), "5", "server.identity", "0 bytes", "1 to 64"),
+        (listen(&format!("nsid = \"{}\"", "x".repeat(65))), "5", "server.nsid", "65 bytes", "1 to 64"),
         (listen("busy_poll = true"), "5", "server.busy_poll", "no NIC", "interface"),
         (listen("lisen = []"), "5", "server.lisen", "unknown field", "spelling"),
         (listen("[redis]\nurl = \"redis://h\""), "5", "redis", "unknown field", "spelling"),

@@ -121,7 +121,11 @@ async fn an_answer_of_64_kib_goes_through_whole() {
     parsed.parse(&question[2..]).unwrap();
     // Exactly as much as fits behind header and question, before an OPT record.
     let len = MESSAGE_MAX - header::LEN - parsed.question_len() - 11;
-    let large = Answer { wire: vec![0xab; len].into(), ..Answer::error(rcode::NOERROR, None, 0, 1000) };
+    let large = Answer {
+        counts: [1, 0, 0],
+        wire: vec![0xab; len].into(),
+        ..Answer::error(rcode::NOERROR, None, 0, 1000)
+    };
     listener.resolver.host().insert(&parsed.key, Arc::new(large.clone()), 0);
     let (mut client, _server) = connect(&listener);
     client.write_all(&question).await.unwrap();

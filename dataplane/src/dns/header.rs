@@ -72,11 +72,11 @@ pub const fn flags_of(start: u64) -> u16 {
     (u64::from_be(start) >> 48) as u16
 }
 
-/// Whether a header with this [`start`] is a query's with one question and no answers.
+/// Whether a header with this [`start`] is a query's that wants recursion, with one question and no answers.
 #[inline(always)]
 pub fn is_query(header: u64) -> bool {
-    const MASK: u64 = flags(QR | OPCODE) | !flags(0xffff);
-    header & MASK == start(0, 0, 0)
+    const MASK: u64 = flags(QR | OPCODE | RD) | !flags(0xffff);
+    header & MASK == start(RD, 0, 0)
 }
 
 /// Flags as on the wire, where they stand in [`start`].

@@ -34,6 +34,8 @@ pub mod rcode {
 pub mod rtype {
     /// Start of authority.
     pub const SOA: u16 = 6;
+    /// Text.
+    pub const TXT: u16 = 16;
     /// EDNS (RFC 6891).
     pub const OPT: u16 = 41;
     /// Delegation signer (RFC 4034).
@@ -54,6 +56,9 @@ pub mod rtype {
 
 /// The Internet class.
 pub const CLASS_IN: u16 = 1;
+
+/// The Chaos class, in which servers are asked about themselves (RFC 4892).
+pub const CLASS_CH: u16 = 3;
 
 /// Longest name on the wire, the root's zero included (RFC 1035 section 2.3.4).
 pub const NAME_MAX: usize = 255;

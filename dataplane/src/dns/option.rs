@@ -1,6 +1,7 @@
 //! EDNS options (RFC 6891 section 6.1.2): what our OPT records say beside their fixed part.
 
 use super::{
+    OPT_LEN,
     answer::{Status, View},
     cookie,
     query::Reject,
@@ -10,6 +11,10 @@ use super::{
 
 /// Option codes (IANA).
 pub mod code {
+    /// The server's name (RFC 5001).
+    pub const NSID: u16 = 3;
+    /// How long a connection may be silent (RFC 7828).
+    pub const KEEPALIVE: u16 = 11;
     /// DNS cookies (RFC 7873).
     pub const COOKIE: u16 = 10;
     /// Extended DNS errors (RFC 8914).
@@ -26,6 +31,8 @@ pub mod ede {
     pub const PROHIBITED: u16 = 18;
     /// Stale NXDOMAIN Answer.
     pub const STALE_NXDOMAIN: u16 = 19;
+    /// Not Authoritative: recursion was not wanted, and there is nothing else here.
+    pub const NOT_AUTHORITATIVE: u16 = 20;
 }
 
 /// Bytes of an option before its data.
@@ -33,28 +40,47 @@ const HEAD: usize = 4;
 
 /// Options that a reply has whatever it says, to a client with EDNS that asked for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct Options<'a> {
     /// Client and server cookie.
     pub cookie: Option<cookie::Both>,
+    /// Our name, at most [`NSID_MAX`] bytes.
+    pub nsid: Option<&'a [u8]>,
+    /// How long the connection may be silent, in units of 100 ms.
+    pub keepalive: Option<u16>,
 }
 
-impl Options {
+/// The longest name that a server is given.
+pub const NSID_MAX: usize = 64;
+
+/// The longest OPT record that replies have, options and errors included.
+pub const OPT_MAX: usize =
+    OPT_LEN + 3 * HEAD + size_of::<cookie::Both>() + NSID_MAX + size_of::<u16>() + 2 * (HEAD + 2);
+
+impl Options<'_> {
     /// Whether there are none, as there usually are.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.cookie.is_none()
+        self.cookie.is_none() && self.nsid.is_none() && self.keepalive.is_none()
     }
 
     /// Bytes on the wire.
     #[inline(always)]
     pub fn len(&self) -> usize {
         self.cookie.map_or(0, |cookie| HEAD + cookie.len())
+            + self.nsid.map_or(0, |nsid| HEAD + nsid.len())
+            + self.keepalive.map_or(0, |_| HEAD + 2)
     }
 
     /// Writes them to the start of `to`, which has room. Returns what follows.
-    pub fn write<'a>(&self, mut to: &'a mut [u8]) -> &'a mut [u8] {
+    pub fn write<'b>(&self, mut to: &'b mut [u8]) -> &'b mut [u8] {
         if let Some(cookie) = &self.cookie {
             to = put(to, code::COOKIE, cookie);
+        }
+        if let Some(nsid) = self.nsid {
+            to = put(to, code::NSID, nsid);
+        }
+        if let Some(units) = self.keepalive {
+            to = put(to, code::KEEPALIVE, &units.to_be_bytes());
         }
         to
     }
@@ -96,9 +122,10 @@ impl Errors {
     }
 
     /// Of a query that is rejected.
-    pub fn of_reject(reject: Reject) -> Self {
+    pub fn of_reject(reject: Reject<'_>) -> Self {
         match reject {
             Reject::Denied => Errors([Some(ede::PROHIBITED), None]),
+            Reject::NotRecursive => Errors([Some(ede::NOT_AUTHORITATIVE), None]),
             _ => Errors::default(),
         }
     }

@@ -22,6 +22,10 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// Its COOKIE option (RFC 7873).
     pub cookie: Sent,
+    /// Whether it wants to know which server answers (RFC 5001).
+    pub nsid: bool,
+    /// Whether it wants to know how long a connection may be silent (RFC 7828).
+    pub keepalive: bool,
 }
 
 impl Edns {
@@ -30,9 +34,14 @@ impl Edns {
     fn note(&mut self, mut data: &[u8]) -> Option<()> {
         while let Some(([k1, k0, l1, l0], rest)) = data.split_first_chunk::<4>() {
             let (option, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*l1, *l0])))?;
-            // Of several cookies, the first counts (RFC 7873 section 4).
-            if u16::from_be_bytes([*k1, *k0]) == code::COOKIE && self.cookie == Sent::Nothing {
-                self.cookie = Cookie::parse(option).map_or(Sent::Malformed, Sent::Cookie);
+            match u16::from_be_bytes([*k1, *k0]) {
+                // Of several cookies, the first counts (RFC 7873 section 4).
+                code::COOKIE if self.cookie == Sent::Nothing => {
+                    self.cookie = Cookie::parse(option).map_or(Sent::Malformed, Sent::Cookie);
+                }
+                code::NSID => self.nsid = true,
+                code::KEEPALIVE => self.keepalive = true,
+                _ => {}
             }
             data = rest;
         }
@@ -54,7 +63,7 @@ pub struct Query {
 
 /// Why a message is not a query to look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reject {
+pub enum Reject<'a> {
     /// It is not answered at all.
     Drop(DropReason),
     /// It is answered with an error and an empty header: there is no question to repeat.
@@ -67,6 +76,10 @@ pub enum Reject {
     BadCookie,
     /// It comes from somebody who may not ask, and is answered REFUSED.
     Denied,
+    /// It does not want recursion, of which we do nothing else: REFUSED.
+    NotRecursive,
+    /// It asks who we are, and is answered with this text (RFC 4892).
+    Identity(&'a [u8]),
     /// It asks for nothing but a cookie (RFC 7873 section 5.4), and gets no more.
     NoQuestion,
 }
@@ -75,7 +88,7 @@ impl Query {
     /// Takes `message` apart into `self`.
     ///
     /// On [`Reject::Question`] and [`Reject::BadVersion`], `self` is as good as the reply needs.
-    pub fn parse(&mut self, message: &[u8]) -> Result<(), Reject> {
+    pub fn parse(&mut self, message: &[u8]) -> Result<(), Reject<'static>> {
         self.edns = None;
         self.question_len = 0;
         let (header, _) =
@@ -104,7 +117,7 @@ impl Query {
 
     /// Reads the additional records, which must end with the message.
     #[inline(never)]
-    fn additionals(&mut self, message: &[u8], mut at: usize, count: u16) -> Result<(), Reject> {
+    fn additionals(&mut self, message: &[u8], mut at: usize, count: u16) -> Result<(), Reject<'static>> {
         for _ in 0..count {
             at = self.additional(message, at).ok_or(Reject::Header(rcode::FORMERR))?;
         }
@@ -118,7 +131,7 @@ impl Query {
 
     /// Nobody asks for nothing but to learn a cookie (RFC 9619 section 4).
     #[cold]
-    fn without_question(&mut self, message: &[u8], additional: u16) -> Reject {
+    fn without_question(&mut self, message: &[u8], additional: u16) -> Reject<'static> {
         match (self.additionals(message, header::LEN, additional), self.edns) {
             (Ok(()), Some(Edns { version: 0, cookie: Sent::Cookie(_), .. })) => Reject::NoQuestion,
             _ => Reject::Header(rcode::FORMERR),
@@ -139,7 +152,7 @@ impl Query {
             udp_size: record.class,
             version: (record.ttl >> 16) as u8,
             dnssec_ok: record.ttl & 0x8000 != 0,
-            cookie: Sent::Nothing,
+            ..Edns::default()
         };
         if record.rdata != record.end {
             edns.note(message.get(record.rdata..record.end)?)?;
@@ -163,12 +176,12 @@ impl Query {
 }
 
 #[cold]
-fn not_a_query(flags: u16) -> Reject {
+fn not_a_query(flags: u16) -> Reject<'static> {
     if flags & header::QR != 0 { Reject::Drop(DropReason::Response) } else { Reject::Header(rcode::NOTIMP) }
 }
 
 /// Types that are no data (RFC 6895 section 3.1): transfers need TCP and a zone, and nobody asks for an OPT.
-fn check_type(qtype: u16, qclass: u16) -> Result<(), Reject> {
+fn check_type(qtype: u16, qclass: u16) -> Result<(), Reject<'static>> {
     if qclass != CLASS_IN || matches!(qtype, rtype::IXFR..=rtype::MAILA) {
         return Err(Reject::Question(rcode::REFUSED));
     }

@@ -1,12 +1,12 @@
 //! The builder of replies: rings, sockets and TCP all answer with it. What a glance answers it would answer the same.
 
 use super::{
-    OPT_LEN,
+    CLASS_CH, OPT_LEN,
     answer::View,
     header::{self, Header, Words},
     option::{Errors, Options},
     query::{Edns, Query, Reject},
-    rcode,
+    rcode, rtype,
 };
 use crate::packet::checksum;
 use zerocopy::{big_endian::U16, transmute_mut};
@@ -24,13 +24,13 @@ pub enum Age {
 
 /// What of our side goes into replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Limits<'a> {
     /// The largest reply that is written, in bytes.
     pub reply: usize,
     /// What we say that we take over UDP (RFC 6891 section 6.2.5; RFC 9715: 1232).
     pub advertise: u16,
     /// What our OPT record says to this client beside that.
-    pub options: Options,
+    pub options: Options<'a>,
 }
 
 /// A reply that was written.
@@ -54,7 +54,7 @@ pub fn answer(
     query: &Query,
     view: View<'_>,
     age: Age,
-    limits: &Limits,
+    limits: &Limits<'_>,
 ) -> Reply {
     let most = limits.reply.min(message.len());
     let records = header::LEN + query.question_len();
@@ -82,7 +82,7 @@ fn fill(
     view: View<'_>,
     age: Age,
     errors: Errors,
-    limits: &Limits,
+    limits: &Limits<'_>,
 ) -> Reply {
     let records = header::LEN + query.question_len();
     let mut sum = u64::from(view.sum);
@@ -123,7 +123,7 @@ fn fill(
 
 /// Turns the query at the start of `message` into the error that it is rejected with. Returns the reply's length: 0
 /// where the message is not to be answered. `message` must reach as far as [`Limits::reply`].
-pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: &Limits) -> usize {
+pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &Limits<'_>) -> usize {
     let rcode = match reject {
         Reject::Drop(_) => return 0,
         Reject::Header(rcode) => {
@@ -135,11 +135,37 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: &Limits
         Reject::BadVersion => rcode::BADVERS,
         Reject::BadCookie => rcode::BADCOOKIE,
         Reject::NoQuestion => u16::from(rcode::NOERROR),
-        Reject::Denied => u16::from(rcode::REFUSED),
+        Reject::Identity(text) => return identity(message, query, text, limits),
+        Reject::Denied | Reject::NotRecursive => u16::from(rcode::REFUSED),
     };
     let errors = Errors::of_reject(reject);
     let end = header::LEN + query.question_len();
     let questions = u16::from(query.question_len() > 0);
+    finish(message, query, end, [questions, 0], rcode, errors, limits)
+}
+
+/// Turns the query at the start of `message` into the answer who we are: one TXT record (RFC 4892 section 2).
+fn identity(message: &mut [u8], query: &Query, text: &[u8], limits: &Limits<'_>) -> usize {
+    let at = header::LEN + query.question_len();
+    // The name is the question's; nobody has to remember this for any time.
+    let [t1, t0, c1, c0] = zerocopy::transmute!([U16::new(rtype::TXT), U16::new(CLASS_CH)]);
+    let len = text.len() as u8;
+    message[at..at + 13].copy_from_slice(&[0xc0, 12, t1, t0, c1, c0, 0, 0, 0, 0, 0, len + 1, len]);
+    let end = at + 13 + text.len();
+    message[at + 13..end].copy_from_slice(text);
+    finish(message, query, end, [1, 1], u16::from(rcode::NOERROR), Errors::default(), limits)
+}
+
+/// Ends a reply that is made anew, whose OPT record goes to `end`: questions and answers are counted. Returns its length.
+fn finish(
+    message: &mut [u8],
+    query: &Query,
+    end: usize,
+    [questions, answers]: [u16; 2],
+    rcode: u16,
+    errors: Errors,
+    limits: &Limits<'_>,
+) -> usize {
     let mut len = end;
     if let Some(edns) = &query.edns {
         // Of more than four bits, the upper eight are there (RFC 6891 section 6.1.3).
@@ -147,7 +173,8 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject, limits: &Limits
         write_options(&mut message[end..], end, errors, &limits.options);
         len += OPT_LEN + limits.options.len() + errors.len();
     }
-    write_header(message, echoed(query) | rcode & header::RCODE, [questions, 0, 0, u16::from(len > end)]);
+    let flags = echoed(query) | rcode & header::RCODE;
+    write_header(message, flags, [questions, answers, 0, u16::from(len > end)]);
     len
 }
 
@@ -208,7 +235,7 @@ fn write_opt(
     at: usize,
     edns: &Edns,
     rcode_high: u8,
-    limits: &Limits,
+    limits: &Limits<'_>,
 ) -> u64 {
     let [size1, size0] = limits.advertise.to_be_bytes();
     let dnssec_ok = u8::from(edns.dnssec_ok) << 7;
@@ -222,7 +249,7 @@ fn write_opt(
 /// Puts options into an OPT record, which begins `opt` without any and stands at offset `at` of the message. Returns how its
 /// sum has changed.
 #[cold]
-fn write_options(opt: &mut [u8], at: usize, errors: Errors, always: &Options) -> u64 {
+fn write_options(opt: &mut [u8], at: usize, errors: Errors, always: &Options<'_>) -> u64 {
     let len = always.len() + errors.len();
     let options = &mut opt[OPT_LEN - 2..][..2 + len];
     options[..2].copy_from_slice(&(len as u16).to_be_bytes());

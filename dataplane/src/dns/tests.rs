@@ -24,9 +24,10 @@ use hickory_proto::{
 use proptest::prelude::*;
 use std::{net::Ipv4Addr, str::FromStr};
 
-const LIMITS: Limits = Limits { reply: 1232, advertise: 1232, options: Options { cookie: None } };
+const LIMITS: Limits =
+    Limits { reply: 1232, advertise: 1232, options: Options { cookie: None, nsid: None, keepalive: None } };
 
-fn parse(message: &[u8]) -> Result<Query, Reject> {
+fn parse(message: &[u8]) -> Result<Query, Reject<'static>> {
     let mut query = Query::default();
     query.parse(message).map(|()| query)
 }

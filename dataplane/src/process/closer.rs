@@ -38,7 +38,8 @@ impl Closer<'_, '_> {
         let message = &packet[envelope.message()..][..len];
         let Some(client) = envelope.client(packet) else { return self.drop(DropReason::BadLength) };
         let asker = Asker { client: client.ip(), connected: false, now: self.unix };
-        let (verdict, options) = self.policy.read(message, query, &asker);
+        let policy = self.policy;
+        let (verdict, options) = policy.read(message, query, &asker);
         match verdict {
             Err(Reject::Drop(reason)) => return self.drop(reason),
             Err(reject) => return self.reject(query, envelope, reject, options, nth),
@@ -80,8 +81,8 @@ impl Closer<'_, '_> {
         &mut self,
         query: &Query,
         envelope: Envelope,
-        reject: Reject,
-        options: Options,
+        reject: Reject<'_>,
+        options: Options<'_>,
         nth: usize,
     ) -> Verdict {
         let Job { frames, burst, stats, .. } = &mut *self.job;
@@ -90,10 +91,11 @@ impl Closer<'_, '_> {
             match reject {
                 Reject::BadVersion => Counter::BadVers,
                 Reject::Denied | Reject::Header(rcode::REFUSED) => Counter::Denied,
+                Reject::Identity(_) => Counter::Identity,
                 Reject::BadCookie | Reject::NoQuestion => Counter::Cookie,
                 Reject::Header(rcode::NOTIMP) => Counter::NotImp,
                 Reject::Header(_) | Reject::Question(rcode::FORMERR) => Counter::FormErr,
-                Reject::Question(_) | Reject::Drop(_) => Counter::Refused,
+                Reject::Question(_) | Reject::NotRecursive | Reject::Drop(_) => Counter::Refused,
             },
             1,
         );

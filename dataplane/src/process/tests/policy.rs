@@ -217,3 +217,131 @@ fn a_cookie_takes_its_room() {
         assert_eq!((reply.metadata.truncation, cookie(&reply).is_some()), (cut, cut));
     }
 }
+
+//----------- Who we are, and what we do not do -------------------------------
+
+fn in_chaos(name: &str, rtype: RecordType) -> Message {
+    let mut query = testing::query(name, rtype);
+    query.queries[0].set_query_class(hickory_proto::rr::DNSClass::CH);
+    query
+}
+
+/// RFC 4892.
+#[test]
+fn who_we_are_is_told_if_it_is_to_be_known() {
+    let mut f = Fixture::new();
+    let names = ["id.server.", "HOSTNAME.bind."];
+    for name in names {
+        let (_, reply) = f.ask(0, &in_chaos(name, RecordType::TXT));
+        assert_eq!(reply.unwrap().metadata.response_code, ResponseCode::Refused);
+    }
+    f.processor.policy =
+        Arc::new(Policy { identity: Some(b"ring-1.example".as_slice().into()), ..Policy::default() });
+    for (name, edns) in names.into_iter().flat_map(|name| [(name, false), (name, true)]) {
+        let query = in_chaos(name, RecordType::TXT);
+        let query = if edns { testing::with_edns(query, 1232, false) } else { query };
+        let (_, reply) = f.ask(0, &query);
+        let reply = reply.unwrap();
+        assert_eq!((reply.metadata.response_code, reply.edns.is_some()), (ResponseCode::NoError, edns));
+        let [record] = &reply.answers[..] else { panic!("{reply:?}") };
+        let text = RData::TXT(TXT::new(vec!["ring-1.example".into()]));
+        assert_eq!((&record.data, record.ttl, record.name.to_string()), (&text, 0, name.to_owned()));
+    }
+    for query in [
+        in_chaos("version.bind.", RecordType::TXT),
+        in_chaos("version.server.", RecordType::TXT),
+        in_chaos("id.server.", RecordType::A),
+        in_chaos("x.id.server.", RecordType::TXT),
+    ] {
+        let (_, reply) = f.ask(0, &query);
+        assert_eq!(reply.unwrap().metadata.response_code, ResponseCode::Refused, "{query:?}");
+    }
+    assert!(matches!(f.ask(0, &testing::query("id.server.", RecordType::TXT)).0, Verdict::Punt(_)));
+    let stats = f.stats.snapshot();
+    assert_eq!((stats.get(Counter::Identity), stats.get(Counter::Refused)), (4, 6));
+}
+
+/// RFC 5001: a name for who asks for it, whatever the answer.
+#[test]
+fn answers_say_which_server_they_are_from_to_who_asks() {
+    let mut f = Fixture::new();
+    f.know("known.example.", 300, 0);
+    f.processor.policy = Arc::new(Policy { nsid: Some(b"ring-1".as_slice().into()), ..Policy::default() });
+    for (name, class_ch) in [("known.example.", false), ("known.example.", true)] {
+        let mut query = testing::with_edns(testing::query(name, RecordType::A), 1232, false);
+        if class_ch {
+            query.queries[0].set_query_class(hickory_proto::rr::DNSClass::CH);
+        }
+        let (_, bare) = f.ask(0, &query);
+        assert!(bare.unwrap().edns.unwrap().options().as_ref().is_empty(), "nobody asked");
+        query.edns.as_mut().unwrap().options_mut().insert(EdnsOption::Unknown(3, Vec::new()));
+        let edns = f.ask(0, &query).1.unwrap().edns.unwrap();
+        let [(_, option)] = edns.options().as_ref() else { panic!("{edns:?}") };
+        assert_eq!(Vec::<u8>::try_from(option).unwrap(), b"ring-1");
+    }
+}
+
+/// There is nothing here but recursion: who does not want it is told, and cannot find out what others asked for.
+#[test]
+fn who_wants_no_recursion_is_refused_and_learns_nothing_of_the_cache() {
+    let mut f = Fixture::new();
+    f.know("known.example.", 300, 0);
+    for name in ["known.example.", "unknown.example."] {
+        let mut query = testing::with_edns(testing::query(name, RecordType::A), 1232, false);
+        query.metadata.recursion_desired = false;
+        let (verdict, reply) = f.ask(0, &query);
+        let reply = reply.unwrap();
+        assert_eq!(
+            (verdict, reply.metadata.response_code),
+            (Verdict::Reply, ResponseCode::Refused),
+            "{name}"
+        );
+        assert!(!reply.metadata.recursion_desired && reply.metadata.recursion_available);
+        let code = EdnsOption::Unknown(15, vec![0, 20]);
+        assert_eq!(reply.edns.unwrap().option(EdnsCode::Unknown(15)), Some(&code));
+    }
+    assert_eq!(f.stats.snapshot().get(Counter::Refused), 2);
+}
+
+/// RFC 6891 section 6.1.4, RFC 8906 section 3.1: flags and options that nobody knows change nothing, and are not repeated.
+#[test]
+fn what_is_not_known_is_passed_over() {
+    let mut f = Fixture::new();
+    f.know("known.example.", 300, 0);
+    let plain = testing::wire(&testing::query("known.example.", RecordType::A));
+    let opt =
+        testing::wire(&testing::with_edns(testing::query("known.example.", RecordType::A), 1232, false));
+    let ask = |f: &mut Fixture, message: Vec<u8>| {
+        let (verdict, reply) = f.burst(0, &[message]).remove(0);
+        assert_eq!(verdict, Verdict::Reply);
+        let reply = reply.unwrap();
+        assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::NoError, 1));
+        testing::wire(&reply)
+    };
+    let (plain_reply, opt_reply) = (ask(&mut f, plain.clone()), ask(&mut f, opt.clone()));
+    // AA, TC, RA, Z and an RCODE in a query.
+    for (at, bits) in [(2, 0x04), (2, 0x02), (3, 0x80), (3, 0x40), (3, 0x0f)] {
+        let mut message = plain.clone();
+        message[at] |= bits;
+        assert_eq!(ask(&mut f, message), plain_reply, "byte {at}, {bits:#x}");
+    }
+    // Unknown flags of EDNS, and an extended RCODE.
+    let at = opt.len() - 11;
+    for (at, bits) in [(at + 5, 0x01), (at + 7, 0x7f), (at + 8, 0xff)] {
+        let mut message = opt.clone();
+        message[at] |= bits;
+        assert_eq!(ask(&mut f, message), opt_reply, "byte {at}, {bits:#x}");
+    }
+    // Unknown options, one of them empty, among padding (RFC 7830) and a client subnet (RFC 7871).
+    let options =
+        [0xff, 0xfe, 0, 3, 1, 2, 3, 0, 100, 0, 0, 0, 12, 0, 2, 0, 0, 0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2];
+    let mut message = [&opt[..], &options].concat();
+    message[at + 10] = options.len() as u8;
+    assert_eq!(ask(&mut f, message), opt_reply);
+    // A signature of a transaction, by a key that we do not have (RFC 8945), and SIG(0) (RFC 2931).
+    for rtype in [250, 24] {
+        let mut message = [&opt[..], &[0, 0, rtype, 0, 255, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4]].concat();
+        message[11] = 2;
+        assert_eq!(ask(&mut f, message), opt_reply, "type {rtype}");
+    }
+}
