@@ -1,5 +1,6 @@
 //! Unbound, a caching forwarder: the peer that ringdns is compared with.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -20,14 +21,61 @@ pub struct Unbound {
 impl Unbound {
     #[track_caller]
     pub fn forward(host: &Host, address: SocketAddr, upstream: SocketAddr) -> Self {
-        let folder = match tempfile::Builder::new().prefix("ringdns-unbound-").tempdir() {
+        Self::start(host, address, |folder| {
+            let interface = format!("  interface: {}@{}\n", address.ip(), address.port());
+            Ok(configuration(&folder.display().to_string(), &interface)
+                + &format!(
+                    "forward-zone:\n  name: \".\"\n  forward-addr: {}@{}\n",
+                    upstream.ip(),
+                    upstream.port()
+                ))
+        })
+    }
+
+    /// `unbound` over TLS at `tls` and over HTTPS at `https`, as the host that the certificate names. It knows `www.example`,
+    /// 192.0.2.1, and everything below `wild.example`, 192.0.2.9.
+    #[track_caller]
+    pub fn encrypted(host: &Host, tls: SocketAddr, https: SocketAddr, certificate: &str, key: &str) -> Self {
+        Self::start(host, tls, |folder| {
+            std::fs::write(folder.join("certificate.pem"), certificate)?;
+            std::fs::write(folder.join("key.pem"), key)?;
+            let interfaces = format!(
+                "  interface: {}@{}\n  tls-port: {}\n  interface: {}@{}\n  https-port: {}\n",
+                tls.ip(),
+                tls.port(),
+                tls.port(),
+                https.ip(),
+                https.port(),
+                https.port(),
+            );
+            let folder = folder.display();
+            Ok(configuration(&folder.to_string(), &interfaces)
+                + &format!(
+                    "server:
+  tls-service-pem: \"{folder}/certificate.pem\"
+  tls-service-key: \"{folder}/key.pem\"
+  local-zone: \"example.\" static
+  local-data: \"www.example. 300 A 192.0.2.1\"
+  local-zone: \"wild.example.\" redirect
+  local-data: \"wild.example. 300 A 192.0.2.9\"
+"
+                ))
+        })
+    }
+
+    #[track_caller]
+    fn start(host: &Host, address: SocketAddr, write: impl FnOnce(&Path) -> io::Result<String>) -> Self {
+        let written = || {
+            let folder = tempfile::Builder::new().prefix("ringdns-unbound-").tempdir()?;
+            let text = write(folder.path())?;
+            std::fs::write(folder.path().join("unbound.conf"), text)?;
+            io::Result::Ok(folder)
+        };
+        let folder = match written() {
             Ok(folder) => folder,
             Err(error) => panic!("a folder for unbound: {error}"),
         };
         let file = folder.path().join("unbound.conf");
-        if let Err(error) = std::fs::write(&file, configuration(folder.path(), address, upstream)) {
-            panic!("{}: {error}", file.display());
-        }
         let process = host.spawn("unbound", [Path::new("-d"), Path::new("-c"), &file]);
         process.wait_for_line("start of service", START);
         Self { process, address, _folder: folder }
@@ -42,13 +90,11 @@ impl Unbound {
     }
 }
 
-fn configuration(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> String {
-    let folder = folder.display();
+fn configuration(folder: &str, interfaces: &str) -> String {
     format!(
         "server:
   num-threads: 1
-  interface: {listen}@{port}
-  access-control: 0.0.0.0/0 allow
+{interfaces}  access-control: 0.0.0.0/0 allow
   access-control: ::/0 allow
   chroot: \"\"
   directory: \"{folder}\"
@@ -63,13 +109,6 @@ fn configuration(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> St
   rrset-cache-size: 128m
 remote-control:
   control-enable: no
-forward-zone:
-  name: \".\"
-  forward-addr: {upstream_ip}@{upstream_port}
-",
-        listen = address.ip(),
-        port = address.port(),
-        upstream_ip = upstream.ip(),
-        upstream_port = upstream.port(),
+"
     )
 }
