@@ -100,11 +100,10 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
     config.server.listen.clone_from(&claim.listen);
 
     let generation = Arc::new(AtomicU64::new(0));
-    let host = Arc::new(HostTier::new(config.cache.host_bytes, generation.clone()));
     let bell = Arc::new(Doorbell::new()?);
     let limits = Limits::default();
     let limits = Limits { flights: limits.flights.min(files.saturating_sub(OTHER_FILES).max(64)), ..limits };
-    let resolver = Resolver::new(host, &config, clock, limits);
+    let resolver = resolver(&config, clock, generation.clone(), limits);
 
     let (ended, ends) = unbounded_channel();
     let common =
@@ -124,6 +123,17 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
     steering.lock().take();
     drop(workers);
     worked
+}
+
+/// The resolver that a configuration asks for, over an empty host tier.
+pub fn resolver(config: &Config, clock: Clock, generation: Arc<AtomicU64>, limits: Limits) -> Arc<Resolver> {
+    let host = Arc::new(HostTier::new(config.cache.host_bytes, generation));
+    Resolver::new(host, config, clock, limits)
+}
+
+/// The TCP listener that it asks for.
+pub fn listener(config: &Config, policy: Arc<Policy>, resolver: Arc<Resolver>) -> Arc<Listener> {
+    Listener::new(resolver, policy, workers::rules(config), Bounds::default())
 }
 
 /// A small runtime, on the cores that no worker has to itself.
@@ -212,8 +222,7 @@ impl Plane {
         sockets: Vec<std::net::TcpListener>,
         parts: &mut JoinSet<Part>,
     ) -> io::Result<Arc<Listener>> {
-        let (resolver, policy) = (self.resolver.clone(), self.policy.clone());
-        let listener = Listener::new(resolver, policy, workers::rules(&self.config), Bounds::default());
+        let listener = listener(&self.config, self.policy.clone(), self.resolver.clone());
         for socket in sockets {
             let serving = listener.clone().serve(tokio::net::TcpListener::from_std(socket)?);
             parts.spawn(async {

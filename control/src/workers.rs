@@ -132,7 +132,7 @@ impl Workers {
         let (report, reported) = mpsc::sync_channel(1);
         let task = Task {
             link: link.clone(),
-            settings: settings(common, &plan),
+            settings: settings(common.config, common.policy.clone(), plan.cache_bytes, plan.alone),
             plan,
             xsk: xsk_template(common.config),
             clock: common.clock,
@@ -172,15 +172,15 @@ pub fn rules(config: &Config) -> Rules {
     }
 }
 
-fn settings(common: &Common<'_>, plan: &Plan) -> Settings {
-    let config = common.config;
+/// How a worker is set up: `alone`, if it shares a core with nobody.
+pub fn settings(config: &Config, policy: Arc<Policy>, cache_bytes: u64, alone: bool) -> Settings {
     Settings {
-        cache_bytes: usize::try_from(plan.cache_bytes).unwrap_or(usize::MAX),
+        cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
         rules: rules(config),
-        policy: common.policy.clone(),
+        policy,
         records: RECORDS,
         // Somebody else on its core has better things to do with the time; what a miss waits for, above all.
-        spin: if plan.alone { config.server.spin } else { Duration::ZERO },
+        spin: if alone { config.server.spin } else { Duration::ZERO },
     }
 }
 
@@ -333,7 +333,7 @@ mod tests {
         let plan = plan("127.0.0.1:0");
         let task = Task {
             link: Arc::new(link),
-            settings: settings(&common, &plan),
+            settings: settings(&config, Arc::default(), plan.cache_bytes, plan.alone),
             plan,
             xsk: xsk_template(&config),
             clock: common.clock,

@@ -12,19 +12,33 @@ pub type Nanos = u64;
 
 /// The process's monotonic clock. Copies share one origin, so that workers and control plane agree on ages.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    origin: Instant,
+pub struct Clock(Source);
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// The machine's time since this instant.
+    Since(Instant),
+    /// What this says, for simulations.
+    Simulated(fn() -> Nanos),
 }
 
 impl Clock {
     /// Starts a clock at zero.
     pub fn start() -> Self {
-        Clock { origin: Instant::now() }
+        Clock(Source::Since(Instant::now()))
+    }
+
+    /// A clock that asks `nanos` what time it is: for simulations, whose time passes as they please.
+    pub fn simulated(nanos: fn() -> Nanos) -> Self {
+        Clock(Source::Simulated(nanos))
     }
 
     /// Nanoseconds since the start.
     pub fn nanos(&self) -> Nanos {
-        self.origin.elapsed().as_nanos() as Nanos
+        match self.0 {
+            Source::Since(origin) => origin.elapsed().as_nanos() as Nanos,
+            Source::Simulated(nanos) => nanos(),
+        }
     }
 
     /// The Unix time at the start, wrapping, as the wall clock has it now: only for what other hosts are told.

@@ -23,6 +23,7 @@ mod names;
 mod port;
 mod process;
 mod ringdnsd;
+pub mod scenario;
 mod unbound;
 mod upstream;
 mod zone;

@@ -72,6 +72,13 @@ pub struct Service {
     pub ready: AtomicBool,
 }
 
+impl Service {
+    /// Every counter there is.
+    pub fn stats(&self) -> serde_json::Value {
+        stats::all(self)
+    }
+}
+
 type Shared = State<Arc<Service>>;
 
 /// What runs.
@@ -130,7 +137,7 @@ impl Refusal {
 fn reading() -> Router<Arc<Service>> {
     Router::new()
         .route("/status", get(status))
-        .route("/stats", get(async |State(service): Shared| Json(stats::all(&service))))
+        .route("/stats", get(async |State(service): Shared| Json(service.stats())))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(healthz))

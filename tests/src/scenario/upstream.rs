@@ -1,0 +1,262 @@
+//! Upstreams that do what a scenario says and nothing else, and the TCP streams of both sides.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+
+use super::Upstream;
+use crate::Host;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    Udp,
+    Tcp,
+}
+
+/// A query that an upstream has seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub bytes: Vec<u8>,
+    pub over: Over,
+    pub from: SocketAddr,
+    /// The TCP connection that it came over.
+    connection: usize,
+    /// Whether the scenario has spoken of it, and what it calls it.
+    pub spoken_of: bool,
+    pub label: Option<String>,
+}
+
+/// The upstreams of a scenario, on the loopback of a host.
+pub struct Cast(Vec<Member>);
+
+struct Member {
+    address: SocketAddr,
+    host: Host,
+    sockets: Option<Sockets>,
+    seen: Vec<Seen>,
+}
+
+struct Sockets {
+    udp: UdpSocket,
+    elsewhere: UdpSocket,
+    tcp: TcpListener,
+    connections: Vec<Stream>,
+}
+
+impl Cast {
+    /// As many as there are addresses, at ports that the kernel draws.
+    pub fn assemble(host: &Host, addresses: impl Iterator<Item = IpAddr>) -> io::Result<Cast> {
+        let member = |ip| {
+            let (sockets, address) = Sockets::open(host, SocketAddr::new(ip, 0))?;
+            Ok(Member { address, host: host.clone(), sockets: Some(sockets), seen: Vec::new() })
+        };
+        addresses.map(member).collect::<io::Result<_>>().map(Cast)
+    }
+
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.iter().map(|member| member.address).collect()
+    }
+
+    /// Takes what has arrived.
+    pub(super) fn poll(&mut self) -> io::Result<()> {
+        self.0.iter_mut().try_for_each(Member::poll)
+    }
+
+    pub(super) fn seen(&mut self, upstream: Upstream) -> &mut Vec<Seen> {
+        &mut self.0[upstream].seen
+    }
+
+    /// All queries, with the upstream's letter.
+    pub(super) fn all_seen(&self) -> impl Iterator<Item = (char, &Seen)> {
+        self.0.iter().enumerate().flat_map(|(number, member)| {
+            let letter = char::from(b'A' + number as u8);
+            member.seen.iter().map(move |seen| (letter, seen))
+        })
+    }
+
+    /// Answers the query that was seen as number `nth`.
+    pub(super) fn answer(
+        &mut self,
+        upstream: Upstream,
+        nth: usize,
+        bytes: &[u8],
+        elsewhere: bool,
+    ) -> io::Result<()> {
+        let member = &mut self.0[upstream];
+        let seen = &member.seen[nth];
+        let Some(sockets) = &mut member.sockets else {
+            return Err(io::Error::other("the upstream has stopped"));
+        };
+        match seen.over {
+            Over::Udp => {
+                let socket = if elsewhere { &sockets.elsewhere } else { &sockets.udp };
+                // Whoever asked may have got its answer and gone.
+                let _ = socket.send_to(bytes, seen.from);
+                Ok(())
+            }
+            Over::Tcp => {
+                let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+                sockets.connections[seen.connection].send(&[&length.to_be_bytes(), bytes].concat());
+                Ok(())
+            }
+        }
+    }
+
+    /// Closes the TCP connection of the latest query over TCP.
+    pub(super) fn hang(&mut self, upstream: Upstream) -> bool {
+        let Member { sockets: Some(sockets), seen, .. } = &mut self.0[upstream] else { return false };
+        let latest = seen.iter().rev().find(|seen| seen.over == Over::Tcp);
+        latest.is_some_and(|seen| {
+            sockets.connections[seen.connection].stream.shutdown(std::net::Shutdown::Both).is_ok()
+        })
+    }
+
+    pub(super) fn stop(&mut self, upstream: Upstream) {
+        self.0[upstream].sockets = None;
+    }
+
+    pub(super) fn start(&mut self, upstream: Upstream) -> io::Result<()> {
+        let member = &mut self.0[upstream];
+        member.sockets = Some(Sockets::open(&member.host, member.address)?.0);
+        Ok(())
+    }
+}
+
+impl Member {
+    fn poll(&mut self) -> io::Result<()> {
+        let Some(Sockets { udp, tcp, connections, .. }) = &mut self.sockets else { return Ok(()) };
+        let mut buffer = vec![0; 65_536];
+        while let Some((length, from)) = ready(udp.recv_from(&mut buffer))? {
+            let bytes = buffer[..length].to_vec();
+            self.seen.push(Seen {
+                bytes,
+                over: Over::Udp,
+                from,
+                connection: 0,
+                spoken_of: false,
+                label: None,
+            });
+        }
+        while let Some((stream, from)) = ready(tcp.accept())? {
+            connections.push(Stream::new(stream, from)?);
+        }
+        for (connection, stream) in connections.iter_mut().enumerate() {
+            stream.poll();
+            while let Some(bytes) = stream.next_message() {
+                let from = stream.peer;
+                self.seen.push(Seen {
+                    bytes,
+                    over: Over::Tcp,
+                    from,
+                    connection,
+                    spoken_of: false,
+                    label: None,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sockets {
+    fn open(host: &Host, address: SocketAddr) -> io::Result<(Sockets, SocketAddr)> {
+        const ATTEMPTS: usize = 64;
+        host.enter(|| {
+            let attempt = || {
+                let udp = UdpSocket::bind(address)?;
+                let address = udp.local_addr()?;
+                // Another may have the TCP port of the same number.
+                let tcp = TcpListener::bind(address)?;
+                let elsewhere = UdpSocket::bind((address.ip(), 0))?;
+                udp.set_nonblocking(true)?;
+                tcp.set_nonblocking(true)?;
+                Ok((Sockets { udp, elsewhere, tcp, connections: Vec::new() }, address))
+            };
+            let mut opened = attempt();
+            for _ in 1..ATTEMPTS {
+                if opened.is_ok() {
+                    break;
+                }
+                opened = attempt();
+            }
+            opened
+        })
+    }
+}
+
+/// A TCP stream that never waits: what cannot be written now is written later.
+pub(super) struct Stream {
+    stream: TcpStream,
+    peer: SocketAddr,
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+    /// Close our side once everything is written.
+    closing: bool,
+    /// Whether the other side has closed.
+    pub ended: bool,
+}
+
+impl Stream {
+    pub fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Stream> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Stream { stream, peer, inbox: Vec::new(), outbox: Vec::new(), closing: false, ended: false })
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.outbox.extend(bytes);
+        self.poll();
+    }
+
+    /// Closes our side; the other may go on.
+    pub fn close(&mut self) {
+        self.closing = true;
+        self.poll();
+    }
+
+    /// Writes and reads what can be. A broken stream is one that has ended.
+    pub fn poll(&mut self) {
+        while !self.outbox.is_empty() {
+            match ready(self.stream.write(&self.outbox)) {
+                Ok(Some(written)) => drop(self.outbox.drain(..written)),
+                Ok(None) => break,
+                Err(_) => {
+                    self.outbox.clear();
+                    self.ended = true;
+                }
+            }
+        }
+        if self.closing && self.outbox.is_empty() {
+            self.closing = false;
+            // It may be closed already.
+            let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        }
+        let mut buffer = [0; 16_384];
+        while !self.ended {
+            match ready(self.stream.read(&mut buffer)) {
+                Ok(Some(0)) | Err(_) => self.ended = true,
+                Ok(Some(length)) => self.inbox.extend(&buffer[..length]),
+                Ok(None) => break,
+            }
+        }
+    }
+
+    /// The next message behind its length, once it is whole.
+    pub fn next_message(&mut self) -> Option<Vec<u8>> {
+        let (length, rest) = self.inbox.split_first_chunk()?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let message = rest.get(..length)?.to_vec();
+        self.inbox.drain(..2 + length);
+        Some(message)
+    }
+}
+
+/// What a call that does not wait says; `None`: nothing yet.
+fn ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+        // Of an earlier datagram to somebody who had gone.
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,240 @@
+//! ringdns without a kernel's network card and without a wait: the worker, the pump, the resolver and the TCP listener, as the
+//! daemon puts them together from the same configuration, on one thread whose time passes when it is told to.
+//!
+//! Upstreams and TCP clients are real sockets on loopback. Time stands still while anything can still happen without it:
+//! the runtime is never left idle while time is paused, for it would make time pass by itself.
+
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use ringdns_control::admin::Service;
+use ringdns_control::config::Config;
+use ringdns_control::counters::Total;
+use ringdns_control::host::Purge as HostPurge;
+use ringdns_control::latency::Collector;
+use ringdns_control::resolver::{Limits, Resolver};
+use ringdns_control::{daemon, names, policy, pump, workers};
+use ringdns_dataplane::clock::{Clock, Nanos};
+use ringdns_dataplane::doorbell::Doorbell;
+use ringdns_dataplane::port::sim::{SimConfig, SimLink, SimPort};
+use ringdns_dataplane::punt::Link;
+use ringdns_dataplane::worker::{Turn, Worker};
+use ringdns_tests::Host;
+use ringdns_tests::scenario::{Cast, Failure, Purge, Scenario, Told, World, play, server_of};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+use tokio::time::{Instant, advance};
+
+/// What the scenario's own configuration is put upon.
+const BASE: &str = r#"
+[server]
+listen = ["10.53.0.2:53", "[fd53::2]:53"]
+[cache]
+bytes_per_worker = "1MiB"
+host_bytes = "4MiB"
+[resolver]
+cookies = false
+"#;
+
+/// Punts that may wait.
+const RECORDS: usize = 256;
+/// How finely time passes while a question is under way, and otherwise.
+const STEP_BUSY: Duration = Duration::from_millis(10);
+const STEP_IDLE: Duration = Duration::from_secs(1);
+/// When nothing was under way for so many steps, they become longer.
+const PATIENCE: u32 = 120;
+const STEP_LONG: Duration = Duration::from_secs(30);
+
+thread_local! {
+    /// When the simulation on this thread began.
+    static ORIGIN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+fn nanos() -> Nanos {
+    let origin = ORIGIN.get().expect("the clock is asked on the simulation's thread");
+    Instant::now().duration_since(origin).as_nanos() as Nanos
+}
+
+/// Plays a scenario.
+pub fn run(scenario: &Scenario) -> Result<Told, Failure> {
+    static PLAYED: AtomicU32 = AtomicU32::new(0);
+    // Addresses of its own, so that an upstream that went away finds its port free when it comes back.
+    let number = PLAYED.fetch_add(1, Ordering::Relaxed) as u16;
+    let [high, low] = number.to_be_bytes();
+    let address = |nth: usize| IpAddr::V4(Ipv4Addr::new(127, 53 + nth as u8, high, low.max(1)));
+    let upstreams = (0..scenario.upstreams()).map(address);
+    let cast = Cast::assemble(&Host::local(), upstreams).expect("loopback has ports");
+    let config = scenario.configuration(BASE, &cast.addresses());
+    let config = match Config::parse(&config, Path::new("")) {
+        Ok(config) => config,
+        Err(error) => return Err(Failure::new(format!("{}: {error}\n{config}", scenario.name))),
+    };
+    let mut simulator = Simulator::start(config).expect("sockets, memory and threads are to be had");
+    play(scenario, cast, &mut simulator)
+}
+
+struct Simulator {
+    runtime: Runtime,
+    worker: Worker<SimPort>,
+    wire: SimLink,
+    clock: Clock,
+    resolver: Arc<Resolver>,
+    service: Service,
+    tcp: SocketAddr,
+    idle_steps: u32,
+}
+
+impl Simulator {
+    fn start(config: Config) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().start_paused(true).build()?;
+        let inside = runtime.enter();
+        ORIGIN.set(Some(Instant::now()));
+        let clock = Clock::simulated(nanos);
+        let generation = Arc::new(AtomicU64::new(0));
+        let bell = Arc::new(Doorbell::new()?);
+        let link = Arc::new(Link::new(0, RECORDS, RECORDS, bell.clone(), generation.clone())?);
+        let policy =
+            Arc::new(policy::policy(&config).map_err(|problem| io::Error::other(problem.to_string()))?);
+        let resolver = daemon::resolver(&config, clock, generation, Limits::default());
+        let mut settings = workers::settings(&config, policy.clone(), config.cache.bytes_per_worker, true);
+        settings.records = RECORDS;
+        let (port, wire) = SimPort::pair(&SimConfig::default())?;
+        let worker = Worker::new(port, link.clone(), clock, &settings)?;
+        runtime.spawn(pump::run(vec![link.clone()], bell, resolver.clone()));
+        let listener = daemon::listener(&config, policy, resolver.clone());
+        let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.set_nonblocking(true)?;
+        let tcp = socket.local_addr()?;
+        runtime.spawn(listener.clone().serve(tokio::net::TcpListener::from_std(socket)?));
+        let service = Service {
+            config,
+            clock,
+            receiving: "a simulation".to_owned(),
+            latencies: Collector::new(vec![link.clone()])?,
+            links: vec![link],
+            resolver: resolver.clone(),
+            verdicts: Box::new(|| None),
+            listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
+            ready: AtomicBool::new(true),
+        };
+        drop(inside);
+        Ok(Simulator { runtime, worker, wire, clock, resolver, service, tcp, idle_steps: 0 })
+    }
+
+    /// Turns of the worker and of the runtime until both have had nothing to do several times.
+    fn work(&mut self, calm: u32) {
+        let Self { runtime, worker, clock, .. } = self;
+        runtime.block_on(async {
+            let mut quiet = 0;
+            while quiet < calm {
+                let busy = worker.turn(clock.nanos()) == Turn::Busy;
+                quiet = if busy { 0 } else { quiet + 1 };
+                // Each looks for what sockets have received, and runs what that has woken.
+                for _ in 0..4 {
+                    yield_now().await;
+                }
+            }
+        });
+    }
+}
+
+impl World for Simulator {
+    fn breathe(&mut self) {
+        self.work(3);
+        // What is on its way over loopback may wait for a thread of the kernel.
+        std::thread::sleep(Duration::from_micros(20));
+        self.work(2);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let _inside = self.runtime.enter();
+        let end = Instant::now() + time;
+        loop {
+            let left = end - Instant::now();
+            if left.is_zero() {
+                return;
+            }
+            let busy = self.resolver.under_way() > 0;
+            self.idle_steps = if busy { 0 } else { self.idle_steps + 1 };
+            let step = match self.idle_steps {
+                0 => STEP_BUSY,
+                1..PATIENCE => STEP_IDLE,
+                _ => STEP_LONG,
+            };
+            self.runtime.block_on(advance(step.min(left)));
+            self.work(2);
+        }
+    }
+
+    fn late(&self) -> u32 {
+        0
+    }
+
+    fn send(&mut self, from: SocketAddr, message: &[u8]) {
+        assert!(self.wire.inject_datagram(from, server_of(from.ip()), message), "the wire has room");
+        let _inside = self.runtime.enter();
+        // At once, so that what is sent in a row is received in a row.
+        self.worker.turn(self.clock.nanos());
+    }
+
+    fn replies(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
+        self.wire.replies().iter().map(|frame| opened(frame)).collect()
+    }
+
+    fn connect(&mut self, _from: IpAddr) -> io::Result<TcpStream> {
+        TcpStream::connect(self.tcp)
+    }
+
+    fn stats(&mut self) -> serde_json::Value {
+        let _inside = self.runtime.enter();
+        self.service.stats()
+    }
+
+    fn purge(&mut self, purge: &Purge) {
+        let wire = |name: &str| names::name(name).expect("a name").to_ascii_lowercase();
+        let purge = match purge {
+            Purge::Name(name) => HostPurge::Name(wire(name)),
+            Purge::Suffix(name) => HostPurge::Suffix(wire(name)),
+            Purge::All => HostPurge::All,
+        };
+        self.resolver.host().purge(&purge);
+    }
+
+    fn quiet(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        // Whoever is left in the runtime may ask for the time.
+        let _inside = self.runtime.enter();
+    }
+}
+
+/// The addressee and the message of a frame; its lengths and checksums must be right.
+fn opened(frame: &[u8]) -> (SocketAddr, Vec<u8>) {
+    let packet = SlicedPacket::from_ethernet(frame).expect("a well-formed frame");
+    let Some(TransportSlice::Udp(udp)) = packet.transport else { panic!("no datagram: {packet:?}") };
+    let (to, sum) = match &packet.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let header = ip.header();
+            let sum = udp.to_header().calc_checksum_ipv4(&header.to_header(), udp.payload());
+            (IpAddr::V4(header.destination_addr()), sum)
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let header = ip.header();
+            let sum = udp.to_header().calc_checksum_ipv6(&header.to_header(), udp.payload());
+            (IpAddr::V6(header.destination_addr()), sum)
+        }
+        net => panic!("no IP packet: {net:?}"),
+    };
+    assert_eq!((udp.source_port(), Ok(udp.checksum())), (53, sum), "source port and checksum");
+    (SocketAddr::new(to, udp.destination_port()), udp.payload().to_vec())
+}
