@@ -1,23 +1,24 @@
 //! Time, read once a turn and passed down: nothing below the worker asks a clock.
 
-use std::time::{Instant, SystemTime};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::SystemTime;
 
 /// Whole seconds since the process started; what entries are stamped and aged with.
 ///
-/// 32 bits last 136 years of uptime. Monotonic, so that a step of the wall clock changes no TTL.
+/// 32 bits last 136 years of uptime. No step of the wall clock changes a TTL, and a machine that sleeps ages what it keeps.
 pub type Secs = u32;
 
 /// Nanoseconds since the process started; what latencies are measured with.
 pub type Nanos = u64;
 
-/// The process's monotonic clock. Copies share one origin, so that workers and control plane agree on ages.
+/// The process's clock, which only goes forward. Copies share one origin, so that workers and control plane agree on ages.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Source);
 
 #[derive(Clone, Copy, Debug)]
 enum Source {
-    /// The machine's time since this instant.
-    Since(Instant),
+    /// The machine's time since it was this.
+    Since(Nanos),
     /// What this says, for simulations.
     Simulated(fn() -> Nanos),
 }
@@ -25,7 +26,7 @@ enum Source {
 impl Clock {
     /// Starts a clock at zero.
     pub fn start() -> Self {
-        Clock(Source::Since(Instant::now()))
+        Clock(Source::Since(since_boot()))
     }
 
     /// A clock that asks `nanos` what time it is: for simulations, whose time passes as they please.
@@ -36,7 +37,7 @@ impl Clock {
     /// Nanoseconds since the start.
     pub fn nanos(&self) -> Nanos {
         match self.0 {
-            Source::Since(origin) => origin.elapsed().as_nanos() as Nanos,
+            Source::Since(origin) => since_boot().saturating_sub(origin),
             Source::Simulated(nanos) => nanos(),
         }
     }
@@ -57,4 +58,60 @@ impl Clock {
 /// The second that an instant falls in.
 pub fn secs(nanos: Nanos) -> Secs {
     (nanos / 1_000_000_000) as Secs
+}
+
+/// Nanoseconds since the machine started, asleep or not: `Instant` stands still while it sleeps, and what is kept would be
+/// that much younger than it is. Read without a system call, as the other is.
+fn since_boot() -> Nanos {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as Nanos * 1_000_000_000 + now.tv_nsec as Nanos
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// The time that the machine has slept for, by the clock.
+    fn slept() -> Nanos {
+        let awake = clock_gettime(ClockId::Monotonic);
+        since_boot().saturating_sub(awake.tv_sec as Nanos * 1_000_000_000 + awake.tv_nsec as Nanos)
+    }
+
+    /// A test cannot put a machine to sleep, but it can tell a process that it was asleep: in a time namespace of its own
+    /// (time_namespaces(7)).
+    #[test]
+    fn time_asleep_is_time() {
+        const DAY: Nanos = 86_400_000_000_000;
+        const ASLEEP: &str = "RINGDNS_TEST_ASLEEP";
+        if std::env::var_os(ASLEEP).is_some() {
+            let slept = slept();
+            assert!(slept >= DAY, "the clock stood still: {slept} ns");
+            return;
+        }
+        if !rustix::process::geteuid().is_root() {
+            assert!(
+                std::env::var("RINGDNS_UNPRIVILEGED").is_ok_and(|value| value == "1"),
+                "this test makes a time namespace and needs root; RINGDNS_UNPRIVILEGED=1 passes it by",
+            );
+            return;
+        }
+        let output = Command::new("unshare")
+            .args(["--time", "--boottime", "86400"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "clock::tests::time_asleep_is_time"])
+            .env(ASLEEP, "1")
+            .output()
+            .expect("unshare, of util-linux");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    }
+
+    #[test]
+    fn copies_agree_and_only_go_forward() {
+        let clock = Clock::start();
+        let copy = clock;
+        let read: Vec<_> = (0..1000).flat_map(|_| [clock.nanos(), copy.nanos()]).collect();
+        assert!(read.is_sorted() && read[0] < 1_000_000_000, "{read:?}");
+    }
 }

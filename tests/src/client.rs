@@ -72,17 +72,23 @@ impl Client {
 /// Asks over TCP: all queries in one segment on one connection. The replies come in any order.
 #[track_caller]
 pub fn ask_over_tcp(host: &Host, server: SocketAddr, queries: &[Query]) -> Vec<Reply> {
-    let mut message = Vec::new();
-    for wire in queries.iter().map(Query::wire) {
-        message.extend(u16::try_from(wire.len()).expect("queries are short").to_be_bytes());
-        message.extend(wire);
+    exchange_over_tcp(host, server, &queries.iter().map(Query::wire).collect::<Vec<_>>())
+}
+
+/// The same with whatever messages, each of which must be replied to.
+#[track_caller]
+pub fn exchange_over_tcp(host: &Host, server: SocketAddr, messages: &[Vec<u8>]) -> Vec<Reply> {
+    let mut sent = Vec::new();
+    for message in messages {
+        sent.extend(u16::try_from(message.len()).expect("queries are short").to_be_bytes());
+        sent.extend(message);
     }
     let exchanged = host.enter(|| {
         let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(&message)?;
-        let mut replies = Vec::with_capacity(queries.len());
-        for _ in queries {
+        stream.write_all(&sent)?;
+        let mut replies = Vec::with_capacity(messages.len());
+        for _ in messages {
             let mut length = [0; 2];
             stream.read_exact(&mut length)?;
             let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -93,7 +99,7 @@ pub fn ask_over_tcp(host: &Host, server: SocketAddr, queries: &[Query]) -> Vec<R
     });
     match exchanged {
         Ok(replies) => replies,
-        Err(error) => panic!("{} queries to {server} over TCP: {error}", queries.len()),
+        Err(error) => panic!("{} queries to {server} over TCP: {error}", messages.len()),
     }
 }
 

@@ -28,7 +28,7 @@ mod unbound;
 mod upstream;
 mod zone;
 
-pub use client::{Client, ask_over_tcp, kdig};
+pub use client::{Client, ask_over_tcp, exchange_over_tcp, kdig};
 pub use host::Host;
 pub use knot::Knot;
 pub use lab::{CLIENT_V4, CLIENT_V6, DNS_V4, DNS_V6, Lab, LabOptions, SERVER_V4, SERVER_V6};

@@ -127,8 +127,12 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &Li
     let rcode = match reject {
         Reject::Drop(_) => return 0,
         Reject::Header(rcode) => {
-            let opcode = query.flags & header::OPCODE;
-            write_header(message, opcode | echoed(query) | u16::from(rcode), [0; 4]);
+            let flags = match query.flags & header::OPCODE {
+                0 => echoed(query),
+                // What else the flags of another operation mean is not known (RFC 8906 section 8.1.4).
+                opcode => header::QR | opcode,
+            };
+            write_header(message, flags | u16::from(rcode), [0; 4]);
             return header::LEN;
         }
         Reject::Question(rcode) => u16::from(rcode),
