@@ -107,9 +107,9 @@ pub fn run(args: &Args) -> Result<()> {
 
     let lab = Lab::up(&args.lab)?;
     let upstream = lab.inside(Side::Server, || Upstream::saying(world()?, UPSTREAM))?;
+    let first = Instant::now();
     let mut peers = start(args, &lab)?;
     let mut table = Table::new(&rules);
-    let first = Instant::now();
     for batch in probes.chunks(BATCH) {
         let truth = lab.inside(Side::Server, || ask::all(UPSTREAM, batch))?;
         let asked = Instant::now();

@@ -6,7 +6,10 @@ use crate::{
     upstream::{Answering, Over, world::World},
 };
 use anyhow::{Context, Result};
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::RecordType,
+};
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use std::collections::BTreeSet;
 
@@ -205,17 +208,18 @@ fn described(mut probe: Probe, world: &World) -> Probe {
     {
         let mut tag = |tag: &str| probe.tags.insert(tag.into());
         let status = answer.metadata.response_code;
+        let has = |rtype: RecordType| answer.authorities.iter().any(|record| record.record_type() == rtype);
         tag(match status {
-            ResponseCode::NoError if answer.answers.is_empty() => "nodata",
+            // An alias of what has no data has none (RFC 2308 section 2.2).
+            ResponseCode::NoError if has(RecordType::SOA) => "nodata",
             ResponseCode::NoError => "positive",
             ResponseCode::NXDomain => "nxdomain",
             _ => "failure",
         });
-        if status == ResponseCode::NoError && !answer.authorities.is_empty() && !answer.answers.is_empty() {
+        if has(RecordType::NS) {
             tag("talkative");
         }
-        let is_alias = |record: &hickory_proto::rr::Record| u16::from(record.record_type()) == 5;
-        if answer.answers.iter().any(is_alias) {
+        if answer.answers.iter().any(|record| record.record_type() == RecordType::CNAME) {
             tag("alias");
         }
         if answer.metadata.authentic_data {

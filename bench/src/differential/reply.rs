@@ -144,6 +144,10 @@ impl Reply {
                 differences.push(Difference { field: *field, ours, theirs, detail: String::new() });
             }
         }
+        // Whether it is cut follows from what it is.
+        if differences.iter().any(|difference| difference.field == Field::Rcode) {
+            differences.retain(|difference| difference.field != Field::Tc);
+        }
         let is_cut = self.scalars.get(&Field::Tc).is_some_and(|tc| tc == "1");
         if is_cut || differences.iter().any(|difference| difference.field <= Field::Tc) {
             return differences;

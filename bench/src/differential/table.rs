@@ -8,7 +8,11 @@ use super::{
 };
 use crate::report::group;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    time::Duration,
+};
 
 /// Examples that are kept of each class.
 const EXAMPLES: usize = 5;
@@ -141,6 +145,12 @@ impl<'r> Table<'r> {
                     writeln!(text, "  {example}")?;
                 }
             }
+        }
+        let used: BTreeSet<usize> = self.known.keys().map(|(rule, _)| *rule).collect();
+        let idle = self.rules.iter().enumerate().filter(|(nth, _)| !used.contains(nth));
+        let idle: Vec<&str> = idle.map(|(_, rule)| rule.class.as_str()).collect();
+        if !idle.is_empty() {
+            writeln!(text, "\nRules that nothing needed: {}.", idle.join(", "))?;
         }
         writeln!(text, "\n{} differences are unexplained.", group(self.unexplained()))?;
         if self.unexplained.is_empty() {

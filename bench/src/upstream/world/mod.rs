@@ -97,6 +97,9 @@ impl World {
                     zone.append(&dname.owner, data, dnssec_ok, &mut found.answers);
                     let synthesised = RData::CNAME(CNAME(next.clone()));
                     found.answers.push(Record::from_rdata(name, zone.ttl(&dname.owner), synthesised));
+                    if matches!(qtype, RecordType::CNAME | RecordType::ANY) {
+                        return found;
+                    }
                     name = next;
                 }
                 Node::Alias(target) => {
