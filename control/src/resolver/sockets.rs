@@ -171,7 +171,6 @@ impl Shelf {
 
 impl Socket {
     /// Takes a query, unless it has served enough. Whether it is the first to be sent.
-    #[expect(clippy::result_large_err, reason = "it is what was handed over")]
     fn take(&self, upstream: &Upstream, attempt: Attempt) -> Result<bool, Attempt> {
         let mut state = self.state.lock();
         let State { waiting, outbox, queries, retired, due, .. } = &mut *state;
