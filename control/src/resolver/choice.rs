@@ -23,10 +23,18 @@ use std::{
 pub struct Upstreams {
     all: Vec<Arc<Upstream>>,
     /// Who is asked for all names that are in none of the zones.
-    others: Vec<usize>,
+    others: Group,
     /// Who is asked for the names of a zone. Hashed by a key drawn anew in each process: names are chosen by whoever asks.
-    zones: HashMap<Vec<u8>, Vec<usize>, DefaultHashBuilder>,
+    zones: HashMap<Vec<u8>, Group, DefaultHashBuilder>,
     strategy: Strategy,
+}
+
+/// Those among which there is a choice.
+#[derive(Default)]
+struct Group {
+    numbers: Vec<usize>,
+    /// How often one of them was chosen. With one count for all groups, questions for two of them in turn would always find
+    /// the same ones.
     turns: AtomicUsize,
 }
 
@@ -34,17 +42,17 @@ impl Upstreams {
     /// Those of the configuration, in its order.
     pub fn new(configs: &[config::Upstream], how: &config::Resolver) -> Self {
         let all = configs.iter().map(|config| Arc::new(Upstream::new(config, how))).collect();
-        let mut zones: HashMap<_, Vec<usize>, _> = HashMap::default();
-        let mut others = Vec::new();
+        let mut zones: HashMap<_, Group, _> = HashMap::default();
+        let mut others = Group::default();
         for (number, config) in configs.iter().enumerate() {
             for zone in &config.zones {
-                zones.entry(zone.clone()).or_default().push(number);
+                zones.entry(zone.clone()).or_default().numbers.push(number);
             }
             if config.zones.is_empty() {
-                others.push(number);
+                others.numbers.push(number);
             }
         }
-        Upstreams { all, others, zones, strategy: how.strategy, turns: AtomicUsize::new(0) }
+        Upstreams { all, others, zones, strategy: how.strategy }
     }
 
     /// All of them, in the order of the configuration.
@@ -62,7 +70,13 @@ impl Upstreams {
         self.route(asked).is_some_and(|(zone, _)| *zone != [0])
     }
 
-    fn route(&self, asked: Asked<'_>) -> Option<(&[u8], &[usize])> {
+    /// Whether the same upstreams are asked both questions.
+    pub(super) fn are_the_same_for(&self, one: Asked<'_>, other: Asked<'_>) -> bool {
+        let zone = |asked| self.route(asked).map(|(zone, _)| zone);
+        zone(one) == zone(other)
+    }
+
+    fn route(&self, asked: Asked<'_>) -> Option<(&[u8], &Group)> {
         if self.zones.is_empty() {
             return None;
         }
@@ -72,8 +86,8 @@ impl Upstreams {
             name = parent(name).unwrap_or(name);
         }
         loop {
-            if let Some((zone, numbers)) = self.zones.get_key_value(name) {
-                return Some((zone, numbers));
+            if let Some((zone, group)) = self.zones.get_key_value(name) {
+                return Some((zone, group));
             }
             name = parent(name)?;
         }
@@ -82,14 +96,15 @@ impl Upstreams {
     /// Whom to ask, the first one last: before that those that work, and before those the others, whose turn comes
     /// soonest last.
     pub(super) fn order(&self, asked: Asked<'_>, now: Nanos) -> Vec<usize> {
-        let mut order = self.route(asked).map_or(&*self.others, |(_, numbers)| numbers).to_vec();
+        let group = self.route(asked).map_or(&self.others, |(_, group)| group);
+        let mut order = group.numbers.clone();
         if order.len() < 2 {
             return order;
         }
         match self.strategy {
             Strategy::Failover => {}
             Strategy::RoundRobin => {
-                let turn = self.turns.fetch_add(1, Relaxed) % order.len();
+                let turn = group.turns.fetch_add(1, Relaxed) % order.len();
                 order.rotate_left(turn);
             }
             Strategy::LowestLatency => {
@@ -166,6 +181,15 @@ mod tests {
         let turns = upstreams(&format!("{THREE}[resolver]\nstrategy = \"round-robin\"\n"));
         let order: Vec<_> = (0..6).map(|_| first(&turns, "example", 1, 0)).collect();
         assert_eq!(order, [0, 1, 2, 0, 1, 2]);
+        let two = THREE
+            .replace(".1\"", ".1\"\nzones = [\"corp.example\"]")
+            .replace(".2\"", ".2\"\nzones = [\"corp.example\"]");
+        let two = upstreams(&format!(
+            "{two}[[upstream]]\naddress = \"192.0.2.4\"\n[resolver]\nstrategy = \"round-robin\"\n"
+        ));
+        let names = ["corp.example", "example"].into_iter().cycle().take(8);
+        let order: Vec<_> = names.map(|name| first(&two, name, 1, 0)).collect();
+        assert_eq!(order, [0, 2, 1, 3, 0, 2, 1, 3], "each zone has its own turns");
 
         let soonest = upstreams(&format!("{THREE}[resolver]\nstrategy = \"lowest-latency\"\n"));
         for (number, millis) in [(0, 30), (1, 10), (2, 20)] {

@@ -58,6 +58,11 @@ impl Jar {
         }
     }
 
+    /// Whether the upstream has sent one.
+    pub fn is_full(&self) -> bool {
+        !self.server.lock().is_empty()
+    }
+
     /// The upstream has answered without a cookie where nobody could have forged it: it has none any more.
     pub fn clear(&self) {
         self.server.lock().clear();

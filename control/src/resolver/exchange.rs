@@ -1,10 +1,12 @@
 //! What is said to an upstream and what it says: the query, and the judgement of a response.
 
 use super::{
+    chase::Alias,
     cookie::Verdict,
-    scrub,
+    scrub::{self, Scrubbed},
     upstream::{Upstream, is_answer},
 };
+use crate::config::Transport;
 use hickory_proto::op::Message;
 use ringdns_dataplane::{
     clock::Clock,
@@ -43,6 +45,8 @@ pub struct Manner {
     pub edns: bool,
     /// With a DNS cookie.
     cookie: bool,
+    /// Over a connection, where nobody can forge an answer who does not see the query.
+    stream: bool,
     /// Letters whose bit is set are written in upper case, the bits repeated as often as need be; 0: none.
     letters: u64,
 }
@@ -51,12 +55,14 @@ impl Manner {
     /// Over UDP, where forgers are to be kept out.
     pub fn over_udp(upstream: &Upstream, clock: Clock) -> Self {
         let letters = if upstream.randomizes_case() { rand::random() } else { 0 };
-        Manner { cookie: upstream.cookies.is_some(), letters, ..Self::over_stream(upstream, clock) }
+        Manner { stream: false, letters, ..Self::over_stream(upstream, clock) }
     }
 
-    /// Over a connection.
+    /// Over a connection. There cookies protect nothing, but tell those of an upstream over UDP.
     pub fn over_stream(upstream: &Upstream, clock: Clock) -> Self {
-        Manner { edns: upstream.takes_edns(clock.nanos()), cookie: false, letters: 0 }
+        let edns = upstream.takes_edns(clock.nanos());
+        let cookie = edns && upstream.cookies.is_some() && upstream.transport == Transport::Udp;
+        Manner { edns, cookie, stream: true, letters: 0 }
     }
 
     /// The same without EDNS.
@@ -105,8 +111,8 @@ pub fn write_query(upstream: &Upstream, key: &Key, manner: Manner, id: u16, to: 
 /// What a response says.
 #[derive(Debug)]
 pub enum Judged {
-    /// The answer.
-    Answer(Answer),
+    /// The answer; and the alias at its end, if it leads where the upstream says nothing of.
+    Answer(Answer, Option<Box<Alias>>),
     /// That the upstream failed, with this response code, and perhaps this extended one.
     Failure(u8, Option<u16>),
     /// That the answer does not fit.
@@ -147,8 +153,14 @@ pub fn judge(
     let low = (flags & header::RCODE) as u8;
     let refuses_edns = manner.edns && matches!(low, rcode::FORMERR | rcode::NOTIMP);
     if flags & header::QR != 0 && header.qdcount.get() == 0 && matches!(low, rcode::FORMERR | rcode::NOTIMP) {
-        // Who did not understand the query may not know what to repeat (RFC 6891 section 7).
-        return Ok(if refuses_edns { Judged::NoEdns } else { Judged::Failure(low, None) });
+        // Who did not understand the query may not know what to repeat (RFC 6891 section 7). Who has sent cookies
+        // understands it.
+        let knows_better = manner.cookie && upstream.cookies.as_ref().is_some_and(|jar| jar.is_full());
+        return Ok(match refuses_edns {
+            true if knows_better && !manner.stream => Judged::CookieMissing,
+            true => Judged::NoEdns,
+            false => Judged::Failure(low, None),
+        });
     }
     let answer = match Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), upstream.trusted) {
         Err(ResponseError::Short | ResponseError::NotResponse) => return Err(Ignored::NotResponse),
@@ -164,6 +176,8 @@ pub fn judge(
         match jar.judge(opt.as_ref().and_then(|opt| opt.option(COOKIE))) {
             Verdict::Fits => {}
             Verdict::Forged => return Err(Ignored::WrongCookie),
+            // It has none any more.
+            Verdict::Missing if manner.stream => jar.clear(),
             Verdict::Missing => return Ok(Judged::CookieMissing),
         }
     }
@@ -176,14 +190,14 @@ pub fn judge(
     let ede = opt.as_ref().and_then(Opt::extended_error);
     match u8::try_from(code) {
         _ if refuses_edns => Ok(Judged::NoEdns),
-        _ if code == BADCOOKIE && manner.cookie => Ok(Judged::BadCookie),
+        _ if code == BADCOOKIE && manner.cookie && !manner.stream => Ok(Judged::BadCookie),
         Ok(code) if is_answer(code) => {
             let answer = Answer { ede, ..answer };
             // The scan knows where records are, this knows what is in them: nothing else is kept or handed on.
             if has_only_addresses(&answer.wire, key.asked().qtype()) {
-                return Ok(Judged::Answer(answer));
+                return Ok(Judged::Answer(answer, None));
             }
-            Ok(scrubbed(upstream, key, rules, message, answer))
+            Ok(scrubbed(upstream, key, rules, manner, message, answer))
         }
         Ok(code @ 0..=15) => Ok(Judged::Failure(code, ede)),
         _ => Ok(Judged::Failure(rcode::SERVFAIL, ede)),
@@ -191,19 +205,27 @@ pub fn judge(
 }
 
 /// The answer without what does not belong to it.
-fn scrubbed(upstream: &Upstream, key: &Key, rules: &Rules, message: &[u8], answer: Answer) -> Judged {
+fn scrubbed(
+    upstream: &Upstream,
+    key: &Key,
+    rules: &Rules,
+    manner: Manner,
+    message: &[u8],
+    answer: Answer,
+) -> Judged {
     let Ok(mut decoded) = Message::from_vec(message) else { return Judged::Malformed };
-    match scrub::scrub(&mut decoded) {
-        Err(scrub::Endless) => Judged::Malformed,
-        Ok(false) => Judged::Answer(answer),
-        Ok(true) => {
-            let again = decoded.to_vec().ok().and_then(|message| {
-                let now = rules.clock.secs();
-                Answer::from_response(&message, key, &rules.ttl, now, upstream.trusted).ok()
-            });
-            again.map_or(Judged::Malformed, |again| Judged::Answer(Answer { ede: answer.ede, ..again }))
-        }
+    let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut decoded) else { return Judged::Malformed };
+    let alias = leads_to.filter(|_| answer.status.rcode() == rcode::NOERROR);
+    let alias = alias.and_then(|to| Alias::new(key, &to, decoded.metadata.authoritative));
+    if !changed && manner.letters == 0 {
+        return Judged::Answer(answer, alias);
     }
+    // Names that repeat our letters become pointers to the question, which is the client's own.
+    let again = decoded.to_vec().ok().and_then(|message| {
+        let now = rules.clock.secs();
+        Answer::from_response(&message, key, &rules.ttl, now, upstream.trusted).ok()
+    });
+    again.map_or(Judged::Malformed, |again| Judged::Answer(Answer { ede: answer.ede, ..again }, alias))
 }
 
 /// An upstream's OPT record.

@@ -73,8 +73,12 @@ impl Health {
 
     /// How long it would take to answer now; zero of one that was never asked. Halved every ten seconds that it is not asked.
     pub fn estimate(&self, now: Nanos) -> Duration {
-        let halvings = now.saturating_sub(self.chosen) / HALF_LIFE;
-        self.round_trip / (1 << halvings.min(16))
+        let since = now.saturating_sub(self.chosen);
+        if self.round_trip.is_zero() && self.chosen > 0 {
+            // Not an answer yet: no sooner than now. So not everybody waits for one that may be dead.
+            return Duration::from_nanos(since.max(1));
+        }
+        self.round_trip / (1 << (since / HALF_LIFE).min(16))
     }
 }
 
@@ -166,8 +170,10 @@ mod tests {
     #[test]
     fn an_estimate_follows_answers_and_is_forgotten_without_them() {
         let mut health = Health::default();
-        assert_eq!(health.estimate(0), Duration::ZERO, "who was never asked is tried first");
-        health.asked(0);
+        assert_eq!(health.estimate(SECOND), Duration::ZERO, "who was never asked is tried first");
+        health.asked(1);
+        assert_eq!(health.estimate(SECOND + 1), Duration::from_secs(1), "and no longer than others take");
+        health.chosen = 0;
         health.answered(Duration::from_millis(8));
         assert_eq!(health.estimate(SECOND), Duration::from_millis(8));
         health.failed(false, 0, LATE);

@@ -6,6 +6,7 @@
 
 use super::{
     Landing, Turn,
+    chase::{self, Alias},
     exchange::{self, Ignored, Judged, Manner},
     flight::Flight,
     stream,
@@ -45,6 +46,8 @@ struct Course {
     /// Attempts under way.
     under_way: usize,
     hedged: bool,
+    /// Whether an answer has come whose alias is followed.
+    followed: bool,
     verdict: Failed,
 }
 
@@ -60,7 +63,7 @@ impl Course {
             std::mem::swap(&mut self.order, &mut self.again);
             self.order.reverse();
         }
-        if now >= self.deadline || self.flight.is_none() {
+        if now >= self.deadline || self.followed || self.flight.is_none() {
             return None;
         }
         self.under_way += 1;
@@ -102,6 +105,7 @@ impl Inquiry {
             rounds: ROUNDS,
             under_way: 0,
             hedged: false,
+            followed: false,
             verdict: Failed::Ourselves,
         };
         Arc::new(Inquiry { landing, course: Mutex::new(course) })
@@ -143,9 +147,47 @@ impl Inquiry {
         attempt.upstream.counters.hedges.inc();
         if let Err((attempt, error)) = attempt.send(turn) {
             attempt.settle(&Err(&error), now);
-            // The first one is still under way.
-            self.course.lock().weigh(number, &error);
+            self.give_up(number, &error, now, turn);
         }
+    }
+
+    /// An attempt has failed. Goes on, unless another one is under way.
+    fn give_up(self: &Arc<Self>, number: usize, error: &AskError, now: Instant, turn: &mut Turn) {
+        let alone = {
+            let mut course = self.course.lock();
+            course.weigh(number, error);
+            course.under_way == 0
+        };
+        if alone {
+            self.clone().proceed(now, turn);
+        }
+    }
+
+    /// An answer has come. Lands with it, or with what its alias leads to as well. Whether it is the first.
+    fn arrive(self: &Arc<Self>, answer: Answer, alias: Option<Box<Alias>>, turn: &mut Turn) -> bool {
+        let Landing { resolver, key, .. } = &self.landing;
+        let Some(alias) = alias.filter(|alias| alias.leads_out(key, &resolver.upstreams)) else {
+            return self.land(Ok(answer), turn);
+        };
+        if self.landing.hop {
+            // Its asker goes on, and nobody keeps half an answer.
+            return self.land(Ok(Answer { ttl: 0, stale: 0, ahead: 0, ..answer }), turn);
+        }
+        let deadline = {
+            let mut course = self.course.lock();
+            if course.flight.is_none() || std::mem::replace(&mut course.followed, true) {
+                return false;
+            }
+            course.deadline
+        };
+        let inquiry = self.clone();
+        tokio::spawn(async move {
+            let following = chase::follow(&inquiry.landing, &answer, alias.target);
+            let late = Err(Failed::Upstreams(rcode::SERVFAIL, NO_REACHABLE_AUTHORITY));
+            let whole = timeout_at(deadline, following).await.unwrap_or(late);
+            inquiry.land(whole, &mut Turn::default());
+        });
+        true
     }
 
     /// Lands, unless it has landed before. Whether it did now.
@@ -187,7 +229,10 @@ impl Attempt {
     fn new(inquiry: Arc<Inquiry>, number: usize, second: bool, now: Instant) -> Self {
         let upstream = inquiry.landing.upstreams().get(number).clone();
         let clock = inquiry.landing.clock();
-        let deadline = inquiry.course.lock().deadline;
+        let (deadline, others) = {
+            let course = inquiry.course.lock();
+            (course.deadline, !course.hedged && !course.order.is_empty())
+        };
         let trial = upstream.health.lock().asked(clock.nanos());
         let manner = match upstream.transport {
             Transport::Udp => Manner::over_udp(&upstream, clock),
@@ -196,7 +241,7 @@ impl Attempt {
         Attempt {
             began: now,
             until: deadline.min(now + upstream.timeout),
-            hedge: upstream.hedge_after().filter(|_| !second).map(|after| now + after),
+            hedge: if others { upstream.hedge_after().map(|after| now + after) } else { None },
             trial,
             inquiry,
             upstream,
@@ -250,7 +295,7 @@ impl Attempt {
         let counters = &self.upstream.counters;
         let said = match heard {
             Err(error) => Err(error),
-            Ok(Judged::Answer(answer)) => Ok(answer),
+            Ok(Judged::Answer(answer, alias)) => Ok((answer, alias)),
             Ok(Judged::Failure(rcode, ede)) => Err(AskError::Failure(rcode, ede)),
             Ok(Judged::Malformed) => Err(AskError::Malformed),
             Ok(Judged::Truncated) => {
@@ -301,11 +346,11 @@ impl Attempt {
         }
     }
 
-    fn conclude(self, heard: Result<Answer, AskError>, now: Instant, turn: &mut Turn) {
+    fn conclude(self, heard: Result<(Answer, Option<Box<Alias>>), AskError>, now: Instant, turn: &mut Turn) {
         self.settle(&heard.as_ref().map(drop), now);
         match heard {
-            Ok(answer) => {
-                if self.inquiry.land(Ok(answer), turn) && self.second {
+            Ok((answer, alias)) => {
+                if self.inquiry.arrive(answer, alias, turn) && self.second {
                     self.upstream.counters.hedges_won.inc();
                 }
             }
@@ -313,14 +358,7 @@ impl Attempt {
                 tracing::debug!(
                     upstream = %self.upstream.label, question = %self.inquiry.landing.key, %error, "asking the next"
                 );
-                let alone = {
-                    let mut course = self.inquiry.course.lock();
-                    course.weigh(self.number, &error);
-                    course.under_way == 0
-                };
-                if alone {
-                    self.inquiry.proceed(now, turn);
-                }
+                self.inquiry.give_up(self.number, &error, now, turn);
             }
         }
     }
@@ -355,9 +393,8 @@ impl Attempt {
 
     /// Asks the same upstream over its stream transport, in what time is left of it.
     fn turn_to_stream(mut self) {
-        let edns = self.manner.edns;
-        self.manner = Manner::over_stream(&self.upstream, self.inquiry.landing.clock());
-        self.manner.edns &= edns;
+        let manner = Manner::over_stream(&self.upstream, self.inquiry.landing.clock());
+        self.manner = if self.manner.edns { manner } else { manner.without_edns() };
         tokio::spawn(async move {
             let heard =
                 timeout_at(self.until, self.heard_over_stream()).await.unwrap_or(Err(AskError::Timeout));
@@ -376,11 +413,6 @@ impl Attempt {
                 () = sleep_until(at) => inquiry.hedge(Instant::now(), &mut Turn::default()),
             }
         }
-        let heard = asking.await;
-        if let (Ok(Judged::Answer(_)), Some(jar)) = (&heard, &upstream.cookies) {
-            // What was missing over UDP is not there any more, or comes back with the next answer.
-            jar.clear();
-        }
-        heard
+        asking.await
     }
 }

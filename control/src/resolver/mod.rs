@@ -4,6 +4,7 @@
 //! it, and all are answered when it lands. The number of flights and of those who wait for one is bounded; beyond
 //! that the answer is SERVFAIL, counted and not kept, so that a flood cannot grow memory.
 
+mod chase;
 mod choice;
 mod cookie;
 mod exchange;
@@ -60,6 +61,8 @@ counters! {
         resolved,
         /// Flights that brought none.
         failed,
+        /// Answers whose last alias led out of what the upstream answers for, and was followed.
+        followed,
         /// Failed flights covered by an expired answer (RFC 8767).
         stale_on_failure,
         /// Questions given an expired answer because a new one took too long (RFC 8767).
@@ -177,6 +180,8 @@ pub struct Resolver {
     local: LocalNames,
     upstreams: Upstreams,
     flights: Flights,
+    /// Those to where an alias leads. They wait for no others.
+    hops: Flights,
     rules: Rules,
     failure_ttl: Secs,
     /// How long to wait for a new answer where there is an expired one; zero: not at all.
@@ -195,6 +200,7 @@ impl Resolver {
             local: LocalNames::new(config.local.special_names),
             upstreams: Upstreams::new(&config.upstreams, &config.resolver),
             flights: Flights::new(limits),
+            hops: Flights::new(limits),
             rules: Rules { ttl: cache.ttl_rules(&config.refresh), clock },
             failure_ttl: cache.failure_secs(),
             stale_client_timeout: cache.stale_client_timeout,
@@ -220,7 +226,7 @@ impl Resolver {
 
     /// How many questions are under way.
     pub fn under_way(&self) -> usize {
-        self.flights.len()
+        self.flights.len() + self.hops.len()
     }
 
     /// Gives a worker's record back with its answer: at once if the host tier has one, else when it is found.
@@ -314,6 +320,10 @@ impl Resolver {
     }
 
     fn board(self: &Arc<Self>, key: &Key, waiter: Option<Waiter>, turn: &mut Turn) {
+        self.board_for(false, key, waiter, turn);
+    }
+
+    fn board_for(self: &Arc<Self>, hop: bool, key: &Key, waiter: Option<Waiter>, turn: &mut Turn) {
         let refresh = waiter.as_ref().is_none_or(Waiter::is_renewal);
         let generation = self.host.generation();
         if let Some(resolved) = self.answer_locally(key, generation) {
@@ -325,14 +335,15 @@ impl Resolver {
             let fresh = now < answer.expires() && !(refresh && (is_failure(answer) || answer.is_due(now)));
             fresh.then(|| Resolved { answer: answer.clone(), generation, known: true })
         };
-        let (waiter, resolved) = match self.flights.board(key, generation, waiter, refresh, landed) {
+        let flights = if hop { &self.hops } else { &self.flights };
+        let (waiter, resolved) = match flights.board(key, generation, waiter, refresh, landed) {
             Boarding::TakeOff(flight) => {
                 self.counters.flights.inc();
                 self.counters.refreshes.add(u64::from(refresh));
-                if !refresh {
+                if !refresh && !hop {
                     self.clone().limit_wait(key, &flight);
                 }
-                let landing = Landing { resolver: self.clone(), key: key.clone() };
+                let landing = Landing { resolver: self.clone(), key: key.clone(), hop };
                 return Inquiry::new(landing, flight).begin(turn);
             }
             Boarding::Joined => return self.counters.joined.inc(),
@@ -446,6 +457,8 @@ enum Renewal {
 struct Landing {
     resolver: Arc<Resolver>,
     key: Key,
+    /// Whether it is a hop of another one, on the way along its aliases.
+    hop: bool,
 }
 
 impl Landing {
@@ -473,7 +486,8 @@ impl Landing {
             }
             Err(failed) => (resolver.fall_back(&self.key, failed, generation), false),
         };
-        for waiter in resolver.flights.land(flight) {
+        let flights = if self.hop { &resolver.hops } else { &resolver.flights };
+        for waiter in flights.land(flight) {
             if renewed || !waiter.is_renewal() {
                 waiter.answer(&resolved, turn);
             } else {

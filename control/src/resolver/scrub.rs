@@ -18,13 +18,28 @@ const ALIASES_MAX: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endless;
 
-/// Removes from a response what does not belong to it. True if anything was removed.
-pub fn scrub(message: &mut Message) -> Result<bool, Endless> {
-    let Some(question) = message.queries.first() else { return Ok(false) };
-    let qtype = question.query_type();
-    let names = chain(question.name(), qtype, &message.answers)?;
+/// What scrubbing found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Whether anything was removed.
+    pub changed: bool,
+    /// Where the aliases lead, lowercased, if nothing at all is said about the name there.
+    pub leads_to: Option<Name>,
+}
+
+/// Removes from a response what does not belong to it.
+pub fn scrub(message: &mut Message) -> Result<Scrubbed, Endless> {
+    let Some(question) = message.queries.first() else { return Ok(Scrubbed::default()) };
+    let (qtype, class) = (question.query_type(), question.query_class());
+    let Chain { names, makers, last } = Chain::of(question.name(), qtype, &message.answers)?;
     let before = [message.answers.len(), message.authorities.len(), message.additionals.len()];
-    message.answers.retain(|record| answers(record, qtype) && names.contains(&record.name.to_lowercase()));
+    for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
+        section.retain(|record| record.dns_class == class);
+    }
+    message.answers.retain(|record| {
+        let owner = record.name.to_lowercase();
+        answers(record, qtype) && (names.contains(&owner) || makers.contains(&owner))
+    });
     message.authorities.retain(|record| match record.record_type() {
         RecordType::SOA | RecordType::NS | RecordType::DS => {
             names.iter().any(|name| record.name.zone_of(name))
@@ -39,38 +54,51 @@ pub fn scrub(message: &mut Message) -> Result<bool, Endless> {
         matches!(record.record_type(), RecordType::A | RecordType::AAAA | RecordType::RRSIG)
             && mentioned.contains(&record.name.to_lowercase())
     });
-    Ok(before != [message.answers.len(), message.authorities.len(), message.additionals.len()])
+    let told = message.answers.iter().any(|record| record.name == last && record.record_type() == qtype)
+        || message
+            .authorities
+            .iter()
+            .any(|record| record.record_type() == RecordType::SOA && record.name.zone_of(&last));
+    Ok(Scrubbed {
+        changed: before != [message.answers.len(), message.authorities.len(), message.additionals.len()],
+        leads_to: (names.len() > 1 && !told).then_some(last),
+    })
 }
 
-/// The names that an answer is about, lowercased: the one asked for, and where its aliases lead.
-fn chain(name: &Name, qtype: RecordType, answers: &[Record]) -> Result<HashSet<Name>, Endless> {
-    let mut name = name.to_lowercase();
-    let mut names = HashSet::from([name.clone()]);
-    if matches!(qtype, RecordType::CNAME | RecordType::ANY) {
-        return Ok(names);
-    }
-    for _ in 0..=ALIASES_MAX {
-        let mut next = None;
-        for record in answers {
-            match &record.data {
-                RData::CNAME(target) if record.name == name => next = Some(target.0.to_lowercase()),
-                // The CNAME that it makes comes with it (RFC 6672 section 3.1).
-                _ if record.record_type() == RecordType::DNAME && record.name.zone_of(&name) => {
-                    names.insert(record.name.to_lowercase());
+/// The names that an answer is about, lowercased.
+struct Chain {
+    /// The one asked for, and where its aliases lead.
+    names: HashSet<Name>,
+    /// Owners of the DNAME records that made aliases of some.
+    makers: HashSet<Name>,
+    /// The last of the names.
+    last: Name,
+}
+
+impl Chain {
+    fn of(name: &Name, qtype: RecordType, answers: &[Record]) -> Result<Self, Endless> {
+        let first = name.to_lowercase();
+        let mut chain = Chain { names: HashSet::from([first.clone()]), makers: HashSet::new(), last: first };
+        for _ in 0..=ALIASES_MAX {
+            let mut next = None;
+            for record in answers {
+                match &record.data {
+                    RData::CNAME(target) if record.name == chain.last => next = Some(target.0.to_lowercase()),
+                    // The CNAME that it makes comes with it (RFC 6672 section 3.1).
+                    _ if record.record_type() == RecordType::DNAME && record.name.zone_of(&chain.last) => {
+                        chain.makers.insert(record.name.to_lowercase());
+                    }
+                    _ => {}
                 }
-                _ => {}
+            }
+            match next.filter(|_| !matches!(qtype, RecordType::CNAME | RecordType::ANY)) {
+                None => return Ok(chain),
+                Some(target) if !chain.names.insert(target.clone()) => return Err(Endless),
+                Some(target) => chain.last = target,
             }
         }
-        match next {
-            None => return Ok(names),
-            Some(target) if names.contains(&target) => return Err(Endless),
-            Some(target) => {
-                names.insert(target.clone());
-                name = target;
-            }
-        }
+        Err(Endless)
     }
-    Err(Endless)
 }
 
 /// Whether a record of this type answers a question of that.
@@ -101,7 +129,10 @@ mod tests {
     use super::*;
     use hickory_proto::{
         op::{MessageType, OpCode, Query},
-        rr::rdata::{A, CNAME, MX, NS},
+        rr::{
+            DNSClass,
+            rdata::{A, CNAME, MX, NS, NULL, SOA},
+        },
     };
     use std::{net::Ipv4Addr, str::FromStr};
 
@@ -124,6 +155,10 @@ mod tests {
         message
     }
 
+    fn changed(message: &mut Message) -> Result<bool, Endless> {
+        scrub(message).map(|scrubbed| scrubbed.changed)
+    }
+
     fn owners(records: &[Record]) -> Vec<String> {
         records.iter().map(|record| record.name.to_string()).collect()
     }
@@ -136,12 +171,12 @@ mod tests {
         let ns = Record::from_rdata(name("test."), 60, RData::NS(NS(name("ns.test."))));
         message.authorities = vec![ns];
         message.additionals = vec![address("NS.test.")];
-        assert_eq!(scrub(&mut message), Ok(false));
+        assert_eq!(changed(&mut message), Ok(false));
 
         let mx = Record::from_rdata(name("www.example."), 60, RData::MX(MX::new(1, name("mail.test."))));
         let mut message = response(RecordType::MX, vec![mx]);
         message.additionals = vec![address("mail.test.")];
-        assert_eq!(scrub(&mut message), Ok(false));
+        assert_eq!(changed(&mut message), Ok(false));
     }
 
     #[test]
@@ -150,30 +185,75 @@ mod tests {
         let ns = |zone: &str| Record::from_rdata(name(zone), 60, RData::NS(NS(name("ns.evil.test."))));
         message.authorities = vec![ns("example."), ns("bank.test."), address("example.")];
         message.additionals = vec![address("bank.test."), address("ns.evil.test.")];
-        assert_eq!(scrub(&mut message), Ok(true));
+        assert_eq!(changed(&mut message), Ok(true));
         assert_eq!(owners(&message.answers), ["www.example."]);
         assert_eq!(owners(&message.authorities), ["example."]);
         assert_eq!(owners(&message.additionals), ["ns.evil.test."]);
 
         let mx = Record::from_rdata(name("www.example."), 60, RData::MX(MX::new(1, name("mail.test."))));
         let mut message = response(RecordType::A, vec![address("www.example."), mx]);
-        assert_eq!(scrub(&mut message), Ok(true), "of another type than was asked for");
+        assert_eq!(changed(&mut message), Ok(true), "of another type than was asked for");
         assert_eq!(message.answers.len(), 1);
     }
 
     #[test]
     fn circles_and_endless_aliases_are_no_answers() {
         let circle = vec![alias("www.example.", "a.example."), alias("a.example.", "www.example.")];
-        assert_eq!(scrub(&mut response(RecordType::A, circle)), Err(Endless));
+        assert_eq!(changed(&mut response(RecordType::A, circle)), Err(Endless));
         let itself = vec![alias("www.example.", "www.example.")];
-        assert_eq!(scrub(&mut response(RecordType::A, itself.clone())), Err(Endless));
-        assert_eq!(scrub(&mut response(RecordType::CNAME, itself)), Ok(false), "it is what was asked for");
+        assert_eq!(changed(&mut response(RecordType::A, itself.clone())), Err(Endless));
+        assert_eq!(changed(&mut response(RecordType::CNAME, itself)), Ok(false), "it is what was asked for");
         let mut long = vec![alias("www.example.", "0.example.")];
         long.extend(
             (0..ALIASES_MAX).map(|i| alias(&format!("{i}.example."), &format!("{}.example.", i + 1))),
         );
-        assert_eq!(scrub(&mut response(RecordType::A, long.clone())), Err(Endless));
+        assert_eq!(changed(&mut response(RecordType::A, long.clone())), Err(Endless));
         long.pop();
-        assert_eq!(scrub(&mut response(RecordType::A, long)), Ok(false));
+        assert_eq!(changed(&mut response(RecordType::A, long)), Ok(false));
+    }
+
+    #[test]
+    fn the_dname_that_makes_an_alias_stays_with_it() {
+        // DNAME sub.example. to example., as it is read: of a type that the library does not know.
+        let data = b"\x07example\x00".to_vec();
+        let data = RData::Unknown { code: RecordType::DNAME, rdata: NULL::with(data) };
+        let dname = Record::from_rdata(name("sub.example."), 60, data);
+        for (qtype, end) in [(RecordType::A, true), (RecordType::CNAME, false)] {
+            // The alias leads to the owner of the DNAME, and that is no circle.
+            let mut answers = vec![dname.clone(), alias("sub.sub.example.", "sub.example.")];
+            answers.extend(end.then(|| address("sub.example.")));
+            let mut message = response(qtype, answers);
+            message.queries[0].set_name(name("sub.sub.example."));
+            assert_eq!(changed(&mut message), Ok(false), "{qtype}");
+        }
+    }
+
+    #[test]
+    fn records_of_another_class_go() {
+        let mut chaos = address("www.example.");
+        chaos.dns_class = DNSClass::CH;
+        let mut message = response(RecordType::A, vec![chaos, address("www.example.")]);
+        assert_eq!((changed(&mut message), message.answers.len()), (Ok(true), 1));
+    }
+
+    #[test]
+    fn an_alias_leads_out_where_nothing_is_said_of_its_target() {
+        let leads_to = |qtype, answers: Vec<Record>, zone: Option<&str>| {
+            let mut message = response(qtype, answers);
+            message.authorities.extend(zone.map(|zone| {
+                let soa = SOA::new(name(zone), name("nobody.invalid."), 1, 1, 1, 1, 1);
+                Record::from_rdata(name(zone), 60, RData::SOA(soa))
+            }));
+            scrub(&mut message).unwrap().leads_to
+        };
+        let bare = || vec![alias("www.example.", "Www.Test.")];
+        let whole = || vec![alias("www.example.", "www.test."), address("www.test.")];
+        assert_eq!(leads_to(RecordType::A, bare(), None), Some(name("www.test.")));
+        assert_eq!(leads_to(RecordType::A, bare(), Some("example.")), Some(name("www.test.")));
+        assert_eq!(leads_to(RecordType::A, bare(), Some("test.")), None, "there is no such record");
+        assert_eq!(leads_to(RecordType::A, whole(), None), None);
+        assert_eq!(leads_to(RecordType::AAAA, whole(), None), Some(name("www.test.")));
+        assert_eq!(leads_to(RecordType::CNAME, bare(), None), None);
+        assert_eq!(leads_to(RecordType::A, vec![], None), None);
     }
 }

@@ -32,6 +32,7 @@ use std::{cell::RefCell, io, net::SocketAddr, pin::pin, sync::Arc, time::Duratio
 use tokio::{
     io::Interest,
     net::UdpSocket,
+    sync::Notify,
     time::{Instant, sleep_until},
 };
 
@@ -69,6 +70,8 @@ struct Socket {
     udp: UdpSocket,
     born: Instant,
     state: Mutex<State>,
+    /// Rung when a query is due sooner than all that were there.
+    sooner: Notify,
 }
 
 #[derive(Default)]
@@ -80,7 +83,7 @@ struct State {
     strays: usize,
     /// Takes no new queries, and is closed when none waits.
     retired: bool,
-    /// When the next one may have to be given up.
+    /// When something is to be done about the first of them, or the socket's time is over.
     due: Option<Instant>,
 }
 
@@ -115,7 +118,8 @@ impl Sockets {
             Err(error) => return Err((attempt, error.into())),
         };
         upstream.counters.sockets.inc();
-        let socket = Arc::new(Socket { udp, born: Instant::now(), state: Mutex::default() });
+        let socket =
+            Arc::new(Socket { udp, born: Instant::now(), state: Mutex::default(), sooner: Notify::new() });
         let due = attempt.due().min(socket.born + AGE_MAX);
         socket.state.lock().due = Some(due);
         // A new socket refuses nothing.
@@ -175,9 +179,12 @@ impl Socket {
         let mut state = self.state.lock();
         let State { waiting, outbox, queries, retired, due, .. } = &mut *state;
         *retired |= *queries >= QUERIES_MAX || attempt.began() >= self.born + AGE_MAX;
-        // Nobody would look in time whether one that waits less long than others is to be given up.
-        if *retired || due.is_some_and(|due| attempt.due() < due) {
+        if *retired {
             return Err(attempt);
+        }
+        if due.is_some_and(|due| attempt.due() < due) {
+            *due = Some(attempt.due());
+            self.sooner.notify_one();
         }
         *queries += 1;
         upstream.counters.queries_udp.inc();
@@ -198,6 +205,12 @@ impl Socket {
                 // Linux reports an unreachable port as an error alone, not as something to read.
                 ready = self.udp.ready(Interest::READABLE | Interest::ERROR) => Some(ready),
                 () = &mut timer => None,
+                () = self.sooner.notified() => {
+                    if let Some(due) = self.state.lock().due {
+                        timer.as_mut().reset(due);
+                    }
+                    continue;
+                }
             };
             let mut turn = Turn::default();
             match ready {
@@ -210,7 +223,7 @@ impl Socket {
                 None => {}
             }
             if timer.deadline() <= Instant::now() {
-                match self.give_up(&upstream, &mut turn) {
+                match self.give_up(&mut turn) {
                     Some(due) => timer.as_mut().reset(due),
                     None => break,
                 }
@@ -298,7 +311,7 @@ impl Socket {
     }
 
     /// Gives up the queries whose time is over, and does what is due about others. Returns when that is to be looked at again.
-    fn give_up(&self, upstream: &Arc<Upstream>, turn: &mut Turn) -> Option<Instant> {
+    fn give_up(&self, turn: &mut Turn) -> Option<Instant> {
         let now = Instant::now();
         let (late, over): (Vec<_>, Vec<_>) = {
             let mut state = self.state.lock();
@@ -311,10 +324,8 @@ impl Socket {
             attempt.hear(Err(AskError::Timeout), now, turn);
         }
         let mut state = self.state.lock();
-        // Those that are still to come wait as long as others do.
-        let usual = upstream.hedge_after().map_or(upstream.timeout, |after| after.min(upstream.timeout));
-        let others = (!state.retired).then(|| (self.born + AGE_MAX).min(now + usual));
-        state.due = state.waiting.iter().map(|waiting| waiting.attempt.due()).chain(others).min();
+        let end = (!state.retired).then(|| self.born + AGE_MAX);
+        state.due = state.waiting.iter().map(|waiting| waiting.attempt.due()).chain(end).min();
         state.due
     }
 }

@@ -73,7 +73,104 @@ fn count(resolver: &Resolver, name: &str) -> u64 {
     upstream.counters.totals().iter().find(|t| t.name == name).unwrap().value
 }
 
+/// A query as an upstream sees it.
+#[derive(Clone, Debug)]
+struct Seen {
+    over: Over,
+    /// The name as it is spelled.
+    name: Vec<u8>,
+    qtype: u16,
+    edns: bool,
+    dnssec_ok: bool,
+    cookie: Option<Vec<u8>>,
+}
+
+impl Seen {
+    fn of(query: &[u8], over: Over) -> Self {
+        let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
+        let opt = (query[11] == 1).then(|| &query[end + 4..]);
+        // An OPT of ours has a cookie or nothing in it, padding apart.
+        let cookie = opt.filter(|opt| opt.len() > 15 && opt[11..13] == [0, 10]);
+        Seen {
+            over,
+            name: query[12..end].to_vec(),
+            qtype: u16::from_be_bytes([query[end], query[end + 1]]),
+            edns: opt.is_some(),
+            dnssec_ok: opt.is_some_and(|opt| opt[7] & 0x80 != 0),
+            cookie: cookie.map(|opt| opt[15..15 + usize::from(opt[14])].to_vec()),
+        }
+    }
+
+    fn is_for(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(&names::name(name).unwrap())
+    }
+}
+
+/// What an upstream was asked.
+type Log = Arc<Mutex<Vec<Seen>>>;
+
+/// An upstream that keeps what it is asked, and says one thing or nothing.
+async fn playing(
+    script: impl Fn(&Seen, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+) -> (FakeUpstream, Log) {
+    let log = Log::default();
+    let seen_so_far = log.clone();
+    let fake = FakeUpstream::start(move |query, over| {
+        let seen = Seen::of(query, over);
+        seen_so_far.lock().push(seen.clone());
+        script(&seen, query).into_iter().map(Say::Send).collect()
+    })
+    .await;
+    (fake, log)
+}
+
+/// The message with an OPT record at its end, with these upper bits of the response code and these options.
+fn with_opt(mut message: Vec<u8>, rcode_high: u8, options: &[u8]) -> Vec<u8> {
+    message[11] += 1;
+    message.extend([0, 0, 41, 4, 208, rcode_high, 0, 0, 0, 0, options.len() as u8]);
+    message.extend(options);
+    message
+}
+
+/// A record of the name asked for.
+fn record(rtype: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+    record_of(&[0xc0, 12], rtype, ttl, data)
+}
+
+fn record_of(owner: &[u8], rtype: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+    let mut record = owner.to_vec();
+    record.extend(rtype.to_be_bytes());
+    record.extend([0, 1]);
+    record.extend(ttl.to_be_bytes());
+    record.extend((data.len() as u16).to_be_bytes());
+    record.extend(data);
+    record
+}
+
+/// A resolver for these upstreams and `more` tables.
+fn resolver_for(upstreams: &[Upstream], more: &str) -> Arc<Resolver> {
+    let config = config(upstreams, more);
+    resolver_of(&Config { cache: cache(), ..config }, Limits::default())
+}
+
+/// A counter of one of the upstreams.
+fn count_of(resolver: &Resolver, number: usize, name: &str) -> u64 {
+    let totals = resolver.upstreams().get(number).counters.totals();
+    totals.iter().find(|total| total.name == name).unwrap().value
+}
+
+fn key_of(name: &str, qtype: u16, dnssec_ok: bool) -> Key {
+    names::key(&names::name(name).unwrap(), qtype, dnssec_ok, false).unwrap()
+}
+
+mod answers;
 mod asking;
+mod chasing;
+mod choosing;
+mod cookies;
+mod edns;
 mod flights;
+mod hedging;
+mod letters;
 mod punts;
 mod sockets;

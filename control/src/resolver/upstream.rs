@@ -250,6 +250,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_chokes_on_edns_is_asked_with_it_again_after_a_quarter_of_an_hour() {
+        let text = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n";
+        let config = config::Config::parse(text, std::path::Path::new("")).unwrap();
+        let upstream = Upstream::new(&config.upstreams[0], &config.resolver);
+        assert!(upstream.takes_edns(0));
+        upstream.chokes_on_edns(5);
+        let later = WITHOUT_EDNS.as_nanos() as Nanos + 5;
+        assert!(!upstream.takes_edns(5) && !upstream.takes_edns(later - 1) && upstream.takes_edns(later));
+    }
+
+    #[test]
     fn what_we_lack_is_not_held_against_the_upstream() {
         let error = |errno: Errno| AskError::from(io::Error::from(errno));
         assert!(matches!(error(Errno::MFILE), AskError::NoSocket(_)));

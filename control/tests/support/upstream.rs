@@ -25,7 +25,7 @@ pub enum Say {
 }
 
 /// The protocol that a query came over.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
     Udp,
     Tcp,

@@ -114,7 +114,7 @@ fn judge(
     response: &[u8],
 ) -> Result<Judged, AskError> {
     match exchange::judge(upstream, key, rules, manner, response) {
-        Ok(judged @ (Judged::Answer(_) | Judged::Failure(..) | Judged::NoEdns)) => Ok(judged),
+        Ok(judged @ (Judged::Answer(..) | Judged::Failure(..) | Judged::NoEdns)) => Ok(judged),
         Ok(_) | Err(_) => Err(AskError::Malformed),
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A worker's link, with a record for a query of `name` on it.
-fn punted(name: &str, refresh: bool) -> (Arc<Link>, Box<Punt>) {
+pub(super) fn punted(name: &str, refresh: bool) -> (Arc<Link>, Box<Punt>) {
     let bell = Arc::new(Doorbell::new().unwrap());
     let link = Arc::new(Link::new(0, 4, 4, bell, Arc::new(AtomicU64::new(0))).unwrap());
     let message = names::query_message(&names::name(name).unwrap(), [1, 1], 7, header::RD, None);
@@ -29,7 +29,7 @@ fn support_frame(message: &[u8]) -> Vec<u8> {
     frame
 }
 
-async fn returned(link: &Link) -> Box<Punt> {
+pub(super) async fn returned(link: &Link) -> Box<Punt> {
     loop {
         if let Some(record) = link.returned() {
             return record;

@@ -7,12 +7,12 @@ use std::collections::{HashMap, HashSet};
 use tokio::net::UdpSocket;
 
 /// An upstream played by the test, one datagram at a time.
-struct Stage(UdpSocket);
+pub(super) struct Stage(UdpSocket);
 
 /// A query that came: from which port, and its bytes.
-struct Heard {
-    from: SocketAddr,
-    query: Vec<u8>,
+pub(super) struct Heard {
+    pub from: SocketAddr,
+    pub query: Vec<u8>,
 }
 
 impl Heard {
@@ -22,27 +22,27 @@ impl Heard {
 }
 
 impl Stage {
-    async fn open() -> Self {
+    pub async fn open() -> Self {
         Stage(UdpSocket::bind("127.0.0.1:0").await.unwrap())
     }
 
-    fn upstream(&self, timeout: Duration) -> Upstream {
+    pub fn upstream(&self, timeout: Duration) -> Upstream {
         upstream(self.0.local_addr().unwrap(), timeout)
     }
 
-    async fn hear(&self) -> Heard {
+    pub async fn hear(&self) -> Heard {
         let mut buffer = [0; 512];
         let (len, from) = self.0.recv_from(&mut buffer).await.unwrap();
         Heard { from, query: buffer[..len].to_vec() }
     }
 
-    async fn say(&self, to: SocketAddr, message: &[u8]) {
+    pub async fn say(&self, to: SocketAddr, message: &[u8]) {
         self.0.send_to(message, to).await.unwrap();
     }
 }
 
 /// Asks for `count` names in one turn. Returns who waits for them.
-fn ask(resolver: &Arc<Resolver>, count: usize, name: &str) -> Vec<oneshot::Receiver<Resolved>> {
+pub(super) fn ask(resolver: &Arc<Resolver>, count: usize, name: &str) -> Vec<oneshot::Receiver<Resolved>> {
     let mut turn = Turn::default();
     let names = (0..count).map(|i| key(&format!("{name}{i}.example")));
     names

@@ -1,0 +1,172 @@
+//! Whom to ask: strategies and zones; and names that nobody is asked for.
+
+use super::{
+    punts::{punted, returned},
+    *,
+};
+use ringdns_dataplane::dns::rtype;
+
+/// Upstreams that answer at once.
+async fn three() -> [FakeUpstream; 3] {
+    [FakeUpstream::answering(60).await, FakeUpstream::answering(60).await, FakeUpstream::answering(60).await]
+}
+
+fn configured(fakes: &[FakeUpstream; 3]) -> [Upstream; 3] {
+    fakes.each_ref().map(|fake| upstream(fake.address, LONG))
+}
+
+fn asked(fakes: &[FakeUpstream; 3]) -> [usize; 3] {
+    fakes.each_ref().map(FakeUpstream::asked)
+}
+
+async fn ask_for(resolver: &Arc<Resolver>, count: usize) {
+    for number in 0..count {
+        assert_eq!(resolver.resolve(&key(&format!("name{number}.example"))).await.answer.ttl, 60);
+    }
+}
+
+/// An upstream that is asked for these zones only.
+fn for_zones(fake: &FakeUpstream, zones: &[&str]) -> Upstream {
+    let zones = zones.iter().map(|zone| names::name(zone).unwrap()).collect();
+    Upstream { zones, ..upstream(fake.address, LONG) }
+}
+
+#[tokio::test]
+async fn failover_asks_the_first_that_works() {
+    let fakes = three().await;
+    let resolver = resolver(&configured(&fakes));
+    ask_for(&resolver, 9).await;
+    assert_eq!(asked(&fakes), [9, 0, 0]);
+}
+
+#[tokio::test]
+async fn round_robin_asks_all_alike() {
+    let fakes = three().await;
+    let resolver = resolver_for(&configured(&fakes), "[resolver]\nstrategy = \"round-robin\"\n");
+    ask_for(&resolver, 30).await;
+    assert_eq!(asked(&fakes), [10, 10, 10]);
+}
+
+#[tokio::test]
+async fn the_lowest_latency_is_preferred_and_found_again_after_an_outage() {
+    let fakes = three().await;
+    let resolver = resolver_for(&configured(&fakes), "[resolver]\nstrategy = \"lowest-latency\"\n");
+    let (clock, asked_for) = (resolver.clock(), key("example"));
+    let upstreams = resolver.upstreams();
+    for (number, millis) in [(0, 3000), (1, 1), (2, 2000)] {
+        let mut health = upstreams.get(number).health.lock();
+        health.asked(clock.nanos());
+        health.answered(Duration::from_millis(millis));
+    }
+    ask_for(&resolver, 9).await;
+    assert_eq!(asked(&fakes), [0, 9, 0]);
+
+    // It fails for a while; when that is over, and its times are forgotten, it is asked once more, and preferred again.
+    for _ in 0..3 {
+        upstreams.get(1).health.lock().failed(false, clock.nanos(), LONG);
+    }
+    let first = |after: u64| {
+        let order = upstreams.order(asked_for.asked(), clock.nanos() + after * 1_000_000_000);
+        *order.last().unwrap()
+    };
+    assert_ne!(first(0), 1);
+    assert!((0..300).any(|after| first(after) == 1), "never asked again");
+    (0..40).for_each(|_| upstreams.get(1).health.lock().answered(Duration::from_millis(1)));
+    assert_eq!(first(0), 1);
+}
+
+/// When all are put back, the one whose turn comes soonest is asked first.
+#[tokio::test]
+async fn the_best_is_asked_though_all_are_put_back() {
+    let fakes = three().await;
+    let resolver = resolver(&configured(&fakes));
+    let now = resolver.clock().nanos();
+    for (number, failures) in [(0, 9), (1, 3), (2, 6)] {
+        let upstream = resolver.upstreams().get(number);
+        (0..failures).for_each(|_| upstream.health.lock().failed(true, now, LONG));
+        assert!(upstream.is_put_back(now));
+    }
+    ask_for(&resolver, 1).await;
+    assert_eq!(asked(&fakes), [0, 1, 0]);
+}
+
+#[tokio::test]
+async fn a_question_goes_to_its_zones_upstream() {
+    let fakes = three().await;
+    let resolver = resolver(&[
+        upstream(fakes[0].address, LONG),
+        for_zones(&fakes[1], &["corp.example"]),
+        for_zones(&fakes[2], &["lab.corp.example", "10.in-addr.arpa"]),
+    ]);
+    for (name, qtype, number) in [
+        ("www.example", 1, 0),
+        ("www.corp.example", 1, 1),
+        ("CORP.example", 1, 1),
+        ("corp.example", rtype::DS, 0),
+        ("www.corp.example", rtype::DS, 1),
+        ("a.lab.corp.example", 1, 2),
+        ("lab.corp.example", rtype::DS, 1),
+        ("1.0.0.10.in-addr.arpa", 12, 2),
+    ] {
+        let before = asked(&fakes)[number];
+        resolver.resolve(&key_of(name, qtype, false)).await;
+        assert_eq!(asked(&fakes)[number], before + 1, "{name} {qtype}");
+    }
+    assert_eq!(asked(&fakes), [2, 4, 2]);
+}
+
+/// Names of a zone may be nobody else's business.
+#[tokio::test]
+async fn a_question_of_a_zone_goes_to_no_other_even_when_that_fails() {
+    let other = FakeUpstream::answering(60).await;
+    let failing = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 2, &[]))]).await;
+    let (_closed, dead) = nowhere();
+    let resolver = resolver(&[
+        upstream(other.address, LONG),
+        for_zones(&failing, &["corp.example"]),
+        Upstream { address: dead, ..for_zones(&failing, &["dead.example"]) },
+    ]);
+    for name in ["a.corp.example", "b.corp.example", "a.dead.example", "b.dead.example"] {
+        assert_eq!(rcode_of(&resolver.resolve(&key(name)).await), rcode::SERVFAIL, "{name}");
+    }
+    assert_eq!((other.asked(), failing.asked()), (0, 2));
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_special_names() {
+    let fake = FakeUpstream::answering(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    for (name, qtype, code) in [
+        ("localhost", 1, rcode::NOERROR),
+        ("a.localhost", 28, rcode::NOERROR),
+        ("www.test", 1, rcode::NXDOMAIN),
+        ("facebookcorewwwi.onion", 1, rcode::NXDOMAIN),
+        ("1.1.168.192.in-addr.arpa", 12, rcode::NXDOMAIN),
+    ] {
+        // As a client over TCP has it, and as a worker does; then once more from the host tier.
+        for _ in 0..2 {
+            let resolved = resolver.resolve(&key_of(name, qtype, false)).await;
+            assert_eq!(rcode_of(&resolved), code, "{name}");
+            let (link, record) = punted(name, false);
+            resolver.serve(&link, record, &mut Turn::default());
+            let given = returned(&link).await.answer.clone().unwrap();
+            assert!(given.ttl > 0, "{name}");
+        }
+    }
+    assert_eq!(fake.asked(), 0);
+    assert!((5..=10).contains(&resolver.counters.local.get()), "{}", resolver.counters.local.get());
+}
+
+#[tokio::test]
+async fn special_names_are_asked_for_where_the_configuration_says_so() {
+    let fakes = three().await;
+    let upstreams = [upstream(fakes[0].address, LONG), for_zones(&fakes[1], &["home.arpa"])];
+    let resolver = resolver(&upstreams);
+    assert_eq!(resolver.resolve(&key("nas.home.arpa")).await.answer.ttl, 60);
+    assert_eq!(rcode_of(&resolver.resolve(&key("nas.test")).await), rcode::NXDOMAIN);
+    assert_eq!(asked(&fakes), [0, 1, 0]);
+
+    let resolver = resolver_for(&upstreams[..1], "[local]\nspecial_names = false\n");
+    assert_eq!(resolver.resolve(&key("nas.test")).await.answer.ttl, 60);
+    assert_eq!(asked(&fakes), [1, 1, 0]);
+}
