@@ -68,6 +68,7 @@ impl Settings {
 pub struct Ringdnsd {
     process: Process,
     folder: TempDir,
+    spawned: Instant,
 }
 
 impl Ringdnsd {
@@ -79,16 +80,32 @@ impl Ringdnsd {
     /// The same behind `wrapper`: a command that takes privileges away and runs what follows.
     #[track_caller]
     pub fn start_behind(host: &Host, settings: &Settings, wrapper: &[&str]) -> Self {
-        let (folder, command) = prepared(host, settings, wrapper);
+        Self::begin(prepared(host, |socket| settings.text(socket), wrapper))
+    }
+
+    /// The same with a configuration of any text, which is given the path of the control socket.
+    #[track_caller]
+    pub fn start_from(host: &Host, configuration: impl Fn(&Path) -> String) -> Self {
+        Self::begin(prepared(host, configuration, &[]))
+    }
+
+    #[track_caller]
+    fn begin((folder, command): (TempDir, Command)) -> Self {
+        let spawned = Instant::now();
         let process = Process::spawn("ringdnsd", command);
         process.wait_for_line(" ready ", PATIENCE);
-        Self { process, folder }
+        Self { process, folder, spawned }
+    }
+
+    /// When its process was made: what it counts seconds from is a moment later.
+    pub fn spawned(&self) -> Instant {
+        self.spawned
     }
 
     /// Starts one that is to end by itself, behind a wrapper. Gives its exit status and what it said.
     #[track_caller]
     pub fn refused(host: &Host, settings: &Settings, wrapper: &[&str]) -> (i32, String) {
-        let (_folder, command) = prepared(host, settings, wrapper);
+        let (_folder, command) = prepared(host, |socket| settings.text(socket), wrapper);
         let mut process = Process::spawn("ringdnsd", command);
         let status = process.wait_for_exit(PATIENCE);
         (status.code().unwrap_or(-1), process.output())
@@ -170,11 +187,11 @@ impl Ringdnsd {
 
 /// A folder with a configuration in it, and the command that starts ringdnsd with it.
 #[track_caller]
-fn prepared(host: &Host, settings: &Settings, wrapper: &[&str]) -> (TempDir, Command) {
+fn prepared(host: &Host, configuration: impl Fn(&Path) -> String, wrapper: &[&str]) -> (TempDir, Command) {
     let written = || {
         let folder = tempfile::Builder::new().prefix("ringdns-ringdnsd-").tempdir()?;
         let socket = socket_in(folder.path());
-        std::fs::write(folder.path().join("ringdns.toml"), settings.text(&socket))?;
+        std::fs::write(folder.path().join("ringdns.toml"), configuration(&socket))?;
         std::io::Result::Ok(folder)
     };
     let folder = match written() {

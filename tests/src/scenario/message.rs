@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::record::{Encoder, Record, hex_text, read_name, type_text};
+use super::record::{Encoder, Record, hex_text, name_text, read_name, type_text};
 
 pub const QR: u16 = 0x8000;
 pub const RD: u16 = 0x0100;
@@ -229,7 +229,7 @@ pub fn question_text(question: &[u8]) -> String {
     let Some([t1, t0, c1, c0]) = question.get(end..end + 4) else { return "half a question".to_owned() };
     let class = u16::from_be_bytes([*c1, *c0]);
     let class = if class == 1 { String::new() } else { format!(" CLASS{class}") };
-    format!("{} {}{class}", name.to_ascii(), type_text(u16::from_be_bytes([*t1, *t0])))
+    format!("{} {}{class}", name_text(&name), type_text(u16::from_be_bytes([*t1, *t0])))
 }
 
 fn options(mut data: &[u8]) -> Result<Vec<(u16, Vec<u8>)>, String> {

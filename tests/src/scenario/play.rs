@@ -55,6 +55,7 @@ pub fn play(scenario: &Scenario, cast: Cast, world: &mut dyn World) -> Result<To
         connections: BTreeMap::new(),
         server_cookie: Vec::new(),
         udp_limit: limit.map_or(1232, |limit| limit as u16),
+        latest: 0,
     };
     let mut line = 0;
     let mut played = Ok(());
@@ -104,6 +105,8 @@ struct Player<'a> {
     /// The last one that was received.
     server_cookie: Vec<u8>,
     udp_limit: u16,
+    /// How late a step has been so far, in seconds that records may have lost.
+    latest: u32,
 }
 
 type Played = Result<(), String>;
@@ -298,7 +301,9 @@ impl Player<'_> {
                 options: Vec::new(),
             }),
         };
-        let mut wrong = differences(expected, &message, &usual, self.world.late());
+        let late = self.world.late();
+        let mut wrong = differences(expected, &message, &usual, [late, self.latest]);
+        self.latest = self.latest.max(late);
         if asked.wire.get(..2) != Some(&message.id.to_be_bytes()) {
             wrong.push(format!("ID: expected the query's, got {}", message.id));
         }
@@ -345,7 +350,7 @@ impl Player<'_> {
         (seen.spoken_of, seen.label) = (true, expected.label.clone());
         let message = Message::read(&seen.bytes).map_err(|error| format!("a broken query: {error}"))?;
         let usual = Usual { flags: RD, question: wanted, edns: None };
-        verdict(differences(expected, &message, &usual, 0), &message)
+        verdict(differences(expected, &message, &usual, [0, 0]), &message)
     }
 
     fn answer(&mut self, upstream: Upstream, answer: &Answer) -> Played {
@@ -463,7 +468,7 @@ struct Usual {
     edns: Option<Edns>,
 }
 
-fn differences(expected: &Expected, message: &Message, usual: &Usual, late: u32) -> Vec<String> {
+fn differences(expected: &Expected, message: &Message, usual: &Usual, late: [u32; 2]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut compare = |what: &str, expected: String, got: String| {
         if expected != got {
@@ -497,7 +502,12 @@ fn differences(expected: &Expected, message: &Message, usual: &Usual, late: u32)
     wrong
 }
 
-fn section_differences(name: &str, expected: &[(Record, Ttl)], got: &[Record], late: u32) -> Vec<String> {
+fn section_differences(
+    name: &str,
+    expected: &[(Record, Ttl)],
+    got: &[Record],
+    late: [u32; 2],
+) -> Vec<String> {
     let mut wrong = Vec::new();
     for nth in 0..expected.len().max(got.len()) {
         let line = |record: &Record, ttl: &Ttl| {
@@ -505,7 +515,7 @@ fn section_differences(name: &str, expected: &[(Record, Ttl)], got: &[Record], l
         };
         match (expected.get(nth), got.get(nth)) {
             (Some((record, ttl)), Some(got)) if record.is_alike(got) => {
-                if !ttl.admits(got.ttl, late) {
+                if !ttl.admits(got.ttl, late[0], late[1]) {
                     wrong.push(format!("{name}: expected TTL {ttl}, got {} in {got}", got.ttl));
                 }
             }

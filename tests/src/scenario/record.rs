@@ -91,7 +91,7 @@ impl Record {
 
     fn data_text(&self) -> String {
         let known = match self.rtype {
-            DNAME => read_name(&self.data, 0).ok().map(|(name, _)| name.to_ascii()),
+            DNAME => read_name(&self.data, 0).ok().map(|(name, _)| name_text(&name)),
             TXT => strings(&self.data),
             RRSIG => signature(&self.data),
             NSEC => next_secure(&self.data),
@@ -113,7 +113,7 @@ impl fmt::Display for Record {
             data.truncate(data.floor_char_boundary(160));
             data += "...";
         }
-        write!(f, "{} {ttl} {} {} {data}", owner.to_ascii(), class_text(*class), type_text(*rtype))
+        write!(f, "{} {ttl} {} {} {data}", name_text(owner), class_text(*class), type_text(*rtype))
     }
 }
 
@@ -126,9 +126,9 @@ impl Ttl {
         self.0
     }
 
-    /// Whether it may be `ttl`, were the reply up to `late` seconds late.
-    pub fn admits(self, ttl: u32, late: u32) -> bool {
-        (self.0.saturating_sub(late)..=self.1).contains(&ttl)
+    /// Whether it may be `ttl`, the reply being up to `late` seconds late, or what it repeats up to `earlier`.
+    pub fn admits(self, ttl: u32, late: u32, earlier: u32) -> bool {
+        (self.0.saturating_sub(late)..=self.1.saturating_add(earlier)).contains(&ttl)
     }
 }
 
@@ -217,6 +217,17 @@ pub fn name(text: &str) -> Result<Name, String> {
     let mut name = Name::from_labels(labels.iter().map(Vec::as_slice)).map_err(|error| wrong(&error))?;
     name.set_fqdn(true);
     Ok(name)
+}
+
+/// A name as it is written, with its final dot. hickory-proto escapes in octal digits.
+pub fn name_text(name: &Name) -> String {
+    let byte = |byte: &u8| match byte {
+        b'.' | b'\\' | b'"' | b';' => format!("\\{}", char::from(*byte)),
+        b'!'..=b'~' => char::from(*byte).to_string(),
+        _ => format!("\\{byte:03}"),
+    };
+    let label = |label: &[u8]| label.iter().map(byte).collect::<String>() + ".";
+    if name.is_root() { ".".to_owned() } else { name.iter().map(label).collect() }
 }
 
 /// Reads a name, and where it ends.
@@ -384,7 +395,13 @@ fn signature(data: &[u8]) -> Option<String> {
     let short = |at: usize| u16::from_be_bytes([data[at], data[at + 1]]);
     let (covered, tag) = (type_text(short(0)), short(16));
     let times = format!("{} {} {}", long(4), long(8), long(12));
-    Some(format!("{covered} {} {} {times} {tag} {signer} {}", data[2], data[3], hex_text(&data[end..])))
+    Some(format!(
+        "{covered} {} {} {times} {tag} {} {}",
+        data[2],
+        data[3],
+        name_text(&signer),
+        hex_text(&data[end..])
+    ))
 }
 
 /// RFC 4034 section 4.2.
@@ -410,7 +427,7 @@ fn next_secure(data: &[u8]) -> Option<String> {
     let set =
         |rtype: &u16| map.get(usize::from(rtype / 8)).is_some_and(|byte| byte & (0x80 >> (rtype % 8)) != 0);
     let types: Vec<_> = (0..256).filter(set).map(type_text).collect();
-    Some(format!("{next} {}", types.join(" ")))
+    Some(format!("{} {}", name_text(&next), types.join(" ")))
 }
 
 fn wire_name(name: &Name) -> Result<Vec<u8>, String> {
@@ -429,6 +446,7 @@ mod tests {
     fn records_survive_the_wire() {
         for line in [
             "WWW.example. 300 IN A 192.0.2.1",
+            "\\195\\132\\.x. 300 IN A 192.0.2.1",
             "www.example. 2147483648 IN AAAA 2001:db8::1",
             "example. 60 IN SOA ns.example. hostmaster.example. 1 2 3 4 5",
             "example. 60 IN MX 10 Mail.example.",
@@ -441,7 +459,7 @@ mod tests {
             "example. 60 IN CAA 0 issue \"ca.example\"",
         ] {
             let (record, ttl) = Record::parse(line).unwrap();
-            assert!(ttl.admits(record.ttl, 0));
+            assert!(ttl.admits(record.ttl, 0, 0));
             let mut bytes = Vec::new();
             let mut encoder = Encoder::over(&mut bytes);
             encoder.bytes(&[7]).unwrap();
@@ -459,9 +477,13 @@ mod tests {
     #[test]
     fn ttls_are_exact_or_say_so() {
         let ttl = |text: &str| text.parse::<Ttl>().unwrap();
-        assert!(ttl("300").admits(300, 0) && !ttl("300").admits(299, 0) && !ttl("300").admits(301, 1));
-        assert!(ttl("300").admits(299, 1));
-        assert!(ttl("10-20").admits(10, 0) && ttl("10-20").admits(20, 0) && !ttl("10-20").admits(21, 0));
-        assert!(ttl("*").admits(u32::MAX, 0));
+        assert!(
+            ttl("300").admits(300, 0, 0) && !ttl("300").admits(299, 0, 0) && !ttl("300").admits(301, 1, 0)
+        );
+        assert!(ttl("300").admits(299, 1, 0) && ttl("300").admits(301, 0, 1));
+        assert!(
+            ttl("10-20").admits(10, 0, 0) && ttl("10-20").admits(20, 0, 0) && !ttl("10-20").admits(21, 0, 0)
+        );
+        assert!(ttl("*").admits(u32::MAX, 0, 0));
     }
 }

@@ -1,0 +1,150 @@
+//! The real process over AF_XDP, in a lab: the same scenarios, with the time that they take.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use ringdns_tests::scenario::{CLIENT, Cast, Failure, Purge, Scenario, Told, World, play, server_of};
+use ringdns_tests::{CLIENT_V6, Lab, Ringdnsd};
+use rustix::net::{AddressFamily, SocketType};
+
+/// What the scenario's own configuration is put upon.
+const BASE: &str = r#"
+[server]
+listen = ["10.53.0.2:53", "[fd53::2]:53"]
+interface = "vs"
+mode = "copy"
+fallback = false
+[cache]
+bytes_per_worker = "1MiB"
+host_bytes = "4MiB"
+[resolver]
+cookies = false
+"#;
+
+/// ringdnsd counts whole seconds from its start, which is a moment after it was spawned. Scenarios begin so long after one of them:
+/// as in the simulator, whose time begins at zero, but surely not before it.
+const PHASE: Duration = Duration::from_millis(150);
+
+/// Plays a scenario in `lab`, where nobody else plays.
+pub fn run(scenario: &Scenario, lab: &Lab) -> Result<Told, Failure> {
+    let address = |nth: usize| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + nth as u8));
+    let upstreams = (0..scenario.upstreams()).map(address);
+    let cast = Cast::assemble(lab.server(), upstreams).expect("the server's loopback has ports");
+    let addresses = cast.addresses();
+    let ringdnsd = Ringdnsd::start_from(lab.server(), |socket| {
+        scenario.configuration(&format!("{BASE}[control]\nsocket = {socket:?}"), &addresses)
+    });
+    let up = ringdnsd.spawned().elapsed();
+    let whole = Duration::from_secs(up.saturating_sub(PHASE).as_millis().div_ceil(1000) as u64);
+    let begin = ringdnsd.spawned() + whole + PHASE;
+    std::thread::sleep(begin.saturating_duration_since(Instant::now()));
+    let mut world =
+        LabWorld { lab, ringdnsd, begin, planned: begin, sockets: Vec::new(), addresses: HashSet::new() };
+    let played = play(scenario, cast, &mut world);
+    played.map_err(|failure| {
+        let said = world.ringdnsd.process().output();
+        let tail: Vec<&str> = said.lines().rev().take(12).collect();
+        Failure::new(format!(
+            "{failure}  ringdnsd said:\n{}\n",
+            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+        ))
+    })
+}
+
+struct LabWorld<'a> {
+    lab: &'a Lab,
+    ringdnsd: Ringdnsd,
+    /// When the first step was.
+    begin: Instant,
+    /// When the step at hand should be.
+    planned: Instant,
+    sockets: Vec<(SocketAddr, UdpSocket)>,
+    /// Addresses that the client has been given beside its own.
+    addresses: HashSet<IpAddr>,
+}
+
+impl LabWorld<'_> {
+    fn give(&mut self, address: IpAddr) {
+        if address == CLIENT || address == IpAddr::V6(CLIENT_V6) || !self.addresses.insert(address) {
+            return;
+        }
+        let client = self.lab.client();
+        match address {
+            IpAddr::V4(_) => client.run("ip", ["address", "replace", &format!("{address}/24"), "dev", "vc"]),
+            IpAddr::V6(_) => {
+                client.run("ip", ["address", "replace", &format!("{address}/64"), "dev", "vc", "nodad"])
+            }
+        };
+    }
+}
+
+impl World for LabWorld<'_> {
+    fn breathe(&mut self) {
+        std::thread::sleep(Duration::from_micros(300));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.planned += time;
+        std::thread::sleep(self.planned.saturating_duration_since(Instant::now()));
+    }
+
+    fn late(&self) -> u32 {
+        let (planned, passed) = (self.planned - self.begin, self.begin.elapsed() + PHASE);
+        (passed.as_secs() - planned.as_secs()) as u32
+    }
+
+    fn send(&mut self, from: SocketAddr, message: &[u8]) {
+        self.give(from.ip());
+        let socket = self.lab.client().enter(|| {
+            let socket = UdpSocket::bind(from)?;
+            socket.connect(server_of(from.ip()))?;
+            socket.set_nonblocking(true)?;
+            socket.send(message)?;
+            io::Result::Ok(socket)
+        });
+        match socket {
+            Ok(socket) => self.sockets.push((from, socket)),
+            Err(error) => panic!("a datagram from {from}: {error}"),
+        }
+    }
+
+    fn replies(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
+        let mut buffer = vec![0; 65_536];
+        let mut replies = Vec::new();
+        for (client, socket) in &self.sockets {
+            while let Ok(length) = socket.recv(&mut buffer) {
+                replies.push((*client, buffer[..length].to_vec()));
+            }
+        }
+        replies
+    }
+
+    fn connect(&mut self, from: IpAddr) -> io::Result<TcpStream> {
+        self.give(from);
+        self.lab.client().enter(|| {
+            let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
+            rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
+            rustix::net::connect(&socket, &server_of(from))?;
+            Ok(TcpStream::from(socket))
+        })
+    }
+
+    fn stats(&mut self) -> serde_json::Value {
+        self.ringdnsd.stats()
+    }
+
+    fn purge(&mut self, purge: &Purge) {
+        match purge {
+            Purge::Name(name) => self.ringdnsd.told(&["cache", "purge", name]),
+            Purge::Suffix(name) => self.ringdnsd.told(&["cache", "purge", "--suffix", name]),
+            Purge::All => self.ringdnsd.told(&["cache", "purge", "--all"]),
+        };
+    }
+
+    fn quiet(&self) -> Duration {
+        Duration::from_millis(40)
+    }
+}
