@@ -8,7 +8,7 @@ use crate::{
     entrance::{self, Entrance, EntranceError},
     host::HostTier,
     latency::Collector,
-    listen::{Bounds, Listener},
+    listen::Listener,
     policy,
     preflight::{self, Claim, ClaimError},
     pump,
@@ -37,8 +37,8 @@ use tokio::{
 
 /// Most threads of the control plane: its work is waiting.
 const THREADS_MAX: usize = 4;
-/// File descriptors for everything but questions under way: TCP connections above all.
-const OTHER_FILES: usize = 1536;
+/// File descriptors for everything but questions under way and TCP connections.
+const OTHER_FILES: usize = 512;
 /// How long a stop waits for questions under way.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -102,7 +102,8 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
     let generation = Arc::new(AtomicU64::new(0));
     let bell = Arc::new(Doorbell::new()?);
     let limits = Limits::default();
-    let limits = Limits { flights: limits.flights.min(files.saturating_sub(OTHER_FILES).max(64)), ..limits };
+    let left = files.saturating_sub(OTHER_FILES + config.tcp.connections);
+    let limits = Limits { flights: limits.flights.min(left.max(64)), ..limits };
     let resolver = resolver(&config, clock, generation.clone(), limits);
 
     let (ended, ends) = unbounded_channel();
@@ -133,7 +134,7 @@ pub fn resolver(config: &Config, clock: Clock, generation: Arc<AtomicU64>, limit
 
 /// The TCP listener that it asks for.
 pub fn listener(config: &Config, policy: Arc<Policy>, resolver: Arc<Resolver>) -> Arc<Listener> {
-    Listener::new(resolver, policy, workers::rules(config), Bounds::default())
+    Listener::new(resolver, policy, workers::rules(config), config.tcp)
 }
 
 /// A small runtime, on the cores that no worker has to itself.

@@ -17,6 +17,7 @@ use ringdns_dataplane::{
     policy::{Asker, Policy, Refusal},
     process::Rules,
 };
+use seats::{Seat, Seats};
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -30,6 +31,8 @@ use tokio::{
     time::timeout,
 };
 
+mod seats;
+
 /// The largest message that the two bytes of its length can tell of.
 const MESSAGE_MAX: usize = u16::MAX as usize;
 /// Replies made and not yet written, on one connection. Few: each may have 64 KiB.
@@ -40,8 +43,10 @@ counters! {
     ListenCounters {
         /// Connections accepted.
         connections,
-        /// Connections closed at once because there were too many.
+        /// Connections closed at once because there were too many, and all at work.
         connections_refused,
+        /// Idle connections closed for new ones because there were too many.
+        connections_displaced,
         /// Connections closed at once because the access list does not let the client in.
         connections_denied,
         /// Connections closed because nothing came for too long, or the client did not read.
@@ -64,16 +69,12 @@ counters! {
 pub struct Bounds {
     /// Connections at once, over all addresses.
     pub connections: usize,
+    /// Of these, from one client: an IPv4 address or an IPv6 /56.
+    pub connections_per_client: usize,
     /// Queries under way on one of them; more wait in the socket.
     pub in_flight: usize,
     /// How long a connection may be silent, and a client not read (RFC 7766 section 6.2.3: some seconds).
     pub idle: Duration,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Bounds { connections: 1024, in_flight: 64, idle: Duration::from_secs(10) }
-    }
 }
 
 /// What answers queries that come over TCP.
@@ -82,8 +83,7 @@ pub struct Listener {
     policy: Arc<Policy>,
     rules: Rules,
     bounds: Bounds,
-    /// Connections that may still be accepted.
-    vacancies: Arc<Semaphore>,
+    seats: Arc<Seats>,
     /// What happened so far.
     pub counters: ListenCounters,
 }
@@ -91,8 +91,8 @@ pub struct Listener {
 impl Listener {
     /// One for any number of addresses.
     pub fn new(resolver: Arc<Resolver>, policy: Arc<Policy>, rules: Rules, bounds: Bounds) -> Arc<Self> {
-        let vacancies = Arc::new(Semaphore::new(bounds.connections));
-        Arc::new(Listener { resolver, policy, rules, bounds, vacancies, counters: ListenCounters::default() })
+        let seats = Seats::new(bounds.connections, bounds.connections_per_client);
+        Arc::new(Listener { resolver, policy, rules, bounds, seats, counters: ListenCounters::default() })
     }
 
     /// Accepts connections until the task is dropped.
@@ -107,27 +107,37 @@ impl Listener {
                     continue;
                 }
             };
-            let denied = !self.policy.access.allows(client.ip());
-            if denied && self.policy.refusal == Refusal::Drop {
+            // Who may not ask gets one answer, that it may not, or none.
+            let most = if self.policy.access.allows(client.ip()) {
+                usize::MAX
+            } else if self.policy.refusal == Refusal::Answer {
+                1
+            } else {
                 self.counters.connections_denied.inc();
                 continue;
-            }
-            let Ok(vacancy) = self.vacancies.clone().try_acquire_owned() else {
-                self.counters.connections_refused.inc();
-                continue;
+            };
+            let seat = match self.seats.take(client.ip()) {
+                Ok((seat, made_room)) => {
+                    self.counters.connections_displaced.add(u64::from(made_room));
+                    seat
+                }
+                Err(full) => {
+                    tracing::debug!(%client, ?full, "no seat for a TCP connection");
+                    self.counters.connections_refused.inc();
+                    continue;
+                }
             };
             self.counters.connections.inc();
             let listener = self.clone();
             tokio::spawn(async move {
                 // Answers go out one by one, as soon as they are there.
                 let served = match stream.set_nodelay(true) {
-                    Ok(()) => listener.converse(stream, client.ip()).await,
+                    Ok(()) => listener.converse(stream, client.ip(), Arc::new(seat), most).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = served {
                     listener.ended(client, &error);
                 }
-                drop(vacancy);
             });
         }
     }
@@ -139,47 +149,60 @@ impl Listener {
         tracing::debug!(%client, %error, "a TCP connection ended");
     }
 
-    /// Serves one connection until its client closes it, or falls silent with nothing under way.
+    /// Serves one connection, for `most` messages, until its client closes it, it falls silent with nothing under way, or
+    /// somebody else needs its seat.
     async fn converse(
         self: &Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         client: IpAddr,
+        seat: Arc<Seat>,
+        most: usize,
     ) -> io::Result<()> {
         let (mut from, to) = tokio::io::split(stream);
         let (replies, outbox) = mpsc::channel(OUTBOX);
         let writer = tokio::spawn(write_replies(to, outbox, self.bounds.idle));
-        let seats = Arc::new(Semaphore::new(self.bounds.in_flight));
-        let read = loop {
+        let turns = Arc::new(Semaphore::new(self.bounds.in_flight));
+        let mut read = Ok(());
+        for _ in 0..most {
             // Taken before the message is read: a client that asks for too much at once is not listened to.
-            let Ok(seat) = seats.clone().acquire_owned().await else { break Ok(()) };
-            let message = match self.next_message(&mut from, &seats).await {
+            let Ok(turn) = turns.clone().acquire_owned().await else { break };
+            let message = tokio::select! {
+                message = self.next_message(&mut from, &seat) => message,
+                () = seat.wanted() => break,
+            };
+            let message = match message {
                 Ok(Some(message)) => message,
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
+                Ok(None) => break,
+                Err(error) => {
+                    read = Err(error);
+                    break;
+                }
             };
             self.counters.queries.inc();
-            let (listener, replies) = (self.clone(), replies.clone());
+            seat.asked();
+            let (listener, replies, seat) = (self.clone(), replies.clone(), seat.clone());
             let answering = async move {
                 listener.answer(message, client, &replies).await;
-                drop(seat);
+                seat.answered();
+                drop(turn);
             };
             tokio::spawn(answering);
             if writer.is_finished() {
-                break Ok(());
+                break;
             }
-        };
+        }
         // The client may have closed its side only: what is under way is still answered.
         drop(replies);
         let written = writer.await.map_err(io::Error::other)?;
         read.and(written)
     }
 
-    /// Reads a message behind its length; `None` at the end of the connection. Silence is an error only while
-    /// nothing is under way.
+    /// Reads a message behind its length; `None` at the end of the connection. Silence is an error only while nothing is under
+    /// way; a message that was begun must come to its end in time, in however many pieces.
     async fn next_message(
         &self,
         from: &mut (impl AsyncRead + Unpin),
-        seats: &Semaphore,
+        seat: &Seat,
     ) -> io::Result<Option<Vec<u8>>> {
         let mut length = [0; 2];
         loop {
@@ -188,8 +211,7 @@ impl Listener {
                 Ok(Ok(0)) => return Ok(None),
                 Ok(Ok(_)) => break,
                 Ok(Err(error)) => return Err(error),
-                // One of the seats is ours.
-                Err(_) if seats.available_permits() + 1 < self.bounds.in_flight => {}
+                Err(_) if seat.is_at_work() => {}
                 Err(_) => return Err(silent()),
             }
         }
@@ -203,11 +225,17 @@ impl Listener {
     }
 
     /// Answers a message, if it is one to be answered.
-    async fn answer(&self, message: Vec<u8>, client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
+    async fn answer(&self, mut message: Vec<u8>, client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
         let mut query = Query::default();
         let clock = self.resolver.clock();
         let asker = Asker { client, connected: true, now: clock.epoch().wrapping_add(clock.secs()) };
-        let (verdict, options) = self.policy.read(&message, &mut query, &asker);
+        let (verdict, mut options) = self.policy.read(&message, &mut query, &asker);
+        if query.edns.is_some_and(|edns| edns.keepalive) {
+            options.keepalive = Some(in_tenths(self.bounds.idle));
+        }
+        // All that a reply needs of it. What a client pads its queries with is not kept until they are answered.
+        message.truncate((header::LEN + query.question_len()).min(message.len()));
+        message.shrink_to_fit();
         let limits = Limits { reply: MESSAGE_MAX, advertise: self.rules.udp_limit, options };
         let resolved = match verdict {
             Ok(()) => Ok(self.resolver.resolve(&query.key).await),
@@ -256,6 +284,11 @@ fn finish(mut framed: Vec<u8>, len: usize) -> Vec<u8> {
     framed[..2].copy_from_slice(&(len as u16).to_be_bytes());
     framed.truncate(2 + len);
     framed
+}
+
+/// A time as clients are told it (RFC 7828 section 3.1).
+fn in_tenths(time: Duration) -> u16 {
+    u16::try_from(time.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
 fn silent() -> io::Error {

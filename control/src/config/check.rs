@@ -3,10 +3,11 @@
 use super::{
     Access, Cache, Config, Control, Cookies, Local, Server, Upstream, asking,
     error::Problem,
-    raw::{RawAccess, RawCache, RawConfig, RawControl, RawCookies, RawServer, Refused, Require},
+    raw::{RawAccess, RawCache, RawConfig, RawControl, RawCookies, RawServer, RawTcp, Refused, Require},
     units::Span,
     upstream::upstream,
 };
+use crate::listen::Bounds;
 use ringdns_dataplane::{
     access::Prefix,
     clock::Secs,
@@ -20,6 +21,10 @@ use std::{net::SocketAddr, time::Duration};
 const NEGATIVE_MAX: Span = Span::secs(3 * 3_600);
 /// RFC 9520 section 3.2: at least a second, at most five minutes.
 const FAILURE_TTL: [Span; 2] = [Span::secs(1), Span::secs(300)];
+/// More connections want more than one process.
+const CONNECTIONS_MAX: usize = 65_536;
+/// More queries on one connection want another one.
+const IN_FLIGHT_MAX: usize = 4_096;
 /// What an Ethernet frame holds over IPv6.
 const UDP_MAX: u16 = 1452;
 /// The least that a cache can be laid out in.
@@ -54,6 +59,7 @@ impl TryFrom<RawConfig> for Config {
             local: Local { special_names: raw.local.special_names },
             cache: cache(raw.cache)?,
             refresh: asking::refresh(raw.refresh)?,
+            tcp: tcp(raw.tcp)?,
             access: access(raw.access)?,
             cookies: cookies(raw.cookies),
             control: control(raw.control)?,
@@ -231,6 +237,31 @@ fn cache(raw: RawCache) -> Result<Cache, Problem> {
         stale_client_timeout,
         stale_ttl: secs(stale_ttl),
         failure_ttl: secs(failure_ttl),
+    })
+}
+
+fn tcp(raw: RawTcp) -> Result<Bounds, Problem> {
+    for (key, value, most) in [
+        ("tcp.connections", raw.connections, CONNECTIONS_MAX),
+        ("tcp.connections_per_client", raw.connections_per_client, CONNECTIONS_MAX),
+        ("tcp.in_flight", raw.in_flight, IN_FLIGHT_MAX),
+    ] {
+        if value == 0 || value > most {
+            let remedy = format!("Give 1 to {most}; TCP cannot be done without (RFC 9210)");
+            return Err(Problem::new(key, format!("{value} is not possible"), remedy));
+        }
+    }
+    let idle = [Span::secs(1), Span::secs(3_600)];
+    Ok(Bounds {
+        connections: raw.connections,
+        connections_per_client: raw.connections_per_client.min(raw.connections),
+        in_flight: raw.in_flight,
+        idle: within(
+            "tcp.idle",
+            raw.idle,
+            idle,
+            "Give \"1s\" to \"1h\"; some seconds are enough (RFC 7766)",
+        )?,
     })
 }
 

@@ -14,6 +14,7 @@ mod upstream;
 pub use error::{ConfigError, Problem};
 pub use raw::{Mode, Strategy};
 
+use crate::listen::Bounds;
 use hyper::Uri;
 use ringdns_dataplane::{access::Prefix, clock::Secs, dns::answer::TtlRules, policy::Refusal};
 use rustls::pki_types::ServerName;
@@ -38,6 +39,8 @@ pub struct Config {
     pub cache: Cache,
     /// What is renewed before it expires.
     pub refresh: Refresh,
+    /// What clients may do over TCP.
+    pub tcp: Bounds,
     /// Who may ask.
     pub access: Access,
     /// DNS cookies towards clients.

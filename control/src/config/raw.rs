@@ -228,6 +228,8 @@ pub struct RawConfig {
     pub cache: RawCache,
     /// `[refresh]`
     pub refresh: RawRefresh,
+    /// `[tcp]`
+    pub tcp: RawTcp,
     /// `[access]`
     pub access: RawAccess,
     /// `[cookies]`
@@ -353,6 +355,20 @@ tables! {
         ahead: u16 = 10,
         /// At most so many renewals a second, those of expired answers not counted. 0: no limit.
         per_second: u32 = 100,
+    }
+
+    /// What clients may do over TCP (RFC 7766, RFC 9210).
+    "[tcp]" RawTcp {
+        /// Connections at once, over all addresses. When there are as many, who comes takes the place of the one that is silent
+        /// for longest.
+        connections: usize = 1024,
+        /// Of these, from one client: an IPv4 address, or an IPv6 /56.
+        connections_per_client: usize = 64,
+        /// Queries under way on one connection. More wait until one is answered.
+        in_flight: usize = 64,
+        /// How long a connection may be silent with nothing under way, a message take to come, and a client not read. Clients
+        /// that ask are told (RFC 7828).
+        idle: Span = Span::secs(10),
     }
 
     /// Who may ask, by the longest prefix that has the client's address. A resolver that answers everybody is a weapon in the

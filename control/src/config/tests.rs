@@ -174,6 +174,9 @@ fn refusals_name_line_key_reason_and_remedy() {
         (more("[cache]\nfailure_ttl = \"0s\""), "6", "cache.failure_ttl", "too short", "RFC 9520"),
         (more("[cache]\nstale_ttl = \"0s\""), "6", "cache.stale_ttl", "too short", "RFC 8767"),
         (more("[cache]\nstale_max = \"30d\""), "6", "cache.stale_max", "too long", "serve_stale"),
+        (more("[tcp]\nconnections = 0"), "6", "tcp.connections", "0 is not", "RFC 9210"),
+        (more("[tcp]\nin_flight = 5000"), "6", "tcp.in_flight", "5000 is not", "1 to 4096"),
+        (more("[tcp]\nidle = \"2h\""), "6", "tcp.idle", "too long", "RFC 7766"),
         (more("[access]\nallow = [\"10.0.0.0/8\", \"10/8\"]"), "6", "access.allow[1]", "no prefix", "198.51"),
         (more("[access]\ndeny = [\"10.0.0.1/8\"]"), "6", "access.deny[0]", "bits are set", "single address"),
         (more("[access]\nrefused = \"ignore\""), "6", "access.refused", "ignore", "Correct the value"),
@@ -226,6 +229,7 @@ fn the_samples_commented_keys_are_real_and_show_the_defaults() {
     let (as_is, open) = (parse(&sample).unwrap(), parse(&open).unwrap());
     assert_eq!(format!("{:?}", as_is.cache), format!("{:?}", open.cache));
     assert_eq!(format!("{:?}", as_is.server), format!("{:?}", open.server));
+    assert_eq!(format!("{:?}", as_is.tcp), format!("{:?}", open.tcp));
     assert_eq!(format!("{:?}", as_is.access), format!("{:?}", open.access));
     assert_eq!(format!("{:?}", as_is.cookies), format!("{:?}", open.cookies));
 }

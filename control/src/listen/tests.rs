@@ -7,6 +7,7 @@ use crate::{
     resolver::Limits as Flights,
 };
 use ringdns_dataplane::{
+    access::AccessList,
     clock::Clock,
     dns::{answer::Answer, rcode},
 };
@@ -19,7 +20,8 @@ use tokio::{
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
-const BOUNDS: Bounds = Bounds { connections: 2, in_flight: 4, idle: Duration::from_secs(10) };
+const BOUNDS: Bounds =
+    Bounds { connections: 3, connections_per_client: 2, in_flight: 4, idle: Duration::from_secs(10) };
 
 fn listener(upstream: SocketAddr) -> Arc<Listener> {
     let text = format!(
@@ -35,7 +37,13 @@ fn listener(upstream: SocketAddr) -> Arc<Listener> {
 fn connect(listener: &Arc<Listener>) -> (DuplexStream, JoinHandle<io::Result<()>>) {
     let (client, server) = duplex(1 << 17);
     let listener = listener.clone();
-    (client, tokio::spawn(async move { listener.converse(server, CLIENT).await }))
+    (
+        client,
+        tokio::spawn(async move {
+            let (seat, _) = listener.seats.take(CLIENT).unwrap();
+            listener.converse(server, CLIENT, Arc::new(seat), usize::MAX).await
+        }),
+    )
 }
 
 /// A query behind its length.
@@ -203,30 +211,138 @@ async fn a_client_that_does_not_read_is_given_up() {
     assert!(made < 10, "{made} answers of 60 KB made for a client that reads none");
 }
 
+/// Connected to a listener that serves over real sockets.
+async fn serve(listener: &Arc<Listener>, address: &str) -> Option<(SocketAddr, JoinHandle<()>)> {
+    // Not every machine has IPv6.
+    let socket = TcpListener::bind((address, 0)).await.ok()?;
+    Some((socket.local_addr().unwrap(), tokio::spawn(listener.clone().serve(socket))))
+}
+
 #[tokio::test]
-async fn connections_are_bounded_and_seats_come_free() {
+async fn who_comes_when_all_seats_are_taken_gets_that_of_the_idlest() {
     let fake = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 3, &[]))]).await;
-    let listener = listener(fake.address);
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap();
-    let serving = tokio::spawn(listener.clone().serve(socket));
+    for local in ["127.0.0.1", "::1"] {
+        let listener = listener(fake.address);
+        let Some((address, serving)) = serve(&listener, local).await else { continue };
+        let mut clients = Vec::new();
+        for i in 0..BOUNDS.connections_per_client as u16 {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(&query(i, "www.example.com")).await.unwrap();
+            assert_eq!(id(&reply(&mut client).await), i);
+            clients.push(client);
+        }
+        let mut third = TcpStream::connect(address).await.unwrap();
+        third.write_all(&query(3, "www.example.com")).await.unwrap();
+        assert_eq!(id(&reply(&mut third).await), 3);
+        assert!(clients[0].read_u8().await.is_err(), "the first has been silent for longest");
+        clients[1].write_all(&query(4, "www.example.com")).await.unwrap();
+        assert_eq!(id(&reply(&mut clients[1]).await), 4, "the others stay");
+        let counters = &listener.counters;
+        assert_eq!([counters.connections_displaced.get(), counters.connections_refused.get()], [1, 0]);
+        assert_eq!(listener.seats.taken(), BOUNDS.connections_per_client);
+        serving.abort();
+    }
+}
+
+/// Who is waited for by an answer keeps its seat, and others are told no.
+#[tokio::test]
+async fn nobody_is_displaced_who_has_a_query_under_way() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let listener = listener(silent.local_addr().unwrap());
+    let (address, serving) = serve(&listener, "127.0.0.1").await.unwrap();
     let mut clients = Vec::new();
-    for i in 0..BOUNDS.connections as u16 {
+    for i in 0..BOUNDS.connections_per_client as u16 {
         let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(&query(i, "www.example.com")).await.unwrap();
-        assert_eq!(id(&reply(&mut client).await), i);
+        client.write_all(&query(i, &format!("{i}.example"))).await.unwrap();
         clients.push(client);
+    }
+    while listener.counters.queries.get() < BOUNDS.connections_per_client as u64 {
+        tokio::task::yield_now().await;
     }
     let mut third = TcpStream::connect(address).await.unwrap();
     assert!(third.read_u8().await.is_err());
     assert_eq!(listener.counters.connections_refused.get(), 1);
-    clients.pop();
-    // The server sees the close in its own time.
-    while listener.vacancies.available_permits() == 0 {
-        tokio::task::yield_now().await;
-    }
-    let mut fourth = TcpStream::connect(address).await.unwrap();
-    fourth.write_all(&query(4, "www.example.com")).await.unwrap();
-    assert_eq!(id(&reply(&mut fourth).await), 4);
     serving.abort();
+}
+
+/// A message that comes byte by byte has as long as one that comes at once.
+#[tokio::test(start_paused = true)]
+async fn dripping_bytes_buys_no_time() {
+    let listener = listener("127.0.0.1:9".parse().unwrap());
+    let (mut client, server) = connect(&listener);
+    let began = tokio::time::Instant::now();
+    let dripping = tokio::spawn(async move {
+        for byte in query(7, "a-name-that-takes-its-time.example.com").into_iter().cycle() {
+            if client.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(BOUNDS.idle / 4).await;
+        }
+    });
+    let ended = timeout(BOUNDS.idle * 2, server).await.expect("it is given up in time");
+    assert_eq!(ended.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert!(began.elapsed() <= BOUNDS.idle * 3 / 2, "{:?}", began.elapsed());
+    dripping.abort();
+}
+
+/// RFC 7828: told to who asks, over TCP alone.
+#[tokio::test]
+async fn clients_that_ask_are_told_how_long_they_may_be_silent() {
+    let fake = FakeUpstream::answering(60).await;
+    let listener = listener(fake.address);
+    let (mut client, _server) = connect(&listener);
+    let plain = query(1, "www.example.com");
+    let mut asks = plain.clone();
+    asks.extend([0, 11, 0, 0]);
+    let at = asks.len() - 5;
+    asks[at] = 4;
+    asks[1] += 4;
+    for (query, told) in [(&plain, false), (&asks, true)] {
+        client.write_all(query).await.unwrap();
+        assert_eq!(reply(&mut client).await.ends_with(&[0, 11, 0, 2, 0, 100]), told, "ten seconds");
+    }
+}
+
+/// A query as long as they come: padded with an option that nobody knows.
+#[tokio::test]
+async fn a_query_of_64_kib_is_answered() {
+    let fake = FakeUpstream::answering(60).await;
+    let listener = listener(fake.address);
+    let (mut client, _server) = connect(&listener);
+    let mut padded = query(9, "www.example.com");
+    let room = MESSAGE_MAX - (padded.len() - 2);
+    let at = padded.len() - 2;
+    padded[at..].copy_from_slice(&(room as u16).to_be_bytes());
+    padded.extend([0xff, 0xfe]);
+    padded.extend((room as u16 - 4).to_be_bytes());
+    padded.resize(2 + MESSAGE_MAX, 0);
+    padded[..2].copy_from_slice(&[0xff; 2]);
+    client.write_all(&padded).await.unwrap();
+    let message = reply(&mut client).await;
+    assert_eq!((id(&message), message[3] & 0x0f, message[7]), (9, 0, 1));
+}
+
+#[tokio::test]
+async fn who_may_not_ask_is_told_so_once_or_not_listened_to() {
+    let fake = FakeUpstream::answering(60).await;
+    for refusal in [Refusal::Answer, Refusal::Drop] {
+        let open = listener(fake.address);
+        let access = AccessList::new(&["10.0.0.0/8".parse().unwrap()], &[]).unwrap();
+        let policy = Arc::new(Policy { access, refusal, ..Policy::default() });
+        let listener = Listener::new(open.resolver.clone(), policy, RULES, BOUNDS);
+        let (address, serving) = serve(&listener, "127.0.0.1").await.unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        // It may be closed before this comes.
+        let _ = client.write_all(&query(1, "www.example.com")).await;
+        if refusal == Refusal::Answer {
+            let message = reply(&mut client).await;
+            assert_eq!((id(&message), message[3] & 0x0f), (1, rcode::REFUSED));
+            assert!(message.ends_with(&[0, 15, 0, 2, 0, 18]), "RFC 8914: Prohibited");
+        }
+        assert!(client.read_u8().await.is_err(), "and then the end");
+        let dropped = u64::from(refusal == Refusal::Drop);
+        assert_eq!(listener.counters.connections_denied.get(), dropped);
+        serving.abort();
+    }
+    assert_eq!(fake.asked(), 0);
 }
