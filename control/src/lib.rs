@@ -22,6 +22,7 @@ pub mod host;
 pub mod latency;
 pub mod listen;
 pub mod local;
+pub mod message;
 pub mod names;
 pub mod policy;
 pub mod preflight;

@@ -83,7 +83,7 @@ impl Policy {
     #[cold]
     fn second_thought(&self, reject: Reject<'static>, query: &Query) -> Reject<'_> {
         match (reject, &self.identity) {
-            (Reject::NoQuestion, _) if self.cookies.is_none() => Reject::Header(rcode::FORMERR),
+            (Reject::NoQuestion, _) if self.cookies.is_none() => Reject::Question(rcode::FORMERR),
             (Reject::Question(rcode::REFUSED), Some(identity)) if asks_who_we_are(query) => {
                 Reject::Identity(identity)
             }

@@ -3,14 +3,14 @@
 use super::{Refusal, Shared};
 use crate::{
     host::{Entry, Purge, StoredKey},
-    names,
+    message, names,
 };
 use axum::{
     Json,
     extract::{Query as Parameters, State},
     http::StatusCode,
 };
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::op::ResponseCode;
 use ringdns_dataplane::{clock::Secs, dns::answer::Answer};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -102,12 +102,12 @@ fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
 
 /// The records as text. They were decoded once when they came, so they decode again.
 fn records(name: &[u8], qtype: u16, answer: &Answer) -> Vec<String> {
-    let mut message = names::query_message(name, [qtype, 1], 0, 0x8000, None);
+    let mut bytes = names::query_message(name, [qtype, 1], 0, 0x8000, None);
     for (at, count) in [6, 8, 10].into_iter().zip(answer.counts) {
-        message[at..at + 2].copy_from_slice(&count.to_be_bytes());
+        bytes[at..at + 2].copy_from_slice(&count.to_be_bytes());
     }
-    message.extend_from_slice(&answer.wire);
-    match Message::from_vec(&message) {
+    bytes.extend_from_slice(&answer.wire);
+    match message::decode(&bytes) {
         Ok(message) => message.all_sections().map(ToString::to_string).collect(),
         Err(error) => vec![format!("{} bytes that cannot be shown: {error}", answer.wire.len())],
     }

@@ -10,11 +10,11 @@ use super::{
     Landing, Resolved, Resolver, Turn, Upstreams, Waiter, scrub,
     upstream::{Failed, is_answer},
 };
-use crate::names;
+use crate::{message, names};
 use hickory_proto::{op::Message, rr::Name, serialize::binary::BinEncodable};
 use ringdns_dataplane::{
     clock::Secs,
-    dns::{CLASS_IN, answer::Answer, header, key::Key, rcode, reply::Age},
+    dns::{CLASS_IN, answer::Answer, header, key::Key, reply::Age},
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -56,7 +56,7 @@ impl Alias {
 
 /// The whole answer that begins with `first` and goes on at `target`.
 pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Result<Answer, Failed> {
-    const JUNK: Failed = Failed::Upstreams(rcode::SERVFAIL, NETWORK_ERROR);
+    const JUNK: Failed = Failed::Upstreams(NETWORK_ERROR);
     let Landing { resolver, key, .. } = landing;
     resolver.counters.followed.inc();
     let age = first.age(false, resolver.clock().secs(), STALE_TTL);
@@ -68,7 +68,7 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
         if !is_answer(answer.status.rcode()) {
             // What must not be remembered says something about us.
             let remembered = answer.ttl > 0;
-            let said = Failed::Upstreams(rcode::SERVFAIL, answer.ede.unwrap_or(NO_REACHABLE_AUTHORITY));
+            let said = Failed::Upstreams(answer.ede.unwrap_or(NO_REACHABLE_AUTHORITY));
             return Err(if remembered { said } else { Failed::Ourselves });
         }
         ede = ede.or(answer.ede);
@@ -118,7 +118,7 @@ fn message(key: &Key, answer: &Answer, age: Age) -> Option<Message> {
         }
         .to_be_bytes();
     }
-    Message::from_vec(&bytes).ok()
+    message::decode(&bytes).ok()
 }
 
 impl Resolver {

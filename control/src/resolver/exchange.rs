@@ -6,8 +6,7 @@ use super::{
     scrub::{self, Scrubbed},
     upstream::{Upstream, is_answer},
 };
-use crate::config::Transport;
-use hickory_proto::op::Message;
+use crate::{config::Transport, message};
 use ringdns_dataplane::{
     clock::Clock,
     dns::{
@@ -213,7 +212,7 @@ fn scrubbed(
     message: &[u8],
     answer: Answer,
 ) -> Judged {
-    let Ok(mut decoded) = Message::from_vec(message) else { return Judged::Malformed };
+    let Ok(mut decoded) = message::decode(message) else { return Judged::Malformed };
     let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut decoded) else { return Judged::Malformed };
     let alias = leads_to.filter(|_| answer.status.rcode() == rcode::NOERROR);
     let alias = alias.and_then(|to| Alias::new(key, &to, decoded.metadata.authoritative));

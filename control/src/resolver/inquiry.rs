@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{config::Transport, counters::Counter};
 use parking_lot::Mutex;
-use ringdns_dataplane::dns::{answer::Answer, rcode};
+use ringdns_dataplane::dns::answer::Answer;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -75,10 +75,9 @@ impl Course {
         self.under_way -= 1;
         let ede = match error {
             // It is there, and has trouble with this name; so what it says is worth most. That it did not understand us is
-            // our affair, not the client's.
-            AskError::Failure(code, ede) => {
-                let code = if *code == rcode::REFUSED { rcode::REFUSED } else { rcode::SERVFAIL };
-                self.verdict = Failed::Upstreams(code, ede.unwrap_or(NETWORK_ERROR));
+            // our affair, not the client's; and so is REFUSED, which the client would take for its own (RFC 9520 section 2.2).
+            AskError::Failure(_, ede) => {
+                self.verdict = Failed::Upstreams(ede.unwrap_or(NETWORK_ERROR));
                 return;
             }
             AskError::NoSocket(_) => return,
@@ -89,7 +88,7 @@ impl Course {
             AskError::Unreachable(_) | AskError::Malformed | AskError::Http(_) => NETWORK_ERROR,
         };
         if self.verdict == Failed::Ourselves {
-            self.verdict = Failed::Upstreams(rcode::SERVFAIL, ede);
+            self.verdict = Failed::Upstreams(ede);
         }
     }
 }
@@ -183,7 +182,7 @@ impl Inquiry {
         let inquiry = self.clone();
         tokio::spawn(async move {
             let following = chase::follow(&inquiry.landing, &answer, alias.target);
-            let late = Err(Failed::Upstreams(rcode::SERVFAIL, NO_REACHABLE_AUTHORITY));
+            let late = Err(Failed::Upstreams(NO_REACHABLE_AUTHORITY));
             let whole = timeout_at(deadline, following).await.unwrap_or(late);
             inquiry.land(whole, &mut Turn::default());
         });

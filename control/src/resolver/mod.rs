@@ -408,8 +408,8 @@ impl Resolver {
                 Resolved { answer: entry.answer.clone(), generation, known: true }
             }
             None => {
-                let Failed::Upstreams(rcode, ede) = failed else { return self.refusal() };
-                let failure = Arc::new(Answer::error(rcode, Some(ede), now, self.failure_ttl));
+                let Failed::Upstreams(ede) = failed else { return self.refusal() };
+                let failure = Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
                 Resolved { answer: failure, generation, known: false }
             }

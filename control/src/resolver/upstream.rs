@@ -138,8 +138,8 @@ impl From<io::Error> for AskError {
 /// Why no upstream brought an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// They failed; these are the response code to pass on and to remember, and the extended error (RFC 8914).
-    Upstreams(u8, u16),
+    /// They failed: SERVFAIL, to be remembered, with this extended error (RFC 8914).
+    Upstreams(u16),
     /// We did not get to ask any. That says nothing about the question.
     Ourselves,
 }

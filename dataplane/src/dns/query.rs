@@ -68,7 +68,7 @@ pub enum Reject<'a> {
     Drop(DropReason),
     /// It is answered with an error and an empty header: there is no question to repeat.
     Header(u8),
-    /// It is answered with an error, its question and EDNS.
+    /// It is answered with an error, its question and EDNS, what it has of them.
     Question(u8),
     /// It is answered BADVERS, with its question and EDNS of the version that we speak.
     BadVersion,
@@ -119,10 +119,10 @@ impl Query {
     #[inline(never)]
     fn additionals(&mut self, message: &[u8], mut at: usize, count: u16) -> Result<(), Reject<'static>> {
         for _ in 0..count {
-            at = self.additional(message, at).ok_or(Reject::Header(rcode::FORMERR))?;
+            at = self.additional(message, at).ok_or(Reject::Question(rcode::FORMERR))?;
         }
         if at != message.len() {
-            return Err(Reject::Header(rcode::FORMERR));
+            return Err(Reject::Question(rcode::FORMERR));
         }
         let Some(edns) = self.edns else { return Ok(()) };
         self.key.set_dnssec_ok(edns.dnssec_ok);
@@ -134,18 +134,19 @@ impl Query {
     fn without_question(&mut self, message: &[u8], additional: u16) -> Reject<'static> {
         match (self.additionals(message, header::LEN, additional), self.edns) {
             (Ok(()), Some(Edns { version: 0, cookie: Sent::Cookie(_), .. })) => Reject::NoQuestion,
-            _ => Reject::Header(rcode::FORMERR),
+            _ => Reject::Question(rcode::FORMERR),
         }
     }
 
-    /// Reads one additional record; `None` if it is broken or a second OPT (RFC 6891 section 6.1.1).
+    /// Reads one additional record; `None` if it is broken or a second OPT (RFC 6891 section 6.1.1). Who has sent one, even a
+    /// broken one, gets one with the error (section 7).
     #[inline(always)]
     fn additional(&mut self, message: &[u8], at: usize) -> Option<usize> {
         let record = record::Record::parse(message, at)?;
         if record.rtype != rtype::OPT {
             return Some(record.end);
         }
-        if self.edns.is_some() || message.get(at) != Some(&0) {
+        if self.edns.is_some() {
             return None;
         }
         let mut edns = Edns {
@@ -154,11 +155,10 @@ impl Query {
             dnssec_ok: record.ttl & 0x8000 != 0,
             ..Edns::default()
         };
-        if record.rdata != record.end {
-            edns.note(message.get(record.rdata..record.end)?)?;
-        }
+        let noted = record.rdata == record.end
+            || message.get(record.rdata..record.end).and_then(|options| edns.note(options)).is_some();
         self.edns = Some(edns);
-        Some(record.end)
+        (noted && message.get(at) == Some(&0)).then_some(record.end)
     }
 
     /// Length of the question: name, type and class.

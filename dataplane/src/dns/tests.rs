@@ -98,22 +98,24 @@ fn what_is_no_query_is_rejected_as_the_rfcs_say() {
     assert_eq!(parse(&good[..11]).err(), Some(Reject::Drop(DropReason::ShortMessage)));
     assert_eq!(changed(2, 0x80), Some(Reject::Drop(DropReason::Response)));
     assert_eq!(changed(2, 0x28), Some(Reject::Header(rcode::NOTIMP)), "opcode 5");
-    assert_eq!(changed(5, 0), formerr, "no question");
+    // What there is of question and EDNS is repeated.
+    let more = Some(Reject::Question(rcode::FORMERR));
+    assert_eq!(changed(5, 0), more, "no question");
     let mut cookie = [&good[..5], &[0, 0, 0, 0, 0, 0, 1], &[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12]].concat();
     cookie.extend([0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(parse(&cookie).err(), Some(Reject::NoQuestion), "RFC 7873 section 5.4");
     cookie.truncate(23);
     cookie[22] = 0;
-    assert_eq!(parse(&cookie).err(), formerr, "no question and no cookie");
+    assert_eq!(parse(&cookie).err(), more, "no question and no cookie");
     assert_eq!(changed(5, 2), formerr, "RFC 9619: two questions");
     assert_eq!(changed(7, 1), formerr, "an answer in a query");
     assert_eq!(changed(9, 1), formerr, "authority in a query");
-    assert_eq!(changed(11, 1), formerr, "an additional record that is not there");
+    assert_eq!(changed(11, 1), more, "an additional record that is not there");
     assert_eq!(changed(12, 0xc0), formerr, "a compressed question");
     assert_eq!(changed(12, 64), formerr, "a label of 64 bytes");
     assert_eq!(changed(12, 40), formerr, "a label beyond the end");
     assert_eq!(parse(&good[..good.len() - 1]).err(), formerr, "half a class");
-    assert_eq!(parse(&[&good[..], &[0]].concat()).err(), formerr, "a byte too many");
+    assert_eq!(parse(&[&good[..], &[0]].concat()).err(), more, "a byte too many");
     let class = good.len() - 1;
     assert_eq!(changed(class, 3), Some(Reject::Question(rcode::REFUSED)), "class CH");
     for qtype in [251, 252, 253, 254] {
@@ -143,23 +145,35 @@ fn edns_must_be_single_whole_and_of_version_0() {
     let opt = good.len() - 11;
     let mut twice = [&good[..], &good[opt..]].concat();
     twice[11] = 2;
-    assert_eq!(parse(&twice).err(), Some(Reject::Header(rcode::FORMERR)));
+    let broken = |message: &[u8]| {
+        let mut query = Query::default();
+        let rejected = query.parse(message);
+        (rejected.err(), query.edns.map(|edns| edns.udp_size))
+    };
+    // RFC 6891 section 7: who sends one gets one, also with the error.
+    let formerr = (Some(Reject::Question(rcode::FORMERR)), Some(1232));
+    assert_eq!(broken(&twice), formerr, "two of them");
+    let mut owned = [&good[..opt], &[1, b'a'], &good[opt..]].concat();
+    assert_eq!(broken(&owned), formerr, "not the root's");
+    owned.truncate(owned.len() - 1);
+    assert_eq!(broken(&owned), (formerr.0, None), "not whole");
     let mut version = good.clone();
     version[opt + 6] = 1;
     assert_eq!(parse(&version).err(), Some(Reject::BadVersion));
-    let with_option = |option: &[u8]| {
+    let optional = |option: &[u8]| {
         let mut message = [&good[..], option].concat();
         message[opt + 10] = option.len() as u8;
-        parse(&message)
+        message
     };
+    let with_option = |option: &[u8]| parse(&optional(option));
     let cookie = |option: &[u8]| with_option(option).unwrap().edns.unwrap().cookie;
     let expected = Sent::Cookie(Cookie { client: [1, 2, 3, 4, 5, 6, 7, 8], server: None });
     assert_eq!(cookie(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]), expected);
     assert_eq!(cookie(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 10, 0, 0]), expected, "the first counts");
     assert_eq!(cookie(&[0, 12, 0, 2, 0, 0, 0, 10, 0, 7, 1, 2, 3, 4, 5, 6, 7]), Sent::Malformed);
     assert_eq!(cookie(&[0, 3, 0, 0, 255, 254, 0, 1, 9]), Sent::Nothing, "unknown options are passed over");
-    assert_eq!(with_option(&[0, 10, 0, 9, 1, 2]).err(), Some(Reject::Header(rcode::FORMERR)), "cut option");
-    assert_eq!(with_option(&[0, 10, 0]).err(), Some(Reject::Header(rcode::FORMERR)), "half an option");
+    assert_eq!(broken(&optional(&[0, 10, 0, 9, 1, 2])), formerr, "cut option");
+    assert_eq!(broken(&optional(&[0, 10, 0])), formerr, "half an option");
 }
 
 #[test]

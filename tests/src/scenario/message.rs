@@ -210,7 +210,10 @@ impl Message {
         if at != bytes.len() {
             return Err(format!("{} bytes behind the end", bytes.len() - at));
         }
-        if let Err(error) = hickory_proto::op::Message::from_vec(bytes) {
+        // As an update, in which it reads records without data too.
+        let mut update = bytes.to_vec();
+        update[2] = update[2] & !0x78 | 5 << 3;
+        if let Err(error) = hickory_proto::op::Message::from_vec(&update) {
             return Err(format!("hickory-proto does not read it: {error}"));
         }
         let rcode = extended << 4 | flags & 0x0f;

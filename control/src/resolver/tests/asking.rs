@@ -167,11 +167,15 @@ async fn the_total_time_is_bounded_however_many_upstreams_there_are() {
 }
 
 #[tokio::test]
-async fn a_failure_that_all_upstreams_report_is_passed_on() {
+async fn a_failure_that_all_upstreams_report_is_remembered() {
     let refused = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 5, &[]))]).await;
     let resolver = resolver(&[upstream(refused.address, LONG)]);
     let resolved = resolver.resolve(&key("www.example.com")).await;
-    assert_eq!((rcode_of(&resolved), resolved.answer.ttl), (rcode::REFUSED, 5));
+    assert_eq!(
+        (rcode_of(&resolved), resolved.answer.ttl),
+        (rcode::SERVFAIL, 5),
+        "it is not the client who is refused"
+    );
     assert_eq!(fetched_twice(&resolver, &refused).await, 1);
 }
 
