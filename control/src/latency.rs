@@ -4,10 +4,7 @@ use hdrhistogram::{
     Histogram,
     serialization::{V2DeflateSerializer, interval_log::IntervalLogWriterBuilder},
 };
-use ringdns_dataplane::{
-    latency::{Latencies, Outcome},
-    punt::Link,
-};
+use ringdns_dataplane::{latency::Latencies, punt::Link};
 use std::{
     fmt::Write as _,
     io,
@@ -104,9 +101,9 @@ pub fn percentiles(histogram: &Histogram<u64>) -> String {
     text
 }
 
-/// A histogram log (V2, compressed): one interval from `since` until now, one line an outcome, tagged with it. Values are
-/// nanoseconds.
-pub fn log(total: &Latencies, outcomes: &[Outcome], since: SystemTime) -> io::Result<Vec<u8>> {
+/// A histogram log (V2, compressed): one interval from `since` until now, one line a histogram, tagged with its name. Values
+/// are nanoseconds.
+pub fn log(histograms: &[(&str, &Histogram<u64>)], since: SystemTime) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut serializer = V2DeflateSerializer::new();
     let length = since.elapsed().unwrap_or_default();
@@ -115,9 +112,9 @@ pub fn log(total: &Latencies, outcomes: &[Outcome], since: SystemTime) -> io::Re
         .with_start_time(since)
         .with_base_time(since)
         .begin_log_with(&mut bytes, &mut serializer)?;
-    for outcome in outcomes {
-        let tag = hdrhistogram::serialization::interval_log::Tag::new(outcome.label());
-        let written = writer.write_histogram(total.get(*outcome), Duration::ZERO, length, tag);
+    for (name, histogram) in histograms {
+        let tag = hdrhistogram::serialization::interval_log::Tag::new(name);
+        let written = writer.write_histogram(histogram, Duration::ZERO, length, tag);
         written.map_err(|error| io::Error::other(format!("{error:?}")))?;
     }
     drop(writer);
@@ -131,6 +128,7 @@ mod tests {
         Deserializer,
         interval_log::{IntervalLogIterator, LogEntry},
     };
+    use ringdns_dataplane::latency::Outcome;
 
     fn recorded() -> Latencies {
         let mut latencies = Latencies::new().unwrap();
@@ -161,7 +159,9 @@ mod tests {
 
     #[test]
     fn the_log_reads_back() {
-        let bytes = log(&recorded(), &Outcome::ALL, SystemTime::now()).unwrap();
+        let recorded = recorded();
+        let histograms = Outcome::ALL.map(|outcome| (outcome.label(), recorded.get(outcome)));
+        let bytes = log(&histograms, SystemTime::now()).unwrap();
         let mut read = Vec::new();
         for entry in IntervalLogIterator::new(&bytes) {
             if let LogEntry::Interval(interval) = entry.unwrap() {

@@ -172,6 +172,66 @@ async fn service_times_of_hits_and_misses_are_exported() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upstreams_are_shown_with_their_zones_state_and_times() {
+    let fake = FakeUpstream::answering(300).await;
+    let corp = FakeUpstream::answering(300).await;
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let zone = |address: SocketAddr, zone: &str| {
+        format!("[[upstream]]\naddress = \"{address}\"\nzones = [{zone:?}]\n")
+    };
+    let silent_address = silent.local_addr().unwrap();
+    let zones =
+        zone(corp.address, "corp.example") + &zone(silent_address, "dead.example") + "timeout = \"20ms\"\n";
+    let daemon = Daemon::start(fake.address, &zones);
+    for (id, name) in ["www.example.com", "www.corp.example", "mail.corp.example"].into_iter().enumerate() {
+        daemon.ask(id as u16, name).await;
+    }
+    let rows = |table: &str| -> Vec<Vec<String>> {
+        table.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    let address = format!("udp://{}", corp.address);
+    let table = daemon.told(&["upstreams"]);
+    let [heads, others, corp_row, dead] = &rows(&table)[..] else { panic!("{table}") };
+    assert!(heads.len() == 12 && [others, corp_row, dead].iter().all(|row| row.len() == 12), "{table}");
+    assert_eq!(others[1..8], ["udp", "others", "up", "1", "1", "0", "0"], "{table}");
+    assert_eq!(corp_row[..8], [&address, "udp", "corp.example.", "up", "2", "2", "0", "0"], "{table}");
+    assert_eq!(dead[1..], ["udp", "dead.example.", "up", "0", "0", "0", "0", "0.0", "0.0", "0.0", "0.0"]);
+    let [rtt, p50, p90, p99] = [8, 9, 10, 11].map(|at| corp_row[at].parse::<f64>().unwrap());
+    assert!(rtt > 0.0 && p50 > 0.0 && p50 <= p90 && p90 <= p99, "{table}");
+
+    // Left alone for a second or more once three queries in a row were in vain.
+    let mut asked = 0;
+    let gone = timeout(LIMIT, async {
+        loop {
+            daemon.ask(asked, &format!("{asked}.dead.example")).await;
+            asked += 1;
+            let table = daemon.told(&["upstreams"]);
+            let dead = rows(&table).swap_remove(3);
+            if dead[3] != "up" {
+                break dead;
+            }
+        }
+    });
+    let gone = gone.await.expect("it is never left alone");
+    let left: f64 = gone[3].strip_prefix("back-off:").unwrap().strip_suffix('s').unwrap().parse().unwrap();
+    assert!(left > 0.0 && left <= 30.0, "{gone:?}");
+    assert!(gone[6].parse::<u16>().unwrap() >= 3 && gone[5] == "0" && gone[11] == "0.0", "{gone:?}");
+
+    let json: serde_json::Value = serde_json::from_str(&daemon.told(&["--json", "upstreams"])).unwrap();
+    assert_eq!((&json[1]["times"]["count"], &json[1]["zones"][0]), (&2.into(), &"corp.example.".into()));
+    let status = daemon.told(&["status"]);
+    assert!(status.contains("99 % of them in"), "{status}");
+
+    let text = daemon.told(&["histogram", "export", "--upstream", &address]);
+    assert!(text.contains("Total count    =            2]"), "{text}");
+    let refused = daemon.ringctl(&["histogram", "export", "--upstream", "udp://192.0.2.9:53"]);
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(&address),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_misses_at_once_are_all_answered() {
     let fake = FakeUpstream::answering(300).await;
     let daemon = Daemon::start(fake.address, "");

@@ -2,6 +2,7 @@
 
 use super::{Service, stats};
 use crate::counters::Total;
+use hdrhistogram::Histogram;
 use ringdns_dataplane::stats::{Counter, DropReason};
 use std::fmt::{Display, Write as _};
 
@@ -98,7 +99,21 @@ fn upstreams(service: &Service, text: &mut Text) {
     for (address, upstream) in &read {
         text.line(name, &[("upstream", address)], upstream.health().round_trip.as_secs_f64());
     }
+    let name = "ringdns_upstream_put_back";
+    text.head(name, "gauge", "Whether an upstream is left alone for a while because it failed.");
+    for (address, upstream) in &read {
+        let put_back = upstream.is_put_back(service.clock.nanos());
+        text.line(name, &[("upstream", address)], u8::from(put_back));
+    }
+    let name = "ringdns_upstream_answer_seconds";
+    text.head(name, "histogram", "How long an upstream takes to answer, or to say that it failed.");
+    for (address, upstream) in &read {
+        text.histogram(name, address, &upstream.times());
+    }
 }
+
+/// Bounds of a histogram's buckets, in milliseconds: from the next host to the end of patience.
+const BUCKETS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
 /// Writing to a string cannot fail, so results are dropped.
 struct Text(String);
@@ -114,6 +129,19 @@ impl Text {
             let _ = write!(self.0, "{}{label}=\"{of}\"", if at == 0 { '{' } else { ',' });
         }
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    /// A histogram of nanoseconds in buckets of seconds. What is within 1 % of a bucket's bound may be in the next one.
+    fn histogram(&mut self, name: &str, upstream: &str, nanos: &Histogram<u64>) {
+        let bucket = format!("{name}_bucket");
+        for millis in BUCKETS {
+            let (le, count) = (millis as f64 / 1e3, nanos.count_between(0, millis * 1_000_000));
+            self.line(&bucket, &[("upstream", &upstream), ("le", &le)], count);
+        }
+        self.line(&bucket, &[("upstream", &upstream), ("le", &"+Inf")], nanos.len());
+        let sum = nanos.mean() * nanos.len() as f64 / 1e9;
+        self.line(&format!("{name}_sum"), &[("upstream", &upstream)], sum);
+        self.line(&format!("{name}_count"), &[("upstream", &upstream)], nanos.len());
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {

@@ -8,13 +8,16 @@
 //! | `GET /healthz`, `GET /readyz` | 200, or 503 while it does not answer queries |
 //! | `GET /cache/entry?name=&type=` | what the host tier holds under a name |
 //! | `GET /histogram?format=text\|log&outcome=` | service times |
+//! | `GET /histogram?format=text\|log&upstream=` | how long an upstream's answers take |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | forget; Unix socket only |
 
 mod cache;
 mod metrics;
 mod stats;
+mod upstreams;
 
 pub use cache::{EntryView, Purged};
+pub use upstreams::{Times, UpstreamStatus};
 
 use crate::{
     config::Config,
@@ -30,6 +33,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use hdrhistogram::Histogram;
 use ringdns_dataplane::{clock::Clock, latency::Outcome, punt::Link};
 use rustix::{
     fs::Mode,
@@ -100,17 +104,6 @@ pub struct Status {
     pub workers: usize,
     /// Upstreams, and how they do.
     pub upstreams: Vec<UpstreamStatus>,
-}
-
-/// How an upstream does.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct UpstreamStatus {
-    /// Its address.
-    pub address: String,
-    /// Whether it is left alone for a while because it failed.
-    pub put_back: bool,
-    /// Its smoothed round trip in microseconds; 0 before the first answer.
-    pub round_trip_us: u64,
 }
 
 /// A request that cannot be met.
@@ -190,6 +183,7 @@ pub async fn serve_http(listener: TcpListener, service: Arc<Service>) -> io::Res
 
 async fn status(State(service): Shared) -> Json<Status> {
     let now = service.clock.nanos();
+    let upstreams = service.resolver.upstreams().iter();
     Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -198,16 +192,7 @@ async fn status(State(service): Shared) -> Json<Status> {
         receiving: service.receiving.clone(),
         listen: service.config.server.listen.iter().map(ToString::to_string).collect(),
         workers: service.links.len(),
-        upstreams: service
-            .resolver
-            .upstreams()
-            .iter()
-            .map(|upstream| UpstreamStatus {
-                address: upstream.label.clone(),
-                put_back: upstream.is_put_back(now),
-                round_trip_us: upstream.health().round_trip.as_micros() as u64,
-            })
-            .collect(),
+        upstreams: upstreams.map(|upstream| UpstreamStatus::of(upstream, now)).collect(),
     })
 }
 
@@ -229,6 +214,7 @@ struct HistogramQuery {
     #[serde(default)]
     format: Format,
     outcome: Option<String>,
+    upstream: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -240,6 +226,15 @@ enum Format {
 }
 
 async fn histogram(State(service): Shared, Query(query): Query<HistogramQuery>) -> Result<Response, Refusal> {
+    if let Some(address) = &query.upstream {
+        if query.outcome.is_some() {
+            return Err(Refusal::bad(
+                "outcomes are of clients' queries, not of an upstream's: give one of the two",
+            ));
+        }
+        let times = upstreams::find(&service, address)?.times();
+        return export(&[(address, &times)], query.format, &service);
+    }
     let outcomes: Vec<Outcome> = match &query.outcome {
         None => Outcome::ALL.into(),
         Some(label) => {
@@ -248,20 +243,29 @@ async fn histogram(State(service): Shared, Query(query): Query<HistogramQuery>) 
         }
     };
     let total = service.latencies.total().await.map_err(Refusal::failed)?;
-    match query.format {
+    let histograms: Vec<_> = outcomes.iter().map(|outcome| (outcome.label(), total.get(*outcome))).collect();
+    export(&histograms, query.format, &service)
+}
+
+/// Histograms of nanoseconds, in a format that HdrHistogram's tools read.
+fn export(
+    histograms: &[(&str, &Histogram<u64>)],
+    format: Format,
+    service: &Service,
+) -> Result<Response, Refusal> {
+    match format {
         Format::Log => {
-            let bytes =
-                latency::log(&total, &outcomes, service.latencies.since()).map_err(Refusal::failed)?;
+            let bytes = latency::log(histograms, service.latencies.since()).map_err(Refusal::failed)?;
             Ok(bytes.into_response())
         }
         Format::Text => {
             // A plotter reads one histogram a file; with several, comment lines keep them apart for people.
             let mut text = String::new();
-            for outcome in &outcomes {
-                if outcomes.len() > 1 {
-                    text += &format!("# {}, microseconds\n", outcome.label());
+            for (name, histogram) in histograms {
+                if histograms.len() > 1 {
+                    text += &format!("# {name}, microseconds\n");
                 }
-                text += &latency::percentiles(total.get(*outcome));
+                text += &latency::percentiles(histogram);
             }
             Ok(text.into_response())
         }

@@ -192,7 +192,10 @@ async fn metrics_are_well_formed() {
         } else {
             let (sample, value) = line.rsplit_once(' ').unwrap();
             assert!(samples.insert(sample), "{sample} comes twice");
-            assert_eq!(sample.split('{').next(), Some(current.0), "{line}");
+            let name = sample.split('{').next().unwrap();
+            let part = name.strip_prefix(current.0).unwrap_or_else(|| panic!("{line}"));
+            assert!(part.is_empty() != (current.1 == "histogram"), "{line}");
+            assert!(["", "_bucket", "_sum", "_count"].contains(&part), "{line}");
             assert!(current.0.starts_with("ringdns_"), "{line}");
             value.parse::<f64>().unwrap();
         }
@@ -205,7 +208,13 @@ async fn metrics_are_well_formed() {
 #[tokio::test]
 async fn an_unknown_outcome_or_format_is_refused() {
     let doors = Doors::open().await;
-    for query in ["outcome=hitt", "format=csv", "outcom=hit"] {
+    for query in [
+        "outcome=hitt",
+        "format=csv",
+        "outcom=hit",
+        "upstream=192.0.2.9:53",
+        "upstream=192.0.2.1:53&outcome=hit",
+    ] {
         let (status, _) = doors.over_tcp("GET", &format!("/histogram?{query}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
     }
@@ -225,4 +234,39 @@ async fn the_socket_is_the_owners_alone_and_replaces_only_a_dead_one() {
     fs::write(&file, "data").unwrap();
     assert!(bind(&file).unwrap_err().to_string().contains("no socket"));
     assert_eq!(fs::read_to_string(&file).unwrap(), "data");
+}
+
+/// 100 answers of 1 to 100 ms.
+#[tokio::test]
+async fn the_times_of_an_upstream_are_told_in_every_form() {
+    let doors = Doors::open().await;
+    for millis in 1..=100 {
+        let upstream = doors.service.resolver.upstreams().iter().next().unwrap();
+        upstream.answered(std::time::Duration::from_millis(millis));
+        upstream.counters.queries_udp.inc();
+    }
+    let status: Status = serde_json::from_value(doors.json("/status").await).unwrap();
+    let [upstream] = &status.upstreams[..] else { panic!("{status:?}") };
+    let near = |us: u64, millis: u64| us.abs_diff(millis * 1000) <= millis * 10;
+    let &Times { count, p50_us, p90_us, p99_us, max_us } = &upstream.times;
+    assert!(near(p50_us, 50) && near(p90_us, 90) && near(p99_us, 99) && near(max_us, 100), "{upstream:?}");
+    assert_eq!((count, upstream.queries, upstream.errors, upstream.back_off_ms), (100, 100, 0, 0));
+    assert!(upstream.zones.is_empty() && !upstream.put_back && upstream.protocol == "udp");
+
+    let (_, metrics) = doors.over_tcp("GET", "/metrics").await;
+    let value = |sample: &str| {
+        let line =
+            metrics.lines().find(|line| line.starts_with(sample)).unwrap_or_else(|| panic!("{sample}"));
+        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    let name = "ringdns_upstream_answer_seconds";
+    let bucket = |le: &str| value(&format!("{name}_bucket{{upstream=\"udp://192.0.2.1:53\",le=\"{le}\"}}"));
+    assert_eq!(["0.005", "0.05", "0.1", "+Inf"].map(bucket), [5.0, 50.0, 100.0, 100.0]);
+    assert!((value(&format!("{name}_sum")) - 5.05).abs() < 0.05);
+    assert_eq!(value(&format!("{name}_count")), 100.0);
+
+    let (status, text) = doors.over_tcp("GET", "/histogram?upstream=192.0.2.1:53").await;
+    assert!(status == StatusCode::OK && text.contains("Total count    =          100]"), "{text}");
+    let (status, log) = doors.over_tcp("GET", "/histogram?upstream=udp://192.0.2.1:53&format=log").await;
+    assert!(status == StatusCode::OK && log.contains("Tag=udp://192.0.2.1:53,"), "{log}");
 }

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use ringdns_control::admin::{EntryView, Purged, Status};
+use ringdns_control::admin::{EntryView, Purged, Status, Times, UpstreamStatus};
 use serde_json::Value;
 use std::{
     fs,
@@ -39,6 +39,13 @@ struct Arguments {
 enum Command {
     /// What runs, since when, how packets are received, and how the upstreams do.
     Status,
+    /// A table of the upstreams: what each is asked for, how it does, and how long it takes to answer.
+    ///
+    /// ZONES are those that it alone is asked for; "others" are all names in no zone of the table. STATE is "up", or
+    /// "back-off:" and how long it is still left alone for, because it failed several times in a row. ERRORS are failures
+    /// (SERVFAIL and the like), connections that could not be had, and responses that cannot be read. RTT is the smoothed
+    /// round trip, P50 to P99 the percentiles since the start, all in milliseconds.
+    Upstreams,
     /// Every counter that is not zero.
     Stats {
         /// Those that are zero, too.
@@ -79,7 +86,7 @@ enum Cache {
 
 #[derive(Subcommand)]
 enum Histogram {
-    /// Print service times of hits, stale answers and misses since the start.
+    /// Print service times of hits, stale answers and misses since the start, or how long an upstream takes to answer.
     Export {
         /// The percentile table that HdrHistogram's plotters read, in microseconds; or the compressed log, in
         /// nanoseconds.
@@ -88,6 +95,9 @@ enum Histogram {
         /// hit, stale or miss; all three if not given. A plotter takes one.
         #[arg(long)]
         outcome: Option<String>,
+        /// What this upstream takes to answer instead; its address as `ringctl upstreams` shows it.
+        #[arg(long, conflicts_with = "outcome")]
+        upstream: Option<String>,
         /// Write to this file.
         #[arg(short, long)]
         output: Option<PathBuf>,
@@ -122,6 +132,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let body = ringdnsd.get("/status").await?;
             print_as(json, &body, show_status)
         }
+        Command::Upstreams => {
+            let body = ringdnsd.get("/status").await?;
+            if json {
+                let status: Value = serde_json::from_slice(&body)?;
+                return Ok(writeln!(io::stdout(), "{}", status["upstreams"])?);
+            }
+            print_as(false, &body, |status: Status, out| show_upstreams(&status.upstreams, out))
+        }
         Command::Stats { all } => {
             let body = ringdnsd.get("/stats").await?;
             print_as(json, &body, |stats: Value, out| show_counters(&stats, "", all, out))
@@ -144,13 +162,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 writeln!(out, "removed {} entries; the workers' caches start over", purged.removed)
             })
         }
-        Command::Histogram(Histogram::Export { format, outcome, output }) => {
+        Command::Histogram(Histogram::Export { format, outcome, upstream, output }) => {
             let format = match format {
                 Format::Text => "text",
                 Format::Log => "log",
             };
             let outcome = outcome.map(|outcome| format!("&outcome={}", escape(&outcome))).unwrap_or_default();
-            let body = ringdnsd.get(&format!("/histogram?format={format}{outcome}")).await?;
+            let upstream =
+                upstream.map(|address| format!("&upstream={}", escape(&address))).unwrap_or_default();
+            let body = ringdnsd.get(&format!("/histogram?format={format}{outcome}{upstream}")).await?;
             match output {
                 Some(path) => fs::write(&path, &body).with_context(|| format!("writing {}", path.display())),
                 None => Ok(io::stdout().write_all(&body)?),
@@ -239,13 +259,53 @@ fn show_status(status: Status, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "listening  {}", status.listen.join(", "))?;
     for upstream in &status.upstreams {
         let state = if upstream.put_back { "failing, left alone for a while" } else { "in use" };
-        let time = match upstream.round_trip_us {
-            0 => "no answer yet".to_owned(),
-            us => format!("answers in {:.1} ms", us as f64 / 1000.0),
+        let time = match &upstream.times {
+            Times { count: 0, .. } => "no answer yet".to_owned(),
+            Times { p50_us, p99_us, .. } => {
+                format!("answers in {} ms, 99 % of them in {} ms", millis(*p50_us), millis(*p99_us))
+            }
         };
         writeln!(out, "upstream   {}: {state}, {time}", upstream.address)?;
     }
     Ok(())
+}
+
+/// A line an upstream. Times are milliseconds: the smoothed round trip, and percentiles since the start.
+fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) -> io::Result<()> {
+    let heads = [
+        "ADDRESS", "PROTOCOL", "ZONES", "STATE", "QUERIES", "ANSWERS", "TIMEOUTS", "ERRORS", "RTT", "P50",
+        "P90", "P99",
+    ];
+    let lines = upstreams.iter().map(|upstream| {
+        let zones = if upstream.zones.is_empty() { "others".to_owned() } else { upstream.zones.join(",") };
+        let state = match upstream.back_off_ms {
+            0 => "up".to_owned(),
+            left => format!("back-off:{:.1}s", left as f64 / 1000.0),
+        };
+        let counts = [upstream.queries, upstream.answers, upstream.timeouts, upstream.errors];
+        let times = &upstream.times;
+        let took = [upstream.round_trip_us, times.p50_us, times.p90_us, times.p99_us];
+        let words = [upstream.address.clone(), upstream.protocol.clone(), zones, state];
+        words.into_iter().chain(counts.map(|count| count.to_string())).chain(took.map(millis)).collect()
+    });
+    let heads = heads.map(str::to_owned).into();
+    let table: Vec<Vec<String>> = std::iter::once(heads).chain(lines).collect();
+    let wide = |at: usize| table.iter().map(|line| line[at].len()).max().unwrap_or(0);
+    for line in &table {
+        // Words at the left, numbers at the right.
+        for (at, cell) in line[..4].iter().enumerate() {
+            write!(out, "{cell:width$}  ", width = wide(at))?;
+        }
+        let numbers = line.iter().enumerate().skip(4);
+        let numbers: Vec<_> = numbers.map(|(at, cell)| format!("{cell:>width$}", width = wide(at))).collect();
+        writeln!(out, "{}", numbers.join("  "))?;
+    }
+    Ok(())
+}
+
+/// Microseconds as milliseconds.
+fn millis(us: u64) -> String {
+    format!("{:.1}", us as f64 / 1000.0)
 }
 
 /// Counters as `path.to.counter  value`, so that they can be grepped.

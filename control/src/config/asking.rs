@@ -40,6 +40,23 @@ pub fn zones(key: &str, texts: &[String]) -> Result<Vec<Vec<u8>>, Problem> {
     texts.iter().enumerate().map(zone).collect()
 }
 
+/// Each may be listed once: statistics go by its address.
+pub fn are_different(upstreams: &[Upstream]) -> Result<(), Problem> {
+    for (at, upstream) in upstreams.iter().enumerate() {
+        let label = upstream.label();
+        if upstreams[..at].iter().any(|other| other.label() == label) {
+            let remedy =
+                "Remove one of the two, and put all its zones into the other (\".\" is all other names)";
+            return Err(Problem::new(
+                format!("upstream[{at}].address"),
+                format!("{label} is listed twice"),
+                remedy,
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Every name must have somebody to be asked.
 pub fn covers_all(upstreams: &[Upstream]) -> Result<(), Problem> {
     let all =

@@ -51,6 +51,7 @@ impl TryFrom<RawConfig> for Config {
             .map(|(i, u)| upstream(i, u))
             .collect::<Result<Vec<_>, _>>()?;
         no_loops(&server.listen, &upstreams)?;
+        asking::are_different(&upstreams)?;
         asking::covers_all(&upstreams)?;
         Ok(Config {
             server,

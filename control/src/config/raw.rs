@@ -281,7 +281,7 @@ tables! {
         /// Its address: `"9.9.9.9:53"`, the same with `udp://` in front, or with `tcp://` to ask over TCP alone.
         /// `"tls://9.9.9.9#dns.quad9.net"`: DNS over TLS, and the name that the certificate must be for; without one it must be
         /// for the address. `"https://dns.quad9.net/dns-query"`: DNS over HTTPS (HTTP/2). Without a port: 53, 853 or 443.
-        /// Required.
+        /// Each may be listed once. Required.
         address: Option<String> = None,
         /// IP addresses of the host that a `tls://` or `https://` address names, tried in turn. It is never looked up: there is
         /// nobody to ask but itself.

@@ -152,6 +152,13 @@ fn refusals_name_line_key_reason_and_remedy() {
             "names are for tls",
         ),
         (upstream("address = \"0.0.0.0:53\""), "4", "upstream[0].address", "cannot be asked", "one resolver"),
+        (
+            upstream("address = \"9.9.9.9\"\n[[upstream]]\naddress = \"udp://9.9.9.9:53\""),
+            "6",
+            "upstream[1].address",
+            "listed twice",
+            "zones",
+        ),
         (upstream("address = \"127.0.0.1:5300\""), "4", "upstream[0].address", "ringdns itself", "another"),
         (upstream("address = \"1.1.1.1\"\ntimeout = \"1m\""), "5", "upstream[0].timeout", "too long", "10s"),
         (

@@ -85,14 +85,15 @@ impl Health {
 /// Answers of late that a percentile is taken of, and how many new ones change it.
 const RECENT: u64 = 512;
 const STEP: u64 = 64;
-/// The longest that is told from longer, in microseconds.
-const LONGEST: u64 = 60_000_000;
+/// The shortest that is told from shorter, and the longest that is told from longer, in nanoseconds.
+const SHORTEST: u64 = 1_000;
+const LONGEST: u64 = 60_000_000_000;
 /// No second upstream is asked sooner: the clock of timers ticks in milliseconds.
 const HEDGE_MIN: Duration = Duration::from_millis(1);
 
 /// How long an upstream's answers take.
 pub struct Times {
-    /// Since the start, in microseconds.
+    /// Since the start, in nanoseconds.
     all: Histogram<u64>,
     recent: Histogram<u64>,
     percentile: Option<f64>,
@@ -103,21 +104,21 @@ impl Times {
     /// None yet. `percentile` is that after which a second upstream is asked.
     pub fn new(percentile: Option<f64>) -> Self {
         let empty = || {
-            let histogram = Histogram::new_with_bounds(1, LONGEST, 2);
-            histogram.unwrap_or_else(|_| unreachable!("the bounds are two apart, and two digits are few"))
+            let histogram = Histogram::new_with_bounds(SHORTEST, LONGEST, 2);
+            histogram.unwrap_or_else(|_| unreachable!("the bounds are far apart, and two digits are few"))
         };
         Times { all: empty(), recent: empty(), percentile, hedge_after: None }
     }
 
     /// Records one.
     pub fn record(&mut self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(LONGEST);
-        self.all.saturating_record(micros);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(LONGEST);
+        self.all.saturating_record(nanos);
         let Some(percentile) = self.percentile else { return };
-        self.recent.saturating_record(micros);
+        self.recent.saturating_record(nanos);
         let count = self.recent.len();
         if count.is_multiple_of(STEP) {
-            let after = Duration::from_micros(self.recent.value_at_percentile(percentile));
+            let after = Duration::from_nanos(self.recent.value_at_percentile(percentile));
             self.hedge_after = Some(after.max(HEDGE_MIN));
         }
         if count >= RECENT {
@@ -130,7 +131,7 @@ impl Times {
         self.hedge_after
     }
 
-    /// All since the start, in microseconds.
+    /// All since the start, in nanoseconds.
     pub fn all(&self) -> &Histogram<u64> {
         &self.all
     }

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     config::{self, Transport},
-    counters::counters,
+    counters::{Counter, counters},
+    names,
 };
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
@@ -95,6 +96,20 @@ counters! {
     }
 }
 
+impl UpstreamCounters {
+    /// Queries sent, over whatever.
+    pub fn queries(&self) -> u64 {
+        let over = [&self.queries_udp, &self.queries_tcp, &self.queries_tls, &self.queries_https];
+        over.map(Counter::get).iter().sum()
+    }
+
+    /// Queries that failed other than by silence, through no lack of ours.
+    pub fn errors(&self) -> u64 {
+        let kinds = [&self.failures, &self.unreachable, &self.malformed, &self.http_failures];
+        kinds.map(Counter::get).iter().sum()
+    }
+}
+
 /// Why an upstream brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -148,6 +163,8 @@ pub enum Failed {
 pub struct Upstream {
     /// Its address as it is written in the configuration.
     pub label: String,
+    /// The zones that it is asked for, as people write them; none: all names that are in no other's.
+    pub zones: Vec<String>,
     /// Its address.
     pub address: SocketAddr,
     /// How it is asked.
@@ -177,6 +194,7 @@ impl Upstream {
     pub(super) fn new(config: &config::Upstream, how: &config::Resolver) -> Self {
         Upstream {
             label: config.label(),
+            zones: config.zones.iter().map(|zone| names::display(zone)).collect(),
             address: config.address,
             transport: config.transport.clone(),
             trusted: config.trusted,
@@ -203,7 +221,8 @@ impl Upstream {
         self.health.lock().is_put_back(now)
     }
 
-    /// How long its answers have taken so far, in microseconds.
+    /// How long its answers and failures have taken so far, in nanoseconds: from the first query over UDP to what it said in
+    /// the end over TCP, if it came to that.
     pub fn times(&self) -> Histogram<u64> {
         self.times.lock().all().clone()
     }
@@ -213,7 +232,7 @@ impl Upstream {
         self.times.lock().hedge_after()
     }
 
-    pub(super) fn answered(&self, took: Duration) {
+    pub(crate) fn answered(&self, took: Duration) {
         self.health.lock().answered(took);
         self.times.lock().record(took);
     }
