@@ -208,3 +208,15 @@ impl Snapshot {
         self.get(Counter::Punted) as i64 - ended as i64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_workers_write_to_one_cache_line() {
+        // Two lines of 64 bytes: x86-64 fetches them in pairs.
+        let (size, align) = (size_of::<WorkerStats>(), align_of::<WorkerStats>());
+        assert!(align >= 128 && size.is_multiple_of(align), "{size} bytes, aligned to {align}");
+    }
+}

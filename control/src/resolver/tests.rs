@@ -172,5 +172,6 @@ mod edns;
 mod flights;
 mod hedging;
 mod letters;
+mod lifetimes;
 mod punts;
 mod sockets;
