@@ -156,8 +156,19 @@ pub enum ExpectedOption {
     Exactly(u16, Vec<u8>),
     /// An extended error (RFC 8914), with any text or this one.
     Error(u16, Option<String>),
-    /// A cookie (RFC 7873): the client's part, if it is to be a certain one, and whether the server's follows.
-    Cookie(Option<Vec<u8>>, bool),
+    /// A cookie (RFC 7873): the client's part, if it is to be a certain one, and the server's.
+    Cookie(Option<Vec<u8>>, ServerCookie),
+}
+
+/// What the server's part of a cookie is to be.
+#[derive(Clone, Debug)]
+pub enum ServerCookie {
+    Any,
+    /// That of the last reply that had one; or another than that.
+    Same,
+    New,
+    /// These bytes; none: there is no such part.
+    Exactly(Vec<u8>),
 }
 
 /// What an upstream answers.

@@ -11,11 +11,11 @@ use super::message::{COOKIE, EDE, Edns, OPCODE, QR, RA, RD, flag_of, rcode_of};
 use super::record::{Record, Ttl, class_of, hex, name, type_of};
 use super::{
     Action, Answer, AnswerId, CLIENT, Content, Expected, ExpectedEdns, ExpectedOption, Over, Presence, Purge,
-    Query, Scenario, Send, Step, Upstream, message::Draft,
+    Query, Scenario, Send, ServerCookie, Step, Upstream, message::Draft,
 };
 
 /// What the first word of a step is.
-const VERBS: [&str; 5] = ["client", "upstream", "later", "expect", "operator"];
+const VERBS: [&str; 6] = ["client", "upstream", "later", "expect", "operator", "for"];
 /// Marks a scenario that is not played in the lab, in its header.
 const SIMULATOR_ONLY: &str = "Simulator only: ";
 /// What everybody offers over UDP (RFC 9715).
@@ -42,21 +42,19 @@ impl Scenario {
             lines.iter().position(is_step).ok_or_else(|| fail(header, "there is no step".to_owned()))?;
         let config = lines[header..first].join("\n").parse::<toml::Table>();
         let config = config.map_err(|error| fail(header + 1, error.to_string()))?;
+        let lines = unrolled(&lines, first).map_err(|(line, error)| fail(line, error))?;
         let mut steps = Vec::new();
-        let mut at = first;
         let mut queries = 0;
-        while at < lines.len() {
-            let line = lines[at];
-            let body =
-                lines[at + 1..].iter().take_while(|line| line.starts_with([' ', '\t']) || line.is_empty());
-            let body: Vec<&str> = body.copied().collect();
-            let next = at + 1 + body.len();
+        let mut rest = &lines[..];
+        while let Some(((number, line), below)) = rest.split_first() {
+            let (body, next) = below.split_at(indented(below.iter().map(|(_, line)| &line[..])));
             if !line.is_empty() && !line.starts_with('#') {
-                let parsed = action(line, &body, &mut queries).map_err(|error| fail(at + 1, error))?;
-                let text = lines[at..next].join("\n").trim_end().to_owned();
-                steps.push(Step { line: at + 1, text, action: parsed });
+                let body: Vec<&str> = body.iter().map(|(_, line)| &line[..]).collect();
+                let parsed = action(line, &body, &mut queries).map_err(|error| fail(*number, error))?;
+                let text = [&[&line[..]], &body[..]].concat().join("\n").trim_end().to_owned();
+                steps.push(Step { line: *number, text, action: parsed });
             }
-            at = next;
+            rest = next;
         }
         let only = about.iter().find_map(|line| line.strip_prefix(SIMULATOR_ONLY));
         Ok(Scenario {
@@ -68,6 +66,38 @@ impl Scenario {
             simulator_only: only.map(str::to_owned),
         })
     }
+}
+
+/// How many of these lines belong to what stands before them.
+fn indented<'a>(lines: impl Iterator<Item = &'a str>) -> usize {
+    lines.take_while(|line| line.starts_with([' ', '\t']) || line.is_empty()).count()
+}
+
+/// The lines from `first` on, with their numbers. What is indented below `for 1..64` stands there as many times, `{n}` in it being the number.
+fn unrolled(lines: &[&str], first: usize) -> Result<Vec<(usize, String)>, (usize, String)> {
+    let mut unrolled = Vec::new();
+    let mut at = first;
+    while at < lines.len() {
+        let number = at + 1;
+        let Some(range) = lines[at].strip_prefix("for ") else {
+            unrolled.push((number, lines[at].to_owned()));
+            at += 1;
+            continue;
+        };
+        let bounds = range.split_once("..").map(|(first, last)| (first.parse::<u32>(), last.parse::<u32>()));
+        let Some((Ok(from), Ok(to))) = bounds else {
+            return Err((number, format!("{range:?} is no range: 1..64")));
+        };
+        let body = &lines[at + 1..];
+        let body = &body[..indented(body.iter().copied())];
+        for n in from..=to {
+            let n = n.to_string();
+            let made = |line: &&str| line.strip_prefix("    ").unwrap_or(line).replace("{n}", &n);
+            unrolled.extend((number + 1..).zip(body.iter().map(made)));
+        }
+        at += 1 + body.len();
+    }
+    Ok(unrolled)
 }
 
 //----------- Configuration ----------------------------------------------------
@@ -292,7 +322,7 @@ impl Body {
     }
 }
 
-/// `{1..40}` makes forty lines of one, `{x*250}` writes 250 x.
+/// `{1..40}` makes forty lines of one, in which `{+1}` is one more than its number; `{x*250}` writes 250 x.
 fn expanded(line: &str) -> Result<Vec<String>, String> {
     let (Some(open), Some(close)) = (line.find('{'), line.find('}')) else {
         return Ok(vec![line.to_owned()]);
@@ -300,14 +330,13 @@ fn expanded(line: &str) -> Result<Vec<String>, String> {
     let (before, braces, after) = (&line[..open], &line[open + 1..close], &line[close + 1..]);
     let number = |text: &str| text.parse::<usize>().map_err(|_| format!("{{{braces}}} is not understood"));
     let filled: Vec<String> = match (braces.split_once(".."), braces.split_once('*')) {
-        (Some((first, last)), _) => (number(first)?..=number(last)?).map(|n| n.to_string()).collect(),
-        (_, Some((text, times))) => vec![text.repeat(number(times)?)],
+        (Some((first, last)), _) => (number(first)?..=number(last)?)
+            .map(|n| format!("{before}{n}{}", after.replace("{+1}", &(n + 1).to_string())))
+            .collect(),
+        (_, Some((text, times))) => vec![format!("{before}{}{after}", text.repeat(number(times)?))],
         _ => return Err(format!("{{{braces}}} is neither {{1..40}} nor {{x*250}}")),
     };
-    let lines = filled
-        .iter()
-        .map(|part| expanded(&format!("{before}{part}{after}")))
-        .collect::<Result<Vec<_>, _>>()?;
+    let lines = filled.iter().map(|line| expanded(line)).collect::<Result<Vec<_>, _>>()?;
     Ok(lines.concat())
 }
 
@@ -483,9 +512,15 @@ fn expected_word(expected: &mut Expected, word: &str, words: &mut Words) -> Resu
         }
         "cookie" => {
             let cookie = words.need("a cookie, or any")?;
-            let client = cookie.trim_end_matches("+server");
+            let (client, server) = cookie.split_once('+').unwrap_or((&cookie, ""));
             let client = if client == "any" { None } else { Some(hex(client)?) };
-            edns.options.push(ExpectedOption::Cookie(client, cookie.ends_with("+server")));
+            let server = match server {
+                "server" => ServerCookie::Any,
+                "same" => ServerCookie::Same,
+                "new" => ServerCookie::New,
+                digits => ServerCookie::Exactly(hex(digits)?),
+            };
+            edns.options.push(ExpectedOption::Cookie(client, server));
         }
         "opcode" => expected.opcode = Some(opcode(words)?),
         _ => return Ok(false),

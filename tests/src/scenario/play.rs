@@ -9,10 +9,10 @@ use super::message::{
     CD, COOKIE, EDE, Edns, Message, OPCODE, QR, RA, RD, flags_text, question_text, rcode_text,
 };
 use super::record::hex_text;
-use super::upstream::{Cast, Over, Seen, Stream};
+use super::upstream::{Cast, Over, Seen, Stream, take_message};
 use super::{
     Action, Answer, AnswerId, Content, Expected, ExpectedEdns, ExpectedOption, Presence, Record, Scenario,
-    Send, Step, Ttl, Upstream, World,
+    Send, ServerCookie, Step, Ttl, Upstream, World,
 };
 
 /// How long is waited, in real time, for what must happen without time passing.
@@ -53,6 +53,7 @@ pub fn play(scenario: &Scenario, cast: Cast, world: &mut dyn World) -> Result<To
         cast,
         asked: Vec::new(),
         connections: BTreeMap::new(),
+        pieces: BTreeMap::new(),
         server_cookie: Vec::new(),
         udp_limit: limit.map_or(1232, |limit| limit as u16),
         latest: 0,
@@ -102,6 +103,8 @@ struct Player<'a> {
     cast: Cast,
     asked: Vec<Asked>,
     connections: BTreeMap<String, Stream>,
+    /// What clients have sent over them byte by byte, and is no whole message yet.
+    pieces: BTreeMap<String, Vec<u8>>,
     /// The last one that was received.
     server_cookie: Vec<u8>,
     udp_limit: u16,
@@ -252,11 +255,31 @@ impl Player<'_> {
                 self.connection(name)?.send(&[length, wire.clone()].concat());
             }
         }
-        // Pieces of a message over TCP are no query of their own.
-        let (label, connection) = (send.label.clone(), send.tcp.clone());
-        let spoken_of = connection.is_some() && matches!(send.content, Content::Raw(_));
-        let wire = if spoken_of { wire.get(2..).unwrap_or_default().to_vec() } else { wire };
-        self.asked.push(Asked { label, wire, from, connection, reply: None, answered: false, spoken_of });
+        let (mut label, connection) = (send.label.clone(), send.tcp.clone());
+        let mut asked = |label: &str, wire| {
+            let (label, connection) = (label.to_owned(), connection.clone());
+            self.asked.push(Asked {
+                label,
+                wire,
+                from,
+                connection,
+                reply: None,
+                answered: false,
+                spoken_of: false,
+            });
+        };
+        match (&send.tcp, &send.content) {
+            // Over TCP a query may come in pieces, and several in one.
+            (Some(name), Content::Raw(bytes)) => {
+                let pieces = self.pieces.entry(name.clone()).or_default();
+                pieces.extend(bytes);
+                while let Some(wire) = take_message(pieces) {
+                    asked(&label, wire);
+                    label += "+";
+                }
+            }
+            _ => asked(&label, wire),
+        }
         Ok(())
     }
 
@@ -300,6 +323,7 @@ impl Player<'_> {
                 flags: edns.flags & Edns::DO,
                 options: Vec::new(),
             }),
+            server_cookie: self.server_cookie.clone(),
         };
         let late = self.world.late();
         let mut wrong = differences(expected, &message, &usual, [late, self.latest]);
@@ -349,7 +373,7 @@ impl Player<'_> {
         let seen = &mut self.cast.seen(upstream)[nth];
         (seen.spoken_of, seen.label) = (true, expected.label.clone());
         let message = Message::read(&seen.bytes).map_err(|error| format!("a broken query: {error}"))?;
-        let usual = Usual { flags: RD, question: wanted, edns: None };
+        let usual = Usual { flags: RD, question: wanted, edns: None, server_cookie: Vec::new() };
         verdict(differences(expected, &message, &usual, [0, 0]), &message)
     }
 
@@ -466,6 +490,8 @@ struct Usual {
     flags: u16,
     question: Vec<u8>,
     edns: Option<Edns>,
+    /// The server's part of the last cookie.
+    server_cookie: Vec<u8>,
 }
 
 fn differences(expected: &Expected, message: &Message, usual: &Usual, late: [u32; 2]) -> Vec<String> {
@@ -488,7 +514,7 @@ fn differences(expected: &Expected, message: &Message, usual: &Usual, late: [u32
         compare("question", question_text(question), question_text(&message.question));
         compare("question's bytes", hex_text(question), hex_text(&message.question));
     }
-    wrong.extend(edns_difference(&expected.edns, message.edns.as_ref(), usual.edns.as_ref()));
+    wrong.extend(edns_difference(&expected.edns, message.edns.as_ref(), usual));
     for (name, (expected, got)) in
         ["answer", "authority", "additional"].iter().zip(expected.sections.iter().zip(&message.sections))
     {
@@ -531,7 +557,9 @@ fn section_differences(
     wrong
 }
 
-fn edns_difference(expected: &ExpectedEdns, got: Option<&Edns>, usual: Option<&Edns>) -> Option<String> {
+fn edns_difference(expected: &ExpectedEdns, got: Option<&Edns>, usual: &Usual) -> Option<String> {
+    let Usual { edns: usual, server_cookie, .. } = usual;
+    let usual = usual.as_ref();
     let wanted = match expected.presence {
         Presence::No => None,
         Presence::Yes => Some(Edns {
@@ -545,7 +573,7 @@ fn edns_difference(expected: &ExpectedEdns, got: Option<&Edns>, usual: Option<&E
     let bare = got.map(|got| Edns { options: Vec::new(), ..got.clone() });
     let options = got.map_or(&[][..], |got| &got.options);
     let fit = options.len() == expected.options.len()
-        && expected.options.iter().zip(options).all(|(expected, got)| expected.admits(got));
+        && expected.options.iter().zip(options).all(|(expected, got)| expected.admits(got, server_cookie));
     let text = |edns: Option<&Edns>| edns.map_or_else(|| "no-edns".to_owned(), ToString::to_string);
     (bare != wanted || !fit).then(|| {
         let options: String = expected.options.iter().map(|option| format!(" {option}")).collect();
@@ -554,7 +582,7 @@ fn edns_difference(expected: &ExpectedEdns, got: Option<&Edns>, usual: Option<&E
 }
 
 impl ExpectedOption {
-    fn admits(&self, (code, data): &(u16, Vec<u8>)) -> bool {
+    fn admits(&self, (code, data): &(u16, Vec<u8>), last: &[u8]) -> bool {
         match self {
             Self::Exactly(wanted, bytes) => wanted == code && bytes == data,
             Self::Error(wanted, text) => {
@@ -564,10 +592,16 @@ impl ExpectedOption {
             }
             Self::Cookie(client, server) => {
                 // RFC 7873 section 4: the client's part has 8 bytes, the server's 8 to 32.
-                let length = if *server { 16..=40 } else { 8..=8 };
-                *code == COOKIE
-                    && length.contains(&data.len())
-                    && client.as_ref().is_none_or(|client| data.starts_with(client))
+                let Some((ours, theirs)) = data.split_at_checked(8).filter(|_| *code == COOKIE) else {
+                    return false;
+                };
+                client.as_ref().is_none_or(|client| ours == client)
+                    && match server {
+                        ServerCookie::Exactly(bytes) => theirs == bytes,
+                        ServerCookie::Same => theirs == last,
+                        ServerCookie::New => (8..=32).contains(&theirs.len()) && theirs != last,
+                        ServerCookie::Any => (8..=32).contains(&theirs.len()),
+                    }
             }
         }
     }
@@ -580,7 +614,12 @@ impl fmt::Display for ExpectedOption {
             Self::Error(code, text) => write!(f, "ede {code} {}", text.as_deref().unwrap_or_default()),
             Self::Cookie(client, server) => {
                 let client = client.as_ref().map_or_else(|| "any".to_owned(), |client| hex_text(client));
-                write!(f, "cookie {client}{}", if *server { "+server" } else { "" })
+                match server {
+                    ServerCookie::Any => write!(f, "cookie {client}+server"),
+                    ServerCookie::Same => write!(f, "cookie {client}+same"),
+                    ServerCookie::New => write!(f, "cookie {client}+new"),
+                    ServerCookie::Exactly(bytes) => write!(f, "cookie {client}+{}", hex_text(bytes)),
+                }
             }
         }
     }

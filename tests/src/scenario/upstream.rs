@@ -242,12 +242,17 @@ impl Stream {
 
     /// The next message behind its length, once it is whole.
     pub fn next_message(&mut self) -> Option<Vec<u8>> {
-        let (length, rest) = self.inbox.split_first_chunk()?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        let message = rest.get(..length)?.to_vec();
-        self.inbox.drain(..2 + length);
-        Some(message)
+        take_message(&mut self.inbox)
     }
+}
+
+/// Takes the first message behind its length out of what has come, once it is whole.
+pub(super) fn take_message(from: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let (length, rest) = from.split_first_chunk()?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    let message = rest.get(..length)?.to_vec();
+    from.drain(..2 + length);
+    Some(message)
 }
 
 /// What a call that does not wait says; `None`: nothing yet.
