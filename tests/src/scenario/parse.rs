@@ -203,6 +203,7 @@ fn without_comment(line: &str) -> &str {
 }
 
 fn action(line: &str, body: &[&str], queries: &mut usize) -> Result<Action, String> {
+    let [line] = &expanded(line)?[..] else { return Err("a step is one".to_owned()) };
     let mut words = Words::of(line)?;
     let subject = words.need("a step")?;
     let upstream = if subject == "upstream" { upstream(&mut words) } else { 0 };

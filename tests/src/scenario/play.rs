@@ -421,7 +421,11 @@ impl Player<'_> {
         })?;
         right.ok_or_else(|| match value {
             Some(value) => format!("{pointer} is {value}"),
-            None => format!("there is no counter {pointer} in {:#}", self.world.stats()),
+            None => {
+                let stats = self.world.stats();
+                let place = pointer.rsplit_once('/').and_then(|(place, _)| stats.pointer(place));
+                format!("there is no counter {pointer} in {:#}", place.unwrap_or(&stats))
+            }
         })
     }
 
