@@ -111,6 +111,31 @@ impl Process {
         Ok(true)
     }
 
+    /// Its resident memory, in bytes.
+    #[track_caller]
+    pub fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        match kib {
+            Some(kib) => kib * 1024,
+            None => panic!("no VmRSS in {path}: {status}"),
+        }
+    }
+
+    /// How many sockets it has open.
+    #[track_caller]
+    pub fn sockets(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid());
+        let open = match std::fs::read_dir(&path) {
+            Ok(open) => open,
+            Err(error) => panic!("{path}: {error}"),
+        };
+        let is_socket = |target: &PathBuf| target.to_string_lossy().starts_with("socket:");
+        open.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(is_socket).count()
+    }
+
     /// Asks the process to end, insists when it does not, and gives how it ended.
     pub fn stop(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {

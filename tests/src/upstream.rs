@@ -10,13 +10,25 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{Asked, Host};
 
-/// One thing that the upstream does about a query. Over TCP, all are sent from where they can be.
+/// One thing that the upstream does about a query.
 #[derive(Clone, Debug)]
 pub enum Say {
-    /// Sends this.
+    /// Sends this: a datagram, or a message behind its length.
     Send(Vec<u8>),
-    /// Sends this from another port than was asked.
+    /// Sends this from another port than was asked. Over UDP only, as are the next two.
     SendFromElsewhere(Vec<u8>),
+    /// Sends this from the port that was asked, of another address.
+    SendFromNeighbour(Vec<u8>),
+    /// Sends this to somebody else than has asked.
+    SendTo(SocketAddr, Vec<u8>),
+    /// Sends these bytes as they are. Over TCP only, as are the next three.
+    Bytes(Vec<u8>),
+    /// Sends these bytes again and again until nobody takes them any more.
+    BytesForEver(Vec<u8>),
+    /// Waits so long.
+    Pause(Duration),
+    /// Closes the connection.
+    Close,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +44,9 @@ pub struct Seen {
     pub over: Over,
     pub from: SocketAddr,
 }
+
+/// Another address of the loopback.
+const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 type Script = dyn Fn(&Seen) -> Vec<Say> + Send + Sync;
 
@@ -57,16 +72,22 @@ impl Upstream {
         let opened = host.enter(|| {
             let any = (Ipv4Addr::LOCALHOST, 0);
             let udp = UdpSocket::bind(any)?;
-            let tcp = TcpListener::bind(udp.local_addr()?)?;
-            io::Result::Ok((udp, UdpSocket::bind(any)?, tcp, io::pipe()?))
+            let address = udp.local_addr()?;
+            let neighbour = UdpSocket::bind((NEIGHBOUR, address.port()))?;
+            io::Result::Ok((
+                udp,
+                [UdpSocket::bind(any)?, neighbour],
+                TcpListener::bind(address)?,
+                io::pipe()?,
+            ))
         });
-        let (udp, elsewhere, tcp, (stopped, stop)) = match opened {
+        let (udp, [elsewhere, neighbour], tcp, (stopped, stop)) = match opened {
             Ok(opened) => opened,
             Err(error) => panic!("sockets for an upstream: {error}"),
         };
         let address = udp.local_addr().expect("it is bound");
         let stage = Arc::new(Stage { script: Box::new(script), seen: Mutex::default() });
-        let sockets = Sockets { udp, elsewhere, tcp, stopped, stage: Arc::clone(&stage) };
+        let sockets = Sockets { udp, elsewhere, neighbour, tcp, stopped, stage: Arc::clone(&stage) };
         let thread = std::thread::spawn(move || sockets.serve());
         Self { address, stage, stop: Some(stop), thread: Some(thread) }
     }
@@ -119,6 +140,7 @@ impl Stage {
 struct Sockets {
     udp: UdpSocket,
     elsewhere: UdpSocket,
+    neighbour: UdpSocket,
     tcp: TcpListener,
     stopped: PipeReader,
     stage: Arc<Stage>,
@@ -163,6 +185,9 @@ impl Sockets {
             let _ = match say {
                 Say::Send(message) => self.udp.send_to(&message, from),
                 Say::SendFromElsewhere(message) => self.elsewhere.send_to(&message, from),
+                Say::SendFromNeighbour(message) => self.neighbour.send_to(&message, from),
+                Say::SendTo(whom, message) => self.udp.send_to(&message, whom),
+                other => panic!("{other:?} is not for UDP"),
             };
         }
     }
@@ -175,13 +200,25 @@ fn converse(mut stream: TcpStream, from: SocketAddr, stage: &Stage) {
         let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
         stream.read_exact(&mut query)?;
         for say in stage.hear(&query, Over::Tcp, from) {
-            let (Say::Send(message) | Say::SendFromElsewhere(message)) = say;
-            let length = u16::try_from(message.len()).map_err(io::Error::other)?;
-            stream.write_all(&[&length.to_be_bytes(), &message[..]].concat())?;
+            match say {
+                Say::Send(message) => {
+                    let length = u16::try_from(message.len()).map_err(io::Error::other)?;
+                    stream.write_all(&[&length.to_be_bytes(), &message[..]].concat())?;
+                }
+                Say::Bytes(bytes) => stream.write_all(&bytes)?,
+                Say::BytesForEver(bytes) => loop {
+                    stream.write_all(&bytes)?;
+                },
+                Say::Pause(time) => std::thread::sleep(time),
+                Say::Close => return Err(io::ErrorKind::ConnectionAborted.into()),
+                other => panic!("{other:?} is not for TCP"),
+            }
         }
         Ok(())
     };
     while next().is_ok() {}
+    // The listener has a handle of its own.
+    let _ = stream.shutdown(Shutdown::Both);
 }
 
 /// A gate for scripts to wait at until the test opens it.
