@@ -97,22 +97,33 @@ impl Query {
         if self.flags & (header::QR | header::OPCODE) != 0 {
             return Err(not_a_query(self.flags));
         }
-        // RFC 9619: a query has one question. Answers or authority have no place in one.
+        // RFC 9619: a query has one question.
         match [header.qdcount.get(), header.ancount.get(), header.nscount.get()] {
             [1, 0, 0] => {}
             [0, 0, 0] => return Err(self.without_question(message, header.arcount.get())),
+            [1, answers, authority] => {
+                let others = u32::from(answers) + u32::from(authority);
+                return Err(self.burdened(message, others, header.arcount.get()));
+            }
             _ => return Err(Reject::Header(rcode::FORMERR)),
         }
-        let end = name_end(message).ok_or(Reject::Header(rcode::FORMERR))? + 4;
-        let question = message.get(header::LEN..end).ok_or(Reject::Header(rcode::FORMERR))?;
-        self.key.set(question, self.flags & header::CD != 0);
-        self.question_len = question.len() as u16;
+        let end = self.question(message).ok_or(Reject::Header(rcode::FORMERR))?;
         match header.arcount.get() {
             0 if end == message.len() => {}
             count => self.additionals(message, end, count)?,
         }
         let asked = self.key.asked();
         check_type(asked.qtype(), asked.qclass())
+    }
+
+    /// Reads the question; returns where it ends.
+    #[inline(always)]
+    fn question(&mut self, message: &[u8]) -> Option<usize> {
+        let end = name_end(message)? + 4;
+        let question = message.get(header::LEN..end)?;
+        self.key.set(question, self.flags & header::CD != 0);
+        self.question_len = question.len() as u16;
+        Some(end)
     }
 
     /// Reads the additional records, which must end with the message.
@@ -127,6 +138,21 @@ impl Query {
         let Some(edns) = self.edns else { return Ok(()) };
         self.key.set_dnssec_ok(edns.dnssec_ok);
         if edns.version == 0 { Ok(()) } else { Err(Reject::BadVersion) }
+    }
+
+    /// Answers and authority have no place in a query, but in one for a transfer (RFC 1995 section 3).
+    #[cold]
+    fn burdened(&mut self, message: &[u8], others: u32, additional: u16) -> Reject<'static> {
+        let Some(mut end) = self.question(message) else { return Reject::Header(rcode::FORMERR) };
+        let formerr = Reject::Question(rcode::FORMERR);
+        for _ in 0..others {
+            let Some(record) = record::Record::parse(message, end) else { return formerr };
+            end = record.end;
+        }
+        match self.additionals(message, end, additional) {
+            Ok(()) if self.key.asked().qtype() == rtype::IXFR => Reject::Question(rcode::REFUSED),
+            _ => formerr,
+        }
     }
 
     /// Nobody asks for nothing but to learn a cookie (RFC 9619 section 4).

@@ -108,8 +108,8 @@ fn what_is_no_query_is_rejected_as_the_rfcs_say() {
     cookie[22] = 0;
     assert_eq!(parse(&cookie).err(), more, "no question and no cookie");
     assert_eq!(changed(5, 2), formerr, "RFC 9619: two questions");
-    assert_eq!(changed(7, 1), formerr, "an answer in a query");
-    assert_eq!(changed(9, 1), formerr, "authority in a query");
+    assert_eq!(changed(7, 1), more, "an answer in a query that is not there");
+    assert_eq!(changed(9, 1), more, "authority in a query that is not there");
     assert_eq!(changed(11, 1), more, "an additional record that is not there");
     assert_eq!(changed(12, 0xc0), formerr, "a compressed question");
     assert_eq!(changed(12, 64), formerr, "a label of 64 bytes");
@@ -122,6 +122,25 @@ fn what_is_no_query_is_rejected_as_the_rfcs_say() {
         assert_eq!(changed(class - 2, qtype), Some(Reject::Question(rcode::REFUSED)), "type {qtype}");
     }
     assert_eq!(changed(class - 2, 41), Some(Reject::Question(rcode::FORMERR)), "OPT is not data");
+}
+
+#[test]
+fn of_other_records_in_a_query_only_those_of_transfers_make_sense() {
+    let plain = wire(&with_edns(query("example.com.", RecordType::A), 1232, true));
+    let with_soa = |at: usize, qtype: u8| {
+        let mut message = plain.clone();
+        let opt = message.len() - 11;
+        message.splice(opt..opt, [0xc0, 12, 0, 6, 0, 1, 0, 0, 0, 0, 0, 0]);
+        (message[at], message[opt - 3]) = (1, qtype);
+        let mut query = Query::default();
+        (query.parse(&message).err(), query.question_len(), query.edns.map(|edns| edns.dnssec_ok))
+    };
+    for section in [7, 9] {
+        let formerr = (Some(Reject::Question(rcode::FORMERR)), 17, Some(true));
+        assert_eq!(with_soa(section, 1), formerr, "what could be read is repeated");
+        let refused = (Some(Reject::Question(rcode::REFUSED)), 17, Some(true));
+        assert_eq!(with_soa(section, 251), refused, "IXFR (RFC 1995 section 3)");
+    }
 }
 
 #[test]
