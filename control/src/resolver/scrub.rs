@@ -131,7 +131,7 @@ mod tests {
         op::{MessageType, OpCode, Query},
         rr::{
             DNSClass,
-            rdata::{A, CNAME, MX, NS, NULL, SOA},
+            rdata::{A, CNAME, MX, NS, NULL, SOA, TXT},
         },
     };
     use std::{net::Ipv4Addr, str::FromStr};
@@ -226,6 +226,15 @@ mod tests {
             message.queries[0].set_name(name("sub.sub.example."));
             assert_eq!(changed(&mut message), Ok(false), "{qtype}");
         }
+    }
+
+    #[test]
+    fn any_takes_records_of_every_type_of_the_name_and_of_no_other() {
+        let note = Record::from_rdata(name("www.example."), 60, RData::TXT(TXT::new(vec!["note".into()])));
+        let answers = vec![address("www.example."), note, address("other.example.")];
+        let mut message = response(RecordType::ANY, answers);
+        assert_eq!(changed(&mut message), Ok(true));
+        assert_eq!(owners(&message.answers), ["www.example."; 2]);
     }
 
     #[test]
