@@ -76,7 +76,7 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
         let part = message(&target, answer, hop.age(now, STALE_TTL)).ok_or(JUNK)?;
         join(&mut whole, part);
         // Names that come again, or other names.
-        let end = scrub::scrub(&mut whole).map_err(|scrub::Endless| JUNK)?.leads_to;
+        let end = scrub::scrub(&mut whole, key.asked().dnssec_ok()).map_err(|scrub::Endless| JUNK)?.leads_to;
         // One that may be kept is whole.
         match end.filter(|_| answer.ttl == 0).and_then(|to| Alias::new(key, &to, false)) {
             Some(next) if next.target != target => target = next.target,

@@ -213,7 +213,9 @@ fn scrubbed(
     answer: Answer,
 ) -> Judged {
     let Ok(mut decoded) = message::decode(message) else { return Judged::Malformed };
-    let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut decoded) else { return Judged::Malformed };
+    let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut decoded, key.asked().dnssec_ok()) else {
+        return Judged::Malformed;
+    };
     let alias = leads_to.filter(|_| answer.status.rcode() == rcode::NOERROR);
     let alias = alias.and_then(|to| Alias::new(key, &to, decoded.metadata.authoritative));
     if !changed && manner.letters == 0 {

@@ -27,14 +27,19 @@ pub struct Scrubbed {
     pub leads_to: Option<Name>,
 }
 
-/// Removes from a response what does not belong to it.
-pub fn scrub(message: &mut Message) -> Result<Scrubbed, Endless> {
+/// Removes from a response what does not belong to it, and signatures and proofs for who did not ask for them: by DO, or by
+/// their type (RFC 4035 section 3.2.1).
+pub fn scrub(message: &mut Message, dnssec_ok: bool) -> Result<Scrubbed, Endless> {
     let Some(question) = message.queries.first() else { return Ok(Scrubbed::default()) };
     let (qtype, class) = (question.query_type(), question.query_class());
     let Chain { names, makers, last } = Chain::of(question.name(), qtype, &message.answers)?;
     let before = [message.answers.len(), message.authorities.len(), message.additionals.len()];
     for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
-        section.retain(|record| record.dns_class == class);
+        section.retain(|record| {
+            let rtype = record.record_type();
+            let wanted = dnssec_ok || !is_proof(rtype) || rtype == qtype || qtype == RecordType::ANY;
+            wanted && record.dns_class == class
+        });
     }
     message.answers.retain(|record| {
         let owner = record.name.to_lowercase();
@@ -45,8 +50,7 @@ pub fn scrub(message: &mut Message) -> Result<Scrubbed, Endless> {
             names.iter().any(|name| record.name.zone_of(name))
         }
         // These carry their own proof, and are of names beside the one that they are about.
-        RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG => true,
-        _ => false,
+        rtype => is_proof(rtype),
     });
     let mentioned: HashSet<Name> =
         message.answers.iter().chain(&message.authorities).filter_map(mentions).collect();
@@ -99,6 +103,11 @@ impl Chain {
         }
         Err(Endless)
     }
+}
+
+/// Whether records of this type are there to prove others, or that there are none.
+fn is_proof(rtype: RecordType) -> bool {
+    matches!(rtype, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3)
 }
 
 /// Whether a record of this type answers a question of that.
@@ -156,7 +165,7 @@ mod tests {
     }
 
     fn changed(message: &mut Message) -> Result<bool, Endless> {
-        scrub(message).map(|scrubbed| scrubbed.changed)
+        scrub(message, true).map(|scrubbed| scrubbed.changed)
     }
 
     fn owners(records: &[Record]) -> Vec<String> {
@@ -253,7 +262,7 @@ mod tests {
                 let soa = SOA::new(name(zone), name("nobody.invalid."), 1, 1, 1, 1, 1);
                 Record::from_rdata(name(zone), 60, RData::SOA(soa))
             }));
-            scrub(&mut message).unwrap().leads_to
+            scrub(&mut message, true).unwrap().leads_to
         };
         let bare = || vec![alias("www.example.", "Www.Test.")];
         let whole = || vec![alias("www.example.", "www.test."), address("www.test.")];
