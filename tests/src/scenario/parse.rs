@@ -323,7 +323,7 @@ impl Body {
     }
 }
 
-/// `{1..40}` makes forty lines of one, in which `{+1}` is one more than its number; `{x*250}` writes 250 x.
+/// `{1..40}` makes forty lines of one, in which `{+0}` is its number again and `{+1}` one more; `{x*250}` writes 250 x.
 fn expanded(line: &str) -> Result<Vec<String>, String> {
     let (Some(open), Some(close)) = (line.find('{'), line.find('}')) else {
         return Ok(vec![line.to_owned()]);
@@ -332,7 +332,11 @@ fn expanded(line: &str) -> Result<Vec<String>, String> {
     let number = |text: &str| text.parse::<usize>().map_err(|_| format!("{{{braces}}} is not understood"));
     let filled: Vec<String> = match (braces.split_once(".."), braces.split_once('*')) {
         (Some((first, last)), _) => (number(first)?..=number(last)?)
-            .map(|n| format!("{before}{n}{}", after.replace("{+1}", &(n + 1).to_string())))
+            .map(|n| {
+                let again =
+                    |text: &str, plus: usize| text.replace(&format!("{{+{plus}}}"), &(n + plus).to_string());
+                format!("{before}{n}{}", again(&again(after, 0), 1))
+            })
             .collect(),
         (_, Some((text, times))) => vec![format!("{before}{}{after}", text.repeat(number(times)?))],
         _ => return Err(format!("{{{braces}}} is neither {{1..40}} nor {{x*250}}")),
