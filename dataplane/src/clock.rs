@@ -55,9 +55,9 @@ impl Clock {
     }
 }
 
-/// The second that an instant falls in.
+/// The second that an instant falls in. It stands still at the end of time, and never begins anew.
 pub fn secs(nanos: Nanos) -> Secs {
-    (nanos / 1_000_000_000) as Secs
+    (nanos / 1_000_000_000).try_into().unwrap_or(Secs::MAX)
 }
 
 /// Nanoseconds since the machine started, asleep or not: `Instant` stands still while it sleeps, and what is kept would be
@@ -70,6 +70,7 @@ fn since_boot() -> Nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::process::Command;
 
     /// The time that the machine has slept for, by the clock.
@@ -105,6 +106,25 @@ mod tests {
             .expect("unshare, of util-linux");
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    }
+
+    proptest! {
+        /// However far the instants are apart: what is later is never an earlier second.
+        #[test]
+        fn seconds_go_forward_to_the_end_of_time(one: Nanos, other: Nanos, near in 0..3_000_000_000u64) {
+            let (early, late) = (one.min(other), one.max(other));
+            prop_assert!(secs(early) <= secs(late));
+            let soon = secs(early.saturating_add(near));
+            prop_assert!((secs(early)..=secs(early).saturating_add(3)).contains(&soon));
+            prop_assert_eq!(secs(Nanos::MAX), Secs::MAX);
+        }
+    }
+
+    /// If the machine's clock went back behind the start, no time would have passed, and not all there is.
+    #[test]
+    fn a_clock_that_starts_later_than_now_is_at_its_start() {
+        let clock = Clock(Source::Since(Nanos::MAX));
+        assert_eq!((clock.nanos(), clock.secs()), (0, 0));
     }
 
     #[test]

@@ -158,6 +158,10 @@ fn expired_entries_leave_without_being_asked_for() {
     let full = f.cache.occupancy();
     assert_eq!(full.entries, 2000);
     for _ in 0..400 {
+        f.cache.sweep(32, 10 + 3599);
+    }
+    assert_eq!(f.cache.occupancy(), full, "what may still be given stays");
+    for _ in 0..400 {
         f.cache.sweep(32, 10 + 3600);
     }
     let swept = f.cache.occupancy();
@@ -205,6 +209,24 @@ fn what_is_asked_once_never_pushes_out_what_is_asked_often() {
         assert!(f.has(name, 0), "{name} was pushed out after {flood} others");
         f.insert(&format!("random{flood}.example."), 2, 100_000, 0);
     }
+}
+
+#[test]
+fn what_was_asked_for_often_once_makes_room_for_what_is_asked_for_now() {
+    let mut f = Fixture::new(BYTES_MIN);
+    let once: Vec<String> = (0..200).map(|n| format!("once{n}.example.")).collect();
+    for name in &once {
+        f.insert(name, 1, 100_000, 0);
+        (0..10).for_each(|_| assert!(f.has(name, 0)));
+    }
+    // The cache turns over some twenty times.
+    for now in 0..50_000 {
+        let name = format!("now{now}.example.");
+        f.insert(&name, 2, 100_000, 0);
+        f.get(&name, 0);
+    }
+    let left = once.iter().filter(|name| f.has(name, 0)).count();
+    assert_eq!(left, 0, "how often they were asked for did not fade");
 }
 
 #[test]

@@ -418,6 +418,41 @@ impl Case {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
+    /// Clocks that jump, forward and back, by anything: no TTL is ever more than was filed, and an answer is fresh in its
+    /// time alone.
+    #[test]
+    fn no_jump_of_the_clock_makes_an_answer_younger_than_it_is(
+        received in prop_oneof![0..10_000u32, any::<u32>()],
+        ttl in prop_oneof![1..1000u32, 1..=i32::MAX as u32],
+        jumps in prop::collection::vec((any::<bool>(), prop_oneof![any::<u32>(), 0..2000u32]), 1..12),
+    ) {
+        let mut f = Fixture::new();
+        f.know("known.example.", ttl, received);
+        let query = testing::query("known.example.", RecordType::A);
+        let filed = ttl.min(testing::RULES.max);
+        let mut has_expired = false;
+        for (back, jump) in jumps {
+            let now = if back { received.saturating_sub(jump) } else { received.saturating_add(jump) };
+            let (verdict, reply) = f.ask(now, &query);
+            let passed = now.saturating_sub(received);
+            // Where the seconds end, nothing is fresh.
+            let fresh = passed < filed && received.checked_add(filed).is_some();
+            match reply {
+                Some(reply) => {
+                    let given = reply.answers[0].ttl;
+                    let stale = matches!(verdict, Verdict::ReplyAndRefresh(_)) || has_expired && !fresh;
+                    prop_assert!(given <= if stale { filed.max(30) } else { filed }, "{given} of {filed} s");
+                    // One that was seen to be expired keeps the time of that.
+                    if fresh && now >= received && !has_expired {
+                        prop_assert_eq!(given, filed - passed);
+                    }
+                    has_expired |= !fresh;
+                }
+                None => prop_assert!(!fresh, "{verdict:?} after {passed} of {filed} s"),
+            }
+        }
+    }
+
     /// Whatever is asked and however: the reply's checksums are right, and a client reads what was filed, aged.
     #[test]
     fn replies_are_what_clients_expect(case in case()) {

@@ -34,6 +34,7 @@ async fn a_hundred_waiters_cost_one_query() {
         let tasks: Vec<_> = waiters.collect();
         // All are aboard before the answer comes.
         while resolver.counters.joined.get() < 99 {
+            assert!(resolver.counters.flights.get() <= 1, "somebody does not join");
             std::thread::yield_now();
         }
         tasks
