@@ -111,7 +111,7 @@ impl<P: Port> Worker<P> {
             let swept = self.keep_house(now, turn);
             if turn == Turn::Busy {
                 last_work = now;
-            } else if !swept && now - last_work >= self.spin {
+            } else if !swept && now.saturating_sub(last_work) >= self.spin {
                 self.sleep()?;
             }
         }

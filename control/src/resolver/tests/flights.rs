@@ -59,6 +59,7 @@ async fn memory_under_way_is_bounded() {
         };
         let tasks: Vec<_> = ["a", "a", "a", "a", "b", "c"].map(ask).into();
         while resolver.counters.too_many_waiters.get() + resolver.counters.too_many_flights.get() < 2 {
+            assert!(resolver.under_way() <= limits.flights, "more take off than may");
             std::thread::yield_now();
         }
         tasks

@@ -32,9 +32,12 @@ async fn a_client_that_goes_away_takes_nothing_with_it() {
             std::thread::yield_now();
         }
         asking.abort();
-        asking.await
+        while !asking.is_finished() {
+            std::thread::yield_now();
+        }
+        asking
     };
-    assert!(asking.is_err(), "the client is gone");
+    assert!(asking.await.is_err(), "the client is gone");
     landed(&resolver).await;
     assert_eq!(resolver.resolve(&key("www.example.com")).await.answer.ttl, 60);
     assert_eq!((fake.asked(), resolver.host().len()), (1, 1), "the answer was thrown away");
