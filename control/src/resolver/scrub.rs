@@ -9,7 +9,7 @@ use hickory_proto::{
     op::Message,
     rr::{Name, RData, Record, RecordType},
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Aliases that are followed; no sound answer has as many (Unbound follows 11).
 const ALIASES_MAX: usize = 32;
@@ -21,7 +21,7 @@ pub struct Endless;
 /// What scrubbing found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scrubbed {
-    /// Whether anything was removed.
+    /// Whether anything was removed or levelled.
     pub changed: bool,
     /// Where the aliases lead, lowercased, if nothing at all is said about the name there.
     pub leads_to: Option<Name>,
@@ -58,15 +58,44 @@ pub fn scrub(message: &mut Message, dnssec_ok: bool) -> Result<Scrubbed, Endless
         matches!(record.record_type(), RecordType::A | RecordType::AAAA | RecordType::RRSIG)
             && mentioned.contains(&record.name.to_lowercase())
     });
+    let mut levelled = false;
+    for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
+        levelled |= level(section);
+    }
     let told = message.answers.iter().any(|record| record.name == last && record.record_type() == qtype)
         || message
             .authorities
             .iter()
             .any(|record| record.record_type() == RecordType::SOA && record.name.zone_of(&last));
     Ok(Scrubbed {
-        changed: before != [message.answers.len(), message.authorities.len(), message.additionals.len()],
+        changed: levelled
+            || before != [message.answers.len(), message.authorities.len(), message.additionals.len()],
         leads_to: (names.len() > 1 && !told).then_some(last),
     })
+}
+
+/// Gives the records of a set that stand apart, or are spelled otherwise, one TTL: the least (RFC 2181 section 5.2). Whether any
+/// had another.
+fn level(section: &mut [Record]) -> bool {
+    let Some(first) = section.first() else { return false };
+    if section.iter().all(|record| record.ttl == first.ttl) {
+        return false;
+    }
+    // A TTL with its top bit set is zero (section 8).
+    let sane = |ttl: u32| if ttl > i32::MAX as u32 { 0 } else { ttl };
+    let mut least = HashMap::new();
+    // Signatures are no set.
+    for record in section.iter().filter(|record| record.record_type() != RecordType::RRSIG) {
+        let ttl = least.entry((record.name.clone(), record.record_type())).or_insert(u32::MAX);
+        *ttl = sane(record.ttl).min(*ttl);
+    }
+    let mut levelled = false;
+    for record in section {
+        let Some(ttl) = least.get(&(record.name.clone(), record.record_type())) else { continue };
+        levelled |= record.ttl != *ttl;
+        record.ttl = *ttl;
+    }
+    levelled
 }
 
 /// The names that an answer is about, lowercased.
@@ -244,6 +273,29 @@ mod tests {
         let mut message = response(RecordType::ANY, answers);
         assert_eq!(changed(&mut message), Ok(true));
         assert_eq!(owners(&message.answers), ["www.example."; 2]);
+    }
+
+    #[test]
+    fn the_records_of_a_set_have_one_ttl_wherever_they_stand() {
+        let with_ttl = |ttl, mut record: Record| {
+            record.ttl = ttl;
+            record
+        };
+        let (alias, other) = (alias("www.example.", "host.example."), alias("HOST.example.", "b.example."));
+        let mut message = response(
+            RecordType::A,
+            vec![
+                with_ttl(300, alias),
+                with_ttl(200, other),
+                with_ttl(60, address("b.example.")),
+                with_ttl(20, address("B.example.")),
+                with_ttl(1 << 31, address("www.example.")),
+            ],
+        );
+        assert_eq!(changed(&mut message), Ok(true));
+        let ttls: Vec<_> = message.answers.iter().map(|record| record.ttl).collect();
+        assert_eq!(ttls, [300, 200, 20, 20, 0]);
+        assert_eq!(changed(&mut message), Ok(false), "they have it now");
     }
 
     #[test]
