@@ -20,6 +20,7 @@ readonly BUILD_PACKAGES=(
 readonly RUN_PACKAGES=(iproute2 ethtool procps)
 readonly TEST_PACKAGES=(
     knot knot-dnsutils unbound dnsperf bind9-dnsutils # peers: servers and clients
+    bind9-utils                                       # signs zones
     knot-resolver pdns-recursor                       # and those of ringbench differential
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
     rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM

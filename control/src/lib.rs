@@ -28,6 +28,7 @@ pub mod policy;
 pub mod preflight;
 pub mod pump;
 pub mod resolver;
+pub mod validate;
 pub mod workers;
 pub mod xdp;
 

@@ -8,6 +8,7 @@ use crate::{
     config::{Config, Problem},
     policy,
     resolver::stream::tls,
+    validate,
 };
 use ringdns_dataplane::port::udp;
 use rustix::{
@@ -72,6 +73,13 @@ pub fn check(config: &Config) -> Result<(), Problem> {
                 Problem::new(format!("upstream[{i}].tls_ca_file"), error.reason, error.remedy)
             })?;
         }
+    }
+    if config.dnssec.validate {
+        validate::trust_anchors(config.dnssec.trust_anchor_file.as_deref()).map_err(|reason| {
+            let remedy =
+                "Give a file of DNSKEY records of the root, such as Debian's /usr/share/dns/root.key";
+            Problem::new("dnssec.trust_anchor_file", reason, remedy)
+        })?;
     }
     memory_suffices(config, memory_of_machine())
 }

@@ -44,9 +44,17 @@ impl Clock {
 
     /// The Unix time at the start, wrapping, as the wall clock has it now: only for what other hosts are told.
     pub fn epoch(&self) -> u32 {
-        let unix =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        (unix as u32).wrapping_sub(self.secs())
+        (self.unix() as u32).wrapping_sub(self.secs())
+    }
+
+    /// The Unix time, as the wall clock has it now: only for what other hosts say of it. Simulations begin in 1970.
+    pub fn unix(&self) -> u64 {
+        match self.0 {
+            Source::Since(_) => {
+                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+            }
+            Source::Simulated(nanos) => u64::from(secs(nanos())),
+        }
     }
 
     /// Seconds since the start.

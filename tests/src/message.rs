@@ -2,6 +2,7 @@
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
+use hickory_proto::rr::rdata::opt::EdnsOption;
 
 pub const A: u16 = 1;
 pub const TXT: u16 = 16;
@@ -9,6 +10,8 @@ pub const TXT: u16 = 16;
 const RECURSION_DESIRED: u16 = 0x0100;
 const CHECKING_DISABLED: u16 = 0x0010;
 const TRUNCATED: u16 = 0x0200;
+const AUTHENTIC: u16 = 0x0020;
+const EXTENDED_ERROR: u16 = 15;
 const OPT: u16 = 41;
 
 /// A query to be sent.
@@ -122,6 +125,31 @@ impl Reply {
         let decoded = self.decoded();
         let address = |data: &RData| if let RData::A(address) = data { Some(address.0) } else { None };
         decoded.answers.iter().filter_map(|record| address(&record.data)).collect()
+    }
+
+    /// Whether it says that it was validated (AD).
+    pub fn is_authentic(&self) -> bool {
+        self.word(2) & AUTHENTIC != 0
+    }
+
+    /// The types of all records, section by section, without OPT.
+    #[track_caller]
+    pub fn types(&self) -> Vec<u16> {
+        let decoded = self.decoded();
+        let sections = decoded.answers.iter().chain(&decoded.authorities).chain(&decoded.additionals);
+        sections.map(|record| record.record_type().into()).collect()
+    }
+
+    /// The codes of its extended errors (RFC 8914).
+    #[track_caller]
+    pub fn extended_errors(&self) -> Vec<u16> {
+        let decoded = self.decoded();
+        let options = decoded.edns.iter().flat_map(|edns| edns.options().as_ref());
+        let code = |option: &EdnsOption| match option {
+            EdnsOption::Unknown(EXTENDED_ERROR, data) => Some(u16::from_be_bytes(*data.first_chunk()?)),
+            _ => None,
+        };
+        options.filter_map(|(_, option)| code(option)).collect()
     }
 
     /// The TTL of the first answer.

@@ -11,7 +11,7 @@ use crate::{Host, Process};
 
 const START: Duration = Duration::from_secs(30);
 
-/// `unbound` in the foreground with one thread, forwarding everything to one upstream, without validation.
+/// `unbound` in the foreground with one thread, forwarding everything to one upstream, without validation unless it is asked for.
 pub struct Unbound {
     process: Process,
     address: SocketAddr,
@@ -29,6 +29,24 @@ impl Unbound {
                     upstream.ip(),
                     upstream.port()
                 ))
+        })
+    }
+
+    /// One that validates, by the trust anchors in a file. NSEC3 with more than 50 iterations is insecure to it.
+    #[track_caller]
+    pub fn validating(host: &Host, address: SocketAddr, upstream: SocketAddr, anchors: &Path) -> Self {
+        Self::start(host, address, |folder| {
+            let interface = format!("  interface: {}@{}\n", address.ip(), address.port());
+            let more = format!(
+                "  trust-anchor-file: \"{}\"\n  val-nsec3-keysize-iterations: \"1024 50 2048 50 4096 50\"\n  \
+                 ede: yes\nforward-zone:\n  name: \".\"\n  forward-addr: {}@{}\n",
+                anchors.display(),
+                upstream.ip(),
+                upstream.port()
+            );
+            let text = configuration(&folder.display().to_string(), &interface);
+            let text = text.replace("\"iterator\"", "\"validator iterator\"");
+            Ok(format!("{text}server:\n{more}"))
         })
     }
 

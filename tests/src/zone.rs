@@ -53,6 +53,11 @@ impl Zone {
         zone
     }
 
+    /// What is in a master file.
+    pub fn written(origin: &str, text: String) -> Self {
+        Self { origin: origin.to_owned(), text }
+    }
+
     /// The root, with an A record for each of `names`: any number of second-level domains in one zone. The address
     /// follows from the number of the name, see [`Zone::address`].
     pub fn root_of(names: &[String], ttl: u32) -> Self {

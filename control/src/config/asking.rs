@@ -1,9 +1,9 @@
 //! Checks of what says how upstreams are asked: `[resolver]`, `[refresh]`, and the zones of `[[upstream]]`.
 
 use super::{
-    Refresh, Resolver, Upstream,
+    Dnssec, Refresh, Resolver, Upstream,
     error::Problem,
-    raw::{RawRefresh, RawResolver},
+    raw::{RawDnssec, RawRefresh, RawResolver},
 };
 use crate::names;
 
@@ -27,6 +27,14 @@ pub fn refresh(raw: RawRefresh) -> Result<Refresh, Problem> {
         return Err(Problem::new("refresh.ahead", reason, "Give 1 to 50, or 0 for never; 10 is usual"));
     };
     Ok(Refresh { ahead, per_second: (raw.per_second > 0).then_some(raw.per_second) })
+}
+
+pub fn dnssec(raw: RawDnssec) -> Result<Dnssec, Problem> {
+    Ok(Dnssec {
+        validate: raw.validate,
+        trust_anchor_file: raw.trust_anchor_file.map(Into::into),
+        insecure: zones("dnssec.insecure", &raw.insecure)?,
+    })
 }
 
 /// Zones as names on the wire.

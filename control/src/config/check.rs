@@ -58,6 +58,7 @@ impl TryFrom<RawConfig> for Config {
             upstreams,
             resolver: asking::resolver(raw.resolver)?,
             local: Local { special_names: raw.local.special_names },
+            dnssec: asking::dnssec(raw.dnssec)?,
             cache: cache(raw.cache)?,
             refresh: asking::refresh(raw.refresh)?,
             tcp: tcp(raw.tcp)?,

@@ -35,6 +35,8 @@ pub struct Config {
     pub resolver: Resolver,
     /// What nobody is asked for.
     pub local: Local,
+    /// What is validated.
+    pub dnssec: Dnssec,
     /// What is kept.
     pub cache: Cache,
     /// What is renewed before it expires.
@@ -179,6 +181,17 @@ pub struct Refresh {
     pub ahead: u8,
     /// How many renewals a second at most; `None`: any number.
     pub per_second: Option<u32>,
+}
+
+/// What is found out about answers here.
+#[derive(Clone, Debug, Default)]
+pub struct Dnssec {
+    /// Whether anything is.
+    pub validate: bool,
+    /// The keys that are believed; `None`: those of the public DNS.
+    pub trust_anchor_file: Option<PathBuf>,
+    /// Names on the wire, lowercased, at and below which nothing is validated.
+    pub insecure: Vec<Vec<u8>>,
 }
 
 /// What is kept, how long, and in how much memory.

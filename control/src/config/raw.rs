@@ -224,6 +224,8 @@ pub struct RawConfig {
     pub resolver: RawResolver,
     /// `[local]`
     pub local: RawLocal,
+    /// `[dnssec]`
+    pub dnssec: RawDnssec,
     /// `[cache]`
     pub cache: RawCache,
     /// `[refresh]`
@@ -320,6 +322,20 @@ tables! {
         /// `alt`, `local`, `home.arpa`, and the reverse zones of private addresses (RFC 6761, 6762, 6303, 7686, 8375, 9476). A
         /// zone of an `[[upstream]]` comes before that.
         special_names: bool = true,
+    }
+
+    /// Whether ringdns itself finds out if answers are genuine (RFC 4035). Where it does, answers that are not become SERVFAIL, and
+    /// the AD bit says what was found out here, whatever upstreams say. Clients that set CD get answers as they came.
+    "[dnssec]" RawDnssec {
+        /// Whether answers are validated. Upstreams must hand on signatures (they are asked with DO=1 and CD=1) and know the public
+        /// DNS, or another with a signed root. What answers are proven with is kept in the host cache beside them.
+        validate: bool = false,
+        /// A file with the DNSKEY records of the root that are believed, read at the start; DS records are not understood. Absent:
+        /// the root's keys of 2017 and 2024. Keys that replace these are not learnt (RFC 5011).
+        trust_anchor_file: Option<String> = None,
+        /// Names at and below which nothing is validated (RFC 7646). A private zone needs this unless a signed zone delegates it, as
+        /// does one that an `[[upstream]]` of its own answers for: `["corp.example"]`. Special names of `[local]` need no entry.
+        insecure: Vec<String> = Vec::new(),
     }
 
     /// What is kept, how long, and in how much memory.

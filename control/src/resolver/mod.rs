@@ -16,13 +16,16 @@ mod scrub;
 mod sockets;
 pub mod stream;
 pub mod upstream;
+mod validated;
 
 use crate::{
     config::Config,
     counters::counters,
     host::{Entry, Found, HostTier},
     local::LocalNames,
+    validate::Validator,
 };
+pub(crate) use chase::message;
 pub use choice::Upstreams;
 use exchange::Rules;
 use flight::{Boarding, Flight, Flights};
@@ -36,6 +39,7 @@ use ringdns_dataplane::{
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use upstream::{Failed, Upstream};
+use validated::Validated;
 
 /// How long a stale entry is left alone after a refresh of it failed (RFC 8767 section 5: 30 s or more).
 const RECHECK: Secs = 30;
@@ -71,6 +75,12 @@ counters! {
         too_many_flights,
         /// Questions answered SERVFAIL because too many waited for the same answer.
         too_many_waiters,
+        /// Answers that were validated and found to be signed.
+        validated_secure,
+        /// Answers that were validated and found to be from unsigned zones.
+        validated_insecure,
+        /// Answers that were validated and found to be false, and replaced by SERVFAIL.
+        validated_bogus,
     }
 }
 
@@ -113,12 +123,18 @@ pub enum Waiter {
     Punt(Arc<Link>, Box<Punt>),
     /// A client of a listener in the control plane.
     Client(oneshot::Sender<Resolved>),
+    /// The validation of what is renewed.
+    Renewal(oneshot::Sender<Resolved>),
 }
 
 impl Waiter {
     /// Whether it is a worker that has an expired answer and wants a new one, or none.
     fn is_renewal(&self) -> bool {
-        matches!(self, Waiter::Punt(_, record) if record.purpose == Purpose::Refresh)
+        match self {
+            Waiter::Punt(_, record) => record.purpose == Purpose::Refresh,
+            Waiter::Client(_) => false,
+            Waiter::Renewal(_) => true,
+        }
     }
 
     fn answer(self, resolved: &Resolved, turn: &mut Turn) {
@@ -130,7 +146,7 @@ impl Waiter {
                 turn.give_back(&link, record);
             }
             // The client has hung up if this fails.
-            Waiter::Client(sender) => drop(sender.send(resolved.clone())),
+            Waiter::Client(sender) | Waiter::Renewal(sender) => drop(sender.send(resolved.clone())),
         }
     }
 
@@ -182,11 +198,15 @@ pub struct Resolver {
     flights: Flights,
     /// Those to where an alias leads. They wait for no others.
     hops: Flights,
+    /// Those whose answers are validated. They wait for the others.
+    validations: Flights,
     rules: Rules,
     failure_ttl: Secs,
     /// How long to wait for a new answer where there is an expired one; zero: not at all.
     stale_client_timeout: Duration,
     budget: Budget,
+    /// `None`: nothing is validated here.
+    validator: Option<Arc<Validator>>,
     /// What happened so far.
     pub counters: ResolverCounters,
 }
@@ -195,16 +215,18 @@ impl Resolver {
     /// A resolver that asks the upstreams of `config`, and keeps answers in `host` by its rules.
     pub fn new(host: Arc<HostTier>, config: &Config, clock: Clock, limits: Limits) -> Arc<Self> {
         let cache = &config.cache;
-        Arc::new(Resolver {
+        Arc::new_cyclic(|resolver| Resolver {
             host,
             local: LocalNames::new(config.local.special_names),
             upstreams: Upstreams::new(&config.upstreams, &config.resolver),
             flights: Flights::new(limits),
             hops: Flights::new(limits),
+            validations: Flights::new(limits),
             rules: Rules { ttl: cache.ttl_rules(&config.refresh), clock },
             failure_ttl: cache.failure_secs(),
             stale_client_timeout: cache.stale_client_timeout,
             budget: Budget::new(config.refresh.per_second),
+            validator: Validator::new(&config.dnssec, resolver.clone()).map(Arc::new),
             counters: ResolverCounters::default(),
         })
     }
@@ -219,6 +241,11 @@ impl Resolver {
         &self.upstreams
     }
 
+    /// How answers are kept.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// The clock that answers are aged by.
     pub fn clock(&self) -> Clock {
         self.rules.clock
@@ -226,7 +253,7 @@ impl Resolver {
 
     /// How many questions are under way.
     pub fn under_way(&self) -> usize {
-        self.flights.len() + self.hops.len()
+        self.flights.len() + self.hops.len() + self.validations.len()
     }
 
     /// Gives a worker's record back with its answer: at once if the host tier has one, else when it is found.
@@ -260,6 +287,30 @@ impl Resolver {
         }
         // A flight answers all its waiters, even when it is dropped; so this cannot fail but at shutdown.
         receiver.await.unwrap_or_else(|_| self.refusal())
+    }
+
+    /// The answer to a question as it is now: what has expired is none, but for want of a better one. `renew`: so is what is to be
+    /// renewed.
+    pub(crate) async fn current(self: &Arc<Self>, key: &Key, renew: bool) -> Resolved {
+        let (generation, now) = (self.host.generation(), self.clock().secs());
+        let found = match self.host.get(key, now) {
+            Found::Fresh(answer) => Some(answer),
+            Found::Stale(_) | Found::Missing => None,
+        };
+        let renews = renew && found.as_ref().is_some_and(|answer| answer.is_due(now));
+        if let Some(answer) = found.filter(|_| !renews) {
+            return Resolved { answer, generation, known: true };
+        }
+        let (sender, receiver) = oneshot::channel();
+        let waiter = if renews { Waiter::Renewal(sender) } else { Waiter::Client(sender) };
+        self.board(key, Some(waiter), &mut Turn::default());
+        receiver.await.unwrap_or_else(|_| self.refusal())
+    }
+
+    /// Whether nobody is asked for it.
+    pub(crate) fn is_local(&self, key: &Key) -> bool {
+        !self.upstreams.has_zone_of(key.asked())
+            && self.local.answer(key, &self.rules.ttl, self.clock().secs()).is_some()
     }
 
     /// The answer from the host tier. An expired one is given too, and its renewal begun; unless its client can wait a
@@ -335,16 +386,21 @@ impl Resolver {
             let fresh = now < answer.expires() && !(refresh && (is_failure(answer) || answer.is_due(now)));
             fresh.then(|| Resolved { answer: answer.clone(), generation, known: true })
         };
-        let flights = if hop { &self.hops } else { &self.flights };
+        let validator = self.validator.as_ref().filter(|validator| validator.concerns(key));
+        let flights = self.lane(hop, validator.is_some());
         let (waiter, resolved) = match flights.board(key, generation, waiter, refresh, landed) {
             Boarding::TakeOff(flight) => {
                 self.counters.flights.inc();
                 self.counters.refreshes.add(u64::from(refresh));
                 if !refresh && !hop {
-                    self.clone().limit_wait(key, &flight);
+                    self.clone().limit_wait(key, &flight, validator.is_some());
                 }
-                let landing = Landing { resolver: self.clone(), key: key.clone(), hop };
-                return Inquiry::new(landing, flight).begin(turn);
+                let landing =
+                    Landing { resolver: self.clone(), key: key.clone(), hop, validated: validator.is_some() };
+                return match validator {
+                    Some(validator) => Validated::begin(landing, flight, refresh, validator.clone()),
+                    None => Inquiry::new(landing, flight).begin(turn),
+                };
             }
             Boarding::Joined => return self.counters.joined.inc(),
             Boarding::Landed(waiter, resolved) => (waiter, resolved),
@@ -371,7 +427,7 @@ impl Resolver {
 
     /// Gives who waits for a flight the expired answer, if there is one, when that takes too long (RFC 8767 section 5: the
     /// client response timer). Who comes later has it at once.
-    fn limit_wait(self: Arc<Self>, key: &Key, flight: &Flight) {
+    fn limit_wait(self: Arc<Self>, key: &Key, flight: &Flight, validated: bool) {
         if self.stale_client_timeout.is_zero() || self.stale(key).is_none() {
             return;
         }
@@ -383,11 +439,20 @@ impl Resolver {
             let resolved =
                 Resolved { answer: entry.answer.clone(), generation: flight.generation(), known: true };
             let mut turn = Turn::default();
-            for waiter in self.flights.leave(&flight, |waiter| !waiter.is_renewal()) {
+            for waiter in self.lane(false, validated).leave(&flight, |waiter| !waiter.is_renewal()) {
                 self.counters.stale_on_delay.inc();
                 waiter.answer(&resolved, &mut turn);
             }
         });
+    }
+
+    /// The flights that one of this kind is among: none waits for another in its own lane.
+    fn lane(&self, hop: bool, validated: bool) -> &Flights {
+        match (validated, hop) {
+            (true, _) => &self.validations,
+            (false, true) => &self.hops,
+            (false, false) => &self.flights,
+        }
     }
 
     /// What may be given where nothing better is to be had: an answer that is no failure, expired or not.
@@ -459,6 +524,8 @@ struct Landing {
     key: Key,
     /// Whether it is a hop of another one, on the way along its aliases.
     hop: bool,
+    /// Whether the answer is one that was validated.
+    validated: bool,
 }
 
 impl Landing {
@@ -486,8 +553,7 @@ impl Landing {
             }
             Err(failed) => (resolver.fall_back(&self.key, failed, generation), false),
         };
-        let flights = if self.hop { &resolver.hops } else { &resolver.flights };
-        for waiter in flights.land(flight) {
+        for waiter in resolver.lane(self.hop, self.validated).land(flight) {
             if renewed || !waiter.is_renewal() {
                 waiter.answer(&resolved, turn);
             } else {

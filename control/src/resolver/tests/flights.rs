@@ -206,7 +206,7 @@ async fn a_dropped_flight_answers_who_waits() {
     let key = key("www.example.com");
     let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
     let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
-    drop(Inquiry::new(Landing { resolver: resolver.clone(), key, hop: false }, flight));
+    drop(Inquiry::new(Landing { resolver: resolver.clone(), key, hop: false, validated: false }, flight));
     let refusal = receiver.await.unwrap();
     assert_eq!((rcode_of(&refusal), refusal.answer.ttl), (rcode::SERVFAIL, 0));
     assert!(resolver.host().is_empty(), "our own trouble is remembered as the name's");
