@@ -1,6 +1,8 @@
 //! ringdnsd and its tools, as they are shipped: built once, started with a configuration of their own.
 
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::sync::OnceLock;
@@ -68,7 +70,6 @@ impl Settings {
 pub struct Ringdnsd {
     process: Process,
     folder: TempDir,
-    spawned: Instant,
 }
 
 impl Ringdnsd {
@@ -91,15 +92,35 @@ impl Ringdnsd {
 
     #[track_caller]
     fn begin((folder, command): (TempDir, Command)) -> Self {
-        let spawned = Instant::now();
         let process = Process::spawn("ringdnsd", command);
         process.wait_for_line(" ready ", PATIENCE);
-        Self { process, folder, spawned }
+        Self { process, folder }
     }
 
-    /// When its process was made: what it counts seconds from is a moment later.
-    pub fn spawned(&self) -> Instant {
-        self.spawned
+    /// Waits until its clock goes on to the next whole second, and gives the moment, a little late at most.
+    #[track_caller]
+    pub fn next_second(&self) -> Instant {
+        let first = self.uptime();
+        loop {
+            let asked = Instant::now();
+            match self.uptime() {
+                Ok(seconds) if first.as_ref().is_ok_and(|first| seconds > *first) => return asked,
+                Ok(_) => std::thread::sleep(Duration::from_millis(2)),
+                Err(error) => panic!("{}: {error}", self.socket().display()),
+            }
+        }
+    }
+
+    /// Without a process of its own, which would take its time.
+    fn uptime(&self) -> io::Result<u64> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: ringdnsd\r\nConnection: close\r\n\r\n")?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        let body = response.split_once("\r\n\r\n").map(|(_, body)| body);
+        let status: Option<Value> = body.and_then(|body| serde_json::from_str(body).ok());
+        let seconds = status.and_then(|status| status.get("uptime_secs")?.as_u64());
+        seconds.ok_or_else(|| io::Error::other(response))
     }
 
     /// Starts one that is to end by itself, behind a wrapper. Gives its exit status and what it said.

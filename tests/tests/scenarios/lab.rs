@@ -23,8 +23,8 @@ host_bytes = "4MiB"
 cookies = false
 "#;
 
-/// ringdnsd counts whole seconds from its start, which is a moment after it was spawned. Scenarios begin so long after one of them:
-/// as in the simulator, whose time begins at zero, but surely not before it.
+/// Scenarios begin so long after one of ringdnsd's whole seconds: as in the simulator, whose time begins at zero, but surely not
+/// before it.
 const PHASE: Duration = Duration::from_millis(150);
 
 /// Plays a scenario in `lab`, where nobody else plays.
@@ -36,9 +36,7 @@ pub fn run(scenario: &Scenario, lab: &Lab) -> Result<Told, Failure> {
     let ringdnsd = Ringdnsd::start_from(lab.server(), |socket| {
         scenario.configuration(&format!("{BASE}[control]\nsocket = {socket:?}"), &addresses)
     });
-    let up = ringdnsd.spawned().elapsed();
-    let whole = Duration::from_secs(up.saturating_sub(PHASE).as_millis().div_ceil(1000) as u64);
-    let begin = ringdnsd.spawned() + whole + PHASE;
+    let begin = ringdnsd.next_second() + PHASE;
     std::thread::sleep(begin.saturating_duration_since(Instant::now()));
     let mut world =
         LabWorld { lab, ringdnsd, begin, planned: begin, sockets: Vec::new(), addresses: HashSet::new() };
