@@ -100,15 +100,15 @@ impl Ringdnsd {
     /// Waits until its clock goes on to the next whole second, and gives the moment, a little late at most.
     #[track_caller]
     pub fn next_second(&self) -> Instant {
-        let first = self.uptime();
-        loop {
-            let asked = Instant::now();
-            match self.uptime() {
-                Ok(seconds) if first.as_ref().is_ok_and(|first| seconds > *first) => return asked,
-                Ok(_) => std::thread::sleep(Duration::from_millis(2)),
-                Err(error) => panic!("{}: {error}", self.socket().display()),
-            }
+        let uptime = || match self.uptime() {
+            Ok(seconds) => seconds,
+            Err(error) => panic!("{}: {error}", self.socket().display()),
+        };
+        let first = uptime();
+        while uptime() == first {
+            std::thread::sleep(Duration::from_millis(2));
         }
+        Instant::now()
     }
 
     /// Without a process of its own, which would take its time.

@@ -3,6 +3,7 @@
 //! The format is described in `tests/scenarios/README.md`. A [`Scenario`] is such a file, read; [`play`] plays it in a [`World`]:
 //! a simulator with virtual time, or the lab with the real process.
 
+mod compare;
 mod message;
 mod parse;
 mod play;
