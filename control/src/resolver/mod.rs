@@ -36,6 +36,7 @@ use ringdns_dataplane::{
     dns::{answer::Answer, key::Key, rcode, reply::Age},
     punt::{Link, Punt, Purpose},
 };
+pub(crate) use scrub::is_proof;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use upstream::{Failed, Upstream};

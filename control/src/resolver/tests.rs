@@ -175,3 +175,4 @@ mod letters;
 mod lifetimes;
 mod punts;
 mod sockets;
+mod validation;

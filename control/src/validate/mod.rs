@@ -16,7 +16,7 @@ mod why;
 
 use crate::{
     config,
-    resolver::{Resolver, upstream::Failed},
+    resolver::{Resolver, is_proof, upstream::Failed},
 };
 use ask::{Ask, WORK, Work};
 use extended::{BOGUS, INDETERMINATE, NO_REACHABLE_AUTHORITY, UNSUPPORTED_ITERATIONS};
@@ -49,6 +49,8 @@ const ALIASES_MAX: usize = 11;
 const REMEMBERED: usize = 16_384;
 /// And no longer than this, since signatures expire. Those of the answer itself are looked at each time.
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
+/// Nor those that are not genuine: as long as a failure by default, so that a zone that was mended is found so.
+const BOGUS_FOR: Duration = Duration::from_secs(5);
 /// More iterations of NSEC3 make a zone count as unsigned where NSEC3 is needed (RFC 9276 section 3.2; BIND and Knot Resolver
 /// have the same limit).
 const ITERATIONS_MAX: u16 = 50;
@@ -83,6 +85,7 @@ impl Validator {
         });
         let handle = DnssecDnsHandle::with_trust_anchor(Ask(resolver), Arc::new(anchors))
             .nsec3_iteration_limits(Some(ITERATIONS_MAX), Some(u16::MAX))
+            .negative_validation_ttl(Duration::ZERO..=BOGUS_FOR)
             .positive_validation_ttl(Duration::ZERO..=REMEMBERED_FOR)
             .validation_cache_size(REMEMBERED);
         Some(Validator { handle, insecure: config.insecure.clone() })
@@ -143,8 +146,7 @@ impl Validator {
         let (mut message, said) = ask::fetch(resolver, &name, qtype, renew).await?;
         let proven = self.prove(resolver, &name, qtype, &message).await?;
         let wanted = |rtype: RecordType| {
-            let proof = matches!(rtype, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3);
-            asked.dnssec_ok() || !proof || rtype == qtype || qtype == RecordType::ANY
+            asked.dnssec_ok() || !is_proof(rtype) || rtype == qtype || qtype == RecordType::ANY
         };
         let Proven { answers, authorities, code, secure, ede } = proven;
         message.metadata.response_code = code;
