@@ -7,6 +7,10 @@ use super::{
     upstream::{Upstream, is_answer},
 };
 use crate::{config::Transport, message};
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::RecordType,
+};
 use ringdns_dataplane::{
     clock::Clock,
     dns::{
@@ -213,6 +217,9 @@ fn scrubbed(
     answer: Answer,
 ) -> Judged {
     let Ok(mut decoded) = message::decode(message) else { return Judged::Malformed };
+    if is_referral(&decoded) {
+        return Judged::Failure(rcode::SERVFAIL, answer.ede);
+    }
     let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut decoded, key.asked().dnssec_ok()) else {
         return Judged::Malformed;
     };
@@ -227,6 +234,17 @@ fn scrubbed(
         Answer::from_response(&message, key, &rules.ttl, now, upstream.trusted).ok()
     });
     again.map_or(Judged::Malformed, |again| Judged::Answer(Answer { ede: answer.ede, ..again }, alias))
+}
+
+/// Whether a response only tells who else might know, as servers do that do not recurse. Without a SOA that is not to say that
+/// there is no data (RFC 2308 section 2.2).
+fn is_referral(message: &Message) -> bool {
+    let has = |rtype| message.authorities.iter().any(|record| record.record_type() == rtype);
+    message.answers.is_empty()
+        && message.metadata.response_code == ResponseCode::NoError
+        && !message.metadata.authoritative
+        && has(RecordType::NS)
+        && !has(RecordType::SOA)
 }
 
 /// An upstream's OPT record.

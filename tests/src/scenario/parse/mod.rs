@@ -341,3 +341,41 @@ fn expanded(line: &str) -> Result<Vec<String>, String> {
     let lines = filled.iter().map(|line| expanded(line)).collect::<Result<Vec<_>, _>>()?;
     Ok(lines.concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_are_unrolled_and_keep_their_lines() {
+        let lines = ["# about", "for 1..2", "    client asks a{n} A", "        b{n}", "later 1s"];
+        let unrolled = unrolled(&lines, 1).unwrap();
+        let text: Vec<(usize, &str)> = unrolled.iter().map(|(number, line)| (*number, &line[..])).collect();
+        let expected =
+            [(3, "client asks a1 A"), (4, "    b1"), (3, "client asks a2 A"), (4, "    b2"), (5, "later 1s")];
+        assert_eq!(text, expected);
+        assert_eq!(super::unrolled(&["for ever"], 0).unwrap_err().0, 1);
+    }
+
+    #[test]
+    fn braces_make_lines_and_letters() {
+        assert_eq!(expanded("n{8..9} n{+1} {x*3} {+0}").unwrap(), ["n8 n9 xxx 8", "n9 n10 xxx 9"]);
+        assert_eq!(expanded("plain").unwrap(), ["plain"]);
+        assert!(expanded("{1..x}").is_err() && expanded("{?}").is_err());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_with_its_line() {
+        let parse = |text: &str| Scenario::parse("name", Path::new("file"), text).unwrap_err();
+        for (text, said) in [
+            ("client asks a A\n", "file:1: begin with a comment"),
+            ("# about\n", "file:1: there is no step"),
+            ("# about\n\nclient asks a A loudly\n", "file:3: \"loudly\""),
+            ("# about\nclient asks a A\n    a 300 A 192.0.2.1\n", "file:2: \"a 300"),
+            ("# about\nfor 1..2\n    client sings\n", "file:3: client sings"),
+        ] {
+            let error = parse(text);
+            assert!(error.starts_with(said), "{text:?}: {error}");
+        }
+    }
+}
