@@ -6,13 +6,14 @@ use super::{
     why,
 };
 use crate::resolver::{Resolver, upstream::Failed};
+use data_encoding::BASE32_DNSSEC;
 use hickory_net::{
     DnsError, DnsHandle, NetError,
     dnssec::DnssecDnsHandle,
     proto::{
         dnssec::{
             Proof,
-            rdata::{DNSSECRData, RRSIG},
+            rdata::{DNSSECRData, NSEC3, RRSIG},
         },
         op::{DnsRequestOptions, Message, Query, ResponseCode},
         rr::{Name, RData, Record, RecordType},
@@ -179,7 +180,8 @@ async fn check(
     if answers.is_empty() && !secure && denied && !is_of_unsigned_zone(name, &response) {
         return Err(Unproven::Bogus(NSEC_MISSING));
     }
-    secure &= !answers.is_empty() || !authorities.is_empty();
+    let nothing = answers.is_empty() && authorities.is_empty();
+    secure &= !nothing && !is_opted_out(name, &response);
     let ede = match ede {
         None if !secure => why::unsupported(resolver, &response).await,
         ede => ede,
@@ -195,6 +197,24 @@ fn is_of_unsigned_zone(name: &Name, response: &Message) -> bool {
             && record.proof == Proof::Insecure
             && record.name.zone_of(name)
     })
+}
+
+/// Whether something may be there all the same, unsigned: NSEC3 with opt-out leaves out what is delegated without DS, so that a
+/// denial by what it covers is no proof (RFC 5155 section 9.2).
+fn is_opted_out(name: &Name, response: &Message) -> bool {
+    let proofs = response.authorities.iter().filter_map(|record| match &record.data {
+        RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => Some((&record.name, nsec3)),
+        _ => None,
+    });
+    // What is said of the name itself is signed.
+    let is_of_name = |(owner, nsec3): (&Name, &NSEC3)| {
+        let hash = nsec3.hash_algorithm().hash(nsec3.salt(), name, nsec3.iterations());
+        hash.is_ok_and(|hash| {
+            let label = BASE32_DNSSEC.encode(hash.as_ref());
+            owner.iter().next().is_some_and(|first| first.eq_ignore_ascii_case(label.as_bytes()))
+        })
+    };
+    proofs.clone().any(|(_, nsec3)| nsec3.opt_out()) && !proofs.clone().any(is_of_name)
 }
 
 /// The TTL of a record that was proven: it ends with the signatures of its RRset (RFC 4035 section 5.3.3).
