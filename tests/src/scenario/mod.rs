@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use message::{Edns, Message};
-pub use play::{Failure, Told, play, server_of};
+pub use play::{Failure, PATIENCE, Told, play, server_of};
 pub use record::{Record, Ttl};
 pub use upstream::{Cast, Over};
 

@@ -12,7 +12,7 @@ use super::upstream::{Cast, Over, Seen, Stream, take_message};
 use super::{Action, Answer, AnswerId, Content, Expected, Scenario, Send, Step, Upstream, World};
 
 /// How long is waited, in real time, for what must happen without time passing.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Ports of clients: one for each datagram, so that no reply can be taken for another's.
 const FIRST_PORT: u16 = 40_000;
 

@@ -5,7 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use ringdns_tests::scenario::{CLIENT, Cast, Failure, Purge, Scenario, Told, World, play, server_of};
+use ringdns_tests::scenario::{
+    CLIENT, Cast, Failure, PATIENCE, Purge, Scenario, Told, World, play, server_of,
+};
 use ringdns_tests::{CLIENT_V6, Lab, Ringdnsd};
 use rustix::net::{AddressFamily, SocketType};
 
@@ -27,8 +29,28 @@ cookies = false
 /// before it.
 const PHASE: Duration = Duration::from_millis(150);
 
+/// How much later than ringdnsd's own its whole seconds are seen here, at most.
+const SEEN_LATE: Duration = Duration::from_millis(100);
+/// How far a step may be behind its time. A scenario that fails on a machine too busy for that has shown nothing.
+const BEHIND: Duration = Duration::from_millis(200);
+/// How often such a scenario is played again.
+const AGAIN: usize = 3;
+
 /// Plays a scenario in `lab`, where nobody else plays.
 pub fn run(scenario: &Scenario, lab: &Lab) -> Result<Told, Failure> {
+    for _ in 0..AGAIN {
+        match run_once(scenario, lab) {
+            Err((_, behind)) if behind > BEHIND => {
+                println!("{} fell {behind:?} behind its time, failed, and is played again", scenario.name);
+            }
+            played => return played.map_err(|(failure, _)| failure),
+        }
+    }
+    run_once(scenario, lab).map_err(|(failure, _)| failure)
+}
+
+/// A failure comes with how far the scenario was behind its time.
+fn run_once(scenario: &Scenario, lab: &Lab) -> Result<Told, (Failure, Duration)> {
     let address = |nth: usize| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + nth as u8));
     let upstreams = (0..scenario.upstreams()).map(address);
     let cast = Cast::assemble(lab.server(), upstreams).expect("the server's loopback has ports");
@@ -38,16 +60,24 @@ pub fn run(scenario: &Scenario, lab: &Lab) -> Result<Told, Failure> {
     });
     let begin = ringdnsd.next_second() + PHASE;
     std::thread::sleep(begin.saturating_duration_since(Instant::now()));
-    let mut world =
-        LabWorld { lab, ringdnsd, begin, planned: begin, sockets: Vec::new(), addresses: HashSet::new() };
+    let mut world = LabWorld {
+        lab,
+        ringdnsd,
+        begin,
+        planned: begin,
+        behind: Duration::ZERO,
+        sockets: Vec::new(),
+        addresses: HashSet::new(),
+    };
     let played = play(scenario, cast, &mut world);
+    // A step that failed may have been waited for in vain before.
+    let now = world.behind();
+    let behind = world.behind.max(now.checked_sub(PATIENCE).unwrap_or(now));
     played.map_err(|failure| {
         let said = world.ringdnsd.process().output();
         let tail: Vec<&str> = said.lines().rev().take(12).collect();
-        Failure::new(format!(
-            "{failure}  ringdnsd said:\n{}\n",
-            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-        ))
+        let said = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+        (Failure::new(format!("{failure}  ringdnsd said:\n{said}\n")), behind)
     })
 }
 
@@ -58,12 +88,18 @@ struct LabWorld<'a> {
     begin: Instant,
     /// When the step at hand should be.
     planned: Instant,
+    /// How far behind it steps were that clients or time took.
+    behind: Duration,
     sockets: Vec<(SocketAddr, UdpSocket)>,
     /// Addresses that the client has been given beside its own.
     addresses: HashSet<IpAddr>,
 }
 
 impl LabWorld<'_> {
+    fn behind(&self) -> Duration {
+        self.planned.elapsed()
+    }
+
     fn give(&mut self, address: IpAddr) {
         if address == CLIENT || address == IpAddr::V6(CLIENT_V6) || !self.addresses.insert(address) {
             return;
@@ -84,16 +120,18 @@ impl World for LabWorld<'_> {
     }
 
     fn pass(&mut self, time: Duration) {
+        self.behind = self.behind.max(self.behind());
         self.planned += time;
         std::thread::sleep(self.planned.saturating_duration_since(Instant::now()));
     }
 
     fn late(&self) -> u32 {
-        let (planned, passed) = (self.planned - self.begin, self.begin.elapsed() + PHASE);
+        let (planned, passed) = (self.planned - self.begin, self.begin.elapsed() + PHASE + SEEN_LATE);
         (passed.as_secs() - planned.as_secs()) as u32
     }
 
     fn send(&mut self, from: SocketAddr, message: &[u8]) {
+        self.behind = self.behind.max(self.behind());
         self.give(from.ip());
         let socket = self.lab.client().enter(|| {
             let socket = UdpSocket::bind(from)?;
