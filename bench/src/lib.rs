@@ -35,4 +35,5 @@ pub mod suite;
 pub mod synthetic;
 pub mod tally;
 pub mod upstream;
+pub mod verify;
 pub mod zipf;

@@ -3,6 +3,7 @@
 use super::{
     Plan,
     flight::Flight,
+    replay::LONGEST,
     series::{Interval, Series},
     source::{Kind, Source},
     udp::{UdpArgs, pin},
@@ -13,6 +14,7 @@ use crate::{
     mmsg::BATCH,
     question::QUESTION_MAX,
     tally::Tally,
+    verify::Verifier,
 };
 use anyhow::{Result, anyhow, bail};
 use std::{
@@ -80,6 +82,7 @@ pub fn run<T: Transport>(plan: &Plan, transport: &T, series: &Series) -> Result<
                     source,
                     pace,
                     options: &plan.udp,
+                    verifier: plan.verifier.as_ref(),
                     stop: &plan.stop,
                     start,
                     oldest: 0,
@@ -128,6 +131,7 @@ pub fn ask_all<T: Transport>(
         source,
         pace: Pace::Closed(u64::from(plan.udp.window)),
         options: &plan.udp,
+        verifier: plan.verifier.as_ref(),
         stop: &plan.stop,
         start: Instant::now(),
         oldest: 0,
@@ -153,6 +157,7 @@ struct Lane<'p, W> {
     source: Source<'p>,
     pace: Pace,
     options: &'p UdpArgs,
+    verifier: Option<&'p Verifier>,
     stop: &'p AtomicBool,
     start: Instant,
     /// No query before this one is in flight.
@@ -298,7 +303,7 @@ impl<'p, W: Wire> Lane<'p, W> {
     /// Takes the answers that have arrived, and returns how many.
     #[inline]
     fn receive(&mut self) -> usize {
-        let Lane { wire, flights, source, options, tally, interval, missing, start, .. } = self;
+        let Lane { wire, flights, source, options, verifier, tally, interval, missing, start, .. } = self;
         let limits = Limits { data: options.verify_data, ttl: options.max_ttl };
         let mut now = 0;
         let received = wire.receive(|Route { lane, flow }, message| {
@@ -314,7 +319,14 @@ impl<'p, W: Wire> Lane<'p, W> {
             };
             let position = position(flights.len(), lane, sequence);
             let mut buffer = [0; QUESTION_MAX];
-            match check::check(message, source.question(position, &mut buffer), limits) {
+            let checked = check::check(message, source.question(position, &mut buffer), limits);
+            let checked = checked.and_then(|reply| {
+                let Some(verifier) = verifier else { return Ok(reply) };
+                let mut query = [0; LONGEST];
+                let len = source.write(position, id, &mut query);
+                verifier.verify(message, &query[..len]).map(|()| reply)
+            });
+            match checked {
                 Ok(reply) => {
                     flight.finish(sequence);
                     let nanos = now.saturating_sub(due);

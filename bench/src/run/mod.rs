@@ -18,7 +18,8 @@ use crate::{
     question::record_type,
     report::{Report, Setup, Traffic},
     tally::Tally,
-    upstream::percent,
+    upstream::{Over, percent},
+    verify::Verifier,
 };
 use anyhow::{Context, Result, ensure};
 use lane::Pace;
@@ -60,6 +61,10 @@ pub struct Args {
     pub tls: TlsArgs,
     #[command(flatten)]
     pub xdp: xdp::XdpArgs,
+    /// Every answer must be what `ringbench upstream` says that was started with these options: RCODE and all records, of any type,
+    /// signatures only where DO was set; and no datagram longer than its query allows (all but xdp).
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    pub verify_answers: Option<String>,
     /// Print the report as JSON: a stats_sum object of DNS-OARC's dns-metrics.
     #[arg(long)]
     pub json: bool,
@@ -128,6 +133,9 @@ pub struct LoadArgs {
     /// How long to send, in seconds; 10 when absent, or as long as a recording is.
     #[arg(long, value_parser = rate)]
     pub duration: Option<f64>,
+    /// How many queries to send; then there is no time limit but --duration (all but xdp).
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "replay")]
+    pub queries: Option<u64>,
     /// First ask every name once, and wait for each answer, so that they are cached.
     #[arg(long)]
     pub warm: bool,
@@ -150,6 +158,9 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Longer than any run that ends with its last query.
+const ENDLESS: Duration = Duration::from_secs(24 * 3600);
+
 /// A run, ready to start: everything drawn, read and made up.
 #[derive(Debug)]
 pub struct Plan {
@@ -165,6 +176,10 @@ pub struct Plan {
     pub qps: Option<f64>,
     /// How long.
     pub duration: Duration,
+    /// How many queries, if they are counted.
+    pub queries: Option<u64>,
+    /// What answers are held against.
+    pub verifier: Option<Verifier>,
     /// Of all random draws.
     pub seed: u64,
     /// Options of sending.
@@ -197,7 +212,8 @@ impl Plan {
         }
         // All queries of a recording are to leave, late ones too.
         let recorded = recording.as_ref().map(|r| r.duration() + Duration::from_secs(1));
-        let duration = load.duration.map(Duration::from_secs_f64).or(recorded);
+        let counted = load.queries.map(|_| ENDLESS);
+        let duration = load.duration.map(Duration::from_secs_f64).or(recorded).or(counted);
         Ok(Plan {
             order,
             questions,
@@ -205,6 +221,8 @@ impl Plan {
             recording,
             qps: load.qps,
             duration: duration.unwrap_or(Duration::from_secs(10)),
+            queries: load.queries,
+            verifier: None,
             seed: load.seed,
             udp: udp.clone(),
             stop: Arc::default(),
@@ -220,6 +238,7 @@ impl Plan {
                 questions: &self.questions,
                 template: &self.template,
                 seed: self.seed,
+                total: self.queries,
             },
         }
     }
@@ -243,7 +262,12 @@ pub fn measure(args: &Args) -> Result<Report> {
 
 /// Makes everything ready, catches signals, and warms the server if that is asked for.
 pub fn prepare(args: &Args) -> Result<Plan> {
-    let plan = Plan::new(&args.load, &args.query, &args.udp)?;
+    let mut plan = Plan::new(&args.load, &args.query, &args.udp)?;
+    let over = match args.backend {
+        Backend::Tcp | Backend::Dot => Over::Tcp,
+        Backend::Udp | Backend::Rings | Backend::Xdp => Over::Udp,
+    };
+    plan.verifier = args.verify_answers.as_ref().map(|options| Verifier::new(options, over)).transpose()?;
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, plan.stop.clone()).context("cannot catch signals")?;
     }
@@ -325,6 +349,10 @@ fn generate(args: &Args, plan: &Plan, series: &Series) -> Result<(Tally, Option<
             ensure!(
                 plan.recording.is_none(),
                 "--replay is not for --backend xdp: use rings, udp, tcp or dot"
+            );
+            ensure!(
+                plan.queries.is_none() && plan.verifier.is_none(),
+                "--queries and --verify-answers are not for --backend xdp: use rings, udp, tcp or dot"
             );
             let outcome = xdp::run(plan, &args.xdp, args.target, series)?;
             Ok((outcome.tally, Some(outcome.traffic)))

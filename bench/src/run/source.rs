@@ -30,6 +30,8 @@ pub enum Source<'p> {
         template: &'p Template,
         /// Of random names and spellings.
         seed: u64,
+        /// How many queries; `None`: for as long as there is time.
+        total: Option<u64>,
     },
     /// These names, once.
     Names {
@@ -50,7 +52,7 @@ impl Source<'_> {
     /// How many queries there are, if they end.
     pub fn total(&self) -> Option<u64> {
         match self {
-            Source::Mix { .. } => None,
+            Source::Mix { total, .. } => *total,
             Source::Names { names, .. } => Some(names.len() as u64),
             Source::Recording(recording) => Some(recording.len() as u64),
         }
@@ -116,7 +118,7 @@ impl Source<'_> {
         let question = match self {
             Source::Recording(recording) => recording.question(position as usize),
             Source::Names { names, questions, .. } => questions.get(names[position as usize]),
-            Source::Mix { order, questions, template, seed } => match order.at(position) {
+            Source::Mix { order, questions, template, seed, .. } => match order.at(position) {
                 Pick::Name(name) => questions.get(name),
                 Pick::Random => return template.random_question(drawn(!seed, position), buffer),
             },

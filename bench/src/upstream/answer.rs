@@ -52,6 +52,7 @@ pub struct Answerer {
     ttl: u32,
     negative_ttl: u32,
     records: u8,
+    signed: bool,
     /// Suffixes in wire form, longest first.
     rules: Vec<(Vec<u8>, Behaviour)>,
     served: Arc<Served>,
@@ -76,7 +77,8 @@ impl Answerer {
             }
         }
         rules.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
-        Ok(Answerer { ttl: args.ttl, negative_ttl: args.negative_ttl, records: args.records, rules, served })
+        let AnswerArgs { ttl, negative_ttl, records, signed, .. } = *args;
+        Ok(Answerer { ttl, negative_ttl, records, signed, rules, served })
     }
 
     /// Appends the records; `None` if the query is to be left without an answer.
@@ -91,8 +93,8 @@ impl Answerer {
             Some((_, Behaviour::Silent)) => None,
             Some((_, Behaviour::ServFail)) => Some(Body::status(SERVFAIL)),
             Some((_, Behaviour::Refused)) => Some(Body::status(REFUSED)),
-            Some((apex, Behaviour::NxDomain)) => Some(self.negative(NXDOMAIN, apex, reply)),
-            Some((apex, Behaviour::NoData)) => Some(self.negative(0, apex, reply)),
+            Some((apex, Behaviour::NxDomain)) => Some(self.negative(NXDOMAIN, asked, name, apex, reply)),
+            Some((apex, Behaviour::NoData)) => Some(self.negative(0, asked, name, apex, reply)),
             Some((_, Behaviour::Truncate)) if over == Over::Udp => Some(Body::status(TC)),
             Some((_, Behaviour::Alias)) => Some(self.alias(asked, name, reply)),
             Some((_, Behaviour::Truncate)) | None => Some(self.positive(asked, name, reply)),
@@ -109,15 +111,23 @@ impl Answerer {
     }
 
     fn positive(&self, asked: &Asked, name: &[u8], reply: &mut Vec<u8>) -> Body {
-        match self.records(QNAME, name, asked.qtype, self.ttl(name), reply) {
+        match self.records(QNAME, name, asked, asked.qtype, self.ttl(name), reply) {
             // The zone of a name that has none of this type is the one above it.
-            0 => self.negative(0, labels(name).nth(1).unwrap_or(0), reply),
+            0 => self.negative(0, asked, name, labels(name).nth(1).unwrap_or(0), reply),
             count => Body { status: 0, counts: [count, 0] },
         }
     }
 
-    /// Appends all records of a type, and returns how many those are.
-    fn records(&self, owner: [u8; 2], name: &[u8], qtype: u16, ttl: u32, reply: &mut Vec<u8>) -> u16 {
+    /// Appends all records of a type, signatures among them, and returns how many those are.
+    fn records(
+        &self,
+        owner: [u8; 2],
+        name: &[u8],
+        asked: &Asked,
+        qtype: u16,
+        ttl: u32,
+        reply: &mut Vec<u8>,
+    ) -> u16 {
         let single = matches!(RecordType::from(qtype), RecordType::CNAME | RecordType::SOA | RecordType::ANY);
         let wanted = if single { 1 } else { self.records };
         let mut count = 0;
@@ -134,7 +144,28 @@ impl Answerer {
             }
             count += 1;
         }
+        if count > 0 {
+            count += self.sign(owner, name, asked, synthetic::answered_with(qtype), ttl, reply);
+        }
         count
+    }
+
+    /// Appends the signature of a set, if it is asked for and had; returns how many that are.
+    fn sign(
+        &self,
+        owner: [u8; 2],
+        name: &[u8],
+        asked: &Asked,
+        rtype: u16,
+        ttl: u32,
+        reply: &mut Vec<u8>,
+    ) -> u16 {
+        if !self.signed || !asked.dnssec_ok {
+            return 0;
+        }
+        let rrsig = Record { owner, rtype: RecordType::RRSIG.into(), class: CLASS_IN, ttl };
+        rrsig.append(reply, |data| synthetic::rrsig(name, rtype, ttl, data));
+        1
     }
 
     fn alias(&self, asked: &Asked, name: &[u8], reply: &mut Vec<u8>) -> Body {
@@ -142,23 +173,25 @@ impl Answerer {
         let ttl = self.ttl(name);
         // Past the owner's pointer and the ten fixed bytes of the record.
         let target_at = reply.len() + 12;
-        let aliases = self.records(QNAME, name, cname, ttl, reply);
-        if asked.qtype == cname {
+        let aliases = self.records(QNAME, name, asked, cname, ttl, reply);
+        // RFC 1034 section 4.3.2: what asks for all types asks for the alias itself.
+        if asked.qtype == cname || RecordType::from(asked.qtype) == RecordType::ANY {
             return Body { status: 0, counts: [aliases, 0] };
         }
         let target = [b"\x06target", name].concat();
-        let count = self.records(pointer(target_at), &target, asked.qtype, ttl, reply);
+        let count = self.records(pointer(target_at), &target, asked, asked.qtype, ttl, reply);
         Body { status: 0, counts: [aliases + count, 0] }
     }
 
     /// No data or no name: the SOA of the zone whose name begins at `apex` of the question's (RFC 2308).
-    fn negative(&self, status: u16, apex: usize, reply: &mut Vec<u8>) -> Body {
+    fn negative(&self, status: u16, asked: &Asked, name: &[u8], apex: usize, reply: &mut Vec<u8>) -> Body {
+        let zone = &name[apex..];
         let apex = pointer(HEADER + apex);
         let (rtype, ttl) = (RecordType::SOA.into(), self.negative_ttl);
         Record { owner: apex, rtype, class: CLASS_IN, ttl }.append(reply, |data| {
             synthetic::soa(apex, self.negative_ttl, data);
         });
-        Body { status, counts: [0, 1] }
+        Body { status, counts: [0, 1 + self.sign(apex, zone, asked, rtype, ttl, reply)] }
     }
 
     /// Answers `served.ringbench. CH TXT`.
@@ -204,6 +237,7 @@ impl Answering for Answerer {
             set_header(reply, echoed | FORMERR, [0; 4]);
             return true;
         };
+        let edns = asked.edns(query);
         let (name, end) = (asked.name(query), asked.end());
         reply.extend_from_slice(&query[HEADER..end]);
         let Some(Body { status, counts: [answers, authority] }) = self.body(&asked, name, over, reply) else {
@@ -211,9 +245,8 @@ impl Answering for Answerer {
         };
         set_header(reply, echoed | status, [1, answers, authority, 0]);
 
-        let edns = if word(10) > 0 { Edns::parse(&query[end..]) } else { None };
         let limit = match over {
-            Over::Udp => usize::from(edns.as_ref().map_or(512, |e| e.udp_size.clamp(512, UDP_SIZE))),
+            Over::Udp => room(edns.as_ref()),
             Over::Tcp => usize::from(u16::MAX),
         };
         if reply.len() + OPT_LEN > limit {
@@ -239,11 +272,21 @@ impl Body {
     }
 }
 
+/// The longest datagram that answers a query.
+pub fn datagram_limit(query: &[u8]) -> usize {
+    room(Asked::parse(query).and_then(|asked| asked.edns(query)).as_ref())
+}
+
+fn room(edns: Option<&Edns>) -> usize {
+    usize::from(edns.map_or(512, |edns| edns.udp_size.clamp(512, UDP_SIZE)))
+}
+
 /// A question found in a query.
 struct Asked {
     name: Range<usize>,
     qtype: u16,
     qclass: u16,
+    dnssec_ok: bool,
 }
 
 impl Asked {
@@ -251,7 +294,15 @@ impl Asked {
         let len = name_end(&query[HEADER..])?;
         let name = HEADER..HEADER + len;
         let [t1, t0, c1, c0] = *query.get(name.end..)?.first_chunk::<4>()?;
-        Some(Asked { name, qtype: u16::from_be_bytes([t1, t0]), qclass: u16::from_be_bytes([c1, c0]) })
+        let [qtype, qclass] = [[t1, t0], [c1, c0]].map(u16::from_be_bytes);
+        let mut asked = Asked { name, qtype, qclass, dnssec_ok: false };
+        asked.dnssec_ok = asked.edns(query).is_some_and(|edns| edns.dnssec_ok != 0);
+        Some(asked)
+    }
+
+    fn edns(&self, query: &[u8]) -> Option<Edns> {
+        // ARCOUNT
+        if query[HEADER - 2..HEADER] == [0, 0] { None } else { Edns::parse(&query[self.end()..]) }
     }
 
     fn name<'q>(&self, query: &'q [u8]) -> &'q [u8] {

@@ -6,7 +6,7 @@ mod tcp;
 mod udp;
 pub mod world;
 
-pub use answer::{Answerer, Behaviour};
+pub use answer::{Answerer, Behaviour, datagram_limit};
 
 use anyhow::{Context, Result};
 use rustix::{
@@ -59,6 +59,9 @@ pub struct AnswerArgs {
     /// Records an answer has, at most 100.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub records: u8,
+    /// With DO, answers come with signatures (RRSIG), made up as the rest is.
+    #[arg(long)]
+    pub signed: bool,
     /// Names under this do not exist. This and the other suffixes may be given several times; the longest wins.
     #[arg(long, value_name = "SUFFIX")]
     pub nxdomain_suffix: Vec<String>,

@@ -1,0 +1,169 @@
+//! Many queries of all kinds at full rate, hits and misses, over AF_XDP and TCP: not one answer with another question's data, ID,
+//! letters, type, or signatures.
+//!
+//! `ringbench run --verify-answers` holds every single reply against what the upstream says to the very query. The cache is
+//! far too small for the names, so that entries are written over all the time, and it is purged all the time.
+//!
+//!     cargo test --release -p ringdns-tests --test mixed -- --nocapture                             # 200,000 queries
+//!     RINGDNS_QUERIES=10000000 cargo test --release -p ringdns-tests --test mixed -- --nocapture    # ten million
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use ringdns_tests::{Lab, Process, Ringdnsd, Settings, free_port, ringbench, until};
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+/// How many queries; these if it is not set.
+const QUERIES: &str = "RINGDNS_QUERIES";
+const SHORT: u64 = 200_000;
+/// As many names as have each of a dozen types, with DO and without: some hundred megabytes of answers.
+const NAMES: usize = 20_000;
+/// One query of so many goes over TCP, beside the others.
+const OVER_TCP: u64 = 20;
+/// Queries between two purges. Each purge makes the workers start over.
+const PURGE_EVERY: u64 = 5000;
+/// Between two looks at how many there were.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What the upstream is told: enough records that some answers are too long for some clients, and what not all names have.
+const ANSWERS: &str = "--records 20 --signed --nxdomain-suffix none.example --nxdomain-suffix random.example \
+    --nodata-suffix bare.example --truncate-suffix long.example --alias-suffix alias.example";
+/// The suffixes of names, and how many of twenty have each.
+const SUFFIXES: [(&str, usize); 5] = [
+    ("plain.example", 14),
+    ("none.example", 2),
+    ("bare.example", 2),
+    ("long.example", 1),
+    ("alias.example", 1),
+];
+const TYPES: &str = "A:40,AAAA:20,TXT:8,MX:6,HTTPS:6,SRV:5,NS:3,CNAME:3,PTR:2,CAA:2,SOA:2,TYPE65280:2,ANY:1";
+
+fn names() -> NamedTempFile {
+    let kinds: Vec<&str> =
+        SUFFIXES.iter().flat_map(|(suffix, share)| std::iter::repeat_n(*suffix, *share)).collect();
+    let mut file = NamedTempFile::new().unwrap();
+    let lines = (0..NAMES).map(|number| format!("name{number}.{}\n", kinds[number * 7 % kinds.len()]));
+    file.write_all(lines.collect::<String>().as_bytes()).unwrap();
+    file
+}
+
+/// A generator, about to send so many queries.
+#[track_caller]
+fn generate(lab: &Lab, names: &NamedTempFile, queries: u64, options: &[&str]) -> Process {
+    let mut command = ringbench(lab.client());
+    command.args(["run", "--target=10.53.0.2:53", "--mixed-case", "--do=30", "--cookie=10", "--edns=700"]);
+    command.args([
+        "--edns-share=50",
+        "--zipf=1",
+        "--random-share=5",
+        "--timeout-ms=5000",
+        "--json",
+        "--quiet",
+    ]);
+    command.args(["--types", TYPES, "--verify-answers", ANSWERS]).arg("--names").arg(names.path());
+    command.args([format!("--queries={queries}")]).args(options);
+    Process::spawn("ringbench run", command)
+}
+
+/// Its report, when it has ended.
+#[track_caller]
+fn report(mut generator: Process) -> Value {
+    let status = generator.wait_for_exit(Duration::from_secs(3600));
+    let said = generator.output();
+    assert!(status.success(), "{said}");
+    // Warnings stand before it.
+    let begin = said.find("{\n").unwrap_or_else(|| panic!("no report in {said}"));
+    serde_json::from_str(&said[begin..]).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+#[track_caller]
+fn count(of: &Value, pointer: &str) -> u64 {
+    of.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {pointer} in {of:#}"))
+}
+
+/// Every answer is right, and nearly all queries have one. Returns answers, and of these the cut ones.
+#[track_caller]
+fn all_right(report: &Value, queries: u64) -> (u64, u64) {
+    let (sent, answered) = (count(report, "/queries"), count(report, "/responses"));
+    assert_eq!(sent, queries, "{report:#}");
+    for wrong in ["question", "malformed", "data", "ttl"] {
+        assert_eq!(count(report, &format!("/wrong/{wrong}")), 0, "wrong {wrong}: {report:#}");
+    }
+    assert_eq!(count(report, "/unexpected"), 0, "IDs that were not asked with, or twice: {report:#}");
+    // A miss that finds the punt queue full is dropped, and counted there.
+    assert!((sent - answered) * 1000 <= sent, "{report:#}");
+    let rcodes = report["response_rcodes"].as_object().unwrap();
+    let told = ["NOERROR", "NXDOMAIN"].map(|rcode| rcodes.get(rcode).and_then(Value::as_u64).unwrap_or(0));
+    assert!(told.iter().all(|count| count * 50 > answered), "{rcodes:?}");
+    let failures = answered - told.iter().sum::<u64>();
+    assert!(failures * 1000 <= answered, "{rcodes:?}");
+    (answered, count(report, "/truncated"))
+}
+
+#[test]
+fn no_answer_of_many_is_anothers() {
+    let queries = std::env::var(QUERIES).map_or(SHORT, |count| count.parse().expect("a number of queries"));
+    let Some(lab) = Lab::up() else { return };
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())));
+    let mut command = ringbench(lab.server());
+    command.args(["upstream", "--listen", &address.to_string()]).args(ANSWERS.split_whitespace());
+    let _upstream = Process::spawn("ringbench upstream", command);
+    let tables = "[cache]\nbytes_per_worker = \"4MiB\"\nhost_bytes = \"8MiB\"".to_owned();
+    let ringdnsd = Ringdnsd::start(lab.server(), &Settings { tables, ..Settings::xdp(address) });
+    let names = names();
+
+    let over_rings = generate(&lab, &names, queries, &["--backend=rings", "--interface=vc", "--window=400"]);
+    let tcp = queries / OVER_TCP;
+    let over_tcp = generate(&lab, &names, tcp, &["--backend=tcp", "--window=40", "--seed=2"]);
+    let done = AtomicBool::new(false);
+    let (rings, tcp_report, purges) = thread::scope(|scope| {
+        let purging = scope.spawn(|| {
+            let mut purges = 0u64;
+            while !done.load(Ordering::Relaxed) {
+                if ringdnsd.stat("/total/received") < (purges + 1) * PURGE_EVERY {
+                    thread::sleep(LOOK_EVERY);
+                    continue;
+                }
+                let name = format!("name{}.plain.example", purges % 100);
+                match purges % 20 {
+                    19 => ringdnsd.told(&["cache", "purge", "--all"]),
+                    9 => ringdnsd.told(&["cache", "purge", "--suffix", "none.example"]),
+                    _ => ringdnsd.told(&["cache", "purge", &name]),
+                };
+                purges += 1;
+            }
+            purges
+        });
+        let rings = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| report(over_rings)));
+        let over_tcp = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| report(over_tcp)));
+        done.store(true, Ordering::Relaxed);
+        let purges = purging.join().expect("ringctl works");
+        let unwound = |panic| std::panic::resume_unwind(panic);
+        (rings.unwrap_or_else(unwound), over_tcp.unwrap_or_else(unwound), purges)
+    });
+
+    let (answered, cut) = all_right(&rings, queries);
+    let (answered_over_tcp, cut_over_tcp) = all_right(&tcp_report, tcp);
+    // That it was a mixture.
+    assert!(cut * 50 > answered && cut_over_tcp == 0, "{cut} of {answered} were cut");
+    let stats = ringdnsd.settled();
+    let total = |name: &str| count(&stats["total"], &format!("/{name}"));
+    assert!(total("hit") * 10 > queries && total("punted") * 10 > queries, "{stats:#}");
+    assert!(total("evicted") > 0 && purges > 0, "{purges} purges: {stats:#}");
+    assert!(count(&stats, "/upstreams/0/counters/queries_tcp") > 100, "{stats:#}");
+    until("nothing is under way", || (ringdnsd.stat("/resolver/under_way") == 0).then_some(()));
+    println!(
+        "{answered} of {queries} answered over AF_XDP at {:.0} a second, {answered_over_tcp} of {tcp} over TCP; \
+         {} hits, {} misses, {cut} cut, {} entries evicted, {purges} purges; RCODEs {}, {}; none wrong",
+        rings["answers_per_second"].as_f64().unwrap_or(0.0),
+        total("hit"),
+        total("punted"),
+        total("evicted"),
+        rings["response_rcodes"],
+        tcp_report["response_rcodes"],
+    );
+}
