@@ -228,6 +228,9 @@ fn scrubbed(
     if !changed && manner.letters == 0 {
         return Judged::Answer(answer, alias);
     }
+    if changed {
+        upstream.counters.scrubbed.inc();
+    }
     // Names that repeat our letters become pointers to the question, which is the client's own.
     let again = decoded.to_vec().ok().and_then(|message| {
         let now = rules.clock.secs();

@@ -79,6 +79,8 @@ counters! {
         ignored_wrong_question,
         /// Datagrams ignored because they have another client's DNS cookie.
         ignored_wrong_cookie,
+        /// Answers that said more than was asked, or gave one set several TTLs: what does not belong was removed.
+        scrubbed,
         /// Responses over HTTPS that are none to a query: another status, another type, too long.
         http_failures,
         /// TCP connections opened, those for TLS and HTTPS among them once TLS was set up.

@@ -48,6 +48,7 @@ const WRONG_ID: &[(&str, u64)] = upstream!("ignored_wrong_id": 1, "answers": 1);
 const WRONG_QUESTION: &[(&str, u64)] = upstream!("ignored_wrong_question": 1, "answers": 1);
 const NOT_RESPONSE: &[(&str, u64)] = upstream!("ignored_not_response": 1, "answers": 1);
 const ANSWERED: &[(&str, u64)] = upstream!("answers": 1);
+const SCRUBBED: &[(&str, u64)] = upstream!("answers": 1, "scrubbed": 1);
 const MALFORMED: &[(&str, u64)] = upstream!("malformed": 1);
 const MALFORMED_STREAM: &[(&str, u64)] = upstream!("truncated": 1, "malformed": 1, "connections_closed": 1);
 const SILENT_STREAM: &[(&str, u64)] = upstream!("truncated": 1, "timeouts": 1, "connections_closed": 1);
@@ -98,23 +99,23 @@ pub const LIES: &[Lie] = &[
         vec![Say::Send(lie), honest(seen)]
     }),
     // Who is asked says the truth, and more.
-    truth("answer", ANSWERED, |seen| {
+    truth("answer", SCRUBBED, |seen| {
         says(seen, 0, &[address(&victim(seen), FALSE), a_record(300, TRUE)], &[], &[])
     }),
-    truth("additional", ANSWERED, |seen| {
+    truth("additional", SCRUBBED, |seen| {
         says(seen, 0, &[a_record(300, TRUE)], &[], &[address(&victim(seen), FALSE)])
     }),
-    truth("authority", ANSWERED, |seen| {
+    truth("authority", SCRUBBED, |seen| {
         let (zone, server) = ("victim.example", victim(seen));
         let ns = record(zone, NS, IN, 300, &wire_name(&server));
         let addresses = [address(&server, FALSE)];
         says(seen, AA, &[a_record(300, TRUE)], &[ns, address(&server, FALSE)], &addresses)
     }),
-    truth("chaos", ANSWERED, |seen| {
+    truth("chaos", SCRUBBED, |seen| {
         let chaos = record(&seen.query.name(), A, CHAOS, 300, &FALSE);
         says(seen, 0, &[chaos, a_record(300, TRUE)], &[], &[])
     }),
-    truth("foreign-alias", ANSWERED, |seen| {
+    truth("foreign-alias", SCRUBBED, |seen| {
         let alias = alias(&victim(seen), &format!("{}.elsewhere.test", seen.query.name()));
         says(seen, 0, &[alias, a_record(300, TRUE)], &[], &[])
     }),
