@@ -204,7 +204,7 @@ fn a_burst_of_forged_ids_brings_nothing_in() {
     let counters = &stats["upstreams"][0]["counters"];
     let count = |name: &str| counters[name].as_u64().unwrap();
     assert!(count("ignored_wrong_id") > 1000, "{counters:#}");
-    assert!(count("sockets_abandoned") >= 3, "a port that is guessed at takes no new queries: {counters:#}");
+    assert!(count("sockets_abandoned") >= 1, "a port that is guessed at takes no new queries: {counters:#}");
 }
 
 /// With letters drawn at random, who did not see the query does not know them; over TCP the truth is had.
