@@ -11,13 +11,14 @@ use etherparse::PacketBuilder;
 use ringdns_dataplane::{
     access::{AccessList, Prefix},
     cache::{Cache, KeyedHash},
-    clock::Secs,
+    clock::{Nanos, Secs},
     dns::{
         answer::{Answer, TtlRules},
         cookie::Cookies,
         query::Query,
     },
     frame::{Frame, Frames},
+    log::Recorder,
     policy::Policy,
     port::{BURST, Burst, Checksums},
     process::{Processor, Rules, Tally, Verdict},
@@ -168,6 +169,17 @@ impl Stage {
     #[inline]
     pub fn run(&mut self, now: Secs) -> Tally {
         self.processor.run(now, Checksums::Verify, &mut self.frames, &mut self.burst, &self.stats).1
+    }
+
+    /// The same, with what is answered noted in a log, as a worker does it.
+    #[inline]
+    pub fn run_logged(&mut self, now: Secs, log: &mut Recorder) -> Tally {
+        let Stage { processor, frames, burst, stats } = self;
+        let (fates, tally) = processor.run(now, Checksums::Verify, frames, burst, stats);
+        let at = Nanos::from(now) * 1_000_000_000;
+        log.note_burst(at, frames, burst, &fates);
+        log.settle(at + 20_000, stats);
+        tally
     }
 
     /// Processes the burst, and fails unless every packet became a reply.

@@ -9,6 +9,7 @@ use crate::{
     host::HostTier,
     latency::Collector,
     listen::Listener,
+    log::{self, QueryLog},
     policy,
     preflight::{self, Claim, ClaimError},
     pump,
@@ -17,7 +18,7 @@ use crate::{
     xdp::Steering,
 };
 use parking_lot::Mutex;
-use ringdns_dataplane::{clock::Clock, doorbell::Doorbell, policy::Policy, punt::Link};
+use ringdns_dataplane::{clock::Clock, doorbell::Doorbell, log::Line, policy::Policy, punt::Link};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     fs, io,
@@ -106,16 +107,24 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
     let limits = Limits { flights: limits.flights.min(left.max(64)), ..limits };
     let resolver = resolver(&config, clock, generation.clone(), limits);
 
+    let log = QueryLog::new(&config, clock)?;
     let (ended, ends) = unbounded_channel();
-    let common =
-        Common { config: &config, policy: policy.clone(), clock, bell: bell.clone(), generation, ended };
+    let common = Common {
+        config: &config,
+        policy: policy.clone(),
+        clock,
+        bell: bell.clone(),
+        generation,
+        ended,
+        log: log.clone(),
+    };
     let Entrance { steering, workers, receiving, spare_cores } = entrance::open(&claim.listen, &common)?;
     let steering = Arc::new(Mutex::new(steering));
 
     let worked = runtime(spare_cores).map_err(DaemonError::from).and_then(|runtime| {
-        let links = workers.links.clone();
+        let (links, lines) = (workers.links.clone(), workers.lines.clone());
         let steering = steering.clone();
-        let plane = Plane { config, policy, clock, receiving, links, resolver, steering, bell };
+        let plane = Plane { config, policy, clock, receiving, links, lines, resolver, steering, bell, log };
         let worked = runtime.block_on(plane.work(claim, ends));
         runtime.shutdown_timeout(GRACE);
         worked
@@ -133,8 +142,13 @@ pub fn resolver(config: &Config, clock: Clock, generation: Arc<AtomicU64>, limit
 }
 
 /// The TCP listener that it asks for.
-pub fn listener(config: &Config, policy: Arc<Policy>, resolver: Arc<Resolver>) -> Arc<Listener> {
-    Listener::new(resolver, policy, workers::rules(config), config.tcp)
+pub fn listener(
+    config: &Config,
+    policy: Arc<Policy>,
+    resolver: Arc<Resolver>,
+    log: Option<Arc<QueryLog>>,
+) -> Arc<Listener> {
+    Listener::new(resolver, policy, workers::rules(config), config.tcp, log)
 }
 
 /// A small runtime, on the cores that no worker has to itself.
@@ -165,9 +179,11 @@ struct Plane {
     clock: Clock,
     receiving: String,
     links: Vec<Arc<Link>>,
+    lines: Vec<Arc<Line>>,
     resolver: Arc<Resolver>,
     steering: Arc<Mutex<Option<Steering>>>,
     bell: Arc<Doorbell>,
+    log: Option<Arc<QueryLog>>,
 }
 
 /// A part of the control plane: what it is, and how it ended.
@@ -181,6 +197,7 @@ impl Plane {
         let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
         parts.spawn(async { ("the pump", pump.await) });
         let listener = self.listen(claim.tcp, &mut parts)?;
+        let logging = self.log(&mut parts);
 
         let path = self.config.control.socket.clone();
         let socket = admin::bind(&path)
@@ -213,6 +230,9 @@ impl Plane {
             tracing::info!(signal, "stopping");
             drain(&links, &resolver).await;
         }
+        if let Some(logging) = logging {
+            logging.finish().await;
+        }
         // Somebody may have removed it, or another ringdnsd may come for the path.
         drop(fs::remove_file(&path));
         why.map(drop)
@@ -223,7 +243,8 @@ impl Plane {
         sockets: Vec<std::net::TcpListener>,
         parts: &mut JoinSet<Part>,
     ) -> io::Result<Arc<Listener>> {
-        let listener = listener(&self.config, self.policy.clone(), self.resolver.clone());
+        let log = self.log.clone();
+        let listener = listener(&self.config, self.policy.clone(), self.resolver.clone(), log);
         for socket in sockets {
             let serving = listener.clone().serve(tokio::net::TcpListener::from_std(socket)?);
             parts.spawn(async {
@@ -232,6 +253,18 @@ impl Plane {
             });
         }
         Ok(listener)
+    }
+
+    /// Begins to collect what is logged, if anything is.
+    fn log(&self, parts: &mut JoinSet<Part>) -> Option<Arc<log::Collector>> {
+        let workers = self.links.iter().cloned().zip(self.lines.iter().cloned()).collect();
+        let collector = log::Collector::new(self.log.clone()?, workers, None);
+        let collecting = collector.clone().run();
+        parts.spawn(async {
+            collecting.await;
+            ("the query log", Ok(()))
+        });
+        Some(collector)
     }
 
     fn service(self, listener: Arc<Listener>) -> io::Result<Service> {
@@ -247,6 +280,7 @@ impl Plane {
                 steering.lock().as_ref().and_then(|steering| steering.verdicts().ok())
             }),
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
+            log: self.log,
             ready: AtomicBool::new(false),
         })
     }

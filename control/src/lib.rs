@@ -22,6 +22,7 @@ pub mod host;
 pub mod latency;
 pub mod listen;
 pub mod local;
+pub mod log;
 pub mod message;
 pub mod names;
 pub mod policy;

@@ -5,6 +5,7 @@
 
 use crate::{
     counters::counters,
+    log::QueryLog,
     resolver::{Resolved, Resolver},
 };
 use ringdns_dataplane::{
@@ -14,13 +15,14 @@ use ringdns_dataplane::{
         query::{Query, Reject},
         reply::{self, Limits},
     },
+    log::{Logged, Outcome, Protocol, Source},
     policy::{Asker, Policy, Refusal},
     process::Rules,
 };
 use seats::{Seat, Seats};
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -84,15 +86,24 @@ pub struct Listener {
     rules: Rules,
     bounds: Bounds,
     seats: Arc<Seats>,
+    /// `None`: nothing is logged.
+    log: Option<Arc<QueryLog>>,
     /// What happened so far.
     pub counters: ListenCounters,
 }
 
 impl Listener {
     /// One for any number of addresses.
-    pub fn new(resolver: Arc<Resolver>, policy: Arc<Policy>, rules: Rules, bounds: Bounds) -> Arc<Self> {
+    pub fn new(
+        resolver: Arc<Resolver>,
+        policy: Arc<Policy>,
+        rules: Rules,
+        bounds: Bounds,
+        log: Option<Arc<QueryLog>>,
+    ) -> Arc<Self> {
         let seats = Seats::new(bounds.connections, bounds.connections_per_client);
-        Arc::new(Listener { resolver, policy, rules, bounds, seats, counters: ListenCounters::default() })
+        let counters = ListenCounters::default();
+        Arc::new(Listener { resolver, policy, rules, bounds, seats, log, counters })
     }
 
     /// Accepts connections until the task is dropped.
@@ -228,6 +239,7 @@ impl Listener {
     async fn answer(&self, mut message: Vec<u8>, client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
         let mut query = Query::default();
         let clock = self.resolver.clock();
+        let received = clock.nanos();
         let asker = Asker { client, connected: true, now: clock.epoch().wrapping_add(clock.secs()) };
         let (verdict, mut options) = self.policy.read(&message, &mut query, &asker);
         if query.edns.is_some_and(|edns| edns.keepalive) {
@@ -243,17 +255,43 @@ impl Listener {
         };
         // The reply is made when there is room for it: what waits until then is shared with the host tier.
         let Ok(room) = replies.reserve().await else { return self.counters.abandoned.inc() };
-        let (reply, counter) = match resolved {
-            Ok(resolved) => (Some(self.reply(&message, &query, &resolved, &limits)), &self.counters.answered),
-            Err(reject) => match rejection(&message, &query, reject, &limits) {
+        let (reply, counter) = match &resolved {
+            Ok(resolved) => (Some(self.reply(&message, &query, resolved, &limits)), &self.counters.answered),
+            Err(reject) => match rejection(&message, &query, *reject, &limits) {
                 Some(reply) => (Some(reply), &self.counters.rejected),
                 None => (None, &self.counters.dropped),
             },
         };
         counter.inc();
-        if let Some(reply) = reply {
-            room.send(reply);
+        let Some(reply) = reply else { return };
+        if let Some(log) = &self.log {
+            let (rcode, outcome, source) = match &resolved {
+                Ok(resolved) => self.outcome(resolved),
+                Err(reject) => (reject.rcode(), Outcome::Rejected, Source::default()),
+            };
+            log.note_tcp(
+                &query,
+                Logged {
+                    at: received,
+                    client: mapped(client),
+                    question: &[],
+                    protocol: Protocol::Tcp,
+                    outcome,
+                    rcode,
+                    answer_bytes: (reply.len() - 2) as u16,
+                    service_ns: u32::try_from(clock.nanos().saturating_sub(received)).unwrap_or(u32::MAX),
+                    source,
+                },
+            );
         }
+        room.send(reply);
+    }
+
+    /// What the log says of an answer.
+    fn outcome(&self, resolved: &Resolved) -> (u16, Outcome, Source) {
+        let rcode = resolved.answer.status.rcode();
+        let age = resolved.age(self.resolver.clock().secs(), self.rules.stale_ttl);
+        (rcode.into(), resolved.source.outcome(rcode, age), resolved.source)
     }
 
     fn reply(&self, message: &[u8], query: &Query, resolved: &Resolved, limits: &Limits<'_>) -> Vec<u8> {
@@ -271,6 +309,15 @@ fn rejection(message: &[u8], query: &Query, reject: Reject<'_>, limits: &Limits<
     let mut framed = framed(message, message.len() + OPT_MAX);
     let len = reply::reject(&mut framed[2..], query, reject, limits);
     (len > 0).then(|| finish(framed, len))
+}
+
+/// An address as IPv6 has it.
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        // Of a socket for both families, it is so already.
+        IpAddr::V6(v6) => v6,
+    }
 }
 
 /// A message's beginning behind two bytes for its length, with `room` bytes for the message.

@@ -68,14 +68,20 @@ fn cookies(config: &config::Cookies) -> Result<Option<Cookies>, Problem> {
         return Ok(None);
     }
     let Some(path) = &config.secret_file else { return Ok(Some(Cookies::new(rand::random(), None))) };
+    let (secret, other) = secrets_of("cookies.secret_file", path)?;
+    Ok(Some(Cookies::new(secret, other)))
+}
+
+/// The secret in the file that the configuration names under `key`, and a second one if it has one.
+pub fn secrets_of(key: &str, path: &Path) -> Result<(Secret, Option<Secret>), Problem> {
     let problem = |reason: String| {
         let remedy =
             "Write one there with `openssl rand -hex 16`, readable by ringdnsd alone, or remove the key";
-        Problem::new("cookies.secret_file", format!("{}: {reason}", path.display()), remedy)
+        Problem::new(key, format!("{}: {reason}", path.display()), remedy)
     };
     let [secret, other] = secrets(path).map_err(problem)?;
-    let Some(secret) = secret else { return Err(problem("there is no secret in it".into())) };
-    Ok(Some(Cookies::new(secret, other)))
+    let secret = secret.ok_or_else(|| problem("there is no secret in it".into()))?;
+    Ok((secret, other))
 }
 
 /// The secrets in a file, at most two. What is wrong is told without what is written there.

@@ -3,11 +3,13 @@
 use crate::{
     config::{Config, Mode},
     cores,
+    log::QueryLog,
 };
 use core_affinity::CoreId;
 use ringdns_dataplane::{
     clock::Clock,
     doorbell::Doorbell,
+    log::{Line, Protocol},
     policy::Policy,
     port::{
         Port,
@@ -49,6 +51,15 @@ pub enum Source {
     },
     /// Kernel sockets on these addresses.
     Sockets(Vec<SocketAddr>),
+}
+
+impl Source {
+    fn protocol(&self) -> Protocol {
+        match self {
+            Source::Queue { .. } => Protocol::Udp,
+            Source::Sockets(_) => Protocol::UdpSocket,
+        }
+    }
 }
 
 /// A worker to be started.
@@ -112,6 +123,8 @@ pub struct Common<'a> {
     pub generation: Arc<AtomicU64>,
     /// Where workers say that they ended.
     pub ended: UnboundedSender<Ended>,
+    /// The query log, if there is one.
+    pub log: Option<Arc<QueryLog>>,
 }
 
 /// Running workers. Dropping them ends them, and waits until they have.
@@ -119,6 +132,8 @@ pub struct Common<'a> {
 pub struct Workers {
     /// The way to each.
     pub links: Vec<Arc<Link>>,
+    /// What each logs on, if anything is logged.
+    pub lines: Vec<Arc<Line>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -130,9 +145,12 @@ impl Workers {
         let (bell, generation) = (common.bell.clone(), common.generation.clone());
         let link = Arc::new(Link::new(worker, QUEUE, RECORDS, bell, generation).map_err(setup)?);
         let (report, reported) = mpsc::sync_channel(1);
+        let mut settings = settings(common.config, common.policy.clone(), plan.cache_bytes, plan.alone);
+        settings.log = common.log.as_ref().map(|log| log.setup(plan.source.protocol()));
+        let line = settings.log.as_ref().map(|log| log.line.clone());
         let task = Task {
             link: link.clone(),
-            settings: settings(common.config, common.policy.clone(), plan.cache_bytes, plan.alone),
+            settings,
             plan,
             xsk: xsk_template(common.config),
             clock: common.clock,
@@ -144,6 +162,7 @@ impl Workers {
         match reported.recv() {
             Ok(Ok(started)) => {
                 self.links.push(link);
+                self.lines.extend(line);
                 self.threads.push(thread);
                 Ok(started)
             }
@@ -181,6 +200,7 @@ pub fn settings(config: &Config, policy: Arc<Policy>, cache_bytes: u64, alone: b
         records: RECORDS,
         // Somebody else on its core has better things to do with the time; what a miss waits for, above all.
         spin: if alone { config.server.spin } else { Duration::ZERO },
+        log: None,
     }
 }
 
@@ -319,6 +339,7 @@ mod tests {
                 bell,
                 generation: Arc::default(),
                 ended,
+                log: None,
             },
             ends,
         )

@@ -57,6 +57,17 @@ impl Clock {
         }
     }
 
+    /// The Unix time at the start in milliseconds, as the wall clock has it now: what was logged is stamped by it.
+    pub fn epoch_millis(&self) -> i64 {
+        match self.0 {
+            Source::Since(_) => {
+                let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                unix.as_millis() as i64 - (self.nanos() / 1_000_000) as i64
+            }
+            Source::Simulated(_) => 0,
+        }
+    }
+
     /// Seconds since the start.
     pub fn secs(&self) -> Secs {
         secs(self.nanos())

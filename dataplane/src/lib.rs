@@ -25,6 +25,7 @@ pub mod dns;
 pub mod doorbell;
 pub mod frame;
 pub mod latency;
+pub mod log;
 pub mod packet;
 pub mod policy;
 pub mod port;

@@ -19,10 +19,11 @@ use crate::{
         reply::{Age, Limits},
     },
     frame::{Frame, Frames},
+    log::Outcome,
     packet::Envelope,
     policy::Policy,
     port::{BURST, Checksums},
-    simd::Level,
+    simd::{Block, Level},
     stats::{Counter, DropReason, WorkerStats},
 };
 use closer::Closer;
@@ -41,6 +42,13 @@ pub enum Verdict {
     Punt(Envelope),
     /// It is not answered.
     Drop(DropReason),
+}
+
+impl Verdict {
+    /// Whether the frame is a reply now.
+    pub fn is_reply(self) -> bool {
+        matches!(self, Verdict::Reply | Verdict::ReplyAndRefresh(_))
+    }
 }
 
 /// What answers depend on besides the cache.
@@ -69,6 +77,25 @@ pub struct Slot {
     pub query: Query,
     /// What becomes of the frame.
     pub verdict: Verdict,
+    /// Where its message is, if it is a reply.
+    pub envelope: Envelope,
+    /// What the reply says, for the log.
+    pub outcome: Outcome,
+    /// The reply's response code, with what of it is in an OPT record (RFC 6891 section 6.1.3).
+    pub rcode: u16,
+}
+
+/// What was seen of a query that was answered at a glance.
+#[derive(Clone, Copy, Debug)]
+pub struct Glanced<'a> {
+    /// Whether it came over IPv6.
+    pub v6: bool,
+    /// The beginning of the question, as a key has it.
+    pub block: &'a Block,
+    /// What is beyond that.
+    pub beyond: &'a Block,
+    /// Length of the question.
+    pub len: usize,
 }
 
 /// What became of a burst's frames.
@@ -77,6 +104,7 @@ pub struct Fates<'a> {
     /// A bit for each frame that was looked at closer; the others are replies.
     left: u64,
     slots: &'a [Slot],
+    glances: &'a [Glance],
 }
 
 impl<'a> Fates<'a> {
@@ -84,6 +112,12 @@ impl<'a> Fates<'a> {
     #[inline(always)]
     pub fn slot(&self, nth: usize) -> Option<&'a Slot> {
         if self.left >> (nth % BURST) & 1 == 0 { None } else { Some(&self.slots[nth % BURST]) }
+    }
+
+    /// What was seen of the `nth` frame, which is a reply from a fresh entry.
+    #[inline(always)]
+    pub fn glanced(&self, nth: usize) -> Option<Glanced<'a>> {
+        self.glances.get(nth)?.glanced()
     }
 
     /// What became of the `nth` frame.
@@ -127,7 +161,13 @@ pub struct Processor {
 impl Processor {
     /// Over `cache`, with entries found by `hash`.
     pub fn new(cache: Cache, hash: KeyedHash, rules: Rules, policy: Arc<Policy>) -> Self {
-        let slot = || Slot { query: Query::default(), verdict: Verdict::Drop(DropReason::NotIp) };
+        let slot = || Slot {
+            query: Query::default(),
+            verdict: Verdict::Drop(DropReason::NotIp),
+            envelope: Envelope::default(),
+            outcome: Outcome::default(),
+            rcode: 0,
+        };
         Processor {
             cache,
             hash,
@@ -166,7 +206,7 @@ impl Processor {
         }
         stats.add(Counter::Hit, tally.hits);
         stats.add(Counter::Stale, tally.stale);
-        (Fates { left, slots: &self.slots }, tally)
+        (Fates { left, slots: &self.slots, glances: &self.glances }, tally)
     }
 
     /// Finishes the frames of whose numbers the bits are set.
@@ -179,7 +219,7 @@ impl Processor {
             let nth = left.trailing_zeros() as usize % BURST;
             left &= left - 1;
             let slot = &mut self.slots[nth];
-            slot.verdict = closer.finish(&mut slot.query, nth);
+            slot.verdict = closer.finish(slot, nth);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     dns::{QUESTION_MAX, answer::Answer, header, query::Query},
     doorbell::Doorbell,
     latency::Mailbox,
+    log::Source,
     packet::{Envelope, HEADERS_MAX},
     stats::WorkerStats,
 };
@@ -40,6 +41,8 @@ pub struct Punt {
     pub answer: Option<Arc<Answer>>,
     /// Whether that was known before it was asked for, as a failure may be (RFC 9520).
     pub known: bool,
+    /// Where it was found, for the log.
+    pub source: Source,
     head: [u8; HEAD_MAX],
     head_len: u16,
 }
@@ -63,6 +66,7 @@ impl Punt {
             generation: 0,
             answer: None,
             known: false,
+            source: Source::default(),
             head: [0; HEAD_MAX],
             head_len: 0,
         })

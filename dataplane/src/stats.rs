@@ -82,6 +82,13 @@ counters! {
         Evicted => "evicted",
         /// Entries removed because they expired or were purged.
         Expired => "expired",
+
+        /// Answers recorded for the query log, those with no batch for them among these.
+        LogRecorded => "log_recorded",
+        /// Answers not recorded because their client or name is excluded.
+        LogExcluded => "log_excluded",
+        /// Answers recorded nowhere because all batches were on their way.
+        LogNoBatch => "log_no_batch",
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     dns::{option::Options, reply},
     frame::Place,
     latency::{Latencies, Outcome},
+    log::{self, Recorder},
     packet::Envelope,
     policy::{Asker, Policy},
     port::{Burst, Port},
@@ -33,10 +34,12 @@ pub struct Settings {
     pub records: usize,
     /// How long to look for packets after the last one before sleeping in the kernel.
     pub spin: Duration,
+    /// How what is answered is logged; `None`: not at all.
+    pub log: Option<log::Setup>,
 }
 
 /// Most returned punts that one turn answers, so that a flood of misses does not hold up hits.
-const RETURNS_MAX: usize = 32;
+pub(crate) const RETURNS_MAX: usize = 32;
 /// The sweep passes over the whole cache once in this many seconds.
 const SWEEP_PERIOD: u64 = 60;
 /// Entries swept in one turn: under load, and with nothing else to do.
@@ -60,6 +63,8 @@ pub struct Worker<P: Port> {
     /// When the queries arrived whose punts this turn answers.
     waited: ArrayVec<Nanos, RETURNS_MAX>,
     generation: u64,
+    /// `None`: nothing is logged.
+    log: Option<Box<Recorder>>,
     housekeeping: Housekeeping,
 }
 
@@ -98,6 +103,7 @@ impl<P: Port> Worker<P> {
             latencies: Box::new(latencies),
             burst: Burst::new(),
             waited: ArrayVec::new(),
+            log: settings.log.clone().map(|setup| Box::new(Recorder::new(setup))),
             housekeeping: Housekeeping::default(),
         })
     }
@@ -112,8 +118,11 @@ impl<P: Port> Worker<P> {
             if turn == Turn::Busy {
                 last_work = now;
             } else if !swept && now.saturating_sub(last_work) >= self.spin {
-                self.sleep()?;
+                self.sleep(now)?;
             }
+        }
+        if let Some(log) = &mut self.log {
+            log.hand_on();
         }
         self.publish();
         Ok(())
@@ -144,6 +153,9 @@ impl<P: Port> Worker<P> {
         let checksums = self.port.checksums();
         let frames = self.port.frames();
         let (fates, tally) = self.processor.run(clock::secs(now), checksums, frames, &mut self.burst, stats);
+        if let Some(log) = &mut self.log {
+            log.note_burst(now, frames, &self.burst, &fates);
+        }
         let mut punter = Punter { link: &self.link, pool: &mut self.pool, now, generation: self.generation };
         let mut punted = false;
         for (nth, frame) in self.burst.drain(..).enumerate() {
@@ -219,6 +231,11 @@ impl<P: Port> Worker<P> {
         let query_len = record.head().len() - envelope.message();
         let reply = reply::answer(message, query_len, &record.query, answer.view(), age, &limits);
         frame.set_len(envelope.seal(buffer, reply.len, None));
+        if let Some(log) = &mut self.log {
+            let outcome = record.source.outcome(answer.status.rcode(), age);
+            let packet = self.port.frames().packet(&frame);
+            log.note_returned(record.received, packet, envelope, &record.query.key, (record.source, outcome));
+        }
         self.port.send(frame);
         self.link.stats.add(Counter::PuntAnswered, 1);
         self.link.stats.add(Counter::Truncated, u64::from(reply.cut));
@@ -234,6 +251,9 @@ impl<P: Port> Worker<P> {
         for received in self.waited.drain(..) {
             self.latencies.record(Outcome::Miss, end.saturating_sub(received), 1);
         }
+        if let Some(log) = &mut self.log {
+            log.settle(end, &self.link.stats);
+        }
     }
 
     /// Drops the cache's contents when the control plane has moved on to another generation.
@@ -245,9 +265,12 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// Sweeps the cache a little, hands out histograms, and publishes once a second. True if the sweep has more to do.
+    /// Sweeps the cache a little, hands out histograms and what was logged, and publishes once a second. True if the sweep has more to do.
     fn keep_house(&mut self, now: Nanos, turn: Turn) -> bool {
         self.link.latencies.serve(&mut self.latencies);
+        if let Some(log) = &mut self.log {
+            log.keep(now);
+        }
         let second = clock::secs(now);
         let entries = self.processor.cache().occupancy().entries;
         if second != self.housekeeping.second {
@@ -277,12 +300,14 @@ impl<P: Port> Worker<P> {
         self.link.port.publish(Published { port, frames, cache: self.processor.cache().occupancy() });
     }
 
-    /// Sleeps until a packet or a punt's answer arrives.
-    fn sleep(&mut self) -> io::Result<()> {
+    /// Sleeps until a packet or a punt's answer arrives, or what was logged is to be handed on.
+    fn sleep(&mut self, now: Nanos) -> io::Result<()> {
+        let due = self.log.as_ref().and_then(|log| log.due(now));
+        let nap = due.map_or(NAP, |due| due.min(NAP));
         let bell = self.link.bell();
         bell.arm();
         let awake = self.link.has_returned() || self.link.stop.load(Ordering::Acquire);
-        let slept = if awake { Ok(()) } else { self.port.wait(bell.fd(), NAP) };
+        let slept = if awake { Ok(()) } else { self.port.wait(bell.fd(), nap) };
         bell.disarm();
         slept
     }

@@ -1,4 +1,5 @@
-//! A worker allocates and frees nothing once it runs: hits, stale and negative answers, rejects, misses and their return.
+//! A worker allocates and frees nothing once it runs: hits, stale and negative answers, rejects, misses and their return, with the
+//! query log and without.
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode},
@@ -14,11 +15,12 @@ use ringdns_dataplane::{
     },
     doorbell::Doorbell,
     frame::{Frame, Frames},
+    log::{Line, Protocol, Setup, Sieve},
     packet,
     port::{Checksums, sim::SimPort},
     process::{Processor, Rules},
     punt::Link,
-    stats::{Counter, DropReason, WorkerStats},
+    stats::{Counter, DropReason, Snapshot, WorkerStats},
     worker::{Settings, Worker},
 };
 use std::{
@@ -202,7 +204,25 @@ fn bursts_are_answered_without_allocating() {
 
 #[test]
 fn turns_are_made_without_allocating_and_so_are_misses() {
+    turns(None);
+}
+
+#[test]
+fn what_is_logged_is_so_without_allocating() {
+    let line = Arc::new(Line::new(2, Protocol::Udp));
+    let excluded = (["192.0.2.128/25".parse().unwrap()], [b"\x01x\x07missing\x07example\0".to_vec()]);
+    let sieve = Arc::new(Sieve::new(1, &excluded.0, &excluded.1).unwrap());
+    let logged = turns(Some(Setup { line, sieve, seed: 1 }));
+    let counts = [Counter::LogRecorded, Counter::LogExcluded, Counter::LogNoBatch].map(|c| logged.get(c));
+    // 300 bursts, of which nearly all are answered.
+    assert!(counts[0] > 10_000 && counts[1] > 1000, "{counts:?}");
+    assert!(counts[2] > 0 && counts[2] < counts[0], "of two batches, none is left now and then: {counts:?}");
+}
+
+/// Three hundred turns, which do not allocate. What was logged is collected every fifty turns.
+fn turns(log: Option<Setup>) -> Snapshot {
     const RECORDS: usize = 256;
+    let line = log.as_ref().map(|log| log.line.clone());
     let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
     let link = Arc::new(Link::new(0, RECORDS, RECORDS, control, generation).unwrap());
     let settings = Settings {
@@ -211,6 +231,7 @@ fn turns_are_made_without_allocating_and_so_are_misses() {
         policy: Arc::default(),
         records: RECORDS,
         spin: Duration::ZERO,
+        log,
     };
     let port = SimPort::replay(&packets()).unwrap();
     let mut worker = Worker::new(port, link.clone(), Clock::start(), &settings).unwrap();
@@ -224,6 +245,12 @@ fn turns_are_made_without_allocating_and_so_are_misses() {
             worker.turn(now);
         });
         assert_eq!(calls, 0, "turn {turn}");
+        while turn % 50 == 0
+            && let Some(line) = &line
+            && let Some(batch) = line.collect()
+        {
+            line.give_back(batch);
+        }
         let found = Arc::new(Answer { received: 20 + turn as u32, stale: 0, ..found.clone() });
         while let Some(mut record) = link.take() {
             record.answer = Some(if record.query.key == later.key { found.clone() } else { failed.clone() });
@@ -238,4 +265,5 @@ fn turns_are_made_without_allocating_and_so_are_misses() {
     // Once in 30 seconds.
     assert_eq!(stats.get(Counter::RefreshDone), 10);
     assert!(worker.processor().cache().churn().inserted > 50);
+    stats
 }

@@ -41,6 +41,7 @@ fn a_worker_sweeps_though_nobody_asks() {
         policy: Arc::default(),
         records: 1,
         spin: Duration::ZERO,
+        log: None,
     };
     let inside = link.clone();
     let running = std::thread::spawn(move || {

@@ -141,11 +141,19 @@ impl Ringdnsd {
         socket_in(self.folder.path())
     }
 
+    /// ringctl, ready to get its arguments.
+    #[track_caller]
+    pub fn ctl_command(&self) -> Command {
+        let mut command = Command::new(program("ringctl"));
+        command.arg("--socket").arg(self.socket());
+        command
+    }
+
     /// Runs ringctl.
     #[track_caller]
     pub fn ctl(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(program("ringctl"));
-        command.arg("--socket").arg(self.socket()).args(arguments);
+        let mut command = self.ctl_command();
+        command.args(arguments);
         match command.output() {
             Ok(output) => output,
             Err(error) => panic!("{command:?}: {error}"),

@@ -63,6 +63,10 @@ pub enum Case {
     HitNxdomain,
     /// The same for names of 49 bytes, whose question takes more than the processor does at once.
     HitLong,
+    /// The same with each answer noted in the query log.
+    HitLogged,
+    /// The same with one answer in a hundred noted.
+    HitSampled,
     /// A burst of queries that the cache has no answer to, through the processor.
     Miss,
     /// A whole turn of a worker with a burst of hits, the simulated port included.
@@ -157,6 +161,8 @@ pub fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
             turns::hits(meter, Material::new(&[], Ip::V4, &["--nxdomain-suffix=rb.example"])?)
         }
         Case::HitLong => turns::hits(meter, Material::below(LONG_SUFFIX, &[], Ip::V4, &[])?),
+        Case::HitLogged => turns::hits_logged(meter, 1),
+        Case::HitSampled => turns::hits_logged(meter, 100),
         Case::Miss => turns::misses(meter),
         Case::TurnHit => turns::turn_hit(meter),
         Case::TurnMiss => turns::turn_miss(meter),

@@ -7,6 +7,7 @@ use ringdns_dataplane::{
     clock::Clock,
     doorbell::Doorbell,
     frame::{Frame, Frames},
+    log::{Line, Protocol, Recorder, Setup, Sieve},
     port::{
         BURST, Burst, Checksums, Port, PortStats,
         sim::{Replay, SimPort},
@@ -52,6 +53,35 @@ pub fn hits_of(allow: &[&str], meter: &mut dyn Meter, material: Material) -> Res
     Ok((NAMES - WARM_TURNS * BURST) as u64)
 }
 
+/// Bursts of hits, of which one in `sample` is logged.
+pub fn hits_logged(meter: &mut dyn Meter, sample: u32) -> Result<u64> {
+    let material = Material::new(&[], Ip::V4, &[])?;
+    let mut stage = Stage::new(CACHE)?;
+    let hash = stage.processor.hash();
+    material.fill(stage.processor.cache(), hash)?;
+    let line = Arc::new(Line::new(2, Protocol::Udp));
+    let sieve = Arc::new(Sieve::new(sample, &[], &[])?);
+    let mut log = Recorder::new(Setup { line: line.clone(), sieve, seed: 1 });
+    let (mut hits, mut logged) = (0, 0);
+    for burst in material.packets.chunks_exact(BURST) {
+        for (nth, packet) in burst.iter().enumerate() {
+            stage.load(nth, packet);
+        }
+        meter.measure(&mut || hits += stage.run_logged(NOW, &mut log).hits);
+        while let Some(batch) = line.collect() {
+            logged += batch.len();
+            line.give_back(batch);
+        }
+    }
+    ensure!(hits == NAMES as u64, "{hits} of {NAMES} queries were hits");
+    log.hand_on();
+    logged += line.collect().map_or(0, |batch| batch.len());
+    let expected = NAMES / sample as usize;
+    ensure!(logged.abs_diff(expected) <= expected / 2, "{logged} answers were logged, not {expected}");
+    ensure!(sample > 1 || logged == NAMES, "{logged} of {NAMES} answers were logged");
+    Ok(NAMES as u64)
+}
+
 /// Bursts of misses.
 pub fn misses(meter: &mut dyn Meter) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
@@ -77,6 +107,7 @@ fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link
         policy: stage::policy(stage::ALLOW)?,
         records,
         spin: Duration::ZERO,
+        log: None,
     };
     let worker = Worker::new(
         Feed { replay: SimPort::replay(packets)?, quiet: false },

@@ -30,6 +30,10 @@ pub fn text(service: &Service) -> String {
     );
     text.totals("ringdns_resolver", &service.resolver.counters.totals());
     text.totals("ringdns_listener", &(service.listeners)());
+    if let Some(log) = &service.log {
+        text.totals("ringdns_query_log", &log.counters.totals());
+        text.gauge("ringdns_query_log_taps", "Listeners to the query log.", log.taps.len());
+    }
     upstreams(service, &mut text);
     text.gauge("ringdns_uptime_seconds", "Seconds since the start.", service.clock.secs());
     text.0

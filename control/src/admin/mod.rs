@@ -9,6 +9,7 @@
 //! | `GET /cache/entry?name=&type=` | what the host tier holds under a name |
 //! | `GET /histogram?format=text\|log&outcome=` | service times |
 //! | `GET /histogram?format=text\|log&upstream=` | how long an upstream's answers take |
+//! | `GET /log/tap` | the query log, live: rows as JSON, one a line; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | forget; Unix socket only |
 
 mod cache;
@@ -23,11 +24,13 @@ use crate::{
     config::Config,
     counters::Total,
     latency::{self, Collector},
+    log::QueryLog,
     resolver::Resolver,
     xdp::Verdicts,
 };
 use axum::{
     Json, Router,
+    body::Body,
     extract::{Query, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
@@ -72,6 +75,8 @@ pub struct Service {
     pub verdicts: Box<dyn Fn() -> Option<Verdicts> + Send + Sync>,
     /// Reads the counters of the TCP and kernel UDP listeners.
     pub listeners: Box<dyn Fn() -> Vec<Total> + Send + Sync>,
+    /// The query log, if there is one.
+    pub log: Option<Arc<QueryLog>>,
     /// Whether queries are answered.
     pub ready: AtomicBool,
 }
@@ -172,8 +177,8 @@ fn make_way(path: &Path) -> io::Result<()> {
 
 /// Serves the whole API until the task is dropped.
 pub async fn serve_socket(listener: UnixListener, service: Arc<Service>) -> io::Result<()> {
-    let changing = Router::new().route("/cache/purge", post(cache::purge));
-    axum::serve(listener, reading().merge(changing).with_state(service)).await
+    let owners = Router::new().route("/cache/purge", post(cache::purge)).route("/log/tap", get(tap));
+    axum::serve(listener, reading().merge(owners).with_state(service)).await
 }
 
 /// Serves the reading part until the task is dropped.
@@ -206,6 +211,17 @@ async fn healthz(State(service): Shared) -> Response {
 
 async fn metrics(State(service): Shared) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::text(&service)).into_response()
+}
+
+/// Rows of the query log, as they come. They tell who asks for what, so that only the owner of the socket has them.
+async fn tap(State(service): Shared) -> Result<Response, Refusal> {
+    let Some(log) = &service.log else {
+        let reason = "nothing is logged: set query_log.enabled = true";
+        return Err(Refusal(StatusCode::CONFLICT, reason.into()));
+    };
+    let enough = || Refusal(StatusCode::SERVICE_UNAVAILABLE, "enough others listen already".into());
+    let rows = log.taps.open().ok_or_else(enough)?;
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(rows)).into_response())
 }
 
 #[derive(Deserialize)]

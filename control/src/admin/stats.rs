@@ -1,7 +1,10 @@
 //! Every counter there is, as JSON.
 
 use super::Service;
-use crate::counters::Total;
+use crate::{
+    counters::Total,
+    log::{LogCounters, QueryLog},
+};
 use ringdns_dataplane::{
     port::PortStats,
     punt::Link,
@@ -39,6 +42,26 @@ pub fn all(service: &Service) -> Value {
             "counters": totals(upstream.counters.totals()),
         })).collect::<Vec<_>>(),
         "listeners": totals((service.listeners)()),
+        "query_log": service.log.as_ref().map(|log| query_log(log, &sum)),
+    })
+}
+
+/// The sums of the query log, over all that record: `recorded = handed_on + unwanted + dropped + in_hand`.
+fn query_log(log: &QueryLog, workers: &Snapshot) -> Value {
+    let LogCounters { tcp_recorded, tcp_excluded, tcp_full, handed_on, writer_full, unwanted, .. } =
+        &log.counters;
+    let no_batch = workers.get(Counter::LogNoBatch);
+    let ended = [handed_on, unwanted, tcp_full, writer_full].map(|counter| counter.get()).iter().sum::<u64>();
+    let recorded = workers.get(Counter::LogRecorded) + tcp_recorded.get();
+    json!({
+        "recorded": recorded,
+        "excluded": workers.get(Counter::LogExcluded) + tcp_excluded.get(),
+        "handed_on": handed_on.get(),
+        "unwanted": unwanted.get(),
+        "dropped": { "no_batch": no_batch, "tcp_full": tcp_full.get(), "writer_full": writer_full.get() },
+        "in_hand": recorded as i64 - (ended + no_batch) as i64,
+        "taps": log.taps.len(),
+        "counters": totals(log.counters.totals()),
     })
 }
 

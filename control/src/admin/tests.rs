@@ -41,6 +41,7 @@ impl Doors {
             resolver,
             verdicts: Box::new(|| None),
             listeners: Box::new(|| vec![Total { name: "queries", doc: "Queries received.", value: 3 }]),
+            log: None,
             ready: AtomicBool::new(false),
         });
         let folder = tempfile::tempdir().unwrap();

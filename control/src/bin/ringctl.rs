@@ -2,10 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand, ValueEnum};
 use http_body_util::{BodyExt, Empty};
-use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+};
 use hyper_util::rt::TokioIo;
 use ringdns_control::admin::{EntryView, Purged, Status, Times, UpstreamStatus};
 use serde_json::Value;
@@ -58,6 +62,13 @@ enum Command {
     /// Service times.
     #[command(subcommand)]
     Histogram(Histogram),
+    /// Show the query log live: one answer a line, as JSON. What this cannot keep up with is left out, and counted
+    /// (query_log.counters.tap_full in the statistics).
+    Tap {
+        /// End after so many.
+        #[arg(short = 'n', long)]
+        count: Option<u64>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -176,6 +187,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 None => Ok(io::stdout().write_all(&body)?),
             }
         }
+        Command::Tap { count } => ringdnsd.tap(count.unwrap_or(u64::MAX)).await,
     }
 }
 
@@ -191,33 +203,60 @@ impl Ringdnsd {
     }
 
     async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
-        let asked = timeout(PATIENCE, self.exchange(method, path)).await;
-        let (status, body) = asked.with_context(|| {
+        let asked = timeout(PATIENCE, async {
+            let response = self.exchange(method, path).await?;
+            let status = response.status();
+            anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
+        });
+        let (status, body) = asked.await.with_context(|| {
             format!("ringdnsd at {} took more than {} s to answer", self.socket.display(), PATIENCE.as_secs())
         })??;
-        if status == StatusCode::OK {
-            return Ok(body);
-        }
-        let reason = serde_json::from_slice::<Value>(&body).ok();
-        let reason = reason.as_ref().and_then(|value| value["error"].as_str());
-        bail!("{}", reason.unwrap_or(status.as_str()))
+        if status == StatusCode::OK { Ok(body) } else { Err(refused(status, &body)) }
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    /// Prints `count` rows of the query log as they come, or those that come until ringdnsd stops.
+    async fn tap(&self, mut count: u64) -> anyhow::Result<()> {
+        let response = self.exchange(Method::GET, "/log/tap").await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if status != StatusCode::OK {
+            return Err(refused(status, &body.collect().await?.to_bytes()));
+        }
+        let mut out = io::stdout().lock();
+        while count > 0
+            && let Some(frame) = body.frame().await
+        {
+            let rows = frame?.into_data().unwrap_or_default();
+            // The last piece may be a part of a row, of which the next frame has the rest.
+            for piece in rows.split_inclusive(|byte| *byte == b'\n') {
+                if count > 0 {
+                    out.write_all(piece)?;
+                    count -= u64::from(piece.ends_with(b"\n"));
+                }
+            }
+            out.flush()?;
+        }
+        Ok(())
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.with_context(|| {
             let socket = self.socket.display();
             format!("no ringdnsd at {socket}: is it running, with this control.socket, and are you its user or root?")
         })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(connection);
+        // What goes wrong with it is told by whoever reads the response.
+        tokio::spawn(connection);
         let request = Request::builder().method(method).uri(path).header("host", "ringdnsd");
-        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        drop(sender);
-        connection.await??;
-        Ok((status, body))
+        Ok(sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
     }
+}
+
+/// Why ringdnsd does not do it.
+fn refused(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    let reason = serde_json::from_slice::<Value>(body).ok();
+    let reason = reason.as_ref().and_then(|value| value["error"].as_str());
+    anyhow!("{}", reason.unwrap_or(status.as_str()))
 }
 
 /// Percent-encodes a query's value (RFC 3986).

@@ -3,6 +3,7 @@
 use super::{
     Access, Cache, Config, Control, Cookies, Local, Server, Upstream, asking,
     error::Problem,
+    log,
     raw::{RawAccess, RawCache, RawConfig, RawControl, RawCookies, RawServer, RawTcp, Refused, Require},
     units::Span,
     upstream::upstream,
@@ -64,6 +65,7 @@ impl TryFrom<RawConfig> for Config {
             tcp: tcp(raw.tcp)?,
             access: access(raw.access)?,
             cookies: cookies(raw.cookies),
+            query_log: log::query_log(raw.query_log)?,
             control: control(raw.control)?,
         })
     }
@@ -279,23 +281,25 @@ fn name(key: &str, name: Option<String>) -> Result<Option<String>, Problem> {
 }
 
 fn access(raw: RawAccess) -> Result<Access, Problem> {
-    let prefixes = |key: &str, texts: Vec<String>| {
-        let prefix = |(i, text): (usize, &String)| {
-            text.parse().map_err(|error| {
-                let remedy = "Write \"198.51.100.0/22\", \"2001:db8::/32\" or a single address";
-                Problem::new(format!("access.{key}[{i}]"), format!("{text:?}: {error}"), remedy)
-            })
-        };
-        texts.iter().enumerate().map(prefix).collect::<Result<Vec<Prefix>, _>>()
-    };
     Ok(Access {
-        allow: prefixes("allow", raw.allow)?,
-        deny: prefixes("deny", raw.deny)?,
+        allow: prefixes("access.allow", &raw.allow)?,
+        deny: prefixes("access.deny", &raw.deny)?,
         refusal: match raw.refused {
             Refused::Answer => Refusal::Answer,
             Refused::Drop => Refusal::Drop,
         },
     })
+}
+
+/// Prefixes of addresses, and single ones.
+pub(super) fn prefixes(key: &str, texts: &[String]) -> Result<Vec<Prefix>, Problem> {
+    let prefix = |(i, text): (usize, &String)| {
+        text.parse().map_err(|error| {
+            let remedy = "Write \"198.51.100.0/22\", \"2001:db8::/32\" or a single address";
+            Problem::new(format!("{key}[{i}]"), format!("{text:?}: {error}"), remedy)
+        })
+    };
+    texts.iter().enumerate().map(prefix).collect()
 }
 
 fn cookies(raw: RawCookies) -> Cookies {

@@ -6,13 +6,14 @@
 mod asking;
 mod check;
 pub mod error;
+mod log;
 pub mod raw;
 pub mod reference;
 pub mod units;
 mod upstream;
 
 pub use error::{ConfigError, Problem};
-pub use raw::{Mode, Strategy};
+pub use raw::{Mode, Privacy, Strategy};
 
 use crate::listen::Bounds;
 use hyper::Uri;
@@ -47,6 +48,8 @@ pub struct Config {
     pub access: Access,
     /// DNS cookies towards clients.
     pub cookies: Cookies,
+    /// What is logged of answers.
+    pub query_log: QueryLog,
     /// How ringdns is watched and controlled.
     pub control: Control,
 }
@@ -260,6 +263,25 @@ pub struct Cookies {
     pub secret_file: Option<PathBuf>,
     /// Whether who sends a cookie over UDP must have a good one of ours.
     pub require_over_udp: bool,
+}
+
+/// What is logged of answers.
+#[derive(Clone, Debug)]
+pub struct QueryLog {
+    /// Whether anything is.
+    pub enabled: bool,
+    /// One in so many is.
+    pub sample: u32,
+    /// Clients of whom nothing is.
+    pub exclude_clients: Vec<Prefix>,
+    /// Names on the wire, lowercased, at and below which nothing is.
+    pub exclude_names: Vec<Vec<u8>>,
+    /// What is kept of clients' addresses.
+    pub privacy: Privacy,
+    /// Where the key is that they are hashed with; `None`: it is drawn.
+    pub key_file: Option<PathBuf>,
+    /// Memory of each worker for what is on its way.
+    pub bytes_per_worker: u64,
 }
 
 /// How ringdns is watched and controlled.

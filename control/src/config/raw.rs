@@ -62,6 +62,7 @@ values! {
     Strategy: "string", value => format!("\"{}\"", value.label());
     Refused: "string", value => format!("\"{}\"", value.label());
     Require: "string", value => format!("\"{}\"", value.label());
+    Privacy: "string", value => format!("\"{}\"", value.label());
 }
 
 impl<T: Value> Value for Option<T> {
@@ -212,6 +213,30 @@ impl Require {
     }
 }
 
+/// What the query log keeps of clients' addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Privacy {
+    /// All of them.
+    #[default]
+    None,
+    /// Their networks.
+    Truncate,
+    /// A keyed hash.
+    Hash,
+}
+
+impl Privacy {
+    /// The name in the file.
+    pub fn label(self) -> &'static str {
+        match self {
+            Privacy::None => "none",
+            Privacy::Truncate => "truncate",
+            Privacy::Hash => "hash",
+        }
+    }
+}
+
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -236,6 +261,8 @@ pub struct RawConfig {
     pub access: RawAccess,
     /// `[cookies]`
     pub cookies: RawCookies,
+    /// `[query_log]`
+    pub query_log: RawQueryLog,
     /// `[control]`
     pub control: RawControl,
 }
@@ -410,6 +437,30 @@ tables! {
         /// Who is answered BADCOOKIE, and asks again, unless its cookie is good: `"never"`, or `"udp"` for those who ask
         /// over UDP with a cookie that is not. Who sends none is answered all the same.
         require: Require = Require::Never,
+    }
+
+    /// What is logged of each answer: when, to whom, over what, the question, what became of it, who had the answer, its size, and
+    /// how long it took. `ringctl tap` shows it live. Hits are never slowed by it: what cannot be kept up with is dropped and counted
+    /// (`query_log` in `ringctl stats`).
+    "[query_log]" RawQueryLog {
+        /// Whether anything is logged.
+        enabled: bool = false,
+        /// One answer in so many is logged, drawn at random. 1: every one.
+        sample: u32 = 1,
+        /// Prefixes and single addresses of clients whose answers are not logged: `["10.0.0.0/8", "fd53::1"]`.
+        exclude_clients: Vec<String> = Vec::new(),
+        /// Names at and below which nothing is logged: `["corp.example", "10.in-addr.arpa"]`.
+        exclude_names: Vec<String> = Vec::new(),
+        /// What is kept of clients' addresses: `"none"` hides nothing; `"truncate"` keeps the network, 24 bits of IPv4 and 56 of
+        /// IPv6; `"hash"` keeps a number in their place, below `100::/64`, that is the same for the same client and cannot be undone
+        /// without the key.
+        privacy: Privacy = Privacy::None,
+        /// A file with the key of the hash, 32 hexadecimal digits, so that clients keep their numbers across starts and hosts. Absent:
+        /// drawn at every start.
+        key_file: Option<String> = None,
+        /// Memory of each worker for what is on its way to be written. 8 MiB hold 70,000 answers; what comes when it is full is
+        /// dropped.
+        bytes_per_worker: Bytes = Bytes(8 << 20),
     }
 
     /// How ringdns is watched and controlled.

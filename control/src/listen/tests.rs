@@ -30,7 +30,7 @@ fn listener(upstream: SocketAddr) -> Arc<Listener> {
     let config = Config::parse(&text, std::path::Path::new("")).unwrap();
     let host = Arc::new(HostTier::new(1 << 20, Arc::new(AtomicU64::new(0))));
     let resolver = Resolver::new(host, &config, Clock::start(), Flights::default());
-    Listener::new(resolver, Arc::default(), RULES, BOUNDS)
+    Listener::new(resolver, Arc::default(), RULES, BOUNDS, None)
 }
 
 /// A connection to `listener`: the client's end, and the server's fate.
@@ -184,7 +184,7 @@ async fn silence_is_no_reason_to_close_while_an_answer_is_under_way() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let bounds = Bounds { idle: Duration::from_millis(100), ..BOUNDS };
     let full = listener(silent.local_addr().unwrap());
-    let listener = Listener::new(full.resolver.clone(), Arc::default(), RULES, bounds);
+    let listener = Listener::new(full.resolver.clone(), Arc::default(), RULES, bounds, None);
     let (mut client, _server) = connect(&listener);
     // The second asks for what is remembered of the first.
     for asked in [5, 6] {
@@ -329,7 +329,7 @@ async fn who_may_not_ask_is_told_so_once_or_not_listened_to() {
         let open = listener(fake.address);
         let access = AccessList::new(&["10.0.0.0/8".parse().unwrap()], &[]).unwrap();
         let policy = Arc::new(Policy { access, refusal, ..Policy::default() });
-        let listener = Listener::new(open.resolver.clone(), policy, RULES, BOUNDS);
+        let listener = Listener::new(open.resolver.clone(), policy, RULES, BOUNDS, None);
         let (address, serving) = serve(&listener, "127.0.0.1").await.unwrap();
         let mut client = TcpStream::connect(address).await.unwrap();
         // It may be closed before this comes.

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{config::Transport, counters::Counter};
 use parking_lot::Mutex;
-use ringdns_dataplane::dns::answer::Answer;
+use ringdns_dataplane::{
+    dns::answer::Answer,
+    log::{Source, Tier},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -127,7 +130,7 @@ impl Inquiry {
             self.course.lock().weigh(number, &error);
         }
         let verdict = self.course.lock().verdict;
-        self.land(Err(verdict), turn);
+        self.land(Err(verdict), Source::default(), turn);
     }
 
     /// Asks the next upstream beside the one that is asked, once.
@@ -163,14 +166,20 @@ impl Inquiry {
     }
 
     /// An answer has come. Lands with it, or with what its alias leads to as well. Whether it is the first.
-    fn arrive(self: &Arc<Self>, answer: Answer, alias: Option<Box<Alias>>, turn: &mut Turn) -> bool {
+    fn arrive(
+        self: &Arc<Self>,
+        answer: Answer,
+        alias: Option<Box<Alias>>,
+        source: Source,
+        turn: &mut Turn,
+    ) -> bool {
         let Landing { resolver, key, .. } = &self.landing;
         let Some(alias) = alias.filter(|alias| alias.leads_out(key, &resolver.upstreams)) else {
-            return self.land(Ok(answer), turn);
+            return self.land(Ok(answer), source, turn);
         };
         if self.landing.hop {
             // Its asker goes on, and nobody keeps half an answer.
-            return self.land(Ok(Answer { ttl: 0, stale: 0, ahead: 0, ..answer }), turn);
+            return self.land(Ok(Answer { ttl: 0, stale: 0, ahead: 0, ..answer }), source, turn);
         }
         let deadline = {
             let mut course = self.course.lock();
@@ -184,17 +193,17 @@ impl Inquiry {
             let following = chase::follow(&inquiry.landing, &answer, alias.target);
             let late = Err(Failed::Upstreams(NO_REACHABLE_AUTHORITY));
             let whole = timeout_at(deadline, following).await.unwrap_or(late);
-            inquiry.land(whole, &mut Turn::default());
+            inquiry.land(whole, source, &mut Turn::default());
         });
         true
     }
 
     /// Lands, unless it has landed before. Whether it did now.
-    fn land(&self, fetched: Result<Answer, Failed>, turn: &mut Turn) -> bool {
+    fn land(&self, fetched: Result<Answer, Failed>, source: Source, turn: &mut Turn) -> bool {
         let flight = self.course.lock().flight.take();
         let landed = flight.is_some();
         if let Some(flight) = flight {
-            self.landing.land(&flight, fetched, turn);
+            self.landing.land(&flight, fetched, source, turn);
         }
         landed
     }
@@ -202,7 +211,7 @@ impl Inquiry {
 
 impl Drop for Inquiry {
     fn drop(&mut self) {
-        self.land(Err(Failed::Ourselves), &mut Turn::default());
+        self.land(Err(Failed::Ourselves), Source::default(), &mut Turn::default());
     }
 }
 
@@ -349,7 +358,13 @@ impl Attempt {
         self.settle(&heard.as_ref().map(drop), now);
         match heard {
             Ok((answer, alias)) => {
-                if self.inquiry.arrive(answer, alias, turn) && self.second {
+                let took = now.saturating_duration_since(self.began).as_micros();
+                let source = Source {
+                    tier: Tier::Upstream,
+                    upstream: u8::try_from(self.number).ok(),
+                    upstream_us: u32::try_from(took).unwrap_or(u32::MAX),
+                };
+                if self.inquiry.arrive(answer, alias, source, turn) && self.second {
                     self.upstream.counters.hedges_won.inc();
                 }
             }

@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
     dns::{answer::Answer, key::Key, rcode, reply::Age},
+    log::{Source, Tier},
     punt::{Link, Punt, Purpose},
 };
 pub(crate) use scrub::is_proof;
@@ -44,6 +45,9 @@ use validated::Validated;
 
 /// How long a stale entry is left alone after a refresh of it failed (RFC 8767 section 5: 30 s or more).
 const RECHECK: Secs = 30;
+
+/// Of what this host has.
+const HOST: Source = Source { tier: Tier::Host, upstream: None, upstream_us: 0 };
 
 counters! {
     /// What the resolver does.
@@ -109,6 +113,8 @@ pub struct Resolved {
     pub generation: u64,
     /// Whether it was known before it was asked for.
     pub known: bool,
+    /// Where it was found, for the log.
+    pub source: Source,
 }
 
 impl Resolved {
@@ -144,6 +150,7 @@ impl Waiter {
                 record.answer = Some(resolved.answer.clone());
                 record.generation = resolved.generation;
                 record.known = resolved.known;
+                record.source = resolved.source;
                 turn.give_back(&link, record);
             }
             // The client has hung up if this fails.
@@ -300,7 +307,7 @@ impl Resolver {
         };
         let renews = renew && found.as_ref().is_some_and(|answer| answer.is_due(now));
         if let Some(answer) = found.filter(|_| !renews) {
-            return Resolved { answer, generation, known: true };
+            return Resolved { answer, generation, known: true, source: HOST };
         }
         let (sender, receiver) = oneshot::channel();
         let waiter = if renews { Waiter::Renewal(sender) } else { Waiter::Client(sender) };
@@ -331,7 +338,7 @@ impl Resolver {
             }
             Found::Missing => return None,
         };
-        Some(Resolved { answer, generation, known: true })
+        Some(Resolved { answer, generation, known: true, source: HOST })
     }
 
     /// The answer to what nobody is asked for. It is filed as all are.
@@ -342,7 +349,7 @@ impl Resolver {
         let answer = Arc::new(self.local.answer(key, &self.rules.ttl, self.clock().secs())?);
         self.counters.local.inc();
         self.host.insert(key, answer.clone(), generation);
-        Some(Resolved { answer, generation, known: false })
+        Some(Resolved { answer, generation, known: false, source: Source::of(Tier::Local) })
     }
 
     /// What to do about an entry that a worker wants renewed.
@@ -360,7 +367,7 @@ impl Resolver {
                 self.counters.refreshed_ahead.inc();
                 Renewal::Wanted
             }
-            Found::Fresh(answer) => Renewal::Have(Resolved { answer, generation, known: true }),
+            Found::Fresh(answer) => Renewal::Have(Resolved { answer, generation, known: true, source: HOST }),
             Found::Stale(entry) if !entry.recheck_due(now) => Renewal::NotNow,
             Found::Stale(_) | Found::Missing => Renewal::Wanted,
         }
@@ -385,7 +392,7 @@ impl Resolver {
         let landed = || {
             let (answer, now) = (&self.host.peek(key)?.answer, self.clock().secs());
             let fresh = now < answer.expires() && !(refresh && (is_failure(answer) || answer.is_due(now)));
-            fresh.then(|| Resolved { answer: answer.clone(), generation, known: true })
+            fresh.then(|| Resolved { answer: answer.clone(), generation, known: true, source: HOST })
         };
         let validator = self.validator.as_ref().filter(|validator| validator.concerns(key));
         let flights = self.lane(hop, validator.is_some());
@@ -437,8 +444,8 @@ impl Resolver {
             tokio::time::sleep(self.stale_client_timeout).await;
             let Some(entry) = self.stale(&key) else { return };
             entry.put_off(self.clock().secs().saturating_add(RECHECK));
-            let resolved =
-                Resolved { answer: entry.answer.clone(), generation: flight.generation(), known: true };
+            let (answer, generation) = (entry.answer.clone(), flight.generation());
+            let resolved = Resolved { answer, generation, known: true, source: HOST };
             let mut turn = Turn::default();
             for waiter in self.lane(false, validated).leave(&flight, |waiter| !waiter.is_renewal()) {
                 self.counters.stale_on_delay.inc();
@@ -471,13 +478,13 @@ impl Resolver {
             Some(entry) => {
                 entry.put_off(now.saturating_add(RECHECK));
                 self.counters.stale_on_failure.inc();
-                Resolved { answer: entry.answer.clone(), generation, known: true }
+                Resolved { answer: entry.answer.clone(), generation, known: true, source: HOST }
             }
             None => {
                 let Failed::Upstreams(ede) = failed else { return self.refusal() };
                 let failure = Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
-                Resolved { answer: failure, generation, known: false }
+                Resolved { answer: failure, generation, known: false, source: Source::default() }
             }
         }
     }
@@ -485,7 +492,8 @@ impl Resolver {
     /// SERVFAIL that nobody may keep: it says something about us, not about the question.
     fn refusal(&self) -> Resolved {
         let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
-        Resolved { answer, generation: self.host.generation(), known: false }
+        let generation = self.host.generation();
+        Resolved { answer, generation, known: false, source: Source::default() }
     }
 }
 
@@ -542,15 +550,15 @@ impl Landing {
         self.resolver.clock()
     }
 
-    /// Files what the upstreams say, and answers who waits.
-    fn land(&self, flight: &Flight, fetched: Result<Answer, Failed>, turn: &mut Turn) {
+    /// Files what the upstreams say, or whoever `source` is, and answers who waits.
+    fn land(&self, flight: &Flight, fetched: Result<Answer, Failed>, source: Source, turn: &mut Turn) {
         let (resolver, generation) = (&self.resolver, flight.generation());
         let (resolved, renewed) = match fetched {
             Ok(answer) => {
                 resolver.counters.resolved.inc();
                 let answer = Arc::new(answer);
                 resolver.host.insert(&self.key, answer.clone(), generation);
-                (Resolved { answer, generation, known: false }, true)
+                (Resolved { answer, generation, known: false, source }, true)
             }
             Err(failed) => (resolver.fall_back(&self.key, failed, generation), false),
         };

@@ -2,7 +2,10 @@
 
 use super::{Flight, Landing, Turn, upstream::Failed};
 use crate::validate::Validator;
-use ringdns_dataplane::dns::answer::Answer;
+use ringdns_dataplane::{
+    dns::answer::Answer,
+    log::{Source, Tier},
+};
 use std::sync::Arc;
 
 /// A question on its way. However it ends, it lands.
@@ -24,7 +27,9 @@ impl Validated {
 
     fn land(&mut self, found: Result<Answer, Failed>) {
         if let Some(flight) = self.flight.take() {
-            self.landing.land(&flight, found, &mut Turn::default());
+            // Of the many that had a part in it, none is named.
+            let source = Source::of(Tier::Upstream);
+            self.landing.land(&flight, found, source, &mut Turn::default());
         }
     }
 }

@@ -84,6 +84,19 @@ pub enum Reject<'a> {
     NoQuestion,
 }
 
+impl Reject<'_> {
+    /// The response code that it is answered with, all twelve bits of it.
+    pub fn rcode(&self) -> u16 {
+        match self {
+            Reject::Header(rcode) | Reject::Question(rcode) => u16::from(*rcode),
+            Reject::BadVersion => rcode::BADVERS,
+            Reject::BadCookie => rcode::BADCOOKIE,
+            Reject::Denied | Reject::NotRecursive => u16::from(rcode::REFUSED),
+            Reject::Drop(_) | Reject::Identity(_) | Reject::NoQuestion => u16::from(rcode::NOERROR),
+        }
+    }
+}
+
 impl Query {
     /// Takes `message` apart into `self`.
     ///

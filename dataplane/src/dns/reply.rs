@@ -124,7 +124,7 @@ fn fill(
 /// Turns the query at the start of `message` into the error that it is rejected with. Returns the reply's length: 0
 /// where the message is not to be answered. `message` must reach as far as [`Limits::reply`].
 pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &Limits<'_>) -> usize {
-    let rcode = match reject {
+    match reject {
         Reject::Drop(_) => return 0,
         Reject::Header(rcode) => {
             let flags = match query.flags & header::OPCODE {
@@ -135,17 +135,18 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &Li
             write_header(message, flags | u16::from(rcode), [0; 4]);
             return header::LEN;
         }
-        Reject::Question(rcode) => u16::from(rcode),
-        Reject::BadVersion => rcode::BADVERS,
-        Reject::BadCookie => rcode::BADCOOKIE,
-        Reject::NoQuestion => u16::from(rcode::NOERROR),
         Reject::Identity(text) => return identity(message, query, text, limits),
-        Reject::Denied | Reject::NotRecursive => u16::from(rcode::REFUSED),
-    };
+        Reject::Question(_)
+        | Reject::BadVersion
+        | Reject::BadCookie
+        | Reject::NoQuestion
+        | Reject::Denied
+        | Reject::NotRecursive => {}
+    }
     let errors = Errors::of_reject(reject);
     let end = header::LEN + query.question_len();
     let questions = u16::from(query.question_len() > 0);
-    finish(message, query, end, [questions, 0], rcode, errors, limits)
+    finish(message, query, end, [questions, 0], reject.rcode(), errors, limits)
 }
 
 /// Turns the query at the start of `message` into the answer who we are: one TXT record (RFC 4892 section 2).

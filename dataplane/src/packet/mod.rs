@@ -10,7 +10,7 @@ pub mod plain;
 
 use crate::{port::Checksums, stats::DropReason};
 use header::{EtherType, Headers, Ipv4, Ipv4Udp, Ipv6, Ipv6Udp, Mac, Udp};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use zerocopy::{FromBytes, big_endian::U16, transmute_ref};
 
 /// Bytes of all headers before the DNS message, at most: Ethernet, two VLAN tags, IPv6, UDP.
@@ -64,6 +64,19 @@ impl Envelope {
             Ipv4Udp::ref_from_suffix(headers).ok().map(|(_, h)| (h.ip.source.into(), &h.udp))?
         };
         Some((address, udp.source.get()).into())
+    }
+
+    /// Whom a sealed frame is for, IPv4 as `::ffff:a.b.c.d`, and its message.
+    pub fn reply<'a>(&self, frame: &'a [u8]) -> Option<(Ipv6Addr, &'a [u8])> {
+        let (headers, message) = frame.split_at_checked(self.message())?;
+        let (address, udp) = if self.is_v6() {
+            Ipv6Udp::ref_from_suffix(headers).ok().map(|(_, h)| (h.ip.destination.into(), &h.udp))?
+        } else {
+            let (_, headers) = Ipv4Udp::ref_from_suffix(headers).ok()?;
+            (Ipv4Addr::from(headers.ip.destination).to_ipv6_mapped(), &headers.udp)
+        };
+        let len = usize::from(udp.length.get()).checked_sub(size_of::<Udp>())?;
+        Some((address, message.get(..len)?))
     }
 
     /// Addresses a frame whose headers are still the query's, and whose message is `message_len` bytes, back to

@@ -19,16 +19,26 @@ pub(crate) enum Link {
 
 /// A query's frame as a client would send it.
 pub(crate) fn frame(link: Link, v6: bool, message: &[u8]) -> Vec<u8> {
+    let client = if v6 { [0xfd; 16].into() } else { [10, 0, 0, 1].into() };
+    frame_from(client, link, message)
+}
+
+/// The same of this client.
+pub(crate) fn frame_from(client: IpAddr, link: Link, message: &[u8]) -> Vec<u8> {
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 7]);
     let vlan = |id| VlanId::try_new(id).unwrap();
     let mut bytes = Vec::new();
     macro_rules! build {
         ($link:expr) => {
-            if v6 {
-                let ip = $link.ipv6([0xfd; 16], [0xfe; 16], 3);
-                ip.udp(4242, 53).write(&mut bytes, message).unwrap()
-            } else {
-                $link.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 3).udp(4242, 53).write(&mut bytes, message).unwrap()
+            match client {
+                IpAddr::V6(client) => {
+                    let ip = $link.ipv6(client.octets(), [0xfe; 16], 3);
+                    ip.udp(4242, 53).write(&mut bytes, message).unwrap()
+                }
+                IpAddr::V4(client) => {
+                    let ip = $link.ipv4(client.octets(), [10, 0, 0, 2], 3);
+                    ip.udp(4242, 53).write(&mut bytes, message).unwrap()
+                }
             }
         };
     }

@@ -1,6 +1,6 @@
 //! The closer look: everything about a query is found out, and everything that may become of it.
 
-use super::{Job, Rules, Verdict, count};
+use super::{Job, Rules, Slot, Verdict, count};
 use crate::{
     cache::{Cache, Freshness, KeyedHash},
     dns::{
@@ -9,6 +9,7 @@ use crate::{
         rcode,
         reply::{self, Age},
     },
+    log::{Outcome, Source, Tier},
     packet::Envelope,
     policy::{Asker, Policy},
     stats::{Counter, DropReason},
@@ -26,8 +27,10 @@ pub struct Closer<'a, 'b> {
 }
 
 impl Closer<'_, '_> {
-    /// Finishes the `nth` frame of the burst, whose query is taken apart into `query`.
-    pub fn finish(&mut self, query: &mut Query, nth: usize) -> Verdict {
+    /// Finishes the `nth` frame of the burst, whose query is taken apart into the slot. Says there, too, what the log wants to
+    /// know of a reply.
+    pub fn finish(&mut self, slot: &mut Slot, nth: usize) -> Verdict {
+        let Slot { query, outcome, rcode, .. } = slot;
         let Job { now, checksums, frames, burst, stats, tally } = &mut *self.job;
         let frame = &mut burst[nth];
         let packet = frames.packet(frame);
@@ -35,6 +38,7 @@ impl Closer<'_, '_> {
             Ok(opened) => opened,
             Err(reason) => return self.drop(reason),
         };
+        slot.envelope = envelope;
         let message = &packet[envelope.message()..][..len];
         let Some(client) = envelope.client(packet) else { return self.drop(DropReason::BadLength) };
         let asker = Asker { client: client.ip(), connected: false, now: self.unix };
@@ -42,7 +46,10 @@ impl Closer<'_, '_> {
         let (verdict, options) = policy.read(message, query, &asker);
         match verdict {
             Err(Reject::Drop(reason)) => return self.drop(reason),
-            Err(reject) => return self.reject(query, envelope, reject, options, nth),
+            Err(reject) => {
+                (*outcome, *rcode) = (Outcome::Rejected, reject.rcode());
+                return self.reject(query, envelope, reject, options, nth);
+            }
             Ok(()) => {}
         }
         match self.cache.lookup(self.hash.of(&query.key), &query.key, *now) {
@@ -59,6 +66,8 @@ impl Closer<'_, '_> {
                         (Age::Stale(self.rules.stale_ttl), Verdict::ReplyAndRefresh(envelope))
                     }
                 };
+                *rcode = hit.view.status.rcode().into();
+                *outcome = Source::of(Tier::Core).outcome(hit.view.status.rcode(), age);
                 count(hit.view.status, age, stats, tally);
                 let buffer = frames.buffer(frame);
                 let limits = self.rules.limits(query, options);

@@ -5,6 +5,7 @@
 //! where an entry is found: its question was parsed, and is the same byte for byte, but for case; so it has the same
 //! labels and the same end, and no length of a label is a letter.
 
+use super::Glanced;
 use crate::{
     access::AccessList,
     cache::{Filed, Fresh, KeyedHash, Ref, SIMPLE_TTL, Spot},
@@ -161,6 +162,17 @@ impl Glance {
     pub fn long_question(&self) -> ((&Block, usize), &[u8]) {
         let len = self.question_len().min(BLOCK);
         ((&self.question, len), &self.beyond[..self.question_len() - len])
+    }
+
+    /// What was seen, if anything was.
+    #[inline(always)]
+    pub fn glanced(&self) -> Option<Glanced<'_>> {
+        let v6 = match self.seen {
+            Seen::Nothing => return None,
+            Seen::V4 | Seen::LongV4 => false,
+            Seen::V6 | Seen::LongV6 => true,
+        };
+        Some(Glanced { v6, block: &self.question, beyond: &self.beyond, len: self.question_len() })
     }
 
     #[inline(always)]

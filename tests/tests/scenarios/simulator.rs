@@ -107,7 +107,7 @@ impl Simulator {
         let (port, wire) = SimPort::pair(&SimConfig::default())?;
         let worker = Worker::new(port, link.clone(), clock, &settings)?;
         runtime.spawn(pump::run(vec![link.clone()], bell, resolver.clone()));
-        let listener = daemon::listener(&config, policy, resolver.clone());
+        let listener = daemon::listener(&config, policy, resolver.clone(), None);
         let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.set_nonblocking(true)?;
         let tcp = socket.local_addr()?;
@@ -121,6 +121,7 @@ impl Simulator {
             resolver: resolver.clone(),
             verdicts: Box::new(|| None),
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
+            log: None,
             ready: AtomicBool::new(true),
         };
         drop(inside);

@@ -1,0 +1,82 @@
+//! What the log keeps of a client's address.
+
+use ringdns_dataplane::dns::cookie::Secret;
+use siphasher::sip::SipHasher24;
+use std::{
+    hash::Hasher,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+/// What rows have in place of a client's address.
+#[derive(Clone)]
+pub enum Privacy {
+    /// The address.
+    None,
+    /// Its network: of IPv4 24 bits, of IPv6 56.
+    Truncate,
+    /// A number that is the same for the same address, and says nothing about it without the key.
+    Hash(SipHasher24),
+}
+
+/// Addresses that no host has (RFC 6666: packets to them are discarded): hashes are below it, and cannot be taken for addresses.
+const HASHED: u128 = 0x0100 << 112;
+
+impl Privacy {
+    /// Hashes made with `secret`.
+    pub fn hash(secret: &Secret) -> Self {
+        Privacy::Hash(SipHasher24::new_with_key(secret))
+    }
+
+    /// What to keep of `client`, whose IPv4 is mapped.
+    pub fn kept(&self, client: Ipv6Addr) -> Ipv6Addr {
+        match self {
+            Privacy::None => client,
+            Privacy::Truncate => match client.to_canonical() {
+                IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !0xff).to_ipv6_mapped(),
+                IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << (128 - 56))),
+            },
+            Privacy::Hash(keyed) => {
+                let mut hasher = *keyed;
+                hasher.write(&client.octets());
+                Ipv6Addr::from_bits(HASHED | u128::from(hasher.finish()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(privacy: &Privacy, client: &str) -> String {
+        let client = match client.parse().unwrap() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        privacy.kept(client).to_canonical().to_string()
+    }
+
+    #[test]
+    fn truncated_addresses_are_networks() {
+        for (client, network) in [
+            ("192.0.2.255", "192.0.2.0"),
+            ("10.53.0.1", "10.53.0.0"),
+            ("2001:db8:1:2ff:3:4:5:6", "2001:db8:1:200::"),
+            ("fd53::1", "fd53::"),
+        ] {
+            assert_eq!(kept(&Privacy::Truncate, client), network);
+            assert_eq!(kept(&Privacy::None, client), client);
+        }
+    }
+
+    #[test]
+    fn hashes_are_of_the_whole_address_and_of_the_key() {
+        let [one, other] = [[1; 16], [2; 16]].map(|key| Privacy::hash(&key));
+        let hash = kept(&one, "192.0.2.1");
+        assert!(hash.starts_with("100:"), "{hash}");
+        assert_eq!(hash, kept(&one, "192.0.2.1"));
+        for (privacy, client) in [(&one, "192.0.2.2"), (&other, "192.0.2.1"), (&one, "::c000:201")] {
+            assert_ne!(hash, kept(privacy, client), "{client}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What a worker keeps its log with.
+
+use super::{
+    Batch, Line, Outcome, Picks, Sieve, Source, Tier,
+    batch::{ROOM, Record},
+};
+use crate::{
+    clock::Nanos,
+    dns::{
+        header::{self, Header},
+        key::Key,
+        rcode,
+    },
+    frame::{Frame, Frames, WINDOW},
+    packet::{Envelope, plain},
+    port::BURST,
+    process::{Fates, Glanced, Slot},
+    simd::BLOCK,
+    stats::{Counter, WorkerStats},
+    worker::RETURNS_MAX,
+};
+use std::{sync::Arc, time::Duration};
+use zerocopy::FromBytes;
+
+/// Records of one turn, at most.
+const TURN: usize = BURST + RETURNS_MAX;
+/// A batch with a record in it is handed on at the latest after this, in nanoseconds.
+const PATIENCE: Nanos = 100_000_000;
+
+/// How a worker is to log.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where batches come from and go to.
+    pub line: Arc<Line>,
+    /// What is left out.
+    pub sieve: Arc<Sieve>,
+    /// What makes one worker's sample differ from another's.
+    pub seed: u64,
+}
+
+/// A worker's log.
+pub struct Recorder {
+    line: Arc<Line>,
+    sieve: Arc<Sieve>,
+    /// Of the bursts.
+    picks: Picks,
+    /// Of the answers that come back.
+    returned: Picks,
+    /// What is being filled; `None`: nothing yet, or there was no batch.
+    batch: Option<Box<Batch>>,
+    /// Records before this are of earlier turns, and know how long they took.
+    settled: usize,
+    tally: Tally,
+}
+
+/// What was not yet counted.
+#[derive(Default)]
+struct Tally {
+    recorded: u64,
+    excluded: u64,
+    no_batch: u64,
+}
+
+impl Recorder {
+    /// One that hands on batches as `setup` says.
+    pub fn new(setup: Setup) -> Self {
+        let Setup { line, sieve, seed } = setup;
+        Recorder {
+            picks: sieve.picks(seed),
+            returned: sieve.picks(!seed),
+            line,
+            sieve,
+            batch: None,
+            settled: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Notes the answers among a burst's frames, which were received at `at` and are yet to be sent.
+    #[inline(never)]
+    pub fn note_burst(&mut self, at: Nanos, frames: &Frames, burst: &[Frame], fates: &Fates<'_>) {
+        let (mut from, len) = (0, burst.len());
+        while let Some(nth) = self.picks.next_in(from, len) {
+            from = nth + 1;
+            match fates.slot(nth) {
+                None => {
+                    if let (Some(window), Some(glanced)) = (frames.window(&burst[nth]), fates.glanced(nth)) {
+                        self.note_glanced(at, window, &glanced);
+                    }
+                }
+                Some(slot) if slot.verdict.is_reply() => {
+                    self.note_slot(at, frames.packet(&burst[nth]), slot);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Notes a reply from a fresh entry, whose query was plain.
+    #[inline(always)]
+    fn note_glanced(&mut self, at: Nanos, window: &[u8; WINDOW], glanced: &Glanced<'_>) {
+        let (client, message) = if glanced.v6 {
+            (*plain::bytes(window, 38), 62)
+        } else {
+            (mapped(*plain::bytes(window, 30)), 42)
+        };
+        let rcode = window[message + 3] & header::RCODE as u8;
+        let udp_len = u16::from_be_bytes(*plain::bytes(window, message - 4));
+        let fates = (Source::of(Tier::Core), hit(rcode));
+        let reply = Reply { at, client, answer_bytes: udp_len - 8, rcode: rcode.into() };
+        self.note(reply, fates, glanced.len, |question| {
+            question[..BLOCK].copy_from_slice(glanced.block);
+            if glanced.len > BLOCK {
+                question[BLOCK..2 * BLOCK].copy_from_slice(glanced.beyond);
+            }
+        });
+    }
+
+    /// Notes a reply that took a closer look.
+    fn note_slot(&mut self, at: Nanos, packet: &[u8], slot: &Slot) {
+        let source = match slot.outcome {
+            Outcome::Rejected => Source::default(),
+            _ => Source::of(Tier::Core),
+        };
+        let Some(mut reply) = Reply::read(at, packet, slot.envelope) else { return };
+        // What more than four bits say is in the OPT.
+        reply.rcode |= slot.rcode & !header::RCODE;
+        self.note_key(reply, (source, slot.outcome), &slot.query.key, slot.query.question_len());
+    }
+
+    /// Notes the answer to a query that was received at `at` and had to wait for the control plane.
+    pub fn note_returned(
+        &mut self,
+        at: Nanos,
+        packet: &[u8],
+        envelope: Envelope,
+        key: &Key,
+        answer: (Source, Outcome),
+    ) {
+        if !self.returned.take() {
+            return;
+        }
+        if let Some(reply) = Reply::read(at, packet, envelope) {
+            self.note_key(reply, answer, key, key.question().len());
+        }
+    }
+
+    fn note_key(&mut self, reply: Reply, answer: (Source, Outcome), key: &Key, question_len: usize) {
+        // Without one, the key is another query's.
+        let blocks = &key.blocks()[..question_len.div_ceil(BLOCK).min(key.blocks().len())];
+        let blocks = blocks.as_flattened();
+        self.note(reply, answer, question_len, |question| question[..blocks.len()].copy_from_slice(blocks));
+    }
+
+    /// Makes a record whose question `write` writes.
+    #[inline(always)]
+    fn note(
+        &mut self,
+        reply: Reply,
+        (source, outcome): (Source, Outcome),
+        question_len: usize,
+        write: impl FnOnce(&mut [u8; ROOM]),
+    ) {
+        if self.batch.is_none() {
+            self.open();
+        }
+        let question_len = question_len.min(ROOM);
+        let Some((record, question)) = self.batch.as_mut().and_then(|batch| batch.room()) else {
+            let mut question = [0; ROOM];
+            write(&mut question);
+            return self.lose(&reply, &question[..question_len]);
+        };
+        write(question);
+        if self.sieve.excludes(&reply.client, &question[..question_len]) {
+            self.tally.excluded += 1;
+            return;
+        }
+        *record = Record {
+            at: reply.at,
+            client: reply.client,
+            service_ns: 0,
+            upstream_us: source.upstream_us,
+            answer_bytes: reply.answer_bytes,
+            rcode: reply.rcode,
+            question_at: record.question_at,
+            question_len: question_len as u16,
+            outcome,
+            tier: source.tier,
+            upstream: source.upstream,
+        };
+        if let Some(batch) = &mut self.batch {
+            batch.commit();
+        }
+        self.tally.recorded += 1;
+    }
+
+    /// There is nothing to write it in.
+    #[cold]
+    #[inline(never)]
+    fn lose(&mut self, reply: &Reply, question: &[u8]) {
+        if self.sieve.excludes(&reply.client, question) {
+            self.tally.excluded += 1;
+        } else {
+            self.tally.recorded += 1;
+            self.tally.no_batch += 1;
+        }
+    }
+
+    #[cold]
+    fn open(&mut self) {
+        self.batch = self.line.take_empty();
+        self.settled = 0;
+    }
+
+    /// Ends a turn: what was noted in it was sent by `end`.
+    #[inline(never)]
+    pub fn settle(&mut self, end: Nanos, stats: &WorkerStats) {
+        let Tally { recorded, excluded, no_batch } = std::mem::take(&mut self.tally);
+        stats.add(Counter::LogRecorded, recorded);
+        stats.add(Counter::LogExcluded, excluded);
+        stats.add(Counter::LogNoBatch, no_batch);
+        let Some(batch) = &mut self.batch else { return };
+        batch.settle(self.settled, end);
+        self.settled = batch.len();
+        if !batch.has_room(TURN) {
+            self.hand_on();
+        }
+    }
+
+    /// Between turns: hands on what has waited for long enough, or is waited for.
+    pub fn keep(&mut self, now: Nanos) {
+        let hurried = self.line.is_hurried();
+        if hurried || self.due(now).is_some_and(|left| left.is_zero()) {
+            self.hand_on();
+        }
+        if hurried {
+            self.line.hurried();
+        }
+    }
+
+    /// How long what is in hand may still wait; `None`: there is nothing.
+    pub fn due(&self, now: Nanos) -> Option<Duration> {
+        let since = self.batch.as_ref()?.since()?;
+        Some(Duration::from_nanos((since + PATIENCE).saturating_sub(now)))
+    }
+
+    /// Hands on what there is.
+    pub fn hand_on(&mut self) {
+        if let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) {
+            self.line.hand_on(batch);
+        }
+    }
+}
+
+/// What a record has of a reply.
+struct Reply {
+    at: Nanos,
+    client: [u8; 16],
+    answer_bytes: u16,
+    rcode: u16,
+}
+
+impl Reply {
+    /// Reads it from a sealed frame.
+    fn read(at: Nanos, packet: &[u8], envelope: Envelope) -> Option<Self> {
+        let (client, message) = envelope.reply(packet)?;
+        let (header, _) = Header::ref_from_prefix(message).ok()?;
+        let rcode = header.flags.get() & header::RCODE;
+        Some(Reply { at, client: client.octets(), answer_bytes: message.len() as u16, rcode })
+    }
+}
+
+/// What a glance answers with is fresh.
+#[inline(always)]
+fn hit(rcode: u8) -> Outcome {
+    if matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN) { Outcome::Hit } else { Outcome::Failure }
+}
+
+/// An IPv4 address as one of IPv6.
+#[inline(always)]
+fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

@@ -1,0 +1,142 @@
+//! The query log, from real clients to rows, as `ringctl tap` shows them.
+
+use ringdns_tests::{
+    Client, DNS_V4, DNS_V6, Lab, LabOptions, Process, Query, Ringdnsd, Settings, Upstream, ask_over_tcp,
+    until,
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, net::Ipv4Addr, process::Command, time::Duration};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn logging(settings: Settings, log: &str) -> Settings {
+    let tables = format!("{}\n[query_log]\nenabled = true\n{log}\n", settings.tables);
+    Settings { tables, ..settings }
+}
+
+/// Listens to a ringdnsd for `count` rows.
+fn tap(ringdnsd: &Ringdnsd, count: usize) -> Process {
+    let mut command: Command = ringdnsd.ctl_command();
+    command.args(["tap", "--count", &count.to_string()]);
+    let process = Process::spawn("ringctl tap", command);
+    until("somebody listens", || (ringdnsd.stat("/query_log/taps") > 0).then_some(()));
+    process
+}
+
+/// The rows, once all have come.
+fn rows(mut tap: Process) -> Vec<Value> {
+    assert!(tap.wait_for_exit(PATIENCE).success(), "{}", tap.output());
+    tap.output().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
+}
+
+/// The statistics, once nothing is on its way: then the sums close.
+fn settled(ringdnsd: &Ringdnsd, recorded: u64) -> Value {
+    let stats = until("nothing of the log is on its way", || {
+        let stats = ringdnsd.stats();
+        (stats["query_log"]["in_hand"] == 0 && stats["query_log"]["recorded"] == recorded).then_some(stats)
+    });
+    let log = &stats["query_log"];
+    let dropped: u64 = log["dropped"].as_object().unwrap().values().map(count).sum();
+    let ended = count(&log["handed_on"]) + count(&log["unwanted"]) + dropped;
+    assert_eq!((count(&log["recorded"]), dropped), (ended, 0), "{log:#}");
+    stats
+}
+
+#[test]
+fn every_answer_has_its_row() {
+    for vlan in [None, Some(53)] {
+        let Some(lab) = Lab::with(LabOptions { vlan, ..LabOptions::default() }) else { return };
+        let upstream = Upstream::answering(lab.server());
+        let ringdnsd = Ringdnsd::start(lab.server(), &logging(Settings::xdp(upstream.address()), ""));
+        let tap = tap(&ringdnsd, 2 * 110);
+        for server in [DNS_V4, DNS_V6] {
+            let (client, family) = (Client::of(lab.client(), server), if server.is_ipv4() { 4 } else { 6 });
+            for number in 0..100 {
+                // Ten names, asked for ten times each.
+                let name = format!("Www{}.V{family}.Example", number % 10);
+                assert_eq!(client.ask(&Query::a(&name)).addresses(), [Ipv4Addr::new(192, 0, 2, 1)]);
+            }
+            let chaos = Query { qclass: 3, ..Query::a("id.server") };
+            assert_eq!(client.ask(&chaos).rcode(), 5);
+            let queries: Vec<Query> =
+                (0..9).map(|id| Query::a(&format!("www{id}.v{family}.example")).id(id)).collect();
+            assert_eq!(ask_over_tcp(lab.client(), server, &queries).len(), 9);
+        }
+        let rows = rows(tap);
+        assert_eq!(rows.len(), 220);
+        let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+        for row in &rows {
+            let text = |key: &str| row[key].as_str().unwrap_or("-").to_owned();
+            let family = if text("client").contains(':') { "v6" } else { "v4" };
+            let kind = ["protocol", "outcome", "tier", "rcode", "class", "upstream"].map(text).join(" ");
+            *kinds.entry(format!("{family} {kind}")).or_default() += 1;
+            assert!(["10.53.0.1", "fd53::1"].contains(&text("client").as_str()), "{row}");
+            assert!(count(&row["service_ns"]) > 0 && row["type"] == "A", "{row}");
+            if text("outcome") == "rejected" {
+                assert_eq!((text("name"), &row["answer_bytes"]), ("id.server.".into(), &27.into()), "{row}");
+                continue;
+            }
+            let (first, rest) = row["name"].as_str().unwrap().split_once('.').unwrap();
+            assert!(first.starts_with("www") && rest == format!("{family}.example."), "{row}");
+            // Header, question and an address behind a pointer.
+            assert_eq!(row["answer_bytes"], 12 + 17 + 4 + 16, "{row}");
+            assert_eq!(text("outcome") == "miss", count(&row["upstream_us"]) > 0, "{row}");
+        }
+        let asked = format!("udp://{}", upstream.address());
+        let mut expected = BTreeMap::new();
+        for family in ["v4", "v6"] {
+            expected.insert(format!("{family} udp miss upstream NOERROR IN {asked}"), 10);
+            expected.insert(format!("{family} udp hit core NOERROR IN -"), 90);
+            expected.insert(format!("{family} udp rejected none REFUSED CH -"), 1);
+            expected.insert(format!("{family} tcp hit host NOERROR IN -"), 9);
+        }
+        assert_eq!(kinds, expected);
+        let stats = settled(&ringdnsd, 220);
+        assert_eq!(stats["total"]["log_recorded"], 202, "{stats:#}");
+        assert_eq!(stats["query_log"]["counters"]["tapped"], 220, "{stats:#}");
+    }
+}
+
+#[test]
+fn kernel_sockets_log_the_same_and_what_is_excluded_is_not() {
+    let Some(lab) = Lab::up() else { return };
+    let upstream = Upstream::answering(lab.server());
+    let log = "exclude_names = [\"corp.example\"]\nexclude_clients = [\"fd53::/64\"]\nprivacy = \"truncate\"";
+    let ringdnsd = Ringdnsd::start(lab.server(), &logging(Settings::sockets(upstream.address()), log));
+    let tap = tap(&ringdnsd, 4);
+    let [v4, v6] = [DNS_V4, DNS_V6].map(|server| Client::of(lab.client(), server));
+    for name in ["www.example", "corp.example", "www.corp.example", "notcorp.example"] {
+        for client in [&v4, &v6, &v4] {
+            assert_eq!(client.ask(&Query::a(name)).addresses(), [Ipv4Addr::new(192, 0, 2, 1)]);
+        }
+    }
+    let rows: Vec<_> = rows(tap)
+        .iter()
+        .map(|row| json!([row["client"], row["name"], row["outcome"], row["protocol"]]))
+        .collect();
+    let row = |name: &str, outcome: &str| json!(["10.53.0.0", name, outcome, "udp-socket"]);
+    let mut expected = Vec::new();
+    for name in ["www.example.", "notcorp.example."] {
+        expected.extend([row(name, "miss"), row(name, "hit")]);
+    }
+    assert_eq!(rows, expected);
+    let stats = settled(&ringdnsd, 4);
+    assert_eq!(stats["query_log"]["excluded"], 8, "{stats:#}");
+}
+
+#[test]
+fn nothing_is_logged_unless_it_is_asked_for() {
+    let Some(lab) = Lab::up() else { return };
+    let upstream = Upstream::answering(lab.server());
+    let ringdnsd = Ringdnsd::start(lab.server(), &Settings::sockets(upstream.address()));
+    Client::of(lab.client(), DNS_V4).ask(&Query::a("www.example"));
+    let output = ringdnsd.ctl(&["tap"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("query_log.enabled"), "{output:?}");
+    let stats = ringdnsd.stats();
+    assert_eq!((&stats["query_log"], &stats["total"]["log_recorded"]), (&Value::Null, &0.into()));
+}
