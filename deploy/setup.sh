@@ -22,6 +22,7 @@ readonly TEST_PACKAGES=(
     knot knot-dnsutils unbound dnsperf bind9-dnsutils # peers: servers and clients
     bind9-utils                                       # signs zones
     knot-resolver pdns-recursor                       # and those of ringbench differential
+    redis-server redis-tools                          # what a fleet shares
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
     rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM
 )

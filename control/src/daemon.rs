@@ -196,6 +196,13 @@ impl Plane {
         let mut parts: JoinSet<Part> = JoinSet::new();
         let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
         parts.spawn(async { ("the pump", pump.await) });
+        if let Some(fleet) = self.resolver.fleet() {
+            let keeping = fleet.clone().run(self.resolver.host().clone());
+            parts.spawn(async {
+                keeping.await;
+                ("the fleet's tier", Ok(()))
+            });
+        }
         let listener = self.listen(claim.tcp, &mut parts)?;
         let logging = self.log(&mut parts);
 

@@ -94,13 +94,22 @@ pub enum Purge {
 }
 
 impl Purge {
-    fn covers(&self, key: &StoredKey) -> bool {
+    /// Whether the answer to a question is to be purged.
+    pub fn covers(&self, asked: Asked<'_>) -> bool {
         match self {
             Purge::All => true,
-            Purge::Name(name) => key.asked().name() == name,
-            Purge::Suffix(suffix) => key.is_within(suffix),
+            Purge::Name(name) => asked.name() == name,
+            Purge::Suffix(suffix) => is_within(asked.name(), suffix),
         }
     }
+}
+
+/// Whether the name is `suffix` or below it.
+fn is_within(mut name: &[u8], suffix: &[u8]) -> bool {
+    while name.len() > suffix.len() {
+        name = name.get(1 + usize::from(name[0])..).unwrap_or_default();
+    }
+    name == suffix
 }
 
 /// The store.
@@ -181,7 +190,7 @@ impl HostTier {
     /// Removes what `purge` covers, and returns how many entries that were. Walks the whole store: not for an async
     /// task.
     pub fn purge(&self, purge: &Purge) -> u64 {
-        self.purge_where(|key| purge.covers(key))
+        self.purge_where(|key| purge.covers(key.asked()))
     }
 
     fn purge_where(&self, covered: impl Fn(&StoredKey) -> bool) -> u64 {
@@ -234,15 +243,6 @@ impl StoredKey {
     /// What is asked.
     pub fn asked(&self) -> Asked<'_> {
         Asked { question: &self.question, flags: self.flags }
-    }
-
-    /// Whether the name is `suffix` or below it.
-    fn is_within(&self, suffix: &[u8]) -> bool {
-        let mut rest = self.asked().name();
-        while rest.len() > suffix.len() {
-            rest = rest.get(1 + usize::from(rest[0])..).unwrap_or_default();
-        }
-        rest == suffix
     }
 }
 

@@ -18,6 +18,7 @@ pub mod cores;
 pub mod counters;
 pub mod daemon;
 pub mod entrance;
+pub mod fleet;
 pub mod host;
 pub mod latency;
 pub mod listen;

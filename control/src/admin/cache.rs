@@ -2,6 +2,7 @@
 
 use super::{Refusal, Shared};
 use crate::{
+    fleet::BegunPurge,
     host::{Entry, Purge, StoredKey},
     message, names,
 };
@@ -13,7 +14,8 @@ use axum::{
 use hickory_proto::op::ResponseCode;
 use ringdns_dataplane::{clock::Secs, dns::answer::Answer};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// What the host tier holds under a key.
 #[derive(Debug, Serialize, Deserialize)]
@@ -128,7 +130,14 @@ pub(super) struct PurgeQuery {
 pub struct Purged {
     /// Entries of the host tier. The workers forget everything that they hold, and learn it again from the host tier.
     pub removed: u64,
+    /// Whether the other appliances of the fleet have been told; `None`: there is no fleet. Those that have not been yet are told
+    /// when Redis can be reached again.
+    #[serde(default)]
+    pub told: Option<bool>,
 }
+
+/// How long an answer waits for the fleet to be told.
+const TELLING: Duration = Duration::from_millis(500);
 
 /// Purges.
 pub(super) async fn purge(
@@ -141,8 +150,18 @@ pub(super) async fn purge(
         (None, None, true) => Purge::All,
         _ => return Err(Refusal::bad("say one of name=, suffix= and all=true")),
     };
-    let host = service.resolver.host().clone();
-    let removed = tokio::task::spawn_blocking(move || host.purge(&purge)).await.map_err(Refusal::failed)?;
+    let (host, fleet) = (service.resolver.host().clone(), service.resolver.fleet().cloned());
+    // Once it has begun it ends, whoever waits for it.
+    let purging = tokio::task::spawn_blocking(move || {
+        let begun = fleet.map(|fleet| fleet.begin_purge(&purge));
+        let removed = host.purge(&purge);
+        (removed, begun.map(BegunPurge::done))
+    });
+    let (removed, telling) = purging.await.map_err(Refusal::failed)?;
     tracing::info!(removed, name = query.name, suffix = query.suffix, all = query.all, "purged");
-    Ok(Json(Purged { removed }))
+    let told = match telling {
+        Some(telling) => Some(timeout(TELLING, telling).await.is_ok_and(|told| told.is_ok())),
+        None => None,
+    };
+    Ok(Json(Purged { removed, told }))
 }

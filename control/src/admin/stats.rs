@@ -35,6 +35,11 @@ pub fn all(service: &Service) -> Value {
             "under_way": service.resolver.under_way(),
             "counters": totals(service.resolver.counters.totals()),
         },
+        "fleet": service.resolver.fleet().map(|fleet| json!({
+            "up": fleet.is_up(),
+            "queued": fleet.queued(),
+            "counters": totals(fleet.counters.totals()),
+        })),
         "upstreams": service.resolver.upstreams().iter().map(|upstream| json!({
             "address": upstream.label.clone(),
             "put_back": upstream.is_put_back(service.clock.nanos()),

@@ -170,7 +170,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             };
             let body = ringdnsd.ask(Method::POST, &format!("/cache/purge?{what}")).await?;
             print_as(json, &body, |purged: Purged, out| {
-                writeln!(out, "removed {} entries; the workers' caches start over", purged.removed)
+                writeln!(out, "removed {} entries; the workers' caches start over", purged.removed)?;
+                match purged.told {
+                    Some(true) => writeln!(out, "the other appliances of the fleet have been told"),
+                    Some(false) => {
+                        writeln!(out, "the other appliances will be told when Redis can be reached")
+                    }
+                    None => Ok(()),
+                }
             })
         }
         Command::Histogram(Histogram::Export { format, outcome, upstream, output }) => {

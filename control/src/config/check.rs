@@ -3,7 +3,7 @@
 use super::{
     Access, Cache, Config, Control, Cookies, Local, Server, Upstream, asking,
     error::Problem,
-    log,
+    fleet, log,
     raw::{RawAccess, RawCache, RawConfig, RawControl, RawCookies, RawServer, RawTcp, Refused, Require},
     units::Span,
     upstream::upstream,
@@ -54,6 +54,7 @@ impl TryFrom<RawConfig> for Config {
         no_loops(&server.listen, &upstreams)?;
         asking::are_different(&upstreams)?;
         asking::covers_all(&upstreams)?;
+        let keeps = raw.cache.enabled;
         Ok(Config {
             server,
             upstreams,
@@ -62,6 +63,7 @@ impl TryFrom<RawConfig> for Config {
             dnssec: asking::dnssec(raw.dnssec)?,
             cache: cache(raw.cache)?,
             refresh: asking::refresh(raw.refresh)?,
+            redis: fleet::redis(raw.redis, keeps)?,
             tcp: tcp(raw.tcp)?,
             access: access(raw.access)?,
             cookies: cookies(raw.cookies),

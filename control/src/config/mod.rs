@@ -6,6 +6,7 @@
 mod asking;
 mod check;
 pub mod error;
+mod fleet;
 mod log;
 pub mod raw;
 pub mod reference;
@@ -13,6 +14,7 @@ pub mod units;
 mod upstream;
 
 pub use error::{ConfigError, Problem};
+pub use fleet::Redis;
 pub use raw::{Mode, Privacy, Strategy};
 
 use crate::listen::Bounds;
@@ -42,6 +44,8 @@ pub struct Config {
     pub cache: Cache,
     /// What is renewed before it expires.
     pub refresh: Refresh,
+    /// What is shared with other appliances; `None`: nothing.
+    pub redis: Option<Redis>,
     /// What clients may do over TCP.
     pub tcp: Bounds,
     /// Who may ask.

@@ -255,6 +255,8 @@ pub struct RawConfig {
     pub cache: RawCache,
     /// `[refresh]`
     pub refresh: RawRefresh,
+    /// `[redis]`
+    pub redis: RawRedis,
     /// `[tcp]`
     pub tcp: RawTcp,
     /// `[access]`
@@ -398,6 +400,18 @@ tables! {
         ahead: u16 = 10,
         /// At most so many renewals a second, those of expired answers not counted. 0: no limit.
         per_second: u32 = 100,
+    }
+
+    /// Answers shared with other appliances through Redis 6.2 or later: see [fleet.md](fleet.md). Appliances that use the same
+    /// Redis and prefix are a fleet, and should ask upstreams that answer alike.
+    "[redis]" RawRedis {
+        /// Where Redis is: `"redis://HOST:PORT"`, `"redis://USER:PASSWORD@HOST:PORT/DATABASE"`, or `"redis+unix:///PATH"`. Absent: nothing is
+        /// shared. Whoever may write there can make clients believe what he likes: it must be the fleet's alone.
+        url: Option<String> = None,
+        /// How long a question waits for Redis before upstreams are asked. Whole milliseconds.
+        deadline: Span = Span::millis(5),
+        /// What the names of all keys begin with. Fleets with prefixes of their own can share a Redis.
+        prefix: String = "ringdns".into(),
     }
 
     /// What clients may do over TCP (RFC 7766, RFC 9210).

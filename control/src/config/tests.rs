@@ -112,7 +112,19 @@ fn refusals_name_line_key_reason_and_remedy() {
         (listen(&format!("nsid = \"{}\"", "x".repeat(65))), "5", "server.nsid", "65 bytes", "1 to 64"),
         (listen("busy_poll = true"), "5", "server.busy_poll", "no NIC", "interface"),
         (listen("lisen = []"), "5", "server.lisen", "unknown field", "spelling"),
-        (listen("[redis]\nurl = \"redis://h\""), "5", "redis", "unknown field", "spelling"),
+        (listen("[resdi]\nurl = \"redis://h\""), "5", "resdi", "unknown field", "spelling"),
+        (more("[redis]\nurl = \"http://h\""), "6", "redis.url", "no address of a Redis", "redis://"),
+        (more("[redis]\nurl = \"redis://:hush@\""), "6", "redis.url", "no address of a Redis", "redis://"),
+        (
+            more("[redis]\nurl = \"redis://h\"\n[cache]\nenabled = false"),
+            "6",
+            "redis.url",
+            "keeps no",
+            "Remove",
+        ),
+        (more("[redis]\ndeadline = \"0s\""), "6", "redis.deadline", "too short", "1ms"),
+        (more("[redis]\ndeadline = \"2s\""), "6", "redis.deadline", "too long", "5ms"),
+        (more("[redis]\nprefix = \"a b\""), "6", "redis.prefix", "a b", "letters"),
         (listen("fallback = \"yes\""), "5", "server.fallback", "string", "Correct the value"),
         ("[server]\nlisten = [\"127.0.0.1:53\"]\n".into(), "", "upstream", "no upstream", "[[upstream]]"),
         (upstream("trusted = true"), "3", "upstream[0].address", "needs an address", "Add address"),
@@ -200,6 +212,18 @@ fn refusals_name_line_key_reason_and_remedy() {
             assert!(message.contains(part), "{message:?} should contain {part:?}");
         }
     }
+}
+
+#[test]
+fn a_password_is_shown_nowhere() {
+    let with = |url: &str| parse(&format!("{MINIMAL}[redis]\nurl = {url:?}\n"));
+    let redis = with("redis://me:hush@192.0.2.1:6380/3").unwrap().redis.unwrap();
+    assert_eq!(redis.address(), "192.0.2.1:6380");
+    assert!(!format!("{redis:?}").contains("hush"), "{redis:?}");
+    let refused = with("redis://me:hush@192.0.2.1:none").unwrap_err().to_string();
+    assert!(!refused.contains("hush"), "{refused}");
+    assert_eq!(with("redis+unix:///run/redis.sock").unwrap().redis.unwrap().address(), "/run/redis.sock");
+    assert!(parse(MINIMAL).unwrap().redis.is_none());
 }
 
 #[test]

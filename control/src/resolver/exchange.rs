@@ -200,43 +200,67 @@ pub fn judge(
             if has_only_addresses(&answer.wire, key.asked().qtype()) {
                 return Ok(Judged::Answer(answer, None));
             }
-            Ok(scrubbed(upstream, key, rules, manner, message, answer))
+            let (judged, changed) =
+                scrubbed(upstream.trusted, manner.letters != 0, key, rules, message, answer);
+            upstream.counters.scrubbed.add(u64::from(changed));
+            Ok(judged)
         }
         Ok(code @ 0..=15) => Ok(Judged::Failure(code, ede)),
         _ => Ok(Judged::Failure(rcode::SERVFAIL, ede)),
     }
 }
 
-/// The answer without what does not belong to it.
-fn scrubbed(
-    upstream: &Upstream,
+/// The answer to `key` in a message that another appliance of the fleet has kept, and the alias at its end; `None`: it is none.
+/// `trusted`: its AD bit is believed. In all else it is believed as little as if it came from an upstream.
+pub fn judge_kept(
     key: &Key,
     rules: &Rules,
-    manner: Manner,
+    trusted: bool,
+    message: &[u8],
+) -> Option<(Answer, Option<Box<Alias>>)> {
+    let answer = Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), trusted).ok()?;
+    let (header, _) = Header::ref_from_prefix(message).ok()?;
+    if header.flags.get() & header::TC != 0 || !is_answer(answer.status.rcode()) {
+        return None;
+    }
+    if has_only_addresses(&answer.wire, key.asked().qtype()) {
+        return Some((answer, None));
+    }
+    match scrubbed(trusted, false, key, rules, message, answer).0 {
+        Judged::Answer(answer, alias) => Some((answer, alias)),
+        _ => None,
+    }
+}
+
+/// The answer without what does not belong to it, and whether that changed it; `respelled`: its names are in letters of ours.
+fn scrubbed(
+    trusted: bool,
+    respelled: bool,
+    key: &Key,
+    rules: &Rules,
     message: &[u8],
     answer: Answer,
-) -> Judged {
-    let Ok(mut decoded) = message::decode(message) else { return Judged::Malformed };
+) -> (Judged, bool) {
+    let Ok(mut decoded) = message::decode(message) else { return (Judged::Malformed, false) };
     if is_referral(&decoded) {
-        return Judged::Failure(rcode::SERVFAIL, answer.ede);
+        return (Judged::Failure(rcode::SERVFAIL, answer.ede), false);
     }
     let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut decoded, key.asked().dnssec_ok()) else {
-        return Judged::Malformed;
+        return (Judged::Malformed, false);
     };
     let alias = leads_to.filter(|_| answer.status.rcode() == rcode::NOERROR);
     let alias = alias.and_then(|to| Alias::new(key, &to, decoded.metadata.authoritative));
-    if !changed && manner.letters == 0 {
-        return Judged::Answer(answer, alias);
-    }
-    if changed {
-        upstream.counters.scrubbed.inc();
+    if !changed && !respelled {
+        return (Judged::Answer(answer, alias), false);
     }
     // Names that repeat our letters become pointers to the question, which is the client's own.
     let again = decoded.to_vec().ok().and_then(|message| {
         let now = rules.clock.secs();
-        Answer::from_response(&message, key, &rules.ttl, now, upstream.trusted).ok()
+        Answer::from_response(&message, key, &rules.ttl, now, trusted).ok()
     });
-    again.map_or(Judged::Malformed, |again| Judged::Answer(Answer { ede: answer.ede, ..again }, alias))
+    let judged =
+        again.map_or(Judged::Malformed, |again| Judged::Answer(Answer { ede: answer.ede, ..again }, alias));
+    (judged, changed)
 }
 
 /// Whether a response only tells who else might know, as servers do that do not recurse. Without a SOA that is not to say that

@@ -32,7 +32,7 @@ const NETWORK_ERROR: u16 = 23;
 
 /// A question on its way. However it ends, even unasked, it lands.
 pub struct Inquiry {
-    landing: Landing,
+    pub(super) landing: Landing,
     course: Mutex<Course>,
 }
 
@@ -130,7 +130,7 @@ impl Inquiry {
             self.course.lock().weigh(number, &error);
         }
         let verdict = self.course.lock().verdict;
-        self.land(Err(verdict), Source::default(), turn);
+        self.land(Err(verdict), Source::default(), false, turn);
     }
 
     /// Asks the next upstream beside the one that is asked, once.
@@ -166,7 +166,7 @@ impl Inquiry {
     }
 
     /// An answer has come. Lands with it, or with what its alias leads to as well. Whether it is the first.
-    fn arrive(
+    pub(super) fn arrive(
         self: &Arc<Self>,
         answer: Answer,
         alias: Option<Box<Alias>>,
@@ -175,11 +175,13 @@ impl Inquiry {
     ) -> bool {
         let Landing { resolver, key, .. } = &self.landing;
         let Some(alias) = alias.filter(|alias| alias.leads_out(key, &resolver.upstreams)) else {
-            return self.land(Ok(answer), source, turn);
+            // What came from the fleet need not go there.
+            let share = source.tier == Tier::Upstream;
+            return self.land(Ok(answer), source, share, turn);
         };
         if self.landing.hop {
             // Its asker goes on, and nobody keeps half an answer.
-            return self.land(Ok(Answer { ttl: 0, stale: 0, ahead: 0, ..answer }), source, turn);
+            return self.land(Ok(Answer { ttl: 0, stale: 0, ahead: 0, ..answer }), source, false, turn);
         }
         let deadline = {
             let mut course = self.course.lock();
@@ -193,17 +195,18 @@ impl Inquiry {
             let following = chase::follow(&inquiry.landing, &answer, alias.target);
             let late = Err(Failed::Upstreams(NO_REACHABLE_AUTHORITY));
             let whole = timeout_at(deadline, following).await.unwrap_or(late);
-            inquiry.land(whole, source, &mut Turn::default());
+            // What is there may be of a zone that others ask somebody else for.
+            inquiry.land(whole, source, false, &mut Turn::default());
         });
         true
     }
 
     /// Lands, unless it has landed before. Whether it did now.
-    fn land(&self, fetched: Result<Answer, Failed>, source: Source, turn: &mut Turn) -> bool {
+    fn land(&self, fetched: Result<Answer, Failed>, source: Source, share: bool, turn: &mut Turn) -> bool {
         let flight = self.course.lock().flight.take();
         let landed = flight.is_some();
         if let Some(flight) = flight {
-            self.landing.land(&flight, fetched, source, turn);
+            self.landing.land(&flight, fetched, source, share, turn);
         }
         landed
     }
@@ -211,7 +214,7 @@ impl Inquiry {
 
 impl Drop for Inquiry {
     fn drop(&mut self) {
-        self.land(Err(Failed::Ourselves), Source::default(), &mut Turn::default());
+        self.land(Err(Failed::Ourselves), Source::default(), false, &mut Turn::default());
     }
 }
 

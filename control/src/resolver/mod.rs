@@ -13,6 +13,7 @@ mod health;
 mod inquiry;
 mod mmsg;
 mod scrub;
+mod shared;
 mod sockets;
 pub mod stream;
 pub mod upstream;
@@ -21,6 +22,7 @@ mod validated;
 use crate::{
     config::Config,
     counters::counters,
+    fleet::Fleet,
     host::{Entry, Found, HostTier},
     local::LocalNames,
     validate::Validator,
@@ -215,6 +217,8 @@ pub struct Resolver {
     budget: Budget,
     /// `None`: nothing is validated here.
     validator: Option<Arc<Validator>>,
+    /// `None`: nothing is shared with other appliances.
+    fleet: Option<Arc<Fleet>>,
     /// What happened so far.
     pub counters: ResolverCounters,
 }
@@ -235,6 +239,7 @@ impl Resolver {
             stale_client_timeout: cache.stale_client_timeout,
             budget: Budget::new(config.refresh.per_second),
             validator: Validator::new(&config.dnssec, resolver.clone()).map(Arc::new),
+            fleet: config.redis.as_ref().map(|redis| Fleet::new(redis, clock)),
             counters: ResolverCounters::default(),
         })
     }
@@ -247,6 +252,11 @@ impl Resolver {
     /// The upstreams.
     pub fn upstreams(&self) -> &Upstreams {
         &self.upstreams
+    }
+
+    /// What is shared with other appliances, if anything is.
+    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.fleet.as_ref()
     }
 
     /// How answers are kept.
@@ -407,7 +417,12 @@ impl Resolver {
                     Landing { resolver: self.clone(), key: key.clone(), hop, validated: validator.is_some() };
                 return match validator {
                     Some(validator) => Validated::begin(landing, flight, refresh, validator.clone()),
-                    None => Inquiry::new(landing, flight).begin(turn),
+                    None => match self.fleet_for(key) {
+                        Some(fleet) => {
+                            shared::begin(Inquiry::new(landing, flight), fleet.clone(), refresh, turn)
+                        }
+                        None => Inquiry::new(landing, flight).begin(turn),
+                    },
                 };
             }
             Boarding::Joined => return self.counters.joined.inc(),
@@ -550,14 +565,24 @@ impl Landing {
         self.resolver.clock()
     }
 
-    /// Files what the upstreams say, or whoever `source` is, and answers who waits.
-    fn land(&self, flight: &Flight, fetched: Result<Answer, Failed>, source: Source, turn: &mut Turn) {
+    /// Files what the upstreams say, or whoever `source` is, and answers who waits. `share`: the fleet may have it too.
+    fn land(
+        &self,
+        flight: &Flight,
+        fetched: Result<Answer, Failed>,
+        source: Source,
+        share: bool,
+        turn: &mut Turn,
+    ) {
         let (resolver, generation) = (&self.resolver, flight.generation());
         let (resolved, renewed) = match fetched {
             Ok(answer) => {
                 resolver.counters.resolved.inc();
                 let answer = Arc::new(answer);
-                resolver.host.insert(&self.key, answer.clone(), generation);
+                let kept = resolver.host.insert(&self.key, answer.clone(), generation);
+                if share && kept {
+                    resolver.share(&self.key, &answer, generation);
+                }
                 (Resolved { answer, generation, known: false, source }, true)
             }
             Err(failed) => (resolver.fall_back(&self.key, failed, generation), false),

@@ -29,7 +29,7 @@ impl Validated {
         if let Some(flight) = self.flight.take() {
             // Of the many that had a part in it, none is named.
             let source = Source::of(Tier::Upstream);
-            self.landing.land(&flight, found, source, &mut Turn::default());
+            self.landing.land(&flight, found, source, false, &mut Turn::default());
         }
     }
 }

@@ -1,0 +1,331 @@
+//! The fleet's tier: what one appliance found out, the others read in Redis before they ask upstreams.
+//!
+//! Redis is never waited for longer than a deadline of milliseconds, and while it is not well it is not asked at all: [`keeper`]
+//! holds the one connection, which is there only while Redis answers in time. What is stored goes through a bounded queue
+//! ([`writer`]). Whatever lies in Redis may be anybody's: see [`value`]. What purges make void is told by a log ([`purges`]).
+
+mod keeper;
+mod purges;
+mod value;
+mod writer;
+
+use crate::{
+    config::Redis,
+    counters::counters,
+    host::{HostTier, Purge, StoredKey},
+};
+use parking_lot::{Mutex, RwLock};
+use purges::Purges;
+use redis::{RedisResult, aio::MultiplexedConnection};
+use ringdns_dataplane::{
+    clock::{Clock, Secs},
+    dns::{
+        answer::Answer,
+        key::{Asked, Key},
+    },
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+use value::{Unfit, Value};
+use writer::Write;
+
+/// Answers that wait to be stored. They are in the host tier too.
+const QUEUE: usize = 1024;
+/// Lookups under way at once; each is one command in the connection's pipeline.
+const LOOKUPS: usize = 256;
+/// So many lookups in a row that were in vain end the connection.
+const TROUBLE_MAX: u32 = 3;
+
+counters! {
+    /// What happens between this appliance and the fleet's tier.
+    FleetCounters {
+        /// Questions looked up in Redis.
+        lookups,
+        /// Of these, those answered by what was there.
+        hit,
+        /// Those that found an answer that has expired, and were asked of upstreams.
+        stale,
+        /// Renewals that found nothing newer than what is to be renewed.
+        due,
+        /// Those that found nothing.
+        missing,
+        /// Those that found what a purge has made void.
+        purged,
+        /// Those that found what is not ringdns's, or of another version, or has no end.
+        foreign,
+        /// Those that found what is not as it was stored, or is no answer.
+        damaged,
+        /// Those not answered by Redis within the deadline.
+        timed_out,
+        /// Those that Redis refused, or that its connection broke under.
+        failed,
+        /// Questions not looked up because Redis was not well.
+        skipped,
+        /// Questions not looked up because enough lookups were under way.
+        skipped_busy,
+        /// Hits whose age by the hosts' clocks was another than by Redis's by more than 10 s.
+        clocks_differ,
+        /// Answers to be stored.
+        offered,
+        /// Of these, those stored.
+        stored,
+        /// Those that Redis refused, or did not take in time.
+        store_failed,
+        /// Those not stored because the queue was full.
+        store_dropped,
+        /// Those not stored because Redis was not well.
+        store_skipped,
+        /// Those not stored because a purge came, or their time was over.
+        store_outdated,
+        /// Connections that were made and found well.
+        joined,
+        /// Connections that were given up.
+        left,
+        /// Attempts to connect that failed.
+        connect_failed,
+        /// Purges told to the fleet.
+        purges_told,
+        /// Purges of other appliances, applied here.
+        purges_heard,
+    }
+}
+
+/// An answer found in Redis. It has not been judged yet.
+#[derive(Debug)]
+pub struct Found {
+    /// The message, its TTLs lowered by the answer's age.
+    pub message: Vec<u8>,
+    /// How long it is fresh still; 0: it has expired.
+    pub fresh: Secs,
+    /// How long it may be given out after that.
+    pub grace: Secs,
+    /// How long it was fresh when it was new.
+    pub ttl: Secs,
+    /// What is to be said about it (RFC 8914).
+    pub ede: Option<u16>,
+}
+
+/// The fleet's tier, as this appliance sees it.
+pub struct Fleet {
+    client: redis::Client,
+    /// Its address, for the log.
+    address: String,
+    prefix: String,
+    deadline: Duration,
+    clock: Clock,
+    /// Told apart from others in the log of purges.
+    id: String,
+    /// `None`: Redis is not well, or has not been seen yet.
+    connection: RwLock<Option<MultiplexedConnection>>,
+    /// Lookups in vain since the last one that was not.
+    trouble: AtomicU32,
+    /// Wakes who looks after the connection.
+    wake: Notify,
+    lookups: Semaphore,
+    queue: mpsc::Sender<Write>,
+    waiting: Mutex<Option<mpsc::Receiver<Write>>>,
+    purges: RwLock<Purges>,
+    /// The newest purge that has been applied here.
+    known: AtomicU64,
+    /// Those who wait until the fleet has been told of their purges.
+    tellers: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
+    /// What happened so far.
+    pub counters: FleetCounters,
+}
+
+impl Fleet {
+    /// Of a configuration. Nothing is connected before [`Fleet::run`].
+    pub fn new(config: &Redis, clock: Clock) -> Arc<Self> {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        Arc::new(Fleet {
+            client: config.client.clone(),
+            address: config.address(),
+            prefix: config.prefix.clone(),
+            deadline: config.deadline,
+            clock,
+            id: format!("{:016x}", rand::random::<u64>()),
+            connection: RwLock::default(),
+            trouble: AtomicU32::new(0),
+            wake: Notify::new(),
+            lookups: Semaphore::new(LOOKUPS),
+            queue,
+            waiting: Mutex::new(Some(waiting)),
+            purges: RwLock::default(),
+            known: AtomicU64::new(0),
+            tellers: Mutex::default(),
+            counters: FleetCounters::default(),
+        })
+    }
+
+    /// Keeps the connection, and stores what is to be stored, until it is dropped. To be called once.
+    pub async fn run(self: Arc<Self>, host: Arc<HostTier>) {
+        let Some(waiting) = self.waiting.lock().take() else { return };
+        tokio::join!(self.keep(&host), self.write(&host, waiting));
+    }
+
+    /// Whether Redis is well.
+    pub fn is_up(&self) -> bool {
+        self.connection.read().is_some()
+    }
+
+    /// How many answers wait to be stored.
+    pub fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    fn connection(&self) -> Option<MultiplexedConnection> {
+        self.connection.read().clone()
+    }
+
+    /// Looks a question up, for no longer than the deadline. What is found is to be judged, and then counted.
+    pub async fn lookup(&self, key: &Key) -> Option<Found> {
+        let counters = &self.counters;
+        let Some(mut connection) = self.connection() else {
+            counters.skipped.inc();
+            return None;
+        };
+        let Ok(_one_of_them) = self.lookups.try_acquire() else {
+            counters.skipped_busy.inc();
+            return None;
+        };
+        counters.lookups.inc();
+        let name = value::name(&self.prefix, key.asked());
+        let mut commands = redis::pipe();
+        commands.ignore_errors().cmd("GET").arg(&name).cmd("PTTL").arg(&name);
+        let asking =
+            commands.query_async::<(RedisResult<Option<Vec<u8>>>, RedisResult<i64>)>(&mut connection);
+        let (bytes, left) = match timeout(self.deadline, asking).await {
+            Ok(Ok((Ok(bytes), Ok(left)))) => (bytes, left),
+            // The key holds something else than a string.
+            Ok(Ok((Err(error), _))) if error.code() == Some("WRONGTYPE") => {
+                self.trouble.store(0, Ordering::Relaxed);
+                counters.foreign.inc();
+                return None;
+            }
+            Ok(Ok((Err(error), _) | (_, Err(error))) | Err(error)) => {
+                tracing::debug!(%error, "redis: a lookup failed");
+                counters.failed.inc();
+                self.had_trouble();
+                return None;
+            }
+            Err(_) => {
+                counters.timed_out.inc();
+                self.had_trouble();
+                return None;
+            }
+        };
+        self.trouble.store(0, Ordering::Relaxed);
+        // -2: it has just expired; -1: it never would.
+        let (Some(bytes), 0.. | -1) = (bytes, left) else {
+            counters.missing.inc();
+            return None;
+        };
+        let found = match u64::try_from(left) {
+            Ok(left) => self.read(key.asked(), &name, &bytes, left),
+            Err(_) => Err(Unfit::Foreign),
+        };
+        found.unwrap_or_else(|unfit| {
+            match unfit {
+                Unfit::Foreign => counters.foreign.inc(),
+                Unfit::Damaged => counters.damaged.inc(),
+            }
+            None
+        })
+    }
+
+    /// What to make of bytes that Redis keeps for another `left` milliseconds.
+    fn read(&self, asked: Asked<'_>, name: &str, bytes: &[u8], left: u64) -> Result<Option<Found>, Unfit> {
+        let mut value = Value::parse(name, bytes)?;
+        // Of a purge that is not known here yet, it is not known either what it made void.
+        let unknown = value.generation > self.known.load(Ordering::Acquire);
+        if unknown || self.purges.read().void(asked, value.generation) {
+            self.counters.purged.inc();
+            return Ok(None);
+        }
+        let ages = value.age(self.clock.unix(), left);
+        if ages.differ() {
+            self.counters.clocks_differ.inc();
+        }
+        let age = ages.most();
+        value.grow_older(asked, age).ok_or(Unfit::Damaged)?;
+        let fresh = value.ttl.saturating_sub(age);
+        let over = age.saturating_sub(value.ttl);
+        Ok(Some(Found {
+            message: value.message,
+            fresh,
+            grace: value.grace.saturating_sub(over),
+            ttl: value.ttl,
+            ede: value.ede,
+        }))
+    }
+
+    /// A lookup was in vain. After some in a row there are no more until Redis has shown that it is well.
+    fn had_trouble(&self) {
+        if self.trouble.fetch_add(1, Ordering::Relaxed) + 1 >= TROUBLE_MAX {
+            self.connection.write().take();
+            self.wake.notify_one();
+        }
+    }
+
+    /// Stores an answer that was found out while the host tier was at `generation`, when there is time for it.
+    pub fn store(&self, key: &Key, answer: &Arc<Answer>, host: &HostTier, generation: u64) {
+        let counters = &self.counters;
+        counters.offered.inc();
+        if !self.is_up() {
+            return counters.store_skipped.inc();
+        }
+        // In this order: a purge raises the host tier's generation before it is known here.
+        let known = self.known.load(Ordering::Acquire);
+        if host.generation() != generation {
+            return counters.store_outdated.inc();
+        }
+        let write = Write { key: StoredKey::from(key), answer: answer.clone(), known, generation };
+        if self.queue.try_send(write).is_err() {
+            counters.store_dropped.inc();
+        }
+    }
+
+    /// To be called before a purge is done here. From now on nothing that it covers is taken from Redis.
+    pub fn begin_purge(self: &Arc<Self>, purge: &Purge) -> BegunPurge {
+        BegunPurge { nth: self.purges.write().begin(purge.clone()), fleet: self.clone() }
+    }
+
+    fn purges_name(&self) -> String {
+        format!("{}:{}:purges", self.prefix, value::VERSION)
+    }
+}
+
+/// A purge that is being done here. The fleet is told of it when this is dropped.
+pub struct BegunPurge {
+    fleet: Arc<Fleet>,
+    nth: u64,
+}
+
+impl BegunPurge {
+    /// It has been done. What is returned says when the fleet has been told: at once, or when Redis is back.
+    pub fn done(self) -> oneshot::Receiver<()> {
+        let (teller, told) = oneshot::channel();
+        let mut tellers = self.fleet.tellers.lock();
+        // Who has given up need not be told.
+        tellers.retain(|(_, teller)| !teller.is_closed());
+        tellers.push((self.nth, teller));
+        drop(tellers);
+        told
+    }
+}
+
+impl Drop for BegunPurge {
+    fn drop(&mut self) {
+        self.fleet.purges.write().done(self.nth);
+        self.fleet.wake.notify_one();
+    }
+}
