@@ -23,6 +23,7 @@ readonly TEST_PACKAGES=(
     bind9-utils                                       # signs zones
     knot-resolver pdns-recursor                       # and those of ringbench differential
     redis-server redis-tools                          # what a fleet shares
+    clickhouse-server                                 # what the query log is shipped to
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
     rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM
 )

@@ -9,7 +9,7 @@ use crate::{
     host::HostTier,
     latency::Collector,
     listen::Listener,
-    log::{self, QueryLog},
+    log::{self, QueryLog, writer::Writer},
     policy,
     preflight::{self, Claim, ClaimError},
     pump,
@@ -31,8 +31,8 @@ use std::{
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
-    sync::mpsc::{UnboundedReceiver, unbounded_channel},
-    task::JoinSet,
+    sync::mpsc::{UnboundedReceiver, channel, unbounded_channel},
+    task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
@@ -121,10 +121,22 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
     let Entrance { steering, workers, receiving, spare_cores } = entrance::open(&claim.listen, &common)?;
     let steering = Arc::new(Mutex::new(steering));
 
-    let worked = runtime(spare_cores).map_err(DaemonError::from).and_then(|runtime| {
+    let worked = runtime(spare_cores.clone()).map_err(DaemonError::from).and_then(|runtime| {
         let (links, lines) = (workers.links.clone(), workers.lines.clone());
         let steering = steering.clone();
-        let plane = Plane { config, policy, clock, receiving, links, lines, resolver, steering, bell, log };
+        let plane = Plane {
+            config,
+            policy,
+            clock,
+            receiving,
+            links,
+            lines,
+            resolver,
+            steering,
+            bell,
+            log,
+            spare_cores,
+        };
         let worked = runtime.block_on(plane.work(claim, ends));
         runtime.shutdown_timeout(GRACE);
         worked
@@ -184,6 +196,25 @@ struct Plane {
     steering: Arc<Mutex<Option<Steering>>>,
     bell: Arc<Doorbell>,
     log: Option<Arc<QueryLog>>,
+    spare_cores: Vec<core_affinity::CoreId>,
+}
+
+/// The query log at work.
+struct Logging {
+    collector: Arc<log::Collector>,
+    /// `None`: rows are kept nowhere.
+    writer: Option<Writer>,
+}
+
+impl Logging {
+    /// Hands on what is on its way, and waits until it is stored or spooled.
+    async fn finish(self) {
+        self.collector.finish().await;
+        if let Some(writer) = self.writer {
+            // A disk that stands still is not waited for.
+            drop(timeout(2 * GRACE, spawn_blocking(|| writer.finish())).await);
+        }
+    }
 }
 
 /// A part of the control plane: what it is, and how it ended.
@@ -204,7 +235,7 @@ impl Plane {
             });
         }
         let listener = self.listen(claim.tcp, &mut parts)?;
-        let logging = self.log(&mut parts);
+        let logging = self.log(&mut parts)?;
 
         let path = self.config.control.socket.clone();
         let socket = admin::bind(&path)
@@ -262,16 +293,24 @@ impl Plane {
         Ok(listener)
     }
 
-    /// Begins to collect what is logged, if anything is.
-    fn log(&self, parts: &mut JoinSet<Part>) -> Option<Arc<log::Collector>> {
+    /// Begins to collect what is logged, and to write it, if anything is.
+    fn log(&self, parts: &mut JoinSet<Part>) -> io::Result<Option<Logging>> {
+        let Some(log) = &self.log else { return Ok(None) };
+        let (mut writer, mut rows) = (None, None);
+        if let Some(shipping) = self.config.shipping.clone() {
+            let (sender, receiver) = channel(log::CHANNEL);
+            let cores = self.spare_cores.clone();
+            writer = Some(Writer::start(shipping, receiver, cores, log.ledger.clone())?);
+            rows = Some(sender);
+        }
         let workers = self.links.iter().cloned().zip(self.lines.iter().cloned()).collect();
-        let collector = log::Collector::new(self.log.clone()?, workers, None);
+        let collector = log::Collector::new(log.clone(), workers, rows);
         let collecting = collector.clone().run();
         parts.spawn(async {
             collecting.await;
             ("the query log", Ok(()))
         });
-        Some(collector)
+        Ok(Some(Logging { collector, writer }))
     }
 
     fn service(self, listener: Arc<Listener>) -> io::Result<Service> {

@@ -14,6 +14,7 @@
 //! the remedy in the message, and what the processes had said goes to the test's output.
 #![forbid(unsafe_code)]
 
+mod clickhouse;
 mod client;
 mod host;
 mod knot;
@@ -30,6 +31,7 @@ mod unbound;
 mod upstream;
 mod zone;
 
+pub use clickhouse::ClickHouse;
 pub use client::{Client, ask_over_tcp, exchange_over_tcp, kdig};
 pub use host::Host;
 pub use knot::Knot;

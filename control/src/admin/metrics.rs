@@ -38,6 +38,11 @@ pub fn text(service: &Service) -> String {
     if let Some(log) = &service.log {
         text.totals("ringdns_query_log", &log.counters.totals());
         text.gauge("ringdns_query_log_taps", "Listeners to the query log.", log.taps.len());
+        let sums = log.ledger.sums();
+        text.totals("ringdns_query_log_rows", &sums.totals());
+        for gauge in sums.gauges() {
+            text.gauge(&format!("ringdns_query_log_rows_{}", gauge.name), gauge.doc, gauge.value);
+        }
     }
     upstreams(service, &mut text);
     text.gauge("ringdns_uptime_seconds", "Seconds since the start.", service.clock.secs());

@@ -47,12 +47,12 @@ pub fn all(service: &Service) -> Value {
             "counters": totals(upstream.counters.totals()),
         })).collect::<Vec<_>>(),
         "listeners": totals((service.listeners)()),
-        "query_log": service.log.as_ref().map(|log| query_log(log, &sum)),
+        "query_log": service.log.as_ref().map(|log| query_log(log, service, &sum)),
     })
 }
 
 /// The sums of the query log, over all that record: `recorded = handed_on + unwanted + dropped + in_hand`.
-fn query_log(log: &QueryLog, workers: &Snapshot) -> Value {
+fn query_log(log: &QueryLog, service: &Service, workers: &Snapshot) -> Value {
     let LogCounters { tcp_recorded, tcp_excluded, tcp_full, handed_on, writer_full, unwanted, .. } =
         &log.counters;
     let no_batch = workers.get(Counter::LogNoBatch);
@@ -67,6 +67,14 @@ fn query_log(log: &QueryLog, workers: &Snapshot) -> Value {
         "in_hand": recorded as i64 - (ended + no_batch) as i64,
         "taps": log.taps.len(),
         "counters": totals(log.counters.totals()),
+        // Where the rows are that were handed on, if they are kept.
+        "rows": service.config.shipping.as_ref().map(|_| {
+            let sums = log.ledger.sums();
+            let mut rows = totals(sums.totals());
+            rows.extend(totals(sums.gauges()));
+            rows.insert("unaccounted".into(), sums.unaccounted().into());
+            rows
+        }),
     })
 }
 

@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use anyhow::{Context, anyhow};
-use clap::{Parser, Subcommand, ValueEnum};
+use anyhow::{Context, anyhow, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -11,11 +11,19 @@ use hyper::{
     client::conn::http1,
 };
 use hyper_util::rt::TokioIo;
-use ringdns_control::admin::{EntryView, Purged, Status, Times, UpstreamStatus};
+use ringdns_control::{
+    admin::{EntryView, Purged, Status, Times, UpstreamStatus},
+    config::units::Span,
+    log::show,
+};
+use ringdns_dataplane::{
+    access::{AccessList, Prefix},
+    clock::Clock,
+};
 use serde_json::Value;
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -59,6 +67,10 @@ enum Command {
     /// Look into the cache, or make it forget.
     #[command(subcommand)]
     Cache(Cache),
+    /// Show what of the query log is on this host: all of it, or what ClickHouse has not yet taken. The oldest comes first.
+    ///
+    /// Reads the files; ringdnsd need not run. With --json: an object a line.
+    Log(Log),
     /// Service times.
     #[command(subcommand)]
     Histogram(Histogram),
@@ -93,6 +105,25 @@ enum Cache {
         #[arg(long, group = "what")]
         all: bool,
     },
+}
+
+#[derive(Args)]
+struct Log {
+    /// The query_log.spool_dir of ringdnsd.
+    #[arg(long, default_value = "/var/lib/ringdns/query-log")]
+    spool_dir: PathBuf,
+    /// Only queries for this name.
+    #[arg(long)]
+    name: Option<String>,
+    /// Only queries for this name and all below it.
+    #[arg(long, conflicts_with = "name")]
+    suffix: Option<String>,
+    /// Only queries of this client, or of those in this prefix.
+    #[arg(long)]
+    client: Option<Prefix>,
+    /// Only what is not older: 90s, 10m, 1h, 7d.
+    #[arg(long)]
+    since: Option<Span>,
 }
 
 #[derive(Subcommand)]
@@ -180,6 +211,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 }
             })
         }
+        Command::Log(log) => show_log(&log, json),
         Command::Histogram(Histogram::Export { format, outcome, upstream, output }) => {
             let format = match format {
                 Format::Text => "text",
@@ -279,6 +311,38 @@ fn escape(text: &str) -> String {
 }
 
 //----------- Showing ---------------------------------------------------------
+
+fn show_log(log: &Log, json: bool) -> anyhow::Result<()> {
+    let name = |text: &Option<String>| text.as_deref().map(show::name).transpose();
+    let since_ms = log.since.map(|since| Clock::start().epoch_millis() - since.0.as_millis() as i64);
+    let filter = show::Filter {
+        name: name(&log.name)?,
+        suffix: name(&log.suffix)?,
+        clients: log.client.map(|prefix| AccessList::new(&[prefix], &[])).transpose()?,
+        since_ms,
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let row = |entry: &show::Entry| {
+        if !json {
+            return writeln!(out, "{entry}");
+        }
+        serde_json::to_writer(&mut out, entry)?;
+        writeln!(out)
+    };
+    let mut damaged = 0;
+    let told = show::each(&log.spool_dir, &filter, row, |path, damage| {
+        damaged += 1;
+        eprintln!("ringctl: {}: {damage}", path.display());
+    });
+    told.and_then(|()| out.flush()).with_context(|| {
+        let folder = log.spool_dir.display();
+        format!("{folder}: is it the query_log.spool_dir of ringdnsd, and are you its user or root?")
+    })?;
+    if damaged > 0 {
+        bail!("{damaged} segments are damaged; what was read of the others is above");
+    }
+    Ok(())
+}
 
 fn print_as<T: serde::de::DeserializeOwned>(
     json: bool,

@@ -5,6 +5,7 @@ use super::{
     error::Problem,
     fleet, log,
     raw::{RawAccess, RawCache, RawConfig, RawControl, RawCookies, RawServer, RawTcp, Refused, Require},
+    shipping::shipping,
     units::Span,
     upstream::upstream,
 };
@@ -67,6 +68,7 @@ impl TryFrom<RawConfig> for Config {
             tcp: tcp(raw.tcp)?,
             access: access(raw.access)?,
             cookies: cookies(raw.cookies),
+            shipping: shipping(&raw.query_log, raw.clickhouse)?,
             query_log: log::query_log(raw.query_log)?,
             control: control(raw.control)?,
         })

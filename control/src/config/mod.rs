@@ -10,12 +10,14 @@ mod fleet;
 mod log;
 pub mod raw;
 pub mod reference;
+mod shipping;
 pub mod units;
 mod upstream;
 
 pub use error::{ConfigError, Problem};
 pub use fleet::Redis;
 pub use raw::{Mode, Privacy, Strategy};
+pub use shipping::{ClickHouse, Scheme, Shipping};
 
 use crate::listen::Bounds;
 use hyper::Uri;
@@ -54,6 +56,8 @@ pub struct Config {
     pub cookies: Cookies,
     /// What is logged of answers.
     pub query_log: QueryLog,
+    /// Where the query log goes; `None`: it is kept nowhere.
+    pub shipping: Option<Shipping>,
     /// How ringdns is watched and controlled.
     pub control: Control,
 }

@@ -265,6 +265,8 @@ pub struct RawConfig {
     pub cookies: RawCookies,
     /// `[query_log]`
     pub query_log: RawQueryLog,
+    /// `[clickhouse]`
+    pub clickhouse: RawClickhouse,
     /// `[control]`
     pub control: RawControl,
 }
@@ -475,6 +477,40 @@ tables! {
         /// Memory of each worker for what is on its way to be written. 8 MiB hold 70,000 answers; what comes when it is full is
         /// dropped.
         bytes_per_worker: Bytes = Bytes(8 << 20),
+        /// A folder for the log, of which everything is kept that ClickHouse does not take, or has not yet taken; without
+        /// `[clickhouse]`, everything. `ringctl log` reads it. Absent: nothing is written. See docs/query-log.md.
+        spool_dir: Option<String> = None,
+        /// What the folder may take on disk. When it is full, the oldest rows are dropped.
+        spool_bytes: Bytes = Bytes(1 << 30),
+        /// Rows that are written or sent as one, at most 500,000.
+        batch_rows: u32 = 100_000,
+        /// Bytes of the same, before they are compressed, from `"64KiB"` to `"32MiB"`.
+        batch_bytes: Bytes = Bytes(16 << 20),
+        /// How long a row waits for others to be written or sent with. What waits is lost in a crash.
+        batch_interval: Span = Span::secs(5),
+        /// What this appliance is called in its rows, among all that log to the same place. Absent: the name of the host.
+        appliance: Option<String> = None,
+    }
+
+    /// A ClickHouse server that the query log goes to, over its HTTP interface. While it is away, rows are kept in
+    /// `query_log.spool_dir`, and sent when it is back. See docs/query-log.md.
+    "[clickhouse]" RawClickhouse {
+        /// Where its HTTP interface is: `"http://10.53.0.9:8123"`, or `"https://clickhouse.example:8443"`. Credentials do not
+        /// belong here. Absent: off.
+        url: Option<String> = None,
+        /// The database of the tables, which are made if they are missing.
+        database: String = "ringdns".into(),
+        /// Who inserts.
+        user: String = "default".into(),
+        /// A file with the user's password on one line, read with each request. Absent: none.
+        password_file: Option<String> = None,
+        /// A PEM file with the certificates of the CAs that may vouch for an `https://` server, read with each request. Absent:
+        /// those that the system trusts.
+        tls_ca_file: Option<String> = None,
+        /// How long a request may take before it counts as failed.
+        timeout: Span = Span::secs(30),
+        /// How long rows are kept there, in whole days.
+        retention: Span = Span::secs(30 * 86_400),
     }
 
     /// How ringdns is watched and controlled.

@@ -19,6 +19,33 @@ fn the_smallest_file_is_complete() {
 }
 
 #[test]
+fn where_the_query_log_goes() {
+    assert!(parse(MINIMAL).unwrap().shipping.is_none());
+    let to = |url: &str| {
+        let text = format!(
+            "{MINIMAL}[query_log]\nenabled = true\nspool_dir = \"a\"\n[clickhouse]\nurl = {url:?}\nretention = \"36h\"\n"
+        );
+        parse(&text).unwrap().shipping.unwrap().clickhouse.unwrap()
+    };
+    for (url, authority, path, scheme) in [
+        ("http://[fd53::9]", "[fd53::9]:8123", "/", Scheme::Http),
+        ("https://ch.example/logs/", "ch.example:8443", "/logs/", Scheme::Https),
+        ("http://192.0.2.1:80", "192.0.2.1:80", "/", Scheme::Http),
+    ] {
+        let server = to(url);
+        assert_eq!((&*server.authority(), &*server.path, server.scheme), (authority, path, scheme), "{url}");
+        assert_eq!((server.retention_days, &*server.database, &*server.user), (2, "ringdns", "default"));
+    }
+    assert_eq!(to("http://[fd53::9]").host, "fd53::9");
+    let alone = parse(&format!("{MINIMAL}[query_log]\nspool_dir = \"a\"\nappliance = \"b-1\"\n"))
+        .unwrap()
+        .shipping
+        .unwrap();
+    assert!(alone.clickhouse.is_none());
+    assert_eq!(alone.appliance, "b-1");
+}
+
+#[test]
 fn upstream_addresses() {
     for (text, address, transport) in [
         ("9.9.9.9", "9.9.9.9:53", Transport::Udp),
@@ -90,6 +117,8 @@ fn refusals_name_line_key_reason_and_remedy() {
     let at = |address: &str| upstream(&format!("address = \"{address}\""));
     let and = |address: &str, line: &str| at(address) + line;
     let more = |lines: &str| format!("{MINIMAL}{lines}\n");
+    let logged =
+        |lines: &str| more(&format!("[query_log]\nenabled = true\nspool_dir = \"a\"\n[clickhouse]\n{lines}"));
     let many = format!("listen = {:?}", (1..=17).map(|i| format!("127.0.0.{i}:53")).collect::<Vec<_>>());
     let cases = [
         (server("listen = []"), "4", "server.listen", "no address", "at least one"),
@@ -201,6 +230,40 @@ fn refusals_name_line_key_reason_and_remedy() {
         (more("[access]\nrefused = \"ignore\""), "6", "access.refused", "ignore", "Correct the value"),
         (more("[control]\nhttp = \"8053\""), "6", "control.http", "no IP address", "127.0.0.1:8053"),
         (more("[control]\nsocket = \"\""), "6", "control.socket", "empty", "short path"),
+        (more("[clickhouse]\nurl = \"http://ch:8123\""), "", "query_log.spool_dir", "no folder", "/var/lib"),
+        (logged("url = \"http://me:secret@ch:8123\""), "9", "clickhouse.url", "credentials", "password_file"),
+        (logged("url = \"ftp://ch\""), "9", "clickhouse.url", "neither http", "http://["),
+        (logged("url = \"http://ch/?a=b\""), "9", "clickhouse.url", "parameters", "http://["),
+        (
+            logged("url = \"http://ch\"\ntls_ca_file = \"a\""),
+            "10",
+            "clickhouse.tls_ca_file",
+            "no certificates",
+            "https://",
+        ),
+        (
+            logged("url = \"http://ch\"\ndatabase = \"a`b\""),
+            "10",
+            "clickhouse.database",
+            "no name",
+            "letters",
+        ),
+        (logged("url = \"http://ch\"\nretention = \"1h\""), "10", "clickhouse.retention", "too short", "1d"),
+        (more("[query_log]\nspool_dir = \"\""), "6", "query_log.spool_dir", "empty", "folder"),
+        (
+            more("[query_log]\nspool_dir = \"a\"\nbatch_rows = 600000"),
+            "7",
+            "query_log.batch_rows",
+            "not possible",
+            "500000",
+        ),
+        (
+            more("[query_log]\nspool_dir = \"a\"\nappliance = \"it's me\""),
+            "7",
+            "query_log.appliance",
+            "no name",
+            "letters",
+        ),
         ("[server\n".into(), "1", "", "table", "syntax"),
     ];
     for (text, line, key, reason, remedy) in cases {

@@ -1,7 +1,7 @@
 //! Quantities as people write them: `"64MiB"`, `"800ms"`.
 
 use serde::{Deserialize, Deserializer, de};
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 /// A number of bytes: an integer, or a string with `KiB`, `MiB`, `GiB` (powers of 1024) or `kB`, `MB`, `GB` (of 1000).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +87,14 @@ impl fmt::Display for Span {
         let mut units = Self::UNITS;
         units.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
         show(self.0.as_micros() as u64, &units, f)
+    }
+}
+
+impl FromStr for Span {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text).ok_or("it is no length of time such as 90s, 10m or 1h")
     }
 }
 

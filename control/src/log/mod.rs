@@ -1,19 +1,27 @@
 //! The query log: what workers and the TCP listener record of their answers, made into rows and handed on.
 //!
 //! ```text
-//!  workers ──batches──► collector ─┬─ writer (a bounded channel)
+//!  workers ──batches──► collector ─┬─ writer (a bounded channel) ── ClickHouse, or the spool
 //!  TCP listener ─rows──►           └─ taps: whoever listens at the control socket
 //! ```
 //!
 //! Nothing here is waited for. What finds no room is dropped where it would have gone in, and counted there:
 //! `recorded = handed_on + unwanted + dropped + in_hand`, in which `in_hand` is on its way to the collector.
 
+mod clickhouse;
 mod collect;
+pub mod ledger;
+mod outbox;
 mod privacy;
 pub mod row;
+mod rowbinary;
+mod segment;
+pub mod show;
+mod spool;
 mod tap;
 #[cfg(test)]
 mod tests;
+pub mod writer;
 
 pub use collect::{CHANNEL, Collector};
 pub use privacy::Privacy;
@@ -25,6 +33,7 @@ use crate::{
     counters::counters,
     policy,
 };
+use ledger::Ledger;
 use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::Clock,
@@ -72,6 +81,8 @@ pub struct QueryLog {
     tcp: Mutex<Tcp>,
     /// Who listens.
     pub taps: Taps,
+    /// Where the rows are that were handed on.
+    pub ledger: Arc<Ledger>,
     /// What happened so far.
     pub counters: LogCounters,
 }
@@ -110,6 +121,7 @@ impl QueryLog {
             clock,
             tcp: Mutex::new(tcp),
             taps: Taps::default(),
+            ledger: Arc::default(),
             counters: LogCounters::default(),
         })))
     }

@@ -1,9 +1,10 @@
 //! A row of the query log.
 
 use crate::names;
+use hickory_proto::rr::RecordType;
 pub use ringdns_dataplane::log::{Outcome, Protocol, Tier};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
-use std::{net::Ipv6Addr, sync::Arc};
+use std::{fmt, net::Ipv6Addr, sync::Arc};
 
 /// A query that was answered, as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +45,12 @@ impl Serialize for Row {
         row.serialize_field("time_ms", &self.time_ms)?;
         row.serialize_field("client", &self.client.to_canonical())?;
         row.serialize_field("name", &names::display(&self.name))?;
-        row.serialize_field("type", &type_text(self.qtype))?;
-        row.serialize_field("class", &class_text(self.qclass))?;
+        row.serialize_field("type", &Type(self.qtype).to_string())?;
+        row.serialize_field("class", &Class(self.qclass).to_string())?;
         row.serialize_field("protocol", self.protocol.label())?;
         row.serialize_field("outcome", self.outcome.label())?;
         row.serialize_field("tier", self.tier.label())?;
-        row.serialize_field("rcode", &rcode_text(self.rcode))?;
+        row.serialize_field("rcode", &Rcode(self.rcode).to_string())?;
         row.serialize_field("answer_bytes", &self.answer_bytes)?;
         row.serialize_field("service_ns", &self.service_ns)?;
         row.serialize_field("upstream", &self.upstream.as_deref())?;
@@ -58,35 +59,63 @@ impl Serialize for Row {
     }
 }
 
-fn type_text(qtype: u16) -> String {
-    if qtype == 0 { String::new() } else { names::type_name(qtype) }
-}
+/// A type by its name, or as RFC 3597 writes it; nothing where there was no question.
+pub(super) struct Type(pub u16);
 
-/// Classes by their names (RFC 6895 section 3.2).
-fn class_text(qclass: u16) -> String {
-    match qclass {
-        0 => String::new(),
-        1 => "IN".into(),
-        3 => "CH".into(),
-        4 => "HS".into(),
-        254 => "NONE".into(),
-        255 => "ANY".into(),
-        other => format!("CLASS{other}"),
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match RecordType::from(self.0) {
+            RecordType::ZERO => Ok(()),
+            RecordType::Unknown(number) => write!(f, "TYPE{number}"),
+            known => f.write_str(known.into()),
+        }
     }
 }
 
-/// Response codes by their names (RFC 6895 section 2.3).
-fn rcode_text(rcode: u16) -> String {
-    match rcode {
-        0 => "NOERROR".into(),
-        1 => "FORMERR".into(),
-        2 => "SERVFAIL".into(),
-        3 => "NXDOMAIN".into(),
-        4 => "NOTIMP".into(),
-        5 => "REFUSED".into(),
-        16 => "BADVERS".into(),
-        23 => "BADCOOKIE".into(),
-        other => format!("RCODE{other}"),
+/// A class in the same way (RFC 6895 section 3.2).
+pub(super) struct Class(pub u16);
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            1 => f.write_str("IN"),
+            3 => f.write_str("CH"),
+            4 => f.write_str("HS"),
+            254 => f.write_str("NONE"),
+            255 => f.write_str("ANY"),
+            other => write!(f, "CLASS{other}"),
+        }
+    }
+}
+
+/// A response code by its name (RFC 6895 section 2.3).
+pub(super) struct Rcode(pub u16);
+
+impl fmt::Display for Rcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 12] = [
+            "NOERROR",
+            "FORMERR",
+            "SERVFAIL",
+            "NXDOMAIN",
+            "NOTIMP",
+            "REFUSED",
+            "YXDOMAIN",
+            "YXRRSET",
+            "NXRRSET",
+            "NOTAUTH",
+            "NOTZONE",
+            "DSOTYPENI",
+        ];
+        match self.0 {
+            16 => f.write_str("BADVERS"),
+            23 => f.write_str("BADCOOKIE"),
+            other => match NAMES.get(usize::from(other)) {
+                Some(name) => f.write_str(name),
+                None => write!(f, "RCODE{other}"),
+            },
+        }
     }
 }
 

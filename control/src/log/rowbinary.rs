@@ -1,0 +1,201 @@
+//! Rows as ClickHouse's RowBinary: the columns, and the only place that writes and reads them.
+
+use super::{
+    row::{Class, Rcode, Row, Type},
+    segment::Damage,
+};
+use ringdns_dataplane::dns::key::display_name;
+use serde::Serialize;
+use std::{
+    fmt::{self, Write},
+    net::{IpAddr, Ipv6Addr},
+};
+
+/// How a column's values are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `Int64`: milliseconds of Unix time.
+    Millis,
+    /// 16 bytes: an IPv6 address.
+    Address,
+    /// A length (LEB128) and so many bytes.
+    Text,
+    /// `UInt16`.
+    U16,
+    /// `UInt32`.
+    U32,
+    /// `UInt64`.
+    U64,
+}
+
+/// The columns, in the order in which they are written.
+pub const COLUMNS: [(&str, Kind); 15] = [
+    ("time", Kind::Millis),
+    ("client", Kind::Address),
+    ("name", Kind::Text),
+    ("type", Kind::Text),
+    ("class", Kind::Text),
+    ("protocol", Kind::Text),
+    ("outcome", Kind::Text),
+    ("tier", Kind::Text),
+    ("rcode", Kind::Text),
+    ("answer_bytes", Kind::U16),
+    ("service_ns", Kind::U32),
+    ("upstream", Kind::Text),
+    ("upstream_us", Kind::U32),
+    ("appliance", Kind::Text),
+    ("segment", Kind::U64),
+];
+
+/// Rows, written one after the other.
+#[derive(Debug)]
+pub struct Rows {
+    bytes: Vec<u8>,
+    /// What every row ends with: appliance and segment.
+    tail: Vec<u8>,
+    text: String,
+}
+
+impl Rows {
+    /// None yet, of this appliance and segment.
+    pub fn new(appliance: &str, segment: u64) -> Self {
+        let mut tail = Vec::new();
+        put_text(&mut tail, appliance.as_bytes());
+        tail.extend_from_slice(&segment.to_le_bytes());
+        Rows { bytes: Vec::new(), tail, text: String::new() }
+    }
+
+    /// What was written.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Writes one more.
+    pub fn push(&mut self, row: &Row) {
+        let Rows { bytes, tail, text } = self;
+        bytes.extend_from_slice(&row.time_ms.to_le_bytes());
+        bytes.extend_from_slice(&row.client.octets());
+        text.clear();
+        // Writing to a string cannot fail.
+        let _ = display_name(&row.name, text);
+        put_text(bytes, text.as_bytes());
+        put_display(bytes, text, Type(row.qtype));
+        put_display(bytes, text, Class(row.qclass));
+        for label in [row.protocol.label(), row.outcome.label(), row.tier.label()] {
+            put_text(bytes, label.as_bytes());
+        }
+        put_display(bytes, text, Rcode(row.rcode));
+        bytes.extend_from_slice(&row.answer_bytes.to_le_bytes());
+        bytes.extend_from_slice(&row.service_ns.to_le_bytes());
+        put_text(bytes, row.upstream.as_deref().unwrap_or_default().as_bytes());
+        bytes.extend_from_slice(&row.upstream_us.to_le_bytes());
+        bytes.extend_from_slice(tail);
+    }
+}
+
+fn put_display(bytes: &mut Vec<u8>, text: &mut String, what: impl fmt::Display) {
+    text.clear();
+    let _ = write!(text, "{what}");
+    put_text(bytes, text.as_bytes());
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
+    let mut len = text.len();
+    while len >= 0x80 {
+        bytes.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    bytes.push(len as u8);
+    bytes.extend_from_slice(text);
+}
+
+/// A row, read back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// When it was answered: Unix time in milliseconds.
+    pub time_ms: i64,
+    /// Who asked.
+    pub client: IpAddr,
+    /// The name.
+    pub name: String,
+    /// The type asked for.
+    #[serde(rename = "type")]
+    pub rtype: String,
+    /// The class.
+    pub class: String,
+    /// How it came in.
+    pub protocol: String,
+    /// What became of it.
+    pub outcome: String,
+    /// Who had the answer.
+    pub tier: String,
+    /// What the answer was.
+    pub rcode: String,
+    /// Its length.
+    pub answer_bytes: u16,
+    /// From receipt to answer, in nanoseconds.
+    pub service_ns: u32,
+    /// The upstream that answered; empty: none was asked.
+    pub upstream: String,
+    /// How long that took, in microseconds.
+    pub upstream_us: u32,
+    /// Who logged it.
+    pub appliance: String,
+    /// The segment that it was logged in.
+    pub segment: u64,
+}
+
+/// Reads rows back. Ends with the first that cannot be read.
+pub fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<Entry, Damage>> {
+    let mut rest = Some(bytes);
+    std::iter::from_fn(move || {
+        let mut reader = Reader(rest.filter(|rest| !rest.is_empty())?);
+        let entry = reader.entry();
+        rest = entry.as_ref().map(|_| reader.0);
+        Some(entry.ok_or(Damage::Rows))
+    })
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn entry(&mut self) -> Option<Entry> {
+        Some(Entry {
+            time_ms: i64::from_le_bytes(self.array()?),
+            client: Ipv6Addr::from(self.array()?).to_canonical(),
+            name: self.text()?,
+            rtype: self.text()?,
+            class: self.text()?,
+            protocol: self.text()?,
+            outcome: self.text()?,
+            tier: self.text()?,
+            rcode: self.text()?,
+            answer_bytes: u16::from_le_bytes(self.array()?),
+            service_ns: u32::from_le_bytes(self.array()?),
+            upstream: self.text()?,
+            upstream_us: u32::from_le_bytes(self.array()?),
+            appliance: self.text()?,
+            segment: u64::from_le_bytes(self.array()?),
+        })
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*array)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let mut len = 0;
+        for shift in [0, 7, 14] {
+            let [byte] = self.array()?;
+            len |= usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                let (text, rest) = self.0.split_at_checked(len)?;
+                self.0 = rest;
+                return String::from_utf8(text.to_vec()).ok();
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,154 @@
+//! ClickHouse, as Debian ships it: a server of its own, in a folder of its own, on free ports of loopback.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::{Host, Process, free_port};
+
+const START: Duration = Duration::from_secs(60);
+/// Longer than any query of a test takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `clickhouse-server` in the foreground, with little memory. What it stored stays while it is killed and started again.
+pub struct ClickHouse {
+    /// `None`: it was killed.
+    process: Option<Process>,
+    host: Host,
+    address: SocketAddr,
+    password: String,
+    folder: TempDir,
+}
+
+impl ClickHouse {
+    /// One whose user `default` has a password.
+    #[track_caller]
+    pub fn start(host: &Host, password: &str) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(host)));
+        let folder = match written(address, free_port(host), password) {
+            Ok(folder) => folder,
+            Err(error) => panic!("a folder for clickhouse-server: {error}"),
+        };
+        let mut server =
+            Self { process: None, host: host.clone(), address, password: password.to_owned(), folder };
+        server.start_again();
+        server
+    }
+
+    /// Where its HTTP interface is.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A file with the password in it.
+    pub fn password_file(&self) -> PathBuf {
+        self.folder.path().join("password")
+    }
+
+    pub fn process(&self) -> &Process {
+        match &self.process {
+            Some(process) => process,
+            None => panic!("clickhouse-server was killed"),
+        }
+    }
+
+    /// Kills it, as a crash would.
+    #[track_caller]
+    pub fn kill9(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal(Signal::KILL);
+            process.wait_for_exit(PATIENCE);
+        }
+    }
+
+    /// Starts it on what it had stored.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        let file = self.folder.path().join("config.xml");
+        let process = self.host.spawn("clickhouse-server", [format!("--config-file={}", file.display())]);
+        process.wait_for_line("Ready for connections", START);
+        self.process = Some(process);
+    }
+
+    /// Runs a statement, and gives the answer without its last line end.
+    #[track_caller]
+    pub fn query(&self, query: &str) -> String {
+        match self.host.enter(|| self.ask(query)) {
+            Ok((200, answer)) => answer.trim_end().to_owned(),
+            Ok((status, answer)) => panic!("{query}: {status}: {answer}"),
+            Err(error) => panic!("{query}: {error}"),
+        }
+    }
+
+    fn ask(&self, query: &str) -> io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            stream,
+            "POST / HTTP/1.0\r\nX-ClickHouse-User: default\r\nX-ClickHouse-Key: {}\r\nContent-Length: {}\r\n\r\n{query}",
+            self.password,
+            query.len(),
+        )?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        let (head, body) = response.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
+    }
+}
+
+fn written(http: SocketAddr, native: u16, password: &str) -> io::Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix("ringdns-clickhouse-").tempdir()?;
+    let path = folder.path();
+    std::fs::write(path.join("password"), format!("{password}\n"))?;
+    std::fs::write(path.join("users.xml"), users(password))?;
+    std::fs::write(path.join("config.xml"), configuration(&path.display().to_string(), http.port(), native))?;
+    Ok(folder)
+}
+
+fn configuration(folder: &str, http: u16, native: u16) -> String {
+    format!(
+        "<yandex>
+  <logger><level>information</level><console>1</console><log>{folder}/server.log</log></logger>
+  <listen_host>127.0.0.1</listen_host>
+  <http_port>{http}</http_port>
+  <tcp_port>{native}</tcp_port>
+  <path>{folder}/data/</path>
+  <tmp_path>{folder}/tmp/</tmp_path>
+  <user_files_path>{folder}/files/</user_files_path>
+  <format_schema_path>{folder}/schemas/</format_schema_path>
+  <users_config>{folder}/users.xml</users_config>
+  <default_profile>default</default_profile>
+  <default_database>default</default_database>
+  <timezone>Europe/Berlin</timezone>
+  <mark_cache_size>16777216</mark_cache_size>
+  <uncompressed_cache_size>0</uncompressed_cache_size>
+  <max_concurrent_queries>20</max_concurrent_queries>
+</yandex>
+"
+    )
+}
+
+fn users(password: &str) -> String {
+    format!(
+        "<yandex>
+  <profiles><default><max_memory_usage>1000000000</max_memory_usage></default></profiles>
+  <users><default>
+    <password>{password}</password>
+    <networks><ip>127.0.0.1</ip></networks>
+    <profile>default</profile>
+    <quota>default</quota>
+  </default></users>
+  <quotas><default/></quotas>
+</yandex>
+"
+    )
+}
