@@ -5,7 +5,8 @@ use ringdns_tests::{
     until,
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, net::Ipv4Addr, process::Command, time::Duration};
+use std::{collections::BTreeMap, io::Write, net::Ipv4Addr, process::Command, time::Duration};
+use tempfile::NamedTempFile;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -43,6 +44,21 @@ fn settled(ringdnsd: &Ringdnsd, recorded: u64) -> Value {
     let dropped: u64 = log["dropped"].as_object().unwrap().values().map(count).sum();
     let ended = count(&log["handed_on"]) + count(&log["unwanted"]) + dropped;
     assert_eq!((count(&log["recorded"]), dropped), (ended, 0), "{log:#}");
+    let total = &stats["total"];
+    let answered = [
+        "hit",
+        "stale",
+        "cached_failure",
+        "formerr",
+        "notimp",
+        "refused",
+        "denied",
+        "badvers",
+        "punt_answered",
+    ];
+    let answered: u64 = answered.iter().map(|name| count(&total[name])).sum();
+    let noted = count(&total["log_recorded"]) + count(&total["log_excluded"]);
+    assert_eq!(noted, answered, "each answer is recorded or excluded: {total:#}");
     stats
 }
 
@@ -126,6 +142,21 @@ fn kernel_sockets_log_the_same_and_what_is_excluded_is_not() {
     assert_eq!(rows, expected);
     let stats = settled(&ringdnsd, 4);
     assert_eq!(stats["query_log"]["excluded"], 8, "{stats:#}");
+}
+
+#[test]
+fn a_rush_is_recorded_to_the_last_answer() {
+    let Some(lab) = Lab::up() else { return };
+    let upstream = Upstream::answering(lab.server());
+    let ringdnsd = Ringdnsd::start(lab.server(), &logging(Settings::xdp(upstream.address()), ""));
+    let mut file = NamedTempFile::new().unwrap();
+    (0..100).for_each(|number| writeln!(file, "name{number}.example A").unwrap());
+    let path = file.path().to_str().unwrap();
+    // The worker's batches hold more than these, however late they are collected.
+    let said = lab.client().run("dnsperf", ["-s", "10.53.0.2", "-d", path, "-n", "200", "-q", "100"]);
+    assert!(said.contains("NOERROR 20000 (100.00%)"), "{said}");
+    let stats = settled(&ringdnsd, 20_000);
+    assert_eq!(stats["query_log"]["unwanted"], 20_000, "{stats:#}");
 }
 
 #[test]
