@@ -252,7 +252,7 @@ fn tables_that_are_dropped_or_changed_are_seen() {
     assert_eq!(scene.server.query("SELECT count() FROM ringdns.queries WHERE upstream_us = 1200"), "1000");
     // One of another type would be filled with something else: nothing is sent there.
     log.finish();
-    scene.server.query("ALTER TABLE ringdns.queries MODIFY COLUMN answer_bytes UInt32");
+    scene.server.query("ALTER TABLE ringdns.queries MODIFY COLUMN answer_bytes Int16");
     let mut log = scene.log("changed");
     log.give(1_000);
     log.until("it is not sent", |sums| sums.attempts_failed > 1 && sums.spooled == 1_000);
@@ -260,6 +260,23 @@ fn tables_that_are_dropped_or_changed_are_seen() {
     scene.server.query("ALTER TABLE ringdns.queries MODIFY COLUMN answer_bytes UInt16");
     log.until_stored();
     assert_eq!(scene.rows(), (3_000, 3_000));
+}
+
+/// 18.16 has no TTL of tables: days that are over are dropped as partitions.
+#[test]
+fn days_that_are_over_are_removed() {
+    let scene = Scene::set();
+    let mut log = scene.log("old");
+    log.give(1_000);
+    log.until_stored();
+    log.finish();
+    let mut shipping = scene.shipping();
+    shipping.clickhouse.as_mut().unwrap().retention_days = 1;
+    let mut log = Log::start("new", shipping);
+    log.give(10);
+    log.until_stored();
+    assert_eq!(scene.rows(), (10, 10));
+    assert_eq!(scene.server.query("SELECT sum(queries) FROM ringdns.names_per_hour"), "10");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Streams against upstreams on loopback that answer out of order, break, dawdle and show the wrong papers.
 
-mod stage;
+pub(crate) mod stage;
 
 use super::*;
 use crate::{config::Config, fake_upstream::a_record, names, resolver::Upstreams};
