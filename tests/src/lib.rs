@@ -40,7 +40,7 @@ pub use message::{A, Asked, Edns, Query, Reply, TXT, a_record};
 pub use names::popular_names;
 pub use port::free_port;
 pub use process::Process;
-pub use redis::{Redis, url_in};
+pub use redis::{Redis, RedisCluster, url_in};
 pub use ringdnsd::{Ringdnsd, Settings, ringbench, until};
 pub use signer::{Signed, sign};
 pub use unbound::Unbound;

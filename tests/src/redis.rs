@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::{Host, Process};
+use crate::{Host, Process, free_port, until};
 
 const START: Duration = Duration::from_secs(30);
 
@@ -28,11 +28,37 @@ impl Redis {
     /// One at the place of another that has ended.
     #[track_caller]
     pub fn start_in(folder: TempDir) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// One that speaks TLS too, as the host `127.0.0.1` that the certificate names.
+    #[track_caller]
+    pub fn start_tls(port: u16, certificate: &Path, key: &Path) -> Self {
+        let folder = match tempfile::Builder::new().prefix("ringdns-redis-").tempdir() {
+            Ok(folder) => folder,
+            Err(error) => panic!("a folder for redis-server: {error}"),
+        };
+        let port = port.to_string();
+        let tls = ["--tls-port", &port, "--tls-auth-clients", "no"].map(Path::new);
+        let files = [
+            Path::new("--tls-cert-file"),
+            certificate,
+            Path::new("--tls-key-file"),
+            key,
+            Path::new("--tls-ca-cert-file"),
+            certificate,
+        ];
+        Self::start_with(folder, &[&tls[..], &files[..]].concat())
+    }
+
+    #[track_caller]
+    fn start_with(folder: TempDir, arguments: &[&Path]) -> Self {
         let socket = socket_in(folder.path());
+        let given = arguments.iter().copied();
         let arguments =
             ["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"].map(Path::new);
         let more = [Path::new("--dir"), folder.path(), Path::new("--unixsocket"), &socket];
-        let process = Host::local().spawn("redis-server", arguments.into_iter().chain(more));
+        let process = Host::local().spawn("redis-server", arguments.into_iter().chain(more).chain(given));
         process.wait_for_line("ready to accept connections", START);
         Self { process, folder }
     }
@@ -65,7 +91,7 @@ impl Redis {
 
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Host::local().command("redis-cli");
-        command.arg("-s").arg(socket_in(self.folder.path())).args(arguments);
+        command.arg("-e").arg("-s").arg(socket_in(self.folder.path())).args(arguments);
         match command.output() {
             Ok(output) => output,
             Err(error) => panic!("{command:?}: {error}; deploy/setup.sh installs what tests need"),
@@ -88,4 +114,67 @@ pub fn url_in(folder: &TempDir) -> String {
 
 fn socket_in(folder: &Path) -> PathBuf {
     folder.join("redis.sock")
+}
+
+/// Three masters on loopback that share the keys among them.
+pub struct RedisCluster {
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    _process: Process,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl RedisCluster {
+    #[track_caller]
+    pub fn start() -> Self {
+        let host = Host::local();
+        let node = |_| {
+            let folder = match tempfile::Builder::new().prefix("ringdns-redis-").tempdir() {
+                Ok(folder) => folder,
+                Err(error) => panic!("a folder for redis-server: {error}"),
+            };
+            let [port, bus] = [free_port(&host), free_port(&host)];
+            let text = format!(
+                "bind 127.0.0.1\nport {port}\ncluster-port {bus}\ncluster-enabled yes\nsave \"\"\nappendonly no\ndir {:?}\n",
+                folder.path()
+            );
+            let file = folder.path().join("redis.conf");
+            if let Err(error) = std::fs::write(&file, text) {
+                panic!("{}: {error}", file.display());
+            }
+            let process = host.spawn("redis-server", [&file]);
+            process.wait_for_line("eady to accept connections", START);
+            (Node { _process: process, port, _folder: folder }, bus)
+        };
+        let nodes: Vec<_> = (0..3).map(node).collect();
+        let (first, bus) = (nodes[0].0.port.to_string(), nodes[0].1.to_string());
+        let cluster = Self { nodes: nodes.into_iter().map(|(node, _)| node).collect() };
+        for (nth, slots) in [["0", "5460"], ["5461", "10922"], ["10923", "16383"]].into_iter().enumerate() {
+            cluster.cli(nth, &["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]);
+            cluster.cli(nth, &["CLUSTER", "MEET", "127.0.0.1", &first, &bus]);
+        }
+        for nth in 0..3 {
+            until("the cluster is whole", || {
+                let info = cluster.cli(nth, &["CLUSTER", "INFO"]);
+                (info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")).then_some(())
+            });
+        }
+        cluster
+    }
+
+    /// For `[redis]`: one of the nodes, and another.
+    pub fn urls(&self) -> [String; 2] {
+        [0, 1].map(|nth: usize| format!("redis://127.0.0.1:{}", self.nodes[nth].port))
+    }
+
+    /// What `redis-cli` prints of a node. Panics unless it succeeds.
+    #[track_caller]
+    pub fn cli(&self, nth: usize, arguments: &[&str]) -> String {
+        let port = self.nodes[nth].port.to_string();
+        let words = ["-e", "-p", &port].into_iter().chain(arguments.iter().copied());
+        Host::local().run("redis-cli", words).trim_end().to_owned()
+    }
 }

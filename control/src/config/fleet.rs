@@ -1,30 +1,26 @@
 //! `[redis]`: where the fleet's tier is.
 
 use super::{check::within, error::Problem, raw::RawRedis, units::Span};
+use crate::fleet::{PATIENCE, connection::Server};
 use std::{fmt, time::Duration};
 
 /// What is shared with other appliances, and how.
 #[derive(Clone)]
 pub struct Redis {
     /// Redis, and who we are there.
-    pub client: redis::Client,
+    pub server: Server,
+    /// Where that is, without the password.
+    pub address: String,
     /// How long a question waits for it.
     pub deadline: Duration,
     /// What the names of keys begin with.
     pub prefix: String,
 }
 
-impl Redis {
-    /// Where it is, without the password.
-    pub fn address(&self) -> String {
-        self.client.get_connection_info().addr().to_string()
-    }
-}
-
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Redis { deadline, prefix, .. } = self;
-        write!(f, "Redis {{ {}, {deadline:?}, {prefix:?} }}", self.address())
+        let Redis { address, deadline, prefix, .. } = self;
+        write!(f, "Redis {{ {address}, {deadline:?}, {prefix:?} }}")
     }
 }
 
@@ -44,10 +40,10 @@ pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
         return Err(Problem::new("redis.url", "who keeps no answers has none to share", remedy));
     }
     // The password in it is nothing for a log.
-    let client = redis::Client::open(url).map_err(|error| {
+    let (server, address) = Server::new(url, raw.cluster, PATIENCE).map_err(|error| {
         let reason = format!("this is no address of a Redis: {error}");
         let remedy = "Write \"redis://192.0.2.1:6379\", \"redis://user:password@192.0.2.1\" or \"redis+unix:///run/redis.sock\"";
         Problem::new("redis.url", reason, remedy)
     })?;
-    Ok(Some(Redis { client, deadline, prefix: raw.prefix }))
+    Ok(Some(Redis { server, address, deadline, prefix: raw.prefix }))
 }

@@ -407,9 +407,13 @@ tables! {
     /// Answers shared with other appliances through Redis 6.2 or later: see [fleet.md](fleet.md). Appliances that use the same
     /// Redis and prefix are a fleet, and should ask upstreams that answer alike.
     "[redis]" RawRedis {
-        /// Where Redis is: `"redis://HOST:PORT"`, `"redis://USER:PASSWORD@HOST:PORT/DATABASE"`, or `"redis+unix:///PATH"`. Absent: nothing is
+        /// Where Redis is: `"redis://HOST:PORT"`, `"redis://USER:PASSWORD@HOST:PORT/DATABASE"`, or `"redis+unix:///PATH"`; with TLS: `"rediss://"`, whose
+        /// certificate must be of a CA that the system knows. Absent: nothing is
         /// shared. Whoever may write there can make clients believe what he likes: it must be the fleet's alone.
         url: Option<String> = None,
+        /// Further nodes of the Redis Cluster that `url` is a node of, with the same user and password. Those that are not listed are learnt.
+        /// Empty: it is no cluster.
+        cluster: Vec<String> = Vec::new(),
         /// How long a question waits for Redis before upstreams are asked. Whole milliseconds.
         deadline: Span = Span::millis(5),
         /// What the names of all keys begin with. Fleets with prefixes of their own can share a Redis.

@@ -281,11 +281,14 @@ fn refusals_name_line_key_reason_and_remedy() {
 fn a_password_is_shown_nowhere() {
     let with = |url: &str| parse(&format!("{MINIMAL}[redis]\nurl = {url:?}\n"));
     let redis = with("redis://me:hush@192.0.2.1:6380/3").unwrap().redis.unwrap();
-    assert_eq!(redis.address(), "192.0.2.1:6380");
+    assert_eq!(redis.address, "192.0.2.1:6380");
     assert!(!format!("{redis:?}").contains("hush"), "{redis:?}");
+    let cluster = "[redis]\nurl = \"redis://:hush@192.0.2.1\"\ncluster = [\"redis://:hush@192.0.2.2\"]\n";
+    let redis = parse(&format!("{MINIMAL}{cluster}")).unwrap().redis.unwrap();
+    assert_eq!(redis.address, "192.0.2.1:6379, 192.0.2.2:6379");
     let refused = with("redis://me:hush@192.0.2.1:none").unwrap_err().to_string();
     assert!(!refused.contains("hush"), "{refused}");
-    assert_eq!(with("redis+unix:///run/redis.sock").unwrap().redis.unwrap().address(), "/run/redis.sock");
+    assert_eq!(with("redis+unix:///run/redis.sock").unwrap().redis.unwrap().address, "/run/redis.sock");
     assert!(parse(MINIMAL).unwrap().redis.is_none());
 }
 

@@ -6,10 +6,11 @@
 
 use super::{
     Fleet,
+    connection::Connection,
     purges::{self, KEPT, Logged, Number},
 };
 use crate::host::{HostTier, Purge};
-use redis::{AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{RedisError, RedisResult};
 use std::{
     collections::HashMap,
     fmt::{self, Display},
@@ -21,7 +22,7 @@ use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 /// How often the log of purges is read. It shows as well that Redis is there.
 const BEAT: Duration = Duration::from_millis(250);
 /// How long anything may take that nobody waits for.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Pauses between attempts to connect: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// A connection that was well for so long was well: the pauses begin anew.
@@ -107,11 +108,8 @@ impl Fleet {
     }
 
     /// A new connection over which Redis has shown that it is well, once the purges of before are known and told.
-    async fn join(&self, host: &Arc<HostTier>) -> Result<MultiplexedConnection, Trouble> {
-        // Time limits are set here, for each command by what it is for.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(None);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+    async fn join(&self, host: &Arc<HostTier>) -> Result<Connection, Trouble> {
+        let connecting = self.server.connect(PATIENCE);
         let mut connection = timeout(PATIENCE, connecting).await.map_err(late("connecting"))??;
         self.tell(&mut connection).await;
         self.learn(&mut connection, host).await?;
@@ -123,7 +121,7 @@ impl Fleet {
     }
 
     /// Stays with a connection until Redis is not well.
-    async fn stay(&self, mut connection: MultiplexedConnection, host: &Arc<HostTier>) -> Trouble {
+    async fn stay(&self, mut connection: Connection, host: &Arc<HostTier>) -> Trouble {
         for beat in 1u32.. {
             // Either is as good.
             let _ = timeout(BEAT, self.wake.notified()).await;
@@ -142,7 +140,7 @@ impl Fleet {
     }
 
     /// Adds purges to the log that it does not have. Where Redis takes none, they hold here all the same, and it is tried again.
-    async fn tell(&self, connection: &mut MultiplexedConnection) {
+    async fn tell(&self, connection: &mut Connection) {
         loop {
             let Some((nth, purge)) = self.purges.read().next_untold() else { return };
             let (kind, name) = purges::fields(&purge);
@@ -174,11 +172,7 @@ impl Fleet {
     }
 
     /// Reads what is new in the log, and applies it here.
-    async fn learn(
-        &self,
-        connection: &mut MultiplexedConnection,
-        host: &Arc<HostTier>,
-    ) -> Result<(), Trouble> {
+    async fn learn(&self, connection: &mut Connection, host: &Arc<HostTier>) -> Result<(), Trouble> {
         let known = self.known.load(Ordering::Acquire);
         let reading = self.read_log(connection, known);
         let read = timeout(PATIENCE, reading).await.map_err(late("reading the log of purges"))??;
@@ -213,7 +207,7 @@ impl Fleet {
         Ok(())
     }
 
-    async fn read_log(&self, connection: &mut MultiplexedConnection, known: Number) -> RedisResult<Read> {
+    async fn read_log(&self, connection: &mut Connection, known: Number) -> RedisResult<Read> {
         type Entries = Vec<(String, HashMap<String, Vec<u8>>)>;
         let key = self.purges_name();
         let mut commands = redis::pipe();
@@ -228,7 +222,7 @@ impl Fleet {
     }
 
     /// Lets the log's time begin anew. Where that fails, the next hour will do.
-    async fn renew_log(&self, connection: &mut MultiplexedConnection) {
+    async fn renew_log(&self, connection: &mut Connection) {
         let mut command = redis::cmd("EXPIRE");
         command.arg(self.purges_name()).arg(LOG_SECS);
         let renewed = timeout(PATIENCE, command.exec_async(connection)).await;

@@ -4,6 +4,7 @@
 //! holds the one connection, which is there only while Redis answers in time. What is stored goes through a bounded queue
 //! ([`writer`]). Whatever lies in Redis may be anybody's: see [`value`]. What purges make void is told by a log ([`purges`]).
 
+pub mod connection;
 mod keeper;
 mod purges;
 mod value;
@@ -14,9 +15,11 @@ use crate::{
     counters::counters,
     host::{HostTier, Purge, StoredKey},
 };
+use connection::{Connection, Server};
+pub(crate) use keeper::PATIENCE;
 use parking_lot::{Mutex, RwLock};
 use purges::Purges;
-use redis::{RedisResult, aio::MultiplexedConnection};
+use redis::RedisResult;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
     dns::{
@@ -116,7 +119,7 @@ pub struct Found {
 
 /// The fleet's tier, as this appliance sees it.
 pub struct Fleet {
-    client: redis::Client,
+    server: Server,
     /// Its address, for the log.
     address: String,
     prefix: String,
@@ -125,7 +128,7 @@ pub struct Fleet {
     /// Told apart from others in the log of purges.
     id: String,
     /// `None`: Redis is not well, or has not been seen yet.
-    connection: RwLock<Option<MultiplexedConnection>>,
+    connection: RwLock<Option<Connection>>,
     /// Lookups in vain since the last one that was not.
     trouble: AtomicU32,
     /// Wakes who looks after the connection.
@@ -147,8 +150,8 @@ impl Fleet {
     pub fn new(config: &Redis, clock: Clock) -> Arc<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         Arc::new(Fleet {
-            client: config.client.clone(),
-            address: config.address(),
+            server: config.server.clone(),
+            address: config.address.clone(),
             prefix: config.prefix.clone(),
             deadline: config.deadline,
             clock,
@@ -182,7 +185,7 @@ impl Fleet {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    fn connection(&self) -> Option<MultiplexedConnection> {
+    fn connection(&self) -> Option<Connection> {
         self.connection.read().clone()
     }
 

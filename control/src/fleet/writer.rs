@@ -6,7 +6,7 @@ use super::{
     value::{self, Value},
 };
 use crate::host::{HostTier, StoredKey};
-use redis::RedisResult;
+use futures_util::future::join_all;
 use ringdns_dataplane::dns::answer::Answer;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::timeout};
@@ -39,7 +39,7 @@ impl Fleet {
 
     async fn write_batch(&self, batch: &mut Vec<Write>, host: &HostTier, refused_before: &mut bool) {
         let counters = &self.counters;
-        let Some(mut connection) = self.connection() else {
+        let Some(connection) = self.connection() else {
             return counters.store_skipped.add(batch.len() as u64);
         };
         let now = self.clock.secs();
@@ -49,19 +49,20 @@ impl Fleet {
         if batch.is_empty() {
             return;
         }
-        let mut commands = redis::Pipeline::with_capacity(batch.len());
-        commands.ignore_errors();
-        for Write { key, answer, known, .. } in &*batch {
+        // Not as one command: they may be of several nodes. They go out together all the same.
+        let writing = join_all(batch.iter().map(|Write { key, answer, known, .. }| {
             let asked = key.asked();
             let name = value::name(&self.prefix, asked);
             let age = now.saturating_sub(answer.received);
             let received = self.clock.unix().saturating_sub(u64::from(age));
             let value = Value::new(asked, answer, received, *known);
             let left = value.lifetime() - u64::from(age);
-            commands.cmd("SET").arg(&name).arg(value.bytes(&name)).arg("EX").arg(left);
-        }
-        let writing = commands.query_async::<Vec<RedisResult<()>>>(&mut connection);
-        let Ok(Ok(results)) = timeout(PATIENCE, writing).await else {
+            let mut command = redis::cmd("SET");
+            command.arg(&name).arg(value.bytes(&name)).arg("EX").arg(left);
+            let mut connection = connection.clone();
+            async move { command.exec_async(&mut connection).await }
+        }));
+        let Ok(results) = timeout(PATIENCE, writing).await else {
             // The keeper will find out what is wrong.
             return counters.store_failed.add(batch.len() as u64);
         };
