@@ -93,6 +93,23 @@ impl ClickHouse {
 /// `None`: rows go nowhere.
 pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<Shipping>, Problem> {
     let clickhouse = self::clickhouse(clickhouse)?;
+    // What is wrong is wrong before it is used.
+    if log.spool_bytes < SPOOL_MIN {
+        let reason = format!("{} is too little for a spool", log.spool_bytes);
+        return Err(Problem::new("query_log.spool_bytes", reason, format!("Give at least \"{SPOOL_MIN}\"")));
+    }
+    if log.batch_rows == 0 || log.batch_rows > BATCH_ROWS_MAX {
+        let reason = format!("{} rows are not possible", log.batch_rows);
+        return Err(Problem::new("query_log.batch_rows", reason, format!("Give 1 to {BATCH_ROWS_MAX}")));
+    }
+    let [least, most] = BATCH_BYTES;
+    if log.batch_bytes < least || log.batch_bytes > most {
+        let reason = format!("{} is not possible", log.batch_bytes);
+        return Err(Problem::new("query_log.batch_bytes", reason, format!("Give \"{least}\" to \"{most}\"")));
+    }
+    let interval = [Span::millis(100), Span::secs(3_600)];
+    let batch_interval =
+        within("query_log.batch_interval", log.batch_interval, interval, "Give \"100ms\" to \"1h\"")?;
     let Some(spool_dir) = &log.spool_dir else {
         if clickhouse.is_some() {
             let remedy = "Give a folder, such as spool_dir = \"/var/lib/ringdns/query-log\"";
@@ -112,32 +129,13 @@ pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<S
             "Name a folder, or remove the key",
         ));
     }
-    if log.spool_bytes < SPOOL_MIN {
-        let reason = format!("{} is too little for a spool", log.spool_bytes);
-        return Err(Problem::new("query_log.spool_bytes", reason, format!("Give at least \"{SPOOL_MIN}\"")));
-    }
-    if log.batch_rows == 0 || log.batch_rows > BATCH_ROWS_MAX {
-        let reason = format!("{} rows are not possible", log.batch_rows);
-        return Err(Problem::new("query_log.batch_rows", reason, format!("Give 1 to {BATCH_ROWS_MAX}")));
-    }
-    let [least, most] = BATCH_BYTES;
-    if log.batch_bytes < least || log.batch_bytes > most {
-        let reason = format!("{} is not possible", log.batch_bytes);
-        return Err(Problem::new("query_log.batch_bytes", reason, format!("Give \"{least}\" to \"{most}\"")));
-    }
-    let interval = [Span::millis(100), Span::secs(3_600)];
     Ok(Some(Shipping {
         appliance: appliance(log.appliance.clone())?,
         spool_dir: spool_dir.into(),
         spool_bytes: log.spool_bytes.0,
         batch_rows: log.batch_rows,
         batch_bytes: usize::try_from(log.batch_bytes.0).unwrap_or(usize::MAX),
-        batch_interval: within(
-            "query_log.batch_interval",
-            log.batch_interval,
-            interval,
-            "Give \"100ms\" to \"1h\"",
-        )?,
+        batch_interval,
         clickhouse,
     }))
 }
