@@ -151,6 +151,10 @@ fn appliance(name: Option<String>) -> Result<String, Problem> {
 }
 
 fn clickhouse(raw: RawClickhouse) -> Result<Option<ClickHouse>, Problem> {
+    let timeout = [Span::secs(1), Span::secs(600)];
+    let timeout = within("clickhouse.timeout", raw.timeout, timeout, "Give \"1s\" to \"10m\"")?;
+    let retention = [Span::secs(DAY), Span::secs(3_650 * DAY)];
+    let retention = within("clickhouse.retention", raw.retention, retention, "Give \"1d\" to \"3650d\"")?;
     let Some(url) = raw.url else {
         return Ok(None);
     };
@@ -186,9 +190,6 @@ fn clickhouse(raw: RawClickhouse) -> Result<Option<ClickHouse>, Problem> {
         let remedy = "Give printable ASCII without spaces; \"default\" is there unless somebody removed it";
         return Err(Problem::new("clickhouse.user", format!("{:?} is no name", raw.user), remedy));
     }
-    let timeout = [Span::secs(1), Span::secs(600)];
-    let retention = [Span::secs(DAY), Span::secs(3_650 * DAY)];
-    let retention = within("clickhouse.retention", raw.retention, retention, "Give \"1d\" to \"3650d\"")?;
     Ok(Some(ClickHouse {
         scheme,
         host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
@@ -198,7 +199,7 @@ fn clickhouse(raw: RawClickhouse) -> Result<Option<ClickHouse>, Problem> {
         user: raw.user,
         password_file: raw.password_file.map(Into::into),
         tls_ca_file: raw.tls_ca_file.map(Into::into),
-        timeout: within("clickhouse.timeout", raw.timeout, timeout, "Give \"1s\" to \"10m\"")?,
+        timeout,
         retention_days: retention.as_secs().div_ceil(DAY) as u32,
     }))
 }
