@@ -11,13 +11,16 @@ mod exchange;
 mod flight;
 mod health;
 mod inquiry;
+mod landing;
 mod mmsg;
+mod renewal;
 mod scrub;
 mod shared;
 mod sockets;
 pub mod stream;
 pub mod upstream;
 mod validated;
+mod waiter;
 
 use crate::{
     config::Config,
@@ -32,18 +35,20 @@ pub use choice::Upstreams;
 use exchange::Rules;
 use flight::{Boarding, Flight, Flights};
 use inquiry::Inquiry;
-use parking_lot::Mutex;
+use landing::Landing;
+use renewal::{Budget, Renewal};
 use ringdns_dataplane::{
     clock::{Clock, Secs},
-    dns::{answer::Answer, key::Key, rcode, reply::Age},
+    dns::{answer::Answer, key::Key, rcode},
     log::{Source, Tier},
     punt::{Link, Punt, Purpose},
 };
 pub(crate) use scrub::is_proof;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
-use upstream::{Failed, Upstream};
+use upstream::Failed;
 use validated::Validated;
+pub use waiter::{Resolved, Turn, Waiter};
 
 /// How long a stale entry is left alone after a refresh of it failed (RFC 8767 section 5: 30 s or more).
 const RECHECK: Secs = 30;
@@ -103,100 +108,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits { flights: 8192, waiters: 1024 }
-    }
-}
-
-/// An answer, and the cache generation that it belongs to.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    /// The answer.
-    pub answer: Arc<Answer>,
-    /// It may be cached while this is the current one.
-    pub generation: u64,
-    /// Whether it was known before it was asked for.
-    pub known: bool,
-    /// Where it was found, for the log.
-    pub source: Source,
-}
-
-impl Resolved {
-    /// How its TTLs are to be written at `now`.
-    pub fn age(&self, now: Secs, stale_ttl: Secs) -> Age {
-        self.answer.age(self.known, now, stale_ttl)
-    }
-}
-
-/// Somebody who waits for a flight.
-pub enum Waiter {
-    /// A worker's client or entry.
-    Punt(Arc<Link>, Box<Punt>),
-    /// A client of a listener in the control plane.
-    Client(oneshot::Sender<Resolved>),
-    /// The validation of what is renewed.
-    Renewal(oneshot::Sender<Resolved>),
-}
-
-impl Waiter {
-    /// Whether it is a worker that has an expired answer and wants a new one, or none.
-    fn is_renewal(&self) -> bool {
-        match self {
-            Waiter::Punt(_, record) => record.purpose == Purpose::Refresh,
-            Waiter::Client(_) => false,
-            Waiter::Renewal(_) => true,
-        }
-    }
-
-    fn answer(self, resolved: &Resolved, turn: &mut Turn) {
-        match self {
-            Waiter::Punt(link, mut record) => {
-                record.answer = Some(resolved.answer.clone());
-                record.generation = resolved.generation;
-                record.known = resolved.known;
-                record.source = resolved.source;
-                turn.give_back(&link, record);
-            }
-            // The client has hung up if this fails.
-            Waiter::Client(sender) | Waiter::Renewal(sender) => drop(sender.send(resolved.clone())),
-        }
-    }
-
-    /// Ends the wait of a renewal without an answer.
-    fn leave(self, turn: &mut Turn) {
-        if let Waiter::Punt(link, record) = self {
-            turn.give_back(&link, record);
-        }
-    }
-}
-
-/// What is left for the end of a turn of work, when it is dropped: queries are sent many at a time, and a worker is woken once
-/// for all its records that came back.
-#[derive(Default)]
-pub struct Turn {
-    upstreams: Vec<Arc<Upstream>>,
-    links: Vec<Arc<Link>>,
-}
-
-impl Turn {
-    /// There are queries to be sent to it.
-    fn sends_to(&mut self, upstream: &Arc<Upstream>) {
-        self.upstreams.push(upstream.clone());
-    }
-
-    fn give_back(&mut self, link: &Arc<Link>, record: Box<Punt>) {
-        link.give_back(record);
-        if !self.links.iter().any(|other| Arc::ptr_eq(other, link)) {
-            self.links.push(link.clone());
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // What cannot be sent may have to be sent to others.
-        while let Some(upstream) = self.upstreams.pop() {
-            upstream.sockets.flush(&upstream, self);
-        }
-        self.links.iter().for_each(|link| link.wake_worker());
     }
 }
 
@@ -362,27 +273,6 @@ impl Resolver {
         Some(Resolved { answer, generation, known: false, source: Source::of(Tier::Local) })
     }
 
-    /// What to do about an entry that a worker wants renewed.
-    fn renewal(&self, key: &Key) -> Renewal {
-        let generation = self.host.generation();
-        let now = self.clock().secs();
-        match self.host.get(key, now) {
-            // A remembered failure is no reason to give up the expired answer that the worker has.
-            Found::Fresh(answer) if is_failure(&answer) => Renewal::NotNow,
-            Found::Fresh(answer) if answer.is_due(now) => {
-                if !self.budget.spend(now) {
-                    self.counters.refresh_over_budget.inc();
-                    return Renewal::NotNow;
-                }
-                self.counters.refreshed_ahead.inc();
-                Renewal::Wanted
-            }
-            Found::Fresh(answer) => Renewal::Have(Resolved { answer, generation, known: true, source: HOST }),
-            Found::Stale(entry) if !entry.recheck_due(now) => Renewal::NotNow,
-            Found::Stale(_) | Found::Missing => Renewal::Wanted,
-        }
-    }
-
     /// Begins a renewal that nobody waits for. It holds the question and nothing else.
     fn refresh(self: &Arc<Self>, key: &Key, turn: &mut Turn) {
         self.board(key, None, turn);
@@ -509,91 +399,6 @@ impl Resolver {
         let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
         let generation = self.host.generation();
         Resolved { answer, generation, known: false, source: Source::default() }
-    }
-}
-
-/// How many answers may be renewed before they have expired, in a second.
-struct Budget {
-    per_second: Option<u32>,
-    /// The second, and how many there were in it.
-    spent: Mutex<(Secs, u32)>,
-}
-
-impl Budget {
-    fn new(per_second: Option<u32>) -> Self {
-        Budget { per_second, spent: Mutex::default() }
-    }
-
-    /// Takes one of those of the second `now`, if there is one left.
-    fn spend(&self, now: Secs) -> bool {
-        let Some(most) = self.per_second else { return true };
-        let (second, count) = &mut *self.spent.lock();
-        if *second != now {
-            (*second, *count) = (now, 0);
-        }
-        *count += 1;
-        *count <= most
-    }
-}
-
-enum Renewal {
-    Have(Resolved),
-    Wanted,
-    NotNow,
-}
-
-/// Where a flight lands.
-struct Landing {
-    resolver: Arc<Resolver>,
-    key: Key,
-    /// Whether it is a hop of another one, on the way along its aliases.
-    hop: bool,
-    /// Whether the answer is one that was validated.
-    validated: bool,
-}
-
-impl Landing {
-    fn upstreams(&self) -> &Upstreams {
-        &self.resolver.upstreams
-    }
-
-    fn rules(&self) -> &Rules {
-        &self.resolver.rules
-    }
-
-    fn clock(&self) -> Clock {
-        self.resolver.clock()
-    }
-
-    /// Files what the upstreams say, or whoever `source` is, and answers who waits. `share`: the fleet may have it too.
-    fn land(
-        &self,
-        flight: &Flight,
-        fetched: Result<Answer, Failed>,
-        source: Source,
-        share: bool,
-        turn: &mut Turn,
-    ) {
-        let (resolver, generation) = (&self.resolver, flight.generation());
-        let (resolved, renewed) = match fetched {
-            Ok(answer) => {
-                resolver.counters.resolved.inc();
-                let answer = Arc::new(answer);
-                let kept = resolver.host.insert(&self.key, answer.clone(), generation);
-                if share && kept {
-                    resolver.share(&self.key, &answer, generation);
-                }
-                (Resolved { answer, generation, known: false, source }, true)
-            }
-            Err(failed) => (resolver.fall_back(&self.key, failed, generation), false),
-        };
-        for waiter in resolver.lane(self.hop, self.validated).land(flight) {
-            if renewed || !waiter.is_renewal() {
-                waiter.answer(&resolved, turn);
-            } else {
-                waiter.leave(turn);
-            }
-        }
     }
 }
 

@@ -6,8 +6,9 @@ use crate::{
     fake_upstream::{FakeUpstream, Over, Say, a_record, response},
     names,
 };
+use parking_lot::Mutex;
 use ringdns_dataplane::{
-    dns::{header, query::Query},
+    dns::{header, query::Query, reply::Age},
     doorbell::Doorbell,
     packet::Envelope,
     port::Checksums,

@@ -1,0 +1,64 @@
+//! Where flights land: what they brought is filed, and whoever waited is answered.
+
+use super::{Resolved, Resolver, Rules, Turn, choice::Upstreams, flight::Flight, upstream::Failed};
+use ringdns_dataplane::{
+    clock::Clock,
+    dns::{answer::Answer, key::Key},
+    log::Source,
+};
+use std::sync::Arc;
+
+/// Where a flight lands.
+pub(super) struct Landing {
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) key: Key,
+    /// Whether it is a hop of another one, on the way along its aliases.
+    pub(super) hop: bool,
+    /// Whether the answer is one that was validated.
+    pub(super) validated: bool,
+}
+
+impl Landing {
+    pub(super) fn upstreams(&self) -> &Upstreams {
+        &self.resolver.upstreams
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.resolver.rules
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.resolver.clock()
+    }
+
+    /// Files what the upstreams say, or whoever `source` is, and answers who waits. `share`: the fleet may have it too.
+    pub(super) fn land(
+        &self,
+        flight: &Flight,
+        fetched: Result<Answer, Failed>,
+        source: Source,
+        share: bool,
+        turn: &mut Turn,
+    ) {
+        let (resolver, generation) = (&self.resolver, flight.generation());
+        let (resolved, renewed) = match fetched {
+            Ok(answer) => {
+                resolver.counters.resolved.inc();
+                let answer = Arc::new(answer);
+                let kept = resolver.host.insert(&self.key, answer.clone(), generation);
+                if share && kept {
+                    resolver.share(&self.key, &answer, generation);
+                }
+                (Resolved { answer, generation, known: false, source }, true)
+            }
+            Err(failed) => (resolver.fall_back(&self.key, failed, generation), false),
+        };
+        for waiter in resolver.lane(self.hop, self.validated).land(flight) {
+            if renewed || !waiter.is_renewal() {
+                waiter.answer(&resolved, turn);
+            } else {
+                waiter.leave(turn);
+            }
+        }
+    }
+}
