@@ -1,0 +1,95 @@
+//! Appliances that share what they find out through a real Redis.
+
+mod ill;
+mod places;
+mod purges;
+mod sharing;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ringdns_tests::{Client, Host, Query, Redis, Ringdnsd, Settings, Upstream, free_port, until};
+
+/// Waiting for Redis on a busy machine. What a deadline is worth is another test's affair.
+const PATIENT: &str = "deadline = \"500ms\"";
+
+/// One of a fleet.
+struct Appliance {
+    ringdnsd: Ringdnsd,
+    client: Client,
+}
+
+impl Appliance {
+    #[track_caller]
+    fn start(upstream: &Upstream, url: &str, redis: &str, more: &str) -> Self {
+        Self::start_behind(upstream, url, redis, more, &[])
+    }
+
+    #[track_caller]
+    fn start_behind(upstream: &Upstream, url: &str, redis: &str, more: &str, wrapper: &[&str]) -> Self {
+        let host = Host::local();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&host)));
+        let settings = Settings {
+            listen: vec![address.to_string()],
+            server: "workers = 1".to_owned(),
+            tables: format!(
+                "{more}\n[cache]\nbytes_per_worker = \"1MiB\"\nhost_bytes = \"4MiB\"\n[redis]\nurl = {url:?}\n{redis}\n"
+            ),
+            ..Settings::sockets(upstream.address())
+        };
+        Self {
+            ringdnsd: Ringdnsd::start_behind(&host, &settings, wrapper),
+            client: Client::of(&host, address),
+        }
+    }
+
+    /// One that has found Redis.
+    #[track_caller]
+    fn joined(upstream: &Upstream, redis: &Redis) -> Self {
+        let appliance = Self::start(upstream, &redis.url(), PATIENT, "");
+        appliance.joins();
+        appliance
+    }
+
+    #[track_caller]
+    fn joins(&self) {
+        until("the fleet's tier is there", || self.is_up().then_some(()));
+    }
+
+    fn is_up(&self) -> bool {
+        self.ringdnsd.stats()["fleet"]["up"] == true
+    }
+
+    #[track_caller]
+    fn count(&self, counter: &str) -> u64 {
+        self.ringdnsd.stat(&format!("/fleet/counters/{counter}"))
+    }
+
+    #[track_caller]
+    fn asks(&self, name: &str) -> Ipv4Addr {
+        let reply = self.client.ask(&Query::a(name));
+        assert_eq!(reply.rcode(), 0, "{name}");
+        reply.addresses()[0]
+    }
+
+    /// Asks, and waits until Redis has the answer.
+    #[track_caller]
+    fn teaches(&self, name: &str) -> Ipv4Addr {
+        let before = self.count("stored");
+        let address = self.asks(name);
+        until("the answer is stored", || (self.count("stored") > before).then_some(()));
+        address
+    }
+
+    /// Every lookup and every answer has one end.
+    #[track_caller]
+    fn sums_close(&self) {
+        until("nothing waits to be stored", || (self.ringdnsd.stat("/fleet/queued") == 0).then_some(()));
+        let stats = self.ringdnsd.stats();
+        let count = |name: &str| stats["fleet"]["counters"][name].as_u64().unwrap();
+        let sum = |names: &[&str]| names.iter().map(|name| count(name)).sum::<u64>();
+        let ends = ["hit", "stale", "due", "missing", "purged", "foreign", "damaged", "timed_out", "failed"];
+        assert_eq!(count("lookups"), sum(&ends), "{stats:#}");
+        let ends = ["stored", "store_failed", "store_dropped", "store_skipped", "store_outdated"];
+        assert_eq!(count("offered"), sum(&ends), "{stats:#}");
+    }
+}
