@@ -14,6 +14,7 @@ use crate::{
     preflight::{self, Claim, ClaimError},
     pump,
     resolver::{Limits, Resolver},
+    sweep::{Backroom, Sweeper},
     workers::{self, Common, Ended},
     xdp::Steering,
 };
@@ -234,6 +235,7 @@ impl Plane {
                 ("the fleet's tier", Ok(()))
             });
         }
+        let sweeper = self.sweep(&mut parts)?;
         let listener = self.listen(claim.tcp, &mut parts)?;
         let logging = self.log(&mut parts)?;
 
@@ -242,7 +244,7 @@ impl Plane {
             .map_err(|source| DaemonError::Socket { path: path.display().to_string(), source })?;
         let http = claim.http.map(tokio::net::TcpListener::from_std).transpose()?;
         let (resolver, links, steering) = (self.resolver.clone(), self.links.clone(), self.steering.clone());
-        let service = Arc::new(self.service(listener)?);
+        let service = Arc::new(self.service(listener, sweeper)?);
         let over_socket = admin::serve_socket(socket, service.clone());
         parts.spawn(async { ("the API", over_socket.await) });
         if let Some(http) = http {
@@ -293,6 +295,15 @@ impl Plane {
         Ok(listener)
     }
 
+    /// Begins to sweep the host tier.
+    fn sweep(&self, parts: &mut JoinSet<Part>) -> io::Result<Arc<Sweeper>> {
+        let backroom = Backroom::open(self.spare_cores.clone())?;
+        let sweeper = Sweeper::new(self.resolver.clone(), self.config.refresh, backroom);
+        let sweeping = sweeper.clone().run();
+        parts.spawn(async { ("the sweeper", sweeping.await) });
+        Ok(sweeper)
+    }
+
     /// Begins to collect what is logged, and to write it, if anything is.
     fn log(&self, parts: &mut JoinSet<Part>) -> io::Result<Option<Logging>> {
         let Some(log) = &self.log else { return Ok(None) };
@@ -313,7 +324,7 @@ impl Plane {
         Ok(Some(Logging { collector, writer }))
     }
 
-    fn service(self, listener: Arc<Listener>) -> io::Result<Service> {
+    fn service(self, listener: Arc<Listener>, sweeper: Arc<Sweeper>) -> io::Result<Service> {
         let steering = self.steering;
         Ok(Service {
             config: self.config,
@@ -327,6 +338,7 @@ impl Plane {
             }),
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: self.log,
+            sweeper,
             ready: AtomicBool::new(false),
         })
     }

@@ -4,7 +4,10 @@
 //! must therefore keep two kinds of answers out: those that were under way when it came, and those that a core tier
 //! took from here while it ran. It raises the generation twice, once before it removes anything and once after.
 
+mod demand;
+
 use crate::counters::counters;
+pub use demand::{Demand, HALF_LIFE};
 use parking_lot::RwLock;
 use quick_cache::{Equivalent, Lifecycle, Weighter, sync::Cache};
 use ringdns_dataplane::{
@@ -47,6 +50,8 @@ counters! {
         outdated,
         /// Answers removed by purges.
         purged,
+        /// Answers removed by sweeps because they could not be given out any more.
+        dead,
     }
 }
 
@@ -57,9 +62,15 @@ pub struct Entry {
     pub answer: Arc<Answer>,
     /// Not before this second is a refresh tried again.
     recheck: AtomicU32,
+    /// How often it has been asked for of late, here or as an entry that this one took the place of.
+    pub demand: Demand,
 }
 
 impl Entry {
+    fn new(answer: Arc<Answer>, demand: Demand) -> Self {
+        Entry { answer, recheck: AtomicU32::new(0), demand }
+    }
+
     /// Whether a refresh may be tried at `now`.
     pub fn recheck_due(&self, now: Secs) -> bool {
         self.recheck.load(Ordering::Relaxed) <= now
@@ -147,10 +158,12 @@ impl HostTier {
         match self.cache.get(key) {
             Some(entry) if now < entry.answer.expires() => {
                 self.counters.fresh.inc();
+                entry.demand.add(1, now);
                 Found::Fresh(entry.answer.clone())
             }
             Some(entry) if now < entry.answer.dead() => {
                 self.counters.stale.inc();
+                entry.demand.add(1, now);
                 Found::Stale(entry)
             }
             _ => {
@@ -170,7 +183,9 @@ impl HostTier {
         if answer.ttl == 0 {
             return false;
         }
-        let entry = Arc::new(Entry { answer, recheck: AtomicU32::new(0) });
+        // Whoever asked for it first has found nothing, and that is no demand yet.
+        let demand = self.cache.peek(key).map_or_else(Demand::default, |old| old.demand.clone());
+        let entry = Arc::new(Entry::new(answer, demand));
         let _under_way = self.fence.read();
         if generation != self.generation() {
             self.counters.outdated.inc();
@@ -184,7 +199,14 @@ impl HostTier {
     /// Stores an answer that has expired, as time would have it.
     #[cfg(test)]
     pub fn insert_expired(&self, key: &Key, answer: Arc<Answer>) {
-        self.cache.insert(StoredKey::from(key), Arc::new(Entry { answer, recheck: AtomicU32::new(0) }));
+        self.cache.insert(StoredKey::from(key), Arc::new(Entry::new(answer, Demand::default())));
+    }
+
+    /// Removes an entry if it cannot be given out any more at `now`. True if it did.
+    pub fn remove_dead(&self, key: &StoredKey, now: Secs) -> bool {
+        let removed = self.cache.remove_if(key, |entry| now >= entry.answer.dead()).is_some();
+        self.counters.dead.add(u64::from(removed));
+        removed
     }
 
     /// Removes what `purge` covers, and returns how many entries that were. Walks the whole store: not for an async

@@ -29,6 +29,7 @@ pub fn text(service: &Service) -> String {
         service.resolver.under_way(),
     );
     text.totals("ringdns_resolver", &service.resolver.counters.totals());
+    text.totals("ringdns_sweep", &service.sweeper.counters.totals());
     if let Some(fleet) = service.resolver.fleet() {
         text.gauge("ringdns_fleet_up", "Whether Redis is well and used.", u8::from(fleet.is_up()));
         text.gauge("ringdns_fleet_queued", "Answers that wait to be stored in Redis.", fleet.queued());

@@ -9,6 +9,7 @@
 //! | `GET /cache/entry?name=&type=` | what the host tier holds under a name |
 //! | `GET /histogram?format=text\|log&outcome=` | service times |
 //! | `GET /histogram?format=text\|log&upstream=` | how long an upstream's answers take |
+//! | `GET /sweeps?last=` | what sweeps of the host tier have done in the last day, and each of the last so many |
 //! | `GET /log/tap` | the query log, live: rows as JSON, one a line; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | forget; Unix socket only |
 
@@ -26,6 +27,7 @@ use crate::{
     latency::{self, Collector},
     log::QueryLog,
     resolver::Resolver,
+    sweep::{Sweeper, Told},
     xdp::Verdicts,
 };
 use axum::{
@@ -77,6 +79,8 @@ pub struct Service {
     pub listeners: Box<dyn Fn() -> Vec<Total> + Send + Sync>,
     /// The query log, if there is one.
     pub log: Option<Arc<QueryLog>>,
+    /// Who sweeps the host tier.
+    pub sweeper: Arc<Sweeper>,
     /// Whether queries are answered.
     pub ready: AtomicBool,
 }
@@ -141,6 +145,7 @@ fn reading() -> Router<Arc<Service>> {
         .route("/readyz", get(healthz))
         .route("/cache/entry", get(cache::entry))
         .route("/histogram", get(histogram))
+        .route("/sweeps", get(sweeps))
 }
 
 /// Binds the Unix socket, for the owner alone, in place of one that a dead process left.
@@ -211,6 +216,17 @@ async fn healthz(State(service): Shared) -> Response {
 
 async fn metrics(State(service): Shared) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::text(&service)).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SweepsQuery {
+    #[serde(default)]
+    last: usize,
+}
+
+async fn sweeps(State(service): Shared, Query(query): Query<SweepsQuery>) -> Json<Told> {
+    Json(service.sweeper.told(query.last))
 }
 
 /// Rows of the query log, as they come. They tell who asks for what, so that only the owner of the socket has them.

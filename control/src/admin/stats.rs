@@ -35,6 +35,7 @@ pub fn all(service: &Service) -> Value {
             "under_way": service.resolver.under_way(),
             "counters": totals(service.resolver.counters.totals()),
         },
+        "sweeps": totals(service.sweeper.counters.totals()),
         "fleet": service.resolver.fleet().map(|fleet| json!({
             "up": fleet.is_up(),
             "queued": fleet.queued(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{host::HostTier, names, resolver::Limits};
+use crate::{host::HostTier, names, resolver::Limits, sweep::Backroom};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -32,7 +32,10 @@ impl Doors {
         let links = vec![Arc::new(Link::new(0, 1, 1, bell, generation.clone()).unwrap())];
         let host = Arc::new(HostTier::new(1 << 20, generation));
         let resolver = Resolver::new(host, &config, clock, Limits::default());
+        let backroom = Backroom::open(Vec::new()).unwrap();
+        let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom);
         let service = Arc::new(Service {
+            sweeper,
             config,
             clock,
             receiving: "kernel sockets".into(),

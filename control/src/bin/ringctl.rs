@@ -15,6 +15,7 @@ use ringdns_control::{
     admin::{EntryView, Purged, Status, Times, UpstreamStatus},
     config::units::Span,
     log::show,
+    sweep::{Report, Told},
 };
 use ringdns_dataplane::{
     access::{AccessList, Prefix},
@@ -28,6 +29,7 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{net::UnixStream, time::timeout};
 
 /// Watch and control a running ringdnsd.
@@ -63,6 +65,17 @@ enum Command {
         /// Those that are zero, too.
         #[arg(long)]
         all: bool,
+    },
+    /// What sweeps of the host's cache have done: a table of the last ones, and all of the last day together.
+    ///
+    /// A sweep looks at all entries (SEEN), removes those that cannot be given out any more (DEAD), and renews those that are
+    /// about to expire (NEAR) and are asked for. NEAR is the sum of RENEWED, SAME (the new answer expires no later), FAILED (the old one
+    /// stays), UNASKED (not asked for often enough), PUT-OFF (could not be renewed lately), OVER (beyond the budget) and SETTLED
+    /// (somebody else was there first). WALK is the time to look at all, TOOK the time in all, in milliseconds.
+    Sweeps {
+        /// So many of the last.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        last: usize,
     },
     /// Look into the cache, or make it forget.
     #[command(subcommand)]
@@ -185,6 +198,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Stats { all } => {
             let body = ringdnsd.get("/stats").await?;
             print_as(json, &body, |stats: Value, out| show_counters(&stats, "", all, out))
+        }
+        Command::Sweeps { last } => {
+            let body = ringdnsd.get(&format!("/sweeps?last={last}")).await?;
+            print_as(json, &body, show_sweeps)
         }
         Command::Cache(Cache::Get { name, rtype }) => {
             let rtype = rtype.map(|rtype| format!("&type={}", escape(&rtype))).unwrap_or_default();
@@ -398,15 +415,61 @@ fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) -> io::Resu
         let words = [upstream.address.clone(), upstream.protocol.clone(), zones, state];
         words.into_iter().chain(counts.map(|count| count.to_string())).chain(took.map(millis)).collect()
     });
+    show_table(heads, lines, 4, out)
+}
+
+/// A line a sweep, the newest last, and then all of the last day.
+fn show_sweeps(told: Told, out: &mut dyn Write) -> io::Result<()> {
+    let heads = [
+        "BEGAN", "SEEN", "STALE", "DEAD", "NEAR", "RENEWED", "SAME", "FAILED", "UNASKED", "PUT-OFF", "OVER",
+        "SETTLED", "WALK", "TOOK",
+    ];
+    let line = |began: String, report: &Report| {
+        let Report { seen, stale, near, renewed, unchanged, failed, skipped, removed, .. } = report;
+        let counts = [
+            *seen,
+            *stale,
+            removed.dead,
+            *near,
+            *renewed,
+            *unchanged,
+            *failed,
+            skipped.unasked,
+            skipped.put_off,
+            skipped.over_budget,
+            skipped.settled,
+        ];
+        let counts = counts.map(|count| count.to_string());
+        let took = [millis(report.walk_us), report.took_ms.to_string()];
+        [began].into_iter().chain(counts).chain(took).collect()
+    };
+    let sum = line(format!("all {}", told.sweeps), &told.sum);
+    let lines = told.last.iter().map(|report| line(time_of(report.at), report));
+    show_table(heads, lines.chain([sum]), 1, out)
+}
+
+/// A Unix time as RFC 3339 writes it, in UTC; as a number where it is none that a calendar has.
+fn time_of(unix: u64) -> String {
+    let time = i64::try_from(unix).ok().and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| unix.to_string())
+}
+
+/// A table whose first columns, so many, are words, and the others numbers.
+fn show_table<const N: usize>(
+    heads: [&str; N],
+    lines: impl Iterator<Item = Vec<String>>,
+    words: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let heads = heads.map(str::to_owned).into();
     let table: Vec<Vec<String>> = std::iter::once(heads).chain(lines).collect();
     let wide = |at: usize| table.iter().map(|line| line[at].len()).max().unwrap_or(0);
     for line in &table {
         // Words at the left, numbers at the right.
-        for (at, cell) in line[..4].iter().enumerate() {
+        for (at, cell) in line[..words].iter().enumerate() {
             write!(out, "{cell:width$}  ", width = wide(at))?;
         }
-        let numbers = line.iter().enumerate().skip(4);
+        let numbers = line.iter().enumerate().skip(words);
         let numbers: Vec<_> = numbers.map(|(at, cell)| format!("{cell:>width$}", width = wide(at))).collect();
         writeln!(out, "{}", numbers.join("  "))?;
     }

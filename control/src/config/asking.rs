@@ -2,10 +2,15 @@
 
 use super::{
     Dnssec, Refresh, Resolver, Upstream,
+    check::{secs, within},
     error::Problem,
     raw::{RawDnssec, RawRefresh, RawResolver},
+    units::Span,
 };
 use crate::names;
+
+/// More renewals of a sweep at once than the flights leave to renewals.
+const IN_FLIGHT_MAX: usize = 1024;
 
 pub fn resolver(raw: RawResolver) -> Result<Resolver, Problem> {
     if let Some(hedge @ (..50 | 100..)) = raw.hedge {
@@ -26,7 +31,29 @@ pub fn refresh(raw: RawRefresh) -> Result<Refresh, Problem> {
         let reason = format!("{} percent is more than half", raw.ahead);
         return Err(Problem::new("refresh.ahead", reason, "Give 1 to 50, or 0 for never; 10 is usual"));
     };
-    Ok(Refresh { ahead, per_second: (raw.per_second > 0).then_some(raw.per_second) })
+    let every = [Span::secs(1), Span::secs(600)];
+    let sweep_every =
+        within("refresh.sweep_every", raw.sweep_every, every, "Give \"1s\" to \"10m\"; \"15s\" is usual")?;
+    let window = [Span::secs(0), Span::secs(3_600)];
+    let remedy = "Give \"1s\" to \"1h\", or \"0s\" for none; twice sweep_every is right";
+    let sweep_window = secs(within("refresh.sweep_window", raw.sweep_window, window, remedy)?);
+    if raw.sweep_demand == 0 {
+        let remedy = "Give 1 or more; to renew nothing, set sweep_window = \"0s\"";
+        return Err(Problem::new("refresh.sweep_demand", "what nobody asks for is not renewed", remedy));
+    }
+    if !(1..=IN_FLIGHT_MAX).contains(&raw.sweep_in_flight) {
+        let reason = format!("{} is not possible", raw.sweep_in_flight);
+        let remedy = format!("Give 1 to {IN_FLIGHT_MAX}; to renew nothing, set sweep_window = \"0s\"");
+        return Err(Problem::new("refresh.sweep_in_flight", reason, remedy));
+    }
+    Ok(Refresh {
+        ahead,
+        per_second: (raw.per_second > 0).then_some(raw.per_second),
+        sweep_every,
+        sweep_window,
+        sweep_demand: raw.sweep_demand,
+        sweep_in_flight: raw.sweep_in_flight,
+    })
 }
 
 pub fn dnssec(raw: RawDnssec) -> Result<Dnssec, Problem> {

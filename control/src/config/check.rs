@@ -347,7 +347,7 @@ pub(super) fn within(
 }
 
 /// Whole seconds, rounded up: no rule becomes zero that was not written so.
-fn secs(span: Duration) -> Secs {
+pub(super) fn secs(span: Duration) -> Secs {
     let up = u64::from(span.subsec_nanos() > 0);
     Secs::try_from(span.as_secs() + up).unwrap_or(Secs::MAX)
 }

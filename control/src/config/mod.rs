@@ -192,6 +192,14 @@ pub struct Refresh {
     pub ahead: u8,
     /// How many renewals a second at most; `None`: any number.
     pub per_second: Option<u32>,
+    /// How often the host tier is swept.
+    pub sweep_every: Duration,
+    /// What expires within so many seconds is renewed by sweeps; 0: nothing.
+    pub sweep_window: Secs,
+    /// How often it must have been asked for.
+    pub sweep_demand: u16,
+    /// How many renewals of sweeps are under way at once at most.
+    pub sweep_in_flight: usize,
 }
 
 /// What is found out about answers here.

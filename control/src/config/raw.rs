@@ -396,12 +396,22 @@ tables! {
         failure_ttl: Span = Span::secs(5),
     }
 
-    /// Renewal of what is asked for often, before it expires.
+    /// Renewal of what is asked for, before it expires: when a client asks for it (`ahead`), and by sweeps, which look through the host's cache.
     "[refresh]" RawRefresh {
         /// In the last so many percent of its time an answer that is asked for often is renewed, from 1 to 50. 0: never.
         ahead: u16 = 10,
         /// At most so many renewals a second, those of expired answers not counted. 0: no limit.
         per_second: u32 = 100,
+        /// How often the host's cache is looked through, give or take a quarter, from 1 s to 10 m. What cannot be given out any more
+        /// is removed.
+        sweep_every: Span = Span::secs(15),
+        /// What expires within this time is renewed by the sweep if it is asked for, the most asked for first. An answer is renewed in the
+        /// second half of its time. Twice `sweep_every` is right: `"30s"`. `"0s"`: sweeps renew nothing.
+        sweep_window: Span = Span::secs(0),
+        /// So often an answer must have been asked for to be renewed by a sweep, by a count that halves every two minutes.
+        sweep_demand: u16 = 2,
+        /// At most so many renewals of a sweep are under way at once.
+        sweep_in_flight: usize = 50,
     }
 
     /// Answers shared with other appliances through Redis 6.2 or later: see [fleet.md](fleet.md). Appliances that use the same

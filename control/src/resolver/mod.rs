@@ -226,12 +226,15 @@ impl Resolver {
             Found::Fresh(answer) => Some(answer),
             Found::Stale(_) | Found::Missing => None,
         };
-        let renews = renew && found.as_ref().is_some_and(|answer| answer.is_due(now));
-        if let Some(answer) = found.filter(|_| !renews) {
+        let due = found.as_ref().filter(|answer| renew && answer.is_due(now)).map(|answer| answer.received);
+        if let Some(answer) = found.filter(|_| due.is_none()) {
             return Resolved { answer, generation, known: true, source: HOST };
         }
         let (sender, receiver) = oneshot::channel();
-        let waiter = if renews { Waiter::Renewal(sender) } else { Waiter::Client(sender) };
+        let waiter = match due {
+            Some(received) => Waiter::Renewal(sender, received),
+            None => Waiter::Client(sender),
+        };
         self.board(key, Some(waiter), &mut Turn::default());
         receiver.await.unwrap_or_else(|_| self.refusal())
     }
@@ -289,9 +292,11 @@ impl Resolver {
             return waiter.into_iter().for_each(|waiter| waiter.answer(&resolved, turn));
         }
         // What landed since the caller's lookup is in the host tier by now.
+        let renews = waiter.as_ref().and_then(Waiter::renews);
         let landed = || {
             let (answer, now) = (&self.host.peek(key)?.answer, self.clock().secs());
-            let fresh = now < answer.expires() && !(refresh && (is_failure(answer) || answer.is_due(now)));
+            let due = renews.map_or_else(|| answer.is_due(now), |received| answer.received <= received);
+            let fresh = now < answer.expires() && !(refresh && (is_failure(answer) || due));
             fresh.then(|| Resolved { answer: answer.clone(), generation, known: true, source: HOST })
         };
         let validator = self.validator.as_ref().filter(|validator| validator.concerns(key));
@@ -403,7 +408,7 @@ impl Resolver {
 }
 
 /// Whether an answer says that finding out failed.
-fn is_failure(answer: &Answer) -> bool {
+pub(crate) fn is_failure(answer: &Answer) -> bool {
     !upstream::is_answer(answer.status.rcode())
 }
 

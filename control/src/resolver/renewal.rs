@@ -1,9 +1,11 @@
 //! Answers that are to be renewed: whether, and whether now.
 
-use super::{HOST, Resolved, Resolver, is_failure};
+use super::{HOST, Resolved, Resolver, Turn, Waiter, is_failure};
 use crate::host::Found;
 use parking_lot::Mutex;
 use ringdns_dataplane::{clock::Secs, dns::key::Key};
+use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// How many answers may be renewed before they have expired, in a second.
 pub(super) struct Budget {
@@ -55,5 +57,21 @@ impl Resolver {
             Found::Stale(entry) if !entry.recheck_due(now) => Renewal::NotNow,
             Found::Stale(_) | Found::Missing => Renewal::Wanted,
         }
+    }
+
+    /// Begins the renewal of an answer that was received at the time `of`, for a sweep. What is returned brings the new one, or ends
+    /// without any: then the old one stays. `None`: there have been enough renewals in this second.
+    pub(crate) fn renew(
+        self: &Arc<Self>,
+        key: &Key,
+        of: Secs,
+        turn: &mut Turn,
+    ) -> Option<oneshot::Receiver<Resolved>> {
+        if !self.budget.spend(self.clock().secs()) {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.board(key, Some(Waiter::Renewal(sender, of)), turn);
+        Some(receiver)
     }
 }

@@ -36,8 +36,8 @@ pub enum Waiter {
     Punt(Arc<Link>, Box<Punt>),
     /// A client of a listener in the control plane.
     Client(oneshot::Sender<Resolved>),
-    /// The validation of what is renewed.
-    Renewal(oneshot::Sender<Resolved>),
+    /// Who renews what was received at this time: the validation of what is renewed, or a sweep.
+    Renewal(oneshot::Sender<Resolved>, Secs),
 }
 
 impl Waiter {
@@ -46,7 +46,15 @@ impl Waiter {
         match self {
             Waiter::Punt(_, record) => record.purpose == Purpose::Refresh,
             Waiter::Client(_) => false,
-            Waiter::Renewal(_) => true,
+            Waiter::Renewal(..) => true,
+        }
+    }
+
+    /// When that was received which is to be renewed, if that is known.
+    pub(super) fn renews(&self) -> Option<Secs> {
+        match self {
+            Waiter::Punt(..) | Waiter::Client(_) => None,
+            Waiter::Renewal(_, received) => Some(*received),
         }
     }
 
@@ -60,7 +68,7 @@ impl Waiter {
                 turn.give_back(&link, record);
             }
             // The client has hung up if this fails.
-            Waiter::Client(sender) | Waiter::Renewal(sender) => drop(sender.send(resolved.clone())),
+            Waiter::Client(sender) | Waiter::Renewal(sender, _) => drop(sender.send(resolved.clone())),
         }
     }
 

@@ -19,6 +19,7 @@ use ringdns_control::counters::Total;
 use ringdns_control::host::Purge as HostPurge;
 use ringdns_control::latency::Collector;
 use ringdns_control::resolver::{Limits, Resolver};
+use ringdns_control::sweep::{Backroom, Sweeper};
 use ringdns_control::{daemon, names, policy, pump, workers};
 use ringdns_dataplane::clock::{Clock, Nanos};
 use ringdns_dataplane::doorbell::Doorbell;
@@ -112,7 +113,10 @@ impl Simulator {
         socket.set_nonblocking(true)?;
         let tcp = socket.local_addr()?;
         runtime.spawn(listener.clone().serve(tokio::net::TcpListener::from_std(socket)?));
+        let backroom = Backroom::open(Vec::new())?;
         let service = Service {
+            // It does not sweep by itself.
+            sweeper: Sweeper::new(resolver.clone(), config.refresh, backroom),
             config,
             clock,
             receiving: "a simulation".to_owned(),

@@ -1,0 +1,76 @@
+//! How often an entry has been asked for of late.
+
+use ringdns_dataplane::clock::Secs;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// The count halves in so many seconds.
+pub const HALF_LIFE: Secs = 120;
+
+/// A count that halves every [`HALF_LIFE`]: 16 bits of it, above them the number of the half-life in which it was that. Nothing
+/// has to pass over it for that: it is brought up to its time whenever it is read or raised.
+#[derive(Debug, Default)]
+pub struct Demand(AtomicU32);
+
+impl Demand {
+    /// So many at `now`.
+    pub fn new(count: u16, now: Secs) -> Self {
+        Demand(AtomicU32::new(packed(count, now)))
+    }
+
+    /// The count at `now`.
+    pub fn get(&self, now: Secs) -> u16 {
+        faded(self.0.load(Relaxed), now)
+    }
+
+    /// Counts `n` more. One of two that do this at once may be lost.
+    pub fn add(&self, n: u16, now: Secs) {
+        let count = faded(self.0.load(Relaxed), now).saturating_add(n);
+        self.0.store(packed(count, now), Relaxed);
+    }
+}
+
+impl Clone for Demand {
+    fn clone(&self) -> Self {
+        Demand(AtomicU32::new(self.0.load(Relaxed)))
+    }
+}
+
+fn packed(count: u16, now: Secs) -> u32 {
+    (now / HALF_LIFE) << 16 | u32::from(count)
+}
+
+fn faded(packed: u32, now: Secs) -> u16 {
+    // In 16 bits half-lives begin anew after 91 days, and nothing is kept for so long.
+    let half_lives = ((now / HALF_LIFE) as u16).wrapping_sub((packed >> 16) as u16);
+    (packed as u16).checked_shr(half_lives.into()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rises_with_each_question_and_halves_with_time() {
+        let demand = Demand::default();
+        assert_eq!((demand.get(0), demand.get(1_000_000)), (0, 0));
+        for _ in 0..12 {
+            demand.add(1, 10_000);
+        }
+        assert_eq!([0, 1, 2, 3, 4].map(|n| demand.get(10_000 + n * HALF_LIFE)), [12, 6, 3, 1, 0]);
+        demand.add(1, 10_000 + HALF_LIFE);
+        assert_eq!(demand.get(10_000 + HALF_LIFE), 7);
+        assert_eq!(demand.clone().get(10_000 + 2 * HALF_LIFE), 3, "a copy fades on");
+        assert_eq!(demand.get(10_000 + 100 * HALF_LIFE), 0);
+        demand.add(u16::MAX, 20_000);
+        demand.add(9, 20_000);
+        assert_eq!(demand.get(20_000), u16::MAX, "it does not come round");
+    }
+
+    /// The number of the half-life comes round, too.
+    #[test]
+    fn it_fades_over_the_end_of_its_numbers() {
+        let late = (1 << 16) * HALF_LIFE - 1;
+        let demand = Demand::new(8, late);
+        assert_eq!((demand.get(late), demand.get(late + 1), demand.get(late + 1 + HALF_LIFE)), (8, 4, 2));
+    }
+}
