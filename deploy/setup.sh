@@ -23,7 +23,7 @@ readonly TEST_PACKAGES=(
     bind9-utils                                       # signs zones
     knot-resolver pdns-recursor                       # and those of ringbench differential
     redis-server redis-tools                          # what a fleet shares
-    clickhouse-server                                 # what the query log is shipped to
+    clickhouse-server python3-venv                    # what the query log is shipped to, of Debian and of today
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
     rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM
 )
@@ -34,6 +34,10 @@ readonly BENCH_PACKAGES=(
 readonly RUST_PACKAGES=(rustc-web cargo-web)
 # Only beside Debian's own compiler: rustup brings these itself.
 readonly RUST_TOOL_PACKAGES=(rustfmt-web rust-web-clippy)
+
+# Today's ClickHouse is in no Debian: tests run it from PyPI, in an environment of its own (180 MB to fetch, 560 MB on disk).
+readonly PYTHON_FOLDER=${RINGDNS_PYTHON:-/opt/ringdns-tests}
+readonly PYTHON_PACKAGES=$here/../tests/clickhouse/requirements.txt
 
 # Debian asks this program whether a package may start its service: 101 says no.
 readonly POLICY=/usr/sbin/policy-rc.d
@@ -94,6 +98,22 @@ install_missing() {
     restore_service_policy
 }
 
+# The list of what is in it lies in the folder once all of it is there.
+install_python_packages() {
+    local installed=$PYTHON_FOLDER/requirements.txt
+    if cmp --silent "$PYTHON_PACKAGES" "$installed"; then
+        say "every Python package is there"
+        return
+    fi
+    say "installing in $PYTHON_FOLDER what $(realpath "$PYTHON_PACKAGES") names"
+    [[ ! -e $PYTHON_FOLDER || -e $PYTHON_FOLDER/pyvenv.cfg ]] || die "$PYTHON_FOLDER is there, and no Python environment"
+    rm -f "$installed"
+    /usr/bin/python3 -m venv --clear "$PYTHON_FOLDER"
+    "$PYTHON_FOLDER/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --require-hashes \
+        --only-binary :all: --requirement "$PYTHON_PACKAGES" || die "pip could not install it. Is PyPI to be reached?"
+    install --mode 644 "$PYTHON_PACKAGES" "$installed"
+}
+
 check_rust() {
     select_rust || die "no Rust $RUST_MINIMUM or later. Debian's rustc-web comes from bookworm-security: is it in the \
 apt sources? Or install one with rustup."
@@ -101,7 +121,7 @@ apt sources? Or install one with rustup."
 }
 
 main() {
-    local wanted=() build=false set
+    local wanted=() build=false python=false set
     (($#)) || set -- test
     for set in "$@"; do
         case $set in
@@ -109,7 +129,7 @@ main() {
         run) wanted+=("${RUN_PACKAGES[@]}") ;;
         bench) wanted+=("${RUN_PACKAGES[@]}" "${BENCH_PACKAGES[@]}") ;;
         test | all)
-            build=true
+            build=true python=true
             wanted+=("${BUILD_PACKAGES[@]}" "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
             [[ $set == test ]] || wanted+=("${BENCH_PACKAGES[@]}")
             ;;
@@ -133,6 +153,7 @@ main() {
         wanted+=("${RUST_PACKAGES[@]}" "${RUST_TOOL_PACKAGES[@]}")
     fi
     install_missing "${wanted[@]}"
+    if $python; then install_python_packages; fi
     if $build; then check_rust; fi
 }
 

@@ -1,4 +1,5 @@
-//! ClickHouse, as Debian ships it: a server of its own, in a folder of its own, on free ports of loopback.
+//! ClickHouse: a server of its own, in a folder of its own, on free ports of loopback. Either as Debian ships it, or today's engine
+//! behind the front in `tests/clickhouse/front.py`.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -14,8 +15,21 @@ const START: Duration = Duration::from_secs(60);
 /// Longer than any query of a test takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// `clickhouse-server` in the foreground, with little memory. What it stored stays while it is killed and started again.
+/// Where `deploy/setup.sh test` puts today's engine, unless RINGDNS_PYTHON says otherwise.
+const PYTHON: &str = "/opt/ringdns-tests";
+
+/// Which ClickHouse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Debian 12's `clickhouse-server`, 18.16.
+    Debian,
+    /// Today's, in a Python process.
+    Current,
+}
+
+/// A server in the foreground, with little memory. What it stored stays while it is killed and started again.
 pub struct ClickHouse {
+    engine: Engine,
     /// `None`: it was killed.
     process: Option<Process>,
     host: Host,
@@ -25,18 +39,34 @@ pub struct ClickHouse {
 }
 
 impl ClickHouse {
-    /// One whose user `default` has a password.
+    /// Debian's, whose user `default` has a password.
     #[track_caller]
     pub fn start(host: &Host, password: &str) -> Self {
+        Self::start_engine(Engine::Debian, host, password)
+    }
+
+    /// One whose user `default` has a password.
+    #[track_caller]
+    pub fn start_engine(engine: Engine, host: &Host, password: &str) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(host)));
         let folder = match written(address, free_port(host), password) {
             Ok(folder) => folder,
             Err(error) => panic!("a folder for clickhouse-server: {error}"),
         };
-        let mut server =
-            Self { process: None, host: host.clone(), address, password: password.to_owned(), folder };
+        let mut server = Self {
+            engine,
+            process: None,
+            host: host.clone(),
+            address,
+            password: password.to_owned(),
+            folder,
+        };
         server.start_again();
         server
+    }
+
+    pub fn engine(&self) -> Engine {
+        self.engine
     }
 
     /// Where its HTTP interface is.
@@ -72,10 +102,33 @@ impl ClickHouse {
     /// Starts it on what it had stored.
     #[track_caller]
     pub fn start_again(&mut self) {
-        let file = self.folder.path().join("config.xml");
-        let process = self.host.spawn("clickhouse-server", [format!("--config-file={}", file.display())]);
+        let folder = self.folder.path();
+        let process = match self.engine {
+            Engine::Debian => {
+                let file = folder.join("config.xml");
+                self.host.spawn("clickhouse-server", [format!("--config-file={}", file.display())])
+            }
+            Engine::Current => {
+                let python =
+                    std::env::var("RINGDNS_PYTHON").unwrap_or_else(|_| PYTHON.into()) + "/bin/python3";
+                let front = concat!(env!("CARGO_MANIFEST_DIR"), "/clickhouse/front.py");
+                let arguments = [front, &folder.display().to_string(), &self.address.port().to_string()];
+                self.host.spawn(&python, arguments)
+            }
+        };
         process.wait_for_line("Ready for connections", START);
         self.process = Some(process);
+    }
+
+    /// Today's engine only: from now on insertions wait before they begin, or until now.
+    #[track_caller]
+    pub fn hold_insertions(&self, hold: bool) {
+        assert_eq!(self.engine, Engine::Current, "18.16 cannot be told to wait");
+        let file = self.folder.path().join("hold");
+        let done = if hold { std::fs::write(&file, "") } else { std::fs::remove_file(&file) };
+        if let Err(error) = done {
+            panic!("{}: {error}", file.display());
+        }
     }
 
     /// Runs a statement, and gives the answer without its last line end.

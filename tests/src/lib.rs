@@ -31,7 +31,7 @@ mod unbound;
 mod upstream;
 mod zone;
 
-pub use clickhouse::ClickHouse;
+pub use clickhouse::{ClickHouse, Engine};
 pub use client::{Client, ask_over_tcp, exchange_over_tcp, kdig};
 pub use host::Host;
 pub use knot::Knot;

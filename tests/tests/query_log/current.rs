@@ -1,0 +1,61 @@
+//! What today's ClickHouse has, and 18.16 has not.
+
+use super::{Log, Scene};
+use ringdns_tests::{Engine, until};
+
+#[test]
+fn tables_are_made_as_documented_and_keep_what_the_retention_says() {
+    let scene = Scene::set(Engine::Current);
+    let mut log = scene.log("old");
+    log.give(1_000);
+    log.until_stored();
+    log.finish();
+    let types = scene.server.query(
+        "SELECT groupArray(concat(name, ' ', type)) FROM system.columns WHERE database = 'ringdns' AND table = 'queries' \
+         AND name IN ('time', 'time_ms', 'client', 'name', 'outcome')",
+    );
+    let expected = "['time DateTime64(3, \\'UTC\\')','time_ms Int64','client IPv6','name String','outcome LowCardinality(String)']";
+    assert_eq!(types, expected);
+    let engines =
+        || scene.server.query("SELECT name, engine_full FROM system.tables WHERE database = 'ringdns'");
+    let tables = |days: &str| {
+        let days = format!("toIntervalDay({days})");
+        engines().lines().filter(|line| line.contains(&days) && line.contains("MergeTree")).count()
+    };
+    assert_eq!((tables("3650"), tables("1")), (4, 0), "{}", engines());
+    // The rows are years old: with another retention they leave by themselves, and the summaries, too.
+    let mut shipping = scene.shipping();
+    shipping.clickhouse.as_mut().unwrap().retention_days = 1;
+    let mut log = Log::start("new", shipping);
+    log.give(10);
+    log.until_stored();
+    assert_eq!((tables("3650"), tables("1")), (0, 4), "{}", engines());
+    for table in ["queries", "queries_per_minute", "names_per_hour", "latency_per_minute"] {
+        until(&format!("{table} is empty"), || {
+            scene.server.query(&format!("OPTIMIZE TABLE ringdns.{table} FINAL"));
+            (scene.server.query(&format!("SELECT count() FROM ringdns.{table}")) == "0").then_some(())
+        });
+    }
+}
+
+/// An insertion of which nobody heard again is not to be seen, and comes again: both are carried out, and the table knows the second by
+/// its token and its content.
+#[test]
+fn an_insertion_that_was_late_and_came_twice_is_one() {
+    let scene = Scene::set(Engine::Current);
+    let mut log = scene.log("late");
+    log.give(1_000);
+    log.until_stored();
+    scene.server.hold_insertions(true);
+    log.give(1_000);
+    log.until("it is sent once more", |sums| sums.attempts_failed > 1);
+    scene.server.hold_insertions(false);
+    let sums = log.until_stored();
+    assert_eq!((sums.dropped(), scene.rows()), (0, (log.given, log.given)));
+    assert_eq!(
+        scene.server.query("SELECT sum(queries) FROM ringdns.queries_per_minute"),
+        log.given.to_string()
+    );
+    let said = "SELECT engine_full LIKE '%non_replicated_deduplication_window = 10000%' FROM system.tables WHERE name = 'queries'";
+    assert_eq!(scene.server.query(said), "1");
+}

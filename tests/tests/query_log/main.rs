@@ -1,0 +1,135 @@
+//! The query log's way into ClickHouse: real servers, Debian's and today's, on loopback, that are killed, stopped, changed and
+//! started again. At the end they have every row once.
+
+mod appliance;
+mod current;
+mod servers;
+
+use ringdns_control::{
+    config::{Config, Shipping},
+    log::{
+        Row,
+        ledger::{Ledger, Sums},
+        row::{Outcome, Protocol, Tier},
+        writer::Writer,
+    },
+};
+use ringdns_tests::{ClickHouse, Engine, Host, until};
+use std::{path::Path, sync::Arc};
+use tempfile::TempDir;
+use tokio::sync::mpsc::{Sender, channel};
+
+const PASSWORD: &str = "not in a URL";
+
+/// A writer, and the rows that it was given.
+struct Log {
+    writer: Writer,
+    ledger: Arc<Ledger>,
+    rows: Sender<Vec<Row>>,
+    given: u64,
+    /// Makes names that no other writer of the test makes.
+    name: &'static str,
+}
+
+impl Log {
+    fn start(name: &'static str, shipping: Shipping) -> Self {
+        let (rows, receiver) = channel(16);
+        let ledger = Arc::<Ledger>::default();
+        let writer = Writer::start(shipping, receiver, Vec::new(), ledger.clone()).unwrap();
+        Log { writer, ledger, rows, given: 0, name }
+    }
+
+    fn give(&mut self, count: u64) {
+        let rows = (self.given..self.given + count).map(|i| row(self.name, i)).collect();
+        self.rows.blocking_send(rows).unwrap();
+        self.given += count;
+    }
+
+    /// The sums, which close at any time.
+    fn sums(&self) -> Sums {
+        let sums = self.ledger.sums();
+        assert_eq!(sums.unaccounted(), 0, "{sums:?}");
+        sums
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, holds: impl Fn(&Sums) -> bool) -> Sums {
+        until(what, || {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            let sums = self.sums();
+            holds(&sums).then_some(sums)
+        })
+    }
+
+    #[track_caller]
+    fn until_stored(&self) -> Sums {
+        self.until("all rows are stored", |sums| {
+            sums.stored == sums.taken + sums.found && sums.taken == self.given
+        })
+    }
+
+    fn finish(self) -> Sums {
+        drop(self.rows);
+        self.writer.finish();
+        self.ledger.sums()
+    }
+}
+
+fn row(name: &str, i: u64) -> Row {
+    let wire = ringdns_control::names::name(&format!("{i}.{name}.example")).unwrap();
+    let outcomes = [Outcome::Hit, Outcome::Miss];
+    Row {
+        // Two days, and rows of both in each chunk.
+        time_ms: 1_700_006_390_000 + i as i64 % 20_000,
+        client: "::ffff:192.0.2.7".parse().unwrap(),
+        name: wire.into(),
+        qtype: if i.is_multiple_of(2) { 1 } else { 28 },
+        qclass: 1,
+        protocol: Protocol::UdpSocket,
+        outcome: outcomes[(i % 2) as usize],
+        tier: Tier::Upstream,
+        rcode: 0,
+        answer_bytes: 100,
+        service_ns: 1000 + i as u32,
+        upstream: (i % 2 == 1).then(|| "udp://192.0.2.1:53".into()),
+        upstream_us: 1200,
+    }
+}
+
+/// What a configuration makes of it, with little patience.
+fn shipping(server: &ClickHouse, spool: &Path, password_file: &Path) -> Shipping {
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"127.0.0.1:1\"\n[query_log]\nenabled = true\n\
+         spool_dir = {spool:?}\nbatch_interval = \"100ms\"\nbatch_rows = 4000\nappliance = \"box-1\"\n\
+         [clickhouse]\nurl = \"{}\"\npassword_file = {password_file:?}\ntimeout = \"1s\"\nretention = \"3650d\"\n",
+        server.url(),
+    );
+    Config::parse(&text, Path::new("test.toml")).unwrap().shipping.unwrap()
+}
+
+struct Scene {
+    server: ClickHouse,
+    spool: TempDir,
+}
+
+impl Scene {
+    fn set(engine: Engine) -> Self {
+        let server = ClickHouse::start_engine(engine, &Host::local(), PASSWORD);
+        Scene { server, spool: tempfile::tempdir().unwrap() }
+    }
+
+    fn log(&self, name: &'static str) -> Log {
+        Log::start(name, self.shipping())
+    }
+
+    fn shipping(&self) -> Shipping {
+        shipping(&self.server, self.spool.path(), &self.server.password_file())
+    }
+
+    /// How many rows there are, and how many different ones.
+    fn rows(&self) -> (u64, u64) {
+        let answer = self.server.query("SELECT count(), uniqExact(name) FROM ringdns.queries");
+        let (all, different) = answer.split_once('\t').unwrap();
+        (all.parse().unwrap(), different.parse().unwrap())
+    }
+}
