@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{Host, Process, free_port, until};
 
-const START: Duration = Duration::from_secs(30);
+pub(crate) const START: Duration = Duration::from_secs(30);
 
 /// `redis-server` in the foreground on a Unix socket of its own, that keeps nothing on disk.
 pub struct Redis {
@@ -19,10 +19,7 @@ pub struct Redis {
 impl Redis {
     #[track_caller]
     pub fn start() -> Self {
-        match tempfile::Builder::new().prefix("ringdns-redis-").tempdir() {
-            Ok(folder) => Self::start_in(folder),
-            Err(error) => panic!("a folder for redis-server: {error}"),
-        }
+        Self::start_in(folder())
     }
 
     /// One at the place of another that has ended.
@@ -31,24 +28,21 @@ impl Redis {
         Self::start_with(folder, &[])
     }
 
-    /// One that speaks TLS too, as the host `127.0.0.1` that the certificate names.
+    /// One that speaks TLS too, as the host `127.0.0.1` that the certificate names. Clients show certificates of `ca`, if there is one.
     #[track_caller]
-    pub fn start_tls(port: u16, certificate: &Path, key: &Path) -> Self {
-        let folder = match tempfile::Builder::new().prefix("ringdns-redis-").tempdir() {
-            Ok(folder) => folder,
-            Err(error) => panic!("a folder for redis-server: {error}"),
-        };
+    pub fn start_tls(port: u16, certificate: &Path, key: &Path, ca: Option<&Path>) -> Self {
         let port = port.to_string();
-        let tls = ["--tls-port", &port, "--tls-auth-clients", "no"].map(Path::new);
+        let tls = ["--tls-port", &port, "--tls-auth-clients", if ca.is_some() { "yes" } else { "no" }]
+            .map(Path::new);
         let files = [
             Path::new("--tls-cert-file"),
             certificate,
             Path::new("--tls-key-file"),
             key,
             Path::new("--tls-ca-cert-file"),
-            certificate,
+            ca.unwrap_or(certificate),
         ];
-        Self::start_with(folder, &[&tls[..], &files[..]].concat())
+        Self::start_with(folder(), &[&tls[..], &files[..]].concat())
     }
 
     #[track_caller]
@@ -112,33 +106,43 @@ pub fn url_in(folder: &TempDir) -> String {
     format!("redis+unix://{}", socket_in(folder.path()).display())
 }
 
+#[track_caller]
+pub(crate) fn folder() -> TempDir {
+    match tempfile::Builder::new().prefix("ringdns-redis-").tempdir() {
+        Ok(folder) => folder,
+        Err(error) => panic!("a folder for redis-server: {error}"),
+    }
+}
+
 fn socket_in(folder: &Path) -> PathBuf {
     folder.join("redis.sock")
 }
 
-/// Three masters on loopback that share the keys among them.
+/// Three masters on loopback that share the keys among them, and a replica of the first.
 pub struct RedisCluster {
+    host: Host,
     nodes: Vec<Node>,
 }
 
 struct Node {
-    _process: Process,
+    process: Process,
     port: u16,
     _folder: TempDir,
 }
 
+/// The last of the nodes.
+const REPLICA: usize = 3;
+
 impl RedisCluster {
     #[track_caller]
-    pub fn start() -> Self {
-        let host = Host::local();
+    pub fn start(host: &Host) -> Self {
         let node = |_| {
-            let folder = match tempfile::Builder::new().prefix("ringdns-redis-").tempdir() {
-                Ok(folder) => folder,
-                Err(error) => panic!("a folder for redis-server: {error}"),
-            };
-            let [port, bus] = [free_port(&host), free_port(&host)];
+            let folder = folder();
+            let [port, bus] = [free_port(host), free_port(host)];
+            // The nodes that are left answer for their keys.
             let text = format!(
-                "bind 127.0.0.1\nport {port}\ncluster-port {bus}\ncluster-enabled yes\nsave \"\"\nappendonly no\ndir {:?}\n",
+                "bind 127.0.0.1\nport {port}\ncluster-port {bus}\ncluster-enabled yes\nsave \"\"\nappendonly no\ndir {:?}\n\
+                 cluster-node-timeout 1000\ncluster-require-full-coverage no\nrepl-diskless-sync-delay 0\n",
                 folder.path()
             );
             let file = folder.path().join("redis.conf");
@@ -147,27 +151,51 @@ impl RedisCluster {
             }
             let process = host.spawn("redis-server", [&file]);
             process.wait_for_line("eady to accept connections", START);
-            (Node { _process: process, port, _folder: folder }, bus)
+            (Node { process, port, _folder: folder }, bus)
         };
-        let nodes: Vec<_> = (0..3).map(node).collect();
+        let nodes: Vec<_> = (0..=REPLICA).map(node).collect();
         let (first, bus) = (nodes[0].0.port.to_string(), nodes[0].1.to_string());
-        let cluster = Self { nodes: nodes.into_iter().map(|(node, _)| node).collect() };
+        let nodes = nodes.into_iter().map(|(node, _)| node).collect();
+        let cluster = Self { host: host.clone(), nodes };
         for (nth, slots) in [["0", "5460"], ["5461", "10922"], ["10923", "16383"]].into_iter().enumerate() {
             cluster.cli(nth, &["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]);
+        }
+        for nth in 1..=REPLICA {
             cluster.cli(nth, &["CLUSTER", "MEET", "127.0.0.1", &first, &bus]);
         }
-        for nth in 0..3 {
-            until("the cluster is whole", || {
-                let info = cluster.cli(nth, &["CLUSTER", "INFO"]);
-                (info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")).then_some(())
-            });
-        }
+        let all_say = |what: &str| {
+            for nth in 0..=REPLICA {
+                until("the cluster is whole", || {
+                    cluster.cli(nth, &["CLUSTER", "INFO"]).contains(what).then_some(())
+                });
+            }
+        };
+        all_say("cluster_known_nodes:4");
+        all_say("cluster_slots_ok:16384");
+        let first = cluster.cli(0, &["CLUSTER", "MYID"]);
+        cluster.cli(REPLICA, &["CLUSTER", "REPLICATE", &first]);
+        until("the replica has what the master has", || {
+            cluster.cli(0, &["INFO", "replication"]).contains("state=online").then_some(())
+        });
+        all_say("cluster_state:ok");
         cluster
     }
 
-    /// For `[redis]`: one of the nodes, and another.
+    /// For `[redis]`: two of the nodes, neither the first nor its replica.
     pub fn urls(&self) -> [String; 2] {
-        [0, 1].map(|nth: usize| format!("redis://127.0.0.1:{}", self.nodes[nth].port))
+        [1, 2].map(|nth: usize| format!("redis://127.0.0.1:{}", self.nodes[nth].port))
+    }
+
+    /// The process of a node: three masters, and the first one's replica.
+    pub fn process(&self, nth: usize) -> &Process {
+        &self.nodes[nth].process
+    }
+
+    /// Ends a node, as a crash would.
+    #[track_caller]
+    pub fn kill9(&mut self, nth: usize) {
+        self.nodes[nth].process.signal(rustix::process::Signal::KILL);
+        self.nodes[nth].process.wait_for_exit(START);
     }
 
     /// What `redis-cli` prints of a node. Panics unless it succeeds.
@@ -175,6 +203,6 @@ impl RedisCluster {
     pub fn cli(&self, nth: usize, arguments: &[&str]) -> String {
         let port = self.nodes[nth].port.to_string();
         let words = ["-e", "-p", &port].into_iter().chain(arguments.iter().copied());
-        Host::local().run("redis-cli", words).trim_end().to_owned()
+        self.host.run("redis-cli", words).trim_end().to_owned()
     }
 }

@@ -1,8 +1,9 @@
 //! `[redis]`: where the fleet's tier is.
 
 use super::{check::within, error::Problem, raw::RawRedis, units::Span};
-use crate::fleet::{PATIENCE, connection::Server};
-use std::{fmt, time::Duration};
+use crate::fleet::connection::{Files, Others, Server};
+use redis::RedisError;
+use std::{fmt, path::PathBuf, time::Duration};
 
 /// What is shared with other appliances, and how.
 #[derive(Clone)]
@@ -34,16 +35,74 @@ pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
         let remedy = "Give 1 to 64 letters, digits, \"-\", \"_\" and \".\"";
         return Err(Problem::new("redis.prefix", reason, remedy));
     }
-    let Some(url) = raw.url else { return Ok(None) };
+    let url = match &raw.url {
+        Some(url) => url.clone(),
+        // Nobody in particular, without TLS.
+        None if !raw.sentinel.is_empty() => "redis://sentinels".into(),
+        None => return Ok(None),
+    };
     if !keeps {
         let remedy = "Remove the key, or cache.enabled = false";
         return Err(Problem::new("redis.url", "who keeps no answers has none to share", remedy));
     }
-    // The password in it is nothing for a log.
-    let (server, address) = Server::new(url, raw.cluster, PATIENCE).map_err(|error| {
-        let reason = format!("this is no address of a Redis: {error}");
-        let remedy = "Write \"redis://192.0.2.1:6379\", \"redis://user:password@192.0.2.1\" or \"redis+unix:///run/redis.sock\"";
-        Problem::new("redis.url", reason, remedy)
-    })?;
+    let server = server(url, &raw)?;
+    let address = server.address();
     Ok(Some(Redis { server, address, deadline, prefix: raw.prefix }))
+}
+
+fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {
+    // The passwords in URLs are nothing for a log.
+    let refused = |key: &'static str| {
+        move |error: RedisError| {
+            let reason = format!("this is no address of a Redis: {error}");
+            let remedy = "Write \"redis://192.0.2.1:6379\", \"redis://user:password@192.0.2.1\" or \"redis+unix:///run/redis.sock\"";
+            Problem::new(key, reason, remedy)
+        }
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let others = match (&raw.cluster[..], &raw.sentinel[..], &raw.master) {
+        ([], [], None) => Others::None,
+        (_, [], None) => Others::cluster(raw.cluster.clone()).map_err(refused("redis.cluster"))?,
+        ([], [_, ..], Some(master)) if !master.is_empty() && master.bytes().all(plain) => {
+            Others::sentinels(raw.sentinel.clone(), master.clone()).map_err(refused("redis.sentinel"))?
+        }
+        ([_, ..], _, _) => {
+            let remedy = "Keep the one that there is: a cluster fails over by itself";
+            return Err(Problem::new("redis.sentinel", "Sentinels look after no cluster", remedy));
+        }
+        _ => {
+            let remedy = "Give both: sentinel = [\"redis://192.0.2.1:26379\"] and the name that they have for it, master = \"mymaster\"";
+            return Err(Problem::new("redis.master", "Sentinels are asked for a master by its name", remedy));
+        }
+    };
+    let is_one_of_many = !matches!(others, Others::None);
+    let path = |path: &Option<String>| path.as_ref().map(PathBuf::from);
+    let identity = match (path(&raw.tls_cert_file), path(&raw.tls_key_file)) {
+        (Some(certificate), Some(key)) => Some([certificate, key]),
+        (None, None) => None,
+        _ => {
+            let remedy = "Give both keys, or neither";
+            return Err(Problem::new(
+                "redis.tls_cert_file",
+                "a certificate is of no use without its key",
+                remedy,
+            ));
+        }
+    };
+    let files = Files { password: path(&raw.password_file), ca: path(&raw.tls_ca_file), identity };
+    let is_secured = files.ca.is_some() || files.identity.is_some();
+    let server = Server::new(url, others, files).map_err(refused("redis.url"))?;
+    if is_secured && !server.has_tls() {
+        let remedy = "Remove the keys that begin with tls_, or use rediss://";
+        return Err(Problem::new("redis.url", "there are no certificates but over rediss://", remedy));
+    }
+    if is_one_of_many && !server.is_remote() {
+        let remedy = "Use redis:// or rediss://";
+        return Err(Problem::new("redis.url", "what others know of it is a host and a port", remedy));
+    }
+    server.try_files().map_err(|error| {
+        let reason = format!("what it needs is not there: {error}");
+        Problem::new("redis.url", reason, "Let password_file, tls_ca_file, tls_cert_file and tls_key_file be readable, and in PEM format but for the first")
+    })?;
+    Ok(server)
 }

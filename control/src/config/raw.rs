@@ -417,8 +417,7 @@ tables! {
     /// Answers shared with other appliances through Redis 6.2 or later: see [fleet.md](fleet.md). Appliances that use the same
     /// Redis and prefix are a fleet, and should ask upstreams that answer alike.
     "[redis]" RawRedis {
-        /// Where Redis is: `"redis://HOST:PORT"`, `"redis://USER:PASSWORD@HOST:PORT/DATABASE"`, or `"redis+unix:///PATH"`; with TLS: `"rediss://"`, whose
-        /// certificate must be of a CA that the system knows. Absent: nothing is
+        /// Where Redis is: `"redis://HOST:PORT"`, `"redis://USER:PASSWORD@HOST:PORT/DATABASE"`, or `"redis+unix:///PATH"`; with TLS: `"rediss://"`. Absent: nothing is
         /// shared. Whoever may write there can make clients believe what he likes: it must be the fleet's alone.
         url: Option<String> = None,
         /// Further nodes of the Redis Cluster that `url` is a node of, with the same user and password. Those that are not listed are learnt.
@@ -428,6 +427,19 @@ tables! {
         deadline: Span = Span::millis(5),
         /// What the names of all keys begin with. Fleets with prefixes of their own can share a Redis.
         prefix: String = "ringdns".into(),
+        /// Sentinels, as `"redis://HOST:26379"`, which say where the master is, and where it is after a failover. `url` says then who we are at
+        /// the master, in which database and whether over TLS; its host is not used, and it may be absent. Empty: there are none.
+        sentinel: Vec<String> = Vec::new(),
+        /// The name that Sentinels have for the master.
+        master: Option<String> = None,
+        /// A file with the password in it, in place of one in `url` and `cluster`. Read for each connection, as the files below are.
+        password_file: Option<String> = None,
+        /// A file of CA certificates (PEM) that Redis's must be of. Absent: those that the system knows. Only with `rediss://`.
+        tls_ca_file: Option<String> = None,
+        /// A file with the certificate (PEM) to show to a Redis that asks for one, and those it was signed with,
+        tls_cert_file: Option<String> = None,
+        /// and one with its private key.
+        tls_key_file: Option<String> = None,
     }
 
     /// What clients may do over TCP (RFC 7766, RFC 9210).

@@ -154,6 +154,51 @@ fn refusals_name_line_key_reason_and_remedy() {
         (more("[redis]\ndeadline = \"0s\""), "6", "redis.deadline", "too short", "1ms"),
         (more("[redis]\ndeadline = \"2s\""), "6", "redis.deadline", "too long", "5ms"),
         (more("[redis]\nprefix = \"a b\""), "6", "redis.prefix", "a b", "letters"),
+        (more("[redis]\nsentinel = [\"redis://h\"]"), "5", "redis.master", "by its name", "mymaster"),
+        (
+            more("[redis]\nurl = \"redis://h\"\nmaster = \"m\""),
+            "7",
+            "redis.master",
+            "by its name",
+            "sentinel =",
+        ),
+        (
+            more(
+                "[redis]\nurl = \"redis://h\"\ncluster = [\"redis://h\"]\nsentinel = [\"redis://h\"]\nmaster = \"m\"",
+            ),
+            "8",
+            "redis.sentinel",
+            "no cluster",
+            "by itself",
+        ),
+        (
+            more("[redis]\nurl = \"redis+unix:///h\"\nsentinel = [\"redis://h\"]\nmaster = \"m\""),
+            "6",
+            "redis.url",
+            "a host and a port",
+            "redis://",
+        ),
+        (
+            more("[redis]\nurl = \"redis://h\"\ntls_ca_file = \"/none\""),
+            "6",
+            "redis.url",
+            "no certificates",
+            "rediss://",
+        ),
+        (
+            more("[redis]\nurl = \"rediss://h\"\ntls_cert_file = \"/none\""),
+            "7",
+            "redis.tls_cert_file",
+            "without its key",
+            "both",
+        ),
+        (
+            more("[redis]\nurl = \"redis://h\"\npassword_file = \"/none/such\""),
+            "6",
+            "redis.url",
+            "/none/such",
+            "readable",
+        ),
         (listen("fallback = \"yes\""), "5", "server.fallback", "string", "Correct the value"),
         ("[server]\nlisten = [\"127.0.0.1:53\"]\n".into(), "", "upstream", "no upstream", "[[upstream]]"),
         (upstream("trusted = true"), "3", "upstream[0].address", "needs an address", "Add address"),
@@ -289,6 +334,9 @@ fn a_password_is_shown_nowhere() {
     let refused = with("redis://me:hush@192.0.2.1:none").unwrap_err().to_string();
     assert!(!refused.contains("hush"), "{refused}");
     assert_eq!(with("redis+unix:///run/redis.sock").unwrap().redis.unwrap().address, "/run/redis.sock");
+    let sentinels = "[redis]\nsentinel = [\"redis://:hush@192.0.2.1:26379\", \"redis://192.0.2.2:26380\"]\nmaster = \"mymaster\"\n";
+    let redis = parse(&format!("{MINIMAL}{sentinels}")).unwrap().redis.unwrap();
+    assert_eq!(redis.address, "mymaster of 192.0.2.1:26379, 192.0.2.2:26380");
     assert!(parse(MINIMAL).unwrap().redis.is_none());
 }
 

@@ -16,7 +16,6 @@ use crate::{
     host::{HostTier, Purge, StoredKey},
 };
 use connection::{Connection, Server};
-pub(crate) use keeper::PATIENCE;
 use parking_lot::{Mutex, RwLock};
 use purges::Purges;
 use redis::RedisResult;

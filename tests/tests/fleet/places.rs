@@ -1,13 +1,17 @@
 //! Where Redis may be, and how it is reached.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use ringdns_tests::{Host, Redis, RedisCluster, Upstream, free_port, until};
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use ringdns_tests::{Host, Redis, RedisCluster, Sentinels, Upstream, free_port, until};
+use rustix::process::Signal;
+use tempfile::TempDir;
 
 use super::{Appliance, PATIENT};
 
 #[test]
 fn a_cluster_is_as_good_as_one() {
-    let cluster = RedisCluster::start();
+    let cluster = RedisCluster::start(&Host::local());
     let upstream = Upstream::answering(&Host::local());
     let [url, other] = cluster.urls();
     let more = format!("cluster = [{other:?}]\n{PATIENT}");
@@ -70,32 +74,126 @@ fn a_password_is_given_where_one_is_asked_for() {
     appliance.sums_close();
 }
 
+/// A CA, and what it signed, in files.
+struct Authority {
+    folder: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        std::fs::write(folder.path().join("ca.pem"), pem).unwrap();
+        Authority { folder, issuer: Issuer::new(params, key) }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A certificate and its key.
+    fn issue(&self, name: &str) -> [PathBuf; 2] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        // To OpenSSL, who is called as its issuer is has signed itself.
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let files = [self.file(&format!("{name}.pem")), self.file(&format!("{name}.key"))];
+        std::fs::write(&files[0], certificate.pem()).unwrap();
+        std::fs::write(&files[1], key.serialize_pem()).unwrap();
+        files
+    }
+}
+
 #[test]
 fn redis_over_tls_must_be_who_it_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: String| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new([]).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_file = file("ca.pem", ca.self_signed(&ca_key).unwrap().pem());
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    let certificate = certificate.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+    let authority = Authority::new();
+    let [certificate, key] = authority.issue("127.0.0.1");
     let port = free_port(&Host::local());
-    let _redis =
-        Redis::start_tls(port, &file("redis.pem", certificate.pem()), &file("key.pem", key.serialize_pem()));
+    let _redis = Redis::start_tls(port, &certificate, &key, None);
     let upstream = Upstream::answering(&Host::local());
     let url = format!("rediss://127.0.0.1:{port}");
     let stranger = Appliance::start(&upstream, &url, PATIENT, "");
     // The CA as one that the system knows.
-    let known = format!("SSL_CERT_FILE={}", ca_file.display());
+    let known = format!("SSL_CERT_FILE={}", authority.file("ca.pem").display());
     let appliance = Appliance::start_behind(&upstream, &url, PATIENT, "", &["env", &known]);
     appliance.joins();
     appliance.teaches("www.example");
     until("it was tried", || (stranger.count("connect_failed") > 1).then_some(()));
     assert!(!stranger.is_up());
+}
+
+#[test]
+fn redis_may_ask_for_a_certificate_and_a_password_of_ours() {
+    let authority = Authority::new();
+    let [certificate, key] = authority.issue("127.0.0.1");
+    let [our_certificate, our_key] = authority.issue("appliance.example");
+    let ca = authority.file("ca.pem");
+    let port = free_port(&Host::local());
+    let redis = Redis::start_tls(port, &certificate, &key, Some(&ca));
+    redis.cli(&["CONFIG", "SET", "requirepass", "old"]);
+    let password = authority.file("password");
+    std::fs::write(&password, "old\n").unwrap();
+    let upstream = Upstream::answering(&Host::local());
+    let url = format!("rediss://127.0.0.1:{port}");
+    let believing = format!("{PATIENT}\ntls_ca_file = {ca:?}\npassword_file = {password:?}");
+    let stranger = Appliance::start(&upstream, &url, &believing, "");
+    let shown = format!("{believing}\ntls_cert_file = {our_certificate:?}\ntls_key_file = {our_key:?}");
+    let appliance = Appliance::start(&upstream, &url, &shown, "");
+    appliance.joins();
+    appliance.teaches("www.example");
+    until("it was tried", || (stranger.count("connect_failed") > 1).then_some(()));
+    assert!(!stranger.is_up(), "it showed no certificate");
+
+    // A new password: the file is read for each connection.
+    let cli = ["--no-auth-warning", "-a", "old"];
+    redis.cli(&[&cli[..], &["CONFIG", "SET", "requirepass", "new"]].concat());
+    std::fs::write(&password, "new\n").unwrap();
+    let cli = ["--no-auth-warning", "-a", "new"];
+    redis.cli(&[&cli[..], &["CLIENT", "KILL", "TYPE", "normal"]].concat());
+    until("it is back", || (appliance.count("joined") == 2).then_some(()));
+    appliance.teaches("again.example");
+    assert!(!appliance.ringdnsd.process().output().contains("new"));
+}
+
+#[test]
+fn where_the_master_is_sentinels_say() {
+    let mut redis = Sentinels::start(&Host::local());
+    let upstream = Upstream::answering(&Host::local());
+    let settings = format!("{}{PATIENT}", redis.settings());
+    let appliance = Appliance::start(&upstream, "redis://sentinels", &settings, "");
+    appliance.joins();
+    appliance.teaches("www.example");
+    assert_eq!((redis.master(), redis.of(0, &["DBSIZE"])), (0, "1".into()));
+    until("the replica has it", || (redis.of(1, &["DBSIZE"]) == "1").then_some(()));
+
+    redis.kill9(0);
+    until("it is seen to be gone", || (!appliance.is_up()).then_some(()));
+    // Nobody waits for the failover.
+    appliance.asks("meanwhile.example");
+    until("the other is the master", || (redis.master() == 1).then_some(()));
+    appliance.joins();
+    appliance.teaches("again.example");
+    let second = Appliance::start(&upstream, "redis://sentinels", &settings, "");
+    second.joins();
+    second.asks("www.example");
+    assert_eq!(second.count("hit"), 1, "what was stored before the failover is gone");
+
+    // Back to the first, which is told and not seen: the master that was closes its connections. One of the Sentinels hangs.
+    redis.start_again(0);
+    redis.all_know_all();
+    redis.sentinel(0).freeze();
+    redis.fail_over(1);
+    until("the first is the master", || redis.of(0, &["ROLE"]).starts_with("master").then_some(()));
+    until("it was left", || (second.count("left") == 1).then_some(()));
+    second.joins();
+    second.teaches("back.example");
+    assert_eq!(redis.of(0, &["EXISTS", "ringdns:1:a:-:1:1:back.example."]), "1");
+    redis.sentinel(0).signal(Signal::CONT);
+    appliance.sums_close();
+    second.sums_close();
 }
