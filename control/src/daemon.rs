@@ -19,7 +19,9 @@ use crate::{
     xdp::Steering,
 };
 use parking_lot::Mutex;
-use ringdns_dataplane::{clock::Clock, doorbell::Doorbell, log::Line, policy::Policy, punt::Link};
+use ringdns_dataplane::{
+    clock::Clock, demand::Demand, doorbell::Doorbell, log::Line, policy::Policy, punt::Link,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     fs, io,
@@ -124,6 +126,7 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
 
     let worked = runtime(spare_cores.clone()).map_err(DaemonError::from).and_then(|runtime| {
         let (links, lines) = (workers.links.clone(), workers.lines.clone());
+        let demands = workers.demands.clone();
         let steering = steering.clone();
         let plane = Plane {
             config,
@@ -132,6 +135,7 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
             receiving,
             links,
             lines,
+            demands,
             resolver,
             steering,
             bell,
@@ -193,6 +197,7 @@ struct Plane {
     receiving: String,
     links: Vec<Arc<Link>>,
     lines: Vec<Arc<Line>>,
+    demands: Vec<Arc<Demand>>,
     resolver: Arc<Resolver>,
     steering: Arc<Mutex<Option<Steering>>>,
     bell: Arc<Doorbell>,
@@ -298,7 +303,8 @@ impl Plane {
     /// Begins to sweep the host tier.
     fn sweep(&self, parts: &mut JoinSet<Part>) -> io::Result<Arc<Sweeper>> {
         let backroom = Backroom::open(self.spare_cores.clone())?;
-        let sweeper = Sweeper::new(self.resolver.clone(), self.config.refresh, backroom);
+        let workers = self.links.iter().cloned().zip(self.demands.iter().cloned()).collect();
+        let sweeper = Sweeper::new(self.resolver.clone(), self.config.refresh, backroom, workers);
         let sweeping = sweeper.clone().run();
         parts.spawn(async { ("the sweeper", sweeping.await) });
         Ok(sweeper)

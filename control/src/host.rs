@@ -173,6 +173,13 @@ impl HostTier {
         }
     }
 
+    /// Takes note of `n` questions that were answered elsewhere with the entry, if there is one: true.
+    pub fn note(&self, asked: Asked<'_>, n: u16, now: Secs) -> bool {
+        // It becomes younger by that: what is in demand stays here, so that it can be renewed.
+        let entry = self.cache.get(&Noted(asked));
+        entry.inspect(|entry| entry.demand.add(n, now)).is_some()
+    }
+
     /// Looks an entry up without counting and without making it any younger.
     pub fn peek(&self, key: &Key) -> Option<Arc<Entry>> {
         self.cache.peek(key)
@@ -283,6 +290,21 @@ impl Hash for StoredKey {
 impl Equivalent<StoredKey> for Key {
     fn equivalent(&self, stored: &StoredKey) -> bool {
         self.asked() == stored.asked()
+    }
+}
+
+/// What is asked, to find a [`StoredKey`] by. A type of its own, since [`Asked`] is not of this crate.
+struct Noted<'a>(Asked<'a>);
+
+impl Hash for Noted<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Equivalent<StoredKey> for Noted<'_> {
+    fn equivalent(&self, stored: &StoredKey) -> bool {
+        self.0 == stored.asked()
     }
 }
 

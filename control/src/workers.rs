@@ -8,6 +8,7 @@ use crate::{
 use core_affinity::CoreId;
 use ringdns_dataplane::{
     clock::Clock,
+    demand::{self, Demand},
     doorbell::Doorbell,
     log::{Line, Protocol},
     policy::Policy,
@@ -134,6 +135,8 @@ pub struct Workers {
     pub links: Vec<Arc<Link>>,
     /// What each logs on, if anything is logged.
     pub lines: Vec<Arc<Line>>,
+    /// Where each tells what it is asked for, if sweeps renew.
+    pub demands: Vec<Arc<Demand>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -143,10 +146,14 @@ impl Workers {
         let worker = self.links.len();
         let setup = |source| StartError::Setup { worker, source };
         let (bell, generation) = (common.bell.clone(), common.generation.clone());
-        let link = Arc::new(Link::new(worker, QUEUE, RECORDS, bell, generation).map_err(setup)?);
+        let records = RECORDS + demand::RENEWALS;
+        let link = Arc::new(Link::new(worker, QUEUE, records, bell, generation).map_err(setup)?);
         let (report, reported) = mpsc::sync_channel(1);
         let mut settings = settings(common.config, common.policy.clone(), plan.cache_bytes, plan.alone);
         settings.log = common.log.as_ref().map(|log| log.setup(plan.source.protocol()));
+        // Nobody wants to know it but sweeps that renew.
+        settings.demand = (common.config.refresh.sweep_window > 0).then(Demand::new);
+        let demand = settings.demand.clone();
         let line = settings.log.as_ref().map(|log| log.line.clone());
         let task = Task {
             link: link.clone(),
@@ -163,6 +170,7 @@ impl Workers {
             Ok(Ok(started)) => {
                 self.links.push(link);
                 self.lines.extend(line);
+                self.demands.extend(demand);
                 self.threads.push(thread);
                 Ok(started)
             }
@@ -201,6 +209,7 @@ pub fn settings(config: &Config, policy: Arc<Policy>, cache_bytes: u64, alone: b
         // Somebody else on its core has better things to do with the time; what a miss waits for, above all.
         spin: if alone { config.server.spin } else { Duration::ZERO },
         log: None,
+        demand: None,
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Purpose {
     Answer(Envelope),
     /// Nobody waits: a stale answer was given, and the entry wants renewal.
     Refresh,
+    /// Nobody has asked: the control plane has renewed what this worker may have an entry for.
+    Renewed,
 }
 
 impl Punt {

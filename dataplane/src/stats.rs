@@ -89,6 +89,13 @@ counters! {
         LogExcluded => "log_excluded",
         /// Answers recorded nowhere because all batches were on their way.
         LogNoBatch => "log_no_batch",
+
+        /// Entries of which the control plane was told that they have been asked for.
+        Noted => "noted",
+        /// Entries of which it is to be told the next time, because all batches were on their way.
+        NoteSkipped => "note_skipped",
+        /// Entries replaced by an answer that the control plane had renewed unasked.
+        Renewed => "renewed",
     }
 }
 

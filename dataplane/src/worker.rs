@@ -3,6 +3,7 @@
 use crate::{
     cache::{Cache, Churn, KeyedHash},
     clock::{self, Clock, Nanos, Secs},
+    demand::{Demand, Noter},
     dns::{option::Options, reply},
     frame::Place,
     latency::{Latencies, Outcome},
@@ -36,6 +37,8 @@ pub struct Settings {
     pub spin: Duration,
     /// How what is answered is logged; `None`: not at all.
     pub log: Option<log::Setup>,
+    /// Where the control plane is told what is asked for; `None`: it is not.
+    pub demand: Option<Arc<Demand>>,
 }
 
 /// Most returned punts that one turn answers, so that a flood of misses does not hold up hits.
@@ -65,6 +68,8 @@ pub struct Worker<P: Port> {
     generation: u64,
     /// `None`: nothing is logged.
     log: Option<Box<Recorder>>,
+    /// `None`: nobody wants to know what is asked for.
+    noter: Option<Box<Noter>>,
     housekeeping: Housekeeping,
 }
 
@@ -104,6 +109,7 @@ impl<P: Port> Worker<P> {
             burst: Burst::new(),
             waited: ArrayVec::new(),
             log: settings.log.clone().map(|setup| Box::new(Recorder::new(setup))),
+            noter: settings.demand.clone().map(|demand| Box::new(Noter::new(demand))),
             housekeeping: Housekeeping::default(),
         })
     }
@@ -190,9 +196,13 @@ impl<P: Port> Worker<P> {
             && let Some(record) = self.link.returned()
         {
             returned += 1;
+            if record.purpose == Purpose::Renewed {
+                self.renew(record, clock::secs(now));
+                continue;
+            }
             self.file(&record, clock::secs(now));
             match record.purpose {
-                Purpose::Refresh => self.link.stats.add(Counter::RefreshDone, 1),
+                Purpose::Refresh | Purpose::Renewed => self.link.stats.add(Counter::RefreshDone, 1),
                 Purpose::Answer(envelope) => self.answer_record(&record, envelope, now),
             }
             self.pool.push(record);
@@ -206,6 +216,21 @@ impl<P: Port> Worker<P> {
         if record.generation == self.link.generation() {
             let hash = self.processor.hash().of(&record.query.key);
             self.processor.cache().insert(&record.query.key, hash, answer, now);
+        }
+    }
+
+    /// Files what the control plane has renewed unasked, in place of what is there.
+    fn renew(&mut self, record: Box<Punt>, now: Secs) {
+        if let Some(answer) = &record.answer
+            && record.generation == self.link.generation()
+        {
+            let key = &record.query.key;
+            let hash = self.processor.hash().of(key);
+            let renewed = self.processor.cache().renew(key, hash, answer, now);
+            self.link.stats.add(Counter::Renewed, renewed.into());
+        }
+        if let Some(noter) = &self.noter {
+            noter.demand.return_spare(record);
         }
     }
 
@@ -283,7 +308,13 @@ impl<P: Port> Worker<P> {
         let steps = if turn == Turn::Busy { SWEEP_STEPS.0 } else { SWEEP_STEPS.1 };
         let steps = self.housekeeping.sweep_budget.min(u64::from(steps));
         self.housekeeping.sweep_budget -= steps;
-        self.processor.cache().sweep(steps as u32, second);
+        match &mut self.noter {
+            None => self.processor.cache().sweep(steps as u32, second),
+            Some(noter) => {
+                self.processor.cache().sweep_noting(steps as u32, second, |asked| noter.note(asked));
+                noter.keep(second);
+            }
+        }
         self.housekeeping.sweep_budget > 0
     }
 
@@ -294,6 +325,11 @@ impl<P: Port> Worker<P> {
         stats.add(Counter::Inserted, churn.inserted - before.inserted);
         stats.add(Counter::Evicted, churn.evicted - before.evicted);
         stats.add(Counter::Expired, churn.expired - before.expired);
+        if let Some(noter) = &mut self.noter {
+            let [noted, skipped] = std::mem::take(&mut noter.counts);
+            stats.add(Counter::Noted, noted);
+            stats.add(Counter::NoteSkipped, skipped);
+        }
         let places = [Place::Free, Place::Fill, Place::Held, Place::Tx];
         let frames = places.map(|place| self.port.frames().count(place) as u64);
         let port = self.port.stats();

@@ -232,6 +232,7 @@ fn turns(log: Option<Setup>) -> Snapshot {
         records: RECORDS,
         spin: Duration::ZERO,
         log,
+        demand: None,
     };
     let port = SimPort::replay(&packets()).unwrap();
     let mut worker = Worker::new(port, link.clone(), Clock::start(), &settings).unwrap();

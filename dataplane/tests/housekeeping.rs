@@ -42,6 +42,7 @@ fn a_worker_sweeps_though_nobody_asks() {
         records: 1,
         spin: Duration::ZERO,
         log: None,
+        demand: None,
     };
     let inside = link.clone();
     let running = std::thread::spawn(move || {

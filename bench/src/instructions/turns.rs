@@ -108,6 +108,7 @@ fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link
         records,
         spin: Duration::ZERO,
         log: None,
+        demand: None,
     };
     let worker = Worker::new(
         Feed { replay: SimPort::replay(packets)?, quiet: false },

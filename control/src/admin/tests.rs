@@ -33,7 +33,7 @@ impl Doors {
         let host = Arc::new(HostTier::new(1 << 20, generation));
         let resolver = Resolver::new(host, &config, clock, Limits::default());
         let backroom = Backroom::open(Vec::new()).unwrap();
-        let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom);
+        let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
         let service = Arc::new(Service {
             sweeper,
             config,

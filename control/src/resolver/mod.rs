@@ -189,6 +189,8 @@ impl Resolver {
     pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
         let ready = match record.purpose {
             Purpose::Answer(_) => self.lookup(&record.query.key, turn),
+            // What was renewed unasked is not punted.
+            Purpose::Renewed => return turn.give_back(link, record),
             Purpose::Refresh => match self.renewal(&record.query.key) {
                 Renewal::Have(resolved) => Some(resolved),
                 Renewal::Wanted => None,

@@ -5,6 +5,9 @@
 //!  walk (a thread of its own, behind the others) ─► due, the most asked for first ─► renewals: so many a second, so many at once
 //! ```
 //!
+//! What workers answer by themselves is not seen here. They tell once a minute which entries have been asked for since
+//! ([`Demand`]), which counts as much as several lookups, and are sent what was renewed.
+//!
 //! A renewal that fails changes nothing: the old answer stays as long as it would have. What is renewed because a client has
 //! just asked for it ([`Resolver`]) is renewed beside this, out of the same budget.
 
@@ -25,7 +28,7 @@ use crate::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use history::History;
 use parking_lot::Mutex;
-use ringdns_dataplane::{clock::Secs, dns::key::Key};
+use ringdns_dataplane::{clock::Secs, demand::Demand, dns::key::Key, punt::Link};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     sync::oneshot,
@@ -34,6 +37,11 @@ use tokio::{
 
 /// Renewals are begun in small groups, so often.
 const TICK: Duration = Duration::from_millis(20);
+/// How often what workers have noted is read.
+const READING: Duration = Duration::from_millis(500);
+/// As so many lookups it counts that a worker has been asked for an entry: it was at least twice since it has it, and at least
+/// once in a minute.
+const NOTED: u16 = 4;
 
 counters! {
     /// What sweeps have done since the start.
@@ -60,6 +68,14 @@ counters! {
         skipped_settled,
         /// Entries removed because they could not be given out any more.
         removed_dead,
+        /// Entries that workers have said they were asked for.
+        noted,
+        /// Entries that workers have said they were asked for, and that are not in the host tier any more.
+        noted_unknown,
+        /// Renewed answers sent to workers, one to each.
+        sent,
+        /// Renewed answers not sent to a worker because too many were on their way to it.
+        not_sent,
     }
 }
 
@@ -68,6 +84,7 @@ pub struct Sweeper {
     resolver: Arc<Resolver>,
     refresh: Refresh,
     backroom: Backroom,
+    workers: Vec<(Arc<Link>, Arc<Demand>)>,
     history: Mutex<History>,
     /// What was done so far.
     pub counters: SweepCounters,
@@ -75,26 +92,32 @@ pub struct Sweeper {
 
 /// A renewal that has begun.
 struct Renewal {
+    key: Key,
     /// When the old answer expires.
     expires: Secs,
     receiver: oneshot::Receiver<Resolved>,
 }
 
-/// What became of an entry whose turn it was.
-enum Turned {
-    Begun(Renewal),
+/// Why an entry whose turn it is is not renewed.
+enum Left {
     Settled,
     TooLate,
     NoBudget,
 }
 
 impl Sweeper {
-    /// One for the host tier of `resolver`, whose walks are done in `backroom`.
-    pub fn new(resolver: Arc<Resolver>, refresh: Refresh, backroom: Backroom) -> Arc<Self> {
+    /// One for the host tier of `resolver`, whose walks are done in `backroom`. `workers` tell what they are asked for.
+    pub fn new(
+        resolver: Arc<Resolver>,
+        refresh: Refresh,
+        backroom: Backroom,
+        workers: Vec<(Arc<Link>, Arc<Demand>)>,
+    ) -> Arc<Self> {
         Arc::new(Sweeper {
             resolver,
             refresh,
             backroom,
+            workers,
             history: Mutex::default(),
             counters: SweepCounters::default(),
         })
@@ -102,11 +125,57 @@ impl Sweeper {
 
     /// Sweeps until the task is dropped.
     pub async fn run(self: Arc<Self>) -> io::Result<()> {
-        sleep(self.pause()).await;
+        let sweeping = async {
+            sleep(self.pause()).await;
+            loop {
+                let next = Instant::now() + self.pause();
+                self.sweep(next).await?;
+                sleep_until(next).await;
+            }
+        };
+        tokio::select! {
+            ended = sweeping => ended,
+            () = self.listen(), if !self.workers.is_empty() => Ok(()),
+        }
+    }
+
+    /// Reads what workers have noted, until it is dropped.
+    async fn listen(&self) {
+        let mut tick = interval(READING);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let next = Instant::now() + self.pause();
-            self.sweep(next).await?;
-            sleep_until(next).await;
+            tick.tick().await;
+            while self.read() {
+                // Others have work on this thread, too.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Reads a batch of notes from each worker. True if there was any.
+    fn read(&self) -> bool {
+        let (host, now) = (self.resolver.host(), self.resolver.clock().secs());
+        let mut taken = false;
+        for (_, demand) in &self.workers {
+            let Some(notes) = demand.take() else { continue };
+            taken = true;
+            let (mut noted, mut unknown) = (0, 0);
+            for asked in notes.iter() {
+                noted += 1;
+                unknown += u64::from(!host.note(asked, NOTED, now));
+            }
+            self.counters.noted.add(noted);
+            self.counters.noted_unknown.add(unknown);
+            demand.give_back(notes);
+        }
+        taken
+    }
+
+    /// Sends a renewed answer to the workers.
+    fn send(&self, key: &Key, resolved: &Resolved) {
+        for (link, demand) in &self.workers {
+            let sent = demand.send(link, key, &resolved.answer, resolved.generation);
+            if sent { &self.counters.sent } else { &self.counters.not_sent }.inc();
         }
     }
 
@@ -158,10 +227,10 @@ impl Sweeper {
                         && let Some(next) = due.peek()
                     {
                         match self.begin(next, &mut turn) {
-                            Turned::NoBudget => break,
-                            Turned::Settled => report.skipped.settled += 1,
-                            Turned::TooLate => report.skipped.over_budget += 1,
-                            Turned::Begun(renewal) => {
+                            Err(Left::NoBudget) => break,
+                            Err(Left::Settled) => report.skipped.settled += 1,
+                            Err(Left::TooLate) => report.skipped.over_budget += 1,
+                            Ok(renewal) => {
                                 allowance -= 1.0;
                                 under_way.push(renewal.ended());
                             }
@@ -169,8 +238,11 @@ impl Sweeper {
                         due.next();
                     }
                 }
-                Some((expires, resolved)) = under_way.next() => match resolved {
-                    Some(resolved) if resolved.answer.expires() > expires => report.renewed += 1,
+                Some(((key, expires), resolved)) = under_way.next() => match resolved {
+                    Some(resolved) if resolved.answer.expires() > expires => {
+                        self.send(&key, &resolved);
+                        report.renewed += 1;
+                    }
                     Some(_) => report.unchanged += 1,
                     None => report.failed += 1,
                 },
@@ -187,18 +259,18 @@ impl Sweeper {
     }
 
     /// Begins a renewal, if it is still due.
-    fn begin(&self, due: &Due, turn: &mut Turn) -> Turned {
-        if self.resolver.clock().secs() >= due.expires {
-            return Turned::TooLate;
+    fn begin(&self, due: &Due, turn: &mut Turn) -> Result<Renewal, Left> {
+        let expires = due.expires;
+        if self.resolver.clock().secs() >= expires {
+            return Err(Left::TooLate);
         }
-        let Some(key) = key_of(due) else { return Turned::Settled };
-        let entry = self.resolver.host().peek(&key);
-        let Some(entry) = entry.filter(|entry| entry.answer.expires() == due.expires) else {
-            return Turned::Settled;
-        };
-        let renewing = self.resolver.renew(&key, entry.answer.received, turn);
-        renewing
-            .map_or(Turned::NoBudget, |receiver| Turned::Begun(Renewal { expires: due.expires, receiver }))
+        let key = key_of(due).ok_or(Left::Settled)?;
+        let entry = self.resolver.host().peek(&key).ok_or(Left::Settled)?;
+        if entry.answer.expires() != expires {
+            return Err(Left::Settled);
+        }
+        let receiver = self.resolver.renew(&key, entry.answer.received, turn).ok_or(Left::NoBudget)?;
+        Ok(Renewal { key, expires, receiver })
     }
 
     fn count(&self, report: &Report) {
@@ -228,9 +300,9 @@ impl Sweeper {
 }
 
 impl Renewal {
-    /// When the old answer expires, and the new one if there is any.
-    async fn ended(self) -> (Secs, Option<Resolved>) {
-        (self.expires, self.receiver.await.ok())
+    /// Of what, when the old answer expires, and the new one if there is any.
+    async fn ended(self) -> ((Key, Secs), Option<Resolved>) {
+        ((self.key, self.expires), self.receiver.await.ok())
     }
 }
 

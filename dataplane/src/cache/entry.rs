@@ -18,7 +18,7 @@ use crate::{
         NAME_MAX,
         answer::{Answer, Status, View},
         header,
-        key::{Flags, Key},
+        key::{Asked, Flags, Key},
     },
     packet::checksum,
     simd::{BLOCK, Block},
@@ -198,7 +198,7 @@ impl Header {
     pub fn claim_ahead(&mut self) -> bool {
         self.glance = self.expires().into();
         self.state &= !AHEAD;
-        self.frequency() == FREQUENCY
+        self.is_often_asked_for()
     }
 
     /// The cache generation that it belongs to.
@@ -220,6 +220,16 @@ impl Header {
     /// How often it is remembered to have been asked for.
     pub fn frequency(&self) -> u8 {
         FREQUENCY - (self.state & FREQUENCY)
+    }
+
+    /// Whether it is remembered to have been asked for as often as that can be.
+    pub fn is_often_asked_for(&self) -> bool {
+        self.frequency() == FREQUENCY
+    }
+
+    /// What it answers; `body` is what follows the header.
+    pub fn asked<'a>(&self, body: &'a Body) -> Asked<'a> {
+        Asked { question: &body[..self.question_len()], flags: self.filed.flags() }
     }
 
     /// Remembers that it was asked for.

@@ -23,7 +23,7 @@ use crate::{
     dns::{
         answer::{Answer, View},
         header,
-        key::{Flags, Key},
+        key::{Asked, Flags, Key},
     },
     region::Region,
     simd::{BLOCK, Block, Simd, prefetch},
@@ -262,6 +262,15 @@ impl Cache {
         self.churn.inserted += 1;
     }
 
+    /// Files an answer in place of the one that there is, if there is any.
+    pub fn renew(&mut self, key: &Key, hash: u64, answer: &Answer, now: Secs) -> bool {
+        let known = self.find(hash, key).is_some();
+        if known {
+            self.insert(key, hash, answer, now);
+        }
+        known
+    }
+
     /// Makes all entries so far unusable. They leave as the sweep and new entries reach them.
     pub fn purge(&mut self) {
         self.generation = self.generation.wrapping_add(1);
@@ -278,17 +287,31 @@ impl Cache {
     /// Looks at up to `steps` entries, and removes those that are expired or purged. Where a quarter of a slab is
     /// removed entries, it also moves live ones together, so that their room can be used.
     pub fn sweep(&mut self, steps: u32, now: Secs) {
+        self.sweep_noting(steps, now, |_| false);
+    }
+
+    /// The same, and gives the questions of those to `note` that are fresh and have been asked for since it last did. It says
+    /// whether it could take it.
+    pub fn sweep_noting(&mut self, steps: u32, now: Secs, mut note: impl FnMut(Asked<'_>) -> bool) {
         for _ in 0..steps {
             let segment = self.sweeping;
             let Some(at) = self.ring(segment).cursor() else {
                 self.sweeping = segment.other();
                 continue;
             };
-            let (header, _) = Header::at(self.slab.bytes(), self.base(segment) + at);
+            let position = self.base(segment) + at;
+            let (header, body) = Header::at_mut(self.slab.bytes_mut(), position);
             let (size, live) = (header.size(), header.is_live());
             if live && (now >= header.dead() || header.generation() != self.generation) {
-                self.unlink(reference(self.base(segment) + at));
+                self.unlink(reference(position));
                 self.churn.expired += 1;
+            } else if live
+                && header.is_often_asked_for()
+                && now < header.expires()
+                && note(header.asked(body))
+            {
+                // One less than before, so that it can be seen whether it is asked for again. That it was is not forgotten.
+                header.fade();
             }
             self.ring_mut(segment).advance(size);
             if self.ring(segment).cursor() == self.ring(segment).tail() {

@@ -77,6 +77,59 @@ fn a_stale_entry_asks_for_renewal_once_in_a_while() {
     assert_eq!(f.get("example.com.", 200), Some((8, Freshness::Fresh { age: 30, renew: false })));
 }
 
+/// What a whole pass of the sweep notes.
+fn noted(f: &mut Fixture, now: Secs, room: bool) -> Vec<String> {
+    let mut noted = Vec::new();
+    let entries = f.cache.occupancy().entries as u32;
+    // Both slabs begin anew with the step after their last entry.
+    f.cache.sweep_noting(2 * entries + 2, now, |asked| {
+        let mut name = String::new();
+        crate::dns::key::display_name(asked.name(), &mut name).unwrap();
+        noted.push(name);
+        room
+    });
+    noted.sort();
+    noted.dedup();
+    noted
+}
+
+#[test]
+fn a_sweep_notes_what_was_asked_for_since_the_last() {
+    let mut f = Fixture::new(1 << 20);
+    for (name, times) in
+        [("three.example.", 3), ("nine.example.", 9), ("two.example.", 2), ("none.example.", 0)]
+    {
+        f.insert(name, 7, 600, 0);
+        (0..times).for_each(|_| assert!(f.has(name, 1)));
+    }
+    f.insert("expired.example.", 7, 5, 0);
+    (0..3).for_each(|_| assert!(f.has("expired.example.", 1)));
+    let both = ["nine.example.", "three.example."];
+    assert_eq!(noted(&mut f, 10, false), both, "nobody could take it");
+    assert_eq!(noted(&mut f, 10, true), both);
+    assert!(noted(&mut f, 70, true).is_empty(), "nobody has asked since");
+    assert!(f.has("three.example.", 80));
+    assert_eq!(noted(&mut f, 90, true), ["three.example."], "once is enough");
+    // What was noted is as worth keeping as before.
+    let key = key("nine.example.");
+    let entry = f.cache.find(f.hash.of(&key), &key).unwrap();
+    assert!(Header::at(f.cache.slab.bytes(), position(entry)).0.frequency() > 0);
+}
+
+#[test]
+fn what_is_renewed_unasked_takes_the_place_of_an_entry_or_none() {
+    let mut f = Fixture::new(1 << 20);
+    f.insert("known.example.", 7, 60, 0);
+    let hash = f.hash;
+    let mut renew = |name: &str, now| {
+        let key = key(name);
+        f.cache.renew(&key, hash.of(&key), &answer(name, 8, 60, now), now)
+    };
+    assert!(renew("known.example.", 50) && !renew("unknown.example.", 50));
+    assert_eq!(f.get("known.example.", 100), Some((8, Freshness::Fresh { age: 50, renew: false })));
+    assert!(!f.has("unknown.example.", 50));
+}
+
 /// An entry of 100 s that may be renewed in its last ten, of which the eight are taken that a power of two has.
 fn due_soon(f: &mut Fixture, number: u32, now: Secs) {
     let key = key("example.com.");

@@ -52,6 +52,7 @@ impl Scene {
             records: 64,
             spin: Duration::ZERO,
             log: Some(Setup { line: line.clone(), sieve: Arc::new(sieve), seed: 1 }),
+            demand: None,
         };
         let (port, wire) = SimPort::pair(&SimConfig { checksums, ..SimConfig::default() }).unwrap();
         let clock = Clock::simulated(|| SENT);

@@ -116,7 +116,7 @@ impl Simulator {
         let backroom = Backroom::open(Vec::new())?;
         let service = Service {
             // It does not sweep by itself.
-            sweeper: Sweeper::new(resolver.clone(), config.refresh, backroom),
+            sweeper: Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new()),
             config,
             clock,
             receiving: "a simulation".to_owned(),
