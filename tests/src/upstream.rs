@@ -69,7 +69,7 @@ impl Upstream {
     /// Asks `script` what to say about each query. A script that waits delays all later queries over UDP as well.
     #[track_caller]
     pub fn start(host: &Host, script: impl Fn(&Seen) -> Vec<Say> + Send + Sync + 'static) -> Self {
-        let opened = host.enter(|| {
+        let open = || {
             let any = (Ipv4Addr::LOCALHOST, 0);
             let udp = UdpSocket::bind(any)?;
             let address = udp.local_addr()?;
@@ -80,7 +80,9 @@ impl Upstream {
                 TcpListener::bind(address)?,
                 io::pipe()?,
             ))
-        });
+        };
+        // The port that was drawn for UDP may be somebody's connection over TCP.
+        let opened = host.enter(|| (0..10).find_map(|_| open().ok()).map_or_else(open, Ok));
         let (udp, [elsewhere, neighbour], tcp, (stopped, stop)) = match opened {
             Ok(opened) => opened,
             Err(error) => panic!("sockets for an upstream: {error}"),

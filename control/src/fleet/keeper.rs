@@ -5,7 +5,7 @@
 //! PING that must be answered within the deadline of a lookup decides. So no question ever waits to find out that Redis is back.
 
 use super::{
-    Fleet,
+    Fleet, PATIENCE,
     connection::Connection,
     purges::{self, KEPT, Logged, Number},
 };
@@ -21,8 +21,6 @@ use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
 /// How often the log of purges is read. It shows as well that Redis is there.
 const BEAT: Duration = Duration::from_millis(250);
-/// How long anything may take that nobody waits for.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Pauses between attempts to connect: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// A connection that was well for so long was well: the pauses begin anew.

@@ -2,10 +2,11 @@
 //!
 //! Redis is never waited for longer than a deadline of milliseconds, and while it is not well it is not asked at all: [`keeper`]
 //! holds the one connection, which is there only while Redis answers in time. What is stored goes through a bounded queue
-//! ([`writer`]). Whatever lies in Redis may be anybody's: see [`value`]. What purges make void is told by a log ([`purges`]).
+//! ([`writer`]). An answer is renewed by one appliance at a time ([`lease`]). Whatever lies in Redis may be anybody's: see [`value`]. What purges make void is told by a log ([`purges`]).
 
 pub mod connection;
 mod keeper;
+pub mod lease;
 mod purges;
 mod value;
 mod writer;
@@ -16,6 +17,7 @@ use crate::{
     host::{HostTier, Purge, StoredKey},
 };
 use connection::{Connection, Server};
+use lease::Lease;
 use parking_lot::{Mutex, RwLock};
 use purges::Purges;
 use redis::RedisResult;
@@ -44,8 +46,13 @@ use writer::Write;
 const QUEUE: usize = 1024;
 /// Lookups under way at once; each is one command in the connection's pipeline.
 const LOOKUPS: usize = 256;
+/// How long anything may take that nobody waits for.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// So many lookups in a row that were in vain end the connection.
 const TROUBLE_MAX: u32 = 3;
+
+/// The version of the log of purges. It is older than that of values, so that appliances of two versions hear each other's.
+const PURGES_VERSION: u8 = 1;
 
 counters! {
     /// What happens between this appliance and the fleet's tier.
@@ -88,6 +95,16 @@ counters! {
         store_skipped,
         /// Those not stored because a purge came, or their time was over.
         store_outdated,
+        /// Renewals that this appliance made for the fleet.
+        renewals_led,
+        /// Renewals that another appliance had made when this one was to.
+        renewals_spared,
+        /// Renewals that this appliance made for itself, for Redis did not say who was to, or who was to did not.
+        renewals_alone,
+        /// Of these, those that had waited for another appliance until somebody was in a hurry here.
+        renewals_hurried,
+        /// Leases that had run out when they were given back.
+        leases_lost,
         /// Connections that were made and found well.
         joined,
         /// Connections that were given up.
@@ -112,8 +129,21 @@ pub struct Found {
     pub grace: Secs,
     /// How long it was fresh when it was new.
     pub ttl: Secs,
+    /// How long it would have been fresh if its source alone had to say so.
+    pub source_ttl: Secs,
+    /// When the fleet first had an answer to the question, in Unix time.
+    pub first_seen: u64,
     /// What is to be said about it (RFC 8914).
     pub ede: Option<u16>,
+}
+
+/// What ties an answer that is looked for here to the fleet.
+#[derive(Default)]
+pub struct Kin {
+    /// When the fleet first had one, in Unix time.
+    pub first_seen: Option<u64>,
+    /// The right to renew it.
+    pub lease: Option<Lease>,
 }
 
 /// The fleet's tier, as this appliance sees it.
@@ -133,6 +163,8 @@ pub struct Fleet {
     /// Wakes who looks after the connection.
     wake: Notify,
     lookups: Semaphore,
+    /// How many leases were asked for.
+    leases: AtomicU64,
     queue: mpsc::Sender<Write>,
     waiting: Mutex<Option<mpsc::Receiver<Write>>>,
     purges: RwLock<Purges>,
@@ -159,6 +191,7 @@ impl Fleet {
             trouble: AtomicU32::new(0),
             wake: Notify::new(),
             lookups: Semaphore::new(LOOKUPS),
+            leases: AtomicU64::new(0),
             queue,
             waiting: Mutex::new(Some(waiting)),
             purges: RwLock::default(),
@@ -266,6 +299,8 @@ impl Fleet {
             fresh,
             grace: value.grace.saturating_sub(over),
             ttl: value.ttl,
+            source_ttl: value.source_ttl,
+            first_seen: value.first_seen,
             ede: value.ede,
         }))
     }
@@ -279,7 +314,7 @@ impl Fleet {
     }
 
     /// Stores an answer that was found out while the host tier was at `generation`, when there is time for it.
-    pub fn store(&self, key: &Key, answer: &Arc<Answer>, host: &HostTier, generation: u64) {
+    pub fn store(&self, key: &Key, answer: &Arc<Answer>, host: &HostTier, generation: u64, kin: Kin) {
         let counters = &self.counters;
         counters.offered.inc();
         if !self.is_up() {
@@ -290,7 +325,7 @@ impl Fleet {
         if host.generation() != generation {
             return counters.store_outdated.inc();
         }
-        let write = Write { key: StoredKey::from(key), answer: answer.clone(), known, generation };
+        let write = Write { key: StoredKey::from(key), answer: answer.clone(), known, generation, kin };
         if self.queue.try_send(write).is_err() {
             counters.store_dropped.inc();
         }
@@ -302,7 +337,7 @@ impl Fleet {
     }
 
     fn purges_name(&self) -> String {
-        format!("{}:{}:purges", self.prefix, value::VERSION)
+        format!("{}:{PURGES_VERSION}:purges", self.prefix)
     }
 }
 

@@ -18,10 +18,10 @@ use std::hash::Hasher;
 use zerocopy::FromBytes;
 
 /// The version of keys and values. Appliances of different versions do not see each other's.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 const MAGIC: [u8; 4] = *b"rdns";
 /// The fixed part, the checksum at its end.
-const HEAD: usize = 40;
+const HEAD: usize = 56;
 const CHECKSUM: usize = HEAD - 8;
 /// In the flags: there is an extended error.
 const HAS_EDE: u8 = 0x01;
@@ -46,29 +46,46 @@ pub struct Value {
     pub ttl: Secs,
     /// How long after that it may still be given out.
     pub grace: Secs,
+    /// How long it would be fresh if its source alone had to say so.
+    pub source_ttl: Secs,
+    /// When the fleet first had an answer to the question, in Unix time.
+    pub first_seen: u64,
+    /// How often the fleet had wanted it when it was stored, of late.
+    pub hits: u32,
     /// What is to be said about it (RFC 8914).
     pub ede: Option<u16>,
     /// The message.
     pub message: Vec<u8>,
 }
 
-/// The name of a question's key: the prefix, the version, `a`, DO and CD, type, class, name.
+/// The name of the key of a question's answer: the prefix, the version, `a`, and what names the question.
 pub fn name(prefix: &str, asked: Asked<'_>) -> String {
+    format!("{prefix}:{VERSION}:a:{}", member(asked))
+}
+
+/// What names a question: DO and CD, type, class, name.
+pub fn member(asked: Asked<'_>) -> String {
     let flags = match (asked.dnssec_ok(), asked.checking_disabled()) {
         (false, false) => "-",
         (true, false) => "d",
         (false, true) => "c",
         (true, true) => "dc",
     };
-    let mut name = format!("{prefix}:{VERSION}:a:{flags}:{}:{}:", asked.qtype(), asked.qclass());
+    let mut name = format!("{flags}:{}:{}:", asked.qtype(), asked.qclass());
     // Writing to a string cannot fail. No byte of the name is written as a brace, so that a cluster spreads keys by all of them.
     let _ = ringdns_dataplane::dns::key::display_name(asked.name(), &mut name);
     name
 }
 
 impl Value {
-    /// Of an answer to a question.
-    pub fn new(asked: Asked<'_>, answer: &Answer, received: u64, generation: u64) -> Self {
+    /// Of an answer to a question that the fleet knows since `first_seen`, if it did.
+    pub fn new(
+        asked: Asked<'_>,
+        answer: &Answer,
+        received: u64,
+        first_seen: Option<u64>,
+        generation: u64,
+    ) -> Self {
         let mut message = Vec::with_capacity(header::LEN + asked.question.len() + answer.wire.len());
         let [answers, authorities, additionals] = answer.counts;
         for word in [0, header::QR | header::RD | answer.status.flags(), 1, answers, authorities, additionals]
@@ -77,7 +94,17 @@ impl Value {
         }
         message.extend_from_slice(asked.question);
         message.extend_from_slice(&answer.wire);
-        Value { received, generation, ttl: answer.ttl, grace: answer.stale, ede: answer.ede, message }
+        Value {
+            received,
+            generation,
+            ttl: answer.ttl,
+            grace: answer.stale,
+            source_ttl: answer.source_ttl,
+            first_seen: first_seen.unwrap_or(received).min(received),
+            hits: 0,
+            ede: answer.ede,
+            message,
+        }
     }
 
     /// As bytes, to be stored under `name`.
@@ -90,6 +117,9 @@ impl Value {
         bytes.extend(self.generation.to_be_bytes());
         bytes.extend(self.ttl.to_be_bytes());
         bytes.extend(self.grace.to_be_bytes());
+        bytes.extend(self.source_ttl.to_be_bytes());
+        bytes.extend(self.hits.to_be_bytes());
+        bytes.extend(self.first_seen.to_be_bytes());
         let sum = checksum(name, &bytes, &self.message);
         bytes.extend(sum.to_be_bytes());
         bytes.extend_from_slice(&self.message);
@@ -106,7 +136,7 @@ impl Value {
         let word = |at: usize| rest[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         let half = |at: usize| rest[at..].first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
         // Flags that are not known here may change what the rest means.
-        if word(24) != checksum(name, &head[..CHECKSUM], message) || flags & !HAS_EDE != 0 {
+        if word(40) != checksum(name, &head[..CHECKSUM], message) || flags & !HAS_EDE != 0 {
             return Err(Unfit::Damaged);
         }
         Ok(Value {
@@ -114,6 +144,9 @@ impl Value {
             generation: word(8),
             ttl: half(16),
             grace: half(20),
+            source_ttl: half(24),
+            hits: half(28),
+            first_seen: word(32),
             ede: (flags & HAS_EDE != 0).then_some(u16::from_be_bytes([e1, e0])),
             message: message.to_vec(),
         })
@@ -207,7 +240,7 @@ mod tests {
     }
 
     fn value() -> Value {
-        Value::new(key().asked(), &answer(), 1_000_000, 77)
+        Value { hits: 9, ..Value::new(key().asked(), &answer(), 1_000_000, Some(900_000), 77) }
     }
 
     fn stored() -> (String, Vec<u8>) {
@@ -222,10 +255,10 @@ mod tests {
             let key = names::key(&names::name(text).unwrap(), qtype, dnssec_ok, checking_disabled).unwrap();
             name("x", key.asked())
         };
-        assert_eq!(of("www.Example", 28, false, false), "x:1:a:-:28:1:www.example.");
-        assert_eq!(of(".", 2, true, false), "x:1:a:d:2:1:.");
-        assert_eq!(of("a{b}.c", 1, false, true), "x:1:a:c:1:1:a\\123b\\125.c.");
-        assert_eq!(of("a", 1, true, true), "x:1:a:dc:1:1:a.");
+        assert_eq!(of("www.Example", 28, false, false), "x:2:a:-:28:1:www.example.");
+        assert_eq!(of(".", 2, true, false), "x:2:a:d:2:1:.");
+        assert_eq!(of("a{b}.c", 1, false, true), "x:2:a:c:1:1:a\\123b\\125.c.");
+        assert_eq!(of("a", 1, true, true), "x:2:a:dc:1:1:a.");
     }
 
     #[test]

@@ -1,20 +1,18 @@
 //! The way of new answers into Redis: out of a queue, as many at a time as have come meanwhile, beside everything else.
 
 use super::{
-    Fleet,
+    Fleet, Kin, PATIENCE,
     purges::Number,
     value::{self, Value},
 };
 use crate::host::{HostTier, StoredKey};
 use futures_util::future::join_all;
 use ringdns_dataplane::dns::answer::Answer;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::{sync::mpsc, time::timeout};
 
 /// Answers in one batch. None is longer than 64 KiB.
 const BATCH: usize = 64;
-/// How long Redis may take for one.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An answer that is to be stored.
 pub struct Write {
@@ -24,6 +22,8 @@ pub struct Write {
     pub known: Number,
     /// and the host tier's generation.
     pub generation: u64,
+    /// What is known of it in the fleet. The lease is given back when this has been written, or will not be.
+    pub kin: Kin,
 }
 
 impl Fleet {
@@ -50,12 +50,12 @@ impl Fleet {
             return;
         }
         // Not as one command: they may be of several nodes. They go out together all the same.
-        let writing = join_all(batch.iter().map(|Write { key, answer, known, .. }| {
+        let writing = join_all(batch.iter().map(|Write { key, answer, known, kin, .. }| {
             let asked = key.asked();
             let name = value::name(&self.prefix, asked);
             let age = now.saturating_sub(answer.received);
             let received = self.clock.unix().saturating_sub(u64::from(age));
-            let value = Value::new(asked, answer, received, *known);
+            let value = Value::new(asked, answer, received, kin.first_seen, *known);
             let left = value.lifetime() - u64::from(age);
             let mut command = redis::cmd("SET");
             command.arg(&name).arg(value.bytes(&name)).arg("EX").arg(left);

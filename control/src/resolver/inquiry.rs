@@ -19,10 +19,13 @@ use ringdns_dataplane::{
     log::{Source, Tier},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout_at},
+};
 
 /// How long a question may take in all. Clients give up after some five seconds.
-const TOTAL: Duration = Duration::from_secs(3);
+pub const TOTAL: Duration = Duration::from_secs(3);
 /// How often one upstream is asked the same question: RFC 9520 section 3.1 allows three times.
 const ROUNDS: usize = 3;
 
@@ -111,6 +114,18 @@ impl Inquiry {
             verdict: Failed::Ourselves,
         };
         Arc::new(Inquiry { landing, course: Mutex::new(course) })
+    }
+
+    /// What tells it when somebody waits for it who has no answer yet; `None`: somebody does, or it has landed.
+    pub fn patience(&self) -> Option<Arc<Notify>> {
+        let Landing { resolver, hop, validated, .. } = &self.landing;
+        let course = self.course.lock();
+        resolver.lane(*hop, *validated).patient(course.flight.as_ref()?)
+    }
+
+    /// Gives it all its time from now on. To be called before it begins.
+    pub fn put_off(&self) {
+        self.course.lock().deadline = Instant::now() + TOTAL;
     }
 
     /// Asks the first upstream.

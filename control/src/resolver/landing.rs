@@ -1,6 +1,8 @@
 //! Where flights land: what they brought is filed, and whoever waited is answered.
 
 use super::{Resolved, Resolver, Rules, Turn, choice::Upstreams, flight::Flight, upstream::Failed};
+use crate::fleet::Kin;
+use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::Clock,
     dns::{answer::Answer, key::Key},
@@ -16,6 +18,8 @@ pub(super) struct Landing {
     pub(super) hop: bool,
     /// Whether the answer is one that was validated.
     pub(super) validated: bool,
+    /// What is known of it in the fleet.
+    pub(super) kin: Mutex<Kin>,
 }
 
 impl Landing {
@@ -46,12 +50,17 @@ impl Landing {
                 resolver.counters.resolved.inc();
                 let answer = Arc::new(answer);
                 let kept = resolver.host.insert(&self.key, answer.clone(), generation);
+                // Where it is not shared, others may renew it from now on.
+                let kin = std::mem::take(&mut *self.kin.lock());
                 if share && kept {
-                    resolver.share(&self.key, &answer, generation);
+                    resolver.share(&self.key, &answer, generation, kin);
                 }
                 (Resolved { answer, generation, known: false, source }, true)
             }
-            Err(failed) => (resolver.fall_back(&self.key, failed, generation), false),
+            Err(failed) => {
+                self.kin.lock().lease.take();
+                (resolver.fall_back(&self.key, failed, generation), false)
+            }
         };
         for waiter in resolver.lane(self.hop, self.validated).land(flight) {
             if renewed || !waiter.is_renewal() {

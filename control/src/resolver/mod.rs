@@ -35,7 +35,9 @@ pub use choice::Upstreams;
 use exchange::Rules;
 use flight::{Boarding, Flight, Flights};
 use inquiry::Inquiry;
+pub(crate) use inquiry::TOTAL as INQUIRY;
 use landing::Landing;
+use parking_lot::Mutex;
 use renewal::{Budget, Renewal};
 use ringdns_dataplane::{
     clock::{Clock, Secs},
@@ -44,6 +46,7 @@ use ringdns_dataplane::{
     punt::{Link, Punt, Purpose},
 };
 pub(crate) use scrub::is_proof;
+use shared::Want;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use upstream::Failed;
@@ -234,7 +237,7 @@ impl Resolver {
         }
         let (sender, receiver) = oneshot::channel();
         let waiter = match due {
-            Some(received) => Waiter::Renewal(sender, received),
+            Some(of) => Waiter::Renewal { to: sender, of, patient: false },
             None => Waiter::Client(sender),
         };
         self.board(key, Some(waiter), &mut Turn::default());
@@ -289,6 +292,11 @@ impl Resolver {
 
     fn board_for(self: &Arc<Self>, hop: bool, key: &Key, waiter: Option<Waiter>, turn: &mut Turn) {
         let refresh = waiter.as_ref().is_none_or(Waiter::is_renewal);
+        let want = match waiter {
+            _ if !refresh => Want::Any,
+            Some(ref waiter) if !waiter.is_patient() => Want::Newer,
+            _ => Want::OneNewer,
+        };
         let generation = self.host.generation();
         if let Some(resolved) = self.answer_locally(key, generation) {
             return waiter.into_iter().for_each(|waiter| waiter.answer(&resolved, turn));
@@ -310,13 +318,18 @@ impl Resolver {
                 if !refresh && !hop {
                     self.clone().limit_wait(key, &flight, validator.is_some());
                 }
-                let landing =
-                    Landing { resolver: self.clone(), key: key.clone(), hop, validated: validator.is_some() };
+                let landing = Landing {
+                    resolver: self.clone(),
+                    key: key.clone(),
+                    hop,
+                    validated: validator.is_some(),
+                    kin: Mutex::default(),
+                };
                 return match validator {
                     Some(validator) => Validated::begin(landing, flight, refresh, validator.clone()),
                     None => match self.fleet_for(key) {
                         Some(fleet) => {
-                            shared::begin(Inquiry::new(landing, flight), fleet.clone(), refresh, turn)
+                            shared::begin(Inquiry::new(landing, flight), fleet.clone(), want, turn)
                         }
                         None => Inquiry::new(landing, flight).begin(turn),
                     },

@@ -70,8 +70,8 @@ impl Resolver {
         if !self.budget.spend(self.clock().secs()) {
             return None;
         }
-        let (sender, receiver) = oneshot::channel();
-        self.board(key, Some(Waiter::Renewal(sender, of)), turn);
+        let (to, receiver) = oneshot::channel();
+        self.board(key, Some(Waiter::Renewal { to, of, patient: true }), turn);
         Some(receiver)
     }
 }

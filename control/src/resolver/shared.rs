@@ -6,7 +6,10 @@
 //! is, for it proves itself. Failures and what must not be kept never reach it, and special names are nobody's.
 
 use super::{Resolver, Rules, Turn, exchange, inquiry::Inquiry};
-use crate::fleet::{Fleet, Found};
+use crate::fleet::{
+    Fleet, Found, Kin,
+    lease::{self, Asked},
+};
 use ringdns_dataplane::{
     dns::{
         answer::{Answer, TtlRules},
@@ -14,20 +17,36 @@ use ringdns_dataplane::{
     },
     log::{Source, Tier},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout};
 
-/// Begins a flight by a look into the fleet's tier; `renew`: for something newer than is known.
-pub fn begin(inquiry: Arc<Inquiry>, fleet: Arc<Fleet>, renew: bool, turn: &mut Turn) {
+/// Pauses between looks at what another appliance is renewing: the first, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(320)];
+
+/// What a flight is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Any answer: somebody waits for it.
+    Any,
+    /// One that is newer than what is known.
+    Newer,
+    /// The same, for nobody who waits: one appliance of the fleet may find it out for all.
+    OneNewer,
+}
+
+/// Begins a flight by a look into the fleet's tier.
+pub fn begin(inquiry: Arc<Inquiry>, fleet: Arc<Fleet>, want: Want, turn: &mut Turn) {
     if !fleet.is_up() {
         fleet.counters.skipped.inc();
+        if want == Want::OneNewer {
+            fleet.counters.renewals_alone.inc();
+        }
         return inquiry.begin(turn);
     }
     tokio::spawn(async move {
-        // Before the lookup: a purge makes void what is found after it began.
-        let generation = inquiry.landing.resolver.host.generation();
-        let answered = match fleet.lookup(&inquiry.landing.key).await {
-            Some(found) => answer(&inquiry, &fleet, found, renew, generation),
-            None => false,
+        let answered = match want {
+            Want::OneNewer => renewed(&inquiry, &fleet).await,
+            Want::Any | Want::Newer => look(&inquiry, &fleet, want != Want::Any).await,
         };
         if !answered {
             inquiry.begin(&mut Turn::default());
@@ -35,10 +54,53 @@ pub fn begin(inquiry: Arc<Inquiry>, fleet: Arc<Fleet>, renew: bool, turn: &mut T
     });
 }
 
+/// Looks, once nobody else in the fleet is about to renew it. Whether that answered it; else it is ours to be renewed.
+async fn renewed(inquiry: &Arc<Inquiry>, fleet: &Arc<Fleet>) -> bool {
+    let (began, counters) = (Instant::now(), &fleet.counters);
+    let mut pause = PAUSES[0];
+    loop {
+        match fleet.lease(&inquiry.landing.key).await {
+            Asked::Ours(lease) => {
+                inquiry.landing.kin.lock().lease = Some(lease);
+                // Only now: who had the lease before has stored what it found out.
+                let answered = look(inquiry, fleet, true).await;
+                let count = if answered { &counters.renewals_spared } else { &counters.renewals_led };
+                count.inc();
+                inquiry.put_off();
+                return answered;
+            }
+            Asked::Others if began.elapsed() < lease::LASTS => {}
+            Asked::Others | Asked::Unknown => break,
+        }
+        let hurry = inquiry.patience();
+        let Some(hurry) = hurry else { break counters.renewals_hurried.inc() };
+        if timeout(pause, hurry.notified()).await.is_ok() {
+            break counters.renewals_hurried.inc();
+        }
+        if look(inquiry, fleet, true).await {
+            counters.renewals_spared.inc();
+            return true;
+        }
+        pause = (pause * 2).min(PAUSES[1]);
+    }
+    counters.renewals_alone.inc();
+    inquiry.put_off();
+    false
+}
+
+/// Looks into the fleet's tier; `renew`: for something newer than is known. Whether that answered it.
+async fn look(inquiry: &Arc<Inquiry>, fleet: &Fleet, renew: bool) -> bool {
+    // Before the lookup: a purge makes void what is found after it began.
+    let generation = inquiry.landing.resolver.host.generation();
+    let Some(found) = fleet.lookup(&inquiry.landing.key).await else { return false };
+    inquiry.landing.kin.lock().first_seen = Some(found.first_seen);
+    answer(inquiry, fleet, found, renew, generation)
+}
+
 /// Ends the inquiry with what was found, if that will do.
 fn answer(inquiry: &Arc<Inquiry>, fleet: &Fleet, found: Found, renew: bool, generation: u64) -> bool {
     let (resolver, key) = (&inquiry.landing.resolver, &inquiry.landing.key);
-    // How long it is kept at least was decided by who stored it; else it would never end.
+    // From when on it is kept at least so long, only who stored it knows; else it would never end.
     let ttl = TtlRules { min: 0, ..resolver.rules.ttl };
     let rules = Rules { ttl, ..resolver.rules };
     let trusted = resolver.upstreams.iter().all(|upstream| upstream.trusted);
@@ -49,7 +111,16 @@ fn answer(inquiry: &Arc<Inquiry>, fleet: &Fleet, found: Found, renew: bool, gene
     };
     let grace = found.grace.min(ttl.stale);
     let ahead = (u64::from(found.ttl) * u64::from(ttl.ahead) / 100) as u32;
-    let answer = Answer { ttl: answer.ttl.min(found.fresh), stale: grace, ede: found.ede, ..answer };
+    // Who stored it may keep answers for longer than their source says. Here that is this appliance's affair.
+    let longer = found.ttl.saturating_sub(found.source_ttl.max(resolver.rules.ttl.min));
+    let fresh = found.fresh.saturating_sub(longer);
+    let answer = Answer {
+        ttl: answer.ttl.min(fresh),
+        source_ttl: found.source_ttl,
+        stale: grace,
+        ede: found.ede,
+        ..answer
+    };
     if answer.ttl == 0 {
         fleet.counters.stale.inc();
         if alias.is_none() {
@@ -57,7 +128,9 @@ fn answer(inquiry: &Arc<Inquiry>, fleet: &Fleet, found: Found, renew: bool, gene
         }
         return false;
     }
-    if renew && answer.ttl <= ahead {
+    // The very same comes back a second older or younger, as its age is rounded.
+    let known = || resolver.host.peek(key).map_or(0, |entry| entry.answer.expires());
+    if renew && (answer.ttl <= ahead || answer.expires() <= known().saturating_add(1)) {
         fleet.counters.due.inc();
         return false;
     }
@@ -73,9 +146,9 @@ impl Resolver {
     }
 
     /// Gives the fleet an answer that was found out while the host tier was at `generation`.
-    pub(super) fn share(&self, key: &Key, answer: &Arc<Answer>, generation: u64) {
+    pub(super) fn share(&self, key: &Key, answer: &Arc<Answer>, generation: u64, kin: Kin) {
         if let Some(fleet) = self.fleet_for(key) {
-            fleet.store(key, answer, &self.host, generation);
+            fleet.store(key, answer, &self.host, generation, kin);
         }
     }
 

@@ -36,8 +36,15 @@ pub enum Waiter {
     Punt(Arc<Link>, Box<Punt>),
     /// A client of a listener in the control plane.
     Client(oneshot::Sender<Resolved>),
-    /// Who renews what was received at this time: the validation of what is renewed, or a sweep.
-    Renewal(oneshot::Sender<Resolved>, Secs),
+    /// Who renews something: the validation of what is renewed, or a sweep.
+    Renewal {
+        /// To be given what is newer.
+        to: oneshot::Sender<Resolved>,
+        /// When that was received which is to be renewed.
+        of: Secs,
+        /// Whether it may wait for another appliance to renew it. Not so in a validation: somebody may wait for that.
+        patient: bool,
+    },
 }
 
 impl Waiter {
@@ -46,15 +53,20 @@ impl Waiter {
         match self {
             Waiter::Punt(_, record) => record.purpose == Purpose::Refresh,
             Waiter::Client(_) => false,
-            Waiter::Renewal(..) => true,
+            Waiter::Renewal { .. } => true,
         }
+    }
+
+    /// Whether it may wait for another appliance to find the answer out.
+    pub(super) fn is_patient(&self) -> bool {
+        self.is_renewal() && !matches!(self, Waiter::Renewal { patient: false, .. })
     }
 
     /// When that was received which is to be renewed, if that is known.
     pub(super) fn renews(&self) -> Option<Secs> {
         match self {
             Waiter::Punt(..) | Waiter::Client(_) => None,
-            Waiter::Renewal(_, received) => Some(*received),
+            Waiter::Renewal { of, .. } => Some(*of),
         }
     }
 
@@ -68,7 +80,7 @@ impl Waiter {
                 turn.give_back(&link, record);
             }
             // The client has hung up if this fails.
-            Waiter::Client(sender) | Waiter::Renewal(sender, _) => drop(sender.send(resolved.clone())),
+            Waiter::Client(to) | Waiter::Renewal { to, .. } => drop(to.send(resolved.clone())),
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Answer {
     pub received: Secs,
     /// How long it is fresh.
     pub ttl: Secs,
+    /// How long it would be if its source alone had to say so.
+    pub source_ttl: Secs,
     /// How long after that it may still be given out (RFC 8767).
     pub stale: Secs,
     /// How long before that it is renewed if it is asked for often.
@@ -147,6 +149,11 @@ pub struct TtlRules {
     pub ahead: u8,
 }
 
+impl TtlRules {
+    /// Those that change nothing.
+    const LOOSE: TtlRules = TtlRules { min: 0, max: Secs::MAX, negative_max: Secs::MAX, stale: 0, ahead: 0 };
+}
+
 impl Answer {
     /// Takes the answer to `key` out of a response, which must repeat the question and be well-formed.
     ///
@@ -172,6 +179,7 @@ impl Answer {
             Scan::over(message, question, key.asked().qtype(), counts).ok_or(ResponseError::Malformed)?;
         let status = Status::from_flags(flags, trust_ad);
         let ttl = scan.lifetime(status.rcode(), rules);
+        let source_ttl = scan.lifetime(status.rcode(), &TtlRules::LOOSE);
         scan.write_ttls(question, status.rcode(), ttl, rules);
         Ok(Answer {
             status,
@@ -181,6 +189,7 @@ impl Answer {
             wire: scan.wire.into(),
             received: now,
             ttl,
+            source_ttl,
             stale: if ttl == 0 { 0 } else { rules.stale },
             ahead: (u64::from(ttl) * u64::from(rules.ahead) / 100) as Secs,
             ede: None,
@@ -197,6 +206,7 @@ impl Answer {
             sum: 0,
             received: now,
             ttl,
+            source_ttl: ttl,
             stale: 0,
             ahead: 0,
             ede,

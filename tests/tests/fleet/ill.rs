@@ -28,7 +28,7 @@ fn redis_may_come_later_than_the_appliance_and_go_before_it() {
     let redis = Redis::start_in(folder);
     first.joins();
     first.teaches("again.example");
-    assert_eq!(redis.keys(), ["ringdns:1:a:-:1:1:again.example."]);
+    assert_eq!(redis.keys(), ["ringdns:2:a:-:1:1:again.example."]);
     first.sums_close();
 }
 

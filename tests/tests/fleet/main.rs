@@ -3,6 +3,7 @@
 mod ill;
 mod places;
 mod purges;
+mod renewals;
 mod sharing;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -91,5 +92,6 @@ impl Appliance {
         assert_eq!(count("lookups"), sum(&ends), "{stats:#}");
         let ends = ["stored", "store_failed", "store_dropped", "store_skipped", "store_outdated"];
         assert_eq!(count("offered"), sum(&ends), "{stats:#}");
+        assert!(count("renewals_hurried") <= count("renewals_alone"), "{stats:#}");
     }
 }

@@ -59,6 +59,10 @@ fn a_password_is_given_where_one_is_asked_for() {
         "+xrange",
         "+xrevrange",
         "+expire",
+        "+eval",
+        "+evalsha",
+        "+script|load",
+        "+del",
     ]);
     redis.cli(&["ACL", "SETUSER", "default", "off"]);
     let upstream = Upstream::answering(&Host::local());
@@ -192,7 +196,7 @@ fn where_the_master_is_sentinels_say() {
     until("it was left", || (second.count("left") == 1).then_some(()));
     second.joins();
     second.teaches("back.example");
-    assert_eq!(redis.of(0, &["EXISTS", "ringdns:1:a:-:1:1:back.example."]), "1");
+    assert_eq!(redis.of(0, &["EXISTS", "ringdns:2:a:-:1:1:back.example."]), "1");
     redis.sentinel(0).signal(Signal::CONT);
     appliance.sums_close();
     second.sums_close();

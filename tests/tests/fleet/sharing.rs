@@ -36,7 +36,7 @@ fn a_second_appliance_answers_what_the_first_found_out() {
     assert_eq!(second.count("offered"), 0, "what came from Redis went back there");
 
     let keys = redis.keys();
-    assert!(keys.len() == 50 && keys.contains(&"ringdns:1:a:-:1:1:n7.example.".to_owned()), "{keys:?}");
+    assert!(keys.len() == 50 && keys.contains(&"ringdns:2:a:-:1:1:n7.example.".to_owned()), "{keys:?}");
     for key in keys {
         let left: u32 = redis.cli(&["TTL", &key]).parse().expect("a time to live");
         assert!((86_400..=86_700).contains(&left), "{key}: {left}");
@@ -52,7 +52,7 @@ fn answers_are_as_old_as_they_are() {
     let upstream = Upstream::answering(&Host::local());
     let first = Appliance::joined(&upstream, &redis);
     first.teaches("www.example");
-    let key = "ringdns:1:a:-:1:1:www.example.";
+    let key = "ringdns:2:a:-:1:1:www.example.";
     // As if it had been stored 100 seconds ago.
     redis.cli(&["EXPIRE", key, "86600"]);
     let second = Appliance::joined(&upstream, &redis);
@@ -78,7 +78,7 @@ fn an_expired_answer_of_the_fleet_is_better_than_none() {
     let upstream = Upstream::answering(&Host::local());
     let first = Appliance::joined(&upstream, &redis);
     first.teaches("www.example");
-    redis.cli(&["EXPIRE", "ringdns:1:a:-:1:1:www.example.", "86300"]);
+    redis.cli(&["EXPIRE", "ringdns:2:a:-:1:1:www.example.", "86300"]);
     let failing = Upstream::start(&Host::local(), |seen: &Seen| vec![Say::Send(seen.query.response(2, &[]))]);
     let second = Appliance::joined(&failing, &redis);
     // A clock that starts with the process has no time before that.
@@ -139,7 +139,7 @@ fn what_is_not_for_others_is_not_shared() {
     }
     assert_eq!((corp.asked(), appliance.count("offered")), (1, 0));
     appliance.teaches("www.example");
-    assert_eq!(redis.keys(), ["ringdns:1:a:-:1:1:www.example."]);
+    assert_eq!(redis.keys(), ["ringdns:2:a:-:1:1:www.example."]);
 
     // Nor is it taken from there: an appliance without the zone may have put it there.
     let stranger = Appliance::joined(&upstream, &redis);
@@ -154,25 +154,42 @@ fn foreign_and_damaged_values_are_no_answers() {
     let redis = Redis::start();
     let upstream = Upstream::answering(&Host::local());
     let first = Appliance::joined(&upstream, &redis);
-    let names = ["text", "list", "later", "cut", "bent", "swapped"];
+    let names = ["text", "list", "later", "older", "cut", "bent", "swapped"];
     names.iter().for_each(|name| {
         first.teaches(&format!("{name}.example"));
     });
-    let key = |name: &str| format!("ringdns:1:a:-:1:1:{name}.example.");
+    let key = |name: &str| format!("ringdns:2:a:-:1:1:{name}.example.");
     redis.cli(&["SET", &key("text"), "192.0.2.66", "EX", "300"]);
     redis.cli(&["DEL", &key("list")]);
     redis.cli(&["RPUSH", &key("list"), "192.0.2.66"]);
     // The version, the length, the address at the end.
-    redis.cli(&["SETRANGE", &key("later"), "4", "\u{2}"]);
+    redis.cli(&["SETRANGE", &key("later"), "4", "\u{3}"]);
+    redis.cli(&["SETRANGE", &key("older"), "4", "\u{1}"]);
     redis.cli(&["APPEND", &key("cut"), "x"]);
-    redis.cli(&["SETRANGE", &key("bent"), "90", "B"]);
+    redis.cli(&["SETRANGE", &key("bent"), "106", "B"]);
     redis.cli(&["COPY", &key("cut"), &key("swapped"), "REPLACE"]);
 
     let second = Appliance::joined(&upstream, &redis);
     for name in names {
         assert_eq!(second.asks(&format!("{name}.example")), Ipv4Addr::new(192, 0, 2, 1), "{name}");
     }
-    assert_eq!((second.count("foreign"), second.count("damaged"), second.count("hit")), (3, 3, 0));
-    assert_eq!(upstream.asked(), 12);
+    assert_eq!((second.count("foreign"), second.count("damaged"), second.count("hit")), (4, 3, 0));
+    assert_eq!(upstream.asked(), 14);
     second.sums_close();
+}
+
+/// While a fleet is upgraded one by one, some of it speak of version 1.
+#[test]
+fn appliances_of_two_versions_share_purges_and_no_answers() {
+    let redis = Redis::start();
+    let upstream = Upstream::answering(&Host::local());
+    redis.cli(&["SET", "ringdns:1:a:-:1:1:www.example.", "rdns\u{1}", "EX", "300"]);
+    let appliance = Appliance::joined(&upstream, &redis);
+    appliance.teaches("www.example");
+    assert_eq!((appliance.count("missing"), appliance.count("foreign")), (1, 0));
+    redis.cli(&["XADD", "ringdns:1:purges", "*", "by", "older", "kind", "all", "name", ""]);
+    until("it has heard of the purge", || (appliance.count("purges_heard") == 1).then_some(()));
+    appliance.asks("www.example");
+    assert_eq!((appliance.count("purged"), upstream.asked()), (1, 2));
+    appliance.sums_close();
 }

@@ -206,7 +206,9 @@ async fn a_dropped_flight_answers_who_waits() {
     let key = key("www.example.com");
     let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
     let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
-    drop(Inquiry::new(Landing { resolver: resolver.clone(), key, hop: false, validated: false }, flight));
+    let landing =
+        Landing { resolver: resolver.clone(), key, hop: false, validated: false, kin: Mutex::default() };
+    drop(Inquiry::new(landing, flight));
     let refusal = receiver.await.unwrap();
     assert_eq!((rcode_of(&refusal), refusal.answer.ttl), (rcode::SERVFAIL, 0));
     assert!(resolver.host().is_empty(), "our own trouble is remembered as the name's");
@@ -223,4 +225,23 @@ async fn a_cache_that_is_off_keeps_nothing() {
         assert_eq!(resolved.age(resolver.clock().secs() + 9, 30), Age::New(9));
     }
     assert_eq!((fake.asked(), resolver.host().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_patient_flight_is_told_of_who_has_no_answer_yet() {
+    let flights = Flights::new(Limits::default());
+    let board = |renewal| {
+        let (to, _) = oneshot::channel();
+        let waiter = if renewal { Waiter::Renewal { to, of: 0, patient: true } } else { Waiter::Client(to) };
+        flights.board(&key("www.example"), 0, Some(waiter), renewal, || None)
+    };
+    let Boarding::TakeOff(flight) = board(true) else { panic!("it is the first") };
+    let hurry = flights.patient(&flight).expect("nobody is in a hurry");
+    assert!(matches!(board(true), Boarding::Joined));
+    assert!(futures_util::poll!(std::pin::pin!(hurry.notified())).is_pending(), "another renewal");
+    assert!(matches!(board(false), Boarding::Joined));
+    hurry.notified().await;
+    assert!(flights.patient(&flight).is_none());
+    assert_eq!(flights.land(&flight).len(), 3);
+    assert!(flights.patient(&flight).is_none(), "it has landed");
 }

@@ -1,0 +1,142 @@
+//! What is renewed, one appliance renews for all.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use ringdns_tests::{Host, Query, Redis, Say, Seen, Upstream, a_record, until};
+use rustix::process::Signal;
+
+use super::{Appliance, PATIENT};
+
+const NAME: &str = "popular.example";
+const LEASE: &str = "ringdns:2:l:-:1:1:popular.example.";
+/// What only an answer from memory keeps to, however busy the machine is.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// When the fleet first had it, as it is written in its value.
+#[track_caller]
+fn first_seen(redis: &Redis) -> String {
+    redis.cli(&["--no-raw", "GETRANGE", "ringdns:2:a:-:1:1:popular.example.", "40", "47"])
+}
+
+/// One that answers for `ttl` seconds, and takes its time over all but the first query.
+fn slow(ttl: u32) -> Upstream {
+    let nth = AtomicU32::new(0);
+    Upstream::start(&Host::local(), move |seen: &Seen| {
+        if nth.fetch_add(1, Ordering::Relaxed) > 0 {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        vec![Say::Send(seen.query.response(0, &[a_record(ttl, [192, 0, 2, 1])]))]
+    })
+}
+
+/// One that renews what is popular in the second half of its time.
+#[track_caller]
+fn renewing(upstream: &Upstream, redis: &Redis) -> Appliance {
+    let appliance = Appliance::start(upstream, &redis.url(), PATIENT, "[refresh]\nahead = 50");
+    appliance.joins();
+    appliance
+}
+
+impl Appliance {
+    /// Asks for what is popular, and looks how long it waits. The TTL.
+    #[track_caller]
+    fn wants(&self) -> u32 {
+        let asked = Instant::now();
+        let reply = self.client.ask(&Query::a(NAME));
+        assert!(asked.elapsed() < AT_ONCE, "a client waited {:?}", asked.elapsed());
+        assert_eq!((reply.rcode(), reply.addresses().len()), (0, 1));
+        reply.ttl()
+    }
+
+    /// How many renewals it led, was spared, and made alone.
+    #[track_caller]
+    fn renewals(&self) -> [u64; 3] {
+        ["renewals_led", "renewals_spared", "renewals_alone"].map(|count| self.count(count))
+    }
+}
+
+/// Clients go on asking for what is popular until `done`.
+#[track_caller]
+fn wanted_until(what: &str, appliances: &[&Appliance], done: impl Fn() -> bool) {
+    until(what, || {
+        appliances.iter().for_each(|appliance| {
+            appliance.wants();
+        });
+        done().then_some(())
+    });
+}
+
+#[test]
+fn one_of_three_renews_what_is_popular_on_all() {
+    let redis = Redis::start();
+    let upstream = slow(10);
+    let fleet = [(), (), ()].map(|()| renewing(&upstream, &redis));
+    let appliances = fleet.each_ref();
+    fleet[0].teaches(NAME);
+    let first = first_seen(&redis);
+    let renewals = || fleet.each_ref().map(|appliance| appliance.renewals());
+    let sum = || renewals().into_iter().fold([0; 3], |sum, one| [0, 1, 2].map(|n| sum[n] + one[n]));
+    wanted_until("all have renewed it", &appliances, || sum()[..2].iter().sum::<u64>() == 3);
+    assert_eq!((sum(), upstream.asked()), ([1, 2, 0], 2), "{:?}", renewals());
+    // Long before its time is over, everybody has the new one.
+    wanted_until("all have the new one", &appliances, || fleet.iter().all(|appliance| appliance.wants() > 6));
+    assert_eq!(upstream.asked(), 2);
+    until("the lease is given back", || (redis.cli(&["EXISTS", LEASE]) == "0").then_some(()));
+    let then = first_seen(&redis);
+    assert_eq!(then, first, "the fleet knows it since another time");
+    fleet.iter().for_each(Appliance::sums_close);
+}
+
+#[test]
+fn who_dies_over_a_renewal_is_followed_by_another() {
+    let redis = Redis::start();
+    let nth = AtomicU32::new(0);
+    let upstream = Upstream::start(&Host::local(), move |seen: &Seen| {
+        let answer = Say::Send(seen.query.response(0, &[a_record(4, [192, 0, 2, 1])]));
+        // Nothing to the one that will have died.
+        if nth.fetch_add(1, Ordering::Relaxed) == 1 { vec![] } else { vec![answer] }
+    });
+    let first = renewing(&upstream, &redis);
+    first.teaches(NAME);
+    wanted_until("it asks upstreams anew", &[&first], || upstream.asked() == 2);
+    assert_eq!(redis.cli(&["EXISTS", LEASE]), "1");
+    first.ringdnsd.process().signal(Signal::KILL);
+    let second = renewing(&upstream, &redis);
+    wanted_until("another renews it", &[&second], || second.count("renewals_led") == 1);
+    until("it is stored", || (second.count("stored") == 1).then_some(()));
+    assert_eq!(upstream.asked(), 3);
+    assert_eq!(second.renewals(), [1, 0, 0]);
+    until("the lease is given back", || (redis.cli(&["EXISTS", LEASE]) == "0").then_some(()));
+}
+
+#[test]
+fn a_lease_is_removed_by_nobody_but_who_has_it() {
+    let redis = Redis::start();
+    let upstream = slow(4);
+    let appliance = renewing(&upstream, &redis);
+    appliance.teaches(NAME);
+    wanted_until("it asks upstreams anew", &[&appliance], || appliance.count("renewals_led") == 1);
+    // As if it had taken so long that another began.
+    redis.cli(&["SET", LEASE, "another", "PX", "60000"]);
+    until("it has given its own back", || (appliance.count("leases_lost") == 1).then_some(()));
+    assert_eq!(redis.cli(&["GET", LEASE]), "another");
+}
+
+#[test]
+fn without_redis_everybody_renews_for_himself() {
+    let redis = Redis::start();
+    let upstream = slow(4);
+    let fleet = [(), ()].map(|()| renewing(&upstream, &redis));
+    fleet[0].teaches(NAME);
+    let appliances = fleet.each_ref();
+    fleet.iter().for_each(|appliance| {
+        appliance.wants();
+    });
+    redis.process().freeze();
+    wanted_until("both ask upstreams anew", &appliances, || upstream.asked() >= 3);
+    fleet.iter().for_each(|appliance| {
+        until("it was its own renewal", || (appliance.renewals()[2] >= 1).then_some(()));
+    });
+    redis.process().signal(Signal::CONT);
+}
