@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use ringdns_tests::{
-    A, Client, DNS_V4, Knot, Lab, Query, Reply, Ringdnsd, Settings, Signed, TXT, Unbound, Zone, free_port,
-    sign,
+    A, Client, DNS_V4, Knot, Lab, Process, Query, Reply, Ringdnsd, Settings, Signed, TXT, Unbound, Zone,
+    free_port, sign, until,
 };
+use serde_json::Value;
 use tempfile::NamedTempFile;
 
 const NOERROR: u16 = 0;
@@ -318,6 +320,29 @@ fn answers_are_what_their_signatures_say() {
         let reply = client.ask(&Query::of("www.signed", qtype).dnssec(true, false));
         assert_eq!(seen(&reply), Seen { rcode: NOERROR, secure, reasons: vec![] }, "{qtype}: {reply:?}");
     }
+}
+
+/// Who had the answer to the question itself, whoever had the keys.
+#[test]
+fn the_log_names_the_upstream_of_what_was_validated() {
+    let Some(scene) = Scene::set() else { return };
+    let (ringdnsd, client) = scene.start("[query_log]\nenabled = true\n");
+    let mut command = ringdnsd.ctl_command();
+    command.args(["tap", "--count", "2"]);
+    let mut tap = Process::spawn("ringctl tap", command);
+    until("somebody listens", || (ringdnsd.stat("/query_log/taps") > 0).then_some(()));
+    for _ in 0..2 {
+        assert!(client.ask(&Query::a("www.signed").dnssec(true, false)).is_authentic());
+    }
+    assert!(tap.wait_for_exit(Duration::from_secs(30)).success(), "{}", tap.output());
+    let rows: Vec<Value> = tap.output().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |row: &Value| {
+        ["outcome", "tier", "upstream"].map(|name| row[name].as_str().unwrap_or_default().to_owned())
+    };
+    let upstream = format!("udp://{}", scene.knot.address());
+    assert_eq!(of(&rows[0]), ["miss", "upstream", &upstream]);
+    assert!(rows[0]["upstream_us"].as_u64().unwrap() > 0, "{:#}", rows[0]);
+    assert_eq!(of(&rows[1]), ["hit", "core", ""]);
 }
 
 #[test]

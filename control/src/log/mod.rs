@@ -75,6 +75,8 @@ pub struct QueryLog {
     privacy: Privacy,
     /// Batches of each worker.
     batches: usize,
+    /// How many answers each row stands for.
+    sample: u32,
     /// The upstreams by their numbers.
     upstreams: Box<[Arc<str>]>,
     clock: Clock,
@@ -117,6 +119,7 @@ impl QueryLog {
             sieve: Arc::new(sieve),
             privacy,
             batches: usize::try_from(log.bytes_per_worker).unwrap_or(usize::MAX) / Batch::BYTES,
+            sample: log.sample,
             upstreams: config.upstreams.iter().map(|upstream| upstream.label().into()).collect(),
             clock,
             tcp: Mutex::new(tcp),
@@ -157,7 +160,7 @@ impl QueryLog {
         Row {
             time_ms: epoch_ms + (logged.at / 1_000_000) as i64,
             client: self.privacy.kept(logged.client),
-            name: name.into(),
+            name: row::Name::from_slice(name),
             qtype: u16::from_be_bytes([*t1, *t0]),
             qclass: u16::from_be_bytes([*c1, *c0]),
             protocol: logged.protocol,
@@ -168,6 +171,7 @@ impl QueryLog {
             service_ns: logged.service_ns,
             upstream: upstream.cloned(),
             upstream_us: logged.source.upstream_us,
+            sample: self.sample,
         }
     }
 }

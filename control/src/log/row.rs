@@ -4,7 +4,12 @@ use crate::names;
 use hickory_proto::rr::RecordType;
 pub use ringdns_dataplane::log::{Outcome, Protocol, Tier};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
+use smallvec::SmallVec;
 use std::{fmt, net::Ipv6Addr, sync::Arc};
+
+/// A name on the wire. Nearly all have room where they are: rows come at the rate of queries, and an allocation for each would cost
+/// the collector more than all else.
+pub type Name = SmallVec<[u8; 40]>;
 
 /// A query that was answered, as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +19,7 @@ pub struct Row {
     /// Who asked, after the privacy mode: IPv4 mapped (`::ffff:a.b.c.d`); unspecified where none is kept.
     pub client: Ipv6Addr,
     /// The name on the wire, lowercased. Empty where there was no question that can be understood.
-    pub name: Box<[u8]>,
+    pub name: Name,
     /// The type asked for; 0 without a question.
     pub qtype: u16,
     /// The class asked for; 0 without a question.
@@ -36,12 +41,14 @@ pub struct Row {
     pub upstream: Option<Arc<str>>,
     /// How long that took, in microseconds.
     pub upstream_us: u32,
+    /// How many answers this one stands for: `query_log.sample`, of which it was drawn.
+    pub sample: u32,
 }
 
 impl Serialize for Row {
     /// As people read it: names, types and codes by their names.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut row = serializer.serialize_struct("Row", 13)?;
+        let mut row = serializer.serialize_struct("Row", 14)?;
         row.serialize_field("time_ms", &self.time_ms)?;
         row.serialize_field("client", &self.client.to_canonical())?;
         row.serialize_field("name", &names::display(&self.name))?;
@@ -55,6 +62,7 @@ impl Serialize for Row {
         row.serialize_field("service_ns", &self.service_ns)?;
         row.serialize_field("upstream", &self.upstream.as_deref())?;
         row.serialize_field("upstream_us", &self.upstream_us)?;
+        row.serialize_field("sample", &self.sample)?;
         row.end()
     }
 }
@@ -62,12 +70,22 @@ impl Serialize for Row {
 /// A type by its name, or as RFC 3597 writes it; nothing where there was no question.
 pub(super) struct Type(pub u16);
 
+impl Type {
+    /// Its name, if it has one.
+    pub fn label(&self) -> Option<&'static str> {
+        match RecordType::from(self.0) {
+            RecordType::ZERO => Some(""),
+            RecordType::Unknown(_) => None,
+            known => Some(known.into()),
+        }
+    }
+}
+
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match RecordType::from(self.0) {
-            RecordType::ZERO => Ok(()),
-            RecordType::Unknown(number) => write!(f, "TYPE{number}"),
-            known => f.write_str(known.into()),
+        match self.label() {
+            Some(label) => f.write_str(label),
+            None => write!(f, "TYPE{}", self.0),
         }
     }
 }
@@ -75,16 +93,26 @@ impl fmt::Display for Type {
 /// A class in the same way (RFC 6895 section 3.2).
 pub(super) struct Class(pub u16);
 
+impl Class {
+    /// Its name, if it has one.
+    pub fn label(&self) -> Option<&'static str> {
+        Some(match self.0 {
+            0 => "",
+            1 => "IN",
+            3 => "CH",
+            4 => "HS",
+            254 => "NONE",
+            255 => "ANY",
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            1 => f.write_str("IN"),
-            3 => f.write_str("CH"),
-            4 => f.write_str("HS"),
-            254 => f.write_str("NONE"),
-            255 => f.write_str("ANY"),
-            other => write!(f, "CLASS{other}"),
+        match self.label() {
+            Some(label) => f.write_str(label),
+            None => write!(f, "CLASS{}", self.0),
         }
     }
 }
@@ -92,8 +120,9 @@ impl fmt::Display for Class {
 /// A response code by its name (RFC 6895 section 2.3).
 pub(super) struct Rcode(pub u16);
 
-impl fmt::Display for Rcode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Rcode {
+    /// Its name, if it has one.
+    pub fn label(&self) -> Option<&'static str> {
         const NAMES: [&str; 12] = [
             "NOERROR",
             "FORMERR",
@@ -109,12 +138,18 @@ impl fmt::Display for Rcode {
             "DSOTYPENI",
         ];
         match self.0 {
-            16 => f.write_str("BADVERS"),
-            23 => f.write_str("BADCOOKIE"),
-            other => match NAMES.get(usize::from(other)) {
-                Some(name) => f.write_str(name),
-                None => write!(f, "RCODE{other}"),
-            },
+            16 => Some("BADVERS"),
+            23 => Some("BADCOOKIE"),
+            other => NAMES.get(usize::from(other)).copied(),
+        }
+    }
+}
+
+impl fmt::Display for Rcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.label() {
+            Some(label) => f.write_str(label),
+            None => write!(f, "RCODE{}", self.0),
         }
     }
 }
@@ -139,10 +174,11 @@ mod tests {
             service_ns: 1_234_567,
             upstream: Some("udp://192.0.2.1:53".into()),
             upstream_us: 1_200,
+            sample: 10,
         };
-        let expected = r#"{"time_ms":1700000000123,"client":"192.0.2.7","name":"www.example.","type":"AAAA","class":"IN","protocol":"udp-socket","outcome":"miss","tier":"upstream","rcode":"NXDOMAIN","answer_bytes":97,"service_ns":1234567,"upstream":"udp://192.0.2.1:53","upstream_us":1200}"#;
+        let expected = r#"{"time_ms":1700000000123,"client":"192.0.2.7","name":"www.example.","type":"AAAA","class":"IN","protocol":"udp-socket","outcome":"miss","tier":"upstream","rcode":"NXDOMAIN","answer_bytes":97,"service_ns":1234567,"upstream":"udp://192.0.2.1:53","upstream_us":1200,"sample":10}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), expected);
-        let nameless = Row { name: [].into(), qtype: 0, qclass: 0, rcode: 23, upstream: None, ..row };
+        let nameless = Row { name: Name::new(), qtype: 0, qclass: 0, rcode: 23, upstream: None, ..row };
         let text = serde_json::to_string(&nameless).unwrap();
         assert!(
             text.contains(r#""name":"","type":"","class":"""#) && text.contains(r#""rcode":"BADCOOKIE""#),

@@ -4,7 +4,7 @@ use super::{
     row::{Class, Rcode, Row, Type},
     segment::Damage,
 };
-use ringdns_dataplane::dns::key::display_name;
+use ringdns_dataplane::dns::key::{display_name, is_plain};
 use serde::Serialize;
 use std::{
     fmt::{self, Write},
@@ -29,7 +29,7 @@ pub enum Kind {
 }
 
 /// The columns, in the order in which they are written.
-pub const COLUMNS: [(&str, Kind); 15] = [
+pub const COLUMNS: [(&str, Kind); 16] = [
     ("time", Kind::Millis),
     ("client", Kind::Address),
     ("name", Kind::Text),
@@ -43,6 +43,7 @@ pub const COLUMNS: [(&str, Kind); 15] = [
     ("service_ns", Kind::U32),
     ("upstream", Kind::Text),
     ("upstream_us", Kind::U32),
+    ("sample", Kind::U32),
     ("appliance", Kind::Text),
     ("segment", Kind::U64),
 ];
@@ -65,6 +66,13 @@ impl Rows {
         Rows { bytes: Vec::new(), tail, text: String::new() }
     }
 
+    /// None again, of another segment.
+    pub fn begin(&mut self, segment: u64) {
+        self.bytes.clear();
+        self.tail.truncate(self.tail.len() - size_of::<u64>());
+        self.tail.extend_from_slice(&segment.to_le_bytes());
+    }
+
     /// What was written.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -75,38 +83,75 @@ impl Rows {
         let Rows { bytes, tail, text } = self;
         bytes.extend_from_slice(&row.time_ms.to_le_bytes());
         bytes.extend_from_slice(&row.client.octets());
-        text.clear();
-        // Writing to a string cannot fail.
-        let _ = display_name(&row.name, text);
-        put_text(bytes, text.as_bytes());
-        put_display(bytes, text, Type(row.qtype));
-        put_display(bytes, text, Class(row.qclass));
+        if !put_plain_name(bytes, &row.name) {
+            text.clear();
+            // Writing to a string cannot fail.
+            let _ = display_name(&row.name, text);
+            put_text(bytes, text.as_bytes());
+        }
+        let (qtype, qclass) = (Type(row.qtype), Class(row.qclass));
+        put_named(bytes, text, qtype.label(), qtype);
+        put_named(bytes, text, qclass.label(), qclass);
         for label in [row.protocol.label(), row.outcome.label(), row.tier.label()] {
             put_text(bytes, label.as_bytes());
         }
-        put_display(bytes, text, Rcode(row.rcode));
+        let rcode = Rcode(row.rcode);
+        put_named(bytes, text, rcode.label(), rcode);
         bytes.extend_from_slice(&row.answer_bytes.to_le_bytes());
         bytes.extend_from_slice(&row.service_ns.to_le_bytes());
         put_text(bytes, row.upstream.as_deref().unwrap_or_default().as_bytes());
         bytes.extend_from_slice(&row.upstream_us.to_le_bytes());
+        bytes.extend_from_slice(&row.sample.to_le_bytes());
         bytes.extend_from_slice(tail);
     }
 }
 
-fn put_display(bytes: &mut Vec<u8>, text: &mut String, what: impl fmt::Display) {
-    text.clear();
-    let _ = write!(text, "{what}");
-    put_text(bytes, text.as_bytes());
+/// Writes what has a name by its name, and what has none as it displays itself.
+fn put_named(bytes: &mut Vec<u8>, text: &mut String, name: Option<&str>, what: impl fmt::Display) {
+    let Some(name) = name else {
+        text.clear();
+        let _ = write!(text, "{what}");
+        return put_text(bytes, text.as_bytes());
+    };
+    put_text(bytes, name.as_bytes());
+}
+
+/// Writes a name as [`display_name`] does, if nothing in it is escaped: then its text is the name with a dot for each length but the
+/// first. If it cannot, it writes nothing.
+fn put_plain_name(bytes: &mut Vec<u8>, name: &[u8]) -> bool {
+    let Some((&first @ 1..=63, text)) = name.split_first() else { return false };
+    let before = bytes.len();
+    put_len(bytes, text.len());
+    let at = bytes.len();
+    bytes.extend_from_slice(text);
+    let (mut rest, mut len) = (&mut bytes[at..], usize::from(first));
+    loop {
+        match rest.split_at_mut_checked(len) {
+            Some((label, [next, tail @ ..])) if label.iter().all(|byte| is_plain(*byte)) => {
+                len = usize::from(std::mem::replace(next, b'.'));
+                rest = tail;
+            }
+            _ => break,
+        }
+        if len == 0 && rest.is_empty() {
+            return true;
+        }
+    }
+    bytes.truncate(before);
+    false
 }
 
 fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
-    let mut len = text.len();
+    put_len(bytes, text.len());
+    bytes.extend_from_slice(text);
+}
+
+fn put_len(bytes: &mut Vec<u8>, mut len: usize) {
     while len >= 0x80 {
         bytes.push(len as u8 | 0x80);
         len >>= 7;
     }
     bytes.push(len as u8);
-    bytes.extend_from_slice(text);
 }
 
 /// A row, read back.
@@ -139,6 +184,8 @@ pub struct Entry {
     pub upstream: String,
     /// How long that took, in microseconds.
     pub upstream_us: u32,
+    /// How many answers this one stands for.
+    pub sample: u32,
     /// Who logged it.
     pub appliance: String,
     /// The segment that it was logged in.
@@ -174,6 +221,7 @@ impl<'a> Reader<'a> {
             service_ns: u32::from_le_bytes(self.array()?),
             upstream: self.text()?,
             upstream_us: u32::from_le_bytes(self.array()?),
+            sample: u32::from_le_bytes(self.array()?),
             appliance: self.text()?,
             segment: u64::from_le_bytes(self.array()?),
         })

@@ -3,7 +3,7 @@
 //! ```text
 //!  0  u32  0x184D2A5D: a skippable frame of zstd, so that `zstd -d` and clickhouse-local find the rows
 //!  4  u32  its length from here on: 77
-//!  8  [8]  "RINGLOG1"
+//!  8  [8]  "RINGLOG2"
 //! 16  u64  id: microseconds of Unix time, greater than that of every segment before
 //! 24  u32  rows
 //! 28  i64  time of the first row, in milliseconds of Unix time
@@ -22,6 +22,7 @@
 use super::{row::Row, rowbinary::Rows};
 use hyper::body::Bytes;
 use std::io;
+use zstd::bulk::Compressor;
 
 /// Length of all before the rows.
 pub const HEAD: usize = 85;
@@ -32,7 +33,7 @@ const HEAD_SUM: usize = 44;
 /// What the block's own checksum is of begins here.
 const SUMMED: usize = 76;
 const SKIPPABLE: u32 = 0x184D_2A5D;
-const MAGIC: &[u8; 8] = b"RINGLOG1";
+const MAGIC: &[u8; 8] = b"RINGLOG2";
 const ZSTD: u8 = 0x90;
 /// Fast: rows come at the rate of queries. Level 3 makes them a tenth smaller in twice the time.
 const LEVEL: i32 = 1;
@@ -69,18 +70,26 @@ pub enum Damage {
     Rows,
 }
 
-/// Rows that are being gathered.
-#[derive(Debug)]
+/// Rows that are being gathered, for one segment after the other: what was allocated for one is there for the next.
 pub struct Batch {
     rows: Rows,
     head: Head,
+    compressor: Compressor<'static>,
+    /// As long as the longest segment so far can have been.
+    room: Vec<u8>,
 }
 
 impl Batch {
     /// None yet.
-    pub fn new(id: u64, appliance: &str) -> Self {
-        let head = Head { id, rows: 0, first_ms: i64::MAX, last_ms: i64::MIN };
-        Batch { rows: Rows::new(appliance, id), head }
+    pub fn new(id: u64, appliance: &str) -> io::Result<Self> {
+        let compressor = Compressor::new(LEVEL)?;
+        Ok(Batch { rows: Rows::new(appliance, id), head: Head::of_none(id), compressor, room: Vec::new() })
+    }
+
+    /// None again, for another segment.
+    pub fn begin(&mut self, id: u64) {
+        self.rows.begin(id);
+        self.head = Head::of_none(id);
     }
 
     /// Adds a row.
@@ -107,12 +116,12 @@ impl Batch {
     }
 
     /// Compresses them and closes the segment.
-    pub fn seal(&self) -> io::Result<Segment> {
+    pub fn seal(&mut self) -> io::Result<Segment> {
         let plain = self.rows.bytes();
-        let mut bytes = vec![0; HEAD + zstd::zstd_safe::compress_bound(plain.len())];
-        let len = zstd::bulk::compress_to_buffer(plain, &mut bytes[HEAD..], LEVEL)?;
-        bytes.truncate(HEAD + len);
-        bytes.shrink_to_fit();
+        let room = HEAD + zstd::zstd_safe::compress_bound(plain.len());
+        self.room.resize(self.room.len().max(room), 0);
+        let len = self.compressor.compress_to_buffer(plain, &mut self.room[HEAD..])?;
+        let mut bytes = self.room[..HEAD + len].to_vec();
         let Head { id, rows, first_ms, last_ms } = self.head;
         let mut put = |at: usize, what: &[u8]| bytes[at..at + what.len()].copy_from_slice(what);
         put(0, &SKIPPABLE.to_le_bytes());
@@ -134,6 +143,10 @@ impl Batch {
 }
 
 impl Head {
+    fn of_none(id: u64) -> Self {
+        Head { id, rows: 0, first_ms: i64::MAX, last_ms: i64::MIN }
+    }
+
     /// Reads it from the first bytes of a segment, all of which must be there.
     pub fn parse(bytes: &[u8]) -> Result<Head, Damage> {
         let head = bytes.first_chunk::<HEAD>().ok_or(Damage::Length)?;

@@ -121,6 +121,7 @@ async fn rows_are_what_was_recorded() {
         service_ns: 1000,
         upstream: Some("tcp://192.0.2.54:53".into()),
         upstream_us: 900,
+        sample: 1,
     };
     assert_eq!(rows[0], first);
     let of =
@@ -242,6 +243,7 @@ fn tcp_is_sampled_excluded_and_bounded() {
     (0..5000).for_each(|_| log.note_tcp(&query("a.example"), over_tcp("2001:db8::1", Outcome::Hit)));
     let sampled = log.counters.tcp_recorded.get();
     assert!((50..150).contains(&sampled), "{sampled}");
+    assert!(log.tcp.lock().rows.iter().all(|row| row.sample == 50), "counts can be scaled");
 }
 
 #[test]

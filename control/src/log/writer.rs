@@ -122,7 +122,10 @@ struct Gatherer<'a> {
 impl Gatherer<'_> {
     /// Until no more rows can come.
     async fn run(&self, mut rows: Receiver<Vec<Row>>) {
-        let mut batch = self.begin();
+        let mut batch = match Batch::new(self.next_id(), &self.shipping.appliance) {
+            Ok(batch) => batch,
+            Err(error) => return tracing::error!("the query log cannot be compressed, and is lost: {error}"),
+        };
         let mut due = Instant::now();
         loop {
             let more = tokio::select! {
@@ -155,24 +158,23 @@ impl Gatherer<'_> {
             || batch.first_ms().is_some_and(|first| day(first) != day(row.time_ms))
     }
 
-    fn begin(&self) -> Batch {
+    fn next_id(&self) -> u64 {
         let now_us = Clock::start().epoch_millis().unsigned_abs() * 1000;
-        let id = self.outbox.borrow_mut().next_id(now_us);
-        Batch::new(id, &self.shipping.appliance)
+        self.outbox.borrow_mut().next_id(now_us)
     }
 
     fn seal(&self, batch: &mut Batch) {
         if batch.rows() == 0 {
             return;
         }
-        let full = std::mem::replace(batch, self.begin());
-        match full.seal() {
+        match batch.seal() {
             Ok(segment) => self.outbox.borrow_mut().put(segment),
             Err(error) => {
                 tracing::error!("rows of the query log cannot be compressed and are lost: {error}");
-                self.ledger.lose(full.rows(), Place::Hand, Loss::Damaged);
+                self.ledger.lose(batch.rows(), Place::Hand, Loss::Damaged);
             }
         }
+        batch.begin(self.next_id());
         self.sealed.notify_one();
     }
 }

@@ -2,10 +2,7 @@
 
 use super::{Flight, Landing, Turn, upstream::Failed};
 use crate::validate::Validator;
-use ringdns_dataplane::{
-    dns::answer::Answer,
-    log::{Source, Tier},
-};
+use ringdns_dataplane::{dns::answer::Answer, log::Source};
 use std::sync::Arc;
 
 /// A question on its way. However it ends, it lands.
@@ -20,15 +17,13 @@ impl Validated {
         let mut validated = Validated { landing, flight: Some(flight) };
         tokio::spawn(async move {
             let Landing { resolver, key, .. } = &validated.landing;
-            let found = validator.answer(resolver, key, renew).await;
-            validated.land(found);
+            let (found, source) = validator.answer(resolver, key, renew).await;
+            validated.land(found, source);
         });
     }
 
-    fn land(&mut self, found: Result<Answer, Failed>) {
+    fn land(&mut self, found: Result<Answer, Failed>, source: Source) {
         if let Some(flight) = self.flight.take() {
-            // Of the many that had a part in it, none is named.
-            let source = Source::of(Tier::Upstream);
             self.landing.land(&flight, found, source, false, &mut Turn::default());
         }
     }
@@ -36,6 +31,6 @@ impl Validated {
 
 impl Drop for Validated {
     fn drop(&mut self) {
-        self.land(Err(Failed::Ourselves));
+        self.land(Err(Failed::Ourselves), Source::default());
     }
 }

@@ -26,6 +26,7 @@ use hickory_net::{
 use ringdns_dataplane::{
     clock::Clock,
     dns::{key::Key, reply::Age},
+    log::Source,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -55,6 +56,8 @@ pub struct Work {
     pub clock: Clock,
     lookups: Cell<u32>,
     signatures: Cell<u32>,
+    /// Who had the response to what was asked first: the question itself.
+    pub source: Cell<Option<Source>>,
     /// What was fetched last: what is proven must be what is answered with, though nobody kept it.
     last: RefCell<Option<(Name, RecordType, Message)>>,
     /// Why something could not be had. What fails to be proven after that says nothing about the answer.
@@ -70,6 +73,7 @@ impl Work {
             clock,
             lookups: Cell::new(LOOKUPS_MAX),
             signatures: Cell::new(SIGNATURES_MAX),
+            source: Cell::default(),
             last: RefCell::default(),
             failed: Cell::default(),
             excesses: RefCell::default(),
@@ -135,6 +139,7 @@ pub async fn fetch(
     WORK.with(|work| spend(&work.lookups, 1)).ok_or(ENDLESS)?;
     let key = key_for(name, qtype).ok_or(ENDLESS)?;
     let found = resolver.current(&key, renew).await;
+    WORK.with(|work| work.source.set(work.source.get().or(Some(found.source))));
     let age = found.age(resolver.clock().secs(), 0);
     let answer = &found.answer;
     if !is_answer(answer.status.rcode()) {

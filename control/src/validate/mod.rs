@@ -32,7 +32,10 @@ use hickory_net::{
     xfer::FirstAnswer,
 };
 use proof::{Proven, Unproven};
-use ringdns_dataplane::dns::{CLASS_IN, answer::Answer, key::Key};
+use ringdns_dataplane::{
+    dns::{CLASS_IN, answer::Answer, key::Key},
+    log::Source,
+};
 use std::{
     path::Path,
     sync::{Arc, Weak},
@@ -111,15 +114,22 @@ impl Validator {
         false
     }
 
-    /// The validated answer to a question that this [concerns](Validator::concerns); `renew`: a newer one than there is.
-    pub async fn answer(&self, resolver: &Arc<Resolver>, key: &Key, renew: bool) -> Result<Answer, Failed> {
-        let finding = timeout(TIME_MAX, self.find(resolver, key, renew));
-        let found = match WORK.scope(Work::new(resolver.clock()), finding).await {
-            Ok(found) => found,
-            Err(_) => Err(Unproven::Failed(Failed::Upstreams(NO_REACHABLE_AUTHORITY))),
+    /// The validated answer to a question that this [concerns](Validator::concerns), and who had it, whoever had what proves it;
+    /// `renew`: a newer one than there is.
+    pub async fn answer(
+        &self,
+        resolver: &Arc<Resolver>,
+        key: &Key,
+        renew: bool,
+    ) -> (Result<Answer, Failed>, Source) {
+        let finding = async {
+            let found = timeout(TIME_MAX, self.find(resolver, key, renew)).await;
+            (found, WORK.with(|work| work.source.get()).unwrap_or_default())
         };
+        let (found, source) = WORK.scope(Work::new(resolver.clock()), finding).await;
+        let late = Unproven::Failed(Failed::Upstreams(NO_REACHABLE_AUTHORITY));
         let counters = &resolver.counters;
-        match found {
+        let answer = match found.unwrap_or(Err(late)) {
             Ok((answer, secure)) => {
                 if secure { &counters.validated_secure } else { &counters.validated_insecure }.inc();
                 Ok(answer)
@@ -130,7 +140,8 @@ impl Validator {
                 Err(Failed::Upstreams(code))
             }
             Err(Unproven::Failed(failed)) => Err(failed),
-        }
+        };
+        (answer, source)
     }
 
     async fn find(

@@ -135,6 +135,12 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// Whether a byte of a label stands for itself in presentation format; others are escaped.
+#[inline]
+pub fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'*')
+}
+
 /// Writes an uncompressed name in presentation format.
 pub fn display_name(name: &[u8], f: &mut impl std::fmt::Write) -> std::fmt::Result {
     let mut rest = name;
@@ -147,11 +153,9 @@ pub fn display_name(name: &[u8], f: &mut impl std::fmt::Write) -> std::fmt::Resu
         }
         let (label, tail) = tail.split_at(usize::from(*len).min(tail.len()));
         for byte in label {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'*' => {
-                    f.write_char(char::from(*byte))?
-                }
-                _ => write!(f, "\\{byte:03}")?,
+            match is_plain(*byte) {
+                true => f.write_char(char::from(*byte))?,
+                false => write!(f, "\\{byte:03}")?,
             }
         }
         f.write_char('.')?;

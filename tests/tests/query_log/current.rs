@@ -12,10 +12,13 @@ fn tables_are_made_as_documented_and_keep_what_the_retention_says() {
     log.finish();
     let types = scene.server.query(
         "SELECT groupArray(concat(name, ' ', type)) FROM system.columns WHERE database = 'ringdns' AND table = 'queries' \
-         AND name IN ('time', 'time_ms', 'client', 'name', 'outcome')",
+         AND name IN ('time', 'time_ms', 'client', 'name', 'outcome', 'sample')",
     );
-    let expected = "['time DateTime64(3, \\'UTC\\')','time_ms Int64','client IPv6','name String','outcome LowCardinality(String)']";
+    let expected = "['time DateTime64(3, \\'UTC\\')','time_ms Int64','client IPv6','name String','outcome LowCardinality(String)','sample UInt32']";
     assert_eq!(types, expected);
+    let of_older_rows =
+        "SELECT default_expression FROM system.columns WHERE table = 'queries' AND name = 'sample'";
+    assert_eq!(scene.server.query(of_older_rows), "1");
     let engines =
         || scene.server.query("SELECT name, engine_full FROM system.tables WHERE database = 'ringdns'");
     let tables = |days: &str| {
@@ -54,7 +57,7 @@ fn an_insertion_that_was_late_and_came_twice_is_one() {
     assert_eq!((sums.dropped(), scene.rows()), (0, (log.given, log.given)));
     assert_eq!(
         scene.server.query("SELECT sum(queries) FROM ringdns.queries_per_minute"),
-        log.given.to_string()
+        (10 * log.given).to_string()
     );
     let said = "SELECT engine_full LIKE '%non_replicated_deduplication_window = 10000%' FROM system.tables WHERE name = 'queries'";
     assert_eq!(scene.server.query(said), "1");

@@ -55,8 +55,8 @@ const SUMMARIES: [Summary; 3] = [
         engine: "SummingMergeTree",
         time: "minute",
         order: "minute, appliance, protocol, outcome, rcode",
-        select: "SELECT toStartOfMinute(time) AS minute, appliance, protocol, outcome, rcode, count() AS queries, \
-                 sum(answer_bytes) AS bytes FROM {} GROUP BY minute, appliance, protocol, outcome, rcode",
+        select: "SELECT toStartOfMinute(time) AS minute, appliance, protocol, outcome, rcode, sum(sample) AS queries, \
+                 sum(answer_bytes * sample) AS bytes FROM {} GROUP BY minute, appliance, protocol, outcome, rcode",
     },
     Summary {
         name: "names_per_hour",
@@ -64,8 +64,8 @@ const SUMMARIES: [Summary; 3] = [
         engine: "SummingMergeTree",
         time: "hour",
         order: "hour, name, type, appliance",
-        select: "SELECT toStartOfHour(time) AS hour, name, type, appliance, count() AS queries, \
-                 sum(outcome = 'miss') AS misses FROM {} GROUP BY hour, name, type, appliance",
+        select: "SELECT toStartOfHour(time) AS hour, name, type, appliance, sum(sample) AS queries, \
+                 sumIf(sample, outcome = 'miss') AS misses FROM {} GROUP BY hour, name, type, appliance",
     },
     Summary {
         name: "latency_per_minute",
@@ -261,6 +261,8 @@ fn column_definition(column: &(&'static str, Kind), server: Server) -> String {
         (Kind::U32, _) => "UInt32",
         (Kind::U64, _) => "UInt64",
     };
+    // Rows from before the column was there stood for themselves.
+    let kind = if column.0 == "sample" { format!("{kind} DEFAULT 1") } else { kind.to_owned() };
     format!("{} {kind}", column_name(column, server))
 }
 

@@ -31,11 +31,12 @@ fn row(time_ms: i64, name: &str) -> Row {
         service_ns: 1_500,
         upstream: None,
         upstream_us: 0,
+        sample: 1,
     }
 }
 
 fn segment(id: u64, rows: u32) -> Segment {
-    let mut batch = Batch::new(id, "here");
+    let mut batch = Batch::new(id, "here").unwrap();
     (0..rows).for_each(|i| batch.push(&row(1_700_000_000_000 + i64::from(i), &format!("n{i}.example"))));
     batch.seal().unwrap()
 }
@@ -44,12 +45,18 @@ fn read(segment: &Segment) -> Vec<Entry> {
     entries(&segment.rows().unwrap()).collect::<Result<_, _>>().unwrap()
 }
 
+/// Of whatever bytes, or of those that names mostly have.
+fn any_label() -> impl Strategy<Value = Vec<u8>> {
+    let plain = "[a-z0-9_*-]{1,63}".prop_map(String::into_bytes);
+    prop_oneof![plain, prop::collection::vec(any::<u8>(), 1..=63)]
+}
+
 prop_compose! {
     fn any_row()(
         time_ms in 0..4_000_000_000_000_i64,
         client in any::<u128>(),
-        labels in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..=63), 0..=3),
-        numbers in any::<(u16, u16, u16, u16, u32, u32)>(),
+        labels in prop::collection::vec(any_label(), 0..=3),
+        numbers in any::<(u16, u16, u16, u16, u32, u32, u32)>(),
         picks in any::<[prop::sample::Index; 3]>(),
         upstream in prop::option::of("[ -~]{0,300}"),
     ) -> Row {
@@ -59,7 +66,7 @@ prop_compose! {
             name.extend(label);
         }
         name.push(0);
-        let (qtype, qclass, rcode, answer_bytes, service_ns, upstream_us) = numbers;
+        let (qtype, qclass, rcode, answer_bytes, service_ns, upstream_us, sample) = numbers;
         Row {
             time_ms,
             client: Ipv6Addr::from_bits(client),
@@ -74,6 +81,7 @@ prop_compose! {
             service_ns,
             upstream: upstream.map(Into::into),
             upstream_us,
+            sample,
         }
     }
 }
@@ -84,7 +92,7 @@ proptest! {
     /// What is read is what was written, column by column.
     #[test]
     fn rows_come_back_as_they_went(rows in prop::collection::vec(any_row(), 1..40), id in any::<u64>()) {
-        let mut batch = Batch::new(id, "box-1.example");
+        let mut batch = Batch::new(id, "box-1.example").unwrap();
         rows.iter().for_each(|row| batch.push(row));
         let segment = Segment::parse(batch.seal().unwrap().bytes().to_vec()).unwrap();
         let first_ms = rows.iter().map(|row| row.time_ms).min().unwrap();
@@ -100,8 +108,8 @@ proptest! {
             prop_assert_eq!(&entry.protocol, row.protocol.label());
             prop_assert_eq!(&entry.outcome, row.outcome.label());
             prop_assert_eq!(&entry.tier, row.tier.label());
-            let numbers = (entry.answer_bytes, entry.service_ns, entry.upstream_us);
-            prop_assert_eq!(numbers, (row.answer_bytes, row.service_ns, row.upstream_us));
+            let numbers = (entry.answer_bytes, entry.service_ns, entry.upstream_us, entry.sample);
+            prop_assert_eq!(numbers, (row.answer_bytes, row.service_ns, row.upstream_us, row.sample));
             prop_assert_eq!(&*entry.upstream, row.upstream.as_deref().unwrap_or_default());
             prop_assert_eq!((&*entry.appliance, entry.segment), ("box-1.example", id));
         }
@@ -149,7 +157,7 @@ fn a_segment_is_a_file_of_zstd() {
 /// The format is what others rely on: a change of it wants another magic.
 #[test]
 fn the_format_is_what_it_was() {
-    let mut batch = Batch::new(1_700_000_000_000_000, "here");
+    let mut batch = Batch::new(1_700_000_000_000_000, "here").unwrap();
     let row = Row {
         upstream: Some("udp://192.0.2.1:53".into()),
         upstream_us: 7,
@@ -164,10 +172,10 @@ fn the_format_is_what_it_was() {
         expected.extend(text.bytes());
     }
     expected.extend([52, 0, 0xdc, 0x05, 0, 0]);
-    expected.extend(b"\x12udp://192.0.2.1:53\x07\0\0\0\x04here");
+    expected.extend(b"\x12udp://192.0.2.1:53\x07\0\0\0\x01\0\0\0\x04here");
     expected.extend(1_700_000_000_000_000_u64.to_le_bytes());
     assert_eq!(segment.rows().unwrap(), expected);
-    assert_eq!(segment.bytes()[..16], *b"\x5d\x2a\x4d\x18\x4d\0\0\0RINGLOG1");
+    assert_eq!(segment.bytes()[..16], *b"\x5d\x2a\x4d\x18\x4d\0\0\0RINGLOG2");
 }
 
 //----------- Spool -----------------------------------------------------------
@@ -371,7 +379,7 @@ fn the_spool_is_a_log_that_can_be_asked() {
     let scene = Scene::set();
     let mut spool = scene.spool(BIG);
     for (id, names) in [(1, ["www.example", "example"]), (2, ["a.www.example", "notexample"])] {
-        let mut batch = Batch::new(id, "here");
+        let mut batch = Batch::new(id, "here").unwrap();
         for (i, name) in names.iter().enumerate() {
             let client = if i == 0 { "::ffff:192.0.2.7" } else { "2001:db8::1" }.parse().unwrap();
             batch.push(&Row { client, ..row(id as i64 * 1000 + i as i64, name) });
@@ -418,7 +426,7 @@ fn a_line_is_for_people() {
         upstream_us: 12_345,
         ..row(1_700_000_000_123, "a.example")
     };
-    let mut batch = Batch::new(1, "here");
+    let mut batch = Batch::new(1, "here").unwrap();
     batch.push(&row);
     let entry = read(&batch.seal().unwrap()).remove(0);
     assert_eq!(
