@@ -14,6 +14,7 @@ use crate::{
     preflight::{self, Claim, ClaimError},
     pump,
     resolver::{Limits, Resolver},
+    snapshot::Snapshot,
     sweep::{Backroom, Sweeper},
     workers::{self, Common, Ended},
     xdp::Steering,
@@ -241,6 +242,7 @@ impl Plane {
             });
         }
         let sweeper = self.sweep(&mut parts)?;
+        let snapshot = self.snapshot(&mut parts)?;
         let listener = self.listen(claim.tcp, &mut parts)?;
         let logging = self.log(&mut parts)?;
 
@@ -249,7 +251,7 @@ impl Plane {
             .map_err(|source| DaemonError::Socket { path: path.display().to_string(), source })?;
         let http = claim.http.map(tokio::net::TcpListener::from_std).transpose()?;
         let (resolver, links, steering) = (self.resolver.clone(), self.links.clone(), self.steering.clone());
-        let service = Arc::new(self.service(listener, sweeper)?);
+        let service = Arc::new(self.service(listener, sweeper, snapshot.clone())?);
         let over_socket = admin::serve_socket(socket, service.clone());
         parts.spawn(async { ("the API", over_socket.await) });
         if let Some(http) = http {
@@ -274,6 +276,10 @@ impl Plane {
         if let Ok(signal) = why {
             tracing::info!(signal, "stopping");
             drain(&links, &resolver).await;
+        }
+        if let Some(snapshot) = snapshot {
+            // A disk that stands still is not waited for.
+            drop(timeout(2 * GRACE, snapshot.write()).await);
         }
         if let Some(logging) = logging {
             logging.finish().await;
@@ -302,12 +308,23 @@ impl Plane {
 
     /// Begins to sweep the host tier.
     fn sweep(&self, parts: &mut JoinSet<Part>) -> io::Result<Arc<Sweeper>> {
-        let backroom = Backroom::open(self.spare_cores.clone())?;
+        let backroom = Backroom::open("sweeps", self.spare_cores.clone())?;
         let workers = self.links.iter().cloned().zip(self.demands.iter().cloned()).collect();
         let sweeper = Sweeper::new(self.resolver.clone(), self.config.refresh, backroom, workers);
         let sweeping = sweeper.clone().run();
         parts.spawn(async { ("the sweeper", sweeping.await) });
         Ok(sweeper)
+    }
+
+    /// Begins to read the snapshot, and to write it, if there is to be one.
+    fn snapshot(&self, parts: &mut JoinSet<Part>) -> io::Result<Option<Arc<Snapshot>>> {
+        let backroom = Backroom::open("snapshot", self.spare_cores.clone())?;
+        let Some(snapshot) = Snapshot::new(&self.config, self.resolver.clone(), backroom) else {
+            return Ok(None);
+        };
+        let keeping = snapshot.clone().run();
+        parts.spawn(async { ("the snapshot", keeping.await) });
+        Ok(Some(snapshot))
     }
 
     /// Begins to collect what is logged, and to write it, if anything is.
@@ -330,7 +347,12 @@ impl Plane {
         Ok(Some(Logging { collector, writer }))
     }
 
-    fn service(self, listener: Arc<Listener>, sweeper: Arc<Sweeper>) -> io::Result<Service> {
+    fn service(
+        self,
+        listener: Arc<Listener>,
+        sweeper: Arc<Sweeper>,
+        snapshot: Option<Arc<Snapshot>>,
+    ) -> io::Result<Service> {
         let steering = self.steering;
         Ok(Service {
             config: self.config,
@@ -345,6 +367,7 @@ impl Plane {
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: self.log,
             sweeper,
+            snapshot,
             ready: AtomicBool::new(false),
         })
     }

@@ -30,6 +30,7 @@ pub mod policy;
 pub mod preflight;
 pub mod pump;
 pub mod resolver;
+pub mod snapshot;
 pub mod sweep;
 pub mod validate;
 pub mod workers;

@@ -135,7 +135,7 @@ pub struct Workers {
     pub links: Vec<Arc<Link>>,
     /// What each logs on, if anything is logged.
     pub lines: Vec<Arc<Line>>,
-    /// Where each tells what it is asked for, if sweeps renew.
+    /// Where each tells what it is asked for, if anybody wants to know.
     pub demands: Vec<Arc<Demand>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -151,8 +151,9 @@ impl Workers {
         let (report, reported) = mpsc::sync_channel(1);
         let mut settings = settings(common.config, common.policy.clone(), plan.cache_bytes, plan.alone);
         settings.log = common.log.as_ref().map(|log| log.setup(plan.source.protocol()));
-        // Nobody wants to know it but sweeps that renew.
-        settings.demand = (common.config.refresh.sweep_window > 0).then(Demand::new);
+        // Nobody wants to know it but sweeps that renew, and who writes down what is asked for most.
+        let wanted = common.config.refresh.sweep_window > 0 || common.config.snapshot.is_some();
+        settings.demand = wanted.then(Demand::new);
         let demand = settings.demand.clone();
         let line = settings.log.as_ref().map(|log| log.line.clone());
         let task = Task {

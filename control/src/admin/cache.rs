@@ -151,13 +151,21 @@ pub(super) async fn purge(
         _ => return Err(Refusal::bad("say one of name=, suffix= and all=true")),
     };
     let (host, fleet) = (service.resolver.host().clone(), service.resolver.fleet().cloned());
+    let snapshot = service.snapshot.clone();
     // Once it has begun it ends, whoever waits for it.
     let purging = tokio::task::spawn_blocking(move || {
         let begun = fleet.map(|fleet| fleet.begin_purge(&purge));
         let removed = host.purge(&purge);
-        (removed, begun.map(BegunPurge::done))
+        let forgotten = snapshot.map_or(Ok(()), |snapshot| snapshot.forget());
+        (removed, begun.map(BegunPurge::done), forgotten)
     });
-    let (removed, telling) = purging.await.map_err(Refusal::failed)?;
+    let (removed, telling, forgotten) = purging.await.map_err(Refusal::failed)?;
+    forgotten.map_err(|error| {
+        let file = "cache.snapshot_file cannot be removed";
+        Refusal::failed(format!(
+            "purged until the next start, but {file}: {error}. Remove it, and purge again"
+        ))
+    })?;
     tracing::info!(removed, name = query.name, suffix = query.suffix, all = query.all, "purged");
     let told = match telling {
         Some(telling) => Some(timeout(TELLING, telling).await.is_ok_and(|told| told.is_ok())),

@@ -30,6 +30,10 @@ pub fn text(service: &Service) -> String {
     );
     text.totals("ringdns_resolver", &service.resolver.counters.totals());
     text.totals("ringdns_sweep", &service.sweeper.counters.totals());
+    if let Some(snapshot) = &service.snapshot {
+        text.gauge("ringdns_snapshot_entries", "Entries of the snapshot on disk.", snapshot.entries());
+        text.totals("ringdns_snapshot", &snapshot.counters.totals());
+    }
     if let Some(fleet) = service.resolver.fleet() {
         text.gauge("ringdns_fleet_up", "Whether Redis is well and used.", u8::from(fleet.is_up()));
         text.gauge("ringdns_fleet_queued", "Answers that wait to be stored in Redis.", fleet.queued());

@@ -27,6 +27,7 @@ use crate::{
     latency::{self, Collector},
     log::QueryLog,
     resolver::Resolver,
+    snapshot::Snapshot,
     sweep::{Sweeper, Told},
     xdp::Verdicts,
 };
@@ -81,6 +82,8 @@ pub struct Service {
     pub log: Option<Arc<QueryLog>>,
     /// Who sweeps the host tier.
     pub sweeper: Arc<Sweeper>,
+    /// What is kept on disk, if anything is.
+    pub snapshot: Option<Arc<Snapshot>>,
     /// Whether queries are answered.
     pub ready: AtomicBool,
 }

@@ -36,6 +36,10 @@ pub fn all(service: &Service) -> Value {
             "counters": totals(service.resolver.counters.totals()),
         },
         "sweeps": totals(service.sweeper.counters.totals()),
+        "snapshot": service.snapshot.as_ref().map(|snapshot| json!({
+            "entries": snapshot.entries(),
+            "counters": totals(snapshot.counters.totals()),
+        })),
         "fleet": service.resolver.fleet().map(|fleet| json!({
             "up": fleet.is_up(),
             "queued": fleet.queued(),

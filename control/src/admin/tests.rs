@@ -32,10 +32,11 @@ impl Doors {
         let links = vec![Arc::new(Link::new(0, 1, 1, bell, generation.clone()).unwrap())];
         let host = Arc::new(HostTier::new(1 << 20, generation));
         let resolver = Resolver::new(host, &config, clock, Limits::default());
-        let backroom = Backroom::open(Vec::new()).unwrap();
+        let backroom = Backroom::open("test", Vec::new()).unwrap();
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
         let service = Arc::new(Service {
             sweeper,
+            snapshot: None,
             config,
             clock,
             receiving: "kernel sockets".into(),

@@ -6,6 +6,7 @@ use super::{
     fleet, log,
     raw::{RawAccess, RawCache, RawConfig, RawControl, RawCookies, RawServer, RawTcp, Refused, Require},
     shipping::shipping,
+    snapshot::snapshot,
     units::Span,
     upstream::upstream,
 };
@@ -62,6 +63,7 @@ impl TryFrom<RawConfig> for Config {
             resolver: asking::resolver(raw.resolver)?,
             local: Local { special_names: raw.local.special_names },
             dnssec: asking::dnssec(raw.dnssec)?,
+            snapshot: snapshot(&raw.cache, raw.redis.url.is_some())?,
             cache: cache(raw.cache)?,
             refresh: asking::refresh(raw.refresh)?,
             redis: fleet::redis(raw.redis, keeps)?,

@@ -11,6 +11,7 @@ mod log;
 pub mod raw;
 pub mod reference;
 mod shipping;
+mod snapshot;
 pub mod units;
 mod upstream;
 
@@ -18,6 +19,7 @@ pub use error::{ConfigError, Problem};
 pub use fleet::Redis;
 pub use raw::{Mode, Privacy, Strategy};
 pub use shipping::{ClickHouse, Scheme, Shipping};
+pub use snapshot::Snapshot;
 
 use crate::listen::Bounds;
 use hyper::Uri;
@@ -44,6 +46,8 @@ pub struct Config {
     pub dnssec: Dnssec,
     /// What is kept.
     pub cache: Cache,
+    /// What is kept on disk of that; `None`: nothing.
+    pub snapshot: Option<Snapshot>,
     /// What is renewed before it expires.
     pub refresh: Refresh,
     /// What is shared with other appliances; `None`: nothing.

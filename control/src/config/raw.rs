@@ -394,6 +394,13 @@ tables! {
         stale_ttl: Span = Span::secs(30),
         /// How long a failure to find out is remembered, from 1 s to 5 m (RFC 9520).
         failure_ttl: Span = Span::secs(5),
+        /// A file in which the answers that are asked for most outlive a restart: `"/var/lib/ringdns/cache.snapshot"`. They grow older by the
+        /// wall clock meanwhile; a purge removes the file. Absent: none is written. Not with `[redis]`, where the fleet has them.
+        snapshot_file: Option<String> = None,
+        /// How often that file is written, give or take a quarter, from 1 s to 1 d; at a stop it is, too.
+        snapshot_every: Span = Span::secs(300),
+        /// How large it is at most.
+        snapshot_bytes: Bytes = Bytes(64 << 20),
     }
 
     /// Renewal of what is asked for, before it expires: when a client asks for it (`ahead`), and by sweeps, which look through the host's cache.

@@ -14,6 +14,7 @@ mod inquiry;
 mod landing;
 mod mmsg;
 mod renewal;
+mod restore;
 mod scrub;
 mod shared;
 mod sockets;
@@ -39,6 +40,7 @@ pub(crate) use inquiry::TOTAL as INQUIRY;
 use landing::Landing;
 use parking_lot::Mutex;
 use renewal::{Budget, Renewal};
+pub(crate) use restore::Kept;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
     dns::{answer::Answer, key::Key, rcode},

@@ -15,10 +15,10 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct Backroom(mpsc::Sender<Job>);
 
 impl Backroom {
-    /// Starts the thread on some cores.
-    pub fn open(cores: Vec<CoreId>) -> io::Result<Self> {
+    /// Starts the thread, under a name, on some cores.
+    pub fn open(name: &str, cores: Vec<CoreId>) -> io::Result<Self> {
         let (sender, jobs) = mpsc::channel::<Job>();
-        thread::Builder::new().name("backroom".into()).spawn(move || {
+        thread::Builder::new().name(name.into()).spawn(move || {
             cores::sit(&cores);
             // Where it may not be, it is as it is.
             let _ = rustix::process::setpriority_process(None, NICENESS);

@@ -79,7 +79,7 @@ impl Fixture {
         let config = Config::parse(&text, Path::new("")).unwrap();
         let host = Arc::new(HostTier::new(1 << 24, Arc::new(AtomicU64::new(0))));
         let resolver = Resolver::new(host, &config, clock, Limits::default());
-        let backroom = Backroom::open(Vec::new()).unwrap();
+        let backroom = Backroom::open("test", Vec::new()).unwrap();
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, workers);
         Fixture { sweeper, resolver, asked, fails, _upstream: upstream }
     }
@@ -224,7 +224,8 @@ async fn no_more_are_under_way_than_may_be() {
 async fn without_a_window_sweeps_only_clean() {
     let f = Fixture::new("").await;
     let refresh = Refresh { sweep_window: 0, ..f.sweeper.refresh };
-    let sweeper = Sweeper::new(f.resolver.clone(), refresh, Backroom::open(Vec::new()).unwrap(), Vec::new());
+    let sweeper =
+        Sweeper::new(f.resolver.clone(), refresh, Backroom::open("test", Vec::new()).unwrap(), Vec::new());
     f.ask("wanted.example", 9).await;
     f.asked();
     at(1090);

@@ -113,10 +113,11 @@ impl Simulator {
         socket.set_nonblocking(true)?;
         let tcp = socket.local_addr()?;
         runtime.spawn(listener.clone().serve(tokio::net::TcpListener::from_std(socket)?));
-        let backroom = Backroom::open(Vec::new())?;
+        let backroom = Backroom::open("sweeps", Vec::new())?;
         let service = Service {
             // It does not sweep by itself.
             sweeper: Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new()),
+            snapshot: None,
             config,
             clock,
             receiving: "a simulation".to_owned(),
