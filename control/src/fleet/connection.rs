@@ -1,21 +1,18 @@
 //! One Redis, the master that Sentinels name, or many that are a cluster: whom to connect to, and the connection.
 
+use super::cluster::Cluster;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
     IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
     aio::{ConnectionLike, MultiplexedConnection},
-    cluster::{ClusterClient, ClusterClientBuilder},
-    cluster_async::ClusterConnection,
 };
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
-
-/// How often a command is sent again whose part of the cluster has moved, or is gone. Who asked does not wait for it.
-const RETRIES: u32 = 3;
 
 /// What is in files, because it is secret or replaced now and then. They are read anew for each connection.
 #[derive(Clone, Debug, Default)]
@@ -64,13 +61,38 @@ fn has_tls(address: &ConnectionAddr) -> bool {
     matches!(address, ConnectionAddr::TcpTls { .. })
 }
 
+/// How to reach a Redis: all but where it is, which others may say.
+#[derive(Clone)]
+pub struct Way {
+    info: ConnectionInfo,
+    files: Files,
+}
+
+impl Way {
+    /// Without files.
+    #[cfg(test)]
+    pub fn plain(url: &str) -> Self {
+        Way { info: url.into_connection_info().unwrap(), files: Files::default() }
+    }
+
+    /// To the one at `host`.
+    pub async fn to(&self, host: &str, port: u16, patience: Duration) -> RedisResult<MultiplexedConnection> {
+        let host = host.to_owned();
+        let address = match has_tls(self.info.addr()) {
+            true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+            false => ConnectionAddr::Tcp(host, port),
+        };
+        let info = self.files.identified(&self.info)?.set_addr(address);
+        connect_to(&self.files.client(info)?, patience).await
+    }
+}
+
 /// Where Redis is, and who we are there.
 #[derive(Clone)]
 pub struct Server {
     /// Of Sentinels' master: all but its address.
-    info: ConnectionInfo,
+    way: Way,
     others: Others,
-    files: Files,
 }
 
 /// Who is asked beside the one in the URL, or instead.
@@ -103,17 +125,17 @@ fn places(urls: Vec<String>) -> RedisResult<Vec<ConnectionInfo>> {
 impl Server {
     /// At `url`. Nothing is read or connected.
     pub fn new(url: String, others: Others, files: Files) -> RedisResult<Self> {
-        Ok(Server { info: url.into_connection_info()?, others, files })
+        Ok(Server { way: Way { info: url.into_connection_info()?, files }, others })
     }
 
     /// Whether it is spoken to over TLS.
     pub fn has_tls(&self) -> bool {
-        has_tls(self.info.addr())
+        has_tls(self.way.info.addr())
     }
 
     /// Whether it has a host and a port.
     pub fn is_remote(&self) -> bool {
-        !matches!(self.info.addr(), ConnectionAddr::Unix(_))
+        !matches!(self.way.info.addr(), ConnectionAddr::Unix(_))
     }
 
     /// Its address, or those of all who know it, without passwords.
@@ -122,32 +144,35 @@ impl Server {
             places.map(|place| place.addr().to_string()).collect::<Vec<_>>().join(", ")
         };
         match &self.others {
-            Others::None => self.info.addr().to_string(),
-            Others::Cluster(others) => list(&mut std::iter::once(&self.info).chain(others)),
+            Others::None => self.way.info.addr().to_string(),
+            Others::Cluster(others) => list(&mut std::iter::once(&self.way.info).chain(others)),
             Others::Sentinels(sentinels, master) => format!("{master} of {}", list(&mut sentinels.iter())),
         }
     }
 
     /// Reads the files, as each connection will. What is wrong with them is better said before anything starts.
     pub fn try_files(&self) -> RedisResult<()> {
-        self.files.client(self.files.identified(&self.info)?).map(drop)
+        let Way { info, files } = &self.way;
+        files.client(files.identified(info)?).map(drop)
     }
 
     /// Connects.
     pub(super) async fn connect(&self, patience: Duration) -> RedisResult<Connection> {
-        let info = self.files.identified(&self.info)?;
+        let Way { info, files } = &self.way;
         match &self.others {
-            Others::None => Ok(Connection::One(connect_to(&self.files.client(info)?, patience).await?)),
+            Others::None => {
+                let client = files.client(files.identified(info)?)?;
+                Ok(Connection::One(connect_to(&client, patience).await?))
+            }
             Others::Cluster(others) => {
-                let client = self.cluster(info, others, patience)?;
-                Ok(Connection::Cluster(client.get_async_connection().await?))
+                let nodes: Vec<_> = std::iter::once(info).chain(others).filter_map(place).collect();
+                let cluster = Cluster::connect(self.way.clone(), &nodes, patience).await?;
+                Ok(Connection::Cluster(Arc::new(cluster)))
             }
             Others::Sentinels(sentinels, master) => {
                 // All at once: one that hangs holds up none of the others.
-                let mut asking: FuturesUnordered<_> = sentinels
-                    .iter()
-                    .map(|sentinel| self.master(sentinel, master, info.clone(), patience))
-                    .collect();
+                let mut asking: FuturesUnordered<_> =
+                    sentinels.iter().map(|sentinel| self.master(sentinel, master, patience)).collect();
                 let mut last = None;
                 while let Some(connected) = asking.next().await {
                     match connected {
@@ -160,50 +185,37 @@ impl Server {
         }
     }
 
-    fn cluster(
-        &self,
-        info: ConnectionInfo,
-        others: &[ConnectionInfo],
-        patience: Duration,
-    ) -> RedisResult<ClusterClient> {
-        let mut nodes = vec![info];
-        for other in others {
-            nodes.push(self.files.identified(other)?);
-        }
-        let builder = ClusterClientBuilder::new(nodes).retries(RETRIES);
-        let builder = builder.connection_timeout(patience).response_timeout(patience);
-        match self.has_tls() {
-            true => builder.certs(self.files.certificates()?).build(),
-            false => builder.build(),
-        }
-    }
-
     /// A connection to the master that a Sentinel names, if it says itself that it is one: for a while after a failover, who was
     /// it is named still. The crate has this as well, but asks Sentinels in an order, so that a first one that hangs takes all the time.
     async fn master(
         &self,
         sentinel: &ConnectionInfo,
         name: &str,
-        info: ConnectionInfo,
         patience: Duration,
     ) -> RedisResult<MultiplexedConnection> {
-        let mut sentinel = connect_to(&self.files.client(sentinel.clone())?, patience).await?;
+        let mut sentinel = connect_to(&self.way.files.client(sentinel.clone())?, patience).await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
         let address: Option<(String, u16)> = command.query_async(&mut sentinel).await?;
         let (host, port) = address.ok_or_else(|| refused("a Sentinel knows no master of this name"))?;
-        let address = match self.has_tls() {
-            true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-            false => ConnectionAddr::Tcp(host, port),
-        };
-        let mut connection = connect_to(&self.files.client(info.set_addr(address))?, patience).await?;
+        let mut connection = self.way.to(&host, port, patience).await?;
         let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
         let is_master = matches!(role.first(), Some(Value::BulkString(role)) if role == b"master");
         is_master.then_some(connection).ok_or_else(|| refused("who is named as the master is none"))
     }
 }
 
-fn refused(why: &'static str) -> RedisError {
+/// Host and port.
+fn place(info: &ConnectionInfo) -> Option<(String, u16)> {
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            Some((host.clone(), *port))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn refused(why: &'static str) -> RedisError {
     RedisError::from((ErrorKind::Client, why))
 }
 
@@ -218,14 +230,32 @@ async fn connect_to(client: &Client, patience: Duration) -> RedisResult<Multiple
 #[derive(Clone)]
 pub enum Connection {
     One(MultiplexedConnection),
-    Cluster(ClusterConnection),
+    Cluster(Arc<Cluster>),
+}
+
+impl Connection {
+    /// Whether the key may be asked for: in a cluster, a part of it may be gone.
+    pub fn has(&self, key: &str) -> bool {
+        match self {
+            Connection::One(_) => true,
+            Connection::Cluster(cluster) => cluster.has(key),
+        }
+    }
+
+    /// Whether it is well as far as it knows itself. One connection does not: who asks over it finds out.
+    pub fn is_well(&self) -> Option<bool> {
+        match self {
+            Connection::One(_) => None,
+            Connection::Cluster(cluster) => Some(cluster.is_well()),
+        }
+    }
 }
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Connection::One(connection) => connection.req_packed_command(command),
-            Connection::Cluster(connection) => connection.req_packed_command(command),
+            Connection::Cluster(cluster) => cluster.send(command),
         }
     }
 
@@ -237,14 +267,14 @@ impl ConnectionLike for Connection {
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
             Connection::One(connection) => connection.req_packed_commands(commands, offset, count),
-            Connection::Cluster(connection) => connection.req_packed_commands(commands, offset, count),
+            Connection::Cluster(cluster) => cluster.send_all(commands, offset, count),
         }
     }
 
     fn get_db(&self) -> i64 {
         match self {
             Connection::One(connection) => connection.get_db(),
-            Connection::Cluster(connection) => connection.get_db(),
+            Connection::Cluster(_) => 0,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! holds the one connection, which is there only while Redis answers in time. What is stored goes through a bounded queue
 //! ([`writer`]). An answer is renewed by one appliance at a time ([`lease`]). Whatever lies in Redis may be anybody's: see [`value`]. What purges make void is told by a log ([`purges`]).
 
+mod cluster;
 pub mod connection;
 mod keeper;
 pub mod lease;
@@ -224,7 +225,8 @@ impl Fleet {
     /// Looks a question up, for no longer than the deadline. What is found is to be judged, and then counted.
     pub async fn lookup(&self, key: &Key) -> Option<Found> {
         let counters = &self.counters;
-        let Some(mut connection) = self.connection() else {
+        let name = value::name(&self.prefix, key.asked());
+        let Some(mut connection) = self.connection().filter(|connection| connection.has(&name)) else {
             counters.skipped.inc();
             return None;
         };
@@ -233,7 +235,6 @@ impl Fleet {
             return None;
         };
         counters.lookups.inc();
-        let name = value::name(&self.prefix, key.asked());
         let mut commands = redis::pipe();
         commands.ignore_errors().cmd("GET").arg(&name).cmd("PTTL").arg(&name);
         let asking =
@@ -305,8 +306,12 @@ impl Fleet {
         }))
     }
 
-    /// A lookup was in vain. After some in a row there are no more until Redis has shown that it is well.
+    /// A lookup was in vain. After some in a row there are no more until Redis has shown that it is well. A cluster counts for each
+    /// of its masters.
     fn had_trouble(&self) {
+        if self.connection.read().as_ref().is_some_and(|connection| connection.is_well().is_some()) {
+            return;
+        }
         if self.trouble.fetch_add(1, Ordering::Relaxed) + 1 >= TROUBLE_MAX {
             self.connection.write().take();
             self.wake.notify_one();

@@ -39,6 +39,79 @@ fn a_cluster_is_as_good_as_one() {
     second.sums_close();
 }
 
+/// Asks so many new names, and waits until Redis has taken or refused all. How many it took.
+fn taught(appliance: &Appliance, turn: &str, count: usize) -> u64 {
+    let ends =
+        || ["stored", "store_failed", "store_dropped", "store_skipped"].map(|name| appliance.count(name));
+    let before = ends();
+    for n in 0..count {
+        appliance.asks(&format!("n{n}.{turn}.example"));
+    }
+    let all = before.iter().sum::<u64>() + count as u64;
+    until("all answers have been offered", || (ends().iter().sum::<u64>() == all).then_some(()));
+    ends()[0] - before[0]
+}
+
+#[test]
+fn a_master_that_hangs_costs_its_own_keys_and_no_others() {
+    let cluster = RedisCluster::start(&Host::local());
+    let upstream = Upstream::answering(&Host::local());
+    let [url, other] = cluster.urls();
+    let more = format!("cluster = [{other:?}]\ndeadline = \"100ms\"");
+    let [first, second] = [(), ()].map(|()| Appliance::start(&upstream, &url, &more, ""));
+    first.joins();
+    second.joins();
+    assert_eq!(taught(&first, "before", 30), 30);
+
+    // The two that have no replica, one after the other: one of them, or neither, has the log of purges.
+    for nth in [1, 2] {
+        cluster.process(nth).freeze();
+        let stored = taught(&first, &format!("hung{nth}"), 30);
+        assert!((5..30).contains(&stored), "{stored} of 30 were stored");
+        let before = (first.count("timed_out"), first.count("skipped"));
+        taught(&first, &format!("still{nth}"), 30);
+        let since = (first.count("timed_out") - before.0, first.count("skipped") - before.1);
+        assert!(since.0 <= 3 && since.1 > 0, "{since:?} waited in vain, and were spared");
+        let hits = second.count("hit");
+        for n in 0..30 {
+            second.asks(&format!("n{n}.hung{nth}.example"));
+        }
+        assert_eq!(second.count("hit") - hits, stored, "what was stored");
+        for appliance in [&first, &second] {
+            assert!(appliance.is_up() && appliance.count("left") == 0);
+        }
+        cluster.process(nth).signal(Signal::CONT);
+        let mut turns = 0..;
+        until("all keys are stored again", || {
+            let turn = format!("again{nth}-{}", turns.next()?);
+            (taught(&first, &turn, 10) == 10).then_some(())
+        });
+    }
+    first.sums_close();
+    second.sums_close();
+}
+
+#[test]
+fn a_replica_takes_the_place_of_its_master() {
+    let mut cluster = RedisCluster::start(&Host::local());
+    let upstream = Upstream::answering(&Host::local());
+    let [url, other] = cluster.urls();
+    let appliance = Appliance::start(&upstream, &url, &format!("cluster = [{other:?}]\n{PATIENT}"), "");
+    appliance.joins();
+    assert_eq!(taught(&appliance, "before", 30), 30);
+    cluster.kill9(0);
+    let meanwhile = taught(&appliance, "meanwhile", 30);
+    assert!((5..30).contains(&meanwhile), "{meanwhile} of 30 were stored");
+    let mut turns = 0..;
+    until("all keys are stored again", || {
+        (taught(&appliance, &format!("again{}", turns.next()?), 10) == 10).then_some(())
+    });
+    assert!(appliance.count("left") == 0 && appliance.is_up());
+    let told = appliance.ringdnsd.told(&["cache", "purge", "--all"]);
+    assert!(told.contains("have been told"), "{told}");
+    appliance.sums_close();
+}
+
 #[test]
 fn a_password_is_given_where_one_is_asked_for() {
     let redis = Redis::start();

@@ -1,0 +1,419 @@
+//! A cluster: for each slot its master, and for each master a connection, which is given up and made anew without the others.
+//!
+//! The crate's client for clusters asks for the map again with everything locked, so that one master that hangs holds up the keys of
+//! all. Here it costs its own keys: its commands fail at once until it has answered a PING again, or another has taken its place.
+
+use super::connection::{Way, refused};
+use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
+use parking_lot::RwLock;
+use redis::{
+    Arg, Cmd, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster_routing::Slot,
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
+
+/// So many commands in a row that were in vain end a master's connection.
+const TROUBLE_MAX: u32 = 3;
+/// How often masters without a connection are tried, and the map is read while there are any.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often the map is read when all is well.
+const REVIEW: Duration = Duration::from_secs(10);
+
+/// What the cluster says of itself.
+#[derive(Default)]
+struct Map {
+    masters: Vec<Arc<Master>>,
+    slots: HashMap<Slot, Arc<Master>>,
+}
+
+struct Master {
+    host: String,
+    port: u16,
+    connection: RwLock<Option<MultiplexedConnection>>,
+    /// Commands in vain since the last one that was not.
+    trouble: AtomicU32,
+}
+
+struct Shared {
+    way: Way,
+    /// How long a step may take.
+    patience: Duration,
+    map: RwLock<Map>,
+    /// Something is not as the map says.
+    stale: Notify,
+}
+
+/// Connections to all masters.
+pub struct Cluster {
+    shared: Arc<Shared>,
+    keeper: AbortHandle,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// A command under way. If it is dropped before there was an answer, it was in vain.
+struct Underway<'a> {
+    master: &'a Master,
+    stale: &'a Notify,
+    in_vain: bool,
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        if !self.in_vain {
+            return self.master.trouble.store(0, Ordering::Relaxed);
+        }
+        if self.master.trouble.fetch_add(1, Ordering::Relaxed) + 1 >= TROUBLE_MAX {
+            self.master.leave(self.stale);
+        }
+    }
+}
+
+impl Underway<'_> {
+    /// Something came back, perhaps that somebody else has the key.
+    fn end<T>(mut self, result: RedisResult<T>, has_moved: bool) -> RedisResult<T> {
+        let error = result.as_ref().err();
+        self.in_vain = error.is_some_and(RedisError::is_io_error);
+        if error.is_some_and(|error| error.is_io_error() || error.is_connection_dropped()) {
+            self.master.leave(self.stale);
+        }
+        if has_moved || error.is_some_and(|error| error.redirect_node().is_some()) {
+            self.stale.notify_one();
+        }
+        result
+    }
+}
+
+impl Master {
+    fn leave(&self, stale: &Notify) {
+        if self.connection.write().take().is_some() {
+            stale.notify_one();
+        }
+    }
+
+    fn is_at(&self, host: &str, port: u16) -> bool {
+        self.host == host && self.port == port
+    }
+}
+
+impl Shared {
+    /// The master of a command's key; of one without a key, any that is there.
+    fn master(&self, command: &Cmd) -> RedisResult<Arc<Master>> {
+        let map = self.map.read();
+        let master = match key(command) {
+            Some(key) => map.slots.get(&Slot::for_key(key)),
+            None => map.masters.iter().find(|master| master.connection.read().is_some()),
+        };
+        master.cloned().ok_or_else(|| refused("no master has this key"))
+    }
+
+    /// Something that is about to be sent to a master.
+    fn begin<'a>(&'a self, master: &'a Master) -> RedisResult<(MultiplexedConnection, Underway<'a>)> {
+        let connection = master.connection.read().clone();
+        let connection = connection.ok_or_else(|| refused("the master of this key is gone"))?;
+        Ok((connection, Underway { master, stale: &self.stale, in_vain: true }))
+    }
+
+    /// Looks after the connections, until it is dropped.
+    async fn keep(&self) {
+        let mut reviewed = Instant::now();
+        loop {
+            let lacks = self.map.read().masters.iter().any(|master| master.connection.read().is_none());
+            let told = timeout(if lacks { PAUSE } else { REVIEW }, self.stale.notified()).await.is_ok();
+            // Who tells again and again, as a slot on its way does, is heard now and then.
+            if told && reviewed.elapsed() < PAUSE {
+                tokio::time::sleep(PAUSE - reviewed.elapsed()).await;
+            }
+            reviewed = Instant::now();
+            self.review().await;
+            self.connect_all().await;
+        }
+    }
+
+    /// Reads the map from whoever answers first.
+    async fn review(&self) {
+        let masters = self.map.read().masters.clone();
+        let mut asking: FuturesUnordered<_> = masters
+            .iter()
+            .map(async |master| {
+                let connection = master.connection.read().clone();
+                let mut connection = connection.ok_or_else(|| refused("it is gone"))?;
+                let slots = timeout(self.patience, slots(&mut connection, &master.host)).await;
+                slots.unwrap_or_else(|_| Err(refused("it does not answer")))
+            })
+            .collect();
+        while let Some(read) = asking.next().await {
+            match read {
+                Ok(slots) => return self.learn(slots),
+                Err(error) => tracing::debug!(%error, "redis: a node does not tell the cluster's slots"),
+            }
+        }
+    }
+
+    /// Masters that stay keep their connections.
+    fn learn(&self, ranges: Vec<Range>) {
+        let mut map = self.map.write();
+        let mut next = Map::default();
+        for Range { first, last, host, port } in ranges {
+            let is_it = |master: &&Arc<Master>| master.is_at(&host, port);
+            let known = next.masters.iter().find(is_it).or_else(|| map.masters.iter().find(is_it)).cloned();
+            let master = known.unwrap_or_else(|| {
+                Arc::new(Master {
+                    host: host.clone(),
+                    port,
+                    connection: RwLock::default(),
+                    trouble: AtomicU32::new(0),
+                })
+            });
+            if !next.masters.iter().any(|other| Arc::ptr_eq(other, &master)) {
+                next.masters.push(master.clone());
+            }
+            next.slots.extend((first..=last).filter_map(Slot::new).map(|slot| (slot, master.clone())));
+        }
+        *map = next;
+    }
+
+    /// Connects to the masters that have no connection. Each must answer before anybody else asks it.
+    async fn connect_all(&self) {
+        let masters = self.map.read().masters.clone();
+        let gone = masters.iter().filter(|master| master.connection.read().is_none());
+        join_all(gone.map(async |master| {
+            let connecting = async {
+                let mut connection = self.way.to(&master.host, master.port, self.patience).await?;
+                redis::cmd("PING").exec_async(&mut connection).await?;
+                RedisResult::Ok(connection)
+            };
+            if let Ok(Ok(connection)) = timeout(self.patience, connecting).await {
+                master.trouble.store(0, Ordering::Relaxed);
+                *master.connection.write() = Some(connection);
+            }
+        }))
+        .await;
+    }
+}
+
+impl Cluster {
+    /// Of what the first of `nodes` says that answers. At least one master is connected to.
+    pub async fn connect(way: Way, nodes: &[(String, u16)], patience: Duration) -> RedisResult<Self> {
+        // Three steps: a node, its slots, the masters.
+        let patience = patience / 3;
+        let mut asking: FuturesUnordered<_> = nodes
+            .iter()
+            .map(async |(host, port)| {
+                let mut connection = way.to(host, *port, patience).await?;
+                slots(&mut connection, host).await
+            })
+            .collect();
+        let mut last = None;
+        let ranges = loop {
+            match asking.next().await {
+                Some(Ok(ranges)) => break ranges,
+                Some(Err(error)) => last = Some(error),
+                None => return Err(last.unwrap_or_else(|| refused("it has no nodes"))),
+            }
+        };
+        drop(asking);
+        let shared = Arc::new(Shared { way, patience, map: RwLock::default(), stale: Notify::new() });
+        shared.learn(ranges);
+        shared.connect_all().await;
+        let kept = shared.clone();
+        let keeper = tokio::spawn(async move { kept.keep().await }).abort_handle();
+        let cluster = Cluster { shared, keeper };
+        cluster.is_well().then_some(cluster).ok_or_else(|| refused("none of its masters answers"))
+    }
+
+    /// Whether a master is there.
+    pub fn is_well(&self) -> bool {
+        self.shared.map.read().masters.iter().any(|master| master.connection.read().is_some())
+    }
+
+    /// Whether the master of a key is there.
+    pub fn has(&self, key: &str) -> bool {
+        let map = self.shared.map.read();
+        map.slots.get(&Slot::for_key(key)).is_some_and(|master| master.connection.read().is_some())
+    }
+
+    /// To the master of a command's key.
+    pub fn send<'a>(&'a self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        let shared = &*self.shared;
+        let send = async |master: Arc<Master>| {
+            let (mut connection, underway) = shared.begin(&master)?;
+            let result = connection.req_packed_command(command).await;
+            underway.end(result, false)
+        };
+        async move {
+            // Scripts are loaded before it is known for which key.
+            if argument(command, 0).is_some_and(|name| name.eq_ignore_ascii_case(b"SCRIPT")) {
+                let masters = shared.map.read().masters.clone();
+                let loaded = join_all(masters.into_iter().map(send)).await;
+                return loaded
+                    .into_iter()
+                    .reduce(Result::or)
+                    .unwrap_or_else(|| Err(refused("no master is there")));
+            }
+            send(shared.master(command)?).await
+        }
+        .boxed()
+    }
+
+    /// To the master of the first one's key, which is that of all.
+    pub fn send_all<'a>(
+        &'a self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        async move {
+            let command = commands.cmd_iter().next().ok_or_else(|| refused("there is no command"))?;
+            let master = self.shared.master(command)?;
+            let (mut connection, underway) = self.shared.begin(&master)?;
+            let result = connection.req_packed_commands(commands, offset, count).await;
+            let is_moved = |value: &Value| {
+                matches!(value, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::Moved))
+            };
+            let has_moved = result.as_ref().is_ok_and(|values| values.iter().any(is_moved));
+            underway.end(result, has_moved)
+        }
+        .boxed()
+    }
+}
+
+/// Slots in a row, and their master.
+#[derive(Debug, PartialEq, Eq)]
+struct Range {
+    first: u16,
+    last: u16,
+    host: String,
+    port: u16,
+}
+
+/// Asks the node at `host` who has which slots.
+async fn slots(connection: &mut MultiplexedConnection, host: &str) -> RedisResult<Vec<Range>> {
+    let value = redis::cmd("CLUSTER").arg("SLOTS").query_async::<Vec<Value>>(connection).await?;
+    let ranges: Vec<_> = value.iter().filter_map(|value| range(value, host)).collect();
+    if ranges.is_empty() { Err(refused("nobody has any slots")) } else { Ok(ranges) }
+}
+
+/// `[first, last, [host, port, …], …]`; the first node is the master. A node that does not know its own address says nothing, or null.
+fn range(value: &Value, asked: &str) -> Option<Range> {
+    let number = |value: &Value| match value {
+        Value::Int(number) => u16::try_from(*number).ok(),
+        _ => None,
+    };
+    let Value::Array(parts) = value else { return None };
+    let [first, last, Value::Array(master), ..] = &parts[..] else { return None };
+    let [host, port, ..] = &master[..] else { return None };
+    let host = match host {
+        Value::BulkString(host) if !host.is_empty() => String::from_utf8(host.clone()).ok()?,
+        _ => asked.to_owned(),
+    };
+    Some(Range { first: number(first)?, last: number(last)?, host, port: number(port)? })
+}
+
+fn argument(command: &Cmd, nth: usize) -> Option<&[u8]> {
+    command.args_iter().nth(nth).and_then(|argument| match argument {
+        Arg::Simple(bytes) => Some(bytes),
+        _ => None,
+    })
+}
+
+/// The first key of a command.
+fn key(command: &Cmd) -> Option<&[u8]> {
+    let scripts = [b"EVAL".as_slice(), b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO"];
+    let name = argument(command, 0)?;
+    let is_script = scripts.iter().any(|script| name.eq_ignore_ascii_case(script));
+    argument(command, if is_script { 3 } else { 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn shared() -> Shared {
+        let way = Way::plain("redis://192.0.2.1");
+        Shared { way, patience: Duration::from_secs(1), map: RwLock::default(), stale: Notify::new() }
+    }
+
+    fn told(first: u16, last: u16, host: &str, port: u16) -> Range {
+        Range { first, last, host: host.into(), port }
+    }
+
+    #[test]
+    fn a_command_goes_to_the_master_of_its_key() {
+        let shared = shared();
+        shared.learn(vec![told(0, 8191, "a", 1), told(8192, 16_383, "b", 2)]);
+        let of = |command: &Cmd| shared.master(command).map(|master| master.port);
+        // By redis-cli CLUSTER KEYSLOT: 12182 and 866.
+        assert_eq!(of(redis::cmd("GET").arg("foo")).unwrap(), 2);
+        assert_eq!(of(redis::cmd("GET").arg("hello")).unwrap(), 1);
+        assert_eq!(of(redis::cmd("SET").arg("{hello}.x").arg("foo")).unwrap(), 1);
+        assert_eq!(of(redis::cmd("EVALSHA").arg("hello").arg(1).arg("foo")).unwrap(), 2);
+        assert!(of(&redis::cmd("PING")).is_err(), "nobody is there");
+    }
+
+    #[test]
+    fn masters_that_stay_are_the_same_ones() {
+        let shared = shared();
+        shared.learn(vec![told(0, 99, "a", 1), told(100, 199, "b", 2), told(200, 299, "a", 1)]);
+        let before = shared.map.read().masters.clone();
+        assert_eq!(before.len(), 2);
+        shared.learn(vec![told(0, 199, "c", 3), told(200, 299, "a", 1)]);
+        let after = shared.map.read().masters.clone();
+        assert!(after.len() == 2 && Arc::ptr_eq(&after[1], &before[0]));
+        assert_eq!(shared.map.read().slots.len(), 300);
+    }
+
+    #[test]
+    fn slots_are_read_as_nodes_tell_them() {
+        let node = |host: Value| Value::Array(vec![host, Value::Int(7000), bulk("id"), Value::Array(vec![])]);
+        let told =
+            |host: Value| Value::Array(vec![Value::Int(5), Value::Int(9), node(host), node(bulk("replica"))]);
+        let range =
+            |value: &Value| super::range(value, "asked").map(|range| (range.first, range.last, range.host));
+        assert_eq!(range(&told(bulk("192.0.2.9"))), Some((5, 9, "192.0.2.9".into())));
+        assert_eq!(range(&told(bulk(""))), Some((5, 9, "asked".into())));
+        assert_eq!(range(&told(Value::Nil)), Some((5, 9, "asked".into())));
+        for wrong in [
+            Value::Nil,
+            Value::Array(vec![]),
+            Value::Array(vec![Value::Int(-1), Value::Int(9), node(bulk("a"))]),
+        ] {
+            assert_eq!(range(&wrong), None);
+        }
+    }
+
+    #[test]
+    fn only_in_a_row_commands_in_vain_end_a_connection() {
+        let shared = shared();
+        shared.learn(vec![told(0, 16_383, "a", 1)]);
+        let master = shared.map.read().masters[0].clone();
+        let ended = |in_vain| drop(Underway { master: &master, stale: &shared.stale, in_vain });
+        ended(true);
+        ended(true);
+        ended(false);
+        assert_eq!(master.trouble.load(Ordering::Relaxed), 0);
+        ended(true);
+        assert_eq!(master.trouble.load(Ordering::Relaxed), 1);
+    }
+}
