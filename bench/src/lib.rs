@@ -10,6 +10,7 @@ pub mod built;
 pub mod check;
 pub mod compare;
 pub mod differential;
+pub mod faults;
 pub mod fleet;
 pub mod flood;
 pub mod gate;

@@ -4,8 +4,8 @@
 
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
-    compare, differential, fleet, flood, gate, generators, instructions, micro, model, ramp, responder, run,
-    suite, upstream,
+    compare, differential, faults, fleet, flood, gate, generators, instructions, micro, model, ramp,
+    responder, run, suite, upstream,
 };
 
 #[derive(Debug, Parser)]
@@ -19,6 +19,7 @@ struct Cli {
 enum Command {
     Compare(compare::Args),
     Differential(differential::Args),
+    Faults(faults::Args),
     Fleet(fleet::Args),
     FloodSim(flood::Args),
     Gate(gate::Args),
@@ -39,6 +40,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Compare(args) => compare::run(&args),
         Command::Differential(args) => differential::run(&args),
+        Command::Faults(args) => faults::run(&args),
         Command::Fleet(args) => fleet::run(&args),
         Command::FloodSim(args) => flood::run(&args),
         Command::Gate(args) => gate::run(&args),

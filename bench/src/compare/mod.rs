@@ -105,8 +105,8 @@ pub enum Measure {
     Flood,
 }
 
-const GENERATOR_CORE: usize = 0;
-const SERVER_CORE: usize = 1;
+pub(crate) const GENERATOR_CORE: usize = 0;
+pub(crate) const SERVER_CORE: usize = 1;
 /// What every server's sockets have for queries that wait, in bytes.
 const RECEIVE_BUFFER: u32 = 4 << 20;
 

@@ -148,7 +148,8 @@ pub fn describe(folder: Option<&Path>, only: &[String]) -> Result<Vec<Descriptio
 pub struct Programs {
     /// This one.
     pub ringbench: PathBuf,
-    ringdnsd: PathBuf,
+    /// The server.
+    pub ringdnsd: PathBuf,
 }
 
 impl Programs {

@@ -427,7 +427,7 @@ tables! {
         /// Where Redis is: `"redis://HOST:PORT"`, `"redis://USER:PASSWORD@HOST:PORT/DATABASE"`, or `"redis+unix:///PATH"`; with TLS: `"rediss://"`. Absent: nothing is
         /// shared. Whoever may write there can make clients believe what he likes: it must be the fleet's alone.
         url: Option<String> = None,
-        /// Further nodes of the Redis Cluster that `url` is a node of, with the same user and password. Those that are not listed are learnt.
+        /// Further nodes of the Redis Cluster that `url` is a node of, in case that one is down. User and password are those of `url`; the other nodes are learnt.
         /// Empty: it is no cluster.
         cluster: Vec<String> = Vec::new(),
         /// How long a question waits for Redis before upstreams are asked. Whole milliseconds.

@@ -1,0 +1,194 @@
+//! What fails, how, and how it is mended.
+
+use super::scene::{Scene, Stage, Tier};
+use anyhow::{Context, Result, bail};
+use ringdns_tests::Redis;
+use rustix::process::Signal;
+use std::{fs, io::Write, thread, time::Duration};
+
+/// Something that happens to what an appliance works with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    RedisKilled,
+    RedisHung,
+    RedisSlow,
+    RedisFlushed,
+    RedisFull,
+    RedisReadOnly,
+    RedisFailedOver,
+    ClusterFailedOver,
+    ClusterMasterHung,
+    LogKilled,
+    LogHung,
+    LogRefusing,
+    LogFull,
+    LogSchema,
+}
+
+use Fault::*;
+
+impl Fault {
+    /// In the order in which they happen.
+    pub const ALL: [Fault; 14] = [
+        RedisKilled,
+        RedisHung,
+        RedisSlow,
+        RedisFlushed,
+        RedisFull,
+        RedisReadOnly,
+        LogKilled,
+        LogHung,
+        LogRefusing,
+        LogFull,
+        LogSchema,
+        RedisFailedOver,
+        ClusterFailedOver,
+        ClusterMasterHung,
+    ];
+
+    /// What it is chosen by.
+    pub fn name(&self) -> &'static str {
+        match self {
+            RedisKilled => "redis-killed",
+            RedisHung => "redis-hung",
+            RedisSlow => "redis-slow",
+            RedisFlushed => "redis-flushed",
+            RedisFull => "redis-full",
+            RedisReadOnly => "redis-read-only",
+            RedisFailedOver => "sentinel-failover",
+            ClusterFailedOver => "cluster-failover",
+            ClusterMasterHung => "cluster-master-hung",
+            LogKilled => "clickhouse-killed",
+            LogHung => "clickhouse-hung",
+            LogRefusing => "clickhouse-refusing",
+            LogFull => "clickhouse-full",
+            LogSchema => "clickhouse-schema",
+        }
+    }
+
+    /// What happens, for people.
+    pub fn what(self) -> &'static str {
+        match self {
+            RedisKilled => "Redis is killed, and started again",
+            RedisHung => "Redis stands still (SIGSTOP), and goes on",
+            RedisSlow => "Redis stands still for 20 of each 30 ms",
+            RedisFlushed => "FLUSHALL ten times a second",
+            RedisFull => "Redis has no memory for writes",
+            RedisReadOnly => "Redis becomes a replica of nobody that is there",
+            RedisFailedOver => {
+                "the master is killed, Sentinels make the replica master, the old one comes back as its replica"
+            }
+            ClusterFailedOver => "one of three masters is killed, and its replica takes its place",
+            ClusterMasterHung => "one of three masters stands still, and has no replica",
+            LogKilled => "ClickHouse is killed, and started again",
+            LogHung => "ClickHouse stands still (SIGSTOP), and goes on",
+            LogRefusing => "ClickHouse refuses the password",
+            LogFull => "ClickHouse's disk is full",
+            LogSchema => "a column of the table changes its type, and is then dropped",
+        }
+    }
+
+    /// Where it happens.
+    pub fn scene(self) -> Scene {
+        match self {
+            RedisFailedOver => Scene::Sentinels,
+            ClusterFailedOver | ClusterMasterHung => Scene::Cluster,
+            _ => Scene::Single,
+        }
+    }
+
+    /// Whether it is part of the short form.
+    pub fn is_quick(&self) -> bool {
+        matches!(self, RedisKilled | RedisHung | LogKilled | LogHung)
+    }
+
+    /// Lets it happen.
+    pub fn strike(self, stage: &mut Stage<'_>) -> Result<()> {
+        match self {
+            RedisKilled => {
+                let Tier::One(redis, folder) = &mut stage.tier else { bail!("there is no Redis by itself") };
+                *folder = redis.take().map(Redis::kill9);
+            }
+            RedisHung => stage.redis()?.process().freeze(),
+            RedisSlow | RedisFlushed => {}
+            RedisFull => drop(stage.redis()?.cli(&["CONFIG", "SET", "maxmemory", "1"])),
+            RedisReadOnly => drop(stage.redis()?.cli(&["REPLICAOF", "127.0.0.1", "1"])),
+            RedisFailedOver => {
+                let Tier::Sentinels(sentinels) = &mut stage.tier else { bail!("there are no Sentinels") };
+                sentinels.kill9(sentinels.master());
+            }
+            ClusterFailedOver => stage.cluster()?.kill9(0),
+            ClusterMasterHung => stage.cluster()?.process(1).freeze(),
+            LogKilled => stage.clickhouse()?.kill9(),
+            LogHung => stage.clickhouse()?.process().freeze(),
+            LogRefusing => {
+                let users = stage.users()?;
+                let text = fs::read_to_string(&users)?;
+                fs::write(&users, text.replace("<password>", "<password>not "))?;
+            }
+            LogFull => {
+                let filler = stage.filler()?;
+                let mut file = fs::File::create(&filler).context("cannot fill the disk")?;
+                // Until there is no room for more.
+                while file.write_all(&[0; 1 << 16]).is_ok() {}
+            }
+            LogSchema => {
+                let clickhouse = stage.clickhouse()?;
+                clickhouse.query("ALTER TABLE ringdns.queries DROP COLUMN upstream_us");
+                clickhouse.query("ALTER TABLE ringdns.queries ADD COLUMN upstream_us String");
+            }
+        }
+        Ok(())
+    }
+
+    /// What happens again and again while it lasts.
+    pub fn keep_on(self, stage: &mut Stage<'_>) -> Result<()> {
+        match self {
+            RedisSlow => {
+                let process = stage.redis()?.process();
+                process.signal(Signal::STOP);
+                thread::sleep(Duration::from_millis(20));
+                process.signal(Signal::CONT);
+                thread::sleep(Duration::from_millis(5));
+            }
+            RedisFlushed => {
+                stage.redis()?.cli(&["FLUSHALL"]);
+                thread::sleep(Duration::from_millis(90));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Ends it.
+    pub fn mend(self, stage: &mut Stage<'_>) -> Result<()> {
+        match self {
+            RedisKilled => {
+                let Tier::One(redis, folder) = &mut stage.tier else { bail!("there is no Redis by itself") };
+                *redis = folder.take().map(Redis::start_in);
+                stage.prefer();
+            }
+            RedisHung => stage.redis()?.process().signal(Signal::CONT),
+            RedisSlow | RedisFlushed | ClusterFailedOver => {}
+            RedisFull => drop(stage.redis()?.cli(&["CONFIG", "SET", "maxmemory", "0"])),
+            RedisReadOnly => drop(stage.redis()?.cli(&["REPLICAOF", "NO", "ONE"])),
+            RedisFailedOver => {
+                let Tier::Sentinels(sentinels) = &mut stage.tier else { bail!("there are no Sentinels") };
+                sentinels.start_again(1 - sentinels.master());
+            }
+            ClusterMasterHung => stage.cluster()?.process(1).signal(Signal::CONT),
+            LogKilled => stage.clickhouse()?.start_again(),
+            LogHung => stage.clickhouse()?.process().signal(Signal::CONT),
+            LogRefusing => {
+                let users = stage.users()?;
+                let text = fs::read_to_string(&users)?;
+                fs::write(&users, text.replace("<password>not ", "<password>"))?;
+            }
+            LogFull => fs::remove_file(stage.filler()?)?,
+            LogSchema => {
+                stage.clickhouse()?.query("ALTER TABLE ringdns.queries DROP COLUMN upstream_us");
+            }
+        }
+        Ok(())
+    }
+}

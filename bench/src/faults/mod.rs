@@ -1,0 +1,252 @@
+//! `ringbench faults`: what clients notice when Redis or ClickHouse fails: nothing, or this says what.
+
+mod fault;
+mod load;
+mod scene;
+mod table;
+
+use crate::{machine::Machine, output};
+use anyhow::{Context, Result, ensure};
+use fault::Fault;
+use load::Load;
+use ringdns_tests::Lab;
+use scene::{Scene, Stage};
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Asks an appliance before, while and after each of the things fails that it works with, and tells what came back.
+///
+/// Hits are asked for over AF_XDP at a steady rate, whatever comes back, and some names among them that nobody asked before. Redis
+/// (by itself, with Sentinels, as a cluster) and ClickHouse are real, and are killed, stopped, filled up and changed. Fails if a
+/// hit is not answered, or if a sum does not close at the end. Needs root and `deploy/setup.sh test`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only these faults.
+    #[arg(long = "only", value_name = "NAME")]
+    pub only: Vec<String>,
+    /// A few of the faults, each for a second: half a minute, for CI.
+    #[arg(long)]
+    pub short: bool,
+    /// Queries a second.
+    #[arg(long, default_value_t = 20_000.0, value_parser = crate::run::rate)]
+    pub qps: f64,
+    /// Share of names that nobody asked before, in percent.
+    #[arg(long, value_name = "PCT", default_value_t = 1.0, value_parser = crate::upstream::percent)]
+    pub random_share: f64,
+    /// Seconds before, while and after each.
+    #[arg(long, default_value_t = 5.0, value_parser = crate::run::rate)]
+    pub seconds: f64,
+    /// Priority of ringdnsd and the generator, where the machine has other work.
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+    pub nice: i8,
+    /// The ringdnsd to ask; the one beside this program when absent.
+    #[arg(long, value_name = "FILE")]
+    pub ringdnsd: Option<PathBuf>,
+    /// Also write the table, as Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Also write everything, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// One fault, and what was measured around it.
+#[derive(Debug, Serialize)]
+struct Episode {
+    name: &'static str,
+    what: &'static str,
+    phases: Vec<Phase>,
+    /// Seconds from when it was over until what had failed was used again; `None`: it was used all the time.
+    back_after: Option<f64>,
+}
+
+/// A stretch of load.
+#[derive(Debug, Serialize)]
+struct Phase {
+    when: &'static str,
+    load: Load,
+    /// What the appliance counted meanwhile in its fleet's tier.
+    fleet: Value,
+    /// And of its rows.
+    rows: Value,
+    /// Whether the fleet's tier was there at its end.
+    up: bool,
+}
+
+/// Everything.
+#[derive(Debug, Serialize)]
+struct Results {
+    qps: f64,
+    random_share: f64,
+    seconds: f64,
+    nice: i8,
+    kernel: String,
+    processor: String,
+    machine_load: f64,
+    episodes: Vec<Episode>,
+    /// What the appliance of each scene had counted at its end.
+    sums: Vec<scene::Sums>,
+}
+
+/// `ringbench faults`.
+pub fn run(args: &Args) -> Result<()> {
+    let faults = chosen(args)?;
+    let seconds = if args.short { args.seconds.min(1.0) } else { args.seconds };
+    let machine = Machine::here();
+    let mut results = Results {
+        qps: args.qps,
+        random_share: args.random_share,
+        seconds,
+        nice: args.nice,
+        kernel: machine.kernel,
+        processor: machine.processor,
+        machine_load: machine.load,
+        episodes: Vec::new(),
+        sums: Vec::new(),
+    };
+    for scene in Scene::ALL {
+        let of_it: Vec<_> = faults.iter().filter(|fault| fault.scene() == scene).collect();
+        if of_it.is_empty() {
+            continue;
+        }
+        let lab = Lab::up().context("making a lab needs root")?;
+        let mut stage = Stage::set(scene, &lab, args)?;
+        Load::of(load::command(&mut stage, args, 1.0))?;
+        stage.recover()?;
+        for fault in of_it {
+            let episode = play(*fault, &mut stage, args, seconds)?;
+            eprintln!("{}", table::line(&episode));
+            results.episodes.push(episode);
+        }
+        results.sums.push(stage.end()?);
+    }
+    let text = table::render(&results);
+    print!("{text}");
+    if let Some(path) = &args.markdown {
+        fs::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    output::json(args.json.as_deref(), &results)?;
+    let wrong: Vec<_> = results.episodes.iter().flat_map(wrong).collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn chosen(args: &Args) -> Result<Vec<Fault>> {
+    let names = || Fault::ALL.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(", ");
+    for name in &args.only {
+        ensure!(
+            Fault::ALL.iter().any(|fault| fault.name() == name),
+            "no fault is called \"{name}\": there are {}",
+            names()
+        );
+    }
+    let is_wanted = |fault: &&Fault| match &args.only[..] {
+        [] => !args.short || fault.is_quick(),
+        only => only.iter().any(|name| name == fault.name()),
+    };
+    Ok(Fault::ALL.iter().filter(is_wanted).copied().collect())
+}
+
+/// Load before, while and after a fault.
+fn play(fault: Fault, stage: &mut Stage<'_>, args: &Args, seconds: f64) -> Result<Episode> {
+    /// So much of a phase is over when something happens: the generator needs some time to start.
+    const INTO: Duration = Duration::from_millis(300);
+    let mut phases = Vec::new();
+    let mut back_after = None;
+    for when in ["before", "while", "after"] {
+        let before = stage.stats()?;
+        let command = load::command(stage, args, seconds);
+        let done = AtomicBool::new(false);
+        let load = thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let load = Load::of(command);
+                done.store(true, Relaxed);
+                load
+            });
+            let acted = act(when, fault, stage, INTO, &done);
+            let load = asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            back_after = back_after.or(acted?);
+            load
+        })?;
+        let after = stage.stats()?;
+        let since = |pointer: &str| scene::difference(before.pointer(pointer), after.pointer(pointer));
+        phases.push(Phase {
+            when,
+            load,
+            fleet: since("/fleet/counters"),
+            rows: since("/query_log/rows"),
+            up: after["fleet"]["up"] == true,
+        });
+    }
+    Ok(Episode { name: fault.name(), what: fault.what(), phases, back_after })
+}
+
+/// Does what belongs to a phase. After the fault: how long it took until the fleet's tier, or the log, went on.
+fn act(
+    when: &str,
+    fault: Fault,
+    stage: &mut Stage<'_>,
+    into: Duration,
+    done: &AtomicBool,
+) -> Result<Option<f64>> {
+    thread::sleep(into);
+    match when {
+        "while" => {
+            fault.strike(stage)?;
+            while !done.load(Relaxed) {
+                fault.keep_on(stage)?;
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(None)
+        }
+        "after" => {
+            let was_gone = stage.is_degraded(&stage.stats()?);
+            fault.mend(stage)?;
+            let mended = Instant::now();
+            stage.recover()?;
+            Ok(was_gone.then(|| mended.elapsed().as_secs_f64()))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What should not be.
+fn wrong(episode: &Episode) -> Vec<String> {
+    let of = |phase: &Phase| {
+        let Load { hits, wrong, ring_drops, misses, .. } = &phase.load;
+        let mut said = Vec::new();
+        // What the generator's own rings had no room for is nobody's fault but its.
+        if hits.lost > *ring_drops {
+            said.push(format!("{} of {} hits were not answered", hits.lost, hits.sent));
+        }
+        if *wrong > 0 {
+            said.push(format!("{wrong} answers were wrong"));
+        }
+        if misses.lost > *ring_drops {
+            said.push(format!("{} of {} misses were not answered", misses.lost, misses.sent));
+        }
+        said.into_iter().map(|said| format!("{}, {}: {said}", episode.name, phase.when)).collect::<Vec<_>>()
+    };
+    episode.phases.iter().flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_have_names_of_their_own_and_some_are_quick() {
+        let mut names: Vec<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Fault::ALL.len());
+        assert!(Fault::ALL.iter().any(Fault::is_quick));
+    }
+}

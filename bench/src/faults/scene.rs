@@ -1,0 +1,363 @@
+//! What an appliance works with: an upstream, Redis in one of three shapes, ClickHouse.
+
+use super::{Args, load::RANDOM_SUFFIX};
+use crate::compare::{
+    GENERATOR_CORE, SERVER_CORE,
+    server::{Programs, UPSTREAM},
+};
+use anyhow::{Context, Result, bail, ensure};
+use ringdns_tests::{ClickHouse, Host, Lab, Process, Redis, RedisCluster, Sentinels};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// How long anything may take to start, or to be as it was.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PASSWORD: &str = "faults";
+/// What ClickHouse has of disk.
+const DISK: &str = "size=256m";
+
+/// The shape of Redis, and whether there is ClickHouse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scene {
+    /// One Redis, and ClickHouse.
+    Single,
+    /// A master, its replica, and Sentinels.
+    Sentinels,
+    /// Three masters, and one replica.
+    Cluster,
+}
+
+impl Scene {
+    /// One after the other.
+    pub const ALL: [Scene; 3] = [Scene::Single, Scene::Sentinels, Scene::Cluster];
+}
+
+/// Redis, or what is left of it.
+pub enum Tier {
+    /// By itself. The folder is where it was while it is killed.
+    One(Option<Redis>, Option<TempDir>),
+    Sentinels(Sentinels),
+    Cluster(RedisCluster),
+}
+
+/// ClickHouse, on a disk of its own.
+struct Store {
+    server: ClickHouse,
+    disk: PathBuf,
+}
+
+impl Store {
+    fn start(host: &Host) -> Result<Self> {
+        let mut server = ClickHouse::start(host, PASSWORD);
+        server.kill9();
+        let folder = folder_of(&server)?.join("data");
+        fs::remove_dir_all(&folder)?;
+        fs::create_dir(&folder)?;
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", DISK, "none"]).arg(&folder);
+        ensure!(
+            mount.status().is_ok_and(|status| status.success()),
+            "cannot mount a small disk: is this root?"
+        );
+        let mut store = Store { server, disk: folder };
+        store.server.start_again();
+        Ok(store)
+    }
+}
+
+fn folder_of(server: &ClickHouse) -> Result<PathBuf> {
+    Ok(server.password_file().parent().context("ClickHouse has no folder")?.into())
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.server.kill9();
+        let unmounted = Command::new("umount").arg("--lazy").arg(&self.disk).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} is still mounted", self.disk.display());
+        }
+    }
+}
+
+/// An appliance, and everything that it works with.
+pub struct Stage<'l> {
+    pub lab: &'l Lab,
+    pub programs: Programs,
+    pub tier: Tier,
+    scene: Scene,
+    ringdnsd: Process,
+    upstream: Process,
+    store: Option<Store>,
+    folder: TempDir,
+    /// No two loads may ask the same random names.
+    seed: u64,
+}
+
+/// What an appliance had counted when all was over.
+#[derive(Debug, Serialize)]
+pub struct Sums {
+    pub scene: Scene,
+    pub total: Value,
+    pub fleet: Value,
+    pub query_log: Value,
+    /// Rows that ClickHouse has.
+    pub rows: Option<u64>,
+}
+
+impl<'l> Stage<'l> {
+    /// Starts everything, and waits until the appliance has found it.
+    pub fn set(scene: Scene, lab: &'l Lab, args: &Args) -> Result<Self> {
+        let programs = Programs::find(args.ringdnsd.clone())?;
+        let host = lab.server();
+        let mut command = command(host, GENERATOR_CORE, 0, &programs.ringbench);
+        command.args(["upstream", "--ttl=86400", "--negative-ttl=86400", "--nxdomain-suffix", RANDOM_SUFFIX]);
+        command.args(["--listen", &UPSTREAM.to_string()]);
+        let upstream = Process::spawn("ringbench upstream", command);
+        upstream.wait_for_line("serving", PATIENCE);
+        let (tier, redis) = match scene {
+            Scene::Single => {
+                let redis = Redis::start();
+                let url = format!("url = {:?}\n", redis.url());
+                (Tier::One(Some(redis), None), url)
+            }
+            Scene::Sentinels => {
+                let sentinels = Sentinels::start(host);
+                let settings = sentinels.settings();
+                (Tier::Sentinels(sentinels), settings)
+            }
+            Scene::Cluster => {
+                let cluster = RedisCluster::start(host);
+                let [url, other] = cluster.urls();
+                (Tier::Cluster(cluster), format!("url = {url:?}\ncluster = [{other:?}]\n"))
+            }
+        };
+        let store = (scene == Scene::Single).then(|| Store::start(host)).transpose()?;
+        let folder = tempfile::Builder::new().prefix("ringbench-faults-").tempdir()?;
+        let clickhouse = store.as_ref().map(|store| {
+            format!(
+                "[clickhouse]\nurl = {:?}\npassword_file = {:?}\ntimeout = \"2s\"\n",
+                store.server.url(),
+                store.server.password_file()
+            )
+        });
+        let text = format!(
+            "[server]\nlisten = [\"10.53.0.2:53\"]\ninterface = \"vs\"\nmode = \"copy\"\nfallback = false\n\
+             [[upstream]]\naddress = \"{UPSTREAM}\"\n[cache]\nbytes_per_worker = \"64MiB\"\nhost_bytes = \"256MiB\"\n\
+             [redis]\n{redis}[query_log]\nenabled = {}\nspool_dir = {:?}\nbatch_interval = \"1s\"\n{}\
+             [control]\nsocket = {:?}\n",
+            store.is_some(),
+            folder.path().join("spool"),
+            clickhouse.unwrap_or_default(),
+            socket_in(folder.path()),
+        );
+        let file = folder.path().join("ringdns.toml");
+        fs::write(&file, text)?;
+        let mut command = self::command(host, SERVER_CORE, args.nice, &programs.ringdnsd);
+        command.env_remove("RUST_LOG").arg("--config").arg(&file);
+        let ringdnsd = Process::spawn("ringdnsd", command);
+        ringdnsd.wait_for_line(" ready ", PATIENCE);
+        let stage = Stage { lab, programs, tier, scene, ringdnsd, upstream, store, folder, seed: 0 };
+        stage.prefer();
+        stage.recover()?;
+        Ok(stage)
+    }
+
+    /// A number that no other load has.
+    pub fn next_seed(&mut self) -> u64 {
+        self.seed += 1;
+        self.seed
+    }
+
+    /// Lets Redis and the upstream run whenever they have something to do: they share a core with a generator that never rests. They take
+    /// little time. ClickHouse takes much, and what others leave.
+    pub fn prefer(&self) {
+        let redis: Vec<u32> = match &self.tier {
+            Tier::One(redis, _) => redis.iter().map(|redis| redis.process().pid()).collect(),
+            Tier::Sentinels(sentinels) => (0..2).map(|nth| sentinels.process(nth).pid()).collect(),
+            Tier::Cluster(cluster) => (0..4).map(|nth| cluster.process(nth).pid()).collect(),
+        };
+        for pid in redis.into_iter().chain([self.upstream.pid()]) {
+            run(Command::new("chrt").args(["--all-tasks", "--fifo", "--pid", "2", &pid.to_string()]));
+        }
+        if let Some(store) = &self.store {
+            let pid = store.server.process().pid().to_string();
+            run(Command::new("renice").args(["-n", "10", "--pid", &pid]));
+        }
+    }
+
+    /// Redis by itself.
+    pub fn redis(&self) -> Result<&Redis> {
+        match &self.tier {
+            Tier::One(Some(redis), _) => Ok(redis),
+            _ => bail!("there is no Redis by itself"),
+        }
+    }
+
+    /// The cluster.
+    pub fn cluster(&mut self) -> Result<&mut RedisCluster> {
+        match &mut self.tier {
+            Tier::Cluster(cluster) => Ok(cluster),
+            _ => bail!("there is no cluster"),
+        }
+    }
+
+    /// ClickHouse.
+    pub fn clickhouse(&mut self) -> Result<&mut ClickHouse> {
+        Ok(&mut self.store.as_mut().context("there is no ClickHouse")?.server)
+    }
+
+    /// Who may do what in ClickHouse. It reads the file anew when it changes.
+    pub fn users(&mut self) -> Result<PathBuf> {
+        Ok(folder_of(self.clickhouse()?)?.join("users.xml"))
+    }
+
+    /// A file that takes the room of others.
+    pub fn filler(&self) -> Result<PathBuf> {
+        Ok(self.store.as_ref().context("there is no ClickHouse")?.disk.join("filler"))
+    }
+
+    /// What the appliance has counted.
+    pub fn stats(&self) -> Result<Value> {
+        let ask = || -> Result<Value> {
+            let mut stream = UnixStream::connect(socket_in(self.folder.path()))?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(b"GET /stats HTTP/1.1\r\nHost: ringdnsd\r\nConnection: close\r\n\r\n")?;
+            let mut response = String::new();
+            stream.read_to_string(&mut response)?;
+            let (_, body) = response.split_once("\r\n\r\n").context("it is no HTTP")?;
+            Ok(serde_json::from_str(body)?)
+        };
+        ask().with_context(|| {
+            format!("ringdnsd does not tell its counters; it said:\n{}", self.ringdnsd.output())
+        })
+    }
+
+    /// Whether the fleet's tier is gone, or rows wait for ClickHouse to come back.
+    pub fn is_degraded(&self, stats: &Value) -> bool {
+        stats["fleet"]["up"] != true
+            || stats["query_log"]["rows"]["spooled"].as_u64().is_some_and(|rows| rows > 0)
+    }
+
+    /// Waits until everything is as it should be.
+    pub fn recover(&self) -> Result<()> {
+        self.until("the fleet's tier is there and no row waits", |stats| !self.is_degraded(stats)).map(drop)
+    }
+
+    fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stats = self.stats()?;
+            if is_so(&stats) {
+                return Ok(stats);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "waited {PATIENCE:?} until {what}: {stats:#}\nringdnsd said:\n{}",
+                self.ringdnsd.output()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until nothing is under way, and looks whether all sums close.
+    pub fn end(mut self) -> Result<Sums> {
+        let is = |stats: &Value, pointer: &str, wanted: i64| {
+            stats.pointer(pointer).is_none_or(|value| value.as_i64() == Some(wanted))
+        };
+        let settled = [
+            "/total/punts_waiting",
+            "/fleet/queued",
+            "/query_log/in_hand",
+            "/query_log/rows/in_hand",
+            "/query_log/rows/spooled",
+        ];
+        let stats =
+            self.until("nothing is under way", |stats| settled.iter().all(|pointer| is(stats, pointer, 0)))?;
+        for pointer in ["/total/unaccounted", "/query_log/rows/unaccounted"] {
+            ensure!(is(&stats, pointer, 0), "{pointer} is not 0: {stats:#}");
+        }
+        let counters = &stats["fleet"]["counters"];
+        let sum =
+            |names: &[&str]| names.iter().map(|name| counters[*name].as_u64().unwrap_or(0)).sum::<u64>();
+        let lookups =
+            ["hit", "stale", "due", "missing", "purged", "foreign", "damaged", "timed_out", "failed"];
+        ensure!(sum(&["lookups"]) == sum(&lookups), "lookups have other ends: {stats:#}");
+        let offered = ["stored", "store_failed", "store_dropped", "store_skipped", "store_outdated"];
+        ensure!(sum(&["offered"]) == sum(&offered), "answers to be stored have other ends: {stats:#}");
+        let rows = match &self.store {
+            Some(store) => Some(store.server.query("SELECT count() FROM ringdns.queries").parse::<u64>()?),
+            None => None,
+        };
+        let log = &stats["query_log"];
+        if let Some(rows) = rows {
+            let stored = log["rows"]["stored"].as_u64();
+            ensure!(
+                stored == Some(rows),
+                "ClickHouse has {rows} rows, and {stored:?} were counted: {stats:#}"
+            );
+        }
+        let sums = Sums {
+            scene: self.scene,
+            total: stats["total"].clone(),
+            fleet: counters.clone(),
+            query_log: log.clone(),
+            rows,
+        };
+        let status = self.ringdnsd.stop()?;
+        ensure!(status.success(), "ringdnsd ended with {status}: {}", self.ringdnsd.output());
+        Ok(sums)
+    }
+}
+
+fn socket_in(folder: &Path) -> PathBuf {
+    folder.join("control.sock")
+}
+
+/// Whether it could be done does not matter much: without privileges for it, everything runs as it comes.
+fn run(command: &mut Command) {
+    if !command.output().is_ok_and(|output| output.status.success()) {
+        eprintln!("note: {command:?} failed");
+    }
+}
+
+/// A command that runs on one core of a host, with a priority.
+pub fn command(host: &Host, core: usize, nice: i8, program: impl AsRef<OsStr>) -> Command {
+    let mut command = host.command("nice");
+    command.args(["-n", &nice.to_string(), "taskset", "--cpu-list", &core.to_string()]).arg(program);
+    command
+}
+
+/// What was counted between two looks, as far as it is something.
+pub fn difference(before: Option<&Value>, after: Option<&Value>) -> Value {
+    let Some(Value::Object(after)) = after else { return Value::Null };
+    let earlier = |name: &str| before.and_then(|before| before[name].as_i64()).unwrap_or(0);
+    let counted = after.iter().filter_map(|(name, value)| {
+        let more = value.as_i64()? - earlier(name);
+        (more != 0).then(|| (name.clone(), json!(more)))
+    });
+    Value::Object(counted.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_between_is_the_difference() {
+        let [before, after] = [json!({"a": 3, "b": 1}), json!({"a": 5, "b": 1, "c": 2, "d": "text"})];
+        assert_eq!(difference(Some(&before), Some(&after)), json!({"a": 2, "c": 2}));
+        assert_eq!(difference(None, None), Value::Null);
+    }
+}
