@@ -61,7 +61,7 @@ fn main() -> Result<()> {
     );
     let config = Config::parse(&text, Path::new("")).map_err(|error| anyhow::anyhow!("{error}"))?;
     let clock = Clock::start();
-    let log = QueryLog::new(&config, clock).ok().flatten().context("no log")?;
+    let log = QueryLog::new(&config, clock, Arc::default()).ok().flatten().context("no log")?;
     let setup = log.setup(Protocol::Udp);
     let link = Link::new(0, BURST, BURST, Arc::new(Doorbell::new()?), Arc::new(AtomicU64::new(0)))?;
     let workers = vec![(Arc::new(link), setup.line.clone())];

@@ -13,6 +13,7 @@ use crate::{
     policy,
     preflight::{self, Claim, ClaimError},
     pump,
+    reload::{Reloader, Source},
     resolver::{Limits, Resolver},
     snapshot::Snapshot,
     sweep::{Backroom, Sweeper},
@@ -34,7 +35,7 @@ use std::{
 };
 use tokio::{
     runtime::{Builder, Runtime},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc::{UnboundedReceiver, channel, unbounded_channel},
     task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
@@ -96,8 +97,8 @@ impl DaemonError {
     }
 }
 
-/// Runs until a signal asks to stop, or something fails that cannot be done without.
-pub fn run(mut config: Config) -> Result<(), DaemonError> {
+/// Runs until a signal asks to stop, or something fails that cannot be done without. `source`: where the configuration came from.
+pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
     let clock = Clock::start();
     let files = raise_file_limit();
     let policy = Arc::new(policy::policy(&config)?);
@@ -111,7 +112,7 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
     let limits = Limits { flights: limits.flights.min(left.max(64)), ..limits };
     let resolver = resolver(&config, clock, generation.clone(), limits);
 
-    let log = QueryLog::new(&config, clock)?;
+    let log = QueryLog::new(&config, clock, resolver.labels().clone())?;
     let (ended, ends) = unbounded_channel();
     let common = Common {
         config: &config,
@@ -131,6 +132,7 @@ pub fn run(mut config: Config) -> Result<(), DaemonError> {
         let steering = steering.clone();
         let plane = Plane {
             config,
+            source,
             policy,
             clock,
             receiving,
@@ -193,6 +195,7 @@ fn raise_file_limit() -> usize {
 /// The control plane.
 struct Plane {
     config: Config,
+    source: Source,
     policy: Arc<Policy>,
     clock: Clock,
     receiving: String,
@@ -231,6 +234,7 @@ impl Plane {
     async fn work(self, claim: Claim, mut ends: UnboundedReceiver<Ended>) -> Result<(), DaemonError> {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let hangups = signal(SignalKind::hangup())?;
         let mut parts: JoinSet<Part> = JoinSet::new();
         let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
         parts.spawn(async { ("the pump", pump.await) });
@@ -258,6 +262,12 @@ impl Plane {
             let over_http = admin::serve_http(http, service.clone());
             parts.spawn(async { ("the API over HTTP", over_http.await) });
         }
+
+        let reloading = reload_when_told(hangups, service.clone());
+        parts.spawn(async {
+            reloading.await;
+            ("reloading", Ok(()))
+        });
 
         service.ready.store(true, Ordering::Release);
         let listen = &service.config.server.listen;
@@ -354,7 +364,9 @@ impl Plane {
         snapshot: Option<Arc<Snapshot>>,
     ) -> io::Result<Service> {
         let steering = self.steering;
+        let (resolver, links) = (self.resolver.clone(), self.links.clone());
         Ok(Service {
+            reloader: Reloader::new(self.source, self.policy, resolver, listener.clone(), links),
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,
@@ -370,6 +382,17 @@ impl Plane {
             snapshot,
             ready: AtomicBool::new(false),
         })
+    }
+}
+
+/// Reads the configuration again whenever SIGHUP comes.
+async fn reload_when_told(mut hangups: Signal, service: Arc<Service>) {
+    while hangups.recv().await.is_some() {
+        let service = service.clone();
+        // What comes of it, the reloader says; but for a refusal, of which nobody else hears.
+        if let Ok(Err(error)) = spawn_blocking(move || service.reloader.reload()).await {
+            tracing::error!("not reloaded, all stays as it was: {error}");
+        }
     }
 }
 

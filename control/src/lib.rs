@@ -29,6 +29,7 @@ pub mod names;
 pub mod policy;
 pub mod preflight;
 pub mod pump;
+pub mod reload;
 pub mod resolver;
 pub mod snapshot;
 pub mod sweep;

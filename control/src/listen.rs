@@ -8,6 +8,7 @@ use crate::{
     log::QueryLog,
     resolver::{Resolved, Resolver},
 };
+use arc_swap::ArcSwap;
 use ringdns_dataplane::{
     dns::{
         header,
@@ -82,7 +83,7 @@ pub struct Bounds {
 /// What answers queries that come over TCP.
 pub struct Listener {
     resolver: Arc<Resolver>,
-    policy: Arc<Policy>,
+    policy: ArcSwap<Policy>,
     rules: Rules,
     bounds: Bounds,
     seats: Arc<Seats>,
@@ -103,7 +104,12 @@ impl Listener {
     ) -> Arc<Self> {
         let seats = Seats::new(bounds.connections, bounds.connections_per_client);
         let counters = ListenCounters::default();
-        Arc::new(Listener { resolver, policy, rules, bounds, seats, log, counters })
+        Arc::new(Listener { resolver, policy: policy.into(), rules, bounds, seats, log, counters })
+    }
+
+    /// Measures queries by another policy from now on.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        self.policy.store(policy);
     }
 
     /// Accepts connections until the task is dropped.
@@ -119,9 +125,10 @@ impl Listener {
                 }
             };
             // Who may not ask gets one answer, that it may not, or none.
-            let most = if self.policy.access.allows(client.ip()) {
+            let policy = self.policy.load();
+            let most = if policy.access.allows(client.ip()) {
                 usize::MAX
-            } else if self.policy.refusal == Refusal::Answer {
+            } else if policy.refusal == Refusal::Answer {
                 1
             } else {
                 self.counters.connections_denied.inc();
@@ -241,7 +248,8 @@ impl Listener {
         let clock = self.resolver.clock();
         let received = clock.nanos();
         let asker = Asker { client, connected: true, now: clock.epoch().wrapping_add(clock.secs()) };
-        let (verdict, mut options) = self.policy.read(&message, &mut query, &asker);
+        let policy = self.policy.load_full();
+        let (verdict, mut options) = policy.read(&message, &mut query, &asker);
         if query.edns.is_some_and(|edns| edns.keepalive) {
             options.keepalive = Some(in_tenths(self.bounds.idle));
         }

@@ -238,6 +238,11 @@ impl Processor {
         &self.policy
     }
 
+    /// Measures queries by another policy from now on.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+    }
+
     /// Says what the Unix time was at second 0 of the time that bursts are answered at.
     pub fn set_epoch(&mut self, epoch: u32) {
         self.epoch = epoch;

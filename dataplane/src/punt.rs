@@ -11,6 +11,7 @@ use crate::{
     latency::Mailbox,
     log::Source,
     packet::{Envelope, HEADERS_MAX},
+    policy::Policy,
     stats::WorkerStats,
 };
 use crossbeam_queue::ArrayQueue;
@@ -110,6 +111,8 @@ pub struct Link {
     pub port: PortCell,
     /// Set to make the worker end.
     pub stop: AtomicBool,
+    /// What queries are to be measured by from now on, until the worker takes it.
+    policy: ArrayQueue<Arc<Policy>>,
     punts: ArrayQueue<Box<Punt>>,
     answers: ArrayQueue<Box<Punt>>,
     generation: Arc<AtomicU64>,
@@ -133,6 +136,7 @@ impl Link {
             latencies: Mailbox::default(),
             port: PortCell::default(),
             stop: AtomicBool::new(false),
+            policy: ArrayQueue::new(1),
             punts: ArrayQueue::new(queue.max(1)),
             // Every record fits, so the way back never fails.
             answers: ArrayQueue::new(records.max(1)),
@@ -205,6 +209,16 @@ impl Link {
     pub fn request_stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.bell.ring();
+    }
+
+    /// Gives the worker another policy, in place of one that it has not taken yet. It takes it within a second.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        self.policy.force_push(policy);
+    }
+
+    /// A policy that the worker is to take.
+    pub fn new_policy(&self) -> Option<Arc<Policy>> {
+        self.policy.pop()
     }
 
     /// How many punts wait for the control plane.

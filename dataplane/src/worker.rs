@@ -303,6 +303,9 @@ impl<P: Port> Worker<P> {
             self.housekeeping.sweep_budget = entries / SWEEP_PERIOD + 1;
             // The wall clock may be set while we run.
             self.processor.set_epoch(self.clock.epoch());
+            if let Some(policy) = self.link.new_policy() {
+                self.processor.set_policy(policy);
+            }
             self.publish();
         }
         let steps = if turn == Turn::Busy { SWEEP_STEPS.0 } else { SWEEP_STEPS.1 };

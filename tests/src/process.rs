@@ -124,6 +124,27 @@ impl Process {
         }
     }
 
+    /// How many threads it has.
+    #[track_caller]
+    pub fn threads(&self) -> usize {
+        self.count("task")
+    }
+
+    /// How many files it has open, of whatever kind.
+    #[track_caller]
+    pub fn open_files(&self) -> usize {
+        self.count("fd")
+    }
+
+    #[track_caller]
+    fn count(&self, what: &str) -> usize {
+        let path = format!("/proc/{}/{what}", self.pid());
+        match std::fs::read_dir(&path) {
+            Ok(entries) => entries.count(),
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+
     /// How many sockets it has open.
     #[track_caller]
     pub fn sockets(&self) -> usize {

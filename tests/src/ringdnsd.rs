@@ -52,7 +52,8 @@ impl Settings {
         }
     }
 
-    fn text(&self, socket: &Path) -> String {
+    /// The configuration, with its control socket there.
+    pub fn text(&self, socket: &Path) -> String {
         let interface = self.interface.as_ref().map(|name| format!("interface = {name:?}\n"));
         let upstream = |address: &SocketAddr| format!("[[upstream]]\naddress = \"{address}\"\n");
         format!(
@@ -197,6 +198,15 @@ impl Ringdnsd {
             let zero = |name| stats["total"][name] == 0;
             (zero("unaccounted") && zero("punts_waiting")).then_some(stats)
         })
+    }
+
+    /// Writes its configuration anew. It holds from the next reload or start on.
+    #[track_caller]
+    pub fn configure(&self, configuration: impl Fn(&Path) -> String) {
+        let text = configuration(&self.socket());
+        if let Err(error) = std::fs::write(self.folder.path().join("ringdns.toml"), text) {
+            panic!("writing its configuration: {error}");
+        }
     }
 
     /// Kills it, as a crash would, and waits until it is gone.

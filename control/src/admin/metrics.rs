@@ -103,8 +103,12 @@ fn workers(service: &Service, text: &mut Text) {
 }
 
 fn upstreams(service: &Service, text: &mut Text) {
-    let read: Vec<_> =
-        service.resolver.upstreams().iter().map(|upstream| (upstream.label.clone(), upstream)).collect();
+    let read: Vec<_> = service
+        .resolver
+        .upstreams()
+        .iter()
+        .map(|upstream| (upstream.label.clone(), upstream.clone()))
+        .collect();
     let Some((_, first)) = read.first() else { return };
     for (at, total) in first.counters.totals().iter().enumerate() {
         let name = format!("ringdns_upstream_{}_total", total.name);

@@ -11,10 +11,14 @@
 //! | `GET /histogram?format=text\|log&upstream=` | how long an upstream's answers take |
 //! | `GET /sweeps?last=` | what sweeps of the host tier have done in the last day, and each of the last so many |
 //! | `GET /log/tap` | the query log, live: rows as JSON, one a line; Unix socket only |
+//! | `GET /debug/pprof/heap` | the memory in use, by who allocated it, for pprof; Unix socket, and HTTP if `control.profiles_over_http` |
+//! | `GET /debug/pprof/profile?seconds=` | the same for processor time |
+//! | `POST /reload` | read the configuration again; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | forget; Unix socket only |
 
 mod cache;
 mod metrics;
+mod profile;
 mod stats;
 mod upstreams;
 
@@ -26,6 +30,7 @@ use crate::{
     counters::Total,
     latency::{self, Collector},
     log::QueryLog,
+    reload::Reloader,
     resolver::Resolver,
     snapshot::Snapshot,
     sweep::{Sweeper, Told},
@@ -55,7 +60,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::spawn_blocking,
+};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -84,6 +92,8 @@ pub struct Service {
     pub sweeper: Arc<Sweeper>,
     /// What is kept on disk, if anything is.
     pub snapshot: Option<Arc<Snapshot>>,
+    /// Reads the configuration again.
+    pub reloader: Reloader,
     /// Whether queries are answered.
     pub ready: AtomicBool,
 }
@@ -151,6 +161,13 @@ fn reading() -> Router<Arc<Service>> {
         .route("/sweeps", get(sweeps))
 }
 
+/// What a debugger would show. It tells much about this process, and costs it time.
+fn profiles() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/debug/pprof/heap", get(profile::heap))
+        .route("/debug/pprof/profile", get(profile::cpu))
+}
+
 /// Binds the Unix socket, for the owner alone, in place of one that a dead process left.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
@@ -185,18 +202,22 @@ fn make_way(path: &Path) -> io::Result<()> {
 
 /// Serves the whole API until the task is dropped.
 pub async fn serve_socket(listener: UnixListener, service: Arc<Service>) -> io::Result<()> {
-    let owners = Router::new().route("/cache/purge", post(cache::purge)).route("/log/tap", get(tap));
-    axum::serve(listener, reading().merge(owners).with_state(service)).await
+    let owners = Router::new()
+        .route("/cache/purge", post(cache::purge))
+        .route("/reload", post(reload))
+        .route("/log/tap", get(tap));
+    axum::serve(listener, reading().merge(profiles()).merge(owners).with_state(service)).await
 }
 
-/// Serves the reading part until the task is dropped.
+/// Serves the reading part until the task is dropped, and profiles where the configuration says so.
 pub async fn serve_http(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
-    axum::serve(listener, reading().with_state(service)).await
+    let profiles = if service.config.control.profiles_over_http { profiles() } else { Router::new() };
+    axum::serve(listener, reading().merge(profiles).with_state(service)).await
 }
 
 async fn status(State(service): Shared) -> Json<Status> {
     let now = service.clock.nanos();
-    let upstreams = service.resolver.upstreams().iter();
+    let upstreams = service.resolver.upstreams();
     Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -205,7 +226,7 @@ async fn status(State(service): Shared) -> Json<Status> {
         receiving: service.receiving.clone(),
         listen: service.config.server.listen.iter().map(ToString::to_string).collect(),
         workers: service.links.len(),
-        upstreams: upstreams.map(|upstream| UpstreamStatus::of(upstream, now)).collect(),
+        upstreams: upstreams.iter().map(|upstream| UpstreamStatus::of(upstream, now)).collect(),
     })
 }
 
@@ -230,6 +251,12 @@ struct SweepsQuery {
 
 async fn sweeps(State(service): Shared, Query(query): Query<SweepsQuery>) -> Json<Told> {
     Json(service.sweeper.told(query.last))
+}
+
+async fn reload(State(service): Shared) -> Result<Response, Refusal> {
+    let reloading = spawn_blocking(move || service.reloader.reload());
+    let reloaded = reloading.await.map_err(Refusal::failed)?;
+    reloaded.map(|reloaded| Json(reloaded).into_response()).map_err(Refusal::bad)
 }
 
 /// Rows of the query log, as they come. They tell who asks for what, so that only the owner of the socket has them.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{host::HostTier, names, resolver::Limits, sweep::Backroom};
+use crate::{daemon, host::HostTier, names, policy, reload::Source, resolver::Limits, sweep::Backroom};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -15,6 +15,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+const TEXT: &str = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n";
+
 /// A service over both of its doors, with one answer in its host tier.
 struct Doors {
     folder: TempDir,
@@ -24,8 +26,14 @@ struct Doors {
 
 impl Doors {
     async fn open() -> Self {
-        let text = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"";
-        let config = Config::parse(text, Path::new("")).unwrap();
+        Self::open_with("").await
+    }
+
+    async fn open_with(table: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ringdns.toml");
+        fs::write(&path, format!("{TEXT}{table}")).unwrap();
+        let (config, source) = Source::load(&path).unwrap();
         let clock = Clock::start();
         let generation = Arc::new(AtomicU64::new(0));
         let bell = Arc::new(Doorbell::new().unwrap());
@@ -34,9 +42,13 @@ impl Doors {
         let resolver = Resolver::new(host, &config, clock, Limits::default());
         let backroom = Backroom::open("test", Vec::new()).unwrap();
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
+        let policy = Arc::new(policy::policy(&config).unwrap());
+        let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
+        let reloader = Reloader::new(source, policy, resolver.clone(), listener, links.clone());
         let service = Arc::new(Service {
             sweeper,
             snapshot: None,
+            reloader,
             config,
             clock,
             receiving: "kernel sockets".into(),
@@ -48,7 +60,6 @@ impl Doors {
             log: None,
             ready: AtomicBool::new(false),
         });
-        let folder = tempfile::tempdir().unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = tcp.local_addr().unwrap();
         tokio::spawn(serve_socket(bind(&folder.path().join("s")).unwrap(), service.clone()));
@@ -246,7 +257,7 @@ async fn the_socket_is_the_owners_alone_and_replaces_only_a_dead_one() {
 async fn the_times_of_an_upstream_are_told_in_every_form() {
     let doors = Doors::open().await;
     for millis in 1..=100 {
-        let upstream = doors.service.resolver.upstreams().iter().next().unwrap();
+        let upstream = doors.service.resolver.upstreams().iter().next().unwrap().clone();
         upstream.answered(std::time::Duration::from_millis(millis));
         upstream.counters.queries_udp.inc();
     }
@@ -274,4 +285,75 @@ async fn the_times_of_an_upstream_are_told_in_every_form() {
     assert!(status == StatusCode::OK && text.contains("Total count    =          100]"), "{text}");
     let (status, log) = doors.over_tcp("GET", "/histogram?upstream=udp://192.0.2.1:53&format=log").await;
     assert!(status == StatusCode::OK && log.contains("Tag=udp://192.0.2.1:53,"), "{log}");
+}
+
+#[tokio::test]
+async fn profiles_are_given_over_http_only_if_that_is_asked_for() {
+    for (table, expected) in [
+        ("", StatusCode::NOT_FOUND),
+        ("[control]\nhttp = \"127.0.0.1:1\"\nprofiles_over_http = true", StatusCode::BAD_REQUEST),
+    ] {
+        let doors = Doors::open_with(table).await;
+        for bad in ["seconds=0", "seconds=301", "seconds=x", "for=3"] {
+            let path = format!("/debug/pprof/profile?{bad}");
+            let (status, body) = doors.over_socket("GET", &path).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}: {body}");
+            assert_eq!(doors.over_tcp("GET", &path).await.0, expected, "{table} {bad}");
+        }
+    }
+    let told =
+        Config::parse(&format!("{TEXT}[control]\nprofiles_over_http = true"), Path::new("")).unwrap_err();
+    assert!(told.to_string().contains("control.profiles_over_http"), "{told}");
+}
+
+#[tokio::test]
+async fn the_configuration_is_read_again_over_the_socket_alone() {
+    let doors = Doors::open().await;
+    let file = doors.folder.path().join("ringdns.toml");
+    let reload = async || doors.over_socket("POST", "/reload").await;
+    assert_eq!(doors.over_tcp("POST", "/reload").await.0, StatusCode::NOT_FOUND);
+
+    let upstreams = || doors.service.resolver.upstreams();
+    let link = &doors.service.links[0];
+    let first = upstreams();
+    assert_eq!(reload().await, (StatusCode::OK, r#"{"applied":[],"needs_restart":[]}"#.into()));
+    assert!(Arc::ptr_eq(&first, &upstreams()) && link.new_policy().is_none(), "nothing was made anew");
+
+    fs::write(&file, format!("{TEXT}[[upstream]]\naddress = \"tcp://192.0.2.2\"\n[access]\nallow = [\"192.0.2.0/24\"]\n[cache]\nmax_ttl = \"1h\"\n")).unwrap();
+    let told = r#"{"applied":["access","upstream"],"needs_restart":["cache"]}"#;
+    assert_eq!(reload().await, (StatusCode::OK, told.into()));
+    let labels: Vec<_> = upstreams().iter().map(|upstream| upstream.label.clone()).collect();
+    assert_eq!(labels, ["udp://192.0.2.1:53", "tcp://192.0.2.2:53"]);
+    assert!(
+        Arc::ptr_eq(first.iter().next().unwrap(), upstreams().iter().next().unwrap()),
+        "one goes on as it is"
+    );
+    let policy = link.new_policy().expect("workers have a new policy");
+    assert!(policy.access.allows([192, 0, 2, 7].into()) && !policy.access.allows([127, 0, 0, 1].into()));
+    let again = r#"{"applied":[],"needs_restart":["cache"]}"#;
+    assert_eq!(reload().await, (StatusCode::OK, again.into()), "what waits for a restart is told again");
+
+    for wrong in ["[access]\nallow = [\"nobody\"]", "[[upstream", "[server]\ninterface = \"none0\""] {
+        fs::write(&file, wrong).unwrap();
+        let (status, body) = reload().await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}: {body}");
+    }
+    fs::remove_file(&file).unwrap();
+    let (status, body) = reload().await;
+    assert!(status == StatusCode::BAD_REQUEST && body.contains("ringdns.toml"), "{body}");
+    assert!(link.new_policy().is_none() && upstreams().iter().len() == 2, "what is refused changes nothing");
+}
+
+#[tokio::test]
+async fn what_is_in_the_files_that_a_configuration_names_is_part_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "000102030405060708090a0b0c0d0e0f\n").unwrap();
+    let doors = Doors::open_with(&format!("[cookies]\nsecret_file = {secret:?}\n")).await;
+    let reload = async || doors.over_socket("POST", "/reload").await.1;
+    assert!(reload().await.contains(r#""applied":[]"#));
+    fs::write(&secret, "100102030405060708090a0b0c0d0e0f\n").unwrap();
+    assert!(reload().await.contains(r#""applied":["cookies"]"#));
+    fs::write(&secret, "no secret").unwrap();
+    assert!(reload().await.contains("error"));
 }

@@ -5,6 +5,7 @@ use crate::resolver::upstream::Upstream;
 use hdrhistogram::Histogram;
 use ringdns_dataplane::clock::Nanos;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// How an upstream does.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,12 +82,12 @@ impl Times {
 }
 
 /// The upstream of an address; `udp://` may be left out, as in the configuration.
-pub(super) fn find<'a>(service: &'a Service, address: &str) -> Result<&'a Upstream, Refusal> {
+pub(super) fn find(service: &Service, address: &str) -> Result<Arc<Upstream>, Refusal> {
     let upstreams = service.resolver.upstreams();
-    let is_it = |upstream: &&Upstream| {
+    let is_it = |upstream: &&Arc<Upstream>| {
         upstream.label == address || upstream.label.strip_prefix("udp://") == Some(address)
     };
-    upstreams.iter().find(is_it).ok_or_else(|| {
+    upstreams.iter().find(is_it).cloned().ok_or_else(|| {
         let known: Vec<_> = upstreams.iter().map(|upstream| &*upstream.label).collect();
         Refusal::bad(format!("no upstream {address:?}: {}", known.join(" or ")))
     })

@@ -15,6 +15,7 @@ use ringdns_control::{
     admin::{EntryView, Purged, Status, Times, UpstreamStatus},
     config::units::Span,
     log::show,
+    reload::Reloaded,
     sweep::{Report, Told},
 };
 use ringdns_dataplane::{
@@ -87,6 +88,15 @@ enum Command {
     /// Service times.
     #[command(subcommand)]
     Histogram(Histogram),
+    /// Read the configuration again. What can change at once does, and what waits for a restart is named.
+    ///
+    /// A configuration that would be refused at the start changes nothing. SIGHUP does the same, without telling what came of it.
+    Reload,
+    /// Take a profile in pprof's format, for `go tool pprof` and its like.
+    ///
+    /// Two profiles of the heap show what has grown between them: `go tool pprof -base before.pprof after.pprof`.
+    #[command(subcommand)]
+    Profile(Profile),
     /// Show the query log live: one answer a line, as JSON. What this cannot keep up with is left out, and counted
     /// (query_log.counters.tap_full in the statistics).
     Tap {
@@ -117,6 +127,25 @@ enum Cache {
         /// Everything.
         #[arg(long, group = "what")]
         all: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum Profile {
+    /// The memory in use, by who allocated it.
+    Heap {
+        /// Write to this file.
+        #[arg(short, long, default_value = "heap.pprof")]
+        output: PathBuf,
+    },
+    /// The processor time that is used from now on, by who uses it.
+    Cpu {
+        /// For so many seconds.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=300))]
+        seconds: u32,
+        /// Write to this file.
+        #[arg(short, long, default_value = "cpu.pprof")]
+        output: PathBuf,
     },
 }
 
@@ -167,6 +196,8 @@ enum Format {
 
 /// How long ringdnsd may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may look for the names of functions, which it does once for each.
+const PROFILE_PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -243,6 +274,33 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 None => Ok(io::stdout().write_all(&body)?),
             }
         }
+        Command::Reload => {
+            let body = ringdnsd.ask(Method::POST, "/reload").await?;
+            print_as(json, &body, |Reloaded { applied, needs_restart }, out| {
+                if applied.is_empty() && needs_restart.is_empty() {
+                    return writeln!(out, "nothing has changed");
+                }
+                for table in applied {
+                    writeln!(out, "[{table}] holds from now on")?;
+                }
+                for table in needs_restart {
+                    writeln!(out, "[{table}] has changed, and will not hold before a restart")?;
+                }
+                Ok(())
+            })
+        }
+        Command::Profile(profile) => {
+            let (path, takes, output) = match profile {
+                Profile::Heap { output } => ("/debug/pprof/heap".to_owned(), 0, output),
+                Profile::Cpu { seconds, output } => {
+                    (format!("/debug/pprof/profile?seconds={seconds}"), seconds, output)
+                }
+            };
+            let patience = PROFILE_PATIENCE + Duration::from_secs(takes.into());
+            let body = ringdnsd.ask_within(patience, Method::GET, &path).await?;
+            fs::write(&output, &body).with_context(|| format!("writing {}", output.display()))?;
+            Ok(writeln!(io::stdout(), "{}: {} bytes", output.display(), body.len())?)
+        }
         Command::Tap { count } => ringdnsd.tap(count.unwrap_or(u64::MAX)).await,
     }
 }
@@ -259,13 +317,17 @@ impl Ringdnsd {
     }
 
     async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
-        let asked = timeout(PATIENCE, async {
+        self.ask_within(PATIENCE, method, path).await
+    }
+
+    async fn ask_within(&self, patience: Duration, method: Method, path: &str) -> anyhow::Result<Bytes> {
+        let asked = timeout(patience, async {
             let response = self.exchange(method, path).await?;
             let status = response.status();
             anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
         });
         let (status, body) = asked.await.with_context(|| {
-            format!("ringdnsd at {} took more than {} s to answer", self.socket.display(), PATIENCE.as_secs())
+            format!("ringdnsd at {} took more than {} s to answer", self.socket.display(), patience.as_secs())
         })??;
         if status == StatusCode::OK { Ok(body) } else { Err(refused(status, &body)) }
     }

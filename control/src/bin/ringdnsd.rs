@@ -6,6 +6,7 @@ use clap::Parser;
 use ringdns_control::{
     config::{Config, reference},
     daemon, preflight,
+    reload::Source,
 };
 use std::{
     io::IsTerminal,
@@ -48,8 +49,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     log_to_stderr();
-    let config = match load(&path) {
-        Ok(config) => config,
+    let (config, source) = match load(&path) {
+        Ok(loaded) => loaded,
         Err(refusal) => {
             eprintln!("ringdnsd: {refusal}");
             return ExitCode::from(REFUSED);
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
         println!("{}: accepted", path.display());
         return ExitCode::SUCCESS;
     }
-    match daemon::run(config) {
+    match daemon::run(config, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -69,10 +70,10 @@ fn main() -> ExitCode {
 }
 
 /// Reads the configuration, and checks it against the machine.
-fn load(path: &Path) -> Result<Config, String> {
-    let config = Config::load(path).map_err(|error| error.to_string())?;
+fn load(path: &Path) -> Result<(Config, Source), String> {
+    let (config, source) = Source::load(path).map_err(|error| error.to_string())?;
     preflight::check(&config).map_err(|problem| format!("{}: {problem}", path.display()))?;
-    Ok(config)
+    Ok((config, source))
 }
 
 /// Logs what `RUST_LOG` asks for; `info` without it.

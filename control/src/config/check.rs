@@ -332,7 +332,16 @@ fn control(raw: RawControl) -> Result<Control, Problem> {
             Problem::new("control.http", reason, "Write \"127.0.0.1:8053\", or remove the key to turn it off")
         })
     });
-    Ok(Control { socket: raw.socket.into(), http: http.transpose()? })
+    let http = http.transpose()?;
+    if raw.profiles_over_http && http.is_none() {
+        let remedy = "Set control.http, or remove the key: the Unix socket gives them always";
+        return Err(Problem::new(
+            "control.profiles_over_http",
+            "there is no HTTP address to give them at",
+            remedy,
+        ));
+    }
+    Ok(Control { socket: raw.socket.into(), http, profiles_over_http: raw.profiles_over_http })
 }
 
 pub(super) fn within(

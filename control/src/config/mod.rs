@@ -96,7 +96,7 @@ pub struct Server {
 }
 
 /// A resolver to ask.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// Its address.
     pub address: SocketAddr,
@@ -170,7 +170,7 @@ pub struct Tls {
 }
 
 /// How upstreams are asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Resolver {
     /// Which is asked first.
     pub strategy: Strategy,
@@ -207,7 +207,7 @@ pub struct Refresh {
 }
 
 /// What is found out about answers here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dnssec {
     /// Whether anything is.
     pub validate: bool,
@@ -311,16 +311,11 @@ pub struct Control {
     pub socket: PathBuf,
     /// The address of its reading part over TCP.
     pub http: Option<SocketAddr>,
+    /// Whether profiles are given there.
+    pub profiles_over_http: bool,
 }
 
 impl Config {
-    /// Reads and checks a file.
-    pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
-    }
-
     /// Checks a text; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let refused = |(place, problem)| ConfigError::Refused { path: path.to_owned(), place, problem };

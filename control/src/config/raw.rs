@@ -553,5 +553,8 @@ tables! {
         /// Address and port for `/metrics`, `/healthz`, `/readyz` and everything else that only reads. What changes
         /// something goes over the Unix socket alone. Absent: off.
         http: Option<String> = None,
+        /// Whether profiles of memory and processor time (`/debug/pprof/`) are given over `http`, too. They show how ringdnsd
+        /// works inside, and taking one costs it time: only where nobody else can reach the address.
+        profiles_over_http: bool = false,
     }
 }

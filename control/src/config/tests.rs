@@ -342,7 +342,7 @@ fn a_password_is_shown_nowhere() {
 
 #[test]
 fn a_missing_file_is_named() {
-    let message = Config::load(Path::new("no/such/file.toml")).unwrap_err().to_string();
+    let message = crate::reload::Source::load(Path::new("no/such/file.toml")).err().unwrap().to_string();
     assert!(message.starts_with("no/such/file.toml: cannot be read"), "{message}");
 }
 

@@ -10,6 +10,7 @@
 
 mod clickhouse;
 mod collect;
+mod labels;
 pub mod ledger;
 mod outbox;
 mod privacy;
@@ -24,6 +25,7 @@ mod tests;
 pub mod writer;
 
 pub use collect::{CHANNEL, Collector};
+pub use labels::Labels;
 pub use privacy::Privacy;
 pub use row::Row;
 pub use tap::Taps;
@@ -77,8 +79,7 @@ pub struct QueryLog {
     batches: usize,
     /// How many answers each row stands for.
     sample: u32,
-    /// The upstreams by their numbers.
-    upstreams: Box<[Arc<str>]>,
+    upstreams: Arc<Labels>,
     clock: Clock,
     tcp: Mutex<Tcp>,
     /// Who listens.
@@ -96,8 +97,8 @@ struct Tcp {
 }
 
 impl QueryLog {
-    /// The log that a configuration asks for; `None`: none.
-    pub fn new(config: &Config, clock: Clock) -> Result<Option<Arc<Self>>, Problem> {
+    /// The log that a configuration asks for, where upstreams have the numbers of `upstreams`; `None`: none.
+    pub fn new(config: &Config, clock: Clock, upstreams: Arc<Labels>) -> Result<Option<Arc<Self>>, Problem> {
         let log = &config.query_log;
         if !log.enabled {
             return Ok(None);
@@ -120,7 +121,7 @@ impl QueryLog {
             privacy,
             batches: usize::try_from(log.bytes_per_worker).unwrap_or(usize::MAX) / Batch::BYTES,
             sample: log.sample,
-            upstreams: config.upstreams.iter().map(|upstream| upstream.label().into()).collect(),
+            upstreams,
             clock,
             tcp: Mutex::new(tcp),
             taps: Taps::default(),
@@ -156,7 +157,7 @@ impl QueryLog {
     /// A row of what was logged; `epoch_ms`: when the clock began.
     fn row(&self, logged: &Logged<'_>, epoch_ms: i64) -> Row {
         let (name, [t1, t0, c1, c0]) = logged.question.split_last_chunk().unwrap_or((&[], &[0; 4]));
-        let upstream = logged.source.upstream.and_then(|number| self.upstreams.get(usize::from(number)));
+        let upstream = logged.source.upstream.and_then(|number| self.upstreams.get(number));
         Row {
             time_ms: epoch_ms + (logged.at / 1_000_000) as i64,
             client: self.privacy.kept(logged.client),
@@ -169,7 +170,7 @@ impl QueryLog {
             rcode: logged.rcode,
             answer_bytes: logged.answer_bytes,
             service_ns: logged.service_ns,
-            upstream: upstream.cloned(),
+            upstream,
             upstream_us: logged.source.upstream_us,
             sample: self.sample,
         }

@@ -21,7 +21,9 @@ fn log(table: &str) -> Arc<QueryLog> {
          [[upstream]]\naddress = \"tcp://192.0.2.54\"\n[query_log]\nenabled = true\n{table}"
     );
     let config = Config::parse(&text, Path::new("")).unwrap();
-    QueryLog::new(&config, Clock::start()).unwrap().unwrap()
+    let labels = Labels::default();
+    config.upstreams.iter().for_each(|upstream| assert!(labels.number(&upstream.label()).is_some()));
+    QueryLog::new(&config, Clock::start(), Arc::new(labels)).unwrap().unwrap()
 }
 
 /// A worker that has nothing to do but to log.
@@ -251,14 +253,14 @@ fn a_log_is_kept_only_if_it_is_asked_for() {
     let text = "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"192.0.2.53\"\n[query_log]\n";
     let refused = |table: &str| {
         let config = Config::parse(&format!("{text}{table}"), Path::new(""));
-        match config.map(|config| QueryLog::new(&config, Clock::start())) {
+        match config.map(|config| QueryLog::new(&config, Clock::start(), Arc::default())) {
             Ok(Ok(log)) => panic!("{table} is taken: {}", log.is_some()),
             Ok(Err(problem)) => problem.to_string(),
             Err(error) => error.to_string(),
         }
     };
     let config = Config::parse(text, Path::new("")).unwrap();
-    assert!(QueryLog::new(&config, Clock::start()).unwrap().is_none());
+    assert!(QueryLog::new(&config, Clock::start(), Arc::default()).unwrap().is_none());
     for (table, key) in [
         ("sample = 0", "query_log.sample"),
         ("bytes_per_worker = \"64KiB\"", "query_log.bytes_per_worker"),

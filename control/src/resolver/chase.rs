@@ -82,7 +82,7 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
             Some(next) if next.target != target => target = next.target,
             _ => {
                 let bytes = whole.to_vec().map_err(|_| JUNK)?;
-                let answer = Answer::from_response(&bytes, key, &resolver.rules.ttl, now, true);
+                let answer = Answer::from_response(&bytes, key, &landing.rules().ttl, now, true);
                 return answer.map(|answer| Answer { ede, ..answer }).map_err(|_| JUNK);
             }
         }

@@ -4,7 +4,10 @@
 //! asked all the same, because a guess is better than none.
 
 use super::upstream::Upstream;
-use crate::config::{self, Strategy};
+use crate::{
+    config::{self, Strategy},
+    log::Labels,
+};
 use quick_cache::DefaultHashBuilder;
 use ringdns_dataplane::{
     clock::Nanos,
@@ -39,9 +42,18 @@ struct Group {
 }
 
 impl Upstreams {
-    /// Those of the configuration, in its order.
-    pub fn new(configs: &[config::Upstream], how: &config::Resolver) -> Self {
-        let all = configs.iter().map(|config| Arc::new(Upstream::new(config, how))).collect();
+    /// Those of the configuration, in its order. One that was there `before`, and is asked in the same way, stays as it is.
+    pub fn new(
+        configs: &[config::Upstream],
+        how: &config::Resolver,
+        labels: &Labels,
+        before: Option<&Self>,
+    ) -> Self {
+        let known =
+            |config| before.and_then(|before| before.all.iter().find(|upstream| upstream.is(config, how)));
+        let one =
+            |config| known(config).cloned().unwrap_or_else(|| Arc::new(Upstream::new(config, how, labels)));
+        let all = configs.iter().map(one).collect();
         let mut zones: HashMap<_, Group, _> = HashMap::default();
         let mut others = Group::default();
         for (number, config) in configs.iter().enumerate() {
@@ -56,8 +68,8 @@ impl Upstreams {
     }
 
     /// All of them, in the order of the configuration.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Upstream> {
-        self.all.iter().map(|upstream| &**upstream)
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Upstream>> {
+        self.all.iter()
     }
 
     /// One of those that [`Upstreams::order`] numbers.
@@ -138,7 +150,7 @@ mod tests {
     fn upstreams(text: &str) -> Upstreams {
         let text = format!("[server]\nlisten = [\"127.0.0.1:53\"]\n{text}");
         let config = config::Config::parse(&text, Path::new("test")).unwrap();
-        Upstreams::new(&config.upstreams, &config.resolver)
+        Upstreams::new(&config.upstreams, &config.resolver, &Labels::default(), None)
     }
 
     fn first(upstreams: &Upstreams, name: &str, qtype: u16, now: Nanos) -> usize {

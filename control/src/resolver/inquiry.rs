@@ -188,8 +188,8 @@ impl Inquiry {
         source: Source,
         turn: &mut Turn,
     ) -> bool {
-        let Landing { resolver, key, .. } = &self.landing;
-        let Some(alias) = alias.filter(|alias| alias.leads_out(key, &resolver.upstreams)) else {
+        let key = &self.landing.key;
+        let Some(alias) = alias.filter(|alias| alias.leads_out(key, self.landing.upstreams())) else {
             // What came from the fleet need not go there.
             let share = source.tier == Tier::Upstream;
             return self.land(Ok(answer), source, share, turn);
@@ -379,7 +379,7 @@ impl Attempt {
                 let took = now.saturating_duration_since(self.began).as_micros();
                 let source = Source {
                     tier: Tier::Upstream,
-                    upstream: u8::try_from(self.number).ok(),
+                    upstream: self.upstream.number,
                     upstream_us: u32::try_from(took).unwrap_or(u32::MAX),
                 };
                 if self.inquiry.arrive(answer, alias, source, turn) && self.second {

@@ -1,6 +1,8 @@
 //! Where flights land: what they brought is filed, and whoever waited is answered.
 
-use super::{Resolved, Resolver, Rules, Turn, choice::Upstreams, flight::Flight, upstream::Failed};
+use super::{
+    Resolved, Resolver, Rules, Turn, choice::Upstreams, flight::Flight, setup::Setup, upstream::Failed,
+};
 use crate::fleet::Kin;
 use parking_lot::Mutex;
 use ringdns_dataplane::{
@@ -13,6 +15,8 @@ use std::sync::Arc;
 /// Where a flight lands.
 pub(super) struct Landing {
     pub(super) resolver: Arc<Resolver>,
+    /// How it is asked: as it was when the question took off.
+    pub(super) setup: Arc<Setup>,
     pub(super) key: Key,
     /// Whether it is a hop of another one, on the way along its aliases.
     pub(super) hop: bool,
@@ -24,11 +28,11 @@ pub(super) struct Landing {
 
 impl Landing {
     pub(super) fn upstreams(&self) -> &Upstreams {
-        &self.resolver.upstreams
+        &self.setup.upstreams
     }
 
     pub(super) fn rules(&self) -> &Rules {
-        &self.resolver.rules
+        &self.setup.rules
     }
 
     pub(super) fn clock(&self) -> Clock {

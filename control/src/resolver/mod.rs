@@ -16,6 +16,7 @@ mod mmsg;
 mod renewal;
 mod restore;
 mod scrub;
+mod setup;
 mod shared;
 mod sockets;
 pub mod stream;
@@ -28,18 +29,18 @@ use crate::{
     counters::counters,
     fleet::Fleet,
     host::{Entry, Found, HostTier},
-    local::LocalNames,
-    validate::Validator,
+    log::Labels,
 };
+use arc_swap::ArcSwap;
 pub(crate) use chase::message;
 pub use choice::Upstreams;
-use exchange::Rules;
+pub(crate) use exchange::Rules;
 use flight::{Boarding, Flight, Flights};
 use inquiry::Inquiry;
 pub(crate) use inquiry::TOTAL as INQUIRY;
 use landing::Landing;
 use parking_lot::Mutex;
-use renewal::{Budget, Renewal};
+use renewal::Renewal;
 pub(crate) use restore::Kept;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
@@ -48,8 +49,9 @@ use ringdns_dataplane::{
     punt::{Link, Punt, Purpose},
 };
 pub(crate) use scrub::is_proof;
+use setup::Setup;
 use shared::Want;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 use upstream::Failed;
 use validated::Validated;
@@ -119,20 +121,14 @@ impl Default for Limits {
 /// Finds answers.
 pub struct Resolver {
     host: Arc<HostTier>,
-    local: LocalNames,
-    upstreams: Upstreams,
+    clock: Clock,
+    setup: ArcSwap<Setup>,
+    labels: Arc<Labels>,
     flights: Flights,
     /// Those to where an alias leads. They wait for no others.
     hops: Flights,
     /// Those whose answers are validated. They wait for the others.
     validations: Flights,
-    rules: Rules,
-    failure_ttl: Secs,
-    /// How long to wait for a new answer where there is an expired one; zero: not at all.
-    stale_client_timeout: Duration,
-    budget: Budget,
-    /// `None`: nothing is validated here.
-    validator: Option<Arc<Validator>>,
     /// `None`: nothing is shared with other appliances.
     fleet: Option<Arc<Fleet>>,
     /// What happened so far.
@@ -142,22 +138,36 @@ pub struct Resolver {
 impl Resolver {
     /// A resolver that asks the upstreams of `config`, and keeps answers in `host` by its rules.
     pub fn new(host: Arc<HostTier>, config: &Config, clock: Clock, limits: Limits) -> Arc<Self> {
-        let cache = &config.cache;
+        let labels = Arc::default();
         Arc::new_cyclic(|resolver| Resolver {
             host,
-            local: LocalNames::new(config.local.special_names),
-            upstreams: Upstreams::new(&config.upstreams, &config.resolver),
+            clock,
+            setup: ArcSwap::from_pointee(Setup::new(config, clock, resolver.clone(), &labels, None)),
+            labels,
             flights: Flights::new(limits),
             hops: Flights::new(limits),
             validations: Flights::new(limits),
-            rules: Rules { ttl: cache.ttl_rules(&config.refresh), clock },
-            failure_ttl: cache.failure_secs(),
-            stale_client_timeout: cache.stale_client_timeout,
-            budget: Budget::new(config.refresh.per_second),
-            validator: Validator::new(&config.dnssec, resolver.clone()).map(Arc::new),
             fleet: config.redis.as_ref().map(|redis| Fleet::new(redis, clock)),
             counters: ResolverCounters::default(),
         })
+    }
+
+    /// Goes on as `config` says: whom to ask and how, what is validated, what is nobody's, how answers are kept. Questions under
+    /// way are asked as they began.
+    pub fn set_up(self: &Arc<Self>, config: &Config) {
+        let before = self.setup();
+        let setup = Setup::new(config, self.clock, Arc::downgrade(self), &self.labels, Some(&before));
+        self.setup.store(Arc::new(setup));
+    }
+
+    /// The numbers by which the query log knows the upstreams.
+    pub fn labels(&self) -> &Arc<Labels> {
+        &self.labels
+    }
+
+    /// What the configuration says of it now.
+    fn setup(&self) -> Arc<Setup> {
+        self.setup.load_full()
     }
 
     /// The host tier.
@@ -166,8 +176,8 @@ impl Resolver {
     }
 
     /// The upstreams.
-    pub fn upstreams(&self) -> &Upstreams {
-        &self.upstreams
+    pub fn upstreams(&self) -> Arc<Upstreams> {
+        self.setup.load().upstreams.clone()
     }
 
     /// What is shared with other appliances, if anything is.
@@ -175,14 +185,9 @@ impl Resolver {
         self.fleet.as_ref()
     }
 
-    /// How answers are kept.
-    pub(crate) fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     /// The clock that answers are aged by.
     pub fn clock(&self) -> Clock {
-        self.rules.clock
+        self.clock
     }
 
     /// How many questions are under way.
@@ -248,8 +253,9 @@ impl Resolver {
 
     /// Whether nobody is asked for it.
     pub(crate) fn is_local(&self, key: &Key) -> bool {
-        !self.upstreams.has_zone_of(key.asked())
-            && self.local.answer(key, &self.rules.ttl, self.clock().secs()).is_some()
+        let setup = self.setup.load();
+        !setup.upstreams.has_zone_of(key.asked())
+            && setup.local.answer(key, &setup.rules.ttl, self.clock().secs()).is_some()
     }
 
     /// The answer from the host tier. An expired one is given too, and its renewal begun; unless its client can wait a
@@ -260,7 +266,7 @@ impl Resolver {
             Found::Fresh(answer) => answer,
             Found::Stale(entry) => {
                 if entry.recheck_due(self.clock().secs()) {
-                    if !self.stale_client_timeout.is_zero() {
+                    if !self.setup.load().stale_client_timeout.is_zero() {
                         return None;
                     }
                     self.refresh(key, turn);
@@ -273,11 +279,11 @@ impl Resolver {
     }
 
     /// The answer to what nobody is asked for. It is filed as all are.
-    fn answer_locally(&self, key: &Key, generation: u64) -> Option<Resolved> {
-        if self.upstreams.has_zone_of(key.asked()) {
+    fn answer_locally(&self, setup: &Setup, key: &Key, generation: u64) -> Option<Resolved> {
+        if setup.upstreams.has_zone_of(key.asked()) {
             return None;
         }
-        let answer = Arc::new(self.local.answer(key, &self.rules.ttl, self.clock().secs())?);
+        let answer = Arc::new(setup.local.answer(key, &setup.rules.ttl, self.clock().secs())?);
         self.counters.local.inc();
         self.host.insert(key, answer.clone(), generation);
         Some(Resolved { answer, generation, known: false, source: Source::of(Tier::Local) })
@@ -299,8 +305,9 @@ impl Resolver {
             Some(ref waiter) if !waiter.is_patient() => Want::Newer,
             _ => Want::OneNewer,
         };
+        let setup = self.setup.load();
         let generation = self.host.generation();
-        if let Some(resolved) = self.answer_locally(key, generation) {
+        if let Some(resolved) = self.answer_locally(&setup, key, generation) {
             return waiter.into_iter().for_each(|waiter| waiter.answer(&resolved, turn));
         }
         // What landed since the caller's lookup is in the host tier by now.
@@ -311,7 +318,7 @@ impl Resolver {
             let fresh = now < answer.expires() && !(refresh && (is_failure(answer) || due));
             fresh.then(|| Resolved { answer: answer.clone(), generation, known: true, source: HOST })
         };
-        let validator = self.validator.as_ref().filter(|validator| validator.concerns(key));
+        let validator = setup.validator.as_ref().filter(|validator| validator.concerns(key));
         let flights = self.lane(hop, validator.is_some());
         let (waiter, resolved) = match flights.board(key, generation, waiter, refresh, landed) {
             Boarding::TakeOff(flight) => {
@@ -322,6 +329,7 @@ impl Resolver {
                 }
                 let landing = Landing {
                     resolver: self.clone(),
+                    setup: setup.clone(),
                     key: key.clone(),
                     hop,
                     validated: validator.is_some(),
@@ -363,12 +371,13 @@ impl Resolver {
     /// Gives who waits for a flight the expired answer, if there is one, when that takes too long (RFC 8767 section 5: the
     /// client response timer). Who comes later has it at once.
     fn limit_wait(self: Arc<Self>, key: &Key, flight: &Flight, validated: bool) {
-        if self.stale_client_timeout.is_zero() || self.stale(key).is_none() {
+        let patience = self.setup.load().stale_client_timeout;
+        if patience.is_zero() || self.stale(key).is_none() {
             return;
         }
         let (key, flight) = (key.clone(), flight.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(self.stale_client_timeout).await;
+            tokio::time::sleep(patience).await;
             let Some(entry) = self.stale(&key) else { return };
             entry.put_off(self.clock().secs().saturating_add(RECHECK));
             let (answer, generation) = (entry.answer.clone(), flight.generation());
@@ -409,7 +418,8 @@ impl Resolver {
             }
             None => {
                 let Failed::Upstreams(ede) = failed else { return self.refusal() };
-                let failure = Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.failure_ttl));
+                let failure =
+                    Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.setup.load().failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
                 Resolved { answer: failure, generation, known: false, source: Source::default() }
             }

@@ -36,7 +36,7 @@ impl Resolver {
     }
 
     fn may_restore(&self, key: &Key) -> bool {
-        !self.is_local(key) && !self.validator.as_ref().is_some_and(|validator| validator.concerns(key))
+        !self.is_local(key) && !self.setup.load().validator.as_ref().is_some_and(|validator| validator.concerns(key))
     }
 
     /// Files an answer that was received `age` seconds ago, was fresh for `ttl` from then on, and might be given out for `stale` more. It is
@@ -49,7 +49,7 @@ impl Resolver {
         ede: Option<u16>,
         generation: u64,
     ) -> Kept {
-        let grace = stale.saturating_sub(age.saturating_sub(ttl)).min(self.rules.ttl.stale);
+        let grace = stale.saturating_sub(age.saturating_sub(ttl)).min(self.setup.load().rules.ttl.stale);
         if age >= ttl && grace == 0 {
             return Kept::TooOld;
         }
@@ -61,8 +61,9 @@ impl Resolver {
             return Kept::Unfit;
         }
         // How long it is kept at least was decided when it was received; else it would never end.
-        let rules = Rules { ttl: TtlRules { min: 0, ..self.rules.ttl }, ..self.rules };
-        let trusted = self.upstreams.iter().all(|upstream| upstream.trusted);
+        let setup = self.setup.load();
+        let rules = Rules { ttl: TtlRules { min: 0, ..setup.rules.ttl }, ..setup.rules };
+        let trusted = setup.upstreams.iter().all(|upstream| upstream.trusted);
         // What an alias at its end leads to would have to be asked for.
         let Some((answer, None)) = exchange::judge_kept(key, &rules, trusted, &message) else {
             return Kept::Unfit;

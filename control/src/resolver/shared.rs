@@ -101,9 +101,9 @@ async fn look(inquiry: &Arc<Inquiry>, fleet: &Fleet, renew: bool) -> bool {
 fn answer(inquiry: &Arc<Inquiry>, fleet: &Fleet, found: Found, renew: bool, generation: u64) -> bool {
     let (resolver, key) = (&inquiry.landing.resolver, &inquiry.landing.key);
     // From when on it is kept at least so long, only who stored it knows; else it would never end.
-    let ttl = TtlRules { min: 0, ..resolver.rules.ttl };
-    let rules = Rules { ttl, ..resolver.rules };
-    let trusted = resolver.upstreams.iter().all(|upstream| upstream.trusted);
+    let ttl = TtlRules { min: 0, ..inquiry.landing.rules().ttl };
+    let rules = Rules { ttl, ..*inquiry.landing.rules() };
+    let trusted = inquiry.landing.upstreams().iter().all(|upstream| upstream.trusted);
     let judged = exchange::judge_kept(key, &rules, trusted, &found.message);
     let Some((answer, alias)) = judged else {
         fleet.counters.damaged.inc();
@@ -112,7 +112,7 @@ fn answer(inquiry: &Arc<Inquiry>, fleet: &Fleet, found: Found, renew: bool, gene
     let grace = found.grace.min(ttl.stale);
     let ahead = (u64::from(found.ttl) * u64::from(ttl.ahead) / 100) as u32;
     // Who stored it may keep answers for longer than their source says. Here that is this appliance's affair.
-    let longer = found.ttl.saturating_sub(found.source_ttl.max(resolver.rules.ttl.min));
+    let longer = found.ttl.saturating_sub(found.source_ttl.max(inquiry.landing.rules().ttl.min));
     let fresh = found.fresh.saturating_sub(longer);
     let answer = Answer {
         ttl: answer.ttl.min(fresh),
@@ -142,7 +142,7 @@ fn answer(inquiry: &Arc<Inquiry>, fleet: &Fleet, found: Found, renew: bool, gene
 impl Resolver {
     /// The fleet's tier, if the answer to a question may be there.
     pub(super) fn fleet_for(&self, key: &Key) -> Option<&Arc<Fleet>> {
-        self.fleet.as_ref().filter(|_| !self.upstreams.has_zone_of(key.asked()))
+        self.fleet.as_ref().filter(|_| !self.setup.load().upstreams.has_zone_of(key.asked()))
     }
 
     /// Gives the fleet an answer that was found out while the host tier was at `generation`.
@@ -154,7 +154,7 @@ impl Resolver {
 
     /// Keeps what the fleet has that has expired, for want of anything here: it may have to do (RFC 8767).
     fn keep_expired(&self, key: &Key, answer: Answer, generation: u64) {
-        let now = self.rules.clock.secs();
+        let now = self.clock().secs();
         if now == 0 || answer.stale == 0 || self.host.peek(key).is_some() {
             return;
         }

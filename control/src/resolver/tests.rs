@@ -70,7 +70,7 @@ fn nowhere() -> (std::net::UdpSocket, SocketAddr) {
 
 /// A counter of the resolver's first upstream.
 fn count(resolver: &Resolver, name: &str) -> u64 {
-    let upstream = resolver.upstreams().iter().next().unwrap();
+    let upstream = resolver.upstreams().iter().next().unwrap().clone();
     upstream.counters.totals().iter().find(|t| t.name == name).unwrap().value
 }
 

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     config::{self, Transport},
     counters::{Counter, counters},
+    log::Labels,
     names,
 };
 use hdrhistogram::Histogram;
@@ -165,6 +166,8 @@ pub enum Failed {
 pub struct Upstream {
     /// Its address as it is written in the configuration.
     pub label: String,
+    /// Its number in the query log; `None`: there were too many.
+    pub(super) number: Option<u8>,
     /// The zones that it is asked for, as people write them; none: all names that are in no other's.
     pub zones: Vec<String>,
     /// Its address.
@@ -181,6 +184,8 @@ pub struct Upstream {
     pub(super) sockets: Sockets,
     /// How long it is waited for.
     pub(super) timeout: Duration,
+    /// What it was made of.
+    made_of: (config::Upstream, config::Resolver),
     pub(super) health: Mutex<Health>,
     times: Mutex<Times>,
     /// Its cookies; `None`: it is sent none.
@@ -193,9 +198,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub(super) fn new(config: &config::Upstream, how: &config::Resolver) -> Self {
+    pub(super) fn new(config: &config::Upstream, how: &config::Resolver, labels: &Labels) -> Self {
+        let label = config.label();
         Upstream {
-            label: config.label(),
+            number: labels.number(&label),
+            label,
             zones: config.zones.iter().map(|zone| names::display(zone)).collect(),
             address: config.address,
             transport: config.transport.clone(),
@@ -204,6 +211,7 @@ impl Upstream {
             streams: Streams::new(config),
             sockets: Sockets::default(),
             timeout: config.timeout,
+            made_of: (config.clone(), *how),
             health: Mutex::default(),
             times: Mutex::new(Times::new(how.hedge)),
             cookies: how.cookies.then(Jar::new),
@@ -211,6 +219,14 @@ impl Upstream {
             respelled: AtomicU32::new(0),
             plain_until: AtomicU64::new(0),
         }
+    }
+
+    /// Whether this is what would be made of a configuration. A file of certificates may have changed meanwhile.
+    pub(super) fn is(&self, config: &config::Upstream, how: &config::Resolver) -> bool {
+        let (upstream, resolver) = &self.made_of;
+        upstream == config
+            && resolver == how
+            && config.transport.tls().is_none_or(|tls| tls.ca_file.is_none())
     }
 
     /// How it does.
@@ -274,7 +290,7 @@ mod tests {
     fn who_chokes_on_edns_is_asked_with_it_again_after_a_quarter_of_an_hour() {
         let text = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n";
         let config = config::Config::parse(text, std::path::Path::new("")).unwrap();
-        let upstream = Upstream::new(&config.upstreams[0], &config.resolver);
+        let upstream = Upstream::new(&config.upstreams[0], &config.resolver, &Labels::default());
         assert!(upstream.takes_edns(0));
         upstream.chokes_on_edns(5);
         let later = WITHOUT_EDNS.as_nanos() as Nanos + 5;

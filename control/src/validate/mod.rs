@@ -16,7 +16,7 @@ mod why;
 
 use crate::{
     config,
-    resolver::{Resolver, is_proof, upstream::Failed},
+    resolver::{Resolver, Rules, is_proof, upstream::Failed},
 };
 use ask::{Ask, WORK, Work};
 use extended::{BOGUS, INDETERMINATE, NO_REACHABLE_AUTHORITY, UNSUPPORTED_ITERATIONS};
@@ -119,11 +119,12 @@ impl Validator {
     pub async fn answer(
         &self,
         resolver: &Arc<Resolver>,
+        rules: &Rules,
         key: &Key,
         renew: bool,
     ) -> (Result<Answer, Failed>, Source) {
         let finding = async {
-            let found = timeout(TIME_MAX, self.find(resolver, key, renew)).await;
+            let found = timeout(TIME_MAX, self.find(resolver, rules, key, renew)).await;
             (found, WORK.with(|work| work.source.get()).unwrap_or_default())
         };
         let (found, source) = WORK.scope(Work::new(resolver.clock()), finding).await;
@@ -147,11 +148,12 @@ impl Validator {
     async fn find(
         &self,
         resolver: &Arc<Resolver>,
+        rules: &Rules,
         key: &Key,
         renew: bool,
     ) -> Result<(Answer, bool), Unproven> {
         const MALFORMED: Unproven = Unproven::Bogus(INDETERMINATE);
-        let (asked, rules) = (key.asked(), resolver.rules());
+        let asked = key.asked();
         let name = Name::from_bytes(asked.name()).map_err(|_| MALFORMED)?;
         let qtype = RecordType::from(asked.qtype());
         let (mut message, said) = ask::fetch(resolver, &name, qtype, renew).await?;

@@ -86,7 +86,7 @@ labelled! {
 pub struct Source {
     /// Who had it.
     pub tier: Tier,
-    /// The upstream's number, if one had it, and it was one of the first 255.
+    /// The upstream's number, if one had it, and it was one of the first 256.
     pub upstream: Option<u8>,
     /// How long that took to answer, in microseconds.
     pub upstream_us: u32,

@@ -18,6 +18,7 @@ use ringdns_control::config::Config;
 use ringdns_control::counters::Total;
 use ringdns_control::host::Purge as HostPurge;
 use ringdns_control::latency::Collector;
+use ringdns_control::reload::{Reloader, Source};
 use ringdns_control::resolver::{Limits, Resolver};
 use ringdns_control::sweep::{Backroom, Sweeper};
 use ringdns_control::{daemon, names, policy, pump, workers};
@@ -72,11 +73,11 @@ pub fn run(scenario: &Scenario) -> Result<Told, Failure> {
     let upstreams = (0..scenario.upstreams()).map(address);
     let cast = Cast::assemble(&Host::local(), upstreams).expect("loopback has ports");
     let config = scenario.configuration(BASE, &cast.addresses());
-    let config = match Config::parse(&config, Path::new("")) {
-        Ok(config) => config,
+    let (config, source) = match Source::parse(&config, Path::new("")) {
+        Ok(parsed) => parsed,
         Err(error) => return Err(Failure::new(format!("{}: {error}\n{config}", scenario.name))),
     };
-    let mut simulator = Simulator::start(config).expect("sockets, memory and threads are to be had");
+    let mut simulator = Simulator::start(config, source).expect("sockets, memory and threads are to be had");
     play(scenario, cast, &mut simulator)
 }
 
@@ -92,7 +93,7 @@ struct Simulator {
 }
 
 impl Simulator {
-    fn start(config: Config) -> io::Result<Self> {
+    fn start(config: Config, source: Source) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build()?;
         let inside = runtime.enter();
         ORIGIN.set(Some(Instant::now()));
@@ -108,21 +109,24 @@ impl Simulator {
         let (port, wire) = SimPort::pair(&SimConfig::default())?;
         let worker = Worker::new(port, link.clone(), clock, &settings)?;
         runtime.spawn(pump::run(vec![link.clone()], bell, resolver.clone()));
-        let listener = daemon::listener(&config, policy, resolver.clone(), None);
+        let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
         let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.set_nonblocking(true)?;
         let tcp = socket.local_addr()?;
         runtime.spawn(listener.clone().serve(tokio::net::TcpListener::from_std(socket)?));
         let backroom = Backroom::open("sweeps", Vec::new())?;
+        let links = vec![link];
+        let reloader = Reloader::new(source, policy, resolver.clone(), listener.clone(), links.clone());
         let service = Service {
+            reloader,
             // It does not sweep by itself.
             sweeper: Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new()),
             snapshot: None,
             config,
             clock,
             receiving: "a simulation".to_owned(),
-            latencies: Collector::new(vec![link.clone()])?,
-            links: vec![link],
+            latencies: Collector::new(links.clone())?,
+            links,
             resolver: resolver.clone(),
             verdicts: Box::new(|| None),
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),

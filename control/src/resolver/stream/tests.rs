@@ -3,7 +3,7 @@
 pub(crate) mod stage;
 
 use super::*;
-use crate::{config::Config, fake_upstream::a_record, names, resolver::Upstreams};
+use crate::{config::Config, fake_upstream::a_record, log::Labels, names, resolver::Upstreams};
 use hyper::body::Bytes;
 use ringdns_dataplane::{
     clock::Clock,
@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 fn upstream(lines: &str) -> Arc<Upstream> {
     let text = format!("[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\n{lines}\n");
     let config = Config::parse(&text, std::path::Path::new("")).unwrap();
-    Upstreams::new(&config.upstreams, &config.resolver).get(0).clone()
+    Upstreams::new(&config.upstreams, &config.resolver, &Labels::default(), None).get(0).clone()
 }
 
 fn tcp(address: SocketAddr) -> Arc<Upstream> {

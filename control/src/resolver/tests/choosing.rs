@@ -82,7 +82,7 @@ async fn the_best_is_asked_though_all_are_put_back() {
     let resolver = resolver(&configured(&fakes));
     let now = resolver.clock().nanos();
     for (number, failures) in [(0, 9), (1, 3), (2, 6)] {
-        let upstream = resolver.upstreams().get(number);
+        let upstream = resolver.upstreams().get(number).clone();
         (0..failures).for_each(|_| upstream.health.lock().failed(true, now, LONG));
         assert!(upstream.is_put_back(now));
     }

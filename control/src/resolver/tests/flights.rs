@@ -206,8 +206,14 @@ async fn a_dropped_flight_answers_who_waits() {
     let key = key("www.example.com");
     let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
     let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
-    let landing =
-        Landing { resolver: resolver.clone(), key, hop: false, validated: false, kin: Mutex::default() };
+    let landing = Landing {
+        resolver: resolver.clone(),
+        setup: resolver.setup(),
+        key,
+        hop: false,
+        validated: false,
+        kin: Mutex::default(),
+    };
     drop(Inquiry::new(landing, flight));
     let refusal = receiver.await.unwrap();
     assert_eq!((rcode_of(&refusal), refusal.answer.ttl), (rcode::SERVFAIL, 0));

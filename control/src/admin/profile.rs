@@ -1,0 +1,117 @@
+//! Where memory and processor time go, in pprof's format (gzip over protobuf), which `go tool pprof` and its like read.
+//!
+//! Names of functions are put in here: whoever looks at a profile needs neither the binary nor its symbols.
+
+use super::Refusal;
+use axum::{
+    extract::Query,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use jemalloc_pprof::{PROF_CTL, StackProfile, WeightedStack};
+use mappings::MAPPINGS;
+use pprof::{ProfilerGuardBuilder, UnresolvedReport};
+use serde::Deserialize;
+use std::{collections::HashMap, ffi::c_void, time::Duration};
+use tokio::{
+    sync::{Mutex, OnceCell},
+    task::spawn_blocking,
+    time::sleep,
+};
+
+/// Samples a second of processor time, all threads together. Not a divisor of anything that happens each second.
+const FREQUENCY: u32 = 99;
+/// How long a profile of processor time may take.
+const LONGEST: u32 = 300;
+/// The function that takes samples; the frame above it is the kernel's, and then comes what was interrupted.
+const SAMPLER: &str = "perf_signal_handler";
+
+/// There is one timer in a process.
+static SAMPLING: Mutex<()> = Mutex::const_new(());
+
+/// The memory in use, by who allocated it.
+pub async fn heap() -> Result<Response, Refusal> {
+    let Some(control) = PROF_CTL.as_ref() else {
+        let reason = "jemalloc was started without profiling: build with .cargo/config.toml of the source, or set \
+                      _RJEM_MALLOC_CONF=prof:true in the environment of ringdnsd";
+        return Err(Refusal(StatusCode::NOT_IMPLEMENTED, reason.into()));
+    };
+    let profile = spawn_blocking(|| control.blocking_lock().dump_pprof());
+    Ok(attachment("heap.pprof", profile.await.map_err(Refusal::failed)?.map_err(Refusal::failed)?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// As `go tool pprof` asks for it.
+    #[serde(default = "Span::usual")]
+    seconds: u32,
+}
+
+impl Span {
+    fn usual() -> u32 {
+        30
+    }
+}
+
+/// The processor time that is used from now on, by who uses it: workers and control plane.
+pub async fn cpu(Query(Span { seconds }): Query<Span>) -> Result<Response, Refusal> {
+    if !(1..=LONGEST).contains(&seconds) {
+        return Err(Refusal::bad(format!("seconds={seconds}: give 1 to {LONGEST}")));
+    }
+    let busy = || Refusal(StatusCode::CONFLICT, "another profile is being taken".into());
+    let _one_at_a_time = SAMPLING.try_lock().map_err(|_| busy())?;
+    prepare().await;
+    let guard = ProfilerGuardBuilder::default().frequency(FREQUENCY as i32).build();
+    let guard = guard.map_err(Refusal::failed)?;
+    sleep(Duration::from_secs(seconds.into())).await;
+    let report = guard.report().build_unresolved().map_err(Refusal::failed)?;
+    drop(guard);
+    let encoded = spawn_blocking(move || encode(&report)).await.map_err(Refusal::failed)?;
+    Ok(attachment("cpu.pprof", encoded))
+}
+
+/// Makes what would else be made by the first sample, in a signal handler, where nothing may be allocated.
+async fn prepare() {
+    static DONE: OnceCell<()> = OnceCell::const_new();
+    DONE.get_or_init(async || drop(spawn_blocking(backtrace::Backtrace::new_unresolved).await)).await;
+}
+
+fn encode(report: &UnresolvedReport) -> Vec<u8> {
+    let mut profile = StackProfile::default();
+    MAPPINGS.iter().flatten().for_each(|mapping| profile.push_mapping(mapping.clone()));
+    let mut known = HashMap::new();
+    let nanos = 1_000_000_000 / i64::from(FREQUENCY);
+    for (sample, count) in &report.data {
+        // Beyond the outermost there may be a null.
+        let frames = sample.frames.iter().map(|frame| frame.ip() as usize);
+        let mut addrs: Vec<usize> = frames.filter(|ip| *ip > 0).collect();
+        let sampler = addrs.iter().position(|ip| *known.entry(*ip).or_insert_with(|| is_sampler(*ip)));
+        if let Some(sampler) = sampler {
+            addrs.drain(..(sampler + 2).min(addrs.len()));
+        }
+        // The outermost comes first here.
+        addrs.reverse();
+        let weight = (*count as i64).saturating_mul(nanos) as f64;
+        let thread = String::from_utf8_lossy(&sample.thread_name[..sample.thread_name_length]);
+        profile.push_stack(WeightedStack { addrs, weight }, Some(&*thread));
+    }
+    profile.to_pprof(("cpu", "nanoseconds"), ("cpu", "nanoseconds"), Some("thread".into()))
+}
+
+fn is_sampler(ip: usize) -> bool {
+    let mut found = false;
+    backtrace::resolve((ip - 1) as *mut c_void, |symbol| {
+        found |= symbol.name().is_some_and(|name| name.as_bytes() == SAMPLER.as_bytes());
+    });
+    found
+}
+
+fn attachment(name: &str, bytes: Vec<u8>) -> Response {
+    let disposition = format!("attachment; filename=\"{name}\"");
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_DISPOSITION, disposition),
+    ];
+    (headers, bytes).into_response()
+}

@@ -1,0 +1,166 @@
+//! Profiles of a ringdnsd at work, as pprof's tools would read them.
+
+use flate2::read::GzDecoder;
+use prost::Message;
+use ringdns_tests::{Client, Host, Query, Ringdnsd, Settings, Upstream, free_port};
+use std::{
+    collections::HashMap,
+    fs,
+    io::Read,
+    net::{Ipv4Addr, SocketAddr},
+    thread,
+};
+
+/// The parts of `profile.proto` that a reader needs to add up samples by function.
+#[derive(Message)]
+struct Profile {
+    #[prost(message, repeated, tag = "1")]
+    sample_type: Vec<ValueType>,
+    #[prost(message, repeated, tag = "2")]
+    sample: Vec<Sample>,
+    #[prost(message, repeated, tag = "4")]
+    location: Vec<Location>,
+    #[prost(message, repeated, tag = "5")]
+    function: Vec<Function>,
+    #[prost(string, repeated, tag = "6")]
+    string_table: Vec<String>,
+}
+
+#[derive(Message)]
+struct ValueType {
+    #[prost(int64, tag = "1")]
+    r#type: i64,
+    #[prost(int64, tag = "2")]
+    unit: i64,
+}
+
+#[derive(Message)]
+struct Sample {
+    #[prost(uint64, repeated, tag = "1")]
+    location_id: Vec<u64>,
+    #[prost(int64, repeated, tag = "2")]
+    value: Vec<i64>,
+}
+
+#[derive(Message)]
+struct Location {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(message, repeated, tag = "4")]
+    line: Vec<Line>,
+}
+
+#[derive(Message)]
+struct Line {
+    #[prost(uint64, tag = "1")]
+    function_id: u64,
+}
+
+#[derive(Message)]
+struct Function {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(int64, tag = "2")]
+    name: i64,
+}
+
+impl Profile {
+    fn read(path: &std::path::Path) -> Self {
+        let mut bytes = Vec::new();
+        GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+        Profile::decode(&*bytes).unwrap()
+    }
+
+    fn text(&self, number: i64) -> &str {
+        &self.string_table[number as usize]
+    }
+
+    /// What its samples count.
+    fn kind(&self) -> (&str, &str) {
+        (self.text(self.sample_type[0].r#type), self.text(self.sample_type[0].unit))
+    }
+
+    /// The sum of the samples in whose stack there is a function of such a name.
+    fn below(&self, part: &str) -> i64 {
+        let names: HashMap<_, _> =
+            self.function.iter().map(|function| (function.id, self.text(function.name))).collect();
+        let is_it =
+            |location: &&Location| location.line.iter().any(|line| names[&line.function_id].contains(part));
+        let those: Vec<_> = self.location.iter().filter(is_it).map(|location| location.id).collect();
+        let samples =
+            self.sample.iter().filter(|sample| sample.location_id.iter().any(|id| those.contains(id)));
+        samples.map(|sample| sample.value[0]).sum()
+    }
+}
+
+struct Scene {
+    ringdnsd: Ringdnsd,
+    client: Client,
+    folder: tempfile::TempDir,
+    _upstream: Upstream,
+}
+
+impl Scene {
+    fn set() -> Self {
+        let host = Host::local();
+        let upstream = Upstream::answering(&host);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&host)));
+        let settings = Settings {
+            listen: vec![address.to_string()],
+            server: "workers = 1".into(),
+            ..Settings::sockets(upstream.address())
+        };
+        Scene {
+            ringdnsd: Ringdnsd::start(&host, &settings),
+            client: Client::of(&host, address),
+            folder: tempfile::tempdir().unwrap(),
+            _upstream: upstream,
+        }
+    }
+
+    fn take(&self, kind: &[&str], name: &str) -> Profile {
+        let path = self.folder.path().join(name);
+        self.ringdnsd.told(&[&["profile"], kind, &["--output", path.to_str().unwrap()]].concat());
+        Profile::read(&path)
+    }
+
+    fn ask(&self, name: &str) {
+        assert_eq!(self.client.ask(&Query::a(name)).rcode(), 0);
+    }
+}
+
+#[test]
+fn two_profiles_of_the_heap_show_what_has_grown() {
+    let scene = Scene::set();
+    scene.ask("first.example");
+    let before = scene.take(&["heap"], "before.pprof");
+    assert_eq!(before.kind(), ("inuse_space", "bytes"));
+    assert!(before.below("main") > 1 << 20, "the workers' caches at least");
+    // Answers that the host tier keeps: half a megabyte each sample, so this is a dozen of them.
+    (0..12_000).for_each(|i| scene.ask(&format!("a-name-that-takes-some-room-{i:0>20}.example")));
+    let after = scene.take(&["heap"], "after.pprof");
+    let grown = |part: &str| after.below(part) - before.below(part);
+    assert!(grown("Landing") > 2 << 20, "what flights brought: {} bytes", grown("Landing"));
+    assert!(
+        grown("Worker") < 2 << 20,
+        "workers have all their memory from the start: {} bytes",
+        grown("Worker")
+    );
+}
+
+#[test]
+fn a_profile_of_the_processor_shows_who_works() {
+    let scene = Scene::set();
+    scene.ask("www.example");
+    let profile = thread::scope(|scope| {
+        let taking = scope.spawn(|| scene.take(&["cpu", "--seconds=2"], "cpu.pprof"));
+        while !taking.is_finished() {
+            (0..100).for_each(|_| scene.ask("www.example"));
+        }
+        taking.join().unwrap()
+    });
+    assert_eq!(profile.kind(), ("cpu", "nanoseconds"));
+    let (worker, sampler) = (profile.below("Worker"), profile.below("perf_signal_handler"));
+    assert!(worker > 50_000_000, "{worker} ns of the worker, of {} in all", profile.below(""));
+    assert_eq!(sampler, 0, "who takes the samples is not in them");
+}

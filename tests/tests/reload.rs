@@ -1,0 +1,69 @@
+//! A configuration that is read again while queries are answered.
+
+use ringdns_tests::{Client, Host, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, free_port, until};
+use rustix::process::Signal;
+use std::net::{Ipv4Addr, SocketAddr};
+
+const REFUSED: u16 = 5;
+
+struct Scene {
+    address: SocketAddr,
+    upstreams: [Upstream; 2],
+}
+
+impl Scene {
+    fn set() -> (Self, Ringdnsd) {
+        let host = Host::local();
+        let says = |last: u8| {
+            move |seen: &ringdns_tests::Seen| {
+                vec![ringdns_tests::Say::Send(seen.query.address([192, 0, 2, last]))]
+            }
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&host)));
+        let upstreams = [1, 2].map(|last| Upstream::start(&host, says(last)));
+        let scene = Scene { address, upstreams };
+        let ringdnsd = Ringdnsd::start_from(&host, |socket| scene.settings(0, "").text(socket));
+        (scene, ringdnsd)
+    }
+
+    fn settings(&self, upstream: usize, tables: &str) -> Settings {
+        Settings {
+            listen: vec![self.address.to_string()],
+            server: "workers = 1".into(),
+            tables: tables.into(),
+            ..Settings::sockets(self.upstreams[upstream].address())
+        }
+    }
+}
+
+#[test]
+fn who_is_asked_and_who_may_ask_changes_without_a_restart() {
+    let (scene, ringdnsd) = Scene::set();
+    let host = Host::local();
+    let client = Client::of(&host, scene.address);
+    let ask = |name: &str| client.ask(&Query::a(name));
+    assert_eq!(ask("one.example").addresses(), [Ipv4Addr::new(192, 0, 2, 1)]);
+    assert_eq!(ringdnsd.told(&["reload"]), "nothing has changed\n");
+
+    ringdnsd.configure(|socket| scene.settings(1, "[cache]\nmax_ttl = \"1h\"\n").text(socket));
+    let told = ringdnsd.told(&["reload"]);
+    assert!(told.contains("[upstream] holds") && told.contains("[cache] has changed"), "{told}");
+    assert_eq!(ask("two.example").addresses(), [Ipv4Addr::new(192, 0, 2, 2)]);
+    assert_eq!(ask("one.example").addresses(), [Ipv4Addr::new(192, 0, 2, 1)], "what is known is kept");
+
+    // Hits, misses and TCP go by the new list, as soon as the worker has taken it.
+    ringdnsd.configure(|socket| scene.settings(1, "[access]\nallow = [\"192.0.2.0/24\"]\n").text(socket));
+    ringdnsd.process().signal(Signal::HUP);
+    until("nobody here may ask any more", || (ask("one.example").rcode() == REFUSED).then_some(()));
+    assert_eq!(ask("three.example").rcode(), REFUSED);
+    assert_eq!(ask_over_tcp(&host, scene.address, &[Query::a("one.example")])[0].rcode(), REFUSED);
+
+    ringdnsd.configure(|_| "[server]\nlisten = 5\n".into());
+    let output = ringdnsd.ctl(&["reload"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("server.listen"), "{said}");
+    ringdnsd.configure(|socket| scene.settings(0, "").text(socket));
+    ringdnsd.told(&["reload"]);
+    until("everybody may ask again", || (ask("one.example").rcode() == 0).then_some(()));
+    assert_eq!(ask("four.example").addresses(), [Ipv4Addr::new(192, 0, 2, 1)]);
+}

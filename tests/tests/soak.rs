@@ -1,0 +1,200 @@
+//! A ringdnsd at work for long, with all that goes on around it: names that come and go, a configuration that changes, a Redis and a
+//! ClickHouse that are killed and come back. What it takes must not grow.
+//!
+//! The short form is for every day. `RINGDNS_SOAK=1200` makes it twenty minutes (see docs/testing.md).
+
+use ringdns_tests::{ClickHouse, Lab, Process, Redis, Ringdnsd, Settings, free_port, ringbench, until};
+use serde_json::Value;
+use std::{
+    net::SocketAddr,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// How long, in seconds.
+const SECONDS: &str = "RINGDNS_SOAK";
+const SHORT: u64 = 40;
+/// Queries a second over UDP, a fifth of them for names that nobody has asked for before; and over TCP.
+const RATES: [u32; 2] = [4000, 200];
+/// So many times the configuration changes, Redis is killed, and ClickHouse is.
+const RELOADS_IN: [u64; 3] = [120, 12, 12];
+/// What memory may differ by from one third to the next without growing: pages that jemalloc has not given back yet.
+const NOISE: u64 = 3 << 20;
+
+struct Scene {
+    lab: Lab,
+    upstreams: [SocketAddr; 2],
+    clickhouse: ClickHouse,
+    redis: Option<Redis>,
+    redis_url: String,
+    spool: tempfile::TempDir,
+    _serving: [Process; 2],
+}
+
+impl Scene {
+    fn set() -> Option<Self> {
+        let lab = Lab::up()?;
+        let serve = || {
+            let address = SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())));
+            let mut command = ringbench(lab.server());
+            command.args(["upstream", "--ttl=4", "--listen", &address.to_string()]);
+            (address, Process::spawn("ringbench upstream", command))
+        };
+        let ([(one, first), (two, second)], redis) = ([serve(), serve()], Redis::start());
+        Some(Scene {
+            upstreams: [one, two],
+            clickhouse: ClickHouse::start(lab.server(), "soak"),
+            redis_url: redis.url(),
+            redis: Some(redis),
+            spool: tempfile::tempdir().unwrap(),
+            _serving: [first, second],
+            lab,
+        })
+    }
+
+    /// The configuration, another one each time but for the last table.
+    fn configuration(&self, nth: u64, socket: &Path) -> String {
+        let upstream = self.upstreams[(nth % 2) as usize];
+        let tables = format!(
+            "[cache]\nbytes_per_worker = \"1MiB\"\nhost_bytes = \"4MiB\"\n[redis]\nurl = {:?}\n\
+             [query_log]\nenabled = true\nspool_dir = {:?}\nbatch_interval = \"500ms\"\n\
+             [clickhouse]\nurl = {:?}\npassword_file = {:?}\n\
+             [access]\nallow = [\"0.0.0.0/0\", \"::/0\"]\ndeny = [\"192.0.2.{}/32\"]\n",
+            self.redis_url,
+            self.spool.path(),
+            self.clickhouse.url(),
+            self.clickhouse.password_file(),
+            nth % 250,
+        );
+        Settings { tables, ..Settings::xdp(upstream) }.text(socket)
+    }
+
+    /// A generator that is at work for so long.
+    fn load(&self, backend: &str, qps: u32, seconds: u64) -> Process {
+        let mut command = ringbench(self.lab.client());
+        command.args(["run", "--target=10.53.0.2:53", "--zipf=1", "--random-share=20", "--count=20000"]);
+        command.args(["--timeout-ms=3000", "--window=200", "--threads=1", "--quiet", "--json"]);
+        command.args([
+            format!("--backend={backend}"),
+            format!("--qps={qps}"),
+            format!("--duration={seconds}"),
+        ]);
+        Process::spawn("ringbench run", command)
+    }
+}
+
+/// What it takes at a moment.
+#[derive(Clone, Copy)]
+struct Sample {
+    resident: u64,
+    files: u64,
+    threads: u64,
+}
+
+/// The middle of some values.
+fn median(values: impl Iterator<Item = u64>) -> u64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+/// Bytes a minute that memory grows by, and the standard error of that: a line through the samples (least squares).
+fn slope(samples: &[(f64, u64)]) -> (f64, f64) {
+    let count = samples.len() as f64;
+    let mean_x = samples.iter().map(|(x, _)| x).sum::<f64>() / count;
+    let mean_y = samples.iter().map(|(_, y)| *y as f64).sum::<f64>() / count;
+    let spread: f64 = samples.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+    let rise = samples.iter().map(|(x, y)| (x - mean_x) * (*y as f64 - mean_y)).sum::<f64>() / spread;
+    let off: f64 = samples.iter().map(|(x, y)| (*y as f64 - mean_y - rise * (x - mean_x)).powi(2)).sum();
+    (rise * 60.0, (off / (count - 2.0) / spread).sqrt() * 60.0)
+}
+
+#[test]
+fn what_it_takes_does_not_grow() {
+    let seconds = std::env::var(SECONDS).map_or(SHORT, |text| text.parse().expect("a number of seconds"));
+    let Some(mut scene) = Scene::set() else { return };
+    let ringdnsd = Ringdnsd::start_from(scene.lab.server(), |socket| scene.configuration(0, socket));
+    let loads = [scene.load("udp", RATES[0], seconds), scene.load("tcp", RATES[1], seconds)];
+
+    let every = |nth: usize| Duration::from_secs(seconds) / RELOADS_IN[nth] as u32;
+    let began = Instant::now();
+    let (mut samples, mut reloads, mut deaths) = (Vec::new(), 0, 0);
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let process = ringdnsd.process();
+        let [files, threads] = [process.open_files(), process.threads()].map(|count| count as u64);
+        let sample = Sample { resident: process.resident(), files, threads };
+        samples.push((began.elapsed().as_secs_f64(), sample));
+        if began.elapsed() >= every(0) * reloads as u32 {
+            reloads += 1;
+            // Each second time nothing has changed.
+            ringdnsd.configure(|socket| scene.configuration(reloads / 2, socket));
+            let reloaded: Value = serde_json::from_str(&ringdnsd.told(&["--json", "reload"])).unwrap();
+            assert_eq!(reloaded["needs_restart"], serde_json::json!([]), "{reloaded}");
+        }
+        if began.elapsed() >= every(1) * (deaths + 1) {
+            deaths += 1;
+            // One of the two at a time, for as long as until the other's turn.
+            if deaths % 2 == 1 {
+                scene.redis = scene.redis.take().map(Redis::kill9).map(Redis::start_in);
+                scene.clickhouse.kill9();
+            } else {
+                scene.clickhouse.start_again();
+            }
+        }
+        sleep(Duration::from_millis(200));
+    }
+    if deaths % 2 == 1 {
+        scene.clickhouse.start_again();
+    }
+    for mut load in loads {
+        let status = load.wait_for_exit(Duration::from_secs(30));
+        assert!(status.success(), "{}", load.output());
+    }
+    show(&samples, seconds);
+    println!("{reloads} reloads, {} deaths each of Redis and ClickHouse", deaths.div_ceil(2));
+    accounts_close(&ringdnsd);
+
+    // The first third is for warming up.
+    let third = |nth: usize| &samples[samples.len() * nth / 3..samples.len() * (nth + 1) / 3];
+    let middle = |nth: usize, of: fn(&Sample) -> u64| median(third(nth).iter().map(|(_, sample)| of(sample)));
+    for (what, of, noise) in [
+        ("resident bytes", (|sample| sample.resident) as fn(&Sample) -> u64, NOISE),
+        ("open files", |sample| sample.files, 8),
+        ("threads", |sample| sample.threads, 2),
+    ] {
+        let (before, after) = (middle(1, of), middle(2, of));
+        println!("{what}: {before} in the second third, {after} in the last");
+        assert!(after <= before + noise, "{what} grew from {before} to {after}");
+    }
+}
+
+/// Every query has its outcome, and every row its place.
+#[track_caller]
+fn accounts_close(ringdnsd: &Ringdnsd) {
+    ringdnsd.settled();
+    let rows = until("every row that was taken is stored or dropped", || {
+        let stats = ringdnsd.stats();
+        let rows = stats["query_log"]["rows"].clone();
+        (rows["spooled"] == 0 && rows["in_hand"] == 0).then_some(rows)
+    });
+    println!("rows of the query log: {rows}");
+    assert_eq!(rows["unaccounted"], 0, "{rows:#}");
+    assert!(rows["stored"].as_u64() > Some(10_000), "{rows:#}");
+}
+
+fn show(samples: &[(f64, Sample)], seconds: u64) {
+    println!("seconds  resident KiB  files  threads");
+    let step = (samples.len() / 40).max(1);
+    for (at, Sample { resident, files, threads }) in samples.iter().step_by(step) {
+        println!("{at:7.1}  {:12}  {files:5}  {threads:7}", resident / 1024);
+    }
+    let warm: Vec<_> =
+        samples[samples.len() / 3..].iter().map(|(at, sample)| (*at, sample.resident)).collect();
+    let (rise, error) = slope(&warm);
+    println!(
+        "after the first third of {seconds} s: {:.1} KiB a minute, standard error {:.1}",
+        rise / 1024.0,
+        error / 1024.0
+    );
+}
