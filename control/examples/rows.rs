@@ -22,11 +22,9 @@ use ringdns_control::{
 use ringdns_dataplane::{
     clock::Clock,
     dns::{header, key::Key, query::Query},
-    doorbell::Doorbell,
     log::{Outcome, Protocol, Recorder, Source, Tier},
     packet::Envelope,
     port::Checksums,
-    punt::Link,
     stats::{Counter, WorkerStats},
 };
 use std::{
@@ -34,7 +32,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -63,12 +61,11 @@ fn main() -> Result<()> {
     let clock = Clock::start();
     let log = QueryLog::new(&config, clock, Arc::default()).ok().flatten().context("no log")?;
     let setup = log.setup(Protocol::Udp);
-    let link = Link::new(0, BURST, BURST, Arc::new(Doorbell::new()?), Arc::new(AtomicU64::new(0)))?;
-    let workers = vec![(Arc::new(link), setup.line.clone())];
+    let lines = vec![setup.line.clone()];
     let (sender, receiver) = tokio::sync::mpsc::channel(CHANNEL);
     let shipping = config.shipping.context("nothing is shipped")?;
     let writer = Writer::start(shipping, receiver, Vec::new(), log.ledger.clone())?;
-    let collector = Collector::new(log.clone(), workers, Some(sender));
+    let collector = Collector::new(log.clone(), lines, Some(sender));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("collector")

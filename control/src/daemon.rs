@@ -126,32 +126,32 @@ pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
     let Entrance { steering, workers, receiving, spare_cores } = entrance::open(&claim.listen, &common)?;
     let steering = Arc::new(Mutex::new(steering));
 
-    let worked = runtime(spare_cores.clone()).map_err(DaemonError::from).and_then(|runtime| {
-        let (links, lines) = (workers.links.clone(), workers.lines.clone());
-        let demands = workers.demands.clone();
-        let steering = steering.clone();
-        let plane = Plane {
-            config,
-            source,
-            policy,
-            clock,
-            receiving,
-            links,
-            lines,
-            demands,
-            resolver,
-            steering,
-            bell,
-            log,
-            spare_cores,
-        };
-        let worked = runtime.block_on(plane.work(claim, ends));
-        runtime.shutdown_timeout(GRACE);
-        worked
-    });
+    let runtime = runtime(spare_cores.clone())?;
+    let plane = Plane {
+        config,
+        source,
+        policy,
+        clock,
+        receiving,
+        links: workers.links.clone(),
+        lines: workers.lines.clone(),
+        demands: workers.demands.clone(),
+        resolver,
+        steering: steering.clone(),
+        bell,
+        log,
+        spare_cores,
+    };
+    let mut logging = None;
+    let worked = runtime.block_on(plane.work(claim, ends, &mut logging));
     // Before the workers: no packet may be steered to a socket that is being closed.
     steering.lock().take();
     drop(workers);
+    // After them: what they answered last is in it.
+    if let Some(logging) = logging {
+        runtime.block_on(logging.finish());
+    }
+    runtime.shutdown_timeout(GRACE);
     worked
 }
 
@@ -224,6 +224,7 @@ impl Logging {
             // A disk that stands still is not waited for.
             drop(timeout(2 * GRACE, spawn_blocking(|| writer.finish())).await);
         }
+        self.collector.say_how_it_ended();
     }
 }
 
@@ -231,7 +232,13 @@ impl Logging {
 type Part = (&'static str, io::Result<()>);
 
 impl Plane {
-    async fn work(self, claim: Claim, mut ends: UnboundedReceiver<Ended>) -> Result<(), DaemonError> {
+    /// Until it is told to stop, or cannot go on. What logs is left in `logging`, to be finished when the workers have ended.
+    async fn work(
+        self,
+        claim: Claim,
+        mut ends: UnboundedReceiver<Ended>,
+        logging: &mut Option<Logging>,
+    ) -> Result<(), DaemonError> {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let hangups = signal(SignalKind::hangup())?;
@@ -248,7 +255,7 @@ impl Plane {
         let sweeper = self.sweep(&mut parts)?;
         let snapshot = self.snapshot(&mut parts)?;
         let listener = self.listen(claim.tcp, &mut parts)?;
-        let logging = self.log(&mut parts)?;
+        *logging = self.log(&mut parts)?;
 
         let path = self.config.control.socket.clone();
         let socket = admin::bind(&path)
@@ -291,9 +298,8 @@ impl Plane {
             // A disk that stands still is not waited for.
             drop(timeout(2 * GRACE, snapshot.write()).await);
         }
-        if let Some(logging) = logging {
-            logging.finish().await;
-        }
+        // Who still answers would not be in the log.
+        drop(timeout(GRACE, parts.shutdown()).await);
         // Somebody may have removed it, or another ringdnsd may come for the path.
         drop(fs::remove_file(&path));
         why.map(drop)
@@ -347,8 +353,7 @@ impl Plane {
             writer = Some(Writer::start(shipping, receiver, cores, log.ledger.clone())?);
             rows = Some(sender);
         }
-        let workers = self.links.iter().cloned().zip(self.lines.iter().cloned()).collect();
-        let collector = log::Collector::new(log.clone(), workers, rows);
+        let collector = log::Collector::new(log.clone(), self.lines.clone(), rows);
         let collecting = collector.clone().run();
         parts.spawn(async {
             collecting.await;

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -48,8 +48,14 @@ impl ClickHouse {
     /// One whose user `default` has a password.
     #[track_caller]
     pub fn start_engine(engine: Engine, host: &Host, password: &str) -> Self {
+        Self::start_in(&std::env::temp_dir(), engine, host, password)
+    }
+
+    /// One whose files are in a folder in `parent`.
+    #[track_caller]
+    pub fn start_in(parent: &Path, engine: Engine, host: &Host, password: &str) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(host)));
-        let folder = match written(address, free_port(host), password) {
+        let folder = match written(parent, address, free_port(host), password) {
             Ok(folder) => folder,
             Err(error) => panic!("a folder for clickhouse-server: {error}"),
         };
@@ -158,8 +164,8 @@ impl ClickHouse {
     }
 }
 
-fn written(http: SocketAddr, native: u16, password: &str) -> io::Result<TempDir> {
-    let folder = tempfile::Builder::new().prefix("ringdns-clickhouse-").tempdir()?;
+fn written(parent: &Path, http: SocketAddr, native: u16, password: &str) -> io::Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix("ringdns-clickhouse-").tempdir_in(parent)?;
     let path = folder.path();
     std::fs::write(path.join("password"), format!("{password}\n"))?;
     std::fs::write(path.join("users.xml"), users(password))?;

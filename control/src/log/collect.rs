@@ -1,8 +1,9 @@
 //! The collector: takes what was recorded, makes rows of it, and hands them on.
 
-use super::{QueryLog, Row};
+use super::{LogCounters, QueryLog, Row};
+use crate::counters::Counter;
 use parking_lot::Mutex;
-use ringdns_dataplane::{log::Line, punt::Link};
+use ringdns_dataplane::log::Line;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
@@ -15,13 +16,13 @@ pub const CHANNEL: usize = 16;
 const CHUNK: usize = 8192;
 /// How often there is a look at all lines. A worker's batches must last as long.
 const PACE: Duration = Duration::from_millis(20);
-/// How long the end waits for what workers have in hand.
+/// How long the end waits for the writer to take what is left.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Collects from all workers and from TCP.
 pub struct Collector {
     log: Arc<QueryLog>,
-    workers: Vec<(Arc<Link>, Arc<Line>)>,
+    lines: Vec<Arc<Line>>,
     desk: Mutex<Desk>,
 }
 
@@ -36,10 +37,10 @@ impl Collector {
     /// One for these workers, which hands rows on to `writer`.
     pub fn new(
         log: Arc<QueryLog>,
-        workers: Vec<(Arc<Link>, Arc<Line>)>,
+        lines: Vec<Arc<Line>>,
         writer: Option<mpsc::Sender<Vec<Row>>>,
     ) -> Arc<Self> {
-        Arc::new(Collector { log, workers, desk: Mutex::new(Desk { writer, rows: Vec::new() }) })
+        Arc::new(Collector { log, lines, desk: Mutex::new(Desk { writer, rows: Vec::new() }) })
     }
 
     /// Collects until the task is dropped.
@@ -55,19 +56,38 @@ impl Collector {
         }
     }
 
-    /// Collects what all have in hand, and hands it on; nothing comes after that.
+    /// Collects what the workers, which have ended, and TCP have left, and hands it on; nothing comes after that.
     pub async fn finish(&self) {
-        for (link, line) in &self.workers {
-            line.hurry();
-            link.bell().ring();
-        }
         let deadline = Instant::now() + PATIENCE;
-        while self.workers.iter().any(|(_, line)| line.is_awaited()) && Instant::now() < deadline {
-            sleep(Duration::from_millis(1)).await;
+        while self.collect() {
+            while !self.has_room() && Instant::now() < deadline {
+                sleep(Duration::from_millis(1)).await;
+            }
         }
-        while self.collect() {}
         self.desk.lock().writer = None;
         self.log.taps.close();
+    }
+
+    /// Whether the writer takes more at once.
+    fn has_room(&self) -> bool {
+        self.desk.lock().writer.as_ref().is_none_or(|writer| writer.capacity() > 0)
+    }
+
+    /// Tells where all rows are, when nobody can ask any more.
+    pub fn say_how_it_ended(&self) {
+        let LogCounters { collected, unwanted, writer_full, tcp_full, .. } = &self.log.counters;
+        let [collected, unwanted, writer_full, tcp_full] =
+            [collected, unwanted, writer_full, tcp_full].map(Counter::get);
+        let sums = self.log.ledger.sums();
+        tracing::info!(
+            collected,
+            unwanted,
+            dropped = writer_full + tcp_full + sums.dropped(),
+            stored = sums.stored,
+            spooled = sums.spooled,
+            in_hand = sums.in_hand,
+            "the query log is closed"
+        );
     }
 
     /// Takes a batch from each worker, and what TCP has. True if there was anything.
@@ -78,7 +98,7 @@ impl Collector {
         let wanted = desk.writer.is_some() || !taps.is_empty();
         let epoch_ms = clock.epoch_millis();
         let mut taken = false;
-        for (_, line) in &self.workers {
+        for line in &self.lines {
             let Some(batch) = line.collect() else { continue };
             taken = true;
             counters.collected.add(batch.len() as u64);

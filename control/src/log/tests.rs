@@ -5,14 +5,12 @@ use crate::names;
 use futures_util::StreamExt;
 use ringdns_dataplane::{
     dns::{key::Key, rcode},
-    doorbell::Doorbell,
     log::{Outcome, Recorder, Source, Tier},
     packet::{self, Envelope},
     port::Checksums,
-    punt::Link,
     stats::{Counter, WorkerStats},
 };
-use std::{net::SocketAddr, path::Path, sync::atomic::AtomicU64, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 use tokio::sync::mpsc;
 
 fn log(table: &str) -> Arc<QueryLog> {
@@ -28,7 +26,6 @@ fn log(table: &str) -> Arc<QueryLog> {
 
 /// A worker that has nothing to do but to log.
 struct Worker {
-    link: Arc<Link>,
     line: Arc<Line>,
     recorder: Recorder,
     stats: WorkerStats,
@@ -36,11 +33,9 @@ struct Worker {
 
 impl Worker {
     fn new(log: &QueryLog) -> Self {
-        let bell = Arc::new(Doorbell::new().unwrap());
-        let link = Arc::new(Link::new(0, 1, 1, bell, Arc::new(AtomicU64::new(0))).unwrap());
         let setup = log.setup(Protocol::UdpSocket);
         let line = setup.line.clone();
-        Worker { link, line, recorder: Recorder::new(setup), stats: WorkerStats::default() }
+        Worker { line, recorder: Recorder::new(setup), stats: WorkerStats::default() }
     }
 
     /// Notes the answer to `name` for `client`, from upstream number 1.
@@ -71,8 +66,8 @@ fn collector(
     workers: &[&Worker],
     writer: Option<mpsc::Sender<Vec<Row>>>,
 ) -> Arc<Collector> {
-    let workers = workers.iter().map(|worker| (worker.link.clone(), worker.line.clone())).collect();
-    Collector::new(log.clone(), workers, writer)
+    let lines = workers.iter().map(|worker| worker.line.clone()).collect();
+    Collector::new(log.clone(), lines, writer)
 }
 
 fn over_tcp(client: &str, outcome: Outcome) -> Logged<'static> {
@@ -174,12 +169,8 @@ async fn a_writer_that_does_not_keep_up_loses_rows_which_are_counted() {
     // It goes on where there is room again; and when the end comes, what is in hand is handed on before the channel closes.
     rows.recv().await.unwrap();
     worker.note("198.51.100.9:999", "www.example");
-    let ending = tokio::spawn(async move { collector.finish().await });
-    while !worker.line.is_awaited() {
-        tokio::task::yield_now().await;
-    }
-    worker.recorder.keep(0);
-    ending.await.unwrap();
+    worker.recorder.hand_on();
+    collector.finish().await;
     let mut left = Vec::new();
     while let Some(chunk) = rows.recv().await {
         left.extend(chunk);

@@ -36,7 +36,8 @@ impl Resolver {
     }
 
     fn may_restore(&self, key: &Key) -> bool {
-        !self.is_local(key) && !self.setup.load().validator.as_ref().is_some_and(|validator| validator.concerns(key))
+        !self.is_local(key)
+            && !self.setup.load().validator.as_ref().is_some_and(|validator| validator.concerns(key))
     }
 
     /// Files an answer that was received `age` seconds ago, was fresh for `ttl` from then on, and might be given out for `stale` more. It is

@@ -3,10 +3,7 @@
 use super::{Outcome, Protocol, Source, Tier};
 use crate::{clock::Nanos, dns::QUESTION_MAX, simd::BLOCK};
 use crossbeam_queue::ArrayQueue;
-use std::{
-    net::Ipv6Addr,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::net::Ipv6Addr;
 
 /// Records of a batch.
 const RECORDS: usize = 1024;
@@ -161,18 +158,13 @@ pub struct Logged<'a> {
 pub struct Line {
     full: ArrayQueue<Box<Batch>>,
     empty: ArrayQueue<Box<Batch>>,
-    hurry: AtomicBool,
 }
 
 impl Line {
     /// A line with `batches` of them, empty, at least two.
     pub fn new(batches: usize, protocol: Protocol) -> Self {
         let batches = batches.max(2);
-        let line = Line {
-            full: ArrayQueue::new(batches),
-            empty: ArrayQueue::new(batches),
-            hurry: AtomicBool::new(false),
-        };
+        let line = Line { full: ArrayQueue::new(batches), empty: ArrayQueue::new(batches) };
         for _ in 0..batches {
             line.give_back(Batch::new(protocol));
         }
@@ -190,16 +182,6 @@ impl Line {
         debug_assert!(handed.is_ok(), "more batches than the line was made with");
     }
 
-    /// Worker: whether somebody waits for what it has in hand.
-    pub(super) fn is_hurried(&self) -> bool {
-        self.hurry.load(Ordering::Relaxed)
-    }
-
-    /// Worker: it has nothing in hand any more.
-    pub(super) fn hurried(&self) {
-        self.hurry.store(false, Ordering::Release);
-    }
-
     /// Collector: takes a batch.
     pub fn collect(&self) -> Option<Box<Batch>> {
         self.full.pop()
@@ -210,15 +192,5 @@ impl Line {
         (batch.len, batch.used) = (0, 0);
         let given = self.empty.push(batch);
         debug_assert!(given.is_ok(), "more batches than the line was made with");
-    }
-
-    /// Collector: asks for what the worker has in hand, without waiting for its time. The worker has to be woken.
-    pub fn hurry(&self) {
-        self.hurry.store(true, Ordering::Release);
-    }
-
-    /// Collector: whether the worker has not yet done so.
-    pub fn is_awaited(&self) -> bool {
-        self.hurry.load(Ordering::Acquire)
     }
 }

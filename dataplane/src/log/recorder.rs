@@ -227,14 +227,10 @@ impl Recorder {
         }
     }
 
-    /// Between turns: hands on what has waited for long enough, or is waited for.
+    /// Between turns: hands on what has waited for long enough.
     pub fn keep(&mut self, now: Nanos) {
-        let hurried = self.line.is_hurried();
-        if hurried || self.due(now).is_some_and(|left| left.is_zero()) {
+        if self.due(now).is_some_and(|left| left.is_zero()) {
             self.hand_on();
-        }
-        if hurried {
-            self.line.hurried();
         }
     }
 

@@ -446,9 +446,4 @@ fn a_batch_waits_no_longer_than_a_tenth_of_a_second() {
     // Each turn's end is its own.
     assert_eq!(batch.iter().map(|logged| logged.service_ns).collect::<Vec<_>>(), [100, 200]);
     line.give_back(batch);
-    // Who waits for it has it at once.
-    note(&mut log, 200 * MILLI);
-    line.hurry();
-    log.keep(200 * MILLI);
-    assert_eq!((line.collect().map(|batch| batch.len()), line.is_awaited()), (Some(1), false));
 }

@@ -3,7 +3,15 @@
 use super::Scene;
 use ringdns_tests::{Client, Engine, Host, Query, Ringdnsd, Upstream, ask_over_tcp, free_port, until};
 use serde_json::Value;
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    io::ErrorKind,
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
 
 /// ringdnsd over kernel sockets on loopback, which logs to a folder, and more if `tables` say so.
 fn ringdnsd(upstream: &Upstream, spool: &Path, tables: &str) -> (Ringdnsd, SocketAddr) {
@@ -109,4 +117,53 @@ fn without_clickhouse_the_folder_is_the_log() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 20);
     assert!(String::from_utf8_lossy(&output.stderr).contains("00000000000000000001.zst"), "{output:?}");
+}
+
+/// Workers answer until the last moment, and have a tenth of a second's answers in hand.
+#[test]
+fn what_is_answered_while_it_stops_is_in_the_log() {
+    let spool = tempfile::tempdir().unwrap();
+    let upstream = Upstream::answering(&Host::local());
+    let (mut ringdnsd, address) = ringdnsd(&upstream, spool.path(), "");
+    assert_eq!(Client::of(&Host::local(), address).ask(&Query::a("hot.example")).rcode(), 0);
+    let (over, counted) = (AtomicBool::new(false), AtomicU64::new(1));
+    thread::scope(|scope| {
+        scope.spawn(|| ask_on(address, &over, &counted));
+        until("thousands are answered", || (counted.load(Ordering::Relaxed) > 5_000).then_some(()));
+        ringdnsd.terminate();
+        over.store(true, Ordering::Release);
+    });
+    let answers = counted.load(Ordering::Relaxed);
+    let rows = ringdnsd.told(&["log", "--spool-dir", spool.path().to_str().unwrap()]).lines().count() as u64;
+    assert_eq!(rows, answers, "{}", ringdnsd.process().output());
+    let said = format!(
+        "the query log is closed collected={rows} unwanted=0 dropped=0 stored=0 spooled={rows} in_hand=0"
+    );
+    let output = ringdnsd.process().output();
+    assert!(output.contains(&said), "{output}");
+}
+
+/// Asks for the same name again and again until it is `over`, and counts what is answered.
+fn ask_on(address: SocketAddr, over: &AtomicBool, counted: &AtomicU64) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let query = Query::a("hot.example").wire();
+    let mut buffer = [0; 512];
+    // What is sent when nobody listens any more is refused, and that is told by the next call.
+    (0..16).for_each(|_| drop(socket.send(&query)));
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(_) => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                drop(socket.send(&query));
+            }
+            Err(error) if over.load(Ordering::Acquire) => {
+                if error.kind() == ErrorKind::WouldBlock {
+                    return;
+                }
+            }
+            Err(_) => (0..16).for_each(|_| drop(socket.send(&query))),
+        }
+    }
 }

@@ -3,6 +3,8 @@
 
 mod appliance;
 mod current;
+mod disk;
+mod leaks;
 mod servers;
 
 use ringdns_control::{
@@ -99,12 +101,11 @@ fn row(name: &str, i: u64) -> Row {
 }
 
 /// What a configuration makes of it, with little patience.
-fn shipping(server: &ClickHouse, spool: &Path, password_file: &Path) -> Shipping {
+fn shipping(url: &str, spool: &Path, password_file: &Path) -> Shipping {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"127.0.0.1:1\"\n[query_log]\nenabled = true\n\
          spool_dir = {spool:?}\nbatch_interval = \"100ms\"\nbatch_rows = 4000\nappliance = \"box-1\"\n\
-         [clickhouse]\nurl = \"{}\"\npassword_file = {password_file:?}\ntimeout = \"1s\"\nretention = \"3650d\"\n",
-        server.url(),
+         [clickhouse]\nurl = \"{url}\"\npassword_file = {password_file:?}\ntimeout = \"1s\"\nretention = \"3650d\"\n",
     );
     Config::parse(&text, Path::new("test.toml")).unwrap().shipping.unwrap()
 }
@@ -125,7 +126,7 @@ impl Scene {
     }
 
     fn shipping(&self) -> Shipping {
-        shipping(&self.server, self.spool.path(), &self.server.password_file())
+        shipping(&self.server.url(), self.spool.path(), &self.server.password_file())
     }
 
     /// How many rows there are, and how many different ones.

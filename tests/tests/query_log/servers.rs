@@ -122,7 +122,7 @@ fn a_server_that_refuses_gets_the_rows_when_it_does_not(scene: Scene) {
     let password = scene.spool.path().join("password");
     fs::write(&password, "wrong").unwrap();
     let mut log =
-        Log::start("refused", shipping(&scene.server, &scene.spool.path().join("spool"), &password));
+        Log::start("refused", shipping(&scene.server.url(), &scene.spool.path().join("spool"), &password));
     log.give(3_000);
     log.until("it is refused", |sums| sums.attempts_failed > 1 && sums.spooled == 3_000);
     // The right one, with the end of line that editors write.
@@ -144,16 +144,24 @@ fn tables_that_are_dropped_or_changed_are_seen(scene: Scene) {
     log.give(1_000);
     log.until_stored();
     assert_eq!(scene.server.query("SELECT count() FROM ringdns.queries WHERE upstream_us = 1200"), "1000");
+    // One of another length, behind the writer's back: the rows do not fit, and are refused as a whole.
+    scene.server.query("ALTER TABLE ringdns.queries MODIFY COLUMN answer_bytes UInt32");
+    let failed = log.sums().attempts_failed;
+    log.give(1_000);
+    log.until("it is refused", |sums| sums.attempts_failed > failed + 1 && sums.spooled == 1_000);
+    assert_eq!(scene.rows().0, 2_000);
+    scene.server.query("ALTER TABLE ringdns.queries MODIFY COLUMN answer_bytes UInt16");
+    log.until_stored();
     // One of another type would be filled with something else: nothing is sent there.
     log.finish();
     scene.server.query("ALTER TABLE ringdns.queries MODIFY COLUMN answer_bytes Int16");
     let mut log = scene.log("changed");
     log.give(1_000);
     log.until("it is not sent", |sums| sums.attempts_failed > 1 && sums.spooled == 1_000);
-    assert_eq!(scene.rows().0, 2_000);
+    assert_eq!(scene.rows().0, 3_000);
     scene.server.query("ALTER TABLE ringdns.queries MODIFY COLUMN answer_bytes UInt16");
     log.until_stored();
-    assert_eq!(scene.rows(), (3_000, 3_000));
+    assert_eq!(scene.rows(), (4_000, 4_000));
 }
 
 /// 18.16 has no TTL of tables: days that are over are dropped as partitions.

@@ -1,0 +1,106 @@
+//! Disks that are full, the spool's and ClickHouse's: nothing stops, what is lost is counted, and it goes on when there is room.
+
+use super::{Log, PASSWORD, Scene, shipping};
+use ringdns_control::config::Shipping;
+use ringdns_tests::{ClickHouse, Engine, Host};
+use std::{fs, io::Write, path::Path};
+use tempfile::TempDir;
+
+/// A file system in memory, which has so much room and no more. It needs root.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = SmallDisk(folder);
+        let options = format!("size={size},mode=0777");
+        Host::local()
+            .run("mount", ["-t", "tmpfs", "-o", &options, "ringdns-test", disk.path().to_str().unwrap()]);
+        disk
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Fills it, but for so many bytes.
+    fn fill(&self, left: usize) {
+        let room = vec![0; left];
+        fs::write(self.path().join("room"), room).unwrap();
+        let mut ballast = fs::File::create(self.path().join("ballast")).unwrap();
+        while ballast.write_all(&[0; 4096]).is_ok() {}
+        fs::remove_file(self.path().join("room")).unwrap();
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.path().join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Its servers may not have let go of it yet; it goes when they do.
+        Host::local().run("umount", ["--lazy", self.path().to_str().unwrap()]);
+    }
+}
+
+/// Only the folder.
+fn folder(path: &Path) -> Shipping {
+    Shipping { clickhouse: None, ..shipping("http://127.0.0.1:1", &path.join("spool"), Path::new("none")) }
+}
+
+#[test]
+fn a_full_disk_loses_rows_until_there_is_room() {
+    let disk = SmallDisk::mount("1m");
+    disk.fill(64 << 10);
+    let mut log = Log::start("disk", folder(disk.path()));
+    log.give(4_000);
+    log.until("a segment is spooled", |sums| sums.spooled == 4_000);
+    log.give(40_000);
+    let full = log.until("it is full", |sums| sums.taken == 44_000 && sums.in_hand == 0);
+    assert!(full.dropped_disk > 20_000 && full.spooled >= 4_000, "{full:?}");
+    assert_eq!(full.dropped_disk, full.dropped());
+    let files = || -> Vec<_> {
+        let names = fs::read_dir(disk.path().join("spool")).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).filter(|name| name != "lock").collect()
+    };
+    // What was half written is gone: it would take the room that others need.
+    assert!(files().iter().all(|name| name.ends_with(".zst")), "{:?}", files());
+    disk.free();
+    log.give(8_000);
+    let sums = log.until("it goes on", |sums| sums.in_hand == 0 && sums.taken == 52_000);
+    assert_eq!((sums.spooled, sums.dropped_disk), (full.spooled + 8_000, full.dropped_disk));
+    assert_eq!(log.finish(), sums);
+    // All that is said to be there is.
+    let mut found = Log::start("found", folder(disk.path()));
+    found.give(0);
+    found.until("it is found", |found| found.found == sums.spooled);
+}
+
+fn a_server_whose_disk_is_full_gets_the_rows_when_there_is_room(engine: Engine) {
+    let disk = SmallDisk::mount("64m");
+    let server = ClickHouse::start_in(disk.path(), engine, &Host::local(), PASSWORD);
+    let scene = Scene { server, spool: tempfile::tempdir().unwrap() };
+    let mut log = scene.log("full");
+    log.give(3_000);
+    log.until_stored();
+    disk.fill(0);
+    let failed = log.sums().attempts_failed;
+    log.give(20_000);
+    let sums = log.until("it is refused", |sums| sums.attempts_failed > failed + 1 && sums.in_hand == 0);
+    assert_eq!((sums.spooled + sums.stored, sums.dropped()), (23_000, 0));
+    assert!(sums.spooled > 0, "{sums:?}");
+    disk.free();
+    let sums = log.until_stored();
+    assert_eq!((sums.dropped(), scene.rows()), (0, (log.given, log.given)));
+}
+
+#[test]
+fn debians_server_whose_disk_is_full_gets_the_rows_when_there_is_room() {
+    a_server_whose_disk_is_full_gets_the_rows_when_there_is_room(Engine::Debian);
+}
+
+#[test]
+fn todays_server_whose_disk_is_full_gets_the_rows_when_there_is_room() {
+    a_server_whose_disk_is_full_gets_the_rows_when_there_is_room(Engine::Current);
+}
