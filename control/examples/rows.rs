@@ -7,7 +7,7 @@
 //! target/release/examples/rows 10 0 http://127.0.0.1:8123                # a server, whose `default` has no password
 //! ```
 //!
-//! A worker's recorder is given answers in bursts of 64, to a million names by turns; collector and writer are the daemon's own, each on
+//! A worker's recorder is given answers in bursts of 64, to 100,000 names by turns; collector and writer are the daemon's own, each on
 //! a thread. What finds no room is dropped by the recorder and counted, as in a worker. Processor time is told a row stored: the
 //! kernel's share included, the sink's and the server's not.
 
@@ -32,7 +32,10 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -77,13 +80,16 @@ fn main() -> Result<()> {
     let (counts, recorder) = (stats.clone(), Recorder::new(setup));
     let end = Instant::now() + Duration::from_secs(seconds);
     let (began, began_at) = (Instant::now(), clock);
+    let over = Arc::new(AtomicBool::new(false));
+    let told = over.clone();
     let worker = thread::Builder::new()
         .name("worker".into())
-        .spawn(move || work(recorder, &counts, rate, end, &began_at))?;
+        .spawn(move || work(recorder, &counts, rate, &told, &began_at))?;
     thread::sleep(end.saturating_duration_since(Instant::now()));
     let times = [("worker", "worker"), ("collector", "collector"), ("writer", "query-log")];
     let times = times.map(|(what, thread)| (what, processor_time(thread)));
     let (sums, took) = (log.ledger.sums(), began.elapsed());
+    over.store(true, Ordering::Relaxed);
     worker.join().ok().context("the worker panicked")??;
     runtime.block_on(collector.finish());
     collecting.abort();
@@ -111,13 +117,19 @@ fn main() -> Result<()> {
 }
 
 /// Answers as a worker does, as far as its log is concerned.
-fn work(mut recorder: Recorder, stats: &WorkerStats, rate: u64, end: Instant, clock: &Clock) -> Result<()> {
+fn work(
+    mut recorder: Recorder,
+    stats: &WorkerStats,
+    rate: u64,
+    over: &AtomicBool,
+    clock: &Clock,
+) -> Result<()> {
     let keys = (0..NAMES).map(key).collect::<Result<Vec<_>>>()?;
     let frame = frame(&names::query_message(&names::name("www.example")?, [1, 1], 0, header::RD, None));
     let (envelope, _) = Envelope::open(&frame, Checksums::Trust).ok().context("no frame")?;
     let (began, mut turns) = (Instant::now(), 0u64);
     let source = Source::of(Tier::Core);
-    while Instant::now() < end {
+    while !over.load(Ordering::Relaxed) {
         let now = clock.nanos();
         for i in 0..BURST {
             let key = &keys[(turns as usize * BURST + i) * 7919 % NAMES];
