@@ -252,6 +252,12 @@ impl Plane {
                 ("the fleet's tier", Ok(()))
             });
         }
+        if let Some(redis) = &self.config.redis
+            && let Some(keys) = redis.warm_keys
+        {
+            let (resolver, per_second) = (self.resolver.clone(), redis.warm_per_second);
+            tokio::spawn(async move { resolver.warm(keys, per_second).await });
+        }
         let sweeper = self.sweep(&mut parts)?;
         let snapshot = self.snapshot(&mut parts)?;
         let listener = self.listen(claim.tcp, &mut parts)?;

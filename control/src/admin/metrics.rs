@@ -37,6 +37,11 @@ pub fn text(service: &Service) -> String {
     if let Some(fleet) = service.resolver.fleet() {
         text.gauge("ringdns_fleet_up", "Whether Redis is well and used.", u8::from(fleet.is_up()));
         text.gauge("ringdns_fleet_queued", "Answers that wait to be stored in Redis.", fleet.queued());
+        text.gauge(
+            "ringdns_fleet_keys",
+            "Answers in Redis, when this appliance last changed their index.",
+            fleet.keys(),
+        );
         text.totals("ringdns_fleet", &fleet.counters.totals());
     }
     text.totals("ringdns_listener", &(service.listeners)());

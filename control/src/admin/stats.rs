@@ -43,6 +43,7 @@ pub fn all(service: &Service) -> Value {
         "fleet": service.resolver.fleet().map(|fleet| json!({
             "up": fleet.is_up(),
             "queued": fleet.queued(),
+            "keys": fleet.keys(),
             "counters": totals(fleet.counters.totals()),
         })),
         "upstreams": service.resolver.upstreams().iter().map(|upstream| json!({

@@ -16,12 +16,35 @@ pub struct Redis {
     pub deadline: Duration,
     /// What the names of keys begin with.
     pub prefix: String,
+    /// How many answers there are at most.
+    pub max_keys: usize,
+    /// How long one stays that nobody wants.
+    pub idle: Duration,
+    /// How often it is swept.
+    pub sweep_every: Duration,
+    /// How many answers a new appliance takes, if it does.
+    pub warm_keys: Option<usize>,
+    /// How many of them a second.
+    pub warm_per_second: u32,
 }
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Redis { address, deadline, prefix, .. } = self;
-        write!(f, "Redis {{ {address}, {deadline:?}, {prefix:?} }}")
+        let Redis {
+            server: _,
+            address,
+            deadline,
+            prefix,
+            max_keys,
+            idle,
+            sweep_every,
+            warm_keys,
+            warm_per_second,
+        } = self;
+        write!(
+            f,
+            "Redis {{ {address}, {deadline:?}, {prefix:?}, {max_keys}, {idle:?}, {sweep_every:?}, {warm_keys:?}, {warm_per_second} }}"
+        )
     }
 }
 
@@ -35,6 +58,35 @@ pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
         let remedy = "Give 1 to 64 letters, digits, \"-\", \"_\" and \".\"";
         return Err(Problem::new("redis.prefix", reason, remedy));
     }
+    let limits = [Span::secs(1), Span::secs(600)];
+    let sweep_every = within("redis.sweep_every", raw.sweep_every, limits, "Give \"1s\" to \"10m\"")?;
+    let idle = within(
+        "redis.idle",
+        raw.idle,
+        [Span::secs(1), Span::secs(14 * 86_400)],
+        "Give \"1s\" to \"14d\", which is longer than an answer lasts",
+    )?;
+    if raw.max_keys == 0 {
+        return Err(Problem::new(
+            "redis.max_keys",
+            "nothing could be shared",
+            "Give 1 or more, or remove [redis]",
+        ));
+    }
+    if raw.warm_keys == Some(0) {
+        return Err(Problem::new(
+            "redis.warm_keys",
+            "that is none",
+            "Give 1 or more, or remove the key for no warm start",
+        ));
+    }
+    if raw.warm_per_second == 0 {
+        return Err(Problem::new(
+            "redis.warm_per_second",
+            "it would never end",
+            "Give 1 or more; without warm_keys there is no warm start",
+        ));
+    }
     let url = match &raw.url {
         Some(url) => url.clone(),
         // Nobody in particular, without TLS.
@@ -47,7 +99,17 @@ pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
     }
     let server = server(url, &raw)?;
     let address = server.address();
-    Ok(Some(Redis { server, address, deadline, prefix: raw.prefix }))
+    Ok(Some(Redis {
+        server,
+        address,
+        deadline,
+        prefix: raw.prefix,
+        max_keys: raw.max_keys,
+        idle,
+        sweep_every,
+        warm_keys: raw.warm_keys,
+        warm_per_second: raw.warm_per_second,
+    }))
 }
 
 fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {

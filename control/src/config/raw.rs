@@ -447,6 +447,16 @@ tables! {
         tls_cert_file: Option<String> = None,
         /// and one with its private key.
         tls_key_file: Option<String> = None,
+        /// At most so many answers lie in Redis. When there are more, those leave that the fleet wants least.
+        max_keys: usize = 500_000,
+        /// An answer leaves Redis before its end that nobody in the fleet has wanted for so long, from 1 s to 14 d.
+        idle: Span = Span::secs(6 * 3600),
+        /// How often one appliance of the fleet removes from Redis and its index what has to leave, give or take a quarter, from 1 s to 10 m.
+        sweep_every: Span = Span::secs(15),
+        /// After its start an appliance takes so many answers at most that the fleet wants most, such as 10,000. Absent: none.
+        warm_keys: Option<usize> = None,
+        /// And so many of them a second.
+        warm_per_second: u32 = 1000,
     }
 
     /// What clients may do over TCP (RFC 7766, RFC 9210).

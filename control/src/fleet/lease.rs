@@ -5,19 +5,18 @@
 
 use super::{Fleet, PATIENCE, value};
 use ringdns_dataplane::dns::key::Key;
-use std::sync::{Arc, LazyLock, atomic::Ordering};
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::{runtime::Handle, time::timeout};
 
 /// How long a lease lasts unless it is given back: longer than an upstream can take.
 pub const LASTS: Duration = crate::resolver::INQUIRY.saturating_add(Duration::from_millis(500));
 
 /// Removes a lease if it is still that of who says so.
-static RELEASE: LazyLock<redis::Script> = LazyLock::new(|| {
-    redis::Script::new(
-        "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0",
-    )
-});
+const RELEASE: &str =
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /// The right to renew an answer for the fleet. Given back when it is dropped.
 pub struct Lease {
@@ -68,8 +67,9 @@ impl Fleet {
     /// Removes the lease from Redis. Where that cannot be had it ends by itself.
     async fn release(&self, name: &str, token: &str) {
         let Some(mut connection) = self.connection() else { return };
-        let mut release = RELEASE.key(name);
-        let released = release.arg(token).invoke_async::<u32>(&mut connection);
+        let mut release = redis::cmd("EVAL");
+        release.arg(RELEASE).arg(1).arg(name).arg(token);
+        let released = release.query_async::<u32>(&mut connection);
         match timeout(PATIENCE, released).await {
             Ok(Ok(1)) => {}
             Ok(Ok(_)) => self.counters.leases_lost.inc(),

@@ -2,10 +2,14 @@
 //!
 //! Redis is never waited for longer than a deadline of milliseconds, and while it is not well it is not asked at all: [`keeper`]
 //! holds the one connection, which is there only while Redis answers in time. What is stored goes through a bounded queue
-//! ([`writer`]). An answer is renewed by one appliance at a time ([`lease`]). Whatever lies in Redis may be anybody's: see [`value`]. What purges make void is told by a log ([`purges`]).
+//! ([`writer`]). An answer is renewed by one appliance at a time ([`lease`]), and the number of answers is bounded ([`index`],
+//! [`housekeeping`]). Whatever lies in Redis may be anybody's: see [`value`]. What purges make void is told by a log ([`purges`]).
 
 mod cluster;
 pub mod connection;
+mod demand;
+mod housekeeping;
+mod index;
 mod keeper;
 pub mod lease;
 mod purges;
@@ -18,6 +22,7 @@ use crate::{
     host::{HostTier, Purge, StoredKey},
 };
 use connection::{Connection, Server};
+use demand::Untold;
 use lease::Lease;
 use parking_lot::{Mutex, RwLock};
 use purges::Purges;
@@ -62,7 +67,9 @@ counters! {
         lookups,
         /// Of these, those answered by what was there.
         hit,
-        /// Those that found an answer that has expired, and were asked of upstreams.
+        /// Those made for the warm start whose answers are kept now.
+        warmed,
+        /// Those that found an answer that has expired, and were asked of upstreams; or that did for no warm start.
         stale,
         /// Renewals that found nothing newer than what is to be renewed.
         due,
@@ -96,6 +103,26 @@ counters! {
         store_skipped,
         /// Those not stored because a purge came, or their time was over.
         store_outdated,
+        /// Those not stored because as many others are wanted more as there may be.
+        store_unwanted,
+        /// Answers that are not in the index, and are stored for ten minutes at most: the master of a cluster is gone that has it.
+        store_unindexed,
+        /// Answers removed from Redis because others were stored that are wanted more.
+        evicted,
+        /// Questions answered without the fleet's tier, of which the fleet has been told.
+        demand_told,
+        /// Those of which it has not, for there were too many names, or Redis was not well.
+        demand_dropped,
+        /// Sweeps of Redis that this appliance has made.
+        swept,
+        /// Answers that sweeps found to have ended, and took out of the index.
+        swept_ended,
+        /// Answers that sweeps removed because there were too many, and others are wanted more.
+        swept_least,
+        /// Answers that sweeps removed because nobody has wanted them for long.
+        swept_idle,
+        /// Answers that sweeps took out of the index because they were not in Redis any more.
+        swept_orphans,
         /// Renewals that this appliance made for the fleet.
         renewals_led,
         /// Renewals that another appliance had made when this one was to.
@@ -164,6 +191,14 @@ pub struct Fleet {
     /// Wakes who looks after the connection.
     wake: Notify,
     lookups: Semaphore,
+    /// How many answers there may be in Redis.
+    max_keys: usize,
+    /// How long an answer stays there that nobody wants.
+    idle: Duration,
+    sweep_every: Duration,
+    /// How many there were when the index was last changed here.
+    keys: AtomicU64,
+    untold: Untold,
     /// How many leases were asked for.
     leases: AtomicU64,
     queue: mpsc::Sender<Write>,
@@ -192,6 +227,11 @@ impl Fleet {
             trouble: AtomicU32::new(0),
             wake: Notify::new(),
             lookups: Semaphore::new(LOOKUPS),
+            max_keys: config.max_keys,
+            idle: config.idle,
+            sweep_every: config.sweep_every,
+            keys: AtomicU64::new(0),
+            untold: Untold::default(),
             leases: AtomicU64::new(0),
             queue,
             waiting: Mutex::new(Some(waiting)),
@@ -205,7 +245,7 @@ impl Fleet {
     /// Keeps the connection, and stores what is to be stored, until it is dropped. To be called once.
     pub async fn run(self: Arc<Self>, host: Arc<HostTier>) {
         let Some(waiting) = self.waiting.lock().take() else { return };
-        tokio::join!(self.keep(&host), self.write(&host, waiting));
+        tokio::join!(self.keep(&host), self.write(&host, waiting), self.tell_demand(), self.keep_house());
     }
 
     /// Whether Redis is well.
@@ -216,6 +256,18 @@ impl Fleet {
     /// How many answers wait to be stored.
     pub fn queued(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// How many answers the index had when this appliance last changed it.
+    pub fn keys(&self) -> u64 {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// The questions whose answers the fleet wants most, the first of them first. `None` if Redis is not well.
+    pub async fn most_wanted(&self, most: usize) -> Option<Vec<Key>> {
+        let connection = self.connection()?;
+        let members = timeout(PATIENCE, self.most_wanted_members(&connection, most)).await.ok()?.ok()?;
+        Some(members.iter().filter_map(|member| value::key(member)).collect())
     }
 
     fn connection(&self) -> Option<Connection> {

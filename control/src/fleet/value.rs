@@ -3,12 +3,13 @@
 //! Anybody may have put it there. What does not begin as it should is *foreign*, what begins so and does not fit is *damaged*,
 //! and neither is an answer. The message in it is judged as an upstream's is.
 
+use crate::names;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
         answer::Answer,
         header::{self, Header},
-        key::Asked,
+        key::{Asked, Key},
         record::Record,
         rtype,
     },
@@ -60,7 +61,28 @@ pub struct Value {
 
 /// The name of the key of a question's answer: the prefix, the version, `a`, and what names the question.
 pub fn name(prefix: &str, asked: Asked<'_>) -> String {
-    format!("{prefix}:{VERSION}:a:{}", member(asked))
+    name_of(prefix, &member(asked))
+}
+
+/// The same, of what names the question.
+pub fn name_of(prefix: &str, member: &str) -> String {
+    format!("{prefix}:{VERSION}:a:{member}")
+}
+
+/// The question that `member` names. `None`: none that ringdns would name so.
+pub fn key(member: &str) -> Option<Key> {
+    let mut parts = member.splitn(4, ':');
+    let [flags, qtype, _, text] = [(); 4].map(|()| parts.next());
+    let (dnssec_ok, checking_disabled) = match flags? {
+        "-" => (false, false),
+        "d" => (true, false),
+        "c" => (false, true),
+        "dc" => (true, true),
+        _ => return None,
+    };
+    let wire = names::name(text?).ok()?;
+    let key = names::key(&wire, qtype?.parse().ok()?, dnssec_ok, checking_disabled)?;
+    (self::member(key.asked()) == member).then_some(key)
 }
 
 /// What names a question: DO and CD, type, class, name.
@@ -152,6 +174,13 @@ impl Value {
         })
     }
 
+    /// The same, for no longer than `secs` from when it was received.
+    pub fn bounded(self, secs: u64) -> Self {
+        let secs = Secs::try_from(secs).unwrap_or(Secs::MAX);
+        let ttl = self.ttl.min(secs);
+        Value { ttl, grace: self.grace.min(secs - ttl), ..self }
+    }
+
     /// Seconds that it stays in Redis from when it was received.
     pub fn lifetime(&self) -> u64 {
         u64::from(self.ttl) + u64::from(self.grace)
@@ -221,17 +250,16 @@ fn checksum(name: &str, head: &[u8], message: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names;
-    use ringdns_dataplane::dns::{answer::TtlRules, key::Key};
+    use ringdns_dataplane::dns::answer::TtlRules;
 
     const RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3600, stale: 3600, ahead: 10 };
 
-    fn key() -> Key {
+    fn asked() -> Key {
         names::key(&names::name("www.example").unwrap(), 1, true, false).unwrap()
     }
 
     fn answer() -> Answer {
-        let key = key();
+        let key = asked();
         let mut message = names::query_message(key.asked().name(), [1, 1], 0, 0x8180, None);
         message[7] = 1;
         message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1]);
@@ -240,11 +268,11 @@ mod tests {
     }
 
     fn value() -> Value {
-        Value { hits: 9, ..Value::new(key().asked(), &answer(), 1_000_000, Some(900_000), 77) }
+        Value { hits: 9, ..Value::new(asked().asked(), &answer(), 1_000_000, Some(900_000), 77) }
     }
 
     fn stored() -> (String, Vec<u8>) {
-        let name = name("ringdns", key().asked());
+        let name = name("ringdns", asked().asked());
         let bytes = value().bytes(&name);
         (name, bytes)
     }
@@ -253,12 +281,29 @@ mod tests {
     fn keys_name_all_that_an_answer_depends_on() {
         let of = |text: &str, qtype, dnssec_ok, checking_disabled| {
             let key = names::key(&names::name(text).unwrap(), qtype, dnssec_ok, checking_disabled).unwrap();
+            assert_eq!(super::key(&member(key.asked())), Some(key.clone()));
             name("x", key.asked())
         };
         assert_eq!(of("www.Example", 28, false, false), "x:2:a:-:28:1:www.example.");
         assert_eq!(of(".", 2, true, false), "x:2:a:d:2:1:.");
         assert_eq!(of("a{b}.c", 1, false, true), "x:2:a:c:1:1:a\\123b\\125.c.");
         assert_eq!(of("a", 1, true, true), "x:2:a:dc:1:1:a.");
+        for none in [
+            "",
+            "-",
+            "-:1",
+            "-:1:1",
+            "-:1:1:",
+            "x:1:1:a.",
+            "-:1:3:a.",
+            "-:1:1:a",
+            "-:1:1:A.",
+            "-:01:1:a.",
+            "-:1:1:a..",
+            "-:99999:1:a.",
+        ] {
+            assert_eq!(super::key(none), None, "{none}");
+        }
     }
 
     #[test]
@@ -266,11 +311,11 @@ mod tests {
         let (name, bytes) = stored();
         let mut read = Value::parse(&name, &bytes).unwrap();
         assert_eq!(read, value());
-        read.grow_older(key().asked(), 100).unwrap();
-        let again = Answer::from_response(&read.message, &key(), &RULES, 7, false).unwrap();
+        read.grow_older(asked().asked(), 100).unwrap();
+        let again = Answer::from_response(&read.message, &asked(), &RULES, 7, false).unwrap();
         assert_eq!((again.ttl, &again.wire[..6], again.counts), (200, &answer().wire[..6], [1, 0, 0]));
-        read.grow_older(key().asked(), Secs::MAX).unwrap();
-        let dead = Answer::from_response(&read.message, &key(), &RULES, 7, false).unwrap();
+        read.grow_older(asked().asked(), Secs::MAX).unwrap();
+        let dead = Answer::from_response(&read.message, &asked(), &RULES, 7, false).unwrap();
         assert_eq!(dead.ttl, 0, "it never comes round to a large one");
     }
 
@@ -301,6 +346,18 @@ mod tests {
         assert_eq!(Value::parse(&name, &bytes), Err(Unfit::Damaged));
     }
 
+    #[test]
+    fn what_the_index_does_not_know_lasts_for_less_time() {
+        let lasting = |secs| {
+            let value = value().bounded(secs);
+            (value.ttl, value.grace)
+        };
+        assert_eq!(
+            [100, 400, 10_000, u64::MAX].map(lasting),
+            [(100, 0), (300, 100), (300, 3600), (300, 3600)]
+        );
+    }
+
     /// Received at 1,000,000 and fresh for 300 s, then kept for an hour.
     #[test]
     fn the_clock_that_says_more_is_believed() {
@@ -319,7 +376,7 @@ mod tests {
 
     #[test]
     fn messages_whose_records_do_not_fit_do_not_grow_older() {
-        let asked = key();
+        let asked = asked();
         for change in [
             |message: &mut Vec<u8>| message.truncate(message.len() - 1),
             |message: &mut Vec<u8>| message.push(0),

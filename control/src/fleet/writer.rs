@@ -2,17 +2,23 @@
 
 use super::{
     Fleet, Kin, PATIENCE,
+    connection::Connection,
+    index::{Added, Grown},
     purges::Number,
     value::{self, Value},
 };
 use crate::host::{HostTier, StoredKey};
 use futures_util::future::join_all;
-use ringdns_dataplane::dns::answer::Answer;
-use std::sync::Arc;
+use redis::{RedisError, RedisResult};
+use ringdns_dataplane::{clock::Secs, dns::answer::Answer};
+use std::{collections::HashSet, sync::Arc};
 use tokio::{sync::mpsc, time::timeout};
 
 /// Answers in one batch. None is longer than 64 KiB.
 const BATCH: usize = 64;
+
+/// How many seconds an answer lasts that the index does not know.
+const UNINDEXED: u64 = 600;
 
 /// An answer that is to be stored.
 pub struct Write {
@@ -49,31 +55,82 @@ impl Fleet {
         if batch.is_empty() {
             return;
         }
-        // Not as one command: they may be of several nodes. They go out together all the same.
-        let writing = join_all(batch.iter().map(|Write { key, answer, known, kin, .. }| {
-            let asked = key.asked();
-            let name = value::name(&self.prefix, asked);
-            let age = now.saturating_sub(answer.received);
-            let received = self.clock.unix().saturating_sub(u64::from(age));
-            let value = Value::new(asked, answer, received, kin.first_seen, *known);
-            let left = value.lifetime() - u64::from(age);
-            let mut command = redis::cmd("SET");
-            command.arg(&name).arg(value.bytes(&name)).arg("EX").arg(left);
-            let mut connection = connection.clone();
-            async move { command.exec_async(&mut connection).await }
-        }));
-        let Ok(results) = timeout(PATIENCE, writing).await else {
+        let result = match timeout(PATIENCE, self.store_batch(&connection, batch, now)).await {
+            Ok(result) => result,
             // The keeper will find out what is wrong.
-            return counters.store_failed.add(batch.len() as u64);
+            Err(_) => return counters.store_failed.add(batch.len() as u64),
         };
-        let stored = results.iter().filter(|result| result.is_ok()).count();
-        counters.stored.add(stored as u64);
-        counters.store_failed.add((results.len() - stored) as u64);
-        let refused = results.into_iter().find_map(Result::err);
+        let refused = result.unwrap_or_else(|error| {
+            counters.store_failed.add(batch.len() as u64);
+            Some(error)
+        });
         // Once, and not for each: where there is no memory left, that may go on for days.
         let before = std::mem::replace(refused_before, refused.is_some());
         if let Some(error) = refused.filter(|_| !before) {
             tracing::warn!(redis = self.address, %error, "answers cannot be stored for the fleet");
         }
+    }
+
+    /// Adds answers to the index, and then stores those that may stay. What Redis said against one of them.
+    async fn store_batch(
+        &self,
+        connection: &Connection,
+        batch: &[Write],
+        now: Secs,
+    ) -> RedisResult<Option<RedisError>> {
+        let lasts = |answer: &Answer| u64::from(answer.dead().saturating_sub(now));
+        let added: Vec<_> = batch
+            .iter()
+            .map(|Write { key, answer, .. }| Added {
+                member: value::member(key.asked()),
+                lasts: Some(lasts(answer)),
+                count: 1,
+            })
+            .collect();
+        let grown = self.enter(connection, &added).await?;
+        // What is not in the index lasts no longer than this, so that there cannot be too much of it.
+        let bound = if grown.is_none() { UNINDEXED } else { u64::MAX };
+        let grown = grown.unwrap_or_else(|| {
+            self.counters.store_unindexed.add(added.len() as u64);
+            Grown { wanted: vec![1; added.len()], ..Grown::default() }
+        });
+        let least: HashSet<_> = grown.least.iter().collect();
+        let staying = batch
+            .iter()
+            .zip(&added)
+            .zip(grown.wanted)
+            .filter(|((_, added), _)| !least.contains(&added.member));
+        // Not as one command: they may be of several nodes. They go out together all the same.
+        let results = join_all(staying.map(|((Write { key, answer, known, kin, .. }, added), hits)| {
+            let name = value::name_of(&self.prefix, &added.member);
+            let age = now.saturating_sub(answer.received);
+            let received = self.clock.unix().saturating_sub(u64::from(age));
+            let value = Value::new(key.asked(), answer, received, kin.first_seen, *known);
+            let value = Value { hits, ..value }.bounded(bound.saturating_add(age.into()));
+            let mut command = redis::cmd("SET");
+            command.arg(&name).arg(value.bytes(&name)).arg("EX").arg(lasts(answer).min(bound));
+            let mut connection = connection.clone();
+            async move { command.exec_async(&mut connection).await }
+        }))
+        .await;
+        let counters = &self.counters;
+        let stored = results.iter().filter(|result| result.is_ok()).count();
+        counters.stored.add(stored as u64);
+        counters.store_failed.add((results.len() - stored) as u64);
+        counters.store_unwanted.add((batch.len() - results.len()) as u64);
+        Ok(results.into_iter().find_map(Result::err))
+    }
+
+    /// Adds answers to the index. `None`: the master of a cluster is gone that has it, and the others can do without.
+    async fn enter(&self, connection: &Connection, added: &[Added]) -> RedisResult<Option<Grown>> {
+        if connection.is_well().is_none() {
+            return self.grow(connection, added).await.map(Some);
+        }
+        if !connection.has(&self.common_name("ends")) {
+            return Ok(None);
+        }
+        // Some of the time is for what is done without it.
+        let grown = timeout(PATIENCE / 4, self.grow(connection, added)).await;
+        Ok(grown.ok().and_then(Result::ok))
     }
 }

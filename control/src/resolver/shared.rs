@@ -5,11 +5,12 @@
 //! into such a zone. What was validated here is not, and what is to be validated is not taken from there; what it is proven with
 //! is, for it proves itself. Failures and what must not be kept never reach it, and special names are nobody's.
 
-use super::{Resolver, Rules, Turn, exchange, inquiry::Inquiry};
+use super::{Resolver, Rules, Turn, chase::Alias, exchange, inquiry::Inquiry, setup::Setup};
 use crate::fleet::{
     Fleet, Found, Kin,
     lease::{self, Asked},
 };
+use futures_util::future::join_all;
 use ringdns_dataplane::{
     dns::{
         answer::{Answer, TtlRules},
@@ -18,10 +19,17 @@ use ringdns_dataplane::{
     log::{Source, Tier},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// Pauses between looks at what another appliance is renewing: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(320)];
+
+/// How often it is asked what to take for the warm start, until Redis is there.
+const UNTIL_IT_IS_THERE: Duration = Duration::from_millis(250);
+/// How often a few answers are taken for the warm start,
+const TICK: Duration = Duration::from_millis(20);
+/// and how many at most.
+const AT_ONCE: usize = 64;
 
 /// What a flight is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,27 +108,7 @@ async fn look(inquiry: &Arc<Inquiry>, fleet: &Fleet, renew: bool) -> bool {
 /// Ends the inquiry with what was found, if that will do.
 fn answer(inquiry: &Arc<Inquiry>, fleet: &Fleet, found: Found, renew: bool, generation: u64) -> bool {
     let (resolver, key) = (&inquiry.landing.resolver, &inquiry.landing.key);
-    // From when on it is kept at least so long, only who stored it knows; else it would never end.
-    let ttl = TtlRules { min: 0, ..inquiry.landing.rules().ttl };
-    let rules = Rules { ttl, ..*inquiry.landing.rules() };
-    let trusted = inquiry.landing.upstreams().iter().all(|upstream| upstream.trusted);
-    let judged = exchange::judge_kept(key, &rules, trusted, &found.message);
-    let Some((answer, alias)) = judged else {
-        fleet.counters.damaged.inc();
-        return false;
-    };
-    let grace = found.grace.min(ttl.stale);
-    let ahead = (u64::from(found.ttl) * u64::from(ttl.ahead) / 100) as u32;
-    // Who stored it may keep answers for longer than their source says. Here that is this appliance's affair.
-    let longer = found.ttl.saturating_sub(found.source_ttl.max(inquiry.landing.rules().ttl.min));
-    let fresh = found.fresh.saturating_sub(longer);
-    let answer = Answer {
-        ttl: answer.ttl.min(fresh),
-        source_ttl: found.source_ttl,
-        stale: grace,
-        ede: found.ede,
-        ..answer
-    };
+    let Some((answer, alias)) = judge_found(&inquiry.landing.setup, fleet, key, &found) else { return false };
     if answer.ttl == 0 {
         fleet.counters.stale.inc();
         if alias.is_none() {
@@ -130,13 +118,46 @@ fn answer(inquiry: &Arc<Inquiry>, fleet: &Fleet, found: Found, renew: bool, gene
     }
     // The very same comes back a second older or younger, as its age is rounded.
     let known = || resolver.host.peek(key).map_or(0, |entry| entry.answer.expires());
-    if renew && (answer.ttl <= ahead || answer.expires() <= known().saturating_add(1)) {
+    if renew && (answer.ttl <= answer.ahead || answer.expires() <= known().saturating_add(1)) {
         fleet.counters.due.inc();
         return false;
     }
     fleet.counters.hit.inc();
-    inquiry.arrive(Answer { ahead, ..answer }, alias, Source::of(Tier::Fleet), &mut Turn::default());
+    fleet.wants(key.asked(), 1);
+    inquiry.arrive(answer, alias, Source::of(Tier::Fleet), &mut Turn::default());
     true
+}
+
+/// Judges what was found in Redis as what an upstream says is judged, and by the rules of this appliance. An answer that is fresh
+/// for no more time has expired.
+fn judge_found(
+    setup: &Setup,
+    fleet: &Fleet,
+    key: &Key,
+    found: &Found,
+) -> Option<(Answer, Option<Box<Alias>>)> {
+    // From when on it is kept at least so long, only who stored it knows; else it would never end.
+    let ttl = TtlRules { min: 0, ..setup.rules.ttl };
+    let rules = Rules { ttl, ..setup.rules };
+    let trusted = setup.upstreams.iter().all(|upstream| upstream.trusted);
+    let judged = exchange::judge_kept(key, &rules, trusted, &found.message);
+    let Some((answer, alias)) = judged else {
+        fleet.counters.damaged.inc();
+        return None;
+    };
+    // Who stored it may keep answers for longer than their source says. Here that is this appliance's affair.
+    let longer = found.ttl.saturating_sub(found.source_ttl.max(setup.rules.ttl.min));
+    let left = answer.ttl.min(found.fresh.saturating_sub(longer));
+    let ahead = (u64::from(found.ttl) * u64::from(ttl.ahead) / 100) as u32;
+    let answer = Answer {
+        ttl: left,
+        source_ttl: found.source_ttl,
+        stale: found.grace.min(ttl.stale),
+        ahead: ahead.min(left),
+        ede: found.ede,
+        ..answer
+    };
+    Some((answer, alias))
 }
 
 impl Resolver {
@@ -149,6 +170,53 @@ impl Resolver {
     pub(super) fn share(&self, key: &Key, answer: &Arc<Answer>, generation: u64, kin: Kin) {
         if let Some(fleet) = self.fleet_for(key) {
             fleet.store(key, answer, &self.host, generation, kin);
+        }
+    }
+
+    /// Takes what the fleet wants most, once Redis is there: so many answers at most, so many a second. What is there already is left
+    /// as it is, and so is what this appliance would not take for a client.
+    pub async fn warm(&self, keys: usize, per_second: u32) {
+        let Some(fleet) = &self.fleet else { return };
+        let wanted = loop {
+            if let Some(wanted) = fleet.most_wanted(keys).await {
+                break wanted;
+            }
+            sleep(UNTIL_IT_IS_THERE).await;
+        };
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let before = fleet.counters.warmed.get();
+        let (mut wanted, mut allowance) = (wanted.into_iter().peekable(), 0.0);
+        while wanted.peek().is_some() {
+            tick.tick().await;
+            if !fleet.is_up() {
+                continue;
+            }
+            allowance = f64::min(allowance + f64::from(per_second) * TICK.as_secs_f64(), AT_ONCE as f64);
+            let now: Vec<_> = wanted.by_ref().take(allowance as usize).collect();
+            allowance -= now.len() as f64;
+            join_all(now.iter().map(|key| self.warm_one(fleet, key))).await;
+        }
+        let warmed = fleet.counters.warmed.get() - before;
+        tracing::info!(warmed, "has what the fleet wants most");
+    }
+
+    async fn warm_one(&self, fleet: &Arc<Fleet>, key: &Key) {
+        let setup = self.setup();
+        let validated = setup.validator.as_ref().is_some_and(|validator| validator.concerns(key));
+        if validated || self.fleet_for(key).is_none() || self.is_local(key) || self.host.peek(key).is_some() {
+            return;
+        }
+        let generation = self.host.generation();
+        let Some(found) = fleet.lookup(key).await else { return };
+        let Some((answer, alias)) = judge_found(&setup, fleet, key, &found) else { return };
+        let whole = alias.is_none_or(|alias| !alias.leads_out(key, &setup.upstreams));
+        if answer.ttl == 0 || !whole {
+            fleet.counters.stale.inc();
+        } else if self.host.insert(key, Arc::new(answer), generation) {
+            fleet.counters.warmed.inc();
+        } else {
+            fleet.counters.purged.inc();
         }
     }
 

@@ -163,6 +163,9 @@ impl Sweeper {
             for asked in notes.iter() {
                 noted += 1;
                 unknown += u64::from(!host.note(asked, NOTED, now));
+                if let Some(fleet) = self.resolver.fleet() {
+                    fleet.wants(asked, NOTED.into());
+                }
             }
             self.counters.noted.add(noted);
             self.counters.noted_unknown.add(unknown);

@@ -418,7 +418,7 @@ impl<'a> Draft<'a> {
         let header = Header {
             hash: (hash as u32).into(),
             received: answer.received.min(now).into(),
-            glance: (answer.expires() - if ahead == 0 { 0 } else { 1 << ahead }).into(),
+            glance: answer.expires().saturating_sub(if ahead == 0 { 0 } else { 1 << ahead }).into(),
             stale: (answer.stale / STALE_UNIT)
                 .min(Secs::from(u16::MAX))
                 .try_into()

@@ -77,6 +77,15 @@ fn a_stale_entry_asks_for_renewal_once_in_a_while() {
     assert_eq!(f.get("example.com.", 200), Some((8, Freshness::Fresh { age: 30, renew: false })));
 }
 
+/// As one that another appliance stored, taken in the first second of this process.
+#[test]
+fn an_answer_may_be_due_for_longer_than_there_has_been_time() {
+    let mut f = Fixture::new(1 << 20);
+    let key = key("example.com.");
+    f.cache.insert(&key, f.hash.of(&key), &Answer { ahead: 10, ..answer("example.com.", 7, 1, 0) }, 0);
+    assert!(matches!(f.get("example.com.", 0), Some((7, Freshness::Fresh { age: 0, .. }))));
+}
+
 /// What a whole pass of the sweep notes.
 fn noted(f: &mut Fixture, now: Secs, room: bool) -> Vec<String> {
     let mut noted = Vec::new();

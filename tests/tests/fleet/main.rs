@@ -1,10 +1,12 @@
 //! Appliances that share what they find out through a real Redis.
 
 mod ill;
+mod index;
 mod places;
 mod purges;
 mod renewals;
 mod sharing;
+mod warm;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -20,6 +22,7 @@ struct Appliance {
 }
 
 impl Appliance {
+    /// With more keys for `[redis]`, and for `[cache]` or whole tables.
     #[track_caller]
     fn start(upstream: &Upstream, url: &str, redis: &str, more: &str) -> Self {
         Self::start_behind(upstream, url, redis, more, &[])
@@ -33,7 +36,7 @@ impl Appliance {
             listen: vec![address.to_string()],
             server: "workers = 1".to_owned(),
             tables: format!(
-                "{more}\n[cache]\nbytes_per_worker = \"1MiB\"\nhost_bytes = \"4MiB\"\n[redis]\nurl = {url:?}\n{redis}\n"
+                "[cache]\nbytes_per_worker = \"1MiB\"\nhost_bytes = \"4MiB\"\n{more}\n[redis]\nurl = {url:?}\n{redis}\n"
             ),
             ..Settings::sockets(upstream.address())
         };
@@ -88,10 +91,28 @@ impl Appliance {
         let stats = self.ringdnsd.stats();
         let count = |name: &str| stats["fleet"]["counters"][name].as_u64().unwrap();
         let sum = |names: &[&str]| names.iter().map(|name| count(name)).sum::<u64>();
-        let ends = ["hit", "stale", "due", "missing", "purged", "foreign", "damaged", "timed_out", "failed"];
+        let ends = [
+            "hit",
+            "stale",
+            "due",
+            "missing",
+            "purged",
+            "foreign",
+            "damaged",
+            "timed_out",
+            "failed",
+            "warmed",
+        ];
         assert_eq!(count("lookups"), sum(&ends), "{stats:#}");
-        let ends = ["stored", "store_failed", "store_dropped", "store_skipped", "store_outdated"];
+        let ends =
+            ["stored", "store_failed", "store_dropped", "store_skipped", "store_outdated", "store_unwanted"];
         assert_eq!(count("offered"), sum(&ends), "{stats:#}");
         assert!(count("renewals_hurried") <= count("renewals_alone"), "{stats:#}");
     }
+}
+
+/// The names of what lies in Redis as an answer.
+#[track_caller]
+fn answers(redis: &Redis) -> Vec<String> {
+    redis.keys().into_iter().filter(|key| key.starts_with("ringdns:2:a:")).collect()
 }

@@ -1,0 +1,144 @@
+//! How many answers there may be, and which of them leave.
+
+use std::time::{Duration, Instant};
+
+use ringdns_tests::{Host, Redis, Say, Seen, Upstream, a_record, until};
+
+use super::{Appliance, PATIENT, answers};
+
+const ENDS: &str = "ringdns:2:{ringdns}:ends";
+const DEMAND: &str = "ringdns:2:{ringdns}:demand";
+const SWEEPER: &str = "ringdns:2:{ringdns}:sweeper";
+
+#[track_caller]
+fn appliance(upstream: &Upstream, redis: &Redis, settings: &str) -> Appliance {
+    let appliance = Appliance::start(upstream, &redis.url(), &format!("{PATIENT}\n{settings}"), "");
+    appliance.joins();
+    appliance
+}
+
+fn names(numbers: std::ops::Range<u32>) -> Vec<String> {
+    numbers.map(|n| format!("n{n}.example")).collect()
+}
+
+impl Appliance {
+    /// Asks for all, and waits until they have been stored, or whatever else became of them.
+    #[track_caller]
+    fn teaches_all(&self, names: &[String]) {
+        let ended = || {
+            ["stored", "store_unwanted", "store_failed"].iter().map(|count| self.count(count)).sum::<u64>()
+        };
+        let before = ended();
+        names.iter().for_each(|name| {
+            self.asks(name);
+        });
+        until("all are stored", || (ended() == before + names.len() as u64).then_some(()));
+    }
+
+    /// Takes all from the fleet, which hears that they are wanted.
+    #[track_caller]
+    fn takes_all(&self, names: &[String]) {
+        let (hits, told) = (self.count("hit"), self.count("demand_told"));
+        names.iter().for_each(|name| {
+            self.asks(name);
+        });
+        assert_eq!(self.count("hit"), hits + names.len() as u64);
+        until("the fleet is told", || (self.count("demand_told") == told + names.len() as u64).then_some(()));
+    }
+}
+
+/// The index has what is there, and nothing else.
+#[track_caller]
+fn index_is_right(redis: &Redis) {
+    let members = |key: &str| {
+        let mut members: Vec<_> = redis.cli(&["ZRANGE", key, "0", "-1"]).lines().map(str::to_owned).collect();
+        members.sort();
+        members
+    };
+    let there: Vec<_> = answers(redis).iter().map(|key| key["ringdns:2:a:".len()..].to_owned()).collect();
+    assert_eq!((members(ENDS), members(DEMAND)), (there.clone(), there));
+}
+
+#[test]
+fn the_least_wanted_leave_when_there_are_too_many() {
+    let redis = Redis::start();
+    let upstream = Upstream::answering(&Host::local());
+    let [first, second] = [(), ()].map(|()| appliance(&upstream, &redis, "max_keys = 20"));
+    first.teaches_all(&names(0..5));
+    second.takes_all(&names(0..5));
+    first.teaches_all(&names(5..50));
+    assert_eq!(answers(&redis).len(), 20);
+    index_is_right(&redis);
+    // Those that were wanted twice, and of the others those that were wanted last.
+    for name in names(0..5).iter().chain(&names(35..50)) {
+        assert_eq!(redis.cli(&["EXISTS", &format!("ringdns:2:a:-:1:1:{name}.")]), "1", "{name}");
+    }
+    assert_eq!((first.count("evicted"), first.ringdnsd.stat("/fleet/keys")), (30, 20));
+    // As often as it was wanted by then, in bytes 36 to 39.
+    let hits = |n: u32| {
+        redis.cli(&["--no-raw", "GETRANGE", &format!("ringdns:2:a:-:1:1:n{n}.example."), "39", "39"])
+    };
+    assert_eq!(hits(40), "\"\\x01\"");
+    // What was told in other ways than by ringdns is no reason to have more.
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    first.asks("refused.example");
+    until("it is refused", || (first.count("store_failed") == 1).then_some(()));
+    redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    index_is_right(&redis);
+    [first, second].iter().for_each(Appliance::sums_close);
+}
+
+#[test]
+fn what_has_ended_or_is_gone_leaves_the_index() {
+    let redis = Redis::start();
+    let upstream = Upstream::start(&Host::local(), |seen: &Seen| {
+        let ttl = if seen.query.name().starts_with("short") { 2 } else { 300 };
+        vec![Say::Send(seen.query.response(0, &[a_record(ttl, [192, 0, 2, 1])]))]
+    });
+    let settings = format!("{PATIENT}\nsweep_every = \"1s\"");
+    // Nothing lasts longer than it is fresh.
+    let appliance = Appliance::start(&upstream, &redis.url(), &settings, "serve_stale = false");
+    appliance.joins();
+    appliance.teaches_all(&names(0..10));
+    appliance.teaches_all(&["short1.example".into(), "short2.example".into()]);
+    until("two have ended", || (appliance.count("swept_ended") == 2).then_some(()));
+    index_is_right(&redis);
+    // As after an eviction by Redis.
+    redis.cli(&["DEL", "ringdns:2:a:-:1:1:n3.example.", "ringdns:2:a:-:1:1:n4.example."]);
+    until("two are missed", || (appliance.count("swept_orphans") == 2).then_some(()));
+    index_is_right(&redis);
+    redis.cli(&["FLUSHALL"]);
+    appliance.teaches_all(&names(10..15));
+    assert_eq!(answers(&redis).len(), 5);
+    index_is_right(&redis);
+    for key in redis.keys() {
+        assert_ne!(redis.cli(&["TTL", &key]), "-1", "{key} has no end");
+    }
+    appliance.sums_close();
+}
+
+#[test]
+fn what_nobody_wants_leaves_and_one_sweeps_for_all() {
+    let redis = Redis::start();
+    let upstream = Upstream::answering(&Host::local());
+    let settings = "sweep_every = \"1s\"\nidle = \"1s\"";
+    redis.cli(&["SET", SWEEPER, "another", "PX", "60000"]);
+    let [first, second] = [(), ()].map(|()| appliance(&upstream, &redis, settings));
+    first.teaches_all(&names(0..10));
+    second.takes_all(&names(0..3));
+    let swept = || first.count("swept") + second.count("swept");
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!((swept(), answers(&redis).len()), (0, 10), "another sweeps");
+    redis.cli(&["DEL", SWEEPER]);
+    let began = Instant::now();
+    until("seven are gone", || (first.count("swept_idle") + second.count("swept_idle") == 7).then_some(()));
+    assert_eq!(
+        answers(&redis),
+        names(0..3).iter().map(|name| format!("ringdns:2:a:-:1:1:{name}.")).collect::<Vec<_>>()
+    );
+    index_is_right(&redis);
+    // The lock is there for two seconds from each sweep's beginning on.
+    let most = began.elapsed().as_secs() / 2 + 1;
+    assert!((1..=most).contains(&swept()), "{} sweeps, {most} at most", swept());
+    assert!(redis.cli(&["PTTL", SWEEPER]).parse::<i64>().unwrap() <= 2000);
+}
