@@ -70,7 +70,7 @@ step_differential() {
     "${CARGO_TARGET_DIR:-target}/release/ringbench" differential --queries 1200
 }
 
-# That no hit is lost and all sums close while Redis and ClickHouse fail. The full run is under bench/runs.
+# That every query is answered and all sums close while Redis and ClickHouse fail. The full run is under bench/runs.
 step_faults() {
     cargo build --locked --release --package ringdns-bench --package ringdns-control
     "${CARGO_TARGET_DIR:-target}/release/ringbench" faults --short --nice -15

@@ -38,6 +38,8 @@ pub struct Load {
     pub wrong: u64,
     /// Frames that the generator's own rings had no room for.
     pub ring_drops: u64,
+    /// Nanoseconds by which 99 % of all queries left later than they were due, at most.
+    pub lag_p99: u64,
 }
 
 /// A generator, to be started.
@@ -82,6 +84,7 @@ impl Load {
             servfail: number("/response_rcodes/SERVFAIL"),
             wrong: number("/discarded"),
             ring_drops: number("/ring_drops"),
+            lag_p99: number("/send_lag_ns/p99"),
         })
     }
 }

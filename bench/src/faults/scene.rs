@@ -244,6 +244,11 @@ impl<'l> Stage<'l> {
         })
     }
 
+    /// The appliance's resident memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.ringdnsd.resident()
+    }
+
     /// Whether the fleet's tier is gone, or rows wait for ClickHouse to come back.
     pub fn is_degraded(&self, stats: &Value) -> bool {
         stats["fleet"]["up"] != true
@@ -291,10 +296,21 @@ impl<'l> Stage<'l> {
         let counters = &stats["fleet"]["counters"];
         let sum =
             |names: &[&str]| names.iter().map(|name| counters[*name].as_u64().unwrap_or(0)).sum::<u64>();
-        let lookups =
-            ["hit", "stale", "due", "missing", "purged", "foreign", "damaged", "timed_out", "failed"];
+        let lookups = [
+            "hit",
+            "stale",
+            "due",
+            "missing",
+            "purged",
+            "foreign",
+            "damaged",
+            "timed_out",
+            "failed",
+            "warmed",
+        ];
         ensure!(sum(&["lookups"]) == sum(&lookups), "lookups have other ends: {stats:#}");
-        let offered = ["stored", "store_failed", "store_dropped", "store_skipped", "store_outdated"];
+        let offered =
+            ["stored", "store_failed", "store_dropped", "store_skipped", "store_outdated", "store_unwanted"];
         ensure!(sum(&["offered"]) == sum(&offered), "answers to be stored have other ends: {stats:#}");
         let rows = match &self.store {
             Some(store) => Some(store.server.query("SELECT count() FROM ringdns.queries").parse::<u64>()?),
@@ -339,6 +355,14 @@ pub fn command(host: &Host, core: usize, nice: i8, program: impl AsRef<OsStr>) -
     command
 }
 
+/// Queries that have reached the appliance and will have no answer.
+pub fn unanswered(stats: &Value) -> u64 {
+    let dropped = stats["total"]["dropped"].as_object().into_iter().flat_map(|reasons| reasons.values());
+    let workers = stats["workers"].as_array().into_iter().flatten();
+    let unsent = workers.map(|worker| &worker["port"]["send_failed"]);
+    dropped.chain(unsent).filter_map(Value::as_u64).sum()
+}
+
 /// What was counted between two looks, as far as it is something.
 pub fn difference(before: Option<&Value>, after: Option<&Value>) -> Value {
     let Some(Value::Object(after)) = after else { return Value::Null };
@@ -353,6 +377,13 @@ pub fn difference(before: Option<&Value>, after: Option<&Value>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_is_dropped_or_not_sent_is_unanswered() {
+        let port = json!({"port": {"sent": 9, "send_failed": 4}});
+        let stats = json!({"total": {"dropped": {"a": 1, "b": 2}, "hit": 8}, "workers": [port, port]});
+        assert_eq!(unanswered(&stats), 11);
+    }
 
     #[test]
     fn what_was_counted_between_is_the_difference() {

@@ -8,9 +8,9 @@ use std::fmt::Write;
 /// One fault in a line, as it goes.
 pub fn line(episode: &Episode) -> String {
     let p99 = |phase: &Phase| format!("{} {:.0}", phase.when, phase.load.hits.p99 as f64 / 1000.0);
-    let lost: u64 = episode.phases.iter().map(|phase| phase.load.hits.lost).sum();
+    let unanswered: u64 = episode.phases.iter().map(|phase| phase.unanswered).sum();
     let p99: Vec<_> = episode.phases.iter().map(p99).collect();
-    format!("{}: {lost} hits lost; p99 in microseconds: {}", episode.name, p99.join(", "))
+    format!("{}: {unanswered} unanswered; p99 of hits in microseconds: {}", episode.name, p99.join(", "))
 }
 
 /// All of it, as Markdown.
@@ -28,24 +28,30 @@ fn write(text: &mut String, results: &Results) -> std::fmt::Result {
         text,
         "{} queries/s over AF_XDP, {random_share} % of them for names that nobody asked before; {seconds} s before, while and after \
          each fault. veth, copy mode, two cores: ringdnsd on one, the generator on the other, with it upstream and Redis. Linux {kernel}, \
-         {processor}, load {machine_load:.1} before, nice {nice}. Latencies in microseconds, from when a query was due.\n",
+         {processor}, load {machine_load:.1} before, nice {nice}. Latencies in microseconds, from when a query was due; lag: how much later than that 99 % of all \
+         queries had left, which is the generator's own and in all latencies. Lost: without an answer; unanswered: of these, hits and misses that \
+         had reached the appliance. The others were lost on the cable, whose queue holds 256 frames while other work has a core.\n",
         group(*qps as u64)
     )?;
     writeln!(
         text,
-        "| fault | | hits | lost | p50 | p99 | p99.9 | misses | lost | p50 | p99 | SERVFAIL | fleet's tier, rows |"
+        "| fault | | hit rate | hits | lost | p50 | p99 | p99.9 | misses | lost | p50 | p99 | SERVFAIL | unanswered | lag | fleet's tier, rows, memory |"
     )?;
-    writeln!(text, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|")?;
+    writeln!(text, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|")?;
     for episode in episodes {
         for (nth, phase) in episode.phases.iter().enumerate() {
             let name = if nth == 0 { episode.name } else { "" };
             let Phase { when, load, .. } = phase;
-            write!(text, "| {name} | {when} | {} | ", class(&load.hits, true))?;
+            let count = |name: &str| phase.total[name].as_f64().unwrap_or(0.0);
+            let rate = 100.0 * count("hit") / count("received").max(1.0);
+            write!(text, "| {name} | {when} | {rate:.1} % | {} | ", class(&load.hits, true))?;
             writeln!(
                 text,
-                "{} | {} | {} |",
+                "{} | {} | {} | {} | {} |",
                 class(&load.misses, false),
                 load.servfail,
+                phase.unanswered,
+                micros(load.lag_p99),
                 noted(episode, phase)
             )?;
         }
@@ -79,8 +85,11 @@ fn write(text: &mut String, results: &Results) -> std::fmt::Result {
     Ok(())
 }
 
+fn micros(nanos: u64) -> String {
+    format!("{:.0}", nanos as f64 / 1000.0)
+}
+
 fn class(class: &Class, with_tail: bool) -> String {
-    let micros = |nanos: u64| format!("{:.0}", nanos as f64 / 1000.0);
     let mut columns = vec![group(class.sent), group(class.lost), micros(class.p50), micros(class.p99)];
     if with_tail {
         columns.push(micros(class.p999));
@@ -100,6 +109,7 @@ fn noted(episode: &Episode, phase: &Phase) -> String {
         });
         words.extend(counted);
     }
+    words.push(format!("{} MiB", phase.memory >> 20));
     if let Some(seconds) = episode.back_after.filter(|_| phase.when == "after") {
         words.push(format!("as before after {seconds:.1} s"));
     }
