@@ -238,13 +238,12 @@ impl Snapshot {
     /// Takes the entries of the file into the host tier, at a bounded rate.
     pub async fn load(self: &Arc<Self>) -> io::Result<()> {
         let ended = || io::Error::other("the snapshot's thread ended in a panic");
-        // In the first second nothing can have expired yet, and some of this has.
-        while self.resolver.clock().secs() == 0 {
-            sleep(Duration::from_millis(20)).await;
-        }
-        let snapshot = self.clone();
+        let (snapshot, began) = (self.clone(), self.resolver.clock().secs());
         if let Some(mut reader) = self.backroom.have(move || snapshot.open()).await.ok_or_else(ended)? {
-            let began = self.resolver.clock().secs();
+            // In the first second nothing can have expired yet, and some of this has.
+            while self.resolver.clock().secs() == 0 {
+                sleep(Duration::from_millis(20)).await;
+            }
             self.entries.store(reader.entries, Ordering::Relaxed);
             loop {
                 let snapshot = self.clone();
