@@ -27,6 +27,11 @@ pub enum Kept {
 }
 
 impl Resolver {
+    /// Of what answers depend on in the configuration as it is now. What was kept under another one is of no use.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.setup.load().fingerprint
+    }
+
     /// Whether an answer is worth keeping for a process to come. What nobody is asked for is not, nor is a failure; and what is
     /// validated here is not either: nobody's word is taken for that, and what it is proven with is kept.
     pub(crate) fn may_keep(&self, key: &StoredKey, answer: &Answer) -> bool {

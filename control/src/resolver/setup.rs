@@ -8,7 +8,9 @@ use crate::{
     validate::Validator,
 };
 use ringdns_dataplane::clock::{Clock, Secs};
+use siphasher::sip::SipHasher13;
 use std::{
+    hash::Hasher,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -25,6 +27,8 @@ pub(super) struct Setup {
     /// `None`: nothing is validated here.
     pub validator: Option<Arc<Validator>>,
     dnssec: Dnssec,
+    /// Of what an answer depends on: who is asked for it, and what is validated.
+    pub fingerprint: u64,
 }
 
 impl Setup {
@@ -54,6 +58,13 @@ impl Setup {
             budget: Budget::new(config.refresh.per_second),
             validator,
             dnssec: dnssec.clone(),
+            fingerprint: fingerprint(config),
         }
     }
+}
+
+fn fingerprint(config: &Config) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(format!("{:?} {:?}", config.upstreams, config.dnssec).as_bytes());
+    hasher.finish()
 }

@@ -21,10 +21,8 @@ use crate::{
 use file::{HEAD, Reader, TRAILER, Writer};
 use parking_lot::Mutex;
 use ringdns_dataplane::clock::Secs;
-use siphasher::sip::SipHasher13;
 use std::{
     fs::{self, File, OpenOptions},
-    hash::Hasher,
     io::{self, BufWriter, Read},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
@@ -69,8 +67,6 @@ counters! {
 /// The snapshot, written now and then.
 pub struct Snapshot {
     settings: config::Snapshot,
-    /// Of what an answer depends on.
-    configuration: u64,
     resolver: Arc<Resolver>,
     backroom: Backroom,
     /// The generation at the start.
@@ -91,7 +87,6 @@ impl Snapshot {
         let settings = config.snapshot.clone()?;
         Some(Arc::new(Snapshot {
             settings,
-            configuration: fingerprint(config),
             generation: resolver.host().generation(),
             resolver,
             backroom,
@@ -197,7 +192,7 @@ impl Snapshot {
             room -= if fits { size } else { 0 };
             !fits
         });
-        let mut writer = Writer::new(BufWriter::new(file), written, self.configuration)?;
+        let mut writer = Writer::new(BufWriter::new(file), written, self.resolver.fingerprint())?;
         let mut left = most;
         for (key, entry) in host.iter() {
             let (asked, demand, answer) = (key.asked(), entry.demand.get(now), &entry.answer);
@@ -279,7 +274,7 @@ impl Snapshot {
                 return None;
             }
         }
-        match Reader::open(bytes, self.resolver.clock().unix(), self.configuration) {
+        match Reader::open(bytes, self.resolver.clock().unix(), self.resolver.fingerprint()) {
             Ok(reader) => Some(reader),
             Err(refused) => {
                 self.counters.refused.inc();
@@ -319,13 +314,6 @@ impl Snapshot {
         }
         true
     }
-}
-
-/// Of what an answer depends on in the configuration: who is asked for it.
-fn fingerprint(config: &Config) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(format!("{:?} {:?}", config.upstreams, config.dnssec).as_bytes());
-    hasher.finish()
 }
 
 #[cfg(test)]
