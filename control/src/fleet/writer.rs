@@ -11,14 +11,20 @@ use crate::host::{HostTier, StoredKey};
 use futures_util::future::join_all;
 use redis::{RedisError, RedisResult};
 use ringdns_dataplane::{clock::Secs, dns::answer::Answer};
-use std::{collections::HashSet, sync::Arc};
-use tokio::{sync::mpsc, time::timeout};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 /// Answers in one batch. None is longer than 64 KiB.
 const BATCH: usize = 64;
 
 /// How many seconds an answer lasts that the index does not know.
 const UNINDEXED: u64 = 600;
+
+/// How often the log says that answers cannot be stored.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// An answer that is to be stored.
 pub struct Write {
@@ -35,15 +41,15 @@ pub struct Write {
 impl Fleet {
     /// Stores what comes out of the queue.
     pub(super) async fn write(&self, host: &HostTier, mut queue: mpsc::Receiver<Write>) {
-        let mut refused_before = false;
+        let mut told = None;
         let mut batch = Vec::with_capacity(BATCH);
         while queue.recv_many(&mut batch, BATCH).await > 0 {
-            self.write_batch(&mut batch, host, &mut refused_before).await;
+            self.write_batch(&mut batch, host, &mut told).await;
             batch.clear();
         }
     }
 
-    async fn write_batch(&self, batch: &mut Vec<Write>, host: &HostTier, refused_before: &mut bool) {
+    async fn write_batch(&self, batch: &mut Vec<Write>, host: &HostTier, told: &mut Option<Instant>) {
         let counters = &self.counters;
         let Some(connection) = self.connection() else {
             return counters.store_skipped.add(batch.len() as u64);
@@ -64,9 +70,10 @@ impl Fleet {
             counters.store_failed.add(batch.len() as u64);
             Some(error)
         });
-        // Once, and not for each: where there is no memory left, that may go on for days.
-        let before = std::mem::replace(refused_before, refused.is_some());
-        if let Some(error) = refused.filter(|_| !before) {
+        // Not for each: where there is no memory left, or a part of a cluster is gone, that may go on for days.
+        let now = Instant::now();
+        if let Some(error) = refused.filter(|_| told.is_none_or(|at| now - at >= TELL_EVERY)) {
+            *told = Some(now);
             tracing::warn!(redis = self.address, %error, "answers cannot be stored for the fleet");
         }
     }
