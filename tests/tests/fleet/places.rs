@@ -86,6 +86,13 @@ fn a_master_that_hangs_costs_its_own_keys_and_no_others() {
             let turn = format!("again{nth}-{}", turns.next()?);
             (taught(&first, &turn, 40) == 40).then_some(())
         });
+        // Each finds that out for itself.
+        until("the other one asks all masters again", || {
+            let turn = format!("back{nth}-{}", turns.next()?);
+            let skipped = second.count("skipped");
+            (0..40).for_each(|n| drop(second.asks(&format!("n{n}.{turn}.example"))));
+            (second.count("skipped") == skipped).then_some(())
+        });
     }
     first.sums_close();
     second.sums_close();
