@@ -86,6 +86,11 @@ fn a_master_that_hangs_costs_its_own_keys_and_no_others() {
             let turn = format!("again{nth}-{}", turns.next()?);
             (taught(&first, &turn, 40) == 40).then_some(())
         });
+        // Masters that believe another one gone would be too few to go on without the next.
+        until("all masters believe in each other", || {
+            let believe = |at| !cluster.cli(at, &["CLUSTER", "NODES"]).contains("fail");
+            [0, 1, 2].into_iter().all(believe).then_some(())
+        });
         // Each finds that out for itself.
         until("the other one asks all masters again", || {
             let turn = format!("back{nth}-{}", turns.next()?);
