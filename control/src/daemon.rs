@@ -340,10 +340,9 @@ impl Plane {
 
     /// Begins to read the snapshot, and to write it, if there is to be one.
     fn snapshot(&self, parts: &mut JoinSet<Part>) -> io::Result<Option<Arc<Snapshot>>> {
+        let Some(settings) = self.config.snapshot.clone() else { return Ok(None) };
         let backroom = Backroom::open("snapshot", self.spare_cores.clone())?;
-        let Some(snapshot) = Snapshot::new(&self.config, self.resolver.clone(), backroom) else {
-            return Ok(None);
-        };
+        let snapshot = Snapshot::new(settings, self.resolver.clone(), backroom);
         let keeping = snapshot.clone().run();
         parts.spawn(async { ("the snapshot", keeping.await) });
         Ok(Some(snapshot))

@@ -11,7 +11,7 @@ mod file;
 pub use file::Refused;
 
 use crate::{
-    config::{self, Config},
+    config,
     counters::counters,
     host::HALF_LIFE,
     names,
@@ -82,10 +82,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// One that `config` asks for. To be made before anybody can purge. Files are read and written in `backroom`.
-    pub fn new(config: &Config, resolver: Arc<Resolver>, backroom: Backroom) -> Option<Arc<Self>> {
-        let settings = config.snapshot.clone()?;
-        Some(Arc::new(Snapshot {
+    /// To be made before anybody can purge. Files are read and written in `backroom`.
+    pub fn new(settings: config::Snapshot, resolver: Arc<Resolver>, backroom: Backroom) -> Arc<Self> {
+        Arc::new(Snapshot {
             settings,
             generation: resolver.host().generation(),
             resolver,
@@ -94,7 +93,7 @@ impl Snapshot {
             loaded: AtomicBool::new(false),
             entries: AtomicU64::new(0),
             counters: SnapshotCounters::default(),
-        }))
+        })
     }
 
     /// Takes what the file has, and then writes it now and then, until the task is dropped.

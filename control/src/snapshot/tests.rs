@@ -1,7 +1,10 @@
 //! Snapshots written by one resolver and read by another, whose clocks stand where a test puts them.
 
 use super::*;
-use crate::host::{HostTier, Purge, StoredKey};
+use crate::{
+    config::Config,
+    host::{HostTier, Purge, StoredKey},
+};
 use ringdns_dataplane::{
     clock::{Clock, Nanos},
     dns::{
@@ -64,7 +67,7 @@ impl Process {
         let clock = Clock::simulated(|| NOW.get());
         let resolver = Resolver::new(host, &config, clock, crate::resolver::Limits::default());
         let backroom = Backroom::open("test", Vec::new()).unwrap();
-        let snapshot = Snapshot::new(&config, resolver.clone(), backroom).unwrap();
+        let snapshot = Snapshot::new(config.snapshot.unwrap(), resolver.clone(), backroom);
         Process { snapshot, resolver }
     }
 
