@@ -27,6 +27,9 @@ const POLICY: [&str; 2] = ["access", "cookies"];
 /// Those that say how answers are found out.
 const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
 
+/// Those whose files are written as ringdnsd runs, or read anew whenever it connects: what is in them has no need to be read here.
+const KEPT_UP: [&str; 3] = ["cache", "redis", "clickhouse"];
+
 /// What became of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
@@ -142,7 +145,7 @@ impl Source {
     }
 }
 
-/// The tables of a configuration as they are written, with the contents of the files that they name.
+/// The tables of a configuration as they are written, with what is in the files that they name, where that makes a difference.
 #[derive(Default)]
 struct Tables {
     tables: Table,
@@ -153,7 +156,8 @@ impl Tables {
     /// Those of a text; none, if it cannot be read: then they differ from all that can.
     fn of(text: &str, hasher: &RandomState) -> Self {
         let mut tables: Table = toml::from_str(text).unwrap_or_default();
-        tables.iter_mut().for_each(|(_, value)| with_files(value, hasher));
+        let fixed = tables.iter_mut().filter(|(name, _)| !KEPT_UP.contains(&name.as_str()));
+        fixed.for_each(|(_, value)| with_files(value, hasher));
         Tables { tables, hasher: hasher.clone() }
     }
 

@@ -357,3 +357,23 @@ async fn what_is_in_the_files_that_a_configuration_names_is_part_of_it() {
     fs::write(&secret, "no secret").unwrap();
     assert!(reload().await.contains("error"));
 }
+
+#[tokio::test]
+async fn what_is_read_anew_by_itself_waits_for_no_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, spool) = (folder.path().join("file"), folder.path());
+    for table in [
+        format!("[cache]\nsnapshot_file = {file:?}"),
+        format!("[redis]\nurl = \"redis://127.0.0.1:1\"\npassword_file = {file:?}"),
+        format!(
+            "[query_log]\nenabled = true\nspool_dir = {spool:?}\n\
+             [clickhouse]\nurl = \"http://127.0.0.1:1\"\npassword_file = {file:?}"
+        ),
+    ] {
+        fs::write(&file, "one").unwrap();
+        let doors = Doors::open_with(&table).await;
+        fs::write(&file, "two").unwrap();
+        let told = r#"{"applied":[],"needs_restart":[]}"#;
+        assert_eq!(doors.over_socket("POST", "/reload").await.1, told, "{table}");
+    }
+}
