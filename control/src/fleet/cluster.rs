@@ -253,22 +253,11 @@ impl Cluster {
     /// To the master of a command's key.
     pub fn send<'a>(&'a self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         let shared = &*self.shared;
-        let send = async |master: Arc<Master>| {
+        async move {
+            let master = shared.master(command)?;
             let (mut connection, underway) = shared.begin(&master)?;
             let result = connection.req_packed_command(command).await;
             underway.end(result, false)
-        };
-        async move {
-            // Scripts are loaded before it is known for which key.
-            if argument(command, 0).is_some_and(|name| name.eq_ignore_ascii_case(b"SCRIPT")) {
-                let masters = shared.map.read().masters.clone();
-                let loaded = join_all(masters.into_iter().map(send)).await;
-                return loaded
-                    .into_iter()
-                    .reduce(Result::or)
-                    .unwrap_or_else(|| Err(refused("no master is there")));
-            }
-            send(shared.master(command)?).await
         }
         .boxed()
     }
@@ -336,9 +325,7 @@ fn argument(command: &Cmd, nth: usize) -> Option<&[u8]> {
 
 /// The first key of a command.
 fn key(command: &Cmd) -> Option<&[u8]> {
-    let scripts = [b"EVAL".as_slice(), b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO"];
-    let name = argument(command, 0)?;
-    let is_script = scripts.iter().any(|script| name.eq_ignore_ascii_case(script));
+    let is_script = argument(command, 0)?.eq_ignore_ascii_case(b"EVAL");
     argument(command, if is_script { 3 } else { 1 })
 }
 
@@ -368,7 +355,7 @@ mod tests {
         assert_eq!(of(redis::cmd("GET").arg("foo")).unwrap(), 2);
         assert_eq!(of(redis::cmd("GET").arg("hello")).unwrap(), 1);
         assert_eq!(of(redis::cmd("SET").arg("{hello}.x").arg("foo")).unwrap(), 1);
-        assert_eq!(of(redis::cmd("EVALSHA").arg("hello").arg(1).arg("foo")).unwrap(), 2);
+        assert_eq!(of(redis::cmd("EVAL").arg("hello").arg(1).arg("foo")).unwrap(), 2);
         assert!(of(&redis::cmd("PING")).is_err(), "nobody is there");
     }
 
