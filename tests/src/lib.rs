@@ -28,6 +28,7 @@ mod ringdnsd;
 pub mod scenario;
 mod sentinel;
 mod signer;
+pub mod sums;
 mod unbound;
 mod upstream;
 mod zone;

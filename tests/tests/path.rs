@@ -7,6 +7,7 @@ use std::time::Duration;
 use ringdns_tests::{
     Client, DNS_V4, DNS_V6, Knot, Lab, LabOptions, Query, Ringdnsd, Settings, Zone, ask_over_tcp, free_port,
     kdig, popular_names,
+    sums::{count, queries_close},
 };
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -37,10 +38,6 @@ fn number(said: &str, label: &str) -> u64 {
     digits(after).or_else(|| digits(before)).unwrap_or_else(|| panic!("no number in {line}"))
 }
 
-fn count(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
-}
-
 /// Every packet for ringdns took the fast path, had one outcome, and nothing was lost on the way.
 #[track_caller]
 fn took_the_fast_path(stats: &Value) {
@@ -55,30 +52,7 @@ fn took_the_fast_path(stats: &Value) {
         .sum();
     assert_eq!(count(&stats["xdp"]["redirected"]), received + lost, "{stats:#}");
     assert_eq!(behind["received"], 0, "a query went through the kernel: {stats:#}");
-    the_sums_close(stats);
-}
-
-/// Every frame has exactly one outcome: answered, punted or dropped; and every punt was answered.
-#[track_caller]
-fn the_sums_close(stats: &Value) {
-    let total = &stats["total"];
-    let sum = |names: &[&str]| names.iter().map(|name| count(&total[name])).sum::<u64>();
-    let answered = sum(&[
-        "hit",
-        "stale",
-        "cached_failure",
-        "formerr",
-        "notimp",
-        "refused",
-        "denied",
-        "badvers",
-        "identity",
-        "cookie",
-    ]);
-    let dropped: u64 = total["dropped"].as_object().unwrap().values().map(count).sum();
-    assert_eq!(count(&total["received"]), answered + count(&total["punted"]) + dropped, "{total:#}");
-    assert_eq!(count(&total["punted"]), sum(&["punt_answered", "punt_no_frame"]), "{total:#}");
-    assert_eq!((&total["unaccounted"], &total["punts_waiting"]), (&0.into(), &0.into()), "{total:#}");
+    queries_close(&stats["total"]);
 }
 
 #[test]
@@ -213,7 +187,7 @@ fn kernel_sockets_serve_the_same_without_an_interface() {
     let said = lab.client().run("dnsperf", ["-s", "fd53::2", "-d", path, "-n", "10", "-q", "200", "-c", "4"]);
     assert_eq!((number(&said, "Queries completed:"), number(&said, "Queries lost:")), (20_000, 0), "{said}");
     let stats = ringdnsd.settled();
-    the_sums_close(&stats);
+    queries_close(&stats["total"]);
     assert_eq!(stats["xdp"], Value::Null);
     assert_eq!(stats["total"]["received"], 20_004, "{stats:#}");
 }

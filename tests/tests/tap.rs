@@ -2,6 +2,7 @@
 
 use ringdns_tests::{
     Client, DNS_V4, DNS_V6, Lab, LabOptions, Process, Query, Ringdnsd, Settings, Upstream, ask_over_tcp,
+    sums::{self, count},
     until,
 };
 use serde_json::{Value, json};
@@ -30,35 +31,14 @@ fn rows(mut tap: Process) -> Vec<Value> {
     tap.output().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn count(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
-}
-
 /// The statistics, once nothing is on its way: then the sums close.
 fn settled(ringdnsd: &Ringdnsd, recorded: u64) -> Value {
     let stats = until("nothing of the log is on its way", || {
         let stats = ringdnsd.stats();
         (stats["query_log"]["in_hand"] == 0 && stats["query_log"]["recorded"] == recorded).then_some(stats)
     });
-    let log = &stats["query_log"];
-    let dropped: u64 = log["dropped"].as_object().unwrap().values().map(count).sum();
-    let ended = count(&log["handed_on"]) + count(&log["unwanted"]) + dropped;
-    assert_eq!((count(&log["recorded"]), dropped), (ended, 0), "{log:#}");
-    let total = &stats["total"];
-    let answered = [
-        "hit",
-        "stale",
-        "cached_failure",
-        "formerr",
-        "notimp",
-        "refused",
-        "denied",
-        "badvers",
-        "punt_answered",
-    ];
-    let answered: u64 = answered.iter().map(|name| count(&total[name])).sum();
-    let noted = count(&total["log_recorded"]) + count(&total["log_excluded"]);
-    assert_eq!(noted, answered, "each answer is recorded or excluded: {total:#}");
+    sums::records_close(&stats);
+    assert_eq!(sums::dropped(&stats["query_log"]), 0, "{stats:#}");
     stats
 }
 

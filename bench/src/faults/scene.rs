@@ -6,7 +6,7 @@ use crate::compare::{
     server::{Programs, UPSTREAM},
 };
 use anyhow::{Context, Result, bail, ensure};
-use ringdns_tests::{ClickHouse, Host, Lab, Process, Redis, RedisCluster, Sentinels};
+use ringdns_tests::{ClickHouse, Host, Lab, Process, Redis, RedisCluster, Sentinels, sums};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::{
@@ -293,25 +293,7 @@ impl<'l> Stage<'l> {
         for pointer in ["/total/unaccounted", "/query_log/rows/unaccounted"] {
             ensure!(is(&stats, pointer, 0), "{pointer} is not 0: {stats:#}");
         }
-        let counters = &stats["fleet"]["counters"];
-        let sum =
-            |names: &[&str]| names.iter().map(|name| counters[*name].as_u64().unwrap_or(0)).sum::<u64>();
-        let lookups = [
-            "hit",
-            "stale",
-            "due",
-            "missing",
-            "purged",
-            "foreign",
-            "damaged",
-            "timed_out",
-            "failed",
-            "warmed",
-        ];
-        ensure!(sum(&["lookups"]) == sum(&lookups), "lookups have other ends: {stats:#}");
-        let offered =
-            ["stored", "store_failed", "store_dropped", "store_skipped", "store_outdated", "store_unwanted"];
-        ensure!(sum(&["offered"]) == sum(&offered), "answers to be stored have other ends: {stats:#}");
+        sums::fleet_closes(&stats["fleet"]);
         let rows = match &self.store {
             Some(store) => Some(store.server.query("SELECT count() FROM ringdns.queries").parse::<u64>()?),
             None => None,
@@ -327,7 +309,7 @@ impl<'l> Stage<'l> {
         let sums = Sums {
             scene: self.scene,
             total: stats["total"].clone(),
-            fleet: counters.clone(),
+            fleet: stats["fleet"]["counters"].clone(),
             query_log: log.clone(),
             rows,
         };
