@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringdns_tests::{Host, Redis, Upstream, until, url_in};
+use ringdns_tests::{Host, Query, Redis, Upstream, until, url_in};
 use rustix::process::Signal;
 
 use super::{Appliance, PATIENT, answers};
@@ -30,6 +30,31 @@ fn redis_may_come_later_than_the_appliance_and_go_before_it() {
     first.teaches("again.example");
     assert_eq!(answers(&redis), ["ringdns:2:a:-:1:1:again.example."]);
     first.sums_close();
+}
+
+/// However many questions there are at once, and however often it was gone: buffers and connections cost Redis memory.
+#[test]
+fn each_appliance_has_one_connection() {
+    let mut redis = Redis::start();
+    let upstream = Upstream::answering(&Host::local());
+    let appliances = [(), ()].map(|()| Appliance::joined(&upstream, &redis));
+    for turn in 1..=2 {
+        for n in 0..200 {
+            let query = Query::a(&format!("n{n}.turn{turn}.example")).wire();
+            appliances.iter().for_each(|appliance| appliance.client.send(&query));
+        }
+        for appliance in &appliances {
+            until("all are answered", || (appliance.count("lookups") == turn * 200).then_some(()));
+            appliance.sums_close();
+        }
+        // Who asks is a client, too.
+        let clients = redis.cli(&["CLIENT", "LIST"]);
+        assert_eq!(clients.lines().count(), appliances.len() + 1, "{clients}");
+        redis = Redis::start_in(redis.kill9());
+        until("both are back", || {
+            appliances.iter().all(|appliance| appliance.count("joined") > turn).then_some(())
+        });
+    }
 }
 
 /// With the deadline of the default configuration.
