@@ -107,24 +107,29 @@ impl Fleet {
             .zip(&added)
             .zip(grown.wanted)
             .filter(|((_, added), _)| !least.contains(&added.member));
+        // A part of a cluster may be gone.
+        let (there, gone): (Vec<_>, Vec<_>) = staying
+            .map(|((write, added), hits)| (write, value::name_of(&self.prefix, &added.member), hits))
+            .partition(|(_, name, _)| connection.has(name));
         // Not as one command: they may be of several nodes. They go out together all the same.
-        let results = join_all(staying.map(|((Write { key, answer, known, kin, .. }, added), hits)| {
-            let name = value::name_of(&self.prefix, &added.member);
-            let age = now.saturating_sub(answer.received);
-            let received = self.clock.unix().saturating_sub(u64::from(age));
-            let value = Value::new(key.asked(), answer, received, kin.first_seen, *known);
-            let value = Value { hits, ..value }.bounded(bound.saturating_add(age.into()));
-            let mut command = redis::cmd("SET");
-            command.arg(&name).arg(value.bytes(&name)).arg("EX").arg(lasts(answer).min(bound));
-            let mut connection = connection.clone();
-            async move { command.exec_async(&mut connection).await }
-        }))
-        .await;
+        let results =
+            join_all(there.into_iter().map(|(Write { key, answer, known, kin, .. }, name, hits)| {
+                let age = now.saturating_sub(answer.received);
+                let received = self.clock.unix().saturating_sub(u64::from(age));
+                let value = Value::new(key.asked(), answer, received, kin.first_seen, *known);
+                let value = Value { hits, ..value }.bounded(bound.saturating_add(age.into()));
+                let mut command = redis::cmd("SET");
+                command.arg(&name).arg(value.bytes(&name)).arg("EX").arg(lasts(answer).min(bound));
+                let mut connection = connection.clone();
+                async move { command.exec_async(&mut connection).await }
+            }))
+            .await;
         let counters = &self.counters;
         let stored = results.iter().filter(|result| result.is_ok()).count();
         counters.stored.add(stored as u64);
         counters.store_failed.add((results.len() - stored) as u64);
-        counters.store_unwanted.add((batch.len() - results.len()) as u64);
+        counters.store_skipped.add(gone.len() as u64);
+        counters.store_unwanted.add((batch.len() - results.len() - gone.len()) as u64);
         Ok(results.into_iter().find_map(Result::err))
     }
 
