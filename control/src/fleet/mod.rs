@@ -20,6 +20,7 @@ use crate::{
     config::Redis,
     counters::counters,
     host::{HostTier, Purge, StoredKey},
+    message,
 };
 use connection::{Connection, Server};
 use demand::Untold;
@@ -344,7 +345,7 @@ impl Fleet {
             self.counters.clocks_differ.inc();
         }
         let age = ages.most();
-        value.grow_older(asked, age).ok_or(Unfit::Damaged)?;
+        message::grow_older(&mut value.message, asked, age).ok_or(Unfit::Damaged)?;
         let fresh = value.ttl.saturating_sub(age);
         let over = age.saturating_sub(value.ttl);
         Ok(Some(Found {

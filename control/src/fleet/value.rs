@@ -3,20 +3,16 @@
 //! Anybody may have put it there. What does not begin as it should is *foreign*, what begins so and does not fit is *damaged*,
 //! and neither is an answer. The message in it is judged as an upstream's is.
 
-use crate::names;
+use crate::{message, names};
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
         answer::Answer,
-        header::{self, Header},
         key::{Asked, Key},
-        record::Record,
-        rtype,
     },
 };
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
-use zerocopy::FromBytes;
 
 /// The version of keys and values. Appliances of different versions do not see each other's.
 pub const VERSION: u8 = 2;
@@ -108,14 +104,6 @@ impl Value {
         first_seen: Option<u64>,
         generation: u64,
     ) -> Self {
-        let mut message = Vec::with_capacity(header::LEN + asked.question.len() + answer.wire.len());
-        let [answers, authorities, additionals] = answer.counts;
-        for word in [0, header::QR | header::RD | answer.status.flags(), 1, answers, authorities, additionals]
-        {
-            message.extend_from_slice(&word.to_be_bytes());
-        }
-        message.extend_from_slice(asked.question);
-        message.extend_from_slice(&answer.wire);
         Value {
             received,
             generation,
@@ -125,7 +113,7 @@ impl Value {
             first_seen: first_seen.unwrap_or(received).min(received),
             hits: 0,
             ede: answer.ede,
-            message,
+            message: message::of(asked, answer),
         }
     }
 
@@ -195,26 +183,6 @@ impl Value {
             by_hosts: secs(now.saturating_sub(self.received)),
             by_redis: secs((self.lifetime() * 1000).saturating_sub(left) / 1000),
         }
-    }
-
-    /// Lowers each TTL in the message by `age` seconds. `None` if the records do not fit.
-    pub fn grow_older(&mut self, asked: Asked<'_>, age: Secs) -> Option<()> {
-        let (header, _) = Header::ref_from_prefix(&self.message).ok()?;
-        let records = [&header.ancount, &header.nscount, &header.arcount].map(|count| count.get());
-        let mut at = header::LEN + asked.question.len();
-        for _ in 0..records.into_iter().map(usize::from).sum::<usize>() {
-            let record = Record::parse(&self.message, at)?;
-            // In an OPT, that is no TTL; and none is stored.
-            if record.rtype == rtype::OPT {
-                return None;
-            }
-            // With its top bit set it is zero (RFC 2181 section 8).
-            let ttl = if record.ttl > i32::MAX as u32 { 0 } else { record.ttl };
-            let field = self.message.get_mut(record.ttl_at..)?.first_chunk_mut::<4>()?;
-            *field = ttl.saturating_sub(age).to_be_bytes();
-            at = record.end;
-        }
-        (at == self.message.len()).then_some(())
     }
 }
 
@@ -311,10 +279,10 @@ mod tests {
         let (name, bytes) = stored();
         let mut read = Value::parse(&name, &bytes).unwrap();
         assert_eq!(read, value());
-        read.grow_older(asked().asked(), 100).unwrap();
+        message::grow_older(&mut read.message, asked().asked(), 100).unwrap();
         let again = Answer::from_response(&read.message, &asked(), &RULES, 7, false).unwrap();
         assert_eq!((again.ttl, &again.wire[..6], again.counts), (200, &answer().wire[..6], [1, 0, 0]));
-        read.grow_older(asked().asked(), Secs::MAX).unwrap();
+        message::grow_older(&mut read.message, asked().asked(), Secs::MAX).unwrap();
         let dead = Answer::from_response(&read.message, &asked(), &RULES, 7, false).unwrap();
         assert_eq!(dead.ttl, 0, "it never comes round to a large one");
     }
@@ -391,7 +359,12 @@ mod tests {
         ] {
             let mut value = value();
             change(&mut value.message);
-            assert_eq!(value.grow_older(asked.asked(), 1), None, "{:?}", value.message);
+            assert_eq!(
+                message::grow_older(&mut value.message, asked.asked(), 1),
+                None,
+                "{:?}",
+                value.message
+            );
         }
     }
 }
