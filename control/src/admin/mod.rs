@@ -9,7 +9,7 @@
 //! | `GET /cache/entry?name=&type=` | what the host tier holds under a name |
 //! | `GET /histogram?format=text\|log&outcome=` | service times |
 //! | `GET /histogram?format=text\|log&upstream=` | how long an upstream's answers take |
-//! | `GET /sweeps?last=` | what sweeps of the host tier have done in the last day, and each of the last so many |
+//! | `GET /sweeps?last=` | what sweeps of the host tier, and of Redis by this appliance, have done in the last day, and each of the last so many |
 //! | `GET /log/tap` | the query log, live: rows as JSON, one a line; Unix socket only |
 //! | `GET /debug/pprof/heap` | the memory in use, by who allocated it, for pprof; Unix socket, and HTTP if `control.profiles_over_http` |
 //! | `GET /debug/pprof/profile?seconds=` | the same for processor time |
@@ -28,12 +28,13 @@ pub use upstreams::{Times, UpstreamStatus};
 use crate::{
     config::Config,
     counters::Total,
+    fleet,
     latency::{self, Collector},
     log::QueryLog,
     reload::Reloader,
     resolver::Resolver,
     snapshot::Snapshot,
-    sweep::{Sweeper, Told},
+    sweep::{self, Sweeper, Told},
     xdp::Verdicts,
 };
 use axum::{
@@ -249,8 +250,18 @@ struct SweepsQuery {
     last: usize,
 }
 
-async fn sweeps(State(service): Shared, Query(query): Query<SweepsQuery>) -> Json<Told> {
-    Json(service.sweeper.told(query.last))
+/// What sweeps of the last day have done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sweeps {
+    /// Those of the host tier.
+    pub host: Told<sweep::Report>,
+    /// Those that this appliance has made of Redis, if there is one.
+    pub fleet: Option<Told<fleet::Sweep>>,
+}
+
+async fn sweeps(State(service): Shared, Query(query): Query<SweepsQuery>) -> Json<Sweeps> {
+    let fleet = service.resolver.fleet().map(|fleet| fleet.swept(query.last));
+    Json(Sweeps { host: service.sweeper.told(query.last), fleet })
 }
 
 async fn reload(State(service): Shared) -> Result<Response, Refusal> {

@@ -1,8 +1,10 @@
 //! Redis is kept in order by one appliance at a time: what has ended leaves the index, what nobody wants leaves Redis.
 
 use super::{Fleet, PATIENCE, connection::Connection, index::CHUNK};
+use crate::sweep::Swept;
 use redis::RedisResult;
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// So many members are looked for in Redis by one sweep.
@@ -14,6 +16,46 @@ const SHARE: f64 = 0.6;
 /// or so long: what is missing is looked for twice.
 const LEAST: Duration = PATIENCE.saturating_mul(2);
 
+/// What one sweep of Redis did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// When it began, in Unix time.
+    pub at: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Answers that are in the index after it.
+    pub kept: u64,
+    /// Answers of the index that it looked for in Redis.
+    pub seen: u64,
+    /// Answers that left the index because they have ended.
+    pub ended: u64,
+    /// Answers that left because there were too many, and others are wanted more.
+    pub least: u64,
+    /// Answers that left because nobody has wanted them for long.
+    pub idle: u64,
+    /// Answers that left the index because they are not in Redis any more.
+    pub orphans: u64,
+    /// 1 if Redis failed, or was too slow, before it was done.
+    pub cut_short: u64,
+}
+
+impl Swept for Sweep {
+    fn at(&self) -> u64 {
+        self.at
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.took_ms += other.took_ms;
+        self.kept = other.kept;
+        self.seen += other.seen;
+        self.ended += other.ended;
+        self.least += other.least;
+        self.idle += other.idle;
+        self.orphans += other.orphans;
+        self.cut_short += other.cut_short;
+    }
+}
+
 impl Fleet {
     /// Sweeps, whenever it is this appliance's turn, until it is dropped.
     pub(super) async fn keep_house(&self) {
@@ -21,22 +63,39 @@ impl Fleet {
             // Not the same for all, so that it is another's turn now and then.
             sleep(self.sweep_every.mul_f64(rand::random_range(0.75..=1.25))).await;
             let Some(connection) = self.connection() else { continue };
-            let until = Instant::now() + self.turn();
-            let swept = async {
+            let (began, mut sweep) = (Instant::now(), None);
+            let until = began + self.turn();
+            let sweeping = async {
                 if self.is_my_turn(&connection).await? {
-                    self.counters.swept.inc();
-                    self.sweep(&connection, until).await?;
+                    let sweep =
+                        sweep.insert(Sweep { at: self.clock.unix(), cut_short: 1, ..Sweep::default() });
+                    self.sweep(&connection, until, sweep).await?;
                 }
                 RedisResult::Ok(())
             };
-            match timeout_at(until, swept).await {
+            match timeout_at(until, sweeping).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::debug!(redis = self.address, %error, "the fleet's tier was not swept to the end")
                 }
                 Err(_) => tracing::debug!(redis = self.address, "the fleet's tier takes long to be swept"),
             }
+            if let Some(mut sweep) = sweep {
+                sweep.took_ms = began.elapsed().as_millis() as u64;
+                sweep.kept = self.keys.load(Relaxed);
+                self.count(&sweep);
+                self.history.lock().add(sweep);
+            }
         }
+    }
+
+    fn count(&self, sweep: &Sweep) {
+        let counters = &self.counters;
+        counters.swept.inc();
+        counters.swept_ended.add(sweep.ended);
+        counters.swept_least.add(sweep.least);
+        counters.swept_idle.add(sweep.idle);
+        counters.swept_orphans.add(sweep.orphans);
     }
 
     /// Whether no other appliance sweeps, or has just done so: the lock is not given back, it runs out.
@@ -52,22 +111,29 @@ impl Fleet {
         self.sweep_every.mul_f64(SHARE).max(LEAST)
     }
 
-    async fn sweep(&self, connection: &Connection, until: Instant) -> RedisResult<()> {
-        while Instant::now() < until {
+    async fn sweep(&self, connection: &Connection, until: Instant, sweep: &mut Sweep) -> RedisResult<()> {
+        loop {
             let trimmed = self.trim(connection).await?;
-            self.counters.swept_ended.add(trimmed.ended as u64);
-            self.counters.swept_least.add(trimmed.least as u64);
-            self.counters.swept_idle.add(trimmed.idle as u64);
+            sweep.ended += trimmed.ended as u64;
+            sweep.least += trimmed.least as u64;
+            sweep.idle += trimmed.idle as u64;
             if [trimmed.ended, trimmed.least, trimmed.idle].into_iter().all(|left| left < CHUNK) {
                 break;
             }
             sleep(BREATH).await;
         }
-        self.look_for_orphans(connection, until).await
+        self.look_for_orphans(connection, until, sweep).await?;
+        sweep.cut_short = 0;
+        Ok(())
     }
 
     /// Takes out of the index what is not in Redis any more, as after an eviction or the loss of a node; from where the last sweep stopped.
-    async fn look_for_orphans(&self, connection: &Connection, until: Instant) -> RedisResult<()> {
+    async fn look_for_orphans(
+        &self,
+        connection: &Connection,
+        until: Instant,
+        sweep: &mut Sweep,
+    ) -> RedisResult<()> {
         let cursor = self.common_name("cursor");
         let mut reading = redis::cmd("GET");
         let read: Option<String> = reading.arg(&cursor).query_async(&mut connection.clone()).await?;
@@ -78,6 +144,7 @@ impl Fleet {
         for _ in 0..LOOKED_FOR / CHUNK {
             let members = self.members(connection, &after).await?;
             let whole = members.len() == CHUNK;
+            sweep.seen += members.len() as u64;
             after = members.last().filter(|_| whole).map_or("-inf".into(), |(_, ends)| ends.clone());
             missing.append(&mut self.without_key(connection, members).await?);
             if !whole || Instant::now() >= until {
@@ -96,7 +163,7 @@ impl Fleet {
         for members in missing.chunks(CHUNK) {
             let orphans = self.without_key(connection, members.to_vec()).await?;
             if !orphans.is_empty() {
-                self.counters.swept_orphans.add(self.forget(connection, &orphans).await?);
+                sweep.orphans += self.forget(connection, &orphans).await?;
             }
         }
         Ok(())

@@ -16,11 +16,14 @@ mod purges;
 mod value;
 mod writer;
 
+pub use housekeeping::Sweep;
+
 use crate::{
     config::Redis,
     counters::counters,
     host::{HostTier, Purge, StoredKey},
     message,
+    sweep::{History, Told},
 };
 use connection::{Connection, Server};
 use demand::Untold;
@@ -209,6 +212,7 @@ pub struct Fleet {
     known: AtomicU64,
     /// Those who wait until the fleet has been told of their purges.
     tellers: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
+    history: Mutex<History<Sweep>>,
     /// What happened so far.
     pub counters: FleetCounters,
 }
@@ -239,6 +243,7 @@ impl Fleet {
             purges: RwLock::default(),
             known: AtomicU64::new(0),
             tellers: Mutex::default(),
+            history: Mutex::default(),
             counters: FleetCounters::default(),
         })
     }
@@ -252,6 +257,11 @@ impl Fleet {
     /// Whether Redis is well.
     pub fn is_up(&self) -> bool {
         self.connection.read().is_some()
+    }
+
+    /// What this appliance's sweeps of Redis have done in the last day, and each of the last ones.
+    pub fn swept(&self, last: usize) -> Told<Sweep> {
+        self.history.lock().told(last)
     }
 
     /// How many answers wait to be stored.

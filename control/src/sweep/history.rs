@@ -1,4 +1,4 @@
-//! What the sweeps of the last day have done.
+//! What the sweeps of the last day have done, those of the host tier as well as those of Redis.
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -8,107 +8,51 @@ const DAY: u64 = 86_400;
 /// As many as there are in a day, if there is one every 15 s. More often, and the oldest are forgotten sooner.
 const KEPT: usize = 5760;
 
-/// What one sweep did. `near = renewed + unchanged + failed`, and what was skipped.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+/// What one sweep did.
+pub trait Swept: Clone + Default {
     /// When it began, in Unix time.
-    pub at: u64,
-    /// How long the walk took, in microseconds.
-    pub walk_us: u64,
-    /// How long it took in all, renewals included, in milliseconds.
-    pub took_ms: u64,
-    /// Entries of the host tier that it has seen.
-    pub seen: u64,
-    /// Those of them that had expired, and may be given out where nothing better is to be had.
-    pub stale: u64,
-    /// Those that were about to expire.
-    pub near: u64,
-    /// Of these, those that there is a new answer for.
-    pub renewed: u64,
-    /// Of these, those whose new answer expires no later than the one that was there.
-    pub unchanged: u64,
-    /// Of these, those for which no answer was to be had: the one that was there stays.
-    pub failed: u64,
-    /// Of these, those that were left alone, and why.
-    pub skipped: Skipped,
-    /// Entries that it removed, and why.
-    pub removed: Removed,
-}
+    fn at(&self) -> u64;
 
-/// Why entries that were about to expire were not renewed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
-    /// They are not asked for.
-    pub unasked: u64,
-    /// Lately they could not be renewed.
-    pub put_off: u64,
-    /// There were others that are asked for more, and no time or budget left for these.
-    pub over_budget: u64,
-    /// When their turn came, somebody else had renewed them, or they had been purged or evicted.
-    pub settled: u64,
-}
-
-/// Why entries were removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Removed {
-    /// They could not be given out any more.
-    pub dead: u64,
-}
-
-impl Report {
-    /// Entries that were about to expire and of which it is not said what became of them: none.
-    pub fn unaccounted(&self) -> i64 {
-        let Skipped { unasked, put_off, over_budget, settled } = self.skipped;
-        let ends = [self.renewed, self.unchanged, self.failed, unasked, put_off, over_budget, settled];
-        self.near as i64 - ends.iter().sum::<u64>() as i64
-    }
-
-    fn add(&mut self, other: &Report) {
-        self.walk_us += other.walk_us;
-        self.took_ms += other.took_ms;
-        self.seen += other.seen;
-        self.stale += other.stale;
-        self.near += other.near;
-        self.renewed += other.renewed;
-        self.unchanged += other.unchanged;
-        self.failed += other.failed;
-        self.skipped.unasked += other.skipped.unasked;
-        self.skipped.put_off += other.skipped.put_off;
-        self.skipped.over_budget += other.skipped.over_budget;
-        self.skipped.settled += other.skipped.settled;
-        self.removed.dead += other.removed.dead;
-    }
+    /// Adds what another one did; it begins when it began.
+    fn add(&mut self, other: &Self);
 }
 
 /// The sweeps of the last day, the newest last.
-#[derive(Debug, Default)]
-pub struct History(VecDeque<Report>);
+#[derive(Debug)]
+pub struct History<R>(VecDeque<R>);
 
 /// What is told of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Told {
+pub struct Told<R> {
     /// How many sweeps there are in `sum`.
     pub sweeps: usize,
     /// All that are remembered, of a day at most, together; `at` is when the first of them began.
-    pub sum: Report,
+    pub sum: R,
     /// The last ones, the newest last.
-    pub last: Vec<Report>,
+    pub last: Vec<R>,
 }
 
-impl History {
+impl<R> Default for History<R> {
+    fn default() -> Self {
+        History(VecDeque::new())
+    }
+}
+
+impl<R: Swept> History<R> {
     /// Adds a sweep, and forgets those that are older than a day.
-    pub fn add(&mut self, report: Report) {
-        while self.0.len() >= KEPT || self.0.front().is_some_and(|old| old.at.saturating_add(DAY) < report.at)
-        {
+    pub fn add(&mut self, sweep: R) {
+        let now = sweep.at();
+        while self.0.len() >= KEPT || self.0.front().is_some_and(|old| old.at().saturating_add(DAY) < now) {
             self.0.pop_front();
         }
-        self.0.push_back(report);
+        self.0.push_back(sweep);
     }
 
     /// All together, and the last `most` by themselves.
-    pub fn told(&self, most: usize) -> Told {
-        let mut sum = Report { at: self.0.front().map_or(0, |first| first.at), ..Report::default() };
-        self.0.iter().for_each(|report| sum.add(report));
+    pub fn told(&self, most: usize) -> Told<R> {
+        let mut all = self.0.iter();
+        let mut sum = all.next().cloned().unwrap_or_default();
+        all.for_each(|sweep| sum.add(sweep));
         let skip = self.0.len().saturating_sub(most);
         Told { sweeps: self.0.len(), sum, last: self.0.iter().skip(skip).cloned().collect() }
     }
@@ -116,7 +60,7 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Report, *};
 
     fn report(at: u64, seen: u64) -> Report {
         Report { at, seen, ..Report::default() }

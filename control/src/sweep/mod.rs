@@ -13,10 +13,12 @@
 
 mod backroom;
 mod history;
+mod report;
 mod walk;
 
 pub use backroom::Backroom;
-pub use history::{Removed, Report, Skipped, Told};
+pub use history::{History, Swept, Told};
+pub use report::{Removed, Report, Skipped};
 pub use walk::{Due, Gate, Walk};
 
 use crate::{
@@ -26,7 +28,6 @@ use crate::{
     resolver::{Resolved, Resolver, Turn},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use history::History;
 use parking_lot::Mutex;
 use ringdns_dataplane::{clock::Secs, demand::Demand, dns::key::Key, punt::Link};
 use std::{io, sync::Arc, time::Duration};
@@ -85,7 +86,7 @@ pub struct Sweeper {
     refresh: Refresh,
     backroom: Backroom,
     workers: Vec<(Arc<Link>, Arc<Demand>)>,
-    history: Mutex<History>,
+    history: Mutex<History<Report>>,
     /// What was done so far.
     pub counters: SweepCounters,
 }
@@ -297,7 +298,7 @@ impl Sweeper {
     }
 
     /// What was done in the last day, and in each of the last sweeps.
-    pub fn told(&self, last: usize) -> Told {
+    pub fn told(&self, last: usize) -> Told<Report> {
         self.history.lock().told(last)
     }
 }

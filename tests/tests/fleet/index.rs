@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringdns_tests::{Host, Redis, Say, Seen, Upstream, a_record, until};
+use ringdns_tests::{Host, Redis, Say, Seen, Upstream, a_record, sums, until};
 
 use super::{Appliance, PATIENT, answers};
 
@@ -141,4 +141,14 @@ fn what_nobody_wants_leaves_and_one_sweeps_for_all() {
     let most = began.elapsed().as_secs() / 2 + 1;
     assert!((1..=most).contains(&swept()), "{} sweeps, {most} at most", swept());
     assert!(redis.cli(&["PTTL", SWEEPER]).parse::<i64>().unwrap() <= 2000);
+
+    let told = [&first, &second].map(|appliance| {
+        let told = appliance.ringdnsd.told(&["--json", "sweeps"]);
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()["fleet"].take()
+    });
+    let sum = |counter: &str| told.iter().map(|told| sums::count(&told["sum"][counter])).sum::<u64>();
+    assert_eq!(["idle", "ended", "orphans", "cut_short"].map(sum), [7, 0, 0, 0], "{told:?}");
+    assert!(sum("seen") >= 3 && told.iter().any(|told| told["sum"]["kept"] == 3), "{told:?}");
+    let table = first.ringdnsd.told(&["sweeps"]);
+    assert!(table.contains("of Redis, by this appliance\nBEGAN  "), "{table}");
 }

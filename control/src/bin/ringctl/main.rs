@@ -65,6 +65,10 @@ enum Command {
     /// about to expire (NEAR) and are asked for. NEAR is the sum of RENEWED, SAME (the new answer expires no later), FAILED (the old one
     /// stays), UNASKED (not asked for often enough), PUT-OFF (could not be renewed lately), OVER (beyond the budget) and SETTLED
     /// (somebody else was there first). WALK is the time to look at all, TOOK the time in all, in milliseconds.
+    ///
+    /// With Redis, a second table has what this appliance's sweeps of it did: how many answers there are (KEPT), how many were looked for
+    /// (SEEN), and how many left because they had ended, were the least wanted of too many, were wanted by nobody (IDLE), or were gone from Redis
+    /// already (ORPHANS).
     Sweeps {
         /// So many of the last.
         #[arg(short = 'n', long, default_value_t = 20)]

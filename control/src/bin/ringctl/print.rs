@@ -3,9 +3,10 @@
 use crate::Log;
 use anyhow::{Context, bail};
 use ringdns_control::{
-    admin::{EntryView, Status, Times, UpstreamStatus},
+    admin::{EntryView, Status, Sweeps, Times, UpstreamStatus},
+    fleet::Sweep,
     log::show,
-    sweep::{Report, Told},
+    sweep::{Report, Swept, Told},
 };
 use ringdns_dataplane::{access::AccessList, clock::Clock};
 use serde_json::Value;
@@ -101,13 +102,13 @@ pub(super) fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) 
     show_table(heads, lines, 4, out)
 }
 
-/// A line a sweep, the newest last, and then all of the last day.
-pub(super) fn show_sweeps(told: Told, out: &mut dyn Write) -> io::Result<()> {
+/// A line a sweep, the newest last, and then all of the last day: of the host's cache, and of Redis if there is one.
+pub(super) fn show_sweeps(Sweeps { host, fleet }: Sweeps, out: &mut dyn Write) -> io::Result<()> {
     let heads = [
         "BEGAN", "SEEN", "STALE", "DEAD", "NEAR", "RENEWED", "SAME", "FAILED", "UNASKED", "PUT-OFF", "OVER",
         "SETTLED", "WALK", "TOOK",
     ];
-    let line = |began: String, report: &Report| {
+    show_swept(heads, &host, out, |report| {
         let Report { seen, stale, near, renewed, unchanged, failed, skipped, removed, .. } = report;
         let counts = [
             *seen,
@@ -122,12 +123,28 @@ pub(super) fn show_sweeps(told: Told, out: &mut dyn Write) -> io::Result<()> {
             skipped.over_budget,
             skipped.settled,
         ];
-        let counts = counts.map(|count| count.to_string());
         let took = [millis(report.walk_us), report.took_ms.to_string()];
-        [began].into_iter().chain(counts).chain(took).collect()
-    };
+        counts.map(|count| count.to_string()).into_iter().chain(took).collect()
+    })?;
+    let Some(fleet) = fleet else { return Ok(()) };
+    writeln!(out, "\nof Redis, by this appliance")?;
+    let heads = ["BEGAN", "KEPT", "SEEN", "ENDED", "LEAST", "IDLE", "ORPHANS", "CUT-SHORT", "TOOK"];
+    show_swept(heads, &fleet, out, |sweep| {
+        let Sweep { kept, seen, ended, least, idle, orphans, cut_short, took_ms, .. } = *sweep;
+        let counts = [kept, seen, ended, least, idle, orphans, cut_short, took_ms];
+        counts.map(|count| count.to_string()).into()
+    })
+}
+
+fn show_swept<R: Swept, const N: usize>(
+    heads: [&str; N],
+    told: &Told<R>,
+    out: &mut dyn Write,
+    cells: impl Fn(&R) -> Vec<String>,
+) -> io::Result<()> {
+    let line = |began: String, sweep: &R| [vec![began], cells(sweep)].concat();
     let sum = line(format!("all {}", told.sweeps), &told.sum);
-    let lines = told.last.iter().map(|report| line(time_of(report.at), report));
+    let lines = told.last.iter().map(|sweep| line(time_of(sweep.at()), sweep));
     show_table(heads, lines.chain([sum]), 1, out)
 }
 
