@@ -32,7 +32,7 @@ impl Landing {
     }
 
     pub(super) fn rules(&self) -> &Rules {
-        &self.setup.rules
+        &self.resolver.rules
     }
 
     pub(super) fn clock(&self) -> Clock {

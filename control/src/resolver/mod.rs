@@ -40,7 +40,7 @@ use inquiry::Inquiry;
 pub(crate) use inquiry::TOTAL as INQUIRY;
 use landing::Landing;
 use parking_lot::Mutex;
-use renewal::Renewal;
+use renewal::{Budget, Renewal};
 pub(crate) use restore::Kept;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
@@ -51,7 +51,7 @@ use ringdns_dataplane::{
 pub(crate) use scrub::is_proof;
 use setup::Setup;
 use shared::Want;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use upstream::Failed;
 use validated::Validated;
@@ -123,6 +123,12 @@ pub struct Resolver {
     host: Arc<HostTier>,
     clock: Clock,
     setup: ArcSwap<Setup>,
+    /// How answers are kept, which stays as it was at the start: it is told to the workers then, too.
+    rules: Rules,
+    failure_ttl: Secs,
+    /// How long to wait for a new answer where there is an expired one; zero: not at all.
+    stale_client_timeout: Duration,
+    budget: Budget,
     labels: Arc<Labels>,
     flights: Flights,
     /// Those to where an alias leads. They wait for no others.
@@ -142,7 +148,11 @@ impl Resolver {
         Arc::new_cyclic(|resolver| Resolver {
             host,
             clock,
-            setup: ArcSwap::from_pointee(Setup::new(config, clock, resolver.clone(), &labels, None)),
+            setup: ArcSwap::from_pointee(Setup::new(config, resolver.clone(), &labels, None)),
+            rules: Rules { ttl: config.cache.ttl_rules(&config.refresh), clock },
+            failure_ttl: config.cache.failure_secs(),
+            stale_client_timeout: config.cache.stale_client_timeout,
+            budget: Budget::new(config.refresh.per_second),
             labels,
             flights: Flights::new(limits),
             hops: Flights::new(limits),
@@ -152,11 +162,11 @@ impl Resolver {
         })
     }
 
-    /// Goes on as `config` says: whom to ask and how, what is validated, what is nobody's, how answers are kept. Questions under
-    /// way are asked as they began.
+    /// Goes on as `config` says: whom to ask and how, what is validated, what is nobody's. Questions under way are asked
+    /// as they began.
     pub fn set_up(self: &Arc<Self>, config: &Config) {
         let before = self.setup();
-        let setup = Setup::new(config, self.clock, Arc::downgrade(self), &self.labels, Some(&before));
+        let setup = Setup::new(config, Arc::downgrade(self), &self.labels, Some(&before));
         self.setup.store(Arc::new(setup));
     }
 
@@ -255,7 +265,7 @@ impl Resolver {
     pub(crate) fn is_local(&self, key: &Key) -> bool {
         let setup = self.setup.load();
         !setup.upstreams.has_zone_of(key.asked())
-            && setup.local.answer(key, &setup.rules.ttl, self.clock().secs()).is_some()
+            && setup.local.answer(key, &self.rules.ttl, self.clock().secs()).is_some()
     }
 
     /// The answer from the host tier. An expired one is given too, and its renewal begun; unless its client can wait a
@@ -266,7 +276,7 @@ impl Resolver {
             Found::Fresh(answer) => answer,
             Found::Stale(entry) => {
                 if entry.recheck_due(self.clock().secs()) {
-                    if !self.setup.load().stale_client_timeout.is_zero() {
+                    if !self.stale_client_timeout.is_zero() {
                         return None;
                     }
                     self.refresh(key, turn);
@@ -283,7 +293,7 @@ impl Resolver {
         if setup.upstreams.has_zone_of(key.asked()) {
             return None;
         }
-        let answer = Arc::new(setup.local.answer(key, &setup.rules.ttl, self.clock().secs())?);
+        let answer = Arc::new(setup.local.answer(key, &self.rules.ttl, self.clock().secs())?);
         self.counters.local.inc();
         self.host.insert(key, answer.clone(), generation);
         Some(Resolved { answer, generation, known: false, source: Source::of(Tier::Local) })
@@ -371,7 +381,7 @@ impl Resolver {
     /// Gives who waits for a flight the expired answer, if there is one, when that takes too long (RFC 8767 section 5: the
     /// client response timer). Who comes later has it at once.
     fn limit_wait(self: Arc<Self>, key: &Key, flight: &Flight, validated: bool) {
-        let patience = self.setup.load().stale_client_timeout;
+        let patience = self.stale_client_timeout;
         if patience.is_zero() || self.stale(key).is_none() {
             return;
         }
@@ -418,8 +428,7 @@ impl Resolver {
             }
             None => {
                 let Failed::Upstreams(ede) = failed else { return self.refusal() };
-                let failure =
-                    Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.setup.load().failure_ttl));
+                let failure = Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
                 Resolved { answer: failure, generation, known: false, source: Source::default() }
             }

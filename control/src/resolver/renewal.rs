@@ -46,7 +46,7 @@ impl Resolver {
             // A remembered failure is no reason to give up the expired answer that the worker has.
             Found::Fresh(answer) if is_failure(&answer) => Renewal::NotNow,
             Found::Fresh(answer) if answer.is_due(now) => {
-                if !self.setup.load().budget.spend(now) {
+                if !self.budget.spend(now) {
                     self.counters.refresh_over_budget.inc();
                     return Renewal::NotNow;
                 }
@@ -67,7 +67,7 @@ impl Resolver {
         of: Secs,
         turn: &mut Turn,
     ) -> Option<oneshot::Receiver<Resolved>> {
-        if !self.setup.load().budget.spend(self.clock().secs()) {
+        if !self.budget.spend(self.clock().secs()) {
             return None;
         }
         let (to, receiver) = oneshot::channel();

@@ -55,7 +55,7 @@ impl Resolver {
         ede: Option<u16>,
         generation: u64,
     ) -> Kept {
-        let grace = stale.saturating_sub(age.saturating_sub(ttl)).min(self.setup.load().rules.ttl.stale);
+        let grace = stale.saturating_sub(age.saturating_sub(ttl)).min(self.rules.ttl.stale);
         if age >= ttl && grace == 0 {
             return Kept::TooOld;
         }
@@ -68,7 +68,7 @@ impl Resolver {
         }
         // How long it is kept at least was decided when it was received; else it would never end.
         let setup = self.setup.load();
-        let rules = Rules { ttl: TtlRules { min: 0, ..setup.rules.ttl }, ..setup.rules };
+        let rules = Rules { ttl: TtlRules { min: 0, ..self.rules.ttl }, ..self.rules };
         let trusted = setup.upstreams.iter().all(|upstream| upstream.trusted);
         // What an alias at its end leads to would have to be asked for.
         let Some((answer, None)) = exchange::judge_kept(key, &rules, trusted, &message) else {

@@ -1,29 +1,22 @@
 //! What the configuration says of the resolver. It may change while questions are under way: each keeps the one that it began with.
 
-use super::{Resolver, choice::Upstreams, exchange::Rules, renewal::Budget};
+use super::{Resolver, choice::Upstreams};
 use crate::{
     config::{Config, Dnssec},
     local::LocalNames,
     log::Labels,
     validate::Validator,
 };
-use ringdns_dataplane::clock::{Clock, Secs};
 use siphasher::sip::SipHasher13;
 use std::{
     hash::Hasher,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 /// A configuration, as the resolver has it.
 pub(super) struct Setup {
     pub local: LocalNames,
     pub upstreams: Arc<Upstreams>,
-    pub rules: Rules,
-    pub failure_ttl: Secs,
-    /// How long to wait for a new answer where there is an expired one; zero: not at all.
-    pub stale_client_timeout: Duration,
-    pub budget: Budget,
     /// `None`: nothing is validated here.
     pub validator: Option<Arc<Validator>>,
     dnssec: Dnssec,
@@ -33,14 +26,8 @@ pub(super) struct Setup {
 
 impl Setup {
     /// That of `config`, for `resolver`. What is in it as it was `before` goes on, with all that it knows.
-    pub fn new(
-        config: &Config,
-        clock: Clock,
-        resolver: Weak<Resolver>,
-        labels: &Labels,
-        before: Option<&Setup>,
-    ) -> Self {
-        let (cache, dnssec) = (&config.cache, &config.dnssec);
+    pub fn new(config: &Config, resolver: Weak<Resolver>, labels: &Labels, before: Option<&Setup>) -> Self {
+        let dnssec = &config.dnssec;
         // A file may have changed meanwhile.
         let same = |before: &&Setup| before.dnssec == *dnssec && dnssec.trust_anchor_file.is_none();
         let validator = match before.filter(same) {
@@ -52,10 +39,6 @@ impl Setup {
         Setup {
             local: LocalNames::new(config.local.special_names),
             upstreams: Arc::new(upstreams),
-            rules: Rules { ttl: cache.ttl_rules(&config.refresh), clock },
-            failure_ttl: cache.failure_secs(),
-            stale_client_timeout: cache.stale_client_timeout,
-            budget: Budget::new(config.refresh.per_second),
             validator,
             dnssec: dnssec.clone(),
             fingerprint: fingerprint(config),

@@ -108,7 +108,9 @@ async fn look(inquiry: &Arc<Inquiry>, fleet: &Fleet, renew: bool) -> bool {
 /// Ends the inquiry with what was found, if that will do.
 fn answer(inquiry: &Arc<Inquiry>, fleet: &Fleet, found: Found, renew: bool, generation: u64) -> bool {
     let (resolver, key) = (&inquiry.landing.resolver, &inquiry.landing.key);
-    let Some((answer, alias)) = judge_found(&inquiry.landing.setup, fleet, key, &found) else { return false };
+    let Some((answer, alias)) = judge_found(resolver, &inquiry.landing.setup, fleet, key, &found) else {
+        return false;
+    };
     if answer.ttl == 0 {
         fleet.counters.stale.inc();
         if alias.is_none() {
@@ -131,14 +133,15 @@ fn answer(inquiry: &Arc<Inquiry>, fleet: &Fleet, found: Found, renew: bool, gene
 /// Judges what was found in Redis as what an upstream says is judged, and by the rules of this appliance. An answer that is fresh
 /// for no more time has expired.
 fn judge_found(
+    resolver: &Resolver,
     setup: &Setup,
     fleet: &Fleet,
     key: &Key,
     found: &Found,
 ) -> Option<(Answer, Option<Box<Alias>>)> {
     // From when on it is kept at least so long, only who stored it knows; else it would never end.
-    let ttl = TtlRules { min: 0, ..setup.rules.ttl };
-    let rules = Rules { ttl, ..setup.rules };
+    let ttl = TtlRules { min: 0, ..resolver.rules.ttl };
+    let rules = Rules { ttl, ..resolver.rules };
     let trusted = setup.upstreams.iter().all(|upstream| upstream.trusted);
     let judged = exchange::judge_kept(key, &rules, trusted, &found.message);
     let Some((answer, alias)) = judged else {
@@ -146,7 +149,7 @@ fn judge_found(
         return None;
     };
     // Who stored it may keep answers for longer than their source says. Here that is this appliance's affair.
-    let longer = found.ttl.saturating_sub(found.source_ttl.max(setup.rules.ttl.min));
+    let longer = found.ttl.saturating_sub(found.source_ttl.max(resolver.rules.ttl.min));
     let left = answer.ttl.min(found.fresh.saturating_sub(longer));
     let ahead = (u64::from(found.ttl) * u64::from(ttl.ahead) / 100) as u32;
     let answer = Answer {
@@ -209,7 +212,7 @@ impl Resolver {
         }
         let generation = self.host.generation();
         let Some(found) = fleet.lookup(key).await else { return };
-        let Some((answer, alias)) = judge_found(&setup, fleet, key, &found) else { return };
+        let Some((answer, alias)) = judge_found(self, &setup, fleet, key, &found) else { return };
         let whole = alias.is_none_or(|alias| !alias.leads_out(key, &setup.upstreams));
         if answer.ttl == 0 || !whole {
             fleet.counters.stale.inc();

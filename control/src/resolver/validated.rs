@@ -16,8 +16,8 @@ impl Validated {
     pub fn begin(landing: Landing, flight: Flight, renew: bool, validator: Arc<Validator>) {
         let mut validated = Validated { landing, flight: Some(flight) };
         tokio::spawn(async move {
-            let Landing { resolver, setup, key, .. } = &validated.landing;
-            let (found, source) = validator.answer(resolver, &setup.rules, key, renew).await;
+            let Landing { resolver, key, .. } = &validated.landing;
+            let (found, source) = validator.answer(resolver, &resolver.rules, key, renew).await;
             validated.land(found, source);
         });
     }
