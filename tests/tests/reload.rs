@@ -68,3 +68,28 @@ fn who_is_asked_and_who_may_ask_changes_without_a_restart() {
     until("everybody may ask again", || (ask("one.example").rcode() == 0).then_some(()));
     assert_eq!(ask("four.example").addresses(), [Ipv4Addr::new(192, 0, 2, 1)]);
 }
+
+/// A configuration that comes and goes, and one that stays. What the first ones take is what they all take: then nothing of them stays.
+#[test]
+fn reloads_leave_nothing_behind() {
+    const WARM: u32 = 150;
+    const MORE: u32 = 600;
+    /// Less than a kibibyte a reload.
+    const NOISE: u64 = 512 << 10;
+    let (scene, ringdnsd) = Scene::set();
+    let client = Client::of(&Host::local(), scene.address);
+    let reload = |nth: u32| {
+        // Each second time it is as it was.
+        let turn = nth / 2;
+        let tables = format!("[access]\nallow = [\"127.0.0.0/8\"]\ndeny = [\"192.0.2.{}/32\"]\n", turn % 250);
+        ringdnsd.configure(|socket| scene.settings((turn % 2) as usize, &tables).text(socket));
+        ringdnsd.told(&["reload"]);
+        assert_eq!(client.ask(&Query::a(&format!("n{nth}.example"))).rcode(), 0);
+    };
+    (0..WARM).for_each(reload);
+    let before = ringdnsd.process().resident();
+    (WARM..WARM + MORE).for_each(reload);
+    let after = ringdnsd.process().resident();
+    println!("{before} bytes after {WARM} reloads, {after} after {MORE} more");
+    assert!(after <= before + NOISE, "{before} bytes after {WARM} reloads, {after} after {MORE} more");
+}
