@@ -1,33 +1,15 @@
 //! What a worker tells of what it is asked for, and what it does with an answer that nobody has asked for.
 
+mod ticking;
+
 use ringdns_dataplane::{
-    cache::{BYTES_MIN, Cache, KeyedHash},
-    clock::{Clock, Nanos},
+    cache::{Cache, KeyedHash},
     demand::{Demand, RENEWALS},
     dns::{answer::Answer, key::Key, query::Query, rcode},
-    doorbell::Doorbell,
-    port::sim::{SimConfig, SimPort},
-    process::Rules,
-    punt::Link,
     stats::Counter,
-    worker::{Settings, Worker},
 };
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    time::{Duration, Instant},
-};
-
-/// Longer than it takes.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-static NOW: AtomicU64 = AtomicU64::new(0);
-
-fn now() -> Nanos {
-    NOW.load(SeqCst)
-}
+use std::sync::Arc;
+use ticking::{now, until};
 
 /// The key of a name of one letter.
 fn key(letter: u8) -> Key {
@@ -42,38 +24,10 @@ fn ask(cache: &mut Cache, hash: KeyedHash, letter: u8, now: u32) -> Option<u8> {
     cache.lookup(hash.of(&key), &key, now).map(|hit| hit.view.status.rcode())
 }
 
-/// Lets seconds pass until `done` gives something.
-fn until<T>(link: &Link, mut done: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(done) = done() {
-            return done;
-        }
-        assert!(began.elapsed() < PATIENCE, "{:?}", link.stats.snapshot());
-        NOW.fetch_add(1_000_000_000, SeqCst);
-        link.bell().ring();
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 #[test]
 fn a_worker_tells_what_is_asked_for_and_takes_what_was_renewed() {
-    let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
-    let link = Arc::new(Link::new(0, 1, 1 + RENEWALS, control, generation.clone()).unwrap());
-    let demand = Demand::new();
-    let settings = Settings {
-        cache_bytes: BYTES_MIN,
-        rules: Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
-        policy: Arc::default(),
-        records: 1,
-        spin: Duration::ZERO,
-        log: None,
-        demand: Some(demand.clone()),
-    };
-    let inside = link.clone();
-    let running = std::thread::spawn(move || {
-        let (port, _wire) = SimPort::pair(&SimConfig::default()).unwrap();
-        let mut worker = Worker::new(port, inside, Clock::simulated(now), &settings).unwrap();
+    let (link, demand) = (ticking::link(1 + RENEWALS), Demand::new());
+    let running = ticking::start(&link, Some(demand.clone()), |worker| {
         let hash = worker.processor().hash();
         for letter in *b"abc" {
             let answer = Answer::error(rcode::NXDOMAIN, None, 0, 1_000_000);
@@ -82,8 +36,6 @@ fn a_worker_tells_what_is_asked_for_and_takes_what_was_renewed() {
             let times = if letter == b'b' { 3 } else { 2 };
             (0..times).for_each(|_| assert!(ask(cache, hash, letter, 0).is_some()));
         }
-        worker.run().unwrap();
-        worker
     });
     let notes = until(&link, || demand.take());
     let noted: Vec<_> = notes.iter().map(|asked| asked.name().to_vec()).collect();
@@ -104,7 +56,7 @@ fn a_worker_tells_what_is_asked_for_and_takes_what_was_renewed() {
         until(&link, || demand.send(&link, &key(b'a'), &renewed, 0).then_some(()));
     }
     link.request_stop();
-    let mut worker = running.join().unwrap();
+    let mut worker = running.join().unwrap().unwrap();
     let hash = worker.processor().hash();
     let now = (now() / 1_000_000_000) as u32;
     let answers = [b'a', b'b', b'c', b'x'].map(|letter| ask(worker.processor().cache(), hash, letter, now));

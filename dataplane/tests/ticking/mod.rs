@@ -1,0 +1,77 @@
+//! A worker on a thread of its own, and a clock that a test moves. Of a process: each test that has one is a program by itself.
+
+use ringdns_dataplane::{
+    cache::BYTES_MIN,
+    clock::{Clock, Nanos},
+    demand::Demand,
+    doorbell::Doorbell,
+    port::sim::{SimConfig, SimPort},
+    process::Rules,
+    punt::Link,
+    worker::{Settings, Worker},
+};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// Longer than it takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SECOND: Nanos = 1_000_000_000;
+
+static NOW: AtomicU64 = AtomicU64::new(0);
+
+/// The time, by the clock of the worker.
+pub fn now() -> Nanos {
+    NOW.load(SeqCst)
+}
+
+/// A way to a worker, with room for so many records.
+pub fn link(records: usize) -> Arc<Link> {
+    let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
+    Arc::new(Link::new(0, 1, records, control, generation).unwrap())
+}
+
+/// A worker that nobody asks anything, `prepare`d before it runs. Comes back when it is told to stop.
+pub fn start(
+    link: &Arc<Link>,
+    demand: Option<Arc<Demand>>,
+    prepare: impl FnOnce(&mut Worker<SimPort>) + Send + 'static,
+) -> JoinHandle<io::Result<Worker<SimPort>>> {
+    let settings = Settings {
+        cache_bytes: BYTES_MIN,
+        rules: Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
+        policy: Arc::default(),
+        records: 1,
+        spin: Duration::ZERO,
+        log: None,
+        demand,
+    };
+    let link = link.clone();
+    thread::spawn(move || {
+        let (port, _wire) = SimPort::pair(&SimConfig::default()).unwrap();
+        let mut worker = Worker::new(port, link, Clock::simulated(now), &settings)?;
+        prepare(&mut worker);
+        worker.run()?;
+        Ok(worker)
+    })
+}
+
+/// Lets seconds pass, one at a time, until `done` gives something: how long a sweep takes is reckoned in them.
+pub fn until<T>(link: &Link, mut done: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(done) = done() {
+            return done;
+        }
+        assert!(began.elapsed() < PATIENCE, "{:?}", link.stats.snapshot());
+        NOW.fetch_add(SECOND, SeqCst);
+        link.bell().ring();
+        thread::sleep(Duration::from_millis(1));
+    }
+}
