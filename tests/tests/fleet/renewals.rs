@@ -137,6 +137,11 @@ fn without_redis_everybody_renews_for_himself() {
     wanted_until("both ask upstreams anew", &appliances, || upstream.asked() >= 3);
     fleet.iter().for_each(|appliance| {
         until("it was its own renewal", || (appliance.renewals()[2] >= 1).then_some(()));
+        assert_eq!(
+            appliance.count("renewals_hurried"),
+            0,
+            "it waited for others until its answer had expired"
+        );
     });
     redis.process().signal(Signal::CONT);
 }
