@@ -28,6 +28,7 @@ pub mod message;
 pub mod names;
 pub mod policy;
 pub mod preflight;
+pub mod process;
 pub mod pump;
 pub mod reload;
 pub mod resolver;

@@ -19,8 +19,10 @@ const SHORT: u64 = 40;
 const RATES: [u32; 2] = [4000, 200];
 /// So many times the configuration changes, Redis is killed, and ClickHouse is.
 const RELOADS_IN: [u64; 3] = [120, 12, 12];
-/// What memory may differ by from one third to the next without growing: pages that jemalloc has not given back yet.
+/// What resident memory may differ by from one third to the next without growing: pages that jemalloc has not given back yet.
 const NOISE: u64 = 3 << 20;
+/// The same of what is allocated: what is under way at the moment.
+const UNDER_WAY: u64 = 512 << 10;
 
 struct Scene {
     lab: Lab,
@@ -88,6 +90,7 @@ impl Scene {
 #[derive(Clone, Copy)]
 struct Sample {
     resident: u64,
+    allocated: u64,
     files: u64,
     threads: u64,
 }
@@ -123,7 +126,8 @@ fn what_it_takes_does_not_grow() {
     while began.elapsed() < Duration::from_secs(seconds) {
         let process = ringdnsd.process();
         let [files, threads] = [process.open_files(), process.threads()].map(|count| count as u64);
-        let sample = Sample { resident: process.resident(), files, threads };
+        let allocated = ringdnsd.stat("/process/allocated_bytes");
+        let sample = Sample { resident: process.resident(), allocated, files, threads };
         samples.push((began.elapsed().as_secs_f64(), sample));
         if began.elapsed() >= every(0) * reloads as u32 {
             reloads += 1;
@@ -160,6 +164,7 @@ fn what_it_takes_does_not_grow() {
     let middle = |nth: usize, of: fn(&Sample) -> u64| median(third(nth).iter().map(|(_, sample)| of(sample)));
     for (what, of, noise) in [
         ("resident bytes", (|sample| sample.resident) as fn(&Sample) -> u64, NOISE),
+        ("allocated bytes", |sample| sample.allocated, UNDER_WAY),
         ("open files", |sample| sample.files, 8),
         ("threads", |sample| sample.threads, 2),
     ] {
@@ -184,17 +189,22 @@ fn accounts_close(ringdnsd: &Ringdnsd) {
 }
 
 fn show(samples: &[(f64, Sample)], seconds: u64) {
-    println!("seconds  resident KiB  files  threads");
+    println!("seconds  resident KiB  allocated KiB  files  threads");
     let step = (samples.len() / 40).max(1);
-    for (at, Sample { resident, files, threads }) in samples.iter().step_by(step) {
-        println!("{at:7.1}  {:12}  {files:5}  {threads:7}", resident / 1024);
+    for (at, Sample { resident, allocated, files, threads }) in samples.iter().step_by(step) {
+        println!("{at:7.1}  {:12}  {:13}  {files:5}  {threads:7}", resident / 1024, allocated / 1024);
     }
-    let warm: Vec<_> =
-        samples[samples.len() / 3..].iter().map(|(at, sample)| (*at, sample.resident)).collect();
-    let (rise, error) = slope(&warm);
-    println!(
-        "after the first third of {seconds} s: {:.1} KiB a minute, standard error {:.1}",
-        rise / 1024.0,
-        error / 1024.0
-    );
+    for (what, of) in [
+        ("resident", (|sample| sample.resident) as fn(&Sample) -> u64),
+        ("allocated", |sample| sample.allocated),
+    ] {
+        let warm: Vec<_> =
+            samples[samples.len() / 3..].iter().map(|(at, sample)| (*at, of(sample))).collect();
+        let (rise, error) = slope(&warm);
+        println!(
+            "{what} after the first third of {seconds} s: {:.1} KiB a minute, standard error {:.1}",
+            rise / 1024.0,
+            error / 1024.0
+        );
+    }
 }

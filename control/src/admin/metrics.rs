@@ -1,7 +1,7 @@
 //! Every counter there is, in Prometheus' text format.
 
 use super::{Service, stats};
-use crate::counters::Total;
+use crate::{counters::Total, process::Taken};
 use hdrhistogram::Histogram;
 use ringdns_dataplane::stats::{Counter, DropReason};
 use std::fmt::{Display, Write as _};
@@ -55,8 +55,25 @@ pub fn text(service: &Service) -> String {
         }
     }
     upstreams(service, &mut text);
+    process(&mut text);
     text.gauge("ringdns_uptime_seconds", "Seconds since the start.", service.clock.secs());
     text.0
+}
+
+/// By the names that all who serve metrics have for it.
+fn process(text: &mut Text) {
+    let Ok(taken) = Taken::now() else { return };
+    text.gauge("process_resident_memory_bytes", "Resident memory.", taken.resident_bytes);
+    text.gauge("process_virtual_memory_bytes", "Virtual memory.", taken.virtual_bytes);
+    text.gauge("ringdns_allocated_bytes", "Memory that was allocated and not freed.", taken.allocated_bytes);
+    text.gauge("process_open_fds", "Open files and sockets.", taken.open_files);
+    if let Some(most) = taken.open_files_max {
+        text.gauge("process_max_fds", "Most files and sockets that may be open.", most);
+    }
+    text.gauge("process_threads", "Threads.", taken.threads);
+    let name = "process_cpu_seconds_total";
+    text.head(name, "counter", "Processor time since the start.");
+    text.line(name, &[], taken.cpu_secs);
 }
 
 fn workers(service: &Service, text: &mut Text) {

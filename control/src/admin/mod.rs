@@ -31,6 +31,7 @@ use crate::{
     fleet,
     latency::{self, Collector},
     log::QueryLog,
+    process::Taken,
     reload::Reloader,
     resolver::Resolver,
     snapshot::Snapshot,
@@ -125,6 +126,8 @@ pub struct Status {
     pub listen: Vec<String>,
     /// Worker threads.
     pub workers: usize,
+    /// What the process takes, if the kernel tells.
+    pub process: Option<Taken>,
     /// Upstreams, and how they do.
     pub upstreams: Vec<UpstreamStatus>,
 }
@@ -227,6 +230,7 @@ async fn status(State(service): Shared) -> Json<Status> {
         receiving: service.receiving.clone(),
         listen: service.config.server.listen.iter().map(ToString::to_string).collect(),
         workers: service.links.len(),
+        process: Taken::now().ok(),
         upstreams: upstreams.iter().map(|upstream| UpstreamStatus::of(upstream, now)).collect(),
     })
 }

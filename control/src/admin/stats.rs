@@ -4,6 +4,7 @@ use super::Service;
 use crate::{
     counters::Total,
     log::{LogCounters, QueryLog},
+    process::Taken,
 };
 use ringdns_dataplane::{
     port::PortStats,
@@ -22,6 +23,7 @@ pub fn all(service: &Service) -> Value {
     let (used, capacity) = host.bytes();
     json!({
         "uptime_secs": service.clock.secs(),
+        "process": Taken::now().ok(),
         "total": worker(&sum),
         "workers": service.links.iter().map(|link| one(link)).collect::<Vec<_>>(),
         "xdp": (service.verdicts)().map(|verdicts| {

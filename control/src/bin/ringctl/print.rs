@@ -6,6 +6,7 @@ use ringdns_control::{
     admin::{EntryView, Status, Sweeps, Times, UpstreamStatus},
     fleet::Sweep,
     log::show,
+    process::Taken,
     sweep::{Report, Swept, Told},
 };
 use ringdns_dataplane::{access::AccessList, clock::Clock};
@@ -67,6 +68,13 @@ pub(super) fn show_status(status: Status, out: &mut dyn Write) -> io::Result<()>
     writeln!(out, "up         {hours} h {minutes} min {} s", status.uptime_secs % 60)?;
     writeln!(out, "receiving  {}", status.receiving)?;
     writeln!(out, "workers    {}", status.workers)?;
+    if let Some(Taken { resident_bytes, allocated_bytes, open_files, cpu_secs, .. }) = status.process {
+        let [resident, allocated] = [resident_bytes, allocated_bytes].map(|bytes| bytes >> 20);
+        writeln!(
+            out,
+            "taking     {resident} MiB of memory ({allocated} MiB allocated), {open_files} open files, {cpu_secs:.0} s of processor time"
+        )?;
+    }
     writeln!(out, "listening  {}", status.listen.join(", "))?;
     for upstream in &status.upstreams {
         let state = if upstream.put_back { "failing, left alone for a while" } else { "in use" };

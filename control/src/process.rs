@@ -1,0 +1,69 @@
+//! What this process takes of the machine.
+
+use procfs::{ProcResult, process::LimitValue, process::Process};
+use serde::{Deserialize, Serialize};
+
+/// What it takes at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Memory that is not in the swap or given back: what the kernel counts as the resident set. In bytes, as the others.
+    pub resident_bytes: u64,
+    /// Addresses in use, and mostly not more than that: UMEM, caches and stacks are taken in one piece.
+    pub virtual_bytes: u64,
+    /// Memory that was allocated and not freed. What `resident_bytes` is above this is stacks, code, UMEM, caches, and what the allocator keeps.
+    pub allocated_bytes: u64,
+    /// Files and sockets that are open.
+    pub open_files: u64,
+    /// How many may be, if there is a limit.
+    pub open_files_max: Option<u64>,
+    /// Threads.
+    pub threads: u64,
+    /// Processor time since the start.
+    pub cpu_secs: f64,
+}
+
+impl Taken {
+    /// What is taken now.
+    pub fn now() -> ProcResult<Self> {
+        let process = Process::myself()?;
+        let stat = process.stat()?;
+        let open_files_max = match process.limits()?.max_open_files.soft_limit {
+            LimitValue::Value(most) => Some(most),
+            LimitValue::Unlimited => None,
+        };
+        Ok(Taken {
+            resident_bytes: stat.rss * procfs::page_size(),
+            virtual_bytes: stat.vsize,
+            allocated_bytes: allocated(),
+            open_files: process.fd_count()? as u64,
+            open_files_max,
+            threads: stat.num_threads.unsigned_abs(),
+            cpu_secs: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
+        })
+    }
+}
+
+/// By the allocator's books, which are brought up to date first.
+fn allocated() -> u64 {
+    let read = tikv_jemalloc_ctl::epoch::advance().and_then(|_| tikv_jemalloc_ctl::stats::allocated::read());
+    read.unwrap_or_default() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn what_is_taken_is_seen() {
+        let before = Taken::now().unwrap();
+        let files: Vec<_> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
+        let memory = vec![1u8; 64 << 20];
+        let after = Taken::now().unwrap();
+        let more = |of: fn(&Taken) -> u64| of(&after).saturating_sub(of(&before));
+        assert!(more(|taken| taken.open_files) >= files.len() as u64 - 10, "{before:?} {after:?}");
+        assert!(more(|taken| taken.resident_bytes) >= memory.len() as u64 / 2, "{before:?} {after:?}");
+        assert!(after.virtual_bytes > after.resident_bytes && after.threads >= 1, "{after:?}");
+        assert!(after.cpu_secs >= before.cpu_secs && after.open_files_max.is_some_and(|most| most > 50));
+    }
+}
