@@ -11,8 +11,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 const EVERY: Duration = Duration::from_secs(1);
 /// So many names at most are remembered between. What else is wanted meanwhile is so again.
 const NAMES: usize = 4096;
-/// So many are told in one command.
-const BATCH: usize = 256;
+/// So many are told in one command, which holds Redis up for less than a millisecond.
+const BATCH: usize = 64;
 
 /// How often what was asked for since it was told last.
 #[derive(Default)]
