@@ -11,7 +11,7 @@ use ringdns_dataplane::{
     cache::Freshness,
     clock::{Clock, Nanos},
     demand::RENEWALS,
-    dns::rcode,
+    dns::{answer::Answer, rcode},
     doorbell::Doorbell,
     port::sim::{SimConfig, SimPort},
     process::Rules,
@@ -183,19 +183,23 @@ async fn the_budget_is_kept_and_the_most_wanted_come_first() {
 }
 
 #[tokio::test]
-async fn what_is_purged_while_it_waits_is_not_renewed() {
+async fn what_is_purged_or_renewed_while_it_waits_is_left_alone() {
     let f = Fixture::new("per_second = 4").await;
     f.ask("first.example", 9).await;
     f.ask("second.example", 5).await;
+    f.ask("third.example", 4).await;
     f.asked();
     at(1075);
-    let purging = async {
+    let meanwhile = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        f.resolver.host().purge(&Purge::Name(names::name("second.example").unwrap()));
+        let (host, third) = (f.resolver.host(), key("third.example"));
+        host.purge(&Purge::Name(names::name("second.example").unwrap()));
+        let renewed = Answer { received: 1075, ..(*host.peek(&third).unwrap().answer).clone() };
+        assert!(host.insert(&third, Arc::new(renewed), host.generation()));
     };
-    let (report, ()) = tokio::join!(f.sweep(), purging);
+    let (report, ()) = tokio::join!(f.sweep(), meanwhile);
     assert_eq!(f.asked(), ["first.example."]);
-    assert_eq!((report.renewed, report.skipped.settled), (1, 1), "{report:?}");
+    assert_eq!((report.renewed, report.skipped.settled), (1, 2), "{report:?}");
     assert!(f.resolver.host().peek(&key("second.example")).is_none());
 }
 
