@@ -300,3 +300,24 @@ fn where_the_master_is_sentinels_say() {
     appliance.sums_close();
     second.sums_close();
 }
+
+/// After a failover its Sentinels may name the old one for a while, and it would take nothing.
+#[test]
+fn who_is_named_as_the_master_must_be_one() {
+    let redis = Sentinels::start(&Host::local());
+    let upstream = Upstream::answering(&Host::local());
+    let settings = format!("{}{PATIENT}", redis.settings());
+    let appliance = Appliance::start(&upstream, "redis://sentinels", &settings, "");
+    appliance.joins();
+    // The one that is left names a master, and is too few to make another.
+    [1, 2].into_iter().for_each(|nth| redis.sentinel(nth).freeze());
+    redis.of(0, &["REPLICAOF", "127.0.0.1", "1"]);
+    redis.of(0, &["CLIENT", "KILL", "TYPE", "normal"]);
+    until("it was left", || (appliance.count("left") == 1).then_some(()));
+    until("it was tried again", || (appliance.count("connect_failed") >= 3).then_some(()));
+    assert_eq!((redis.master(), appliance.is_up(), appliance.count("joined")), (0, false, 1));
+    redis.of(0, &["REPLICAOF", "NO", "ONE"]);
+    appliance.joins();
+    appliance.teaches("www.example");
+    [1, 2].into_iter().for_each(|nth| redis.sentinel(nth).signal(Signal::CONT));
+}
