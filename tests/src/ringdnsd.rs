@@ -257,13 +257,19 @@ pub fn ringbench(host: &Host) -> Command {
 
 /// Asks again and again until there is something. Panics when there is nothing for long.
 #[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// The same, for what may take longer.
+#[track_caller]
+pub fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} until {what}");
+        assert!(Instant::now() < deadline, "waited {patience:?} until {what}");
         std::thread::yield_now();
     }
 }

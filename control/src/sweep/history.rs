@@ -34,7 +34,8 @@ pub struct Told<R> {
 
 impl<R> Default for History<R> {
     fn default() -> Self {
-        History(VecDeque::new())
+        // Taken at once: what grows with the hours looks like a leak.
+        History(VecDeque::with_capacity(KEPT))
     }
 }
 
