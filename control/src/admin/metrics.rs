@@ -70,7 +70,7 @@ fn process(text: &mut Text) {
     if let Some(most) = taken.open_files_max {
         text.gauge("process_max_fds", "Most files and sockets that may be open.", most);
     }
-    text.gauge("process_threads", "Threads.", taken.threads);
+    text.gauge("process_threads", "Threads of the process.", taken.threads);
     let name = "process_cpu_seconds_total";
     text.head(name, "counter", "Processor time since the start.");
     text.line(name, &[], taken.cpu_secs);

@@ -212,11 +212,20 @@ async fn metrics_are_well_formed() {
             let part = name.strip_prefix(current.0).unwrap_or_else(|| panic!("{line}"));
             assert!(part.is_empty() != (current.1 == "histogram"), "{line}");
             assert!(["", "_bucket", "_sum", "_count"].contains(&part), "{line}");
-            assert!(current.0.starts_with("ringdns_"), "{line}");
+            // What all programs have, has the names that it has for all.
+            assert!(["ringdns_", "process_"].iter().any(|prefix| current.0.starts_with(prefix)), "{line}");
             value.parse::<f64>().unwrap();
         }
     }
-    for name in ["ringdns_worker_hit_total", "ringdns_host_entries", "ringdns_listener_queries_total"] {
+    for name in [
+        "ringdns_worker_hit_total",
+        "ringdns_host_entries",
+        "ringdns_listener_queries_total",
+        "ringdns_allocated_bytes",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_cpu_seconds_total",
+    ] {
         assert!(families.contains(name), "{name} is missing");
     }
 }
