@@ -57,13 +57,24 @@ mod tests {
     #[test]
     fn what_is_taken_is_seen() {
         let before = Taken::now().unwrap();
-        let files: Vec<_> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
         let memory = vec![1u8; 64 << 20];
         let after = Taken::now().unwrap();
-        let more = |of: fn(&Taken) -> u64| of(&after).saturating_sub(of(&before));
-        assert!(more(|taken| taken.open_files) >= files.len() as u64 - 10, "{before:?} {after:?}");
-        assert!(more(|taken| taken.resident_bytes) >= memory.len() as u64 / 2, "{before:?} {after:?}");
+        assert!(
+            after.resident_bytes >= before.resident_bytes + memory.len() as u64 / 2,
+            "{before:?} {after:?}"
+        );
         assert!(after.virtual_bytes > after.resident_bytes && after.threads >= 1, "{after:?}");
         assert!(after.cpu_secs >= before.cpu_secs && after.open_files_max.is_some_and(|most| most > 50));
+    }
+
+    /// Other tests of this process open and close files meanwhile, but not as many each time.
+    #[test]
+    fn open_files_are_counted() {
+        let counts = || {
+            let before = Taken::now().unwrap().open_files;
+            let files: Vec<_> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
+            Taken::now().unwrap().open_files == before + files.len() as u64
+        };
+        assert!((0..1000).any(|_| counts()));
     }
 }
