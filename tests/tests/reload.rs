@@ -2,7 +2,11 @@
 
 use ringdns_tests::{Client, Host, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, free_port, until};
 use rustix::process::Signal;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 const REFUSED: u16 = 5;
 
@@ -69,6 +73,19 @@ fn who_is_asked_and_who_may_ask_changes_without_a_restart() {
     assert_eq!(ask("four.example").addresses(), [Ipv4Addr::new(192, 0, 2, 1)]);
 }
 
+/// What is allocated when nothing more is given back: upstreams that are asked no more keep their sockets for a second.
+fn at_rest(ringdnsd: &Ringdnsd) -> u64 {
+    let (mut least, mut since) = (u64::MAX, Instant::now());
+    while since.elapsed() < Duration::from_secs(3) {
+        let allocated = ringdnsd.stat("/process/allocated_bytes");
+        if allocated < least {
+            (least, since) = (allocated, Instant::now());
+        }
+        sleep(Duration::from_millis(50));
+    }
+    least
+}
+
 /// A configuration that comes and goes, and one that stays. What the first ones take is what they all take: then nothing of them stays.
 #[test]
 fn reloads_leave_nothing_behind() {
@@ -84,13 +101,14 @@ fn reloads_leave_nothing_behind() {
         let tables = format!("[access]\nallow = [\"127.0.0.0/8\"]\ndeny = [\"192.0.2.{}/32\"]\n", turn % 250);
         ringdnsd.configure(|socket| scene.settings((turn % 2) as usize, &tables).text(socket));
         ringdnsd.told(&["reload"]);
-        assert_eq!(client.ask(&Query::a(&format!("n{nth}.example"))).rcode(), 0);
+        assert_eq!(client.ask(&Query::a("www.example")).rcode(), 0);
+        // What is known is not to be part of it, and the next upstream to be asked.
+        ringdnsd.told(&["cache", "purge", "--all"]);
     };
     (0..WARM).for_each(reload);
-    let allocated = || ringdnsd.stat("/process/allocated_bytes");
-    let before = allocated();
+    let before = at_rest(&ringdnsd);
     (WARM..WARM + MORE).for_each(reload);
-    let after = allocated();
+    let after = at_rest(&ringdnsd);
     println!("{before} bytes after {WARM} reloads, {after} after {MORE} more");
     assert!(after <= before + NOISE, "{before} bytes after {WARM} reloads, {after} after {MORE} more");
 }
