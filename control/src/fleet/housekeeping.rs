@@ -23,7 +23,7 @@ pub struct Sweep {
     pub at: u64,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
-    /// Answers that are in the index after it.
+    /// Answers that are in the index after it; of several sweeps, after the last.
     pub kept: u64,
     /// Answers of the index that it looked for in Redis.
     pub seen: u64,
