@@ -17,6 +17,7 @@ pub struct Sentinels {
     host: Host,
     redis: Vec<Server>,
     sentinels: Vec<Server>,
+    killed: Option<usize>,
 }
 
 struct Server {
@@ -60,7 +61,7 @@ impl Sentinels {
             master.port
         );
         let sentinels = (0..SENTINELS).map(|_| Server::start(host, free_port(host), &lines, true)).collect();
-        let all = Self { host: host.clone(), redis: vec![master, replica], sentinels };
+        let all = Self { host: host.clone(), redis: vec![master, replica], sentinels, killed: None };
         all.all_know_all();
         all
     }
@@ -129,6 +130,7 @@ impl Sentinels {
     /// Ends one of the two, as a crash would.
     #[track_caller]
     pub fn kill9(&mut self, nth: usize) {
+        self.killed = Some(nth);
         self.redis[nth].process.signal(Signal::KILL);
         self.redis[nth].process.wait_for_exit(START);
     }
@@ -138,6 +140,14 @@ impl Sentinels {
     pub fn start_again(&mut self, nth: usize) {
         let process = Server::spawn(&self.host, &self.redis[nth].folder, false);
         self.redis[nth].process = process;
+    }
+
+    /// Starts the one again that was killed last, whoever is the master by now.
+    #[track_caller]
+    pub fn start_killed_again(&mut self) {
+        if let Some(nth) = self.killed.take() {
+            self.start_again(nth);
+        }
     }
 
     /// What one of the two has in its database.

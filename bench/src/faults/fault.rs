@@ -174,7 +174,7 @@ impl Fault {
             RedisReadOnly => drop(stage.redis()?.cli(&["REPLICAOF", "NO", "ONE"])),
             RedisFailedOver => {
                 let Tier::Sentinels(sentinels) = &mut stage.tier else { bail!("there are no Sentinels") };
-                sentinels.start_again(1 - sentinels.master());
+                sentinels.start_killed_again();
             }
             ClusterMasterHung => stage.cluster()?.process(1).signal(Signal::CONT),
             LogKilled => stage.clickhouse()?.start_again(),
