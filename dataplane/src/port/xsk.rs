@@ -306,6 +306,7 @@ impl Port for XskPort {
             if span.start != self.start {
                 self.moved[span.index as usize] = *desc;
             }
+            self.frames.prefetch(&frame);
             burst.push(frame);
         }
         self.filled = self.filled.saturating_sub(count as u32);
