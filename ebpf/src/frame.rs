@@ -32,6 +32,9 @@ impl Packet for Frame<'_> {
 
     #[inline(always)]
     fn reaches(&self, length: usize) -> bool {
-        self.context.data() + length <= self.context.data_end()
+        // A length in network order has been through a byte swap, after which verifiers before Linux 6.19 know no
+        // bounds of it, and refuse to add it to a packet pointer. The difference of the two ends is a number that
+        // they compare with anything.
+        length <= self.context.data_end() - self.context.data()
     }
 }
