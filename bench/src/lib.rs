@@ -25,6 +25,7 @@ pub mod model;
 pub mod names;
 pub mod output;
 pub mod plot;
+pub mod priority;
 pub mod query;
 pub mod question;
 pub mod ramp;

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     lab::{CLIENT_INTERFACE, Lab, SERVER, Server, Side},
     names::{Questions, SUFFIX},
+    priority,
     run::{Plan, udp},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -74,8 +75,9 @@ impl<'a> Bout<'a> {
     ) -> Result<Self> {
         let own = programs.ringbench.as_os_str();
         // It shares its core with the generator, which never rests: without priority misses would wait for that.
-        let mut command = lab.command(Side::Server, GENERATOR_CORE, "chrt");
-        command.args(["--fifo", "2"]).arg(own).args(["upstream", "--ttl=86400", "--negative-ttl=86400"]);
+        let ahead = priority::ahead(2);
+        let mut command = lab.command(Side::Server, GENERATOR_CORE, &ahead[0]);
+        command.args(&ahead[1..]).arg(own).args(["upstream", "--ttl=86400", "--negative-ttl=86400"]);
         command.args(["--nxdomain-suffix", RANDOM_SUFFIX, "--listen", &UPSTREAM.to_string()]);
         let mut bout = Bout {
             args,
@@ -83,12 +85,15 @@ impl<'a> Bout<'a> {
             programs,
             stop,
             lab,
-            upstream: Server::start("the upstream (with priority, by chrt)", command)?,
+            upstream: Server::start("the upstream (with priority)", command)?,
             upstream_rate: 0.0,
             names: Questions::made_up(args.names as usize, SUFFIX, 1)?,
             seed: Cell::new(1),
             remarks: RefCell::default(),
         };
+        if let Some(remark) = priority::remark() {
+            bout.remark(remark);
+        }
         let deadline = Instant::now() + START;
         while bout.served().is_err() {
             bout.upstream.check()?;
@@ -283,8 +288,9 @@ impl<'a> Bout<'a> {
 
     /// The same, ahead of every other program on its core.
     pub fn urgent_generator(&self) -> Command {
-        let mut command = self.client("chrt");
-        command.args(["--fifo", "1"]).arg(&self.programs.ringbench);
+        let ahead = priority::ahead(1);
+        let mut command = self.client(&ahead[0]);
+        command.args(&ahead[1..]).arg(&self.programs.ringbench);
         command
     }
 }

@@ -1,9 +1,12 @@
 //! What an appliance works with: an upstream, Redis in one of three shapes, ClickHouse.
 
 use super::{Args, load::RANDOM_SUFFIX};
-use crate::compare::{
-    GENERATOR_CORE, SERVER_CORE,
-    server::{Programs, UPSTREAM},
+use crate::{
+    compare::{
+        GENERATOR_CORE, SERVER_CORE,
+        server::{Programs, UPSTREAM},
+    },
+    priority,
 };
 use anyhow::{Context, Result, bail, ensure};
 use ringdns_tests::{ClickHouse, Host, Lab, Process, Redis, RedisCluster, Sentinels, sums};
@@ -189,7 +192,7 @@ impl<'l> Stage<'l> {
             Tier::Cluster(cluster) => (0..4).map(|nth| cluster.process(nth).pid()).collect(),
         };
         for pid in redis.into_iter().chain([self.upstream.pid()]) {
-            run(Command::new("chrt").args(["--all-tasks", "--fifo", "--pid", "2", &pid.to_string()]));
+            run(&mut priority::raise(pid));
         }
         if let Some(store) = &self.store {
             let pid = store.server.process().pid().to_string();
