@@ -2,9 +2,11 @@
 # Every test there is, in order, each step under a time limit. Needs root, for network namespaces and for setup.sh.
 #
 #   test.sh [STEP]...        default: all of them
+#   test.sh drivers --all    or other options of tests/vm/drivers.py, those with a value as --NAME=VALUE
 #
-# Steps: setup lint build unit loom ebpf lab differential faults gate ratios. The last line is the sum: N passed, N failed.
-# A step that fails does not stop those after it. Leaves nothing behind but cargo's target folder.
+# Steps: setup lint build unit loom ebpf lab drivers differential faults gate ratios. The last line is the sum: N passed,
+# N failed, and N skipped, if there are any: `drivers` is, when the mirror has no QEMU. A step that fails does not stop
+# those after it. Leaves nothing behind but cargo's target folder, and the packages that `drivers` runs on in ~/.cache.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,9 +15,14 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly self=$here/test.sh
 
 # In the order in which they run; the limits, in seconds, are against hangs, with room for a slow machine.
-readonly STEPS=(setup lint build unit loom ebpf lab differential faults gate ratios)
-declare -rA LIMIT=([setup]=900 [lint]=900 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=900
+readonly STEPS=(setup lint build unit loom ebpf lab drivers differential faults gate ratios)
+declare -rA LIMIT=([setup]=900 [lint]=900 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=900 [drivers]=1200
     [differential]=300 [faults]=300 [gate]=600 [ratios]=600)
+# Of `drivers` with options: the whole matrix, or a million queries on emulated machines.
+readonly LIMIT_WITH_OPTIONS=14400
+
+# The exit status of a step that cannot run here.
+readonly SKIPPED=77
 
 usage() {
     sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
@@ -28,7 +35,9 @@ step_setup() {
 }
 
 step_lint() {
-    shellcheck -x deploy/*.sh .ci/run
+    shellcheck -x deploy/*.sh tests/vm/*.sh .ci/run
+    # busybox's shell, which the guests of tests/vm have, is dash's sister.
+    shellcheck --shell=dash tests/vm/guest/*
     if cargo fmt --version >/dev/null 2>&1; then
         cargo fmt --all --check
     else
@@ -64,6 +73,12 @@ step_lab() {
     cargo test --locked --release --package ringdns-tests -- --test-threads=1
 }
 
+# Kernels and NIC drivers in virtual machines: the short form, unless options ask for more. See docs/testing.md.
+step_drivers() {
+    cargo build --locked --release --package ringdns-bench --package ringdns-control
+    tests/vm/drivers.py "$@"
+}
+
 # The short form. The full one is asked for 20,000 queries; see docs/differential.md.
 step_differential() {
     cargo build --locked --release --package ringdns-bench --package ringdns-control
@@ -88,16 +103,18 @@ step_ratios() {
 
 #----------- Running them -----------------------------------------------------
 
-# run_step NAME: in a process group of its own, which the time limit ends as a whole.
+# run_step NAME [OPTION]...: in a process group of its own, which the time limit ends as a whole.
 run_step() {
-    local name=$1 start=$SECONDS status=0
-    printf '\n== %s\n' "$name"
-    timeout --kill-after=15 "${LIMIT[$name]}" "$self" --only "$name" &
+    local name=$1 limit=${LIMIT[$1]} start=$SECONDS status=0
+    (($# == 1)) || limit=$LIMIT_WITH_OPTIONS
+    printf '\n== %s\n' "$*"
+    timeout --kill-after=15 "$limit" "$self" --only "$@" &
     running=$!
     wait "$running" || status=$?
     running=
     case $status in
     0) printf '== %s: passed in %d s\n' "$name" "$((SECONDS - start))" ;;
+    "$SKIPPED") printf '== %s: SKIPPED, for the reason above\n' "$name" ;;
     124 | 137) printf '== %s: FAILED, still running after %d s\n' "$name" "$((SECONDS - start))" ;;
     *) printf '== %s: FAILED with status %d in %d s\n' "$name" "$status" "$((SECONDS - start))" ;;
     esac
@@ -134,11 +151,18 @@ is_step() {
 }
 
 main() {
-    local step passed=0 failed=()
-    (($#)) || set -- "${STEPS[@]}"
-    for step in "$@"; do
+    local step='' status steps=() options=() passed=0 failed=() skipped=() argument
+    for argument in "$@"; do
+        # A step's options stand behind its name.
+        if [[ $argument == -* && $step == drivers ]]; then
+            options+=("$argument")
+            continue
+        fi
+        step=$argument
         is_step "$step" || die "unknown step '$step': ${STEPS[*]}"
+        steps+=("$step")
     done
+    ((${#steps[@]})) || steps=("${STEPS[@]}")
     require_root "testing with network namespaces"
 
     # Names by which to find what a killed step leaves.
@@ -150,15 +174,21 @@ main() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
 
-    for step in "$@"; do
-        if run_step "$step"; then
-            passed=$((passed + 1))
+    for step in "${steps[@]}"; do
+        status=0
+        if [[ $step == drivers ]]; then
+            run_step "$step" "${options[@]}" || status=$?
         else
-            failed+=("$step")
+            run_step "$step" || status=$?
         fi
+        case $status in
+        0) passed=$((passed + 1)) ;;
+        "$SKIPPED") skipped+=("$step") ;;
+        *) failed+=("$step") ;;
+        esac
     done
-    printf '\ntook %d s%s\n' "$SECONDS" "${failed:+, failed: ${failed[*]}}"
-    printf '%d passed, %d failed\n' "$passed" "${#failed[@]}"
+    printf '\ntook %d s%s%s\n' "$SECONDS" "${failed:+, failed: ${failed[*]}}" "${skipped:+, skipped: ${skipped[*]}}"
+    printf '%d passed, %d failed%s\n' "$passed" "${#failed[@]}" "${skipped:+, ${#skipped[@]} skipped}"
     ((${#failed[@]} == 0))
 }
 
@@ -168,7 +198,7 @@ case ${1:-} in
 --only)
     # setup brings a Rust, and lint, build and the like need one.
     [[ $2 == setup ]] || select_rust || die "no Rust $RUST_MINIMUM or later: deploy/setup.sh build"
-    "step_$2"
+    "step_$2" "${@:3}"
     ;;
 *) main "$@" ;;
 esac

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Runs ringdnsd on several kernels and NIC drivers, in virtual machines. Needs root; installs nothing.
+
+Without options, the short form: the verifier of every kernel, and zero-copy on virtio-net and igb.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lab import expected, initrd, matrix, nics, refusals, report, soak, verifier
+from lab.cache import KERNELS, Cache, Kernel, Missing
+from lab.result import Cell
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# What test programs exit with that cannot run here; deploy/test.sh counts it as skipped.
+SKIPPED = 77
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    default = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--all", action="store_true", help="the whole matrix of kernels, drivers and modes")
+    form.add_argument("--soak", action="store_true", help="zero-copy: a million queries, links and processes that come and go")
+    form.add_argument("--refusals", action="store_true", help="machines on which something stands in the way of AF_XDP")
+    parser.add_argument("--kernels", metavar="NAME,…", help=f"only these of {', '.join(KERNELS)}")
+    parser.add_argument("--drivers", metavar="NAME,…", help="only these drivers of the matrix")
+    parser.add_argument("--modes", metavar="MODE,…", help="only these modes of the matrix")
+    parser.add_argument("--programs", type=Path, default=default, metavar="FOLDER", help="what is tried: default %(default)s")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write results.json and README.md there")
+    parser.add_argument("--refresh", action="store_true", help="ask the mirror for newer packages first")
+    return parser.parse_args()
+
+
+def chosen(names: str | None, every: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `every` that a comma-separated list names, or all."""
+    wanted = names.split(",") if names else every
+    if unknown := set(wanted) - set(every):
+        sys.exit(f"drivers.py: unknown: {', '.join(sorted(unknown))}; there are {', '.join(every)}")
+    return tuple(name for name in every if name in wanted)
+
+
+class Run:
+    """A run of the lab: what there is to run on, and what has come of it so far."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.cache = Cache(options.refresh)
+        self.folder = options.programs
+        self.cells: list[Cell] = []
+        self.skipped: list[str] = []
+        self.kernels: list[Kernel] = []
+        for label in chosen(options.kernels, KERNELS):
+            try:
+                self.kernels.append(self.cache.kernel(label))
+            except Missing as missing:
+                self.skip(f"kernel {missing}")
+        with tempfile.TemporaryDirectory(prefix="ringdns-vm.") as scratch:
+            self.programs = initrd.programs(self.cache, self.folder, Path(scratch))
+
+    def skip(self, reason: str):
+        """Notes and says what cannot be tried."""
+        self.skipped.append(reason)
+        print(f"SKIPPED: {reason}", flush=True)
+
+    def tell(self, cell: Cell):
+        """Notes and says what came of a cell."""
+        self.cells.append(cell)
+        print(cell.line(), flush=True)
+
+    def verifier(self):
+        """The programs on every kernel."""
+        for cell in verifier.verify(self.cache, self.kernels, self.programs):
+            self.tell(cell)
+
+    def matrix(self, wanted: tuple[nics.Nic, ...], modes: tuple[str, ...], kernels: list[Kernel]):
+        """Drivers and modes on some kernels."""
+        for kernel in kernels:
+            matrix.run(self.cache, kernel, self.programs, self.folder, wanted, modes, self.tell)
+
+
+def main() -> int:
+    """Returns the exit status."""
+    options = arguments()
+    started = time.monotonic()
+    # An exception, so that guests and namespaces go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    drivers = chosen(options.drivers, tuple(nic.driver for nic in nics.ALL))
+    modes = chosen(options.modes, expected.MODES)
+    try:
+        run = Run(options)
+    except Missing as missing:
+        print(f"SKIPPED, all of it: no lab of virtual machines without {missing}")
+        return SKIPPED
+    if not run.kernels:
+        return SKIPPED
+    newest = [kernel for kernel in run.kernels if kernel.label == "newest"]
+    zero_copy = tuple(nic for nic in (nics.VIRTIO, nics.IGB) if nic.driver in drivers)
+    if options.refusals:
+        refusals.run(run.cache, run.kernels, run.programs, run.folder, run.tell)
+    elif options.soak:
+        for kernel in newest:
+            soak.run(run.cache, kernel, run.programs, run.folder, zero_copy, run.tell)
+    elif options.all:
+        run.verifier()
+        run.matrix(tuple(nic for nic in nics.ALL if nic.driver in drivers), modes, run.kernels)
+    else:
+        run.verifier()
+        run.matrix(zero_copy, ("auto",), newest)
+    failed = sum(cell.verdict == "FAILED" for cell in run.cells)
+    seconds = round(time.monotonic() - started)
+    if options.out:
+        report.write(options.out, run.cells, run.skipped, seconds, ' '.join(sys.argv[1:]))
+    print(f"{len(run.cells) - failed} cells are as expected, {failed} are not, {len(run.skipped)} kernels skipped; {seconds} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

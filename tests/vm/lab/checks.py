@@ -1,0 +1,135 @@
+"""What is checked of ringdnsd on one NIC in one mode."""
+
+from .client import Client
+from .daemon import Daemon, NotStarted
+from .expected import REFUSED
+from .guest import Guest, wait_until
+from .nics import Nic
+from .result import Cell
+
+QUERIES = 20_000
+QUERIES_AFTER_LINK = 1_000
+LOAD_SECONDS = 180
+# Attaching XDP resets some NICs, and the link is back seconds later.
+LINK_SECONDS = 40
+# Statistics of frames are as of the last second.
+SETTLE_SECONDS = 15
+
+
+def check(cell: Cell, guest: Guest, client: Client, nic: Nic):
+    """Starts ringdnsd, asks it, takes its link away, kills it, and notes in `cell` what is not as it should be."""
+    daemon = Daemon(guest, nic.interface, (f"{nic.guest4}:53", f"[{nic.guest6}]:53"), cell.mode)
+    with cell.running():
+        try:
+            if _starts(cell, daemon) and _answers(cell, client, nic):
+                _keeps_count(cell, daemon, client, nic)
+                _outlives_its_link(cell, guest, daemon, client, nic)
+            if daemon.is_running():
+                _leaves_nothing(cell, daemon, client, nic)
+        finally:
+            if daemon.is_running():
+                daemon.end("KILL")
+        cell.check_kernel_log(guest)
+
+
+def _starts(cell: Cell, daemon: Daemon) -> bool:
+    """Whether it starts. It starts, or refuses to, as expected, and a refusal is a line and leaves nothing."""
+    try:
+        daemon.start()
+    except NotStarted as log:
+        said = str(log)
+        cell.got = REFUSED
+        # The last line has the time and the program's name in front of it.
+        cell.measured["said"] = said.rpartition("\n")[2].partition("ERROR ringdnsd: ")[2][:600]
+        cell.require(cell.expected == REFUSED, f"it does not start: {said[-600:]}")
+        lines = said.count("\n") + 1
+        cell.require(lines <= 2, f"a refusal takes {lines} lines of the log")
+        cell.require(not daemon.has_program(), "an XDP program is left by a ringdnsd that did not start")
+        return False
+    receiving = daemon.receiving()
+    cell.got = str(receiving)
+    cell.require(cell.got == cell.expected, f"received by {cell.got}, not {cell.expected}: {receiving.text}")
+    return True
+
+
+def _answers(cell: Cell, client: Client, nic: Nic) -> bool:
+    """Whether it answers at all. It answers over UDP and TCP, IPv4 and IPv6."""
+    if not wait_until(lambda: client.ask(nic.guest4, "A", tries=1) is None, LINK_SECONDS):
+        tcp = client.ask(nic.guest4, "A", tcp=True)
+        cell.fail(f"no answer over UDP within {LINK_SECONDS} s; over TCP: {tcp or 'right'}")
+        return False
+    for server, kind, tcp in (
+        (nic.guest4, "A", False),
+        (nic.guest4, "AAAA", False),
+        (nic.guest6, "A", False),
+        (nic.guest4, "A", True),
+        (nic.guest6, "AAAA", True),
+    ):
+        failure = client.ask(server, kind, tcp)
+        cell.require(failure is None, f"{failure}")
+    return True
+
+
+def _keeps_count(cell: Cell, daemon: Daemon, client: Client, nic: Nic):
+    """Each of many queries is answered rightly, and is in the sums once."""
+    before = daemon.stats()
+    load = client.load(nic.guest4, QUERIES, LOAD_SECONDS)
+    cell.require(load.is_clean and load.sent == QUERIES, f"{load}")
+    after = settled(daemon)
+    received = after["total"]["received"] - before["total"]["received"]
+    redirected = after["xdp"]["redirected"] - before["xdp"]["redirected"]
+    cell.require(received == QUERIES, f"{QUERIES} queries are counted as {received}")
+    cell.require(redirected == QUERIES, f"{QUERIES} queries are redirected as {redirected}")
+    check_sums(cell, after)
+    cell.measured["queries"] = load.sent
+    cell.measured["answered"] = load.answered
+    cell.measured["by_queue"] = [worker["received"] for worker in after["workers"][:-1]]
+    cell.measured["frames"] = [worker["frames"] for worker in after["workers"][:-1]]
+
+
+def _outlives_its_link(cell: Cell, guest: Guest, daemon: Daemon, client: Client, nic: Nic):
+    """When the link was down and is up again, all is as before."""
+    guest.output(f"/sbin/ip link set dev {nic.interface} down")
+    guest.output(f"/sbin/ip link set dev {nic.interface} up")
+    if not wait_until(lambda: client.ask(nic.guest4, "A", tries=1) is None, LINK_SECONDS):
+        cell.fail(f"no answer within {LINK_SECONDS} s after the link was down and up")
+        return
+    load = client.load(nic.guest4, QUERIES_AFTER_LINK, LOAD_SECONDS)
+    cell.require(load.is_clean, f"after the link was down and up: {load}")
+    check_sums(cell, settled(daemon))
+
+
+def _leaves_nothing(cell: Cell, daemon: Daemon, client: Client, nic: Nic):
+    """After a kill, the kernel has the NIC for itself again."""
+    daemon.end("KILL")
+    cell.require(not daemon.has_program(), "the XDP program outlived ringdnsd")
+    alive = wait_until(lambda: client.ping(nic.guest4), LINK_SECONDS)
+    cell.require(alive, f"the guest's kernel does not answer {LINK_SECONDS} s after ringdnsd was killed")
+
+
+def settled(daemon: Daemon) -> dict:
+    """Statistics when nothing is under way any more, or as they are after a while."""
+    stats = {}
+
+    def is_settled() -> bool:
+        nonlocal stats
+        stats = daemon.stats()
+        held = sum(worker["frames"]["held"] for worker in stats["workers"])
+        return stats["total"]["unaccounted"] == 0 and stats["total"]["punts_waiting"] == 0 and held == 0
+
+    wait_until(is_settled, SETTLE_SECONDS, pause=0.5)
+    return stats
+
+
+def check_sums(cell: Cell, stats: dict):
+    """All that was received has an outcome, nothing was dropped, and no frame is held."""
+    total = stats["total"]
+    for name in ("unaccounted", "punts_waiting"):
+        cell.require(total[name] == 0, f"{name} is {total[name]}")
+    dropped = {reason: count for reason, count in total["dropped"].items() if count}
+    cell.require(not dropped, f"dropped: {dropped}")
+    for worker in stats["workers"]:
+        held = worker["frames"]["held"]
+        cell.require(held == 0, f"worker {worker['worker']} at rest holds {held} frames")
+        invalid = {name: worker["port"][name] for name in ("bad_descriptors", "rx_invalid_descs", "tx_invalid_descs")}
+        cell.require(not any(invalid.values()), f"worker {worker['worker']}: {invalid}")

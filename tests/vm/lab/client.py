@@ -1,0 +1,68 @@
+"""Clients of a guest: dig, and a load of verified queries."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .guest import Namespace
+
+# Of queries under load; under emulation a turn of the guest may take long.
+TIMEOUT_MS = 5000
+
+
+@dataclass(frozen=True)
+class Load:
+    """What became of queries."""
+
+    sent: int
+    answered: int
+    # Answers that are not what the upstream says.
+    wrong: int
+    per_second: float
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether each query was answered, and rightly."""
+        return self.answered == self.sent and self.wrong == 0
+
+    @staticmethod
+    def read(report: str) -> "Load":
+        """From what `ringbench run --json` prints."""
+        report = json.loads(report)
+        wrong = report["discarded"] + report["unexpected"]
+        return Load(report["sent"]["queries"], report["responses"], wrong, report["answers_per_second"])
+
+
+class Client:
+    """The host at the other end of a guest's cable."""
+
+    def __init__(self, namespace: Namespace, ringbench: Path):
+        self.namespace, self.ringbench = namespace, ringbench
+
+    def ask(self, server: str, kind: str, tcp: bool = False, tries: int = 3) -> str | None:
+        """Asks by dig for an address; `None` if there is one, else what came instead."""
+        transport = "+tcp" if tcp else "+notcp"
+        asked = ("dig", "+time=2", f"+tries={tries}", transport, f"@{server}", "www.a.example", kind)
+        printed = self.namespace.run(*asked).stdout
+        if "status: NOERROR" in printed and re.search(rf"^www\.a\.example\.\s+\d+\s+IN\s+{kind}\s", printed, re.M):
+            return None
+        return f"{kind} over {'TCP' if tcp else 'UDP'} from {server}: {' '.join(printed.split()[-12:])}"
+
+    def load(self, server: str, queries: int, seconds: float, *options: str) -> Load:
+        """Sends queries as fast as answers come, and holds each answer against what the upstream says."""
+        target = f"[{server}]:53" if ":" in server else f"{server}:53"
+        # Of several ports, so that a NIC spreads them over its queues.
+        done = self.namespace.run(
+            *(self.ringbench, "run", "--target", target, "--queries", str(queries), "--duration", str(seconds)),
+            *("--window", "64", "--sockets", "16", "--timeout-ms", str(TIMEOUT_MS), "--verify-answers", ""),
+            *("--quiet", "--json", *options),
+            seconds=seconds + 60,
+        )
+        if done.returncode:
+            raise RuntimeError(f"ringbench run: {done.stderr.strip()}")
+        return Load.read(done.stdout)
+
+    def ping(self, address: str) -> bool:
+        """Whether a kernel answers there."""
+        return self.namespace.run("ping", "-c", "1", "-W", "1", address).returncode == 0

@@ -1,0 +1,22 @@
+"""The table of what each kernel's driver gives of each mode."""
+
+import tomllib
+from pathlib import Path
+
+from .cache import Kernel
+from .result import Cell
+
+TABLE = tomllib.loads((Path(__file__).resolve().parent.parent / "expected.toml").read_text())
+
+MODES = ("auto", "zero-copy", "copy", "generic")
+BEST = {"auto": "driver zero-copy", "zero-copy": "driver zero-copy", "copy": "driver copy", "generic": "generic copy"}
+REFUSED = "refused"
+
+
+def cell(kernel: Kernel, driver: str, mode: str) -> Cell:
+    """The cell, with what is expected of it."""
+    row = TABLE[driver][mode]
+    expected = row[kernel.label]
+    # A missing explanation is an error of the table.
+    because = "" if expected.startswith(BEST[mode]) else row["because"]
+    return Cell.of(kernel, driver, mode, expected, because)

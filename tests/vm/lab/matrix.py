@@ -1,0 +1,53 @@
+"""The matrix: on each kernel a guest with all NICs, and on each NIC ringdnsd in each mode."""
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from . import checks, expected, initrd
+from .cache import Cache, Kernel
+from .client import Client
+from .daemon import start_upstream
+from .guest import Guest, GuestDied
+from .nics import Nic
+from .result import Cell
+
+MEMORY_MIB = 896
+
+
+def run(
+    cache: Cache,
+    kernel: Kernel,
+    programs: bytes,
+    folder: Path,
+    nics: tuple[Nic, ...],
+    modes: tuple[str, ...],
+    tell: Callable[[Cell], None],
+):
+    """Tries every mode on every NIC of a guest, and tells of each cell when it is done."""
+    archives = (programs, initrd.modules(kernel))
+    waiting = deque((nic, expected.cell(kernel, nic.driver, mode)) for nic in nics for mode in modes)
+    while waiting:
+        try:
+            with Guest(cache, kernel, archives, nics, memory_mib=MEMORY_MIB) as guest:
+                start_upstream(guest)
+                for nic in nics:
+                    prepare(guest, nic)
+                client = Client(guest.client, folder / "ringbench")
+                while waiting:
+                    nic, cell = waiting.popleft()
+                    try:
+                        checks.check(cell, guest, client, nic)
+                    finally:
+                        tell(cell)
+        except GuestDied as death:
+            # The cells that are left get another guest; a guest that does not come up has told of none.
+            if waiting and not waiting[0][1].failures:
+                waiting[0][1].fail(f"no guest: {death}")
+                tell(waiting.popleft()[1])
+
+
+def prepare(guest: Guest, nic: Nic):
+    """Sets up a NIC as README.md tells users to; what a driver does not have is left."""
+    for settings in ("-K {} lro off gro off", "-N {} rx-flow-hash udp4 sdfn", "-N {} rx-flow-hash udp6 sdfn"):
+        guest.run(f"ethtool {settings.format(nic.interface)}")

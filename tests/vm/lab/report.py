@@ -1,0 +1,93 @@
+"""A run's results, as JSON and as a page."""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+from .cache import has_kvm
+from .result import Cell
+
+PAGE = """# Kernels, drivers and modes
+
+`deploy/test.sh drivers {options}`, on {date}, at {commit}; {seconds} s on {machine}; guests {acceleration}, on QEMU's emulated NICs. Rates are not measured here.
+
+{counts}
+{table}
+{explanations}
+"""
+
+
+def write(folder: Path, cells: list[Cell], skipped: list[str], seconds: int, options: str):
+    """Writes results.json and README.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "commit": _output("git", "describe", "--always", "--dirty"),
+        "machine": machine(),
+        "acceleration": "under KVM" if has_kvm() else "emulated (TCG)",
+        "date": _output("date", "+%F"),
+        "seconds": seconds,
+        "options": options,
+    }
+    results = {**facts, "skipped": skipped, "cells": [{**asdict(cell), "verdict": cell.verdict} for cell in cells]}
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    page = PAGE.format(**facts, counts=_counts(cells, skipped), table=_table(cells), explanations=_explanations(cells))
+    (folder / "README.md").write_text(page)
+
+
+def _counts(cells: list[Cell], skipped: list[str]) -> str:
+    failed = [cell for cell in cells if cell.verdict == "FAILED"]
+    lines = [f"{len(cells)} cells, {len(cells) - len(failed)} as expected, **{len(failed)} not**."]
+    lines += [f"Skipped: {reason}." for reason in skipped]
+    return "\n".join(lines) + "\n"
+
+
+def _table(cells: list[Cell]) -> str:
+    modes = list(dict.fromkeys(cell.mode for cell in cells))
+    rows = [f"| kernel | driver | {' | '.join(modes)} |", "|---" * (len(modes) + 2) + "|"]
+    for release, driver in dict.fromkeys((cell.release, cell.driver) for cell in cells):
+        row = {cell.mode: cell for cell in cells if (cell.release, cell.driver) == (release, driver)}
+        texts = (_text(row[mode]) if mode in row else "" for mode in modes)
+        rows.append(f"| {release} | {driver} | {' | '.join(texts)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _text(cell: Cell) -> str:
+    return f"**FAILED**: {cell.got or 'nothing'}" if cell.failures else cell.got
+
+
+def _explanations(cells: list[Cell]) -> str:
+    lines = []
+    reasons: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.because and not cell.failures:
+            reasons.setdefault(cell.because, []).append(f"{cell.driver} {cell.mode} on {cell.kernel}")
+    if reasons:
+        lines += ["", "## Less than the mode's best", ""]
+        lines += [f"- {reason}: {', '.join(where)}." for reason, where in reasons.items()]
+    failed = [cell for cell in cells if cell.failures]
+    if failed:
+        lines += ["", "## Not as expected", ""]
+        for cell in failed:
+            lines += [f"- {cell.driver} {cell.mode} on {cell.release}, expected: {cell.expected}"]
+            lines += [f"  - {failure[:400].replace('|', '/')}" for failure in cell.failures]
+    said = {}
+    for cell in cells:
+        if "said" in cell.measured:
+            said.setdefault(cell.measured["said"].replace(cell.driver, "…"), []).append(cell)
+    if said:
+        lines += ["", "## What is said where a mode cannot be had", ""]
+        lines += [f"- {line} ({len(where)} cells)" for line, where in said.items()]
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """The machine that this runs on."""
+    model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    return f"{os.cpu_count()} cores of {model.partition(': ')[2]}, Linux {platform.release()}"
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
