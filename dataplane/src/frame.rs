@@ -5,8 +5,11 @@
 //! exists, so no safe code can read or write it. Indices that come back from the kernel are believed only if
 //! the chunk was in the place that the kernel took it from.
 
-use crate::{region::Region, simd::prefetch};
-use std::{any::Any, ptr::NonNull};
+use crate::{
+    region::{Pages, Region},
+    simd::prefetch,
+};
+use std::ptr::NonNull;
 
 /// Bytes of a chunk. One page holds two; a DNS message that ringdns sends over UDP fits with all headers.
 pub const CHUNK: usize = 2048;
@@ -94,28 +97,26 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// `count` chunks of own memory, all free. New packets start `headroom` bytes into a chunk.
+    /// `count` chunks, all free. New packets start `headroom` bytes into a chunk.
     pub fn new(count: u32, headroom: u16) -> std::io::Result<Self> {
-        let mut region = Region::new(count as usize * CHUNK)?;
-        let base = NonNull::from(region.bytes_mut()).cast();
-        // SAFETY: the region is `count * CHUNK` bytes or more, mapped until `keep` drops it, and moved in here whole.
-        Ok(unsafe { Self::foreign(base, count, headroom, Box::new(region)) })
-    }
-
-    /// `count` chunks at `base`, memory that something else mapped (a UMEM) and that `keep` keeps mapped.
-    ///
-    /// # Safety
-    /// - `base` must be valid for reads and writes of `count * CHUNK` bytes for as long as `keep` lives.
-    /// - Nothing but the kernel may touch a chunk whose place is `Fill` or `Tx`, and nothing but this value
-    ///   any other chunk.
-    pub unsafe fn foreign(base: NonNull<u8>, count: u32, headroom: u16, keep: Box<dyn Any + Send>) -> Self {
-        Frames {
-            memory: Memory { base, chunks: count as usize, _keep: keep },
+        let region = Region::new(count as usize * CHUNK)?;
+        Ok(Frames {
+            memory: Memory { base: region.base(), chunks: count as usize, region },
             headroom,
             places: vec![Place::Free; count as usize].into(),
             // Last in, first out: the chunk that was used last is the one still in the core's cache.
             free: (0..count).rev().collect(),
-        }
+        })
+    }
+
+    /// Address of the first chunk, for the kernel; the others follow it.
+    pub fn address(&self) -> usize {
+        self.memory.base.as_ptr().expose_provenance()
+    }
+
+    /// What the chunks stand on.
+    pub fn pages(&self) -> Pages {
+        self.memory.region.pages()
     }
 
     /// The packet.
@@ -249,23 +250,24 @@ impl Frames {
 struct Memory {
     base: NonNull<u8>,
     chunks: usize,
-    _keep: Box<dyn Any + Send>,
+    /// Keeps the chunks mapped. Its bytes are never borrowed.
+    region: Region,
 }
 
-// SAFETY: the memory is reached only through this value (its maker promised so), and what keeps it mapped is Send.
+// SAFETY: the memory belongs to the region in this value, which is Send, and is reached only through this value.
 unsafe impl Send for Memory {}
 
 impl Memory {
     #[inline(always)]
     fn at(&self, index: u32) -> NonNull<u8> {
         assert!((index as usize) < self.chunks, "a frame of another port");
-        // SAFETY: checked to lie within the `chunks * CHUNK` bytes that the maker guaranteed.
+        // SAFETY: checked to lie within the region, which was made `chunks * CHUNK` bytes long or more.
         unsafe { self.base.add(index as usize * CHUNK) }
     }
 
     #[inline(always)]
     fn chunk(&self, frame: &Frame) -> &[u8; CHUNK] {
-        // SAFETY: `at` is in bounds and mapped while `_keep` lives. The frame is the only token of its chunk, so
+        // SAFETY: `at` is in bounds and mapped while `region` lives. The frame is the only token of its chunk, so
         // nobody writes to it while it is borrowed here.
         unsafe { self.at(frame.index).cast::<[u8; CHUNK]>().as_ref() }
     }

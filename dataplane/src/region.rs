@@ -52,6 +52,11 @@ impl Region {
         self.pages
     }
 
+    /// The first byte, for memory of which others write a part: no reference may cover that.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
     /// The whole region.
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {

@@ -2,7 +2,7 @@
 
 use super::XskError;
 use crate::port::BURST;
-use std::fmt;
+use std::{fmt, io};
 
 /// How to open an [`XskPort`](super::XskPort).
 #[derive(Clone, Debug)]
@@ -13,8 +13,7 @@ pub struct XskConfig {
     pub queue: u32,
     /// In which mode.
     pub mode: Request,
-    /// Chunks of packet memory; those beyond the fill ring are for frames on their way out. A multiple of 1024 may
-    /// stand on huge pages.
+    /// Chunks of packet memory; those beyond the fill ring are for frames on their way out.
     pub frames: u32,
     /// Sizes of the rings.
     pub rings: Rings,
@@ -40,6 +39,9 @@ impl XskConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), XskError> {
+        if self.interface.contains('\0') {
+            return Err(self.refused("the interface's name contains a NUL byte: see `ip link`".into()));
+        }
         let Rings { rx, tx, fill, completion } = self.rings;
         for (name, size) in [("RX", rx), ("TX", tx), ("fill", fill), ("completion", completion)] {
             if !size.is_power_of_two() || size < BURST as u32 || size > Rings::MAX {
@@ -59,6 +61,11 @@ impl XskConfig {
         Ok(())
     }
 
+    /// The error of a socket that the kernel did not bind in `mode`.
+    pub(super) fn not_bound(&self, mode: Mode, source: io::Error) -> XskError {
+        XskError::Bind { interface: self.interface.clone(), queue: self.queue, mode, source }
+    }
+
     pub(super) fn refused(&self, reason: String) -> XskError {
         XskError::Settings { interface: self.interface.clone(), queue: self.queue, reason }
     }
@@ -76,6 +83,16 @@ pub enum Request {
     Copy,
     /// Copy, under an XDP program in generic (skb) mode.
     Generic,
+}
+
+impl Request {
+    /// The mode that is tried first.
+    pub(super) fn first(self) -> Mode {
+        match self {
+            Request::Auto | Request::ZeroCopy => Mode::ZeroCopy,
+            Request::Copy | Request::Generic => Mode::Copy,
+        }
+    }
 }
 
 /// The mode that a socket is in.

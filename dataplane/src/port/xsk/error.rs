@@ -1,7 +1,7 @@
 //! What can go wrong when an AF_XDP socket is opened, and what to do about it.
 
 use super::Mode;
-use std::{error::Error, io};
+use std::io;
 
 /// Why an [`XskPort`](super::XskPort) could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -71,15 +71,6 @@ impl XskError {
             | XskError::Bind { source, .. }
             | XskError::BusyPoll { source, .. } => source.raw_os_error(),
         }
-    }
-}
-
-/// The kernel's error within one of xsk-rs, or that one in words.
-pub(super) fn os_error(error: &(dyn Error + 'static)) -> io::Error {
-    let inner = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    match inner.and_then(io::Error::raw_os_error) {
-        Some(errno) => io::Error::from_raw_os_error(errno),
-        None => io::Error::other(error.to_string()),
     }
 }
 

@@ -23,8 +23,8 @@ fn near() -> XskConfig {
 /// Sends `count` frames, whose first byte of message tells their order.
 fn send(port: &mut XskPort, numbers: std::ops::Range<usize>) {
     for n in numbers {
-        let mut frame = port.frames.alloc().expect("a free frame");
-        let buffer = port.frames.buffer(&mut frame);
+        let mut frame = port.queues.frames.alloc().expect("a free frame");
+        let buffer = port.queues.frames.buffer(&mut frame);
         let (from, to) = ("10.9.0.1:53".parse().unwrap(), "10.9.0.2:99".parse().unwrap());
         let message = packet::address(buffer, from, to, 2, Checksums::Verify).unwrap();
         buffer[message..message + 2].copy_from_slice(&(n as u16).to_be_bytes());
@@ -42,9 +42,9 @@ fn arrives(wire: &Wire, numbers: std::ops::Range<usize>) {
 }
 
 fn nothing_is_lost(port: &XskPort) {
-    let count = |place| port.frames.count(place);
+    let count = |place| port.queues.frames.count(place);
     assert_eq!(count(Place::Fill), 64);
-    assert_eq!(count(Place::Free) + 64, port.frames.total());
+    assert_eq!(count(Place::Free) + 64, port.queues.frames.total());
 }
 
 #[test]
@@ -68,13 +68,13 @@ fn sending_more_than_the_ring_holds_loses_none_and_keeps_their_order() {
         let mut port = XskPort::open(&near()).unwrap();
         let wire = Wire::open();
         send(&mut port, 0..900);
-        assert_eq!(port.frames.count(Place::Tx), 900);
+        assert_eq!(port.queues.frames.count(Place::Tx), 900);
         port.flush();
         let first = port.stats();
         assert_eq!((first.sent, first.tx_ring_full), (64, 1));
         assert!(first.syscalls <= 2, "one kick, two where the kernel sends 32 a call: {first:?}");
         let mut flushes = 1;
-        while port.frames.count(Place::Tx) > 0 {
+        while port.queues.frames.count(Place::Tx) > 0 {
             port.flush();
             flushes += 1;
         }
@@ -104,7 +104,7 @@ fn frames_wait_for_a_link_that_is_down() {
         assert!(wire.is_empty());
 
         netns::ip("link set near up");
-        while port.frames.count(Place::Tx) > 0 {
+        while port.queues.frames.count(Place::Tx) > 0 {
             port.flush();
         }
         arrives(&wire, 0..200);

@@ -1,0 +1,308 @@
+//! Producer and consumer of one AF_XDP ring.
+//!
+//! A ring is an array whose size is a power of two and two free-running 32-bit counters: the producer writes entries
+//! and then moves its counter, the consumer reads entries and then moves its own. Each side caches both counters and
+//! reads the other side's only when the cached one does not suffice, since that read fetches a cache line which the
+//! other side writes.
+//!
+//! The kernel is the other side, and nothing that it stores is trusted: an entry is read once, into registers; a
+//! producer counter that is too far ahead yields at most one ring of entries, which the ledger of frames then judges; a
+//! consumer counter outside of the ring means that there is no room. Entries are atomic words, so that a kernel that
+//! writes them while they are read causes wrong values, not undefined behaviour.
+
+use std::{marker::PhantomData, sync::atomic::Ordering};
+
+/// `XDP_RING_NEED_WAKEUP` (Linux `include/uapi/linux/if_xdp.h`).
+const NEED_WAKEUP: u32 = 1;
+
+/// A 32-bit word beside a ring's entries.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Counter {
+    /// Position that the producer writes next; written by the producer.
+    Producer,
+    /// Position that the consumer reads next; written by the consumer.
+    Consumer,
+    /// `XDP_RING_*`; written by the kernel.
+    Flags,
+}
+
+/// Memory of a ring, shared with the other side. All of it is atomic; words of entries are relaxed.
+pub(super) trait RingMemory {
+    /// Number of entries: a power of two.
+    fn size(&self) -> u32;
+    fn load(&self, counter: Counter, order: Ordering) -> u32;
+    fn store(&self, counter: Counter, value: u32, order: Ordering);
+    /// The word at `index` of the array of entries, modulo the number of its words.
+    fn word(&self, index: u32) -> u64;
+    fn set_word(&self, index: u32, word: u64);
+}
+
+/// An entry of a ring: one or two words.
+pub(super) trait Entry: Copy {
+    /// Number of words of an entry: a power of two.
+    const WORDS: u32;
+    fn read(memory: &impl RingMemory, position: u32) -> Self;
+    fn write(self, memory: &impl RingMemory, position: u32);
+}
+
+/// An address within packet memory: an entry of the fill and the completion ring.
+impl Entry for u64 {
+    const WORDS: u32 = 1;
+
+    #[inline(always)]
+    fn read(memory: &impl RingMemory, position: u32) -> Self {
+        memory.word(position)
+    }
+
+    #[inline(always)]
+    fn write(self, memory: &impl RingMemory, position: u32) {
+        memory.set_word(position, self);
+    }
+}
+
+/// `struct xdp_desc`: an entry of the RX and the TX ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Desc {
+    /// Address of the packet within packet memory.
+    pub(super) addr: u64,
+    /// Length of the packet.
+    pub(super) len: u32,
+    /// `XDP_PKT_CONTD`, `XDP_TX_METADATA`.
+    pub(super) options: u32,
+}
+
+impl Entry for Desc {
+    const WORDS: u32 = 2;
+
+    #[inline(always)]
+    fn read(memory: &impl RingMemory, position: u32) -> Self {
+        let word = position.wrapping_mul(Self::WORDS);
+        let addr = memory.word(word);
+        // In memory, the length stands before the options, whatever the machine's byte order.
+        let [a, b, c, d, e, f, g, h] = memory.word(word.wrapping_add(1)).to_ne_bytes();
+        Desc { addr, len: u32::from_ne_bytes([a, b, c, d]), options: u32::from_ne_bytes([e, f, g, h]) }
+    }
+
+    #[inline(always)]
+    fn write(self, memory: &impl RingMemory, position: u32) {
+        let word = position.wrapping_mul(Self::WORDS);
+        let ([a, b, c, d], [e, f, g, h]) = (self.len.to_ne_bytes(), self.options.to_ne_bytes());
+        memory.set_word(word, self.addr);
+        memory.set_word(word.wrapping_add(1), u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
+
+/// The side of a ring that writes entries.
+pub(super) struct Producer<M, T> {
+    memory: M,
+    size: u32,
+    /// Position of the next entry to write.
+    head: u32,
+    /// Position up to which the consumer had read when its counter was last loaded.
+    tail: u32,
+    entries: PhantomData<T>,
+}
+
+impl<M: RingMemory, T: Entry> Producer<M, T> {
+    /// The producer of a ring that nobody else produces on.
+    pub(super) fn new(memory: M) -> Self {
+        let size = memory.size();
+        let head = memory.load(Counter::Producer, Ordering::Relaxed);
+        let tail = memory.load(Counter::Consumer, Ordering::Acquire);
+        Producer { memory, size, head, tail, entries: PhantomData }
+    }
+
+    /// Writes entries for as long as there is room, `most` and `entries` last, shows them to the consumer, and returns
+    /// how many. Takes no entry from the iterator that it does not write.
+    #[inline]
+    pub(super) fn produce(&mut self, most: u32, entries: impl Iterator<Item = T>) -> u32 {
+        let room = self.room(most);
+        let mut count = 0;
+        for entry in entries.take(room as usize) {
+            entry.write(&self.memory, self.head.wrapping_add(count));
+            count += 1;
+        }
+        if count > 0 {
+            self.head = self.head.wrapping_add(count);
+            // Release: whoever sees the new counter sees the entries before it.
+            self.memory.store(Counter::Producer, self.head, Ordering::Release);
+        }
+        count
+    }
+
+    /// Number of entries that there is room for, `most` at most.
+    #[inline]
+    fn room(&mut self, most: u32) -> u32 {
+        if self.known_room() < most {
+            // Acquire: the consumer has read what it says that it has read, before we overwrite it.
+            self.tail = self.memory.load(Counter::Consumer, Ordering::Acquire);
+        }
+        self.known_room().min(most)
+    }
+
+    #[inline]
+    fn known_room(&self) -> u32 {
+        // A consumer that claims to be ahead of us, or further behind than the ring is long, leaves no room.
+        self.size.saturating_sub(self.head.wrapping_sub(self.tail))
+    }
+
+    /// Number of entries that the consumer has not read yet.
+    #[inline]
+    pub(super) fn unread(&self) -> u32 {
+        self.head.wrapping_sub(self.memory.load(Counter::Consumer, Ordering::Relaxed)).min(self.size)
+    }
+
+    /// Whether the kernel asks for a system call before it reads on.
+    #[inline]
+    pub(super) fn needs_wakeup(&self) -> bool {
+        self.memory.load(Counter::Flags, Ordering::Relaxed) & NEED_WAKEUP != 0
+    }
+}
+
+/// The side of a ring that reads entries.
+pub(super) struct Consumer<M, T> {
+    memory: M,
+    size: u32,
+    /// Position up to which the producer had written when its counter was last loaded.
+    head: u32,
+    /// Position of the next entry to read.
+    tail: u32,
+    entries: PhantomData<T>,
+}
+
+impl<M: RingMemory, T: Entry> Consumer<M, T> {
+    /// The consumer of a ring that nobody else consumes from.
+    pub(super) fn new(memory: M) -> Self {
+        let size = memory.size();
+        let tail = memory.load(Counter::Consumer, Ordering::Relaxed);
+        Consumer { memory, size, head: tail, tail, entries: PhantomData }
+    }
+
+    /// Reads up to `most` entries, hands each to `each`, gives their places back to the producer, and returns how many.
+    #[inline]
+    pub(super) fn consume(&mut self, most: u32, mut each: impl FnMut(T)) -> u32 {
+        let count = self.available(most);
+        for nth in 0..count {
+            each(T::read(&self.memory, self.tail.wrapping_add(nth)));
+        }
+        if count > 0 {
+            self.tail = self.tail.wrapping_add(count);
+            // Release: the producer overwrites these places only after we have read them.
+            self.memory.store(Counter::Consumer, self.tail, Ordering::Release);
+        }
+        count
+    }
+
+    /// Number of entries to read, `most` at most.
+    #[inline]
+    fn available(&mut self, most: u32) -> u32 {
+        if self.head.wrapping_sub(self.tail) < most {
+            // Acquire: the entries before the counter are there.
+            self.head = self.memory.load(Counter::Producer, Ordering::Acquire);
+        }
+        // A ring never holds more than its size, whatever the producer claims.
+        self.head.wrapping_sub(self.tail).min(self.size).min(most)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    //! A ring over ordinary memory, with either side open to a test.
+
+    use super::*;
+    #[cfg(loom)]
+    use loom::sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64},
+    };
+    #[cfg(not(loom))]
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64},
+    };
+
+    struct Shared {
+        counters: [AtomicU32; 3],
+        words: Box<[AtomicU64]>,
+        size: u32,
+    }
+
+    /// Ring memory that both sides hold.
+    #[derive(Clone)]
+    pub(in crate::port::xsk) struct Plain(Arc<Shared>);
+
+    impl Plain {
+        /// An empty ring whose counters begin at `start`.
+        pub(in crate::port::xsk) fn new(size: u32, words: u32, start: u32) -> Plain {
+            Plain(Arc::new(Shared {
+                counters: [start, start, 0].map(AtomicU32::new),
+                words: (0..size * words).map(|_| AtomicU64::new(u64::MAX)).collect(),
+                size,
+            }))
+        }
+    }
+
+    impl RingMemory for Plain {
+        fn size(&self) -> u32 {
+            self.0.size
+        }
+
+        fn load(&self, counter: Counter, order: Ordering) -> u32 {
+            self.0.counters[counter as usize].load(order)
+        }
+
+        fn store(&self, counter: Counter, value: u32, order: Ordering) {
+            self.0.counters[counter as usize].store(value, order);
+        }
+
+        fn word(&self, index: u32) -> u64 {
+            self.0.words[index as usize % self.0.words.len()].load(Ordering::Relaxed)
+        }
+
+        fn set_word(&self, index: u32, word: u64) {
+            self.0.words[index as usize % self.0.words.len()].store(word, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::{testing::Plain, *};
+
+    /// Over a ring of two entries, so that places are used again, every entry arrives once, whole and in order.
+    #[test]
+    fn loom_entries_arrive_whole_and_in_order() {
+        loom::model(|| {
+            let memory = Plain::new(2, Desc::WORDS, u32::MAX);
+            let mut producer = Producer::<_, Desc>::new(memory.clone());
+            let mut consumer = Consumer::<_, Desc>::new(memory);
+            let desc = |n: u32| Desc { addr: u64::from(n), len: n, options: n };
+            let writer = loom::thread::spawn(move || {
+                let mut sent = 0;
+                while sent < 3 {
+                    let count = producer.produce(3 - sent, (sent..).map(desc));
+                    if count == 0 {
+                        loom::thread::yield_now();
+                    }
+                    sent += count;
+                }
+            });
+            let mut seen = 0;
+            while seen < 3 {
+                let mut expected = seen;
+                let count = consumer.consume(2, |entry| {
+                    assert_eq!(entry, desc(expected));
+                    expected += 1;
+                });
+                if count == 0 {
+                    loom::thread::yield_now();
+                }
+                seen += count;
+            }
+            writer.join().unwrap();
+        });
+    }
+}
