@@ -89,7 +89,7 @@ tag_frames() {
 
 tag_both_ends() {
     local id=$1 object
-    command -v clang >/dev/null || die "--vlan needs clang: deploy/setup.sh build"
+    command -v clang >/dev/null || die "--vlan needs clang: deploy/setup.sh test"
     object=$(mktemp --suffix=.o)
     clang -target bpf -O2 -Wall -Werror -DVLAN_ID="$id" -c "$here/vlan.bpf.c" -o "$object"
     tag_frames "$client" vc "$object"

@@ -14,9 +14,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$here/lib.sh"
 
-readonly BUILD_PACKAGES=(
-    ca-certificates gcc libc6-dev make m4 pkg-config clang llvm libclang-dev libelf-dev zlib1g-dev
-)
+readonly BUILD_PACKAGES=(ca-certificates gcc libc6-dev make)
 readonly RUN_PACKAGES=(iproute2 ethtool procps)
 readonly TEST_PACKAGES=(
     knot knot-dnsutils unbound dnsperf bind9-dnsutils # peers: servers and clients
@@ -25,6 +23,7 @@ readonly TEST_PACKAGES=(
     redis-server redis-tools                          # what a fleet shares
     clickhouse-server python3-venv                    # what the query log is shipped to, of Debian and of today
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
+    clang                                             # lab.sh --vlan: programs that tag and untag
     rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM
 )
 readonly BENCH_PACKAGES=(
