@@ -10,6 +10,7 @@ use crate::{
     latency::Collector,
     listen::Listener,
     log::{self, QueryLog, writer::Writer},
+    notices::Notices,
     policy,
     preflight::{self, Claim, ClaimError},
     pump,
@@ -114,6 +115,7 @@ pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
 
     let log = QueryLog::new(&config, clock, resolver.labels().clone())?;
     let (ended, ends) = unbounded_channel();
+    let notices = Arc::new(Notices::default());
     let common = Common {
         config: &config,
         policy: policy.clone(),
@@ -133,6 +135,7 @@ pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
         policy,
         clock,
         receiving,
+        notices,
         links: workers.links.clone(),
         lines: workers.lines.clone(),
         demands: workers.demands.clone(),
@@ -199,6 +202,7 @@ struct Plane {
     policy: Arc<Policy>,
     clock: Clock,
     receiving: String,
+    notices: Arc<Notices>,
     links: Vec<Arc<Link>>,
     lines: Vec<Arc<Line>>,
     demands: Vec<Arc<Demand>>,
@@ -245,6 +249,11 @@ impl Plane {
         let mut parts: JoinSet<Part> = JoinSet::new();
         let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
         parts.spawn(async { ("the pump", pump.await) });
+        let (notices, links) = (self.notices.clone(), self.links.clone());
+        parts.spawn(async move {
+            notices.watch(links).await;
+            ("the watch on checksums", Ok(()))
+        });
         if let Some(fleet) = self.resolver.fleet() {
             let keeping = fleet.clone().run(self.resolver.host().clone());
             parts.spawn(async {
@@ -380,6 +389,7 @@ impl Plane {
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,
+            notices: self.notices,
             latencies: Collector::new(self.links.clone())?,
             links: self.links,
             resolver: self.resolver,

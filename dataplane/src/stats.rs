@@ -66,6 +66,8 @@ counters! {
         /// Punts whose answer found no free frame; the client will ask again.
         PuntNoFrame => "punt_no_frame",
 
+        /// Datagrams accepted with a partial checksum: the kernel left it to a NIC that was not on the way.
+        PartialChecksum => "partial_checksum",
         /// Answers sent with TC=1 because they exceed what the client takes.
         Truncated => "truncated",
         /// Answers with NXDOMAIN or no data, among the hits.

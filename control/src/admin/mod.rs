@@ -31,6 +31,7 @@ use crate::{
     fleet,
     latency::{self, Collector},
     log::QueryLog,
+    notices::Notices,
     process::Taken,
     reload::Reloader,
     resolver::Resolver,
@@ -78,6 +79,8 @@ pub struct Service {
     pub clock: Clock,
     /// How packets are received, and why so: `AF_XDP, driver, copy (…)`.
     pub receiving: String,
+    /// What an operator should know.
+    pub notices: Arc<Notices>,
     /// The workers.
     pub links: Vec<Arc<Link>>,
     /// Host tier and upstreams.
@@ -122,6 +125,9 @@ pub struct Status {
     pub ready: bool,
     /// How packets are received.
     pub receiving: String,
+    /// What an operator should know, a sentence each.
+    #[serde(default)]
+    pub notices: Vec<String>,
     /// Addresses that are listened on.
     pub listen: Vec<String>,
     /// Worker threads.
@@ -228,6 +234,7 @@ async fn status(State(service): Shared) -> Json<Status> {
         uptime_secs: service.clock.secs(),
         ready: service.ready.load(Ordering::Acquire),
         receiving: service.receiving.clone(),
+        notices: service.notices.list(),
         listen: service.config.server.listen.iter().map(ToString::to_string).collect(),
         workers: service.links.len(),
         process: Taken::now().ok(),

@@ -52,6 +52,7 @@ impl Doors {
             config,
             clock,
             receiving: "kernel sockets".into(),
+            notices: Arc::default(),
             latencies: Collector::new(links.clone()).unwrap(),
             links,
             resolver,

@@ -287,8 +287,8 @@ tables! {
         workers: Option<usize> = None,
         /// The interface's receive queues to serve. Absent: all of them. The kernel answers on the others.
         queues: Option<Vec<u32>> = None,
-        /// Whether to believe the checksums of received packets. For links within one machine, on which the kernel
-        /// leaves them unfinished.
+        /// Whether to believe the checksums of received packets. For links on which nothing can corrupt them. Partial
+        /// ones, which the kernel leaves on links within one machine, need no belief: they are recognised in copy mode.
         trust_checksums: bool = false,
         /// How long a worker goes on looking for packets before it sleeps. More saves wake-ups and costs CPU.
         /// `"0s"`: sleep at once, as a worker does that shares its core with the control plane.

@@ -90,6 +90,12 @@ impl Ipv4 {
         self.source = destination.octets();
         self.destination = source.octets();
         self.turn(udp_len);
+        self.addresses()
+    }
+
+    /// The sum of the addresses.
+    #[inline(always)]
+    pub fn addresses(&self) -> u64 {
         self.words().addresses
     }
 
@@ -159,9 +165,9 @@ impl Ipv6 {
         self.hop_limit = HOP_LIMIT;
     }
 
-    /// The sum of both addresses.
+    /// The sum of the addresses.
     #[inline(always)]
-    fn addresses(&self) -> u64 {
+    pub fn addresses(&self) -> u64 {
         checksum::sum(&self.as_bytes()[8..], 0)
     }
 }
@@ -196,6 +202,15 @@ impl Udp {
         // length stands in the pseudo-header too.
         let lengths = 2 * (native(self.length) + u64::from(!native(old_len) as u16));
         self.set_checksum(checksum::add(change, u64::from(!native(self.checksum) as u16) + lengths));
+    }
+
+    /// Whether the checksum is partial: the sum of the pseudo-header, not complemented, with nothing of the datagram in
+    /// it. Linux leaves it so, for the NIC to complete (`CHECKSUM_PARTIAL`), and it arrives so where no NIC is between
+    /// sender and receiver: over veth, and over virtio-net from the host or another guest. An XDP program in the network
+    /// stack, or behind a driver that copies, is not told.
+    pub fn has_partial_checksum(&self, addresses: u64) -> bool {
+        u64::from(checksum::fold_native(checksum::add(addresses, pseudo(self.length))))
+            == native(self.checksum)
     }
 
     /// Makes the checksum, over `addresses` and `message`.
@@ -252,7 +267,7 @@ impl Headers for Ipv4Udp {
 
     #[inline(always)]
     fn addresses(&self) -> u64 {
-        self.ip.words().addresses
+        self.ip.addresses()
     }
 
     #[inline(always)]

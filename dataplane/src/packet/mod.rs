@@ -24,13 +24,14 @@ const MIN_FRAME: usize = 60;
 
 /// Where the headers of a frame are. Proof that they were checked: lengths agree, addresses can be answered.
 ///
-/// The offset of the message, and two flags; in one word, because it is handed from pass to pass.
+/// The offset of the message, and three flags; in one word, because it is handed from pass to pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope(u16);
 
 impl Envelope {
     const V6: u16 = 0x100;
     const VERIFIED: u16 = 0x200;
+    const PARTIAL: u16 = 0x400;
 
     /// Opens a frame: the envelope, and the length of the DNS message that follows it.
     ///
@@ -48,6 +49,12 @@ impl Envelope {
     #[inline(always)]
     pub fn message(&self) -> usize {
         usize::from(self.0 & 0xff)
+    }
+
+    /// Whether the datagram's checksum was [partial](header::Udp::has_partial_checksum).
+    #[inline(always)]
+    pub fn is_partial(&self) -> bool {
+        self.0 & Self::PARTIAL != 0
     }
 
     #[inline(always)]
@@ -160,8 +167,9 @@ fn open_v4(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
         return Err(DropReason::BadSource);
     }
     // RFC 768: zero means that the sender made no sum.
-    let verified = checksums == Checksums::Verify && udp.checksum != U16::ZERO;
-    if checksums == Checksums::Verify {
+    let verified = checksums.are_verified() && udp.checksum != U16::ZERO;
+    let mut flags = if verified { Envelope::VERIFIED } else { 0 };
+    if checksums.are_verified() {
         // 0.0.0.0/8, loopback, multicast, reserved and broadcast never ask across a link (RFC 1122 section 3.2.1.3).
         if matches!(ip.source[0], 0 | 127 | 224..) {
             return Err(DropReason::BadSource);
@@ -172,11 +180,10 @@ fn open_v4(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
         // The addresses, which belong to the pseudo-header, stand right before the datagram.
         let datagram = &packet[size_of::<Ipv4>() - 8..total];
         if verified && !checksum::is_right(checksum::sum_from::<5>(datagram, header::pseudo(udp.length))) {
-            return Err(DropReason::BadChecksum);
+            flags = partial(checksums, udp, ip.addresses())?;
         }
     }
-    let envelope = Envelope((at + HEADERS) as u16 | if verified { Envelope::VERIFIED } else { 0 });
-    Ok((envelope, udp_len - size_of::<Udp>()))
+    Ok((Envelope((at + HEADERS) as u16 | flags), udp_len - size_of::<Udp>()))
 }
 
 #[inline(always)]
@@ -198,17 +205,35 @@ fn open_v6(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
     if udp.source == U16::ZERO || ip.source[0] == 0xff || ip.source == [0; 16] {
         return Err(DropReason::BadSource);
     }
-    let verified = checksums == Checksums::Verify;
-    if verified {
+    let mut flags = Envelope::V6;
+    if checksums.are_verified() {
+        flags |= Envelope::VERIFIED;
         let sum = checksum::sum_from::<8>(&packet[size_of::<Ipv6>() - 32..total], header::pseudo(udp.length));
         // RFC 8200 section 8.1: over IPv6 there is always a sum.
         if !checksum::is_right(sum) || udp.checksum == U16::ZERO {
-            return Err(DropReason::BadChecksum);
+            flags = Envelope::V6 | partial(checksums, udp, ip.addresses())?;
         }
     }
-    let envelope =
-        Envelope((at + HEADERS) as u16 | Envelope::V6 | if verified { Envelope::VERIFIED } else { 0 });
-    Ok((envelope, udp_len - size_of::<Udp>()))
+    Ok((Envelope((at + HEADERS) as u16 | flags), udp_len - size_of::<Udp>()))
+}
+
+/// Decides about a datagram between `addresses` whose checksum is wrong. Returns the flag of one whose checksum is
+/// partial, where that is allowed.
+///
+/// What it costs to accept them: the message of such a datagram is protected by no checksum, as that of a datagram
+/// without one is over IPv4. On the wire its field would be one of 65,535 values, so corruption passes unnoticed twice
+/// as often as it does anyway. A forger gains nothing: a checksum is no secret, and whoever can send a datagram with a
+/// partial one can send it with a right one. Nothing else is relaxed: lengths, addresses, ports and the checksum of the
+/// IPv4 header, which the kernel always completes, are held to the same rules, and the reply gets a checksum made from
+/// all of its bytes. Such datagrams take the closer look, which costs about as much as that at a datagram that is
+/// dropped for its checksum.
+#[cold]
+fn partial(checksums: Checksums, udp: &Udp, addresses: u64) -> Result<u16, DropReason> {
+    if checksums == Checksums::AllowPartial && udp.has_partial_checksum(addresses) {
+        Ok(Envelope::PARTIAL)
+    } else {
+        Err(DropReason::BadChecksum)
+    }
 }
 
 /// Writes the headers of a query from `client` to `server`, as it would have arrived, in front of a message of
@@ -245,7 +270,7 @@ pub fn address(
     udp.length.set(udp_len);
     let message = message.get(..message_len)?;
     match checksums {
-        Checksums::Verify => udp.seal(addresses, message),
+        Checksums::Verify | Checksums::AllowPartial => udp.seal(addresses, message),
         Checksums::Trust | Checksums::Unused => udp.checksum = U16::ZERO,
     }
     Some(at)

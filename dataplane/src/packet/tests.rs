@@ -74,6 +74,29 @@ pub(crate) fn received(frame: &[u8]) -> Vec<u8> {
     udp.payload().to_vec()
 }
 
+/// Where the UDP checksum of `frame` is.
+fn checksum_at(link: Link, v6: bool) -> usize {
+    let tags = match link {
+        Link::Plain => 0,
+        Link::Vlan => 4,
+        Link::QinQ => 8,
+    };
+    14 + tags + if v6 { 40 } else { 20 } + 6
+}
+
+/// Makes the UDP checksum what Linux leaves in it for a NIC to complete.
+pub(crate) fn leave_partial(frame: &mut [u8], link: Link, v6: bool) {
+    let at = checksum_at(link, v6);
+    let addresses = at - 6 - if v6 { 32 } else { 8 }..at - 6;
+    let length = u32::from(u16::from_be_bytes([frame[at - 2], frame[at - 1]]));
+    let pairs = frame[addresses].as_chunks::<2>().0.iter();
+    let mut sum = pairs.map(|pair| u32::from(u16::from_be_bytes(*pair))).sum::<u32>() + length + 17;
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    frame[at..at + 2].copy_from_slice(&(sum as u16).to_be_bytes());
+}
+
 /// The reply's frame to a query's.
 fn turned(query: &[u8], reply: &[u8]) -> Vec<u8> {
     let (envelope, _) = Envelope::open(query, Checksums::Verify).unwrap();
@@ -175,6 +198,41 @@ fn what_is_not_plain_udp_is_dropped_under_its_reason() {
 }
 
 #[test]
+fn a_partial_checksum_is_accepted_in_copy_mode_alone_and_answered_with_a_whole_one() {
+    for (link, v6) in every_kind() {
+        let mut frame = frame(link, v6, MESSAGE);
+        leave_partial(&mut frame, link, v6);
+        assert_eq!(Envelope::open(&frame, Checksums::Verify), Err(DropReason::BadChecksum));
+        let (envelope, len) = Envelope::open(&frame, Checksums::AllowPartial).unwrap();
+        assert!(envelope.is_partial());
+        assert_eq!(&frame[envelope.message()..][..len], MESSAGE, "{link:?} v6={v6}");
+        // Though the change of the message's sum is known, there is no whole checksum that it could be made from.
+        let change = checksum::change(checksum::sum(MESSAGE, 0), checksum::sum(b"reply", 0));
+        frame.resize(256, 0xee);
+        frame[envelope.message()..][..5].copy_from_slice(b"reply");
+        let reply_len = envelope.seal(&mut frame, 5, Some(change));
+        assert_eq!(received(&frame[..reply_len]), b"reply");
+    }
+}
+
+#[test]
+fn all_but_the_udp_checksum_is_checked_of_a_datagram_with_a_partial_one() {
+    let partial = |v6: bool, at: usize| {
+        opened(v6, Checksums::AllowPartial, |frame| {
+            leave_partial(frame, Link::Plain, v6);
+            frame[at] ^= 1;
+        })
+    };
+    assert_eq!(partial(false, 50), None, "the message is protected by nothing");
+    assert_eq!(partial(false, 24), Some(DropReason::BadChecksum), "IPv4 header");
+    assert_eq!(partial(false, 27), Some(DropReason::BadChecksum), "IPv4 source");
+    assert_eq!(partial(true, 23), Some(DropReason::BadChecksum), "IPv6 source");
+    assert_eq!(partial(true, 61), Some(DropReason::BadChecksum), "checksum");
+    let zero = |frame: &mut Vec<u8>| frame[60..62].fill(0);
+    assert_eq!(opened(true, Checksums::AllowPartial, zero), Some(DropReason::BadChecksum), "RFC 8200");
+}
+
+#[test]
 fn three_tags_are_not_ip() {
     let mut frame = frame(Link::QinQ, false, MESSAGE);
     let tag = frame[12..16].to_vec();
@@ -214,12 +272,42 @@ proptest! {
                 bytes[at] ^= byte;
             }
         }
-        for checksums in [Checksums::Verify, Checksums::Trust] {
+        for checksums in [Checksums::Verify, Checksums::AllowPartial, Checksums::Trust] {
             if let Ok((envelope, len)) = Envelope::open(&bytes, checksums) {
                 prop_assert!(envelope.message() + len <= bytes.len());
                 prop_assert!(envelope.message() <= HEADERS_MAX);
             }
         }
+    }
+
+    /// Of all values of the UDP checksum, the right one is accepted, the partial one where that is allowed, none over
+    /// IPv4, and no other.
+    #[test]
+    fn a_checksum_is_right_or_partial_or_dropped(
+        message in prop::collection::vec(any::<u8>(), 0..100),
+        client in prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)],
+        choice in 0usize..3,
+        any in any::<u16>(),
+    ) {
+        let (link, v6) = (Link::Plain, client.is_ipv6());
+        let mut frame = frame_from(client, link, &message);
+        prop_assume!(Envelope::open(&frame, Checksums::Verify).is_ok());
+        let field = checksum_at(link, v6)..checksum_at(link, v6) + 2;
+        let value = |frame: &[u8]| u16::from_be_bytes([frame[field.start], frame[field.start + 1]]);
+        let right = value(&frame);
+        leave_partial(&mut frame, link, v6);
+        let partial = value(&frame);
+        let wanted = [right, partial, any][choice];
+        frame[field.clone()].copy_from_slice(&wanted.to_be_bytes());
+        // Zero and all ones are one number, of which RFC 768 sends the second.
+        let is_right = wanted == right || (right, wanted) == (0xffff, 0) || (!v6 && wanted == 0);
+        let is_partial = wanted == partial && !is_right;
+        let verify = Envelope::open(&frame, Checksums::Verify);
+        let allow = Envelope::open(&frame, Checksums::AllowPartial);
+        prop_assert_eq!(verify.is_ok(), is_right && !(v6 && wanted == 0));
+        prop_assert_eq!(allow.is_ok(), verify.is_ok() || is_partial);
+        prop_assert_eq!(allow.is_ok_and(|(envelope, _)| envelope.is_partial()), is_partial);
+        prop_assert!(verify.is_err() || verify == allow, "whatever else is accepted, is seen as before");
     }
 
     /// The sum of the parts is RFC 1071's sum of the whole, computed the plain way.

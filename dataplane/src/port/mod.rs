@@ -63,10 +63,21 @@ const _: () = {
 pub enum Checksums {
     /// Nobody: verify them.
     Verify,
+    /// Nobody: verify them. The kernel of this host may have copied the packet from memory, though, and then its UDP
+    /// checksum may be [partial](crate::packet::header::Udp::has_partial_checksum).
+    AllowPartial,
     /// The link, which cannot corrupt, and carries partial ones: take them as right, and make whole ones.
     Trust,
     /// The kernel, which checked what it received and makes those of what it sends: neither look at them nor make them.
     Unused,
+}
+
+impl Checksums {
+    /// Whether checksums are verified.
+    #[inline(always)]
+    pub fn are_verified(self) -> bool {
+        matches!(self, Checksums::Verify | Checksums::AllowPartial)
+    }
 }
 
 /// Sleeps until one of `fds` is ready or `timeout` has passed. A signal ends the sleep early, which is no error.

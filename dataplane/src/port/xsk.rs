@@ -69,7 +69,7 @@ impl XskPort {
             queues,
             socket,
             busy_poll: config.busy_poll.is_some(),
-            checksums: if config.trust_checksums { Checksums::Trust } else { Checksums::Verify },
+            checksums: config.checksums(mode),
             opened: Opened { mode, reason, need_wakeup, hugepages },
         })
     }

@@ -39,6 +39,9 @@ impl Closer<'_, '_> {
             Err(reason) => return self.drop(reason),
         };
         slot.envelope = envelope;
+        if envelope.is_partial() {
+            stats.add(Counter::PartialChecksum, 1);
+        }
         let message = &packet[envelope.message()..][..len];
         let Some(client) = envelope.client(packet) else { return self.drop(DropReason::BadLength) };
         let asker = Asker { client: client.ip(), connected: false, now: self.unix };

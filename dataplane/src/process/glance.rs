@@ -125,7 +125,7 @@ impl Glance {
             self.room = opt.udp_size().clamp(UDP_MIN, conditions.udp_limit.max(UDP_MIN)) - message_len as u16;
             flags |= opt.dnssec_ok();
         }
-        let verify = conditions.checksums == Checksums::Verify;
+        let verify = conditions.checksums.are_verified();
         if !P::has_lengths(window, len, message_len) {
             return false;
         }

@@ -131,6 +131,30 @@ impl Fixture {
 }
 
 #[test]
+fn partial_checksums_are_counted_and_answered_as_whole_ones_are() {
+    let mut f = Fixture::new();
+    f.know("known.example.", 300, 0);
+    let message = testing::wire(&testing::query("known.example.", RecordType::A));
+    for (link, v6) in packet::tests::every_kind() {
+        let whole = packet::tests::frame(link, v6, &message);
+        let mut partial = whole.clone();
+        packet::tests::leave_partial(&mut partial, link, v6);
+        let before = f.stats.snapshot();
+        let (verdict, reply) = f.send(1, &whole, Checksums::AllowPartial);
+        let (partial_verdict, partial_reply) = f.send(1, &partial, Checksums::AllowPartial);
+        assert_eq!((verdict, partial_verdict), (Verdict::Reply, Verdict::Reply), "{link:?} v6={v6}");
+        assert_eq!(partial_reply, reply);
+        packet::tests::received(&reply);
+        let (refused, _) = f.send(1, &partial, Checksums::Verify);
+        assert_eq!(refused, Verdict::Drop(DropReason::BadChecksum));
+        let after = f.stats.snapshot();
+        let counted = |counter| after.get(counter) - before.get(counter);
+        assert_eq!((counted(Counter::Hit), counted(Counter::PartialChecksum)), (2, 1));
+        assert_eq!(after.dropped(DropReason::BadChecksum) - before.dropped(DropReason::BadChecksum), 1);
+    }
+}
+
+#[test]
 fn a_burst_of_everything_is_answered_frame_by_frame() {
     let mut f = Fixture::new();
     f.know("known.example.", 300, 0);

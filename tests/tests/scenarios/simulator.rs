@@ -125,6 +125,7 @@ impl Simulator {
             config,
             clock,
             receiving: "a simulation".to_owned(),
+            notices: Arc::default(),
             latencies: Collector::new(links.clone())?,
             links,
             resolver: resolver.clone(),

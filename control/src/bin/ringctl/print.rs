@@ -67,6 +67,9 @@ pub(super) fn show_status(status: Status, out: &mut dyn Write) -> io::Result<()>
     writeln!(out, "ringdnsd {} (pid {}): {state}", status.version, status.pid)?;
     writeln!(out, "up         {hours} h {minutes} min {} s", status.uptime_secs % 60)?;
     writeln!(out, "receiving  {}", status.receiving)?;
+    for notice in &status.notices {
+        writeln!(out, "notice     {notice}")?;
+    }
     writeln!(out, "workers    {}", status.workers)?;
     if let Some(Taken { resident_bytes, allocated_bytes, open_files, cpu_secs, .. }) = status.process {
         let [resident, allocated] = [resident_bytes, allocated_bytes].map(|bytes| bytes >> 20);

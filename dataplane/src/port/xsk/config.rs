@@ -1,7 +1,7 @@
 //! How an AF_XDP socket is asked for, and what came of it.
 
 use super::XskError;
-use crate::port::BURST;
+use crate::port::{BURST, Checksums};
 use std::{fmt, io};
 
 /// How to open an [`XskPort`](super::XskPort).
@@ -17,8 +17,8 @@ pub struct XskConfig {
     pub frames: u32,
     /// Sizes of the rings.
     pub rings: Rings,
-    /// Take the checksums of what arrives as right: where the NIC verifies them, and where packets of this host's
-    /// own arrive with partial ones (veth).
+    /// Take the checksums of what arrives as right: where the NIC verifies them. Partial ones need no trust: in copy
+    /// mode they are recognised.
     pub trust_checksums: bool,
     /// Let the worker drive the NIC instead of interrupts.
     pub busy_poll: Option<BusyPoll>,
@@ -35,6 +35,16 @@ impl XskConfig {
             rings: Rings::default(),
             trust_checksums: false,
             busy_poll: None,
+        }
+    }
+
+    /// Who vouches for the checksums of what arrives in `mode`. In zero-copy mode the bytes are those of the wire, on
+    /// which no checksum is partial.
+    pub(super) fn checksums(&self, mode: Mode) -> Checksums {
+        match mode {
+            _ if self.trust_checksums => Checksums::Trust,
+            Mode::ZeroCopy => Checksums::Verify,
+            Mode::Copy => Checksums::AllowPartial,
         }
     }
 

@@ -1,0 +1,214 @@
+//! What an operator should know besides numbers: shown by `ringctl status`, and said once in the log.
+
+use parking_lot::Mutex;
+use ringdns_dataplane::{
+    punt::Link,
+    stats::{Counter, DropReason, Snapshot},
+};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often the workers' counters are looked at.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Periods over which the share of wrong checksums is taken.
+const WINDOW: usize = 10;
+/// Wrong checksums in a window that are worth a word: fewer are noise, or a probe.
+const BAD_MIN: u64 = 20;
+/// One packet in so many with a wrong checksum is worth a word.
+const BAD_SHARE: u64 = 10;
+/// Periods between two log lines about wrong checksums, which anybody can send.
+const SILENCE: u64 = 600;
+
+const PARTIAL: &str =
+    "packets arrive with partial checksums, which a NIC on the way would have completed: accepted";
+
+/// What there is to know at present.
+#[derive(Debug, Default)]
+pub struct Notices(Mutex<Current>);
+
+#[derive(Debug, Default)]
+struct Current {
+    interface: Vec<String>,
+    partial: bool,
+    bad: Option<Bad>,
+}
+
+/// Packets with wrong checksums among those of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bad {
+    wrong: u64,
+    received: u64,
+}
+
+impl std::fmt::Display for Bad {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Bad { wrong, received } = self;
+        write!(
+            f,
+            "{wrong} of {received} packets of the last {WINDOW} s had wrong checksums and were dropped: if clients get no \
+             answers, switch off checksum offload at whoever sends them (`ethtool -K DEVICE tx off`), or set \
+             server.trust_checksums = true if nothing on the way can corrupt packets"
+        )
+    }
+}
+
+impl Notices {
+    /// Replaces what there is to know of the interface, and logs what of it is new.
+    pub fn set_interface(&self, notices: Vec<String>) {
+        let mut current = self.0.lock();
+        for notice in notices.iter().filter(|notice| !current.interface.contains(notice)) {
+            tracing::warn!("{notice}");
+        }
+        current.interface = notices;
+    }
+
+    /// All notices, a sentence each.
+    pub fn list(&self) -> Vec<String> {
+        let current = self.0.lock();
+        let partial = current.partial.then(|| PARTIAL.to_owned());
+        let bad = current.bad.map(|bad| bad.to_string());
+        current.interface.iter().cloned().chain(partial).chain(bad).collect()
+    }
+
+    /// Watches the counters of the workers, without end.
+    pub async fn watch(&self, links: Vec<Arc<Link>>) {
+        let mut watch = Watch::default();
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let mut sum = Snapshot::default();
+            links.iter().for_each(|link| sum.merge(&link.stats.snapshot()));
+            let seen = watch.look(&sum);
+            if let Some(line) = seen.log {
+                match line {
+                    Line::Partial => tracing::info!("{PARTIAL}"),
+                    Line::Bad(bad) => tracing::warn!("{bad}"),
+                }
+            }
+            let mut current = self.0.lock();
+            (current.partial, current.bad) = (seen.partial, seen.bad);
+        }
+    }
+}
+
+/// What the counters have been, and what was said of them.
+#[derive(Default)]
+struct Watch {
+    /// Packets received, and those with wrong checksums, at the end of the last periods.
+    totals: VecDeque<(u64, u64)>,
+    partial: bool,
+    /// Periods until wrong checksums may be logged again.
+    silence: u64,
+}
+
+/// What is to be seen in the counters.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    partial: bool,
+    bad: Option<Bad>,
+    log: Option<Line>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Partial,
+    Bad(Bad),
+}
+
+impl Watch {
+    /// Looks at the counters as they are at the end of a period.
+    fn look(&mut self, sum: &Snapshot) -> Seen {
+        let now = (sum.get(Counter::Received), sum.dropped(DropReason::BadChecksum));
+        let then = self.totals.front().copied().unwrap_or(now);
+        self.totals.push_back(now);
+        if self.totals.len() > WINDOW {
+            self.totals.pop_front();
+        }
+        let (received, wrong) = (now.0.saturating_sub(then.0), now.1.saturating_sub(then.1));
+        let bad = (wrong >= BAD_MIN && wrong * BAD_SHARE >= received).then_some(Bad { wrong, received });
+        let is_first_partial = !self.partial && sum.get(Counter::PartialChecksum) > 0;
+        self.partial |= is_first_partial;
+        self.silence = self.silence.saturating_sub(1);
+        let log = match bad {
+            _ if is_first_partial => Some(Line::Partial),
+            Some(bad) if self.silence == 0 => {
+                self.silence = SILENCE;
+                Some(Line::Bad(bad))
+            }
+            _ => None,
+        };
+        Seen { partial: self.partial, bad, log }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringdns_dataplane::stats::WorkerStats;
+
+    /// Counts what happened in a period, and looks.
+    fn period(watch: &mut Watch, stats: &WorkerStats, received: u64, wrong: u64, partial: u64) -> Seen {
+        stats.add(Counter::Received, received);
+        stats.add(Counter::PartialChecksum, partial);
+        (0..wrong).for_each(|_| stats.drop(DropReason::BadChecksum));
+        watch.look(&stats.snapshot())
+    }
+
+    #[test]
+    fn a_high_share_of_wrong_checksums_is_shown_while_it_lasts_and_logged_seldom() {
+        let (mut watch, stats) = (Watch::default(), WorkerStats::default());
+        let quiet = Seen { partial: false, bad: None, log: None };
+        assert_eq!(period(&mut watch, &stats, 1000, 1000, 0), quiet, "nothing to compare with yet");
+        assert_eq!(period(&mut watch, &stats, 1000, 99, 0), quiet, "less than a tenth");
+        let bad = Bad { wrong: 301, received: 2002 };
+        let seen = period(&mut watch, &stats, 1002, 202, 0);
+        assert_eq!(seen, Seen { partial: false, bad: Some(bad), log: Some(Line::Bad(bad)) });
+        assert!(bad.to_string().starts_with("301 of 2002 packets of the last 10 s"), "{bad}");
+        for _ in 0..WINDOW - 1 {
+            let seen = period(&mut watch, &stats, 0, 0, 0);
+            assert_eq!(
+                (seen.bad.is_some(), seen.log),
+                (true, None),
+                "it is in the window still, and was logged"
+            );
+        }
+        assert_eq!(period(&mut watch, &stats, 0, 0, 0), quiet);
+        for _ in WINDOW as u64..SILENCE - 2 {
+            period(&mut watch, &stats, 1, 1, 0);
+        }
+        let logged: Vec<bool> =
+            (0..3).map(|_| period(&mut watch, &stats, 100, 100, 0).log.is_some()).collect();
+        assert_eq!(logged.iter().filter(|logged| **logged).count(), 1, "{logged:?}");
+    }
+
+    #[test]
+    fn a_few_wrong_checksums_are_no_news() {
+        let (mut watch, stats) = (Watch::default(), WorkerStats::default());
+        for _ in 0..100 {
+            let seen = period(&mut watch, &stats, 1, 1, 0);
+            assert_eq!(seen.bad, None);
+        }
+    }
+
+    #[test]
+    fn partial_checksums_are_logged_once_and_shown_from_then_on() {
+        let (mut watch, stats) = (Watch::default(), WorkerStats::default());
+        assert!(!period(&mut watch, &stats, 1, 0, 0).partial);
+        let seen = period(&mut watch, &stats, 1, 0, 1);
+        assert_eq!(seen, Seen { partial: true, bad: None, log: Some(Line::Partial) });
+        let seen = period(&mut watch, &stats, 1, 0, 1);
+        assert_eq!(seen, Seen { partial: true, bad: None, log: None });
+    }
+
+    #[test]
+    fn notices_of_the_interface_are_replaced_and_come_first() {
+        let notices = Notices::default();
+        assert!(notices.list().is_empty());
+        notices.set_interface(vec!["one".into(), "two".into()]);
+        notices.0.lock().partial = true;
+        assert_eq!(notices.list(), ["one", "two", PARTIAL]);
+        notices.set_interface(vec!["two".into()]);
+        assert_eq!(notices.list(), ["two", PARTIAL]);
+    }
+}
