@@ -73,7 +73,7 @@ pub enum DaemonError {
     #[error("the control plane cannot be started: {0}. Raise the limits of threads and open files")]
     Runtime(#[from] io::Error),
     /// A worker is gone, and its queue with it.
-    #[error("worker {worker} {reason}. Please report this with the lines above")]
+    #[error("worker {worker} ended: {reason}. Please report this with the lines above")]
     Worker {
         /// Its number.
         worker: usize,
@@ -297,7 +297,7 @@ impl Plane {
         let why = tokio::select! {
             _ = terminate.recv() => Ok("SIGTERM"),
             _ = interrupt.recv() => Ok("SIGINT"),
-            Some(ended) = ends.recv() => Err(worker_error(ended)),
+            Some(Ended { worker, reason }) = ends.recv() => Err(DaemonError::Worker { worker, reason }),
             Some(ended) = parts.join_next() => Err(part_error(ended)),
         };
         service.ready.store(false, Ordering::Release);
@@ -425,11 +425,6 @@ async fn drain(links: &[Arc<Link>], resolver: &Resolver) {
     };
     // Whoever waits longer will ask again.
     drop(timeout(GRACE, idle).await);
-}
-
-fn worker_error(ended: Ended) -> DaemonError {
-    let reason = ended.reason.unwrap_or_else(|| "ended unasked".into());
-    DaemonError::Worker { worker: ended.worker, reason }
 }
 
 fn part_error(ended: Result<Part, tokio::task::JoinError>) -> DaemonError {

@@ -112,16 +112,34 @@ impl Ringdnsd {
         Instant::now()
     }
 
-    /// Without a process of its own, which would take its time.
     fn uptime(&self) -> io::Result<u64> {
+        let (_, body) = self.get("/status")?;
+        let status: Option<Value> = serde_json::from_str(&body).ok();
+        let seconds = status.and_then(|status| status.get("uptime_secs")?.as_u64());
+        seconds.ok_or_else(|| io::Error::other(body))
+    }
+
+    /// Whether `/readyz` says that queries of clients are answered, and what it says.
+    #[track_caller]
+    pub fn readyz(&self) -> (bool, String) {
+        match self.get("/readyz") {
+            Ok((200, body)) => (true, body),
+            Ok((503, body)) => (false, body),
+            other => panic!("/readyz: {other:?}"),
+        }
+    }
+
+    /// Status code and body of a route of the API: without a process of its own, which would take its time.
+    fn get(&self, route: &str) -> io::Result<(u16, String)> {
         let mut stream = UnixStream::connect(self.socket())?;
-        stream.write_all(b"GET /status HTTP/1.1\r\nHost: ringdnsd\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET {route} HTTP/1.1\r\nHost: ringdnsd\r\nConnection: close\r\n\r\n")?;
         let mut response = String::new();
         stream.read_to_string(&mut response)?;
-        let body = response.split_once("\r\n\r\n").map(|(_, body)| body);
-        let status: Option<Value> = body.and_then(|body| serde_json::from_str(body).ok());
-        let seconds = status.and_then(|status| status.get("uptime_secs")?.as_u64());
-        seconds.ok_or_else(|| io::Error::other(response))
+        let parts = response.split_once("\r\n\r\n").and_then(|(head, body)| {
+            let code = head.split(' ').nth(1)?.parse().ok()?;
+            Some((code, body.to_owned()))
+        });
+        parts.ok_or_else(|| io::Error::other(response))
     }
 
     /// Starts one that is to end by itself, behind a wrapper. Gives its exit status and what it said.

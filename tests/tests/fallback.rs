@@ -1,0 +1,93 @@
+//! What stands between ringdnsd and AF_XDP when it starts: kernel sockets serve instead, and everything says so.
+
+use std::fmt::Debug;
+
+use ringdns_tests::{
+    Client, DNS_V4, DNS_V6, Lab, LabOptions, Query, Ringdnsd, SERVER_V4, Settings, Upstream, ask_over_tcp, sums,
+};
+
+const TWO_QUEUES: LabOptions = LabOptions { queues: 2, vlan: None };
+
+/// May serve over kernel sockets, where AF_XDP with these lines of `[server]` is refused.
+fn settings(upstream: &Upstream, server: &str) -> Settings {
+    Settings { server: server.to_owned(), ..Settings::xdp(upstream.address()) }
+}
+
+/// Another ringdnsd that has `queue`, and the interface's XDP program.
+fn holder(lab: &Lab, upstream: &Upstream, queue: u32) -> Ringdnsd {
+    let server = format!("mode = \"copy\"\nfallback = false\nqueues = [{queue}]");
+    let listen = vec![format!("{SERVER_V4}:5353")];
+    Ringdnsd::start(lab.server(), &Settings { listen, ..settings(upstream, &server) })
+}
+
+/// Kernel sockets answer over UDP and TCP, and log, status, `/readyz` and counters say that it is they.
+#[track_caller]
+fn is_served_by_sockets(lab: &Lab, mut ringdnsd: Ringdnsd, because: &str) {
+    let said = ringdnsd.process().output();
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{said}");
+    for word in ["AF_XDP cannot be used: ", because, "Serving over kernel sockets instead"] {
+        assert!(warnings[0].contains(word), "no {word:?} in: {said}");
+    }
+
+    let names = ["one.example", "two.example"];
+    for name in names {
+        for server in [DNS_V4, DNS_V6] {
+            assert_eq!(Client::of(lab.client(), server).ask(&Query::a(name)).rcode(), 0);
+            assert_eq!(ask_over_tcp(lab.client(), server, &[Query::a(name)])[0].rcode(), 0);
+        }
+    }
+    is(ringdnsd.readyz(), (true, "ok\n".to_owned()), &said);
+    let status = ringdnsd.told(&["status"]);
+    for word in ["answering queries", "kernel sockets, because AF_XDP cannot be used: ", because] {
+        assert!(status.contains(word), "no {word:?} in: {status}");
+    }
+    let stats = ringdnsd.settled();
+    sums::queries_close(&stats["total"]);
+    is((&stats["xdp"], &stats["total"]["received"]), (&serde_json::Value::Null, &4.into()), &stats);
+    is(ringdnsd.terminate().code(), Some(0), &ringdnsd.process().output());
+}
+
+#[track_caller]
+fn is<T: PartialEq + Debug>(found: T, expected: T, context: &dyn Debug) {
+    assert_eq!(found, expected, "{context:#?}");
+}
+
+#[test]
+fn another_xdp_program_is_left_alone() {
+    let Some(lab) = Lab::with(TWO_QUEUES) else { return };
+    let upstream = Upstream::answering(lab.server());
+    let holder = holder(&lab, &upstream, 0);
+    let ringdnsd = Ringdnsd::start(lab.server(), &settings(&upstream, "mode = \"copy\"\nqueues = [1]"));
+    is_served_by_sockets(&lab, ringdnsd, "interface vs already runs an XDP program");
+    assert_eq!(holder.stat("/xdp/redirected"), 0, "the other one's program is still there, and steers nothing");
+}
+
+#[test]
+fn a_later_queue_in_use_takes_none() {
+    let Some(lab) = Lab::with(TWO_QUEUES) else { return };
+    let upstream = Upstream::answering(lab.server());
+    let _holder = holder(&lab, &upstream, 1);
+    let ringdnsd = Ringdnsd::start(lab.server(), &settings(&upstream, "mode = \"copy\"\nqueues = [0, 1]"));
+    is_served_by_sockets(&lab, ringdnsd, "cannot bind an AF_XDP socket to vs queue 1");
+}
+
+#[test]
+fn a_later_queue_that_is_missing_takes_none() {
+    let Some(lab) = Lab::with(TWO_QUEUES) else { return };
+    let upstream = Upstream::answering(lab.server());
+    let ringdnsd = Ringdnsd::start(lab.server(), &settings(&upstream, "mode = \"copy\"\nqueues = [0, 7]"));
+    is_served_by_sockets(&lab, ringdnsd, "cannot bind an AF_XDP socket to vs queue 7");
+}
+
+/// The program is attached last, when all workers are up.
+#[test]
+fn a_driver_that_refuses_the_program_is_served_without() {
+    let Some(lab) = Lab::up() else { return };
+    let upstream = Upstream::answering(lab.server());
+    for (host, end) in [(lab.server(), "vs"), (lab.client(), "vc")] {
+        host.run("ip", ["link", "set", "dev", end, "mtu", "9000"]);
+    }
+    let ringdnsd = Ringdnsd::start(lab.server(), &settings(&upstream, "mode = \"copy\""));
+    is_served_by_sockets(&lab, ringdnsd, "the driver of interface vs refuses native XDP");
+}
