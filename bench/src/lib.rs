@@ -23,6 +23,7 @@ pub mod mix;
 pub mod mmsg;
 pub mod model;
 pub mod names;
+pub mod nic;
 pub mod output;
 pub mod plot;
 pub mod priority;

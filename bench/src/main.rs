@@ -4,7 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
-    compare, differential, faults, fleet, flood, gate, generators, instructions, micro, model, ramp,
+    compare, differential, faults, fleet, flood, gate, generators, instructions, micro, model, nic, ramp,
     responder, run, suite, upstream,
 };
 
@@ -29,6 +29,7 @@ enum Command {
     Instructions(instructions::Args),
     Micro(micro::Args),
     Model(model::Args),
+    Nic(nic::Args),
     Ramp(Box<ramp::Args>),
     Report(suite::Args),
     Responder(responder::Args),
@@ -48,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         Command::Instructions(args) => instructions::main(&args),
         Command::Micro(args) => micro::run(&args),
         Command::Model(args) => model::run(&args),
+        Command::Nic(args) => nic::run(&args),
         Command::Ramp(args) => ramp::run(&args),
         Command::Report(args) => suite::run(&args),
         Command::Responder(args) => responder::run(&args),

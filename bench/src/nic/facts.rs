@@ -1,0 +1,419 @@
+//! What is known of a NIC and its host: everything that its figures depend on.
+
+use super::ethtool::{self, Bounded, Channels, Driver, Feature, Rings, Rss};
+use crate::machine::Machine;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+/// Features that decide what XDP sees of packets.
+const FEATURES: [&str; 8] = [
+    "rx-checksumming",
+    "tx-checksumming",
+    "generic-receive-offload",
+    "large-receive-offload",
+    "rx-gro-hw",
+    "rx-vlan-offload",
+    "tx-vlan-offload",
+    "receive-hashing",
+];
+
+/// An interface and what stands behind it. Holds no MAC or IP address.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Nic {
+    /// Name of the interface.
+    pub interface: String,
+    /// Who drives it.
+    pub driver: Driver,
+    /// NUMA node of its slot, where the machine has several.
+    pub numa_node: Option<u32>,
+    /// Largest packet.
+    pub mtu: u32,
+    /// Speed of the link in Mbit/s, where it is known.
+    pub speed_mbits: Option<u32>,
+    /// State of the link: `up`, `down`, `unknown`.
+    pub state: String,
+    /// Queues.
+    pub channels: Channels,
+    /// Descriptors of the rings.
+    pub rings: Rings,
+    /// How packets are shared out among queues.
+    pub rss: Rss,
+    /// Fields of a UDP packet that the hash is made of, as letters of `ethtool -N`.
+    pub udp4_hash: Option<String>,
+    /// The same over IPv6.
+    pub udp6_hash: Option<String>,
+    /// Features that matter here.
+    pub features: BTreeMap<String, Feature>,
+    /// Whether the NIC adapts its interrupt rate.
+    pub adaptive_rx: Option<bool>,
+    /// Microseconds that it waits before it interrupts.
+    pub rx_usecs: Option<u32>,
+    /// Polls without packets before interrupts are turned on again.
+    pub napi_defer_hard_irqs: Option<u64>,
+    /// Nanoseconds between those polls.
+    pub gro_flush_timeout: Option<u64>,
+    /// Whether NAPI has threads of its own.
+    pub threaded_napi: Option<bool>,
+    /// Interrupts, and the cores that they go to.
+    pub interrupts: Vec<Interrupt>,
+}
+
+/// An interrupt of the NIC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interrupt {
+    /// Number of the interrupt.
+    pub number: u32,
+    /// What the driver calls it.
+    pub name: String,
+    /// Cores that it may go to, as a list.
+    pub cores: String,
+}
+
+/// The host of the NIC.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Host {
+    /// Processor, memory, kernel, load.
+    pub machine: Machine,
+    /// Nodes of memory.
+    pub numa_nodes: usize,
+    /// Cores that the scheduler leaves alone, as a list.
+    pub isolated: String,
+    /// Whether cores are threads of shared ones.
+    pub smt: Option<bool>,
+    /// How the first core's clock is governed.
+    pub governor: Option<String>,
+    /// Huge pages.
+    pub huge_pages: HugePages,
+    /// `net.core.busy_poll` and `net.core.busy_read`, in microseconds.
+    pub busy_poll: [Option<u32>; 2],
+}
+
+/// Reserved huge pages of the default size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HugePages {
+    /// Reserved.
+    pub total: u64,
+    /// Reserved and not in use.
+    pub free: u64,
+    /// Size of one, in KiB.
+    pub kibibytes: u64,
+}
+
+impl Nic {
+    /// Reads what sysfs and `ethtool` tell of `interface`.
+    pub fn read(interface: &str) -> Self {
+        let sysfs = class(interface);
+        let ask = |option: &str| ethtool::ask(&[option, interface]).unwrap_or_default();
+        let hash =
+            |flow: &str| ethtool::hash_fields(&ethtool::ask(&["-n", interface, "rx-flow-hash", flow])?);
+        let all_features = ethtool::features(&ethtool::ask(&["--json", "-k", interface]).unwrap_or_default());
+        let features =
+            FEATURES.iter().filter_map(|name| Some(((*name).to_owned(), *all_features.get(*name)?)));
+        let (adaptive_rx, rx_usecs) = ethtool::coalescing(&ask("-c"));
+        Nic {
+            interface: interface.into(),
+            driver: ethtool::driver(&ask("-i")),
+            // -1: the machine has one node.
+            numa_node: number(&sysfs.join("device/numa_node")),
+            mtu: number(&sysfs.join("mtu")).unwrap_or(0),
+            speed_mbits: number(&sysfs.join("speed")).filter(|speed| *speed > 0),
+            state: text(&sysfs.join("operstate")).unwrap_or_else(|| "unknown".into()),
+            channels: ethtool::channels(&ask("-l")),
+            rings: ethtool::rings(&ask("-g")),
+            rss: ethtool::rss(&ask("-x")),
+            udp4_hash: hash("udp4"),
+            udp6_hash: hash("udp6"),
+            features: features.collect(),
+            adaptive_rx,
+            rx_usecs,
+            napi_defer_hard_irqs: number(&sysfs.join("napi_defer_hard_irqs")),
+            gro_flush_timeout: number(&sysfs.join("gro_flush_timeout")),
+            threaded_napi: number::<u8>(&sysfs.join("threaded")).map(|threaded| threaded != 0),
+            interrupts: interrupts(&sysfs, Path::new("/proc")),
+        }
+    }
+
+    /// Number of receive queues: of the driver's channels or, where it has none to tell, of the kernel's queues.
+    pub fn queues(&self) -> u32 {
+        let kernels = || {
+            let entries = fs::read_dir(class(&self.interface).join("queues")).into_iter().flatten().flatten();
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-")).count() as u32
+        };
+        self.channels.receiving().unwrap_or_else(kernels).max(1)
+    }
+
+    /// What an operator should know before he believes the figures.
+    pub fn advice(&self) -> Vec<String> {
+        let Nic { interface, .. } = self;
+        let on = |name: &str| self.features.get(name).is_some_and(|feature| feature.active);
+        let mut advice = Vec::new();
+        for (flow, hash) in [("udp4", &self.udp4_hash), ("udp6", &self.udp6_hash)] {
+            if self.queues() > 1 && hash.as_ref().is_some_and(|fields| !fields.contains(['f', 'n'])) {
+                advice.push(format!(
+                    "The hash of {flow} leaves ports out, so all queries of one client go to one queue: `ethtool -N \
+                     {interface} rx-flow-hash {flow} sdfn`."
+                ));
+            }
+        }
+        if on("large-receive-offload") || on("generic-receive-offload") {
+            advice.push(format!(
+                "LRO or GRO is on, which costs time and may keep XDP off: `ethtool -K {interface} lro off gro off`."
+            ));
+        }
+        if on("rx-vlan-offload") {
+            advice.push(format!(
+                "The NIC takes VLAN tags out of packets, where XDP cannot see them. If queries arrive tagged: `ethtool -K \
+                 {interface} rxvlan off`."
+            ));
+        }
+        if self.mtu > 3498 {
+            advice.push(format!(
+                "An MTU of {} is beyond a page, which XDP refuses: `ip link set {interface} mtu 1500`.",
+                self.mtu
+            ));
+        }
+        let several: Vec<_> = self.interrupts.iter().filter(|i| i.cores.contains([',', '-'])).collect();
+        if !several.is_empty() {
+            advice.push(format!(
+                "{} of {} interrupts may go to several cores; docs/performance.md says how to give each queue's to its \
+                 worker's core.",
+                several.len(),
+                self.interrupts.len()
+            ));
+        }
+        advice
+    }
+}
+
+impl Host {
+    /// Reads procfs and sysfs.
+    pub fn read() -> Self {
+        let node = |name: &str| name.strip_prefix("node").is_some_and(|rest| rest.parse::<u32>().is_ok());
+        let nodes = fs::read_dir("/sys/devices/system/node").into_iter().flatten().flatten();
+        let sysctl = |name: &str| number(&Path::new("/proc/sys/net/core").join(name));
+        Host {
+            machine: Machine::here(),
+            numa_nodes: nodes.filter(|entry| node(&entry.file_name().to_string_lossy())).count().max(1),
+            isolated: text(Path::new("/sys/devices/system/cpu/isolated")).unwrap_or_default(),
+            smt: number::<u8>(Path::new("/sys/devices/system/cpu/smt/active")).map(|active| active != 0),
+            governor: text(Path::new("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+            huge_pages: HugePages::read(),
+            busy_poll: [sysctl("busy_poll"), sysctl("busy_read")],
+        }
+    }
+}
+
+impl HugePages {
+    /// Reads `/proc/meminfo`.
+    pub fn read() -> Self {
+        HugePages::parse(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
+    }
+
+    fn parse(meminfo: &str) -> Self {
+        let value = |name: &str| {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+        };
+        HugePages {
+            total: value("HugePages_Total"),
+            free: value("HugePages_Free"),
+            kibibytes: value("Hugepagesize"),
+        }
+    }
+}
+
+/// Folder of an interface in sysfs.
+pub fn class(interface: &str) -> PathBuf {
+    Path::new("/sys/class/net").join(interface)
+}
+
+fn text(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn number<T: std::str::FromStr>(path: &Path) -> Option<T> {
+    text(path)?.parse().ok()
+}
+
+/// Finds the interrupts of the device behind `sysfs`, or of the one above it: a virtio device has those of its PCI slot.
+fn interrupts(sysfs: &Path, proc: &Path) -> Vec<Interrupt> {
+    let Ok(device) = sysfs.join("device").canonicalize() else { return Vec::new() };
+    let Some(folder) = device.ancestors().take(2).map(|of| of.join("msi_irqs")).find(|of| of.is_dir()) else {
+        return Vec::new();
+    };
+    let names = fs::read_to_string(proc.join("interrupts")).unwrap_or_default();
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mut found: Vec<Interrupt> = numbers
+        .filter_map(|number| {
+            let line =
+                names.lines().find_map(|line| line.trim_start().strip_prefix(&format!("{number}:")))?;
+            Some(Interrupt {
+                number,
+                name: line.split_ascii_whitespace().next_back()?.to_owned(),
+                cores: text(&proc.join(format!("irq/{number}/smp_affinity_list"))).unwrap_or_default(),
+            })
+        })
+        .collect();
+    found.sort_by_key(|interrupt| interrupt.number);
+    found
+}
+
+/// What cannot be told.
+const UNKNOWN: &str = "not told by the driver";
+
+/// As rows of a table in Markdown.
+impl fmt::Display for Nic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, value: &str| writeln!(f, "| {name} | {} |", value.replace('|', "/"));
+        let known = |value: Option<String>| value.unwrap_or_else(|| UNKNOWN.into());
+        let fields = |hash: &Option<String>| match hash.as_deref() {
+            None => UNKNOWN.to_owned(),
+            Some("") => "none".to_owned(),
+            Some(letters) => letters.to_owned(),
+        };
+        let bounded = |value: Option<Bounded>| {
+            value
+                .map(|Bounded { now, most }| format!("{now} (at most {most})"))
+                .unwrap_or_else(|| UNKNOWN.into())
+        };
+        let Driver { name, version, firmware, bus } = &self.driver;
+        row("driver", &format!("{name} {version}"))?;
+        row("firmware", &known(firmware.clone()))?;
+        row("bus address", &known(bus.clone()))?;
+        row("NUMA node", &self.numa_node.map_or("one node".into(), |node| node.to_string()))?;
+        let speed = self.speed_mbits.map_or("unknown speed".into(), |speed| format!("{speed} Mbit/s"));
+        row("link", &format!("{}, {speed}, MTU {}", self.state, self.mtu))?;
+        row("combined queues", &bounded(self.channels.combined))?;
+        if self.channels.rx.is_some() || self.channels.tx.is_some() {
+            row("rx / tx queues", &format!("{} / {}", bounded(self.channels.rx), bounded(self.channels.tx)))?;
+        }
+        row("rx ring", &bounded(self.rings.rx))?;
+        row("tx ring", &bounded(self.rings.tx))?;
+        row("RSS", &self.rss.to_string())?;
+        row(
+            "UDP hash fields, IPv4 / IPv6",
+            &format!("{} / {}", fields(&self.udp4_hash), fields(&self.udp6_hash)),
+        )?;
+        for (name, feature) in &self.features {
+            let fixed = if feature.fixed == Some(true) { ", fixed" } else { "" };
+            row(name, &format!("{}{fixed}", if feature.active { "on" } else { "off" }))?;
+        }
+        let usecs = self.rx_usecs.map_or(UNKNOWN.into(), |usecs| format!("{usecs} µs"));
+        let adaptive = if self.adaptive_rx == Some(true) { ", adaptive" } else { "" };
+        row("interrupts wait", &format!("{usecs}{adaptive}"))?;
+        row("napi_defer_hard_irqs", &known(self.napi_defer_hard_irqs.map(|polls| polls.to_string())))?;
+        row("gro_flush_timeout", &known(self.gro_flush_timeout.map(|nanos| format!("{nanos} ns"))))?;
+        row("threaded NAPI", &known(self.threaded_napi.map(|on| if on { "on" } else { "off" }.into())))?;
+        let cores = self.interrupts.iter().map(|i| format!("{} → {}", i.name, i.cores)).collect::<Vec<_>>();
+        row("interrupts → cores", &if cores.is_empty() { UNKNOWN.into() } else { cores.join(", ") })
+    }
+}
+
+impl fmt::Display for Rss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(function) = &self.function else { return f.write_str(UNKNOWN) };
+        f.write_str(function)?;
+        if self.key_bytes > 0 {
+            write!(f, ", key of {} bytes", self.key_bytes)?;
+        }
+        if self.key_is_symmetric {
+            f.write_str(" (symmetric)")?;
+        }
+        let entries: Vec<String> =
+            self.entries_by_queue.iter().map(|(queue, entries)| format!("{queue}: {entries}")).collect();
+        if entries.is_empty() { Ok(()) } else { write!(f, ", entries by queue: {}", entries.join(", ")) }
+    }
+}
+
+/// As rows of a table in Markdown.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, value: &str| writeln!(f, "| {name} | {value} |");
+        row("machine", &self.machine.to_string())?;
+        row("memory nodes", &self.numa_nodes.to_string())?;
+        row("isolated cores", if self.isolated.is_empty() { "none" } else { &self.isolated })?;
+        row(
+            "SMT",
+            match self.smt {
+                Some(true) => "on",
+                Some(false) => "off",
+                None => "unknown",
+            },
+        )?;
+        row("clock governor", self.governor.as_deref().unwrap_or("unknown"))?;
+        let HugePages { total, free, kibibytes } = self.huge_pages;
+        row("huge pages", &format!("{total} of {kibibytes} KiB, {free} free"))?;
+        let [poll, read] =
+            self.busy_poll.map(|usecs| usecs.map_or("unknown".into(), |usecs| usecs.to_string()));
+        row("net.core.busy_poll / busy_read", &format!("{poll} / {read} µs"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn interrupts_of_a_virtio_device_are_those_of_its_slot() {
+        let root = tempfile::tempdir().unwrap();
+        let (net, proc) = (root.path().join("net"), root.path().join("proc"));
+        let slot = root.path().join("pci0");
+        fs::create_dir_all(slot.join("virtio1")).unwrap();
+        fs::create_dir_all(slot.join("msi_irqs")).unwrap();
+        fs::create_dir_all(&net).unwrap();
+        for number in [26, 24, 99] {
+            fs::write(slot.join("msi_irqs").join(number.to_string()), "msix\n").unwrap();
+            fs::create_dir_all(proc.join(format!("irq/{number}"))).unwrap();
+            fs::write(proc.join(format!("irq/{number}/smp_affinity_list")), format!("{}\n", number % 2))
+                .unwrap();
+        }
+        symlink(slot.join("virtio1"), net.join("device")).unwrap();
+        let table = "            CPU0       CPU1\n  24:          0          0  PCI-MSIX-0000:00:03.0   0-edge      virtio1-config\n  \
+                     26:        412          0  PCI-MSIX-0000:00:03.0   2-edge      virtio1-output.0\n";
+        fs::write(proc.join("interrupts"), table).unwrap();
+        let found = interrupts(&net, &proc);
+        let expected = [(24, "virtio1-config", "0"), (26, "virtio1-output.0", "0")];
+        let found: Vec<_> = found.iter().map(|i| (i.number, i.name.as_str(), i.cores.as_str())).collect();
+        assert_eq!(found, expected);
+        assert!(interrupts(&root.path().join("none"), &proc).is_empty());
+    }
+
+    #[test]
+    fn huge_pages_are_read_from_meminfo() {
+        let text = "MemTotal: 1 kB\nHugePages_Total:      64\nHugePages_Free:       60\nHugepagesize:       2048 kB\n";
+        assert_eq!(HugePages::parse(text), HugePages { total: 64, free: 60, kibibytes: 2048 });
+    }
+
+    #[test]
+    fn advice_names_the_command_for_what_is_amiss_and_nothing_else() {
+        let channels = Channels { combined: Some(Bounded { now: 4, most: 8 }), ..Channels::default() };
+        let mut nic = Nic { interface: "eth1".into(), mtu: 1500, channels, ..Nic::default() };
+        nic.udp4_hash = Some("sdfn".into());
+        assert_eq!(nic.advice(), Vec::<String>::new());
+        nic.udp4_hash = Some("sd".into());
+        nic.mtu = 9000;
+        let advice = nic.advice().join("\n");
+        for command in ["ethtool -N eth1 rx-flow-hash udp4 sdfn", "ip link set eth1 mtu 1500"] {
+            assert!(advice.contains(command), "{advice}");
+        }
+        assert_eq!(nic.advice().len(), 2);
+    }
+
+    #[test]
+    fn a_nic_that_tells_nothing_makes_a_whole_table() {
+        let text = Nic { state: "up".into(), ..Nic::default() }.to_string();
+        assert!(
+            text.lines().count() > 12
+                && text.lines().all(|line| line.starts_with("| ") && line.ends_with(" |")),
+            "{text}"
+        );
+        assert!(text.contains(&format!("| firmware | {UNKNOWN} |")), "{text}");
+    }
+}
