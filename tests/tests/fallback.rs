@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use ringdns_tests::{
-    Client, DNS_V4, DNS_V6, Lab, LabOptions, Query, Ringdnsd, SERVER_V4, Settings, Upstream, ask_over_tcp, sums,
+    Client, DNS_V4, DNS_V6, Lab, LabOptions, Query, Ringdnsd, SERVER_V4, Settings, Upstream, ask_over_tcp,
+    sums,
 };
 
 const TWO_QUEUES: LabOptions = LabOptions { queues: 2, vlan: None };
@@ -60,7 +61,11 @@ fn another_xdp_program_is_left_alone() {
     let holder = holder(&lab, &upstream, 0);
     let ringdnsd = Ringdnsd::start(lab.server(), &settings(&upstream, "mode = \"copy\"\nqueues = [1]"));
     is_served_by_sockets(&lab, ringdnsd, "interface vs already runs an XDP program");
-    assert_eq!(holder.stat("/xdp/redirected"), 0, "the other one's program is still there, and steers nothing");
+    assert_eq!(
+        holder.stat("/xdp/redirected"),
+        0,
+        "the other one's program is still there, and steers nothing"
+    );
 }
 
 #[test]
