@@ -76,6 +76,7 @@ step_lab() {
 # Kernels and NIC drivers in virtual machines: the short form, unless options ask for more. See docs/testing.md.
 step_drivers() {
     cargo build --locked --release --package ringdns-bench --package ringdns-control
+    python3 -m unittest discover --quiet --start-directory tests/vm
     tests/vm/drivers.py "$@"
 }
 

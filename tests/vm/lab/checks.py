@@ -27,7 +27,7 @@ def check(cell: Cell, guest: Guest, client: Client, nic: Nic):
             if daemon.is_running():
                 _leaves_nothing(cell, daemon, client, nic)
         finally:
-            if daemon.is_running():
+            if guest.is_running() and daemon.is_running():
                 daemon.end("KILL")
         cell.check_kernel_log(guest)
 

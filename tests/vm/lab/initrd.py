@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .cache import Cache, Kernel, Missing
 
-GUEST = Path(__file__).resolve().parent.parent / "guest"
+VM = Path(__file__).resolve().parent.parent
 PROGRAMS = ("ringdnsd", "ringctl", "ringbench")
 # What the guest runs of this machine's programs.
 TOOLS = ("ip", "ethtool", "setpriv")
@@ -70,7 +70,7 @@ def programs(cache: Cache, folder: Path, scratch: Path) -> bytes:
         archive.folder(name)
     archive.file("bin/busybox", cache.busybox.read_bytes(), executable=True)
     for name in ("init", "agent", "cable"):
-        archive.file(name, (GUEST / name).read_bytes(), executable=True)
+        archive.file(name, (VM / "guest" / name).read_bytes(), executable=True)
     for name in PROGRAMS:
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder / name}: build it first, or name another folder with --programs")
@@ -80,6 +80,10 @@ def programs(cache: Cache, folder: Path, scratch: Path) -> bytes:
         if path is None:
             raise FileNotFoundError(f"{name} is not installed: deploy/setup.sh test")
         _add_program(archive, Path(path), f"sbin/{name}", scratch)
+    compiled = scratch / "pass.bpf.o"
+    # Libraries that load objects ask for BTF.
+    subprocess.run(["clang", "-target", "bpf", "-O2", "-g", "-c", VM / "pass.bpf.c", "-o", compiled], check=True)
+    archive.file("pass.bpf.o", compiled.read_bytes())
     return archive.finish()
 
 

@@ -8,7 +8,7 @@ from . import checks, expected, initrd
 from .cache import Cache, Kernel
 from .client import Client
 from .daemon import start_upstream
-from .guest import Guest, GuestDied
+from .guest import Guest
 from .nics import Nic
 from .result import Cell
 
@@ -34,17 +34,16 @@ def run(
                 for nic in nics:
                     prepare(guest, nic)
                 client = Client(guest.client, folder / "ringbench")
-                while waiting:
+                # The cells that a guest leaves when it dies get another.
+                while waiting and guest.is_running():
                     nic, cell = waiting.popleft()
-                    try:
-                        checks.check(cell, guest, client, nic)
-                    finally:
-                        tell(cell)
-        except GuestDied as death:
-            # The cells that are left get another guest; a guest that does not come up has told of none.
-            if waiting and not waiting[0][1].failures:
-                waiting[0][1].fail(f"no guest: {death}")
-                tell(waiting.popleft()[1])
+                    checks.check(cell, guest, client, nic)
+                    tell(cell)
+        except Exception as error:
+            for _, cell in waiting:
+                cell.fail(f"no guest: {error}")
+                tell(cell)
+            return
 
 
 def prepare(guest: Guest, nic: Nic):

@@ -10,6 +10,8 @@ from pathlib import Path
 from .cache import has_kvm
 from .result import Cell
 
+HERE = Path(__file__).resolve().parent
+
 PAGE = """# Kernels, drivers and modes
 
 `deploy/test.sh drivers {options}`, on {date}, at {commit}; {seconds} s on {machine}; guests {acceleration}, on QEMU's emulated NICs. Rates are not measured here.
@@ -90,4 +92,4 @@ def machine() -> str:
 
 
 def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
