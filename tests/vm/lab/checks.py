@@ -1,5 +1,7 @@
 """What is checked of ringdnsd on one NIC in one mode."""
 
+from collections import Counter
+
 from .client import Client
 from .daemon import Daemon, NotStarted
 from .expected import REFUSED
@@ -121,13 +123,13 @@ def settled(daemon: Daemon) -> dict:
     return stats
 
 
-def check_sums(cell: Cell, stats: dict):
-    """All that was received has an outcome, nothing was dropped, and no frame is held."""
+def check_sums(cell: Cell, stats: dict, dropped_before: dict[str, int] | None = None):
+    """All that was received has an outcome, nothing was dropped since, and no frame is held."""
     total = stats["total"]
     for name in ("unaccounted", "punts_waiting"):
         cell.require(total[name] == 0, f"{name} is {total[name]}")
-    dropped = {reason: count for reason, count in total["dropped"].items() if count}
-    cell.require(not dropped, f"dropped: {dropped}")
+    dropped = Counter(total["dropped"]) - Counter(dropped_before or {})
+    cell.require(not dropped, f"dropped: {dict(dropped)}")
     for worker in stats["workers"]:
         held = worker["frames"]["held"]
         cell.require(held == 0, f"worker {worker['worker']} at rest holds {held} frames")

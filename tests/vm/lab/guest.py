@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from .nics import Nic
 
 # Limits against hangs, with room for a machine that others use too.
 BOOT_SECONDS = 240
+BOOT_ATTEMPTS = 3
 COMMAND_SECONDS = 120
 # The second line: on a busy machine a processor of the guest may stand still for long, which is no fault of its kernel.
 KERNEL_OPTIONS = (
@@ -85,18 +87,34 @@ class Guest:
         self._console = Path(self._scratch.name) / "console"
         self.client = Namespace(f"{prefix}-{self.kernel.label.replace('.', '_')}_{id(self):x}-client", self.nics)
         try:
-            self._launch()
-            self._agent.settimeout(1)
-            self._expect(rb"@@ready (\S+)@@\r?\n", BOOT_SECONDS)
+            self._boot()
         except BaseException:
             self.__exit__()
             raise
         return self
 
+    def _boot(self):
+        """Starts QEMU and waits for the agent.
+
+        QEMU 10 may fail an assertion ("iotlb_to_section") when emulated processors run in parallel while the guest maps
+        its devices. That is no fault of the guest, which then gets another.
+        """
+        for attempt in range(1, BOOT_ATTEMPTS + 1):
+            self._launch()
+            try:
+                self._expect(rb"@@ready (\S+)@@\r?\n", BOOT_SECONDS)
+                return
+            except GuestDied as death:
+                if self._qemu.wait() != -signal.SIGABRT or attempt == BOOT_ATTEMPTS:
+                    raise
+                print(f"QEMU aborted, and is started again: {death}"[:400], flush=True)
+                self._close()
+
     def _launch(self):
         initrd = Path(self._scratch.name) / "initrd"
         initrd.write_bytes(b"".join(self._archives))
         self._agent, agent = socket.socketpair()
+        self._agent.settimeout(1)
         self._monitor, monitor = socket.socketpair()
         root = self._cache.qemu
         libraries = f"{root}/usr/lib/x86_64-linux-gnu"
@@ -128,12 +146,16 @@ class Guest:
         agent.close()
         monitor.close()
 
+    def _close(self):
+        self._qemu.kill()
+        self._qemu.wait()
+        self._agent.close()
+        self._monitor.close()
+        self._received = b""
+
     def __exit__(self, *_):
         if hasattr(self, "_qemu"):
-            self._qemu.kill()
-            self._qemu.wait()
-            self._agent.close()
-            self._monitor.close()
+            self._close()
         self.client.delete()
         self._scratch.cleanup()
 

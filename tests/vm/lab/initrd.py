@@ -84,6 +84,9 @@ def programs(cache: Cache, folder: Path, scratch: Path) -> bytes:
     # Libraries that load objects ask for BTF.
     subprocess.run(["clang", "-target", "bpf", "-O2", "-g", "-c", VM / "pass.bpf.c", "-o", compiled], check=True)
     archive.file("pass.bpf.o", compiled.read_bytes())
+    compiled = scratch / "built"
+    subprocess.run(["gcc", "-O2", "-Wall", "-Werror", VM / "deny.c", "-o", compiled], check=True)
+    _add_program(archive, compiled, "sbin/deny", scratch)
     return archive.finish()
 
 

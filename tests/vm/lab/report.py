@@ -19,7 +19,7 @@ PAGE = """# Kernels, drivers and modes
 {counts}
 {table}
 {explanations}
-"""
+{soak}"""
 
 
 def write(folder: Path, cells: list[Cell], skipped: list[str], seconds: int, options: str):
@@ -35,7 +35,7 @@ def write(folder: Path, cells: list[Cell], skipped: list[str], seconds: int, opt
     }
     results = {**facts, "skipped": skipped, "cells": [{**asdict(cell), "verdict": cell.verdict} for cell in cells]}
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    page = PAGE.format(**facts, counts=_counts(cells, skipped), table=_table(cells), explanations=_explanations(cells))
+    page = PAGE.format(**facts, counts=_counts(cells, skipped), table=_table(cells), explanations=_explanations(cells), soak=_soak(cells))
     (folder / "README.md").write_text(page)
 
 
@@ -65,7 +65,7 @@ def _explanations(cells: list[Cell]) -> str:
     reasons: dict[str, list[str]] = {}
     for cell in cells:
         if cell.because and not cell.failures:
-            reasons.setdefault(cell.because, []).append(f"{cell.driver} {cell.mode} on {cell.kernel}")
+            reasons.setdefault(cell.because, []).append(f"{_place(cell)} on {cell.kernel}")
     if reasons:
         lines += ["", "## Less than the mode's best", ""]
         lines += [f"- {reason}: {', '.join(where)}." for reason, where in reasons.items()]
@@ -78,11 +78,31 @@ def _explanations(cells: list[Cell]) -> str:
     said = {}
     for cell in cells:
         if "said" in cell.measured:
-            said.setdefault(cell.measured["said"].replace(cell.driver, "…"), []).append(cell)
+            said.setdefault(cell.measured["said"], []).append(cell)
     if said:
-        lines += ["", "## What is said where a mode cannot be had", ""]
-        lines += [f"- {line} ({len(where)} cells)" for line, where in said.items()]
+        lines += ["", "## What is said", ""]
+        for line, where in said.items():
+            lines.append(f"- {', '.join(dict.fromkeys(_place(cell) for cell in where))}: {line}")
     return "\n".join(lines)
+
+
+def _place(cell: Cell) -> str:
+    return cell.driver if cell.mode == "refusals" else f"{cell.driver} {cell.mode}"
+
+
+def _soak(cells: list[Cell]) -> str:
+    soaked = [cell for cell in cells if "frames_after" in cell.measured]
+    if not soaked:
+        return ""
+    lines = ["", "## Frames at rest, before and after", "", "| driver | | queries | answered | queue | before | after |", "|---" * 7 + "|"]
+    for cell in soaked:
+        counts = (f"{cell.measured[name]:,}" if name in cell.measured else "" for name in ("queries", "answered"))
+        head = f"| {cell.driver} | {cell.mode} | {' | '.join(counts)}"
+        for queue, pair in enumerate(zip(cell.measured["frames_before"], cell.measured["frames_after"])):
+            before, after = (", ".join(f"{place} {count}" for place, count in frames.items()) for frames in pair)
+            lines.append(f"{head} | {queue} | {before} | {after} |")
+            head = "| | | | "
+    return "\n".join(lines) + "\n"
 
 
 def machine() -> str:
