@@ -33,6 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--drivers", metavar="NAME,…", help="only these drivers of the matrix")
     parser.add_argument("--modes", metavar="MODE,…", help="only these modes of the matrix")
     parser.add_argument("--programs", type=Path, default=default, metavar="FOLDER", help="what is tried: default %(default)s")
+    parser.add_argument("--commit", metavar="NAME", help="what the programs were built from, for the results: default, this tree")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write results.json and README.md there")
     parser.add_argument("--refresh", action="store_true", help="ask the mirror for newer packages first")
     return parser.parse_args()
@@ -46,6 +47,13 @@ def chosen(names: str | None, every: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in every if name in wanted)
 
 
+def spelled(options: argparse.Namespace) -> str:
+    """What was tried, as options say it."""
+    forms = [f" --{form}" for form in ("all", "soak", "refusals") if getattr(options, form)]
+    choices = ((name, getattr(options, name)) for name in ("kernels", "drivers", "modes"))
+    return "".join(forms + [f" --{name}={value}" for name, value in choices if value])
+
+
 class Run:
     """A run of the lab: what there is to run on, and what has come of it so far."""
 
@@ -53,20 +61,17 @@ class Run:
         self.cache = Cache(options.refresh)
         self.folder = options.programs
         self.cells: list[Cell] = []
-        self.skipped: list[str] = []
+        # The kernels that there are not, and why.
+        self.skipped: dict[str, str] = {}
         self.kernels: list[Kernel] = []
         for label in chosen(options.kernels, KERNELS):
             try:
                 self.kernels.append(self.cache.kernel(label))
             except Missing as missing:
-                self.skip(f"kernel {missing}")
+                self.skipped[label] = str(missing)
+                print(f"SKIPPED: kernel {missing}", flush=True)
         with tempfile.TemporaryDirectory(prefix="ringdns-vm.") as scratch:
             self.programs = initrd.programs(self.cache, self.folder, Path(scratch))
-
-    def skip(self, reason: str):
-        """Notes and says what cannot be tried."""
-        self.skipped.append(reason)
-        print(f"SKIPPED: {reason}", flush=True)
 
     def tell(self, cell: Cell):
         """Notes and says what came of a cell."""
@@ -115,7 +120,7 @@ def main() -> int:
     failed = sum(cell.verdict == "FAILED" for cell in run.cells)
     seconds = round(time.monotonic() - started)
     if options.out:
-        report.write(options.out, run.cells, run.skipped, seconds, ' '.join(sys.argv[1:]))
+        report.write(options.out, run.cells, run.skipped, seconds, options.commit, spelled(options))
     print(f"{len(run.cells) - failed} cells are as expected, {failed} are not, {len(run.skipped)} kernels skipped; {seconds} s")
     return 1 if failed else 0
 

@@ -150,7 +150,7 @@ get_kernel() {
 
 # fetch PART COMMAND...: calls COMMAND with a folder to fill, and moves that to $CACHE/PART.
 fetch() {
-    local part=$1 folder reason missing
+    local part=$1 folder reason missing error
     local name=${part##*/}
     shift
     if [[ -e $CACHE/$part ]] && ! $refresh; then
@@ -167,7 +167,8 @@ fetch() {
         mv "$folder" "$CACHE/$part"
         rm -rf "$folder.old"
     else
-        reason="${reason:-unpacking failed}: $(tail -n 1 "$CACHE/apt/$name/errors" 2>/dev/null)"
+        error=$(tail -n 1 "$CACHE/apt/$name/errors" 2>/dev/null || true)
+        reason="${reason:-unpacking failed}${error:+: $error}"
         say "$name cannot be had: $reason"
         rm -rf "$folder"
         # With --refresh, an older one may be there still.

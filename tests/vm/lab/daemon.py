@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from .guest import Guest, wait_until
 
 UPSTREAM = "127.0.0.1:5301"
-START_SECONDS = 60
-END_SECONDS = 60
+START_SECONDS = 180
+END_SECONDS = 180
 
 
 class NotStarted(Exception):

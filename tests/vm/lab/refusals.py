@@ -16,7 +16,7 @@ from .result import Cell
 
 TABLE = tomllib.loads((Path(__file__).resolve().parent.parent / "refusals.toml").read_text())
 OTHER_LISTEN = ("127.0.0.1:5399",)
-ANSWER_SECONDS = 40
+ANSWER_SECONDS = 60
 
 
 def run(cache: Cache, kernels: list[Kernel], programs: bytes, folder: Path, tell: Callable[[Cell], None]):

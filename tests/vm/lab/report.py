@@ -14,7 +14,8 @@ HERE = Path(__file__).resolve().parent
 
 PAGE = """# Kernels, drivers and modes
 
-`deploy/test.sh drivers {options}`, on {date}, at {commit}; {seconds} s on {machine}; guests {acceleration}, on QEMU's emulated NICs. Rates are not measured here.
+`deploy/test.sh drivers{options}` on {date}, programs of {commit}. {seconds} s on {machine}, load {load} at the end; guests
+{acceleration}, NICs emulated by QEMU. No rate is measured here.
 
 {counts}
 {table}
@@ -22,11 +23,12 @@ PAGE = """# Kernels, drivers and modes
 {soak}"""
 
 
-def write(folder: Path, cells: list[Cell], skipped: list[str], seconds: int, options: str):
-    """Writes results.json and README.md."""
+def write(folder: Path, cells: list[Cell], skipped: dict[str, str], seconds: int, commit: str | None, options: str):
+    """Writes results.json and README.md; `skipped` has the kernels that there are not, and why."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = {
-        "commit": _output("git", "describe", "--always", "--dirty"),
+        "commit": commit or _output("git", "describe", "--always", "--dirty"),
+        "load": round(os.getloadavg()[1]),
         "machine": machine(),
         "acceleration": "under KVM" if has_kvm() else "emulated (TCG)",
         "date": _output("date", "+%F"),
@@ -35,20 +37,21 @@ def write(folder: Path, cells: list[Cell], skipped: list[str], seconds: int, opt
     }
     results = {**facts, "skipped": skipped, "cells": [{**asdict(cell), "verdict": cell.verdict} for cell in cells]}
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    page = PAGE.format(**facts, counts=_counts(cells, skipped), table=_table(cells), explanations=_explanations(cells), soak=_soak(cells))
+    page = PAGE.format(
+        **facts, counts=_counts(cells), table=_table(cells, skipped), explanations=_explanations(cells), soak=_soak(cells)
+    )
     (folder / "README.md").write_text(page)
 
 
-def _counts(cells: list[Cell], skipped: list[str]) -> str:
-    failed = [cell for cell in cells if cell.verdict == "FAILED"]
-    lines = [f"{len(cells)} cells, {len(cells) - len(failed)} as expected, **{len(failed)} not**."]
-    lines += [f"Skipped: {reason}." for reason in skipped]
-    return "\n".join(lines) + "\n"
+def _counts(cells: list[Cell]) -> str:
+    failed = sum(bool(cell.failures) for cell in cells)
+    return f"{len(cells)} cells, {len(cells) - failed} as expected, **{failed} not**.\n"
 
 
-def _table(cells: list[Cell]) -> str:
+def _table(cells: list[Cell], skipped: dict[str, str]) -> str:
     modes = list(dict.fromkeys(cell.mode for cell in cells))
     rows = [f"| kernel | driver | {' | '.join(modes)} |", "|---" * (len(modes) + 2) + "|"]
+    rows += [f"| {label} | *skipped: {reason}* |" for label, reason in skipped.items()]
     for release, driver in dict.fromkeys((cell.release, cell.driver) for cell in cells):
         row = {cell.mode: cell for cell in cells if (cell.release, cell.driver) == (release, driver)}
         texts = (_text(row[mode]) if mode in row else "" for mode in modes)

@@ -56,7 +56,7 @@ def _steer(cell: Cell, guest: Guest):
     cell.require(cell.got == cell.expected, f"received by {cell.got}, not {cell.expected}")
     for target in ("10.53.9.2:53", "[fd53:0:0:9::2]:53"):
         printed = guest.output(
-            f"/sbin/ip netns exec client ringbench run --target {target} --queries {QUERIES} --timeout-ms 5000 "
+            f"/sbin/ip netns exec client ringbench run --target {target} --queries {QUERIES} --timeout-ms 20000 "
             "--verify-answers '' --quiet --json"
         )
         load = Load.read(printed)
