@@ -59,6 +59,9 @@ class Run:
 
     def __init__(self, options: argparse.Namespace):
         self.cache = Cache(options.refresh)
+        # Without these there is no lab at all.
+        for part in ("qemu", "busybox"):
+            self.cache.part(part)
         self.folder = options.programs
         self.cells: list[Cell] = []
         # The kernels that there are not, and why.
@@ -102,8 +105,6 @@ def main() -> int:
     except Missing as missing:
         print(f"SKIPPED, all of it: no lab of virtual machines without {missing}")
         return SKIPPED
-    if not run.kernels:
-        return SKIPPED
     newest = [kernel for kernel in run.kernels if kernel.label == "newest"]
     zero_copy = tuple(nic for nic in (nics.VIRTIO, nics.IGB) if nic.driver in drivers)
     if options.refusals:
@@ -117,6 +118,9 @@ def main() -> int:
     else:
         run.verifier()
         run.matrix(zero_copy, ("auto",), newest)
+    if not run.cells:
+        print("SKIPPED, all of it: there is no kernel to try")
+        return SKIPPED
     failed = sum(cell.verdict == "FAILED" for cell in run.cells)
     seconds = round(time.monotonic() - started)
     if options.out:

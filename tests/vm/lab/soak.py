@@ -3,6 +3,7 @@
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import initrd
@@ -82,33 +83,32 @@ class Soak:
         """Half of them by the guest's own hand, half by that of whoever pulls the cable."""
         interface = self.nic.interface
         for flap in range(FLAPS):
-            background = self._background()
-            if flap % 2:
-                self.guest.output(f"/sbin/ip link set dev {interface} down")
-                self.guest.output(f"/sbin/ip link set dev {interface} up")
-            else:
-                self.guest.set_carrier(self.nic, False)
-                down = wait_until(lambda: self._carrier() == "0", LINK_SECONDS)
-                cell.require(down, f"flap {flap}: the carrier stays")
-                self.guest.set_carrier(self.nic, True)
-            self._answers_again(cell, f"flap {flap}")
-            background.kill()
-            background.wait()
+            with self._background():
+                if flap % 2:
+                    self.guest.output(f"/sbin/ip link set dev {interface} down")
+                    self.guest.output(f"/sbin/ip link set dev {interface} up")
+                else:
+                    self.guest.set_carrier(self.nic, False)
+                    down = wait_until(lambda: self._carrier() == "0", LINK_SECONDS)
+                    cell.require(down, f"flap {flap}: the carrier stays")
+                    self.guest.set_carrier(self.nic, True)
+                self._answers_again(cell, f"flap {flap}")
         check_sums(cell, settled(self.daemon))
         cell.measured["flaps"] = FLAPS
 
     def _restarts(self, cell: Cell, signal: str):
         at_start = Counter()
         for number in range(RESTARTS):
-            background = self._background()
-            self.daemon.end(signal)
-            sockets, program = self._sockets(), self.daemon.has_program()
-            cell.require(sockets == 0 and not program, f"after {number}: {sockets} AF_XDP sockets, program: {program}")
-            self.daemon.start()
-            self._answers_again(cell, f"restart {number}")
-            cell.require(str(self.daemon.receiving()) == MODE, f"restart {number}: {self.daemon.receiving().text}")
-            background.kill()
-            background.wait()
+            with self._background():
+                self.daemon.end(signal)
+                sockets, program = self._sockets(), self.daemon.has_program()
+                cell.require(
+                    sockets == 0 and not program, f"after {number}: {sockets} AF_XDP sockets, program: {program}"
+                )
+                self.daemon.start()
+                self._answers_again(cell, f"restart {number}")
+            receiving = self.daemon.receiving()
+            cell.require(str(receiving) == MODE, f"restart {number}: {receiving.text}")
             at_start += Counter(settled(self.daemon)["total"]["dropped"])
         # virtio's ring may hold packets from before the program came, with checksums that the kernel was to finish.
         cell.measured |= {"restarts": RESTARTS, "dropped_at_start": dict(at_start)}
@@ -117,13 +117,20 @@ class Soak:
         cell.require(load.is_clean, f"after the last: {load}")
         check_sums(cell, settled(self.daemon), before)
 
-    def _background(self) -> subprocess.Popen:
+    @contextmanager
+    def _background(self):
+        """Queries under way, whatever becomes of them."""
         command = (self.client.ringbench, "run", "--target", f"{self.nic.guest4}:53", "--qps", str(BACKGROUND_QPS))
-        return subprocess.Popen(
-            self.client.namespace.command(*command, "--duration", "600", "--quiet"),
+        load = subprocess.Popen(
+            self.client.namespace.command(*command, "--duration", "3600", "--quiet"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        try:
+            yield
+        finally:
+            load.kill()
+            load.wait()
 
     def _answers_again(self, cell: Cell, after: str):
         answers = wait_until(lambda: self.client.ask(self.nic.guest4, "A", tries=1) is None, LINK_SECONDS)
