@@ -10,7 +10,7 @@ use crate::{
     xdp::{AttachMode, SteerConfig, SteerError, Steering},
 };
 use core_affinity::CoreId;
-use ringdns_dataplane::port::xsk::Opened;
+use ringdns_dataplane::port::{nic::Nic, xsk::Opened};
 use std::{net::SocketAddr, os::fd::AsFd};
 
 /// The most that the worker behind AF_XDP has for its cache: little comes its way.
@@ -102,22 +102,12 @@ fn man_queues(
     let Config { server, cache, .. } = common.config;
     let plan = cores::Plan::new(None);
     let mut first = None;
-    let queues: Box<dyn Iterator<Item = u32>> = match &server.queues {
-        Some(queues) => Box::new(queues.iter().copied()),
-        None => Box::new(0..),
-    };
-    for queue in queues {
+    for queue in queues(interface, server.queues.as_deref()) {
         let source = Source::Queue { interface: interface.to_owned(), queue };
         let worker = workers.links.len();
         let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));
         let cache_bytes = cache.bytes_per_worker;
-        let started = workers.add(Plan { source, cores, cache_bytes, alone }, common);
-        let socket = match started {
-            Ok(Started { socket }) => socket,
-            // If nobody listed the queues, the first that does not exist ends the list.
-            Err(error) if first.is_some() && server.queues.is_none() && has_no_queue(&error) => break,
-            Err(error) => return Err(error.into()),
-        };
+        let Started { socket } = workers.add(Plan { source, cores, cache_bytes, alone }, common)?;
         if let Some((queue, socket, opened)) = socket {
             steering.add_socket(queue, socket.as_fd())?;
             first.get_or_insert(opened);
@@ -126,9 +116,19 @@ fn man_queues(
     Ok(first)
 }
 
-/// Whether the kernel's word is that the interface has no such queue.
-fn has_no_queue(error: &StartError) -> bool {
-    matches!(error, StartError::Xsk(error) if error.errno() == Some(libc::EINVAL))
+/// The queues to serve: those that are listed, or all that the interface has.
+fn queues(interface: &str, listed: Option<&[u32]>) -> Vec<u32> {
+    if let Some(queues) = listed {
+        return queues.to_vec();
+    }
+    let count = Nic::look(interface).queues.unwrap_or_else(|| {
+        tracing::warn!(
+            "neither the driver of {interface} nor sysfs tells how many receive queues it has: serving queue 0, and \
+             kernel sockets the others; list them in server.queues"
+        );
+        1
+    });
+    (0..count).collect()
 }
 
 fn attach_mode(mode: Mode) -> AttachMode {

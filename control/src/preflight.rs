@@ -10,7 +10,7 @@ use crate::{
     resolver::stream::tls,
     validate,
 };
-use ringdns_dataplane::port::udp;
+use ringdns_dataplane::port::{nic::Nic, udp};
 use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket, socket_with, sockopt},
     system::sysinfo,
@@ -146,11 +146,12 @@ fn memory_of_machine() -> u64 {
 
 fn memory_suffices(config: &Config, machine: u64) -> Result<(), Problem> {
     let (server, cache) = (&config.server, &config.cache);
-    let queues = server.queues.as_ref().map(Vec::len);
     let default = crate::cores::Plan::new(None).workers();
-    // The number of an interface's queues is not known yet; one there is.
-    let workers =
-        if server.interface.is_some() { queues.unwrap_or(1) } else { server.workers.unwrap_or(default) };
+    let workers = match (&server.interface, &server.queues) {
+        (Some(_), Some(queues)) => queues.len(),
+        (Some(interface), None) => Nic::look(interface).queues.unwrap_or(1) as usize,
+        (None, _) => server.workers.unwrap_or(default),
+    };
     let each = cache.bytes_per_worker.saturating_add(PACKET_MEMORY);
     let wanted = each.saturating_mul(workers as u64).saturating_add(cache.host_bytes);
     if wanted <= machine {

@@ -10,6 +10,7 @@ use std::{io, os::fd::BorrowedFd, time::Duration};
 
 #[cfg(test)]
 mod netns;
+pub mod nic;
 pub mod sim;
 pub mod udp;
 pub mod xsk;

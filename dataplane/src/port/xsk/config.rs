@@ -2,7 +2,7 @@
 
 use super::XskError;
 use crate::port::{BURST, Checksums};
-use std::{fmt, io};
+use std::fmt;
 
 /// How to open an [`XskPort`](super::XskPort).
 #[derive(Clone, Debug)]
@@ -69,11 +69,6 @@ impl XskConfig {
             )));
         }
         Ok(())
-    }
-
-    /// The error of a socket that the kernel did not bind in `mode`.
-    pub(super) fn not_bound(&self, mode: Mode, source: io::Error) -> XskError {
-        XskError::Bind { interface: self.interface.clone(), queue: self.queue, mode, source }
     }
 
     pub(super) fn refused(&self, reason: String) -> XskError {

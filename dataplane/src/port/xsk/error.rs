@@ -1,6 +1,7 @@
 //! What can go wrong when an AF_XDP socket is opened, and what to do about it.
 
-use super::Mode;
+use super::{Mode, XskConfig};
+use crate::port::nic::Nic;
 use std::io;
 
 /// Why an [`XskPort`](super::XskPort) could not be opened.
@@ -32,7 +33,7 @@ pub enum XskError {
     /// The socket was not bound.
     #[error(
         "cannot bind an AF_XDP socket to {interface} queue {queue} in {mode} mode: {source}; {}",
-        bind_remedy(source, interface, *mode)
+        bind_remedy(source, interface, *queue, *mode, nic.as_deref())
     )]
     Bind {
         /// Name of the interface.
@@ -43,6 +44,8 @@ pub enum XskError {
         mode: Mode,
         /// What the kernel said.
         source: io::Error,
+        /// The interface, if what the kernel said may mean many things.
+        nic: Option<Box<Nic>>,
     },
 
     /// Busy polling was not turned on.
@@ -63,6 +66,25 @@ pub enum XskError {
 }
 
 impl XskError {
+    /// A bind in `mode` that the kernel refused.
+    pub(super) fn bind(config: &XskConfig, mode: Mode, source: io::Error) -> Self {
+        let XskConfig { interface, queue, .. } = config;
+        let is_vague = source.raw_os_error() == Some(libc::EINVAL);
+        let nic = is_vague.then(|| Box::new(Nic::look(interface)));
+        Self::Bind { interface: interface.clone(), queue: *queue, mode, source, nic }
+    }
+
+    /// Why copy mode was taken, if this is what came of trying zero-copy.
+    pub(super) fn no_zero_copy(&self) -> Option<String> {
+        match self {
+            Self::Bind { interface, source, nic: Some(nic), .. } => {
+                Some(format!("{interface} refuses zero-copy as it is set up ({nic}): {source}"))
+            }
+            Self::Bind { interface, source, .. } => Some(format!("{interface} has no zero-copy: {source}")),
+            _ => None,
+        }
+    }
+
     /// The kernel's errno, if it was the kernel that refused.
     pub fn errno(&self) -> Option<i32> {
         match self {
@@ -97,7 +119,7 @@ fn memory_remedy(error: &io::Error) -> &'static str {
     }
 }
 
-fn bind_remedy(error: &io::Error, interface: &str, mode: Mode) -> String {
+fn bind_remedy(error: &io::Error, interface: &str, queue: u32, mode: Mode, nic: Option<&Nic>) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => CAPABILITIES.into(),
         Some(libc::EAFNOSUPPORT) => NO_FAMILY.into(),
@@ -112,11 +134,23 @@ fn bind_remedy(error: &io::Error, interface: &str, mode: Mode) -> String {
             format!("there is no interface {interface} in this network namespace: see `ip link`")
         }
         Some(libc::ENETDOWN) => format!("the interface is down: `ip link set {interface} up`"),
-        Some(libc::EINVAL) => {
-            format!(
-                "{interface} has fewer queues, or its MTU is beyond what XDP can take: see `ethtool -l {interface}`"
-            )
-        }
+        Some(libc::EINVAL) => match nic {
+            Some(nic) if nic.queues.is_some_and(|queues| queue >= queues) => format!(
+                "{interface} has no such queue ({nic}; queues are counted from 0): serve those that it has, or make more \
+                 (`ethtool -L {interface}`)"
+            ),
+            nic => {
+                let known = nic.map_or_else(String::new, |nic| format!(" ({nic})"));
+                let way = match mode {
+                    Mode::ZeroCopy => {
+                        "use mode auto or copy, or change what the driver objects to, which may be the MTU or the \
+                         size of its rings (`ethtool -g`)"
+                    }
+                    Mode::Copy => "use mode generic, or kernel sockets",
+                };
+                format!("the kernel does not say what is wrong with {interface}{known}, `dmesg` may: {way}")
+            }
+        },
         Some(libc::ENOMEM | libc::ENOBUFS) => {
             "the kernel has no memory for the rings: make them smaller, or free some".into()
         }

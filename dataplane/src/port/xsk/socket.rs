@@ -43,7 +43,7 @@ pub(super) fn register(config: &XskConfig, frames: &Frames) -> Result<OwnedFd, X
 
 /// Makes the rings of a socket and maps them.
 pub(super) fn map_rings(socket: &OwnedFd, config: &XskConfig) -> Result<Memories<RingMap>, XskError> {
-    mapped(socket, &config.rings).map_err(|source| config.not_bound(config.mode.first(), source))
+    mapped(socket, &config.rings).map_err(|source| XskError::bind(config, config.mode.first(), source))
 }
 
 fn mapped(socket: &OwnedFd, sizes: &Rings) -> io::Result<Memories<RingMap>> {
@@ -92,12 +92,10 @@ fn attach_once(socket: &OwnedFd, config: &XskConfig) -> Result<(Mode, String), X
             attach_in(socket, config, Mode::Copy, reason.into())
         }
         Request::Auto => {
-            match attach_in(socket, config, Mode::ZeroCopy, format!("{interface} has zero-copy")) {
-                Err(XskError::Bind { source, .. }) => {
-                    let reason = format!("{interface} has no zero-copy: {source}");
-                    attach_in(socket, config, Mode::Copy, reason)
-                }
-                decided => decided,
+            let attached = attach_in(socket, config, Mode::ZeroCopy, format!("{interface} has zero-copy"));
+            match attached.as_ref().err().and_then(XskError::no_zero_copy) {
+                Some(reason) => attach_in(socket, config, Mode::Copy, reason),
+                None => attached,
             }
         }
     }
@@ -120,7 +118,7 @@ fn attach_in(
     });
     match bound {
         Ok(()) => Ok((mode, reason)),
-        Err(source) => Err(config.not_bound(mode, source)),
+        Err(source) => Err(XskError::bind(config, mode, source)),
     }
 }
 

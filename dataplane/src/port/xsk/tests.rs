@@ -5,7 +5,10 @@ use crate::{
     doorbell::Doorbell,
     frame::Place,
     packet,
-    port::netns::{self, Wire},
+    port::{
+        netns::{self, Wire},
+        nic::Nic,
+    },
 };
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
@@ -156,9 +159,11 @@ fn opening_fails_with_the_interface_the_reason_and_the_remedy() {
 
         let error = fails(XskConfig { queue: 9, ..near() });
         assert_eq!(error.errno(), Some(libc::EINVAL));
-        assert!(
-            error.to_string().contains("near queue 9") && error.to_string().contains("ethtool -l"),
-            "{error}"
+        assert_eq!(
+            error.to_string(),
+            "cannot bind an AF_XDP socket to near queue 9 in copy mode: Invalid argument (os error 22); near has no such \
+             queue (driver veth, 1 receive queue, MTU 1500; queues are counted from 0): serve those that it has, or make \
+             more (`ethtool -L near`)"
         );
 
         let error = fails(XskConfig { rings: Rings { tx: 100, ..near().rings }, ..near() });
@@ -209,8 +214,25 @@ fn errors_name_the_remedy() {
     assert!(memory(libc::EAFNOSUPPORT).contains("RestrictAddressFamilies"));
     let bind = |mode, errno| {
         let source = io::Error::from_raw_os_error(errno);
-        XskError::Bind { interface: "eth0".into(), queue: 3, mode, source }.to_string()
+        let nic = (errno == libc::EINVAL).then(|| {
+            let driver = Some("igb".to_owned());
+            Box::new(Nic { driver, queues: Some(4), mtu: Some(9000), strips_vlan_tags: false })
+        });
+        XskError::Bind { interface: "eth0".into(), queue: 3, mode, source, nic }
     };
+    let einval = bind(Mode::ZeroCopy, libc::EINVAL);
+    assert!(
+        einval
+            .to_string()
+            .contains("eth0 (driver igb, 4 receive queues, MTU 9000), `dmesg` may: use mode auto"),
+        "{einval}"
+    );
+    assert_eq!(
+        einval.no_zero_copy().unwrap(),
+        "eth0 refuses zero-copy as it is set up (driver igb, 4 receive queues, MTU 9000): Invalid argument (os error 22)"
+    );
+    let bind = |mode, errno| bind(mode, errno).to_string();
+    assert!(bind(Mode::Copy, libc::EINVAL).contains("use mode generic"));
     assert!(bind(Mode::Copy, libc::EOPNOTSUPP).contains("mode generic"));
     assert!(bind(Mode::Copy, libc::ENETDOWN).contains("ip link set eth0 up"));
     assert!(bind(Mode::ZeroCopy, libc::EBUSY).contains("eth0 queue 3 in zero-copy mode"));
