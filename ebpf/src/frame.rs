@@ -1,6 +1,6 @@
 //! The frame under an XDP context.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{helpers::bpf_xdp_get_buff_len, programs::XdpContext};
 use ringdns_abi::Packet;
 
 /// The bytes of one frame, from its Ethernet header on.
@@ -14,6 +14,21 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     pub fn new(context: &'a XdpContext) -> Self {
         Self { context }
+    }
+}
+
+impl Frame<'_> {
+    /// Bytes of the frame that the program can read: all of it, or those in the first of several buffers.
+    #[inline(always)]
+    pub fn linear_len(&self) -> usize {
+        self.context.data_end() - self.context.data()
+    }
+
+    /// Bytes of the frame in all its buffers. Linux before 5.18 has no such helper, and refuses a program that calls it.
+    #[inline(always)]
+    pub fn total_len(&self) -> usize {
+        // SAFETY: the context is the one that the kernel called the program with.
+        unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
     }
 }
 
@@ -35,6 +50,6 @@ impl Packet for Frame<'_> {
         // A length in network order has been through a byte swap, after which verifiers before Linux 6.19 know no
         // bounds of it, and refuse to add it to a packet pointer. The difference of the two ends is a number that
         // they compare with anything.
-        length <= self.context.data_end() - self.context.data()
+        length <= self.linear_len()
     }
 }

@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
-use ringdns_abi::{ListenKey, MAX_LISTEN, MAX_QUEUES, Verdict, classify};
+use ringdns_abi::{ListenKey, MAX_FRAME, MAX_LISTEN, MAX_QUEUES, Verdict, classify};
 use ringdns_ebpf::Frame;
 
 #[btf_map]
@@ -24,24 +24,46 @@ static VERDICTS: PerCpuArray<u64, { Verdict::COUNT as usize }> = PerCpuArray::ne
 
 #[xdp]
 pub fn ringdns_steer(context: XdpContext) -> u32 {
-    let (action, verdict) = steer(&context);
+    steer_and_count::<false>(&context)
+}
+
+#[xdp(frags)]
+pub fn ringdns_steer_frags(context: XdpContext) -> u32 {
+    steer_and_count::<true>(&context)
+}
+
+#[inline(always)]
+fn steer_and_count<const FRAGS: bool>(context: &XdpContext) -> u32 {
+    let (action, verdict) = steer::<FRAGS>(context);
     count(verdict);
     action
 }
 
 #[inline(always)]
-fn steer(context: &XdpContext) -> (u32, Verdict) {
-    let destination = match classify(&Frame::new(context)) {
+fn steer<const FRAGS: bool>(context: &XdpContext) -> (u32, Verdict) {
+    let frame = Frame::new(context);
+    let destination = match classify(&frame) {
         Ok(datagram) => datagram.destination,
+        // The lengths may contradict the first of several buffers alone.
+        Err(Verdict::BadLength) if is_oversize::<FRAGS>(&frame) => return (XDP_PASS, Verdict::Oversize),
         Err(verdict) => return (XDP_PASS, verdict),
     };
     if !is_listener(&destination) && !is_listener(&destination.any_address()) {
         return (XDP_PASS, Verdict::OtherDestination);
     }
+    if is_oversize::<FRAGS>(&frame) {
+        return (XDP_PASS, Verdict::Oversize);
+    }
     match XSKS.redirect(context.rx_queue_index(), u64::from(XDP_PASS)) {
         Ok(action) => (action, Verdict::Redirected),
         Err(action) => (action, Verdict::NoSocket),
     }
+}
+
+#[inline(always)]
+fn is_oversize<const FRAGS: bool>(frame: &Frame<'_>) -> bool {
+    let length = if FRAGS { frame.total_len() } else { frame.linear_len() };
+    length > MAX_FRAME
 }
 
 #[inline(always)]

@@ -21,6 +21,9 @@ pub use verdict::Verdict;
 
 /// The program that hands DNS queries to AF_XDP sockets, as the object names it.
 pub const STEER_PROGRAM: &str = "ringdns_steer";
+/// The same program for frames in several buffers (`BPF_F_XDP_HAS_FRAGS`, Linux 5.18), without which drivers refuse an
+/// MTU whose frames do not fit a page.
+pub const STEER_FRAGS_PROGRAM: &str = "ringdns_steer_frags";
 /// XSKMAP: receive queue to AF_XDP socket.
 pub const SOCKETS_MAP: &str = "XSKS";
 /// Hash map: [`ListenKey`] to the position of that address in the configuration.
@@ -30,5 +33,8 @@ pub const VERDICTS_MAP: &str = "VERDICTS";
 
 /// How many addresses ringdns can listen on at most.
 pub const MAX_LISTEN: u32 = 256;
+/// The longest frame in bytes that is handed to a socket: one of a standard link, with two VLAN tags. AF_XDP drops what
+/// exceeds a chunk of 2048 bytes less the kernel's headroom of 256, and ours.
+pub const MAX_FRAME: usize = 1536;
 /// How many receive queues can have a socket: more than any NIC of today has.
 pub const MAX_QUEUES: u32 = 1024;

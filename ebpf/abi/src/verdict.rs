@@ -50,6 +50,9 @@ verdicts! {
     OtherDestination = "other_address_or_port",
     /// For a listener, but its queue has no socket: the kernel's socket answers, if there is one.
     NoSocket = "no_socket",
+    /// Longer than [`MAX_FRAME`](crate::MAX_FRAME): for a listener, or in several buffers of which the program sees the
+    /// first. Only the kernel can take it whole.
+    Oversize = "oversize",
 }
 
 impl Verdict {
