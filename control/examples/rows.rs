@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     let config = Config::parse(&text, Path::new("")).map_err(|error| anyhow::anyhow!("{error}"))?;
     let clock = Clock::start();
     let log = QueryLog::new(&config, clock, Arc::default()).ok().flatten().context("no log")?;
-    let setup = log.setup(Protocol::Udp);
+    let setup = log.setup();
     let lines = vec![setup.line.clone()];
     let (sender, receiver) = tokio::sync::mpsc::channel(CHANNEL);
     let shipping = config.shipping.context("nothing is shipped")?;
@@ -77,7 +77,7 @@ fn main() -> Result<()> {
     let collecting = runtime.spawn(collector.clone().run());
 
     let stats = Arc::new(WorkerStats::default());
-    let (counts, recorder) = (stats.clone(), Recorder::new(setup));
+    let (counts, recorder) = (stats.clone(), Recorder::new(setup, Protocol::Udp));
     let end = Instant::now() + Duration::from_secs(seconds);
     let (began, began_at) = (Instant::now(), clock);
     let over = Arc::new(AtomicBool::new(false));

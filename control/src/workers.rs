@@ -10,7 +10,7 @@ use ringdns_dataplane::{
     clock::Clock,
     demand::{self, Demand},
     doorbell::Doorbell,
-    log::{Line, Protocol},
+    log::Line,
     policy::Policy,
     port::{
         Port,
@@ -52,15 +52,6 @@ pub enum Source {
     },
     /// Kernel sockets on these addresses.
     Sockets(Vec<SocketAddr>),
-}
-
-impl Source {
-    fn protocol(&self) -> Protocol {
-        match self {
-            Source::Queue { .. } => Protocol::Udp,
-            Source::Sockets(_) => Protocol::UdpSocket,
-        }
-    }
 }
 
 /// A worker to be started.
@@ -150,7 +141,7 @@ impl Workers {
         let link = Arc::new(Link::new(worker, QUEUE, records, bell, generation).map_err(setup)?);
         let (report, reported) = mpsc::sync_channel(1);
         let mut settings = settings(common.config, common.policy.clone(), plan.cache_bytes, plan.alone);
-        settings.log = common.log.as_ref().map(|log| log.setup(plan.source.protocol()));
+        settings.log = common.log.as_ref().map(|log| log.setup());
         // Nobody wants to know it but sweeps that renew, and who writes down what is asked for most.
         let wanted = common.config.refresh.sweep_window > 0 || common.config.snapshot.is_some();
         settings.demand = wanted.then(Demand::new);

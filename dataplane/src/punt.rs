@@ -35,6 +35,8 @@ pub struct Punt {
     pub purpose: Purpose,
     /// When the turn began that received it.
     pub received: Nanos,
+    /// Number of the worker's port that received it: replies go out through no other.
+    pub port: u32,
     /// The cache generation that the worker knew when it asked. Control writes the one that the answer belongs to.
     pub generation: u64,
     /// Attached by the control plane. It stays on the record until that is used again, and is then dropped
@@ -66,6 +68,7 @@ impl Punt {
             query: Query::default(),
             purpose: Purpose::Refresh,
             received: 0,
+            port: 0,
             generation: 0,
             answer: None,
             known: false,
@@ -109,8 +112,10 @@ pub struct Link {
     pub latencies: Mailbox,
     /// Its port's totals, published by the worker when it has a moment.
     pub port: PortCell,
-    /// Set to make the worker end.
-    pub stop: AtomicBool,
+    /// Set to make the worker leave its loop.
+    leave: AtomicBool,
+    /// Whether it is to end when it has left its loop.
+    stop: AtomicBool,
     /// What queries are to be measured by from now on, until the worker takes it.
     policy: ArrayQueue<Arc<Policy>>,
     punts: ArrayQueue<Box<Punt>>,
@@ -135,6 +140,7 @@ impl Link {
             stats: WorkerStats::default(),
             latencies: Mailbox::default(),
             port: PortCell::default(),
+            leave: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             policy: ArrayQueue::new(1),
             punts: ArrayQueue::new(queue.max(1)),
@@ -208,7 +214,26 @@ impl Link {
     /// Asks the worker to end, and wakes it.
     pub fn request_stop(&self) {
         self.stop.store(true, Ordering::Release);
+        self.interrupt();
+    }
+
+    /// Asks the worker to leave its loop, for whatever its thread is to look at, and wakes it.
+    pub fn interrupt(&self) {
+        self.leave.store(true, Ordering::Release);
         self.bell.ring();
+    }
+
+    /// Worker: whether to leave the loop.
+    #[inline]
+    pub fn is_interrupted(&self) -> bool {
+        self.leave.load(Ordering::Acquire)
+    }
+
+    /// Worker, out of its loop: whether to go back to it. What asked for an interruption before this is seen by the
+    /// caller from now on.
+    pub fn resume(&self) -> bool {
+        self.leave.swap(false, Ordering::AcqRel);
+        !self.stop.load(Ordering::Acquire)
     }
 
     /// Gives the worker another policy, in place of one that it has not taken yet. It takes it within a second.

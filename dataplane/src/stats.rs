@@ -65,6 +65,8 @@ counters! {
         PuntAnswered => "punt_answered",
         /// Punts whose answer found no free frame; the client will ask again.
         PuntNoFrame => "punt_no_frame",
+        /// Punts whose answer came when the port that had received them was gone; the client will ask again.
+        PuntPortGone => "punt_port_gone",
 
         /// Datagrams accepted with a partial checksum: the kernel left it to a NIC that was not on the way.
         PartialChecksum => "partial_checksum",
@@ -220,7 +222,8 @@ impl Snapshot {
 
     /// Punts that wait for the control plane.
     pub fn punts_waiting(&self) -> i64 {
-        let ended = self.get(Counter::PuntAnswered) + self.get(Counter::PuntNoFrame);
+        let ends = [Counter::PuntAnswered, Counter::PuntNoFrame, Counter::PuntPortGone];
+        let ended: u64 = ends.iter().map(|end| self.get(*end)).sum();
         self.get(Counter::Punted) as i64 - ended as i64
     }
 }

@@ -10,17 +10,13 @@ use crate::{
     log::{self, Recorder},
     packet::Envelope,
     policy::{Asker, Policy},
-    port::{Burst, Port},
+    port::{Burst, Port, PortStats},
     process::{Processor, Rules, Slot, Tally, Verdict},
     punt::{Link, Published, Punt, Purpose},
     stats::{Counter, DropReason},
 };
 use arrayvec::ArrayVec;
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 /// How a worker is set up.
 #[derive(Clone, Debug)]
@@ -50,12 +46,19 @@ const SWEEP_STEPS: (u32, u32) = (8, 256);
 /// Longest sleep: how late an idle worker notices that a second has passed.
 const NAP: Duration = Duration::from_millis(500);
 
+/// Turns that a port has, before it is replaced, for what has arrived: as many as empty the largest ring.
+const LAST_TURNS: usize = 1 << 11;
+
 /// The worker's unused punt records. Boxed, because they leave one at a time.
 type Pool = Vec<Box<Punt>>;
 
 /// One worker. Made on the thread that runs it, so that its memory is near that core.
 pub struct Worker<P: Port> {
     port: P,
+    /// How many ports it had before.
+    port_number: u32,
+    /// Their totals.
+    before: PortStats,
     processor: Processor,
     link: Arc<Link>,
     clock: Clock,
@@ -97,8 +100,11 @@ impl<P: Port> Worker<P> {
         let mut processor =
             Processor::new(cache, KeyedHash::random()?, settings.rules, settings.policy.clone());
         processor.set_epoch(clock.epoch());
+        let protocol = port.protocol();
         Ok(Worker {
             port,
+            port_number: 0,
+            before: PortStats::default(),
             processor,
             generation: link.generation(),
             link,
@@ -108,16 +114,16 @@ impl<P: Port> Worker<P> {
             latencies: Box::new(latencies),
             burst: Burst::new(),
             waited: ArrayVec::new(),
-            log: settings.log.clone().map(|setup| Box::new(Recorder::new(setup))),
+            log: settings.log.clone().map(|setup| Box::new(Recorder::new(setup, protocol))),
             noter: settings.demand.clone().map(|demand| Box::new(Noter::new(demand))),
             housekeeping: Housekeeping::default(),
         })
     }
 
-    /// Runs until [`Link::request_stop`].
+    /// Runs until [`Link::request_stop`] or [`Link::interrupt`].
     pub fn run(&mut self) -> io::Result<()> {
         let mut last_work = self.clock.nanos();
-        while !self.link.stop.load(Ordering::Acquire) {
+        while !self.link.is_interrupted() {
             let now = self.clock.nanos();
             let turn = self.turn(now);
             let swept = self.keep_house(now, turn);
@@ -132,6 +138,44 @@ impl<P: Port> Worker<P> {
         }
         self.publish();
         Ok(())
+    }
+
+    /// Replaces the port. Cache, counters and what is under way stay; the totals of all ports are added up.
+    ///
+    /// What has arrived at the old port is answered first. What has not been sent by then is lost, as are the answers
+    /// to what was punted: the frame that they would go out in is headed for another wire.
+    pub fn replace_port<Q: Port>(mut self, port: Q) -> Worker<Q> {
+        for _ in 0..LAST_TURNS {
+            if self.turn(self.clock.nanos()) == Turn::Idle {
+                break;
+            }
+        }
+        let mut before = self.before;
+        before += self.port.stats();
+        before.send_failed +=
+            [Place::Held, Place::Tx].map(|place| self.port.frames().count(place) as u64).iter().sum::<u64>();
+        if let Some(log) = &mut self.log {
+            log.set_protocol(port.protocol());
+        }
+        let mut worker = Worker {
+            port,
+            port_number: self.port_number + 1,
+            before,
+            processor: self.processor,
+            link: self.link,
+            clock: self.clock,
+            spin: self.spin,
+            pool: self.pool,
+            latencies: self.latencies,
+            burst: self.burst,
+            waited: self.waited,
+            generation: self.generation,
+            log: self.log,
+            noter: self.noter,
+            housekeeping: self.housekeeping,
+        };
+        worker.publish();
+        worker
     }
 
     /// One turn at the time `now`: receive a burst, answer it, answer what the control plane has found out, send.
@@ -162,7 +206,13 @@ impl<P: Port> Worker<P> {
         if let Some(log) = &mut self.log {
             log.note_burst(now, frames, &self.burst, &fates);
         }
-        let mut punter = Punter { link: &self.link, pool: &mut self.pool, now, generation: self.generation };
+        let mut punter = Punter {
+            link: &self.link,
+            pool: &mut self.pool,
+            now,
+            port: self.port_number,
+            generation: self.generation,
+        };
         let mut punted = false;
         for (nth, frame) in self.burst.drain(..).enumerate() {
             let Some(slot) = fates.slot(nth) else {
@@ -235,6 +285,10 @@ impl<P: Port> Worker<P> {
     }
 
     fn answer_record(&mut self, record: &Punt, envelope: Envelope, now: Nanos) {
+        if record.port != self.port_number {
+            self.link.stats.add(Counter::PuntPortGone, 1);
+            return;
+        }
         let (Some(answer), Some(mut frame)) = (&record.answer, self.port.frames().alloc()) else {
             self.link.stats.add(Counter::PuntNoFrame, 1);
             return;
@@ -335,7 +389,8 @@ impl<P: Port> Worker<P> {
         }
         let places = [Place::Free, Place::Fill, Place::Held, Place::Tx];
         let frames = places.map(|place| self.port.frames().count(place) as u64);
-        let port = self.port.stats();
+        let mut port = self.before;
+        port += self.port.stats();
         self.link.port.publish(Published { port, frames, cache: self.processor.cache().occupancy() });
     }
 
@@ -345,7 +400,7 @@ impl<P: Port> Worker<P> {
         let nap = due.map_or(NAP, |due| due.min(NAP));
         let bell = self.link.bell();
         bell.arm();
-        let awake = self.link.has_returned() || self.link.stop.load(Ordering::Acquire);
+        let awake = self.link.has_returned() || self.link.is_interrupted();
         let slept = if awake { Ok(()) } else { self.port.wait(bell.fd(), nap) };
         bell.disarm();
         slept
@@ -367,6 +422,7 @@ struct Punter<'a> {
     link: &'a Link,
     pool: &'a mut Pool,
     now: Nanos,
+    port: u32,
     generation: u64,
 }
 
@@ -402,6 +458,7 @@ impl Punter<'_> {
         record.fill(packet, envelope.message(), &slot.query);
         record.purpose = purpose;
         record.received = self.now;
+        record.port = self.port;
         record.generation = self.generation;
         self.link.punt(record).map_err(|record| {
             self.pool.push(record);

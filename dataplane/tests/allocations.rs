@@ -15,7 +15,7 @@ use ringdns_dataplane::{
     },
     doorbell::Doorbell,
     frame::{Frame, Frames},
-    log::{Line, Protocol, Setup, Sieve},
+    log::{Line, Setup, Sieve},
     packet,
     port::{Checksums, sim::SimPort},
     process::{Processor, Rules},
@@ -209,7 +209,7 @@ fn turns_are_made_without_allocating_and_so_are_misses() {
 
 #[test]
 fn what_is_logged_is_so_without_allocating() {
-    let line = Arc::new(Line::new(2, Protocol::Udp));
+    let line = Arc::new(Line::new(2));
     let excluded = (["192.0.2.128/25".parse().unwrap()], [b"\x01x\x07missing\x07example\0".to_vec()]);
     let sieve = Arc::new(Sieve::new(1, &excluded.0, &excluded.1).unwrap());
     let logged = turns(Some(Setup { line, sieve, seed: 1 }));

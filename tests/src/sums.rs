@@ -62,7 +62,11 @@ pub fn answered(total: &Value) -> u64 {
 pub fn queries_close(total: &Value) {
     let ends = sum(total, &ANSWERED) + sum(total, &["punted"]) + dropped(total);
     assert_eq!(count(&total["received"]), ends, "{total:#}");
-    assert_eq!(count(&total["punted"]), sum(total, &["punt_answered", "punt_no_frame"]), "{total:#}");
+    assert_eq!(
+        count(&total["punted"]),
+        sum(total, &["punt_answered", "punt_no_frame", "punt_port_gone"]),
+        "{total:#}"
+    );
     assert_eq!((&total["unaccounted"], &total["punts_waiting"]), (&0.into(), &0.into()), "{total:#}");
 }
 

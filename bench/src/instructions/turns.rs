@@ -59,9 +59,9 @@ pub fn hits_logged(meter: &mut dyn Meter, sample: u32) -> Result<u64> {
     let mut stage = Stage::new(CACHE)?;
     let hash = stage.processor.hash();
     material.fill(stage.processor.cache(), hash)?;
-    let line = Arc::new(Line::new(2, Protocol::Udp));
+    let line = Arc::new(Line::new(2));
     let sieve = Arc::new(Sieve::new(sample, &[], &[])?);
-    let mut log = Recorder::new(Setup { line: line.clone(), sieve, seed: 1 });
+    let mut log = Recorder::new(Setup { line: line.clone(), sieve, seed: 1 }, Protocol::Udp);
     let (mut hits, mut logged) = (0, 0);
     for burst in material.packets.chunks_exact(BURST) {
         for (nth, packet) in burst.iter().enumerate() {

@@ -40,7 +40,7 @@ use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::Clock,
     dns::query::Query,
-    log::{Batch, Line, Logged, Picks, Protocol, Setup, Sieve},
+    log::{Batch, Line, Logged, Picks, Setup, Sieve},
 };
 use std::sync::Arc;
 
@@ -131,8 +131,8 @@ impl QueryLog {
     }
 
     /// What one more worker logs with.
-    pub fn setup(&self, protocol: Protocol) -> Setup {
-        let line = Arc::new(Line::new(self.batches, protocol));
+    pub fn setup(&self) -> Setup {
+        let line = Arc::new(Line::new(self.batches));
         Setup { line, sieve: self.sieve.clone(), seed: rand::random() }
     }
 

@@ -5,7 +5,7 @@ use crate::names;
 use futures_util::StreamExt;
 use ringdns_dataplane::{
     dns::{key::Key, rcode},
-    log::{Outcome, Recorder, Source, Tier},
+    log::{Outcome, Protocol, Recorder, Source, Tier},
     packet::{self, Envelope},
     port::Checksums,
     stats::{Counter, WorkerStats},
@@ -33,9 +33,9 @@ struct Worker {
 
 impl Worker {
     fn new(log: &QueryLog) -> Self {
-        let setup = log.setup(Protocol::UdpSocket);
+        let setup = log.setup();
         let line = setup.line.clone();
-        Worker { line, recorder: Recorder::new(setup), stats: WorkerStats::default() }
+        Worker { line, recorder: Recorder::new(setup, Protocol::UdpSocket), stats: WorkerStats::default() }
     }
 
     /// Notes the answer to `name` for `client`, from upstream number 1.

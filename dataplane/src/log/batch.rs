@@ -45,7 +45,7 @@ const _: () = assert!(size_of::<Record>() <= 48);
 #[derive(Debug)]
 pub struct Batch {
     /// How the queries came.
-    protocol: Protocol,
+    pub(super) protocol: Protocol,
     len: usize,
     /// Bytes of questions so far.
     used: usize,
@@ -60,9 +60,9 @@ impl Batch {
     pub const BYTES: usize = size_of::<Batch>();
 
     /// An empty one.
-    pub fn new(protocol: Protocol) -> Box<Self> {
+    pub fn new() -> Box<Self> {
         Box::new(Batch {
-            protocol,
+            protocol: Protocol::Udp,
             len: 0,
             used: 0,
             records: [Record::default(); RECORDS],
@@ -162,11 +162,11 @@ pub struct Line {
 
 impl Line {
     /// A line with `batches` of them, empty, at least two.
-    pub fn new(batches: usize, protocol: Protocol) -> Self {
+    pub fn new(batches: usize) -> Self {
         let batches = batches.max(2);
         let line = Line { full: ArrayQueue::new(batches), empty: ArrayQueue::new(batches) };
         for _ in 0..batches {
-            line.give_back(Batch::new(protocol));
+            line.give_back(Batch::new());
         }
         line
     }

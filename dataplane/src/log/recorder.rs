@@ -1,7 +1,7 @@
 //! What a worker keeps its log with.
 
 use super::{
-    Batch, Line, Outcome, Picks, Sieve, Source, Tier,
+    Batch, Line, Outcome, Picks, Protocol, Sieve, Source, Tier,
     batch::{ROOM, Record},
 };
 use crate::{
@@ -46,6 +46,8 @@ pub struct Recorder {
     picks: Picks,
     /// Of the answers that come back.
     returned: Picks,
+    /// How the queries of the batches come.
+    protocol: Protocol,
     /// What is being filled; `None`: nothing yet, or there was no batch.
     batch: Option<Box<Batch>>,
     /// Records before this are of earlier turns, and know how long they took.
@@ -62,12 +64,13 @@ struct Tally {
 }
 
 impl Recorder {
-    /// One that hands on batches as `setup` says.
-    pub fn new(setup: Setup) -> Self {
+    /// One that hands on batches as `setup` says, of queries that come by `protocol`.
+    pub fn new(setup: Setup, protocol: Protocol) -> Self {
         let Setup { line, sieve, seed } = setup;
         Recorder {
             picks: sieve.picks(seed),
             returned: sieve.picks(!seed),
+            protocol,
             line,
             sieve,
             batch: None,
@@ -209,7 +212,20 @@ impl Recorder {
     #[cold]
     fn open(&mut self) {
         self.batch = self.line.take_empty();
+        if let Some(batch) = &mut self.batch {
+            batch.protocol = self.protocol;
+        }
         self.settled = 0;
+    }
+
+    /// Notes from now on queries that come by `protocol`. What was noted before is handed on.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.hand_on();
+        // An empty batch in hand may be of the old protocol.
+        if let Some(batch) = &mut self.batch {
+            batch.protocol = protocol;
+        }
+        self.protocol = protocol;
     }
 
     /// Ends a turn: what was noted in it was sent by `end`.

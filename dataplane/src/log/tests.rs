@@ -44,7 +44,7 @@ impl Scene {
     fn new(sieve: Sieve, batches: usize, checksums: Checksums) -> Self {
         let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
         let link = Arc::new(Link::new(0, 64, 64, control, generation).unwrap());
-        let line = Arc::new(Line::new(batches, Protocol::Udp));
+        let line = Arc::new(Line::new(batches));
         let settings = Settings {
             cache_bytes: cache::BYTES_MIN,
             rules: Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
@@ -421,8 +421,9 @@ fn a_label_that_looks_like_two_is_one() {
 
 #[test]
 fn a_batch_waits_no_longer_than_a_tenth_of_a_second() {
-    let line = Arc::new(Line::new(2, Protocol::Udp));
-    let mut log = Recorder::new(Setup { line: line.clone(), sieve: Arc::new(Sieve::open()), seed: 1 });
+    let line = Arc::new(Line::new(2));
+    let setup = Setup { line: line.clone(), sieve: Arc::new(Sieve::open()), seed: 1 };
+    let mut log = Recorder::new(setup, Protocol::Udp);
     let key = testing::parsed(&testing::query("www.example.", RecordType::A)).key;
     let client = Ipv4Addr::new(10, 1, 2, 3).into();
     let query = testing::wire(&testing::query("www.example.", RecordType::A));

@@ -1,12 +1,15 @@
 //! Where packets come from and go to.
 
-use crate::frame::{Frame, Frames};
+use crate::{
+    frame::{Frame, Frames},
+    log::Protocol,
+};
 use arrayvec::ArrayVec;
 use rustix::{
     event::{PollFd, Timespec},
     io::Errno,
 };
-use std::{io, os::fd::BorrowedFd, time::Duration};
+use std::{io, ops::AddAssign, os::fd::BorrowedFd, time::Duration};
 
 #[cfg(test)]
 mod netns;
@@ -45,6 +48,11 @@ pub trait Port {
 
     /// Who vouches for the checksums of what is received.
     fn checksums(&self) -> Checksums;
+
+    /// How what is received comes, for the query log.
+    fn protocol(&self) -> Protocol {
+        Protocol::Udp
+    }
 
     /// Totals since the port was made. May ask the kernel: for statistics, not for a turn.
     fn stats(&mut self) -> PortStats;
@@ -97,7 +105,8 @@ fn doze(fds: &mut [PollFd<'_>], timeout: Duration) -> io::Result<()> {
 pub struct PortStats {
     /// Frames handed to the kernel for sending.
     pub sent: u64,
-    /// Frames that the kernel refused to send (UDP: an error; simulator: told to).
+    /// Frames that the kernel refused to send (UDP: an error; simulator: told to), or had not sent when their port was
+    /// replaced.
     pub send_failed: u64,
     /// Kicks and wake-ups that the kernel refused: the link is down or gone. The frames wait for the next flush.
     pub kick_failed: u64,
@@ -121,4 +130,42 @@ pub struct PortStats {
     pub tx_invalid_descs: u64,
     /// Kicks that found the TX ring empty.
     pub tx_ring_empty: u64,
+}
+
+impl AddAssign for PortStats {
+    fn add_assign(&mut self, other: Self) {
+        // Named one by one, so that a total that is added to the struct is not forgotten here.
+        let PortStats {
+            sent,
+            send_failed,
+            kick_failed,
+            tx_ring_full,
+            fill_starved,
+            bad_descriptors,
+            syscalls,
+            rx_dropped,
+            rx_ring_full,
+            rx_fill_ring_empty,
+            rx_invalid_descs,
+            tx_invalid_descs,
+            tx_ring_empty,
+        } = other;
+        for (total, more) in [
+            (&mut self.sent, sent),
+            (&mut self.send_failed, send_failed),
+            (&mut self.kick_failed, kick_failed),
+            (&mut self.tx_ring_full, tx_ring_full),
+            (&mut self.fill_starved, fill_starved),
+            (&mut self.bad_descriptors, bad_descriptors),
+            (&mut self.syscalls, syscalls),
+            (&mut self.rx_dropped, rx_dropped),
+            (&mut self.rx_ring_full, rx_ring_full),
+            (&mut self.rx_fill_ring_empty, rx_fill_ring_empty),
+            (&mut self.rx_invalid_descs, rx_invalid_descs),
+            (&mut self.tx_invalid_descs, tx_invalid_descs),
+            (&mut self.tx_ring_empty, tx_ring_empty),
+        ] {
+            *total += more;
+        }
+    }
 }

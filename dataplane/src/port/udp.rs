@@ -14,6 +14,7 @@
 use super::{BURST, Burst, Checksums, Port, PortStats, doze};
 use crate::{
     frame::{Frame, Frames},
+    log::Protocol,
     packet,
 };
 use arrayvec::ArrayVec;
@@ -88,6 +89,16 @@ impl UdpPort {
     /// Several workers may open the same addresses: the kernel spreads queries over them by client. For the same
     /// reason another program may, if it is run by the same user: ask [`probe`] before the first worker opens.
     pub fn open(listen: &[SocketAddr], frames: u32) -> Result<UdpPort, UdpError> {
+        Self::open_with(listen, frames, socket::Absent::Refused)
+    }
+
+    /// The same for addresses too that no interface has at the moment, as when the interface is away that had them:
+    /// datagrams come once one has them again.
+    pub fn open_in_advance(listen: &[SocketAddr], frames: u32) -> Result<UdpPort, UdpError> {
+        Self::open_with(listen, frames, socket::Absent::Accepted)
+    }
+
+    fn open_with(listen: &[SocketAddr], frames: u32, absent: socket::Absent) -> Result<UdpPort, UdpError> {
         if listen.is_empty() || listen.len() > LISTEN_MAX {
             return Err(UdpError::Addresses { count: listen.len() });
         }
@@ -96,7 +107,7 @@ impl UdpPort {
         }
         let mut sockets = ArrayVec::new();
         for address in listen {
-            let (fd, local) = socket::open(*address)?;
+            let (fd, local) = socket::open(*address, absent)?;
             let wildcard = address.ip().is_unspecified();
             let backlog = VecDeque::with_capacity(frames as usize);
             sockets.push(Socket { fd, local, wildcard, backlog, dropped: 0 });
@@ -285,6 +296,10 @@ impl Port for UdpPort {
     fn checksums(&self) -> Checksums {
         // The kernel looked at them, and gave us none.
         Checksums::Unused
+    }
+
+    fn protocol(&self) -> Protocol {
+        Protocol::UdpSocket
     }
 
     fn stats(&mut self) -> PortStats {

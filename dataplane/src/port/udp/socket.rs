@@ -14,8 +14,17 @@ use std::{
 /// datagram, a few thousand of them, so that a worker that was held up for some milliseconds loses nothing.
 const BUFFER: usize = 4 << 20;
 
+/// What becomes of an address that no interface has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// An error.
+    Refused,
+    /// Bound all the same: the address is expected to come.
+    Accepted,
+}
+
 /// Opens a socket on `address` that others of this user may share. Returns it with the address it is bound to.
-pub(super) fn open(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), UdpError> {
+pub(super) fn open(address: SocketAddr, absent: Absent) -> Result<(OwnedFd, SocketAddr), UdpError> {
     let at = |step| move |errno| UdpError::at(address, step, errno);
     let fd = unbound(address)?;
     sockopt::set_socket_reuseport(&fd, true).map_err(at("SO_REUSEPORT"))?;
@@ -29,6 +38,13 @@ pub(super) fn open(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), UdpErro
             step: "packet information",
             source,
         })?;
+    }
+    if absent == Absent::Accepted {
+        let set = match address {
+            SocketAddr::V4(_) => sockopt::set_ip_freebind(&fd, true),
+            SocketAddr::V6(_) => sockopt::set_ipv6_freebind(&fd, true),
+        };
+        set.map_err(at("IP_FREEBIND"))?;
     }
     set_path_mtu(&fd, address).map_err(at("path MTU discovery"))?;
     enlarge_buffers(&fd);
