@@ -1,0 +1,58 @@
+//! What may be spent on one answer.
+
+/// Questions, most of which a cache answers.
+const QUESTIONS_MAX: u32 = 128;
+/// Signatures in responses.
+const SIGNATURES_MAX: u32 = 512;
+/// Signatures that are verified, each time and with each key (KeyTrap, CVE-2023-50387).
+const VERIFICATIONS_MAX: u32 = 1024;
+/// Names that are hashed, each with no more iterations than are worth it (CVE-2023-50868).
+const HASHES_MAX: u32 = 512;
+
+/// More has been asked of an answer than it is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent;
+
+/// What is left.
+#[derive(Debug)]
+pub struct Budget {
+    questions: u32,
+    signatures: u32,
+    verifications: u32,
+    hashes: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget {
+            questions: QUESTIONS_MAX,
+            signatures: SIGNATURES_MAX,
+            verifications: VERIFICATIONS_MAX,
+            hashes: HASHES_MAX,
+        }
+    }
+}
+
+impl Budget {
+    pub fn question(&mut self) -> Result<(), Spent> {
+        spend(&mut self.questions, 1)
+    }
+
+    pub fn signatures(&mut self, count: usize) -> Result<(), Spent> {
+        spend(&mut self.signatures, u32::try_from(count).map_err(|_| Spent)?)
+    }
+
+    pub fn verification(&mut self) -> Result<(), Spent> {
+        spend(&mut self.verifications, 1)
+    }
+
+    pub fn hash(&mut self) -> Result<(), Spent> {
+        spend(&mut self.hashes, 1)
+    }
+}
+
+fn spend(left: &mut u32, price: u32) -> Result<(), Spent> {
+    let rest = left.checked_sub(price);
+    *left = rest.unwrap_or(0);
+    rest.map(drop).ok_or(Spent)
+}

@@ -1,0 +1,169 @@
+//! Denial by NSEC3 records (RFC 5155 section 8).
+
+use super::{Delegation, Strength, delegation_of, lacks, leads_away};
+use crate::{
+    budget::{Budget, Spent},
+    crypto::nsec3_hash,
+    name::Name,
+    records::{HASH, Nsec3},
+};
+use data_encoding::BASE32_DNSSEC;
+use std::cell::RefCell;
+
+const OPT_OUT: u8 = 1;
+
+type Hash = [u8; HASH];
+
+/// Records with the same parameters: only such may be put together (RFC 5155 section 8.2).
+pub struct Chain {
+    salt: Box<[u8]>,
+    iterations: u16,
+    records: Vec<(Hash, Nsec3)>,
+    hashed: RefCell<Vec<(Name, Hash)>>,
+}
+
+/// The proof of what is closest to a name (RFC 5155 section 8.3).
+struct Closest<'a> {
+    encloser: Name,
+    /// The record that covers the next closer name.
+    covering: &'a Nsec3,
+}
+
+impl Closest<'_> {
+    fn strength(&self) -> Strength {
+        strength(self.covering)
+    }
+}
+
+fn strength(covering: &Nsec3) -> Strength {
+    if covering.flags & OPT_OUT == 0 { Strength::Secure } else { Strength::Insecure(None) }
+}
+
+impl Chain {
+    pub fn new(parameters: &Nsec3) -> Self {
+        let Nsec3 { salt, iterations, .. } = parameters;
+        Chain { salt: salt.clone(), iterations: *iterations, records: Vec::new(), hashed: RefCell::default() }
+    }
+
+    /// Whether a record has the same parameters.
+    pub fn is_of(&self, nsec3: &Nsec3) -> bool {
+        (&self.salt, self.iterations) == (&nsec3.salt, nsec3.iterations)
+    }
+
+    /// Adds a record, unless it has flags that nobody knows (RFC 5155 section 8.2) or is at no hash of the zone.
+    pub fn add(&mut self, zone: &Name, owner: &Name, nsec3: Nsec3) {
+        let hash = owner.labels().next().and_then(|label| BASE32_DNSSEC.decode(label).ok());
+        let hash = hash.and_then(|hash| Hash::try_from(hash).ok());
+        if let Some(hash) = hash
+            && nsec3.flags & !OPT_OUT == 0
+            && owner.parent().as_ref() == Some(zone)
+        {
+            self.records.push((hash, nsec3));
+        }
+    }
+
+    fn hash(&self, name: &Name, budget: &mut Budget) -> Result<Hash, Spent> {
+        let mut hashed = self.hashed.borrow_mut();
+        if let Some((_, hash)) = hashed.iter().find(|(of, _)| of == name) {
+            return Ok(*hash);
+        }
+        budget.hash()?;
+        let hash = nsec3_hash(name.as_wire(), &self.salt, self.iterations);
+        hashed.push((name.clone(), hash));
+        Ok(hash)
+    }
+
+    /// The record of a name.
+    fn of(&self, name: &Name, budget: &mut Budget) -> Result<Option<&Nsec3>, Spent> {
+        let hash = self.hash(name, budget)?;
+        Ok(self.records.iter().find(|(owner, _)| *owner == hash).map(|(_, nsec3)| nsec3))
+    }
+
+    /// A record that proves that a name has no hash in the zone.
+    fn covering(&self, name: &Name, budget: &mut Budget) -> Result<Option<&Nsec3>, Spent> {
+        let hash = self.hash(name, budget)?;
+        let covers = |(owner, nsec3): &&(Hash, Nsec3)| match owner.cmp(&nsec3.next) {
+            std::cmp::Ordering::Less => *owner < hash && hash < nsec3.next,
+            // The last of the zone, or the only one.
+            _ => *owner < hash || hash < nsec3.next,
+        };
+        Ok(self.records.iter().find(covers).map(|(_, nsec3)| nsec3))
+    }
+
+    /// RFC 5155 section 8.3, for a name that has no record itself.
+    fn closest(&self, zone: &Name, name: &Name, budget: &mut Budget) -> Result<Option<Closest<'_>>, Spent> {
+        for labels in (zone.label_count()..name.label_count()).rev() {
+            let encloser = name.suffix(labels);
+            let Some(nsec3) = self.of(&encloser, budget)? else { continue };
+            if leads_away(&nsec3.types) {
+                return Ok(None);
+            }
+            let covering = self.covering(&name.suffix(labels + 1), budget)?;
+            return Ok(covering.map(|covering| Closest { encloser, covering }));
+        }
+        Ok(None)
+    }
+
+    /// RFC 5155 section 8.4.
+    pub fn denies_name(
+        &self,
+        zone: &Name,
+        name: &Name,
+        budget: &mut Budget,
+    ) -> Result<Option<Strength>, Spent> {
+        if self.of(name, budget)?.is_some() {
+            return Ok(None);
+        }
+        let Some(closest) = self.closest(zone, name, budget)? else { return Ok(None) };
+        if let Some(wildcard) = closest.encloser.wildcard()
+            && self.covering(&wildcard, budget)?.is_none()
+        {
+            return Ok(None);
+        }
+        Ok(Some(closest.strength()))
+    }
+
+    /// RFC 5155 sections 8.5 to 8.7.
+    pub fn denies_type(
+        &self,
+        zone: &Name,
+        name: &Name,
+        rtype: u16,
+        budget: &mut Budget,
+    ) -> Result<Option<Strength>, Spent> {
+        if let Some(nsec3) = self.of(name, budget)? {
+            return Ok(lacks(&nsec3.types, name, rtype).then_some(Strength::Secure));
+        }
+        let Some(closest) = self.closest(zone, name, budget)? else { return Ok(None) };
+        if let Some(wildcard) = closest.encloser.wildcard()
+            && let Some(nsec3) = self.of(&wildcard, budget)?
+        {
+            return Ok(lacks(&nsec3.types, &wildcard, rtype).then(|| closest.strength()));
+        }
+        // There may be an unsigned delegation, or a name above one (section 8.6, erratum 3441).
+        let strength = closest.strength();
+        Ok((strength != Strength::Secure).then_some(strength))
+    }
+
+    /// RFC 5155 section 8.8.
+    pub fn denies_closer(&self, next_closer: &Name, budget: &mut Budget) -> Result<Option<Strength>, Spent> {
+        Ok(self.covering(next_closer, budget)?.map(strength))
+    }
+
+    /// RFC 5155 section 8.9.
+    pub fn delegation(
+        &self,
+        zone: &Name,
+        name: &Name,
+        budget: &mut Budget,
+    ) -> Result<Option<Delegation>, Spent> {
+        if let Some(nsec3) = self.of(name, budget)? {
+            return Ok(delegation_of(&nsec3.types));
+        }
+        let closest = self.closest(zone, name, budget)?;
+        Ok(closest.map(|closest| match closest.strength() {
+            Strength::Secure => Delegation::None,
+            Strength::Insecure(why) => Delegation::Unsigned(why),
+        }))
+    }
+}

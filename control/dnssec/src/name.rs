@@ -1,0 +1,251 @@
+//! Domain names in canonical form.
+
+use std::{borrow::Borrow, cmp::Ordering, fmt};
+
+/// Longest name on the wire, the root's zero included (RFC 1035 section 2.3.4).
+pub const NAME_MAX: usize = 255;
+/// Most labels of a name, the root left out.
+const LABELS_MAX: usize = 127;
+
+/// A name on the wire, uncompressed and lowercased (RFC 4034 section 6.2).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Name(Box<[u8]>);
+
+impl Name {
+    /// The root.
+    pub fn root() -> Self {
+        Name(Box::new([0]))
+    }
+
+    /// The name in these bytes, all of which it must take; `None` if it is malformed.
+    pub fn from_wire(wire: &[u8]) -> Option<Self> {
+        match wire_len(wire) {
+            Some(len) if len == wire.len() => Some(Name(wire.to_ascii_lowercase().into())),
+            _ => None,
+        }
+    }
+
+    /// The bytes on the wire.
+    pub fn as_wire(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether it is the root.
+    pub fn is_root(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// Labels from the left, the root's left out.
+    pub fn labels(&self) -> Labels<'_> {
+        Labels(&self.0)
+    }
+
+    /// Number of labels, the root's left out.
+    pub fn label_count(&self) -> usize {
+        self.labels().count()
+    }
+
+    /// Whether the leftmost label is an asterisk.
+    pub fn is_wildcard(&self) -> bool {
+        self.0.starts_with(b"\x01*")
+    }
+
+    /// The name of the rightmost `labels` labels. That of more than there are is the whole name.
+    pub fn suffix(&self, labels: usize) -> Self {
+        let mut rest = self.labels();
+        for _ in labels..self.label_count() {
+            rest.next();
+        }
+        Name(rest.0.into())
+    }
+
+    /// The name without its leftmost label; `None`: it is the root.
+    pub fn parent(&self) -> Option<Self> {
+        let mut rest = self.labels();
+        rest.next()?;
+        Some(Name(rest.0.into()))
+    }
+
+    /// The name with a label in front; `None`: it would be too long.
+    pub fn prepend(&self, label: &[u8]) -> Option<Self> {
+        let len = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len))?;
+        let wire = [&[len][..], label, &self.0].concat().to_ascii_lowercase();
+        (wire.len() <= NAME_MAX).then(|| Name(wire.into()))
+    }
+
+    /// The wildcard directly below; `None`: it would be too long, and so does not exist.
+    pub fn wildcard(&self) -> Option<Self> {
+        self.prepend(b"*")
+    }
+
+    /// Whether the name is `other` or below it.
+    pub fn is_at_or_below(&self, other: &Name) -> bool {
+        let mut rest = self.labels();
+        while rest.0.len() > other.0.len() {
+            rest.next();
+        }
+        *rest.0 == *other.0
+    }
+
+    /// Whether the name is below `other`.
+    pub fn is_below(&self, other: &Name) -> bool {
+        self.0.len() > other.0.len() && self.is_at_or_below(other)
+    }
+
+    /// Number of rightmost labels that both names have.
+    pub fn common_labels(&self, other: &Name) -> usize {
+        let [ours, theirs] = [self, other].map(Name::reversed);
+        ours.iter().zip(&theirs).take_while(|(our, their)| our == their).count()
+    }
+
+    /// Labels from the right.
+    fn reversed(&self) -> Vec<&[u8]> {
+        let mut labels: Vec<_> = self.labels().collect();
+        labels.reverse();
+        labels
+    }
+}
+
+/// Canonical order (RFC 4034 section 6.1).
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.reversed().cmp(&other.reversed())
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_root() {
+            return f.write_str(".");
+        }
+        self.labels().try_for_each(|label| write!(f, "{}.", label.escape_ascii()))
+    }
+}
+
+/// The labels of a name.
+pub struct Labels<'a>(&'a [u8]);
+
+impl<'a> Iterator for Labels<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (len, rest) = self.0.split_first()?;
+        let (label, rest) = rest.split_at_checked(usize::from(*len)).filter(|_| *len > 0)?;
+        self.0 = rest;
+        Some(label)
+    }
+}
+
+/// Length of the uncompressed name at the beginning of `wire`; `None` if there is none.
+pub fn wire_len(wire: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for _ in 0..=LABELS_MAX {
+        let len = usize::from(*wire.get(at)?);
+        at += 1 + len;
+        match len {
+            0 => return (at <= NAME_MAX).then_some(at),
+            64.. => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Appends the name at `at` of a message, its compression undone, and returns where the bytes after it begin; `None` if it is
+/// malformed. A pointer has to lead to an earlier byte than the part of the name before it began at.
+pub fn expand(message: &[u8], mut at: usize, to: &mut Vec<u8>) -> Option<usize> {
+    let begin = to.len();
+    let (mut end, mut part) = (None, at);
+    loop {
+        let len = *message.get(at)?;
+        match len {
+            0..64 => {
+                let next = at + 1 + usize::from(len);
+                to.extend_from_slice(message.get(at..next)?);
+                if to.len() - begin > NAME_MAX {
+                    return None;
+                }
+                at = next;
+                if len == 0 {
+                    return Some(end.unwrap_or(at));
+                }
+            }
+            192.. => {
+                end = end.or(Some(at + 2));
+                at = usize::from(u16::from_be_bytes([len & 0x3f, *message.get(at + 1)?]));
+                if at >= part {
+                    return None;
+                }
+                part = at;
+            }
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::name;
+
+    #[test]
+    fn names_sort_in_canonical_order() {
+        // RFC 4034 section 6.1.
+        let order = [
+            "example",
+            "a.example",
+            "yljkjljk.a.example",
+            "Z.a.example",
+            "zABC.a.EXAMPLE",
+            "z.example",
+            "\\001.z.example",
+            "*.z.example",
+            "\\200.z.example",
+        ];
+        let names = order.map(name);
+        assert!(names.is_sorted() && names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");
+    }
+
+    #[test]
+    fn names_know_what_is_above_and_below() {
+        let (www, zone) = (name("www.a.example"), name("example"));
+        assert!(www.is_below(&zone) && www.is_at_or_below(&www) && !www.is_below(&www));
+        assert!(!name("notexample").is_at_or_below(&zone) && zone.is_below(&Name::root()));
+        // The bytes of one name are at the end of the other, and no label begins there.
+        assert!(!name("a\\007example").is_at_or_below(&zone));
+        assert_eq!((www.label_count(), www.suffix(2), www.suffix(9)), (3, name("a.example"), www.clone()));
+        assert_eq!((www.parent(), Name::root().parent()), (Some(name("a.example")), None));
+        assert_eq!(www.common_labels(&name("b.a.example")), 2);
+        assert_eq!(zone.wildcard(), Some(name("*.example")));
+        let longest = [vec![63; 1], vec![b'a'; 63]].concat().repeat(3);
+        let longest = Name::from_wire(&[&longest[..], b"\x3d", &[b'a'; 61], b"\x00"].concat()).unwrap();
+        assert_eq!(longest.wildcard(), None);
+    }
+
+    #[test]
+    fn compressed_names_are_expanded_and_circles_are_none() {
+        let message = b"\x07example\x00\x03www\xc0\x00\xc0\x09\xc0\x11\x40";
+        let expanded = |at| {
+            let mut to = Vec::new();
+            expand(message, at, &mut to).map(|end| (to, end))
+        };
+        let www = b"\x03www\x07example\x00".to_vec();
+        assert_eq!(expanded(9), Some((www.clone(), 15)));
+        assert_eq!(expanded(15), Some((www, 17)));
+        assert_eq!((expanded(17), expanded(19), expanded(20)), (None, None, None));
+        assert_eq!(wire_len(b"\x01a\x00b"), Some(3));
+        assert_eq!((wire_len(b"\x01a"), wire_len(b"\xc0\x00"), wire_len(&[1; 256])), (None, None, None));
+    }
+}

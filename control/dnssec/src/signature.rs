@@ -1,0 +1,191 @@
+//! Whether the keys of a zone have signed an RRset (RFC 4035 section 5.3).
+
+use crate::{
+    budget::{Budget, Spent},
+    crypto, ede,
+    message::{Response, RrSet},
+    name::Name,
+    rdata::rtype,
+    records::{Dnskey, Ds, Rrsig},
+};
+
+/// Keys with the tag and the algorithm of a signature that are tried (KeyTrap, CVE-2023-50387).
+const KEYS_OF_SIGNATURE: usize = 2;
+
+/// The keys of a zone.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    pub zone: Name,
+    keys: Vec<(u16, Dnskey)>,
+}
+
+impl Keys {
+    pub fn new(zone: Name, keys: impl IntoIterator<Item = Dnskey>) -> Self {
+        Keys { zone, keys: keys.into_iter().map(|key| (key.tag(), key)).collect() }
+    }
+
+    /// The keys of a zone's DNSKEY RRset that DS records of its parent, or of a trust anchor, tell of.
+    pub fn told_of(&self, ds: &[Ds]) -> Self {
+        let keys = self.keys.iter().filter(|(tag, key)| {
+            ds.iter().any(|ds| {
+                let parts = [self.zone.as_wire(), key.rdata()];
+                (ds.key_tag, ds.algorithm) == (*tag, key.algorithm())
+                    && key.is_for_zones()
+                    && crypto::digest_is(ds.digest_type, parts, &ds.digest)
+            })
+        });
+        Keys { zone: self.zone.clone(), keys: keys.cloned().collect() }
+    }
+
+    /// Those that are among others, too.
+    pub fn among(&self, others: &[Dnskey]) -> Self {
+        let keys = self.keys.iter().filter(|(_, key)| others.contains(key) && key.is_for_zones());
+        Keys { zone: self.zone.clone(), keys: keys.cloned().collect() }
+    }
+
+    /// These and others of the same zone.
+    pub fn and(mut self, others: Keys) -> Self {
+        self.keys.extend(others.keys);
+        self
+    }
+
+    /// Memory that they take beside their own struct.
+    pub fn bytes(&self) -> usize {
+        let key = |(_, key): &(u16, Dnskey)| size_of::<(u16, Dnskey)>() + key.rdata().len();
+        size_of::<Self>() + self.zone.as_wire().len() + self.keys.iter().map(key).sum::<usize>()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    fn of<'a>(&'a self, signature: &Rrsig<'_>) -> impl Iterator<Item = &'a Dnskey> {
+        let wanted = (signature.key_tag, signature.algorithm);
+        self.keys.iter().filter(move |(tag, key)| (*tag, key.algorithm()) == wanted).map(|(_, key)| key)
+    }
+}
+
+/// What is known of an RRset whose signature was verified.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// Labels of the name that was signed, a leading asterisk left out: fewer than the owner has if it was made from a wildcard.
+    labels: usize,
+    /// The most that its TTL may be (RFC 4035 section 5.3.3).
+    pub ttl: u32,
+}
+
+impl Signed {
+    /// The next closer name, which must not exist, if a set with this owner was made from a wildcard.
+    pub fn next_closer(&self, owner: &Name) -> Option<Name> {
+        (self.labels < signed_labels(owner)).then(|| owner.suffix(self.labels + 1))
+    }
+}
+
+/// The number of labels that a signature of what the name has itself tells (RFC 4034 section 3.1.3).
+fn signed_labels(owner: &Name) -> usize {
+    owner.label_count() - usize::from(owner.is_wildcard())
+}
+
+/// Whether a zone may sign what is at a name: DS records are its parent's (RFC 4035 section 5.2).
+pub fn may_sign(zone: &Name, owner: &Name, rtype: u16) -> bool {
+    if rtype == rtype::DS { owner.is_below(zone) } else { owner.is_at_or_below(zone) }
+}
+
+/// Verifies a set with the keys of a zone; else the extended error that says best why it cannot be verified.
+pub fn verify(
+    response: &Response,
+    set: &RrSet,
+    keys: &Keys,
+    now: u32,
+    budget: &mut Budget,
+) -> Result<Result<Signed, u16>, Spent> {
+    let mut canonical = None;
+    for signature in response.signatures_of(set) {
+        if signature.signer != keys.zone || !is_fit(set, &signature, now) {
+            continue;
+        }
+        let canonical = canonical.get_or_insert_with(|| {
+            let mut rdata: Vec<_> =
+                set.records.iter().map(|number| response.canonical_rdata(*number)).collect();
+            rdata.sort_unstable();
+            rdata
+        });
+        let message = signed_data(set, &signature, canonical);
+        let for_zones = keys.of(&signature).filter(|key| key.is_for_zones());
+        for key in for_zones.take(KEYS_OF_SIGNATURE) {
+            budget.verification()?;
+            if crypto::verify(signature.algorithm, key.key(), &message, signature.signature) {
+                let left = signature.expiration.wrapping_sub(now);
+                let labels = usize::from(signature.labels);
+                return Ok(Ok(Signed { labels, ttl: signature.original_ttl.min(left) }));
+            }
+        }
+    }
+    Ok(Err(fault(response, set, now).unwrap_or_else(|| key_fault(response, set, keys))))
+}
+
+/// RFC 4035 section 5.3.1, but for the key.
+fn is_fit(set: &RrSet, signature: &Rrsig<'_>, now: u32) -> bool {
+    let labels = usize::from(signature.labels);
+    may_sign(&signature.signer, &set.owner, set.rtype)
+        // The zone is no shorter than what was signed, else it would sign in the name of those above.
+        && (signature.signer.label_count()..=signed_labels(&set.owner)).contains(&labels)
+        && !set.records.is_empty()
+        && !is_after(signature.inception, now)
+        && !is_after(now, signature.expiration)
+        && !is_after(signature.inception, signature.expiration)
+}
+
+/// Whether a time is after another one (RFC 4034 section 3.1.5).
+fn is_after(time: u32, other: u32) -> bool {
+    time.wrapping_sub(other) as i32 > 0
+}
+
+/// What a signature is of (RFC 4034 section 3.1.8.1).
+fn signed_data(set: &RrSet, signature: &Rrsig<'_>, canonical: &[Vec<u8>]) -> Vec<u8> {
+    let labels = usize::from(signature.labels);
+    let wildcard = (labels < signed_labels(&set.owner)).then(|| set.owner.suffix(labels).wildcard());
+    // That of fewer labels is no longer.
+    let owner = wildcard.flatten().unwrap_or_else(|| set.owner.clone());
+    let mut data = signature.signed_head();
+    for rdata in canonical {
+        data.extend_from_slice(owner.as_wire());
+        data.extend_from_slice(&set.rtype.to_be_bytes());
+        data.extend_from_slice(&[0, 1]);
+        data.extend_from_slice(&signature.original_ttl.to_be_bytes());
+        data.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+        data.extend_from_slice(rdata);
+    }
+    data
+}
+
+/// What is wrong with all signatures of a set, without a look at keys.
+pub fn fault(response: &Response, set: &RrSet, now: u32) -> Option<u16> {
+    let signatures: Vec<_> = response.signatures_of(set).collect();
+    match &signatures[..] {
+        [] => Some(ede::RRSIGS_MISSING),
+        all if all.iter().all(|signature| is_after(signature.inception, signature.expiration)) => {
+            Some(ede::EXPIRED_BEFORE_VALID)
+        }
+        all if all.iter().all(|signature| is_after(now, signature.expiration)) => {
+            Some(ede::SIGNATURE_EXPIRED)
+        }
+        all if all.iter().all(|signature| is_after(signature.inception, now)) => {
+            Some(ede::SIGNATURE_NOT_YET_VALID)
+        }
+        _ => None,
+    }
+}
+
+fn key_fault(response: &Response, set: &RrSet, keys: &Keys) -> u16 {
+    let signatures = response.signatures_of(set).filter(|signature| signature.signer == keys.zone);
+    let signers: Vec<_> = signatures.map(|signature| keys.of(&signature).collect::<Vec<_>>()).collect();
+    if signers.iter().all(Vec::is_empty) {
+        return ede::DNSKEY_MISSING;
+    }
+    let none_for_zones = !signers.iter().flatten().any(|key| key.is_for_zones());
+    if none_for_zones { ede::NO_ZONE_KEY_BIT } else { ede::BOGUS }
+}
+
+#[cfg(test)]
+mod tests;

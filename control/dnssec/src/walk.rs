@@ -1,0 +1,297 @@
+//! The way from a trust anchor down to the zone that has a name, by DS records (RFC 4035 section 5).
+//!
+//! A zone counts as signed if its keys are those that the DS records of its parent tell of, and as unsigned only if the parent has
+//! proven that there are none. Where a response names its signer, the parents are asked about that zone at once; otherwise about
+//! each name on the way, unless an earlier proof covers it.
+
+use crate::{
+    Source, Unproven,
+    anchor::Anchors,
+    budget::Budget,
+    crypto,
+    denial::{Delegation, Denials},
+    ede,
+    message::{Response, RrSet, Section},
+    name::Name,
+    rdata::rtype,
+    records::{Dnskey, Ds},
+    signature::{self, Keys, may_sign},
+};
+use std::sync::Arc;
+
+/// How long a zone counts as bogus: as long as a failure by default, so that one that was mended is found so.
+const BOGUS_SECS: u32 = 5;
+
+/// What is known of a zone.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// It is signed with these keys.
+    Secure(Arc<Keys>),
+    /// It is not signed, or in ways that count as that, for the reason in an extended error.
+    Insecure(Option<u16>),
+    /// It should be signed and is not, for the reason in an extended error.
+    Bogus(u16),
+}
+
+/// What a parent zone says of a name below.
+enum Step {
+    /// It is a zone.
+    Into(Standing),
+    /// It is none, and this proves it.
+    Stay(Denials),
+    /// Nothing that could be proven, for the reason in an extended error.
+    Unproven(u16),
+}
+
+/// The search for the proofs of one answer.
+pub struct Walk<'a, S> {
+    pub source: &'a S,
+    pub anchors: &'a Anchors,
+    /// The time in seconds since 1970, as signatures have it.
+    pub now: u32,
+    pub budget: Budget,
+}
+
+impl<S: Source> Walk<'_, S> {
+    pub async fn ask(&mut self, name: &Name, rtype: u16) -> Result<Arc<Response>, Unproven<S::Error>> {
+        self.budget.question()?;
+        let response = self.source.ask(name, rtype).await?;
+        self.budget.signatures(response.signature_count())?;
+        Ok(response)
+    }
+
+    /// What is known of a zone that has signed something. If there is no such zone, that is another one's standing.
+    pub async fn signer(&mut self, zone: &Name) -> Result<Standing, Unproven<S::Error>> {
+        let start = self.start(zone).await?;
+        if let Standing::Secure(keys) = &start
+            && let Some(standing) = self.leap(keys.clone(), zone).await?
+        {
+            return Ok(standing);
+        }
+        self.descend(start, zone).await
+    }
+
+    /// What is known of the zone that has a name.
+    pub async fn zone_of(&mut self, name: &Name) -> Result<Standing, Unproven<S::Error>> {
+        let start = self.start(name).await?;
+        self.descend(start, name).await
+    }
+
+    /// What is known already of the closest zone that may have a name.
+    pub fn known(&self, name: &Name) -> Option<Standing> {
+        let least = self.anchors.labels_above(name)?;
+        (least..=name.label_count()).rev().find_map(|labels| self.source.recall(&name.suffix(labels)))
+    }
+
+    /// The standing of the closest zone above that is known, or has an anchor.
+    async fn start(&mut self, name: &Name) -> Result<Standing, Unproven<S::Error>> {
+        // What no anchor is for is not validated (RFC 4033 section 5: indeterminate).
+        let Some(least) = self.anchors.labels_above(name) else { return Ok(Standing::Insecure(None)) };
+        match self.known(name) {
+            Some(standing) => Ok(standing),
+            None => {
+                let zone = name.suffix(least);
+                let anchors = self.anchors;
+                self.enter(&zone, |keys| anchors.believed(keys), u32::MAX).await
+            }
+        }
+    }
+
+    /// Follows signers from a zone up to one that is known; `None`: that does not lead there.
+    async fn leap(&mut self, from: Arc<Keys>, zone: &Name) -> Result<Option<Standing>, Unproven<S::Error>> {
+        let mut path = Vec::new();
+        let mut at = zone.clone();
+        while at != from.zone {
+            let response = match self.ask(&at, rtype::DS).await {
+                Ok(response) => response,
+                Err(Unproven::Failed(_)) => return Ok(None),
+                Err(unproven) => return Err(unproven),
+            };
+            let Some(parent) = parent_of(&at, &from.zone, &response) else { return Ok(None) };
+            path.push((at, response));
+            at = parent;
+        }
+        let mut keys = from;
+        while let Some((at, response)) = path.pop() {
+            keys = match self.step(&keys, &at, &response).await? {
+                Step::Into(Standing::Secure(keys)) => keys,
+                Step::Into(standing) => return Ok(Some(standing)),
+                Step::Stay(_) if path.is_empty() => keys,
+                Step::Stay(_) | Step::Unproven(_) => return Ok(None),
+            };
+        }
+        Ok(Some(Standing::Secure(keys)))
+    }
+
+    /// Goes down from a zone to the one that has a name, label by label.
+    async fn descend(&mut self, start: Standing, name: &Name) -> Result<Standing, Unproven<S::Error>> {
+        let Standing::Secure(mut keys) = start else { return Ok(start) };
+        let mut said: Option<Denials> = None;
+        for labels in keys.zone.label_count() + 1..=name.label_count() {
+            let at = name.suffix(labels);
+            if let Some(denials) = &said
+                && denials.delegation(&at, &mut self.budget)? == Some(Delegation::None)
+            {
+                continue;
+            }
+            let response = self.ask(&at, rtype::DS).await?;
+            match self.step(&keys, &at, &response).await? {
+                Step::Into(Standing::Secure(below)) => (keys, said) = (below, None),
+                Step::Into(standing) => return Ok(standing),
+                Step::Stay(denials) => said = Some(denials),
+                Step::Unproven(why) => return Ok(Standing::Bogus(why)),
+            }
+        }
+        Ok(Standing::Secure(keys))
+    }
+
+    /// What the response to a question for the DS records of a name says, judged by its parent's keys.
+    async fn step(
+        &mut self,
+        parent: &Keys,
+        name: &Name,
+        response: &Response,
+    ) -> Result<Step, Unproven<S::Error>> {
+        if let Some(set) = response.set(Section::Answer, name, rtype::DS) {
+            let ttl = match self.verify(response, set, parent)? {
+                Ok(signed) if signed.next_closer(name).is_none() => signed.ttl.min(ttl_of(response, set)),
+                // A wildcard delegates nothing (RFC 4592 section 4.6).
+                Ok(_) => return Ok(Step::Unproven(ede::BOGUS)),
+                Err(why) => return Ok(Step::Unproven(why)),
+            };
+            let ds: Vec<_> = response.rdata_of(set).filter_map(Ds::parse).collect();
+            return self.enter_by(name, ds, ttl).await.map(Step::Into);
+        }
+        let denials = self.denials(response, parent)?;
+        match denials.delegation(name, &mut self.budget)? {
+            Some(Delegation::Unsigned(why)) => {
+                let standing = Standing::Insecure(why);
+                self.source.remember(name, &standing, denials.ttl());
+                return Ok(Step::Into(standing));
+            }
+            Some(Delegation::None) => return Ok(Step::Stay(denials)),
+            None => {}
+        }
+        // What is an alias, or below a name that moves all below it, is no zone (RFC 1034 section 3.6.2, RFC 6672 section 2.4).
+        let aliases = response.sets().iter().filter(|set| match set.rtype {
+            rtype::CNAME => set.owner == *name,
+            rtype::DNAME => name.is_below(&set.owner),
+            _ => false,
+        });
+        for set in aliases.filter(|set| set.section == Section::Answer) {
+            if self.verify(response, set, parent)?.is_ok() {
+                return Ok(Step::Stay(denials));
+            }
+        }
+        Ok(Step::Unproven(fault_of_denial(response, self.now)))
+    }
+
+    /// Believes the keys of a zone that DS records tell of.
+    async fn enter_by(
+        &mut self,
+        zone: &Name,
+        mut ds: Vec<Ds>,
+        ttl: u32,
+    ) -> Result<Standing, Unproven<S::Error>> {
+        // RFC 4035 section 5.2.
+        let understood = ds.extract_if(.., |ds| crypto::supports_algorithm(ds.algorithm));
+        let understood: Vec<_> = understood.collect();
+        let is_supported = |ds: &&Ds| crypto::supports_digest(ds.digest_type);
+        let supported: Vec<Ds> = understood.iter().filter(is_supported).cloned().collect();
+        if supported.is_empty() {
+            let why = if understood.is_empty() { ede::UNSUPPORTED_KEY } else { ede::UNSUPPORTED_DIGEST };
+            let standing = Standing::Insecure(Some(why));
+            self.source.remember(zone, &standing, ttl);
+            return Ok(standing);
+        }
+        // RFC 4509 section 3.
+        let better: Vec<_> = supported.iter().filter(|ds| ds.digest_type != crypto::SHA1).cloned().collect();
+        let ds = if better.is_empty() { supported } else { better };
+        self.enter(zone, |keys| keys.told_of(&ds), ttl).await
+    }
+
+    /// Believes the keys of a zone if one of those that are `believed` has signed them all.
+    async fn enter(
+        &mut self,
+        zone: &Name,
+        believed: impl FnOnce(&Keys) -> Keys + Send,
+        ttl: u32,
+    ) -> Result<Standing, Unproven<S::Error>> {
+        let response = self.ask(zone, rtype::DNSKEY).await?;
+        let (standing, ttl) = match self.keys(zone, believed, &response)? {
+            Ok((keys, most)) => (Standing::Secure(Arc::new(keys)), ttl.min(most)),
+            Err(why) => (Standing::Bogus(why), BOGUS_SECS),
+        };
+        self.source.remember(zone, &standing, ttl);
+        Ok(standing)
+    }
+
+    fn keys(
+        &mut self,
+        zone: &Name,
+        believed: impl FnOnce(&Keys) -> Keys,
+        response: &Response,
+    ) -> Result<Result<(Keys, u32), u16>, Unproven<S::Error>> {
+        let Some(set) = response.set(Section::Answer, zone, rtype::DNSKEY) else {
+            return Ok(Err(ede::DNSKEY_MISSING));
+        };
+        let keys = Keys::new(zone.clone(), response.rdata_of(set).filter_map(Dnskey::parse));
+        let believed = believed(&keys);
+        if believed.is_empty() {
+            return Ok(Err(ede::DNSKEY_MISSING));
+        }
+        let verified = self.verify(response, set, &believed)?;
+        Ok(verified.map(|signed| (keys, signed.ttl.min(ttl_of(response, set)))))
+    }
+
+    /// What a zone has signed of the denials in a response.
+    pub fn denials(&mut self, response: &Response, keys: &Keys) -> Result<Denials, Unproven<S::Error>> {
+        let mut denials = Denials::new(keys.zone.clone());
+        for set in response.sets().iter().filter(|set| is_denial(set)) {
+            // That of a wildcard may be given under any name that it stands for, and says nothing about that.
+            if let Ok(signed) = self.verify(response, set, keys)?
+                && signed.next_closer(&set.owner).is_none()
+            {
+                denials.add(response, set, signed.ttl.min(ttl_of(response, set)));
+            }
+        }
+        Ok(denials)
+    }
+
+    pub fn verify(
+        &mut self,
+        response: &Response,
+        set: &RrSet,
+        keys: &Keys,
+    ) -> Result<Result<signature::Signed, u16>, Unproven<S::Error>> {
+        Ok(signature::verify(response, set, keys, self.now, &mut self.budget)?)
+    }
+}
+
+/// Whether a set is there to prove that something does not exist.
+pub fn is_denial(set: &RrSet) -> bool {
+    set.section == Section::Authority && matches!(set.rtype, rtype::NSEC | rtype::NSEC3)
+}
+
+/// The least TTL of a set.
+pub fn ttl_of(response: &Response, set: &RrSet) -> u32 {
+    set.records.iter().map(|number| response.record(*number).ttl).min().unwrap_or(0)
+}
+
+/// The zone, between one and a name, that has signed what a response says of the name's DS records.
+fn parent_of(name: &Name, least: &Name, response: &Response) -> Option<Name> {
+    let sets = response.sets().iter().filter(|set| is_denial(set) || set.rtype == rtype::DS);
+    let signers = sets.flat_map(|set| response.signatures_of(set)).map(|signature| signature.signer);
+    let parents = signers.filter(|zone| may_sign(zone, name, rtype::DS) && zone.is_at_or_below(least));
+    parents.max_by_key(Name::label_count)
+}
+
+/// Why a denial is not believed: its signatures, if all are wrong as such, or that there is none.
+pub fn fault_of_denial(response: &Response, now: u32) -> u16 {
+    let mut signed =
+        response.sets().iter().filter(|set| set.section == Section::Authority && !set.signatures.is_empty());
+    if let Some(why) = signed.clone().find_map(|set| signature::fault(response, set, now)) {
+        return why;
+    }
+    if signed.any(is_denial) { ede::BOGUS } else { ede::NSEC_MISSING }
+}

@@ -1,0 +1,217 @@
+//! Forgeries that validators have believed, and genuine answers that they have refused.
+
+use crate::{
+    server::Message,
+    wire::{TREE, Wire, honest},
+    zone::{Rr, name, rtype},
+};
+use ringdns_dnssec::Unproven;
+use std::sync::atomic::Ordering;
+
+const A: u16 = rtype::A;
+const TXT: u16 = rtype::TXT;
+const NSEC_MISSING: u16 = 12;
+
+/// What comes of an answer that was altered: whether it is secure, or why it is refused.
+fn judged(text: &str, qtype: u16, alter: impl Fn(&mut Message)) -> Result<bool, u16> {
+    judged_beside(text, qtype, &[], alter)
+}
+
+/// The same with lies about DS records.
+fn judged_beside(
+    text: &str,
+    qtype: u16,
+    beside: &[(&str, Message)],
+    alter: impl Fn(&mut Message),
+) -> Result<bool, u16> {
+    let mut message = honest(&name(text), qtype);
+    alter(&mut message);
+    let mut wire = Wire::default();
+    wire.lies.insert((name(text), qtype), message);
+    let lies = beside.iter().map(|(text, lie)| ((name(text), rtype::DS), lie.clone()));
+    wire.lies.extend(lies);
+    match wire.judge(&name(text), qtype) {
+        Ok(verdict) => Ok(verdict.secure),
+        Err(Unproven::Bogus(why)) => Err(why),
+        Err(Unproven::Failed(())) => unreachable!("whatever is asked for is there"),
+    }
+}
+
+fn denials(message: &Message) -> Vec<Rr> {
+    message.authorities.clone()
+}
+
+fn relabelled(mut records: Vec<Rr>, to: &str) -> Vec<Rr> {
+    records.iter_mut().for_each(|rr| rr.owner = name(to));
+    records
+}
+
+#[test]
+fn a_wildcard_does_not_stand_for_a_name_that_exists() {
+    for zone in ["signed", "nsec3"] {
+        let existing = format!("under.wild.{zone}");
+        let wild = honest(&name(&format!("a.wild.{zone}")), A);
+        let proofs = [
+            vec![],
+            // For another name, of another zone, and without a signature.
+            denials(&wild),
+            denials(&honest(&name("nothing.child.signed"), A)),
+            denials(&honest(&name("nothing"), A)),
+            denials(&honest(&name(&format!("zzz.wild.{zone}")), A)),
+        ];
+        for proof in proofs {
+            let forged = |message: &mut Message| {
+                message.answers = relabelled(wild.answers.clone(), &existing);
+                message.authorities = proof.clone();
+            };
+            assert!(judged(&existing, A, forged).is_err(), "{existing}");
+        }
+        // Nor for one below it, though the name itself does not exist.
+        let below = format!("b.{existing}");
+        let forged = |message: &mut Message| message.answers = relabelled(wild.answers.clone(), &below);
+        assert!(judged(&below, A, forged).is_err(), "{below}");
+        // The labels of a false signature before the true one say nothing.
+        let falsely = |message: &mut Message| {
+            forged(message);
+            let mut signature = message.answers[1].clone();
+            signature.rdata[3] = 4;
+            message.answers.insert(1, signature);
+        };
+        assert!(judged(&below, A, falsely).is_err(), "{below}");
+    }
+}
+
+#[test]
+fn a_wildcard_needs_its_proof() {
+    for text in ["x.wild.signed", "x.wild.nsec3", "y.x.wild.signed", "x.wild.child.signed"] {
+        assert_eq!(judged(text, A, |_| {}), Ok(true), "{text}");
+        assert_eq!(judged(text, A, |message| message.authorities.clear()), Err(NSEC_MISSING), "{text}");
+        let unsigned = |message: &mut Message| message.authorities.retain(|rr| rr.rtype != rtype::RRSIG);
+        assert_eq!(judged(text, A, unsigned), Err(NSEC_MISSING), "{text}");
+    }
+    assert_eq!(judged("x.wild.optout", A, |_| {}), Ok(false), "RFC 5155 section 9.2");
+}
+
+#[test]
+fn opt_out_of_a_zone_above_says_nothing_of_a_signed_zone() {
+    let forged = Rr { owner: name("www.child.optout"), rtype: A, ttl: 60, rdata: vec![203, 0, 113, 66] };
+    let everything: Vec<Rr> = TREE.zone("optout").everything().concat();
+    let nsec3: Vec<Rr> = everything
+        .iter()
+        .filter(|rr| rr.rtype == rtype::NSEC3 || rr.owner.label_count() == 2 && rr.rtype == rtype::RRSIG)
+        .cloned()
+        .collect();
+    let denial = Message { authorities: nsec3, ..Message::default() };
+    let lies = [("www.child.optout", denial.clone()), ("child.optout", denial.clone())];
+    let unsigned = |message: &mut Message| message.answers = vec![forged.clone()];
+    assert!(judged_beside("www.child.optout", A, &lies, unsigned).is_err());
+    let signed_by_parent = |message: &mut Message| *message = denial.clone();
+    assert!(judged_beside("www.child.optout", A, &lies, signed_by_parent).is_err());
+}
+
+#[test]
+fn only_the_parent_tells_that_a_zone_is_unsigned() {
+    let forged = Rr { owner: name("www.child.signed"), rtype: A, ttl: 60, rdata: vec![203, 0, 113, 66] };
+    let unsigned = |message: &mut Message| message.answers = vec![forged.clone()];
+    let soa = TREE.zone("child.signed").set(&name("child.signed"), &name("child.signed"), rtype::SOA);
+    let of_apex = TREE.zone("child.signed").matching(&name("child.signed")).unwrap();
+    let of_other = TREE.zone("signed").matching(&name("plain.signed")).unwrap();
+    let alias = Rr { rtype: rtype::CNAME, owner: name("child.signed"), rdata: vec![0], ..forged.clone() };
+    for (authorities, answers) in [
+        (vec![], vec![]),
+        (soa[..1].to_vec(), vec![]),
+        ([&soa[..], &of_apex].concat(), vec![]),
+        (of_other.clone(), vec![]),
+        (relabelled(of_other, "child.signed"), vec![]),
+        (vec![], vec![alias]),
+    ] {
+        let lie = Message { rcode: 0, answers, authorities };
+        for text in ["child.signed", "www.child.signed"] {
+            let lies = [("child.signed", lie.clone()), ("www.child.signed", lie.clone())];
+            assert!(judged_beside("www.child.signed", A, &lies, unsigned).is_err(), "{text}: {lie:?}");
+        }
+    }
+    assert_eq!(judged("www.plain.signed", A, |_| {}), Ok(false));
+}
+
+#[test]
+fn signed_records_do_not_vanish() {
+    // Signatures without their records.
+    for text in ["www.signed", "www.nsec3", "www.optout"] {
+        let vanish = |message: &mut Message| message.answers.retain(|rr| rr.rtype == rtype::RRSIG);
+        assert!(judged(text, TXT, vanish).is_err(), "{text}");
+    }
+    // An unsigned alias in place of an address, and one that is signed elsewhere.
+    let alias = Rr {
+        owner: name("www.signed"),
+        rtype: rtype::CNAME,
+        ttl: 60,
+        rdata: name("www.unsigned").as_wire().to_vec(),
+    };
+    assert!(judged("www.signed", A, |message| message.answers = vec![alias.clone()]).is_err());
+    let signed = relabelled(honest(&name("unsafe.signed"), rtype::CNAME).answers, "www.signed");
+    assert!(judged("www.signed", A, |message| message.answers = signed.clone()).is_err());
+    // An alias that the unsigned zone below has at its apex does not answer for the parent's DS records.
+    let alias = Rr { owner: name("plain.signed"), ..alias };
+    assert!(judged("plain.signed", rtype::DS, |message| message.answers = vec![alias.clone()]).is_err());
+}
+
+#[test]
+fn what_is_genuine_in_odd_shapes_is_believed() {
+    let double = |message: &mut Message| {
+        message.answers = [&message.answers[..], &message.answers[..]].concat();
+        message.authorities = [&message.authorities[..], &message.authorities[..]].concat();
+    };
+    for (text, qtype) in [("www.signed", A), ("x.wild.nsec3", A), ("nothing.nsec3", A), ("nothing.signed", A)]
+    {
+        assert_eq!(judged(text, qtype, double), Ok(true), "{text}");
+        let beside = |message: &mut Message| {
+            let ns =
+                Rr { owner: name("signed"), rtype: rtype::NS, ttl: 60, rdata: name("ns").as_wire().to_vec() };
+            message.authorities.push(ns);
+        };
+        assert_eq!(judged(text, qtype, beside), Ok(true), "{text}: unsigned NS beside it");
+        let lower_signer = |message: &mut Message| message.answers.reverse();
+        assert_eq!(judged(text, qtype, lower_signer), Ok(true), "{text}");
+    }
+    // A DNAME whose alias is left to others to make (RFC 6672 section 3.1).
+    let bare = |message: &mut Message| message.answers.retain(|rr| rr.owner != name("www.moved.signed"));
+    assert_eq!(judged("www.moved.signed", A, bare), Ok(true));
+    // The parent's SOA beside a child's NODATA.
+    let soa = TREE.zone("signed").set(&name("signed"), &name("signed"), rtype::SOA);
+    assert_eq!(judged("www.plain.signed", 28, |message| message.authorities = soa.clone()), Ok(false));
+    // Signatures of a zone without DS records.
+    for text in ["www.island.signed", "www.island.nsec3", "www.island.optout", "nothing.island.optout"] {
+        assert_eq!(judged(text, A, |_| {}), Ok(false), "{text}");
+    }
+    // NXDOMAIN of a name that has others below it is put right.
+    let wire = {
+        let mut message = honest(&name("ent.signed"), A);
+        message.rcode = 3;
+        let mut wire = Wire::default();
+        wire.lies.insert((name("ent.signed"), A), message);
+        wire
+    };
+    let verdict = wire.judge(&name("ent.signed"), A).unwrap();
+    assert_eq!((verdict.rcode, verdict.secure), (0, true));
+}
+
+/// An unsigned name costs the DS records down to the cut, once.
+#[test]
+fn zones_are_found_once() {
+    let wire = Wire::default();
+    let deep = format!("{}plain.signed", "1.".repeat(32));
+    for (text, asked) in [
+        (&*deep, 4),
+        (&*deep, 0),
+        ("www.plain.signed", 0),
+        ("www.signed", 0),
+        ("www.child.signed", 2),
+        ("nothing.child.signed", 0),
+        ("www.unsigned", 1),
+    ] {
+        wire.asked.store(0, Ordering::Relaxed);
+        wire.judge(&name(text), A).unwrap();
+        assert_eq!(wire.asked.load(Ordering::Relaxed), asked, "{text}");
+    }
+}

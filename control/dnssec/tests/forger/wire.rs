@@ -1,0 +1,86 @@
+//! The validator's way to a tree of zones, past a forger.
+
+use crate::{
+    forge::{Change, Forger, To},
+    server::{Message, Tree},
+    zone::{NOW, rtype},
+};
+use futures_util::FutureExt;
+use ringdns_dnssec::{Anchors, Name, Response, Source, Standing, Unproven, Verdict, validate};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+pub static TREE: LazyLock<Tree> = LazyLock::new(Tree::plant);
+pub static FORGER: LazyLock<Forger> = LazyLock::new(|| Forger::new(&TREE));
+static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| {
+    let mut anchors = Anchors::default();
+    anchors.add_ds(Name::root(), &TREE.root().ds()).unwrap();
+    anchors
+});
+
+/// What the tree says, which is signed only once.
+pub fn honest(name: &Name, rtype: u16) -> Message {
+    static KNOWN: LazyLock<Mutex<HashMap<(Name, u16), Message>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap();
+    known.entry((name.clone(), rtype)).or_insert_with(|| TREE.answer(name, rtype)).clone()
+}
+
+/// The way to the tree, past the forger.
+#[derive(Default)]
+pub struct Wire {
+    pub changes: Vec<(To, Change)>,
+    /// What is said to these questions, whatever the tree would say.
+    pub lies: HashMap<(Name, u16), Message>,
+    standings: Mutex<HashMap<Name, Standing>>,
+    /// How often the validator has asked.
+    pub asked: AtomicUsize,
+}
+
+impl Wire {
+    fn said(&self, to: To, name: &Name, rtype: u16) -> Result<Arc<Response>, Unproven<()>> {
+        let lie = self.lies.get(&(name.clone(), rtype)).cloned();
+        let mut message = lie.unwrap_or_else(|| honest(name, rtype));
+        for (_, change) in self.changes.iter().filter(|(of, _)| *of == to || *of == To::All) {
+            FORGER.apply(&TREE, name, change, &mut message);
+        }
+        Ok(Arc::new(Response::parse(&message.to_wire())?))
+    }
+
+    pub fn judge(&self, name: &Name, qtype: u16) -> Result<Verdict, Unproven<()>> {
+        let response = self.said(To::First, name, qtype)?;
+        let validation = validate(self, &ANCHORS, NOW, name, qtype, response);
+        validation.now_or_never().expect("all that is asked for is there at once")
+    }
+}
+
+impl Source for Wire {
+    type Error = ();
+
+    async fn ask(&self, name: &Name, rtype: u16) -> Result<Arc<Response>, Unproven<()>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match rtype {
+            rtype::DS => self.said(To::Ds, name, rtype),
+            rtype::DNSKEY => self.said(To::Keys, name, rtype),
+            _ => self.said(To::First, name, rtype),
+        }
+    }
+
+    fn recall(&self, zone: &Name) -> Option<Standing> {
+        self.standings.lock().unwrap().get(zone).cloned()
+    }
+
+    fn remember(&self, zone: &Name, standing: &Standing, secs: u32) {
+        if secs > 0 {
+            self.standings.lock().unwrap().insert(zone.clone(), standing.clone());
+        }
+    }
+
+    fn is_exempt(&self, _: &Name, _: u16) -> bool {
+        false
+    }
+}
