@@ -24,16 +24,30 @@ SKIPPED = 77
 def arguments() -> argparse.Namespace:
     """The command line."""
     default = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--all", action="store_true", help="the whole matrix of kernels, drivers and modes")
-    form.add_argument("--soak", action="store_true", help="zero-copy: a million queries, links and processes that come and go")
-    form.add_argument("--refusals", action="store_true", help="machines on which something stands in the way of AF_XDP")
+    form.add_argument(
+        "--soak",
+        action="store_true",
+        help="zero-copy: a million queries, links and processes that come and go",
+    )
+    form.add_argument(
+        "--refusals", action="store_true", help="machines on which something stands in the way of AF_XDP"
+    )
     parser.add_argument("--kernels", metavar="NAME,…", help=f"only these of {', '.join(KERNELS)}")
     parser.add_argument("--drivers", metavar="NAME,…", help="only these drivers of the matrix")
     parser.add_argument("--modes", metavar="MODE,…", help="only these modes of the matrix")
-    parser.add_argument("--programs", type=Path, default=default, metavar="FOLDER", help="what is tried: default %(default)s")
-    parser.add_argument("--commit", metavar="NAME", help="what the programs were built from, for the results: default, this tree")
+    parser.add_argument(
+        "--programs", type=Path, default=default, metavar="FOLDER", help="what is tried: default %(default)s"
+    )
+    parser.add_argument(
+        "--commit",
+        metavar="NAME",
+        help="what the programs were built from, for the results: default, this tree",
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write results.json and README.md there")
     parser.add_argument("--refresh", action="store_true", help="ask the mirror for newer packages first")
     return parser.parse_args()
@@ -83,8 +97,7 @@ class Run:
 
     def verifier(self):
         """The programs on every kernel."""
-        for cell in verifier.verify(self.cache, self.kernels, self.programs):
-            self.tell(cell)
+        verifier.verify(self.cache, self.kernels, self.programs, self.tell)
 
     def matrix(self, wanted: tuple[nics.Nic, ...], modes: tuple[str, ...], kernels: list[Kernel]):
         """Drivers and modes on some kernels."""
@@ -125,7 +138,10 @@ def main() -> int:
     seconds = round(time.monotonic() - started)
     if options.out:
         report.write(options.out, run.cells, run.skipped, seconds, options.commit, spelled(options))
-    print(f"{len(run.cells) - failed} cells are as expected, {failed} are not, {len(run.skipped)} kernels skipped; {seconds} s")
+    print(
+        f"{len(run.cells) - failed} cells are as expected, {failed} are not, "
+        f"{len(run.skipped)} kernels skipped; {seconds} s"
+    )
     return 1 if failed else 0
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetches what the lab of virtual machines runs on: QEMU, busybox and Debian's kernels, each from the Debian release that
-# has it. Packages are unpacked into a cache folder; nothing is installed, and apt's own sources and lists stay as they are.
+# Fetches what the lab of virtual machines runs on: QEMU, busybox and Debian's kernels, each from the Debian release
+# that has it. Packages are unpacked into a cache folder; nothing is installed, and apt's lists stay as they are.
 #
 #   fetch.sh [--refresh]
 #

@@ -1,4 +1,7 @@
-"""Tests of the lab's own parts, which need no virtual machine: `python3 -m unittest discover --start-directory tests/vm`."""
+"""Tests of the lab's own parts, which need no virtual machine.
+
+python3 -m unittest discover --start-directory tests/vm
+"""
 
 import json
 import unittest
@@ -22,7 +25,9 @@ class Archives(unittest.TestCase):
         self.assertIn(b"TRAILER!!!", archive.finish())
 
     def test_a_module_names_what_it_depends_on(self):
-        self.assertEqual(_depends(b"\0license=GPL\0depends=dca,i2c-algo-bit\0name=igb\0"), ["dca", "i2c_algo_bit"])
+        self.assertEqual(
+            _depends(b"\0license=GPL\0depends=dca,i2c-algo-bit\0name=igb\0"), ["dca", "i2c_algo_bit"]
+        )
         self.assertEqual(_depends(b"\0license=GPL\0depends=\0"), [])
 
 
@@ -31,10 +36,13 @@ class Reading(unittest.TestCase):
 
     def test_status_is_read_in_all_its_forms(self):
         for text, read in (
-            ("AF_XDP on nic1, queues: 2, program: driver, sockets: zero-copy (nic1 has zero-copy)", "driver zero-copy 2"),
             (
-                "AF_XDP on nic4, queues: 1, program: generic, because the driver refused: `bpf_link_create` failed: Operation "
-                "not supported (os error 95), sockets: copy (nic4 has no zero-copy: Operation not supported (os error 95))",
+                "AF_XDP on nic1, queues: 2, program: driver, sockets: zero-copy (nic1 has zero-copy)",
+                "driver zero-copy 2",
+            ),
+            (
+                "AF_XDP on nic4, queues: 1, program: generic, because the driver refused: `bpf_link_create` failed: "
+                "Operation not supported (os error 95), sockets: copy (nic4 has no zero-copy: Operation not supported)",
                 "generic copy 1",
             ),
             ("kernel sockets", "kernel sockets"),
@@ -42,15 +50,25 @@ class Reading(unittest.TestCase):
             self.assertEqual(str(Receiving(text)), read)
 
     def test_a_load_is_clean_only_if_each_answer_came_and_was_right(self):
-        report = {"sent": {"queries": 9}, "responses": 9, "discarded": 0, "unexpected": 0, "answers_per_second": 1.0}
+        report = {
+            "sent": {"queries": 9},
+            "responses": 9,
+            "discarded": 0,
+            "unexpected": 0,
+            "answers_per_second": 1.0,
+        }
         self.assertTrue(Load.read(json.dumps(report)).is_clean)
         for fault in ({"responses": 8}, {"discarded": 1}, {"unexpected": 1}):
             self.assertFalse(Load.read(json.dumps(report | fault)).is_clean, fault)
 
     def test_faults_of_a_kernel_are_told_from_its_news(self):
         self.assertIsNotNone(KERNEL_FAULT.search("[ 9.1] WARNING: CPU: 0 PID: 1 at net/core/dev.c:1"))
-        self.assertIsNotNone(KERNEL_FAULT.search("[ 9.1] NETDEV WATCHDOG: nic2 (igb): transmit queue 0 timed out"))
-        self.assertIsNone(KERNEL_FAULT.search("[ 9.1] igb 0000:00:02.0 nic2: NIC Link is Up 1000 Mbps Full Duplex"))
+        self.assertIsNotNone(
+            KERNEL_FAULT.search("[ 9.1] NETDEV WATCHDOG: nic2 (igb): transmit queue 0 timed out")
+        )
+        self.assertIsNone(
+            KERNEL_FAULT.search("[ 9.1] igb 0000:00:02.0 nic2: NIC Link is Up 1000 Mbps Full Duplex")
+        )
 
 
 class Table(unittest.TestCase):

@@ -19,7 +19,7 @@ SETTLE_SECONDS = 60
 
 
 def check(cell: Cell, guest: Guest, client: Client, nic: Nic):
-    """Starts ringdnsd, asks it, takes its link away, kills it, and notes in `cell` what is not as it should be."""
+    """Starts ringdnsd, asks it, takes its link away and kills it, and notes in `cell` what is amiss."""
     daemon = Daemon(guest, nic.interface, (f"{nic.guest4}:53", f"[{nic.guest6}]:53"), cell.mode)
     with cell.running():
         try:
@@ -35,7 +35,7 @@ def check(cell: Cell, guest: Guest, client: Client, nic: Nic):
 
 
 def _starts(cell: Cell, daemon: Daemon) -> bool:
-    """Whether it starts. It starts, or refuses to, as expected, and a refusal is a line and leaves nothing."""
+    """Whether it starts. A refusal must be expected, take one line, and leave nothing."""
     try:
         daemon.start()
     except NotStarted as log:
@@ -133,5 +133,7 @@ def check_sums(cell: Cell, stats: dict, dropped_before: dict[str, int] | None = 
     for worker in stats["workers"]:
         held = worker["frames"]["held"]
         cell.require(held == 0, f"worker {worker['worker']} at rest holds {held} frames")
-        invalid = {name: worker["port"][name] for name in ("bad_descriptors", "rx_invalid_descs", "tx_invalid_descs")}
+        invalid = {
+            name: worker["port"][name] for name in ("bad_descriptors", "rx_invalid_descs", "tx_invalid_descs")
+        }
         cell.require(not any(invalid.values()), f"worker {worker['worker']}: {invalid}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .guest import Namespace
 
-# Of queries under load: an emulated guest on a busy machine may stand still for seconds, and loses nothing by it.
+# Of queries under load: an emulated guest on a busy machine may stand still for seconds.
 TIMEOUT_MS = 20_000
 
 
@@ -52,7 +52,9 @@ class Client:
         transport = "+tcp" if tcp else "+notcp"
         asked = ("dig", "+time=2", f"+tries={tries}", transport, f"@{server}", "www.a.example", kind)
         printed = self.namespace.run(*asked).stdout
-        if "status: NOERROR" in printed and re.search(rf"^www\.a\.example\.\s+\d+\s+IN\s+{kind}\s", printed, re.M):
+        if "status: NOERROR" in printed and re.search(
+            rf"^www\.a\.example\.\s+\d+\s+IN\s+{kind}\s", printed, re.M
+        ):
             return None
         return f"{kind} over {'TCP' if tcp else 'UDP'} from {server}: {' '.join(printed.split()[-12:])}"
 
@@ -61,7 +63,16 @@ class Client:
         target = f"[{server}]:53" if ":" in server else f"{server}:53"
         # Of several ports, so that a NIC spreads them over its queues.
         done = self.namespace.run(
-            *(self.ringbench, "run", "--target", target, "--queries", str(queries), "--duration", str(seconds)),
+            *(
+                self.ringbench,
+                "run",
+                "--target",
+                target,
+                "--queries",
+                str(queries),
+                "--duration",
+                str(seconds),
+            ),
             *("--window", "64", "--sockets", "16", "--timeout-ms", str(TIMEOUT_MS), "--verify-answers", ""),
             *("--quiet", "--json", *options),
             seconds=seconds + 60,

@@ -48,7 +48,13 @@ class Daemon:
         prefix: str = "",
         name: str = "ringdnsd",
     ):
-        self.guest, self.interface, self.listen, self.mode, self.fallback = guest, interface, listen, mode, fallback
+        self.guest, self.interface, self.listen, self.mode, self.fallback = (
+            guest,
+            interface,
+            listen,
+            mode,
+            fallback,
+        )
         # What runs ringdnsd: `setpriv …`.
         self.prefix = prefix
         # One of several has files of its own name.

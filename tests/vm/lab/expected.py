@@ -9,7 +9,12 @@ from .result import Cell
 TABLE = tomllib.loads((Path(__file__).resolve().parent.parent / "expected.toml").read_text())
 
 MODES = ("auto", "zero-copy", "copy", "generic")
-BEST = {"auto": "driver zero-copy", "zero-copy": "driver zero-copy", "copy": "driver copy", "generic": "generic copy"}
+BEST = {
+    "auto": "driver zero-copy",
+    "zero-copy": "driver zero-copy",
+    "copy": "driver copy",
+    "generic": "generic copy",
+}
 REFUSED = "refused"
 
 

@@ -18,7 +18,7 @@ from .nics import Nic
 BOOT_SECONDS = 240
 BOOT_ATTEMPTS = 3
 COMMAND_SECONDS = 120
-# The second line: on a busy machine a processor of the guest may stand still for long, which is no fault of its kernel.
+# The second line: on a busy machine a processor of the guest may stand still for long.
 KERNEL_OPTIONS = (
     "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off random.trust_cpu=on "
     "no_timer_check nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
@@ -55,7 +55,9 @@ class Namespace:
 
     def run(self, *command: str | Path, seconds: float = COMMAND_SECONDS) -> subprocess.CompletedProcess:
         """Runs `command` in the namespace."""
-        return subprocess.run(self.command(*command), capture_output=True, text=True, timeout=seconds, check=False)
+        return subprocess.run(
+            self.command(*command), capture_output=True, text=True, timeout=seconds, check=False
+        )
 
     def delete(self):
         """Removes the namespace and its taps."""
@@ -85,7 +87,9 @@ class Guest:
         prefix = os.environ.get("RINGDNS_LAB_PREFIX", f"ringdns-vm-{os.getpid()}")
         self._scratch = tempfile.TemporaryDirectory(prefix="ringdns-vm.")
         self._console = Path(self._scratch.name) / "console"
-        self.client = Namespace(f"{prefix}-{self.kernel.label.replace('.', '_')}_{id(self):x}-client", self.nics)
+        self.client = Namespace(
+            f"{prefix}-{self.kernel.label.replace('.', '_')}_{id(self):x}-client", self.nics
+        )
         try:
             self._boot()
         except BaseException:
@@ -96,8 +100,8 @@ class Guest:
     def _boot(self):
         """Starts QEMU and waits for the agent.
 
-        QEMU 10 may fail an assertion ("iotlb_to_section") when emulated processors run in parallel while the guest maps
-        its devices. That is no fault of the guest, which then gets another.
+        QEMU 10 may fail an assertion ("iotlb_to_section") when emulated processors run in parallel while the
+        guest maps its devices. That is no fault of the guest, which is then started again.
         """
         for attempt in range(1, BOOT_ATTEMPTS + 1):
             self._launch()
@@ -118,7 +122,10 @@ class Guest:
         self._monitor, monitor = socket.socketpair()
         root = self._cache.qemu
         libraries = f"{root}/usr/lib/x86_64-linux-gnu"
-        environment = (f"LD_LIBRARY_PATH={libraries}:{root}/lib/x86_64-linux-gnu", f"QEMU_MODULE_DIR={libraries}/qemu")
+        environment = (
+            f"LD_LIBRARY_PATH={libraries}:{root}/lib/x86_64-linux-gnu",
+            f"QEMU_MODULE_DIR={libraries}/qemu",
+        )
         acceleration = ("kvm", "host") if has_kvm() else ("tcg,thread=multi", "max")
         arguments = [
             *("env", *environment),
@@ -136,15 +143,16 @@ class Guest:
         ]
         for nic in self.nics:
             arguments += nic.arguments
+        log = Path(self._scratch.name, "qemu.log").open("wb")
         self._qemu = subprocess.Popen(
             self.client.command(*arguments),
             pass_fds=(agent.fileno(), monitor.fileno()),
             stdin=subprocess.DEVNULL,
-            stdout=open(f"{self._scratch.name}/qemu.log", "wb"),
+            stdout=log,
             stderr=subprocess.STDOUT,
         )
-        agent.close()
-        monitor.close()
+        for given in (agent, monitor, log):
+            given.close()
 
     def _close(self):
         self._qemu.kill()
@@ -159,7 +167,7 @@ class Guest:
         self.client.delete()
         self._scratch.cleanup()
 
-    #----------- The agent ----------------------------------------------------
+    # ----------- The agent ----------------------------------------------------
 
     def run(self, command: str, seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
         """Runs a line of the guest's shell, and returns its exit status and what it printed."""
@@ -205,7 +213,7 @@ class Guest:
         console = self._console.read_text(errors="replace") if self._console.exists() else ""
         return f"Received: {self._received[-500:]!r}; console: {console[-1500:]}; QEMU: {log[-1000:]}"
 
-    #----------- From outside -------------------------------------------------
+    # ----------- From outside -------------------------------------------------
 
     def is_running(self) -> bool:
         """Whether it can be told to do more."""

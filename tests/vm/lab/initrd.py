@@ -48,7 +48,7 @@ class Archive:
     def _write(self, name: str, mode: int, data: bytes):
         self.inodes += 1
         path = name.encode() + b"\0"
-        # inode, mode, uid, gid, links, mtime, size, device and special device (major, minor), name's size, check sum
+        # inode, mode, user, group, links, time, size, four numbers of devices, the name's size, check sum
         fields = (self.inodes, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
         header = b"070701" + b"".join(b"%08x" % field for field in fields)
         self.parts += (_padded(header + path), _padded(data))
@@ -73,7 +73,9 @@ def programs(cache: Cache, folder: Path, scratch: Path) -> bytes:
         archive.file(name, (VM / "guest" / name).read_bytes(), executable=True)
     for name in PROGRAMS:
         if not (folder / name).exists():
-            raise FileNotFoundError(f"{folder / name}: build it first, or name another folder with --programs")
+            raise FileNotFoundError(
+                f"{folder / name}: build it first, or name another folder with --programs"
+            )
         _add_program(archive, folder / name, f"sbin/{name}", scratch)
     for name in TOOLS:
         path = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
@@ -82,7 +84,9 @@ def programs(cache: Cache, folder: Path, scratch: Path) -> bytes:
         _add_program(archive, Path(path), f"sbin/{name}", scratch)
     compiled = scratch / "pass.bpf.o"
     # Libraries that load objects ask for BTF.
-    subprocess.run(["clang", "-target", "bpf", "-O2", "-g", "-c", VM / "pass.bpf.c", "-o", compiled], check=True)
+    subprocess.run(
+        ["clang", "-target", "bpf", "-O2", "-g", "-c", VM / "pass.bpf.c", "-o", compiled], check=True
+    )
     archive.file("pass.bpf.o", compiled.read_bytes())
     compiled = scratch / "built"
     subprocess.run(["gcc", "-O2", "-Wall", "-Werror", VM / "deny.c", "-o", compiled], check=True)

@@ -53,8 +53,10 @@ class Nic:
         ]
 
 
-# virtio_net has zero-copy only where the device's DMA goes through the kernel's own interface, hence iommu_platform.
-VIRTIO = Nic(1, "virtio_net", "virtio-net-pci,mq=on,vectors=6,iommu_platform=on,disable-legacy=on", tap_queues=2)
+# virtio_net has zero-copy only where the device's DMA is the kernel's own, hence iommu_platform.
+VIRTIO = Nic(
+    1, "virtio_net", "virtio-net-pci,mq=on,vectors=6,iommu_platform=on,disable-legacy=on", tap_queues=2
+)
 IGB = Nic(2, "igb", "igb")
 VMXNET3 = Nic(3, "vmxnet3", "vmxnet3")
 E1000E = Nic(4, "e1000e", "e1000e")

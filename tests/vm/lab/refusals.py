@@ -28,7 +28,10 @@ def run(cache: Cache, kernels: list[Kernel], programs: bytes, folder: Path, tell
                 continue
             cell = Cell.of(kernel, name, "refusals", machine["receiving"])
             options = machine.get("kernel_options", "")
-            with cell.running(), Guest(cache, kernel, archives, (VIRTIO,), MEMORY_MIB, kernel_options=options) as guest:
+            with (
+                cell.running(),
+                Guest(cache, kernel, archives, (VIRTIO,), MEMORY_MIB, kernel_options=options) as guest,
+            ):
                 _try(cell, machine, guest, Client(guest.client, folder / "ringbench"))
             tell(cell)
 

@@ -14,8 +14,8 @@ HERE = Path(__file__).resolve().parent
 
 PAGE = """# Kernels, drivers and modes
 
-`deploy/test.sh drivers{options}` on {date}, programs of {commit}. {seconds} s on {machine}, load {load} at the end; guests
-{acceleration}, NICs emulated by QEMU. No rate is measured here.
+`deploy/test.sh drivers{options}` on {date}, programs of {commit}. {seconds} s on {machine}, load {load} at the end;
+guests {acceleration}, NICs emulated by QEMU. No rate is measured here.
 
 {counts}
 {table}
@@ -23,7 +23,9 @@ PAGE = """# Kernels, drivers and modes
 {soak}"""
 
 
-def write(folder: Path, cells: list[Cell], skipped: dict[str, str], seconds: int, commit: str | None, options: str):
+def write(
+    folder: Path, cells: list[Cell], skipped: dict[str, str], seconds: int, commit: str | None, options: str
+):
     """Writes results.json and README.md; `skipped` has the kernels that there are not, and why."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = {
@@ -35,10 +37,18 @@ def write(folder: Path, cells: list[Cell], skipped: dict[str, str], seconds: int
         "seconds": seconds,
         "options": options,
     }
-    results = {**facts, "skipped": skipped, "cells": [{**asdict(cell), "verdict": cell.verdict} for cell in cells]}
+    results = {
+        **facts,
+        "skipped": skipped,
+        "cells": [{**asdict(cell), "verdict": cell.verdict} for cell in cells],
+    }
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     page = PAGE.format(
-        **facts, counts=_counts(cells), table=_table(cells, skipped), explanations=_explanations(cells), soak=_soak(cells)
+        **facts,
+        counts=_counts(cells),
+        table=_table(cells, skipped),
+        explanations=_explanations(cells),
+        soak=_soak(cells),
     )
     (folder / "README.md").write_text(page)
 
@@ -97,12 +107,24 @@ def _soak(cells: list[Cell]) -> str:
     soaked = [cell for cell in cells if "frames_after" in cell.measured]
     if not soaked:
         return ""
-    lines = ["", "## Frames at rest, before and after", "", "| driver | | queries | answered | queue | before | after |", "|---" * 7 + "|"]
+    lines = [
+        "",
+        "## Frames at rest, before and after",
+        "",
+        "| driver | | queries | answered | queue | before | after |",
+        "|---" * 7 + "|",
+    ]
     for cell in soaked:
-        counts = (f"{cell.measured[name]:,}" if name in cell.measured else "" for name in ("queries", "answered"))
+        counts = (
+            f"{cell.measured[name]:,}" if name in cell.measured else "" for name in ("queries", "answered")
+        )
         head = f"| {cell.driver} | {cell.mode} | {' | '.join(counts)}"
-        for queue, pair in enumerate(zip(cell.measured["frames_before"], cell.measured["frames_after"])):
-            before, after = (", ".join(f"{place} {count}" for place, count in frames.items()) for frames in pair)
+        for queue, pair in enumerate(
+            zip(cell.measured["frames_before"], cell.measured["frames_after"], strict=True)
+        ):
+            before, after = (
+                ", ".join(f"{place} {count}" for place, count in frames.items()) for frames in pair
+            )
             lines.append(f"{head} | {queue} | {before} | {after} |")
             head = "| | | | "
     return "\n".join(lines) + "\n"
@@ -110,7 +132,9 @@ def _soak(cells: list[Cell]) -> str:
 
 def machine() -> str:
     """The machine that this runs on."""
-    model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    model = next(
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
+    )
     return f"{os.cpu_count()} cores of {model.partition(': ')[2]}, Linux {platform.release()}"
 
 

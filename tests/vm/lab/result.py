@@ -10,7 +10,8 @@ from .guest import Guest
 
 # What of a kernel's log says that something is broken.
 KERNEL_FAULT = re.compile(
-    r"WARNING:|BUG:|Oops|general protection|Call Trace|NETDEV WATCHDOG|Tx Unit Hang|blocked for more than|refcount_t:"
+    r"WARNING:|BUG:|Oops|general protection|Call Trace|refcount_t:|"
+    r"NETDEV WATCHDOG|Tx Unit Hang|blocked for more than"
 )
 
 
@@ -66,5 +67,6 @@ class Cell:
 
     def line(self) -> str:
         """For the terminal."""
-        words = f"{self.release:24} {self.driver:11} {self.mode:10} {self.got or '-':22} {self.seconds:5.0f} s  {self.verdict}"
-        return "\n".join([words, *(f"    {failure}" for failure in self.failures)])
+        place = f"{self.release:24} {self.driver:11} {self.mode:10}"
+        outcome = f"{self.got or '-':22} {self.seconds:5.0f} s  {self.verdict}"
+        return "\n".join([f"{place} {outcome}", *(f"    {failure}" for failure in self.failures)])

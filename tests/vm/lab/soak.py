@@ -1,4 +1,4 @@
-"""Zero-copy for longer: a million queries, and a link and a process that come and go. No frame and no socket is lost."""
+"""Zero-copy for longer: a million queries, and links and processes that come and go."""
 
 import subprocess
 from collections import Counter
@@ -62,8 +62,15 @@ class Soak:
         last = Cell.of(self.kernel, self.nic.driver, "end", "nothing is left")
         with last.running():
             self.daemon.end("TERM")
-            last.got = "nothing is left" if self._sockets() == 0 and not self.daemon.has_program() else "something is left"
-            last.require(last.got == last.expected, f"{self._sockets()} AF_XDP sockets, program: {self.daemon.has_program()}")
+            last.got = (
+                "nothing is left"
+                if self._sockets() == 0 and not self.daemon.has_program()
+                else "something is left"
+            )
+            last.require(
+                last.got == last.expected,
+                f"{self._sockets()} AF_XDP sockets, program: {self.daemon.has_program()}",
+            )
         self.tell(last)
 
     def _million(self, cell: Cell):
@@ -103,14 +110,15 @@ class Soak:
                 self.daemon.end(signal)
                 sockets, program = self._sockets(), self.daemon.has_program()
                 cell.require(
-                    sockets == 0 and not program, f"after {number}: {sockets} AF_XDP sockets, program: {program}"
+                    sockets == 0 and not program,
+                    f"after {number}: {sockets} AF_XDP sockets, program: {program}",
                 )
                 self.daemon.start()
                 self._answers_again(cell, f"restart {number}")
             receiving = self.daemon.receiving()
             cell.require(str(receiving) == MODE, f"restart {number}: {receiving.text}")
             at_start += Counter(settled(self.daemon)["total"]["dropped"])
-        # virtio's ring may hold packets from before the program came, with checksums that the kernel was to finish.
+        # virtio's ring may hold packets from before the program, with checksums that the kernel was to finish.
         cell.measured |= {"restarts": RESTARTS, "dropped_at_start": dict(at_start)}
         before = settled(self.daemon)["total"]["dropped"]
         load = self.client.load(self.nic.guest4, QUERIES_AFTER, PORTION_SECONDS)
@@ -120,7 +128,14 @@ class Soak:
     @contextmanager
     def _background(self):
         """Queries under way, whatever becomes of them."""
-        command = (self.client.ringbench, "run", "--target", f"{self.nic.guest4}:53", "--qps", str(BACKGROUND_QPS))
+        command = (
+            self.client.ringbench,
+            "run",
+            "--target",
+            f"{self.nic.guest4}:53",
+            "--qps",
+            str(BACKGROUND_QPS),
+        )
         load = subprocess.Popen(
             self.client.namespace.command(*command, "--duration", "3600", "--quiet"),
             stdout=subprocess.DEVNULL,
@@ -148,14 +163,28 @@ class Soak:
         return [worker["frames"] for worker in settled(self.daemon)["workers"][:-1]]
 
     def _check_frames(self, cell: Cell):
-        for queue, (before, after) in enumerate(zip(cell.measured["frames_before"], cell.measured["frames_after"])):
-            cell.require(sum(before.values()) == sum(after.values()), f"queue {queue}: frames were {before}, are {after}")
-            cell.require(after["fill"] == before["fill"], f"queue {queue}: frames to be filled: {before}, then {after}")
-            cell.require(after["tx"] <= TX_AT_REST_MAX, f"queue {queue}: frames are still to be sent: {after}")
+        for queue, (before, after) in enumerate(
+            zip(cell.measured["frames_before"], cell.measured["frames_after"], strict=True)
+        ):
+            cell.require(
+                sum(before.values()) == sum(after.values()),
+                f"queue {queue}: frames were {before}, are {after}",
+            )
+            cell.require(
+                after["fill"] == before["fill"], f"queue {queue}: frames to be filled: {before}, then {after}"
+            )
+            cell.require(
+                after["tx"] <= TX_AT_REST_MAX, f"queue {queue}: frames are still to be sent: {after}"
+            )
 
 
 def run(
-    cache: Cache, kernel: Kernel, programs: bytes, folder: Path, nics: tuple[Nic, ...], tell: Callable[[Cell], None]
+    cache: Cache,
+    kernel: Kernel,
+    programs: bytes,
+    folder: Path,
+    nics: tuple[Nic, ...],
+    tell: Callable[[Cell], None],
 ):
     """Soaks one NIC after the other, each in a guest of its own."""
     archives = (programs, initrd.modules(kernel))

@@ -4,6 +4,7 @@ A guest without NICs: a veth pair in it is enough, and each kernel's driver for 
 """
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from . import initrd
@@ -20,10 +21,12 @@ GENERATOR_SINCE = (5, 18)
 SENDS, NO_HELPER = "loads and sends", "lacks a helper"
 
 
-def verify(cache: Cache, kernels: list[Kernel], programs: bytes) -> list[Cell]:
+def verify(cache: Cache, kernels: list[Kernel], programs: bytes, tell: Callable[[Cell], None]):
     """Tries all kernels, two at a time: a guest has one processor."""
     with ThreadPoolExecutor(2) as pool:
-        return [cell for cells in pool.map(lambda kernel: _kernel(cache, kernel, programs), kernels) for cell in cells]
+        for cells in pool.map(lambda kernel: _kernel(cache, kernel, programs), kernels):
+            for cell in cells:
+                tell(cell)
 
 
 def _kernel(cache: Cache, kernel: Kernel, programs: bytes) -> list[Cell]:
@@ -41,6 +44,7 @@ def _kernel(cache: Cache, kernel: Kernel, programs: bytes) -> list[Cell]:
         with generator.running():
             _generate(generator, guest)
             generator.check_kernel_log(guest)
+    generator.require(bool(generator.got), "not tried")
     return [steering, generator]
 
 
@@ -56,8 +60,8 @@ def _steer(cell: Cell, guest: Guest):
     cell.require(cell.got == cell.expected, f"received by {cell.got}, not {cell.expected}")
     for target in ("10.53.9.2:53", "[fd53:0:0:9::2]:53"):
         printed = guest.output(
-            f"/sbin/ip netns exec client ringbench run --target {target} --queries {QUERIES} --timeout-ms 20000 "
-            "--verify-answers '' --quiet --json"
+            f"/sbin/ip netns exec client ringbench run --target {target} --queries {QUERIES} "
+            "--timeout-ms 20000 --verify-answers '' --quiet --json"
         )
         load = Load.read(printed)
         cell.require(load.is_clean, f"{target}: {load}")
@@ -68,7 +72,8 @@ def _generate(cell: Cell, guest: Guest):
     """The generator on the client's end, for a second."""
     status, printed = guest.run(
         "/sbin/ip netns exec client ringbench run --backend xdp --interface client9 --server-mac "
-        "$(cat /sys/class/net/nic9/address) --target 10.53.9.2:53 --count 100 --qps 500 --duration 1 --quiet --json"
+        "$(cat /sys/class/net/nic9/address) --target 10.53.9.2:53 --count 100 --qps 500 --duration 1 "
+        "--quiet --json"
     )
     if status:
         # The rest of the programs may be right or wrong: the verifier stops here.
@@ -80,4 +85,3 @@ def _generate(cell: Cell, guest: Guest):
     cell.got = SENDS
     cell.require(cell.got == cell.expected, f"it {cell.got}: mend the table")
     cell.require(load["responses"] > 0, f"no answer to {load['sent']['queries']} queries")
-
