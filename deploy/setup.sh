@@ -18,6 +18,7 @@ readonly BUILD_PACKAGES=(ca-certificates gcc libc6-dev make)
 readonly RUN_PACKAGES=(iproute2 ethtool procps)
 readonly TEST_PACKAGES=(
     knot knot-dnsutils unbound dnsperf bind9-dnsutils # peers: servers and clients
+    bpftool                                           # detaches a program that another process attached
     bind9-utils                                       # signs zones
     knot-resolver pdns-recursor                       # and those of ringbench differential
     redis-server redis-tools                          # what a fleet shares

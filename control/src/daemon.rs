@@ -10,6 +10,7 @@ use crate::{
     latency::Collector,
     listen::Listener,
     log::{self, QueryLog, writer::Writer},
+    nic::{Receiving, Watch},
     notices::Notices,
     policy,
     preflight::{self, Claim, ClaimError},
@@ -19,7 +20,7 @@ use crate::{
     snapshot::Snapshot,
     sweep::{Backroom, Sweeper},
     workers::{self, Common, Ended},
-    xdp::Steering,
+    xdp::{Steering, Tally},
 };
 use parking_lot::Mutex;
 use ringdns_dataplane::{
@@ -27,7 +28,9 @@ use ringdns_dataplane::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
-    fs, io,
+    fs,
+    future::pending,
+    io::{self, PipeWriter},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -37,7 +40,10 @@ use std::{
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc::{UnboundedReceiver, channel, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedReceiver, channel, unbounded_channel},
+        oneshot,
+    },
     task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
@@ -125,8 +131,8 @@ pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
         ended,
         log: log.clone(),
     };
-    let Entrance { steering, workers, receiving, spare_cores } = entrance::open(&claim.listen, &common)?;
-    let steering = Arc::new(Mutex::new(steering));
+    let Entrance { steering, tally, watch, workers, receiving, spare_cores } =
+        entrance::open(&claim.listen, &common)?;
 
     let runtime = runtime(spare_cores.clone())?;
     let plane = Plane {
@@ -141,14 +147,16 @@ pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
         demands: workers.demands.clone(),
         resolver,
         steering: steering.clone(),
+        tally,
+        watch,
         bell,
         log,
         spare_cores,
     };
     let mut logging = None;
     let worked = runtime.block_on(plane.work(claim, ends, &mut logging));
-    // Before the workers: no packet may be steered to a socket that is being closed.
-    steering.lock().take();
+    // Before the workers, if it did not come to that: no packet may be steered to a socket that is being closed.
+    drop(steering.lock().take());
     drop(workers);
     // After them: what they answered last is in it.
     if let Some(logging) = logging {
@@ -201,13 +209,15 @@ struct Plane {
     source: Source,
     policy: Arc<Policy>,
     clock: Clock,
-    receiving: String,
+    receiving: Arc<Receiving>,
     notices: Arc<Notices>,
     links: Vec<Arc<Link>>,
     lines: Vec<Arc<Line>>,
     demands: Vec<Arc<Demand>>,
     resolver: Arc<Resolver>,
     steering: Arc<Mutex<Option<Steering>>>,
+    tally: Option<Tally>,
+    watch: Option<Watch>,
     bell: Arc<Doorbell>,
     log: Option<Arc<QueryLog>>,
     spare_cores: Vec<core_affinity::CoreId>,
@@ -238,7 +248,7 @@ type Part = (&'static str, io::Result<()>);
 impl Plane {
     /// Until it is told to stop, or cannot go on. What logs is left in `logging`, to be finished when the workers have ended.
     async fn work(
-        self,
+        mut self,
         claim: Claim,
         mut ends: UnboundedReceiver<Ended>,
         logging: &mut Option<Logging>,
@@ -267,6 +277,7 @@ impl Plane {
             let (resolver, per_second) = (self.resolver.clone(), redis.warm_per_second);
             tokio::spawn(async move { resolver.warm(keys, per_second).await });
         }
+        let (watching, settled) = self.watch(&mut parts)?;
         let sweeper = self.sweep(&mut parts)?;
         let snapshot = self.snapshot(&mut parts)?;
         let listener = self.listen(claim.tcp, &mut parts)?;
@@ -291,20 +302,26 @@ impl Plane {
             ("reloading", Ok(()))
         });
 
-        service.ready.store(true, Ordering::Release);
-        let listen = &service.config.server.listen;
-        tracing::info!(?listen, workers = links.len(), receiving = service.receiving, "ready");
+        let becoming_ready = async {
+            // The watch says so, or is gone, which ends the daemon.
+            let _ = settled.await;
+            service.ready.store(true, Ordering::Release);
+            let listen = &service.config.server.listen;
+            tracing::info!(?listen, workers = links.len(), receiving = %service.receiving, "ready");
+            pending().await
+        };
         let why = tokio::select! {
+            why = becoming_ready => why,
             _ = terminate.recv() => Ok("SIGTERM"),
             _ = interrupt.recv() => Ok("SIGINT"),
             Some(Ended { worker, reason }) = ends.recv() => Err(DaemonError::Worker { worker, reason }),
             Some(ended) = parts.join_next() => Err(part_error(ended)),
         };
         service.ready.store(false, Ordering::Release);
-        // First of all: from here on the kernel's sockets receive, and then nobody does.
-        if let Some(steering) = steering.lock().as_mut() {
-            steering.detach();
-        }
+        // First of all: from here on the kernel's sockets receive, and then nobody does. The watch finds no program, and
+        // does not attach it again.
+        drop(steering.lock().take());
+        drop(watching);
         if let Ok(signal) = why {
             tracing::info!(signal, "stopping");
             drain(&links, &resolver).await;
@@ -335,6 +352,21 @@ impl Plane {
             });
         }
         Ok(listener)
+    }
+
+    /// Begins to watch over the interface. Returns what ends that when it is dropped, and what tells that the link is as
+    /// it was before the XDP program was attached.
+    fn watch(&mut self, parts: &mut JoinSet<Part>) -> io::Result<(PipeWriter, oneshot::Receiver<()>)> {
+        let (stop, stopper) = io::pipe()?;
+        let (settling, settled) = oneshot::channel();
+        match self.watch.take() {
+            Some(watch) => {
+                parts.spawn_blocking(move || ("the watch over the interface", watch.run(&stop, settling)));
+            }
+            // Without an interface there is nothing to wait for.
+            None => drop(settling.send(())),
+        }
+        Ok((stopper, settled))
     }
 
     /// Begins to sweep the host tier.
@@ -382,7 +414,7 @@ impl Plane {
         sweeper: Arc<Sweeper>,
         snapshot: Option<Arc<Snapshot>>,
     ) -> io::Result<Service> {
-        let steering = self.steering;
+        let tally = self.tally;
         let (resolver, links) = (self.resolver.clone(), self.links.clone());
         Ok(Service {
             reloader: Reloader::new(self.source, self.policy, resolver, listener.clone(), links),
@@ -393,9 +425,7 @@ impl Plane {
             latencies: Collector::new(self.links.clone())?,
             links: self.links,
             resolver: self.resolver,
-            verdicts: Box::new(move || {
-                steering.lock().as_ref().and_then(|steering| steering.verdicts().ok())
-            }),
+            verdicts: Box::new(move || tally.as_ref().and_then(|tally| tally.verdicts().ok())),
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: self.log,
             sweeper,

@@ -1,17 +1,25 @@
 //! Where queries come in: AF_XDP with the kernel behind it, or the kernel alone.
 //!
 //! With AF_XDP, one more worker sits at kernel sockets on the same addresses. It answers what the XDP program leaves
-//! to the kernel (fragments, IP options, queues that are not served), and everything while the program is off.
+//! to the kernel (fragments, IP options, queues that are not served), and everything while the program is off and the
+//! other workers are not at kernel sockets, too: see [`crate::nic`].
 
 use crate::{
     config::{Config, Mode},
     cores,
-    workers::{Common, Plan, Source, StartError, Started, Workers},
-    xdp::{AttachMode, SteerConfig, SteerError, Steering},
+    nic::{Attached, Interfaces, Key, Receiving, Watch, Watched},
+    workers::{Common, Plan, Socket, Source, StartError, Workers},
+    xdp::{AttachMode, SteerConfig, SteerError, Steering, Tally},
 };
 use core_affinity::CoreId;
+use parking_lot::Mutex;
 use ringdns_dataplane::port::{nic::Nic, xsk::Opened};
-use std::{net::SocketAddr, os::fd::AsFd};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
 
 /// The most that the worker behind AF_XDP has for its cache: little comes its way.
 const BEHIND_BYTES: u64 = 8 << 20;
@@ -25,17 +33,27 @@ pub enum EntranceError {
     /// A worker.
     #[error("{0}")]
     Worker(#[from] StartError),
+    /// What becomes of the interface could not be seen.
+    #[error(
+        "the kernel does not tell of network interfaces: {0}. Let the process open netlink sockets (systemd: add \
+         AF_NETLINK to RestrictAddressFamilies=)"
+    )]
+    Watch(#[source] io::Error),
 }
 
 /// The way in, open.
 pub struct Entrance {
     /// The XDP program, attached. Before the workers, so that it is dropped first: no packet may be steered to a
     /// socket that is being closed.
-    pub steering: Option<Steering>,
+    pub steering: Arc<Mutex<Option<Steering>>>,
+    /// What reads the XDP program's counters.
+    pub tally: Option<Tally>,
+    /// Who watches over the interface, yet to be started.
+    pub watch: Option<Watch>,
     /// The workers.
     pub workers: Workers,
     /// How packets are received, and why so.
-    pub receiving: String,
+    pub receiving: Arc<Receiving>,
     /// The cores that no worker has to itself.
     pub spare_cores: Vec<CoreId>,
 }
@@ -70,7 +88,14 @@ fn over_kernel(
         let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));
         workers.add(Plan { source, cores, cache_bytes, alone }, common)?;
     }
-    Ok(Entrance { steering: None, workers, receiving, spare_cores: plan.of_control().to_vec() })
+    Ok(Entrance {
+        steering: Arc::default(),
+        tally: None,
+        watch: None,
+        workers,
+        receiving: Arc::new(Receiving::over_sockets(receiving)),
+        spare_cores: plan.of_control().to_vec(),
+    })
 }
 
 fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Result<Entrance, EntranceError> {
@@ -79,41 +104,71 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     // Declared in this order so that on an error the program goes before the workers.
     let mut workers = Workers::default();
     let mut steering = Steering::load(&SteerConfig { interface, listen, mode })?;
-    let first = man_queues(interface, &mut steering, &mut workers, common)?;
-    let queues = workers.links.len();
-    let spare_cores = cores::Plan::new(Some(queues)).of_control().to_vec();
+    let mut interfaces = Interfaces::open().map_err(EntranceError::Watch)?;
+    let plan = cores::Plan::new(None);
+    let sockets = each_queue(interface, server.queues.as_deref(), usize::MAX, |worker, queue| {
+        let source = Source::Queue { interface: interface.to_owned(), queue };
+        let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));
+        workers.add(Plan { source, cores, cache_bytes: cache.bytes_per_worker, alone }, common)
+    })?;
+    let seats = workers.seats().to_vec();
+    let spare_cores = cores::Plan::new(Some(seats.len())).of_control().to_vec();
     let source = Source::Sockets(listen.to_vec());
     let cache_bytes = cache.bytes_per_worker.min(BEHIND_BYTES);
     workers.add(Plan { source, cores: spare_cores.clone(), cache_bytes, alone: false }, common)?;
-    let attachment = steering.attach()?;
-    let sockets = first.map_or_else(String::new, |opened| format!("{} ({})", opened.mode, opened.reason));
-    let receiving =
-        format!("AF_XDP on {interface}, queues: {queues}, program: {attachment}, sockets: {sockets}");
-    Ok(Entrance { steering: Some(steering), workers, receiving, spare_cores })
+
+    let index = steering.interface_index();
+    let before = interfaces.find(Key::Index(index)).map_err(EntranceError::Watch)?;
+    let (sockets, text) = steer(interface, &mut steering, sockets)?;
+    let was_up = before.is_some_and(|interface| interface.is_up());
+    let attached = Attached { index, program: steering.program_id()?, sockets, was_up };
+    let tally = steering.tally();
+    let steering = Arc::new(Mutex::new(Some(steering)));
+    let receiving = Arc::new(Receiving::by_xdp(interface, text));
+    let watched = Watched {
+        interface: interface.to_owned(),
+        queues: server.queues.clone(),
+        listen: listen.to_vec(),
+        fallback: server.fallback,
+        steering: steering.clone(),
+        seats,
+        receiving: receiving.clone(),
+    };
+    let watch = Some(Watch::over(watched, interfaces, attached));
+    Ok(Entrance { steering, tally: Some(tally), watch, workers, receiving, spare_cores })
 }
 
-/// Starts a worker for each queue, and gives the program its socket. Returns how the first was opened.
-fn man_queues(
+/// Opens each queue that is asked for, or each that the interface has, up to `limit`, for one worker each. Returns their
+/// numbers and sockets.
+pub(crate) fn each_queue(
     interface: &str,
-    steering: &mut Steering,
-    workers: &mut Workers,
-    common: &Common<'_>,
-) -> Result<Option<Opened>, EntranceError> {
-    let Config { server, cache, .. } = common.config;
-    let plan = cores::Plan::new(None);
-    let mut first = None;
-    for queue in queues(interface, server.queues.as_deref()) {
-        let source = Source::Queue { interface: interface.to_owned(), queue };
-        let worker = workers.links.len();
-        let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));
-        let cache_bytes = cache.bytes_per_worker;
-        let Started { socket } = workers.add(Plan { source, cores, cache_bytes, alone }, common)?;
-        if let Some((queue, socket, opened)) = socket {
-            steering.add_socket(queue, socket.as_fd())?;
-            first.get_or_insert(opened);
+    listed: Option<&[u32]>,
+    limit: usize,
+    mut open: impl FnMut(usize, u32) -> Result<Socket, StartError>,
+) -> Result<Vec<(u32, OwnedFd, Opened)>, EntranceError> {
+    let mut sockets = Vec::new();
+    for (worker, queue) in queues(interface, listed).into_iter().enumerate().take(limit) {
+        if let Some((socket, opened)) = open(worker, queue)? {
+            sockets.push((queue, socket, opened));
         }
     }
-    Ok(first)
+    Ok(sockets)
+}
+
+/// Gives the program the sockets of its queues, and attaches it. Returns them, and how packets are received.
+pub(crate) fn steer(
+    interface: &str,
+    steering: &mut Steering,
+    sockets: Vec<(u32, OwnedFd, Opened)>,
+) -> Result<(Vec<OwnedFd>, String), EntranceError> {
+    for (queue, socket, _) in &sockets {
+        steering.add_socket(*queue, socket.as_fd())?;
+    }
+    let attachment = steering.attach()?;
+    let queues = sockets.len();
+    let how = sockets.first().map_or_else(String::new, |(.., how)| format!("{} ({})", how.mode, how.reason));
+    let text = format!("AF_XDP on {interface}, queues: {queues}, program: {attachment}, sockets: {how}");
+    Ok((sockets.into_iter().map(|(_, socket, _)| socket).collect(), text))
 }
 
 /// The queues to serve: those that are listed, or all that the interface has.

@@ -26,6 +26,7 @@ pub mod local;
 pub mod log;
 pub mod message;
 pub mod names;
+pub mod nic;
 pub mod notices;
 pub mod policy;
 pub mod preflight;

@@ -1,7 +1,7 @@
 //! Every counter there is, in Prometheus' text format.
 
 use super::{Service, stats};
-use crate::{counters::Total, process::Taken};
+use crate::{counters::Total, nic::LinkState, process::Taken};
 use hdrhistogram::Histogram;
 use ringdns_dataplane::stats::{Counter, DropReason};
 use std::fmt::{Display, Write as _};
@@ -16,6 +16,12 @@ pub fn text(service: &Service) -> String {
         for (verdict, n) in verdicts.iter() {
             text.line(name, &[("verdict", &verdict.name())], n);
         }
+    }
+    if let Some(by_xdp) = service.receiving.is_by_xdp() {
+        let up = service.receiving.link() == LinkState::Up;
+        text.gauge("ringdns_interface_by_xdp", "Whether AF_XDP is in use, and not lost.", u8::from(by_xdp));
+        text.gauge("ringdns_interface_link_up", "Whether the interface's link is up.", u8::from(up));
+        text.totals("ringdns_interface", &service.receiving.counters.totals());
     }
     let host = service.resolver.host();
     let (used, capacity) = host.bytes();

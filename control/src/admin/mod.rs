@@ -5,7 +5,8 @@
 //! | `GET /status` | what runs, where and since when |
 //! | `GET /stats` | every counter, as JSON |
 //! | `GET /metrics` | the same for Prometheus |
-//! | `GET /healthz`, `GET /readyz` | 200, or 503 while it does not answer queries |
+//! | `GET /healthz` | 200, or 503 while it does not answer queries |
+//! | `GET /readyz` | the same, and 503 with the reason while clients' queries cannot come |
 //! | `GET /cache/entry?name=&type=` | what the host tier holds under a name |
 //! | `GET /histogram?format=text\|log&outcome=` | service times |
 //! | `GET /histogram?format=text\|log&upstream=` | how long an upstream's answers take |
@@ -31,6 +32,7 @@ use crate::{
     fleet,
     latency::{self, Collector},
     log::QueryLog,
+    nic::Receiving,
     notices::Notices,
     process::Taken,
     reload::Reloader,
@@ -71,14 +73,17 @@ use tokio::{
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
 
+/// Said before everything is up, and while it ends.
+const NOT_READY: &str = "starting, or about to end";
+
 /// What the API speaks of.
 pub struct Service {
     /// The configuration that runs.
     pub config: Config,
     /// The process's clock.
     pub clock: Clock,
-    /// How packets are received, and why so: `AF_XDP, driver, copy (…)`.
-    pub receiving: String,
+    /// How packets are received, and why so.
+    pub receiving: Arc<Receiving>,
     /// What an operator should know.
     pub notices: Arc<Notices>,
     /// The workers.
@@ -99,7 +104,7 @@ pub struct Service {
     pub snapshot: Option<Arc<Snapshot>>,
     /// Reads the configuration again.
     pub reloader: Reloader,
-    /// Whether queries are answered.
+    /// Whether queries are answered, if they come.
     pub ready: AtomicBool,
 }
 
@@ -107,6 +112,11 @@ impl Service {
     /// Every counter there is.
     pub fn stats(&self) -> serde_json::Value {
         stats::all(self)
+    }
+
+    /// Why clients get no answers, if that is so.
+    fn obstacle(&self) -> Option<String> {
+        if self.ready.load(Ordering::Acquire) { self.receiving.obstacle() } else { Some(NOT_READY.into()) }
     }
 }
 
@@ -121,8 +131,11 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since the start.
     pub uptime_secs: u32,
-    /// Whether queries are answered.
+    /// Whether clients' queries come, and are answered.
     pub ready: bool,
+    /// Why not, if not.
+    #[serde(default)]
+    pub obstacle: Option<String>,
     /// How packets are received.
     pub receiving: String,
     /// What an operator should know, a sentence each.
@@ -165,7 +178,7 @@ fn reading() -> Router<Arc<Service>> {
         .route("/stats", get(async |State(service): Shared| Json(service.stats())))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
-        .route("/readyz", get(healthz))
+        .route("/readyz", get(readyz))
         .route("/cache/entry", get(cache::entry))
         .route("/histogram", get(histogram))
         .route("/sweeps", get(sweeps))
@@ -228,12 +241,14 @@ pub async fn serve_http(listener: TcpListener, service: Arc<Service>) -> io::Res
 async fn status(State(service): Shared) -> Json<Status> {
     let now = service.clock.nanos();
     let upstreams = service.resolver.upstreams();
+    let obstacle = service.obstacle();
     Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_secs: service.clock.secs(),
-        ready: service.ready.load(Ordering::Acquire),
-        receiving: service.receiving.clone(),
+        ready: obstacle.is_none(),
+        obstacle,
+        receiving: service.receiving.to_string(),
         notices: service.notices.list(),
         listen: service.config.server.listen.iter().map(ToString::to_string).collect(),
         workers: service.links.len(),
@@ -246,7 +261,14 @@ async fn healthz(State(service): Shared) -> Response {
     if service.ready.load(Ordering::Acquire) {
         "ok\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not answering queries\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{NOT_READY}\n")).into_response()
+    }
+}
+
+async fn readyz(State(service): Shared) -> Response {
+    match service.obstacle() {
+        None => "ok\n".into_response(),
+        Some(obstacle) => (StatusCode::SERVICE_UNAVAILABLE, format!("{obstacle}\n")).into_response(),
     }
 }
 

@@ -4,6 +4,7 @@ use super::Service;
 use crate::{
     counters::Total,
     log::{LogCounters, QueryLog},
+    nic::LinkState,
     process::Taken,
 };
 use ringdns_dataplane::{
@@ -26,6 +27,11 @@ pub fn all(service: &Service) -> Value {
         "process": Taken::now().ok(),
         "total": worker(&sum),
         "workers": service.links.iter().map(|link| one(link)).collect::<Vec<_>>(),
+        "interface": service.receiving.is_by_xdp().map(|by_xdp| json!({
+            "by_xdp": by_xdp,
+            "link_up": service.receiving.link() == LinkState::Up,
+            "counters": totals(service.receiving.counters.totals()),
+        })),
         "xdp": (service.verdicts)().map(|verdicts| {
             verdicts.iter().map(|(verdict, n)| (verdict.name().to_owned(), n.into())).collect::<Map<_, _>>()
         }),

@@ -51,7 +51,7 @@ impl Doors {
             reloader,
             config,
             clock,
-            receiving: "kernel sockets".into(),
+            receiving: Arc::new(Receiving::over_sockets("kernel sockets")),
             notices: Arc::default(),
             latencies: Collector::new(links.clone()).unwrap(),
             links,

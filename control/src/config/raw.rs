@@ -296,7 +296,8 @@ tables! {
         /// Whether workers drive the NIC themselves instead of being interrupted (preferred busy polling, Linux
         /// 5.11). Wants `napi_defer_hard_irqs` and `gro_flush_timeout` set on the interface.
         busy_poll: bool = false,
-        /// Whether to serve over kernel sockets when AF_XDP cannot be started. `false`: stop with an error.
+        /// Whether kernel sockets do when AF_XDP cannot be started, or is lost. `false`: stop with an error at the start;
+        /// while it is lost later on, serve over kernel sockets until it is back, and say 503 at `/readyz`.
         fallback: bool = true,
         /// The largest answer sent over UDP, in bytes, whatever a client offers; larger ones go over TCP (RFC 9715).
         udp_limit: u16 = 1232,

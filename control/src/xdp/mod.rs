@@ -15,6 +15,7 @@ use std::{
     fmt,
     net::SocketAddr,
     os::fd::{AsRawFd as _, BorrowedFd},
+    sync::Arc,
 };
 
 use aya::{
@@ -103,8 +104,27 @@ pub struct Steering {
     mode: AttachMode,
     listen: HashMap<MapData, ListenKey, u32>,
     sockets: XskMap<MapData>,
-    verdicts: PerCpuArray<MapData, u64>,
+    tally: Tally,
     programs: Ebpf,
+}
+
+/// Reads what became of packets. It may outlive its program, and is of no hindrance to who attaches it.
+#[derive(Clone)]
+pub struct Tally(Arc<PerCpuArray<MapData, u64>>);
+
+impl Tally {
+    /// What became of the packets so far, over all CPUs.
+    pub fn verdicts(&self) -> Result<Verdicts, SteerError> {
+        let mut sums = [0; Verdict::ALL.len()];
+        for (sum, verdict) in sums.iter_mut().zip(Verdict::ALL) {
+            let per_cpu = self
+                .0
+                .get(&verdict.index(), 0)
+                .map_err(|error| SteerError::refused(Step::ReadVerdicts, error))?;
+            *sum = per_cpu.iter().sum();
+        }
+        Ok(Verdicts(sums))
+    }
 }
 
 impl Steering {
@@ -124,7 +144,7 @@ impl Steering {
             mode: config.mode,
             listen: take_map(&mut programs, LISTEN_MAP)?,
             sockets: take_map(&mut programs, SOCKETS_MAP)?,
-            verdicts: take_map(&mut programs, VERDICTS_MAP)?,
+            tally: Tally(Arc::new(take_map(&mut programs, VERDICTS_MAP)?)),
             programs,
         };
         steering.set_listen(config.listen)?;
@@ -207,17 +227,31 @@ impl Steering {
         self.link = None;
     }
 
+    /// The number of the interface that the program is attached to, or will be.
+    pub fn interface_index(&self) -> u32 {
+        self.interface_index
+    }
+
+    /// Names another interface for the next [`attach`](Self::attach): what was made anew under the same name has another
+    /// number. Its queues need sockets of their own.
+    pub fn set_interface_index(&mut self, index: u32) {
+        self.interface_index = index;
+    }
+
+    /// The number that the kernel gave the program.
+    pub fn program_id(&mut self) -> Result<u32, SteerError> {
+        let info = program(&mut self.programs)?.info();
+        Ok(info.map_err(|error| SteerError::refused(Step::LoadProgram, error))?.id())
+    }
+
+    /// What reads the program's counters.
+    pub fn tally(&self) -> Tally {
+        self.tally.clone()
+    }
+
     /// What became of the packets so far, over all CPUs.
     pub fn verdicts(&self) -> Result<Verdicts, SteerError> {
-        let mut sums = [0; Verdict::ALL.len()];
-        for (sum, verdict) in sums.iter_mut().zip(Verdict::ALL) {
-            let per_cpu = self
-                .verdicts
-                .get(&verdict.index(), 0)
-                .map_err(|error| SteerError::refused(Step::ReadVerdicts, error))?;
-            *sum = per_cpu.iter().sum();
-        }
-        Ok(Verdicts(sums))
+        self.tally.verdicts()
     }
 
     /// The program itself: what tests run on packets of their own.

@@ -18,6 +18,7 @@ use ringdns_control::config::Config;
 use ringdns_control::counters::Total;
 use ringdns_control::host::Purge as HostPurge;
 use ringdns_control::latency::Collector;
+use ringdns_control::nic::Receiving;
 use ringdns_control::reload::{Reloader, Source};
 use ringdns_control::resolver::{Limits, Resolver};
 use ringdns_control::sweep::{Backroom, Sweeper};
@@ -124,7 +125,7 @@ impl Simulator {
             snapshot: None,
             config,
             clock,
-            receiving: "a simulation".to_owned(),
+            receiving: Arc::new(Receiving::over_sockets("a simulation")),
             notices: Arc::default(),
             latencies: Collector::new(links.clone())?,
             links,

@@ -62,7 +62,11 @@ pub(super) fn print_as<T: serde::de::DeserializeOwned>(
 }
 
 pub(super) fn show_status(status: Status, out: &mut dyn Write) -> io::Result<()> {
-    let state = if status.ready { "answering queries" } else { "NOT answering queries" };
+    let state = match &status.obstacle {
+        _ if status.ready => "answering queries",
+        Some(obstacle) => &format!("NOT answering queries: {obstacle}"),
+        None => "NOT answering queries",
+    };
     let (hours, minutes) = (status.uptime_secs / 3600, status.uptime_secs / 60 % 60);
     writeln!(out, "ringdnsd {} (pid {}): {state}", status.version, status.pid)?;
     writeln!(out, "up         {hours} h {minutes} min {} s", status.uptime_secs % 60)?;

@@ -1,0 +1,70 @@
+//! What the watch makes of what it sees. What it does to workers and program is tried on a real interface, in
+//! `tests/tests/nic.rs`.
+
+use super::*;
+
+const UP: Interface = Interface { index: 1, enabled: true, carrier: true, programs: Vec::new() };
+const DOWN: Interface = Interface { index: 1, enabled: true, carrier: false, programs: Vec::new() };
+
+/// A watch of a daemon that is about to end: nothing is attached any more.
+fn watch(was_up: bool) -> Watch {
+    let watched = Watched {
+        interface: "lo".into(),
+        queues: None,
+        listen: Vec::new(),
+        fallback: true,
+        steering: Arc::default(),
+        seats: Vec::new(),
+        receiving: Arc::new(Receiving::by_xdp("lo", "AF_XDP".into())),
+    };
+    let mut interfaces = Interfaces::open().unwrap();
+    let index = interfaces.find(Key::Name("lo")).unwrap().unwrap().index;
+    Watch::over(watched, interfaces, Attached { index, program: 1, sockets: Vec::new(), was_up })
+}
+
+impl Watch {
+    /// What is seen, one after the other. Returns for each whether the link is waited for, and how often it went down.
+    fn sees(&mut self, states: &[Interface]) -> Vec<(bool, u64)> {
+        let see = |state| {
+            self.note_link(Some(state));
+            (self.settling, self.watched.receiving.counters.link_downs.get())
+        };
+        states.iter().map(see).collect()
+    }
+}
+
+#[test]
+fn a_link_that_attaching_took_down_is_waited_for() {
+    let mut watch = watch(true);
+    assert_eq!(watch.sees(&[DOWN, DOWN, UP]), [(true, 0), (true, 0), (false, 0)]);
+    assert_eq!(watch.sees(&[DOWN, DOWN, UP]), [(false, 1), (false, 1), (false, 1)]);
+}
+
+#[test]
+fn it_is_not_waited_for_without_end() {
+    let mut watch = watch(true);
+    assert_eq!(watch.sees(&[DOWN]), [(true, 0)]);
+    watch.attached_at -= SETTLE;
+    assert_eq!(watch.sees(&[DOWN, DOWN]), [(false, 1), (false, 1)]);
+    assert!(watch.watched.receiving.obstacle().is_some());
+}
+
+#[test]
+fn a_link_that_was_down_before_is_not_waited_for() {
+    let off = Interface { enabled: false, ..UP };
+    assert_eq!(watch(false).sees(&[DOWN, UP, off]), [(false, 1), (false, 1), (false, 2)]);
+}
+
+/// The daemon has detached the program itself: that is no loss, and nothing to be busy with.
+#[test]
+fn the_watch_ends_when_it_is_told_to() {
+    let watch = watch(false);
+    let receiving = watch.watched.receiving.clone();
+    let (stop, stopper) = io::pipe().unwrap();
+    let (settling, settled) = oneshot::channel();
+    let thread = std::thread::spawn(move || watch.run(&stop, settling));
+    settled.blocking_recv().unwrap();
+    drop(stopper);
+    thread.join().unwrap().unwrap();
+    assert_eq!((receiving.is_by_xdp(), receiving.counters.lost.get()), (Some(true), 0));
+}
