@@ -8,9 +8,8 @@ use rustix::{
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{Read, Seek},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::FileExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -93,21 +92,25 @@ impl Lab {
 
     /// Runs `work` on a thread inside one of the hosts: the sockets that it opens are that host's.
     pub fn inside<T: Send>(&self, side: Side, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let path = Path::new("/run/netns").join(self.namespace(side));
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                let namespace =
-                    File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                    .with_context(|| format!("cannot enter {}: is this root?", path.display()))?;
-                work()
-            });
-            match inside.join() {
-                Ok(done) => done,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        inside(&self.namespace(side), work)
     }
+}
+
+/// Runs `work` on a thread inside a network namespace: the sockets that it opens are of that namespace.
+pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let path = Path::new("/run/netns").join(namespace);
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            let namespace = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .with_context(|| format!("cannot enter {}: is this root?", path.display()))?;
+            work()
+        });
+        match inside.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 impl Drop for Lab {
@@ -189,10 +192,11 @@ impl Server {
         Ok(kibibytes.with_context(|| format!("{path} has no Pss"))? << 10)
     }
 
-    /// Ends it, and waits until it has ended.
-    pub fn stop(mut self) -> Result<()> {
+    /// Ends it, waits until it has ended, and returns what it said.
+    pub fn stop(mut self) -> Result<String> {
         self.check()?;
-        self.end()
+        self.end()?;
+        Ok(self.said())
     }
 
     fn end(&mut self) -> Result<()> {
@@ -212,14 +216,18 @@ impl Server {
         Ok(())
     }
 
-    fn said(&self) -> String {
-        let mut text = String::new();
-        let mut log = &self.log;
-        let read = log.rewind().and_then(|()| log.read_to_string(&mut text));
-        if let Err(error) = read {
-            text = format!("(its output cannot be read: {error})");
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        let mut bytes = Vec::new();
+        let mut block = [0; 4096];
+        // The process writes where the file's position is: it must not move.
+        loop {
+            match self.log.read_at(&mut block, bytes.len() as u64) {
+                Ok(0) => return String::from_utf8_lossy(&bytes).into_owned(),
+                Ok(read) => bytes.extend(&block[..read]),
+                Err(error) => return format!("(its output cannot be read: {error})"),
+            }
         }
-        text
     }
 }
 

@@ -10,17 +10,20 @@ use ringdns_dataplane::{
     packet::{Envelope, checksum},
     port::{
         Burst, Checksums, Port,
-        xsk::{Request, XskConfig, XskPort},
+        xsk::{BusyPoll, Opened, Request, XskConfig, XskPort},
     },
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc,
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -30,24 +33,33 @@ pub struct Args {
     /// The interface to answer on.
     #[arg(long)]
     pub interface: String,
-    /// Its queue.
-    #[arg(long, default_value_t = 0)]
-    pub queue: u32,
+    /// Its queues; each has a thread.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    pub queue: Vec<u32>,
     /// Addresses and ports to answer for.
     #[arg(long, required = true)]
     pub listen: Vec<SocketAddr>,
     /// How to open the socket.
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub mode: Mode,
-    /// Core to run on.
-    #[arg(long)]
-    pub core: Option<usize>,
+    /// Cores to run on, one a queue in turn.
+    #[arg(long, value_delimiter = ',')]
+    pub core: Vec<usize>,
     /// How long to look for packets before sleeping, in microseconds.
     #[arg(long, default_value_t = 50)]
     pub spin_us: u64,
     /// Keep every answer back for so long, in microseconds, to the microsecond: then it never sleeps.
     #[arg(long, default_value_t = 0)]
     pub delay_us: u64,
+    /// Let the threads drive the NIC instead of its interrupts (preferred busy polling), as ringdnsd's `busy_poll` does.
+    #[arg(long)]
+    pub busy_poll: bool,
+    /// Take the checksums of received packets as right, as ringdnsd's `trust_checksums` does.
+    #[arg(long)]
+    pub trust_checksums: bool,
+    /// Print the number of answers so far twice a second.
+    #[arg(long)]
+    pub progress: bool,
 }
 
 /// How to open the socket.
@@ -84,34 +96,128 @@ impl Mode {
 
 /// Longest sleep: how late a stop is noticed if its signal comes just before the sleep.
 const NAP: Duration = Duration::from_millis(200);
+/// Time between two lines of progress, at least.
+const PROGRESS: Duration = Duration::from_millis(400);
+/// Busy polling as ringdnsd's workers do it.
+const BUSY_POLL: BusyPoll = BusyPoll { usecs: 20, budget: 64 };
+
+/// Answers of one thread, alone in its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Answered(AtomicU64);
+
+/// A port that was opened, as the thread that steers packets to it needs it.
+struct Ready {
+    queue: u32,
+    socket: OwnedFd,
+    opened: Opened,
+}
 
 /// `ringbench responder`.
 pub fn run(args: &Args) -> Result<()> {
-    pin(args.core.as_slice(), 0)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
     }
-    // The port first, so that it is dropped last: no packet may be steered to a socket that is being closed.
-    let config = XskConfig { mode: args.mode.of_socket(), ..XskConfig::new(&args.interface, args.queue) };
-    let mut port = XskPort::open(&config)?;
     let (interface, mode) = (args.interface.as_str(), args.mode.of_program());
     let mut steering = Steering::load(&SteerConfig { interface, listen: &args.listen, mode })?;
-    steering.add_socket(args.queue, port.fd())?;
-    let attachment = steering.attach()?;
-    println!("answering on {interface}, program: {attachment}, socket: {}", port.opened().mode);
+    let answered: Vec<Answered> = args.queue.iter().map(|_| Answered::default()).collect();
+    thread::scope(|scope| {
+        let (sender, ready) = mpsc::channel();
+        let workers = answered.iter().enumerate().map(|(number, answered)| {
+            let (sender, stop) = (sender.clone(), &*stop);
+            scope.spawn(move || {
+                // Without one of its queues it is not the responder that was asked for.
+                work(args, number, answered, &sender, stop).inspect_err(|_| stop.store(true, Relaxed))
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        drop(sender);
+        let watched = watch(args, &mut steering, &ready, &answered, &stop);
+        // Whatever ended it, the threads end too, and hand their ports over.
+        stop.store(true, Relaxed);
+        // Before the ports are closed: no packet may be steered to a socket that is gone.
+        steering.detach();
+        let ports: Result<Vec<XskPort>> = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect();
+        // A thread that failed says why.
+        for mut port in ports? {
+            println!("{:?}", port.stats());
+        }
+        watched
+    })
+}
 
-    let (spin, delay) = (Duration::from_micros(args.spin_us), Duration::from_micros(args.delay_us));
-    serve(&mut port, spin, delay, &stop)?;
-    steering.detach();
-    println!("{:?}", port.stats());
+/// Steers packets to the threads' sockets once all are open, and waits for the end.
+fn watch(
+    args: &Args,
+    steering: &mut Steering,
+    ready: &mpsc::Receiver<Ready>,
+    answered: &[Answered],
+    stop: &AtomicBool,
+) -> Result<()> {
+    let mut first = None;
+    for _ in answered {
+        // A thread that fails to open its port drops its sender.
+        let Ok(Ready { queue, socket, opened }) = ready.recv() else { return Ok(()) };
+        steering.add_socket(queue, socket.as_fd())?;
+        first.get_or_insert(opened);
+    }
+    let attachment = steering.attach()?;
+    if let Some(opened) = first {
+        let pages = if opened.hugepages { ", on huge pages" } else { "" };
+        println!("answering on {}, program: {attachment}, socket: {}{pages}", args.interface, opened.mode);
+    }
+    let began = Instant::now();
+    let mut told = began;
+    while !stop.load(Relaxed) {
+        thread::sleep(NAP);
+        if args.progress && told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            let total: u64 = answered.iter().map(|answered| answered.0.load(Relaxed)).sum();
+            println!("answered {total} in {:.6} s", began.elapsed().as_secs_f64());
+        }
+    }
     Ok(())
 }
 
-fn serve(port: &mut XskPort, spin: Duration, delay: Duration, stop: &AtomicBool) -> Result<()> {
+/// Opens the port of the `number`th queue, says so, and serves it.
+fn work(
+    args: &Args,
+    number: usize,
+    answered: &Answered,
+    ready: &mpsc::Sender<Ready>,
+    stop: &AtomicBool,
+) -> Result<XskPort> {
+    pin(&args.core, number)?;
+    let queue = args.queue[number];
+    let mut port = XskPort::open(&XskConfig {
+        mode: args.mode.of_socket(),
+        trust_checksums: args.trust_checksums,
+        busy_poll: args.busy_poll.then_some(BUSY_POLL),
+        ..XskConfig::new(&args.interface, queue)
+    })?;
+    let socket = port.fd().try_clone_to_owned().context("cannot duplicate a socket")?;
+    // Nobody listens any more if another thread failed.
+    let _ = ready.send(Ready { queue, socket, opened: port.opened().clone() });
+    let (spin, delay) = (Duration::from_micros(args.spin_us), Duration::from_micros(args.delay_us));
+    serve(&mut port, spin, delay, &answered.0, stop)?;
+    Ok(port)
+}
+
+fn serve(
+    port: &mut XskPort,
+    spin: Duration,
+    delay: Duration,
+    answered: &AtomicU64,
+    stop: &AtomicBool,
+) -> Result<()> {
     let nobody = Doorbell::new().context("cannot make an eventfd")?;
     let mut burst = Burst::new();
     let mut busy = Instant::now();
+    let mut sent = 0;
     // Answers in the order of their time.
     let mut held: VecDeque<(Instant, Frame)> = VecDeque::new();
     while !stop.load(Relaxed) {
@@ -122,6 +228,7 @@ fn serve(port: &mut XskPort, spin: Duration, delay: Duration, stop: &AtomicBool)
             match respond(port.frames().buffer(&mut frame), len) {
                 Some(len) => {
                     frame.set_len(len);
+                    sent += 1;
                     if delay.is_zero() {
                         port.send(frame);
                     } else {
@@ -136,6 +243,7 @@ fn serve(port: &mut XskPort, spin: Duration, delay: Duration, stop: &AtomicBool)
         }
         port.flush();
         if received > 0 || !delay.is_zero() {
+            answered.store(sent, Relaxed);
             busy = Instant::now();
         } else if busy.elapsed() >= spin {
             port.wait(nobody.fd(), NAP).context("cannot wait for packets")?;

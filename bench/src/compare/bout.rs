@@ -109,7 +109,7 @@ impl<'a> Bout<'a> {
 
     /// Ends the upstream.
     pub fn end(self) -> Result<()> {
-        self.upstream.stop()
+        self.upstream.stop().map(drop)
     }
 
     /// Fails when somebody wants to end this.

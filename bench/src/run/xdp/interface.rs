@@ -1,9 +1,19 @@
 //! What the generator must know of its interface, and what that counts.
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::ifaddrs::getifaddrs;
+use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 use serde::Deserialize;
-use std::{fs, net::IpAddr, process::Command};
+use std::{
+    fs,
+    net::IpAddr,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a link may take to come back.
+const LINK_PATIENCE: Duration = Duration::from_secs(15);
+const LINK_CHECK: Duration = Duration::from_millis(20);
 
 /// An interface of this network namespace.
 #[derive(Debug)]
@@ -86,6 +96,26 @@ impl Device {
             )
         })?;
         parse_mac(&known).map_err(anyhow::Error::msg)
+    }
+
+    /// Waits until the interface has a link: some drivers take it down for seconds when an XDP program comes or goes.
+    pub fn wait_for_link(&self) -> Result<()> {
+        let deadline = Instant::now() + LINK_PATIENCE;
+        while !self.is_running()? {
+            ensure!(
+                Instant::now() < deadline,
+                "{} has had no link for {LINK_PATIENCE:?}: is it up (`ip link set {} up`), and the cable in?",
+                self.name,
+                self.name
+            );
+            thread::sleep(LINK_CHECK);
+        }
+        Ok(())
+    }
+
+    fn is_running(&self) -> Result<bool> {
+        let mut all = getifaddrs().context("cannot list the interfaces")?;
+        Ok(all.any(|i| i.interface_name == self.name && i.flags.contains(InterfaceFlags::IFF_RUNNING)))
     }
 
     /// What the interface has counted so far.

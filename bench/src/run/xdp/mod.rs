@@ -88,6 +88,7 @@ pub fn run(plan: &Plan, args: &XdpArgs, target: SocketAddr, series: &Series) -> 
     board.set_pace(plan.qps, Duration::from_micros(args.max_lag_us))?;
     board.write(&mut mixture)?;
     let _attached = programs.attach_sink(&device)?;
+    device.wait_for_link()?;
 
     let generator = Generator::start(programs, &plan.udp.cores)?;
     let mut sampler = Sampler::start(series)?;
