@@ -180,6 +180,15 @@ pub fn coalescing(text: &str) -> (Option<bool>, Option<u32>) {
     (adaptive, after("rx-usecs:").and_then(|value| value.parse().ok()))
 }
 
+/// Reads `ethtool -S`. Counters of queues are left as the driver names them.
+pub fn counters(text: &str) -> BTreeMap<String, u64> {
+    let pair = |line: &str| {
+        let (name, value) = line.rsplit_once(':')?;
+        Some((name.trim().to_owned(), value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,5 +263,15 @@ mod tests {
     fn coalescing_is_read_where_the_driver_has_it() {
         assert_eq!(coalescing("Adaptive RX: off  TX: n/a\n\nrx-usecs: 3\n"), (Some(false), Some(3)));
         assert_eq!(coalescing("Adaptive RX: n/a  TX: n/a\nrx-usecs: n/a\n"), (None, None));
+    }
+
+    #[test]
+    fn counters_are_named_as_the_driver_does() {
+        let counted =
+            counters("NIC statistics:\n     rx_missed_errors: 12\n     rx_queue_0_drops: 0\n     note: x\n");
+        assert_eq!(
+            counted,
+            BTreeMap::from([("rx_missed_errors".into(), 12), ("rx_queue_0_drops".into(), 0)])
+        );
     }
 }

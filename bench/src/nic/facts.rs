@@ -159,7 +159,8 @@ impl Nic {
                 ));
             }
         }
-        if on("large-receive-offload") || on("generic-receive-offload") {
+        // A veth end has NAPI only with GRO or with a program in the driver.
+        if self.driver.name != "veth" && (on("large-receive-offload") || on("generic-receive-offload")) {
             advice.push(format!(
                 "LRO or GRO is on, which costs time and may keep XDP off: `ethtool -K {interface} lro off gro off`."
             ));

@@ -2,27 +2,441 @@
 
 mod ethtool;
 mod facts;
+mod guard;
+mod load;
+mod mask;
+mod page;
+mod prepare;
+mod programs;
+mod put_back;
+mod setting;
+mod subject;
+mod trial;
 
-use anyhow::{Result, ensure};
+use crate::{built, suite::Setup};
+use anyhow::{Context, Result, bail, ensure};
 use facts::{Host, Nic};
+use load::{Peer, Port};
+use page::Conditions;
+use prepare::Change;
+use programs::Programs;
+use put_back::PutBack;
+use rustix::{process::geteuid, thread::sched_getaffinity};
+use setting::{Mode, Setting, Tuning};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+use subject::{Running, Subject};
+use tempfile::TempDir;
+use trial::{Schedule, Trials};
 
-/// Tells what decides how fast this host's NIC is under ringdns: driver, queues, rings, RSS, offloads, interrupts.
+/// Measures ringdnsd and a bare responder on a NIC, in every mode of AF_XDP that its driver has, and writes a folder that
+/// can be sent to the project.
+///
+/// Each mode (zero-copy, copy in the driver, generic) is tried as it is, then with busy polling, with threaded NAPI and on huge
+/// pages. Queries come from a second port of this host, wired to the first (--peer-interface), or from another host (--peer), for which
+/// the command to start there is printed. What is changed on the machine is told beforehand and put back at the end, after
+/// an error and on a signal too. MAC and IP addresses are masked in all that is written. Needs root, and ringdnsd and ringctl
+/// beside this program.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The interface.
+    /// The NIC's interface.
     #[arg(long)]
     pub interface: String,
+    /// A second port of this host, wired to the first: it is moved into a network namespace and asks from there.
+    #[arg(long, value_name = "INTERFACE", conflicts_with = "peer")]
+    pub peer_interface: Option<String>,
+    /// Address of another host that asks.
+    #[arg(long, value_name = "ADDRESS")]
+    pub peer: Option<IpAddr>,
+    /// Address of the interface that the other host asks; the first one when absent.
+    #[arg(long, value_name = "ADDRESS", requires = "peer")]
+    pub listen: Option<IpAddr>,
+    /// Where the results go: a folder that is not there yet.
+    #[arg(long, value_name = "DIR", default_value = "ringdns-nic")]
+    pub out: PathBuf,
+    /// Tell what there is and what would be done, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Shorter measurements, and tunings in the first mode alone that works.
+    #[arg(long)]
+    pub quick: bool,
+    /// Only these modes.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE")]
+    pub mode: Vec<Mode>,
+    /// Only these changes of a mode; `none` tries it as it is, which is always done.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "TUNING")]
+    pub tuning: Vec<Tuning>,
+    /// Length of a measurement in seconds; 4 when absent, 1.5 with --quick.
+    #[arg(long, value_parser = crate::run::rate)]
+    pub seconds: Option<f64>,
+    /// Turns that each server has in each setting; tables then show medians.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20))]
+    pub rounds: u16,
+    /// Names that are asked.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub names: u32,
+    /// Queues to serve; all that there are when absent, but no more than cores.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub queues: Option<u32>,
+    /// Core of the generator, with --peer-interface; the first when absent.
+    #[arg(long, value_name = "CORE")]
+    pub generator_core: Option<usize>,
+    /// Queries a second that the other host is to send; without, as many as it can.
+    #[arg(long, requires = "peer", value_parser = crate::run::rate)]
+    pub qps: Option<f64>,
+    /// Seconds to wait for the other host's first query.
+    #[arg(long, default_value_t = 300)]
+    pub wait: u64,
+    /// Leave offloads and hash fields of the NIC as they are.
+    #[arg(long)]
+    pub as_it_is: bool,
+    /// Also an interface that carries the default route or this session.
+    #[arg(long)]
+    pub yes_this_interface: bool,
+    /// Also with a build that is not the one that ships.
+    #[arg(long)]
+    pub any_build: bool,
+}
+
+/// What all trials have in common.
+#[derive(Debug)]
+struct Kit {
+    nic: Nic,
+    programs: Programs,
+    stop: Arc<AtomicBool>,
+    began: Instant,
+    queues: u32,
+    /// Cores that servers have.
+    cores: Vec<usize>,
+    /// The generator's core, if it is one of this host's.
+    generator_core: Option<usize>,
+    listen: SocketAddr,
+    /// Who may ask.
+    client: String,
+    upstream: SocketAddr,
+    names: u32,
+    time: Duration,
+    folder: TempDir,
+}
+
+/// Seconds that starting, warming and stopping a server take, besides measurements.
+const AROUND_A_TURN: f64 = 4.0;
+/// Time between two looks for the other host's queries.
+const PAUSE: Duration = Duration::from_millis(300);
+
+impl Kit {
+    /// Whether received checksums are taken as right: on a link within this machine the kernel leaves them unfinished.
+    fn trusts_checksums(&self) -> bool {
+        self.nic.driver.name == "veth"
+    }
 }
 
 /// `ringbench nic`.
 pub fn run(args: &Args) -> Result<()> {
-    let Args { interface } = args;
-    ensure!(
-        facts::class(interface).exists(),
-        "there is no interface \"{interface}\" in this network namespace: see `ip link`"
-    );
-    let (nic, host) = (Nic::read(interface), Host::read());
-    println!("| {interface} | |\n| --- | --- |\n{nic}{host}");
+    guard::exists(&args.interface)?;
+    let (nic, host) = (Nic::read(&args.interface), Host::read());
+    println!("| {} | |\n| --- | --- |\n{nic}{host}", args.interface);
     nic.advice().iter().for_each(|advice| println!("- {advice}"));
+
+    let (cores, generator_core) = cores(args)?;
+    let queues = prepare::queues(&nic, args.queues, cores.len());
+    let changes = prepare::changes(&nic, queues, args.as_it_is)?;
+    let schedule = schedule(args);
+    let seconds = args.seconds.unwrap_or(if args.quick { 1.5 } else { 4.0 });
+    let minutes = f64::from(schedule.turns()) * (AROUND_A_TURN + 2.25 * seconds) / 60.0;
+    println!("\n{}", plan(args, &schedule, &changes, queues, &cores, minutes));
+    if args.dry_run {
+        return Ok(());
+    }
+
+    guard::check(&args.interface, args.yes_this_interface)?;
+    ensure!(geteuid().is_root(), "trials need root: they attach XDP programs and change the NIC's settings");
+    if !args.any_build {
+        built::ensure_shipped()?;
+    }
+    ensure!(
+        args.peer.is_some() || args.peer_interface.is_some(),
+        "nobody asks: give --peer-interface, a second port of this host that is wired to {}, or --peer, the address of \
+         another host; --dry-run tells what there is",
+        args.interface
+    );
+    if let Some(peer) = &args.peer_interface {
+        guard::check_peer(peer)?;
+        ensure!(*peer != args.interface, "{peer} cannot be its own peer: give another port");
+    }
+    let programs = Programs::find()?;
+    let listen = listen(args)?;
+    ensure!(!args.out.exists(), "{} is there already: give another folder (--out)", args.out.display());
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
+    }
+    // Made before whatever uses what it holds, and so dropped after that.
+    let mut put_back = PutBack::default();
+    let upstream = programs.start_upstream()?;
+    let kit = Kit {
+        nic,
+        programs,
+        stop,
+        began: Instant::now(),
+        queues,
+        cores,
+        generator_core,
+        listen,
+        client: args.peer.map_or_else(|| load::CLIENT.to_string(), |peer| peer.to_string()),
+        upstream: upstream.1,
+        names: args.names,
+        time: Duration::from_secs_f64(seconds),
+        folder: tempfile::tempdir().context("cannot make a temporary folder")?,
+    };
+    let done = perform(args, kit, &schedule, &changes, minutes, &mut put_back);
+    // First what is the machine's; then what is to be said.
+    let restored = put_back.put_back();
+    if restored.is_ok() {
+        println!("all settings are put back");
+    }
+    drop(upstream);
+    if done.is_err() {
+        // Of use only if there is something in it.
+        let _ = fs::remove_dir(&args.out);
+    }
+    done.and(restored)
+}
+
+/// Prepares the NIC, makes the peer ready, and goes through the trials.
+fn perform(
+    args: &Args,
+    mut kit: Kit,
+    schedule: &Schedule,
+    changes: &[Change],
+    minutes: f64,
+    put_back: &mut PutBack,
+) -> Result<()> {
+    let refused = prepare::apply(changes, put_back)?;
+    let mut notes: Vec<String> =
+        refused.iter().map(|refusal| format!("The driver refused a setting: {refusal}.")).collect();
+    let peer = match (&args.peer_interface, args.peer) {
+        (Some(interface), _) => {
+            let core = kit.generator_core.unwrap_or(0);
+            Peer::Port(Port::set_up(&kit.nic.interface, interface, core, put_back)?)
+        }
+        (None, Some(address)) => Peer::Host(address),
+        (None, None) => bail!("nobody asks"),
+    };
+    kit.nic = Nic::read(&args.interface);
+    let peer = greet(args, &kit, schedule, minutes, peer, &mut notes)?;
+    let mut conditions = Conditions {
+        setup: Setup::here(),
+        versions: kit.programs.versions(),
+        nic: kit.nic.clone(),
+        host: Host::read(),
+        queues: kit.queues,
+        cores: kit.cores.clone(),
+        names: kit.names,
+        seconds: kit.time.as_secs_f64(),
+        peer: describe(&peer, args.qps),
+        notes,
+    };
+    let mut trials = Trials::default();
+    let done = trials.run(&kit, &peer, schedule, |trials| page::write(&args.out, &conditions, trials));
+    if let Err(error) = &done {
+        conditions
+            .notes
+            .push(format!("**The trials ended early ({error:#}): the tables are not complete.**"));
+    }
+    page::write(&args.out, &conditions, &trials)?;
+    println!("results are in {}", args.out.display());
+    done?;
+    ensure!(
+        trials.all.iter().any(|trial| !trial.rounds.is_empty()),
+        "nothing could be measured: {}/README.md says why, server by server",
+        args.out.display()
+    );
     Ok(())
+}
+
+/// Makes sure that queries come: chooses a generator for a port, and asks for one on another host.
+fn greet(
+    args: &Args,
+    kit: &Kit,
+    schedule: &Schedule,
+    minutes: f64,
+    peer: Peer,
+    notes: &mut Vec<String>,
+) -> Result<Peer> {
+    let plain = Setting::all(&schedule.modes, &[]);
+    match peer {
+        Peer::Port(mut port) => {
+            // Any mode that starts will do.
+            let mut running = first_that_starts(kit, &plain)?;
+            if let Some(why) = port.choose_generator(kit, &mut running)? {
+                let note = format!(
+                    "The generator in the kernel does not work on the peer's port, so kernel sockets ask: {why}."
+                );
+                println!("{note}");
+                notes.push(note);
+            }
+            running.stop()?;
+            Ok(Peer::Port(port))
+        }
+        Peer::Host(address) => {
+            let seconds = (minutes * 60.0 * 1.5) as u64 + args.wait;
+            let mac = fs::read_to_string(facts::class(&args.interface).join("address")).ok();
+            println!(
+                "\nOn {address}, as root, start one of these (PORT: its interface), and leave it running:\n"
+            );
+            for command in load::commands(
+                &kit.listen.to_string(),
+                mac.as_deref().map(str::trim),
+                args.names,
+                seconds,
+                args.qps,
+            ) {
+                println!("    {command}");
+            }
+            println!(
+                "\nkxdpgun and dnsperf read queries.txt, which the second line makes. Waiting for queries, {} s at most …",
+                args.wait
+            );
+            let mut running = first_that_starts(kit, &plain)?;
+            let began = Instant::now();
+            while running.counted()?.queries.unwrap_or(0) < 100 {
+                kit.nap(PAUSE)?;
+                running.check()?;
+                ensure!(
+                    began.elapsed() < Duration::from_secs(args.wait),
+                    "no queries came within {} s: does {address} reach {} (ping), and is its generator running?",
+                    args.wait,
+                    kit.listen
+                );
+            }
+            println!("queries come in");
+            running.stop()?;
+            Ok(Peer::Host(address))
+        }
+    }
+}
+
+/// Starts ringdnsd in the first setting in which it starts.
+fn first_that_starts<'k>(kit: &'k Kit, settings: &[Setting]) -> Result<Running<'k>> {
+    let mut why = String::new();
+    for setting in settings {
+        match Running::start(kit, Subject::Ringdnsd, *setting) {
+            Ok(running) => return Ok(running),
+            Err(error) => {
+                kit.check_stop()?;
+                why += &format!("\n  {}: {error:#}", setting.mode.label());
+            }
+        }
+    }
+    bail!("ringdnsd starts in no mode on {}:{why}", kit.nic.interface)
+}
+
+/// Cores for servers, and the generator's.
+fn cores(args: &Args) -> Result<(Vec<usize>, Option<usize>)> {
+    let allowed = sched_getaffinity(None).context("cannot tell this process's cores")?;
+    let all: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    if args.peer_interface.is_none() {
+        return Ok((all, None));
+    }
+    let generator = args.generator_core.or(all.first().copied());
+    let servers: Vec<usize> = all.into_iter().filter(|core| Some(*core) != generator).collect();
+    ensure!(
+        !servers.is_empty(),
+        "generator and server want a core each, and this process has one: use --peer, with another host"
+    );
+    Ok((servers, generator))
+}
+
+fn schedule(args: &Args) -> Schedule {
+    let wanted = |mode: &Mode| args.mode.is_empty() || args.mode.contains(mode);
+    let tuned = |tuning: &Tuning| args.tuning.is_empty() || args.tuning.contains(tuning);
+    Schedule {
+        modes: Mode::ALL.into_iter().filter(wanted).collect(),
+        tunings: Tuning::ALL.into_iter().filter(tuned).collect(),
+        rounds: args.rounds,
+        quick: args.quick,
+    }
+}
+
+/// Where servers listen.
+fn listen(args: &Args) -> Result<SocketAddr> {
+    if args.peer.is_none() {
+        return Ok(SocketAddr::new(load::SERVER.into(), 53));
+    }
+    let own = guard::addresses(&args.interface)?;
+    let usable = |ip: &&IpAddr| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let found = match args.listen {
+        Some(ip) => own.iter().find(|own| **own == ip),
+        None => own.iter().filter(usable).min_by_key(|ip| ip.is_ipv6()),
+    };
+    let found = found.with_context(|| match args.listen {
+        Some(ip) => format!("{} does not have the address {ip}: see `ip address`", args.interface),
+        None => format!(
+            "{} has no address that a peer could ask: `ip address add … dev {}`",
+            args.interface, args.interface
+        ),
+    });
+    Ok(SocketAddr::new(*found?, 53))
+}
+
+/// What will be done, for people.
+fn plan(
+    args: &Args,
+    schedule: &Schedule,
+    changes: &[Change],
+    queues: u32,
+    cores: &[usize],
+    minutes: f64,
+) -> String {
+    let modes: Vec<&str> = schedule.modes.iter().map(|mode| mode.label()).collect();
+    let mut lines = vec![
+        format!(
+            "This takes about {:.0} minutes: responder and ringdnsd in turns, in the modes {}; queues: {queues}, cores: \
+             {cores:?}. Meanwhile UDP port 53 of {} is theirs, and drivers may take its link down for seconds.",
+            minutes.ceil(),
+            modes.join(", "),
+            args.interface
+        ),
+        "It changes, and puts back at the end:".into(),
+    ];
+    lines.extend(changes.iter().map(|change| format!("- {}", change.command.join(" "))));
+    if let Some(peer) = &args.peer_interface {
+        lines.push(format!(
+            "- {peer} goes into a network namespace; {} has the address {} and {peer} {}",
+            args.interface,
+            load::SERVER,
+            load::CLIENT
+        ));
+    }
+    let tunings = Setting::all(&schedule.modes[..1], &schedule.tunings);
+    lines.extend(
+        tunings
+            .iter()
+            .filter_map(|setting| setting.changes(&args.interface))
+            .map(|change| format!("- {change}")),
+    );
+    lines.join("\n") + "\n"
+}
+
+fn describe(peer: &Peer, qps: Option<f64>) -> String {
+    match peer {
+        Peer::Port(port) => format!("a second port of this host, {}", port.generator()),
+        Peer::Host(_) => {
+            let rate = qps.map_or("as many queries as it can".into(), |qps| format!("{qps:.0} queries/s"));
+            format!(
+                "another host, told to send {rate}; queries are counted where they arrive, by the interface and the server. \
+                 Latencies are in what its generator printed: add that to this folder as peer.txt"
+            )
+        }
+    }
 }

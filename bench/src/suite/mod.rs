@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use index::{Done, Index, Text};
 use part::{Part, Plan};
 use rustix::process::{Pid, Signal, kill_process};
-use setup::Setup;
+pub(crate) use setup::Setup;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
     collections::BTreeSet,

@@ -1,0 +1,150 @@
+//! What the NIC is changed to before trials, as README advises, and how many queues are served.
+
+use super::{facts::Nic, put_back::PutBack};
+use anyhow::{Result, ensure};
+
+/// A change of the NIC: how it is made, and how it is undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The command.
+    pub command: Vec<String>,
+    /// The way back.
+    undo: Vec<String>,
+    /// Whether trials can do without it.
+    optional: bool,
+}
+
+impl Change {
+    fn new(command: &str, undo: &str, optional: bool) -> Self {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect();
+        Change { command: words(command), undo: words(undo), optional }
+    }
+}
+
+/// Number of queues that are served: as many as were asked for, else as many as there are, but no more than cores.
+pub fn queues(nic: &Nic, asked: Option<u32>, cores: usize) -> u32 {
+    let most = u32::try_from(cores.max(1)).unwrap_or(u32::MAX);
+    asked.unwrap_or_else(|| nic.queues().min(most))
+}
+
+/// Lists the changes that a NIC needs before `queues` of its queues are served. `as_it_is` leaves out what only makes
+/// it better.
+pub fn changes(nic: &Nic, queues: u32, as_it_is: bool) -> Result<Vec<Change>> {
+    let Nic { interface, .. } = nic;
+    let mut changes = Vec::new();
+    if nic.queues() != queues {
+        let Some(combined) = nic.channels.combined else {
+            ensure!(
+                nic.queues() >= queues,
+                "{interface} has {} queues, and its driver cannot change that: give --queues {}",
+                nic.queues(),
+                nic.queues()
+            );
+            return Ok(changes);
+        };
+        ensure!(
+            queues <= combined.most,
+            "{interface} has {} queues at most: give --queues {}",
+            combined.most,
+            combined.most
+        );
+        let set = |count: u32| format!("ethtool -L {interface} combined {count}");
+        changes.push(Change::new(&set(queues), &set(combined.now), false));
+    }
+    if nic.state == "down" {
+        let set = |state: &str| format!("ip link set {interface} {state}");
+        changes.push(Change::new(&set("up"), &set("down"), false));
+    }
+    if as_it_is {
+        return Ok(changes);
+    }
+    for (name, short) in [("large-receive-offload", "lro"), ("generic-receive-offload", "gro")] {
+        let Some(feature) = nic.features.get(name) else { continue };
+        // A veth end has NAPI only with GRO or with a program in the driver.
+        if feature.active && feature.fixed != Some(true) && nic.driver.name != "veth" {
+            let set = |state: &str| format!("ethtool -K {interface} {short} {state}");
+            changes.push(Change::new(&set("off"), &set("on"), true));
+        }
+    }
+    for (flow, hash) in [("udp4", &nic.udp4_hash), ("udp6", &nic.udp6_hash)] {
+        // What is hashed by nothing now could not be put back.
+        let Some(fields) = hash.as_deref().filter(|fields| !fields.is_empty() && queues > 1) else {
+            continue;
+        };
+        if !fields.contains('f') || !fields.contains('n') {
+            let set = |fields: &str| format!("ethtool -N {interface} rx-flow-hash {flow} {fields}");
+            changes.push(Change::new(&set("sdfn"), &set(fields), true));
+        }
+    }
+    Ok(changes)
+}
+
+/// Makes the changes. Returns what was refused that trials can do without.
+pub fn apply(changes: &[Change], put_back: &mut PutBack) -> Result<Vec<String>> {
+    let mut refused = Vec::new();
+    for Change { command, undo, optional } in changes {
+        fn words(owned: &[String]) -> Vec<&str> {
+            owned.iter().map(String::as_str).collect()
+        }
+        match put_back.run(&words(command), &words(undo)) {
+            Ok(()) => {}
+            Err(error) if *optional => refused.push(format!("{error:#}")),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nic::ethtool::{Bounded, Channels, Feature};
+
+    fn nic() -> Nic {
+        let combined = Some(Bounded { now: 8, most: 16 });
+        Nic {
+            interface: "eth1".into(),
+            state: "up".into(),
+            channels: Channels { combined, ..Channels::default() },
+            udp4_hash: Some("sd".into()),
+            ..Nic::default()
+        }
+    }
+
+    fn commands(nic: &Nic, queues: u32, as_it_is: bool) -> Vec<(String, String)> {
+        let all = changes(nic, queues, as_it_is).unwrap();
+        all.iter().map(|change| (change.command.join(" "), change.undo.join(" "))).collect()
+    }
+
+    #[test]
+    fn every_change_has_its_way_back() {
+        let mut nic = nic();
+        nic.features.insert("generic-receive-offload".into(), Feature { active: true, fixed: Some(false) });
+        nic.features.insert("large-receive-offload".into(), Feature { active: true, fixed: Some(true) });
+        let expected = [
+            ("ethtool -L eth1 combined 4", "ethtool -L eth1 combined 8"),
+            ("ethtool -K eth1 gro off", "ethtool -K eth1 gro on"),
+            ("ethtool -N eth1 rx-flow-hash udp4 sdfn", "ethtool -N eth1 rx-flow-hash udp4 sd"),
+        ];
+        assert_eq!(commands(&nic, 4, false), expected.map(|(to, back)| (to.to_owned(), back.to_owned())));
+        assert_eq!(commands(&nic, 8, true), []);
+    }
+
+    #[test]
+    fn queues_are_bounded_by_cores_and_by_the_driver() {
+        assert_eq!(
+            [queues(&nic(), None, 4), queues(&nic(), None, 64), queues(&nic(), Some(2), 64)],
+            [4, 8, 2]
+        );
+        let error = changes(&nic(), 17, false).unwrap_err().to_string();
+        assert!(error.contains("--queues 16"), "{error}");
+    }
+
+    #[test]
+    fn what_a_driver_refuses_is_told_where_trials_can_do_without() {
+        let mut put_back = PutBack::default();
+        let optional = Change::new("false", "true", true);
+        assert_eq!(apply(std::slice::from_ref(&optional), &mut put_back).unwrap().len(), 1);
+        assert!(apply(&[Change { optional: false, ..optional }], &mut put_back).is_err());
+    }
+}

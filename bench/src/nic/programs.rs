@@ -1,0 +1,73 @@
+//! Programs that take part in trials.
+
+use crate::lab::Server;
+use anyhow::{Context, Result, ensure};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Time within which an upstream says where it serves.
+const UPSTREAM_START: Duration = Duration::from_secs(10);
+const CHECK: Duration = Duration::from_millis(20);
+
+/// Programs that take part.
+#[derive(Debug)]
+pub struct Programs {
+    /// This program.
+    pub ringbench: PathBuf,
+    /// The cache.
+    pub ringdnsd: PathBuf,
+    /// What asks the cache for its counters.
+    pub ringctl: PathBuf,
+}
+
+impl Programs {
+    /// Finds ringdnsd and ringctl beside this program.
+    pub fn find() -> Result<Self> {
+        let ringbench = std::env::current_exe().context("cannot find this program's own file")?;
+        let beside = |name: &str| {
+            let path = ringbench.with_file_name(name);
+            ensure!(
+                path.exists(),
+                "there is no {}: build it (cargo build --profile release-lto --package ringdns-control), or put it there",
+                path.display()
+            );
+            Ok(path)
+        };
+        Ok(Programs { ringdnsd: beside("ringdnsd")?, ringctl: beside("ringctl")?, ringbench })
+    }
+
+    /// What the programs and the tools that settings are made with say of their versions.
+    pub fn versions(&self) -> Vec<String> {
+        let version = |program: &Path, option: &str| {
+            let output = Command::new(program).arg(option).output().ok()?;
+            let name = program.file_name()?.to_string_lossy();
+            Some(format!("{name}: {}", String::from_utf8_lossy(&output.stdout).lines().next()?.trim()))
+        };
+        let own = [(self.ringbench.as_path(), "--version"), (&self.ringdnsd, "--version")];
+        let tools = [(Path::new("ethtool"), "--version"), (Path::new("ip"), "-V")];
+        own.into_iter().chain(tools).filter_map(|(program, option)| version(program, option)).collect()
+    }
+
+    /// Starts the upstream that ringdnsd learns the names from.
+    pub fn start_upstream(&self) -> Result<(Server, SocketAddr)> {
+        let mut command = Command::new(&self.ringbench);
+        command.args(["upstream", "--ttl=86400", "--listen=127.0.0.1:0"]);
+        let mut server = Server::start("the upstream", command)?;
+        let deadline = Instant::now() + UPSTREAM_START;
+        loop {
+            let said = server.said();
+            let address = said.lines().find_map(|line| line.strip_prefix("serving on ")?.parse().ok());
+            if let (Some(address), true) = (address, said.ends_with('\n')) {
+                return Ok((server, address));
+            }
+            server.check()?;
+            ensure!(Instant::now() < deadline, "the upstream did not start within {UPSTREAM_START:?}");
+            thread::sleep(CHECK);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What was changed on the machine, and how it is put back.
+
+use anyhow::{Context, Result, ensure};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A way back to what was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Undo {
+    /// A file of the kernel that had this text.
+    Write { path: PathBuf, text: String },
+    /// A command.
+    Run(Vec<String>),
+}
+
+/// As a command for a shell.
+impl fmt::Display for Undo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Undo::Write { path, text } => write!(f, "echo {text} > {}", path.display()),
+            Undo::Run(words) => f.write_str(&words.join(" ")),
+        }
+    }
+}
+
+impl Undo {
+    fn perform(&self) -> Result<()> {
+        match self {
+            Undo::Write { path, text } => {
+                fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+            }
+            Undo::Run(words) => run(&words.iter().map(String::as_str).collect::<Vec<_>>()),
+        }
+    }
+}
+
+/// Changes in force. Dropping this undoes them, the last one first.
+#[derive(Debug, Default)]
+pub struct PutBack {
+    undos: Vec<Undo>,
+}
+
+impl PutBack {
+    /// Writes `value` into a file of the kernel, and keeps what it had. Does nothing if it has that already.
+    pub fn write(&mut self, path: &Path, value: &str) -> Result<()> {
+        let before = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let before = before.trim();
+        if before == value {
+            return Ok(());
+        }
+        fs::write(path, value).with_context(|| format!("cannot write {value} to {}", path.display()))?;
+        self.undos.push(Undo::Write { path: path.into(), text: before.into() });
+        Ok(())
+    }
+
+    /// Runs `change`, and keeps `undo` as the way back. What failed is not undone.
+    pub fn run(&mut self, change: &[&str], undo: &[&str]) -> Result<()> {
+        run(change)?;
+        self.undos.push(Undo::Run(undo.iter().map(|word| (*word).to_owned()).collect()));
+        Ok(())
+    }
+
+    /// Undoes everything, the last change first. Says what could not be undone, and goes on.
+    pub fn put_back(&mut self) -> Result<()> {
+        let mut failed = Vec::new();
+        while let Some(undo) = self.undos.pop() {
+            if let Err(error) = undo.perform() {
+                failed.push(format!("{undo}   ({error:#})"));
+            }
+        }
+        ensure!(failed.is_empty(), "not everything could be put back; by hand:\n  {}", failed.join("\n  "));
+        Ok(())
+    }
+}
+
+impl Drop for PutBack {
+    fn drop(&mut self) {
+        if let Err(error) = self.put_back() {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// Runs a command that says nothing when it succeeds.
+pub fn run(words: &[&str]) -> Result<()> {
+    let (program, arguments) = words.split_first().context("there is no command")?;
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot run {program}: is it installed?"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{}` failed: {}", words.join(" "), said.trim());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A script that writes a word into a log.
+    fn say(word: &str, log: &Path) -> String {
+        format!("echo {word} >> {}", log.display())
+    }
+
+    #[test]
+    fn changes_are_undone_in_reverse_order_when_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let (setting, log) = (folder.path().join("threaded"), folder.path().join("log"));
+        fs::write(&setting, "0\n").unwrap();
+        {
+            let mut put_back = PutBack::default();
+            put_back.run(&["sh", "-c", &say("up", &log)], &["sh", "-c", &say("down", &log)]).unwrap();
+            put_back.write(&setting, "1").unwrap();
+            put_back.run(&["sh", "-c", &say("on", &log)], &["sh", "-c", &say("off", &log)]).unwrap();
+            assert_eq!(fs::read_to_string(&setting).unwrap(), "1");
+        }
+        assert_eq!(fs::read_to_string(&log).unwrap(), "up\non\noff\ndown\n");
+        assert_eq!(fs::read_to_string(&setting).unwrap(), "0");
+    }
+
+    #[test]
+    fn what_is_as_it_shall_be_and_what_failed_is_not_undone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (setting, log) = (folder.path().join("defer"), folder.path().join("log"));
+        fs::write(&setting, "2\n").unwrap();
+        let mut put_back = PutBack::default();
+        put_back.write(&setting, "2").unwrap();
+        assert_eq!(fs::read_to_string(&setting).unwrap(), "2\n", "it was not written");
+        assert!(put_back.run(&["false"], &["sh", "-c", &say("undone", &log)]).is_err());
+        assert!(put_back.write(&folder.path().join("none"), "1").is_err());
+        drop(put_back);
+        assert!(!log.exists());
+    }
+
+    #[test]
+    fn one_failure_leaves_the_others_to_be_undone_and_is_told_as_a_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let (setting, gone) = (folder.path().join("mtu"), folder.path().join("gone"));
+        fs::write(&setting, "1500").unwrap();
+        fs::write(&gone, "7").unwrap();
+        let mut put_back = PutBack::default();
+        put_back.write(&setting, "3000").unwrap();
+        put_back.write(&gone, "8").unwrap();
+        fs::remove_file(&gone).unwrap();
+        fs::create_dir(&gone).unwrap();
+        let error = put_back.put_back().unwrap_err().to_string();
+        assert!(error.contains(&format!("echo 7 > {}", gone.display())), "{error}");
+        assert_eq!(fs::read_to_string(&setting).unwrap(), "1500");
+        put_back.put_back().unwrap();
+    }
+}
