@@ -246,7 +246,7 @@ fn counted(stats: &Value, when: Duration) -> Counted {
 fn reason(said: &str) -> String {
     let is_error = |line: &&str| ["ERROR", "Error:", "error:"].iter().any(|word| line.contains(word));
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let last = lines().filter(is_error).last().or(lines().last());
+    let last = lines().rfind(is_error).or_else(|| lines().next_back());
     let Some(last) = last else { return "it ended without a word".into() };
     let last = last.split_once("ERROR").map_or(last, |(_, rest)| rest.trim());
     let mut reason = last.trim_start_matches("Error: ").trim_start_matches("ringdnsd: ").to_owned();
