@@ -307,7 +307,12 @@ impl Plane {
             let _ = settled.await;
             service.ready.store(true, Ordering::Release);
             let listen = &service.config.server.listen;
-            tracing::info!(?listen, workers = links.len(), receiving = %service.receiving, "ready");
+            tracing::info!(
+                ?listen,
+                workers = links.len(),
+                receiving = service.receiving.to_string(),
+                "ready"
+            );
             pending().await
         };
         let why = tokio::select! {

@@ -163,7 +163,8 @@ impl Watch {
             // Before the look: what changes from now on wakes it up again.
             self.interfaces.forget_events();
             let again = self.look();
-            if !self.settling
+            // The kernel may not tell of the link at all: that is waited for no longer.
+            if (!self.settling || self.attached_at.elapsed() > SETTLE)
                 && let Some(settled) = settled.take()
             {
                 // Nobody waits any more if the daemon is about to end.
@@ -313,8 +314,8 @@ impl Watch {
                 if self.watched.receiving.set_refused(&why) {
                     let interface = &self.watched.interface;
                     tracing::warn!(
-                        "AF_XDP on {interface} cannot be had again yet: {why}. Kernel sockets go on serving; ringdnsd \
-                         tries again every {} s at least",
+                        "AF_XDP on {interface} cannot be had again yet: {why}. Kernel sockets go on serving, and \
+                         ringdnsd tries again, every {} s in the end",
                         PAUSES.1.as_secs()
                     );
                 }

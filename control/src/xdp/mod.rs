@@ -108,7 +108,7 @@ pub struct Steering {
     programs: Ebpf,
 }
 
-/// Reads what became of packets. It may outlive its program, and is of no hindrance to who attaches it.
+/// Reads the program's counters. Whoever attaches or detaches the program meanwhile does not hold it up.
 #[derive(Clone)]
 pub struct Tally(Arc<PerCpuArray<MapData, u64>>);
 
