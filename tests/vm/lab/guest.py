@@ -15,7 +15,7 @@ from .cache import Cache, Kernel, has_kvm
 from .nics import Nic
 
 # Limits against hangs, with room for a machine that others use too.
-BOOT_SECONDS = 240
+BOOT_SECONDS = 480
 BOOT_ATTEMPTS = 3
 COMMAND_SECONDS = 120
 # The second line: on a busy machine a processor of the guest may stand still for long.
