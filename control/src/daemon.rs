@@ -130,6 +130,7 @@ pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
         generation,
         ended,
         log: log.clone(),
+        notices: notices.clone(),
     };
     let Entrance { steering, tally, watch, workers, receiving, spare_cores } =
         entrance::open(&claim.listen, &common)?;

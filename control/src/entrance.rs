@@ -120,6 +120,7 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     let index = steering.interface_index();
     let before = interfaces.find(Key::Index(index)).map_err(EntranceError::Watch)?;
     let (sockets, text) = steer(interface, &mut steering, sockets)?;
+    common.notices.set_interface(steering.notices().to_vec());
     let was_up = before.is_some_and(|interface| interface.is_up());
     let attached = Attached { index, program: steering.program_id()?, sockets, was_up };
     let tally = steering.tally();

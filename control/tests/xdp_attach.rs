@@ -148,16 +148,31 @@ fn a_driver_without_xdp_gets_the_generic_mode() {
 
 #[test]
 fn a_driver_that_refuses_for_its_settings_gets_the_generic_mode() {
-    let Some(lab) = Lab::up() else { return };
-    // veth wants what its peer sends to fit one page.
-    lab.client().run("ip", ["link", "set", "dev", "vc", "mtu", "9000"]);
+    let Some(lab) = Lab::with(LabOptions { queues: 2, ..LabOptions::default() }) else { return };
+    // veth wants to receive on as many queues as its peer transmits on.
+    lab.server().run("ethtool", ["-L", NIC, "rx", "1"]);
     lab.server().enter(|| {
         let error =
-            load(NIC, AttachMode::Driver).expect("the program loads").attach().expect_err("MTU of 9000");
+            load(NIC, AttachMode::Driver).expect("the program loads").attach().expect_err("too few queues");
         let message = error.to_string();
-        assert!(message.contains("out of range") && message.contains("MTU"), "{message}");
+        assert!(
+            message.contains("No space left") && message.contains("driver veth, 1 receive queue, MTU 1500"),
+            "{message}"
+        );
         let (_steering, attachment) = attached(AttachMode::Auto);
         assert!(matches!(attachment, Attachment::Generic { refusal: Some(_) }), "{attachment}");
+    });
+}
+
+#[test]
+fn frames_beyond_a_page_are_no_reason_to_refuse() {
+    let Some(lab) = Lab::up() else { return };
+    // Without a program for several buffers, veth wants what its peer sends to fit one page.
+    lab.client().run("ip", ["link", "set", "dev", "vc", "mtu", "9000"]);
+    lab.server().enter(|| {
+        let (steering, attachment) = attached(AttachMode::Driver);
+        assert!(steering.takes_frags(), "this kernel has such programs");
+        assert_eq!(attachment, Attachment::Driver);
     });
 }
 

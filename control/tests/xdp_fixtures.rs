@@ -8,7 +8,7 @@ mod privilege;
 use std::{net::SocketAddr, os::fd::AsFd as _};
 
 use aya::programs::{TestRun as _, TestRunOptions};
-use ringdns_abi::{MAX_LISTEN, MAX_QUEUES, Verdict};
+use ringdns_abi::{MAX_FRAME, MAX_LISTEN, MAX_QUEUES, Verdict};
 use ringdns_control::xdp::{AttachMode, SteerConfig, SteerError, Steering, Verdicts};
 use rustix::{
     fd::OwnedFd,
@@ -108,6 +108,45 @@ fn a_closed_socket_leaves_its_queue_to_the_kernel() {
     check(&mut steering, query.name, &query.frame, Verdict::Redirected);
     drop(socket);
     check(&mut steering, query.name, &query.frame, Verdict::NoSocket);
+}
+
+/// Frames beyond a chunk of packet memory, and those in several buffers, of which AF_XDP would drop the first and lose
+/// the rest.
+#[test]
+fn what_no_chunk_holds_is_left_to_the_kernel() {
+    if !privilege::granted() {
+        return;
+    }
+    let mut steering = loaded();
+    let socket = af_xdp_socket();
+    steering.add_socket(QUEUE, socket.as_fd()).expect("a place in the map");
+    let query = fixtures::all().swap_remove(0);
+    let with_trailer = |length: usize| {
+        let mut frame = query.frame.clone();
+        frame.resize(length, 0);
+        frame
+    };
+    check(&mut steering, "longest", &with_trailer(MAX_FRAME), Verdict::Redirected);
+    check(&mut steering, "longer", &with_trailer(MAX_FRAME + 1), Verdict::Oversize);
+    // Beyond a page, the kernel makes several buffers of it.
+    assert!(steering.takes_frags(), "this kernel has programs for frames in several buffers");
+    check(&mut steering, "a trailer beyond a page", &with_trailer(9000), Verdict::Oversize);
+    let datagram = |length: usize| {
+        let mut frame = with_trailer(length);
+        // Of an IPv4 packet without a tag: the lengths of IP and UDP.
+        frame[16..18].copy_from_slice(&(length as u16 - 14).to_be_bytes());
+        frame[38..40].copy_from_slice(&(length as u16 - 34).to_be_bytes());
+        frame
+    };
+    check(&mut steering, "the longest datagram", &datagram(MAX_FRAME), Verdict::Redirected);
+    check(&mut steering, "a longer datagram", &datagram(MAX_FRAME + 1), Verdict::Oversize);
+    check(&mut steering, "a datagram in several buffers", &datagram(9000), Verdict::Oversize);
+    let mut other = with_trailer(9000);
+    other[37] ^= 1;
+    check(&mut steering, "another port", &other, Verdict::OtherDestination);
+    let mut tcp = with_trailer(9000);
+    tcp[23] = 6;
+    check(&mut steering, "TCP", &tcp, Verdict::Tcp);
 }
 
 /// The verifier's view of the code is compiled by another compiler for another machine: it decides as the

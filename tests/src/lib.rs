@@ -43,7 +43,7 @@ pub use names::popular_names;
 pub use port::free_port;
 pub use process::Process;
 pub use redis::{Redis, RedisCluster, url_in};
-pub use ringdnsd::{Ringdnsd, Settings, ringbench, until, until_within};
+pub use ringdnsd::{Ringdnsd, Settings, deny, ringbench, until, until_within};
 pub use sentinel::Sentinels;
 pub use signer::{Signed, sign};
 pub use unbound::Unbound;

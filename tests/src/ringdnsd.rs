@@ -273,6 +273,13 @@ pub fn ringbench(host: &Host) -> Command {
     host.command(program("ringbench"))
 }
 
+/// A wrapper that denies a system call to what follows it; `arguments` are those of `src/bin/deny.rs`.
+#[track_caller]
+pub fn deny(arguments: &[&str]) -> Vec<String> {
+    let tool = program("deny").display().to_string();
+    std::iter::once(tool).chain(arguments.iter().map(|argument| (*argument).to_owned())).collect()
+}
+
 /// Asks again and again until there is something. Panics when there is nothing for long.
 #[track_caller]
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {

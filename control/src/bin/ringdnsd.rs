@@ -76,9 +76,9 @@ fn load(path: &Path) -> Result<(Config, Source), String> {
     Ok((config, source))
 }
 
-/// Logs what `RUST_LOG` asks for; `info` without it.
+/// Logs what `RUST_LOG` asks for; `info` without it. Whatever aya warns of comes as an error of ours, in one line.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,aya=error"));
     let stderr = std::io::stderr;
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -7,6 +7,7 @@
 use crate::{
     config::{Config, Mode},
     log::QueryLog,
+    notices::Notices,
 };
 use core_affinity::CoreId;
 use ringdns_dataplane::{
@@ -122,6 +123,8 @@ pub struct Common<'a> {
     pub ended: UnboundedSender<Ended>,
     /// The query log, if there is one.
     pub log: Option<Arc<QueryLog>>,
+    /// What an operator should know.
+    pub notices: Arc<Notices>,
 }
 
 /// Running workers. Dropping them ends them, and waits until they have.

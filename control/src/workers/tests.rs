@@ -37,6 +37,7 @@ fn common(config: &Config) -> (Common<'_>, UnboundedReceiver<Ended>) {
             generation: Arc::default(),
             ended,
             log: None,
+            notices: Arc::default(),
         },
         ends,
     )

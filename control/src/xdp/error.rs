@@ -4,10 +4,14 @@ use std::{error::Error, fmt, io};
 
 use aya::programs::{ProgramError, XdpMode};
 use ringdns_abi::{MAX_LISTEN, MAX_QUEUES};
-use rustix::io::Errno;
+use ringdns_dataplane::port::nic::Nic;
+use rustix::{io::Errno, system::uname};
 use thiserror::Error;
 
 use super::gate::{self, Gate};
+
+/// The most characters of a foreign line that a message quotes.
+const LINE_MAX: usize = 200;
 
 /// Why packets cannot be steered. Every message names the thing, the reason and the remedy.
 #[derive(Debug, Error)]
@@ -33,15 +37,28 @@ pub enum SteerError {
     Occupied { interface: String },
 
     #[error(
-        "the driver of interface {interface} refuses native XDP ({reason}): set mode = \"auto\" or \"generic\", or \
-         change what the driver objects to, which often is an MTU above 3500 or too many queues"
+        "the driver of interface {interface} refuses native XDP ({reason}; {nic}): set mode = \"auto\" or \"generic\", \
+         or change what the driver objects to, which often is an MTU beyond a page or too many queues"
     )]
-    NoDriverMode { interface: String, reason: String },
+    NoDriverMode { interface: String, nic: Nic, reason: String },
 
     #[error(
-        "this kernel has no BPF links for XDP, so a killed ringdnsd would leave its program behind: use Linux 5.9 or later"
+        "{step} failed, because this kernel has no BPF, or a seccomp filter hides it: use a kernel with \
+         CONFIG_BPF_SYSCALL, look at the container's seccomp profile, or leave out server.interface"
     )]
-    NoLinks,
+    NoBpf { step: Step },
+
+    #[error(
+        "Linux {release} is too old: it cannot take an XDP program off the interface when its process is killed; use \
+         Linux 5.10 or later"
+    )]
+    OldKernel { release: String },
+
+    #[error(
+        "interface {interface} takes VLAN tags off what it receives (rxvlan on), so clients behind {device} would get \
+         answers without their tag: `ethtool -K {interface} rxvlan off`"
+    )]
+    TagsStripped { interface: String, device: String },
 
     #[error(
         "interface {interface} took the XDP program without a BPF link, so it would outlive ringdnsd: remove it with \
@@ -60,9 +77,10 @@ pub enum SteerError {
     Socket { queue: u32, reason: String },
 
     #[error(
-        "the kernel's verifier refuses the XDP program: please report this with the output of `uname -r` and this log:\n{log}"
+        "the verifier of Linux {release} refuses the XDP program ({reason}): use a kernel that README.md lists, and \
+         please report this with what ringdnsd logs if RUST_LOG=debug is set"
     )]
-    Verifier { log: String },
+    Verifier { release: String, reason: String },
 
     #[error("{step} failed: {reason}. The kernel's log (`dmesg`) may say more")]
     Failed { step: Step, reason: String },
@@ -100,16 +118,19 @@ impl fmt::Display for Step {
 impl SteerError {
     /// An error at `step` that is the same whatever the interface.
     pub(super) fn refused(step: Step, error: impl Error + 'static) -> Self {
-        if errno(&error) == Some(Errno::PERM) {
-            return Self::Shut { step, gate: gate::shut() };
+        match errno(&error) {
+            Some(Errno::PERM) => return Self::Shut { step, gate: gate::shut() },
+            Some(Errno::NOSYS) => return Self::NoBpf { step },
+            _ => {}
         }
         let Some(log) = verifier_log(&error) else {
             return Self::Failed { step, reason: chain(&error) };
         };
+        tracing::debug!("what the verifier says of the XDP program:\n{log}");
         // Without CAP_PERFMON the verifier is stricter, and its log talks of pointers.
         match gate::shut() {
             gate @ Gate::Capabilities(_) => Self::Shut { step, gate },
-            _ => Self::Verifier { log },
+            _ => Self::Verifier { release: release(), reason: objection(&log) },
         }
     }
 
@@ -120,7 +141,9 @@ impl SteerError {
             // EEXIST: a program in the other mode. EBUSY: one in the same mode.
             Some(Errno::BUSY | Errno::EXIST) => Self::Occupied { interface },
             Some(Errno::PERM | Errno::ACCESS) => Self::Shut { step: Step::Attach, gate: gate::shut() },
-            _ if mode == XdpMode::Driver => Self::NoDriverMode { interface, reason: chain(&error) },
+            _ if mode == XdpMode::Driver => {
+                Self::NoDriverMode { nic: Nic::look(&interface), interface, reason: chain(&error) }
+            }
             _ => Self::Failed { step: Step::Attach, reason: chain(&error) },
         }
     }
@@ -138,10 +161,23 @@ fn verifier_log(error: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
+/// What the verifier objects to, by its log: the last line but for statistics.
+fn objection(log: &str) -> String {
+    const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+    let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
+    let last = lines.rfind(|line| !STATISTICS.iter().any(|start| line.starts_with(start)));
+    last.map_or_else(|| "it does not say why".into(), |line| line.chars().take(LINE_MAX).collect())
+}
+
+/// The kernel's release, as `uname -r` prints it.
+pub(super) fn release() -> String {
+    uname().release().to_string_lossy().into_owned()
+}
+
 /// `error` and its causes in one line. aya's errors leave the cause to whoever prints them.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
-    for cause in causes(error).map(|cause| cause.to_string()) {
+    for cause in causes(error).map(in_one_line) {
         // Some say in their own message what their cause says again.
         if line.ends_with(&cause) {
             continue;
@@ -152,6 +188,14 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
         line.push_str(&cause);
     }
     line
+}
+
+/// An error without what may follow it in further lines: the verifier's log.
+fn in_one_line(error: &(dyn Error + 'static)) -> String {
+    if let Some(ProgramError::LoadError { .. }) = error.downcast_ref() {
+        return "`bpf(BPF_PROG_LOAD)` failed".into();
+    }
+    error.to_string().lines().next().unwrap_or_default().into()
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -188,6 +232,29 @@ mod tests {
             "creating the maps of the XDP program failed: failed to create map `XSKS`: Cannot allocate memory (os \
              error 12). The kernel's log (`dmesg`) may say more"
         );
+    }
+
+    #[test]
+    fn the_verifiers_refusal_is_one_line_with_its_last_word() {
+        let log = "Validating ringdns_steer() func#0...\n0: (bf) r6 = r1\n41: (0f) r3 += r2\n\
+                   math between pkt pointer and register with unbounded min value is not allowed\n\
+                   processed 42 insns (limit 1000000) max_states_per_insn 0\nverification time 13 usec\n";
+        let reason = "math between pkt pointer and register with unbounded min value is not allowed";
+        assert_eq!(objection(log), reason);
+        let message =
+            SteerError::Verifier { release: "6.1.0-13-amd64".into(), reason: objection(log) }.to_string();
+        assert!(message.starts_with(&format!(
+            "the verifier of Linux 6.1.0-13-amd64 refuses the XDP program ({reason})"
+        )));
+        assert_eq!(objection("processed 0 insns (limit 1000000)\n"), "it does not say why");
+        assert_eq!(objection(&"x".repeat(5000)).len(), LINE_MAX);
+    }
+
+    #[test]
+    fn a_kernel_without_bpf_is_named() {
+        let error = MapError::CreateError { name: "XSKS".into(), io_error: system(Errno::NOSYS) };
+        let message = SteerError::refused(Step::CreateMaps, error).to_string();
+        assert!(message.contains("has no BPF") && message.contains("CONFIG_BPF_SYSCALL"), "{message}");
     }
 
     #[test]

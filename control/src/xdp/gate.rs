@@ -17,6 +17,8 @@ pub enum Gate {
     UserNamespace,
     /// Before 5.11 the kernel charges maps to locked memory.
     LockedMemory { limit_bytes: u64 },
+    /// All of the above are open, and system calls are filtered.
+    Seccomp,
     /// All of the above are open.
     Policy,
 }
@@ -41,10 +43,13 @@ impl fmt::Display for Gate {
                 "this kernel charges BPF maps to locked memory, of which this process may have {limit_bytes} bytes. \
                  Set `LimitMEMLOCK=infinity` in the systemd unit, or `ulimit -l unlimited`"
             ),
+            Self::Seccomp => f.write_str(
+                "the process has every capability it needs, so its seccomp filter is the likeliest to forbid it. Let \
+                 bpf(2) pass: `SystemCallFilter=bpf` in the systemd unit, the seccomp profile of a container",
+            ),
             Self::Policy => f.write_str(
-                "the process has every capability it needs, so a seccomp filter, a security module or kernel lockdown \
-                 forbids it. Look at `SystemCallFilter=` in the systemd unit, the container's seccomp profile, and \
-                 /sys/kernel/security/lockdown",
+                "the process has every capability it needs, so a security module forbids it. /sys/kernel/security/lsm \
+                 lists those at work, and their log tells which rule",
             ),
         }
     }
@@ -56,6 +61,7 @@ struct Gates {
     initial_user_namespace: bool,
     /// `None`: without limit, or not charged.
     locked_memory: Option<u64>,
+    filters_system_calls: bool,
 }
 
 /// What XDP takes. CAP_PERFMON because the program compares and adds packet pointers, CAP_NET_ADMIN to attach
@@ -75,21 +81,25 @@ pub(super) fn shut() -> Gate {
         initial_user_namespace: fs::read_to_string("/proc/self/uid_map")
             .map_or(true, |map| maps_every_id(&map)),
         locked_memory: if charged { getrlimit(Resource::Memlock).current } else { None },
+        filters_system_calls: fs::read_to_string("/proc/thread-self/status")
+            .is_ok_and(|status| has_seccomp_filter(&status)),
     };
     gates.shut()
 }
 
 impl Gates {
     fn shut(&self) -> Gate {
+        // Before capabilities: none that may be added there would count.
+        if !self.initial_user_namespace {
+            return Gate::UserNamespace;
+        }
         let missing = self.missing();
         if !missing.is_empty() {
             return Gate::Capabilities(missing);
         }
-        if !self.initial_user_namespace {
-            return Gate::UserNamespace;
-        }
         match self.locked_memory {
             Some(limit_bytes) => Gate::LockedMemory { limit_bytes },
+            None if self.filters_system_calls => Gate::Seccomp,
             None => Gate::Policy,
         }
     }
@@ -104,6 +114,12 @@ impl Gates {
     }
 }
 
+/// Whether a process's `status` says that a filter decides about its system calls.
+fn has_seccomp_filter(status: &str) -> bool {
+    const FILTER: &str = "2";
+    status.lines().filter_map(|line| line.strip_prefix("Seccomp:")).any(|mode| mode.trim() == FILTER)
+}
+
 /// Whether a `uid_map` is that of the initial user namespace: every id onto itself.
 fn maps_every_id(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
@@ -115,16 +131,12 @@ mod tests {
 
     fn open() -> Gates {
         let effective = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON;
-        Gates { effective, initial_user_namespace: true, locked_memory: None }
+        Gates { effective, initial_user_namespace: true, locked_memory: None, filters_system_calls: false }
     }
 
     #[test]
-    fn missing_capabilities_come_first() {
-        let gates = Gates {
-            effective: CapabilitySet::NET_ADMIN,
-            initial_user_namespace: false,
-            locked_memory: Some(1),
-        };
+    fn missing_capabilities_come_before_memory() {
+        let gates = Gates { effective: CapabilitySet::NET_ADMIN, locked_memory: Some(1), ..open() };
         assert_eq!(gates.shut(), Gate::Capabilities(vec!["CAP_BPF", "CAP_PERFMON"]));
     }
 
@@ -135,14 +147,23 @@ mod tests {
     }
 
     #[test]
-    fn then_user_namespace_then_memory_then_policy() {
-        assert_eq!(Gates { initial_user_namespace: false, ..open() }.shut(), Gate::UserNamespace);
+    fn a_user_namespace_comes_first_and_policy_last() {
+        let nothing = CapabilitySet::empty();
+        let inside = Gates { initial_user_namespace: false, effective: nothing, ..open() };
+        assert_eq!(inside.shut(), Gate::UserNamespace);
         let limit_bytes = 65536;
         assert_eq!(
             Gates { locked_memory: Some(limit_bytes), ..open() }.shut(),
             Gate::LockedMemory { limit_bytes }
         );
+        assert_eq!(Gates { filters_system_calls: true, ..open() }.shut(), Gate::Seccomp);
         assert_eq!(open().shut(), Gate::Policy);
+    }
+
+    #[test]
+    fn a_seccomp_filter_is_seen() {
+        assert!(has_seccomp_filter("NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n"));
+        assert!(!has_seccomp_filter("NoNewPrivs:\t0\nSeccomp:\t0\nSeccomp_filters:\t0\n"));
     }
 
     #[test]

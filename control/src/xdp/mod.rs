@@ -7,6 +7,7 @@
 
 mod error;
 mod gate;
+mod vlan;
 
 pub use error::{SteerError, Step};
 pub use gate::Gate;
@@ -25,11 +26,12 @@ use aya::{
     util::KernelVersion,
 };
 use ringdns_abi::{
-    LISTEN_MAP, ListenKey, MAX_LISTEN, MAX_QUEUES, SOCKETS_MAP, STEER_PROGRAM, VERDICTS_MAP, Verdict,
+    LISTEN_MAP, ListenKey, MAX_LISTEN, MAX_QUEUES, SOCKETS_MAP, STEER_FRAGS_PROGRAM, STEER_PROGRAM,
+    VERDICTS_MAP, Verdict,
 };
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
-use error::chain;
+use error::{chain, release};
 
 /// The program that `ebpf/build.sh` built. Committed, so that building ringdns takes no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/steer.bpf.o");
@@ -106,6 +108,9 @@ pub struct Steering {
     sockets: XskMap<MapData>,
     tally: Tally,
     programs: Ebpf,
+    /// Name of the one that is loaded.
+    program: &'static str,
+    notices: Vec<String>,
 }
 
 /// Reads the program's counters. Whoever attaches or detaches the program meanwhile does not hold it up.
@@ -132,10 +137,12 @@ impl Steering {
     pub fn load(config: &SteerConfig<'_>) -> Result<Self, SteerError> {
         let interface_index = interface_index(config.interface)?;
         check_listen(config.listen)?;
+        check_kernel()?;
+        let notices = vlan::check(config.interface, config.listen)?.into_iter().collect();
 
         let mut programs =
             EbpfLoader::new().load(OBJECT).map_err(|error| SteerError::refused(Step::CreateMaps, error))?;
-        program(&mut programs)?.load().map_err(|error| SteerError::refused(Step::LoadProgram, error))?;
+        let program = load_program(&mut programs)?;
 
         let mut steering = Self {
             link: None,
@@ -146,6 +153,8 @@ impl Steering {
             sockets: take_map(&mut programs, SOCKETS_MAP)?,
             tally: Tally(Arc::new(take_map(&mut programs, VERDICTS_MAP)?)),
             programs,
+            program,
+            notices,
         };
         steering.set_listen(config.listen)?;
         Ok(steering)
@@ -194,7 +203,9 @@ impl Steering {
             AttachMode::Generic => None,
             AttachMode::Auto | AttachMode::Driver => match self.attach_in(XdpMode::Driver) {
                 Ok(()) => return Ok(Attachment::Driver),
-                Err(SteerError::NoDriverMode { reason, .. }) if self.mode == AttachMode::Auto => Some(reason),
+                Err(SteerError::NoDriverMode { reason, nic, .. }) if self.mode == AttachMode::Auto => {
+                    Some(format!("{reason} ({nic})"))
+                }
                 Err(error) => return Err(error),
             },
         };
@@ -203,12 +214,7 @@ impl Steering {
     }
 
     fn attach_in(&mut self, mode: XdpMode) -> Result<(), SteerError> {
-        // Where the kernel has no XDP links, aya would attach over netlink, and such a program outlives its
-        // process.
-        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 9, 0)) {
-            return Err(SteerError::NoLinks);
-        }
-        let program = program(&mut self.programs)?;
+        let program = program(&mut self.programs, self.program)?;
         let link = program
             .attach_to_if_index(self.interface_index, mode)
             .and_then(|link| program.take_link(link))
@@ -240,7 +246,7 @@ impl Steering {
 
     /// The number that the kernel gave the program.
     pub fn program_id(&mut self) -> Result<u32, SteerError> {
-        let info = program(&mut self.programs)?.info();
+        let info = program(&mut self.programs, self.program)?.info();
         Ok(info.map_err(|error| SteerError::refused(Step::LoadProgram, error))?.id())
     }
 
@@ -254,9 +260,19 @@ impl Steering {
         self.tally.verdicts()
     }
 
+    /// What an operator should know of the interface, a sentence each.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Whether frames in several buffers may come, as they do where the MTU exceeds a page.
+    pub fn takes_frags(&self) -> bool {
+        self.program == STEER_FRAGS_PROGRAM
+    }
+
     /// The program itself: what tests run on packets of their own.
     pub fn program(&mut self) -> Result<&mut Xdp, SteerError> {
-        program(&mut self.programs)
+        program(&mut self.programs, self.program)
     }
 }
 
@@ -275,10 +291,24 @@ fn interface_index(interface: &str) -> Result<u32, SteerError> {
     name_to_index(&any, interface).map_err(|_| none())
 }
 
-fn program(programs: &mut Ebpf) -> Result<&mut Xdp, SteerError> {
-    let program =
-        programs.program_mut(STEER_PROGRAM).ok_or(SteerError::WrongObject { what: STEER_PROGRAM })?;
-    program.try_into().map_err(|_: ProgramError| SteerError::WrongObject { what: STEER_PROGRAM })
+/// Refuses a kernel without XDP links: aya would attach over netlink, and such a program outlives its process.
+fn check_kernel() -> Result<(), SteerError> {
+    let has_links = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 9, 0));
+    if has_links { Ok(()) } else { Err(SteerError::OldKernel { release: release() }) }
+}
+
+/// Loads the program for frames in several buffers or, where the kernel has none of its kind (before 5.18), the other.
+/// Returns the name of the one that is loaded.
+fn load_program(programs: &mut Ebpf) -> Result<&'static str, SteerError> {
+    let Err(error) = program(programs, STEER_FRAGS_PROGRAM)?.load() else { return Ok(STEER_FRAGS_PROGRAM) };
+    tracing::debug!("frames in several buffers are not for this kernel: {}", chain(&error));
+    let loaded = program(programs, STEER_PROGRAM)?.load();
+    loaded.map_err(|error| SteerError::refused(Step::LoadProgram, error)).map(|()| STEER_PROGRAM)
+}
+
+fn program<'a>(programs: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, SteerError> {
+    let program = programs.program_mut(name).ok_or(SteerError::WrongObject { what: name })?;
+    program.try_into().map_err(|_: ProgramError| SteerError::WrongObject { what: name })
 }
 
 fn take_map<M>(programs: &mut Ebpf, name: &'static str) -> Result<M, SteerError>
@@ -287,4 +317,41 @@ where
 {
     let map = programs.take_map(name).ok_or(SteerError::WrongObject { what: name })?;
     M::try_from(map).map_err(|_| SteerError::WrongObject { what: name })
+}
+
+#[cfg(test)]
+#[path = "../../tests/support/privilege.rs"]
+mod privilege;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The object with a loop in place of each exit: no verifier takes that.
+    fn endless() -> Vec<u8> {
+        const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+        const JUMP_TO_ITSELF: [u8; 8] = [0x05, 0, 0xff, 0xff, 0, 0, 0, 0];
+        let mut object = OBJECT.to_vec();
+        let (instructions, _) = object.as_chunks_mut::<8>();
+        instructions.iter_mut().filter(|it| **it == EXIT).for_each(|it| *it = JUMP_TO_ITSELF);
+        object
+    }
+
+    #[test]
+    fn a_refusal_of_the_verifier_is_one_line() {
+        if !privilege::granted() {
+            return;
+        }
+        let mut programs = EbpfLoader::new().load(&endless()).expect("the maps");
+        let error = load_program(&mut programs).expect_err("no exit");
+        assert!(matches!(&error, SteerError::Verifier { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(message.starts_with(&format!("the verifier of Linux {} refuses", release())), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+        // An attempt of which only the reason is told, as that of the program for several buffers.
+        let error = program(&mut programs, STEER_PROGRAM).and_then(|program| {
+            program.load().map_err(|error| SteerError::from_attach("eth0", XdpMode::Skb, error))
+        });
+        assert_eq!(error.expect_err("no exit").to_string().lines().count(), 1);
+    }
 }

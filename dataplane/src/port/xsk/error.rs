@@ -115,7 +115,7 @@ fn memory_remedy(error: &io::Error) -> &'static str {
         Some(libc::EMFILE | libc::ENFILE) => {
             "too many files are open: raise the limit (systemd: LimitNOFILE=)"
         }
-        _ => "check that the kernel is Linux 5.11 or later",
+        _ => "check that the kernel is Linux 5.10 or later",
     }
 }
 
