@@ -1,4 +1,4 @@
-//! What an operator should know besides numbers: shown by `ringctl status`, and said once in the log.
+//! Notices: conditions that an operator should know of, besides numbers. `ringctl status` shows them, and the log has each once.
 
 use parking_lot::Mutex;
 use ringdns_dataplane::{
@@ -22,7 +22,7 @@ const SILENCE: u64 = 600;
 const PARTIAL: &str =
     "packets arrive with partial checksums, which a NIC on the way would have completed: accepted";
 
-/// What there is to know at present.
+/// The notices of the present.
 #[derive(Debug, Default)]
 pub struct Notices(Mutex<Current>);
 
@@ -53,7 +53,7 @@ impl std::fmt::Display for Bad {
 }
 
 impl Notices {
-    /// Replaces what there is to know of the interface, and logs what of it is new.
+    /// Replaces the notices of the interface, and logs those that are new.
     pub fn set_interface(&self, notices: Vec<String>) {
         let mut current = self.0.lock();
         for notice in notices.iter().filter(|notice| !current.interface.contains(notice)) {
@@ -62,7 +62,7 @@ impl Notices {
         current.interface = notices;
     }
 
-    /// All notices, a sentence each.
+    /// Returns all notices, a sentence each.
     pub fn list(&self) -> Vec<String> {
         let current = self.0.lock();
         let partial = current.partial.then(|| PARTIAL.to_owned());
@@ -92,7 +92,7 @@ impl Notices {
     }
 }
 
-/// What the counters have been, and what was said of them.
+/// Recent readings of the counters, and what was logged of them.
 #[derive(Default)]
 struct Watch {
     /// Packets received, and those with wrong checksums, at the end of the last periods.
@@ -102,7 +102,7 @@ struct Watch {
     silence: u64,
 }
 
-/// What is to be seen in the counters.
+/// Findings from the counters.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     partial: bool,

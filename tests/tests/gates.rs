@@ -1,4 +1,4 @@
-//! What may stand between ringdnsd and AF_XDP, provoked as really as one machine allows: each is one sentence in the log
+//! Gates between ringdnsd and AF_XDP, provoked as really as one machine allows: each is one sentence in the log
 //! and in the status, and queries are answered over kernel sockets all the same.
 
 use ringdns_control::xdp::{AttachMode, SteerConfig, Steering};

@@ -84,7 +84,7 @@ pub struct Service {
     pub clock: Clock,
     /// How packets are received, and why so.
     pub receiving: Arc<Receiving>,
-    /// What an operator should know.
+    /// Conditions that an operator should know of.
     pub notices: Arc<Notices>,
     /// The workers.
     pub links: Vec<Arc<Link>>,
@@ -138,7 +138,7 @@ pub struct Status {
     pub obstacle: Option<String>,
     /// How packets are received.
     pub receiving: String,
-    /// What an operator should know, a sentence each.
+    /// Conditions that an operator should know of, a sentence each.
     #[serde(default)]
     pub notices: Vec<String>,
     /// Addresses that are listened on.

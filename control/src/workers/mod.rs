@@ -123,7 +123,7 @@ pub struct Common<'a> {
     pub ended: UnboundedSender<Ended>,
     /// The query log, if there is one.
     pub log: Option<Arc<QueryLog>>,
-    /// What an operator should know.
+    /// Conditions that an operator should know of.
     pub notices: Arc<Notices>,
 }
 

@@ -161,7 +161,7 @@ fn verifier_log(error: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
-/// What the verifier objects to, by its log: the last line but for statistics.
+/// Returns the verifier's objection: the last line of its log but for statistics.
 fn objection(log: &str) -> String {
     const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
     let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -169,7 +169,7 @@ fn objection(log: &str) -> String {
     last.map_or_else(|| "it does not say why".into(), |line| line.chars().take(LINE_MAX).collect())
 }
 
-/// The kernel's release, as `uname -r` prints it.
+/// Returns the kernel's release, as `uname -r` prints it.
 pub(super) fn release() -> String {
     uname().release().to_string_lossy().into_owned()
 }

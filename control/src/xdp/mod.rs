@@ -260,7 +260,7 @@ impl Steering {
         self.tally.verdicts()
     }
 
-    /// What an operator should know of the interface, a sentence each.
+    /// Notices of the interface, a sentence each.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
@@ -293,8 +293,8 @@ fn interface_index(interface: &str) -> Result<u32, SteerError> {
 
 /// Refuses a kernel without XDP links: aya would attach over netlink, and such a program outlives its process.
 fn check_kernel() -> Result<(), SteerError> {
-    let has_links = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 9, 0));
-    if has_links { Ok(()) } else { Err(SteerError::OldKernel { release: release() }) }
+    let is_old = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 9, 0));
+    if is_old { Err(SteerError::OldKernel { release: release() }) } else { Ok(()) }
 }
 
 /// Loads the program for frames in several buffers or, where the kernel has none of its kind (before 5.18), the other.

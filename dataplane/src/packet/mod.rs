@@ -220,7 +220,7 @@ fn open_v6(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
 /// Decides about a datagram between `addresses` whose checksum is wrong. Returns the flag of one whose checksum is
 /// partial, where that is allowed.
 ///
-/// What it costs to accept them: the message of such a datagram is protected by no checksum, as that of a datagram
+/// Accepting them costs this: the message of such a datagram is protected by no checksum, as that of a datagram
 /// without one is over IPv4. On the wire its field would be one of 65,535 values, so corruption passes unnoticed twice
 /// as often as it does anyway. A forger gains nothing: a checksum is no secret, and whoever can send a datagram with a
 /// partial one can send it with a right one. Nothing else is relaxed: lengths, addresses, ports and the checksum of the

@@ -1,4 +1,4 @@
-//! What the kernel tells of a network interface: by ioctls, which answer for the network namespace of the thread that
+//! Facts of a network interface: by ioctls, which answer for the network namespace of the thread that
 //! asks, and by sysfs, which shows that of whoever mounted it.
 
 use rustix::{

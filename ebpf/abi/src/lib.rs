@@ -21,7 +21,7 @@ pub use verdict::Verdict;
 
 /// The program that hands DNS queries to AF_XDP sockets, as the object names it.
 pub const STEER_PROGRAM: &str = "ringdns_steer";
-/// The same program for frames in several buffers (`BPF_F_XDP_HAS_FRAGS`, Linux 5.18), without which drivers refuse an
+/// The steering program for frames in several buffers (`BPF_F_XDP_HAS_FRAGS`, Linux 5.18), without which drivers refuse an
 /// MTU whose frames do not fit a page.
 pub const STEER_FRAGS_PROGRAM: &str = "ringdns_steer_frags";
 /// XSKMAP: receive queue to AF_XDP socket.

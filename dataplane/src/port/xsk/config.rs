@@ -38,7 +38,7 @@ impl XskConfig {
         }
     }
 
-    /// Who vouches for the checksums of what arrives in `mode`. In zero-copy mode the bytes are those of the wire, on
+    /// Returns who vouches for the checksums of what arrives in `mode`. In zero-copy mode the bytes are those of the wire, on
     /// which no checksum is partial.
     pub(super) fn checksums(&self, mode: Mode) -> Checksums {
         match mode {

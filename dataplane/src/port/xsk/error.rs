@@ -74,7 +74,7 @@ impl XskError {
         Self::Bind { interface: interface.clone(), queue: *queue, mode, source, nic }
     }
 
-    /// Why copy mode was taken, if this is what came of trying zero-copy.
+    /// Returns why copy mode is taken, if this came of trying zero-copy.
     pub(super) fn no_zero_copy(&self) -> Option<String> {
         match self {
             Self::Bind { interface, source, nic: Some(nic), .. } => {
