@@ -133,6 +133,7 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
         fallback: server.fallback,
         steering: steering.clone(),
         seats,
+        notices: common.notices.clone(),
         receiving: receiving.clone(),
     };
     let watch = Some(Watch::over(watched, interfaces, attached));

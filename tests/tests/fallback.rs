@@ -88,11 +88,10 @@ fn a_later_queue_that_is_missing_takes_none() {
 /// The program is attached last, when all workers are up.
 #[test]
 fn a_driver_that_refuses_the_program_is_served_without() {
-    let Some(lab) = Lab::up() else { return };
+    let Some(lab) = Lab::with(TWO_QUEUES) else { return };
     let upstream = Upstream::answering(lab.server());
-    for (host, end) in [(lab.server(), "vs"), (lab.client(), "vc")] {
-        host.run("ip", ["link", "set", "dev", end, "mtu", "9000"]);
-    }
+    // veth has no native XDP at an end that receives on fewer queues than the other sends on.
+    lab.server().run("ethtool", ["-L", "vs", "rx", "1"]);
     let ringdnsd = Ringdnsd::start(lab.server(), &settings(&upstream, "mode = \"copy\""));
     is_served_by_sockets(&lab, ringdnsd, "the driver of interface vs refuses native XDP");
 }

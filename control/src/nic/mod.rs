@@ -16,6 +16,7 @@ pub use receiving::{InterfaceCounters, LinkState, Receiving};
 
 use crate::{
     entrance::{self, EntranceError},
+    notices::Notices,
     workers::{Seat, Source},
     xdp::Steering,
 };
@@ -83,6 +84,8 @@ pub struct Watched {
     pub steering: Arc<Mutex<Option<Steering>>>,
     /// The workers that have a queue.
     pub seats: Vec<Seat>,
+    /// Conditions that an operator should know of.
+    pub notices: Arc<Notices>,
     /// Who is told.
     pub receiving: Arc<Receiving>,
 }
@@ -328,7 +331,7 @@ impl Watch {
     /// Opens the queues of an interface, attaches the program, and has the workers take the queues. Returns the
     /// sockets, and how packets are received by them. The workers go on over kernel sockets until all is attached.
     fn attach(&mut self, found: &Interface) -> Result<(Vec<OwnedFd>, String), Refusal> {
-        let Watched { interface, queues, steering, seats, .. } = &self.watched;
+        let Watched { interface, queues, listen, steering, seats, notices, .. } = &self.watched;
         let mut opened = 0;
         let attached = (|| {
             let sockets =
@@ -339,7 +342,10 @@ impl Watch {
             let mut steering = steering.lock();
             let steering = steering.as_mut().ok_or(Refusal::Stopping)?;
             steering.set_interface_index(found.index);
-            Ok(entrance::steer(interface, steering, sockets)?)
+            steering.look(listen).map_err(EntranceError::from)?;
+            let attached = entrance::steer(interface, steering, sockets)?;
+            notices.set_interface(steering.notices().to_vec());
+            Ok(attached)
         })();
         let (sockets, text) = match attached {
             Ok(attached) => attached,

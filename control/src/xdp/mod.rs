@@ -260,6 +260,13 @@ impl Steering {
         self.tally.verdicts()
     }
 
+    /// Looks again at what of the interface an operator should know, as it may have been made anew or set up otherwise.
+    /// Refuses one that takes VLAN tags off and has a VLAN device with an address of `listen`.
+    pub fn look(&mut self, listen: &[SocketAddr]) -> Result<(), SteerError> {
+        self.notices = vlan::check(&self.interface, listen)?.into_iter().collect();
+        Ok(())
+    }
+
     /// Notices of the interface, a sentence each.
     pub fn notices(&self) -> &[String] {
         &self.notices
