@@ -1,4 +1,5 @@
-//! The judgement of an answer: each name on the way along its aliases, and at the end the records or the proof that there are none.
+//! The judgement of an answer: each name on the way along its aliases, and at the end the records or the
+//! proof that there are none.
 
 use crate::{
     Source, Unproven,
@@ -42,13 +43,15 @@ pub struct Verdict {
     pub secure: bool,
     /// Why it counts as unsigned though it is not, as an extended error.
     pub ede: Option<u16>,
-    /// The answer section: aliases in the order in which they are followed, then the records that were asked for.
+    /// The answer section: aliases in the order in which they are followed, then the records that were asked
+    /// for.
     pub answers: Vec<Record>,
     /// The authority section: what proves that something does not exist.
     pub authorities: Vec<Record>,
 }
 
-/// Judges the `response` to a question in class IN that was asked with DO=1 and CD=1, at a time in seconds since 1970.
+/// Judges the `response` to a question in class IN that was asked with DO=1 and CD=1, at a time in seconds
+/// since 1970.
 pub async fn validate<S: Source>(
     source: &S,
     anchors: &Anchors,
@@ -76,7 +79,7 @@ pub async fn validate<S: Source>(
                 response = judge.walk.ask(&at, qtype).await?;
                 judge.link(&response, &at).await
             }
-            Err(Unproven::Bogus(ede::NSEC_MISSING)) if alias(&response, &at).is_some() => {
+            Err(Unproven::Bogus(ede::NSEC_MISSING)) if judge.alias_at(&response, &at).is_some() => {
                 judge.verdict = before;
                 let alone = judge.walk.ask(&at, rtype::CNAME).await?;
                 judge.alias(&alone, &at).await.map(Some)
@@ -141,10 +144,16 @@ impl<S: Source> Judge<'_, S> {
                 }
             }
         }
-        if alias(response, name).is_some() && !matches!(qtype, rtype::CNAME | rtype::ANY) {
+        if self.alias_at(response, name).is_some() {
             return self.alias(response, name).await.map(Some);
         }
         self.denial(response, name).await.map(|()| None)
+    }
+
+    /// Where a name leads on, if that is not what was asked for.
+    fn alias_at(&self, response: &Response, name: &Name) -> Option<Name> {
+        let is_asked_for = matches!(self.qtype, rtype::CNAME | rtype::ANY);
+        alias(response, name).filter(|_| !is_asked_for)
     }
 
     /// Takes a set into the answer if it is genuine.
@@ -182,7 +191,8 @@ impl<S: Source> Judge<'_, S> {
         Ok(target)
     }
 
-    /// Whether an alias is one that a signed DNAME record makes: such have no signature (RFC 6672 section 5.3.1). Takes both then.
+    /// Whether an alias is one that a signed DNAME record makes: such have no signature (RFC 6672 section
+    /// 5.3.1). Takes both then.
     async fn is_made(&mut self, response: &Response, set: &RrSet) -> Result<bool, Unproven<S::Error>> {
         let Some(dname) = dname(response, &set.owner) else { return Ok(false) };
         let Some(target) = made(response, dname, &set.owner) else { return Ok(false) };

@@ -21,7 +21,8 @@ pub const SHA1: u8 = 1;
 const SHA256: u8 = 2;
 const SHA384: u8 = 4;
 
-/// Whether signatures of this algorithm can be verified. A zone with none but others counts as unsigned (RFC 4035 section 5.2).
+/// Whether signatures of this algorithm can be verified. A zone with none but others counts as unsigned (RFC
+/// 4035 section 5.2).
 pub fn supports_algorithm(number: u8) -> bool {
     use algorithm::*;
     matches!(

@@ -1,8 +1,8 @@
 //! Validation of DNS answers (RFC 4033 to 4035, RFC 5155, RFC 6840): responses in, a verdict out.
 //!
-//! There is no I/O here, no clock and no memory. Who drives a validation is its [`Source`]: it brings the responses that prove
-//! an answer, and remembers what was found out about zones. The cryptography is ring's; which signature has to be of what, and
-//! what a denial denies, is decided here.
+//! There is no I/O here, no clock and no memory. Who drives a validation is its [`Source`]: it brings the
+//! responses that prove an answer, and remembers what was found out about zones. The cryptography is ring's;
+//! which signature has to be of what, and what a denial denies, is decided here.
 
 mod anchor;
 mod answer;
@@ -46,8 +46,8 @@ pub trait Source: Sync {
     /// Remembers what was found out about a zone, for so many seconds at most.
     fn remember(&self, zone: &Name, standing: &Standing, secs: u32);
 
-    /// Whether what is said of a name is believed without proof: a negative trust anchor (RFC 7646), or a name that has no meaning
-    /// in the tree that is signed.
+    /// Whether what is said of a name is believed without proof: a negative trust anchor (RFC 7646), or a
+    /// name that has no meaning in the tree that is signed.
     fn is_exempt(&self, name: &Name, rtype: u16) -> bool;
 }
 

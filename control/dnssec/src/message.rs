@@ -9,7 +9,8 @@ use std::ops::Range;
 
 /// RRsets of a response that are looked at; what has more is too much work.
 pub const RRSETS_MAX: usize = 64;
-/// Signatures of an RRset that are looked at; the others are as if they were not there (KeyTrap, CVE-2023-50387).
+/// Signatures of an RRset that are looked at; the others are as if they were not there (KeyTrap,
+/// CVE-2023-50387).
 pub const SIGNATURES_OF_RRSET: usize = 8;
 
 const HEADER: usize = 12;

@@ -163,8 +163,9 @@ pub fn wire_len(wire: &[u8]) -> Option<usize> {
     None
 }
 
-/// Appends the name at `at` of a message, its compression undone, and returns where the bytes after it begin; `None` if it is
-/// malformed. A pointer has to lead to an earlier byte than the part of the name before it began at.
+/// Appends the name at `at` of a message, its compression undone, and returns where the bytes after it begin;
+/// `None` if it is malformed. A pointer has to lead to an earlier byte than the part of the name before it
+/// began at.
 pub fn expand(message: &[u8], mut at: usize, to: &mut Vec<u8>) -> Option<usize> {
     let begin = to.len();
     let (mut end, mut part) = (None, at);

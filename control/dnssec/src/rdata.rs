@@ -29,9 +29,9 @@ enum Field {
     A6,
 }
 
-/// The fields up to the last name, of types whose names are lowercased in canonical form (RFC 4034 section 6.2 as updated by
-/// RFC 6840 section 5.1). They are all that may be compressed, and those that must not be are expanded if they are all the same
-/// (RFC 3597 section 4).
+/// The fields up to the last name, of types whose names are lowercased in canonical form (RFC 4034 section
+/// 6.2 as updated by RFC 6840 section 5.1). They are all that may be compressed, and those that must not be
+/// are expanded if they are all the same (RFC 3597 section 4).
 fn fields(rtype: u16) -> &'static [Field] {
     use Field::{A6, Bytes, Name, String};
     match rtype {
@@ -54,7 +54,8 @@ fn fields(rtype: u16) -> &'static [Field] {
     }
 }
 
-/// Appends the RDATA at `at..end` of a message with the compression of its names undone; `None` if a name in it is malformed.
+/// Appends the RDATA at `at..end` of a message with the compression of its names undone; `None` if a name in
+/// it is malformed.
 pub fn copy(rtype: u16, message: &[u8], mut at: usize, end: usize, to: &mut Vec<u8>) -> Option<()> {
     // RDATA of no length is sound in a few types alone, and says nothing in the others.
     let fields = if at == end { &[] } else { fields(rtype) };

@@ -2,7 +2,8 @@
 
 use crate::name::{Name, wire_len};
 
-/// Flags of DNSKEY records: for zones (RFC 4034 section 2.1.1), and not to be believed any more (RFC 5011 section 2.1).
+/// Flags of DNSKEY records: for zones (RFC 4034 section 2.1.1), and not to be believed any more (RFC 5011
+/// section 2.1).
 const ZONE_KEY: u16 = 0x0100;
 const REVOKE: u16 = 0x0080;
 const PROTOCOL: u8 = 3;

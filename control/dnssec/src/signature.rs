@@ -68,7 +68,8 @@ impl Keys {
 /// What is known of an RRset whose signature was verified.
 #[derive(Clone, Debug)]
 pub struct Signed {
-    /// Labels of the name that was signed, a leading asterisk left out: fewer than the owner has if it was made from a wildcard.
+    /// Labels of the name that was signed, a leading asterisk left out: fewer than the owner has if it was
+    /// made from a wildcard.
     labels: usize,
     /// The most that its TTL may be (RFC 4035 section 5.3.3).
     pub ttl: u32,

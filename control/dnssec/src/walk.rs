@@ -1,8 +1,8 @@
 //! The way from a trust anchor down to the zone that has a name, by DS records (RFC 4035 section 5).
 //!
-//! A zone counts as signed if its keys are those that the DS records of its parent tell of, and as unsigned only if the parent has
-//! proven that there are none. Where a response names its signer, the parents are asked about that zone at once; otherwise about
-//! each name on the way, unless an earlier proof covers it.
+//! A zone counts as signed if its keys are those that the DS records of its parent tell of, and as unsigned
+//! only if the parent has proven that there are none. Where a response names its signer, the parents are
+//! asked about that zone at once; otherwise about each name on the way, unless an earlier proof covers it.
 
 use crate::{
     Source, Unproven,
@@ -60,7 +60,8 @@ impl<S: Source> Walk<'_, S> {
         Ok(response)
     }
 
-    /// What is known of a zone that has signed something. If there is no such zone, that is another one's standing.
+    /// What is known of a zone that has signed something. If there is no such zone, that is another one's
+    /// standing.
     pub async fn signer(&mut self, zone: &Name) -> Result<Standing, Unproven<S::Error>> {
         let start = self.start(zone).await?;
         if let Standing::Secure(keys) = &start
@@ -172,7 +173,8 @@ impl<S: Source> Walk<'_, S> {
             Some(Delegation::None) => return Ok(Step::Stay(denials)),
             None => {}
         }
-        // What is an alias, or below a name that moves all below it, is no zone (RFC 1034 section 3.6.2, RFC 6672 section 2.4).
+        // What is an alias, or below a name that moves all below it, is no zone (RFC 1034 section 3.6.2, RFC
+        // 6672 section 2.4).
         let aliases = response.sets().iter().filter(|set| match set.rtype {
             rtype::CNAME => set.owner == *name,
             rtype::DNAME => name.is_below(&set.owner),

@@ -1,4 +1,5 @@
-//! Proofs that something does not exist (RFC 4035 section 5.4, RFC 5155 section 8), out of records whose signatures were verified.
+//! Proofs that something does not exist (RFC 4035 section 5.4, RFC 5155 section 8), out of records whose
+//! signatures were verified.
 
 mod nsec;
 mod nsec3;
@@ -15,8 +16,8 @@ use crate::{
 };
 use nsec3::Chain;
 
-/// More iterations of NSEC3 make a zone count as unsigned where NSEC3 is needed (RFC 9276 section 3.2; BIND and Knot Resolver have
-/// the same limit).
+/// More iterations of NSEC3 make a zone count as unsigned where NSEC3 is needed (RFC 9276 section 3.2; BIND
+/// and Knot Resolver have the same limit).
 const ITERATIONS_MAX: u16 = 50;
 /// Sets of NSEC3 parameters that are looked at: a zone has two while it changes them.
 const CHAINS_MAX: usize = 2;
@@ -26,8 +27,8 @@ const CHAINS_MAX: usize = 2;
 pub enum Strength {
     /// By signed records.
     Secure,
-    /// By records that leave out unsigned delegations, of which this might be one (RFC 5155 section 9.2), or that are not
-    /// looked at, for the reason in an extended error.
+    /// By records that leave out unsigned delegations, of which this might be one (RFC 5155 section 9.2), or
+    /// that are not looked at, for the reason in an extended error.
     Insecure(Option<u16>),
 }
 
@@ -57,7 +58,8 @@ impl Denials {
         Denials { zone, nsec: Vec::new(), nsec3: Vec::new(), iterates_too_often: false, ttl: u32::MAX }
     }
 
-    /// Adds a set that the zone has signed, under this name rather than under a wildcard. Sets of other types say nothing here.
+    /// Adds a set that the zone has signed, under this name rather than under a wildcard. Sets of other types
+    /// say nothing here.
     pub fn add(&mut self, response: &Response, set: &RrSet, ttl: u32) {
         self.ttl = self.ttl.min(ttl);
         for rdata in response.rdata_of(set) {
@@ -165,7 +167,8 @@ fn lacks(types: &Types, name: &Name, rtype: u16) -> bool {
     knows && !types.has(rtype) && !types.has(rtype::CNAME)
 }
 
-/// What the parent zone says of a name with these types; `None`: it says that there are DS records, or is not the parent.
+/// What the parent zone says of a name with these types; `None`: it says that there are DS records, or is not
+/// the parent.
 fn delegation_of(types: &Types) -> Option<Delegation> {
     if types.has(rtype::DS) || types.has(rtype::SOA) {
         return None;

@@ -50,7 +50,8 @@ impl Chain {
         (&self.salt, self.iterations) == (&nsec3.salt, nsec3.iterations)
     }
 
-    /// Adds a record, unless it has flags that nobody knows (RFC 5155 section 8.2) or is at no hash of the zone.
+    /// Adds a record, unless it has flags that nobody knows (RFC 5155 section 8.2) or is at no hash of the
+    /// zone.
     pub fn add(&mut self, zone: &Name, owner: &Name, nsec3: Nsec3) {
         let hash = owner.labels().next().and_then(|label| BASE32_DNSSEC.decode(label).ok());
         let hash = hash.and_then(|hash| Hash::try_from(hash).ok());

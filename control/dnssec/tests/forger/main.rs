@@ -1,5 +1,5 @@
-//! A forger between the validator and a tree of signed zones: whatever it removes, adds, replays, reorders or re-labels, an answer
-//! is the truth or none.
+//! A forger between the validator and a tree of signed zones: whatever it removes, adds, replays, reorders or
+//! re-labels, an answer is the truth or none.
 
 mod forge;
 mod kinds;
@@ -24,7 +24,15 @@ type Data = (Name, u16, Vec<u8>);
 
 fn data(records: &[Record]) -> BTreeSet<Data> {
     let kept = records.iter().filter(|record| record.rtype != rtype::RRSIG);
-    kept.map(|record| (Name::from_wire(&record.owner).unwrap(), record.rtype, record.rdata.clone())).collect()
+    let data = kept.map(|record| {
+        let mut rdata = record.rdata.clone();
+        // The letter case of these is nobody's word.
+        if matches!(record.rtype, rtype::CNAME | rtype::DNAME) {
+            rdata.make_ascii_lowercase();
+        }
+        (Name::from_wire(&record.owner).unwrap(), record.rtype, rdata)
+    });
+    data.collect()
 }
 
 /// What the tree has of a name and type, an alias among it.
@@ -75,8 +83,7 @@ fn lie(name: &Name, qtype: u16, verdict: &Verdict) -> Option<&'static str> {
         last = Name::from_wire(target).unwrap();
     }
     let is_denied = !said.iter().any(|(owner, rtype, _)| (owner, *rtype) == (&last, qtype));
-    let opted_out = TREE.zones().iter().find(|zone| last.is_at_or_below(&zone.origin));
-    let opted_out = opted_out.is_some_and(|zone| zone.uses_opt_out());
+    let opted_out = TREE.zone_for(&last, qtype).uses_opt_out();
     if is_denied && TREE.protects(&last, qtype) && !opted_out {
         let honest = honest(&last, qtype);
         if honest.rcode != verdict.rcode || honest.answers.iter().any(|rr| rr.owner == last) {

@@ -62,7 +62,8 @@ fn with_names(origin: &str, denial: Denial) -> Zone {
 }
 
 impl Tree {
-    /// Zones with NSEC, NSEC3 and opt-out, with and without DS; `evil` is signed and its key is known to the forger.
+    /// Zones with NSEC, NSEC3 and opt-out, with and without DS; `evil` is signed and its key is known to the
+    /// forger.
     pub fn plant() -> Self {
         let (nsec, nsec3) = (Denial::Nsec, Denial::Nsec3 { opt_out: false });
         let opt_out = Denial::Nsec3 { opt_out: true };
@@ -104,7 +105,7 @@ impl Tree {
     }
 
     /// The zone that knows the types of a name.
-    fn zone_for(&self, name: &Name, rtype: u16) -> &Zone {
+    pub fn zone_for(&self, name: &Name, rtype: u16) -> &Zone {
         let knows = |zone: &&Zone| match rtype {
             rtype::DS if !name.is_root() => name.is_below(&zone.origin),
             _ => name.is_at_or_below(&zone.origin),
@@ -118,7 +119,8 @@ impl Tree {
         if self.is_forgers(name) {
             return false;
         }
-        // What does not exist may be an unsigned delegation, though a wildcard would stand for it (RFC 5155 section 9.2).
+        // What does not exist may be an unsigned delegation, though a wildcard would stand for it (RFC 5155
+        // section 9.2).
         if zone.uses_opt_out() && !zone.exists(name) && zone.dname(name).is_none() {
             return false;
         }
