@@ -76,8 +76,7 @@ pub fn check(config: &Config) -> Result<(), Problem> {
     }
     if config.dnssec.validate {
         validate::trust_anchors(config.dnssec.trust_anchor_file.as_deref()).map_err(|reason| {
-            let remedy =
-                "Give a file of DNSKEY records of the root, such as Debian's /usr/share/dns/root.key";
+            let remedy = "Give a file of DS or DNSKEY records, such as Debian's /usr/share/dns/root.key";
             Problem::new("dnssec.trust_anchor_file", reason, remedy)
         })?;
     }

@@ -15,7 +15,7 @@ use crate::{
     name::Name,
     rdata::rtype,
     records::{Dnskey, Ds},
-    signature::{self, Keys, may_sign},
+    signature::{self, Keys, Signed, may_sign},
 };
 use std::sync::Arc;
 
@@ -42,6 +42,9 @@ enum Step {
     /// Nothing that could be proven, for the reason in an extended error.
     Unproven(u16),
 }
+
+/// What is genuine, or the extended error that says why it is not.
+type Judged<T, E> = Result<Result<T, u16>, Unproven<E>>;
 
 /// The search for the proofs of one answer.
 pub struct Walk<'a, S> {
@@ -233,7 +236,7 @@ impl<S: Source> Walk<'_, S> {
         zone: &Name,
         believed: impl FnOnce(&Keys) -> Keys,
         response: &Response,
-    ) -> Result<Result<(Keys, u32), u16>, Unproven<S::Error>> {
+    ) -> Judged<(Keys, u32), S::Error> {
         let Some(set) = response.set(Section::Answer, zone, rtype::DNSKEY) else {
             return Ok(Err(ede::DNSKEY_MISSING));
         };
@@ -260,12 +263,7 @@ impl<S: Source> Walk<'_, S> {
         Ok(denials)
     }
 
-    pub fn verify(
-        &mut self,
-        response: &Response,
-        set: &RrSet,
-        keys: &Keys,
-    ) -> Result<Result<signature::Signed, u16>, Unproven<S::Error>> {
+    pub fn verify(&mut self, response: &Response, set: &RrSet, keys: &Keys) -> Judged<Signed, S::Error> {
         Ok(signature::verify(response, set, keys, self.now, &mut self.budget)?)
     }
 }

@@ -211,7 +211,7 @@ pub struct Refresh {
 pub struct Dnssec {
     /// Whether anything is.
     pub validate: bool,
-    /// The keys that are believed; `None`: those of the public DNS.
+    /// Zones and their keys that are believed; `None`: those of the public root.
     pub trust_anchor_file: Option<PathBuf>,
     /// Names on the wire, lowercased, at and below which nothing is validated.
     pub insecure: Vec<Vec<u8>>,

@@ -362,11 +362,15 @@ tables! {
         /// Whether answers are validated. Upstreams must hand on signatures (they are asked with DO=1 and CD=1) and know the public
         /// DNS, or another with a signed root. What answers are proven with is kept in the host cache beside them.
         validate: bool = false,
-        /// A file with the DNSKEY records of the root that are believed, read at the start; DS records are not understood. Absent:
-        /// the root's keys of 2017 and 2024. Keys that replace these are not learnt (RFC 5011).
+        /// A file with the DS or DNSKEY records of zones whose keys are believed, as in a zone file, read at
+        /// the start. Where such zones lie within each other, the one closest to a name counts; names below
+        /// none of them are not validated. Absent: the root's keys of 2017 and 2024. Keys that replace these
+        /// are not learnt (RFC 5011).
         trust_anchor_file: Option<String> = None,
-        /// Names at and below which nothing is validated (RFC 7646). A private zone needs this unless a signed zone delegates it, as
-        /// does one that an `[[upstream]]` of its own answers for: `["corp.example"]`. Special names of `[local]` need no entry.
+        /// Names at and below which nothing is validated (RFC 7646), unless a trust anchor is closer to the
+        /// name. A private zone needs this unless a signed zone delegates it or it has a trust anchor, as
+        /// does one that an `[[upstream]]` of its own answers for: `["corp.example"]`. Special names of
+        /// `[local]` need no entry.
         insecure: Vec<String> = Vec::new(),
     }
 

@@ -100,7 +100,7 @@ fn join(whole: &mut Message, part: Message) {
 }
 
 /// An answer as the message that it came in, but for TTLs that have passed since.
-pub(crate) fn message(key: &Key, answer: &Answer, age: Age) -> Option<Message> {
+fn message(key: &Key, answer: &Answer, age: Age) -> Option<Message> {
     let mut bytes = Vec::with_capacity(header::LEN + key.question().len() + answer.wire.len());
     let flags = header::QR | header::RD | answer.status.flags();
     let [answers, authorities, additionals] = answer.counts;

@@ -32,7 +32,6 @@ use crate::{
     log::Labels,
 };
 use arc_swap::ArcSwap;
-pub(crate) use chase::message;
 pub use choice::Upstreams;
 pub(crate) use exchange::Rules;
 use flight::{Boarding, Flight, Flights};
@@ -48,7 +47,6 @@ use ringdns_dataplane::{
     log::{Source, Tier},
     punt::{Link, Punt, Purpose},
 };
-pub(crate) use scrub::is_proof;
 use setup::Setup;
 use shared::Want;
 use std::{sync::Arc, time::Duration};
@@ -145,10 +143,10 @@ impl Resolver {
     /// A resolver that asks the upstreams of `config`, and keeps answers in `host` by its rules.
     pub fn new(host: Arc<HostTier>, config: &Config, clock: Clock, limits: Limits) -> Arc<Self> {
         let labels = Arc::default();
-        Arc::new_cyclic(|resolver| Resolver {
+        Arc::new(Resolver {
             host,
             clock,
-            setup: ArcSwap::from_pointee(Setup::new(config, resolver.clone(), &labels, None)),
+            setup: ArcSwap::from_pointee(Setup::new(config, &labels, None)),
             rules: Rules { ttl: config.cache.ttl_rules(&config.refresh), clock },
             failure_ttl: config.cache.failure_secs(),
             stale_client_timeout: config.cache.stale_client_timeout,
@@ -164,9 +162,9 @@ impl Resolver {
 
     /// Goes on as `config` says: whom to ask and how, what is validated, what is nobody's. Questions under way are asked
     /// as they began.
-    pub fn set_up(self: &Arc<Self>, config: &Config) {
+    pub fn set_up(&self, config: &Config) {
         let before = self.setup();
-        let setup = Setup::new(config, Arc::downgrade(self), &self.labels, Some(&before));
+        let setup = Setup::new(config, &self.labels, Some(&before));
         self.setup.store(Arc::new(setup));
     }
 

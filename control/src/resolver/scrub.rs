@@ -135,7 +135,7 @@ impl Chain {
 }
 
 /// Whether records of this type are there to prove others, or that there are none.
-pub fn is_proof(rtype: RecordType) -> bool {
+fn is_proof(rtype: RecordType) -> bool {
     matches!(rtype, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3)
 }
 

@@ -1,6 +1,6 @@
 //! What the configuration says of the resolver. It may change while questions are under way: each keeps the one that it began with.
 
-use super::{Resolver, choice::Upstreams};
+use super::choice::Upstreams;
 use crate::{
     config::{Config, Dnssec},
     local::LocalNames,
@@ -8,10 +8,7 @@ use crate::{
     validate::Validator,
 };
 use siphasher::sip::SipHasher13;
-use std::{
-    hash::Hasher,
-    sync::{Arc, Weak},
-};
+use std::{hash::Hasher, sync::Arc};
 
 /// A configuration, as the resolver has it.
 pub(super) struct Setup {
@@ -25,14 +22,14 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// That of `config`, for `resolver`. What is in it as it was `before` goes on, with all that it knows.
-    pub fn new(config: &Config, resolver: Weak<Resolver>, labels: &Labels, before: Option<&Setup>) -> Self {
+    /// That of `config`. What is in it as it was `before` goes on, with all that it knows.
+    pub fn new(config: &Config, labels: &Labels, before: Option<&Setup>) -> Self {
         let dnssec = &config.dnssec;
         // A file may have changed meanwhile.
         let same = |before: &&Setup| before.dnssec == *dnssec && dnssec.trust_anchor_file.is_none();
         let validator = match before.filter(same) {
             Some(before) => before.validator.clone(),
-            None => Validator::new(dnssec, resolver).map(Arc::new),
+            None => Validator::new(dnssec).map(Arc::new),
         };
         let known = before.map(|before| &*before.upstreams);
         let upstreams = Upstreams::new(&config.upstreams, &config.resolver, labels, known);

@@ -1,0 +1,59 @@
+//! What was found out about zones: the keys of those that are signed, and which are not.
+
+use quick_cache::{DefaultHashBuilder, Weighter, sync::Cache};
+use ringdns_dataplane::clock::Secs;
+use ringdns_dnssec::{Name, Standing};
+
+/// Memory for all zones.
+const BYTES: u64 = 8 << 20;
+/// A guess for sizing the index: a zone with two keys of elliptic curves.
+const TYPICAL_BYTES: u64 = 512;
+/// No longer than this, whatever the TTL.
+const SECS_MAX: Secs = 300;
+
+/// The zones that something is known of.
+pub struct Standings(Cache<Name, Known, ByBytes, DefaultHashBuilder>);
+
+#[derive(Clone)]
+struct Known {
+    standing: Standing,
+    /// The generation of the cache that the proof was found in.
+    generation: u64,
+    expires: Secs,
+}
+
+impl Default for Standings {
+    fn default() -> Self {
+        let items = (BYTES / TYPICAL_BYTES) as usize;
+        let (hasher, lifecycle) = (DefaultHashBuilder::default(), Default::default());
+        Standings(Cache::with(items, BYTES, ByBytes, hasher, lifecycle))
+    }
+}
+
+impl Standings {
+    /// What is known of a zone at `now`, if nothing was purged since.
+    pub fn get(&self, zone: &Name, generation: u64, now: Secs) -> Option<Standing> {
+        let known = self.0.get(zone)?;
+        (known.generation == generation && now < known.expires).then_some(known.standing)
+    }
+
+    /// Remembers a zone for so many seconds at most.
+    pub fn insert(&self, zone: &Name, standing: &Standing, generation: u64, now: Secs, secs: u32) {
+        let expires = now.saturating_add(secs.min(SECS_MAX));
+        self.0.insert(zone.clone(), Known { standing: standing.clone(), generation, expires });
+    }
+}
+
+/// Weighs zones by the memory that they take.
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Name, Known> for ByBytes {
+    fn weight(&self, zone: &Name, known: &Known) -> u64 {
+        let keys = match &known.standing {
+            Standing::Secure(keys) => keys.bytes(),
+            Standing::Insecure(_) | Standing::Bogus(_) => 0,
+        };
+        (size_of::<Name>() + size_of::<Known>() + zone.as_wire().len() + keys) as u64
+    }
+}
