@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::record::{Encoder, Record, hex_text, name_text, read_name, type_text};
+use hickory_proto::rr::Name;
+
+use super::record::{Encoder, Record, hex_text, name_text, read_name, type_text, wire_name};
 
 pub const QR: u16 = 0x8000;
 pub const RD: u16 = 0x0100;
@@ -224,6 +226,18 @@ impl Message {
     pub fn asks(&self) -> String {
         question_text(&self.question)
     }
+}
+
+/// The name, type and class of a question.
+pub fn asked_in(question: &[u8]) -> Option<(Name, u16, u16)> {
+    let (name, end) = read_name(question, 0).ok()?;
+    let [t1, t0, c1, c0] = *question.get(end..)?.first_chunk()?;
+    Some((name, u16::from_be_bytes([t1, t0]), u16::from_be_bytes([c1, c0])))
+}
+
+/// A question's bytes.
+pub fn question_of(name: &Name, qtype: u16, class: u16) -> Result<Vec<u8>, String> {
+    Ok([&wire_name(name)?[..], &qtype.to_be_bytes(), &class.to_be_bytes()].concat())
 }
 
 /// `WWW.example. A`

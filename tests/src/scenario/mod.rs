@@ -14,10 +14,10 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use message::{Edns, Message};
+pub use message::{Draft, Edns, Message, asked_in, question_of, question_text, rcode_of, rcode_text};
 pub use play::{Failure, PATIENCE, Told, play, server_of};
-pub use record::{Record, Ttl};
-pub use upstream::{Cast, Over};
+pub use record::{Record, Ttl, hex, name as name_of, name_at, wire_name};
+pub use upstream::{Cast, Over, Seen, Stream};
 
 /// Where queries are sent from unless a scenario says otherwise, and where to.
 pub const CLIENT: IpAddr = IpAddr::V4(crate::lab::CLIENT_V4);

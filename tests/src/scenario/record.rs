@@ -430,7 +430,13 @@ fn next_secure(data: &[u8]) -> Option<String> {
     Some(format!("{} {}", name_text(&next), types.join(" ")))
 }
 
-fn wire_name(name: &Name) -> Result<Vec<u8>, String> {
+/// The name that begins there in data whose names are written out.
+pub fn name_at(data: &[u8], at: usize) -> Option<Name> {
+    read_name(data, at).ok().map(|(name, _)| name)
+}
+
+/// A name on the wire, written out.
+pub fn wire_name(name: &Name) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_name_encoding(NameEncoding::Uncompressed);

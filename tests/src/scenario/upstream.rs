@@ -57,11 +57,12 @@ impl Cast {
     }
 
     /// Takes what has arrived.
-    pub(super) fn poll(&mut self) -> io::Result<()> {
+    pub fn poll(&mut self) -> io::Result<()> {
         self.0.iter_mut().try_for_each(Member::poll)
     }
 
-    pub(super) fn seen(&mut self, upstream: Upstream) -> &mut Vec<Seen> {
+    /// The queries that an upstream has seen.
+    pub fn seen(&mut self, upstream: Upstream) -> &mut Vec<Seen> {
         &mut self.0[upstream].seen
     }
 
@@ -74,7 +75,7 @@ impl Cast {
     }
 
     /// Answers the query that was seen as number `nth`.
-    pub(super) fn answer(
+    pub fn answer(
         &mut self,
         upstream: Upstream,
         nth: usize,
@@ -184,7 +185,7 @@ impl Sockets {
 }
 
 /// A TCP stream that never waits: what cannot be written now is written later.
-pub(super) struct Stream {
+pub struct Stream {
     stream: TcpStream,
     peer: SocketAddr,
     inbox: Vec<u8>,

@@ -1,6 +1,8 @@
 //! The scenarios of `tests/scenarios`: in the simulator, with virtual time, and in the lab, against the real process.
 
 mod lab;
+mod simulated;
+#[path = "../simulator/mod.rs"]
 mod simulator;
 
 use std::collections::HashSet;
@@ -36,7 +38,7 @@ const LABS: usize = 6;
 fn simulator_plays_all_scenarios() {
     let scenarios = scenarios();
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let told = play_all(&scenarios, threads, || |scenario: &Scenario| simulator::run(scenario));
+    let told = play_all(&scenarios, threads, || |scenario: &Scenario| simulated::run(scenario));
     judge_chance(&told);
 }
 

@@ -7,9 +7,8 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -28,22 +27,10 @@ use ringdns_dataplane::doorbell::Doorbell;
 use ringdns_dataplane::port::sim::{SimConfig, SimLink, SimPort};
 use ringdns_dataplane::punt::Link;
 use ringdns_dataplane::worker::{Turn, Worker};
-use ringdns_tests::Host;
-use ringdns_tests::scenario::{Cast, Failure, Purge, Scenario, Told, World, play, server_of};
+use ringdns_tests::scenario::{Purge, World, server_of};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance};
-
-/// What the scenario's own configuration is put upon.
-const BASE: &str = r#"
-[server]
-listen = ["10.53.0.2:53", "[fd53::2]:53"]
-[cache]
-bytes_per_worker = "1MiB"
-host_bytes = "4MiB"
-[resolver]
-cookies = false
-"#;
 
 /// Punts that may wait.
 const RECORDS: usize = 256;
@@ -55,34 +42,17 @@ const PATIENCE: u32 = 120;
 const STEP_LONG: Duration = Duration::from_secs(30);
 
 thread_local! {
-    /// When the simulation on this thread began.
-    static ORIGIN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When the simulation on this thread began, and the Unix time that it was then.
+    static ORIGIN: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
 }
 
 fn nanos() -> Nanos {
-    let origin = ORIGIN.get().expect("the clock is asked on the simulation's thread");
-    Instant::now().duration_since(origin).as_nanos() as Nanos
+    let (origin, epoch) = ORIGIN.get().expect("the clock is asked on the simulation's thread");
+    (epoch + Instant::now().duration_since(origin)).as_nanos() as Nanos
 }
 
-/// Plays a scenario.
-pub fn run(scenario: &Scenario) -> Result<Told, Failure> {
-    static PLAYED: AtomicU32 = AtomicU32::new(0);
-    // Addresses of its own, so that an upstream that went away finds its port free when it comes back.
-    let number = PLAYED.fetch_add(1, Ordering::Relaxed) as u16;
-    let [high, low] = number.to_be_bytes();
-    let address = |nth: usize| IpAddr::V4(Ipv4Addr::new(127, 53 + nth as u8, high, low.max(1)));
-    let upstreams = (0..scenario.upstreams()).map(address);
-    let cast = Cast::assemble(&Host::local(), upstreams).expect("loopback has ports");
-    let config = scenario.configuration(BASE, &cast.addresses());
-    let (config, source) = match Source::parse(&config, Path::new("")) {
-        Ok(parsed) => parsed,
-        Err(error) => return Err(Failure::new(format!("{}: {error}\n{config}", scenario.name))),
-    };
-    let mut simulator = Simulator::start(config, source).expect("sockets, memory and threads are to be had");
-    play(scenario, cast, &mut simulator)
-}
-
-struct Simulator {
+/// ringdns, simulated.
+pub struct Simulator {
     runtime: Runtime,
     worker: Worker<SimPort>,
     wire: SimLink,
@@ -94,10 +64,11 @@ struct Simulator {
 }
 
 impl Simulator {
-    fn start(config: Config, source: Source) -> io::Result<Self> {
+    /// Starts one of `config`, which was read from `source`. Its time begins at `epoch`, a Unix time.
+    pub fn start(config: Config, source: Source, epoch: Duration) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build()?;
         let inside = runtime.enter();
-        ORIGIN.set(Some(Instant::now()));
+        ORIGIN.set(Some((Instant::now(), epoch)));
         let clock = Clock::simulated(nanos);
         let generation = Arc::new(AtomicU64::new(0));
         let bell = Arc::new(Doorbell::new()?);

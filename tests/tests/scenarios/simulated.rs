@@ -1,0 +1,41 @@
+//! Plays scenarios in the simulator.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ringdns_control::reload::Source;
+use ringdns_tests::Host;
+use ringdns_tests::scenario::{Cast, Failure, Scenario, Told, play};
+
+use crate::simulator::Simulator;
+
+/// What the scenario's own configuration is put upon.
+const BASE: &str = r#"
+[server]
+listen = ["10.53.0.2:53", "[fd53::2]:53"]
+[cache]
+bytes_per_worker = "1MiB"
+host_bytes = "4MiB"
+[resolver]
+cookies = false
+"#;
+
+/// Plays a scenario.
+pub fn run(scenario: &Scenario) -> Result<Told, Failure> {
+    static PLAYED: AtomicU32 = AtomicU32::new(0);
+    // Addresses of its own, so that an upstream that went away finds its port free when it comes back.
+    let number = PLAYED.fetch_add(1, Ordering::Relaxed) as u16;
+    let [high, low] = number.to_be_bytes();
+    let address = |nth: usize| IpAddr::V4(Ipv4Addr::new(127, 53 + nth as u8, high, low.max(1)));
+    let upstreams = (0..scenario.upstreams()).map(address);
+    let cast = Cast::assemble(&Host::local(), upstreams).expect("loopback has ports");
+    let config = scenario.configuration(BASE, &cast.addresses());
+    let (config, source) = match Source::parse(&config, Path::new("")) {
+        Ok(parsed) => parsed,
+        Err(error) => return Err(Failure::new(format!("{}: {error}\n{config}", scenario.name))),
+    };
+    let mut simulator = Simulator::start(config, source, Duration::ZERO).expect("sockets, memory and threads are to be had");
+    play(scenario, cast, &mut simulator)
+}
