@@ -1,0 +1,135 @@
+//! Unbound's replay files, played with ringdns in Unbound's place: an outside judge of its answers.
+//!
+//! The files are scripts of what a client asks, what servers answer and what the client is to get. They were written for a recursor, so
+//! a small one stands between ringdns and the files' servers ([`recursor`]). They are not part of this project; a folder
+//! that has them is taken from the environment:
+//!
+//!     RINGDNS_RPL=FOLDER cargo test -p ringdns-tests --test rpl -- --nocapture
+//!
+//! Each file passes, or is in `tests/tests/rpl/table.txt` with the reason. A file that is listed and passes fails the test, as does one that is
+//! not listed and fails.
+
+mod canon;
+mod compare;
+mod config;
+mod legacy;
+mod memory;
+mod parse;
+mod player;
+mod record;
+mod recursor;
+mod resign;
+mod script;
+#[path = "../simulator/mod.rs"]
+mod simulator;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use config::Setup;
+use ringdns_tests::scenario::Record;
+use script::Script;
+use table::{Table, Verdict};
+
+/// The folder with the files.
+const FOLDER: &str = "RINGDNS_RPL";
+/// Plays only files whose name has this in it.
+const ONLY: &str = "RINGDNS_RPL_ONLY";
+
+#[test]
+fn replay_files_pass_or_are_listed() {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        println!("{FOLDER} names no folder: no replay files are played");
+        return;
+    };
+    let only = std::env::var(ONLY).unwrap_or_default();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{FOLDER}={}: {error}", folder.display()))
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|end| end == "rpl") && name(path).contains(&only))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{FOLDER}={}: there are no such files in it", folder.display());
+    let table = Table::read();
+    let verdicts = judge(&files);
+    let mut wrong = Vec::new();
+    for (name, verdict) in &verdicts {
+        wrong.extend(table.objection(name, verdict));
+    }
+    println!("{}", table.summary(&verdicts));
+    if only.is_empty() {
+        let missing = table.names().filter(|name| !verdicts.iter().any(|(played, _)| played == *name));
+        wrong.extend(missing.map(|name| format!("{name} is listed and is not there")));
+    }
+    assert!(wrong.is_empty(), "{} files are other than {}:\n{}", wrong.len(), table::PATH, wrong.join("\n"));
+}
+
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Plays files, on as many threads as there are processors.
+fn judge(files: &[PathBuf]) -> Vec<(String, Verdict)> {
+    let next = AtomicUsize::new(0);
+    let verdicts = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let verdict = play(path);
+                    verdicts.lock().expect("nobody panics").push((name(path), verdict));
+                }
+            });
+        }
+    });
+    let mut verdicts = verdicts.into_inner().expect("nobody panics");
+    verdicts.sort_by(|a, b| a.0.cmp(&b.0));
+    verdicts
+}
+
+fn play(path: &Path) -> Verdict {
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let mut script = parse::script(&String::from_utf8_lossy(&bytes))?;
+    let mut setup = Setup::read(&script)?;
+    resign::resign(&mut script, &mut setup.anchors);
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let anchors = folder.path().join("anchors");
+    let text: String = setup.anchors.iter().map(anchor_text).collect();
+    std::fs::write(&anchors, text).map_err(|error| error.to_string())?;
+    let played = player::play(&script, &setup, epoch(&script, &setup), &anchors);
+    played.map_err(|error| match &setup.ignored[..] {
+        [] => error,
+        ignored => format!("{error}\n  (ringdns has no {})", ignored.join(", ")),
+    })
+}
+
+/// The Unix time at which a file is played: as it says itself, or when all of its signatures have begun.
+fn epoch(script: &Script, setup: &Setup) -> Duration {
+    let began = |record: &Record| record.data.get(12..16)?.first_chunk().map(|time| u32::from_be_bytes(*time));
+    let records = script.ranges.iter().flat_map(|range| &range.entries).flat_map(|entry| entry.sections.iter().flatten());
+    let latest = records.filter(|record| record.rtype == recursor::RRSIG).filter_map(began).max();
+    Duration::from_secs(setup.date.unwrap_or(u64::from(latest.unwrap_or_default())))
+}
+
+/// A DNSKEY or DS record as a line of a master file.
+fn anchor_text(anchor: &Record) -> String {
+    const DS: u16 = 43;
+    let Record { owner, rtype, data, .. } = anchor;
+    let mut text = format!("{owner} 3600 IN ");
+    match (*rtype, &data[..]) {
+        (DS, [t1, t0, algorithm, kind, digest @ ..]) => {
+            let digest: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+            text += &format!("DS {} {algorithm} {kind} {digest}\n", u16::from_be_bytes([*t1, *t0]));
+        }
+        (_, [f1, f0, protocol, algorithm, key @ ..]) => {
+            let (flags, key) = (u16::from_be_bytes([*f1, *f0]), data_encoding::BASE64.encode(key));
+            text += &format!("DNSKEY {flags} {protocol} {algorithm} {key}\n");
+        }
+        _ => {}
+    }
+    text
+}
