@@ -3,10 +3,11 @@
 use hickory_proto::rr::Name;
 use ringdns_tests::scenario::{Record, wire_name};
 
-use crate::recursor::RRSIG;
+use crate::response::RRSIG;
 
-/// The types whose data have names that are lowercased, and what stands before these: so many bytes (RFC 4034 section 6.2 and
-/// RFC 6840 section 5.1). All of them end with their names, or with numbers, but for the two that are treated below.
+/// The types whose data have names that are lowercased, and what stands before these: so many bytes
+/// (RFC 4034 section 6.2 and RFC 6840 section 5.1). All of them end with their names, or with numbers,
+/// but for the two that are treated below.
 const NAMES_AT: [(u16, usize); 15] = [
     (2, 0),
     (3, 0),
@@ -52,13 +53,14 @@ pub fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     data
 }
 
-/// What is signed of an RRset by the signature with these data: itself without the signature's bytes, and the records in order,
+/// Bytes of an RRset that the signature with these data signs: its own head, and the records in order,
 /// each once (RFC 4034 section 3.1.8.1). `None`: the data are malformed.
 pub fn signed_bytes(signature: &[u8], records: &[&Record]) -> Option<Vec<u8>> {
     let signature = canonical(RRSIG, signature);
     let (labels, ttl) = (*signature.get(3)?, signature.get(4..8)?);
     let mut bytes = signature.get(..signature_at(&signature)?)?.to_vec();
-    let mut forms: Vec<Vec<u8>> = records.iter().map(|record| canonical(record.rtype, &record.data)).collect();
+    let mut forms: Vec<Vec<u8>> =
+        records.iter().map(|record| canonical(record.rtype, &record.data)).collect();
     forms.sort();
     forms.dedup();
     let first = records.first()?;

@@ -1,4 +1,5 @@
-//! A file's `unbound.conf` as ringdns would be configured for the same, and what the player has to do about the rest.
+//! A file's `unbound.conf` as ringdns would be configured for the same, and what the player has to do
+//! about the rest.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,7 +17,8 @@ const ROOT: IpAddr = IpAddr::V4(Ipv4Addr::new(193, 0, 14, 129));
 /// Where clients of the files ask from, and where the player's do in their place.
 const LOOPBACK: &str = "127.0.0.";
 
-/// Settings that say how the player is to go about it, or how a recursor asks servers: nothing to a forwarder.
+/// Settings that say how the player is to go about it, or how a recursor asks servers: nothing to a
+/// forwarder.
 const OF_RECURSORS: [&str; 29] = [
     "name",
     "do-ip6",
@@ -55,11 +57,12 @@ pub struct Setup {
     pub anchors: Vec<Record>,
     /// The Unix time that signatures are judged by.
     pub date: Option<u64>,
-    /// Whom the recursor asks about the names below one.
+    /// Stub and forward zones: whom the recursor asks about the names below one.
     pub zones: Vec<Zone>,
     /// Settings that have no counterpart in ringdns.
     pub ignored: Vec<String>,
-    /// Clients may ask without RD what is in the cache. ringdns refuses that, so that the player asks with RD.
+    /// Clients may ask without RD what is in the cache. ringdns refuses that, so that the player asks
+    /// with RD.
     pub snoops: bool,
     allowed: Vec<String>,
     denied: Vec<String>,
@@ -122,7 +125,9 @@ impl Setup {
                 ("edns-tcp-keepalive-timeout", _) => setup.keepalive = Some(format!("{value}ms")),
                 ("ede-serve-expired", _) => {}
                 (key, _) if OF_RECURSORS.contains(&key) => {}
-                (key, _) => setup.ignored.push(if kind { key.to_owned() } else { format!("{clause}: {key}") }),
+                (key, _) => {
+                    setup.ignored.push(if kind { key.to_owned() } else { format!("{clause}: {key}") })
+                }
             }
         }
         if stale {
@@ -139,7 +144,9 @@ impl Setup {
     }
 
     fn admit(&mut self, value: &str) -> Result<(), String> {
-        let Some((prefix, action)) = value.split_once(' ') else { return Err(format!("access-control: {value}")) };
+        let Some((prefix, action)) = value.split_once(' ') else {
+            return Err(format!("access-control: {value}"));
+        };
         let prefix = if prefix.starts_with(LOOPBACK) { CLIENT.to_string() } else { prefix.to_owned() };
         match action {
             "refuse" | "deny" => self.denied.push(prefix),
@@ -150,7 +157,7 @@ impl Setup {
         Ok(())
     }
 
-    /// Whom to ask if everything is forwarded to resolvers and nothing walked.
+    /// Returns the resolvers that everything is forwarded to, if nothing is walked.
     pub fn forwards_all(&self) -> Option<&[IpAddr]> {
         match &self.zones[..] {
             [zone] if zone.forwards && !zone.servers.is_empty() => Some(&zone.servers),
@@ -168,7 +175,8 @@ impl Setup {
         for (key, value) in &self.server {
             writeln!(text, "{key} = {value:?}").expect("a string takes any text");
         }
-        text += &format!("[resolver]\ncookies = false\n[local]\nspecial_names = {}\n", !self.has_special_names);
+        text +=
+            &format!("[resolver]\ncookies = false\n[local]\nspecial_names = {}\n", !self.has_special_names);
         if let Some(idle) = &self.keepalive {
             text += &format!("[tcp]\nidle = {idle:?}\n");
         }
@@ -187,7 +195,9 @@ impl Setup {
         text += &format!("[refresh]\nahead = {}\n", if self.prefetches { 10 } else { 0 });
         if self.validates() {
             let insecure = &self.insecure;
-            text += &format!("[dnssec]\nvalidate = true\ntrust_anchor_file = {anchors:?}\ninsecure = {insecure:?}\n");
+            text += &format!(
+                "[dnssec]\nvalidate = true\ntrust_anchor_file = {anchors:?}\ninsecure = {insecure:?}\n"
+            );
         }
         text
     }
@@ -208,7 +218,8 @@ fn date(text: &str) -> Result<Option<u64>, String> {
         return text.parse().map(Some).map_err(|_| wrong());
     }
     // A signature's times are written the same way.
-    let signature = record(&format!(". IN RRSIG A 8 0 0 {text} {text} 0 . AAAA"), ".").map_err(|_| wrong())?;
+    let signature =
+        record(&format!(". IN RRSIG A 8 0 0 {text} {text} 0 . AAAA"), ".").map_err(|_| wrong())?;
     let seconds = signature.data[8..12].try_into().map_err(|_| wrong())?;
     Ok(Some(u64::from(u32::from_be_bytes(seconds))))
 }
@@ -226,12 +237,17 @@ mod tests {
         let setup = Setup::read(&script(text).unwrap()).unwrap();
         assert_eq!(setup.date, Some(1_189_950_146));
         assert_eq!(setup.ignored, ["server: rpz-log"]);
-        assert_eq!(setup.zones.iter().map(|zone| zone.servers.clone()).collect::<Vec<_>>(), [
-            vec![IpAddr::from([1, 2, 3, 4])],
-            vec![ROOT]
-        ]);
+        assert_eq!(
+            setup.zones.iter().map(|zone| zone.servers.clone()).collect::<Vec<_>>(),
+            [vec![IpAddr::from([1, 2, 3, 4])], vec![ROOT]]
+        );
         let text = setup.ringdns(&[([127, 0, 0, 1], 5300).into()], Path::new("anchors"));
-        for line in ["serve_stale = true", "stale_ttl = \"123s\"", "trust_anchor_file = \"anchors\"", "address = \"127.0.0.1:5300\""] {
+        for line in [
+            "serve_stale = true",
+            "stale_ttl = \"123s\"",
+            "trust_anchor_file = \"anchors\"",
+            "address = \"127.0.0.1:5300\"",
+        ] {
             assert!(text.lines().any(|written| written == line), "{line}: {text}");
         }
     }

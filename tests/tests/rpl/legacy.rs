@@ -1,4 +1,5 @@
-//! Signatures that libraries verify no more: DSA (RFC 2536) and RSA with SHA-1 or short keys (RFC 3110), by the book.
+//! Signatures that libraries verify no more: DSA (RFC 2536) and RSA with SHA-1 or short keys (RFC
+//! 3110), by the book.
 //!
 //! Nothing is decided by them but which signatures of a replay file its author meant to be good.
 
@@ -23,7 +24,9 @@ const P_STEP: usize = 8;
 pub fn is_legacy(key: &[u8]) -> bool {
     match key.get(3) {
         Some(&(DSA | RSASHA1 | DSA_NSEC3 | RSASHA1_NSEC3)) => true,
-        Some(&(RSASHA256 | RSASHA512)) => rsa(&key[4..]).is_some_and(|(_, n)| (n.bits() as usize) < MODULUS_BITS),
+        Some(&(RSASHA256 | RSASHA512)) => {
+            rsa(&key[4..]).is_some_and(|(_, n)| (n.bits() as usize) < MODULUS_BITS)
+        }
         _ => false,
     }
 }
@@ -32,7 +35,9 @@ pub fn is_legacy(key: &[u8]) -> bool {
 pub fn verify(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let verified = match key.get(3) {
         Some(&(DSA | DSA_NSEC3)) => verify_dsa(&key[4..], message, signature),
-        Some(&(RSASHA1 | RSASHA1_NSEC3)) => verify_rsa(&key[4..], message, signature, &SHA1_FOR_LEGACY_USE_ONLY),
+        Some(&(RSASHA1 | RSASHA1_NSEC3)) => {
+            verify_rsa(&key[4..], message, signature, &SHA1_FOR_LEGACY_USE_ONLY)
+        }
         Some(&RSASHA256) => verify_rsa(&key[4..], message, signature, &SHA256),
         Some(&RSASHA512) => verify_rsa(&key[4..], message, signature, &SHA512),
         _ => None,
@@ -94,4 +99,37 @@ fn verify_rsa(key: &[u8], message: &[u8], signature: &[u8], hash: &'static Algor
     let padding = size.checked_sub(prefix.len() + digest.as_ref().len() + 3)?;
     let expected = [&[0, 1][..], &vec![0xff; padding], &[0], prefix, digest.as_ref()].concat();
     Some(number(signature).modpow(&e, &n) == number(&expected))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data_encoding::{BASE64, HEXLOWER};
+
+    /// By OpenSSL: a key of 1024 bits, and its signature of "a message" with SHA-1.
+    const KEY: &str = "CJ+CxghIUaG/ILv0lIw1VWagvyWRt3aZtFxIg/kM34L2gMeGYqG7g9CLPUhR6Vd1BwKRU9uEwjdfl3M0Hq3ziLBP\
+        ZsZvX6lDvCx71iXDoCGTGIgzkqvK0S2XJEBi4fK7LRRIqon7cixWj8PK6ijg3lzr5RwAku2/jwbvLZy2ZcjBNTLT\
+        xwNwnLX3hNTW4AQzz7zTYtewpDzrRZd8OZ5ITV9uvJsM2cokw5Vr48Nd0GhAyLsdVmc9nwRpGSL8zSdR1UMFE1p0\
+        cFfvYLvVuhk56qNS6fIDFBWqKMGZXwLpSvnFh+ZFH2WRJ37AQIoSzIEvgKvpRJ8n+VQYe4BJmcNx2++fZ7oJ1/+B\
+        zyE0nLxkv7EtKM8pYzZOzneeDkNjQEH3yXcmr3IcyPyoxRX0L4mOX/S35dilzlFGvWThCZL6e89y3FGdRJqhEOm1\
+        /Y0/t/jYx/HfKk88yW7u1oqdmjmYvIVH4FzKBbdmFa48RfhqXfHuX4hDTynsWBX3indH00ePIAr44zL1DglV6NJ6\
+        +QhFgGYi8sil";
+    const SIGNATURE: &str = "302d0214452b128bee5478401a85ab52fc88fdf7daa92df\
+        10215008550336b5751946e4c2da79312593d2b4ff2eea4";
+
+    #[test]
+    fn dsa_signatures_are_verified() {
+        let key = [&[1, 0, 3, DSA][..], &BASE64.decode(KEY.as_bytes()).unwrap()].concat();
+        let signature = HEXLOWER.decode(SIGNATURE.as_bytes()).unwrap();
+        assert!(is_legacy(&key));
+        assert!(verify(&key, b"a message", &signature));
+        assert!(!verify(&key, b"another", &signature));
+        // As RFC 2536 section 3 has it.
+        let integer = |at: usize| signature[at + 2..at + 2 + usize::from(signature[at + 1])].to_vec();
+        let (r, s) = (integer(2), integer(4 + usize::from(signature[3])));
+        let last = |integer: &[u8]| integer[integer.len() - Q..].to_vec();
+        assert!(verify(&key, b"a message", &[vec![8], last(&r), last(&s)].concat()));
+        assert!(!verify(&key[..100], b"a message", &signature));
+        assert!(!verify(&key, b"a message", &signature[..10]));
+    }
 }

@@ -1,13 +1,14 @@
 //! Unbound's replay files, played with ringdns in Unbound's place: an outside judge of its answers.
 //!
-//! The files are scripts of what a client asks, what servers answer and what the client is to get. They were written for a recursor, so
-//! a small one stands between ringdns and the files' servers ([`recursor`]). They are not part of this project; a folder
-//! that has them is taken from the environment:
+//! The files are scripts of what a client asks, what servers answer and what the client is to get. They
+//! were written for a recursor, so a small one stands between ringdns and the files' servers
+//! ([`recursor`]). They are not part of this project; a folder that has them is taken from the
+//! environment:
 //!
 //!     RINGDNS_RPL=FOLDER cargo test -p ringdns-tests --test rpl -- --nocapture
 //!
-//! Each file passes, or is in `tests/tests/rpl/table.txt` with the reason. A file that is listed and passes fails the test, as does one that is
-//! not listed and fails.
+//! Each file passes, or is in `tests/tests/rpl/table.txt` with the reason. A file that is listed and
+//! passes fails the test, as does one that is not listed and fails.
 
 mod canon;
 mod compare;
@@ -19,6 +20,7 @@ mod player;
 mod record;
 mod recursor;
 mod resign;
+mod response;
 mod script;
 #[path = "../simulator/mod.rs"]
 mod simulator;
@@ -67,6 +69,23 @@ fn replay_files_pass_or_are_listed() {
     assert!(wrong.is_empty(), "{} files are other than {}:\n{}", wrong.len(), table::PATH, wrong.join("\n"));
 }
 
+/// A file of this project, so that the player is tested where there are no others.
+#[test]
+fn own_file_passes_and_fails_when_it_is_changed() {
+    const MADE: &str = include_str!("made.rpl");
+    assert_eq!(play_text(MADE), Ok(()));
+    for (from, to, wrong) in [
+        ("www.net. 40 IN A 198.51.100.1", "www.net. 41 IN A 198.51.100.1", "answer lacks www.net. 41 IN A"),
+        ("REPLY QR RD RA SERVFAIL", "REPLY QR RD RA NOERROR", "SERVFAIL where NOERROR is wanted"),
+        ("REPLY QR RD RA NOERROR", "REPLY QR AA RD RA NOERROR", "flags QR RD RA where QR AA RD RA"),
+    ] {
+        let changed = MADE.replacen(from, to, 1);
+        assert_ne!(changed, MADE, "{from}");
+        let error = play_text(&changed).expect_err(to);
+        assert!(error.contains(wrong), "{error}");
+    }
+}
+
 fn name(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -93,7 +112,11 @@ fn judge(files: &[PathBuf]) -> Vec<(String, Verdict)> {
 
 fn play(path: &Path) -> Verdict {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    let mut script = parse::script(&String::from_utf8_lossy(&bytes))?;
+    play_text(&String::from_utf8_lossy(&bytes))
+}
+
+fn play_text(text: &str) -> Verdict {
+    let mut script = parse::script(text)?;
     let mut setup = Setup::read(&script)?;
     resign::resign(&mut script, &mut setup.anchors);
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -109,19 +132,23 @@ fn play(path: &Path) -> Verdict {
 
 /// The Unix time at which a file is played: as it says itself, or when all of its signatures have begun.
 fn epoch(script: &Script, setup: &Setup) -> Duration {
-    let began = |record: &Record| record.data.get(12..16)?.first_chunk().map(|time| u32::from_be_bytes(*time));
-    let records = script.ranges.iter().flat_map(|range| &range.entries).flat_map(|entry| entry.sections.iter().flatten());
-    let latest = records.filter(|record| record.rtype == recursor::RRSIG).filter_map(began).max();
+    let began =
+        |record: &Record| record.data.get(12..16)?.first_chunk().map(|time| u32::from_be_bytes(*time));
+    let records = script
+        .ranges
+        .iter()
+        .flat_map(|range| &range.entries)
+        .flat_map(|entry| entry.sections.iter().flatten());
+    let latest = records.filter(|record| record.rtype == response::RRSIG).filter_map(began).max();
     Duration::from_secs(setup.date.unwrap_or(u64::from(latest.unwrap_or_default())))
 }
 
 /// A DNSKEY or DS record as a line of a master file.
 fn anchor_text(anchor: &Record) -> String {
-    const DS: u16 = 43;
     let Record { owner, rtype, data, .. } = anchor;
     let mut text = format!("{owner} 3600 IN ");
     match (*rtype, &data[..]) {
-        (DS, [t1, t0, algorithm, kind, digest @ ..]) => {
+        (response::DS, [t1, t0, algorithm, kind, digest @ ..]) => {
             let digest: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
             text += &format!("DS {} {algorithm} {kind} {digest}\n", u16::from_be_bytes([*t1, *t0]));
         }

@@ -1,4 +1,5 @@
-//! What the recursor has learnt from servers, for questions that a file has no answer to because Unbound does not ask them any more.
+//! Records that the recursor has learnt from servers, for questions that a file has no answer to since
+//! Unbound does not ask them.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,7 @@ use hickory_proto::rr::Name;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use ringdns_tests::scenario::{Record, name_at, wire_name};
 
-use crate::recursor::{CNAME, DNAME, DS, NSEC, NSEC3, RRSIG, Response, SOA, is_of, is_proof};
+use crate::response::{CNAME, DNAME, DS, NSEC, NSEC3, RRSIG, Response, SOA, is_of, is_proof};
 use crate::script::Question;
 
 /// Records from answers, and denials.
@@ -48,7 +49,10 @@ impl Memory {
     pub fn answer(&self, question: &Question) -> Option<Response> {
         let Question { name, qtype, .. } = question;
         let set = |name: &Name, rtype: u16| self.sets.get(&(name.clone(), rtype)).cloned();
-        let with = |answer: Vec<Record>| Response { sections: [answer, Vec::new(), Vec::new()], ..Response::default() };
+        let with = |answer: Vec<Record>| Response {
+            sections: [answer, Vec::new(), Vec::new()],
+            ..Response::default()
+        };
         set(name, *qtype)
             .or_else(|| set(name, CNAME))
             .or_else(|| self.made_of_dname(name))
@@ -78,7 +82,8 @@ impl Memory {
             NSEC3 => hashed(name, &record.data).is_some_and(|hash| {
                 let label = data_encoding::BASE32HEX_NOPAD.encode(&hash).to_ascii_lowercase();
                 let zone = record.owner.base_name();
-                zone.zone_of(name) && zone.prepend_label(label.as_bytes()).is_ok_and(|owner| owner == record.owner)
+                zone.zone_of(name)
+                    && zone.prepend_label(label.as_bytes()).is_ok_and(|owner| owner == record.owner)
             }),
             _ => false,
         };
@@ -119,10 +124,16 @@ mod tests {
     fn names_below_a_dname_are_aliases() {
         let mut memory = Memory::default();
         let answer = records(&["a.example. IN DNAME b.example."]);
-        memory.keep(&question("a.example.", DNAME), &Response { sections: [answer, vec![], vec![]], ..Response::default() });
+        memory.keep(
+            &question("a.example.", DNAME),
+            &Response { sections: [answer, vec![], vec![]], ..Response::default() },
+        );
         let made = memory.answer(&question("x.y.a.example.", 1)).unwrap();
         let made: Vec<String> = made.sections[0].iter().map(Record::to_string).collect();
-        assert_eq!(made, ["a.example. 3600 IN DNAME b.example.", "x.y.a.example. 3600 IN CNAME x.y.b.example."]);
+        assert_eq!(
+            made,
+            ["a.example. 3600 IN DNAME b.example.", "x.y.a.example. 3600 IN CNAME x.y.b.example."]
+        );
         assert_eq!(memory.answer(&question("x.example.", 1)), None);
     }
 

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use ringdns_control::reload::Source;
 use ringdns_tests::Host;
-use ringdns_tests::scenario::{Cast, Draft, Edns, Message, Over, Record, Seen, Stream, World, question_of, rcode_text, asked_in};
+use ringdns_tests::scenario::{
+    Cast, Draft, Edns, Message, Over, Record, Seen, Stream, World, asked_in, question_of, rcode_text,
+};
 
 use crate::compare::{Added, differences};
 use crate::config::Setup;
-use crate::recursor::{ANY, Journal, Outgoing, Recursor, Response, Wait, is_proof, is_of, RRSIG};
+use crate::recursor::{Journal, Outgoing, Recursor, Wait};
+use crate::response::{ANY, RRSIG, Response, is_of, is_proof};
 use crate::script::{Action, Entry, Question, Script, Step};
 use crate::simulator::Simulator;
 
@@ -31,20 +34,33 @@ const FIRST_PORT: u16 = 40_000;
 /// How often everything is let happen before a reply over TCP is given up.
 const TCP_TURNS: usize = 1000;
 
-/// Plays `script`. `anchors` is a file with the trust anchors. An error says at which line what was other than it should be.
+/// Plays `script`. `anchors` is a file with the trust anchors. An error says at which line what was
+/// other than it should be.
 pub fn play(script: &Script, setup: &Setup, epoch: Duration, anchors: &Path) -> Result<(), String> {
     static PLAYED: AtomicU16 = AtomicU16::new(0);
     let [high, low] = PLAYED.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let servers = setup.forwards_all().map(<[IpAddr]>::to_vec);
     let upstreams = servers.as_ref().map_or(1, Vec::len);
     let address = |nth: usize| IpAddr::V4(Ipv4Addr::new(127, 153 + nth as u8, high, low.max(1)));
-    let cast = Cast::assemble(&Host::local(), (0..upstreams).map(address)).map_err(|error| error.to_string())?;
+    let cast =
+        Cast::assemble(&Host::local(), (0..upstreams).map(address)).map_err(|error| error.to_string())?;
     let config = setup.ringdns(&cast.addresses(), anchors);
-    let (config, source) = Source::parse(&config, Path::new("")).map_err(|error| format!("{error}\n{config}"))?;
+    let (config, source) =
+        Source::parse(&config, Path::new("")).map_err(|error| format!("{error}\n{config}"))?;
     let world = Simulator::start(config, source, epoch).map_err(|error| error.to_string())?;
     let recursor = Recursor::new(script, setup);
-    let mut player =
-        Player { world, cast, recursor, servers, taken: vec![0; upstreams], inquiries: Vec::new(), added: additions(script, setup), clients: Vec::new(), stream: None, answered: Vec::new() };
+    let mut player = Player {
+        world,
+        cast,
+        recursor,
+        servers,
+        taken: vec![0; upstreams],
+        inquiries: Vec::new(),
+        added: additions(script, setup),
+        clients: Vec::new(),
+        stream: None,
+        answered: Vec::new(),
+    };
     for (nth, step) in script.steps.iter().enumerate() {
         player.recursor.now = step.moment;
         player.recursor.played = nth;
@@ -56,7 +72,9 @@ pub fn play(script: &Script, setup: &Setup, epoch: Duration, anchors: &Path) -> 
     }
     player.settle()?;
     match player.clients.iter().find(|client| client.reply.is_some()) {
-        Some(client) => Err(format!("the end: a reply that nothing is said of\n{}", shown(client.reply.as_ref()))),
+        Some(client) => {
+            Err(format!("the end: a reply that nothing is said of\n{}", shown(client.reply.as_ref())))
+        }
         None => Ok(()),
     }
 }
@@ -65,7 +83,7 @@ struct Player {
     world: Simulator,
     cast: Cast,
     recursor: Recursor,
-    /// What upstreams stand for, if they are resolvers of the file and not the recursor.
+    /// Servers that upstreams stand for, if these are resolvers of the file and not the recursor.
     servers: Option<Vec<IpAddr>>,
     /// How many queries of each upstream are inquiries by now.
     taken: Vec<usize>,
@@ -74,7 +92,7 @@ struct Player {
     clients: Vec<Client>,
     /// The connection of those who ask over TCP, once there is one.
     stream: Option<Stream>,
-    /// What upstreams were asked and have answered, for whoever has to find out what went wrong.
+    /// Questions that upstreams have answered, to find out by what went wrong.
     answered: Vec<String>,
 }
 
@@ -94,21 +112,29 @@ struct Client {
     from: SocketAddr,
     wire: Vec<u8>,
     reply: Option<Message>,
-    /// What the player has set in the query that the file has not.
+    /// Bits that the player has set in the query and the file has not.
     added: Added,
 }
 
-/// What is set in all queries of a file, whether or not the file has it, so that ringdns answers them by what it has kept.
+/// Returns what is set in all queries of a file, whether or not the file has it, so that ringdns
+/// answers them from its cache.
 ///
-/// ringdns keeps answers apart by DO and CD, and does not tell what it has to those who ask without RD. Unbound does neither.
+/// ringdns keeps answers apart by DO and CD, and does not tell what it has to those who ask without RD.
+/// Unbound does neither.
 fn additions(script: &Script, setup: &Setup) -> Added {
-    let queries = || script.steps.iter().filter_map(|step| match &step.action {
-        Action::Query { entry, .. } => Some(entry),
-        _ => None,
-    });
+    let queries = || {
+        script.steps.iter().filter_map(|step| match &step.action {
+            Action::Query { entry, .. } => Some(entry),
+            _ => None,
+        })
+    };
     let rd = if setup.snoops { RD } else { 0 };
     let signed = |record: &Record| is_proof(record) || is_of(record, RRSIG) || record.rtype == RRSIG;
-    let mut records = script.ranges.iter().flat_map(|range| &range.entries).flat_map(|entry| entry.sections.iter().flatten());
+    let mut records = script
+        .ranges
+        .iter()
+        .flat_map(|range| &range.entries)
+        .flat_map(|entry| entry.sections.iter().flatten());
     if setup.validates() || records.any(signed) {
         return Added { flags: rd, dnssec_ok: false };
     }
@@ -157,7 +183,9 @@ impl Player {
     }
 
     fn waiting_text(&self) -> String {
-        let text = |query: &Outgoing| format!("{} {} at {}", query.question.name, query.question.qtype, query.server);
+        let text = |query: &Outgoing| {
+            format!("{} {} at {}", query.question.name, query.question.qtype, query.server)
+        };
         self.waiting().map(text).collect::<Vec<_>>().join(", ")
     }
 
@@ -230,7 +258,9 @@ impl Player {
                 client.reply = None;
                 return Ok(());
             }
-            wrong.get_or_insert_with(|| format!("{}\n  got:\n{}", found.join("\n  "), shown(client.reply.as_ref())));
+            wrong.get_or_insert_with(|| {
+                format!("{}\n  got:\n{}", found.join("\n  "), shown(client.reply.as_ref()))
+            });
         }
         Err(wrong.unwrap_or_default())
     }
@@ -285,7 +315,8 @@ impl Player {
         for upstream in 0..self.taken.len() {
             let seen: Vec<Seen> = self.cast.seen(upstream)[self.taken[upstream]..].to_vec();
             for seen in seen {
-                let query = Message::read(&seen.bytes).map_err(|error| format!("ringdns asks brokenly: {error}"))?;
+                let query =
+                    Message::read(&seen.bytes).map_err(|error| format!("ringdns asks brokenly: {error}"))?;
                 let (name, qtype, class) = asked_in(&query.question).ok_or("ringdns asks nothing")?;
                 self.inquiries.push(Inquiry {
                     upstream,
@@ -310,7 +341,8 @@ impl Player {
             let Inquiry { upstream, question, journal, tcp, .. } = &mut inquiry;
             let response = match &self.servers {
                 Some(servers) => {
-                    let query = Outgoing { server: servers[*upstream], question: question.clone(), tcp: *tcp };
+                    let query =
+                        Outgoing { server: servers[*upstream], question: question.clone(), tcp: *tcp };
                     self.recursor.forward(query, journal)
                 }
                 None => self.recursor.answer(question, journal).map(Some),
@@ -319,7 +351,6 @@ impl Player {
                 Ok(Some(response)) => {
                     self.answered.push(format!("{} {}", inquiry.query.asks(), rcode_text(response.rcode)));
                     let bytes = reply(&response, &inquiry)?;
-                    if std::env::var_os("RPL_DEBUG").is_some() { eprintln!("UP {}", Message::read(&bytes).map(|m| m.to_string()).unwrap_or_else(|e| e)); }
                     let sent = self.cast.answer(inquiry.upstream, inquiry.nth, &bytes, false);
                     sent.map_err(|error| format!("answering: {error}"))?;
                     answered = true;
@@ -346,12 +377,19 @@ fn reply(response: &Response, inquiry: &Inquiry) -> Result<Vec<u8>, String> {
         flags: QR | RA | query.flags & (RD | CD) | response.flags & TC | response.rcode & 0x0f,
         question: query.question.clone(),
         sections: response.sections.clone(),
-        edns: query.edns.as_ref().map(|edns| Edns { size: 1232, version: 0, flags: edns.flags & Edns::DO, options: Vec::new() }),
+        edns: query.edns.as_ref().map(|edns| Edns {
+            size: 1232,
+            version: 0,
+            flags: edns.flags & Edns::DO,
+            options: Vec::new(),
+        }),
         ..Draft::default()
     };
     let qtype = inquiry.question.qtype;
     for section in draft.sections.iter_mut().filter(|_| !dnssec_ok && qtype != ANY) {
-        section.retain(|record| record.rtype == qtype || !(is_proof(record) || is_of(record, RRSIG) || record.rtype == RRSIG));
+        section.retain(|record| {
+            record.rtype == qtype || !(is_proof(record) || is_of(record, RRSIG) || record.rtype == RRSIG)
+        });
     }
     let bytes = draft.wire()?;
     let room = query.edns.as_ref().map_or(512, |edns| usize::from(edns.size.max(512)));

@@ -1,4 +1,5 @@
-//! Records from the lines of a replay file: those of a master file, with the names written out, and TTL and class left out at will.
+//! Records from the lines of a replay file: those of a master file, with the names written out, and TTL
+//! and class left out at will.
 
 use std::str::FromStr;
 
@@ -14,7 +15,8 @@ const DEFAULT_TTL: u32 = 3600;
 /// Names of algorithms and types that the library does not know.
 const NAMES: [(&str, &str); 3] = [("DSA", "3"), ("RSASHA1", "5"), ("PX", "TYPE26")];
 
-/// How many words the type is before the signature of an RRSIG record, and how many an SOA record has from its type on.
+/// How many words the type is before the signature of an RRSIG record, and how many an SOA record has
+/// from its type on.
 const SIGNATURE_AT: usize = 9;
 const SOA_WORDS: usize = 8;
 
@@ -40,7 +42,8 @@ pub fn record(line: &str, origin: &str) -> Result<Record, String> {
     })
 }
 
-/// A line as the library wants it: Unbound reads base64 without its padding, and SOA records with numbers too many.
+/// A line as the library wants it: Unbound reads base64 without its padding, and SOA records with
+/// numbers too many.
 fn strict(line: &str) -> String {
     let known = |word: &str| NAMES.iter().find(|known| known.0 == word).map(|known| known.1);
     let bare = line.split(';').next().unwrap_or_default().replace(['(', ')'], " ");

@@ -1,8 +1,9 @@
 //! A recursor over the servers of a replay file: what a forwarder's upstream is.
 //!
-//! It follows referrals from the zones that the configuration names, and aliases from zone to zone, believes of a server what is in
-//! its zone, and asks a parent for DS. It validates nothing and hands on proofs, as a resolver does with CD=1. It keeps
-//! delegations and nothing else, so that every question is asked of the file at the step that it is asked at.
+//! It follows referrals from the zones that the configuration names, and aliases from zone to zone,
+//! believes of a server what is in its zone, and asks a parent for DS. It validates nothing and hands
+//! on proofs, as a resolver does with CD=1. It keeps delegations, and answers by nothing else that it
+//! has seen unless the file has no answer to a question at any step ([`Memory`]).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,37 +13,18 @@ use ringdns_tests::scenario::{Record, name_at};
 
 use crate::config::{Setup, Zone};
 use crate::memory::Memory;
+use crate::response::{
+    A, ALIASES_MAX, DS, NS, Response, SOA, addresses, chain, end_of_chain, is_of, is_proof,
+};
 use crate::script::{Action, Entry, Moment, Question, Range, Script};
 
-pub const A: u16 = 1;
-pub const NS: u16 = 2;
-pub const CNAME: u16 = 5;
-pub const SOA: u16 = 6;
-pub const AAAA: u16 = 28;
-pub const DNAME: u16 = 39;
-pub const DS: u16 = 43;
-pub const RRSIG: u16 = 46;
-pub const NSEC: u16 = 47;
-pub const NSEC3: u16 = 50;
-pub const ANY: u16 = 255;
-
 const TC: u16 = 0x0200;
-const SERVFAIL: u16 = 2;
 const NXDOMAIN: u16 = 3;
 const YXDOMAIN: u16 = 6;
 
-/// Bounds, beyond which it is SERVFAIL: aliases of a name, referrals of a walk, servers' names that lead to servers' names.
-const ALIASES_MAX: usize = 12;
+/// Bounds, beyond which it is SERVFAIL: referrals of a walk, servers' names that lead to servers' names.
 const REFERRALS_MAX: usize = 16;
 const DEPTH_MAX: usize = 4;
-
-/// What a server, or the recursor, answers.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Response {
-    pub flags: u16,
-    pub rcode: u16,
-    pub sections: [Vec<Record>; 3],
-}
 
 /// A query to a server.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +38,7 @@ pub struct Outgoing {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wait(pub Outgoing);
 
-/// What became of a question's queries so far; `None`: nobody answers.
+/// Outcome of each query for a question so far; `None`: nobody answers.
 pub type Journal = Vec<(Outgoing, Option<Response>)>;
 
 /// The recursor.
@@ -101,9 +83,15 @@ impl Recursor {
         self.resolve(question, journal, 0)
     }
 
-    fn resolve(&mut self, question: &Question, journal: &mut Journal, depth: usize) -> Result<Response, Wait> {
+    fn resolve(
+        &mut self,
+        question: &Question,
+        journal: &mut Journal,
+        depth: usize,
+    ) -> Result<Response, Wait> {
         let mut whole = Response::default();
-        // What is answered if an alias of a name that does not exist, by a server that knows both, cannot be followed.
+        // What is answered if an alias of a name that does not exist, by a server that knows both,
+        // cannot be followed.
         let mut so_far = Response::failed();
         let mut name = question.name.clone();
         for _ in 0..ALIASES_MAX {
@@ -112,7 +100,9 @@ impl Recursor {
             let failed = !matches!(part.rcode, 0 | NXDOMAIN | YXDOMAIN);
             whole.rcode = part.rcode;
             for (section, records) in whole.sections.iter_mut().zip(part.sections) {
-                section.extend(records.into_iter().filter(|record| !section.contains(record)).collect::<Vec<_>>());
+                section.extend(
+                    records.into_iter().filter(|record| !section.contains(record)).collect::<Vec<_>>(),
+                );
             }
             if failed {
                 return Ok(so_far);
@@ -173,7 +163,11 @@ impl Recursor {
     fn nearest(&self, question: &Question) -> Name {
         let configured = self.zone_of(question).map_or_else(Name::root, |zone| zone.name);
         let known = self.delegations.keys().filter(|name| is_above(name, question));
-        known.max_by_key(|name| name.num_labels()).filter(|name| configured.zone_of(name)).cloned().unwrap_or(configured)
+        known
+            .max_by_key(|name| name.num_labels())
+            .filter(|name| configured.zone_of(name))
+            .cloned()
+            .unwrap_or(configured)
     }
 
     fn servers(&mut self, zone: &Name, journal: &mut Journal, depth: usize) -> Result<Vec<IpAddr>, Wait> {
@@ -213,14 +207,21 @@ impl Recursor {
                 query.tcp = true;
                 response = self.exchange(&query, zone, journal)?;
             }
-            if let Some(response) = response.filter(|response| matches!(response.rcode, 0 | NXDOMAIN | YXDOMAIN)) {
+            if let Some(response) =
+                response.filter(|response| matches!(response.rcode, 0 | NXDOMAIN | YXDOMAIN))
+            {
                 return Ok(Some(response));
             }
         }
         Ok(None)
     }
 
-    fn exchange(&self, query: &Outgoing, zone: &Name, journal: &mut Journal) -> Result<Option<Response>, Wait> {
+    fn exchange(
+        &self,
+        query: &Outgoing,
+        zone: &Name,
+        journal: &mut Journal,
+    ) -> Result<Option<Response>, Wait> {
         if let Some((_, response)) = journal.iter().find(|(asked, _)| asked == query) {
             return Ok(response.clone());
         }
@@ -235,7 +236,8 @@ impl Recursor {
 
     /// The reply that a server has ready now.
     fn ready(&self, query: &Outgoing) -> Option<&Entry> {
-        let ranges = self.script.ranges.iter().filter(|range| range.is_now(self.now) && range.is_at(query.server));
+        let ranges =
+            self.script.ranges.iter().filter(|range| range.is_now(self.now) && range.is_at(query.server));
         ranges.flat_map(|range| &range.entries).find(|entry| entry.answers(query))
     }
 
@@ -249,15 +251,22 @@ impl Recursor {
         });
         let later = |range: &&Range| range.first > self.now && range.is_at(query.server);
         by_step
-            || self.script.ranges.iter().filter(later).any(|range| range.entries.iter().any(|entry| entry.answers(query)))
+            || self
+                .script
+                .ranges
+                .iter()
+                .filter(later)
+                .any(|range| range.entries.iter().any(|entry| entry.answers(query)))
     }
 
-    /// The referral that a server would give by what the file lets it say about other names: its author had a recursor in mind that
-    /// knew the delegation by then.
+    /// The referral that a server would give by what the file lets it say about other names: its author
+    /// had a recursor in mind that knew the delegation by then.
     fn inferred(&self, query: &Outgoing, zone: &Name) -> Option<Response> {
-        let ranges = self.script.ranges.iter().filter(|range| range.is_now(self.now) && range.is_at(query.server));
+        let ranges =
+            self.script.ranges.iter().filter(|range| range.is_now(self.now) && range.is_at(query.server));
         let responses = ranges.flat_map(|range| &range.entries).map(Entry::response);
-        let fitting = responses.filter_map(|response| Some((referral(&response, zone, &query.question)?, response)));
+        let fitting =
+            responses.filter_map(|response| Some((referral(&response, zone, &query.question)?, response)));
         fitting.max_by_key(|(cut, _)| cut.num_labels()).map(|(_, response)| response)
     }
 
@@ -276,7 +285,8 @@ impl Recursor {
                 self.hosts.insert(name.clone(), addresses(&own));
             }
         }
-        let unknown = names.into_iter().filter(|name| !glue.iter().any(|record| record.owner == *name)).collect();
+        let unknown =
+            names.into_iter().filter(|name| !glue.iter().any(|record| record.owner == *name)).collect();
         let of_cut = |record: &&Record| record.owner == *cut && is_of(record, DS);
         let ds: Vec<Record> = authority.iter().filter(of_cut).cloned().collect();
         self.memory.keep_proofs(authority);
@@ -286,7 +296,8 @@ impl Recursor {
         self.delegations.insert(cut.clone(), Delegation { servers: addresses(&glue), unknown, signed });
     }
 
-    /// The answer to a question that no server answers: what a referral has brought, if it is about DS, or an earlier answer.
+    /// The answer to a question that no server answers: what a referral has brought, if it is about DS,
+    /// or an earlier answer.
     fn known(&self, question: &Question) -> Option<Response> {
         let referred = self.delegations.get(&question.name).filter(|_| question.qtype == DS);
         let signed = referred.map(|delegation| delegation.signed.clone());
@@ -307,7 +318,8 @@ impl Recursor {
         if entries.any(|entry| is_it(&entry)) { None } else { self.memory.answer(question) }
     }
 
-    /// What a resolver that is forwarded to answers; `None`: nothing. Aliases that it leaves to its client are followed.
+    /// Returns the answer of a resolver that is forwarded to; `None`: nothing. Aliases that it leaves
+    /// to its client are followed.
     pub fn forward(&mut self, mut query: Outgoing, journal: &mut Journal) -> Result<Option<Response>, Wait> {
         let asked = query.question.clone();
         let mut whole: Option<Response> = None;
@@ -315,11 +327,13 @@ impl Recursor {
             // A name that is in no zone, so that nothing is a referral.
             let zone = query.question.name.clone();
             let Some(part) = self.exchange(&query, &zone, journal)? else {
-                let known = || whole.or_else(|| self.remembered(&query.question)).unwrap_or(Response::failed());
+                let known =
+                    || whole.or_else(|| self.remembered(&query.question)).unwrap_or(Response::failed());
                 return Ok((!self.is_lossy()).then(known));
             };
             self.memory.keep(&query.question, &part);
-            let whole = whole.get_or_insert_with(|| Response { sections: Default::default(), ..part.clone() });
+            let whole =
+                whole.get_or_insert_with(|| Response { sections: Default::default(), ..part.clone() });
             whole.rcode = part.rcode;
             for (section, records) in whole.sections.iter_mut().zip(part.sections) {
                 section.extend(records);
@@ -359,37 +373,6 @@ impl Entry {
     }
 }
 
-impl Response {
-    fn failed() -> Response {
-        Response { rcode: SERVFAIL, ..Response::default() }
-    }
-
-    /// Makes the answer to a question about DS of a parent's referral to the child.
-    fn answer_with_referral(&mut self, question: &Question) {
-        let [answer, authority, _] = &mut self.sections;
-        if !authority.iter().any(|record| record.rtype == NS && record.owner == question.name) {
-            return;
-        }
-        authority.retain(|record| !is_of(record, NS));
-        answer.extend(authority.extract_if(.., |record| record.owner == question.name && is_of(record, DS)));
-        self.sections[2].clear();
-    }
-
-    /// The response with signatures beside what they are of: some of the files have them in another section, from where Unbound moves them.
-    fn with_signatures_in_place(mut self) -> Response {
-        for from in 0..3 {
-            for signature in std::mem::take(&mut self.sections[from]) {
-                let signs = |record: &Record| {
-                    record.owner == signature.owner && Some(record.rtype) == covered(&signature)
-                };
-                let place = (0..3).find(|section| self.sections[*section].iter().any(signs)).unwrap_or(from);
-                self.sections[place].push(signature);
-            }
-        }
-        self
-    }
-}
-
 /// Whether the servers of a zone are to be asked a question: the parent's, if it is about DS.
 fn is_above(zone: &Name, question: &Question) -> bool {
     let own = *zone == question.name;
@@ -408,71 +391,4 @@ fn referral(response: &Response, zone: &Name, question: &Question) -> Option<Nam
         record.rtype == NS && owner != zone && zone.zone_of(owner) && is_above(owner, question)
     };
     authority.iter().find(below).map(|record| record.owner.clone())
-}
-
-fn addresses(records: &[Record]) -> Vec<IpAddr> {
-    let address = |record: &Record| match record.rtype {
-        A => Some(IpAddr::from(<[u8; 4]>::try_from(&record.data[..]).ok()?)),
-        AAAA => Some(IpAddr::from(<[u8; 16]>::try_from(&record.data[..]).ok()?)),
-        _ => None,
-    };
-    records.iter().filter_map(address).collect()
-}
-
-/// Whether a record is of a type, or the signature of such.
-pub fn is_of(record: &Record, rtype: u16) -> bool {
-    record.rtype == rtype || covered(record) == Some(rtype)
-}
-
-/// The type that a signature is of.
-pub fn covered(record: &Record) -> Option<u16> {
-    let covered = record.data.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
-    covered.filter(|_| record.rtype == RRSIG)
-}
-
-/// Whether a record is there to deny something, or the signature of such.
-pub fn is_proof(record: &Record) -> bool {
-    is_of(record, NSEC) || is_of(record, NSEC3)
-}
-
-/// The records of an answer that are about its question: aliases from name to name, and what is at their end.
-fn chain(answer: &[Record], question: &Question) -> Vec<Record> {
-    if question.qtype == ANY || question.qtype == RRSIG {
-        return answer.to_vec();
-    }
-    let mut names = vec![question.name.clone()];
-    while let Some(target) = target_of(answer, &names[names.len() - 1], question.qtype)
-        && !names.contains(&target)
-    {
-        names.push(target);
-    }
-    let concerns = |record: &&Record| {
-        let leads = |name: &Name| record.owner != *name && record.owner.zone_of(name);
-        names.contains(&record.owner) || is_of(record, DNAME) && names.iter().any(leads)
-    };
-    answer.iter().filter(concerns).cloned().collect()
-}
-
-/// The name that aliases lead to from `name`, as far as they are known; `None`: there is an answer.
-fn end_of_chain(answer: &[Record], name: &Name, qtype: u16) -> Option<Name> {
-    if matches!(qtype, ANY | CNAME) {
-        return None;
-    }
-    let mut name = name.clone();
-    for _ in 0..ALIASES_MAX {
-        match target_of(answer, &name, qtype) {
-            Some(target) => name = target,
-            None => break,
-        }
-    }
-    let answered = answer.iter().any(|record| record.owner == name && record.rtype == qtype);
-    (!answered).then_some(name)
-}
-
-fn target_of(answer: &[Record], name: &Name, qtype: u16) -> Option<Name> {
-    let has = |rtype: u16| answer.iter().find(|record| record.owner == *name && record.rtype == rtype);
-    if matches!(qtype, ANY | CNAME) || has(qtype).is_some() {
-        return None;
-    }
-    has(CNAME).and_then(|alias| name_at(&alias.data, 0))
 }

@@ -1,8 +1,9 @@
 //! Signs a replay file anew where its keys are of algorithms or sizes that validators refuse.
 //!
-//! Names, types and structure stay as they are, and so do a signature's times and labels: each such key is replaced by one of today, DS records
-//! and trust anchors follow it, and each signature that was good in some message of the file is made anew over the same RRset. One
-//! that was good in none stays a bad one.
+//! Names, types and structure stay as they are, and so do a signature's times and labels: each such key
+//! is replaced by one of today, DS records and trust anchors follow it, and each signature that was
+//! good in some message of the file is made anew over the same RRset. One that was good in none stays a
+//! bad one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use ringdns_tests::scenario::{Record, name_at, wire_name};
 
 use crate::canon::{canonical, signature_at, signed_bytes};
 use crate::legacy;
-use crate::recursor::{DS, RRSIG, covered};
+use crate::response::{DS, RRSIG, covered};
 use crate::script::{Action, Entry, Script};
 
 const DNSKEY: u16 = 48;
@@ -108,7 +109,9 @@ impl Signer {
     }
 
     fn key(&self, owner: &Name, algorithm: u8, key_tag: u16) -> Option<&Key> {
-        self.keys.iter().find(|key| key.owner == *owner && key.old[3] == algorithm && tag(&key.old) == key_tag)
+        self.keys
+            .iter()
+            .find(|key| key.owner == *owner && key.old[3] == algorithm && tag(&key.old) == key_tag)
     }
 
     /// Makes a signature anew if it is a good one of the RRset in the same message.
@@ -130,8 +133,10 @@ impl Signer {
         if !good {
             return;
         }
-        let set: Vec<Record> =
-            set.into_iter().map(|record| Record { data: self.replacement(record), ..record.clone() }).collect();
+        let set: Vec<Record> = set
+            .into_iter()
+            .map(|record| Record { data: self.replacement(record), ..record.clone() })
+            .collect();
         let mut data = key.head(&signature.data[..at]);
         let bytes = signed_bytes(&data, &set.iter().collect::<Vec<_>>()).expect("it was one before");
         data.extend(key.pair.sign(&bytes));
@@ -188,7 +193,7 @@ impl Signer {
 }
 
 impl Key {
-    /// What stands before the signature, with this key's algorithm and tag.
+    /// Returns the data before the signature, with this key's algorithm and tag.
     fn head(&self, old: &[u8]) -> Vec<u8> {
         let mut head = old.to_vec();
         head[2] = self.pair.algorithm();
@@ -234,9 +239,11 @@ impl Pair {
 
     fn sign(&self, message: &[u8]) -> Vec<u8> {
         match self {
-            Pair::Ecdsa(pair) => {
-                pair.sign(&SystemRandom::new(), message).expect("the system has random numbers").as_ref().to_vec()
-            }
+            Pair::Ecdsa(pair) => pair
+                .sign(&SystemRandom::new(), message)
+                .expect("the system has random numbers")
+                .as_ref()
+                .to_vec(),
             Pair::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
         }
     }
@@ -253,11 +260,77 @@ fn replaced(algorithm: u8) -> Option<u8> {
 
 /// RFC 4034 appendix B.
 fn tag(key: &[u8]) -> u16 {
-    let sum: u32 = key.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+    let sum: u32 =
+        key.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
     ((sum + (sum >> 16)) & 0xffff) as u16
 }
 
 /// So many bytes that follow from others and mean nothing.
 fn bytes_of(others: &[u8], length: usize) -> Vec<u8> {
     digest(&SHA256, others).as_ref().iter().copied().cycle().take(length).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+    use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+
+    /// The keys and the SOA record of RFC 5155 appendix A, by RSASHA1 with 512 bits.
+    const SIGNED: &str = "CONFIG_END\nSCENARIO_BEGIN\nRANGE_BEGIN 0 9\nENTRY_BEGIN\nMATCH qname\nREPLY QR\n\
+        SECTION QUESTION\nexample. IN SOA\nSECTION ANSWER\n\
+        example. 3600 IN SOA ns1.example. bugs.x.w.example. 1 3600 300 3600000 3600\n\
+        example. 3600 IN RRSIG SOA 7 1 3600 20150420235959 20051021000000 40430 example. \
+        Hu25UIyNPmvPIVBrldN+9Mlp9Zql39qaUd8iq4ZLlYWfUUbbAS41pG+68z81q1xhkYAcEyHdVI2LmKusbZsT0Q==\n\
+        example. 3600 IN DNSKEY 256 3 7 \
+        AwEAAaetidLzsKWUt4swWR8yu0wPHPiUi8LUsAD0QPWU+wzt89epO6tHzkMBVDkC7qphQO2hTY4hHn9npWFRw5BYubE=\n\
+        ENTRY_END\nRANGE_END\nSCENARIO_END\n";
+
+    /// The SOA record, its signature and the key, signed anew.
+    fn resigned(text: &str) -> [Record; 3] {
+        let mut script = parse::script(text).unwrap();
+        resign(&mut script, &mut []);
+        script.ranges[0].entries[0].sections[0].clone().try_into().unwrap()
+    }
+
+    fn is_good([soa, signature, key]: &[Record; 3]) -> bool {
+        let at = signature_at(&signature.data).unwrap();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, [&[4][..], &key.data[4..]].concat());
+        public.verify(&signed_bytes(&signature.data, &[soa]).unwrap(), &signature.data[at..]).is_ok()
+    }
+
+    #[test]
+    fn good_signatures_stay_good_and_bad_ones_bad() {
+        let good = resigned(SIGNED);
+        let [_, signature, key] = &good;
+        assert_eq!((signature.data[2], key.data[3]), (ECDSAP256SHA256, ECDSAP256SHA256));
+        assert_eq!(signature.data[16..18], tag(&key.data).to_be_bytes());
+        assert!(is_good(&good));
+        let bad = resigned(&SIGNED.replace("x.w.example. 1 3600", "x.w.example. 2 3600"));
+        assert_eq!(bad[1].data.len(), signature.data.len());
+        assert!(!is_good(&bad));
+    }
+
+    #[test]
+    fn trust_anchors_follow_their_keys() {
+        let mut script = parse::script(SIGNED).unwrap();
+        let key = script.ranges[0].entries[0].sections[0][2].clone();
+        let old = Key {
+            owner: key.owner.clone(),
+            old: key.data.clone(),
+            new: key.data.clone(),
+            pair: Pair::of(&key.data, 0).0,
+        };
+        let digest = old.digest(&key.data, DIGEST_SHA1).unwrap();
+        let head = [&tag(&key.data).to_be_bytes()[..], &[7, DIGEST_SHA1]].concat();
+        let anchor = |digest: &[u8]| Record { rtype: DS, data: [&head[..], digest].concat(), ..key.clone() };
+        let mut anchors = [anchor(&digest), anchor(&[0; 20])];
+        resign(&mut script, &mut anchors);
+        let new = &script.ranges[0].entries[0].sections[0][2].data;
+        let digest = Key { new: new.clone(), ..old }.digest(new, DIGEST_SHA256).unwrap();
+        let expected = [&tag(new).to_be_bytes()[..], &[ECDSAP256SHA256, DIGEST_SHA256], &digest].concat();
+        assert_eq!(anchors[0].data, expected);
+        assert_eq!((&anchors[1].data[..4], anchors[1].data.len()), (&expected[..4], expected.len()));
+        assert_ne!(anchors[1].data, expected);
+    }
 }

@@ -103,7 +103,10 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// A client asks.
-    Query { from: IpAddr, entry: Box<Entry> },
+    Query {
+        from: IpAddr,
+        entry: Box<Entry>,
+    },
     /// A client gets this.
     CheckAnswer(Box<Entry>),
     /// A query is on its way to a server.
@@ -113,6 +116,6 @@ pub enum Action {
     /// The server that was asked first of those that have not answered never will.
     Silence,
     TimePasses(Duration),
-    /// What needs no time happens.
+    /// Everything happens that needs no time.
     Breathe,
 }

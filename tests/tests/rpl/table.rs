@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub const PATH: &str = "tests/tests/rpl/table.txt";
 const TEXT: &str = include_str!("table.txt");
 
-/// What became of a file: it passed, or what was wrong first.
+/// Outcome of a file: it passed, or the first thing that was wrong.
 pub type Verdict = Result<(), String>;
 
 /// Why a file does not pass.
@@ -22,17 +22,20 @@ pub enum Kind {
     Algorithm,
     /// ringdns does it another way, which is as right.
     Choice,
+    /// The client gets SERVFAIL as it should, with another extended error.
+    Ede,
     /// The player cannot play it.
     Player,
     /// ringdns is wrong.
     Wrong,
 }
 
-const KINDS: [(Kind, &str); 6] = [
+const KINDS: [(Kind, &str); 7] = [
     (Kind::Recursor, "recursor"),
     (Kind::Feature, "feature"),
     (Kind::Algorithm, "algorithm"),
     (Kind::Choice, "choice"),
+    (Kind::Ede, "ede"),
     (Kind::Player, "player"),
     (Kind::Wrong, "wrong"),
 ];
@@ -78,7 +81,7 @@ impl Table {
         self.0.keys()
     }
 
-    /// What is wrong about a verdict: the file is listed and passes, or is not and does not.
+    /// Returns the objection to a verdict: the file is listed and passes, or is not listed and fails.
     pub fn objection(&self, name: &str, verdict: &Verdict) -> Option<String> {
         match (self.0.get(name), verdict) {
             (Some((kind, reason)), Ok(())) => Some(format!("{name} passes, and is listed: {kind}, {reason}")),
@@ -91,7 +94,11 @@ impl Table {
     pub fn summary(&self, verdicts: &[(String, Verdict)]) -> String {
         let mut counts: BTreeMap<&str, (usize, BTreeMap<Kind, usize>, usize)> = BTreeMap::new();
         for (name, verdict) in verdicts {
-            let prefix = if name.starts_with("serve_expired") { "serve_expired" } else { name.split('_').next().unwrap_or_default() };
+            let prefix = if name.starts_with("serve_expired") {
+                "serve_expired"
+            } else {
+                name.split('_').next().unwrap_or_default()
+            };
             for key in [prefix, "(all)"] {
                 let (passed, kinds, unlisted) = counts.entry(key).or_default();
                 match (verdict, self.0.get(name)) {

@@ -36,6 +36,7 @@ pub fn run(scenario: &Scenario) -> Result<Told, Failure> {
         Ok(parsed) => parsed,
         Err(error) => return Err(Failure::new(format!("{}: {error}\n{config}", scenario.name))),
     };
-    let mut simulator = Simulator::start(config, source, Duration::ZERO).expect("sockets, memory and threads are to be had");
+    let mut simulator =
+        Simulator::start(config, source, Duration::ZERO).expect("sockets, memory and threads are to be had");
     play(scenario, cast, &mut simulator)
 }
