@@ -113,7 +113,7 @@ impl Recursor {
             }
             so_far = if whole.rcode == NXDOMAIN { whole.clone() } else { Response::failed() };
             // What denies something of an alias's own zone is not about where it leads.
-            whole.sections[1].retain(|record| is_proof(record));
+            whole.sections[1].retain(is_proof);
             whole.sections[2].clear();
         }
         Ok(whole)
