@@ -278,7 +278,7 @@ impl<S: Source> Judge<'_, S> {
         let rtype = if is_in_place { rtype::DS } else { set.rtype };
         let (mut why, mut failed) = (signature::fault(response, set, self.walk.now), None);
         if why.is_none() {
-            for zone in signers(response, [set], &set.owner, rtype) {
+            for zone in self.signers(response, [set], &set.owner, rtype) {
                 match self.walk.signer(&zone).await {
                     Ok(Standing::Secure(keys)) if keys.zone == zone => {
                         match self.walk.verify(response, set, &keys)? {
@@ -312,7 +312,7 @@ impl<S: Source> Judge<'_, S> {
         }
         let mut failed = None;
         let denials = response.sets().iter().filter(|set| is_denial(set));
-        for zone in signers(response, denials, name, qtype) {
+        for zone in self.signers(response, denials, name, qtype) {
             match self.walk.signer(&zone).await {
                 Ok(Standing::Secure(keys)) if keys.zone == zone => {
                     let denials = self.walk.denials(response, &keys)?;
@@ -355,6 +355,32 @@ impl<S: Source> Judge<'_, S> {
         Ok(denials.records(name, self.qtype, budget)?.map(|strength| (NOERROR, strength)))
     }
 
+    /// Returns the zones that claim to have signed sets about a name, each once, the closest first.
+    ///
+    /// Zones above the closest trust anchor are left out: the anchor says that the name belongs to a signed zone below
+    /// them, about which they have nothing to say.
+    fn signers<'s>(
+        &self,
+        response: &Response,
+        sets: impl IntoIterator<Item = &'s RrSet>,
+        name: &Name,
+        rtype: u16,
+    ) -> Vec<Name> {
+        let least = self.walk.anchors.labels_above(&zone_owner(name, rtype)).unwrap_or(0);
+        let mut zones = Vec::new();
+        for set in sets {
+            for signature in response.signatures_of(set) {
+                let is_root = name.is_root() && signature.signer.is_root();
+                let may_sign = is_root || may_sign(&signature.signer, name, rtype);
+                if may_sign && signature.signer.label_count() >= least && !zones.contains(&signature.signer) {
+                    zones.push(signature.signer);
+                }
+            }
+        }
+        zones.sort_by_key(|zone| std::cmp::Reverse(zone.label_count()));
+        zones
+    }
+
     /// Takes the word of a zone that is not signed for it that a name has no records.
     fn take_unsigned(
         &mut self,
@@ -381,27 +407,6 @@ fn zone_owner(name: &Name, rtype: u16) -> Name {
         rtype::DS => name.parent().unwrap_or_else(Name::root),
         _ => name.clone(),
     }
-}
-
-/// The zones that claim to have signed sets about a name, each once, the closest first.
-fn signers<'a>(
-    response: &Response,
-    sets: impl IntoIterator<Item = &'a RrSet>,
-    name: &Name,
-    rtype: u16,
-) -> Vec<Name> {
-    let mut zones = Vec::new();
-    for set in sets {
-        for signature in response.signatures_of(set) {
-            let is_root = name.is_root() && signature.signer.is_root();
-            let may_sign = is_root || may_sign(&signature.signer, name, rtype);
-            if may_sign && !zones.contains(&signature.signer) {
-                zones.push(signature.signer);
-            }
-        }
-    }
-    zones.sort_by_key(|zone| std::cmp::Reverse(zone.label_count()));
-    zones
 }
 
 /// Where a name leads on, if a response says that it is an alias.

@@ -2,7 +2,7 @@
 
 use crate::{
     server::Message,
-    wire::{TREE, Wire, honest},
+    wire::{TREE, Wire, anchored, honest},
     zone::{Rr, name, rtype},
 };
 use ringdns_dnssec::Unproven;
@@ -107,6 +107,36 @@ fn opt_out_of_a_zone_above_says_nothing_of_a_signed_zone() {
     assert!(judged_beside("www.child.optout", A, &lies, unsigned).is_err());
     let signed_by_parent = |message: &mut Message| *message = denial.clone();
     assert!(judged_beside("www.child.optout", A, &lies, signed_by_parent).is_err());
+}
+
+/// A zone with an anchor of its own is signed, whatever a zone above that has no DS records for it has opted out of.
+#[test]
+fn opt_out_of_a_zone_above_says_nothing_below_a_closer_anchor() {
+    let text = "www.island.optout";
+    let anchors = anchored(&["island.optout"]);
+    let denial =
+        Message { authorities: TREE.zone("optout").denial_of(&name("island.optout")), ..Message::default() };
+    assert!(denial.authorities.iter().any(|rr| rr.rtype == rtype::NSEC3));
+    let mut wire = Wire::default();
+    assert!(wire.judge_by(&anchors, &name(text), A).unwrap().secure);
+    wire.lies.insert((name(text), A), denial);
+    assert!(wire.judge_by(&anchors, &name(text), A).is_err());
+}
+
+/// The NSEC record of a wildcard verifies under every name that the wildcard stands for, and would deny the wildcard.
+#[test]
+fn the_denial_of_a_wildcard_counts_under_its_own_name_alone() {
+    let of_wildcard = TREE.zone("signed").matching(&name("*.wild.signed")).unwrap();
+    assert_eq!(judged("n.wild.signed", A, |_| {}), Ok(true));
+    let soa = TREE.zone("signed").set(&name("signed"), &name("signed"), rtype::SOA);
+    // Stands before the wildcard in canonical order, and so spans it.
+    let moved = relabelled(of_wildcard, "!.wild.signed");
+    let forged = |message: &mut Message| {
+        message.rcode = 3;
+        message.answers.clear();
+        message.authorities = [&soa[..], &moved[..]].concat();
+    };
+    assert!(judged("n.wild.signed", A, forged).is_err());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::{
     forge::{Change, Forger, To},
     server::{Message, Tree},
-    zone::{NOW, rtype},
+    zone::{NOW, name, rtype},
 };
 use futures_util::FutureExt;
 use ringdns_dnssec::{Anchors, Name, Response, Source, Standing, Unproven, Verdict, validate};
@@ -17,11 +17,17 @@ use std::{
 
 pub static TREE: LazyLock<Tree> = LazyLock::new(Tree::plant);
 pub static FORGER: LazyLock<Forger> = LazyLock::new(|| Forger::new(&TREE));
-static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| {
+static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| anchored(&[]));
+
+/// Returns the root's trust anchor and those of `zones`.
+pub fn anchored(zones: &[&str]) -> Anchors {
     let mut anchors = Anchors::default();
     anchors.add_ds(Name::root(), &TREE.root().ds()).unwrap();
+    for origin in zones {
+        anchors.add_ds(name(origin), &TREE.zone(origin).ds()).unwrap();
+    }
     anchors
-});
+}
 
 /// What the tree says, which is signed only once.
 pub fn honest(name: &Name, rtype: u16) -> Message {
@@ -52,8 +58,12 @@ impl Wire {
     }
 
     pub fn judge(&self, name: &Name, qtype: u16) -> Result<Verdict, Unproven<()>> {
+        self.judge_by(&ANCHORS, name, qtype)
+    }
+
+    pub fn judge_by(&self, anchors: &Anchors, name: &Name, qtype: u16) -> Result<Verdict, Unproven<()>> {
         let response = self.said(To::First, name, qtype)?;
-        let validation = validate(self, &ANCHORS, NOW, name, qtype, response);
+        let validation = validate(self, anchors, NOW, name, qtype, response);
         validation.now_or_never().expect("all that is asked for is there at once")
     }
 }
