@@ -216,7 +216,7 @@ impl Server {
         Ok(())
     }
 
-    /// What it has said so far.
+    /// Returns the output of the server so far.
     pub fn said(&self) -> String {
         let mut bytes = Vec::new();
         let mut block = [0; 4096];

@@ -33,7 +33,7 @@ pub enum EntranceError {
     /// A worker.
     #[error("{0}")]
     Worker(#[from] StartError),
-    /// What becomes of the interface could not be seen.
+    /// The kernel does not report changes of network interfaces.
     #[error(
         "the kernel does not tell of network interfaces: {0}. Let the process open netlink sockets (systemd: add \
          AF_NETLINK to RestrictAddressFamilies=)"
@@ -46,9 +46,9 @@ pub struct Entrance {
     /// The XDP program, attached. Before the workers, so that it is dropped first: no packet may be steered to a
     /// socket that is being closed.
     pub steering: Arc<Mutex<Option<Steering>>>,
-    /// What reads the XDP program's counters.
+    /// Reader of the XDP program's counters.
     pub tally: Option<Tally>,
-    /// Who watches over the interface, yet to be started.
+    /// Watch over the interface, yet to be started.
     pub watch: Option<Watch>,
     /// The workers.
     pub workers: Workers,

@@ -114,7 +114,7 @@ impl Frames {
         self.memory.base.as_ptr().expose_provenance()
     }
 
-    /// What the chunks stand on.
+    /// Returns the kind of pages that the chunks stand on.
     pub fn pages(&self) -> Pages {
         self.memory.region.pages()
     }

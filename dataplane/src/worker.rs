@@ -142,7 +142,7 @@ impl<P: Port> Worker<P> {
 
     /// Replaces the port. Cache, counters and what is under way stay; the totals of all ports are added up.
     ///
-    /// What has arrived at the old port is answered first. What has not been sent by then is lost, as are the answers
+    /// Packets that arrived at the old port are answered first. Replies not sent by then are lost, as are the answers
     /// to what was punted: the frame that they would go out in is headed for another wire.
     pub fn replace_port<Q: Port>(mut self, port: Q) -> Worker<Q> {
         for _ in 0..LAST_TURNS {

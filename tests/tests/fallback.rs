@@ -1,4 +1,4 @@
-//! What stands between ringdnsd and AF_XDP when it starts: kernel sockets serve instead, and everything says so.
+//! Refusals of AF_XDP at the start: kernel sockets serve instead, and everything says so.
 
 use std::fmt::Debug;
 

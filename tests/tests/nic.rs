@@ -1,4 +1,4 @@
-//! What becomes of the interface while ringdnsd runs: it goes away and comes back, its XDP program is detached, its
+//! Life of the interface while ringdnsd runs: it goes away and comes back, its XDP program is detached, its
 //! link goes down. Answers go on where they can, and log, status, `/readyz` and counters say what is so.
 
 use std::net::SocketAddr;

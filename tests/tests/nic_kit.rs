@@ -40,7 +40,7 @@ fn link(lab: &Lab) -> String {
     lab.server().run("sh", ["-c", "ip -brief link show dev vc 2>&1 || true"])
 }
 
-/// What trials change, as it is now.
+/// Returns the settings that trials change, as they are now.
 fn state(lab: &Lab) -> [String; 5] {
     let server = lab.server();
     [

@@ -1,4 +1,4 @@
-//! What `ethtool` prints, as values.
+//! Output of `ethtool` as values.
 //!
 //! Debian 12's `ethtool` knows `--json` for the features alone, so the other queries are read from its text.
 
@@ -14,7 +14,7 @@ pub struct Bounded {
     pub most: u32,
 }
 
-/// Who drives the interface (`ethtool -i`).
+/// Driver of the interface (`ethtool -i`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Driver {
     /// Name of the driver.

@@ -1,4 +1,4 @@
-//! What is known of a NIC and its host: everything that its figures depend on.
+//! Facts of a NIC and its host: everything that its figures depend on.
 
 use super::ethtool::{self, Bounded, Channels, Driver, Feature, Rings, Rss};
 use crate::machine::Machine;
@@ -26,7 +26,7 @@ const FEATURES: [&str; 8] = [
 pub struct Nic {
     /// Name of the interface.
     pub interface: String,
-    /// Who drives it.
+    /// Driver of the interface.
     pub driver: Driver,
     /// NUMA node of its slot, where the machine has several.
     pub numa_node: Option<u32>,
@@ -44,7 +44,7 @@ pub struct Nic {
     pub rss: Rss,
     /// Fields of a UDP packet that the hash is made of, as letters of `ethtool -N`.
     pub udp4_hash: Option<String>,
-    /// The same over IPv6.
+    /// Fields that UDP over IPv6 is hashed by.
     pub udp6_hash: Option<String>,
     /// Features that matter here.
     pub features: BTreeMap<String, Feature>,
@@ -67,7 +67,7 @@ pub struct Nic {
 pub struct Interrupt {
     /// Number of the interrupt.
     pub number: u32,
-    /// What the driver calls it.
+    /// Name that the driver gives it.
     pub name: String,
     /// Cores that it may go to, as a list.
     pub cores: String,
@@ -146,7 +146,7 @@ impl Nic {
         self.channels.receiving().unwrap_or_else(kernels).max(1)
     }
 
-    /// What an operator should know before he believes the figures.
+    /// Returns advice for an operator before he believes the figures.
     pub fn advice(&self) -> Vec<String> {
         let Nic { interface, .. } = self;
         let on = |name: &str| self.features.get(name).is_some_and(|feature| feature.active);
@@ -265,7 +265,7 @@ fn interrupts(sysfs: &Path, proc: &Path) -> Vec<Interrupt> {
     found
 }
 
-/// What cannot be told.
+/// Text in place of a fact that cannot be told.
 const UNKNOWN: &str = "not told by the driver";
 
 /// As rows of a table in Markdown.

@@ -31,7 +31,7 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 53, 2);
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 53, 1);
 const PREFIX: u8 = 30;
 
-/// Who asks.
+/// Source of the queries.
 #[derive(Debug)]
 pub enum Peer {
     /// A port of this host, in a network namespace.
@@ -52,7 +52,7 @@ pub struct Port {
     in_kernel: bool,
 }
 
-/// What came of a load.
+/// Result of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Outcome {
     /// Queries a second that were sent (a port) or that arrived (a host).
@@ -313,7 +313,7 @@ impl Kit {
     }
 }
 
-/// What an operator starts on another host, so that queries come for `seconds`.
+/// Returns the commands for another host, one of which an operator starts there, so that queries come for `seconds`.
 pub fn commands(listen: &str, mac: Option<&str>, names: u32, seconds: u64, qps: Option<f64>) -> Vec<String> {
     let qps_of = |option: &str| qps.map_or(String::new(), |qps| format!(" {option}{qps:.0}"));
     let mac = mac.map_or(String::new(), |mac| format!(" --server-mac {mac}"));

@@ -104,7 +104,7 @@ pub struct Args {
     pub any_build: bool,
 }
 
-/// What all trials have in common.
+/// Options and facts that all trials have in common.
 #[derive(Debug)]
 struct Kit {
     nic: Nic,
@@ -117,7 +117,7 @@ struct Kit {
     /// The generator's core, if it is one of this host's.
     generator_core: Option<usize>,
     listen: SocketAddr,
-    /// Who may ask.
+    /// Prefixes of the clients that are answered.
     client: String,
     upstream: SocketAddr,
     names: u32,
@@ -389,7 +389,7 @@ fn listen(args: &Args) -> Result<SocketAddr> {
     Ok(SocketAddr::new(*found?, 53))
 }
 
-/// What will be done, for people.
+/// Returns the plan of the trials as text.
 fn plan(
     args: &Args,
     schedule: &Schedule,

@@ -37,13 +37,13 @@ pub struct Conditions {
     pub names: u32,
     /// Seconds of a measurement.
     pub seconds: f64,
-    /// Who asked, and how.
+    /// Generator and its place.
     pub peer: String,
-    /// What else has to be known.
+    /// Remarks that a reader has to know.
     pub notes: Vec<String>,
 }
 
-/// What is written as JSON.
+/// Contents of the JSON file.
 #[derive(Serialize)]
 struct Results<'a> {
     conditions: &'a Conditions,
@@ -127,7 +127,7 @@ impl fmt::Display for Page<'_> {
     }
 }
 
-/// What the table's columns are.
+/// Explanation of the table's columns.
 const COLUMNS: &str = "Answers and queries a second are at saturation: the generator asks for more than is answered, so most \
     of the difference is meant; where another host asks, they are at the rate that it sends. *Server* is the processor time of the server's own threads for an answer, with what the kernel \
     did in their name; *host* is that of all cores but the generator's, interrupts included, so that work that a tuning moves \

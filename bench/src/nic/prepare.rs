@@ -1,4 +1,4 @@
-//! What the NIC is changed to before trials, as README advises, and how many queues are served.
+//! Settings of the NIC before trials, as README advises, and the number of queues that are served.
 
 use super::{facts::Nic, put_back::PutBack};
 use anyhow::{Result, ensure};

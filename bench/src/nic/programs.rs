@@ -21,7 +21,7 @@ pub struct Programs {
     pub ringbench: PathBuf,
     /// The cache.
     pub ringdnsd: PathBuf,
-    /// What asks the cache for its counters.
+    /// Program that asks the cache for its counters.
     pub ringctl: PathBuf,
 }
 
@@ -41,7 +41,7 @@ impl Programs {
         Ok(Programs { ringdnsd: beside("ringdnsd")?, ringctl: beside("ringctl")?, ringbench })
     }
 
-    /// What the programs and the tools that settings are made with say of their versions.
+    /// Returns the versions of the programs, and of the tools that settings are made with.
     pub fn versions(&self) -> Vec<String> {
         let version = |program: &Path, option: &str| {
             let output = Command::new(program).arg(option).output().ok()?;

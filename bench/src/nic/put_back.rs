@@ -1,4 +1,4 @@
-//! What was changed on the machine, and how it is put back.
+//! Record of the changes to the machine, and their undoing.
 
 use anyhow::{Context, Result, ensure};
 use std::{

@@ -1,4 +1,4 @@
-//! What is tried: a mode of AF_XDP, with at most one thing changed about it.
+//! Settings that are tried: a mode of AF_XDP, with at most one thing changed about it.
 
 use super::{
     facts::{Host, HugePages, Nic, class},
@@ -39,7 +39,7 @@ impl Mode {
     }
 }
 
-/// What is changed about a mode.
+/// Change to a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tuning {
@@ -58,7 +58,7 @@ pub enum Tuning {
 pub struct Setting {
     /// The mode.
     pub mode: Mode,
-    /// What is changed.
+    /// Change that is tried.
     pub tuning: Tuning,
 }
 
@@ -129,7 +129,7 @@ impl Setting {
         }
     }
 
-    /// What [`Setting::apply`] changes, for people.
+    /// Returns the changes that [`Setting::apply`] makes, as text.
     pub fn changes(self, interface: &str) -> Option<String> {
         match self.tuning {
             Tuning::None => None,

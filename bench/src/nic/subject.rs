@@ -45,7 +45,7 @@ pub struct Running<'k> {
     pub reached: String,
 }
 
-/// What a server has counted.
+/// Counters of a server.
 #[derive(Clone, Debug)]
 pub struct Counted {
     /// When.
@@ -113,7 +113,7 @@ impl<'k> Running<'k> {
         }
     }
 
-    /// What it has counted so far.
+    /// Returns its counters so far.
     pub fn counted(&self) -> Result<Counted> {
         match self.subject {
             Subject::Responder => {

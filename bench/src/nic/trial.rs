@@ -23,7 +23,7 @@ pub struct Trial {
     pub subject: Subject,
     /// How the server said that it receives packets.
     pub reached: Option<String>,
-    /// What was measured, round by round.
+    /// Measurements, round by round.
     pub rounds: Vec<Round>,
     /// Why nothing was measured, or no more.
     pub failure: Option<String>,
@@ -40,7 +40,7 @@ pub struct Round {
     pub others: BTreeMap<String, u64>,
 }
 
-/// What a load brought, and what it cost.
+/// Answers that a load brought, and their cost.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {
     /// Queries, answers, latency.
@@ -57,7 +57,7 @@ pub struct Sample {
 pub struct Schedule {
     /// Modes to be tried.
     pub modes: Vec<Mode>,
-    /// What is changed about them, besides nothing.
+    /// Changes that are tried, besides none.
     pub tunings: Vec<Tuning>,
     /// Turns that each server has in each setting.
     pub rounds: u16,
@@ -85,7 +85,7 @@ impl Schedule {
 pub struct Trials {
     /// In the order that they were made in.
     pub all: Vec<Trial>,
-    /// What ringdnsd said, by the name of the setting.
+    /// Log of ringdnsd, by the name of the setting.
     pub logs: BTreeMap<String, String>,
 }
 

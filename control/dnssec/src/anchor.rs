@@ -7,7 +7,7 @@ use crate::{
     signature::Keys,
 };
 
-/// What is believed of the keys of one zone.
+/// Keys of one zone that are believed without proof.
 #[derive(Clone, Debug)]
 struct Anchor {
     zone: Name,
@@ -54,7 +54,7 @@ impl Anchors {
         Ok(())
     }
 
-    /// Those of a root whose keys are not known, so that nothing is believed.
+    /// Returns anchors of a root whose keys are not known, so that nothing is believed.
     pub fn unknown_root() -> Self {
         Anchors(vec![Anchor { zone: Name::root(), ds: Vec::new(), keys: Vec::new() }])
     }
@@ -70,7 +70,7 @@ impl Anchors {
         above.map(|anchor| anchor.zone.label_count()).max()
     }
 
-    /// Those of a zone's keys that are believed because of its anchor.
+    /// Returns the keys of a zone that are believed because of its anchor.
     pub(crate) fn believed(&self, keys: &Keys) -> Keys {
         let anchor = self.0.iter().find(|anchor| anchor.zone == keys.zone);
         anchor.map_or_else(

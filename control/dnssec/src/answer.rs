@@ -34,7 +34,7 @@ pub struct Record {
     pub rdata: Vec<u8>,
 }
 
-/// What may be answered with.
+/// Sections that a client may be answered with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// The response code, which is that of what was proven.
@@ -278,7 +278,7 @@ impl<S: Source> Judge<'_, S> {
         let rtype = if is_in_place { rtype::DS } else { set.rtype };
         let (mut why, mut failed) = (signature::fault(response, set, self.walk.now), None);
         if why.is_none() {
-            for zone in self.signers(response, [set], &set.owner, rtype) {
+            for zone in signers(response, [set], &set.owner, rtype) {
                 match self.walk.signer(&zone).await {
                     Ok(Standing::Secure(keys)) if keys.zone == zone => {
                         match self.walk.verify(response, set, &keys)? {
@@ -311,8 +311,9 @@ impl<S: Source> Judge<'_, S> {
             return self.take_unsigned(response, name, None);
         }
         let mut failed = None;
+        let least = self.walk.anchors.labels_above(&zone_owner(name, qtype)).unwrap_or(0);
         let denials = response.sets().iter().filter(|set| is_denial(set));
-        for zone in self.signers(response, denials, name, qtype) {
+        for zone in signers(response, denials, name, qtype) {
             match self.walk.signer(&zone).await {
                 Ok(Standing::Secure(keys)) if keys.zone == zone => {
                     let denials = self.walk.denials(response, &keys)?;
@@ -320,6 +321,11 @@ impl<S: Source> Judge<'_, S> {
                         continue;
                     };
                     if let Strength::Insecure(why) = strength {
+                        // A closer anchor says that the name belongs to a signed zone: opt-out of a zone above says
+                        // nothing of it.
+                        if zone.label_count() < least {
+                            continue;
+                        }
                         self.is_insecure(why);
                     }
                     self.verdict.rcode = rcode;
@@ -338,7 +344,7 @@ impl<S: Source> Judge<'_, S> {
         Err(failed.map_or(Unproven::Bogus(why), Unproven::Failed))
     }
 
-    /// What is proven of a name by a zone's denials: the response code, and how well.
+    /// Returns what a zone's denials prove of a name: the response code, and how well.
     fn denied(
         &mut self,
         rcode: u8,
@@ -353,32 +359,6 @@ impl<S: Source> Judge<'_, S> {
         }
         // Some servers say NXDOMAIN of names that have others below.
         Ok(denials.records(name, self.qtype, budget)?.map(|strength| (NOERROR, strength)))
-    }
-
-    /// Returns the zones that claim to have signed sets about a name, each once, the closest first.
-    ///
-    /// Zones above the closest trust anchor are left out: the anchor says that the name belongs to a signed zone below
-    /// them, about which they have nothing to say.
-    fn signers<'s>(
-        &self,
-        response: &Response,
-        sets: impl IntoIterator<Item = &'s RrSet>,
-        name: &Name,
-        rtype: u16,
-    ) -> Vec<Name> {
-        let least = self.walk.anchors.labels_above(&zone_owner(name, rtype)).unwrap_or(0);
-        let mut zones = Vec::new();
-        for set in sets {
-            for signature in response.signatures_of(set) {
-                let is_root = name.is_root() && signature.signer.is_root();
-                let may_sign = is_root || may_sign(&signature.signer, name, rtype);
-                if may_sign && signature.signer.label_count() >= least && !zones.contains(&signature.signer) {
-                    zones.push(signature.signer);
-                }
-            }
-        }
-        zones.sort_by_key(|zone| std::cmp::Reverse(zone.label_count()));
-        zones
     }
 
     /// Takes the word of a zone that is not signed for it that a name has no records.
@@ -407,6 +387,27 @@ fn zone_owner(name: &Name, rtype: u16) -> Name {
         rtype::DS => name.parent().unwrap_or_else(Name::root),
         _ => name.clone(),
     }
+}
+
+/// Returns the zones that claim to have signed sets about a name, each once, the closest first.
+fn signers<'a>(
+    response: &Response,
+    sets: impl IntoIterator<Item = &'a RrSet>,
+    name: &Name,
+    rtype: u16,
+) -> Vec<Name> {
+    let mut zones = Vec::new();
+    for set in sets {
+        for signature in response.signatures_of(set) {
+            let is_root = name.is_root() && signature.signer.is_root();
+            let may_sign = is_root || may_sign(&signature.signer, name, rtype);
+            if may_sign && !zones.contains(&signature.signer) {
+                zones.push(signature.signer);
+            }
+        }
+    }
+    zones.sort_by_key(|zone| std::cmp::Reverse(zone.label_count()));
+    zones
 }
 
 /// Where a name leads on, if a response says that it is an alias.

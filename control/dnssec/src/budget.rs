@@ -1,4 +1,4 @@
-//! What may be spent on one answer.
+//! Bounds on the work for one answer.
 
 /// Questions, most of which a cache answers.
 const QUESTIONS_MAX: u32 = 128;
@@ -13,7 +13,7 @@ const HASHES_MAX: u32 = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent;
 
-/// What is left.
+/// Work that may still be done.
 #[derive(Debug)]
 pub struct Budget {
     questions: u32,

@@ -28,7 +28,7 @@ pub use signature::Keys;
 use std::{future::Future, sync::Arc};
 pub use walk::Standing;
 
-/// Who brings what an answer is proven with.
+/// Provider of the responses that an answer is proven with.
 pub trait Source: Sync {
     /// Why a response cannot be had.
     type Error: Send;
@@ -40,7 +40,7 @@ pub trait Source: Sync {
         rtype: u16,
     ) -> impl Future<Output = Result<Arc<Response>, Unproven<Self::Error>>> + Send;
 
-    /// What was found out about a zone and is still to be believed.
+    /// Returns what was found out about a zone and is still to be believed.
     fn recall(&self, zone: &Name) -> Option<Standing>;
 
     /// Remembers what was found out about a zone, for so many seconds at most.

@@ -30,7 +30,7 @@ pub enum Unreadable {
 pub enum Section {
     /// Answers.
     Answer,
-    /// What proves that there are no others.
+    /// Proofs that there are no other answers.
     Authority,
 }
 

@@ -52,7 +52,7 @@ impl<'a> Rrsig<'a> {
         })
     }
 
-    /// What is signed before the records (RFC 4034 section 3.1.8.1).
+    /// Bytes that are signed before the records (RFC 4034 section 3.1.8.1).
     pub fn signed_head(&self) -> Vec<u8> {
         [self.head, self.signer.as_wire()].concat()
     }
@@ -104,7 +104,7 @@ impl Dnskey {
     }
 }
 
-/// What a parent zone says of a key (RFC 4034 section 5.1).
+/// Digest of a key, signed by the parent zone (RFC 4034 section 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ds {
     pub key_tag: u16,

@@ -37,7 +37,7 @@ impl Keys {
         Keys { zone: self.zone.clone(), keys: keys.cloned().collect() }
     }
 
-    /// Those that are among others, too.
+    /// Returns the keys that are among others, too.
     pub fn among(&self, others: &[Dnskey]) -> Self {
         let keys = self.keys.iter().filter(|(_, key)| others.contains(key) && key.is_for_zones());
         Keys { zone: self.zone.clone(), keys: keys.cloned().collect() }
@@ -65,7 +65,7 @@ impl Keys {
     }
 }
 
-/// What is known of an RRset whose signature was verified.
+/// Properties of an RRset whose signature was verified.
 #[derive(Clone, Debug)]
 pub struct Signed {
     /// Labels of the name that was signed, a leading asterisk left out: fewer than the owner has if it was
@@ -142,7 +142,7 @@ fn is_after(time: u32, other: u32) -> bool {
     time.wrapping_sub(other) as i32 > 0
 }
 
-/// What a signature is of (RFC 4034 section 3.1.8.1).
+/// Returns the bytes that a signature is of (RFC 4034 section 3.1.8.1).
 fn signed_data(set: &RrSet, signature: &Rrsig<'_>, canonical: &[Vec<u8>]) -> Vec<u8> {
     let labels = usize::from(signature.labels);
     let wildcard = (labels < signed_labels(&set.owner)).then(|| set.owner.suffix(labels).wildcard());
@@ -160,7 +160,7 @@ fn signed_data(set: &RrSet, signature: &Rrsig<'_>, canonical: &[Vec<u8>]) -> Vec
     data
 }
 
-/// What is wrong with all signatures of a set, without a look at keys.
+/// Returns what is wrong with all signatures of a set, without a look at keys.
 pub fn fault(response: &Response, set: &RrSet, now: u32) -> Option<u16> {
     let signatures: Vec<_> = response.signatures_of(set).collect();
     match &signatures[..] {

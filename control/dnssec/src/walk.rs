@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// How long a zone counts as bogus: as long as a failure by default, so that one that was mended is found so.
 const BOGUS_SECS: u32 = 5;
 
-/// What is known of a zone.
+/// Security status of a zone (RFC 4033 section 5).
 #[derive(Clone, Debug)]
 pub enum Standing {
     /// It is signed with these keys.
@@ -33,7 +33,7 @@ pub enum Standing {
     Bogus(u16),
 }
 
-/// What a parent zone says of a name below.
+/// Statement of a parent zone about a name below.
 enum Step {
     /// It is a zone.
     Into(Standing),
@@ -43,7 +43,7 @@ enum Step {
     Unproven(u16),
 }
 
-/// What is genuine, or the extended error that says why it is not.
+/// Genuine data, or the extended error that says why it is not.
 type Judged<T, E> = Result<Result<T, u16>, Unproven<E>>;
 
 /// The search for the proofs of one answer.
@@ -63,7 +63,7 @@ impl<S: Source> Walk<'_, S> {
         Ok(response)
     }
 
-    /// What is known of a zone that has signed something. If there is no such zone, that is another one's
+    /// Returns the standing of a zone that has signed something. If there is no such zone, that is another one's
     /// standing.
     pub async fn signer(&mut self, zone: &Name) -> Result<Standing, Unproven<S::Error>> {
         let start = self.start(zone).await?;
@@ -75,13 +75,13 @@ impl<S: Source> Walk<'_, S> {
         self.descend(start, zone).await
     }
 
-    /// What is known of the zone that has a name.
+    /// Returns the standing of the zone that has a name.
     pub async fn zone_of(&mut self, name: &Name) -> Result<Standing, Unproven<S::Error>> {
         let start = self.start(name).await?;
         self.descend(start, name).await
     }
 
-    /// What is known already of the closest zone that may have a name.
+    /// Returns the remembered standing of the closest zone that may have a name.
     pub fn known(&self, name: &Name) -> Option<Standing> {
         let least = self.anchors.labels_above(name)?;
         (least..=name.label_count()).rev().find_map(|labels| self.source.recall(&name.suffix(labels)))
@@ -149,7 +149,7 @@ impl<S: Source> Walk<'_, S> {
         Ok(Standing::Secure(keys))
     }
 
-    /// What the response to a question for the DS records of a name says, judged by its parent's keys.
+    /// Judges the response to a question for the DS records of a name by its parent's keys.
     async fn step(
         &mut self,
         parent: &Keys,
@@ -249,7 +249,7 @@ impl<S: Source> Walk<'_, S> {
         Ok(verified.map(|signed| (keys, signed.ttl.min(ttl_of(response, set)))))
     }
 
-    /// What a zone has signed of the denials in a response.
+    /// Returns the denials in a response that a zone has signed.
     pub fn denials(&mut self, response: &Response, keys: &Keys) -> Result<Denials, Unproven<S::Error>> {
         let mut denials = Denials::new(keys.zone.clone());
         for set in response.sets().iter().filter(|set| is_denial(set)) {

@@ -44,7 +44,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// How long to wait before AF_XDP is tried again: after the first refusal, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Who loses AF_XDP again within this time waits longer each time: somebody else wants the interface.
+/// Time after which a loss of AF_XDP is a new one. A loss before that makes the next pause longer: somebody else
+/// wants the interface.
 const CALM: Duration = Duration::from_secs(60);
 
 /// Why AF_XDP is lost.
@@ -59,7 +60,7 @@ enum Loss {
 }
 
 impl Loss {
-    /// What it means for clients.
+    /// Returns what the loss means for clients.
     fn consequence(self) -> &'static str {
         match self {
             Loss::Gone => "Clients behind it get no answers until it is back",
@@ -70,7 +71,7 @@ impl Loss {
     }
 }
 
-/// What is watched, and whom to tell.
+/// Interface, program and workers that the watch looks after.
 pub struct Watched {
     /// The name of the interface.
     pub interface: String,
@@ -86,7 +87,7 @@ pub struct Watched {
     pub seats: Vec<Seat>,
     /// Conditions that an operator should know of.
     pub notices: Arc<Notices>,
-    /// Who is told.
+    /// State that `status` and `/readyz` show.
     pub receiving: Arc<Receiving>,
 }
 

@@ -88,7 +88,7 @@ impl Interfaces {
         Ok(Interfaces { questions, events, sequence: 0, buffer: vec![0; MESSAGE_MAX].into() })
     }
 
-    /// What is readable when an interface may have changed.
+    /// Returns the descriptor that is readable when an interface may have changed.
     pub fn events(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
@@ -151,7 +151,7 @@ fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.resize(message.len().next_multiple_of(4), 0);
 }
 
-/// What a datagram says in answer to question number `sequence`; `None`: nothing.
+/// Reads a datagram as the answer to question number `sequence`; `None`: it is none.
 fn answer(mut datagram: &[u8], sequence: u32) -> Option<io::Result<Option<Interface>>> {
     while let Some(len) = number(datagram).map(|len| len as usize)
         && let Some(message) = datagram.get(..len)

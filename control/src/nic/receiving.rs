@@ -8,7 +8,7 @@ use std::{
 };
 
 counters! {
-    /// What happened to the interface.
+    /// Event of the interface.
     InterfaceCounters {
         /// Times that AF_XDP was lost: the interface went away, or its XDP program was detached.
         lost,
@@ -24,7 +24,7 @@ counters! {
 /// How packets are received, and whether they can come.
 #[derive(Debug)]
 pub struct Receiving {
-    /// What happened to the interface so far.
+    /// Counts of the interface's events so far.
     pub counters: InterfaceCounters,
     state: Mutex<State>,
 }

@@ -1,4 +1,4 @@
-//! What the watch makes of what it sees. What it does to workers and program is tried on a real interface, in
+//! Decisions of the watch. Their effect on workers and program is tried on a real interface, in
 //! `tests/tests/nic.rs`.
 
 use super::*;
@@ -24,7 +24,7 @@ fn watch(was_up: bool) -> Watch {
 }
 
 impl Watch {
-    /// What is seen, one after the other. Returns for each whether the link is waited for, and how often it went down.
+    /// Feeds one sight after the other. Returns for each whether the link is waited for, and how often it went down.
     fn sees(&mut self, states: &[Interface]) -> Vec<(bool, u64)> {
         let see = |state| {
             self.note_link(Some(state));

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 pub struct Ask<'a> {
     validator: &'a Validator,
     resolver: &'a Arc<Resolver>,
-    /// What is remembered holds until something is purged.
+    /// Generation of purges; remembered zones hold until it rises.
     generation: u64,
     /// Who had the response to what was asked first: the question itself.
     source: OnceLock<log::Source>,
@@ -29,7 +29,7 @@ impl<'a> Ask<'a> {
         Ask { validator, resolver, generation, source: OnceLock::new() }
     }
 
-    /// Who had the response to the first question.
+    /// Upstream that had the response to the first question.
     pub fn source(&self) -> log::Source {
         self.source.get().copied().unwrap_or_default()
     }

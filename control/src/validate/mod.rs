@@ -6,7 +6,7 @@
 //! to clients that set CD. What is proven is made into the answer to the client's own question, so that
 //! whatever is kept for CD=0 has been validated.
 //!
-//! What may be spent on an answer is bounded: time here, questions, signatures and hashes there.
+//! Work for an answer is bounded: time here, questions, signatures and hashes there.
 
 mod anchors;
 mod ask;

@@ -1,4 +1,4 @@
-//! What was found out about zones: the keys of those that are signed, and which are not.
+//! Memory of zones: the keys of those that are signed, and which are not.
 
 use quick_cache::{DefaultHashBuilder, Weighter, sync::Cache};
 use ringdns_dataplane::clock::Secs;
@@ -31,7 +31,7 @@ impl Default for Standings {
 }
 
 impl Standings {
-    /// What is known of a zone at `now`, if nothing was purged since.
+    /// Returns the standing of a zone at `now`, if nothing was purged since.
     pub fn get(&self, zone: &Name, generation: u64, now: Secs) -> Option<Standing> {
         let known = self.0.get(zone)?;
         (known.generation == generation && now < known.expires).then_some(known.standing)

@@ -107,11 +107,11 @@ pub struct Ended {
     pub reason: String,
 }
 
-/// What all workers share.
+/// Parts of the process that all workers share.
 pub struct Common<'a> {
     /// The configuration.
     pub config: &'a Config,
-    /// What queries are measured by.
+    /// Access list, cookies and limits that queries are held to.
     pub policy: Arc<Policy>,
     /// The clock.
     pub clock: Clock,
@@ -132,7 +132,7 @@ pub struct Common<'a> {
 pub struct Workers {
     /// The way to each.
     pub links: Vec<Arc<Link>>,
-    /// What each logs on, if anything is logged.
+    /// Paths of the workers to the query log, if anything is logged.
     pub lines: Vec<Arc<Line>>,
     /// Where each tells what it is asked for, if anybody wants to know.
     pub demands: Vec<Arc<Demand>>,
@@ -242,7 +242,7 @@ impl Seat {
     }
 }
 
-/// What answers depend on, over whatever they go.
+/// Returns the rules that answers depend on, over whatever they go.
 pub fn rules(config: &Config) -> Rules {
     Rules {
         udp_limit: config.server.udp_limit,

@@ -21,7 +21,7 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Chunks of packet memory of a worker over kernel sockets, which needs those of one turn and its answers.
 const UDP_FRAMES: u32 = 1024;
 
-/// What a worker's thread does between two runs of the worker's loop, and where it says that it has.
+/// Request to a worker's thread between two runs of the worker's loop, and where it reports that it is done.
 pub(super) enum Order {
     /// Opens a port, beside the one in use.
     Open(Source, mpsc::SyncSender<Result<Socket, StartError>>),

@@ -67,7 +67,7 @@ fn a_worker_that_panics_is_heard_of() {
     assert!(thread.join().is_err());
 }
 
-/// What replaces it must not be ended by the news of its end.
+/// A worker that could not start reports no end, which would end the one that replaces it.
 #[test]
 fn a_worker_that_cannot_start_is_an_error_and_no_end() {
     let config = config();
@@ -93,7 +93,7 @@ fn workers_that_are_dropped_end_and_are_not_heard_of() {
     assert!(ends.try_recv().is_err());
 }
 
-/// What a worker over kernel sockets on `address` answers to a query that it answers by itself.
+/// Returns the reply of a worker over kernel sockets on `address` to a query that it answers by itself.
 fn refusal_from(address: SocketAddr) -> Option<[u8; 4]> {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

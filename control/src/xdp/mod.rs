@@ -118,7 +118,7 @@ pub struct Steering {
 pub struct Tally(Arc<PerCpuArray<MapData, u64>>);
 
 impl Tally {
-    /// What became of the packets so far, over all CPUs.
+    /// Returns the packets so far by verdict, over all CPUs.
     pub fn verdicts(&self) -> Result<Verdicts, SteerError> {
         let mut sums = [0; Verdict::ALL.len()];
         for (sum, verdict) in sums.iter_mut().zip(Verdict::ALL) {
@@ -250,7 +250,7 @@ impl Steering {
         Ok(info.map_err(|error| SteerError::refused(Step::LoadProgram, error))?.id())
     }
 
-    /// What reads the program's counters.
+    /// Returns the reader of the program's counters.
     pub fn tally(&self) -> Tally {
         self.tally.clone()
     }

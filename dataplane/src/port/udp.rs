@@ -92,7 +92,8 @@ impl UdpPort {
         Self::open_with(listen, frames, socket::Absent::Refused)
     }
 
-    /// The same for addresses too that no interface has at the moment, as when the interface is away that had them:
+    /// Opens a port also for addresses that no interface has at the moment, as when the interface is away that had
+    /// them:
     /// datagrams come once one has them again.
     pub fn open_in_advance(listen: &[SocketAddr], frames: u32) -> Result<UdpPort, UdpError> {
         Self::open_with(listen, frames, socket::Absent::Accepted)

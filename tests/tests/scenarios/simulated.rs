@@ -11,7 +11,7 @@ use ringdns_tests::scenario::{Cast, Failure, Scenario, Told, play};
 
 use crate::simulator::Simulator;
 
-/// What the scenario's own configuration is put upon.
+/// Lines that a scenario's own configuration is added to.
 const BASE: &str = r#"
 [server]
 listen = ["10.53.0.2:53", "[fd53::2]:53"]

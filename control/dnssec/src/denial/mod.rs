@@ -32,7 +32,7 @@ pub enum Strength {
     Insecure(Option<u16>),
 }
 
-/// What the parent zone says of a name for which it has no DS records.
+/// Statement of the parent zone about a name for which it has no DS records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delegation {
     /// It is delegated, or may be, to a zone that is not signed. The reason is an extended error.
@@ -41,7 +41,7 @@ pub enum Delegation {
     None,
 }
 
-/// What a zone says of what it does not have.
+/// Denials that a zone has signed.
 pub struct Denials {
     zone: Name,
     nsec: Vec<(Name, Nsec)>,
@@ -53,7 +53,7 @@ pub struct Denials {
 }
 
 impl Denials {
-    /// Those of a zone, none yet.
+    /// Returns the denials of a zone, none yet.
     pub fn new(zone: Name) -> Self {
         Denials { zone, nsec: Vec::new(), nsec3: Vec::new(), iterates_too_often: false, ttl: u32::MAX }
     }
@@ -116,7 +116,7 @@ impl Denials {
         )
     }
 
-    /// What the zone says of a name below it that has no DS records; `None`: nothing that could be proven.
+    /// Returns what the zone says of a name below it that has no DS records; `None`: nothing that could be proven.
     pub fn delegation(&self, name: &Name, budget: &mut Budget) -> Result<Option<Delegation>, Spent> {
         if let Some(said) = nsec::delegation(&self.zone, &self.nsec, name) {
             return Ok(Some(said));
@@ -167,7 +167,7 @@ fn lacks(types: &Types, name: &Name, rtype: u16) -> bool {
     knows && !types.has(rtype) && !types.has(rtype::CNAME)
 }
 
-/// What the parent zone says of a name with these types; `None`: it says that there are DS records, or is not
+/// Returns what the parent zone says of a name with these types; `None`: it says that there are DS records, or is not
 /// the parent.
 fn delegation_of(types: &Types) -> Option<Delegation> {
     if types.has(rtype::DS) || types.has(rtype::SOA) {

@@ -137,7 +137,7 @@ fn a_delegation_that_opt_out_left_out_is_unsigned() {
     assert_eq!(said(&[delegation_a(OPT_OUT)], "a.example"), None, "it has DS records");
 }
 
-/// What is below a delegation is another zone's to deny (RFC 5155 section 8.3).
+/// Names below a delegation are another zone's to deny (RFC 5155 section 8.3).
 #[test]
 fn a_delegation_or_a_dname_is_no_closest_encloser() {
     let span =

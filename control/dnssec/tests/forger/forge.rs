@@ -1,4 +1,4 @@
-//! What a forger does to a response: everything but to sign with keys that it does not have.
+//! Changes of a forger to a response: everything but to sign with keys that it does not have.
 
 use crate::{
     server::{Message, Tree},
@@ -18,9 +18,9 @@ pub enum Change {
     Add(bool, usize),
     /// Adds one of its records, so a signature without records or records without signature.
     AddPart(bool, usize, usize),
-    /// What is said to another question.
+    /// Replaced by the response to another question.
     Replay(usize, usize),
-    /// The same, added.
+    /// Joined with the response to another question.
     Blend(usize, usize),
     Rcode(u8),
     Duplicate(usize),
@@ -75,7 +75,7 @@ pub fn changes() -> impl Strategy<Value = Vec<(To, Change)>> {
     prop::collection::vec((to, change), 1..5)
 }
 
-/// What a forger has at hand.
+/// Material of a forger.
 pub struct Forger {
     pub names: Vec<Name>,
     /// All RRsets that were ever signed, and those that are not.

@@ -12,12 +12,12 @@ const A: u16 = rtype::A;
 const TXT: u16 = rtype::TXT;
 const NSEC_MISSING: u16 = 12;
 
-/// What comes of an answer that was altered: whether it is secure, or why it is refused.
+/// Returns the verdict on an answer that was altered: whether it is secure, or why it is refused.
 fn judged(text: &str, qtype: u16, alter: impl Fn(&mut Message)) -> Result<bool, u16> {
     judged_beside(text, qtype, &[], alter)
 }
 
-/// The same with lies about DS records.
+/// Returns the verdict on an altered answer, beside lies about DS records.
 fn judged_beside(
     text: &str,
     qtype: u16,

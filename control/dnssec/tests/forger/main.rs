@@ -35,7 +35,7 @@ fn data(records: &[Record]) -> BTreeSet<Data> {
     data.collect()
 }
 
-/// What the tree has of a name and type, an alias among it.
+/// Returns the records of a name and type in the tree, an alias among them.
 fn truth(name: &Name, rtype: u16) -> BTreeSet<Data> {
     let answers = honest(name, rtype).answers;
     let kept = answers.into_iter().filter(|rr| rr.rtype != rtype::RRSIG);

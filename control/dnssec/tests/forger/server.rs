@@ -1,4 +1,4 @@
-//! What an honest resolver that hands on signatures says about a tree of zones.
+//! Honest resolver over a tree of zones, which hands on signatures.
 
 use crate::zone::{Denial, Rr, Zone, name, rtype};
 use ringdns_dnssec::Name;

@@ -29,7 +29,7 @@ pub fn anchored(zones: &[&str]) -> Anchors {
     anchors
 }
 
-/// What the tree says, which is signed only once.
+/// Returns the tree's answer, which is signed only once.
 pub fn honest(name: &Name, rtype: u16) -> Message {
     static KNOWN: LazyLock<Mutex<HashMap<(Name, u16), Message>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap();
@@ -40,7 +40,7 @@ pub fn honest(name: &Name, rtype: u16) -> Message {
 #[derive(Default)]
 pub struct Wire {
     pub changes: Vec<(To, Change)>,
-    /// What is said to these questions, whatever the tree would say.
+    /// Responses to these questions, in place of the tree's.
     pub lies: HashMap<(Name, u16), Message>,
     standings: Mutex<HashMap<Name, Standing>>,
     /// How often the validator has asked.

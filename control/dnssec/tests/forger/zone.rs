@@ -50,7 +50,7 @@ pub struct Zone {
     denial: Denial,
     key: Ed25519KeyPair,
     data: BTreeMap<Name, BTreeMap<u16, Vec<Vec<u8>>>>,
-    /// What denies, by name or by hash.
+    /// Kind of denial: by name or by hash.
     nsec: BTreeMap<Name, Rr>,
     nsec3: BTreeMap<Vec<u8>, Rr>,
 }
@@ -235,7 +235,7 @@ impl Zone {
         vec![rr.clone(), Rr { rtype: rtype::RRSIG, rdata: signature, ..rr.clone() }]
     }
 
-    /// What covers a name that does not exist.
+    /// Returns the record that covers a name that does not exist.
     pub fn covering(&self, name: &Name) -> Vec<Rr> {
         let nsec = self.nsec.range(..=name.clone()).next_back();
         let hash = hash(name);
@@ -244,13 +244,13 @@ impl Zone {
         rr.map_or_else(Vec::new, |rr| self.signed(rr))
     }
 
-    /// What has the types of a name that exists.
+    /// Returns the record that has the types of a name that exists.
     pub fn matching(&self, name: &Name) -> Option<Vec<Rr>> {
         let rr = self.nsec.get(name).or_else(|| self.nsec3.get(&hash(name)))?;
         Some(self.signed(rr))
     }
 
-    /// What proves that a name does not exist, wildcards apart.
+    /// Returns the proof that a name does not exist, wildcards apart.
     pub fn denial_of(&self, name: &Name) -> Vec<Rr> {
         match self.denial {
             Denial::Unsigned => Vec::new(),

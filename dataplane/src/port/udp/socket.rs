@@ -14,7 +14,7 @@ use std::{
 /// datagram, a few thousand of them, so that a worker that was held up for some milliseconds loses nothing.
 const BUFFER: usize = 4 << 20;
 
-/// What becomes of an address that no interface has.
+/// Treatment of an address that no interface has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absent {
     /// An error.

@@ -133,7 +133,8 @@ struct Layout {
 }
 
 impl Layout {
-    /// What the kernel says of a ring of `size` entries; `None` where it cannot be true, and where the kernel is too
+    /// Checks the kernel's offsets of a ring of `size` entries; `None` where they cannot be true, and where the
+    /// kernel is too
     /// old to have flags (before Linux 5.4).
     fn check<T: Entry>(offsets: &XdpRingOffset, size: u32) -> Option<Layout> {
         let count = size.checked_mul(T::WORDS)?;
@@ -158,7 +159,7 @@ impl Layout {
 mod tests {
     use super::{super::ring::Desc, *};
 
-    /// What Linux 6.18 says on x86-64.
+    /// Offsets of Linux 6.18 on x86-64.
     const OFFSETS: XdpRingOffset = XdpRingOffset { producer: 0, consumer: 64, flags: Some(128), desc: 192 };
 
     #[test]
