@@ -357,8 +357,10 @@ impl<S: Source> Judge<'_, S> {
         {
             return Ok(Some((NXDOMAIN, strength)));
         }
-        // Some servers say NXDOMAIN of names that have others below.
-        Ok(denials.records(name, self.qtype, budget)?.map(|strength| (NOERROR, strength)))
+        // Some servers say NXDOMAIN of names that have others below. Opt-out proves no such name.
+        let proven = denials.records(name, self.qtype, budget)?;
+        let proven = proven.filter(|strength| rcode != NXDOMAIN || matches!(strength, Strength::Secure));
+        Ok(proven.map(|strength| (NOERROR, strength)))
     }
 
     /// Takes the word of a zone that is not signed for it that a name has no records.

@@ -123,6 +123,19 @@ fn opt_out_of_a_zone_above_says_nothing_below_a_closer_anchor() {
     assert!(wire.judge_by(&anchors, &name(text), A).is_err());
 }
 
+/// A name in an opt-out span may be an unsigned zone, whose word is as good as any; but it is not made another word.
+#[test]
+fn opt_out_does_not_turn_nxdomain_into_nodata() {
+    let text = name("nothing.optout");
+    let wildcard = TREE.zone("optout").covering(&name("*.optout"));
+    let mut message = honest(&text, A);
+    message.authorities.retain(|rr| !wildcard.contains(rr));
+    let mut wire = Wire::default();
+    wire.lies.insert((text.clone(), A), message);
+    let verdict = wire.judge(&text, A).unwrap();
+    assert_eq!((verdict.rcode, verdict.secure), (3, false));
+}
+
 /// The NSEC record of a wildcard verifies under every name that the wildcard stands for, and would deny the wildcard.
 #[test]
 fn the_denial_of_a_wildcard_counts_under_its_own_name_alone() {
