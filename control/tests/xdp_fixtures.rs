@@ -34,6 +34,17 @@ fn af_xdp_socket() -> OwnedFd {
     socket(AddressFamily::XDP, SocketType::RAW, None).expect("an AF_XDP socket")
 }
 
+/// Returns a program with a socket for its queue, and a query that it steers there. `None` without privilege.
+fn steering_one_queue() -> Option<(Steering, OwnedFd, fixtures::Fixture)> {
+    if !privilege::granted() {
+        return None;
+    }
+    let mut steering = loaded();
+    let socket = af_xdp_socket();
+    steering.add_socket(QUEUE, socket.as_fd()).expect("a place in the map");
+    Some((steering, socket, fixtures::all().swap_remove(0)))
+}
+
 /// Runs the program on `frame`. Gives the action, and what is left of the frame.
 fn run(steering: &mut Steering, frame: &[u8]) -> (u32, Vec<u8>) {
     let mut out = vec![0xaa; frame.len() + 64];
@@ -98,13 +109,7 @@ fn a_queue_without_a_socket_leaves_queries_to_the_kernel() {
 
 #[test]
 fn a_closed_socket_leaves_its_queue_to_the_kernel() {
-    if !privilege::granted() {
-        return;
-    }
-    let mut steering = loaded();
-    let query = fixtures::all().swap_remove(0);
-    let socket = af_xdp_socket();
-    steering.add_socket(QUEUE, socket.as_fd()).expect("a place in the map");
+    let Some((mut steering, socket, query)) = steering_one_queue() else { return };
     check(&mut steering, query.name, &query.frame, Verdict::Redirected);
     drop(socket);
     check(&mut steering, query.name, &query.frame, Verdict::NoSocket);
@@ -114,13 +119,7 @@ fn a_closed_socket_leaves_its_queue_to_the_kernel() {
 /// the rest.
 #[test]
 fn what_no_chunk_holds_is_left_to_the_kernel() {
-    if !privilege::granted() {
-        return;
-    }
-    let mut steering = loaded();
-    let socket = af_xdp_socket();
-    steering.add_socket(QUEUE, socket.as_fd()).expect("a place in the map");
-    let query = fixtures::all().swap_remove(0);
+    let Some((mut steering, _socket, query)) = steering_one_queue() else { return };
     let with_trailer = |length: usize| {
         let mut frame = query.frame.clone();
         frame.resize(length, 0);
@@ -178,13 +177,7 @@ fn kernel_and_host_agree_on_frames_cut_short() {
 
 #[test]
 fn the_listen_set_can_be_replaced() {
-    if !privilege::granted() {
-        return;
-    }
-    let mut steering = loaded();
-    let socket = af_xdp_socket();
-    steering.add_socket(QUEUE, socket.as_fd()).expect("a place in the map");
-    let query = fixtures::all().swap_remove(0);
+    let Some((mut steering, _socket, query)) = steering_one_queue() else { return };
     check(&mut steering, query.name, &query.frame, Verdict::Redirected);
 
     steering.set_listen(&["[fd53::2]:53".parse().unwrap()]).expect("a smaller set");
