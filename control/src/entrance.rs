@@ -148,8 +148,16 @@ pub(crate) fn each_queue(
     limit: usize,
     mut open: impl FnMut(usize, u32) -> Result<Socket, StartError>,
 ) -> Result<Vec<(u32, OwnedFd, Opened)>, EntranceError> {
+    let queues = queues(interface, listed);
+    if queues.len() > limit {
+        tracing::warn!(
+            "{interface} has {} receive queues, and there are workers for {limit}: kernel sockets serve the others, which \
+             is slower, until ringdnsd is restarted",
+            queues.len()
+        );
+    }
     let mut sockets = Vec::new();
-    for (worker, queue) in queues(interface, listed).into_iter().enumerate().take(limit) {
+    for (worker, queue) in queues.into_iter().enumerate().take(limit) {
         if let Some((socket, opened)) = open(worker, queue)? {
             sockets.push((queue, socket, opened));
         }

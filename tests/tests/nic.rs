@@ -347,6 +347,8 @@ fn fewer_queues_and_as_many_as_before_are_served_when_the_interface_is_back() {
         scene.is_by_xdp();
         let status = scene.ringdnsd.told(&["status"]);
         assert!(status.contains(&format!("queues: {},", queues.min(2))), "{status}");
+        let too_many = scene.said("vs has 3 receive queues, and there are workers for 2");
+        assert_eq!(too_many, usize::from(queues == 3));
         // From many ports, so that each queue has some.
         let hit = Query::a("www.example");
         for _ in 0..16 {
