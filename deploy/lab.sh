@@ -63,14 +63,24 @@ quiet_kernel() {
     ip netns exec "$namespace" ethtool -K "$device" gro on >/dev/null
 }
 
+# await_local_route NAMESPACE ADDRESS
+# The kernel adds the local route of an IPv6 address from a work queue, later than the address itself; without the route
+# packets to the address are dropped.
+await_local_route() {
+    local deadline=$((SECONDS + 10))
+    while [[ -z $(ip -n "$1" -6 route show table local type local "$2") ]]; do
+        ((SECONDS < deadline)) || die "the kernel has no local route for $2 after 10 s"
+    done
+}
+
 # configure NAMESPACE DEVICE OWN-HOST PEER-HOST PEER-MAC
 configure() {
     local namespace=$1 device=$2 own=$3 peer=$4 peer_mac=$5
     ip -n "$namespace" link set dev lo up
     ip -n "$namespace" address add "10.53.0.$own/24" dev "$device"
-    # Without duplicate address detection the address works at once.
     ip -n "$namespace" address add "fd53::$own/64" dev "$device" nodad
     ip -n "$namespace" link set dev "$device" up
+    await_local_route "$namespace" "fd53::$own"
     # Static neighbours: no ARP or neighbour discovery among the packets that are counted.
     ip -n "$namespace" neighbour replace "10.53.0.$peer" lladdr "$peer_mac" dev "$device"
     ip -n "$namespace" neighbour replace "fd53::$peer" lladdr "$peer_mac" dev "$device"

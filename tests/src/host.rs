@@ -1,14 +1,15 @@
 //! A place where commands run: a network namespace, or this machine as it is.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::Process;
+use crate::{Process, until};
 
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -60,6 +61,30 @@ impl Host {
         let mut command = self.command(program);
         command.args(arguments);
         Process::spawn(program, command)
+    }
+
+    /// Gives `device`, which is up, an address, and returns when packets to it are delivered.
+    ///
+    /// The kernel adds the local route of an IPv6 address from a work queue, later than the address itself: on a busy
+    /// machine by tens of milliseconds, in which a socket can be bound and what is sent to it is dropped.
+    #[track_caller]
+    pub fn give_address(&self, device: &str, address: impl Into<IpAddr>) {
+        match address.into() {
+            IpAddr::V4(address) => {
+                self.run("ip", ["address", "replace", &format!("{address}/24"), "dev", device]);
+            }
+            IpAddr::V6(address) => {
+                let prefix = format!("{address}/64");
+                self.run("ip", ["address", "replace", &prefix, "dev", device, "nodad"]);
+                let route = format!("{:032x} 80", u128::from(address));
+                self.enter(|| {
+                    until(&format!("{address} on {device} has its local route"), || {
+                        let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route").ok()?;
+                        routes.lines().any(|line| line.starts_with(&route)).then_some(())
+                    });
+                });
+            }
+        }
     }
 
     /// Runs `work` on a thread inside the host's namespace: the sockets that it opens are the host's, and stay so.

@@ -1,14 +1,14 @@
 //! Life of the interface while ringdnsd runs: it goes away and comes back, its XDP program is detached, its
 //! link goes down. Answers go on where they can, and log, status, `/readyz` and counters say what is so.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use ringdns_tests::{
-    Client, DNS_V4, DNS_V6, Host, Lab, LabOptions, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, sums,
-    until,
+    CLIENT_V4, CLIENT_V6, Client, DNS_V4, DNS_V6, Host, Lab, LabOptions, Query, Ringdnsd, SERVER_V4,
+    SERVER_V6, Settings, Upstream, ask_over_tcp, sums, until,
 };
 use serde_json::Value;
 
@@ -182,18 +182,18 @@ impl Scene {
         let far = ["type", "veth", "peer", "name", "vs", "address", "02:00:00:00:53:02", "netns", &pid];
         self.lab.client().run("ip", [&near[..], &of, &far, &of].concat());
         before_up(self);
-        self.configure(self.lab.client(), "vc", ["10.53.0.1/24", "fd53::1/64"]);
-        self.configure(self.lab.server(), "vs", ["10.53.0.2/24", "fd53::2/64"]);
+        self.configure(self.lab.client(), "vc", CLIENT_V4, CLIENT_V6);
+        self.configure(self.lab.server(), "vs", SERVER_V4, SERVER_V6);
     }
 
-    fn configure(&self, host: &Host, end: &str, addresses: [&str; 2]) {
+    fn configure(&self, host: &Host, end: &str, v4: Ipv4Addr, v6: Ipv6Addr) {
         host.run("ip", ["link", "set", "dev", end, "addrgenmode", "none"]);
         let offloads = ["rx", "tx", "sg", "tso", "gso", "rxvlan", "txvlan"];
         let offloads = offloads.iter().flat_map(|offload| [*offload, "off"]).chain(["gro", "on"]);
         host.run("ethtool", ["-K", end].into_iter().chain(offloads));
-        host.run("ip", ["address", "add", addresses[0], "dev", end]);
-        host.run("ip", ["address", "add", addresses[1], "dev", end, "nodad"]);
         host.run("ip", ["link", "set", "dev", end, "up"]);
+        host.give_address(end, v4);
+        host.give_address(end, v6);
     }
 
     fn remove(&self) {
@@ -263,7 +263,7 @@ fn an_interface_that_was_moved_away_is_attached_to_again_when_it_is_back() {
             // Switched off, as it comes, it is not tried yet.
             until("it is seen", || scene.ringdnsd.readyz().1.contains("is down").then_some(()));
             scene.is_lost("moved to another network namespace", Err("the link of vs is down"));
-            scene.configure(&server, "vs", ["10.53.0.2/24", "fd53::2/64"]);
+            scene.configure(&server, "vs", SERVER_V4, SERVER_V6);
             scene.hears(BACK, round);
             scene.is_by_xdp();
         }
@@ -280,7 +280,7 @@ fn an_interface_that_was_away_for_a_moment_is_attached_to_again() {
     scene.ringdnsd.process().freeze();
     scene.lab.server().run("ip", ["link", "set", "dev", "vs", "netns", &elsewhere.pid().to_string()]);
     scene.lab.client().run("ip", ["link", "set", "dev", "vs", "netns", &pid]);
-    scene.configure(scene.lab.server(), "vs", ["10.53.0.2/24", "fd53::2/64"]);
+    scene.configure(scene.lab.server(), "vs", SERVER_V4, SERVER_V6);
     scene.ringdnsd.process().signal(rustix::process::Signal::CONT);
     scene.hears(BACK, 1);
     scene.is_by_xdp();
@@ -373,12 +373,8 @@ fn the_link_is_said_to_go_down_and_up() {
             assert!(status.contains("AF_XDP on vs, queues: 1"), "{status}");
             scene.is_answered(Lab::server, LOOPBACK);
             host.run("ip", ["link", "set", "dev", end, "up"]);
-            if end == "vs" {
-                // IPv6 addresses go with the link.
-                host.run("ip", ["address", "replace", "fd53::2/64", "dev", end, "nodad"]);
-            } else {
-                host.run("ip", ["address", "replace", "fd53::1/64", "dev", end, "nodad"]);
-            }
+            // IPv6 addresses go with the link.
+            host.give_address(end, if end == "vs" { SERVER_V6 } else { CLIENT_V6 });
             scene.hears("the link of vs is up again after ", round);
             scene.is_by_xdp();
         }

@@ -104,13 +104,7 @@ impl LabWorld<'_> {
         if address == CLIENT || address == IpAddr::V6(CLIENT_V6) || !self.addresses.insert(address) {
             return;
         }
-        let client = self.lab.client();
-        match address {
-            IpAddr::V4(_) => client.run("ip", ["address", "replace", &format!("{address}/24"), "dev", "vc"]),
-            IpAddr::V6(_) => {
-                client.run("ip", ["address", "replace", &format!("{address}/64"), "dev", "vc", "nodad"])
-            }
-        };
+        self.lab.client().give_address("vc", address);
     }
 }
 
