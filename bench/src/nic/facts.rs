@@ -36,6 +36,8 @@ pub struct Nic {
     pub speed_mbits: Option<u32>,
     /// State of the link: `up`, `down`, `unknown`.
     pub state: String,
+    /// Whether it is switched on, with or without a carrier (`IFF_UP`).
+    pub enabled: bool,
     /// Queues.
     pub channels: Channels,
     /// Descriptors of the rings.
@@ -103,6 +105,14 @@ pub struct HugePages {
     pub kibibytes: u64,
 }
 
+/// Whether an interface is switched on, with or without a carrier.
+pub fn is_enabled(interface: &str) -> bool {
+    const IFF_UP: u32 = 1;
+    text(&class(interface).join("flags"))
+        .and_then(|flags| u32::from_str_radix(flags.trim_start_matches("0x"), 16).ok())
+        .is_some_and(|flags| flags & IFF_UP != 0)
+}
+
 impl Nic {
     /// Reads what sysfs and `ethtool` tell of `interface`.
     pub fn read(interface: &str) -> Self {
@@ -122,6 +132,7 @@ impl Nic {
             mtu: number(&sysfs.join("mtu")).unwrap_or(0),
             speed_mbits: number(&sysfs.join("speed")).filter(|speed| *speed > 0),
             state: text(&sysfs.join("operstate")).unwrap_or_else(|| "unknown".into()),
+            enabled: is_enabled(interface),
             channels: ethtool::channels(&ask("-l")),
             rings: ethtool::rings(&ask("-g")),
             rss: ethtool::rss(&ask("-x")),

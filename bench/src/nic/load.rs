@@ -2,7 +2,7 @@
 
 use super::{
     Kit,
-    facts::class,
+    facts::{class, is_enabled},
     put_back::{self, PutBack},
     subject::Running,
 };
@@ -85,15 +85,10 @@ impl Port {
     pub fn set_up(nic: &str, interface: &str, core: usize, put_back: &mut PutBack) -> Result<Self> {
         let namespace = format!("ringbench-nic-{}", std::process::id());
         let (name, own) = (namespace.as_str(), std::process::id().to_string());
-        let sysfs = class(interface);
-        let is_up = fs::read_to_string(sysfs.join("flags"))
-            .ok()
-            .and_then(|flags| u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).ok())
-            .is_some_and(|flags| flags & 1 != 0);
         let address = class(nic).join("address");
         let server_mac =
             fs::read_to_string(&address).with_context(|| format!("cannot read {}", address.display()))?;
-        if is_up {
+        if is_enabled(interface) {
             put_back
                 .run(&["ip", "link", "set", interface, "down"], &["ip", "link", "set", interface, "up"])?;
         }

@@ -51,7 +51,8 @@ pub fn changes(nic: &Nic, queues: u32, as_it_is: bool) -> Result<Vec<Change>> {
         let set = |count: u32| format!("ethtool -L {interface} combined {count}");
         changes.push(Change::new(&set(queues), &set(combined.now), false));
     }
-    if nic.state == "down" {
+    // One without a carrier is on, and stays so.
+    if !nic.enabled {
         let set = |state: &str| format!("ip link set {interface} {state}");
         changes.push(Change::new(&set("up"), &set("down"), false));
     }
@@ -104,7 +105,7 @@ mod tests {
         let combined = Some(Bounded { now: 8, most: 16 });
         Nic {
             interface: "eth1".into(),
-            state: "up".into(),
+            enabled: true,
             channels: Channels { combined, ..Channels::default() },
             udp4_hash: Some("sd".into()),
             ..Nic::default()
@@ -128,6 +129,9 @@ mod tests {
         ];
         assert_eq!(commands(&nic, 4, false), expected.map(|(to, back)| (to.to_owned(), back.to_owned())));
         assert_eq!(commands(&nic, 8, true), []);
+        let up = ("ip link set eth1 up".to_owned(), "ip link set eth1 down".to_owned());
+        assert_eq!(commands(&Nic { enabled: false, ..nic.clone() }, 8, true), [up]);
+        assert_eq!(commands(&Nic { state: "down".into(), ..nic }, 8, true), [], "no carrier");
     }
 
     #[test]

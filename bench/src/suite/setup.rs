@@ -10,6 +10,7 @@ use std::{
     process::Command,
     time::{SystemTime, UNIX_EPOCH},
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Everything that the figures depend on, but the peers: comparisons name their versions.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -54,7 +55,10 @@ impl fmt::Display for Setup {
         let changed = if self.changed { ", with changes" } else { "" };
         writeln!(f, "- Machine: {}.", self.machine)?;
         writeln!(f, "- Build: {}, profile {}, commit {commit}{changed}.", self.compiler, self.profile)?;
-        write!(f, "- Begun: {} (seconds since 1970).", self.when)?;
+        let when =
+            i64::try_from(self.when).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+        let when = when.and_then(|when| when.format(&Rfc3339).ok());
+        write!(f, "- Begun: {}.", when.unwrap_or_else(|| self.when.to_string()))?;
         if self.machine.load > 0.5 {
             write!(
                 f,
