@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lab import expected, initrd, matrix, nics, refusals, report, soak, verifier
+from lab import expected, initrd, kit, matrix, nics, refusals, report, soak, verifier
 from lab.cache import KERNELS, Cache, Kernel, Missing
 from lab.result import Cell
 
@@ -36,6 +36,9 @@ def arguments() -> argparse.Namespace:
     )
     form.add_argument(
         "--refusals", action="store_true", help="machines on which something stands in the way of AF_XDP"
+    )
+    form.add_argument(
+        "--kit", action="store_true", help="a dry run of ringbench nic on the NICs that have zero-copy"
     )
     parser.add_argument("--kernels", metavar="NAME,…", help=f"only these of {', '.join(KERNELS)}")
     parser.add_argument("--drivers", metavar="NAME,…", help="only these drivers of the matrix")
@@ -63,7 +66,7 @@ def chosen(names: str | None, every: tuple[str, ...]) -> tuple[str, ...]:
 
 def spelled(options: argparse.Namespace) -> str:
     """What was tried, as options say it."""
-    forms = [f" --{form}" for form in ("all", "soak", "refusals") if getattr(options, form)]
+    forms = [f" --{form}" for form in ("all", "soak", "refusals", "kit") if getattr(options, form)]
     choices = ((name, getattr(options, name)) for name in ("kernels", "drivers", "modes"))
     return "".join(forms + [f" --{name}={value}" for name, value in choices if value])
 
@@ -125,6 +128,9 @@ def main() -> int:
     elif options.soak:
         for kernel in newest:
             soak.run(run.cache, kernel, run.programs, run.folder, zero_copy, run.tell)
+    elif options.kit:
+        for kernel in newest:
+            kit.run(run.cache, kernel, run.programs, run.folder, zero_copy, options.out, run.tell)
     elif options.all:
         run.verifier()
         run.matrix(tuple(nic for nic in nics.ALL if nic.driver in drivers), modes, run.kernels)

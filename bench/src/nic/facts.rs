@@ -113,6 +113,11 @@ pub fn is_enabled(interface: &str) -> bool {
         .is_some_and(|flags| flags & IFF_UP != 0)
 }
 
+/// Whether an interface has a carrier.
+pub fn has_link(interface: &str) -> bool {
+    text(&class(interface).join("carrier")).as_deref() == Some("1")
+}
+
 impl Nic {
     /// Reads what sysfs and `ethtool` tell of `interface`.
     pub fn read(interface: &str) -> Self {

@@ -221,6 +221,7 @@ fn perform(
     minutes: f64,
     put_back: &mut PutBack,
 ) -> Result<()> {
+    prepare::keep_offloads(&kit.nic, put_back);
     let refused = prepare::apply(changes, put_back)?;
     let mut notes: Vec<String> =
         refused.iter().map(|refusal| format!("The driver refused a setting: {refusal}.")).collect();

@@ -80,6 +80,23 @@ pub fn changes(nic: &Nic, queues: u32, as_it_is: bool) -> Result<Vec<Change>> {
     Ok(changes)
 }
 
+/// Returns the commands that switch on again what the kernel switches off, and leaves off, when a generic XDP program is
+/// attached (`generic_xdp_install` in net/core/dev.c).
+fn offloads_that_generic_mode_ends(nic: &Nic) -> Vec<[&str; 5]> {
+    let can_be_set = |name: &&str| {
+        nic.features.get(*name).is_some_and(|feature| feature.active && feature.fixed != Some(true))
+    };
+    let names = ["large-receive-offload", "rx-gro-hw"].into_iter().filter(can_be_set);
+    names.map(|name| ["ethtool", "-K", &nic.interface, name, "on"]).collect()
+}
+
+/// Has `put_back` switch offloads on again that trials end without a command.
+pub fn keep_offloads(nic: &Nic, put_back: &mut PutBack) {
+    for command in offloads_that_generic_mode_ends(nic) {
+        put_back.undo_later(&command);
+    }
+}
+
 /// Makes the changes. Returns what was refused that trials can do without.
 pub fn apply(changes: &[Change], put_back: &mut PutBack) -> Result<Vec<String>> {
     let mut refused = Vec::new();
@@ -132,6 +149,17 @@ mod tests {
         let up = ("ip link set eth1 up".to_owned(), "ip link set eth1 down".to_owned());
         assert_eq!(commands(&Nic { enabled: false, ..nic.clone() }, 8, true), [up]);
         assert_eq!(commands(&Nic { state: "down".into(), ..nic }, 8, true), [], "no carrier");
+    }
+
+    #[test]
+    fn offloads_that_the_kernel_switches_off_are_put_back() {
+        let mut nic = nic();
+        let feature = |active, fixed| Feature { active, fixed: Some(fixed) };
+        nic.features.insert("rx-gro-hw".into(), feature(true, false));
+        nic.features.insert("large-receive-offload".into(), feature(false, false));
+        assert_eq!(offloads_that_generic_mode_ends(&nic), [["ethtool", "-K", "eth1", "rx-gro-hw", "on"]]);
+        nic.features.insert("rx-gro-hw".into(), feature(true, true));
+        assert!(offloads_that_generic_mode_ends(&nic).is_empty());
     }
 
     #[test]

@@ -59,8 +59,13 @@ impl PutBack {
     /// Runs `change`, and keeps `undo` as the way back. What failed is not undone.
     pub fn run(&mut self, change: &[&str], undo: &[&str]) -> Result<()> {
         run(change)?;
-        self.undos.push(Undo::Run(undo.iter().map(|word| (*word).to_owned()).collect()));
+        self.undo_later(undo);
         Ok(())
+    }
+
+    /// Keeps `undo` as the way back from a change that something else makes.
+    pub fn undo_later(&mut self, undo: &[&str]) {
+        self.undos.push(Undo::Run(undo.iter().map(|word| (*word).to_owned()).collect()));
     }
 
     /// Undoes everything, the last change first. Says what could not be undone, and goes on.

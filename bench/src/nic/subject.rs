@@ -1,7 +1,7 @@
 //! The servers that are tried: the bare responder and ringdnsd, each on all queues.
 
 use super::{
-    Kit,
+    Kit, facts,
     setting::{Mode, Setting, Tuning},
 };
 use crate::lab::{Server, Usage};
@@ -60,7 +60,19 @@ pub struct Counted {
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(60);
+/// How long a link may take to come back after a reset of the NIC.
+const LINK: Duration = Duration::from_secs(15);
 const CHECK: Duration = Duration::from_millis(20);
+
+/// Returns when the NIC's link is up, or has been down for so long that it may stay so.
+fn await_link(kit: &Kit) -> Result<()> {
+    let deadline = Instant::now() + LINK;
+    while !facts::has_link(&kit.nic.interface) && Instant::now() < deadline {
+        kit.check_stop()?;
+        thread::sleep(CHECK);
+    }
+    Ok(())
+}
 
 impl<'k> Running<'k> {
     /// Starts a server, and waits until it says that it is ready.
@@ -69,6 +81,8 @@ impl<'k> Running<'k> {
             Subject::Responder => (responder(kit, setting), "answering on "),
             Subject::Ringdnsd => (ringdnsd(kit, setting)?, " ready "),
         };
+        // Many drivers reset the NIC when the server before detaches its program.
+        await_link(kit)?;
         let mut server = Server::start(&subject.to_string(), command)?;
         let deadline = Instant::now() + START;
         while !server.said().contains(word) {

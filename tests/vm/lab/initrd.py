@@ -15,7 +15,7 @@ from .cache import Cache, Kernel, Missing
 VM = Path(__file__).resolve().parent.parent
 PROGRAMS = ("ringdnsd", "ringctl", "ringbench")
 # What the guest runs of this machine's programs.
-TOOLS = ("ip", "ethtool", "setpriv")
+TOOLS = ("ip", "ethtool", "setpriv", "taskset")
 # In the order in which the guest loads them, each behind what it depends on.
 DRIVERS = ("af_packet", "veth", "virtio_pci", "virtio_net", "igb", "vmxnet3", "e1000e")
 

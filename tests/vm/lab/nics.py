@@ -36,9 +36,14 @@ class Nic:
         return f"fd53:0:0:{self.number}::2"
 
     @property
+    def client4(self) -> str:
+        """The client's IPv4 address."""
+        return f"10.53.{self.number}.1"
+
+    @property
     def client_addresses(self) -> tuple[str, str]:
         """The client's addresses, with their prefixes' lengths."""
-        return f"10.53.{self.number}.1/24", f"fd53:0:0:{self.number}::1/64"
+        return f"{self.client4}/24", f"fd53:0:0:{self.number}::1/64"
 
     @property
     def arguments(self) -> list[str]:
