@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 PAGE = """# Kernels, drivers and modes
 
 `deploy/test.sh drivers{options}` on {date}, programs of {commit}. {seconds} s on {machine}, load {load} at the end;
-guests {acceleration}, NICs emulated by QEMU. No rate is measured here.
+guests {acceleration}, NICs emulated by QEMU. A rate under emulation says nothing about a NIC.
 
 {counts}
 {table}
