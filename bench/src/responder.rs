@@ -3,7 +3,6 @@
 
 use crate::run::udp::pin;
 use anyhow::{Context, Result};
-use ringdns_control::xdp::{AttachMode, SteerConfig, Steering};
 use ringdns_dataplane::{
     doorbell::Doorbell,
     frame::Frame,
@@ -13,6 +12,7 @@ use ringdns_dataplane::{
         xsk::{BusyPoll, Opened, Request, XskConfig, XskPort},
     },
 };
+use ringdns_xdp::{AttachMode, SteerConfig, Steering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
     collections::VecDeque,

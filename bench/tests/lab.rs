@@ -1,6 +1,6 @@
 //! The generator in the kernel and the bare responder, against each other and against kernel sockets.
 
-use ringdns_tests::{Host, Lab, Process};
+use ringdns_testkit::{Host, Lab, Process};
 use serde_json::Value;
 use std::{process::Command, time::Duration};
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringdns_tests::{
+use ringdns_testkit::{
     A, Asked, Client, DNS_V4, Edns, Gate, Knot, Lab, Over, Query, Ringdnsd, Say, Settings, TXT, Upstream,
     Zone, a_record, ask_over_tcp, free_port, until,
 };

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use ringdns_tests::{
+use ringdns_testkit::{
     Client, DNS_V4, DNS_V6, Lab, Query, Ringdnsd, Settings, Upstream, sums::queries_close, until,
 };
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};

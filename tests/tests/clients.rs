@@ -1,6 +1,6 @@
 //! What real clients see of who they are: dig, over AF_XDP, kernel sockets and TCP, IPv4 and IPv6.
 
-use ringdns_tests::{Lab, Ringdnsd, Say, Settings, Upstream};
+use ringdns_testkit::{Lab, Ringdnsd, Say, Settings, Upstream};
 
 /// An upstream that answers everything but `down.example`, which it fails to find out.
 fn upstream(lab: &Lab) -> Upstream {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_proto::op::Message;
-use ringdns_tests::{
+use ringdns_testkit::{
     A, Client, DNS_V4, Host, Knot, Lab, Query, Reply, Ringdnsd, Say, Settings, TXT, Upstream, Zone,
     exchange_over_tcp, free_port,
 };

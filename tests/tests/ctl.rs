@@ -1,6 +1,6 @@
 //! ringctl, as an operator uses it on a ringdnsd at work.
 
-use ringdns_tests::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp};
+use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp};
 use serde_json::Value;
 
 struct Scene {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ringdns_tests::{
+use ringdns_testkit::{
     A, Client, DNS_V4, Knot, Lab, Process, Query, Reply, Ringdnsd, Settings, Signed, TXT, Unbound, Zone,
     free_port, sign, until,
 };

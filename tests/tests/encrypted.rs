@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use ringdns_tests::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Unbound, kdig};
+use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Unbound, kdig};
 use tempfile::NamedTempFile;
 
 const TLS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 853);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ringdns_tests::{
+use ringdns_testkit::{
     Client, DNS_V4, DNS_V6, Knot, Lab, Query, Ringdnsd, Say, Settings, Upstream, Zone, ask_over_tcp,
     free_port, sums, until,
 };

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use ringdns_tests::{
+use ringdns_testkit::{
     Client, DNS_V4, DNS_V6, Lab, LabOptions, Query, Ringdnsd, SERVER_V4, Settings, Upstream, ask_over_tcp,
     sums,
 };

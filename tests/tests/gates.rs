@@ -1,8 +1,8 @@
 //! Gates between ringdnsd and AF_XDP, provoked as really as one machine allows: each is one sentence in the log
 //! and in the status, and queries are answered over kernel sockets all the same.
 
-use ringdns_control::xdp::{AttachMode, SteerConfig, Steering};
-use ringdns_tests::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, deny};
+use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, deny};
+use ringdns_xdp::{AttachMode, SteerConfig, Steering};
 
 const REFUSED: &str = "AF_XDP cannot be used: ";
 const INSTEAD: &str = ". Serving over kernel sockets instead";

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ringdns_tests::{
+use ringdns_testkit::{
     DNS_V4, DNS_V6, Host, Knot, Lab, LabOptions, SERVER_V4, SERVER_V6, Unbound, Zone, free_port, kdig,
     popular_names,
 };

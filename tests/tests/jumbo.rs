@@ -1,6 +1,6 @@
 //! A link with jumbo frames: queries take the fast path, and what no chunk of packet memory holds is the kernel's.
 
-use ringdns_tests::{
+use ringdns_testkit::{
     Client, DNS_V4, DNS_V6, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, sums::queries_close,
 };
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ringdns_tests::{Lab, Process, Ringdnsd, Settings, free_port, ringbench, until};
+use ringdns_testkit::{Lab, Process, Ringdnsd, Settings, free_port, ringbench, until};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ringdns_tests::{
+use ringdns_testkit::{
     CLIENT_V4, CLIENT_V6, Client, DNS_V4, DNS_V6, Host, Lab, LabOptions, Query, Ringdnsd, SERVER_V4,
     SERVER_V6, Settings, Upstream, ask_over_tcp, sums, until,
 };

@@ -1,6 +1,6 @@
 //! `ringbench nic` on the two ends of a cable within one host.
 
-use ringdns_tests::{Lab, Process, ringbench, until};
+use ringdns_testkit::{Lab, Process, ringbench, until};
 use serde_json::Value;
 use std::{
     path::Path,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringdns_tests::{
+use ringdns_testkit::{
     Client, DNS_V4, DNS_V6, Knot, Lab, LabOptions, Query, Ringdnsd, Settings, Zone, ask_over_tcp, free_port,
     kdig, popular_names,
     sums::{count, queries_close},

@@ -2,7 +2,7 @@
 
 use flate2::read::GzDecoder;
 use prost::Message;
-use ringdns_tests::{Client, Host, Query, Ringdnsd, Settings, Upstream, free_port};
+use ringdns_testkit::{Client, Host, Query, Ringdnsd, Settings, Upstream, free_port};
 use std::{
     collections::HashMap,
     fs,

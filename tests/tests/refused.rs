@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use ringdns_tests::{Client, DNS_V4, Lab, Query, Ringdnsd, SERVER_V4, Settings, Upstream};
+use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, SERVER_V4, Settings, Upstream};
 
 /// What the configuration asks for is wrong, or not to be had.
 const REFUSED: i32 = 2;

@@ -1,6 +1,6 @@
 //! A configuration that is read again while queries are answered.
 
-use ringdns_tests::{Client, Host, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, free_port, until};
+use ringdns_testkit::{Client, Host, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, free_port, until};
 use rustix::process::Signal;
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,8 +19,8 @@ impl Scene {
     fn set() -> (Self, Ringdnsd) {
         let host = Host::local();
         let says = |last: u8| {
-            move |seen: &ringdns_tests::Seen| {
-                vec![ringdns_tests::Say::Send(seen.query.address([192, 0, 2, last]))]
+            move |seen: &ringdns_testkit::Seen| {
+                vec![ringdns_testkit::Say::Send(seen.query.address([192, 0, 2, last]))]
             }
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&host)));

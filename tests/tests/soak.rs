@@ -3,7 +3,7 @@
 //!
 //! The short form is for every day. `RINGDNS_SOAK=1200` makes it twenty minutes (see docs/testing.md).
 
-use ringdns_tests::{
+use ringdns_testkit::{
     ClickHouse, Lab, Process, Redis, Ringdnsd, Settings, free_port, ringbench, until_within,
 };
 use serde_json::Value;

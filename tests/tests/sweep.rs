@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringdns_tests::{
+use ringdns_testkit::{
     Client, DNS_V4, Lab, Query, Ringdnsd, Say, Settings, Upstream, a_record, ask_over_tcp, until,
 };
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! The query log, from real clients to rows, as `ringctl tap` shows them.
 
-use ringdns_tests::{
+use ringdns_testkit::{
     Client, DNS_V4, DNS_V6, Lab, LabOptions, Process, Query, Ringdnsd, Settings, Upstream, ask_over_tcp,
     sums::{self, count},
     until,

@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, Stage, Tier};
 use anyhow::{Context, Result, bail};
-use ringdns_tests::Redis;
+use ringdns_testkit::Redis;
 use rustix::process::Signal;
 use std::{fs, io::Write, thread, time::Duration};
 

@@ -9,7 +9,7 @@ use crate::{machine::Machine, output};
 use anyhow::{Context, Result, ensure};
 use fault::Fault;
 use load::Load;
-use ringdns_tests::Lab;
+use ringdns_testkit::Lab;
 use scene::{Scene, Stage};
 use serde::Serialize;
 use serde_json::Value;

@@ -9,7 +9,7 @@ use crate::{
     priority,
 };
 use anyhow::{Context, Result, bail, ensure};
-use ringdns_tests::{ClickHouse, Host, Lab, Process, Redis, RedisCluster, Sentinels, sums};
+use ringdns_testkit::{ClickHouse, Host, Lab, Process, Redis, RedisCluster, Sentinels, sums};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::{

@@ -8,12 +8,12 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use ringdns_control::host::{Found, HostTier};
 use ringdns_dataplane::{
     cache::{Cache, Freshness, KeyedHash},
     clock::Secs,
     dns::{answer::Answer, query::Query},
 };
+use ringdns_resolver::host::{Found, HostTier};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

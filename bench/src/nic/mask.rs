@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn what_only_looks_like_an_address_stays() {
         for text in [
-            "2026-11-28T06:14:22.123456Z  INFO ringdns_control::xdp: ready",
+            "2026-11-28T06:14:22.123456Z  INFO ringdns_xdp: ready",
             "feed::add::dead is a path",
             "bus 0000:3b:00.0, driver v6.1.0.13, kernel 6.12.57+deb13-amd64",
             "upstream 127.0.0.1:5301, [::1]:53, 0.0.0.0, 198.18.53.2:53",

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{query::QUERY_MAX, report::Traffic, run::replay, tally::Tally};
 use anyhow::{Context, Result, ensure};
-use ringdns_control::xdp::{AttachMode, SteerConfig, Steering};
 use ringdns_dataplane::{
     doorbell::Doorbell,
     packet::{self, Envelope, HEADERS_MAX},
@@ -21,6 +20,7 @@ use ringdns_dataplane::{
         xsk::{XskConfig, XskPort},
     },
 };
+use ringdns_xdp::{AttachMode, SteerConfig, Steering};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

@@ -7,7 +7,7 @@ use etherparse::{
     EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, PacketBuilder, UdpHeader, VlanId,
 };
 use pcap_file::pcap::{PcapPacket, PcapWriter};
-use ringdns_tests::{Asked, Query, TXT};
+use ringdns_testkit::{Asked, Query, TXT};
 
 /// Queries, and of these the ones that were answered over UDP and over TCP.
 pub const HOLDS: (usize, usize, usize) = (9, 4, 4);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use hickory_proto::op::{Message as Decoded, ResponseCode};
 use hickory_proto::rr::Record;
 use reader::{Capture, Exchange, question};
-use ringdns_tests::{
+use ringdns_testkit::{
     Client, DNS_V4, Host, Lab, Over, Reply, Ringdnsd, Say, Seen, Settings, Upstream, exchange_over_tcp,
 };
 

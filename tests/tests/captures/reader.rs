@@ -11,7 +11,7 @@ use etherparse::{NetSlice, SlicedPacket, TcpSlice, TransportSlice, UdpSlice, ip_
 use hickory_proto::op::Message as Decoded;
 use pcap_file::DataLink;
 use pcap_file::pcap::PcapReader;
-use ringdns_tests::Over;
+use ringdns_testkit::Over;
 
 const DNS: u16 = 53;
 

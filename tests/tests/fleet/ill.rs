@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringdns_tests::{Host, Query, Redis, Upstream, until, url_in};
+use ringdns_testkit::{Host, Query, Redis, Upstream, until, url_in};
 use rustix::process::Signal;
 
 use super::{Appliance, PATIENT, answers};

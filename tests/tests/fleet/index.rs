@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringdns_tests::{Host, Redis, Say, Seen, Upstream, a_record, sums, until};
+use ringdns_testkit::{Host, Redis, Say, Seen, Upstream, a_record, sums, until};
 
 use super::{Appliance, PATIENT, answers};
 

@@ -10,7 +10,7 @@ mod warm;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use ringdns_tests::{Client, Host, Query, Redis, Ringdnsd, Settings, Upstream, free_port, sums, until};
+use ringdns_testkit::{Client, Host, Query, Redis, Ringdnsd, Settings, Upstream, free_port, sums, until};
 
 /// Waiting for Redis on a busy machine. What a deadline is worth is another test's affair.
 const PATIENT: &str = "deadline = \"500ms\"";

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use ringdns_tests::{Host, Redis, RedisCluster, Sentinels, Upstream, free_port, until};
+use ringdns_testkit::{Host, Redis, RedisCluster, Sentinels, Upstream, free_port, until};
 use rustix::process::Signal;
 use tempfile::TempDir;
 

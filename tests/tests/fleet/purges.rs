@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringdns_tests::{Host, Redis, Upstream, until};
+use ringdns_testkit::{Host, Redis, Upstream, until};
 use rustix::process::Signal;
 
 use super::{Appliance, answers};

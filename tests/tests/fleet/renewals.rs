@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ringdns_tests::{Host, Query, Redis, Say, Seen, Upstream, a_record, until};
+use ringdns_testkit::{Host, Query, Redis, Say, Seen, Upstream, a_record, until};
 use rustix::process::Signal;
 
 use super::{Appliance, PATIENT};

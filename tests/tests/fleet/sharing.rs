@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use ringdns_tests::{Host, Query, Redis, Say, Seen, TXT, Upstream, a_record, until};
+use ringdns_testkit::{Host, Query, Redis, Say, Seen, TXT, Upstream, a_record, until};
 
 use super::{Appliance, PATIENT, answers};
 

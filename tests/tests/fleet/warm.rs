@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use ringdns_tests::{Host, Redis, Upstream, until};
+use ringdns_testkit::{Host, Redis, Upstream, until};
 
 use super::{Appliance, PATIENT};
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use ringdns_tests::{A, Asked, Over, Query, Say, Seen, TXT, a_record};
+use ringdns_testkit::{A, Asked, Over, Query, Say, Seen, TXT, a_record};
 
 pub const TRUE: [u8; 4] = [192, 0, 2, 1];
 /// The address that must not be believed. Its bytes are looked for wherever a client gets any.

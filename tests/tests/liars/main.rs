@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use lies::{End, FALSE, LIES, Lie, TRUE, honest, lie, question, victim_of};
-use ringdns_tests::{
+use ringdns_testkit::{
     Client, DNS_V4, Lab, Over, Query, Reply, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, until,
 };
 

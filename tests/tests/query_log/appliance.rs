@@ -1,7 +1,7 @@
 //! From clients of a ringdnsd to rows in ClickHouse or in a folder.
 
 use super::Scene;
-use ringdns_tests::{Client, Engine, Host, Query, Ringdnsd, Upstream, ask_over_tcp, free_port, until};
+use ringdns_testkit::{Client, Engine, Host, Query, Ringdnsd, Upstream, ask_over_tcp, free_port, until};
 use serde_json::Value;
 use std::{
     fs,

@@ -1,7 +1,7 @@
 //! What today's ClickHouse has, and 18.16 has not.
 
 use super::{Log, Scene};
-use ringdns_tests::{Engine, until};
+use ringdns_testkit::{Engine, until};
 
 #[test]
 fn tables_are_made_as_documented_and_keep_what_the_retention_says() {

@@ -1,8 +1,8 @@
 //! Disks that are full, the spool's and ClickHouse's: nothing stops, what is lost is counted, and it goes on when there is room.
 
 use super::{Log, PASSWORD, Scene, shipping};
-use ringdns_control::config::Shipping;
-use ringdns_tests::{ClickHouse, Engine, Host};
+use ringdns_config::Shipping;
+use ringdns_testkit::{ClickHouse, Engine, Host};
 use std::{fs, io::Write, path::Path};
 use tempfile::TempDir;
 

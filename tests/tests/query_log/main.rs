@@ -7,16 +7,13 @@ mod disk;
 mod leaks;
 mod servers;
 
-use ringdns_control::{
-    config::{Config, Shipping},
-    log::{
-        Row,
-        ledger::{Ledger, Sums},
-        row::{Outcome, Protocol, Tier},
-        writer::Writer,
-    },
+use ringdns_config::{Config, Shipping};
+use ringdns_querylog::{
+    ledger::{Ledger, Sums},
+    writer::Writer,
 };
-use ringdns_tests::{ClickHouse, Engine, Host, until};
+use ringdns_segment::row::{Outcome, Protocol, Row, Tier};
+use ringdns_testkit::{ClickHouse, Engine, Host, until};
 use std::{path::Path, sync::Arc};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{Sender, channel};
@@ -78,7 +75,7 @@ impl Log {
 }
 
 fn row(name: &str, i: u64) -> Row {
-    let wire = ringdns_control::names::name(&format!("{i}.{name}.example")).unwrap();
+    let wire = ringdns_common::names::name(&format!("{i}.{name}.example")).unwrap();
     let outcomes = [Outcome::Hit, Outcome::Miss];
     Row {
         // Two days, and rows of both in each chunk.

@@ -1,7 +1,7 @@
 //! What every ClickHouse must do, or be done to.
 
 use super::{Log, PASSWORD, Scene, shipping};
-use ringdns_tests::Engine;
+use ringdns_testkit::Engine;
 use rustix::process::Signal;
 use std::fs;
 

@@ -1,7 +1,7 @@
 //! The canonical form of records (RFC 4034 section 6), in which they are compared and signed.
 
 use hickory_proto::rr::Name;
-use ringdns_tests::scenario::{Record, wire_name};
+use ringdns_testkit::scenario::{Record, wire_name};
 
 use crate::response::RRSIG;
 

@@ -5,7 +5,7 @@
 //! on neither side: the additional section not at all, and of the authority section what proves
 //! something.
 
-use ringdns_tests::scenario::{Edns, Message, Record, asked_in, question_text, rcode_text};
+use ringdns_testkit::scenario::{Edns, Message, Record, asked_in, question_text, rcode_text};
 
 use crate::canon::canonical;
 use crate::response::{NS, SOA, is_of, is_proof};

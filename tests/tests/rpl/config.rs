@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use hickory_proto::rr::Name;
-use ringdns_tests::scenario::{CLIENT, Record, name_of};
+use ringdns_testkit::scenario::{CLIENT, Record, name_of};
 
 use crate::record::record;
 use crate::script::{Script, Setting};

@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use config::Setup;
-use ringdns_tests::scenario::Record;
+use ringdns_testkit::scenario::Record;
 use script::Script;
 use table::{Table, Verdict};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use hickory_proto::rr::Name;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use ringdns_tests::scenario::{Record, name_at, wire_name};
+use ringdns_testkit::scenario::{Record, name_at, wire_name};
 
 use crate::response::{CNAME, DNAME, DS, NSEC, NSEC3, RRSIG, Response, SOA, is_of, is_proof};
 use crate::script::Question;
@@ -110,7 +110,7 @@ fn hashed(name: &Name, nsec3: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::record::record;
-    use ringdns_tests::scenario::name_of;
+    use ringdns_testkit::scenario::name_of;
 
     fn records(lines: &[&str]) -> Vec<Record> {
         lines.iter().map(|line| record(line, ".").unwrap()).collect()

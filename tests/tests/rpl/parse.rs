@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use domain::base::iana::{Class, Rtype};
-use ringdns_tests::scenario::{CLIENT, hex, name_of, rcode_of};
+use ringdns_testkit::scenario::{CLIENT, hex, name_of, rcode_of};
 
 use crate::record::record;
 use crate::script::{Action, Entry, Matches, Question, Range, Script, Setting, Step};

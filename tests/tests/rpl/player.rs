@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use ringdns_control::reload::Source;
-use ringdns_tests::Host;
-use ringdns_tests::scenario::{
+use ringdns_daemon::reload::Source;
+use ringdns_testkit::Host;
+use ringdns_testkit::scenario::{
     Cast, Draft, Edns, Message, Over, Record, Seen, Stream, World, asked_in, question_of, rcode_text,
 };
 

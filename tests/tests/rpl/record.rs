@@ -7,7 +7,7 @@ use bytes::Bytes;
 use domain::base::iana::Class;
 use domain::base::{Name as DomainName, rdata::ComposeRecordData};
 use domain::zonefile::inplace::{Entry, Zonefile};
-use ringdns_tests::scenario::{Record, name_of};
+use ringdns_testkit::scenario::{Record, name_of};
 
 /// The TTL of records that have none.
 const DEFAULT_TTL: u32 = 3600;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hickory_proto::rr::Name;
-use ringdns_tests::scenario::{Record, name_at};
+use ringdns_testkit::scenario::{Record, name_at};
 
 use crate::config::{Setup, Zone};
 use crate::memory::Memory;

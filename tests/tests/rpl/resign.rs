@@ -11,7 +11,7 @@ use hickory_proto::rr::Name;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA384, digest};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
-use ringdns_tests::scenario::{Record, name_at, wire_name};
+use ringdns_testkit::scenario::{Record, name_at, wire_name};
 
 use crate::canon::{canonical, signature_at, signed_bytes};
 use crate::legacy;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use hickory_proto::rr::Name;
-use ringdns_tests::scenario::{Record, name_at};
+use ringdns_testkit::scenario::{Record, name_at};
 
 use crate::script::Question;
 

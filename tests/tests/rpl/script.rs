@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
-use ringdns_tests::scenario::Record;
+use ringdns_testkit::scenario::Record;
 
 /// The number of a step. The parts of a file that apply at certain times name these numbers.
 pub type Moment = u32;

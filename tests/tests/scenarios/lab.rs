@@ -5,10 +5,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use ringdns_tests::scenario::{
+use ringdns_testkit::scenario::{
     CLIENT, Cast, Failure, PATIENCE, Purge, Scenario, Told, World, play, server_of,
 };
-use ringdns_tests::{CLIENT_V6, Lab, Ringdnsd};
+use ringdns_testkit::{CLIENT_V6, Lab, Ringdnsd};
 use rustix::net::{AddressFamily, SocketType};
 
 /// What the scenario's own configuration is put upon.

@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ringdns_tests::Lab;
-use ringdns_tests::scenario::{self, Failure, Scenario, Told};
+use ringdns_testkit::Lab;
+use ringdns_testkit::scenario::{self, Failure, Scenario, Told};
 
 /// Plays only scenarios whose name has this in it.
 const ONLY: &str = "RINGDNS_SCENARIO";

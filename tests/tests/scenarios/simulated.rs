@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ringdns_control::reload::Source;
-use ringdns_tests::Host;
-use ringdns_tests::scenario::{Cast, Failure, Scenario, Told, play};
+use ringdns_daemon::reload::Source;
+use ringdns_testkit::Host;
+use ringdns_testkit::scenario::{Cast, Failure, Scenario, Told, play};
 
 use crate::simulator::Simulator;
 

@@ -12,22 +12,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use ringdns_control::admin::Service;
-use ringdns_control::config::Config;
-use ringdns_control::counters::Total;
-use ringdns_control::host::Purge as HostPurge;
-use ringdns_control::latency::Collector;
-use ringdns_control::nic::Receiving;
-use ringdns_control::reload::{Reloader, Source};
-use ringdns_control::resolver::{Limits, Resolver};
-use ringdns_control::sweep::{Backroom, Sweeper};
-use ringdns_control::{daemon, names, policy, pump, workers};
+use ringdns_common::backroom::Backroom;
+use ringdns_common::counters::Total;
+use ringdns_common::names;
+use ringdns_config::Config;
+use ringdns_daemon::admin::Service;
+use ringdns_daemon::latency::Collector;
+use ringdns_daemon::nic::Receiving;
+use ringdns_daemon::reload::{Reloader, Source};
+use ringdns_daemon::{daemon, policy, workers};
 use ringdns_dataplane::clock::{Clock, Nanos};
 use ringdns_dataplane::doorbell::Doorbell;
 use ringdns_dataplane::port::sim::{SimConfig, SimLink, SimPort};
 use ringdns_dataplane::punt::Link;
 use ringdns_dataplane::worker::{Turn, Worker};
-use ringdns_tests::scenario::{Purge, World, server_of};
+use ringdns_resolver::host::Purge as HostPurge;
+use ringdns_resolver::pump;
+use ringdns_resolver::sweep::Sweeper;
+use ringdns_resolver::{Limits, Resolver};
+use ringdns_testkit::scenario::{Purge, World, server_of};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance};
@@ -75,7 +78,7 @@ impl Simulator {
         let link = Arc::new(Link::new(0, RECORDS, RECORDS, bell.clone(), generation.clone())?);
         let policy =
             Arc::new(policy::policy(&config).map_err(|problem| io::Error::other(problem.to_string()))?);
-        let resolver = daemon::resolver(&config, clock, generation, Limits::default());
+        let resolver = daemon::resolver(&config, clock, generation, Limits::default(), None);
         let mut settings = workers::settings(&config, policy.clone(), config.cache.bytes_per_worker, true);
         settings.records = RECORDS;
         let (port, wire) = SimPort::pair(&SimConfig::default())?;
@@ -101,6 +104,7 @@ impl Simulator {
             latencies: Collector::new(links.clone())?,
             links,
             resolver: resolver.clone(),
+            fleet: None,
             verdicts: Box::new(|| None),
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: None,

@@ -1,0 +1,104 @@
+//! Checks of what says how upstreams are asked: `[resolver]`, `[refresh]`, and the zones of `[[upstream]]`.
+
+use super::{
+    Dnssec, Refresh, Resolver, Upstream,
+    check::{secs, within},
+    error::Problem,
+    raw::{RawDnssec, RawRefresh, RawResolver},
+};
+use ringdns_common::names;
+use ringdns_common::units::Span;
+
+/// More renewals of a sweep at once than the flights leave to renewals.
+const IN_FLIGHT_MAX: usize = 1024;
+
+pub fn resolver(raw: RawResolver) -> Result<Resolver, Problem> {
+    if let Some(hedge @ (..50 | 100..)) = raw.hedge {
+        let reason = format!("{hedge} is not from 50 to 99");
+        let remedy = "Give 95, so that one query in twenty is asked twice, or remove the key";
+        return Err(Problem::new("resolver.hedge", reason, remedy));
+    }
+    Ok(Resolver {
+        strategy: raw.strategy,
+        hedge: raw.hedge.map(f64::from),
+        randomize_case: raw.randomize_case,
+        cookies: raw.cookies,
+    })
+}
+
+pub fn refresh(raw: RawRefresh) -> Result<Refresh, Problem> {
+    let Some(ahead) = u8::try_from(raw.ahead).ok().filter(|ahead| *ahead <= 50) else {
+        let reason = format!("{} percent is more than half", raw.ahead);
+        return Err(Problem::new("refresh.ahead", reason, "Give 1 to 50, or 0 for never; 10 is usual"));
+    };
+    let every = [Span::secs(1), Span::secs(600)];
+    let sweep_every =
+        within("refresh.sweep_every", raw.sweep_every, every, "Give \"1s\" to \"10m\"; \"15s\" is usual")?;
+    let window = [Span::secs(0), Span::secs(3_600)];
+    let remedy = "Give \"1s\" to \"1h\", or \"0s\" for none; twice sweep_every is right";
+    let sweep_window = secs(within("refresh.sweep_window", raw.sweep_window, window, remedy)?);
+    if raw.sweep_demand == 0 {
+        let remedy = "Give 1 or more; to renew nothing, set sweep_window = \"0s\"";
+        return Err(Problem::new("refresh.sweep_demand", "what nobody asks for is not renewed", remedy));
+    }
+    if !(1..=IN_FLIGHT_MAX).contains(&raw.sweep_in_flight) {
+        let reason = format!("{} is not possible", raw.sweep_in_flight);
+        let remedy = format!("Give 1 to {IN_FLIGHT_MAX}; to renew nothing, set sweep_window = \"0s\"");
+        return Err(Problem::new("refresh.sweep_in_flight", reason, remedy));
+    }
+    Ok(Refresh {
+        ahead,
+        per_second: (raw.per_second > 0).then_some(raw.per_second),
+        sweep_every,
+        sweep_window,
+        sweep_demand: raw.sweep_demand,
+        sweep_in_flight: raw.sweep_in_flight,
+    })
+}
+
+pub fn dnssec(raw: RawDnssec) -> Result<Dnssec, Problem> {
+    Ok(Dnssec {
+        validate: raw.validate,
+        trust_anchor_file: raw.trust_anchor_file.map(Into::into),
+        insecure: zones("dnssec.insecure", &raw.insecure)?,
+    })
+}
+
+/// Zones as names on the wire.
+pub fn zones(key: &str, texts: &[String]) -> Result<Vec<Vec<u8>>, Problem> {
+    let zone = |(i, text): (usize, &String)| {
+        names::name(text).map_err(|error| {
+            let remedy = "Write \"corp.example\", without a scheme or an asterisk";
+            Problem::new(format!("{key}[{i}]"), error.to_string(), remedy)
+        })
+    };
+    texts.iter().enumerate().map(zone).collect()
+}
+
+/// Each may be listed once: statistics go by its address.
+pub fn are_different(upstreams: &[Upstream]) -> Result<(), Problem> {
+    for (at, upstream) in upstreams.iter().enumerate() {
+        let label = upstream.label();
+        if upstreams[..at].iter().any(|other| other.label() == label) {
+            let remedy =
+                "Remove one of the two, and put all its zones into the other (\".\" is all other names)";
+            return Err(Problem::new(
+                format!("upstream[{at}].address"),
+                format!("{label} is listed twice"),
+                remedy,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Every name must have somebody to be asked.
+pub fn covers_all(upstreams: &[Upstream]) -> Result<(), Problem> {
+    let all =
+        |upstream: &Upstream| upstream.zones.is_empty() || upstream.zones.iter().any(|zone| **zone == [0]);
+    if upstreams.iter().any(all) {
+        return Ok(());
+    }
+    let remedy = "Add an [[upstream]] without zones for all other names";
+    Err(Problem::new("upstream", "each upstream has zones, so nobody is asked for other names", remedy))
+}

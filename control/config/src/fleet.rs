@@ -1,0 +1,171 @@
+//! `[redis]`: where the fleet's tier is.
+
+use super::{check::within, error::Problem, raw::RawRedis};
+use crate::redis_server::{Files, Others, Server};
+use redis::RedisError;
+use ringdns_common::units::Span;
+use std::{fmt, path::PathBuf, time::Duration};
+
+/// What is shared with other appliances, and how.
+#[derive(Clone)]
+pub struct Redis {
+    /// Redis, and who we are there.
+    pub server: Server,
+    /// Where that is, without the password.
+    pub address: String,
+    /// How long a question waits for it.
+    pub deadline: Duration,
+    /// What the names of keys begin with.
+    pub prefix: String,
+    /// How many answers there are at most.
+    pub max_keys: usize,
+    /// How long one stays that nobody wants.
+    pub idle: Duration,
+    /// How often it is swept.
+    pub sweep_every: Duration,
+    /// How many answers a new appliance takes, if it does.
+    pub warm_keys: Option<usize>,
+    /// How many of them a second.
+    pub warm_per_second: u32,
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Redis {
+            server: _,
+            address,
+            deadline,
+            prefix,
+            max_keys,
+            idle,
+            sweep_every,
+            warm_keys,
+            warm_per_second,
+        } = self;
+        write!(
+            f,
+            "Redis {{ {address}, {deadline:?}, {prefix:?}, {max_keys}, {idle:?}, {sweep_every:?}, {warm_keys:?}, {warm_per_second} }}"
+        )
+    }
+}
+
+pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
+    let limits = [Span::millis(1), Span::secs(1)];
+    let remedy = "Give \"1ms\" to \"1s\"; \"5ms\" is much for a Redis in the same network";
+    let deadline = within("redis.deadline", raw.deadline, limits, remedy)?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if raw.prefix.is_empty() || raw.prefix.len() > 64 || !raw.prefix.bytes().all(fits) {
+        let reason = format!("{:?} cannot begin the names of keys", raw.prefix);
+        let remedy = "Give 1 to 64 letters, digits, \"-\", \"_\" and \".\"";
+        return Err(Problem::new("redis.prefix", reason, remedy));
+    }
+    let limits = [Span::secs(1), Span::secs(600)];
+    let sweep_every = within("redis.sweep_every", raw.sweep_every, limits, "Give \"1s\" to \"10m\"")?;
+    let idle = within(
+        "redis.idle",
+        raw.idle,
+        [Span::secs(1), Span::secs(14 * 86_400)],
+        "Give \"1s\" to \"14d\", which is longer than an answer lasts",
+    )?;
+    if raw.max_keys == 0 {
+        return Err(Problem::new(
+            "redis.max_keys",
+            "nothing could be shared",
+            "Give 1 or more, or remove [redis]",
+        ));
+    }
+    if raw.warm_keys == Some(0) {
+        return Err(Problem::new(
+            "redis.warm_keys",
+            "that is none",
+            "Give 1 or more, or remove the key for no warm start",
+        ));
+    }
+    if raw.warm_per_second == 0 {
+        return Err(Problem::new(
+            "redis.warm_per_second",
+            "it would never end",
+            "Give 1 or more; without warm_keys there is no warm start",
+        ));
+    }
+    let url = match &raw.url {
+        Some(url) => url.clone(),
+        // Nobody in particular, without TLS.
+        None if !raw.sentinel.is_empty() => "redis://sentinels".into(),
+        None => return Ok(None),
+    };
+    if !keeps {
+        let remedy = "Remove the key, or cache.enabled = false";
+        return Err(Problem::new("redis.url", "who keeps no answers has none to share", remedy));
+    }
+    let server = server(url, &raw)?;
+    let address = server.address();
+    Ok(Some(Redis {
+        server,
+        address,
+        deadline,
+        prefix: raw.prefix,
+        max_keys: raw.max_keys,
+        idle,
+        sweep_every,
+        warm_keys: raw.warm_keys,
+        warm_per_second: raw.warm_per_second,
+    }))
+}
+
+fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {
+    // The passwords in URLs are nothing for a log.
+    let refused = |key: &'static str| {
+        move |error: RedisError| {
+            let reason = format!("this is no address of a Redis: {error}");
+            let remedy = "Write \"redis://192.0.2.1:6379\", \"redis://user:password@192.0.2.1\" or \"redis+unix:///run/redis.sock\"";
+            Problem::new(key, reason, remedy)
+        }
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let others = match (&raw.cluster[..], &raw.sentinel[..], &raw.master) {
+        ([], [], None) => Others::None,
+        (_, [], None) => Others::cluster(raw.cluster.clone()).map_err(refused("redis.cluster"))?,
+        ([], [_, ..], Some(master)) if !master.is_empty() && master.bytes().all(plain) => {
+            Others::sentinels(raw.sentinel.clone(), master.clone()).map_err(refused("redis.sentinel"))?
+        }
+        ([_, ..], _, _) => {
+            let remedy = "Keep the one that there is: a cluster fails over by itself";
+            return Err(Problem::new("redis.sentinel", "Sentinels look after no cluster", remedy));
+        }
+        _ => {
+            let remedy = "Give both: sentinel = [\"redis://192.0.2.1:26379\"] and the name that they have for it, master = \"mymaster\"";
+            return Err(Problem::new("redis.master", "Sentinels are asked for a master by its name", remedy));
+        }
+    };
+    let is_one_of_many = !matches!(others, Others::None);
+    let path = |path: &Option<String>| path.as_ref().map(PathBuf::from);
+    let identity = match (path(&raw.tls_cert_file), path(&raw.tls_key_file)) {
+        (Some(certificate), Some(key)) => Some([certificate, key]),
+        (None, None) => None,
+        _ => {
+            let remedy = "Give both keys, or neither";
+            return Err(Problem::new(
+                "redis.tls_cert_file",
+                "a certificate is of no use without its key",
+                remedy,
+            ));
+        }
+    };
+    let files = Files { password: path(&raw.password_file), ca: path(&raw.tls_ca_file), identity };
+    let is_secured = files.ca.is_some() || files.identity.is_some();
+    let server = Server::new(url, others, files).map_err(refused("redis.url"))?;
+    if is_secured && !server.has_tls() {
+        let remedy = "Remove the keys that begin with tls_, or use rediss://";
+        return Err(Problem::new("redis.url", "there are no certificates but over rediss://", remedy));
+    }
+    if is_one_of_many && !server.is_remote() {
+        let remedy = "Use redis:// or rediss://";
+        return Err(Problem::new("redis.url", "what others know of it is a host and a port", remedy));
+    }
+    server.try_files().map_err(|error| {
+        let reason = format!("what it needs is not there: {error}");
+        Problem::new("redis.url", reason, "Let password_file, tls_ca_file, tls_cert_file and tls_key_file be readable, and in PEM format but for the first")
+    })?;
+    Ok(server)
+}

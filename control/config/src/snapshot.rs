@@ -1,0 +1,48 @@
+//! Checks of `cache.snapshot_file` and what belongs to it.
+
+use super::{check::within, error::Problem, raw::RawCache};
+use ringdns_common::units::{Bytes, Span};
+use std::{path::PathBuf, time::Duration};
+
+/// Less holds nothing worth reading.
+const BYTES: [u64; 2] = [64 << 10, 16 << 30];
+
+/// What is kept on disk of the host tier.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Where.
+    pub file: PathBuf,
+    /// How often it is written.
+    pub every: Duration,
+    /// How large it is at most.
+    pub bytes: u64,
+}
+
+/// `fleet`: whether there is one.
+pub fn snapshot(raw: &RawCache, fleet: bool) -> Result<Option<Snapshot>, Problem> {
+    let limits = [Span::secs(1), Span::secs(86_400)];
+    let remedy = "Give \"1s\" to \"1d\"; \"5m\" is usual";
+    let every = within("cache.snapshot_every", raw.snapshot_every, limits, remedy)?;
+    if !(BYTES[0]..=BYTES[1]).contains(&raw.snapshot_bytes.0) {
+        let reason = format!("{} is not possible", raw.snapshot_bytes);
+        let remedy = format!(
+            "Give {} to {}; to write none, remove cache.snapshot_file",
+            Bytes(BYTES[0]),
+            Bytes(BYTES[1])
+        );
+        return Err(Problem::new("cache.snapshot_bytes", reason, remedy));
+    }
+    let Some(file) = &raw.snapshot_file else { return Ok(None) };
+    let refused = |reason: &str, remedy: &str| Err(Problem::new("cache.snapshot_file", reason, remedy));
+    if file.is_empty() || file.ends_with('/') {
+        return refused("this is the name of no file", "Write \"/var/lib/ringdns/cache.snapshot\"");
+    }
+    if !raw.enabled {
+        return refused("who keeps no answers has none to write", "Remove the key, or cache.enabled = false");
+    }
+    if fleet {
+        let reason = "an appliance of a fleet takes what it needs from Redis, which knows of purges while this one was down";
+        return refused(reason, "Remove the key, or redis.url");
+    }
+    Ok(Some(Snapshot { file: file.into(), every, bytes: raw.snapshot_bytes.0 }))
+}

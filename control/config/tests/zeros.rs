@@ -1,0 +1,59 @@
+//! A zero that is written is a zero: it is obeyed or refused, and never taken for a key that is absent.
+
+use ringdns_config::Config;
+use std::path::Path;
+
+const REFERENCE: &str = include_str!("../../../docs/configuration.md");
+
+/// The smallest file, with `line` in `table`.
+fn parse(table: &str, line: &str) -> Result<String, String> {
+    let mut text = String::new();
+    for (header, needed) in
+        [("[server]", "listen = [\"127.0.0.1:5300\"]"), ("[[upstream]]", "address = \"127.0.0.1:5301\"")]
+    {
+        text += &format!("{header}\n{needed}\n{}\n", if header == table { line } else { "" });
+    }
+    if !text.contains(table) {
+        text += &format!("{table}\n{line}\n");
+    }
+    let config = Config::parse(&text, Path::new("ringdns.toml"));
+    config.map(|config| format!("{config:?}")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn no_zero_is_taken_for_an_absent_key() {
+    let mut table = "";
+    let (mut obeyed, mut refused) = (Vec::new(), Vec::new());
+    for line in REFERENCE.lines() {
+        if let Some(header) = line.strip_prefix("## `") {
+            table = header.trim_end_matches('`');
+        }
+        let cells: Vec<&str> = line.split(" | ").map(|cell| cell.trim_matches(['|', '`', ' '])).collect();
+        let &[key, kind, default, ..] = &cells[..] else { continue };
+        let zero = match kind {
+            "integer" | "bytes" => "0",
+            "duration" => "\"0s\"",
+            _ => continue,
+        };
+        match parse(table, &format!("{key} = {zero}")) {
+            // The default is zero.
+            Ok(config) if default.trim_matches('"').trim_end_matches("us") == "0" => {
+                assert_eq!(Ok(config), parse(table, ""), "{table} {key}");
+            }
+            Ok(config) => {
+                assert_ne!(Ok(config), parse(table, ""), "{table} {key}: 0 is taken for {default}");
+                obeyed.push(key);
+            }
+            Err(error) => {
+                assert!(error.contains(key), "{table} {key}: {error}");
+                refused.push(key);
+            }
+        }
+    }
+    for key in ["spin", "negative_max_ttl", "ahead", "per_second"] {
+        assert!(obeyed.contains(&key), "{key} is not obeyed: {obeyed:?}");
+    }
+    for key in ["workers", "udp_limit", "host_bytes", "failure_ttl", "timeout"] {
+        assert!(refused.contains(&key), "{key} is not refused: {refused:?}");
+    }
+}

@@ -1,0 +1,225 @@
+//! What ringdnsd said, for people.
+
+use crate::Log;
+use anyhow::{Context, bail};
+use ringdns_api::{
+    EntryView, RedisSweep, Report, ResourceUsage, Status, Sweeps, Swept, Times, Told, UpstreamStatus,
+};
+use ringdns_dataplane::{access::AccessList, clock::Clock};
+use ringdns_segment::show;
+use serde_json::Value;
+use std::io::{self, BufWriter, Write};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+pub(super) fn show_log(log: &Log, json: bool) -> anyhow::Result<()> {
+    let name = |text: &Option<String>| text.as_deref().map(show::name).transpose();
+    let since_ms = log.since.map(|since| Clock::start().epoch_millis() - since.0.as_millis() as i64);
+    let filter = show::Filter {
+        name: name(&log.name)?,
+        suffix: name(&log.suffix)?,
+        clients: log.client.map(|prefix| AccessList::new(&[prefix], &[])).transpose()?,
+        since_ms,
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let row = |entry: &show::Entry| {
+        if !json {
+            return writeln!(out, "{entry}");
+        }
+        serde_json::to_writer(&mut out, entry)?;
+        writeln!(out)
+    };
+    let mut damaged = 0;
+    let told = show::each(&log.spool_dir, &filter, row, |path, damage| {
+        damaged += 1;
+        eprintln!("ringctl: {}: {damage}", path.display());
+    });
+    told.and_then(|()| out.flush()).with_context(|| {
+        let folder = log.spool_dir.display();
+        format!("{folder}: is it the query_log.spool_dir of ringdnsd, and are you its user or root?")
+    })?;
+    if damaged > 0 {
+        bail!("{damaged} segments are damaged; what was read of the others is above");
+    }
+    Ok(())
+}
+
+pub(super) fn print_as<T: serde::de::DeserializeOwned>(
+    json: bool,
+    body: &[u8],
+    show: impl FnOnce(T, &mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        out.write_all(body)?;
+        writeln!(out)?;
+    } else {
+        show(serde_json::from_slice(body).context("ringdnsd's answer is of another version")?, &mut out)?;
+    }
+    Ok(())
+}
+
+pub(super) fn show_status(status: Status, out: &mut dyn Write) -> io::Result<()> {
+    let state = match &status.obstacle {
+        _ if status.ready => "answering queries",
+        Some(obstacle) => &format!("NOT answering queries: {obstacle}"),
+        None => "NOT answering queries",
+    };
+    let (hours, minutes) = (status.uptime_secs / 3600, status.uptime_secs / 60 % 60);
+    writeln!(out, "ringdnsd {} (pid {}): {state}", status.version, status.pid)?;
+    writeln!(out, "up         {hours} h {minutes} min {} s", status.uptime_secs % 60)?;
+    writeln!(out, "receiving  {}", status.receiving)?;
+    for notice in &status.notices {
+        writeln!(out, "notice     {notice}")?;
+    }
+    writeln!(out, "workers    {}", status.workers)?;
+    if let Some(ResourceUsage { resident_bytes, allocated_bytes, open_files, cpu_secs, .. }) = status.process
+    {
+        let [resident, allocated] = [resident_bytes, allocated_bytes].map(|bytes| bytes >> 20);
+        writeln!(
+            out,
+            "taking     {resident} MiB of memory ({allocated} MiB allocated), {open_files} open files, {cpu_secs:.0} s of processor time"
+        )?;
+    }
+    writeln!(out, "listening  {}", status.listen.join(", "))?;
+    for upstream in &status.upstreams {
+        let state = if upstream.put_back { "failing, left alone for a while" } else { "in use" };
+        let time = match &upstream.times {
+            Times { count: 0, .. } => "no answer yet".to_owned(),
+            Times { p50_us, p99_us, .. } => {
+                format!("answers in {} ms, 99 % of them in {} ms", millis(*p50_us), millis(*p99_us))
+            }
+        };
+        writeln!(out, "upstream   {}: {state}, {time}", upstream.address)?;
+    }
+    Ok(())
+}
+
+/// A line an upstream. Times are milliseconds: the smoothed round trip, and percentiles since the start.
+pub(super) fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) -> io::Result<()> {
+    let heads = [
+        "ADDRESS", "PROTOCOL", "ZONES", "STATE", "QUERIES", "ANSWERS", "TIMEOUTS", "ERRORS", "RTT", "P50",
+        "P90", "P99",
+    ];
+    let lines = upstreams.iter().map(|upstream| {
+        let zones = if upstream.zones.is_empty() { "others".to_owned() } else { upstream.zones.join(",") };
+        let state = match upstream.back_off_ms {
+            0 => "up".to_owned(),
+            left => format!("back-off:{:.1}s", left as f64 / 1000.0),
+        };
+        let counts = [upstream.queries, upstream.answers, upstream.timeouts, upstream.errors];
+        let times = &upstream.times;
+        let took = [upstream.round_trip_us, times.p50_us, times.p90_us, times.p99_us];
+        let words = [upstream.address.clone(), upstream.protocol.clone(), zones, state];
+        words.into_iter().chain(counts.map(|count| count.to_string())).chain(took.map(millis)).collect()
+    });
+    show_table(heads, lines, 4, out)
+}
+
+/// A line a sweep, the newest last, and then all of the last day: of the host's cache, and of Redis if there is one.
+pub(super) fn show_sweeps(Sweeps { host, fleet }: Sweeps, out: &mut dyn Write) -> io::Result<()> {
+    let heads = [
+        "BEGAN", "SEEN", "STALE", "DEAD", "NEAR", "RENEWED", "SAME", "FAILED", "UNASKED", "PUT-OFF", "OVER",
+        "SETTLED", "WALK", "TOOK",
+    ];
+    show_swept(heads, &host, out, |report| {
+        let Report { seen, stale, near, renewed, unchanged, failed, skipped, removed, .. } = report;
+        let counts = [
+            *seen,
+            *stale,
+            removed.dead,
+            *near,
+            *renewed,
+            *unchanged,
+            *failed,
+            skipped.unasked,
+            skipped.put_off,
+            skipped.over_budget,
+            skipped.settled,
+        ];
+        let took = [millis(report.walk_us), report.took_ms.to_string()];
+        counts.map(|count| count.to_string()).into_iter().chain(took).collect()
+    })?;
+    let Some(fleet) = fleet else { return Ok(()) };
+    writeln!(out, "\nof Redis, by this appliance")?;
+    let heads = ["BEGAN", "KEPT", "SEEN", "ENDED", "LEAST", "IDLE", "ORPHANS", "CUT-SHORT", "TOOK"];
+    show_swept(heads, &fleet, out, |sweep| {
+        let RedisSweep { kept, seen, ended, least, idle, orphans, cut_short, took_ms, .. } = *sweep;
+        let counts = [kept, seen, ended, least, idle, orphans, cut_short, took_ms];
+        counts.map(|count| count.to_string()).into()
+    })
+}
+
+fn show_swept<R: Swept, const N: usize>(
+    heads: [&str; N],
+    told: &Told<R>,
+    out: &mut dyn Write,
+    cells: impl Fn(&R) -> Vec<String>,
+) -> io::Result<()> {
+    let line = |began: String, sweep: &R| [vec![began], cells(sweep)].concat();
+    let sum = line(format!("all {}", told.sweeps), &told.sum);
+    let lines = told.last.iter().map(|sweep| line(time_of(sweep.at()), sweep));
+    show_table(heads, lines.chain([sum]), 1, out)
+}
+
+/// A Unix time as RFC 3339 writes it, in UTC; as a number where it is none that a calendar has.
+pub(super) fn time_of(unix: u64) -> String {
+    let time = i64::try_from(unix).ok().and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| unix.to_string())
+}
+
+/// A table whose first columns, so many, are words, and the others numbers.
+pub(super) fn show_table<const N: usize>(
+    heads: [&str; N],
+    lines: impl Iterator<Item = Vec<String>>,
+    words: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let heads = heads.map(str::to_owned).into();
+    let table: Vec<Vec<String>> = std::iter::once(heads).chain(lines).collect();
+    let wide = |at: usize| table.iter().map(|line| line[at].len()).max().unwrap_or(0);
+    for line in &table {
+        // Words at the left, numbers at the right.
+        for (at, cell) in line[..words].iter().enumerate() {
+            write!(out, "{cell:width$}  ", width = wide(at))?;
+        }
+        let numbers = line.iter().enumerate().skip(words);
+        let numbers: Vec<_> = numbers.map(|(at, cell)| format!("{cell:>width$}", width = wide(at))).collect();
+        writeln!(out, "{}", numbers.join("  "))?;
+    }
+    Ok(())
+}
+
+/// Microseconds as milliseconds.
+pub(super) fn millis(us: u64) -> String {
+    format!("{:.1}", us as f64 / 1000.0)
+}
+
+/// Counters as `path.to.counter  value`, so that they can be grepped.
+pub(super) fn show_counters(value: &Value, path: &str, all: bool, out: &mut dyn Write) -> io::Result<()> {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Object(fields) => {
+            fields.iter().try_for_each(|(name, value)| show_counters(value, &below(name), all, out))
+        }
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, value)| show_counters(value, &below(&at.to_string()), all, out)),
+        Value::Null => Ok(()),
+        Value::Number(n) if n.as_f64() == Some(0.0) && !all => Ok(()),
+        Value::String(text) => writeln!(out, "{path:<50} {text}"),
+        other => writeln!(out, "{path:<50} {other:>16}"),
+    }
+}
+
+pub(super) fn show_entry(entry: &EntryView, out: &mut dyn Write) -> io::Result<()> {
+    let flags = [(entry.dnssec_ok, " DO"), (entry.checking_disabled, " CD")];
+    let flags: String = flags.into_iter().filter_map(|(set, name)| set.then_some(name)).collect();
+    let EntryView { name, rtype, rcode, state, age_secs, fresh_secs, left_secs, bytes, .. } = entry;
+    writeln!(
+        out,
+        "{name} {rtype}{flags}: {rcode}, {state}, {age_secs} s old, fresh for {fresh_secs} s, \
+         usable for {left_secs} s, {bytes} bytes"
+    )?;
+    entry.records.iter().try_for_each(|record| writeln!(out, "    {record}"))
+}

@@ -1,0 +1,136 @@
+//! Looking into the host tier, and purging it.
+
+use super::{Refusal, Shared};
+use axum::{
+    Json,
+    extract::{Query as Parameters, State},
+    http::StatusCode,
+};
+use hickory_proto::op::ResponseCode;
+use ringdns_api::{EntryView, Purged};
+use ringdns_common::{message, names};
+use ringdns_dataplane::{clock::Secs, dns::answer::Answer};
+use ringdns_fleet::BegunPurge;
+use ringdns_resolver::host::{Entry, Purge, StoredKey};
+use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EntryQuery {
+    name: String,
+    #[serde(rename = "type")]
+    rtype: Option<String>,
+}
+
+/// All entries of a name, of one type or of all.
+pub(super) async fn entry(
+    State(service): Shared,
+    Parameters(query): Parameters<EntryQuery>,
+) -> Result<Json<Vec<EntryView>>, Refusal> {
+    let name = names::name(&query.name).map_err(Refusal::bad)?;
+    let rtype = query.rtype.as_deref().map(names::record_type).transpose().map_err(Refusal::bad)?;
+    let now = service.clock.secs();
+    let host = service.resolver.host().clone();
+    // The walk takes milliseconds where there are many entries: not for a thread that serves misses.
+    let found = tokio::task::spawn_blocking(move || {
+        let wanted = |key: &StoredKey| {
+            let asked = key.asked();
+            rtype.is_none_or(|rtype| asked.qtype() == rtype) && asked.name() == name
+        };
+        let found = host.iter().filter(|(key, _)| wanted(key));
+        found.map(|(key, entry)| view(&key, &entry, now)).collect::<Vec<_>>()
+    });
+    let found = found.await.map_err(Refusal::failed)?;
+    if found.is_empty() {
+        let rtype = query.rtype.map(|rtype| format!(" of type {rtype}")).unwrap_or_default();
+        return Err(Refusal(StatusCode::NOT_FOUND, format!("{:?}{rtype} is not in the cache", query.name)));
+    }
+    Ok(Json(found))
+}
+
+fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
+    let answer = &entry.answer;
+    let asked = key.asked();
+    let name = asked.name();
+    let state = match now {
+        now if now < answer.expires() => "fresh",
+        now if now < answer.dead() => "stale",
+        _ => "expired",
+    };
+    EntryView {
+        name: names::display(name),
+        rtype: names::type_name(asked.qtype()),
+        dnssec_ok: asked.dnssec_ok(),
+        checking_disabled: asked.checking_disabled(),
+        rcode: ResponseCode::from(0, answer.status.rcode()).to_str().to_owned(),
+        state: state.to_owned(),
+        age_secs: now.saturating_sub(answer.received),
+        fresh_secs: answer.expires().saturating_sub(now),
+        left_secs: answer.dead().saturating_sub(now),
+        bytes: answer.wire.len(),
+        records: records(name, asked.qtype(), answer),
+    }
+}
+
+/// The records as text. They were decoded once when they came, so they decode again.
+fn records(name: &[u8], qtype: u16, answer: &Answer) -> Vec<String> {
+    let mut bytes = names::query_message(name, [qtype, 1], 0, 0x8000, None);
+    for (at, count) in [6, 8, 10].into_iter().zip(answer.counts) {
+        bytes[at..at + 2].copy_from_slice(&count.to_be_bytes());
+    }
+    bytes.extend_from_slice(&answer.wire);
+    match message::decode(&bytes) {
+        Ok(message) => message.all_sections().map(ToString::to_string).collect(),
+        Err(error) => vec![format!("{} bytes that cannot be shown: {error}", answer.wire.len())],
+    }
+}
+
+/// One of the three must be given.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PurgeQuery {
+    name: Option<String>,
+    suffix: Option<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+/// How long an answer waits for the fleet to be told.
+const TELLING: Duration = Duration::from_millis(500);
+
+/// Purges.
+pub(super) async fn purge(
+    State(service): Shared,
+    Parameters(query): Parameters<PurgeQuery>,
+) -> Result<Json<Purged>, Refusal> {
+    let purge = match (&query.name, &query.suffix, query.all) {
+        (Some(name), None, false) => Purge::Name(names::name(name).map_err(Refusal::bad)?),
+        (None, Some(suffix), false) => Purge::Suffix(names::name(suffix).map_err(Refusal::bad)?),
+        (None, None, true) => Purge::All,
+        _ => return Err(Refusal::bad("say one of name=, suffix= and all=true")),
+    };
+    let (host, fleet) = (service.resolver.host().clone(), service.fleet.clone());
+    let snapshot = service.snapshot.clone();
+    // Once it has begun it ends, whoever waits for it.
+    let purging = tokio::task::spawn_blocking(move || {
+        let begun = fleet.map(|fleet| fleet.begin_purge(&purge));
+        let removed = host.purge(&purge);
+        let forgotten = snapshot.map_or(Ok(()), |snapshot| snapshot.forget());
+        (removed, begun.map(BegunPurge::done), forgotten)
+    });
+    let (removed, telling, forgotten) = purging.await.map_err(Refusal::failed)?;
+    forgotten.map_err(|error| {
+        let file = "cache.snapshot_file cannot be removed";
+        Refusal::failed(format!(
+            "purged until the next start, but {file}: {error}. Remove it, and purge again"
+        ))
+    })?;
+    tracing::info!(removed, name = query.name, suffix = query.suffix, all = query.all, "purged");
+    let told = match telling {
+        Some(telling) => Some(timeout(TELLING, telling).await.is_ok_and(|told| told.is_ok())),
+        None => None,
+    };
+    Ok(Json(Purged { removed, told }))
+}

@@ -1,0 +1,212 @@
+//! Every counter there is, in Prometheus' text format.
+
+use super::{Service, stats};
+use crate::{nic::LinkState, process::resource_usage};
+use hdrhistogram::Histogram;
+use ringdns_common::counters::Total;
+use ringdns_dataplane::stats::{Counter, DropReason};
+use ringdns_resolver::tier::SharedTier;
+use std::fmt::{Display, Write as _};
+
+/// All metrics.
+pub fn text(service: &Service) -> String {
+    let mut text = Text(String::new());
+    workers(service, &mut text);
+    if let Some(verdicts) = (service.verdicts)() {
+        let name = "ringdns_xdp_packets_total";
+        text.head(name, "counter", "Packets that the XDP program has seen, by what became of them.");
+        for (verdict, n) in verdicts.iter() {
+            text.line(name, &[("verdict", &verdict.name())], n);
+        }
+    }
+    if let Some(by_xdp) = service.receiving.is_by_xdp() {
+        let up = service.receiving.link() == LinkState::Up;
+        text.gauge("ringdns_interface_by_xdp", "Whether AF_XDP is in use, and not lost.", u8::from(by_xdp));
+        text.gauge("ringdns_interface_link_up", "Whether the interface's link is up.", u8::from(up));
+        text.totals("ringdns_interface", &service.receiving.counters.totals());
+    }
+    let host = service.resolver.host();
+    let (used, capacity) = host.bytes();
+    text.gauge("ringdns_host_entries", "Entries of the host tier.", host.len());
+    text.gauge("ringdns_host_bytes", "Bytes in use of the host tier.", used);
+    text.gauge("ringdns_host_capacity_bytes", "Bytes in all of the host tier.", capacity);
+    text.totals("ringdns_host", &host.counters.totals());
+    text.gauge(
+        "ringdns_resolver_under_way",
+        "Questions under way to upstreams.",
+        service.resolver.under_way(),
+    );
+    text.totals("ringdns_resolver", &service.resolver.counters.totals());
+    text.totals("ringdns_sweep", &service.sweeper.counters.totals());
+    if let Some(snapshot) = &service.snapshot {
+        text.gauge("ringdns_snapshot_entries", "Entries of the snapshot on disk.", snapshot.entries());
+        text.totals("ringdns_snapshot", &snapshot.counters.totals());
+    }
+    if let Some(fleet) = &service.fleet {
+        text.gauge("ringdns_fleet_up", "Whether Redis is well and used.", u8::from(fleet.is_up()));
+        text.gauge("ringdns_fleet_queued", "Answers that wait to be stored in Redis.", fleet.queued());
+        text.gauge(
+            "ringdns_fleet_keys",
+            "Answers in Redis, when this appliance last changed their index.",
+            fleet.keys(),
+        );
+        text.totals("ringdns_fleet", &fleet.counters.totals());
+    }
+    text.totals("ringdns_listener", &(service.listeners)());
+    if let Some(log) = &service.log {
+        text.totals("ringdns_query_log", &log.counters.totals());
+        text.gauge("ringdns_query_log_taps", "Listeners to the query log.", log.taps.len());
+        let sums = log.ledger.sums();
+        text.totals("ringdns_query_log_rows", &sums.totals());
+        for gauge in sums.gauges() {
+            text.gauge(&format!("ringdns_query_log_rows_{}", gauge.name), gauge.doc, gauge.value);
+        }
+    }
+    upstreams(service, &mut text);
+    process(&mut text);
+    text.gauge("ringdns_uptime_seconds", "Seconds since the start.", service.clock.secs());
+    text.0
+}
+
+/// By the names that all who serve metrics have for it.
+fn process(text: &mut Text) {
+    let Ok(taken) = resource_usage() else { return };
+    text.gauge("process_resident_memory_bytes", "Resident memory.", taken.resident_bytes);
+    text.gauge("process_virtual_memory_bytes", "Virtual memory.", taken.virtual_bytes);
+    text.gauge("ringdns_allocated_bytes", "Memory that was allocated and not freed.", taken.allocated_bytes);
+    text.gauge("process_open_fds", "Open files and sockets.", taken.open_files);
+    if let Some(most) = taken.open_files_max {
+        text.gauge("process_max_fds", "Most files and sockets that may be open.", most);
+    }
+    text.gauge("process_threads", "Threads of the process.", taken.threads);
+    let name = "process_cpu_seconds_total";
+    text.head(name, "counter", "Processor time since the start.");
+    text.line(name, &[], taken.cpu_secs);
+}
+
+fn workers(service: &Service, text: &mut Text) {
+    let read: Vec<_> = service
+        .links
+        .iter()
+        .map(|link| (link.worker.to_string(), link.stats.snapshot(), link.port.read()))
+        .collect();
+    for counter in Counter::ALL {
+        let name = format!("ringdns_worker_{}_total", counter.label());
+        text.head(&name, "counter", counter.doc());
+        for (worker, stats, _) in &read {
+            text.line(&name, &[("worker", worker)], stats.get(*counter));
+        }
+    }
+    let name = "ringdns_worker_dropped_total";
+    text.head(name, "counter", "Received frames that were dropped, by reason.");
+    for (worker, stats, _) in &read {
+        for reason in DropReason::ALL {
+            text.line(name, &[("worker", worker), ("reason", &reason.label())], stats.dropped(*reason));
+        }
+    }
+    for at in 0..stats::port(&Default::default()).len() {
+        for (row, (worker, _, published)) in read.iter().enumerate() {
+            let (label, doc, value) = stats::port(&published.port)[at];
+            let name = format!("ringdns_port_{label}_total");
+            if row == 0 {
+                text.head(&name, "counter", doc);
+            }
+            text.line(&name, &[("worker", worker)], value);
+        }
+    }
+    for (name, doc) in [
+        ("ringdns_cache_entries", "Entries of a worker's cache."),
+        ("ringdns_cache_used_bytes", "Bytes in use of a worker's cache."),
+        ("ringdns_cache_capacity_bytes", "Bytes in all of a worker's cache."),
+    ] {
+        text.head(name, "gauge", doc);
+        for (worker, _, published) in &read {
+            let cache = published.cache;
+            let value = match name {
+                "ringdns_cache_entries" => cache.entries,
+                "ringdns_cache_used_bytes" => cache.used,
+                _ => cache.capacity,
+            };
+            text.line(name, &[("worker", worker)], value);
+        }
+    }
+}
+
+fn upstreams(service: &Service, text: &mut Text) {
+    let read: Vec<_> = service
+        .resolver
+        .upstreams()
+        .iter()
+        .map(|upstream| (upstream.label.clone(), upstream.clone()))
+        .collect();
+    let Some((_, first)) = read.first() else { return };
+    for (at, total) in first.counters.totals().iter().enumerate() {
+        let name = format!("ringdns_upstream_{}_total", total.name);
+        text.head(&name, "counter", total.doc);
+        for (address, upstream) in &read {
+            text.line(&name, &[("upstream", address)], upstream.counters.totals()[at].value);
+        }
+    }
+    let name = "ringdns_upstream_round_trip_seconds";
+    text.head(name, "gauge", "Smoothed time that an upstream's answers take.");
+    for (address, upstream) in &read {
+        text.line(name, &[("upstream", address)], upstream.health().round_trip.as_secs_f64());
+    }
+    let name = "ringdns_upstream_put_back";
+    text.head(name, "gauge", "Whether an upstream is left alone for a while because it failed.");
+    for (address, upstream) in &read {
+        let put_back = upstream.is_put_back(service.clock.nanos());
+        text.line(name, &[("upstream", address)], u8::from(put_back));
+    }
+    let name = "ringdns_upstream_answer_seconds";
+    text.head(name, "histogram", "How long an upstream takes to answer, or to say that it failed.");
+    for (address, upstream) in &read {
+        text.histogram(name, address, &upstream.times());
+    }
+}
+
+/// Bounds of a histogram's buckets, in milliseconds: from the next host to the end of patience.
+const BUCKETS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+
+/// Writing to a string cannot fail, so results are dropped.
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
+        let _ = write!(self.0, "{name}");
+        for (at, (label, of)) in labels.iter().enumerate() {
+            let _ = write!(self.0, "{}{label}=\"{of}\"", if at == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    /// A histogram of nanoseconds in buckets of seconds. What is within 1 % of a bucket's bound may be in the next one.
+    fn histogram(&mut self, name: &str, upstream: &str, nanos: &Histogram<u64>) {
+        let bucket = format!("{name}_bucket");
+        for millis in BUCKETS {
+            let (le, count) = (millis as f64 / 1e3, nanos.count_between(0, millis * 1_000_000));
+            self.line(&bucket, &[("upstream", &upstream), ("le", &le)], count);
+        }
+        self.line(&bucket, &[("upstream", &upstream), ("le", &"+Inf")], nanos.len());
+        let sum = nanos.mean() * nanos.len() as f64 / 1e9;
+        self.line(&format!("{name}_sum"), &[("upstream", &upstream)], sum);
+        self.line(&format!("{name}_count"), &[("upstream", &upstream)], nanos.len());
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, "gauge", help);
+        self.line(name, &[], value);
+    }
+
+    fn totals(&mut self, prefix: &str, totals: &[Total]) {
+        for total in totals {
+            let name = format!("{prefix}_{}_total", total.name);
+            self.head(&name, "counter", total.doc);
+            self.line(&name, &[], total.value);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The HTTP API: over the Unix socket for `ringctl`, and its reading part over TCP for monitoring.
+//!
+//! | route | what |
+//! |---|---|
+//! | `GET /status` | what runs, where and since when |
+//! | `GET /stats` | every counter, as JSON |
+//! | `GET /metrics` | the same for Prometheus |
+//! | `GET /healthz` | 200, or 503 while it does not answer queries |
+//! | `GET /readyz` | the same, and 503 with the reason while clients' queries cannot come |
+//! | `GET /cache/entry?name=&type=` | what the host tier holds under a name |
+//! | `GET /histogram?format=text\|log&outcome=` | service times |
+//! | `GET /histogram?format=text\|log&upstream=` | how long an upstream's answers take |
+//! | `GET /sweeps?last=` | what sweeps of the host tier, and of Redis by this appliance, have done in the last day, and each of the last so many |
+//! | `GET /log/tap` | the query log, live: rows as JSON, one a line; Unix socket only |
+//! | `GET /debug/pprof/heap` | the memory in use, by who allocated it, for pprof; Unix socket, and HTTP if `control.profiles_over_http` |
+//! | `GET /debug/pprof/profile?seconds=` | the same for processor time |
+//! | `POST /reload` | read the configuration again; Unix socket only |
+//! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | forget; Unix socket only |
+
+mod cache;
+mod metrics;
+mod profile;
+mod stats;
+mod upstreams;
+
+use crate::{
+    latency::{self, Collector},
+    nic::Receiving,
+    notices::Notices,
+    process::resource_usage,
+    reload::Reloader,
+};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Query, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use hdrhistogram::Histogram;
+use ringdns_api::{Status, Sweeps};
+use ringdns_common::counters::Total;
+use ringdns_config::Config;
+use ringdns_dataplane::{clock::Clock, latency::Outcome, punt::Link};
+use ringdns_fleet::Fleet;
+use ringdns_querylog::QueryLog;
+use ringdns_resolver::{Resolver, snapshot::Snapshot, sweep::Sweeper};
+use ringdns_xdp::Verdicts;
+use rustix::{
+    fs::Mode,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+};
+use serde::Deserialize;
+use std::{
+    fs, io,
+    os::unix::fs::FileTypeExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::spawn_blocking,
+};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// Said before everything is up, and while it ends.
+const NOT_READY: &str = "starting, or about to end";
+
+/// What the API speaks of.
+pub struct Service {
+    /// The configuration that runs.
+    pub config: Config,
+    /// The process's clock.
+    pub clock: Clock,
+    /// How packets are received, and why so.
+    pub receiving: Arc<Receiving>,
+    /// Conditions that an operator should know of.
+    pub notices: Arc<Notices>,
+    /// The workers.
+    pub links: Vec<Arc<Link>>,
+    /// Host tier and upstreams.
+    pub resolver: Arc<Resolver>,
+    /// Redis tier, if one is configured.
+    pub fleet: Option<Arc<Fleet>>,
+    /// Service times.
+    pub latencies: Collector,
+    /// Reads the counters of the XDP program, if there is one.
+    pub verdicts: Box<dyn Fn() -> Option<Verdicts> + Send + Sync>,
+    /// Reads the counters of the TCP and kernel UDP listeners.
+    pub listeners: Box<dyn Fn() -> Vec<Total> + Send + Sync>,
+    /// The query log, if there is one.
+    pub log: Option<Arc<QueryLog>>,
+    /// Who sweeps the host tier.
+    pub sweeper: Arc<Sweeper>,
+    /// What is kept on disk, if anything is.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// Reads the configuration again.
+    pub reloader: Reloader,
+    /// Whether queries are answered, if they come.
+    pub ready: AtomicBool,
+}
+
+impl Service {
+    /// Every counter there is.
+    pub fn stats(&self) -> serde_json::Value {
+        stats::all(self)
+    }
+
+    /// Why clients get no answers, if that is so.
+    fn obstacle(&self) -> Option<String> {
+        if self.ready.load(Ordering::Acquire) { self.receiving.obstacle() } else { Some(NOT_READY.into()) }
+    }
+}
+
+type Shared = State<Arc<Service>>;
+
+/// A request that cannot be met.
+#[derive(Debug)]
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(serde_json::json!({ "error": self.1 }))).into_response()
+    }
+}
+
+impl Refusal {
+    fn bad(reason: impl std::fmt::Display) -> Self {
+        Refusal(StatusCode::BAD_REQUEST, reason.to_string())
+    }
+
+    fn failed(reason: impl std::fmt::Display) -> Self {
+        Refusal(StatusCode::INTERNAL_SERVER_ERROR, reason.to_string())
+    }
+}
+
+/// The routes that change nothing.
+fn reading() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/status", get(status))
+        .route("/stats", get(async |State(service): Shared| Json(service.stats())))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/cache/entry", get(cache::entry))
+        .route("/histogram", get(histogram))
+        .route("/sweeps", get(sweeps))
+}
+
+/// What a debugger would show. It tells much about this process, and costs it time.
+fn profiles() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/debug/pprof/heap", get(profile::heap))
+        .route("/debug/pprof/profile", get(profile::cpu))
+}
+
+/// Binds the Unix socket, for the owner alone, in place of one that a dead process left.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    make_way(path)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // The file takes the socket's mode, so that not even for a moment can anybody else open it.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+/// Removes the socket of a dead process, and nothing else.
+fn make_way(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    let refused =
+        |reason: &str| io::Error::new(io::ErrorKind::AddrInUse, format!("{}: {reason}", path.display()));
+    if !metadata.file_type().is_socket() {
+        return Err(refused("there is a file of this name, and it is no socket"));
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(refused("another ringdnsd listens here"));
+    }
+    fs::remove_file(path)
+}
+
+/// Serves the whole API until the task is dropped.
+pub async fn serve_socket(listener: UnixListener, service: Arc<Service>) -> io::Result<()> {
+    let owners = Router::new()
+        .route("/cache/purge", post(cache::purge))
+        .route("/reload", post(reload))
+        .route("/log/tap", get(tap));
+    axum::serve(listener, reading().merge(profiles()).merge(owners).with_state(service)).await
+}
+
+/// Serves the reading part until the task is dropped, and profiles where the configuration says so.
+pub async fn serve_http(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
+    let profiles = if service.config.control.profiles_over_http { profiles() } else { Router::new() };
+    axum::serve(listener, reading().merge(profiles).with_state(service)).await
+}
+
+async fn status(State(service): Shared) -> Json<Status> {
+    let now = service.clock.nanos();
+    let upstreams = service.resolver.upstreams();
+    let obstacle = service.obstacle();
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_secs: service.clock.secs(),
+        ready: obstacle.is_none(),
+        obstacle,
+        receiving: service.receiving.to_string(),
+        notices: service.notices.list(),
+        listen: service.config.server.listen.iter().map(ToString::to_string).collect(),
+        workers: service.links.len(),
+        process: resource_usage().ok(),
+        upstreams: upstreams.iter().map(|upstream| upstreams::status(upstream, now)).collect(),
+    })
+}
+
+async fn healthz(State(service): Shared) -> Response {
+    if service.ready.load(Ordering::Acquire) {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{NOT_READY}\n")).into_response()
+    }
+}
+
+async fn readyz(State(service): Shared) -> Response {
+    match service.obstacle() {
+        None => "ok\n".into_response(),
+        Some(obstacle) => (StatusCode::SERVICE_UNAVAILABLE, format!("{obstacle}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(service): Shared) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::text(&service)).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SweepsQuery {
+    #[serde(default)]
+    last: usize,
+}
+
+async fn sweeps(State(service): Shared, Query(query): Query<SweepsQuery>) -> Json<Sweeps> {
+    let fleet = service.fleet.as_ref().map(|fleet| fleet.swept(query.last));
+    Json(Sweeps { host: service.sweeper.told(query.last), fleet })
+}
+
+async fn reload(State(service): Shared) -> Result<Response, Refusal> {
+    let reloading = spawn_blocking(move || service.reloader.reload());
+    let reloaded = reloading.await.map_err(Refusal::failed)?;
+    reloaded.map(|reloaded| Json(reloaded).into_response()).map_err(Refusal::bad)
+}
+
+/// Rows of the query log, as they come. They tell who asks for what, so that only the owner of the socket has them.
+async fn tap(State(service): Shared) -> Result<Response, Refusal> {
+    let Some(log) = &service.log else {
+        let reason = "nothing is logged: set query_log.enabled = true";
+        return Err(Refusal(StatusCode::CONFLICT, reason.into()));
+    };
+    let enough = || Refusal(StatusCode::SERVICE_UNAVAILABLE, "enough others listen already".into());
+    let rows = log.taps.open().ok_or_else(enough)?;
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(rows)).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistogramQuery {
+    #[serde(default)]
+    format: Format,
+    outcome: Option<String>,
+    upstream: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    #[default]
+    Text,
+    Log,
+}
+
+async fn histogram(State(service): Shared, Query(query): Query<HistogramQuery>) -> Result<Response, Refusal> {
+    if let Some(address) = &query.upstream {
+        if query.outcome.is_some() {
+            return Err(Refusal::bad(
+                "outcomes are of clients' queries, not of an upstream's: give one of the two",
+            ));
+        }
+        let times = upstreams::find(&service, address)?.times();
+        return export(&[(address, &times)], query.format, &service);
+    }
+    let outcomes: Vec<Outcome> = match &query.outcome {
+        None => Outcome::ALL.into(),
+        Some(label) => {
+            let known = Outcome::ALL.into_iter().find(|outcome| outcome.label() == label);
+            vec![known.ok_or_else(|| Refusal::bad(format!("no outcome {label:?}: hit, stale or miss")))?]
+        }
+    };
+    let total = service.latencies.total().await.map_err(Refusal::failed)?;
+    let histograms: Vec<_> = outcomes.iter().map(|outcome| (outcome.label(), total.get(*outcome))).collect();
+    export(&histograms, query.format, &service)
+}
+
+/// Histograms of nanoseconds, in a format that HdrHistogram's tools read.
+fn export(
+    histograms: &[(&str, &Histogram<u64>)],
+    format: Format,
+    service: &Service,
+) -> Result<Response, Refusal> {
+    match format {
+        Format::Log => {
+            let bytes = latency::log(histograms, service.latencies.since()).map_err(Refusal::failed)?;
+            Ok(bytes.into_response())
+        }
+        Format::Text => {
+            // A plotter reads one histogram a file; with several, comment lines keep them apart for people.
+            let mut text = String::new();
+            for (name, histogram) in histograms {
+                if histograms.len() > 1 {
+                    text += &format!("# {name}, microseconds\n");
+                }
+                text += &latency::percentiles(histogram);
+            }
+            Ok(text.into_response())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Every counter there is, as JSON.
+
+use super::Service;
+use crate::{nic::LinkState, process::resource_usage};
+use ringdns_common::counters::Total;
+use ringdns_dataplane::{
+    port::PortStats,
+    punt::Link,
+    stats::{Counter, DropReason, Snapshot},
+};
+use ringdns_querylog::{LogCounters, QueryLog};
+use ringdns_resolver::tier::SharedTier;
+use serde_json::{Map, Value, json};
+
+/// All counters of the process.
+pub fn all(service: &Service) -> Value {
+    let mut sum = Snapshot::default();
+    for link in &service.links {
+        sum.merge(&link.stats.snapshot());
+    }
+    let host = service.resolver.host();
+    let (used, capacity) = host.bytes();
+    json!({
+        "uptime_secs": service.clock.secs(),
+        "process": resource_usage().ok(),
+        "total": worker(&sum),
+        "workers": service.links.iter().map(|link| one(link)).collect::<Vec<_>>(),
+        "interface": service.receiving.is_by_xdp().map(|by_xdp| json!({
+            "by_xdp": by_xdp,
+            "link_up": service.receiving.link() == LinkState::Up,
+            "counters": totals(service.receiving.counters.totals()),
+        })),
+        "xdp": (service.verdicts)().map(|verdicts| {
+            verdicts.iter().map(|(verdict, n)| (verdict.name().to_owned(), n.into())).collect::<Map<_, _>>()
+        }),
+        "host": {
+            "entries": host.len(), "bytes": used, "capacity": capacity,
+            "counters": totals(host.counters.totals()),
+        },
+        "resolver": {
+            "under_way": service.resolver.under_way(),
+            "counters": totals(service.resolver.counters.totals()),
+        },
+        "sweeps": totals(service.sweeper.counters.totals()),
+        "snapshot": service.snapshot.as_ref().map(|snapshot| json!({
+            "entries": snapshot.entries(),
+            "counters": totals(snapshot.counters.totals()),
+        })),
+        "fleet": service.fleet.as_ref().map(|fleet| json!({
+            "up": fleet.is_up(),
+            "queued": fleet.queued(),
+            "keys": fleet.keys(),
+            "counters": totals(fleet.counters.totals()),
+        })),
+        "upstreams": service.resolver.upstreams().iter().map(|upstream| json!({
+            "address": upstream.label.clone(),
+            "put_back": upstream.is_put_back(service.clock.nanos()),
+            "round_trip_us": upstream.health().round_trip.as_micros() as u64,
+            "counters": totals(upstream.counters.totals()),
+        })).collect::<Vec<_>>(),
+        "listeners": totals((service.listeners)()),
+        "query_log": service.log.as_ref().map(|log| query_log(log, service, &sum)),
+    })
+}
+
+/// The sums of the query log, over all that record: `recorded = handed_on + unwanted + dropped + in_hand`.
+fn query_log(log: &QueryLog, service: &Service, workers: &Snapshot) -> Value {
+    let LogCounters { tcp_recorded, tcp_excluded, tcp_full, handed_on, writer_full, unwanted, .. } =
+        &log.counters;
+    let no_batch = workers.get(Counter::LogNoBatch);
+    let ended = [handed_on, unwanted, tcp_full, writer_full].map(|counter| counter.get()).iter().sum::<u64>();
+    let recorded = workers.get(Counter::LogRecorded) + tcp_recorded.get();
+    json!({
+        "recorded": recorded,
+        "excluded": workers.get(Counter::LogExcluded) + tcp_excluded.get(),
+        "handed_on": handed_on.get(),
+        "unwanted": unwanted.get(),
+        "dropped": { "no_batch": no_batch, "tcp_full": tcp_full.get(), "writer_full": writer_full.get() },
+        "in_hand": recorded as i64 - (ended + no_batch) as i64,
+        "taps": log.taps.len(),
+        "counters": totals(log.counters.totals()),
+        // Where the rows are that were handed on, if they are kept.
+        "rows": service.config.shipping.as_ref().map(|_| {
+            let sums = log.ledger.sums();
+            let mut rows = totals(sums.totals());
+            rows.extend(totals(sums.gauges()));
+            rows.insert("unaccounted".into(), sums.unaccounted().into());
+            rows
+        }),
+    })
+}
+
+fn totals(totals: Vec<Total>) -> Map<String, Value> {
+    totals.into_iter().map(|total| (total.name.to_owned(), total.value.into())).collect()
+}
+
+/// A worker's counters, and whether their sums close.
+fn worker(snapshot: &Snapshot) -> Map<String, Value> {
+    let counters = Counter::ALL.iter().map(|c| (c.label().to_owned(), snapshot.get(*c).into()));
+    let dropped = DropReason::ALL.iter().map(|r| (r.label().to_owned(), snapshot.dropped(*r).into()));
+    let mut worker: Map<String, Value> = counters.collect();
+    worker.insert("dropped".into(), Value::Object(dropped.collect()));
+    worker.insert("unaccounted".into(), snapshot.unaccounted().into());
+    worker.insert("punts_waiting".into(), snapshot.punts_waiting().into());
+    worker
+}
+
+fn one(link: &Link) -> Value {
+    let published = link.port.read();
+    let [free, fill, held, tx] = published.frames;
+    let mut value = worker(&link.stats.snapshot());
+    value.insert("worker".into(), link.worker.into());
+    value.insert("punts_queued".into(), link.queued().into());
+    let port = port(&published.port).map(|(name, _, value)| (name.to_owned(), value.into()));
+    value.insert("port".into(), Value::Object(port.into_iter().collect()));
+    value.insert("frames".into(), json!({ "free": free, "fill": fill, "held": held, "tx": tx }));
+    let cache = published.cache;
+    value.insert(
+        "cache".into(),
+        json!({
+            "entries": cache.entries, "used": cache.used, "removed": cache.removed, "capacity": cache.capacity,
+        }),
+    );
+    Value::Object(value)
+}
+
+/// A port's totals with their names and meanings.
+pub fn port(stats: &PortStats) -> [(&'static str, &'static str, u64); 12] {
+    [
+        ("sent", "Frames handed to the kernel for sending", stats.sent),
+        ("send_failed", "Frames that the kernel refused to send", stats.send_failed),
+        ("tx_ring_full", "Turns that kept frames because the TX ring was full", stats.tx_ring_full),
+        ("fill_starved", "Turns that could not fill up the fill ring", stats.fill_starved),
+        ("bad_descriptors", "Descriptors from the kernel that cannot be true", stats.bad_descriptors),
+        ("syscalls", "System calls to kick, send, receive or sleep", stats.syscalls),
+        (
+            "rx_dropped",
+            "Packets that the kernel dropped; in copy mode those for an empty fill ring among them",
+            stats.rx_dropped,
+        ),
+        ("rx_ring_full", "Packets dropped because the RX ring was full", stats.rx_ring_full),
+        ("rx_fill_ring_empty", "Packets dropped because the fill ring was empty", stats.rx_fill_ring_empty),
+        ("rx_invalid_descs", "Fill ring descriptors that the kernel found invalid", stats.rx_invalid_descs),
+        ("tx_invalid_descs", "TX ring descriptors that the kernel found invalid", stats.tx_invalid_descs),
+        ("tx_ring_empty", "Kicks that found the TX ring empty", stats.tx_ring_empty),
+    ]
+}

@@ -1,0 +1,393 @@
+use super::*;
+use crate::{daemon, policy, reload::Source};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use ringdns_api::{EntryView, Times};
+use ringdns_common::{backroom::Backroom, names};
+use ringdns_dataplane::{
+    dns::answer::{Answer, TtlRules},
+    doorbell::Doorbell,
+};
+use ringdns_resolver::{Limits, host::HostTier};
+use serde_json::Value;
+use std::{collections::HashSet, os::unix::fs::PermissionsExt, sync::atomic::AtomicU64};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+
+const TEXT: &str = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n";
+
+/// A service over both of its doors, with one answer in its host tier.
+struct Doors {
+    folder: TempDir,
+    http: std::net::SocketAddr,
+    service: Arc<Service>,
+}
+
+impl Doors {
+    async fn open() -> Self {
+        Self::open_with("").await
+    }
+
+    async fn open_with(table: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ringdns.toml");
+        fs::write(&path, format!("{TEXT}{table}")).unwrap();
+        let (config, source) = Source::load(&path).unwrap();
+        let clock = Clock::start();
+        let generation = Arc::new(AtomicU64::new(0));
+        let bell = Arc::new(Doorbell::new().unwrap());
+        let links = vec![Arc::new(Link::new(0, 1, 1, bell, generation.clone()).unwrap())];
+        let host = Arc::new(HostTier::new(1 << 20, generation));
+        let resolver = Resolver::new(host, &config, clock, Limits::default(), None);
+        let backroom = Backroom::open("test", Vec::new()).unwrap();
+        let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
+        let policy = Arc::new(policy::policy(&config).unwrap());
+        let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
+        let reloader = Reloader::new(source, policy, resolver.clone(), listener, links.clone());
+        let service = Arc::new(Service {
+            sweeper,
+            snapshot: None,
+            reloader,
+            config,
+            clock,
+            receiving: Arc::new(Receiving::over_sockets("kernel sockets")),
+            notices: Arc::default(),
+            latencies: Collector::new(links.clone()).unwrap(),
+            links,
+            resolver,
+            fleet: None,
+            verdicts: Box::new(|| None),
+            listeners: Box::new(|| vec![Total { name: "queries", doc: "Queries received.", value: 3 }]),
+            log: None,
+            ready: AtomicBool::new(false),
+        });
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = tcp.local_addr().unwrap();
+        tokio::spawn(serve_socket(bind(&folder.path().join("s")).unwrap(), service.clone()));
+        tokio::spawn(serve_http(tcp, service.clone()));
+        let doors = Doors { folder, http, service };
+        doors.remember("www.example.com");
+        doors
+    }
+
+    /// Puts an A record into the host tier.
+    fn remember(&self, name: &str) {
+        let wire = names::name(name).unwrap();
+        let key = names::key(&wire, 1, false, false).unwrap();
+        let mut message = names::query_message(&wire, [1, 1], 0, 0x8180, None);
+        message[7] = 1;
+        message.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1]);
+        let rules = TtlRules { min: 0, max: 1000, negative_max: 0, stale: 0, ahead: 0 };
+        let answer = Answer::from_response(&message, &key, &rules, self.service.clock.secs(), false).unwrap();
+        let host = self.service.resolver.host();
+        assert!(host.insert(&key, Arc::new(answer), host.generation()));
+    }
+
+    async fn over_socket(&self, method: &str, path: &str) -> (StatusCode, String) {
+        request(UnixStream::connect(self.folder.path().join("s")).await.unwrap(), method, path).await
+    }
+
+    async fn over_tcp(&self, method: &str, path: &str) -> (StatusCode, String) {
+        request(TcpStream::connect(self.http).await.unwrap(), method, path).await
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        let (status, body) = self.over_tcp("GET", path).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+async fn request(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    method: &str,
+    path: &str,
+) -> (StatusCode, String) {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header("host", "ringdns");
+    let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn what_changes_something_goes_over_the_socket_alone() {
+    let doors = Doors::open().await;
+    for method in ["POST", "GET"] {
+        let (status, _) = doors.over_tcp(method, "/cache/purge?all=true").await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+    }
+    assert_eq!(doors.service.resolver.host().len(), 1);
+    let (status, _) = doors.over_socket("GET", "/cache/purge?all=true").await;
+    assert_eq!((status, doors.service.resolver.host().len()), (StatusCode::METHOD_NOT_ALLOWED, 1));
+    let (status, _) = doors.over_socket("POST", "/cache/purge?all=true").await;
+    assert_eq!((status, doors.service.resolver.host().len()), (StatusCode::OK, 0));
+}
+
+#[tokio::test]
+async fn purges_take_a_name_a_suffix_or_all_and_just_one_of_them() {
+    let doors = Doors::open().await;
+    for bad in ["", "?name=a&suffix=b", "?all=false", "?name=..", "?nmae=www.example.com"] {
+        let (status, body) = doors.over_socket("POST", &format!("/cache/purge{bad}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}: {body}");
+    }
+    assert_eq!(doors.service.resolver.host().len(), 1);
+    for (what, left) in [("name=example.com", 1), ("name=WWW.example.com.", 0), ("suffix=com", 0)] {
+        doors.remember("www.example.com");
+        let (status, body) = doors.over_socket("POST", &format!("/cache/purge?{what}")).await;
+        assert_eq!(status, StatusCode::OK, "{what}: {body}");
+        assert_eq!(doors.service.resolver.host().len(), left, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn entries_are_shown_with_their_records() {
+    let doors = Doors::open().await;
+    for path in ["/cache/entry?name=WWW.example.com", "/cache/entry?name=www.example.com.&type=a"] {
+        let entries: Vec<EntryView> = serde_json::from_value(doors.json(path).await).unwrap();
+        let [entry] = &entries[..] else { panic!("{path}: {entries:?}") };
+        assert_eq!((entry.name.as_str(), entry.rtype.as_str()), ("www.example.com.", "A"));
+        assert_eq!((entry.state.as_str(), entry.rcode.as_str()), ("fresh", "No Error"));
+        assert!(entry.records[0].contains("192.0.2.1"), "{entry:?}");
+    }
+    for path in ["/cache/entry?name=www.example.com&type=AAAA", "/cache/entry?name=other.example"] {
+        assert_eq!(doors.over_tcp("GET", path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+    for path in ["/cache/entry", "/cache/entry?name=..", "/cache/entry?name=a&type=NONSENSE"] {
+        assert_eq!(doors.over_tcp("GET", path).await.0, StatusCode::BAD_REQUEST, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn health_follows_readiness() {
+    let doors = Doors::open().await;
+    for path in ["/healthz", "/readyz"] {
+        doors.service.ready.store(false, Ordering::Release);
+        assert_eq!(doors.over_tcp("GET", path).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        doors.service.ready.store(true, Ordering::Release);
+        assert_eq!(doors.over_tcp("GET", path).await.0, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn stats_close() {
+    let doors = Doors::open().await;
+    let stats = doors.json("/stats").await;
+    for path in
+        ["/total/unaccounted", "/total/punts_waiting", "/total/dropped/punt_queue_full", "/total/received"]
+    {
+        assert_eq!(stats.pointer(path), Some(&Value::from(0)), "{path}");
+    }
+    assert_eq!(stats.pointer("/host/entries"), Some(&Value::from(1)));
+    assert_eq!(stats.pointer("/listeners/queries"), Some(&Value::from(3)));
+    assert!(stats.pointer("/upstreams/0/counters/timeouts").is_some());
+    assert!(stats.pointer("/workers/0/port/tx_ring_empty").is_some());
+}
+
+/// As Prometheus' parser wants it: HELP and TYPE once and before the samples, which stand together.
+#[tokio::test]
+async fn metrics_are_well_formed() {
+    let doors = Doors::open().await;
+    let (status, text) = doors.over_tcp("GET", "/metrics").await;
+    assert_eq!(status, StatusCode::OK);
+    let mut families = HashSet::new();
+    let mut samples = HashSet::new();
+    let mut current = ("", "");
+    let mut helped = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(families.insert(name), "{name} comes twice");
+            assert!(help.len() > 10, "{line}");
+            helped = name;
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            current = rest.split_once(' ').unwrap();
+            assert_eq!(current.0, helped, "{line}");
+            assert_eq!(current.0.ends_with("_total"), current.1 == "counter", "{line}");
+        } else {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            assert!(samples.insert(sample), "{sample} comes twice");
+            let name = sample.split('{').next().unwrap();
+            let part = name.strip_prefix(current.0).unwrap_or_else(|| panic!("{line}"));
+            assert!(part.is_empty() != (current.1 == "histogram"), "{line}");
+            assert!(["", "_bucket", "_sum", "_count"].contains(&part), "{line}");
+            // What all programs have, has the names that it has for all.
+            assert!(["ringdns_", "process_"].iter().any(|prefix| current.0.starts_with(prefix)), "{line}");
+            value.parse::<f64>().unwrap();
+        }
+    }
+    for name in [
+        "ringdns_worker_hit_total",
+        "ringdns_host_entries",
+        "ringdns_listener_queries_total",
+        "ringdns_allocated_bytes",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_cpu_seconds_total",
+    ] {
+        assert!(families.contains(name), "{name} is missing");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_or_format_is_refused() {
+    let doors = Doors::open().await;
+    for query in [
+        "outcome=hitt",
+        "format=csv",
+        "outcom=hit",
+        "upstream=192.0.2.9:53",
+        "upstream=192.0.2.1:53&outcome=hit",
+    ] {
+        let (status, _) = doors.over_tcp("GET", &format!("/histogram?{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn the_socket_is_the_owners_alone_and_replaces_only_a_dead_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/control.sock");
+    let alive = bind(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(bind(&path).unwrap_err().to_string().contains("another ringdnsd"));
+    drop(alive);
+    bind(&path).unwrap();
+
+    let file = folder.path().join("precious");
+    fs::write(&file, "data").unwrap();
+    assert!(bind(&file).unwrap_err().to_string().contains("no socket"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "data");
+}
+
+/// 100 answers of 1 to 100 ms.
+#[tokio::test]
+async fn the_times_of_an_upstream_are_told_in_every_form() {
+    let doors = Doors::open().await;
+    for millis in 1..=100 {
+        let upstream = doors.service.resolver.upstreams().iter().next().unwrap().clone();
+        upstream.answered(std::time::Duration::from_millis(millis));
+        upstream.counters.queries_udp.inc();
+    }
+    let status: Status = serde_json::from_value(doors.json("/status").await).unwrap();
+    let [upstream] = &status.upstreams[..] else { panic!("{status:?}") };
+    let near = |us: u64, millis: u64| us.abs_diff(millis * 1000) <= millis * 10;
+    let &Times { count, p50_us, p90_us, p99_us, max_us } = &upstream.times;
+    assert!(near(p50_us, 50) && near(p90_us, 90) && near(p99_us, 99) && near(max_us, 100), "{upstream:?}");
+    assert_eq!((count, upstream.queries, upstream.errors, upstream.back_off_ms), (100, 100, 0, 0));
+    assert!(upstream.zones.is_empty() && !upstream.put_back && upstream.protocol == "udp");
+
+    let (_, metrics) = doors.over_tcp("GET", "/metrics").await;
+    let value = |sample: &str| {
+        let line =
+            metrics.lines().find(|line| line.starts_with(sample)).unwrap_or_else(|| panic!("{sample}"));
+        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    let name = "ringdns_upstream_answer_seconds";
+    let bucket = |le: &str| value(&format!("{name}_bucket{{upstream=\"udp://192.0.2.1:53\",le=\"{le}\"}}"));
+    assert_eq!(["0.005", "0.05", "0.1", "+Inf"].map(bucket), [5.0, 50.0, 100.0, 100.0]);
+    assert!((value(&format!("{name}_sum")) - 5.05).abs() < 0.05);
+    assert_eq!(value(&format!("{name}_count")), 100.0);
+
+    let (status, text) = doors.over_tcp("GET", "/histogram?upstream=192.0.2.1:53").await;
+    assert!(status == StatusCode::OK && text.contains("Total count    =          100]"), "{text}");
+    let (status, log) = doors.over_tcp("GET", "/histogram?upstream=udp://192.0.2.1:53&format=log").await;
+    assert!(status == StatusCode::OK && log.contains("Tag=udp://192.0.2.1:53,"), "{log}");
+}
+
+#[tokio::test]
+async fn profiles_are_given_over_http_only_if_that_is_asked_for() {
+    for (table, expected) in [
+        ("", StatusCode::NOT_FOUND),
+        ("[control]\nhttp = \"127.0.0.1:1\"\nprofiles_over_http = true", StatusCode::BAD_REQUEST),
+    ] {
+        let doors = Doors::open_with(table).await;
+        for bad in ["seconds=0", "seconds=301", "seconds=x", "for=3"] {
+            let path = format!("/debug/pprof/profile?{bad}");
+            let (status, body) = doors.over_socket("GET", &path).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}: {body}");
+            assert_eq!(doors.over_tcp("GET", &path).await.0, expected, "{table} {bad}");
+        }
+    }
+    let told =
+        Config::parse(&format!("{TEXT}[control]\nprofiles_over_http = true"), Path::new("")).unwrap_err();
+    assert!(told.to_string().contains("control.profiles_over_http"), "{told}");
+}
+
+#[tokio::test]
+async fn the_configuration_is_read_again_over_the_socket_alone() {
+    let doors = Doors::open().await;
+    let file = doors.folder.path().join("ringdns.toml");
+    let reload = async || doors.over_socket("POST", "/reload").await;
+    assert_eq!(doors.over_tcp("POST", "/reload").await.0, StatusCode::NOT_FOUND);
+
+    let upstreams = || doors.service.resolver.upstreams();
+    let link = &doors.service.links[0];
+    let first = upstreams();
+    assert_eq!(reload().await, (StatusCode::OK, r#"{"applied":[],"needs_restart":[]}"#.into()));
+    assert!(Arc::ptr_eq(&first, &upstreams()) && link.new_policy().is_none(), "nothing was made anew");
+
+    fs::write(&file, format!("{TEXT}[[upstream]]\naddress = \"tcp://192.0.2.2\"\n[access]\nallow = [\"192.0.2.0/24\"]\n[cache]\nmax_ttl = \"1h\"\n")).unwrap();
+    let told = r#"{"applied":["access","upstream"],"needs_restart":["cache"]}"#;
+    assert_eq!(reload().await, (StatusCode::OK, told.into()));
+    let labels: Vec<_> = upstreams().iter().map(|upstream| upstream.label.clone()).collect();
+    assert_eq!(labels, ["udp://192.0.2.1:53", "tcp://192.0.2.2:53"]);
+    assert!(
+        Arc::ptr_eq(first.iter().next().unwrap(), upstreams().iter().next().unwrap()),
+        "one goes on as it is"
+    );
+    let policy = link.new_policy().expect("workers have a new policy");
+    assert!(policy.access.allows([192, 0, 2, 7].into()) && !policy.access.allows([127, 0, 0, 1].into()));
+    let again = r#"{"applied":[],"needs_restart":["cache"]}"#;
+    assert_eq!(reload().await, (StatusCode::OK, again.into()), "what waits for a restart is told again");
+
+    for wrong in ["[access]\nallow = [\"nobody\"]", "[[upstream", "[server]\ninterface = \"none0\""] {
+        fs::write(&file, wrong).unwrap();
+        let (status, body) = reload().await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}: {body}");
+    }
+    fs::remove_file(&file).unwrap();
+    let (status, body) = reload().await;
+    assert!(status == StatusCode::BAD_REQUEST && body.contains("ringdns.toml"), "{body}");
+    assert!(link.new_policy().is_none() && upstreams().iter().len() == 2, "what is refused changes nothing");
+}
+
+#[tokio::test]
+async fn what_is_in_the_files_that_a_configuration_names_is_part_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "000102030405060708090a0b0c0d0e0f\n").unwrap();
+    let doors = Doors::open_with(&format!("[cookies]\nsecret_file = {secret:?}\n")).await;
+    let reload = async || doors.over_socket("POST", "/reload").await.1;
+    assert!(reload().await.contains(r#""applied":[]"#));
+    fs::write(&secret, "100102030405060708090a0b0c0d0e0f\n").unwrap();
+    assert!(reload().await.contains(r#""applied":["cookies"]"#));
+    fs::write(&secret, "no secret").unwrap();
+    assert!(reload().await.contains("error"));
+}
+
+#[tokio::test]
+async fn what_is_read_anew_by_itself_waits_for_no_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, spool) = (folder.path().join("file"), folder.path());
+    for table in [
+        format!("[cache]\nsnapshot_file = {file:?}"),
+        format!("[redis]\nurl = \"redis://127.0.0.1:1\"\npassword_file = {file:?}"),
+        format!(
+            "[query_log]\nenabled = true\nspool_dir = {spool:?}\n\
+             [clickhouse]\nurl = \"http://127.0.0.1:1\"\npassword_file = {file:?}"
+        ),
+    ] {
+        fs::write(&file, "one").unwrap();
+        let doors = Doors::open_with(&table).await;
+        fs::write(&file, "two").unwrap();
+        let told = r#"{"applied":[],"needs_restart":[]}"#;
+        assert_eq!(doors.over_socket("POST", "/reload").await.1, told, "{table}");
+    }
+}

@@ -1,0 +1,205 @@
+//! Where queries come in: AF_XDP with the kernel behind it, or the kernel alone.
+//!
+//! With AF_XDP, one more worker sits at kernel sockets on the same addresses. It answers what the XDP program leaves
+//! to the kernel (fragments, IP options, queues that are not served), and everything while the program is off and the
+//! other workers are not at kernel sockets, too: see [`crate::nic`].
+
+use crate::{
+    nic::{Attached, Interfaces, Key, Receiving, Watch, Watched},
+    workers::{Common, Plan, Socket, Source, StartError, Workers},
+};
+use core_affinity::CoreId;
+use parking_lot::Mutex;
+use ringdns_common::cores;
+use ringdns_config::{Config, Mode};
+use ringdns_dataplane::port::{nic::Nic, xsk::Opened};
+use ringdns_xdp::{AttachMode, SteerConfig, SteerError, Steering, Tally};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+
+/// The most that the worker behind AF_XDP has for its cache: little comes its way.
+const BEHIND_BYTES: u64 = 8 << 20;
+
+/// Why there is no way in.
+#[derive(Debug, thiserror::Error)]
+pub enum EntranceError {
+    /// The XDP program.
+    #[error("{0}")]
+    Steer(#[from] SteerError),
+    /// A worker.
+    #[error("{0}")]
+    Worker(#[from] StartError),
+    /// The kernel does not report changes of network interfaces.
+    #[error(
+        "the kernel does not tell of network interfaces: {0}. Let the process open netlink sockets (systemd: add \
+         AF_NETLINK to RestrictAddressFamilies=)"
+    )]
+    Watch(#[source] io::Error),
+}
+
+/// The way in, open.
+pub struct Entrance {
+    /// The XDP program, attached. Before the workers, so that it is dropped first: no packet may be steered to a
+    /// socket that is being closed.
+    pub steering: Arc<Mutex<Option<Steering>>>,
+    /// Reader of the XDP program's counters.
+    pub tally: Option<Tally>,
+    /// Watch over the interface, yet to be started.
+    pub watch: Option<Watch>,
+    /// The workers.
+    pub workers: Workers,
+    /// How packets are received, and why so.
+    pub receiving: Arc<Receiving>,
+    /// The cores that no worker has to itself.
+    pub spare_cores: Vec<CoreId>,
+}
+
+/// Opens the way in that the configuration asks for, or the kernel's if AF_XDP is refused and may be replaced.
+pub fn open(listen: &[SocketAddr], common: &Common<'_>) -> Result<Entrance, EntranceError> {
+    let server = &common.config.server;
+    let Some(interface) = &server.interface else {
+        return over_kernel(listen, common, "kernel sockets".into());
+    };
+    match over_xdp(interface, listen, common) {
+        Err(reason) if server.fallback => {
+            tracing::warn!(
+                "AF_XDP cannot be used: {reason}. Serving over kernel sockets instead, which is slower"
+            );
+            over_kernel(listen, common, format!("kernel sockets, because AF_XDP cannot be used: {reason}"))
+        }
+        opened => opened,
+    }
+}
+
+fn over_kernel(
+    listen: &[SocketAddr],
+    common: &Common<'_>,
+    receiving: String,
+) -> Result<Entrance, EntranceError> {
+    let plan = cores::Plan::new(common.config.server.workers);
+    let mut workers = Workers::default();
+    for worker in 0..plan.workers() {
+        let source = Source::Sockets(listen.to_vec());
+        let cache_bytes = common.config.cache.bytes_per_worker;
+        let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));
+        workers.add(Plan { source, cores, cache_bytes, alone }, common)?;
+    }
+    Ok(Entrance {
+        steering: Arc::default(),
+        tally: None,
+        watch: None,
+        workers,
+        receiving: Arc::new(Receiving::over_sockets(receiving)),
+        spare_cores: plan.of_control().to_vec(),
+    })
+}
+
+fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Result<Entrance, EntranceError> {
+    let Config { server, cache, .. } = common.config;
+    let mode = attach_mode(server.mode);
+    // Declared in this order so that on an error the program goes before the workers.
+    let mut workers = Workers::default();
+    let mut steering = Steering::load(&SteerConfig { interface, listen, mode })?;
+    let mut interfaces = Interfaces::open().map_err(EntranceError::Watch)?;
+    let plan = cores::Plan::new(None);
+    let sockets = each_queue(interface, server.queues.as_deref(), usize::MAX, |worker, queue| {
+        let source = Source::Queue { interface: interface.to_owned(), queue };
+        let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));
+        workers.add(Plan { source, cores, cache_bytes: cache.bytes_per_worker, alone }, common)
+    })?;
+    let seats = workers.seats().to_vec();
+    let spare_cores = cores::Plan::new(Some(seats.len())).of_control().to_vec();
+    let source = Source::Sockets(listen.to_vec());
+    let cache_bytes = cache.bytes_per_worker.min(BEHIND_BYTES);
+    workers.add(Plan { source, cores: spare_cores.clone(), cache_bytes, alone: false }, common)?;
+
+    let index = steering.interface_index();
+    let before = interfaces.find(Key::Index(index)).map_err(EntranceError::Watch)?;
+    let (sockets, text) = steer(interface, &mut steering, sockets)?;
+    common.notices.set_interface(steering.notices().to_vec());
+    let was_up = before.is_some_and(|interface| interface.is_up());
+    let attached = Attached { index, program: steering.program_id()?, sockets, was_up };
+    let tally = steering.tally();
+    let steering = Arc::new(Mutex::new(Some(steering)));
+    let receiving = Arc::new(Receiving::by_xdp(interface, text));
+    let watched = Watched {
+        interface: interface.to_owned(),
+        queues: server.queues.clone(),
+        listen: listen.to_vec(),
+        fallback: server.fallback,
+        steering: steering.clone(),
+        seats,
+        notices: common.notices.clone(),
+        receiving: receiving.clone(),
+    };
+    let watch = Some(Watch::over(watched, interfaces, attached));
+    Ok(Entrance { steering, tally: Some(tally), watch, workers, receiving, spare_cores })
+}
+
+/// Opens each queue that is asked for, or each that the interface has, up to `limit`, for one worker each. Returns their
+/// numbers and sockets.
+pub(crate) fn each_queue(
+    interface: &str,
+    listed: Option<&[u32]>,
+    limit: usize,
+    mut open: impl FnMut(usize, u32) -> Result<Socket, StartError>,
+) -> Result<Vec<(u32, OwnedFd, Opened)>, EntranceError> {
+    let queues = queues(interface, listed);
+    if queues.len() > limit {
+        tracing::warn!(
+            "{interface} has {} receive queues, and there are workers for {limit}: kernel sockets serve the others, which \
+             is slower, until ringdnsd is restarted",
+            queues.len()
+        );
+    }
+    let mut sockets = Vec::new();
+    for (worker, queue) in queues.into_iter().enumerate().take(limit) {
+        if let Some((socket, opened)) = open(worker, queue)? {
+            sockets.push((queue, socket, opened));
+        }
+    }
+    Ok(sockets)
+}
+
+/// Gives the program the sockets of its queues, and attaches it. Returns them, and how packets are received.
+pub(crate) fn steer(
+    interface: &str,
+    steering: &mut Steering,
+    sockets: Vec<(u32, OwnedFd, Opened)>,
+) -> Result<(Vec<OwnedFd>, String), EntranceError> {
+    for (queue, socket, _) in &sockets {
+        steering.add_socket(*queue, socket.as_fd())?;
+    }
+    let attachment = steering.attach()?;
+    let queues = sockets.len();
+    let how = sockets.first().map_or_else(String::new, |(.., how)| format!("{} ({})", how.mode, how.reason));
+    let text = format!("AF_XDP on {interface}, queues: {queues}, program: {attachment}, sockets: {how}");
+    Ok((sockets.into_iter().map(|(_, socket, _)| socket).collect(), text))
+}
+
+/// The queues to serve: those that are listed, or all that the interface has.
+fn queues(interface: &str, listed: Option<&[u32]>) -> Vec<u32> {
+    if let Some(queues) = listed {
+        return queues.to_vec();
+    }
+    let count = Nic::look(interface).queues.unwrap_or_else(|| {
+        tracing::warn!(
+            "neither the driver of {interface} nor sysfs tells how many receive queues it has: serving queue 0, and \
+             kernel sockets the others; list them in server.queues"
+        );
+        1
+    });
+    (0..count).collect()
+}
+
+fn attach_mode(mode: Mode) -> AttachMode {
+    match mode {
+        Mode::Auto => AttachMode::Auto,
+        Mode::ZeroCopy | Mode::Copy => AttachMode::Driver,
+        Mode::Generic => AttachMode::Generic,
+    }
+}

@@ -1,0 +1,352 @@
+//! DNS over TCP (RFC 7766): on the addresses that UDP is answered on, from the host tier and the resolver.
+//!
+//! A connection carries many queries at once, and each is answered when its answer is there. What one connection, and
+//! all together, may hold in memory is bounded.
+
+use arc_swap::ArcSwap;
+use ringdns_common::counters;
+use ringdns_config::Tcp;
+use ringdns_dataplane::{
+    dns::{
+        header,
+        option::OPT_MAX,
+        query::{Query, Reject},
+        reply::{self, Limits},
+    },
+    log::{Logged, Outcome, Protocol, Source},
+    policy::{Asker, Policy, Refusal},
+    process::Rules,
+};
+use ringdns_querylog::QueryLog;
+use ringdns_resolver::{Resolved, Resolver};
+use seats::{Seat, Seats};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+
+mod seats;
+
+/// The largest message that the two bytes of its length can tell of.
+const MESSAGE_MAX: usize = u16::MAX as usize;
+/// Replies made and not yet written, on one connection. Few: each may have 64 KiB.
+const OUTBOX: usize = 2;
+
+counters! {
+    /// What happens over TCP.
+    ListenCounters {
+        /// Connections accepted.
+        connections,
+        /// Connections closed at once because there were too many, and all at work.
+        connections_refused,
+        /// Idle connections closed for new ones because there were too many.
+        connections_displaced,
+        /// Connections closed at once because the access list does not let the client in.
+        connections_denied,
+        /// Connections closed because nothing came for too long, or the client did not read.
+        connections_idle,
+        /// Queries received.
+        queries,
+        /// Queries answered.
+        answered,
+        /// Queries answered with an error because they cannot be understood or are not allowed.
+        rejected,
+        /// Messages not answered because they are no queries.
+        dropped,
+        /// Answers that their client did not wait for.
+        abandoned,
+    }
+}
+
+/// What answers queries that come over TCP.
+pub struct Listener {
+    resolver: Arc<Resolver>,
+    policy: ArcSwap<Policy>,
+    rules: Rules,
+    bounds: Tcp,
+    seats: Arc<Seats>,
+    /// `None`: nothing is logged.
+    log: Option<Arc<QueryLog>>,
+    /// What happened so far.
+    pub counters: ListenCounters,
+}
+
+impl Listener {
+    /// One for any number of addresses.
+    pub fn new(
+        resolver: Arc<Resolver>,
+        policy: Arc<Policy>,
+        rules: Rules,
+        bounds: Tcp,
+        log: Option<Arc<QueryLog>>,
+    ) -> Arc<Self> {
+        let seats = Seats::new(bounds.connections, bounds.connections_per_client);
+        let counters = ListenCounters::default();
+        Arc::new(Listener { resolver, policy: policy.into(), rules, bounds, seats, log, counters })
+    }
+
+    /// Measures queries by another policy from now on.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        self.policy.store(policy);
+    }
+
+    /// Accepts connections until the task is dropped.
+    pub async fn serve(self: Arc<Self>, socket: TcpListener) {
+        loop {
+            let (stream, client) = match socket.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // The client hung up, or file descriptors ran out: the latter takes a moment to mend.
+                    tracing::debug!(%error, "accepting a TCP connection failed");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
+            };
+            // Who may not ask gets one answer, that it may not, or none.
+            let policy = self.policy.load();
+            let most = if policy.access.allows(client.ip()) {
+                usize::MAX
+            } else if policy.refusal == Refusal::Answer {
+                1
+            } else {
+                self.counters.connections_denied.inc();
+                continue;
+            };
+            let seat = match self.seats.take(client.ip()) {
+                Ok((seat, made_room)) => {
+                    self.counters.connections_displaced.add(u64::from(made_room));
+                    seat
+                }
+                Err(full) => {
+                    tracing::debug!(%client, ?full, "no seat for a TCP connection");
+                    self.counters.connections_refused.inc();
+                    continue;
+                }
+            };
+            self.counters.connections.inc();
+            let listener = self.clone();
+            tokio::spawn(async move {
+                // Answers go out one by one, as soon as they are there.
+                let served = match stream.set_nodelay(true) {
+                    Ok(()) => listener.converse(stream, client.ip(), Arc::new(seat), most).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = served {
+                    listener.ended(client, &error);
+                }
+            });
+        }
+    }
+
+    fn ended(&self, client: SocketAddr, error: &io::Error) {
+        if error.kind() == io::ErrorKind::TimedOut {
+            self.counters.connections_idle.inc();
+        }
+        tracing::debug!(%client, %error, "a TCP connection ended");
+    }
+
+    /// Serves one connection, for `most` messages, until its client closes it, it falls silent with nothing under way, or
+    /// somebody else needs its seat.
+    async fn converse(
+        self: &Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        client: IpAddr,
+        seat: Arc<Seat>,
+        most: usize,
+    ) -> io::Result<()> {
+        let (mut from, to) = tokio::io::split(stream);
+        let (replies, outbox) = mpsc::channel(OUTBOX);
+        let writer = tokio::spawn(write_replies(to, outbox, self.bounds.idle));
+        let turns = Arc::new(Semaphore::new(self.bounds.in_flight));
+        let mut read = Ok(());
+        for _ in 0..most {
+            // Taken before the message is read: a client that asks for too much at once is not listened to.
+            let Ok(turn) = turns.clone().acquire_owned().await else { break };
+            let message = tokio::select! {
+                message = self.next_message(&mut from, &seat) => message,
+                () = seat.wanted() => break,
+            };
+            let message = match message {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(error) => {
+                    read = Err(error);
+                    break;
+                }
+            };
+            self.counters.queries.inc();
+            seat.asked();
+            let (listener, replies, seat) = (self.clone(), replies.clone(), seat.clone());
+            let answering = async move {
+                listener.answer(message, client, &replies).await;
+                seat.answered();
+                drop(turn);
+            };
+            tokio::spawn(answering);
+            if writer.is_finished() {
+                break;
+            }
+        }
+        // The client may have closed its side only: what is under way is still answered.
+        drop(replies);
+        let written = writer.await.map_err(io::Error::other)?;
+        read.and(written)
+    }
+
+    /// Reads a message behind its length; `None` at the end of the connection. Silence is an error only while nothing is under
+    /// way; a message that was begun must come to its end in time, in however many pieces.
+    async fn next_message(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        seat: &Seat,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let mut length = [0; 2];
+        loop {
+            // Reading a single byte can be given up and begun again without losing any.
+            match timeout(self.bounds.idle, from.read(&mut length[..1])).await {
+                Ok(Ok(0)) => return Ok(None),
+                Ok(Ok(_)) => break,
+                Ok(Err(error)) => return Err(error),
+                Err(_) if seat.is_at_work() => {}
+                Err(_) => return Err(silent()),
+            }
+        }
+        let rest = async {
+            from.read_exact(&mut length[1..]).await?;
+            let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+            from.read_exact(&mut message).await?;
+            Ok(Some(message))
+        };
+        timeout(self.bounds.idle, rest).await.unwrap_or_else(|_| Err(silent()))
+    }
+
+    /// Answers a message, if it is one to be answered.
+    async fn answer(&self, mut message: Vec<u8>, client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
+        let mut query = Query::default();
+        let clock = self.resolver.clock();
+        let received = clock.nanos();
+        let asker = Asker { client, connected: true, now: clock.epoch().wrapping_add(clock.secs()) };
+        let policy = self.policy.load_full();
+        let (verdict, mut options) = policy.read(&message, &mut query, &asker);
+        if query.edns.is_some_and(|edns| edns.keepalive) {
+            options.keepalive = Some(in_tenths(self.bounds.idle));
+        }
+        // All that a reply needs of it. What a client pads its queries with is not kept until they are answered.
+        message.truncate((header::LEN + query.question_len()).min(message.len()));
+        message.shrink_to_fit();
+        let limits = Limits { reply: MESSAGE_MAX, advertise: self.rules.udp_limit, options };
+        let resolved = match verdict {
+            Ok(()) => Ok(self.resolver.resolve(&query.key).await),
+            Err(reject) => Err(reject),
+        };
+        // The reply is made when there is room for it: what waits until then is shared with the host tier.
+        let Ok(room) = replies.reserve().await else { return self.counters.abandoned.inc() };
+        let (reply, counter) = match &resolved {
+            Ok(resolved) => (Some(self.reply(&message, &query, resolved, &limits)), &self.counters.answered),
+            Err(reject) => match rejection(&message, &query, *reject, &limits) {
+                Some(reply) => (Some(reply), &self.counters.rejected),
+                None => (None, &self.counters.dropped),
+            },
+        };
+        counter.inc();
+        let Some(reply) = reply else { return };
+        if let Some(log) = &self.log {
+            let (rcode, outcome, source) = match &resolved {
+                Ok(resolved) => self.outcome(resolved),
+                Err(reject) => (reject.rcode(), Outcome::Rejected, Source::default()),
+            };
+            log.note_tcp(
+                &query,
+                Logged {
+                    at: received,
+                    client: mapped(client),
+                    question: &[],
+                    protocol: Protocol::Tcp,
+                    outcome,
+                    rcode,
+                    answer_bytes: (reply.len() - 2) as u16,
+                    service_ns: u32::try_from(clock.nanos().saturating_sub(received)).unwrap_or(u32::MAX),
+                    source,
+                },
+            );
+        }
+        room.send(reply);
+    }
+
+    /// What the log says of an answer.
+    fn outcome(&self, resolved: &Resolved) -> (u16, Outcome, Source) {
+        let rcode = resolved.answer.status.rcode();
+        let age = resolved.age(self.resolver.clock().secs(), self.rules.stale_ttl);
+        (rcode.into(), resolved.source.outcome(rcode, age), resolved.source)
+    }
+
+    fn reply(&self, message: &[u8], query: &Query, resolved: &Resolved, limits: &Limits<'_>) -> Vec<u8> {
+        let view = resolved.answer.view();
+        let head = header::LEN + query.question_len();
+        let room = (head + view.wire.len() + OPT_MAX).min(MESSAGE_MAX);
+        let mut framed = framed(&message[..head], room);
+        let age = resolved.age(self.resolver.clock().secs(), self.rules.stale_ttl);
+        let reply = reply::answer(&mut framed[2..], head, query, view, age, limits);
+        finish(framed, reply.len)
+    }
+}
+
+fn rejection(message: &[u8], query: &Query, reject: Reject<'_>, limits: &Limits<'_>) -> Option<Vec<u8>> {
+    let mut framed = framed(message, message.len() + OPT_MAX);
+    let len = reply::reject(&mut framed[2..], query, reject, limits);
+    (len > 0).then(|| finish(framed, len))
+}
+
+/// An address as IPv6 has it.
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        // Of a socket for both families, it is so already.
+        IpAddr::V6(v6) => v6,
+    }
+}
+
+/// A message's beginning behind two bytes for its length, with `room` bytes for the message.
+fn framed(head: &[u8], room: usize) -> Vec<u8> {
+    let mut framed = vec![0; 2 + room.max(head.len())];
+    framed[2..2 + head.len()].copy_from_slice(head);
+    framed
+}
+
+fn finish(mut framed: Vec<u8>, len: usize) -> Vec<u8> {
+    framed[..2].copy_from_slice(&(len as u16).to_be_bytes());
+    framed.truncate(2 + len);
+    framed
+}
+
+/// A time as clients are told it (RFC 7828 section 3.1).
+fn in_tenths(time: Duration) -> u16 {
+    u16::try_from(time.as_millis() / 100).unwrap_or(u16::MAX)
+}
+
+fn silent() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
+/// Writes replies in the order in which they are found, until nobody can find any more.
+async fn write_replies(
+    mut to: impl AsyncWrite + Unpin,
+    mut outbox: mpsc::Receiver<Vec<u8>>,
+    patience: Duration,
+) -> io::Result<()> {
+    while let Some(reply) = outbox.recv().await {
+        timeout(patience, to.write_all(&reply)).await.unwrap_or_else(|_| Err(silent()))?;
+    }
+    to.shutdown().await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! What the data plane measures queries by, out of the configuration and the files that it names.
+
+use ringdns_config as config;
+use ringdns_config::{Config, Problem, secrets};
+use ringdns_dataplane::{access::AccessList, dns::cookie::Cookies, policy::Policy};
+use std::net::{IpAddr, SocketAddr};
+
+/// The policy that `config` describes.
+pub fn policy(config: &Config) -> Result<Policy, Problem> {
+    Ok(Policy {
+        access: access(&config.access)?,
+        refusal: config.access.refusal,
+        cookies: cookies(&config.cookies)?,
+        require_cookies: config.cookies.require_over_udp,
+        nsid: config.server.nsid.as_deref().map(|name| name.as_bytes().into()),
+        identity: config.server.identity.as_deref().map(|name| name.as_bytes().into()),
+    })
+}
+
+fn access(config: &config::Access) -> Result<AccessList, Problem> {
+    AccessList::new(&config.allow, &config.deny).map_err(|error| {
+        let remedy = "Join neighbouring prefixes, or let a firewall tell the clients apart";
+        Problem::new("access.allow", error.to_string(), remedy)
+    })
+}
+
+/// What an operator should know of a policy that is probably not meant, though it can be.
+pub fn warnings(config: &Config, policy: &Policy) -> Vec<String> {
+    let open = |address: &&SocketAddr| {
+        let share =
+            if address.is_ipv4() { policy.access.v4.share() } else { policy.access.v6.share() / V6_IN_USE };
+        share > OPEN && is_public(address.ip())
+    };
+    let warning = |address: &SocketAddr| {
+        format!(
+            "access.allow lets everybody ask at {address}: an open resolver is used to flood others with answers, and \
+             will be (RFC 5358). List the networks that it is for, or see to it that a firewall does"
+        )
+    };
+    config.server.listen.iter().find(open).map(warning).into_iter().collect()
+}
+
+/// The share of all IPv6 addresses that is given out: 2000::/3 (RFC 4291 section 2.4).
+const V6_IN_USE: f64 = 0.125;
+
+/// From this share of all addresses on, a list is taken for one that lets everybody in.
+const OPEN: f64 = 0.5;
+
+/// Whether an address to listen on can be reached from everywhere, as far as it tells: any may be meant by a wildcard.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || shared)
+        }
+        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
+    }
+}
+
+fn cookies(config: &config::Cookies) -> Result<Option<Cookies>, Problem> {
+    if !config.enabled {
+        return Ok(None);
+    }
+    let Some(path) = &config.secret_file else { return Ok(Some(Cookies::new(rand::random(), None))) };
+    let (secret, other) = secrets::secrets_of("cookies.secret_file", path)?;
+    Ok(Some(Cookies::new(secret, other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringdns_dataplane::dns::cookie::Cookie;
+    use std::{io::Write, net::Ipv4Addr, path::Path};
+
+    fn made_from(text: &str) -> Result<Option<Cookies>, Problem> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let secret_file = Some(file.path().to_owned());
+        cookies(&config::Cookies { enabled: true, secret_file, require_over_udp: false })
+    }
+
+    fn config(listen: &str, access: &str) -> Config {
+        let text = format!(
+            "[server]\nlisten = [{listen:?}]\n[[upstream]]\naddress = \"192.0.2.1\"\n[access]\n{access}"
+        );
+        Config::parse(&text, Path::new("ringdns.toml")).unwrap()
+    }
+
+    #[test]
+    fn by_default_only_neighbours_may_ask() {
+        let policy = policy(&config("198.51.100.1:53", "")).unwrap();
+        for (client, allowed) in [
+            ("127.0.0.1", true),
+            ("10.53.0.1", true),
+            ("172.31.255.255", true),
+            ("172.32.0.0", false),
+            ("192.168.1.1", true),
+            ("192.169.0.0", false),
+            ("100.64.0.1", true),
+            ("100.128.0.0", false),
+            ("169.254.1.1", true),
+            ("198.51.100.2", false),
+            ("8.8.8.8", false),
+            ("::1", true),
+            ("fd53::1", true),
+            ("fe80::1", true),
+            ("fec0::1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(policy.access.allows(client.parse().unwrap()), allowed, "{client}");
+        }
+        assert!(warnings(&config("198.51.100.1:53", ""), &policy).is_empty());
+    }
+
+    #[test]
+    fn an_open_resolver_is_warned_of() {
+        for (listen, access, warned) in [
+            ("198.51.100.1:53", "allow = [\"0.0.0.0/0\"]", true),
+            ("0.0.0.0:53", "allow = [\"0.0.0.0/1\", \"128.0.0.0/1\"]\ndeny = [\"10.0.0.0/8\"]", true),
+            ("[2001:db8::1]:53", "allow = [\"2000::/3\"]\ndeny = [\"2001::/16\"]", true),
+            ("[2001:db8::1]:53", "allow = [\"::/0\"]", true),
+            ("[2001:db8::1]:53", "allow = [\"0.0.0.0/0\"]", false),
+            ("192.168.1.1:53", "allow = [\"0.0.0.0/0\"]", false),
+            ("100.64.0.1:53", "allow = [\"0.0.0.0/0\"]", false),
+            ("127.0.0.1:53", "allow = [\"0.0.0.0/0\"]", false),
+            ("198.51.100.1:53", "allow = [\"198.51.100.0/22\"]", false),
+        ] {
+            let config = config(listen, access);
+            let warnings = warnings(&config, &policy(&config).unwrap());
+            assert_eq!(warnings.len(), usize::from(warned), "{listen}, {access}: {warnings:?}");
+            assert!(warnings.iter().all(|text| text.contains("RFC 5358") && text.contains(listen)));
+        }
+    }
+
+    #[test]
+    fn the_secrets_are_those_in_the_file() {
+        let server = "010000005cf79f111f8130c3eee29480";
+        let cookie = Cookie {
+            client: 0x2464_c4ab_cf10_c957_u64.to_be_bytes(),
+            server: u128::from_str_radix(server, 16).ok().map(u128::to_be_bytes),
+        };
+        // RFC 9018 appendix A.1.
+        let good = |text: &str| {
+            let client = Ipv4Addr::new(198, 51, 100, 100).into();
+            made_from(text).unwrap().unwrap().answer(&cookie, client, 1_559_731_985).1
+        };
+        let (ours, other) = ("e5e973e5a6b2a43f48e7dc849e37bfcf", "00000000000000000000000000000000");
+        assert!(good(ours) && good(&format!("{}\r\n", ours.to_uppercase())));
+        assert!(good(&format!("{ours}\n{other}\n")) && good(&format!("{other}\n\n {ours}")));
+        assert!(!good(other));
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused_and_not_repeated() {
+        let secret = "e5e973e5a6b2a43f48e7dc849e37bfcf";
+        for (text, reason) in [
+            ("", "no secret"),
+            ("e5e9", "secret 1"),
+            (&format!("{secret}\n{secret}0"), "secret 2"),
+            (&format!("+{}", &secret[1..]), "secret 1"),
+            (&[secret; 3].join("\n"), "more than two"),
+        ] {
+            let problem = made_from(text).unwrap_err();
+            assert_eq!(problem.key, "cookies.secret_file");
+            assert!(problem.reason.contains(reason) && !problem.reason.contains("e5e9"), "{problem}");
+        }
+        let missing = config::Cookies {
+            enabled: true,
+            secret_file: Some("no/such/file".into()),
+            require_over_udp: false,
+        };
+        assert!(cookies(&missing).unwrap_err().reason.contains("no/such/file"));
+        assert!(cookies(&config::Cookies { enabled: false, ..missing }).unwrap().is_none());
+    }
+}

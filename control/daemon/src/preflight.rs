@@ -1,0 +1,249 @@
+//! What can be known before anything is opened: whether this machine can do what the configuration asks for.
+//!
+//! [`check`] looks at the machine alone and disturbs nobody, so `--check` can run beside a ringdnsd at work. [`claim`]
+//! takes the ports. What only trying can tell (capabilities, locked memory, the driver) is said by the errors of
+//! [`ringdns_xdp`] and of the ports, still before a packet is steered.
+
+use crate::policy;
+use ringdns_config::{Config, Problem};
+use ringdns_dataplane::port::{nic::Nic, udp};
+use ringdns_resolver::validate;
+use ringdns_tls as tls;
+use rustix::{
+    net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket, socket_with, sockopt},
+    system::sysinfo,
+};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
+
+/// TCP connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Packet memory of a worker, in bytes: frames of two KiB.
+const PACKET_MEMORY: u64 = 4096 * 2048;
+
+/// A port that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Over UDP.
+    #[error("server.listen: {0}")]
+    Udp(#[from] udp::UdpError),
+    /// Over TCP.
+    #[error("{key}: cannot listen on TCP {address}: {source}; {}", remedy(source, *address))]
+    Tcp {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+fn remedy(error: &io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("find who has the port with `ss -ltnp sport = :{}`, or listen on another", address.port())
+        }
+        io::ErrorKind::PermissionDenied => {
+            "run as root, or grant CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)".into()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this host does not have the address: add it to an interface (`ip address add`), or correct the key".into()
+        }
+        _ => "see whether the kernel and the service manager allow this address family".into(),
+    }
+}
+
+/// Checks the configuration against the machine.
+pub fn check(config: &Config) -> Result<(), Problem> {
+    if let Some(interface) = &config.server.interface {
+        interface_exists(interface)?;
+    }
+    for warning in policy::warnings(config, &policy::policy(config)?) {
+        tracing::warn!("{warning}");
+    }
+    for (i, upstream) in config.upstreams.iter().enumerate() {
+        if let Some(tls) = upstream.transport.tls() {
+            tls::client_config(tls.ca_file.as_deref(), &[]).map_err(|error| {
+                Problem::new(format!("upstream[{i}].tls_ca_file"), error.reason, error.remedy)
+            })?;
+        }
+    }
+    if config.dnssec.validate {
+        validate::trust_anchors(config.dnssec.trust_anchor_file.as_deref()).map_err(|reason| {
+            let remedy = "Give a file of DS or DNSKEY records, such as Debian's /usr/share/dns/root.key";
+            Problem::new("dnssec.trust_anchor_file", reason, remedy)
+        })?;
+    }
+    memory_suffices(config, memory_of_machine())
+}
+
+/// The ports, taken.
+pub struct Claim {
+    /// Listeners of `server.listen`, in its order.
+    pub tcp: Vec<TcpListener>,
+    /// Their addresses, with the ports that port 0 has become.
+    pub listen: Vec<SocketAddr>,
+    /// The listener of `control.http`.
+    pub http: Option<TcpListener>,
+}
+
+/// Takes all TCP ports, and makes sure that nobody has the UDP ports.
+pub fn claim(config: &Config) -> Result<Claim, ClaimError> {
+    let tcp = config.server.listen.iter().map(|address| bind("server.listen", *address));
+    let tcp = tcp.collect::<Result<Vec<_>, _>>()?;
+    let addresses = tcp.iter().zip(&config.server.listen);
+    let listen: Vec<_> = addresses.map(|(tcp, asked)| tcp.local_addr().unwrap_or(*asked)).collect();
+    udp::probe(&listen)?;
+    let http = config.control.http.map(|address| bind("control.http", address)).transpose()?;
+    Ok(Claim { tcp, listen, http })
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, ClaimError> {
+    listener(address).map_err(|source| ClaimError::Tcp { key, address, source })
+}
+
+/// A listener of its own family only, so that `0.0.0.0` and `[::]` can be listened on side by side. Non-blocking: what tokio
+/// wants.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    // A restart must not wait for connections of the last run to be forgotten.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn interface_exists(interface: &str) -> Result<(), Problem> {
+    // Any socket will do to ask with.
+    let found =
+        socket(AddressFamily::UNIX, SocketType::DGRAM, None).and_then(|any| name_to_index(&any, interface));
+    found.map(drop).map_err(|_| {
+        Problem::new(
+            "server.interface",
+            format!("no network interface is called {interface:?} in this network namespace"),
+            "Name one that `ip link` lists, or remove the key to use kernel sockets",
+        )
+    })
+}
+
+/// Bytes of memory that the machine has.
+fn memory_of_machine() -> u64 {
+    let info = sysinfo();
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
+}
+
+fn memory_suffices(config: &Config, machine: u64) -> Result<(), Problem> {
+    let (server, cache) = (&config.server, &config.cache);
+    let default = ringdns_common::cores::Plan::new(None).workers();
+    let workers = match (&server.interface, &server.queues) {
+        (Some(_), Some(queues)) => queues.len(),
+        (Some(interface), None) => Nic::look(interface).queues.unwrap_or(1) as usize,
+        (None, _) => server.workers.unwrap_or(default),
+    };
+    let each = cache.bytes_per_worker.saturating_add(PACKET_MEMORY);
+    let wanted = each.saturating_mul(workers as u64).saturating_add(cache.host_bytes);
+    if wanted <= machine {
+        return Ok(());
+    }
+    let (key, bytes) = if each > cache.host_bytes {
+        ("cache.bytes_per_worker", cache.bytes_per_worker)
+    } else {
+        ("cache.host_bytes", cache.host_bytes)
+    };
+    let reason = format!(
+        "{} MiB, with {workers} workers {} MiB in all, is more than the {} MiB that this machine has",
+        bytes >> 20,
+        wanted >> 20,
+        machine >> 20
+    );
+    Err(Problem::new(key, reason, "Lower it; half of the machine's memory is plenty"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn config(lines: &str) -> Config {
+        let text = format!("[[upstream]]\naddress = \"192.0.2.1\"\n[server]\n{lines}");
+        Config::parse(&text, Path::new("ringdns.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_wildcards_of_both_families_share_a_port() {
+        let v4 = listener("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = v4.local_addr().unwrap().port();
+        let v6 = listener(format!("[::]:{port}").parse().unwrap());
+        assert!(v6.is_ok(), "{v6:?}");
+        let again = listener(v4.local_addr().unwrap());
+        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn an_unknown_interface_is_named() {
+        let problem = check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"no-such0\"")).unwrap_err();
+        assert_eq!(problem.key, "server.interface");
+        assert!(problem.reason.contains("no-such0") && problem.remedy.contains("ip link"), "{problem}");
+        check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"lo\"")).unwrap();
+    }
+
+    #[test]
+    fn more_memory_than_there_is_is_refused_under_the_larger_key() {
+        let config = config("listen = [\"127.0.0.1:53\"]\nworkers = 3\n[cache]\nhost_bytes = \"1GiB\"");
+        // Three times 64 and 8 MiB, and 1 GiB.
+        assert_eq!(memory_suffices(&config, 1240 << 20), Ok(()));
+        let problem = memory_suffices(&config, (1240 << 20) - 1).unwrap_err();
+        assert_eq!(problem.key, "cache.host_bytes");
+        assert!(problem.reason.contains("1024 MiB, with 3 workers 1240 MiB in all"), "{problem}");
+    }
+
+    #[test]
+    fn the_machines_memory_is_counted_in_bytes() {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let kib: u64 = meminfo.split_whitespace().nth(1).unwrap().parse().unwrap();
+        assert_eq!(memory_of_machine() / 1024, kib);
+    }
+
+    fn listen_on(address: SocketAddr) -> Result<Claim, ClaimError> {
+        claim(&config(&format!("listen = [\"{address}\"]")))
+    }
+
+    #[test]
+    fn a_port_in_use_is_refused_over_udp_and_over_tcp() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let message = listen_on(tcp.local_addr().unwrap()).err().unwrap().to_string();
+        assert!(
+            message.contains("server.listen: cannot listen on TCP") && message.contains("ss -ltnp"),
+            "{message}"
+        );
+
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let message = listen_on(udp.local_addr().unwrap()).err().unwrap().to_string();
+        assert!(
+            message.contains("server.listen: cannot listen on UDP") && message.contains("ss -lunp"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_refused() {
+        let message = listen_on("192.0.2.1:5353".parse().unwrap()).err().unwrap().to_string();
+        assert!(message.contains("ip address add"), "{message}");
+    }
+
+    #[test]
+    fn port_zero_becomes_one_port_for_both() {
+        let claim = claim(&config("listen = [\"127.0.0.1:0\"]")).unwrap();
+        assert_ne!(claim.listen[0].port(), 0);
+        assert_eq!(claim.listen[0], claim.tcp[0].local_addr().unwrap());
+    }
+}

@@ -1,0 +1,64 @@
+//! Resource usage of this process.
+
+use procfs::{ProcResult, process::LimitValue, process::Process};
+use ringdns_api::ResourceUsage;
+
+/// Reads the resource usage of this process.
+pub fn resource_usage() -> ProcResult<ResourceUsage> {
+    let process = Process::myself()?;
+    let stat = process.stat()?;
+    let open_files_max = match process.limits()?.max_open_files.soft_limit {
+        LimitValue::Value(most) => Some(most),
+        LimitValue::Unlimited => None,
+    };
+    Ok(ResourceUsage {
+        resident_bytes: stat.rss * procfs::page_size(),
+        virtual_bytes: stat.vsize,
+        allocated_bytes: allocated(),
+        open_files: process.fd_count()? as u64,
+        open_files_max,
+        threads: stat.num_threads.unsigned_abs(),
+        cpu_secs: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
+    })
+}
+
+/// By the allocator's books, which are brought up to date first.
+fn allocated() -> u64 {
+    let read = tikv_jemalloc_ctl::epoch::advance().and_then(|_| tikv_jemalloc_ctl::stats::allocated::read());
+    read.unwrap_or_default() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn what_is_taken_is_seen() {
+        let (before, after) = (resource_usage().unwrap(), resource_usage().unwrap());
+        assert!(after.virtual_bytes > after.resident_bytes && after.threads >= 1, "{after:?}");
+        assert!(after.cpu_secs >= before.cpu_secs && after.open_files_max.is_some_and(|most| most > 50));
+    }
+
+    /// Other tests of this process take and give back meanwhile, but not as much each time.
+    #[test]
+    fn memory_is_counted() {
+        let counts = || {
+            let before = resource_usage().unwrap().resident_bytes;
+            let memory = std::hint::black_box(vec![1u8; 64 << 20]);
+            resource_usage().unwrap().resident_bytes >= before + memory.len() as u64 * 3 / 4
+        };
+        assert!((0..20).any(|_| counts()));
+    }
+
+    /// The same.
+    #[test]
+    fn open_files_are_counted() {
+        let counts = || {
+            let before = resource_usage().unwrap().open_files;
+            let files: Vec<_> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
+            resource_usage().unwrap().open_files == before + files.len() as u64
+        };
+        assert!((0..1000).any(|_| counts()));
+    }
+}

@@ -1,0 +1,209 @@
+//! The thread of a worker: the ports that it has had opened, and its end.
+
+use super::{Ended, Plan, Socket, Source, StartError};
+use ringdns_common::cores;
+use ringdns_dataplane::{
+    clock::Clock,
+    port::{
+        Port,
+        udp::UdpPort,
+        xsk::{XskConfig, XskPort},
+    },
+    punt::Link,
+    worker::{Settings, Worker},
+};
+use std::{
+    io,
+    sync::{Arc, mpsc},
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Chunks of packet memory of a worker over kernel sockets, which needs those of one turn and its answers.
+const UDP_FRAMES: u32 = 1024;
+
+/// Request to a worker's thread between two runs of the worker's loop, and where it reports that it is done.
+pub(super) enum Order {
+    /// Opens a port, beside the one in use.
+    Open(Source, mpsc::SyncSender<Result<Socket, StartError>>),
+    /// Goes on with that port.
+    Take(mpsc::SyncSender<()>),
+    /// Closes that port.
+    Discard(mpsc::SyncSender<()>),
+}
+
+/// All that a worker's thread takes along.
+pub(super) struct Task {
+    pub(super) link: Arc<Link>,
+    pub(super) plan: Plan,
+    pub(super) settings: Settings,
+    pub(super) xsk: XskConfig,
+    pub(super) clock: Clock,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) report: mpsc::SyncSender<Result<Socket, StartError>>,
+    pub(super) ended: UnboundedSender<Ended>,
+}
+
+impl Task {
+    pub(super) fn run(self) {
+        cores::sit(&self.plan.cores);
+        let opened = match &self.plan.source {
+            // An address that no interface has is a mistake in the configuration, or comes too late.
+            Source::Sockets(listen) => UdpPort::open(listen, UDP_FRAMES).map(Opened::udp).map_err(Into::into),
+            queue => open(queue, &self.xsk),
+        };
+        let made = opened.and_then(|port| {
+            let socket = port.socket(self.link.worker)?;
+            Ok((self.make(port)?, socket))
+        });
+        match made {
+            Ok((worker, socket)) => self.serve(worker, socket),
+            // Whoever started it waits for this, and tells it.
+            Err(error) => drop(self.report.send(Err(error))),
+        }
+    }
+
+    fn make(&self, port: Opened) -> Result<Manned, StartError> {
+        let setup = |source| StartError::Setup { worker: self.link.worker, source };
+        let (link, clock, settings) = (self.link.clone(), self.clock, &self.settings);
+        Ok(match port {
+            Opened::Xsk(port) => {
+                Manned::Xsk(Box::new(Worker::new(*port, link, clock, settings).map_err(setup)?))
+            }
+            Opened::Udp(port) => {
+                Manned::Udp(Box::new(Worker::new(*port, link, clock, settings).map_err(setup)?))
+            }
+        })
+    }
+
+    /// Runs until told to end.
+    pub(super) fn serve<M: Runs>(self, worker: M, socket: Socket) {
+        // Said even when the thread unwinds: a daemon with a dead worker would answer only some clients.
+        let mut last_words = LastWords {
+            worker: self.link.worker,
+            reason: Some("panicked".into()),
+            ended: self.ended.clone(),
+        };
+        drop(self.report.send(Ok(socket)));
+        last_words.reason = self.work(worker).err().map(|error| error.to_string());
+    }
+
+    fn work<M: Runs>(&self, mut worker: M) -> io::Result<()> {
+        let mut next = None;
+        loop {
+            worker.run()?;
+            if !self.link.resume() {
+                return Ok(());
+            }
+            for order in self.orders.try_iter() {
+                match order {
+                    Order::Open(source, report) => {
+                        // The one before first: it may have the queue.
+                        next = None;
+                        let opened = open(&source, &self.xsk)
+                            .and_then(|port| Ok((port.socket(self.link.worker)?, port)));
+                        let said = opened.map(|(socket, port)| {
+                            next = Some(port);
+                            socket
+                        });
+                        // Who asked may have been ended by a stop.
+                        let _ = report.send(said);
+                    }
+                    Order::Take(report) => {
+                        if let Some(port) = next.take() {
+                            worker = worker.replace_port(port);
+                        }
+                        let _ = report.send(());
+                    }
+                    Order::Discard(report) => {
+                        next = None;
+                        let _ = report.send(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A port, open.
+pub(super) enum Opened {
+    Xsk(Box<XskPort>),
+    Udp(Box<UdpPort>),
+}
+
+/// Opens a port of a worker at work: over kernel sockets, in advance of addresses that went away with their interface.
+fn open(source: &Source, xsk: &XskConfig) -> Result<Opened, StartError> {
+    Ok(match source {
+        Source::Sockets(listen) => Opened::udp(UdpPort::open_in_advance(listen, UDP_FRAMES)?),
+        Source::Queue { interface, queue } => {
+            let config = XskConfig { interface: interface.clone(), queue: *queue, ..xsk.clone() };
+            Opened::Xsk(Box::new(XskPort::open(&config)?))
+        }
+    })
+}
+
+impl Opened {
+    fn udp(port: UdpPort) -> Self {
+        Opened::Udp(Box::new(port))
+    }
+
+    fn socket(&self, worker: usize) -> Result<Socket, StartError> {
+        let Opened::Xsk(port) = self else { return Ok(None) };
+        let socket = port.fd().try_clone_to_owned().map_err(|source| StartError::Setup { worker, source })?;
+        Ok(Some((socket, port.opened().clone())))
+    }
+}
+
+/// A worker, whatever its port.
+pub(super) trait Runs: Sized {
+    /// Runs until it is interrupted.
+    fn run(&mut self) -> io::Result<()>;
+
+    fn replace_port(self, port: Opened) -> Self;
+}
+
+/// A worker over one of the ports that it may have.
+enum Manned {
+    Xsk(Box<Worker<XskPort>>),
+    Udp(Box<Worker<UdpPort>>),
+}
+
+impl Runs for Manned {
+    fn run(&mut self) -> io::Result<()> {
+        match self {
+            Manned::Xsk(worker) => worker.run(),
+            Manned::Udp(worker) => worker.run(),
+        }
+    }
+
+    fn replace_port(self, port: Opened) -> Self {
+        fn over<P: Port>(worker: Worker<P>, port: Opened) -> Manned {
+            match port {
+                Opened::Xsk(port) => Manned::Xsk(Box::new(worker.replace_port(*port))),
+                Opened::Udp(port) => Manned::Udp(Box::new(worker.replace_port(*port))),
+            }
+        }
+        match self {
+            Manned::Xsk(worker) => over(*worker, port),
+            Manned::Udp(worker) => over(*worker, port),
+        }
+    }
+}
+
+/// Tells that a worker ended unasked, when it is dropped.
+///
+/// One that was told to end says nothing: its place may have been taken by another, as when AF_XDP is refused and
+/// kernel sockets serve instead, and that one must not be ended by the news.
+struct LastWords {
+    worker: usize,
+    reason: Option<String>,
+    ended: UnboundedSender<Ended>,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if let Some(reason) = self.reason.take() {
+            // Nobody listens any more: the daemon ends, too.
+            let _ = self.ended.send(Ended { worker: self.worker, reason });
+        }
+    }
+}

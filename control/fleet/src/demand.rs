@@ -1,0 +1,60 @@
+//! What this appliance is asked for, told to the fleet's index once a second.
+
+use super::{Fleet, PATIENCE, index::Added, value};
+use parking_lot::Mutex;
+use quick_cache::DefaultHashBuilder;
+use ringdns_dataplane::dns::key::Asked;
+use ringdns_resolver::tier::SharedTier;
+use std::{collections::HashMap, time::Duration};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// How often it is told.
+const EVERY: Duration = Duration::from_secs(1);
+/// So many names at most are remembered between. What else is wanted meanwhile is so again.
+const NAMES: usize = 4096;
+/// So many are told in one command, which holds Redis up for less than a millisecond.
+const BATCH: usize = 64;
+
+/// How often what was asked for since it was told last.
+#[derive(Default)]
+pub struct Untold(Mutex<HashMap<String, u32, DefaultHashBuilder>>);
+
+impl Fleet {
+    /// Takes note of `n` questions that the fleet's tier need not be asked for, or has answered.
+    pub(super) fn add_demand(&self, asked: Asked<'_>, n: u32) {
+        if !self.is_up() {
+            return;
+        }
+        let member = value::member(asked);
+        let mut untold = self.untold.0.lock();
+        if untold.len() < NAMES || untold.contains_key(&member) {
+            let count = untold.entry(member).or_default();
+            *count = count.saturating_add(n);
+        } else {
+            self.counters.demand_dropped.add(n.into());
+        }
+    }
+
+    /// Tells the index of it, until it is dropped.
+    pub(super) async fn tell_demand(&self) {
+        let mut tick = interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let untold = std::mem::take(&mut *self.untold.0.lock());
+            let sum = |added: &[Added]| added.iter().map(|added| u64::from(added.count)).sum::<u64>();
+            let added = |(member, count)| Added { member, lasts: None, count };
+            let untold: Vec<Added> = untold.into_iter().map(added).collect();
+            for batch in untold.chunks(BATCH) {
+                let told = match self.connection() {
+                    Some(connection) => {
+                        timeout(PATIENCE, self.grow(&connection, batch)).await.is_ok_and(|told| told.is_ok())
+                    }
+                    None => false,
+                };
+                let count = if told { &self.counters.demand_told } else { &self.counters.demand_dropped };
+                count.add(sum(batch));
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The query log: what workers and the TCP listener record of their answers, made into rows and handed on.
+//!
+//! ```text
+//!  workers ──batches──► collector ─┬─ writer (a bounded channel) ── ClickHouse, or the spool
+//!  TCP listener ─rows──►           └─ taps: whoever listens at the control socket
+//! ```
+//!
+//! Nothing here is waited for. What finds no room is dropped where it would have gone in, and counted there:
+//! `recorded = handed_on + unwanted + dropped + in_hand`, in which `in_hand` is on its way to the collector.
+
+#![forbid(unsafe_code)]
+
+mod clickhouse;
+mod collect;
+pub mod ledger;
+mod outbox;
+mod privacy;
+mod spool;
+mod tap;
+#[cfg(test)]
+mod tests;
+pub mod writer;
+
+pub use collect::{CHANNEL, Collector};
+pub use privacy::Privacy;
+pub use tap::Taps;
+
+use ledger::Ledger;
+use parking_lot::Mutex;
+use ringdns_common::{counters, labels::Labels};
+use ringdns_config as config;
+use ringdns_config::{Config, Problem, secrets};
+use ringdns_dataplane::{
+    clock::Clock,
+    dns::query::Query,
+    log::{Batch, Line, Logged, Picks, Setup, Sieve},
+};
+use ringdns_segment::{Row, row};
+use std::sync::Arc;
+
+/// Rows of TCP that may wait to be collected.
+const TCP_ROWS: usize = 8192;
+
+counters! {
+    /// What becomes of what is logged. What workers record, exclude and drop is among their own counters.
+    LogCounters {
+        /// Answers over TCP recorded, those dropped at once among them.
+        tcp_recorded,
+        /// Answers over TCP not recorded because their client or name is excluded.
+        tcp_excluded,
+        /// Records of answers over TCP dropped because too many waited to be collected.
+        tcp_full,
+        /// Records collected from workers and from TCP.
+        collected,
+        /// Of these, handed on to the writer.
+        handed_on,
+        /// Dropped because the writer does not keep up.
+        writer_full,
+        /// Of no use, because there is no writer; listeners may have had them.
+        unwanted,
+        /// Rows given to listeners, for each of them.
+        tapped,
+        /// Rows that a listener missed because it does not keep up.
+        tap_full,
+    }
+}
+
+/// The query log of a process.
+pub struct QueryLog {
+    sieve: Arc<Sieve>,
+    privacy: Privacy,
+    /// Batches of each worker.
+    batches: usize,
+    /// How many answers each row stands for.
+    sample: u32,
+    upstreams: Arc<Labels>,
+    clock: Clock,
+    tcp: Mutex<Tcp>,
+    /// Who listens.
+    pub taps: Taps,
+    /// Where the rows are that were handed on.
+    pub ledger: Arc<Ledger>,
+    /// What happened so far.
+    pub counters: LogCounters,
+}
+
+/// What the TCP listener records.
+struct Tcp {
+    picks: Picks,
+    rows: Vec<Row>,
+}
+
+impl QueryLog {
+    /// The log that a configuration asks for, where upstreams have the numbers of `upstreams`; `None`: none.
+    pub fn new(config: &Config, clock: Clock, upstreams: Arc<Labels>) -> Result<Option<Arc<Self>>, Problem> {
+        let log = &config.query_log;
+        if !log.enabled {
+            return Ok(None);
+        }
+        let sieve = Sieve::new(log.sample, &log.exclude_clients, &log.exclude_names).map_err(|error| {
+            let remedy = "Join neighbouring prefixes";
+            Problem::new("query_log.exclude_clients", error.to_string(), remedy)
+        })?;
+        let privacy = match &log.privacy {
+            config::Privacy::None => Privacy::None,
+            config::Privacy::Truncate => Privacy::Truncate,
+            config::Privacy::Hash => Privacy::hash(&match &log.key_file {
+                Some(path) => secrets::secrets_of("query_log.key_file", path)?.0,
+                None => rand::random(),
+            }),
+        };
+        let tcp = Tcp { picks: sieve.picks(rand::random()), rows: Vec::new() };
+        Ok(Some(Arc::new(QueryLog {
+            sieve: Arc::new(sieve),
+            privacy,
+            batches: usize::try_from(log.bytes_per_worker).unwrap_or(usize::MAX) / Batch::BYTES,
+            sample: log.sample,
+            upstreams,
+            clock,
+            tcp: Mutex::new(tcp),
+            taps: Taps::default(),
+            ledger: Arc::default(),
+            counters: LogCounters::default(),
+        })))
+    }
+
+    /// What one more worker logs with.
+    pub fn setup(&self) -> Setup {
+        let line = Arc::new(Line::new(self.batches));
+        Setup { line, sieve: self.sieve.clone(), seed: rand::random() }
+    }
+
+    /// Notes an answer over TCP, which came in answer to `query`.
+    pub fn note_tcp(&self, query: &Query, answered: Logged<'_>) {
+        // Without a question, the key is that of no query.
+        let question = if query.question_len() > 0 { query.key.question() } else { &[] };
+        let mut tcp = self.tcp.lock();
+        if !tcp.picks.take() {
+            return;
+        }
+        if self.sieve.excludes(&answered.client.octets(), question) {
+            return self.counters.tcp_excluded.inc();
+        }
+        self.counters.tcp_recorded.inc();
+        if tcp.rows.len() >= TCP_ROWS {
+            return self.counters.tcp_full.inc();
+        }
+        tcp.rows.push(self.row(&Logged { question, ..answered }, self.clock.epoch_millis()));
+    }
+
+    /// A row of what was logged; `epoch_ms`: when the clock began.
+    fn row(&self, logged: &Logged<'_>, epoch_ms: i64) -> Row {
+        let (name, [t1, t0, c1, c0]) = logged.question.split_last_chunk().unwrap_or((&[], &[0; 4]));
+        let upstream = logged.source.upstream.and_then(|number| self.upstreams.get(number));
+        Row {
+            time_ms: epoch_ms + (logged.at / 1_000_000) as i64,
+            client: self.privacy.kept(logged.client),
+            name: row::Name::from_slice(name),
+            qtype: u16::from_be_bytes([*t1, *t0]),
+            qclass: u16::from_be_bytes([*c1, *c0]),
+            protocol: logged.protocol,
+            outcome: logged.outcome,
+            tier: logged.source.tier,
+            rcode: logged.rcode,
+            answer_bytes: logged.answer_bytes,
+            service_ns: logged.service_ns,
+            upstream,
+            upstream_us: logged.source.upstream_us,
+            sample: self.sample,
+        }
+    }
+}

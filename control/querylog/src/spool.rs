@@ -1,0 +1,215 @@
+//! The spool: segments as files in a folder, bounded in bytes, shipped and removed in order, and readable by whoever likes.
+//!
+//! A segment is written beside its place, and moved there when it is whole. The name is its id, so that the order of names is the
+//! order of time. When the folder has no room, the oldest go. What is found damaged is removed; all of this is counted.
+
+use super::ledger::{Ledger, Loss, Place};
+use ringdns_segment::{
+    folder::{ReadError, SUFFIX, head, id_of, read},
+    segment::{Damage, Segment},
+};
+use rustix::fs::FlockOperation;
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The file that says that somebody uses the folder.
+const LOCK: &str = "lock";
+/// A file takes whole blocks of the disk.
+const DISK_BLOCK: u64 = 4096;
+
+/// A folder of segments that this process alone writes to.
+#[derive(Debug)]
+pub struct Spool {
+    folder: PathBuf,
+    /// Most bytes on disk.
+    limit: u64,
+    ledger: Arc<Ledger>,
+    /// By id, the oldest first.
+    files: VecDeque<Filed>,
+    bytes: u64,
+    /// Locked for as long as it is open; `None`: the folder could not be opened yet.
+    lock: Option<File>,
+}
+
+/// A segment on disk.
+#[derive(Clone, Copy, Debug)]
+struct Filed {
+    id: u64,
+    rows: u32,
+    bytes: u64,
+}
+
+impl Spool {
+    /// Opens the folder and takes stock of what lies there. Where that fails, it is tried again with each segment that is to be
+    /// written: no folder is a reason not to log, and none not to answer.
+    pub fn open(folder: &Path, limit: u64, ledger: Arc<Ledger>) -> Spool {
+        let mut spool =
+            Spool { folder: folder.to_owned(), limit, ledger, files: VecDeque::new(), bytes: 0, lock: None };
+        if let Err(error) = spool.take_stock() {
+            spool.complain("cannot be opened", &error);
+        }
+        spool
+    }
+
+    /// The oldest segment's id.
+    pub fn first(&self) -> Option<u64> {
+        self.files.front().map(|file| file.id)
+    }
+
+    /// The newest segment's id.
+    pub fn last(&self) -> Option<u64> {
+        self.files.back().map(|file| file.id)
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Takes a segment that is in hand. What has no room, or cannot be written, is dropped and counted.
+    pub fn put(&mut self, segment: &Segment, in_flight: Option<u64>) {
+        let head = segment.head();
+        if let Err(error) = self.write(segment, in_flight) {
+            self.ledger.lose(head.rows, Place::Hand, Loss::Disk);
+            self.complain("cannot be written, rows are lost", &error);
+        }
+    }
+
+    fn write(&mut self, segment: &Segment, in_flight: Option<u64>) -> io::Result<()> {
+        if self.lock.is_none() {
+            self.take_stock()?;
+        }
+        let head = segment.head();
+        let bytes = on_disk(segment.bytes().len() as u64);
+        self.make_room(bytes, in_flight);
+        if self.bytes + bytes > self.limit {
+            self.ledger.lose(head.rows, Place::Hand, Loss::Full);
+            return Ok(());
+        }
+        let (path, beside) = (self.path(head.id), self.folder.join(format!("{:020}.tmp", head.id)));
+        let written = create(&beside).and_then(|mut file| file.write_all(segment.bytes()));
+        if let Err(error) = written.and_then(|()| fs::rename(&beside, &path)) {
+            drop(fs::remove_file(&beside));
+            return Err(error);
+        }
+        self.ledger.spool(head.rows);
+        // Nearly always at the end: only what was on its way when others were written goes before them.
+        let at = self.files.partition_point(|file| file.id < head.id);
+        self.files.insert(at, Filed { id: head.id, rows: head.rows, bytes });
+        self.count(|total| total + bytes);
+        Ok(())
+    }
+
+    /// Removes the oldest until there is room, but for the one that is on its way to ClickHouse.
+    fn make_room(&mut self, bytes: u64, in_flight: Option<u64>) {
+        while self.bytes + bytes > self.limit {
+            let Some(at) = self.files.iter().position(|file| Some(file.id) != in_flight) else { return };
+            let id = self.files[at].id;
+            self.forget(id, |ledger, rows| ledger.lose(rows, Place::Spool, Loss::Full));
+        }
+    }
+
+    /// Reads a segment. One that is gone or damaged is taken out and counted; `None`.
+    pub fn read(&mut self, id: u64) -> Option<Segment> {
+        let path = self.path(id);
+        let segment = read(&path).and_then(|segment| match segment.head().id == id {
+            true => Ok(segment),
+            false => Err(ReadError::Damaged(Damage::Magic)),
+        });
+        match segment {
+            Ok(segment) => Some(segment),
+            Err(error) => {
+                tracing::error!(segment = %path.display(), "lost from the query log: {error}");
+                let loss = match error {
+                    ReadError::Damaged(_) => Loss::Damaged,
+                    ReadError::Disk(_) => Loss::Disk,
+                };
+                self.ledger.change(|sums| sums.segments_damaged += u64::from(loss == Loss::Damaged));
+                self.forget(id, |ledger, rows| ledger.lose(rows, Place::Spool, loss));
+                None
+            }
+        }
+    }
+
+    /// Removes a segment; `account` says where its rows went.
+    pub fn forget(&mut self, id: u64, account: impl FnOnce(&Ledger, u32)) {
+        let Some(at) = self.files.iter().position(|file| file.id == id) else { return };
+        if let Err(error) = fs::remove_file(self.path(id))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            self.complain("cannot be cleared", &error);
+        }
+        if let Some(file) = self.files.remove(at) {
+            account(&self.ledger, file.rows);
+            self.count(|total| total - file.bytes);
+        }
+    }
+
+    fn take_stock(&mut self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let lock = create(&self.folder.join(LOCK))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| io::Error::new(io::ErrorKind::AddrInUse, "another process uses it"))?;
+        let mut names: Vec<_> =
+            fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+        names.sort_unstable();
+        let mut found = VecDeque::new();
+        for name in names {
+            let path = self.folder.join(&name);
+            // What was being written when a process died.
+            if path.extension().is_some_and(|extension| extension == "tmp") {
+                drop(fs::remove_file(&path));
+            }
+            let Some(id) = id_of(&path) else { continue };
+            match head(&path) {
+                Ok((head, len)) if head.id == id => {
+                    found.push_back(Filed { id, rows: head.rows, bytes: on_disk(len) });
+                }
+                Ok(_) | Err(ReadError::Damaged(_)) => {
+                    tracing::error!(segment = %path.display(), "found damaged and removed from the query log");
+                    self.ledger.change(|sums| sums.segments_damaged += 1);
+                    drop(fs::remove_file(&path));
+                }
+                Err(ReadError::Disk(error)) => return Err(error),
+            }
+        }
+        found.iter().for_each(|file| self.ledger.find(file.rows));
+        self.files = found;
+        let bytes = self.files.iter().map(|file| file.bytes).sum();
+        self.count(|_| bytes);
+        self.make_room(0, None);
+        self.lock = Some(lock);
+        Ok(())
+    }
+
+    fn count(&mut self, change: impl FnOnce(u64) -> u64) {
+        self.bytes = change(self.bytes);
+        self.ledger.change(|sums| sums.spool_bytes = self.bytes);
+    }
+
+    fn path(&self, id: u64) -> PathBuf {
+        self.folder.join(format!("{id:020}{SUFFIX}"))
+    }
+
+    fn complain(&self, what: &str, error: &io::Error) {
+        tracing::error!("query_log.spool_dir {} {what}: {error}", self.folder.display());
+    }
+}
+
+/// For the owner alone: names and clients are nobody else's business.
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+fn on_disk(len: u64) -> u64 {
+    len.next_multiple_of(DISK_BLOCK)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! The writer: from rows to segments, and from there to ClickHouse or the spool.
+//!
+//! ```text
+//!  rows ──► batch ──sealed──► outbox ─┬─ memory ─┬─► shipper ──INSERT──► ClickHouse
+//!           rows, bytes, seconds      └─ spool ──┘   one at a time, in order, until it is stored
+//! ```
+//!
+//! One thread with a small runtime of its own: compressing and writing files takes nobody else's time, and the threads that look
+//! after misses know nothing of it. While a request waits, rows are gathered; while it fails, the spool fills.
+
+use super::{
+    clickhouse::{ClickHouse, Failure},
+    ledger::{Ledger, Loss, Place},
+    outbox::Outbox,
+    spool::Spool,
+};
+use core_affinity::CoreId;
+use ringdns_common::cores;
+use ringdns_config::Shipping;
+use ringdns_dataplane::clock::Clock;
+use ringdns_segment::{
+    row::Row,
+    segment::{Batch, ROWS_BYTES_MAX},
+};
+use std::{
+    cell::RefCell,
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tokio::{
+    runtime::Builder,
+    sync::{Notify, mpsc::Receiver},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+/// The first wait after a failure; doubled up to [`BACK_OFF_MAX`].
+const BACK_OFF: Duration = Duration::from_millis(500);
+/// The longest wait between attempts.
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// How long the end waits for what is on its way. What is not stored by then is spooled.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often a failure that goes on is told.
+const COMPLAINT: Duration = Duration::from_secs(60);
+/// The thread's place behind the others.
+const NICENESS: i32 = 5;
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+
+/// The writer's thread.
+#[derive(Debug)]
+pub struct Writer {
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Starts it on some cores. It works until the other end of `rows` is dropped.
+    pub fn start(
+        shipping: Shipping,
+        rows: Receiver<Vec<Row>>,
+        cores: Vec<CoreId>,
+        ledger: Arc<Ledger>,
+    ) -> io::Result<Writer> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let thread = thread::Builder::new().name("query-log".into()).spawn(move || {
+            cores::sit(&cores);
+            // Misses come first. Where it may not be, it is as it is.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
+            runtime.block_on(run(shipping, rows, ledger));
+            // A name that is being looked up may take long, and nobody waits for it.
+            runtime.shutdown_background();
+        })?;
+        Ok(Writer { thread })
+    }
+
+    /// Waits until all that was sent is stored or spooled: a moment, once the other end of the channel is gone.
+    pub fn finish(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the writer of the query log ended in a panic; rows in hand are lost");
+        }
+    }
+}
+
+async fn run(shipping: Shipping, rows: Receiver<Vec<Row>>, ledger: Arc<Ledger>) {
+    let spool = Spool::open(&shipping.spool_dir, shipping.spool_bytes, ledger.clone());
+    let outbox = RefCell::new(Outbox::new(spool, ledger.clone()));
+    let sealed = Notify::new();
+    let server = shipping.clickhouse.clone().map(|to| ClickHouse::new(to, &shipping.appliance));
+    let gatherer = Gatherer { shipping: &shipping, outbox: &outbox, ledger: &ledger, sealed: &sealed };
+    let gathering = gatherer.run(rows);
+    match server {
+        None => gathering.await,
+        Some(server) => {
+            let shipper = Shipper { server, outbox: &outbox, ledger: &ledger, sealed: &sealed };
+            let shipping = shipper.run();
+            tokio::pin!(shipping);
+            tokio::select! {
+                () = gathering => {}
+                () = &mut shipping => {}
+            }
+            let emptied = async {
+                while outbox.borrow().is_taking() && !outbox.borrow().is_empty() {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                () = &mut shipping => {}
+                _ = timeout(GRACE, emptied) => {}
+            }
+        }
+    }
+    outbox.borrow_mut().spill();
+}
+
+//----------- Gathering -------------------------------------------------------
+
+struct Gatherer<'a> {
+    shipping: &'a Shipping,
+    outbox: &'a RefCell<Outbox>,
+    ledger: &'a Ledger,
+    sealed: &'a Notify,
+}
+
+impl Gatherer<'_> {
+    /// Until no more rows can come.
+    async fn run(&self, mut rows: Receiver<Vec<Row>>) {
+        let mut batch = match Batch::new(self.next_id(), &self.shipping.appliance) {
+            Ok(batch) => batch,
+            Err(error) => return tracing::error!("the query log cannot be compressed, and is lost: {error}"),
+        };
+        let mut due = Instant::now();
+        loop {
+            let more = tokio::select! {
+                more = rows.recv() => more,
+                () = sleep_until(due), if batch.rows() > 0 => {
+                    self.seal(&mut batch);
+                    continue;
+                }
+            };
+            let Some(more) = more else { break };
+            self.ledger.take(more.len());
+            for row in &more {
+                if batch.rows() > 0 && self.is_full(&batch, row) {
+                    self.seal(&mut batch);
+                }
+                if batch.rows() == 0 {
+                    due = Instant::now() + self.shipping.batch_interval;
+                }
+                batch.push(row);
+            }
+        }
+        self.seal(&mut batch);
+    }
+
+    /// A segment is of one day, so that it is stored in one part of the table: whole, or not at all.
+    fn is_full(&self, batch: &Batch, row: &Row) -> bool {
+        let day = |ms: i64| ms.div_euclid(DAY_MS);
+        batch.rows() >= self.shipping.batch_rows
+            || batch.bytes() >= self.shipping.batch_bytes.min(ROWS_BYTES_MAX / 2)
+            || batch.first_ms().is_some_and(|first| day(first) != day(row.time_ms))
+    }
+
+    fn next_id(&self) -> u64 {
+        let now_us = Clock::start().epoch_millis().unsigned_abs() * 1000;
+        self.outbox.borrow_mut().next_id(now_us)
+    }
+
+    fn seal(&self, batch: &mut Batch) {
+        if batch.rows() == 0 {
+            return;
+        }
+        match batch.seal() {
+            Ok(segment) => self.outbox.borrow_mut().put(segment),
+            Err(error) => {
+                tracing::error!("rows of the query log cannot be compressed and are lost: {error}");
+                self.ledger.lose(batch.rows(), Place::Hand, Loss::Damaged);
+            }
+        }
+        batch.begin(self.next_id());
+        self.sealed.notify_one();
+    }
+}
+
+//----------- Shipping --------------------------------------------------------
+
+struct Shipper<'a> {
+    server: ClickHouse,
+    outbox: &'a RefCell<Outbox>,
+    ledger: &'a Ledger,
+    sealed: &'a Notify,
+}
+
+impl Shipper<'_> {
+    /// Until it is dropped.
+    async fn run(mut self) {
+        let mut back_off = BACK_OFF;
+        let mut complained: Option<Instant> = None;
+        loop {
+            let parcel = self.outbox.borrow_mut().send_next();
+            let Some(parcel) = parcel else {
+                self.sealed.notified().await;
+                continue;
+            };
+            let rows = parcel.segment.head().rows;
+            match self.server.store(&parcel).await {
+                Ok(stored) => {
+                    if stored.recognised {
+                        self.ledger.change(|sums| sums.segments_recognised += 1);
+                    }
+                    self.outbox.borrow_mut().stored(&parcel.segment, stored.rows);
+                    if complained.take().is_some() {
+                        tracing::info!(
+                            url = self.server.label(),
+                            rows,
+                            "ClickHouse takes the query log again"
+                        );
+                    }
+                    back_off = BACK_OFF;
+                }
+                Err(failure) => {
+                    self.outbox.borrow_mut().failed(&parcel.segment, failure.was_sent());
+                    if complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
+                        complained = Some(Instant::now());
+                        self.complain(&failure);
+                    }
+                    // Appliances that failed together come back one by one.
+                    sleep(back_off.mul_f64(rand::random_range(0.75..1.25))).await;
+                    back_off = (back_off * 2).min(BACK_OFF_MAX);
+                }
+            }
+        }
+    }
+
+    fn complain(&self, failure: &Failure) {
+        let spooled = self.ledger.sums().spooled;
+        tracing::warn!(url = self.server.label(), spooled, "the query log is spooled: ClickHouse {failure}");
+    }
+}

@@ -1,0 +1,224 @@
+//! Whom to ask, and in what order: by the zone of the name, the strategy, and how each does.
+//!
+//! One that did not answer several times in a row is put back behind the others for a while; when all are, they are
+//! asked all the same, because a guess is better than none.
+
+use super::upstream::Upstream;
+use quick_cache::DefaultHashBuilder;
+use ringdns_common::labels::Labels;
+use ringdns_config as config;
+use ringdns_config::Strategy;
+use ringdns_dataplane::{
+    clock::Nanos,
+    dns::{key::Asked, rtype},
+};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+/// All upstreams.
+pub struct Upstreams {
+    all: Vec<Arc<Upstream>>,
+    /// Who is asked for all names that are in none of the zones.
+    others: Group,
+    /// Who is asked for the names of a zone. Hashed by a key drawn anew in each process: names are chosen by whoever asks.
+    zones: HashMap<Vec<u8>, Group, DefaultHashBuilder>,
+    strategy: Strategy,
+}
+
+/// Those among which there is a choice.
+#[derive(Default)]
+struct Group {
+    numbers: Vec<usize>,
+    /// How often one of them was chosen. With one count for all groups, questions for two of them in turn would always find
+    /// the same ones.
+    turns: AtomicUsize,
+}
+
+impl Upstreams {
+    /// Those of the configuration, in its order. One that was there `before`, and is asked in the same way, stays as it is.
+    pub fn new(
+        configs: &[config::Upstream],
+        how: &config::Resolver,
+        labels: &Labels,
+        before: Option<&Self>,
+    ) -> Self {
+        let known =
+            |config| before.and_then(|before| before.all.iter().find(|upstream| upstream.is(config, how)));
+        let one =
+            |config| known(config).cloned().unwrap_or_else(|| Arc::new(Upstream::new(config, how, labels)));
+        let all = configs.iter().map(one).collect();
+        let mut zones: HashMap<_, Group, _> = HashMap::default();
+        let mut others = Group::default();
+        for (number, config) in configs.iter().enumerate() {
+            for zone in &config.zones {
+                zones.entry(zone.clone()).or_default().numbers.push(number);
+            }
+            if config.zones.is_empty() {
+                others.numbers.push(number);
+            }
+        }
+        Upstreams { all, others, zones, strategy: how.strategy }
+    }
+
+    /// All of them, in the order of the configuration.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Upstream>> {
+        self.all.iter()
+    }
+
+    /// One of those that [`Upstreams::order`] numbers.
+    pub(super) fn get(&self, number: usize) -> &Arc<Upstream> {
+        &self.all[number]
+    }
+
+    /// Whether a question is in one of the zones that the configuration names.
+    pub(super) fn has_zone_of(&self, asked: Asked<'_>) -> bool {
+        self.route(asked).is_some_and(|(zone, _)| *zone != [0])
+    }
+
+    /// Whether the same upstreams are asked both questions.
+    pub(super) fn are_the_same_for(&self, one: Asked<'_>, other: Asked<'_>) -> bool {
+        let zone = |asked| self.route(asked).map(|(zone, _)| zone);
+        zone(one) == zone(other)
+    }
+
+    fn route(&self, asked: Asked<'_>) -> Option<(&[u8], &Group)> {
+        if self.zones.is_empty() {
+            return None;
+        }
+        let mut name = asked.name();
+        if asked.qtype() == rtype::DS {
+            // It stands on the other side of a zone's cut (RFC 4035 section 2.4).
+            name = parent(name).unwrap_or(name);
+        }
+        loop {
+            if let Some((zone, group)) = self.zones.get_key_value(name) {
+                return Some((zone, group));
+            }
+            name = parent(name)?;
+        }
+    }
+
+    /// Whom to ask, the first one last: before that those that work, and before those the others, whose turn comes
+    /// soonest last.
+    pub(super) fn order(&self, asked: Asked<'_>, now: Nanos) -> Vec<usize> {
+        let group = self.route(asked).map_or(&self.others, |(_, group)| group);
+        let mut order = group.numbers.clone();
+        if order.len() < 2 {
+            return order;
+        }
+        match self.strategy {
+            Strategy::Failover => {}
+            Strategy::RoundRobin => {
+                let turn = group.turns.fetch_add(1, Relaxed) % order.len();
+                order.rotate_left(turn);
+            }
+            Strategy::LowestLatency => {
+                order.sort_by_cached_key(|number| self.all[*number].health().estimate(now));
+            }
+        }
+        order.reverse();
+        order.sort_by_cached_key(|number| {
+            let until = self.all[*number].health().until;
+            Reverse(if now < until { until } else { 0 })
+        });
+        order
+    }
+}
+
+/// The name without its first label; `None` of the root.
+fn parent(name: &[u8]) -> Option<&[u8]> {
+    match name {
+        [] | [0] => None,
+        [len, ..] => name.get(1 + usize::from(*len)..),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringdns_common::names;
+    use ringdns_dataplane::dns::key::Flags;
+    use std::{path::Path, time::Duration};
+
+    fn upstreams(text: &str) -> Upstreams {
+        let text = format!("[server]\nlisten = [\"127.0.0.1:53\"]\n{text}");
+        let config = config::Config::parse(&text, Path::new("test")).unwrap();
+        Upstreams::new(&config.upstreams, &config.resolver, &Labels::default(), None)
+    }
+
+    fn first(upstreams: &Upstreams, name: &str, qtype: u16, now: Nanos) -> usize {
+        let mut question = names::name(name).unwrap();
+        question.extend(qtype.to_be_bytes());
+        question.extend([0, 1]);
+        let asked = Asked { question: &question, flags: Flags::default() };
+        *upstreams.order(asked, now).last().unwrap()
+    }
+
+    const THREE: &str = "[[upstream]]\naddress = \"192.0.2.1\"\n[[upstream]]\naddress = \"192.0.2.2\"\n\
+                         [[upstream]]\naddress = \"192.0.2.3\"\n";
+
+    #[test]
+    fn the_longest_zone_decides() {
+        let upstreams = upstreams(
+            "[[upstream]]\naddress = \"192.0.2.1\"\n\
+             [[upstream]]\naddress = \"192.0.2.2\"\nzones = [\"corp.example\", \"10.in-addr.arpa\"]\n\
+             [[upstream]]\naddress = \"192.0.2.3\"\nzones = [\"lab.corp.example\"]\n",
+        );
+        for (name, number) in [
+            ("example", 0),
+            ("corp.example", 1),
+            ("www.corp.example", 1),
+            ("notcorp.example", 0),
+            ("lab.corp.example", 2),
+            ("a.b.lab.corp.example", 2),
+            ("4.3.2.10.in-addr.arpa", 1),
+            (".", 0),
+        ] {
+            assert_eq!(first(&upstreams, name, 1, 0), number, "{name}");
+        }
+        assert_eq!(first(&upstreams, "corp.example", rtype::DS, 0), 0, "the parent has it");
+        assert_eq!(first(&upstreams, "lab.corp.example", rtype::DS, 0), 1);
+        assert_eq!(first(&upstreams, "www.lab.corp.example", rtype::DS, 0), 2);
+    }
+
+    #[test]
+    fn who_is_first_follows_the_strategy_and_who_is_put_back_is_last() {
+        let turns = upstreams(&format!("{THREE}[resolver]\nstrategy = \"round-robin\"\n"));
+        let order: Vec<_> = (0..6).map(|_| first(&turns, "example", 1, 0)).collect();
+        assert_eq!(order, [0, 1, 2, 0, 1, 2]);
+        let two = THREE
+            .replace(".1\"", ".1\"\nzones = [\"corp.example\"]")
+            .replace(".2\"", ".2\"\nzones = [\"corp.example\"]");
+        let two = upstreams(&format!(
+            "{two}[[upstream]]\naddress = \"192.0.2.4\"\n[resolver]\nstrategy = \"round-robin\"\n"
+        ));
+        let names = ["corp.example", "example"].into_iter().cycle().take(8);
+        let order: Vec<_> = names.map(|name| first(&two, name, 1, 0)).collect();
+        assert_eq!(order, [0, 2, 1, 3, 0, 2, 1, 3], "each zone has its own turns");
+
+        let soonest = upstreams(&format!("{THREE}[resolver]\nstrategy = \"lowest-latency\"\n"));
+        for (number, millis) in [(0, 30), (1, 10), (2, 20)] {
+            let mut health = soonest.get(number).health.lock();
+            health.asked(0);
+            health.answered(Duration::from_millis(millis));
+        }
+        assert_eq!(first(&soonest, "example", 1, 0), 1);
+        // The best is asked all the time. In the end the others' times are forgotten.
+        soonest.get(1).health.lock().asked(30_000_000_000);
+        assert_ne!(first(&soonest, "example", 1, 30_000_000_000), 1);
+
+        for of in [&turns, &soonest, &upstreams(THREE)] {
+            for number in [0, 1] {
+                let mut health = of.get(number).health.lock();
+                (0..3).for_each(|_| health.failed(false, 0, Duration::from_secs(1)));
+            }
+            assert_eq!(first(of, "example", 1, 1), 2);
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! What is said to an upstream and what it says: the query, and the judgement of a response.
+
+use super::{
+    chase::Alias,
+    cookie::Verdict,
+    scrub::{self, Scrubbed},
+    upstream::{Upstream, is_answer},
+};
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::RecordType,
+};
+use ringdns_common::message;
+use ringdns_config::Transport;
+use ringdns_dataplane::{
+    clock::Clock,
+    dns::{
+        answer::{Answer, ResponseError, TtlRules},
+        header::{self, Header},
+        key::Key,
+        rcode,
+        record::Record,
+        rtype,
+    },
+};
+use zerocopy::FromBytes;
+
+/// What we say that we take over UDP (RFC 9715).
+const UDP_SIZE: u16 = 1232;
+/// Options of EDNS: a cookie (RFC 7873), and an extended error (RFC 8914).
+const COOKIE: u16 = 10;
+const EXTENDED_ERROR: u16 = 15;
+/// The extended response code that asks for a newer cookie.
+const BADCOOKIE: u16 = 23;
+
+/// What is judged by besides the response itself.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    /// How long answers are kept.
+    pub ttl: TtlRules,
+    /// The time now.
+    pub clock: Clock,
+}
+
+/// How a query is written, and what its answer must therefore repeat.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// With EDNS.
+    pub edns: bool,
+    /// With a DNS cookie.
+    cookie: bool,
+    /// Over a connection, where nobody can forge an answer who does not see the query.
+    stream: bool,
+    /// Letters whose bit is set are written in upper case, the bits repeated as often as need be; 0: none.
+    letters: u64,
+}
+
+impl Manner {
+    /// Over UDP, where forgers are to be kept out.
+    pub fn over_udp(upstream: &Upstream, clock: Clock) -> Self {
+        let letters = if upstream.randomizes_case() { rand::random() } else { 0 };
+        Manner { stream: false, letters, ..Self::over_stream(upstream, clock) }
+    }
+
+    /// Over a connection. There cookies protect nothing, but tell those of an upstream over UDP.
+    pub fn over_stream(upstream: &Upstream, clock: Clock) -> Self {
+        let edns = upstream.takes_edns(clock.nanos());
+        let cookie = edns && upstream.cookies.is_some() && upstream.transport == Transport::Udp;
+        Manner { edns, cookie, stream: true, letters: 0 }
+    }
+
+    /// The same without EDNS.
+    pub fn without_edns(self) -> Self {
+        Manner { edns: false, cookie: false, ..self }
+    }
+
+    /// A name on the wire, in this manner's letters.
+    fn spelled(self, name: &[u8]) -> impl Iterator<Item = u8> {
+        // Lengths of labels are no letters.
+        name.iter().enumerate().map(move |(at, byte)| {
+            if self.letters >> (at % 64) & 1 == 1 { byte.to_ascii_uppercase() } else { *byte }
+        })
+    }
+}
+
+/// Appends a query for `key`.
+pub fn write_query(upstream: &Upstream, key: &Key, manner: Manner, id: u16, to: &mut Vec<u8>) {
+    let asked = key.asked();
+    let checking_disabled = if asked.checking_disabled() { header::CD } else { 0 };
+    // RFC 6840 section 5.7: AD in a query asks for AD in the answer.
+    let authentic = if upstream.trusted { header::AD } else { 0 };
+    let flags = header::RD | checking_disabled | authentic;
+    for word in [id, flags, 1, 0, 0, u16::from(manner.edns)] {
+        to.extend_from_slice(&word.to_be_bytes());
+    }
+    to.extend(manner.spelled(asked.name()));
+    to.extend_from_slice(&asked.question[asked.name().len()..]);
+    if !manner.edns {
+        return;
+    }
+    let [size1, size0] = UDP_SIZE.to_be_bytes();
+    let dnssec_ok = u8::from(asked.dnssec_ok()) << 7;
+    to.extend_from_slice(&[0, 0, rtype::OPT as u8, size1, size0, 0, 0, dnssec_ok, 0, 0, 0]);
+    if let Some(jar) = upstream.cookies.as_ref().filter(|_| manner.cookie) {
+        let options = to.len();
+        to.extend_from_slice(&[0, COOKIE as u8, 0, 0]);
+        jar.write(to);
+        // A cookie is 40 bytes at most.
+        let len = (to.len() - options) as u8;
+        to[options - 1] = len;
+        to[options + 3] = len - 4;
+    }
+}
+
+/// What a response says.
+#[derive(Debug)]
+pub enum Judged {
+    /// The answer; and the alias at its end, if it leads where the upstream says nothing of.
+    Answer(Answer, Option<Box<Alias>>),
+    /// That the upstream failed, with this response code, and perhaps this extended one.
+    Failure(u8, Option<u16>),
+    /// That the answer does not fit.
+    Truncated,
+    /// What may be an answer, but spells the question anew.
+    Respelled,
+    /// What may be an answer, but lacks the cookie that earlier ones had.
+    CookieMissing,
+    /// That the upstream wants its newest cookie, which it has sent along.
+    BadCookie,
+    /// That it does not understand EDNS.
+    NoEdns,
+    /// Nothing: it is no well-formed message, or contradicts itself.
+    Malformed,
+}
+
+/// Why a message is no response to a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// It is too short, or no response.
+    NotResponse,
+    /// It answers another question.
+    WrongQuestion,
+    /// It answers somebody else, by its cookie.
+    WrongCookie,
+}
+
+/// What a response to a query for `key` says, if it is one. Its ID is the caller's affair.
+pub fn judge(
+    upstream: &Upstream,
+    key: &Key,
+    rules: &Rules,
+    manner: Manner,
+    message: &[u8],
+) -> Result<Judged, Ignored> {
+    let (header, _) = Header::ref_from_prefix(message).map_err(|_| Ignored::NotResponse)?;
+    let flags = header.flags.get();
+    let low = (flags & header::RCODE) as u8;
+    let refuses_edns = manner.edns && matches!(low, rcode::FORMERR | rcode::NOTIMP);
+    if flags & header::QR != 0 && header.qdcount.get() == 0 && matches!(low, rcode::FORMERR | rcode::NOTIMP) {
+        // Who did not understand the query may not know what to repeat (RFC 6891 section 7). Who has sent cookies
+        // understands it.
+        let knows_better = manner.cookie && upstream.cookies.as_ref().is_some_and(|jar| jar.is_full());
+        return Ok(match refuses_edns {
+            true if knows_better && !manner.stream => Judged::CookieMissing,
+            true => Judged::NoEdns,
+            false => Judged::Failure(low, None),
+        });
+    }
+    let answer = match Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), upstream.trusted) {
+        Err(ResponseError::Short | ResponseError::NotResponse) => return Err(Ignored::NotResponse),
+        Err(ResponseError::OtherQuestion) => return Err(Ignored::WrongQuestion),
+        // A cut response may end within a record, so this comes before the records are looked at.
+        _ if flags & header::TC != 0 => return Ok(Judged::Truncated),
+        Err(ResponseError::Malformed) => return Ok(Judged::Malformed),
+        Ok(answer) => answer,
+    };
+    let records = header::LEN + key.question().len();
+    let opt = Opt::parse(message, records + answer.wire.len());
+    if let Some(jar) = upstream.cookies.as_ref().filter(|_| manner.cookie) {
+        match jar.judge(opt.as_ref().and_then(|opt| opt.option(COOKIE))) {
+            Verdict::Fits => {}
+            Verdict::Forged => return Err(Ignored::WrongCookie),
+            // It has none any more.
+            Verdict::Missing if manner.stream => jar.clear(),
+            Verdict::Missing => return Ok(Judged::CookieMissing),
+        }
+    }
+    let name = key.asked().name();
+    if manner.letters != 0 && !manner.spelled(name).eq(message[header::LEN..][..name.len()].iter().copied()) {
+        return Ok(Judged::Respelled);
+    }
+    // Without the upper bits BADVERS looks like success (RFC 6891 section 6.1.3).
+    let code = opt.as_ref().map_or(0, |opt| opt.rcode_high) << 4 | u16::from(low);
+    let ede = opt.as_ref().and_then(Opt::extended_error);
+    match u8::try_from(code) {
+        _ if refuses_edns => Ok(Judged::NoEdns),
+        _ if code == BADCOOKIE && manner.cookie && !manner.stream => Ok(Judged::BadCookie),
+        Ok(code) if is_answer(code) => {
+            let answer = Answer { ede, ..answer };
+            // The scan knows where records are, this knows what is in them: nothing else is kept or handed on.
+            if has_only_addresses(&answer.wire, key.asked().qtype()) {
+                return Ok(Judged::Answer(answer, None));
+            }
+            let (judged, changed) =
+                scrubbed(upstream.trusted, manner.letters != 0, key, rules, message, answer);
+            upstream.counters.scrubbed.add(u64::from(changed));
+            Ok(judged)
+        }
+        Ok(code @ 0..=15) => Ok(Judged::Failure(code, ede)),
+        _ => Ok(Judged::Failure(rcode::SERVFAIL, ede)),
+    }
+}
+
+/// The answer to `key` in a message that another appliance of the fleet has kept, and the alias at its end; `None`: it is none.
+/// `trusted`: its AD bit is believed. In all else it is believed as little as if it came from an upstream.
+pub fn judge_kept(
+    key: &Key,
+    rules: &Rules,
+    trusted: bool,
+    message: &[u8],
+) -> Option<(Answer, Option<Box<Alias>>)> {
+    let answer = Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), trusted).ok()?;
+    let (header, _) = Header::ref_from_prefix(message).ok()?;
+    if header.flags.get() & header::TC != 0 || !is_answer(answer.status.rcode()) {
+        return None;
+    }
+    if has_only_addresses(&answer.wire, key.asked().qtype()) {
+        return Some((answer, None));
+    }
+    match scrubbed(trusted, false, key, rules, message, answer).0 {
+        Judged::Answer(answer, alias) => Some((answer, alias)),
+        _ => None,
+    }
+}
+
+/// The answer without what does not belong to it, and whether that changed it; `respelled`: its names are in letters of ours.
+fn scrubbed(
+    trusted: bool,
+    respelled: bool,
+    key: &Key,
+    rules: &Rules,
+    message: &[u8],
+    answer: Answer,
+) -> (Judged, bool) {
+    let Ok(mut decoded) = message::decode(message) else { return (Judged::Malformed, false) };
+    if is_referral(&decoded) {
+        return (Judged::Failure(rcode::SERVFAIL, answer.ede), false);
+    }
+    let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut decoded, key.asked().dnssec_ok()) else {
+        return (Judged::Malformed, false);
+    };
+    let alias = leads_to.filter(|_| answer.status.rcode() == rcode::NOERROR);
+    let alias = alias.and_then(|to| Alias::new(key, &to, decoded.metadata.authoritative));
+    if !changed && !respelled {
+        return (Judged::Answer(answer, alias), false);
+    }
+    // Names that repeat our letters become pointers to the question, which is the client's own.
+    let again = decoded.to_vec().ok().and_then(|message| {
+        let now = rules.clock.secs();
+        Answer::from_response(&message, key, &rules.ttl, now, trusted).ok()
+    });
+    let judged =
+        again.map_or(Judged::Malformed, |again| Judged::Answer(Answer { ede: answer.ede, ..again }, alias));
+    (judged, changed)
+}
+
+/// Whether a response only tells who else might know, as servers do that do not recurse. Without a SOA that is not to say that
+/// there is no data (RFC 2308 section 2.2).
+fn is_referral(message: &Message) -> bool {
+    let has = |rtype| message.authorities.iter().any(|record| record.record_type() == rtype);
+    message.answers.is_empty()
+        && message.metadata.response_code == ResponseCode::NoError
+        && !message.metadata.authoritative
+        && has(RecordType::NS)
+        && !has(RecordType::SOA)
+}
+
+/// An upstream's OPT record.
+struct Opt<'a> {
+    /// The upper eight bits of the response code.
+    rcode_high: u16,
+    options: &'a [u8],
+}
+
+impl<'a> Opt<'a> {
+    /// That at `at`, if there is one.
+    fn parse(message: &'a [u8], at: usize) -> Option<Self> {
+        let record = Record::parse(message, at).filter(|record| record.rtype == rtype::OPT)?;
+        Some(Opt {
+            rcode_high: (record.ttl >> 24) as u16,
+            options: message.get(record.rdata..record.end).unwrap_or_default(),
+        })
+    }
+
+    /// The data of an option.
+    fn option(&self, code: u16) -> Option<&'a [u8]> {
+        let mut rest = self.options;
+        while let Some(([c1, c0, l1, l0], tail)) = rest.split_first_chunk() {
+            let (data, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes([*l1, *l0])))?;
+            if u16::from_be_bytes([*c1, *c0]) == code {
+                return Some(data);
+            }
+            rest = tail;
+        }
+        None
+    }
+
+    fn extended_error(&self) -> Option<u16> {
+        let code = self.option(EXTENDED_ERROR)?.first_chunk()?;
+        Some(u16::from_be_bytes(*code))
+    }
+}
+
+/// Whether all records are addresses of the type and name that were asked for, or there is none. Such have nothing to be
+/// decoded, and are what most responses have.
+fn has_only_addresses(mut records: &[u8], qtype: u16) -> bool {
+    while let Some((head, rest)) = records.split_first_chunk() {
+        let (rtype, length) = match head {
+            [0xc0, 12, 0, 1, 0, 1, _, _, _, _, 0, 4] => (1, 4),
+            [0xc0, 12, 0, 28, 0, 1, _, _, _, _, 0, 16] => (28, 16),
+            _ => return false,
+        };
+        let Some(rest) = rest.get(length..).filter(|_| rtype == qtype) else { return false };
+        records = rest;
+    }
+    records.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &[u8] = &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1];
+    const AAAA: &[u8] =
+        &[0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16, 32, 1, 13, 184, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+    #[test]
+    fn only_what_cannot_be_wrong_is_not_decoded() {
+        assert!(has_only_addresses(&[], 1) && has_only_addresses(&[A, A].concat(), 1));
+        assert!(has_only_addresses(AAAA, 28) && !has_only_addresses(AAAA, 1));
+        assert!(!has_only_addresses(&[A, AAAA].concat(), 1), "of another type than was asked for");
+        let changed = |at: usize, byte: u8| {
+            let mut record = A.to_vec();
+            record[at] = byte;
+            record
+        };
+        // Another owner, type, class or length of data; and data that ends early.
+        for (at, byte) in [(0, 0), (1, 16), (3, 5), (5, 3), (11, 3), (11, 16)] {
+            assert!(!has_only_addresses(&[A, &changed(at, byte)].concat(), 1), "{at}: {byte}");
+        }
+        assert!(!has_only_addresses(&A[..15], 1) && !has_only_addresses(&A[..3], 1));
+    }
+
+    #[test]
+    fn options_are_found_and_broken_ones_are_none() {
+        let opt = |options: &[u8]| {
+            let mut record = vec![0, 0, 41, 4, 208, 1, 0, 0, 0, 0, options.len() as u8];
+            record.extend(options);
+            record
+        };
+        let record = opt(&[0, 3, 0, 1, 9, 0, 15, 0, 4, 0, 22, b'n', b'o']);
+        let parsed = Opt::parse(&record, 0).unwrap();
+        assert_eq!((parsed.rcode_high, parsed.option(3), parsed.option(10)), (1, Some(&[9][..]), None));
+        assert_eq!(parsed.extended_error(), Some(22));
+        for broken in [&[0, 15, 0, 4, 0, 22][..], &[0, 15, 0, 1, 0], &[0, 15, 0]] {
+            let record = opt(broken);
+            assert_eq!(Opt::parse(&record, 0).unwrap().extended_error(), None, "{broken:?}");
+        }
+        assert!(Opt::parse(A, 0).is_none() && Opt::parse(&[], 0).is_none());
+    }
+}

@@ -1,0 +1,131 @@
+use super::*;
+use ringdns_common::names;
+use ringdns_dataplane::dns::rcode;
+
+fn key(name: &str, qtype: u16) -> Key {
+    names::key(&names::name(name).unwrap(), qtype, false, false).unwrap()
+}
+
+fn answer(ttl: Secs, stale: Secs) -> Arc<Answer> {
+    Arc::new(Answer { stale, ..Answer::error(rcode::NOERROR, None, 0, ttl) })
+}
+
+fn tier(bytes: u64) -> HostTier {
+    HostTier::new(bytes, Arc::new(AtomicU64::new(0)))
+}
+
+fn holds(tier: &HostTier, name: &str) -> bool {
+    tier.peek(&key(name, 1)).is_some()
+}
+
+#[test]
+fn an_entry_is_fresh_then_stale_then_gone() {
+    let tier = tier(1 << 20);
+    let key = key("www.example.com", 1);
+    assert!(tier.insert(&key, answer(10, 5), 0));
+    assert!(matches!(tier.get(&key, 9), Found::Fresh(_)));
+    assert!(matches!(tier.get(&key, 10), Found::Stale(_)));
+    assert!(matches!(tier.get(&key, 14), Found::Stale(_)));
+    assert!(matches!(tier.get(&key, 15), Found::Missing));
+    let c = &tier.counters;
+    assert_eq!([c.fresh.get(), c.stale.get(), c.missing.get(), c.inserted.get()], [1, 2, 1, 1]);
+}
+
+#[test]
+fn types_and_flags_are_kept_apart() {
+    let tier = tier(1 << 20);
+    tier.insert(&key("example.com", 1), answer(10, 0), 0);
+    let name = names::name("example.com").unwrap();
+    assert!(tier.peek(&names::key(&name, 28, false, false).unwrap()).is_none());
+    assert!(tier.peek(&names::key(&name, 1, true, false).unwrap()).is_none());
+    assert!(tier.peek(&names::key(&name, 1, false, true).unwrap()).is_none());
+    assert!(tier.peek(&names::key(&name, 1, false, false).unwrap()).is_some());
+}
+
+#[test]
+fn what_must_not_be_kept_is_not() {
+    let tier = tier(1 << 20);
+    assert!(!tier.insert(&key("example.com", 1), answer(0, 100), 0));
+    assert!(tier.is_empty());
+}
+
+#[test]
+fn purges_cover_a_name_a_subtree_or_everything() {
+    let fill = || {
+        let tier = tier(1 << 20);
+        for name in ["example.com", "www.example.com", "notexample.com", "com", "."] {
+            tier.insert(&key(name, 1), answer(10, 0), tier.generation());
+        }
+        tier.insert(&key("example.com", 28), answer(10, 0), tier.generation());
+        tier
+    };
+    let example = names::name("example.com").unwrap();
+
+    let tier = fill();
+    assert_eq!(tier.purge(&Purge::Name(example.clone())), 2);
+    assert!(!holds(&tier, "example.com") && holds(&tier, "www.example.com"));
+
+    let tier = fill();
+    assert_eq!(tier.purge(&Purge::Suffix(example)), 3);
+    assert!(!holds(&tier, "www.example.com") && holds(&tier, "notexample.com") && holds(&tier, "com"));
+
+    let tier = fill();
+    assert_eq!(tier.purge(&Purge::Suffix(vec![0])), 6, "everything is below the root");
+
+    let tier = fill();
+    assert_eq!(tier.purge(&Purge::All), 6);
+    assert_eq!((tier.len(), tier.counters.purged.get()), (0, 6));
+}
+
+/// An answer that was under way when the purge came may be the very one that was to go.
+#[test]
+fn an_answer_under_way_during_a_purge_is_not_stored() {
+    let tier = tier(1 << 20);
+    let began = tier.generation();
+    tier.purge(&Purge::All);
+    assert!(!tier.insert(&key("example.com", 1), answer(10, 0), began));
+    assert_eq!((tier.len(), tier.counters.outdated.get()), (0, 1));
+    assert!(tier.insert(&key("example.com", 1), answer(10, 0), tier.generation()));
+}
+
+/// A worker that reads the generation and then an entry while the purge has not come to it yet must not be left
+/// with a current generation; and one that inserts at that moment must be refused.
+#[test]
+fn the_generation_rises_before_and_after_entries_are_removed() {
+    let tier = tier(1 << 20);
+    tier.insert(&key("example.com", 1), answer(10, 0), 0);
+    let before = tier.generation();
+    let during = std::cell::Cell::new(0);
+    tier.purge_where(|_| {
+        during.set(tier.generation());
+        true
+    });
+    assert!(before < during.get() && during.get() < tier.generation());
+}
+
+#[test]
+fn memory_is_bounded_and_what_is_asked_for_stays() {
+    let bytes = 1 << 20;
+    let tier = tier(bytes);
+    let popular = key("popular.example", 1);
+    tier.insert(&popular, answer(1000, 0), 0);
+    for i in 0..20_000 {
+        tier.insert(&key(&format!("random-{i}.example"), 1), answer(1000, 0), 0);
+        tier.get(&popular, 1);
+        assert!(tier.bytes().0 <= bytes);
+    }
+    assert!(tier.counters.evicted.get() > 10_000);
+    assert!(matches!(tier.get(&popular, 1), Found::Fresh(_)), "a flood of names pushed out a popular one");
+}
+
+#[test]
+fn a_failed_refresh_is_put_off() {
+    let tier = tier(1 << 20);
+    let key = key("example.com", 1);
+    tier.insert(&key, answer(10, 1000), 0);
+    let Found::Stale(entry) = tier.get(&key, 20) else { panic!("not stale") };
+    assert!(entry.recheck_due(20));
+    entry.put_off(50);
+    let Found::Stale(entry) = tier.get(&key, 49) else { panic!("not stale") };
+    assert!(!entry.recheck_due(49) && entry.recheck_due(50));
+}

@@ -1,0 +1,451 @@
+//! A flight's way through the upstreams: whom it asks, how often, and what it makes of what they say.
+//!
+//! It has no task of its own. Its attempts lie with the sockets that their queries went out over, and go on when something
+//! is heard there; only what is asked over a stream waits in a task. There is one attempt at a time, or two when the first takes
+//! longer than its upstream usually does (hedging).
+
+use super::{
+    Landing, Turn,
+    chase::{self, Alias},
+    exchange::{self, Ignored, Judged, Manner},
+    flight::Flight,
+    stream,
+    upstream::{AskError, Failed, Upstream},
+};
+use parking_lot::Mutex;
+use ringdns_common::counters::Counter;
+use ringdns_config::Transport;
+use ringdns_dataplane::{
+    dns::answer::Answer,
+    log::{Source, Tier},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+/// How long a question may take in all. Clients give up after some five seconds.
+pub const TOTAL: Duration = Duration::from_secs(3);
+/// How often one upstream is asked the same question: RFC 9520 section 3.1 allows three times.
+const ROUNDS: usize = 3;
+
+/// Extended errors (RFC 8914 sections 4.23 and 4.24): nobody answered; what came was of no use.
+const NO_REACHABLE_AUTHORITY: u16 = 22;
+const NETWORK_ERROR: u16 = 23;
+
+/// A question on its way. However it ends, even unasked, it lands.
+pub struct Inquiry {
+    pub(super) landing: Landing,
+    course: Mutex<Course>,
+}
+
+/// How far it has come.
+struct Course {
+    /// `None`: it has landed.
+    flight: Option<Flight>,
+    deadline: Instant,
+    /// The upstreams that this round has left, the next one last.
+    order: Vec<usize>,
+    /// Those that said nothing in this round: a packet may have been lost. Other errors would only come again.
+    again: Vec<usize>,
+    rounds: usize,
+    /// Attempts under way.
+    under_way: usize,
+    hedged: bool,
+    /// Whether an answer has come whose alias is followed.
+    followed: bool,
+    verdict: Failed,
+}
+
+impl Course {
+    /// Whom to ask next; `None` if there is nobody or no time left.
+    fn next(&mut self, now: Instant) -> Option<usize> {
+        while self.order.is_empty() {
+            self.rounds -= 1;
+            if self.rounds == 0 || self.again.is_empty() {
+                self.rounds = 1;
+                return None;
+            }
+            std::mem::swap(&mut self.order, &mut self.again);
+            self.order.reverse();
+        }
+        if now >= self.deadline || self.followed || self.flight.is_none() {
+            return None;
+        }
+        self.under_way += 1;
+        self.order.pop()
+    }
+
+    /// What it means for the question that an upstream did not answer it.
+    fn weigh(&mut self, number: usize, error: &AskError) {
+        self.under_way -= 1;
+        let ede = match error {
+            // It is there, and has trouble with this name; so what it says is worth most. That it did not understand us is
+            // our affair, not the client's; and so is REFUSED, which the client would take for its own (RFC 9520 section 2.2).
+            AskError::Failure(_, ede) => {
+                self.verdict = Failed::Upstreams(ede.unwrap_or(NETWORK_ERROR));
+                return;
+            }
+            AskError::NoSocket(_) => return,
+            AskError::Timeout => {
+                self.again.push(number);
+                NO_REACHABLE_AUTHORITY
+            }
+            AskError::Unreachable(_) | AskError::Malformed | AskError::Http(_) => NETWORK_ERROR,
+        };
+        if self.verdict == Failed::Ourselves {
+            self.verdict = Failed::Upstreams(ede);
+        }
+    }
+}
+
+impl Inquiry {
+    /// For what `landing` is about.
+    pub fn new(landing: Landing, flight: Flight) -> Arc<Self> {
+        let course = Course {
+            flight: Some(flight),
+            deadline: Instant::now() + TOTAL,
+            order: landing.upstreams().order(landing.key.asked(), landing.clock().nanos()),
+            again: Vec::new(),
+            rounds: ROUNDS,
+            under_way: 0,
+            hedged: false,
+            followed: false,
+            verdict: Failed::Ourselves,
+        };
+        Arc::new(Inquiry { landing, course: Mutex::new(course) })
+    }
+
+    /// What tells it when somebody waits for it who has no answer yet; `None`: somebody does, or it has landed.
+    pub fn patience(&self) -> Option<Arc<Notify>> {
+        let Landing { resolver, hop, validated, .. } = &self.landing;
+        let course = self.course.lock();
+        resolver.lane(*hop, *validated).patient(course.flight.as_ref()?)
+    }
+
+    /// Gives it all its time from now on. To be called before it begins.
+    pub fn put_off(&self) {
+        self.course.lock().deadline = Instant::now() + TOTAL;
+    }
+
+    /// Asks the first upstream.
+    pub fn begin(self: Arc<Self>, turn: &mut Turn) {
+        self.proceed(Instant::now(), turn);
+    }
+
+    /// Asks the next upstream, or ends without an answer.
+    fn proceed(self: Arc<Self>, mut now: Instant, turn: &mut Turn) {
+        loop {
+            let next = self.course.lock().next(now);
+            let Some(number) = next else { break };
+            let attempt = Attempt::new(self.clone(), number, false, now);
+            let Err((attempt, error)) = attempt.send(turn) else { return };
+            now = Instant::now();
+            attempt.settle(&Err(&error), now);
+            self.course.lock().weigh(number, &error);
+        }
+        let verdict = self.course.lock().verdict;
+        self.land(Err(verdict), Source::default(), false, turn);
+    }
+
+    /// Asks the next upstream beside the one that is asked, once.
+    pub fn hedge(self: &Arc<Self>, now: Instant, turn: &mut Turn) {
+        let next = {
+            let mut course = self.course.lock();
+            // Those that are left of this round; a second round is for who said nothing in the first.
+            if course.hedged || course.order.is_empty() {
+                return;
+            }
+            course.hedged = true;
+            course.next(now)
+        };
+        let Some(number) = next else { return };
+        let attempt = Attempt::new(self.clone(), number, true, now);
+        attempt.upstream.counters.hedges.inc();
+        if let Err((attempt, error)) = attempt.send(turn) {
+            attempt.settle(&Err(&error), now);
+            self.give_up(number, &error, now, turn);
+        }
+    }
+
+    /// An attempt has failed. Goes on, unless another one is under way.
+    fn give_up(self: &Arc<Self>, number: usize, error: &AskError, now: Instant, turn: &mut Turn) {
+        let alone = {
+            let mut course = self.course.lock();
+            course.weigh(number, error);
+            course.under_way == 0
+        };
+        if alone {
+            self.clone().proceed(now, turn);
+        }
+    }
+
+    /// An answer has come. Lands with it, or with what its alias leads to as well. Whether it is the first.
+    pub(super) fn arrive(
+        self: &Arc<Self>,
+        answer: Answer,
+        alias: Option<Box<Alias>>,
+        source: Source,
+        turn: &mut Turn,
+    ) -> bool {
+        let key = &self.landing.key;
+        let Some(alias) = alias.filter(|alias| alias.leads_out(key, self.landing.upstreams())) else {
+            // What came from the fleet need not go there.
+            let share = source.tier == Tier::Upstream;
+            return self.land(Ok(answer), source, share, turn);
+        };
+        if self.landing.hop {
+            // Its asker goes on, and nobody keeps half an answer.
+            return self.land(Ok(Answer { ttl: 0, stale: 0, ahead: 0, ..answer }), source, false, turn);
+        }
+        let deadline = {
+            let mut course = self.course.lock();
+            if course.flight.is_none() || std::mem::replace(&mut course.followed, true) {
+                return false;
+            }
+            course.deadline
+        };
+        let inquiry = self.clone();
+        tokio::spawn(async move {
+            let following = chase::follow(&inquiry.landing, &answer, alias.target);
+            let late = Err(Failed::Upstreams(NO_REACHABLE_AUTHORITY));
+            let whole = timeout_at(deadline, following).await.unwrap_or(late);
+            // What is there may be of a zone that others ask somebody else for.
+            inquiry.land(whole, source, false, &mut Turn::default());
+        });
+        true
+    }
+
+    /// Lands, unless it has landed before. Whether it did now.
+    fn land(&self, fetched: Result<Answer, Failed>, source: Source, share: bool, turn: &mut Turn) -> bool {
+        let flight = self.course.lock().flight.take();
+        let landed = flight.is_some();
+        if let Some(flight) = flight {
+            self.landing.land(&flight, fetched, source, share, turn);
+        }
+        landed
+    }
+}
+
+impl Drop for Inquiry {
+    fn drop(&mut self) {
+        self.land(Err(Failed::Ourselves), Source::default(), false, &mut Turn::default());
+    }
+}
+
+/// A question on its way to one upstream.
+pub struct Attempt {
+    inquiry: Arc<Inquiry>,
+    upstream: Arc<Upstream>,
+    number: usize,
+    began: Instant,
+    until: Instant,
+    /// When another upstream is asked too; `None`: not at all, or it was.
+    hedge: Option<Instant>,
+    /// Whether it is the one question that tries an upstream that had been put back.
+    trial: bool,
+    /// Whether another attempt was under way before it.
+    second: bool,
+    manner: Manner,
+    /// Whether it was sent again with the newest cookie.
+    renewed: bool,
+}
+
+impl Attempt {
+    fn new(inquiry: Arc<Inquiry>, number: usize, second: bool, now: Instant) -> Self {
+        let upstream = inquiry.landing.upstreams().get(number).clone();
+        let clock = inquiry.landing.clock();
+        let (deadline, others) = {
+            let course = inquiry.course.lock();
+            (course.deadline, !course.hedged && !course.order.is_empty())
+        };
+        let trial = upstream.health.lock().asked(clock.nanos());
+        let manner = match upstream.transport {
+            Transport::Udp => Manner::over_udp(&upstream, clock),
+            _ => Manner::over_stream(&upstream, clock),
+        };
+        Attempt {
+            began: now,
+            until: deadline.min(now + upstream.timeout),
+            hedge: if others { upstream.hedge_after().map(|after| now + after) } else { None },
+            trial,
+            inquiry,
+            upstream,
+            number,
+            second,
+            manner,
+            renewed: false,
+        }
+    }
+
+    /// Since when the upstream is asked.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// And until when.
+    pub fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// When something is to be done if nothing is heard.
+    pub fn due(&self) -> Instant {
+        self.hedge.map_or(self.until, |hedge| hedge.min(self.until))
+    }
+
+    /// The question, if it is time to ask another upstream too.
+    pub fn overdue(&mut self, now: Instant) -> Option<Arc<Inquiry>> {
+        self.hedge.take_if(|hedge| *hedge <= now).map(|_| self.inquiry.clone())
+    }
+
+    /// Appends the query, with this ID.
+    pub fn write_query(&self, id: u16, to: &mut Vec<u8>) {
+        exchange::write_query(&self.upstream, &self.inquiry.landing.key, self.manner, id, to);
+    }
+
+    /// What a response says whose ID is the query's; or under which counter it is to be ignored.
+    pub fn judge(&self, response: &[u8]) -> Result<Judged, &Counter> {
+        let Inquiry { landing, .. } = &*self.inquiry;
+        let counters = &self.upstream.counters;
+        exchange::judge(&self.upstream, &landing.key, landing.rules(), self.manner, response).map_err(
+            |ignored| match ignored {
+                Ignored::NotResponse => &counters.ignored_not_response,
+                Ignored::WrongQuestion => &counters.ignored_wrong_question,
+                Ignored::WrongCookie => &counters.ignored_wrong_cookie,
+            },
+        )
+    }
+
+    /// The upstream has said this, or nothing in time.
+    pub fn hear(mut self, heard: Result<Judged, AskError>, now: Instant, turn: &mut Turn) {
+        let counters = &self.upstream.counters;
+        let said = match heard {
+            Err(error) => Err(error),
+            Ok(Judged::Answer(answer, alias)) => Ok((answer, alias)),
+            Ok(Judged::Failure(rcode, ede)) => Err(AskError::Failure(rcode, ede)),
+            Ok(Judged::Malformed) => Err(AskError::Malformed),
+            Ok(Judged::Truncated) => {
+                counters.truncated.inc();
+                return self.turn_to_stream();
+            }
+            Ok(Judged::Respelled) => {
+                self.upstream.respells();
+                return self.turn_to_stream();
+            }
+            Ok(Judged::CookieMissing) => {
+                counters.cookie_missing.inc();
+                return self.turn_to_stream();
+            }
+            Ok(Judged::BadCookie) if self.renewed => return self.turn_to_stream(),
+            Ok(Judged::BadCookie) => {
+                counters.cookie_renewed.inc();
+                self.renewed = true;
+                return self.send_again(turn);
+            }
+            Ok(Judged::NoEdns) => {
+                counters.without_edns.inc();
+                self.manner = self.manner.without_edns();
+                return self.send_again(turn);
+            }
+        };
+        self.conclude(said, now, turn);
+    }
+
+    /// Asks the upstream. Gives itself back if that is not possible.
+    fn send(self, turn: &mut Turn) -> Result<(), (Self, AskError)> {
+        match self.upstream.transport {
+            Transport::Udp => {
+                let upstream = self.upstream.clone();
+                upstream.sockets.ask(&upstream, self, turn)
+            }
+            _ => {
+                self.turn_to_stream();
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks the same upstream again, in what time is left of it.
+    fn send_again(self, turn: &mut Turn) {
+        if let Err((attempt, error)) = self.send(turn) {
+            attempt.conclude(Err(error), Instant::now(), turn);
+        }
+    }
+
+    fn conclude(self, heard: Result<(Answer, Option<Box<Alias>>), AskError>, now: Instant, turn: &mut Turn) {
+        self.settle(&heard.as_ref().map(drop), now);
+        match heard {
+            Ok((answer, alias)) => {
+                let took = now.saturating_duration_since(self.began).as_micros();
+                let source = Source {
+                    tier: Tier::Upstream,
+                    upstream: self.upstream.number,
+                    upstream_us: u32::try_from(took).unwrap_or(u32::MAX),
+                };
+                if self.inquiry.arrive(answer, alias, source, turn) && self.second {
+                    self.upstream.counters.hedges_won.inc();
+                }
+            }
+            Err(error) => {
+                tracing::debug!(
+                    upstream = %self.upstream.label, question = %self.inquiry.landing.key, %error, "asking the next"
+                );
+                self.inquiry.give_up(self.number, &error, now, turn);
+            }
+        }
+    }
+
+    /// Counts what the upstream did, and how it does.
+    fn settle(&self, heard: &Result<(), &AskError>, now: Instant) {
+        let clock = self.inquiry.landing.clock();
+        let Upstream { counters, health, .. } = &*self.upstream;
+        let (counter, works) = match heard {
+            Ok(()) => (&counters.answers, Some(true)),
+            // It is there, and has trouble with this name.
+            Err(AskError::Failure(..)) => (&counters.failures, Some(true)),
+            Err(AskError::Timeout) => (&counters.timeouts, Some(false)),
+            Err(AskError::Unreachable(_)) => (&counters.unreachable, Some(false)),
+            Err(AskError::Malformed) => (&counters.malformed, Some(false)),
+            Err(AskError::Http(_)) => (&counters.http_failures, Some(false)),
+            Err(AskError::NoSocket(_)) => (&counters.no_socket, None),
+        };
+        counter.inc();
+        let took = now - self.began;
+        match works {
+            Some(true) => {
+                self.upstream.answered(took);
+                if !self.manner.edns && heard.is_ok() && self.upstream.takes_edns(clock.nanos()) {
+                    self.upstream.chokes_on_edns(clock.nanos());
+                }
+            }
+            Some(false) => health.lock().failed(self.trial, clock.nanos(), took),
+            None => {}
+        }
+    }
+
+    /// Asks the same upstream over its stream transport, in what time is left of it.
+    fn turn_to_stream(mut self) {
+        let manner = Manner::over_stream(&self.upstream, self.inquiry.landing.clock());
+        self.manner = if self.manner.edns { manner } else { manner.without_edns() };
+        tokio::spawn(async move {
+            let heard =
+                timeout_at(self.until, self.heard_over_stream()).await.unwrap_or(Err(AskError::Timeout));
+            self.hear(heard, Instant::now(), &mut Turn::default());
+        });
+    }
+
+    async fn heard_over_stream(&mut self) -> Result<Judged, AskError> {
+        let Attempt { inquiry, upstream, hedge, .. } = self;
+        let Inquiry { landing, .. } = &**inquiry;
+        let mut asking = std::pin::pin!(stream::ask(upstream, &landing.key, landing.rules(), self.manner));
+        if let Some(at) = hedge.take() {
+            tokio::select! {
+                biased;
+                heard = &mut asking => return heard,
+                () = sleep_until(at) => inquiry.hedge(Instant::now(), &mut Turn::default()),
+            }
+        }
+        asking.await
+    }
+}

@@ -1,0 +1,77 @@
+//! Where flights land: what they brought is filed, and whoever waited is answered.
+
+use super::{
+    Resolved, Resolver, Rules, Turn, choice::Upstreams, flight::Flight, setup::Setup, upstream::Failed,
+};
+use crate::tier::SharedState;
+use parking_lot::Mutex;
+use ringdns_dataplane::{
+    clock::Clock,
+    dns::{answer::Answer, key::Key},
+    log::Source,
+};
+use std::sync::Arc;
+
+/// Where a flight lands.
+pub(super) struct Landing {
+    pub(super) resolver: Arc<Resolver>,
+    /// How it is asked: as it was when the question took off.
+    pub(super) setup: Arc<Setup>,
+    pub(super) key: Key,
+    /// Whether it is a hop of another one, on the way along its aliases.
+    pub(super) hop: bool,
+    /// Whether the answer is one that was validated.
+    pub(super) validated: bool,
+    /// Its state in the shared tier.
+    pub(super) shared: Mutex<SharedState>,
+}
+
+impl Landing {
+    pub(super) fn upstreams(&self) -> &Upstreams {
+        &self.setup.upstreams
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.resolver.rules
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.resolver.clock()
+    }
+
+    /// Files what the upstreams say, or whoever `source` is, and answers who waits. `share`: the fleet may have it too.
+    pub(super) fn land(
+        &self,
+        flight: &Flight,
+        fetched: Result<Answer, Failed>,
+        source: Source,
+        share: bool,
+        turn: &mut Turn,
+    ) {
+        let (resolver, generation) = (&self.resolver, flight.generation());
+        let (resolved, renewed) = match fetched {
+            Ok(answer) => {
+                resolver.counters.resolved.inc();
+                let answer = Arc::new(answer);
+                let kept = resolver.host.insert(&self.key, answer.clone(), generation);
+                // Where it is not shared, others may renew it from now on.
+                let state = std::mem::take(&mut *self.shared.lock());
+                if share && kept {
+                    resolver.share(&self.key, &answer, generation, state);
+                }
+                (Resolved { answer, generation, known: false, source }, true)
+            }
+            Err(failed) => {
+                self.shared.lock().lease.take();
+                (resolver.fall_back(&self.key, failed, generation), false)
+            }
+        };
+        for waiter in resolver.lane(self.hop, self.validated).land(flight) {
+            if renewed || !waiter.is_renewal() {
+                waiter.answer(&resolved, turn);
+            } else {
+                waiter.leave(turn);
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Names that mean nothing in the public DNS, or something on each host: answered here, so that they neither leak to upstreams
+//! nor burden the root.
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, ResponseCode},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, AAAA, NS, PTR, SOA},
+    },
+};
+use quick_cache::DefaultHashBuilder;
+use ringdns_common::names;
+use ringdns_dataplane::{
+    clock::Secs,
+    dns::{
+        answer::{Answer, Status, TtlRules},
+        key::Key,
+        rtype,
+    },
+};
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+/// How long such answers live (RFC 6303 section 3).
+const TTL: u32 = 10_800;
+
+/// Zones without names: RFC 6761 (`invalid`, `test`), 7686, 9476, 6762, 8375, 9462 and 6303 section 4.
+const EMPTY: [&str; 26] = [
+    "invalid",
+    "test",
+    "onion",
+    "alt",
+    "local",
+    "home.arpa",
+    "resolver.arpa",
+    "0.in-addr.arpa",
+    "10.in-addr.arpa",
+    "127.in-addr.arpa",
+    "254.169.in-addr.arpa",
+    "168.192.in-addr.arpa",
+    "2.0.192.in-addr.arpa",
+    "100.51.198.in-addr.arpa",
+    "113.0.203.in-addr.arpa",
+    "255.255.255.255.in-addr.arpa",
+    "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa",
+    "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa",
+    "c.f.ip6.arpa",
+    "d.f.ip6.arpa",
+    "8.e.f.ip6.arpa",
+    "9.e.f.ip6.arpa",
+    "a.e.f.ip6.arpa",
+    "b.e.f.ip6.arpa",
+    "8.b.d.0.1.0.0.2.ip6.arpa",
+    "f.f.f.3.ip6.arpa",
+];
+
+/// Loopback addresses, the names of which are `localhost` (RFC 6761 section 6.3).
+const LOOPBACK: [&str; 2] =
+    ["1.0.0.127.in-addr.arpa", "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa"];
+
+/// What a zone or name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It and all names in it are this host (RFC 6761 section 6.3).
+    Localhost,
+    /// A zone without names.
+    Empty,
+    /// The reverse of a loopback address.
+    Loopback,
+}
+
+/// The names that are answered here.
+pub struct LocalNames {
+    /// Hashed by a key drawn anew in each process: names are chosen by whoever asks.
+    kinds: HashMap<Vec<u8>, Kind, DefaultHashBuilder>,
+}
+
+impl LocalNames {
+    /// All special names, or none.
+    pub fn new(enabled: bool) -> Self {
+        let mut kinds = HashMap::default();
+        if enabled {
+            // RFC 6303 section 4.1 for 172.16/12, RFC 7793 for 100.64/10.
+            let private = (16..32).map(|byte| format!("{byte}.172.in-addr.arpa"));
+            let shared = (64..128).map(|byte| format!("{byte}.100.in-addr.arpa"));
+            let empty = EMPTY.into_iter().map(str::to_owned).chain(private).chain(shared);
+            kinds.extend(empty.map(|zone| (wire(&zone), Kind::Empty)));
+            kinds.extend(LOOPBACK.map(|name| (wire(name), Kind::Loopback)));
+            kinds.insert(wire("localhost"), Kind::Localhost);
+        }
+        LocalNames { kinds }
+    }
+
+    /// The answer to `key`, if it is one of these names, received at `now` and kept as `rules` say.
+    pub fn answer(&self, key: &Key, rules: &TtlRules, now: Secs) -> Option<Answer> {
+        let asked = key.asked();
+        let (zone, kind) = self.find(asked.name())?;
+        let apex = zone.len() == asked.name().len();
+        if apex && asked.qtype() == rtype::DS {
+            // It is the parent's to say (RFC 8375 section 4).
+            return None;
+        }
+        let mut message = Message::new(0, MessageType::Response, OpCode::Query);
+        let qtype = RecordType::from(asked.qtype());
+        let owner = Name::from_labels(labels(asked.name())).ok()?;
+        message.add_query(hickory_proto::op::Query::query(owner.clone(), qtype));
+        let data = match kind {
+            Kind::Localhost => localhost(qtype),
+            Kind::Loopback if qtype == RecordType::PTR => Some(RData::PTR(PTR(name("localhost.")))),
+            Kind::Loopback | Kind::Empty => None,
+        };
+        let zone = Name::from_labels(labels(zone)).ok()?;
+        let data = data.or_else(|| (apex && kind != Kind::Loopback).then(|| of_apex(qtype, &zone)).flatten());
+        match data {
+            Some(data) => drop(message.add_answer(Record::from_rdata(owner, TTL, data))),
+            None => {
+                message.add_authority(Record::from_rdata(zone.clone(), TTL, RData::SOA(soa(&zone))));
+                if kind == Kind::Empty && !apex {
+                    message.metadata.response_code = ResponseCode::NXDomain;
+                }
+            }
+        }
+        let answer = Answer::from_response(&message.to_vec().ok()?, key, rules, now, false).ok()?;
+        Some(Answer { status: Status::authoritative(answer.status.rcode()), ..answer })
+    }
+
+    /// The longest zone or name that `name` is in or is.
+    fn find<'a>(&self, name: &'a [u8]) -> Option<(&'a [u8], Kind)> {
+        let mut rest = name;
+        loop {
+            match self.kinds.get(rest) {
+                // Of a name, not of what would be below it.
+                Some(Kind::Loopback) if rest.len() < name.len() => {}
+                Some(kind) => return Some((rest, *kind)),
+                None => {}
+            }
+            let (len, _) = rest.split_first().filter(|(len, _)| **len > 0)?;
+            rest = rest.get(1 + usize::from(*len)..)?;
+        }
+    }
+}
+
+fn localhost(qtype: RecordType) -> Option<RData> {
+    match qtype {
+        RecordType::A => Some(RData::A(A(Ipv4Addr::LOCALHOST))),
+        RecordType::AAAA => Some(RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))),
+        _ => None,
+    }
+}
+
+fn of_apex(qtype: RecordType, zone: &Name) -> Option<RData> {
+    match qtype {
+        RecordType::SOA => Some(RData::SOA(soa(zone))),
+        RecordType::NS => Some(RData::NS(NS(zone.clone()))),
+        _ => None,
+    }
+}
+
+/// RFC 6303 section 3.
+fn soa(zone: &Name) -> SOA {
+    SOA::new(zone.clone(), name("nobody.invalid."), 1, 3_600, 1_200, 604_800, TTL)
+}
+
+fn labels(name: &[u8]) -> Vec<&[u8]> {
+    let mut labels = Vec::new();
+    let mut rest = name;
+    while let Some((len, tail)) = rest.split_first().filter(|(len, _)| **len > 0) {
+        let (label, tail) = tail.split_at(usize::from(*len).min(tail.len()));
+        labels.push(label);
+        rest = tail;
+    }
+    labels
+}
+
+fn name(text: &str) -> Name {
+    Name::from_ascii(text).unwrap_or_else(|_| unreachable!("{text} is a name"))
+}
+
+fn wire(text: &str) -> Vec<u8> {
+    names::name(text).unwrap_or_else(|_| unreachable!("{text} is a name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringdns_dataplane::dns::rcode;
+
+    const RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 0, ahead: 0 };
+
+    fn answer(name: &str, qtype: u16) -> Option<Answer> {
+        let key = names::key(&wire(name), qtype, false, false).unwrap();
+        LocalNames::new(true).answer(&key, &RULES, 0)
+    }
+
+    /// RCODE, records in answer and authority, and the last bytes of the records.
+    fn seen(name: &str, qtype: u16) -> Option<(u8, [u16; 2], Vec<u8>)> {
+        let answer = answer(name, qtype)?;
+        let end = answer.wire[answer.wire.len() - 4..].to_vec();
+        Some((answer.status.rcode(), [answer.counts[0], answer.counts[1]], end))
+    }
+
+    #[test]
+    fn localhost_is_this_host_and_all_below_it() {
+        for name in ["localhost", "LOCALHOST", "a.b.localhost"] {
+            assert_eq!(seen(name, 1), Some((rcode::NOERROR, [1, 0], vec![127, 0, 0, 1])), "{name}");
+            assert_eq!(seen(name, 28), Some((rcode::NOERROR, [1, 0], vec![0, 0, 0, 1])), "{name}");
+            assert_eq!(seen(name, 15).map(|(rcode, counts, _)| (rcode, counts)), Some((0, [0, 1])), "{name}");
+        }
+        for name in LOOPBACK {
+            let (rcode, counts, end) = seen(name, 12).unwrap();
+            assert_eq!((rcode, counts, &end[..]), (rcode::NOERROR, [1, 0], &b"ost\0"[..]), "{name}");
+        }
+    }
+
+    #[test]
+    fn empty_zones_have_an_apex_and_nothing_else() {
+        let minimum = TTL.to_be_bytes().to_vec();
+        for zone in
+            ["invalid", "test", "onion", "alt", "local", "home.arpa", "10.in-addr.arpa", "d.f.ip6.arpa"]
+        {
+            let below = format!("some.name.{zone}");
+            assert_eq!(seen(&below, 1), Some((rcode::NXDOMAIN, [0, 1], minimum.clone())), "{below}");
+            assert_eq!(seen(zone, 1), Some((rcode::NOERROR, [0, 1], minimum.clone())), "{zone}");
+            assert_eq!(seen(zone, 6), Some((rcode::NOERROR, [1, 0], minimum.clone())), "{zone}");
+            assert_eq!(seen(zone, 43), None, "{zone}: its DS is the parent's");
+        }
+        for (name, local) in [
+            ("4.3.16.172.in-addr.arpa", true),
+            ("4.3.15.172.in-addr.arpa", false),
+            ("4.3.32.172.in-addr.arpa", false),
+            ("4.3.127.100.in-addr.arpa", true),
+            ("4.3.128.100.in-addr.arpa", false),
+            ("4.3.11.in-addr.arpa", false),
+            ("notlocal", false),
+            ("example.com", false),
+            (".", false),
+        ] {
+            assert_eq!(answer(name, 12).is_some(), local, "{name}");
+        }
+        let answer = answer("printer.local", 1).unwrap();
+        assert_eq!((answer.ttl, answer.status.is_negative()), (3_600, false), "capped as all negative ones");
+        let key = names::key(&wire("localhost"), 1, false, false).unwrap();
+        assert!(LocalNames::new(false).answer(&key, &RULES, 0).is_none());
+    }
+}

@@ -1,0 +1,57 @@
+//! The pump: takes punts from all workers and has them answered.
+//!
+//! One task serves every worker. It sleeps on the bell that the workers ring after they have pushed, and before it
+//! does it arms the bell and looks at all queues once more, so that no punt is left behind.
+
+use crate::{Resolver, Turn};
+use ringdns_dataplane::{doorbell::Doorbell, punt::Link};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, RawFd},
+    sync::Arc,
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Punts taken from one worker before the next one's turn.
+const TURN: usize = 64;
+
+/// Serves `links`, whose workers ring `bell`, until the task is dropped. Fails if the bell cannot be waited for.
+pub async fn run(links: Vec<Arc<Link>>, bell: Arc<Doorbell>, resolver: Arc<Resolver>) -> io::Result<()> {
+    #[expect(deprecated, reason = "its successor is unsafe, for types that may close their fd; Bell cannot")]
+    let event = AsyncFd::with_interest(Bell(bell.clone()), Interest::READABLE)?;
+    loop {
+        while drain(&links, &resolver) {
+            // Hits in the host tier need no await; without this a flood of them would starve the flights.
+            tokio::task::yield_now().await;
+        }
+        bell.arm();
+        if !links.iter().any(|link| link.has_punts()) {
+            // Forgotten before it is read: a ring after that is a new edge.
+            event.readable().await?.clear_ready();
+        }
+        bell.disarm();
+    }
+}
+
+/// Gives each worker a turn; false if nobody had anything.
+fn drain(links: &[Arc<Link>], resolver: &Arc<Resolver>) -> bool {
+    let mut taken = false;
+    let mut turn = Turn::default();
+    for link in links {
+        for _ in 0..TURN {
+            let Some(record) = link.take() else { break };
+            taken = true;
+            resolver.serve(link, record, &mut turn);
+        }
+    }
+    taken
+}
+
+/// What tokio polls: the bell's eventfd.
+struct Bell(Arc<Doorbell>);
+
+impl AsRawFd for Bell {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.fd().as_fd().as_raw_fd()
+    }
+}

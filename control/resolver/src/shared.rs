@@ -1,0 +1,239 @@
+//! Flights that look at what other appliances found out, before they ask upstreams; and what is given to those.
+//!
+//! Not all is shared. Names in a zone that the configuration names are not: another appliance may ask somebody else for them, or
+//! nobody in particular, and would say that they do not exist. Nor are answers that were put together along an alias that leads
+//! into such a zone. What was validated here is not, and what is to be validated is not taken from there; what it is proven with
+//! is, for it proves itself. Failures and what must not be kept never reach it, and special names are nobody's.
+
+use super::{Resolver, Rules, Turn, chase::Alias, exchange, inquiry::Inquiry, setup::Setup};
+use crate::tier::{self, LeaseReply, SharedAnswer, SharedState, SharedTier};
+use futures_util::future::join_all;
+use ringdns_dataplane::{
+    dns::{
+        answer::{Answer, TtlRules},
+        key::Key,
+    },
+    log::{Source, Tier},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+/// Pauses between looks at what another appliance is renewing: the first, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(320)];
+
+/// How often it is asked what to take for the warm start, until Redis is there.
+const UNTIL_IT_IS_THERE: Duration = Duration::from_millis(250);
+/// How often a few answers are taken for the warm start,
+const TICK: Duration = Duration::from_millis(20);
+/// and how many at most.
+const AT_ONCE: usize = 64;
+
+/// What a flight is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Any answer: somebody waits for it.
+    Any,
+    /// One that is newer than what is known.
+    Newer,
+    /// The same, for nobody who waits: one appliance of the fleet may find it out for all.
+    OneNewer,
+}
+
+/// Begins a flight by a look into the fleet's tier.
+pub fn begin(inquiry: Arc<Inquiry>, fleet: Arc<dyn SharedTier>, want: Want, turn: &mut Turn) {
+    if !fleet.is_up() {
+        fleet.counters().skipped.inc();
+        if want == Want::OneNewer {
+            fleet.counters().renewals_alone.inc();
+        }
+        return inquiry.begin(turn);
+    }
+    tokio::spawn(async move {
+        let answered = match want {
+            Want::OneNewer => renewed(&inquiry, &fleet).await,
+            Want::Any | Want::Newer => look(&inquiry, &*fleet, want != Want::Any).await,
+        };
+        if !answered {
+            inquiry.begin(&mut Turn::default());
+        }
+    });
+}
+
+/// Looks, once nobody else in the fleet is about to renew it. Whether that answered it; else it is ours to be renewed.
+async fn renewed(inquiry: &Arc<Inquiry>, fleet: &Arc<dyn SharedTier>) -> bool {
+    let (began, counters) = (Instant::now(), &fleet.counters());
+    let mut pause = PAUSES[0];
+    loop {
+        match fleet.clone().lease(&inquiry.landing.key, tier::LEASE).await {
+            LeaseReply::Granted(lease) => {
+                inquiry.landing.shared.lock().lease = Some(lease);
+                // Only now: who had the lease before has stored what it found out.
+                let answered = look(inquiry, &**fleet, true).await;
+                let count = if answered { &counters.renewals_spared } else { &counters.renewals_led };
+                count.inc();
+                inquiry.put_off();
+                return answered;
+            }
+            LeaseReply::HeldByOther if began.elapsed() < tier::LEASE => {}
+            LeaseReply::HeldByOther | LeaseReply::Unknown => break,
+        }
+        let hurry = inquiry.patience();
+        let Some(hurry) = hurry else { break counters.renewals_hurried.inc() };
+        if timeout(pause, hurry.notified()).await.is_ok() {
+            break counters.renewals_hurried.inc();
+        }
+        if look(inquiry, &**fleet, true).await {
+            counters.renewals_spared.inc();
+            return true;
+        }
+        pause = (pause * 2).min(PAUSES[1]);
+    }
+    counters.renewals_alone.inc();
+    inquiry.put_off();
+    false
+}
+
+/// Looks into the fleet's tier; `renew`: for something newer than is known. Whether that answered it.
+async fn look(inquiry: &Arc<Inquiry>, fleet: &dyn SharedTier, renew: bool) -> bool {
+    // Before the lookup: a purge makes void what is found after it began.
+    let generation = inquiry.landing.resolver.host.generation();
+    let Some(found) = fleet.lookup(&inquiry.landing.key).await else { return false };
+    inquiry.landing.shared.lock().first_seen = Some(found.first_seen);
+    answer(inquiry, fleet, found, renew, generation)
+}
+
+/// Ends the inquiry with what was found, if that will do.
+fn answer(
+    inquiry: &Arc<Inquiry>,
+    fleet: &dyn SharedTier,
+    found: SharedAnswer,
+    renew: bool,
+    generation: u64,
+) -> bool {
+    let (resolver, key) = (&inquiry.landing.resolver, &inquiry.landing.key);
+    let Some((answer, alias)) = judge_found(resolver, &inquiry.landing.setup, fleet, key, &found) else {
+        return false;
+    };
+    if answer.ttl == 0 {
+        fleet.counters().stale.inc();
+        if alias.is_none() {
+            resolver.keep_expired(key, answer, generation);
+        }
+        return false;
+    }
+    // The very same comes back a second older or younger, as its age is rounded.
+    let known = || resolver.host.peek(key).map_or(0, |entry| entry.answer.expires());
+    if renew && (answer.ttl <= answer.ahead || answer.expires() <= known().saturating_add(1)) {
+        fleet.counters().due.inc();
+        return false;
+    }
+    fleet.counters().hit.inc();
+    fleet.note_demand(key.asked(), 1);
+    inquiry.arrive(answer, alias, Source::of(Tier::Fleet), &mut Turn::default());
+    true
+}
+
+/// Judges what was found in Redis as what an upstream says is judged, and by the rules of this appliance. An answer that is fresh
+/// for no more time has expired.
+fn judge_found(
+    resolver: &Resolver,
+    setup: &Setup,
+    fleet: &dyn SharedTier,
+    key: &Key,
+    found: &SharedAnswer,
+) -> Option<(Answer, Option<Box<Alias>>)> {
+    // From when on it is kept at least so long, only who stored it knows; else it would never end.
+    let ttl = TtlRules { min: 0, ..resolver.rules.ttl };
+    let rules = Rules { ttl, ..resolver.rules };
+    let trusted = setup.upstreams.iter().all(|upstream| upstream.trusted);
+    let judged = exchange::judge_kept(key, &rules, trusted, &found.message);
+    let Some((answer, alias)) = judged else {
+        fleet.counters().damaged.inc();
+        return None;
+    };
+    // Who stored it may keep answers for longer than their source says. Here that is this appliance's affair.
+    let longer = found.ttl.saturating_sub(found.source_ttl.max(resolver.rules.ttl.min));
+    let left = answer.ttl.min(found.fresh.saturating_sub(longer));
+    let ahead = (u64::from(found.ttl) * u64::from(ttl.ahead) / 100) as u32;
+    let answer = Answer {
+        ttl: left,
+        source_ttl: found.source_ttl,
+        stale: found.grace.min(ttl.stale),
+        ahead: ahead.min(left),
+        ede: found.ede,
+        ..answer
+    };
+    Some((answer, alias))
+}
+
+impl Resolver {
+    /// The fleet's tier, if the answer to a question may be there.
+    pub(super) fn fleet_for(&self, key: &Key) -> Option<&Arc<dyn SharedTier>> {
+        self.fleet.as_ref().filter(|_| !self.setup.load().upstreams.has_zone_of(key.asked()))
+    }
+
+    /// Gives the fleet an answer that was found out while the host tier was at `generation`.
+    pub(super) fn share(&self, key: &Key, answer: &Arc<Answer>, generation: u64, state: SharedState) {
+        if let Some(fleet) = self.fleet_for(key) {
+            fleet.store(key, answer, &self.host, generation, state);
+        }
+    }
+
+    /// Takes what the fleet wants most, once Redis is there: so many answers at most, so many a second. What is there already is left
+    /// as it is, and so is what this appliance would not take for a client.
+    pub async fn warm(&self, keys: usize, per_second: u32) {
+        let Some(fleet) = &self.fleet else { return };
+        let wanted = loop {
+            if let Some(wanted) = fleet.most_wanted(keys).await {
+                break wanted;
+            }
+            sleep(UNTIL_IT_IS_THERE).await;
+        };
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let before = fleet.counters().warmed.get();
+        let (mut wanted, mut allowance) = (wanted.into_iter().peekable(), 0.0);
+        while wanted.peek().is_some() {
+            tick.tick().await;
+            if !fleet.is_up() {
+                continue;
+            }
+            allowance = f64::min(allowance + f64::from(per_second) * TICK.as_secs_f64(), AT_ONCE as f64);
+            let now: Vec<_> = wanted.by_ref().take(allowance as usize).collect();
+            allowance -= now.len() as f64;
+            join_all(now.iter().map(|key| self.warm_one(fleet, key))).await;
+        }
+        let warmed = fleet.counters().warmed.get() - before;
+        tracing::info!(warmed, "has what the fleet wants most");
+    }
+
+    async fn warm_one(&self, fleet: &Arc<dyn SharedTier>, key: &Key) {
+        let setup = self.setup();
+        let validated = setup.validator.as_ref().is_some_and(|validator| validator.concerns(key));
+        if validated || self.fleet_for(key).is_none() || self.is_local(key) || self.host.peek(key).is_some() {
+            return;
+        }
+        let generation = self.host.generation();
+        let Some(found) = fleet.lookup(key).await else { return };
+        let Some((answer, alias)) = judge_found(self, &setup, &**fleet, key, &found) else { return };
+        let whole = alias.is_none_or(|alias| !alias.leads_out(key, &setup.upstreams));
+        if answer.ttl == 0 || !whole {
+            fleet.counters().stale.inc();
+        } else if self.host.insert(key, Arc::new(answer), generation) {
+            fleet.counters().warmed.inc();
+        } else {
+            fleet.counters().purged.inc();
+        }
+    }
+
+    /// Keeps what the fleet has that has expired, for want of anything here: it may have to do (RFC 8767).
+    fn keep_expired(&self, key: &Key, answer: Answer, generation: u64) {
+        let now = self.clock().secs();
+        if now == 0 || answer.stale == 0 || self.host.peek(key).is_some() {
+            return;
+        }
+        // One that has been fresh until now.
+        let expired = Answer { received: now - 1, ttl: 1, ahead: 0, ..answer };
+        self.host.insert(key, Arc::new(expired), generation);
+    }
+}

@@ -1,0 +1,137 @@
+//! From an upstream's addresses to a connection that queries can be sent over.
+
+use super::{framed::Framed, http::Http};
+use crate::upstream::Upstream;
+use parking_lot::Mutex;
+use ringdns_config as config;
+use ringdns_config::Transport;
+use ringdns_tls::TlsError;
+use std::{io, iter, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// The same failure of TLS is logged so often at most.
+const COMPLAINT: Duration = Duration::from_secs(60);
+
+/// How queries are put on a connection.
+#[derive(Clone)]
+pub enum Link {
+    /// Behind their length.
+    Framed(Framed),
+    /// As requests of HTTP/2.
+    Http(Http),
+}
+
+/// What a connection's task does until it ends.
+pub type Driver = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+/// Whom to connect to.
+pub struct Peer {
+    addresses: Vec<SocketAddr>,
+    /// `Some` for TLS; what is wrong with it was said at the start.
+    tls: Option<Result<TlsConnector, TlsError>>,
+    /// When a failure of TLS was last logged.
+    complained: Mutex<Option<Instant>>,
+}
+
+impl Peer {
+    /// That of the configuration.
+    pub fn new(config: &config::Upstream) -> Self {
+        let spare = config.transport.tls().into_iter().flat_map(|tls| &tls.spare);
+        Peer {
+            addresses: iter::once(&config.address).chain(spare).copied().collect(),
+            tls: connector(&config.transport),
+            complained: Mutex::default(),
+        }
+    }
+
+    /// Tries the addresses in turn, each for its share of the time.
+    pub async fn connect(&self, upstream: &Arc<Upstream>) -> io::Result<(Link, Driver)> {
+        let share = super::CONNECT_MAX / self.addresses.len() as u32;
+        let mut failed = io::Error::from(io::ErrorKind::TimedOut);
+        for address in &self.addresses {
+            match timeout(share, self.connect_to(*address, upstream)).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => failed = error,
+                Err(_) => {}
+            }
+        }
+        Err(failed)
+    }
+
+    async fn connect_to(&self, address: SocketAddr, upstream: &Arc<Upstream>) -> io::Result<(Link, Driver)> {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        match &upstream.transport {
+            Transport::Udp | Transport::Tcp => {
+                let (link, driver) = Framed::over(tcp, upstream.clone());
+                Ok((Link::Framed(link), Box::pin(driver)))
+            }
+            Transport::Tls(tls) => {
+                let (link, driver) =
+                    Framed::over(self.handshake(tls, tcp, upstream).await?, upstream.clone());
+                Ok((Link::Framed(link), Box::pin(driver)))
+            }
+            Transport::Https(tls, uri) => {
+                let stream = self.handshake(tls, tcp, upstream).await?;
+                if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
+                    let reason = "it does not speak HTTP/2, which RFC 8484 asks for";
+                    self.complain(upstream, reason);
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+                }
+                let (link, driver) = Http::over(stream, uri.clone()).await?;
+                Ok((Link::Http(link), Box::pin(driver)))
+            }
+        }
+    }
+
+    async fn handshake(
+        &self,
+        tls: &config::Tls,
+        tcp: TcpStream,
+        upstream: &Upstream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let connector = match &self.tls {
+            Some(Ok(connector)) => connector,
+            Some(Err(error)) => return Err(self.tls_failure(upstream, error.to_string())),
+            None => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        connector.connect(tls.name.clone(), tcp).await.map_err(|error| match ringdns_tls::error_in(&error) {
+            Some(reason) => self.tls_failure(upstream, ringdns_tls::explain(reason, &tls.name)),
+            None => error,
+        })
+    }
+
+    fn tls_failure(&self, upstream: &Upstream, reason: String) -> io::Error {
+        upstream.counters.tls_failures.inc();
+        self.complain(upstream, &reason);
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    }
+
+    fn complain(&self, upstream: &Upstream, reason: &str) {
+        let now = Instant::now();
+        let mut complained = self.complained.lock();
+        if complained.is_none_or(|last| now >= last + COMPLAINT) {
+            *complained = Some(now);
+            tracing::warn!(upstream = %upstream.label, "not asked: {reason}");
+        }
+    }
+}
+
+/// HTTP/2 in TLS' list of protocols.
+const HTTP2: &[u8] = b"h2";
+/// And DNS.
+const DNS: &[u8] = b"dot";
+
+/// What TLS to an upstream needs; `None` where it is not used.
+fn connector(transport: &Transport) -> Option<Result<TlsConnector, TlsError>> {
+    let (tls, protocol) = match transport {
+        Transport::Udp | Transport::Tcp => return None,
+        Transport::Tls(tls) => (tls, DNS),
+        Transport::Https(tls, _) => (tls, HTTP2),
+    };
+    Some(ringdns_tls::client_config(tls.ca_file.as_deref(), protocol).map(TlsConnector::from))
+}

@@ -1,0 +1,201 @@
+//! One walk over the host tier: what is dead is removed, and what will soon expire is judged.
+
+use crate::{
+    host::{Entry, HostTier, StoredKey},
+    is_failure,
+};
+use ringdns_dataplane::clock::Secs;
+
+/// The most entries that one sweep renews.
+pub const DUE_MAX: usize = 10_000;
+
+/// What a walk goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate {
+    /// What expires within so many seconds is looked at; 0: nothing.
+    pub window: Secs,
+    /// How often it must have been asked for.
+    pub demand: u16,
+}
+
+/// An entry to be renewed: its question, and nothing of its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// How often it was asked for.
+    pub demand: u16,
+    /// When it expires.
+    pub expires: Secs,
+    /// What is asked.
+    pub key: StoredKey,
+}
+
+/// What a walk has found.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// Entries seen.
+    pub seen: u64,
+    /// Those that were removed because they could not be given out any more.
+    pub dead: u64,
+    /// Those that are expired, and may be given out where nothing better is to be had.
+    pub stale: u64,
+    /// Those that expire within the window.
+    pub near: u64,
+    /// Of these, those that are not asked for.
+    pub unasked: u64,
+    /// Of these, those that lately could not be renewed.
+    pub put_off: u64,
+    /// Of these, those for which there are too many that are asked for more.
+    pub too_many: u64,
+    /// The rest of these: who is asked for most comes first, and of those who are asked for as often, who expires first.
+    pub due: Vec<Due>,
+}
+
+impl Walk {
+    /// Walks over all entries at the time `now`. Takes a while, and holds nobody up for longer than it looks at one entry.
+    pub fn over(host: &HostTier, now: Secs, gate: Gate) -> Self {
+        let mut walk = Walk::default();
+        for (key, entry) in host.iter() {
+            walk.seen += 1;
+            if now >= entry.answer.dead() {
+                walk.dead += u64::from(host.remove_dead(&key, now));
+            } else if now >= entry.answer.expires() {
+                walk.stale += 1;
+            } else if gate.is_near(&entry, now) {
+                walk.judge(key, &entry, now, gate);
+            }
+        }
+        walk.keep_the_most_asked_for();
+        walk
+    }
+
+    fn judge(&mut self, key: StoredKey, entry: &Entry, now: Secs, gate: Gate) {
+        self.near += 1;
+        let demand = entry.demand.get(now);
+        if demand < gate.demand {
+            self.unasked += 1;
+        } else if !entry.recheck_due(now) {
+            self.put_off += 1;
+        } else {
+            self.due.push(Due { demand, expires: entry.answer.expires(), key });
+            if self.due.len() >= 2 * DUE_MAX {
+                self.keep_the_most_asked_for();
+            }
+        }
+    }
+
+    fn keep_the_most_asked_for(&mut self) {
+        self.due.sort_by_key(|due| (std::cmp::Reverse(due.demand), due.expires));
+        self.too_many += self.due.len().saturating_sub(DUE_MAX) as u64;
+        self.due.truncate(DUE_MAX);
+    }
+}
+
+impl Gate {
+    /// Whether an answer that is fresh at `now` is to be looked at: it expires within the window, and half of its time is over, so that
+    /// what is short-lived is not asked for all the time. That something failed is not worth finding out again.
+    fn is_near(self, entry: &Entry, now: Secs) -> bool {
+        let left = entry.answer.expires().saturating_sub(now);
+        left <= self.window.min(entry.answer.ttl / 2) && !is_failure(&entry.answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringdns_common::names;
+    use ringdns_dataplane::dns::{answer::Answer, key::Key, rcode};
+    use std::sync::{Arc, atomic::AtomicU64};
+
+    const GATE: Gate = Gate { window: 30, demand: 2 };
+
+    fn tier() -> HostTier {
+        HostTier::new(1 << 26, Arc::new(AtomicU64::new(0)))
+    }
+
+    fn key(name: &str) -> Key {
+        names::key(&names::name(name).unwrap(), 1, false, false).unwrap()
+    }
+
+    /// An answer of the time 0, fresh for `ttl` seconds and usable for another 50, asked for `times` at `asked`.
+    fn put(host: &HostTier, name: &str, ttl: Secs, (times, asked): (u32, Secs)) {
+        let answer = Answer { stale: 50, ..Answer::error(rcode::NOERROR, None, 0, ttl) };
+        host.insert(&key(name), Arc::new(answer), 0);
+        (0..times).for_each(|_| drop(host.get(&key(name), asked)));
+    }
+
+    fn names_of(walk: &Walk) -> Vec<String> {
+        walk.due.iter().map(|due| names::display(due.key.asked().name())).collect()
+    }
+
+    #[test]
+    fn what_expires_soon_and_is_asked_for_is_due_in_the_order_of_demand() {
+        let host = tier();
+        put(&host, "twice.example", 100, (2, 80));
+        put(&host, "often.example", 100, (9, 80));
+        put(&host, "sooner.example", 90, (2, 80));
+        put(&host, "once.example", 100, (1, 80));
+        put(&host, "never.example", 100, (0, 80));
+        put(&host, "later.example", 111, (9, 80));
+        put(&host, "long-ago.example", 1000, (3, 80));
+        let walk = Walk::over(&host, 80, GATE);
+        assert_eq!(names_of(&walk), ["often.example.", "sooner.example.", "twice.example."]);
+        assert_eq!((walk.seen, walk.near, walk.unasked, walk.dead), (7, 5, 2, 0));
+        let off = Walk::over(&host, 80, Gate { window: 0, ..GATE });
+        assert_eq!((off.seen, off.near, off.due.len()), (7, 0, 0));
+        let late = Walk::over(&host, 990, GATE);
+        assert_eq!((late.dead, late.near, late.unasked), (6, 1, 1), "its demand is over");
+    }
+
+    #[test]
+    fn what_is_short_lived_has_the_first_half_of_its_time() {
+        let host = tier();
+        put(&host, "short.example", 20, (5, 0));
+        assert_eq!(Walk::over(&host, 9, GATE).near, 0);
+        assert_eq!(Walk::over(&host, 10, GATE).near, 1);
+    }
+
+    #[test]
+    fn the_dead_leave_and_the_stale_stay() {
+        let host = tier();
+        put(&host, "stale.example", 50, (5, 0));
+        put(&host, "dead.example", 40, (5, 0));
+        let walk = Walk::over(&host, 90, GATE);
+        assert_eq!((walk.seen, walk.dead, walk.stale, walk.near), (2, 1, 1, 0));
+        assert_eq!((host.len(), host.counters.dead.get()), (1, 1));
+        assert!(host.peek(&key("stale.example")).is_some());
+        assert!(
+            !host.remove_dead(&StoredKey::from(&key("stale.example")), 99),
+            "one that has just been renewed"
+        );
+    }
+
+    #[test]
+    fn failures_and_what_could_not_be_renewed_are_left_alone() {
+        let host = tier();
+        let failure = Answer::error(rcode::SERVFAIL, None, 0, 100);
+        host.insert(&key("failed.example"), Arc::new(failure), 0);
+        put(&host, "put-off.example", 100, (5, 80));
+        host.peek(&key("put-off.example")).unwrap().put_off(90);
+        let walk = Walk::over(&host, 80, Gate { demand: 1, ..GATE });
+        assert_eq!((walk.near, walk.put_off, walk.due.len()), (1, 1, 0));
+        assert_eq!(Walk::over(&host, 90, GATE).due.len(), 1);
+    }
+
+    #[test]
+    fn a_sweep_takes_the_most_wanted_of_very_many() {
+        let host = tier();
+        let all = 2 * DUE_MAX + 500;
+        for i in 0..all {
+            put(&host, &format!("{i}.example"), 100, (2 + (i % 3) as u32, 80));
+        }
+        let walk = Walk::over(&host, 80, GATE);
+        assert_eq!((walk.near as usize, walk.due.len()), (all, DUE_MAX));
+        assert_eq!(walk.too_many as usize, all - DUE_MAX);
+        let least = walk.due.iter().map(|due| due.demand).min();
+        assert_eq!(
+            (walk.due[0].demand, least),
+            (4, Some(3)),
+            "nobody who asked twice is before who asked three times"
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! Flights: one for all who ask, bounded, and outdated by a purge; and answers that have expired.
+
+use super::*;
+use crate::inquiry::Inquiry;
+
+/// An upstream whose answers wait until the test lets them go.
+async fn gated(ttl: u32) -> (FakeUpstream, Arc<tokio::sync::Notify>, Gate) {
+    let gate = Gate::default();
+    let inner = gate.clone();
+    let arrived = Arc::new(tokio::sync::Notify::new());
+    let ring = arrived.clone();
+    let fake = FakeUpstream::start(move |query, _| {
+        ring.notify_one();
+        let _closed = inner.0.lock();
+        vec![Say::Send(a_record(query, ttl))]
+    })
+    .await;
+    (fake, arrived, gate)
+}
+
+#[derive(Clone, Default)]
+struct Gate(Arc<parking_lot::Mutex<()>>);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_waiters_cost_one_query() {
+    let (fake, arrived, gate) = gated(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let tasks: Vec<_> = {
+        let _closed = gate.0.lock();
+        let waiters = (0..100).map(|_| {
+            let resolver = resolver.clone();
+            tokio::spawn(async move { resolver.resolve(&key("www.example.com")).await })
+        });
+        let tasks: Vec<_> = waiters.collect();
+        // All are aboard before the answer comes.
+        while resolver.counters.joined.get() < 99 {
+            assert!(resolver.counters.flights.get() <= 1, "somebody does not join");
+            std::thread::yield_now();
+        }
+        tasks
+    };
+    arrived.notified().await;
+    for task in tasks {
+        assert_eq!(task.await.unwrap().answer.ttl, 60);
+    }
+    assert_eq!((fake.asked(), resolver.counters.flights.get(), resolver.under_way()), (1, 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_under_way_is_bounded() {
+    let (fake, _arrived, gate) = gated(60).await;
+    let limits = Limits { flights: 2, waiters: 3 };
+    let resolver = resolver_with(&[upstream(fake.address, LONG)], cache(), limits);
+    let tasks: Vec<_> = {
+        let _closed = gate.0.lock();
+        let ask = |name: &str| {
+            let (resolver, key) = (resolver.clone(), key(name));
+            tokio::spawn(async move { resolver.resolve(&key).await })
+        };
+        let tasks: Vec<_> = ["a", "a", "a", "a", "b", "c"].map(ask).into();
+        while resolver.counters.too_many_waiters.get() + resolver.counters.too_many_flights.get() < 2 {
+            assert!(resolver.under_way() <= limits.flights, "more take off than may");
+            std::thread::yield_now();
+        }
+        tasks
+    };
+    let mut refused = 0;
+    for task in tasks {
+        let resolved = task.await.unwrap();
+        if rcode_of(&resolved) == rcode::SERVFAIL {
+            assert_eq!(resolved.answer.ttl, 0, "overload is remembered as if the name were at fault");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 2);
+    let refused = [&resolver.counters.too_many_waiters, &resolver.counters.too_many_flights];
+    assert_eq!(refused.map(|c| c.get()), [1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_outdates_what_is_under_way() {
+    let (fake, arrived, gate) = gated(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let ask = || {
+        let resolver = resolver.clone();
+        tokio::spawn(async move { resolver.resolve(&key("www.example.com")).await })
+    };
+    let (before, after) = {
+        let _closed = gate.0.lock();
+        let before = ask();
+        while resolver.under_way() == 0 {
+            std::thread::yield_now();
+        }
+        resolver.host().purge(&crate::host::Purge::All);
+        let after = ask();
+        while resolver.under_way() < 2 {
+            std::thread::yield_now();
+        }
+        (before, after)
+    };
+    arrived.notified().await;
+    let (before, after) = (before.await.unwrap(), after.await.unwrap());
+    assert_eq!(before.answer.ttl, 60, "who asked before the purge is still answered");
+    assert_ne!(before.generation, resolver.host().generation(), "and its worker must not cache it");
+    assert_eq!(after.generation, resolver.host().generation());
+    assert_eq!((fake.asked(), resolver.host().counters.outdated.get()), (2, 1));
+    assert_eq!(resolver.host().len(), 1);
+}
+
+/// Puts an answer into the host tier that expires as it comes.
+fn put_stale(resolver: &Resolver, name: &str) -> Arc<Answer> {
+    let now = resolver.clock().secs();
+    let stale = Arc::new(Answer { stale: 1000, ..Answer::error(rcode::NOERROR, None, now, 0) });
+    resolver.host().insert_expired(&key(name), stale.clone());
+    stale
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stale_answer_is_given_at_once_and_renewed_once() {
+    let (fake, arrived, gate) = gated(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let stale = put_stale(&resolver, "www.example.com");
+    {
+        let _closed = gate.0.lock();
+        for _ in 0..5 {
+            let given = resolver.lookup(&key("www.example.com"), &mut Turn::default()).unwrap();
+            assert!(Arc::ptr_eq(&given.answer, &stale));
+            assert_eq!(given.age(resolver.clock().secs(), 30), Age::Stale(30));
+        }
+    }
+    arrived.notified().await;
+    while resolver.under_way() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(resolver.lookup(&key("www.example.com"), &mut Turn::default()).unwrap().answer.ttl, 60);
+    assert_eq!((fake.asked(), resolver.counters.refreshes.get()), (1, 1));
+}
+
+/// A resolver whose clients wait for 1.8 s before they take what has expired.
+fn patient(upstream: &FakeUpstream) -> Arc<Resolver> {
+    let upstreams = [super::upstream(upstream.address, LONG)];
+    resolver_of(&config(&upstreams, "[cache]\nstale_client_timeout = \"1800ms\"\n"), Limits::default())
+}
+
+#[tokio::test]
+async fn clients_that_can_wait_get_the_new_answer() {
+    let fake = FakeUpstream::answering(60).await;
+    let resolver = patient(&fake);
+    put_stale(&resolver, "www.example.com");
+    assert_eq!(resolver.resolve(&key("www.example.com")).await.answer.ttl, 60);
+    assert_eq!((fake.asked(), resolver.counters.stale_on_delay.get()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_have_waited_get_what_has_expired_and_later_ones_at_once() {
+    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
+    let resolver = patient(&silent);
+    let stale = put_stale(&resolver, "www.example.com");
+    let began = tokio::time::Instant::now();
+    let given = resolver.resolve(&key("www.example.com")).await;
+    assert!(Arc::ptr_eq(&given.answer, &stale) && given.known);
+    let waited = began.elapsed();
+    assert!((Duration::from_millis(1800)..Duration::from_millis(1900)).contains(&waited), "{waited:?}");
+    assert_eq!(resolver.under_way(), 1, "the question is still asked");
+    assert!(resolver.lookup(&key("www.example.com"), &mut Turn::default()).is_some(), "RFC 8767 section 5");
+    let counters = &resolver.counters;
+    assert_eq!((counters.stale_on_delay.get(), counters.flights.get()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_failed_renewal_keeps_the_old_answer_and_waits() {
+    let refused = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 5, &[]))]).await;
+    let resolver = resolver(&[upstream(refused.address, LONG)]);
+    let stale = put_stale(&resolver, "www.example.com");
+    for _ in 0..3 {
+        assert!(Arc::ptr_eq(&resolver.resolve(&key("www.example.com")).await.answer, &stale));
+        while resolver.under_way() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(refused.asked(), 1, "rechecked sooner than 30 s");
+    assert_eq!(resolver.counters.stale_on_failure.get(), 1);
+}
+
+/// What lands between a lookup and boarding is in the host tier, and no second query is sent for it.
+#[tokio::test]
+async fn what_has_just_landed_is_not_fetched_again() {
+    let fake = FakeUpstream::answering(60).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let key = key("www.example.com");
+    assert!(resolver.lookup(&key, &mut Turn::default()).is_none());
+    let landed = Arc::new(Answer::error(rcode::NXDOMAIN, None, resolver.clock().secs(), 60));
+    resolver.host().insert(&key, landed.clone(), 0);
+    let (sender, receiver) = oneshot::channel();
+    resolver.board(&key, Some(Waiter::Client(sender)), &mut Turn::default());
+    assert!(Arc::ptr_eq(&receiver.await.unwrap().answer, &landed));
+    assert_eq!((fake.asked(), resolver.counters.flights.get()), (0, 0));
+}
+
+/// A flight that is dropped, as by a panic, still answers everybody.
+#[tokio::test]
+async fn a_dropped_flight_answers_who_waits() {
+    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
+    let resolver = resolver(&[upstream(silent.address, LONG)]);
+    let (sender, receiver) = oneshot::channel();
+    let key = key("www.example.com");
+    let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
+    let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
+    let landing = Landing {
+        resolver: resolver.clone(),
+        setup: resolver.setup(),
+        key,
+        hop: false,
+        validated: false,
+        shared: Mutex::default(),
+    };
+    drop(Inquiry::new(landing, flight));
+    let refusal = receiver.await.unwrap();
+    assert_eq!((rcode_of(&refusal), refusal.answer.ttl), (rcode::SERVFAIL, 0));
+    assert!(resolver.host().is_empty(), "our own trouble is remembered as the name's");
+}
+
+#[tokio::test]
+async fn a_cache_that_is_off_keeps_nothing() {
+    let fake = FakeUpstream::answering(60).await;
+    let off = Cache { enabled: false, ..cache() };
+    let resolver = resolver_with(&[upstream(fake.address, LONG)], off, Limits::default());
+    for _ in 0..2 {
+        let resolved = resolver.resolve(&key("www.example.com")).await;
+        assert_eq!((resolved.answer.ttl, resolved.answer.stale), (0, 0), "a worker would keep it");
+        assert_eq!(resolved.age(resolver.clock().secs() + 9, 30), Age::New(9));
+    }
+    assert_eq!((fake.asked(), resolver.host().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_patient_flight_is_told_of_who_has_no_answer_yet() {
+    let flights = Flights::new(Limits::default());
+    let board = |renewal| {
+        let (to, _) = oneshot::channel();
+        let waiter = if renewal { Waiter::Renewal { to, of: 0, patient: true } } else { Waiter::Client(to) };
+        flights.board(&key("www.example"), 0, Some(waiter), renewal, || None)
+    };
+    let Boarding::TakeOff(flight) = board(true) else { panic!("it is the first") };
+    let hurry = flights.patient(&flight).expect("nobody is in a hurry");
+    assert!(matches!(board(true), Boarding::Joined));
+    assert!(futures_util::FutureExt::now_or_never(hurry.notified()).is_none(), "another renewal");
+    assert!(matches!(board(false), Boarding::Joined));
+    hurry.notified().await;
+    assert!(flights.patient(&flight).is_none());
+    assert_eq!(flights.land(&flight).len(), 3);
+    assert!(flights.patient(&flight).is_none(), "it has landed");
+}

@@ -1,0 +1,268 @@
+//! The sockets that an upstream is asked over: how long they serve, and what comes to them.
+
+use super::*;
+use crate::sockets::{AGE_MAX, QUERIES_MAX, STRAYS_MAX, unused_id};
+use parking_lot::Mutex as Lock;
+use std::collections::{HashMap, HashSet};
+use tokio::net::UdpSocket;
+
+/// An upstream played by the test, one datagram at a time.
+pub(super) struct Stage(UdpSocket);
+
+/// A query that came: from which port, and its bytes.
+pub(super) struct Heard {
+    pub from: SocketAddr,
+    pub query: Vec<u8>,
+}
+
+impl Heard {
+    fn id(&self) -> u16 {
+        u16::from_be_bytes([self.query[0], self.query[1]])
+    }
+}
+
+impl Stage {
+    pub async fn open() -> Self {
+        Stage(UdpSocket::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    pub fn upstream(&self, timeout: Duration) -> Upstream {
+        upstream(self.0.local_addr().unwrap(), timeout)
+    }
+
+    pub async fn hear(&self) -> Heard {
+        let mut buffer = [0; 512];
+        let (len, from) = self.0.recv_from(&mut buffer).await.unwrap();
+        Heard { from, query: buffer[..len].to_vec() }
+    }
+
+    pub async fn say(&self, to: SocketAddr, message: &[u8]) {
+        self.0.send_to(message, to).await.unwrap();
+    }
+}
+
+/// Asks for `count` names in one turn. Returns who waits for them.
+pub(super) fn ask(resolver: &Arc<Resolver>, count: usize, name: &str) -> Vec<oneshot::Receiver<Resolved>> {
+    let mut turn = Turn::default();
+    let names = (0..count).map(|i| key(&format!("{name}{i}.example")));
+    names
+        .map(|key| {
+            let (sender, receiver) = oneshot::channel();
+            resolver.board(&key, Some(Waiter::Client(sender)), &mut turn);
+            receiver
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_queries_of_a_turn_share_a_port_and_no_port_serves_more_than_it_may() {
+    let stage = Stage::open().await;
+    let resolver = resolver(&[stage.upstream(LONG)]);
+    let asked = 3 * QUERIES_MAX + 1;
+    let waiting = ask(&resolver, asked, "a");
+    let mut ids: HashMap<SocketAddr, HashSet<u16>> = HashMap::new();
+    for _ in 0..asked {
+        let heard = stage.hear().await;
+        assert!(ids.entry(heard.from).or_default().insert(heard.id()), "two queries at a port share an ID");
+        stage.say(heard.from, &a_record(&heard.query, 60)).await;
+    }
+    let mut served: Vec<_> = ids.values().map(HashSet::len).collect();
+    served.sort_unstable();
+    assert_eq!(served, [1, QUERIES_MAX, QUERIES_MAX, QUERIES_MAX]);
+    for receiver in waiting {
+        assert_eq!(receiver.await.unwrap().answer.ttl, 60);
+    }
+    assert_eq!([count(&resolver, "sockets"), count(&resolver, "queries_udp")], [4, asked as u64]);
+}
+
+/// Asked by a clock that stands still between the turns, and then leaps to the end of a port's time.
+#[tokio::test(start_paused = true)]
+async fn a_port_is_closed_when_its_time_is_over_used_or_not() {
+    let stage = Stage::open().await;
+    let resolver = resolver(&[stage.upstream(LONG)]);
+    let waiting = ask(&resolver, 1, "a");
+    let heard = stage.hear().await;
+    stage.say(heard.from, &a_record(&heard.query, 60)).await;
+    for receiver in waiting {
+        receiver.await.unwrap();
+    }
+    let port_is_open = || std::net::UdpSocket::bind(heard.from).is_err();
+    assert!(port_is_open(), "the next query may use it");
+    tokio::time::sleep(AGE_MAX - Duration::from_millis(10)).await;
+    assert!(port_is_open());
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!port_is_open(), "it is known for longer than it should");
+}
+
+/// With a query every tenth of a second, ports are drawn among several, 27 or so in all, and none is used beyond its time.
+#[tokio::test(start_paused = true)]
+async fn ports_change() {
+    let stage = Stage::open().await;
+    let resolver = resolver(&[stage.upstream(LONG)]);
+    let began = tokio::time::Instant::now();
+    let mut used: HashMap<SocketAddr, (Duration, Duration)> = HashMap::new();
+    for i in 0..60 {
+        let waiting = ask(&resolver, 1, &format!("name{i}-"));
+        let heard = stage.hear().await;
+        let at = began.elapsed();
+        used.entry(heard.from).or_insert((at, at)).1 = at;
+        stage.say(heard.from, &a_record(&heard.query, 60)).await;
+        for receiver in waiting {
+            receiver.await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(used.len() >= 15, "only {} ports for 60 queries in six seconds", used.len());
+    assert!(used.values().all(|(first, last)| *last - *first < AGE_MAX), "{used:?}");
+}
+
+/// Answers with another query's ID, with another question, and from another port, to queries that share a port: each is passed
+/// over, and counted if it was received at all; then the right ones are taken.
+#[tokio::test]
+async fn an_answer_is_right_by_port_id_and_question() {
+    let (stage, elsewhere) = (Stage::open().await, Stage::open().await);
+    let resolver = resolver(&[stage.upstream(LONG)]);
+    let waiting = ask(&resolver, 2, "a");
+    let (first, second) = (stage.hear().await, stage.hear().await);
+    assert_eq!(first.from, second.from);
+    let crossed = |id: &Heard, question: &Heard| {
+        let mut lie = a_record(&question.query, 1);
+        lie[..2].copy_from_slice(&id.query[..2]);
+        lie
+    };
+    stage.say(first.from, &crossed(&first, &second)).await;
+    stage.say(first.from, &crossed(&second, &first)).await;
+    let mut other_id = a_record(&first.query, 1);
+    let unused = (0..=u16::MAX).find(|id| *id != first.id() && *id != second.id()).unwrap();
+    other_id[..2].copy_from_slice(&unused.to_be_bytes());
+    stage.say(first.from, &other_id).await;
+    elsewhere.say(first.from, &a_record(&first.query, 1)).await;
+    stage.say(first.from, &a_record(&second.query, 62)).await;
+    stage.say(first.from, &a_record(&first.query, 61)).await;
+    for (receiver, ttl) in waiting.into_iter().zip([61, 62]) {
+        assert_eq!(receiver.await.unwrap().answer.ttl, ttl);
+    }
+    let ignored = ["ignored_wrong_question", "ignored_wrong_id", "sockets_abandoned"];
+    assert_eq!(ignored.map(|name| count(&resolver, name)), [2, 1, 0]);
+}
+
+#[tokio::test]
+async fn a_port_at_which_somebody_guesses_takes_no_new_queries() {
+    let stage = Stage::open().await;
+    let resolver = resolver(&[stage.upstream(LONG)]);
+    let mut waiting = ask(&resolver, 1, "a");
+    let first = stage.hear().await;
+    let guesses = (0..=u16::MAX).filter(|id| *id != first.id()).take(STRAYS_MAX);
+    for id in guesses {
+        let mut guess = a_record(&first.query, 1);
+        guess[..2].copy_from_slice(&id.to_be_bytes());
+        stage.say(first.from, &guess).await;
+    }
+    while count(&resolver, "ignored_wrong_id") < STRAYS_MAX as u64 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(count(&resolver, "sockets_abandoned"), 1);
+    // As many as would draw it were it still open.
+    for i in 0..64 {
+        waiting.extend(ask(&resolver, 1, &format!("name{i}-")));
+        let heard = stage.hear().await;
+        assert_ne!(heard.from, first.from);
+        stage.say(heard.from, &a_record(&heard.query, 60)).await;
+    }
+    // The query that was there has its answer there.
+    stage.say(first.from, &a_record(&first.query, 60)).await;
+    for receiver in waiting {
+        assert_eq!(receiver.await.unwrap().answer.ttl, 60);
+    }
+}
+
+/// Who waits at a port is told as soon as the kernel says there that nobody listens, and not when the time is over.
+#[tokio::test]
+async fn an_upstream_that_dies_with_queries_under_way_fails_all_of_their_port() {
+    let stage = Stage::open().await;
+    let resolver = resolver(&[stage.upstream(LONG)]);
+    let mut waiting = ask(&resolver, 10, "a");
+    for _ in 0..10 {
+        stage.hear().await;
+    }
+    drop(stage);
+    let began = std::time::Instant::now();
+    // Of the ports that are drawn for these, one is theirs.
+    for i in 0.. {
+        for receiver in ask(&resolver, 1, &format!("name{i}-")) {
+            assert_eq!(rcode_of(&receiver.await.unwrap()), rcode::SERVFAIL);
+        }
+        if resolver.under_way() == 0 {
+            break;
+        }
+        assert!(began.elapsed() < AGE_MAX, "not told");
+    }
+    for receiver in waiting.drain(..) {
+        assert_eq!(rcode_of(&receiver.await.unwrap()), rcode::SERVFAIL);
+    }
+    assert_eq!(count(&resolver, "timeouts"), 0);
+}
+
+#[test]
+fn an_id_that_is_under_way_is_drawn_again() {
+    let mut drawn = [7, 8, 7, 9].into_iter();
+    assert_eq!(unused_id(|| drawn.next().unwrap(), |id| [7, 8].contains(&id)), 9);
+}
+
+/// Nobody attends to the sockets any more, and still nobody waits in vain.
+#[test]
+fn queries_under_way_at_the_end_are_answered() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (resolver, waiting) = runtime.block_on(async {
+        let silent = Stage::open().await;
+        let resolver = resolver(&[silent.upstream(LONG)]);
+        let waiting = ask(&resolver, 3, "a");
+        silent.hear().await;
+        (resolver, waiting)
+    });
+    assert_eq!(resolver.under_way(), 3);
+    drop(runtime);
+    for mut receiver in waiting {
+        let refusal = receiver.try_recv().unwrap();
+        assert_eq!((rcode_of(&refusal), refusal.answer.ttl), (rcode::SERVFAIL, 0));
+    }
+}
+
+/// A query that has less time left than others does not lie at a port that is looked after only when they are due.
+#[tokio::test(start_paused = true)]
+async fn a_query_that_waits_less_long_is_given_up_in_time() {
+    let silent = Stage::open().await;
+    let resolver = resolver(&[silent.upstream(Duration::from_millis(1400))]);
+    let began = tokio::time::Instant::now();
+    let waiting: Vec<_> = (0..16).flat_map(|i| ask(&resolver, 1, &format!("early{i}-"))).collect();
+    tokio::time::sleep(Duration::from_millis(2750)).await;
+    // Ports are open by these when the third attempt of the others has 0.2 of its 1.4 seconds left.
+    let _later: Vec<_> = (0..16).flat_map(|i| ask(&resolver, 1, &format!("late{i}-"))).collect();
+    for receiver in waiting {
+        receiver.await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_millis(3020), "{:?}", began.elapsed());
+}
+
+/// A query that must be answered sooner than those that its port serves is given up in its own time.
+#[tokio::test(start_paused = true)]
+async fn each_query_is_given_up_in_its_own_time() {
+    let silent = Stage::open().await;
+    let resolver = resolver(&[silent.upstream(Duration::from_secs(2))]);
+    let began = tokio::time::Instant::now();
+    let ends = Arc::new(Lock::new(Vec::new()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for wait in [0, 500, 900, 1700] {
+        let (resolver, ends) = (resolver.clone(), ends.clone());
+        tasks.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            resolver.resolve(&key(&format!("after{wait}.example"))).await;
+            ends.lock().push((began.elapsed().as_millis() as u64).abs_diff(wait));
+        });
+    }
+    tasks.join_all().await;
+    // Two seconds, and one that is left of three.
+    let ends = ends.lock();
+    assert!(ends.iter().all(|took| (3000..3020).contains(took)), "{ends:?}");
+    assert_eq!((count(&resolver, "timeouts"), count(&resolver, "queries_udp")), (8, 8));
+}

@@ -1,0 +1,84 @@
+//! How the validator asks: by way of the resolver, with DO=1 and CD=1.
+
+use super::{NO_REACHABLE_AUTHORITY, Validator, key_for};
+use crate::{
+    Resolver,
+    upstream::{Failed, is_answer},
+};
+use ringdns_common::message;
+use ringdns_dataplane::{dns::reply::Age, log};
+use ringdns_dnssec::{Name, Response, Source, Standing, Unproven, ede::INDETERMINATE};
+use std::sync::{Arc, OnceLock};
+
+/// The questions for one answer.
+pub struct Ask<'a> {
+    validator: &'a Validator,
+    resolver: &'a Arc<Resolver>,
+    /// Generation of purges; remembered zones hold until it rises.
+    generation: u64,
+    /// Who had the response to what was asked first: the question itself.
+    source: OnceLock<log::Source>,
+}
+
+impl<'a> Ask<'a> {
+    /// None asked yet.
+    pub fn new(validator: &'a Validator, resolver: &'a Arc<Resolver>) -> Self {
+        let generation = resolver.host().generation();
+        Ask { validator, resolver, generation, source: OnceLock::new() }
+    }
+
+    /// Upstream that had the response to the first question.
+    pub fn source(&self) -> log::Source {
+        self.source.get().copied().unwrap_or_default()
+    }
+
+    /// A response, and the extended error in it. `renew`: what is to be renewed is.
+    pub async fn fetch(
+        &self,
+        name: &Name,
+        qtype: u16,
+        renew: bool,
+    ) -> Result<(Arc<Response>, Option<u16>), Unproven<Failed>> {
+        const UNREADABLE: Unproven<Failed> = Unproven::Bogus(INDETERMINATE);
+        let key = key_for(name, qtype).ok_or(UNREADABLE)?;
+        let found = self.resolver.current(&key, renew).await;
+        self.source.get_or_init(|| found.source);
+        let answer = &found.answer;
+        if !is_answer(answer.status.rcode()) {
+            // What says nothing about the question is kept by nobody.
+            let ours = answer.ttl == 0 && answer.ede.is_none();
+            let theirs = Failed::Upstreams(answer.ede.unwrap_or(NO_REACHABLE_AUTHORITY));
+            return Err(Unproven::Failed(if ours { Failed::Ourselves } else { theirs }));
+        }
+        let passed = match found.age(self.resolver.clock().secs(), 0) {
+            Age::New(passed) | Age::Fresh(passed) => passed,
+            Age::Stale(_) => return Err(Unproven::Failed(Failed::Upstreams(NO_REACHABLE_AUTHORITY))),
+        };
+        let mut message = message::of(key.asked(), answer);
+        message::grow_older(&mut message, key.asked(), passed).ok_or(UNREADABLE)?;
+        Ok((Arc::new(Response::parse(&message)?), answer.ede))
+    }
+}
+
+impl Source for Ask<'_> {
+    type Error = Failed;
+
+    async fn ask(&self, name: &Name, rtype: u16) -> Result<Arc<Response>, Unproven<Failed>> {
+        Ok(self.fetch(name, rtype, false).await?.0)
+    }
+
+    fn recall(&self, zone: &Name) -> Option<Standing> {
+        let now = self.resolver.clock().secs();
+        self.validator.standings.get(zone, self.resolver.host().generation(), now)
+    }
+
+    fn remember(&self, zone: &Name, standing: &Standing, secs: u32) {
+        let now = self.resolver.clock().secs();
+        self.validator.standings.insert(zone, standing, self.generation, now, secs);
+    }
+
+    fn is_exempt(&self, name: &Name, rtype: u16) -> bool {
+        let is_local = || key_for(name, rtype).is_some_and(|key| self.resolver.is_local(&key));
+        self.validator.exempts(name) || is_local()
+    }
+}

@@ -1,0 +1,126 @@
+//! Local validation (RFC 4033 to 4035), judged by `ringdns-dnssec` over the resolver's own way to the
+//! upstreams.
+//!
+//! A question is asked upstream with DO=1 and CD=1, and so is what proves its answer: DNSKEY and DS. These
+//! are questions like any other: kept in the host tier, each asked once at a time, handed through as they are
+//! to clients that set CD. What is proven is made into the answer to the client's own question, so that
+//! whatever is kept for CD=0 has been validated.
+//!
+//! Work for an answer is bounded: time here, questions, signatures and hashes there.
+
+mod anchors;
+mod ask;
+mod reply;
+mod standings;
+
+use crate::{Resolver, Rules, upstream::Failed};
+pub use anchors::trust_anchors;
+use ask::Ask;
+use ringdns_common::names;
+use ringdns_config as config;
+use ringdns_dataplane::{
+    dns::{CLASS_IN, answer::Answer, key::Key},
+    log::Source,
+};
+use ringdns_dnssec::{Anchors, Name, Unproven, ede::INDETERMINATE};
+use standings::Standings;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// How long validation may take, questions to upstreams included. Clients give up after some five seconds.
+const TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Extended error: nobody answered (RFC 8914).
+const NO_REACHABLE_AUTHORITY: u16 = 22;
+
+/// Finds out whether answers are genuine.
+pub struct Validator {
+    anchors: Anchors,
+    /// Names at and below which nothing is validated.
+    insecure: Vec<Name>,
+    standings: Standings,
+}
+
+impl Validator {
+    /// `None` if nothing is to be validated.
+    pub fn new(config: &config::Dnssec) -> Option<Self> {
+        if !config.validate {
+            return None;
+        }
+        // The file was read at the start. If it is gone since, nothing is believed: an anchor without keys.
+        let anchors = trust_anchors(config.trust_anchor_file.as_deref()).unwrap_or_else(|error| {
+            tracing::error!("dnssec.trust_anchor_file: {error}");
+            Anchors::unknown_root()
+        });
+        let insecure = config.insecure.iter().filter_map(|name| Name::from_wire(name)).collect();
+        Some(Validator { anchors, insecure, standings: Standings::default() })
+    }
+
+    /// Whether the answer to this question is to be validated.
+    pub fn concerns(&self, key: &Key) -> bool {
+        let asked = key.asked();
+        let exempt = || Name::from_wire(asked.name()).is_some_and(|name| self.exempts(&name));
+        !asked.checking_disabled() && asked.qclass() == CLASS_IN && (self.insecure.is_empty() || !exempt())
+    }
+
+    /// Whether a name is at or below one where nothing is validated, and no trust anchor is closer (RFC 7646
+    /// section 2).
+    fn exempts(&self, name: &Name) -> bool {
+        let above = self.insecure.iter().filter(|insecure| name.is_at_or_below(insecure));
+        let closest = above.map(Name::label_count).max();
+        closest.is_some_and(|closest| self.anchors.labels_above(name).is_none_or(|anchor| anchor <= closest))
+    }
+
+    /// The validated answer to a question that this [concerns](Validator::concerns), and who had it, whoever
+    /// had what proves it; `renew`: a newer one than there is.
+    pub async fn answer(
+        &self,
+        resolver: &Arc<Resolver>,
+        rules: &Rules,
+        key: &Key,
+        renew: bool,
+    ) -> (Result<Answer, Failed>, Source) {
+        let ask = Ask::new(self, resolver);
+        let found = timeout(TIME_MAX, self.find(&ask, rules, key, renew)).await;
+        let late = Unproven::Failed(Failed::Upstreams(NO_REACHABLE_AUTHORITY));
+        let counters = &resolver.counters;
+        let answer = match found.unwrap_or(Err(late)) {
+            Ok((answer, secure)) => {
+                if secure { &counters.validated_secure } else { &counters.validated_insecure }.inc();
+                Ok(answer)
+            }
+            Err(Unproven::Bogus(code)) => {
+                counters.validated_bogus.inc();
+                tracing::debug!(question = %key, code, "bogus");
+                Err(Failed::Upstreams(code))
+            }
+            Err(Unproven::Failed(failed)) => Err(failed),
+        };
+        (answer, ask.source())
+    }
+
+    async fn find(
+        &self,
+        ask: &Ask<'_>,
+        rules: &Rules,
+        key: &Key,
+        renew: bool,
+    ) -> Result<(Answer, bool), Unproven<Failed>> {
+        const MALFORMED: Unproven<Failed> = Unproven::Bogus(INDETERMINATE);
+        let asked = key.asked();
+        let name = Name::from_wire(asked.name()).ok_or(MALFORMED)?;
+        let (response, said) = ask.fetch(&name, asked.qtype(), renew).await?;
+        let now = rules.clock.unix() as u32;
+        let verdict =
+            ringdns_dnssec::validate(ask, &self.anchors, now, &name, asked.qtype(), response).await?;
+        let message = reply::message(key, &verdict).ok_or(MALFORMED)?;
+        let answer = Answer::from_response(&message, key, &rules.ttl, rules.clock.secs(), true);
+        let answer = answer.map_err(|_| MALFORMED)?;
+        Ok((Answer { ede: verdict.ede.or(said), ..answer }, verdict.secure))
+    }
+}
+
+/// The question for what is proven with.
+fn key_for(name: &Name, qtype: u16) -> Option<Key> {
+    names::key(name.as_wire(), qtype, true, true)
+}

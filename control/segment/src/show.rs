@@ -1,0 +1,115 @@
+//! The spool as a local log: what is in it, read by whoever may read the folder, beside the process that writes it.
+
+pub use super::rowbinary::Entry;
+
+use super::{
+    folder::{self, ReadError},
+    rowbinary::entries,
+    segment::Damage,
+};
+use ringdns_common::names;
+use ringdns_dataplane::access::AccessList;
+use std::{fmt, io, path::Path};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// Which rows are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of this name, in presentation format, lowercased, with its last dot.
+    pub name: Option<String>,
+    /// Of this name and all below it.
+    pub suffix: Option<String>,
+    /// Of these clients.
+    pub clients: Option<AccessList>,
+    /// From this time on, in milliseconds of Unix time.
+    pub since_ms: Option<i64>,
+}
+
+impl Filter {
+    /// Whether a row is.
+    pub fn takes(&self, entry: &Entry) -> bool {
+        let below = |suffix: &str| {
+            let above = entry.name.strip_suffix(suffix);
+            suffix == "." || above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+        };
+        self.name.as_ref().is_none_or(|name| entry.name == *name)
+            && self.suffix.as_deref().is_none_or(below)
+            && self.clients.as_ref().is_none_or(|clients| clients.allows(entry.client))
+            && self.since_ms.is_none_or(|since| entry.time_ms >= since)
+    }
+}
+
+/// A name as rows have it.
+pub fn name(text: &str) -> Result<String, names::NameError> {
+    Ok(names::display(&names::name(text)?))
+}
+
+/// Gives the wanted rows of a folder to `row`, the oldest segment first, and what cannot be read to `damaged`.
+pub fn each(
+    folder: &Path,
+    filter: &Filter,
+    mut row: impl FnMut(&Entry) -> io::Result<()>,
+    mut damaged: impl FnMut(&Path, Damage),
+) -> io::Result<()> {
+    for path in folder::list(folder)? {
+        let segment = match folder::read(&path) {
+            Ok(segment) => segment,
+            // Shipped meanwhile.
+            Err(ReadError::Disk(error)) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(ReadError::Disk(error)) => return Err(error),
+            Err(ReadError::Damaged(damage)) => {
+                damaged(&path, damage);
+                continue;
+            }
+        };
+        if filter.since_ms.is_some_and(|since| segment.head().last_ms < since) {
+            continue;
+        }
+        match segment.rows() {
+            Ok(rows) => {
+                for entry in entries(&rows) {
+                    match entry {
+                        Ok(entry) if filter.takes(&entry) => row(&entry)?,
+                        Ok(_) => {}
+                        Err(damage) => damaged(&path, damage),
+                    }
+                }
+            }
+            Err(damage) => damaged(&path, damage),
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for Entry {
+    /// A line for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entry { client, name, rtype, class, protocol, outcome, tier, rcode, answer_bytes, .. } = self;
+        let or =
+            |text: &'static str, what: &str| if what.is_empty() { text.to_owned() } else { what.to_owned() };
+        let (name, rtype, class) = (or("-", name), or("-", rtype), or("-", class));
+        let us = f64::from(self.service_ns) / 1000.0;
+        write!(
+            f,
+            "{} {client} {name} {class} {rtype} {protocol} {outcome} {tier} {rcode} {answer_bytes} B {us:.1} us",
+            Time(self.time_ms)
+        )?;
+        if self.upstream.is_empty() {
+            return Ok(());
+        }
+        write!(f, " {} {:.1} ms", self.upstream, f64::from(self.upstream_us) / 1000.0)
+    }
+}
+
+/// A time as RFC 3339 writes it, in UTC; as a number where it is none that a calendar has.
+struct Time(i64);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok();
+        match time.and_then(|time| time.format(&Rfc3339).ok()) {
+            Some(text) => f.write_str(&text),
+            None => self.0.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The steering program in the kernel, on frames of our own: `BPF_PROG_TEST_RUN` says what became of each.
+
+#[path = "../../../ebpf/abi/tests/fixtures/mod.rs"]
+mod fixtures;
+
+use std::{net::SocketAddr, os::fd::AsFd as _};
+
+use aya::programs::{TestRun as _, TestRunOptions};
+use ringdns_abi::{MAX_FRAME, MAX_LISTEN, MAX_QUEUES, Verdict};
+use ringdns_xdp::{AttachMode, SteerConfig, SteerError, Steering, Verdicts};
+use rustix::{
+    fd::OwnedFd,
+    net::{AddressFamily, SocketType, socket},
+};
+
+const XDP_PASS: u32 = 2;
+const XDP_REDIRECT: u32 = 4;
+
+/// Test runs stand on this queue of the loopback interface, unless told otherwise.
+const QUEUE: u32 = 0;
+
+fn load(listen: &[SocketAddr]) -> Result<Steering, SteerError> {
+    Steering::load(&SteerConfig { interface: "lo", listen, mode: AttachMode::Auto })
+}
+
+fn loaded() -> Steering {
+    load(&fixtures::listen()).expect("the program loads")
+}
+
+/// Nothing is received on it; it only has to be one.
+fn af_xdp_socket() -> OwnedFd {
+    socket(AddressFamily::XDP, SocketType::RAW, None).expect("an AF_XDP socket")
+}
+
+/// Returns a program with a socket for its queue, and a query that it steers there. `None` without privilege.
+fn steering_one_queue() -> Option<(Steering, OwnedFd, fixtures::Fixture)> {
+    if !ringdns_testkit::privilege::granted() {
+        return None;
+    }
+    let mut steering = loaded();
+    let socket = af_xdp_socket();
+    steering.add_socket(QUEUE, socket.as_fd()).expect("a place in the map");
+    Some((steering, socket, fixtures::all().swap_remove(0)))
+}
+
+/// Runs the program on `frame`. Gives the action, and what is left of the frame.
+fn run(steering: &mut Steering, frame: &[u8]) -> (u32, Vec<u8>) {
+    let mut out = vec![0xaa; frame.len() + 64];
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(frame);
+    options.data_out = Some(&mut out);
+    let result = steering.program().and_then(|program| {
+        program.test_run(options).map_err(|error| panic!("test run of {} bytes: {error:?}", frame.len()))
+    });
+    let result = result.expect("the program is there");
+    out.truncate(result.data_size_out as usize);
+    (result.return_value, out)
+}
+
+/// The verdict that was counted since `before`, and no other.
+fn only_verdict(before: Verdicts, after: Verdicts) -> Option<Verdict> {
+    let mut counted = Verdict::ALL.into_iter().filter(|&verdict| after.get(verdict) != before.get(verdict));
+    let verdict = counted.next()?;
+    let once = after.total() == before.total() + 1;
+    (once && counted.next().is_none()).then_some(verdict)
+}
+
+/// Runs one frame and holds verdict, action and frame against what they must be.
+fn check(steering: &mut Steering, name: &str, frame: &[u8], verdict: Verdict) {
+    let before = steering.verdicts().expect("counters");
+    let (action, left) = run(steering, frame);
+    let after = steering.verdicts().expect("counters");
+
+    let expected = if verdict == Verdict::Redirected { XDP_REDIRECT } else { XDP_PASS };
+    assert_eq!(action, expected, "{name}: action");
+    assert_eq!(only_verdict(before, after), Some(verdict), "{name}: verdict");
+    assert!(left == frame, "{name}: the program changed the frame");
+}
+
+#[test]
+fn every_fixture_gets_its_verdict() {
+    if !ringdns_testkit::privilege::granted() {
+        return;
+    }
+    let mut steering = loaded();
+    let socket = af_xdp_socket();
+    steering.add_socket(QUEUE, socket.as_fd()).expect("a place in the map");
+    for fixture in fixtures::all() {
+        check(&mut steering, fixture.name, &fixture.frame, fixture.verdict);
+    }
+}
+
+#[test]
+fn a_queue_without_a_socket_leaves_queries_to_the_kernel() {
+    if !ringdns_testkit::privilege::granted() {
+        return;
+    }
+    let mut steering = loaded();
+    for fixture in fixtures::all() {
+        let verdict = match fixture.verdict {
+            Verdict::Redirected => Verdict::NoSocket,
+            other => other,
+        };
+        check(&mut steering, fixture.name, &fixture.frame, verdict);
+    }
+}
+
+#[test]
+fn a_closed_socket_leaves_its_queue_to_the_kernel() {
+    let Some((mut steering, socket, query)) = steering_one_queue() else { return };
+    check(&mut steering, query.name, &query.frame, Verdict::Redirected);
+    drop(socket);
+    check(&mut steering, query.name, &query.frame, Verdict::NoSocket);
+}
+
+/// Frames beyond a chunk of packet memory, and those in several buffers, of which AF_XDP would drop the first and lose
+/// the rest.
+#[test]
+fn what_no_chunk_holds_is_left_to_the_kernel() {
+    let Some((mut steering, _socket, query)) = steering_one_queue() else { return };
+    let with_trailer = |length: usize| {
+        let mut frame = query.frame.clone();
+        frame.resize(length, 0);
+        frame
+    };
+    check(&mut steering, "longest", &with_trailer(MAX_FRAME), Verdict::Redirected);
+    check(&mut steering, "longer", &with_trailer(MAX_FRAME + 1), Verdict::Oversize);
+    // Beyond a page, the kernel makes several buffers of it.
+    assert!(steering.takes_frags(), "this kernel has programs for frames in several buffers");
+    check(&mut steering, "a trailer beyond a page", &with_trailer(9000), Verdict::Oversize);
+    let datagram = |length: usize| {
+        let mut frame = with_trailer(length);
+        // Of an IPv4 packet without a tag: the lengths of IP and UDP.
+        frame[16..18].copy_from_slice(&(length as u16 - 14).to_be_bytes());
+        frame[38..40].copy_from_slice(&(length as u16 - 34).to_be_bytes());
+        frame
+    };
+    check(&mut steering, "the longest datagram", &datagram(MAX_FRAME), Verdict::Redirected);
+    check(&mut steering, "a longer datagram", &datagram(MAX_FRAME + 1), Verdict::Oversize);
+    check(&mut steering, "a datagram in several buffers", &datagram(9000), Verdict::Oversize);
+    let mut other = with_trailer(9000);
+    other[37] ^= 1;
+    check(&mut steering, "another port", &other, Verdict::OtherDestination);
+    let mut tcp = with_trailer(9000);
+    tcp[23] = 6;
+    check(&mut steering, "TCP", &tcp, Verdict::Tcp);
+}
+
+/// The verifier's view of the code is compiled by another compiler for another machine: it decides as the
+/// host does, wherever a frame ends.
+#[test]
+fn kernel_and_host_agree_on_frames_cut_short() {
+    if !ringdns_testkit::privilege::granted() {
+        return;
+    }
+    let mut steering = loaded();
+    for fixture in fixtures::all() {
+        // The kernel takes no test frame shorter than an Ethernet header.
+        for length in 14..fixture.frame.len() {
+            let frame = &fixture.frame[..length];
+            let before = steering.verdicts().expect("counters");
+            run(&mut steering, frame);
+            let counted = only_verdict(before, steering.verdicts().expect("counters"));
+            match ringdns_abi::classify(frame) {
+                Err(verdict) => assert_eq!(counted, Some(verdict), "{} at {length}", fixture.name),
+                Ok(_) => assert!(
+                    matches!(counted, Some(Verdict::NoSocket | Verdict::OtherDestination)),
+                    "{} at {length}: {counted:?}",
+                    fixture.name
+                ),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_listen_set_can_be_replaced() {
+    let Some((mut steering, _socket, query)) = steering_one_queue() else { return };
+    check(&mut steering, query.name, &query.frame, Verdict::Redirected);
+
+    steering.set_listen(&["[fd53::2]:53".parse().unwrap()]).expect("a smaller set");
+    check(&mut steering, query.name, &query.frame, Verdict::OtherDestination);
+
+    steering.set_listen(&["0.0.0.0:53".parse().unwrap()]).expect("another set");
+    check(&mut steering, query.name, &query.frame, Verdict::Redirected);
+}
+
+#[test]
+fn the_listen_set_holds_as_many_as_it_says() {
+    if !ringdns_testkit::privilege::granted() {
+        return;
+    }
+    let addresses =
+        |first: u16| (first..).take(MAX_LISTEN as usize).map(|port| ([10, 53, 0, 2], port).into());
+    let one: Vec<SocketAddr> = addresses(1000).collect();
+    let other: Vec<SocketAddr> = addresses(2000).collect();
+
+    let mut steering = load(&one).expect("a full set");
+    steering.set_listen(&other).expect("a full set in place of a full set");
+
+    let too_many: Vec<SocketAddr> = one.into_iter().chain([other[0]]).collect();
+    let Err(error) = load(&too_many) else { panic!("{} addresses were taken", too_many.len()) };
+    assert!(matches!(error, SteerError::TooManyListeners { count: 257 }), "{error}");
+}
+
+#[test]
+fn what_cannot_be_a_socket_of_a_queue_is_refused() {
+    if !ringdns_testkit::privilege::granted() {
+        return;
+    }
+    let mut steering = loaded();
+    let error = steering.add_socket(MAX_QUEUES, af_xdp_socket().as_fd()).expect_err("no such queue");
+    assert!(matches!(error, SteerError::NoSuchQueue { queue: MAX_QUEUES }), "{error}");
+
+    let other = socket(AddressFamily::INET, SocketType::DGRAM, None).expect("a UDP socket");
+    let error = steering.add_socket(QUEUE, other.as_fd()).expect_err("no AF_XDP socket");
+    assert!(matches!(error, SteerError::Socket { queue: QUEUE, .. }), "{error}");
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_named() {
+    for interface in ["no-such-nic", "", "a-name-longer-than-any-interface", "nul\0in-it"] {
+        let config = SteerConfig { interface, listen: &fixtures::listen(), mode: AttachMode::Auto };
+        let Err(error) = Steering::load(&config) else { panic!("{interface:?} was found") };
+        assert!(error.to_string().contains(&format!("{interface:?}")), "{error}");
+        assert!(matches!(error, SteerError::NoInterface { .. }), "{error}");
+    }
+}

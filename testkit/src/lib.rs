@@ -1,0 +1,54 @@
+//! What end-to-end tests stand on: two hosts, real servers, clients, and the processes among them.
+//!
+//! ```text
+//!   client namespace                 server namespace
+//!   kdig, dnsperf, kxdpgun           ringdnsd, and on its loopback Knot as the upstream
+//!   vc  10.53.0.1  fd53::1  <-veth-> vs  10.53.0.2  fd53::2
+//! ```
+//!
+//! A test takes a [`Lab`], starts servers on its [`Host`]s, runs clients there, and lets go: whatever it made ends with
+//! the values that stand for it, the panicking test included. Every lab has a name and namespaces of its own, so any
+//! number of them can be up at once.
+//!
+//! These are a test's tools, so a failure of theirs is a failure of the test: they panic, at the caller's line and with
+//! the remedy in the message, and what the processes had said goes to the test's output.
+#![forbid(unsafe_code)]
+
+pub mod async_upstream;
+mod clickhouse;
+mod client;
+mod host;
+mod knot;
+mod lab;
+mod message;
+mod names;
+mod port;
+pub mod privilege;
+mod process;
+mod redis;
+mod ringdnsd;
+pub mod scenario;
+mod sentinel;
+mod signer;
+pub mod sums;
+pub mod tls;
+mod unbound;
+mod upstream;
+mod zone;
+
+pub use clickhouse::{ClickHouse, Engine};
+pub use client::{Client, ask_over_tcp, exchange_over_tcp, kdig};
+pub use host::Host;
+pub use knot::Knot;
+pub use lab::{CLIENT_V4, CLIENT_V6, DNS_V4, DNS_V6, Lab, LabOptions, SERVER_V4, SERVER_V6};
+pub use message::{A, Asked, Edns, Query, Reply, TXT, a_record};
+pub use names::popular_names;
+pub use port::free_port;
+pub use process::Process;
+pub use redis::{Redis, RedisCluster, url_in};
+pub use ringdnsd::{Ringdnsd, Settings, deny, program, ringbench, until, until_within};
+pub use sentinel::Sentinels;
+pub use signer::{Signed, sign};
+pub use unbound::Unbound;
+pub use upstream::{Gate, Over, Say, Seen, Upstream};
+pub use zone::Zone;
