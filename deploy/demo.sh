@@ -25,7 +25,7 @@ in_lab() {
 }
 
 build() {
-    cargo build --locked --release -p ringdns-control -p ringdns-bench
+    cargo build --locked --release -p ringdns-daemon -p ringdns-ctl -p ringdns-bench
     programs=$(cargo metadata --format-version 1 --no-deps --locked |
         sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release
 }

@@ -75,20 +75,20 @@ step_lab() {
 
 # Kernels and NIC drivers in virtual machines: the short form, unless options ask for more. See docs/testing.md.
 step_drivers() {
-    cargo build --locked --release --package ringdns-bench --package ringdns-control
+    step_build
     python3 -m unittest discover --quiet --start-directory tests/vm
     tests/vm/drivers.py "$@"
 }
 
 # The short form. The full one is asked for 20,000 queries; see docs/differential.md.
 step_differential() {
-    cargo build --locked --release --package ringdns-bench --package ringdns-control
+    step_build
     "${CARGO_TARGET_DIR:-target}/release/ringbench" differential --queries 1200
 }
 
 # That every query is answered and all sums close while Redis and ClickHouse fail. The full run is under bench/runs.
 step_faults() {
-    cargo build --locked --release --package ringdns-bench --package ringdns-control
+    step_build
     "${CARGO_TARGET_DIR:-target}/release/ringbench" faults --short --nice -15
 }
 
@@ -98,7 +98,7 @@ step_gate() {
 
 # What step_build has built, or builds it.
 step_ratios() {
-    cargo build --locked --release --package ringdns-bench --package ringdns-control
+    step_build
     "${CARGO_TARGET_DIR:-target}/release/ringbench" compare --short --floors bench/ratios.json --nice -15
 }
 

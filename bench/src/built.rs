@@ -21,7 +21,7 @@ pub fn ensure_shipped() -> Result<()> {
     ensure!(
         is_shipped(),
         "this program was built with the profile \"{PROFILE}\": figures want \"{SHIPPED}\" (cargo build --profile {SHIPPED} \
-         --package ringdns-bench --package ringdns-control), or --any-build"
+         --package ringdns-bench --package ringdns-daemon --package ringdns-ctl), or --any-build"
     );
     Ok(())
 }

@@ -159,7 +159,7 @@ impl Programs {
         let ringdnsd = ringdnsd.unwrap_or_else(|| ringbench.with_file_name("ringdnsd"));
         ensure!(
             ringdnsd.exists(),
-            "there is no {}: build it with the same profile (cargo build --package ringdns-control), or say where it is \
+            "there is no {}: build it with the same profile (cargo build --package ringdns-daemon --package ringdns-ctl), or say where it is \
              (--ringdnsd)",
             ringdnsd.display()
         );

@@ -33,7 +33,7 @@ impl Programs {
             let path = ringbench.with_file_name(name);
             ensure!(
                 path.exists(),
-                "there is no {}: build it (cargo build --profile release-lto --package ringdns-control), or put it there",
+                "there is no {}: build it (cargo build --profile release-lto --package ringdns-daemon --package ringdns-ctl), or put it there",
                 path.display()
             );
             Ok(path)

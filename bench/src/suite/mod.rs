@@ -28,7 +28,7 @@ use std::{
 /// plots and a page that shows them into a folder.
 ///
 /// To be run from the top of the repository, as root, on a machine of two cores with nothing else to do, with the programs
-/// that ship: `cargo build --profile release-lto --package ringdns-bench --package ringdns-control`. What fails is named, and the
+/// that ship: `cargo build --profile release-lto --package ringdns-bench --package ringdns-daemon --package ringdns-ctl`. What fails is named, and the
 /// rest goes on.
 #[derive(Debug, clap::Args)]
 pub struct Args {
