@@ -1,7 +1,7 @@
 //! The interface of a tier that appliances share, which the resolver asks before upstreams. The crate `ringdns-fleet`
 //! implements it with Redis.
 
-use crate::{INQUIRY, host::HostTier};
+use crate::host::HostTier;
 use futures_util::future::BoxFuture;
 use ringdns_common::counters;
 use ringdns_dataplane::{
@@ -12,9 +12,6 @@ use ringdns_dataplane::{
     },
 };
 use std::{sync::Arc, time::Duration};
-
-/// Time after which a lease ends unless it is given back: longer than upstreams can take.
-pub const LEASE: Duration = INQUIRY.saturating_add(Duration::from_millis(500));
 
 /// A tier that appliances share.
 pub trait SharedTier: Send + Sync {

@@ -10,7 +10,10 @@ mod file;
 
 pub use file::Refused;
 
-use crate::{Kept, Resolver, host::HALF_LIFE};
+use crate::{
+    flight::{Kept, Resolver},
+    host::HALF_LIFE,
+};
 use file::{HEAD, Reader, TRAILER, Writer};
 use parking_lot::Mutex;
 use ringdns_common::{backroom::Backroom, counters, names};

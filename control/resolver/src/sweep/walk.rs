@@ -2,7 +2,7 @@
 
 use crate::{
     host::{Entry, HostTier, StoredKey},
-    is_failure,
+    resolved::is_failure,
 };
 use ringdns_dataplane::clock::Secs;
 

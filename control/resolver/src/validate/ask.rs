@@ -1,29 +1,26 @@
 //! How the validator asks: by way of the resolver, with DO=1 and CD=1.
 
-use super::{NO_REACHABLE_AUTHORITY, Validator, key_for};
-use crate::{
-    Resolver,
-    upstream::{Failed, is_answer},
-};
+use super::{Asks, NO_REACHABLE_AUTHORITY, Validator, key_for};
+use crate::upstream::{Failed, is_answer};
 use ringdns_common::message;
 use ringdns_dataplane::{dns::reply::Age, log};
 use ringdns_dnssec::{Name, Response, Source, Standing, Unproven, ede::INDETERMINATE};
 use std::sync::{Arc, OnceLock};
 
 /// The questions for one answer.
-pub struct Ask<'a> {
+pub struct Ask<'a, R> {
     validator: &'a Validator,
-    resolver: &'a Arc<Resolver>,
+    resolver: &'a R,
     /// Generation of purges; remembered zones hold until it rises.
     generation: u64,
     /// Who had the response to what was asked first: the question itself.
     source: OnceLock<log::Source>,
 }
 
-impl<'a> Ask<'a> {
+impl<'a, R: Asks> Ask<'a, R> {
     /// None asked yet.
-    pub fn new(validator: &'a Validator, resolver: &'a Arc<Resolver>) -> Self {
-        let generation = resolver.host().generation();
+    pub fn new(validator: &'a Validator, resolver: &'a R) -> Self {
+        let generation = resolver.generation();
         Ask { validator, resolver, generation, source: OnceLock::new() }
     }
 
@@ -60,7 +57,7 @@ impl<'a> Ask<'a> {
     }
 }
 
-impl Source for Ask<'_> {
+impl<R: Asks> Source for Ask<'_, R> {
     type Error = Failed;
 
     async fn ask(&self, name: &Name, rtype: u16) -> Result<Arc<Response>, Unproven<Failed>> {
@@ -69,7 +66,7 @@ impl Source for Ask<'_> {
 
     fn recall(&self, zone: &Name) -> Option<Standing> {
         let now = self.resolver.clock().secs();
-        self.validator.standings.get(zone, self.resolver.host().generation(), now)
+        self.validator.standings.get(zone, self.resolver.generation(), now)
     }
 
     fn remember(&self, zone: &Name, standing: &Standing, secs: u32) {

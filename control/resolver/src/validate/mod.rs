@@ -13,18 +13,22 @@ mod ask;
 mod reply;
 mod standings;
 
-use crate::{Resolver, Rules, upstream::Failed};
+use crate::{
+    resolved::Resolved,
+    upstream::{Failed, exchange::Rules},
+};
 pub use anchors::trust_anchors;
 use ask::Ask;
 use ringdns_common::names;
 use ringdns_config as config;
 use ringdns_dataplane::{
+    clock::Clock,
     dns::{CLASS_IN, answer::Answer, key::Key},
     log::Source,
 };
 use ringdns_dnssec::{Anchors, Name, Unproven, ede::INDETERMINATE};
 use standings::Standings;
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 use tokio::time::timeout;
 
 /// How long validation may take, questions to upstreams included. Clients give up after some five seconds.
@@ -32,6 +36,33 @@ const TIME_MAX: Duration = Duration::from_secs(4);
 
 /// Extended error: nobody answered (RFC 8914).
 const NO_REACHABLE_AUTHORITY: u16 = 22;
+
+/// Result of a validation.
+pub enum Verdict {
+    /// The answer is signed, and proven from a trust anchor on.
+    Secure(Answer),
+    /// The answer is from a zone that is proven to be unsigned.
+    Insecure(Answer),
+    /// The answer is false or unproven, for this reason (extended error of RFC 8914).
+    Bogus(u16),
+    /// Upstreams gave no answer, or not all that proves it.
+    Failed(Failed),
+}
+
+/// The resolver, as the validator asks it.
+pub trait Asks: Sync {
+    /// Generation of purges.
+    fn generation(&self) -> u64;
+
+    /// Clock that answers are aged by.
+    fn clock(&self) -> Clock;
+
+    /// Returns the answer to a question, from the host tier or from upstreams; `renew`: not one that is to be renewed.
+    fn current(&self, key: &Key, renew: bool) -> impl Future<Output = Resolved> + Send;
+
+    /// Whether a question is about a special-use name, which no upstream is asked for.
+    fn is_local(&self, key: &Key) -> bool;
+}
 
 /// Finds out whether answers are genuine.
 pub struct Validator {
@@ -75,33 +106,29 @@ impl Validator {
     /// had what proves it; `renew`: a newer one than there is.
     pub async fn answer(
         &self,
-        resolver: &Arc<Resolver>,
+        resolver: &impl Asks,
         rules: &Rules,
         key: &Key,
         renew: bool,
-    ) -> (Result<Answer, Failed>, Source) {
+    ) -> (Verdict, Source) {
         let ask = Ask::new(self, resolver);
         let found = timeout(TIME_MAX, self.find(&ask, rules, key, renew)).await;
         let late = Unproven::Failed(Failed::Upstreams(NO_REACHABLE_AUTHORITY));
-        let counters = &resolver.counters;
-        let answer = match found.unwrap_or(Err(late)) {
-            Ok((answer, secure)) => {
-                if secure { &counters.validated_secure } else { &counters.validated_insecure }.inc();
-                Ok(answer)
-            }
+        let verdict = match found.unwrap_or(Err(late)) {
+            Ok((answer, true)) => Verdict::Secure(answer),
+            Ok((answer, false)) => Verdict::Insecure(answer),
             Err(Unproven::Bogus(code)) => {
-                counters.validated_bogus.inc();
                 tracing::debug!(question = %key, code, "bogus");
-                Err(Failed::Upstreams(code))
+                Verdict::Bogus(code)
             }
-            Err(Unproven::Failed(failed)) => Err(failed),
+            Err(Unproven::Failed(failed)) => Verdict::Failed(failed),
         };
-        (answer, ask.source())
+        (verdict, ask.source())
     }
 
     async fn find(
         &self,
-        ask: &Ask<'_>,
+        ask: &Ask<'_, impl Asks>,
         rules: &Rules,
         key: &Key,
         renew: bool,

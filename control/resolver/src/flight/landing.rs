@@ -1,8 +1,7 @@
 //! Where flights land: what they brought is filed, and whoever waited is answered.
 
-use super::{
-    Resolved, Resolver, Rules, Turn, choice::Upstreams, flight::Flight, setup::Setup, upstream::Failed,
-};
+use super::{Lane, Resolver, flights::Flight, setup::Setup};
+use crate::{resolved::Resolved, upstream::{Failed, choice::Upstreams, exchange::Rules, turn::Turn}};
 use crate::tier::SharedState;
 use parking_lot::Mutex;
 use ringdns_dataplane::{
@@ -18,10 +17,8 @@ pub(super) struct Landing {
     /// How it is asked: as it was when the question took off.
     pub(super) setup: Arc<Setup>,
     pub(super) key: Key,
-    /// Whether it is a hop of another one, on the way along its aliases.
-    pub(super) hop: bool,
-    /// Whether the answer is one that was validated.
-    pub(super) validated: bool,
+    /// Lane of its flight.
+    pub(super) lane: Lane,
     /// Its state in the shared tier.
     pub(super) shared: Mutex<SharedState>,
 }
@@ -66,7 +63,7 @@ impl Landing {
                 (resolver.fall_back(&self.key, failed, generation), false)
             }
         };
-        for waiter in resolver.lane(self.hop, self.validated).land(flight) {
+        for waiter in resolver.lane(self.lane).land(flight) {
             if renewed || !waiter.is_renewal() {
                 waiter.answer(&resolved, turn);
             } else {

@@ -2,8 +2,10 @@
 
 use super::AskError;
 use crate::{
-    sockets::{STRAYS_MAX, unused_id},
-    upstream::Upstream,
+    upstream::{
+        Upstream,
+        udp::{STRAYS_MAX, unused_id},
+    },
 };
 use parking_lot::Mutex;
 use ringdns_common::counters::Counter;

@@ -3,7 +3,7 @@
 //! One that did not answer several times in a row is put back behind the others for a while; when all are, they are
 //! asked all the same, because a guess is better than none.
 
-use super::upstream::Upstream;
+use crate::upstream::Upstream;
 use quick_cache::DefaultHashBuilder;
 use ringdns_common::labels::Labels;
 use ringdns_config as config;
@@ -72,17 +72,17 @@ impl Upstreams {
     }
 
     /// One of those that [`Upstreams::order`] numbers.
-    pub(super) fn get(&self, number: usize) -> &Arc<Upstream> {
+    pub(crate) fn get(&self, number: usize) -> &Arc<Upstream> {
         &self.all[number]
     }
 
     /// Whether a question is in one of the zones that the configuration names.
-    pub(super) fn has_zone_of(&self, asked: Asked<'_>) -> bool {
+    pub(crate) fn has_zone_of(&self, asked: Asked<'_>) -> bool {
         self.route(asked).is_some_and(|(zone, _)| *zone != [0])
     }
 
     /// Whether the same upstreams are asked both questions.
-    pub(super) fn are_the_same_for(&self, one: Asked<'_>, other: Asked<'_>) -> bool {
+    pub(crate) fn are_the_same_for(&self, one: Asked<'_>, other: Asked<'_>) -> bool {
         let zone = |asked| self.route(asked).map(|(zone, _)| zone);
         zone(one) == zone(other)
     }
@@ -106,7 +106,7 @@ impl Upstreams {
 
     /// Whom to ask, the first one last: before that those that work, and before those the others, whose turn comes
     /// soonest last.
-    pub(super) fn order(&self, asked: Asked<'_>, now: Nanos) -> Vec<usize> {
+    pub(crate) fn order(&self, asked: Asked<'_>, now: Nanos) -> Vec<usize> {
         let group = self.route(asked).map_or(&self.others, |(_, group)| group);
         let mut order = group.numbers.clone();
         if order.len() < 2 {

@@ -5,8 +5,13 @@
 //! into such a zone. What was validated here is not, and what is to be validated is not taken from there; what it is proven with
 //! is, for it proves itself. Failures and what must not be kept never reach it, and special names are nobody's.
 
-use super::{Resolver, Rules, Turn, chase::Alias, exchange, inquiry::Inquiry, setup::Setup};
-use crate::tier::{self, LeaseReply, SharedAnswer, SharedState, SharedTier};
+use super::{
+    Resolver,
+    inquiry::{self, Inquiry},
+    setup::Setup,
+};
+use crate::upstream::{alias::Alias, exchange::{self, Rules}, turn::Turn};
+use crate::tier::{LeaseReply, SharedAnswer, SharedState, SharedTier};
 use futures_util::future::join_all;
 use ringdns_dataplane::{
     dns::{
@@ -17,6 +22,9 @@ use ringdns_dataplane::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+/// Time after which a lease ends unless it is given back: longer than upstreams can take.
+const LEASE: Duration = inquiry::TOTAL.saturating_add(Duration::from_millis(500));
 
 /// Pauses between looks at what another appliance is renewing: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(320)];
@@ -64,7 +72,7 @@ async fn renewed(inquiry: &Arc<Inquiry>, fleet: &Arc<dyn SharedTier>) -> bool {
     let (began, counters) = (Instant::now(), &fleet.counters());
     let mut pause = PAUSES[0];
     loop {
-        match fleet.clone().lease(&inquiry.landing.key, tier::LEASE).await {
+        match fleet.clone().lease(&inquiry.landing.key, LEASE).await {
             LeaseReply::Granted(lease) => {
                 inquiry.landing.shared.lock().lease = Some(lease);
                 // Only now: who had the lease before has stored what it found out.
@@ -74,7 +82,7 @@ async fn renewed(inquiry: &Arc<Inquiry>, fleet: &Arc<dyn SharedTier>) -> bool {
                 inquiry.put_off();
                 return answered;
             }
-            LeaseReply::HeldByOther if began.elapsed() < tier::LEASE => {}
+            LeaseReply::HeldByOther if began.elapsed() < LEASE => {}
             LeaseReply::HeldByOther | LeaseReply::Unknown => break,
         }
         let hurry = inquiry.patience();

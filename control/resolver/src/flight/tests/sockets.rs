@@ -1,7 +1,7 @@
 //! The sockets that an upstream is asked over: how long they serve, and what comes to them.
 
 use super::*;
-use crate::sockets::{AGE_MAX, QUERIES_MAX, STRAYS_MAX, unused_id};
+use crate::upstream::udp::{AGE_MAX, QUERIES_MAX, STRAYS_MAX, unused_id};
 use parking_lot::Mutex as Lock;
 use std::collections::{HashMap, HashSet};
 use tokio::net::UdpSocket;

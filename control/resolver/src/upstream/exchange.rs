@@ -1,11 +1,6 @@
 //! What is said to an upstream and what it says: the query, and the judgement of a response.
 
-use super::{
-    chase::Alias,
-    cookie::Verdict,
-    scrub::{self, Scrubbed},
-    upstream::{Upstream, is_answer},
-};
+use crate::upstream::{Upstream, alias::Alias, cookie::Verdict, is_answer, scrub::{self, Scrubbed}};
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::RecordType,

@@ -19,12 +19,10 @@
 //!
 //! One task attends to each socket. It waits for datagrams and for one timer, that of the query that will be given up first.
 
-use super::{
-    Turn,
-    inquiry::Attempt,
-    mmsg::{Outbox, Receiver},
-    upstream::{AskError, Upstream},
-};
+mod mmsg;
+
+use mmsg::{Outbox, Receiver};
+use crate::upstream::{AskError, Upstream, attempt::Attempt, turn::Turn};
 use parking_lot::Mutex;
 use rand::Rng;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -90,7 +88,7 @@ struct State {
 /// A query under way.
 struct Waiting {
     id: u16,
-    attempt: Attempt,
+    attempt: Box<dyn Attempt>,
 }
 
 impl Sockets {
@@ -99,9 +97,9 @@ impl Sockets {
     pub fn ask(
         &self,
         upstream: &Arc<Upstream>,
-        mut attempt: Attempt,
+        mut attempt: Box<dyn Attempt>,
         turn: &mut Turn,
-    ) -> Result<(), (Attempt, AskError)> {
+    ) -> Result<(), (Box<dyn Attempt>, AskError)> {
         let mut shelf = self.0.lock();
         if let Some(socket) = shelf.pick() {
             match socket.take(upstream, attempt) {
@@ -175,7 +173,7 @@ impl Shelf {
 
 impl Socket {
     /// Takes a query, unless it has served enough. Whether it is the first to be sent.
-    fn take(&self, upstream: &Upstream, attempt: Attempt) -> Result<bool, Attempt> {
+    fn take(&self, upstream: &Upstream, attempt: Box<dyn Attempt>) -> Result<bool, Box<dyn Attempt>> {
         let mut state = self.state.lock();
         let State { waiting, outbox, queries, retired, due, .. } = &mut *state;
         *retired |= *queries >= QUERIES_MAX || attempt.began() >= self.born + AGE_MAX;
@@ -319,7 +317,7 @@ impl Socket {
             let late = state.waiting.iter_mut().filter_map(|waiting| waiting.attempt.overdue(now)).collect();
             (late, state.waiting.extract_if(.., |waiting| waiting.attempt.until() <= now).collect())
         };
-        late.iter().for_each(|inquiry| inquiry.hedge(now, turn));
+        late.into_iter().for_each(|inquiry| inquiry.hedge(now, turn));
         for Waiting { attempt, .. } in over {
             attempt.hear(Err(AskError::Timeout), now, turn);
         }
@@ -341,7 +339,7 @@ impl Drop for Attended<'_> {
 }
 
 /// An ID that is drawn at random, and that no query under way at the same port has.
-pub(super) fn unused_id(mut draw: impl FnMut() -> u16, is_used: impl Fn(u16) -> bool) -> u16 {
+pub(crate) fn unused_id(mut draw: impl FnMut() -> u16, is_used: impl Fn(u16) -> bool) -> u16 {
     loop {
         let id = draw();
         if !is_used(id) {

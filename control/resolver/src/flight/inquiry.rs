@@ -4,14 +4,9 @@
 //! is heard there; only what is asked over a stream waits in a task. There is one attempt at a time, or two when the first takes
 //! longer than its upstream usually does (hedging).
 
-use super::{
-    Landing, Turn,
-    chase::{self, Alias},
-    exchange::{self, Ignored, Judged, Manner},
-    flight::Flight,
-    stream,
-    upstream::{AskError, Failed, Upstream},
-};
+use super::{Landing, Lane, chase};
+use super::flights::Flight;
+use crate::{upstream::{AskError, Failed, Upstream, alias::Alias, attempt::{Attempt, Hedge}, exchange::{self, Ignored, Judged, Manner}, stream, turn::Turn}};
 use parking_lot::Mutex;
 use ringdns_common::counters::Counter;
 use ringdns_config::Transport;
@@ -119,9 +114,9 @@ impl Inquiry {
 
     /// What tells it when somebody waits for it who has no answer yet; `None`: somebody does, or it has landed.
     pub fn patience(&self) -> Option<Arc<Notify>> {
-        let Landing { resolver, hop, validated, .. } = &self.landing;
+        let Landing { resolver, lane, .. } = &self.landing;
         let course = self.course.lock();
-        resolver.lane(*hop, *validated).patient(course.flight.as_ref()?)
+        resolver.lane(*lane).patient(course.flight.as_ref()?)
     }
 
     /// Gives it all its time from now on. To be called before it begins.
@@ -139,7 +134,7 @@ impl Inquiry {
         loop {
             let next = self.course.lock().next(now);
             let Some(number) = next else { break };
-            let attempt = Attempt::new(self.clone(), number, false, now);
+            let attempt = UpstreamAttempt::new(self.clone(), number, false, now);
             let Err((attempt, error)) = attempt.send(turn) else { return };
             now = Instant::now();
             attempt.settle(&Err(&error), now);
@@ -147,26 +142,6 @@ impl Inquiry {
         }
         let verdict = self.course.lock().verdict;
         self.land(Err(verdict), Source::default(), false, turn);
-    }
-
-    /// Asks the next upstream beside the one that is asked, once.
-    pub fn hedge(self: &Arc<Self>, now: Instant, turn: &mut Turn) {
-        let next = {
-            let mut course = self.course.lock();
-            // Those that are left of this round; a second round is for who said nothing in the first.
-            if course.hedged || course.order.is_empty() {
-                return;
-            }
-            course.hedged = true;
-            course.next(now)
-        };
-        let Some(number) = next else { return };
-        let attempt = Attempt::new(self.clone(), number, true, now);
-        attempt.upstream.counters.hedges.inc();
-        if let Err((attempt, error)) = attempt.send(turn) {
-            attempt.settle(&Err(&error), now);
-            self.give_up(number, &error, now, turn);
-        }
     }
 
     /// An attempt has failed. Goes on, unless another one is under way.
@@ -195,7 +170,7 @@ impl Inquiry {
             let share = source.tier == Tier::Upstream;
             return self.land(Ok(answer), source, share, turn);
         };
-        if self.landing.hop {
+        if self.landing.lane == Lane::Hops {
             // Its asker goes on, and nobody keeps half an answer.
             return self.land(Ok(Answer { ttl: 0, stale: 0, ahead: 0, ..answer }), source, false, turn);
         }
@@ -228,6 +203,27 @@ impl Inquiry {
     }
 }
 
+impl Hedge for Inquiry {
+    fn hedge(self: Arc<Self>, now: Instant, turn: &mut Turn) {
+        let next = {
+            let mut course = self.course.lock();
+            // Those that are left of this round; a second round is for who said nothing in the first.
+            if course.hedged || course.order.is_empty() {
+                return;
+            }
+            course.hedged = true;
+            course.next(now)
+        };
+        let Some(number) = next else { return };
+        let attempt = UpstreamAttempt::new(self.clone(), number, true, now);
+        attempt.upstream.counters.hedges.inc();
+        if let Err((attempt, error)) = attempt.send(turn) {
+            attempt.settle(&Err(&error), now);
+            self.give_up(number, &error, now, turn);
+        }
+    }
+}
+
 impl Drop for Inquiry {
     fn drop(&mut self) {
         self.land(Err(Failed::Ourselves), Source::default(), false, &mut Turn::default());
@@ -235,7 +231,7 @@ impl Drop for Inquiry {
 }
 
 /// A question on its way to one upstream.
-pub struct Attempt {
+struct UpstreamAttempt {
     inquiry: Arc<Inquiry>,
     upstream: Arc<Upstream>,
     number: usize,
@@ -252,8 +248,8 @@ pub struct Attempt {
     renewed: bool,
 }
 
-impl Attempt {
-    fn new(inquiry: Arc<Inquiry>, number: usize, second: bool, now: Instant) -> Self {
+impl UpstreamAttempt {
+    fn new(inquiry: Arc<Inquiry>, number: usize, second: bool, now: Instant) -> Box<Self> {
         let upstream = inquiry.landing.upstreams().get(number).clone();
         let clock = inquiry.landing.clock();
         let (deadline, others) = {
@@ -265,7 +261,7 @@ impl Attempt {
             Transport::Udp => Manner::over_udp(&upstream, clock),
             _ => Manner::over_stream(&upstream, clock),
         };
-        Attempt {
+        Box::new(UpstreamAttempt {
             began: now,
             until: deadline.min(now + upstream.timeout),
             hedge: if others { upstream.hedge_after().map(|after| now + after) } else { None },
@@ -276,36 +272,101 @@ impl Attempt {
             second,
             manner,
             renewed: false,
+        })
+    }
+
+    /// Asks the upstream. Gives itself back if that is not possible.
+    fn send(self: Box<Self>, turn: &mut Turn) -> Result<(), (Box<dyn Attempt>, AskError)> {
+        match self.upstream.transport {
+            Transport::Udp => {
+                let upstream = self.upstream.clone();
+                upstream.sockets.ask(&upstream, self, turn)
+            }
+            _ => {
+                self.turn_to_stream();
+                Ok(())
+            }
         }
     }
 
-    /// Since when the upstream is asked.
-    pub fn began(&self) -> Instant {
+    /// Asks the same upstream again, in what time is left of it.
+    fn send_again(self: Box<Self>, turn: &mut Turn) {
+        if let Err((attempt, error)) = self.send(turn) {
+            attempt.hear(Err(error), Instant::now(), turn);
+        }
+    }
+
+    fn conclude(self: Box<Self>, heard: Result<(Answer, Option<Box<Alias>>), AskError>, now: Instant, turn: &mut Turn) {
+        self.settle(&heard.as_ref().map(drop), now);
+        match heard {
+            Ok((answer, alias)) => {
+                let took = now.saturating_duration_since(self.began).as_micros();
+                let source = Source {
+                    tier: Tier::Upstream,
+                    upstream: self.upstream.number,
+                    upstream_us: u32::try_from(took).unwrap_or(u32::MAX),
+                };
+                if self.inquiry.arrive(answer, alias, source, turn) && self.second {
+                    self.upstream.counters.hedges_won.inc();
+                }
+            }
+            Err(error) => {
+                tracing::debug!(
+                    upstream = %self.upstream.label, question = %self.inquiry.landing.key, %error, "asking the next"
+                );
+                self.inquiry.give_up(self.number, &error, now, turn);
+            }
+        }
+    }
+
+    /// Asks the same upstream over its stream transport, in what time is left of it.
+    fn turn_to_stream(mut self: Box<Self>) {
+        let manner = Manner::over_stream(&self.upstream, self.inquiry.landing.clock());
+        self.manner = if self.manner.edns { manner } else { manner.without_edns() };
+        tokio::spawn(async move {
+            let heard =
+                timeout_at(self.until, self.heard_over_stream()).await.unwrap_or(Err(AskError::Timeout));
+            self.hear(heard, Instant::now(), &mut Turn::default());
+        });
+    }
+
+    async fn heard_over_stream(&mut self) -> Result<Judged, AskError> {
+        let UpstreamAttempt { inquiry, upstream, hedge, .. } = self;
+        let Inquiry { landing, .. } = &**inquiry;
+        let mut asking = std::pin::pin!(stream::ask(upstream, &landing.key, landing.rules(), self.manner));
+        if let Some(at) = hedge.take() {
+            tokio::select! {
+                biased;
+                heard = &mut asking => return heard,
+                () = sleep_until(at) => inquiry.clone().hedge(Instant::now(), &mut Turn::default()),
+            }
+        }
+        asking.await
+    }
+}
+
+impl Attempt for UpstreamAttempt {
+    fn began(&self) -> Instant {
         self.began
     }
 
-    /// And until when.
-    pub fn until(&self) -> Instant {
+    fn until(&self) -> Instant {
         self.until
     }
 
-    /// When something is to be done if nothing is heard.
-    pub fn due(&self) -> Instant {
+    fn due(&self) -> Instant {
         self.hedge.map_or(self.until, |hedge| hedge.min(self.until))
     }
 
-    /// The question, if it is time to ask another upstream too.
-    pub fn overdue(&mut self, now: Instant) -> Option<Arc<Inquiry>> {
-        self.hedge.take_if(|hedge| *hedge <= now).map(|_| self.inquiry.clone())
+    fn overdue(&mut self, now: Instant) -> Option<Arc<dyn Hedge>> {
+        self.hedge.take_if(|hedge| *hedge <= now).map(|_| self.inquiry.clone() as Arc<dyn Hedge>)
     }
 
-    /// Appends the query, with this ID.
-    pub fn write_query(&self, id: u16, to: &mut Vec<u8>) {
+    fn write_query(&self, id: u16, to: &mut Vec<u8>) {
         exchange::write_query(&self.upstream, &self.inquiry.landing.key, self.manner, id, to);
     }
 
-    /// What a response says whose ID is the query's; or under which counter it is to be ignored.
-    pub fn judge(&self, response: &[u8]) -> Result<Judged, &Counter> {
+    fn judge(&self, response: &[u8]) -> Result<Judged, &Counter> {
         let Inquiry { landing, .. } = &*self.inquiry;
         let counters = &self.upstream.counters;
         exchange::judge(&self.upstream, &landing.key, landing.rules(), self.manner, response).map_err(
@@ -317,8 +378,7 @@ impl Attempt {
         )
     }
 
-    /// The upstream has said this, or nothing in time.
-    pub fn hear(mut self, heard: Result<Judged, AskError>, now: Instant, turn: &mut Turn) {
+    fn hear(mut self: Box<Self>, heard: Result<Judged, AskError>, now: Instant, turn: &mut Turn) {
         let counters = &self.upstream.counters;
         let said = match heard {
             Err(error) => Err(error),
@@ -352,51 +412,6 @@ impl Attempt {
         self.conclude(said, now, turn);
     }
 
-    /// Asks the upstream. Gives itself back if that is not possible.
-    fn send(self, turn: &mut Turn) -> Result<(), (Self, AskError)> {
-        match self.upstream.transport {
-            Transport::Udp => {
-                let upstream = self.upstream.clone();
-                upstream.sockets.ask(&upstream, self, turn)
-            }
-            _ => {
-                self.turn_to_stream();
-                Ok(())
-            }
-        }
-    }
-
-    /// Asks the same upstream again, in what time is left of it.
-    fn send_again(self, turn: &mut Turn) {
-        if let Err((attempt, error)) = self.send(turn) {
-            attempt.conclude(Err(error), Instant::now(), turn);
-        }
-    }
-
-    fn conclude(self, heard: Result<(Answer, Option<Box<Alias>>), AskError>, now: Instant, turn: &mut Turn) {
-        self.settle(&heard.as_ref().map(drop), now);
-        match heard {
-            Ok((answer, alias)) => {
-                let took = now.saturating_duration_since(self.began).as_micros();
-                let source = Source {
-                    tier: Tier::Upstream,
-                    upstream: self.upstream.number,
-                    upstream_us: u32::try_from(took).unwrap_or(u32::MAX),
-                };
-                if self.inquiry.arrive(answer, alias, source, turn) && self.second {
-                    self.upstream.counters.hedges_won.inc();
-                }
-            }
-            Err(error) => {
-                tracing::debug!(
-                    upstream = %self.upstream.label, question = %self.inquiry.landing.key, %error, "asking the next"
-                );
-                self.inquiry.give_up(self.number, &error, now, turn);
-            }
-        }
-    }
-
-    /// Counts what the upstream did, and how it does.
     fn settle(&self, heard: &Result<(), &AskError>, now: Instant) {
         let clock = self.inquiry.landing.clock();
         let Upstream { counters, health, .. } = &*self.upstream;
@@ -422,30 +437,5 @@ impl Attempt {
             Some(false) => health.lock().failed(self.trial, clock.nanos(), took),
             None => {}
         }
-    }
-
-    /// Asks the same upstream over its stream transport, in what time is left of it.
-    fn turn_to_stream(mut self) {
-        let manner = Manner::over_stream(&self.upstream, self.inquiry.landing.clock());
-        self.manner = if self.manner.edns { manner } else { manner.without_edns() };
-        tokio::spawn(async move {
-            let heard =
-                timeout_at(self.until, self.heard_over_stream()).await.unwrap_or(Err(AskError::Timeout));
-            self.hear(heard, Instant::now(), &mut Turn::default());
-        });
-    }
-
-    async fn heard_over_stream(&mut self) -> Result<Judged, AskError> {
-        let Attempt { inquiry, upstream, hedge, .. } = self;
-        let Inquiry { landing, .. } = &**inquiry;
-        let mut asking = std::pin::pin!(stream::ask(upstream, &landing.key, landing.rules(), self.manner));
-        if let Some(at) = hedge.take() {
-            tokio::select! {
-                biased;
-                heard = &mut asking => return heard,
-                () = sleep_until(at) => inquiry.hedge(Instant::now(), &mut Turn::default()),
-            }
-        }
-        asking.await
     }
 }

@@ -6,15 +6,13 @@
 //! The flights of these *hops* are kept apart from others, since one of those may wait for them: a hop waits for nobody. So two
 //! names that are aliases of each other cannot wait for each other; it is seen here that they go round in a circle.
 
-use super::{
-    Landing, Resolved, Resolver, Turn, Upstreams, Waiter, scrub,
-    upstream::{Failed, is_answer},
-};
-use hickory_proto::{op::Message, rr::Name, serialize::binary::BinEncodable};
-use ringdns_common::{message, names};
+use super::{Asker, Landing, Resolver, Waiter};
+use crate::{resolved::Resolved, upstream::{Failed, alias::Alias, is_answer, scrub, turn::Turn}};
+use hickory_proto::op::Message;
+use ringdns_common::message;
 use ringdns_dataplane::{
     clock::Secs,
-    dns::{CLASS_IN, answer::Answer, header, key::Key, reply::Age},
+    dns::{answer::Answer, header, key::Key, reply::Age},
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -26,33 +24,6 @@ const STALE_TTL: Secs = 30;
 /// Extended errors (RFC 8914): what came is of no use; nobody answered.
 const NETWORK_ERROR: u16 = 23;
 const NO_REACHABLE_AUTHORITY: u16 = 22;
-
-/// An alias at the end of an answer, of whose target the answer says nothing.
-#[derive(Debug)]
-pub struct Alias {
-    /// The question for its target.
-    pub target: Key,
-    /// Whether the answer came with authority (AA): then its sender may have no more to say.
-    authoritative: bool,
-}
-
-impl Alias {
-    /// That of an answer to `key`, which leads to a name.
-    pub fn new(key: &Key, to: &Name, authoritative: bool) -> Option<Box<Self>> {
-        let asked = key.asked();
-        if asked.qclass() != CLASS_IN {
-            return None;
-        }
-        let name = to.to_lowercase().to_bytes().ok()?;
-        let target = names::key(&name, asked.qtype(), asked.dnssec_ok(), asked.checking_disabled())?;
-        Some(Box::new(Alias { target, authoritative }))
-    }
-
-    /// Whether somebody may know more about its target than who has answered `key`.
-    pub fn leads_out(&self, key: &Key, upstreams: &Upstreams) -> bool {
-        self.authoritative || !upstreams.are_the_same_for(key.asked(), self.target.asked())
-    }
-}
 
 /// The whole answer that begins with `first` and goes on at `target`.
 pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Result<Answer, Failed> {
@@ -130,7 +101,7 @@ impl Resolver {
             if let Some(resolved) = self.lookup(key, &mut turn) {
                 return resolved;
             }
-            self.board_for(true, key, Some(Waiter::Client(sender)), &mut turn);
+            self.board_for(Asker::Hop, key, Some(Waiter::Client(sender)), &mut turn);
         }
         receiver.await.unwrap_or_else(|_| self.refusal())
     }

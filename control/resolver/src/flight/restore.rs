@@ -1,6 +1,7 @@
 //! Answers that were known before this process began.
 
-use super::{Resolver, Rules, exchange, is_failure};
+use super::Resolver;
+use crate::{resolved::is_failure, upstream::exchange::{self, Rules}};
 use crate::host::StoredKey;
 use ringdns_common::{message::grow_older, names};
 use ringdns_dataplane::{

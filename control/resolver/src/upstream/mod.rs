@@ -1,11 +1,20 @@
 //! An upstream: what is known of it, what it is asked over, and what it did.
 
-use super::{
-    cookie::Jar,
-    health::{Health, Times},
-    sockets::Sockets,
-    stream::{HttpError, Streams},
-};
+pub mod alias;
+pub mod attempt;
+pub mod choice;
+mod cookie;
+pub mod exchange;
+mod health;
+pub mod scrub;
+pub mod stream;
+pub mod turn;
+pub mod udp;
+
+use cookie::Jar;
+use health::{Health, Times};
+use stream::{HttpError, Streams};
+use udp::Sockets;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use ringdns_common::labels::Labels;
@@ -165,7 +174,7 @@ pub struct Upstream {
     /// Its address as it is written in the configuration.
     pub label: String,
     /// Its number in the query log; `None`: there were too many.
-    pub(super) number: Option<u8>,
+    pub(crate) number: Option<u8>,
     /// The zones that it is asked for, as people write them; none: all names that are in no other's.
     pub zones: Vec<String>,
     /// Its address.
@@ -177,17 +186,17 @@ pub struct Upstream {
     /// What happened so far.
     pub counters: UpstreamCounters,
     /// The connections that it is asked over.
-    pub(super) streams: Streams,
+    pub(crate) streams: Streams,
     /// The sockets that it is asked over.
-    pub(super) sockets: Sockets,
+    pub(crate) sockets: Sockets,
     /// How long it is waited for.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
     /// What it was made of.
     made_of: (config::Upstream, config::Resolver),
-    pub(super) health: Mutex<Health>,
+    pub(crate) health: Mutex<Health>,
     times: Mutex<Times>,
     /// Its cookies; `None`: it is sent none.
-    pub(super) cookies: Option<Jar>,
+    pub(crate) cookies: Option<Jar>,
     randomize_case: bool,
     /// How many of its answers spelled the question anew.
     respelled: AtomicU32,
@@ -196,7 +205,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub(super) fn new(config: &config::Upstream, how: &config::Resolver, labels: &Labels) -> Self {
+    pub(crate) fn new(config: &config::Upstream, how: &config::Resolver, labels: &Labels) -> Self {
         let label = config.label();
         Upstream {
             number: labels.number(&label),
@@ -220,7 +229,7 @@ impl Upstream {
     }
 
     /// Whether this is what would be made of a configuration. A file of certificates may have changed meanwhile.
-    pub(super) fn is(&self, config: &config::Upstream, how: &config::Resolver) -> bool {
+    pub(crate) fn is(&self, config: &config::Upstream, how: &config::Resolver) -> bool {
         let (upstream, resolver) = &self.made_of;
         upstream == config
             && resolver == how
@@ -244,7 +253,7 @@ impl Upstream {
     }
 
     /// How long to wait for it before another is asked too; `None`: until it is given up.
-    pub(super) fn hedge_after(&self) -> Option<Duration> {
+    pub(crate) fn hedge_after(&self) -> Option<Duration> {
         self.times.lock().hedge_after()
     }
 
@@ -255,12 +264,12 @@ impl Upstream {
     }
 
     /// Whether the letters of questions are drawn.
-    pub(super) fn randomizes_case(&self) -> bool {
+    pub(crate) fn randomizes_case(&self) -> bool {
         self.randomize_case && self.respelled.load(Relaxed) < RESPELLED_MAX
     }
 
     /// It has spelled a question anew.
-    pub(super) fn respells(&self) {
+    pub(crate) fn respells(&self) {
         self.counters.respelled.inc();
         if self.respelled.fetch_add(1, Relaxed) + 1 == RESPELLED_MAX {
             tracing::warn!(
@@ -271,12 +280,12 @@ impl Upstream {
     }
 
     /// Whether it is asked with EDNS at `now`.
-    pub(super) fn takes_edns(&self, now: Nanos) -> bool {
+    pub(crate) fn takes_edns(&self, now: Nanos) -> bool {
         self.plain_until.load(Relaxed) <= now
     }
 
     /// It has answered without EDNS what it did not understand with it.
-    pub(super) fn chokes_on_edns(&self, now: Nanos) {
+    pub(crate) fn chokes_on_edns(&self, now: Nanos) {
         self.plain_until.store(now + WITHOUT_EDNS.as_nanos() as Nanos, Relaxed);
     }
 }

@@ -1,6 +1,7 @@
 //! Answers that are to be renewed: whether, and whether now.
 
-use super::{HOST, Resolved, Resolver, Turn, Waiter, is_failure};
+use super::{HOST, Resolver, Waiter};
+use crate::{resolved::{Resolved, is_failure}, upstream::turn::Turn};
 use crate::host::Found;
 use parking_lot::Mutex;
 use ringdns_dataplane::{clock::Secs, dns::key::Key};

@@ -1,6 +1,7 @@
 //! Questions under way: one flight each, with everybody who waits for it.
 
-use super::{Limits, Resolved, Waiter};
+use super::{Limits, Waiter};
+use crate::resolved::Resolved;
 use crate::host::StoredKey;
 use parking_lot::Mutex;
 use quick_cache::DefaultHashBuilder;

@@ -1,6 +1,6 @@
 //! What the configuration says of the resolver. It may change while questions are under way: each keeps the one that it began with.
 
-use super::choice::Upstreams;
+use crate::upstream::choice::Upstreams;
 use crate::{local::LocalNames, validate::Validator};
 use ringdns_common::labels::Labels;
 use ringdns_config::{Config, Dnssec};

@@ -1,34 +1,12 @@
 //! Who waits for an answer, and what they are given.
 
-use super::upstream::Upstream;
+use crate::{resolved::Resolved, upstream::turn::Turn};
 use ringdns_dataplane::{
     clock::Secs,
-    dns::{answer::Answer, reply::Age},
-    log::Source,
     punt::{Link, Punt, Purpose},
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// An answer, and the cache generation that it belongs to.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    /// The answer.
-    pub answer: Arc<Answer>,
-    /// It may be cached while this is the current one.
-    pub generation: u64,
-    /// Whether it was known before it was asked for.
-    pub known: bool,
-    /// Where it was found, for the log.
-    pub source: Source,
-}
-
-impl Resolved {
-    /// How its TTLs are to be written at `now`.
-    pub fn age(&self, now: Secs, stale_ttl: Secs) -> Age {
-        self.answer.age(self.known, now, stale_ttl)
-    }
-}
 
 /// Somebody who waits for a flight.
 pub enum Waiter {
@@ -92,34 +70,3 @@ impl Waiter {
     }
 }
 
-/// What is left for the end of a turn of work, when it is dropped: queries are sent many at a time, and a worker is woken once
-/// for all its records that came back.
-#[derive(Default)]
-pub struct Turn {
-    upstreams: Vec<Arc<Upstream>>,
-    links: Vec<Arc<Link>>,
-}
-
-impl Turn {
-    /// There are queries to be sent to it.
-    pub(super) fn sends_to(&mut self, upstream: &Arc<Upstream>) {
-        self.upstreams.push(upstream.clone());
-    }
-
-    pub(super) fn give_back(&mut self, link: &Arc<Link>, record: Box<Punt>) {
-        link.give_back(record);
-        if !self.links.iter().any(|other| Arc::ptr_eq(other, link)) {
-            self.links.push(link.clone());
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // What cannot be sent may have to be sent to others.
-        while let Some(upstream) = self.upstreams.pop() {
-            upstream.sockets.flush(&upstream, self);
-        }
-        self.links.iter().for_each(|link| link.wake_worker());
-    }
-}

@@ -15,10 +15,7 @@ mod http;
 
 pub use http::HttpError;
 
-use super::{
-    exchange::{self, Judged, Manner, Rules},
-    upstream::{AskError, Upstream},
-};
+use crate::upstream::{AskError, Upstream, exchange::{self, Judged, Manner, Rules}};
 use connect::{Link, Peer};
 use parking_lot::Mutex;
 use ringdns_config::Transport;

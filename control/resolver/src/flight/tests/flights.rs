@@ -1,7 +1,7 @@
 //! Flights: one for all who ask, bounded, and outdated by a purge; and answers that have expired.
 
 use super::*;
-use crate::inquiry::Inquiry;
+use super::super::inquiry::Inquiry;
 
 /// An upstream whose answers wait until the test lets them go.
 async fn gated(ttl: u32) -> (FakeUpstream, Arc<tokio::sync::Notify>, Gate) {
@@ -210,8 +210,7 @@ async fn a_dropped_flight_answers_who_waits() {
         resolver: resolver.clone(),
         setup: resolver.setup(),
         key,
-        hop: false,
-        validated: false,
+        lane: Lane::Clients,
         shared: Mutex::default(),
     };
     drop(Inquiry::new(landing, flight));

@@ -1,0 +1,70 @@
+//! Flights whose answers are validated: other flights bring what is to be proven.
+
+use super::{Landing, Resolver, flights::Flight};
+use crate::{resolved::Resolved, upstream::{Failed, turn::Turn}};
+use crate::validate::{Asks, Validator, Verdict};
+use ringdns_dataplane::{clock::Clock, dns::{answer::Answer, key::Key}, log::Source};
+use std::sync::Arc;
+
+/// A question on its way. However it ends, it lands.
+pub struct Validated {
+    landing: Landing,
+    flight: Option<Flight>,
+}
+
+impl Validated {
+    /// Begins to look for the answer; `renew`: for a newer one than there is.
+    pub fn begin(landing: Landing, flight: Flight, renew: bool, validator: Arc<Validator>) {
+        let mut validated = Validated { landing, flight: Some(flight) };
+        tokio::spawn(async move {
+            let Landing { resolver, key, .. } = &validated.landing;
+            let (verdict, source) = validator.answer(resolver, &resolver.rules, key, renew).await;
+            let found = match verdict {
+                Verdict::Secure(answer) => {
+                    resolver.counters.validated_secure.inc();
+                    Ok(answer)
+                }
+                Verdict::Insecure(answer) => {
+                    resolver.counters.validated_insecure.inc();
+                    Ok(answer)
+                }
+                Verdict::Bogus(code) => {
+                    resolver.counters.validated_bogus.inc();
+                    Err(Failed::Upstreams(code))
+                }
+                Verdict::Failed(failed) => Err(failed),
+            };
+            validated.land(found, source);
+        });
+    }
+
+    fn land(&mut self, found: Result<Answer, Failed>, source: Source) {
+        if let Some(flight) = self.flight.take() {
+            self.landing.land(&flight, found, source, false, &mut Turn::default());
+        }
+    }
+}
+
+impl Drop for Validated {
+    fn drop(&mut self) {
+        self.land(Err(Failed::Ourselves), Source::default());
+    }
+}
+
+impl Asks for Arc<Resolver> {
+    fn generation(&self) -> u64 {
+        self.host.generation()
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    async fn current(&self, key: &Key, renew: bool) -> Resolved {
+        Resolver::current(self, key, renew).await
+    }
+
+    fn is_local(&self, key: &Key) -> bool {
+        Resolver::is_local(self, key)
+    }
+}
