@@ -7,7 +7,10 @@
 //! names that are aliases of each other cannot wait for each other; it is seen here that they go round in a circle.
 
 use super::{Asker, Landing, Resolver, Waiter};
-use crate::{resolved::Resolved, upstream::{Failed, alias::Alias, is_answer, scrub, turn::Turn}};
+use crate::{
+    resolved::Resolved,
+    upstream::{Failed, alias::Alias, is_answer, scrub, turn::Turn},
+};
 use hickory_proto::op::Message;
 use ringdns_common::message;
 use ringdns_dataplane::{

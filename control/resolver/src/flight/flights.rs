@@ -1,8 +1,8 @@
 //! Questions under way: one flight each, with everybody who waits for it.
 
 use super::{Limits, Waiter};
-use crate::resolved::Resolved;
 use crate::host::StoredKey;
+use crate::resolved::Resolved;
 use parking_lot::Mutex;
 use quick_cache::DefaultHashBuilder;
 use ringdns_dataplane::dns::key::Key;

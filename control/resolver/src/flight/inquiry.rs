@@ -4,9 +4,16 @@
 //! is heard there; only what is asked over a stream waits in a task. There is one attempt at a time, or two when the first takes
 //! longer than its upstream usually does (hedging).
 
-use super::{Landing, Lane, chase};
 use super::flights::Flight;
-use crate::{upstream::{AskError, Failed, Upstream, alias::Alias, attempt::{Attempt, Hedge}, exchange::{self, Ignored, Judged, Manner}, stream, turn::Turn}};
+use super::{Landing, Lane, chase};
+use crate::upstream::{
+    AskError, Failed, Upstream,
+    alias::Alias,
+    attempt::{Attempt, Hedge},
+    exchange::{self, Ignored, Judged, Manner},
+    stream,
+    turn::Turn,
+};
 use parking_lot::Mutex;
 use ringdns_common::counters::Counter;
 use ringdns_config::Transport;
@@ -296,7 +303,12 @@ impl UpstreamAttempt {
         }
     }
 
-    fn conclude(self: Box<Self>, heard: Result<(Answer, Option<Box<Alias>>), AskError>, now: Instant, turn: &mut Turn) {
+    fn conclude(
+        self: Box<Self>,
+        heard: Result<(Answer, Option<Box<Alias>>), AskError>,
+        now: Instant,
+        turn: &mut Turn,
+    ) {
         self.settle(&heard.as_ref().map(drop), now);
         match heard {
             Ok((answer, alias)) => {

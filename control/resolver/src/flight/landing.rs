@@ -1,8 +1,11 @@
 //! Where flights land: what they brought is filed, and whoever waited is answered.
 
 use super::{Lane, Resolver, flights::Flight, setup::Setup};
-use crate::{resolved::Resolved, upstream::{Failed, choice::Upstreams, exchange::Rules, turn::Turn}};
 use crate::tier::SharedState;
+use crate::{
+    resolved::Resolved,
+    upstream::{Failed, choice::Upstreams, exchange::Rules, turn::Turn},
+};
 use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::Clock,

@@ -4,7 +4,6 @@
 //! it, and all are answered when it lands. The number of flights and of those who wait for one is bounded; beyond
 //! that the answer is SERVFAIL, counted and not kept, so that a flood cannot grow memory.
 
-
 mod chase;
 mod flights;
 mod inquiry;
@@ -22,13 +21,13 @@ use crate::{
     tier::SharedTier,
     upstream::{Failed, choice::Upstreams, exchange::Rules, turn::Turn},
 };
+use arc_swap::ArcSwap;
+use flights::{Boarding, Flight, Flights};
 use inquiry::Inquiry;
 use landing::Landing;
 use parking_lot::Mutex;
 use renewal::{Budget, Renewal};
 pub use restore::Kept;
-use arc_swap::ArcSwap;
-use flights::{Boarding, Flight, Flights};
 use ringdns_common::counters;
 use ringdns_common::labels::Labels;
 use ringdns_config::Config;

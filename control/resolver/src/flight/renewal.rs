@@ -1,8 +1,11 @@
 //! Answers that are to be renewed: whether, and whether now.
 
 use super::{HOST, Resolver, Waiter};
-use crate::{resolved::{Resolved, is_failure}, upstream::turn::Turn};
 use crate::host::Found;
+use crate::{
+    resolved::{Resolved, is_failure},
+    upstream::turn::Turn,
+};
 use parking_lot::Mutex;
 use ringdns_dataplane::{clock::Secs, dns::key::Key};
 use std::sync::Arc;

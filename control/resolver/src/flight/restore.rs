@@ -1,8 +1,11 @@
 //! Answers that were known before this process began.
 
 use super::Resolver;
-use crate::{resolved::is_failure, upstream::exchange::{self, Rules}};
 use crate::host::StoredKey;
+use crate::{
+    resolved::is_failure,
+    upstream::exchange::{self, Rules},
+};
 use ringdns_common::{message::grow_older, names};
 use ringdns_dataplane::{
     clock::Secs,

@@ -10,8 +10,12 @@ use super::{
     inquiry::{self, Inquiry},
     setup::Setup,
 };
-use crate::upstream::{alias::Alias, exchange::{self, Rules}, turn::Turn};
 use crate::tier::{LeaseReply, SharedAnswer, SharedState, SharedTier};
+use crate::upstream::{
+    alias::Alias,
+    exchange::{self, Rules},
+    turn::Turn,
+};
 use futures_util::future::join_all;
 use ringdns_dataplane::{
     dns::{

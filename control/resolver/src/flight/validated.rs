@@ -1,9 +1,16 @@
 //! Flights whose answers are validated: other flights bring what is to be proven.
 
 use super::{Landing, Resolver, flights::Flight};
-use crate::{resolved::Resolved, upstream::{Failed, turn::Turn}};
 use crate::validate::{Asks, Validator, Verdict};
-use ringdns_dataplane::{clock::Clock, dns::{answer::Answer, key::Key}, log::Source};
+use crate::{
+    resolved::Resolved,
+    upstream::{Failed, turn::Turn},
+};
+use ringdns_dataplane::{
+    clock::Clock,
+    dns::{answer::Answer, key::Key},
+    log::Source,
+};
 use std::sync::Arc;
 
 /// A question on its way. However it ends, it lands.

@@ -1,6 +1,12 @@
 //! What is said to an upstream and what it says: the query, and the judgement of a response.
 
-use crate::upstream::{Upstream, alias::Alias, cookie::Verdict, is_answer, scrub::{self, Scrubbed}};
+use crate::upstream::{
+    Upstream,
+    alias::Alias,
+    cookie::Verdict,
+    is_answer,
+    scrub::{self, Scrubbed},
+};
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::RecordType,

@@ -12,10 +12,8 @@ pub mod turn;
 pub mod udp;
 
 use cookie::Jar;
-use health::{Health, Times};
-use stream::{HttpError, Streams};
-use udp::Sockets;
 use hdrhistogram::Histogram;
+use health::{Health, Times};
 use parking_lot::Mutex;
 use ringdns_common::labels::Labels;
 use ringdns_common::{counters, counters::Counter, names};
@@ -29,6 +27,8 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
+use stream::{HttpError, Streams};
+use udp::Sockets;
 
 /// How long an upstream that chokes on EDNS is asked without.
 const WITHOUT_EDNS: Duration = Duration::from_secs(900);

@@ -1,7 +1,7 @@
 //! Flights: one for all who ask, bounded, and outdated by a purge; and answers that have expired.
 
-use super::*;
 use super::super::inquiry::Inquiry;
+use super::*;
 
 /// An upstream whose answers wait until the test lets them go.
 async fn gated(ttl: u32) -> (FakeUpstream, Arc<tokio::sync::Notify>, Gate) {

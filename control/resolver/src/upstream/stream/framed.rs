@@ -1,11 +1,9 @@
 //! Messages behind their length, over TCP or TLS (RFC 7766, RFC 7858).
 
 use super::AskError;
-use crate::{
-    upstream::{
-        Upstream,
-        udp::{STRAYS_MAX, unused_id},
-    },
+use crate::upstream::{
+    Upstream,
+    udp::{STRAYS_MAX, unused_id},
 };
 use parking_lot::Mutex;
 use ringdns_common::counters::Counter;

@@ -15,7 +15,10 @@ mod http;
 
 pub use http::HttpError;
 
-use crate::upstream::{AskError, Upstream, exchange::{self, Judged, Manner, Rules}};
+use crate::upstream::{
+    AskError, Upstream,
+    exchange::{self, Judged, Manner, Rules},
+};
 use connect::{Link, Peer};
 use parking_lot::Mutex;
 use ringdns_config::Transport;

@@ -21,8 +21,8 @@
 
 mod mmsg;
 
-use mmsg::{Outbox, Receiver};
 use crate::upstream::{AskError, Upstream, attempt::Attempt, turn::Turn};
+use mmsg::{Outbox, Receiver};
 use parking_lot::Mutex;
 use rand::Rng;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
