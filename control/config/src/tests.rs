@@ -108,7 +108,8 @@ fn serve_stale_and_enabled_switch_rules_off() {
     assert_eq!(config.cache.failure_secs(), 0);
 }
 
-/// Each case: the whole file, the line and key that the message names, a word of its reason and of its remedy.
+/// Each case: the whole file, the line and key that the message names, a part of its reason and of
+/// its remedy.
 #[test]
 fn refusals_name_line_key_reason_and_remedy() {
     let server = |lines: &str| format!("[[upstream]]\naddress = \"127.0.0.1:5301\"\n[server]\n{lines}\n");
@@ -209,7 +210,7 @@ fn refusals_name_line_key_reason_and_remedy() {
         (at("tls://9.9.9.9#"), "4", "upstream[0].address", "neither an IP address", "#dns.quad9.net"),
         (at("tls://a:b"), "4", "upstream[0].address", "neither an IP address", "#dns.quad9.net"),
         (at("tls://0.0.0.0"), "4", "upstream[0].address", "cannot be asked", "one resolver"),
-        (at("udp://9.9.9.9#dns.quad9.net"), "4", "upstream[0].address", "nobody shows a name", "tls://"),
+        (at("udp://9.9.9.9#dns.quad9.net"), "4", "upstream[0].address", "no certificate to find a name in", "tls://"),
         (at("https://9.9.9.9"), "4", "upstream[0].address", "no path", "/dns-query"),
         (at("https://me@9.9.9.9/"), "4", "upstream[0].address", "host alone", "/dns-query"),
         (at("https://9.9.9.9/#x"), "4", "upstream[0].address", "the URL's host", "bootstrap"),
@@ -358,7 +359,7 @@ fn the_sample_is_accepted() {
     parse(&project_file("deploy/ringdns.toml")).unwrap();
 }
 
-/// What the sample shows commented out is accepted too, and is what holds without it.
+/// Checks that the keys that the sample shows commented out are accepted, and show the defaults.
 #[test]
 fn the_samples_commented_keys_are_real_and_show_the_defaults() {
     let sample = project_file("deploy/ringdns.toml");
