@@ -10,7 +10,8 @@ use super::{
 use ringdns_common::names;
 use ringdns_common::units::Span;
 
-/// Most renewals of a sweep in flight at once: as many as questions in flight leave to renewals.
+/// Most renewals of a sweep in flight at once. The resolver leaves a quarter of its questions in
+/// flight to renewals of all kinds.
 const IN_FLIGHT_MAX: usize = 1024;
 
 pub fn resolver(raw: RawResolver) -> Result<Resolver, Problem> {
