@@ -79,9 +79,9 @@ fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::new("a plain query", RD),
         // Without RD, the contents of the cache are not revealed.
-        Case { rcode: REFUSED, answers: 0, ..Case::new("no recursion wanted", 0) },
-        Case::of("a type that nobody knows", RD, 1000),
-        Case::of("a type that the name has not", RD, TXT),
+        Case { rcode: REFUSED, answers: 0, ..Case::new("a query without RD", 0) },
+        Case::of("an unassigned type", RD, 1000),
+        Case::of("a type without records", RD, TXT),
         Case { flags: RD | RA | CD, ..Case::new("CD", RD | CD) },
         Case::new("AD: the upstream is not trusted", RD | AD),
         Case::new("the reserved bit", RD | Z),
@@ -89,16 +89,16 @@ fn cases() -> Vec<Case> {
         Case::new("EDNS", RD).edns(0, 0, &[]),
         Case::new("DO", RD).edns(0, DO, &[]),
         Case { flags: RD | RA | CD, ..Case::new("DO and CD", RD | CD).edns(0, DO, &[]) },
-        Case::new("EDNS flags without a meaning", RD).edns(0, UNASSIGNED, &[]),
+        Case::new("EDNS unassigned flags", RD).edns(0, UNASSIGNED, &[]),
         Case::new("all EDNS flags", RD).edns(0, DO | UNASSIGNED, &[]),
-        Case::new("an option that nobody knows", RD).edns(0, 0, &[UNKNOWN]),
+        Case::new("an unassigned option", RD).edns(0, 0, &[UNKNOWN]),
         Case::new("options without meaning here", RD).edns(0, 0, &[NSID, SUBNET, EXPIRE]),
         Case { options: &[10], ..Case::new("options", RD).edns(0, 0, &[NSID, SUBNET, EXPIRE, COOKIE]) },
         Case::new("EDNS version 1", RD).edns(1, 0, &[]),
         Case::new("EDNS version 255", RD).edns(255, 0, &[]),
         Case::new("EDNS version 1, DO", RD).edns(1, DO, &[]),
-        Case::new("EDNS version 1, flags without a meaning", RD).edns(1, UNASSIGNED, &[]),
-        Case::new("EDNS version 1, an option that nobody knows", RD).edns(1, 0, &[UNKNOWN]),
+        Case::new("EDNS version 1, unassigned flags", RD).edns(1, UNASSIGNED, &[]),
+        Case::new("EDNS version 1, an unassigned option", RD).edns(1, 0, &[UNKNOWN]),
         Case { options: &[10], ..Case::new("EDNS version 1, a cookie", RD).edns(1, 0, &[COOKIE]) },
     ];
     for opcode in 1..=15u16 {
@@ -204,5 +204,5 @@ fn what_a_client_says_in_options_stays_here() {
     let cookie = options.iter().map(|(code, _)| u16::from(*code)).collect::<Vec<_>>();
     assert!(cookie == [10], "{options:?}");
     let ours = seen[0].query.0.windows(8).all(|bytes| bytes != &COOKIE[4..]);
-    assert!(ours, "a client's cookie is no business of the upstream's");
+    assert!(ours, "a client's cookie must not reach the upstream");
 }

@@ -107,7 +107,7 @@ fn what_is_purged_is_asked_for_again() {
     assert_eq!(
         scene.ringdnsd.ctl(&["cache", "purge"]).status.code(),
         Some(2),
-        "purging takes a word of what"
+        "a purge needs an argument"
     );
 }
 

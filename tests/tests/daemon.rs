@@ -149,7 +149,7 @@ async fn a_name_is_resolved_cached_shown_purged_and_asked_for_again() {
     daemon.told(&["cache", "purge", "--suffix", "example.com"]);
     assert_eq!(daemon.stat("/host/entries"), 0);
     daemon.ask(4, "www.example.com").await;
-    assert_eq!(fake.asked(), 2, "the worker answered from what was purged");
+    assert_eq!(fake.asked(), 2, "the worker gave a purged answer");
 
     assert_eq!(daemon.stop(), Some(0));
 }

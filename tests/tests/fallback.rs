@@ -87,7 +87,8 @@ fn a_later_queue_that_is_missing_takes_none() {
     is_served_by_sockets(&lab, ringdnsd, "cannot bind an AF_XDP socket to vs queue 7");
 }
 
-/// The program is attached last, after all workers have started.
+/// Checks that kernel sockets serve if the driver refuses the program, which is attached last,
+/// after all workers have started.
 #[test]
 fn a_driver_that_refuses_the_program_is_served_without() {
     let Some(lab) = Lab::with(TWO_QUEUES) else { return };

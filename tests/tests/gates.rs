@@ -100,7 +100,7 @@ fn a_rootless_container_is_named() {
     );
 }
 
-/// Neither the program nor its maps need the kernel's BTF.
+/// Checks that neither the program nor its maps need the kernel's BTF.
 #[test]
 fn a_kernel_without_btf_will_do() {
     let Some(lab) = Lab::up() else { return };

@@ -97,7 +97,7 @@ fn all_right(report: &Value, queries: u64) -> (u64, u64) {
     for wrong in ["question", "malformed", "data", "ttl"] {
         assert_eq!(count(report, &format!("/wrong/{wrong}")), 0, "wrong {wrong}: {report:#}");
     }
-    assert_eq!(count(report, "/unexpected"), 0, "IDs that were not asked with, or twice: {report:#}");
+    assert_eq!(count(report, "/unexpected"), 0, "replies with unknown or repeated IDs: {report:#}");
     // A miss that finds the punt queue full is dropped and counted.
     assert!((sent - answered) * 1000 <= sent, "{report:#}");
     let rcodes = report["response_rcodes"].as_object().unwrap();
@@ -159,7 +159,7 @@ fn no_answer_of_many_is_anothers() {
     assert!(total("hit") * 10 > queries && total("punted") * 10 > queries, "{stats:#}");
     assert!(total("evicted") > 0 && purges > 0, "{purges} purges: {stats:#}");
     assert!(count(&stats, "/upstreams/0/counters/queries_tcp") > 100, "{stats:#}");
-    until("nothing is under way", || (ringdnsd.stat("/resolver/under_way") == 0).then_some(()));
+    until("nothing is in flight", || (ringdnsd.stat("/resolver/under_way") == 0).then_some(()));
     println!(
         "{answered} of {queries} answered over AF_XDP at {:.0} a second, {answered_over_tcp} of {tcp} over TCP; \
          {} hits, {} misses, {cut} cut, {} entries evicted, {purges} purges; RCODEs {}, {}; none wrong",

@@ -55,7 +55,7 @@ impl Scene {
     /// Waits until the log has `times` lines that contain `words`.
     #[track_caller]
     fn hears(&self, words: &str, times: usize) {
-        until(&format!("{words:?} was said {times} times"), || (self.said(words) >= times).then_some(()));
+        until(&format!("{words:?} was logged {times} times"), || (self.said(words) >= times).then_some(()));
         assert_eq!(self.said(words), times, "{}", self.ringdnsd.process().output());
     }
 
@@ -142,7 +142,7 @@ impl Scene {
         });
         let lost = self.said(LOST);
         assert_eq!(self.ringdnsd.terminate().code(), Some(0), "{}", self.ringdnsd.process().output());
-        assert_eq!(self.said(LOST), lost, "what it detaches itself is no loss");
+        assert_eq!(self.said(LOST), lost, "detaching its own program is not a loss");
         assert!(self.upstream.asked() as u64 >= u64::from(self.names), "each name was a miss");
     }
 
@@ -260,7 +260,7 @@ fn an_interface_that_was_moved_away_is_attached_to_again_when_it_is_back() {
             scene.hears(LOST, round);
             scene.is_lost("moved to another network namespace", Err("interface vs is gone"));
             let moved = client.run("ip", ["-details", "link", "show", "dev", "vs"]);
-            assert!(!moved.contains("prog/xdp"), "it took the program along: {moved}");
+            assert!(!moved.contains("prog/xdp"), "the program moved with the interface: {moved}");
 
             let pid = scene.ringdnsd.process().pid().to_string();
             client.run("ip", ["link", "set", "dev", "vs", "netns", &pid]);

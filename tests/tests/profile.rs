@@ -166,5 +166,5 @@ fn a_profile_of_the_processor_shows_who_works() {
     assert_eq!(profile.kind(), ("cpu", "nanoseconds"));
     let (worker, sampler) = (profile.below("ringdns_dataplane::"), profile.below("perf_signal_handler"));
     assert!(worker > 20_000_000, "{worker} ns of the worker, of {} in all", profile.below(""));
-    assert_eq!(sampler, 0, "who takes the samples is not in them");
+    assert_eq!(sampler, 0, "the sampler must not be in the samples");
 }

@@ -21,7 +21,7 @@ fn refuses(lab: &Lab, settings: &Settings, wrapper: &[&str], words: &[&str]) {
     for word in words {
         assert!(said.contains(word), "no {word:?} in: {said}");
     }
-    assert!(!program_of(lab).contains("prog/xdp"), "a program is left behind");
+    assert!(!program_of(lab).contains("prog/xdp"), "an XDP program is left behind");
 }
 
 fn program_of(lab: &Lab) -> String {

@@ -135,7 +135,7 @@ fn a_purge_holds_over_a_crash() {
     let mut second = kept.start(&lab);
     read(&second, 2);
     second.told(&["cache", "purge", "purged.example.net"]);
-    assert!(!kept.file().exists(), "it was removed before the purge was said to be done");
+    assert!(!kept.file().exists(), "the purge must remove the file before it reports success");
     second.kill9();
     drop(upstream);
     let mut third = kept.start(&lab);

@@ -33,7 +33,7 @@ fn rows(mut tap: Process) -> Vec<Value> {
 
 /// Waits until no record is in flight, and returns the statistics, whose sums close.
 fn settled(ringdnsd: &Ringdnsd, recorded: u64) -> Value {
-    let stats = until("nothing of the log is on its way", || {
+    let stats = until("no record is in flight", || {
         let stats = ringdnsd.stats();
         (stats["query_log"]["in_hand"] == 0 && stats["query_log"]["recorded"] == recorded).then_some(stats)
     });

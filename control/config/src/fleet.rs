@@ -51,7 +51,7 @@ impl fmt::Debug for Redis {
 
 pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
     let limits = [Span::millis(1), Span::secs(1)];
-    let remedy = "Give \"1ms\" to \"1s\"; \"5ms\" is much for a Redis in the same network";
+    let remedy = "Give \"1ms\" to \"1s\"; \"5ms\" is ample for a Redis in the same network";
     let deadline = within("redis.deadline", raw.deadline, limits, remedy)?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if raw.prefix.is_empty() || raw.prefix.len() > 64 || !raw.prefix.bytes().all(fits) {
@@ -117,7 +117,7 @@ fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {
     // A URL may contain a password, so errors do not repeat it.
     let refused = |key: &'static str| {
         move |error: RedisError| {
-            let reason = format!("this is no address of a Redis: {error}");
+            let reason = format!("this is not the address of a Redis: {error}");
             let remedy = "Write \"redis://192.0.2.1:6379\", \"redis://user:password@192.0.2.1\" or \"redis+unix:///run/redis.sock\"";
             Problem::new(key, reason, remedy)
         }

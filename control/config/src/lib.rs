@@ -74,7 +74,7 @@ pub struct Config {
 pub struct Server {
     /// Addresses for UDP and TCP; at least one.
     pub listen: Vec<SocketAddr>,
-    /// The interface for AF_XDP; `None`: kernel sockets.
+    /// Interface for AF_XDP; `None`: kernel sockets.
     pub interface: Option<String>,
     /// Mode in which AF_XDP is attached.
     pub mode: Mode,
@@ -82,7 +82,7 @@ pub struct Server {
     pub workers: Option<usize>,
     /// Queues to serve; `None`: all.
     pub queues: Option<Vec<u32>>,
-    /// Whether received checksums are believed.
+    /// Whether received checksums are trusted without verifying them.
     pub trust_checksums: bool,
     /// Time that a worker polls for packets before it sleeps.
     pub spin: Duration,
@@ -167,7 +167,7 @@ impl Transport {
 pub struct Tls {
     /// Name or address that its certificate must be valid for.
     pub name: ServerName<'static>,
-    /// Its other addresses, tried in turn if it cannot be reached at the first.
+    /// Other addresses, tried in turn if the upstream cannot be reached at the first.
     pub spare: Vec<SocketAddr>,
     /// File with the trusted CAs; `None`: the system's CAs.
     pub ca_file: Option<PathBuf>,

@@ -143,8 +143,8 @@ fn refusals_name_line_key_reason_and_remedy() {
         (listen("busy_poll = true"), "5", "server.busy_poll", "no NIC", "interface"),
         (listen("lisen = []"), "5", "server.lisen", "unknown field", "spelling"),
         (listen("[resdi]\nurl = \"redis://h\""), "5", "resdi", "unknown field", "spelling"),
-        (more("[redis]\nurl = \"http://h\""), "6", "redis.url", "no address of a Redis", "redis://"),
-        (more("[redis]\nurl = \"redis://:hush@\""), "6", "redis.url", "no address of a Redis", "redis://"),
+        (more("[redis]\nurl = \"http://h\""), "6", "redis.url", "not the address of a Redis", "redis://"),
+        (more("[redis]\nurl = \"redis://:hush@\""), "6", "redis.url", "not the address of a Redis", "redis://"),
         (
             more("[redis]\nurl = \"redis://h\"\n[cache]\nenabled = false"),
             "6",
@@ -230,7 +230,7 @@ fn refusals_name_line_key_reason_and_remedy() {
             "no certificates",
             "tls://",
         ),
-        (upstream("address = \"ftp://9.9.9.9\""), "4", "upstream[0].address", "no transport", "tls://"),
+        (upstream("address = \"ftp://9.9.9.9\""), "4", "upstream[0].address", "not a transport", "tls://"),
         (
             upstream("address = \"dns.quad9.net\""),
             "4",

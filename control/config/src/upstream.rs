@@ -28,7 +28,7 @@ pub fn upstream(i: usize, raw: RawUpstream) -> Result<Upstream, Problem> {
         }
         Some((scheme, _)) => {
             let remedy = "Use udp://, tcp://, tls:// or https://, or a plain \"ip:port\"";
-            return Err(keys.address(format!("{scheme}:// is no transport"), remedy));
+            return Err(keys.address(format!("{scheme}:// is not a transport"), remedy));
         }
     };
     for address in std::iter::once(&address).chain(transport.tls().into_iter().flat_map(|tls| &tls.spare)) {

@@ -22,9 +22,9 @@ pub struct Anchors(Vec<Anchor>);
 /// Reason for a record that cannot be a trust anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// Its RDATA is too short.
+    /// The RDATA is too short.
     Malformed,
-    /// Its algorithm or digest type is not supported.
+    /// The algorithm or digest type is not supported.
     Unsupported,
     /// The key is not one for zones (RFC 4034 section 2.1.1), or was revoked (RFC 5011 section 2.1).
     NotForZones,

@@ -80,7 +80,7 @@ impl Spool {
         let head = segment.head();
         if let Err(error) = self.write(segment, in_flight) {
             self.ledger.lose(head.rows, Place::Hand, Loss::Disk);
-            self.complain("cannot be written, rows are lost", &error);
+            self.complain("cannot be written, and rows are lost", &error);
         }
     }
 
@@ -130,7 +130,7 @@ impl Spool {
         match segment {
             Ok(segment) => Some(segment),
             Err(error) => {
-                tracing::error!(segment = %path.display(), "lost from the query log: {error}");
+                tracing::error!(segment = %path.display(), "a segment cannot be read, and is lost from the query log: {error}");
                 let loss = match error {
                     ReadError::Damaged(_) => Loss::Damaged,
                     ReadError::Disk(_) => Loss::Disk,
@@ -160,7 +160,7 @@ impl Spool {
         fs::create_dir_all(&self.folder)?;
         let lock = create(&self.folder.join(LOCK))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| io::Error::new(io::ErrorKind::AddrInUse, "another process uses it"))?;
+            .map_err(|_| io::Error::new(io::ErrorKind::AddrInUse, "another process uses it; give each ringdnsd a directory of its own"))?;
         let mut names: Vec<_> =
             fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
         names.sort_unstable();
@@ -177,7 +177,7 @@ impl Spool {
                     found.push_back(Filed { id, rows: head.rows, bytes: on_disk(len) });
                 }
                 Ok(_) | Err(ReadError::Damaged(_)) => {
-                    tracing::error!(segment = %path.display(), "found damaged and removed from the query log");
+                    tracing::error!(segment = %path.display(), "a damaged segment was removed from the query log");
                     self.ledger.change(|sums| sums.segments_damaged += 1);
                     drop(fs::remove_file(&path));
                 }
@@ -203,7 +203,7 @@ impl Spool {
     }
 
     fn complain(&self, what: &str, error: &io::Error) {
-        tracing::error!("query_log.spool_dir {} {what}: {error}", self.folder.display());
+        tracing::error!("query_log.spool_dir {} {what}: {error}. Check its permissions and free space", self.folder.display());
     }
 }
 

@@ -216,7 +216,7 @@ impl Shipper<'_> {
                         tracing::info!(
                             url = self.server.label(),
                             rows,
-                            "ClickHouse takes the query log again"
+                            "ClickHouse accepts the query log again"
                         );
                     }
                     back_off = BACK_OFF;

@@ -60,10 +60,10 @@ pub struct Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// There are too few or too many bytes.
-    #[error("its length is not what it says")]
+    #[error("its length differs from that in its head")]
     Length,
     /// The magic number differs.
-    #[error("it is no segment, or one of another version")]
+    #[error("it is not a segment, or has another version")]
     Magic,
     /// A checksum is wrong.
     #[error("its checksum is wrong")]

@@ -58,7 +58,7 @@ fn each_appliance_has_one_connection() {
     }
 }
 
-/// With the deadline of the default configuration.
+/// Checks a hung Redis with the deadline of the default configuration.
 #[test]
 fn a_hung_redis_costs_misses_little_and_hits_nothing() {
     let redis = Redis::start();

@@ -27,10 +27,10 @@ fn a_purge_on_one_is_gone_on_all_within_a_second() {
     assert_eq!((upstream.asked(), second.count("purges_heard")), (3, 1), "the second did not hear of it");
     until("it is stored", || (second.count("stored") == 1).then_some(()));
     first.asks("www.example");
-    assert_eq!((upstream.asked(), first.count("hit")), (3, 1), "what came after the purge is good");
+    assert_eq!((upstream.asked(), first.count("hit")), (3, 1), "answers stored after the purge are used");
     first.asks("www.other");
     second.asks("www.other");
-    assert_eq!(upstream.asked(), 3, "what it was not of is left");
+    assert_eq!(upstream.asked(), 3, "other answers stay");
     let left: u32 = redis.cli(&["TTL", "ringdns:1:purges"]).parse().expect("a time to live");
     assert!(left > 14 * 86_400, "{left}");
 }

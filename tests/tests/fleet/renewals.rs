@@ -84,7 +84,7 @@ fn one_of_three_renews_what_is_popular_on_all() {
     assert_eq!(upstream.asked(), 2);
     until("the lease is given back", || (redis.cli(&["EXISTS", LEASE]) == "0").then_some(()));
     let then = first_seen(&redis);
-    assert_eq!(then, first, "the fleet knows it since another time");
+    assert_eq!(then, first, "the time at which the fleet first had the answer has changed");
     fleet.iter().for_each(Appliance::sums_close);
 }
 

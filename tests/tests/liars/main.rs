@@ -65,7 +65,7 @@ impl Scene {
             let seen = scene.upstream.seen();
             seen.iter().filter(|seen| seen.query.name() == victim).count()
         };
-        assert_eq!(asks(self), 0, "{victim} is asked for the first time");
+        assert_eq!(asks(self), 0, "{victim} was asked for before");
         for (nth, ask) in [Query::a(victim), Query::a(victim).dnssec(true, false)].into_iter().enumerate() {
             let reply = self.client.ask(&ask);
             assert_eq!(reply.addresses(), [Ipv4Addr::from(TRUE)], "{victim}");
@@ -164,7 +164,7 @@ fn a_storm_of_lies_leaves_nothing_behind() {
     let (resolver, upstream) = (&stats["resolver"], &stats["upstreams"][0]["counters"]);
     let count = |name: &str| resolver["counters"][name].as_u64().unwrap();
     assert_eq!(resolver["under_way"], 0, "{resolver:#}");
-    assert_eq!(count("flights"), count("resolved") + count("failed"), "a flight is lost: {resolver:#}");
+    assert_eq!(count("flights"), count("resolved") + count("failed"), "the sums of questions do not close: {resolver:#}");
     assert_eq!(upstream["connections"], upstream["connections_closed"], "{upstream:#}");
 }
 
@@ -209,7 +209,7 @@ fn a_burst_of_forged_ids_brings_nothing_in() {
     let counters = &stats["upstreams"][0]["counters"];
     let count = |name: &str| counters[name].as_u64().unwrap();
     assert!(count("ignored_wrong_id") > 1000, "{counters:#}");
-    assert!(count("sockets_abandoned") >= 1, "a port that is guessed at takes no new queries: {counters:#}");
+    assert!(count("sockets_abandoned") >= 1, "a port with wrong IDs takes no new queries: {counters:#}");
 }
 
 /// Checks randomised letter case: a forger who did not see the query does not know it, and the

@@ -93,7 +93,7 @@ fn closer(records: &[Vec<u8>], text: &str) -> Option<Strength> {
 const SECURE: Option<Strength> = Some(Strength::Secure);
 const OPTED_OUT: Option<Strength> = Some(Strength::Insecure(None));
 
-/// Appendix B.1.
+/// Checks appendix B.1.
 #[test]
 fn a_name_is_denied_by_closest_encloser_next_closer_and_wildcard() {
     let all = [apex(0), x_w(), delegation_a(0)];
@@ -109,7 +109,7 @@ fn a_name_is_denied_by_closest_encloser_next_closer_and_wildcard() {
     assert_eq!(denied_name(&all, "x.w.example"), None, "it exists");
 }
 
-/// Appendices B.2 and B.2.1.
+/// Checks appendices B.2 and B.2.1.
 #[test]
 fn a_type_is_denied_by_the_record_of_the_name() {
     let ns1 = || plain(hash::NS1, "2vptu5timamqttgl4luu9kg21e0aor3s", &[A, RRSIG]);
@@ -122,7 +122,7 @@ fn a_type_is_denied_by_the_record_of_the_name() {
     assert_eq!(denied(&alias, "ns1.example", MX), None, "an alias leads on");
 }
 
-/// Appendix B.3.
+/// Checks appendix B.3.
 #[test]
 fn a_delegation_that_opt_out_left_out_is_unsigned() {
     let all = [delegation_a(OPT_OUT), apex(OPT_OUT)];
@@ -152,7 +152,7 @@ fn a_delegation_or_a_dname_is_no_closest_encloser() {
     }
 }
 
-/// Appendix B.4.
+/// Checks appendix B.4.
 #[test]
 fn what_is_closer_than_a_wildcard_is_denied_by_what_covers_it() {
     assert_eq!(closer(&[ns2()], "z.w.example"), SECURE);
@@ -160,7 +160,7 @@ fn what_is_closer_than_a_wildcard_is_denied_by_what_covers_it() {
     assert_eq!(closer(&[w(), wildcard()], "z.w.example"), None);
 }
 
-/// Appendix B.5.
+/// Checks appendix B.5.
 #[test]
 fn a_type_is_denied_by_the_wildcard_that_stands_for_the_name() {
     let all = [w(), ns2(), wildcard()];
@@ -174,7 +174,7 @@ fn a_type_is_denied_by_the_wildcard_that_stands_for_the_name() {
     }
 }
 
-/// Appendix B.6.
+/// Checks appendix B.6.
 #[test]
 fn only_the_parent_denies_ds() {
     assert_eq!(denied(&[apex(0)], "example", DS), None);

@@ -46,7 +46,7 @@ fn nsec(owner: &str, next: &str, types: &[u16]) -> Vec<u8> {
     record(name(owner).as_wire(), rtype::NSEC, 3600, &rdata)
 }
 
-/// Appendix B.1.
+/// Returns the answer of appendix B.1.
 fn answer() -> Vec<Vec<u8>> {
     let signature =
         "Il2WTZ+Bkv+OytBx4LItNW5mjB4RCwhOO8y1XzPHZmZUTVYL7LaA63f6T9ysVBzJRI3KRjAPH3U1qaYnDoN1DrWqmi9RJe4F
@@ -54,7 +54,7 @@ fn answer() -> Vec<Vec<u8>> {
     vec![mx("x.w.example", "xx.example"), rrsig("x.w.example", MX, 3, signature)]
 }
 
-/// Appendix B.6.
+/// Returns the wildcard answer of appendix B.6.
 fn expanded() -> Vec<Vec<u8>> {
     let signature =
         "OMK8rAZlepfzLWW75Dxd63jy2wswESzxDKG2f9AMN1CytCd10cYISAxfAdvXSZ7xujKAtPbctvOQ2ofO7AZJ+d01EeeQTVBP
@@ -89,7 +89,7 @@ fn apex() -> Vec<Vec<u8>> {
     vec![nsec("example", "a.example", &types), rrsig("example", rtype::NSEC, 1, signature)]
 }
 
-/// Appendix B.7.
+/// Returns the denial of appendix B.7.
 fn wildcard() -> Vec<Vec<u8>> {
     let signature =
         "r/mZnRC3I/VIcrelgIcteSxDhtsdlTDt8ng9HSBlABOlzLxQtfgTnn8f+aOwJIAFe1Ee5RvU5cVhQJNP5XpXMJHfyps8tVvf

@@ -62,17 +62,17 @@ fn lie(name: &Name, qtype: u16, verdict: &Verdict) -> Option<&'static str> {
             return Some("it was made insecure");
         }
         let same = verdict.rcode == genuine.rcode && said == data(&genuine.answers);
-        return (!same).then_some("it is not what is signed");
+        return (!same).then_some("it differs from the signed data");
     }
     if verdict.secure {
         return Some("it was made secure");
     }
     if verdict.answers.iter().any(|record| record.ttl > 300 && is_protected(record)) {
-        return Some("it lasts longer than what is signed");
+        return Some("its TTL exceeds the signed TTL");
     }
     let is_true = |data: &Data| !TREE.protects(&data.0, data.1) || truth(&data.0, data.1).contains(data);
     if !said.iter().all(is_true) {
-        return Some("a part of it that is signed was altered");
+        return Some("a signed part of it was altered");
     }
     // Compare the answer at the end of all aliases.
     let mut last = name.clone();
@@ -87,7 +87,7 @@ fn lie(name: &Name, qtype: u16, verdict: &Verdict) -> Option<&'static str> {
     if is_denied && TREE.protects(&last, qtype) && !opted_out {
         let honest = honest(&last, qtype);
         if honest.rcode != verdict.rcode || honest.answers.iter().any(|rr| rr.owner == last) {
-            return Some("what there is was denied");
+            return Some("existing records were denied");
         }
     }
     None

@@ -90,7 +90,7 @@ impl Http {
     /// Runs a query whose result is a single number.
     pub async fn number(&self, query: &str) -> Result<u64, Failure> {
         let answer = self.query(query).await?;
-        answer.trim().parse().map_err(|_| Failure::Refused(format!("{answer:?} is no number")))
+        answer.trim().parse().map_err(|_| Failure::Refused(format!("{answer:?} is not a number")))
     }
 
     /// Runs a statement and returns the result, tab-separated.
@@ -110,7 +110,7 @@ impl Http {
         };
         match timeout(deadline, asked).await {
             Ok(answer) => answer,
-            Err(_) => Err(Failure::Silent(format!("nothing came within {deadline:?}"))),
+            Err(_) => Err(Failure::Silent(format!("no response within {deadline:?}"))),
         }
     }
 

@@ -92,7 +92,7 @@ impl Schema {
     pub async fn prepare(&self, http: &Http) -> Result<Server, Failure> {
         let version = http.query("SELECT version()").await?;
         let modern = is_modern(&version)
-            .ok_or_else(|| Failure::Schema(format!("{:?} is no version of ClickHouse", version.trim())))?;
+            .ok_or_else(|| Failure::Schema(format!("{:?} is not a version of ClickHouse", version.trim())))?;
         let mut tables = self.tables(http).await?;
         if !tables.contains_key(QUERIES) {
             http.query(&format!("CREATE DATABASE IF NOT EXISTS `{}`", self.database)).await?;
@@ -207,7 +207,7 @@ impl Schema {
             if !fits(column.1, &found) {
                 let table = self.table(QUERIES);
                 return Err(Failure::Schema(format!(
-                    "column {name} of {table} is {found}. Change it back, or rename the table and let ringdns make another"
+                    "column {name} of {table} is {found}. Change it back, or rename the table, and ringdns creates a new one"
                 )));
             }
         }
