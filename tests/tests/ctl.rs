@@ -104,11 +104,7 @@ fn what_is_purged_is_asked_for_again() {
     removed(&["--all"]);
     assert_eq!(ask_over_tcp(scene.lab.client(), DNS_V4, &[Query::a("www.example")])[0].rcode(), 0);
     assert_eq!(scene.upstream.asked(), 12);
-    assert_eq!(
-        scene.ringdnsd.ctl(&["cache", "purge"]).status.code(),
-        Some(2),
-        "a purge needs an argument"
-    );
+    assert_eq!(scene.ringdnsd.ctl(&["cache", "purge"]).status.code(), Some(2), "a purge needs an argument");
 }
 
 #[test]

@@ -172,7 +172,8 @@ fn no_age_is_reckoned_by_the_wall_clock() {
     const MAY: [&str; 2] = ["dataplane/src/clock.rs", "control/daemon/src/latency.rs"];
     let files = Files::of(&root());
     let serves = |path: &str| path.starts_with("dataplane/src/") || path.starts_with("control/");
-    let sources = files.0.iter().filter(|path| path.ends_with(".rs") && serves(path) && path.contains("/src/"));
+    let sources =
+        files.0.iter().filter(|path| path.ends_with(".rs") && serves(path) && path.contains("/src/"));
     let mut readers = BTreeSet::new();
     for path in sources {
         let source = std::fs::read_to_string(root().join(path)).unwrap();

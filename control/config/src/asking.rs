@@ -41,7 +41,11 @@ pub fn refresh(raw: RawRefresh) -> Result<Refresh, Problem> {
     let sweep_window = secs(within("refresh.sweep_window", raw.sweep_window, window, remedy)?);
     if raw.sweep_demand == 0 {
         let remedy = "Give 1 or more; to renew nothing, set sweep_window = \"0s\"";
-        return Err(Problem::new("refresh.sweep_demand", "with 0, answers without any request would be renewed", remedy));
+        return Err(Problem::new(
+            "refresh.sweep_demand",
+            "with 0, answers without any request would be renewed",
+            remedy,
+        ));
     }
     if !(1..=IN_FLIGHT_MAX).contains(&raw.sweep_in_flight) {
         let reason = format!("{} is not possible", raw.sweep_in_flight);

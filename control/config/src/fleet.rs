@@ -96,7 +96,11 @@ pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
     };
     if !keeps {
         let remedy = "Remove the key, or cache.enabled = false";
-        return Err(Problem::new("redis.url", "cache.enabled = false keeps no answers, so there are none to share", remedy));
+        return Err(Problem::new(
+            "redis.url",
+            "cache.enabled = false keeps no answers, so there are none to share",
+            remedy,
+        ));
     }
     let server = server(url, &raw)?;
     let address = server.address();
@@ -131,7 +135,11 @@ fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {
         }
         ([_, ..], _, _) => {
             let remedy = "Remove sentinel and master, or cluster: a cluster fails over by itself";
-            return Err(Problem::new("redis.sentinel", "Sentinels watch a single master and no cluster", remedy));
+            return Err(Problem::new(
+                "redis.sentinel",
+                "Sentinels watch a single master and no cluster",
+                remedy,
+            ));
         }
         _ => {
             let remedy = "Give both: sentinel = [\"redis://192.0.2.1:26379\"] and the master's name, master = \"mymaster\"";

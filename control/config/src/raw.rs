@@ -323,8 +323,8 @@ tables! {
         /// Address of the upstream: `"9.9.9.9:53"` or `"udp://9.9.9.9:53"`; with `tcp://`, queries
         /// go over TCP alone. `"tls://9.9.9.9#dns.quad9.net"`: DNS over TLS, and the name that the
         /// certificate must be valid for; without a name it must be valid for the address.
-        /// `"https://dns.quad9.net/dns-query"`: DNS over HTTPS (HTTP/2). Default ports: 53, 853 and
-        /// 443. Each address may be listed once. Required.
+        /// `"https://dns.quad9.net/dns-query"`: DNS over HTTPS (HTTP/2). The default ports are 53,
+        /// 853 and 443. Each address may be listed once. Required.
         address: Option<String> = None,
         /// IP addresses of the host that a `tls://` or `https://` address names, tried in turn.
         /// ringdns never looks this name up, because it has no other resolver to ask.
@@ -333,9 +333,9 @@ tables! {
         /// Absent: the CAs that the system trusts (Debian: package `ca-certificates`).
         tls_ca_file: Option<String> = None,
         /// Zones that this upstream is asked for: these names and all names below them, and nothing
-        /// else. Other upstreams are not asked for them. The longest matching zone decides: `zones
-        /// = ["corp.example", "10.in-addr.arpa"]`. Absent: all names that no other upstream's zones
-        /// cover.
+        /// else. Other upstreams are not asked for them. The longest matching zone decides:
+        /// `zones = ["corp.example", "10.in-addr.arpa"]`. Absent: all names that no other
+        /// upstream's zones cover.
         zones: Vec<String> = Vec::new(),
         /// Whether the AD bit of this upstream, by which it says that an answer was validated, is
         /// passed on. Set it only for a validating resolver on a path that nobody can tamper with.

@@ -114,14 +114,19 @@ pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<S
     let Some(spool_dir) = &log.spool_dir else {
         if clickhouse.is_some() {
             let remedy = "Give a folder, such as spool_dir = \"/var/lib/ringdns/query-log\"";
-            let reason = "clickhouse.url is set, and there is no folder for rows that ClickHouse does not take";
+            let reason =
+                "clickhouse.url is set, and there is no folder for rows that ClickHouse does not take";
             return Err(Problem::new("query_log.spool_dir", reason, remedy));
         }
         return Ok(None);
     };
     if clickhouse.is_some() && !log.enabled {
         let remedy = "Set query_log.enabled = true, or remove [clickhouse]";
-        return Err(Problem::new("clickhouse.url", "query_log.enabled is false, so there are no rows to store", remedy));
+        return Err(Problem::new(
+            "clickhouse.url",
+            "query_log.enabled is false, so there are no rows to store",
+            remedy,
+        ));
     }
     if spool_dir.is_empty() {
         return Err(Problem::new(

@@ -38,7 +38,10 @@ pub fn snapshot(raw: &RawCache, fleet: bool) -> Result<Option<Snapshot>, Problem
         return refused("this is not the path of a file", "Write \"/var/lib/ringdns/cache.snapshot\"");
     }
     if !raw.enabled {
-        return refused("cache.enabled = false keeps no answers, so there are none to write", "Remove the key, or cache.enabled = false");
+        return refused(
+            "cache.enabled = false keeps no answers, so there are none to write",
+            "Remove the key, or cache.enabled = false",
+        );
     }
     if fleet {
         let reason = "an appliance of a fleet loads answers from Redis, which also applies the purges made while it was down";

@@ -159,8 +159,12 @@ impl Spool {
     fn take_stock(&mut self) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let lock = create(&self.folder.join(LOCK))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| io::Error::new(io::ErrorKind::AddrInUse, "another process uses it; give each ringdnsd a directory of its own"))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another process uses it; give each ringdnsd a directory of its own",
+            )
+        })?;
         let mut names: Vec<_> =
             fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
         names.sort_unstable();
@@ -203,7 +207,10 @@ impl Spool {
     }
 
     fn complain(&self, what: &str, error: &io::Error) {
-        tracing::error!("query_log.spool_dir {} {what}: {error}. Check its permissions and free space", self.folder.display());
+        tracing::error!(
+            "query_log.spool_dir {} {what}: {error}. Check its permissions and free space",
+            self.folder.display()
+        );
     }
 }
 

@@ -164,7 +164,11 @@ fn a_storm_of_lies_leaves_nothing_behind() {
     let (resolver, upstream) = (&stats["resolver"], &stats["upstreams"][0]["counters"]);
     let count = |name: &str| resolver["counters"][name].as_u64().unwrap();
     assert_eq!(resolver["under_way"], 0, "{resolver:#}");
-    assert_eq!(count("flights"), count("resolved") + count("failed"), "the sums of questions do not close: {resolver:#}");
+    assert_eq!(
+        count("flights"),
+        count("resolved") + count("failed"),
+        "the sums of questions do not close: {resolver:#}"
+    );
     assert_eq!(upstream["connections"], upstream["connections_closed"], "{upstream:#}");
 }
 
