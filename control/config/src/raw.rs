@@ -403,8 +403,8 @@ tables! {
         min_ttl: Span = Span::secs(0),
         /// Longest time that answers are kept, whatever their TTL.
         max_ttl: Span = Span::secs(86_400),
-        /// Longest time that negative answers (no such name, no such type) are kept (RFC 2308: 3
-        /// hours at most).
+        /// Longest time that negative answers (no such name, no such type) are kept (RFC 2308:
+        /// 3 hours at most).
         negative_max_ttl: Span = Span::secs(3_600),
         /// Whether expired answers are served while new ones are fetched, and for as long as
         /// fetching fails (RFC 8767).
@@ -438,8 +438,8 @@ tables! {
         ahead: u16 = 10,
         /// Most renewals per second; renewals of expired answers are not counted. 0: no limit.
         per_second: u32 = 100,
-        /// Interval between sweeps through the host cache, give or take a quarter, from 1 s to 10
-        /// m. A sweep also removes answers that can no longer be served.
+        /// Interval between sweeps through the host cache, give or take a quarter, from 1 s to
+        /// 10 m. A sweep also removes answers that can no longer be served.
         sweep_every: Span = Span::secs(15),
         /// Time before expiry within which a sweep renews requested answers, the most requested
         /// first. An answer is only renewed in the second half of its lifetime. Twice `sweep_every`

@@ -113,9 +113,9 @@ pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<S
         within("query_log.batch_interval", log.batch_interval, interval, "Give \"100ms\" to \"1h\"")?;
     let Some(spool_dir) = &log.spool_dir else {
         if clickhouse.is_some() {
-            let remedy = "Give a folder, such as spool_dir = \"/var/lib/ringdns/query-log\"";
+            let remedy = "Give a directory, such as spool_dir = \"/var/lib/ringdns/query-log\"";
             let reason =
-                "clickhouse.url is set, and there is no folder for rows that ClickHouse does not take";
+                "clickhouse.url is set, and there is no directory for rows that ClickHouse does not take";
             return Err(Problem::new("query_log.spool_dir", reason, remedy));
         }
         return Ok(None);
@@ -132,7 +132,7 @@ pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<S
         return Err(Problem::new(
             "query_log.spool_dir",
             "the path is empty",
-            "Name a folder, or remove the key",
+            "Name a directory, or remove the key",
         ));
     }
     Ok(Some(Shipping {

@@ -288,7 +288,13 @@ fn refusals_name_line_key_reason_and_remedy() {
         (more("[access]\nrefused = \"ignore\""), "6", "access.refused", "ignore", "Correct the value"),
         (more("[control]\nhttp = \"8053\""), "6", "control.http", "no IP address", "127.0.0.1:8053"),
         (more("[control]\nsocket = \"\""), "6", "control.socket", "empty", "short path"),
-        (more("[clickhouse]\nurl = \"http://ch:8123\""), "", "query_log.spool_dir", "no folder", "/var/lib"),
+        (
+            more("[clickhouse]\nurl = \"http://ch:8123\""),
+            "",
+            "query_log.spool_dir",
+            "no directory",
+            "/var/lib",
+        ),
         (logged("url = \"http://me:secret@ch:8123\""), "9", "clickhouse.url", "credentials", "password_file"),
         (logged("url = \"ftp://ch\""), "9", "clickhouse.url", "neither http", "http://["),
         (logged("url = \"http://ch/?a=b\""), "9", "clickhouse.url", "parameters", "http://["),
@@ -307,7 +313,7 @@ fn refusals_name_line_key_reason_and_remedy() {
             "letters",
         ),
         (logged("url = \"http://ch\"\nretention = \"1h\""), "10", "clickhouse.retention", "too short", "1d"),
-        (more("[query_log]\nspool_dir = \"\""), "6", "query_log.spool_dir", "empty", "folder"),
+        (more("[query_log]\nspool_dir = \"\""), "6", "query_log.spool_dir", "empty", "directory"),
         (
             more("[query_log]\nspool_dir = \"a\"\nbatch_rows = 600000"),
             "7",
