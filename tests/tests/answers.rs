@@ -1,4 +1,5 @@
-//! What is answered: as the client asked, as old as it is, and only what the upstream truly said.
+//! Tests of answers: in the form that the client asked for, with aged TTLs, and only with what the
+//! upstream really said.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -19,7 +20,7 @@ const BADVERS: u16 = 16;
 const TRUE: [u8; 4] = [192, 0, 2, 1];
 const LIE: [u8; 4] = [192, 0, 2, 66];
 
-/// ringdnsd on AF_XDP before Knot with [`Zone::example`], and a client.
+/// ringdnsd on AF_XDP in front of Knot with [`Zone::example`], and a client.
 struct Scene {
     client: Client,
     ringdnsd: Ringdnsd,
@@ -48,7 +49,7 @@ fn ttls_age_by_the_second() {
         assert_eq!(aged, ttl - 1, "it never rises, and no second is left out");
         ttl = aged;
     }
-    // The host tier ages it in the same way.
+    // The host tier ages TTLs in the same way.
     let over_tcp = ask_over_tcp(scene.lab.client(), DNS_V4, &[query])[0].ttl();
     assert!(over_tcp == ttl || over_tcp == ttl - 1, "{over_tcp} over TCP, {ttl} over UDP");
     assert_eq!(scene.ringdnsd.stat("/upstreams/0/counters/queries_udp"), 1);
@@ -87,13 +88,14 @@ fn what_does_not_fit_is_cut_and_whole_over_tcp() {
     let Some(scene) = Scene::set() else { return };
     let many = Query::a("many.example");
     let big = Query::of("big.example", TXT);
-    // 40 records: too much without EDNS or for what it allows, not for 1232 bytes. Twice: a miss, then a hit.
+    // 40 records: too large without EDNS or for the offered size, but not for 1232 bytes. Asked
+    // twice: a miss, then a hit.
     for _ in 0..2 {
         for (query, records) in [
             (many.clone(), 0),
             (many.clone().edns(600), 0),
             (many.clone().edns(1232), 40),
-            // Whatever the client offers, UDP carries 1232 bytes at most.
+            // UDP carries at most 1232 bytes, whatever the client offers.
             (big.clone().edns(4096), 0),
         ] {
             let reply = scene.client.ask(&query);
@@ -107,7 +109,7 @@ fn what_does_not_fit_is_cut_and_whole_over_tcp() {
     for reply in whole {
         assert_eq!((reply.answers(), reply.is_truncated()), ([40, 12][usize::from(reply.id()) - 1], false));
     }
-    // Knot cut the big one, too, and was asked again over TCP; once each.
+    // Knot truncated the large answer, too, and was asked again over TCP; once each.
     let stats = scene.ringdnsd.settled();
     let upstream = &stats["upstreams"][0]["counters"];
     assert_eq!((&upstream["queries_udp"], &upstream["queries_tcp"]), (&2.into(), &1.into()), "{upstream:#}");
@@ -139,7 +141,8 @@ fn what_is_no_query_to_look_up_is_told_so() {
         let reply = scene.client.receive(Duration::from_secs(10)).expect("FORMERR");
         assert_eq!((reply.id(), reply.rcode()), (4711, FORMERR), "{message:02x?}");
     }
-    // A response is no query, and answering it could make a loop. Neither is half a header.
+    // A response is not a query, and answering one could cause a loop. Half a header is not a query
+    // either.
     scene.client.send(&Asked(www().wire()).address(TRUE));
     scene.client.send(&www().wire()[..11]);
     assert_eq!(scene.client.ask(&www().id(1)).rcode(), 0);
@@ -229,7 +232,7 @@ fn a_cut_response_is_fetched_over_tcp() {
     assert_eq!(over, [Over::Udp, Over::Tcp]);
 }
 
-/// What a forger sends instead of the answer.
+/// Returns a forged response in place of the answer.
 fn forged(name: &str, query: &Asked) -> Option<Say> {
     let mut lie = query.address(LIE);
     Some(match name.split_once('.')?.0 {
@@ -296,11 +299,12 @@ fn queries_upstream_have_random_ports_that_change_and_random_ids() {
     let seen = upstream.seen();
     let ports: HashSet<u16> = seen.iter().map(|seen| seen.from.port()).collect();
     let ids: HashSet<u16> = seen.iter().map(|seen| seen.query.id()).collect();
-    // Of 64 drawn from tens of thousands, hardly two are equal; of such as are counted, all follow one another.
+    // Of 64 random values out of tens of thousands, hardly two are equal. Counted values would
+    // follow one another.
     assert!(ids.len() >= 60, "{} IDs", ids.len());
     let in_order = |drawn: Vec<u16>| drawn.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) <= 2).count();
     assert!(in_order(seen.iter().map(|seen| seen.query.id()).collect()) < 8);
-    // A few ports share them, each for a second at most.
+    // Queries share a few ports, each for at most a second.
     assert!((4..=16).contains(&ports.len()), "{ports:?}");
     let mut drawn: Vec<_> = ports.iter().copied().collect();
     drawn.sort_unstable();

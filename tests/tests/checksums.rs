@@ -1,4 +1,4 @@
-//! Checksums that are not as on a wire: what is accepted, what is dropped, and that neither is a secret.
+//! Tests of unusual checksums: which are accepted, which are dropped, and that both are reported.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -14,7 +14,8 @@ fn lines_with(ringdnsd: &Ringdnsd, words: &str) -> usize {
     ringdnsd.process().output().lines().filter(|line| line.contains(words)).count()
 }
 
-/// Kernel sockets leave checksums to the NIC, and a veth pair has none that would complete them.
+/// Checks partial checksums: kernel sockets leave completing them to the NIC, and a veth pair never
+/// completes them.
 #[test]
 fn partial_checksums_are_accepted_and_told() {
     let Some(lab) = Lab::up() else { return };
@@ -26,7 +27,7 @@ fn partial_checksums_are_accepted_and_told() {
             Ringdnsd::start(lab.server(), &Settings { server, ..Settings::xdp(upstream.address()) });
         assert!(!ringdnsd.told(&["status"]).contains(PARTIAL));
         for server in [DNS_V4, DNS_V6] {
-            // The client's kernel checks the checksum of what comes back.
+            // The client's kernel verifies the checksum of the reply.
             let client = Client::of(lab.client(), server);
             for name in ["www.example", "www.example", "other.example"] {
                 assert_eq!(client.ask(&Query::a(name)).rcode(), 0, "{mode} {server}");
@@ -42,7 +43,7 @@ fn partial_checksums_are_accepted_and_told() {
     }
 }
 
-/// Datagrams to `server` that differ from a query in nothing but their checksum.
+/// Sends datagrams to `server` that differ from a query only in their checksum.
 fn send_with_wrong_checksums(lab: &Lab, server: SocketAddr, count: usize) {
     let message = Query::a("www.example").wire();
     let length = 8 + message.len() as u16;
@@ -63,7 +64,7 @@ fn wrong_checksums_are_dropped_and_a_high_share_of_them_is_told() {
     let upstream = Upstream::answering(lab.server());
     let ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(upstream.address()));
     assert_eq!(Client::of(lab.client(), DNS_V4).ask(&Query::a("www.example")).rcode(), 0);
-    // Its first look at the counters is what later ones are compared with.
+    // The first reading of the counters is the base for later ones.
     ringdnsd.next_second();
     ringdnsd.next_second();
     send_with_wrong_checksums(&lab, DNS_V4, 100);

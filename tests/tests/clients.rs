@@ -1,8 +1,8 @@
-//! What real clients see of who they are: dig, over AF_XDP, kernel sockets and TCP, IPv4 and IPv6.
+//! Tests with real clients: dig over AF_XDP, kernel sockets and TCP, with IPv4 and IPv6.
 
 use ringdns_testkit::{Lab, Ringdnsd, Say, Settings, Upstream};
 
-/// An upstream that answers everything but `down.example`, which it fails to find out.
+/// Starts an upstream that answers everything except `down.example`, for which it returns SERVFAIL.
 fn upstream(lab: &Lab) -> Upstream {
     Upstream::start(lab.server(), |seen| {
         let failed = seen.query.name() == "down.example";
@@ -10,7 +10,7 @@ fn upstream(lab: &Lab) -> Upstream {
     })
 }
 
-/// With AF_XDP, and without.
+/// Returns settings with AF_XDP, and without.
 fn settings(upstream: &Upstream, server: &str, tables: &str) -> [Settings; 2] {
     [Settings::xdp(upstream.address()), Settings::sockets(upstream.address())].map(|settings| Settings {
         server: format!("{}\n{server}", settings.server),
@@ -19,7 +19,7 @@ fn settings(upstream: &Upstream, server: &str, tables: &str) -> [Settings; 2] {
     })
 }
 
-/// What dig says.
+/// Returns the output of dig.
 fn dig(lab: &Lab, words: &str) -> String {
     lab.client().run("dig", ["+tries=1", "+time=10"].into_iter().chain(words.split(' ')))
 }
@@ -33,7 +33,7 @@ fn dig_gets_a_cookie_and_takes_it_for_good() {
     let upstream = upstream(&lab);
     for settings in settings(&upstream, "", "[cookies]\nrequire = \"udp\"") {
         let ringdnsd = Ringdnsd::start(lab.server(), &settings);
-        // dig sends a client cookie unasked, and asks again when it is told BADCOOKIE.
+        // dig sends a client cookie by default, and retries after BADCOOKIE.
         for server in SERVERS {
             for transport in TRANSPORTS {
                 for _ in 0..2 {
@@ -45,7 +45,7 @@ fn dig_gets_a_cookie_and_takes_it_for_good() {
         }
         let said = dig(&lab, "@10.53.0.2 +nobadcookie www.example");
         assert!(said.contains("status: BADCOOKIE") && said.contains("(good)"), "{said}");
-        // Who has none at all is answered.
+        // A client without cookies is answered.
         let said = dig(&lab, "@10.53.0.2 +nocookie www.example");
         assert!(said.contains("192.0.2.1") && !said.contains("COOKIE"), "{said}");
         assert_eq!(ringdnsd.settled()["total"]["cookie"], 5);

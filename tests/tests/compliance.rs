@@ -1,5 +1,5 @@
-//! What RFC 8906 section 8 asks of every server, of every way in: rings, kernel sockets, TCP. A recursive server is to
-//! answer with RD as it was sent and without AA.
+//! Tests of RFC 8906 section 8 over every transport: rings, kernel sockets, TCP. A recursive server
+//! answers with the RD bit of the query and without AA.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,33 +24,33 @@ const RA: u16 = 0x0080;
 const Z: u16 = 0x0040;
 const AD: u16 = 0x0020;
 const CD: u16 = 0x0010;
-/// The EDNS flag, and all others: those that nobody has given a meaning.
+/// The assigned EDNS flag, and all unassigned ones.
 const DO: u16 = 0x8000;
 const UNASSIGNED: u16 = 0x7fff;
 
-/// EDNS options: NSID, client subnet, EXPIRE, and a cookie; and one that nobody knows.
+/// EDNS options: NSID, client subnet, EXPIRE, a cookie, and an unassigned one.
 const NSID: &[u8] = &[0, 3, 0, 0];
 const SUBNET: &[u8] = &[0, 8, 0, 7, 0, 1, 24, 0, 198, 51, 100];
 const EXPIRE: &[u8] = &[0, 9, 0, 0];
 const COOKIE: &[u8] = &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
 const UNKNOWN: &[u8] = &[0, 100, 0, 3, 1, 2, 3];
 
-/// A message, and what is to come back.
+/// A message, and the expected reply.
 struct Case {
     what: &'static str,
     message: Vec<u8>,
     rcode: u16,
-    /// Header flags of the reply, QR aside.
+    /// Header flags of the reply, except QR.
     flags: u16,
     answers: usize,
-    /// Whether there is an OPT record, with these flags.
+    /// Flags of the reply's OPT record; `None` if it has none.
     edns: Option<u16>,
-    /// Options in it, by their codes.
+    /// Codes of the options in the OPT record.
     options: &'static [u16],
 }
 
 impl Case {
-    /// A query for the addresses of `www.example.`, which is answered as it should be.
+    /// Returns a query for the addresses of `www.example.`, with a normal reply.
     fn new(what: &'static str, flags: u16) -> Self {
         Self::of(what, flags, A)
     }
@@ -62,7 +62,7 @@ impl Case {
         Self { what, message: query.wire(), rcode: NOERROR, flags, answers, edns: None, options: &[] }
     }
 
-    /// With an OPT record.
+    /// Adds an OPT record.
     fn edns(mut self, version: u8, flags: u16, options: &[&[u8]]) -> Self {
         self.message[11] = 1;
         let options = options.concat();
@@ -78,10 +78,10 @@ impl Case {
 fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::new("a plain query", RD),
-        // Of what lies in the cache, strangers are not told.
-        Case { rcode: REFUSED, answers: 0, ..Case::new("no recursion wanted", 0) },
-        Case::of("a type that nobody knows", RD, 1000),
-        Case::of("a type that the name has not", RD, TXT),
+        // Without RD, the contents of the cache are not revealed.
+        Case { rcode: REFUSED, answers: 0, ..Case::new("a query without RD", 0) },
+        Case::of("an unassigned type", RD, 1000),
+        Case::of("a type without records", RD, TXT),
         Case { flags: RD | RA | CD, ..Case::new("CD", RD | CD) },
         Case::new("AD: the upstream is not trusted", RD | AD),
         Case::new("the reserved bit", RD | Z),
@@ -89,20 +89,20 @@ fn cases() -> Vec<Case> {
         Case::new("EDNS", RD).edns(0, 0, &[]),
         Case::new("DO", RD).edns(0, DO, &[]),
         Case { flags: RD | RA | CD, ..Case::new("DO and CD", RD | CD).edns(0, DO, &[]) },
-        Case::new("EDNS flags without a meaning", RD).edns(0, UNASSIGNED, &[]),
+        Case::new("EDNS unassigned flags", RD).edns(0, UNASSIGNED, &[]),
         Case::new("all EDNS flags", RD).edns(0, DO | UNASSIGNED, &[]),
-        Case::new("an option that nobody knows", RD).edns(0, 0, &[UNKNOWN]),
+        Case::new("an unassigned option", RD).edns(0, 0, &[UNKNOWN]),
         Case::new("options without meaning here", RD).edns(0, 0, &[NSID, SUBNET, EXPIRE]),
         Case { options: &[10], ..Case::new("options", RD).edns(0, 0, &[NSID, SUBNET, EXPIRE, COOKIE]) },
         Case::new("EDNS version 1", RD).edns(1, 0, &[]),
         Case::new("EDNS version 255", RD).edns(255, 0, &[]),
         Case::new("EDNS version 1, DO", RD).edns(1, DO, &[]),
-        Case::new("EDNS version 1, flags without a meaning", RD).edns(1, UNASSIGNED, &[]),
-        Case::new("EDNS version 1, an option that nobody knows", RD).edns(1, 0, &[UNKNOWN]),
+        Case::new("EDNS version 1, unassigned flags", RD).edns(1, UNASSIGNED, &[]),
+        Case::new("EDNS version 1, an unassigned option", RD).edns(1, 0, &[UNKNOWN]),
         Case { options: &[10], ..Case::new("EDNS version 1, a cookie", RD).edns(1, 0, &[COOKIE]) },
     ];
     for opcode in 1..=15u16 {
-        // Of another operation's message nothing but the ID is known to mean what it means here.
+        // In a message of another opcode, only the ID has a known meaning.
         let unknown =
             || Case { rcode: NOTIMP, flags: opcode << 11, answers: 0, ..Case::new("another opcode", 0) };
         let flagged =
@@ -139,7 +139,8 @@ fn ask(client: &Client, message: &[u8]) -> Option<Reply> {
     client.receive(Duration::from_secs(10))
 }
 
-/// Each case three times: what is not known yet, what the worker has by then, and what the host has, over TCP.
+/// Sends each case three times: first answered by the upstream, then from the worker cache, then
+/// over TCP from the host cache.
 fn complies(lab: &Lab, ringdnsd: &Ringdnsd) {
     let (client, cases) = (Client::of(lab.client(), DNS_V4), cases());
     for case in &cases {
@@ -181,7 +182,8 @@ fn kernel_sockets_and_tcp_answer_everything_as_rfc_8906_has_it() {
     complies(&lab, &Ringdnsd::start(lab.server(), &Settings::sockets(knot.address())));
 }
 
-/// RFC 6891 section 6.2.6 and RFC 7871 section 7.1.2: options are between neighbours; where a client is, upstreams are not told.
+/// Checks RFC 6891 section 6.2.6 and RFC 7871 section 7.1.2: options are hop by hop, and upstreams
+/// do not learn the client's subnet.
 #[test]
 fn what_a_client_says_in_options_stays_here() {
     let Some(lab) = Lab::up() else { return };
@@ -202,5 +204,5 @@ fn what_a_client_says_in_options_stays_here() {
     let cookie = options.iter().map(|(code, _)| u16::from(*code)).collect::<Vec<_>>();
     assert!(cookie == [10], "{options:?}");
     let ours = seen[0].query.0.windows(8).all(|bytes| bytes != &COOKIE[4..]);
-    assert!(ours, "a client's cookie is no business of the upstream's");
+    assert!(ours, "a client's cookie must not reach the upstream");
 }

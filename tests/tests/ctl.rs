@@ -1,4 +1,4 @@
-//! ringctl, as an operator uses it on a ringdnsd at work.
+//! Tests of ringctl as an operator uses it on a running ringdnsd.
 
 use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp};
 use serde_json::Value;
@@ -27,7 +27,7 @@ impl Scene {
         serde_json::from_str(&told).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {told}"))
     }
 
-    /// Why ringctl failed, with exit status 1.
+    /// Returns the error of a ringctl command that failed with exit status 1.
     fn refused(&self, arguments: &[&str]) -> String {
         let output = self.ringdnsd.ctl(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
@@ -100,15 +100,11 @@ fn what_is_purged_is_asked_for_again() {
     assert_eq!(removed(&["--all"]), 4);
     assert_eq!((ask_all(), ask_all()), (11, 11));
     assert_eq!(removed(&["never.asked"]), 0);
-    // Over TCP, too, nothing that was purged is given.
+    // A purged answer is not given over TCP either.
     removed(&["--all"]);
     assert_eq!(ask_over_tcp(scene.lab.client(), DNS_V4, &[Query::a("www.example")])[0].rcode(), 0);
     assert_eq!(scene.upstream.asked(), 12);
-    assert_eq!(
-        scene.ringdnsd.ctl(&["cache", "purge"]).status.code(),
-        Some(2),
-        "purging takes a word of what"
-    );
+    assert_eq!(scene.ringdnsd.ctl(&["cache", "purge"]).status.code(), Some(2), "a purge needs an argument");
 }
 
 #[test]
@@ -118,7 +114,8 @@ fn service_times_are_exported_for_plotters() {
     scene.ringdnsd.settled();
 
     let text = scene.ringdnsd.told(&["histogram", "export", "--outcome", "hit"]);
-    // Value, percentile, count: all three rise from row to row; a legend above, a summary below.
+    // Value, percentile and count rise from row to row; there is a legend above and a summary
+    // below.
     let rows: Vec<Vec<f64>> = text
         .lines()
         .skip_while(|line| line.is_empty() || line.contains("Value"))

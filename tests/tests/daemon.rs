@@ -1,4 +1,4 @@
-//! The whole process, over kernel sockets on loopback: ringdnsd, ringctl, an upstream.
+//! Tests of the whole process over kernel sockets on loopback: ringdnsd, ringctl, an upstream.
 
 use ringdns_common::names;
 use std::{
@@ -17,7 +17,7 @@ use tokio::{
 
 use ringdns_testkit::{async_upstream::FakeUpstream, program};
 
-/// Longer than anything takes; a test that waits for it has failed.
+/// Time after which a test fails; nothing takes that long.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A running ringdnsd; killed when dropped.
@@ -29,7 +29,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one, and waits until it says that it is ready, and where.
+    /// Starts ringdnsd, and waits until it reports that it is ready, and its addresses.
     fn start(upstream: SocketAddr, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = configure(&folder, upstream, more);
@@ -39,7 +39,7 @@ impl Daemon {
             log.by_ref().map(Result::unwrap).find(|line| line.contains(" ready ")).expect("no ready line");
         let (_, rest) = ready.split_once("listen=[").unwrap();
         let listen = rest.split_once(']').unwrap().0.parse().unwrap();
-        // Read on, or it would write to a closed pipe.
+        // Keep reading: ringdnsd would otherwise write to a closed pipe.
         let log = std::thread::spawn(move || log.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
         Daemon { process, listen, folder, _log: log }
     }
@@ -53,14 +53,14 @@ impl Daemon {
         command.arg("--socket").arg(self.socket()).args(arguments).output().unwrap()
     }
 
-    /// What `ringctl` prints; it must succeed.
+    /// Returns the output of `ringctl`, which must succeed.
     fn told(&self, arguments: &[&str]) -> String {
         let output = self.ringctl(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A number of `ringctl --json stats`, by its path.
+    /// Returns a number of `ringctl --json stats`, by its path.
     fn stat(&self, path: &str) -> u64 {
         let stats: serde_json::Value = serde_json::from_str(&self.told(&["--json", "stats"])).unwrap();
         stats
@@ -77,7 +77,7 @@ impl Daemon {
         reply[..len].to_vec()
     }
 
-    /// Asks it to stop; its exit status.
+    /// Stops ringdnsd and returns its exit status.
     fn stop(mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -89,7 +89,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Fails if it has ended, which is as well.
+        // Fails if the process has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -114,7 +114,7 @@ fn configure(folder: &TempDir, upstream: SocketAddr, more: &str) -> PathBuf {
     path
 }
 
-/// A query for the A record of a name as it is written, letter case and all.
+/// Returns a query for the A record of a name, with its letter case.
 fn query(id: u16, name: &str) -> Vec<u8> {
     let mut wire = Vec::new();
     for label in name.split('.') {
@@ -149,7 +149,7 @@ async fn a_name_is_resolved_cached_shown_purged_and_asked_for_again() {
     daemon.told(&["cache", "purge", "--suffix", "example.com"]);
     assert_eq!(daemon.stat("/host/entries"), 0);
     daemon.ask(4, "www.example.com").await;
-    assert_eq!(fake.asked(), 2, "the worker answered from what was purged");
+    assert_eq!(fake.asked(), 2, "the worker gave a purged answer");
 
     assert_eq!(daemon.stop(), Some(0));
 }
@@ -197,7 +197,8 @@ async fn upstreams_are_shown_with_their_zones_state_and_times() {
     let [rtt, p50, p90, p99] = [8, 9, 10, 11].map(|at| corp_row[at].parse::<f64>().unwrap());
     assert!(rtt > 0.0 && p50 > 0.0 && p50 <= p90 && p90 <= p99, "{table}");
 
-    // Left alone for a second or more once three queries in a row were in vain.
+    // An upstream that failed to answer three queries in a row is in back-off for at least a
+    // second.
     let mut asked = 0;
     let gone = timeout(LIMIT, async {
         loop {
@@ -291,7 +292,7 @@ fn a_port_in_use_exits_1_and_a_working_daemon_is_not_disturbed() {
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("Address already in use") && message.contains("ss -ltnp"), "{message}");
 
-    // The same control socket, other ports: whose it is, stays whose it is.
+    // With the same control socket and other ports, the first ringdnsd keeps the socket.
     let text = text.replace(&daemon.listen.to_string(), "127.0.0.1:0");
     let own = folder.path().join("control.sock");
     std::fs::write(&path, text.replace(own.to_str().unwrap(), daemon.socket().to_str().unwrap())).unwrap();

@@ -1,4 +1,5 @@
-//! Answers validated by ringdnsd itself, against signed zones with a root of their own, and beside Unbound.
+//! Tests of answers validated by ringdnsd, against signed zones with a root of their own, and
+//! compared with Unbound.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,10 +39,10 @@ const ITERATIONS: u16 = 27;
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-/// What a question is answered with: RCODE, AD and extended errors.
+/// Name and type of a question, and its expected answer: RCODE, AD and extended errors.
 type Case = (&'static str, u16, u16, bool, &'static [u16]);
 
-/// Proven by signatures from the root on.
+/// Answers proven by signatures from the root on.
 const SECURE: &[Case] = &[
     ("www.signed", A, NOERROR, true, &[]),
     ("www.nsec3", A, NOERROR, true, &[]),
@@ -59,7 +60,7 @@ const SECURE: &[Case] = &[
     ("signed", DS, NOERROR, true, &[]),
     ("signed", DNSKEY, NOERROR, true, &[]),
     ("", DNSKEY, NOERROR, true, &[]),
-    // That there is no such type, or no such name.
+    // Proofs that there is no such type, or no such name.
     ("www.signed", TXT, NOERROR, true, &[]),
     ("www.nsec3", TXT, NOERROR, true, &[]),
     ("wild.signed", A, NOERROR, true, &[]),
@@ -76,7 +77,7 @@ const SECURE: &[Case] = &[
     ("www.many", A, NOERROR, true, &[]),
 ];
 
-/// Proven to be unsigned, or signed in ways that count as that.
+/// Answers proven to be unsigned, or signed in ways that count as unsigned.
 const INSECURE: &[Case] = &[
     ("www.unsigned", A, NOERROR, false, &[]),
     ("www.unsigned", TXT, NOERROR, false, &[]),
@@ -95,7 +96,7 @@ const INSECURE: &[Case] = &[
     ("www.child.nsec3", A, NOERROR, false, &[]),
     ("www.oddkey", A, NOERROR, false, &[UNSUPPORTED_KEY]),
     ("www.odddigest", A, NOERROR, false, &[UNSUPPORTED_DIGEST]),
-    // RFC 9276 section 3.2.
+    // Too many iterations: RFC 9276 section 3.2.
     ("nothing.many", A, NXDOMAIN, false, &[ITERATIONS]),
     ("www.many", TXT, NOERROR, false, &[ITERATIONS]),
     ("a.wild.many", A, NOERROR, false, &[ITERATIONS]),
@@ -117,7 +118,7 @@ const FALSE: &[Case] = &[
     ("lost.signed", A, SERVFAIL, false, &[EXPIRED]),
 ];
 
-/// A zone with a name of each kind.
+/// Returns a zone with a name of each kind.
 fn zone(origin: &str) -> Zone {
     let mut zone = Zone::empty(origin, 60);
     zone.record("www 300 A 192.0.2.1");
@@ -135,7 +136,7 @@ fn zone(origin: &str) -> Zone {
     zone
 }
 
-/// Without the records of a type.
+/// Returns a zone without the records of a type.
 fn without(signed: &Zone, rtype: &str) -> Zone {
     // In the full format of dnssec-signzone each record is one line.
     let drop = |line: &&str| !line.split_whitespace().any(|word| word == rtype);
@@ -143,7 +144,7 @@ fn without(signed: &Zone, rtype: &str) -> Zone {
     Zone::written(signed.origin(), lines.join("\n") + "\n")
 }
 
-/// DS records with another number as their algorithm (3) or digest type (4).
+/// Changes the algorithm (field 3) or the digest type (field 4) in DS records to an unknown number.
 fn odd(signed: &mut Signed, field: usize) {
     let line = |line: &str| {
         let mut words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
@@ -154,13 +155,13 @@ fn odd(signed: &mut Signed, field: usize) {
     signed.ds = signed.ds.lines().map(line).collect::<Vec<_>>().join("\n");
 }
 
-/// A signed root and what is below.
+/// A signed root and the zones below it.
 struct Tree {
     zones: Vec<Zone>,
     anchor: String,
 }
 
-/// Signed once: it takes seconds.
+/// Returns the zones, which are signed only once, because that takes seconds.
 fn tree() -> &'static Tree {
     static TREE: OnceLock<Tree> = OnceLock::new();
     TREE.get_or_init(plant)
@@ -197,7 +198,7 @@ fn plant() -> Tree {
     let broken = made("broken.", &[]);
     let text = broken.zone.text().replace("192.0.2.1", "192.0.2.66");
     delegate(broken, Zone::written("broken.", text));
-    // Its parent tells of other keys.
+    // The parent's DS records are those of other keys.
     let wrong = made("wrongkey.", &[]);
     delegate(made("wrongkey.", &[]), wrong.zone);
     let bare = made("bare.", &[]);
@@ -254,7 +255,7 @@ impl Scene {
     }
 }
 
-/// An address on the server's loopback.
+/// Returns an address on the server's loopback.
 fn here(lab: &Lab) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())))
 }
@@ -274,11 +275,11 @@ fn has_proofs(reply: &Reply) -> bool {
     reply.types().iter().any(|rtype| matches!(*rtype, RRSIG | NSEC | NSEC3))
 }
 
-/// What is told otherwise than it should be.
+/// Returns the differences between the expected and the actual answers.
 fn faults(client: &Client, &(name, qtype, rcode, secure, reasons): &Case) -> Vec<String> {
     let is = Seen { rcode, secure, reasons: reasons.to_vec() };
     let signed = client.ask(&Query::of(name, qtype).dnssec(true, false));
-    // Without DO: no proofs, and AD only for who asked for it.
+    // Without DO: no proofs, and AD only for clients that set AD.
     let plain = client.ask(&Query::of(name, qtype).edns(1232));
     let wants_ad = client.ask(&Query { flags: 0x0120, ..Query::of(name, qtype) });
     let fault = |right: bool, what: String| (!right).then(|| format!("{name} {qtype}: {what}"));
@@ -287,7 +288,7 @@ fn faults(client: &Client, &(name, qtype, rcode, secure, reasons): &Case) -> Vec
         fault(!secure || has_proofs(&signed), "no proofs".to_owned()),
         fault(seen(&plain) == Seen { secure: false, ..is }, format!("without DO: {:?}", seen(&plain))),
         fault(!has_proofs(&plain), "proofs without DO".to_owned()),
-        fault(wants_ad.is_authentic() == secure, "AD in the query is passed over".to_owned()),
+        fault(wants_ad.is_authentic() == secure, "AD in the query is ignored".to_owned()),
     ];
     checks.into_iter().flatten().collect()
 }
@@ -302,7 +303,7 @@ fn answers_are_what_their_signatures_say() {
     for name in ["away.signed", "astray.signed", "www.moved.signed", "back.unsigned"] {
         assert_eq!(client.ask(&Query::a(name)).addresses(), [ADDRESS], "{name}");
     }
-    // With DO and without are two questions.
+    // Queries with DO and without are two questions.
     let stats = ringdnsd.stats();
     let count = |name: &str| stats["resolver"]["counters"][name].as_u64().unwrap() as usize;
     let all = || SECURE.iter().chain(INSECURE);
@@ -310,19 +311,20 @@ fn answers_are_what_their_signatures_say() {
     let expected = [2 * secure, 2 * insecure, 2 * FALSE.len()];
     let counted = ["validated_secure", "validated_insecure", "validated_bogus"].map(count);
     assert_eq!(counted, expected, "{stats:#}");
-    // A failure is kept, and its reason with it.
+    // A failure is cached together with its reason.
     let asked = ringdnsd.stat("/upstreams/0/counters/queries_udp");
     let reply = client.ask(&Query::a("www.expired").dnssec(true, false));
     assert!(reply.extended_errors().contains(&EXPIRED), "{reply:?}");
     assert_eq!(ringdnsd.stat("/upstreams/0/counters/queries_udp"), asked);
-    // Nothing signs signatures; of all that there is of a name, each RRset is signed.
+    // Signatures are not signed themselves; in an answer to ANY, each RRset is signed.
     for (qtype, secure) in [(RRSIG, false), (ANY, true)] {
         let reply = client.ask(&Query::of("www.signed", qtype).dnssec(true, false));
         assert_eq!(seen(&reply), Seen { rcode: NOERROR, secure, reasons: vec![] }, "{qtype}: {reply:?}");
     }
 }
 
-/// Who had the answer to the question itself, whoever had the keys.
+/// Checks that the log names the upstream that answered the question, not one that answered for the
+/// keys.
 #[test]
 fn the_log_names_the_upstream_of_what_was_validated() {
     let Some(scene) = Scene::set() else { return };
@@ -351,7 +353,7 @@ fn who_sets_cd_gets_answers_as_they_came() {
     let (_ringdnsd, client) = scene.start("");
     for &(name, qtype, ..) in FALSE {
         for dnssec_ok in [true, false] {
-            // In both orders, since both are kept.
+            // Both forms are cached, so ask in both orders.
             for checking_disabled in [true, false, true] {
                 let reply = client.ask(&Query::of(name, qtype).dnssec(dnssec_ok, checking_disabled));
                 assert_eq!(reply.rcode() != SERVFAIL, checking_disabled, "{name} {qtype}: {reply:?}");
@@ -360,10 +362,11 @@ fn who_sets_cd_gets_answers_as_they_came() {
         }
     }
     let reply = client.ask(&Query::a("www.signed").dnssec(true, true));
-    assert!(!reply.is_authentic() && has_proofs(&reply), "nobody found out: {reply:?}");
+    assert!(!reply.is_authentic() && has_proofs(&reply), "with CD, nothing is validated: {reply:?}");
 }
 
-/// Unbound asks the same upstream with the same trust anchor, and ringdnsd asks an Unbound that does not validate.
+/// Compares ringdnsd with a validating Unbound of the same upstream and trust anchor. ringdnsd asks
+/// through an Unbound that does not validate.
 #[test]
 fn unbound_comes_to_the_same_conclusions() {
     let Some(scene) = Scene::set() else { return };
@@ -387,7 +390,7 @@ fn unbound_comes_to_the_same_conclusions() {
 fn names_that_are_said_to_be_insecure_are_not_validated() {
     let Some(scene) = Scene::set() else { return };
     let corp = Knot::serve(scene.lab.server(), here(&scene.lab), &[zone("corp.")]);
-    // Its own upstream, with and without a word that it has no chain from the root.
+    // A zone with an upstream of its own, with and without an entry in `dnssec.insecure`.
     let own = format!("[[upstream]]\naddress = \"{}\"\nzones = [\"corp\"]\n", corp.address());
     let ask = |name: &str| {
         let reply = scene.client().ask(&Query::a(name).dnssec(true, false));
@@ -398,7 +401,7 @@ fn names_that_are_said_to_be_insecure_are_not_validated() {
         for name in ["www.corp", "inside.signed"] {
             assert_eq!(ask(name), (SERVFAIL, false), "{name}");
         }
-        // Local names are nobody's to prove.
+        // Names answered locally are not validated.
         for name in ["localhost", "here.signed"] {
             assert_eq!(ask(name), (NOERROR, false), "{name}");
         }

@@ -1,26 +1,28 @@
-//! What documents say of code and tests: each that they name is there, so that tables cannot rot.
+//! Tests that the code and the tests named in documents exist, so that tables do not become
+//! outdated.
 //!
-//! In `docs/rfc.md` and `docs/lessons.md`, code is named as `dns/answer.rs::lifetime`: the end of a path that no other file
-//! has, and something that the file defines. A row's last cell names what tests it: test functions, or scenarios.
+//! In `docs/rfc.md` and `docs/lessons.md`, code is named as `dns/answer.rs::lifetime`: a unique end
+//! of a file's path, and an item that the file defines. A row's last cell names its tests: test
+//! functions, or scenarios.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// RFCs that `docs/rfc.md` must speak of.
+/// RFCs that `docs/rfc.md` must mention.
 const RFCS: [u16; 36] = [
     1034, 1035, 2181, 2308, 3225, 3597, 4035, 4343, 5358, 5452, 5625, 6303, 6672, 6761, 6840, 6891, 7766,
     7828, 7830, 7858, 7871, 7873, 8020, 8467, 8482, 8484, 8767, 8906, 8914, 9018, 9210, 9476, 9520, 9619,
     9715, 9715,
 ];
 
-/// How a row says that there is nothing to be tested.
+/// Beginning of a row's last cell if there is nothing to test.
 const NOTHING: &str = "none:";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The files of the workspace, by their paths from its root.
+/// Paths of the workspace's files, from its root.
 struct Files(Vec<String>);
 
 impl Files {
@@ -44,7 +46,7 @@ impl Files {
         Self(files)
     }
 
-    /// The text of the one file whose path ends so.
+    /// Returns the text of the only file whose path ends with `end`.
     fn read(&self, end: &str) -> Result<String, String> {
         let is_it = |path: &&String| **path == end || path.ends_with(&format!("/{end}"));
         let found: Vec<_> = self.0.iter().filter(is_it).collect();
@@ -56,7 +58,7 @@ impl Files {
     }
 }
 
-/// What is wrong with one cell's mention of code; whether it is a test.
+/// Checks one mention of code, and returns whether it names a test.
 fn mention(files: &Files, text: &str) -> Result<bool, String> {
     let (file, item) = text.split_once("::").map_or((text, None), |(file, item)| (file, Some(item)));
     let source = files.read(file)?;
@@ -82,18 +84,18 @@ fn defines(line: &str, item: &str) -> bool {
                 .any(|end| line.contains(&format!("{item}{end}")) || line.contains(&format!("{item} {end}")))
 }
 
-/// The text between backticks.
+/// Returns the texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Whether a quotation is meant to be of this workspace's code.
+/// Whether a quotation refers to code of this workspace.
 fn is_mention(quoted: &str) -> bool {
     let file = quoted.split("::").next().unwrap_or_default();
     [".rs", ".scn", ".toml", ".sh", ".md"].iter().any(|end| file.ends_with(end)) && !file.contains(' ')
 }
 
-/// All that is wrong with a document.
+/// Returns all faults of a document.
 fn faults(files: &Files, document: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for (number, line) in document.lines().enumerate() {
@@ -162,10 +164,11 @@ fn faults_are_found() {
     }
 }
 
-/// RFC 1035 reckons in seconds that pass, not in those of a wall clock, which may be set.
+/// Checks that ages use a monotonic clock: RFC 1035 counts elapsed seconds, and the wall clock may
+/// be set.
 #[test]
 fn no_age_is_reckoned_by_the_wall_clock() {
-    // What is told to other hosts, and what a log of measurements begins with.
+    // Times told to other hosts, and the beginning of a log of measurements.
     const MAY: [&str; 2] = ["dataplane/src/clock.rs", "control/daemon/src/latency.rs"];
     let files = Files::of(&root());
     let serves = |path: &str| path.starts_with("dataplane/src/") || path.starts_with("control/");

@@ -1,4 +1,5 @@
-//! Upstreams that are asked over TLS and HTTPS, played by Unbound with a certificate of the test's own authority.
+//! Tests of upstreams over TLS and HTTPS, played by Unbound with a certificate of the test's own
+//! CA.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use tempfile::NamedTempFile;
 const TLS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 853);
 const HTTPS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 443);
 
-/// An Unbound that is `dns.test`, and the certificate of the CA that says so.
+/// Starts an Unbound that is `dns.test`, and returns it with the certificate of its CA.
 fn unbound(lab: &Lab) -> (Unbound, NamedTempFile) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new([]).unwrap();
@@ -48,7 +49,7 @@ fn unbound_is_asked_over_tls_and_over_https() {
         let ringdnsd = Ringdnsd::start(lab.server(), &settings(address, &more));
         assert_eq!(kdig(lab.client(), DNS_V4, &["www.example", "A"]), "192.0.2.1");
         assert_eq!(kdig(lab.client(), DNS_V4, &["www.example", "A"]), "192.0.2.1");
-        // All at once: they share connections.
+        // The queries run at once, so they share connections.
         let client = Client::of(lab.client(), DNS_V4);
         let ask: Vec<_> =
             (0..50).map(|i| Query { id: i, ..Query::a(&format!("{i}.wild.example")) }).collect();
@@ -87,7 +88,7 @@ fn an_upstream_that_cannot_prove_its_name_is_not_asked() {
         assert!(ringdnsd.stat("/upstreams/0/counters/tls_failures") > 0);
         assert_eq!(ringdnsd.stat("/upstreams/0/counters/connections"), 0);
     }
-    // A file that is not there is refused before anything is started.
+    // A missing file is refused before anything is started.
     let missing = settings("tls://127.0.0.1#dns.test", "tls_ca_file = \"no/such/file.pem\"");
     let (status, said) = Ringdnsd::refused(lab.server(), &missing, &[]);
     assert_eq!(status, 2);

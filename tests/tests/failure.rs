@@ -1,4 +1,4 @@
-//! What breaks, and what goes on all the same: crashes, cables, upstreams, floods.
+//! Tests of failures: crashes, cables, upstreams, floods.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use rustix::process::Signal;
 
 const SERVFAIL: u16 = 2;
 
-/// Less than clients wait before they give up.
+/// Longest time for any reply: less than clients wait before they give up.
 const BOUNDED: Duration = Duration::from_secs(5);
-/// What only an answer from memory keeps to, however busy the machine is.
+/// Longest time for a reply from memory, even on a busy machine. Any other reply takes longer.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// Whether an XDP program is on the server's end of the cable.
@@ -33,7 +33,7 @@ fn knot(lab: &Lab) -> Knot {
     Knot::serve(lab.server(), address, &[Zone::example()])
 }
 
-/// How long the reply takes, and its code.
+/// Returns the time until the reply, and its response code.
 #[track_caller]
 fn timed(client: &Client, query: &Query) -> (Duration, u16) {
     let asked = Instant::now();
@@ -121,7 +121,7 @@ fn a_silent_upstream_costs_misses_a_bounded_time_once_and_hits_nothing() {
     let reply = other.receive(BOUNDED).expect("SERVFAIL in bounded time");
     assert_eq!((reply.id(), reply.rcode()), (8, SERVFAIL));
     assert!(asked.elapsed() < BOUNDED, "{:?}", asked.elapsed());
-    // RFC 9520: remembered, over UDP and TCP.
+    // The failure is cached (RFC 9520), for UDP and TCP.
     let (took, rcode) = timed(&other, &miss);
     assert!(rcode == SERVFAIL && took < AT_ONCE, "RCODE {rcode} after {took:?}");
     assert_eq!(ask_over_tcp(lab.client(), DNS_V4, &[miss])[0].rcode(), SERVFAIL);
@@ -129,14 +129,14 @@ fn a_silent_upstream_costs_misses_a_bounded_time_once_and_hits_nothing() {
     is_hit_at_once(&client, &hit);
 
     knot.process().signal(Signal::CONT);
-    // Others resolve as soon as the upstream is tried again.
+    // Other names resolve as soon as the upstream is tried again.
     let names = (0..).map(|number| Query::a(&format!("name{number}.wild.example")));
     let mut names = names.zip(1..).map(|(query, id)| query.id(id));
     until("new names resolve", || {
         let reply = client.ask(&names.next()?);
         (reply.rcode() == 0 && reply.answers() == 1).then_some(())
     });
-    // What had failed is found when the memory of the failure ends, after five seconds.
+    // The failed name resolves once the cached failure expires, after five seconds.
     let miss = Query::a("mail.example").id(9);
     until("the failure is forgotten", || (other.ask(&miss).rcode() == 0).then_some(()));
 }
@@ -150,7 +150,7 @@ fn an_upstream_that_dies_and_returns_is_used_again() {
     let client = Client::of(lab.client(), DNS_V4);
     assert_eq!(client.ask(&Query::a("www.example")).rcode(), 0);
     drop(first);
-    // Nobody listens: the kernel says so, and nobody has to wait.
+    // Nothing listens there. The kernel reports that, so clients do not wait.
     let (took, rcode) = timed(&client, &Query::a("mail.example"));
     assert!(rcode == SERVFAIL && took < BOUNDED, "RCODE {rcode} after {took:?}");
     let _second = Knot::serve(lab.server(), address, &[Zone::example()]);
@@ -207,7 +207,7 @@ fn a_flood_of_misses_to_a_silent_upstream_is_shed_and_hits_are_answered() {
         (shed(&ringdnsd.stats()) > 0).then_some(())
     });
     is_hit_at_once(&client, &hit);
-    // Everybody who was taken in gets SERVFAIL, and the sums close.
+    // Every query that was accepted gets SERVFAIL, and the sums close.
     let stats = ringdnsd.settled();
     let total = &stats["total"];
     sums::queries_close(total);

@@ -1,4 +1,5 @@
-//! Refusals of AF_XDP at the start: kernel sockets serve instead, and everything says so.
+//! Tests of AF_XDP being refused at the start: kernel sockets serve instead, and everything reports
+//! so.
 
 use std::fmt::Debug;
 
@@ -9,19 +10,20 @@ use ringdns_testkit::{
 
 const TWO_QUEUES: LabOptions = LabOptions { queues: 2, vlan: None };
 
-/// May serve over kernel sockets, where AF_XDP with these lines of `[server]` is refused.
+/// Returns settings with these lines of `[server]`, and with fallback to kernel sockets.
 fn settings(upstream: &Upstream, server: &str) -> Settings {
     Settings { server: server.to_owned(), ..Settings::xdp(upstream.address()) }
 }
 
-/// Another ringdnsd that has `queue`, and the interface's XDP program.
+/// Starts another ringdnsd, which holds `queue` and the interface's XDP program.
 fn holder(lab: &Lab, upstream: &Upstream, queue: u32) -> Ringdnsd {
     let server = format!("mode = \"copy\"\nfallback = false\nqueues = [{queue}]");
     let listen = vec![format!("{SERVER_V4}:5353")];
     Ringdnsd::start(lab.server(), &Settings { listen, ..settings(upstream, &server) })
 }
 
-/// Kernel sockets answer over UDP and TCP, and log, status, `/readyz` and counters say that it is they.
+/// Checks that kernel sockets answer over UDP and TCP, and that log, status, `/readyz` and counters
+/// report so.
 #[track_caller]
 fn is_served_by_sockets(lab: &Lab, mut ringdnsd: Ringdnsd, because: &str) {
     let said = ringdnsd.process().output();
@@ -85,12 +87,13 @@ fn a_later_queue_that_is_missing_takes_none() {
     is_served_by_sockets(&lab, ringdnsd, "cannot bind an AF_XDP socket to vs queue 7");
 }
 
-/// The program is attached last, when all workers are up.
+/// Checks that kernel sockets serve if the driver refuses the program, which is attached last,
+/// after all workers have started.
 #[test]
 fn a_driver_that_refuses_the_program_is_served_without() {
     let Some(lab) = Lab::with(TWO_QUEUES) else { return };
     let upstream = Upstream::answering(lab.server());
-    // veth has no native XDP at an end that receives on fewer queues than the other sends on.
+    // veth refuses native XDP at an end with fewer receive queues than the peer has send queues.
     lab.server().run("ethtool", ["-L", "vs", "rx", "1"]);
     let ringdnsd = Ringdnsd::start(lab.server(), &settings(&upstream, "mode = \"copy\""));
     is_served_by_sockets(&lab, ringdnsd, "the driver of interface vs refuses native XDP");

@@ -1,5 +1,5 @@
-//! Gates between ringdnsd and AF_XDP, provoked as really as one machine allows: each is one sentence in the log
-//! and in the status, and queries are answered over kernel sockets all the same.
+//! Tests of the obstacles between ringdnsd and AF_XDP, as real as one machine allows. Each gives
+//! one sentence in the log and in the status, and kernel sockets answer queries.
 
 use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, deny};
 use ringdns_xdp::{AttachMode, SteerConfig, Steering};
@@ -13,7 +13,7 @@ fn sentence(lab: &Lab, settings: &Settings, wrapper: &[String]) -> (Ringdnsd, St
     let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
     let ringdnsd = Ringdnsd::start_behind(lab.server(), settings, &wrapper);
     let said = ringdnsd.process().output();
-    // A line of the log begins with the time and the level: none is the second line of another.
+    // Every line of the log begins with the time and the level, so no message spans two lines.
     let levels = ["INFO", "WARN"];
     let is_whole = |line: &str| line.split_whitespace().nth(1).is_some_and(|word| levels.contains(&word));
     assert!(said.lines().all(is_whole), "{said}");
@@ -67,7 +67,8 @@ fn each_gate_is_one_sentence_and_queries_are_answered() {
     }
 }
 
-/// `uname -r` is all that this kernel can lie about; real ones of other ages take a virtual machine.
+/// Simulates an old kernel: only `uname -r` can be faked here. Real older kernels need a virtual
+/// machine.
 #[test]
 fn an_old_kernel_is_named() {
     let Some(lab) = Lab::up() else { return };
@@ -81,7 +82,7 @@ fn an_old_kernel_is_named() {
     assert_eq!(Client::of(lab.client(), DNS_V4).ask(&Query::a("www.example")).rcode(), 0);
 }
 
-/// Root of a user namespace, over an interface of its own.
+/// Runs as root of a user namespace, with an interface of its own.
 #[test]
 fn a_rootless_container_is_named() {
     let Some(lab) = Lab::up() else { return };
@@ -99,7 +100,7 @@ fn a_rootless_container_is_named() {
     );
 }
 
-/// Neither program nor maps need what the kernel tells of its own types.
+/// Checks that neither the program nor its maps need the kernel's BTF.
 #[test]
 fn a_kernel_without_btf_will_do() {
     let Some(lab) = Lab::up() else { return };
@@ -155,8 +156,8 @@ fn a_queue_that_is_not_there_is_named_with_those_that_are() {
     );
 }
 
-/// Whether there are VLAN devices is the kernel's to say, and not every kernel has them: what is told of tags that are
-/// stripped is the same with and without.
+/// Checks the notice about VLAN tag stripping. It does not depend on VLAN devices, which not every
+/// kernel has.
 #[test]
 fn stripping_of_vlan_tags_is_told_with_the_command_that_ends_it() {
     let Some(lab) = Lab::up() else { return };

@@ -1,4 +1,4 @@
-//! The lab, the servers and the clients work before anything of ringdns is tested upon them.
+//! Tests of the lab, its servers and its clients, on which the tests of ringdns rely.
 
 use std::net::SocketAddr;
 
@@ -28,7 +28,7 @@ fn two_labs_do_not_meet_and_leave_nothing() {
     let named = namespaces();
     let mine = format!("{}-", std::process::id());
     assert_eq!(named.lines().filter(|line| line.contains(&mine)).count(), 4, "{named}");
-    // A process that was forgotten does not outlive its lab.
+    // A process that was not ended does not outlive its lab.
     let mut forgotten = one.server().spawn("sleep", ["1000"]);
     drop(one);
     assert!(!forgotten.wait_for_exit(std::time::Duration::from_secs(5)).success());
@@ -64,7 +64,7 @@ fn a_tagged_cable_carries_every_family_and_transport() {
     let Some(lab) = Lab::with(LabOptions { vlan: Some(53), ..LabOptions::default() }) else { return };
     let _over_v4 = Knot::serve(lab.server(), DNS_V4, &[Zone::example()]);
     let _over_v6 = Knot::serve(lab.server(), DNS_V6, &[Zone::example()]);
-    // A line buffer for tcpdump: what it sees is said at once.
+    // With a line buffer, tcpdump prints each packet at once.
     let listen = ["-l", "-e", "-n", "-i", "vs", "udp and dst port 53 or (vlan and udp and dst port 53)"];
     let capture = lab.server().spawn("tcpdump", listen);
     capture.wait_for_line("listening on vs", std::time::Duration::from_secs(10));

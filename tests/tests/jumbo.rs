@@ -1,16 +1,17 @@
-//! A link with jumbo frames: queries take the fast path, and what no chunk of packet memory holds is the kernel's.
+//! Test of a link with jumbo frames: queries take the fast path, and the kernel handles packets
+//! that exceed a chunk of the UMEM.
 
 use ringdns_testkit::{
     Client, DNS_V4, DNS_V6, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, sums::queries_close,
 };
 
-/// Padding (RFC 7830).
+/// Code of the padding option (RFC 7830).
 const PADDING: u16 = 12;
 
-/// A query whose OPT record has `padding` bytes of padding.
+/// Returns a query whose OPT record has `padding` bytes of padding.
 fn padded(name: &str, padding: u16) -> Vec<u8> {
     let mut wire = Query::a(name).edns(1232).wire();
-    // The OPT record is the last, and ends with the length of its options: none yet.
+    // The OPT record is the last one, and ends with the length of its options, which is zero.
     let length = wire.len() - 2;
     assert_eq!(wire[length..], [0, 0]);
     wire[length..].copy_from_slice(&(padding + 4).to_be_bytes());
@@ -42,7 +43,7 @@ fn queries_take_the_fast_path_and_larger_frames_the_kernels() {
             assert_eq!(client.receive(std::time::Duration::from_secs(10)).expect("a reply").rcode(), 0);
             steered += 3;
             assert_eq!(ringdnsd.stat("/xdp/redirected"), steered);
-            // In one buffer, and in several.
+            // In one kernel buffer, and in several.
             client.send(&padded("www.example", 1700));
             assert_eq!(client.receive(std::time::Duration::from_secs(10)).expect("a reply").rcode(), 0);
             client.send(&vec![0; 8000]);

@@ -1,8 +1,9 @@
-//! Many queries of all kinds at full rate, hits and misses, over AF_XDP and TCP: not one answer with another question's data, ID,
-//! letters, type, or signatures.
+//! Many queries of all kinds at full rate, hits and misses, over AF_XDP and TCP: no answer has
+//! another question's data, ID, letter case, type, or signatures.
 //!
-//! `ringbench run --verify-answers` holds every single reply against what the upstream says to the very query. The cache is
-//! far too small for the names, so that entries are written over all the time, and it is purged all the time.
+//! `ringbench run --verify-answers` compares every reply with what the upstream says to that query.
+//! The cache is far too small for the names, so that entries are overwritten all the time, and it
+//! is purged all the time.
 //!
 //!     cargo test --release -p ringdns-tests --test mixed -- --nocapture                             # 200,000 queries
 //!     RINGDNS_QUERIES=10000000 cargo test --release -p ringdns-tests --test mixed -- --nocapture    # ten million
@@ -17,22 +18,24 @@ use ringdns_testkit::{Lab, Process, Ringdnsd, Settings, free_port, ringbench, un
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-/// How many queries; these if it is not set.
+/// Environment variable with the number of queries, and the default number.
 const QUERIES: &str = "RINGDNS_QUERIES";
 const SHORT: u64 = 200_000;
-/// As many names as have each of a dozen types, with DO and without: some hundred megabytes of answers.
+/// Number of names. With a dozen types each, with DO and without, their answers take some hundred
+/// megabytes.
 const NAMES: usize = 20_000;
-/// One query of so many goes over TCP, beside the others.
+/// One query in this many goes over TCP, at the same time as the others.
 const OVER_TCP: u64 = 20;
-/// Queries between two purges. Each purge makes the workers start over.
+/// Queries between two purges. Each purge empties the workers' caches.
 const PURGE_EVERY: u64 = 5000;
-/// Between two looks at how many there were.
+/// Interval between two readings of the number of queries.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What the upstream is told: enough records that some answers are too long for some clients, and what not all names have.
+/// Arguments of the upstream: enough records that some answers are too long for some clients, and
+/// suffixes with special answers.
 const ANSWERS: &str = "--records 20 --signed --nxdomain-suffix none.example --nxdomain-suffix random.example \
     --nodata-suffix bare.example --truncate-suffix long.example --alias-suffix alias.example";
-/// The suffixes of names, and how many of twenty have each.
+/// Suffixes of names, and the number of names in twenty with each.
 const SUFFIXES: [(&str, usize); 5] = [
     ("plain.example", 14),
     ("none.example", 2),
@@ -51,7 +54,7 @@ fn names() -> NamedTempFile {
     file
 }
 
-/// A generator, about to send so many queries.
+/// Starts a generator that sends this many queries.
 #[track_caller]
 fn generate(lab: &Lab, names: &NamedTempFile, queries: u64, options: &[&str]) -> Process {
     let mut command = ringbench(lab.client());
@@ -69,13 +72,13 @@ fn generate(lab: &Lab, names: &NamedTempFile, queries: u64, options: &[&str]) ->
     Process::spawn("ringbench run", command)
 }
 
-/// Its report, when it has ended.
+/// Waits for a generator to end, and returns its report.
 #[track_caller]
 fn report(mut generator: Process) -> Value {
     let status = generator.wait_for_exit(Duration::from_secs(3600));
     let said = generator.output();
     assert!(status.success(), "{said}");
-    // Warnings stand before it.
+    // Warnings precede the report.
     let begin = said.find("{\n").unwrap_or_else(|| panic!("no report in {said}"));
     serde_json::from_str(&said[begin..]).unwrap_or_else(|error| panic!("{error}: {said}"))
 }
@@ -85,7 +88,8 @@ fn count(of: &Value, pointer: &str) -> u64 {
     of.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {pointer} in {of:#}"))
 }
 
-/// Every answer is right, and nearly all queries have one. Returns answers, and of these the cut ones.
+/// Checks that every answer is right, and that nearly all queries have one. Returns the numbers of
+/// answers and of truncated answers.
 #[track_caller]
 fn all_right(report: &Value, queries: u64) -> (u64, u64) {
     let (sent, answered) = (count(report, "/queries"), count(report, "/responses"));
@@ -93,8 +97,8 @@ fn all_right(report: &Value, queries: u64) -> (u64, u64) {
     for wrong in ["question", "malformed", "data", "ttl"] {
         assert_eq!(count(report, &format!("/wrong/{wrong}")), 0, "wrong {wrong}: {report:#}");
     }
-    assert_eq!(count(report, "/unexpected"), 0, "IDs that were not asked with, or twice: {report:#}");
-    // A miss that finds the punt queue full is dropped, and counted there.
+    assert_eq!(count(report, "/unexpected"), 0, "replies with unknown or repeated IDs: {report:#}");
+    // A miss that finds the punt queue full is dropped and counted.
     assert!((sent - answered) * 1000 <= sent, "{report:#}");
     let rcodes = report["response_rcodes"].as_object().unwrap();
     let told = ["NOERROR", "NXDOMAIN"].map(|rcode| rcodes.get(rcode).and_then(Value::as_u64).unwrap_or(0));
@@ -148,14 +152,14 @@ fn no_answer_of_many_is_anothers() {
 
     let (answered, cut) = all_right(&rings, queries);
     let (answered_over_tcp, cut_over_tcp) = all_right(&tcp_report, tcp);
-    // That it was a mixture.
+    // The mixture contained truncated answers.
     assert!(cut * 50 > answered && cut_over_tcp == 0, "{cut} of {answered} were cut");
     let stats = ringdnsd.settled();
     let total = |name: &str| count(&stats["total"], &format!("/{name}"));
     assert!(total("hit") * 10 > queries && total("punted") * 10 > queries, "{stats:#}");
     assert!(total("evicted") > 0 && purges > 0, "{purges} purges: {stats:#}");
     assert!(count(&stats, "/upstreams/0/counters/queries_tcp") > 100, "{stats:#}");
-    until("nothing is under way", || (ringdnsd.stat("/resolver/under_way") == 0).then_some(()));
+    until("nothing is in flight", || (ringdnsd.stat("/resolver/under_way") == 0).then_some(()));
     println!(
         "{answered} of {queries} answered over AF_XDP at {:.0} a second, {answered_over_tcp} of {tcp} over TCP; \
          {} hits, {} misses, {cut} cut, {} entries evicted, {purges} purges; RCODEs {}, {}; none wrong",

@@ -1,5 +1,6 @@
-//! Life of the interface while ringdnsd runs: it goes away and comes back, its XDP program is detached, its
-//! link goes down. Answers go on where they can, and log, status, `/readyz` and counters say what is so.
+//! Tests of the interface's life while ringdnsd runs: it disappears and returns, its XDP program is
+//! detached, its link goes down. Answers continue where possible, and log, status, `/readyz` and
+//! counters report the state.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +13,10 @@ use ringdns_testkit::{
 };
 use serde_json::Value;
 
-/// On the server itself: there while the interface is not.
+/// Address on the server itself, which exists while the interface does not.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 53);
 
-/// Longer than anything takes on a busy machine.
+/// Time after which a test fails: longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const LOST: &str = "AF_XDP on vs is lost: ";
@@ -27,12 +28,12 @@ fn settings(upstream: &Upstream) -> Settings {
     settings
 }
 
-/// A ringdnsd on a lab, what it says line by line, and a client that asks it all the time.
+/// A ringdnsd in a lab with its upstream.
 struct Scene {
     lab: Lab,
     ringdnsd: Ringdnsd,
     upstream: Upstream,
-    /// Names that were asked for so far.
+    /// Number of new names asked for so far.
     names: u32,
 }
 
@@ -46,29 +47,29 @@ impl Scene {
         Some(Scene { lab, ringdnsd, upstream, names: 0 })
     }
 
-    /// How often a line with `words` was said.
+    /// Returns the number of log lines that contain `words`.
     fn said(&self, words: &str) -> usize {
         self.ringdnsd.process().output().lines().filter(|line| line.contains(words)).count()
     }
 
-    /// Waits until a line with `words` has been said so often.
+    /// Waits until the log has `times` lines that contain `words`.
     #[track_caller]
     fn hears(&self, words: &str, times: usize) {
-        until(&format!("{words:?} was said {times} times"), || (self.said(words) >= times).then_some(()));
+        until(&format!("{words:?} was logged {times} times"), || (self.said(words) >= times).then_some(()));
         assert_eq!(self.said(words), times, "{}", self.ringdnsd.process().output());
     }
 
-    /// A name that nobody has asked for.
+    /// Returns a query for a name that was not asked for before.
     fn new_name(&mut self) -> Query {
         self.names += 1;
         Query::a(&format!("name{}.example", self.names)).id(self.names as u16)
     }
 
-    /// Hits and misses over UDP and TCP are answered at `server`, as seen from `host`.
+    /// Checks that hits and misses over UDP and TCP are answered at `server`, as seen from `host`.
     #[track_caller]
     fn is_answered(&mut self, host: fn(&Lab) -> &Host, server: SocketAddr) {
         let miss = self.new_name();
-        // A route may take a moment longer than the link.
+        // A route may appear a moment later than the link.
         let host = host(&self.lab);
         let client = Client::of(host, server);
         until(&format!("{server} answers"), || client.ask_within(&miss, Duration::from_millis(500)));
@@ -76,10 +77,10 @@ impl Scene {
         assert_eq!(ask_over_tcp(host, server, &[miss])[0].rcode(), 0);
     }
 
-    /// Clients and this host are answered, and it is AF_XDP that receives.
+    /// Checks that clients and this host are answered, and that AF_XDP receives.
     #[track_caller]
     fn is_by_xdp(&mut self) {
-        // Those of a queue without a worker go by way of the kernel.
+        // Queries on a queue without a worker go through the kernel.
         let seen = |stats: &Value| {
             sums::count(&stats["xdp"]["redirected"]) + sums::count(&stats["xdp"]["no_socket"])
         };
@@ -98,7 +99,8 @@ impl Scene {
         assert_eq!(stats["interface"]["by_xdp"], true, "{stats:#}");
     }
 
-    /// AF_XDP is lost, which was said, and why. Where the interface is there, clients are answered over kernel sockets.
+    /// Checks that AF_XDP is lost, and that the reason is reported. Clients are answered over
+    /// kernel sockets where the interface exists.
     #[track_caller]
     fn is_lost(&mut self, why: &str, readyz: Result<(), &str>) {
         let status = self.ringdnsd.told(&["status"]);
@@ -117,7 +119,8 @@ impl Scene {
         self.is_answered(Lab::server, LOOPBACK);
     }
 
-    /// All that came in had an outcome, nothing is under way, and what was answered was sent or is known to be lost.
+    /// Checks that every query has an outcome, none is in flight, and every answer was sent or
+    /// counted as lost.
     #[track_caller]
     fn sums_close(&mut self) {
         let stats = self.ringdnsd.settled();
@@ -139,11 +142,11 @@ impl Scene {
         });
         let lost = self.said(LOST);
         assert_eq!(self.ringdnsd.terminate().code(), Some(0), "{}", self.ringdnsd.process().output());
-        assert_eq!(self.said(LOST), lost, "what it detaches itself is no loss");
+        assert_eq!(self.said(LOST), lost, "detaching its own program is not a loss");
         assert!(self.upstream.asked() as u64 >= u64::from(self.names), "each name was a miss");
     }
 
-    /// Does what `act` does while a client asks for one name all the time. Each answer is right, whatever happens.
+    /// Runs `act` while clients keep asking for one name. Each answer must be right.
     fn under_load<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let hit = Query::a("www.example").id(u16::MAX);
         let clients =
@@ -164,7 +167,7 @@ impl Scene {
                     answered
                 })
             });
-            // Ends them also when it panics.
+            // Ends the clients even on a panic.
             let _ending = Ending(stop);
             let done = act(self);
             stop.store(true, Ordering::Relaxed);
@@ -174,7 +177,8 @@ impl Scene {
         })
     }
 
-    /// Makes the cable anew, as deploy/lab.sh made it, with so many queues; then `before_up`, then both ends go up.
+    /// Makes the cable anew, as deploy/lab.sh made it, with `queues` queues; then calls
+    /// `before_up`, then sets both ends up.
     fn make_cable(&self, queues: u32, before_up: impl FnOnce(&Self)) {
         let (pid, queues) = (self.ringdnsd.process().pid().to_string(), queues.to_string());
         let of = ["numrxqueues", &queues, "numtxqueues", &queues];
@@ -200,14 +204,14 @@ impl Scene {
         self.lab.server().run("ip", ["link", "delete", "dev", "vs"]);
     }
 
-    /// Detaches the XDP program, as root can.
+    /// Detaches the XDP program, which root can do at any time.
     fn detach(&self) {
         let server = self.lab.server();
         let json = |text: String| serde_json::from_str::<Value>(&text).expect("JSON");
         let interface = json(server.run("ip", ["-json", "-details", "link", "show", "dev", "vs"]));
         let program = &interface[0]["xdp"]["prog"]["id"];
         assert!(program.is_u64(), "{interface:#}");
-        // Links of all namespaces; programs have numbers of their own in all of them.
+        // Lists links of all namespaces; ids of programs are the same in all of them.
         let links = json(server.run("bpftool", ["--json", "link", "show"]));
         let link = links.as_array().expect("links").iter().find(|link| link["prog_id"] == *program);
         let id = link.map(|link| link["id"].to_string()).expect("the link of the program");
@@ -256,11 +260,11 @@ fn an_interface_that_was_moved_away_is_attached_to_again_when_it_is_back() {
             scene.hears(LOST, round);
             scene.is_lost("moved to another network namespace", Err("interface vs is gone"));
             let moved = client.run("ip", ["-details", "link", "show", "dev", "vs"]);
-            assert!(!moved.contains("prog/xdp"), "it took the program along: {moved}");
+            assert!(!moved.contains("prog/xdp"), "the program moved with the interface: {moved}");
 
             let pid = scene.ringdnsd.process().pid().to_string();
             client.run("ip", ["link", "set", "dev", "vs", "netns", &pid]);
-            // Switched off, as it comes, it is not tried yet.
+            // The interface comes with its link down, so it is not tried yet.
             until("it is seen", || scene.ringdnsd.readyz().1.contains("is down").then_some(()));
             scene.is_lost("moved to another network namespace", Err("the link of vs is down"));
             scene.configure(&server, "vs", SERVER_V4, SERVER_V6);
@@ -271,7 +275,7 @@ fn an_interface_that_was_moved_away_is_attached_to_again_when_it_is_back() {
     scene.sums_close();
 }
 
-/// Too quick for anybody to see it gone.
+/// Checks an interface that returns before its absence can be seen.
 #[test]
 fn an_interface_that_was_away_for_a_moment_is_attached_to_again() {
     let Some(mut scene) = Scene::up(1, |_| {}) else { return };
@@ -302,7 +306,8 @@ fn a_program_that_somebody_detached_is_attached_again() {
     scene.sums_close();
 }
 
-/// The workers of the queues have their caches and the kernel's sockets, as without AF_XDP.
+/// Checks that the workers of the queues serve over kernel sockets with their caches, as without
+/// AF_XDP.
 #[test]
 fn while_afxdp_is_lost_the_workers_of_the_queues_serve() {
     let Some(mut scene) = Scene::up(2, |settings| settings.server += "\nfallback = false") else { return };
@@ -312,14 +317,14 @@ fn while_afxdp_is_lost_the_workers_of_the_queues_serve() {
     Client::of(scene.lab.client(), DNS_V4).ask(&hit);
     scene.remove();
     scene.hears(LOST, 1);
-    // Another one has the interface before it is up.
+    // Another process takes the interface before it is up.
     let mut other = None;
     scene.make_cable(2, |scene| other = Some(Ringdnsd::start(scene.lab.server(), &holder)));
     scene.hears("AF_XDP on vs cannot be had again yet: ", 1);
     scene.is_lost("it cannot be attached again yet: ", Err("server.fallback = false"));
     let asked = scene.upstream.asked();
     let served = until("each worker has served over its socket", || {
-        // Each from a port of its own, by which the kernel spreads them.
+        // Each query uses a port of its own, so that the kernel spreads them.
         for _ in 0..8 {
             assert_eq!(Client::of(scene.lab.client(), DNS_V4).ask(&hit).rcode(), 0);
         }
@@ -349,7 +354,7 @@ fn fewer_queues_and_as_many_as_before_are_served_when_the_interface_is_back() {
         assert!(status.contains(&format!("queues: {},", queues.min(2))), "{status}");
         let too_many = scene.said("vs has 3 receive queues, and there are workers for 2");
         assert_eq!(too_many, usize::from(queues == 3));
-        // From many ports, so that each queue has some.
+        // Many ports, so that each queue receives some.
         let hit = Query::a("www.example");
         for _ in 0..16 {
             assert_eq!(Client::of(scene.lab.client(), DNS_V4).ask(&hit).rcode(), 0);
@@ -363,7 +368,7 @@ fn the_link_is_said_to_go_down_and_up() {
     let Some(mut scene) = Scene::up(1, |_| {}) else { return };
     let (client, server) = (scene.lab.client().clone(), scene.lab.server().clone());
     scene.under_load(|scene| {
-        // The cable's other end, and its own switch.
+        // The cable's other end, and the interface itself.
         for (round, (host, end)) in [(1, (&client, "vc")), (2, (&server, "vs"))] {
             host.run("ip", ["link", "set", "dev", end, "down"]);
             scene.hears("the link of vs is down: clients behind it get no answers", round);
@@ -373,7 +378,7 @@ fn the_link_is_said_to_go_down_and_up() {
             assert!(status.contains("AF_XDP on vs, queues: 1"), "{status}");
             scene.is_answered(Lab::server, LOOPBACK);
             host.run("ip", ["link", "set", "dev", end, "up"]);
-            // IPv6 addresses go with the link.
+            // Setting a link down removes its IPv6 addresses.
             host.give_address(end, if end == "vs" { SERVER_V6 } else { CLIENT_V6 });
             scene.hears("the link of vs is up again after ", round);
             scene.is_by_xdp();

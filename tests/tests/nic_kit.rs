@@ -1,4 +1,4 @@
-//! `ringbench nic` on the two ends of a cable within one host.
+//! Tests of `ringbench nic` on the two ends of a cable within one host.
 
 use ringdns_testkit::{Lab, Process, ringbench, until};
 use serde_json::Value;
@@ -11,7 +11,8 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(120);
 const THREADED: &str = "/sys/class/net/vs/threaded";
 
-/// A lab whose cable has both ends in the server's namespace: `vs` is the NIC, and `vc` the port beside it.
+/// Returns a lab whose cable has both ends in the server's namespace: `vs` is the NIC, and `vc` the
+/// switch port.
 fn wired() -> Option<Lab> {
     let lab = Lab::up()?;
     let namespace = lab.server().run("ip", ["netns", "identify"]).trim().to_owned();
@@ -35,12 +36,12 @@ fn read(folder: &Path, name: &str) -> String {
     std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The state of `vc`, or nothing while it is elsewhere.
+/// Returns the state of `vc`, or nothing while it is elsewhere.
 fn link(lab: &Lab) -> String {
     lab.server().run("sh", ["-c", "ip -brief link show dev vc 2>&1 || true"])
 }
 
-/// Returns the settings that trials change, as they are now.
+/// Returns the current values of the settings that trials change.
 fn state(lab: &Lab) -> [String; 5] {
     let server = lab.server();
     [
@@ -52,7 +53,7 @@ fn state(lab: &Lab) -> [String; 5] {
     ]
 }
 
-/// Waits until everything is as it was: the kernel tells the state of a link a moment late.
+/// Waits until all settings are as before: the kernel reports the state of a link a moment late.
 fn wait_for(before: &[String; 5], lab: &Lab) {
     until("all settings are put back", || (state(lab) == *before).then_some(()));
 }

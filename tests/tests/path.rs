@@ -1,4 +1,5 @@
-//! The way of a packet: real clients on one host, ringdnsd on AF_XDP on the other, and counters that prove the way.
+//! Tests of a packet's path: real clients on one host, ringdnsd on AF_XDP on the other, and
+//! counters that prove the path.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use ringdns_testkit::{
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-/// Names that the upstream of these tests knows, besides those of [`Zone::example`].
+/// Number of names that the upstream of these tests knows, besides those of [`Zone::example`].
 const NAMES: usize = 2000;
 
 fn knot(lab: &Lab, names: &[String]) -> Knot {
@@ -20,7 +21,7 @@ fn knot(lab: &Lab, names: &[String]) -> Knot {
     Knot::serve(lab.server(), address, &[Zone::root_of(names, 3600), Zone::example()])
 }
 
-/// The names as dnsperf and kxdpgun read them.
+/// Writes the names in the format of dnsperf and kxdpgun.
 fn query_file(names: &[String]) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     names.iter().for_each(|name| writeln!(file, "{name} A").unwrap());
@@ -28,7 +29,7 @@ fn query_file(names: &[String]) -> NamedTempFile {
     file
 }
 
-/// The number in front of or behind `label` in what a load generator prints.
+/// Returns the number before or after `label` in the output of a load generator.
 #[track_caller]
 fn number(said: &str, label: &str) -> u64 {
     let line =
@@ -38,13 +39,14 @@ fn number(said: &str, label: &str) -> u64 {
     digits(after).or_else(|| digits(before)).unwrap_or_else(|| panic!("no number in {line}"))
 }
 
-/// Every packet for ringdns took the fast path, had one outcome, and nothing was lost on the way.
+/// Checks that every packet for ringdns took the fast path and had one outcome, and that none was
+/// lost.
 #[track_caller]
 fn took_the_fast_path(stats: &Value) {
     let workers = stats["workers"].as_array().unwrap();
     let (behind, workers) = workers.split_last().expect("a worker behind AF_XDP");
     let received: u64 = workers.iter().map(|worker| count(&worker["received"])).sum();
-    // `rx_dropped` counts those for which the fill ring was empty as well.
+    // `rx_dropped` includes packets dropped because the fill ring was empty.
     let lost: u64 = workers
         .iter()
         .map(|worker| &worker["port"])
@@ -98,7 +100,7 @@ fn every_client_is_served_by_af_xdp() {
     let stats = ringdnsd.settled();
     took_the_fast_path(&stats);
     assert!(count(&stats["total"]["hit"]) - before >= replies, "{stats:#}");
-    // One query upstream for each name, whoever asked how often.
+    // One query upstream for each name, however often it was asked for.
     assert_eq!(stats["upstreams"][0]["counters"]["queries_udp"], NAMES, "{stats:#}");
 }
 
@@ -110,7 +112,8 @@ fn tcp_goes_through_the_kernel_to_the_same_answers() {
     let ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(knot.address()));
     for server in [DNS_V4, DNS_V6] {
         assert_eq!(kdig(lab.client(), server, &["+tcp", &names[0], "A"]), Zone::address(0).to_string());
-        // Twenty at once on one connection: ten that are cached after the first round, ten that never were.
+        // Twenty queries at once on one connection: ten names that are cached after the first
+        // round, ten new ones.
         let first = if server == DNS_V4 { 0 } else { 20 };
         let query = |number: usize| Query::a(&names[number]).id(number as u16);
         let queries: Vec<Query> = (first..first + 20).map(query).collect();
@@ -125,7 +128,7 @@ fn tcp_goes_through_the_kernel_to_the_same_answers() {
     assert_eq!((&stats["listeners"]["queries"], &stats["listeners"]["answered"]), (&42.into(), &42.into()));
     assert_eq!(stats["listeners"]["connections"], 4);
     assert_eq!(stats["total"]["received"], 0, "TCP is the kernel's: {stats:#}");
-    // What TCP found, UDP has without asking again.
+    // An answer resolved over TCP is cached for UDP.
     assert_eq!(kdig(lab.client(), DNS_V4, &[&names[39], "A"]), Zone::address(39).to_string());
     assert_eq!(ringdnsd.stat("/upstreams/0/counters/queries_udp"), 40);
 }
@@ -163,7 +166,7 @@ fn each_queue_has_a_worker_and_each_worker_its_clients() {
     took_the_fast_path(&stats);
     let received: Vec<u64> = (0..2).map(|worker| count(&stats["workers"][worker]["received"])).collect();
     assert!(received[0] > 0 && received[1] > 0 && received[0] + received[1] == 64, "{received:?}");
-    // What one worker learned costs the other a punt, and no query upstream.
+    // An answer that one worker cached costs the other a punt, and no query upstream.
     assert_eq!(stats["upstreams"][0]["counters"]["queries_udp"], 10, "{stats:#}");
 }
 

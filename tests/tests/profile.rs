@@ -1,4 +1,4 @@
-//! Profiles of a ringdnsd at work, as pprof's tools would read them.
+//! Tests of profiles of a running ringdnsd, read as pprof's tools read them.
 
 use flate2::read::GzDecoder;
 use prost::Message;
@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-/// The parts of `profile.proto` that a reader needs to add up samples by function.
+/// Fields of `profile.proto` that a reader needs to add up samples by function.
 #[derive(Message)]
 struct Profile {
     #[prost(message, repeated, tag = "1")]
@@ -75,12 +75,12 @@ impl Profile {
         &self.string_table[number as usize]
     }
 
-    /// What its samples count.
+    /// Returns the type and unit of the samples.
     fn kind(&self) -> (&str, &str) {
         (self.text(self.sample_type[0].r#type), self.text(self.sample_type[0].unit))
     }
 
-    /// The sum of the samples in whose stack there is a function of such a name.
+    /// Returns the sum of the samples with a function in their stack whose name contains `part`.
     fn below(&self, part: &str) -> i64 {
         let names: HashMap<_, _> =
             self.function.iter().map(|function| (function.id, self.text(function.name))).collect();
@@ -93,7 +93,8 @@ impl Profile {
     }
 }
 
-/// In the names of functions whatever the profile of the build: optimized, they are told by what they are generic over.
+/// Part of function names in any build profile: in optimized builds, generic functions carry it in
+/// their type arguments.
 const OURS: &str = "ringdns_";
 const WORKER: &str = "ringdns_dataplane::worker";
 
@@ -137,12 +138,13 @@ impl Scene {
 fn two_profiles_of_the_heap_show_what_has_grown() {
     let scene = Scene::set();
     scene.ask("first.example");
-    // The names of functions take room, too, when they are first looked up.
+    // The first profile allocates memory for the names of functions.
     scene.take(&["heap"], "first.pprof");
     let before = scene.take(&["heap"], "before.pprof");
     assert_eq!(before.kind(), ("inuse_space", "bytes"));
     assert!(before.below("main") > 1 << 20, "the workers' caches at least");
-    // Answers that the host tier keeps: half a megabyte each sample, so this is a dozen of them.
+    // Answers kept in the host tier: one sample stands for half a megabyte, so these give about a
+    // dozen samples.
     (0..12_000).for_each(|i| scene.ask(&format!("a-name-that-takes-some-room-{i:0>20}.example")));
     let after = scene.take(&["heap"], "after.pprof");
     let grown = |part: &str| after.below(part) - before.below(part);
@@ -164,5 +166,5 @@ fn a_profile_of_the_processor_shows_who_works() {
     assert_eq!(profile.kind(), ("cpu", "nanoseconds"));
     let (worker, sampler) = (profile.below("ringdns_dataplane::"), profile.below("perf_signal_handler"));
     assert!(worker > 20_000_000, "{worker} ns of the worker, of {} in all", profile.below(""));
-    assert_eq!(sampler, 0, "who takes the samples is not in them");
+    assert_eq!(sampler, 0, "the sampler must not be in the samples");
 }

@@ -1,18 +1,19 @@
-//! What ringdnsd refuses to do, how it says so, and that it leaves nothing behind.
+//! Tests of what ringdnsd refuses, with which message, and that it leaves nothing behind.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, SERVER_V4, Settings, Upstream};
 
-/// What the configuration asks for is wrong, or not to be had.
+/// Exit status for a configuration that is wrong, or that cannot be satisfied.
 const REFUSED: i32 = 2;
 
-/// Where nobody listens: for those who never get to ask.
+/// Returns an address where nothing listens, for tests that never query an upstream.
 fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9))
 }
 
-/// It is refused, with each of `words`, and no XDP program is on the interface.
+/// Checks that ringdnsd refuses to start, with each of `words`, and leaves no XDP program on the
+/// interface.
 #[track_caller]
 fn refuses(lab: &Lab, settings: &Settings, wrapper: &[&str], words: &[&str]) {
     let (code, said) = Ringdnsd::refused(lab.server(), settings, wrapper);
@@ -20,7 +21,7 @@ fn refuses(lab: &Lab, settings: &Settings, wrapper: &[&str], words: &[&str]) {
     for word in words {
         assert!(said.contains(word), "no {word:?} in: {said}");
     }
-    assert!(!program_of(lab).contains("prog/xdp"), "a program is left behind");
+    assert!(!program_of(lab).contains("prog/xdp"), "an XDP program is left behind");
 }
 
 fn program_of(lab: &Lab) -> String {
@@ -128,7 +129,7 @@ fn without_fallback_an_interface_in_use_is_an_error() {
     let (code, said) = Ringdnsd::refused(lab.server(), &second, &[]);
     assert_eq!(code, REFUSED, "{said}");
     assert!(said.contains("vs"), "{said}");
-    // The first is not disturbed.
+    // The first ringdnsd is not disturbed.
     assert_eq!(program_of(&lab), program);
     assert_eq!(Client::of(lab.client(), DNS_V4).ask(&Query::a("www.example")).rcode(), 0);
     assert_eq!(first.stat("/xdp/redirected"), 1);
@@ -138,7 +139,7 @@ fn without_fallback_an_interface_in_use_is_an_error() {
 fn with_fallback_it_warns_once_and_serves_over_kernel_sockets() {
     let Some(lab) = Lab::up() else { return };
     let upstream = Upstream::answering(lab.server());
-    // Another ringdnsd has the interface.
+    // Another ringdnsd holds the interface.
     let holder = Ringdnsd::start(
         lab.server(),
         &Settings { listen: vec![format!("{SERVER_V4}:5353")], ..Settings::xdp(upstream.address()) },

@@ -1,4 +1,4 @@
-//! A configuration that is read again while queries are answered.
+//! Tests of reloading the configuration while queries are answered.
 
 use ringdns_testkit::{Client, Host, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, free_port, until};
 use rustix::process::Signal;
@@ -53,13 +53,13 @@ fn who_is_asked_and_who_may_ask_changes_without_a_restart() {
     let told = ringdnsd.told(&["reload"]);
     assert!(told.contains("[upstream] holds") && told.contains("[cache] has changed"), "{told}");
     assert_eq!(ask("two.example").addresses(), [Ipv4Addr::new(192, 0, 2, 2)]);
-    assert!(ask("two.example").ttl() > 7, "what waits for a restart does wait");
-    assert_eq!(ask("one.example").addresses(), [Ipv4Addr::new(192, 0, 2, 1)], "what is known is kept");
+    assert!(ask("two.example").ttl() > 7, "a key that needs a restart must not take effect");
+    assert_eq!(ask("one.example").addresses(), [Ipv4Addr::new(192, 0, 2, 1)], "cached answers stay");
 
-    // Hits, misses and TCP go by the new list, as soon as the worker has taken it.
+    // Hits, misses and TCP follow the new list as soon as the worker has loaded it.
     ringdnsd.configure(|socket| scene.settings(1, "[access]\nallow = [\"192.0.2.0/24\"]\n").text(socket));
     ringdnsd.process().signal(Signal::HUP);
-    until("nobody here may ask any more", || (ask("one.example").rcode() == REFUSED).then_some(()));
+    until("this client is refused", || (ask("one.example").rcode() == REFUSED).then_some(()));
     assert_eq!(ask("three.example").rcode(), REFUSED);
     assert_eq!(ask_over_tcp(&host, scene.address, &[Query::a("one.example")])[0].rcode(), REFUSED);
 
@@ -73,7 +73,8 @@ fn who_is_asked_and_who_may_ask_changes_without_a_restart() {
     assert_eq!(ask("four.example").addresses(), [Ipv4Addr::new(192, 0, 2, 1)]);
 }
 
-/// What is allocated when nothing more is given back: upstreams that are asked no more keep their sockets for a second.
+/// Returns the allocated bytes once they no longer fall: unused upstreams keep their sockets for a
+/// second.
 fn at_rest(ringdnsd: &Ringdnsd) -> u64 {
     let (mut least, mut since) = (u64::MAX, Instant::now());
     while since.elapsed() < Duration::from_secs(3) {
@@ -86,23 +87,24 @@ fn at_rest(ringdnsd: &Ringdnsd) -> u64 {
     least
 }
 
-/// A configuration that comes and goes, and one that stays. What the first ones take is what they all take: then nothing of them stays.
+/// Reloads many configurations. The first reloads warm up; after them, memory must not grow.
 #[test]
 fn reloads_leave_nothing_behind() {
     const WARM: u32 = 150;
     const MORE: u32 = 600;
-    /// What is under way at one moment and not at another.
+    /// Bytes that may be in use at one moment and not at another.
     const NOISE: u64 = 64 << 10;
     let (scene, ringdnsd) = Scene::set();
     let client = Client::of(&Host::local(), scene.address);
     let reload = |nth: u32| {
-        // Each second time it is as it was.
+        // Every second reload changes nothing.
         let turn = nth / 2;
         let tables = format!("[access]\nallow = [\"127.0.0.0/8\"]\ndeny = [\"192.0.2.{}/32\"]\n", turn % 250);
         ringdnsd.configure(|socket| scene.settings((turn % 2) as usize, &tables).text(socket));
         ringdnsd.told(&["reload"]);
         assert_eq!(client.ask(&Query::a("www.example")).rcode(), 0);
-        // What is known is not to be part of it, and the next upstream to be asked.
+        // Purges the cache, so that cached answers do not count, and the next query goes to the new
+        // upstream.
         ringdnsd.told(&["cache", "purge", "--all"]);
     };
     (0..WARM).for_each(reload);

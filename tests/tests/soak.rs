@@ -1,7 +1,9 @@
-//! A ringdnsd at work for long, with all that goes on around it: names that come and go, a configuration that changes, a Redis and a
-//! ClickHouse that are killed and come back. What it takes must not grow.
+//! A long run of ringdnsd with everything that happens around it: changing names, a changing
+//! configuration, a Redis and a ClickHouse that are killed and restarted. Its resource usage must
+//! not grow.
 //!
-//! The short form is for every day. `RINGDNS_SOAK=1200` makes it twenty minutes (see docs/testing.md).
+//! The short form is for everyday use. `RINGDNS_SOAK=1200` makes it twenty minutes (see
+//! docs/testing.md).
 
 use ringdns_testkit::{
     ClickHouse, Lab, Process, Redis, Ringdnsd, Settings, free_port, ringbench, until_within,
@@ -14,18 +16,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long, in seconds.
+/// Environment variable with the duration in seconds.
 const SECONDS: &str = "RINGDNS_SOAK";
 const SHORT: u64 = 40;
-/// Queries a second over UDP, a fifth of them for names that nobody has asked for before; and over TCP.
+/// Queries per second over UDP, a fifth of them for new names; and over TCP.
 const RATES: [u32; 2] = [4000, 200];
-/// So many times the configuration changes, Redis is killed, and ClickHouse is.
+/// Number of configuration changes, of kills of Redis, and of kills of ClickHouse.
 const RELOADS_IN: [u64; 3] = [120, 12, 12];
-/// How long it may take at the end until ClickHouse has all rows: an attempt is made every half minute, and many wait.
+/// Time at the end within which ClickHouse must have all rows: there is an attempt every half
+/// minute, and many rows wait.
 const CAUGHT_UP: Duration = Duration::from_secs(180);
-/// What resident memory may differ by from one third to the next without growing: pages that jemalloc has not given back yet.
+/// Difference of resident memory between two thirds that does not count as growth: pages that
+/// jemalloc has not returned yet.
 const NOISE: u64 = 3 << 20;
-/// The same of what is allocated: what is under way at the moment.
+/// Difference of allocated memory that does not count as growth: work in flight.
 const UNDER_WAY: u64 = 512 << 10;
 
 struct Scene {
@@ -59,7 +63,7 @@ impl Scene {
         })
     }
 
-    /// The configuration, another one each time but for the last table.
+    /// Returns a configuration that differs each time, except for the last table.
     fn configuration(&self, nth: u64, socket: &Path) -> String {
         let upstream = self.upstreams[(nth % 2) as usize];
         let tables = format!(
@@ -76,7 +80,7 @@ impl Scene {
         Settings { tables, ..Settings::xdp(upstream) }.text(socket)
     }
 
-    /// A generator that is at work for so long.
+    /// Starts a load generator for this many seconds.
     fn load(&self, backend: &str, qps: u32, seconds: u64) -> Process {
         let mut command = ringbench(self.lab.client());
         command.args(["run", "--target=10.53.0.2:53", "--zipf=1", "--random-share=20", "--count=20000"]);
@@ -90,7 +94,7 @@ impl Scene {
     }
 }
 
-/// What it takes at a moment.
+/// Resource usage at one moment.
 #[derive(Clone, Copy)]
 struct Sample {
     resident: u64,
@@ -99,14 +103,15 @@ struct Sample {
     threads: u64,
 }
 
-/// The middle of some values.
+/// Returns the median.
 fn median(values: impl Iterator<Item = u64>) -> u64 {
     let mut values: Vec<_> = values.collect();
     values.sort_unstable();
     values[values.len() / 2]
 }
 
-/// Bytes a minute that memory grows by, and the standard error of that: a line through the samples (least squares).
+/// Returns the growth of memory in bytes per minute, and its standard error, by a line through the
+/// samples (least squares).
 fn slope(samples: &[(f64, u64)]) -> (f64, f64) {
     let count = samples.len() as f64;
     let mean_x = samples.iter().map(|(x, _)| x).sum::<f64>() / count;
@@ -135,14 +140,14 @@ fn what_it_takes_does_not_grow() {
         samples.push((began.elapsed().as_secs_f64(), sample));
         if began.elapsed() >= every(0) * reloads as u32 {
             reloads += 1;
-            // Each second time nothing has changed.
+            // Every second reload changes nothing.
             ringdnsd.configure(|socket| scene.configuration(reloads / 2, socket));
             let reloaded: Value = serde_json::from_str(&ringdnsd.told(&["--json", "reload"])).unwrap();
             assert_eq!(reloaded["needs_restart"], serde_json::json!([]), "{reloaded}");
         }
         if began.elapsed() >= every(1) * (deaths + 1) {
             deaths += 1;
-            // One of the two at a time, for as long as until the other's turn.
+            // Kills one of the two at a time, and restarts it when it is the other's turn.
             if deaths % 2 == 1 {
                 scene.redis = scene.redis.take().map(Redis::kill9).map(Redis::start_in);
                 scene.clickhouse.kill9();
@@ -163,7 +168,7 @@ fn what_it_takes_does_not_grow() {
     println!("{reloads} reloads, {} deaths each of Redis and ClickHouse", deaths.div_ceil(2));
     accounts_close(&ringdnsd);
 
-    // The first third is for warming up.
+    // The first third warms up.
     let third = |nth: usize| &samples[samples.len() * nth / 3..samples.len() * (nth + 1) / 3];
     let middle = |nth: usize, of: fn(&Sample) -> u64| median(third(nth).iter().map(|(_, sample)| of(sample)));
     for (what, of, noise) in [
@@ -178,7 +183,7 @@ fn what_it_takes_does_not_grow() {
     }
 }
 
-/// Every query has its outcome, and every row its place.
+/// Checks that every query has an outcome, and every row a place.
 #[track_caller]
 fn accounts_close(ringdnsd: &Ringdnsd) {
     ringdnsd.settled();

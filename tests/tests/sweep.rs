@@ -1,4 +1,4 @@
-//! Sweeps and the snapshot, in a ringdnsd at work.
+//! Tests of sweeps and the snapshot in a running ringdnsd.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 const SERVFAIL: u16 = 2;
 
-/// An upstream whose answers live for so many seconds.
+/// Starts an upstream with this TTL.
 fn upstream(lab: &Lab, ttl: u32) -> Upstream {
     Upstream::start(lab.server(), move |seen| {
         vec![Say::Send(seen.query.response(0, &[a_record(ttl, [192, 0, 2, 1])]))]
@@ -21,7 +21,8 @@ fn asked_for(upstream: &Upstream, name: &str) -> usize {
     upstream.seen().iter().filter(|seen| seen.query.name().eq_ignore_ascii_case(name)).count()
 }
 
-/// Nobody asks in the last tenth of its time, and yet it never expires while it is in demand.
+/// Checks that an answer in demand never expires, even if no client asks in the last tenth of its
+/// lifetime.
 #[test]
 fn what_is_asked_for_is_renewed_by_a_sweep() {
     let Some(lab) = Lab::up() else { return };
@@ -33,7 +34,7 @@ fn what_is_asked_for_is_renewed_by_a_sweep() {
         let replies = ask_over_tcp(lab.server(), DNS_V4, &vec![Query::a(name); times]);
         assert!(replies.len() == times && replies.iter().all(|reply| reply.rcode() == 0));
     };
-    // Most of these may be one miss, if they come before the answer.
+    // Queries that come before the answer share one miss.
     ask("wanted.example.net", 1);
     ask("wanted.example.net", 8);
     ask("unwanted.example.net", 1);
@@ -57,7 +58,7 @@ fn what_is_asked_for_is_renewed_by_a_sweep() {
     assert!(table.lines().count() >= 3, "{table}");
 }
 
-/// A folder for the file, and ringdnsd as it writes that.
+/// A directory with the snapshot file, and the settings to write it.
 struct Kept {
     folder: TempDir,
     settings: Settings,
@@ -110,7 +111,7 @@ fn what_was_known_is_known_after_a_restart_and_after_a_crash() {
     let written = size(&kept.file());
     assert!(written > 0);
 
-    // From here on there is nobody to ask.
+    // From here on there is no upstream.
     drop(upstream);
     let mut second = kept.start(&lab);
     read(&second, 2);
@@ -134,14 +135,14 @@ fn a_purge_holds_over_a_crash() {
     let mut second = kept.start(&lab);
     read(&second, 2);
     second.told(&["cache", "purge", "purged.example.net"]);
-    assert!(!kept.file().exists(), "it was removed before the purge was said to be done");
+    assert!(!kept.file().exists(), "the purge must remove the file before it reports success");
     second.kill9();
     drop(upstream);
     let mut third = kept.start(&lab);
     assert_eq!(ask(&lab, "purged.example.net"), SERVFAIL);
     assert!(third.terminate().success());
 
-    // What is written at a stop does not have it either.
+    // A purged answer is not written when ringdnsd stops either.
     let upstream = self::upstream(&lab, 300);
     let kept = Kept::new(&upstream, "1d");
     let mut fourth = kept.start(&lab);

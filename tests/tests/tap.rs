@@ -1,4 +1,4 @@
-//! The query log, from real clients to rows, as `ringctl tap` shows them.
+//! Tests of the query log, from real clients to rows in `ringctl tap`.
 
 use ringdns_testkit::{
     Client, DNS_V4, DNS_V6, Lab, LabOptions, Process, Query, Ringdnsd, Settings, Upstream, ask_over_tcp,
@@ -16,7 +16,7 @@ fn logging(settings: Settings, log: &str) -> Settings {
     Settings { tables, ..settings }
 }
 
-/// Listens to a ringdnsd for `count` rows.
+/// Starts a tap for `count` rows.
 fn tap(ringdnsd: &Ringdnsd, count: usize) -> Process {
     let mut command: Command = ringdnsd.ctl_command();
     command.args(["tap", "--count", &count.to_string()]);
@@ -25,15 +25,15 @@ fn tap(ringdnsd: &Ringdnsd, count: usize) -> Process {
     process
 }
 
-/// The rows, once all have come.
+/// Waits for the tap to end, and returns the rows.
 fn rows(mut tap: Process) -> Vec<Value> {
     assert!(tap.wait_for_exit(PATIENCE).success(), "{}", tap.output());
     tap.output().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The statistics, once nothing is on its way: then the sums close.
+/// Waits until no record is in flight, and returns the statistics, whose sums close.
 fn settled(ringdnsd: &Ringdnsd, recorded: u64) -> Value {
-    let stats = until("nothing of the log is on its way", || {
+    let stats = until("no record is in flight", || {
         let stats = ringdnsd.stats();
         (stats["query_log"]["in_hand"] == 0 && stats["query_log"]["recorded"] == recorded).then_some(stats)
     });
@@ -78,7 +78,7 @@ fn every_answer_has_its_row() {
             }
             let (first, rest) = row["name"].as_str().unwrap().split_once('.').unwrap();
             assert!(first.starts_with("www") && rest == format!("{family}.example."), "{row}");
-            // Header, question and an address behind a pointer.
+            // Header, question, and an address behind a compression pointer.
             assert_eq!(row["answer_bytes"], 12 + 17 + 4 + 16, "{row}");
             assert_eq!(text("outcome") == "miss", count(&row["upstream_us"]) > 0, "{row}");
         }
@@ -132,7 +132,7 @@ fn a_rush_is_recorded_to_the_last_answer() {
     let mut file = NamedTempFile::new().unwrap();
     (0..100).for_each(|number| writeln!(file, "name{number}.example A").unwrap());
     let path = file.path().to_str().unwrap();
-    // The worker's batches hold more than these, however late they are collected.
+    // The worker's batches hold more rows than these, however late they are collected.
     let said = lab.client().run("dnsperf", ["-s", "10.53.0.2", "-d", path, "-n", "200", "-q", "100"]);
     assert!(said.contains("NOERROR 20000 (100.00%)"), "{said}");
     let stats = settled(&ringdnsd, 20_000);

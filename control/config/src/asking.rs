@@ -1,4 +1,5 @@
-//! Checks of what says how upstreams are asked: `[resolver]`, `[refresh]`, and the zones of `[[upstream]]`.
+//! Checks of the options for querying upstreams: `[resolver]`, `[refresh]`, and the zones of
+//! `[[upstream]]`.
 
 use super::{
     Dnssec, Refresh, Resolver, Upstream,
@@ -9,7 +10,8 @@ use super::{
 use ringdns_common::names;
 use ringdns_common::units::Span;
 
-/// More renewals of a sweep at once than the flights leave to renewals.
+/// Most renewals of a sweep in flight at once. The resolver leaves a quarter of its questions in
+/// flight to renewals of all kinds.
 const IN_FLIGHT_MAX: usize = 1024;
 
 pub fn resolver(raw: RawResolver) -> Result<Resolver, Problem> {
@@ -39,7 +41,11 @@ pub fn refresh(raw: RawRefresh) -> Result<Refresh, Problem> {
     let sweep_window = secs(within("refresh.sweep_window", raw.sweep_window, window, remedy)?);
     if raw.sweep_demand == 0 {
         let remedy = "Give 1 or more; to renew nothing, set sweep_window = \"0s\"";
-        return Err(Problem::new("refresh.sweep_demand", "what nobody asks for is not renewed", remedy));
+        return Err(Problem::new(
+            "refresh.sweep_demand",
+            "with 0, answers without any request would be renewed",
+            remedy,
+        ));
     }
     if !(1..=IN_FLIGHT_MAX).contains(&raw.sweep_in_flight) {
         let reason = format!("{} is not possible", raw.sweep_in_flight);
@@ -64,7 +70,7 @@ pub fn dnssec(raw: RawDnssec) -> Result<Dnssec, Problem> {
     })
 }
 
-/// Zones as names on the wire.
+/// Parses zones into names on the wire.
 pub fn zones(key: &str, texts: &[String]) -> Result<Vec<Vec<u8>>, Problem> {
     let zone = |(i, text): (usize, &String)| {
         names::name(text).map_err(|error| {
@@ -75,7 +81,7 @@ pub fn zones(key: &str, texts: &[String]) -> Result<Vec<Vec<u8>>, Problem> {
     texts.iter().enumerate().map(zone).collect()
 }
 
-/// Each may be listed once: statistics go by its address.
+/// Checks that no upstream is listed twice, because statistics are kept by its address.
 pub fn are_different(upstreams: &[Upstream]) -> Result<(), Problem> {
     for (at, upstream) in upstreams.iter().enumerate() {
         let label = upstream.label();
@@ -92,7 +98,7 @@ pub fn are_different(upstreams: &[Upstream]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Every name must have somebody to be asked.
+/// Checks that every name has an upstream.
 pub fn covers_all(upstreams: &[Upstream]) -> Result<(), Problem> {
     let all =
         |upstream: &Upstream| upstream.zones.is_empty() || upstream.zones.iter().any(|zone| **zone == [0]);
@@ -100,5 +106,5 @@ pub fn covers_all(upstreams: &[Upstream]) -> Result<(), Problem> {
         return Ok(());
     }
     let remedy = "Add an [[upstream]] without zones for all other names";
-    Err(Problem::new("upstream", "each upstream has zones, so nobody is asked for other names", remedy))
+    Err(Problem::new("upstream", "every upstream has zones, so other names have no upstream", remedy))
 }

@@ -1,4 +1,4 @@
-//! From what is written to what is meant: every value checked, every default in its place.
+//! Conversion of the raw file into a [`Config`]: checks every value and fills in every default.
 
 use super::{
     Access, Cache, Config, Control, Cookies, Local, Server, Tcp, Upstream, asking,
@@ -19,19 +19,22 @@ use ringdns_dataplane::{
 };
 use std::{net::SocketAddr, time::Duration};
 
-/// RFC 2308 section 5: negative answers beyond three hours have been found to be problematic.
+/// Longest time that negative answers are kept. RFC 2308 section 5: values above three hours have
+/// been found to be problematic.
 const NEGATIVE_MAX: Span = Span::secs(3 * 3_600);
-/// RFC 9520 section 3.2: at least a second, at most five minutes.
+/// Shortest and longest time that failures are cached. RFC 9520 section 3.2: at least one second,
+/// at most five minutes.
 const FAILURE_TTL: [Span; 2] = [Span::secs(1), Span::secs(300)];
-/// More connections want more than one process.
+/// Most TCP connections at once. More connections need more than one process.
 const CONNECTIONS_MAX: usize = 65_536;
-/// More queries on one connection want another one.
+/// Most queries in flight on one connection. More queries need another connection.
 const IN_FLIGHT_MAX: usize = 4_096;
-/// What an Ethernet frame holds over IPv6.
+/// Largest UDP payload in bytes that an Ethernet frame holds over IPv6.
 const UDP_MAX: u16 = 1452;
-/// The least that a cache can be laid out in.
+/// Smallest size of a cache in bytes: less cannot be laid out.
 const CACHE_MIN: u64 = 1 << 20;
-/// RFC 8767 section 4 says one to three days; a week is generous.
+/// Longest time that stale answers are served. RFC 8767 section 4 suggests one to three days; a
+/// week is generous.
 const STALE_MAX: Span = Span::secs(7 * 86_400);
 
 impl TryFrom<RawConfig> for Config {
@@ -85,7 +88,7 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
         ));
     }
     if raw.listen.len() > LISTEN_MAX {
-        let reason = format!("{} addresses are more than a worker can look after", raw.listen.len());
+        let reason = format!("{} addresses are more than a worker can serve", raw.listen.len());
         let remedy = format!("List at most {LISTEN_MAX}, or 0.0.0.0 or [::] in place of many");
         return Err(Problem::new("server.listen", reason, remedy));
     }
@@ -145,7 +148,7 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
     }
     let spin = [Span::secs(0), Span::secs(1)];
     let spin =
-        within("server.spin", raw.spin, spin, "Give at most \"1s\"; some ten microseconds are enough")?;
+        within("server.spin", raw.spin, spin, "Give at most \"1s\"; a few tens of microseconds are enough")?;
     if raw.busy_poll && raw.interface.is_none() {
         let remedy = "Set server.interface, or remove the key";
         return Err(Problem::new(
@@ -170,7 +173,7 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
     })
 }
 
-/// An upstream that is ourselves would send every miss round in a circle.
+/// Refuses an upstream that is ringdns itself, because it would send every cache miss in a circle.
 fn no_loops(listen: &[SocketAddr], upstreams: &[Upstream]) -> Result<(), Problem> {
     for (i, upstream) in upstreams.iter().enumerate() {
         let own = |l: &&SocketAddr| {
@@ -219,13 +222,13 @@ fn cache(raw: RawCache) -> Result<Cache, Problem> {
         "cache.stale_max",
         raw.stale_max,
         [Span::secs(1), STALE_MAX],
-        "Give \"1s\" to \"7d\"; to give no stale answers, set cache.serve_stale = false",
+        "Give \"1s\" to \"7d\"; to serve no stale answers, set cache.serve_stale = false",
     )?;
     let stale_client_timeout = within(
         "cache.stale_client_timeout",
         raw.stale_client_timeout,
         [Span::secs(0), Span::secs(5)],
-        "Give \"0s\" to \"5s\"; clients do not wait for longer",
+        "Give \"0s\" to \"5s\"; clients do not wait longer",
     )?;
     let stale_ttl = within(
         "cache.stale_ttl",
@@ -256,7 +259,7 @@ fn tcp(raw: RawTcp) -> Result<Tcp, Problem> {
         ("tcp.in_flight", raw.in_flight, IN_FLIGHT_MAX),
     ] {
         if value == 0 || value > most {
-            let remedy = format!("Give 1 to {most}; TCP cannot be done without (RFC 9210)");
+            let remedy = format!("Give 1 to {most}; TCP cannot be turned off (RFC 9210)");
             return Err(Problem::new(key, format!("{value} is not possible"), remedy));
         }
     }
@@ -274,11 +277,11 @@ fn tcp(raw: RawTcp) -> Result<Tcp, Problem> {
     })
 }
 
-/// A name that clients are told.
+/// Checks a name that clients are told.
 fn name(key: &str, name: Option<String>) -> Result<Option<String>, Problem> {
     match name {
         Some(name) if name.is_empty() || name.len() > NSID_MAX => {
-            let reason = format!("{} bytes are no name, or a long one", name.len());
+            let reason = format!("{} bytes are too few or too many for a name", name.len());
             Err(Problem::new(key, reason, format!("Give 1 to {NSID_MAX} bytes, or remove the key")))
         }
         name => Ok(name),
@@ -296,7 +299,7 @@ fn access(raw: RawAccess) -> Result<Access, Problem> {
     })
 }
 
-/// Prefixes of addresses, and single ones.
+/// Parses prefixes and single addresses.
 pub(super) fn prefixes(key: &str, texts: &[String]) -> Result<Vec<Prefix>, Problem> {
     let prefix = |(i, text): (usize, &String)| {
         text.parse().map_err(|error| {
@@ -316,7 +319,7 @@ fn cookies(raw: RawCookies) -> Cookies {
 }
 
 fn control(raw: RawControl) -> Result<Control, Problem> {
-    // The length of sun_path, its closing zero included.
+    // Size of `sun_path` less its closing zero.
     if raw.socket.is_empty() || raw.socket.len() > 107 {
         let reason = "the path is empty or longer than the 107 bytes that a Unix socket can have";
         return Err(Problem::new(
@@ -333,10 +336,10 @@ fn control(raw: RawControl) -> Result<Control, Problem> {
     });
     let http = http.transpose()?;
     if raw.profiles_over_http && http.is_none() {
-        let remedy = "Set control.http, or remove the key: the Unix socket gives them always";
+        let remedy = "Set control.http, or remove the key: the Unix socket always serves them";
         return Err(Problem::new(
             "control.profiles_over_http",
-            "there is no HTTP address to give them at",
+            "there is no HTTP address to serve profiles at",
             remedy,
         ));
     }
@@ -356,7 +359,7 @@ pub(super) fn within(
     Ok(span.0)
 }
 
-/// Whole seconds, rounded up: no rule becomes zero that was not written so.
+/// Returns whole seconds, rounded up, so that only a written zero becomes zero.
 pub(super) fn secs(span: Duration) -> Secs {
     let up = u64::from(span.subsec_nanos() > 0);
     Secs::try_from(span.as_secs() + up).unwrap_or(Secs::MAX)

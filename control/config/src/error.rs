@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! Errors in a configuration, with their place in the file.
 
 use std::{fmt, ops::Range, path::PathBuf};
 use toml::de::{DeTable, DeValue};
@@ -11,17 +11,17 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// Its text is refused.
+    /// The file's text is refused.
     #[error("{}{place}{problem}", path.display())]
     Refused {
         /// The file.
         path: PathBuf,
-        /// The line in it, where one is known.
+        /// Line in the file, if known.
         place: Place,
-        /// What is wrong.
+        /// Key, reason and remedy.
         problem: Problem,
     },
 }
@@ -29,16 +29,16 @@ pub enum ConfigError {
 /// A key's value that is refused: the key, the reason, the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Path of the key: `server.listen[1]`; empty where there is none.
+    /// Path of the key: `server.listen[1]`; empty if there is none.
     pub key: String,
-    /// What is wrong with it.
+    /// Reason for the refusal.
     pub reason: String,
-    /// What to do about it.
+    /// Remedy.
     pub remedy: String,
 }
 
 impl Problem {
-    /// A problem of `key`.
+    /// Returns a problem with `key`.
     pub fn new(key: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Problem { key: key.into(), reason: reason.into(), remedy: remedy.into() }
     }
@@ -55,7 +55,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// A line of the file, written as `:7: `, or as `: ` where none is known.
+/// A line of the file, displayed as `:7: `, or as `: ` if unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(pub Option<usize>);
 
@@ -68,7 +68,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The problem that serde or the TOML parser found, with the key that it is about, and its place.
+/// Returns the place, the key and the message of an error from serde or the TOML parser.
 pub fn from_toml(text: &str, error: &toml::de::Error) -> (Place, Problem) {
     let place = Place(error.span().map(|span| line(text, span.start)));
     let key = error.span().map(|span| key_at(text, &span)).unwrap_or_default();
@@ -81,7 +81,7 @@ pub fn from_toml(text: &str, error: &toml::de::Error) -> (Place, Problem) {
     (place, Problem::new(key, reason, remedy))
 }
 
-/// Where the value of `key` is in `text`; of its table, if the key is absent.
+/// Returns the line of `key`'s value in `text`; of its table, if the key is absent.
 pub fn place_of(text: &str, key: &str) -> Place {
     let Ok(root) = DeTable::parse(text) else { return Place(None) };
     let mut found = None;
@@ -93,7 +93,7 @@ pub fn place_of(text: &str, key: &str) -> Place {
     Place(found.map(|at| line(text, at)))
 }
 
-/// The path of the innermost key whose value or name covers `span`.
+/// Returns the path of the innermost key whose value or name covers `span`.
 fn key_at(text: &str, span: &Range<usize>) -> String {
     let mut found = String::new();
     if let Ok(root) = DeTable::parse(text) {
@@ -134,7 +134,7 @@ fn walk_value(
     }
 }
 
-/// The line, from 1, that byte `at` is on.
+/// Returns the line, from 1, that byte `at` is on.
 fn line(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
 }

@@ -1,4 +1,4 @@
-//! `[redis]`: where the fleet's tier is.
+//! Checks of `[redis]`: the answers shared in a fleet.
 
 use super::{check::within, error::Problem, raw::RawRedis};
 use crate::redis_server::{Files, Others, Server};
@@ -6,26 +6,26 @@ use redis::RedisError;
 use ringdns_common::units::Span;
 use std::{fmt, path::PathBuf, time::Duration};
 
-/// What is shared with other appliances, and how.
+/// Answers shared with other appliances.
 #[derive(Clone)]
 pub struct Redis {
-    /// Redis, and who we are there.
+    /// Address of Redis, and the login.
     pub server: Server,
-    /// Where that is, without the password.
+    /// Address of Redis without the password.
     pub address: String,
-    /// How long a question waits for it.
+    /// Time that a question waits for Redis.
     pub deadline: Duration,
-    /// What the names of keys begin with.
+    /// Prefix of all key names.
     pub prefix: String,
-    /// How many answers there are at most.
+    /// Most answers kept in Redis.
     pub max_keys: usize,
-    /// How long one stays that nobody wants.
+    /// Time after which an answer that the fleet has not requested is removed.
     pub idle: Duration,
-    /// How often it is swept.
+    /// Interval between sweeps of Redis.
     pub sweep_every: Duration,
-    /// How many answers a new appliance takes, if it does.
+    /// Most answers that an appliance loads at its start; `None`: no warm start.
     pub warm_keys: Option<usize>,
-    /// How many of them a second.
+    /// Most answers that a warm start loads per second.
     pub warm_per_second: u32,
 }
 
@@ -51,11 +51,11 @@ impl fmt::Debug for Redis {
 
 pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
     let limits = [Span::millis(1), Span::secs(1)];
-    let remedy = "Give \"1ms\" to \"1s\"; \"5ms\" is much for a Redis in the same network";
+    let remedy = "Give \"1ms\" to \"1s\"; \"5ms\" is ample for a Redis in the same network";
     let deadline = within("redis.deadline", raw.deadline, limits, remedy)?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if raw.prefix.is_empty() || raw.prefix.len() > 64 || !raw.prefix.bytes().all(fits) {
-        let reason = format!("{:?} cannot begin the names of keys", raw.prefix);
+        let reason = format!("{:?} cannot be the prefix of key names", raw.prefix);
         let remedy = "Give 1 to 64 letters, digits, \"-\", \"_\" and \".\"";
         return Err(Problem::new("redis.prefix", reason, remedy));
     }
@@ -70,33 +70,37 @@ pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
     if raw.max_keys == 0 {
         return Err(Problem::new(
             "redis.max_keys",
-            "nothing could be shared",
+            "with 0 keys nothing could be shared",
             "Give 1 or more, or remove [redis]",
         ));
     }
     if raw.warm_keys == Some(0) {
         return Err(Problem::new(
             "redis.warm_keys",
-            "that is none",
+            "0 answers would be loaded",
             "Give 1 or more, or remove the key for no warm start",
         ));
     }
     if raw.warm_per_second == 0 {
         return Err(Problem::new(
             "redis.warm_per_second",
-            "it would never end",
+            "with 0 answers a second a warm start would never end",
             "Give 1 or more; without warm_keys there is no warm start",
         ));
     }
     let url = match &raw.url {
         Some(url) => url.clone(),
-        // Nobody in particular, without TLS.
+        // No login, no TLS. The host is not used.
         None if !raw.sentinel.is_empty() => "redis://sentinels".into(),
         None => return Ok(None),
     };
     if !keeps {
         let remedy = "Remove the key, or cache.enabled = false";
-        return Err(Problem::new("redis.url", "who keeps no answers has none to share", remedy));
+        return Err(Problem::new(
+            "redis.url",
+            "cache.enabled = false keeps no answers, so there are none to share",
+            remedy,
+        ));
     }
     let server = server(url, &raw)?;
     let address = server.address();
@@ -114,10 +118,10 @@ pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
 }
 
 fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {
-    // The passwords in URLs are nothing for a log.
+    // A URL may contain a password, so errors do not repeat it.
     let refused = |key: &'static str| {
         move |error: RedisError| {
-            let reason = format!("this is no address of a Redis: {error}");
+            let reason = format!("this is not the address of a Redis: {error}");
             let remedy = "Write \"redis://192.0.2.1:6379\", \"redis://user:password@192.0.2.1\" or \"redis+unix:///run/redis.sock\"";
             Problem::new(key, reason, remedy)
         }
@@ -130,11 +134,15 @@ fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {
             Others::sentinels(raw.sentinel.clone(), master.clone()).map_err(refused("redis.sentinel"))?
         }
         ([_, ..], _, _) => {
-            let remedy = "Keep the one that there is: a cluster fails over by itself";
-            return Err(Problem::new("redis.sentinel", "Sentinels look after no cluster", remedy));
+            let remedy = "Remove sentinel and master, or cluster: a cluster fails over by itself";
+            return Err(Problem::new(
+                "redis.sentinel",
+                "Sentinels watch a single master and no cluster",
+                remedy,
+            ));
         }
         _ => {
-            let remedy = "Give both: sentinel = [\"redis://192.0.2.1:26379\"] and the name that they have for it, master = \"mymaster\"";
+            let remedy = "Give both: sentinel = [\"redis://192.0.2.1:26379\"] and the master's name, master = \"mymaster\"";
             return Err(Problem::new("redis.master", "Sentinels are asked for a master by its name", remedy));
         }
     };
@@ -147,7 +155,7 @@ fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {
             let remedy = "Give both keys, or neither";
             return Err(Problem::new(
                 "redis.tls_cert_file",
-                "a certificate is of no use without its key",
+                "a certificate cannot be used without its key",
                 remedy,
             ));
         }
@@ -157,15 +165,15 @@ fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {
     let server = Server::new(url, others, files).map_err(refused("redis.url"))?;
     if is_secured && !server.has_tls() {
         let remedy = "Remove the keys that begin with tls_, or use rediss://";
-        return Err(Problem::new("redis.url", "there are no certificates but over rediss://", remedy));
+        return Err(Problem::new("redis.url", "no certificates are used without rediss://", remedy));
     }
     if is_one_of_many && !server.is_remote() {
         let remedy = "Use redis:// or rediss://";
-        return Err(Problem::new("redis.url", "what others know of it is a host and a port", remedy));
+        return Err(Problem::new("redis.url", "clusters and Sentinels need a host and a port", remedy));
     }
     server.try_files().map_err(|error| {
-        let reason = format!("what it needs is not there: {error}");
-        Problem::new("redis.url", reason, "Let password_file, tls_ca_file, tls_cert_file and tls_key_file be readable, and in PEM format but for the first")
+        let reason = format!("a file of [redis] cannot be used: {error}");
+        Problem::new("redis.url", reason, "Make password_file, tls_ca_file, tls_cert_file and tls_key_file readable; all but the first must be in PEM format")
     })?;
     Ok(server)
 }

@@ -1,7 +1,7 @@
 //! The configuration: read from TOML ([`raw`]), checked ([`Config`]), documented ([`reference`]).
 //!
-//! A [`Config`] is proof that every value in it was checked. What depends on the machine and not on the file alone is
-//! [`ringdns_daemon::preflight`]'s.
+//! A [`Config`] is proof that every value in it was checked. Checks that depend on the machine, not
+//! on the file alone, are in [`ringdns_daemon::preflight`].
 
 #![forbid(unsafe_code)]
 
@@ -37,84 +37,85 @@ use std::{
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where queries come in.
+    /// Addresses that queries arrive at.
     pub server: Server,
-    /// Whom to ask, in order; at least one.
+    /// Upstreams, in order; at least one.
     pub upstreams: Vec<Upstream>,
-    /// How they are asked.
+    /// Options for querying upstreams.
     pub resolver: Resolver,
-    /// What nobody is asked for.
+    /// Names answered locally.
     pub local: Local,
-    /// What is validated.
+    /// DNSSEC validation.
     pub dnssec: Dnssec,
-    /// What is kept.
+    /// Sizes and times of the caches.
     pub cache: Cache,
-    /// What is kept on disk of that; `None`: nothing.
+    /// Snapshot of the host tier on disk; `None` for no snapshot.
     pub snapshot: Option<Snapshot>,
-    /// What is renewed before it expires.
+    /// Renewal of answers before they expire.
     pub refresh: Refresh,
-    /// What is shared with other appliances; `None`: nothing.
+    /// Answers shared with other appliances; `None` for no sharing.
     pub redis: Option<Redis>,
-    /// What clients may do over TCP.
+    /// Limits of TCP listeners.
     pub tcp: Tcp,
-    /// Who may ask.
+    /// Access list.
     pub access: Access,
-    /// DNS cookies towards clients.
+    /// DNS cookies for clients.
     pub cookies: Cookies,
-    /// What is logged of answers.
+    /// Log of answers.
     pub query_log: QueryLog,
-    /// Where the query log goes; `None`: it is kept nowhere.
+    /// Destination of the query log; `None` if it is not stored.
     pub shipping: Option<Shipping>,
-    /// How ringdns is watched and controlled.
+    /// Control socket, HTTP endpoint and profiles.
     pub control: Control,
 }
 
-/// Where queries come in, and how they are received.
+/// Addresses that queries arrive at, and the way that they are received.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// Addresses for UDP and TCP; at least one.
     pub listen: Vec<SocketAddr>,
-    /// The interface for AF_XDP; `None`: kernel sockets.
+    /// Interface for AF_XDP; `None`: kernel sockets.
     pub interface: Option<String>,
-    /// How AF_XDP is attached.
+    /// Mode in which AF_XDP is attached.
     pub mode: Mode,
-    /// Worker threads over kernel sockets; `None`: by the number of cores.
+    /// Number of worker threads over kernel sockets; `None`: by the number of cores.
     pub workers: Option<usize>,
     /// Queues to serve; `None`: all.
     pub queues: Option<Vec<u32>>,
-    /// Whether received checksums are believed.
+    /// Whether received checksums are trusted without verifying them.
     pub trust_checksums: bool,
-    /// How long a worker looks for packets before it sleeps.
+    /// Time that a worker polls for packets before it sleeps.
     pub spin: Duration,
     /// Whether workers drive the NIC.
     pub busy_poll: bool,
-    /// Whether kernel sockets may stand in for AF_XDP.
+    /// Whether kernel sockets may replace AF_XDP.
     pub fallback: bool,
-    /// The largest answer over UDP.
+    /// Largest answer over UDP, in bytes.
     pub udp_limit: u16,
-    /// The name in class CH.
+    /// Identity of this server in class CH.
     pub identity: Option<String>,
-    /// The name in EDNS.
+    /// Identity of this server in EDNS (NSID).
     pub nsid: Option<String>,
 }
 
-/// A resolver to ask.
+/// A resolver to forward queries to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
-    /// Its address.
+    /// Address of the resolver.
     pub address: SocketAddr,
-    /// How it is asked.
+    /// Transport that it is asked over.
     pub transport: Transport,
-    /// The zones that it is asked for, as lowercased names on the wire; none: all that are not another's.
+    /// Zones that it is asked for, as lowercased names on the wire; empty: all names that no other
+    /// upstream's zones cover.
     pub zones: Vec<Vec<u8>>,
-    /// Whether its AD bit is believed.
+    /// Whether its AD bit is trusted.
     pub trusted: bool,
-    /// How long one attempt may take.
+    /// Time that one attempt may take.
     pub timeout: Duration,
 }
 
 impl Upstream {
-    /// Its address as it is written in the file, with what may be left out there.
+    /// Returns the address as written in the file, with the parts that may be left out there.
     pub fn label(&self) -> String {
         let scheme = self.transport.label();
         match &self.transport {
@@ -128,7 +129,7 @@ impl Upstream {
     }
 }
 
-/// How an upstream is asked.
+/// Transport of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// UDP, and TCP for answers that do not fit.
@@ -142,7 +143,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The name in addresses and statistics.
+    /// Returns the transport's name in addresses and statistics.
     pub fn label(&self) -> &'static str {
         match self {
             Transport::Udp => "udp",
@@ -152,7 +153,7 @@ impl Transport {
         }
     }
 
-    /// What belongs to TLS, if it is used.
+    /// Returns the TLS options, if TLS is used.
     pub fn tls(&self) -> Option<&Tls> {
         match self {
             Transport::Udp | Transport::Tcp => None,
@@ -161,92 +162,94 @@ impl Transport {
     }
 }
 
-/// How an upstream is known to be who it should be, and where else it is found.
+/// TLS options of an upstream: the name in its certificate, and its other addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// The name or address that its certificate must be for.
+    /// Name or address that its certificate must be valid for.
     pub name: ServerName<'static>,
-    /// Its other addresses, tried in turn where it cannot be reached at the first.
+    /// Other addresses, tried in turn if the upstream cannot be reached at the first.
     pub spare: Vec<SocketAddr>,
-    /// The CAs that are believed; `None`: the system's.
+    /// File with the trusted CAs; `None`: the system's CAs.
     pub ca_file: Option<PathBuf>,
 }
 
-/// How upstreams are asked.
+/// Options for querying upstreams.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Resolver {
-    /// Which is asked first.
+    /// Order in which upstreams are asked.
     pub strategy: Strategy,
-    /// The percentile of an upstream's answer times after which a second one is asked too; `None`: never.
+    /// Percentile of an upstream's answer times after which a second one is asked too; `None`:
+    /// never.
     pub hedge: Option<f64>,
-    /// Whether the letter case of questions is drawn at random.
+    /// Whether the letter case of query names is randomised.
     pub randomize_case: bool,
-    /// Whether they are sent DNS cookies.
+    /// Whether DNS cookies are sent to upstreams.
     pub cookies: bool,
 }
 
-/// What is answered without asking anybody.
+/// Names answered locally, without asking an upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct Local {
-    /// Whether special-use names are.
+    /// Whether special-use names are answered locally.
     pub special_names: bool,
 }
 
-/// What is renewed before it expires.
+/// Renewal of answers before they expire.
 #[derive(Clone, Copy, Debug)]
 pub struct Refresh {
-    /// The last percents of an answer's time in which it is; 0: none.
+    /// Last part of an answer's lifetime, in percent, in which it is renewed; 0: never.
     pub ahead: u8,
-    /// How many renewals a second at most; `None`: any number.
+    /// Most renewals per second; `None`: no limit.
     pub per_second: Option<u32>,
-    /// How often the host tier is swept.
+    /// Interval between sweeps of the host tier.
     pub sweep_every: Duration,
-    /// What expires within so many seconds is renewed by sweeps; 0: nothing.
+    /// Seconds before expiry within which sweeps renew answers; 0: sweeps renew nothing.
     pub sweep_window: Secs,
-    /// How often it must have been asked for.
+    /// Number of requests that an answer needs before a sweep renews it.
     pub sweep_demand: u16,
-    /// How many renewals of sweeps are under way at once at most.
+    /// Most renewals of sweeps in flight at once.
     pub sweep_in_flight: usize,
 }
 
-/// What is found out about answers here.
+/// DNSSEC validation in this process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dnssec {
-    /// Whether anything is.
+    /// Whether answers are validated.
     pub validate: bool,
-    /// Zones and their keys that are believed; `None`: those of the public root.
+    /// File with trusted zones and their keys; `None`: the keys of the public root.
     pub trust_anchor_file: Option<PathBuf>,
     /// Names on the wire, lowercased, at and below which nothing is validated.
     pub insecure: Vec<Vec<u8>>,
 }
 
-/// What is kept, how long, and in how much memory.
+/// Sizes of the caches, and the time that they keep answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Cache {
-    /// Whether anything is kept.
+    /// Whether answers are cached.
     pub enabled: bool,
-    /// Bytes of each worker's cache.
+    /// Bytes of each worker cache.
     pub bytes_per_worker: u64,
     /// Bytes of the host tier.
     pub host_bytes: u64,
-    /// Answers are kept at least so many seconds.
+    /// Fewest seconds that answers are kept.
     pub min_ttl: Secs,
-    /// At most so many.
+    /// Most seconds that answers are kept.
     pub max_ttl: Secs,
-    /// Negative ones at most so many.
+    /// Most seconds that negative answers are kept.
     pub negative_max_ttl: Secs,
-    /// So long after its end an answer may still be given; 0: never.
+    /// Seconds after its expiry for which an answer may still be served; 0: none.
     pub stale_max: Secs,
-    /// How long a client waits for a new answer before it is given an expired one.
+    /// Time that a client waits for a new answer before it gets an expired one.
     pub stale_client_timeout: Duration,
-    /// The TTL in stale answers.
+    /// TTL in stale answers.
     pub stale_ttl: Secs,
-    /// So long a failure is remembered.
+    /// Seconds that a resolution failure is cached.
     pub failure_ttl: Secs,
 }
 
 impl Cache {
-    /// The rules for answers that come in. A cache that is off keeps everything for no time.
+    /// Returns the rules for new answers. With the cache off, every answer is kept for zero
+    /// seconds.
     pub fn ttl_rules(&self, refresh: &Refresh) -> TtlRules {
         if !self.enabled {
             return TtlRules { min: 0, max: 0, negative_max: 0, stale: 0, ahead: 0 };
@@ -260,7 +263,7 @@ impl Cache {
         }
     }
 
-    /// So long a failure is remembered; 0 when nothing is kept.
+    /// Returns the seconds that a resolution failure is cached; 0 with the cache off.
     pub fn failure_secs(&self) -> Secs {
         if self.enabled { self.failure_ttl } else { 0 }
     }
@@ -269,70 +272,71 @@ impl Cache {
 /// Limits of TCP listeners: memory and time.
 #[derive(Clone, Copy, Debug)]
 pub struct Tcp {
-    /// Connections at once, over all addresses.
+    /// Most connections at once, over all addresses.
     pub connections: usize,
-    /// Of these, from one client: an IPv4 address or an IPv6 /56.
+    /// Most connections at once from one client: an IPv4 address or an IPv6 /56.
     pub connections_per_client: usize,
-    /// Queries under way on one of them; more wait in the socket.
+    /// Most queries in flight on one connection; further queries wait in the socket.
     pub in_flight: usize,
-    /// How long a connection may be silent, and a client not read (RFC 7766 section 6.2.3: some seconds).
+    /// Time that a connection may be idle, and a client may leave its answers unread (RFC 7766
+    /// section 6.2.3: some seconds).
     pub idle: Duration,
 }
 
-/// Who may ask.
+/// Access list.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// Those who may,
+    /// Prefixes allowed to query.
     pub allow: Vec<Prefix>,
-    /// but for these.
+    /// Prefixes excluded from `allow`.
     pub deny: Vec<Prefix>,
-    /// What others hear.
+    /// Response to other clients.
     pub refusal: Refusal,
 }
 
-/// DNS cookies towards clients.
+/// DNS cookies for clients.
 #[derive(Clone, Debug)]
 pub struct Cookies {
-    /// Whether clients get any.
+    /// Whether clients get server cookies.
     pub enabled: bool,
-    /// Where the secret is; `None`: it is drawn.
+    /// File with the secret; `None`: a random secret.
     pub secret_file: Option<PathBuf>,
-    /// Whether who sends a cookie over UDP must have a good one of ours.
+    /// Whether a client that sends a cookie over UDP must send a valid one.
     pub require_over_udp: bool,
 }
 
-/// What is logged of answers.
+/// Log of answers.
 #[derive(Clone, Debug)]
 pub struct QueryLog {
-    /// Whether anything is.
+    /// Whether answers are logged.
     pub enabled: bool,
-    /// One in so many is.
+    /// Sampling rate: one answer in this many is logged.
     pub sample: u32,
-    /// Clients of whom nothing is.
+    /// Clients whose answers are not logged.
     pub exclude_clients: Vec<Prefix>,
-    /// Names on the wire, lowercased, at and below which nothing is.
+    /// Names on the wire, lowercased, at and below which nothing is logged.
     pub exclude_names: Vec<Vec<u8>>,
-    /// What is kept of clients' addresses.
+    /// Part of clients' addresses that is kept.
     pub privacy: Privacy,
-    /// Where the key is that they are hashed with; `None`: it is drawn.
+    /// File with the key that addresses are hashed with; `None`: a random key.
     pub key_file: Option<PathBuf>,
-    /// Memory of each worker for what is on its way.
+    /// Memory of each worker for rows that are not yet written, in bytes.
     pub bytes_per_worker: u64,
 }
 
-/// How ringdns is watched and controlled.
+/// Control socket, HTTP endpoint and profiles.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// The Unix socket of the API.
+    /// Unix socket of the API.
     pub socket: PathBuf,
-    /// The address of its reading part over TCP.
+    /// TCP address of the API's read-only part.
     pub http: Option<SocketAddr>,
-    /// Whether profiles are given there.
+    /// Whether profiles are served over HTTP.
     pub profiles_over_http: bool,
 }
 
 impl Config {
-    /// Checks a text; `path` is for messages.
+    /// Parses and checks a file's text. `path` names the file in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let refused = |(place, problem)| ConfigError::Refused { path: path.to_owned(), place, problem };
         let raw: raw::RawConfig = toml::from_str(text).map_err(|e| refused(error::from_toml(text, &e)))?;

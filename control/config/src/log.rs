@@ -10,16 +10,16 @@ use super::{
 use ringdns_common::units::Bytes;
 use ringdns_dataplane::log::Batch;
 
-/// Two batches: one to be filled while the other is on its way.
+/// Smallest memory of a worker, in bytes: two batches, one that fills while the other is sent.
 const BYTES_MIN: u64 = 2 * Batch::BYTES as u64;
-/// More would be memory that nobody writes to.
+/// Largest memory of a worker, in bytes. More would never be written to.
 const BYTES_MAX: u64 = 1 << 30;
 
 pub fn query_log(raw: RawQueryLog) -> Result<QueryLog, Problem> {
     if raw.sample == 0 {
         let remedy =
             "Give 1 to log every answer, 100 for one in a hundred; to log none, query_log.enabled = false";
-        return Err(Problem::new("query_log.sample", "one in none is nothing", remedy));
+        return Err(Problem::new("query_log.sample", "one answer in 0 is none", remedy));
     }
     if !(BYTES_MIN..=BYTES_MAX).contains(&raw.bytes_per_worker.0) {
         let reason = format!("{} is not possible", raw.bytes_per_worker);
@@ -27,7 +27,7 @@ pub fn query_log(raw: RawQueryLog) -> Result<QueryLog, Problem> {
         return Err(Problem::new("query_log.bytes_per_worker", reason, remedy));
     }
     if raw.key_file.is_some() && raw.privacy != Privacy::Hash {
-        let reason = "nothing is hashed with it";
+        let reason = "no addresses are hashed, so the key is not used";
         return Err(Problem::new(
             "query_log.key_file",
             reason,

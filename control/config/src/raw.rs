@@ -1,38 +1,38 @@
-//! The configuration file as it is written: every table and key, its default, and its documentation.
+//! The configuration file as written: every table and key, its default, and its documentation.
 //!
-//! [`tables!`] makes a table's struct and its part of the reference from one text, so that neither can be without
-//! the other. What a key means beyond its type is checked in [`super::check`].
+//! [`tables!`] generates a table's struct and its part of the reference from one text, so neither
+//! can exist without the other. [`super::check`] checks what a key means beyond its type.
 
 use ringdns_common::units::{Bytes, Span};
 use serde::Deserialize;
 
 /// A table of the file, as the reference shows it.
 pub struct Table {
-    /// As it is written in the file: `[server]`, `[[upstream]]`.
+    /// Header as written in the file: `[server]`, `[[upstream]]`.
     pub header: &'static str,
-    /// What it is for.
+    /// Purpose of the table.
     pub doc: &'static [&'static str],
-    /// Its keys.
+    /// Keys of the table.
     pub keys: Vec<KeyDoc>,
 }
 
 /// A key of a table.
 pub struct KeyDoc {
-    /// Its name.
+    /// Name of the key.
     pub name: &'static str,
-    /// The kind of its value.
+    /// Kind of the value, such as "duration".
     pub kind: &'static str,
-    /// The value that it has when it is absent; `None`: none.
+    /// Value that an absent key has; `None` if it has none.
     pub default: Option<String>,
-    /// What it does.
+    /// Documentation of the key.
     pub doc: &'static [&'static str],
 }
 
-/// A type that keys can have.
+/// A type that a key's value can have.
 trait Value {
-    /// What to call it.
+    /// Name of the type in the reference.
     const KIND: &'static str;
-    /// This value as it is written in the file.
+    /// Returns this value as written in the file.
     fn written(&self) -> Option<String>;
 }
 
@@ -87,7 +87,7 @@ macro_rules! tables {
             }
         })*
 
-        /// All tables, in the order of the reference.
+        /// Returns all tables, in the order of the reference.
         pub fn tables() -> Vec<Table> {
             vec![$({
                 let default = $name::default();
@@ -106,23 +106,23 @@ macro_rules! tables {
     };
 }
 
-/// How AF_XDP is attached.
+/// Mode in which AF_XDP is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// The best that interface and driver offer.
+    /// The best mode that the interface and its driver offer.
     #[default]
     Auto,
-    /// In the driver, packets written to our memory by the NIC itself.
+    /// In the driver; the NIC writes packets straight into the UMEM.
     ZeroCopy,
-    /// In the driver, packets copied by the kernel.
+    /// In the driver; the kernel copies packets.
     Copy,
-    /// Behind the driver: works with all, and is slow.
+    /// Behind the driver: works with every interface, and is slow.
     Generic,
 }
 
 impl Mode {
-    /// The name in the file.
+    /// Returns the mode's name in the file.
     pub fn label(self) -> &'static str {
         match self {
             Mode::Auto => "auto",
@@ -133,21 +133,21 @@ impl Mode {
     }
 }
 
-/// Which of several upstreams is asked first.
+/// Order in which upstreams are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// The first of the file that works.
+    /// The first upstream in the file that works.
     #[default]
     Failover,
-    /// Each in its turn.
+    /// Each upstream in turn.
     RoundRobin,
-    /// The one that has answered soonest of late.
+    /// The upstream with the lowest recent latency.
     LowestLatency,
 }
 
 impl Strategy {
-    /// The name in the file.
+    /// Returns the strategy's name in the file.
     pub fn label(self) -> &'static str {
         match self {
             Strategy::Failover => "failover",
@@ -157,19 +157,19 @@ impl Strategy {
     }
 }
 
-/// What clients hear that the access list does not let in.
+/// Response to clients that the access list excludes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refused {
-    /// REFUSED.
+    /// Answers REFUSED.
     #[default]
     Answer,
-    /// Nothing.
+    /// Sends nothing.
     Drop,
 }
 
 impl Refused {
-    /// The name in the file.
+    /// Returns the response's name in the file.
     pub fn label(self) -> &'static str {
         match self {
             Refused::Answer => "answer",
@@ -178,8 +178,9 @@ impl Refused {
     }
 }
 
-/// Who may ask unless the file says otherwise (RFC 5358): hosts that cannot be reached, and cannot ask, from everywhere:
-/// this one, private networks (RFC 1918, RFC 6598, RFC 4193), and neighbours on the link.
+/// Prefixes allowed to query by default (RFC 5358). Their hosts cannot be reached, and cannot
+/// query, from everywhere: this host, private networks (RFC 1918, RFC 6598, RFC 4193), and
+/// neighbours on the link.
 const PRIVATE: [&str; 9] = [
     "127.0.0.0/8",
     "10.0.0.0/8",
@@ -192,19 +193,19 @@ const PRIVATE: [&str; 9] = [
     "fe80::/10",
 ];
 
-/// Which clients must show a cookie of ours, among those that have cookies at all.
+/// Clients that must present a valid cookie, among those that send cookies at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Require {
-    /// None.
+    /// No client.
     #[default]
     Never,
-    /// Those that ask over UDP.
+    /// Clients that query over UDP.
     Udp,
 }
 
 impl Require {
-    /// The name in the file.
+    /// Returns the requirement's name in the file.
     pub fn label(self) -> &'static str {
         match self {
             Require::Never => "never",
@@ -213,21 +214,21 @@ impl Require {
     }
 }
 
-/// What the query log keeps of clients' addresses.
+/// Part of clients' addresses that the query log keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Privacy {
-    /// All of them.
+    /// The whole address.
     #[default]
     None,
-    /// Their networks.
+    /// The network of the address.
     Truncate,
-    /// A keyed hash.
+    /// A keyed hash of the address.
     Hash,
 }
 
 impl Privacy {
-    /// The name in the file.
+    /// Returns the setting's name in the file.
     pub fn label(self) -> &'static str {
         match self {
             Privacy::None => "none",
@@ -272,304 +273,352 @@ pub struct RawConfig {
 }
 
 tables! {
-    /// Where queries come in, and how they are received.
+    /// Addresses that queries arrive at, and the way that they are received.
     "[server]" RawServer {
-        /// Addresses and ports to answer on, over UDP and TCP: `"10.53.0.2:53"`, `"[fd53::2]:53"`. Required.
+        /// Addresses and ports to answer on, over UDP and TCP: `"10.53.0.2:53"`, `"[fd53::2]:53"`.
+        /// Required.
         listen: Vec<String> = Vec::new(),
-        /// The interface that carries them, to be read by AF_XDP. Absent: kernel UDP sockets, which need neither
-        /// a NIC nor privileges.
+        /// Interface that carries these addresses, to be read through AF_XDP. Absent: kernel UDP
+        /// sockets, which need neither a NIC nor privileges.
         interface: Option<String> = None,
-        /// How AF_XDP is attached: `"auto"`, `"zero-copy"`, `"copy"` or `"generic"`. All but `auto` fail rather than
-        /// do with less.
+        /// AF_XDP mode: `"auto"`, `"zero-copy"`, `"copy"` or `"generic"`. Every mode but `auto`
+        /// fails if the interface cannot offer it.
         mode: Mode = Mode::Auto,
-        /// Worker threads. With AF_XDP there is exactly one a queue, and the key is refused. Without: as many as
-        /// the process has cores, less one for the control plane.
+        /// Number of worker threads. With AF_XDP there is exactly one worker per queue, and the key
+        /// is refused. Absent: one per core of the process, less one for the control plane.
         workers: Option<usize> = None,
-        /// The interface's receive queues to serve. Absent: all of them. The kernel answers on the others.
+        /// Receive queues of the interface to serve. Absent: all of them. The kernel answers on the
+        /// other queues.
         queues: Option<Vec<u32>> = None,
-        /// Whether to believe the checksums of received packets. For links on which nothing can corrupt them. Partial
-        /// ones, which the kernel leaves on links within one machine, need no belief: they are recognised in copy mode.
+        /// Whether the checksums of received packets are trusted without verifying them. Use it
+        /// only on links that cannot corrupt packets. Partial checksums, which the kernel leaves on
+        /// links within one machine, do not need this key: copy mode recognises them.
         trust_checksums: bool = false,
-        /// How long a worker goes on looking for packets before it sleeps. More saves wake-ups and costs CPU.
-        /// `"0s"`: sleep at once, as a worker does that shares its core with the control plane.
+        /// Time that a worker keeps polling for packets before it sleeps. A longer time saves
+        /// wake-ups and costs CPU. `"0s"`: the worker sleeps at once, as does a worker that shares
+        /// its core with the control plane.
         spin: Span = Span(std::time::Duration::from_micros(50)),
-        /// Whether workers drive the NIC themselves instead of being interrupted (preferred busy polling, Linux
-        /// 5.11). Wants `napi_defer_hard_irqs` and `gro_flush_timeout` set on the interface.
+        /// Whether workers drive the NIC themselves instead of being interrupted (preferred busy
+        /// polling, Linux 5.11). Set `napi_defer_hard_irqs` and `gro_flush_timeout` on the
+        /// interface as well.
         busy_poll: bool = false,
-        /// Whether kernel sockets do when AF_XDP cannot be started, or is lost. `false`: stop with an error at the start;
-        /// while it is lost later on, serve over kernel sockets until it is back, and say 503 at `/readyz`.
+        /// Whether kernel sockets replace AF_XDP when it cannot be started or is lost. `false`:
+        /// ringdnsd stops with an error if AF_XDP cannot be started; if AF_XDP is lost later,
+        /// ringdnsd serves over kernel sockets until it is back, and `/readyz` answers 503.
         fallback: bool = true,
-        /// The largest answer sent over UDP, in bytes, whatever a client offers; larger ones go over TCP (RFC 9715).
+        /// Largest answer sent over UDP, in bytes, whatever a client offers. Clients fetch larger
+        /// answers over TCP (RFC 9715).
         udp_limit: u16 = 1232,
-        /// What is answered to those who ask which server this is: `id.server` and `hostname.bind` in class CH (RFC 4892).
-        /// At most 64 bytes. Absent: REFUSED. Which version runs is never told.
+        /// Identity of this server, returned for `id.server` and `hostname.bind` in class CH (RFC
+        /// 4892). At most 64 bytes. Absent: REFUSED. The version is never disclosed.
         identity: Option<String> = None,
-        /// The same for the NSID option of EDNS (RFC 5001), by which each answer can be told from those of other servers at
-        /// an anycast address. At most 64 bytes. Absent: none.
+        /// Identity of this server in the NSID option of EDNS (RFC 5001), which tells its answers
+        /// from those of other servers at an anycast address. At most 64 bytes. Absent: no NSID.
         nsid: Option<String> = None,
     }
 
-    /// A recursive resolver to ask. Given several times, `resolver.strategy` says which is asked first; the next one is
-    /// when one fails.
+    /// A recursive resolver to forward queries to. With several upstreams, `resolver.strategy`
+    /// decides which is asked first; if it fails, the next one is asked.
     "[[upstream]]" RawUpstream {
-        /// Its address: `"9.9.9.9:53"`, the same with `udp://` in front, or with `tcp://` to ask over TCP alone.
-        /// `"tls://9.9.9.9#dns.quad9.net"`: DNS over TLS, and the name that the certificate must be for; without one it must be
-        /// for the address. `"https://dns.quad9.net/dns-query"`: DNS over HTTPS (HTTP/2). Without a port: 53, 853 or 443.
-        /// Each may be listed once. Required.
+        /// Address of the upstream: `"9.9.9.9:53"` or `"udp://9.9.9.9:53"`; with `tcp://`, queries
+        /// go over TCP alone. `"tls://9.9.9.9#dns.quad9.net"`: DNS over TLS, and the name that the
+        /// certificate must be valid for; without a name it must be valid for the address.
+        /// `"https://dns.quad9.net/dns-query"`: DNS over HTTPS (HTTP/2). The default ports are 53,
+        /// 853 and 443. Each address may be listed once. Required.
         address: Option<String> = None,
-        /// IP addresses of the host that a `tls://` or `https://` address names, tried in turn. It is never looked up: there is
-        /// nobody to ask but itself.
+        /// IP addresses of the host that a `tls://` or `https://` address names, tried in turn.
+        /// ringdns never looks this name up, because it has no other resolver to ask.
         bootstrap: Vec<String> = Vec::new(),
-        /// A PEM file with the certificates of the CAs that may vouch for a `tls://` or `https://` upstream. Absent: those
-        /// that the system trusts (Debian: package `ca-certificates`).
+        /// PEM file with the CA certificates that may vouch for a `tls://` or `https://` upstream.
+        /// Absent: the CAs that the system trusts (Debian: package `ca-certificates`).
         tls_ca_file: Option<String> = None,
-        /// Ask it for these names and what is below them, and for nothing else; others are not asked for them. The longest
-        /// zone decides: `zones = ["corp.example", "10.in-addr.arpa"]`. Absent: for all other names.
+        /// Zones that this upstream is asked for: these names and all names below them, and nothing
+        /// else. Other upstreams are not asked for them. The longest matching zone decides:
+        /// `zones = ["corp.example", "10.in-addr.arpa"]`. Absent: all names that no other
+        /// upstream's zones cover.
         zones: Vec<String> = Vec::new(),
-        /// Whether its word that an answer was validated (the AD bit) is passed on. Only for a resolver that
-        /// validates, over a path that nobody can tamper with.
+        /// Whether the AD bit of this upstream, by which it says that an answer was validated, is
+        /// passed on. Set it only for a validating resolver on a path that nobody can tamper with.
         trusted: bool = false,
-        /// How long to wait for its answer before the next one is asked.
+        /// Time to wait for an answer from this upstream before the next one is asked.
         timeout: Span = Span::millis(800),
     }
 
-    /// How upstreams are asked.
+    /// Options for querying upstreams.
     "[resolver]" RawResolver {
-        /// Which upstream is asked first: `"failover"`, the first of the file that works; `"round-robin"`, each in its
-        /// turn; `"lowest-latency"`, the one that has answered soonest of late.
+        /// Order in which upstreams are asked: `"failover"`, the first in the file that works;
+        /// `"round-robin"`, each in turn; `"lowest-latency"`, the one with the lowest recent
+        /// latency.
         strategy: Strategy = Strategy::default(),
-        /// Ask a second upstream as well when the first takes longer than this percentile of its own answers, from 50 to
-        /// 99, and take what comes first. 95 makes one query in twenty two. Absent: off.
+        /// Percentile of an upstream's own answer times, from 50 to 99, after which a second
+        /// upstream is asked as well; the first answer is used. With 95, one query in twenty is
+        /// sent twice. Absent: off.
         hedge: Option<u16> = None,
-        /// Whether letters in questions are written in upper and lower case at random, which makes answers harder to
-        /// forge (DNS 0x20). Upstreams that do not repeat them as they are, are asked over TCP.
+        /// Whether the letter case of query names is randomised, which makes answers harder to
+        /// forge (DNS 0x20). Upstreams that do not repeat the case are asked over TCP.
         randomize_case: bool = false,
-        /// Whether upstreams are sent DNS cookies (RFC 7873), so that answers of those that know them are harder to forge.
+        /// Whether DNS cookies are sent to upstreams (RFC 7873), so that answers of upstreams that
+        /// support them are harder to forge.
         cookies: bool = true,
     }
 
-    /// What is answered without asking anybody.
+    /// Names answered locally, without asking an upstream.
     "[local]" RawLocal {
-        /// Whether names that have no meaning in the public DNS are answered here: `localhost`, `invalid`, `test`, `onion`,
-        /// `alt`, `local`, `home.arpa`, and the reverse zones of private addresses (RFC 6761, 6762, 6303, 7686, 8375, 9476). A
-        /// zone of an `[[upstream]]` comes before that.
+        /// Whether names without a meaning in the public DNS are answered locally: `localhost`,
+        /// `invalid`, `test`, `onion`, `alt`, `local`, `home.arpa`, and the reverse zones of
+        /// private addresses (RFC 6761, 6762, 6303, 7686, 8375, 9476). A zone of an `[[upstream]]`
+        /// takes precedence.
         special_names: bool = true,
     }
 
-    /// Whether ringdns itself finds out if answers are genuine (RFC 4035). Where it does, answers that are not become SERVFAIL, and
-    /// the AD bit says what was found out here, whatever upstreams say. Clients that set CD get answers as they came.
+    /// Local DNSSEC validation (RFC 4035). With validation on, answers that fail it become
+    /// SERVFAIL, and the AD bit reports the local result, whatever upstreams say. Clients that set
+    /// CD get answers as they came.
     "[dnssec]" RawDnssec {
-        /// Whether answers are validated. Upstreams must hand on signatures (they are asked with DO=1 and CD=1) and know the public
-        /// DNS, or another with a signed root. What answers are proven with is kept in the host cache beside them.
+        /// Whether answers are validated. Upstreams must return signatures (they are asked with
+        /// DO=1 and CD=1) and resolve the public DNS, or another one with a signed root. The
+        /// records that prove answers are kept in the host cache beside them.
         validate: bool = false,
-        /// A file with the DS or DNSKEY records of zones whose keys are believed, as in a zone file, read at
-        /// the start. Where such zones lie within each other, the one closest to a name counts; names below
-        /// none of them are not validated. Absent: the root's keys of 2017 and 2024. Keys that replace these
-        /// are not learnt (RFC 5011).
+        /// File with the DS or DNSKEY records of the trusted zones, in zone-file format, read at
+        /// the start. Where such zones lie within each other, the one closest to a name counts;
+        /// names below none of them are not validated. Absent: the root's keys of 2017 and 2024.
+        /// Keys that replace these are not learnt (RFC 5011).
         trust_anchor_file: Option<String> = None,
-        /// Names at and below which nothing is validated (RFC 7646), unless a trust anchor is closer to the
-        /// name. A private zone needs this unless a signed zone delegates it or it has a trust anchor, as
-        /// does one that an `[[upstream]]` of its own answers for: `["corp.example"]`. Special names of
-        /// `[local]` need no entry.
+        /// Names at and below which nothing is validated (RFC 7646), unless a trust anchor is
+        /// closer to the name. A private zone needs an entry unless a signed zone delegates it or
+        /// it has a trust anchor. The same holds for a zone that an `[[upstream]]` of its own
+        /// answers for: `["corp.example"]`. Special names of `[local]` need no entry.
         insecure: Vec<String> = Vec::new(),
     }
 
-    /// What is kept, how long, and in how much memory.
+    /// Sizes of the caches, and the time that they keep answers.
     "[cache]" RawCache {
-        /// Whether answers are kept at all.
+        /// Whether answers are cached at all.
         enabled: bool = true,
-        /// Memory of each worker's own cache.
+        /// Memory of each worker cache.
         bytes_per_worker: Bytes = Bytes(64 << 20),
-        /// Memory of the cache that all workers share.
+        /// Memory of the host cache, which all workers share.
         host_bytes: Bytes = Bytes(256 << 20),
-        /// Answers are kept at least this long, whatever their TTL.
+        /// Shortest time that answers are kept, whatever their TTL.
         min_ttl: Span = Span::secs(0),
-        /// Answers are kept at most this long, whatever their TTL.
+        /// Longest time that answers are kept, whatever their TTL.
         max_ttl: Span = Span::secs(86_400),
-        /// Answers that a name or type does not exist are kept at most this long (RFC 2308: 3 hours at most).
+        /// Longest time that negative answers (no such name, no such type) are kept (RFC 2308:
+        /// 3 hours at most).
         negative_max_ttl: Span = Span::secs(3_600),
-        /// Whether expired answers are given while new ones are fetched, and for as long as that fails (RFC 8767).
+        /// Whether expired answers are served while new ones are fetched, and for as long as
+        /// fetching fails (RFC 8767).
         serve_stale: bool = true,
-        /// How long a client waits for a new answer before it is given an expired one. `"0s"`: not at all, it is
-        /// renewed in the background; RFC 8767 advises `"1800ms"`.
+        /// Time that a client waits for a new answer before it gets an expired one. `"0s"`: it does
+        /// not wait, and the answer is renewed in the background; RFC 8767 advises `"1800ms"`.
         stale_client_timeout: Span = Span::secs(0),
-        /// How long after its end an answer may still be given.
+        /// Time after its expiry for which an answer may still be served.
         stale_max: Span = Span::secs(86_400),
-        /// The TTL in such answers.
+        /// TTL in expired answers.
         stale_ttl: Span = Span::secs(30),
-        /// How long a failure to find out is remembered, from 1 s to 5 m (RFC 9520).
+        /// Time that a resolution failure is cached, from 1 s to 5 m (RFC 9520).
         failure_ttl: Span = Span::secs(5),
-        /// A file in which the answers that are asked for most outlive a restart: `"/var/lib/ringdns/cache.snapshot"`. They grow older by the
-        /// wall clock meanwhile; a purge removes the file. Absent: none is written. Not with `[redis]`, where the fleet has them.
+        /// File in which the most requested answers survive a restart:
+        /// `"/var/lib/ringdns/cache.snapshot"`. Their TTLs run on by the wall clock meanwhile; a
+        /// purge removes the file. Absent: no file is written. Cannot be combined with `[redis]`,
+        /// where the fleet holds the answers.
         snapshot_file: Option<String> = None,
-        /// How often that file is written, give or take a quarter, from 1 s to 1 d; at a stop it is, too.
+        /// Interval at which the snapshot file is written, give or take a quarter, from 1 s to 1 d.
+        /// The file is also written when ringdnsd stops.
         snapshot_every: Span = Span::secs(300),
-        /// How large it is at most.
+        /// Largest size of the snapshot file.
         snapshot_bytes: Bytes = Bytes(64 << 20),
     }
 
-    /// Renewal of what is asked for, before it expires: when a client asks for it (`ahead`), and by sweeps, which look through the host's cache.
+    /// Renewal of requested answers before they expire: when a client asks for one (`ahead`), and
+    /// by sweeps through the host cache.
     "[refresh]" RawRefresh {
-        /// In the last so many percent of its time an answer that is asked for often is renewed, from 1 to 50. 0: never.
+        /// Last part of an answer's lifetime, in percent, in which a frequently requested answer is
+        /// renewed, from 1 to 50. 0: never.
         ahead: u16 = 10,
-        /// At most so many renewals a second, those of expired answers not counted. 0: no limit.
+        /// Most renewals per second; renewals of expired answers are not counted. 0: no limit.
         per_second: u32 = 100,
-        /// How often the host's cache is looked through, give or take a quarter, from 1 s to 10 m. What cannot be given out any more
-        /// is removed.
+        /// Interval between sweeps through the host cache, give or take a quarter, from 1 s to
+        /// 10 m. A sweep also removes answers that can no longer be served.
         sweep_every: Span = Span::secs(15),
-        /// What expires within this time is renewed by the sweep if it is asked for, the most asked for first. An answer is renewed in the
-        /// second half of its time. Twice `sweep_every` is right: `"30s"`. `"0s"`: sweeps renew nothing.
+        /// Time before expiry within which a sweep renews requested answers, the most requested
+        /// first. An answer is only renewed in the second half of its lifetime. Twice `sweep_every`
+        /// is a good value: `"30s"`. `"0s"`: sweeps renew nothing.
         sweep_window: Span = Span::secs(0),
-        /// So often an answer must have been asked for to be renewed by a sweep, by a count that halves every two minutes.
+        /// Number of requests that an answer needs before a sweep renews it. The count halves every
+        /// two minutes.
         sweep_demand: u16 = 2,
-        /// At most so many renewals of a sweep are under way at once.
+        /// Most renewals of a sweep in flight at once.
         sweep_in_flight: usize = 50,
     }
 
-    /// Answers shared with other appliances through Redis 6.2 or later: see [fleet.md](fleet.md). Appliances that use the same
-    /// Redis and prefix are a fleet, and should ask upstreams that answer alike.
+    /// Answers shared with other appliances through Redis 6.2 or later: see [fleet.md](fleet.md).
+    /// Appliances that use the same Redis and prefix are a fleet. Their upstreams should give the
+    /// same answers.
     "[redis]" RawRedis {
-        /// Where Redis is: `"redis://HOST:PORT"`, `"redis://USER:PASSWORD@HOST:PORT/DATABASE"`, or `"redis+unix:///PATH"`; with TLS: `"rediss://"`. Absent: nothing is
-        /// shared. Whoever may write there can make clients believe what he likes: it must be the fleet's alone.
+        /// URL of Redis: `"redis://HOST:PORT"`, `"redis://USER:PASSWORD@HOST:PORT/DATABASE"`, or
+        /// `"redis+unix:///PATH"`; with TLS: `"rediss://"`. Absent: nothing is shared. Anybody who
+        /// can write to this Redis can forge answers for all clients: only the fleet may have
+        /// access to it.
         url: Option<String> = None,
-        /// Further nodes of the Redis Cluster that `url` is a node of, in case that one is down. User and password are those of `url`; the other nodes are learnt.
-        /// Empty: it is no cluster.
+        /// Further nodes of the Redis Cluster that `url` is a node of, in case that node is down.
+        /// User and password are those of `url`; the other nodes are discovered. Empty: no cluster.
         cluster: Vec<String> = Vec::new(),
-        /// How long a question waits for Redis before upstreams are asked. Whole milliseconds.
+        /// Time that a question waits for Redis before upstreams are asked. Whole milliseconds.
         deadline: Span = Span::millis(5),
-        /// What the names of all keys begin with. Fleets with prefixes of their own can share a Redis.
+        /// Prefix of all key names. Fleets with different prefixes can share a Redis.
         prefix: String = "ringdns".into(),
-        /// Sentinels, as `"redis://HOST:26379"`, which say where the master is, and where it is after a failover. `url` says then who we are at
-        /// the master, in which database and whether over TLS; its host is not used, and it may be absent. Empty: there are none.
+        /// Sentinels, as `"redis://HOST:26379"`, which name the current master, also after a
+        /// failover. `url` then gives the user, the password, the database and whether to use TLS;
+        /// its host is not used, and `url` may be absent. Empty: no Sentinels.
         sentinel: Vec<String> = Vec::new(),
-        /// The name that Sentinels have for the master.
+        /// Name of the master at the Sentinels.
         master: Option<String> = None,
-        /// A file with the password in it, in place of one in `url` and `cluster`. Read for each connection, as the files below are.
+        /// File that contains the password, in place of one in `url` and `cluster`. It is read for
+        /// each connection, as are the files below.
         password_file: Option<String> = None,
-        /// A file of CA certificates (PEM) that Redis's must be of. Absent: those that the system knows. Only with `rediss://`.
+        /// PEM file with the CA certificates that may vouch for Redis. Absent: the CAs that the
+        /// system trusts. Only with `rediss://`.
         tls_ca_file: Option<String> = None,
-        /// A file with the certificate (PEM) to show to a Redis that asks for one, and those it was signed with,
+        /// PEM file with the client certificate for a Redis that asks for one, and the certificates
+        /// of the CAs that signed it. Needs `tls_key_file`.
         tls_cert_file: Option<String> = None,
-        /// and one with its private key.
+        /// PEM file with the private key of the client certificate. Needs `tls_cert_file`.
         tls_key_file: Option<String> = None,
-        /// At most so many answers lie in Redis. When there are more, those leave that the fleet wants least.
+        /// Most answers kept in Redis. When there are more, the answers that the fleet requests
+        /// least are removed.
         max_keys: usize = 500_000,
-        /// An answer leaves Redis before its end that nobody in the fleet has wanted for so long, from 1 s to 14 d.
+        /// Time after which an answer that the fleet has not requested is removed from Redis,
+        /// before it expires, from 1 s to 14 d.
         idle: Span = Span::secs(6 * 3600),
-        /// How often one appliance of the fleet removes from Redis and its index what has to leave, give or take a quarter, from 1 s to 10 m.
+        /// Interval at which one appliance of the fleet removes such answers and expired ones from
+        /// Redis and its index, give or take a quarter, from 1 s to 10 m.
         sweep_every: Span = Span::secs(15),
-        /// After its start an appliance takes so many answers at most that the fleet wants most, such as 10,000. Absent: none.
+        /// Most answers that an appliance loads from Redis after its start (warm start), those that
+        /// the fleet requests most, such as 10,000. Absent: no warm start.
         warm_keys: Option<usize> = None,
-        /// And so many of them a second.
+        /// Most answers that a warm start loads per second.
         warm_per_second: u32 = 1000,
     }
 
-    /// What clients may do over TCP (RFC 7766, RFC 9210).
+    /// Limits for clients over TCP (RFC 7766, RFC 9210).
     "[tcp]" RawTcp {
-        /// Connections at once, over all addresses. When there are as many, who comes takes the place of the one that is silent
-        /// for longest.
+        /// Most connections at once, over all addresses. At the limit, a new connection replaces
+        /// the one that has been idle longest.
         connections: usize = 1024,
-        /// Of these, from one client: an IPv4 address, or an IPv6 /56.
+        /// Most connections at once from one client: an IPv4 address, or an IPv6 /56.
         connections_per_client: usize = 64,
-        /// Queries under way on one connection. More wait until one is answered.
+        /// Most queries in flight on one connection. Further queries wait until one is answered.
         in_flight: usize = 64,
-        /// How long a connection may be silent with nothing under way, a message take to come, and a client not read. Clients
-        /// that ask are told (RFC 7828).
+        /// Time that a connection may be idle with no query in flight, that a message may take to
+        /// arrive, and that a client may leave its answers unread. Clients that ask for it are told
+        /// (RFC 7828).
         idle: Span = Span::secs(10),
     }
 
-    /// Who may ask, by the longest prefix that has the client's address. A resolver that answers everybody is a weapon in the
-    /// hands of those who forge addresses (RFC 5358): to serve a network with public addresses, list its prefixes.
+    /// Access list: the longest prefix that contains the client's address decides. A resolver that
+    /// answers everybody can be abused for amplification attacks with forged addresses (RFC 5358).
+    /// To serve a network with public addresses, list its prefixes.
     "[access]" RawAccess {
-        /// Prefixes (`"198.51.100.0/22"`, `"2001:db8::/32"`) and single addresses that may ask. A list that is given takes
-        /// the place of the default.
+        /// Prefixes (`"198.51.100.0/22"`, `"2001:db8::/32"`) and single addresses allowed to query.
+        /// A list given here replaces the default.
         allow: Vec<String> = PRIVATE.map(str::to_owned).to_vec(),
-        /// Prefixes and single addresses that may not, unless a longer one in `allow` says that they may.
+        /// Prefixes and single addresses excluded from `allow`, unless a longer prefix in `allow`
+        /// contains the client.
         deny: Vec<String> = Vec::new(),
-        /// What others hear: `"answer"`: REFUSED, with the extended error Prohibited; `"drop"`: nothing.
+        /// Response to other clients: `"answer"`: REFUSED, with the extended error Prohibited;
+        /// `"drop"`: nothing.
         refused: Refused = Refused::Answer,
     }
 
-    /// DNS cookies towards clients (RFC 7873): who has one is known to be where it says that it is.
+    /// DNS cookies for clients (RFC 7873): a valid cookie proves that the client's address is not
+    /// forged.
     "[cookies]" RawCookies {
-        /// Whether clients that send a cookie get one of ours (RFC 9018).
+        /// Whether clients that send a cookie get a server cookie (RFC 9018).
         enabled: bool = true,
-        /// A file with the secret that cookies are made with, 32 hexadecimal digits, so that all servers of an anycast
-        /// address know each other's. A second line, if there is one, is a secret whose cookies are taken too: the one of
-        /// before, or the next. Absent: drawn at every start.
+        /// File with the secret that cookies are made with, 32 hexadecimal digits, so that all
+        /// servers of an anycast address accept each other's cookies. An optional second line holds
+        /// another secret whose cookies are accepted too: the previous or the next one. Absent: a
+        /// random secret at every start.
         secret_file: Option<String> = None,
-        /// Who is answered BADCOOKIE, and asks again, unless its cookie is good: `"never"`, or `"udp"` for those who ask
-        /// over UDP with a cookie that is not. Who sends none is answered all the same.
+        /// Clients that get BADCOOKIE, and retry, unless their cookie is valid: `"never"`: none;
+        /// `"udp"`: clients that query over UDP with a cookie that is not valid. Clients that send
+        /// no cookie are answered in any case.
         require: Require = Require::Never,
     }
 
-    /// What is logged of each answer: when, to whom, over what, the question, what became of it, who had the answer, its size, and
-    /// how long it took. `ringctl tap` shows it live. Hits are never slowed by it: what cannot be kept up with is dropped and counted
-    /// (`query_log` in `ringctl stats`).
+    /// Log of answers: time, client, transport, question, outcome, source of the answer, size, and
+    /// time taken. `ringctl tap` shows it live. Logging never slows cache hits: rows that cannot be
+    /// written in time are dropped and counted (`query_log` in `ringctl stats`).
     "[query_log]" RawQueryLog {
-        /// Whether anything is logged.
+        /// Whether answers are logged.
         enabled: bool = false,
-        /// One answer in so many is logged, drawn at random. 1: every one.
+        /// Sampling rate: one answer in this many is logged, chosen at random. 1: every answer.
         sample: u32 = 1,
         /// Prefixes and single addresses of clients whose answers are not logged: `["10.0.0.0/8", "fd53::1"]`.
         exclude_clients: Vec<String> = Vec::new(),
         /// Names at and below which nothing is logged: `["corp.example", "10.in-addr.arpa"]`.
         exclude_names: Vec<String> = Vec::new(),
-        /// What is kept of clients' addresses: `"none"` hides nothing; `"truncate"` keeps the network, 24 bits of IPv4 and 56 of
-        /// IPv6; `"hash"` keeps a number in their place, below `100::/64`, that is the same for the same client and cannot be undone
-        /// without the key.
+        /// Part of clients' addresses that is kept: `"none"` hides nothing; `"truncate"` keeps the
+        /// network, 24 bits of IPv4 and 56 of IPv6; `"hash"` replaces the address with a number
+        /// below `100::/64` that is always the same for one client and cannot be reversed without
+        /// the key.
         privacy: Privacy = Privacy::None,
-        /// A file with the key of the hash, 32 hexadecimal digits, so that clients keep their numbers across starts and hosts. Absent:
-        /// drawn at every start.
+        /// File with the key of the hash, 32 hexadecimal digits, so that clients keep their numbers
+        /// across restarts and hosts. Absent: a random key at every start.
         key_file: Option<String> = None,
-        /// Memory of each worker for what is on its way to be written. 8 MiB hold 70,000 answers; what comes when it is full is
-        /// dropped.
+        /// Memory of each worker for rows that are not yet written. 8 MiB hold 70,000 rows; rows
+        /// that arrive when it is full are dropped.
         bytes_per_worker: Bytes = Bytes(8 << 20),
-        /// A folder for the log, of which everything is kept that ClickHouse does not take, or has not yet taken; without
-        /// `[clickhouse]`, everything. `ringctl log` reads it. Absent: nothing is written. See docs/query-log.md.
+        /// Directory of the log. It keeps the rows that ClickHouse has not taken, or has not yet
+        /// taken; without `[clickhouse]`, all rows. `ringctl log` reads it. Absent: nothing is
+        /// written. See docs/query-log.md.
         spool_dir: Option<String> = None,
-        /// What the folder may take on disk. When it is full, the oldest rows are dropped.
+        /// Most disk space that the directory may use. When it is full, the oldest rows are
+        /// dropped.
         spool_bytes: Bytes = Bytes(1 << 30),
-        /// Rows that are written or sent as one, at most 500,000.
+        /// Most rows written or sent as one batch, at most 500,000.
         batch_rows: u32 = 100_000,
-        /// Bytes of the same, before they are compressed, from `"64KiB"` to `"32MiB"`.
+        /// Most bytes of one batch before compression, from `"64KiB"` to `"32MiB"`.
         batch_bytes: Bytes = Bytes(16 << 20),
-        /// How long a row waits for others to be written or sent with. What waits is lost in a crash.
+        /// Time that a row waits for its batch to fill. Rows that wait are lost in a crash.
         batch_interval: Span = Span::secs(5),
-        /// What this appliance is called in its rows, among all that log to the same place. Absent: the name of the host.
+        /// Name of this appliance in its rows, among all appliances that log to the same place.
+        /// Absent: the host name.
         appliance: Option<String> = None,
     }
 
-    /// A ClickHouse server that the query log goes to, over its HTTP interface. While it is away, rows are kept in
-    /// `query_log.spool_dir`, and sent when it is back. See docs/query-log.md.
+    /// A ClickHouse server that stores the query log, over its HTTP interface. While it is down,
+    /// rows are kept in `query_log.spool_dir`, and sent when it is back. See docs/query-log.md.
     "[clickhouse]" RawClickhouse {
-        /// Where its HTTP interface is: `"http://10.53.0.9:8123"`, or `"https://clickhouse.example:8443"`. Credentials do not
-        /// belong here. Absent: off.
+        /// URL of its HTTP interface: `"http://10.53.0.9:8123"`, or
+        /// `"https://clickhouse.example:8443"`, without credentials. Absent: off.
         url: Option<String> = None,
-        /// The database of the tables, which are made if they are missing.
+        /// Database of the tables. Missing tables are created.
         database: String = "ringdns".into(),
-        /// Who inserts.
+        /// User that inserts rows.
         user: String = "default".into(),
-        /// A file with the user's password on one line, read with each request. Absent: none.
+        /// File with the user's password on one line, read for each request. Absent: no password.
         password_file: Option<String> = None,
-        /// A PEM file with the certificates of the CAs that may vouch for an `https://` server, read with each request. Absent:
-        /// those that the system trusts.
+        /// PEM file with the CA certificates that may vouch for an `https://` server, read for each
+        /// request. Absent: the CAs that the system trusts.
         tls_ca_file: Option<String> = None,
-        /// How long a request may take before it counts as failed.
+        /// Time after which a request counts as failed.
         timeout: Span = Span::secs(30),
-        /// How long rows are kept there, in whole days.
+        /// Time that ClickHouse keeps rows, in whole days.
         retention: Span = Span::secs(30 * 86_400),
     }
 
-    /// How ringdns is watched and controlled.
+    /// Control socket, HTTP endpoint and profiles.
     "[control]" RawControl {
-        /// The Unix socket that `ringctl` talks to. Only its owner can open it.
+        /// Unix socket that `ringctl` connects to. Only its owner can open it.
         socket: String = "/run/ringdns/control.sock".into(),
-        /// Address and port for `/metrics`, `/healthz`, `/readyz` and everything else that only reads. What changes
-        /// something goes over the Unix socket alone. Absent: off.
+        /// Address and port of `/metrics`, `/healthz`, `/readyz` and all other read-only requests.
+        /// Requests that change something are accepted over the Unix socket alone. Absent: off.
         http: Option<String> = None,
-        /// Whether profiles of memory and processor time (`/debug/pprof/`) are given over `http`, too. They show how ringdnsd
-        /// works inside, and taking one costs it time: only where nobody else can reach the address.
+        /// Whether memory and CPU profiles (`/debug/pprof/`) are served over `http`, too. They
+        /// reveal internals of ringdnsd, and taking one costs it time: enable this only where
+        /// nobody else can reach the address.
         profiles_over_http: bool = false,
     }
 }

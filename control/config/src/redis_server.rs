@@ -1,4 +1,4 @@
-//! Where a Redis is: one, the master that Sentinels name, or many that are a cluster.
+//! Address of Redis: a single server, the master that Sentinels name, or the nodes of a cluster.
 
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult,
@@ -9,10 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where Redis is, and who we are there.
+/// Address of Redis, the login, and the files for connecting to it.
 #[derive(Clone)]
 pub struct Server {
-    /// Address and login; of Sentinels' master all but the address.
+    /// Address and login. The address is not used if Sentinels name the master.
     pub info: ConnectionInfo,
     /// Files that a connection needs.
     pub files: Files,
@@ -21,22 +21,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// At `url`. Nothing is read or connected.
+    /// Returns the Redis at `url`. Reads no file and opens no connection.
     pub fn new(url: String, others: Others, files: Files) -> RedisResult<Self> {
         Ok(Server { info: url.into_connection_info()?, files, others })
     }
 
-    /// Whether it is spoken to over TLS.
+    /// Whether connections use TLS.
     pub fn has_tls(&self) -> bool {
         has_tls(self.info.addr())
     }
 
-    /// Whether it has a host and a port.
+    /// Whether Redis has a host and a port, and not a Unix socket.
     pub fn is_remote(&self) -> bool {
         !matches!(self.info.addr(), ConnectionAddr::Unix(_))
     }
 
-    /// Its address, or those of all who know it, without passwords.
+    /// Returns the address, or those of all nodes or Sentinels, without passwords.
     pub fn address(&self) -> String {
         let list = |places: &mut dyn Iterator<Item = &ConnectionInfo>| {
             places.map(|place| place.addr().to_string()).collect::<Vec<_>>().join(", ")
@@ -48,30 +48,30 @@ impl Server {
         }
     }
 
-    /// Reads the files, as each connection will. What is wrong with them is better said before anything starts.
+    /// Reads the files, as each connection does, so that errors in them are reported at the start.
     pub fn try_files(&self) -> RedisResult<()> {
         self.files.client(self.files.identified(&self.info)?).map(drop)
     }
 }
 
-/// Who is asked beside the one in the URL, or instead.
+/// Servers that are asked beside the one in the URL, or in its place.
 #[derive(Clone)]
 pub enum Others {
-    /// Nobody.
+    /// No other server.
     None,
-    /// Further nodes of its cluster.
+    /// Further nodes of the cluster.
     Cluster(Vec<ConnectionInfo>),
-    /// Sentinels, of whom each may say where the master of this name is.
+    /// Sentinels, each of which can give the address of the master of this name.
     Sentinels(Vec<ConnectionInfo>, String),
 }
 
 impl Others {
-    /// Of `[redis] cluster`.
+    /// Parses the URLs of `[redis] cluster`.
     pub fn cluster(urls: Vec<String>) -> RedisResult<Self> {
         Ok(Others::Cluster(places(urls)?))
     }
 
-    /// Of `[redis] sentinel` and `master`.
+    /// Parses the URLs of `[redis] sentinel`, with the name in `master`.
     pub fn sentinels(urls: Vec<String>, master: String) -> RedisResult<Self> {
         Ok(Others::Sentinels(places(urls)?, master))
     }
@@ -81,14 +81,15 @@ fn places(urls: Vec<String>) -> RedisResult<Vec<ConnectionInfo>> {
     urls.into_iter().map(IntoConnectionInfo::into_connection_info).collect()
 }
 
-/// What is in files, because it is secret or replaced now and then. They are read anew for each connection.
+/// Files with secrets, or with data that is replaced from time to time. They are read anew for each
+/// connection.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
-    /// The password, in place of one in the URL.
+    /// File with the password, in place of one in the URL.
     pub password: Option<PathBuf>,
-    /// The CAs that are believed; `None`: the system's.
+    /// File with the trusted CAs; `None`: the system's CAs.
     pub ca: Option<PathBuf>,
-    /// The certificate that is shown to Redis, and its key.
+    /// Files with the client certificate and its key.
     pub identity: Option<[PathBuf; 2]>,
 }
 
@@ -101,7 +102,7 @@ impl Files {
         Ok(TlsCertificates { client_tls: identity.transpose()?, root_cert })
     }
 
-    /// Adds the password in the file to `info`.
+    /// Returns `info` with the password in the file.
     pub fn identified(&self, info: &ConnectionInfo) -> RedisResult<ConnectionInfo> {
         let Some(path) = &self.password else { return Ok(info.clone()) };
         let password = String::from_utf8(read(path)?).map_err(|_| {
@@ -111,7 +112,7 @@ impl Files {
         Ok(info.clone().set_redis_settings(settings.set_password(password.trim_end_matches(['\r', '\n']))))
     }
 
-    /// Makes a client of a Redis, with the certificates in the files.
+    /// Returns a client of a Redis, with the certificates in the files.
     pub fn client(&self, info: ConnectionInfo) -> RedisResult<Client> {
         match has_tls(info.addr()) {
             true => Client::build_with_tls(info, self.certificates()?),
@@ -125,7 +126,7 @@ fn read(path: &Path) -> RedisResult<Vec<u8>> {
     Ok(fs::read(path).map_err(named)?)
 }
 
-/// Whether an address is spoken to over TLS.
+/// Whether connections to an address use TLS.
 pub fn has_tls(address: &ConnectionAddr) -> bool {
     matches!(address, ConnectionAddr::TcpTls { .. })
 }

@@ -4,7 +4,8 @@ use crate::Problem;
 use ringdns_dataplane::dns::cookie::Secret;
 use std::path::Path;
 
-/// The secret in the file that the configuration names under `key`, and a second one if it has one.
+/// Reads the secret, and an optional second one, from the file that the configuration names under
+/// `key`.
 pub fn secrets_of(key: &str, path: &Path) -> Result<(Secret, Option<Secret>), Problem> {
     let problem = |reason: String| {
         let remedy =
@@ -16,7 +17,7 @@ pub fn secrets_of(key: &str, path: &Path) -> Result<(Secret, Option<Secret>), Pr
     Ok((secret, other))
 }
 
-/// The secrets in a file, at most two. What is wrong is told without what is written there.
+/// Reads at most two secrets from a file. Errors do not repeat the file's text.
 fn secrets(path: &Path) -> Result<[Option<Secret>; 2], String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let mut secrets = [None; 2];

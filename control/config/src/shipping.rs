@@ -1,4 +1,4 @@
-//! Where the query log goes: the spool of `[query_log]`, and `[clickhouse]`.
+//! Checks of the query log's destination: the spool of `[query_log]`, and `[clickhouse]`.
 
 use super::{
     check::within,
@@ -9,69 +9,70 @@ use http::Uri;
 use ringdns_common::units::{Bytes, Span};
 use std::{path::PathBuf, time::Duration};
 
-/// More rows would not be one block to a server, and could be stored in part.
+/// Most rows of one batch. ClickHouse would split more rows into several blocks, and could store
+/// them in part.
 const BATCH_ROWS_MAX: u32 = 500_000;
-/// More would not be a small batch to who has little memory.
+/// Fewest and most bytes of one batch. More would not be small to a host with little memory.
 const BATCH_BYTES: [Bytes; 2] = [Bytes(64 << 10), Bytes(32 << 20)];
-/// The least that a spool is of use with.
+/// Smallest useful spool.
 const SPOOL_MIN: Bytes = Bytes(1 << 20);
 const DAY: u64 = 86_400;
 
-/// Where rows go.
+/// Destination of the query log.
 #[derive(Clone, Debug)]
 pub struct Shipping {
-    /// Who logs.
+    /// Name of this appliance in its rows.
     pub appliance: String,
-    /// The folder of what is not stored.
+    /// Directory of rows that are not stored elsewhere.
     pub spool_dir: PathBuf,
-    /// Bytes that it may take.
+    /// Most bytes that the directory may use.
     pub spool_bytes: u64,
-    /// Rows of a segment.
+    /// Most rows of a segment.
     pub batch_rows: u32,
-    /// Its bytes, not compressed.
+    /// Most bytes of a segment before compression.
     pub batch_bytes: usize,
-    /// How long its first row waits for others.
+    /// Time that a segment's first row waits for others.
     pub batch_interval: Duration,
-    /// Where segments are sent; `None`: nowhere, the spool is all.
+    /// Server that segments are sent to; `None`: rows stay in the spool.
     pub clickhouse: Option<ClickHouse>,
 }
 
 /// A ClickHouse server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClickHouse {
-    /// How it is spoken to.
+    /// Scheme of its URL.
     pub scheme: Scheme,
-    /// Its name or address, without brackets.
+    /// Host name or address, without brackets.
     pub host: String,
-    /// The port of its HTTP interface.
+    /// Port of its HTTP interface.
     pub port: u16,
-    /// What it has before the parameters.
+    /// Path of its URL, before the parameters.
     pub path: String,
-    /// The database of the tables.
+    /// Database of the tables.
     pub database: String,
-    /// Who inserts.
+    /// User that inserts rows.
     pub user: String,
-    /// Where the password is.
+    /// File with the password.
     pub password_file: Option<PathBuf>,
-    /// The CAs that are believed; `None`: the system's.
+    /// File with the trusted CAs; `None`: the system's CAs.
     pub tls_ca_file: Option<PathBuf>,
-    /// How long a request may take.
+    /// Time that a request may take.
     pub timeout: Duration,
     /// Days that rows are kept.
     pub retention_days: u32,
 }
 
-/// With TLS or without.
+/// Scheme of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// Without.
+    /// Without TLS.
     Http,
-    /// With.
+    /// With TLS.
     Https,
 }
 
 impl Scheme {
-    /// As URLs have it.
+    /// Returns the scheme as written in URLs.
     pub fn label(self) -> &'static str {
         match self {
             Scheme::Http => "http",
@@ -81,7 +82,7 @@ impl Scheme {
 }
 
 impl ClickHouse {
-    /// Host and port, as URLs have them.
+    /// Returns host and port as written in URLs.
     pub fn authority(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),
@@ -90,10 +91,10 @@ impl ClickHouse {
     }
 }
 
-/// `None`: rows go nowhere.
+/// Checks the destination of the query log; `None` if there is none.
 pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<Shipping>, Problem> {
     let clickhouse = self::clickhouse(clickhouse)?;
-    // What is wrong is wrong before it is used.
+    // Wrong values are refused even where they are not used.
     if log.spool_bytes < SPOOL_MIN {
         let reason = format!("{} is too little for a spool", log.spool_bytes);
         return Err(Problem::new("query_log.spool_bytes", reason, format!("Give at least \"{SPOOL_MIN}\"")));
@@ -112,21 +113,26 @@ pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<S
         within("query_log.batch_interval", log.batch_interval, interval, "Give \"100ms\" to \"1h\"")?;
     let Some(spool_dir) = &log.spool_dir else {
         if clickhouse.is_some() {
-            let remedy = "Give a folder, such as spool_dir = \"/var/lib/ringdns/query-log\"";
-            let reason = "clickhouse.url is set, and there is no folder for what it does not take";
+            let remedy = "Give a directory, such as spool_dir = \"/var/lib/ringdns/query-log\"";
+            let reason =
+                "clickhouse.url is set, and there is no directory for rows that ClickHouse does not take";
             return Err(Problem::new("query_log.spool_dir", reason, remedy));
         }
         return Ok(None);
     };
     if clickhouse.is_some() && !log.enabled {
         let remedy = "Set query_log.enabled = true, or remove [clickhouse]";
-        return Err(Problem::new("clickhouse.url", "nothing is logged that could be stored", remedy));
+        return Err(Problem::new(
+            "clickhouse.url",
+            "query_log.enabled is false, so there are no rows to store",
+            remedy,
+        ));
     }
     if spool_dir.is_empty() {
         return Err(Problem::new(
             "query_log.spool_dir",
             "the path is empty",
-            "Name a folder, or remove the key",
+            "Name a directory, or remove the key",
         ));
     }
     Ok(Some(Shipping {
@@ -162,7 +168,7 @@ fn clickhouse(raw: RawClickhouse) -> Result<Option<ClickHouse>, Problem> {
         let remedy = "Write it as \"http://[fd53::9]:8123\" or \"https://clickhouse.example:8443\"";
         Problem::new("clickhouse.url", reason, remedy)
     };
-    // A URL with a password in it is not repeated.
+    // A URL may contain a password, so errors do not repeat it.
     let uri: Uri = url.parse().map_err(|error| refused(&format!("it is no URL: {error}")))?;
     let authority = uri.authority().ok_or_else(|| refused("there is no host in it"))?;
     if authority.as_str().contains('@') {
@@ -187,7 +193,7 @@ fn clickhouse(raw: RawClickhouse) -> Result<Option<ClickHouse>, Problem> {
         return Err(Problem::new("clickhouse.database", format!("{:?} is no name", raw.database), remedy));
     }
     if raw.user.is_empty() || !raw.user.bytes().all(|b| b.is_ascii_graphic()) {
-        let remedy = "Give printable ASCII without spaces; \"default\" is there unless somebody removed it";
+        let remedy = "Give printable ASCII without spaces; \"default\" exists unless it was removed";
         return Err(Problem::new("clickhouse.user", format!("{:?} is no name", raw.user), remedy));
     }
     Ok(Some(ClickHouse {

@@ -1,24 +1,24 @@
-//! Checks of `cache.snapshot_file` and what belongs to it.
+//! Checks of `cache.snapshot_file` and the keys that belong to it.
 
 use super::{check::within, error::Problem, raw::RawCache};
 use ringdns_common::units::{Bytes, Span};
 use std::{path::PathBuf, time::Duration};
 
-/// Less holds nothing worth reading.
+/// Smallest and largest size of a snapshot, in bytes. A smaller one holds nothing worth reading.
 const BYTES: [u64; 2] = [64 << 10, 16 << 30];
 
-/// What is kept on disk of the host tier.
+/// Snapshot of the host tier on disk.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Where.
+    /// Path of the file.
     pub file: PathBuf,
-    /// How often it is written.
+    /// Interval at which the file is written.
     pub every: Duration,
-    /// How large it is at most.
+    /// Largest size of the file, in bytes.
     pub bytes: u64,
 }
 
-/// `fleet`: whether there is one.
+/// Checks the snapshot's keys. `fleet`: whether the appliance belongs to a fleet.
 pub fn snapshot(raw: &RawCache, fleet: bool) -> Result<Option<Snapshot>, Problem> {
     let limits = [Span::secs(1), Span::secs(86_400)];
     let remedy = "Give \"1s\" to \"1d\"; \"5m\" is usual";
@@ -35,13 +35,16 @@ pub fn snapshot(raw: &RawCache, fleet: bool) -> Result<Option<Snapshot>, Problem
     let Some(file) = &raw.snapshot_file else { return Ok(None) };
     let refused = |reason: &str, remedy: &str| Err(Problem::new("cache.snapshot_file", reason, remedy));
     if file.is_empty() || file.ends_with('/') {
-        return refused("this is the name of no file", "Write \"/var/lib/ringdns/cache.snapshot\"");
+        return refused("this is not the path of a file", "Write \"/var/lib/ringdns/cache.snapshot\"");
     }
     if !raw.enabled {
-        return refused("who keeps no answers has none to write", "Remove the key, or cache.enabled = false");
+        return refused(
+            "cache.enabled = false keeps no answers, so there are none to write",
+            "Remove the key, or cache.enabled = false",
+        );
     }
     if fleet {
-        let reason = "an appliance of a fleet takes what it needs from Redis, which knows of purges while this one was down";
+        let reason = "an appliance of a fleet loads answers from Redis, which also applies the purges made while it was down";
         return refused(reason, "Remove the key, or redis.url");
     }
     Ok(Some(Snapshot { file: file.into(), every, bytes: raw.snapshot_bytes.0 }))

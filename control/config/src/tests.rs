@@ -108,7 +108,8 @@ fn serve_stale_and_enabled_switch_rules_off() {
     assert_eq!(config.cache.failure_secs(), 0);
 }
 
-/// Each case: the whole file, the line and key that the message names, a word of its reason and of its remedy.
+/// Each case: the whole file, the line and key that the message names, a part of its reason and of
+/// its remedy.
 #[test]
 fn refusals_name_line_key_reason_and_remedy() {
     let server = |lines: &str| format!("[[upstream]]\naddress = \"127.0.0.1:5301\"\n[server]\n{lines}\n");
@@ -142,8 +143,14 @@ fn refusals_name_line_key_reason_and_remedy() {
         (listen("busy_poll = true"), "5", "server.busy_poll", "no NIC", "interface"),
         (listen("lisen = []"), "5", "server.lisen", "unknown field", "spelling"),
         (listen("[resdi]\nurl = \"redis://h\""), "5", "resdi", "unknown field", "spelling"),
-        (more("[redis]\nurl = \"http://h\""), "6", "redis.url", "no address of a Redis", "redis://"),
-        (more("[redis]\nurl = \"redis://:hush@\""), "6", "redis.url", "no address of a Redis", "redis://"),
+        (more("[redis]\nurl = \"http://h\""), "6", "redis.url", "not the address of a Redis", "redis://"),
+        (
+            more("[redis]\nurl = \"redis://:hush@\""),
+            "6",
+            "redis.url",
+            "not the address of a Redis",
+            "redis://",
+        ),
         (
             more("[redis]\nurl = \"redis://h\"\n[cache]\nenabled = false"),
             "6",
@@ -209,7 +216,13 @@ fn refusals_name_line_key_reason_and_remedy() {
         (at("tls://9.9.9.9#"), "4", "upstream[0].address", "neither an IP address", "#dns.quad9.net"),
         (at("tls://a:b"), "4", "upstream[0].address", "neither an IP address", "#dns.quad9.net"),
         (at("tls://0.0.0.0"), "4", "upstream[0].address", "cannot be asked", "one resolver"),
-        (at("udp://9.9.9.9#dns.quad9.net"), "4", "upstream[0].address", "nobody shows a name", "tls://"),
+        (
+            at("udp://9.9.9.9#dns.quad9.net"),
+            "4",
+            "upstream[0].address",
+            "no certificate to find a name in",
+            "tls://",
+        ),
         (at("https://9.9.9.9"), "4", "upstream[0].address", "no path", "/dns-query"),
         (at("https://me@9.9.9.9/"), "4", "upstream[0].address", "host alone", "/dns-query"),
         (at("https://9.9.9.9/#x"), "4", "upstream[0].address", "the URL's host", "bootstrap"),
@@ -229,7 +242,7 @@ fn refusals_name_line_key_reason_and_remedy() {
             "no certificates",
             "tls://",
         ),
-        (upstream("address = \"ftp://9.9.9.9\""), "4", "upstream[0].address", "no transport", "tls://"),
+        (upstream("address = \"ftp://9.9.9.9\""), "4", "upstream[0].address", "not a transport", "tls://"),
         (
             upstream("address = \"dns.quad9.net\""),
             "4",
@@ -275,7 +288,13 @@ fn refusals_name_line_key_reason_and_remedy() {
         (more("[access]\nrefused = \"ignore\""), "6", "access.refused", "ignore", "Correct the value"),
         (more("[control]\nhttp = \"8053\""), "6", "control.http", "no IP address", "127.0.0.1:8053"),
         (more("[control]\nsocket = \"\""), "6", "control.socket", "empty", "short path"),
-        (more("[clickhouse]\nurl = \"http://ch:8123\""), "", "query_log.spool_dir", "no folder", "/var/lib"),
+        (
+            more("[clickhouse]\nurl = \"http://ch:8123\""),
+            "",
+            "query_log.spool_dir",
+            "no directory",
+            "/var/lib",
+        ),
         (logged("url = \"http://me:secret@ch:8123\""), "9", "clickhouse.url", "credentials", "password_file"),
         (logged("url = \"ftp://ch\""), "9", "clickhouse.url", "neither http", "http://["),
         (logged("url = \"http://ch/?a=b\""), "9", "clickhouse.url", "parameters", "http://["),
@@ -294,7 +313,7 @@ fn refusals_name_line_key_reason_and_remedy() {
             "letters",
         ),
         (logged("url = \"http://ch\"\nretention = \"1h\""), "10", "clickhouse.retention", "too short", "1d"),
-        (more("[query_log]\nspool_dir = \"\""), "6", "query_log.spool_dir", "empty", "folder"),
+        (more("[query_log]\nspool_dir = \"\""), "6", "query_log.spool_dir", "empty", "directory"),
         (
             more("[query_log]\nspool_dir = \"a\"\nbatch_rows = 600000"),
             "7",
@@ -358,7 +377,7 @@ fn the_sample_is_accepted() {
     parse(&project_file("deploy/ringdns.toml")).unwrap();
 }
 
-/// What the sample shows commented out is accepted too, and is what holds without it.
+/// Checks that the keys that the sample shows commented out are accepted, and show the defaults.
 #[test]
 fn the_samples_commented_keys_are_real_and_show_the_defaults() {
     let sample = project_file("deploy/ringdns.toml");

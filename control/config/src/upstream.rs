@@ -1,4 +1,4 @@
-//! Checks of `[[upstream]]`: whom to ask, how to reach them, and how to know that it is they.
+//! Checks of `[[upstream]]`: address, transport, and the name in the certificate.
 
 use super::{Tls, Transport, Upstream, asking, check::within, error::Problem, raw::RawUpstream};
 use http::Uri;
@@ -28,7 +28,7 @@ pub fn upstream(i: usize, raw: RawUpstream) -> Result<Upstream, Problem> {
         }
         Some((scheme, _)) => {
             let remedy = "Use udp://, tcp://, tls:// or https://, or a plain \"ip:port\"";
-            return Err(keys.address(format!("{scheme}:// is no transport"), remedy));
+            return Err(keys.address(format!("{scheme}:// is not a transport"), remedy));
         }
     };
     for address in std::iter::once(&address).chain(transport.tls().into_iter().flat_map(|tls| &tls.spare)) {
@@ -47,7 +47,7 @@ pub fn upstream(i: usize, raw: RawUpstream) -> Result<Upstream, Problem> {
     Ok(Upstream { address, transport, zones, trusted: raw.trusted, timeout })
 }
 
-/// The keys of one upstream, for problems with them.
+/// Keys of one upstream, for the problems found in them.
 struct Keys(usize);
 
 impl Keys {
@@ -60,7 +60,7 @@ impl Keys {
     }
 }
 
-/// UDP and TCP: an address, and nothing that belongs to TLS.
+/// Parses an upstream over UDP or TCP: an address, and no TLS options.
 fn plain(
     keys: &Keys,
     text: &str,
@@ -70,7 +70,7 @@ fn plain(
     let label = transport.label();
     if text.contains('#') {
         let remedy = "Remove \"#...\", or ask over tls://";
-        return Err(keys.address(format!("nobody shows a name over {label}://"), remedy));
+        return Err(keys.address(format!("{label}:// has no certificate to find a name in"), remedy));
     }
     if raw.tls_ca_file.is_some() {
         let remedy = "Remove the key, or use tls:// or https://";
@@ -78,7 +78,7 @@ fn plain(
     }
     if !raw.bootstrap.is_empty() {
         let remedy = "Remove the key; it belongs to names in tls:// and https://";
-        return Err(keys.of("bootstrap", format!("{label}:// is given an address, not a name"), remedy));
+        return Err(keys.of("bootstrap", format!("{label}:// takes an address, not a name"), remedy));
     }
     let address = socket_address(text, DNS).ok_or_else(|| {
         let remedy = "Write \"9.9.9.9:53\" or \"[2620:fe::fe]:53\"; names are for tls:// and https://, with their \
@@ -88,7 +88,8 @@ fn plain(
     Ok((address, transport))
 }
 
-/// `tls://9.9.9.9:853#dns.quad9.net`: an address or a name with a port, and the name in the certificate if that is another.
+/// Parses `tls://9.9.9.9:853#dns.quad9.net`: an address or a name with a port, and the name in the
+/// certificate if it differs.
 fn over_tls(keys: &Keys, rest: &str, raw: &RawUpstream) -> Result<(SocketAddr, Transport), Problem> {
     let (place, pinned) = match rest.split_once('#') {
         Some((place, pinned)) => (place, Some(pinned)),
@@ -108,10 +109,11 @@ fn over_tls(keys: &Keys, rest: &str, raw: &RawUpstream) -> Result<(SocketAddr, T
     Ok((address, Transport::Tls(Tls { name, spare, ca_file: raw.tls_ca_file.clone().map(Into::into) })))
 }
 
-/// `https://dns.quad9.net/dns-query`: a URL (RFC 8484), whose host is the name in the certificate.
+/// Parses `https://dns.quad9.net/dns-query`: a URL (RFC 8484) whose host is the name in the
+/// certificate.
 fn over_https(keys: &Keys, text: &str, raw: &RawUpstream) -> Result<(SocketAddr, Transport), Problem> {
     let example = "Write it as \"https://dns.quad9.net/dns-query\"";
-    // What RFC 8484 has at the end of its templates is for GET; queries are sent by POST.
+    // RFC 8484 ends its URI templates in `{?dns}`, which is for GET; queries are sent by POST.
     let url = text.strip_suffix("{?dns}").unwrap_or(text);
     if url.contains('#') {
         let remedy = "Put the name into the URL, and its addresses into bootstrap";
@@ -134,7 +136,7 @@ fn over_https(keys: &Keys, text: &str, raw: &RawUpstream) -> Result<(SocketAddr,
     Ok((address, Transport::Https(tls, uri)))
 }
 
-/// The first of an upstream's addresses, and the others: its own, or those of `bootstrap`.
+/// Returns the first of an upstream's addresses, and the others: its own, or those of `bootstrap`.
 fn reached_at(
     keys: &Keys,
     host: &str,
@@ -145,7 +147,7 @@ fn reached_at(
     let mut addresses = Vec::new();
     for (at, text) in raw.bootstrap.iter().enumerate() {
         let ip: IpAddr = text.parse().map_err(|_| {
-            let remedy = "Write \"9.9.9.9\" or \"2620:fe::fe\"; the port is the address's";
+            let remedy = "Write \"9.9.9.9\" or \"2620:fe::fe\"; the port is that of the address";
             keys.of(&format!("bootstrap[{at}]"), format!("{text:?} is no IP address"), remedy)
         })?;
         addresses.push(SocketAddr::new(ip, port));
@@ -171,10 +173,10 @@ fn server_name(keys: &Keys, name: &str) -> Result<ServerName<'static>, Problem> 
 
 fn bad_host(keys: &Keys, name: &str) -> Problem {
     let remedy = "Write \"tls://9.9.9.9:853#dns.quad9.net\" or \"https://dns.quad9.net/dns-query\"";
-    keys.address(format!("{name:?} is neither an IP address nor a host's name"), remedy)
+    keys.address(format!("{name:?} is neither an IP address nor a host name"), remedy)
 }
 
-/// An address with a port, or without.
+/// Parses an IP address with or without a port; `port` is the default.
 fn socket_address(text: &str, port: u16) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| {
         let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -182,7 +184,7 @@ fn socket_address(text: &str, port: u16) -> Option<SocketAddr> {
     })
 }
 
-/// A host's name and its port.
+/// Splits a host name from its port; `port` is the default.
 fn split_port(text: &str, port: u16) -> Option<(String, u16)> {
     match text.split_once(':') {
         Some((host, port)) => Some((host.to_owned(), port.parse().ok()?)),

@@ -1,11 +1,11 @@
-//! A zero that is written is a zero: it is obeyed or refused, and never taken for a key that is absent.
+//! Tests that a written zero is obeyed or refused, and never taken for an absent key.
 
 use ringdns_config::Config;
 use std::path::Path;
 
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 
-/// The smallest file, with `line` in `table`.
+/// Parses the smallest file, with `line` in `table`.
 fn parse(table: &str, line: &str) -> Result<String, String> {
     let mut text = String::new();
     for (header, needed) in

@@ -7,7 +7,7 @@ use crate::{
     signature::Keys,
 };
 
-/// Keys of one zone that are believed without proof.
+/// Keys of one zone that are trusted without proof.
 #[derive(Clone, Debug)]
 struct Anchor {
     zone: Name,
@@ -15,16 +15,16 @@ struct Anchor {
     keys: Vec<Dnskey>,
 }
 
-/// Zones whose keys are believed. Names below none of them are not validated.
+/// Zones whose keys are trusted. Names below none of them are not validated.
 #[derive(Clone, Debug, Default)]
 pub struct Anchors(Vec<Anchor>);
 
-/// Why a record is no trust anchor.
+/// Reason for a record that cannot be a trust anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// Its RDATA is too short.
+    /// The RDATA is too short.
     Malformed,
-    /// Its algorithm or digest type is not supported.
+    /// The algorithm or digest type is not supported.
     Unsupported,
     /// The key is not one for zones (RFC 4034 section 2.1.1), or was revoked (RFC 5011 section 2.1).
     NotForZones,
@@ -54,23 +54,24 @@ impl Anchors {
         Ok(())
     }
 
-    /// Returns anchors of a root whose keys are not known, so that nothing is believed.
+    /// Returns anchors of a root whose keys are unknown, so that nothing below it validates.
     pub fn unknown_root() -> Self {
         Anchors(vec![Anchor { zone: Name::root(), ds: Vec::new(), keys: Vec::new() }])
     }
 
-    /// Whether there are none.
+    /// Whether there are no anchors.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Number of labels of the longest zone with an anchor that is a name or above it; `None`: there is none.
+    /// Returns the number of labels of the longest zone with an anchor that is `name` or above it;
+    /// `None` if there is none.
     pub fn labels_above(&self, name: &Name) -> Option<usize> {
         let above = self.0.iter().filter(|anchor| name.is_at_or_below(&anchor.zone));
         above.map(|anchor| anchor.zone.label_count()).max()
     }
 
-    /// Returns the keys of a zone that are believed because of its anchor.
+    /// Returns the keys of a zone that its anchor makes trusted.
     pub(crate) fn believed(&self, keys: &Keys) -> Keys {
         let anchor = self.0.iter().find(|anchor| anchor.zone == keys.zone);
         anchor.map_or_else(

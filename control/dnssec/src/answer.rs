@@ -1,5 +1,5 @@
-//! The judgement of an answer: each name on the way along its aliases, and at the end the records or the
-//! proof that there are none.
+//! Validation of an answer: each name in the chain of its aliases, and at the end the records or
+//! the proof that there are none.
 
 use crate::{
     Source, Unproven,
@@ -15,43 +15,43 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Aliases that are followed from one name to the next.
+/// Most aliases that are followed.
 const ALIASES_MAX: usize = 11;
 
 const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
 
-/// A record of an answer. Names are as they were spelled, without compression.
+/// A record of an answer. Names are uncompressed and in their original letter case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Owner on the wire.
     pub owner: Vec<u8>,
     /// Type.
     pub rtype: u16,
-    /// TTL, which ends with the signatures (RFC 4035 section 5.3.3).
+    /// TTL, at most the time until the signatures expire (RFC 4035 section 5.3.3).
     pub ttl: u32,
     /// RDATA.
     pub rdata: Vec<u8>,
 }
 
-/// Sections that a client may be answered with.
+/// Validated sections that a client may be answered with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// The response code, which is that of what was proven.
+    /// Response code that was proven.
     pub rcode: u8,
     /// Whether all of it is signed, rather than proven to be unsigned.
     pub secure: bool,
-    /// Why it counts as unsigned though it is not, as an extended error.
+    /// Reason, as an extended error, for treating a signed answer as unsigned.
     pub ede: Option<u16>,
-    /// The answer section: aliases in the order in which they are followed, then the records that were asked
-    /// for.
+    /// Answer section: aliases in the order in which they are followed, then the records that were
+    /// asked for.
     pub answers: Vec<Record>,
-    /// The authority section: what proves that something does not exist.
+    /// Authority section: the proof that something does not exist.
     pub authorities: Vec<Record>,
 }
 
-/// Judges the `response` to a question in class IN that was asked with DO=1 and CD=1, at a time in seconds
-/// since 1970.
+/// Validates the `response` to a question in class IN that was asked with DO=1 and CD=1. `now` is
+/// the time in seconds since 1970.
 pub async fn validate<S: Source>(
     source: &S,
     anchors: &Anchors,
@@ -67,13 +67,15 @@ pub async fn validate<S: Source>(
     let (mut at, mut response, mut is_own) = (name.clone(), response, true);
     let mut passed = Vec::new();
     while passed.len() <= ALIASES_MAX {
-        // What somebody else says of a name whose word is believed is not its word.
+        // An exempt name is answered by its own servers alone, so what another name's response says
+        // of it does not count.
         if !is_own && source.is_exempt(&at, qtype) {
             (response, is_own) = (judge.walk.ask(&at, qtype).await?, true);
         }
         let before = judge.verdict.clone();
         let link = match judge.link(&response, &at).await {
-            // A response about several names may lack the proofs for some, as does one joined from several.
+            // A response about several names may lack the proofs for some of them, as may one
+            // joined from several.
             Err(Unproven::Bogus(_)) if !is_own => {
                 judge.verdict = before;
                 response = judge.walk.ask(&at, qtype).await?;
@@ -96,14 +98,14 @@ pub async fn validate<S: Source>(
     Err(Unproven::Bogus(ede::BOGUS))
 }
 
-/// Whether an RRset is genuine.
+/// Result of validating an RRset.
 enum Genuine {
     Secure(Signed, Arc<Keys>),
-    /// It belongs to a zone that is not signed.
+    /// The set belongs to an unsigned zone.
     Insecure(Option<u16>),
 }
 
-/// A judgement under way.
+/// A validation in progress.
 struct Judge<'a, S> {
     walk: Walk<'a, S>,
     qtype: u16,
@@ -111,7 +113,7 @@ struct Judge<'a, S> {
 }
 
 impl<S: Source> Judge<'_, S> {
-    /// Judges what a response says of a name, and returns where it leads on if it is an alias.
+    /// Validates what a response says of a name, and returns the target if the name is an alias.
     async fn link(&mut self, response: &Response, name: &Name) -> Result<Option<Name>, Unproven<S::Error>> {
         let qtype = self.qtype;
         let at_name =
@@ -126,7 +128,7 @@ impl<S: Source> Judge<'_, S> {
                     return Ok(None);
                 }
             }
-            // Nothing signs signatures.
+            // Signatures are not signed themselves.
             rtype::RRSIG => {
                 let mut signatures = at_name.flat_map(|set| &set.signatures).peekable();
                 if signatures.peek().is_some() {
@@ -150,13 +152,13 @@ impl<S: Source> Judge<'_, S> {
         self.denial(response, name).await.map(|()| None)
     }
 
-    /// Where a name leads on, if that is not what was asked for.
+    /// Returns the target of a name that is an alias, unless the alias itself was asked for.
     fn alias_at(&self, response: &Response, name: &Name) -> Option<Name> {
         let is_asked_for = matches!(self.qtype, rtype::CNAME | rtype::ANY);
         alias(response, name).filter(|_| !is_asked_for)
     }
 
-    /// Takes a set into the answer if it is genuine.
+    /// Adds a set to the answer if it validates.
     async fn records(&mut self, response: &Response, set: &RrSet) -> Result<(), Unproven<S::Error>> {
         if set.rtype == rtype::CNAME && self.is_made(response, set).await? {
             return Ok(());
@@ -165,7 +167,7 @@ impl<S: Source> Judge<'_, S> {
         self.take(response, set, genuine)
     }
 
-    /// Takes the alias that a name is, and returns where it leads.
+    /// Adds the alias at a name to the answer, and returns its target.
     async fn alias(&mut self, response: &Response, name: &Name) -> Result<Name, Unproven<S::Error>> {
         const BOGUS: u16 = ede::BOGUS;
         let target = alias(response, name).ok_or(Unproven::Bogus(BOGUS))?;
@@ -173,7 +175,7 @@ impl<S: Source> Judge<'_, S> {
             // An alias has one target (RFC 2181 section 10.1).
             Some(set) if set.records.len() == 1 => self.records(response, set).await?,
             Some(_) => return Err(Unproven::Bogus(BOGUS)),
-            // The server has left to others to make the alias (RFC 6672 section 3.1).
+            // The server left synthesising the alias to its clients (RFC 6672 section 3.1).
             None => {
                 let dname = dname(response, name).ok_or(Unproven::Bogus(BOGUS))?;
                 let genuine = self.genuine(response, dname).await?;
@@ -191,8 +193,8 @@ impl<S: Source> Judge<'_, S> {
         Ok(target)
     }
 
-    /// Whether an alias is one that a signed DNAME record makes: such have no signature (RFC 6672 section
-    /// 5.3.1). Takes both then.
+    /// Whether an alias was synthesised from a signed DNAME record: such aliases have no signature
+    /// (RFC 6672 section 5.3.1). Adds both to the answer in that case.
     async fn is_made(&mut self, response: &Response, set: &RrSet) -> Result<bool, Unproven<S::Error>> {
         let Some(dname) = dname(response, &set.owner) else { return Ok(false) };
         let Some(target) = made(response, dname, &set.owner) else { return Ok(false) };
@@ -203,7 +205,7 @@ impl<S: Source> Judge<'_, S> {
         let genuine = self.genuine(response, dname).await?;
         let ttl = match &genuine {
             Genuine::Secure(signed, _) => Some(signed.ttl),
-            // The alias has to be of an unsigned zone itself.
+            // Without a signed DNAME, the alias itself must belong to an unsigned zone.
             Genuine::Insecure(_) => None,
         };
         self.take(response, dname, genuine)?;
@@ -213,7 +215,8 @@ impl<S: Source> Judge<'_, S> {
         Ok(true)
     }
 
-    /// Takes a set into the answer, and the proof that it had to be made from a wildcard if it was.
+    /// Adds a set to the answer. If it was expanded from a wildcard, checks and adds the proof that
+    /// no closer name exists.
     fn take(&mut self, response: &Response, set: &RrSet, genuine: Genuine) -> Result<(), Unproven<S::Error>> {
         let (signed, keys) = match genuine {
             Genuine::Secure(signed, keys) => (signed, keys),
@@ -244,7 +247,8 @@ impl<S: Source> Judge<'_, S> {
         self.take_authorities(response, &keys)
     }
 
-    /// Takes what a zone has signed of the authority section. What it has not is no part of the answer.
+    /// Adds the sets of the authority section that a zone has signed. The others are no part of the
+    /// answer.
     fn take_authorities(&mut self, response: &Response, keys: &Keys) -> Result<(), Unproven<S::Error>> {
         for set in response.sets().iter().filter(|set| set.section == Section::Authority) {
             if let Ok(signed) = self.walk.verify(response, set, keys)? {
@@ -259,7 +263,7 @@ impl<S: Source> Judge<'_, S> {
         self.verdict.ede = self.verdict.ede.or(why);
     }
 
-    /// Whether a set is known to belong to a zone that is not signed.
+    /// Whether a set is known to belong to an unsigned zone.
     fn is_known_insecure(&self, owner: &Name, rtype: u16) -> bool {
         let walk = &self.walk;
         let standing = walk.known(&zone_owner(owner, rtype));
@@ -268,12 +272,12 @@ impl<S: Source> Judge<'_, S> {
             || matches!(standing, Some(Standing::Insecure(_)))
     }
 
-    /// Whether a set is signed as it should be.
+    /// Returns whether a set is signed, or belongs to an unsigned zone.
     async fn genuine(&mut self, response: &Response, set: &RrSet) -> Result<Genuine, Unproven<S::Error>> {
         if self.walk.source.is_exempt(&set.owner, set.rtype) {
             return Ok(Genuine::Insecure(None));
         }
-        // What stands in place of DS records is the parent's to say, too.
+        // A record in place of DS records belongs to the parent zone, too.
         let is_in_place = self.qtype == rtype::DS && set.rtype == rtype::CNAME;
         let rtype = if is_in_place { rtype::DS } else { set.rtype };
         let (mut why, mut failed) = (signature::fault(response, set, self.walk.now), None);
@@ -294,7 +298,7 @@ impl<S: Source> Judge<'_, S> {
                 }
             }
         }
-        // It may be in a zone that is not signed, whoever claims to have signed it.
+        // The set may be in an unsigned zone, whatever signatures it has.
         match self.walk.zone_of(&zone_owner(&set.owner, rtype)).await? {
             Standing::Insecure(why) => return Ok(Genuine::Insecure(why)),
             Standing::Bogus(fault) => why = why.or(Some(fault)),
@@ -303,7 +307,7 @@ impl<S: Source> Judge<'_, S> {
         Err(failed.map_or(Unproven::Bogus(why.unwrap_or(ede::BOGUS)), Unproven::Failed))
     }
 
-    /// Takes the proof that a name has no records of the type.
+    /// Adds the proof that a name has no records of the type.
     async fn denial(&mut self, response: &Response, name: &Name) -> Result<(), Unproven<S::Error>> {
         self.verdict.rcode = response.rcode;
         let qtype = self.qtype;
@@ -321,8 +325,8 @@ impl<S: Source> Judge<'_, S> {
                         continue;
                     };
                     if let Strength::Insecure(why) = strength {
-                        // A closer anchor says that the name belongs to a signed zone: opt-out of a zone above says
-                        // nothing of it.
+                        // A closer anchor says that the name belongs to a signed zone, so the
+                        // opt-out of a zone above proves nothing.
                         if zone.label_count() < least {
                             continue;
                         }
@@ -344,7 +348,8 @@ impl<S: Source> Judge<'_, S> {
         Err(failed.map_or(Unproven::Bogus(why), Unproven::Failed))
     }
 
-    /// Returns what a zone's denials prove of a name: the response code, and how well.
+    /// Returns the response code that a zone's denials prove for a name, and the strength of the
+    /// proof.
     fn denied(
         &mut self,
         rcode: u8,
@@ -357,13 +362,14 @@ impl<S: Source> Judge<'_, S> {
         {
             return Ok(Some((NXDOMAIN, strength)));
         }
-        // Some servers say NXDOMAIN of names that have others below. Opt-out proves no such name.
+        // Some servers send NXDOMAIN for a name with other names below it. Opt-out does not prove
+        // such a name.
         let proven = denials.records(name, self.qtype, budget)?;
         let proven = proven.filter(|strength| rcode != NXDOMAIN || matches!(strength, Strength::Secure));
         Ok(proven.map(|strength| (NOERROR, strength)))
     }
 
-    /// Takes the word of a zone that is not signed for it that a name has no records.
+    /// Adds the denial of an unsigned zone, which has no proof.
     fn take_unsigned(
         &mut self,
         response: &Response,
@@ -372,7 +378,7 @@ impl<S: Source> Judge<'_, S> {
     ) -> Result<(), Unproven<S::Error>> {
         self.is_insecure(why);
         for set in response.sets().iter().filter(|set| set.section == Section::Authority) {
-            // The SOA tells for how long, and may be the parent's.
+            // The SOA sets the TTL of the denial, and may be the parent's.
             let is_soa = set.rtype == rtype::SOA && name.is_at_or_below(&set.owner);
             if is_soa || self.is_known_insecure(&set.owner, set.rtype) {
                 push(&mut self.verdict.authorities, response, set, u32::MAX);
@@ -382,10 +388,10 @@ impl<S: Source> Judge<'_, S> {
     }
 }
 
-/// The name whose zone has the records of a type at a name.
+/// Returns a name in the zone that has the records of a type at `name`.
 fn zone_owner(name: &Name, rtype: u16) -> Name {
     match rtype {
-        // The root has no parent, and says so itself.
+        // The root has no parent and answers for itself.
         rtype::DS => name.parent().unwrap_or_else(Name::root),
         _ => name.clone(),
     }
@@ -412,7 +418,7 @@ fn signers<'a>(
     zones
 }
 
-/// Where a name leads on, if a response says that it is an alias.
+/// Returns the target of a name, if a response says that it is an alias.
 fn alias(response: &Response, name: &Name) -> Option<Name> {
     match response.set(Section::Answer, name, rtype::CNAME) {
         Some(set) => Name::from_wire(response.rdata_of(set).next()?),
@@ -420,7 +426,7 @@ fn alias(response: &Response, name: &Name) -> Option<Name> {
     }
 }
 
-/// The DNAME record that moves a name.
+/// Returns the DNAME record above a name.
 fn dname<'a>(response: &'a Response, name: &Name) -> Option<&'a RrSet> {
     let above = |set: &&RrSet| {
         set.section == Section::Answer
@@ -431,7 +437,8 @@ fn dname<'a>(response: &'a Response, name: &Name) -> Option<&'a RrSet> {
     response.sets().iter().find(above)
 }
 
-/// Where a DNAME record moves a name (RFC 6672 section 2.2); `None`: to one that is too long.
+/// Returns the name that a DNAME record redirects to (RFC 6672 section 2.2); `None` if that is too
+/// long.
 fn made(response: &Response, dname: &RrSet, name: &Name) -> Option<Name> {
     let to = Name::from_wire(response.rdata_of(dname).next()?)?;
     let labels = name.label_count() - dname.owner.label_count();
@@ -440,7 +447,7 @@ fn made(response: &Response, dname: &RrSet, name: &Name) -> Option<Name> {
     front.into_iter().try_fold(to, |to, label| to.prepend(label))
 }
 
-/// Appends a set and its signatures, with TTLs of `most` seconds at most.
+/// Appends a set and its signatures, with TTLs of at most `most` seconds.
 fn push(to: &mut Vec<Record>, response: &Response, set: &RrSet, most: u32) {
     for number in set.records.iter().chain(&set.signatures) {
         let record = record(response, *number, most);

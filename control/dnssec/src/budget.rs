@@ -1,19 +1,19 @@
 //! Bounds on the work for one answer.
 
-/// Questions, most of which a cache answers.
+/// Most questions, of which a cache answers most.
 const QUESTIONS_MAX: u32 = 128;
-/// Signatures in responses.
+/// Most signatures in responses.
 const SIGNATURES_MAX: u32 = 512;
-/// Signatures that are verified, each time and with each key (KeyTrap, CVE-2023-50387).
+/// Most verifications of signatures; each attempt with each key counts (KeyTrap, CVE-2023-50387).
 const VERIFICATIONS_MAX: u32 = 1024;
-/// Names that are hashed, each with no more iterations than are worth it (CVE-2023-50868).
+/// Most names hashed, each with a bounded number of iterations (CVE-2023-50868).
 const HASHES_MAX: u32 = 512;
 
-/// More has been asked of an answer than it is worth.
+/// The budget of an answer is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent;
 
-/// Work that may still be done.
+/// Remaining work.
 #[derive(Debug)]
 pub struct Budget {
     questions: u32,

@@ -1,4 +1,4 @@
-//! Algorithms, all of them ring's.
+//! Cryptographic algorithms, implemented by ring.
 
 use ring::{
     digest,
@@ -21,8 +21,8 @@ pub const SHA1: u8 = 1;
 const SHA256: u8 = 2;
 const SHA384: u8 = 4;
 
-/// Whether signatures of this algorithm can be verified. A zone with none but others counts as unsigned (RFC
-/// 4035 section 5.2).
+/// Whether signatures of this algorithm can be verified. A zone with other algorithms only counts
+/// as unsigned (RFC 4035 section 5.2).
 pub fn supports_algorithm(number: u8) -> bool {
     use algorithm::*;
     matches!(
@@ -31,7 +31,7 @@ pub fn supports_algorithm(number: u8) -> bool {
     )
 }
 
-/// Whether digests of this type can be made.
+/// Whether digests of this type can be computed.
 pub fn supports_digest(number: u8) -> bool {
     digest_algorithm(number).is_some()
 }
@@ -53,11 +53,11 @@ pub fn digest_is(number: u8, parts: [&[u8]; 2], expected: &[u8]) -> bool {
     context.finish().as_ref() == expected
 }
 
-/// Whether a key has signed a message. `key` is the public key as it is in a DNSKEY record.
+/// Whether a key has signed a message. `key` is the public key in the form of a DNSKEY record.
 pub fn verify(number: u8, key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     use algorithm::*;
     let rsa = |parameters| {
-        // RFC 3110 section 2.
+        // Format of RSA keys: RFC 3110 section 2.
         let (exponent, modulus) = match key {
             [0, e1, e0, rest @ ..] => rest.split_at_checked(usize::from(u16::from_be_bytes([*e1, *e0]))),
             [len, rest @ ..] => rest.split_at_checked(usize::from(*len)),
@@ -88,7 +88,7 @@ fn without_leading_zeros(number: &[u8]) -> &[u8] {
     &number[zeros..]
 }
 
-/// The hash of a name (RFC 5155 section 5). Its cost is `iterations + 1` digests of SHA-1.
+/// Returns the hash of a name (RFC 5155 section 5). It costs `iterations + 1` digests of SHA-1.
 pub fn nsec3_hash(name: &[u8], salt: &[u8], iterations: u16) -> [u8; 20] {
     let hash = |data: &[u8]| {
         let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);

@@ -1,8 +1,8 @@
 //! Validation of DNS answers (RFC 4033 to 4035, RFC 5155, RFC 6840): responses in, a verdict out.
 //!
-//! There is no I/O here, no clock and no memory. Who drives a validation is its [`Source`]: it brings the
-//! responses that prove an answer, and remembers what was found out about zones. The cryptography is ring's;
-//! which signature has to be of what, and what a denial denies, is decided here.
+//! This crate has no I/O, no clock and no memory. The caller implements [`Source`], which fetches
+//! the responses that prove an answer, and remembers the standing of zones. Cryptography is left to
+//! ring; the rules of signatures and denials are here.
 
 mod anchor;
 mod answer;
@@ -30,33 +30,33 @@ pub use walk::Standing;
 
 /// Provider of the responses that an answer is proven with.
 pub trait Source: Sync {
-    /// Why a response cannot be had.
+    /// Reason for a response that cannot be had.
     type Error: Send;
 
-    /// The response to a question, asked with DO=1 and CD=1.
+    /// Returns the response to a question, asked with DO=1 and CD=1.
     fn ask(
         &self,
         name: &Name,
         rtype: u16,
     ) -> impl Future<Output = Result<Arc<Response>, Unproven<Self::Error>>> + Send;
 
-    /// Returns what was found out about a zone and is still to be believed.
+    /// Returns the remembered standing of a zone, unless it has expired.
     fn recall(&self, zone: &Name) -> Option<Standing>;
 
-    /// Remembers what was found out about a zone, for so many seconds at most.
+    /// Remembers the standing of a zone, for at most `secs` seconds.
     fn remember(&self, zone: &Name, standing: &Standing, secs: u32);
 
-    /// Whether what is said of a name is believed without proof: a negative trust anchor (RFC 7646), or a
-    /// name that has no meaning in the tree that is signed.
+    /// Whether answers about a name are accepted without proof, as unsigned: a negative trust
+    /// anchor (RFC 7646), or a name without a meaning in the signed tree.
     fn is_exempt(&self, name: &Name, rtype: u16) -> bool;
 }
 
-/// Why there is no verdict that an answer can be given by.
+/// Reason for the absence of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unproven<E> {
-    /// The answer is not genuine; an extended error says why.
+    /// The answer is bogus, for the reason in an extended error.
     Bogus(u16),
-    /// Something that would prove it could not be had.
+    /// A response that would prove the answer could not be had.
     Failed(E),
 }
 

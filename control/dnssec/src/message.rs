@@ -1,4 +1,5 @@
-//! Responses, taken apart on the wire: nothing in them has to be understood but where names begin and end.
+//! Parser of responses. It needs to know little of a record's content but where names begin and
+//! end.
 
 use crate::{
     name::{Name, expand},
@@ -7,30 +8,30 @@ use crate::{
 };
 use std::ops::Range;
 
-/// RRsets of a response that are looked at; what has more is too much work.
+/// Most RRsets of a response; a response with more is refused as too much work.
 pub const RRSETS_MAX: usize = 64;
-/// Signatures of an RRset that are looked at; the others are as if they were not there (KeyTrap,
+/// Most signatures of an RRset that are considered; further ones are ignored (KeyTrap,
 /// CVE-2023-50387).
 pub const SIGNATURES_OF_RRSET: usize = 8;
 
 const HEADER: usize = 12;
 const CLASS_IN: u16 = 1;
 
-/// Why a response cannot be judged.
+/// Reason for a response that cannot be validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// Its records do not fit its header, or there are names in it that lead nowhere.
+    /// The records do not fit the header, or a name is malformed.
     Malformed,
-    /// It has more RRsets than are looked at.
+    /// There are more than `RRSETS_MAX` RRsets.
     TooMuch,
 }
 
-/// The sections that are judged. What is in the third one is no part of an answer.
+/// Sections that are validated. The additional section is no part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
-    /// Answers.
+    /// Answer section.
     Answer,
-    /// Proofs that there are no other answers.
+    /// Authority section: proofs that there are no other answers.
     Authority,
 }
 
@@ -44,15 +45,15 @@ pub struct Record {
     rdata: Range<usize>,
 }
 
-/// An RRset with its signatures; or signatures alone.
+/// An RRset with its signatures, or signatures alone.
 #[derive(Clone, Debug)]
 pub struct RrSet {
     pub(crate) section: Section,
     pub(crate) owner: Name,
     pub(crate) rtype: u16,
-    /// Which records of the response, each once.
+    /// Indexes of its records in the response, without duplicates.
     pub(crate) records: Vec<usize>,
-    /// Which records of the response sign it, the first [`SIGNATURES_OF_RRSET`] of them.
+    /// Indexes of its signatures in the response, at most [`SIGNATURES_OF_RRSET`].
     pub(crate) signatures: Vec<usize>,
 }
 
@@ -60,14 +61,14 @@ pub struct RrSet {
 #[derive(Clone, Debug)]
 pub struct Response {
     pub(crate) rcode: u8,
-    /// Owners and RDATA of all records, as they are spelled, without compression.
+    /// Owners and RDATA of all records, without compression, in their original letter case.
     data: Vec<u8>,
     records: Vec<Record>,
     sets: Vec<RrSet>,
 }
 
 impl Response {
-    /// Takes a message apart. Its question and its additional section are passed over.
+    /// Parses a message. Skips its question and its additional section.
     pub fn parse(message: &[u8]) -> Result<Self, Unreadable> {
         const MALFORMED: Unreadable = Unreadable::Malformed;
         let word = |at: usize| {
@@ -136,7 +137,8 @@ impl Response {
         Ok(())
     }
 
-    /// Leaves of records with the same canonical RDATA the first (RFC 4034 section 6.3).
+    /// Keeps only the first of several records with the same canonical RDATA (RFC 4034 section
+    /// 6.3).
     fn drop_duplicates(&mut self) {
         let mut sets = std::mem::take(&mut self.sets);
         for set in &mut sets {
@@ -152,12 +154,12 @@ impl Response {
         self.sets = sets;
     }
 
-    /// The RRsets.
+    /// Returns the RRsets.
     pub(crate) fn sets(&self) -> &[RrSet] {
         &self.sets
     }
 
-    /// The RRset of a name and type that has records.
+    /// Returns the RRset of a name and type, if it has records.
     pub(crate) fn set(&self, section: Section, owner: &Name, rtype: u16) -> Option<&RrSet> {
         let same = |set: &&RrSet| {
             set.section == section && set.rtype == rtype && set.owner == *owner && !set.records.is_empty()
@@ -165,7 +167,7 @@ impl Response {
         self.sets.iter().find(same)
     }
 
-    /// Number of signatures that may be looked at.
+    /// Returns the number of signatures that may be considered.
     pub(crate) fn signature_count(&self) -> usize {
         self.sets.iter().map(|set| set.signatures.len()).sum()
     }
@@ -174,7 +176,7 @@ impl Response {
         &self.records[number]
     }
 
-    /// The owner of a record as it is spelled.
+    /// Returns the owner of a record in its original letter case.
     pub(crate) fn owner(&self, number: usize) -> &[u8] {
         &self.data[self.records[number].owner.clone()]
     }
@@ -189,12 +191,12 @@ impl Response {
         rdata
     }
 
-    /// The RDATA of each record of a set.
+    /// Returns the RDATA of each record of a set.
     pub(crate) fn rdata_of<'a>(&'a self, set: &'a RrSet) -> impl Iterator<Item = &'a [u8]> {
         set.records.iter().map(|number| self.rdata(*number))
     }
 
-    /// The signatures of a set that can be read.
+    /// Returns the signatures of a set that can be parsed.
     pub(crate) fn signatures_of<'a>(&'a self, set: &'a RrSet) -> impl Iterator<Item = Rrsig<'a>> {
         set.signatures.iter().filter_map(|number| Rrsig::parse(self.rdata(*number)))
     }

@@ -2,9 +2,9 @@
 
 use std::{borrow::Borrow, cmp::Ordering, fmt};
 
-/// Longest name on the wire, the root's zero included (RFC 1035 section 2.3.4).
+/// Most bytes of a name on the wire, including the root's zero (RFC 1035 section 2.3.4).
 pub const NAME_MAX: usize = 255;
-/// Most labels of a name, the root left out.
+/// Most labels of a name, not counting the root.
 const LABELS_MAX: usize = 127;
 
 /// A name on the wire, uncompressed and lowercased (RFC 4034 section 6.2).
@@ -12,12 +12,12 @@ const LABELS_MAX: usize = 127;
 pub struct Name(Box<[u8]>);
 
 impl Name {
-    /// The root.
+    /// Returns the root.
     pub fn root() -> Self {
         Name(Box::new([0]))
     }
 
-    /// The name in these bytes, all of which it must take; `None` if it is malformed.
+    /// Parses a name, which must take all of the bytes; `None` if it is malformed.
     pub fn from_wire(wire: &[u8]) -> Option<Self> {
         match wire_len(wire) {
             Some(len) if len == wire.len() => Some(Name(wire.to_ascii_lowercase().into())),
@@ -25,7 +25,7 @@ impl Name {
         }
     }
 
-    /// The bytes on the wire.
+    /// Returns the name on the wire.
     pub fn as_wire(&self) -> &[u8] {
         &self.0
     }
@@ -35,12 +35,12 @@ impl Name {
         self.0.len() == 1
     }
 
-    /// Labels from the left, the root's left out.
+    /// Returns the labels from the left, without the root's.
     pub fn labels(&self) -> Labels<'_> {
         Labels(&self.0)
     }
 
-    /// Number of labels, the root's left out.
+    /// Returns the number of labels, not counting the root.
     pub fn label_count(&self) -> usize {
         self.labels().count()
     }
@@ -50,7 +50,7 @@ impl Name {
         self.0.starts_with(b"\x01*")
     }
 
-    /// The name of the rightmost `labels` labels. That of more than there are is the whole name.
+    /// Returns the name of the rightmost `labels` labels; the whole name if it has fewer.
     pub fn suffix(&self, labels: usize) -> Self {
         let mut rest = self.labels();
         for _ in labels..self.label_count() {
@@ -59,21 +59,21 @@ impl Name {
         Name(rest.0.into())
     }
 
-    /// The name without its leftmost label; `None`: it is the root.
+    /// Returns the name without its leftmost label; `None` for the root.
     pub fn parent(&self) -> Option<Self> {
         let mut rest = self.labels();
         rest.next()?;
         Some(Name(rest.0.into()))
     }
 
-    /// The name with a label in front; `None`: it would be too long.
+    /// Returns the name with a label in front; `None` if it would be too long.
     pub fn prepend(&self, label: &[u8]) -> Option<Self> {
         let len = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len))?;
         let wire = [&[len][..], label, &self.0].concat().to_ascii_lowercase();
         (wire.len() <= NAME_MAX).then(|| Name(wire.into()))
     }
 
-    /// The wildcard directly below; `None`: it would be too long, and so does not exist.
+    /// Returns the wildcard directly below; `None` if it would be too long, and so cannot exist.
     pub fn wildcard(&self) -> Option<Self> {
         self.prepend(b"*")
     }
@@ -92,13 +92,13 @@ impl Name {
         self.0.len() > other.0.len() && self.is_at_or_below(other)
     }
 
-    /// Number of rightmost labels that both names have.
+    /// Returns the number of rightmost labels that both names share.
     pub fn common_labels(&self, other: &Name) -> usize {
         let [ours, theirs] = [self, other].map(Name::reversed);
         ours.iter().zip(&theirs).take_while(|(our, their)| our == their).count()
     }
 
-    /// Labels from the right.
+    /// Returns the labels from the right.
     fn reversed(&self) -> Vec<&[u8]> {
         let mut labels: Vec<_> = self.labels().collect();
         labels.reverse();
@@ -106,7 +106,7 @@ impl Name {
     }
 }
 
-/// Canonical order (RFC 4034 section 6.1).
+/// Orders names canonically (RFC 4034 section 6.1).
 impl Ord for Name {
     fn cmp(&self, other: &Self) -> Ordering {
         self.reversed().cmp(&other.reversed())
@@ -134,7 +134,7 @@ impl fmt::Debug for Name {
     }
 }
 
-/// The labels of a name.
+/// Iterator over the labels of a name.
 pub struct Labels<'a>(&'a [u8]);
 
 impl<'a> Iterator for Labels<'a> {
@@ -148,7 +148,7 @@ impl<'a> Iterator for Labels<'a> {
     }
 }
 
-/// Length of the uncompressed name at the beginning of `wire`; `None` if there is none.
+/// Returns the length of the uncompressed name at the beginning of `wire`; `None` if there is none.
 pub fn wire_len(wire: &[u8]) -> Option<usize> {
     let mut at = 0;
     for _ in 0..=LABELS_MAX {
@@ -163,9 +163,9 @@ pub fn wire_len(wire: &[u8]) -> Option<usize> {
     None
 }
 
-/// Appends the name at `at` of a message, its compression undone, and returns where the bytes after it begin;
-/// `None` if it is malformed. A pointer has to lead to an earlier byte than the part of the name before it
-/// began at.
+/// Appends the name at `at` of a message, decompressed, and returns the offset after it; `None` if
+/// it is malformed. A pointer must lead to an earlier byte than the start of the part that contains
+/// it.
 pub fn expand(message: &[u8], mut at: usize, to: &mut Vec<u8>) -> Option<usize> {
     let begin = to.len();
     let (mut end, mut part) = (None, at);
@@ -224,7 +224,7 @@ mod tests {
         let (www, zone) = (name("www.a.example"), name("example"));
         assert!(www.is_below(&zone) && www.is_at_or_below(&www) && !www.is_below(&www));
         assert!(!name("notexample").is_at_or_below(&zone) && zone.is_below(&Name::root()));
-        // The bytes of one name are at the end of the other, and no label begins there.
+        // The name's last bytes are those of the zone, but they do not start at a label.
         assert!(!name("a\\007example").is_at_or_below(&zone));
         assert_eq!((www.label_count(), www.suffix(2), www.suffix(9)), (3, name("a.example"), www.clone()));
         assert_eq!((www.parent(), Name::root().parent()), (Some(name("a.example")), None));

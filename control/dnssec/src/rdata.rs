@@ -1,8 +1,8 @@
-//! Names within RDATA: where compression is undone and what is lowercased.
+//! Names within RDATA: which are decompressed, and which are lowercased.
 
 use crate::name::{expand, wire_len};
 
-/// Types that have a rule here (IANA).
+/// Types with special rules here (IANA).
 pub mod rtype {
     #![allow(missing_docs)]
     pub const NS: u16 = 2;
@@ -19,7 +19,7 @@ pub mod rtype {
     pub const ANY: u16 = 255;
 }
 
-/// A field of RDATA. What follows the last one is bytes.
+/// A field of RDATA. Bytes follow the last one.
 enum Field {
     Name,
     Bytes(usize),
@@ -29,9 +29,10 @@ enum Field {
     A6,
 }
 
-/// The fields up to the last name, of types whose names are lowercased in canonical form (RFC 4034 section
-/// 6.2 as updated by RFC 6840 section 5.1). They are all that may be compressed, and those that must not be
-/// are expanded if they are all the same (RFC 3597 section 4).
+/// Returns the fields up to the last name, of types whose names are lowercased in canonical form
+/// (RFC 4034 section 6.2 as updated by RFC 6840 section 5.1). No other types may be compressed.
+/// Types among these that must not be compressed are decompressed nevertheless (RFC 3597 section
+/// 4).
 fn fields(rtype: u16) -> &'static [Field] {
     use Field::{A6, Bytes, Name, String};
     match rtype {
@@ -54,10 +55,10 @@ fn fields(rtype: u16) -> &'static [Field] {
     }
 }
 
-/// Appends the RDATA at `at..end` of a message with the compression of its names undone; `None` if a name in
-/// it is malformed.
+/// Appends the RDATA at `at..end` of a message, with its names decompressed; `None` if one of them
+/// is malformed.
 pub fn copy(rtype: u16, message: &[u8], mut at: usize, end: usize, to: &mut Vec<u8>) -> Option<()> {
-    // RDATA of no length is sound in a few types alone, and says nothing in the others.
+    // Empty RDATA is valid in a few types only, and carries no meaning in the others.
     let fields = if at == end { &[] } else { fields(rtype) };
     for field in fields {
         let len = match field {
@@ -85,7 +86,7 @@ pub fn copy(rtype: u16, message: &[u8], mut at: usize, end: usize, to: &mut Vec<
     Some(())
 }
 
-/// Brings RDATA without compression into canonical form. What is malformed stays as it is.
+/// Converts uncompressed RDATA to canonical form. Malformed RDATA stays unchanged.
 pub fn lowercase(rtype: u16, rdata: &mut [u8]) {
     let mut at = 0;
     for field in fields(rtype) {
@@ -108,7 +109,7 @@ pub fn lowercase(rtype: u16, rdata: &mut [u8]) {
     }
 }
 
-/// Length of an A6 record up to its name, and whether it has one.
+/// Returns the length of an A6 record up to its name, and whether it has a name.
 fn a6(prefix: u8) -> Option<(usize, bool)> {
     (prefix <= 128).then(|| (1 + 16 - usize::from(prefix) / 8, prefix > 0))
 }
@@ -117,7 +118,8 @@ fn a6(prefix: u8) -> Option<(usize, bool)> {
 mod tests {
     use super::*;
 
-    /// RDATA of `rtype` after `head`, with the names `Www.Example` and `Example`, the latter compressed.
+    /// Returns RDATA of `rtype` after `head`, with the names `Www.Example` and `Example`, the
+    /// latter compressed: decompressed, and in canonical form.
     fn canonical(rtype: u16, head: &[u8], names: usize, tail: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let mut message = b"\x07Example\x00".to_vec();
         message.extend(head);
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn other_bytes_stay() {
-        // NSEC (RFC 6840 section 5.1), TXT, SVCB, and a type that nobody knows.
+        // NSEC (RFC 6840 section 5.1), TXT, SVCB, and an unassigned type.
         for rtype in [47, 16, 64, 65280] {
             let rdata = b"\x03Www\x00\xc0\x00".to_vec();
             let mut copied = Vec::new();

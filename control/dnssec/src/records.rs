@@ -1,9 +1,9 @@
-//! RDATA of the records that answers are proven with.
+//! RDATA of the records that prove answers.
 
 use crate::name::{Name, wire_len};
 
-/// Flags of DNSKEY records: for zones (RFC 4034 section 2.1.1), and not to be believed any more (RFC 5011
-/// section 2.1).
+/// Flags of DNSKEY records: zone key (RFC 4034 section 2.1.1), and revoked key (RFC 5011 section
+/// 2.1).
 const ZONE_KEY: u16 = 0x0100;
 const REVOKE: u16 = 0x0080;
 const PROTOCOL: u8 = 3;
@@ -28,7 +28,7 @@ pub struct Rrsig<'a> {
     pub key_tag: u16,
     pub signer: Name,
     pub signature: &'a [u8],
-    /// All fields up to the signer.
+    /// Bytes of all fields before the signer.
     head: &'a [u8],
 }
 
@@ -52,13 +52,13 @@ impl<'a> Rrsig<'a> {
         })
     }
 
-    /// Bytes that are signed before the records (RFC 4034 section 3.1.8.1).
+    /// Returns the bytes that are signed before the records (RFC 4034 section 3.1.8.1).
     pub fn signed_head(&self) -> Vec<u8> {
         [self.head, self.signer.as_wire()].concat()
     }
 }
 
-/// A key of a zone, or of something in it (RFC 4034 section 2.1).
+/// A public key, of a zone or of something in it (RFC 4034 section 2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dnskey {
     rdata: Box<[u8]>,
@@ -87,7 +87,7 @@ impl Dnskey {
         u16::from_be_bytes([self.rdata[0], self.rdata[1]])
     }
 
-    /// Whether it may sign a zone (RFC 4034 sections 2.1.1 and 2.1.2).
+    /// Whether the key may sign a zone (RFC 4034 sections 2.1.1 and 2.1.2).
     pub fn is_for_zones(&self) -> bool {
         self.flags() & ZONE_KEY != 0 && self.rdata[2] == PROTOCOL
     }
@@ -96,7 +96,7 @@ impl Dnskey {
         self.flags() & REVOKE != 0
     }
 
-    /// RFC 4034 appendix B.
+    /// Returns the key tag (RFC 4034 appendix B).
     pub fn tag(&self) -> u16 {
         let weigh = |(at, byte): (usize, &u8)| u32::from(*byte) << if at % 2 == 0 { 8 } else { 0 };
         let sum: u32 = self.rdata.iter().enumerate().map(weigh).sum();
@@ -121,7 +121,7 @@ impl Ds {
     }
 }
 
-/// The types that a name has (RFC 4034 section 4.1.2).
+/// Types of a name, as a bitmap (RFC 4034 section 4.1.2).
 #[derive(Clone, Debug)]
 pub struct Types(Box<[u8]>);
 
@@ -140,7 +140,7 @@ impl Types {
         false
     }
 
-    /// Whether the bitmap is one, so that what it does not have is not there.
+    /// Whether the bitmap is well-formed, so that a missing type is really denied.
     fn is_sound(&self) -> bool {
         let (mut rest, mut last) = (&*self.0, None);
         while let Some((number, tail)) = rest.split_first() {
@@ -155,7 +155,7 @@ impl Types {
     }
 }
 
-/// The next name of a zone and the types of this one (RFC 4034 section 4.1).
+/// Next name of a zone, and the types of the owner (RFC 4034 section 4.1).
 #[derive(Clone, Debug)]
 pub struct Nsec {
     pub next: Name,
@@ -171,10 +171,10 @@ impl Nsec {
     }
 }
 
-/// Length of a SHA-1 hash, which NSEC3 records have.
+/// Bytes of a SHA-1 hash, as in NSEC3 records.
 pub const HASH: usize = 20;
 
-/// The next hash of a zone and the types of this one's name (RFC 5155 section 3).
+/// Next hash of a zone, and the types of the owner's name (RFC 5155 section 3).
 #[derive(Clone, Debug)]
 pub struct Nsec3 {
     pub flags: u8,
@@ -187,7 +187,7 @@ pub struct Nsec3 {
 impl Nsec3 {
     const SHA1: u8 = 1;
 
-    /// `None` also if it has another algorithm than SHA-1 (RFC 5155 section 8.1).
+    /// Parses RDATA; `None` also for algorithms other than SHA-1 (RFC 5155 section 8.1).
     pub fn parse(rdata: &[u8]) -> Option<Self> {
         let (&[algorithm, flags, i1, i0, salt], rest) = rdata.split_first_chunk()?;
         let (salt, rest) = rest.split_at_checked(usize::from(salt))?;

@@ -1,4 +1,4 @@
-//! Whether the keys of a zone have signed an RRset (RFC 4035 section 5.3).
+//! Verification of RRsets with the keys of a zone (RFC 4035 section 5.3).
 
 use crate::{
     budget::{Budget, Spent},
@@ -9,10 +9,10 @@ use crate::{
     records::{Dnskey, Ds, Rrsig},
 };
 
-/// Keys with the tag and the algorithm of a signature that are tried (KeyTrap, CVE-2023-50387).
+/// Most keys tried per signature, among those with its tag and algorithm (KeyTrap, CVE-2023-50387).
 const KEYS_OF_SIGNATURE: usize = 2;
 
-/// The keys of a zone.
+/// Public keys of a zone.
 #[derive(Clone, Debug)]
 pub struct Keys {
     pub zone: Name,
@@ -24,7 +24,7 @@ impl Keys {
         Keys { zone, keys: keys.into_iter().map(|key| (key.tag(), key)).collect() }
     }
 
-    /// The keys of a zone's DNSKEY RRset that DS records of its parent, or of a trust anchor, tell of.
+    /// Returns the keys that match DS records of the parent, or of a trust anchor.
     pub fn told_of(&self, ds: &[Ds]) -> Self {
         let keys = self.keys.iter().filter(|(tag, key)| {
             ds.iter().any(|ds| {
@@ -37,19 +37,19 @@ impl Keys {
         Keys { zone: self.zone.clone(), keys: keys.cloned().collect() }
     }
 
-    /// Returns the keys that are among others, too.
+    /// Returns the keys that are also among `others`.
     pub fn among(&self, others: &[Dnskey]) -> Self {
         let keys = self.keys.iter().filter(|(_, key)| others.contains(key) && key.is_for_zones());
         Keys { zone: self.zone.clone(), keys: keys.cloned().collect() }
     }
 
-    /// These and others of the same zone.
+    /// Returns these keys and others of the same zone.
     pub fn and(mut self, others: Keys) -> Self {
         self.keys.extend(others.keys);
         self
     }
 
-    /// Memory that they take beside their own struct.
+    /// Returns the memory of the keys, in bytes.
     pub fn bytes(&self) -> usize {
         let key = |(_, key): &(u16, Dnskey)| size_of::<(u16, Dnskey)>() + key.rdata().len();
         size_of::<Self>() + self.zone.as_wire().len() + self.keys.iter().map(key).sum::<usize>()
@@ -68,31 +68,34 @@ impl Keys {
 /// Properties of an RRset whose signature was verified.
 #[derive(Clone, Debug)]
 pub struct Signed {
-    /// Labels of the name that was signed, a leading asterisk left out: fewer than the owner has if it was
-    /// made from a wildcard.
+    /// Number of labels of the signed name, without a leading asterisk: fewer than the owner's if
+    /// the set was expanded from a wildcard.
     labels: usize,
-    /// The most that its TTL may be (RFC 4035 section 5.3.3).
+    /// Highest TTL allowed (RFC 4035 section 5.3.3).
     pub ttl: u32,
 }
 
 impl Signed {
-    /// The next closer name, which must not exist, if a set with this owner was made from a wildcard.
+    /// Returns the next closer name, which must not exist, if a set with this owner was expanded
+    /// from a wildcard.
     pub fn next_closer(&self, owner: &Name) -> Option<Name> {
         (self.labels < signed_labels(owner)).then(|| owner.suffix(self.labels + 1))
     }
 }
 
-/// The number of labels that a signature of what the name has itself tells (RFC 4034 section 3.1.3).
+/// Returns the label count in a signature of the name's own records (RFC 4034 section 3.1.3).
 fn signed_labels(owner: &Name) -> usize {
     owner.label_count() - usize::from(owner.is_wildcard())
 }
 
-/// Whether a zone may sign what is at a name: DS records are its parent's (RFC 4035 section 5.2).
+/// Whether a zone may sign the records of a name: DS records belong to the parent (RFC 4035 section
+/// 5.2).
 pub fn may_sign(zone: &Name, owner: &Name, rtype: u16) -> bool {
     if rtype == rtype::DS { owner.is_below(zone) } else { owner.is_at_or_below(zone) }
 }
 
-/// Verifies a set with the keys of a zone; else the extended error that says best why it cannot be verified.
+/// Verifies a set with the keys of a zone. Returns the extended error that describes a failure
+/// best.
 pub fn verify(
     response: &Response,
     set: &RrSet,
@@ -125,11 +128,12 @@ pub fn verify(
     Ok(Err(fault(response, set, now).unwrap_or_else(|| key_fault(response, set, keys))))
 }
 
-/// RFC 4035 section 5.3.1, but for the key.
+/// Whether a signature may be verified: RFC 4035 section 5.3.1, except for the key.
 fn is_fit(set: &RrSet, signature: &Rrsig<'_>, now: u32) -> bool {
     let labels = usize::from(signature.labels);
     may_sign(&signature.signer, &set.owner, set.rtype)
-        // The zone is no shorter than what was signed, else it would sign in the name of those above.
+        // The signed name is at least as long as the zone's, otherwise the zone would sign for
+        // zones above it.
         && (signature.signer.label_count()..=signed_labels(&set.owner)).contains(&labels)
         && !set.records.is_empty()
         && !is_after(signature.inception, now)
@@ -137,16 +141,16 @@ fn is_fit(set: &RrSet, signature: &Rrsig<'_>, now: u32) -> bool {
         && !is_after(signature.inception, signature.expiration)
 }
 
-/// Whether a time is after another one (RFC 4034 section 3.1.5).
+/// Whether a time is after another one, in serial number arithmetic (RFC 4034 section 3.1.5).
 fn is_after(time: u32, other: u32) -> bool {
     time.wrapping_sub(other) as i32 > 0
 }
 
-/// Returns the bytes that a signature is of (RFC 4034 section 3.1.8.1).
+/// Returns the bytes that a signature covers (RFC 4034 section 3.1.8.1).
 fn signed_data(set: &RrSet, signature: &Rrsig<'_>, canonical: &[Vec<u8>]) -> Vec<u8> {
     let labels = usize::from(signature.labels);
     let wildcard = (labels < signed_labels(&set.owner)).then(|| set.owner.suffix(labels).wildcard());
-    // That of fewer labels is no longer.
+    // The wildcard has fewer labels than the owner, so it is not too long.
     let owner = wildcard.flatten().unwrap_or_else(|| set.owner.clone());
     let mut data = signature.signed_head();
     for rdata in canonical {
@@ -160,7 +164,7 @@ fn signed_data(set: &RrSet, signature: &Rrsig<'_>, canonical: &[Vec<u8>]) -> Vec
     data
 }
 
-/// Returns what is wrong with all signatures of a set, without a look at keys.
+/// Returns the fault that all signatures of a set share, without considering keys.
 pub fn fault(response: &Response, set: &RrSet, now: u32) -> Option<u16> {
     let signatures: Vec<_> = response.signatures_of(set).collect();
     match &signatures[..] {

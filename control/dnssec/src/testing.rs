@@ -1,9 +1,9 @@
-//! Names, records and messages as tests write them.
+//! Names, records and messages for tests.
 
 use crate::name::Name;
 use data_encoding::{BASE32_DNSSEC, BASE64};
 
-/// The name in a text, with bytes in it as `\DDD`.
+/// Parses a name in which bytes may be written as `\DDD`.
 pub fn name(text: &str) -> Name {
     let mut wire = Vec::new();
     for label in text.trim_end_matches('.').split('.').filter(|label| !label.is_empty()) {
@@ -25,18 +25,18 @@ pub fn name(text: &str) -> Name {
     Name::from_wire(&wire).unwrap()
 }
 
-/// The bytes of a hash in base32.
+/// Decodes a hash in base32.
 pub fn base32(text: &str) -> Vec<u8> {
     BASE32_DNSSEC.decode(text.as_bytes()).unwrap()
 }
 
-/// The bytes of a text in base64, white space left out.
+/// Decodes base64 and ignores white space.
 pub fn base64(text: &str) -> Vec<u8> {
     let text: String = text.split_whitespace().collect();
     BASE64.decode(text.as_bytes()).unwrap()
 }
 
-/// A bitmap of types (RFC 4034 section 4.1.2), all of them below 256.
+/// Returns a bitmap of types (RFC 4034 section 4.1.2), all below 256.
 pub fn bitmap(types: &[u16]) -> Vec<u8> {
     let Some(last) = types.iter().max() else { return Vec::new() };
     let mut bits = vec![0; usize::from(last / 8) + 1];
@@ -46,13 +46,13 @@ pub fn bitmap(types: &[u16]) -> Vec<u8> {
     [&[0, bits.len() as u8], &bits[..]].concat()
 }
 
-/// A record on the wire.
+/// Returns a record on the wire.
 pub fn record(owner: &[u8], rtype: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
     let length = (rdata.len() as u16).to_be_bytes();
     [owner, &rtype.to_be_bytes(), &[0, 1], &ttl.to_be_bytes(), &length, rdata].concat()
 }
 
-/// A message without a question, with these records in its answer and authority sections.
+/// Returns a message without a question, with these records in its answer and authority sections.
 pub fn message(rcode: u8, answers: &[Vec<u8>], authorities: &[Vec<u8>]) -> Vec<u8> {
     let mut message = vec![0, 0, 0x80, rcode, 0, 0];
     message.extend((answers.len() as u16).to_be_bytes());

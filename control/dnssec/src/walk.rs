@@ -1,8 +1,9 @@
-//! The way from a trust anchor down to the zone that has a name, by DS records (RFC 4035 section 5).
+//! The search from a trust anchor down to the zone of a name, by DS records (RFC 4035 section 5).
 //!
-//! A zone counts as signed if its keys are those that the DS records of its parent tell of, and as unsigned
-//! only if the parent has proven that there are none. Where a response names its signer, the parents are
-//! asked about that zone at once; otherwise about each name on the way, unless an earlier proof covers it.
+//! A zone counts as signed if its keys match the DS records of its parent, and as unsigned only if
+//! the parent has proven that there are none. If a response names its signer, the DS records of
+//! that zone and of its parents are fetched directly. Otherwise those of each name on the way are
+//! fetched, unless an earlier proof covers the name.
 
 use crate::{
     Source, Unproven,
@@ -19,38 +20,39 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How long a zone counts as bogus: as long as a failure by default, so that one that was mended is found so.
+/// Seconds that a zone counts as bogus: as long as a failure is cached by default, so that a
+/// repaired zone soon validates.
 const BOGUS_SECS: u32 = 5;
 
 /// Security status of a zone (RFC 4033 section 5).
 #[derive(Clone, Debug)]
 pub enum Standing {
-    /// It is signed with these keys.
+    /// The zone is signed with these keys.
     Secure(Arc<Keys>),
-    /// It is not signed, or in ways that count as that, for the reason in an extended error.
+    /// The zone is unsigned, or counts as unsigned for the reason in an extended error.
     Insecure(Option<u16>),
-    /// It should be signed and is not, for the reason in an extended error.
+    /// The zone should be signed and is not, for the reason in an extended error.
     Bogus(u16),
 }
 
-/// Statement of a parent zone about a name below.
+/// Statement of a parent zone about a name below it.
 enum Step {
-    /// It is a zone.
+    /// The name is a zone.
     Into(Standing),
-    /// It is none, and this proves it.
+    /// The name is not a zone, as these denials prove.
     Stay(Denials),
-    /// Nothing that could be proven, for the reason in an extended error.
+    /// Nothing is proven, for the reason in an extended error.
     Unproven(u16),
 }
 
-/// Genuine data, or the extended error that says why it is not.
+/// Validated data, or the extended error with the reason why it does not validate.
 type Judged<T, E> = Result<Result<T, u16>, Unproven<E>>;
 
-/// The search for the proofs of one answer.
+/// Search for the proofs of one answer.
 pub struct Walk<'a, S> {
     pub source: &'a S,
     pub anchors: &'a Anchors,
-    /// The time in seconds since 1970, as signatures have it.
+    /// Time in seconds since 1970, the unit of signatures.
     pub now: u32,
     pub budget: Budget,
 }
@@ -63,8 +65,8 @@ impl<S: Source> Walk<'_, S> {
         Ok(response)
     }
 
-    /// Returns the standing of a zone that has signed something. If there is no such zone, that is another one's
-    /// standing.
+    /// Returns the standing of a zone that has signed something. If there is no such zone, returns
+    /// the standing of the zone that contains the name.
     pub async fn signer(&mut self, zone: &Name) -> Result<Standing, Unproven<S::Error>> {
         let start = self.start(zone).await?;
         if let Standing::Secure(keys) = &start
@@ -87,9 +89,9 @@ impl<S: Source> Walk<'_, S> {
         (least..=name.label_count()).rev().find_map(|labels| self.source.recall(&name.suffix(labels)))
     }
 
-    /// The standing of the closest zone above that is known, or has an anchor.
+    /// Returns the standing of the closest zone above that is known, or has an anchor.
     async fn start(&mut self, name: &Name) -> Result<Standing, Unproven<S::Error>> {
-        // What no anchor is for is not validated (RFC 4033 section 5: indeterminate).
+        // A name below no anchor is not validated (RFC 4033 section 5: indeterminate).
         let Some(least) = self.anchors.labels_above(name) else { return Ok(Standing::Insecure(None)) };
         match self.known(name) {
             Some(standing) => Ok(standing),
@@ -101,7 +103,7 @@ impl<S: Source> Walk<'_, S> {
         }
     }
 
-    /// Follows signers from a zone up to one that is known; `None`: that does not lead there.
+    /// Follows signers from a zone up to one that is known; `None` if they do not lead there.
     async fn leap(&mut self, from: Arc<Keys>, zone: &Name) -> Result<Option<Standing>, Unproven<S::Error>> {
         let mut path = Vec::new();
         let mut at = zone.clone();
@@ -127,7 +129,7 @@ impl<S: Source> Walk<'_, S> {
         Ok(Some(Standing::Secure(keys)))
     }
 
-    /// Goes down from a zone to the one that has a name, label by label.
+    /// Goes down from a zone to the one that contains a name, label by label.
     async fn descend(&mut self, start: Standing, name: &Name) -> Result<Standing, Unproven<S::Error>> {
         let Standing::Secure(mut keys) = start else { return Ok(start) };
         let mut said: Option<Denials> = None;
@@ -149,7 +151,7 @@ impl<S: Source> Walk<'_, S> {
         Ok(Standing::Secure(keys))
     }
 
-    /// Judges the response to a question for the DS records of a name by its parent's keys.
+    /// Validates the response to a question for the DS records of a name with the parent's keys.
     async fn step(
         &mut self,
         parent: &Keys,
@@ -159,7 +161,7 @@ impl<S: Source> Walk<'_, S> {
         if let Some(set) = response.set(Section::Answer, name, rtype::DS) {
             let ttl = match self.verify(response, set, parent)? {
                 Ok(signed) if signed.next_closer(name).is_none() => signed.ttl.min(ttl_of(response, set)),
-                // A wildcard delegates nothing (RFC 4592 section 4.6).
+                // A wildcard does not delegate (RFC 4592 section 4.6).
                 Ok(_) => return Ok(Step::Unproven(ede::BOGUS)),
                 Err(why) => return Ok(Step::Unproven(why)),
             };
@@ -176,8 +178,8 @@ impl<S: Source> Walk<'_, S> {
             Some(Delegation::None) => return Ok(Step::Stay(denials)),
             None => {}
         }
-        // What is an alias, or below a name that moves all below it, is no zone (RFC 1034 section 3.6.2, RFC
-        // 6672 section 2.4).
+        // An alias, or a name below a DNAME, is not a zone (RFC 1034 section 3.6.2, RFC 6672
+        // section 2.4).
         let aliases = response.sets().iter().filter(|set| match set.rtype {
             rtype::CNAME => set.owner == *name,
             rtype::DNAME => name.is_below(&set.owner),
@@ -191,14 +193,14 @@ impl<S: Source> Walk<'_, S> {
         Ok(Step::Unproven(fault_of_denial(response, self.now)))
     }
 
-    /// Believes the keys of a zone that DS records tell of.
+    /// Trusts the keys of a zone that match its DS records.
     async fn enter_by(
         &mut self,
         zone: &Name,
         mut ds: Vec<Ds>,
         ttl: u32,
     ) -> Result<Standing, Unproven<S::Error>> {
-        // RFC 4035 section 5.2.
+        // DS records of unknown algorithms are ignored (RFC 4035 section 5.2).
         let understood = ds.extract_if(.., |ds| crypto::supports_algorithm(ds.algorithm));
         let understood: Vec<_> = understood.collect();
         let is_supported = |ds: &&Ds| crypto::supports_digest(ds.digest_type);
@@ -209,13 +211,13 @@ impl<S: Source> Walk<'_, S> {
             self.source.remember(zone, &standing, ttl);
             return Ok(standing);
         }
-        // RFC 4509 section 3.
+        // SHA-1 digests are ignored beside better ones (RFC 4509 section 3).
         let better: Vec<_> = supported.iter().filter(|ds| ds.digest_type != crypto::SHA1).cloned().collect();
         let ds = if better.is_empty() { supported } else { better };
         self.enter(zone, |keys| keys.told_of(&ds), ttl).await
     }
 
-    /// Believes the keys of a zone if one of those that are `believed` has signed them all.
+    /// Trusts all keys of a zone if one of the `believed` keys has signed them.
     async fn enter(
         &mut self,
         zone: &Name,
@@ -253,7 +255,8 @@ impl<S: Source> Walk<'_, S> {
     pub fn denials(&mut self, response: &Response, keys: &Keys) -> Result<Denials, Unproven<S::Error>> {
         let mut denials = Denials::new(keys.zone.clone());
         for set in response.sets().iter().filter(|set| is_denial(set)) {
-            // That of a wildcard may be given under any name that it stands for, and says nothing about that.
+            // A wildcard's denial also verifies under the names that the wildcard matches, but
+            // proves nothing about them.
             if let Ok(signed) = self.verify(response, set, keys)?
                 && signed.next_closer(&set.owner).is_none()
             {
@@ -268,17 +271,18 @@ impl<S: Source> Walk<'_, S> {
     }
 }
 
-/// Whether a set is there to prove that something does not exist.
+/// Whether a set can prove that something does not exist.
 pub fn is_denial(set: &RrSet) -> bool {
     set.section == Section::Authority && matches!(set.rtype, rtype::NSEC | rtype::NSEC3)
 }
 
-/// The least TTL of a set.
+/// Returns the lowest TTL of a set.
 pub fn ttl_of(response: &Response, set: &RrSet) -> u32 {
     set.records.iter().map(|number| response.record(*number).ttl).min().unwrap_or(0)
 }
 
-/// The zone, between one and a name, that has signed what a response says of the name's DS records.
+/// Returns the zone that has signed a response's statement about the DS records of `name`. The zone
+/// is `least` or below it.
 fn parent_of(name: &Name, least: &Name, response: &Response) -> Option<Name> {
     let sets = response.sets().iter().filter(|set| is_denial(set) || set.rtype == rtype::DS);
     let signers = sets.flat_map(|set| response.signatures_of(set)).map(|signature| signature.signer);
@@ -286,7 +290,7 @@ fn parent_of(name: &Name, least: &Name, response: &Response) -> Option<Name> {
     parents.max_by_key(Name::label_count)
 }
 
-/// Why a denial is not believed: its signatures, if all are wrong as such, or that there is none.
+/// Returns the reason for rejecting a denial: faulty signatures, or that there is no denial.
 pub fn fault_of_denial(response: &Response, now: u32) -> u16 {
     let mut signed =
         response.sets().iter().filter(|set| set.section == Section::Authority && !set.signatures.is_empty());

@@ -1,15 +1,17 @@
-//! How many rows a second the query log takes from a worker to ClickHouse, and what each costs which thread.
+//! Rows per second that the query log takes from a worker to ClickHouse, and the CPU time per row
+//! of each thread.
 //!
 //! ```text
 //! cargo build --release --package ringdns-querylog --example rows
-//! target/release/examples/rows 10                                        # a sink that takes all, as fast as it goes
-//! target/release/examples/rows 10 700000                                 # so many answers a second
-//! target/release/examples/rows 10 0 http://127.0.0.1:8123                # a server, whose `default` has no password
+//! target/release/examples/rows 10                            # a sink that accepts everything
+//! target/release/examples/rows 10 700000                     # at 700,000 answers per second
+//! target/release/examples/rows 10 0 http://127.0.0.1:8123    # a server; no password for `default`
 //! ```
 //!
-//! A worker's recorder is given answers in bursts of 64, to 100,000 names by turns; collector and writer are the daemon's own, each on
-//! a thread. What finds no room is dropped by the recorder and counted, as in a worker. Processor time is told a row stored: the
-//! kernel's share included, the sink's and the server's not.
+//! A worker's recorder gets answers in bursts of 64, for 100,000 names in turn. Collector and
+//! writer are those of the daemon, each on a thread. As in a worker, the recorder drops and counts
+//! records that find no room. CPU time is given per row written. It includes the kernel's share,
+//! but not that of the sink or the server.
 
 #![forbid(unsafe_code)]
 
@@ -97,7 +99,7 @@ fn main() -> Result<()> {
     let (recorded, lost) = (count.get(Counter::LogRecorded), count.get(Counter::LogNoBatch));
     let per_second = |count: u64| count as f64 / took.as_secs_f64() / 1000.0;
     println!(
-        "{recorded} answers, {:.0} k a second; dropped {:.2} %; {:.0} k rows a second stored, {:.0} k written",
+        "{recorded} answers, {:.0} k per second; dropped {:.2} %; {:.0} k rows a second stored, {:.0} k written",
         per_second(recorded),
         100.0 * lost as f64 / recorded as f64,
         per_second(sums.stored),
@@ -114,7 +116,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Answers as a worker does, as far as its log is concerned.
+/// Records answers like a worker.
 fn work(
     mut recorder: Recorder,
     stats: &WorkerStats,
@@ -153,7 +155,7 @@ fn key(number: usize) -> Result<Key> {
     Ok(query.key)
 }
 
-/// A message to 10.1.2.3, over Ethernet, IPv4 and UDP.
+/// Returns a message to 10.1.2.3, over Ethernet, IPv4 and UDP.
 fn frame(message: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
@@ -164,13 +166,13 @@ fn frame(message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A server that takes everything, and has nothing.
+/// Starts a server that accepts everything and stores nothing.
 fn sink() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     thread::Builder::new().name("sink".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            // Who is gone has no use for an answer.
+            // A client that disconnected needs no answer.
             let _ = take(stream);
         }
     })?;
@@ -197,7 +199,7 @@ fn take(stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// What a thread of this process has had, in nanoseconds, by its name.
+/// Returns the CPU time of a thread of this process, in nanoseconds, by its name.
 fn processor_time(name: &str) -> Result<u64> {
     for task in fs::read_dir("/proc/self/task")? {
         let task = task?.path();

@@ -1,4 +1,4 @@
-//! The collector: takes what was recorded, makes rows of it, and hands them on.
+//! The collector: takes records, makes rows of them, and hands them on.
 
 use super::{LogCounters, QueryLog};
 use parking_lot::Mutex;
@@ -11,16 +11,16 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-/// Chunks of rows that the writer may be behind.
+/// Most chunks of rows that the writer may be behind.
 pub const CHANNEL: usize = 16;
-/// Rows of a chunk, or a batch more.
+/// Rows per chunk; a chunk may hold up to one batch more.
 const CHUNK: usize = 8192;
-/// How often there is a look at all lines. A worker's batches must last as long.
+/// Interval at which all lines are read. A worker's batches must last that long.
 const PACE: Duration = Duration::from_millis(20);
-/// How long the end waits for the writer to take what is left.
+/// Time that shutdown waits for the writer to take the remaining rows.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Collects from all workers and from TCP.
+/// Collects records from all workers and from TCP.
 pub struct Collector {
     log: Arc<QueryLog>,
     lines: Vec<Arc<Line>>,
@@ -28,14 +28,14 @@ pub struct Collector {
 }
 
 struct Desk {
-    /// `None`: there is none, or not any more.
+    /// Channel to the writer; `None` if there is no writer, or after the end.
     writer: Option<mpsc::Sender<Vec<Row>>>,
     /// Rows of a chunk that is not yet full.
     rows: Vec<Row>,
 }
 
 impl Collector {
-    /// One for these workers, which hands rows on to `writer`.
+    /// Returns a collector for these workers, which hands rows on to `writer`.
     pub fn new(
         log: Arc<QueryLog>,
         lines: Vec<Arc<Line>>,
@@ -51,13 +51,14 @@ impl Collector {
         loop {
             pace.tick().await;
             while self.collect() {
-                // Others have work on this thread, too.
+                // Yields to other tasks on this thread.
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Collects what the workers, which have ended, and TCP have left, and hands it on; nothing comes after that.
+    /// Collects what the workers, which have ended, and TCP have left, hands it on, and closes the
+    /// channel and the taps.
     pub async fn finish(&self) {
         let deadline = Instant::now() + PATIENCE;
         while self.collect() {
@@ -69,12 +70,12 @@ impl Collector {
         self.log.taps.close();
     }
 
-    /// Whether the writer takes more at once.
+    /// Whether the writer has room for another chunk.
     fn has_room(&self) -> bool {
         self.desk.lock().writer.as_ref().is_none_or(|writer| writer.capacity() > 0)
     }
 
-    /// Tells where all rows are, when nobody can ask any more.
+    /// Logs the final counts of rows, because nobody can query them any more.
     pub fn say_how_it_ended(&self) {
         let LogCounters { collected, unwanted, writer_full, tcp_full, .. } = &self.log.counters;
         let [collected, unwanted, writer_full, tcp_full] =
@@ -91,11 +92,11 @@ impl Collector {
         );
     }
 
-    /// Takes a batch from each worker, and what TCP has. True if there was anything.
+    /// Takes a batch from each worker, and all rows of TCP. Returns true if there was anything.
     pub(super) fn collect(&self) -> bool {
         let QueryLog { clock, tcp, counters, taps, .. } = &*self.log;
         let mut desk = self.desk.lock();
-        // Rows that nobody reads are not made.
+        // Without a writer and without taps, no rows are made.
         let wanted = desk.writer.is_some() || !taps.is_empty();
         let epoch_ms = clock.epoch_millis();
         let mut taken = false;

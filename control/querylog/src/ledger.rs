@@ -1,18 +1,18 @@
-//! Where every row is: what was taken in is stored, spooled, in hand or dropped, at any moment.
+//! Accounts for every row: each row taken in is stored, spooled, in hand or dropped, at any moment.
 
 use parking_lot::Mutex;
 use ringdns_common::counters::Total;
 
-/// Why rows were dropped.
+/// Reason for dropping rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// The spool was full, and they were the oldest.
+    /// The spool was full, and these rows were the oldest.
     Full,
     /// The spool could not be written or read.
     Disk,
-    /// Their segment was found damaged.
+    /// The segment of the rows is damaged.
     Damaged,
-    /// ClickHouse had stored a part of their segment, and would have stored that part twice.
+    /// ClickHouse has stored a part of the segment, and would store that part twice.
     Torn,
 }
 
@@ -28,19 +28,19 @@ macro_rules! sums {
         sums!(@fields $rising $now);
 
         impl Sums {
-            /// Those that only rise, with names and meanings.
+            /// Returns the counters, which only rise, with names and help texts.
             pub fn totals(&self) -> Vec<Total> {
                 sums!(@list self $rising)
             }
 
-            /// Those that are of now.
+            /// Returns the gauges, with names and help texts.
             pub fn gauges(&self) -> Vec<Total> {
                 sums!(@list self $now)
             }
         }
     };
     (@fields { $($(#[doc = $doc:literal])+ $field:ident,)* } { $($(#[doc = $other:literal])+ $gauge:ident,)* }) => {
-        /// Rows and segments, counted.
+        /// Counts of rows and segments.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Sums {
             $($(#[doc = $doc])+ pub $field: u64,)*
@@ -51,63 +51,63 @@ macro_rules! sums {
 
 sums! {
     rising {
-        /// Rows that came from the workers and listeners.
+        /// Query log rows that came from the workers and the TCP listener.
         taken,
-        /// Rows that were in the spool when it was opened.
+        /// Query log rows that were in the spool when it was opened.
         found,
-        /// Rows that ClickHouse has stored.
+        /// Query log rows stored in ClickHouse.
         stored,
-        /// Rows dropped because the spool was full, the oldest first.
+        /// Query log rows dropped because the spool was full, the oldest first.
         dropped_spool_full,
-        /// Rows dropped because the spool could not be written or read.
+        /// Query log rows dropped because the spool could not be written or read.
         dropped_disk,
-        /// Rows dropped because their segment was found damaged.
+        /// Query log rows dropped because their segment was damaged.
         dropped_damaged,
-        /// Rows dropped because ClickHouse had stored a part of their segment already.
+        /// Query log rows dropped because ClickHouse had already stored a part of their segment.
         dropped_torn,
-        /// Segments stored.
+        /// Query log segments stored in ClickHouse.
         segments_stored,
-        /// Segments that ClickHouse turned out to have, though it never said so.
+        /// Query log segments found to be stored in ClickHouse, though no response confirmed it.
         segments_recognised,
-        /// Segments found damaged; their rows are counted where their number could be read.
+        /// Damaged query log segments; their rows are counted where their number could be read.
         segments_damaged,
-        /// Attempts to store a segment that failed.
+        /// Failed attempts to store a query log segment.
         attempts_failed,
     }
     now {
-        /// Rows that are in the spool.
+        /// Query log rows in the spool.
         spooled,
-        /// Rows that are in memory, in a batch or on their way to ClickHouse.
+        /// Query log rows in memory, in a batch or in flight to ClickHouse.
         in_hand,
-        /// Bytes of the spool on disk.
+        /// Bytes of the query log's spool on disk.
         spool_bytes,
     }
 }
 
 impl Sums {
-    /// All dropped rows.
+    /// Returns the number of all dropped rows.
     pub fn dropped(&self) -> u64 {
         self.dropped_spool_full + self.dropped_disk + self.dropped_damaged + self.dropped_torn
     }
 
-    /// Rows of which nobody knows where they are; always 0.
+    /// Returns the number of rows whose place is unknown; always 0.
     pub fn unaccounted(&self) -> i64 {
         let known = self.stored + self.spooled + self.in_hand + self.dropped();
         (self.taken + self.found).cast_signed() - known.cast_signed()
     }
 }
 
-/// The sums, each change of which is whole.
+/// Sums that change atomically: a reader never sees half of a change.
 #[derive(Debug, Default)]
 pub struct Ledger(Mutex<Sums>);
 
 impl Ledger {
-    /// As things are.
+    /// Returns the current sums.
     pub fn sums(&self) -> Sums {
         *self.0.lock()
     }
 
-    /// Rows came in.
+    /// Counts rows that came in.
     pub fn take(&self, rows: usize) {
         self.change(|sums| {
             sums.taken += rows as u64;
@@ -115,7 +115,7 @@ impl Ledger {
         });
     }
 
-    /// A segment that lay there was found; its rows are spooled.
+    /// Counts the rows of a segment found in the spool.
     pub fn find(&self, rows: u32) {
         self.change(|sums| {
             sums.found += u64::from(rows);
@@ -123,7 +123,7 @@ impl Ledger {
         });
     }
 
-    /// Rows in hand are in the spool now.
+    /// Moves rows from memory to the spool.
     pub fn spool(&self, rows: u32) {
         self.change(|sums| {
             sums.in_hand -= u64::from(rows);
@@ -131,7 +131,7 @@ impl Ledger {
         });
     }
 
-    /// Rows are not in the place any more that they were in, since ClickHouse has them.
+    /// Counts rows of `place` as stored in ClickHouse.
     pub fn store(&self, rows: u32, place: Place) {
         self.change(|sums| {
             *place.of(sums) -= u64::from(rows);
@@ -139,7 +139,7 @@ impl Ledger {
         });
     }
 
-    /// The same, since they are lost.
+    /// Counts rows of `place` as dropped.
     pub fn lose(&self, rows: u32, place: Place, loss: Loss) {
         self.change(|sums| {
             *place.of(sums) -= u64::from(rows);
@@ -153,13 +153,13 @@ impl Ledger {
         });
     }
 
-    /// Counts what is no row.
+    /// Changes sums that do not count rows.
     pub fn change(&self, change: impl FnOnce(&mut Sums)) {
         change(&mut self.0.lock());
     }
 }
 
-/// Where rows are.
+/// Place of rows that are neither stored nor dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In memory.

@@ -1,12 +1,13 @@
-//! The query log: what workers and the TCP listener record of their answers, made into rows and handed on.
+//! The query log: turns the answers that workers and the TCP listener record into rows, and hands
+//! them on.
 //!
 //! ```text
 //!  workers ──batches──► collector ─┬─ writer (a bounded channel) ── ClickHouse, or the spool
-//!  TCP listener ─rows──►           └─ taps: whoever listens at the control socket
+//!  TCP listener ─rows──►           └─ taps: clients of the control socket
 //! ```
 //!
-//! Nothing here is waited for. What finds no room is dropped where it would have gone in, and counted there:
-//! `recorded = handed_on + unwanted + dropped + in_hand`, in which `in_hand` is on its way to the collector.
+//! No sender waits. Records that find no room are dropped at that point, and counted there:
+//! `recorded = handed_on + unwanted + dropped + in_hand`; `in_hand` is on its way to the collector.
 
 #![forbid(unsafe_code)]
 
@@ -38,29 +39,29 @@ use ringdns_dataplane::{
 use ringdns_segment::{Row, row};
 use std::sync::Arc;
 
-/// Rows of TCP that may wait to be collected.
+/// Most rows of TCP that wait to be collected.
 const TCP_ROWS: usize = 8192;
 
 counters! {
-    /// What becomes of what is logged. What workers record, exclude and drop is among their own counters.
+    /// Counters of the query log. Workers count the answers that they record, exclude and drop themselves.
     LogCounters {
-        /// Answers over TCP recorded, those dropped at once among them.
+        /// Answers over TCP recorded in the query log, including those dropped at once.
         tcp_recorded,
-        /// Answers over TCP not recorded because their client or name is excluded.
+        /// Answers over TCP not recorded in the query log because their client or name is excluded.
         tcp_excluded,
-        /// Records of answers over TCP dropped because too many waited to be collected.
+        /// Query log records of answers over TCP dropped because too many waited to be collected.
         tcp_full,
-        /// Records collected from workers and from TCP.
+        /// Query log records collected from workers and from TCP.
         collected,
-        /// Of these, handed on to the writer.
+        /// Query log records handed on to the writer.
         handed_on,
-        /// Dropped because the writer does not keep up.
+        /// Query log records dropped because the writer did not keep up.
         writer_full,
-        /// Of no use, because there is no writer; listeners may have had them.
+        /// Query log records discarded because there is no writer; taps may have shown them.
         unwanted,
-        /// Rows given to listeners, for each of them.
+        /// Query log rows sent to taps, counted once for each tap.
         tapped,
-        /// Rows that a listener missed because it does not keep up.
+        /// Query log rows that a tap missed because it did not keep up.
         tap_full,
     }
 }
@@ -69,29 +70,30 @@ counters! {
 pub struct QueryLog {
     sieve: Arc<Sieve>,
     privacy: Privacy,
-    /// Batches of each worker.
+    /// Number of batches of each worker.
     batches: usize,
-    /// How many answers each row stands for.
+    /// Number of answers that each row stands for.
     sample: u32,
     upstreams: Arc<Labels>,
     clock: Clock,
     tcp: Mutex<Tcp>,
-    /// Who listens.
+    /// Open taps.
     pub taps: Taps,
-    /// Where the rows are that were handed on.
+    /// Counts of the rows that were handed on, by their place.
     pub ledger: Arc<Ledger>,
-    /// What happened so far.
+    /// Counters of the collector and of TCP.
     pub counters: LogCounters,
 }
 
-/// What the TCP listener records.
+/// Records of the TCP listener.
 struct Tcp {
     picks: Picks,
     rows: Vec<Row>,
 }
 
 impl QueryLog {
-    /// The log that a configuration asks for, where upstreams have the numbers of `upstreams`; `None`: none.
+    /// Returns the log that a configuration asks for; `None` if it asks for none. `upstreams` maps
+    /// numbers to upstreams.
     pub fn new(config: &Config, clock: Clock, upstreams: Arc<Labels>) -> Result<Option<Arc<Self>>, Problem> {
         let log = &config.query_log;
         if !log.enabled {
@@ -124,15 +126,15 @@ impl QueryLog {
         })))
     }
 
-    /// What one more worker logs with.
+    /// Returns the logging setup of one more worker.
     pub fn setup(&self) -> Setup {
         let line = Arc::new(Line::new(self.batches));
         Setup { line, sieve: self.sieve.clone(), seed: rand::random() }
     }
 
-    /// Notes an answer over TCP, which came in answer to `query`.
+    /// Records an answer over TCP to `query`.
     pub fn note_tcp(&self, query: &Query, answered: Logged<'_>) {
-        // Without a question, the key is that of no query.
+        // A query without a question leaves a stale key.
         let question = if query.question_len() > 0 { query.key.question() } else { &[] };
         let mut tcp = self.tcp.lock();
         if !tcp.picks.take() {
@@ -148,7 +150,7 @@ impl QueryLog {
         tcp.rows.push(self.row(&Logged { question, ..answered }, self.clock.epoch_millis()));
     }
 
-    /// A row of what was logged; `epoch_ms`: when the clock began.
+    /// Converts a record into a row. `epoch_ms`: start of the clock, in Unix milliseconds.
     fn row(&self, logged: &Logged<'_>, epoch_ms: i64) -> Row {
         let (name, [t1, t0, c1, c0]) = logged.question.split_last_chunk().unwrap_or((&[], &[0; 4]));
         let upstream = logged.source.upstream.and_then(|number| self.upstreams.get(number));

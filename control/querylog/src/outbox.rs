@@ -1,4 +1,5 @@
-//! Sealed segments on their way: in memory while ClickHouse takes them, else in the spool; the oldest leaves first.
+//! Sealed segments to be sent: in memory while ClickHouse accepts them, else in the spool; the
+//! oldest leaves first.
 
 use super::{
     ledger::{Ledger, Loss, Place},
@@ -7,21 +8,22 @@ use super::{
 use ringdns_segment::segment::Segment;
 use std::{collections::VecDeque, sync::Arc};
 
-/// Most segments in memory, with the one that is being sent.
+/// Most segments in memory, including the one in flight.
 const HAND_MAX: usize = 4;
 
-/// Segments that are to be shipped, or only kept.
+/// Segments to be shipped, or only kept.
 #[derive(Debug)]
 pub struct Outbox {
-    /// By id.
+    /// Segments in memory, by id.
     hand: VecDeque<Segment>,
     spool: Spool,
     ledger: Arc<Ledger>,
-    /// What is being sent.
+    /// Id of the segment in flight.
     in_flight: Option<u64>,
-    /// Whether ClickHouse takes what it is sent. Not until it has once been reached.
+    /// Whether ClickHouse accepts segments. False until it has been reached once.
     taking: bool,
-    /// Segments from here on have never been sent, not even by a process that died while it did.
+    /// Segments from this id on have never been sent, not even by an earlier process that died
+    /// while sending.
     fresh_from: u64,
     newest: u64,
 }
@@ -29,14 +31,14 @@ pub struct Outbox {
 /// A segment to send.
 #[derive(Debug)]
 pub struct Parcel {
-    /// It.
+    /// The segment.
     pub segment: Segment,
-    /// Whether it may have been sent, and stored, before.
+    /// Whether the segment may have been sent, and stored, before.
     pub maybe_stored: bool,
 }
 
 impl Outbox {
-    /// What lies in the spool, and what comes.
+    /// Returns an outbox with the segments in the spool.
     pub fn new(spool: Spool, ledger: Arc<Ledger>) -> Self {
         Outbox {
             hand: VecDeque::new(),
@@ -49,7 +51,7 @@ impl Outbox {
         }
     }
 
-    /// The id of the segment after all others, made at this time.
+    /// Returns the id of the next segment, which is made at `now_us`.
     pub fn next_id(&mut self, now_us: u64) -> u64 {
         let last = self.newest.max(self.spool.last().unwrap_or(0));
         let first = self.newest == 0;
@@ -60,7 +62,7 @@ impl Outbox {
         self.newest
     }
 
-    /// Takes a segment, which is newer than all others.
+    /// Adds a segment, which is newer than all others.
     pub fn put(&mut self, segment: Segment) {
         if self.taking && self.spool.is_empty() && self.hand.len() < HAND_MAX {
             self.hand.push_back(segment);
@@ -69,7 +71,8 @@ impl Outbox {
         }
     }
 
-    /// The oldest segment; it stays where it is until its fate is told.
+    /// Returns the oldest segment. It stays in its place until [`stored`](Self::stored) or
+    /// [`failed`](Self::failed).
     pub fn send_next(&mut self) -> Option<Parcel> {
         let segment = loop {
             match (self.spool.first(), self.hand.front()) {
@@ -87,7 +90,8 @@ impl Outbox {
         Some(Parcel { segment, maybe_stored: id < self.fresh_from })
     }
 
-    /// ClickHouse has so many rows of the segment that was sent; of those that it has not, nobody has any more.
+    /// Notes that ClickHouse has `stored` rows of the segment in flight. The rest of its rows is
+    /// lost.
     pub fn stored(&mut self, segment: &Segment, stored: u32) {
         self.taking = true;
         self.in_flight = None;
@@ -107,7 +111,8 @@ impl Outbox {
         self.fresh_from = self.fresh_from.max(id + 1);
     }
 
-    /// It could not be stored; where something was sent, nobody knows if it was. What is in memory goes to disk.
+    /// Notes that the segment in flight could not be stored. If it was sent, it may be stored
+    /// nevertheless. Moves the segments in memory to disk.
     pub fn failed(&mut self, segment: &Segment, was_sent: bool) {
         if was_sent {
             self.fresh_from = self.fresh_from.max(segment.head().id + 1);
@@ -118,19 +123,19 @@ impl Outbox {
         self.spill();
     }
 
-    /// Puts what is in memory on disk.
+    /// Moves the segments in memory to disk.
     pub fn spill(&mut self) {
         for segment in std::mem::take(&mut self.hand) {
             self.spool.put(&segment, self.in_flight);
         }
     }
 
-    /// Whether ClickHouse took what it was sent last.
+    /// Whether ClickHouse accepted the last segment.
     pub fn is_taking(&self) -> bool {
         self.taking
     }
 
-    /// Whether nothing waits to be sent.
+    /// Whether no segment waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.hand.is_empty() && self.spool.is_empty()
     }

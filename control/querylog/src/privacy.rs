@@ -1,4 +1,4 @@
-//! What the log keeps of a client's address.
+//! Privacy of clients' addresses in the log.
 
 use ringdns_dataplane::dns::cookie::Secret;
 use siphasher::sip::SipHasher24;
@@ -7,27 +7,29 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// What rows have in place of a client's address.
+/// Form in which rows hold a client's address.
 #[derive(Clone)]
 pub enum Privacy {
-    /// The address.
+    /// The whole address.
     None,
-    /// Its network: of IPv4 24 bits, of IPv6 56.
+    /// The network: 24 bits of IPv4, 56 bits of IPv6.
     Truncate,
-    /// A number that is the same for the same address, and says nothing about it without the key.
+    /// A number that is always the same for one address, and reveals nothing about it without the
+    /// key.
     Hash(SipHasher24),
 }
 
-/// Addresses that no host has (RFC 6666: packets to them are discarded): hashes are below it, and cannot be taken for addresses.
+/// Prefix of hashes: `100::/64`. No host has such an address (RFC 6666: packets to it are
+/// discarded), so a hash cannot be taken for an address.
 const HASHED: u128 = 0x0100 << 112;
 
 impl Privacy {
-    /// Hashes made with `secret`.
+    /// Returns the privacy that hashes with `secret`.
     pub fn hash(secret: &Secret) -> Self {
         Privacy::Hash(SipHasher24::new_with_key(secret))
     }
 
-    /// What to keep of `client`, whose IPv4 is mapped.
+    /// Returns the form of `client` to keep. IPv4 addresses are mapped.
     pub fn kept(&self, client: Ipv6Addr) -> Ipv6Addr {
         match self {
             Privacy::None => client,

@@ -1,7 +1,9 @@
-//! The spool: segments as files in a folder, bounded in bytes, shipped and removed in order, and readable by whoever likes.
+//! The spool: segments as files in a directory, bounded in bytes, shipped and removed in order, and
+//! readable by other programs.
 //!
-//! A segment is written beside its place, and moved there when it is whole. The name is its id, so that the order of names is the
-//! order of time. When the folder has no room, the oldest go. What is found damaged is removed; all of this is counted.
+//! A segment is written to a temporary file and renamed when it is complete. Its name is its id, so
+//! names sort by time. When the directory is full, the oldest segments are removed. Damaged
+//! segments are removed, too. All of this is counted.
 
 use super::ledger::{Ledger, Loss, Place};
 use ringdns_segment::{
@@ -18,22 +20,22 @@ use std::{
     sync::Arc,
 };
 
-/// The file that says that somebody uses the folder.
+/// Name of the lock file, which keeps other processes out of the directory.
 const LOCK: &str = "lock";
-/// A file takes whole blocks of the disk.
+/// Bytes of a disk block: a file occupies whole blocks.
 const DISK_BLOCK: u64 = 4096;
 
-/// A folder of segments that this process alone writes to.
+/// A directory of segments that only this process writes to.
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
     /// Most bytes on disk.
     limit: u64,
     ledger: Arc<Ledger>,
-    /// By id, the oldest first.
+    /// Segments by id, the oldest first.
     files: VecDeque<Filed>,
     bytes: u64,
-    /// Locked for as long as it is open; `None`: the folder could not be opened yet.
+    /// File that is locked as long as it is open; `None` until the directory could be opened.
     lock: Option<File>,
 }
 
@@ -46,8 +48,8 @@ struct Filed {
 }
 
 impl Spool {
-    /// Opens the folder and takes stock of what lies there. Where that fails, it is tried again with each segment that is to be
-    /// written: no folder is a reason not to log, and none not to answer.
+    /// Opens the directory and lists its segments. If that fails, each later write tries again:
+    /// without a directory the process cannot log, but it can still answer.
     pub fn open(folder: &Path, limit: u64, ledger: Arc<Ledger>) -> Spool {
         let mut spool =
             Spool { folder: folder.to_owned(), limit, ledger, files: VecDeque::new(), bytes: 0, lock: None };
@@ -57,27 +59,28 @@ impl Spool {
         spool
     }
 
-    /// The oldest segment's id.
+    /// Returns the oldest segment's id.
     pub fn first(&self) -> Option<u64> {
         self.files.front().map(|file| file.id)
     }
 
-    /// The newest segment's id.
+    /// Returns the newest segment's id.
     pub fn last(&self) -> Option<u64> {
         self.files.back().map(|file| file.id)
     }
 
-    /// Whether nothing is in it.
+    /// Whether the spool is empty.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// Takes a segment that is in hand. What has no room, or cannot be written, is dropped and counted.
+    /// Writes a segment from memory. A segment that finds no room, or cannot be written, is dropped
+    /// and counted.
     pub fn put(&mut self, segment: &Segment, in_flight: Option<u64>) {
         let head = segment.head();
         if let Err(error) = self.write(segment, in_flight) {
             self.ledger.lose(head.rows, Place::Hand, Loss::Disk);
-            self.complain("cannot be written, rows are lost", &error);
+            self.complain("cannot be written, and rows are lost", &error);
         }
     }
 
@@ -99,14 +102,15 @@ impl Spool {
             return Err(error);
         }
         self.ledger.spool(head.rows);
-        // Nearly always at the end: only what was on its way when others were written goes before them.
+        // Nearly always at the end: only a segment that was in flight while others were written
+        // goes before them.
         let at = self.files.partition_point(|file| file.id < head.id);
         self.files.insert(at, Filed { id: head.id, rows: head.rows, bytes });
         self.count(|total| total + bytes);
         Ok(())
     }
 
-    /// Removes the oldest until there is room, but for the one that is on its way to ClickHouse.
+    /// Removes the oldest segments until there is room, except the one in flight to ClickHouse.
     fn make_room(&mut self, bytes: u64, in_flight: Option<u64>) {
         while self.bytes + bytes > self.limit {
             let Some(at) = self.files.iter().position(|file| Some(file.id) != in_flight) else { return };
@@ -115,7 +119,8 @@ impl Spool {
         }
     }
 
-    /// Reads a segment. One that is gone or damaged is taken out and counted; `None`.
+    /// Reads a segment; `None` if it is missing or damaged, in which case it is removed and
+    /// counted.
     pub fn read(&mut self, id: u64) -> Option<Segment> {
         let path = self.path(id);
         let segment = read(&path).and_then(|segment| match segment.head().id == id {
@@ -125,7 +130,7 @@ impl Spool {
         match segment {
             Ok(segment) => Some(segment),
             Err(error) => {
-                tracing::error!(segment = %path.display(), "lost from the query log: {error}");
+                tracing::error!(segment = %path.display(), "a segment cannot be read, and is lost from the query log: {error}");
                 let loss = match error {
                     ReadError::Damaged(_) => Loss::Damaged,
                     ReadError::Disk(_) => Loss::Disk,
@@ -137,7 +142,7 @@ impl Spool {
         }
     }
 
-    /// Removes a segment; `account` says where its rows went.
+    /// Removes a segment. `account` records where its rows went.
     pub fn forget(&mut self, id: u64, account: impl FnOnce(&Ledger, u32)) {
         let Some(at) = self.files.iter().position(|file| file.id == id) else { return };
         if let Err(error) = fs::remove_file(self.path(id))
@@ -154,15 +159,19 @@ impl Spool {
     fn take_stock(&mut self) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let lock = create(&self.folder.join(LOCK))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| io::Error::new(io::ErrorKind::AddrInUse, "another process uses it"))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another process uses it; give each ringdnsd a directory of its own",
+            )
+        })?;
         let mut names: Vec<_> =
             fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
         names.sort_unstable();
         let mut found = VecDeque::new();
         for name in names {
             let path = self.folder.join(&name);
-            // What was being written when a process died.
+            // A temporary file is left by a process that died while writing.
             if path.extension().is_some_and(|extension| extension == "tmp") {
                 drop(fs::remove_file(&path));
             }
@@ -172,7 +181,7 @@ impl Spool {
                     found.push_back(Filed { id, rows: head.rows, bytes: on_disk(len) });
                 }
                 Ok(_) | Err(ReadError::Damaged(_)) => {
-                    tracing::error!(segment = %path.display(), "found damaged and removed from the query log");
+                    tracing::error!(segment = %path.display(), "a damaged segment was removed from the query log");
                     self.ledger.change(|sums| sums.segments_damaged += 1);
                     drop(fs::remove_file(&path));
                 }
@@ -198,11 +207,14 @@ impl Spool {
     }
 
     fn complain(&self, what: &str, error: &io::Error) {
-        tracing::error!("query_log.spool_dir {} {what}: {error}", self.folder.display());
+        tracing::error!(
+            "query_log.spool_dir {} {what}: {error}. Check its permissions and free space",
+            self.folder.display()
+        );
     }
 }
 
-/// For the owner alone: names and clients are nobody else's business.
+/// Opens a file with access for its owner alone: names and clients are private.
 fn create(path: &Path) -> io::Result<File> {
     File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
 }

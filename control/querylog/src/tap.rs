@@ -1,4 +1,4 @@
-//! Taps: live rows, for who listens at the control socket, as long as they keep up.
+//! Taps: live rows for clients of the control socket, as long as they keep up.
 
 use super::LogCounters;
 use futures_util::{Stream, stream};
@@ -8,20 +8,21 @@ use ringdns_segment::Row;
 use std::{convert::Infallible, sync::Arc};
 use tokio::sync::mpsc;
 
-/// Listeners at once.
+/// Most taps at once.
 const TAPS: usize = 8;
-/// Chunks that one may be behind.
+/// Most chunks that a tap may be behind.
 const CHUNKS: usize = 8;
 
-/// Rows on their way to a listener.
+/// Rows in flight to a tap.
 type Chunk = Arc<[Row]>;
 
-/// Who listens.
+/// Open taps.
 #[derive(Default)]
 pub struct Taps(Mutex<Vec<mpsc::Sender<Chunk>>>);
 
 impl Taps {
-    /// One more listener: rows from now on, as JSON, one a line. `None`: there are enough.
+    /// Opens a tap, which streams rows from now on as JSON, one per line; `None` if there are too
+    /// many taps.
     pub fn open(&self) -> Option<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<>> {
         let mut taps = self.0.lock();
         taps.retain(|tap| !tap.is_closed());
@@ -36,17 +37,17 @@ impl Taps {
         }))
     }
 
-    /// How many listen.
+    /// Returns the number of open taps.
     pub fn len(&self) -> usize {
         self.0.lock().iter().filter(|tap| !tap.is_closed()).count()
     }
 
-    /// Whether nobody does.
+    /// Whether no tap is open.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives rows to all who listen, and counts those that somebody who does not keep up misses.
+    /// Sends rows to all taps, and counts the rows that a slow tap misses.
     pub(super) fn offer(&self, rows: &[Row], counters: &LogCounters) {
         let mut taps = self.0.lock();
         taps.retain(|tap| !tap.is_closed());
@@ -55,7 +56,7 @@ impl Taps {
         }
         let mut chunk: Option<Chunk> = None;
         for tap in &*taps {
-            // Copied once, and only if somebody has room.
+            // The rows are copied once, and only if some tap has room.
             let given =
                 tap.try_reserve().map(|room| room.send(chunk.get_or_insert_with(|| rows.into()).clone()));
             let counter = if given.is_ok() { &counters.tapped } else { &counters.tap_full };
@@ -63,17 +64,17 @@ impl Taps {
         }
     }
 
-    /// Lets everybody have what is on its way, and no more.
+    /// Closes all taps; each still delivers the chunks in its channel.
     pub(super) fn close(&self) {
         self.0.lock().clear();
     }
 }
 
-/// Rows as JSON, one a line.
+/// Formats rows as JSON, one per line.
 fn lines(rows: &[Row]) -> Bytes {
     let mut text = Vec::with_capacity(rows.len() * 256);
     for row in rows {
-        // Text and numbers: nothing in it that JSON does not have.
+        // Rows hold only text and numbers, all of which JSON can represent.
         if serde_json::to_writer(&mut text, row).is_ok() {
             text.push(b'\n');
         }

@@ -1,4 +1,4 @@
-//! The collector, with batches as workers hand them on, and rows as TCP has them.
+//! Tests of the collector, with batches from workers and rows from TCP.
 
 use super::*;
 use futures_util::StreamExt;
@@ -24,7 +24,7 @@ fn log(table: &str) -> Arc<QueryLog> {
     QueryLog::new(&config, Clock::start(), Arc::new(labels)).unwrap().unwrap()
 }
 
-/// A worker that has nothing to do but to log.
+/// A worker that only logs.
 struct Worker {
     line: Arc<Line>,
     recorder: Recorder,
@@ -38,7 +38,7 @@ impl Worker {
         Worker { line, recorder: Recorder::new(setup, Protocol::UdpSocket), stats: WorkerStats::default() }
     }
 
-    /// Notes the answer to `name` for `client`, from upstream number 1.
+    /// Records the answer to `name` for `client`, from upstream number 1.
     fn note(&mut self, client: &str, name: &str) {
         let key: Key = names::key(&names::name(name).unwrap(), 28, false, false).unwrap();
         let mut message = names::query_message(key.asked().name(), [28, 1], 7, 0x8180, None);
@@ -47,7 +47,7 @@ impl Worker {
         let at = 42;
         let mut frame = vec![0; at + message.len()];
         frame[at..].copy_from_slice(&message);
-        // Addressed as a query to the client, and so as a reply is.
+        // The frame goes from the server to the client, as a reply does.
         packet::address(&mut frame, server.parse().unwrap(), client, message.len(), Checksums::Verify)
             .unwrap();
         let (envelope, _) = Envelope::open(&frame, Checksums::Verify).unwrap();
@@ -166,7 +166,8 @@ async fn a_writer_that_does_not_keep_up_loses_rows_which_are_counted() {
     let LogCounters { collected, handed_on, writer_full, .. } = &log.counters;
     assert_eq!((collected.get(), handed_on.get(), writer_full.get()), (10, 4, 6));
     assert_eq!(worker.count(Counter::LogRecorded), 10);
-    // It goes on where there is room again; and when the end comes, what is in hand is handed on before the channel closes.
+    // Rows are handed on again as soon as there is room; at the end, rows in hand are handed on
+    // before the channel closes.
     rows.recv().await.unwrap();
     worker.note("198.51.100.9:999", "www.example");
     worker.recorder.hand_on();
@@ -202,10 +203,10 @@ async fn listeners_have_lines_and_hold_nobody_up() {
     assert_eq!(lines.len(), 40);
     let row: serde_json::Value = serde_json::from_slice(&lines[39]).unwrap();
     assert_eq!((&row["client"], &row["name"]), (&"198.51.100.8".into(), &"www.example.".into()));
-    // The other has eight chunks.
+    // The other tap has eight chunks.
     assert_eq!((tapped.get(), tap_full.get()), (40 + 16, 24));
     assert_eq!(unwanted.get(), 43);
-    // Who is gone makes room: there are eight at most.
+    // A closed tap makes room for another: there are eight at most.
     drop(sleeps);
     let others: Vec<_> = std::iter::from_fn(|| log.taps.open()).collect();
     assert_eq!((others.len(), log.taps.len()), (7, 8));

@@ -1,12 +1,13 @@
-//! The writer: from rows to segments, and from there to ClickHouse or the spool.
+//! The writer: packs rows into segments, and sends these to ClickHouse or the spool.
 //!
 //! ```text
 //!  rows ──► batch ──sealed──► outbox ─┬─ memory ─┬─► shipper ──INSERT──► ClickHouse
 //!           rows, bytes, seconds      └─ spool ──┘   one at a time, in order, until it is stored
 //! ```
 //!
-//! One thread with a small runtime of its own: compressing and writing files takes nobody else's time, and the threads that look
-//! after misses know nothing of it. While a request waits, rows are gathered; while it fails, the spool fills.
+//! One thread with a small runtime of its own: compressing and writing files takes no time of other
+//! threads, and the threads that resolve cache misses do not depend on it. While a request waits,
+//! rows are gathered; while requests fail, the spool fills.
 
 use super::{
     clickhouse::{ClickHouse, Failure},
@@ -35,17 +36,17 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// The first wait after a failure; doubled up to [`BACK_OFF_MAX`].
+/// Time until the first retry after a failure; doubled up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_millis(500);
-/// The longest wait between attempts.
+/// Longest time between attempts.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
-/// How long the end waits for what is on its way. What is not stored by then is spooled.
+/// Time that shutdown waits for rows in flight. Rows that are not stored by then are spooled.
 const GRACE: Duration = Duration::from_secs(1);
-/// How often a failure that goes on is told.
+/// Interval at which a continuing failure is logged.
 const COMPLAINT: Duration = Duration::from_secs(60);
-/// The thread's place behind the others.
+/// Nice value of the thread, behind the others in priority.
 const NICENESS: i32 = 5;
-/// Milliseconds of a day.
+/// Milliseconds per day.
 const DAY_MS: i64 = 86_400_000;
 
 /// The writer's thread.
@@ -55,7 +56,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts it on some cores. It works until the other end of `rows` is dropped.
+    /// Starts the thread on some cores. It works until the other end of `rows` is dropped.
     pub fn start(
         shipping: Shipping,
         rows: Receiver<Vec<Row>>,
@@ -65,16 +66,17 @@ impl Writer {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("query-log".into()).spawn(move || {
             cores::sit(&cores);
-            // Misses come first. Where it may not be, it is as it is.
+            // Cache misses have priority. Without the privilege, the thread keeps its priority.
             let _ = rustix::process::setpriority_process(None, NICENESS);
             runtime.block_on(run(shipping, rows, ledger));
-            // A name that is being looked up may take long, and nobody waits for it.
+            // A DNS lookup may take long, and shutdown does not wait for it.
             runtime.shutdown_background();
         })?;
         Ok(Writer { thread })
     }
 
-    /// Waits until all that was sent is stored or spooled: a moment, once the other end of the channel is gone.
+    /// Waits until all rows are stored or spooled: a moment, once the other end of the channel is
+    /// gone.
     pub fn finish(self) {
         if self.thread.join().is_err() {
             tracing::error!("the writer of the query log ended in a panic; rows in hand are lost");
@@ -123,7 +125,7 @@ struct Gatherer<'a> {
 }
 
 impl Gatherer<'_> {
-    /// Until no more rows can come.
+    /// Gathers rows until the channel closes.
     async fn run(&self, mut rows: Receiver<Vec<Row>>) {
         let mut batch = match Batch::new(self.next_id(), &self.shipping.appliance) {
             Ok(batch) => batch,
@@ -153,7 +155,8 @@ impl Gatherer<'_> {
         self.seal(&mut batch);
     }
 
-    /// A segment is of one day, so that it is stored in one part of the table: whole, or not at all.
+    /// Whether the batch must be sealed before `row`. A segment holds rows of one day, so that it
+    /// is stored in one part of the table: whole, or not at all.
     fn is_full(&self, batch: &Batch, row: &Row) -> bool {
         let day = |ms: i64| ms.div_euclid(DAY_MS);
         batch.rows() >= self.shipping.batch_rows
@@ -192,7 +195,7 @@ struct Shipper<'a> {
 }
 
 impl Shipper<'_> {
-    /// Until it is dropped.
+    /// Sends segments until the future is dropped.
     async fn run(mut self) {
         let mut back_off = BACK_OFF;
         let mut complained: Option<Instant> = None;
@@ -213,7 +216,7 @@ impl Shipper<'_> {
                         tracing::info!(
                             url = self.server.label(),
                             rows,
-                            "ClickHouse takes the query log again"
+                            "ClickHouse accepts the query log again"
                         );
                     }
                     back_off = BACK_OFF;
@@ -224,7 +227,7 @@ impl Shipper<'_> {
                         complained = Some(Instant::now());
                         self.complain(&failure);
                     }
-                    // Appliances that failed together come back one by one.
+                    // The jitter spreads the retries of appliances that failed together.
                     sleep(back_off.mul_f64(rand::random_range(0.75..1.25))).await;
                     back_off = (back_off * 2).min(BACK_OFF_MAX);
                 }

@@ -1,4 +1,4 @@
-//! Segments as files in a folder: their names, and how they are read.
+//! Segments as files in a directory: their names, and reading them.
 
 use crate::segment::{Damage, HEAD, Head, Segment};
 use std::{
@@ -7,16 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How segments' files end.
+/// Suffix of segments' file names.
 pub const SUFFIX: &str = ".zst";
 
-/// Why a segment cannot be read.
+/// Reason for a segment that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The file.
+    /// The file cannot be read.
     #[error("{0}")]
     Disk(#[from] io::Error),
-    /// What is in it.
+    /// The file's content is damaged.
     #[error("{0}")]
     Damaged(#[from] Damage),
 }
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<Segment, ReadError> {
     Ok(Segment::parse(fs::read(path)?)?)
 }
 
-/// The segments in a folder, the oldest first.
+/// Returns the segments in a directory, the oldest first.
 pub fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -39,7 +39,7 @@ pub fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// What a file's segment says of itself, and the file's length.
+/// Returns the head of a file's segment, and the file's length.
 pub fn head(path: &Path) -> Result<(Head, u64), ReadError> {
     let mut file = File::open(path)?;
     let mut head = Vec::with_capacity(HEAD);
@@ -47,7 +47,7 @@ pub fn head(path: &Path) -> Result<(Head, u64), ReadError> {
     Ok((Head::parse(&head)?, file.metadata()?.len()))
 }
 
-/// The id that a file's name gives.
+/// Returns the id in a file's name.
 pub fn id_of(path: &Path) -> Option<u64> {
     let id = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
     (id.len() == 20).then(|| id.parse().ok()).flatten()

@@ -1,6 +1,7 @@
-//! Segments of the query log: rows, how they are written, and how they are read again.
+//! Segments of the query log: rows, and their encoding in files.
 //!
-//! `ringdnsd` writes them, ClickHouse takes them as they are, and `ringctl log` reads those that lie in the folder.
+//! `ringdnsd` writes segments, ClickHouse accepts them unchanged, and `ringctl log` reads those in
+//! the spool directory.
 
 #![forbid(unsafe_code)]
 

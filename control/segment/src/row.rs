@@ -7,46 +7,47 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use smallvec::SmallVec;
 use std::{fmt, net::Ipv6Addr, sync::Arc};
 
-/// A name on the wire. Nearly all have room where they are: rows come at the rate of queries, and an allocation for each would cost
-/// the collector more than all else.
+/// A name on the wire. Nearly all names fit inline: rows come at the rate of queries, and an
+/// allocation for each would cost the collector more than all its other work.
 pub type Name = SmallVec<[u8; 40]>;
 
-/// A query that was answered, as the log has it.
+/// An answered query, as logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// When it was received: Unix time, milliseconds.
+    /// Unix time of receipt, in milliseconds.
     pub time_ms: i64,
-    /// Who asked, after the privacy mode: IPv4 mapped (`::ffff:a.b.c.d`); unspecified where none is kept.
+    /// Address of the client, after the privacy mode: IPv4 mapped (`::ffff:a.b.c.d`); unspecified
+    /// if none is kept.
     pub client: Ipv6Addr,
-    /// The name on the wire, lowercased. Empty where there was no question that can be understood.
+    /// Name on the wire, lowercased; empty if the question cannot be parsed.
     pub name: Name,
-    /// The type asked for; 0 without a question.
+    /// Type of the question; 0 without a question.
     pub qtype: u16,
-    /// The class asked for; 0 without a question.
+    /// Class of the question; 0 without a question.
     pub qclass: u16,
-    /// How it came.
+    /// Transport of the query.
     pub protocol: Protocol,
-    /// What became of it.
+    /// Outcome of the query.
     pub outcome: Outcome,
-    /// Who had the answer.
+    /// Source of the answer.
     pub tier: Tier,
-    /// The response code, with the upper bits that an OPT record has.
+    /// Response code, with the upper bits from an OPT record.
     pub rcode: u16,
     /// Bytes of the answer's message.
     pub answer_bytes: u16,
-    /// Nanoseconds from the turn that received it until after the answer's kick; saturating. Over TCP: from the message until
-    /// its answer was made.
+    /// Nanoseconds from the turn that received the query until after the answer's kick; saturating.
+    /// Over TCP: from the query's arrival until its answer was made.
     pub service_ns: u32,
-    /// The upstream that had the answer.
+    /// Upstream that gave the answer.
     pub upstream: Option<Arc<str>>,
-    /// How long that took, in microseconds.
+    /// Microseconds that the upstream took.
     pub upstream_us: u32,
-    /// How many answers this one stands for: `query_log.sample`, of which it was drawn.
+    /// Number of answers that this one stands for: the sampling rate `query_log.sample`.
     pub sample: u32,
 }
 
 impl Serialize for Row {
-    /// As people read it: names, types and codes by their names.
+    /// Serializes the row in readable form: types and codes by their names.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut row = serializer.serialize_struct("Row", 14)?;
         row.serialize_field("time_ms", &self.time_ms)?;
@@ -67,11 +68,11 @@ impl Serialize for Row {
     }
 }
 
-/// A type by its name, or as RFC 3597 writes it; nothing where there was no question.
+/// A type, displayed by its name or in the form of RFC 3597; empty without a question.
 pub(super) struct Type(pub u16);
 
 impl Type {
-    /// Its name, if it has one.
+    /// Returns the type's name, if it has one.
     pub fn label(&self) -> Option<&'static str> {
         match RecordType::from(self.0) {
             RecordType::ZERO => Some(""),
@@ -90,11 +91,11 @@ impl fmt::Display for Type {
     }
 }
 
-/// A class in the same way (RFC 6895 section 3.2).
+/// A class, displayed by its name or by its number (RFC 6895 section 3.2).
 pub(super) struct Class(pub u16);
 
 impl Class {
-    /// Its name, if it has one.
+    /// Returns the class's name, if it has one.
     pub fn label(&self) -> Option<&'static str> {
         Some(match self.0 {
             0 => "",
@@ -117,11 +118,11 @@ impl fmt::Display for Class {
     }
 }
 
-/// A response code by its name (RFC 6895 section 2.3).
+/// A response code, displayed by its name (RFC 6895 section 2.3) or by its number.
 pub(super) struct Rcode(pub u16);
 
 impl Rcode {
-    /// Its name, if it has one.
+    /// Returns the code's name, if it has one.
     pub fn label(&self) -> Option<&'static str> {
         const NAMES: [&str; 12] = [
             "NOERROR",

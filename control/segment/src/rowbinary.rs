@@ -1,4 +1,4 @@
-//! Rows as ClickHouse's RowBinary: the columns, and the only place that writes and reads them.
+//! Rows in ClickHouse's RowBinary format: the columns, and all code that writes and reads them.
 
 use super::{
     row::{Class, Rcode, Row, Type},
@@ -11,14 +11,14 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-/// How a column's values are written.
+/// Encoding of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `Int64`: milliseconds of Unix time.
     Millis,
     /// 16 bytes: an IPv6 address.
     Address,
-    /// A length (LEB128) and so many bytes.
+    /// Length (LEB128), followed by that number of bytes.
     Text,
     /// `UInt16`.
     U16,
@@ -28,7 +28,7 @@ pub enum Kind {
     U64,
 }
 
-/// The columns, in the order in which they are written.
+/// Names and encodings of the columns, in the order in which they are written.
 pub const COLUMNS: [(&str, Kind); 16] = [
     ("time", Kind::Millis),
     ("client", Kind::Address),
@@ -48,17 +48,17 @@ pub const COLUMNS: [(&str, Kind); 16] = [
     ("segment", Kind::U64),
 ];
 
-/// Rows, written one after the other.
+/// A buffer of encoded rows.
 #[derive(Debug)]
 pub struct Rows {
     bytes: Vec<u8>,
-    /// What every row ends with: appliance and segment.
+    /// End of every row: appliance and segment.
     tail: Vec<u8>,
     text: String,
 }
 
 impl Rows {
-    /// None yet, of this appliance and segment.
+    /// Returns an empty buffer for rows of this appliance and segment.
     pub fn new(appliance: &str, segment: u64) -> Self {
         let mut tail = Vec::new();
         put_text(&mut tail, appliance.as_bytes());
@@ -66,19 +66,19 @@ impl Rows {
         Rows { bytes: Vec::new(), tail, text: String::new() }
     }
 
-    /// None again, of another segment.
+    /// Clears the buffer for rows of another segment.
     pub fn begin(&mut self, segment: u64) {
         self.bytes.clear();
         self.tail.truncate(self.tail.len() - size_of::<u64>());
         self.tail.extend_from_slice(&segment.to_le_bytes());
     }
 
-    /// What was written.
+    /// Returns the encoded rows.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Writes one more.
+    /// Encodes one more row.
     pub fn push(&mut self, row: &Row) {
         let Rows { bytes, tail, text } = self;
         bytes.extend_from_slice(&row.time_ms.to_le_bytes());
@@ -106,7 +106,7 @@ impl Rows {
     }
 }
 
-/// Writes what has a name by its name, and what has none as it displays itself.
+/// Writes the name, or without a name the displayed form of `what`.
 fn put_named(bytes: &mut Vec<u8>, text: &mut String, name: Option<&str>, what: impl fmt::Display) {
     let Some(name) = name else {
         text.clear();
@@ -116,8 +116,8 @@ fn put_named(bytes: &mut Vec<u8>, text: &mut String, name: Option<&str>, what: i
     put_text(bytes, name.as_bytes());
 }
 
-/// Writes a name as [`display_name`] does, if nothing in it is escaped: then its text is the name with a dot for each length but the
-/// first. If it cannot, it writes nothing.
+/// Writes a name as [`display_name`] does, if no byte needs escaping: the text is then the name
+/// with a dot for each length but the first. Writes nothing and returns false if a byte does.
 fn put_plain_name(bytes: &mut Vec<u8>, name: &[u8]) -> bool {
     let Some((&first @ 1..=63, text)) = name.split_first() else { return false };
     let before = bytes.len();
@@ -154,45 +154,45 @@ fn put_len(bytes: &mut Vec<u8>, mut len: usize) {
     bytes.push(len as u8);
 }
 
-/// A row, read back.
+/// A decoded row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// When it was answered: Unix time in milliseconds.
+    /// Unix time of receipt, in milliseconds.
     pub time_ms: i64,
-    /// Who asked.
+    /// Address of the client.
     pub client: IpAddr,
-    /// The name.
+    /// Name in the question.
     pub name: String,
-    /// The type asked for.
+    /// Type of the question.
     #[serde(rename = "type")]
     pub rtype: String,
-    /// The class.
+    /// Class of the question.
     pub class: String,
-    /// How it came in.
+    /// Transport of the query.
     pub protocol: String,
-    /// What became of it.
+    /// Outcome of the query.
     pub outcome: String,
-    /// Who had the answer.
+    /// Source of the answer.
     pub tier: String,
-    /// What the answer was.
+    /// Response code.
     pub rcode: String,
-    /// Its length.
+    /// Bytes of the answer's message.
     pub answer_bytes: u16,
-    /// From receipt to answer, in nanoseconds.
+    /// Nanoseconds from receipt to answer.
     pub service_ns: u32,
-    /// The upstream that answered; empty: none was asked.
+    /// Upstream that gave the answer; empty if none was asked.
     pub upstream: String,
-    /// How long that took, in microseconds.
+    /// Microseconds that the upstream took.
     pub upstream_us: u32,
-    /// How many answers this one stands for.
+    /// Number of answers that this one stands for.
     pub sample: u32,
-    /// Who logged it.
+    /// Name of the appliance that logged it.
     pub appliance: String,
-    /// The segment that it was logged in.
+    /// Id of the segment that holds it.
     pub segment: u64,
 }
 
-/// Reads rows back. Ends with the first that cannot be read.
+/// Decodes rows. Ends after the first row that cannot be decoded.
 pub fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<Entry, Damage>> {
     let mut rest = Some(bytes);
     std::iter::from_fn(move || {

@@ -1,13 +1,14 @@
-//! A segment: a batch of rows that is kept, sent and counted as one. What lies on disk is what is sent.
+//! A segment: a batch of rows that is stored, sent and counted as one. The bytes on disk are the
+//! bytes that are sent.
 //!
 //! ```text
 //!  0  u32  0x184D2A5D: a skippable frame of zstd, so that `zstd -d` and clickhouse-local find the rows
 //!  4  u32  its length from here on: 77
 //!  8  [8]  "RINGLOG2"
-//! 16  u64  id: microseconds of Unix time, greater than that of every segment before
+//! 16  u64  id: microseconds of Unix time, greater than that of every earlier segment
 //! 24  u32  rows
 //! 28  i64  time of the first row, in milliseconds of Unix time
-//! 36  i64  and of the last
+//! 36  i64  time of the last row
 //! 44  u128 checksum of bytes 0 to 43 and 60 to 84
 //! 60  u128 checksum of all bytes from 76 on        ─┐
 //! 76  u8   0x90: zstd                               │ what ClickHouse calls a compressed block: from here on it is the
@@ -16,77 +17,79 @@
 //! 85       a frame of zstd: rows as RowBinary      ─┘
 //! ```
 //!
-//! Integers are little-endian, checksums CityHash 1.0.2 of 128 bits with its halves changed round, as ClickHouse has them. The server
-//! checks the one at 60 itself: a body that arrives damaged or cut off is refused as a whole.
+//! Integers are little-endian. Checksums are CityHash 1.0.2 of 128 bits with the halves swapped, as
+//! in ClickHouse. The server itself checks the one at 60: it refuses a damaged or truncated body as
+//! a whole.
 
 use super::{row::Row, rowbinary::Rows};
 use bytes::Bytes;
 use std::io;
 use zstd::bulk::Compressor;
 
-/// Length of all before the rows.
+/// Bytes before the rows.
 pub const HEAD: usize = 85;
-/// Where the body of an INSERT begins.
+/// Offset of the body of an INSERT.
 const BLOCK: usize = 60;
-/// Where the checksum of the head is.
+/// Offset of the head's checksum.
 const HEAD_SUM: usize = 44;
-/// What the block's own checksum is of begins here.
+/// Offset of the bytes that the block's checksum covers.
 const SUMMED: usize = 76;
 const SKIPPABLE: u32 = 0x184D_2A5D;
 const MAGIC: &[u8; 8] = b"RINGLOG2";
 const ZSTD: u8 = 0x90;
-/// Fast: rows come at the rate of queries. Level 3 makes them a tenth smaller in twice the time.
+/// Compression level of zstd. Rows come at the rate of queries, so it is fast; level 3 makes them a
+/// tenth smaller in twice the time.
 const LEVEL: i32 = 1;
-/// No segment has more bytes of rows: what says so is damaged.
+/// Most bytes of rows in a segment, before compression. A head that claims more is damaged.
 pub const ROWS_BYTES_MAX: usize = 64 << 20;
 
-/// What a segment says of itself.
+/// Fields of a segment's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Its place in the order of all segments of this appliance.
+    /// Id, in the order of all segments of this appliance.
     pub id: u64,
-    /// How many rows it has.
+    /// Number of rows.
     pub rows: u32,
-    /// Time of the first, in milliseconds.
+    /// Unix time of the first row, in milliseconds.
     pub first_ms: i64,
-    /// Of the last.
+    /// Unix time of the last row, in milliseconds.
     pub last_ms: i64,
 }
 
-/// Why bytes are no segment.
+/// Reason for bytes that are not a valid segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// There are too few of them, or too many.
-    #[error("its length is not what it says")]
+    /// There are too few or too many bytes.
+    #[error("its length differs from that in its head")]
     Length,
-    /// They begin with something else.
-    #[error("it is no segment, or one of another version")]
+    /// The magic number differs.
+    #[error("it is not a segment, or has another version")]
     Magic,
     /// A checksum is wrong.
     #[error("its checksum is wrong")]
     Checksum,
-    /// The rows are not what was counted.
+    /// The rows cannot be decoded.
     #[error("its rows cannot be read")]
     Rows,
 }
 
-/// Rows that are being gathered, for one segment after the other: what was allocated for one is there for the next.
+/// Rows being gathered for one segment after the other; the buffers are reused.
 pub struct Batch {
     rows: Rows,
     head: Head,
     compressor: Compressor<'static>,
-    /// As long as the longest segment so far can have been.
+    /// Output buffer, as large as the longest segment so far could have been.
     room: Vec<u8>,
 }
 
 impl Batch {
-    /// None yet.
+    /// Returns an empty batch.
     pub fn new(id: u64, appliance: &str) -> io::Result<Self> {
         let compressor = Compressor::new(LEVEL)?;
         Ok(Batch { rows: Rows::new(appliance, id), head: Head::of_none(id), compressor, room: Vec::new() })
     }
 
-    /// None again, for another segment.
+    /// Clears the batch for another segment.
     pub fn begin(&mut self, id: u64) {
         self.rows.begin(id);
         self.head = Head::of_none(id);
@@ -100,22 +103,22 @@ impl Batch {
         self.head.last_ms = self.head.last_ms.max(row.time_ms);
     }
 
-    /// How many there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> u32 {
         self.head.rows
     }
 
-    /// What they take, not compressed.
+    /// Returns the bytes of the rows before compression.
     pub fn bytes(&self) -> usize {
         self.rows.bytes().len()
     }
 
-    /// The time of the first; `None`: there is none.
+    /// Returns the time of the first row; `None` without rows.
     pub fn first_ms(&self) -> Option<i64> {
         (self.head.rows > 0).then_some(self.head.first_ms)
     }
 
-    /// Compresses them and closes the segment.
+    /// Compresses the rows into a segment.
     pub fn seal(&mut self) -> io::Result<Segment> {
         let plain = self.rows.bytes();
         let room = HEAD + zstd::zstd_safe::compress_bound(plain.len());
@@ -147,7 +150,7 @@ impl Head {
         Head { id, rows: 0, first_ms: i64::MAX, last_ms: i64::MIN }
     }
 
-    /// Reads it from the first bytes of a segment, all of which must be there.
+    /// Parses the head from the first bytes of a segment, all of which must be there.
     pub fn parse(bytes: &[u8]) -> Result<Head, Damage> {
         let head = bytes.first_chunk::<HEAD>().ok_or(Damage::Length)?;
         if u32_at(head, 0) != SKIPPABLE || &head[8..16] != MAGIC {
@@ -165,7 +168,7 @@ impl Head {
     }
 }
 
-/// A closed segment, whose every byte was checked.
+/// A sealed segment whose checksums have been verified.
 #[derive(Clone, Debug)]
 pub struct Segment {
     head: Head,
@@ -185,22 +188,22 @@ impl Segment {
         Ok(Segment { head, bytes: bytes.into() })
     }
 
-    /// What it says of itself.
+    /// Returns the head.
     pub fn head(&self) -> Head {
         self.head
     }
 
-    /// As it lies on disk.
+    /// Returns the bytes as they are on disk.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The body of an INSERT with `decompress=1`.
+    /// Returns the body of an INSERT with `decompress=1`.
     pub fn body(&self) -> Bytes {
         self.bytes.slice(BLOCK..)
     }
 
-    /// The rows as RowBinary.
+    /// Decompresses the rows, which are RowBinary.
     pub fn rows(&self) -> Result<Vec<u8>, Damage> {
         let len = u32_at(&self.bytes, 81) as usize;
         if len > ROWS_BYTES_MAX {
@@ -227,7 +230,7 @@ fn head_checksum(bytes: &[u8]) -> [u8; 16] {
     checksum(&[&bytes[..HEAD_SUM], &bytes[BLOCK..HEAD]].concat())
 }
 
-/// CityHash as ClickHouse writes it.
+/// Returns the CityHash checksum in ClickHouse's byte order.
 fn checksum(bytes: &[u8]) -> [u8; 16] {
     cityhash_rs::cityhash_102_128(bytes).rotate_right(64).to_le_bytes()
 }

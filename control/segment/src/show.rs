@@ -1,4 +1,4 @@
-//! The spool as a local log: what is in it, read by whoever may read the folder, beside the process that writes it.
+//! The spool as a local log: reads its rows while another process may be writing it.
 
 pub use super::rowbinary::Entry;
 
@@ -12,21 +12,21 @@ use ringdns_dataplane::access::AccessList;
 use std::{fmt, io, path::Path};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Which rows are wanted.
+/// Filter of rows.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Of this name, in presentation format, lowercased, with its last dot.
+    /// Name of the rows, in presentation format, lowercased, with its final dot.
     pub name: Option<String>,
-    /// Of this name and all below it.
+    /// Name of the rows, or of an ancestor.
     pub suffix: Option<String>,
-    /// Of these clients.
+    /// Clients of the rows.
     pub clients: Option<AccessList>,
-    /// From this time on, in milliseconds of Unix time.
+    /// Earliest time of the rows, in milliseconds of Unix time.
     pub since_ms: Option<i64>,
 }
 
 impl Filter {
-    /// Whether a row is.
+    /// Whether a row passes the filter.
     pub fn takes(&self, entry: &Entry) -> bool {
         let below = |suffix: &str| {
             let above = entry.name.strip_suffix(suffix);
@@ -39,12 +39,13 @@ impl Filter {
     }
 }
 
-/// A name as rows have it.
+/// Returns a name in the form that rows have.
 pub fn name(text: &str) -> Result<String, names::NameError> {
     Ok(names::display(&names::name(text)?))
 }
 
-/// Gives the wanted rows of a folder to `row`, the oldest segment first, and what cannot be read to `damaged`.
+/// Calls `row` with each matching row in a directory, the oldest segment first, and `damaged` with
+/// each segment that cannot be read.
 pub fn each(
     folder: &Path,
     filter: &Filter,
@@ -54,7 +55,7 @@ pub fn each(
     for path in folder::list(folder)? {
         let segment = match folder::read(&path) {
             Ok(segment) => segment,
-            // Shipped meanwhile.
+            // Shipped since it was listed.
             Err(ReadError::Disk(error)) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(ReadError::Disk(error)) => return Err(error),
             Err(ReadError::Damaged(damage)) => {
@@ -82,7 +83,7 @@ pub fn each(
 }
 
 impl fmt::Display for Entry {
-    /// A line for people.
+    /// Formats the row as one readable line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Entry { client, name, rtype, class, protocol, outcome, tier, rcode, answer_bytes, .. } = self;
         let or =
@@ -101,7 +102,8 @@ impl fmt::Display for Entry {
     }
 }
 
-/// A time as RFC 3339 writes it, in UTC; as a number where it is none that a calendar has.
+/// A Unix time in milliseconds, displayed in UTC as RFC 3339, or as a number if the calendar does
+/// not reach it.
 struct Time(i64);
 
 impl fmt::Display for Time {

@@ -1,4 +1,4 @@
-//! TLS: which CAs are believed, and what it means when a handshake fails.
+//! TLS: the trusted CAs, and explanations of failed handshakes.
 
 use rustls::{
     CertificateError, ClientConfig, Error, RootCertStore,
@@ -7,13 +7,13 @@ use rustls::{
 };
 use std::{fmt::Display, io, path::Path, sync::Arc};
 
-/// Why there is nobody to believe.
+/// Reason for a TLS configuration that cannot be made.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{reason}. {remedy}")]
 pub struct TlsError {
-    /// What is missing.
+    /// Reason.
     pub reason: String,
-    /// What to do about it.
+    /// Remedy.
     pub remedy: &'static str,
 }
 
@@ -24,17 +24,18 @@ impl TlsError {
     }
 }
 
-/// What TLS to an upstream needs: sessions are kept in it, for the next handshake to be shorter.
+/// Returns the TLS client configuration. It caches sessions, which shortens later handshakes.
 ///
-/// Without a file the system's store is used rather than one compiled in: it has the CAs of this machine's owner, loses
-/// those that are withdrawn by ordinary updates, and is what every other program here believes.
+/// Without a file, the system's store is used rather than a compiled-in one: it holds the CAs that
+/// the machine's owner trusts, ordinary updates remove withdrawn CAs from it, and every other
+/// program on this host uses it.
 pub fn client_config(ca_file: Option<&Path>, protocol: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = match ca_file {
         Some(path) => roots_in(path)?,
         None => system_roots()?,
     };
     let provider = Arc::new(ring::default_provider());
-    // The provider has what the default versions need.
+    // The provider has the algorithms that the default versions need.
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError { reason: error.to_string(), remedy: "Please report this" })?
@@ -60,7 +61,7 @@ fn roots_in(path: &Path) -> Result<RootCertStore, TlsError> {
 fn system_roots() -> Result<RootCertStore, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // Some systems have a few that are too old to be understood.
+    // Some systems have a few certificates in formats too old to be parsed.
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
@@ -70,12 +71,12 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// The TLS error in one of a stream, if there is one.
+/// Returns the TLS error inside a stream's I/O error, if there is one.
 pub fn error_in(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// What went wrong with an upstream that should have been `name`, and what to do about it.
+/// Explains a failed handshake with an upstream that should have been `name`, with a remedy.
 pub fn explain(error: &Error, name: &ServerName<'_>) -> String {
     let name = name.to_str();
     let Error::InvalidCertificate(invalid) = error else { return error.to_string() };
@@ -91,7 +92,7 @@ pub fn explain(error: &Error, name: &ServerName<'_>) -> String {
                 "its certificate is not for {name}{names}. Correct the name in the address, if it is the right host"
             )
         }
-        // A CA of the same name with another key is another CA.
+        // A CA of the same name with another key is a different CA.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "the certificate of {name} is from a CA that is not trusted. If the CA is your own, name its certificate in \
              tls_ca_file"

@@ -1,4 +1,4 @@
-//! A capture that needs nobody's data: each way that a message can lie in one.
+//! Writes an artificial capture, with every form in which a message can appear.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use etherparse::{
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use ringdns_testkit::{Asked, Query, TXT};
 
-/// Queries, and of these the ones that were answered over UDP and over TCP.
+/// Numbers of queries in the capture, and of those answered over UDP and over TCP.
 pub const HOLDS: (usize, usize, usize) = (9, 4, 4);
 
 const CLIENT: [u8; 4] = [192, 0, 2, 1];
@@ -44,7 +44,8 @@ fn datagram(from_client: bool, message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// One that is answered, with letters of both cases; one that does not exist; one that nobody answered.
+/// Adds three queries: one with an answer and mixed letter case; one for a name that does not
+/// exist; one without an answer.
 fn plain(frames: &mut Frames) {
     let www = Query::a("wWw.Example").id(1);
     frames.extend([datagram(true, &www.wire()), datagram(false, &address(&www))]);
@@ -56,7 +57,7 @@ fn plain(frames: &mut Frames) {
     denied.extend(60u32.to_be_bytes());
     frames.extend([datagram(true, &none.wire()), datagram(false, &denied)]);
     frames.push(datagram(true, &Query::a("lost.example").id(3).wire()));
-    // Padded to Ethernet's least length.
+    // Padded to the minimum length of Ethernet.
     frames.last_mut().unwrap().resize(100, 0);
 }
 
@@ -76,7 +77,7 @@ fn over_ipv6_and_a_vlan(frames: &mut Frames) {
     }
 }
 
-/// A text of 1,500 bytes, in two fragments of which the second is first.
+/// Adds a text of 1,500 bytes, in two fragments, the second of which comes first.
 fn in_fragments(frames: &mut Frames) {
     let query = Query::of("long.example", TXT).id(5).edns(4096);
     let text = [&[250][..], &[b'x'; 250]].concat().repeat(6);
@@ -100,8 +101,8 @@ fn in_fragments(frames: &mut Frames) {
     }
 }
 
-/// Four queries on one connection: two in one segment; one in three, the last two in the wrong order and one of them twice; and
-/// one after a hole, its length in the hole.
+/// Adds four queries on one connection: two in one segment; one in three segments, of which the
+/// last two are swapped and one is repeated; and one after a hole that contains its length.
 fn over_tcp(frames: &mut Frames) {
     let framed =
         |message: &[u8]| [&u16::try_from(message.len()).unwrap().to_be_bytes()[..], message].concat();
@@ -122,7 +123,7 @@ fn over_tcp(frames: &mut Frames) {
         builder.write(&mut frame, data).unwrap();
         frame
     };
-    // The numbers begin anew on the way.
+    // Sequence numbers wrap around during the connection.
     let first = u32::MAX - 50;
     let [data, said] = [sent.concat(), answers.concat()];
     let [a, b] = [sent[0].len() + sent[1].len(), data.len() - sent[3].len()];

@@ -1,7 +1,9 @@
-//! Captures of what clients asked and servers answered, replayed: what was answered then is answered now, and the same.
+//! Replays captures of clients' queries and servers' answers: every query that was answered then
+//! must get the same answer now.
 //!
-//! The clients' queries go to the real process, over UDP and TCP as they did, bit for bit. Its upstream says what the
-//! capture's server said. A small capture is made here; more, as files `*.pcap` in a folder, are taken from the environment:
+//! The clients' queries go to the real process, over UDP and TCP as in the capture, bit for bit.
+//! Its upstream returns the answers of the capture's server. A small capture is made here; an
+//! environment variable may name a directory with more, as files `*.pcap`:
 //!
 //!     RINGDNS_CAPTURES=FOLDER cargo test -p ringdns-tests --test captures -- --nocapture
 
@@ -20,9 +22,9 @@ use ringdns_testkit::{
     Client, DNS_V4, Host, Lab, Over, Reply, Ringdnsd, Say, Seen, Settings, Upstream, exchange_over_tcp,
 };
 
-/// A folder with captures.
+/// Environment variable with a directory of captures.
 const CAPTURES: &str = "RINGDNS_CAPTURES";
-/// Longer than any answer takes.
+/// Time after which a test fails: longer than any answer takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[test]
@@ -60,11 +62,11 @@ fn captures_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What became of the queries.
+/// Numbers of queries, by outcome.
 #[derive(Default)]
 struct Figures {
     queries: usize,
-    /// Answered in the capture, and so here.
+    /// Queries answered in the capture, and so here.
     answered: usize,
     over_tcp: usize,
     rcodes: BTreeMap<String, usize>,
@@ -91,12 +93,12 @@ impl std::fmt::Display for Figures {
     }
 }
 
-/// Asks what the capture's clients asked and were answered.
+/// Sends the capture's answered queries.
 fn replay(lab: &Lab, file: &Path, capture: &Capture) -> Figures {
     let exchanges = &capture.exchanges;
     let upstream = replaying(lab.server(), exchanges.clone());
     let mut settings = Settings::xdp(upstream.address());
-    // Cookies in the capture are those of its clients, and would be taken for a forger's.
+    // Cookies in the capture belong to its clients, so ringdns would reject them as forged.
     settings.tables += "\n[resolver]\ncookies = false";
     let _ringdnsd = Ringdnsd::start(lab.server(), &settings);
     let mut figures = Figures { queries: capture.queries, answered: exchanges.len(), ..Figures::default() };
@@ -107,7 +109,7 @@ fn replay(lab: &Lab, file: &Path, capture: &Capture) -> Figures {
         *figures.rcodes.entry(format!("{rcode:?}")).or_default() += 1;
     };
     let client = Client::of(lab.client(), DNS_V4);
-    // As many connections as there were, each with all of its queries at once.
+    // As many connections as in the capture, each with all of its queries at once.
     let mut connections: Vec<(SocketAddr, Vec<&Exchange>)> = Vec::new();
     for exchange in exchanges {
         match exchange.query.over {
@@ -141,7 +143,7 @@ fn replay(lab: &Lab, file: &Path, capture: &Capture) -> Figures {
     figures
 }
 
-/// Whether a reply says what the capture's server said.
+/// Checks that a reply is equal to that of the capture's server.
 fn agree(exchange: &Exchange, reply: &Reply) -> Result<ResponseCode, String> {
     let query = &exchange.query.bytes;
     if reply.0[..2] != query[..2] || question(&reply.0) != question(query) {
@@ -151,7 +153,7 @@ fn agree(exchange: &Exchange, reply: &Reply) -> Result<ResponseCode, String> {
     let (then, now) = (read(&exchange.answer)?, read(&reply.0)?);
     let (told, tells) = (then.metadata.response_code, now.metadata.response_code);
     let is_answer = matches!(told, ResponseCode::NoError | ResponseCode::NXDomain);
-    // RFC 9520 section 2: all others are failures to resolve.
+    // All other codes are resolution failures (RFC 9520 section 2).
     if tells != if is_answer { told } else { ResponseCode::ServFail } {
         return Err(format!("{tells:?} instead of {told:?}"));
     }
@@ -167,7 +169,8 @@ fn agree(exchange: &Exchange, reply: &Reply) -> Result<ResponseCode, String> {
     Ok(tells)
 }
 
-/// Says to a question what a server of the capture said: over the same transport and with the same DO, if it was asked so.
+/// Starts an upstream that answers as the capture's server did, preferably over the same transport
+/// and with the same DO.
 fn replaying(host: &Host, exchanges: Vec<Exchange>) -> Upstream {
     let asked = |message: &[u8]| {
         let lower = question(message)?.to_ascii_lowercase();

@@ -1,4 +1,5 @@
-//! DNS messages in captures: over UDP and TCP, IPv4 and IPv6, out of fragments, VLANs, and streams with holes.
+//! Reader of DNS messages in captures: UDP and TCP, IPv4 and IPv6, fragments, VLANs, and streams
+//! with holes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -24,18 +25,18 @@ pub struct Message {
     pub bytes: Vec<u8>,
 }
 
-/// A query and what the server said to it.
+/// A query and the server's answer.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     pub query: Message,
     pub answer: Vec<u8>,
 }
 
-/// What a capture holds.
+/// Queries and exchanges of a capture.
 #[derive(Debug, Default)]
 pub struct Capture {
     pub queries: usize,
-    /// Those that were answered.
+    /// Queries that were answered.
     pub exchanges: Vec<Exchange>,
 }
 
@@ -66,7 +67,7 @@ fn is_response(message: &[u8]) -> bool {
     message.get(2).is_some_and(|flags| flags & 0x80 != 0)
 }
 
-/// The question section of a message that can be read.
+/// Returns the question section of a message, if it can be parsed.
 pub fn question(message: &[u8]) -> Option<&[u8]> {
     let decoded = Decoded::from_vec(message).ok()?;
     if decoded.queries.len() != 1 {
@@ -86,12 +87,12 @@ fn messages(path: &Path) -> Vec<Message> {
     let link = reader.header().datalink;
     let mut fragments = IpDefragPool::<(), ()>::new();
     let (mut messages, mut streams) = (Vec::new(), Streams::default());
-    // A file that ends within a packet has those before it.
+    // A file that ends within a packet yields the packets before it.
     while let Some(Ok(packet)) = reader.next_packet() {
         let bytes = &packet.data[..];
         let sliced = match link {
             DataLink::ETHERNET => SlicedPacket::from_ethernet(bytes),
-            // The link's header is 16 bytes, or 20 (version 2).
+            // The link-layer header is 16 bytes, or 20 in version 2.
             DataLink::LINUX_SLL => SlicedPacket::from_ip(bytes.get(16..).unwrap_or_default()),
             DataLink::LINUX_SLL2 => SlicedPacket::from_ip(bytes.get(20..).unwrap_or_default()),
             DataLink::RAW | DataLink::IPV4 | DataLink::IPV6 => SlicedPacket::from_ip(bytes),
@@ -141,11 +142,11 @@ fn take_datagram(udp: &UdpSlice, from: IpAddr, to: IpAddr, messages: &mut Vec<Me
 
 //----------- Streams ---------------------------------------------------------
 
-/// One direction of each connection, in the order in which they began.
+/// Directions of connections, in the order in which they began.
 #[derive(Default)]
 struct Streams {
     order: Vec<Stream>,
-    /// The newest between two ends.
+    /// Index of the newest direction between two endpoints.
     newest: HashMap<(SocketAddr, SocketAddr), usize>,
 }
 
@@ -153,7 +154,7 @@ struct Stream {
     from: SocketAddr,
     to: SocketAddr,
     base: u32,
-    /// Offsets from the first segment that was seen, and data.
+    /// Offsets from the first segment seen, and data.
     segments: Vec<(i32, Vec<u8>)>,
 }
 
@@ -212,12 +213,13 @@ impl Stream {
 #[derive(Default)]
 struct Run {
     bytes: Vec<u8>,
-    /// Where segments begin.
+    /// Offsets at which segments begin.
     starts: Vec<usize>,
 }
 
 impl Run {
-    /// Finds the messages. After a hole one begins with a segment; its length may have been in the hole.
+    /// Finds the messages. After a hole, a message begins with a segment; its length may be in the
+    /// hole.
     fn split(self, found: &mut Vec<Vec<u8>>) {
         let mut at = 0;
         while at < self.bytes.len() {

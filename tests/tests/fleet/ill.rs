@@ -1,4 +1,4 @@
-//! A Redis that is not well.
+//! Tests with a Redis that is down, slow or hung.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::{Appliance, PATIENT, answers};
 
-/// What only an answer from memory keeps to, however busy the machine is.
+/// Longest time for a reply from memory, even on a busy machine. Any other reply takes longer.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 #[test]
@@ -32,7 +32,8 @@ fn redis_may_come_later_than_the_appliance_and_go_before_it() {
     first.sums_close();
 }
 
-/// However many questions there are at once, and however often it was gone: buffers and connections cost Redis memory.
+/// Checks that there is one connection, however many questions there are and however often Redis
+/// was gone: buffers and connections cost Redis memory.
 #[test]
 fn each_appliance_has_one_connection() {
     let mut redis = Redis::start();
@@ -47,7 +48,7 @@ fn each_appliance_has_one_connection() {
             until("all are answered", || (appliance.count("lookups") == turn * 200).then_some(()));
             appliance.sums_close();
         }
-        // Who asks is a client, too.
+        // The command-line client counts, too.
         let clients = redis.cli(&["CLIENT", "LIST"]);
         assert_eq!(clients.lines().count(), appliances.len() + 1, "{clients}");
         redis = Redis::start_in(redis.kill9());
@@ -57,7 +58,7 @@ fn each_appliance_has_one_connection() {
     }
 }
 
-/// With the deadline of the default configuration.
+/// Checks a hung Redis with the deadline of the default configuration.
 #[test]
 fn a_hung_redis_costs_misses_little_and_hits_nothing() {
     let redis = Redis::start();

@@ -1,4 +1,4 @@
-//! How many answers there may be, and which of them leave.
+//! Tests of the number of answers in Redis, and of which are removed.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn names(numbers: std::ops::Range<u32>) -> Vec<String> {
 }
 
 impl Appliance {
-    /// Asks for all, and waits until they have been stored, or whatever else became of them.
+    /// Asks for all names, and waits until each answer has been stored, or was refused or failed.
     #[track_caller]
     fn teaches_all(&self, names: &[String]) {
         let ended = || {
@@ -35,7 +35,7 @@ impl Appliance {
         until("all are stored", || (ended() == before + names.len() as u64).then_some(()));
     }
 
-    /// Takes all from the fleet, which hears that they are wanted.
+    /// Takes all names from Redis, and waits until the fleet knows of the demand.
     #[track_caller]
     fn takes_all(&self, names: &[String]) {
         let (hits, told) = (self.count("hit"), self.count("demand_told"));
@@ -47,7 +47,7 @@ impl Appliance {
     }
 }
 
-/// The index has what is there, and nothing else.
+/// Checks that the index has an entry for each answer, and no others.
 #[track_caller]
 fn index_is_right(redis: &Redis) {
     let members = |key: &str| {
@@ -69,17 +69,17 @@ fn the_least_wanted_leave_when_there_are_too_many() {
     first.teaches_all(&names(5..50));
     assert_eq!(answers(&redis).len(), 20);
     index_is_right(&redis);
-    // Those that were wanted twice, and of the others those that were wanted last.
+    // The names requested twice, and of the others those requested last.
     for name in names(0..5).iter().chain(&names(35..50)) {
         assert_eq!(redis.cli(&["EXISTS", &format!("ringdns:2:a:-:1:1:{name}.")]), "1", "{name}");
     }
     assert_eq!((first.count("evicted"), first.ringdnsd.stat("/fleet/keys")), (30, 20));
-    // As often as it was wanted by then, in bytes 36 to 39.
+    // Number of requests so far, in bytes 36 to 39.
     let hits = |n: u32| {
         redis.cli(&["--no-raw", "GETRANGE", &format!("ringdns:2:a:-:1:1:n{n}.example."), "39", "39"])
     };
     assert_eq!(hits(40), "\"\\x01\"");
-    // What was told in other ways than by ringdns is no reason to have more.
+    // An answer that Redis refuses leaves nothing in the index.
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     first.asks("refused.example");
     until("it is refused", || (first.count("store_failed") == 1).then_some(()));
@@ -96,14 +96,14 @@ fn what_has_ended_or_is_gone_leaves_the_index() {
         vec![Say::Send(seen.query.response(0, &[a_record(ttl, [192, 0, 2, 1])]))]
     });
     let settings = format!("{PATIENT}\nsweep_every = \"1s\"");
-    // Nothing lasts longer than it is fresh.
+    // Without stale answers, nothing is kept beyond its TTL.
     let appliance = Appliance::start(&upstream, &redis.url(), &settings, "serve_stale = false");
     appliance.joins();
     appliance.teaches_all(&names(0..10));
     appliance.teaches_all(&["short1.example".into(), "short2.example".into()]);
     until("two have ended", || (appliance.count("swept_ended") == 2).then_some(()));
     index_is_right(&redis);
-    // As after an eviction by Redis.
+    // Deletes answers as an eviction by Redis would.
     redis.cli(&["DEL", "ringdns:2:a:-:1:1:n3.example.", "ringdns:2:a:-:1:1:n4.example."]);
     until("two are missed", || (appliance.count("swept_orphans") == 2).then_some(()));
     index_is_right(&redis);
@@ -137,7 +137,7 @@ fn what_nobody_wants_leaves_and_one_sweeps_for_all() {
         names(0..3).iter().map(|name| format!("ringdns:2:a:-:1:1:{name}.")).collect::<Vec<_>>()
     );
     index_is_right(&redis);
-    // The lock is there for two seconds from each sweep's beginning on.
+    // The lock is held for two seconds from the beginning of each sweep.
     let most = began.elapsed().as_secs() / 2 + 1;
     assert!((1..=most).contains(&swept()), "{} sweeps, {most} at most", swept());
     assert!(redis.cli(&["PTTL", SWEEPER]).parse::<i64>().unwrap() <= 2000);

@@ -1,4 +1,4 @@
-//! Appliances that share what they find out through a real Redis.
+//! Tests of appliances that share answers through a real Redis.
 
 mod ill;
 mod index;
@@ -12,17 +12,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ringdns_testkit::{Client, Host, Query, Redis, Ringdnsd, Settings, Upstream, free_port, sums, until};
 
-/// Waiting for Redis on a busy machine. What a deadline is worth is another test's affair.
+/// Deadline for Redis on a busy machine. Another test checks deadlines.
 const PATIENT: &str = "deadline = \"500ms\"";
 
-/// One of a fleet.
+/// An appliance of the fleet.
 struct Appliance {
     ringdnsd: Ringdnsd,
     client: Client,
 }
 
 impl Appliance {
-    /// With more keys for `[redis]`, and for `[cache]` or whole tables.
+    /// Starts an appliance with more keys for `[redis]`, and more keys for `[cache]` or whole
+    /// tables.
     #[track_caller]
     fn start(upstream: &Upstream, url: &str, redis: &str, more: &str) -> Self {
         Self::start_behind(upstream, url, redis, more, &[])
@@ -46,7 +47,7 @@ impl Appliance {
         }
     }
 
-    /// One that has found Redis.
+    /// Starts an appliance, and waits until it has reached Redis.
     #[track_caller]
     fn joined(upstream: &Upstream, redis: &Redis) -> Self {
         let appliance = Self::start(upstream, &redis.url(), PATIENT, "");
@@ -75,7 +76,7 @@ impl Appliance {
         reply.addresses()[0]
     }
 
-    /// Asks, and waits until Redis has the answer.
+    /// Asks for a name, and waits until Redis has the answer.
     #[track_caller]
     fn teaches(&self, name: &str) -> Ipv4Addr {
         let before = self.count("stored");
@@ -84,7 +85,7 @@ impl Appliance {
         address
     }
 
-    /// Every lookup and every answer has one end.
+    /// Checks that every lookup and every answer has one outcome.
     #[track_caller]
     fn sums_close(&self) {
         until("nothing waits to be stored", || (self.ringdnsd.stat("/fleet/queued") == 0).then_some(()));
@@ -92,7 +93,7 @@ impl Appliance {
     }
 }
 
-/// The names of what lies in Redis as an answer.
+/// Returns the keys of the answers in Redis.
 #[track_caller]
 fn answers(redis: &Redis) -> Vec<String> {
     redis.keys().into_iter().filter(|key| key.starts_with("ringdns:2:a:")).collect()

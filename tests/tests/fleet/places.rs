@@ -1,4 +1,4 @@
-//! Where Redis may be, and how it is reached.
+//! Tests of Redis servers, Clusters and Sentinels, and of connecting to them.
 
 use std::path::PathBuf;
 
@@ -39,7 +39,8 @@ fn a_cluster_is_as_good_as_one() {
     second.sums_close();
 }
 
-/// Asks so many new names, and waits until Redis has taken or refused all. How many it took.
+/// Asks for `count` new names, and waits until Redis has accepted or refused all. Returns the
+/// number accepted.
 fn taught(appliance: &Appliance, turn: &str, count: usize) -> u64 {
     let ends =
         || ["stored", "store_failed", "store_dropped", "store_skipped"].map(|name| appliance.count(name));
@@ -63,7 +64,8 @@ fn a_master_that_hangs_costs_its_own_keys_and_no_others() {
     second.joins();
     assert_eq!(taught(&first, "before", 30), 30);
 
-    // The two that have no replica, one after the other: one of them, or neither, has the log of purges.
+    // Stops the two masters without a replica, one after the other. One of them, or neither, holds
+    // the log of purges.
     for nth in [1, 2] {
         cluster.process(nth).freeze();
         let stored = taught(&first, &format!("hung{nth}"), 30);
@@ -88,12 +90,12 @@ fn a_master_that_hangs_costs_its_own_keys_and_no_others() {
             let turn = format!("again{nth}-{}", turns.next()?);
             (taught(&first, &turn, 40) == 40).then_some(())
         });
-        // Masters that believe another one gone would be too few to go on without the next.
+        // Masters that believe another one gone would be too few to continue without the next.
         until("all masters believe in each other", || {
             let believe = |at| !cluster.cli(at, &["CLUSTER", "NODES"]).contains("fail");
             [0, 1, 2].into_iter().all(believe).then_some(())
         });
-        // Each finds that out for itself.
+        // Each appliance notices on its own that the master is back.
         until("the other one asks all masters again", || {
             let turn = format!("back{nth}-{}", turns.next()?);
             let skipped = second.count("skipped");
@@ -176,7 +178,7 @@ fn a_password_is_given_where_one_is_asked_for() {
     appliance.sums_close();
 }
 
-/// A CA, and what it signed, in files.
+/// A CA, and the certificates that it signed, in files.
 struct Authority {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -197,11 +199,11 @@ impl Authority {
         self.folder.path().join(name)
     }
 
-    /// A certificate and its key.
+    /// Returns the files of a certificate and its key.
     fn issue(&self, name: &str) -> [PathBuf; 2] {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        // To OpenSSL, who is called as its issuer is has signed itself.
+        // OpenSSL takes a certificate as self-signed if its subject equals its issuer.
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let files = [self.file(&format!("{name}.pem")), self.file(&format!("{name}.key"))];
@@ -220,7 +222,7 @@ fn redis_over_tls_must_be_who_it_says() {
     let upstream = Upstream::answering(&Host::local());
     let url = format!("rediss://127.0.0.1:{port}");
     let stranger = Appliance::start(&upstream, &url, PATIENT, "");
-    // The CA as one that the system knows.
+    // Makes the CA one that the system trusts.
     let known = format!("SSL_CERT_FILE={}", authority.file("ca.pem").display());
     let appliance = Appliance::start_behind(&upstream, &url, PATIENT, "", &["env", &known]);
     appliance.joins();
@@ -251,7 +253,7 @@ fn redis_may_ask_for_a_certificate_and_a_password_of_ours() {
     until("it was tried", || (stranger.count("connect_failed") > 1).then_some(()));
     assert!(!stranger.is_up(), "it showed no certificate");
 
-    // A new password: the file is read for each connection.
+    // Changes the password: the file is read for each connection.
     let cli = ["--no-auth-warning", "-a", "old"];
     redis.cli(&[&cli[..], &["CONFIG", "SET", "requirepass", "new"]].concat());
     std::fs::write(&password, "new\n").unwrap();
@@ -276,7 +278,7 @@ fn where_the_master_is_sentinels_say() {
 
     redis.kill9(0);
     until("it is seen to be gone", || (!appliance.is_up()).then_some(()));
-    // Nobody waits for the failover.
+    // No question waits for the failover.
     appliance.asks("meanwhile.example");
     until("the other is the master", || (redis.master() == 1).then_some(()));
     appliance.joins();
@@ -286,7 +288,8 @@ fn where_the_master_is_sentinels_say() {
     second.asks("www.example");
     assert_eq!(second.count("hit"), 1, "what was stored before the failover is gone");
 
-    // Back to the first, which is told and not seen: the master that was closes its connections. One of the Sentinels hangs.
+    // Fails over to the first, while one of the Sentinels hangs. The appliance learns of it because
+    // the old master closes its connections.
     redis.start_again(0);
     redis.all_know_all();
     redis.sentinel(0).freeze();
@@ -301,7 +304,8 @@ fn where_the_master_is_sentinels_say() {
     second.sums_close();
 }
 
-/// After a failover its Sentinels may name the old one for a while, and it would take nothing.
+/// Checks that a replica is not used: after a failover, Sentinels may name the old master for a
+/// while, and it would refuse writes.
 #[test]
 fn who_is_named_as_the_master_must_be_one() {
     let redis = Sentinels::start(&Host::local());
@@ -309,7 +313,7 @@ fn who_is_named_as_the_master_must_be_one() {
     let settings = format!("{}{PATIENT}", redis.settings());
     let appliance = Appliance::start(&upstream, "redis://sentinels", &settings, "");
     appliance.joins();
-    // The one that is left names a master, and is too few to make another.
+    // The remaining Sentinel names a master, but cannot elect another one alone.
     [1, 2].into_iter().for_each(|nth| redis.sentinel(nth).freeze());
     redis.of(0, &["REPLICAOF", "127.0.0.1", "1"]);
     redis.of(0, &["CLIENT", "KILL", "TYPE", "normal"]);

@@ -1,4 +1,4 @@
-//! Purges reach the whole fleet.
+//! Tests of purges in the whole fleet.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ fn a_purge_on_one_is_gone_on_all_within_a_second() {
     let told = first.ringdnsd.told(&["cache", "purge", "--suffix", "example"]);
     assert!(told.contains("the other appliances of the fleet have been told"), "{told}");
     std::thread::sleep(Duration::from_secs(1));
-    // Redis still has what is void now.
+    // Redis still has the answer, which is void.
     assert!(answers(&redis).contains(&"ringdns:2:a:-:1:1:www.example.".to_owned()));
     second.asks("www.example");
     assert_eq!((upstream.asked(), second.count("purges_heard")), (3, 1), "the second did not hear of it");
     until("it is stored", || (second.count("stored") == 1).then_some(()));
     first.asks("www.example");
-    assert_eq!((upstream.asked(), first.count("hit")), (3, 1), "what came after the purge is good");
+    assert_eq!((upstream.asked(), first.count("hit")), (3, 1), "answers stored after the purge are used");
     first.asks("www.other");
     second.asks("www.other");
-    assert_eq!(upstream.asked(), 3, "what it was not of is left");
+    assert_eq!(upstream.asked(), 3, "other answers stay");
     let left: u32 = redis.cli(&["TTL", "ringdns:1:purges"]).parse().expect("a time to live");
     assert!(left > 14 * 86_400, "{left}");
 }
@@ -58,7 +58,7 @@ fn a_purge_reaches_who_was_away_and_waits_for_redis_to_be_back() {
     second.asks("www.example");
     first.asks("www.example");
     assert!((2..=3).contains(&upstream.asked()), "{}", upstream.asked());
-    // One that starts now does not take what was stored before the purge.
+    // An appliance that starts now does not use answers stored before the purge.
     let third = Appliance::joined(&upstream, &redis);
     third.asks("www.example");
     assert_eq!(third.count("hit") + third.count("purged"), 1);

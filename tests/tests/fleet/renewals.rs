@@ -1,4 +1,4 @@
-//! What is renewed, one appliance renews for all.
+//! Tests of renewals: one appliance renews for all.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -10,16 +10,16 @@ use super::{Appliance, PATIENT};
 
 const NAME: &str = "popular.example";
 const LEASE: &str = "ringdns:2:l:-:1:1:popular.example.";
-/// What only an answer from memory keeps to, however busy the machine is.
+/// Longest time for a reply from memory, even on a busy machine. Any other reply takes longer.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// When the fleet first had it, as it is written in its value.
+/// Returns the time at which the fleet first had the answer, from its value in Redis.
 #[track_caller]
 fn first_seen(redis: &Redis) -> String {
     redis.cli(&["--no-raw", "GETRANGE", "ringdns:2:a:-:1:1:popular.example.", "40", "47"])
 }
 
-/// One that answers for `ttl` seconds, and takes its time over all but the first query.
+/// Starts an upstream with this TTL, which is slow for all but the first query.
 fn slow(ttl: u32) -> Upstream {
     let nth = AtomicU32::new(0);
     Upstream::start(&Host::local(), move |seen: &Seen| {
@@ -30,7 +30,7 @@ fn slow(ttl: u32) -> Upstream {
     })
 }
 
-/// One that renews what is popular in the second half of its time.
+/// Starts an appliance that renews popular answers in the second half of their lifetime.
 #[track_caller]
 fn renewing(upstream: &Upstream, redis: &Redis) -> Appliance {
     let appliance = Appliance::start(upstream, &redis.url(), PATIENT, "[refresh]\nahead = 50");
@@ -39,7 +39,7 @@ fn renewing(upstream: &Upstream, redis: &Redis) -> Appliance {
 }
 
 impl Appliance {
-    /// Asks for what is popular, and looks how long it waits. The TTL.
+    /// Asks for the popular name, which must not take long, and returns the TTL.
     #[track_caller]
     fn wants(&self) -> u32 {
         let asked = Instant::now();
@@ -49,14 +49,14 @@ impl Appliance {
         reply.ttl()
     }
 
-    /// How many renewals it led, was spared, and made alone.
+    /// Returns the numbers of renewals that it led, was spared, and made alone.
     #[track_caller]
     fn renewals(&self) -> [u64; 3] {
         ["renewals_led", "renewals_spared", "renewals_alone"].map(|count| self.count(count))
     }
 }
 
-/// Clients go on asking for what is popular until `done`.
+/// Keeps asking all appliances for the popular name until `done`.
 #[track_caller]
 fn wanted_until(what: &str, appliances: &[&Appliance], done: impl Fn() -> bool) {
     until(what, || {
@@ -79,12 +79,12 @@ fn one_of_three_renews_what_is_popular_on_all() {
     let sum = || renewals().into_iter().fold([0; 3], |sum, one| [0, 1, 2].map(|n| sum[n] + one[n]));
     wanted_until("all have renewed it", &appliances, || sum()[..2].iter().sum::<u64>() == 3);
     assert_eq!((sum(), upstream.asked()), ([1, 2, 0], 2), "{:?}", renewals());
-    // Long before its time is over, everybody has the new one.
+    // Long before the old answer expires, all appliances have the new one.
     wanted_until("all have the new one", &appliances, || fleet.iter().all(|appliance| appliance.wants() > 6));
     assert_eq!(upstream.asked(), 2);
     until("the lease is given back", || (redis.cli(&["EXISTS", LEASE]) == "0").then_some(()));
     let then = first_seen(&redis);
-    assert_eq!(then, first, "the fleet knows it since another time");
+    assert_eq!(then, first, "the time at which the fleet first had the answer has changed");
     fleet.iter().for_each(Appliance::sums_close);
 }
 
@@ -94,7 +94,7 @@ fn who_dies_over_a_renewal_is_followed_by_another() {
     let nth = AtomicU32::new(0);
     let upstream = Upstream::start(&Host::local(), move |seen: &Seen| {
         let answer = Say::Send(seen.query.response(0, &[a_record(4, [192, 0, 2, 1])]));
-        // Nothing to the one that will have died.
+        // No answer to the appliance that will be killed.
         if nth.fetch_add(1, Ordering::Relaxed) == 1 { vec![] } else { vec![answer] }
     });
     let first = renewing(&upstream, &redis);
@@ -117,7 +117,7 @@ fn a_lease_is_removed_by_nobody_but_who_has_it() {
     let appliance = renewing(&upstream, &redis);
     appliance.teaches(NAME);
     wanted_until("it asks upstreams anew", &[&appliance], || appliance.count("renewals_led") == 1);
-    // As if it had taken so long that another began.
+    // As if the renewal had taken so long that another one began.
     redis.cli(&["SET", LEASE, "another", "PX", "60000"]);
     until("it has given its own back", || (appliance.count("leases_lost") == 1).then_some(()));
     assert_eq!(redis.cli(&["GET", LEASE]), "another");
@@ -126,7 +126,8 @@ fn a_lease_is_removed_by_nobody_but_who_has_it() {
 #[test]
 fn without_redis_everybody_renews_for_himself() {
     let redis = Redis::start();
-    // Renewed in the last three seconds, of which a lease that nobody gives back would take longer.
+    // A renewal takes place in the last three seconds; a lease that is not given back would last
+    // longer.
     const TTL: u32 = 6;
     let upstream = slow(TTL);
     let fleet = [(), ()].map(|()| renewing(&upstream, &redis));
@@ -136,7 +137,7 @@ fn without_redis_everybody_renews_for_himself() {
     });
     redis.process().freeze();
     until("both ask upstreams anew", || {
-        // An expired one has another TTL.
+        // A stale answer would have another TTL.
         assert!(fleet.iter().all(|appliance| appliance.wants() <= TTL), "one waited for others for too long");
         (upstream.asked() >= 3).then_some(())
     });

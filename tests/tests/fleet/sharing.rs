@@ -1,4 +1,4 @@
-//! What is shared, and what is not.
+//! Tests of what is shared, and what is not.
 
 use std::net::Ipv4Addr;
 
@@ -28,7 +28,7 @@ fn a_second_appliance_answers_what_the_first_found_out() {
         assert!((250..=300).contains(&reply.ttl()), "{}", reply.ttl());
     }
     assert_eq!((second.count("hit"), upstream.asked()), (50, 50), "upstreams were asked again");
-    // From memory, and not from Redis.
+    // From the host tier, not from Redis.
     names.iter().for_each(|name| {
         second.asks(name);
     });
@@ -45,7 +45,8 @@ fn a_second_appliance_answers_what_the_first_found_out() {
     second.sums_close();
 }
 
-/// An answer's age is what Redis says of it, whatever the clock did that it was stored by.
+/// Checks that an answer's age comes from Redis, whatever happened to the clock of the appliance
+/// that stored it.
 #[test]
 fn answers_are_as_old_as_they_are() {
     let redis = Redis::start();
@@ -59,12 +60,12 @@ fn answers_are_as_old_as_they_are() {
     let ttl = second.client.ask(&Query::a("www.example")).ttl();
     assert!((195..=200).contains(&ttl), "{ttl}");
     assert_eq!((second.count("clocks_differ"), upstream.asked()), (1, 1));
-    // As if it had been 400: it may only do where upstreams do not.
+    // As if it had been stored 400 seconds ago: it is stale, and is only used if upstreams fail.
     redis.cli(&["EXPIRE", key, "86300"]);
     let third = Appliance::joined(&upstream, &redis);
     assert_eq!(third.client.ask(&Query::a("www.example")).ttl(), 300);
     assert_eq!((third.count("stale"), upstream.asked()), (1, 2));
-    // As if it never ended.
+    // As if it never expired.
     redis.cli(&["PERSIST", key]);
     until("it is as it was stored again", || (redis.cli(&["TTL", key]) == "-1").then_some(()));
     let fourth = Appliance::joined(&upstream, &redis);
@@ -81,7 +82,7 @@ fn an_expired_answer_of_the_fleet_is_better_than_none() {
     redis.cli(&["EXPIRE", "ringdns:2:a:-:1:1:www.example.", "86300"]);
     let failing = Upstream::start(&Host::local(), |seen: &Seen| vec![Say::Send(seen.query.response(2, &[]))]);
     let second = Appliance::joined(&failing, &redis);
-    // A clock that starts with the process has no time before that.
+    // The clock of a process does not reach back before its start.
     second.ringdnsd.next_second();
     let reply = second.client.ask(&Query::a("www.example"));
     assert_eq!((reply.rcode(), reply.addresses().len(), reply.ttl()), (0, 1, 30));
@@ -115,7 +116,7 @@ fn what_is_not_for_others_is_not_shared() {
     let answer = |seen: &Seen| {
         let (flags, records) = match seen.query.name().as_str() {
             "fails.example" => (SERVFAIL, vec![]),
-            // Without a SOA, so that nobody may keep it.
+            // Without an SOA record, so that it may not be cached.
             "none.example" => (NXDOMAIN, vec![]),
             "now.example" => (0, vec![a_record(0, [192, 0, 2, 1])]),
             _ => (0, vec![a_record(300, [192, 0, 2, 1])]),
@@ -141,7 +142,8 @@ fn what_is_not_for_others_is_not_shared() {
     appliance.teaches("www.example");
     assert_eq!(answers(&redis), ["ringdns:2:a:-:1:1:www.example."]);
 
-    // Nor is it taken from there: an appliance without the zone may have put it there.
+    // Answers of such a zone are not taken from Redis: an appliance without the zone may have
+    // stored them.
     let stranger = Appliance::joined(&upstream, &redis);
     stranger.teaches("mail.corp.example");
     let before = appliance.count("lookups");
@@ -162,7 +164,7 @@ fn foreign_and_damaged_values_are_no_answers() {
     redis.cli(&["SET", &key("text"), "192.0.2.66", "EX", "300"]);
     redis.cli(&["DEL", &key("list")]);
     redis.cli(&["RPUSH", &key("list"), "192.0.2.66"]);
-    // The version, the length, the address at the end.
+    // Damages the version, the length, and the address at the end.
     redis.cli(&["SETRANGE", &key("later"), "4", "\u{3}"]);
     redis.cli(&["SETRANGE", &key("older"), "4", "\u{1}"]);
     redis.cli(&["APPEND", &key("cut"), "x"]);
@@ -178,7 +180,7 @@ fn foreign_and_damaged_values_are_no_answers() {
     second.sums_close();
 }
 
-/// While a fleet is upgraded one by one, some of it speak of version 1.
+/// Checks that versions can be mixed: while a fleet is upgraded, some appliances use version 1.
 #[test]
 fn appliances_of_two_versions_share_purges_and_no_answers() {
     let redis = Redis::start();

@@ -1,4 +1,4 @@
-//! A new appliance begins with what the fleet wants most.
+//! Tests of the warm start: a new appliance loads the answers that the fleet requests most.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ fn a_new_appliance_takes_what_the_fleet_wants_most_and_no_faster_than_it_may() {
     }
     until("the fleet is told", || (second.count("demand_told") == 10).then_some(()));
 
-    // For one name somebody else is asked, and one is known to everybody.
+    // One name has an upstream of its own, and one is answered locally.
     let corp = Upstream::answering(&Host::local());
     let zone = format!("[[upstream]]\naddress = \"{}\"\nzones = [\"corp.example\"]", corp.address());
     let settings = format!("{PATIENT}\nwarm_keys = 10\nwarm_per_second = 4");
@@ -44,7 +44,7 @@ fn a_new_appliance_takes_what_the_fleet_wants_most_and_no_faster_than_it_may() {
     assert_eq!(third.asks("localhost"), Ipv4Addr::LOCALHOST);
     third.asks("www.corp.example");
     assert_eq!(corp.asked(), 1);
-    // The rest is looked up when it is asked for.
+    // The rest is looked up on demand.
     third.asks(&unwanted[0]);
     assert_eq!((third.count("hit"), upstream.asked()), (1, asked));
     third.sums_close();

@@ -1,6 +1,7 @@
-//! The lies, each by the first label of the name that it is told about.
+//! The lies, by the first label of the name that is asked for.
 //!
-//! The question is `LIE.STEP.ROUND.liar.example.`, and the name that a lie wants to take over, `LIE.ROUND.victim.example.`.
+//! The question is `LIE.STEP.ROUND.liar.example.`. The name that a lie tries to take over is
+//! `LIE.ROUND.victim.example.`.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use ringdns_testkit::{A, Asked, Over, Query, Say, Seen, TXT, a_record};
 
 pub const TRUE: [u8; 4] = [192, 0, 2, 1];
-/// The address that must not be believed. Its bytes are looked for wherever a client gets any.
+/// Address in all lies. No client may get these bytes.
 pub const FALSE: [u8; 4] = [203, 0, 113, 66];
 
 const NS: u16 = 2;
@@ -21,11 +22,11 @@ const CHAOS: u16 = 3;
 
 const AA: u16 = 0x0400;
 
-/// The most that a datagram and a message over TCP carry.
+/// Most bytes of a datagram, and of a message over TCP.
 const DATAGRAM_MAX: usize = 65_507;
 const MESSAGE_MAX: usize = 65_535;
 
-/// What a client gets in the end.
+/// Final reply to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Truth,
@@ -36,7 +37,7 @@ pub struct Lie {
     pub name: &'static str,
     says: fn(&Seen) -> Vec<Say>,
     pub end: End,
-    /// By JSON pointer: the counters that tell what happened, and how often they say so at least.
+    /// Counters that record the lie, by JSON pointer, and their smallest increases.
     pub counters: &'static [(&'static str, u64)],
 }
 
@@ -53,9 +54,9 @@ const MALFORMED: &[(&str, u64)] = upstream!("malformed": 1);
 const MALFORMED_STREAM: &[(&str, u64)] = upstream!("truncated": 1, "malformed": 1, "connections_closed": 1);
 const SILENT_STREAM: &[(&str, u64)] = upstream!("truncated": 1, "timeouts": 1, "connections_closed": 1);
 
-/// All that are told within one exchange.
+/// All lies that take one exchange.
 pub const LIES: &[Lie] = &[
-    // Forgers who do not see the query, ahead of the truth.
+    // Forgers who do not see the query, and are faster than the truth.
     truth("id", WRONG_ID, |seen| forged(seen, |lie| lie[1] ^= 1)),
     truth("port", ANSWERED, |seen| vec![Say::SendFromElsewhere(lie(seen)), honest(seen)]),
     truth("address", ANSWERED, |seen| vec![Say::SendFromNeighbour(lie(seen)), honest(seen)]),
@@ -98,7 +99,7 @@ pub const LIES: &[Lie] = &[
         let lie = message(&seen.query, 0, &[a_record(300, FALSE)], &[], &[opt]);
         vec![Say::Send(lie), honest(seen)]
     }),
-    // Who is asked says the truth, and more.
+    // The upstream tells the truth, and adds lies.
     truth("answer", SCRUBBED, |seen| {
         says(seen, 0, &[address(&victim(seen), FALSE), a_record(300, TRUE)], &[], &[])
     }),
@@ -123,7 +124,7 @@ pub const LIES: &[Lie] = &[
         vec![honest(seen), honest(seen), Say::Send(lie(seen)), Say::Send(lie(seen))]
     }),
     truth("late", upstream!("timeouts": 1, "answers": 1), late),
-    // Who is asked contradicts itself.
+    // The upstream contradicts itself.
     failure("count", MALFORMED, |seen| spoilt(seen, |lie| lie[6..8].fill(0xff))),
     failure("length-of-data", MALFORMED, |seen| {
         spoilt(seen, |lie| {
@@ -146,7 +147,7 @@ pub const LIES: &[Lie] = &[
         })
     }),
     failure("pointers-round", MALFORMED, |seen| {
-        // The alias is a name of two labels, whose end is a pointer to its beginning.
+        // The alias is a name of two labels that ends in a pointer to its beginning.
         let at = u16::try_from(fixed(seen) + 4 + 12).unwrap();
         let target = [&[1, b'a', 1, b'b'][..], &(0xc000 | at).to_be_bytes()].concat();
         says(seen, 0, &[record(&seen.query.name(), CNAME, IN, 300, &target)], &[], &[])
@@ -166,7 +167,7 @@ pub const LIES: &[Lie] = &[
         says(seen, 0, &[alias(&name, &victim), alias(&victim, &name)], &[], &[])
     }),
     failure("long-chain", upstream!("truncated": 1, "malformed": 1), |seen| over_tcp(seen, chain)),
-    // Each answer is an alias of a name that has yet to be asked for.
+    // Each answer is an alias of another name, which must be asked for.
     failure("endless", &[("/resolver/counters/followed", 1), ("/resolver/counters/failed", 1)], |seen| {
         let name = seen.query.name();
         says(seen, AA, &[alias(&name, &step(&name, |step| step + 1))], &[], &[])
@@ -186,7 +187,7 @@ pub const LIES: &[Lie] = &[
             says(seen, AA, &[dname, alias(&name, &next)], &[], &[])
         },
     ),
-    // Over TCP, to which TC=1 leads.
+    // Over TCP, after TC=1.
     failure("cut-for-ever", MALFORMED_STREAM, |seen| vec![Say::Send(seen.query.truncated())]),
     failure("tcp-junk", MALFORMED_STREAM, |seen| {
         over_tcp(seen, |seen| {
@@ -251,7 +252,7 @@ const fn failure(
     Lie { name, says, end: End::ServFail, counters }
 }
 
-/// What the upstream says: lies about names that ask for them, the truth about all others.
+/// Returns the upstream's answer: lies about names that ask for them, the truth about all others.
 pub fn answer(seen: &Seen) -> Vec<Say> {
     let name = seen.query.name();
     let told = name.strip_suffix(".liar.example").and_then(|name| name.split('.').next());
@@ -264,12 +265,12 @@ pub fn answer(seen: &Seen) -> Vec<Say> {
     }
 }
 
-/// The name that a lie is asked for with.
+/// Returns the name that asks for a lie.
 pub fn question(lie: &Lie, round: u32) -> String {
     format!("{}.0.{round}.liar.example", lie.name)
 }
 
-/// The name that it wants to take over.
+/// Returns the name that a lie tries to take over.
 pub fn victim_of(lie: &Lie, round: u32) -> String {
     format!("{}.{round}.victim.example", lie.name)
 }
@@ -280,7 +281,7 @@ fn victim(seen: &Seen) -> String {
     format!("{}.{}.victim.example", labels[0], labels[2])
 }
 
-/// The question's name at another step.
+/// Returns the question's name at another step.
 fn step(name: &str, change: impl Fn(u32) -> u32) -> String {
     let mut labels: Vec<String> = name.split('.').map(str::to_owned).collect();
     labels[1] = change(labels[1].parse().unwrap()).to_string();
@@ -291,19 +292,19 @@ pub fn honest(seen: &Seen) -> Say {
     Say::Send(seen.query.address(TRUE))
 }
 
-/// What would be an answer: false, but in the right form.
+/// Returns a false answer in correct form.
 pub fn lie(seen: &Seen) -> Vec<u8> {
     seen.query.address(FALSE)
 }
 
-/// A false answer with something wrong about it, and the truth after it.
+/// Returns a false answer with a flaw, followed by the truth.
 fn forged(seen: &Seen, change: impl Fn(&mut Vec<u8>)) -> Vec<Say> {
     let mut forged = lie(seen);
     change(&mut forged);
     vec![Say::Send(forged), honest(seen)]
 }
 
-/// A false answer with something wrong about it, and nothing else.
+/// Returns a false answer with a flaw, and nothing else.
 fn spoilt(seen: &Seen, change: impl Fn(&mut Vec<u8>)) -> Vec<Say> {
     forged(seen, change).into_iter().take(1).collect()
 }
@@ -325,7 +326,7 @@ fn says(
     vec![Say::Send(message(&seen.query, flags, answers, authority, additional))]
 }
 
-/// As many aliases as a message over TCP holds; the victim is the last.
+/// Returns as many aliases as a message over TCP holds; the victim is the last.
 fn chain(seen: &Seen) -> Vec<Say> {
     const ALIASES: usize = 800;
     let link = |nth: usize| format!("{nth}.chain.liar.example");
@@ -336,7 +337,7 @@ fn chain(seen: &Seen) -> Vec<Say> {
     vec![Say::Send(seen.query.response(0, &records))]
 }
 
-/// The false answer comes when its query has been given up, the truth to the query after that.
+/// Sends the false answer when its query has timed out, and the truth to the next query.
 fn late(seen: &Seen) -> Vec<Say> {
     static FIRST: Mutex<Vec<(String, SocketAddr, Vec<u8>)>> = Mutex::new(Vec::new());
     let mut first = FIRST.lock().unwrap();
@@ -351,12 +352,12 @@ fn late(seen: &Seen) -> Vec<Say> {
 
 //----------- Bytes -----------------------------------------------------------
 
-/// Where the question's type begins.
+/// Returns the offset of the question's type.
 fn fixed(seen: &Seen) -> usize {
     12 + wire_name(&seen.query.name()).len()
 }
 
-/// A response of three sections.
+/// Returns a response of three sections.
 fn message(
     query: &Asked,
     flags: u16,

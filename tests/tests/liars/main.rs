@@ -1,9 +1,10 @@
-//! Upstreams that lie, and forgers who are quicker: nothing false is kept, clients get the truth or SERVFAIL in bounded time,
-//! memory and sockets are bounded, and counters tell what it was.
+//! Tests of lying upstreams, and of forgers who are faster: nothing false is cached, clients get
+//! the truth or SERVFAIL in bounded time, memory and sockets are bounded, and counters record each
+//! lie.
 //!
 //!     cargo test -p ringdns-tests --test liars
 //!
-//! What is told is in `lies.rs`, one entry a lie.
+//! The lies are in `lies.rs`, one entry each.
 
 mod lies;
 
@@ -18,12 +19,14 @@ use ringdns_testkit::{
 const NOERROR: u16 = 0;
 const SERVFAIL: u16 = 2;
 
-/// Less than clients wait before they give up: three seconds for the question, and a busy machine.
+/// Longest time for any reply, less than clients wait before they give up: three seconds for the
+/// question, and a reserve for a busy machine.
 const BOUNDED: Duration = Duration::from_secs(5);
-/// How often one question may make the upstream be asked: three rounds over UDP and TCP each, or the hops along aliases.
+/// Most upstream queries for one question: three attempts over UDP and TCP each, or the hops along
+/// aliases.
 const ASKED_MAX: usize = 9;
-/// How much resident memory may grow from one storm of lies to the last: the host tier's share, and what the allocator keeps. A
-/// round of lies is some 500 KB, of which nothing may stay.
+/// Most growth of resident memory from one storm of lies to the last: the host tier's share, and
+/// memory that the allocator retains. A round of lies is some 500 KB, none of which may stay.
 const GROWTH_MAX: u64 = 12 << 20;
 
 struct Scene {
@@ -37,7 +40,7 @@ impl Scene {
     fn set(upstream: impl Fn(&Lab) -> Upstream, resolver: &str) -> Option<Self> {
         let lab = Lab::up()?;
         let upstream = upstream(&lab);
-        // Less than the default, for the time that the test takes.
+        // Shorter than the default, to speed up the test.
         let tables = format!(
             "[[upstream]]\naddress = \"{}\"\ntimeout = \"400ms\"\n[resolver]\n{resolver}\n{}",
             upstream.address(),
@@ -48,21 +51,21 @@ impl Scene {
         Some(Self { client: Client::of(lab.client(), DNS_V4), ringdnsd, upstream, lab })
     }
 
-    /// How often the upstream was asked for names that begin with this label, in that round.
+    /// Returns the number of upstream queries for this lie in this round.
     fn asked(&self, lie: &Lie, round: u32) -> usize {
         let (begin, end) = (format!("{}.", lie.name), format!(".{round}.liar.example"));
         let told = |name: String| name.starts_with(&begin) && name.ends_with(&end);
         self.upstream.seen().iter().filter(|seen| told(seen.query.name())).count()
     }
 
-    /// The victim has its true address, and it comes from asking for it.
+    /// Checks that the victim has its true address, which comes from an upstream query for it.
     #[track_caller]
     fn victim_is_unharmed(&self, victim: &str) {
         let asks = |scene: &Self| {
             let seen = scene.upstream.seen();
             seen.iter().filter(|seen| seen.query.name() == victim).count()
         };
-        assert_eq!(asks(self), 0, "{victim} is asked for the first time");
+        assert_eq!(asks(self), 0, "{victim} was asked for before");
         for (nth, ask) in [Query::a(victim), Query::a(victim).dnssec(true, false)].into_iter().enumerate() {
             let reply = self.client.ask(&ask);
             assert_eq!(reply.addresses(), [Ipv4Addr::from(TRUE)], "{victim}");
@@ -73,7 +76,7 @@ impl Scene {
     }
 }
 
-/// Whether the false address stands anywhere in it.
+/// Whether a reply contains the false address anywhere.
 fn repeats_the_lie(reply: &Reply) -> bool {
     reply.0.windows(FALSE.len()).any(|bytes| bytes == FALSE)
 }
@@ -101,7 +104,7 @@ fn no_lie_is_believed_and_each_is_counted() {
         assert!(took < BOUNDED, "{}: {took:?}", lie.name);
         let often = scene.asked(lie, 0);
         assert!(often <= ASKED_MAX, "{}: the upstream was asked {often} times", lie.name);
-        // From memory: the truth, or that there is none for now (RFC 9520).
+        // From the cache: the truth, or the failure (RFC 9520).
         check(lie, &scene.client.ask(&query));
         check(lie, &ask_over_tcp(scene.lab.client(), DNS_V4, std::slice::from_ref(&query))[0]);
         assert_eq!(scene.asked(lie, 0), often, "{}: asked again", lie.name);
@@ -109,7 +112,8 @@ fn no_lie_is_believed_and_each_is_counted() {
         for (counter, count) in lie.counters {
             let read = |stats: &serde_json::Value| stats.pointer(counter).and_then(serde_json::Value::as_u64);
             let before = read(&before).unwrap_or_else(|| panic!("no counter {counter}"));
-            // The victim's answers are counted too. Of those that came after the truth, the counter may come later.
+            // The victim's answers are counted, too. For answers after the truth, the counter may
+            // rise later.
             let honest = if counter.ends_with("/answers") { 2 } else { 0 };
             until(&format!("{}: {counter} rises by {count}", lie.name), || {
                 (read(&scene.ringdnsd.stats())? >= before + count + honest).then_some(())
@@ -119,8 +123,8 @@ fn no_lie_is_believed_and_each_is_counted() {
     scene.ringdnsd.settled();
 }
 
-/// Forgers and liars of all kinds at once, beside honest names. Connections are shared, so that one lie takes down another's
-/// truth: then it is SERVFAIL.
+/// Checks forgers and liars of all kinds at once, beside honest names. They share connections, so
+/// one lie may break the connection of another's truth, which gives SERVFAIL.
 #[test]
 fn a_storm_of_lies_leaves_nothing_behind() {
     const ROUNDS: u32 = 12;
@@ -160,11 +164,16 @@ fn a_storm_of_lies_leaves_nothing_behind() {
     let (resolver, upstream) = (&stats["resolver"], &stats["upstreams"][0]["counters"]);
     let count = |name: &str| resolver["counters"][name].as_u64().unwrap();
     assert_eq!(resolver["under_way"], 0, "{resolver:#}");
-    assert_eq!(count("flights"), count("resolved") + count("failed"), "a flight is lost: {resolver:#}");
+    assert_eq!(
+        count("flights"),
+        count("resolved") + count("failed"),
+        "the sums of questions do not close: {resolver:#}"
+    );
     assert_eq!(upstream["connections"], upstream["connections_closed"], "{upstream:#}");
 }
 
-/// RFC 5452: all IDs but the right one, ahead of the truth; and the truth finds its way, or there is none.
+/// Checks RFC 5452: the forger sends all IDs but the right one before the truth. The truth arrives,
+/// or there is no answer.
 #[test]
 fn a_burst_of_forged_ids_brings_nothing_in() {
     let burst = |lab: &Lab| {
@@ -194,7 +203,7 @@ fn a_burst_of_forged_ids_brings_nothing_in() {
             rcode => assert_eq!(rcode, SERVFAIL),
         }
     }
-    // The last burst may still be on its way.
+    // The last burst may still be in flight.
     until("other names have their addresses", || {
         let reply = scene.client.ask(&Query::a("www.example"));
         assert!(!repeats_the_lie(&reply), "{reply:02x?}");
@@ -204,10 +213,11 @@ fn a_burst_of_forged_ids_brings_nothing_in() {
     let counters = &stats["upstreams"][0]["counters"];
     let count = |name: &str| counters[name].as_u64().unwrap();
     assert!(count("ignored_wrong_id") > 1000, "{counters:#}");
-    assert!(count("sockets_abandoned") >= 1, "a port that is guessed at takes no new queries: {counters:#}");
+    assert!(count("sockets_abandoned") >= 1, "a port with wrong IDs takes no new queries: {counters:#}");
 }
 
-/// With letters drawn at random, who did not see the query does not know them; over TCP the truth is had.
+/// Checks randomised letter case: a forger who did not see the query does not know it, and the
+/// truth comes over TCP.
 #[test]
 fn the_wrong_letters_are_not_believed() {
     let respelling = |lab: &Lab| {

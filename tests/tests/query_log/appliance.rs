@@ -1,4 +1,4 @@
-//! From clients of a ringdnsd to rows in ClickHouse or in a folder.
+//! Tests of the query log, from clients of ringdnsd to rows in ClickHouse or in a directory.
 
 use super::Scene;
 use ringdns_testkit::{Client, Engine, Host, Query, Ringdnsd, Upstream, ask_over_tcp, free_port, until};
@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-/// ringdnsd over kernel sockets on loopback, which logs to a folder, and more if `tables` say so.
+/// Starts ringdnsd over kernel sockets on loopback. It logs to a directory, and to ClickHouse if
+/// `tables` configures it.
 fn ringdnsd(upstream: &Upstream, spool: &Path, tables: &str) -> (Ringdnsd, SocketAddr) {
     let host = Host::local();
     let address = SocketAddr::from(([127, 0, 0, 1], free_port(&host)));
@@ -28,7 +29,7 @@ fn ringdnsd(upstream: &Upstream, spool: &Path, tables: &str) -> (Ringdnsd, Socke
     (ringdnsd, address)
 }
 
-/// The counts of where rows are, once so many are in one place.
+/// Waits until `place` holds this many rows, and returns the statistics.
 #[track_caller]
 fn rows_in(place: &str, count: u64, ringdnsd: &Ringdnsd) -> Value {
     until(&format!("{count} rows are {place}"), || {
@@ -65,7 +66,7 @@ fn what_clients_ask_is_in_clickhouse() {
         scene.server.query("SELECT uniqExact(name), min(service_ns) > 0 FROM ringdns.queries"),
         "100\t1"
     );
-    // The last ones are stored by the stop itself.
+    // The last rows are stored while ringdnsd stops.
     client.ask(&Query::a("last.example"));
     ringdnsd.terminate();
     let segments = fs::read_dir(scene.spool.path()).unwrap().count();
@@ -110,7 +111,7 @@ fn without_clickhouse_the_folder_is_the_log() {
         (log(&["--client", "127.0.0.0/8"]).lines().count(), log(&["--client", "::1"]).as_str()),
         (20, "")
     );
-    // Damage is told, and the rest is shown.
+    // Damage is reported, and the other rows are shown.
     let damaged = spool.path().join("00000000000000000001.zst");
     fs::write(&damaged, "no segment").unwrap();
     let output = ringdnsd.ctl(&["log", "--spool-dir", folder]);
@@ -119,7 +120,8 @@ fn without_clickhouse_the_folder_is_the_log() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("00000000000000000001.zst"), "{output:?}");
 }
 
-/// Workers answer until the last moment, and have a tenth of a second's answers in hand.
+/// Checks rows at a stop: workers answer until the last moment, and hold the rows of a tenth of a
+/// second.
 #[test]
 fn what_is_answered_while_it_stops_is_in_the_log() {
     let spool = tempfile::tempdir().unwrap();
@@ -143,14 +145,14 @@ fn what_is_answered_while_it_stops_is_in_the_log() {
     assert!(output.contains(&said), "{output}");
 }
 
-/// Asks for the same name again and again until it is `over`, and counts what is answered.
+/// Keeps asking for one name until `over`, and counts the answers.
 fn ask_on(address: SocketAddr, over: &AtomicBool, counted: &AtomicU64) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(address).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let query = Query::a("hot.example").wire();
     let mut buffer = [0; 512];
-    // What is sent when nobody listens any more is refused, and that is told by the next call.
+    // A query sent after the socket is closed is refused, which the next call reports.
     (0..16).for_each(|_| drop(socket.send(&query)));
     loop {
         match socket.recv(&mut buffer) {

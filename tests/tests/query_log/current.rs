@@ -1,4 +1,4 @@
-//! What today's ClickHouse has, and 18.16 has not.
+//! Tests of features that current ClickHouse has, and 18.16 does not.
 
 use super::{Log, Scene};
 use ringdns_testkit::{Engine, until};
@@ -26,7 +26,7 @@ fn tables_are_made_as_documented_and_keep_what_the_retention_says() {
         engines().lines().filter(|line| line.contains(&days) && line.contains("MergeTree")).count()
     };
     assert_eq!((tables("3650"), tables("1")), (4, 0), "{}", engines());
-    // The rows are years old: with another retention they leave by themselves, and the summaries, too.
+    // The rows are years old: with a shorter retention they expire, as do the summaries.
     let mut shipping = scene.shipping();
     shipping.clickhouse.as_mut().unwrap().retention_days = 1;
     let mut log = Log::start("new", shipping);
@@ -41,8 +41,9 @@ fn tables_are_made_as_documented_and_keep_what_the_retention_says() {
     }
 }
 
-/// An insertion of which nobody heard again is not to be seen, and comes again: both are carried out, and the table knows the second by
-/// its token and its content.
+/// Checks deduplication: an insertion without a response is repeated while the first one is not
+/// visible yet. Both are carried out, and the table recognises the second by its token and its
+/// content.
 #[test]
 fn an_insertion_that_was_late_and_came_twice_is_one() {
     let scene = Scene::set(Engine::Current);

@@ -1,4 +1,5 @@
-//! Disks that are full, the spool's and ClickHouse's: nothing stops, what is lost is counted, and it goes on when there is room.
+//! Tests of full disks, the spool's and ClickHouse's: nothing stops, lost rows are counted, and
+//! writing continues when there is room.
 
 use super::{Log, PASSWORD, Scene, shipping};
 use ringdns_config::Shipping;
@@ -6,7 +7,7 @@ use ringdns_testkit::{ClickHouse, Engine, Host};
 use std::{fs, io::Write, path::Path};
 use tempfile::TempDir;
 
-/// A file system in memory, which has so much room and no more. It needs root.
+/// A file system in memory with a fixed size. It needs root.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
@@ -23,7 +24,7 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Fills it, but for so many bytes.
+    /// Fills the file system, except for `left` bytes.
     fn fill(&self, left: usize) {
         let room = vec![0; left];
         fs::write(self.path().join("room"), room).unwrap();
@@ -39,12 +40,12 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Its servers may not have let go of it yet; it goes when they do.
+        // Servers may still use the file system; it disappears when they end.
         Host::local().run("umount", ["--lazy", self.path().to_str().unwrap()]);
     }
 }
 
-/// Only the folder.
+/// Returns a configuration with the spool alone.
 fn folder(path: &Path) -> Shipping {
     Shipping { clickhouse: None, ..shipping("http://127.0.0.1:1", &path.join("spool"), Path::new("none")) }
 }
@@ -64,14 +65,14 @@ fn a_full_disk_loses_rows_until_there_is_room() {
         let names = fs::read_dir(disk.path().join("spool")).unwrap().map(|entry| entry.unwrap().file_name());
         names.map(|name| name.into_string().unwrap()).filter(|name| name != "lock").collect()
     };
-    // What was half written is gone: it would take the room that others need.
+    // Half-written files are removed, because they would take room.
     assert!(files().iter().all(|name| name.ends_with(".zst")), "{:?}", files());
     disk.free();
     log.give(8_000);
     let sums = log.until("it goes on", |sums| sums.in_hand == 0 && sums.taken == 52_000);
     assert_eq!((sums.spooled, sums.dropped_disk), (full.spooled + 8_000, full.dropped_disk));
     assert_eq!(log.finish(), sums);
-    // All that is said to be there is.
+    // All rows that are counted as spooled are there.
     let mut found = Log::start("found", folder(disk.path()));
     found.give(0);
     found.until("it is found", |found| found.found == sums.spooled);

@@ -1,4 +1,5 @@
-//! What other appliances have leaked towards ClickHouse: answers that nobody read, and connections without a bound.
+//! Tests for leaks of other log shippers: responses that are not read, and unbounded connections to
+//! ClickHouse.
 
 use super::{Log, shipping};
 use std::{
@@ -11,15 +12,16 @@ use std::{
     thread,
 };
 
-/// There is one connection at a time. On a busy machine, the server's threads learn a little late that others have been closed.
+/// Most connections open at once, as seen by the server. There is one at a time, but on a busy
+/// machine its threads notice closed connections late.
 const LATE: usize = 8;
 
-/// What a request is answered with.
+/// Response to a request.
 #[derive(Clone, Copy)]
 enum Body {
-    /// So many bytes.
+    /// A body of this many bytes.
     Long(usize),
-    /// A byte now and then, for ever.
+    /// A byte now and then, without end.
     Endless,
 }
 
@@ -28,11 +30,11 @@ struct Seen {
     requests: AtomicUsize,
     open: AtomicUsize,
     most_open: AtomicUsize,
-    /// Answers that were read to their end before the connection closed.
+    /// Responses that were read to their end before the connection closed.
     read: AtomicUsize,
 }
 
-/// A server that takes every row, and answers each INSERT with a body.
+/// Starts a server that accepts every row, and responds to each INSERT with a body.
 fn server(body: Body) -> (SocketAddr, Arc<Seen>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, seen) = (listener.local_addr().unwrap(), Arc::<Seen>::default());
@@ -43,7 +45,7 @@ fn server(body: Body) -> (SocketAddr, Arc<Seen>) {
             thread::spawn(move || {
                 let open = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
                 seen.most_open.fetch_max(open, Ordering::SeqCst);
-                // Who is gone has not read it.
+                // A client that disconnected early has not read the response.
                 let read = serve(&stream, body);
                 seen.read.fetch_add(usize::from(read.is_ok()), Ordering::SeqCst);
                 seen.open.fetch_sub(1, Ordering::SeqCst);
@@ -87,7 +89,7 @@ fn serve(mut stream: &TcpStream, body: Body) -> std::io::Result<()> {
             }
         }
     }
-    // It closes, and not before it has read: then there would be a reset.
+    // The client closes the connection after reading. Closing earlier would cause a reset.
     reader.read_to_end(&mut Vec::new()).map(drop)
 }
 

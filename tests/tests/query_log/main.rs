@@ -1,5 +1,6 @@
-//! The query log's way into ClickHouse: real servers, Debian's and today's, on loopback, that are killed, stopped, changed and
-//! started again. At the end they have every row once.
+//! Tests of the query log's way into ClickHouse: real servers of Debian's and the current version
+//! on loopback, which are killed, stopped, changed and restarted. In the end they have every row
+//! once.
 
 mod appliance;
 mod current;
@@ -20,13 +21,13 @@ use tokio::sync::mpsc::{Sender, channel};
 
 const PASSWORD: &str = "not in a URL";
 
-/// A writer, and the rows that it was given.
+/// A writer, and the number of rows given to it.
 struct Log {
     writer: Writer,
     ledger: Arc<Ledger>,
     rows: Sender<Vec<Row>>,
     given: u64,
-    /// Makes names that no other writer of the test makes.
+    /// Part of the names in its rows, unique among the test's writers.
     name: &'static str,
 }
 
@@ -44,7 +45,7 @@ impl Log {
         self.given += count;
     }
 
-    /// The sums, which close at any time.
+    /// Returns the sums, which must close at any time.
     fn sums(&self) -> Sums {
         let sums = self.ledger.sums();
         assert_eq!(sums.unaccounted(), 0, "{sums:?}");
@@ -78,7 +79,7 @@ fn row(name: &str, i: u64) -> Row {
     let wire = ringdns_common::names::name(&format!("{i}.{name}.example")).unwrap();
     let outcomes = [Outcome::Hit, Outcome::Miss];
     Row {
-        // Two days, and rows of both in each chunk.
+        // Two days, with rows of both in each chunk.
         time_ms: 1_700_006_390_000 + i as i64 % 20_000,
         client: "::ffff:192.0.2.7".parse().unwrap(),
         name: wire.into(),
@@ -92,12 +93,12 @@ fn row(name: &str, i: u64) -> Row {
         service_ns: 1000 + i as u32,
         upstream: (i % 2 == 1).then(|| "udp://192.0.2.1:53".into()),
         upstream_us: 1200,
-        // The summaries scale with it.
+        // The summaries scale with the sampling rate.
         sample: 10,
     }
 }
 
-/// What a configuration makes of it, with little patience.
+/// Returns the shipping configuration, with short timeouts.
 fn shipping(url: &str, spool: &Path, password_file: &Path) -> Shipping {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"127.0.0.1:1\"\n[query_log]\nenabled = true\n\
@@ -126,7 +127,7 @@ impl Scene {
         shipping(&self.server.url(), self.spool.path(), &self.server.password_file())
     }
 
-    /// How many rows there are, and how many different ones.
+    /// Returns the number of rows, and the number of distinct ones.
     fn rows(&self) -> (u64, u64) {
         let answer = self.server.query("SELECT count(), uniqExact(name) FROM ringdns.queries");
         let (all, different) = answer.split_once('\t').unwrap();

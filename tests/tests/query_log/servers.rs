@@ -1,11 +1,11 @@
-//! What every ClickHouse must do, or be done to.
+//! Tests that every version of ClickHouse must pass.
 
 use super::{Log, PASSWORD, Scene, shipping};
 use ringdns_testkit::Engine;
 use rustix::process::Signal;
 use std::fs;
 
-/// Each of these on both servers.
+/// Defines each test for both versions.
 macro_rules! on_both {
     ($($test:ident)*) => {
         on_both!(@on debian Debian $($test)*);
@@ -56,17 +56,17 @@ fn rows_in_are_rows_stored(scene: Scene) {
     assert_eq!(sum("SELECT sum(queries), sum(misses) FROM ringdns.names_per_hour"), "200000\t100000");
     let median = "SELECT quantilesTDigestMerge(0.5, 0.9, 0.99, 0.999)(service)[1] BETWEEN 10500 AND 11500 FROM ringdns.latency_per_minute";
     assert_eq!(sum(median), "1");
-    // A segment is one insertion.
+    // Each segment is one insertion.
     let segments = "SELECT uniqExact(segment) FROM ringdns.queries";
     assert_eq!(sum(segments), sums.segments_stored.to_string());
     assert_eq!(log.finish(), sums);
-    // Nothing of the password where others read.
+    // The password is not in the server's log.
     let said = scene.server.process().output();
     assert!(said.contains("INSERT INTO") || !said.contains(PASSWORD), "{said}");
     assert!(!said.contains(PASSWORD), "{said}");
 }
 
-/// What docs/query-log.md offers can be asked.
+/// Checks that the queries in docs/query-log.md run.
 fn the_queries_of_the_documentation_run(scene: Scene) {
     let mut log = scene.log("documented");
     log.give(2_000);
@@ -85,7 +85,7 @@ fn a_server_that_was_killed_and_comes_back_has_every_row_once(mut scene: Scene) 
     let mut log = scene.log("killed");
     log.give(6_000);
     log.until_stored();
-    // In the middle of it, and again while what was spooled is being sent.
+    // Kills the server during an insertion, and again while spooled rows are being sent.
     for _ in 0..2 {
         log.give(9_000);
         scene.server.kill9();
@@ -101,7 +101,8 @@ fn a_server_that_was_killed_and_comes_back_has_every_row_once(mut scene: Scene) 
     assert!(summed.parse::<u64>().unwrap() <= 10 * log.given, "{summed}");
 }
 
-/// What was sent to a server that stands still may be stored when it goes on, though nobody waits for it any more.
+/// Checks rows sent to a server that stalls: it may store them when it continues, after the request
+/// was given up.
 fn a_server_that_stood_still_has_every_row_once(scene: Scene) {
     let mut log = scene.log("hung");
     log.give(6_000);
@@ -114,7 +115,7 @@ fn a_server_that_stood_still_has_every_row_once(scene: Scene) {
     scene.server.process().signal(Signal::CONT);
     let sums = log.until_stored();
     assert_eq!((sums.dropped(), scene.rows()), (0, (log.given, log.given)));
-    // The request that was given up was carried out, and known again.
+    // The request that was given up was carried out, and its rows were recognised.
     assert!(sums.segments_recognised > 0, "{sums:?}");
 }
 
@@ -125,7 +126,7 @@ fn a_server_that_refuses_gets_the_rows_when_it_does_not(scene: Scene) {
         Log::start("refused", shipping(&scene.server.url(), &scene.spool.path().join("spool"), &password));
     log.give(3_000);
     log.until("it is refused", |sums| sums.attempts_failed > 1 && sums.spooled == 3_000);
-    // The right one, with the end of line that editors write.
+    // The right password, with a line break as editors add it.
     fs::copy(scene.server.password_file(), &password).unwrap();
     log.until_stored();
     assert_eq!(scene.rows(), (3_000, 3_000));
@@ -139,12 +140,13 @@ fn tables_that_are_dropped_or_changed_are_seen(scene: Scene) {
     log.give(1_000);
     log.until_stored();
     assert_eq!(scene.rows(), (1_000, 1_000));
-    // A column that is missing is made again.
+    // A missing column is added again.
     scene.server.query("ALTER TABLE ringdns.queries DROP COLUMN upstream_us");
     log.give(1_000);
     log.until_stored();
     assert_eq!(scene.server.query("SELECT count() FROM ringdns.queries WHERE upstream_us = 1200"), "1000");
-    // One of another length, behind the writer's back: the rows do not fit, and are refused as a whole.
+    // A column of another length, changed while the writer runs: the rows do not fit, and are
+    // refused as a whole.
     scene.server.query("ALTER TABLE ringdns.queries MODIFY COLUMN answer_bytes UInt32");
     let failed = log.sums().attempts_failed;
     log.give(1_000);
@@ -152,7 +154,7 @@ fn tables_that_are_dropped_or_changed_are_seen(scene: Scene) {
     assert_eq!(scene.rows().0, 2_000);
     scene.server.query("ALTER TABLE ringdns.queries MODIFY COLUMN answer_bytes UInt16");
     log.until_stored();
-    // One of another type would be filled with something else: nothing is sent there.
+    // A column of another type would store wrong values, so nothing is sent.
     log.finish();
     scene.server.query("ALTER TABLE ringdns.queries MODIFY COLUMN answer_bytes Int16");
     let mut log = scene.log("changed");
@@ -164,7 +166,7 @@ fn tables_that_are_dropped_or_changed_are_seen(scene: Scene) {
     assert_eq!(scene.rows(), (4_000, 4_000));
 }
 
-/// 18.16 has no TTL of tables: days that are over are dropped as partitions.
+/// Checks retention on 18.16, which has no TTL for tables: expired days are dropped as partitions.
 #[test]
 fn days_that_are_over_are_removed() {
     let scene = Scene::set(Engine::Debian);

@@ -5,9 +5,9 @@ use ringdns_testkit::scenario::{Record, wire_name};
 
 use crate::response::RRSIG;
 
-/// The types whose data have names that are lowercased, and what stands before these: so many bytes
-/// (RFC 4034 section 6.2 and RFC 6840 section 5.1). All of them end with their names, or with numbers,
-/// but for the two that are treated below.
+/// Types whose data contain lowercased names, and the number of bytes before these (RFC 4034
+/// section 6.2 and RFC 6840 section 5.1). The data of all end with the names or with numbers,
+/// except for the types treated separately below.
 const NAMES_AT: [(u16, usize); 15] = [
     (2, 0),
     (3, 0),
@@ -29,7 +29,7 @@ const SOA: u16 = 6;
 const SRV: u16 = 33;
 const DNAME: u16 = 39;
 
-/// The canonical form of data. What is malformed stays as it is.
+/// Returns the canonical form of data. Malformed data stay unchanged.
 pub fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     let mut data = data.to_vec();
     let (mut at, names) = match rtype {
@@ -53,8 +53,8 @@ pub fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     data
 }
 
-/// Bytes of an RRset that the signature with these data signs: its own head, and the records in order,
-/// each once (RFC 4034 section 3.1.8.1). `None`: the data are malformed.
+/// Returns the bytes that a signature with these data covers: its head, and the records in order,
+/// each once (RFC 4034 section 3.1.8.1). `None` if the data are malformed.
 pub fn signed_bytes(signature: &[u8], records: &[&Record]) -> Option<Vec<u8>> {
     let signature = canonical(RRSIG, signature);
     let (labels, ttl) = (*signature.get(3)?, signature.get(4..8)?);
@@ -76,7 +76,7 @@ pub fn signed_bytes(signature: &[u8], records: &[&Record]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Where the signature itself begins in the data of an RRSIG: behind the signer's name.
+/// Returns the offset of the signature itself in the data of an RRSIG: after the signer's name.
 pub fn signature_at(data: &[u8]) -> Option<usize> {
     let mut at = 18;
     loop {
@@ -87,7 +87,8 @@ pub fn signature_at(data: &[u8]) -> Option<usize> {
     }
 }
 
-/// The name that a signature with so many labels is for: a wildcard's if an answer was made of one.
+/// Returns the name that a signature with this label count covers: a wildcard if the answer was
+/// expanded from one.
 fn signed_owner(owner: &Name, labels: u8) -> Option<Name> {
     let owner = owner.to_lowercase();
     let own = owner.num_labels();

@@ -1,9 +1,8 @@
-//! Compares the reply that a client got with the one that the file wants.
+//! Compares the reply that a client got with the expected reply in the file.
 //!
-//! Unbound's answers have in them what it happens to know beside them: NS records and addresses. A
-//! forwarder leaves these out (`minimal-responses` of Unbound's does the same), so they are looked at
-//! on neither side: the additional section not at all, and of the authority section what proves
-//! something.
+//! Unbound adds what it happens to know to its answers: NS records and addresses. A forwarder
+//! leaves these out, as Unbound does with `minimal-responses`. So the comparison ignores them on
+//! both sides: the whole additional section, and everything but proofs in the authority section.
 
 use ringdns_testkit::scenario::{Edns, Message, Record, asked_in, question_text, rcode_text};
 
@@ -16,7 +15,7 @@ const REFUSED: u16 = 5;
 const RA: u16 = 0x0080;
 const TC: u16 = 0x0200;
 const EDE: u16 = 15;
-/// The flags that are compared, and their names.
+/// Flags that are compared, and their names.
 const FLAGS: [(u16, &str); 7] = [
     (0x8000, "QR"),
     (0x0400, "AA"),
@@ -27,14 +26,14 @@ const FLAGS: [(u16, &str); 7] = [
     (0x0010, "CD"),
 ];
 
-/// Bits that the player has set in a query and its file has not, and that the reply repeats.
+/// Bits that the player sets in a query although the file does not, and that the reply repeats.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Added {
     pub flags: u16,
     pub dnssec_ok: bool,
 }
 
-/// The differences of `got` from what `entry` wants, one a line.
+/// Returns the differences of `got` from the expected `entry`, one per line.
 pub fn differences(entry: &Entry, got: &Message, added: Added) -> Vec<String> {
     let wanted = &entry.matches;
     let mut wrong = Vec::new();
@@ -48,7 +47,7 @@ pub fn differences(entry: &Entry, got: &Message, added: Added) -> Vec<String> {
         wrong.push(format!("an answer to {}", question_text(&got.question)));
     }
     if wanted.all {
-        // Unbound leaves RA out of some refusals, in which it means nothing.
+        // Unbound leaves RA out of some refusals, where it has no meaning.
         let of_interest = if matches!(entry.rcode, FORMERR | REFUSED) { !RA } else { !0 };
         let flags = |of: u16| {
             FLAGS.iter().filter(|flag| of & of_interest & flag.0 != 0).map(|flag| flag.1).collect::<Vec<_>>()
@@ -64,7 +63,7 @@ pub fn differences(entry: &Entry, got: &Message, added: Added) -> Vec<String> {
             wrong.push(format!("DO is {dnssec_ok}"));
         }
     }
-    // What a truncated message still has is of no meaning.
+    // The remaining records of a truncated message have no meaning.
     let whole = got.flags & entry.flags & TC == 0;
     if (wanted.all || wanted.answer) && whole {
         compare("answer", &entry.sections[0], &got.sections[0], wanted.ttl, &mut wrong);

@@ -1,5 +1,5 @@
-//! A file's `unbound.conf` as ringdns would be configured for the same, and what the player has to do
-//! about the rest.
+//! Translates a file's `unbound.conf` into a configuration of ringdns, and into instructions for
+//! the player.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,14 +11,14 @@ use ringdns_testkit::scenario::{CLIENT, Record, name_of};
 use crate::record::record;
 use crate::script::{Script, Setting};
 
-/// K.ROOT-SERVERS.NET, which the files have for the root.
+/// Address of K.ROOT-SERVERS.NET, which the files use for the root.
 const ROOT: IpAddr = IpAddr::V4(Ipv4Addr::new(193, 0, 14, 129));
 
-/// Where clients of the files ask from, and where the player's do in their place.
+/// Prefix of the clients' addresses in the files, which the player replaces.
 const LOOPBACK: &str = "127.0.0.";
 
-/// Settings that say how the player is to go about it, or how a recursor asks servers: nothing to a
-/// forwarder.
+/// Settings that do not concern a forwarder: they control the player, or how a recursor asks
+/// servers.
 const OF_RECURSORS: [&str; 29] = [
     "name",
     "do-ip6",
@@ -51,23 +51,22 @@ const OF_RECURSORS: [&str; 29] = [
     "verbosity",
 ];
 
-/// A configuration, taken apart.
+/// A parsed configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     pub anchors: Vec<Record>,
-    /// The Unix time that signatures are judged by.
+    /// Unix time for the validation of signatures.
     pub date: Option<u64>,
-    /// Stub and forward zones: whom the recursor asks about the names below one.
+    /// Stub and forward zones: the servers that the recursor asks about names in each zone.
     pub zones: Vec<Zone>,
-    /// Settings that have no counterpart in ringdns.
+    /// Settings without a counterpart in ringdns.
     pub ignored: Vec<String>,
-    /// Clients may ask without RD what is in the cache. ringdns refuses that, so that the player asks
-    /// with RD.
+    /// Whether clients may query the cache without RD. ringdns refuses that, so the player sets RD.
     pub snoops: bool,
     allowed: Vec<String>,
     denied: Vec<String>,
     drops: bool,
-    /// Names that have no meaning in the public DNS have one in the file.
+    /// Whether special-use names have records in the file.
     has_special_names: bool,
     server: Vec<(&'static str, String)>,
     keepalive: Option<String>,
@@ -82,7 +81,7 @@ pub struct Setup {
 pub struct Zone {
     pub name: Name,
     pub servers: Vec<IpAddr>,
-    /// The servers are resolvers, whose answers are final.
+    /// Whether the servers are resolvers, whose answers are final.
     pub forwards: bool,
 }
 
@@ -157,7 +156,8 @@ impl Setup {
         Ok(())
     }
 
-    /// Returns the resolvers that everything is forwarded to, if nothing is walked.
+    /// Returns the resolvers that all queries are forwarded to, if the recursor follows no
+    /// referrals.
     pub fn forwards_all(&self) -> Option<&[IpAddr]> {
         match &self.zones[..] {
             [zone] if zone.forwards && !zone.servers.is_empty() => Some(&zone.servers),
@@ -169,7 +169,7 @@ impl Setup {
         self.validates && !self.anchors.is_empty()
     }
 
-    /// The configuration of ringdnsd; `anchors` is the file of the trust anchors.
+    /// Returns the configuration of ringdnsd. `anchors` is the file of the trust anchors.
     pub fn ringdns(&self, upstreams: &[SocketAddr], anchors: &Path) -> String {
         let mut text = "[server]\nlisten = [\"10.53.0.2:53\", \"[fd53::2]:53\"]\n".to_owned();
         for (key, value) in &self.server {
@@ -208,7 +208,8 @@ fn address(text: &str) -> Result<IpAddr, String> {
     bare.parse().map_err(|_| format!("{text:?} is no address of a server"))
 }
 
-/// `YYYYMMDDHHmmss`, or seconds; -1: whatever signatures allow.
+/// Parses `YYYYMMDDHHmmss`, or seconds. Returns `None` for -1, which means the times of the
+/// signatures.
 fn date(text: &str) -> Result<Option<u64>, String> {
     if text == "-1" {
         return Ok(None);
@@ -217,7 +218,7 @@ fn date(text: &str) -> Result<Option<u64>, String> {
     if text.len() != 14 {
         return text.parse().map(Some).map_err(|_| wrong());
     }
-    // A signature's times are written the same way.
+    // Times in signatures have the same format.
     let signature =
         record(&format!(". IN RRSIG A 8 0 0 {text} {text} 0 . AAAA"), ".").map_err(|_| wrong())?;
     let seconds = signature.data[8..12].try_into().map_err(|_| wrong())?;

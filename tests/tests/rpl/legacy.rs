@@ -1,7 +1,7 @@
-//! Signatures that libraries verify no more: DSA (RFC 2536) and RSA with SHA-1 or short keys (RFC
-//! 3110), by the book.
+//! Signatures that libraries no longer verify: DSA (RFC 2536) and RSA with SHA-1 or short keys (RFC
+//! 3110).
 //!
-//! Nothing is decided by them but which signatures of a replay file its author meant to be good.
+//! They only serve to decide which signatures of a replay file are meant to be valid.
 
 use num_bigint::BigUint;
 use ring::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512, digest};
@@ -13,14 +13,14 @@ pub const RSASHA1_NSEC3: u8 = 7;
 pub const RSASHA256: u8 = 8;
 pub const RSASHA512: u8 = 10;
 
-/// RSA keys below this are refused by libraries.
+/// Fewest bits of an RSA key that libraries accept.
 const MODULUS_BITS: usize = 1024;
-/// The sizes of DSA's numbers, whose prime grows by the key's first byte.
+/// Sizes of DSA's numbers in bytes. The prime's size grows with the key's first byte.
 const Q: usize = 20;
 const P: usize = 64;
 const P_STEP: usize = 8;
 
-/// Whether a key, the data of a DNSKEY, is one that validators may refuse for its algorithm or its size.
+/// Whether validators may refuse a key, the data of a DNSKEY, for its algorithm or size.
 pub fn is_legacy(key: &[u8]) -> bool {
     match key.get(3) {
         Some(&(DSA | RSASHA1 | DSA_NSEC3 | RSASHA1_NSEC3)) => true,
@@ -31,7 +31,7 @@ pub fn is_legacy(key: &[u8]) -> bool {
     }
 }
 
-/// Whether `signature` is that of a key, the data of a DNSKEY, for `message`.
+/// Whether `signature` is valid for `message` and a key, the data of a DNSKEY.
 pub fn verify(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let verified = match key.get(3) {
         Some(&(DSA | DSA_NSEC3)) => verify_dsa(&key[4..], message, signature),
@@ -56,7 +56,7 @@ fn verify_dsa(key: &[u8], message: &[u8], signature: &[u8]) -> Option<bool> {
     let [p, g, y] = [0, 1, 2].map(|nth| rest.get(nth * size..(nth + 1) * size));
     let (p, q, g, y) = (number(p?), number(q), number(g?), number(y?));
     let (r, s) = match signature {
-        // The files have ASN.1 where RFC 2536 has a byte and two numbers.
+        // The files use ASN.1 where RFC 2536 has a byte and two numbers.
         [0x30, ..] => {
             let (r, rest) = asn1_integer(signature.get(2..)?)?;
             (r, asn1_integer(rest)?.0)
@@ -69,7 +69,7 @@ fn verify_dsa(key: &[u8], message: &[u8], signature: &[u8]) -> Option<bool> {
     Some(g.modpow(&u1, &p) * y.modpow(&u2, &p) % &p % &q == r)
 }
 
-/// An integer of less than 128 bytes, and what follows it.
+/// Returns an integer of less than 128 bytes, and the bytes after it.
 fn asn1_integer(bytes: &[u8]) -> Option<(BigUint, &[u8])> {
     let [0x02, length @ ..=0x7f, rest @ ..] = bytes else { return None };
     let (integer, rest) = rest.split_at_checked(usize::from(*length))?;
@@ -86,7 +86,7 @@ fn rsa(key: &[u8]) -> Option<(BigUint, BigUint)> {
     Some((number(e), number(n)))
 }
 
-/// RSASSA-PKCS1-v1_5 (RFC 8017 section 8.2.2).
+/// Verifies RSASSA-PKCS1-v1_5 (RFC 8017 section 8.2.2).
 fn verify_rsa(key: &[u8], message: &[u8], signature: &[u8], hash: &'static Algorithm) -> Option<bool> {
     let prefix: &[u8] = match hash.output_len() {
         20 => &[0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14],
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use data_encoding::{BASE64, HEXLOWER};
 
-    /// By OpenSSL: a key of 1024 bits, and its signature of "a message" with SHA-1.
+    /// A key of 1024 bits, and its signature of "a message" with SHA-1, made by OpenSSL.
     const KEY: &str = "CJ+CxghIUaG/ILv0lIw1VWagvyWRt3aZtFxIg/kM34L2gMeGYqG7g9CLPUhR6Vd1BwKRU9uEwjdfl3M0Hq3ziLBP\
         ZsZvX6lDvCx71iXDoCGTGIgzkqvK0S2XJEBi4fK7LRRIqon7cixWj8PK6ijg3lzr5RwAku2/jwbvLZy2ZcjBNTLT\
         xwNwnLX3hNTW4AQzz7zTYtewpDzrRZd8OZ5ITV9uvJsM2cokw5Vr48Nd0GhAyLsdVmc9nwRpGSL8zSdR1UMFE1p0\
@@ -124,7 +124,7 @@ mod tests {
         assert!(is_legacy(&key));
         assert!(verify(&key, b"a message", &signature));
         assert!(!verify(&key, b"another", &signature));
-        // As RFC 2536 section 3 has it.
+        // Convert to the format of RFC 2536 section 3.
         let integer = |at: usize| signature[at + 2..at + 2 + usize::from(signature[at + 1])].to_vec();
         let (r, s) = (integer(2), integer(4 + usize::from(signature[3])));
         let last = |integer: &[u8]| integer[integer.len() - Q..].to_vec();

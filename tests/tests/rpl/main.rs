@@ -1,14 +1,15 @@
-//! Unbound's replay files, played with ringdns in Unbound's place: an outside judge of its answers.
+//! Plays Unbound's replay files with ringdns in Unbound's place, as an independent check of its
+//! answers.
 //!
-//! The files are scripts of what a client asks, what servers answer and what the client is to get. They
-//! were written for a recursor, so a small one stands between ringdns and the files' servers
-//! ([`recursor`]). They are not part of this project; a folder that has them is taken from the
-//! environment:
+//! The files are scripts of the queries of clients, the answers of servers, and the expected
+//! replies. They were written for a recursor, so a small one stands between ringdns and the files'
+//! servers ([`recursor`]). The files are not part of this project; an environment variable names
+//! their directory:
 //!
 //!     RINGDNS_RPL=FOLDER cargo test -p ringdns-tests --test rpl -- --nocapture
 //!
-//! Each file passes, or is in `tests/tests/rpl/table.txt` with the reason. A file that is listed and
-//! passes fails the test, as does one that is not listed and fails.
+//! Each file passes, or is listed in `tests/tests/rpl/table.txt` with the reason. The test fails if
+//! a listed file passes, or if a file fails that is not listed.
 
 mod canon;
 mod compare;
@@ -36,9 +37,9 @@ use ringdns_testkit::scenario::Record;
 use script::Script;
 use table::{Table, Verdict};
 
-/// The folder with the files.
+/// Environment variable with the directory of the files.
 const FOLDER: &str = "RINGDNS_RPL";
-/// Plays only files whose name has this in it.
+/// Environment variable: plays only files whose name contains its value.
 const ONLY: &str = "RINGDNS_RPL_ONLY";
 
 #[test]
@@ -69,7 +70,7 @@ fn replay_files_pass_or_are_listed() {
     assert!(wrong.is_empty(), "{} files are other than {}:\n{}", wrong.len(), table::PATH, wrong.join("\n"));
 }
 
-/// A file of this project, so that the player is tested where there are no others.
+/// Plays a file of this project, so that the player is tested even without Unbound's files.
 #[test]
 fn own_file_passes_and_fails_when_it_is_changed() {
     const MADE: &str = include_str!("made.rpl");
@@ -130,7 +131,8 @@ fn play_text(text: &str) -> Verdict {
     })
 }
 
-/// The Unix time at which a file is played: as it says itself, or when all of its signatures have begun.
+/// Returns the Unix time at which a file is played: the time that it sets, or the latest inception
+/// of its signatures.
 fn epoch(script: &Script, setup: &Setup) -> Duration {
     let began =
         |record: &Record| record.data.get(12..16)?.first_chunk().map(|time| u32::from_be_bytes(*time));
@@ -143,7 +145,7 @@ fn epoch(script: &Script, setup: &Setup) -> Duration {
     Duration::from_secs(setup.date.unwrap_or(u64::from(latest.unwrap_or_default())))
 }
 
-/// A DNSKEY or DS record as a line of a master file.
+/// Formats a DNSKEY or DS record as a line of a zone file.
 fn anchor_text(anchor: &Record) -> String {
     let Record { owner, rtype, data, .. } = anchor;
     let mut text = format!("{owner} 3600 IN ");

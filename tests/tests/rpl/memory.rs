@@ -1,5 +1,5 @@
-//! Records that the recursor has learnt from servers, for questions that a file has no answer to since
-//! Unbound does not ask them.
+//! Records that the recursor has learnt from servers. They answer questions for which the file has
+//! no answer because Unbound does not ask them.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ use crate::script::Question;
 pub struct Memory {
     /// RRsets with their signatures.
     sets: BTreeMap<(Name, u16), Vec<Record>>,
-    /// Responses that deny something, by name and type.
+    /// Negative responses, by name and type.
     denials: BTreeMap<(Name, u16), Response>,
-    /// Records that deny something, with their signatures, and SOA records.
+    /// Proofs of denials with their signatures, and SOA records.
     proofs: Vec<Record>,
 }
 
 impl Memory {
-    /// Takes in what the servers of the right zone have answered.
+    /// Stores a response from a zone's own servers.
     pub fn keep(&mut self, question: &Question, response: &Response) {
         let [answer, authority, _] = &response.sections;
         for set in answer.iter().filter(|record| record.rtype != RRSIG) {
@@ -36,7 +36,7 @@ impl Memory {
         self.keep_proofs(authority);
     }
 
-    /// Takes in what denies something.
+    /// Stores the proofs of a denial.
     pub fn keep_proofs(&mut self, authority: &[Record]) {
         for record in authority.iter().filter(|record| is_proof(record) || is_of(record, SOA)) {
             if !self.proofs.contains(record) {
@@ -45,7 +45,7 @@ impl Memory {
         }
     }
 
-    /// The answer to a question by what is known: the records, an alias, or a denial.
+    /// Answers a question from the stored records: with records, an alias, or a denial.
     pub fn answer(&self, question: &Question) -> Option<Response> {
         let Question { name, qtype, .. } = question;
         let set = |name: &Name, rtype: u16| self.sets.get(&(name.clone(), rtype)).cloned();
@@ -61,7 +61,7 @@ impl Memory {
             .or_else(|| self.no_ds(question))
     }
 
-    /// The alias that a DNAME above a name makes of it (RFC 6672 section 3.1).
+    /// Returns the alias that a DNAME above a name produces (RFC 6672 section 3.1).
     fn made_of_dname(&self, name: &Name) -> Option<Vec<Record>> {
         let above = (0..name.num_labels()).rev().map(|labels| name.trim_to(usize::from(labels)));
         let mut records = above.filter_map(|above| self.sets.get(&(above, DNAME))).next()?.clone();
@@ -74,7 +74,7 @@ impl Memory {
         Some(records)
     }
 
-    /// The denial of DS by a record that is known to match the name (RFC 8198 section 5.2).
+    /// Denies DS with a stored record that matches the name (RFC 8198 section 5.2).
     fn no_ds(&self, question: &Question) -> Option<Response> {
         let name = &question.name;
         let denies = |record: &&Record| match record.rtype {
@@ -97,7 +97,7 @@ impl Memory {
     }
 }
 
-/// The hash of a name by the parameters of an NSEC3 record (RFC 5155 section 5).
+/// Returns the hash of a name with the parameters of an NSEC3 record (RFC 5155 section 5).
 fn hashed(name: &Name, nsec3: &[u8]) -> Option<Vec<u8>> {
     let [_, _, i1, i0, length, rest @ ..] = nsec3 else { return None };
     let salt = rest.get(..usize::from(*length))?;
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(memory.answer(&question("x.example.", 1)), None);
     }
 
-    /// RFC 5155 appendix A: the hash of ns1.example is 2t7b4g4vsa5smi47k61mv5bv1a22bojr.
+    /// Checks the hash of ns1.example in RFC 5155 appendix A: 2t7b4g4vsa5smi47k61mv5bv1a22bojr.
     #[test]
     fn denials_are_found_by_hash() {
         let mut memory = Memory::default();

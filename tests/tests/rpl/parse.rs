@@ -1,4 +1,4 @@
-//! Reads replay files.
+//! Parser of replay files.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use ringdns_testkit::scenario::{CLIENT, hex, name_of, rcode_of};
 use crate::record::record;
 use crate::script::{Action, Entry, Matches, Question, Range, Script, Setting, Step};
 
-/// The clauses of `unbound.conf`; all other words that end with a colon are settings.
+/// Clauses of `unbound.conf`. All other words that end with a colon are settings.
 const CLAUSES: [&str; 12] = [
     "server",
     "stub-zone",
@@ -38,7 +38,7 @@ const FLAGS: [(&str, u16); 8] = [
 
 type Parsed<T> = Result<T, String>;
 
-/// Reads a file.
+/// Parses a file.
 pub fn script(text: &str) -> Parsed<Script> {
     let (config, rest) = text.split_once("CONFIG_END").unwrap_or(("", text));
     let first = config.lines().count();
@@ -57,7 +57,7 @@ pub fn script(text: &str) -> Parsed<Script> {
     Err("SCENARIO_END is missing".to_owned())
 }
 
-/// The lines behind the configuration.
+/// Lines after the configuration.
 struct Lines<'a> {
     rest: Vec<&'a str>,
     next: usize,
@@ -65,7 +65,7 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// The words of the next line that has any.
+    /// Returns the words of the next line that is not empty.
     fn next(&mut self) -> Option<Vec<&'a str>> {
         loop {
             let line = self.rest.get(self.next)?;
@@ -77,7 +77,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The line that was read last, whole.
+    /// Returns the last line read, unsplit.
     fn line(&self) -> &'a str {
         self.rest[self.next - 1]
     }
@@ -134,7 +134,7 @@ fn step(lines: &mut Lines<'_>, words: &[&str]) -> Parsed<Step> {
 
 fn entry(lines: &mut Lines<'_>) -> Parsed<Entry> {
     let mut entry = Entry::default();
-    // `None`: the question.
+    // `None` stands for the question section.
     let mut section = None;
     let mut origin = ".";
     while let Some(words) = lines.next() {
@@ -224,7 +224,7 @@ impl Matches {
 
 //----------- unbound.conf -------------------------------------------------------
 
-/// The settings of a configuration: words, of which those with a colon name what the next ones are.
+/// Returns the settings of a configuration. A word with a colon names the words that follow it.
 fn settings(text: &str) -> Vec<Setting> {
     let mut settings: Vec<Setting> = Vec::new();
     let mut clause = (0, String::new());
@@ -259,7 +259,7 @@ fn is_key(word: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-0123456789".contains(&byte))
 }
 
-/// The words of a line, without its comment.
+/// Returns the words of a line, without its comment.
 fn words(line: &str) -> Vec<Word> {
     let mut words = Vec::new();
     let mut rest = line.trim_start();

@@ -1,4 +1,5 @@
-//! Plays a replay file: clients ask the simulated ringdns, which asks the recursor over the file's servers.
+//! Plays a replay file: clients ask the simulated ringdns, which asks the recursor over the file's
+//! servers.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,17 +26,17 @@ const RA: u16 = 0x0080;
 const RD: u16 = 0x0100;
 const CD: u16 = 0x0010;
 
-/// The time that an upstream has by default, and a little more.
+/// Time after which an upstream query has surely timed out: the default timeout, and a little more.
 const TIMEOUT: Duration = Duration::from_millis(810);
-/// How long a client waits for a reply that the file has no time for, and how much of it at once.
+/// Time that a client waits for a reply if the file sets none, and the length of one step.
 const WAIT: Duration = Duration::from_secs(12);
 const WAIT_STEP: Duration = Duration::from_millis(100);
 const FIRST_PORT: u16 = 40_000;
-/// How often everything is let happen before a reply over TCP is given up.
+/// Number of turns after which a reply over TCP is given up.
 const TCP_TURNS: usize = 1000;
 
-/// Plays `script`. `anchors` is a file with the trust anchors. An error says at which line what was
-/// other than it should be.
+/// Plays `script`. `anchors` is a file with the trust anchors. An error names the line and the
+/// difference from the expected result.
 pub fn play(script: &Script, setup: &Setup, epoch: Duration, anchors: &Path) -> Result<(), String> {
     static PLAYED: AtomicU16 = AtomicU16::new(0);
     let [high, low] = PLAYED.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -83,20 +84,21 @@ struct Player {
     world: Simulator,
     cast: Cast,
     recursor: Recursor,
-    /// Servers that upstreams stand for, if these are resolvers of the file and not the recursor.
+    /// Servers that the upstreams represent, if these are resolvers of the file and not the
+    /// recursor.
     servers: Option<Vec<IpAddr>>,
-    /// How many queries of each upstream are inquiries by now.
+    /// Number of queries of each upstream that have become inquiries.
     taken: Vec<usize>,
     inquiries: Vec<Inquiry>,
     added: Added,
     clients: Vec<Client>,
-    /// The connection of those who ask over TCP, once there is one.
+    /// Connection of the clients that ask over TCP, once there is one.
     stream: Option<Stream>,
-    /// Questions that upstreams have answered, to find out by what went wrong.
+    /// Questions that upstreams have answered, for error messages.
     answered: Vec<String>,
 }
 
-/// A query of ringdns's that an upstream has not answered yet.
+/// A query of ringdns that an upstream has not answered yet.
 struct Inquiry {
     upstream: usize,
     nth: usize,
@@ -104,7 +106,7 @@ struct Inquiry {
     question: Question,
     tcp: bool,
     journal: Journal,
-    /// The query of the recursor's that it waits for.
+    /// Query of the recursor whose reply the inquiry waits for.
     waits: Option<Outgoing>,
 }
 
@@ -112,14 +114,13 @@ struct Client {
     from: SocketAddr,
     wire: Vec<u8>,
     reply: Option<Message>,
-    /// Bits that the player has set in the query and the file has not.
+    /// Bits that the player has set in the query although the file does not.
     added: Added,
 }
 
-/// Returns what is set in all queries of a file, whether or not the file has it, so that ringdns
-/// answers them from its cache.
+/// Returns the bits to set in all queries of a file, so that ringdns answers them from its cache.
 ///
-/// ringdns keeps answers apart by DO and CD, and does not tell what it has to those who ask without RD.
+/// ringdns caches answers separately by DO and CD, and does not answer from its cache without RD.
 /// Unbound does neither.
 fn additions(script: &Script, setup: &Setup) -> Added {
     let queries = || {
@@ -162,7 +163,7 @@ impl Player {
                 self.note(&query, Some(entry.response()));
             }
             Action::Silence => {
-                // Unbound may try more often than ringdns.
+                // Unbound may make more attempts than ringdns.
                 let first = self.waiting().next().cloned();
                 if let Some(query) = first {
                     self.note(&query, None);
@@ -177,7 +178,7 @@ impl Player {
         self.settle()
     }
 
-    /// The recursor's queries that wait for a reply.
+    /// Returns the recursor's queries that wait for a reply.
     fn waiting(&self) -> impl Iterator<Item = &Outgoing> {
         self.inquiries.iter().filter_map(|inquiry| inquiry.waits.as_ref())
     }
@@ -189,7 +190,7 @@ impl Player {
         self.waiting().map(text).collect::<Vec<_>>().join(", ")
     }
 
-    /// Takes a query of the recursor's for answered, or for lost.
+    /// Records the response to a query of the recursor, or its loss.
     fn note(&mut self, query: &Outgoing, response: Option<Response>) {
         for inquiry in self.inquiries.iter_mut().filter(|inquiry| inquiry.waits.as_ref() == Some(query)) {
             inquiry.journal.push((query.clone(), response.clone()));
@@ -197,7 +198,7 @@ impl Player {
         }
     }
 
-    /// Lets time pass, in which upstreams answer what comes meanwhile.
+    /// Lets time pass, while upstreams answer the queries that arrive.
     fn pass(&mut self, time: Duration) -> Played {
         self.world.pass(time);
         self.settle()
@@ -265,7 +266,7 @@ impl Player {
         Err(wrong.unwrap_or_default())
     }
 
-    /// Asks over TCP.
+    /// Sends a query over TCP, and waits for the reply.
     fn ask_over_tcp(&mut self, nth: usize) -> Played {
         let Client { from, wire, .. } = &self.clients[nth];
         let framed = [&(wire.len() as u16).to_be_bytes(), &wire[..]].concat();
@@ -289,7 +290,7 @@ impl Player {
         Err("no reply over TCP".to_owned())
     }
 
-    /// Lets everything happen that needs no time.
+    /// Runs until nothing more happens without time passing.
     fn settle(&mut self) -> Played {
         let mut calm = 0;
         while calm < 3 {
@@ -308,7 +309,7 @@ impl Player {
         Ok(())
     }
 
-    /// Takes the queries that upstreams have got.
+    /// Takes the queries that have reached upstreams.
     fn take(&mut self) -> Result<bool, String> {
         self.cast.poll().map_err(|error| format!("an upstream's socket: {error}"))?;
         let before = self.inquiries.len();
@@ -333,7 +334,7 @@ impl Player {
         Ok(self.inquiries.len() > before)
     }
 
-    /// Answers what can be answered now.
+    /// Answers the inquiries that can be answered now.
     fn answer(&mut self) -> Result<bool, String> {
         let mut answered = false;
         let mut left = Vec::new();
@@ -355,7 +356,7 @@ impl Player {
                     sent.map_err(|error| format!("answering: {error}"))?;
                     answered = true;
                 }
-                // Nobody will ever answer it.
+                // The file loses this query, so it is never answered.
                 Ok(None) => {}
                 Err(Wait(query)) => {
                     inquiry.waits = Some(query);
@@ -368,7 +369,7 @@ impl Player {
     }
 }
 
-/// The message with which an upstream answers a query.
+/// Returns the message with which an upstream answers a query.
 fn reply(response: &Response, inquiry: &Inquiry) -> Result<Vec<u8>, String> {
     let query = &inquiry.query;
     let dnssec_ok = query.edns.as_ref().is_some_and(|edns| edns.flags & Edns::DO != 0);

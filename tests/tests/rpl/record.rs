@@ -1,5 +1,5 @@
-//! Records from the lines of a replay file: those of a master file, with the names written out, and TTL
-//! and class left out at will.
+//! Parser of records in replay files: lines of a zone file with names written out, and optional TTL
+//! and class.
 
 use std::str::FromStr;
 
@@ -9,18 +9,18 @@ use domain::base::{Name as DomainName, rdata::ComposeRecordData};
 use domain::zonefile::inplace::{Entry, Zonefile};
 use ringdns_testkit::scenario::{Record, name_of};
 
-/// The TTL of records that have none.
+/// TTL of records without one, in seconds.
 const DEFAULT_TTL: u32 = 3600;
 
 /// Names of algorithms and types that the library does not know.
 const NAMES: [(&str, &str); 3] = [("DSA", "3"), ("RSASHA1", "5"), ("PX", "TYPE26")];
 
-/// How many words the type is before the signature of an RRSIG record, and how many an SOA record has
-/// from its type on.
+/// Number of words from the type to the signature of an RRSIG record, and of an SOA record from its
+/// type on.
 const SIGNATURE_AT: usize = 9;
 const SOA_WORDS: usize = 8;
 
-/// Reads a line; names without a final dot are below `origin`.
+/// Parses a line. Names without a final dot are below `origin`.
 pub fn record(line: &str, origin: &str) -> Result<Record, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("{line:?} is no record: {error}");
     let mut file = Zonefile::new().allow_invalid();
@@ -42,8 +42,8 @@ pub fn record(line: &str, origin: &str) -> Result<Record, String> {
     })
 }
 
-/// A line as the library wants it: Unbound reads base64 without its padding, and SOA records with
-/// numbers too many.
+/// Rewrites a line for the library: Unbound accepts base64 without padding, and SOA records with
+/// extra numbers.
 fn strict(line: &str) -> String {
     let known = |word: &str| NAMES.iter().find(|known| known.0 == word).map(|known| known.1);
     let bare = line.split(';').next().unwrap_or_default().replace(['(', ')'], " ");

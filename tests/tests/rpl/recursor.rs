@@ -1,9 +1,9 @@
-//! A recursor over the servers of a replay file: what a forwarder's upstream is.
+//! A recursor over the servers of a replay file, which serves as ringdns's upstream.
 //!
-//! It follows referrals from the zones that the configuration names, and aliases from zone to zone,
-//! believes of a server what is in its zone, and asks a parent for DS. It validates nothing and hands
-//! on proofs, as a resolver does with CD=1. It keeps delegations, and answers by nothing else that it
-//! has seen unless the file has no answer to a question at any step ([`Memory`]).
+//! It follows referrals from the zones that the configuration names, and aliases from zone to zone.
+//! It accepts only records of a server's own zone, and asks a parent for DS. It validates nothing
+//! and returns proofs, like a resolver with CD=1. It caches delegations. It answers from other
+//! records that it has seen only if the file has no answer to a question at any step ([`Memory`]).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,7 +22,8 @@ const TC: u16 = 0x0200;
 const NXDOMAIN: u16 = 3;
 const YXDOMAIN: u16 = 6;
 
-/// Bounds, beyond which it is SERVFAIL: referrals of a walk, servers' names that lead to servers' names.
+/// Limits of a walk, beyond which the answer is SERVFAIL: referrals, and nested lookups of servers'
+/// names.
 const REFERRALS_MAX: usize = 16;
 const DEPTH_MAX: usize = 4;
 
@@ -34,11 +35,11 @@ pub struct Outgoing {
     pub tcp: bool,
 }
 
-/// The answer has to wait: for the reply to this query.
+/// The answer must wait for the reply to this query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wait(pub Outgoing);
 
-/// Outcome of each query for a question so far; `None`: nobody answers.
+/// Outcome of each query for a question so far; `None` if there is no reply.
 pub type Journal = Vec<(Outgoing, Option<Response>)>;
 
 /// The recursor.
@@ -47,21 +48,21 @@ pub struct Recursor {
     zones: Vec<Zone>,
     delegations: BTreeMap<Name, Delegation>,
     memory: Memory,
-    /// The addresses of servers that referrals have named.
+    /// Addresses of servers from referrals.
     hosts: BTreeMap<Name, Vec<IpAddr>>,
-    /// The step that is being played.
+    /// Step that is being played.
     pub now: Moment,
-    /// The number of the steps that are over.
+    /// Number of completed steps.
     pub played: usize,
 }
 
-/// A zone that a referral has led to.
+/// A zone that a referral led to.
 #[derive(Clone, Debug)]
 struct Delegation {
     servers: Vec<IpAddr>,
-    /// The names of those whose addresses did not come with it.
+    /// Names of the servers whose addresses were not in the referral.
     unknown: Vec<Name>,
-    /// The DS records that came with it, or the proof that there are none.
+    /// DS records of the referral, or the proof that there are none.
     signed: Response,
 }
 
@@ -78,7 +79,7 @@ impl Recursor {
         }
     }
 
-    /// The answer to a question, whose queries are kept in `journal`.
+    /// Returns the answer to a question. `journal` holds the queries made for it.
     pub fn answer(&mut self, question: &Question, journal: &mut Journal) -> Result<Response, Wait> {
         self.resolve(question, journal, 0)
     }
@@ -90,8 +91,8 @@ impl Recursor {
         depth: usize,
     ) -> Result<Response, Wait> {
         let mut whole = Response::default();
-        // What is answered if an alias of a name that does not exist, by a server that knows both,
-        // cannot be followed.
+        // Answer if the alias cannot be followed: a server that has both names may say NXDOMAIN
+        // with the alias.
         let mut so_far = Response::failed();
         let mut name = question.name.clone();
         for _ in 0..ALIASES_MAX {
@@ -112,14 +113,14 @@ impl Recursor {
                 _ => break,
             }
             so_far = if whole.rcode == NXDOMAIN { whole.clone() } else { Response::failed() };
-            // What denies something of an alias's own zone is not about where it leads.
+            // Other records about the alias's own zone do not apply to its target.
             whole.sections[1].retain(is_proof);
             whole.sections[2].clear();
         }
         Ok(whole)
     }
 
-    /// The answer of the servers of the zone that a name is in.
+    /// Returns the answer from the servers of the zone that contains a name.
     fn walk(&mut self, question: &Question, journal: &mut Journal, depth: usize) -> Result<Response, Wait> {
         if let Some(zone) = self.zone_of(question).filter(|zone| zone.forwards) {
             let answered = self.ask(&zone.servers, &zone.name, question, journal)?;
@@ -153,13 +154,13 @@ impl Recursor {
         Ok(Response::failed())
     }
 
-    /// The stub or forward zone that a name is in.
+    /// Returns the stub or forward zone that contains a name.
     fn zone_of(&self, question: &Question) -> Option<Zone> {
         let above = |zone: &&Zone| is_above(&zone.name, question);
         self.zones.iter().filter(above).max_by_key(|zone| zone.name.num_labels()).cloned()
     }
 
-    /// The closest zone that is known to have a name in it, or to delegate it if DS is asked for.
+    /// Returns the closest known zone that contains a name, or, for DS, delegates it.
     fn nearest(&self, question: &Question) -> Name {
         let configured = self.zone_of(question).map_or_else(Name::root, |zone| zone.name);
         let known = self.delegations.keys().filter(|name| is_above(name, question));
@@ -192,7 +193,7 @@ impl Recursor {
         Ok(servers)
     }
 
-    /// The first usable response of servers; `None`: there is none.
+    /// Returns the first usable response of servers, if there is one.
     fn ask(
         &self,
         servers: &[IpAddr],
@@ -234,7 +235,7 @@ impl Recursor {
         Ok(response)
     }
 
-    /// The reply that a server has ready now.
+    /// Returns the reply that a server has ready now.
     fn ready(&self, query: &Outgoing) -> Option<&Entry> {
         let ranges =
             self.script.ranges.iter().filter(|range| range.is_now(self.now) && range.is_at(query.server));
@@ -259,8 +260,8 @@ impl Recursor {
                 .any(|range| range.entries.iter().any(|entry| entry.answers(query)))
     }
 
-    /// The referral that a server would give by what the file lets it say about other names: its author
-    /// had a recursor in mind that knew the delegation by then.
+    /// Infers the referral that a server would give from its responses about other names. The
+    /// file's author had a recursor in mind that knew the delegation by then.
     fn inferred(&self, query: &Outgoing, zone: &Name) -> Option<Response> {
         let ranges =
             self.script.ranges.iter().filter(|range| range.is_now(self.now) && range.is_at(query.server));
@@ -296,15 +297,15 @@ impl Recursor {
         self.delegations.insert(cut.clone(), Delegation { servers: addresses(&glue), unknown, signed });
     }
 
-    /// The answer to a question that no server answers: what a referral has brought, if it is about DS,
-    /// or an earlier answer.
+    /// Returns the answer to a question that no server answers: for DS from a referral, else from
+    /// earlier answers.
     fn known(&self, question: &Question) -> Option<Response> {
         let referred = self.delegations.get(&question.name).filter(|_| question.qtype == DS);
         let signed = referred.map(|delegation| delegation.signed.clone());
         signed.filter(|signed| *signed != Response::default()).or_else(|| self.remembered(question))
     }
 
-    /// The answer by what is known, if the file has none at any time.
+    /// Answers from memory, if the file has no answer to the question at any step.
     fn remembered(&self, question: &Question) -> Option<Response> {
         let is_it = |entry: &&Entry| {
             let own = entry.question.as_ref();
@@ -318,13 +319,13 @@ impl Recursor {
         if entries.any(|entry| is_it(&entry)) { None } else { self.memory.answer(question) }
     }
 
-    /// Returns the answer of a resolver that is forwarded to; `None`: nothing. Aliases that it leaves
-    /// to its client are followed.
+    /// Returns the answer of a resolver that queries are forwarded to, or `None` if there is no
+    /// answer. Follows aliases that the resolver leaves to its client.
     pub fn forward(&mut self, mut query: Outgoing, journal: &mut Journal) -> Result<Option<Response>, Wait> {
         let asked = query.question.clone();
         let mut whole: Option<Response> = None;
         for _ in 0..ALIASES_MAX {
-            // A name that is in no zone, so that nothing is a referral.
+            // With the name itself as the zone, no response is a referral.
             let zone = query.question.name.clone();
             let Some(part) = self.exchange(&query, &zone, journal)? else {
                 let known =
@@ -349,14 +350,14 @@ impl Recursor {
         Ok(whole)
     }
 
-    /// Whether queries are lost in the file on purpose.
+    /// Whether the file loses queries on purpose.
     fn is_lossy(&self) -> bool {
         self.script.steps.iter().any(|step| matches!(step.action, Action::Silence))
     }
 }
 
 impl Entry {
-    /// Whether it answers a query.
+    /// Whether this entry answers a query.
     pub fn answers(&self, query: &Outgoing) -> bool {
         let Some(own) = &self.question else { return false };
         let Question { name, qtype, .. } = &query.question;
@@ -373,13 +374,13 @@ impl Entry {
     }
 }
 
-/// Whether the servers of a zone are to be asked a question: the parent's, if it is about DS.
+/// Whether a question belongs to a zone's servers; for DS, to the parent's servers.
 fn is_above(zone: &Name, question: &Question) -> bool {
     let own = *zone == question.name;
     zone.zone_of(&question.name) && (zone.is_root() || !own || question.qtype != DS)
 }
 
-/// The zone that a response of the servers of `zone` refers to.
+/// Returns the zone that a response of the servers of `zone` refers to.
 fn referral(response: &Response, zone: &Name, question: &Question) -> Option<Name> {
     let [answer, authority, _] = &response.sections;
     let says_something = answer.iter().any(|record| record.owner == question.name);

@@ -1,9 +1,9 @@
-//! Signs a replay file anew where its keys are of algorithms or sizes that validators refuse.
+//! Re-signs a replay file whose keys have algorithms or sizes that validators refuse.
 //!
-//! Names, types and structure stay as they are, and so do a signature's times and labels: each such key
-//! is replaced by one of today, DS records and trust anchors follow it, and each signature that was
-//! good in some message of the file is made anew over the same RRset. One that was good in none stays a
-//! bad one.
+//! Names, types and structure stay the same, as do times and labels of signatures. Each refused key
+//! is replaced by a current one, with its DS records and trust anchors. Each signature that was
+//! valid in some message of the file is made again over the same RRset. A signature that was valid
+//! in none stays invalid.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,13 +21,13 @@ use crate::script::{Action, Entry, Script};
 const DNSKEY: u16 = 48;
 const ECDSAP256SHA256: u8 = 13;
 const ED25519: u8 = 15;
-/// A signature's length by both algorithms.
+/// Bytes of a signature, with both algorithms.
 const SIGNATURE: usize = 64;
 const DIGEST_SHA1: u8 = 1;
 const DIGEST_SHA256: u8 = 2;
 const DIGEST_SHA384: u8 = 4;
 
-/// Signs `script` anew, and changes its trust anchors accordingly.
+/// Re-signs `script`, and changes its trust anchors accordingly.
 pub fn resign(script: &mut Script, anchors: &mut [Record]) {
     let mut signer = Signer::default();
     for record in records(script).chain(anchors.iter()).filter(|record| record.rtype == DNSKEY) {
@@ -70,7 +70,7 @@ fn records(script: &Script) -> impl Iterator<Item = &Record> {
     entries(script).flat_map(|entry| entry.sections.iter().flatten())
 }
 
-/// The old keys with the new ones, and the old signatures with the new ones.
+/// New keys and signatures, by the old ones.
 #[derive(Default)]
 struct Signer {
     keys: Vec<Key>,
@@ -80,7 +80,7 @@ struct Signer {
 
 struct Key {
     owner: Name,
-    /// The data of the DNSKEY records.
+    /// Data of the old DNSKEY record.
     old: Vec<u8>,
     new: Vec<u8>,
     pair: Pair,
@@ -97,7 +97,7 @@ impl Signer {
         if known || !legacy::is_legacy(&record.data) {
             return;
         }
-        // Other tags may not become alike by it.
+        // Key tags must stay different from each other.
         for attempt in 0_u16.. {
             let (pair, public) = Pair::of(&record.data, attempt);
             let new = [&record.data[..3], &[pair.algorithm()], &public].concat();
@@ -114,7 +114,7 @@ impl Signer {
             .find(|key| key.owner == *owner && key.old[3] == algorithm && tag(&key.old) == key_tag)
     }
 
-    /// Makes a signature anew if it is a good one of the RRset in the same message.
+    /// Makes a signature again, if it is valid for the RRset in the same message.
     fn sign(&mut self, signature: &Record, message: &[&Record]) {
         let of = (signature.owner.clone(), signature.data.clone());
         let Some(key) = self.signing_key(&signature.data) else { return };
@@ -143,14 +143,14 @@ impl Signer {
         self.signatures.insert(of, data);
     }
 
-    /// The key that a signature is of, if it is replaced.
+    /// Returns the key that made a signature, if the key is replaced.
     fn signing_key(&self, signature: &[u8]) -> Option<&Key> {
         let algorithm = *signature.get(2)?;
         let key_tag = u16::from_be_bytes(*signature.get(16..)?.first_chunk()?);
         self.key(&name_at(signature, 18)?, algorithm, key_tag)
     }
 
-    /// The data of a record in the file that is signed anew.
+    /// Returns the new data of a record in the file.
     fn replacement(&self, record: &Record) -> Vec<u8> {
         let new = match record.rtype {
             DNSKEY => {
@@ -170,18 +170,18 @@ impl Signer {
     fn delegation_signer(&self, record: &Record) -> Option<Vec<u8>> {
         let [t1, t0, algorithm, kind, old @ ..] = &record.data[..] else { return None };
         let Some(key) = self.key(&record.owner, *algorithm, u16::from_be_bytes([*t1, *t0])) else {
-            // Of a key that the file has not.
+            // The file does not contain the key.
             let number = replaced(*algorithm)?;
             return Some([&[*t1, *t0, number, DIGEST_SHA256], &bytes_of(old, 32)[..]].concat());
         };
-        // Digests by SHA-1 are refused by some as well.
+        // Some validators refuse SHA-1 digests as well.
         let new_kind = if *kind == DIGEST_SHA1 { DIGEST_SHA256 } else { *kind };
         let right = key.digest(&key.old, *kind).is_some_and(|digest| digest == old);
         let digest = if right { key.digest(&key.new, new_kind)? } else { bytes_of(old, 32) };
         Some([&tag(&key.new).to_be_bytes()[..], &[key.pair.algorithm(), new_kind], &digest].concat())
     }
 
-    /// A signature that is as bad as it was before, by the new key.
+    /// Returns a signature of the new key that is as invalid as the old one.
     fn bad_signature(&self, old: &[u8]) -> Option<Vec<u8>> {
         let at = signature_at(old)?;
         let head = match self.signing_key(old) {
@@ -214,7 +214,7 @@ impl Key {
 }
 
 impl Pair {
-    /// A key pair in place of an old key, and its public key.
+    /// Returns a key pair that replaces an old key, and its public key.
     fn of(old: &[u8], attempt: u16) -> (Pair, Vec<u8>) {
         if replaced(old[3]) == Some(ED25519) {
             let seed = digest(&SHA256, &[old, &attempt.to_be_bytes()].concat());
@@ -225,7 +225,7 @@ impl Pair {
         let (random, kind) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
         let document = EcdsaKeyPair::generate_pkcs8(kind, &random).expect("the system has random numbers");
         let pair = EcdsaKeyPair::from_pkcs8(kind, document.as_ref(), &random).expect("it was made just now");
-        // Without the byte that says that both coordinates follow.
+        // The first byte only marks an uncompressed point.
         let public = pair.public_key().as_ref()[1..].to_vec();
         (Pair::Ecdsa(pair), public)
     }
@@ -249,7 +249,7 @@ impl Pair {
     }
 }
 
-/// The algorithm in place of one that is refused by its number. Different ones stay different.
+/// Returns the algorithm that replaces a refused one. Different algorithms stay different.
 fn replaced(algorithm: u8) -> Option<u8> {
     match algorithm {
         legacy::DSA | legacy::DSA_NSEC3 => Some(ED25519),
@@ -258,14 +258,14 @@ fn replaced(algorithm: u8) -> Option<u8> {
     }
 }
 
-/// RFC 4034 appendix B.
+/// Returns the key tag (RFC 4034 appendix B).
 fn tag(key: &[u8]) -> u16 {
     let sum: u32 =
         key.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
     ((sum + (sum >> 16)) & 0xffff) as u16
 }
 
-/// So many bytes that follow from others and mean nothing.
+/// Returns meaningless bytes that are derived from others.
 fn bytes_of(others: &[u8], length: usize) -> Vec<u8> {
     digest(&SHA256, others).as_ref().iter().copied().cycle().take(length).collect()
 }
@@ -276,7 +276,7 @@ mod tests {
     use crate::parse;
     use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
-    /// The keys and the SOA record of RFC 5155 appendix A, by RSASHA1 with 512 bits.
+    /// Keys and SOA record of RFC 5155 appendix A, with RSASHA1 and 512 bits.
     const SIGNED: &str = "CONFIG_END\nSCENARIO_BEGIN\nRANGE_BEGIN 0 9\nENTRY_BEGIN\nMATCH qname\nREPLY QR\n\
         SECTION QUESTION\nexample. IN SOA\nSECTION ANSWER\n\
         example. 3600 IN SOA ns1.example. bugs.x.w.example. 1 3600 300 3600000 3600\n\
@@ -286,7 +286,7 @@ mod tests {
         AwEAAaetidLzsKWUt4swWR8yu0wPHPiUi8LUsAD0QPWU+wzt89epO6tHzkMBVDkC7qphQO2hTY4hHn9npWFRw5BYubE=\n\
         ENTRY_END\nRANGE_END\nSCENARIO_END\n";
 
-    /// The SOA record, its signature and the key, signed anew.
+    /// Returns the re-signed SOA record, its signature and the key.
     fn resigned(text: &str) -> [Record; 3] {
         let mut script = parse::script(text).unwrap();
         resign(&mut script, &mut []);

@@ -1,4 +1,4 @@
-//! Responses of servers, and what is in them.
+//! Responses of servers, and the records in them.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ pub const ANY: u16 = 255;
 
 const SERVFAIL: u16 = 2;
 
-/// Aliases that are followed from one name to the next.
+/// Most aliases that are followed.
 pub const ALIASES_MAX: usize = 12;
 
 /// Answer of a server, or of the recursor.
@@ -33,12 +33,12 @@ pub struct Response {
 }
 
 impl Response {
-    /// The response of whoever cannot find out.
+    /// Returns the response to a failed resolution.
     pub fn failed() -> Response {
         Response { rcode: SERVFAIL, ..Response::default() }
     }
 
-    /// Makes the answer to a question about DS of a parent's referral to the child.
+    /// Turns a parent's referral to the child into the answer to a question for DS.
     pub fn answer_with_referral(&mut self, question: &Question) {
         let [answer, authority, _] = &mut self.sections;
         if !authority.iter().any(|record| record.rtype == NS && record.owner == question.name) {
@@ -49,8 +49,8 @@ impl Response {
         self.sections[2].clear();
     }
 
-    /// The response with signatures beside what they are of: some of the files have them in another
-    /// section, from where Unbound moves them.
+    /// Moves signatures beside the sets that they sign. Some files have them in another section,
+    /// and Unbound moves them.
     pub fn with_signatures_in_place(mut self) -> Response {
         for from in 0..3 {
             for signature in std::mem::take(&mut self.sections[from]) {
@@ -65,7 +65,7 @@ impl Response {
     }
 }
 
-/// The addresses in records.
+/// Returns the addresses in records.
 pub fn addresses(records: &[Record]) -> Vec<IpAddr> {
     let address = |record: &Record| match record.rtype {
         A => Some(IpAddr::from(<[u8; 4]>::try_from(&record.data[..]).ok()?)),
@@ -75,23 +75,23 @@ pub fn addresses(records: &[Record]) -> Vec<IpAddr> {
     records.iter().filter_map(address).collect()
 }
 
-/// Whether a record is of a type, or the signature of such.
+/// Whether a record is of a type, or the signature of such a record.
 pub fn is_of(record: &Record, rtype: u16) -> bool {
     record.rtype == rtype || covered(record) == Some(rtype)
 }
 
-/// The type that a signature is of.
+/// Returns the type that a signature covers.
 pub fn covered(record: &Record) -> Option<u16> {
     let covered = record.data.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
     covered.filter(|_| record.rtype == RRSIG)
 }
 
-/// Whether a record is there to deny something, or the signature of such.
+/// Whether a record proves a denial, or is the signature of such a record.
 pub fn is_proof(record: &Record) -> bool {
     is_of(record, NSEC) || is_of(record, NSEC3)
 }
 
-/// The records of an answer that are about its question: aliases from name to name, and what is at
+/// Returns the records of an answer that belong to its question: its aliases, and the records at
 /// their end.
 pub fn chain(answer: &[Record], question: &Question) -> Vec<Record> {
     if question.qtype == ANY || question.qtype == RRSIG {
@@ -110,7 +110,8 @@ pub fn chain(answer: &[Record], question: &Question) -> Vec<Record> {
     answer.iter().filter(concerns).cloned().collect()
 }
 
-/// The name that aliases lead to from `name`, as far as they are known; `None`: there is an answer.
+/// Returns the target of the aliases from `name`, as far as they are known; `None` if there is an
+/// answer.
 pub fn end_of_chain(answer: &[Record], name: &Name, qtype: u16) -> Option<Name> {
     if matches!(qtype, ANY | CNAME) {
         return None;

@@ -1,4 +1,4 @@
-//! A replay file, as Unbound's `testcode/replay.h` describes it.
+//! A replay file, in the format of Unbound's `testcode/replay.h`.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 use ringdns_testkit::scenario::Record;
 
-/// The number of a step. The parts of a file that apply at certain times name these numbers.
+/// Number of a step. Ranges of a file refer to these numbers.
 pub type Moment = u32;
 
-/// A replay file, read.
+/// A parsed replay file.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// The words of its first part, which is an `unbound.conf`.
+    /// Settings of its first part, which is an `unbound.conf`.
     pub config: Vec<Setting>,
     pub ranges: Vec<Range>,
     pub steps: Vec<Step>,
@@ -21,7 +21,7 @@ pub struct Script {
 /// One setting of `unbound.conf`, and the clause that it stands in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// The number of the clause, and its name: `server`, `stub-zone`.
+    /// Number and name of the clause, such as `server` or `stub-zone`.
     pub clause: (usize, String),
     pub key: String,
     pub value: String,
@@ -32,7 +32,7 @@ pub struct Setting {
 pub struct Range {
     pub first: Moment,
     pub last: Moment,
-    /// The servers that have them; none: all.
+    /// Servers that have these replies; empty for all.
     pub addresses: Vec<IpAddr>,
     pub entries: Vec<Entry>,
 }
@@ -47,25 +47,25 @@ impl Range {
     }
 }
 
-/// A message, and what another must have in common with it to match.
+/// A message, and the parts of it that another message must match.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
     pub matches: Matches,
-    /// The question of the reply is that of the query.
+    /// Whether the reply takes its question from the query.
     pub copies_query: bool,
-    /// The second word of the header.
+    /// Second word of the header.
     pub flags: u16,
     pub rcode: u16,
     pub dnssec_ok: bool,
     pub question: Option<Question>,
     pub sections: [Vec<Record>; 3],
-    /// The EDNS options, if the message is said to have EDNS.
+    /// EDNS options, if the message has EDNS.
     pub options: Option<Vec<u8>>,
-    /// All bytes of the message, if it is given by these.
+    /// Bytes of the whole message, if the file gives them.
     pub bytes: Option<Vec<u8>>,
 }
 
-/// The words of `MATCH`.
+/// Words of `MATCH`.
 #[derive(Clone, Debug, Default)]
 pub struct Matches {
     pub all: bool,
@@ -79,9 +79,9 @@ pub struct Matches {
     pub dnssec_ok: bool,
     pub options: bool,
     pub server_cookie: bool,
-    /// Over UDP, or over TCP.
+    /// Transport that must match: TCP, or UDP.
     pub tcp: Option<bool>,
-    /// An extended error, `None` within: any.
+    /// Extended error that must match; `None` within for any.
     pub extended_error: Option<Option<u16>>,
 }
 
@@ -92,7 +92,7 @@ pub struct Question {
     pub class: u16,
 }
 
-/// One thing that happens.
+/// A step of the file.
 #[derive(Clone, Debug)]
 pub struct Step {
     pub line: usize,
@@ -107,13 +107,13 @@ pub enum Action {
         from: IpAddr,
         entry: Box<Entry>,
     },
-    /// A client gets this.
+    /// A client gets this reply.
     CheckAnswer(Box<Entry>),
-    /// A query is on its way to a server.
+    /// A query is in flight to a server.
     CheckOutQuery(Box<Entry>),
     /// A server answers a query that matches.
     Reply(Box<Entry>),
-    /// The server that was asked first of those that have not answered never will.
+    /// The oldest query without an answer is never answered.
     Silence,
     TimePasses(Duration),
     /// Everything happens that needs no time.

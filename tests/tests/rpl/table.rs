@@ -1,30 +1,30 @@
-//! Files that do not pass, and why.
+//! The files that do not pass, with the reasons.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// Where the table is.
+/// Path of the table.
 pub const PATH: &str = "tests/tests/rpl/table.txt";
 const TEXT: &str = include_str!("table.txt");
 
-/// Outcome of a file: it passed, or the first thing that was wrong.
+/// Result for a file: it passed, or the first difference.
 pub type Verdict = Result<(), String>;
 
-/// Why a file does not pass.
+/// Kind of reason for a file that does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// It is about what a recursor does and a forwarder does not.
+    /// The file tests a recursor's work, which a forwarder does not do.
     Recursor,
-    /// It is about something that ringdns does not have.
+    /// The file tests a feature that ringdns does not have.
     Feature,
-    /// It is about an algorithm that nobody validates any more.
+    /// The file tests an algorithm that no validator supports any more.
     Algorithm,
-    /// ringdns does it another way, which is as right.
+    /// ringdns differs, and is as correct.
     Choice,
-    /// The client gets SERVFAIL as it should, with another extended error.
+    /// The client gets SERVFAIL as expected, with another extended error.
     Ede,
-    /// The player cannot play it.
+    /// The player cannot play the file.
     Player,
     /// ringdns is wrong.
     Wrong,
@@ -55,7 +55,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The files that do not pass: `name kind reason` a line.
+/// The files that do not pass: one `name kind reason` per line.
 pub struct Table(BTreeMap<String, (Kind, String)>);
 
 impl Table {
@@ -81,7 +81,8 @@ impl Table {
         self.0.keys()
     }
 
-    /// Returns the objection to a verdict: the file is listed and passes, or is not listed and fails.
+    /// Returns the objection to a verdict: the file is listed and passes, or is not listed and
+    /// fails.
     pub fn objection(&self, name: &str, verdict: &Verdict) -> Option<String> {
         match (self.0.get(name), verdict) {
             (Some((kind, reason)), Ok(())) => Some(format!("{name} passes, and is listed: {kind}, {reason}")),
@@ -90,7 +91,7 @@ impl Table {
         }
     }
 
-    /// How many files of each prefix pass, and of which kinds the others are.
+    /// Returns the numbers of files that pass, by prefix, and of the others by kind.
     pub fn summary(&self, verdicts: &[(String, Verdict)]) -> String {
         let mut counts: BTreeMap<&str, (usize, BTreeMap<Kind, usize>, usize)> = BTreeMap::new();
         for (name, verdict) in verdicts {

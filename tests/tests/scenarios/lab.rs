@@ -1,4 +1,4 @@
-//! The real process over AF_XDP, in a lab: the same scenarios, with the time that they take.
+//! Plays scenarios in a lab, with the real process over AF_XDP, in real time.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,7 +11,7 @@ use ringdns_testkit::scenario::{
 use ringdns_testkit::{CLIENT_V6, Lab, Ringdnsd};
 use rustix::net::{AddressFamily, SocketType};
 
-/// What the scenario's own configuration is put upon.
+/// Lines that a scenario's own configuration is added to.
 const BASE: &str = r#"
 [server]
 listen = ["10.53.0.2:53", "[fd53::2]:53"]
@@ -25,18 +25,19 @@ host_bytes = "4MiB"
 cookies = false
 "#;
 
-/// Scenarios begin so long after one of ringdnsd's whole seconds: as in the simulator, whose time begins at zero, but surely not
-/// before it.
+/// Time between one of ringdnsd's whole seconds and a scenario's beginning. In the simulator they
+/// coincide; here the beginning must not be earlier.
 const PHASE: Duration = Duration::from_millis(150);
 
-/// How much later than ringdnsd's own its whole seconds are seen here, at most.
+/// Longest delay after which a whole second of ringdnsd is seen here.
 const SEEN_LATE: Duration = Duration::from_millis(100);
-/// How far a step may be behind its time. A scenario that fails on a machine too busy for that has shown nothing.
+/// Longest delay of a step. A scenario that fails with more proves nothing, because the machine was
+/// too busy.
 const BEHIND: Duration = Duration::from_millis(200);
-/// How often such a scenario is played again.
+/// Number of times that such a scenario is repeated.
 const AGAIN: usize = 3;
 
-/// Plays a scenario in `lab`, where nobody else plays.
+/// Plays a scenario in `lab`, which no other scenario may use meanwhile.
 pub fn run(scenario: &Scenario, lab: &Lab) -> Result<Told, Failure> {
     for _ in 0..AGAIN {
         match run_once(scenario, lab) {
@@ -49,7 +50,7 @@ pub fn run(scenario: &Scenario, lab: &Lab) -> Result<Told, Failure> {
     run_once(scenario, lab).map_err(|(failure, _)| failure)
 }
 
-/// A failure comes with how far the scenario was behind its time.
+/// Plays a scenario once. A failure comes with the scenario's delay.
 fn run_once(scenario: &Scenario, lab: &Lab) -> Result<Told, (Failure, Duration)> {
     let address = |nth: usize| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + nth as u8));
     let upstreams = (0..scenario.upstreams()).map(address);
@@ -70,7 +71,7 @@ fn run_once(scenario: &Scenario, lab: &Lab) -> Result<Told, (Failure, Duration)>
         addresses: HashSet::new(),
     };
     let played = play(scenario, cast, &mut world);
-    // A step that failed may have been waited for in vain before.
+    // A failed step may have waited in vain, which is no delay.
     let now = world.behind();
     let behind = world.behind.max(now.checked_sub(PATIENCE).unwrap_or(now));
     played.map_err(|failure| {
@@ -84,14 +85,14 @@ fn run_once(scenario: &Scenario, lab: &Lab) -> Result<Told, (Failure, Duration)>
 struct LabWorld<'a> {
     lab: &'a Lab,
     ringdnsd: Ringdnsd,
-    /// When the first step was.
+    /// Time of the first step.
     begin: Instant,
-    /// When the step at hand should be.
+    /// Planned time of the current step.
     planned: Instant,
-    /// How far behind it steps were that clients or time took.
+    /// Longest delay of steps by clients or by time.
     behind: Duration,
     sockets: Vec<(SocketAddr, UdpSocket)>,
-    /// Addresses that the client has been given beside its own.
+    /// Addresses given to the client besides its own.
     addresses: HashSet<IpAddr>,
 }
 

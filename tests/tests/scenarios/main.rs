@@ -1,4 +1,5 @@
-//! The scenarios of `tests/scenarios`: in the simulator, with virtual time, and in the lab, against the real process.
+//! Plays the scenarios of `tests/scenarios`: in the simulator with virtual time, and in the lab
+//! with the real process.
 
 mod lab;
 mod simulated;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use ringdns_testkit::Lab;
 use ringdns_testkit::scenario::{self, Failure, Scenario, Told};
 
-/// Plays only scenarios whose name has this in it.
+/// Environment variable: plays only scenarios whose name contains its value.
 const ONLY: &str = "RINGDNS_SCENARIO";
 
 fn scenarios() -> Vec<Scenario> {
@@ -29,9 +30,9 @@ fn scenarios() -> Vec<Scenario> {
     scenarios
 }
 
-/// Time that may pass in a scenario that is played in the lab.
+/// Longest duration of a scenario that is played in the lab.
 const LAB_TIME: Duration = Duration::from_secs(3);
-/// Labs at once: most of what they do is to wait.
+/// Number of labs at once: they mostly wait.
 const LABS: usize = 6;
 
 #[test]
@@ -42,7 +43,7 @@ fn simulator_plays_all_scenarios() {
     judge_chance(&told);
 }
 
-/// Those in which little time passes. Which ones are not is written down, so that none goes missing unnoticed.
+/// Plays the short scenarios. The others are listed in a file, so that none goes missing unnoticed.
 #[test]
 fn lab_plays_short_scenarios() {
     let (played, left_out): (Vec<Scenario>, Vec<Scenario>) = scenarios()
@@ -68,13 +69,13 @@ fn lab_plays_short_scenarios() {
     }
 }
 
-/// A scenario, and why it is not played in the lab.
+/// Returns a scenario's name, and the reason why it is not played in the lab.
 fn reason(scenario: &Scenario) -> String {
     let long = || format!("{} s pass", scenario.duration().as_secs());
     format!("{}: {}", scenario.name, scenario.simulator_only.clone().unwrap_or_else(long))
 }
 
-/// Plays scenarios on several stages at once, each set by `set`. Panics unless all went as they should.
+/// Plays scenarios on several stages at once, each made by `set`. Panics unless all succeed.
 fn play_all<P: Fn(&Scenario) -> Result<Told, Failure>>(
     scenarios: &[Scenario],
     stages: usize,
@@ -103,8 +104,8 @@ fn play_all<P: Fn(&Scenario) -> Result<Told, Failure>>(
     told.into_inner().unwrap()
 }
 
-/// RFC 5452 section 9.2: IDs and ports are drawn at random, and a client's ID goes nowhere. Chance has its share, so this is judged
-/// over all scenarios.
+/// Checks RFC 5452 section 9.2: IDs and ports are random, and a client's ID is not passed on. Equal
+/// values occur by chance, so all scenarios are judged together.
 fn judge_chance(told: &[Told]) {
     let (mut same, mut ids, mut ports, mut queries) = (0, HashSet::new(), HashSet::new(), 0);
     for told in told {

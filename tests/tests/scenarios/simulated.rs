@@ -25,7 +25,8 @@ cookies = false
 /// Plays a scenario.
 pub fn run(scenario: &Scenario) -> Result<Told, Failure> {
     static PLAYED: AtomicU32 = AtomicU32::new(0);
-    // Addresses of its own, so that an upstream that went away finds its port free when it comes back.
+    // Each scenario has addresses of its own, so that an upstream that went away finds its port
+    // free when it returns.
     let number = PLAYED.fetch_add(1, Ordering::Relaxed) as u16;
     let [high, low] = number.to_be_bytes();
     let address = |nth: usize| IpAddr::V4(Ipv4Addr::new(127, 53 + nth as u8, high, low.max(1)));

@@ -1,8 +1,9 @@
-//! ringdns without a kernel's network card and without a wait: the worker, the pump, the resolver and the TCP listener, as the
-//! daemon puts them together from the same configuration, on one thread whose time passes when it is told to.
+//! ringdns without a network card and without waiting: the worker, the pump, the resolver and the
+//! TCP listener, assembled from a configuration as in the daemon, on one thread with virtual time.
 //!
-//! Upstreams and TCP clients are real sockets on loopback. Time stands still while anything can still happen without it:
-//! the runtime is never left idle while time is paused, for it would make time pass by itself.
+//! Upstreams and TCP clients are real sockets on loopback. Time stands still while anything can
+//! still happen without it. The runtime is never left idle while time is paused, because it would
+//! then advance time by itself.
 
 use std::cell::Cell;
 use std::io;
@@ -35,17 +36,17 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance};
 
-/// Punts that may wait.
+/// Most punts that wait.
 const RECORDS: usize = 256;
-/// How finely time passes while a question is under way, and otherwise.
+/// Step of time while a question is in flight, and otherwise.
 const STEP_BUSY: Duration = Duration::from_millis(10);
 const STEP_IDLE: Duration = Duration::from_secs(1);
-/// When nothing was under way for so many steps, they become longer.
+/// Number of idle steps after which steps become longer.
 const PATIENCE: u32 = 120;
 const STEP_LONG: Duration = Duration::from_secs(30);
 
 thread_local! {
-    /// When the simulation on this thread began, and the Unix time that it was then.
+    /// Start of the simulation on this thread, and its Unix time.
     static ORIGIN: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
 }
 
@@ -54,7 +55,7 @@ fn nanos() -> Nanos {
     (epoch + Instant::now().duration_since(origin)).as_nanos() as Nanos
 }
 
-/// ringdns, simulated.
+/// A simulated ringdns.
 pub struct Simulator {
     runtime: Runtime,
     worker: Worker<SimPort>,
@@ -67,7 +68,8 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Starts one of `config`, which was read from `source`. Its time begins at `epoch`, a Unix time.
+    /// Starts a simulation of `config`, which was read from `source`. Its time begins at `epoch`, a
+    /// Unix time.
     pub fn start(config: Config, source: Source, epoch: Duration) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build()?;
         let inside = runtime.enter();
@@ -94,7 +96,7 @@ impl Simulator {
         let reloader = Reloader::new(source, policy, resolver.clone(), listener.clone(), links.clone());
         let service = Service {
             reloader,
-            // It does not sweep by itself.
+            // This sweeper never starts a sweep by itself.
             sweeper: Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new()),
             snapshot: None,
             config,
@@ -114,7 +116,7 @@ impl Simulator {
         Ok(Simulator { runtime, worker, wire, clock, resolver, service, tcp, idle_steps: 0 })
     }
 
-    /// Turns of the worker and of the runtime until both have had nothing to do several times.
+    /// Runs the worker and the runtime until both have had nothing to do `calm` times.
     fn work(&mut self, calm: u32) {
         let Self { runtime, worker, clock, .. } = self;
         runtime.block_on(async {
@@ -122,7 +124,7 @@ impl Simulator {
             while quiet < calm {
                 let busy = worker.turn(clock.nanos()) == Turn::Busy;
                 quiet = if busy { 0 } else { quiet + 1 };
-                // Each looks for what sockets have received, and runs what that has woken.
+                // Each yield lets the runtime poll its sockets, and run the tasks that this wakes.
                 for _ in 0..4 {
                     yield_now().await;
                 }
@@ -134,7 +136,7 @@ impl Simulator {
 impl World for Simulator {
     fn breathe(&mut self) {
         self.work(3);
-        // What is on its way over loopback may wait for a thread of the kernel.
+        // Packets on loopback may wait for a kernel thread.
         std::thread::sleep(Duration::from_micros(20));
         self.work(2);
     }
@@ -166,7 +168,7 @@ impl World for Simulator {
     fn send(&mut self, from: SocketAddr, message: &[u8]) {
         assert!(self.wire.inject_datagram(from, server_of(from.ip()), message), "the wire has room");
         let _inside = self.runtime.enter();
-        // At once, so that what is sent in a row is received in a row.
+        // The worker turns at once, so that packets are received in the order sent.
         self.worker.turn(self.clock.nanos());
     }
 
@@ -200,12 +202,12 @@ impl World for Simulator {
 
 impl Drop for Simulator {
     fn drop(&mut self) {
-        // Whoever is left in the runtime may ask for the time.
+        // Tasks dropped with the runtime may ask for the time.
         let _inside = self.runtime.enter();
     }
 }
 
-/// The addressee and the message of a frame; its lengths and checksums must be right.
+/// Returns the destination and the message of a frame, after checking its lengths and checksums.
 fn opened(frame: &[u8]) -> (SocketAddr, Vec<u8>) {
     let packet = SlicedPacket::from_ethernet(frame).expect("a well-formed frame");
     let Some(TransportSlice::Udp(udp)) = packet.transport else { panic!("no datagram: {packet:?}") };

@@ -1,5 +1,5 @@
-//! Proofs that something does not exist (RFC 4035 section 5.4, RFC 5155 section 8), out of records whose
-//! signatures were verified.
+//! Proofs that something does not exist (RFC 4035 section 5.4, RFC 5155 section 8), from records
+//! whose signatures were verified.
 
 mod nsec;
 mod nsec3;
@@ -16,28 +16,29 @@ use crate::{
 };
 use nsec3::Chain;
 
-/// More iterations of NSEC3 make a zone count as unsigned where NSEC3 is needed (RFC 9276 section 3.2; BIND
-/// and Knot Resolver have the same limit).
+/// Most iterations of NSEC3. With more, a zone counts as unsigned wherever a proof needs NSEC3 (RFC
+/// 9276 section 3.2; BIND and Knot Resolver have the same limit).
 const ITERATIONS_MAX: u16 = 50;
-/// Sets of NSEC3 parameters that are looked at: a zone has two while it changes them.
+/// Most sets of NSEC3 parameters considered: a zone has two while it changes them.
 const CHAINS_MAX: usize = 2;
 
-/// How well something is proven.
+/// Strength of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strength {
-    /// By signed records.
+    /// Proven by signed records.
     Secure,
-    /// By records that leave out unsigned delegations, of which this might be one (RFC 5155 section 9.2), or
-    /// that are not looked at, for the reason in an extended error.
+    /// Proven by opt-out records, which leave out unsigned delegations, so that the name may be one
+    /// (RFC 5155 section 9.2); or by records that are not considered, for the reason in an extended
+    /// error.
     Insecure(Option<u16>),
 }
 
 /// Statement of the parent zone about a name for which it has no DS records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delegation {
-    /// It is delegated, or may be, to a zone that is not signed. The reason is an extended error.
+    /// The name is, or may be, delegated to an unsigned zone. The reason is an extended error.
     Unsigned(Option<u16>),
-    /// It is not delegated: it belongs to the parent zone, or does not exist.
+    /// The name is not delegated: it belongs to the parent zone, or does not exist.
     None,
 }
 
@@ -46,20 +47,20 @@ pub struct Denials {
     zone: Name,
     nsec: Vec<(Name, Nsec)>,
     nsec3: Vec<Chain>,
-    /// Whether there are records that would have to be hashed too often.
+    /// Whether some NSEC3 records have too many iterations.
     iterates_too_often: bool,
-    /// The least TTL of all records.
+    /// Lowest TTL of all records.
     ttl: u32,
 }
 
 impl Denials {
-    /// Returns the denials of a zone, none yet.
+    /// Returns an empty collection for a zone.
     pub fn new(zone: Name) -> Self {
         Denials { zone, nsec: Vec::new(), nsec3: Vec::new(), iterates_too_often: false, ttl: u32::MAX }
     }
 
-    /// Adds a set that the zone has signed, under this name rather than under a wildcard. Sets of other types
-    /// say nothing here.
+    /// Adds a set that the zone has signed under this name, not under a wildcard. Ignores sets of
+    /// other types.
     pub fn add(&mut self, response: &Response, set: &RrSet, ttl: u32) {
         self.ttl = self.ttl.min(ttl);
         for rdata in response.rdata_of(set) {
@@ -87,12 +88,12 @@ impl Denials {
         }
     }
 
-    /// The least TTL of all records.
+    /// Returns the lowest TTL of all records.
     pub fn ttl(&self) -> u32 {
         self.ttl
     }
 
-    /// Whether the name does not exist, nor a wildcard that would stand for it.
+    /// Proves that a name does not exist, and that no wildcard matches it.
     pub fn name(&self, name: &Name, budget: &mut Budget) -> Result<Option<Strength>, Spent> {
         self.prove(
             || nsec::denies_name(&self.zone, &self.nsec, name),
@@ -100,7 +101,7 @@ impl Denials {
         )
     }
 
-    /// Whether the name, or the wildcard that stands for it, has no records of a type.
+    /// Proves that a name, or the wildcard that matches it, has no records of a type.
     pub fn records(&self, name: &Name, rtype: u16, budget: &mut Budget) -> Result<Option<Strength>, Spent> {
         self.prove(
             || nsec::denies_type(&self.zone, &self.nsec, name, rtype),
@@ -108,7 +109,8 @@ impl Denials {
         )
     }
 
-    /// Whether a name does not exist that is closer to the one that was asked for than a wildcard.
+    /// Proves that no name exists between the name that was asked for and the wildcard that matches
+    /// it.
     pub fn closer(&self, next_closer: &Name, budget: &mut Budget) -> Result<Option<Strength>, Spent> {
         self.prove(
             || nsec::denies_closer(&self.zone, &self.nsec, next_closer),
@@ -116,7 +118,8 @@ impl Denials {
         )
     }
 
-    /// Returns what the zone says of a name below it that has no DS records; `None`: nothing that could be proven.
+    /// Returns the zone's statement about a name below it that has no DS records; `None` if nothing
+    /// is proven.
     pub fn delegation(&self, name: &Name, budget: &mut Budget) -> Result<Option<Delegation>, Spent> {
         if let Some(said) = nsec::delegation(&self.zone, &self.nsec, name) {
             return Ok(Some(said));
@@ -147,28 +150,30 @@ impl Denials {
     }
 }
 
-/// Whether a name with these types is a zone's end: what is below belongs to others (RFC 6840 section 4.1).
+/// Whether a name with these types ends its zone: names below it belong elsewhere (RFC 6840 section
+/// 4.1).
 fn leads_away(types: &Types) -> bool {
     types.has(rtype::DNAME) || is_delegation(types)
 }
 
-/// Whether these are the types that a parent zone knows of a name that it delegates.
+/// Whether these are the types of a delegation in the parent zone.
 fn is_delegation(types: &Types) -> bool {
     types.has(rtype::NS) && !types.has(rtype::SOA)
 }
 
-/// Whether a name with these types has none of `rtype`, nor an alias, said by the zone that knows.
+/// Whether a name with these types has neither `rtype` nor an alias. The types must come from the
+/// authoritative side of a zone cut.
 fn lacks(types: &Types, name: &Name, rtype: u16) -> bool {
     let knows = match rtype {
-        // The parent knows, and the root has none (RFC 4035 section 5.2).
+        // DS records belong to the parent, and the root has none (RFC 4035 section 5.2).
         rtype::DS => !types.has(rtype::SOA) || name.is_root(),
         _ => !is_delegation(types),
     };
     knows && !types.has(rtype) && !types.has(rtype::CNAME)
 }
 
-/// Returns what the parent zone says of a name with these types; `None`: it says that there are DS records, or is not
-/// the parent.
+/// Returns the parent zone's statement about a name with these types; `None` if there are DS
+/// records, or if the types are not the parent's.
 fn delegation_of(types: &Types) -> Option<Delegation> {
     if types.has(rtype::DS) || types.has(rtype::SOA) {
         return None;

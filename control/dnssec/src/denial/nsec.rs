@@ -5,12 +5,13 @@ use crate::{name::Name, rdata::rtype, records::Nsec};
 
 type Records = [(Name, Nsec)];
 
-/// The record of a name.
+/// Returns the record of a name.
 fn of<'a>(records: &'a Records, name: &Name) -> Option<&'a Nsec> {
     records.iter().find(|(owner, _)| owner == name).map(|(_, nsec)| nsec)
 }
 
-/// A record between whose names a name of the zone stands, so that it has no records of its own.
+/// Returns a record that spans a name of the zone, which proves that the name has no records of its
+/// own.
 fn covering<'a>(zone: &Name, records: &'a Records, name: &Name) -> Option<&'a (Name, Nsec)> {
     records.iter().find(|(owner, nsec)| {
         let is_last = nsec.next == *zone && nsec.next <= *owner;
@@ -21,23 +22,23 @@ fn covering<'a>(zone: &Name, records: &'a Records, name: &Name) -> Option<&'a (N
     })
 }
 
-/// A record that proves that a name does not exist, with the closest name above that does.
+/// Returns the closest existing name above a name, if a record proves that the name does not exist.
 fn denying(zone: &Name, records: &Records, name: &Name) -> Option<Name> {
     let (owner, nsec) = covering(zone, records, name)?;
-    // Something below exists, and the name therefore, too.
+    // A name below it exists, so the name exists, too.
     if nsec.next.is_below(name) {
         return None;
     }
     Some(name.suffix(name.common_labels(owner).max(name.common_labels(&nsec.next))))
 }
 
-/// Whether there is nothing at a name because all that there is lies below.
+/// Whether a name has no records, and exists only because of names below it.
 fn is_empty_non_terminal(zone: &Name, records: &Records, name: &Name) -> bool {
     covering(zone, records, name).is_some_and(|(_, nsec)| nsec.next.is_below(name))
 }
 
 pub fn denies_name(zone: &Name, records: &Records, name: &Name) -> bool {
-    // RFC 9824 section 3.
+    // Compact denial: RFC 9824 section 3.
     if of(records, name).is_some_and(|nsec| nsec.types.has(rtype::NXNAME)) {
         return true;
     }

@@ -14,7 +14,8 @@ const OPT_OUT: u8 = 1;
 
 type Hash = [u8; HASH];
 
-/// Records with the same parameters: only such may be put together (RFC 5155 section 8.2).
+/// Records with the same parameters. Only such records may be combined in a proof (RFC 5155 section
+/// 8.2).
 pub struct Chain {
     salt: Box<[u8]>,
     iterations: u16,
@@ -22,10 +23,10 @@ pub struct Chain {
     hashed: RefCell<Vec<(Name, Hash)>>,
 }
 
-/// The proof of what is closest to a name (RFC 5155 section 8.3).
+/// Closest encloser proof (RFC 5155 section 8.3).
 struct Closest<'a> {
     encloser: Name,
-    /// The record that covers the next closer name.
+    /// Record that covers the next closer name.
     covering: &'a Nsec3,
 }
 
@@ -50,8 +51,8 @@ impl Chain {
         (&self.salt, self.iterations) == (&nsec3.salt, nsec3.iterations)
     }
 
-    /// Adds a record, unless it has flags that nobody knows (RFC 5155 section 8.2) or is at no hash of the
-    /// zone.
+    /// Adds a record, unless it has unknown flags (RFC 5155 section 8.2), or its owner is not a
+    /// hash directly below the zone.
     pub fn add(&mut self, zone: &Name, owner: &Name, nsec3: Nsec3) {
         let hash = owner.labels().next().and_then(|label| BASE32_DNSSEC.decode(label).ok());
         let hash = hash.and_then(|hash| Hash::try_from(hash).ok());
@@ -74,24 +75,25 @@ impl Chain {
         Ok(hash)
     }
 
-    /// The record of a name.
+    /// Returns the record that matches a name's hash.
     fn of(&self, name: &Name, budget: &mut Budget) -> Result<Option<&Nsec3>, Spent> {
         let hash = self.hash(name, budget)?;
         Ok(self.records.iter().find(|(owner, _)| *owner == hash).map(|(_, nsec3)| nsec3))
     }
 
-    /// A record that proves that a name has no hash in the zone.
+    /// Returns a record that proves that a name has no hash in the zone.
     fn covering(&self, name: &Name, budget: &mut Budget) -> Result<Option<&Nsec3>, Spent> {
         let hash = self.hash(name, budget)?;
         let covers = |(owner, nsec3): &&(Hash, Nsec3)| match owner.cmp(&nsec3.next) {
             std::cmp::Ordering::Less => *owner < hash && hash < nsec3.next,
-            // The last of the zone, or the only one.
+            // The last record of the zone, or the only one.
             _ => *owner < hash || hash < nsec3.next,
         };
         Ok(self.records.iter().find(covers).map(|(_, nsec3)| nsec3))
     }
 
-    /// RFC 5155 section 8.3, for a name that has no record itself.
+    /// Returns the closest encloser proof of a name that has no record itself (RFC 5155 section
+    /// 8.3).
     fn closest(&self, zone: &Name, name: &Name, budget: &mut Budget) -> Result<Option<Closest<'_>>, Spent> {
         for labels in (zone.label_count()..name.label_count()).rev() {
             let encloser = name.suffix(labels);
@@ -105,7 +107,7 @@ impl Chain {
         Ok(None)
     }
 
-    /// RFC 5155 section 8.4.
+    /// Proves that a name does not exist (RFC 5155 section 8.4).
     pub fn denies_name(
         &self,
         zone: &Name,
@@ -124,7 +126,7 @@ impl Chain {
         Ok(Some(closest.strength()))
     }
 
-    /// RFC 5155 sections 8.5 to 8.7.
+    /// Proves that a name has no records of a type (RFC 5155 sections 8.5 to 8.7).
     pub fn denies_type(
         &self,
         zone: &Name,
@@ -146,12 +148,12 @@ impl Chain {
         Ok((strength != Strength::Secure).then_some(strength))
     }
 
-    /// RFC 5155 section 8.8.
+    /// Proves that the next closer name does not exist (RFC 5155 section 8.8).
     pub fn denies_closer(&self, next_closer: &Name, budget: &mut Budget) -> Result<Option<Strength>, Spent> {
         Ok(self.covering(next_closer, budget)?.map(strength))
     }
 
-    /// RFC 5155 section 8.9.
+    /// Returns the zone's statement about a delegation (RFC 5155 section 8.9).
     pub fn delegation(
         &self,
         zone: &Name,

@@ -1,4 +1,4 @@
-//! The responses of RFC 5155 appendix B, and what is made of them by leaving out, adding and altering.
+//! Tests with the responses of RFC 5155 appendix B, and with variants of them.
 
 use super::*;
 use crate::testing::{base32, bitmap, message, name, record};
@@ -14,7 +14,7 @@ const CNAME: u16 = rtype::CNAME;
 const DNAME: u16 = rtype::DNAME;
 const OPT_OUT: u8 = 1;
 
-/// Denials of `example`, as if it had signed them.
+/// Returns denials of `example`, as if it had signed them.
 fn denials(records: &[Vec<u8>]) -> Denials {
     denials_of("example", records)
 }
@@ -32,7 +32,7 @@ fn nsec3_with(flags: u8, iterations: u8, owner: &str, next: &str, types: &[u16])
     record(name(&format!("{owner}.example")).as_wire(), rtype::NSEC3, 60, &rdata)
 }
 
-/// The hash of a name of the example zone, as RFC 5155 appendix A has it.
+/// Hashes of names in the example zone, from RFC 5155 appendix A.
 mod hash {
     pub const APEX: &str = "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom";
     pub const NS1: &str = "2t7b4g4vsa5smi47k61mv5bv1a22bojr";
@@ -45,7 +45,7 @@ mod hash {
     pub const WILDCARD: &str = "r53bq7cc2uvmubfu5ocmm6pers9tk9en";
 }
 
-/// Records of the zone of RFC 5155 appendix A, all of it that is used in appendix B.
+/// Records of the zone of RFC 5155 appendix A that are used in appendix B.
 fn apex(flags: u8) -> Vec<u8> {
     nsec3_with(flags, 12, hash::APEX, hash::NS1, &[NS, SOA, MX, RRSIG, DNSKEY, 51])
 }
@@ -93,7 +93,7 @@ fn closer(records: &[Vec<u8>], text: &str) -> Option<Strength> {
 const SECURE: Option<Strength> = Some(Strength::Secure);
 const OPTED_OUT: Option<Strength> = Some(Strength::Insecure(None));
 
-/// Appendix B.1.
+/// Checks appendix B.1.
 #[test]
 fn a_name_is_denied_by_closest_encloser_next_closer_and_wildcard() {
     let all = [apex(0), x_w(), delegation_a(0)];
@@ -109,7 +109,7 @@ fn a_name_is_denied_by_closest_encloser_next_closer_and_wildcard() {
     assert_eq!(denied_name(&all, "x.w.example"), None, "it exists");
 }
 
-/// Appendices B.2 and B.2.1.
+/// Checks appendices B.2 and B.2.1.
 #[test]
 fn a_type_is_denied_by_the_record_of_the_name() {
     let ns1 = || plain(hash::NS1, "2vptu5timamqttgl4luu9kg21e0aor3s", &[A, RRSIG]);
@@ -122,7 +122,7 @@ fn a_type_is_denied_by_the_record_of_the_name() {
     assert_eq!(denied(&alias, "ns1.example", MX), None, "an alias leads on");
 }
 
-/// Appendix B.3.
+/// Checks appendix B.3.
 #[test]
 fn a_delegation_that_opt_out_left_out_is_unsigned() {
     let all = [delegation_a(OPT_OUT), apex(OPT_OUT)];
@@ -131,13 +131,13 @@ fn a_delegation_that_opt_out_left_out_is_unsigned() {
     // Erratum 3441: there may be an empty non-terminal above one.
     assert_eq!(denied(&all, "c.example", A), OPTED_OUT);
     assert_eq!(said(&all[..1], "c.example"), None, "without the closest encloser");
-    // No opt-out: it does not exist.
+    // Without opt-out, the name does not exist.
     assert_eq!(said(&[delegation_a(0), apex(0)], "c.example"), Some(Delegation::None));
     assert_eq!(denied(&[delegation_a(0), apex(0)], "c.example", DS), None);
     assert_eq!(said(&[delegation_a(OPT_OUT)], "a.example"), None, "it has DS records");
 }
 
-/// Names below a delegation are another zone's to deny (RFC 5155 section 8.3).
+/// Checks that a zone cannot deny names below a delegation (RFC 5155 section 8.3).
 #[test]
 fn a_delegation_or_a_dname_is_no_closest_encloser() {
     let span =
@@ -152,7 +152,7 @@ fn a_delegation_or_a_dname_is_no_closest_encloser() {
     }
 }
 
-/// Appendix B.4.
+/// Checks appendix B.4.
 #[test]
 fn what_is_closer_than_a_wildcard_is_denied_by_what_covers_it() {
     assert_eq!(closer(&[ns2()], "z.w.example"), SECURE);
@@ -160,7 +160,7 @@ fn what_is_closer_than_a_wildcard_is_denied_by_what_covers_it() {
     assert_eq!(closer(&[w(), wildcard()], "z.w.example"), None);
 }
 
-/// Appendix B.5.
+/// Checks appendix B.5.
 #[test]
 fn a_type_is_denied_by_the_wildcard_that_stands_for_the_name() {
     let all = [w(), ns2(), wildcard()];
@@ -174,7 +174,7 @@ fn a_type_is_denied_by_the_wildcard_that_stands_for_the_name() {
     }
 }
 
-/// Appendix B.6.
+/// Checks appendix B.6.
 #[test]
 fn only_the_parent_denies_ds() {
     assert_eq!(denied(&[apex(0)], "example", DS), None);
@@ -197,10 +197,10 @@ fn only_the_parent_denies_ds() {
 fn unknown_flags_and_other_parameters_are_passed_over() {
     let odd = nsec3_with(2, 12, hash::X_W, hash::AI, &[MX, RRSIG]);
     assert_eq!(denied(&[odd], "x.w.example", A), None);
-    // Section 8.2: records of two chains prove nothing together.
+    // Section 8.2: records of two chains cannot be combined.
     let other = nsec3_with(0, 11, hash::X_W, hash::AI, &[MX, RRSIG]);
     assert_eq!(denied_name(&[apex(0), other, delegation_a(0)], "a.c.x.w.example"), None);
-    // At a name that is not directly below the zone.
+    // An owner that is not directly below the zone.
     let deep = record(
         name(&format!("{}.w.example", hash::X_W)).as_wire(),
         rtype::NSEC3,
@@ -246,19 +246,20 @@ fn names_between_two_do_not_exist() {
     assert_eq!(denied_name(&all[..1], "ml.example"), None, "nothing denies the wildcard");
     assert_eq!(denied_name(&all, "x.b.example"), None, "it is of another zone (RFC 6840 section 4.1)");
     assert_eq!(denied_name(&all, "b.example"), None);
-    // The last of the zone, and the only one.
+    // The last record of the zone, and the only one.
     let last = nsec("z.example", "example", HOST);
     assert_eq!(denied_name(&[last.clone(), all[1].clone()], "zz.example"), SECURE);
     assert_eq!(denied_name(&[nsec("example", "example", &[NS, SOA])], "www.example"), SECURE);
     assert_eq!(denied_name(&[nsec("z.example", "a.example", HOST), all[1].clone()], "zz.example"), None);
-    // Of another zone, though it would cover the name.
+    // A record of another zone, though it would cover the name.
     assert_eq!(denied_name(&[nsec("b.example", "z", HOST), all[1].clone()], "ml.example"), None);
     assert_eq!(denied_name(&[last, all[1].clone()], "zz.test"), None);
 }
 
 #[test]
 fn white_lies_are_believed() {
-    // RFC 4470, and RFC 9824 with a bit for names that do not exist.
+    // Names made up by online signers: RFC 4470, and RFC 9824 with a bit for names that do not
+    // exist.
     let lies =
         [nsec("wwv\\255.example", "www\\000.example", HOST), nsec(")\\255.example", "+.example", HOST)];
     assert_eq!(denied_name(&lies, "www.example"), SECURE);
@@ -274,7 +275,7 @@ fn empty_non_terminals_exist() {
     assert_eq!(closer(&all, "y.example"), None, "a wildcard does not stand for it");
     assert_eq!(closer(&all, "w.example"), SECURE);
     assert_eq!(said(&all, "y.example"), Some(Delegation::None));
-    // One that looks like it, and ends in the same bytes.
+    // A similar name that ends in the same bytes.
     assert_eq!(denied(&all, "\\001y.example", A), None);
 }
 
@@ -286,7 +287,7 @@ fn wildcards_deny_types_of_names_that_do_not_exist() {
     assert_eq!(denied(&all[..1], "a.z.w.example", 28), None);
     assert_eq!(denied(&all[1..], "a.z.w.example", 28), None);
     assert_eq!(denied_name(&all, "a.z.w.example"), None);
-    // There is nothing at the wildcard itself.
+    // An empty non-terminal at the wildcard.
     let empty = [nsec("w.example", "a.*.w.example", HOST), nsec("x.w.example", "xx.example", HOST)];
     assert_eq!(denied(&empty, "z.w.example", A), SECURE);
 }

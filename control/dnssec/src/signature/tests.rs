@@ -1,4 +1,5 @@
-//! The responses of RFC 4035 appendix B, whose signatures were valid in the spring of 2004.
+//! Tests with the responses of RFC 4035 appendix B, whose signatures were valid in the spring of
+//! 2004.
 
 use super::*;
 use crate::{
@@ -45,7 +46,7 @@ fn nsec(owner: &str, next: &str, types: &[u16]) -> Vec<u8> {
     record(name(owner).as_wire(), rtype::NSEC, 3600, &rdata)
 }
 
-/// Appendix B.1.
+/// Returns the answer of appendix B.1.
 fn answer() -> Vec<Vec<u8>> {
     let signature =
         "Il2WTZ+Bkv+OytBx4LItNW5mjB4RCwhOO8y1XzPHZmZUTVYL7LaA63f6T9ysVBzJRI3KRjAPH3U1qaYnDoN1DrWqmi9RJe4F
@@ -53,7 +54,7 @@ fn answer() -> Vec<Vec<u8>> {
     vec![mx("x.w.example", "xx.example"), rrsig("x.w.example", MX, 3, signature)]
 }
 
-/// Appendix B.6.
+/// Returns the wildcard answer of appendix B.6.
 fn expanded() -> Vec<Vec<u8>> {
     let signature =
         "OMK8rAZlepfzLWW75Dxd63jy2wswESzxDKG2f9AMN1CytCd10cYISAxfAdvXSZ7xujKAtPbctvOQ2ofO7AZJ+d01EeeQTVBP
@@ -61,7 +62,7 @@ fn expanded() -> Vec<Vec<u8>> {
     vec![mx("a.z.w.example", "ai.example"), rrsig("a.z.w.example", MX, 2, signature)]
 }
 
-/// Of appendix B.6.
+/// Records of appendix B.6.
 fn beside_wildcard() -> Vec<Vec<u8>> {
     let signature =
         "OvE6WUzN2ziieJcvKPWbCAyXyP6ef8cr6CspArVSTzKSquNwbezZmkU7E34o5lmb6CWSSSpgxw098kNUFnHcQf/LzY2zqRom
@@ -70,7 +71,7 @@ fn beside_wildcard() -> Vec<Vec<u8>> {
     vec![record, rrsig("x.y.w.example", rtype::NSEC, 4, signature)]
 }
 
-/// Of appendix B.2.
+/// Records of appendix B.2.
 fn delegation() -> Vec<Vec<u8>> {
     let signature =
         "GNuxHn844wfmUhPzGWKJCPY5ttEX/RfjDoOx9ueK1PtYkOWKOOdiJ/PJKCYB3hYX+858dDWSxb2qnV/LSTCNVBnkm6owOpys
@@ -79,7 +80,7 @@ fn delegation() -> Vec<Vec<u8>> {
     vec![record, rrsig("b.example", rtype::NSEC, 2, signature)]
 }
 
-/// Of appendix B.2.
+/// Records of appendix B.2.
 fn apex() -> Vec<Vec<u8>> {
     let signature =
         "O0k558jHhyrC97ISHnislm4kLMW48C7U7cBmFTfhke5iVqNRVTB1STLMpgpbDIC9hcryoO0VZ9ME5xPzUEhbvGnHd5sfzgFV
@@ -88,7 +89,7 @@ fn apex() -> Vec<Vec<u8>> {
     vec![nsec("example", "a.example", &types), rrsig("example", rtype::NSEC, 1, signature)]
 }
 
-/// Appendix B.7.
+/// Returns the denial of appendix B.7.
 fn wildcard() -> Vec<Vec<u8>> {
     let signature =
         "r/mZnRC3I/VIcrelgIcteSxDhtsdlTDt8ng9HSBlABOlzLxQtfgTnn8f+aOwJIAFe1Ee5RvU5cVhQJNP5XpXMJHfyps8tVvf
@@ -97,7 +98,7 @@ fn wildcard() -> Vec<Vec<u8>> {
     vec![record, rrsig("*.w.example", rtype::NSEC, 2, signature)]
 }
 
-/// The first set of an answer, verified.
+/// Verifies the first set of an answer.
 fn verified_at(now: u32, answers: &[Vec<u8>]) -> Result<Signed, u16> {
     let response = Response::parse(&message(0, answers, &[])).unwrap();
     verify(&response, &response.sets()[0], &keys(), now, &mut Budget::default()).unwrap()
@@ -107,7 +108,7 @@ fn verified(answers: &[Vec<u8>]) -> Result<Signed, u16> {
     verified_at(NOW, answers)
 }
 
-/// The denials of the zone whose signatures are good.
+/// Returns the denials of the zone with valid signatures.
 fn denials(authorities: &[Vec<u8>]) -> Denials {
     let response = Response::parse(&message(0, &[], authorities)).unwrap();
     let mut denials = Denials::new(name("example"));
@@ -157,7 +158,7 @@ fn what_is_wrong_with_a_signature_is_told() {
     let last = other[0].len() - 2;
     other[0][last] ^= 1;
     assert_eq!(verified(&other).unwrap_err(), ede::BOGUS);
-    // RFC 4034 section 3.1.5: times go round.
+    // RFC 4034 section 3.1.5: times wrap around.
     let order = |inception: u32, expiration: u32| {
         let mut altered = answer.clone();
         altered[1][begin - 19..begin - 15].copy_from_slice(&expiration.to_be_bytes());
@@ -178,7 +179,7 @@ fn what_was_made_from_a_wildcard_needs_a_proof() {
     for other in [delegation(), apex(), wildcard(), beside_wildcard()[..1].to_vec()] {
         assert_eq!(denials(&other).closer(&closer, &mut budget), Ok(None));
     }
-    // The labels of the signature that was verified count, not those of one that comes before it.
+    // The label count of the verified signature matters, not that of a signature before it.
     let mut falsely = expanded();
     falsely.insert(1, rrsig("a.z.w.example", MX, 4, "AAAA"));
     assert_eq!(verified(&falsely).unwrap().next_closer(&owner), Some(closer));

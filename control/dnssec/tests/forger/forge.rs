@@ -1,4 +1,5 @@
-//! Changes of a forger to a response: everything but to sign with keys that it does not have.
+//! Changes that a forger makes to a response: everything except signing with keys that it does not
+//! have.
 
 use crate::{
     server::{Message, Tree},
@@ -7,7 +8,7 @@ use crate::{
 use proptest::prelude::*;
 use ringdns_dnssec::Name;
 
-/// A change of a response. Numbers are taken modulo what there is.
+/// A change of a response. Numbers are taken modulo the number of candidates.
 #[derive(Clone, Debug)]
 pub enum Change {
     Remove(usize),
@@ -16,11 +17,11 @@ pub enum Change {
     RemoveAuthority,
     /// Adds a genuine set of some zone, with its signatures.
     Add(bool, usize),
-    /// Adds one of its records, so a signature without records or records without signature.
+    /// Adds one record of such a set: a signature without records, or records without a signature.
     AddPart(bool, usize, usize),
-    /// Replaced by the response to another question.
+    /// Replaces the response by the response to another question.
     Replay(usize, usize),
-    /// Joined with the response to another question.
+    /// Joins the response with the response to another question.
     Blend(usize, usize),
     Rcode(u8),
     Duplicate(usize),
@@ -31,15 +32,15 @@ pub enum Change {
     /// Gives all records of the answer section another owner.
     RelabelAll(usize),
     Flip(usize, usize),
-    /// Alters how many labels a signature says that its name has.
+    /// Alters the label count of a signature.
     Labels(usize, u8),
-    /// Alters who a signature says that it is by.
+    /// Alters the signer's name of a signature.
     Signer(usize, usize),
-    /// Adds a set that is signed by a zone that is the forger's own.
+    /// Adds a set that is signed by the forger's own zone.
     Sign(bool, usize, usize, u8),
 }
 
-/// The responses that a change is made to.
+/// Responses that a change applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
     First,
@@ -78,7 +79,7 @@ pub fn changes() -> impl Strategy<Value = Vec<(To, Change)>> {
 /// Material of a forger.
 pub struct Forger {
     pub names: Vec<Name>,
-    /// All RRsets that were ever signed, and those that are not.
+    /// All signed RRsets, and the unsigned ones.
     sets: Vec<Vec<Rr>>,
 }
 

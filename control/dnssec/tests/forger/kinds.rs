@@ -1,4 +1,4 @@
-//! Forgeries that validators have believed, and genuine answers that they have refused.
+//! Tests of forgeries that validators have accepted, and of genuine answers that they have refused.
 
 use crate::{
     server::Message,
@@ -12,12 +12,12 @@ const A: u16 = rtype::A;
 const TXT: u16 = rtype::TXT;
 const NSEC_MISSING: u16 = 12;
 
-/// Returns the verdict on an answer that was altered: whether it is secure, or why it is refused.
+/// Returns the verdict on an altered answer: whether it is secure, or the reason for refusing it.
 fn judged(text: &str, qtype: u16, alter: impl Fn(&mut Message)) -> Result<bool, u16> {
     judged_beside(text, qtype, &[], alter)
 }
 
-/// Returns the verdict on an altered answer, beside lies about DS records.
+/// Returns the verdict on an altered answer, with forged DS responses.
 fn judged_beside(
     text: &str,
     qtype: u16,
@@ -53,7 +53,7 @@ fn a_wildcard_does_not_stand_for_a_name_that_exists() {
         let wild = honest(&name(&format!("a.wild.{zone}")), A);
         let proofs = [
             vec![],
-            // For another name, of another zone, and without a signature.
+            // Proofs for another name, of another zone, and without a signature.
             denials(&wild),
             denials(&honest(&name("nothing.child.signed"), A)),
             denials(&honest(&name("nothing"), A)),
@@ -66,11 +66,11 @@ fn a_wildcard_does_not_stand_for_a_name_that_exists() {
             };
             assert!(judged(&existing, A, forged).is_err(), "{existing}");
         }
-        // Nor for one below it, though the name itself does not exist.
+        // Nor for a name below it, though that name does not exist.
         let below = format!("b.{existing}");
         let forged = |message: &mut Message| message.answers = relabelled(wild.answers.clone(), &below);
         assert!(judged(&below, A, forged).is_err(), "{below}");
-        // The labels of a false signature before the true one say nothing.
+        // The label count of a false signature before the true one is ignored.
         let falsely = |message: &mut Message| {
             forged(message);
             let mut signature = message.answers[1].clone();
@@ -109,7 +109,8 @@ fn opt_out_of_a_zone_above_says_nothing_of_a_signed_zone() {
     assert!(judged_beside("www.child.optout", A, &lies, signed_by_parent).is_err());
 }
 
-/// A zone with an anchor of its own is signed, whatever a zone above that has no DS records for it has opted out of.
+/// Checks that a zone with an anchor of its own is signed, even if a zone above it uses opt-out and
+/// has no DS records for it.
 #[test]
 fn opt_out_of_a_zone_above_says_nothing_below_a_closer_anchor() {
     let text = "www.island.optout";
@@ -123,7 +124,8 @@ fn opt_out_of_a_zone_above_says_nothing_below_a_closer_anchor() {
     assert!(wire.judge_by(&anchors, &name(text), A).is_err());
 }
 
-/// A name in an opt-out span may be an unsigned zone, whose word is as good as any; but it is not made another word.
+/// Checks that NXDOMAIN for a name in an opt-out span stays NXDOMAIN. The name may belong to an
+/// unsigned zone, so the answer is insecure, but it is not altered.
 #[test]
 fn opt_out_does_not_turn_nxdomain_into_nodata() {
     let text = name("nothing.optout");
@@ -136,13 +138,14 @@ fn opt_out_does_not_turn_nxdomain_into_nodata() {
     assert_eq!((verdict.rcode, verdict.secure), (3, false));
 }
 
-/// The NSEC record of a wildcard verifies under every name that the wildcard stands for, and would deny the wildcard.
+/// Checks that a wildcard's NSEC record does not deny the wildcard. It verifies under every name
+/// that the wildcard matches.
 #[test]
 fn the_denial_of_a_wildcard_counts_under_its_own_name_alone() {
     let of_wildcard = TREE.zone("signed").matching(&name("*.wild.signed")).unwrap();
     assert_eq!(judged("n.wild.signed", A, |_| {}), Ok(true));
     let soa = TREE.zone("signed").set(&name("signed"), &name("signed"), rtype::SOA);
-    // Stands before the wildcard in canonical order, and so spans it.
+    // This name is before the wildcard in canonical order, so its record would span the wildcard.
     let moved = relabelled(of_wildcard, "!.wild.signed");
     let forged = |message: &mut Message| {
         message.rcode = 3;
@@ -184,7 +187,7 @@ fn signed_records_do_not_vanish() {
         let vanish = |message: &mut Message| message.answers.retain(|rr| rr.rtype == rtype::RRSIG);
         assert!(judged(text, TXT, vanish).is_err(), "{text}");
     }
-    // An unsigned alias in place of an address, and one that is signed elsewhere.
+    // An unsigned alias in place of an address, and one that is signed for another name.
     let alias = Rr {
         owner: name("www.signed"),
         rtype: rtype::CNAME,
@@ -194,7 +197,7 @@ fn signed_records_do_not_vanish() {
     assert!(judged("www.signed", A, |message| message.answers = vec![alias.clone()]).is_err());
     let signed = relabelled(honest(&name("unsafe.signed"), rtype::CNAME).answers, "www.signed");
     assert!(judged("www.signed", A, |message| message.answers = signed.clone()).is_err());
-    // An alias that the unsigned zone below has at its apex does not answer for the parent's DS records.
+    // An alias at the apex of the unsigned zone below does not answer for the parent's DS records.
     let alias = Rr { owner: name("plain.signed"), ..alias };
     assert!(judged("plain.signed", rtype::DS, |message| message.answers = vec![alias.clone()]).is_err());
 }
@@ -217,7 +220,7 @@ fn what_is_genuine_in_odd_shapes_is_believed() {
         let lower_signer = |message: &mut Message| message.answers.reverse();
         assert_eq!(judged(text, qtype, lower_signer), Ok(true), "{text}");
     }
-    // A DNAME whose alias is left to others to make (RFC 6672 section 3.1).
+    // A DNAME record without its alias, which the validator must synthesise (RFC 6672 section 3.1).
     let bare = |message: &mut Message| message.answers.retain(|rr| rr.owner != name("www.moved.signed"));
     assert_eq!(judged("www.moved.signed", A, bare), Ok(true));
     // The parent's SOA beside a child's NODATA.
@@ -227,7 +230,7 @@ fn what_is_genuine_in_odd_shapes_is_believed() {
     for text in ["www.island.signed", "www.island.nsec3", "www.island.optout", "nothing.island.optout"] {
         assert_eq!(judged(text, A, |_| {}), Ok(false), "{text}");
     }
-    // NXDOMAIN of a name that has others below it is put right.
+    // NXDOMAIN for a name with other names below it is corrected.
     let wire = {
         let mut message = honest(&name("ent.signed"), A);
         message.rcode = 3;
@@ -239,7 +242,7 @@ fn what_is_genuine_in_odd_shapes_is_believed() {
     assert_eq!((verdict.rcode, verdict.secure), (0, true));
 }
 
-/// An unsigned name costs the DS records down to the cut, once.
+/// Checks that an unsigned name costs the DS records down to the zone cut, once.
 #[test]
 fn zones_are_found_once() {
     let wire = Wire::default();

@@ -1,5 +1,5 @@
-//! A forger between the validator and a tree of signed zones: whatever it removes, adds, replays, reorders or
-//! re-labels, an answer is the truth or none.
+//! A forger between the validator and a tree of signed zones. Whatever it removes, adds, replays,
+//! reorders or relabels, the answer is true, or there is none.
 
 mod forge;
 mod kinds;
@@ -17,7 +17,7 @@ use std::{
 use wire::{FORGER, TREE, Wire, honest};
 use zone::rtype;
 
-/// How many forgeries are tried, unless `RINGDNS_FORGERIES` says otherwise.
+/// Number of forgeries to try, unless `RINGDNS_FORGERIES` sets another.
 const CASES: u32 = 2_000;
 
 type Data = (Name, u16, Vec<u8>);
@@ -26,7 +26,7 @@ fn data(records: &[Record]) -> BTreeSet<Data> {
     let kept = records.iter().filter(|record| record.rtype != rtype::RRSIG);
     let data = kept.map(|record| {
         let mut rdata = record.rdata.clone();
-        // The letter case of these is nobody's word.
+        // The letter case of these is not signed.
         if matches!(record.rtype, rtype::CNAME | rtype::DNAME) {
             rdata.make_ascii_lowercase();
         }
@@ -42,7 +42,7 @@ fn truth(name: &Name, rtype: u16) -> BTreeSet<Data> {
     kept.map(|rr| (rr.owner, rr.rtype, rr.rdata)).collect()
 }
 
-/// The verdict on what the tree says, which is found only once.
+/// Returns the verdict on the tree's answer, which is computed only once.
 fn genuine(name: &Name, rtype: u16) -> Verdict {
     static KNOWN: LazyLock<Mutex<HashMap<(Name, u16), Verdict>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap();
@@ -50,7 +50,7 @@ fn genuine(name: &Name, rtype: u16) -> Verdict {
     verdict.or_insert_with(|| Wire::default().judge(name, rtype).unwrap()).clone()
 }
 
-/// Why a verdict is a lie, if it is.
+/// Returns the reason why a verdict is a lie, if it is.
 fn lie(name: &Name, qtype: u16, verdict: &Verdict) -> Option<&'static str> {
     if TREE.is_forgers(name) {
         return None;
@@ -62,19 +62,19 @@ fn lie(name: &Name, qtype: u16, verdict: &Verdict) -> Option<&'static str> {
             return Some("it was made insecure");
         }
         let same = verdict.rcode == genuine.rcode && said == data(&genuine.answers);
-        return (!same).then_some("it is not what is signed");
+        return (!same).then_some("it differs from the signed data");
     }
     if verdict.secure {
         return Some("it was made secure");
     }
     if verdict.answers.iter().any(|record| record.ttl > 300 && is_protected(record)) {
-        return Some("it lasts longer than what is signed");
+        return Some("its TTL exceeds the signed TTL");
     }
     let is_true = |data: &Data| !TREE.protects(&data.0, data.1) || truth(&data.0, data.1).contains(data);
     if !said.iter().all(is_true) {
-        return Some("a part of it that is signed was altered");
+        return Some("a signed part of it was altered");
     }
-    // What is said at the end of all aliases.
+    // Compare the answer at the end of all aliases.
     let mut last = name.clone();
     while let Some((.., target)) = said
         .iter()
@@ -87,7 +87,7 @@ fn lie(name: &Name, qtype: u16, verdict: &Verdict) -> Option<&'static str> {
     if is_denied && TREE.protects(&last, qtype) && !opted_out {
         let honest = honest(&last, qtype);
         if honest.rcode != verdict.rcode || honest.answers.iter().any(|rr| rr.owner == last) {
-            return Some("what there is was denied");
+            return Some("existing records were denied");
         }
     }
     None
@@ -138,7 +138,7 @@ fn no_forgery_is_believed() {
             Err(_) => 2,
         };
         counts.lock().unwrap()[outcome] += 1;
-        // What was remembered misleads nobody.
+        // The remembered standings do not mislead later validations.
         wire.changes.clear();
         let other = &FORGER.names[other];
         if let Ok(verdict) = wire.judge(other, rtype::A) {

@@ -1,4 +1,4 @@
-//! Honest resolver over a tree of zones, which hands on signatures.
+//! Honest resolver over a tree of zones, which returns signatures.
 
 use crate::zone::{Denial, Rr, Zone, name, rtype};
 use ringdns_dnssec::Name;
@@ -16,7 +16,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// The bytes on the wire, without a question.
+    /// Returns the message on the wire, without a question.
     pub fn to_wire(&self) -> Vec<u8> {
         let mut wire = vec![0, 0, 0x80, self.rcode, 0, 0];
         wire.extend((self.answers.len() as u16).to_be_bytes());
@@ -34,12 +34,12 @@ impl Message {
     }
 }
 
-/// A signed root and what is below.
+/// A signed root and the zones below it.
 pub struct Tree {
     zones: Vec<Zone>,
 }
 
-/// A zone with a name of each kind.
+/// Returns a zone with a name of each kind.
 fn with_names(origin: &str, denial: Denial) -> Zone {
     let mut zone = Zone::new(origin, denial);
     let host = [192, 0, 2, origin.len() as u8].to_vec();
@@ -62,8 +62,8 @@ fn with_names(origin: &str, denial: Denial) -> Zone {
 }
 
 impl Tree {
-    /// Zones with NSEC, NSEC3 and opt-out, with and without DS; `evil` is signed and its key is known to the
-    /// forger.
+    /// Returns zones with NSEC, NSEC3 and opt-out, with and without DS; `evil` is signed, and the
+    /// forger has its key.
     pub fn plant() -> Self {
         let (nsec, nsec3) = (Denial::Nsec, Denial::Nsec3 { opt_out: false });
         let opt_out = Denial::Nsec3 { opt_out: true };
@@ -82,7 +82,7 @@ impl Tree {
         let unsigned = with_names("unsigned", Denial::Unsigned);
         delegate(&mut root, "unsigned", &unsigned, false);
         zones.extend([unsigned.close(), root.close()]);
-        // Those further down come first.
+        // Deeper zones come first.
         zones.sort_by_key(|zone| std::cmp::Reverse(zone.origin.label_count()));
         Tree { zones }
     }
@@ -99,12 +99,12 @@ impl Tree {
         &self.zones
     }
 
-    /// Whether a name is the forger's own.
+    /// Whether a name belongs to the forger.
     pub fn is_forgers(&self, at: &Name) -> bool {
         at.is_at_or_below(&name("evil"))
     }
 
-    /// The zone that knows the types of a name.
+    /// Returns the zone that is authoritative for a type at a name.
     pub fn zone_for(&self, name: &Name, rtype: u16) -> &Zone {
         let knows = |zone: &&Zone| match rtype {
             rtype::DS if !name.is_root() => name.is_below(&zone.origin),
@@ -113,14 +113,14 @@ impl Tree {
         self.zones.iter().find(knows).unwrap()
     }
 
-    /// Whether nobody but who has the keys can say something else of a name.
+    /// Whether only the holder of the keys can change the answers about a name.
     pub fn protects(&self, name: &Name, rtype: u16) -> bool {
         let mut zone = self.zone_for(name, rtype);
         if self.is_forgers(name) {
             return false;
         }
-        // What does not exist may be an unsigned delegation, though a wildcard would stand for it (RFC 5155
-        // section 9.2).
+        // A name that does not exist may be an unsigned delegation, even if a wildcard matches it
+        // (RFC 5155 section 9.2).
         if zone.uses_opt_out() && !zone.exists(name) && zone.dname(name).is_none() {
             return false;
         }
@@ -134,7 +134,7 @@ impl Tree {
         }
     }
 
-    /// The answer to a question.
+    /// Returns the answer to a question.
     pub fn answer(&self, name: &Name, qtype: u16) -> Message {
         let mut message = Message::default();
         let mut at = name.clone();
@@ -147,7 +147,7 @@ impl Tree {
         Message { rcode: SERVFAIL, ..Message::default() }
     }
 
-    /// Appends what there is to say of a name, and returns where it leads.
+    /// Appends the records of a name, and returns the target if it is an alias.
     fn link(&self, at: &Name, qtype: u16, message: &mut Message) -> Option<Name> {
         let zone = self.zone_for(at, qtype);
         message.rcode = NOERROR;
@@ -184,7 +184,7 @@ impl Tree {
             message.authorities.extend(zone.set(&zone.origin, &zone.origin, rtype::SOA));
             message.authorities.extend(match zone.matching(&from) {
                 Some(matching) => matching,
-                // An empty non-terminal, or what opt-out has left out.
+                // An empty non-terminal, or a name that opt-out leaves out.
                 None => zone.denial_of(&from),
             });
             return None;

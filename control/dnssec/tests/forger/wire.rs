@@ -1,4 +1,4 @@
-//! The validator's way to a tree of zones, past a forger.
+//! The validator's source: a tree of zones, with a forger in between.
 
 use crate::{
     forge::{Change, Forger, To},
@@ -36,14 +36,14 @@ pub fn honest(name: &Name, rtype: u16) -> Message {
     known.entry((name.clone(), rtype)).or_insert_with(|| TREE.answer(name, rtype)).clone()
 }
 
-/// The way to the tree, past the forger.
+/// Source over the tree, with the forger's changes.
 #[derive(Default)]
 pub struct Wire {
     pub changes: Vec<(To, Change)>,
-    /// Responses to these questions, in place of the tree's.
+    /// Responses to these questions, in place of the tree's responses.
     pub lies: HashMap<(Name, u16), Message>,
     standings: Mutex<HashMap<Name, Standing>>,
-    /// How often the validator has asked.
+    /// Number of questions that the validator has asked.
     pub asked: AtomicUsize,
 }
 

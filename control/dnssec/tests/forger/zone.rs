@@ -1,4 +1,4 @@
-//! Zones, signed in memory.
+//! Zones that are signed in memory.
 
 use data_encoding::BASE32_DNSSEC;
 use ring::{
@@ -22,7 +22,7 @@ pub mod rtype {
     pub const NSEC3: u16 = 50;
 }
 
-/// The time of all validations.
+/// Time of all validations, in seconds since 1970.
 pub const NOW: u32 = 1_800_000_000;
 const TTL: u32 = 300;
 const ED25519: u8 = 15;
@@ -36,7 +36,7 @@ pub struct Rr {
     pub rdata: Vec<u8>,
 }
 
-/// How a zone denies what it does not have.
+/// Method of denial of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
     Unsigned,
@@ -55,14 +55,15 @@ pub struct Zone {
     nsec3: BTreeMap<Vec<u8>, Rr>,
 }
 
-/// The name in a text.
+/// Parses a name.
 pub fn name(text: &str) -> Name {
     let labels: Vec<_> = text.split('.').filter(|label| !label.is_empty()).collect();
     labels.iter().rev().fold(Name::root(), |name, label| name.prepend(label.as_bytes()).unwrap())
 }
 
 impl Zone {
-    /// A zone with its apex. Keys follow from names, so that each run has the same.
+    /// Returns a zone with its apex. Keys are derived from names, so that each run has the same
+    /// keys.
     pub fn new(origin: &str, denial: Denial) -> Self {
         let seed = digest::digest(&digest::SHA256, origin.as_bytes());
         let key = Ed25519KeyPair::from_seed_unchecked(seed.as_ref()).unwrap();
@@ -89,7 +90,7 @@ impl Zone {
         (sum + (sum >> 16)) as u16
     }
 
-    /// The DS record that its parent has.
+    /// Returns the RDATA of the DS record for the parent.
     pub fn ds(&self) -> Vec<u8> {
         let key = self.dnskey();
         let digest = digest::digest(&digest::SHA256, &[self.origin.as_wire(), &key].concat());
@@ -116,12 +117,12 @@ impl Zone {
         self.data.get(name)
     }
 
-    /// Whether there is something at a name or below it.
+    /// Whether a name has records, or exists above one that has.
     pub fn exists(&self, name: &Name) -> bool {
         self.data.keys().any(|owner| owner.is_at_or_below(name))
     }
 
-    /// The cut at a name or above it.
+    /// Returns the zone cut at a name or above it.
     pub fn cut(&self, name: &Name) -> Option<Name> {
         let labels = self.origin.label_count() + 1..=name.label_count();
         labels.map(|labels| name.suffix(labels)).find(|cut| self.has(cut, rtype::NS))
@@ -131,19 +132,20 @@ impl Zone {
         self.data.get(name).is_some_and(|types| types.contains_key(&rtype))
     }
 
-    /// The DNAME record above a name.
+    /// Returns the owner of the DNAME record above a name.
     pub fn dname(&self, name: &Name) -> Option<Name> {
         let labels = self.origin.label_count()..name.label_count();
         labels.map(|labels| name.suffix(labels)).find(|owner| self.has(owner, rtype::DNAME))
     }
 
-    /// The closest name above one that exists.
+    /// Returns the closest existing name above one that does not exist.
     pub fn encloser(&self, name: &Name) -> Name {
         let labels = (self.origin.label_count()..name.label_count()).rev();
         labels.map(|labels| name.suffix(labels)).find(|above| self.exists(above)).unwrap()
     }
 
-    /// An RRset of this zone as it stands at `owner`, made from what is at `from`, and its signature.
+    /// Returns an RRset of this zone at `owner`, made from the records at `from`, and its
+    /// signature.
     pub fn set(&self, from: &Name, owner: &Name, rtype: u16) -> Vec<Rr> {
         let Some(rdata) = self.data.get(from).and_then(|types| types.get(&rtype)) else { return Vec::new() };
         let rr = |rdata: &Vec<u8>| Rr { owner: owner.clone(), rtype, ttl: TTL, rdata: rdata.clone() };
@@ -157,7 +159,7 @@ impl Zone {
         set
     }
 
-    /// A signature by this zone's key, which need not be a true one.
+    /// Returns a signature by this zone's key, which need not be valid.
     pub fn sign(&self, owner: &Name, rtype: u16, rdata: &[Vec<u8>], labels: u8) -> Vec<u8> {
         let mut head = rtype.to_be_bytes().to_vec();
         head.extend([ED25519, labels]);
@@ -256,7 +258,7 @@ impl Zone {
             Denial::Unsigned => Vec::new(),
             Denial::Nsec => self.covering(name),
             Denial::Nsec3 { .. } => {
-                // That which opt-out left out encloses nothing.
+                // A name that opt-out leaves out is not an encloser.
                 let labels = (self.origin.label_count()..name.label_count()).rev();
                 let mut above = labels.map(|labels| (labels, self.matching(&name.suffix(labels))));
                 let (labels, encloser) = above.find(|(_, matching)| matching.is_some()).unwrap();
@@ -265,7 +267,7 @@ impl Zone {
         }
     }
 
-    /// All RRsets with their signatures.
+    /// Returns all RRsets with their signatures.
     pub fn everything(&self) -> Vec<Vec<Rr>> {
         let sets = self.data.iter().flat_map(|(owner, types)| types.keys().map(move |rtype| (owner, *rtype)));
         let mut all: Vec<_> = sets.map(|(owner, rtype)| self.set(owner, owner, rtype)).collect();

@@ -1,4 +1,5 @@
-//! Requests to ClickHouse's HTTP interface: bounded in time, answers read to their end, credentials in headers.
+//! Requests to ClickHouse's HTTP interface: bounded in time, responses read to their end,
+//! credentials in headers.
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -21,38 +22,38 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// How long a connection may take to stand.
+/// Time that connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// More of an answer is not read: what is asked for here is a few lines.
+/// Most bytes read of a response. The responses expected here are a few lines.
 const ANSWER_MAX: usize = 256 << 10;
-/// So much of what a server says about a failure is told.
+/// Most characters quoted of the server's error message.
 const REASON_MAX: usize = 300;
 
-/// Why a request came to nothing.
+/// Reason for a failed request.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// Nothing was sent.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
-    /// It was sent, or a part of it, and nobody knows what became of it.
+    /// Something was sent, and it is unknown whether the server processed it.
     #[error("did not answer: {0}")]
     Silent(String),
-    /// The server says no.
+    /// The server returned an error.
     #[error("refuses: {0}")]
     Refused(String),
     /// The segment is being inserted by an earlier request.
     #[error("is still busy with an earlier request")]
     Running,
-    /// The tables are not what they must be.
+    /// The tables do not have the required form.
     #[error("has other tables: {0}")]
     Schema(String),
-    /// A question that changes nothing failed.
+    /// A read-only query failed.
     #[error("{0}")]
     Unsent(Box<Failure>),
 }
 
 impl Failure {
-    /// The failure of a request that stores no rows.
+    /// Marks the failure as that of a request that stores no rows.
     pub fn unsent(self) -> Failure {
         match self {
             Failure::Unsent(_) => self,
@@ -62,12 +63,12 @@ impl Failure {
 
     /// Whether rows may have been stored.
     pub fn was_sent(&self) -> bool {
-        // A server that says no may have stored them before it failed with a view.
+        // A server that returns an error may have stored the rows before one of its views failed.
         matches!(self, Failure::Silent(_) | Failure::Refused(_))
     }
 }
 
-/// Where to ask, as whom.
+/// Address of the server, and the login.
 #[derive(Debug)]
 pub struct Http {
     config: config::ClickHouse,
@@ -75,29 +76,29 @@ pub struct Http {
 }
 
 impl Http {
-    /// Nobody is asked yet.
+    /// Returns a client that has not connected yet.
     pub fn new(config: config::ClickHouse) -> Self {
         let label = format!("{}://{}", config.scheme.label(), config.authority());
         Http { config, label }
     }
 
-    /// The URL, without credentials.
+    /// Returns the URL without credentials.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The one number that a query has for an answer.
+    /// Runs a query whose result is a single number.
     pub async fn number(&self, query: &str) -> Result<u64, Failure> {
         let answer = self.query(query).await?;
-        answer.trim().parse().map_err(|_| Failure::Refused(format!("{answer:?} is no number")))
+        answer.trim().parse().map_err(|_| Failure::Refused(format!("{answer:?} is not a number")))
     }
 
-    /// Runs a statement and gives the answer, tab-separated.
+    /// Runs a statement and returns the result, tab-separated.
     pub async fn query(&self, query: &str) -> Result<String, Failure> {
         self.ask(&[], query.to_owned().into()).await
     }
 
-    /// Sends a body, and gives the answer.
+    /// Sends a body and returns the response.
     pub async fn ask(&self, parameters: &[(&str, &str)], body: Bytes) -> Result<String, Failure> {
         let deadline = self.config.timeout;
         let asked = async {
@@ -109,7 +110,7 @@ impl Http {
         };
         match timeout(deadline, asked).await {
             Ok(answer) => answer,
-            Err(_) => Err(Failure::Silent(format!("nothing came within {deadline:?}"))),
+            Err(_) => Err(Failure::Silent(format!("no response within {deadline:?}"))),
         }
     }
 
@@ -133,12 +134,13 @@ impl Http {
         }
     }
 
-    /// Read anew each time, so that a CA that was replaced is known without a restart.
+    /// Returns the TLS connector. The CA file is read for each request, so that a new CA is used
+    /// without a restart.
     fn tls(&self) -> Result<(TlsConnector, ServerName<'static>), TlsError> {
         let config = tls::client_config(self.config.tls_ca_file.as_deref(), b"http/1.1")?;
         let name = ServerName::try_from(self.config.host.clone()).map_err(|error| TlsError {
             reason: format!("{}: {error}", self.config.host),
-            remedy: "Give a host's name or address in clickhouse.url",
+            remedy: "Give a host name or an IP address in clickhouse.url",
         })?;
         Ok((config.into(), name))
     }
@@ -146,7 +148,8 @@ impl Http {
     fn request(&self, parameters: &[(&str, &str)], body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
         let config = &self.config;
         let mut path = config.path.clone();
-        // What a statement changes is done when it is answered, and what goes wrong late is still an error.
+        // The server responds after the statement has taken effect, so that a late failure is still
+        // reported as an error.
         for (i, (name, value)) in [("wait_end_of_query", "1")].iter().chain(parameters).enumerate() {
             let _ = write!(path, "{}{name}={}", if i == 0 { '?' } else { '&' }, escaped(value));
         }
@@ -166,7 +169,8 @@ impl Http {
         request.body(Full::new(body)).map_err(|error| Failure::Unreachable(error.to_string()))
     }
 
-    /// Read anew each time, so that one that was changed is used without a restart.
+    /// Returns the password. The file is read for each request, so that a new password is used
+    /// without a restart.
     fn password(&self) -> Result<Option<HeaderValue>, Failure> {
         let Some(path) = &self.config.password_file else { return Ok(None) };
         let failed = |reason: String| {
@@ -183,14 +187,15 @@ impl Http {
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
-/// A connection, and what will be asked over it.
+/// A connection, and the request to be sent over it.
 struct Exchange {
     stream: Box<dyn Stream>,
     request: Request<Full<Bytes>>,
 }
 
 impl Exchange {
-    /// From here on something may arrive.
+    /// Sends the request and returns the response. From here on the server may have received
+    /// something.
     async fn answer(self) -> Result<String, Failure> {
         let silent = |error: hyper::Error| Failure::Silent(error.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(self.stream)).await.map_err(silent)?;
@@ -203,7 +208,7 @@ impl Exchange {
             if status == StatusCode::OK { Ok(text) } else { Err(Failure::Refused(reason(status, &text))) }
         };
         tokio::pin!(exchange);
-        // The connection moves the bytes; it lives and dies with its one exchange.
+        // The connection's future moves the bytes. It lasts as long as its single exchange.
         tokio::select! {
             biased;
             answer = &mut exchange => answer,
@@ -215,7 +220,7 @@ impl Exchange {
     }
 }
 
-/// What a server says about a failure, in a line.
+/// Returns the first line of the server's error message.
 fn reason(status: StatusCode, text: &str) -> String {
     let line = text.lines().next().unwrap_or_default().trim();
     let line: String = line.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect();

@@ -1,8 +1,10 @@
-//! ClickHouse, over HTTP: one request at a time, each over a connection of its own.
+//! ClickHouse over HTTP: one request at a time, each over a connection of its own.
 //!
-//! What is inserted is a segment as it lies on disk: one compressed block with its checksum, which the server refuses whole if it
-//! arrives damaged or cut off, and one block of one day's rows, which it stores whole or not at all. So a segment of which it never
-//! said that it was stored, is or is not; before it is sent again, the server is asked how many of its rows there are.
+//! The body of an INSERT is a segment as it is on disk: one compressed block with its checksum,
+//! which the server refuses as a whole if it arrives damaged or truncated. It is also one block of
+//! one day's rows, which the server stores whole or not at all. So a segment without a confirmation
+//! is either stored or not; before it is sent again, the server is asked for the number of its
+//! rows.
 
 mod http;
 mod schema;
@@ -16,19 +18,20 @@ use schema::{Schema, Server};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// After a failure, what may still lie in the buffers of a server that stood still is given so long to be taken up, before it is asked
-/// what it has.
+/// Time after a failure before the server is asked which rows it has. A server that stalled may
+/// still read an INSERT from its socket buffers within that time.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How often the tables are looked at while all goes well: somebody may change them.
+/// Interval at which the tables are checked while all goes well, because an administrator may
+/// change them.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// A server, and what is known of it.
+/// A ClickHouse server, and its known properties.
 #[derive(Debug)]
 pub struct ClickHouse {
     http: Http,
     schema: Schema,
     appliance: String,
-    /// `None` until it was looked at, and after each failure.
+    /// `None` until the server was checked, and after each failure.
     known: Option<Known>,
 }
 
@@ -38,32 +41,32 @@ struct Known {
     looked: Instant,
 }
 
-/// What became of a segment.
+/// Result of storing a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// How many of its rows there are.
+    /// Number of the segment's rows in the table.
     pub rows: u32,
-    /// Whether they were there already.
+    /// Whether the rows were there already.
     pub recognised: bool,
 }
 
 impl ClickHouse {
-    /// One that was not asked anything yet.
+    /// Returns a client that has not connected yet.
     pub fn new(config: config::ClickHouse, appliance: &str) -> Self {
         let schema = Schema { database: config.database.clone(), retention_days: config.retention_days };
         ClickHouse { http: Http::new(config), schema, appliance: appliance.to_owned(), known: None }
     }
 
-    /// Its URL, without credentials.
+    /// Returns the URL without credentials.
     pub fn label(&self) -> &str {
         self.http.label()
     }
 
-    /// Stores a segment, and makes the tables for it if they are not there.
+    /// Stores a segment, and creates missing tables.
     pub async fn store(&mut self, parcel: &Parcel) -> Result<Stored, Failure> {
         let stored = self.try_store(parcel).await;
         if stored.is_err() {
-            // It may be another version by now, its tables may be gone.
+            // The server may have been upgraded, or its tables dropped.
             self.known = None;
         }
         stored
@@ -82,7 +85,7 @@ impl ClickHouse {
         let names: Vec<_> = COLUMNS.iter().map(|column| schema::column_name(column, server)).collect();
         let table = self.schema.table(schema::QUERIES);
         let insert = format!("INSERT INTO {table} ({}) FORMAT RowBinary", names.join(", "));
-        // All its rows in one block: its size is checked against this in the configuration.
+        // All rows go in one block: the configuration limits their number to below this size.
         let mut parameters = vec![
             ("query", insert.as_str()),
             ("query_id", insert_id.as_str()),
@@ -96,7 +99,7 @@ impl ClickHouse {
         Ok(Stored { rows: head.rows, recognised: false })
     }
 
-    /// What the server is, with its tables as they must be.
+    /// Returns the server's properties, after checking and completing its tables.
     async fn look(&mut self, settle: bool) -> Result<Server, Failure> {
         if let Some(known) = &self.known
             && known.looked.elapsed() < LOOK
@@ -112,14 +115,15 @@ impl ClickHouse {
         Ok(server)
     }
 
-    /// How many rows of a segment there are. Fails while its insertion is still going on.
+    /// Returns the number of a segment's rows in the table. Fails while the INSERT is still
+    /// running.
     async fn rows_of(&self, head: &Head, insert_id: &str) -> Result<u32, Failure> {
         let running =
             format!("SELECT count() FROM system.processes WHERE query_id = {}", schema::quoted(insert_id));
         if self.http.number(&running).await.map_err(Failure::unsent)? > 0 {
             return Err(Failure::Running);
         }
-        // By the primary key first: the table may have years of rows.
+        // The primary key comes first: the table may hold years of rows.
         let count = format!(
             "SELECT count() FROM {} WHERE appliance = {} AND time >= toDateTime({}) AND time < toDateTime({}) AND segment = {}",
             self.schema.table(schema::QUERIES),

@@ -1,47 +1,49 @@
-//! The tables: made where they are missing, completed where a column is, and never used where one is of another type.
+//! The tables: creates missing tables, adds missing columns, and refuses columns of another type.
 //!
-//! Nothing is asked of a server that has all of it but to show it, so that a user without the right to create tables will do once
-//! somebody else has made them. Two kinds of servers are told apart by their version: those with `DateTime64`, table TTL and
-//! deduplication tokens, and those before (ClickHouse 18.16 is Debian 12's), which have less of everything.
+//! If the server has everything, only SELECT statements are sent, so a user without the right to
+//! create tables suffices once somebody else has created them. Two kinds of servers are
+//! distinguished by version: those with `DateTime64`, table TTL and deduplication tokens, and older
+//! ones (Debian 12 has ClickHouse 18.16) without them.
 
 use super::http::{Failure, Http};
 use ringdns_segment::rowbinary::{COLUMNS, Kind};
 use std::collections::HashMap;
 
-/// The table that rows go to.
+/// Name of the table that rows are inserted into.
 pub const QUERIES: &str = "queries";
-/// Rows that a server makes one block of, as it reads them: its own default, said in case a profile says otherwise.
+/// Most rows that the server puts into one block while it reads an INSERT: its own default, set
+/// explicitly in case a profile differs.
 pub const BLOCK_ROWS: &str = "1048576";
-/// The version from which on `insert_deduplication_token` is known.
+/// First version that supports `insert_deduplication_token`.
 const MODERN: [u64; 2] = [22, 2];
-/// How many insertions a table remembers, to know one that comes again.
+/// Number of recent insertions that a table remembers for deduplication.
 const REMEMBERED: u32 = 10_000;
 
-/// Names of the tables.
+/// Names and retention of the tables.
 #[derive(Clone, Debug)]
 pub struct Schema {
-    /// The database that they are in.
+    /// Database of the tables.
     pub database: String,
-    /// Rows are kept so many days.
+    /// Days that rows are kept.
     pub retention_days: u32,
 }
 
-/// What a server can do.
+/// Capabilities of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Whether it has the types and settings of today.
+    /// Whether it has the types and settings of `MODERN` versions.
     pub modern: bool,
-    /// Whether an insertion that comes again is known by its token.
+    /// Whether a repeated insertion is recognised by its token.
     pub deduplicates: bool,
 }
 
-/// A table that is filled from `queries` as rows come in.
+/// A table that a materialised view fills from `queries`.
 struct Summary {
     name: &'static str,
     columns: &'static str,
-    /// What is summed; none: states of aggregate functions.
+    /// Engine: sums columns, or merges states of aggregate functions.
     engine: &'static str,
-    /// The column of its time, first in the order.
+    /// Time column, first in the order.
     time: &'static str,
     order: &'static str,
     select: &'static str,
@@ -81,16 +83,16 @@ const SUMMARIES: [Summary; 3] = [
 ];
 
 impl Schema {
-    /// A table's name with its database.
+    /// Returns a table's name with its database.
     pub fn table(&self, name: &str) -> String {
         format!("`{}`.`{name}`", self.database)
     }
 
-    /// Sees that everything is there, and says what the server can do.
+    /// Creates or completes all tables, and returns the server's capabilities.
     pub async fn prepare(&self, http: &Http) -> Result<Server, Failure> {
         let version = http.query("SELECT version()").await?;
         let modern = is_modern(&version)
-            .ok_or_else(|| Failure::Schema(format!("{:?} is no version of ClickHouse", version.trim())))?;
+            .ok_or_else(|| Failure::Schema(format!("{:?} is not a version of ClickHouse", version.trim())))?;
         let mut tables = self.tables(http).await?;
         if !tables.contains_key(QUERIES) {
             http.query(&format!("CREATE DATABASE IF NOT EXISTS `{}`", self.database)).await?;
@@ -123,10 +125,11 @@ impl Schema {
         Ok(Server { modern, deduplicates })
     }
 
-    /// The tables that there are, and their engines with all settings where the server shows them.
+    /// Returns the existing tables and their engines, with all settings where the server shows
+    /// them.
     async fn tables(&self, http: &Http) -> Result<HashMap<String, String>, Failure> {
         let database = quoted(&self.database);
-        // 18.16 has the column since long, and it is empty for views.
+        // ClickHouse 18.16 has this column too; it is empty for views.
         let query = format!("SELECT name, engine_full FROM system.tables WHERE database = {database}");
         let answer = http.query(&query).await?;
         let pair = |line: &str| {
@@ -165,7 +168,7 @@ impl Schema {
         )
     }
 
-    /// Partitions, order, and how long things are kept.
+    /// Returns the partitions, the order and the retention.
     fn rest(&self, time: &str, modern: bool) -> impl Fn(&str) -> String {
         let ttl = if modern { format!(" {}", self.ttl(time)) } else { String::new() };
         let settings = match modern {
@@ -182,7 +185,8 @@ impl Schema {
         format!("TTL toDateTime({time}) + toIntervalDay({})", self.retention_days)
     }
 
-    /// Adds columns that are missing, and refuses those that would be filled with something else than what is sent.
+    /// Adds missing columns, and refuses columns of a type that would store other values than those
+    /// sent.
     async fn check_columns(&self, http: &Http, modern: bool) -> Result<(), Failure> {
         let server = Server { modern, deduplicates: false };
         let query = format!(
@@ -198,19 +202,19 @@ impl Schema {
                 http.query(&format!("ALTER TABLE {} ADD COLUMN {definition}", self.table(QUERIES))).await?;
                 continue;
             };
-            // In a list of tab-separated values quotes are escaped.
+            // Quotes are escaped in tab-separated values.
             let found = found.replace('\\', "");
             if !fits(column.1, &found) {
                 let table = self.table(QUERIES);
                 return Err(Failure::Schema(format!(
-                    "column {name} of {table} is {found}. Change it back, or rename the table and let ringdns make another"
+                    "column {name} of {table} is {found}. Change it back, or rename the table, and ringdns creates a new one"
                 )));
             }
         }
         Ok(())
     }
 
-    /// Changes the TTL of tables that were made with another.
+    /// Changes the TTL of tables that were created with another retention.
     async fn keep_retention(&self, http: &Http, tables: &HashMap<String, String>) -> Result<(), Failure> {
         let times = SUMMARIES.iter().map(|summary| (summary.name, summary.time));
         let days = format!("toIntervalDay({})", self.retention_days);
@@ -222,7 +226,7 @@ impl Schema {
         Ok(())
     }
 
-    /// Where tables have no TTL: removes days that are over.
+    /// Drops expired days of tables without TTL.
     async fn retire(&self, http: &Http) -> Result<(), Failure> {
         let names = SUMMARIES.iter().map(|summary| summary.name).chain([QUERIES]);
         for name in names {
@@ -241,7 +245,8 @@ impl Schema {
     }
 }
 
-/// A column's name on a server: without `DateTime64`, milliseconds are a number, and `time` is made from it.
+/// Returns a column's name on a server: without `DateTime64`, milliseconds are a number, and `time`
+/// is derived from it.
 pub fn column_name(&(name, kind): &(&'static str, Kind), server: Server) -> &'static str {
     match kind {
         Kind::Millis if !server.modern => "time_ms",
@@ -261,12 +266,12 @@ fn column_definition(column: &(&'static str, Kind), server: Server) -> String {
         (Kind::U32, _) => "UInt32",
         (Kind::U64, _) => "UInt64",
     };
-    // Rows from before the column was there stood for themselves.
+    // Rows older than this column were not sampled.
     let kind = if column.0 == "sample" { format!("{kind} DEFAULT 1") } else { kind.to_owned() };
     format!("{} {kind}", column_name(column, server))
 }
 
-/// Whether a column of this type takes such values as they are sent.
+/// Whether a column of type `found` stores values of this kind unchanged.
 fn fits(kind: Kind, found: &str) -> bool {
     match kind {
         Kind::Millis => found == "Int64" || found.starts_with("DateTime64(3"),
@@ -278,13 +283,13 @@ fn fits(kind: Kind, found: &str) -> bool {
     }
 }
 
-/// Whether a version has all that is used of today's servers; `None`: it is no version.
+/// Whether a version is at least `MODERN`; `None` if it cannot be parsed.
 fn is_modern(version: &str) -> Option<bool> {
     let mut parts = version.trim().split('.').map(|part| part.parse::<u64>().ok());
     Some([parts.next()??, parts.next()??] >= MODERN)
 }
 
-/// A string as SQL has it.
+/// Returns a string as an SQL literal.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }

@@ -1,4 +1,4 @@
-//! Segments, the spool and the outbox, without a server.
+//! Tests of segments, the spool and the outbox, without a server.
 
 use super::super::{
     ledger::{Ledger, Place, Sums},
@@ -47,7 +47,7 @@ fn read(segment: &Segment) -> Vec<Entry> {
     entries(&segment.rows().unwrap()).collect::<Result<_, _>>().unwrap()
 }
 
-/// Of whatever bytes, or of those that names mostly have.
+/// Labels of arbitrary bytes, or of the bytes that names mostly have.
 fn any_label() -> impl Strategy<Value = Vec<u8>> {
     let plain = "[a-z0-9_*-]{1,63}".prop_map(String::into_bytes);
     prop_oneof![plain, prop::collection::vec(any::<u8>(), 1..=63)]
@@ -91,7 +91,7 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// What is read is what was written, column by column.
+    /// Checks that rows are read as they were written, column by column.
     #[test]
     fn rows_come_back_as_they_went(rows in prop::collection::vec(any_row(), 1..40), id in any::<u64>()) {
         let mut batch = Batch::new(id, "box-1.example").unwrap();
@@ -117,11 +117,12 @@ proptest! {
         }
     }
 
-    /// Any bytes are a segment, or are not: no panic, nothing read from what is none.
+    /// Checks that arbitrary bytes cause no panic, and that nothing is read from an invalid
+    /// segment.
     #[test]
     fn what_is_no_segment_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(Segment::parse(bytes.clone()).is_err());
-        // And rows that are none end in an error.
+        // Invalid rows end in an error.
         let read: Vec<_> = entries(&bytes).collect();
         prop_assert!(bytes.is_empty() || read.last().unwrap().is_err() || read.len() * 60 <= bytes.len());
     }
@@ -140,7 +141,7 @@ fn damage_at_any_byte_is_found() {
         assert!(Segment::parse(bytes[..at].to_vec()).is_err(), "cut off at {at}");
     }
     assert_eq!(Segment::parse([bytes, &[0]].concat()).unwrap_err(), Damage::Length);
-    // What is damaged in the head alone is found without reading the rest.
+    // Damage in the head is found without reading the rest.
     for at in 0..HEAD {
         let mut head = bytes[..HEAD].to_vec();
         head[at] ^= 1;
@@ -148,7 +149,7 @@ fn damage_at_any_byte_is_found() {
     }
 }
 
-/// As `zstd -d` and clickhouse-local see it: the head is skipped.
+/// Checks that `zstd -d` and clickhouse-local can read a segment: they skip the head.
 #[test]
 fn a_segment_is_a_file_of_zstd() {
     let segment = segment(1, 3);
@@ -156,7 +157,7 @@ fn a_segment_is_a_file_of_zstd() {
     assert_eq!(plain, segment.rows().unwrap());
 }
 
-/// The format is what others rely on: a change of it wants another magic.
+/// Checks the format, which other programs rely on: a change of it needs another magic number.
 #[test]
 fn the_format_is_what_it_was() {
     let mut batch = Batch::new(1_700_000_000_000_000, "here").unwrap();
@@ -218,7 +219,7 @@ fn the_spool_gives_back_what_it_was_given_after_a_restart_too() {
     let mut spool = scene.spool(BIG);
     (1..=3).for_each(|id| scene.put(&mut spool, id, id as u32));
     drop(spool);
-    // What a process was writing when it died.
+    // A temporary file of a process that died while writing.
     fs::write(scene.path().join("00000000000000000009.tmp"), "half").unwrap();
     let scene = Scene { ledger: Arc::default(), ..scene };
     let mut spool = scene.spool(BIG);
@@ -246,7 +247,7 @@ fn a_full_spool_drops_the_oldest_but_for_what_is_being_sent() {
     assert_eq!((spool.first(), spool.last(), scene.sums().dropped_spool_full), (Some(3), Some(6), 30));
     let left: Vec<_> = ringdns_segment::folder::list(scene.path()).unwrap();
     assert_eq!(left.len(), 3);
-    // One that is larger than the spool finds no room, whatever goes.
+    // A segment larger than the spool finds no room, whatever is removed.
     let scene = Scene::set();
     let mut spool = scene.spool(4096);
     scene.put(&mut spool, 1, 20_000);
@@ -268,7 +269,7 @@ fn damaged_segments_are_counted_and_never_given() {
     let lost = (sums.dropped_damaged, sums.dropped_disk, sums.segments_damaged, sums.spooled);
     assert_eq!(lost, (10, 10, 1, 10));
     drop(spool);
-    // A head that cannot be read says nothing of rows. A segment under another's name is none.
+    // A damaged head gives no number of rows. A segment under another's name is invalid.
     fs::write(path(1), "no segment").unwrap();
     fs::write(path(4), segment(5, 1).bytes()).unwrap();
     let scene = Scene { ledger: Arc::default(), ..scene };
@@ -291,7 +292,7 @@ fn a_folder_is_one_processs_and_comes_when_it_can() {
 
 //----------- Outbox ----------------------------------------------------------
 
-/// Everything that is to be sent, with what is known of it.
+/// Sends everything, and returns the ids with the `maybe_stored` flags.
 fn sent(outbox: &mut Outbox) -> Vec<(u64, bool)> {
     let mut sent = Vec::new();
     while let Some(parcel) = outbox.send_next() {
@@ -307,7 +308,7 @@ impl Scene {
         Outbox::new(self.spool(BIG), self.ledger.clone())
     }
 
-    /// A segment made at this time.
+    /// Makes a segment at this time.
     fn make(&self, outbox: &mut Outbox, now_us: u64) -> u64 {
         let id = outbox.next_id(now_us);
         self.ledger.take(10);
@@ -320,18 +321,18 @@ impl Scene {
 fn segments_leave_in_order_from_memory_and_from_disk() {
     let scene = Scene::set();
     let mut outbox = scene.outbox();
-    // Nobody was reached yet: the first is safe on disk.
+    // The server has not been reached yet: the first segment is safe on disk.
     scene.make(&mut outbox, 100);
     assert_eq!((scene.sums().spooled, scene.sums().in_hand), (10, 0));
     assert_eq!(sent(&mut outbox), [(100, false)]);
-    // From here on they stay in memory, and no more than a few.
+    // From here on segments stay in memory, up to the limit.
     for now in [200, 200, 150, 201] {
         scene.make(&mut outbox, now);
     }
     assert_eq!((scene.sums().in_hand, scene.sums().spooled), (40, 0));
     scene.make(&mut outbox, 300);
     assert_eq!((scene.sums().in_hand, scene.sums().spooled), (40, 10));
-    // The first cannot be stored: all go to disk, and it alone may be there.
+    // The first cannot be stored: all go to disk, and only the first may be stored.
     let parcel = outbox.send_next().unwrap();
     outbox.failed(&parcel.segment, true);
     assert_eq!((scene.sums().in_hand, scene.sums().spooled), (0, 50));
@@ -351,7 +352,7 @@ fn after_a_restart_all_that_is_found_may_have_been_stored() {
     for now in 101..104 {
         scene.make(&mut outbox, now);
     }
-    // Sent, and never heard of again.
+    // A segment that was sent, without any result.
     let _sent = outbox.send_next().unwrap();
     outbox.spill();
     drop(outbox);

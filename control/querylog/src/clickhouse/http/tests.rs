@@ -1,4 +1,4 @@
-//! Requests to a server that the test plays.
+//! Tests of requests, with the test as the server.
 
 use super::{Failure, Http};
 use ringdns_config::{ClickHouse, Scheme};
@@ -26,7 +26,8 @@ fn http(scheme: Scheme, address: SocketAddr, ca: Option<&Path>, password: Option
     })
 }
 
-/// Takes one connection, says `response`, and gives what it was asked. The request's body is 3 bytes.
+/// Accepts one connection, sends `response`, and returns the request. The request's body is 3
+/// bytes.
 async fn play(tls: Option<TlsAcceptor>, response: &'static str) -> (SocketAddr, JoinHandle<Option<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -99,7 +100,7 @@ async fn what_goes_wrong_after_the_request_may_have_stored_rows() {
         assert!(failure.was_sent() && failure.to_string().contains(said), "{failure}");
         assert!(!failure.unsent().was_sent());
     }
-    // Nobody listens: nothing was sent.
+    // Nothing listens at this address, so nothing was sent.
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let failure = http(Scheme::Http, closed, None, None).ask(&[], "abc".into()).await.unwrap_err();
     assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
