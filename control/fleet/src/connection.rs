@@ -84,7 +84,9 @@ impl Way {
         let mut connection = self.to(&host, port, patience).await?;
         let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
         let is_master = matches!(role.first(), Some(Value::BulkString(role)) if role == b"master");
-        is_master.then_some(connection).ok_or_else(|| refused("the node that the Sentinel names is no master"))
+        is_master
+            .then_some(connection)
+            .ok_or_else(|| refused("the node that the Sentinel names is no master"))
     }
 }
 

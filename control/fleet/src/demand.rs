@@ -20,7 +20,7 @@ const BATCH: usize = 64;
 pub struct Untold(Mutex<HashMap<String, u32, DefaultHashBuilder>>);
 
 impl Fleet {
-    /// Counts `n` questions that were answered without a lookup in Redis, or by one.
+    /// Adds `n` to the demand for a question that was answered without Redis, or from it.
     pub(super) fn add_demand(&self, asked: Asked<'_>, n: u32) {
         if !self.is_up() {
             return;
