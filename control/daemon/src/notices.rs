@@ -1,5 +1,5 @@
-//! Notices: conditions that an operator should know of and that no counter shows. `ringctl status`
-//! lists them, and each is logged once.
+//! Notices: conditions that an operator should know of, in words. `ringctl status` lists them, and
+//! each is logged once.
 
 use parking_lot::Mutex;
 use ringdns_dataplane::{

@@ -300,7 +300,7 @@ fn an_empty_order_sends_nothing() {
             generator.run(GENERATE_PROGRAM, &[0; FRAME_LEN]);
         }
     }
-    // An order of length 0 has nothing to send; of one of 1000, the map has four entries, all empty.
+    // An order of length 0 has nothing to send; of one of 1000, the map has four empty entries.
     let expected = Progress { sequence: 16, failed: 16, ..Progress::default() };
     assert_eq!(generator.progress(), expected);
 }

@@ -1,5 +1,5 @@
-//! The AF_XDP port behind the real steering program: queries of a kernel socket at the other end of the cable are
-//! received, turned around in place and sent back.
+//! Tests of the AF_XDP port behind the real steering program: it receives queries from a kernel
+//! socket at the other end of the cable, turns them around in place and sends them back.
 
 use std::{
     net::{SocketAddr, UdpSocket},

@@ -1,4 +1,4 @@
-//! HTTP API: the whole over the Unix socket for `ringctl`, the read-only part over TCP for monitoring.
+//! HTTP API: complete over the Unix socket for `ringctl`, read-only over TCP for monitoring.
 //!
 //! | route | answer or effect |
 //! |---|---|

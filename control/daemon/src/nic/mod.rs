@@ -163,7 +163,7 @@ impl Watch {
     }
 
     /// Watches until the other end of `stop` is closed. Fires `settled` once the link is as it was
-    /// before the program was attached, or after [`SETTLE`].
+    /// before the program was attached, or after `SETTLE`.
     pub fn run(mut self, stop: &PipeReader, settled: oneshot::Sender<()>) -> io::Result<()> {
         let mut settled = Some(settled);
         loop {
@@ -323,8 +323,8 @@ impl Watch {
                 if self.watched.receiving.set_refused(&why) {
                     let interface = &self.watched.interface;
                     tracing::warn!(
-                        "AF_XDP on {interface} cannot be had again yet: {why}. Kernel sockets go on serving, and \
-                         ringdnsd tries again, every {} s in the end",
+                        "AF_XDP on {interface} cannot be attached again yet: {why}. Kernel sockets serve \
+                         meanwhile; ringdnsd tries again, at least every {} s",
                         PAUSES.1.as_secs()
                     );
                 }
