@@ -45,7 +45,7 @@ counters! {
     /// Counters of the TCP listener.
     ListenCounters {
         /// TCP connections accepted.
-                connections,
+        connections,
         /// TCP connections refused because the limit was reached and no other connection was idle.
         connections_refused,
         /// Idle TCP connections closed in favour of new ones because the limit was reached.
