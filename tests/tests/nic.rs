@@ -320,7 +320,7 @@ fn while_afxdp_is_lost_the_workers_of_the_queues_serve() {
     // Another process takes the interface before it is up.
     let mut other = None;
     scene.make_cable(2, |scene| other = Some(Ringdnsd::start(scene.lab.server(), &holder)));
-    scene.hears("AF_XDP on vs cannot be had again yet: ", 1);
+    scene.hears("AF_XDP on vs cannot be attached again yet: ", 1);
     scene.is_lost("it cannot be attached again yet: ", Err("server.fallback = false"));
     let asked = scene.upstream.asked();
     let served = until("each worker has served over its socket", || {
@@ -333,7 +333,7 @@ fn while_afxdp_is_lost_the_workers_of_the_queues_serve() {
         hits.iter().all(|hits| *hits > 0).then_some(hits)
     });
     assert_eq!(scene.upstream.asked(), asked, "a worker lost its cache, and the host's: {served:?}");
-    assert_eq!(scene.said("AF_XDP on vs cannot be had again yet: "), 1, "once is enough");
+    assert_eq!(scene.said("AF_XDP on vs cannot be attached again yet: "), 1, "once is enough");
 
     drop(other);
     scene.hears(BACK, 1);

@@ -51,7 +51,7 @@ fn who_is_asked_and_who_may_ask_changes_without_a_restart() {
 
     ringdnsd.configure(|socket| scene.settings(1, "[cache]\nmax_ttl = \"7s\"\n").text(socket));
     let told = ringdnsd.told(&["reload"]);
-    assert!(told.contains("[upstream] holds") && told.contains("[cache] has changed"), "{told}");
+    assert!(told.contains("[upstream] is in effect") && told.contains("[cache] has changed"), "{told}");
     assert_eq!(ask("two.example").addresses(), [Ipv4Addr::new(192, 0, 2, 2)]);
     assert!(ask("two.example").ttl() > 7, "a key that needs a restart must not take effect");
     assert_eq!(ask("one.example").addresses(), [Ipv4Addr::new(192, 0, 2, 1)], "cached answers stay");

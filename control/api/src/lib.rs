@@ -1,6 +1,6 @@
-//! Types of ringdnsd's HTTP API, as JSON: what `ringdnsd` answers and `ringctl` reads.
+//! Types of ringdnsd's HTTP API: the JSON that `ringdnsd` writes and `ringctl` reads.
 //!
-//! Values alone: nothing here does anything but tell what it holds.
+//! Plain data: no type here has behaviour beyond sums of its own fields.
 
 #![forbid(unsafe_code)]
 

@@ -3,139 +3,142 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// What runs.
+/// Status of a running ringdnsd.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Status {
     /// Version of the program.
     pub version: String,
-    /// Number of the process.
+    /// Process id.
     pub pid: u32,
     /// Seconds since the start.
     pub uptime_secs: u32,
-    /// Whether clients' queries come, and are answered.
+    /// Whether ringdnsd receives clients' queries and answers them.
     pub ready: bool,
-    /// Why not, if not.
+    /// Reason why `ready` is false.
     #[serde(default)]
     pub obstacle: Option<String>,
-    /// How packets are received.
+    /// Way in which packets are received.
     pub receiving: String,
-    /// Conditions that an operator should know of, a sentence each.
+    /// Conditions that an operator should know of, one sentence each.
     #[serde(default)]
     pub notices: Vec<String>,
-    /// Addresses that are listened on.
+    /// Addresses that ringdnsd listens on.
     pub listen: Vec<String>,
-    /// Worker threads.
+    /// Number of worker threads.
     pub workers: usize,
-    /// What the process takes, if the kernel tells.
+    /// Resource usage of this process, if the kernel reports it.
     pub process: Option<ResourceUsage>,
-    /// Upstreams, and how they do.
+    /// State of each upstream.
     pub upstreams: Vec<UpstreamStatus>,
 }
 
-/// Resource usage of the daemon at a moment.
+/// Resource usage of the daemon at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ResourceUsage {
-    /// Its pages that are in memory, as the kernel counts them.
+    /// Resident set: pages in memory, as the kernel counts them, in bytes.
     pub resident_bytes: u64,
-    /// Addresses that it has. There is memory behind a part of them only.
+    /// Address space in bytes. Only a part of it is backed by memory.
     pub virtual_bytes: u64,
-    /// Memory that was allocated and not freed. What `resident_bytes` is above this is stacks, code, UMEM, caches, and what the allocator keeps.
+    /// Bytes allocated and not yet freed. The rest of `resident_bytes` is stacks, code, UMEM,
+    /// caches, and memory that the allocator retains.
     pub allocated_bytes: u64,
-    /// Files and sockets that are open.
+    /// Number of open files and sockets.
     pub open_files: u64,
-    /// How many may be, if there is a limit.
+    /// Most files and sockets that may be open, if there is a limit.
     pub open_files_max: Option<u64>,
-    /// Threads.
+    /// Number of threads.
     pub threads: u64,
-    /// Processor time since the start.
+    /// CPU time since the start, in seconds.
     pub cpu_secs: f64,
 }
 
-/// How an upstream does.
+/// State and counters of an upstream.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct UpstreamStatus {
-    /// Its address as in the configuration, with what may be left out there: `udp://9.9.9.9:53`.
+    /// Address in the configuration's form, with optional parts filled in: `udp://9.9.9.9:53`.
     pub address: String,
-    /// `udp` (and TCP for what does not fit), `tcp`, `tls` or `https`.
+    /// Protocol: `udp` (and TCP after a truncated answer), `tcp`, `tls` or `https`.
     pub protocol: String,
-    /// The zones that it is asked for; none: all names that are in no other's.
+    /// Zones that are forwarded to it; empty: all names outside the zones of other upstreams.
     pub zones: Vec<String>,
-    /// Whether it is left alone for a while because it failed.
+    /// Whether it is in back-off after failures.
     pub put_back: bool,
-    /// For how long yet, in milliseconds.
+    /// Remaining back-off in milliseconds.
     pub back_off_ms: u64,
-    /// Queries sent, those sent again among them.
+    /// Queries sent, retransmissions included.
     pub queries: u64,
     /// Answers used.
     pub answers: u64,
     /// Queries that it did not answer in time.
     pub timeouts: u64,
-    /// Queries that it could not be reached for, answered with a failure such as SERVFAIL, or with what cannot be read.
+    /// Queries for which it could not be reached, or that it answered with a failure such as
+    /// SERVFAIL or with a malformed response.
     pub errors: u64,
-    /// Its smoothed round trip in microseconds, those that it did not answer among them; 0 before the first.
+    /// Smoothed round-trip time in microseconds, unanswered queries included; 0 before the first.
     pub round_trip_us: u64,
-    /// How long it takes to answer.
+    /// Response times.
     pub times: Times,
 }
 
-/// How long answers and failures took since the start, exact to 1 %.
+/// Percentiles of the times of answers and failures since the start, exact to 1 %.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Times {
-    /// How many there were.
+    /// Number of answers and failures.
     pub count: u64,
-    /// Half of them took at most so many microseconds.
+    /// Median in microseconds.
     pub p50_us: u64,
-    /// 90 % of them.
+    /// 90th percentile in microseconds.
     pub p90_us: u64,
-    /// 99 % of them.
+    /// 99th percentile in microseconds.
     pub p99_us: u64,
-    /// All of them.
+    /// Maximum in microseconds.
     pub max_us: u64,
 }
 
-/// What the host tier holds under a key.
+/// Entry of the host tier.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EntryView {
-    /// The name.
+    /// Domain name.
     pub name: String,
-    /// The type.
+    /// Record type.
     pub rtype: String,
-    /// Whether it is the answer for clients that set DO.
+    /// Whether this answer is for clients that set DO.
     pub dnssec_ok: bool,
-    /// Whether it is the answer for clients that set CD.
+    /// Whether this answer is for clients that set CD.
     pub checking_disabled: bool,
-    /// The response code.
+    /// Response code.
     pub rcode: String,
-    /// `fresh`, `stale` or `expired`.
+    /// State: `fresh`, `stale` or `expired`.
     pub state: String,
-    /// Seconds since it was received.
+    /// Seconds since the answer was received.
     pub age_secs: u32,
-    /// Seconds until it is stale; 0 if it is.
+    /// Seconds until the answer becomes stale; 0 if it is stale.
     pub fresh_secs: u32,
-    /// Seconds until it may no longer be given out.
+    /// Seconds until the answer may no longer be served, not even stale.
     pub left_secs: u32,
-    /// Bytes of its records.
+    /// Size of the records in bytes.
     pub bytes: usize,
-    /// Its records as text, with the TTLs that were received.
+    /// Records as text, with the TTLs as received.
     pub records: Vec<String>,
 }
 
-/// What a purge removed.
+/// Result of a purge.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Purged {
-    /// Entries of the host tier. The workers forget everything that they hold, and learn it again from the host tier.
+    /// Number of entries removed from the host tier. The workers empty their caches and fill them
+    /// again from the host tier.
     pub removed: u64,
-    /// Whether the other appliances of the fleet have been told; `None`: there is no fleet. Those that have not been yet are told
-    /// when Redis can be reached again.
+    /// Whether the other appliances of the fleet have been told; `None`: there is no fleet. If
+    /// false, they are told when Redis can be reached again.
     #[serde(default)]
     pub told: Option<bool>,
 }
 
-/// What became of the configuration.
+/// Result of reading the configuration again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// Its tables that hold from now on.
+    /// Changed tables that are in effect now.
     pub applied: BTreeSet<String>,
-    /// Those that have changed, and will not hold before a restart.
+    /// Changed tables that take effect only at a restart.
     pub needs_restart: BTreeSet<String>,
 }

@@ -1,85 +1,86 @@
-//! Answers of `GET /sweeps`: what sweeps of the host tier and of Redis did.
+//! Answers of `GET /sweeps`: results of the sweeps of the host tier and of Redis.
 
 use serde::{Deserialize, Serialize};
 
-/// What one sweep did.
+/// Result of one sweep, or the sum of several.
 pub trait Swept: Clone + Default {
-    /// When it began, in Unix time.
+    /// Returns the time at which it began, in Unix time.
     fn at(&self) -> u64;
 
-    /// Adds what another one did; it begins when it began.
+    /// Adds the counts of another sweep; the start time stays.
     fn add(&mut self, other: &Self);
 }
 
-/// What is told of them.
+/// Sweeps as the API reports them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Told<R> {
-    /// How many sweeps there are in `sum`.
+    /// Number of sweeps in `sum`.
     pub sweeps: usize,
-    /// All that are remembered, of a day at most, together; `at` is when the first of them began.
+    /// Sum of all remembered sweeps, at most a day's; `at` is the start of the first.
     pub sum: R,
-    /// The last ones, the newest last.
+    /// Last sweeps, the newest last.
     pub last: Vec<R>,
 }
 
-/// What sweeps of the last day have done.
+/// Sweeps of the last day.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sweeps {
-    /// Those of the host tier.
+    /// Sweeps of the host tier.
     pub host: Told<Report>,
-    /// Those that this appliance has made of Redis, if there is one.
+    /// Sweeps of Redis by this appliance, if Redis is configured.
     pub fleet: Option<Told<RedisSweep>>,
 }
 
-/// What one sweep did. `near = renewed + unchanged + failed`, and what was skipped.
+/// Result of one sweep of the host tier. `near = renewed + unchanged + failed + skipped`, where
+/// `skipped` is the sum of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// When it began, in Unix time.
+    /// Start time in Unix time.
     pub at: u64,
-    /// How long the walk took, in microseconds.
+    /// Duration of the walk over all entries, in microseconds.
     pub walk_us: u64,
-    /// How long it took in all, renewals included, in milliseconds.
+    /// Total duration in milliseconds, renewals included.
     pub took_ms: u64,
-    /// Entries of the host tier that it has seen.
+    /// Entries of the host tier that the walk visited.
     pub seen: u64,
-    /// Those of them that had expired, and may be given out where nothing better is to be had.
+    /// Stale entries: expired, and served only if resolution fails.
     pub stale: u64,
-    /// Those that were about to expire.
+    /// Entries about to expire.
     pub near: u64,
-    /// Of these, those that there is a new answer for.
+    /// Entries about to expire that were renewed.
     pub renewed: u64,
-    /// Of these, those whose new answer expires no later than the one that was there.
+    /// Entries about to expire whose new answer expires no later than the old one.
     pub unchanged: u64,
-    /// Of these, those for which no answer was to be had: the one that was there stays.
+    /// Entries about to expire for which no new answer could be obtained: the old one stays.
     pub failed: u64,
-    /// Of these, those that were left alone, and why.
+    /// Entries about to expire that were not renewed, by reason.
     pub skipped: Skipped,
-    /// Entries that it removed, and why.
+    /// Entries removed, by reason.
     pub removed: Removed,
 }
 
-/// Why entries that were about to expire were not renewed.
+/// Entries that were about to expire and were not renewed, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// They are not asked for.
+    /// Entries that clients do not ask for often enough.
     pub unasked: u64,
-    /// Lately they could not be renewed.
+    /// Entries whose last renewal failed recently.
     pub put_off: u64,
-    /// There were others that are asked for more, and no time or budget left for these.
+    /// Entries for which no time or budget was left after those asked for more often.
     pub over_budget: u64,
-    /// When their turn came, somebody else had renewed them, or they had been purged or evicted.
+    /// Entries that had already been renewed, purged or evicted when their turn came.
     pub settled: u64,
 }
 
-/// Why entries were removed.
+/// Entries removed, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// They could not be given out any more.
+    /// Entries too old to be served even as stale.
     pub dead: u64,
 }
 
 impl Report {
-    /// Entries that were about to expire and of which it is not said what became of them: none.
+    /// Returns the number of entries about to expire that no counter accounts for. It should be 0.
     pub fn unaccounted(&self) -> i64 {
         let Skipped { unasked, put_off, over_budget, settled } = self.skipped;
         let ends = [self.renewed, self.unchanged, self.failed, unasked, put_off, over_budget, settled];
@@ -109,26 +110,26 @@ impl Swept for Report {
     }
 }
 
-/// What one sweep of Redis did.
+/// Result of one sweep of Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedisSweep {
-    /// When it began, in Unix time.
+    /// Start time in Unix time.
     pub at: u64,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub took_ms: u64,
-    /// Answers that are in the index after it; of several sweeps, after the last.
+    /// Answers in the index after the sweep; in a sum, after the last one.
     pub kept: u64,
-    /// Answers of the index that it looked for in Redis.
+    /// Answers of the index whose key it looked up in Redis.
     pub seen: u64,
-    /// Answers that left the index because they have ended.
+    /// Answers removed from the index because their key has expired.
     pub ended: u64,
-    /// Answers that left because there were too many, and others are wanted more.
+    /// Answers removed because the index was full and these had the least demand.
     pub least: u64,
-    /// Answers that left because nobody has wanted them for long.
+    /// Answers removed because nobody had asked for them for a long time.
     pub idle: u64,
-    /// Answers that left the index because they are not in Redis any more.
+    /// Answers removed from the index because Redis no longer held their key.
     pub orphans: u64,
-    /// 1 if Redis failed, or was too slow, before it was done.
+    /// 1 if the sweep ended early because Redis failed or was too slow.
     pub cut_short: u64,
 }
 

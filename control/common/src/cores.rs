@@ -1,20 +1,20 @@
-//! Which cores the workers have, and which are left for the control plane.
+//! Assignment of cores to workers and to the control plane.
 
 use core_affinity::CoreId;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// Who runs where. Made from the cores that the process may run on: in a container those are fewer than the
-/// machine has.
+/// Assignment of the cores that the process may run on: in a container fewer than the machine has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// All cores of the process.
     cores: Vec<CoreId>,
-    /// How many of them, from the last one down, the workers have to themselves.
+    /// Number of workers. They occupy the cores from the last one down.
     workers: usize,
 }
 
 impl Plan {
-    /// For this process and `workers` workers; `None`: as many as there are cores, less one for the control plane.
+    /// Returns a plan for this process and `workers` workers; `None`: one worker per core, less one
+    /// for the control plane, and at least one.
     pub fn new(workers: Option<usize>) -> Self {
         Self::over(core_affinity::get_core_ids().unwrap_or_default(), workers)
     }
@@ -24,24 +24,25 @@ impl Plan {
         Plan { cores, workers }
     }
 
-    /// How many workers there are.
+    /// Returns the number of workers.
     pub fn workers(&self) -> usize {
         self.workers
     }
 
-    /// The core of worker number `worker`, if cores are known. The first core comes last: interrupts go there by
-    /// default.
+    /// Returns the core of worker number `worker`, if cores are known. The first core is assigned
+    /// last: interrupts go there by default.
     pub fn of_worker(&self, worker: usize) -> Vec<CoreId> {
         self.cores.iter().rev().cycle().nth(worker).copied().into_iter().collect()
     }
 
-    /// Whether worker number `worker` shares its core with nobody. Told before the number of workers is known: the control
-    /// plane keeps the first core or, if each has a worker, sits on all of them.
+    /// Whether worker number `worker` has its core to itself. The answer does not depend on the
+    /// number of workers: the control plane keeps the first core or, if each core has a worker,
+    /// runs on all.
     pub fn is_alone(&self, worker: usize) -> bool {
         worker + 1 < self.cores.len()
     }
 
-    /// The cores without a worker; all, if each has one.
+    /// Returns the cores without a worker, or all cores if each has one.
     pub fn of_control(&self) -> &[CoreId] {
         match self.cores.len().saturating_sub(self.workers) {
             0 => &self.cores,
@@ -50,7 +51,7 @@ impl Plan {
     }
 }
 
-/// Keeps this thread to some cores, or to one; with none given, it runs anywhere.
+/// Pins this thread to these cores. With none given, it runs anywhere.
 pub fn sit(cores: &[CoreId]) {
     match cores {
         [] => {}
@@ -59,7 +60,7 @@ pub fn sit(cores: &[CoreId]) {
             let mut set = CpuSet::new();
             cores.iter().filter(|core| core.id < CpuSet::MAX_CPU).for_each(|core| set.set(core.id));
             if let Err(error) = sched_setaffinity(None, &set) {
-                tracing::warn!(?cores, %error, "a thread cannot be kept to its cores; latency will vary");
+                tracing::warn!(?cores, %error, "cannot pin a thread to its cores; latency will vary");
             }
         }
     }

@@ -1,40 +1,41 @@
-//! Counters of the control plane: named, documented, and listed by one declaration each.
+//! Counters of the control plane. One declaration gives each its name, help text and place in
+//! listings.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A count that only rises.
+/// Monotonic counter.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Counts one.
+    /// Adds one.
     pub fn inc(&self) {
         self.add(1);
     }
 
-    /// Counts `n`.
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// The count so far.
+    /// Returns the current value.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// A counter's reading.
+/// Reading of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Total {
-    /// Its name in statistics.
+    /// Name in statistics.
     pub name: &'static str,
-    /// What it counts.
+    /// Help text.
     pub doc: &'static str,
-    /// The count.
+    /// Value when read.
     pub value: u64,
 }
 
-/// Declares a struct of counters whose readings come with their names and docs.
+/// Declares a struct of counters whose readings carry their names and help texts.
 #[macro_export]
 macro_rules! counters {
     ($(#[$meta:meta])* $name:ident { $(#[doc = $doc:literal] $field:ident,)* }) => {
@@ -43,7 +44,7 @@ macro_rules! counters {
         pub struct $name { $(#[doc = $doc] pub $field: $crate::counters::Counter,)* }
 
         impl $name {
-            /// All readings, in the order of declaration.
+            /// Returns all readings in the order of declaration.
             pub fn totals(&self) -> Vec<$crate::counters::Total> {
                 vec![$($crate::counters::Total {
                     name: stringify!($field),

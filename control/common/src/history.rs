@@ -1,26 +1,27 @@
-//! What the sweeps of the last day have done, those of the host tier as well as those of Redis.
+//! Results of the sweeps of the last day: of the host tier or of Redis.
 
 use ringdns_api::{Swept, Told};
 use std::collections::VecDeque;
 
 /// Seconds of a day.
 const DAY: u64 = 86_400;
-/// As many as there are in a day, if there is one every 15 s. More often, and the oldest are forgotten sooner.
+/// Most sweeps that are remembered: a day's, at one every 15 s. If sweeps come more often, the
+/// oldest are forgotten sooner.
 const KEPT: usize = 5760;
 
-/// The sweeps of the last day, the newest last.
+/// Sweeps of the last day, the newest last.
 #[derive(Debug)]
 pub struct History<R>(VecDeque<R>);
 
 impl<R> Default for History<R> {
     fn default() -> Self {
-        // Taken at once: what grows with the hours looks like a leak.
+        // Allocated at once: memory that grows over hours looks like a leak.
         History(VecDeque::with_capacity(KEPT))
     }
 }
 
 impl<R: Swept> History<R> {
-    /// Adds a sweep, and forgets those that are older than a day.
+    /// Adds a sweep and removes those older than a day.
     pub fn add(&mut self, sweep: R) {
         let now = sweep.at();
         while self.0.len() >= KEPT || self.0.front().is_some_and(|old| old.at().saturating_add(DAY) < now) {
@@ -29,7 +30,7 @@ impl<R: Swept> History<R> {
         self.0.push_back(sweep);
     }
 
-    /// All together, and the last `most` by themselves.
+    /// Returns the sum of all sweeps, and the last `most` one by one.
     pub fn told(&self, most: usize) -> Told<R> {
         let mut all = self.0.iter();
         let mut sum = all.next().cloned().unwrap_or_default();

@@ -1,15 +1,16 @@
-//! Numbers for upstreams, small enough for a record of the query log. A number keeps its meaning for as long as the process runs,
-//! whatever becomes of the configuration meanwhile.
+//! Numbers for upstreams, small enough for a record of the query log. A number keeps its meaning as
+//! long as the process runs, even if the configuration is reloaded.
 
 use parking_lot::RwLock;
 use std::sync::Arc;
 
-/// The upstreams that have had a number, in their order.
+/// Labels of all upstreams that have a number, ordered by number.
 #[derive(Default)]
 pub struct Labels(RwLock<Vec<Arc<str>>>);
 
 impl Labels {
-    /// The number of the upstream of this label; `None`: all numbers are taken.
+    /// Returns the number of the upstream with this label, and assigns one if it has none. `None`:
+    /// all numbers are taken.
     pub fn number(&self, label: &str) -> Option<u8> {
         let mut labels = self.0.write();
         let known = labels.iter().position(|known| **known == *label);
@@ -20,7 +21,7 @@ impl Labels {
         Some(number)
     }
 
-    /// The label of the upstream that has this number.
+    /// Returns the label of the upstream with this number.
     pub fn get(&self, number: u8) -> Option<Arc<str>> {
         self.0.read().get(usize::from(number)).cloned()
     }

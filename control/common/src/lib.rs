@@ -1,4 +1,4 @@
-//! Small pieces that several crates of the control plane share, each of one kind: none knows what it is used for.
+//! Small modules that several crates of the control plane share. None depends on its users.
 
 #![forbid(unsafe_code)]
 

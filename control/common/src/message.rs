@@ -1,4 +1,4 @@
-//! Whole messages: read where each record counts, and made of answers that are kept elsewhere.
+//! Whole DNS messages: decodes them, builds them from cached answers, and ages their TTLs.
 
 use hickory_proto::{
     op::{Message, OpCode},
@@ -16,13 +16,13 @@ use ringdns_dataplane::{
 };
 use zerocopy::FromBytes;
 
-/// Bytes of a header.
+/// Length of a header in bytes.
 pub const HEADER: usize = header::LEN;
 
-/// The message in these bytes.
+/// Decodes a message.
 pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
-    // To the library, records without data are sound in an update alone. They are so anywhere, if their type allows it
-    // (RFC 3597 section 5, RFC 3123 section 4).
+    // hickory-proto accepts records without data in an UPDATE only. They are valid in any message
+    // if their type allows it (RFC 3597 section 5, RFC 3123 section 4).
     const UPDATE: u8 = 5 << 3;
     let mut bytes = bytes.to_vec();
     if let Some(flags) = bytes.get_mut(2) {
@@ -42,7 +42,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
     }
 }
 
-/// The response that an answer is kept from, without OPT, with the TTLs that it had.
+/// Returns the response that a cached answer came from, without OPT and with the original TTLs.
 pub fn of(asked: Asked<'_>, answer: &Answer) -> Vec<u8> {
     let mut message = Vec::with_capacity(HEADER + asked.question.len() + answer.wire.len());
     let [answers, authorities, additionals] = answer.counts;
@@ -54,7 +54,8 @@ pub fn of(asked: Asked<'_>, answer: &Answer) -> Vec<u8> {
     message
 }
 
-/// Lowers each TTL in a response by `age` seconds. `None` if the records do not fit, or there is an OPT, in which that is no TTL.
+/// Lowers each TTL in a response by `age` seconds. Returns `None` if the records do not fill the
+/// message exactly, or if there is an OPT: its TTL field holds no TTL.
 pub fn grow_older(message: &mut [u8], asked: Asked<'_>, age: Secs) -> Option<()> {
     let (header, _) = Header::ref_from_prefix(message).ok()?;
     let records = [&header.ancount, &header.nscount, &header.arcount].map(|count| count.get());
@@ -64,7 +65,7 @@ pub fn grow_older(message: &mut [u8], asked: Asked<'_>, age: Secs) -> Option<()>
         if record.rtype == rtype::OPT {
             return None;
         }
-        // With its top bit set it is zero (RFC 2181 section 8).
+        // A TTL with its top bit set counts as zero (RFC 2181 section 8).
         let ttl = if record.ttl > i32::MAX as u32 { 0 } else { record.ttl };
         let field = message.get_mut(record.ttl_at..)?.first_chunk_mut::<4>()?;
         *field = ttl.saturating_sub(age).to_be_bytes();

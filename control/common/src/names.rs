@@ -1,29 +1,29 @@
-//! Names, types and keys as people write them.
+//! Names, types and keys in text form.
 
 use hickory_proto::rr::RecordType;
 use ringdns_dataplane::dns::{CLASS_IN, NAME_MAX, UDP_MIN, header, key, key::Key, query::Query, rtype};
 use std::str::FromStr;
 
-/// A name or type that cannot be understood.
+/// Error about a name or type that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Not a domain name.
+    /// Text that is not a domain name.
     #[error(
-        "{name:?} is no domain name: {reason}. Write it as example.com, unusual bytes as \\DDD in decimal"
+        "{name:?} is no domain name: {reason}. Write it as example.com, with unusual bytes as \\DDD in decimal"
     )]
     Name {
-        /// What was given.
+        /// Text as given.
         name: String,
-        /// What is wrong with it.
+        /// Reason why it is not a domain name.
         reason: &'static str,
     },
-    /// Not a record type.
+    /// Text that is not a record type.
     #[error("{0:?} is no record type. Write it as AAAA, or TYPE65280 for one without a name (RFC 3597)")]
     Type(String),
 }
 
-/// A name on the wire, lowercased. The inverse of [`display`]: `\DDD` is decimal (RFC 1035 section 5.1), which the
-/// parser of hickory-proto 0.26 takes for octal.
+/// Returns the name in wire format, lowercased. The inverse of [`display`]: `\DDD` is decimal (RFC
+/// 1035 section 5.1), which the parser of hickory-proto 0.26 takes for octal.
 pub fn name(text: &str) -> Result<Vec<u8>, NameError> {
     wire(text).map_err(|reason| NameError::Name { name: text.to_owned(), reason })
 }
@@ -41,9 +41,9 @@ fn wire(text: &str) -> Result<Vec<u8>, &'static str> {
                 close(&mut wire, &mut label)?;
                 continue;
             }
-            b'\\' => escaped(&mut rest).ok_or("an escape is \\DDD, 255 at most, or \\ and one character")?,
+            b'\\' => escaped(&mut rest).ok_or("an escape is \\DDD, at most 255, or \\ and one character")?,
             0x21..=0x7e => byte,
-            _ => return Err("there is a byte that is no printable ASCII"),
+            _ => return Err("it contains a byte that is not printable ASCII"),
         };
         wire.push(byte.to_ascii_lowercase());
     }
@@ -56,7 +56,7 @@ fn wire(text: &str) -> Result<Vec<u8>, &'static str> {
     Ok(wire)
 }
 
-/// Ends the label whose length byte is at `at`, and begins the next.
+/// Ends the label whose length byte is at `at` and begins the next one.
 fn close(wire: &mut Vec<u8>, at: &mut usize) -> Result<(), &'static str> {
     let len = wire.len() - *at - 1;
     if !(1..=63).contains(&len) {
@@ -68,7 +68,7 @@ fn close(wire: &mut Vec<u8>, at: &mut usize) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What follows a backslash.
+/// Parses the part of an escape that follows the backslash.
 fn escaped(rest: &mut std::str::Bytes<'_>) -> Option<u8> {
     let first = rest.next()?;
     if !first.is_ascii_digit() {
@@ -79,7 +79,7 @@ fn escaped(rest: &mut std::str::Bytes<'_>) -> Option<u8> {
     digits.iter().all(u8::is_ascii_digit).then(|| text.parse().ok()).flatten()
 }
 
-/// A record type's number, from its name or from `TYPE` and a number (RFC 3597 section 5).
+/// Returns a record type's number, given its name or `TYPE` and a number (RFC 3597 section 5).
 pub fn record_type(text: &str) -> Result<u16, NameError> {
     let text = text.to_ascii_uppercase();
     if let Some(number) = text.strip_prefix("TYPE") {
@@ -88,7 +88,7 @@ pub fn record_type(text: &str) -> Result<u16, NameError> {
     RecordType::from_str(&text).map(u16::from).map_err(|_| NameError::Type(text))
 }
 
-/// A record type's name; `TYPE` and the number where it has none.
+/// Returns a record type's name, or `TYPE` and the number if it has none.
 pub fn type_name(qtype: u16) -> String {
     match RecordType::from(qtype) {
         RecordType::Unknown(number) => format!("TYPE{number}"),
@@ -96,7 +96,7 @@ pub fn type_name(qtype: u16) -> String {
     }
 }
 
-/// A key's name as people write it.
+/// Returns the text form of a name in wire format.
 pub fn display(name: &[u8]) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -104,7 +104,8 @@ pub fn display(name: &[u8]) -> String {
     text
 }
 
-/// A query message: header, question, and an OPT record with a UDP size and the DO bit if `edns` is given.
+/// Builds a query message: header, question and, if `edns` is given, an OPT record with its UDP
+/// size and DO bit.
 pub fn query_message(
     name: &[u8],
     question: [u16; 2],
@@ -117,7 +118,7 @@ pub fn query_message(
     message
 }
 
-/// The same, appended to what is in a buffer.
+/// Appends a query message to a buffer, as [`query_message`] builds it.
 pub fn write_query(
     to: &mut Vec<u8>,
     name: &[u8],
@@ -140,7 +141,7 @@ pub fn write_query(
     }
 }
 
-/// The key of a name on the wire, in class IN; `None` if that cannot be asked for.
+/// Returns the key of a name in wire format, in class IN; `None` if no query can ask for it.
 pub fn key(name: &[u8], qtype: u16, dnssec_ok: bool, checking_disabled: bool) -> Option<Key> {
     let flags = if checking_disabled { header::CD } else { 0 };
     let edns = dnssec_ok.then_some((UDP_MIN, true));

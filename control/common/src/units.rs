@@ -1,9 +1,10 @@
-//! Quantities as people write them: `"64MiB"`, `"800ms"`.
+//! Quantities in text form: `"64MiB"`, `"800ms"`.
 
 use serde::{Deserialize, Deserializer, de};
 use std::{fmt, str::FromStr, time::Duration};
 
-/// A number of bytes: an integer, or a string with `KiB`, `MiB`, `GiB` (powers of 1024) or `kB`, `MB`, `GB` (of 1000).
+/// Number of bytes: an integer, or a string with `KiB`, `MiB`, `GiB` (powers of 1024) or `kB`,
+/// `MB`, `GB` (powers of 1000).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
@@ -52,8 +53,8 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// A length of time: a string with `us`, `ms`, `s`, `m`, `h` or `d`. A bare number is refused: its unit would be
-/// a guess.
+/// Length of time: a string with `us`, `ms`, `s`, `m`, `h` or `d`. A bare number is refused: its
+/// unit would be a guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -67,12 +68,12 @@ impl Span {
         ("s", 1_000_000),
     ];
 
-    /// So many seconds.
+    /// Returns a span of `secs` seconds.
     pub const fn secs(secs: u64) -> Self {
         Span(Duration::from_secs(secs))
     }
 
-    /// So many milliseconds.
+    /// Returns a span of `millis` milliseconds.
     pub const fn millis(millis: u64) -> Self {
         Span(Duration::from_millis(millis))
     }
@@ -94,7 +95,7 @@ impl FromStr for Span {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text).ok_or("it is no length of time such as 90s, 10m or 1h")
+        Self::parse(text).ok_or("it is not a length of time; write it as 90s, 10m or 1h")
     }
 }
 
@@ -116,7 +117,8 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-/// A whole number and its unit, the product in units of 1. No unit may be the ending of one that follows it.
+/// Parses a whole number with a unit and returns their product. In `units`, none may be a suffix of
+/// a later one.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (digits, size) = units.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, *size)))?;
     let digits = digits.trim_end();
@@ -124,7 +126,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     plain.then(|| digits.parse::<u64>().ok()?.checked_mul(size)).flatten()
 }
 
-/// Writes `value` in the first unit that divides it.
+/// Writes `value` in the first unit that divides it without remainder.
 fn show(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let whole = units.iter().find(|(_, size)| value >= *size && value.is_multiple_of(*size));
     match whole.or(units.last()) {

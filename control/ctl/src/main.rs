@@ -1,4 +1,5 @@
-//! `ringctl`: talks HTTP to a running ringdnsd over its Unix socket, and shows the answers to people, or as JSON.
+//! `ringctl`: sends HTTP requests to a running ringdnsd over its Unix socket, and prints the
+//! answers as text or JSON.
 
 #![forbid(unsafe_code)]
 
@@ -24,15 +25,15 @@ use talk::{Ringdnsd, escape};
 
 /// Watch and control a running ringdnsd.
 ///
-/// Exits with 0 when it was done, with 1 when ringdnsd refused or what was asked for is not there, and with 2 when the
-/// command line is wrong.
+/// Exit codes: 0 on success; 1 if ringdnsd refused the request, could not be reached, or has no
+/// such entry; 2 if the command line is wrong.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The control.socket of the ringdnsd to talk to.
+    /// Path of ringdnsd's control.socket.
     #[arg(long, global = true, default_value = "/run/ringdns/control.sock")]
     socket: PathBuf,
-    /// Print what ringdnsd said, as JSON.
+    /// Print ringdnsd's answer as JSON.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -41,59 +42,66 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// What runs, since when, how packets are received, and how the upstreams do.
+    /// Show version, uptime, packet reception, resource usage and the state of the upstreams.
     Status,
-    /// A table of the upstreams: what each is asked for, how it does, and how long it takes to answer.
+    /// Show a table of the upstreams: zones, state, counters and response times.
     ///
-    /// ZONES are those that it alone is asked for; "others" are all names in no zone of the table. STATE is "up", or
-    /// "back-off:" and how long it is still left alone for, because it failed several times in a row. ERRORS are failures
-    /// (SERVFAIL and the like), connections that could not be had, and responses that cannot be read. RTT is the smoothed
-    /// round trip, P50 to P99 the percentiles since the start, all in milliseconds.
+    /// ZONES are the zones forwarded to this upstream only; "others" means all names outside the
+    /// zones of the table. STATE is "up", or "back-off:" and the remaining time, after several
+    /// failures in a row. ERRORS counts failures (SERVFAIL and the like), connections that could
+    /// not be established, and malformed responses. RTT is the smoothed round-trip time; P50 to P99
+    /// are the percentiles since the start; all in milliseconds.
     Upstreams,
-    /// Every counter that is not zero.
+    /// Show every counter that is not zero.
     Stats {
-        /// Those that are zero, too.
+        /// Include counters that are zero.
         #[arg(long)]
         all: bool,
     },
-    /// What sweeps of the host's cache have done: a table of the last ones, and all of the last day together.
+    /// Show the last sweeps of the host cache, and the sum of the last day's.
     ///
-    /// A sweep looks at all entries (SEEN), removes those that cannot be given out any more (DEAD), and renews those that are
-    /// about to expire (NEAR) and are asked for. NEAR is the sum of RENEWED, SAME (the new answer expires no later), FAILED (the old one
-    /// stays), UNASKED (not asked for often enough), PUT-OFF (could not be renewed lately), OVER (beyond the budget) and SETTLED
-    /// (somebody else was there first). WALK is the time to look at all, TOOK the time in all, in milliseconds.
+    /// A sweep visits all entries (SEEN), counts those that have expired but may still be served
+    /// (STALE), removes those that are too old to be served (DEAD), and renews those that are about
+    /// to expire (NEAR) and asked for. NEAR is the sum of RENEWED, SAME (the new answer expires no
+    /// later), FAILED (the old answer stays), UNASKED (not asked for often enough), PUT-OFF (a
+    /// renewal failed recently), OVER (beyond the budget) and SETTLED (already renewed, purged or
+    /// evicted). WALK is the time of the walk, TOOK the total time, both in milliseconds.
     ///
-    /// With Redis, a second table has what this appliance's sweeps of it did: how many answers there are (KEPT), how many were looked for
-    /// (SEEN), and how many left because they had ended, were the least wanted of too many, were wanted by nobody (IDLE), or were gone from Redis
-    /// already (ORPHANS).
+    /// With Redis, a second table shows this appliance's sweeps of Redis: the number of answers in
+    /// the index (KEPT), the number looked up (SEEN), and the number removed because they had
+    /// expired (ENDED), had the least demand in a full index (LEAST), had no demand for a long time
+    /// (IDLE), or were gone from Redis already (ORPHANS). CUT-SHORT counts sweeps that ended early.
     Sweeps {
-        /// So many of the last.
+        /// Number of sweeps to show.
         #[arg(short = 'n', long, default_value_t = 20)]
         last: usize,
     },
-    /// Look into the cache, or make it forget.
+    /// Show or purge entries of the host cache.
     #[command(subcommand)]
     Cache(Cache),
-    /// Show what of the query log is on this host: all of it, or what ClickHouse has not yet taken. The oldest comes first.
+    /// Show the part of the query log that is on this host, oldest first: all of it, or the rows
+    /// that ClickHouse has not yet accepted.
     ///
-    /// Reads the files; ringdnsd need not run. With --json: an object a line.
+    /// Reads the files; ringdnsd need not run. With --json, one object per line.
     Log(Log),
-    /// Service times.
+    /// Export service times.
     #[command(subcommand)]
     Histogram(Histogram),
-    /// Read the configuration again. What can change at once does, and what waits for a restart is named.
+    /// Reload the configuration. Prints the tables that took effect and those that need a restart.
     ///
-    /// A configuration that would be refused at the start changes nothing. SIGHUP does the same, without telling what came of it.
+    /// A configuration that would be refused at the start changes nothing. SIGHUP does the same,
+    /// but reports the result in the log only.
     Reload,
-    /// Take a profile in pprof's format, for `go tool pprof` and its like.
+    /// Write a profile in pprof's format, for `go tool pprof` and similar tools.
     ///
-    /// Two profiles of the heap show what has grown between them: `go tool pprof -base before.pprof after.pprof`.
+    /// Compare two heap profiles to see the growth between them: `go tool pprof -base before.pprof
+    /// after.pprof`.
     #[command(subcommand)]
     Profile(Profile),
-    /// Show the query log live: one answer a line, as JSON. What this cannot keep up with is left out, and counted
-    /// (query_log.counters.tap_full in the statistics).
+    /// Show the query log live: one answer per line, as JSON. Rows that ringctl cannot keep up with
+    /// are dropped and counted (query_log.counters.tap_full in the statistics).
     Tap {
-        /// End after so many.
+        /// Stop after this number of rows.
         #[arg(short = 'n', long)]
         count: Option<u64>,
     },
@@ -101,23 +109,23 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Cache {
-    /// Show what is held under a name.
+    /// Show the entries of a name.
     Get {
-        /// The name.
+        /// Domain name.
         name: String,
-        /// Only this type.
+        /// Show only this record type.
         rtype: Option<String>,
     },
-    /// Forget a name, a name and all below it, or everything.
+    /// Remove a name, a name and all names below it, or everything.
     #[command(group = clap::ArgGroup::new("what").required(true))]
     Purge {
-        /// The name.
+        /// Domain name to remove.
         #[arg(group = "what")]
         name: Option<String>,
-        /// The name and all below it.
+        /// Remove this name and all names below it.
         #[arg(long, group = "what")]
         suffix: Option<String>,
-        /// Everything.
+        /// Remove all entries.
         #[arg(long, group = "what")]
         all: bool,
     },
@@ -125,15 +133,15 @@ enum Cache {
 
 #[derive(Subcommand)]
 enum Profile {
-    /// The memory in use, by who allocated it.
+    /// Write a profile of the memory in use, by allocating function.
     Heap {
         /// Write to this file.
         #[arg(short, long, default_value = "heap.pprof")]
         output: PathBuf,
     },
-    /// The processor time that is used from now on, by who uses it.
+    /// Write a profile of the CPU time used from now on, by function.
     Cpu {
-        /// For so many seconds.
+        /// Duration in seconds.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=300))]
         seconds: u32,
         /// Write to this file.
@@ -144,35 +152,37 @@ enum Profile {
 
 #[derive(Args)]
 struct Log {
-    /// The query_log.spool_dir of ringdnsd.
+    /// Path of ringdnsd's query_log.spool_dir.
     #[arg(long, default_value = "/var/lib/ringdns/query-log")]
     spool_dir: PathBuf,
-    /// Only queries for this name.
+    /// Show only queries for this name.
     #[arg(long)]
     name: Option<String>,
-    /// Only queries for this name and all below it.
+    /// Show only queries for this name and names below it.
     #[arg(long, conflicts_with = "name")]
     suffix: Option<String>,
-    /// Only queries of this client, or of those in this prefix.
+    /// Show only queries of this client, or of clients in this prefix.
     #[arg(long)]
     client: Option<Prefix>,
-    /// Only what is not older: 90s, 10m, 1h, 7d.
+    /// Show only queries no older than this: 90s, 10m, 1h, 7d.
     #[arg(long)]
     since: Option<Span>,
 }
 
 #[derive(Subcommand)]
 enum Histogram {
-    /// Print service times of hits, stale answers and misses since the start, or how long an upstream takes to answer.
+    /// Print service times of hits, stale answers and misses, or an upstream's response times,
+    /// since the start.
     Export {
-        /// The percentile table that HdrHistogram's plotters read, in microseconds; or the compressed log, in
-        /// nanoseconds.
+        /// Output format: the percentile table that HdrHistogram's plotters read, in microseconds;
+        /// or the compressed log, in nanoseconds.
         #[arg(long, default_value = "text")]
         format: Format,
-        /// hit, stale or miss; all three if not given. A plotter takes one.
+        /// Outcome to print: hit, stale or miss; all three if not given. A plotter takes only one.
         #[arg(long)]
         outcome: Option<String>,
-        /// What this upstream takes to answer instead; its address as `ringctl upstreams` shows it.
+        /// Print the response times of this upstream instead; give its address as `ringctl
+        /// upstreams` shows it.
         #[arg(long, conflicts_with = "outcome")]
         upstream: Option<String>,
         /// Write to this file.
@@ -187,7 +197,7 @@ enum Format {
     Log,
 }
 
-/// How long it may look for the names of functions, which it does once for each.
+/// Time that ringdnsd may take to resolve the names of functions, which it does once for each.
 const PROFILE_PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::main(flavor = "current_thread")]
@@ -272,10 +282,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                     return writeln!(out, "nothing has changed");
                 }
                 for table in applied {
-                    writeln!(out, "[{table}] holds from now on")?;
+                    writeln!(out, "[{table}] is in effect")?;
                 }
                 for table in needs_restart {
-                    writeln!(out, "[{table}] has changed, and will not hold before a restart")?;
+                    writeln!(out, "[{table}] has changed; restart ringdnsd to apply it")?;
                 }
                 Ok(())
             })

@@ -1,4 +1,4 @@
-//! What ringdnsd said, for people.
+//! Text output: ringdnsd's answers formatted for people.
 
 use crate::Log;
 use anyhow::{Context, bail};
@@ -38,7 +38,7 @@ pub(super) fn show_log(log: &Log, json: bool) -> anyhow::Result<()> {
         format!("{folder}: is it the query_log.spool_dir of ringdnsd, and are you its user or root?")
     })?;
     if damaged > 0 {
-        bail!("{damaged} segments are damaged; what was read of the others is above");
+        bail!("{damaged} segments are damaged; the rows of the other segments are above");
     }
     Ok(())
 }
@@ -53,7 +53,11 @@ pub(super) fn print_as<T: serde::de::DeserializeOwned>(
         out.write_all(body)?;
         writeln!(out)?;
     } else {
-        show(serde_json::from_slice(body).context("ringdnsd's answer is of another version")?, &mut out)?;
+        show(
+            serde_json::from_slice(body)
+                .context("ringdnsd's answer cannot be read: use the ringctl of its version")?,
+            &mut out,
+        )?;
     }
     Ok(())
 }
@@ -77,12 +81,12 @@ pub(super) fn show_status(status: Status, out: &mut dyn Write) -> io::Result<()>
         let [resident, allocated] = [resident_bytes, allocated_bytes].map(|bytes| bytes >> 20);
         writeln!(
             out,
-            "taking     {resident} MiB of memory ({allocated} MiB allocated), {open_files} open files, {cpu_secs:.0} s of processor time"
+            "resources  {resident} MiB of memory ({allocated} MiB allocated), {open_files} open files, {cpu_secs:.0} s of CPU time"
         )?;
     }
     writeln!(out, "listening  {}", status.listen.join(", "))?;
     for upstream in &status.upstreams {
-        let state = if upstream.put_back { "failing, left alone for a while" } else { "in use" };
+        let state = if upstream.put_back { "in back-off after failures" } else { "in use" };
         let time = match &upstream.times {
             Times { count: 0, .. } => "no answer yet".to_owned(),
             Times { p50_us, p99_us, .. } => {
@@ -94,7 +98,8 @@ pub(super) fn show_status(status: Status, out: &mut dyn Write) -> io::Result<()>
     Ok(())
 }
 
-/// A line an upstream. Times are milliseconds: the smoothed round trip, and percentiles since the start.
+/// Prints one line per upstream. Times are in milliseconds: the smoothed round trip, and
+/// percentiles since the start.
 pub(super) fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) -> io::Result<()> {
     let heads = [
         "ADDRESS", "PROTOCOL", "ZONES", "STATE", "QUERIES", "ANSWERS", "TIMEOUTS", "ERRORS", "RTT", "P50",
@@ -115,7 +120,8 @@ pub(super) fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) 
     show_table(heads, lines, 4, out)
 }
 
-/// A line a sweep, the newest last, and then all of the last day: of the host's cache, and of Redis if there is one.
+/// Prints one line per sweep, the newest last, then the sum of the last day: for the host cache,
+/// and for Redis if there is one.
 pub(super) fn show_sweeps(Sweeps { host, fleet }: Sweeps, out: &mut dyn Write) -> io::Result<()> {
     let heads = [
         "BEGAN", "SEEN", "STALE", "DEAD", "NEAR", "RENEWED", "SAME", "FAILED", "UNASKED", "PUT-OFF", "OVER",
@@ -161,13 +167,13 @@ fn show_swept<R: Swept, const N: usize>(
     show_table(heads, lines.chain([sum]), 1, out)
 }
 
-/// A Unix time as RFC 3339 writes it, in UTC; as a number where it is none that a calendar has.
+/// Formats a Unix time in UTC as in RFC 3339, or as a number if it is out of range.
 pub(super) fn time_of(unix: u64) -> String {
     let time = i64::try_from(unix).ok().and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
     time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| unix.to_string())
 }
 
-/// A table whose first columns, so many, are words, and the others numbers.
+/// Prints a table whose first `words` columns are words; the other columns are numbers.
 pub(super) fn show_table<const N: usize>(
     heads: [&str; N],
     lines: impl Iterator<Item = Vec<String>>,
@@ -189,12 +195,12 @@ pub(super) fn show_table<const N: usize>(
     Ok(())
 }
 
-/// Microseconds as milliseconds.
+/// Formats microseconds as milliseconds.
 pub(super) fn millis(us: u64) -> String {
     format!("{:.1}", us as f64 / 1000.0)
 }
 
-/// Counters as `path.to.counter  value`, so that they can be grepped.
+/// Prints counters as `path.to.counter  value`, so that they can be grepped.
 pub(super) fn show_counters(value: &Value, path: &str, all: bool, out: &mut dyn Write) -> io::Result<()> {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {

@@ -1,4 +1,4 @@
-//! HTTP over the control socket.
+//! HTTP client over the control socket.
 
 use anyhow::{Context, anyhow};
 use http_body_util::{BodyExt, Empty};
@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::{net::UnixStream, time::timeout};
 
-/// How long ringdnsd may take to answer.
+/// Time that ringdnsd may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Ringdnsd {
@@ -49,7 +49,8 @@ impl Ringdnsd {
         if status == StatusCode::OK { Ok(body) } else { Err(refused(status, &body)) }
     }
 
-    /// Prints `count` rows of the query log as they come, or those that come until ringdnsd stops.
+    /// Prints rows of the query log as they arrive, until `count` rows are printed or ringdnsd
+    /// stops.
     pub(super) async fn tap(&self, mut count: u64) -> anyhow::Result<()> {
         let response = self.exchange(Method::GET, "/log/tap").await?;
         let status = response.status();
@@ -62,7 +63,7 @@ impl Ringdnsd {
             && let Some(frame) = body.frame().await
         {
             let rows = frame?.into_data().unwrap_or_default();
-            // The last piece may be a part of a row, of which the next frame has the rest.
+            // The last piece may be a partial row; the next frame has the rest.
             for piece in rows.split_inclusive(|byte| *byte == b'\n') {
                 if count > 0 {
                     out.write_all(piece)?;
@@ -80,21 +81,21 @@ impl Ringdnsd {
             format!("no ringdnsd at {socket}: is it running, with this control.socket, and are you its user or root?")
         })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // What goes wrong with it is told by whoever reads the response.
+        // The reader of the response sees and reports errors of the connection.
         tokio::spawn(connection);
         let request = Request::builder().method(method).uri(path).header("host", "ringdnsd");
         Ok(sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
     }
 }
 
-/// Why ringdnsd does not do it.
+/// Returns an error with the reason that ringdnsd gave.
 pub(super) fn refused(status: StatusCode, body: &[u8]) -> anyhow::Error {
     let reason = serde_json::from_slice::<Value>(body).ok();
     let reason = reason.as_ref().and_then(|value| value["error"].as_str());
     anyhow!("{}", reason.unwrap_or(status.as_str()))
 }
 
-/// Percent-encodes a query's value (RFC 3986).
+/// Percent-encodes a value of the query string (RFC 3986).
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {

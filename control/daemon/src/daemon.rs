@@ -1,4 +1,4 @@
-//! The life of a ringdnsd: what is started in which order, what ends it, and what is left afterwards: nothing.
+//! Life cycle of ringdnsd: start in order, run, stop, and removal of all traces.
 
 use crate::{
     admin::{self, Service},
@@ -47,63 +47,64 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Most threads of the control plane: its work is waiting.
+/// Most threads of the control plane: it mostly waits.
 const THREADS_MAX: usize = 4;
-/// File descriptors for everything but questions under way and TCP connections.
+/// Number of file descriptors reserved for everything but questions in flight and TCP connections.
 const OTHER_FILES: usize = 512;
-/// How long a stop waits for questions under way.
+/// Time that a stop waits for questions in flight.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Why ringdnsd did not start, or ended by itself.
+/// Reason why ringdnsd did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// What the configuration names cannot be used.
+    /// Something that the configuration names cannot be used.
     #[error("{0}")]
     Problem(#[from] Problem),
-    /// A port is taken.
+    /// A port cannot be opened.
     #[error("{0}")]
     Claim(#[from] ClaimError),
-    /// No way in.
+    /// Neither AF_XDP nor kernel sockets could be opened.
     #[error("{0}")]
     Entrance(#[from] EntranceError),
-    /// The control socket.
+    /// The control socket cannot be created.
     #[error("control.socket: {path}: {source}. Give a path in a folder that ringdnsd may write to")]
     Socket {
-        /// Its path.
+        /// Path of the socket.
         path: String,
-        /// Why.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// The runtime or a doorbell.
+    /// The runtime or a doorbell cannot be created.
     #[error("the control plane cannot be started: {0}. Raise the limits of threads and open files")]
     Runtime(#[from] io::Error),
-    /// A worker is gone, and its queue with it.
+    /// A worker ended, and its queue is no longer served.
     #[error("worker {worker} ended: {reason}. Please report this with the lines above")]
     Worker {
-        /// Its number.
+        /// Number of the worker.
         worker: usize,
-        /// How it ended.
+        /// Reason why it ended.
         reason: String,
     },
-    /// A part of the control plane is gone.
+    /// A part of the control plane ended.
     #[error("{what} ended: {reason}. Please report this with the lines above")]
     Task {
-        /// Which part.
+        /// Name of the part.
         what: &'static str,
-        /// How it ended.
+        /// Reason why it ended.
         reason: String,
     },
 }
 
 impl DaemonError {
-    /// Whether this machine cannot give what the configuration asks for: nothing was attached, and trying again as things
-    /// are is of no use.
+    /// Whether this machine lacks something that the configuration requires: nothing was attached,
+    /// and another try fails too unless machine or configuration change.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Problem(_) | Self::Claim(_) | Self::Entrance(_) | Self::Socket { .. })
     }
 }
 
-/// Runs until a signal asks to stop, or something fails that cannot be done without. `source`: where the configuration came from.
+/// Runs until a signal asks to stop or an essential part fails. `source` is the origin of the
+/// configuration.
 pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
     let clock = Clock::start();
     let files = raise_file_limit();
@@ -158,10 +159,11 @@ pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
     };
     let mut logging = None;
     let worked = runtime.block_on(plane.work(claim, ends, &mut logging));
-    // Before the workers, if it did not come to that: no packet may be steered to a socket that is being closed.
+    // Before the workers, in case `work` returned early: no packet may be steered to a socket that
+    // is being closed.
     drop(steering.lock().take());
     drop(workers);
-    // After them: what they answered last is in it.
+    // After the workers, so that the log has their last answers.
     if let Some(logging) = logging {
         runtime.block_on(logging.finish());
     }
@@ -169,7 +171,8 @@ pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
     worked
 }
 
-/// Returns the resolver that a configuration asks for, over an empty host tier, and before upstreams over `fleet`.
+/// Returns the resolver that a configuration describes, over an empty host tier. It asks `fleet`
+/// before upstreams.
 pub fn resolver(
     config: &Config,
     clock: Clock,
@@ -181,7 +184,7 @@ pub fn resolver(
     Resolver::new(host, config, clock, limits, fleet)
 }
 
-/// The TCP listener that it asks for.
+/// Returns the TCP listener that a configuration describes.
 pub fn listener(
     config: &Config,
     policy: Arc<Policy>,
@@ -191,7 +194,7 @@ pub fn listener(
     Listener::new(resolver, policy, workers::rules(config), config.tcp, log)
 }
 
-/// A small runtime, on the cores that no worker has to itself.
+/// Returns a small runtime on the cores that no worker has to itself.
 fn runtime(spare_cores: Vec<core_affinity::CoreId>) -> io::Result<Runtime> {
     let threads = spare_cores.len().clamp(1, THREADS_MAX);
     Builder::new_multi_thread()
@@ -202,7 +205,8 @@ fn runtime(spare_cores: Vec<core_affinity::CoreId>) -> io::Result<Runtime> {
         .build()
 }
 
-/// Raises the limit of open files as far as it goes, and returns it: at worst each question under way has a socket of its own.
+/// Raises the limit of open files to its maximum and returns it: at worst each question in flight
+/// has a socket of its own.
 fn raise_file_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let limit = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
@@ -212,7 +216,7 @@ fn raise_file_limit() -> usize {
     limit.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
-/// The control plane.
+/// Control plane.
 struct Plane {
     config: Config,
     source: Source,
@@ -233,30 +237,31 @@ struct Plane {
     spare_cores: Vec<core_affinity::CoreId>,
 }
 
-/// The query log at work.
+/// Running query log.
 struct Logging {
     collector: Arc<log::Collector>,
-    /// `None`: rows are kept nowhere.
+    /// `None`: rows are not kept.
     writer: Option<Writer>,
 }
 
 impl Logging {
-    /// Hands on what is on its way, and waits until it is stored or spooled.
+    /// Flushes pending rows and waits until they are stored or spooled.
     async fn finish(self) {
         self.collector.finish().await;
         if let Some(writer) = self.writer {
-            // A disk that stands still is not waited for.
+            // The timeout is for a disk that hangs.
             drop(timeout(2 * GRACE, spawn_blocking(|| writer.finish())).await);
         }
         self.collector.say_how_it_ended();
     }
 }
 
-/// A part of the control plane: what it is, and how it ended.
+/// Part of the control plane: its name and how it ended.
 type Part = (&'static str, io::Result<()>);
 
 impl Plane {
-    /// Until it is told to stop, or cannot go on. What logs is left in `logging`, to be finished when the workers have ended.
+    /// Runs until it is told to stop or cannot go on. Leaves the running query log in `logging`, to
+    /// be finished after the workers have ended.
     async fn work(
         mut self,
         claim: Claim,
@@ -278,7 +283,7 @@ impl Plane {
             let keeping = fleet.clone().run(self.resolver.host().clone());
             parts.spawn(async {
                 keeping.await;
-                ("the fleet's tier", Ok(()))
+                ("the Redis tier", Ok(()))
             });
         }
         if let Some(redis) = &self.config.redis
@@ -313,7 +318,7 @@ impl Plane {
         });
 
         let becoming_ready = async {
-            // The watch says so, or is gone, which ends the daemon.
+            // An error means that the watch has ended, which ends the daemon.
             let _ = settled.await;
             service.ready.store(true, Ordering::Release);
             let listen = &service.config.server.listen;
@@ -333,8 +338,8 @@ impl Plane {
             Some(ended) = parts.join_next() => Err(part_error(ended)),
         };
         service.ready.store(false, Ordering::Release);
-        // First of all: from here on the kernel's sockets receive, and then nobody does. The watch finds no program, and
-        // does not attach it again.
+        // First: from here on packets go to kernel sockets, until those are closed too. The watch
+        // finds no program and does not attach it again.
         drop(steering.lock().take());
         drop(watching);
         if let Ok(signal) = why {
@@ -342,12 +347,12 @@ impl Plane {
             drain(&links, &resolver).await;
         }
         if let Some(snapshot) = snapshot {
-            // A disk that stands still is not waited for.
+            // The timeout is for a disk that hangs.
             drop(timeout(2 * GRACE, snapshot.write()).await);
         }
-        // Who still answers would not be in the log.
+        // Answers of tasks that run on would be missing from the log.
         drop(timeout(GRACE, parts.shutdown()).await);
-        // Somebody may have removed it, or another ringdnsd may come for the path.
+        // Errors are ignored: somebody may have removed the file already.
         drop(fs::remove_file(&path));
         why.map(drop)
     }
@@ -369,8 +374,8 @@ impl Plane {
         Ok(listener)
     }
 
-    /// Begins to watch over the interface. Returns what ends that when it is dropped, and what tells that the link is as
-    /// it was before the XDP program was attached.
+    /// Starts the watch over the interface. Returns a guard that ends it when dropped, and a
+    /// receiver that fires once the link is as it was before the XDP program was attached.
     fn watch(&mut self, parts: &mut JoinSet<Part>) -> io::Result<(PipeWriter, oneshot::Receiver<()>)> {
         let (stop, stopper) = io::pipe()?;
         let (settling, settled) = oneshot::channel();
@@ -384,7 +389,7 @@ impl Plane {
         Ok((stopper, settled))
     }
 
-    /// Begins to sweep the host tier.
+    /// Starts the sweeps of the host tier.
     fn sweep(&self, parts: &mut JoinSet<Part>) -> io::Result<Arc<Sweeper>> {
         let backroom = Backroom::open("sweeps", self.spare_cores.clone())?;
         let workers = self.links.iter().cloned().zip(self.demands.iter().cloned()).collect();
@@ -394,7 +399,7 @@ impl Plane {
         Ok(sweeper)
     }
 
-    /// Begins to read the snapshot, and to write it, if there is to be one.
+    /// Starts reading and writing the snapshot, if one is configured.
     fn snapshot(&self, parts: &mut JoinSet<Part>) -> io::Result<Option<Arc<Snapshot>>> {
         let Some(settings) = self.config.snapshot.clone() else { return Ok(None) };
         let backroom = Backroom::open("snapshot", self.spare_cores.clone())?;
@@ -404,7 +409,7 @@ impl Plane {
         Ok(Some(snapshot))
     }
 
-    /// Begins to collect what is logged, and to write it, if anything is.
+    /// Starts the collector and the writer of the query log, if it is enabled.
     fn log(&self, parts: &mut JoinSet<Part>) -> io::Result<Option<Logging>> {
         let Some(log) = &self.log else { return Ok(None) };
         let (mut writer, mut rows) = (None, None);
@@ -451,31 +456,31 @@ impl Plane {
     }
 }
 
-/// Reads the configuration again whenever SIGHUP comes.
+/// Reloads the configuration on each SIGHUP.
 async fn reload_when_told(mut hangups: Signal, service: Arc<Service>) {
     while hangups.recv().await.is_some() {
         let service = service.clone();
-        // What comes of it, the reloader says; but for a refusal, of which nobody else hears.
+        // The reloader logs success; a refusal is reported only here.
         if let Ok(Err(error)) = spawn_blocking(move || service.reloader.reload()).await {
-            tracing::error!("not reloaded, all stays as it was: {error}");
+            tracing::error!("not reloaded, the running configuration stays in effect: {error}");
         }
     }
 }
 
-/// Waits, for a moment, until nobody waits for an answer.
+/// Waits until no client waits for an answer, at most [`GRACE`].
 async fn drain(links: &[Arc<Link>], resolver: &Resolver) {
     let idle = async {
         while resolver.under_way() > 0 || links.iter().any(|link| link.has_punts()) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    // Whoever waits longer will ask again.
+    // Clients whose answers take longer will ask again.
     drop(timeout(GRACE, idle).await);
 }
 
 fn part_error(ended: Result<Part, tokio::task::JoinError>) -> DaemonError {
     let (what, reason) = match ended {
-        Ok((what, Ok(()))) => (what, "unasked".into()),
+        Ok((what, Ok(()))) => (what, "it returned without a request to stop".into()),
         Ok((what, Err(error))) => (what, error.to_string()),
         Err(error) => ("a part of the control plane", error.to_string()),
     };

@@ -1,8 +1,9 @@
-//! Where queries come in: AF_XDP with the kernel behind it, or the kernel alone.
+//! Reception of queries: over AF_XDP with kernel sockets behind it, or over kernel sockets alone.
 //!
-//! With AF_XDP, one more worker sits at kernel sockets on the same addresses. It answers what the XDP program leaves
-//! to the kernel (fragments, IP options, queues that are not served), and everything while the program is off and the
-//! other workers are not at kernel sockets, too: see [`crate::nic`].
+//! With AF_XDP, one more worker serves kernel sockets on the same addresses. It answers packets
+//! that the XDP program passes to the kernel (fragments, IP options, queues that are not served),
+//! and all packets while the program is detached and the other workers have not switched to kernel
+//! sockets yet: see [`crate::nic`].
 
 use crate::{
     nic::{Attached, Interfaces, Key, Receiving, Watch, Watched},
@@ -21,44 +22,45 @@ use std::{
     sync::Arc,
 };
 
-/// The most that the worker behind AF_XDP has for its cache: little comes its way.
+/// Most bytes for the cache of the worker behind AF_XDP: it gets few queries.
 const BEHIND_BYTES: u64 = 8 << 20;
 
-/// Why there is no way in.
+/// Reason why queries cannot be received.
 #[derive(Debug, thiserror::Error)]
 pub enum EntranceError {
-    /// The XDP program.
+    /// The XDP program cannot be used.
     #[error("{0}")]
     Steer(#[from] SteerError),
-    /// A worker.
+    /// A worker cannot start.
     #[error("{0}")]
     Worker(#[from] StartError),
     /// The kernel does not report changes of network interfaces.
     #[error(
-        "the kernel does not tell of network interfaces: {0}. Let the process open netlink sockets (systemd: add \
+        "the kernel does not report network interfaces: {0}. Let the process open netlink sockets (systemd: add \
          AF_NETLINK to RestrictAddressFamilies=)"
     )]
     Watch(#[source] io::Error),
 }
 
-/// The way in, open.
+/// Open reception of queries.
 pub struct Entrance {
-    /// The XDP program, attached. Before the workers, so that it is dropped first: no packet may be steered to a
-    /// socket that is being closed.
+    /// Attached XDP program. It comes before the workers so that it is dropped first: no packet may
+    /// be steered to a socket that is being closed.
     pub steering: Arc<Mutex<Option<Steering>>>,
     /// Reader of the XDP program's counters.
     pub tally: Option<Tally>,
     /// Watch over the interface, yet to be started.
     pub watch: Option<Watch>,
-    /// The workers.
+    /// Running workers.
     pub workers: Workers,
-    /// How packets are received, and why so.
+    /// Way in which packets are received, and the reason for it.
     pub receiving: Arc<Receiving>,
-    /// The cores that no worker has to itself.
+    /// Cores that no worker has to itself.
     pub spare_cores: Vec<CoreId>,
 }
 
-/// Opens the way in that the configuration asks for, or the kernel's if AF_XDP is refused and may be replaced.
+/// Opens AF_XDP or kernel sockets, as configured. Kernel sockets replace AF_XDP if that fails and
+/// `server.fallback` allows it.
 pub fn open(listen: &[SocketAddr], common: &Common<'_>) -> Result<Entrance, EntranceError> {
     let server = &common.config.server;
     let Some(interface) = &server.interface else {
@@ -101,7 +103,7 @@ fn over_kernel(
 fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Result<Entrance, EntranceError> {
     let Config { server, cache, .. } = common.config;
     let mode = attach_mode(server.mode);
-    // Declared in this order so that on an error the program goes before the workers.
+    // Declared in this order so that after an error the program is dropped before the workers.
     let mut workers = Workers::default();
     let mut steering = Steering::load(&SteerConfig { interface, listen, mode })?;
     let mut interfaces = Interfaces::open().map_err(EntranceError::Watch)?;
@@ -140,8 +142,8 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     Ok(Entrance { steering, tally: Some(tally), watch, workers, receiving, spare_cores })
 }
 
-/// Opens each queue that is asked for, or each that the interface has, up to `limit`, for one worker each. Returns their
-/// numbers and sockets.
+/// Opens the listed queues, or all of the interface, up to `limit`, one for each worker. Returns
+/// their numbers and sockets.
 pub(crate) fn each_queue(
     interface: &str,
     listed: Option<&[u32]>,
@@ -165,7 +167,8 @@ pub(crate) fn each_queue(
     Ok(sockets)
 }
 
-/// Gives the program the sockets of its queues, and attaches it. Returns them, and how packets are received.
+/// Gives the program the sockets of its queues and attaches it. Returns the sockets, and a
+/// description of how packets are received.
 pub(crate) fn steer(
     interface: &str,
     steering: &mut Steering,
@@ -181,7 +184,7 @@ pub(crate) fn steer(
     Ok((sockets.into_iter().map(|(_, socket, _)| socket).collect(), text))
 }
 
-/// The queues to serve: those that are listed, or all that the interface has.
+/// Returns the queues to serve: the listed ones, or all of the interface.
 fn queues(interface: &str, listed: Option<&[u32]>) -> Vec<u32> {
     if let Some(queues) = listed {
         return queues.to_vec();

@@ -1,4 +1,5 @@
-//! Service times of all workers, since the start, and the two formats that HdrHistogram's tools read.
+//! Service times of all workers since the start, and the two formats that HdrHistogram's tools
+//! read.
 
 use hdrhistogram::{
     Histogram,
@@ -13,27 +14,28 @@ use std::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-/// How long a worker may take to hand over what it has recorded; it sleeps no longer than half of that.
+/// Time that a worker may take to hand over its histograms; it sleeps for at most half of that.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it is asked in that time whether it has.
+/// Time between two checks whether it has.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Collects what the workers record, and keeps the sum.
+/// Collector of the workers' histograms. It keeps their sum.
 pub struct Collector {
     links: Vec<Arc<Link>>,
     total: Mutex<Latencies>,
-    /// When it began to keep it.
+    /// Start of the recording.
     since: SystemTime,
 }
 
 impl Collector {
-    /// For the workers behind `links`.
+    /// Returns a collector for the workers of `links`.
     pub fn new(links: Vec<Arc<Link>>) -> io::Result<Self> {
         let total = Mutex::new(Latencies::new().map_err(io::Error::other)?);
         Ok(Collector { links, total, since: SystemTime::now() })
     }
 
-    /// All that was recorded since the start. What a stuck worker has recorded is added when it answers at last.
+    /// Returns the sum of all histograms since the start. Those of a stuck worker are added once it
+    /// answers again.
     pub async fn total(&self) -> io::Result<Latencies> {
         // One at a time: each worker's mailbox holds one request.
         let mut total = self.total.lock().await;
@@ -52,7 +54,7 @@ impl Collector {
                 if Instant::now() >= deadline {
                     tracing::warn!(
                         worker = link.worker,
-                        "a worker has not handed over its histograms in a second"
+                        "a worker has not handed over its histograms within a second; they are missing from the sum"
                     );
                     break;
                 }
@@ -62,14 +64,14 @@ impl Collector {
         Ok(total.clone())
     }
 
-    /// When the first of it was recorded.
+    /// Returns the start of the recording.
     pub fn since(&self) -> SystemTime {
         self.since
     }
 }
 
-/// The percentile distribution of a histogram of nanoseconds, in microseconds, as HdrHistogram prints it and its
-/// plotters read it (`.hgrm`).
+/// Returns the percentile distribution of a histogram of nanoseconds, in microseconds, as
+/// HdrHistogram prints it and its plotters read it (`.hgrm`).
 pub fn percentiles(histogram: &Histogram<u64>) -> String {
     let micros = |nanos: f64| nanos / 1000.0;
     let mut text =
@@ -101,8 +103,8 @@ pub fn percentiles(histogram: &Histogram<u64>) -> String {
     text
 }
 
-/// A histogram log (V2, compressed): one interval from `since` until now, one line a histogram, tagged with its name. Values
-/// are nanoseconds.
+/// Returns a histogram log (V2, compressed): one interval from `since` until now, one line per
+/// histogram, tagged with its name. Values are in nanoseconds.
 pub fn log(histograms: &[(&str, &Histogram<u64>)], since: SystemTime) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut serializer = V2DeflateSerializer::new();

@@ -1,14 +1,15 @@
-//! The control plane of ringdns: everything that is not a hit.
+//! Control plane of ringdns: everything but cache hits.
 //!
 //! ```text
 //!  workers ──punts──► pump ─┬─ in the host tier ────────────────────────────► back to the worker
 //!  TCP clients ─► listen ───┤                                                 or to the TCP client
-//!                           └─ else: one flight a question ─► upstreams ─► host tier ─► all who wait
+//!                           └─ else: one query per question ─► upstreams ─► host tier ─► waiters
 //! ```
 //!
-//! One process: [`daemon`] starts [`workers`] on cores of their own, over AF_XDP or kernel sockets ([`entrance`]), and
-//! everything here on a small tokio runtime on the cores that are left (`ringdns_common::cores`). A worker that ends unasked ends
-//! the process: half a service is worse than one that its supervisor restarts.
+//! There is one process: [`daemon`] starts [`workers`] on cores of their own, over AF_XDP or kernel
+//! sockets ([`entrance`]), and the control plane on a small tokio runtime on the remaining cores
+//! (`ringdns_common::cores`). If a worker ends without a request, the process ends: half a service
+//! is worse than one that its supervisor restarts.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
-//! DNS over TCP (RFC 7766): on the addresses that UDP is answered on, from the host tier and the resolver.
+//! DNS over TCP (RFC 7766): listens on the same addresses as UDP, and answers from the host tier
+//! and the resolver.
 //!
-//! A connection carries many queries at once, and each is answered when its answer is there. What one connection, and
-//! all together, may hold in memory is bounded.
+//! A connection carries many queries at once, and each is answered as soon as its answer is there.
+//! The memory of one connection, and of all together, is bounded.
 
 use arc_swap::ArcSwap;
 use ringdns_common::counters;
@@ -35,38 +36,38 @@ use tokio::{
 
 mod seats;
 
-/// The largest message that the two bytes of its length can tell of.
+/// Largest message in bytes: the length field has two bytes (RFC 1035 section 4.2.2).
 const MESSAGE_MAX: usize = u16::MAX as usize;
-/// Replies made and not yet written, on one connection. Few: each may have 64 KiB.
+/// Most replies of one connection that wait to be written. Few, because each may have 64 KiB.
 const OUTBOX: usize = 2;
 
 counters! {
-    /// What happens over TCP.
+    /// Counters of the TCP listener.
     ListenCounters {
-        /// Connections accepted.
+        /// TCP connections accepted.
         connections,
-        /// Connections closed at once because there were too many, and all at work.
+        /// TCP connections refused because the limit was reached and no other connection was idle.
         connections_refused,
-        /// Idle connections closed for new ones because there were too many.
+        /// Idle TCP connections closed in favour of new ones because the limit was reached.
         connections_displaced,
-        /// Connections closed at once because the access list does not let the client in.
+        /// TCP connections refused because the access list denies the client.
         connections_denied,
-        /// Connections closed because nothing came for too long, or the client did not read.
+        /// TCP connections closed because the client sent nothing, or read nothing, for too long.
         connections_idle,
-        /// Queries received.
+        /// Messages received over TCP.
         queries,
-        /// Queries answered.
+        /// Queries over TCP that were answered.
         answered,
-        /// Queries answered with an error because they cannot be understood or are not allowed.
+        /// Queries over TCP answered with an error because they are malformed, unsupported or not allowed.
         rejected,
-        /// Messages not answered because they are no queries.
+        /// Messages over TCP not answered because they are no queries.
         dropped,
-        /// Answers that their client did not wait for.
+        /// Answers over TCP dropped because the client had closed the connection.
         abandoned,
     }
 }
 
-/// What answers queries that come over TCP.
+/// Server of queries over TCP.
 pub struct Listener {
     resolver: Arc<Resolver>,
     policy: ArcSwap<Policy>,
@@ -75,12 +76,12 @@ pub struct Listener {
     seats: Arc<Seats>,
     /// `None`: nothing is logged.
     log: Option<Arc<QueryLog>>,
-    /// What happened so far.
+    /// Counters so far.
     pub counters: ListenCounters,
 }
 
 impl Listener {
-    /// One for any number of addresses.
+    /// Returns a listener for any number of addresses.
     pub fn new(
         resolver: Arc<Resolver>,
         policy: Arc<Policy>,
@@ -93,7 +94,7 @@ impl Listener {
         Arc::new(Listener { resolver, policy: policy.into(), rules, bounds, seats, log, counters })
     }
 
-    /// Measures queries by another policy from now on.
+    /// Replaces the policy for queries.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         self.policy.store(policy);
     }
@@ -104,13 +105,14 @@ impl Listener {
             let (stream, client) = match socket.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // The client hung up, or file descriptors ran out: the latter takes a moment to mend.
+                    // The client hung up, or file descriptors ran out, which takes a moment to
+                    // recover from.
                     tracing::debug!(%error, "accepting a TCP connection failed");
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }
             };
-            // Who may not ask gets one answer, that it may not, or none.
+            // A denied client gets one answer, REFUSED, or none.
             let policy = self.policy.load();
             let most = if policy.access.allows(client.ip()) {
                 usize::MAX
@@ -126,7 +128,7 @@ impl Listener {
                     seat
                 }
                 Err(full) => {
-                    tracing::debug!(%client, ?full, "no seat for a TCP connection");
+                    tracing::debug!(%client, ?full, "a TCP connection was refused: the limit is reached");
                     self.counters.connections_refused.inc();
                     continue;
                 }
@@ -134,7 +136,7 @@ impl Listener {
             self.counters.connections.inc();
             let listener = self.clone();
             tokio::spawn(async move {
-                // Answers go out one by one, as soon as they are there.
+                // No Nagle delay: answers go out one by one, as soon as they are there.
                 let served = match stream.set_nodelay(true) {
                     Ok(()) => listener.converse(stream, client.ip(), Arc::new(seat), most).await,
                     Err(error) => Err(error),
@@ -153,8 +155,8 @@ impl Listener {
         tracing::debug!(%client, %error, "a TCP connection ended");
     }
 
-    /// Serves one connection, for `most` messages, until its client closes it, it falls silent with nothing under way, or
-    /// somebody else needs its seat.
+    /// Serves one connection, for at most `most` messages. Ends when the client closes it, when it
+    /// is idle for too long with no query in flight, or when a new connection takes its seat.
     async fn converse(
         self: &Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
@@ -168,7 +170,8 @@ impl Listener {
         let turns = Arc::new(Semaphore::new(self.bounds.in_flight));
         let mut read = Ok(());
         for _ in 0..most {
-            // Taken before the message is read: a client that asks for too much at once is not listened to.
+            // Acquired before the message is read: a client with too many queries in flight is not
+            // read from.
             let Ok(turn) = turns.clone().acquire_owned().await else { break };
             let message = tokio::select! {
                 message = self.next_message(&mut from, &seat) => message,
@@ -195,14 +198,15 @@ impl Listener {
                 break;
             }
         }
-        // The client may have closed its side only: what is under way is still answered.
+        // The client may have closed only its sending side: queries in flight are still answered.
         drop(replies);
         let written = writer.await.map_err(io::Error::other)?;
         read.and(written)
     }
 
-    /// Reads a message behind its length; `None` at the end of the connection. Silence is an error only while nothing is under
-    /// way; a message that was begun must come to its end in time, in however many pieces.
+    /// Reads a message after its length; `None` at the end of the connection. Silence is an error
+    /// only while no query is in flight. A message that has begun must be complete in time, in
+    /// however many pieces it comes.
     async fn next_message(
         &self,
         from: &mut (impl AsyncRead + Unpin),
@@ -210,7 +214,7 @@ impl Listener {
     ) -> io::Result<Option<Vec<u8>>> {
         let mut length = [0; 2];
         loop {
-            // Reading a single byte can be given up and begun again without losing any.
+            // A read of a single byte can be cancelled without losing data.
             match timeout(self.bounds.idle, from.read(&mut length[..1])).await {
                 Ok(Ok(0)) => return Ok(None),
                 Ok(Ok(_)) => break,
@@ -228,7 +232,7 @@ impl Listener {
         timeout(self.bounds.idle, rest).await.unwrap_or_else(|_| Err(silent()))
     }
 
-    /// Answers a message, if it is one to be answered.
+    /// Answers a message, unless it is one to be dropped.
     async fn answer(&self, mut message: Vec<u8>, client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
         let mut query = Query::default();
         let clock = self.resolver.clock();
@@ -239,7 +243,7 @@ impl Listener {
         if query.edns.is_some_and(|edns| edns.keepalive) {
             options.keepalive = Some(in_tenths(self.bounds.idle));
         }
-        // All that a reply needs of it. What a client pads its queries with is not kept until they are answered.
+        // Keep only what a reply needs: padding must not take memory until the answer is there.
         message.truncate((header::LEN + query.question_len()).min(message.len()));
         message.shrink_to_fit();
         let limits = Limits { reply: MESSAGE_MAX, advertise: self.rules.udp_limit, options };
@@ -247,7 +251,8 @@ impl Listener {
             Ok(()) => Ok(self.resolver.resolve(&query.key).await),
             Err(reject) => Err(reject),
         };
-        // The reply is made when there is room for it: what waits until then is shared with the host tier.
+        // Wait for room before building the reply: the answer that waits is shared with the host
+        // tier.
         let Ok(room) = replies.reserve().await else { return self.counters.abandoned.inc() };
         let (reply, counter) = match &resolved {
             Ok(resolved) => (Some(self.reply(&message, &query, resolved, &limits)), &self.counters.answered),
@@ -281,7 +286,7 @@ impl Listener {
         room.send(reply);
     }
 
-    /// What the log says of an answer.
+    /// Returns response code, outcome and source of an answer for the query log.
     fn outcome(&self, resolved: &Resolved) -> (u16, Outcome, Source) {
         let rcode = resolved.answer.status.rcode();
         let age = resolved.age(self.resolver.clock().secs(), self.rules.stale_ttl);
@@ -305,16 +310,17 @@ fn rejection(message: &[u8], query: &Query, reject: Reject<'_>, limits: &Limits<
     (len > 0).then(|| finish(framed, len))
 }
 
-/// An address as IPv6 has it.
+/// Returns an address as IPv6, with IPv4 mapped.
 fn mapped(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        // Of a socket for both families, it is so already.
+        // From a socket for both families, IPv4 addresses are mapped already.
         IpAddr::V6(v6) => v6,
     }
 }
 
-/// A message's beginning behind two bytes for its length, with `room` bytes for the message.
+/// Returns a buffer with two bytes for the length, then `room` bytes for the message, which begins
+/// with `head`.
 fn framed(head: &[u8], room: usize) -> Vec<u8> {
     let mut framed = vec![0; 2 + room.max(head.len())];
     framed[2..2 + head.len()].copy_from_slice(head);
@@ -327,7 +333,7 @@ fn finish(mut framed: Vec<u8>, len: usize) -> Vec<u8> {
     framed
 }
 
-/// A time as clients are told it (RFC 7828 section 3.1).
+/// Returns a time in units of 100 ms, as in the edns-tcp-keepalive option (RFC 7828 section 3.1).
 fn in_tenths(time: Duration) -> u16 {
     u16::try_from(time.as_millis() / 100).unwrap_or(u16::MAX)
 }
@@ -336,7 +342,7 @@ fn silent() -> io::Error {
     io::ErrorKind::TimedOut.into()
 }
 
-/// Writes replies in the order in which they are found, until nobody can find any more.
+/// Writes replies in the order in which they are made, until all senders are gone.
 async fn write_replies(
     mut to: impl AsyncWrite + Unpin,
     mut outbox: mpsc::Receiver<Vec<u8>>,

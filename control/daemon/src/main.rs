@@ -1,4 +1,4 @@
-//! The daemon.
+//! `ringdnsd`: command line, logging, and the start of the daemon.
 
 #![forbid(unsafe_code)]
 
@@ -12,23 +12,24 @@ use std::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// A miss allocates and frees a dozen times, and answers live for minutes: glibc's arenas grow by a system call for each
-/// handful of them.
+/// jemalloc: a miss allocates and frees a dozen times, and answers live for minutes, so that
+/// glibc's arenas would grow by a system call every few misses.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A DNS cache at the speed of the link.
 ///
-/// Exit status: 0 when it was asked to stop, or with --check when the configuration is accepted; 2 when the
-/// configuration is refused, for what it says or because this machine cannot give what it asks for (a port in use, a missing
-/// capability): nothing was attached then; 1 when it could not go on.
+/// Exit status: 0 after a request to stop, or with --check if the configuration is accepted; 1
+/// after a failure at run time; 2 if the configuration is refused, because it is invalid or because
+/// this machine lacks what it requires (a port in use, a missing capability). When it is refused,
+/// nothing has been attached.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The configuration.
+    /// Configuration file.
     #[arg(long, value_name = "FILE", required_unless_present = "print_config_reference")]
     config: Option<PathBuf>,
-    /// Only say whether the configuration would be accepted. Disturbs no ringdnsd at work.
+    /// Only check whether the configuration would be accepted. A running ringdnsd is not disturbed.
     #[arg(long)]
     check: bool,
     /// Print docs/configuration.md.
@@ -66,14 +67,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads the configuration, and checks it against the machine.
+/// Reads the configuration and checks it against this machine.
 fn load(path: &Path) -> Result<(Config, Source), String> {
     let (config, source) = Source::load(path).map_err(|error| error.to_string())?;
     preflight::check(&config).map_err(|problem| format!("{}: {problem}", path.display()))?;
     Ok((config, source))
 }
 
-/// Logs what `RUST_LOG` asks for; `info` without it. Whatever aya warns of comes as an error of ours, in one line.
+/// Starts logging to standard error, filtered by `RUST_LOG`, by default `info`. aya's warnings are
+/// suppressed: ringdns reports the same failures as errors, in one line.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,aya=error"));
     let stderr = std::io::stderr;

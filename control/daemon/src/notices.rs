@@ -1,4 +1,5 @@
-//! Notices: conditions that an operator should know of, besides numbers. `ringctl status` shows them, and the log has each once.
+//! Notices: conditions that an operator should know of, in words. `ringctl status` lists them, and
+//! each is logged once.
 
 use parking_lot::Mutex;
 use ringdns_dataplane::{
@@ -8,21 +9,21 @@ use ringdns_dataplane::{
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often the workers' counters are looked at.
+/// Time between two readings of the workers' counters.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Periods over which the share of wrong checksums is taken.
+/// Number of periods over which the share of wrong checksums is computed.
 const WINDOW: usize = 10;
-/// Wrong checksums in a window that are worth a word: fewer are noise, or a probe.
+/// Least number of wrong checksums in a window for a notice: fewer are noise, or a probe.
 const BAD_MIN: u64 = 20;
-/// One packet in so many with a wrong checksum is worth a word.
+/// Least share for a notice: one packet in this many with a wrong checksum.
 const BAD_SHARE: u64 = 10;
-/// Periods between two log lines about wrong checksums, which anybody can send.
+/// Number of periods between two log lines about wrong checksums: anybody can send such packets.
 const SILENCE: u64 = 600;
 
 const PARTIAL: &str =
     "packets arrive with partial checksums, which a NIC on the way would have completed: accepted";
 
-/// The notices of the present.
+/// Current notices.
 #[derive(Debug, Default)]
 pub struct Notices(Mutex<Current>);
 
@@ -33,7 +34,7 @@ struct Current {
     bad: Option<Bad>,
 }
 
-/// Packets with wrong checksums among those of a window.
+/// Numbers of packets in a window, and of those with wrong checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bad {
     wrong: u64,
@@ -46,14 +47,14 @@ impl std::fmt::Display for Bad {
         write!(
             f,
             "{wrong} of {received} packets of the last {WINDOW} s had wrong checksums and were dropped: if clients get no \
-             answers, switch off checksum offload at whoever sends them (`ethtool -K DEVICE tx off`), or set \
+             answers, switch off checksum offload at the sender (`ethtool -K DEVICE tx off`), or set \
              server.trust_checksums = true if nothing on the way can corrupt packets"
         )
     }
 }
 
 impl Notices {
-    /// Replaces the notices of the interface, and logs those that are new.
+    /// Replaces the notices of the interface and logs the new ones.
     pub fn set_interface(&self, notices: Vec<String>) {
         let mut current = self.0.lock();
         for notice in notices.iter().filter(|notice| !current.interface.contains(notice)) {
@@ -62,7 +63,7 @@ impl Notices {
         current.interface = notices;
     }
 
-    /// Returns all notices, a sentence each.
+    /// Returns all notices, one sentence each.
     pub fn list(&self) -> Vec<String> {
         let current = self.0.lock();
         let partial = current.partial.then(|| PARTIAL.to_owned());
@@ -70,7 +71,7 @@ impl Notices {
         current.interface.iter().cloned().chain(partial).chain(bad).collect()
     }
 
-    /// Watches the counters of the workers, without end.
+    /// Watches the counters of the workers until dropped.
     pub async fn watch(&self, links: Vec<Arc<Link>>) {
         let mut watch = Watch::default();
         let mut ticks = interval(PERIOD);
@@ -92,10 +93,10 @@ impl Notices {
     }
 }
 
-/// Recent readings of the counters, and what was logged of them.
+/// Recent readings of the counters, and the state of logging about them.
 #[derive(Default)]
 struct Watch {
-    /// Packets received, and those with wrong checksums, at the end of the last periods.
+    /// Packets received, and packets with wrong checksums, at the end of each of the last periods.
     totals: VecDeque<(u64, u64)>,
     partial: bool,
     /// Periods until wrong checksums may be logged again.
@@ -117,7 +118,7 @@ enum Line {
 }
 
 impl Watch {
-    /// Looks at the counters as they are at the end of a period.
+    /// Evaluates the counters at the end of a period.
     fn look(&mut self, sum: &Snapshot) -> Seen {
         let now = (sum.get(Counter::Received), sum.dropped(DropReason::BadChecksum));
         let then = self.totals.front().copied().unwrap_or(now);
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
     use ringdns_dataplane::stats::WorkerStats;
 
-    /// Counts what happened in a period, and looks.
+    /// Adds the counts of a period and evaluates them.
     fn period(watch: &mut Watch, stats: &WorkerStats, received: u64, wrong: u64, partial: u64) -> Seen {
         stats.add(Counter::Received, received);
         stats.add(Counter::PartialChecksum, partial);

@@ -1,11 +1,11 @@
-//! What the data plane measures queries by, out of the configuration and the files that it names.
+//! Policy for queries in the data plane, made from the configuration and the files that it names.
 
 use ringdns_config as config;
 use ringdns_config::{Config, Problem, secrets};
 use ringdns_dataplane::{access::AccessList, dns::cookie::Cookies, policy::Policy};
 use std::net::{IpAddr, SocketAddr};
 
-/// The policy that `config` describes.
+/// Returns the policy that `config` describes.
 pub fn policy(config: &Config) -> Result<Policy, Problem> {
     Ok(Policy {
         access: access(&config.access)?,
@@ -24,7 +24,7 @@ fn access(config: &config::Access) -> Result<AccessList, Problem> {
     })
 }
 
-/// What an operator should know of a policy that is probably not meant, though it can be.
+/// Returns warnings about a policy that is valid but probably not intended.
 pub fn warnings(config: &Config, policy: &Policy) -> Vec<String> {
     let open = |address: &&SocketAddr| {
         let share =
@@ -33,20 +33,21 @@ pub fn warnings(config: &Config, policy: &Policy) -> Vec<String> {
     };
     let warning = |address: &SocketAddr| {
         format!(
-            "access.allow lets everybody ask at {address}: an open resolver is used to flood others with answers, and \
-             will be (RFC 5358). List the networks that it is for, or see to it that a firewall does"
+            "access.allow lets everybody ask at {address}: attackers use open resolvers to flood others with answers \
+                         (RFC 5358). List only the networks to serve, or restrict them with a firewall"
         )
     };
     config.server.listen.iter().find(open).map(warning).into_iter().collect()
 }
 
-/// The share of all IPv6 addresses that is given out: 2000::/3 (RFC 4291 section 2.4).
+/// Share of all IPv6 addresses that is allocated: 2000::/3 (RFC 4291 section 2.4).
 const V6_IN_USE: f64 = 0.125;
 
-/// From this share of all addresses on, a list is taken for one that lets everybody in.
+/// Share of all addresses above which a list counts as one that allows everybody.
 const OPEN: f64 = 0.5;
 
-/// Whether an address to listen on can be reached from everywhere, as far as it tells: any may be meant by a wildcard.
+/// Whether an address to listen on can be reached from everywhere, as far as the address tells: a
+/// wildcard may include such addresses.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {

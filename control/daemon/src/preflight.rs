@@ -1,8 +1,9 @@
-//! What can be known before anything is opened: whether this machine can do what the configuration asks for.
+//! Checks before the start: whether this machine has what the configuration requires.
 //!
-//! [`check`] looks at the machine alone and disturbs nobody, so `--check` can run beside a ringdnsd at work. [`claim`]
-//! takes the ports. What only trying can tell (capabilities, locked memory, the driver) is said by the errors of
-//! [`ringdns_xdp`] and of the ports, still before a packet is steered.
+//! [`check`] only inspects the machine, so `--check` can run beside a running ringdnsd. [`claim`]
+//! opens the ports. Requirements that only a try can test (capabilities, locked memory, the driver)
+//! are reported by the errors of [`ringdns_xdp`] and of the ports, still before a packet is
+//! steered.
 
 use crate::policy;
 use ringdns_config::{Config, Problem};
@@ -18,26 +19,26 @@ use std::{
     net::{SocketAddr, TcpListener},
 };
 
-/// TCP connections that may wait to be accepted.
+/// Most TCP connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Packet memory of a worker, in bytes: frames of two KiB.
+/// Packet memory of a worker in bytes: 4096 frames of 2 KiB.
 const PACKET_MEMORY: u64 = 4096 * 2048;
 
-/// A port that cannot be had.
+/// Error about a port that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// Over UDP.
+    /// A UDP port.
     #[error("server.listen: {0}")]
     Udp(#[from] udp::UdpError),
-    /// Over TCP.
+    /// A TCP port.
     #[error("{key}: cannot listen on TCP {address}: {source}; {}", remedy(source, *address))]
     Tcp {
-        /// The key of the configuration.
+        /// Configuration key that names the address.
         key: &'static str,
-        /// The address.
+        /// Address to listen on.
         address: SocketAddr,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
 }
@@ -45,7 +46,7 @@ pub enum ClaimError {
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("find who has the port with `ss -ltnp sport = :{}`, or listen on another", address.port())
+            format!("find the process that has the port with `ss -ltnp sport = :{}`, or listen on another", address.port())
         }
         io::ErrorKind::PermissionDenied => {
             "run as root, or grant CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)".into()
@@ -57,7 +58,7 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Checks the configuration against the machine.
+/// Checks the configuration against this machine.
 pub fn check(config: &Config) -> Result<(), Problem> {
     if let Some(interface) = &config.server.interface {
         interface_exists(interface)?;
@@ -81,17 +82,17 @@ pub fn check(config: &Config) -> Result<(), Problem> {
     memory_suffices(config, memory_of_machine())
 }
 
-/// The ports, taken.
+/// Open ports.
 pub struct Claim {
     /// Listeners of `server.listen`, in its order.
     pub tcp: Vec<TcpListener>,
-    /// Their addresses, with the ports that port 0 has become.
+    /// Addresses of the listeners, with the ports that the kernel chose in place of port 0.
     pub listen: Vec<SocketAddr>,
-    /// The listener of `control.http`.
+    /// Listener of `control.http`.
     pub http: Option<TcpListener>,
 }
 
-/// Takes all TCP ports, and makes sure that nobody has the UDP ports.
+/// Opens all TCP ports, and checks that no other process has the UDP ports.
 pub fn claim(config: &Config) -> Result<Claim, ClaimError> {
     let tcp = config.server.listen.iter().map(|address| bind("server.listen", *address));
     let tcp = tcp.collect::<Result<Vec<_>, _>>()?;
@@ -106,13 +107,13 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, ClaimErro
     listener(address).map_err(|source| ClaimError::Tcp { key, address, source })
 }
 
-/// A listener of its own family only, so that `0.0.0.0` and `[::]` can be listened on side by side. Non-blocking: what tokio
-/// wants.
+/// Opens a listener for its own address family only, so that `0.0.0.0` and `[::]` can share a port.
+/// It is non-blocking, as tokio requires.
 fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    // A restart must not wait for connections of the last run to be forgotten.
+    // A restart must not wait until the kernel forgets the connections of the last run.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
@@ -123,7 +124,7 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn interface_exists(interface: &str) -> Result<(), Problem> {
-    // Any socket will do to ask with.
+    // The ioctl works on any socket.
     let found =
         socket(AddressFamily::UNIX, SocketType::DGRAM, None).and_then(|any| name_to_index(&any, interface));
     found.map(drop).map_err(|_| {
@@ -135,7 +136,7 @@ fn interface_exists(interface: &str) -> Result<(), Problem> {
     })
 }
 
-/// Bytes of memory that the machine has.
+/// Returns the memory of this machine in bytes.
 fn memory_of_machine() -> u64 {
     let info = sysinfo();
     (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn more_memory_than_there_is_is_refused_under_the_larger_key() {
         let config = config("listen = [\"127.0.0.1:53\"]\nworkers = 3\n[cache]\nhost_bytes = \"1GiB\"");
-        // Three times 64 and 8 MiB, and 1 GiB.
+        // Three times 64 MiB plus 8 MiB, and 1 GiB.
         assert_eq!(memory_suffices(&config, 1240 << 20), Ok(()));
         let problem = memory_suffices(&config, (1240 << 20) - 1).unwrap_err();
         assert_eq!(problem.key, "cache.host_bytes");

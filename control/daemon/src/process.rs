@@ -22,7 +22,7 @@ pub fn resource_usage() -> ProcResult<ResourceUsage> {
     })
 }
 
-/// By the allocator's books, which are brought up to date first.
+/// Returns the bytes allocated, from jemalloc's statistics, which it refreshes first.
 fn allocated() -> u64 {
     let read = tikv_jemalloc_ctl::epoch::advance().and_then(|_| tikv_jemalloc_ctl::stats::allocated::read());
     read.unwrap_or_default() as u64
@@ -40,7 +40,7 @@ mod tests {
         assert!(after.cpu_secs >= before.cpu_secs && after.open_files_max.is_some_and(|most| most > 50));
     }
 
-    /// Other tests of this process take and give back meanwhile, but not as much each time.
+    /// Other tests of this process allocate and free meanwhile, but not that much every time.
     #[test]
     fn memory_is_counted() {
         let counts = || {
@@ -51,7 +51,7 @@ mod tests {
         assert!((0..20).any(|_| counts()));
     }
 
-    /// The same.
+    /// Other tests of this process open and close files meanwhile, but not that many every time.
     #[test]
     fn open_files_are_counted() {
         let counts = || {

@@ -1,8 +1,9 @@
-//! The configuration, read again while ringdnsd runs.
+//! Reload of the configuration while ringdnsd runs.
 //!
-//! What of it can change at once does, without a query lost: who may ask, whom is asked and how, what is validated. The rest waits
-//! for a restart, and is named. A configuration that would be refused at the start is refused as a whole, and one that has
-//! not changed costs nothing but its reading: reloads come from scripts, and may come every few seconds.
+//! Some tables take effect at once, without a lost query: access list, cookies, upstreams and their
+//! options, local answers, validation. The others need a restart, and the answer names those that
+//! changed. A configuration that would be refused at the start is refused as a whole. One that has
+//! not changed costs only its reading: reloads come from scripts, and may come every few seconds.
 
 use crate::{listen::Listener, policy, preflight};
 use parking_lot::Mutex;
@@ -19,31 +20,32 @@ use std::{
 };
 use toml::{Table, Value};
 
-/// The tables that say what queries are measured by.
+/// Tables that make up the policy for queries.
 const POLICY: [&str; 2] = ["access", "cookies"];
-/// Those that say how answers are found out.
+/// Tables that configure the resolver.
 const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
 
-/// Those whose files are written as ringdnsd runs, or read anew whenever it connects: what is in them has no need to be read here.
+/// Tables whose files ringdnsd writes itself, or reads again on each connection: a reload need not
+/// compare their contents.
 const KEPT_UP: [&str; 3] = ["cache", "redis", "clickhouse"];
 
-/// Why the configuration stays as it was.
+/// Reason why the configuration stays as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// It cannot be read, or says what cannot be.
+    /// The file cannot be read, or is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// This machine cannot give what it asks for.
+    /// This machine lacks something that the configuration requires.
     #[error("{}: {problem}", path.display())]
     Problem {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Reason and remedy.
         problem: Problem,
     },
 }
 
-/// Who reads the configuration again.
+/// Reloader of the configuration.
 pub struct Reloader {
     path: PathBuf,
     resolver: Arc<Resolver>,
@@ -52,14 +54,14 @@ pub struct Reloader {
     running: Mutex<Running>,
 }
 
-/// What holds now.
+/// Configuration in effect.
 struct Running {
     tables: Tables,
     policy: Arc<Policy>,
 }
 
 impl Reloader {
-    /// For a process that was started with what is in `path`.
+    /// Returns a reloader for a process that was started with `source`.
     pub fn new(
         source: Source,
         policy: Arc<Policy>,
@@ -71,9 +73,10 @@ impl Reloader {
         Reloader { path, resolver, listener, links, running: Mutex::new(Running { tables, policy }) }
     }
 
-    /// Reads the file, and does what it says. Reads other files as well, and may take a while: not for an async task.
+    /// Reads the file and applies it. Reads other files too and may take a while, so it must not
+    /// run in an async task.
     pub fn reload(&self) -> Result<Reloaded, ReloadError> {
-        // One at a time.
+        // One reload at a time.
         let mut running = self.running.lock();
         let text = read(&self.path)?;
         let (tables, before) = (Tables::of(&text, &running.tables.hasher), &running.tables);
@@ -91,7 +94,7 @@ impl Reloader {
         let (policies, resolvers) = (of(&POLICY), of(&RESOLVER));
         if !policies.is_empty() {
             let mut policy = policy::policy(&config).map_err(problem)?;
-            // A secret of our own that nobody wrote down is not drawn anew: clients would have to learn it again.
+            // Keep a random secret: with a new one, clients would need new cookies.
             if !changed.contains("cookies") {
                 policy.cookies.clone_from(&running.policy.cookies);
             }
@@ -114,26 +117,27 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
-/// Where a configuration came from, and what was there.
+/// Origin of a configuration: its path and its tables.
 pub struct Source {
     path: PathBuf,
     tables: Tables,
 }
 
 impl Source {
-    /// The configuration in a file.
+    /// Loads the configuration from a file.
     pub fn load(path: &Path) -> Result<(Config, Source), ConfigError> {
         Self::parse(&read(path)?, path)
     }
 
-    /// The one in a text that was read there.
+    /// Parses a configuration from a text that was read from `path`.
     pub fn parse(text: &str, path: &Path) -> Result<(Config, Source), ConfigError> {
         let config = Config::parse(text, path)?;
         Ok((config, Source { path: path.to_owned(), tables: Tables::of(text, &RandomState::new()) }))
     }
 }
 
-/// The tables of a configuration as they are written, with what is in the files that they name, where that makes a difference.
+/// Tables of a configuration as written, with hashes of the files that they name, where their
+/// contents matter.
 #[derive(Default)]
 struct Tables {
     tables: Table,
@@ -141,7 +145,8 @@ struct Tables {
 }
 
 impl Tables {
-    /// Those of a text; none, if it cannot be read: then they differ from all that can.
+    /// Returns the tables of a text. For an invalid text there are none, so that it differs from
+    /// any valid one.
     fn of(text: &str, hasher: &RandomState) -> Self {
         let mut tables: Table = toml::from_str(text).unwrap_or_default();
         let fixed = tables.iter_mut().filter(|(name, _)| !KEPT_UP.contains(&name.as_str()));
@@ -149,13 +154,13 @@ impl Tables {
         Tables { tables, hasher: hasher.clone() }
     }
 
-    /// The names of those that are not the same.
+    /// Returns the names of the tables that differ.
     fn differences(&self, other: &Self) -> BTreeSet<String> {
         let names = self.tables.keys().chain(other.tables.keys());
         names.filter(|name| self.tables.get(*name) != other.tables.get(*name)).cloned().collect()
     }
 
-    /// Makes some of them what they are in `new`.
+    /// Replaces some of the tables by those in `new`.
     fn take(&mut self, mut new: Self, names: &BTreeSet<String>) {
         for name in names {
             match new.tables.remove(name) {
@@ -166,7 +171,7 @@ impl Tables {
     }
 }
 
-/// Adds to the names of files what is in them.
+/// Appends hashes of the contents to the names of files.
 fn with_files(value: &mut Value, hasher: &RandomState) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(|value| with_files(value, hasher)),

@@ -1,7 +1,9 @@
-//! A cluster: for each slot its master, and for each master a connection, which is given up and made anew without the others.
+//! Redis cluster: the master of each slot, and one connection per master, dropped and
+//! re-established independently of the others.
 //!
-//! The crate's client for clusters asks for the map again with everything locked, so that one master that hangs holds up the keys of
-//! all. Here it costs its own keys: its commands fail at once until it has answered a PING again, or another has taken its place.
+//! The cluster client of the redis crate fetches the slot map again with everything locked, so that
+//! one master that hangs blocks the keys of all. Here it affects only its own keys: its commands
+//! fail at once until it has answered a PING again, or another master has taken its place.
 
 use super::connection::{Way, refused};
 use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
@@ -25,14 +27,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// So many commands in a row that were in vain end a master's connection.
+/// Number of consecutive failed commands after which a master's connection is dropped.
 const TROUBLE_MAX: u32 = 3;
-/// How often masters without a connection are tried, and the map is read while there are any.
+/// Time between two reads of the map and attempts to connect while a master has no connection.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often the map is read when all is well.
+/// Time between two reads of the map while all masters are connected.
 const REVIEW: Duration = Duration::from_secs(10);
 
-/// What the cluster says of itself.
+/// Slot map of the cluster.
 #[derive(Default)]
 struct Map {
     masters: Vec<Arc<Master>>,
@@ -43,20 +45,20 @@ struct Master {
     host: String,
     port: u16,
     connection: RwLock<Option<MultiplexedConnection>>,
-    /// Commands in vain since the last one that was not.
+    /// Consecutive failed commands.
     trouble: AtomicU32,
 }
 
 struct Shared {
     way: Way,
-    /// How long a step may take.
+    /// Time limit of one step.
     patience: Duration,
     map: RwLock<Map>,
-    /// Something is not as the map says.
+    /// Notified when the map is outdated.
     stale: Notify,
 }
 
-/// Connections to all masters.
+/// Client of a Redis cluster, connected to all masters.
 pub struct Cluster {
     shared: Arc<Shared>,
     keeper: AbortHandle,
@@ -68,7 +70,7 @@ impl Drop for Cluster {
     }
 }
 
-/// A command under way. If it is dropped before there was an answer, it was in vain.
+/// Command in flight. If it is dropped before an answer came, it counts as failed.
 struct Underway<'a> {
     master: &'a Master,
     stale: &'a Notify,
@@ -87,7 +89,7 @@ impl Drop for Underway<'_> {
 }
 
 impl Underway<'_> {
-    /// Something came back, perhaps that somebody else has the key.
+    /// Records the result of the command. A redirection means that the map is outdated.
     fn end<T>(mut self, result: RedisResult<T>, has_moved: bool) -> RedisResult<T> {
         let error = result.as_ref().err();
         self.in_vain = error.is_some_and(RedisError::is_io_error);
@@ -114,7 +116,7 @@ impl Master {
 }
 
 impl Shared {
-    /// The master of a command's key; of one without a key, any that is there.
+    /// Returns the master of a command's key, or any connected master for a command without a key.
     fn master(&self, command: &Cmd) -> RedisResult<Arc<Master>> {
         let map = self.map.read();
         let master = match key(command) {
@@ -124,20 +126,20 @@ impl Shared {
         master.cloned().ok_or_else(|| refused("no master has this key"))
     }
 
-    /// Something that is about to be sent to a master.
+    /// Begins a command: returns the master's connection and a guard that tracks the outcome.
     fn begin<'a>(&'a self, master: &'a Master) -> RedisResult<(MultiplexedConnection, Underway<'a>)> {
         let connection = master.connection.read().clone();
-        let connection = connection.ok_or_else(|| refused("the master of this key is gone"))?;
+        let connection = connection.ok_or_else(|| refused("the master of this key is not connected"))?;
         Ok((connection, Underway { master, stale: &self.stale, in_vain: true }))
     }
 
-    /// Looks after the connections, until it is dropped.
+    /// Keeps map and connections up to date until dropped.
     async fn keep(&self) {
         let mut reviewed = Instant::now();
         loop {
             let lacks = self.map.read().masters.iter().any(|master| master.connection.read().is_none());
             let told = timeout(if lacks { PAUSE } else { REVIEW }, self.stale.notified()).await.is_ok();
-            // Who tells again and again, as a slot on its way does, is heard now and then.
+            // Limits the rate: a slot in migration notifies on every command.
             if told && reviewed.elapsed() < PAUSE {
                 tokio::time::sleep(PAUSE - reviewed.elapsed()).await;
             }
@@ -147,27 +149,27 @@ impl Shared {
         }
     }
 
-    /// Reads the map from whoever answers first.
+    /// Reads the map from the first master that answers.
     async fn review(&self) {
         let masters = self.map.read().masters.clone();
         let mut asking: FuturesUnordered<_> = masters
             .iter()
             .map(async |master| {
                 let connection = master.connection.read().clone();
-                let mut connection = connection.ok_or_else(|| refused("it is gone"))?;
+                let mut connection = connection.ok_or_else(|| refused("the node is not connected"))?;
                 let slots = timeout(self.patience, slots(&mut connection, &master.host)).await;
-                slots.unwrap_or_else(|_| Err(refused("it does not answer")))
+                slots.unwrap_or_else(|_| Err(refused("the node does not answer")))
             })
             .collect();
         while let Some(read) = asking.next().await {
             match read {
                 Ok(slots) => return self.learn(slots),
-                Err(error) => tracing::debug!(%error, "redis: a node does not tell the cluster's slots"),
+                Err(error) => tracing::debug!(%error, "redis: cannot read the cluster's slots from a node"),
             }
         }
     }
 
-    /// Masters that stay keep their connections.
+    /// Replaces the map. Masters that are in the old map too keep their connections.
     fn learn(&self, ranges: Vec<Range>) {
         let mut map = self.map.write();
         let mut next = Map::default();
@@ -190,7 +192,8 @@ impl Shared {
         *map = next;
     }
 
-    /// Connects to the masters that have no connection. Each must answer before anybody else asks it.
+    /// Connects to the masters without a connection. A connection is used only after it has
+    /// answered a PING.
     async fn connect_all(&self) {
         let masters = self.map.read().masters.clone();
         let gone = masters.iter().filter(|master| master.connection.read().is_none());
@@ -210,7 +213,8 @@ impl Shared {
 }
 
 impl Cluster {
-    /// Of what the first of `nodes` says that answers. At least one master is connected to.
+    /// Connects to the cluster by the slot map of the first node that answers. Fails unless at
+    /// least one master is connected.
     pub async fn connect(way: Way, nodes: &[(String, u16)], patience: Duration) -> RedisResult<Self> {
         // Three steps: a node, its slots, the masters.
         let patience = patience / 3;
@@ -226,7 +230,7 @@ impl Cluster {
             match asking.next().await {
                 Some(Ok(ranges)) => break ranges,
                 Some(Err(error)) => last = Some(error),
-                None => return Err(last.unwrap_or_else(|| refused("it has no nodes"))),
+                None => return Err(last.unwrap_or_else(|| refused("the cluster has no nodes"))),
             }
         };
         drop(asking);
@@ -236,21 +240,21 @@ impl Cluster {
         let kept = shared.clone();
         let keeper = tokio::spawn(async move { kept.keep().await }).abort_handle();
         let cluster = Cluster { shared, keeper };
-        cluster.is_well().then_some(cluster).ok_or_else(|| refused("none of its masters answers"))
+        cluster.is_well().then_some(cluster).ok_or_else(|| refused("no master of the cluster answers"))
     }
 
-    /// Whether a master is there.
+    /// Whether any master is connected.
     pub fn is_well(&self) -> bool {
         self.shared.map.read().masters.iter().any(|master| master.connection.read().is_some())
     }
 
-    /// Whether the master of a key is there.
+    /// Whether the master of a key is connected.
     pub fn has(&self, key: &str) -> bool {
         let map = self.shared.map.read();
         map.slots.get(&Slot::for_key(key)).is_some_and(|master| master.connection.read().is_some())
     }
 
-    /// To the master of a command's key.
+    /// Sends a command to the master of its key.
     pub fn send<'a>(&'a self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         let shared = &*self.shared;
         async move {
@@ -262,7 +266,7 @@ impl Cluster {
         .boxed()
     }
 
-    /// To the master of the first one's key, which is that of all.
+    /// Sends commands to the master of the first command's key; all keys must belong to it.
     pub fn send_all<'a>(
         &'a self,
         commands: &'a Pipeline,
@@ -284,7 +288,7 @@ impl Cluster {
     }
 }
 
-/// Slots in a row, and their master.
+/// Range of slots and their master.
 #[derive(Debug, PartialEq, Eq)]
 struct Range {
     first: u16,
@@ -293,14 +297,15 @@ struct Range {
     port: u16,
 }
 
-/// Asks the node at `host` who has which slots.
+/// Asks the node at `host` for the slot map.
 async fn slots(connection: &mut MultiplexedConnection, host: &str) -> RedisResult<Vec<Range>> {
     let value = redis::cmd("CLUSTER").arg("SLOTS").query_async::<Vec<Value>>(connection).await?;
     let ranges: Vec<_> = value.iter().filter_map(|value| range(value, host)).collect();
-    if ranges.is_empty() { Err(refused("nobody has any slots")) } else { Ok(ranges) }
+    if ranges.is_empty() { Err(refused("no node has any slots")) } else { Ok(ranges) }
 }
 
-/// `[first, last, [host, port, …], …]`; the first node is the master. A node that does not know its own address says nothing, or null.
+/// Parses `[first, last, [host, port, …], …]`; the first node is the master. A node that does not
+/// know its own address sends an empty string or null.
 fn range(value: &Value, asked: &str) -> Option<Range> {
     let number = |value: &Value| match value {
         Value::Int(number) => u16::try_from(*number).ok(),
@@ -323,7 +328,7 @@ fn argument(command: &Cmd, nth: usize) -> Option<&[u8]> {
     })
 }
 
-/// The first key of a command.
+/// Returns the first key of a command.
 fn key(command: &Cmd) -> Option<&[u8]> {
     let is_script = argument(command, 0)?.eq_ignore_ascii_case(b"EVAL");
     argument(command, if is_script { 3 } else { 1 })

@@ -1,4 +1,4 @@
-//! One Redis, the master that Sentinels name, or many that are a cluster: whom to connect to, and the connection.
+//! Connection to Redis: to one server, to the master that Sentinels name, or to a cluster.
 
 use super::cluster::Cluster;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -10,7 +10,7 @@ use redis::{
 use ringdns_config::{Files, Others, RedisServer as Server, has_tls};
 use std::{sync::Arc, time::Duration};
 
-/// How to reach a Redis: all but where it is, which others may say.
+/// Settings to connect with, except host and port, which Sentinels or a slot map may supply.
 #[derive(Clone)]
 pub struct Way {
     info: ConnectionInfo,
@@ -18,13 +18,13 @@ pub struct Way {
 }
 
 impl Way {
-    /// Without files.
+    /// Returns settings without certificate or password files.
     #[cfg(test)]
     pub fn plain(url: &str) -> Self {
         Way { info: redis::IntoConnectionInfo::into_connection_info(url).unwrap(), files: Files::default() }
     }
 
-    /// To the one at `host`.
+    /// Connects to the Redis at `host`.
     pub async fn to(&self, host: &str, port: u16, patience: Duration) -> RedisResult<MultiplexedConnection> {
         let host = host.to_owned();
         let address = match has_tls(self.info.addr()) {
@@ -36,7 +36,7 @@ impl Way {
     }
 }
 
-/// Connects to a Redis as the configuration names it.
+/// Connects to Redis as the configuration describes it.
 pub async fn connect(server: &Server, patience: Duration) -> RedisResult<Connection> {
     let Server { info, files, others } = server;
     let way = Way { info: info.clone(), files: files.clone() };
@@ -51,7 +51,7 @@ pub async fn connect(server: &Server, patience: Duration) -> RedisResult<Connect
             Ok(Connection::Cluster(Arc::new(cluster)))
         }
         Others::Sentinels(sentinels, master) => {
-            // All at once: one that hangs holds up none of the others.
+            // All at once, so that a Sentinel that hangs delays none of the others.
             let mut asking: FuturesUnordered<_> =
                 sentinels.iter().map(|sentinel| way.master(sentinel, master, patience)).collect();
             let mut last = None;
@@ -67,8 +67,9 @@ pub async fn connect(server: &Server, patience: Duration) -> RedisResult<Connect
 }
 
 impl Way {
-    /// A connection to the master that a Sentinel names, if it says itself that it is one: for a while after a failover, who was
-    /// it is named still. The crate has this as well, but asks Sentinels in an order, so that a first one that hangs takes all the time.
+    /// Connects to the master that a Sentinel names, and checks its ROLE: for a while after a
+    /// failover, Sentinels still name the old master. The redis crate can do this too, but asks
+    /// Sentinels one after the other, so that a first one that hangs uses up the time.
     async fn master(
         &self,
         sentinel: &ConnectionInfo,
@@ -79,15 +80,17 @@ impl Way {
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
         let address: Option<(String, u16)> = command.query_async(&mut sentinel).await?;
-        let (host, port) = address.ok_or_else(|| refused("a Sentinel knows no master of this name"))?;
+        let (host, port) = address.ok_or_else(|| refused("the Sentinel knows no master of this name"))?;
         let mut connection = self.to(&host, port, patience).await?;
         let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
         let is_master = matches!(role.first(), Some(Value::BulkString(role)) if role == b"master");
-        is_master.then_some(connection).ok_or_else(|| refused("who is named as the master is none"))
+        is_master
+            .then_some(connection)
+            .ok_or_else(|| refused("the node that the Sentinel names is no master"))
     }
 }
 
-/// Host and port.
+/// Returns host and port of a server over TCP.
 fn place(info: &ConnectionInfo) -> Option<(String, u16)> {
     match info.addr() {
         ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
@@ -102,13 +105,13 @@ pub(super) fn refused(why: &'static str) -> RedisError {
 }
 
 async fn connect_to(client: &Client, patience: Duration) -> RedisResult<MultiplexedConnection> {
-    // Time limits are set for each command by what it is for.
+    // No response timeout: each command has a time limit of its own.
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(None);
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// A connection that many use at once.
+/// Connection that many tasks share.
 #[derive(Clone)]
 pub enum Connection {
     One(MultiplexedConnection),
@@ -116,7 +119,7 @@ pub enum Connection {
 }
 
 impl Connection {
-    /// Whether the key may be asked for: in a cluster, a part of it may be gone.
+    /// Whether the node of this key is connected. In a cluster, some masters may be down.
     pub fn has(&self, key: &str) -> bool {
         match self {
             Connection::One(_) => true,
@@ -124,7 +127,8 @@ impl Connection {
         }
     }
 
-    /// Whether it is well as far as it knows itself. One connection does not: who asks over it finds out.
+    /// Whether the connection is healthy, as far as it knows. `None` for a single server: its users
+    /// find out.
     pub fn is_well(&self) -> Option<bool> {
         match self {
             Connection::One(_) => None,

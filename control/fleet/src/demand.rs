@@ -1,4 +1,4 @@
-//! What this appliance is asked for, told to the fleet's index once a second.
+//! Demand at this appliance, reported to the fleet's index once a second.
 
 use super::{Fleet, PATIENCE, index::Added, value};
 use parking_lot::Mutex;
@@ -8,19 +8,19 @@ use ringdns_resolver::tier::SharedTier;
 use std::{collections::HashMap, time::Duration};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How often it is told.
+/// Time between two reports.
 const EVERY: Duration = Duration::from_secs(1);
-/// So many names at most are remembered between. What else is wanted meanwhile is so again.
+/// Most names counted between two reports. Demand for further names is dropped; it will recur.
 const NAMES: usize = 4096;
-/// So many are told in one command, which holds Redis up for less than a millisecond.
+/// Most names reported in one command, so that it occupies Redis for less than a millisecond.
 const BATCH: usize = 64;
 
-/// How often what was asked for since it was told last.
+/// Demand per question since the last report.
 #[derive(Default)]
 pub struct Untold(Mutex<HashMap<String, u32, DefaultHashBuilder>>);
 
 impl Fleet {
-    /// Takes note of `n` questions that the fleet's tier need not be asked for, or has answered.
+    /// Adds `n` to the demand for a question that was answered without Redis, or from it.
     pub(super) fn add_demand(&self, asked: Asked<'_>, n: u32) {
         if !self.is_up() {
             return;
@@ -35,7 +35,7 @@ impl Fleet {
         }
     }
 
-    /// Tells the index of it, until it is dropped.
+    /// Reports demand to the index until dropped.
     pub(super) async fn tell_demand(&self) {
         let mut tick = interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,5 @@
-//! Redis is kept in order by one appliance at a time: what has ended leaves the index, what nobody wants leaves Redis.
+//! Sweeps of Redis, by one appliance at a time: expired answers leave the index, and answers
+//! without demand leave Redis.
 
 use super::{Fleet, PATIENCE, connection::Connection, index::CHUNK};
 use redis::RedisResult;
@@ -6,20 +7,20 @@ use ringdns_api::RedisSweep;
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-/// So many members are looked for in Redis by one sweep.
+/// Most members that one sweep looks up in Redis.
 const LOOKED_FOR: usize = 10 * CHUNK;
-/// Between two commands that may take Redis a while, others get their turn.
+/// Pause between two long commands, so that Redis serves others meanwhile.
 const BREATH: Duration = Duration::from_millis(5);
-/// A sweep may take so much of the time until the next,
+/// Share of the interval between sweeps that one may take.
 const SHARE: f64 = 0.6;
-/// or so long: what is missing is looked for twice.
+/// Least time that a sweep may take: missing keys are looked up twice, [`PATIENCE`] apart.
 const LEAST: Duration = PATIENCE.saturating_mul(2);
 
 impl Fleet {
-    /// Sweeps, whenever it is this appliance's turn, until it is dropped.
+    /// Sweeps whenever it is this appliance's turn, until dropped.
     pub(super) async fn keep_house(&self) {
         loop {
-            // Not the same for all, so that it is another's turn now and then.
+            // Random, so that appliances take turns.
             sleep(self.sweep_every.mul_f64(rand::random_range(0.75..=1.25))).await;
             let Some(connection) = self.connection() else { continue };
             let (began, mut sweep) = (Instant::now(), None);
@@ -38,9 +39,9 @@ impl Fleet {
             match timeout_at(until, sweeping).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(redis = self.address, %error, "the fleet's tier was not swept to the end")
+                    tracing::debug!(redis = self.address, %error, "a sweep of Redis ended early")
                 }
-                Err(_) => tracing::debug!(redis = self.address, "the fleet's tier takes long to be swept"),
+                Err(_) => tracing::debug!(redis = self.address, "a sweep of Redis ran out of time"),
             }
             if let Some(mut sweep) = sweep {
                 sweep.took_ms = began.elapsed().as_millis() as u64;
@@ -60,7 +61,8 @@ impl Fleet {
         counters.swept_orphans.add(sweep.orphans);
     }
 
-    /// Whether no other appliance sweeps, or has just done so: the lock is not given back, it runs out.
+    /// Tries to take the lock of the sweeper. Returns false if another appliance is sweeping or has
+    /// just swept: the lock is not released, it expires.
     async fn is_my_turn(&self, connection: &Connection) -> RedisResult<bool> {
         let mut command = redis::cmd("SET");
         let lasts = self.turn().as_millis() as u64;
@@ -94,7 +96,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Takes out of the index what is not in Redis any more, as after an eviction or the loss of a node; from where the last sweep stopped.
+    /// Removes answers from the index that are no longer in Redis, as after an eviction or the loss
+    /// of a node. Continues where the last sweep stopped.
     async fn look_for_orphans(
         &self,
         connection: &Connection,
@@ -104,7 +107,7 @@ impl Fleet {
         let cursor = self.common_name("cursor");
         let mut reading = redis::cmd("GET");
         let read: Option<String> = reading.arg(&cursor).query_async(&mut connection.clone()).await?;
-        // It is a score. Whatever else lies there is none.
+        // The cursor is a score; anything else is ignored.
         let mut after = read.filter(|at| at.parse::<f64>().is_ok()).unwrap_or("-inf".into());
         let mut missing = Vec::new();
         let began = Instant::now();
@@ -125,7 +128,8 @@ impl Fleet {
         if missing.is_empty() {
             return Ok(());
         }
-        // What is in the index is about to be stored, perhaps. It takes no longer than this.
+        // An answer enters the index first: it may be about to be stored, which takes no longer
+        // than this.
         sleep_until(began + PATIENCE).await;
         for members in missing.chunks(CHUNK) {
             let orphans = self.without_key(connection, members.to_vec()).await?;

@@ -1,27 +1,32 @@
-//! The index: which answers lie in Redis, when each ends, and how much it is wanted. It is what the number of keys is bounded by.
+//! Index of the answers in Redis: when each expires, and its demand. It bounds the number of keys.
 //!
-//! Two sorted sets of the same members. In one an answer's score is when its key ends, in the other *when one question a fleet would be
-//! all that is left of its demand*: demand halves every [`HALF_LIFE`], so `now + HALF_LIFE * log2(demand)` says all of it, and nothing has to pass
-//! over the set to let it fade. The least is the least wanted, of those that were wanted once the one that was so longest ago.
+//! The index is two sorted sets with the same members. In one, an answer's score is the time at
+//! which its key expires; in the other, the time at which its demand will have decayed to 1. Demand
+//! halves every [`HALF_LIFE`], so that time is `now + HALF_LIFE * log2(demand)`: one number holds
+//! the whole demand, and no pass over the set is needed to let it decay. The member with the lowest
+//! score has the least demand; among members asked for once, it is the one asked for longest ago.
 //!
-//! An answer is in the index before it is in Redis, so none lies there that the index does not know.
+//! An answer enters the index before it enters Redis, so Redis holds no answer that the index
+//! lacks.
 
 use super::{Fleet, connection::Connection, value};
 use futures_util::future::join_all;
 use redis::RedisResult;
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
-/// Demand halves in this time.
+/// Time in which demand halves.
 pub const HALF_LIFE: Duration = Duration::from_secs(900);
-/// The sets end so long after they were last changed: longer than any answer in them can last.
+/// Time to live of the sets after the last change: longer than any answer in them can live.
 const LASTS: Duration = Duration::from_secs(15 * 86_400);
-/// So many members are looked at or removed by one command at most, so that nobody waits long for Redis.
+/// Most members that one command visits or removes, so that it does not occupy Redis for long.
 pub const CHUNK: usize = 500;
 
-/// Adds demand, and answers that are about to be stored; removes the least wanted where there are too many.
+/// Script that adds demand, and answers that are about to be stored. If the index is too large, it
+/// removes the members with the least demand.
 ///
-/// Arguments: half-life, most members, most to be removed, time of the sets; for each member itself, how long it lasts from
-/// now, or -1 if it is not stored anew, and how often it was asked for.
+/// Arguments: half-life, most members, most to be removed, time to live of the sets; then for each
+/// member: the member, its lifetime from now, or -1 if it is not stored again, and the number of
+/// questions for it.
 const ADD: &str = r"
 local t = redis.call('TIME')
 local now, half = t[1] + t[2] / 1000000, tonumber(ARGV[1])
@@ -48,9 +53,11 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 return {redis.call('ZCARD', KEYS[2]), wanted, least}";
 
-/// Removes what has ended, then the least wanted where there are too many, then what nobody has wanted for long.
+/// Script that removes expired members, then those with the least demand if the index is too large,
+/// then those without demand for a long time.
 ///
-/// Arguments: most members, most to be removed of each kind, how long something may be unwanted.
+/// Arguments: most members, most to be removed of each kind, time that a member may go without
+/// demand.
 const TRIM: &str = r"
 local t = redis.call('TIME')
 local now, most = t[1] + t[2] / 1000000, tonumber(ARGV[2])
@@ -67,7 +74,8 @@ local least = over > 0 and leave(redis.call('ZRANGE', KEYS[2], 0, over - 1)) or 
 local idle = leave(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3], 'LIMIT', 0, most))
 return {redis.call('ZCARD', KEYS[2]), #ended, least, idle}";
 
-/// Removes members that ended when it is said. Arguments: each, and when that is.
+/// Script that removes members if they still expire at the given time. Arguments: each member and
+/// its time of expiry.
 const FORGET: &str = r"
 local gone = 0
 for i = 1, #ARGV, 2 do
@@ -78,51 +86,52 @@ for i = 1, #ARGV, 2 do
 end
 return gone";
 
-/// Demand for an answer, and perhaps the answer.
+/// Demand to add for an answer that may be about to be stored.
 #[derive(Debug)]
 pub struct Added {
-    /// What names the question.
+    /// Member that names the question.
     pub member: String,
-    /// How long it will lie in Redis, in seconds; `None`: it is not stored anew.
+    /// Time that the answer will stay in Redis, in seconds; `None`: it is not stored again.
     pub lasts: Option<u64>,
-    /// How often it was asked for.
+    /// Number of questions for it.
     pub count: u32,
 }
 
-/// What came of adding.
+/// Result of adding to the index.
 #[derive(Debug, Default)]
 pub struct Grown {
-    /// How much each is wanted.
+    /// Demand for each added member.
     pub wanted: Vec<u32>,
-    /// Those that had to leave. Their keys are removed.
+    /// Members removed from the full index. Their keys are removed too.
     pub least: Vec<String>,
 }
 
-/// How many have left.
+/// Numbers of members that a trim removed.
 #[derive(Debug, Default)]
 pub struct Trimmed {
-    /// Because their keys have ended,
+    /// Members whose keys have expired.
     pub ended: usize,
-    /// because others are wanted more,
+    /// Members with the least demand in a full index.
     pub least: usize,
-    /// because nobody has wanted them for long.
+    /// Members without demand for a long time.
     pub idle: usize,
 }
 
 impl Fleet {
-    /// The name of something that is about all keys. Those are in one slot of a cluster.
+    /// Returns the name of a key that concerns all answers. These keys share one slot of a cluster.
     pub(super) fn common_name(&self, what: &str) -> String {
         format!("{0}:{1}:{{{0}}}:{what}", self.prefix, value::VERSION)
     }
 
     fn script(&self, text: &str) -> redis::Cmd {
-        // The text each time: who has been failed over to does not know it, and it is short beside what it comes with.
+        // EVAL, not EVALSHA: after a failover the new master lacks the script, and the text is
+        // short compared to its arguments.
         let mut command = redis::cmd("EVAL");
         command.arg(text).arg(2).arg(self.common_name("ends")).arg(self.common_name("demand"));
         command
     }
 
-    /// Adds to the index, and removes from Redis what has to leave for that.
+    /// Adds to the index, and removes from Redis the answers that had to leave it.
     pub(super) async fn grow(&self, connection: &Connection, added: &[Added]) -> RedisResult<Grown> {
         let mut command = self.script(ADD);
         command.arg(HALF_LIFE.as_secs()).arg(self.max_keys).arg(2 * CHUNK).arg(LASTS.as_secs());
@@ -137,7 +146,8 @@ impl Fleet {
         Ok(grown)
     }
 
-    /// Removes what is to leave the index, and Redis; so many of each kind.
+    /// Removes expired, excess and idle answers from the index and from Redis, at most [`CHUNK`] of
+    /// each kind.
     pub(super) async fn trim(&self, connection: &Connection) -> RedisResult<Trimmed> {
         let mut command = self.script(TRIM);
         command.arg(self.max_keys).arg(CHUNK).arg(self.idle.as_secs());
@@ -149,7 +159,7 @@ impl Fleet {
         Ok(Trimmed { ended, least: least.len(), idle: idle.len() })
     }
 
-    /// Removes answers from Redis. Those for which that fails last until their end.
+    /// Removes answers from Redis. If that fails for one, it stays until it expires.
     async fn remove(&self, connection: &Connection, members: &[String]) {
         let removing = members.iter().map(|member| {
             let mut command = redis::cmd("UNLINK");
@@ -159,11 +169,12 @@ impl Fleet {
         });
         let failed = join_all(removing).await.into_iter().find_map(Result::err);
         if let Some(error) = failed {
-            tracing::debug!(redis = self.address, %error, "answers that are to leave the fleet's tier last until their end");
+            tracing::debug!(redis = self.address, %error, "cannot remove answers from Redis; they stay until they expire");
         }
     }
 
-    /// Members that end after `after`, in the order of their ends, and these as Redis writes them.
+    /// Returns members that expire after `after`, in order of expiry, each with its score as Redis
+    /// writes it.
     pub(super) async fn members(
         &self,
         connection: &Connection,
@@ -175,7 +186,7 @@ impl Fleet {
         command.query_async(&mut connection.clone()).await
     }
 
-    /// Those of `members` that have no key.
+    /// Returns the members that have no key in Redis.
     pub(super) async fn without_key(
         &self,
         connection: &Connection,
@@ -193,7 +204,8 @@ impl Fleet {
         join_all(looking).await.into_iter().filter_map(Result::transpose).collect()
     }
 
-    /// Takes members out of the index that end as it is said. How many that were.
+    /// Removes members from the index if their time of expiry is unchanged. Returns the number
+    /// removed.
     pub(super) async fn forget(
         &self,
         connection: &Connection,
@@ -206,7 +218,7 @@ impl Fleet {
         command.query_async(&mut connection.clone()).await
     }
 
-    /// The members that are wanted most, the first of them first.
+    /// Returns the members with the most demand, in descending order.
     pub(super) async fn most_wanted_members(
         &self,
         connection: &Connection,

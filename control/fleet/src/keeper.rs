@@ -1,8 +1,10 @@
-//! Who looks after the connection to Redis: makes it, tries it, listens for purges over it, and gives it up.
+//! Keeper of the connection to Redis: connects, tests the connection, reads purges over it, and
+//! drops it.
 //!
-//! This is the circuit breaker. Others have a connection, and ask over it, only while Redis does what it should. When it does not,
-//! or three lookups in a row were in vain, nobody asks any more but the keeper: it connects anew, with pauses that grow, and one
-//! PING that must be answered within the deadline of a lookup decides. So no question ever waits to find out that Redis is back.
+//! The keeper is a circuit breaker. The other tasks have a connection only while Redis is healthy.
+//! After a failure, or three failed lookups in a row, only the keeper talks to Redis: it reconnects
+//! with growing pauses, and hands out the connection once a PING was answered within the deadline
+//! of a lookup. So no question ever waits to find out whether Redis is back.
 
 use super::{
     Fleet, PATIENCE,
@@ -20,22 +22,24 @@ use std::{
 };
 use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
-/// How often the log of purges is read. It shows as well that Redis is there.
+/// Time between two reads of the log of purges. They also show that Redis is up.
 const BEAT: Duration = Duration::from_millis(250);
-/// Pauses between attempts to connect: the first, and the longest.
+/// Shortest and longest pause between attempts to connect.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
-/// A connection that was well for so long was well: the pauses begin anew.
+/// Lifetime of a connection after which the pauses start over at the shortest.
 const WELL: Duration = Duration::from_secs(10);
-/// So long the log of purges is kept: longer than any answer can be (`cache.max_ttl` and `cache.stale_max`, a week each).
+/// Time to live of the log of purges: longer than that of any answer (`cache.max_ttl` and
+/// `cache.stale_max`, at most a week each).
 const LOG_SECS: u32 = 15 * 86_400;
-/// How many beats after another its time is made to begin anew: an hour.
+/// Number of beats between two renewals of the log's time to live: an hour.
 const RENEW: u32 = 14_400;
-/// As many purges of others at once are one of everything: each walks the whole store.
+/// Most purges of other appliances that are applied one by one; more become a purge of everything,
+/// since each walks the whole store.
 const WALKS: usize = 8;
-/// By so many seconds clocks may differ when it is decided whether a purge is older than this process.
+/// Seconds by which clocks may differ when a purge is compared with the start of this process.
 const SLACK: u64 = 60;
 
-/// Why the connection was given up, or not made.
+/// Reason why the connection was dropped or not established.
 #[derive(Debug)]
 enum Trouble {
     Late(&'static str),
@@ -48,7 +52,7 @@ impl Display for Trouble {
         match self {
             Trouble::Late(what) => write!(f, "{what} took too long"),
             Trouble::Redis(error) => error.fmt(f),
-            Trouble::Lookups => f.write_str("lookups in a row were in vain"),
+            Trouble::Lookups => f.write_str("several lookups in a row failed"),
         }
     }
 }
@@ -59,17 +63,17 @@ impl From<RedisError> for Trouble {
     }
 }
 
-/// What was read of the log.
+/// Part of the log that was read.
 struct Read {
     entries: Vec<Logged>,
-    /// Whether as many entries were read as it has at most.
+    /// Whether as many entries were read as the log holds at most.
     whole: bool,
-    /// The number of its newest entry.
+    /// Number of the newest entry in the log.
     newest: Number,
 }
 
 impl Fleet {
-    /// Keeps the connection.
+    /// Keeps the connection until dropped.
     pub(super) async fn keep(&self, host: &Arc<HostTier>) {
         let mut pause = PAUSES[0];
         let mut known_to_be_gone = false;
@@ -77,22 +81,22 @@ impl Fleet {
             let since = Instant::now();
             match self.join(host).await {
                 Ok(connection) => {
-                    tracing::info!(redis = self.address, "the fleet's tier is there");
+                    tracing::info!(redis = self.address, "Redis is connected");
                     self.counters.joined.inc();
                     self.trouble.store(0, Ordering::Relaxed);
                     *self.connection.write() = Some(connection.clone());
                     let why = self.stay(connection, host).await;
                     self.connection.write().take();
                     self.counters.left.inc();
-                    tracing::warn!(redis = self.address, %why, "the fleet's tier is gone; upstreams are asked instead");
+                    tracing::warn!(redis = self.address, %why, "Redis is lost; asking upstreams only, and connecting again");
                     known_to_be_gone = true;
                 }
                 Err(why) => {
                     self.counters.connect_failed.inc();
                     if known_to_be_gone {
-                        tracing::debug!(redis = self.address, %why, "the fleet's tier is still gone");
+                        tracing::debug!(redis = self.address, %why, "Redis is still unreachable");
                     } else {
-                        tracing::warn!(redis = self.address, %why, "the fleet's tier is not there; it is tried again");
+                        tracing::warn!(redis = self.address, %why, "cannot connect to Redis; asking upstreams only, and trying again");
                         known_to_be_gone = true;
                     }
                 }
@@ -100,13 +104,13 @@ impl Fleet {
             if since.elapsed() >= WELL {
                 pause = PAUSES[0];
             }
-            // Appliances that lost it together do not come back together.
+            // Jitter: appliances that lost Redis together do not all reconnect at once.
             sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
             pause = (pause * 2).min(PAUSES[1]);
         }
     }
 
-    /// A new connection over which Redis has shown that it is well, once the purges of before are known and told.
+    /// Connects, exchanges purges with the log, and checks with a PING that Redis answers in time.
     async fn join(&self, host: &Arc<HostTier>) -> Result<Connection, Trouble> {
         let connecting = connect(&self.server, PATIENCE);
         let mut connection = timeout(PATIENCE, connecting).await.map_err(late("connecting"))??;
@@ -119,21 +123,22 @@ impl Fleet {
         Ok(connection)
     }
 
-    /// Stays with a connection until Redis is not well.
+    /// Reads the log of purges over a connection, until Redis is unhealthy.
     async fn stay(&self, mut connection: Connection, host: &Arc<HostTier>) -> Trouble {
         for beat in 1u32.. {
-            // Either is as good.
+            // A beat is due or somebody woke us: the work is the same.
             let _ = timeout(BEAT, self.wake.notified()).await;
             if !self.is_up() {
                 return Trouble::Lookups;
             }
             self.tell(&mut connection).await;
             if let Err(trouble) = self.learn(&mut connection, host).await {
-                // Where only the master is gone that has the log, nobody can be told of purges, and the other masters' keys are of use.
+                // If only the master that has the log is down, the keys of the other masters remain
+                // usable.
                 if connection.is_well() != Some(true) {
                     return trouble;
                 }
-                tracing::debug!(redis = self.address, why = %trouble, "the log of purges cannot be read");
+                tracing::debug!(redis = self.address, why = %trouble, "cannot read the log of purges");
             }
             if beat.is_multiple_of(RENEW) {
                 self.renew_log(&mut connection).await;
@@ -142,7 +147,8 @@ impl Fleet {
         Trouble::Late("this connection")
     }
 
-    /// Adds purges to the log that it does not have. Where Redis takes none, they hold here all the same, and it is tried again.
+    /// Adds new purges to the log. If that fails, they are in effect here all the same, and are
+    /// added later.
     async fn tell(&self, connection: &mut Connection) {
         loop {
             let Some((nth, purge)) = self.purges.read().next_untold() else { return };
@@ -155,7 +161,7 @@ impl Fleet {
             let number = match said {
                 Ok(Ok(id)) => purges::number(&id),
                 Ok(Err(error)) => {
-                    tracing::warn!(redis = self.address, %error, "the fleet could not be told of a purge yet");
+                    tracing::warn!(redis = self.address, %error, "cannot tell the fleet of a purge; trying again");
                     None
                 }
                 Err(Elapsed { .. }) => None,
@@ -167,14 +173,14 @@ impl Fleet {
             let waiting = std::mem::take(&mut *self.tellers.lock());
             let (told, others) = waiting.into_iter().partition::<Vec<_>, _>(|(of, _)| *of <= nth);
             self.tellers.lock().extend(others);
-            // Who has given up waiting is not there any more.
+            // A caller may have stopped waiting.
             for (_, teller) in told {
                 let _ = teller.send(());
             }
         }
     }
 
-    /// Reads what is new in the log, and applies it here.
+    /// Reads new entries of the log and applies them here.
     async fn learn(&self, connection: &mut Connection, host: &Arc<HostTier>) -> Result<(), Trouble> {
         let known = self.known.load(Ordering::Acquire);
         let reading = self.read_log(connection, known);
@@ -188,24 +194,24 @@ impl Fleet {
         let intact = self.purges.write().learn(known, &read.entries, read.whole, read.newest);
         let born = self.clock.unix().saturating_sub(u64::from(self.clock.secs()) + SLACK);
         let others = read.entries.iter().filter(|entry| {
-            // What was purged before this process began is not in its host tier.
+            // Purges from before this process started do not concern its host tier.
             entry.by != self.id.as_bytes() && purges::time(entry.number) >= born
         });
         let mut others: Vec<Purge> = others.map(|entry| entry.purge.clone()).collect();
         self.counters.purges_heard.add(others.len() as u64);
-        // Some may have been missed: the log was longer than is kept, or is another one.
+        // Entries may have been missed: the log was cut to its bound, or is a new one.
         let missed = read.whole && known > 0 || !intact && read.newest > 0;
         if missed || others.len() > WALKS {
             others = vec![Purge::All];
         }
         if !others.is_empty() {
             let host = host.clone();
-            // It walks the whole store: not for a thread that serves misses.
+            // The walk over the whole store must not run on a thread that serves misses.
             let walk = move || others.iter().map(|purge| host.purge(purge)).sum::<u64>();
             let removed = tokio::task::spawn_blocking(walk).await.unwrap_or_default();
-            tracing::info!(removed, "purged, as another appliance of the fleet said");
+            tracing::info!(removed, "purged on behalf of another appliance of the fleet");
         }
-        // Last: who reads this knows that the host tier's generation has risen.
+        // Last: whoever reads `known` can rely on the host tier's generation having risen.
         self.known.store(reached, Ordering::Release);
         Ok(())
     }
@@ -224,13 +230,13 @@ impl Fleet {
         Ok(Read { entries: entries.collect(), whole, newest })
     }
 
-    /// Lets the log's time begin anew. Where that fails, the next hour will do.
+    /// Renews the log's time to live. If that fails, the renewal an hour later is early enough.
     async fn renew_log(&self, connection: &mut Connection) {
         let mut command = redis::cmd("EXPIRE");
         command.arg(self.purges_name()).arg(LOG_SECS);
         let renewed = timeout(PATIENCE, command.exec_async(connection)).await;
         if let Ok(Err(error)) = renewed {
-            tracing::debug!(redis = self.address, %error, "the log of purges keeps its time");
+            tracing::debug!(redis = self.address, %error, "cannot renew the time to live of the log of purges");
         }
     }
 }

@@ -1,7 +1,9 @@
-//! One renewal in the fleet: who has the lease of a question asks upstreams, and the others look again when it should be done.
+//! Leases: the appliance that holds the lease of a question asks upstreams, and the others look in
+//! Redis again when the answer should be there.
 //!
-//! A lease is a key with a time to live that is set where there is none. It holds who has it and is removed by nobody else, so that
-//! an appliance that was away for longer than it lasts does not end the lease of another.
+//! A lease is a key with a time to live, set only if it does not exist. Its value names the holder,
+//! and only the holder removes it: an appliance that stalled past the end of its lease does not
+//! remove that of another.
 
 use super::{Fleet, PATIENCE, value};
 use ringdns_dataplane::dns::key::Key;
@@ -12,11 +14,11 @@ use std::{
 };
 use tokio::{runtime::Handle, time::timeout};
 
-/// Removes a lease if it is still that of who says so.
+/// Script that removes a lease if the caller still holds it.
 const RELEASE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
-/// The right to renew an answer for the fleet. Given back when it is dropped.
+/// Right to renew an answer for the fleet. Released when dropped.
 pub struct RedisLease {
     fleet: Arc<Fleet>,
     name: String,
@@ -24,7 +26,7 @@ pub struct RedisLease {
 }
 
 impl Fleet {
-    /// Asks for the lease of a question, for no longer than the deadline of a lookup.
+    /// Requests the lease of a question. Waits no longer than the deadline of a lookup.
     pub(super) async fn ask_for_lease(self: Arc<Self>, key: &Key, lasts: Duration) -> LeaseReply {
         let Some(mut connection) = self.connection() else { return LeaseReply::Unknown };
         let name = format!("{}:{}:l:{}", self.prefix, value::VERSION, value::member(key.asked()));
@@ -32,7 +34,7 @@ impl Fleet {
         let mut command = redis::cmd("SET");
         command.arg(&name).arg(&token).arg("NX").arg("PX").arg(lasts.as_millis() as u64);
         let set = timeout(self.deadline, command.query_async::<Option<String>>(&mut connection)).await;
-        // It may be ours all the same where there was no answer in time, and is then given back.
+        // After a timeout the lease may be ours all the same: dropping this releases it.
         let lease = RedisLease { fleet: self.clone(), name, token };
         match set {
             Ok(Ok(Some(_))) => LeaseReply::Granted(Box::new(lease)),
@@ -41,7 +43,7 @@ impl Fleet {
                 LeaseReply::HeldByOther
             }
             Ok(Err(error)) => {
-                tracing::debug!(%error, "redis: no lease");
+                tracing::debug!(%error, "redis: cannot request a lease");
                 lease.forget();
                 LeaseReply::Unknown
             }
@@ -52,7 +54,7 @@ impl Fleet {
         }
     }
 
-    /// Removes the lease from Redis. Where that cannot be had it ends by itself.
+    /// Removes the lease from Redis. If that fails, it expires by itself.
     async fn release(&self, name: &str, token: &str) {
         let Some(mut connection) = self.connection() else { return };
         let mut release = redis::cmd("EVAL");
@@ -61,14 +63,14 @@ impl Fleet {
         match timeout(PATIENCE, released).await {
             Ok(Ok(1)) => {}
             Ok(Ok(_)) => self.counters.leases_lost.inc(),
-            Ok(Err(error)) => tracing::debug!(%error, "redis: a lease could not be given back"),
-            Err(_) => tracing::debug!("redis: a lease could not be given back in time"),
+            Ok(Err(error)) => tracing::debug!(%error, "redis: cannot release a lease"),
+            Err(_) => tracing::debug!("redis: a lease was not released in time"),
         }
     }
 }
 
 impl RedisLease {
-    /// There is nothing to be given back.
+    /// Drops the lease without a release: this appliance does not hold it.
     fn forget(mut self) {
         self.name.clear();
     }

@@ -1,9 +1,12 @@
-//! The fleet's tier: what one appliance found out, the others read in Redis before they ask upstreams.
+//! Redis tier: answers that the appliances of a fleet share. A cache miss is looked up in Redis
+//! before upstreams are asked.
 //!
-//! Redis is never waited for longer than a deadline of milliseconds, and while it is not well it is not asked at all: [`keeper`]
-//! holds the one connection, which is there only while Redis answers in time. What is stored goes through a bounded queue
-//! ([`writer`]). An answer is renewed by one appliance at a time ([`lease`]), and the number of answers is bounded ([`index`],
-//! [`housekeeping`]). Whatever lies in Redis may be anybody's: see [`value`]. What purges make void is told by a log ([`purges`]).
+//! A lookup waits for Redis no longer than a deadline of milliseconds, and while Redis is unhealthy
+//! it is not asked at all: [`keeper`] holds the only connection, which exists only while Redis
+//! answers in time. Answers are stored through a bounded queue ([`writer`]). One appliance at a
+//! time renews an answer ([`lease`]), and the number of answers is bounded ([`index`],
+//! [`housekeeping`]). Values in Redis are untrusted: see [`value`]. A log of purges tells which
+//! values are void ([`purges`]).
 
 #![forbid(unsafe_code)]
 
@@ -52,59 +55,60 @@ use tokio::{
 use value::{Unfit, Value};
 use writer::Write;
 
-/// Answers that wait to be stored. They are in the host tier too.
+/// Most answers that wait to be stored. They are in the host tier too.
 const QUEUE: usize = 1024;
-/// Lookups under way at once; each is one command in the connection's pipeline.
+/// Most lookups at once; each is one command in the connection's pipeline.
 const LOOKUPS: usize = 256;
-/// How long anything may take that nobody waits for.
+/// Time limit of operations for which no client waits.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// So many lookups in a row that were in vain end the connection.
+/// Number of consecutive failed lookups after which the connection is dropped.
 const TROUBLE_MAX: u32 = 3;
 
-/// The version of the log of purges. It is older than that of values, so that appliances of two versions hear each other's.
+/// Version of the log of purges. It differs from that of values, so that appliances whose values
+/// differ in version still share purges.
 const PURGES_VERSION: u8 = 1;
 
-/// The fleet's tier, as this appliance sees it.
+/// This appliance's access to the Redis tier.
 pub struct Fleet {
     server: RedisServer,
-    /// Its address, for the log.
+    /// Address of Redis, for the log.
     address: String,
     prefix: String,
     deadline: Duration,
     clock: Clock,
-    /// Told apart from others in the log of purges.
+    /// Id of this process in the log of purges and in leases.
     id: String,
-    /// `None`: Redis is not well, or has not been seen yet.
+    /// `None`: Redis is unhealthy, or has not been reached yet.
     connection: RwLock<Option<Connection>>,
-    /// Lookups in vain since the last one that was not.
+    /// Consecutive failed lookups.
     trouble: AtomicU32,
-    /// Wakes who looks after the connection.
+    /// Wakes the keeper of the connection.
     wake: Notify,
     lookups: Semaphore,
-    /// How many answers there may be in Redis.
+    /// Most answers in Redis.
     max_keys: usize,
-    /// How long an answer stays there that nobody wants.
+    /// Time that an answer without demand stays in Redis.
     idle: Duration,
     sweep_every: Duration,
-    /// How many there were when the index was last changed here.
+    /// Number of answers in the index when this appliance last changed it.
     keys: AtomicU64,
     untold: Untold,
-    /// How many leases were asked for.
+    /// Number of leases requested so far. It makes the tokens unique.
     leases: AtomicU64,
     queue: mpsc::Sender<Write>,
     waiting: Mutex<Option<mpsc::Receiver<Write>>>,
     purges: RwLock<Purges>,
-    /// The newest purge that has been applied here.
+    /// Newest purge applied here.
     known: AtomicU64,
-    /// Those who wait until the fleet has been told of their purges.
+    /// Purge calls that wait until the fleet has been told of them.
     tellers: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
     history: Mutex<History<RedisSweep>>,
-    /// What happened so far.
+    /// Counters of the Redis tier.
     pub counters: FleetCounters,
 }
 
 impl Fleet {
-    /// Of a configuration. Nothing is connected before [`Fleet::run`].
+    /// Returns the tier that `config` describes. It connects in [`Fleet::run`].
     pub fn new(config: &Redis, clock: Clock) -> Arc<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         Arc::new(Fleet {
@@ -134,23 +138,25 @@ impl Fleet {
         })
     }
 
-    /// Keeps the connection, and stores what is to be stored, until it is dropped. To be called once.
+    /// Runs all tasks of the tier until dropped: connection, stores, demand and sweeps. Call it
+    /// once.
     pub async fn run(self: Arc<Self>, host: Arc<HostTier>) {
         let Some(waiting) = self.waiting.lock().take() else { return };
         tokio::join!(self.keep(&host), self.write(&host, waiting), self.tell_demand(), self.keep_house());
     }
 
-    /// What this appliance's sweeps of Redis have done in the last day, and each of the last ones.
+    /// Returns the sum of this appliance's sweeps of Redis in the last day, and the `last` ones one
+    /// by one.
     pub fn swept(&self, last: usize) -> Told<RedisSweep> {
         self.history.lock().told(last)
     }
 
-    /// How many answers wait to be stored.
+    /// Returns the number of answers that wait to be stored.
     pub fn queued(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// How many answers the index had when this appliance last changed it.
+    /// Returns the number of answers in the index when this appliance last changed it.
     pub fn keys(&self) -> u64 {
         self.keys.load(Ordering::Relaxed)
     }
@@ -177,7 +183,7 @@ impl Fleet {
             commands.query_async::<(RedisResult<Option<Vec<u8>>>, RedisResult<i64>)>(&mut connection);
         let (bytes, left) = match timeout(self.deadline, asking).await {
             Ok(Ok((Ok(bytes), Ok(left)))) => (bytes, left),
-            // The key holds something else than a string.
+            // The key holds something other than a string.
             Ok(Ok((Err(error), _))) if error.code() == Some("WRONGTYPE") => {
                 self.trouble.store(0, Ordering::Relaxed);
                 counters.foreign.inc();
@@ -196,7 +202,7 @@ impl Fleet {
             }
         };
         self.trouble.store(0, Ordering::Relaxed);
-        // -2: it has just expired; -1: it never would.
+        // PTTL: -2 means that the key has just expired, -1 that it never expires.
         let (Some(bytes), 0.. | -1) = (bytes, left) else {
             counters.missing.inc();
             return None;
@@ -214,7 +220,8 @@ impl Fleet {
         })
     }
 
-    /// What to make of bytes that Redis keeps for another `left` milliseconds.
+    /// Parses a value that Redis keeps for another `left` milliseconds. `None`: a purge made it
+    /// void.
     fn read(
         &self,
         asked: Asked<'_>,
@@ -223,7 +230,8 @@ impl Fleet {
         left: u64,
     ) -> Result<Option<SharedAnswer>, Unfit> {
         let mut value = Value::parse(name, bytes)?;
-        // Of a purge that is not known here yet, it is not known either what it made void.
+        // If the value knows of a purge that is unknown here, its scope is unknown too: assume
+        // void.
         let unknown = value.generation > self.known.load(Ordering::Acquire);
         if unknown || self.purges.read().void(asked, value.generation) {
             self.counters.purged.inc();
@@ -248,8 +256,8 @@ impl Fleet {
         }))
     }
 
-    /// A lookup was in vain. After some in a row there are no more until Redis has shown that it is well. A cluster counts for each
-    /// of its masters.
+    /// Counts a failed lookup. After [`TROUBLE_MAX`] in a row, lookups stop until Redis has proved
+    /// healthy. A cluster counts failures per master by itself.
     fn had_trouble(&self) {
         if self.connection.read().as_ref().is_some_and(|connection| connection.is_well().is_some()) {
             return;
@@ -260,7 +268,8 @@ impl Fleet {
         }
     }
 
-    /// To be called before a purge is done here. From now on nothing that it covers is taken from Redis.
+    /// Announces a purge before it is done here. From now on nothing that it covers is taken from
+    /// Redis.
     pub fn begin_purge(self: &Arc<Self>, purge: &Purge) -> BegunPurge {
         BegunPurge { nth: self.purges.write().begin(purge.clone()), fleet: self.clone() }
     }
@@ -289,7 +298,7 @@ impl SharedTier for Fleet {
         if !self.is_up() {
             return counters.store_skipped.inc();
         }
-        // In this order: a purge raises the host tier's generation before it is known here.
+        // The order matters: a purge raises the host tier's generation before `known`.
         let known = self.known.load(Ordering::Acquire);
         if host.generation() != generation {
             return counters.store_outdated.inc();
@@ -317,18 +326,19 @@ impl SharedTier for Fleet {
     }
 }
 
-/// A purge that is being done here. The fleet is told of it when this is dropped.
+/// Purge in progress on this appliance. The fleet is told of it when this is dropped.
 pub struct BegunPurge {
     fleet: Arc<Fleet>,
     nth: u64,
 }
 
 impl BegunPurge {
-    /// It has been done. What is returned says when the fleet has been told: at once, or when Redis is back.
+    /// Marks the purge as done. The receiver fires when the fleet has been told: soon, or when
+    /// Redis is back.
     pub fn done(self) -> oneshot::Receiver<()> {
         let (teller, told) = oneshot::channel();
         let mut tellers = self.fleet.tellers.lock();
-        // Who has given up need not be told.
+        // Remove callers that no longer wait.
         tellers.retain(|(_, teller)| !teller.is_closed());
         tellers.push((self.nth, teller));
         drop(tellers);

@@ -1,64 +1,69 @@
-//! What was purged in the fleet: a log in Redis that every appliance reads, and that tells which of the values there are void.
+//! Purges of the fleet: a log in Redis that every appliance reads, and that tells which values in
+//! Redis are void.
 //!
-//! Values are not looked for and deleted: each says which purge its appliance last knew of, and is void where a later one covers
-//! it. So it does not matter when a value reaches Redis that was on its way while the purge came.
+//! A purge does not search for values and delete them. Each value records the newest purge that its
+//! writer knew of, and is void if a later purge covers it. So a value that was in flight during a
+//! purge does no harm, whenever it reaches Redis.
 
 use ringdns_dataplane::dns::key::Asked;
 use ringdns_resolver::host::Purge;
 use std::collections::{HashMap, VecDeque};
 
-/// Purges that the log holds. When there are more, what is older than the oldest of these is void altogether.
+/// Most purges in the log. Once there are more, every value older than the oldest of them is void.
 pub const KEPT: usize = 1000;
-/// As many purges that nobody could be told of yet become one of everything.
+/// Most purges that wait to be added to the log; more are replaced by one purge of everything.
 const UNTOLD: usize = 100;
 
-/// The number of a purge: its ID in the log, milliseconds by Redis's clock and a number within that. 0: none yet.
+/// Number of a purge: its ID in the log, made of milliseconds by Redis's clock and a sequence
+/// number within them. 0: none yet.
 pub type Number = u64;
 
-/// A purge that the log may not have yet.
+/// Purge that the log may not have yet.
 #[derive(Debug)]
 struct Untold {
     purge: Purge,
-    /// Which of ours.
+    /// Sequence number among this appliance's purges.
     nth: u64,
-    /// Whether it has been done here. The log must not have it before: who knows of it is believed to have nothing older.
+    /// Whether it has been done here. It must not enter the log before: an appliance that knows of
+    /// a purge is trusted to hold nothing older.
     done: bool,
-    /// Its number, once the log has it.
+    /// Number in the log, once it is there.
     number: Option<Number>,
 }
 
-/// What is known of purges.
+/// Known purges of the fleet.
 #[derive(Debug, Default)]
 pub struct Purges {
     log: VecDeque<(Number, Purge)>,
-    /// What is older than this one is void, whatever it is.
+    /// Number of the purge that makes every older value void.
     floor: Number,
-    /// Our own that have not been read in the log.
+    /// Purges of this appliance that have not been read back from the log.
     untold: Vec<Untold>,
-    /// How many there were of ours.
+    /// Number of purges of this appliance so far.
     said: u64,
 }
 
-/// A purge as the log has it.
+/// Purge as recorded in the log.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Logged {
-    /// Its number.
+    /// Number of the purge.
     pub number: Number,
-    /// Who said it.
+    /// Id of the process that purged.
     pub by: Vec<u8>,
-    /// What it is of.
+    /// Scope of the purge.
     pub purge: Purge,
 }
 
 impl Purges {
-    /// Whether a value about a question is void that knows of purges up to `generation`.
+    /// Whether a value for a question is void, if its writer knew of purges up to `generation`.
     pub fn void(&self, asked: Asked<'_>, generation: Number) -> bool {
         generation < self.floor
             || self.untold.iter().any(|untold| untold.purge.covers(asked))
             || self.log.iter().any(|(number, purge)| generation < *number && purge.covers(asked))
     }
 
-    /// Adds one of our own that is about to be done here. From now on nothing that it covers is taken from Redis. Which one it is.
+    /// Adds a purge that is about to be done here, and returns its sequence number. From now on
+    /// nothing that it covers is taken from Redis.
     pub fn begin(&mut self, purge: Purge) -> u64 {
         self.said += 1;
         let crowded = self.untold.len() >= UNTOLD;
@@ -70,26 +75,27 @@ impl Purges {
         self.said
     }
 
-    /// It has been done here, and the others may know.
+    /// Marks a purge as done here: it may enter the log.
     pub fn done(&mut self, nth: u64) {
         self.untold.iter_mut().filter(|untold| untold.nth == nth).for_each(|untold| untold.done = true);
     }
 
-    /// One that the log is to be told of.
+    /// Returns the next purge to add to the log, with its sequence number.
     pub fn next_untold(&self) -> Option<(u64, Purge)> {
         let next = self.untold.iter().find(|untold| untold.done && untold.number.is_none());
         next.map(|untold| (untold.nth, untold.purge.clone()))
     }
 
-    /// The log has it, under this number.
+    /// Records the number under which the log has a purge.
     pub fn told(&mut self, nth: u64, number: Number) {
         let one = |untold: &&mut Untold| untold.nth == nth;
         self.untold.iter_mut().filter(one).for_each(|untold| untold.number = Some(number));
     }
 
-    /// Takes in what was read after `known`, oldest first, and the number of the newest that the log has, 0 where it is empty.
-    /// `whole`: as much was read as the log holds at most, so that others may be missing before it. Whether the log still has what
-    /// was read from it before.
+    /// Applies the entries read after `known`, oldest first. `newest` is the number of the newest
+    /// entry in the log, 0 if it is empty. `whole`: as many entries were read as the log holds at
+    /// most, so that earlier ones may be missing. Returns whether the log still has the entries
+    /// read before.
     pub fn learn(&mut self, known: Number, read: &[Logged], whole: bool, newest: Number) -> bool {
         let lost = newest < known;
         if lost {
@@ -108,7 +114,7 @@ impl Purges {
         }
         let reached = read.last().map_or(if lost { 0 } else { known }, |last| last.number);
         self.untold.retain(|untold| untold.number.is_none_or(|number| number > reached));
-        // Those that the log had and has no more.
+        // Purges that the log has lost are to be added again.
         self.untold
             .iter_mut()
             .for_each(|untold| untold.number = untold.number.filter(|number| *number <= newest));
@@ -116,24 +122,25 @@ impl Purges {
     }
 }
 
-/// A number from an ID in the log: `1763731200000-0`.
+/// Parses an ID in the log, such as `1763731200000-0`, into a number.
 pub fn number(id: &str) -> Option<Number> {
     let (millis, nth) = id.split_once('-')?;
     let (millis, nth): (u64, u16) = (millis.parse().ok()?, nth.parse().ok()?);
     millis.checked_mul(1 << 16).map(|millis| millis | u64::from(nth))
 }
 
-/// The ID of a number.
+/// Returns the ID of a number.
 pub fn id(number: Number) -> String {
     format!("{}-{}", number >> 16, number & 0xffff)
 }
 
-/// When a purge was logged, in seconds of Unix time by Redis's clock.
+/// Returns the time at which a purge was logged, in Unix time by Redis's clock.
 pub fn time(number: Number) -> u64 {
     (number >> 16) / 1000
 }
 
-/// The fields of a purge in the log, beside who said it: its kind, and the name on the wire.
+/// Returns the fields of a purge in the log, besides the process: its kind, and the name in wire
+/// format.
 pub fn fields(purge: &Purge) -> (&'static str, &[u8]) {
     match purge {
         Purge::Name(name) => ("name", name),
@@ -142,8 +149,8 @@ pub fn fields(purge: &Purge) -> (&'static str, &[u8]) {
     }
 }
 
-/// What an entry of the log says. One that is not understood, such as a later version may write, is a purge of everything: too much
-/// rather than too little.
+/// Parses an entry of the log. An unknown kind, such as a later version may write, becomes a purge
+/// of everything: too much rather than too little.
 pub fn logged(id: &str, mut fields: HashMap<String, Vec<u8>>) -> Option<Logged> {
     let name = fields.remove("name").unwrap_or_default();
     let purge = match fields.get("kind").map(Vec::as_slice) {
@@ -202,7 +209,7 @@ mod tests {
         assert!(purges.learn(0, &[entry(20, purge.clone())], false, 20));
         assert!(purges.void(asked.asked(), 19) && !purges.void(asked.asked(), 20));
 
-        // Told, and then lost with the log: told again.
+        // A purge that was lost with the log is added again.
         let nth = purges.begin(purge.clone());
         purges.done(nth);
         purges.told(nth, 30);

@@ -1,7 +1,8 @@
-//! What lies in Redis under a question: the answer as a message, how long it may be used, and a checksum over it all.
+//! Values in Redis: an answer as a DNS message, its lifetimes, and a checksum over everything.
 //!
-//! Anybody may have put it there. What does not begin as it should is *foreign*, what begins so and does not fit is *damaged*,
-//! and neither is an answer. The message in it is judged as an upstream's is.
+//! Values are untrusted. One that does not begin with the magic bytes and version is *foreign*; one
+//! that does but has a wrong checksum or unknown flags is *damaged*; neither is used. The message
+//! inside is validated like an upstream's response.
 
 use ringdns_common::{message, names};
 use ringdns_dataplane::{
@@ -14,58 +15,59 @@ use ringdns_dataplane::{
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
-/// The version of keys and values. Appliances of different versions do not see each other's.
+/// Version of keys and values. Appliances of different versions do not see each other's values.
 pub const VERSION: u8 = 2;
 const MAGIC: [u8; 4] = *b"rdns";
-/// The fixed part, the checksum at its end.
+/// Length in bytes of the fixed part. The checksum is at its end.
 const HEAD: usize = 56;
 const CHECKSUM: usize = HEAD - 8;
-/// In the flags: there is an extended error.
+/// Flag: the value has an extended DNS error.
 const HAS_EDE: u8 = 0x01;
 
-/// Why something is no answer.
+/// Reason why a value is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// It is not of this version of ringdns.
+    /// The value was not written by this version of ringdns.
     Foreign,
-    /// It is, and not as it was written.
+    /// The value was written by this version, but has been changed.
     Damaged,
 }
 
-/// An answer as it lies in Redis.
+/// Answer as stored in Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
-    /// When it was received, in Unix time, by the clock of who stored it.
+    /// Time at which the answer was received, in Unix time by the writer's clock.
     pub received: u64,
-    /// The last purge that who stored it knew of when it was received.
+    /// Newest purge that the writer knew of when it received the answer.
     pub generation: u64,
-    /// How long it is fresh from then on.
+    /// Time that it is fresh after it was received.
     pub ttl: Secs,
-    /// How long after that it may still be given out.
+    /// Time after `ttl` during which it may still be served as stale.
     pub grace: Secs,
-    /// How long it would be fresh if its source alone had to say so.
+    /// TTL that the source gave, before the limits of the configuration.
     pub source_ttl: Secs,
-    /// When the fleet first had an answer to the question, in Unix time.
+    /// Time at which the fleet first had an answer to the question, in Unix time.
     pub first_seen: u64,
-    /// How often the fleet had wanted it when it was stored, of late.
+    /// Recent demand of the fleet when the answer was stored.
     pub hits: u32,
-    /// What is to be said about it (RFC 8914).
+    /// Extended DNS error to send along (RFC 8914).
     pub ede: Option<u16>,
-    /// The message.
+    /// DNS message.
     pub message: Vec<u8>,
 }
 
-/// The name of the key of a question's answer: the prefix, the version, `a`, and what names the question.
+/// Returns the Redis key of a question's answer: prefix, version, `a`, and the member that names
+/// the question.
 pub fn name(prefix: &str, asked: Asked<'_>) -> String {
     name_of(prefix, &member(asked))
 }
 
-/// The same, of what names the question.
+/// Returns the Redis key of the answer that belongs to a member of the index.
 pub fn name_of(prefix: &str, member: &str) -> String {
     format!("{prefix}:{VERSION}:a:{member}")
 }
 
-/// The question that `member` names. `None`: none that ringdns would name so.
+/// Returns the question that `member` names. `None`: ringdns writes no such member.
 pub fn key(member: &str) -> Option<Key> {
     let mut parts = member.splitn(4, ':');
     let [flags, qtype, _, text] = [(); 4].map(|()| parts.next());
@@ -81,7 +83,7 @@ pub fn key(member: &str) -> Option<Key> {
     (self::member(key.asked()) == member).then_some(key)
 }
 
-/// What names a question: DO and CD, type, class, name.
+/// Returns the text that names a question: DO and CD, type, class, name.
 pub fn member(asked: Asked<'_>) -> String {
     let flags = match (asked.dnssec_ok(), asked.checking_disabled()) {
         (false, false) => "-",
@@ -90,13 +92,15 @@ pub fn member(asked: Asked<'_>) -> String {
         (true, true) => "dc",
     };
     let mut name = format!("{flags}:{}:{}:", asked.qtype(), asked.qclass());
-    // Writing to a string cannot fail. No byte of the name is written as a brace, so that a cluster spreads keys by all of them.
+    // Writing to a string cannot fail. Braces in names are escaped, so a cluster hashes the whole
+    // key.
     let _ = ringdns_dataplane::dns::key::display_name(asked.name(), &mut name);
     name
 }
 
 impl Value {
-    /// Of an answer to a question that the fleet knows since `first_seen`, if it did.
+    /// Returns the value of an answer. `first_seen`: time at which the fleet first had an answer to
+    /// the question, if it had one.
     pub fn new(
         asked: Asked<'_>,
         answer: &Answer,
@@ -117,7 +121,7 @@ impl Value {
         }
     }
 
-    /// As bytes, to be stored under `name`.
+    /// Encodes the value, to be stored under `name`.
     pub fn bytes(&self, name: &str) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD + self.message.len());
         bytes.extend(MAGIC);
@@ -136,7 +140,7 @@ impl Value {
         bytes
     }
 
-    /// What was found under `name`.
+    /// Decodes a value found under `name`.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Unfit> {
         let Some((head, message)) = bytes.split_first_chunk::<HEAD>() else { return Err(Unfit::Foreign) };
         let [m3, m2, m1, m0, version, flags, e1, e0, rest @ ..] = *head;
@@ -145,7 +149,7 @@ impl Value {
         }
         let word = |at: usize| rest[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         let half = |at: usize| rest[at..].first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-        // Flags that are not known here may change what the rest means.
+        // Unknown flags may change the meaning of the other fields.
         if word(40) != checksum(name, &head[..CHECKSUM], message) || flags & !HAS_EDE != 0 {
             return Err(Unfit::Damaged);
         }
@@ -162,21 +166,22 @@ impl Value {
         })
     }
 
-    /// The same, for no longer than `secs` from when it was received.
+    /// Limits the lifetime to `secs` seconds after the answer was received.
     pub fn bounded(self, secs: u64) -> Self {
         let secs = Secs::try_from(secs).unwrap_or(Secs::MAX);
         let ttl = self.ttl.min(secs);
         Value { ttl, grace: self.grace.min(secs - ttl), ..self }
     }
 
-    /// Seconds that it stays in Redis from when it was received.
+    /// Returns the seconds that it stays in Redis after it was received.
     pub fn lifetime(&self) -> u64 {
         u64::from(self.ttl) + u64::from(self.grace)
     }
 
-    /// How old it is at the Unix time `now`, while Redis keeps it for another `left` milliseconds. The two clocks are asked that there
-    /// are, ours beside that of who stored it, and Redis's own, and the one that says more is believed: a wrong one may cost an
-    /// answer its use, and never makes it younger.
+    /// Returns the age at the Unix time `now`, while Redis keeps the value for another `left`
+    /// milliseconds. It is measured twice: by this host's clock against the writer's, and by
+    /// Redis's own clock. The greater age counts: a wrong clock may make an answer useless, but
+    /// never younger.
     pub fn age(&self, now: u64, left: u64) -> Ages {
         let secs = |age: u64| Secs::try_from(age).unwrap_or(Secs::MAX);
         Ages {
@@ -186,29 +191,29 @@ impl Value {
     }
 }
 
-/// How old something is, in seconds, by each of the clocks.
+/// Age of a value in seconds, by each measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ages {
-    /// By the clocks of this host and of who stored it.
+    /// Age by the clocks of this host and of the writer.
     pub by_hosts: Secs,
-    /// By that of Redis.
+    /// Age by the clock of Redis.
     pub by_redis: Secs,
 }
 
 impl Ages {
-    /// The greater one.
+    /// Returns the greater age.
     pub fn most(self) -> Secs {
         self.by_hosts.max(self.by_redis)
     }
 
-    /// Whether they are so far apart that a clock must be wrong.
+    /// Whether the ages differ by more than 10 s, so that a clock must be wrong.
     pub fn differ(self) -> bool {
         self.by_hosts.abs_diff(self.by_redis) > 10
     }
 }
 
-/// SipHash-1-3 with a key of zeros: against accidents, not against who means harm. Over the name too, so that a value is none of
-/// another key.
+/// Returns a SipHash-1-3 with a key of zeros: it detects accidents, not attacks. It covers the name
+/// too, so that a value is invalid under another key.
 fn checksum(name: &str, head: &[u8], message: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     [name.as_bytes(), head, message].into_iter().for_each(|part| hasher.write(part));
@@ -326,7 +331,7 @@ mod tests {
         );
     }
 
-    /// Received at 1,000,000 and fresh for 300 s, then kept for an hour.
+    /// The value was received at 1,000,000, is fresh for 300 s, and then stale for an hour.
     #[test]
     fn the_clock_that_says_more_is_believed() {
         let value = value();

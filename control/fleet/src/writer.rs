@@ -1,4 +1,4 @@
-//! The way of new answers into Redis: out of a queue, as many at a time as have come meanwhile, beside everything else.
+//! Writer of new answers to Redis: takes them from a queue in batches, in the background.
 
 use super::{
     Fleet, PATIENCE, SharedState,
@@ -17,29 +17,30 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// Answers in one batch. None is longer than 64 KiB.
+/// Most answers in one batch. None is longer than 64 KiB.
 const BATCH: usize = 64;
 
-/// How many seconds an answer lasts that the index does not know.
+/// Most seconds that an answer that is not in the index stays in Redis.
 const UNINDEXED: u64 = 600;
 
-/// How often the log says that answers cannot be stored.
+/// Least time between two log lines that answers cannot be stored.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// An answer that is to be stored.
+/// Answer to be stored.
 pub struct Write {
     pub key: StoredKey,
     pub answer: Arc<Answer>,
-    /// The newest purge that was known when it came,
+    /// Newest purge that was known when the answer came.
     pub known: Number,
-    /// and the host tier's generation.
+    /// Generation of the host tier when the answer came.
     pub generation: u64,
-    /// What is known of it in the fleet. The lease is given back when this has been written, or will not be.
+    /// State of the answer in the fleet. Its lease is released once the answer has been written or
+    /// dropped.
     pub state: SharedState,
 }
 
 impl Fleet {
-    /// Stores what comes out of the queue.
+    /// Stores answers from the queue until it is closed.
     pub(super) async fn write(&self, host: &HostTier, mut queue: mpsc::Receiver<Write>) {
         let mut told = None;
         let mut batch = Vec::with_capacity(BATCH);
@@ -63,22 +64,24 @@ impl Fleet {
         }
         let result = match timeout(PATIENCE, self.store_batch(&connection, batch, now)).await {
             Ok(result) => result,
-            // The keeper will find out what is wrong.
+            // The keeper finds out what is wrong.
             Err(_) => return counters.store_failed.add(batch.len() as u64),
         };
         let refused = result.unwrap_or_else(|error| {
             counters.store_failed.add(batch.len() as u64);
             Some(error)
         });
-        // Not for each: where there is no memory left, or a part of a cluster is gone, that may go on for days.
+        // Not for each batch: if Redis is out of memory or a part of a cluster is down, this may
+        // last for days.
         let now = Instant::now();
         if let Some(error) = refused.filter(|_| told.is_none_or(|at| now - at >= TELL_EVERY)) {
             *told = Some(now);
-            tracing::warn!(redis = self.address, %error, "answers cannot be stored for the fleet");
+            tracing::warn!(redis = self.address, %error, "cannot store answers in Redis; check its memory limit and its nodes");
         }
     }
 
-    /// Adds answers to the index, and then stores those that may stay. What Redis said against one of them.
+    /// Adds answers to the index, then stores those that stay in it. Returns the first error of a
+    /// single answer.
     async fn store_batch(
         &self,
         connection: &Connection,
@@ -95,7 +98,7 @@ impl Fleet {
             })
             .collect();
         let grown = self.enter(connection, &added).await?;
-        // What is not in the index lasts no longer than this, so that there cannot be too much of it.
+        // A short lifetime bounds the number of answers that are not in the index.
         let bound = if grown.is_none() { UNINDEXED } else { u64::MAX };
         let grown = grown.unwrap_or_else(|| {
             self.counters.store_unindexed.add(added.len() as u64);
@@ -107,11 +110,12 @@ impl Fleet {
             .zip(&added)
             .zip(grown.wanted)
             .filter(|((_, added), _)| !least.contains(&added.member));
-        // A part of a cluster may be gone.
+        // Some masters of a cluster may be down.
         let (there, gone): (Vec<_>, Vec<_>) = staying
             .map(|((write, added), hits)| (write, value::name_of(&self.prefix, &added.member), hits))
             .partition(|(_, name, _)| connection.has(name));
-        // Not as one command: they may be of several nodes. They go out together all the same.
+        // One command each, since the keys may belong to several nodes; they are sent together all
+        // the same.
         let results =
             join_all(there.into_iter().map(|(Write { key, answer, known, state, .. }, name, hits)| {
                 let age = now.saturating_sub(answer.received);
@@ -133,7 +137,8 @@ impl Fleet {
         Ok(results.into_iter().find_map(Result::err))
     }
 
-    /// Adds answers to the index. `None`: the master of a cluster is gone that has it, and the others can do without.
+    /// Adds answers to the index. `None`: in a cluster, the master that has the index is down; the
+    /// others can store without it.
     async fn enter(&self, connection: &Connection, added: &[Added]) -> RedisResult<Option<Grown>> {
         if connection.is_well().is_none() {
             return self.grow(connection, added).await.map(Some);
@@ -141,7 +146,7 @@ impl Fleet {
         if !connection.has(&self.common_name("ends")) {
             return Ok(None);
         }
-        // Some of the time is for what is done without it.
+        // The rest of the time is for the stores that follow.
         let grown = timeout(PATIENCE / 4, self.grow(connection, added)).await;
         Ok(grown.ok().and_then(Result::ok))
     }

@@ -1,4 +1,4 @@
-//! What can stand between ringdns and its XDP program, and what to do about it.
+//! Errors of loading and attaching the XDP program, with reasons and remedies.
 
 use std::{error::Error, fmt, io};
 
@@ -10,10 +10,10 @@ use thiserror::Error;
 
 use super::gate::{self, Gate};
 
-/// The most characters of a foreign line that a message quotes.
+/// Most characters that a message quotes from a line of the verifier.
 const LINE_MAX: usize = 200;
 
-/// Why packets cannot be steered. Every message names the thing, the reason and the remedy.
+/// Reason why packets cannot be steered. Every message names the thing, the reason and the remedy.
 #[derive(Debug, Error)]
 pub enum SteerError {
     #[error(
@@ -91,7 +91,7 @@ pub enum SteerError {
     WrongObject { what: &'static str },
 }
 
-/// What was being done when the kernel said no.
+/// Step at which the kernel returned an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     FindInterface,
@@ -116,7 +116,7 @@ impl fmt::Display for Step {
 }
 
 impl SteerError {
-    /// An error at `step` that is the same whatever the interface.
+    /// Returns the error for a failure at `step` that does not depend on the interface.
     pub(super) fn refused(step: Step, error: impl Error + 'static) -> Self {
         match errno(&error) {
             Some(Errno::PERM) => return Self::Shut { step, gate: gate::shut() },
@@ -126,8 +126,8 @@ impl SteerError {
         let Some(log) = verifier_log(&error) else {
             return Self::Failed { step, reason: chain(&error) };
         };
-        tracing::debug!("what the verifier says of the XDP program:\n{log}");
-        // Without CAP_PERFMON the verifier is stricter, and its log talks of pointers.
+        tracing::debug!("the verifier's log for the XDP program:\n{log}");
+        // Without CAP_PERFMON the verifier is stricter, and its log complains about pointers.
         match gate::shut() {
             gate @ Gate::Capabilities(_) => Self::Shut { step, gate },
             _ => Self::Verifier { release: release(), reason: objection(&log) },
@@ -138,7 +138,7 @@ impl SteerError {
         let interface = interface.to_owned();
         match errno(&error) {
             Some(Errno::NODEV) => Self::NoInterface { interface },
-            // EEXIST: a program in the other mode. EBUSY: one in the same mode.
+            // EEXIST: a program is attached in the other mode. EBUSY: in the same mode.
             Some(Errno::BUSY | Errno::EXIST) => Self::Occupied { interface },
             Some(Errno::PERM | Errno::ACCESS) => Self::Shut { step: Step::Attach, gate: gate::shut() },
             _ if mode == XdpMode::Driver => {
@@ -149,7 +149,7 @@ impl SteerError {
     }
 }
 
-/// The system's error number at the root of `error`, if there is one.
+/// Returns the system's error number at the root of `error`, if there is one.
 fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
     causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).find_map(Errno::from_io_error)
 }
@@ -161,7 +161,7 @@ fn verifier_log(error: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
-/// Returns the verifier's objection: the last line of its log but for statistics.
+/// Returns the verifier's objection: the last line of its log, statistics aside.
 fn objection(log: &str) -> String {
     const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
     let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -174,11 +174,11 @@ pub(super) fn release() -> String {
     uname().release().to_string_lossy().into_owned()
 }
 
-/// `error` and its causes in one line. aya's errors leave the cause to whoever prints them.
+/// Formats `error` and its causes in one line. aya's errors do not print their causes.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
     for cause in causes(error).map(in_one_line) {
-        // Some say in their own message what their cause says again.
+        // Some messages include the cause's message already.
         if line.ends_with(&cause) {
             continue;
         }
@@ -190,7 +190,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     line
 }
 
-/// An error without what may follow it in further lines: the verifier's log.
+/// Formats an error without the verifier's log, which follows in further lines.
 fn in_one_line(error: &(dyn Error + 'static)) -> String {
     if let Some(ProgramError::LoadError { .. }) = error.downcast_ref() {
         return "`bpf(BPF_PROG_LOAD)` failed".into();

@@ -1,4 +1,5 @@
-//! Which of the gates before `bpf(2)` is the one that is shut. The kernel says EPERM for all of them.
+//! Diagnosis of EPERM from `bpf(2)`: finds the permission that is missing. The kernel returns EPERM
+//! for all of them.
 
 use std::{fmt, fs};
 
@@ -8,18 +9,18 @@ use rustix::{
     thread::{CapabilitySet, capabilities},
 };
 
-/// The gate that is shut, or the likeliest one.
+/// Permission that is missing, or the likeliest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// The process lacks these.
+    /// The process lacks these capabilities.
     Capabilities(Vec<&'static str>),
     /// Capabilities of a user namespace do not count for BPF.
     UserNamespace,
     /// Before 5.11 the kernel charges maps to locked memory.
     LockedMemory { limit_bytes: u64 },
-    /// All of the above are open, and system calls are filtered.
+    /// None of the above is the cause, and the process has a seccomp filter.
     Seccomp,
-    /// All of the above are open.
+    /// None of the above is the cause: a security module denies it.
     Policy,
 }
 
@@ -55,29 +56,29 @@ impl fmt::Display for Gate {
     }
 }
 
-/// The gates of this process, as they stand.
+/// State of the permissions of this process.
 struct Gates {
     effective: CapabilitySet,
     initial_user_namespace: bool,
-    /// `None`: without limit, or not charged.
+    /// Limit in bytes; `None`: unlimited, or not charged.
     locked_memory: Option<u64>,
     filters_system_calls: bool,
 }
 
-/// What XDP takes. CAP_PERFMON because the program compares and adds packet pointers, CAP_NET_ADMIN to attach
-/// it.
+/// Capabilities that XDP requires: CAP_PERFMON because the program compares and adds packet
+/// pointers, CAP_NET_ADMIN to attach it.
 const NEEDED: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::BPF, "CAP_BPF"),
     (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
     (CapabilitySet::PERFMON, "CAP_PERFMON"),
 ];
 
-/// Finds out which gate made the kernel say EPERM to this process.
+/// Returns the missing permission that made the kernel return EPERM to this process.
 pub(super) fn shut() -> Gate {
     let charged = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 11, 0));
     let gates = Gates {
         effective: capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective),
-        // What cannot be read cannot be blamed.
+        // If the file cannot be read, assume the initial namespace.
         initial_user_namespace: fs::read_to_string("/proc/self/uid_map")
             .map_or(true, |map| maps_every_id(&map)),
         locked_memory: if charged { getrlimit(Resource::Memlock).current } else { None },
@@ -89,7 +90,7 @@ pub(super) fn shut() -> Gate {
 
 impl Gates {
     fn shut(&self) -> Gate {
-        // Before capabilities: none that may be added there would count.
+        // Before capabilities: those added in a user namespace would not count.
         if !self.initial_user_namespace {
             return Gate::UserNamespace;
         }
@@ -105,7 +106,7 @@ impl Gates {
     }
 
     fn missing(&self) -> Vec<&'static str> {
-        // CAP_SYS_ADMIN stands for the two that were split off from it.
+        // CAP_SYS_ADMIN includes the two that were split off from it.
         let mut held = self.effective;
         if held.contains(CapabilitySet::SYS_ADMIN) {
             held |= CapabilitySet::BPF | CapabilitySet::PERFMON;
@@ -114,13 +115,13 @@ impl Gates {
     }
 }
 
-/// Whether a process's `status` says that a filter decides about its system calls.
+/// Whether a process's `status` shows a seccomp filter.
 fn has_seccomp_filter(status: &str) -> bool {
     const FILTER: &str = "2";
     status.lines().filter_map(|line| line.strip_prefix("Seccomp:")).any(|mode| mode.trim() == FILTER)
 }
 
-/// Whether a `uid_map` is that of the initial user namespace: every id onto itself.
+/// Whether a `uid_map` is that of the initial user namespace, which maps every id to itself.
 fn maps_every_id(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }

@@ -1,9 +1,10 @@
-//! The steering program in the kernel: loading it, telling it whom to steer, and taking it away again.
+//! Loads the steering program into the kernel, sets its listen addresses and sockets, and attaches
+//! and detaches it.
 //!
-//! The order matters and the types keep it: [`Steering::load`] makes program and maps,
-//! [`Steering::add_socket`] gives each queue its socket, and only then does [`Steering::attach`] let packets
-//! in. The attachment is a BPF link, which lives as long as its file descriptor: however the process ends,
-//! the kernel takes the program off the NIC.
+//! The order matters: [`Steering::load`] creates program and maps, [`Steering::add_socket`] gives
+//! each queue its socket, and only then does [`Steering::attach`] let packets in. The attachment is
+//! a BPF link, which lives as long as its file descriptor: however the process ends, the kernel
+//! removes the program from the NIC.
 
 mod error;
 mod gate;
@@ -33,35 +34,38 @@ use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
 use error::{chain, release};
 
-/// The program that `ebpf/build.sh` built. Committed, so that building ringdns takes no BPF toolchain.
+/// Object file that `ebpf/build.sh` built. It is committed, so that building ringdns needs no BPF
+/// toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/steer.bpf.o");
 
-/// What to steer, and from where.
+/// Interface and addresses to steer.
 #[derive(Clone, Copy, Debug)]
 pub struct SteerConfig<'a> {
     pub interface: &'a str,
-    /// An unspecified address (`0.0.0.0`, `[::]`) stands for every address of its own family.
+    /// Listen addresses. An unspecified one (`0.0.0.0`, `[::]`) stands for every address of its
+    /// family.
     pub listen: &'a [SocketAddr],
     pub mode: AttachMode,
 }
 
-/// Where in the receive path the program may run.
+/// Places in the receive path at which the program may run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AttachMode {
-    /// In the driver if it can, else in the network stack.
+    /// In the driver if it supports that, else in the network stack.
     #[default]
     Auto,
     Driver,
     Generic,
 }
 
-/// Where in the receive path the program does run, and why not further down.
+/// Place in the receive path at which the program runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attachment {
     Driver,
-    /// After the kernel has made an skb of the packet: works on every NIC, at a fraction of the rate.
+    /// After the kernel has built an skb for the packet: works on every NIC, at a fraction of the
+    /// rate.
     Generic {
-        /// Why the driver would not have it, if it was asked.
+        /// Reason why the driver refused the program, if it was asked.
         refusal: Option<String>,
     },
 }
@@ -78,7 +82,7 @@ impl fmt::Display for Attachment {
     }
 }
 
-/// Packets by what became of them, since the program was loaded.
+/// Numbers of packets by verdict since the program was loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdicts([u64; Verdict::ALL.len()]);
 
@@ -91,15 +95,16 @@ impl Verdicts {
         Verdict::ALL.into_iter().map(|verdict| (verdict, self.get(verdict)))
     }
 
-    /// Every packet that the program has seen.
+    /// Returns the number of all packets that the program has seen.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 }
 
-/// The steering program of one interface. Dropping it takes the program off the interface.
+/// Steering program of one interface. Dropping it removes the program from the interface.
 pub struct Steering {
-    // First, so that it is dropped first: no packet may meet a program whose sockets are being closed.
+    // First, so that it is dropped first: no packet may reach a program whose sockets are being
+    // closed.
     link: Option<FdLink>,
     interface: String,
     interface_index: u32,
@@ -108,17 +113,17 @@ pub struct Steering {
     sockets: XskMap<MapData>,
     tally: Tally,
     programs: Ebpf,
-    /// Name of the one that is loaded.
+    /// Name of the loaded program.
     program: &'static str,
     notices: Vec<String>,
 }
 
-/// Reads the program's counters. Whoever attaches or detaches the program meanwhile does not hold it up.
+/// Reader of the program's counters. Attaching or detaching the program does not block it.
 #[derive(Clone)]
 pub struct Tally(Arc<PerCpuArray<MapData, u64>>);
 
 impl Tally {
-    /// Returns the packets so far by verdict, over all CPUs.
+    /// Returns the numbers of packets so far by verdict, over all CPUs.
     pub fn verdicts(&self) -> Result<Verdicts, SteerError> {
         let mut sums = [0; Verdict::ALL.len()];
         for (sum, verdict) in sums.iter_mut().zip(Verdict::ALL) {
@@ -133,7 +138,8 @@ impl Tally {
 }
 
 impl Steering {
-    /// Loads the program and its listen set. Nothing is steered before [`attach`](Self::attach).
+    /// Loads the program and sets its listen addresses. Nothing is steered before
+    /// [`attach`](Self::attach).
     pub fn load(config: &SteerConfig<'_>) -> Result<Self, SteerError> {
         let interface_index = interface_index(config.interface)?;
         check_listen(config.listen)?;
@@ -160,14 +166,15 @@ impl Steering {
         Ok(steering)
     }
 
-    /// Replaces the listen set. Addresses in both the old and the new set are steered without a gap.
+    /// Replaces the listen addresses. Those in both the old and the new set are steered without a
+    /// gap.
     pub fn set_listen(&mut self, listen: &[SocketAddr]) -> Result<(), SteerError> {
         check_listen(listen)?;
         let failed = |error| SteerError::refused(Step::SetListen, error);
 
         let wanted: Vec<ListenKey> = listen.iter().copied().map(ListenKey::from).collect();
         let present = self.listen.keys().collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        // The old ones go first: the two sets together may be more than the map holds.
+        // Remove the old ones first: both sets together may exceed the map.
         for key in present.iter().filter(|key| !wanted.contains(key)) {
             self.listen.remove(key).map_err(failed)?;
         }
@@ -177,10 +184,10 @@ impl Steering {
         Ok(())
     }
 
-    /// Gives what arrives on `queue` to `socket`, which must be an AF_XDP socket bound to that queue of the
-    /// interface.
+    /// Steers packets from `queue` to `socket`, which must be an AF_XDP socket bound to that queue
+    /// of the interface.
     ///
-    /// The map holds the socket from then on; it lets go when the socket is closed.
+    /// The map refers to the socket until the socket is closed.
     pub fn add_socket(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), SteerError> {
         if queue >= MAX_QUEUES {
             return Err(SteerError::NoSuchQueue { queue });
@@ -190,11 +197,12 @@ impl Steering {
             .map_err(|error| SteerError::Socket { queue, reason: chain(&error) })
     }
 
-    /// Lets packets in: the last step, when every socket is in place.
+    /// Attaches the program: the last step, after every socket is in place.
     ///
-    /// An interface that already runs an XDP program keeps it, and this fails. In [`AttachMode::Auto`], a
-    /// driver that has no XDP, or refuses it for its present settings, gets the generic mode instead, and the
-    /// answer says why. To be called in the network namespace that [`load`](Self::load) was called in.
+    /// Fails if the interface already runs an XDP program, which it keeps. In [`AttachMode::Auto`],
+    /// if the driver has no XDP or refuses it for its present settings, the generic mode is used,
+    /// and the result gives the reason. Call it in the network namespace in which
+    /// [`load`](Self::load) was called.
     pub fn attach(&mut self) -> Result<Attachment, SteerError> {
         if self.link.is_some() {
             return Err(SteerError::Occupied { interface: self.interface.clone() });
@@ -225,26 +233,26 @@ impl Steering {
         Ok(())
     }
 
-    /// Takes the program off the interface, and keeps sockets, listen set and counters for another
-    /// [`attach`].
+    /// Removes the program from the interface. Keeps sockets, listen addresses and counters for
+    /// another [`attach`].
     ///
     /// [`attach`]: Self::attach
     pub fn detach(&mut self) {
         self.link = None;
     }
 
-    /// The number of the interface that the program is attached to, or will be.
+    /// Returns the index of the interface that the program is attached to, or will be.
     pub fn interface_index(&self) -> u32 {
         self.interface_index
     }
 
-    /// Names another interface for the next [`attach`](Self::attach): what was made anew under the same name has another
-    /// number. Its queues need sockets of their own.
+    /// Sets the index of the interface for the next [`attach`](Self::attach): an interface that was
+    /// created again under the same name has another index. Its queues need new sockets.
     pub fn set_interface_index(&mut self, index: u32) {
         self.interface_index = index;
     }
 
-    /// The number that the kernel gave the program.
+    /// Returns the id that the kernel gave the program.
     pub fn program_id(&mut self) -> Result<u32, SteerError> {
         let info = program(&mut self.programs, self.program)?.info();
         Ok(info.map_err(|error| SteerError::refused(Step::LoadProgram, error))?.id())
@@ -255,29 +263,31 @@ impl Steering {
         self.tally.clone()
     }
 
-    /// What became of the packets so far, over all CPUs.
+    /// Returns the numbers of packets so far by verdict, over all CPUs.
     pub fn verdicts(&self) -> Result<Verdicts, SteerError> {
         self.tally.verdicts()
     }
 
-    /// Looks again at what of the interface an operator should know, as it may have been made anew or set up otherwise.
-    /// Refuses one that takes VLAN tags off and has a VLAN device with an address of `listen`.
+    /// Updates the notices of the interface, which may have been created again or reconfigured.
+    /// Refuses an interface that strips VLAN tags and has a VLAN device with an address of
+    /// `listen`.
     pub fn look(&mut self, listen: &[SocketAddr]) -> Result<(), SteerError> {
         self.notices = vlan::check(&self.interface, listen)?.into_iter().collect();
         Ok(())
     }
 
-    /// Notices of the interface, a sentence each.
+    /// Returns the notices of the interface, one sentence each.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// Whether frames in several buffers may come, as they do where the MTU exceeds a page.
+    /// Whether the loaded program accepts frames in several buffers, as they come if the MTU
+    /// exceeds a page.
     pub fn takes_frags(&self) -> bool {
         self.program == STEER_FRAGS_PROGRAM
     }
 
-    /// The program itself: what tests run on packets of their own.
+    /// Returns the program itself, for tests that run it on their own packets.
     pub fn program(&mut self) -> Result<&mut Xdp, SteerError> {
         program(&mut self.programs, self.program)
     }
@@ -292,7 +302,7 @@ fn check_listen(listen: &[SocketAddr]) -> Result<(), SteerError> {
 
 fn interface_index(interface: &str) -> Result<u32, SteerError> {
     let none = || SteerError::NoInterface { interface: interface.to_owned() };
-    // Any socket will do to ask with: the ioctl only looks at its network namespace.
+    // The ioctl works on any socket: it only uses its network namespace.
     let any = socket(AddressFamily::UNIX, SocketType::DGRAM, None)
         .map_err(|errno| SteerError::Failed { step: Step::FindInterface, reason: errno.to_string() })?;
     name_to_index(&any, interface).map_err(|_| none())
@@ -304,11 +314,11 @@ fn check_kernel() -> Result<(), SteerError> {
     if is_old { Err(SteerError::OldKernel { release: release() }) } else { Ok(()) }
 }
 
-/// Loads the program for frames in several buffers or, where the kernel has none of its kind (before 5.18), the other.
-/// Returns the name of the one that is loaded.
+/// Loads the program for frames in several buffers or, if the kernel does not support it (before
+/// 5.18), the other. Returns the name of the loaded program.
 fn load_program(programs: &mut Ebpf) -> Result<&'static str, SteerError> {
     let Err(error) = program(programs, STEER_FRAGS_PROGRAM)?.load() else { return Ok(STEER_FRAGS_PROGRAM) };
-    tracing::debug!("frames in several buffers are not for this kernel: {}", chain(&error));
+    tracing::debug!("this kernel does not support XDP frames in several buffers: {}", chain(&error));
     let loaded = program(programs, STEER_PROGRAM)?.load();
     loaded.map_err(|error| SteerError::refused(Step::LoadProgram, error)).map(|()| STEER_PROGRAM)
 }
@@ -331,7 +341,7 @@ where
 mod tests {
     use super::*;
 
-    /// The object with a loop in place of each exit: no verifier takes that.
+    /// Returns the object with an endless loop in place of each exit, which the verifier rejects.
     fn endless() -> Vec<u8> {
         const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
         const JUMP_TO_ITSELF: [u8; 8] = [0x05, 0, 0xff, 0xff, 0, 0, 0, 0];
@@ -352,7 +362,8 @@ mod tests {
         let message = error.to_string();
         assert!(message.starts_with(&format!("the verifier of Linux {} refuses", release())), "{message}");
         assert_eq!(message.lines().count(), 1, "{message}");
-        // An attempt of which only the reason is told, as that of the program for several buffers.
+        // An attempt of which only the reason is logged, like that for the program for several
+        // buffers.
         let error = program(&mut programs, STEER_PROGRAM).and_then(|program| {
             program.load().map_err(|error| SteerError::from_attach("eth0", XdpMode::Skb, error))
         });

@@ -1,4 +1,5 @@
-//! VLAN tags that the NIC takes off: neither the XDP program nor a worker sees them, so an answer would lack its tag.
+//! Check for VLAN tags that the NIC strips: neither the XDP program nor a worker sees them, so an
+//! answer would lack its tag.
 
 use std::{collections::HashSet, fs, net::SocketAddr};
 
@@ -7,13 +8,13 @@ use ringdns_dataplane::port::nic::Nic;
 
 use super::SteerError;
 
-/// Refuses an interface that takes tags off where clients are behind a VLAN device of it. Where none is, returns what
-/// there is to know, since tagged queries for a listen address may arrive all the same.
+/// Refuses an interface that strips tags if a VLAN device on it has a listen address. If none has,
+/// returns a notice, since tagged queries for a listen address may arrive all the same.
 pub(super) fn check(interface: &str, listen: &[SocketAddr]) -> Result<Option<String>, SteerError> {
     if !Nic::look(interface).strips_vlan_tags {
         return Ok(None);
     }
-    // Without the file there are no VLAN devices. That of this thread's network namespace.
+    // The file is that of this thread's network namespace. Without it there are no VLAN devices.
     let table = fs::read_to_string("/proc/thread-self/net/vlan/config").unwrap_or_default();
     let devices: HashSet<&str> = devices_on(interface, &table).collect();
     let addresses = getifaddrs().into_iter().flatten().filter_map(|found| {
@@ -36,7 +37,8 @@ pub(super) fn check(interface: &str, listen: &[SocketAddr]) -> Result<Option<Str
     )))
 }
 
-/// The VLAN devices on `interface`, by the kernel's table: lines of `NAME | ID | INTERFACE`.
+/// Returns the VLAN devices on `interface` from the kernel's table: lines of `NAME | ID |
+/// INTERFACE`.
 fn devices_on<'a>(interface: &'a str, table: &'a str) -> impl Iterator<Item = &'a str> {
     table.lines().filter_map(move |line| {
         let mut columns = line.split('|').map(str::trim);

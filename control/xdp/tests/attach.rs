@@ -1,4 +1,5 @@
-//! The steering program on a NIC: it comes last, goes whatever happens, and gives way to nobody's program.
+//! Attachment of the steering program to a NIC: it is attached last, is removed however the process
+//! ends, and never replaces another program.
 
 #[path = "../../../ebpf/abi/tests/fixtures/mod.rs"]
 mod fixtures;
@@ -82,11 +83,12 @@ fn a_killed_process_leaves_no_program() {
     process.signal(Signal::KILL);
     process.wait_for_exit(PATIENCE);
     wait_until("detached by the kernel", || !has_program(host, NIC));
-    // And the way is free for the next.
+    // The next program can be attached.
     host.enter(|| drop(attached(AttachMode::Driver)));
 }
 
-/// One of the tests below, in a process of its own on `host`. `wrapper` is a command to run it under.
+/// Starts one of the tests below in a process of its own on `host`. `wrapper` is a command to run
+/// it under.
 fn start(host: &Host, test: &str, wrapper: &[&str]) -> Process {
     let this =
         env::current_exe().expect("the path of this test").into_os_string().into_string().expect("in UTF-8");
@@ -100,7 +102,7 @@ fn start(host: &Host, test: &str, wrapper: &[&str]) -> Process {
 fn attaches_and_waits() {
     let (_steering, attachment) = attached(AttachMode::Auto);
     println!("attached: {attachment}");
-    // Longer than the test waits, and not for ever should the test itself be killed.
+    // Longer than the test waits, but not forever, in case the test itself is killed.
     thread::sleep(6 * PATIENCE);
 }
 
@@ -112,7 +114,8 @@ fn another_program_is_left_alone() {
     let Some(lab) = Lab::up() else { return };
     lab.server().enter(|| {
         let (mut first, _) = attached(AttachMode::Driver);
-        // The same mode is EBUSY to the kernel, the other one EEXIST; neither may make Auto try elsewhere.
+        // The kernel returns EBUSY for the same mode and EEXIST for the other; neither may make
+        // Auto try another mode.
         for mode in [AttachMode::Driver, AttachMode::Generic, AttachMode::Auto] {
             let error = load(NIC, mode).expect("the program loads").attach().expect_err("the NIC is taken");
             assert!(matches!(error, SteerError::Occupied { .. }), "{mode:?}: {error}");
@@ -207,7 +210,8 @@ fn says_how_loading_went() {
 // ----------- Packets
 // --------------------------------------------------------------------------------------------------
 
-/// Native or generic: without a socket, everything reaches the kernel, and is counted for what it was.
+/// In native and in generic mode, without a socket, every packet reaches the kernel and is counted
+/// by its verdict.
 #[test]
 fn the_kernel_gets_what_is_not_steered() {
     let Some(lab) = Lab::up() else { return };
@@ -243,7 +247,7 @@ fn the_kernel_gets_what_is_not_steered() {
 fn each_queue_has_its_own_socket() {
     let Some(lab) = Lab::with(LabOptions { queues: 2, ..LabOptions::default() }) else { return };
     lab.server().enter(|| {
-        // Attached, because only then the driver has queues for XDP.
+        // Attached, because the driver has queues for XDP only then.
         let (mut steering, _) = attached(AttachMode::Driver);
         let socket = socket(AddressFamily::XDP, SocketType::RAW, None).expect("an AF_XDP socket");
         steering.add_socket(1, socket.as_fd()).expect("a place in the map");

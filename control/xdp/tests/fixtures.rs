@@ -1,4 +1,5 @@
-//! The steering program in the kernel, on frames of our own: `BPF_PROG_TEST_RUN` says what became of each.
+//! The steering program in the kernel, run on test frames: `BPF_PROG_TEST_RUN` returns what became
+//! of each.
 
 #[path = "../../../ebpf/abi/tests/fixtures/mod.rs"]
 mod fixtures;
@@ -16,7 +17,7 @@ use rustix::{
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 
-/// Test runs stand on this queue of the loopback interface, unless told otherwise.
+/// Queue of the loopback interface that test runs use by default.
 const QUEUE: u32 = 0;
 
 fn load(listen: &[SocketAddr]) -> Result<Steering, SteerError> {
@@ -27,7 +28,7 @@ fn loaded() -> Steering {
     load(&fixtures::listen()).expect("the program loads")
 }
 
-/// Nothing is received on it; it only has to be one.
+/// Returns an AF_XDP socket. Nothing is received on it.
 fn af_xdp_socket() -> OwnedFd {
     socket(AddressFamily::XDP, SocketType::RAW, None).expect("an AF_XDP socket")
 }
@@ -43,7 +44,7 @@ fn steering_one_queue() -> Option<(Steering, OwnedFd, fixtures::Fixture)> {
     Some((steering, socket, fixtures::all().swap_remove(0)))
 }
 
-/// Runs the program on `frame`. Gives the action, and what is left of the frame.
+/// Runs the program on `frame`. Returns the action and the resulting frame.
 fn run(steering: &mut Steering, frame: &[u8]) -> (u32, Vec<u8>) {
     let mut out = vec![0xaa; frame.len() + 64];
     let mut options = TestRunOptions::new();
@@ -57,7 +58,7 @@ fn run(steering: &mut Steering, frame: &[u8]) -> (u32, Vec<u8>) {
     (result.return_value, out)
 }
 
-/// The verdict that was counted since `before`, and no other.
+/// Returns the verdict that was counted since `before`, if exactly one was.
 fn only_verdict(before: Verdicts, after: Verdicts) -> Option<Verdict> {
     let mut counted = Verdict::ALL.into_iter().filter(|&verdict| after.get(verdict) != before.get(verdict));
     let verdict = counted.next()?;
@@ -65,7 +66,7 @@ fn only_verdict(before: Verdicts, after: Verdicts) -> Option<Verdict> {
     (once && counted.next().is_none()).then_some(verdict)
 }
 
-/// Runs one frame and holds verdict, action and frame against what they must be.
+/// Runs the program on one frame and checks verdict, action and frame.
 fn check(steering: &mut Steering, name: &str, frame: &[u8], verdict: Verdict) {
     let before = steering.verdicts().expect("counters");
     let (action, left) = run(steering, frame);
@@ -113,8 +114,8 @@ fn a_closed_socket_leaves_its_queue_to_the_kernel() {
     check(&mut steering, query.name, &query.frame, Verdict::NoSocket);
 }
 
-/// Frames beyond a chunk of packet memory, and those in several buffers, of which AF_XDP would drop the first and lose
-/// the rest.
+/// Frames larger than a chunk of packet memory, and frames in several buffers, of which AF_XDP
+/// would drop the first and lose the rest.
 #[test]
 fn what_no_chunk_holds_is_left_to_the_kernel() {
     let Some((mut steering, _socket, query)) = steering_one_queue() else { return };
@@ -125,12 +126,12 @@ fn what_no_chunk_holds_is_left_to_the_kernel() {
     };
     check(&mut steering, "longest", &with_trailer(MAX_FRAME), Verdict::Redirected);
     check(&mut steering, "longer", &with_trailer(MAX_FRAME + 1), Verdict::Oversize);
-    // Beyond a page, the kernel makes several buffers of it.
+    // The kernel splits a frame larger than a page into several buffers.
     assert!(steering.takes_frags(), "this kernel has programs for frames in several buffers");
     check(&mut steering, "a trailer beyond a page", &with_trailer(9000), Verdict::Oversize);
     let datagram = |length: usize| {
         let mut frame = with_trailer(length);
-        // Of an IPv4 packet without a tag: the lengths of IP and UDP.
+        // The lengths of IP and UDP in an IPv4 packet without a tag.
         frame[16..18].copy_from_slice(&(length as u16 - 14).to_be_bytes());
         frame[38..40].copy_from_slice(&(length as u16 - 34).to_be_bytes());
         frame
@@ -146,8 +147,8 @@ fn what_no_chunk_holds_is_left_to_the_kernel() {
     check(&mut steering, "TCP", &tcp, Verdict::Tcp);
 }
 
-/// The verifier's view of the code is compiled by another compiler for another machine: it decides as the
-/// host does, wherever a frame ends.
+/// The program in the kernel comes from another compiler, for another machine. It must decide like
+/// the host, wherever a frame ends.
 #[test]
 fn kernel_and_host_agree_on_frames_cut_short() {
     if !ringdns_testkit::privilege::granted() {
@@ -155,7 +156,7 @@ fn kernel_and_host_agree_on_frames_cut_short() {
     }
     let mut steering = loaded();
     for fixture in fixtures::all() {
-        // The kernel takes no test frame shorter than an Ethernet header.
+        // The kernel accepts no test frame shorter than an Ethernet header.
         for length in 14..fixture.frame.len() {
             let frame = &fixture.frame[..length];
             let before = steering.verdicts().expect("counters");

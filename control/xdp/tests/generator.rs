@@ -1,5 +1,5 @@
-//! The load generator's programs: the queries that they write, the answers that they count, and the two
-//! together at full speed over a cable.
+//! Tests of the load generator's programs: the queries that they write, the answers that they
+//! count, and both together at full speed over a cable.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -31,7 +31,8 @@ const XDP_REDIRECT: u32 = 4;
 
 const HEADER: &[u8] = b"\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00";
 
-/// Names of every length that matters: the root, odd and even ones, and one of 255 bytes.
+/// Returns queries for names of every length that matters: the root, odd and even ones, and one of
+/// 255 bytes.
 fn queries() -> Vec<Vec<u8>> {
     let longest =
         [[b"\x3f".as_slice(), &[b'x'; 63]].concat().repeat(3), b"\x3d".to_vec(), vec![b'y'; 61]].concat();
@@ -45,7 +46,7 @@ fn flow(family: u8) -> Flow {
         _ => ("fd53::1", "[fd53::2]:53"),
     };
     Flow {
-        // As deploy/lab.sh gives them.
+        // The addresses that deploy/lab.sh assigns.
         source_mac: [2, 0, 0, 0, 0x53, 1],
         destination_mac: [2, 0, 0, 0, 0x53, 2],
         source: source.parse().unwrap(),
@@ -61,7 +62,7 @@ struct Generator {
 }
 
 impl Generator {
-    /// Sends `queries` in turns.
+    /// Returns a generator that sends `queries` in turn.
     fn new(flow: &Flow, queries: &[Vec<u8>], interface: u32) -> Self {
         let count = queries.len() as u32;
         let mut programs = EbpfLoader::new()
@@ -95,7 +96,7 @@ impl Generator {
         self.programs.program_mut(name).expect(name).try_into().expect("an XDP program")
     }
 
-    /// Runs a program once. Gives the action, and what is left of the frame.
+    /// Runs a program once. Returns the action and the resulting frame.
     fn run(&mut self, name: &str, frame: &[u8]) -> (u32, Vec<u8>) {
         let mut out = vec![0; 2048];
         let mut options = TestRunOptions::new();
@@ -106,7 +107,7 @@ impl Generator {
         (result.return_value, out)
     }
 
-    /// Runs the generator on live frames, in so many slots.
+    /// Runs the generator on live frames in `slots` slots.
     fn run_live(&mut self, slots: u32) {
         let frame = [0; FRAME_LEN];
         let mut options = TestRunOptions::new();
@@ -120,7 +121,7 @@ impl Generator {
         map::<Array<_, Progress>>(&mut self.programs, PROGRESS_MAP).get(&0, 0).expect("a progress")
     }
 
-    /// Over all CPUs.
+    /// Returns the counters of the sink over all CPUs.
     fn received(&mut self) -> Received {
         let received: PerCpuArray<_, Received> = map(&mut self.programs, RECEIVED_MAP);
         let mut sum = Received::default();
@@ -135,7 +136,7 @@ impl Generator {
         sum
     }
 
-    /// Answers in each bucket, over all CPUs.
+    /// Returns the number of answers in each bucket, over all CPUs.
     fn latencies(&mut self) -> Vec<u64> {
         let latencies: PerCpuArray<_, u64> = map(&mut self.programs, LATENCIES_MAP);
         latencies.iter().map(|bucket| bucket.expect("a bucket").iter().sum()).collect()
@@ -149,7 +150,7 @@ where
     M::try_from(programs.map_mut(name).expect(name)).expect(name)
 }
 
-/// The query in a frame, its ID set to zero, after everything around it was found to be right.
+/// Returns the query in a frame, with its ID set to zero, after checking everything around it.
 fn query_in(frame: &[u8], flow: &Flow) -> Vec<u8> {
     let packet = SlicedPacket::from_ethernet(frame).expect("a packet");
     let Some(TransportSlice::Udp(udp)) = &packet.transport else { panic!("no UDP: {packet:?}") };
@@ -174,7 +175,7 @@ fn query_in(frame: &[u8], flow: &Flow) -> Vec<u8> {
     [&[0, 0], &udp.payload()[2..]].concat()
 }
 
-/// What a server makes of a query: the addresses swapped, flags and RCODE set.
+/// Returns a server's answer to a query: addresses swapped, flags and RCODE set.
 fn answer_to(query: &[u8], flags: [u8; 2]) -> Vec<u8> {
     let packet = SlicedPacket::from_ethernet(query).expect("a packet");
     let Some(TransportSlice::Udp(udp)) = &packet.transport else { panic!("no UDP") };
@@ -199,7 +200,7 @@ fn queries_are_whole_and_in_order() {
         let (flow, queries) = (flow(family), queries());
         let mut generator = Generator::new(&flow, &queries, 1);
         let mut seen = Vec::new();
-        // A recycled frame: full of what somebody wrote, and of any length.
+        // A recycled frame: full of old data, and of any length.
         for (turn, length) in (0..100).zip([FRAME_LEN, 60, 1000, 14].into_iter().cycle()) {
             let (action, frame) = generator.run(GENERATE_PROGRAM, &vec![0xaa; length]);
             assert_eq!(action, XDP_REDIRECT);
@@ -216,7 +217,7 @@ fn queries_are_whole_and_in_order() {
     }
 }
 
-/// One query in 65,536 has a checksum that comes out as zero, and must not say so (RFC 768).
+/// One query in 65,536 has a checksum that computes to zero, and must be sent as 0xffff (RFC 768).
 #[test]
 fn no_query_is_without_a_checksum() {
     if !ringdns_testkit::privilege::granted() {
@@ -224,7 +225,7 @@ fn no_query_is_without_a_checksum() {
     }
     let flow = Flow { ports_log2: 0, ..flow(4) };
     let mut generator = Generator::new(&flow, &queries()[..1], 1);
-    // Each ID once: one of them is the one.
+    // Each ID once: exactly one gives that checksum.
     let mut ones = 0;
     for _ in 0..=u16::MAX {
         let (_, frame) = generator.run(GENERATE_PROGRAM, &[0; FRAME_LEN]);
@@ -286,7 +287,7 @@ fn what_is_no_answer_is_left_to_the_kernel() {
     assert_eq!(generator.received(), expected);
 }
 
-/// What was not filled in is counted, and nothing leaves.
+/// Slots without an order are counted, and nothing is sent.
 #[test]
 fn an_empty_order_sends_nothing() {
     if !ringdns_testkit::privilege::granted() {
@@ -299,7 +300,7 @@ fn an_empty_order_sends_nothing() {
             generator.run(GENERATE_PROGRAM, &[0; FRAME_LEN]);
         }
     }
-    // Without an order nothing can be sent; later, what lies within the four entries that the map has: none.
+    // An order of length 0 has nothing to send; of one of 1000, the map has four empty entries.
     let expected = Progress { sequence: 16, failed: 16, ..Progress::default() };
     assert_eq!(generator.progress(), expected);
 }
@@ -326,7 +327,7 @@ fn queries_keep_to_their_schedule() {
     let due = begin.elapsed().as_nanos() / INTERVAL.as_nanos();
     let progress = generator.progress();
     assert_eq!(progress.sent + progress.idle + progress.failed, slots);
-    // Ahead of time by none; behind by what the first and the last slot took.
+    // Never ahead of schedule; behind by at most the time of the first and the last slot.
     let scheduled = u128::from(progress.sent + progress.skipped);
     assert!(
         scheduled <= due + 1 && scheduled + 400 >= due,
@@ -334,8 +335,8 @@ fn queries_keep_to_their_schedule() {
     );
 }
 
-/// Over a cable, as fast as it goes: every frame that leaves is whole when it arrives, whatever became of the
-/// frame before it, and the limit is kept to the query.
+/// At full speed over a cable, every frame that is sent arrives whole, whatever became of the frame
+/// before it, and the limit is kept to the exact query.
 #[test]
 fn live_frames_arrive_whole() {
     const QUERIES: u64 = 200_000;
@@ -364,8 +365,8 @@ fn live_frames_arrive_whole() {
         let verdicts = steering.verdicts().expect("counters");
         let arrived = verdicts.get(Verdict::NoSocket);
         println!("IPv{family}: {QUERIES} sent in {elapsed:?}, {arrived} arrived");
-        // The cable may lose frames when the receiving end is slow, but what it delivers is a query or was
-        // never ours.
+        // The cable may lose frames when the receiver is slow, but every frame that it delivers is
+        // a query or not ours.
         assert!(arrived > QUERIES / 100, "{arrived} of {QUERIES} arrived");
         for verdict in [Verdict::BadLength, Verdict::OtherDestination, Verdict::IpOptions, Verdict::Fragment]
         {
@@ -374,7 +375,8 @@ fn live_frames_arrive_whole() {
     }
 }
 
-/// The whole way round: queries in live frames, answers by a kernel socket, the sink at the end of the cable.
+/// Full round trip: queries in live frames, answers from a kernel socket, and the sink at the end
+/// of the cable.
 #[test]
 fn answers_come_back_to_the_sink() {
     const QUERIES: u64 = 200;

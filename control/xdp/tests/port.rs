@@ -1,5 +1,5 @@
-//! The AF_XDP port behind the real steering program: queries of a kernel socket at the other end of the cable are
-//! received, turned around in place and sent back.
+//! Tests of the AF_XDP port behind the real steering program: it receives queries from a kernel
+//! socket at the other end of the cable, turns them around in place and sends them back.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -21,10 +21,10 @@ use ringdns_testkit::{CLIENT_V4, CLIENT_V6, Lab, LabOptions, SERVER_V4, SERVER_V
 use ringdns_xdp::{AttachMode, Attachment, SteerConfig, Steering};
 use rustix::net::sockopt;
 
-/// Frames and the part of them that the kernel is to hold.
+/// Number of frames, and of those that the kernel holds.
 const FRAMES: usize = 2048;
 const FILL: usize = 1024;
-/// At most as many as a veth queue holds are sent without a look at what has arrived.
+/// Most frames that are sent without checking what has arrived: no more than a veth queue holds.
 const STEP: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -41,7 +41,7 @@ fn config(mode: Request) -> XskConfig {
     }
 }
 
-/// A port in place of a server, and two sockets of a client.
+/// Port in place of a server, and two sockets of a client.
 struct Rig<'a> {
     lab: &'a Lab,
     steering: Steering,
@@ -80,7 +80,8 @@ fn with_rig(options: LabOptions, config: &XskConfig, test: impl FnOnce(&mut Rig<
 }
 
 impl Rig<'_> {
-    /// Sends numbered queries from the client and receives them, without giving the kernel anything back.
+    /// Sends numbered queries from the client and receives them, without returning frames to the
+    /// kernel.
     fn receive(&mut self, numbers: Range<u16>) -> Vec<Frame> {
         let mut frames = Vec::new();
         let wanted = numbers.len();
@@ -108,7 +109,7 @@ impl Rig<'_> {
         }
     }
 
-    /// Turns frames around, their messages as they are, and queues them.
+    /// Swaps the addresses of frames, with unchanged messages, and queues them.
     fn answer(&mut self, frames: Vec<Frame>) {
         for mut frame in frames {
             let checksums = self.port.checksums();
@@ -120,7 +121,7 @@ impl Rig<'_> {
         }
     }
 
-    /// Flushes until all is sent and back. Returns how many flushes that took.
+    /// Flushes until all frames are sent and returned. Returns the number of flushes.
     fn flush_all(&mut self) -> usize {
         let mut flushes = 0;
         loop {
@@ -133,7 +134,7 @@ impl Rig<'_> {
         }
     }
 
-    /// The client gets its replies, all of them and in order.
+    /// Checks that the client gets all replies in order.
     fn replied(&self, numbers: Range<u16>) {
         for n in numbers {
             let mut reply = [0; 16];
@@ -236,7 +237,7 @@ fn a_stalled_worker_loses_only_what_is_counted() {
         rig.replied(0..FILL as u16);
         rig.nothing_is_lost();
 
-        // And it goes on as before.
+        // The port works as before.
         let frames = rig.receive(0..200);
         rig.answer(frames);
         rig.flush_all();

@@ -1,4 +1,4 @@
-//! Looking into the host tier, and purging it.
+//! Lookup and purge of entries in the host tier.
 
 use super::{Refusal, Shared};
 use axum::{
@@ -24,7 +24,7 @@ pub(super) struct EntryQuery {
     rtype: Option<String>,
 }
 
-/// All entries of a name, of one type or of all.
+/// Answers with all entries of a name, of one type or of all types.
 pub(super) async fn entry(
     State(service): Shared,
     Parameters(query): Parameters<EntryQuery>,
@@ -33,7 +33,8 @@ pub(super) async fn entry(
     let rtype = query.rtype.as_deref().map(names::record_type).transpose().map_err(Refusal::bad)?;
     let now = service.clock.secs();
     let host = service.resolver.host().clone();
-    // The walk takes milliseconds where there are many entries: not for a thread that serves misses.
+    // The walk takes milliseconds if there are many entries: it must not run on a thread that
+    // serves misses.
     let found = tokio::task::spawn_blocking(move || {
         let wanted = |key: &StoredKey| {
             let asked = key.asked();
@@ -74,7 +75,8 @@ fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
     }
 }
 
-/// The records as text. They were decoded once when they came, so they decode again.
+/// Returns the records as text. Decoding is not expected to fail: it succeeded when they were
+/// received.
 fn records(name: &[u8], qtype: u16, answer: &Answer) -> Vec<String> {
     let mut bytes = names::query_message(name, [qtype, 1], 0, 0x8000, None);
     for (at, count) in [6, 8, 10].into_iter().zip(answer.counts) {
@@ -87,7 +89,7 @@ fn records(name: &[u8], qtype: u16, answer: &Answer) -> Vec<String> {
     }
 }
 
-/// One of the three must be given.
+/// Parameters of a purge. Exactly one of the three must be given.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PurgeQuery {
@@ -97,10 +99,10 @@ pub(super) struct PurgeQuery {
     all: bool,
 }
 
-/// How long an answer waits for the fleet to be told.
+/// Time that an answer waits until the fleet has been told.
 const TELLING: Duration = Duration::from_millis(500);
 
-/// Purges.
+/// Purges the host tier, the workers' caches, the snapshot and the fleet.
 pub(super) async fn purge(
     State(service): Shared,
     Parameters(query): Parameters<PurgeQuery>,
@@ -109,11 +111,11 @@ pub(super) async fn purge(
         (Some(name), None, false) => Purge::Name(names::name(name).map_err(Refusal::bad)?),
         (None, Some(suffix), false) => Purge::Suffix(names::name(suffix).map_err(Refusal::bad)?),
         (None, None, true) => Purge::All,
-        _ => return Err(Refusal::bad("say one of name=, suffix= and all=true")),
+        _ => return Err(Refusal::bad("give exactly one of name=, suffix= and all=true")),
     };
     let (host, fleet) = (service.resolver.host().clone(), service.fleet.clone());
     let snapshot = service.snapshot.clone();
-    // Once it has begun it ends, whoever waits for it.
+    // A purge runs to its end even if the client hangs up.
     let purging = tokio::task::spawn_blocking(move || {
         let begun = fleet.map(|fleet| fleet.begin_purge(&purge));
         let removed = host.purge(&purge);
@@ -124,7 +126,7 @@ pub(super) async fn purge(
     forgotten.map_err(|error| {
         let file = "cache.snapshot_file cannot be removed";
         Refusal::failed(format!(
-            "purged until the next start, but {file}: {error}. Remove it, and purge again"
+            "purged until the next start, but {file}: {error}. Remove it by hand and purge again"
         ))
     })?;
     tracing::info!(removed, name = query.name, suffix = query.suffix, all = query.all, "purged");

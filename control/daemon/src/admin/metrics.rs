@@ -1,4 +1,4 @@
-//! Every counter there is, in Prometheus' text format.
+//! Every counter of the process, in Prometheus' text format.
 
 use super::{Service, stats};
 use crate::{nic::LinkState, process::resource_usage};
@@ -8,46 +8,46 @@ use ringdns_dataplane::stats::{Counter, DropReason};
 use ringdns_resolver::tier::SharedTier;
 use std::fmt::{Display, Write as _};
 
-/// All metrics.
+/// Returns all metrics.
 pub fn text(service: &Service) -> String {
     let mut text = Text(String::new());
     workers(service, &mut text);
     if let Some(verdicts) = (service.verdicts)() {
         let name = "ringdns_xdp_packets_total";
-        text.head(name, "counter", "Packets that the XDP program has seen, by what became of them.");
+        text.head(name, "counter", "Packets that the XDP program has seen, by verdict.");
         for (verdict, n) in verdicts.iter() {
             text.line(name, &[("verdict", &verdict.name())], n);
         }
     }
     if let Some(by_xdp) = service.receiving.is_by_xdp() {
         let up = service.receiving.link() == LinkState::Up;
-        text.gauge("ringdns_interface_by_xdp", "Whether AF_XDP is in use, and not lost.", u8::from(by_xdp));
-        text.gauge("ringdns_interface_link_up", "Whether the interface's link is up.", u8::from(up));
+        text.gauge("ringdns_interface_by_xdp", "Whether AF_XDP is in use (1) or lost (0).", u8::from(by_xdp));
+        text.gauge("ringdns_interface_link_up", "Whether the link of server.interface is up.", u8::from(up));
         text.totals("ringdns_interface", &service.receiving.counters.totals());
     }
     let host = service.resolver.host();
     let (used, capacity) = host.bytes();
-    text.gauge("ringdns_host_entries", "Entries of the host tier.", host.len());
-    text.gauge("ringdns_host_bytes", "Bytes in use of the host tier.", used);
-    text.gauge("ringdns_host_capacity_bytes", "Bytes in all of the host tier.", capacity);
+    text.gauge("ringdns_host_entries", "Entries in the host cache.", host.len());
+    text.gauge("ringdns_host_bytes", "Bytes used by the host cache.", used);
+    text.gauge("ringdns_host_capacity_bytes", "Capacity of the host cache in bytes.", capacity);
     text.totals("ringdns_host", &host.counters.totals());
     text.gauge(
         "ringdns_resolver_under_way",
-        "Questions under way to upstreams.",
+        "Questions in flight to upstreams.",
         service.resolver.under_way(),
     );
     text.totals("ringdns_resolver", &service.resolver.counters.totals());
     text.totals("ringdns_sweep", &service.sweeper.counters.totals());
     if let Some(snapshot) = &service.snapshot {
-        text.gauge("ringdns_snapshot_entries", "Entries of the snapshot on disk.", snapshot.entries());
+        text.gauge("ringdns_snapshot_entries", "Entries in the snapshot on disk.", snapshot.entries());
         text.totals("ringdns_snapshot", &snapshot.counters.totals());
     }
     if let Some(fleet) = &service.fleet {
-        text.gauge("ringdns_fleet_up", "Whether Redis is well and used.", u8::from(fleet.is_up()));
+        text.gauge("ringdns_fleet_up", "Whether Redis is healthy and in use.", u8::from(fleet.is_up()));
         text.gauge("ringdns_fleet_queued", "Answers that wait to be stored in Redis.", fleet.queued());
         text.gauge(
             "ringdns_fleet_keys",
-            "Answers in Redis, when this appliance last changed their index.",
+            "Answers in the index of Redis when this appliance last changed it.",
             fleet.keys(),
         );
         text.totals("ringdns_fleet", &fleet.counters.totals());
@@ -55,7 +55,7 @@ pub fn text(service: &Service) -> String {
     text.totals("ringdns_listener", &(service.listeners)());
     if let Some(log) = &service.log {
         text.totals("ringdns_query_log", &log.counters.totals());
-        text.gauge("ringdns_query_log_taps", "Listeners to the query log.", log.taps.len());
+        text.gauge("ringdns_query_log_taps", "Open taps of the query log (GET /log/tap).", log.taps.len());
         let sums = log.ledger.sums();
         text.totals("ringdns_query_log_rows", &sums.totals());
         for gauge in sums.gauges() {
@@ -64,23 +64,23 @@ pub fn text(service: &Service) -> String {
     }
     upstreams(service, &mut text);
     process(&mut text);
-    text.gauge("ringdns_uptime_seconds", "Seconds since the start.", service.clock.secs());
+    text.gauge("ringdns_uptime_seconds", "Seconds since the start of ringdnsd.", service.clock.secs());
     text.0
 }
 
-/// By the names that all who serve metrics have for it.
+/// Adds the resource usage of the process, under Prometheus' standard names where there are any.
 fn process(text: &mut Text) {
     let Ok(taken) = resource_usage() else { return };
-    text.gauge("process_resident_memory_bytes", "Resident memory.", taken.resident_bytes);
-    text.gauge("process_virtual_memory_bytes", "Virtual memory.", taken.virtual_bytes);
-    text.gauge("ringdns_allocated_bytes", "Memory that was allocated and not freed.", taken.allocated_bytes);
+    text.gauge("process_resident_memory_bytes", "Resident memory in bytes.", taken.resident_bytes);
+    text.gauge("process_virtual_memory_bytes", "Virtual memory in bytes.", taken.virtual_bytes);
+    text.gauge("ringdns_allocated_bytes", "Bytes allocated and not yet freed.", taken.allocated_bytes);
     text.gauge("process_open_fds", "Open files and sockets.", taken.open_files);
     if let Some(most) = taken.open_files_max {
         text.gauge("process_max_fds", "Most files and sockets that may be open.", most);
     }
     text.gauge("process_threads", "Threads of the process.", taken.threads);
     let name = "process_cpu_seconds_total";
-    text.head(name, "counter", "Processor time since the start.");
+    text.head(name, "counter", "CPU time since the start in seconds.");
     text.line(name, &[], taken.cpu_secs);
 }
 
@@ -98,7 +98,7 @@ fn workers(service: &Service, text: &mut Text) {
         }
     }
     let name = "ringdns_worker_dropped_total";
-    text.head(name, "counter", "Received frames that were dropped, by reason.");
+    text.head(name, "counter", "Received frames that a worker dropped, by reason.");
     for (worker, stats, _) in &read {
         for reason in DropReason::ALL {
             text.line(name, &[("worker", worker), ("reason", &reason.label())], stats.dropped(*reason));
@@ -115,9 +115,9 @@ fn workers(service: &Service, text: &mut Text) {
         }
     }
     for (name, doc) in [
-        ("ringdns_cache_entries", "Entries of a worker's cache."),
-        ("ringdns_cache_used_bytes", "Bytes in use of a worker's cache."),
-        ("ringdns_cache_capacity_bytes", "Bytes in all of a worker's cache."),
+        ("ringdns_cache_entries", "Entries in a worker cache."),
+        ("ringdns_cache_used_bytes", "Bytes used by a worker cache."),
+        ("ringdns_cache_capacity_bytes", "Capacity of a worker cache in bytes."),
     ] {
         text.head(name, "gauge", doc);
         for (worker, _, published) in &read {
@@ -148,27 +148,28 @@ fn upstreams(service: &Service, text: &mut Text) {
         }
     }
     let name = "ringdns_upstream_round_trip_seconds";
-    text.head(name, "gauge", "Smoothed time that an upstream's answers take.");
+    text.head(name, "gauge", "Smoothed round-trip time of an upstream in seconds.");
     for (address, upstream) in &read {
         text.line(name, &[("upstream", address)], upstream.health().round_trip.as_secs_f64());
     }
     let name = "ringdns_upstream_put_back";
-    text.head(name, "gauge", "Whether an upstream is left alone for a while because it failed.");
+    text.head(name, "gauge", "Whether an upstream is in back-off after failures.");
     for (address, upstream) in &read {
         let put_back = upstream.is_put_back(service.clock.nanos());
         text.line(name, &[("upstream", address)], u8::from(put_back));
     }
     let name = "ringdns_upstream_answer_seconds";
-    text.head(name, "histogram", "How long an upstream takes to answer, or to say that it failed.");
+    text.head(name, "histogram", "Time until an upstream answered or reported a failure, in seconds.");
     for (address, upstream) in &read {
         text.histogram(name, address, &upstream.times());
     }
 }
 
-/// Bounds of a histogram's buckets, in milliseconds: from the next host to the end of patience.
+/// Bounds of a histogram's buckets in milliseconds: from a server on the same network up to
+/// time-outs.
 const BUCKETS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
-/// Writing to a string cannot fail, so results are dropped.
+/// Text under construction. Writing to a string cannot fail, so results are ignored.
 struct Text(String);
 
 impl Text {
@@ -184,7 +185,8 @@ impl Text {
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
-    /// A histogram of nanoseconds in buckets of seconds. What is within 1 % of a bucket's bound may be in the next one.
+    /// Adds a histogram of nanoseconds, in buckets of seconds. A value within 1 % of a bucket's
+    /// bound may be counted in the next bucket.
     fn histogram(&mut self, name: &str, upstream: &str, nanos: &Histogram<u64>) {
         let bucket = format!("{name}_bucket");
         for millis in BUCKETS {

@@ -1,21 +1,21 @@
-//! The HTTP API: over the Unix socket for `ringctl`, and its reading part over TCP for monitoring.
+//! HTTP API: complete over the Unix socket for `ringctl`, read-only over TCP for monitoring.
 //!
-//! | route | what |
+//! | route | answer or effect |
 //! |---|---|
-//! | `GET /status` | what runs, where and since when |
+//! | `GET /status` | state of the daemon and its upstreams |
 //! | `GET /stats` | every counter, as JSON |
-//! | `GET /metrics` | the same for Prometheus |
-//! | `GET /healthz` | 200, or 503 while it does not answer queries |
-//! | `GET /readyz` | the same, and 503 with the reason while clients' queries cannot come |
-//! | `GET /cache/entry?name=&type=` | what the host tier holds under a name |
+//! | `GET /metrics` | every counter, for Prometheus |
+//! | `GET /healthz` | 200, or 503 while ringdnsd does not answer queries |
+//! | `GET /readyz` | 200, or 503 with the reason while clients get no answers |
+//! | `GET /cache/entry?name=&type=` | entries of a name in the host tier |
 //! | `GET /histogram?format=text\|log&outcome=` | service times |
-//! | `GET /histogram?format=text\|log&upstream=` | how long an upstream's answers take |
-//! | `GET /sweeps?last=` | what sweeps of the host tier, and of Redis by this appliance, have done in the last day, and each of the last so many |
-//! | `GET /log/tap` | the query log, live: rows as JSON, one a line; Unix socket only |
-//! | `GET /debug/pprof/heap` | the memory in use, by who allocated it, for pprof; Unix socket, and HTTP if `control.profiles_over_http` |
-//! | `GET /debug/pprof/profile?seconds=` | the same for processor time |
-//! | `POST /reload` | read the configuration again; Unix socket only |
-//! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | forget; Unix socket only |
+//! | `GET /histogram?format=text\|log&upstream=` | response times of an upstream |
+//! | `GET /sweeps?last=` | sweeps of the host tier and of Redis: sum of the last day, and the last ones |
+//! | `GET /log/tap` | the query log, live: rows as JSON, one per line; Unix socket only |
+//! | `GET /debug/pprof/heap` | memory in use by function, for pprof; TCP too if `control.profiles_over_http` |
+//! | `GET /debug/pprof/profile?seconds=` | CPU time by function, for pprof; served like `heap` |
+//! | `POST /reload` | reloads the configuration; Unix socket only |
+//! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
 mod cache;
 mod metrics;
@@ -66,23 +66,23 @@ use tokio::{
     task::spawn_blocking,
 };
 
-/// Connections that may wait to be accepted.
+/// Most connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 
-/// Said before everything is up, and while it ends.
-const NOT_READY: &str = "starting, or about to end";
+/// Obstacle that is reported until everything is up, and during a stop.
+const NOT_READY: &str = "ringdnsd is starting or stopping";
 
-/// What the API speaks of.
+/// State that the API serves.
 pub struct Service {
-    /// The configuration that runs.
+    /// Configuration from the start of the process.
     pub config: Config,
-    /// The process's clock.
+    /// Clock of the process.
     pub clock: Clock,
-    /// How packets are received, and why so.
+    /// Way in which packets are received, and the reason for it.
     pub receiving: Arc<Receiving>,
     /// Conditions that an operator should know of.
     pub notices: Arc<Notices>,
-    /// The workers.
+    /// Links to the workers.
     pub links: Vec<Arc<Link>>,
     /// Host tier and upstreams.
     pub resolver: Arc<Resolver>,
@@ -94,25 +94,25 @@ pub struct Service {
     pub verdicts: Box<dyn Fn() -> Option<Verdicts> + Send + Sync>,
     /// Reads the counters of the TCP and kernel UDP listeners.
     pub listeners: Box<dyn Fn() -> Vec<Total> + Send + Sync>,
-    /// The query log, if there is one.
+    /// Query log, if it is enabled.
     pub log: Option<Arc<QueryLog>>,
-    /// Who sweeps the host tier.
+    /// Sweeper of the host tier.
     pub sweeper: Arc<Sweeper>,
-    /// What is kept on disk, if anything is.
+    /// Snapshot on disk, if one is configured.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// Reads the configuration again.
+    /// Reloader of the configuration.
     pub reloader: Reloader,
-    /// Whether queries are answered, if they come.
+    /// Whether ringdnsd answers the queries that reach it.
     pub ready: AtomicBool,
 }
 
 impl Service {
-    /// Every counter there is.
+    /// Returns every counter as JSON.
     pub fn stats(&self) -> serde_json::Value {
         stats::all(self)
     }
 
-    /// Why clients get no answers, if that is so.
+    /// Returns the reason why clients get no answers, if they get none.
     fn obstacle(&self) -> Option<String> {
         if self.ready.load(Ordering::Acquire) { self.receiving.obstacle() } else { Some(NOT_READY.into()) }
     }
@@ -120,7 +120,7 @@ impl Service {
 
 type Shared = State<Arc<Service>>;
 
-/// A request that cannot be met.
+/// Error response to a request.
 #[derive(Debug)]
 struct Refusal(StatusCode, String);
 
@@ -140,7 +140,7 @@ impl Refusal {
     }
 }
 
-/// The routes that change nothing.
+/// Returns the read-only routes.
 fn reading() -> Router<Arc<Service>> {
     Router::new()
         .route("/status", get(status))
@@ -153,14 +153,14 @@ fn reading() -> Router<Arc<Service>> {
         .route("/sweeps", get(sweeps))
 }
 
-/// What a debugger would show. It tells much about this process, and costs it time.
+/// Returns the routes of profiles. These reveal much about the process, and cost it time.
 fn profiles() -> Router<Arc<Service>> {
     Router::new()
         .route("/debug/pprof/heap", get(profile::heap))
         .route("/debug/pprof/profile", get(profile::cpu))
 }
 
-/// Binds the Unix socket, for the owner alone, in place of one that a dead process left.
+/// Binds the Unix socket, accessible to its owner only. Replaces one that a dead process left.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -168,14 +168,14 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     make_way(path)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The file takes the socket's mode, so that not even for a moment can anybody else open it.
+    // The file inherits the socket's mode, so that nobody else can open it, not even for a moment.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&socket, BACKLOG)?;
     UnixListener::from_std(socket.into())
 }
 
-/// Removes the socket of a dead process, and nothing else.
+/// Removes the socket of a dead process, but nothing else.
 fn make_way(path: &Path) -> io::Result<()> {
     let metadata = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -184,7 +184,7 @@ fn make_way(path: &Path) -> io::Result<()> {
     let refused =
         |reason: &str| io::Error::new(io::ErrorKind::AddrInUse, format!("{}: {reason}", path.display()));
     if !metadata.file_type().is_socket() {
-        return Err(refused("there is a file of this name, and it is no socket"));
+        return Err(refused("a file of this name exists and is no socket; remove it or choose another path"));
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(refused("another ringdnsd listens here"));
@@ -201,7 +201,7 @@ pub async fn serve_socket(listener: UnixListener, service: Arc<Service>) -> io::
     axum::serve(listener, reading().merge(profiles()).merge(owners).with_state(service)).await
 }
 
-/// Serves the reading part until the task is dropped, and profiles where the configuration says so.
+/// Serves the read-only part, and profiles if the configuration says so, until the task is dropped.
 pub async fn serve_http(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
     let profiles = if service.config.control.profiles_over_http { profiles() } else { Router::new() };
     axum::serve(listener, reading().merge(profiles).with_state(service)).await
@@ -263,13 +263,15 @@ async fn reload(State(service): Shared) -> Result<Response, Refusal> {
     reloaded.map(|reloaded| Json(reloaded).into_response()).map_err(Refusal::bad)
 }
 
-/// Rows of the query log, as they come. They tell who asks for what, so that only the owner of the socket has them.
+/// Streams rows of the query log. They reveal which client asks for what, so only the owner of the
+/// socket can read them.
 async fn tap(State(service): Shared) -> Result<Response, Refusal> {
     let Some(log) = &service.log else {
-        let reason = "nothing is logged: set query_log.enabled = true";
+        let reason = "the query log is disabled: set query_log.enabled = true";
         return Err(Refusal(StatusCode::CONFLICT, reason.into()));
     };
-    let enough = || Refusal(StatusCode::SERVICE_UNAVAILABLE, "enough others listen already".into());
+    let enough =
+        || Refusal(StatusCode::SERVICE_UNAVAILABLE, "too many taps are open: close another one".into());
     let rows = log.taps.open().ok_or_else(enough)?;
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(rows)).into_response())
 }
@@ -295,7 +297,7 @@ async fn histogram(State(service): Shared, Query(query): Query<HistogramQuery>) 
     if let Some(address) = &query.upstream {
         if query.outcome.is_some() {
             return Err(Refusal::bad(
-                "outcomes are of clients' queries, not of an upstream's: give one of the two",
+                "outcome= is for clients' queries, upstream= for an upstream's answers: give one of the two",
             ));
         }
         let times = upstreams::find(&service, address)?.times();
@@ -305,7 +307,9 @@ async fn histogram(State(service): Shared, Query(query): Query<HistogramQuery>) 
         None => Outcome::ALL.into(),
         Some(label) => {
             let known = Outcome::ALL.into_iter().find(|outcome| outcome.label() == label);
-            vec![known.ok_or_else(|| Refusal::bad(format!("no outcome {label:?}: hit, stale or miss")))?]
+            vec![known.ok_or_else(|| {
+                Refusal::bad(format!("no outcome is called {label:?}: use hit, stale or miss"))
+            })?]
         }
     };
     let total = service.latencies.total().await.map_err(Refusal::failed)?;
@@ -313,7 +317,7 @@ async fn histogram(State(service): Shared, Query(query): Query<HistogramQuery>) 
     export(&histograms, query.format, &service)
 }
 
-/// Histograms of nanoseconds, in a format that HdrHistogram's tools read.
+/// Exports histograms of nanoseconds in a format that HdrHistogram's tools read.
 fn export(
     histograms: &[(&str, &Histogram<u64>)],
     format: Format,
@@ -325,7 +329,8 @@ fn export(
             Ok(bytes.into_response())
         }
         Format::Text => {
-            // A plotter reads one histogram a file; with several, comment lines keep them apart for people.
+            // A plotter reads one histogram per file; with several, comment lines separate them for
+            // people.
             let mut text = String::new();
             for (name, histogram) in histograms {
                 if histograms.len() > 1 {

@@ -1,6 +1,8 @@
-//! Where memory and processor time go, in pprof's format (gzip over protobuf), which `go tool pprof` and its like read.
+//! Profiles of memory and CPU time in pprof's format (gzip over protobuf), for `go tool pprof` and
+//! similar tools.
 //!
-//! Names of functions are put in here: whoever looks at a profile needs neither the binary nor its symbols.
+//! Profiles contain the names of functions, so that reading one takes neither the binary nor its
+//! symbols.
 
 use super::Refusal;
 use axum::{
@@ -19,17 +21,18 @@ use tokio::{
     time::sleep,
 };
 
-/// Samples a second of processor time, all threads together. Not a divisor of anything that happens each second.
+/// Samples per second of CPU time, over all threads. 99 avoids lockstep with periodic work.
 const FREQUENCY: u32 = 99;
-/// How long a profile of processor time may take.
+/// Longest duration of a CPU profile, in seconds.
 const LONGEST: u32 = 300;
-/// The function that takes samples; the frame above it is the kernel's, and then comes what was interrupted.
+/// Name of the function that takes samples. The frame above it is the kernel's, and the next one is
+/// the interrupted function.
 const SAMPLER: &str = "perf_signal_handler";
 
-/// There is one timer in a process.
+/// Lock of the CPU profiler: a process has only one profiling timer.
 static SAMPLING: Mutex<()> = Mutex::const_new(());
 
-/// The memory in use, by who allocated it.
+/// Answers with a profile of the memory in use, by allocating function.
 pub async fn heap() -> Result<Response, Refusal> {
     let Some(control) = PROF_CTL.as_ref() else {
         let reason = "jemalloc was started without profiling: build with .cargo/config.toml of the source, or set \
@@ -43,7 +46,7 @@ pub async fn heap() -> Result<Response, Refusal> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
-    /// As `go tool pprof` asks for it.
+    /// Duration in seconds, in the parameter that `go tool pprof` sends.
     #[serde(default = "Span::usual")]
     seconds: u32,
 }
@@ -54,12 +57,14 @@ impl Span {
     }
 }
 
-/// The processor time that is used from now on, by who uses it: workers and control plane.
+/// Answers with a profile of the CPU time used from now on, by function, in workers and control
+/// plane.
 pub async fn cpu(Query(Span { seconds }): Query<Span>) -> Result<Response, Refusal> {
     if !(1..=LONGEST).contains(&seconds) {
-        return Err(Refusal::bad(format!("seconds={seconds}: give 1 to {LONGEST}")));
+        return Err(Refusal::bad(format!("seconds={seconds} is out of range: give 1 to {LONGEST}")));
     }
-    let busy = || Refusal(StatusCode::CONFLICT, "another profile is being taken".into());
+    let busy =
+        || Refusal(StatusCode::CONFLICT, "another profile is being taken: try again when it ends".into());
     let _one_at_a_time = SAMPLING.try_lock().map_err(|_| busy())?;
     prepare().await;
     let guard = ProfilerGuardBuilder::default().frequency(FREQUENCY as i32).build();
@@ -71,7 +76,8 @@ pub async fn cpu(Query(Span { seconds }): Query<Span>) -> Result<Response, Refus
     Ok(attachment("cpu.pprof", encoded))
 }
 
-/// Makes what would else be made by the first sample, in a signal handler, where nothing may be allocated.
+/// Does the allocations of a first backtrace in advance. Otherwise the first sample would do them
+/// in a signal handler, where nothing may be allocated.
 async fn prepare() {
     static DONE: OnceCell<()> = OnceCell::const_new();
     DONE.get_or_init(async || drop(spawn_blocking(backtrace::Backtrace::new_unresolved).await)).await;
@@ -83,14 +89,14 @@ fn encode(report: &UnresolvedReport) -> Vec<u8> {
     let mut known = HashMap::new();
     let nanos = 1_000_000_000 / i64::from(FREQUENCY);
     for (sample, count) in &report.data {
-        // Beyond the outermost there may be a null.
+        // A null may follow the outermost frame.
         let frames = sample.frames.iter().map(|frame| frame.ip() as usize);
         let mut addrs: Vec<usize> = frames.filter(|ip| *ip > 0).collect();
         let sampler = addrs.iter().position(|ip| *known.entry(*ip).or_insert_with(|| is_sampler(*ip)));
         if let Some(sampler) = sampler {
             addrs.drain(..(sampler + 2).min(addrs.len()));
         }
-        // The outermost comes first here.
+        // StackProfile wants the outermost frame first.
         addrs.reverse();
         let weight = (*count as i64).saturating_mul(nanos) as f64;
         let thread = String::from_utf8_lossy(&sample.thread_name[..sample.thread_name_length]);

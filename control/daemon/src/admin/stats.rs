@@ -1,4 +1,4 @@
-//! Every counter there is, as JSON.
+//! Every counter of the process, as JSON.
 
 use super::Service;
 use crate::{nic::LinkState, process::resource_usage};
@@ -12,7 +12,7 @@ use ringdns_querylog::{LogCounters, QueryLog};
 use ringdns_resolver::tier::SharedTier;
 use serde_json::{Map, Value, json};
 
-/// All counters of the process.
+/// Returns all counters of the process.
 pub fn all(service: &Service) -> Value {
     let mut sum = Snapshot::default();
     for link in &service.links {
@@ -63,7 +63,8 @@ pub fn all(service: &Service) -> Value {
     })
 }
 
-/// The sums of the query log, over all that record: `recorded = handed_on + unwanted + dropped + in_hand`.
+/// Returns the sums of the query log over workers and TCP: `recorded = handed_on + unwanted +
+/// dropped + in_hand`.
 fn query_log(log: &QueryLog, service: &Service, workers: &Snapshot) -> Value {
     let LogCounters { tcp_recorded, tcp_excluded, tcp_full, handed_on, writer_full, unwanted, .. } =
         &log.counters;
@@ -79,7 +80,7 @@ fn query_log(log: &QueryLog, service: &Service, workers: &Snapshot) -> Value {
         "in_hand": recorded as i64 - (ended + no_batch) as i64,
         "taps": log.taps.len(),
         "counters": totals(log.counters.totals()),
-        // Where the rows are that were handed on, if they are kept.
+        // State of the rows handed on, if rows are kept.
         "rows": service.config.shipping.as_ref().map(|_| {
             let sums = log.ledger.sums();
             let mut rows = totals(sums.totals());
@@ -94,7 +95,7 @@ fn totals(totals: Vec<Total>) -> Map<String, Value> {
     totals.into_iter().map(|total| (total.name.to_owned(), total.value.into())).collect()
 }
 
-/// A worker's counters, and whether their sums close.
+/// Returns a worker's counters. `unaccounted` is 0 if their sums close.
 fn worker(snapshot: &Snapshot) -> Map<String, Value> {
     let counters = Counter::ALL.iter().map(|c| (c.label().to_owned(), snapshot.get(*c).into()));
     let dropped = DropReason::ALL.iter().map(|r| (r.label().to_owned(), snapshot.dropped(*r).into()));
@@ -124,24 +125,36 @@ fn one(link: &Link) -> Value {
     Value::Object(value)
 }
 
-/// A port's totals with their names and meanings.
+/// Returns a port's counters with their names and help texts.
 pub fn port(stats: &PortStats) -> [(&'static str, &'static str, u64); 12] {
     [
-        ("sent", "Frames handed to the kernel for sending", stats.sent),
-        ("send_failed", "Frames that the kernel refused to send", stats.send_failed),
-        ("tx_ring_full", "Turns that kept frames because the TX ring was full", stats.tx_ring_full),
-        ("fill_starved", "Turns that could not fill up the fill ring", stats.fill_starved),
-        ("bad_descriptors", "Descriptors from the kernel that cannot be true", stats.bad_descriptors),
-        ("syscalls", "System calls to kick, send, receive or sleep", stats.syscalls),
+        ("sent", "Frames handed to the kernel for sending.", stats.sent),
+        ("send_failed", "Frames that the kernel refused to send.", stats.send_failed),
+        (
+            "tx_ring_full",
+            "Turns of a worker's loop that kept frames because the TX ring was full.",
+            stats.tx_ring_full,
+        ),
+        (
+            "fill_starved",
+            "Turns of a worker's loop that lacked frames to fill up the fill ring.",
+            stats.fill_starved,
+        ),
+        ("bad_descriptors", "Invalid descriptors received from the kernel.", stats.bad_descriptors),
+        ("syscalls", "System calls of a worker to kick, send, receive or sleep.", stats.syscalls),
         (
             "rx_dropped",
-            "Packets that the kernel dropped; in copy mode those for an empty fill ring among them",
+            "Received packets that the kernel dropped; in copy mode including those for which the fill ring was empty.",
             stats.rx_dropped,
         ),
-        ("rx_ring_full", "Packets dropped because the RX ring was full", stats.rx_ring_full),
-        ("rx_fill_ring_empty", "Packets dropped because the fill ring was empty", stats.rx_fill_ring_empty),
-        ("rx_invalid_descs", "Fill ring descriptors that the kernel found invalid", stats.rx_invalid_descs),
-        ("tx_invalid_descs", "TX ring descriptors that the kernel found invalid", stats.tx_invalid_descs),
-        ("tx_ring_empty", "Kicks that found the TX ring empty", stats.tx_ring_empty),
+        ("rx_ring_full", "Received packets dropped because the RX ring was full.", stats.rx_ring_full),
+        (
+            "rx_fill_ring_empty",
+            "Received packets dropped because the fill ring was empty.",
+            stats.rx_fill_ring_empty,
+        ),
+        ("rx_invalid_descs", "Fill ring descriptors that the kernel rejected.", stats.rx_invalid_descs),
+        ("tx_invalid_descs", "TX ring descriptors that the kernel rejected.", stats.tx_invalid_descs),
+        ("tx_ring_empty", "Kicks of the kernel that found the TX ring empty.", stats.tx_ring_empty),
     ]
 }

@@ -20,7 +20,7 @@ use tokio::{
 
 const TEXT: &str = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n";
 
-/// A service over both of its doors, with one answer in its host tier.
+/// Service over Unix socket and TCP, with one answer in its host tier.
 struct Doors {
     folder: TempDir,
     http: std::net::SocketAddr,
@@ -190,7 +190,8 @@ async fn stats_close() {
     assert!(stats.pointer("/workers/0/port/tx_ring_empty").is_some());
 }
 
-/// As Prometheus' parser wants it: HELP and TYPE once and before the samples, which stand together.
+/// Prometheus' parser wants HELP and TYPE once per family, before its samples, which stand
+/// together.
 #[tokio::test]
 async fn metrics_are_well_formed() {
     let doors = Doors::open().await;
@@ -217,7 +218,7 @@ async fn metrics_are_well_formed() {
             let part = name.strip_prefix(current.0).unwrap_or_else(|| panic!("{line}"));
             assert!(part.is_empty() != (current.1 == "histogram"), "{line}");
             assert!(["", "_bucket", "_sum", "_count"].contains(&part), "{line}");
-            // What all programs have, has the names that it has for all.
+            // Metrics that all programs have use the standard names.
             assert!(["ringdns_", "process_"].iter().any(|prefix| current.0.starts_with(prefix)), "{line}");
             value.parse::<f64>().unwrap();
         }
@@ -266,7 +267,7 @@ async fn the_socket_is_the_owners_alone_and_replaces_only_a_dead_one() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "data");
 }
 
-/// 100 answers of 1 to 100 ms.
+/// The upstream has given 100 answers, which took 1 to 100 ms.
 #[tokio::test]
 async fn the_times_of_an_upstream_are_told_in_every_form() {
     let doors = Doors::open().await;

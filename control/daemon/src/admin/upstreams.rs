@@ -1,4 +1,4 @@
-//! How the upstreams do.
+//! Status of the upstreams.
 
 use super::{Refusal, Service};
 use hdrhistogram::Histogram;
@@ -37,7 +37,7 @@ fn times(nanos: &Histogram<u64>) -> Times {
     }
 }
 
-/// The upstream of an address; `udp://` may be left out, as in the configuration.
+/// Returns the upstream with an address; `udp://` may be left out, as in the configuration.
 pub(super) fn find(service: &Service, address: &str) -> Result<Arc<Upstream>, Refusal> {
     let upstreams = service.resolver.upstreams();
     let is_it = |upstream: &&Arc<Upstream>| {
@@ -45,6 +45,6 @@ pub(super) fn find(service: &Service, address: &str) -> Result<Arc<Upstream>, Re
     };
     upstreams.iter().find(is_it).cloned().ok_or_else(|| {
         let known: Vec<_> = upstreams.iter().map(|upstream| &*upstream.label).collect();
-        Refusal::bad(format!("no upstream {address:?}: {}", known.join(" or ")))
+        Refusal::bad(format!("no upstream is called {address:?}: use {}", known.join(" or ")))
     })
 }

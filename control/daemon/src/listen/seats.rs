@@ -1,5 +1,6 @@
-//! Who is connected: so many in all, and so many of one client. Who comes when all seats are taken gets that of the one that
-//! has been silent for longest, since a connection that is not used is worth less than a new one (RFC 7766 section 6.2.3).
+//! Limits of TCP connections: in total and per client. When a limit is reached, a new connection
+//! replaces the one that has been idle longest, since an unused connection is worth less than a new
+//! one (RFC 7766 section 6.2.3).
 
 use parking_lot::Mutex;
 use std::{
@@ -12,7 +13,7 @@ use std::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// The seats.
+/// Seats of all connections.
 pub struct Seats {
     taken: Mutex<Taken>,
     most: usize,
@@ -27,40 +28,41 @@ struct Taken {
     last_number: u64,
 }
 
-/// What is known of a connection.
+/// State of a connection.
 struct Place {
     client: IpAddr,
-    /// When something was last heard of it or said to it, in milliseconds.
+    /// Time of the last query or answer, in milliseconds since `began`.
     last: AtomicU64,
-    /// Queries that are not answered.
+    /// Number of queries in flight.
     under_way: AtomicUsize,
-    /// Told when somebody else needs the seat.
+    /// Notified when a new connection takes the seat.
     wanted: Notify,
 }
 
-/// A seat, until it is dropped or [wanted](Self::wanted) by somebody else.
+/// Seat of one connection. Given back when dropped, or [taken](Self::wanted) by a new connection.
 pub struct Seat {
     seats: Arc<Seats>,
     number: u64,
     place: Arc<Place>,
 }
 
-/// Why there is no seat.
+/// Reason why there is no seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// All are taken by others that are at work.
+    /// All seats are taken, and no connection is idle.
     All,
-    /// As many as one client may have are at work for this one.
+    /// This client has its maximum of connections, and none is idle.
     OfClient,
 }
 
 impl Seats {
-    /// So many in all, and so many for one client.
+    /// Returns `most` seats in total, of which one client may have `most_of_client`.
     pub fn new(most: usize, most_of_client: usize) -> Arc<Self> {
         Arc::new(Seats { taken: Mutex::default(), most, most_of_client, began: Instant::now() })
     }
 
-    /// A seat for a connection from `client`, and whether another had to leave for it.
+    /// Takes a seat for a connection from `client`. Returns it, and whether an idle connection had
+    /// to leave.
     pub fn take(self: &Arc<Self>, client: IpAddr) -> Result<(Seat, bool), Full> {
         let client = network(client);
         let mut taken = self.taken.lock();
@@ -86,7 +88,7 @@ impl Seats {
         Ok((Seat { seats: self.clone(), number, place }, made_room))
     }
 
-    /// How many are taken.
+    /// Returns the number of seats taken.
     #[cfg(test)]
     pub fn taken(&self) -> usize {
         self.taken.lock().by_number.len()
@@ -98,7 +100,8 @@ impl Seats {
 }
 
 impl Taken {
-    /// Takes the seat of the one that is silent for longest, of those that nothing is under way for; false if there is none.
+    /// Frees the seat of the connection that has been idle longest, among those that have no query
+    /// in flight. Returns false if there is none.
     fn free_idlest(&mut self, among: impl Fn(&Place) -> bool) -> bool {
         let idle = |place: &Place| place.under_way.load(Relaxed) == 0 && among(place);
         let idlest = self.by_number.iter().filter(|(_, place)| idle(place));
@@ -123,24 +126,24 @@ impl Taken {
 }
 
 impl Seat {
-    /// Comes back when somebody else has got the seat.
+    /// Waits until a new connection has taken the seat.
     pub async fn wanted(&self) {
         self.place.wanted.notified().await;
     }
 
-    /// Notes that a query came.
+    /// Records that a query came.
     pub fn asked(&self) {
         self.place.under_way.fetch_add(1, Relaxed);
         self.place.last.store(self.seats.now(), Relaxed);
     }
 
-    /// Notes that it was answered, or will not be.
+    /// Records that a query was answered, or will not be.
     pub fn answered(&self) {
         self.place.under_way.fetch_sub(1, Relaxed);
         self.place.last.store(self.seats.now(), Relaxed);
     }
 
-    /// Whether queries are under way.
+    /// Whether queries are in flight.
     pub fn is_at_work(&self) -> bool {
         self.place.under_way.load(Relaxed) > 0
     }
@@ -152,7 +155,8 @@ impl Drop for Seat {
     }
 }
 
-/// What counts as one client: an IPv4 address, or a /56, the least that a site is given over IPv6 (RFC 6177).
+/// Returns the network that counts as one client: an IPv4 address, or an IPv6 /56, the least that a
+/// site is assigned (RFC 6177).
 fn network(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
@@ -182,13 +186,13 @@ mod tests {
             taken.push(seats.take(client(&format!("10.0.0.{n}"))).unwrap().0);
             advance(Duration::from_secs(1)).await;
         }
-        // The first has something under way, and the second has just had.
+        // The first has a query in flight, and the second has just had one answered.
         taken[0].asked();
         taken[1].asked();
         taken[1].answered();
         let (fourth, made_room) = seats.take(client("10.0.0.4")).unwrap();
         assert!(made_room && is_wanted(&taken[2]).await && !is_wanted(&taken[1]).await);
-        // Dropped late, it takes nobody's seat along.
+        // A late drop frees no other seat.
         taken.remove(2);
         assert_eq!(seats.taken(), 3);
         taken[1].asked();

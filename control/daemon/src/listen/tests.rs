@@ -30,7 +30,7 @@ fn listener(upstream: SocketAddr) -> Arc<Listener> {
     Listener::new(resolver, Arc::default(), RULES, BOUNDS, None)
 }
 
-/// A connection to `listener`: the client's end, and the server's fate.
+/// Returns a connection to `listener`: the client's end, and the result of the server's task.
 fn connect(listener: &Arc<Listener>) -> (DuplexStream, JoinHandle<io::Result<()>>) {
     let (client, server) = duplex(1 << 17);
     let listener = listener.clone();
@@ -43,7 +43,7 @@ fn connect(listener: &Arc<Listener>) -> (DuplexStream, JoinHandle<io::Result<()>
     )
 }
 
-/// A query behind its length.
+/// Returns a query with its length in front.
 fn query(id: u16, name: &str) -> Vec<u8> {
     let message =
         names::query_message(&names::name(name).unwrap(), [1, 1], id, header::RD, Some((1232, false)));
@@ -100,7 +100,7 @@ async fn many_queries_in_one_write_are_all_answered() {
         *seen.entry(id(&reply(&mut client).await)).or_insert(0) += 1;
     }
     assert!((0..50).all(|i| seen.get(&i) == Some(&1)));
-    // Closing one's own side ends it in peace.
+    // A client that closes its side ends the connection without error.
     client.shutdown().await.unwrap();
     server.await.unwrap().unwrap();
     assert_eq!((listener.counters.queries.get(), listener.counters.answered.get()), (50, 50));
@@ -124,7 +124,7 @@ async fn an_answer_of_64_kib_goes_through_whole() {
     let question = query(3, "large.example");
     let mut parsed = Query::default();
     parsed.parse(&question[2..]).unwrap();
-    // Exactly as much as fits behind header and question, before an OPT record.
+    // Exactly as much as fits between the question and an OPT record.
     let len = MESSAGE_MAX - header::LEN - parsed.question_len() - 11;
     let large = Answer {
         counts: [1, 0, 0],
@@ -137,7 +137,7 @@ async fn an_answer_of_64_kib_goes_through_whole() {
     let message = reply(&mut client).await;
     assert_eq!((message.len(), message[2] & 0x02), (MESSAGE_MAX, 0));
 
-    // One byte more, and it is cut.
+    // One byte more is truncated.
     let larger = Answer { wire: vec![0xab; len + 1].into(), ..large };
     listener.resolver.host().insert(&parsed.key, Arc::new(larger), 0);
     client.write_all(&question).await.unwrap();
@@ -183,7 +183,7 @@ async fn silence_is_no_reason_to_close_while_an_answer_is_under_way() {
     let full = listener(silent.local_addr().unwrap());
     let listener = Listener::new(full.resolver.clone(), Arc::default(), RULES, bounds, None);
     let (mut client, _server) = connect(&listener);
-    // The second asks for what is remembered of the first.
+    // The second query is answered from the cached failure of the first.
     for asked in [5, 6] {
         client.write_all(&query(asked, "www.example.com")).await.unwrap();
         let message = reply(&mut client).await;
@@ -208,7 +208,7 @@ async fn a_client_that_does_not_read_is_given_up() {
     assert!(made < 10, "{made} answers of 60 KB made for a client that reads none");
 }
 
-/// Connected to a listener that serves over real sockets.
+/// Tests against a listener over real sockets.
 async fn serve(listener: &Arc<Listener>, address: &str) -> Option<(SocketAddr, JoinHandle<()>)> {
     // Not every machine has IPv6.
     let socket = TcpListener::bind((address, 0)).await.ok()?;
@@ -241,7 +241,7 @@ async fn who_comes_when_all_seats_are_taken_gets_that_of_the_idlest() {
     }
 }
 
-/// Who is waited for by an answer keeps its seat, and others are told no.
+/// A connection with a query in flight keeps its seat, and new ones are refused.
 #[tokio::test]
 async fn nobody_is_displaced_who_has_a_query_under_way() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -262,7 +262,7 @@ async fn nobody_is_displaced_who_has_a_query_under_way() {
     serving.abort();
 }
 
-/// A message that comes byte by byte has as long as one that comes at once.
+/// A message that comes byte by byte has no more time than one that comes at once.
 #[tokio::test(start_paused = true)]
 async fn dripping_bytes_buys_no_time() {
     let listener = listener("127.0.0.1:9".parse().unwrap());
@@ -282,7 +282,7 @@ async fn dripping_bytes_buys_no_time() {
     dripping.abort();
 }
 
-/// RFC 7828: told to who asks, over TCP alone.
+/// RFC 7828: the keepalive option is sent to clients that ask for it, over TCP only.
 #[tokio::test]
 async fn clients_that_ask_are_told_how_long_they_may_be_silent() {
     let fake = FakeUpstream::answering(60).await;
@@ -300,7 +300,7 @@ async fn clients_that_ask_are_told_how_long_they_may_be_silent() {
     }
 }
 
-/// A query as long as they come: padded with an option that nobody knows.
+/// The longest possible query: it is padded with an unknown option.
 #[tokio::test]
 async fn a_query_of_64_kib_is_answered() {
     let fake = FakeUpstream::answering(60).await;
@@ -329,7 +329,7 @@ async fn who_may_not_ask_is_told_so_once_or_not_listened_to() {
         let listener = Listener::new(open.resolver.clone(), policy, RULES, BOUNDS, None);
         let (address, serving) = serve(&listener, "127.0.0.1").await.unwrap();
         let mut client = TcpStream::connect(address).await.unwrap();
-        // It may be closed before this comes.
+        // The connection may be closed before this arrives.
         let _ = client.write_all(&query(1, "www.example.com")).await;
         if refusal == Refusal::Answer {
             let message = reply(&mut client).await;

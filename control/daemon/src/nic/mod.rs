@@ -1,12 +1,13 @@
-//! The watch over the interface whose packets come by AF_XDP.
+//! Watch over the interface whose packets arrive over AF_XDP.
 //!
-//! AF_XDP can be lost while ringdnsd runs: the interface is removed, moved to another network namespace or unbound
-//! from its driver, or somebody detaches the XDP program. The sockets of the workers are of no use from then on, and
-//! nothing tells the workers. The watch notices within half a second, has them go on over kernel sockets, and comes
-//! back to AF_XDP when it can be had again, under whatever number the interface has then. It also says when the link
-//! goes down and up.
+//! AF_XDP can be lost while ringdnsd runs: the interface is removed, moved to another network
+//! namespace or unbound from its driver, or somebody detaches the XDP program. The workers' sockets
+//! are useless from then on, and nothing notifies the workers. The watch notices within half a
+//! second and switches them to kernel sockets. It returns to AF_XDP when that is available again,
+//! under whatever index the interface has then. It also logs when the link goes down and up.
 //!
-//! It has a thread of its own: what it asks of the kernel may wait until a driver is done with something else.
+//! The watch has a thread of its own, since its requests to the kernel may wait for a driver that
+//! is busy.
 
 mod netlink;
 mod receiving;
@@ -35,20 +36,21 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// How often to look without having heard of a change: nobody tells when an XDP program is detached.
+/// Time between two looks without an event: the kernel sends none when an XDP program is detached.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How long to wait for the link when attaching the program has taken it down, as it does with many drivers.
+/// Time to wait for the link after attaching the program, which takes the link down with many
+/// drivers.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// How long to wait before AF_XDP is tried again: after the first refusal, and at most.
+/// Shortest and longest pause before AF_XDP is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Time after which a loss of AF_XDP is a new one. A loss before that makes the next pause longer: somebody else
-/// wants the interface.
+/// Time since the last attachment after which a loss of AF_XDP resets the pause. An earlier loss
+/// lengthens it: somebody else wants the interface.
 const CALM: Duration = Duration::from_secs(60);
 
-/// Why AF_XDP is lost.
+/// Reason why AF_XDP was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Loss {
     #[error("the interface was removed, unbound from its driver, or moved to another network namespace")]
@@ -60,7 +62,7 @@ enum Loss {
 }
 
 impl Loss {
-    /// Returns what the loss means for clients.
+    /// Returns the consequence for clients.
     fn consequence(self) -> &'static str {
         match self {
             Loss::Gone => "Clients behind it get no answers until it is back",
@@ -73,17 +75,17 @@ impl Loss {
 
 /// Interface, program and workers that the watch looks after.
 pub struct Watched {
-    /// The name of the interface.
+    /// Name of the interface.
     pub interface: String,
-    /// The queues that were asked for; `None`: all there are.
+    /// Configured queues; `None`: all of the interface.
     pub queues: Option<Vec<u32>>,
-    /// The addresses to listen on.
+    /// Addresses to listen on.
     pub listen: Vec<SocketAddr>,
-    /// Whether kernel sockets do as well.
+    /// Whether kernel sockets may replace AF_XDP (`server.fallback`).
     pub fallback: bool,
-    /// The XDP program. `None` once the daemon is about to end.
+    /// XDP program. `None` once the daemon is stopping.
     pub steering: Arc<Mutex<Option<Steering>>>,
-    /// The workers that have a queue.
+    /// Seats of the workers that have a queue.
     pub seats: Vec<Seat>,
     /// Conditions that an operator should know of.
     pub notices: Arc<Notices>,
@@ -91,31 +93,31 @@ pub struct Watched {
     pub receiving: Arc<Receiving>,
 }
 
-/// AF_XDP on an interface, as it was attached.
+/// State of AF_XDP on an interface right after it was attached.
 pub struct Attached {
-    /// The number of the interface.
+    /// Index of the interface.
     pub index: u32,
-    /// The number of the XDP program.
+    /// Id of the XDP program.
     pub program: u32,
-    /// The sockets of its queues.
+    /// Sockets of the queues.
     pub sockets: Vec<OwnedFd>,
     /// Whether the link was up right before.
     pub was_up: bool,
 }
 
-/// The watch.
+/// Watch over the interface.
 pub struct Watch {
     watched: Watched,
     interfaces: Interfaces,
     program: u32,
     state: State,
-    /// When the program was attached last.
+    /// Time at which the program was last attached.
     attached_at: Instant,
-    /// Whether the link is expected back, after the program was attached.
+    /// Whether the link is expected to come back after the program was attached.
     settling: bool,
-    /// When the link was seen to go down.
+    /// Time at which the link was seen down.
     down_since: Option<Instant>,
-    /// Whether each worker that has a seat is over kernel sockets.
+    /// Whether the worker of each seat uses kernel sockets.
     over_sockets: Vec<bool>,
     pause: Duration,
 }
@@ -126,24 +128,25 @@ enum State {
         sockets: Vec<OwnedFd>,
     },
     Lost {
-        /// The number of the interface at which AF_XDP was tried last. Another one is tried at once.
+        /// Index of the interface on which AF_XDP was last tried. An interface with another index
+        /// is tried at once.
         tried: Option<u32>,
-        /// When to try that one again.
+        /// Time at which to try that one again.
         next: Instant,
     },
 }
 
-/// Why AF_XDP cannot be had again now.
+/// Reason why AF_XDP cannot be attached again now.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error(transparent)]
     Entrance(#[from] EntranceError),
-    #[error("ringdnsd is about to end")]
+    #[error("ringdnsd is stopping")]
     Stopping,
 }
 
 impl Watch {
-    /// A watch over what was attached a moment ago.
+    /// Returns a watch over AF_XDP that has just been attached.
     pub fn over(watched: Watched, interfaces: Interfaces, attached: Attached) -> Self {
         let Attached { index, program, sockets, was_up } = attached;
         Watch {
@@ -159,19 +162,19 @@ impl Watch {
         }
     }
 
-    /// Watches until the other end of `stop` is closed. Says by `settled` that the link is as it was before the
-    /// program was attached, or that it has been waited for long enough.
+    /// Watches until the other end of `stop` is closed. Fires `settled` once the link is as it was
+    /// before the program was attached, or after `SETTLE`.
     pub fn run(mut self, stop: &PipeReader, settled: oneshot::Sender<()>) -> io::Result<()> {
         let mut settled = Some(settled);
         loop {
-            // Before the look: what changes from now on wakes it up again.
+            // Before the look: later changes wake the watch again.
             self.interfaces.forget_events();
             let again = self.look();
-            // The kernel may not tell of the link at all: that is waited for no longer.
+            // The time limit also covers a kernel that reports no link state.
             if (!self.settling || self.attached_at.elapsed() > SETTLE)
                 && let Some(settled) = settled.take()
             {
-                // Nobody waits any more if the daemon is about to end.
+                // Nobody receives this if the daemon is stopping.
                 let _ = settled.send(());
             }
             if !again && self.sleep(stop)? {
@@ -180,7 +183,7 @@ impl Watch {
         }
     }
 
-    /// Sleeps until something may have changed. True: it is to end.
+    /// Sleeps until something may have changed. Returns true if the watch is to end.
     fn sleep(&self, stop: &PipeReader) -> io::Result<bool> {
         let due = match self.state {
             State::Attached { .. } => LOOK,
@@ -199,18 +202,18 @@ impl Watch {
         }
     }
 
-    /// Looks once. True: to look again at once.
+    /// Looks once. Returns true to look again at once.
     fn look(&mut self) -> bool {
         let key = match self.state {
-            // By its number: it may have been renamed, which changes nothing.
+            // By index: a rename of the interface changes nothing.
             State::Attached { index, .. } => Key::Index(index),
             State::Lost { .. } => Key::Name(&self.watched.interface),
         };
         let found = match self.interfaces.find(key) {
             Ok(found) => found,
-            // What is not known is no loss.
+            // An unknown state is no loss.
             Err(error) => {
-                tracing::debug!(%error, "the kernel does not tell of the interface");
+                tracing::debug!(%error, "cannot read the state of the interface from the kernel");
                 return false;
             }
         };
@@ -237,7 +240,7 @@ impl Watch {
                             self.try_again(&found);
                         }
                     }
-                    // When it is there, and switched on, it is tried at once.
+                    // As soon as it exists and is switched on, it is tried.
                     _ => self.state = State::Lost { tried: None, next: Instant::now() + LOOK },
                 }
             }
@@ -245,9 +248,11 @@ impl Watch {
         false
     }
 
-    /// Has the workers go on over kernel sockets. False: the daemon is about to end, and nothing has changed.
+    /// Switches the workers to kernel sockets. Returns false, and changes nothing, if the daemon is
+    /// stopping.
     fn lose(&mut self, loss: Loss) -> bool {
-        // An interface that was moved away still runs the program, and would steer to sockets that are no more.
+        // An interface that was moved away still runs the program, which would steer to closed
+        // sockets.
         match self.watched.steering.lock().as_mut() {
             Some(steering) => steering.detach(),
             None => return false,
@@ -270,17 +275,17 @@ impl Watch {
         if loss == Loss::Detached
             && let State::Attached { index, .. } = &before
         {
-            // Whoever did it may be about to attach a program of their own.
+            // Whoever detached it may be about to attach another program.
             self.state = State::Lost { tried: Some(*index), next: now + self.pause };
             self.pause = (2 * self.pause).min(PAUSES.1);
         }
-        // Its sockets are closed, so that their queues can be had again.
+        // Closes the sockets, so that their queues are free again.
         drop(before);
         self.leave_queues();
         true
     }
 
-    /// Gives kernel sockets to all workers that have none.
+    /// Switches all workers that still have a queue to kernel sockets.
     fn leave_queues(&mut self) {
         for (seat, over_sockets) in self.watched.seats.iter().zip(&mut self.over_sockets) {
             if *over_sockets {
@@ -291,12 +296,12 @@ impl Watch {
                     seat.take();
                     *over_sockets = true;
                 }
-                Err(error) => tracing::warn!("a worker has nothing to do until AF_XDP is back: {error}"),
+                Err(error) => tracing::warn!("a worker is idle until AF_XDP is back: {error}"),
             }
         }
     }
 
-    /// Tries to have AF_XDP on an interface.
+    /// Tries to attach AF_XDP to an interface.
     fn try_again(&mut self, found: &Interface) {
         self.leave_queues();
         match self.attach(found) {
@@ -309,7 +314,7 @@ impl Watch {
                 );
                 self.state = State::Attached { index: found.index, sockets };
                 self.attached_at = Instant::now();
-                // One that has just been switched on has no carrier yet.
+                // An interface that has just been switched on has no carrier yet.
                 self.settling = true;
             }
             Err(Refusal::Stopping) => {}
@@ -318,8 +323,8 @@ impl Watch {
                 if self.watched.receiving.set_refused(&why) {
                     let interface = &self.watched.interface;
                     tracing::warn!(
-                        "AF_XDP on {interface} cannot be had again yet: {why}. Kernel sockets go on serving, and \
-                         ringdnsd tries again, every {} s in the end",
+                        "AF_XDP on {interface} cannot be attached again yet: {why}. Kernel sockets serve \
+                         meanwhile; ringdnsd tries again, at least every {} s",
                         PAUSES.1.as_secs()
                     );
                 }
@@ -329,8 +334,9 @@ impl Watch {
         }
     }
 
-    /// Opens the queues of an interface, attaches the program, and has the workers take the queues. Returns the
-    /// sockets, and how packets are received by them. The workers go on over kernel sockets until all is attached.
+    /// Opens the queues of an interface, attaches the program, and switches the workers to the
+    /// queues. Returns the sockets, and a description of how packets are received. The workers use
+    /// kernel sockets until all is attached.
     fn attach(&mut self, found: &Interface) -> Result<(Vec<OwnedFd>, String), Refusal> {
         let Watched { interface, queues, listen, steering, seats, notices, .. } = &self.watched;
         let mut opened = 0;
@@ -362,7 +368,7 @@ impl Watch {
         Ok((sockets, text))
     }
 
-    /// Notes how packets find the interface, and says what has changed.
+    /// Records the state of the link, and logs changes.
     fn note_link(&mut self, found: Option<&Interface>) {
         let now = match found {
             None => LinkState::Gone,
@@ -406,7 +412,7 @@ impl Watch {
 
 /// Whether the kernel has taken the interface away from an AF_XDP socket.
 fn has_failed(socket: &OwnedFd) -> bool {
-    // Told once, which is enough.
+    // The kernel reports the error only once, which is enough.
     matches!(sockopt::socket_error(socket), Ok(Err(_)) | Err(_))
 }
 

@@ -1,7 +1,8 @@
-//! Network interfaces as the kernel has them, and word of their changes: as much of rtnetlink as that takes.
+//! Minimal rtnetlink client: reads the state of network interfaces, and waits for changes.
 //!
-//! Events only say that it is time to look: what is so, the answer to a question says. An event that is lost
-//! because the socket's buffer was full is then no harm, nor are attributes that this program does not know.
+//! An event only says that it is time to look; the state comes from the answer to a request. So an
+//! event that was lost because the socket's buffer was full does no harm, nor do unknown
+//! attributes.
 
 use rustix::{
     io::Errno,
@@ -16,7 +17,8 @@ use std::{
     time::Duration,
 };
 
-/// The multicast group that is told of links (Linux `include/uapi/linux/rtnetlink.h`, as are the numbers below).
+/// Multicast group for changes of links (Linux `include/uapi/linux/rtnetlink.h`, like the numbers
+/// below).
 const RTMGRP_LINK: u32 = 1;
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
@@ -26,32 +28,34 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_XDP: u16 = 43;
-/// Numbers of XDP programs: of the only one, and of each mode where there are several.
+/// Attributes with ids of XDP programs: that of the only one, and those of each mode if there are
+/// several.
 const IFLA_XDP_PROG_IDS: std::ops::RangeInclusive<u16> = 4..=7;
-/// Statistics are not asked for.
+/// Flag that leaves statistics out of the answer.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFF_UP: u32 = 1;
 
-/// `struct nlmsghdr` and, in messages about links, `struct ifinfomsg`.
+/// Lengths in bytes of `struct nlmsghdr` and, in messages about links, `struct ifinfomsg`.
 const HEADER: usize = 16;
 const LINK_HEADER: usize = 16;
 
-/// The kernel answers while it is asked; it may have to wait for a driver meanwhile, but not longer than this.
+/// Time limit of a request. The kernel answers within the system call, but may have to wait for a
+/// driver.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes of the largest message: an interface with many virtual functions and names.
+/// Size in bytes of the largest message: an interface with many virtual functions and names.
 const MESSAGE_MAX: usize = 64 << 10;
 
-/// A network interface.
+/// State of a network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
-    /// Its number. One that is made anew gets another, as a rule.
+    /// Index. An interface that is created again usually gets another.
     pub index: u32,
     /// Whether it is switched on (`ip link set … up`).
     pub enabled: bool,
-    /// Whether there is somebody at the other end of the cable.
+    /// Whether there is a carrier: somebody at the other end of the cable.
     pub carrier: bool,
-    /// Numbers of the XDP programs that it runs.
+    /// Ids of the attached XDP programs.
     pub programs: Vec<u32>,
 }
 
@@ -62,16 +66,16 @@ impl Interface {
     }
 }
 
-/// Which interface is meant.
+/// Key to look up an interface.
 #[derive(Clone, Copy, Debug)]
 pub enum Key<'a> {
-    /// The one with this name.
+    /// Name of the interface.
     Name(&'a str),
-    /// The one with this number, whatever it is called by now.
+    /// Index of the interface, whatever its name is by now.
     Index(u32),
 }
 
-/// The interfaces of the network namespace in which this was opened.
+/// Client for the interfaces of the network namespace in which it was opened.
 pub struct Interfaces {
     questions: OwnedFd,
     events: OwnedFd,
@@ -80,7 +84,7 @@ pub struct Interfaces {
 }
 
 impl Interfaces {
-    /// Opens the way to the kernel.
+    /// Opens the netlink sockets.
     pub fn open() -> io::Result<Self> {
         let questions = netlink(SocketFlags::empty(), 0)?;
         sockopt::set_socket_timeout(&questions, sockopt::Timeout::Recv, Some(PATIENCE))?;
@@ -93,9 +97,10 @@ impl Interfaces {
         self.events.as_fd()
     }
 
-    /// Forgets the events so far.
+    /// Discards the events so far.
     pub fn forget_events(&mut self) {
-        // EAGAIN ends it. ENOBUFS, which says that some were lost, is cleared by being told.
+        // EAGAIN ends the loop. ENOBUFS, which says that events were lost, is cleared by reading
+        // it.
         while !matches!(self.receive_event(), Err(error) if error != Errno::NOBUFS) {}
     }
 
@@ -103,14 +108,14 @@ impl Interfaces {
         rustix::net::recv(&self.events, &mut self.buffer[..], RecvFlags::empty()).map(drop)
     }
 
-    /// The interface that is meant, if there is one.
+    /// Looks up an interface. `None`: there is none.
     pub fn find(&mut self, key: Key<'_>) -> io::Result<Option<Interface>> {
         self.sequence = self.sequence.wrapping_add(1);
         let question = question(key, self.sequence);
         rustix::net::send(&self.questions, &question, SendFlags::empty())?;
         loop {
             let (len, _) = rustix::net::recv(&self.questions, &mut self.buffer[..], RecvFlags::empty())?;
-            // The answer to an earlier question may come late, when that was given up.
+            // The answer to an earlier request that timed out may come late.
             if let Some(answer) = answer(&self.buffer[..len.min(MESSAGE_MAX)], self.sequence) {
                 return answer;
             }
@@ -119,7 +124,7 @@ impl Interfaces {
 }
 
 fn netlink(flags: SocketFlags, groups: u32) -> io::Result<OwnedFd> {
-    // No protocol is NETLINK_ROUTE.
+    // Protocol 0 is NETLINK_ROUTE.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags | SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
@@ -151,7 +156,7 @@ fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.resize(message.len().next_multiple_of(4), 0);
 }
 
-/// Reads a datagram as the answer to question number `sequence`; `None`: it is none.
+/// Parses a datagram as the answer to request number `sequence`. `None`: it is not the answer.
 fn answer(mut datagram: &[u8], sequence: u32) -> Option<io::Result<Option<Interface>>> {
     while let Some(len) = number(datagram).map(|len| len as usize)
         && let Some(message) = datagram.get(..len)
@@ -193,9 +198,9 @@ fn interface(body: &[u8]) -> Option<Interface> {
     Some(interface)
 }
 
-/// The attributes in `bytes`, up to the first that is cut short.
+/// Returns the attributes in `bytes`, up to the first that is truncated.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    /// The two upper bits say how the value is written.
+    /// Mask of the attribute's type. The two upper bits are flags about the encoding of the value.
     const KIND: u16 = 0x3fff;
     std::iter::from_fn(move || {
         let [l0, l1, k0, k1] = *bytes.first_chunk()?;
@@ -225,7 +230,7 @@ mod tests {
         assert_eq!(interfaces.find(Key::Name("no-such0")).unwrap(), None);
         assert_eq!(interfaces.find(Key::Index(u32::MAX >> 1)).unwrap(), None);
         assert!(interfaces.find(Key::Name("longer-than-the-kernel-takes")).is_err());
-        // None of these were events.
+        // None of these answers were events.
         interfaces.forget_events();
     }
 
@@ -259,7 +264,7 @@ mod tests {
         let expected = Interface { index: 7, enabled: true, carrier: true, programs: vec![42] };
         assert_eq!(found, expected);
         assert!(answer(&message(RTM_NEWLINK, 5, &[0; 3]), 5).unwrap().unwrap().is_none());
-        // Lengths that would stand still or lead beyond the end.
+        // Lengths that would not advance, or lead beyond the end.
         assert_eq!(attributes(&[0, 0, 1, 0, 8, 0, 1, 0]).count(), 0);
         assert!(answer(&[0; 64], 5).is_none() && answer(&[255; 64], 5).is_none());
     }

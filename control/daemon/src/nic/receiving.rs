@@ -1,4 +1,4 @@
-//! How packets are received at this moment, for whoever asks: `status`, `/readyz`, metrics.
+//! Current way of receiving packets, for `status`, `/readyz` and metrics.
 
 use parking_lot::Mutex;
 use ringdns_common::counters;
@@ -8,20 +8,20 @@ use std::{
 };
 
 counters! {
-    /// Event of the interface.
+    /// Events of the interface.
     InterfaceCounters {
         /// Times that AF_XDP was lost: the interface went away, or its XDP program was detached.
         lost,
-        /// Times that AF_XDP was had again.
+        /// Times that AF_XDP was attached again after a loss.
         regained,
-        /// Times that it could not be had again yet.
+        /// Failed attempts to attach AF_XDP again after a loss.
         refused,
-        /// Times that the link went down.
+        /// Times that the link of the interface went down.
         link_downs,
     }
 }
 
-/// How packets are received, and whether they can come.
+/// Way in which packets are received, and state of the link.
 #[derive(Debug)]
 pub struct Receiving {
     /// Counts of the interface's events so far.
@@ -35,14 +35,14 @@ struct State {
     link: LinkState,
 }
 
-/// The interface, as packets find it.
+/// State of the interface's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkState {
-    /// They can come, as far as is known.
+    /// The link is up, as far as is known.
     Up,
-    /// It is switched off, or nobody is at the other end of the cable.
+    /// The interface is switched off or has no carrier.
     Down,
-    /// There is no such interface.
+    /// The interface does not exist.
     Gone,
 }
 
@@ -50,19 +50,19 @@ pub enum LinkState {
 enum Way {
     /// Over kernel sockets since the start.
     Sockets { text: String },
-    /// By AF_XDP.
+    /// Over AF_XDP.
     Xdp { interface: String, text: String },
-    /// Over kernel sockets until AF_XDP can be had again.
+    /// Over kernel sockets until AF_XDP can be attached again.
     Lost { interface: String, since: Instant, reason: String, refusal: Option<String>, suffices: bool },
 }
 
 impl Receiving {
-    /// Over kernel sockets; `text` says so, and why.
+    /// Returns the state of reception over kernel sockets. `text` says so, and the reason.
     pub fn over_sockets(text: impl Into<String>) -> Self {
         Self::new(Way::Sockets { text: text.into() })
     }
 
-    /// By AF_XDP on an interface; `text` says how.
+    /// Returns the state of reception over AF_XDP on an interface. `text` describes it.
     pub fn by_xdp(interface: &str, text: String) -> Self {
         Self::new(Way::Xdp { interface: interface.to_owned(), text })
     }
@@ -72,21 +72,23 @@ impl Receiving {
         Receiving { counters: InterfaceCounters::default(), state }
     }
 
-    /// AF_XDP was lost. `suffices`: whether kernel sockets do as well, as `server.fallback` says.
+    /// Records that AF_XDP was lost. `suffices`: whether kernel sockets may replace it
+    /// (`server.fallback`).
     pub(super) fn set_lost(&self, interface: &str, reason: String, suffices: bool) {
         let (interface, since) = (interface.to_owned(), Instant::now());
         self.state.lock().way = Way::Lost { interface, since, reason, refusal: None, suffices };
         self.counters.lost.inc();
     }
 
-    /// It cannot be had again yet. True if that was not known, or had another reason.
+    /// Records a failed attempt to attach AF_XDP again. Returns true if it is the first, or has
+    /// another reason than the last.
     pub(super) fn set_refused(&self, why: &str) -> bool {
         self.counters.refused.inc();
         let Way::Lost { refusal, .. } = &mut self.state.lock().way else { return false };
         refusal.replace(why.to_owned()).is_none_or(|before| before != why)
     }
 
-    /// AF_XDP was had again. Returns how long it was lost.
+    /// Records that AF_XDP was attached again. Returns the time for which it was lost.
     pub(super) fn set_regained(&self, interface: &str, text: String) -> Duration {
         let way = Way::Xdp { interface: interface.to_owned(), text };
         let before = std::mem::replace(&mut self.state.lock().way, way);
@@ -97,12 +99,13 @@ impl Receiving {
         }
     }
 
-    /// Notes how packets find the interface. Returns how they found it before.
+    /// Records the state of the link. Returns the one before.
     pub(super) fn set_link(&self, link: LinkState) -> LinkState {
         std::mem::replace(&mut self.state.lock().link, link)
     }
 
-    /// Whether AF_XDP is in use; `None`: it was not to be had from the start, or not asked for.
+    /// Whether AF_XDP is in use; `None`: it could not be attached at the start, or is not
+    /// configured.
     pub fn is_by_xdp(&self) -> Option<bool> {
         match self.state.lock().way {
             Way::Sockets { .. } => None,
@@ -111,12 +114,12 @@ impl Receiving {
         }
     }
 
-    /// How packets find the interface.
+    /// Returns the state of the link.
     pub fn link(&self) -> LinkState {
         self.state.lock().link
     }
 
-    /// Why clients get no answers, if that is so.
+    /// Returns the reason why clients get no answers, if they get none.
     pub fn obstacle(&self) -> Option<String> {
         let state = self.state.lock();
         match (&state.way, state.link) {

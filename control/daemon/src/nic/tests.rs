@@ -1,12 +1,12 @@
-//! Decisions of the watch. Their effect on workers and program is tried on a real interface, in
-//! `tests/tests/nic.rs`.
+//! Tests of the watch's decisions. `tests/tests/nic.rs` tests their effects on workers and program,
+//! on a real interface.
 
 use super::*;
 
 const UP: Interface = Interface { index: 1, enabled: true, carrier: true, programs: Vec::new() };
 const DOWN: Interface = Interface { index: 1, enabled: true, carrier: false, programs: Vec::new() };
 
-/// A watch of a daemon that is about to end: nothing is attached any more.
+/// Returns a watch of a daemon that is stopping: nothing is attached.
 fn watch(was_up: bool) -> Watch {
     let watched = Watched {
         interface: "lo".into(),
@@ -24,7 +24,8 @@ fn watch(was_up: bool) -> Watch {
 }
 
 impl Watch {
-    /// Feeds one sight after the other. Returns for each whether the link is waited for, and how often it went down.
+    /// Feeds states of the link one after the other. Returns for each whether the watch waits for
+    /// the link, and the number of times that it went down.
     fn sees(&mut self, states: &[Interface]) -> Vec<(bool, u64)> {
         let see = |state| {
             self.note_link(Some(state));
@@ -56,11 +57,11 @@ fn a_link_that_was_down_before_is_not_waited_for() {
     assert_eq!(watch(false).sees(&[DOWN, UP, off]), [(false, 1), (false, 1), (false, 2)]);
 }
 
-/// The daemon has detached the program itself: that is no loss, and nothing to be busy with.
+/// The daemon has detached the program itself: that is no loss, and must not keep the watch busy.
 #[test]
 fn the_watch_ends_when_it_is_told_to() {
     let mut watch = watch(true);
-    // Nothing is seen of the link, which is waited for no longer.
+    // The link's state is unknown, so the watch stops waiting for it.
     watch.attached_at -= 2 * SETTLE;
     let receiving = watch.watched.receiving.clone();
     let (stop, stopper) = io::pipe().unwrap();

@@ -1,8 +1,9 @@
-//! Worker threads: each pinned, with a port and a cache of its own, both made on the thread that uses them.
+//! Worker threads: each is pinned and has its own port and cache, both created on the thread that
+//! uses them.
 //!
-//! A worker lives as long as the process. Its port may be replaced: an interface that goes away takes its AF_XDP
-//! sockets along, and the worker goes on with kernel sockets, its cache, counters and questions under way.
-//! A [`Seat`] is the way to tell it so.
+//! A worker lives as long as the process. Its port may be replaced: when an interface goes away,
+//! its AF_XDP sockets are lost, and the worker continues on kernel sockets with its cache, counters
+//! and questions in flight. A [`Seat`] controls the replacement.
 
 use crate::notices::Notices;
 use core_affinity::CoreId;
@@ -38,113 +39,114 @@ mod tests;
 
 use task::{Order, Task};
 
-/// Queries of one worker that may wait for the control plane.
+/// Most queries of one worker that wait for the control plane.
 const RECORDS: usize = 4096;
-/// Punts that may wait to be taken.
+/// Most punts in the queue to the control plane.
 const QUEUE: usize = RECORDS;
-/// Busy polling that suits DNS: short polls of one burst.
+/// Busy polling suited to DNS: short polls of one burst.
 const BUSY_POLL: BusyPoll = BusyPoll { usecs: 20, budget: 64 };
 
-/// Where a worker's packets come from.
+/// Source of a worker's packets.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// One queue of an interface.
     Queue {
-        /// The interface.
+        /// Name of the interface.
         interface: String,
-        /// The queue.
+        /// Number of the queue.
         queue: u32,
     },
     /// Kernel sockets on these addresses.
     Sockets(Vec<SocketAddr>),
 }
 
-/// A worker to be started.
+/// Settings of a worker to be started.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where its packets come from.
+    /// Source of its packets.
     pub source: Source,
-    /// The cores that it may run on; one: it is pinned. None: all.
+    /// Cores that it may run on: one pins it; none means all cores.
     pub cores: Vec<CoreId>,
-    /// Bytes of its cache.
+    /// Size of its cache in bytes.
     pub cache_bytes: u64,
-    /// Whether it shares a core with nobody.
+    /// Whether it has its core to itself.
     pub alone: bool,
 }
 
-/// Why a worker cannot start.
+/// Reason why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its AF_XDP socket cannot be opened.
+    /// The AF_XDP socket cannot be opened.
     #[error(transparent)]
     Xsk(#[from] XskError),
-    /// Its kernel sockets cannot be opened.
+    /// The kernel sockets cannot be opened.
     #[error(transparent)]
     Udp(#[from] UdpError),
-    /// Its thread or memory cannot be had.
+    /// The thread or the memory cannot be allocated.
     #[error("worker {worker} cannot be set up: {source}. Check ulimit -u, memory and cache.bytes_per_worker")]
     Setup {
-        /// The worker.
+        /// Number of the worker.
         worker: usize,
-        /// Why.
+        /// Error of the kernel.
         source: io::Error,
     },
 }
 
-/// The AF_XDP socket of a port, for the map of the XDP program, and how it was opened. `None`: kernel sockets.
+/// AF_XDP socket of a port, for the map of the XDP program, and the mode in which it was opened.
+/// `None`: kernel sockets.
 ///
-/// The socket is open, and its queue in use, for as long as this lives.
+/// The socket stays open, and its queue in use, as long as this lives.
 pub type Socket = Option<(OwnedFd, Opened)>;
 
-/// A worker ended that nobody had told to.
+/// Report of a worker that ended without a request.
 #[derive(Debug)]
 pub struct Ended {
-    /// Which.
+    /// Number of the worker.
     pub worker: usize,
-    /// Why.
+    /// Reason why it ended.
     pub reason: String,
 }
 
 /// Parts of the process that all workers share.
 pub struct Common<'a> {
-    /// The configuration.
+    /// Configuration.
     pub config: &'a Config,
-    /// Access list, cookies and limits that queries are held to.
+    /// Access list, cookies and limits for queries.
     pub policy: Arc<Policy>,
-    /// The clock.
+    /// Clock of the process.
     pub clock: Clock,
-    /// The bell that punts ring.
+    /// Doorbell that punts ring.
     pub bell: Arc<Doorbell>,
-    /// The cache generation.
+    /// Generation of the caches.
     pub generation: Arc<AtomicU64>,
-    /// Where workers say that they ended unasked.
+    /// Channel on which workers report that they ended without a request.
     pub ended: UnboundedSender<Ended>,
-    /// The query log, if there is one.
+    /// Query log, if it is enabled.
     pub log: Option<Arc<QueryLog>>,
     /// Conditions that an operator should know of.
     pub notices: Arc<Notices>,
 }
 
-/// Running workers. Dropping them ends them, and waits until they have.
+/// Running workers. Dropping them stops them, and waits until they have ended.
 #[derive(Default)]
 pub struct Workers {
-    /// The way to each.
+    /// Link to each worker.
     pub links: Vec<Arc<Link>>,
     /// Paths of the workers to the query log, if anything is logged.
     pub lines: Vec<Arc<Line>>,
-    /// Where each tells what it is asked for, if anybody wants to know.
+    /// Records of the demand at each worker, if a sweep or the snapshot uses them.
     pub demands: Vec<Arc<Demand>>,
     seats: Vec<Seat>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
-    /// The way to tell each worker to replace its port.
+    /// Returns the seats of the workers, to replace their ports.
     pub fn seats(&self) -> &[Seat] {
         &self.seats
     }
 
-    /// Starts one more worker, and waits until it is set up.
+    /// Starts one more worker and waits until it is set up.
     pub fn add(&mut self, plan: Plan, common: &Common<'_>) -> Result<Socket, StartError> {
         let worker = self.links.len();
         let setup = |source| StartError::Setup { worker, source };
@@ -155,7 +157,7 @@ impl Workers {
         let (sender, orders) = mpsc::channel();
         let mut settings = settings(common.config, common.policy.clone(), plan.cache_bytes, plan.alone);
         settings.log = common.log.as_ref().map(|log| log.setup());
-        // Nobody wants to know it but sweeps that renew, and who writes down what is asked for most.
+        // Only sweeps that renew, and the snapshot, use the demand.
         let wanted = common.config.refresh.sweep_window > 0 || common.config.snapshot.is_some();
         settings.demand = wanted.then(Demand::new);
         let demand = settings.demand.clone();
@@ -191,14 +193,14 @@ impl Drop for Workers {
     fn drop(&mut self) {
         self.links.iter().for_each(|link| link.request_stop());
         for thread in self.threads.drain(..) {
-            // One that panicked has said so already.
+            // A worker that panicked has reported it already.
             let _ = thread.join();
         }
     }
 }
 
-/// The way to a worker's thread, to have its port replaced: the next port is opened beside the one in use, which goes
-/// on until the other is taken.
+/// Handle to replace a worker's port: the next port is opened beside the one in use, which works
+/// until the other is taken.
 #[derive(Clone)]
 pub struct Seat {
     link: Arc<Link>,
@@ -206,7 +208,7 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Has the worker open its next port, and waits until it has. The port in use stays in use.
+    /// Makes the worker open its next port, and waits until it has. The port in use stays in use.
     pub fn open(&self, source: Source) -> Result<Socket, StartError> {
         let (report, reported) = mpsc::sync_channel(1);
         self.order(Order::Open(source, report));
@@ -216,12 +218,14 @@ impl Seat {
         })
     }
 
-    /// Has the worker go on with the port that it opened last, and waits until it does. The one before is closed.
+    /// Makes the worker switch to the port that it opened last, and waits until it has. The one
+    /// before is closed.
     pub fn take(&self) {
         self.order_and_wait(Order::Take);
     }
 
-    /// Has the worker close the port that it opened last and has not taken, and waits until it has.
+    /// Makes the worker close the port that it opened last and has not taken, and waits until it
+    /// has.
     pub fn discard(&self) {
         self.order_and_wait(Order::Discard);
     }
@@ -229,18 +233,18 @@ impl Seat {
     fn order_and_wait(&self, order: impl FnOnce(mpsc::SyncSender<()>) -> Order) {
         let (report, reported) = mpsc::sync_channel(1);
         self.order(order(report));
-        // One that has ended has no port any more, and its end is told elsewhere.
+        // A worker that has ended has no port, and its end is reported elsewhere.
         let _ = reported.recv();
     }
 
     fn order(&self, order: Order) {
-        // To a thread that has ended: whoever waits for the report sees that nobody makes one.
+        // If the thread has ended, the caller sees that the channel of the report is closed.
         let _ = self.orders.send(order);
         self.link.interrupt();
     }
 }
 
-/// Returns the rules that answers depend on, over whatever they go.
+/// Returns the rules for answers, over any transport.
 pub fn rules(config: &Config) -> Rules {
     Rules {
         udp_limit: config.server.udp_limit,
@@ -249,21 +253,22 @@ pub fn rules(config: &Config) -> Rules {
     }
 }
 
-/// How a worker is set up: `alone`, if it shares a core with nobody.
+/// Returns the settings of a worker. `alone`: it has its core to itself.
 pub fn settings(config: &Config, policy: Arc<Policy>, cache_bytes: u64, alone: bool) -> Settings {
     Settings {
         cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
         rules: rules(config),
         policy,
         records: RECORDS,
-        // Somebody else on its core has better things to do with the time; what a miss waits for, above all.
+        // On a shared core, spinning would take time from others, above all from the control plane
+        // that serves misses.
         spin: if alone { config.server.spin } else { Duration::ZERO },
         log: None,
         demand: None,
     }
 }
 
-/// The settings of AF_XDP sockets, but for interface and queue.
+/// Returns the settings of AF_XDP sockets, except interface and queue.
 fn xsk_template(config: &Config) -> XskConfig {
     let mut xsk = XskConfig::new(String::new(), 0);
     xsk.mode = match config.server.mode {

@@ -1,4 +1,4 @@
-//! The thread of a worker: the ports that it has had opened, and its end.
+//! Thread of a worker: opens and replaces its ports, and reports its end.
 
 use super::{Ended, Plan, Socket, Source, StartError};
 use ringdns_common::cores;
@@ -18,20 +18,22 @@ use std::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Chunks of packet memory of a worker over kernel sockets, which needs those of one turn and its answers.
+/// Number of chunks of packet memory for a worker over kernel sockets: enough for one turn and its
+/// answers.
 const UDP_FRAMES: u32 = 1024;
 
-/// Request to a worker's thread between two runs of the worker's loop, and where it reports that it is done.
+/// Request to a worker's thread, handled between two runs of the worker's loop, with the channel
+/// for the report.
 pub(super) enum Order {
-    /// Opens a port, beside the one in use.
+    /// Open a port beside the one in use.
     Open(Source, mpsc::SyncSender<Result<Socket, StartError>>),
-    /// Goes on with that port.
+    /// Switch to that port.
     Take(mpsc::SyncSender<()>),
-    /// Closes that port.
+    /// Close that port.
     Discard(mpsc::SyncSender<()>),
 }
 
-/// All that a worker's thread takes along.
+/// State that a worker's thread starts with.
 pub(super) struct Task {
     pub(super) link: Arc<Link>,
     pub(super) plan: Plan,
@@ -47,7 +49,8 @@ impl Task {
     pub(super) fn run(self) {
         cores::sit(&self.plan.cores);
         let opened = match &self.plan.source {
-            // An address that no interface has is a mistake in the configuration, or comes too late.
+            // At the start, an address that no interface has is an error: the configuration is
+            // wrong, or the address is added too late.
             Source::Sockets(listen) => UdpPort::open(listen, UDP_FRAMES).map(Opened::udp).map_err(Into::into),
             queue => open(queue, &self.xsk),
         };
@@ -57,7 +60,7 @@ impl Task {
         });
         match made {
             Ok((worker, socket)) => self.serve(worker, socket),
-            // Whoever started it waits for this, and tells it.
+            // The caller of `Workers::add` waits for this and reports it.
             Err(error) => drop(self.report.send(Err(error))),
         }
     }
@@ -75,9 +78,10 @@ impl Task {
         })
     }
 
-    /// Runs until told to end.
+    /// Runs the worker until told to stop.
     pub(super) fn serve<M: Runs>(self, worker: M, socket: Socket) {
-        // Said even when the thread unwinds: a daemon with a dead worker would answer only some clients.
+        // Reported even when the thread unwinds: a daemon with a dead worker would answer only some
+        // clients.
         let mut last_words = LastWords {
             worker: self.link.worker,
             reason: Some("panicked".into()),
@@ -97,7 +101,7 @@ impl Task {
             for order in self.orders.try_iter() {
                 match order {
                     Order::Open(source, report) => {
-                        // The one before first: it may have the queue.
+                        // Close the one before first: it may use the same queue.
                         next = None;
                         let opened = open(&source, &self.xsk)
                             .and_then(|port| Ok((port.socket(self.link.worker)?, port)));
@@ -105,7 +109,7 @@ impl Task {
                             next = Some(port);
                             socket
                         });
-                        // Who asked may have been ended by a stop.
+                        // The caller may be gone during a stop.
                         let _ = report.send(said);
                     }
                     Order::Take(report) => {
@@ -124,13 +128,14 @@ impl Task {
     }
 }
 
-/// A port, open.
+/// Open port.
 pub(super) enum Opened {
     Xsk(Box<XskPort>),
     Udp(Box<UdpPort>),
 }
 
-/// Opens a port of a worker at work: over kernel sockets, in advance of addresses that went away with their interface.
+/// Opens a port for a running worker. Kernel sockets may bind addresses that are absent now, since
+/// they went away with their interface.
 fn open(source: &Source, xsk: &XskConfig) -> Result<Opened, StartError> {
     Ok(match source {
         Source::Sockets(listen) => Opened::udp(UdpPort::open_in_advance(listen, UDP_FRAMES)?),
@@ -153,7 +158,7 @@ impl Opened {
     }
 }
 
-/// A worker, whatever its port.
+/// Worker over any kind of port.
 pub(super) trait Runs: Sized {
     /// Runs until it is interrupted.
     fn run(&mut self) -> io::Result<()>;
@@ -161,7 +166,7 @@ pub(super) trait Runs: Sized {
     fn replace_port(self, port: Opened) -> Self;
 }
 
-/// A worker over one of the ports that it may have.
+/// Worker over one of the two kinds of port.
 enum Manned {
     Xsk(Box<Worker<XskPort>>),
     Udp(Box<Worker<UdpPort>>),
@@ -189,10 +194,10 @@ impl Runs for Manned {
     }
 }
 
-/// Tells that a worker ended unasked, when it is dropped.
+/// Guard that, when dropped, reports that a worker ended without a request.
 ///
-/// One that was told to end says nothing: its place may have been taken by another, as when AF_XDP is refused and
-/// kernel sockets serve instead, and that one must not be ended by the news.
+/// A worker that was told to stop reports nothing: another may have replaced it, as when AF_XDP is
+/// refused and kernel sockets serve instead, and the report would end that one.
 struct LastWords {
     worker: usize,
     reason: Option<String>,
@@ -202,7 +207,7 @@ struct LastWords {
 impl Drop for LastWords {
     fn drop(&mut self) {
         if let Some(reason) = self.reason.take() {
-            // Nobody listens any more: the daemon ends, too.
+            // Without a receiver the daemon is ending too.
             let _ = self.ended.send(Ended { worker: self.worker, reason });
         }
     }

@@ -2,7 +2,7 @@ use super::{task::Runs, *};
 use std::{net::UdpSocket, path::Path};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// A worker that panics as soon as it runs.
+/// Worker that panics as soon as it runs.
 struct Broken;
 
 impl Runs for Broken {
@@ -88,7 +88,7 @@ fn workers_that_are_dropped_end_and_are_not_heard_of() {
     assert_eq!(workers.links.iter().map(|link| link.worker).collect::<Vec<_>>(), [0, 1]);
     let links = workers.links.clone();
     drop(workers);
-    // Their threads have let go of them.
+    // The threads have dropped their references.
     assert!(links.iter().all(|link| Arc::strong_count(link) == 1));
     assert!(ends.try_recv().is_err());
 }
