@@ -31,13 +31,13 @@ pub struct Prefix {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
     /// Not an address and a length.
-    #[error("it is no address and no prefix")]
+    #[error("it is neither an address nor a prefix")]
     Syntax,
     /// Longer than an address.
     #[error("its length is more than an address has bits")]
     Length,
     /// The address is not the first of the prefix.
-    #[error("bits are set beyond its length")]
+    #[error("it has bits set beyond its length")]
     HostBits,
 }
 

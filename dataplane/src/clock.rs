@@ -119,7 +119,7 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             assert!(
                 std::env::var("RINGDNS_UNPRIVILEGED").is_ok_and(|value| value == "1"),
-                "this test makes a time namespace and needs root; RINGDNS_UNPRIVILEGED=1 passes it by",
+                "this test makes a time namespace and needs root; RINGDNS_UNPRIVILEGED=1 skips it",
             );
             return;
         }

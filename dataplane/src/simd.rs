@@ -7,7 +7,7 @@ use crate::packet::checksum;
 /// Number of bytes processed at once.
 pub const BLOCK: usize = 32;
 
-/// That many bytes.
+/// Block of [`BLOCK`] bytes.
 pub type Block = [u8; BLOCK];
 
 /// Bytes of a header that are shuffled at once.

@@ -56,7 +56,7 @@ impl Lab {
         if !rustix::process::geteuid().is_root() {
             assert!(
                 std::env::var(UNPRIVILEGED).is_ok_and(|value| value == "1"),
-                "this test makes network namespaces and needs root; {UNPRIVILEGED}=1 passes it by",
+                "this test makes network namespaces and needs root; {UNPRIVILEGED}=1 skips it",
             );
             return None;
         }

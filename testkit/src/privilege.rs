@@ -8,7 +8,7 @@ pub fn granted() -> bool {
     }
     assert!(
         std::env::var("RINGDNS_UNPRIVILEGED").is_ok_and(|value| value == "1"),
-        "this test loads BPF programs and needs root; RINGDNS_UNPRIVILEGED=1 passes it by",
+        "this test loads BPF programs and needs root; RINGDNS_UNPRIVILEGED=1 skips it",
     );
     false
 }

@@ -14,7 +14,7 @@ pub(super) fn run(test: impl FnOnce() + Send + 'static) {
     if !rustix::process::geteuid().is_root() {
         assert!(
             std::env::var("RINGDNS_UNPRIVILEGED").is_ok_and(|value| value == "1"),
-            "this test makes a network namespace and needs root; RINGDNS_UNPRIVILEGED=1 passes it by",
+            "this test makes a network namespace and needs root; RINGDNS_UNPRIVILEGED=1 skips it",
         );
         return;
     }
