@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(AccessList::new(&prefixes, &[]).unwrap_err(), TooMany);
     }
 
-    /// Prefixes that lie in each other more often than not.
+    /// Returns prefixes that often contain each other.
     fn v4() -> impl Strategy<Value = Prefix> {
         (prop_oneof![Just(0x0a00_0000u32), any::<u32>()], any::<u32>(), 0..=32u8, 0..=32u8).prop_map(
             |(base, noise, shared, len)| {
@@ -348,7 +348,7 @@ mod tests {
         })
     }
 
-    /// Bits of an address, at the top of 128.
+    /// Returns the bits of an address, in the upper bits of 128.
     fn bits(address: IpAddr) -> u128 {
         match address {
             IpAddr::V4(address) => u128::from(address.to_bits()) << 96,

@@ -80,7 +80,7 @@ impl Clock {
     }
 }
 
-/// Returns the second that an instant falls in. Saturates at [`Secs::MAX`] and never wraps.
+/// Returns the second that an instant falls in. Saturates at `Secs::MAX` and never wraps.
 pub fn secs(nanos: Nanos) -> Secs {
     (nanos / 1_000_000_000).try_into().unwrap_or(Secs::MAX)
 }

@@ -24,7 +24,7 @@ impl Frame<'_> {
         self.context.data_end() - self.context.data()
     }
 
-    /// Bytes of the frame in all its buffers. Linux before 5.18 has no such helper, and refuses a program that calls it.
+    /// Returns the number of bytes in all buffers. Linux before 5.18 refuses programs that call it.
     #[inline(always)]
     pub fn total_len(&self) -> usize {
         // SAFETY: the context is the one that the kernel called the program with.

@@ -131,7 +131,7 @@ impl ClickHouse {
     /// Current engine only: holds insertions before they begin from now on, or releases them.
     #[track_caller]
     pub fn hold_insertions(&self, hold: bool) {
-        assert_eq!(self.engine, Engine::Current, "only the current engine can hold insertions, not Debian's 18.16");
+        assert_eq!(self.engine, Engine::Current, "only the current engine can hold insertions");
         let file = self.folder.path().join("hold");
         let done = if hold { std::fs::write(&file, "") } else { std::fs::remove_file(&file) };
         if let Err(error) = done {

@@ -85,7 +85,8 @@ impl Ipv4 {
         self.words().start & MASK == PLAIN && self.protocol == UDP
     }
 
-    /// Fills in a header for a datagram of `udp_len` bytes, UDP header included. Returns the sum of the addresses.
+    /// Fills in a header for a datagram of `udp_len` bytes, including its UDP header. Returns the
+    /// sum of the addresses.
     pub fn write(&mut self, source: Ipv4Addr, destination: Ipv4Addr, udp_len: u16) -> u64 {
         // Swapped here, because `turn` swaps them again.
         self.source = destination.octets();
@@ -148,7 +149,8 @@ impl Ipv6 {
         self.version_class_flow[0] >> 4
     }
 
-    /// Fills in a header for a datagram of `udp_len` bytes, UDP header included. Returns the sum of the addresses.
+    /// Fills in a header for a datagram of `udp_len` bytes, including its UDP header. Returns the
+    /// sum of the addresses.
     pub fn write(&mut self, source: Ipv6Addr, destination: Ipv6Addr, udp_len: u16) -> u64 {
         self.next_header = UDP;
         // Swapped here, because `turn` swaps them again.
@@ -190,7 +192,8 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// Turns a query's header into its reply's of `udp_len` bytes, header included; the checksum stays the query's.
+    /// Turns a query's header into its reply's, for `udp_len` bytes including the UDP header. The
+    /// checksum stays the query's.
     #[inline(always)]
     pub fn turn(&mut self, udp_len: u16) {
         let [a, b, c, d]: [u8; 4] = transmute!([self.source, self.destination]);

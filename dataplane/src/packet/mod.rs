@@ -157,7 +157,7 @@ fn open_tagged(frame: &[u8], checksums: Checksums) -> Result<(Envelope, usize), 
 #[inline(always)]
 fn open_v4(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, usize), DropReason> {
     const HEADERS: usize = size_of::<Ipv4Udp>();
-    // The type may have been read beyond a frame that is shorter than its link header.
+    // A frame that ends within its link header has no packet.
     let packet = frame.get(at..).ok_or(DropReason::BadLength)?;
     let bytes = packet.first_chunk::<HEADERS>().ok_or(DropReason::BadLength)?;
     let Ipv4Udp { ip, udp }: &Ipv4Udp = transmute_ref!(bytes);
@@ -196,7 +196,7 @@ fn open_v4(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
 #[inline(always)]
 fn open_v6(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, usize), DropReason> {
     const HEADERS: usize = size_of::<Ipv6Udp>();
-    // The type may have been read beyond a frame that is shorter than its link header.
+    // A frame that ends within its link header has no packet.
     let packet = frame.get(at..).ok_or(DropReason::BadLength)?;
     let bytes = packet.first_chunk::<HEADERS>().ok_or(DropReason::BadLength)?;
     let Ipv6Udp { ip, udp }: &Ipv6Udp = transmute_ref!(bytes);
