@@ -25,7 +25,7 @@ macro_rules! counters {
                 match self { $($name::$variant => $label,)* }
             }
 
-            /// Returns the help text: a sentence that says what is counted.
+            /// Returns the help text of the metric.
             pub fn doc(self) -> &'static str {
                 match self { $($name::$variant => $doc.trim_ascii(),)* }
             }

@@ -84,8 +84,8 @@ impl<M: RingMemory> Queues<M> {
         self.backlog.push(self.frames.to_tx(frame));
     }
 
-    /// Takes back sent chunks. In copy mode all are sent by now; in zero-copy mode the NIC may not
-    /// have sent the rest, which a later flush takes back.
+    /// Takes back sent chunks. In copy mode all are sent by now. In zero-copy mode the NIC may have
+    /// yet to send some, which a later flush takes back.
     #[inline]
     pub(super) fn reclaim(&mut self) {
         while self.in_flight > 0 {
