@@ -1,48 +1,50 @@
-//! Who may ask (RFC 5358: nobody that was not allowed to): prefixes of addresses, of which the longest decides.
+//! Access list: prefixes of clients that may ask, of which the longest decides (RFC 5358: recursion
+//! only for intended clients).
 //!
-//! A trie of eight bits a step, with the longest match written into it, so that a lookup takes one table for each byte that
-//! there is something to tell apart by: a client in 10.0.0.0/8 is known by its first, one in a /22 by its third. Read only,
-//! and shared by all workers.
+//! The list is a trie with eight bits per step. The longest match is written into it, so that a
+//! lookup reads one table per byte as far as the prefixes differ: a client in 10.0.0.0/8 is decided
+//! by its first byte, one in a /22 by its third. It is read only, and shared by all workers.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-/// What stands in a table: that nobody may ask, that all may, or, from [`FIRST_TABLE`] on, which table has the next byte.
+/// Value in a table: nobody may ask, all may, or, from [`FIRST_TABLE`] on, the number of the table
+/// for the next byte.
 type Slot = u16;
 const REFUSED: Slot = 0;
 const ALLOWED: Slot = 1;
 const FIRST_TABLE: Slot = 2;
 
-/// A slot for each value of a byte.
+/// Table with a slot for each value of a byte.
 type Table = [Slot; 256];
 
 /// Most tables of one family: as many as slots can name.
 const TABLES_MAX: usize = (Slot::MAX - FIRST_TABLE) as usize;
 
-/// Addresses that begin alike.
+/// Prefix of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
     address: IpAddr,
     len: u8,
 }
 
-/// Why a text is no prefix.
+/// Reasons why a text is not a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
     /// Not an address and a length.
-    #[error("it is no address and no prefix")]
+    #[error("it is neither an address nor a prefix")]
     Syntax,
     /// Longer than an address.
     #[error("its length is more than an address has bits")]
     Length,
-    /// An address within it stands where its first was meant, or something else was.
-    #[error("bits are set beyond its length")]
+    /// The address is not the first of the prefix.
+    #[error("it has bits set beyond its length")]
     HostBits,
 }
 
 impl FromStr for Prefix {
     type Err = PrefixError;
 
-    /// `10.0.0.0/8`, `fd00::/8`, or a single address.
+    /// Parses `10.0.0.0/8`, `fd00::/8`, or a single address.
     fn from_str(text: &str) -> Result<Self, PrefixError> {
         let (address, len) = match text.split_once('/') {
             Some((address, len)) => (address, Some(len)),
@@ -73,34 +75,35 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// The prefixes tell apart more than the tables can hold.
+/// The prefixes need more tables than there can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the prefixes take more than {TABLES_MAX} tables of 256 slots")]
 pub struct TooMany;
 
-/// Who may ask.
+/// Clients that may ask.
 #[derive(Clone, Debug)]
 pub struct AccessList {
-    /// Over IPv4.
+    /// IPv4 clients.
     pub v4: Trie,
-    /// Over IPv6.
+    /// IPv6 clients.
     pub v6: Trie,
 }
 
 impl Default for AccessList {
-    /// Everybody.
+    /// Returns a list that allows everybody.
     fn default() -> Self {
         AccessList { v4: Trie::of_one(ALLOWED), v6: Trie::of_one(ALLOWED) }.at_a_glance()
     }
 }
 
 impl AccessList {
-    /// Those in `allow`, but for those in a prefix of `deny` that is as long or longer.
+    /// Creates a list of the clients in `allow`, except those in a prefix of `deny` that is as long
+    /// or longer.
     pub fn new(allow: &[Prefix], deny: &[Prefix]) -> Result<Self, TooMany> {
         let mut rules: Vec<(Prefix, Slot)> = Vec::with_capacity(allow.len() + deny.len());
         rules.extend(allow.iter().map(|prefix| (*prefix, ALLOWED)));
         rules.extend(deny.iter().map(|prefix| (*prefix, REFUSED)));
-        // The longer ones write over the shorter; of two of one length, the later.
+        // Longer prefixes overwrite shorter ones; of two of the same length, the later one wins.
         rules.sort_by_key(|(prefix, _)| prefix.len);
         let mut list = AccessList { v4: Trie::of_one(REFUSED), v6: Trie::of_one(REFUSED) };
         for (prefix, slot) in rules {
@@ -112,7 +115,7 @@ impl AccessList {
         Ok(list.at_a_glance())
     }
 
-    /// The same, ready to be glanced at.
+    /// Fills in the tables for the fast path.
     fn at_a_glance(mut self) -> Self {
         self.v4.at_a_glance(|first| !matches!(first, 0 | 127 | 224..));
         self.v6.at_a_glance(|first| !matches!(first, 0 | 0xff));
@@ -128,13 +131,14 @@ impl AccessList {
     }
 }
 
-/// The prefixes of one family.
+/// Prefixes of one address family.
 #[derive(Clone)]
 pub struct Trie {
-    /// By the first byte, for packets from a wire: those that cannot be answered there (RFC 1122 section 3.2.1.3: 0.0.0.0/8,
-    /// loopback, multicast, reserved) count as refused, so that one look at a source tells both.
+    /// Table of the first byte for packets from a wire. Addresses that cannot be answered there
+    /// (RFC 1122 section 3.2.1.3: 0.0.0.0/8, loopback, multicast, reserved) count as refused, so
+    /// that one lookup of a source tests both.
     glance: Table,
-    /// All tables one after another, the one of the first byte first.
+    /// All tables one after another, the table of the first byte first.
     tables: Vec<Slot>,
 }
 
@@ -149,9 +153,9 @@ impl Trie {
         Trie { glance: [slot; 256], tables: vec![slot; 256] }
     }
 
-    /// Writes `slot` for a prefix that is as long as all before or longer.
+    /// Writes `slot` for a prefix at least as long as all prefixes before it.
     fn set(&mut self, address: &[u8], len: u8, slot: Slot) -> Result<(), TooMany> {
-        // The last table has the prefix's last bit: a range of slots.
+        // The table with the prefix's last bit gets a range of slots.
         let depth = usize::from(len.saturating_sub(1) / 8);
         let mut table = 0;
         for byte in &address[..depth] {
@@ -180,20 +184,22 @@ impl Trie {
         }
     }
 
-    /// Whether the address may ask, whatever kind of address it is.
+    /// Whether the address may ask, even if it is a special one.
     fn allows<const N: usize>(&self, address: &[u8; N]) -> bool {
         let slot = self.tables[usize::from(address[0])];
         slot == ALLOWED || self.follow(slot, address)
     }
 
-    /// Whether the address may ask and be answered across a link. False says nothing yet: the address may be a special one.
+    /// Whether the address may ask and can be answered across a link. False decides nothing yet:
+    /// the address may be a special one.
     #[inline(always)]
     pub fn lets_in<const N: usize>(&self, address: &[u8; N]) -> bool {
         let slot = self.glance[usize::from(address[0])];
         slot == ALLOWED || self.follow(slot, address)
     }
 
-    /// Looks on, where the first byte does not tell. Cold for what calls it, so that registers are kept for the rest.
+    /// Continues the lookup if the first byte does not decide. Marked cold so that its callers keep
+    /// their registers for the rest.
     #[cold]
     #[inline(never)]
     fn follow<const N: usize>(&self, mut slot: Slot, address: &[u8; N]) -> bool {
@@ -207,7 +213,7 @@ impl Trie {
         slot == ALLOWED
     }
 
-    /// The share of all addresses that may ask.
+    /// Returns the share of all addresses that may ask.
     pub fn share(&self) -> f64 {
         self.share_of(0)
     }
@@ -323,7 +329,7 @@ mod tests {
         assert_eq!(AccessList::new(&prefixes, &[]).unwrap_err(), TooMany);
     }
 
-    /// Prefixes that lie in each other more often than not.
+    /// Returns prefixes that often contain each other.
     fn v4() -> impl Strategy<Value = Prefix> {
         (prop_oneof![Just(0x0a00_0000u32), any::<u32>()], any::<u32>(), 0..=32u8, 0..=32u8).prop_map(
             |(base, noise, shared, len)| {
@@ -342,7 +348,7 @@ mod tests {
         })
     }
 
-    /// Bits of an address, at the top of 128.
+    /// Returns the bits of an address, in the upper bits of 128.
     fn bits(address: IpAddr) -> u128 {
         match address {
             IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
@@ -350,7 +356,7 @@ mod tests {
         }
     }
 
-    /// What the words of the documentation say, one prefix after another.
+    /// Decides as the documentation says, one prefix after another.
     fn naive(allow: &[Prefix], deny: &[Prefix], client: IpAddr) -> bool {
         let longest = |prefixes: &[Prefix]| {
             let has = |prefix: &&Prefix| {

@@ -1,25 +1,27 @@
-//! Time, read once a turn and passed down: nothing below the worker asks a clock.
+//! Time, read once per turn and passed down: nothing below the worker reads a clock.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::time::SystemTime;
 
-/// Whole seconds since the process started; what entries are stamped and aged with.
+/// Whole seconds since the process started. Cache entries are stamped and aged in this unit.
 ///
-/// 32 bits last 136 years of uptime. No step of the wall clock changes a TTL, and a machine that sleeps ages what it keeps.
+/// 32 bits last 136 years of uptime. A step of the wall clock changes no TTL. Time that the host
+/// spends asleep counts, so cached answers age.
 pub type Secs = u32;
 
-/// Nanoseconds since the process started; what latencies are measured with.
+/// Nanoseconds since the process started. Latencies are measured in this unit.
 pub type Nanos = u64;
 
-/// The process's clock, which only goes forward. Copies share one origin, so that workers and control plane agree on ages.
+/// Clock of the process, which only goes forward. Copies share one origin, so that workers and
+/// control plane agree on ages.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Source);
 
 #[derive(Clone, Copy, Debug)]
 enum Source {
-    /// The machine's time since it was this.
+    /// Time of the host since it booted, less this.
     Since(Nanos),
-    /// What this says, for simulations.
+    /// Time that this function returns, for simulations.
     Simulated(fn() -> Nanos),
 }
 
@@ -29,12 +31,13 @@ impl Clock {
         Clock(Source::Since(since_boot()))
     }
 
-    /// A clock that asks `nanos` what time it is: for simulations, whose time passes as they please.
+    /// Creates a clock that calls `nanos` for the time: for simulations, which control their own
+    /// time.
     pub fn simulated(nanos: fn() -> Nanos) -> Self {
         Clock(Source::Simulated(nanos))
     }
 
-    /// Nanoseconds since the start.
+    /// Returns nanoseconds since the start.
     pub fn nanos(&self) -> Nanos {
         match self.0 {
             Source::Since(origin) => since_boot().saturating_sub(origin),
@@ -42,12 +45,14 @@ impl Clock {
         }
     }
 
-    /// The Unix time at the start, wrapping, as the wall clock has it now: only for what other hosts are told.
+    /// Returns the Unix time at the start, wrapping, according to the wall clock now: only for
+    /// times told to other hosts.
     pub fn epoch(&self) -> u32 {
         (self.unix() as u32).wrapping_sub(self.secs())
     }
 
-    /// The Unix time, as the wall clock has it now: only for what other hosts say of it. Simulations begin in 1970.
+    /// Returns the Unix time according to the wall clock now: only for comparison with times from
+    /// other hosts. Simulations begin in 1970.
     pub fn unix(&self) -> u64 {
         match self.0 {
             Source::Since(_) => {
@@ -57,7 +62,8 @@ impl Clock {
         }
     }
 
-    /// The Unix time at the start in milliseconds, as the wall clock has it now: what was logged is stamped by it.
+    /// Returns the Unix time at the start in milliseconds, according to the wall clock now: for the
+    /// timestamps of the query log.
     pub fn epoch_millis(&self) -> i64 {
         match self.0 {
             Source::Since(_) => {
@@ -68,19 +74,20 @@ impl Clock {
         }
     }
 
-    /// Seconds since the start.
+    /// Returns seconds since the start.
     pub fn secs(&self) -> Secs {
         secs(self.nanos())
     }
 }
 
-/// The second that an instant falls in. It stands still at the end of time, and never begins anew.
+/// Returns the second that an instant falls in. Saturates at `Secs::MAX` and never wraps.
 pub fn secs(nanos: Nanos) -> Secs {
     (nanos / 1_000_000_000).try_into().unwrap_or(Secs::MAX)
 }
 
-/// Nanoseconds since the machine started, asleep or not: `Instant` stands still while it sleeps, and what is kept would be
-/// that much younger than it is. Read without a system call, as the other is.
+/// Returns nanoseconds since the host booted, including time asleep. `Instant` stands still while
+/// the host sleeps, so cached answers would seem younger than they are. Read without a system call,
+/// like `Instant`.
 fn since_boot() -> Nanos {
     let now = clock_gettime(ClockId::Boottime);
     now.tv_sec as Nanos * 1_000_000_000 + now.tv_nsec as Nanos
@@ -92,14 +99,14 @@ mod tests {
     use proptest::prelude::*;
     use std::process::Command;
 
-    /// The time that the machine has slept for, by the clock.
+    /// Returns the time that the host has slept, according to the clock.
     fn slept() -> Nanos {
         let awake = clock_gettime(ClockId::Monotonic);
         since_boot().saturating_sub(awake.tv_sec as Nanos * 1_000_000_000 + awake.tv_nsec as Nanos)
     }
 
-    /// A test cannot put a machine to sleep, but it can tell a process that it was asleep: in a time namespace of its own
-    /// (time_namespaces(7)).
+    /// A test cannot put the host to sleep, but a time namespace (time_namespaces(7)) can make a
+    /// process believe that it slept.
     #[test]
     fn time_asleep_is_time() {
         const DAY: Nanos = 86_400_000_000_000;
@@ -112,7 +119,7 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             assert!(
                 std::env::var("RINGDNS_UNPRIVILEGED").is_ok_and(|value| value == "1"),
-                "this test makes a time namespace and needs root; RINGDNS_UNPRIVILEGED=1 passes it by",
+                "this test makes a time namespace and needs root; RINGDNS_UNPRIVILEGED=1 skips it",
             );
             return;
         }
@@ -128,7 +135,7 @@ mod tests {
     }
 
     proptest! {
-        /// However far the instants are apart: what is later is never an earlier second.
+        /// A later instant never falls in an earlier second, however far apart the two are.
         #[test]
         fn seconds_go_forward_to_the_end_of_time(one: Nanos, other: Nanos, near in 0..3_000_000_000u64) {
             let (early, late) = (one.min(other), one.max(other));
@@ -139,7 +146,8 @@ mod tests {
         }
     }
 
-    /// If the machine's clock went back behind the start, no time would have passed, and not all there is.
+    /// If the clock went back to before the start, no time has passed: the difference must not
+    /// wrap.
     #[test]
     fn a_clock_that_starts_later_than_now_is_at_its_start() {
         let clock = Clock(Source::Since(Nanos::MAX));

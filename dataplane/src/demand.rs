@@ -1,12 +1,14 @@
-//! What a worker tells the control plane of what it is asked for, and the renewed answers that it gets unasked.
+//! Reports from a worker about the entries in demand, and the prefetched answers that come back.
 //!
-//! Hits go by the worker's own cache, and nobody else sees them. But once a minute the cache's own sweep passes over each entry,
-//! and there it is seen whether that was asked for since. The questions of those entries go to the control plane in
-//! [`Notes`], which the worker lends: batches of fixed size that are in one place at a time. Where all are on their way,
-//! an entry is noted the next time. So a hit knows nothing of it.
+//! Hits are answered from the worker cache, where nobody else sees them. But the sweep passes over
+//! each cache entry once a minute, and sees whether it was asked for since the last pass. The
+//! worker sends the questions of those entries to the control plane in [`Notes`]: batches of fixed
+//! size that it lends, each in one place at a time. If no batch is free, an entry is noted at the
+//! next pass. So a hit costs nothing extra.
 //!
-//! The other way, the control plane sends what it has renewed in records of the same kind as misses travel in, of which it
-//! has been lent a few for this. The worker files such an answer only in place of an older one.
+//! In the other direction, the control plane sends prefetched answers in the same kind of records
+//! as punts travel in. It has been lent a few of them for this. The worker caches such an answer
+//! only in place of an older one.
 
 use crate::{
     clock::Secs,
@@ -20,19 +22,19 @@ use crate::{
 use crossbeam_queue::ArrayQueue;
 use std::sync::Arc;
 
-/// Bytes of a batch: a thousand questions of the usual length.
+/// Size of a batch in bytes: room for a thousand questions of the usual length.
 const BYTES: usize = 32 << 10;
-/// Batches of a worker: with twice as many as are filled in half a second when a million entries are in demand, a control
-/// plane that looks twice a second is not late.
+/// Number of batches of a worker: twice as many as fill in half a second when a million entries are
+/// in demand, so a control plane that looks twice a second is not late.
 const BATCHES: usize = 16;
-/// Renewed answers on their way to a worker at once.
+/// Most prefetched answers in transit to a worker at once.
 pub const RENEWALS: usize = 64;
 
-/// Questions that were asked of late.
+/// Batch of questions that were asked recently.
 #[derive(Debug)]
 pub struct Notes {
     len: usize,
-    /// Flags, length, question; and so on.
+    /// Sequence of entries, each of flags (1 byte), length (2 bytes) and question.
     bytes: [u8; BYTES],
 }
 
@@ -53,7 +55,7 @@ impl Notes {
         self.len + 3 + QUESTION_MAX > BYTES
     }
 
-    /// What is in it.
+    /// Iterates over the questions of the batch.
     pub fn iter(&self) -> impl Iterator<Item = Asked<'_>> {
         let mut rest = &self.bytes[..self.len];
         std::iter::from_fn(move || {
@@ -65,24 +67,25 @@ impl Notes {
     }
 }
 
-/// What a worker and the control plane share for this.
+/// Queues that a worker and the control plane share to exchange notes and prefetched answers.
 #[derive(Debug)]
 pub struct Demand {
     written: ArrayQueue<Box<Notes>>,
     blank: ArrayQueue<Box<Notes>>,
-    /// Records for renewed answers.
+    /// Records for prefetched answers.
     spare: ArrayQueue<Box<Punt>>,
 }
 
 impl Demand {
-    /// With nothing on its way. The [`Link`] that it goes with must have room for [`RENEWALS`] more records than its worker has.
+    /// Creates the queues, with all batches and records free. The [`Link`] of the same worker must
+    /// have room for [`RENEWALS`] more records than its worker has.
     pub fn new() -> Arc<Self> {
         let demand = Demand {
             written: ArrayQueue::new(BATCHES),
             blank: ArrayQueue::new(BATCHES),
             spare: ArrayQueue::new(RENEWALS),
         };
-        // As many as there is room for.
+        // The queues have exactly this much room.
         (0..BATCHES).for_each(|_| drop(demand.blank.push(Notes::new())));
         (0..RENEWALS).for_each(|_| drop(demand.spare.push(Punt::new())));
         Arc::new(demand)
@@ -96,38 +99,38 @@ impl Demand {
     /// Control: gives a batch back.
     pub fn give_back(&self, mut notes: Box<Notes>) {
         notes.len = 0;
-        // There is room for all.
+        // The queue has room for all batches.
         drop(self.blank.push(notes));
     }
 
-    /// Control: sends a renewed answer, of this generation, to the worker. Does not wake it: it looks often enough. False if too many
-    /// are on their way.
+    /// Control: sends a prefetched answer of this cache generation to the worker. Does not wake the
+    /// worker, which looks often enough. Returns false if no record is free.
     pub fn send(&self, link: &Link, key: &Key, answer: &Arc<Answer>, generation: u64) -> bool {
         let Some(mut record) = self.spare.pop() else { return false };
         record.query.key.clone_from(key);
         record.purpose = Purpose::Renewed;
-        // What the record brought the last time is dropped here, and not by the worker.
+        // This drops the record's last answer here, so that the worker never frees memory.
         record.answer = Some(answer.clone());
         record.generation = generation;
         link.give_back(record);
         true
     }
 
-    /// Worker: gives back what a renewed answer came in.
+    /// Worker: gives back the record of a prefetched answer.
     pub(crate) fn return_spare(&self, record: Box<Punt>) {
-        // There is room for all.
+        // The queue has room for all records.
         drop(self.spare.push(record));
     }
 }
 
-/// The worker's end.
+/// The worker's end: fills batches with questions.
 #[derive(Debug)]
 pub(crate) struct Noter {
     pub(crate) demand: Arc<Demand>,
     notes: Option<Box<Notes>>,
-    /// The second in which something was handed on.
+    /// Second in which a batch was last handed on.
     handed_on: Secs,
-    /// Entries noted, and those that were not because there was no batch.
+    /// Numbers of entries noted, and of entries not noted because no batch was free.
     pub(crate) counts: [u64; 2],
 }
 
@@ -136,7 +139,7 @@ impl Noter {
         Noter { demand, notes: None, handed_on: 0, counts: [0; 2] }
     }
 
-    /// Notes a question. False if there is no batch for it.
+    /// Notes a question. Returns false if no batch is free.
     pub(crate) fn note(&mut self, asked: Asked<'_>) -> bool {
         if self.notes.is_none() {
             self.notes = self.demand.blank.pop();
@@ -153,7 +156,7 @@ impl Noter {
         true
     }
 
-    /// Hands on what there is, once a second.
+    /// Hands on the current batch, once a second.
     pub(crate) fn keep(&mut self, now: Secs) {
         if now != self.handed_on {
             self.handed_on = now;
@@ -163,7 +166,7 @@ impl Noter {
 
     fn hand_on(&mut self) {
         if let Some(notes) = self.notes.take() {
-            // There is room for all.
+            // The queue has room for all batches.
             drop(self.demand.written.push(notes));
         }
     }

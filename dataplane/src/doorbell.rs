@@ -1,9 +1,10 @@
-//! Waking the other side of a queue, only when it sleeps.
+//! Wakes the other side of a queue, only when it sleeps.
 //!
-//! A consumer that found its queue empty says that it is about to sleep ([`Doorbell::arm`]), looks once more, and
-//! sleeps on the eventfd. A producer pushes first and rings after: it pays one load while the consumer is awake.
-//! Either the consumer's second look sees the item, or the producer sees the consumer armed; both fences are
-//! needed for that, and a loom test tries all orders.
+//! A consumer that finds its queue empty announces that it is about to sleep ([`Doorbell::arm`]),
+//! checks once more, and sleeps on the eventfd. A producer pushes first and rings afterwards: while
+//! the consumer is awake, that costs one load. Either the consumer's second check sees the item, or
+//! the producer sees the consumer armed. Both fences are needed for that; a loom test tries all
+//! orders.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
@@ -23,29 +24,31 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
-    /// A bell that nobody waits for.
+    /// Creates a bell that nobody waits for.
     pub fn new() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Doorbell { armed: AtomicBool::new(false), event })
     }
 
-    /// Consumer: about to sleep. It must look at its queues once more before it does.
+    /// Consumer: announces that it is about to sleep. It must check its queues once more before it
+    /// does.
     pub fn arm(&self) {
         self.armed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Consumer: awake again. Forgets rings so far.
+    /// Consumer: is awake again. Forgets rings so far.
     pub fn disarm(&self) {
-        // Cleared by a producer that rang; only then is there something to read.
+        // A producer that rang has cleared the flag; only then is there something to read.
         if !self.armed.swap(false, Ordering::Relaxed) {
             let mut count = [0; 8];
-            // Nothing to read is fine too: a ring may still be on its way, and wakes us once for nothing.
+            // Finding nothing to read is harmless: a ring that is still in progress wakes us once
+            // for nothing.
             let _ = rustix::io::read(&self.event, &mut count);
         }
     }
 
-    /// Producer: work was queued. True if the consumer slept and was woken.
+    /// Producer: announces that work was queued. Returns true if the consumer slept and was woken.
     #[inline]
     pub fn ring(&self) -> bool {
         fence(Ordering::SeqCst);
@@ -60,12 +63,12 @@ impl Doorbell {
         if !self.armed.swap(false, Ordering::Relaxed) {
             return false;
         }
-        // Fails only when the counter is full, and then the sleeper has been woken already.
+        // The write fails only if the counter is full, and then the sleeper has been woken already.
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
         true
     }
 
-    /// What the consumer sleeps on: readable after a ring.
+    /// Returns the descriptor that the consumer sleeps on: readable after a ring.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
@@ -81,8 +84,8 @@ mod tests {
         rustix::io::read(&bell.event, &mut [0; 8]).is_ok()
     }
 
-    /// The queue stands as a counter; the consumer "sleeps" when its second look finds nothing. Then the bell
-    /// must have rung by the time that the producer is done.
+    /// A counter stands for the queue. The consumer "sleeps" when its second check finds nothing.
+    /// Then the bell must have rung by the time the producer is done.
     #[test]
     fn loom_no_wakeup_is_lost() {
         loom::model(|| {

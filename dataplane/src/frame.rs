@@ -1,9 +1,9 @@
 //! Frames: fixed-size chunks of packet memory, each in exactly one place.
 //!
-//! A [`Frame`] is the ownership token of a chunk whose place is [`Place::Held`]: it cannot be copied, and only
-//! [`Frames`] makes or takes one. While a chunk is free, on the fill ring or on its way out, no token for it
-//! exists, so no safe code can read or write it. Indices that come back from the kernel are believed only if
-//! the chunk was in the place that the kernel took it from.
+//! A [`Frame`] is the ownership token of a chunk whose place is [`Place::Held`]: it cannot be
+//! copied, and only [`Frames`] makes or takes one. While a chunk is free, on the fill ring or in
+//! transit out, no token for it exists, so no safe code can read or write it. An index from the
+//! kernel is accepted only if the chunk was in the place that the kernel took it from.
 
 use crate::{
     region::{Pages, Region},
@@ -11,20 +11,22 @@ use crate::{
 };
 use std::ptr::NonNull;
 
-/// Bytes of a chunk. One page holds two; a DNS message that ringdns sends over UDP fits with all headers.
+/// Size of a chunk in bytes. One page holds two; a DNS message that ringdns sends over UDP fits
+/// with all headers.
 pub const CHUNK: usize = 2048;
 
-/// How much of a chunk the fast path looks at, from the packet's first byte: more than a link of 1500 bytes carries.
-/// Being of one size it costs one comparison, and what is read and written within it none.
+/// Number of bytes of a chunk that the fast path accesses, from the packet's first byte: more than
+/// a link with an MTU of 1500 bytes carries. Since its size is fixed, it costs one bounds check,
+/// and accesses within it cost none.
 pub const WINDOW: usize = 1536;
 
-/// Bytes of a cache line.
+/// Size of a cache line in bytes.
 const CACHE_LINE: usize = 64;
 
-/// An owned chunk with a packet in it: `start..start + len` within the chunk.
+/// Owned chunk with a packet in it: `start..start + len` within the chunk.
 ///
-/// It must end in [`Frames::release`] or in a port's `send`; there is no other way to be rid of it than to leak it,
-/// which [`Frames::count`] shows.
+/// It must end in [`Frames::release`] or in a port's `send`. The only other way to get rid of it is
+/// to leak it, which [`Frames::count`] shows.
 #[derive(Debug)]
 #[must_use = "a frame that is dropped is lost to its port"]
 pub struct Frame {
@@ -34,7 +36,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Length of the packet in bytes.
+    /// Returns the length of the packet in bytes.
     #[inline(always)]
     pub fn len(&self) -> usize {
         usize::from(self.len)
@@ -45,39 +47,39 @@ impl Frame {
         self.len == 0
     }
 
-    /// Sets the packet's length; its start stays. Cut to what the chunk holds.
+    /// Sets the packet's length, limited to the end of the chunk. Its start stays.
     #[inline(always)]
     pub fn set_len(&mut self, len: usize) {
         self.len = len.min(CHUNK - usize::from(self.start)) as u16;
     }
 }
 
-/// The length of a packet within its [window](Frames::window_mut).
+/// Length of a packet within its [window](Frames::window_mut).
 pub struct WindowLen<'a>(&'a mut u16);
 
 impl WindowLen<'_> {
-    /// Sets it; cut to what the window holds.
+    /// Sets the length, limited to the window.
     #[inline(always)]
     pub fn set(self, len: usize) {
         *self.0 = len.min(WINDOW) as u16;
     }
 }
 
-/// Where a chunk is.
+/// Place of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Place {
     /// On the free list.
     Free,
-    /// With the kernel, to be received into.
+    /// With the kernel, to receive into.
     Fill,
     /// With the worker: a [`Frame`] exists.
     Held,
-    /// With the kernel, to be sent.
+    /// With the kernel, to send.
     Tx,
 }
 
-/// A packet's position as rings describe it.
+/// Position of a packet, as in ring descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Number of the chunk.
@@ -88,7 +90,7 @@ pub struct Span {
     pub len: u16,
 }
 
-/// The packet memory of a port and the ledger of its chunks.
+/// Packet memory of a port, with the ledger of its chunks.
 pub struct Frames {
     memory: Memory,
     headroom: u16,
@@ -97,51 +99,52 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// `count` chunks, all free. New packets start `headroom` bytes into a chunk.
+    /// Creates `count` chunks, all free. New packets start `headroom` bytes into a chunk.
     pub fn new(count: u32, headroom: u16) -> std::io::Result<Self> {
         let region = Region::new(count as usize * CHUNK)?;
         Ok(Frames {
             memory: Memory { base: region.base(), chunks: count as usize, region },
             headroom,
             places: vec![Place::Free; count as usize].into(),
-            // Last in, first out: the chunk that was used last is the one still in the core's cache.
+            // Last in, first out: the chunk used last is still in the core's cache.
             free: (0..count).rev().collect(),
         })
     }
 
-    /// Address of the first chunk, for the kernel; the others follow it.
+    /// Returns the address of the first chunk, for the kernel; the other chunks follow it.
     pub fn address(&self) -> usize {
         self.memory.base.as_ptr().expose_provenance()
     }
 
-    /// Returns the kind of pages that the chunks stand on.
+    /// Returns the kind of pages that the chunks are on.
     pub fn pages(&self) -> Pages {
         self.memory.region.pages()
     }
 
-    /// The packet.
+    /// Returns the packet.
     #[inline(always)]
     pub fn packet(&self, frame: &Frame) -> &[u8] {
         &self.memory.chunk(frame)[usize::from(frame.start)..][..usize::from(frame.len)]
     }
 
-    /// From the packet's first byte to the end of the chunk. What follows the packet is whatever was there before.
+    /// Returns the bytes from the packet's first to the end of the chunk. Bytes after the packet
+    /// are left over from earlier packets.
     #[inline(always)]
     pub fn readable(&self, frame: &Frame) -> &[u8] {
         &self.memory.chunk(frame)[usize::from(frame.start)..]
     }
 
-    /// From the packet's first byte to the end of the chunk, to write a packet in.
+    /// Returns the bytes from the packet's first to the end of the chunk, to write a packet in.
     #[inline(always)]
     pub fn buffer(&mut self, frame: &mut Frame) -> &mut [u8] {
         let start = usize::from(frame.start);
         &mut self.memory.chunk_mut(frame)[start..]
     }
 
-    /// Fetches the packet's first two cache lines ahead of their use: all of a plain query.
+    /// Prefetches the packet's first two cache lines: they hold all of a plain query.
     ///
-    /// Another core (copy mode) or the NIC (zero-copy) has just written them, so that the first read of each would
-    /// wait for that core's cache or for memory.
+    /// Another core (copy mode) or the NIC (zero-copy) has just written them, so the first read of
+    /// each would wait for that core's cache or for memory.
     #[inline(always)]
     pub fn prefetch(&self, frame: &Frame) {
         let start = self.readable(frame).as_ptr();
@@ -149,7 +152,7 @@ impl Frames {
         prefetch(start.wrapping_add(CACHE_LINE));
     }
 
-    /// The first [`WINDOW`] bytes from the packet's first; `None` where the chunk ends before.
+    /// Returns [`WINDOW`] bytes from the packet's first; `None` if the chunk ends before.
     #[inline(always)]
     pub fn window(&self, frame: &Frame) -> Option<&[u8; WINDOW]> {
         let start = usize::from(frame.start);
@@ -159,7 +162,7 @@ impl Frames {
         self.memory.chunk(frame)[start..].first_chunk()
     }
 
-    /// The same to write, and the packet's length to set.
+    /// Returns the window for writing, and the packet's length for setting.
     #[inline(always)]
     pub fn window_mut<'a>(
         &'a mut self,
@@ -173,7 +176,7 @@ impl Frames {
         Some((window, WindowLen(&mut frame.len)))
     }
 
-    /// Takes a free chunk to write an own packet in.
+    /// Takes a free chunk to write our own packet in.
     #[inline]
     pub fn alloc(&mut self) -> Option<Frame> {
         let index = self.free.pop()?;
@@ -188,7 +191,7 @@ impl Frames {
         self.free.push(frame.index);
     }
 
-    /// Moves a free chunk to the kernel to be received into, and returns its number.
+    /// Moves a free chunk to the kernel to receive into, and returns its number.
     #[inline]
     pub fn to_fill(&mut self) -> Option<u32> {
         let index = self.free.pop()?;
@@ -196,8 +199,9 @@ impl Frames {
         Some(index)
     }
 
-    /// Takes back a chunk that the kernel received a packet into; `None` if the kernel's word cannot be true:
-    /// no such chunk, not given to it for receiving, or a packet that leaves its chunk.
+    /// Takes back a chunk that the kernel received a packet into. Returns `None` if the kernel's
+    /// claim cannot be true: there is no such chunk, it was not given for receiving, or the packet
+    /// leaves its chunk.
     #[inline]
     pub fn from_fill(&mut self, span: Span) -> Option<Frame> {
         let place = self.places.get_mut(span.index as usize)?;
@@ -208,14 +212,14 @@ impl Frames {
         Some(Frame { index: span.index, start: span.start, len: span.len })
     }
 
-    /// Hands a frame to the kernel to be sent.
+    /// Moves a frame to the kernel to send.
     #[inline]
     pub fn to_tx(&mut self, frame: Frame) -> Span {
         self.places[frame.index as usize] = Place::Tx;
         Span { index: frame.index, start: frame.start, len: frame.len }
     }
 
-    /// Takes back a chunk that was sent; false if it had not been given for sending.
+    /// Takes back a chunk that was sent. Returns false if it had not been given for sending.
     #[inline]
     pub fn from_tx(&mut self, index: u32) -> bool {
         match self.places.get_mut(index as usize) {
@@ -228,25 +232,26 @@ impl Frames {
         }
     }
 
-    /// How many chunks are in `place`. Walks the ledger: for tests, start and statistics, not for a turn.
+    /// Returns the number of chunks in `place`. Walks the ledger: for tests, start and statistics,
+    /// not for every turn.
     pub fn count(&self, place: Place) -> usize {
         self.places.iter().filter(|p| **p == place).count()
     }
 
-    /// How many chunks are free.
+    /// Returns the number of free chunks.
     #[inline]
     pub fn free(&self) -> usize {
         self.free.len()
     }
 
-    /// How many chunks there are.
+    /// Returns the number of chunks.
     pub fn total(&self) -> usize {
         self.places.len()
     }
 }
 
-/// Packet memory: a pointer, because the kernel writes to the chunks that it holds while we use the others, so
-/// that no reference may ever cover more than one chunk.
+/// Packet memory. It is a pointer because the kernel writes to the chunks that it holds while we
+/// use the others, so no reference may cover more than one chunk.
 struct Memory {
     base: NonNull<u8>,
     chunks: usize,

@@ -1,8 +1,9 @@
 //! The data plane of ringdns: pinned workers that answer DNS from their own cache.
 //!
-//! One thread a NIC queue, one [`worker::Worker`] a thread. A worker owns everything that it touches on the path
-//! of a hit: the [`port::Port`] it receives from and sends to, the frames in flight, the [`cache::Cache`]. It
-//! shares with the control plane only bounded queues, a doorbell and counters that it alone writes.
+//! One thread per NIC queue, one [`worker::Worker`] per thread. A worker owns everything that it
+//! touches on the fast path: the [`port::Port`] it receives from and sends to, the frames in
+//! flight, the [`cache::Cache`]. It shares with the control plane only bounded queues, a doorbell
+//! and counters that it alone writes.
 //!
 //! ```text
 //!            ┌──────────────────────── worker (pinned thread) ────────────────────────┐
@@ -15,8 +16,8 @@
 //!                                         control plane (tokio): host tier, upstreams
 //! ```
 //!
-//! Everything from [`process`] down runs without a kernel: the simulator [`port::sim`] stands in for the NIC in
-//! tests, fuzzing and instruction counts.
+//! Everything from [`process`] down runs without a kernel: the simulator [`port::sim`] replaces the
+//! NIC in tests, fuzzing and instruction counts.
 
 pub mod access;
 pub mod cache;

@@ -1,4 +1,5 @@
-//! What is decided about a query before any answer to it is looked for, the same on every path: workers and listeners share it.
+//! Decisions about a query before an answer is looked up. Workers and listeners share them, so they
+//! are the same on every path.
 
 use crate::{
     access::AccessList,
@@ -14,47 +15,50 @@ use crate::{
 };
 use std::net::IpAddr;
 
-/// What holds for all who ask. The default is what answers everybody, and has no cookies.
+/// Policy for all clients. The default answers everybody and uses no cookies.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// Who may ask.
+    /// Clients that may ask.
     pub access: AccessList,
-    /// Whether others are told REFUSED, or nothing.
+    /// Answer to clients that may not ask.
     pub refusal: Refusal,
-    /// Cookies for clients (RFC 7873); `None`: theirs are no concern of ours.
+    /// Server cookies for clients (RFC 7873); `None`: COOKIE options of clients are ignored.
     pub cookies: Option<Cookies>,
-    /// Whether who sends a cookie must have a good one of ours, unless its address is proved by a connection.
+    /// Whether a client that sends a cookie must send a valid server cookie, unless a connection
+    /// proves its address.
     pub require_cookies: bool,
-    /// Our name for those who ask for it in EDNS (RFC 5001), at most [`NSID_MAX`](crate::dns::option::NSID_MAX) bytes.
+    /// Name of this server for clients that ask for it in EDNS (RFC 5001), at most
+    /// [`NSID_MAX`](crate::dns::option::NSID_MAX) bytes.
     pub nsid: Option<Box<[u8]>>,
-    /// Our name for those who ask for `id.server` and `hostname.bind` (RFC 4892), at most as long.
+    /// Name of this server for clients that ask for `id.server` and `hostname.bind` (RFC 4892),
+    /// with the same maximum length.
     pub identity: Option<Box<[u8]>>,
 }
 
-/// What those hear who may not ask.
+/// Answer to clients that may not ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refusal {
-    /// REFUSED, and why (RFC 8914: Prohibited).
+    /// REFUSED, with the extended error Prohibited (RFC 8914).
     #[default]
     Answer,
-    /// Nothing.
+    /// No answer.
     Drop,
 }
 
-/// Who asks, how, and when.
+/// Client that asks, with the connection and the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker {
     /// The client's address.
     pub client: IpAddr,
-    /// Whether a connection proves that address.
+    /// Whether a connection proves the client's address.
     pub connected: bool,
     /// Unix time in seconds, wrapping.
     pub now: u32,
 }
 
 impl Policy {
-    /// Takes `message` apart into `query`. Returns why it is not to be answered, if it is not, and the options of the reply,
-    /// whatever that says.
+    /// Parses `message` into `query`. Returns the reason not to look up an answer, if there is one,
+    /// and in either case the options of the reply.
     pub fn read<'a>(
         &'a self,
         message: &[u8],
@@ -79,7 +83,8 @@ impl Policy {
         (verdict, options)
     }
 
-    /// What becomes of a message that is no question to look up, but may be one to us.
+    /// Returns the rejection of a message that is not a query to look up, but may ask for this
+    /// server's name.
     #[cold]
     fn second_thought(&self, reject: Reject<'static>, query: &Query) -> Reject<'_> {
         match (reject, &self.identity) {
@@ -91,7 +96,7 @@ impl Policy {
         }
     }
 
-    /// What becomes of a message from somebody who may not ask.
+    /// Returns the rejection of a message from a client that may not ask.
     #[cold]
     fn denial(&self, message: &[u8], query: &mut Query) -> Reject<'static> {
         match (self.refusal, query.parse(message)) {
@@ -102,12 +107,13 @@ impl Policy {
         }
     }
 
-    /// The options of the reply to a query that was [read](Self::read) before, and is answered now.
+    /// Returns the options of the reply to a query that was [read](Self::read) earlier and is
+    /// answered now.
     pub fn options(&self, query: &Query, asker: &Asker) -> Options<'_> {
         query.edns.as_ref().map_or_else(Options::default, |edns| self.answer_options(edns, asker).0)
     }
 
-    /// The options of a reply, and whether the query's cookie was a good one of ours.
+    /// Returns the options of a reply, and whether the query has a valid server cookie.
     fn answer_options(&self, edns: &Edns, asker: &Asker) -> (Options<'_>, bool) {
         let nsid = if edns.nsid { self.nsid.as_deref() } else { None };
         let (cookie, good) = match (&self.cookies, edns.cookie) {
@@ -121,7 +127,8 @@ impl Policy {
     }
 }
 
-/// Whether a question is for one of the names that servers tell theirs by (RFC 4892 section 2).
+/// Whether a question asks for one of the names by which servers identify themselves (RFC 4892
+/// section 2).
 fn asks_who_we_are(query: &Query) -> bool {
     let asked = query.key.asked();
     asked.qclass() == CLASS_CH

@@ -1,8 +1,10 @@
-//! From a burst of frames to their replies, in place: no kernel, no clock, no allocation.
+//! Turns a burst of frames into their replies, in place: no kernel, no clock, no allocation.
 //!
-//! Three passes over the burst, so that the waits for memory overlap: glance and hash, asking for each index line;
-//! probe, asking for each entry; reply. What a [glance](Glance) could not answer is looked at [closer] in the end, one by one;
-//! and what cannot be answered here leaves as [`Verdict::Punt`].
+//! Three passes over the burst overlap the waits for memory: the first glances at each query,
+//! hashes it and prefetches the index line; the second probes the index and prefetches the entry;
+//! the third replies. The [closer] look then handles, one by one, the frames that a
+//! [glance](Glance) could not answer. A query that cannot be answered here leaves as
+//! [`Verdict::Punt`].
 
 mod closer;
 mod glance;
@@ -31,16 +33,17 @@ use glance::Glance;
 use passes::Passes;
 use std::sync::Arc;
 
-/// What becomes of a frame.
+/// Outcome of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is its reply now.
+    /// The frame now holds the reply.
     Reply,
-    /// The same, from an entry that should be renewed: it has expired, or will soon.
+    /// The frame now holds the reply, from an entry that should be renewed: it has expired, or will
+    /// soon.
     ReplyAndRefresh(Envelope),
-    /// The control plane must find out.
+    /// The control plane must resolve the query.
     Punt(Envelope),
-    /// It is not answered.
+    /// The frame is not answered.
     Drop(DropReason),
 }
 
@@ -51,91 +54,93 @@ impl Verdict {
     }
 }
 
-/// What answers depend on besides the cache.
+/// Rules that replies depend on, besides the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// The largest reply over UDP, and what our OPT advertises (RFC 9715: 1232).
+    /// Largest reply over UDP in bytes, and the size that our OPT record advertises (RFC 9715:
+    /// 1232).
     pub udp_limit: u16,
     /// TTL of stale answers in seconds (RFC 8767 section 5.11: 30).
     pub stale_ttl: u32,
-    /// Whether an expired answer is given at once. Else the control plane decides (RFC 8767 section 5: the client response
-    /// timer).
+    /// Whether an expired answer is given at once. If not, the control plane decides (RFC 8767
+    /// section 5: the client response timer).
     pub stale_at_once: bool,
 }
 
 impl Rules {
-    /// How large the reply to `query` may be over UDP, and what it says of us.
+    /// Returns the limits of the reply to `query` over UDP, and the options that it carries.
     pub fn limits<'a>(&self, query: &Query, options: Options<'a>) -> Limits<'a> {
         Limits { reply: query.udp_limit(self.udp_limit), advertise: self.udp_limit, options }
     }
 }
 
-/// What is known of a frame that was looked at closer.
+/// Result of a closer look at a frame.
 #[derive(Debug)]
 pub struct Slot {
-    /// What was asked, as far as it was understood.
+    /// Query, as far as it was understood.
     pub query: Query,
-    /// What becomes of the frame.
+    /// Outcome of the frame.
     pub verdict: Verdict,
-    /// Where its message is, if it is a reply.
+    /// Position of the DNS message, if the frame is a reply.
     pub envelope: Envelope,
-    /// What the reply says, for the log.
+    /// Outcome of the query, for the log.
     pub outcome: Outcome,
-    /// The reply's response code, with what of it is in an OPT record (RFC 6891 section 6.1.3).
+    /// Response code of the reply, including the upper bits that are in the OPT record (RFC 6891
+    /// section 6.1.3).
     pub rcode: u16,
 }
 
-/// What was seen of a query that was answered at a glance.
+/// Question of a query that was answered at a glance.
 #[derive(Clone, Copy, Debug)]
 pub struct Glanced<'a> {
-    /// Whether it came over IPv6.
+    /// Whether the query came over IPv6.
     pub v6: bool,
-    /// The beginning of the question, as a key has it.
+    /// First block of the question, as in a key.
     pub block: &'a Block,
-    /// What is beyond that.
+    /// Second block of the question.
     pub beyond: &'a Block,
-    /// Length of the question.
+    /// Length of the question in bytes.
     pub len: usize,
 }
 
-/// What became of a burst's frames.
+/// Outcomes of the frames of a burst.
 #[derive(Clone, Copy, Debug)]
 pub struct Fates<'a> {
-    /// A bit for each frame that was looked at closer; the others are replies.
+    /// A bit for each frame that got a closer look; the other frames are replies.
     left: u64,
     slots: &'a [Slot],
     glances: &'a [Glance],
 }
 
 impl<'a> Fates<'a> {
-    /// More about the `nth` frame, if it is anything else than a reply from a fresh entry.
+    /// Returns the closer look at the `nth` frame; `None` if it is a reply from a fresh entry.
     #[inline(always)]
     pub fn slot(&self, nth: usize) -> Option<&'a Slot> {
         if self.left >> (nth % BURST) & 1 == 0 { None } else { Some(&self.slots[nth % BURST]) }
     }
 
-    /// What was seen of the `nth` frame, which is a reply from a fresh entry.
+    /// Returns the question of the `nth` frame, which is a reply from a fresh entry.
     #[inline(always)]
     pub fn glanced(&self, nth: usize) -> Option<Glanced<'a>> {
         self.glances.get(nth)?.glanced()
     }
 
-    /// What became of the `nth` frame.
+    /// Returns the outcome of the `nth` frame.
     pub fn verdict(&self, nth: usize) -> Verdict {
         self.slot(nth).map_or(Verdict::Reply, |slot| slot.verdict)
     }
 }
 
-/// How many of a burst were answered from where: what service times are recorded for.
+/// Number of queries of a burst answered from the cache, for which service times are recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// From fresh entries.
+    /// Queries answered from fresh entries.
     pub hits: u64,
-    /// From expired entries.
+    /// Queries answered from expired entries.
     pub stale: u64,
 }
 
-/// A burst in hand.
+/// The burst that is processed.
 struct Job<'a> {
     now: Secs,
     checksums: Checksums,
@@ -145,13 +150,13 @@ struct Job<'a> {
     tally: &'a mut Tally,
 }
 
-/// One worker's answering: its cache, and the burst in hand.
+/// Answers the queries of one worker from its cache.
 pub struct Processor {
     cache: Cache,
     hash: KeyedHash,
     rules: Rules,
     policy: Arc<Policy>,
-    /// The Unix time of second 0 of `now`.
+    /// Unix time at second 0 of the worker's clock.
     epoch: u32,
     level: Level,
     glances: Box<[Glance]>,
@@ -159,7 +164,7 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Over `cache`, with entries found by `hash`.
+    /// Creates a processor on `cache`, whose entries are found by `hash`.
     pub fn new(cache: Cache, hash: KeyedHash, rules: Rules, policy: Arc<Policy>) -> Self {
         let slot = || Slot {
             query: Query::default(),
@@ -180,8 +185,8 @@ impl Processor {
         }
     }
 
-    /// Answers what can be answered of `burst`, at most [`BURST`] frames. Returns what became of each, and how many were
-    /// answered from where.
+    /// Answers the queries of `burst`, at most [`BURST`] frames, that the cache can answer. Returns
+    /// the outcome of each frame, and the number answered from fresh and from expired entries.
     #[inline]
     pub fn run(
         &mut self,
@@ -196,7 +201,8 @@ impl Processor {
         let mut tally = Tally::default();
         let mut job = Job { now, checksums, frames, burst, stats, tally: &mut tally };
         let left = if checksums == Checksums::Trust {
-            // Their sums are made anew, for which every byte must be looked at.
+            // Trusted checksums may be partial, so each reply needs a new one over all of its
+            // bytes.
             u64::MAX.checked_shr((BURST - len) as u32).unwrap_or(0)
         } else {
             self.level.run(Passes { processor: self, job: &mut job })
@@ -209,7 +215,7 @@ impl Processor {
         (Fates { left, slots: &self.slots, glances: &self.glances }, tally)
     }
 
-    /// Finishes the frames of whose numbers the bits are set.
+    /// Finishes the frames whose bits are set in `left`.
     #[cold]
     fn look_closer(&mut self, mut left: u64, job: &mut Job<'_>) {
         let unix = self.unix(job.now);
@@ -223,43 +229,43 @@ impl Processor {
         }
     }
 
-    /// The cache, to fill and to sweep.
+    /// Returns the cache, to insert into and to sweep.
     pub fn cache(&mut self) -> &mut Cache {
         &mut self.cache
     }
 
-    /// The hash that the cache's entries are found by.
+    /// Returns the hash that finds the entries of the cache.
     pub fn hash(&self) -> KeyedHash {
         self.hash
     }
 
-    /// What queries are measured by.
+    /// Returns the policy that decides which queries are answered.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Measures queries by another policy from now on.
+    /// Replaces the policy.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.policy = policy;
     }
 
-    /// Says what the Unix time was at second 0 of the time that bursts are answered at.
+    /// Sets the Unix time at second 0 of the worker's clock.
     pub fn set_epoch(&mut self, epoch: u32) {
         self.epoch = epoch;
     }
 
-    /// The Unix time at `now`, wrapping.
+    /// Returns the Unix time at `now`, wrapping.
     pub fn unix(&self, now: Secs) -> u32 {
         self.epoch.wrapping_add(now)
     }
 
-    /// The rules of answering.
+    /// Returns the rules for replies.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 }
 
-/// Counts an answer by what it says and where it was from.
+/// Counts an answer by its response code and its age.
 fn count(status: Status, age: Age, stats: &WorkerStats, tally: &mut Tally) {
     match age {
         _ if !matches!(status.rcode(), rcode::NOERROR | rcode::NXDOMAIN) => {

@@ -1,4 +1,4 @@
-//! Anonymous memory for frames and cache slabs, on huge pages where the machine has any.
+//! Anonymous memory for frames and cache slabs, on huge pages if the host has reserved any.
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::{io, ptr::NonNull, slice};
@@ -11,10 +11,10 @@ pub struct Region {
     pages: Pages,
 }
 
-/// What a region stands on.
+/// Kind of pages that back a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pages {
-    /// Reserved 2 MiB pages (`vm.nr_hugepages`).
+    /// Reserved pages of 2 MiB (`vm.nr_hugepages`).
     Huge,
     /// Ordinary pages, which the kernel may merge (transparent huge pages).
     Ordinary,
@@ -28,9 +28,10 @@ unsafe impl Sync for Region {}
 const HUGE_PAGE: usize = 2 << 20;
 
 impl Region {
-    /// Maps at least `len` bytes, on huge pages if enough are reserved, else on ordinary ones.
+    /// Maps at least `len` bytes: on huge pages if enough are reserved, else on ordinary ones.
     ///
-    /// Pages come into being when first written, on the NUMA node of the thread that writes: map from the worker.
+    /// The kernel allocates ordinary pages when they are first written, on the NUMA node of the
+    /// writing thread: map from the worker.
     pub fn new(len: usize) -> io::Result<Self> {
         let huge = len.next_multiple_of(HUGE_PAGE);
         if let Ok(base) = map(huge, MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::POPULATE) {
@@ -41,30 +42,32 @@ impl Region {
         // SAFETY: the range is the mapping just made, which this value owns. The advice changes no contents.
         let advised = unsafe { rustix::mm::madvise(base.as_ptr().cast(), len, Advice::LinuxHugepage) };
         if let Err(error) = advised {
-            // Kernels without transparent huge pages answer EINVAL; ordinary pages are what is left.
+            // Kernels without transparent huge pages return EINVAL; the region then uses ordinary
+            // pages.
             tracing::debug!(%error, "no transparent huge pages");
         }
         Ok(Region { base, len, pages: Pages::Ordinary })
     }
 
-    /// What the region stands on.
+    /// Returns the kind of pages that back the region.
     pub fn pages(&self) -> Pages {
         self.pages
     }
 
-    /// The first byte, for memory of which others write a part: no reference may cover that.
+    /// Returns the address of the first byte, for memory that others also write: no reference may
+    /// cover what they write.
     pub fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// The whole region.
+    /// Returns the whole region.
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: `base..base + len` is mapped readable until drop, and `&self` excludes writers.
         unsafe { slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 
-    /// The whole region, to write.
+    /// Returns the whole region, for writing.
     #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: `base..base + len` is mapped writable until drop, and `&mut self` is exclusive.

@@ -1,18 +1,20 @@
-//! What is asked of the processor directly. [`Level::best`] looks once what it can do; a burst is then worked on by code that
-//! was compiled for it ([`Level::run`]): AVX2 and BMI on x86-64 since 2013, plain Rust elsewhere.
+//! Direct use of processor features. [`Level::best`] detects them once. A burst is then processed
+//! by code that was compiled for them ([`Level::run`]): AVX2 and BMI on x86-64 since 2013, plain
+//! Rust elsewhere.
 
 use crate::packet::checksum;
 
-/// Bytes that are treated at once.
+/// Number of bytes processed at once.
 pub const BLOCK: usize = 32;
 
-/// As many bytes.
+/// Block of [`BLOCK`] bytes.
 pub type Block = [u8; BLOCK];
 
 /// Bytes of a header that are shuffled at once.
 pub type Half = [u8; 16];
 
-/// Asks for the cache line of `at`, which need not be there, ahead of its use; the burst's other lookups hide the wait.
+/// Prefetches the cache line of `at`, which need not be mapped. The burst's other lookups hide the
+/// wait.
 #[inline(always)]
 pub fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
@@ -24,7 +26,8 @@ pub fn prefetch<T>(at: *const T) {
     let _ = at;
 }
 
-/// A bit for each of `tags` that is `tag`. One comparison instead of eight: 12 instructions a lookup instead of 56.
+/// Returns a bit for each of `tags` that equals `tag`. One comparison instead of eight: 12
+/// instructions a lookup instead of 56.
 #[inline(always)]
 pub fn equal(tags: &[u16; 8], tag: u16) -> u32 {
     #[cfg(target_arch = "x86_64")]
@@ -54,37 +57,40 @@ fn equal_portable(tags: &[u16; 8], tag: u16) -> u32 {
     tags.iter().enumerate().map(|(slot, have)| u32::from(*have == tag) << slot).sum()
 }
 
-/// What the path of a hit is made of.
+/// Operations of the fast path.
 pub trait Simd: Copy {
-    /// Does `work` in a function of its own, compiled for the same processor: what is rarer shall not take the registers of what
-    /// is not.
+    /// Runs `work` in a separate function, compiled for the same processor, so that rare cases do
+    /// not take registers from the common one.
     fn apart<W: Work>(self, work: W) -> W::Output;
 
-    /// How many bytes come before the first zero; [`BLOCK`] where there is none.
+    /// Returns the number of bytes before the first zero; [`BLOCK`] if there is none.
     fn until_zero(self, block: &Block) -> usize;
 
-    /// A question, whose name of `name` bytes the block begins with, at most 28: the ASCII letters of the name lowered (RFC 4343:
-    /// only they have case), and zeros after the four bytes that follow it.
+    /// Returns the question at the start of the block, whose name has `name` bytes, at most 28: the
+    /// ASCII letters of the name lowercased (RFC 4343: only they have case), and zeros after the
+    /// four bytes that follow the name.
     fn lowered(self, block: &Block, name: usize) -> Block;
 
     /// Whether the first `len` bytes are the same, at most [`BLOCK`].
     fn same(self, a: &Block, b: &Block, len: usize) -> bool;
 
-    /// The bytes in another order: in the place of each the one that `order` names, or zero for 0x80.
+    /// Returns the bytes in another order: at each position the byte that `order` names, or zero
+    /// for 0x80.
     fn shuffled(self, half: &Half, order: &Half) -> Half;
 
-    /// Whether both of two [checksums](crate::packet::checksum) are right: that of `apart`; and that of `head` with the question,
-    /// whose name of `name` bytes `tail` begins with, and with `rest`, a sum below 2^28. All stand at even offsets.
+    /// Whether two [checksums](crate::packet::checksum) are right: that of `apart`, and that of
+    /// `head` together with the question at the start of `tail`, whose name has `name` bytes, and
+    /// with `rest`, a sum below 2^28. All are at even offsets.
     fn are_right(self, apart: Masked<'_>, head: Masked<'_>, tail: &Block, name: usize, rest: u32) -> bool;
 }
 
-/// A block, and ones for what of it is meant.
+/// A block, and a mask with ones for the bytes that count.
 pub type Masked<'a> = (&'a Block, &'a Block);
 
-/// The most bytes of a name whose question is a block.
+/// Most bytes of a name whose question fits in a block.
 pub const NAME: usize = BLOCK - 4;
 
-/// Masks with ones for a name of so many bytes, from 1 to [`NAME`], and for its question.
+/// Returns masks with ones for a name of `name` bytes, from 1 to [`NAME`], and for its question.
 #[inline(always)]
 fn masks(name: usize) -> (&'static Block, &'static Block) {
     const ONES: [u8; 2 * BLOCK + 4] = {
@@ -96,7 +102,7 @@ fn masks(name: usize) -> (&'static Block, &'static Block) {
         }
         ones
     };
-    // The remainder is what the difference is already, and spares the comparison.
+    // The remainder equals the difference; it saves a bounds check.
     let at = NAME.wrapping_sub(name) % BLOCK;
     match (ONES[at + 4..].first_chunk(), ONES[at..].first_chunk()) {
         (Some(name), Some(question)) => (name, question),
@@ -104,7 +110,7 @@ fn masks(name: usize) -> (&'static Block, &'static Block) {
     }
 }
 
-/// A mask with ones for the bytes from `start` to before `end`.
+/// Returns a mask with ones for the bytes from `start` to before `end`.
 pub const fn between(start: usize, end: usize) -> Block {
     let mut mask = [0; BLOCK];
     let mut at = start;
@@ -115,7 +121,7 @@ pub const fn between(start: usize, end: usize) -> Block {
     mask
 }
 
-/// Any processor.
+/// Plain Rust, for any processor.
 #[derive(Clone, Copy, Debug)]
 pub struct Portable;
 
@@ -154,27 +160,28 @@ impl Simd for Portable {
     }
 }
 
-/// What of [`Simd`] a machine can do.
+/// Implementations of [`Simd`] that a processor supports.
 #[derive(Clone, Copy, Debug)]
 pub enum Level {
     /// AVX2, BMI1, BMI2, LZCNT, MOVBE and POPCNT.
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
-    /// Nothing in particular.
+    /// No particular feature.
     Portable(Portable),
 }
 
-/// Something that is compiled once for each level. `run` must be `#[inline(always)]`, or it is compiled for none.
+/// Work that is compiled once per level. `run` must be `#[inline(always)]`, or it is compiled for
+/// none of them.
 pub trait Work {
-    /// What comes of it.
+    /// Result of the work.
     type Output;
 
-    /// Does it.
+    /// Does the work.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
 impl Level {
-    /// The most that this machine can do.
+    /// Returns the best implementation that this processor supports.
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         if let Some(avx2) = avx2::Avx2::detect() {
@@ -183,7 +190,7 @@ impl Level {
         Level::Portable(Portable)
     }
 
-    /// Does `work` as this machine does it best.
+    /// Runs `work`, compiled for this processor.
     #[inline(always)]
     pub fn run<W: Work>(self, work: W) -> W::Output {
         match self {
@@ -200,12 +207,12 @@ mod avx2 {
     use std::arch::x86_64::*;
     use zerocopy::transmute;
 
-    /// Proof that the processor has what the functions here are compiled for.
+    /// Proof that the processor has the features that the functions here are compiled for.
     #[derive(Clone, Copy, Debug)]
     pub struct Avx2(());
 
     impl Avx2 {
-        /// `None` where something is missing.
+        /// Returns the proof; `None` if a feature is missing.
         pub fn detect() -> Option<Self> {
             let there = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("bmi1")
@@ -216,7 +223,7 @@ mod avx2 {
             there.then_some(Avx2(()))
         }
 
-        /// Does `work`, compiled for this processor.
+        /// Runs `work`, compiled for this processor.
         #[inline(always)]
         pub fn run<W: Work>(self, work: W) -> W::Output {
             // SAFETY: `self` is the proof that the features are there.
@@ -230,7 +237,8 @@ mod avx2 {
         work.run(simd)
     }
 
-    /// Cold for what calls it, so that registers are kept for the rest; nothing is known of how often that is.
+    /// Marked cold so that its callers keep their registers for the rest; that says nothing about
+    /// how often it is called.
     #[cold]
     #[inline(never)]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
@@ -294,7 +302,7 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     fn lowered(block: &Block, (name, question): (&Block, &Block)) -> Block {
         let block: __m256i = transmute!(*block);
-        // Signed comparison: moves 'A'..='Z' to the 26 lowest values.
+        // Signed comparison: this moves 'A'..='Z' to the 26 lowest values.
         let moved = _mm256_add_epi8(block, _mm256_set1_epi8(0x80u8.wrapping_sub(b'A') as i8));
         let other = _mm256_cmpgt_epi8(moved, _mm256_set1_epi8(0x80u8.wrapping_add(25) as i8));
         let case = _mm256_andnot_si256(other, _mm256_set1_epi8(0x20));
@@ -318,7 +326,8 @@ mod avx2 {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn are_right(apart: Masked<'_>, head: Masked<'_>, tail: Masked<'_>, rest: u32) -> bool {
-        // The 16-bit words of a block in 32 bits, which as many blocks as a packet has do not fill.
+        // Widens the 16-bit words of a block to 32 bits: the sum of all blocks of a packet does not
+        // overflow them.
         let words = |(block, mask): Masked<'_>| {
             let block = _mm256_and_si256(transmute!(*block), transmute!(*mask));
             let low = _mm256_blend_epi16::<0xaa>(block, _mm256_setzero_si256());
@@ -328,8 +337,8 @@ mod avx2 {
         let both = _mm256_hadd_epi32(pairs, pairs);
         let both = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
         let both = _mm_add_epi32(both, _mm_cvtsi32_si128(rest as i32));
-        // A multiple of 0xffff, below 2^32, has as much more in its upper half as is missing in the lower. The upper two sums
-        // are the lower again, but for `rest`.
+        // In a multiple of 0xffff below 2^32, the upper half makes up exactly for what the lower
+        // half lacks. The upper two sums are the lower ones again, except for `rest`.
         let low = _mm_blend_epi16::<0xaa>(both, _mm_setzero_si128());
         let folded = _mm_add_epi32(low, _mm_srli_epi32::<16>(both));
         _mm_movemask_epi8(_mm_cmpeq_epi32(folded, _mm_set1_epi32(0xffff))) as u8 == 0xff
@@ -355,7 +364,7 @@ mod tests {
         }
     }
 
-    /// Whether this machine's best agrees with what any machine does.
+    /// Checks that the best implementation on this processor agrees with the portable one.
     struct Agree {
         a: Block,
         b: Block,
@@ -376,7 +385,7 @@ mod tests {
             prop_assert_eq!(simd.lowered(&a, name), Portable.lowered(&a, name));
             prop_assert_eq!(simd.same(&a, &b, len), Portable.same(&a, &b, len));
             prop_assert_eq!(simd.shuffled(&half, &order), Portable.shuffled(&half, &order));
-            // Two sums made right by their last words.
+            // Two sums, each made right by its last word.
             let (first, all) = (between(0, 20), between(4, BLOCK));
             let mut apart = b;
             let mut head = a;

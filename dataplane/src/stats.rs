@@ -1,7 +1,8 @@
-//! Counters: one set a worker, written by it alone, read by anybody.
+//! Counters: one set per worker, written only by that worker, read by anybody.
 //!
-//! Every received frame ends in exactly one [`Counter`] of the first group or one [`DropReason`], and every punt in
-//! exactly one of the second, so that sums close: see [`Snapshot::unaccounted`].
+//! Every received frame ends in exactly one [`Counter`] of the first group or one [`DropReason`],
+//! and every punt in exactly one of the second group, so the sums close: see
+//! [`Snapshot::unaccounted`].
 
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,17 +15,17 @@ macro_rules! counters {
         pub enum $name { $(#[doc = $doc] $variant,)* }
 
         impl $name {
-            /// All of them, in order.
+            /// All values, in order of declaration.
             pub const ALL: &'static [$name] = &[$($name::$variant,)*];
-            /// How many there are.
+            /// Number of values.
             pub const COUNT: usize = Self::ALL.len();
 
-            /// The name in statistics.
+            /// Returns the name in statistics and metrics.
             pub fn label(self) -> &'static str {
                 match self { $($name::$variant => $label,)* }
             }
 
-            /// What it counts.
+            /// Returns the help text of the metric.
             pub fn doc(self) -> &'static str {
                 match self { $($name::$variant => $doc.trim_ascii(),)* }
             }
@@ -33,103 +34,103 @@ macro_rules! counters {
 }
 
 counters! {
-    /// What a worker counts.
+    /// Counters of a worker. Each doc line is the help text of a metric.
     Counter {
-        /// Frames received.
+        /// Frames received by the worker.
         Received => "received",
 
-        /// Answered from a fresh entry.
+        /// Queries answered from a fresh entry of the worker cache.
         Hit => "hit",
-        /// Answered from an expired entry; a refresh was asked for.
+        /// Queries answered from an expired entry of the worker cache (serve-stale, RFC 8767).
         Stale => "stale",
-        /// Answered with a remembered failure (RFC 9520).
+        /// Queries answered with a cached failure (RFC 9520).
         CachedFailure => "cached_failure",
-        /// Answered FORMERR.
+        /// Queries answered FORMERR.
         FormErr => "formerr",
-        /// Answered NOTIMP.
+        /// Queries answered NOTIMP.
         NotImp => "notimp",
-        /// Answered REFUSED.
+        /// Queries answered REFUSED for another reason than the access list.
         Refused => "refused",
-        /// Answered REFUSED because the access list does not let the client in.
+        /// Queries answered REFUSED because the access list does not allow the client.
         Denied => "denied",
-        /// Answered BADVERS.
+        /// Queries answered BADVERS.
         BadVers => "badvers",
-        /// Answered with who we are.
+        /// Queries for the name of this server (id.server, hostname.bind) answered with it (RFC 4892).
         Identity => "identity",
-        /// Answered with nothing but a cookie: BADCOOKIE, or nothing else was asked for (RFC 7873).
+        /// Queries answered with a server cookie only: BADCOOKIE, or the query had no question (RFC 7873).
         Cookie => "cookie",
-        /// Sent to the control plane, to be answered when it has found out.
+        /// Queries punted to the control plane because the worker cache had no answer to give.
         Punted => "punted",
 
-        /// Punts answered.
+        /// Punted queries answered.
         PuntAnswered => "punt_answered",
-        /// Punts whose answer found no free frame; the client will ask again.
+        /// Punted queries left unanswered because no frame was free for the reply; the client will retry.
         PuntNoFrame => "punt_no_frame",
-        /// Punts whose answer came when the port that had received them was gone; the client will ask again.
+        /// Punted queries left unanswered because their port had been replaced; the client will retry.
         PuntPortGone => "punt_port_gone",
 
-        /// Datagrams accepted with a partial checksum: the kernel left it to a NIC that was not on the way.
+        /// Datagrams accepted with a partial checksum, which the kernel had left to a NIC that was not on the path.
         PartialChecksum => "partial_checksum",
-        /// Answers sent with TC=1 because they exceed what the client takes.
+        /// Answers sent with TC=1 because they exceed what the client accepts.
         Truncated => "truncated",
-        /// Answers with NXDOMAIN or no data, among the hits.
+        /// Answers from the worker cache with NXDOMAIN or no data.
         Negative => "negative",
-        /// Refreshes asked of the control plane.
+        /// Refreshes of cache entries requested from the control plane.
         RefreshSent => "refresh_sent",
-        /// Refreshes not asked for because the punt queue or pool was exhausted.
+        /// Refreshes not requested because the punt queue was full or all punt records were in use.
         RefreshSkipped => "refresh_skipped",
-        /// Refreshes that came back.
+        /// Refreshes that the control plane has finished.
         RefreshDone => "refresh_done",
-        /// Entries written to the cache.
+        /// Entries written to the worker cache.
         Inserted => "inserted",
-        /// Entries pushed out by others before they expired.
+        /// Entries evicted from the worker cache before they expired.
         Evicted => "evicted",
-        /// Entries removed because they expired or were purged.
+        /// Entries removed from the worker cache because they expired or were purged.
         Expired => "expired",
 
-        /// Answers recorded for the query log, those with no batch for them among these.
+        /// Answers recorded for the query log, including those lost because no batch was free.
         LogRecorded => "log_recorded",
-        /// Answers not recorded because their client or name is excluded.
+        /// Answers not recorded in the query log because their client or name is excluded.
         LogExcluded => "log_excluded",
-        /// Answers recorded nowhere because all batches were on their way.
+        /// Answers lost to the query log because no batch was free.
         LogNoBatch => "log_no_batch",
 
-        /// Entries of which the control plane was told that they have been asked for.
+        /// Cache entries in demand that were reported to the control plane, for prefetch.
         Noted => "noted",
-        /// Entries of which it is to be told the next time, because all batches were on their way.
+        /// Cache entries in demand not reported to the control plane until the next sweep because no batch was free.
         NoteSkipped => "note_skipped",
-        /// Entries replaced by an answer that the control plane had renewed unasked.
+        /// Cache entries replaced by an answer that the control plane had prefetched.
         Renewed => "renewed",
     }
 }
 
 counters! {
-    /// Why a received frame was dropped.
+    /// Reasons to drop a received frame.
     DropReason {
-        /// Neither IPv4 nor IPv6.
+        /// Frames that are neither IPv4 nor IPv6.
         NotIp => "not_ip",
-        /// IP, but options, a fragment, extension headers or another protocol.
+        /// IP packets with options, fragments, extension headers or another protocol than UDP.
         NotPlainUdp => "not_plain_udp",
-        /// Lengths of frame, IP and UDP disagree.
+        /// Packets whose frame, IP and UDP lengths disagree.
         BadLength => "bad_length",
-        /// The IP or UDP checksum is wrong.
+        /// Packets with a wrong IP or UDP checksum.
         BadChecksum => "bad_checksum",
-        /// A source that cannot be answered: port 0, multicast, unspecified.
+        /// Packets from a source that cannot be answered: port 0, multicast, unspecified.
         BadSource => "bad_source",
-        /// Too short to be a DNS message.
+        /// Datagrams too short for a DNS header.
         ShortMessage => "short_message",
-        /// A response, not a query.
+        /// Messages that are responses, not queries.
         Response => "response",
-        /// The access list does not let the client in.
+        /// Queries from a client that the access list does not allow.
         Denied => "denied",
-        /// The punt queue to the control plane is full.
+        /// Queries dropped because the punt queue to the control plane is full.
         PuntQueueFull => "punt_queue_full",
-        /// All punt records of this worker are in use.
+        /// Queries dropped because all punt records of this worker are in use.
         PuntPoolEmpty => "punt_pool_empty",
     }
 }
 
-/// The outcomes that a received frame can have besides a drop.
+/// Outcomes of a received frame, apart from a drop.
 const OUTCOMES: &[Counter] = &[
     Counter::Hit,
     Counter::Stale,
@@ -144,7 +145,7 @@ const OUTCOMES: &[Counter] = &[
     Counter::Punted,
 ];
 
-/// A worker's live counters. Only the worker writes, so an increment is a plain load and store.
+/// Live counters of a worker. Only the worker writes, so an increment is a plain load and store.
 #[derive(Debug, Default)]
 pub struct WorkerStats(CachePadded<Cells>);
 
@@ -155,7 +156,7 @@ struct Cells {
 }
 
 impl WorkerStats {
-    /// Counts `n` of `counter`. For the owning worker only: two writers would lose counts.
+    /// Adds `n` to `counter`. For the owning worker only: two writers would lose counts.
     #[inline(always)]
     pub fn add(&self, counter: Counter, n: u64) {
         bump(&self.0.counters[counter as usize], n);
@@ -167,7 +168,8 @@ impl WorkerStats {
         bump(&self.0.drops[reason as usize], 1);
     }
 
-    /// A copy of all counters; each is exact, and as of slightly different instants while the worker runs.
+    /// Returns a copy of all counters. Each is exact, but while the worker runs they are read at
+    /// slightly different instants.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             counters: self.0.counters.each_ref().map(|c| c.load(Relaxed)),
@@ -181,7 +183,7 @@ fn bump(cell: &AtomicU64, n: u64) {
     cell.store(cell.load(Relaxed) + n, Relaxed);
 }
 
-/// A copy of counters, of one worker or summed over several.
+/// Copy of the counters of one worker, or their sum over several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     counters: [u64; Counter::COUNT],
@@ -189,22 +191,22 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// One counter.
+    /// Returns the value of one counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.counters[counter as usize]
     }
 
-    /// Frames dropped for one reason.
+    /// Returns the number of frames dropped for one reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops[reason as usize]
     }
 
-    /// Frames dropped for any reason.
+    /// Returns the number of frames dropped for any reason.
     pub fn dropped_total(&self) -> u64 {
         self.drops.iter().sum()
     }
 
-    /// Adds another worker's.
+    /// Adds the counters of another worker.
     pub fn merge(&mut self, other: &Snapshot) {
         for (to, from) in self.counters.iter_mut().zip(&other.counters) {
             *to += from;
@@ -214,13 +216,14 @@ impl Snapshot {
         }
     }
 
-    /// Received frames without an outcome: zero, but for the burst under way.
+    /// Returns the number of received frames without an outcome: zero, except for the burst in
+    /// progress.
     pub fn unaccounted(&self) -> i64 {
         let outcomes: u64 = OUTCOMES.iter().map(|c| self.get(*c)).sum();
         self.get(Counter::Received) as i64 - (outcomes + self.dropped_total()) as i64
     }
 
-    /// Punts that wait for the control plane.
+    /// Returns the number of punts that wait for the control plane.
     pub fn punts_waiting(&self) -> i64 {
         let ends = [Counter::PuntAnswered, Counter::PuntNoFrame, Counter::PuntPortGone];
         let ended: u64 = ends.iter().map(|end| self.get(*end)).sum();

@@ -18,46 +18,47 @@ use crate::{
 use arrayvec::ArrayVec;
 use std::{io, sync::Arc, time::Duration};
 
-/// How a worker is set up.
+/// Settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of the cache, index included.
+    /// Size of the cache in bytes, including its index.
     pub cache_bytes: usize,
-    /// What answers depend on.
+    /// Rules for replies.
     pub rules: Rules,
-    /// What queries are measured by.
+    /// Policy that decides which queries are answered.
     pub policy: Arc<Policy>,
-    /// Punt records: how many queries may wait for the control plane.
+    /// Number of punt records: the most queries that may wait for the control plane at once.
     pub records: usize,
-    /// How long to look for packets after the last one before sleeping in the kernel.
+    /// Time that the worker polls for packets after the last one, before it sleeps in the kernel.
     pub spin: Duration,
-    /// How what is answered is logged; `None`: not at all.
+    /// Setup of the query log; `None`: no log.
     pub log: Option<log::Setup>,
-    /// Where the control plane is told what is asked for; `None`: it is not.
+    /// Queue of the entries in demand to the control plane; `None`: they are not reported.
     pub demand: Option<Arc<Demand>>,
 }
 
-/// Most returned punts that one turn answers, so that a flood of misses does not hold up hits.
+/// Most returned punts that one turn answers, so that a flood of misses does not delay hits.
 pub(crate) const RETURNS_MAX: usize = 32;
-/// The sweep passes over the whole cache once in this many seconds.
+/// Time in which the sweep passes over the whole cache once, in seconds.
 const SWEEP_PERIOD: u64 = 60;
-/// Entries swept in one turn: under load, and with nothing else to do.
+/// Most entries swept in one turn: under load, and when idle.
 const SWEEP_STEPS: (u32, u32) = (8, 256);
-/// Longest sleep: how late an idle worker notices that a second has passed.
+/// Longest sleep: the most by which an idle worker can be late to notice that a second has passed.
 const NAP: Duration = Duration::from_millis(500);
 
-/// Turns that a port has, before it is replaced, for what has arrived: as many as empty the largest ring.
+/// Most turns that a port gets before it is replaced, to answer what has arrived: enough to empty
+/// the largest ring.
 const LAST_TURNS: usize = 1 << 11;
 
-/// The worker's unused punt records. Boxed, because they leave one at a time.
+/// Unused punt records of the worker. They are boxed because they leave one at a time.
 type Pool = Vec<Box<Punt>>;
 
-/// One worker. Made on the thread that runs it, so that its memory is near that core.
+/// A worker. Create it on the thread that runs it, so that its memory is on that core's NUMA node.
 pub struct Worker<P: Port> {
     port: P,
-    /// How many ports it had before.
+    /// Number of ports that it had before this one.
     port_number: u32,
-    /// Their totals.
+    /// Totals of those ports.
     before: PortStats,
     processor: Processor,
     link: Arc<Link>,
@@ -66,12 +67,12 @@ pub struct Worker<P: Port> {
     pool: Pool,
     latencies: Box<Latencies>,
     burst: Burst,
-    /// When the queries arrived whose punts this turn answers.
+    /// Arrival times of the queries whose punts this turn answers.
     waited: ArrayVec<Nanos, RETURNS_MAX>,
     generation: u64,
-    /// `None`: nothing is logged.
+    /// Query log; `None`: nothing is logged.
     log: Option<Box<Recorder>>,
-    /// `None`: nobody wants to know what is asked for.
+    /// Reporter of the entries in demand; `None`: they are not reported.
     noter: Option<Box<Noter>>,
     housekeeping: Housekeeping,
 }
@@ -83,17 +84,17 @@ struct Housekeeping {
     churn: Churn,
 }
 
-/// What a turn did.
+/// Result of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Something arrived or came back.
+    /// Packets arrived or punts came back.
     Busy,
-    /// Nothing to do.
+    /// There was nothing to do.
     Idle,
 }
 
 impl<P: Port> Worker<P> {
-    /// A worker over `port`, with an empty cache.
+    /// Creates a worker on `port` with an empty cache.
     pub fn new(port: P, link: Arc<Link>, clock: Clock, settings: &Settings) -> io::Result<Self> {
         let cache = Cache::new(settings.cache_bytes, settings.rules.udp_limit)?;
         let latencies = Latencies::new().map_err(io::Error::other)?;
@@ -140,10 +141,11 @@ impl<P: Port> Worker<P> {
         Ok(())
     }
 
-    /// Replaces the port. Cache, counters and what is under way stay; the totals of all ports are added up.
+    /// Replaces the port. The cache, the counters and the punts in flight stay; the totals of all
+    /// ports are added up.
     ///
-    /// Packets that arrived at the old port are answered first. Replies not sent by then are lost, as are the answers
-    /// to what was punted: the frame that they would go out in is headed for another wire.
+    /// Packets that arrived at the old port are answered first. Replies not sent by then are lost.
+    /// So are the answers to punts from the old port: their frames are addressed for another wire.
     pub fn replace_port<Q: Port>(mut self, port: Q) -> Worker<Q> {
         for _ in 0..LAST_TURNS {
             if self.turn(self.clock.nanos()) == Turn::Idle {
@@ -178,7 +180,8 @@ impl<P: Port> Worker<P> {
         worker
     }
 
-    /// One turn at the time `now`: receive a burst, answer it, answer what the control plane has found out, send.
+    /// Runs one turn at the time `now`: receives a burst, answers it, answers the punts that have
+    /// come back, and sends.
     pub fn turn(&mut self, now: Nanos) -> Turn {
         self.follow_generation();
         self.port.recv(&mut self.burst);
@@ -193,7 +196,7 @@ impl<P: Port> Worker<P> {
         Turn::Busy
     }
 
-    /// Answers the burst in hand.
+    /// Answers the burst just received.
     fn answer_burst(&mut self, now: Nanos) -> Tally {
         if self.burst.is_empty() {
             return Tally::default();
@@ -222,7 +225,7 @@ impl<P: Port> Worker<P> {
             match slot.verdict {
                 Verdict::Reply => self.port.send(frame),
                 Verdict::ReplyAndRefresh(envelope) => {
-                    // The reply stands where the query stood, with the same question.
+                    // The reply is in the query's place and has the same question.
                     punted |= punter.refresh(self.port.frames().packet(&frame), slot, envelope);
                     self.port.send(frame);
                 }
@@ -239,7 +242,8 @@ impl<P: Port> Worker<P> {
         tally
     }
 
-    /// Files what the control plane has found out, and answers the clients that waited for it.
+    /// Caches the answers that the control plane has returned, and replies to the clients that
+    /// waited for them.
     fn answer_returned(&mut self, now: Nanos) -> usize {
         let mut returned = 0;
         while returned < RETURNS_MAX
@@ -262,14 +266,14 @@ impl<P: Port> Worker<P> {
 
     fn file(&mut self, record: &Punt, now: Secs) {
         let Some(answer) = &record.answer else { return };
-        // What was asked before a purge may be what the purge was for.
+        // An answer requested before a purge may be one that the purge was meant to remove.
         if record.generation == self.link.generation() {
             let hash = self.processor.hash().of(&record.query.key);
             self.processor.cache().insert(&record.query.key, hash, answer, now);
         }
     }
 
-    /// Files what the control plane has renewed unasked, in place of what is there.
+    /// Replaces a cache entry with an answer that the control plane has prefetched.
     fn renew(&mut self, record: Box<Punt>, now: Secs) {
         if let Some(answer) = &record.answer
             && record.generation == self.link.generation()
@@ -306,7 +310,8 @@ impl<P: Port> Worker<P> {
         });
         let limits = rules.limits(&record.query, options);
         let message = &mut buffer[envelope.message()..];
-        // The query's tail was not kept, so its checksum is of no use.
+        // The record has no copy of the query after its question, so the query's checksum cannot be
+        // adjusted.
         let query_len = record.head().len() - envelope.message();
         let reply = reply::answer(message, query_len, &record.query, answer.view(), age, &limits);
         frame.set_len(envelope.seal(buffer, reply.len, None));
@@ -335,7 +340,7 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// Drops the cache's contents when the control plane has moved on to another generation.
+    /// Purges the cache when the control plane has moved on to another generation.
     fn follow_generation(&mut self) {
         let generation = self.link.generation();
         if generation != self.generation {
@@ -344,7 +349,8 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// Sweeps the cache a little, hands out histograms and what was logged, and publishes once a second. True if the sweep has more to do.
+    /// Sweeps part of the cache, delivers histograms and log batches, and publishes once a second.
+    /// Returns true if the sweep has more to do.
     fn keep_house(&mut self, now: Nanos, turn: Turn) -> bool {
         self.link.latencies.serve(&mut self.latencies);
         if let Some(log) = &mut self.log {
@@ -355,7 +361,7 @@ impl<P: Port> Worker<P> {
         if second != self.housekeeping.second {
             self.housekeeping.second = second;
             self.housekeeping.sweep_budget = entries / SWEEP_PERIOD + 1;
-            // The wall clock may be set while we run.
+            // The wall clock may be changed while the worker runs.
             self.processor.set_epoch(self.clock.epoch());
             if let Some(policy) = self.link.new_policy() {
                 self.processor.set_policy(policy);
@@ -394,7 +400,7 @@ impl<P: Port> Worker<P> {
         self.link.port.publish(Published { port, frames, cache: self.processor.cache().occupancy() });
     }
 
-    /// Sleeps until a packet or a punt's answer arrives, or what was logged is to be handed on.
+    /// Sleeps until a packet or the answer to a punt arrives, or a log batch is due.
     fn sleep(&mut self, now: Nanos) -> io::Result<()> {
         let due = self.log.as_ref().and_then(|log| log.due(now));
         let nap = due.map_or(NAP, |due| due.min(NAP));
@@ -406,18 +412,18 @@ impl<P: Port> Worker<P> {
         slept
     }
 
-    /// The port, for tests and for whoever made it.
+    /// Returns the port, for tests and for its creator.
     pub fn port(&mut self) -> &mut P {
         &mut self.port
     }
 
-    /// The cache and the answering.
+    /// Returns the processor: the cache and the code that answers.
     pub fn processor(&mut self) -> &mut Processor {
         &mut self.processor
     }
 }
 
-/// What sending a punt needs, while the burst is borrowed.
+/// Borrowed parts of the worker that sending a punt needs while the burst is borrowed.
 struct Punter<'a> {
     link: &'a Link,
     pool: &'a mut Pool,

@@ -1,5 +1,5 @@
-//! A worker allocates and frees nothing once it runs: hits, stale and negative answers, rejects, misses and their return, with the
-//! query log and without.
+//! Tests that a running worker neither allocates nor frees: hits, stale and negative answers,
+//! rejects, misses and their return, with the query log and without.
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode},
@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-/// The system's allocator, with its calls counted for each thread.
+/// The system's allocator, with calls counted per thread.
 struct Counting;
 
 thread_local! {
@@ -39,11 +39,11 @@ thread_local! {
 }
 
 fn count() {
-    // A thread that ends frees memory after this is gone.
+    // An ending thread frees memory after its counter is gone.
     let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
 }
 
-// SAFETY: all is handed on to the system's allocator as it came.
+// SAFETY: all calls are passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -67,7 +67,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How often `run` allocates, grows or frees.
+/// Returns the number of times that `run` allocates, grows or frees.
 fn calls(run: impl FnOnce()) -> u64 {
     let before = CALLS.get();
     run();
@@ -87,7 +87,7 @@ fn query(name: &str, edns: bool) -> Message {
     message
 }
 
-/// The answer to `name`, received at second 0: addresses, or NXDOMAIN.
+/// Returns a query for `name` and its answer, received at second 0: addresses, or NXDOMAIN.
 fn answer(name: &str, addresses: u8, ttl: u32) -> (Query, Answer) {
     let mut asked = Query::default();
     asked.parse(&query(name, false).to_vec().unwrap()).unwrap();
@@ -108,7 +108,7 @@ fn answer(name: &str, addresses: u8, ttl: u32) -> (Query, Answer) {
     (asked, answer)
 }
 
-/// What is in the cache.
+/// Returns the content of the cache.
 fn known() -> Vec<(Query, Answer)> {
     vec![
         answer("fresh.example.", 1, 80_000),
@@ -136,7 +136,7 @@ fn packet(v6: bool, message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A packet of every kind.
+/// Returns a packet of every kind.
 fn packets() -> Vec<Vec<u8>> {
     let names = ["fresh.example.", "FRESH.example.", "many.example.", "stale.example.", "nothing.example."];
     let misses = ["missing.example.", "x.missing.example."];
@@ -214,12 +214,12 @@ fn what_is_logged_is_so_without_allocating() {
     let sieve = Arc::new(Sieve::new(1, &excluded.0, &excluded.1).unwrap());
     let logged = turns(Some(Setup { line, sieve, seed: 1 }));
     let counts = [Counter::LogRecorded, Counter::LogExcluded, Counter::LogNoBatch].map(|c| logged.get(c));
-    // 300 bursts, of which nearly all are answered.
+    // Nearly all queries of 300 bursts are answered.
     assert!(counts[0] > 10_000 && counts[1] > 1000, "{counts:?}");
     assert!(counts[2] > 0 && counts[2] < counts[0], "of two batches, none is left now and then: {counts:?}");
 }
 
-/// Three hundred turns, which do not allocate. What was logged is collected every fifty turns.
+/// Runs three hundred turns, which do not allocate. The log is collected every fifty turns.
 fn turns(log: Option<Setup>) -> Snapshot {
     const RECORDS: usize = 256;
     let line = log.as_ref().map(|log| log.line.clone());
@@ -237,7 +237,8 @@ fn turns(log: Option<Setup>) -> Snapshot {
     let port = SimPort::replay(&packets()).unwrap();
     let mut worker = Worker::new(port, link.clone(), Clock::start(), &settings).unwrap();
     fill(worker.processor());
-    // One answer is never kept, so that its question is asked again each time; the other is, and expires.
+    // One answer is never cached, so its question is asked again each time; the other is cached,
+    // and expires.
     let failed = Arc::new(Answer::error(rcode::SERVFAIL, None, 0, 0));
     let (later, found) = answer("x.missing.example.", 3, 2);
     for turn in 0..300u64 {
@@ -255,7 +256,7 @@ fn turns(log: Option<Setup>) -> Snapshot {
         let found = Arc::new(Answer { received: 20 + turn as u32, stale: 0, ..found.clone() });
         while let Some(mut record) = link.take() {
             record.answer = Some(if record.query.key == later.key { found.clone() } else { failed.clone() });
-            // The answer of an earlier turn is dropped by `take`, on the control plane's side.
+            // `take` drops the answer of an earlier turn, on the control plane's side.
             link.give_back(record);
         }
     }

@@ -1,4 +1,4 @@
-//! What a worker tells of what it is asked for, and what it does with an answer that nobody has asked for.
+//! Tests of demand: a worker reports the entries in demand, and handles prefetched answers.
 
 mod ticking;
 
@@ -11,7 +11,7 @@ use ringdns_dataplane::{
 use std::sync::Arc;
 use ticking::{now, until};
 
-/// The key of a name of one letter.
+/// Returns the key of a name of one letter.
 fn key(letter: u8) -> Key {
     let mut query = Query::default();
     let message = [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, letter, 0, 0, 1, 0, 1];
@@ -45,13 +45,13 @@ fn a_worker_tells_what_is_asked_for_and_takes_what_was_renewed() {
     until(&link, || (now() > told + 200_000_000_000).then_some(()));
     assert!(demand.take().is_none(), "nobody has asked since");
 
-    // One that it has, one that it has not, and one from before a purge.
+    // An entry that the worker has, one that it does not have, and one from before a purge.
     let renewed = Arc::new(Answer::error(rcode::NOERROR, None, (now() / 1_000_000_000) as u32, 2_000_000));
     for (letter, generation) in [(b'a', 0), (b'x', 0), (b'c', 7)] {
         assert!(demand.send(&link, &key(letter), &renewed, generation));
     }
     until(&link, || (link.stats.snapshot().get(Counter::Renewed) > 0).then_some(()));
-    // All records come back, however many are sent.
+    // All records come back, however many answers are sent.
     for _ in 0..10 * RENEWALS {
         until(&link, || demand.send(&link, &key(b'a'), &renewed, 0).then_some(()));
     }

@@ -1,4 +1,4 @@
-//! What a worker does of itself while it runs.
+//! Tests of a running worker's housekeeping.
 
 mod ticking;
 
@@ -7,10 +7,11 @@ use ringdns_dataplane::{
     stats::Counter,
 };
 
-/// Nobody asks for anything: the sweep must come by itself, or expired answers stay until others push them out.
+/// While no queries arrive, the sweep must run by itself, or expired answers stay until others
+/// evict them.
 #[test]
 fn a_worker_sweeps_though_nobody_asks() {
-    // Fewer than up to the first capital letter, so that no two names are one.
+    // Few enough that no name contains a capital letter, so that no two names are equal.
     const ENTRIES: u64 = 60;
     let link = ticking::link(1);
     let running = ticking::start(&link, None, |worker| {
@@ -25,7 +26,7 @@ fn a_worker_sweeps_though_nobody_asks() {
     });
     ticking::until(&link, || (link.stats.snapshot().get(Counter::Expired) >= ENTRIES).then_some(()));
     link.request_stop();
-    // What it has published last is then read, not what it is about to.
+    // The worker has ended, so this reads the last published state.
     running.join().unwrap().unwrap();
     assert_eq!(link.port.read().cache.entries, 0);
 }

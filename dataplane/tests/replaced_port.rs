@@ -1,4 +1,5 @@
-//! A worker whose port is replaced: what it knows stays, what belongs to the old port's wire goes, and sums close.
+//! Tests of a worker whose port is replaced: its knowledge stays, the packets of the old port's
+//! wire go, and the sums close.
 
 use ringdns_dataplane::{
     cache::BYTES_MIN,
@@ -25,7 +26,7 @@ const NOW: Nanos = 20_000_000_000;
 const CLIENT: ([u8; 4], u16) = ([192, 0, 2, 1], 1053);
 const SERVER: ([u8; 4], u16) = ([192, 0, 2, 53], 53);
 
-/// A query for the A record of a name of one letter.
+/// Returns a query for the A record of a name of one letter.
 fn query(name: u8) -> [u8; 19] {
     [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, name, 0, 0, 1, 0, 1]
 }
@@ -38,7 +39,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A worker that knows `h`.
+    /// Creates a worker that knows `h`.
     fn new() -> Self {
         let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
         let link = Arc::new(Link::new(0, 8, 8, control, generation).unwrap());
@@ -69,7 +70,7 @@ impl Scene {
         self.link.stats.snapshot().get(counter)
     }
 
-    /// How what has been logged so far came.
+    /// Returns the transports of the records logged so far.
     fn logged(&self) -> Vec<Protocol> {
         let mut all = Vec::new();
         while let Some(batch) = self.line.collect() {
@@ -91,7 +92,7 @@ fn cache_counters_and_questions_under_way_outlive_the_port() {
     scene.ask(b'm');
     assert_eq!(scene.worker.turn(NOW), Turn::Busy);
     let mut punt = scene.link.take().expect("a miss");
-    // Received, and not looked at yet.
+    // This query is received, but not processed yet.
     scene.ask(b'h');
 
     let port = UdpPort::open(&["127.0.0.1:0".parse().unwrap()], 256).unwrap();
@@ -100,7 +101,7 @@ fn cache_counters_and_questions_under_way_outlive_the_port() {
     assert_eq!(scene.wire.replies().len(), 2, "what had arrived is answered where it came from");
     assert_eq!(worker.port().local_addresses().next(), Some(server));
 
-    // Its answer has no way back, but is an answer.
+    // The answer cannot be sent to its client, but is cached.
     punt.answer = Some(Arc::new(answer()));
     scene.link.give_back(punt);
     assert_eq!(worker.turn(NOW), Turn::Busy);
@@ -141,7 +142,7 @@ fn what_was_logged_says_by_which_port_it_came() {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.send_to(&query(b'h'), server).unwrap();
     while worker.turn(NOW) == Turn::Idle {}
-    // And back, with an empty batch in hand.
+    // Back to the first port, with an empty batch in hand.
     let (port, back) = SimPort::pair(&SimConfig::default()).unwrap();
     let worker = worker.replace_port(port);
     let mut scene = Scene { worker, wire: back, link, line };

@@ -1,4 +1,5 @@
-//! Seconds at the ends of their range: no age is less than it is, and no sum wraps round to an answer that lives for ever.
+//! Tests of seconds at the ends of their range: no age is less than the real one, and no sum wraps
+//! to give an answer that lives for ever.
 
 use proptest::prelude::*;
 use ringdns_dataplane::{
@@ -22,14 +23,14 @@ fn key() -> Key {
     query.key
 }
 
-/// A response with one address, whose TTL is `ttl` on the wire.
+/// Returns a response with one address, whose TTL is `ttl` on the wire.
 fn response(ttl: u32) -> Vec<u8> {
     let header = [0, 1, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
     let record = [&[0xc0, 12, 0, 1, 0, 1][..], &ttl.to_be_bytes(), &[0, 4, 192, 0, 2, 1]].concat();
     [&header[..], QUESTION, &record].concat()
 }
 
-/// Small numbers, and those around which something could turn over.
+/// Small numbers, and numbers near those at which something could wrap.
 fn number() -> impl Strategy<Value = u32> {
     let near = |at: u32| (0..4u32).prop_map(move |n| at.wrapping_add(n).wrapping_sub(2));
     prop_oneof![0..100_000u32, near(0), near(i32::MAX as u32), near(1 << 31), near(u32::MAX), any::<u32>()]
@@ -38,7 +39,8 @@ fn number() -> impl Strategy<Value = u32> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// RFC 2181 section 8: 31 bits; with the top one set, zero. Whatever the rules are, no more than they allow.
+    /// RFC 2181 section 8: a TTL has 31 bits, and is zero if the top bit is set. It never exceeds
+    /// the limits of the rules.
     #[test]
     fn ttls_are_what_they_may_be(ttl in number(), max in number(), now in number()) {
         let rules = TtlRules { min: 0, max, negative_max: 0, stale: 86_400, ahead: 10 };
@@ -48,7 +50,8 @@ proptest! {
         prop_assert!(answer.expires() >= now && answer.dead() >= answer.expires());
     }
 
-    /// Fresh only within the TTL, stale only within what comes after it, and the age is the age: reckoned in 64 bits.
+    /// An answer is fresh only within its TTL and stale only within the time after it, and its age
+    /// is right, compared with 64-bit arithmetic.
     #[test]
     fn no_sum_of_seconds_wraps(
         received in number(),
@@ -76,7 +79,8 @@ proptest! {
         match found {
             Some(Freshness::Fresh { age, .. }) => prop_assert!(fresh && u64::from(age) == passed),
             Some(Freshness::Stale { .. }) => prop_assert!(useful && (!fresh || now == Secs::MAX)),
-            // The time after the end is kept in units of some seconds, rounded down, and has a limit.
+            // The time after expiry is stored in units of some seconds, rounded down, and has a
+            // limit.
             None => prop_assert!(!fresh || received == Secs::MAX || now == Secs::MAX, "{passed} of {ttl} s"),
         }
         cache.sweep(8, now);

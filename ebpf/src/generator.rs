@@ -1,5 +1,5 @@
-//! The load generator's programs: one writes queries into recycled frames and sends them off, the other
-//! counts the answers. See `ringdns_abi::generator`.
+//! Programs of the load generator: one writes queries into recycled frames and sends them, the
+//! other counts the answers. See `ringdns_abi::generator`.
 
 #![no_std]
 #![no_main]
@@ -72,7 +72,7 @@ pub fn ringdns_gen(context: XdpContext) -> u32 {
     unsafe { bpf_redirect(config.interface, 0) as u32 }
 }
 
-/// When the query for this slot was due, or `None` if none is yet. Moves the schedule on.
+/// Returns the time at which this slot's query is due; `None` if not yet. Advances the schedule.
 #[inline(always)]
 fn next_due(config: &Config, progress: &mut Progress) -> Option<u64> {
     if config.limit != 0 && progress.sent >= config.limit {
@@ -97,7 +97,7 @@ fn next_due(config: &Config, progress: &mut Progress) -> Option<u64> {
     Some(due)
 }
 
-/// Writes the whole query, whatever the frame held before, and remembers when it was due.
+/// Writes the whole query, whatever the frame held before, and records when it was due.
 #[inline(always)]
 fn send(context: &XdpContext, config: &Config, sequence: u64, due: u64) -> Option<()> {
     let position = sequence.checked_rem(u64::from(config.order_len))?;
@@ -109,7 +109,7 @@ fn send(context: &XdpContext, config: &Config, sequence: u64, due: u64) -> Optio
 
     let length = udp_len as u32;
     let checksum = !fold(config.udp_sum + 2 * length + u32::from(port) + u32::from(id) + template.sum());
-    // Zero would say that there is no checksum (RFC 768).
+    // Zero would mean that there is no checksum (RFC 768).
     let udp =
         Udp { port, length: length as u16, checksum: if checksum == 0 { 0xffff } else { checksum }, id };
 
@@ -134,7 +134,7 @@ fn send(context: &XdpContext, config: &Config, sequence: u64, due: u64) -> Optio
     Some(())
 }
 
-/// What of the UDP header and the message differs from query to query.
+/// Fields of the UDP header and the message that differ between queries.
 struct Udp {
     port: u16,
     length: u16,
@@ -143,7 +143,7 @@ struct Udp {
 }
 
 impl Udp {
-    /// Returns where the message begins.
+    /// Returns the offset of the message.
     #[inline(always)]
     fn put<const AT: usize>(&self, header: &mut [u8; 64]) -> usize {
         put(header, AT, self.port);
@@ -200,11 +200,11 @@ pub fn ringdns_sink(context: XdpContext) -> u32 {
     }
 }
 
-/// `None` if the frame is not an answer from the server to the generator.
+/// Counts an answer; `None` if the frame is not one from the server to the generator.
 #[inline(always)]
 fn count_answer(frame: &Frame<'_>, config: &Config, received: &mut Received) -> Option<()> {
     let datagram = classify(frame).ok()?;
-    // Ports, lengths and checksum of UDP, then the first four bytes of the message.
+    // Ports, length and checksum of UDP, then the first four bytes of the message.
     let head = frame.window::<12>(datagram.offset)?;
     let is_answer = head[10] & 0x80 != 0;
     if u16::from_be_bytes([head[0], head[1]]) != config.server_port || !is_answer {

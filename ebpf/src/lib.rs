@@ -1,4 +1,4 @@
-//! What the programs share: a frame as the verifier wants it read, and the things every `no_std` binary owes.
+//! Code shared by the programs: a frame for the verifier, and the items that `no_std` requires.
 
 #![no_std]
 
@@ -11,8 +11,8 @@ pub use frame::Frame;
 #[unsafe(no_mangle)]
 pub static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// No panic survives optimisation: the verifier would refuse the call. `no_std` asks for a handler all the
-/// same.
+/// No panic remains after optimisation: the verifier would refuse the call. `no_std` still requires
+/// a handler.
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

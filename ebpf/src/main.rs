@@ -1,5 +1,5 @@
-//! The steering program: hands UDP datagrams for a listener to the AF_XDP socket of the queue they came in
-//! on, and leaves everything else to the kernel as it came. It never drops and never writes to a packet.
+//! The steering program: redirects UDP datagrams for a listener to the AF_XDP socket of their
+//! queue, and leaves everything else unchanged to the kernel. It never drops or writes packets.
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,5 @@
-//! Any sequence of inserts, lookups, sweeps and purges: nothing panics, the sums hold, and nothing that was never
-//! filed is found.
+//! Arbitrary sequences of inserts, lookups, sweeps and purges: nothing panics, the sums close, and
+//! no lookup finds anything that was never inserted.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,7 +9,7 @@ use ringdns_dataplane::{
 };
 use std::collections::HashMap;
 
-/// A key for a name of `len` letters that holds `number`.
+/// Returns a query for a name of `len` letters that holds `number`.
 fn query(number: u8, len: u8) -> Query {
     let len = len % 62 + 1;
     let mut message = b"\0\0\x01\0\0\x01\0\0\0\0\0\0".to_vec();
@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
         let at = hash.of(&query.key);
         match what % 8 {
             0..=2 => {
-                // Large answers, so that rings go round.
+                // Large answers, so that the rings wrap.
                 let mut answer = Answer::error(0, None, now, u32::from(more) + 1);
                 answer.wire = vec![number; usize::from(more) * 4].into();
                 cache.insert(&query.key, at, &answer, now);

@@ -1,8 +1,8 @@
-//! Any bytes as a burst of frames: nothing panics, no frame is lost, every frame has one fate, and every reply is a
-//! message that its client can read and takes.
+//! Arbitrary bytes as a burst of frames: nothing panics, no frame is lost, every frame has one
+//! outcome, and every reply is a message that its client can read and accepts.
 //!
-//! The first byte of each frame says how the rest is meant: as it stands, or as a message to be wrapped in right
-//! headers of one kind or another, so that the fuzzer needs no luck with checksums.
+//! The first byte of each frame selects how the rest is used: as it is, or as a message wrapped in
+//! valid headers of one kind or another, so that the fuzzer need not guess checksums.
 #![no_main]
 
 use hickory_proto::op::Message;
@@ -29,7 +29,8 @@ const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true
 const TTL: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 60, ahead: 0 };
 const FRAMES: u32 = BURST as u32;
 
-/// What the cache knows: names that the seeds ask for, with answers of all kinds.
+/// Returns a processor whose cache knows the names that the seeds ask for, with answers of all
+/// kinds.
 fn known() -> Processor {
     let hash = KeyedHash::with_seeds([1, 2, 3, 4]);
     let mut cache = Cache::new(BYTES_MIN, RULES.udp_limit).expect("memory for the smallest cache");
@@ -60,7 +61,7 @@ fn known() -> Processor {
     Processor::new(cache, hash, RULES, policy())
 }
 
-/// Everything is on.
+/// Returns a policy with every option enabled.
 fn policy() -> Arc<Policy> {
     let deny = ["198.51.100.0/24".parse().expect("a prefix")];
     let allow = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix"));
@@ -71,7 +72,7 @@ fn policy() -> Arc<Policy> {
     })
 }
 
-/// Writes a frame; returns its length.
+/// Writes a frame. Returns its length.
 fn write(buffer: &mut [u8], kind: u8, bytes: &[u8]) -> usize {
     let bytes = &bytes[..bytes.len().min(buffer.len() - packet::HEADERS_MAX)];
     let (client, server) = match kind % 4 {
@@ -96,8 +97,9 @@ fn write(buffer: &mut [u8], kind: u8, bytes: &[u8]) -> usize {
     len
 }
 
-/// What the client of this message takes over UDP, as hickory reads it; our own limit where hickory reads less than we do
-/// (additional records of classes that it does not know).
+/// Returns the UDP size that the client of this message accepts, as hickory-proto reads it. Where
+/// hickory-proto reads less than we do (additional records of classes that it does not know),
+/// returns our own limit.
 fn limit(query: &[u8]) -> usize {
     let Ok(message) = Message::from_vec(query) else { return usize::from(RULES.udp_limit) };
     usize::from(message.edns.map_or(512, |edns| edns.max_payload().clamp(512, RULES.udp_limit)))

@@ -1,4 +1,5 @@
-//! Any bytes as an upstream's response: what is taken for an answer makes a reply that its client can read.
+//! Arbitrary bytes as an upstream's response: if an answer is parsed from them, it makes a reply
+//! that its client can read.
 #![no_main]
 
 use hickory_proto::op::Message;
@@ -25,7 +26,8 @@ fuzz_target!(|data: &[u8]| {
     for age in [Age::Fresh(0), Age::Fresh(u32::MAX), Age::Stale(30)] {
         let reply = reply::answer(&mut buffer, QUERY.len(), &query, answer.view(), age, &limits);
         assert!(reply.len <= limits.reply);
-        // What hickory cannot read the control plane does not file (it decodes each response first).
+        // The control plane caches nothing that hickory-proto cannot read (it decodes each response
+        // first).
         if let (Ok(theirs), false) = (Message::from_vec(data), reply.cut) {
             let ours = Message::from_vec(&buffer[..reply.len]).expect("a reply that hickory reads");
             assert_eq!(ours.answers.len(), theirs.answers.len());

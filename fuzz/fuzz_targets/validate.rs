@@ -1,7 +1,8 @@
-//! Any change of the bytes that prove an answer: no panic, and whatever is called secure is what was signed.
+//! Arbitrary changes to the bytes that prove an answer: nothing panics, and every answer that is
+//! called secure is the signed one.
 //!
-//! The first byte chooses a question. Each change of a message is six bytes: which messages, where (two),
-//! how, and with what (two).
+//! The first byte selects a question. Each change of a message is six bytes: which messages, the
+//! offset (two), the kind of change, and its value (two).
 #![no_main]
 
 #[path = "../../control/dnssec/tests/forger/server.rs"]
@@ -28,7 +29,7 @@ static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| {
     anchors
 });
 
-/// Questions of each kind.
+/// Questions of every kind.
 static QUESTIONS: LazyLock<Vec<(Name, u16)>> = LazyLock::new(|| {
     let fronts =
         ["www", "x.wild", "alias", "away", "unsafe", "www.moved", "nothing", "ent", "plain", "child"];
@@ -37,7 +38,7 @@ static QUESTIONS: LazyLock<Vec<(Name, u16)>> = LazyLock::new(|| {
     names.flat_map(|name| [(name.clone(), rtype::A), (name, rtype::DS)]).collect()
 });
 
-/// The honest messages, made once.
+/// Returns the unchanged message for a question, made once.
 fn honest(name: &Name, rtype: u16) -> Vec<u8> {
     static KNOWN: LazyLock<Mutex<HashMap<(Name, u16), Vec<u8>>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().expect("nobody panics with it");
@@ -98,7 +99,7 @@ fn data(records: &[Record]) -> BTreeSet<(Option<Name>, u16, Vec<u8>)> {
     let kept = records.iter().filter(|record| record.rtype != rtype::RRSIG);
     let data = kept.map(|record| {
         let mut rdata = record.rdata.clone();
-        // The letter case of these is nobody's word.
+        // The letter case of these is not signed.
         if matches!(record.rtype, rtype::CNAME | rtype::DNAME) {
             rdata.make_ascii_lowercase();
         }

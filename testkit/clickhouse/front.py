@@ -1,10 +1,12 @@
-"""Today's ClickHouse behind its HTTP interface, as far as ringdns uses it: `front.py FOLDER PORT`.
+"""Current ClickHouse behind its HTTP interface, as far as ringdns uses it: `front.py FOLDER PORT`.
 
-The engine is chdb's, which is ClickHouse in this process: SQL, types, tables, TTL, views and deduplication are the real ones, on
-files in FOLDER that stay. What is not the engine's is here: HTTP, the user `default` with the password in FOLDER/password, and an
-inserted block's head, whose checksum is not looked at. Users that have less rights, and system.processes, are not here.
+The engine is chdb's, which is ClickHouse in this process: SQL, types, tables, TTL, views and
+deduplication are the real ones, on files in FOLDER that persist. This file adds the rest: HTTP, the
+user `default` with the password in FOLDER/password, and the head of an inserted block, whose
+checksum is not verified. Users with fewer rights and system.processes are missing.
 
-As long as there is a file FOLDER/hold, insertions wait before they begin: a server that is slow, and does not say so.
+While there is a file FOLDER/hold, insertions wait before they begin, as in a slow server that does
+not say so.
 """
 
 import http.server
@@ -19,9 +21,10 @@ from chdb import session
 FOLDER, PORT = sys.argv[1], int(sys.argv[2])
 SESSION = session.Session(os.path.join(FOLDER, "data"))
 PASSWORD = open(os.path.join(FOLDER, "password"), encoding="ascii").read().rstrip("\n")
-# Of HTTP, or of this front; all others are settings of the engine, which refuses what it does not know.
+# Parameters of HTTP or of this front. All others are settings of the engine, which refuses those
+# that it does not know.
 NO_SETTINGS = {"query", "query_id", "decompress", "wait_end_of_query"}
-# CityHash (16 bytes), method, length from the method on, length of what was compressed.
+# Head of a block: CityHash (16 bytes), method, length from the method on, uncompressed length.
 BLOCK_HEAD, ZSTD = 25, 0x90
 
 
@@ -64,7 +67,7 @@ class Front(http.server.BaseHTTPRequestHandler):
             if (self.headers["x-clickhouse-user"], self.headers["x-clickhouse-key"]) != ("default", PASSWORD):
                 raise Refused("Code: 516. DB::Exception: default: Authentication failed: password is incorrect")
             answer = insert(parameters, body) if "query" in parameters else run(body.decode())
-        # chdb's own errors are of many classes.
+        # chdb raises errors of many classes.
         except Exception as error:  # pylint: disable=broad-except
             status, answer = 500, f"{error}\n".encode()
         self.send_response(status)

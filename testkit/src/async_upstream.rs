@@ -1,4 +1,4 @@
-//! An upstream on loopback, on the runtime of the test, that says what the test wants it to say.
+//! An upstream on loopback, on the runtime of the test, which controls its answers.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -13,22 +13,22 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What to do about a query.
+/// Action in response to a query.
 pub enum Say {
     /// Send this back.
     Send(Vec<u8>),
-    /// Send this from another port than was asked.
+    /// Send this from another port than the one asked.
     SendFromElsewhere(Vec<u8>),
 }
 
-/// The protocol that a query came over.
+/// Protocol that a query came over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
     Udp,
     Tcp,
 }
 
-/// Given a query and how it came, what to say.
+/// Function from a query and its protocol to the actions.
 type Script = dyn Fn(&[u8], Over) -> Vec<Say> + Send + Sync;
 
 /// A running upstream; ends when dropped.
@@ -39,7 +39,7 @@ pub struct FakeUpstream {
 }
 
 impl FakeUpstream {
-    /// Starts one on a free port.
+    /// Starts an upstream on a free port.
     pub async fn start(script: impl Fn(&[u8], Over) -> Vec<Say> + Send + Sync + 'static) -> Self {
         let script: Arc<Script> = Arc::new(script);
         let asked = Arc::new(AtomicUsize::new(0));
@@ -57,12 +57,12 @@ impl FakeUpstream {
         FakeUpstream { address, asked, _tasks: tasks }
     }
 
-    /// One that answers every question with an A record of 192.0.2.1 and this TTL.
+    /// Starts an upstream that answers every question with an A record of 192.0.2.1 and this TTL.
     pub async fn answering(ttl: u32) -> Self {
         Self::start(move |query, _| vec![Say::Send(a_record(query, ttl))]).await
     }
 
-    /// How many queries have come.
+    /// Returns the number of queries received.
     pub fn asked(&self) -> usize {
         self.asked.load(SeqCst)
     }
@@ -78,7 +78,7 @@ async fn serve_udp(socket: UdpSocket, script: Arc<Script>, asked: Arc<AtomicUsiz
                 Say::Send(message) => socket.send_to(&message, client).await,
                 Say::SendFromElsewhere(message) => elsewhere.send_to(&message, client).await,
             };
-            // The client may be gone, having its answer.
+            // The client may have its answer already and be gone.
             let _ = sent;
         }
     }
@@ -108,13 +108,13 @@ async fn serve_tcp(listener: TcpListener, script: Arc<Script>, asked: Arc<Atomic
     }
 }
 
-/// The query's ID, its flags, and its question.
+/// Returns the query's ID and its question.
 fn parts(query: &[u8]) -> (&[u8], &[u8]) {
     let name_end = 12 + query[12..].iter().position(|b| *b == 0).expect("a name that ends") + 1;
     (&query[..2], &query[12..name_end + 4])
 }
 
-/// A response to `query` with these flags beside QR and RA, and these answer records.
+/// Returns a response to `query` with these flags besides QR, RD and RA, and these answer records.
 pub fn response(query: &[u8], flags: u16, answers: &[&[u8]]) -> Vec<u8> {
     let (id, question) = parts(query);
     let mut message = id.to_vec();
@@ -126,7 +126,7 @@ pub fn response(query: &[u8], flags: u16, answers: &[&[u8]]) -> Vec<u8> {
     message
 }
 
-/// A response to `query` with an A record of 192.0.2.1.
+/// Returns a response to `query` with an A record of 192.0.2.1.
 pub fn a_record(query: &[u8], ttl: u32) -> Vec<u8> {
     let [t3, t2, t1, t0] = ttl.to_be_bytes();
     response(query, 0, &[&[0xc0, 12, 0, 1, 0, 1, t3, t2, t1, t0, 0, 4, 192, 0, 2, 1]])

@@ -1,5 +1,5 @@
-//! ClickHouse: a server of its own, in a folder of its own, on free ports of loopback. Either as Debian ships it, or today's engine
-//! behind the front in `tests/clickhouse/front.py`.
+//! ClickHouse: a server in its own folder, on free ports of loopback. Either as Debian ships it, or
+//! the current engine behind the front in `testkit/clickhouse/front.py`.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,25 +12,27 @@ use tempfile::TempDir;
 use crate::{Host, Process, free_port};
 
 const START: Duration = Duration::from_secs(60);
-/// Longer than any query of a test takes.
+/// Time to wait, longer than any query of a test takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where `deploy/setup.sh test` puts today's engine, unless RINGDNS_PYTHON says otherwise.
+/// Folder in which `deploy/setup.sh test` installs the current engine, unless RINGDNS_PYTHON names
+/// another.
 const PYTHON: &str = "/opt/ringdns-tests";
 
-/// Which ClickHouse.
+/// Version of ClickHouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// Debian 12's `clickhouse-server`, 18.16.
     Debian,
-    /// Today's, in a Python process.
+    /// The current engine, in a Python process.
     Current,
 }
 
-/// A server in the foreground, with little memory. What it stored stays while it is killed and started again.
+/// A server in the foreground, with little memory. Its data survives when it is killed and started
+/// again.
 pub struct ClickHouse {
     engine: Engine,
-    /// `None`: it was killed.
+    /// Process of the server; `None`: it was killed.
     process: Option<Process>,
     host: Host,
     address: SocketAddr,
@@ -39,19 +41,19 @@ pub struct ClickHouse {
 }
 
 impl ClickHouse {
-    /// Debian's, whose user `default` has a password.
+    /// Starts Debian's, whose user `default` has a password.
     #[track_caller]
     pub fn start(host: &Host, password: &str) -> Self {
         Self::start_engine(Engine::Debian, host, password)
     }
 
-    /// One whose user `default` has a password.
+    /// Starts a server whose user `default` has a password.
     #[track_caller]
     pub fn start_engine(engine: Engine, host: &Host, password: &str) -> Self {
         Self::start_in(&std::env::temp_dir(), engine, host, password)
     }
 
-    /// One whose files are in a folder in `parent`.
+    /// Starts a server whose files are in a folder in `parent`.
     #[track_caller]
     pub fn start_in(parent: &Path, engine: Engine, host: &Host, password: &str) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(host)));
@@ -75,7 +77,7 @@ impl ClickHouse {
         self.engine
     }
 
-    /// Where its HTTP interface is.
+    /// Returns the URL of its HTTP interface.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -84,7 +86,7 @@ impl ClickHouse {
         self.address
     }
 
-    /// A file with the password in it.
+    /// Returns the path of a file that contains the password.
     pub fn password_file(&self) -> PathBuf {
         self.folder.path().join("password")
     }
@@ -96,7 +98,7 @@ impl ClickHouse {
         }
     }
 
-    /// Kills it, as a crash would.
+    /// Kills the server, as a crash would.
     #[track_caller]
     pub fn kill9(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -105,7 +107,7 @@ impl ClickHouse {
         }
     }
 
-    /// Starts it on what it had stored.
+    /// Starts the server again, with its stored data.
     #[track_caller]
     pub fn start_again(&mut self) {
         let folder = self.folder.path();
@@ -126,10 +128,10 @@ impl ClickHouse {
         self.process = Some(process);
     }
 
-    /// Today's engine only: from now on insertions wait before they begin, or until now.
+    /// Current engine only: holds insertions before they begin from now on, or releases them.
     #[track_caller]
     pub fn hold_insertions(&self, hold: bool) {
-        assert_eq!(self.engine, Engine::Current, "18.16 cannot be told to wait");
+        assert_eq!(self.engine, Engine::Current, "only the current engine can hold insertions");
         let file = self.folder.path().join("hold");
         let done = if hold { std::fs::write(&file, "") } else { std::fs::remove_file(&file) };
         if let Err(error) = done {
@@ -137,7 +139,7 @@ impl ClickHouse {
         }
     }
 
-    /// Runs a statement, and gives the answer without its last line end.
+    /// Runs a statement. Returns the answer without its last line end.
     #[track_caller]
     pub fn query(&self, query: &str) -> String {
         match self.host.enter(|| self.ask(query)) {

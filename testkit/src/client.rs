@@ -1,4 +1,4 @@
-//! A DNS client of a few lines, for what kdig cannot be told to do.
+//! A DNS client of a few lines, for queries that kdig cannot send.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Host, Query, Reply};
 
-/// Longer than any answer takes; who waits for it has failed.
+/// Time to wait for an answer, longer than any takes: after it, the test has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A UDP socket of a client, connected to its server.
+/// UDP socket of a client, connected to its server.
 pub struct Client {
     socket: UdpSocket,
 }
@@ -32,12 +32,12 @@ impl Client {
         }
     }
 
-    /// Sends bytes. A refusal that an earlier datagram met is no error of this one.
+    /// Sends bytes. A refusal of an earlier datagram is not an error of this one.
     pub fn send(&self, message: &[u8]) {
         let _ = self.socket.send(message);
     }
 
-    /// The next datagram, if one comes in time.
+    /// Returns the next datagram, if one arrives in time.
     pub fn receive(&self, patience: Duration) -> Option<Reply> {
         self.socket.set_read_timeout(Some(patience)).expect("patience is not zero");
         let mut buffer = vec![0; 65_536];
@@ -46,7 +46,7 @@ impl Client {
         Some(Reply(buffer))
     }
 
-    /// Sends a query and waits for the reply with its ID.
+    /// Sends a query, waits for the reply with its ID, and returns it.
     #[track_caller]
     pub fn ask(&self, query: &Query) -> Reply {
         match self.ask_within(query, PATIENCE) {
@@ -55,7 +55,7 @@ impl Client {
         }
     }
 
-    /// The same; `None` if no reply comes in time.
+    /// Sends a query, and returns the reply with its ID; `None` if none arrives in time.
     pub fn ask_within(&self, query: &Query, patience: Duration) -> Option<Reply> {
         let deadline = Instant::now() + patience;
         self.send(&query.wire());
@@ -69,13 +69,14 @@ impl Client {
     }
 }
 
-/// Asks over TCP: all queries in one segment on one connection. The replies come in any order.
+/// Asks over TCP: all queries in one segment on one connection. The replies arrive in any order.
 #[track_caller]
 pub fn ask_over_tcp(host: &Host, server: SocketAddr, queries: &[Query]) -> Vec<Reply> {
     exchange_over_tcp(host, server, &queries.iter().map(Query::wire).collect::<Vec<_>>())
 }
 
-/// The same with whatever messages, each of which must be replied to.
+/// Sends arbitrary messages over one TCP connection, each of which must be answered. Returns the
+/// replies.
 #[track_caller]
 pub fn exchange_over_tcp(host: &Host, server: SocketAddr, messages: &[Vec<u8>]) -> Vec<Reply> {
     let mut sent = Vec::new();
@@ -103,7 +104,8 @@ pub fn exchange_over_tcp(host: &Host, server: SocketAddr, messages: &[Vec<u8>]) 
     }
 }
 
-/// Asks with kdig: once, with EDNS and patience. Gives its short answer, a record a line.
+/// Asks with kdig: once, with EDNS and a long timeout. Returns its short answer, one record per
+/// line.
 #[track_caller]
 pub fn kdig(host: &Host, server: SocketAddr, question: &[&str]) -> String {
     let (address, port) = (format!("@{}", server.ip()), server.port().to_string());

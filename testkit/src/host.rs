@@ -1,4 +1,4 @@
-//! A place where commands run: a network namespace, or this machine as it is.
+//! A host on which commands run: a network namespace, or the real host.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,7 +17,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// This machine, without a namespace: for what a test can do on loopback, and without root.
+    /// Returns the real host, without a namespace: for tests that loopback suffices for, and
+    /// without root.
     pub fn local() -> Self {
         Self { namespace: None }
     }
@@ -26,7 +27,8 @@ impl Host {
         Self { namespace: Some(name) }
     }
 
-    /// A command that will run on this host. Its process is the program itself: what signals it, signals the program.
+    /// Returns a command that runs on this host. Its process is the program itself, so signals
+    /// reach the program.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = match &self.namespace {
             Some(name) => {
@@ -40,7 +42,7 @@ impl Host {
         command
     }
 
-    /// Runs a program to its end and gives its standard output. Panics unless it succeeds.
+    /// Runs a program to its end and returns its standard output. Panics unless it succeeds.
     #[track_caller]
     pub fn run<A: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = A>) -> String {
         let mut command = self.command(program);
@@ -55,7 +57,7 @@ impl Host {
         stdout
     }
 
-    /// Starts a program that stays.
+    /// Starts a long-running program.
     #[track_caller]
     pub fn spawn<A: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = A>) -> Process {
         let mut command = self.command(program);
@@ -63,10 +65,11 @@ impl Host {
         Process::spawn(program, command)
     }
 
-    /// Gives `device`, which is up, an address, and returns when packets to it are delivered.
+    /// Gives `device`, which is up, an address. Returns once packets to it are delivered.
     ///
-    /// The kernel adds the local route of an IPv6 address from a work queue, later than the address itself: on a busy
-    /// machine by tens of milliseconds, in which a socket can be bound and what is sent to it is dropped.
+    /// The kernel adds the local route of an IPv6 address from a work queue, later than the address
+    /// itself. On a busy host, that takes tens of milliseconds, in which a socket can be bound but
+    /// packets to it are dropped.
     #[track_caller]
     pub fn give_address(&self, device: &str, address: impl Into<IpAddr>) {
         match address.into() {
@@ -87,7 +90,8 @@ impl Host {
         }
     }
 
-    /// Runs `work` on a thread inside the host's namespace: the sockets that it opens are the host's, and stay so.
+    /// Runs `work` on a thread inside the host's namespace: the sockets that it opens belong to the
+    /// host, and continue to.
     #[track_caller]
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let Some(name) = &self.namespace else { return work() };
@@ -107,7 +111,7 @@ impl Host {
             });
             inside.join()
         });
-        // The thread's own message stands in the output; its payload goes on as this thread's.
+        // The thread's own message is in the output; its payload is passed on as this thread's.
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }

@@ -1,4 +1,4 @@
-//! Knot DNS, an authoritative server: the upstream that tells the truth.
+//! Knot DNS, an authoritative server: the honest upstream.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,10 +9,11 @@ use tempfile::TempDir;
 
 use crate::{Host, Process, Zone};
 
-/// Loading a root of 100,000 names takes two seconds on an idle core.
+/// Time that a start may take. Loading a root of 100,000 names takes two seconds on an idle core.
 const START: Duration = Duration::from_secs(60);
 
-/// `knotd` in the foreground, with a configuration, a folder and an address of its own. Serves from the moment it exists.
+/// `knotd` in the foreground, with its own configuration, folder and address. It serves from its
+/// creation on.
 pub struct Knot {
     process: Process,
     address: SocketAddr,

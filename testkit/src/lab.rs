@@ -1,4 +1,4 @@
-//! The lab: two hosts and a cable, by `deploy/lab.sh`.
+//! The lab: two hosts and a cable between them, made by `deploy/lab.sh`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,17 +12,19 @@ pub const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 53, 0, 2);
 pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd53, 0, 0, 0, 0, 0, 0, 1);
 pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd53, 0, 0, 0, 0, 0, 0, 2);
 
-/// Where a DNS server on the lab's server is asked.
+/// Addresses of a DNS server on the lab's server.
 pub const DNS_V4: SocketAddr = SocketAddr::new(IpAddr::V4(SERVER_V4), 53);
 pub const DNS_V6: SocketAddr = SocketAddr::new(IpAddr::V6(SERVER_V6), 53);
 
-/// Set to 1 to let tests that need root pass without having run.
+/// Environment variable that, set to 1, lets tests that need root pass without running.
 const UNPRIVILEGED: &str = "RINGDNS_UNPRIVILEGED";
 
-/// What the names of labs begin with. A script that runs the tests sets it, to find what a killed test left.
+/// Environment variable with the prefix of the names of labs. A script that runs the tests sets it,
+/// to find the remains of a killed test.
 const PREFIX: &str = "RINGDNS_LAB_PREFIX";
 
-/// Two namespaces and the veth pair between them. Taken down on drop, with every process that still runs inside.
+/// Two namespaces and the veth pair between them. Removed on drop, with every process that still
+/// runs inside.
 pub struct Lab {
     name: String,
     client: Host,
@@ -31,9 +33,9 @@ pub struct Lab {
 
 #[derive(Clone, Copy, Debug)]
 pub struct LabOptions {
-    /// Receive and transmit queues of either end.
+    /// Number of receive and transmit queues at either end.
     pub queues: u32,
-    /// The 802.1Q tag of every frame on the cable.
+    /// 802.1Q tag of every frame on the cable.
     pub vlan: Option<u16>,
 }
 
@@ -44,19 +46,20 @@ impl Default for LabOptions {
 }
 
 impl Lab {
-    /// A lab of one queue and no VLAN; see [`Lab::with`].
+    /// Creates a lab with one queue and no VLAN; see [`Lab::with`].
     #[track_caller]
     pub fn up() -> Option<Self> {
         Self::with(LabOptions::default())
     }
 
-    /// Without root it panics, or is `None` where `RINGDNS_UNPRIVILEGED=1` says that this is intended.
+    /// Creates a lab. Without root it panics, or returns `None` if `RINGDNS_UNPRIVILEGED=1` says
+    /// that this is intended.
     #[track_caller]
     pub fn with(options: LabOptions) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             assert!(
                 std::env::var(UNPRIVILEGED).is_ok_and(|value| value == "1"),
-                "this test makes network namespaces and needs root; {UNPRIVILEGED}=1 passes it by",
+                "this test makes network namespaces and needs root; {UNPRIVILEGED}=1 skips it",
             );
             return None;
         }
@@ -79,12 +82,12 @@ impl Lab {
         Some(lab)
     }
 
-    /// 10.53.0.1 and fd53::1 on `vc`.
+    /// Returns the client: 10.53.0.1 and fd53::1 on `vc`.
     pub fn client(&self) -> &Host {
         &self.client
     }
 
-    /// 10.53.0.2 and fd53::2 on `vs`.
+    /// Returns the server: 10.53.0.2 and fd53::2 on `vs`.
     pub fn server(&self) -> &Host {
         &self.server
     }
@@ -105,7 +108,8 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // A panic in a drop would hide the test's own: say it, and leave the rest to the script that runs the tests.
+        // A panic in a drop would hide the test's own: print the error, and leave the rest to the
+        // script that runs the tests.
         if let Err(error) = self.script(&["down".to_owned()]) {
             eprintln!("{error}");
         }

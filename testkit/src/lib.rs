@@ -1,4 +1,4 @@
-//! What end-to-end tests stand on: two hosts, real servers, clients, and the processes among them.
+//! Tools of end-to-end tests: two hosts, real servers, clients, and their processes.
 //!
 //! ```text
 //!   client namespace                 server namespace
@@ -6,12 +6,12 @@
 //!   vc  10.53.0.1  fd53::1  <-veth-> vs  10.53.0.2  fd53::2
 //! ```
 //!
-//! A test takes a [`Lab`], starts servers on its [`Host`]s, runs clients there, and lets go: whatever it made ends with
-//! the values that stand for it, the panicking test included. Every lab has a name and namespaces of its own, so any
-//! number of them can be up at once.
+//! A test takes a [`Lab`], starts servers on its [`Host`]s and runs clients there. Everything that
+//! it made ends when the values that represent it are dropped, even if the test panics. Every lab
+//! has a name and namespaces of its own, so any number of them can be up at once.
 //!
-//! These are a test's tools, so a failure of theirs is a failure of the test: they panic, at the caller's line and with
-//! the remedy in the message, and what the processes had said goes to the test's output.
+//! A failure of these tools is a failure of the test: they panic, at the caller's line and with the
+//! remedy in the message, and the output of the processes goes to the test's output.
 #![forbid(unsafe_code)]
 
 pub mod async_upstream;

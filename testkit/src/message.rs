@@ -1,4 +1,4 @@
-//! DNS messages, byte by byte: what a test says is what goes over the cable, right or wrong.
+//! DNS messages, byte by byte: a test controls exactly what is sent, right or wrong.
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
@@ -14,12 +14,12 @@ const AUTHENTIC: u16 = 0x0020;
 const EXTENDED_ERROR: u16 = 15;
 const OPT: u16 = 41;
 
-/// A query to be sent.
+/// Query to send.
 #[derive(Clone, Debug)]
 pub struct Query {
     pub id: u16,
     pub flags: u16,
-    /// Letter case and all, without the final dot.
+    /// Name in its letter case, without the final dot.
     pub name: String,
     pub qtype: u16,
     pub qclass: u16,
@@ -34,7 +34,7 @@ pub struct Edns {
 }
 
 impl Query {
-    /// For an A record, with RD and without EDNS.
+    /// Returns a query for an A record, with RD and without EDNS.
     pub fn a(name: &str) -> Self {
         Self::of(name, A)
     }
@@ -51,7 +51,7 @@ impl Query {
         Self { edns: Some(Edns { udp_size, version: 0, dnssec_ok: false }), ..self }
     }
 
-    /// With DO, CD, both or neither.
+    /// Returns the query with DO, CD, both or neither.
     pub fn dnssec(self, dnssec_ok: bool, checking_disabled: bool) -> Self {
         let flags = if checking_disabled { self.flags | CHECKING_DISABLED } else { self.flags };
         Self { flags, edns: Some(Edns { udp_size: 1232, version: 0, dnssec_ok }), ..self }
@@ -72,7 +72,7 @@ impl Query {
         wire
     }
 
-    /// The question section: what a reply must repeat, bit by bit.
+    /// Returns the question section, which a reply must repeat bit by bit.
     pub fn question(&self) -> Vec<u8> {
         let mut question = Vec::new();
         for label in self.name.split('.').filter(|label| !label.is_empty()) {
@@ -86,7 +86,7 @@ impl Query {
     }
 }
 
-/// A message that was received.
+/// Received message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply(pub Vec<u8>);
 
@@ -99,13 +99,13 @@ impl Reply {
         self.word(2) & TRUNCATED != 0
     }
 
-    /// The whole response code, the upper bits in the OPT record included.
+    /// Returns the whole response code, including the upper bits in the OPT record.
     #[track_caller]
     pub fn rcode(&self) -> u16 {
         self.decoded().metadata.response_code.into()
     }
 
-    /// Whether the question is `query`'s own, letter case and all.
+    /// Whether the question equals that of `query`, including letter case.
     pub fn repeats(&self, query: &Query) -> bool {
         self.0[12..].starts_with(&query.question())
     }
@@ -114,12 +114,12 @@ impl Reply {
         self.decoded().edns.is_some()
     }
 
-    /// The records of the answer section.
+    /// Returns the number of records in the answer section.
     pub fn answers(&self) -> usize {
         usize::from(self.word(6))
     }
 
-    /// The addresses in the answer section.
+    /// Returns the addresses in the answer section.
     #[track_caller]
     pub fn addresses(&self) -> Vec<std::net::Ipv4Addr> {
         let decoded = self.decoded();
@@ -127,12 +127,12 @@ impl Reply {
         decoded.answers.iter().filter_map(|record| address(&record.data)).collect()
     }
 
-    /// Whether it says that it was validated (AD).
+    /// Whether the reply is marked as validated (AD).
     pub fn is_authentic(&self) -> bool {
         self.word(2) & AUTHENTIC != 0
     }
 
-    /// The types of all records, section by section, without OPT.
+    /// Returns the types of all records, section by section, without OPT.
     #[track_caller]
     pub fn types(&self) -> Vec<u16> {
         let decoded = self.decoded();
@@ -140,7 +140,7 @@ impl Reply {
         sections.map(|record| record.record_type().into()).collect()
     }
 
-    /// The codes of its extended errors (RFC 8914).
+    /// Returns the codes of the reply's extended errors (RFC 8914).
     #[track_caller]
     pub fn extended_errors(&self) -> Vec<u16> {
         let decoded = self.decoded();
@@ -152,7 +152,7 @@ impl Reply {
         options.filter_map(|(_, option)| code(option)).collect()
     }
 
-    /// The TTL of the first answer.
+    /// Returns the TTL of the first answer.
     #[track_caller]
     pub fn ttl(&self) -> u32 {
         match self.decoded().answers.first() {
@@ -174,7 +174,7 @@ impl Reply {
     }
 }
 
-/// The bytes of a query, as an upstream gets it.
+/// Bytes of a query, as an upstream receives it.
 #[derive(Clone, Debug)]
 pub struct Asked(pub Vec<u8>);
 
@@ -183,7 +183,7 @@ impl Asked {
         u16::from_be_bytes([self.0[0], self.0[1]])
     }
 
-    /// The name as it was written, without the final dot.
+    /// Returns the name in its letter case, without the final dot.
     pub fn name(&self) -> String {
         let mut labels = Vec::new();
         let mut at = 12;
@@ -195,14 +195,15 @@ impl Asked {
         labels.join(".")
     }
 
-    /// DO and CD.
+    /// Returns DO and CD.
     pub fn dnssec(&self) -> (bool, bool) {
         let message = Message::from_vec(&self.0).expect("ringdns asks well-formed questions");
         let dnssec_ok = message.edns.is_some_and(|edns| edns.flags().dnssec_ok);
         (dnssec_ok, message.metadata.checking_disabled)
     }
 
-    /// A response with `flags` beside QR, RD and RA, and these records in its answer section.
+    /// Returns a response with `flags` besides QR, RD and RA, and with these records in its answer
+    /// section.
     pub fn response(&self, flags: u16, records: &[Vec<u8>]) -> Vec<u8> {
         let question_end = 12 + self.0[12..].iter().position(|byte| *byte == 0).expect("a name ends") + 5;
         let mut message = self.0[..2].to_vec();
@@ -215,18 +216,18 @@ impl Asked {
         message
     }
 
-    /// The response that this name has this address, for five minutes.
+    /// Returns the response that this name has this address, for five minutes.
     pub fn address(&self, address: [u8; 4]) -> Vec<u8> {
         self.response(0, &[a_record(300, address)])
     }
 
-    /// The same, cut: TC=1 and no record.
+    /// Returns a truncated response: TC=1 and no record.
     pub fn truncated(&self) -> Vec<u8> {
         self.response(TRUNCATED, &[])
     }
 }
 
-/// An A record of the question's name.
+/// Returns an A record of the question's name.
 pub fn a_record(ttl: u32, address: [u8; 4]) -> Vec<u8> {
     let mut record = vec![0xc0, 12, 0, 1, 0, 1];
     record.extend(ttl.to_be_bytes());

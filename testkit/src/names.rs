@@ -1,12 +1,13 @@
-//! Names to ask for.
+//! Names to query.
 
 use std::path::{Path, PathBuf};
 
-/// A list to take them from, most popular first, one a line.
+/// Environment variable with the path of a list of names, most popular first, one per line.
 const LIST: &str = "RINGDNS_NAMES";
 
-/// `count` different names, most popular first, without the final dot: from the list that `RINGDNS_NAMES` names, else
-/// from `../shared/data/names/top-100k.txt` beside the repository. What they do not have is made up.
+/// Returns `count` different names, most popular first, without the final dot: from the list that
+/// `RINGDNS_NAMES` names, else from `../shared/data/names/top-100k.txt` beside the repository.
+/// Missing names are made up.
 #[track_caller]
 pub fn popular_names(count: usize) -> Vec<String> {
     let mut names = match list() {
@@ -28,7 +29,7 @@ fn list() -> Option<PathBuf> {
     }
 }
 
-/// As long as real names are: second-level domains of 3 to 16 letters.
+/// Returns a made-up name of realistic length: a second-level domain of 3 to 16 letters.
 fn made_up_name(number: usize) -> String {
     let length = 3 + number * 7 % 14;
     let word: String = "popularringdnscache".chars().cycle().skip(number % 19).take(length).collect();

@@ -1,11 +1,11 @@
-//! Ports that nobody else has.
+//! Free ports.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use crate::Host;
 
-/// A port that is free on the host's IPv4 loopback for both UDP and TCP. Free now, that is: the server that takes it should
-/// start soon, and on a host of a lab nobody else is there to be quicker.
+/// Returns a port that is free on the host's IPv4 loopback for both UDP and TCP at the moment. The
+/// server that uses it should start soon; on a host of a lab, no other program competes for it.
 #[track_caller]
 pub fn free_port(host: &Host) -> u16 {
     const ATTEMPTS: usize = 64;

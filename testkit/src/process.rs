@@ -1,4 +1,4 @@
-//! A program that stays: its output as lines to wait for, and an end that is sure.
+//! A long-running program: its output as lines to wait for, and a guaranteed end.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, PipeReader, Write};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::until;
 
-/// How long a process may take to end after SIGTERM before it is killed.
+/// Time that a process may take to end after SIGTERM before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A child process. On drop it gets SIGTERM, later SIGKILL, and is reaped.
@@ -42,7 +42,8 @@ impl Process {
         let log = File::create(folder.path().join("log"))?;
         let (reader, writer) = io::pipe()?;
         let child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
-        // `command` still holds the pipe's other end, and the reader's end would never come.
+        // `command` still holds the writing end of the pipe, and the reader would never see the
+        // end.
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let output = Arc::new(Output::default());
@@ -55,18 +56,18 @@ impl Process {
         self.child.id()
     }
 
-    /// Where the output is written, for programs that want to read it as a file.
+    /// Returns the path of the output, for programs that read it as a file.
     pub fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 
-    /// Everything that was said until now.
+    /// Returns the output so far.
     pub fn output(&self) -> String {
         self.output.lock().text.join("\n")
     }
 
-    /// Waits for a line that contains `pattern`, said before or yet to come, and gives the first such line. Panics when
-    /// the process ends or time runs out before.
+    /// Waits for a line that contains `pattern`, already written or still to come, and returns the
+    /// first such line. Panics if the process ends or time runs out before.
     #[track_caller]
     pub fn wait_for_line(&self, pattern: &str, timeout: Duration) -> String {
         match self.output.wait_for(pattern, timeout) {
@@ -75,7 +76,7 @@ impl Process {
         }
     }
 
-    /// Waits for the process to end by itself. Panics when time runs out before.
+    /// Waits for the process to end by itself. Panics if time runs out before.
     #[track_caller]
     pub fn wait_for_exit(&mut self, timeout: Duration) -> ExitStatus {
         match self.wait(timeout) {
@@ -92,8 +93,8 @@ impl Process {
         }
     }
 
-    /// Stops the process where it is, and waits until it stands still: the signal goes to one of its threads, and until
-    /// that one has taken it, the others work on. SIGCONT lets it go on.
+    /// Stops the process, and waits until all of its threads are stopped: the signal goes to one
+    /// thread, and until that one has taken it, the others continue. SIGCONT continues the process.
     #[track_caller]
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
@@ -103,7 +104,7 @@ impl Process {
     fn stands_still(&self) -> io::Result<bool> {
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
             let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
-            // NUMBER (NAME) STATE …, and a name may have parentheses.
+            // The line is `NUMBER (NAME) STATE …`, and a name may contain parentheses.
             if !stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')) {
                 return Ok(false);
             }
@@ -111,7 +112,7 @@ impl Process {
         Ok(true)
     }
 
-    /// Its resident memory, in bytes.
+    /// Returns the resident memory of the process, in bytes.
     #[track_caller]
     pub fn resident(&self) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
@@ -124,13 +125,13 @@ impl Process {
         }
     }
 
-    /// How many threads it has.
+    /// Returns the number of its threads.
     #[track_caller]
     pub fn threads(&self) -> usize {
         self.count("task")
     }
 
-    /// How many files it has open, of whatever kind.
+    /// Returns the number of its open files, of any kind.
     #[track_caller]
     pub fn open_files(&self) -> usize {
         self.count("fd")
@@ -145,7 +146,7 @@ impl Process {
         }
     }
 
-    /// How many sockets it has open.
+    /// Returns the number of its open sockets.
     #[track_caller]
     pub fn sockets(&self) -> usize {
         let path = format!("/proc/{}/fd", self.pid());
@@ -157,7 +158,7 @@ impl Process {
         open.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(is_socket).count()
     }
 
-    /// Asks the process to end, insists when it does not, and gives how it ended.
+    /// Asks the process to end, kills it if it does not, and returns its exit status.
     pub fn stop(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
@@ -178,7 +179,7 @@ impl Process {
             return Ok(None);
         }
         let status = self.child.wait()?;
-        // What was said last may still be on its way through the pipe.
+        // The last output may still be in the pipe.
         self.output.wait_for_end(Duration::from_secs(1));
         Ok(Some(status))
     }
@@ -197,7 +198,7 @@ impl Drop for Process {
 
 //----------- Output ----------------------------------------------------------
 
-/// What a process says, shared with the thread that reads it.
+/// Output of a process, shared with the thread that reads it.
 #[derive(Default)]
 struct Output {
     lines: Mutex<Lines>,
@@ -207,7 +208,7 @@ struct Output {
 #[derive(Default)]
 struct Lines {
     text: Vec<String>,
-    /// Nothing will be added: the process and its children closed the pipe.
+    /// Whether the output is complete: the process and its children have closed the pipe.
     ended: bool,
 }
 

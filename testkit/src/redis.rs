@@ -1,4 +1,4 @@
-//! Redis, the tier that a fleet shares.
+//! Redis, the cache that a fleet shares.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -10,7 +10,7 @@ use crate::{Host, Process, free_port, until};
 
 pub(crate) const START: Duration = Duration::from_secs(30);
 
-/// `redis-server` in the foreground on a Unix socket of its own, that keeps nothing on disk.
+/// `redis-server` in the foreground on its own Unix socket, without storage on disk.
 pub struct Redis {
     process: Process,
     folder: TempDir,
@@ -22,13 +22,14 @@ impl Redis {
         Self::start_in(folder())
     }
 
-    /// One at the place of another that has ended.
+    /// Starts one in the folder of another that has ended.
     #[track_caller]
     pub fn start_in(folder: TempDir) -> Self {
         Self::start_with(folder, &[])
     }
 
-    /// One that speaks TLS too, as the host `127.0.0.1` that the certificate names. Clients show certificates of `ca`, if there is one.
+    /// Starts one that also supports TLS, as the host `127.0.0.1` of the certificate. Clients must
+    /// show certificates of `ca`, if there is one.
     #[track_caller]
     pub fn start_tls(port: u16, certificate: &Path, key: &Path, ca: Option<&Path>) -> Self {
         let port = port.to_string();
@@ -57,7 +58,7 @@ impl Redis {
         Self { process, folder }
     }
 
-    /// Kills it. What is left is the place where it was.
+    /// Kills the server. Returns the folder that it used.
     #[track_caller]
     pub fn kill9(mut self) -> TempDir {
         self.process.signal(rustix::process::Signal::KILL);
@@ -69,12 +70,12 @@ impl Redis {
         &self.process
     }
 
-    /// For `[redis] url`.
+    /// Returns the value of `[redis] url`.
     pub fn url(&self) -> String {
         url_in(&self.folder)
     }
 
-    /// What `redis-cli` prints. Panics unless it succeeds.
+    /// Returns the output of `redis-cli`. Panics unless it succeeds.
     #[track_caller]
     pub fn cli(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -92,7 +93,7 @@ impl Redis {
         }
     }
 
-    /// All keys, in order.
+    /// Returns all keys, in order.
     #[track_caller]
     pub fn keys(&self) -> Vec<String> {
         let mut keys: Vec<_> = self.cli(&["--scan"]).lines().map(str::to_owned).collect();
@@ -101,7 +102,7 @@ impl Redis {
     }
 }
 
-/// For `[redis] url`, of one that is to be started in a folder.
+/// Returns the value of `[redis] url` for a server that is yet to be started in `folder`.
 pub fn url_in(folder: &TempDir) -> String {
     format!("redis+unix://{}", socket_in(folder.path()).display())
 }
@@ -130,7 +131,7 @@ struct Node {
     _folder: TempDir,
 }
 
-/// The last of the nodes.
+/// Number of the last node, the replica.
 const REPLICA: usize = 3;
 
 impl RedisCluster {
@@ -139,7 +140,7 @@ impl RedisCluster {
         let node = |_| {
             let folder = folder();
             let [port, bus] = [free_port(host), free_port(host)];
-            // The nodes that are left answer for their keys.
+            // The remaining nodes answer for their keys.
             let text = format!(
                 "bind 127.0.0.1\nport {port}\ncluster-port {bus}\ncluster-enabled yes\nsave \"\"\nappendonly no\ndir {:?}\n\
                  cluster-node-timeout 1000\ncluster-require-full-coverage no\nrepl-diskless-sync-delay 0\n",
@@ -181,24 +182,24 @@ impl RedisCluster {
         cluster
     }
 
-    /// For `[redis]`: two of the nodes, neither the first nor its replica.
+    /// Returns URLs for `[redis]`: two of the nodes, neither the first nor its replica.
     pub fn urls(&self) -> [String; 2] {
         [1, 2].map(|nth: usize| format!("redis://127.0.0.1:{}", self.nodes[nth].port))
     }
 
-    /// The process of a node: three masters, and the first one's replica.
+    /// Returns the process of a node: three masters, then the first one's replica.
     pub fn process(&self, nth: usize) -> &Process {
         &self.nodes[nth].process
     }
 
-    /// Ends a node, as a crash would.
+    /// Kills a node, as a crash would.
     #[track_caller]
     pub fn kill9(&mut self, nth: usize) {
         self.nodes[nth].process.signal(rustix::process::Signal::KILL);
         self.nodes[nth].process.wait_for_exit(START);
     }
 
-    /// What `redis-cli` prints of a node. Panics unless it succeeds.
+    /// Returns the output of `redis-cli` for a node. Panics unless it succeeds.
     #[track_caller]
     pub fn cli(&self, nth: usize, arguments: &[&str]) -> String {
         let port = self.nodes[nth].port.to_string();

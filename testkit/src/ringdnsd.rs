@@ -1,4 +1,4 @@
-//! ringdnsd and its tools, as they are shipped: built once, started with a configuration of their own.
+//! ringdnsd and its tools, as they are shipped: built once, started with their own configuration.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -14,24 +14,24 @@ use tempfile::TempDir;
 
 use crate::{Host, Process, SERVER_V4, SERVER_V6};
 
-/// Longer than anything takes on a busy machine.
+/// Time to wait, longer than anything takes on a busy host.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is written into the configuration.
+/// Settings that are written into the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: Vec<String>,
-    /// To be read by AF_XDP; `None`: kernel sockets.
+    /// Interface for AF_XDP; `None`: kernel sockets.
     pub interface: Option<String>,
     pub upstreams: Vec<SocketAddr>,
     /// More lines of `[server]`.
     pub server: String,
-    /// Further tables.
+    /// More tables of the configuration.
     pub tables: String,
 }
 
 impl Settings {
-    /// On the server of a lab, by AF_XDP in native mode or not at all.
+    /// Returns settings for the server of a lab, with AF_XDP in native mode and no fallback.
     pub fn xdp(upstream: SocketAddr) -> Self {
         Self {
             interface: Some("vs".to_owned()),
@@ -40,19 +40,19 @@ impl Settings {
         }
     }
 
-    /// On the server of a lab, over kernel sockets.
+    /// Returns settings for the server of a lab, with kernel sockets.
     pub fn sockets(upstream: SocketAddr) -> Self {
         Self {
             listen: vec![format!("{SERVER_V4}:53"), format!("[{SERVER_V6}]:53")],
             interface: None,
             upstreams: vec![upstream],
             server: String::new(),
-            // Little memory, so that a test does not pay for laying it out.
+            // Little memory, so that a test does not spend time on allocating it.
             tables: "[cache]\nbytes_per_worker = \"4MiB\"\nhost_bytes = \"16MiB\"".to_owned(),
         }
     }
 
-    /// The configuration, with its control socket there.
+    /// Returns the configuration, with this control socket.
     pub fn text(&self, socket: &Path) -> String {
         let interface = self.interface.as_ref().map(|name| format!("interface = {name:?}\n"));
         let upstream = |address: &SocketAddr| format!("[[upstream]]\naddress = \"{address}\"\n");
@@ -67,7 +67,7 @@ impl Settings {
     }
 }
 
-/// A running ringdnsd. Serves from the moment it exists; ends by SIGTERM on drop.
+/// A running ringdnsd. It serves from its creation on, and ends by SIGTERM on drop.
 pub struct Ringdnsd {
     process: Process,
     folder: TempDir,
@@ -79,13 +79,14 @@ impl Ringdnsd {
         Self::start_behind(host, settings, &[])
     }
 
-    /// The same behind `wrapper`: a command that takes privileges away and runs what follows.
+    /// Starts one behind `wrapper`: a command that takes privileges away and runs the command after
+    /// it.
     #[track_caller]
     pub fn start_behind(host: &Host, settings: &Settings, wrapper: &[&str]) -> Self {
         Self::begin(prepared(host, |socket| settings.text(socket), wrapper))
     }
 
-    /// The same with a configuration of any text, which is given the path of the control socket.
+    /// Starts one with the text that `configuration` returns for the path of the control socket.
     #[track_caller]
     pub fn start_from(host: &Host, configuration: impl Fn(&Path) -> String) -> Self {
         Self::begin(prepared(host, configuration, &[]))
@@ -98,7 +99,8 @@ impl Ringdnsd {
         Self { process, folder }
     }
 
-    /// Waits until its clock goes on to the next whole second, and gives the moment, a little late at most.
+    /// Waits until its clock reaches the next whole second. Returns that moment, at most slightly
+    /// late.
     #[track_caller]
     pub fn next_second(&self) -> Instant {
         let uptime = || match self.uptime() {
@@ -119,7 +121,7 @@ impl Ringdnsd {
         seconds.ok_or_else(|| io::Error::other(body))
     }
 
-    /// Whether `/readyz` says that queries of clients are answered, and what it says.
+    /// Returns whether `/readyz` reports that queries of clients are answered, and its text.
     #[track_caller]
     pub fn readyz(&self) -> (bool, String) {
         match self.get("/readyz") {
@@ -129,7 +131,8 @@ impl Ringdnsd {
         }
     }
 
-    /// Status code and body of a route of the API: without a process of its own, which would take its time.
+    /// Returns status code and body of a route of the API. Needs no process of its own, which would
+    /// take time.
     fn get(&self, route: &str) -> io::Result<(u16, String)> {
         let mut stream = UnixStream::connect(self.socket())?;
         write!(stream, "GET {route} HTTP/1.1\r\nHost: ringdnsd\r\nConnection: close\r\n\r\n")?;
@@ -142,7 +145,8 @@ impl Ringdnsd {
         parts.ok_or_else(|| io::Error::other(response))
     }
 
-    /// Starts one that is to end by itself, behind a wrapper. Gives its exit status and what it said.
+    /// Starts one that is expected to exit by itself, behind a wrapper. Returns its exit status and
+    /// its output.
     #[track_caller]
     pub fn refused(host: &Host, settings: &Settings, wrapper: &[&str]) -> (i32, String) {
         let (_folder, command) = prepared(host, |socket| settings.text(socket), wrapper);
@@ -155,12 +159,12 @@ impl Ringdnsd {
         &self.process
     }
 
-    /// The control socket.
+    /// Returns the path of the control socket.
     pub fn socket(&self) -> PathBuf {
         socket_in(self.folder.path())
     }
 
-    /// ringctl, ready to get its arguments.
+    /// Returns a ringctl command, ready for its arguments.
     #[track_caller]
     pub fn ctl_command(&self) -> Command {
         let mut command = Command::new(program("ringctl"));
@@ -179,7 +183,7 @@ impl Ringdnsd {
         }
     }
 
-    /// What ringctl prints. Panics unless it succeeds.
+    /// Returns the output of ringctl. Panics unless it succeeds.
     #[track_caller]
     pub fn told(&self, arguments: &[&str]) -> String {
         let output = self.ctl(arguments);
@@ -188,7 +192,7 @@ impl Ringdnsd {
         said(&output.stdout)
     }
 
-    /// All counters.
+    /// Returns all counters.
     #[track_caller]
     pub fn stats(&self) -> Value {
         let told = self.told(&["--json", "stats"]);
@@ -198,7 +202,7 @@ impl Ringdnsd {
         }
     }
 
-    /// One counter, by its JSON pointer.
+    /// Returns one counter, by its JSON pointer.
     #[track_caller]
     pub fn stat(&self, pointer: &str) -> u64 {
         let stats = self.stats();
@@ -208,7 +212,7 @@ impl Ringdnsd {
         }
     }
 
-    /// All counters, once every packet has its outcome and nobody waits for an answer.
+    /// Returns all counters, once every packet has its outcome and no punt waits for an answer.
     #[track_caller]
     pub fn settled(&self) -> Value {
         until("all packets are accounted for and no punt waits", || {
@@ -218,7 +222,7 @@ impl Ringdnsd {
         })
     }
 
-    /// Writes its configuration anew. It holds from the next reload or start on.
+    /// Writes a new configuration. It applies from the next reload or start on.
     #[track_caller]
     pub fn configure(&self, configuration: impl Fn(&Path) -> String) {
         let text = configuration(&self.socket());
@@ -227,14 +231,14 @@ impl Ringdnsd {
         }
     }
 
-    /// Kills it, as a crash would, and waits until it is gone.
+    /// Kills ringdnsd, as a crash would, and waits until it is gone.
     #[track_caller]
     pub fn kill9(&mut self) {
         self.process.signal(Signal::KILL);
         self.process.wait_for_exit(PATIENCE);
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Asks ringdnsd to stop, and waits until it has.
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
         self.process.signal(Signal::TERM);
@@ -242,7 +246,8 @@ impl Ringdnsd {
     }
 }
 
-/// A folder with a configuration in it, and the command that starts ringdnsd with it.
+/// Creates a folder with a configuration. Returns it with the command that starts ringdnsd with
+/// that.
 #[track_caller]
 fn prepared(host: &Host, configuration: impl Fn(&Path) -> String, wrapper: &[&str]) -> (TempDir, Command) {
     let written = || {
@@ -257,7 +262,7 @@ fn prepared(host: &Host, configuration: impl Fn(&Path) -> String, wrapper: &[&st
     };
     let words = wrapper.iter().map(PathBuf::from).chain([program("ringdnsd")]).collect::<Vec<_>>();
     let mut command = host.command(&words[0]);
-    // What it logs is waited for.
+    // The tests wait for lines of its log.
     command.env_remove("RUST_LOG");
     command.args(&words[1..]).arg("--config").arg(folder.path().join("ringdns.toml"));
     (folder, command)
@@ -267,26 +272,27 @@ fn socket_in(folder: &Path) -> PathBuf {
     folder.join("control.sock")
 }
 
-/// `ringbench`, ready to get its arguments and to run on `host`.
+/// Returns a `ringbench` command on `host`, ready for its arguments.
 #[track_caller]
 pub fn ringbench(host: &Host) -> Command {
     host.command(program("ringbench"))
 }
 
-/// A wrapper that denies a system call to what follows it; `arguments` are those of `src/bin/deny.rs`.
+/// Returns a wrapper that denies a system call to the command after it; `arguments` are those of
+/// `src/bin/deny.rs`.
 #[track_caller]
 pub fn deny(arguments: &[&str]) -> Vec<String> {
     let tool = program("deny").display().to_string();
     std::iter::once(tool).chain(arguments.iter().map(|argument| (*argument).to_owned())).collect()
 }
 
-/// Asks again and again until there is something. Panics when there is nothing for long.
+/// Calls `look` until it returns something. Panics if it returns nothing for long.
 #[track_caller]
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, look)
 }
 
-/// The same, for what may take longer.
+/// Calls `look` until it returns something. Panics if it returns nothing for `patience`.
 #[track_caller]
 pub fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
@@ -299,7 +305,7 @@ pub fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() ->
     }
 }
 
-/// A program of the workspace, in the profile of the test that asks.
+/// Returns the path of a program of the workspace, built in the profile of the running test.
 #[track_caller]
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -309,7 +315,7 @@ pub fn program(name: &str) -> PathBuf {
     }
 }
 
-/// Builds the programs beside the running test, and gives their folder.
+/// Builds the programs beside the running test, and returns their folder.
 fn build() -> Result<PathBuf, String> {
     let test = std::env::current_exe().map_err(|error| error.to_string())?;
     // TARGET/PROFILE/deps/TEST

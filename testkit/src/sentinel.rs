@@ -1,4 +1,4 @@
-//! Redis with a replica, and Sentinels that make the one take the other's place.
+//! Redis with a replica, and Sentinels that can swap their roles.
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -6,10 +6,10 @@ use tempfile::TempDir;
 use crate::redis::{START, folder};
 use crate::{Host, Process, free_port, until};
 
-/// What they call it.
+/// Name of the master in the Sentinels.
 const MASTER: &str = "mymaster";
 const SENTINELS: usize = 3;
-/// How long a master is silent before Sentinels take it for down, in milliseconds.
+/// Time that a master is silent before Sentinels consider it down, in milliseconds.
 const DOWN_AFTER: u32 = 500;
 
 /// A master, its replica, and three Sentinels, on loopback.
@@ -90,14 +90,14 @@ impl Sentinels {
         });
     }
 
-    /// Lines of `[redis]`.
+    /// Returns the lines for `[redis]`.
     pub fn settings(&self) -> String {
         let urls: Vec<_> =
             self.sentinels.iter().map(|server| format!("redis://127.0.0.1:{}", server.port)).collect();
         format!("sentinel = {urls:?}\nmaster = {MASTER:?}\n")
     }
 
-    /// Which of the two is the master.
+    /// Returns the number of the master among the two servers.
     #[track_caller]
     pub fn master(&self) -> usize {
         until("the Sentinels know a master", || {
@@ -106,7 +106,7 @@ impl Sentinels {
         })
     }
 
-    /// Has a Sentinel change the roles of the two, once it finds the replica good enough.
+    /// Makes a Sentinel swap the roles of the two servers, once it accepts the replica.
     #[track_caller]
     pub fn fail_over(&self, by: usize) {
         let port = self.sentinels[by].port.to_string();
@@ -117,17 +117,17 @@ impl Sentinels {
         });
     }
 
-    /// The process of one of the two.
+    /// Returns the process of one of the two servers.
     pub fn process(&self, nth: usize) -> &Process {
         &self.redis[nth].process
     }
 
-    /// The process of a Sentinel.
+    /// Returns the process of a Sentinel.
     pub fn sentinel(&self, nth: usize) -> &Process {
         &self.sentinels[nth].process
     }
 
-    /// Ends one of the two, as a crash would.
+    /// Kills one of the two servers, as a crash would.
     #[track_caller]
     pub fn kill9(&mut self, nth: usize) {
         self.killed = Some(nth);
@@ -135,14 +135,14 @@ impl Sentinels {
         self.redis[nth].process.wait_for_exit(START);
     }
 
-    /// Starts one again that was killed. Sentinels make it a replica.
+    /// Starts a killed server again. Sentinels make it a replica.
     #[track_caller]
     pub fn start_again(&mut self, nth: usize) {
         let process = Server::spawn(&self.host, &self.redis[nth].folder, false);
         self.redis[nth].process = process;
     }
 
-    /// Starts the one again that was killed last, whoever is the master by now.
+    /// Starts the server killed last again, whichever is the master by now.
     #[track_caller]
     pub fn start_killed_again(&mut self) {
         if let Some(nth) = self.killed.take() {
@@ -150,7 +150,7 @@ impl Sentinels {
         }
     }
 
-    /// What one of the two has in its database.
+    /// Returns the output of `redis-cli` for one of the two servers.
     #[track_caller]
     pub fn of(&self, nth: usize, arguments: &[&str]) -> String {
         self.cli(self.redis[nth].port, arguments)

@@ -1,4 +1,4 @@
-//! Signs zones, with the tools of BIND.
+//! Signs zones with the tools of BIND.
 
 use std::fs;
 use std::path::Path;
@@ -8,17 +8,17 @@ use tempfile::TempDir;
 
 use crate::Zone;
 
-/// A zone with its signatures, and what its parent and a validator have to know of it.
+/// Zone with its signatures, and the records of it for its parent and for validators.
 pub struct Signed {
     pub zone: Zone,
-    /// DS records for the parent, a line each.
+    /// DS records for the parent, one per line.
     pub ds: String,
-    /// DNSKEY records of the key that signs the others, a line each: a trust anchor.
+    /// DNSKEY records of the key-signing key, one per line: a trust anchor.
     pub anchor: String,
 }
 
-/// Signs a zone with keys of its own; `options` are those of `dnssec-signzone`, such as `-3 -` for NSEC3, or `-s` and `-e` for
-/// when signatures begin and end.
+/// Signs a zone with new keys. `options` are those of `dnssec-signzone`, such as `-3 -` for NSEC3,
+/// or `-s` and `-e` for the validity period of the signatures.
 #[track_caller]
 pub fn sign(zone: &Zone, options: &[&str]) -> Signed {
     let signed = || {
@@ -46,7 +46,7 @@ pub fn sign(zone: &Zone, options: &[&str]) -> Signed {
     }
 }
 
-/// The records in all key files.
+/// Returns the records in all key files.
 fn keys(folder: &Path) -> std::io::Result<Vec<String>> {
     let mut keys = Vec::new();
     for entry in fs::read_dir(folder)? {

@@ -1,8 +1,9 @@
-//! What comes in goes out: the sums of the statistics, added up as an operator would, by the names that are published.
+//! Checks that everything received has an outcome: adds up the statistics as an operator would, by
+//! their published names.
 
 use serde_json::Value;
 
-/// How a worker answers by itself.
+/// Counters of queries that a worker answers by itself.
 const ANSWERED: [&str; 10] = [
     "hit",
     "stale",
@@ -15,17 +16,16 @@ const ANSWERED: [&str; 10] = [
     "identity",
     "cookie",
 ];
-/// What a lookup in Redis ends in.
+/// Counters of the outcomes of a lookup in Redis.
 const FOUND: [&str; 10] =
     ["hit", "stale", "due", "missing", "purged", "foreign", "damaged", "timed_out", "failed", "warmed"];
-/// What becomes of an answer that Redis could have.
+/// Counters of the outcomes of an answer offered to Redis.
 const STORED: [&str; 6] =
     ["stored", "store_failed", "store_dropped", "store_skipped", "store_outdated", "store_unwanted"];
 
-/// A number that was counted.
+/// Returns the value of a counter.
 ///
-/// # Panics
-/// If it is none.
+/// If the value is not a count.
 #[track_caller]
 pub fn count(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
@@ -36,16 +36,15 @@ fn sum(counters: &Value, names: &[&str]) -> u64 {
     names.iter().map(|name| count(&counters[*name])).sum()
 }
 
-/// All that is dropped, by reason.
+/// Returns the sum of all drops.
 ///
-/// # Panics
-/// If there are no reasons.
+/// If there are no drop reasons.
 #[track_caller]
 pub fn dropped(counters: &Value) -> u64 {
     counters["dropped"].as_object().expect("reasons").values().map(count).sum()
 }
 
-/// Queries that were answered, of `total` in the statistics.
+/// Returns the number of answered queries in `total` of the statistics.
 ///
 /// # Panics
 /// If a counter is missing.
@@ -54,10 +53,10 @@ pub fn answered(total: &Value) -> u64 {
     sum(total, &ANSWERED) + sum(total, &["punt_answered"])
 }
 
-/// Every frame has exactly one outcome, answered, punted or dropped, and every punt was answered.
+/// Checks that every frame has exactly one outcome, answered, punted or dropped, and that every
+/// punt was answered.
 ///
-/// # Panics
-/// If that is not so in `total` of the statistics.
+/// If that is not true in `total` of the statistics.
 #[track_caller]
 pub fn queries_close(total: &Value) {
     let ends = sum(total, &ANSWERED) + sum(total, &["punted"]) + dropped(total);
@@ -70,10 +69,9 @@ pub fn queries_close(total: &Value) {
     assert_eq!((&total["unaccounted"], &total["punts_waiting"]), (&0.into(), &0.into()), "{total:#}");
 }
 
-/// Every lookup in Redis, and every answer for it, has one end.
+/// Checks that every lookup in Redis, and every answer offered to it, has one outcome.
 ///
-/// # Panics
-/// If that is not so in `fleet` of the statistics.
+/// If that is not true in `fleet` of the statistics.
 #[track_caller]
 pub fn fleet_closes(fleet: &Value) {
     let counters = &fleet["counters"];
@@ -82,10 +80,10 @@ pub fn fleet_closes(fleet: &Value) {
     assert!(count(&counters["renewals_hurried"]) <= count(&counters["renewals_alone"]), "{fleet:#}");
 }
 
-/// Every record was handed on, unwanted or dropped, and is one of an answer that was not excluded.
+/// Checks that every record was handed on, unwanted or dropped, and that every answer was recorded
+/// or excluded.
 ///
-/// # Panics
-/// If that is not so in `stats`, the statistics.
+/// If that is not true in the statistics `stats`.
 #[track_caller]
 pub fn records_close(stats: &Value) {
     let (log, total) = (&stats["query_log"], &stats["total"]);

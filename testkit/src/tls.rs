@@ -1,4 +1,4 @@
-//! Certificates and TLS servers of tests.
+//! Certificates and TLS servers for tests.
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{
@@ -9,14 +9,14 @@ use rustls::{
 use std::{io::Write, sync::Arc};
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate authority of the test's own.
+/// Certificate authority for a test.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     file: tempfile::NamedTempFile,
 }
 
 impl Authority {
-    /// Makes one, with a key of its own.
+    /// Creates an authority with a new key.
     pub fn generate() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([]).unwrap();
@@ -27,12 +27,13 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), file }
     }
 
-    /// What a client has to be told to believe it.
+    /// Returns the path of its certificate, for clients that trust it.
     pub fn path(&self) -> String {
         self.file.path().display().to_string()
     }
 
-    /// What a server for `name` shows, with its key; one that ended in 2001 if it is `expired`.
+    /// Returns a certificate for the server `name`, with its key. It expired in 2001 if `expired`
+    /// is set.
     pub fn vouch(&self, name: &str, expired: bool) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -44,7 +45,7 @@ impl Authority {
     }
 }
 
-/// What a server does as the one that its certificate names.
+/// Returns the acceptor of a TLS server with this certificate.
 pub fn server(vouched: (Certificate, KeyPair), protocol: &[u8]) -> TlsAcceptor {
     let (certificate, key) = vouched;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));

@@ -1,4 +1,4 @@
-//! Unbound, a caching forwarder: the peer that ringdns is compared with.
+//! Unbound, a caching forwarder: the server that ringdns is compared with.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +11,8 @@ use crate::{Host, Process};
 
 const START: Duration = Duration::from_secs(30);
 
-/// `unbound` in the foreground with one thread, forwarding everything to one upstream, without validation unless it is asked for.
+/// `unbound` in the foreground with one thread. It forwards everything to one upstream, and
+/// validates only if requested.
 pub struct Unbound {
     process: Process,
     address: SocketAddr,
@@ -32,7 +33,8 @@ impl Unbound {
         })
     }
 
-    /// One that validates, by the trust anchors in a file. NSEC3 with more than 50 iterations is insecure to it.
+    /// Starts one that validates with the trust anchors in a file. It treats NSEC3 with more than
+    /// 50 iterations as insecure.
     #[track_caller]
     pub fn validating(host: &Host, address: SocketAddr, upstream: SocketAddr, anchors: &Path) -> Self {
         Self::start(host, address, |folder| {
@@ -50,8 +52,8 @@ impl Unbound {
         })
     }
 
-    /// `unbound` over TLS at `tls` and over HTTPS at `https`, as the host that the certificate names. It knows `www.example`,
-    /// 192.0.2.1, and everything below `wild.example`, 192.0.2.9.
+    /// Starts `unbound` with TLS at `tls` and HTTPS at `https`, under the name in the certificate.
+    /// It knows `www.example`, 192.0.2.1, and everything below `wild.example`, 192.0.2.9.
     #[track_caller]
     pub fn encrypted(host: &Host, tls: SocketAddr, https: SocketAddr, certificate: &str, key: &str) -> Self {
         Self::start(host, tls, |folder| {

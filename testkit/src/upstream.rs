@@ -1,4 +1,4 @@
-//! An upstream that says what a test wants said: late, cut, forged, or nothing.
+//! An upstream whose answers a test controls: late, cut, forged, or none.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,22 +10,22 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{Asked, Host};
 
-/// One thing that the upstream does about a query.
+/// Action of the upstream in response to a query.
 #[derive(Clone, Debug)]
 pub enum Say {
-    /// Sends this: a datagram, or a message behind its length.
+    /// Sends this: a datagram, or a message after its length.
     Send(Vec<u8>),
-    /// Sends this from another port than was asked. Over UDP only, as are the next two.
+    /// Sends this from another port than the one asked. Over UDP only, as are the next two.
     SendFromElsewhere(Vec<u8>),
-    /// Sends this from the port that was asked, of another address.
+    /// Sends this from the port that was asked, at another address.
     SendFromNeighbour(Vec<u8>),
-    /// Sends this to somebody else than has asked.
+    /// Sends this to another address than the client's.
     SendTo(SocketAddr, Vec<u8>),
     /// Sends these bytes as they are. Over TCP only, as are the next three.
     Bytes(Vec<u8>),
-    /// Sends these bytes again and again until nobody takes them any more.
+    /// Sends these bytes again and again until the client takes no more.
     BytesForEver(Vec<u8>),
-    /// Waits so long.
+    /// Waits for this time.
     Pause(Duration),
     /// Closes the connection.
     Close,
@@ -37,7 +37,7 @@ pub enum Over {
     Tcp,
 }
 
-/// A query that came.
+/// Received query.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub query: Asked,
@@ -45,12 +45,12 @@ pub struct Seen {
     pub from: SocketAddr,
 }
 
-/// Another address of the loopback.
+/// Another address of loopback.
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 type Script = dyn Fn(&Seen) -> Vec<Say> + Send + Sync;
 
-/// A scripted upstream on the loopback of a host, over UDP and TCP. Ends on drop.
+/// Scripted upstream on the loopback of a host, over UDP and TCP. Ends on drop.
 pub struct Upstream {
     address: SocketAddr,
     stage: Arc<Stage>,
@@ -59,14 +59,15 @@ pub struct Upstream {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the threads share.
+/// State that the threads share.
 struct Stage {
     script: Box<Script>,
     seen: Mutex<Vec<Seen>>,
 }
 
 impl Upstream {
-    /// Asks `script` what to say about each query. A script that waits delays all later queries over UDP as well.
+    /// Starts an upstream that calls `script` for each query. A script that waits also delays all
+    /// later queries over UDP.
     #[track_caller]
     pub fn start(host: &Host, script: impl Fn(&Seen) -> Vec<Say> + Send + Sync + 'static) -> Self {
         let open = || {
@@ -81,7 +82,7 @@ impl Upstream {
                 io::pipe()?,
             ))
         };
-        // The port that was drawn for UDP may be somebody's connection over TCP.
+        // The UDP port chosen by the kernel may be in use by a TCP connection.
         let opened = host.enter(|| (0..10).find_map(|_| open().ok()).map_or_else(open, Ok));
         let (udp, [elsewhere, neighbour], tcp, (stopped, stop)) = match opened {
             Ok(opened) => opened,
@@ -94,13 +95,13 @@ impl Upstream {
         Self { address, stage, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Answers every question with 192.0.2.1, for five minutes.
+    /// Starts an upstream that answers every question with 192.0.2.1, for five minutes.
     #[track_caller]
     pub fn answering(host: &Host) -> Self {
         Self::start(host, |seen| vec![Say::Send(seen.query.address([192, 0, 2, 1]))])
     }
 
-    /// Takes queries and says nothing.
+    /// Starts an upstream that receives queries and never answers.
     #[track_caller]
     pub fn silent(host: &Host) -> Self {
         Self::start(host, |_| Vec::new())
@@ -110,12 +111,12 @@ impl Upstream {
         self.address
     }
 
-    /// The queries that came until now.
+    /// Returns the queries received so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.stage.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many queries came until now.
+    /// Returns the number of queries received so far.
     pub fn asked(&self) -> usize {
         self.seen().len()
     }
@@ -125,7 +126,7 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
-            // One that panicked has said so.
+            // A thread that panicked has reported it.
             let _ = thread.join();
         }
     }
@@ -183,7 +184,7 @@ impl Sockets {
         let mut buffer = [0; 4096];
         let Ok((length, from)) = self.udp.recv_from(&mut buffer) else { return };
         for say in self.stage.hear(&buffer[..length], Over::Udp, from) {
-            // Whoever asked may have got its answer and gone.
+            // The client may have its answer already and be gone.
             let _ = match say {
                 Say::Send(message) => self.udp.send_to(&message, from),
                 Say::SendFromElsewhere(message) => self.elsewhere.send_to(&message, from),
@@ -219,16 +220,17 @@ fn converse(mut stream: TcpStream, from: SocketAddr, stage: &Stage) {
         Ok(())
     };
     while next().is_ok() {}
-    // The listener has a handle of its own.
+    // The listener has its own handle.
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-/// A gate for scripts to wait at until the test opens it.
+/// Gate at which scripts wait until the test opens it.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
 impl Gate {
-    /// Longer than any test waits: a test that failed must not wait for its own upstream.
+    /// Time that a script waits at most, longer than any test does: a failed test must not wait for
+    /// its own upstream.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     pub fn open(&self) {
@@ -236,7 +238,7 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    /// Returns when it is open.
+    /// Waits until the gate is open.
     pub fn pass(&self) {
         let (open, opened) = &*self.0;
         let guard = open.lock().unwrap_or_else(PoisonError::into_inner);

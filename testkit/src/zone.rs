@@ -11,7 +11,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// An apex and nothing below. `origin` ends with a dot. Negative answers may be kept for `negative_ttl` seconds.
+    /// Creates a zone with an apex and nothing below. `origin` ends with a dot. Negative answers
+    /// may be cached for `negative_ttl` seconds.
     pub fn empty(origin: &str, negative_ttl: u32) -> Self {
         assert!(origin.ends_with('.'), "{origin}: a zone's name ends with a dot");
         let mut zone = Self { origin: origin.to_owned(), text: format!("$ORIGIN {origin}\n$TTL 3600\n") };
@@ -20,7 +21,7 @@ impl Zone {
         zone
     }
 
-    /// `example.`, with one name for each kind of answer:
+    /// Creates `example.`, with one name for each kind of answer:
     ///
     /// | name | answer |
     /// |---|---|
@@ -53,13 +54,13 @@ impl Zone {
         zone
     }
 
-    /// What is in a master file.
+    /// Creates a zone from the text of a master file.
     pub fn written(origin: &str, text: String) -> Self {
         Self { origin: origin.to_owned(), text }
     }
 
-    /// The root, with an A record for each of `names`: any number of second-level domains in one zone. The address
-    /// follows from the number of the name, see [`Zone::address`].
+    /// Creates the root zone, with an A record for each of `names`: any number of second-level
+    /// domains in one zone. The address follows from the number of the name, see [`Zone::address`].
     pub fn root_of(names: &[String], ttl: u32) -> Self {
         let mut zone = Self::empty(".", 60);
         zone.text.reserve(names.len() * 40);
@@ -69,7 +70,7 @@ impl Zone {
         zone
     }
 
-    /// The address of name `number` in [`Zone::root_of`].
+    /// Returns the address of name `number` in [`Zone::root_of`].
     pub fn address(number: usize) -> Ipv4Addr {
         let number = u32::try_from(number).expect("more names than IPv4 has addresses");
         Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + number)

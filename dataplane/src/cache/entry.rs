@@ -1,4 +1,4 @@
-//! An entry as it lies in a slab.
+//! Layout of an entry in a slab.
 //!
 //! ```text
 //! 0      4          8         12      14      16      24           26        28         30        31       32      33     34
@@ -6,10 +6,13 @@
 //! │ hash │ received │ glance  │ stale │ filed │ start │ additional │ balance │ wire_len │ records │ status │ state │ name │ question │ TTLs │ wire │
 //! └──────┴──────────┴─────────┴───────┴───────┴───────┴────────────┴─────────┴──────────┴─────────┴────────┴───────┴──────┴──────────┴──────┴──────┘
 //! ```
-//! `glance` is until when a glance is enough: until it expires, or until it is time to renew it before that. `filed` is the key's flags, and above them the cache's generation; `start` and `additional` are the reply's header as on
-//! the wire; `balance` is what the packet's checksum is raised by for the reply; `name` is the length of the key's name. The
-//! question is the key's; then come two bytes a record with the offset of its TTL; then the records; then, where `filed` says
-//! so, two bytes with an INFO-CODE (RFC 8914). The whole is rounded up to 8 bytes.
+//! `glance` is the time until which a glance is enough: the entry's expiry, or the earlier time to
+//! renew it. `filed` is the key's flags, with the cache's generation above them. `start` and
+//! `additional` are the reply's header as on the wire. `balance` is the amount by which the
+//! packet's checksum is raised for the reply. `name` is the length of the key's name. The question
+//! is the key's. After it come two bytes per record with the offset of its TTL, then the records,
+//! then, if `filed` says so, two bytes with an INFO-CODE (RFC 8914). The total size is rounded up
+//! to 8 bytes.
 
 use super::ring::UNIT;
 use crate::{
@@ -29,24 +32,27 @@ use zerocopy::{
     transmute_mut, transmute_ref,
 };
 
-/// Bytes before the name.
+/// Size of the header in bytes: what comes before the name.
 pub const HEADER: usize = size_of::<Header>();
 
-/// Seconds between two requests to renew an expired entry (RFC 8767 section 5: not below 30).
+/// Time between two requests to renew an expired entry, in seconds (RFC 8767 section 5: not below
+/// 30).
 pub const RECHECK: Secs = 30;
 
-/// The time that an answer may be given out after its end is kept in units of this many seconds: 16 bits of them are
-/// three days, the most that RFC 8767 advises.
+/// Unit of the time that an answer may still be given out after its expiry, in seconds: 16 bits of
+/// them are three days, the most that RFC 8767 advises.
 const STALE_UNIT: Secs = 4;
 
-/// How often an entry is remembered to have been asked for: up to three times, as in S3-FIFO (Yang et al., SOSP 2023). What is
-/// kept is how much is missing to that, so that one comparison with zero tells that there is nothing to remember.
+/// Bits that count how often an entry was requested: up to three times, as in S3-FIFO (Yang et al.,
+/// SOSP 2023). They hold the number missing from three, so that one comparison with zero tells that
+/// there is nothing to update.
 const FREQUENCY: u8 = 0x03;
 /// The entry is in the index.
 const LIVE: u8 = 0x04;
 /// The entry is [simple](Fresh::is_simple).
 const SIMPLE: u8 = 0x08;
-/// Four bits with the binary logarithm of the seconds between the end of glances and its expiry; 0: they are the same.
+/// Four bits with the binary logarithm of the time in seconds from the end of glances to expiry; 0:
+/// both are the same.
 const AHEAD: u8 = 0xf0;
 const AHEAD_SHIFT: u32 = AHEAD.trailing_zeros();
 
@@ -71,7 +77,7 @@ pub struct Header {
 
 const _: () = assert!(HEADER == 34, "the header has no holes");
 
-/// What an entry is filed under beside its question: the key's flags and the cache's generation.
+/// Part of an entry's identity besides its question: the key's flags and the cache's generation.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
 )]
@@ -79,17 +85,17 @@ const _: () = assert!(HEADER == 34, "the header has no holes");
 pub struct Filed([u8; 2]);
 
 impl Filed {
-    /// Beside the flags: there is more to be said about the answer than a glance has time for. No query is filed under it, so
-    /// that none finds the entry but who looks closer.
+    /// Flag of an answer that has an INFO-CODE, for which a glance has no time. No query is filed
+    /// under it, so only a closer look finds the entry.
     const NOTED: u8 = 0x80;
 
-    /// The same with `flags`, where there were none.
+    /// Returns the filing with `flags`, where there were none.
     #[inline(always)]
     pub fn with(self, flags: Flags) -> Self {
         Filed((u16::from_ne_bytes(self.0) | u16::from_ne_bytes([flags.0, 0])).to_ne_bytes())
     }
 
-    /// The flags.
+    /// Returns the key's flags.
     pub fn flags(self) -> Flags {
         Flags(self.0[0] & !Self::NOTED)
     }
@@ -102,24 +108,25 @@ impl Filed {
         self.0[0] & Self::NOTED != 0
     }
 
-    /// Under `flags`, in `generation`.
+    /// Creates the filing under `flags`, in `generation`.
     #[inline(always)]
     pub fn new(flags: Flags, generation: u8) -> Self {
         Filed([flags.0, generation])
     }
 }
 
-/// The most bytes that an entry can take up: the longest name, 255 TTLs, records up to [`WIRE_MAX`], and a code. A slab goes on for
-/// as many after its last entry, so that one comparison opens an entry, and none what lies within.
+/// Most bytes that an entry can take: the longest name, 255 TTLs, records up to [`WIRE_MAX`], and a
+/// code. A slab continues for as many bytes after its last entry, so that opening an entry takes
+/// one bounds check, and access within it none.
 pub const ENTRY_MAX: usize = HEADER + size_of::<Body>();
 
-/// More than the most bytes of records in an entry, and than a frame has room for.
+/// Bound on the bytes of records: more than any entry has, and more than fit in a frame.
 pub const WIRE_MAX: usize = 2048;
 
-/// Where the TTL is of a record whose name is a pointer (RFC 1035 sections 3.2.1 and 4.1.4).
+/// Offset of the TTL in a record whose name is a pointer (RFC 1035 sections 3.2.1 and 4.1.4).
 pub const SIMPLE_TTL: usize = 6;
 
-/// What follows a header.
+/// Part of an entry that follows the header.
 pub type Body = [u8; NAME_MAX + 5 + 2 * 255 + WIRE_MAX + 2];
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -130,7 +137,7 @@ struct Entry {
 }
 
 impl Header {
-    /// The header of the entry at `at`, and what follows it.
+    /// Returns the header of the entry at `at`, and the body that follows it.
     #[inline(always)]
     pub fn at(slab: &[u8], at: usize) -> (&Header, &Body) {
         let Some(entry) = slab.get(at..at + ENTRY_MAX).and_then(|rest| rest.first_chunk::<ENTRY_MAX>())
@@ -141,7 +148,7 @@ impl Header {
         (&entry.header, &entry.body)
     }
 
-    /// The same, the header to change.
+    /// Returns the header of the entry at `at`, for writing, and the body that follows it.
     #[inline(always)]
     pub fn at_mut(slab: &mut [u8], at: usize) -> (&mut Header, &Body) {
         let rest = slab.get_mut(at..at + ENTRY_MAX);
@@ -152,7 +159,7 @@ impl Header {
         (&mut entry.header, &entry.body)
     }
 
-    /// Bytes of the entry in the slab.
+    /// Returns the number of bytes that the entry takes in the slab.
     pub fn size(&self) -> usize {
         let (ttls, code) = (2 * usize::from(self.records), usize::from(self.filed.is_noted()) * 2);
         (HEADER + self.question_len() + ttls + usize::from(self.wire_len.get()) + code).next_multiple_of(UNIT)
@@ -162,24 +169,25 @@ impl Header {
         usize::from(self.name_len) + 4
     }
 
-    /// The lower half of the key's hash.
+    /// Returns the lower half of the key's hash.
     pub fn hash(&self) -> u32 {
         self.hash.get()
     }
 
-    /// When the answer was received.
+    /// Returns the time at which the answer was received.
     #[inline(always)]
     pub fn received(&self) -> Secs {
         self.received.get()
     }
 
-    /// Until when a glance is enough: then it has expired, or it is time to renew it.
+    /// Returns the time until which a glance is enough. After it, the entry has expired or is due
+    /// for renewal.
     #[inline(always)]
     pub fn glance(&self) -> Secs {
         self.glance.get()
     }
 
-    /// When it stops being fresh.
+    /// Returns the time at which the entry expires.
     pub fn expires(&self) -> Secs {
         let ahead = match self.state >> AHEAD_SHIFT {
             0 => 0,
@@ -188,69 +196,71 @@ impl Header {
         self.glance().saturating_add(ahead)
     }
 
-    /// When it stops being of any use.
+    /// Returns the time after which the entry is useless, even as a stale answer.
     pub fn dead(&self) -> Secs {
         self.expires().saturating_add(Secs::from(self.stale.get()) * STALE_UNIT)
     }
 
-    /// Of an entry whose time to be renewed has come: whether that is worth it, because it was asked for often. Says so once;
-    /// from then on glances are enough until it expires.
+    /// Whether an entry that is due for renewal is worth renewing, because it was requested often.
+    /// Returns true at most once: afterwards, glances are enough until the entry expires.
     pub fn claim_ahead(&mut self) -> bool {
         self.glance = self.expires().into();
         self.state &= !AHEAD;
         self.is_often_asked_for()
     }
 
-    /// The cache generation that it belongs to.
+    /// Returns the cache generation that the entry belongs to.
     #[inline(always)]
     pub fn generation(&self) -> u8 {
         self.filed.0[1]
     }
 
-    /// Whether it is in the index.
+    /// Whether the entry is in the index.
     pub fn is_live(&self) -> bool {
         self.state & LIVE != 0
     }
 
-    /// Takes it for removed from the index.
+    /// Marks the entry as removed from the index.
     pub fn kill(&mut self) {
         self.state &= !LIVE;
     }
 
-    /// How often it is remembered to have been asked for.
+    /// Returns the remembered number of requests for the entry.
     pub fn frequency(&self) -> u8 {
         FREQUENCY - (self.state & FREQUENCY)
     }
 
-    /// Whether it is remembered to have been asked for as often as that can be.
+    /// Whether the remembered number of requests is at its maximum.
     pub fn is_often_asked_for(&self) -> bool {
         self.frequency() == FREQUENCY
     }
 
-    /// What it answers; `body` is what follows the header.
+    /// Returns the question that the entry answers; `body` is the body that follows the header.
     pub fn asked<'a>(&self, body: &'a Body) -> Asked<'a> {
         Asked { question: &body[..self.question_len()], flags: self.filed.flags() }
     }
 
-    /// Remembers that it was asked for.
+    /// Counts a request for the entry.
     #[inline(always)]
     pub fn touch(&mut self) {
-        // Written only while it changes, so that the hottest entries' lines stay clean.
+        // Written only if it changes, so that the cache lines of the hottest entries stay clean.
         if self.state & FREQUENCY != 0 {
             self.state -= 1;
         }
     }
 
-    /// Forgets one time.
+    /// Forgets one request.
     pub fn fade(&mut self) {
         if self.state & FREQUENCY != FREQUENCY {
             self.state += 1;
         }
     }
 
-    /// Of an expired entry: whether to ask for a new one now. True once, and then once every [`RECHECK`].
+    /// Whether to request a new answer for an expired entry now. True the first time, and then once
+    /// every [`RECHECK`].
     ///
-    /// An expired entry's age is of no more use, so `received` holds the time of the last request from then on.
+    /// The age of an expired entry is no longer used, so from then on `received` holds the time of
+    /// the last request.
     #[inline]
     pub fn claim_refresh(&mut self, now: Secs) -> bool {
         let requested = self.received() >= self.expires();
@@ -261,28 +271,29 @@ impl Header {
         true
     }
 
-    /// Sets how often it is remembered to have been asked for.
+    /// Sets the remembered number of requests.
     pub fn set_frequency(&mut self, frequency: u8) {
         self.state = self.state & !FREQUENCY | (FREQUENCY - frequency.min(FREQUENCY));
     }
 
-    /// What it is filed under beside its question.
+    /// Returns the filing of the entry: flags and generation.
     #[inline(always)]
     pub fn filed(&self) -> Filed {
         self.filed
     }
 
-    /// Whether it is an answer to `key`, of whatever generation; `body` is what follows the header.
+    /// Whether the entry is an answer to `key`, of any generation; `body` is the body that follows
+    /// the header.
     pub fn is_filed_under(&self, body: &Body, key: &Key) -> bool {
         self.filed.flags() == key.flags() && &body[..self.question_len()] == key.question()
     }
 
-    /// RCODE, AA, AD.
+    /// Returns RCODE, AA and AD.
     pub fn status(&self) -> Status {
         Status(self.status)
     }
 
-    /// The answer; `body` is what follows the header.
+    /// Returns the answer; `body` is the body that follows the header.
     pub fn view<'a>(&self, body: &'a Body) -> View<'a> {
         let (ttls, wire) = body[self.question_len()..].split_at(2 * usize::from(self.records));
         let (wire, rest) = wire.split_at(usize::from(self.wire_len.get()));
@@ -300,92 +311,95 @@ impl Header {
     }
 }
 
-/// A fresh entry, found by a glance: an answer to be copied.
+/// Fresh entry found by a glance: an answer to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Fresh<'a> {
     header: &'a Header,
-    /// The TTLs, and what follows them.
+    /// TTL offsets, and the records that follow them.
     rest: &'a [u8],
 }
 
 impl<'a> Fresh<'a> {
-    /// Of the entry of a question of `question_len` bytes, less than 64.
+    /// Wraps the entry of a question of `question_len` bytes, less than 64.
     #[inline(always)]
     pub fn new(header: &'a Header, body: &'a Body, question_len: usize) -> Self {
-        // The remainder is the length already, and spares the comparison.
+        // The remainder equals the length; it saves a bounds check.
         Fresh { header, rest: &body[question_len % 64..] }
     }
 
-    /// Whether it is positive, whole, the same for everybody, and one record of at most [`BLOCK`] bytes whose name is a pointer:
-    /// most are.
+    /// Whether the answer is positive, complete, the same for every client, and one record of at
+    /// most [`BLOCK`] bytes whose name is a pointer: most are.
     #[inline(always)]
     pub fn is_simple(&self) -> bool {
         self.header.state & SIMPLE != 0
     }
 
-    /// RCODE, AA and AD.
+    /// Returns RCODE, AA and AD.
     pub fn status(&self) -> Status {
         Status(self.header.status)
     }
 
-    /// How long ago it was received, in seconds.
+    /// Returns the time since the answer was received, in seconds.
     #[inline(always)]
     pub fn age(&self, now: Secs) -> Secs {
-        // No entry is received later than the clock that asks: see `Cache::insert`.
+        // No entry is received later than the time of the clock that asks: see `Cache::insert`.
         now.wrapping_sub(self.header.received())
     }
 
-    /// The reply's header as far as it depends on the answer: see [`header::start`].
+    /// Returns the part of the reply's header that depends on the answer: see [`header::start`].
     #[inline(always)]
     pub fn start(&self) -> u64 {
         self.header.start.get()
     }
 
-    /// Additional records, as on the wire.
+    /// Returns the number of additional records, as on the wire.
     #[inline(always)]
     pub fn additional(&self) -> u16 {
         self.header.additional.get()
     }
 
-    /// What the packet's checksum is to be raised by, where a query's that is nothing but the question is there.
+    /// Returns the amount by which to raise the checksum of a query packet that holds nothing but
+    /// the question.
     #[inline(always)]
     pub fn balance(&self) -> u16 {
         self.header.balance.get()
     }
 
-    /// The record of a [simple](Self::is_simple) one, and how many bytes of the block it is. Its TTL is at [`SIMPLE_TTL`].
+    /// Returns the block with the record of a [simple](Self::is_simple) answer, and the record's
+    /// length. Its TTL is at [`SIMPLE_TTL`].
     #[inline(always)]
     pub fn simple(&self) -> (&'a Block, usize) {
         let record = self.rest[2..].first_chunk().unwrap_or(&[0; BLOCK]);
         (record, usize::from(self.header.wire_len.get()) % (2 * BLOCK))
     }
 
-    /// Offset in the message of each TTL, little-endian.
+    /// Returns the offset of each TTL in the message, little-endian.
     pub fn ttls(&self) -> &'a [[u8; 2]] {
         self.rest[..2 * usize::from(self.header.records)].as_chunks::<2>().0
     }
 
-    /// Bytes of records.
+    /// Returns the length of the records in bytes.
     #[inline(always)]
     pub fn wire_len(&self) -> usize {
         usize::from(self.header.wire_len.get()) % WIRE_MAX
     }
 
-    /// The records.
+    /// Returns the records.
     pub fn wire(&self) -> &'a [u8] {
         &self.rest[2 * usize::from(self.header.records)..][..self.wire_len()]
     }
 }
 
-/// How the sum of a packet changes, where the message is a query with nothing but a question and then its reply, but for the
-/// records: the header (the query's has only the count of questions), and the length in the UDP header and its pseudo-header.
+/// Returns the change of a packet's sum, without the records, when a query that holds nothing but
+/// the question becomes its reply. It covers the header (a query's has only the count of
+/// questions), and the length in the UDP header and its pseudo-header.
 fn change_but_records(start: u64, additional: u16, wire_len: usize) -> u64 {
     let question = header::start(0, 0, 0);
     let lengths = u64::from((wire_len as u16).to_be());
     checksum::chain(checksum::change(question, start), [u64::from(additional), 2 * lengths])
 }
 
-/// An answer measured for storing: cut to a bare "too large for UDP" where it can never be sent whole.
+/// An answer measured for storing. One that is always too large for UDP is reduced to a bare TC=1.
 pub struct Draft<'a> {
     header: Header,
     key: &'a Key,
@@ -393,7 +407,7 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// `wire_max`: the most bytes of records that a reply over UDP can carry.
+    /// Measures `answer`. `wire_max` is the most bytes of records that a reply over UDP can carry.
     pub fn new(
         key: &'a Key,
         hash: u64,
@@ -413,7 +427,7 @@ impl<'a> Draft<'a> {
         let simple = view.status.is_plain()
             && view.wire.len() <= BLOCK
             && view.ttls.iter().map(|at| usize::from(u16::from_le_bytes(*at))).eq([ttl]);
-        // Less than two seconds are not worth it.
+        // A renewal less than two seconds ahead is not worth it.
         let ahead = answer.ahead.checked_ilog2().unwrap_or(0).min(u32::from(AHEAD >> AHEAD_SHIFT));
         let header = Header {
             hash: (hash as u32).into(),
@@ -437,12 +451,12 @@ impl<'a> Draft<'a> {
         Draft { header, key, view }
     }
 
-    /// Bytes that it will take up.
+    /// Returns the number of bytes that the entry will take.
     pub fn size(&self) -> usize {
         self.header.size()
     }
 
-    /// Writes it to the start of `slab`.
+    /// Writes the entry to the start of `slab`.
     pub fn write(&self, slab: &mut [u8], frequency: u8) {
         let mut header = self.header;
         header.set_frequency(frequency);

@@ -1,8 +1,9 @@
-//! A keyed hash, so that nobody who lacks the key can aim names at one bucket.
+//! A keyed hash, so that nobody without the key can aim names at one bucket.
 //!
-//! The folded 64 × 64 → 128-bit multiplication of wyhash (Wang Yi, "wyhash", final version 4), over the key's
-//! padded blocks, so that there is no tail to treat apart. The seeds are drawn when the process starts and
-//! no hash leaves it. A bucket is bounded, so that even a collision costs an eviction and never time.
+//! The folded 64 × 64 → 128-bit multiplication of wyhash (Wang Yi, "wyhash", final version 4), over
+//! the key's padded blocks, so that no tail needs separate treatment. The seeds are drawn when the
+//! process starts, and no hash leaves it. A bucket is bounded, so even a collision costs an
+//! eviction and never time.
 
 use crate::{
     dns::key::{Flags, Key},
@@ -12,7 +13,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use zerocopy::transmute;
 
-/// The seeds of a hash.
+/// Seeds of a hash.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyedHash {
     seeds: [u64; 4],
@@ -30,17 +31,17 @@ impl KeyedHash {
         Ok(Self::with_seeds(std::array::from_fn(|i| u64::from_le_bytes(words[i]))))
     }
 
-    /// Uses the given seeds: for tests and counted benchmarks, which must repeat.
+    /// Uses the given seeds: for tests and instruction-count benchmarks, which must be repeatable.
     pub fn with_seeds(seeds: [u64; 4]) -> Self {
         KeyedHash { seeds }
     }
 
-    /// The hash of a key.
+    /// Returns the hash of a key.
     pub fn of(&self, key: &Key) -> u64 {
         key.blocks().iter().fold(self.start(key.flags()), |state, block| self.add(state, block))
     }
 
-    /// What a hash begins with.
+    /// Returns the initial state of a hash.
     #[inline(always)]
     pub fn start(&self, flags: Flags) -> u64 {
         self.seeds[0] ^ u64::from(flags.0)

@@ -1,19 +1,21 @@
-//! From a hash to an entry: buckets of one cache line each.
+//! Index from hashes to entries, in buckets of one cache line each.
 //!
-//! A bucket holds eight tags (15 bits of the hash) and eight references. What does not fit goes to the next buckets,
-//! [`PROBES`] at most, and each bucket that it passed counts it: a lookup goes on only where something passed.
+//! A bucket holds eight tags (15 bits of the hash) and eight references. An entry that finds its
+//! bucket full goes to one of the next buckets, [`PROBES`] at most in all, and each bucket that it
+//! passed counts it: a lookup continues only past buckets that an entry has passed.
 
 use crate::simd;
 use std::ops::ControlFlow;
 
-/// How many buckets a lookup may touch.
+/// Most buckets that a lookup touches.
 const PROBES: usize = 4;
 
-/// A reference to an entry: its position in the slab in units of 8 bytes, so that 32 bits reach 32 GiB.
+/// Reference to an entry: its position in the slab in units of 8 bytes, so that 32 bits reach 32
+/// GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ref(pub u32);
 
-/// Where in the index the entries of a hash are looked for.
+/// Place in the index where the entries of a hash are searched.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spot {
     home: u32,
@@ -23,15 +25,15 @@ pub struct Spot {
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// Zero: empty.
+    /// Tags of the entries; zero: empty slot.
     tags: [u16; 8],
     refs: [u32; 8],
-    /// How many entries passed this bucket because it was full.
+    /// Number of entries that passed this bucket because it was full.
     passed: u16,
 }
 
 impl Bucket {
-    /// A bit for each slot whose tag is `tag`.
+    /// Returns a bit for each slot whose tag is `tag`.
     #[inline(always)]
     fn matching(&self, tag: u16) -> u32 {
         simd::equal(&self.tags, tag)
@@ -44,15 +46,15 @@ pub struct Index {
 }
 
 impl Index {
-    /// Bytes of one bucket.
+    /// Size of a bucket in bytes.
     pub const BUCKET: usize = size_of::<Bucket>();
 
-    /// An empty index of `buckets` buckets.
+    /// Creates an empty index of `buckets` buckets.
     pub fn new(buckets: usize) -> Self {
         Index { buckets: vec![Bucket::default(); buckets.max(PROBES)].into() }
     }
 
-    /// Bytes in all.
+    /// Returns the size of the index in bytes.
     pub fn bytes(&self) -> usize {
         self.buckets.len() * Self::BUCKET
     }
@@ -68,7 +70,8 @@ impl Index {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
-    /// Where entries of this hash are looked for; asks for the bucket's line ahead of use.
+    /// Returns the place where entries of this hash are searched, and prefetches the bucket's cache
+    /// line.
     #[inline(always)]
     pub fn seek(&self, hash: u64) -> Spot {
         let home = self.home(hash);
@@ -76,7 +79,7 @@ impl Index {
         Spot { home: home as u32, tag: tag(hash) }
     }
 
-    /// The first entry that may be the one, by its tag.
+    /// Returns the first entry whose tag matches.
     #[inline(always)]
     pub fn candidate(&self, spot: Spot) -> Option<Ref> {
         let bucket = &self.buckets[spot.home as usize];
@@ -87,7 +90,7 @@ impl Index {
         if bucket.passed == 0 { None } else { self.search(spot, |_| true) }
     }
 
-    /// The entry of this hash that `is` accepts.
+    /// Returns the entry of this hash that `is` accepts.
     pub fn find(&self, hash: u64, is: impl FnMut(Ref) -> bool) -> Option<Ref> {
         self.search(Spot { home: self.home(hash) as u32, tag: tag(hash) }, is)
     }
@@ -116,7 +119,7 @@ impl Index {
         None
     }
 
-    /// Adds an entry; false if all buckets that it may be in are full.
+    /// Adds an entry. Returns false if all buckets that may hold it are full.
     pub fn insert(&mut self, hash: u64, entry: Ref) -> bool {
         let home = self.home(hash);
         let mut at = home;
@@ -134,12 +137,13 @@ impl Index {
         false
     }
 
-    /// The entries in the home bucket of `hash`: one of them must go when `insert` found no room.
+    /// Returns the entries in the home bucket of `hash`: one of them must go if `insert` found no
+    /// room.
     pub fn neighbours(&self, hash: u64) -> [Ref; 8] {
         self.buckets[self.home(hash)].refs.map(Ref)
     }
 
-    /// Removes an entry, of whose hash the lower half is known. False if it is not there.
+    /// Removes an entry, given the lower half of its hash. Returns false if it is not there.
     pub fn remove(&mut self, hash: u32, entry: Ref) -> bool {
         let Some((bucket, slot, probe)) = self.locate(hash, entry) else { return false };
         self.buckets[bucket].tags[slot] = 0;
@@ -147,7 +151,7 @@ impl Index {
         true
     }
 
-    /// Notes that an entry has moved within the slab. False if it is not there.
+    /// Notes that an entry has moved within the slab. Returns false if it is not there.
     pub fn moved(&mut self, hash: u32, from: Ref, to: Ref) -> bool {
         let Some((bucket, slot, _)) = self.locate(hash, from) else { return false };
         self.buckets[bucket].refs[slot] = to.0;
@@ -182,7 +186,7 @@ impl Index {
     }
 }
 
-/// The upper bits of the hash; never zero, which marks an empty slot.
+/// Returns the upper bits of the hash; never zero, which marks an empty slot.
 #[inline(always)]
 fn tag(hash: u64) -> u16 {
     (hash >> 48) as u16 | 1

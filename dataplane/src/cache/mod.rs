@@ -1,13 +1,14 @@
-//! The core tier: one worker's answers.
+//! The worker cache: the answers of one worker.
 //!
-//! Entries lie in two byte-budgeted slabs, each written as a ring. What is new goes to *probation*, a tenth of the
-//! bytes. An entry that reaches the tail of its slab without having been asked for again leaves (while the protected
-//! slab still has room to spare, it moves there); one that was asked for moves to the head of the *protected* slab,
-//! or round to its head again. So recency costs a hit one bit in a line that it reads anyway (CLOCK's approximation of
-//! LRU; the two queues are S3-FIFO's, Yang et al., SOSP 2023), nothing is ever fragmented, and what was asked for
-//! once cannot push out what is asked for often.
+//! Entries are in two slabs of fixed size, each written as a ring. A new entry goes to *probation*,
+//! a tenth of the bytes. When an entry reaches the tail of its slab without having been requested
+//! again, it is evicted (while the protected slab still has spare room, it moves there). One that
+//! was requested moves to the head of the *protected* slab, or again to its head. So recency costs
+//! a hit one bit in a cache line that it reads anyway (CLOCK's approximation of LRU; the two queues
+//! are S3-FIFO's, Yang et al., SOSP 2023), memory never fragments, and entries requested once
+//! cannot evict entries requested often.
 //!
-//! Time is handed in; nothing here asks for it.
+//! Callers pass the time; nothing here reads a clock.
 
 mod entry;
 mod hash;
@@ -33,49 +34,50 @@ use index::Index;
 use ring::{Ring, UNIT};
 use std::io;
 
-/// The least bytes that a cache works with.
+/// Smallest size of a cache, in bytes.
 pub const BYTES_MIN: usize = 256 << 10;
 
-/// The most bytes that a cache can address.
+/// Largest size of a cache, in bytes: the most that a [`Ref`] can address.
 pub const BYTES_MAX: usize = 32 << 30;
 
-/// Probation's part of the bytes: one in this many.
+/// Probation's share of the slab bytes: one in this many.
 const PROBATION_SHARE: usize = 10;
 
-/// What an entry is assumed to take in the slabs when the index is sized: a short name with one address. Smaller
-/// ones fill the index first.
+/// Size in bytes that an entry is assumed to have when the index is sized: a short name with one
+/// address. Smaller entries fill the index first.
 const TYPICAL_ENTRY: usize = 88;
-/// Entries a bucket is sized for, of the eight that it holds.
+/// Number of entries per bucket for which the index is sized, of the eight that a bucket holds.
 const TYPICAL_LOAD: usize = 6;
 
-/// Most entries that one insert moves round before it takes the next, asked for or not: a bound on its time.
+/// Most entries that one insert moves before it evicts the next, requested or not: a bound on its
+/// time.
 const MOVES_MAX: u32 = 32;
 
-/// Bytes in use and entries.
+/// Number of entries and bytes in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Occupancy {
     /// Entries in the index.
     pub entries: u64,
-    /// Bytes that entries take up in the slabs, removed ones that still wait for their turn included.
+    /// Bytes that entries take in the slabs, including removed ones whose room is not free yet.
     pub used: u64,
     /// Bytes of removed entries among `used`.
     pub removed: u64,
-    /// Bytes in all: slabs and index.
+    /// Size of slabs and index in bytes.
     pub capacity: u64,
 }
 
-/// What inserts and sweeps have done.
+/// Totals of inserts and sweeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Churn {
     /// Entries written.
     pub inserted: u64,
-    /// Entries pushed out by others while still of use.
+    /// Entries evicted while still of use.
     pub evicted: u64,
     /// Entries removed because they were expired or purged.
     pub expired: u64,
 }
 
-/// An entry that answers.
+/// Entry that answers a query.
 #[derive(Debug)]
 pub struct Hit<'a> {
     /// The answer.
@@ -84,49 +86,50 @@ pub struct Hit<'a> {
     pub freshness: Freshness,
 }
 
-/// Fresh against stale.
+/// Freshness of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Good.
+    /// Not expired.
     Fresh {
-        /// Received this many seconds ago.
+        /// Time since the answer was received, in seconds.
         age: Secs,
-        /// Whether it will expire soon, and is asked for so often that it is worth renewing before.
+        /// Whether the entry will expire soon, and is requested so often that it is worth renewing
+        /// before then.
         renew: bool,
     },
-    /// Past its TTL, within the time that it may still be given out (RFC 8767).
+    /// Past its TTL, but within the time that it may still be given out (RFC 8767).
     Stale {
-        /// Whether it is time to ask for a new one.
+        /// Whether it is time to request a new answer.
         refresh: bool,
     },
 }
 
-/// Which slab.
+/// One of the two slabs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Segment {
     Probation,
     Protected,
 }
 
-/// One worker's cache.
+/// Cache of one worker.
 pub struct Cache {
     slab: Region,
     probation: Ring,
     protected: Ring,
     index: Index,
-    /// Wraps; entries of another generation than this are not given out.
+    /// Current generation. It wraps; entries of another generation are not given out.
     generation: u8,
     wire_max: usize,
     entries: u64,
     removed: usize,
     churn: Churn,
-    /// Which slab the sweep looks at.
+    /// Slab that the sweep is in.
     sweeping: Segment,
 }
 
 impl Cache {
-    /// A cache of `bytes` in all, for replies of up to `udp_limit` bytes. To be made by the thread that uses it, so
-    /// that its memory is near.
+    /// Creates a cache of `bytes`, for replies of up to `udp_limit` bytes. Create it on the thread
+    /// that uses it, so that its memory is on that core's NUMA node.
     pub fn new(bytes: usize, udp_limit: u16) -> io::Result<Self> {
         let bytes = bytes.clamp(BYTES_MIN, BYTES_MAX);
         let index = Index::new(bytes / (TYPICAL_ENTRY * TYPICAL_LOAD + Index::BUCKET));
@@ -139,7 +142,7 @@ impl Cache {
             protected,
             index,
             generation: 0,
-            // Header and the shortest question, the root's, come first.
+            // The header and the shortest question, the root's, precede the records.
             wire_max: usize::from(udp_limit).saturating_sub(header::LEN + 5),
             entries: 0,
             removed: 0,
@@ -148,34 +151,36 @@ impl Cache {
         })
     }
 
-    /// What entries with these flags are filed under now.
+    /// Returns the filing of entries with these flags in the current generation.
     #[inline(always)]
     pub fn filed(&self, flags: Flags) -> Filed {
         Filed::new(flags, self.generation)
     }
 
-    /// First step of a lookup: where to look; asks for that line.
+    /// First step of a lookup: returns the place to search, and prefetches its cache line.
     #[inline(always)]
     pub fn seek(&self, hash: u64) -> Spot {
         self.index.seek(hash)
     }
 
-    /// Second step: the entry that is probably it; asks for its lines.
+    /// Second step: returns the entry that is probably the right one, and prefetches its cache
+    /// lines.
     #[inline(always)]
     pub fn candidate(&self, spot: Spot) -> Option<Ref> {
         let found = self.index.candidate(spot)?;
         let entry = self.slab.bytes().as_ptr().wrapping_add(position(found));
         prefetch(entry);
         prefetch(entry.wrapping_add(64));
-        // A block of records is read, of which the end lies one line further on from every other entry.
+        // A whole block of records is read; for every second entry it ends in the next line.
         prefetch(entry.wrapping_add(96));
         Some(found)
     }
 
-    /// Third step: the answer, where the candidate is the right entry and fresh, as nearly all are.
-    /// Notes that it was asked for. `None` says nothing yet: [`lookup`](Self::lookup) does.
+    /// Third step: returns the answer if the candidate is the right entry and fresh, as nearly all
+    /// are. Counts the request. `None` decides nothing yet: [`lookup`](Self::lookup) does.
     ///
-    /// `block` is a key's first [block](Key::blocks), `len` how much of it is the question, and `beyond` what it has no room for.
+    /// `block` is a key's first [block](Key::blocks), `len` the number of its bytes that are part
+    /// of the question, and `beyond` the rest of the question.
     #[inline(always)]
     pub fn get_fresh<S: Simd>(
         &mut self,
@@ -198,7 +203,7 @@ impl Cache {
         Some(Fresh::new(header, body, len + beyond.len()))
     }
 
-    /// Third step: the entry, if there is one that is still good. Notes that it was asked for.
+    /// Third step: returns the entry, if there is a usable one. Counts the request.
     pub fn lookup(&mut self, hash: u64, key: &Key, now: Secs) -> Option<Hit<'_>> {
         let found = self.find(hash, key)?;
         let (header, body) = Header::at_mut(self.slab.bytes_mut(), position(found));
@@ -225,8 +230,8 @@ impl Cache {
         })
     }
 
-    /// Files an answer. One that is neither newer nor longer-lived than what is there, or of no use any more, is
-    /// not written.
+    /// Inserts an answer. Ignores one that is neither newer nor longer-lived than the entry that is
+    /// there, or is useless already.
     pub fn insert(&mut self, key: &Key, hash: u64, answer: &Answer, now: Secs) {
         if answer.ttl == 0 || now >= answer.dead() {
             return;
@@ -239,7 +244,7 @@ impl Cache {
             if current && header.received() >= answer.received && header.expires() >= answer.expires() {
                 return;
             }
-            // A renewed entry keeps its place, but has to be asked for again to be renewed again.
+            // A renewed entry keeps its slab, but must be requested again to be renewed again.
             segment = self.segment(old);
             frequency = header.frequency().min(1);
             self.unlink(old);
@@ -252,7 +257,7 @@ impl Cache {
         if !self.index.insert(hash, entry) {
             self.crowd_out(hash);
             if !self.index.insert(hash, entry) {
-                // Cannot be: a slot of its home bucket was just freed.
+                // Cannot happen: a slot of the home bucket was just freed.
                 Header::at_mut(self.slab.bytes_mut(), at).0.kill();
                 self.removed += size;
                 return;
@@ -262,7 +267,7 @@ impl Cache {
         self.churn.inserted += 1;
     }
 
-    /// Files an answer in place of the one that there is, if there is any.
+    /// Replaces the entry of `key` with an answer. Returns whether there was an entry.
     pub fn renew(&mut self, key: &Key, hash: u64, answer: &Answer, now: Secs) -> bool {
         let known = self.find(hash, key).is_some();
         if known {
@@ -271,11 +276,12 @@ impl Cache {
         known
     }
 
-    /// Makes all entries so far unusable. They leave as the sweep and new entries reach them.
+    /// Makes all existing entries unusable. The sweep and new entries remove them as they reach
+    /// them.
     pub fn purge(&mut self) {
         self.generation = self.generation.wrapping_add(1);
         if self.generation == 0 {
-            // Entries of the last round with this number must not come back to life.
+            // Entries from the last time that this number was used must not become valid again.
             self.index.clear();
             self.probation = Ring::new(self.probation.capacity());
             self.protected = Ring::new(self.protected.capacity());
@@ -284,14 +290,15 @@ impl Cache {
         }
     }
 
-    /// Looks at up to `steps` entries, and removes those that are expired or purged. Where a quarter of a slab is
-    /// removed entries, it also moves live ones together, so that their room can be used.
+    /// Looks at up to `steps` entries, and removes the expired and purged ones. If removed entries
+    /// take a quarter of the bytes in use, it also moves live entries together, so that the room
+    /// can be used.
     pub fn sweep(&mut self, steps: u32, now: Secs) {
         self.sweep_noting(steps, now, |_| false);
     }
 
-    /// The same, and gives the questions of those to `note` that are fresh and have been asked for since it last did. It says
-    /// whether it could take it.
+    /// Sweeps, and passes to `note` the questions of fresh entries that have been requested since
+    /// the last time they were noted. `note` returns whether it could take the question.
     pub fn sweep_noting(&mut self, steps: u32, now: Secs, mut note: impl FnMut(Asked<'_>) -> bool) {
         for _ in 0..steps {
             let segment = self.sweeping;
@@ -310,7 +317,8 @@ impl Cache {
                 && now < header.expires()
                 && note(header.asked(body))
             {
-                // One less than before, so that it can be seen whether it is asked for again. That it was is not forgotten.
+                // Forgets one request, so that a new one can be noticed. The entry still counts as
+                // requested.
                 header.fade();
             }
             self.ring_mut(segment).advance(size);
@@ -321,7 +329,8 @@ impl Cache {
         }
     }
 
-    /// Frees removed entries at the tails; past a quarter of all bytes in use, moves live ones away from before them.
+    /// Frees removed entries at the tails. If they take more than a quarter of the bytes in use,
+    /// moves live entries out of their way.
     fn reclaim_tail(&mut self) {
         for segment in [Segment::Probation, Segment::Protected] {
             let Some(at) = self.ring(segment).tail() else { continue };
@@ -338,7 +347,8 @@ impl Cache {
         }
     }
 
-    /// Frees entries at the tail until `size` bytes fit at the head of `segment`; returns their position in the slab.
+    /// Frees entries at the tail until `size` bytes fit at the head of `segment`. Returns their
+    /// position in the slab.
     fn make_room(&mut self, segment: Segment, size: usize, now: Secs) -> usize {
         let mut moves = MOVES_MAX;
         loop {
@@ -349,7 +359,7 @@ impl Cache {
         }
     }
 
-    /// Takes the entry at the tail away: to a head if it was asked for, else for good.
+    /// Removes the entry at the tail: moves it to a head if it was requested, else evicts it.
     fn evict(&mut self, segment: Segment, now: Secs, moves: &mut u32) {
         let Some(at) = self.ring(segment).tail() else { return };
         let position = self.base(segment) + at;
@@ -362,7 +372,8 @@ impl Cache {
             header.fade();
             *moves -= 1;
         }
-        // Where the protected slab has room to spare, nobody is pushed out by what was asked for only once.
+        // While the protected slab has spare room, no entry needs to be evicted, even if it was
+        // requested only once.
         let spare = segment == Segment::Probation && self.protected_fits(size);
         let keep = useful && (wanted || spare);
         self.ring_mut(segment).pop(size);
@@ -384,25 +395,27 @@ impl Cache {
     }
 
     fn protected_fits(&self, size: usize) -> bool {
-        // Rings are a few words; trying on a copy keeps their rules in one place.
+        // A ring is a few words; trying on a copy keeps the rules in one place.
         let mut trial = self.protected;
         trial.push(size).is_some()
     }
 
-    /// Copies an entry that was just popped from `at` of one slab to the head of another, where it must fit.
+    /// Copies an entry that was just popped at `at` of one slab to the head of another, where it
+    /// must fit.
     fn relocate(&mut self, from: Segment, at: usize, to: Segment, size: usize) {
         let source = self.base(from) + at;
         let base = self.base(to);
         let Some(head) = self.ring_mut(to).push(size) else { unreachable!("room was made for the entry") };
         let target = base + head;
-        // Popping freed the bytes but did not touch them, and memory that overlaps is moved rightly.
+        // Popping freed the bytes but did not touch them, and `copy_within` handles overlap.
         self.slab.bytes_mut().copy_within(source..source + size, target);
         let hash = Header::at(self.slab.bytes(), target).0.hash();
         let moved = self.index.moved(hash, reference(source), reference(target));
         debug_assert!(moved, "a live entry is in the index");
     }
 
-    /// Removes the entry of the home bucket that was asked for least, because the buckets around it are full.
+    /// Removes the least requested entry of the home bucket, because the buckets around it are
+    /// full.
     fn crowd_out(&mut self, hash: u64) {
         let slab = self.slab.bytes();
         let least = self
@@ -416,13 +429,13 @@ impl Cache {
         }
     }
 
-    /// Takes an entry out of the index; its bytes stay until the tail reaches them.
+    /// Removes an entry from the index; its bytes stay until the tail reaches them.
     fn unlink(&mut self, entry: Ref) {
         self.removed += Header::at(self.slab.bytes(), position(entry)).0.size();
         self.unlink_popped(entry);
     }
 
-    /// The same for an entry whose bytes are already given back.
+    /// Removes from the index an entry whose bytes are already freed.
     fn unlink_popped(&mut self, entry: Ref) {
         let (header, _) = Header::at_mut(self.slab.bytes_mut(), position(entry));
         header.kill();
@@ -457,7 +470,7 @@ impl Cache {
         }
     }
 
-    /// Bytes in use and entries.
+    /// Returns the number of entries and the bytes in use.
     pub fn occupancy(&self) -> Occupancy {
         Occupancy {
             entries: self.entries,
@@ -467,7 +480,7 @@ impl Cache {
         }
     }
 
-    /// What inserts and sweeps have done so far.
+    /// Returns the totals of inserts and sweeps.
     pub fn churn(&self) -> Churn {
         self.churn
     }

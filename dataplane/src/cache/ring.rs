@@ -1,42 +1,44 @@
-//! The bookkeeping of a byte ring: what is written at its head leaves at its tail, in order.
+//! Bookkeeping of a byte ring: entries written at its head leave at its tail, in order.
 //!
-//! A ring knows where entries may be placed, not what they are. An entry is never split: where the end of the
-//! slab is too near, it starts over at the front and the rest stays unused for a round.
+//! A ring knows where entries may be placed, not what they contain. An entry is never split: if the
+//! end of the slab is too near, the ring starts over at the front, and the rest stays unused for
+//! one round.
 
-/// Sizes and positions are multiples of this many bytes.
+/// Unit of sizes and positions, in bytes.
 pub const UNIT: usize = 8;
 
-/// A ring over bytes `0..capacity` of a slab.
+/// Ring over the bytes `0..capacity` of a slab.
 #[derive(Clone, Copy, Debug)]
 pub struct Ring {
     capacity: usize,
-    /// Where the next entry goes.
+    /// Position of the next entry.
     head: usize,
-    /// The oldest entry.
+    /// Position of the oldest entry.
     tail: usize,
-    /// Where the upper part ends while the ring is wrapped: then the entries are `tail..end` and `0..head`.
+    /// End of the upper part while the ring is wrapped: then the entries are in `tail..end` and
+    /// `0..head`.
     end: Option<usize>,
     used: usize,
     cursor: usize,
 }
 
 impl Ring {
-    /// An empty ring.
+    /// Creates an empty ring.
     pub fn new(capacity: usize) -> Self {
         Ring { capacity: capacity / UNIT * UNIT, head: 0, tail: 0, end: None, used: 0, cursor: 0 }
     }
 
-    /// Bytes that entries take up.
+    /// Returns the number of bytes that entries take.
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// Bytes in all.
+    /// Returns the size of the ring in bytes.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Where an entry of `size` bytes would go, if there is room.
+    /// Returns the position for an entry of `size` bytes, if there is room.
     fn place(&self, size: usize) -> Option<usize> {
         match self.end {
             Some(_) => (self.tail - self.head >= size).then_some(self.head),
@@ -45,7 +47,7 @@ impl Ring {
         }
     }
 
-    /// Takes `size` bytes at the head; `None` if the tail must go first.
+    /// Takes `size` bytes at the head. Returns `None` if the tail must be freed first.
     ///
     /// After a [`pop`](Ring::pop) of the same size this always succeeds, so that an entry can move from tail to head.
     pub fn push(&mut self, size: usize) -> Option<usize> {
@@ -58,7 +60,7 @@ impl Ring {
         Some(at)
     }
 
-    /// The oldest entry's position.
+    /// Returns the position of the oldest entry.
     pub fn tail(&self) -> Option<usize> {
         (self.used > 0).then_some(self.tail)
     }
@@ -80,7 +82,7 @@ impl Ring {
         }
     }
 
-    /// The entry that the sweep looks at next, if there is any.
+    /// Returns the position of the entry that the sweep looks at next, if there is one.
     pub fn cursor(&self) -> Option<usize> {
         (self.used > 0).then_some(self.cursor)
     }
@@ -90,7 +92,8 @@ impl Ring {
         let wrapped = self.end.is_some();
         let low = self.cursor < self.head;
         self.cursor = self.after(self.cursor, size);
-        // In a wrapped ring that is full, head and tail are one place, and the cursor may stand there for either.
+        // In a full wrapped ring, head and tail are at the same position, and the cursor there may
+        // mean either.
         if self.cursor == self.head && (low || !wrapped) {
             self.cursor = self.tail;
         }
@@ -109,8 +112,8 @@ mod tests {
     use std::collections::VecDeque;
 
     proptest! {
-        /// Against a plain queue: entries never overlap, leave in order, the cursor stands on one of them, and
-        /// what was popped can be pushed again.
+        /// Compares with a plain queue: entries never overlap, they leave in order, the cursor is
+        /// always on one of them, and a popped entry can be pushed again.
         #[test]
         fn behaves_like_a_queue(sizes in prop::collection::vec(2usize..20, 1..400), moves in any::<u64>()) {
             let mut ring = Ring::new(1000);

@@ -1,4 +1,4 @@
-//! The cache against a plain map, and against its promises.
+//! Tests: compare the cache with a plain map, and check its promises.
 
 use super::*;
 use crate::dns::{answer::TtlRules, rcode, testing};
@@ -13,7 +13,7 @@ fn key(name: &str) -> Key {
     testing::parsed(&testing::query(name, RecordType::A)).key
 }
 
-/// An answer of one address that names `number`.
+/// Returns an answer with one address that contains `number`.
 fn answer(name: &str, number: u32, ttl: u32, now: Secs) -> Answer {
     let query = testing::query(name, RecordType::A);
     let response = testing::addresses(&query, ttl, &[number.to_be_bytes()]);
@@ -35,7 +35,7 @@ impl Fixture {
         self.cache.insert(&key, self.hash.of(&key), &answer(name, number, ttl, now), now);
     }
 
-    /// The number, and how fresh it is.
+    /// Looks up a name. Returns its number and its freshness.
     fn get(&mut self, name: &str, now: Secs) -> Option<(u32, Freshness)> {
         let key = key(name);
         let hit = self.cache.lookup(self.hash.of(&key), &key, now)?;
@@ -72,12 +72,12 @@ fn a_stale_entry_asks_for_renewal_once_in_a_while() {
         }
     }
     assert_eq!(asked, [60, 90, 120, 150, 180]);
-    // An answer that another worker fetched before this one's last request is taken all the same.
+    // An answer that another worker fetched before this one's last request is accepted too.
     f.insert("example.com.", 8, 60, 170);
     assert_eq!(f.get("example.com.", 200), Some((8, Freshness::Fresh { age: 30, renew: false })));
 }
 
-/// As one that another appliance stored, taken in the first second of this process.
+/// Such an answer was stored by another appliance and read in the first second of this process.
 #[test]
 fn an_answer_may_be_due_for_longer_than_there_has_been_time() {
     let mut f = Fixture::new(1 << 20);
@@ -86,11 +86,11 @@ fn an_answer_may_be_due_for_longer_than_there_has_been_time() {
     assert!(matches!(f.get("example.com.", 0), Some((7, Freshness::Fresh { age: 0, .. }))));
 }
 
-/// What a whole pass of the sweep notes.
+/// Returns the names that a whole pass of the sweep notes.
 fn noted(f: &mut Fixture, now: Secs, room: bool) -> Vec<String> {
     let mut noted = Vec::new();
     let entries = f.cache.occupancy().entries as u32;
-    // Both slabs begin anew with the step after their last entry.
+    // Each slab starts over with the step after its last entry.
     f.cache.sweep_noting(2 * entries + 2, now, |asked| {
         let mut name = String::new();
         crate::dns::key::display_name(asked.name(), &mut name).unwrap();
@@ -119,7 +119,7 @@ fn a_sweep_notes_what_was_asked_for_since_the_last() {
     assert!(noted(&mut f, 70, true).is_empty(), "nobody has asked since");
     assert!(f.has("three.example.", 80));
     assert_eq!(noted(&mut f, 90, true), ["three.example."], "once is enough");
-    // What was noted is as worth keeping as before.
+    // A noted entry is as worth keeping as before.
     let key = key("nine.example.");
     let entry = f.cache.find(f.hash.of(&key), &key).unwrap();
     assert!(Header::at(f.cache.slab.bytes(), position(entry)).0.frequency() > 0);
@@ -139,7 +139,8 @@ fn what_is_renewed_unasked_takes_the_place_of_an_entry_or_none() {
     assert!(!f.has("unknown.example.", 50));
 }
 
-/// An entry of 100 s that may be renewed in its last ten, of which the eight are taken that a power of two has.
+/// Inserts an entry of 100 s that may be renewed in its last ten seconds; a power of two is used,
+/// so eight.
 fn due_soon(f: &mut Fixture, number: u32, now: Secs) {
     let key = key("example.com.");
     let answer = Answer { ahead: 10, ..answer("example.com.", number, 100, now) };
@@ -163,7 +164,7 @@ fn what_is_asked_for_often_wants_renewal_before_it_expires() {
     assert_eq!(f.get("example.com.", 99), Some((7, Freshness::Fresh { age: 99, renew: false })));
     assert_eq!(f.get("example.com.", 100), Some((7, Freshness::Stale { refresh: true })));
 
-    // Renewed, it must be asked for again to be renewed again.
+    // After its renewal, it must be requested again to be renewed again.
     due_soon(&mut f, 8, 94);
     assert_eq!(f.get("example.com.", 187), Some((8, Freshness::Fresh { age: 93, renew: false })));
     due_soon(&mut f, 9, 188);
@@ -178,7 +179,7 @@ fn what_is_hardly_asked_for_expires_as_it_should() {
     assert_eq!(f.get("example.com.", 95), Some((7, Freshness::Fresh { age: 95, renew: false })));
     assert_eq!(f.get("example.com.", 99), Some((7, Freshness::Fresh { age: 99, renew: false })));
     assert_eq!(f.get("example.com.", 100), Some((7, Freshness::Stale { refresh: true })));
-    // Never looked at in its last seconds.
+    // Not requested in its last seconds.
     due_soon(&mut f, 8, 1000);
     assert_eq!(f.get("example.com.", 1100), Some((8, Freshness::Stale { refresh: true })));
     assert_eq!(f.get("example.com.", 1100 + 3599), Some((8, Freshness::Stale { refresh: true })));
@@ -288,7 +289,7 @@ fn short_addresses_fit_the_promised_budget() {
 
 #[test]
 fn a_full_index_gives_up_the_least_wanted() {
-    // Entries of the least size fill the index before the slabs.
+    // Entries of the smallest size fill the index before the slabs.
     let mut f = Fixture::new(BYTES_MIN);
     for n in 0..20_000u32 {
         let name = format!("{:x}.", n);
@@ -331,7 +332,7 @@ fn run_model(bytes: usize, pad: &str, steps: Vec<Step>, may_evict: bool) -> Resu
                 let key = key(&format!("n{name}.{pad}"));
                 let ttl = Secs::from(ttl);
                 let old = model.get(&name);
-                // One in three is noted, and says its number there too: see `get`.
+                // One in three has an INFO-CODE, which also holds its number: see `get`.
                 let answer = Answer {
                     stale: rules.stale,
                     ede: number.is_multiple_of(3).then_some(number as u16),
@@ -378,13 +379,13 @@ fn run_model(bytes: usize, pad: &str, steps: Vec<Step>, may_evict: bool) -> Resu
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// With room for all: exactly the map.
+    /// With room for all entries, the cache equals the map.
     #[test]
     fn is_a_map_with_time(steps in prop::collection::vec(step(), 1..600)) {
         run_model(1 << 20, "example.com.", steps, false)?;
     }
 
-    /// Without room for all: never something wrong, and the sums hold.
+    /// Without room for all entries, the cache never returns a wrong answer, and the sums close.
     #[test]
     fn forgets_but_never_lies(steps in prop::collection::vec(step(), 1..2000)) {
         let pad = "padding-that-makes-names-long-so-that-few-fit.in-the-smallest-cache.".repeat(2) + "example.";

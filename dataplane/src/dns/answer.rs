@@ -1,4 +1,5 @@
-//! Answers as they are kept: the wire bytes after the question, and what must change in them for each client.
+//! Answers as they are cached: the wire bytes after the question, and the positions that change for
+//! each client.
 
 use super::{
     header::{self, Header},
@@ -10,37 +11,41 @@ use super::{
 use crate::{clock::Secs, packet::checksum};
 use zerocopy::FromBytes;
 
-/// An answer that is kept or handed on: everything of a response that does not depend on who asks.
+/// An answer that is cached or passed on: everything of a response that does not depend on the
+/// client.
 ///
-/// `wire` is what followed the question, OPT removed, names compressed against a question at offset 12. The
-/// question itself has one length for all spellings of a name, so the pointers hold for every client's.
+/// `wire` is the response after the question, with OPT removed and names compressed against a
+/// question at offset 12. A question has the same length in every spelling of its name, so the
+/// pointers are valid for every client's question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// RCODE, AA and AD.
     pub status: Status,
-    /// Answer, authority and additional records.
+    /// Numbers of answer, authority and additional records.
     pub counts: [u16; 3],
-    /// Offset of each record's TTL in a message whose question is as long, as little-endian pairs of bytes.
+    /// Offset of each record's TTL in a message whose question has the same length, as
+    /// little-endian pairs of bytes.
     pub ttls: Box<[[u8; 2]]>,
-    /// The records.
+    /// Records in wire format.
     pub wire: Box<[u8]>,
-    /// The records' [checksum](crate::packet::checksum), folded, where they stand after the question.
+    /// Folded [checksum](crate::packet::checksum) of the records at their place after the question.
     pub sum: u16,
-    /// When it was received.
+    /// Time at which the answer was received.
     pub received: Secs,
-    /// How long it is fresh.
+    /// Time that the answer is fresh, in seconds.
     pub ttl: Secs,
-    /// How long it would be if its source alone had to say so.
+    /// Time that it would be fresh by its source's TTLs alone, in seconds.
     pub source_ttl: Secs,
-    /// How long after that it may still be given out (RFC 8767).
+    /// Time after expiry in which it may still be given out, in seconds (RFC 8767).
     pub stale: Secs,
-    /// How long before that it is renewed if it is asked for often.
+    /// Time before expiry at which it is renewed if it is requested often, in seconds.
     pub ahead: Secs,
-    /// What is to be said about it beside the RCODE: an INFO-CODE (RFC 8914).
+    /// Extended error to send with the RCODE: an INFO-CODE (RFC 8914).
     pub ede: Option<u16>,
 }
 
-/// The part of the header's flags that belongs to the answer: RCODE and AA, AD where `process` may show it.
+/// Part of the header's flags that belongs to the answer: RCODE, AA, and AD for clients that asked
+/// for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status(pub u8);
 
@@ -50,65 +55,68 @@ impl Status {
     const TRUNCATED: u8 = 0x40;
     const NEGATIVE: u8 = 0x80;
 
-    /// From a response's flags. AD is kept only if its sender is trusted to have validated; AA never, since who repeats an
-    /// answer is no authority for it (RFC 1035 section 4.1.1).
+    /// Returns the status from a response's flags. AD is kept only if the sender is trusted to have
+    /// validated. AA is never kept, since a resolver that repeats an answer is no authority for it
+    /// (RFC 1035 section 4.1.1).
     pub fn from_flags(flags: u16, trust_ad: bool) -> Self {
         let ad = if trust_ad && flags & header::AD != 0 { Self::AD } else { 0 };
         Status((flags & header::RCODE) as u8 | ad)
     }
 
-    /// Of an answer that is given with authority: about names that are nobody else's.
+    /// Returns the status of an authoritative answer, for names that no other server has.
     pub fn authoritative(rcode: u8) -> Self {
         Status(rcode | Self::AA)
     }
 
-    /// The same, but with the records left out for their size: over UDP it is answered TC=1.
+    /// Returns the status without records because of their size: over UDP the reply has TC=1.
     pub fn truncated(self) -> Self {
         Status(self.0 | Self::TRUNCATED)
     }
 
-    /// The same of an answer with so many records in its answer section, noting whether it is negative.
+    /// Returns the status with a note whether the answer is negative, given the number of records
+    /// in its answer section.
     fn with_answers(self, answers: u16) -> Self {
         let negative = self.rcode() == rcode::NXDOMAIN || answers == 0 && !self.is_truncated();
         Status(self.0 | if negative { Self::NEGATIVE } else { 0 })
     }
 
-    /// Whether it says NXDOMAIN or has no answer.
+    /// Whether the answer is NXDOMAIN or has no data.
     #[inline(always)]
     pub fn is_negative(self) -> bool {
         self.0 & Self::NEGATIVE != 0
     }
 
-    /// Whether it is neither negative nor a failure.
+    /// Whether the answer is neither negative nor a failure.
     #[inline(always)]
     pub fn is_positive(self) -> bool {
         self.0 & (Self::NEGATIVE | 0x0f) == rcode::NOERROR
     }
 
-    /// Whether it is positive, whole, and the same for everybody.
+    /// Whether the answer is positive, complete, and the same for every client.
     #[inline(always)]
     pub fn is_plain(self) -> bool {
         self.0 & !Self::AA == rcode::NOERROR
     }
 
-    /// Whether it is whole, and can be given as it is to who wants AD or does not (RFC 6840 section 5.8).
+    /// Whether the answer is complete, and can be given unchanged to a client that wants AD or does
+    /// not (RFC 6840 section 5.8).
     pub fn suits(self, wants_ad: bool) -> bool {
         !self.is_truncated() && (wants_ad || self.0 & Self::AD == 0)
     }
 
-    /// The response code.
+    /// Returns the response code.
     #[inline(always)]
     pub fn rcode(self) -> u8 {
         self.0 & 0x0f
     }
 
-    /// Whether the records were left out.
+    /// Whether the records were left out because of their size.
     #[inline(always)]
     pub fn is_truncated(self) -> bool {
         self.0 & Self::TRUNCATED != 0
     }
 
-    /// As header flags.
+    /// Returns the status as header flags.
     #[inline(always)]
     pub fn flags(self) -> u16 {
         let status = u16::from(self.0);
@@ -117,47 +125,50 @@ impl Status {
     }
 }
 
-/// Why a response cannot be used.
+/// Reasons why a response cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
-    /// Not even a header.
+    /// No room for a header.
     #[error("the response is shorter than a DNS header")]
     Short,
     /// QR=0, or another opcode.
     #[error("the message is not a response to a query")]
     NotResponse,
-    /// Answers something else than was asked.
+    /// Answers another question than was asked.
     #[error("the response repeats another question than was asked")]
     OtherQuestion,
-    /// Ends early, goes on after the end, or has names that lead nowhere.
+    /// Ends early, continues after the last record, or has names that cannot be parsed.
     #[error("the response's records do not fit its header")]
     Malformed,
 }
 
-/// The TTL rules of a cache, in seconds.
+/// TTL rules of a cache, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TtlRules {
-    /// Answers are kept at least this long.
+    /// Shortest time that an answer is kept.
     pub min: Secs,
-    /// Answers are kept at most this long.
+    /// Longest time that an answer is kept.
     pub max: Secs,
-    /// Negative answers are kept at most this long (RFC 2308 section 5).
+    /// Longest time that a negative answer is kept (RFC 2308 section 5).
     pub negative_max: Secs,
-    /// How long after its end an answer may still be given out.
+    /// Time after its expiry in which an answer may still be given out.
     pub stale: Secs,
-    /// The last percents of its time in which an answer is renewed if it is asked for often.
+    /// Last part of its lifetime in which an answer is renewed if it is requested often, in
+    /// percent.
     pub ahead: u8,
 }
 
 impl TtlRules {
-    /// Those that change nothing.
+    /// Rules that change nothing.
     const LOOSE: TtlRules = TtlRules { min: 0, max: Secs::MAX, negative_max: Secs::MAX, stale: 0, ahead: 0 };
 }
 
 impl Answer {
-    /// Takes the answer to `key` out of a response, which must repeat the question and be well-formed.
+    /// Parses the answer to `key` from a response, which must repeat the question and be
+    /// well-formed.
     ///
-    /// `ttl` is 0 where the answer must not be kept: a negative one without SOA (RFC 2308 section 5), or an error.
+    /// `ttl` is 0 if the answer must not be cached: a negative one without SOA (RFC 2308 section
+    /// 5), or an error.
     pub fn from_response(
         message: &[u8],
         key: &Key,
@@ -196,7 +207,8 @@ impl Answer {
         })
     }
 
-    /// A bare response code, to be remembered for `ttl` seconds (RFC 9520: failures), and why so (RFC 8914).
+    /// Returns a bare response code, to be cached for `ttl` seconds (RFC 9520: failures), with its
+    /// extended error (RFC 8914).
     pub fn error(rcode: u8, ede: Option<u16>, now: Secs, ttl: Secs) -> Answer {
         Answer {
             status: Status(rcode),
@@ -213,23 +225,23 @@ impl Answer {
         }
     }
 
-    /// When it stops being fresh.
+    /// Returns the time at which the answer expires.
     pub fn expires(&self) -> Secs {
         self.received.saturating_add(self.ttl)
     }
 
-    /// Whether it is time to renew it, should it be asked for often.
+    /// Whether it is time to renew the answer, if it is requested often.
     pub fn is_due(&self, now: Secs) -> bool {
         self.ahead > 0 && now >= self.expires().saturating_sub(self.ahead)
     }
 
-    /// When it may no longer be given out at all.
+    /// Returns the time from which the answer may no longer be given out, even as a stale one.
     pub fn dead(&self) -> Secs {
         self.expires().saturating_add(self.stale)
     }
 
-    /// How its TTLs are to be written at `now`; `known`: whether it was there before it was asked for. An answer that is
-    /// only handed through is never stale.
+    /// Returns how to write the TTLs at `now`. `known` tells whether the answer was cached before
+    /// it was requested. An answer that is only passed on is never stale.
     pub fn age(&self, known: bool, now: Secs, stale_ttl: Secs) -> Age {
         let age = now.saturating_sub(self.received);
         if now >= self.expires() && self.stale > 0 {
@@ -241,28 +253,28 @@ impl Answer {
         }
     }
 
-    /// The bytes to build a reply from.
+    /// Returns the parts that a reply is built from.
     pub fn view(&self) -> View<'_> {
         View { ede: self.ede, ..View::new(self.status, self.counts, &self.ttls, &self.wire, self.sum) }
     }
 }
 
-/// A borrowed answer, from either tier.
+/// Borrowed answer, from the worker cache or the host cache.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// RCODE, AA, AD.
     pub status: Status,
-    /// The reply's header as far as it depends on the answer: see [`header::start`].
+    /// Part of the reply's header that depends on the answer: see [`header::start`].
     pub start: u64,
-    /// Additional records.
+    /// Number of additional records.
     pub additional: u16,
-    /// Offset in the message of each TTL, little-endian.
+    /// Offset of each TTL in the message, little-endian.
     pub ttls: &'a [[u8; 2]],
-    /// The records.
+    /// Records in wire format.
     pub wire: &'a [u8],
-    /// The records' checksum, folded, where they stand after the question.
+    /// Folded checksum of the records at their place after the question.
     pub sum: u16,
-    /// What is to be said about it beside the RCODE (RFC 8914).
+    /// Extended error to send with the RCODE (RFC 8914).
     pub ede: Option<u16>,
 }
 
@@ -281,9 +293,11 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The same in at most `room` bytes of records, which begin at offset `at` of the message: without additional records, and
-    /// without authority where that is no part of the answer, as it is where it proves something (`proofs`) or says for how
-    /// long something does not exist. That cuts nothing off that was asked for (RFC 2181 section 9). `None` where it does not help.
+    /// Returns the answer in at most `room` bytes of records, which begin at offset `at` of the
+    /// message. It leaves out the additional records, and the authority records if they are not
+    /// part of the answer. They are if they prove something (`proofs`) or tell how long something
+    /// does not exist. This cuts off nothing that was asked for (RFC 2181 section 9). Returns
+    /// `None` if it is still too large.
     pub fn fitted(&self, room: usize, at: usize, proofs: bool) -> Option<View<'a>> {
         if self.wire.len() <= room {
             return Some(*self);
@@ -304,22 +318,22 @@ impl<'a> View<'a> {
         Some(View { start, additional: 0, ttls: &self.ttls[..records], wire, sum, ede, ..*self })
     }
 
-    /// Where the first so many records end, among those that begin at offset `at` of the message.
+    /// Returns the end of the first `records` records, which begin at offset `at` of the message.
     fn end_of(&self, records: usize, at: usize) -> Option<usize> {
         let Some(last) = records.checked_sub(1) else { return Some(0) };
-        // After the TTL come the length of the data and the data.
+        // After the TTL come the length of the data, and the data.
         let length = usize::from(u16::from_le_bytes(*self.ttls.get(last)?)).checked_sub(at)? + 4;
         let data: &[u8; 2] = self.wire.get(length..)?.first_chunk()?;
         Some(length + 2 + usize::from(u16::from_be_bytes(*data))).filter(|end| *end <= self.wire.len())
     }
 
-    /// What is left of it where the records are too large to be sent.
+    /// Returns the answer without records, for when they are too large to send.
     pub fn truncated(&self) -> View<'a> {
         View { ede: self.ede, ..View::new(self.status.truncated(), [0; 3], &[], &[], 0) }
     }
 }
 
-/// The end of the question at offset 12, if it is `key`'s in whatever case.
+/// Returns the end of the question at offset 12, if it is `key`'s in any case.
 fn question_end(message: &[u8], key: &Key) -> Option<usize> {
     let end = header::LEN + key.question().len();
     let (name, rest) = message.get(header::LEN..end)?.split_at(key.asked().name().len());
@@ -327,18 +341,19 @@ fn question_end(message: &[u8], key: &Key) -> Option<usize> {
     same.then_some(end)
 }
 
-/// One walk over a response's records.
+/// Result of one pass over a response's records.
 struct Scan {
     wire: Vec<u8>,
     records: Vec<Scanned>,
     counts: [u16; 3],
-    /// Least of SOA TTL and MINIMUM in the authority section.
+    /// Lesser of SOA TTL and MINIMUM in the authority section.
     negative: Option<u32>,
-    /// Whether the answer section has what was asked for, and not only aliases that lead to nothing.
+    /// Whether the answer section has a record of the requested type, and not only aliases that
+    /// lead to nothing.
     answered: bool,
 }
 
-/// What is kept of a record.
+/// TTL of a record, and its position.
 struct Scanned {
     ttl_at: u16,
     ttl: u32,
@@ -350,7 +365,7 @@ impl Scan {
             Scan { wire: Vec::new(), records: Vec::new(), counts, negative: None, answered: false };
         let mut at = question;
         let mut opt = None;
-        // The RRset at hand: type and owner as written, and where it begins.
+        // The current RRset: its owner and type as written, and its first record.
         let mut set: (&[u8], usize) = (&[], 0);
         for (section, count) in counts.into_iter().enumerate() {
             set.0 = &[];
@@ -360,8 +375,9 @@ impl Scan {
                     if section != 2 || opt.replace(at).is_some() {
                         return None;
                     }
-                    // Taking the OPT out would move what follows it, and pointers would go astray; so that goes too. Nobody is
-                    // promised additional records, and hardly anybody puts them there.
+                    // Removing the OPT record would move the records after it and break their
+                    // pointers, so those records are removed too. Clients have no claim to
+                    // additional records, and hardly any server puts some after the OPT.
                     scan.counts[2] = nth;
                 } else if opt.is_none() {
                     let owner_and_type = &message[at..record.ttl_at - 2];
@@ -381,7 +397,7 @@ impl Scan {
         Some(scan)
     }
 
-    /// Adds a record, whose RRset begins with record number `set`.
+    /// Adds a record, whose RRset begins at record number `set`.
     fn add(&mut self, message: &[u8], section: usize, record: record::Record, set: usize) -> Option<()> {
         let mut ttl = sane(record.ttl);
         if section == 1 && record.rtype == rtype::SOA {
@@ -389,7 +405,8 @@ impl Scan {
             let minimum = u32::from_be_bytes(*message.get(record.rdata..record.end)?.last_chunk::<4>()?);
             self.negative = Some(ttl.min(sane(minimum)));
         }
-        // RFC 2181 section 5.2: where the TTLs of an RRset differ, the least holds for all. Signatures are no set.
+        // RFC 2181 section 5.2: if the TTLs of an RRset differ, the least applies to all.
+        // Signatures do not form a set.
         if record.rtype != rtype::RRSIG {
             let others = self.records.get_mut(set..).unwrap_or_default();
             ttl = others.iter().fold(ttl, |least, other| least.min(other.ttl));
@@ -399,8 +416,9 @@ impl Scan {
         Some(())
     }
 
-    /// Whether it says that there is nothing: no such name, or none of the type at the end of all aliases (RFC 2308 sections
-    /// 2.1 and 2.2). Aliases alone may go on elsewhere.
+    /// Whether the response is negative: the name does not exist, or has no record of the type at
+    /// the end of all aliases (RFC 2308 sections 2.1 and 2.2). Aliases alone may continue
+    /// elsewhere.
     fn is_negative(&self, rcode: u8) -> bool {
         rcode == rcode::NXDOMAIN || !self.answered && (self.negative.is_some() || self.counts[0] == 0)
     }
@@ -418,10 +436,10 @@ impl Scan {
         }
     }
 
-    /// Writes the TTLs that clients are to see: as `rules` have it where the answer is kept, for `lifetime`. No reply then
-    /// needs to look.
+    /// Writes the TTLs that clients see. If the answer is kept, for `lifetime`, they follow
+    /// `rules`, so that no reply needs to apply them again.
     fn write_ttls(&mut self, question: usize, rcode: u8, lifetime: Secs, rules: &TtlRules) {
-        // RFC 2308 section 3: the SOA's TTL tells how long a negative answer may be kept.
+        // RFC 2308 section 3: the SOA's TTL tells how long a negative answer may be cached.
         let most = if self.is_negative(rcode) { lifetime } else { rules.max };
         for record in &self.records {
             let ttl = if lifetime > 0 { record.ttl.max(rules.min).min(most) } else { record.ttl };
@@ -433,7 +451,7 @@ impl Scan {
     }
 }
 
-/// A TTL with the top bit set means zero (RFC 2181 section 8).
+/// Returns the TTL, or zero if its top bit is set (RFC 2181 section 8).
 fn sane(ttl: u32) -> u32 {
     if ttl > i32::MAX as u32 { 0 } else { ttl }
 }

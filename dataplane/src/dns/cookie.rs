@@ -1,53 +1,55 @@
-//! DNS cookies towards clients (RFC 7873), with server cookies that all servers of an anycast address make alike (RFC 9018).
+//! DNS cookies for clients (RFC 7873), with server cookies that all servers of an anycast address
+//! accept (RFC 9018).
 //!
-//! A server cookie is what only somebody at the client's address can have seen. Nothing is remembered of any client: the
-//! cookie is a keyed hash, and the time that it was made.
+//! Only somebody at the client's address can have seen its server cookie. No state is kept per
+//! client: the cookie is a keyed hash, and the time at which it was made.
 
 use siphasher::sip::SipHasher24;
 use std::{fmt, hash::Hasher, net::IpAddr};
 
-/// Bytes of a client cookie.
+/// Size of a client cookie in bytes.
 pub const CLIENT_LEN: usize = 8;
-/// Bytes of our server cookies (RFC 9018 section 4).
+/// Size of our server cookies in bytes (RFC 9018 section 4).
 pub const SERVER_LEN: usize = 16;
-/// What other servers' cookies may measure (RFC 7873 section 4).
+/// Sizes that server cookies of other servers may have, in bytes (RFC 7873 section 4).
 const SERVER_LENS: std::ops::RangeInclusive<usize> = 8..=32;
 
-/// The version of server cookies (RFC 9018 section 4.1).
+/// Version of server cookies (RFC 9018 section 4.1).
 const VERSION: u8 = 1;
-/// How old a server cookie may be, in seconds (RFC 9018 section 4.3).
+/// Greatest age of a valid server cookie, in seconds (RFC 9018 section 4.3).
 const AGE_MAX: u32 = 3_600;
-/// The age from which a new one is given.
+/// Age after which a new server cookie is sent, in seconds (RFC 9018 section 4.3).
 const AGE_RENEWED: u32 = 1_800;
-/// How far ahead of ours the clock of another server of the fleet may be.
+/// Most seconds by which the clock of another server of the fleet may be ahead of ours (RFC 9018
+/// section 4.3).
 const AHEAD_MAX: u32 = 300;
 
-/// Client and server cookie, as they stand in a reply's option.
+/// Client and server cookie, as in a reply's option.
 pub type Both = [u8; CLIENT_LEN + SERVER_LEN];
 
-/// What a client's COOKIE option says.
+/// Content of a client's COOKIE option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie {
-    /// The client's part: to be repeated.
+    /// Client cookie, which the reply repeats.
     pub client: [u8; CLIENT_LEN],
-    /// What it says that we gave it, where that is of the length of ours.
+    /// Server cookie that the client returns, if it has the length of ours.
     pub server: Option<[u8; SERVER_LEN]>,
 }
 
-/// Whether and how a query has a COOKIE option.
+/// Presence of a COOKIE option in a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sent {
-    /// It has none.
+    /// No COOKIE option.
     #[default]
     Nothing,
-    /// It has one of a length that there is not.
+    /// A COOKIE option of an invalid length.
     Malformed,
-    /// It has this one.
+    /// A valid COOKIE option.
     Cookie(Cookie),
 }
 
 impl Cookie {
-    /// Out of an option's data; `None` where the length is wrong (RFC 7873 section 5.2.2: FORMERR).
+    /// Parses the option's data; `None` if its length is invalid (RFC 7873 section 5.2.2: FORMERR).
     pub fn parse(data: &[u8]) -> Option<Self> {
         let (client, server) = data.split_first_chunk()?;
         let possible = server.is_empty() || SERVER_LENS.contains(&server.len());
@@ -55,32 +57,32 @@ impl Cookie {
     }
 }
 
-/// What server cookies are made and checked with.
+/// Secrets that server cookies are made and checked with.
 #[derive(Clone)]
 pub struct Cookies {
     secret: Secret,
-    /// One that cookies are no longer made with, or not yet (RFC 9018 section 5).
+    /// Secret that new cookies are no longer, or not yet, made with (RFC 9018 section 5).
     other: Option<Secret>,
 }
 
-/// 128 bits that all servers of a fleet share, and nobody else knows.
+/// Secret of 128 bits that only the servers of a fleet know.
 pub type Secret = [u8; 16];
 
 impl fmt::Debug for Cookies {
-    /// Without the secrets, which have no place in a log.
+    /// Leaves out the secrets, which must not reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cookies").finish_non_exhaustive()
     }
 }
 
 impl Cookies {
-    /// Made with `secret`, and taken too if made with `other`.
+    /// Creates cookies with `secret`, and also accepts those made with `other`.
     pub fn new(secret: Secret, other: Option<Secret>) -> Self {
         Cookies { secret, other }
     }
 
-    /// What is answered to `cookie`, which came from `client` at the Unix time `now`; and whether its server part was a good
-    /// one of ours.
+    /// Returns the reply's cookies for `cookie`, which came from `client` at the Unix time `now`,
+    /// and whether its server cookie was a valid one of ours.
     pub fn answer(&self, cookie: &Cookie, client: IpAddr, now: u32) -> (Both, bool) {
         let (mut good, mut renewed) = (false, true);
         if let Some(server) = &cookie.server {
@@ -113,13 +115,15 @@ impl Cookies {
     }
 }
 
-/// When a server cookie says that it was made: Unix time, wrapping (RFC 9018 section 4.3: serial number arithmetic).
+/// Returns the time at which a server cookie claims to have been made: Unix time, wrapping (RFC
+/// 9018 section 4.3: serial number arithmetic).
 fn made_at(server: &[u8; SERVER_LEN]) -> u32 {
     let [_, _, _, _, t3, t2, t1, t0, ..] = *server;
     u32::from_be_bytes([t3, t2, t1, t0])
 }
 
-/// The hash of a server cookie (RFC 9018 section 4.4), over what comes before it: reserved bytes as they are.
+/// Returns the hash of a server cookie (RFC 9018 section 4.4), over the bytes before it, with the
+/// reserved ones as they are.
 fn hash(secret: &Secret, cookie: &[u8; CLIENT_LEN], server: &[u8; SERVER_LEN], client: IpAddr) -> [u8; 8] {
     let mut input = [0; 32];
     input[..8].copy_from_slice(cookie);
@@ -180,7 +184,7 @@ mod tests {
         assert!(cookies.answer(&reserved, client, 1_559_727_985 + 3_600).1);
     }
 
-    /// RFC 9018 appendix A.4: IPv6, made with the secret of before.
+    /// RFC 9018 appendix A.4: IPv6, made with the previous secret.
     #[test]
     fn the_secret_of_before_is_taken_and_not_used() {
         let (current, before) =
@@ -196,7 +200,7 @@ mod tests {
     #[test]
     fn cookies_are_good_for_an_hour_for_who_got_them() {
         let cookies = Cookies::new(hex(SECRET), None);
-        // Across the turn of the 32 bits.
+        // Across the wrap of the 32-bit time.
         let (now, client) = (100u32, "192.0.2.1".parse().unwrap());
         let made_at = |then: u32| {
             let (both, _) = cookies.answer(&cookie("2464c4abcf10c957"), client, then);

@@ -1,13 +1,13 @@
-//! The twelve bytes that every DNS message starts with (RFC 1035 section 4.1.1).
+//! Header of a DNS message: its first twelve bytes (RFC 1035 section 4.1.1).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, big_endian::U16, native_endian};
 
-/// Length of the header.
+/// Length of the header in bytes.
 pub const LEN: usize = 12;
 
-/// Response, not query.
+/// Set in a response, clear in a query.
 pub const QR: u16 = 0x8000;
-/// The operation; 0 is a query.
+/// Mask of the operation; 0 is a query.
 pub const OPCODE: u16 = 0x7800;
 /// Authoritative answer.
 pub const AA: u16 = 0x0400;
@@ -21,72 +21,73 @@ pub const RA: u16 = 0x0080;
 pub const AD: u16 = 0x0020;
 /// Checking disabled (RFC 4035).
 pub const CD: u16 = 0x0010;
-/// The response code.
+/// Mask of the response code.
 pub const RCODE: u16 = 0x000f;
 
-/// A message header in place.
+/// Message header, viewed in place.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Header {
-    /// Chosen by who asks; echoed in the answer.
+    /// Chosen by the client; echoed in the answer.
     pub id: U16,
     /// QR, opcode, flags and RCODE.
     pub flags: U16,
-    /// Questions.
+    /// Number of questions.
     pub qdcount: U16,
-    /// Answer records.
+    /// Number of answer records.
     pub ancount: U16,
-    /// Authority records.
+    /// Number of authority records.
     pub nscount: U16,
-    /// Additional records.
+    /// Number of additional records.
     pub arcount: U16,
 }
 
-/// The same as words in the machine's own order: checked, written and summed at once.
+/// Message header as native-endian words: to check, write and sum several fields at once.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Words {
     id: native_endian::U16,
-    /// Flags and the counts of all but the additional records: see [`start`].
+    /// Flags, and the counts of all records except the additional ones: see [`start`].
     pub start: native_endian::U64,
-    /// Additional records.
+    /// Number of additional records.
     pub arcount: native_endian::U16,
 }
 
-/// The header's bytes from the flags to the count of authority records, with one question, as a word in the machine's own
-/// order.
+/// Returns the header's bytes from the flags to the count of authority records, with one question,
+/// as a native-endian word.
 #[inline(always)]
 pub const fn start(flags: u16, answers: u16, authority: u16) -> u64 {
     let wire = (flags as u64) << 48 | 1 << 32 | (answers as u64) << 16 | authority as u64;
     wire.to_be()
 }
 
-/// The counts of answer and authority records in a [`start`].
+/// Returns the counts of answer and authority records in a [`start`].
 pub const fn counts(start: u64) -> [u16; 2] {
     let wire = u64::from_be(start);
     [(wire >> 16) as u16, wire as u16]
 }
 
-/// The flags in a [`start`].
+/// Returns the flags in a [`start`].
 pub const fn flags_of(start: u64) -> u16 {
     (u64::from_be(start) >> 48) as u16
 }
 
-/// Whether a header with this [`start`] is a query's that wants recursion, with one question and no answers.
+/// Whether a header with this [`start`] is that of a query for recursion, with one question and no
+/// answers.
 #[inline(always)]
 pub fn is_query(header: u64) -> bool {
     const MASK: u64 = flags(QR | OPCODE | RD) | !flags(0xffff);
     header & MASK == start(RD, 0, 0)
 }
 
-/// Flags as on the wire, where they stand in [`start`].
+/// Moves flags as on the wire to their position in [`start`].
 #[inline(always)]
 pub fn in_start(flags: u16) -> u64 {
     let [high, low] = flags.to_ne_bytes();
     u64::from_ne_bytes([high, low, 0, 0, 0, 0, 0, 0])
 }
 
-/// Flags where they stand in [`start`].
+/// Moves flags to their position in [`start`].
 #[inline(always)]
 pub const fn flags(flags: u16) -> u64 {
     ((flags as u64) << 48).to_be()

@@ -1,25 +1,28 @@
-//! What an answer is filed under: lowercased name, type, class, DO and CD.
+//! Keys that answers are filed under: lowercased name, type, class, DO and CD.
 //!
-//! Never the ID, a cookie, padding or the EDNS size: those belong to the client, not to the answer.
+//! A key never includes the ID, a cookie, padding or the EDNS size: they belong to the client, not
+//! to the answer.
 
 use super::{CLASS_IN, QUESTION_MAX};
 use crate::simd::{BLOCK, Block};
 
 const BLOCKS: usize = QUESTION_MAX.div_ceil(BLOCK);
 
-/// What an answer depends on beside the question.
+/// Flags of a query that its answer depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(pub u8);
 
 impl Flags {
     /// DNSSEC records are wanted (RFC 3225).
     pub const DO: u8 = 0x01;
-    /// Unvalidated data is wanted (RFC 4035); where it stands in a message's fourth byte.
+    /// Unvalidated data is wanted (RFC 4035). The bit has the same position as in the fourth byte
+    /// of a message.
     pub const CD: u8 = 0x10;
 }
 
-/// A key: the question as on the wire, but its name lowercased, in whole blocks with zeros at the end, so that hash and
-/// comparison go by blocks. No question is the start of another: one ends with the four bytes after its name's zero.
+/// Key of an answer: the wire-format question with a lowercased name, in whole blocks with zeros at
+/// the end, so that hash and comparison work on blocks. No question is the start of another: one
+/// ends with the four bytes after its name's zero.
 #[derive(Clone, Debug)]
 pub struct Key {
     blocks: [Block; BLOCKS],
@@ -28,7 +31,7 @@ pub struct Key {
 }
 
 impl Default for Key {
-    /// The root's addresses.
+    /// Returns the key of the root's addresses.
     fn default() -> Self {
         let mut key = Key { blocks: [[0; BLOCK]; BLOCKS], len: 0, flags: Flags::default() };
         key.set(&[0, 0, 1, 0, CLASS_IN as u8], false);
@@ -51,7 +54,7 @@ impl std::hash::Hash for Key {
 }
 
 impl Key {
-    /// Fills in a checked question: a name, type and class. DO is not set.
+    /// Sets the key to a checked question: a name, type and class. DO is not set.
     pub(super) fn set(&mut self, question: &[u8], checking_disabled: bool) {
         let len = question.len().min(QUESTION_MAX);
         let to = self.blocks.as_flattened_mut();
@@ -62,54 +65,54 @@ impl Key {
         self.flags = Flags(if checking_disabled { Flags::CD } else { 0 });
     }
 
-    /// Files the answer under what DO asks for.
+    /// Adds DO to the key.
     pub(super) fn set_dnssec_ok(&mut self, dnssec_ok: bool) {
         self.flags.0 |= if dnssec_ok { Flags::DO } else { 0 };
     }
 
-    /// What is asked, in no more bytes than that takes.
+    /// Returns the key borrowed, without padding.
     pub fn asked(&self) -> Asked<'_> {
         Asked { question: self.question(), flags: self.flags }
     }
 
-    /// DO and CD.
+    /// Returns DO and CD.
     pub fn flags(&self) -> Flags {
         self.flags
     }
 
-    /// Name, type and class on the wire, the name lowercased.
+    /// Returns the wire-format name, lowercased, with type and class.
     pub fn question(&self) -> &[u8] {
         &self.blocks.as_flattened()[..usize::from(self.len)]
     }
 
-    /// The question in whole blocks, with zeros after its end.
+    /// Returns the question in whole blocks, with zeros after its end.
     pub fn blocks(&self) -> &[Block] {
         &self.blocks[..usize::from(self.len).div_ceil(BLOCK)]
     }
 }
 
-/// What is asked: a key borrowed.
+/// Borrowed key, without padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Asked<'a> {
-    /// Name, type and class on the wire, the name lowercased.
+    /// Wire-format name, lowercased, with type and class.
     pub question: &'a [u8],
     /// DO and CD.
     pub flags: Flags,
 }
 
 impl<'a> Asked<'a> {
-    /// The lowercased name on the wire.
+    /// Returns the lowercased wire-format name.
     pub fn name(&self) -> &'a [u8] {
         self.question.split_last_chunk::<4>().map_or(&[], |(name, _)| name)
     }
 
-    /// The type asked for.
+    /// Returns the type asked for.
     pub fn qtype(&self) -> u16 {
         let [.., t1, t0, _, _] = *self.question else { return 0 };
         u16::from_be_bytes([t1, t0])
     }
 
-    /// The class asked for.
+    /// Returns the class asked for.
     pub fn qclass(&self) -> u16 {
         let [.., c1, c0] = *self.question else { return 0 };
         u16::from_be_bytes([c1, c0])
@@ -127,15 +130,15 @@ impl<'a> Asked<'a> {
 }
 
 impl std::fmt::Display for Key {
-    /// The name as people write it, with what is not a letter, digit, `-` or `_` as `\DDD` (RFC 4343), then the
-    /// type's number: `example.com. 1`.
+    /// Writes the name in presentation format, with bytes other than letters, digits, `-`, `_` and
+    /// `*` as `\DDD` (RFC 4343), then the type's number: `example.com. 1`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         display_name(self.asked().name(), f)?;
         write!(f, " {}", self.asked().qtype())
     }
 }
 
-/// Whether a byte of a label stands for itself in presentation format; others are escaped.
+/// Whether a byte of a label stands for itself in presentation format; other bytes are escaped.
 #[inline]
 pub fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'*')

@@ -1,5 +1,5 @@
-//! DNS messages as the fast path needs them: a query taken apart without allocation, an answer kept as wire bytes,
-//! and the one builder that every path (rings, sockets, TCP) makes its replies with.
+//! DNS messages as the fast path needs them: queries parsed without allocation, answers kept as
+//! wire bytes, and the one reply builder that every path (rings, sockets, TCP) uses.
 
 pub mod answer;
 pub mod cookie;
@@ -14,19 +14,20 @@ pub mod reply;
 pub mod rcode {
     /// No error.
     pub const NOERROR: u8 = 0;
-    /// The query cannot be understood.
+    /// The query is malformed.
     pub const FORMERR: u8 = 1;
-    /// The server failed to find out.
+    /// The server failed to resolve the query.
     pub const SERVFAIL: u8 = 2;
     /// The name does not exist.
     pub const NXDOMAIN: u8 = 3;
     /// The opcode is not supported.
     pub const NOTIMP: u8 = 4;
-    /// The server will not answer this.
+    /// The server refuses to answer.
     pub const REFUSED: u8 = 5;
-    /// The EDNS version is not spoken (RFC 6891). Its upper bits go into the OPT record, as all beyond 15.
+    /// The EDNS version is not supported (RFC 6891). The upper bits go into the OPT record, as for
+    /// every code above 15.
     pub const BADVERS: u16 = 16;
-    /// The server cookie is none of ours (RFC 7873).
+    /// The server cookie is not a valid one of ours (RFC 7873).
     pub const BADCOOKIE: u16 = 23;
 }
 
@@ -60,16 +61,16 @@ pub const CLASS_IN: u16 = 1;
 /// The Chaos class, in which servers are asked about themselves (RFC 4892).
 pub const CLASS_CH: u16 = 3;
 
-/// Longest name on the wire, the root's zero included (RFC 1035 section 2.3.4).
+/// Longest wire-format name in bytes, including the root's zero (RFC 1035 section 2.3.4).
 pub const NAME_MAX: usize = 255;
 
-/// Longest question: name, type and class.
+/// Longest question in bytes: name, type and class.
 pub const QUESTION_MAX: usize = NAME_MAX + 4;
 
-/// Length of an OPT record without options (RFC 6891 section 6.1.2).
+/// Length in bytes of an OPT record without options (RFC 6891 section 6.1.2).
 pub const OPT_LEN: usize = 11;
 
-/// The least that every client takes over UDP (RFC 1035 section 2.3.4).
+/// UDP message size that every client accepts, in bytes (RFC 1035 section 2.3.4).
 pub const UDP_MIN: u16 = 512;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! EDNS options (RFC 6891 section 6.1.2): what our OPT records say beside their fixed part.
+//! EDNS options (RFC 6891 section 6.1.2) of our OPT records.
 
 use super::{
     OPT_LEN,
@@ -13,7 +13,7 @@ use super::{
 pub mod code {
     /// The server's name (RFC 5001).
     pub const NSID: u16 = 3;
-    /// How long a connection may be silent (RFC 7828).
+    /// Time that a connection may be idle (RFC 7828).
     pub const KEEPALIVE: u16 = 11;
     /// DNS cookies (RFC 7873).
     pub const COOKIE: u16 = 10;
@@ -21,7 +21,7 @@ pub mod code {
     pub const EDE: u16 = 15;
 }
 
-/// INFO-CODEs of extended DNS errors (RFC 8914 section 4) that are said here.
+/// INFO-CODEs of extended DNS errors (RFC 8914 section 4) that ringdns sends.
 pub mod ede {
     /// Stale Answer.
     pub const STALE: u16 = 3;
@@ -31,28 +31,29 @@ pub mod ede {
     pub const PROHIBITED: u16 = 18;
     /// Stale NXDOMAIN Answer.
     pub const STALE_NXDOMAIN: u16 = 19;
-    /// Not Authoritative: recursion was not wanted, and there is nothing else here.
+    /// Not Authoritative: the query did not ask for recursion, and ringdns has nothing else to
+    /// offer.
     pub const NOT_AUTHORITATIVE: u16 = 20;
 }
 
-/// Bytes of an option before its data.
+/// Size in bytes of an option without its data.
 const HEAD: usize = 4;
 
-/// Options that a reply has whatever it says, to a client with EDNS that asked for them.
+/// Options of a reply that do not depend on the answer, for a client with EDNS that asked for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options<'a> {
     /// Client and server cookie.
     pub cookie: Option<cookie::Both>,
-    /// Our name, at most [`NSID_MAX`] bytes.
+    /// Name of this server, at most [`NSID_MAX`] bytes.
     pub nsid: Option<&'a [u8]>,
-    /// How long the connection may be silent, in units of 100 ms.
+    /// Time that the connection may be idle, in units of 100 ms.
     pub keepalive: Option<u16>,
 }
 
-/// The longest name that a server is given.
+/// Longest name of a server, in bytes.
 pub const NSID_MAX: usize = 64;
 
-/// The longest OPT record that replies have, options and errors included.
+/// Size in bytes of the longest OPT record of a reply, including options and errors.
 pub const OPT_MAX: usize =
     OPT_LEN + 3 * HEAD + size_of::<cookie::Both>() + NSID_MAX + size_of::<u16>() + 2 * (HEAD + 2);
 
@@ -63,7 +64,7 @@ impl Options<'_> {
         self.cookie.is_none() && self.nsid.is_none() && self.keepalive.is_none()
     }
 
-    /// Bytes on the wire.
+    /// Returns the number of bytes on the wire.
     #[inline(always)]
     pub fn len(&self) -> usize {
         self.cookie.map_or(0, |cookie| HEAD + cookie.len())
@@ -71,7 +72,7 @@ impl Options<'_> {
             + self.keepalive.map_or(0, |_| HEAD + 2)
     }
 
-    /// Writes them to the start of `to`, which has room. Returns what follows.
+    /// Writes the options to the start of `to`, which has room. Returns what follows them.
     pub fn write<'b>(&self, mut to: &'b mut [u8]) -> &'b mut [u8] {
         if let Some(cookie) = &self.cookie {
             to = put(to, code::COOKIE, cookie);
@@ -86,7 +87,7 @@ impl Options<'_> {
     }
 }
 
-/// Writes an option to the start of `to`, which has room. Returns what follows.
+/// Writes one option to the start of `to`, which has room. Returns what follows it.
 fn put<'a>(to: &'a mut [u8], code: u16, data: &[u8]) -> &'a mut [u8] {
     let (option, rest) = to.split_at_mut(HEAD + data.len());
     option[..2].copy_from_slice(&code.to_be_bytes());
@@ -95,12 +96,12 @@ fn put<'a>(to: &'a mut [u8], code: u16, data: &[u8]) -> &'a mut [u8] {
     rest
 }
 
-/// The extended errors of one reply: what the answer brings along, and what its age adds.
+/// Extended errors of one reply: that of the answer, and the one that its age adds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Errors([Option<u16>; 2]);
 
 impl Errors {
-    /// Of an answer that is given at this age.
+    /// Returns the errors of an answer that is given at this age.
     #[inline(always)]
     pub fn of(view: &View<'_>, age: Age) -> Self {
         let failed = !matches!(view.status.rcode(), rcode::NOERROR | rcode::NXDOMAIN);
@@ -121,7 +122,7 @@ impl Errors {
         Errors([ede, from_age.filter(|code| ede != Some(*code))])
     }
 
-    /// Of a query that is rejected.
+    /// Returns the errors of a rejected query.
     pub fn of_reject(reject: Reject<'_>) -> Self {
         match reject {
             Reject::Denied => Errors([Some(ede::PROHIBITED), None]),
@@ -136,13 +137,13 @@ impl Errors {
         *self == Self::default()
     }
 
-    /// Bytes on the wire.
+    /// Returns the number of bytes on the wire.
     #[inline(always)]
     pub fn len(&self) -> usize {
         self.0.iter().flatten().count() * (HEAD + 2)
     }
 
-    /// Writes them to the start of `to`, which has room.
+    /// Writes the errors to the start of `to`, which has room.
     pub fn write(&self, mut to: &mut [u8]) {
         for code in self.0.iter().flatten() {
             to = put(to, code::EDE, &code.to_be_bytes());

@@ -1,4 +1,4 @@
-//! A client's query, taken apart.
+//! Parser of clients' queries.
 
 use super::{
     CLASS_IN, NAME_MAX, UDP_MIN,
@@ -14,22 +14,23 @@ use zerocopy::FromBytes;
 /// EDNS of a query (RFC 6891).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edns {
-    /// What the client says it takes over UDP.
+    /// UDP size that the client advertises, in bytes.
     pub udp_size: u16,
-    /// Version; only 0 exists.
+    /// EDNS version; only 0 exists.
     pub version: u8,
     /// Whether DNSSEC records are wanted (RFC 3225).
     pub dnssec_ok: bool,
-    /// Its COOKIE option (RFC 7873).
+    /// COOKIE option (RFC 7873).
     pub cookie: Sent,
-    /// Whether it wants to know which server answers (RFC 5001).
+    /// Whether the client asks for the server's name (RFC 5001).
     pub nsid: bool,
-    /// Whether it wants to know how long a connection may be silent (RFC 7828).
+    /// Whether the client asks how long a connection may be idle (RFC 7828).
     pub keepalive: bool,
 }
 
 impl Edns {
-    /// Takes note of options, which must fill `data`. Unknown ones are passed over (RFC 6891 section 6.1.2).
+    /// Reads the options, which must fill `data`. Unknown ones are ignored (RFC 6891 section
+    /// 6.1.2).
     #[cold]
     fn note(&mut self, mut data: &[u8]) -> Option<()> {
         while let Some(([k1, k0, l1, l0], rest)) = data.split_first_chunk::<4>() {
@@ -49,43 +50,43 @@ impl Edns {
     }
 }
 
-/// A query: what it asks, and what its reply must be fitted to.
+/// Parsed query: its question, and the properties that its reply depends on.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// What the answer is filed under.
+    /// Key that the answer is filed under.
     pub key: Key,
-    /// The client's EDNS, if it sent any.
+    /// EDNS of the client, if it sent any.
     pub edns: Option<Edns>,
-    /// The header's flags as sent.
+    /// Flags of the header, as sent.
     pub flags: u16,
     question_len: u16,
 }
 
-/// Why a message is not a query to look up.
+/// Reasons why a message is not a query to look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject<'a> {
-    /// It is not answered at all.
+    /// The message is not answered.
     Drop(DropReason),
-    /// It is answered with an error and an empty header: there is no question to repeat.
+    /// The message is answered with an error and an empty header: there is no question to repeat.
     Header(u8),
-    /// It is answered with an error, its question and EDNS, what it has of them.
+    /// The message is answered with an error, and with its question and EDNS as far as it has them.
     Question(u8),
-    /// It is answered BADVERS, with its question and EDNS of the version that we speak.
+    /// The message is answered BADVERS, with its question and EDNS of the version that we support.
     BadVersion,
-    /// It is answered BADCOOKIE, with a cookie to be asked with again (RFC 7873 section 5.2.3).
+    /// The message is answered BADCOOKIE, with a cookie for the next try (RFC 7873 section 5.2.3).
     BadCookie,
-    /// It comes from somebody who may not ask, and is answered REFUSED.
+    /// The client may not ask, and is answered REFUSED.
     Denied,
-    /// It does not want recursion, of which we do nothing else: REFUSED.
+    /// The query does not ask for recursion, the only service here: it is answered REFUSED.
     NotRecursive,
-    /// It asks who we are, and is answered with this text (RFC 4892).
+    /// The query asks for this server's name, and is answered with this text (RFC 4892).
     Identity(&'a [u8]),
-    /// It asks for nothing but a cookie (RFC 7873 section 5.4), and gets no more.
+    /// The query asks only for a cookie (RFC 7873 section 5.4), and gets one.
     NoQuestion,
 }
 
 impl Reject<'_> {
-    /// The response code that it is answered with, all twelve bits of it.
+    /// Returns the response code of the answer, all twelve bits of it.
     pub fn rcode(&self) -> u16 {
         match self {
             Reject::Header(rcode) | Reject::Question(rcode) => u16::from(*rcode),
@@ -98,9 +99,9 @@ impl Reject<'_> {
 }
 
 impl Query {
-    /// Takes `message` apart into `self`.
+    /// Parses `message` into `self`.
     ///
-    /// On [`Reject::Question`] and [`Reject::BadVersion`], `self` is as good as the reply needs.
+    /// On [`Reject::Question`] and [`Reject::BadVersion`], `self` is complete enough for the reply.
     pub fn parse(&mut self, message: &[u8]) -> Result<(), Reject<'static>> {
         self.edns = None;
         self.question_len = 0;
@@ -129,7 +130,7 @@ impl Query {
         check_type(asked.qtype(), asked.qclass())
     }
 
-    /// Reads the question; returns where it ends.
+    /// Reads the question. Returns its end.
     #[inline(always)]
     fn question(&mut self, message: &[u8]) -> Option<usize> {
         let end = name_end(message)? + 4;
@@ -153,7 +154,8 @@ impl Query {
         if edns.version == 0 { Ok(()) } else { Err(Reject::BadVersion) }
     }
 
-    /// Answers and authority have no place in a query, but in one for a transfer (RFC 1995 section 3).
+    /// Rejects a query with answer or authority records, which only one for a transfer may have
+    /// (RFC 1995 section 3).
     #[cold]
     fn burdened(&mut self, message: &[u8], others: u32, additional: u16) -> Reject<'static> {
         let Some(mut end) = self.question(message) else { return Reject::Header(rcode::FORMERR) };
@@ -168,7 +170,8 @@ impl Query {
         }
     }
 
-    /// Nobody asks for nothing but to learn a cookie (RFC 9619 section 4).
+    /// Rejects a query without question, which is valid only to learn a cookie (RFC 9619 section
+    /// 4).
     #[cold]
     fn without_question(&mut self, message: &[u8], additional: u16) -> Reject<'static> {
         match (self.additionals(message, header::LEN, additional), self.edns) {
@@ -177,8 +180,9 @@ impl Query {
         }
     }
 
-    /// Reads one additional record; `None` if it is broken or a second OPT (RFC 6891 section 6.1.1). Who has sent one, even a
-    /// broken one, gets one with the error (section 7).
+    /// Reads one additional record; `None` if it is malformed or a second OPT (RFC 6891 section
+    /// 6.1.1). A client that has sent an OPT, even a malformed one, gets one with the error
+    /// (section 7).
     #[inline(always)]
     fn additional(&mut self, message: &[u8], at: usize) -> Option<usize> {
         let record = record::Record::parse(message, at)?;
@@ -200,14 +204,14 @@ impl Query {
         (noted && message.get(at) == Some(&0)).then_some(record.end)
     }
 
-    /// Length of the question: name, type and class.
+    /// Returns the length of the question: name, type and class.
     #[inline(always)]
     pub fn question_len(&self) -> usize {
         usize::from(self.question_len)
     }
 
-    /// The largest reply over UDP: what the client takes, but at least 512 bytes (RFC 6891 section 6.2.3) and at
-    /// most `ours`.
+    /// Returns the size of the largest reply over UDP: the size that the client accepts, but at
+    /// least 512 bytes (RFC 6891 section 6.2.3) and at most `ours`.
     #[inline(always)]
     pub fn udp_limit(&self, ours: u16) -> usize {
         usize::from(self.edns.map_or(UDP_MIN, |e| e.udp_size.clamp(UDP_MIN, ours.max(UDP_MIN))))
@@ -219,7 +223,8 @@ fn not_a_query(flags: u16) -> Reject<'static> {
     if flags & header::QR != 0 { Reject::Drop(DropReason::Response) } else { Reject::Header(rcode::NOTIMP) }
 }
 
-/// Types that are no data (RFC 6895 section 3.1): transfers need TCP and a zone, and nobody asks for an OPT.
+/// Rejects types that are not data (RFC 6895 section 3.1): transfers need TCP and a zone, and
+/// nobody asks for an OPT.
 fn check_type(qtype: u16, qclass: u16) -> Result<(), Reject<'static>> {
     if qclass != CLASS_IN || matches!(qtype, rtype::IXFR..=rtype::MAILA) {
         return Err(Reject::Question(rcode::REFUSED));
@@ -227,7 +232,7 @@ fn check_type(qtype: u16, qclass: u16) -> Result<(), Reject<'static>> {
     if matches!(qtype, 0 | rtype::OPT) { Err(Reject::Question(rcode::FORMERR)) } else { Ok(()) }
 }
 
-/// The end of the name at offset 12, which must be whole: questions are not compressed, and with one question there
+/// Returns the end of the name at offset 12, which must be uncompressed: with one question, there
 /// is nothing before it to point to.
 #[inline(always)]
 fn name_end(message: &[u8]) -> Option<usize> {
@@ -235,7 +240,8 @@ fn name_end(message: &[u8]) -> Option<usize> {
     loop {
         let len = *message.get(at)?;
         at += 1 + usize::from(len);
-        // One comparison for the root's zero and for what is no label (RFC 1035 section 2.3.4: at most 63 bytes).
+        // One comparison finds both the root's zero and an invalid label (RFC 1035 section 2.3.4:
+        // at most 63 bytes).
         if len.wrapping_sub(1) >= 63 {
             return (len == 0 && at - header::LEN <= NAME_MAX).then_some(at);
         }

@@ -1,24 +1,24 @@
-//! Resource records in a message, walked without being decoded.
+//! Resource records in a message, read without decoding their data.
 
-/// The fixed part of a record, and where it lies.
+/// Fixed part of a record, and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its type.
+    /// Type of the record.
     pub rtype: u16,
-    /// Its class; for OPT, the sender's UDP size.
+    /// Class; for OPT, the sender's UDP size.
     pub class: u16,
-    /// Its time to live in seconds as sent; for OPT, extended RCODE, version and flags.
+    /// Time to live in seconds, as sent; for OPT, extended RCODE, version and flags.
     pub ttl: u32,
     /// Offset of the TTL in the message.
     pub ttl_at: usize,
-    /// Offset of its data.
+    /// Offset of the data in the message.
     pub rdata: usize,
-    /// Offset past its data.
+    /// Offset past the data.
     pub end: usize,
 }
 
 impl Record {
-    /// The record at `at`; `None` if it does not fit in the message.
+    /// Returns the record at `at`; `None` if it does not fit in the message.
     #[inline]
     pub fn parse(message: &[u8], at: usize) -> Option<Record> {
         let fixed = skip_name(message, at)?;
@@ -36,8 +36,8 @@ impl Record {
     }
 }
 
-/// The offset past the name at `at`. A compression pointer must point back, and ends the name here; what it points
-/// to is not followed.
+/// Returns the offset past the name at `at`. A compression pointer must point back, and ends the
+/// name here; it is not followed.
 #[inline]
 pub fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
     let start = at;

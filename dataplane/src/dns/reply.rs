@@ -1,4 +1,4 @@
-//! The builder of replies: rings, sockets and TCP all answer with it. What a glance answers it would answer the same.
+//! Builder of replies, for rings, sockets and TCP. It gives the same answers as a glance does.
 
 use super::{
     CLASS_CH, OPT_LEN,
@@ -11,43 +11,43 @@ use super::{
 use crate::packet::checksum;
 use zerocopy::{big_endian::U16, transmute_mut};
 
-/// How an answer's TTLs are written.
+/// Age of an answer, which decides how its TTLs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
-    /// Just found out: each TTL lowered by this many seconds, usually none.
+    /// Just resolved: each TTL is lowered by this many seconds, usually none.
     New(u32),
-    /// Fresh, and known before: each TTL lowered by this many seconds.
+    /// Fresh and cached: each TTL is lowered by this many seconds.
     Fresh(u32),
     /// Stale: each TTL is this one (RFC 8767 section 4: above zero, 30 s advised).
     Stale(u32),
 }
 
-/// What of our side goes into replies.
+/// Limits and options of this server that apply to replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits<'a> {
-    /// The largest reply that is written, in bytes.
+    /// Largest reply in bytes.
     pub reply: usize,
-    /// What we say that we take over UDP (RFC 6891 section 6.2.5; RFC 9715: 1232).
+    /// UDP size that we advertise, in bytes (RFC 6891 section 6.2.5; RFC 9715: 1232).
     pub advertise: u16,
-    /// What our OPT record says to this client beside that.
+    /// Options in our OPT record for this client.
     pub options: Options<'a>,
 }
 
-/// A reply that was written.
+/// Reply that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Its length.
+    /// Length of the reply in bytes.
     pub len: usize,
-    /// Whether its records were left out for their size (TC=1).
+    /// Whether its records were left out because of their size (TC=1).
     pub cut: bool,
-    /// How the message's [checksum](crate::packet::checksum) has changed from the query's.
+    /// Change of the message's [checksum](crate::packet::checksum) from the query's.
     pub change: u64,
 }
 
 /// Turns the query of `query_len` bytes at the start of `message` into its reply, in place.
 ///
-/// `message[..12 + question_len]` is the query's header and question; ID and question stay as the client wrote
-/// them. `message` must reach as far as [`Limits::reply`].
+/// `message[..12 + question_len]` is the query's header and question; ID and question stay as the
+/// client wrote them. `message` must be at least [`Limits::reply`] bytes long.
 pub fn answer(
     message: &mut [u8],
     query_len: usize,
@@ -69,7 +69,7 @@ pub fn answer(
     let cut = fitted.is_none();
     let view = fitted.unwrap_or_else(|| view.truncated());
     let len = records + view.wire.len() + opt;
-    // Nothing is cut, and no reply made too large, to say more about it.
+    // Extended errors are left out if they would cut records or make the reply too large.
     let errors = if len + errors.len() <= most { errors } else { Errors::default() };
     Reply { cut, ..fill(message, query_len, query, view, age, errors, limits) }
 }
@@ -88,7 +88,7 @@ fn fill(
     let mut sum = u64::from(view.sum);
     let (head, rest) = message.split_at_mut(records);
     if query_len > records {
-        // What stood after the question goes, and its sum with it.
+        // The bytes after the question go, and their sum with them.
         sum = checksum::add(sum, !checksum::placed(checksum::sum(&rest[..query_len - records], 0), records));
     }
     rest[..view.wire.len()].copy_from_slice(view.wire);
@@ -121,15 +121,17 @@ fn fill(
     Reply { len, cut: false, change }
 }
 
-/// Turns the query at the start of `message` into the error that it is rejected with. Returns the reply's length: 0
-/// where the message is not to be answered. `message` must reach as far as [`Limits::reply`].
+/// Turns the query at the start of `message` into the error that rejects it. Returns the reply's
+/// length: 0 if the message is not to be answered. `message` must be at least [`Limits::reply`]
+/// bytes long.
 pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &Limits<'_>) -> usize {
     match reject {
         Reject::Drop(_) => return 0,
         Reject::Header(rcode) => {
             let flags = match query.flags & header::OPCODE {
                 0 => echoed(query),
-                // What else the flags of another operation mean is not known (RFC 8906 section 8.1.4).
+                // The meaning of the other flags of another operation is unknown (RFC 8906 section
+                // 8.1.4).
                 opcode => header::QR | opcode,
             };
             write_header(message, flags | u16::from(rcode), [0; 4]);
@@ -149,10 +151,11 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &Li
     finish(message, query, end, [questions, 0], reject.rcode(), errors, limits)
 }
 
-/// Turns the query at the start of `message` into the answer who we are: one TXT record (RFC 4892 section 2).
+/// Turns the query at the start of `message` into the answer with this server's name: one TXT
+/// record (RFC 4892 section 2).
 fn identity(message: &mut [u8], query: &Query, text: &[u8], limits: &Limits<'_>) -> usize {
     let at = header::LEN + query.question_len();
-    // The name is the question's; nobody has to remember this for any time.
+    // The name is the question's. The TTL is zero, since nobody needs to cache this.
     let [t1, t0, c1, c0] = zerocopy::transmute!([U16::new(rtype::TXT), U16::new(CLASS_CH)]);
     let len = text.len() as u8;
     message[at..at + 13].copy_from_slice(&[0xc0, 12, t1, t0, c1, c0, 0, 0, 0, 0, 0, len + 1, len]);
@@ -161,7 +164,8 @@ fn identity(message: &mut [u8], query: &Query, text: &[u8], limits: &Limits<'_>)
     finish(message, query, end, [1, 1], u16::from(rcode::NOERROR), Errors::default(), limits)
 }
 
-/// Ends a reply that is made anew, whose OPT record goes to `end`: questions and answers are counted. Returns its length.
+/// Completes a reply that is built from scratch, with the OPT record at `end` and the given counts
+/// of questions and answers. Returns its length.
 fn finish(
     message: &mut [u8],
     query: &Query,
@@ -173,7 +177,7 @@ fn finish(
 ) -> usize {
     let mut len = end;
     if let Some(edns) = &query.edns {
-        // Of more than four bits, the upper eight are there (RFC 6891 section 6.1.3).
+        // The OPT record holds the upper eight bits of the response code (RFC 6891 section 6.1.3).
         write_opt(&mut message[end..], end, 0, edns, (rcode >> 4) as u8, limits);
         write_options(&mut message[end..], end, errors, &limits.options);
         len += OPT_LEN + limits.options.len() + errors.len();
@@ -183,16 +187,16 @@ fn finish(
     len
 }
 
-/// What of the query's header goes into the reply's.
+/// Flags of the query's header that the reply repeats.
 const ECHOED: u64 = header::flags(header::RD | header::CD);
 const AUTHENTIC: u64 = header::flags(header::AD);
 
-/// QR and RA, with the client's RD and CD.
+/// Returns QR and RA, with the client's RD and CD.
 fn echoed(query: &Query) -> u16 {
     header::QR | header::RA | query.flags & (header::RD | header::CD)
 }
 
-/// AD is for clients that asked for it, by AD or DO (RFC 6840 section 5.8).
+/// Whether the client asked for AD, by AD or DO (RFC 6840 section 5.8).
 #[inline(always)]
 fn wants_ad(query: &Query) -> bool {
     query.flags & header::AD != 0 || query.key.asked().dnssec_ok()
@@ -205,7 +209,8 @@ fn write_header(message: &mut [u8], flags: u16, counts: [u16; 4]) {
     [fields.qdcount, fields.ancount, fields.nscount, fields.arcount] = counts.map(U16::new);
 }
 
-/// Lowers or replaces the TTLs of the records in `wire`, which stand at offset `records`; returns how their sum has changed.
+/// Lowers or replaces the TTLs of the records in `wire`, which begin at offset `records`. Returns
+/// the change of their sum.
 #[inline(always)]
 fn age_ttls(wire: &mut [u8], records: usize, ttls: &[[u8; 2]], age: Age) -> u64 {
     let mut lowered = 0;
@@ -222,7 +227,7 @@ fn age_ttls(wire: &mut [u8], records: usize, ttls: &[[u8; 2]], age: Age) -> u64 
                 let new = old.saturating_sub(age);
                 (new, u64::from(old - new))
             }
-            // May be more than it was: the complement is the negative.
+            // The new TTL may be higher than the old one; its complement acts as its negative.
             Age::Stale(ttl) => (ttl, u64::from(old) + u64::from(!ttl)),
         };
         *field = new.to_be_bytes();
@@ -231,8 +236,8 @@ fn age_ttls(wire: &mut [u8], records: usize, ttls: &[[u8; 2]], age: Age) -> u64 
     !lowered
 }
 
-/// Writes an OPT record (RFC 6891 section 7), made for this client: never a stored one. It goes to `at` of what stands at
-/// `records` of the message. Returns its sum.
+/// Writes an OPT record (RFC 6891 section 7), made for this client and never a cached one, at `at`
+/// in the part of the message that begins at `records`. Returns its sum.
 #[inline(always)]
 fn write_opt(
     rest: &mut [u8],
@@ -244,15 +249,15 @@ fn write_opt(
 ) -> u64 {
     let [size1, size0] = limits.advertise.to_be_bytes();
     let dnssec_ok = u8::from(edns.dnssec_ok) << 7;
-    // As a word, for it is summed too; the rest is zeros.
+    // As a word, because it is summed too; the remaining bytes are zeros.
     let start = u64::from_ne_bytes([0, 0, 41, size1, size0, rcode_high, 0, dnssec_ok]);
     let [a, b, c, d, e, f, g, h] = start.to_ne_bytes();
     rest[at..at + OPT_LEN].copy_from_slice(&[a, b, c, d, e, f, g, h, 0, 0, 0]);
     checksum::placed(start, records + at)
 }
 
-/// Puts options into an OPT record, which begins `opt` without any and stands at offset `at` of the message. Returns how its
-/// sum has changed.
+/// Adds options to an OPT record at the start of `opt`, which has none yet and is at offset `at` of
+/// the message. Returns the change of its sum.
 #[cold]
 fn write_options(opt: &mut [u8], at: usize, errors: Errors, always: &Options<'_>) -> u64 {
     let len = always.len() + errors.len();

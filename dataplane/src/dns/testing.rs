@@ -1,4 +1,4 @@
-//! Messages for tests, made by hickory-proto, so that nothing is checked against itself.
+//! Messages for tests, made by hickory-proto, so that our code is not checked against itself.
 
 use super::{
     answer::{Answer, TtlRules},
@@ -13,7 +13,7 @@ use std::{net::Ipv4Addr, str::FromStr};
 /// Rules that change nothing.
 pub const RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 3_600, ahead: 0 };
 
-/// A query.
+/// Returns a query.
 pub fn query(name: &str, rtype: RecordType) -> Message {
     let mut message = Message::new(0x1234, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
@@ -21,7 +21,7 @@ pub fn query(name: &str, rtype: RecordType) -> Message {
     message
 }
 
-/// The same with EDNS.
+/// Adds EDNS to a message.
 pub fn with_edns(mut message: Message, size: u16, dnssec_ok: bool) -> Message {
     let mut edns = Edns::new();
     edns.set_max_payload(size).set_dnssec_ok(dnssec_ok);
@@ -29,7 +29,7 @@ pub fn with_edns(mut message: Message, size: u16, dnssec_ok: bool) -> Message {
     message
 }
 
-/// A response to `query` with `addresses` A records of `ttl`.
+/// Returns a response to `query` with `addresses` as A records of `ttl`.
 pub fn addresses(query: &Message, ttl: u32, addresses: &[[u8; 4]]) -> Message {
     let mut message = response(query);
     for address in addresses {
@@ -39,7 +39,7 @@ pub fn addresses(query: &Message, ttl: u32, addresses: &[[u8; 4]]) -> Message {
     message
 }
 
-/// NXDOMAIN with an SOA of `ttl` and `minimum`.
+/// Returns NXDOMAIN with an SOA of `ttl` and `minimum`.
 pub fn nxdomain(query: &Message, ttl: u32, minimum: u32) -> Message {
     let mut message = response(query);
     message.metadata.response_code = ResponseCode::NXDomain;
@@ -49,7 +49,7 @@ pub fn nxdomain(query: &Message, ttl: u32, minimum: u32) -> Message {
     message
 }
 
-/// An empty response to `query`.
+/// Returns an empty response to `query`.
 pub fn response(query: &Message) -> Message {
     let mut message = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
     message.metadata.recursion_desired = true;
@@ -58,19 +58,19 @@ pub fn response(query: &Message) -> Message {
     message
 }
 
-/// On the wire.
+/// Encodes a message.
 pub fn wire(message: &Message) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// Taken apart by ours.
+/// Parses a query with our parser.
 pub fn parsed(message: &Message) -> Query {
     let mut query = Query::default();
     query.parse(&wire(message)).unwrap();
     query
 }
 
-/// An answer out of a response, received at second `now`.
+/// Parses the answer from a response, received at second `now`.
 pub fn answer(message: &Message, now: u32) -> Answer {
     let mut query = message.clone();
     query.metadata.message_type = MessageType::Query;

@@ -1,4 +1,4 @@
-//! Queries, answers and replies against the RFCs' words and hickory-proto's reading.
+//! Tests: check queries, answers and replies against the RFCs and hickory-proto.
 
 mod answers;
 mod queries;
@@ -36,7 +36,7 @@ fn parse(message: &[u8]) -> Result<Query, Reject<'static>> {
     query.parse(message).map(|()| query)
 }
 
-/// The reply to `query` from `answer`, as the client reads it.
+/// Returns the reply to `query` from `answer`, as the client reads it.
 fn replied(query: &[u8], answer: &Answer, age: Age, limits: Limits) -> (Message, Vec<u8>) {
     let parsed = parse(query).unwrap();
     let mut buffer = query.to_vec();

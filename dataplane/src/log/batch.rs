@@ -1,53 +1,53 @@
-//! Records, batches of them, and the line that batches travel on.
+//! Records, batches of records, and the line that batches travel on.
 
 use super::{Outcome, Protocol, Source, Tier};
 use crate::{clock::Nanos, dns::QUESTION_MAX, simd::BLOCK};
 use crossbeam_queue::ArrayQueue;
 use std::net::Ipv6Addr;
 
-/// Records of a batch.
+/// Most records of a batch.
 const RECORDS: usize = 1024;
-/// Bytes of a batch's questions: some 30 for each, and a turn's longest.
+/// Room for the questions of a batch, in bytes: about 30 for each, plus the longest ones of a turn.
 const QUESTIONS: usize = 56 << 10;
-/// A question in whole blocks.
+/// Size of the longest question in bytes, in whole blocks.
 pub const ROOM: usize = QUESTION_MAX.next_multiple_of(BLOCK);
 
-/// What is recorded of a query, beside its question.
+/// Record of a query, without its question.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Record {
-    /// When the turn began that received it.
+    /// Start of the turn that received the query.
     pub at: Nanos,
-    /// Who asked.
+    /// Address of the client.
     pub client: [u8; 16],
-    /// From then until after the reply's kick, in nanoseconds; saturating.
+    /// Time from then until after the reply's kick, in nanoseconds; saturating.
     pub service_ns: u32,
-    /// How long the upstream took, in microseconds.
+    /// Time that the upstream took, in microseconds.
     pub upstream_us: u32,
     /// Bytes of the answer.
     pub answer_bytes: u16,
     /// The response code, with the upper bits that are in an OPT record.
     pub rcode: u16,
-    /// Where its question stands in the batch.
+    /// Position of its question in the batch.
     pub question_at: u16,
-    /// How long that is: name, type and class; 0 where there is none.
+    /// Length of the question: name, type and class; 0 if there is none.
     pub question_len: u16,
-    /// What became of it.
+    /// Outcome of the query.
     pub outcome: Outcome,
-    /// Who had the answer.
+    /// Source of the answer.
     pub tier: Tier,
-    /// Which upstream.
+    /// Number of the upstream.
     pub upstream: Option<u8>,
 }
 
 const _: () = assert!(size_of::<Record>() <= 48);
 
-/// Records in the order of their answers, and the questions that they are of.
+/// Records in the order of their answers, with their questions.
 #[derive(Debug)]
 pub struct Batch {
-    /// How the queries came.
+    /// Transport of the queries.
     pub(super) protocol: Protocol,
     len: usize,
-    /// Bytes of questions so far.
+    /// Bytes of questions written so far.
     used: usize,
     records: [Record; RECORDS],
     questions: [u8; QUESTIONS],
@@ -56,10 +56,10 @@ pub struct Batch {
 const _: () = assert!(QUESTIONS <= 1 << 16);
 
 impl Batch {
-    /// Bytes of one.
+    /// Size of a batch in bytes.
     pub const BYTES: usize = size_of::<Batch>();
 
-    /// An empty one.
+    /// Creates an empty batch.
     pub fn new() -> Box<Self> {
         Box::new(Batch {
             protocol: Protocol::Udp,
@@ -70,8 +70,8 @@ impl Batch {
         })
     }
 
-    /// Room for one more record, and for its question in whole blocks; `None` if it is full. It is in the batch once
-    /// [`commit`](Self::commit) says so.
+    /// Returns room for one more record and its question in whole blocks; `None` if the batch is
+    /// full. [`commit`](Self::commit) adds the record to the batch.
     #[inline(always)]
     pub(super) fn room(&mut self) -> Option<(&mut Record, &mut [u8; ROOM])> {
         let record = self.records.get_mut(self.len)?;
@@ -80,41 +80,41 @@ impl Batch {
         Some((record, question))
     }
 
-    /// Takes what was written into the room.
+    /// Adds the record that was written into the room.
     #[inline(always)]
     pub(super) fn commit(&mut self) {
         self.used += usize::from(self.records[self.len % RECORDS].question_len);
         self.len += 1;
     }
 
-    /// Whether `records` more find room, whatever they ask.
+    /// Whether the batch has room for `records` more, whatever their questions are.
     pub(super) fn has_room(&self, records: usize) -> bool {
         self.len + records <= RECORDS && self.used + records * ROOM <= QUESTIONS
     }
 
-    /// How many records are in it.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// When the first one's query was received.
+    /// Returns the time at which the first record's query was received.
     pub(super) fn since(&self) -> Option<Nanos> {
         self.records[..self.len].first().map(|record| record.at)
     }
 
-    /// Writes into the records from number `first` on how long they took until `end`.
+    /// Writes the service time until `end` into the records from number `first` on.
     pub(super) fn settle(&mut self, first: usize, end: Nanos) {
         for record in self.records[..self.len].iter_mut().skip(first) {
             record.service_ns = u32::try_from(end.saturating_sub(record.at)).unwrap_or(u32::MAX);
         }
     }
 
-    /// What is in it.
+    /// Iterates over the records.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Logged<'_>> {
         self.records[..self.len].iter().map(|record| Logged {
             at: record.at,
@@ -130,30 +130,32 @@ impl Batch {
     }
 }
 
-/// A query that was answered, as a record has it.
+/// Query that was answered, as recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Logged<'a> {
-    /// When it was received.
+    /// Time at which it was received.
     pub at: Nanos,
-    /// Who asked; IPv4 as `::ffff:a.b.c.d`.
+    /// Address of the client; IPv4 as `::ffff:a.b.c.d`.
     pub client: Ipv6Addr,
-    /// The question: name on the wire, lowercased, type, class. Empty if there was none that can be understood.
+    /// Question: lowercased wire-format name, type, class. Empty if there was none that could be
+    /// parsed.
     pub question: &'a [u8],
-    /// How it came.
+    /// Transport of the query.
     pub protocol: Protocol,
-    /// What became of it.
+    /// Outcome of the query.
     pub outcome: Outcome,
     /// The response code.
     pub rcode: u16,
     /// Bytes of the answer's message.
     pub answer_bytes: u16,
-    /// Nanoseconds until it was sent; saturating.
+    /// Time until it was sent, in nanoseconds; saturating.
     pub service_ns: u32,
-    /// Where the answer was found.
+    /// Source of the answer.
     pub source: Source,
 }
 
-/// The line between a worker and who collects: as many slots each way as there are batches, so that none is ever stuck.
+/// Line between a worker and the collector. Each direction has as many slots as there are batches,
+/// so that a batch never gets stuck.
 #[derive(Debug)]
 pub struct Line {
     full: ArrayQueue<Box<Batch>>,
@@ -161,7 +163,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// A line with `batches` of them, empty, at least two.
+    /// Creates a line with `batches` empty batches, at least two.
     pub fn new(batches: usize) -> Self {
         let batches = batches.max(2);
         let line = Line { full: ArrayQueue::new(batches), empty: ArrayQueue::new(batches) };
@@ -187,7 +189,7 @@ impl Line {
         self.full.pop()
     }
 
-    /// Collector: gives it back, to be filled again.
+    /// Collector: gives a batch back, to be filled again.
     pub fn give_back(&self, mut batch: Box<Batch>) {
         (batch.len, batch.used) = (0, 0);
         let given = self.empty.push(batch);

@@ -1,4 +1,4 @@
-//! What a worker keeps its log with.
+//! Recorder of a worker's query log.
 
 use super::{
     Batch, Line, Outcome, Picks, Protocol, Sieve, Source, Tier,
@@ -22,40 +22,40 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use zerocopy::FromBytes;
 
-/// Records of one turn, at most.
+/// Most records of one turn.
 const TURN: usize = BURST + RETURNS_MAX;
-/// A batch with a record in it is handed on at the latest after this, in nanoseconds.
+/// Time after which a batch with a record in it is handed on at the latest, in nanoseconds.
 const PATIENCE: Nanos = 100_000_000;
 
-/// How a worker is to log.
+/// Log settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Where batches come from and go to.
+    /// Line that batches come from and go to.
     pub line: Arc<Line>,
-    /// What is left out.
+    /// Filter of the queries to record.
     pub sieve: Arc<Sieve>,
-    /// What makes one worker's sample differ from another's.
+    /// Seed that makes one worker's sample differ from another's.
     pub seed: u64,
 }
 
-/// A worker's log.
+/// Recorder of one worker.
 pub struct Recorder {
     line: Arc<Line>,
     sieve: Arc<Sieve>,
-    /// Of the bursts.
+    /// Sampling of the queries answered in bursts.
     picks: Picks,
-    /// Of the answers that come back.
+    /// Sampling of the punts that come back.
     returned: Picks,
-    /// How the queries of the batches come.
+    /// Transport of the recorded queries.
     protocol: Protocol,
-    /// What is being filled; `None`: nothing yet, or there was no batch.
+    /// Batch that is being filled; `None`: not started, or no batch was free.
     batch: Option<Box<Batch>>,
-    /// Records before this are of earlier turns, and know how long they took.
+    /// Number of records from earlier turns, whose service times are set.
     settled: usize,
     tally: Tally,
 }
 
-/// What was not yet counted.
+/// Numbers not yet added to the worker's counters.
 #[derive(Default)]
 struct Tally {
     recorded: u64,
@@ -64,7 +64,7 @@ struct Tally {
 }
 
 impl Recorder {
-    /// One that hands on batches as `setup` says, of queries that come by `protocol`.
+    /// Creates a recorder that works as `setup` says, for queries that arrive over `protocol`.
     pub fn new(setup: Setup, protocol: Protocol) -> Self {
         let Setup { line, sieve, seed } = setup;
         Recorder {
@@ -79,7 +79,8 @@ impl Recorder {
         }
     }
 
-    /// Notes the answers among a burst's frames, which were received at `at` and are yet to be sent.
+    /// Notes the answers among the frames of a burst, which were received at `at` and are not sent
+    /// yet.
     #[inline(never)]
     pub fn note_burst(&mut self, at: Nanos, frames: &Frames, burst: &[Frame], fates: &Fates<'_>) {
         let (mut from, len) = (0, burst.len());
@@ -119,14 +120,14 @@ impl Recorder {
         });
     }
 
-    /// Notes a reply that took a closer look.
+    /// Notes a reply that needed a closer look.
     fn note_slot(&mut self, at: Nanos, packet: &[u8], slot: &Slot) {
         let source = match slot.outcome {
             Outcome::Rejected => Source::default(),
             _ => Source::of(Tier::Core),
         };
         let Some(mut reply) = Reply::read(at, packet, slot.envelope) else { return };
-        // What more than four bits say is in the OPT.
+        // The upper bits of a response code above 15 are in the OPT record.
         reply.rcode |= slot.rcode & !header::RCODE;
         self.note_key(reply, (source, slot.outcome), &slot.query.key, slot.query.question_len());
     }
@@ -149,13 +150,13 @@ impl Recorder {
     }
 
     fn note_key(&mut self, reply: Reply, answer: (Source, Outcome), key: &Key, question_len: usize) {
-        // Without one, the key is another query's.
+        // If there is no question, the key still holds another query's.
         let blocks = &key.blocks()[..question_len.div_ceil(BLOCK).min(key.blocks().len())];
         let blocks = blocks.as_flattened();
         self.note(reply, answer, question_len, |question| question[..blocks.len()].copy_from_slice(blocks));
     }
 
-    /// Makes a record whose question `write` writes.
+    /// Adds a record whose question `write` writes.
     #[inline(always)]
     fn note(
         &mut self,
@@ -197,7 +198,7 @@ impl Recorder {
         self.tally.recorded += 1;
     }
 
-    /// There is nothing to write it in.
+    /// Counts a record that is lost because no batch is free.
     #[cold]
     #[inline(never)]
     fn lose(&mut self, reply: &Reply, question: &[u8]) {
@@ -218,17 +219,17 @@ impl Recorder {
         self.settled = 0;
     }
 
-    /// Notes from now on queries that come by `protocol`. What was noted before is handed on.
+    /// Notes queries that arrive over `protocol` from now on. Hands on the records so far.
     pub fn set_protocol(&mut self, protocol: Protocol) {
         self.hand_on();
-        // An empty batch in hand may be of the old protocol.
+        // An empty batch in hand still has the old protocol.
         if let Some(batch) = &mut self.batch {
             batch.protocol = protocol;
         }
         self.protocol = protocol;
     }
 
-    /// Ends a turn: what was noted in it was sent by `end`.
+    /// Ends a turn: the answers noted in it were sent by `end`.
     #[inline(never)]
     pub fn settle(&mut self, end: Nanos, stats: &WorkerStats) {
         let Tally { recorded, excluded, no_batch } = std::mem::take(&mut self.tally);
@@ -243,20 +244,20 @@ impl Recorder {
         }
     }
 
-    /// Between turns: hands on what has waited for long enough.
+    /// Hands on a batch that has waited long enough. For between turns.
     pub fn keep(&mut self, now: Nanos) {
         if self.due(now).is_some_and(|left| left.is_zero()) {
             self.hand_on();
         }
     }
 
-    /// How long what is in hand may still wait; `None`: there is nothing.
+    /// Returns the time that the batch in hand may still wait; `None` if there is none.
     pub fn due(&self, now: Nanos) -> Option<Duration> {
         let since = self.batch.as_ref()?.since()?;
         Some(Duration::from_nanos((since + PATIENCE).saturating_sub(now)))
     }
 
-    /// Hands on what there is.
+    /// Hands on the batch in hand.
     pub fn hand_on(&mut self) {
         if let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) {
             self.line.hand_on(batch);
@@ -264,7 +265,7 @@ impl Recorder {
     }
 }
 
-/// What a record has of a reply.
+/// Part of a record that is read from the reply.
 struct Reply {
     at: Nanos,
     client: [u8; 16],
@@ -273,7 +274,7 @@ struct Reply {
 }
 
 impl Reply {
-    /// Reads it from a sealed frame.
+    /// Reads the fields from a sealed frame.
     fn read(at: Nanos, packet: &[u8], envelope: Envelope) -> Option<Self> {
         let (client, message) = envelope.reply(packet)?;
         let (header, _) = Header::ref_from_prefix(message).ok()?;
@@ -282,13 +283,13 @@ impl Reply {
     }
 }
 
-/// What a glance answers with is fresh.
+/// Returns the outcome of an answer at a glance, which is always fresh.
 #[inline(always)]
 fn hit(rcode: u8) -> Outcome {
     if matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN) { Outcome::Hit } else { Outcome::Failure }
 }
 
-/// An IPv4 address as one of IPv6.
+/// Returns an IPv4 address mapped to IPv6.
 #[inline(always)]
 fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]

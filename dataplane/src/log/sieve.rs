@@ -1,22 +1,22 @@
-//! What is recorded: one in so many, and nothing of those clients and names that are excluded.
+//! Filter of the query log: samples one query in so many, and excludes clients and names.
 
 use crate::access::{AccessList, Prefix, TooMany};
 use std::{cmp::Ordering, net::Ipv6Addr};
 
-/// What is left out of the log. Read only, and shared by all who record.
+/// Filter of the queries to record. Read only, and shared by all recorders.
 #[derive(Clone, Debug)]
 pub struct Sieve {
-    /// One query in so many is looked at.
+    /// One query in this many is considered.
     sample: u32,
     /// Clients that are recorded; `None`: all.
     clients: Option<AccessList>,
-    /// Names at and below which nothing is: on the wire, lowercased, in order.
+    /// Excluded names, with all names below them: in wire format, lowercased, sorted.
     names: Box<[Box<[u8]>]>,
 }
 
 impl Sieve {
-    /// One that lets one query in `sample` through, but none of these clients, and none at or below these names, which are on the
-    /// wire and lowercased.
+    /// Creates a filter that passes one query in `sample`, except for these clients and for names
+    /// at or below these, which are in wire format and lowercased.
     pub fn new(sample: u32, clients: &[Prefix], names: &[Vec<u8>]) -> Result<Self, TooMany> {
         let everybody = ["0.0.0.0/0", "::/0"].map(|all| all.parse().ok());
         let everybody: Vec<Prefix> = everybody.into_iter().flatten().collect();
@@ -30,12 +30,12 @@ impl Sieve {
         })
     }
 
-    /// One that lets everything through.
+    /// Creates a filter that passes everything.
     pub fn open() -> Self {
         Sieve { sample: 1, clients: None, names: Box::new([]) }
     }
 
-    /// Which queries of a stream are looked at; `seed` makes one stream differ from another.
+    /// Returns the sampling of a stream of queries; `seed` makes one stream differ from another.
     pub fn picks(&self, seed: u64) -> Picks {
         let mut picks = Picks { sample: self.sample, left: 0, state: seed | 1 };
         picks.left = picks.draw() - 1;
@@ -48,7 +48,7 @@ impl Sieve {
         self.clients.is_some() || !self.names.is_empty()
     }
 
-    /// Whether this client's question, which may be without one, is not to be recorded.
+    /// Whether this client's question is not to be recorded. The question may be empty.
     #[inline(always)]
     pub fn excludes(&self, client: &[u8; 16], question: &[u8]) -> bool {
         self.excludes_any() && self.looks_up(client, question)
@@ -72,24 +72,24 @@ impl Sieve {
     }
 }
 
-/// By length first, which mostly tells.
+/// Compares by length first, which usually decides.
 fn order(a: &[u8], b: &[u8]) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
-/// Which queries of a stream are looked at. The distance from one to the next is drawn, so that each is as likely as any other,
-/// whatever rhythm they come in.
+/// Sampling of a stream of queries. The distance from one to the next is random, so that each is
+/// equally likely, whatever rhythm they arrive in.
 #[derive(Clone, Copy, Debug)]
 pub struct Picks {
     sample: u32,
-    /// So many are passed over before the next.
+    /// Number of queries to skip before the next one.
     left: u32,
     state: u64,
 }
 
 impl Picks {
-    /// The next one's position among the next `len`; `None`, and on to those that follow, if it is not among them. `from` is
-    /// where to go on.
+    /// Returns the position of the next sampled query among queries `from..len`. Returns `None` if
+    /// it is not among them, and continues with those that follow.
     #[inline(always)]
     pub fn next_in(&mut self, from: usize, len: usize) -> Option<usize> {
         let at = from + self.left as usize;
@@ -101,15 +101,15 @@ impl Picks {
         Some(at)
     }
 
-    /// Whether the next one is.
+    /// Whether the next query is sampled.
     #[inline(always)]
     pub fn take(&mut self) -> bool {
         self.next_in(0, 1).is_some()
     }
 
-    /// From 1 to twice the mean but one, each as likely.
+    /// Returns a random distance from 1 to twice the mean less one, each equally likely.
     fn draw(&mut self) -> u32 {
-        // xorshift64 (Marsaglia 2003): no secret, only no rhythm.
+        // xorshift64 (Marsaglia 2003): the sequence need not be secret, only without rhythm.
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;

@@ -1,4 +1,4 @@
-//! Records against the replies that they are of, as other programs read these.
+//! Tests: compare records with their replies, as other programs read these.
 
 use super::*;
 use crate::{
@@ -29,7 +29,8 @@ use std::{
     time::Duration,
 };
 
-/// The turn in which queries come, the one in which the control plane's answers do, and when both ends are sent.
+/// Start of the turn in which queries arrive, and of the turn in which the control plane's answers
+/// do, and the time at which the replies of both are sent.
 const TURNS: [Nanos; 2] = [20_000_000_000, 20_000_001_000];
 const SENT: Nanos = 20_000_001_500;
 
@@ -66,7 +67,7 @@ impl Scene {
         processor.cache().insert(key, hash, answer, answer.received);
     }
 
-    /// Everything that was recorded so far, and is on the line.
+    /// Collects every record on the line so far.
     fn collect<T>(&self, mut see: impl FnMut(Logged<'_>) -> T) -> Vec<T> {
         let mut all = Vec::new();
         while let Some(batch) = self.line.collect() {
@@ -76,7 +77,7 @@ impl Scene {
         all
     }
 
-    /// Ends the worker, which hands on what it has in hand.
+    /// Ends the worker, which hands on its last batch.
     fn end(&mut self) {
         self.link.request_stop();
         self.worker.run().unwrap();
@@ -87,7 +88,7 @@ impl Scene {
     }
 }
 
-/// What is to be found about a query.
+/// Place of the answer to a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Fresh,
@@ -95,7 +96,7 @@ enum Kind {
     Many,
     Stale,
     Failed,
-    /// In the cache of the host.
+    /// In the host cache.
     Host,
     /// At upstream number 3.
     Upstream,
@@ -135,7 +136,7 @@ impl Kind {
         })
     }
 
-    /// The answer that is known, and whether by the worker or by the control plane.
+    /// Returns the answer that the worker or the control plane knows.
     fn answer(self, query: &Message) -> Answer {
         match self {
             Kind::Nothing => testing::answer(&testing::nxdomain(query, 3000, 3000), 0),
@@ -192,10 +193,11 @@ fn asked() -> impl Strategy<Value = Asked> {
         })
 }
 
-/// What is told of an answer by its record, or is to be.
+/// Content of a record, read or expected.
 type Told = (Ipv6Addr, Vec<u8>, Protocol, Outcome, u16, u16, u32, Source);
 
-/// Reads a reply as others do: whom it is for, the question in lowercase, the response code, and its size.
+/// Reads a reply with another implementation: its receiver, the question in lowercase, the response
+/// code, and its size.
 fn read(frame: &[u8]) -> (Ipv6Addr, Vec<u8>, u16, u16) {
     let client = match SlicedPacket::from_ethernet(frame).unwrap().net.unwrap() {
         NetSlice::Ipv4(ip) => ip.header().destination_addr().to_ipv6_mapped(),
@@ -221,15 +223,16 @@ fn read(frame: &[u8]) -> (Ipv6Addr, Vec<u8>, u16, u16) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
-    /// Whoever asks whatever, and however it is answered: there is a record for each reply and for nothing else, and it says what
-    /// the reply does.
+    /// Whatever is asked by any client, and however it is answered, there is one record per reply
+    /// and no other, and it agrees with the reply.
     #[test]
     fn records_are_what_the_replies_are(all in prop::collection::vec(asked(), 1..64), trust in any::<bool>()) {
         let checksums = if trust { Checksums::Trust } else { Checksums::Verify };
         let mut scene = Scene::new(Sieve::open(), 2, checksums);
         let mut kinds = Vec::new();
         for (number, asked) in all.iter().enumerate() {
-            // Each its own name, so that what is known of one is not of another.
+            // Each query has its own name, so that an answer known for one is not known for
+            // another.
             let mut name = format!("n{number}.");
             asked.labels.iter().for_each(|label| name += &format!("{label}."));
             let name = if asked.capital { name.to_ascii_uppercase() } else { name };
@@ -294,7 +297,7 @@ proptest! {
         prop_assert_eq!(records, replies);
     }
 
-    /// Exclusion goes by labels.
+    /// Exclusion compares whole labels.
     #[test]
     fn names_at_and_below_are_excluded(
         excluded in prop::collection::vec(prop::collection::vec("[ab\\x01\\x02]{1,2}", 0..3), 0..5),
@@ -316,7 +319,7 @@ proptest! {
         prop_assert_eq!(sieve.excludes(&[1; 16], &question), expected);
     }
 
-    /// One in so many, whatever the bursts are like.
+    /// One query in so many is sampled, whatever the sizes of the bursts.
     #[test]
     fn samples_are_of_the_size_that_is_asked_for(
         sample in 1u32..300,
@@ -335,13 +338,14 @@ proptest! {
             }
         }
         let expected = seen as f64 / f64::from(sample);
-        // The deviation of n draws that are uniform up to twice the mean: about 0.58 of the mean for each.
+        // The standard deviation of n draws that are uniform up to twice the mean: about 0.58 of
+        // the mean for each.
         let bound = if sample == 1 { 0.0 } else { 6.0 * (0.58 * expected.sqrt() + 1.0) };
         prop_assert!((picked as f64 - expected).abs() <= bound, "{picked} of {seen}, expected {expected} +- {bound}");
     }
 }
 
-/// A name of letters, digits and hyphens as people write it.
+/// Returns a name of letters, digits and hyphens in presentation format.
 fn presentation(mut name: &[u8]) -> String {
     let mut text = String::new();
     while let Some((len, rest)) = name.split_first().filter(|(len, _)| **len > 0) {
@@ -352,7 +356,7 @@ fn presentation(mut name: &[u8]) -> String {
     text
 }
 
-/// A scene in which one name is known, and a query for it.
+/// Creates a scene in which one name is known, and a query for it.
 fn known(sieve: Sieve, batches: usize) -> (Scene, Vec<u8>) {
     let mut scene = Scene::new(sieve, batches, Checksums::Verify);
     let query = testing::query("www.corp.example.", RecordType::A);
@@ -383,7 +387,7 @@ fn what_finds_no_batch_is_dropped_and_counted() {
     assert_eq!(scene.count(Counter::Hit), 4000);
     assert!(lost > 1900 && collected > 1800, "{lost} lost, {collected} collected");
     assert_eq!(recorded, lost + collected);
-    // There are batches again, and it goes on.
+    // Batches are free again, and recording continues.
     send(&mut scene, &frame, 10);
     scene.end();
     assert_eq!((scene.collect(|_| ()).len(), scene.count(Counter::LogNoBatch)), (10, lost));
@@ -444,7 +448,7 @@ fn a_batch_waits_no_longer_than_a_tenth_of_a_second() {
     assert!(line.collect().is_none(), "too early");
     log.keep(105 * MILLI);
     let batch = line.collect().unwrap();
-    // Each turn's end is its own.
+    // Each turn has its own end.
     assert_eq!(batch.iter().map(|logged| logged.service_ns).collect::<Vec<_>>(), [100, 200]);
     line.give_back(batch);
 }

@@ -1,7 +1,8 @@
-//! The Internet checksum (RFC 1071), summed eight bytes at a time in the machine's own byte order.
+//! The Internet checksum (RFC 1071), summed eight bytes at a time in native byte order.
 //!
-//! A one's complement sum may be made in any word size and either byte order, and folded and swapped at the end
-//! (RFC 1071 section 2): so a sum here is a `u64` of native-order words, to which others may be added.
+//! A one's complement sum may be computed in any word size and either byte order, and folded and
+//! swapped at the end (RFC 1071 section 2). So a sum here is a `u64` of native-order words, to
+//! which more may be added.
 
 use zerocopy::transmute;
 
@@ -11,7 +12,7 @@ pub fn sum(bytes: &[u8], sum: u64) -> u64 {
     sum_rest(bytes, 0, sum)
 }
 
-/// The same of bytes that are usually `WORDS` words or more: so many cost an instruction each.
+/// Adds bytes that are usually `WORDS` words or more: each of those costs one instruction.
 #[inline(always)]
 pub fn sum_from<const WORDS: usize>(bytes: &[u8], sum: u64) -> u64 {
     match bytes.as_chunks::<8>().0.split_first_chunk::<WORDS>() {
@@ -20,7 +21,8 @@ pub fn sum_from<const WORDS: usize>(bytes: &[u8], sum: u64) -> u64 {
     }
 }
 
-/// Adds `bytes` from `at` on. The steps from 16 bytes down are those of most messages behind their headers, without a loop.
+/// Adds `bytes` from `at` on. The steps from 16 bytes down are those that most messages need after
+/// their headers, without a loop.
 #[inline(always)]
 fn sum_rest(bytes: &[u8], at: usize, mut sum: u64) -> u64 {
     let rest = &bytes[at..];
@@ -49,11 +51,12 @@ fn sum_long(bytes: &[u8], mut sum: u64) -> u64 {
     sum
 }
 
-/// The last `len` bytes, less than eight, as a word with zeros behind them.
+/// Returns the last `len` bytes, less than eight, as a word with zeros after them.
 #[inline(always)]
 fn last(bytes: &[u8], len: usize) -> u64 {
     match bytes.last_chunk::<8>() {
-        // One load, and what was already summed shifted out, instead of a step for each power of two.
+        // One load, and a shift that removes the bytes already summed, instead of a step for each
+        // power of two.
         Some(word) => (u64::from_le_bytes(*word) >> (8 * (8 - len) % 64)).to_le(),
         None => short(bytes),
     }
@@ -66,78 +69,84 @@ fn short(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(word)
 }
 
-/// Adds words to a sum, each for one instruction: the carry of one goes into the next, and the last one's round.
+/// Adds words to a sum, for one instruction each: each addition takes the carry of the one before,
+/// and the last carry is added at the end.
 #[inline(always)]
 pub fn chain<const N: usize>(mut sum: u64, words: [u64; N]) -> u64 {
     let mut carry = false;
     for word in words {
         (sum, carry) = sum.carrying_add(word, carry);
     }
-    // With a carry out, the sum is less than 2^64 - 1.
+    // After a carry out, the sum is less than 2^64 - 1.
     sum + u64::from(carry)
 }
 
-/// Adds two sums, carrying round.
+/// Adds two sums with end-around carry.
 #[inline(always)]
 pub fn add(a: u64, b: u64) -> u64 {
     chain(a, [b])
 }
 
-/// Whether everything that was summed, a right checksum in it, comes to zero. Not asked of nothing but zeros, which have
-/// no checksum: every sum has a version or a protocol number in it.
+/// Whether a sum that includes a checksum comes to zero, as it does if the checksum is right. The
+/// sum must not be of zeros only, which have no checksum: every sum includes a version or a
+/// protocol number.
 #[inline(always)]
 pub fn is_right(sum: u64) -> bool {
-    // Folding to 0xffff is being divisible by it: one multiplication by the inverse modulo 2^64, instead of 12
-    // instructions to fold (Granlund and Montgomery, "Division by invariant integers", 1994, section 9).
+    // A sum folds to 0xffff if it is divisible by it. One multiplication by the inverse modulo 2^64
+    // tests that, instead of 12 instructions to fold (Granlund and Montgomery, "Division by
+    // invariant integers", 1994, section 9).
     const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
     sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
 }
 
-/// The change of a sum where `old` becomes `new` (RFC 1624: add the complement of what goes and what comes).
+/// Returns the change of a sum if `old` becomes `new` (RFC 1624: add the complement of the old
+/// value and the new value).
 #[inline(always)]
 pub fn change(old: u64, new: u64) -> u64 {
     add(!old, new)
 }
 
-/// The sum of a number, less than 2^56, that is written to offset `at` with its last byte at an odd offset from there:
-/// lengths, TTLs and their differences.
+/// Returns the sum of a number, less than 2^56, that is written at offset `at` so that its last
+/// byte is at an odd offset from there: lengths, TTLs and their differences.
 #[inline(always)]
 pub fn number(number: u64, at: usize) -> u64 {
-    // A word's value in the other byte order is 256 times its own: modulo 0xffff, that swaps the bytes. And the upper
-    // words of a number count like the lowest, since 65,536 is one more than 0xffff.
+    // The value of a word in the other byte order is 256 times its own: modulo 0xffff, that swaps
+    // the bytes. The upper words of a number count like the lowest, since 65,536 is one more than
+    // 0xffff.
     let native = cfg!(target_endian = "big");
     number << (8 * (usize::from(!native) ^ at & 1))
 }
 
-/// The sum of bytes that stand at offset `at`, from their sum at an even one (RFC 1071 section 2, byte order).
+/// Returns the sum of bytes at offset `at`, from their sum at an even one (RFC 1071 section 2, byte
+/// order).
 #[inline(always)]
 pub fn placed(sum: u64, at: usize) -> u64 {
     sum.rotate_left(8 * (at as u32 & 1))
 }
 
-/// One 16-bit word in host order, as a sum.
+/// Returns a 16-bit word in host order as a sum.
 #[inline(always)]
 pub fn word(value: u16) -> u64 {
     u64::from(value.to_be())
 }
 
-/// The checksum of a packet where what is summed becomes less by `less`, below 2^63: as much more. Never zero, which says that
-/// there is none (RFC 768).
+/// Returns the checksum of a packet whose summed content becomes less by `less`, below 2^63: the
+/// checksum rises by as much. It is never zero, which means that there is none (RFC 768).
 #[inline(always)]
 pub fn raised(checksum: [u8; 2], less: u64) -> [u8; 2] {
     fold_native(u64::from(u16::from_ne_bytes(checksum)) + less).to_ne_bytes()
 }
 
-/// Folds a sum to 16 bits in host order. 0xffff is the fold of a packet with a right checksum in it.
+/// Folds a sum to 16 bits in host order. A packet with a right checksum folds to 0xffff.
 #[inline(always)]
 pub fn fold(sum: u64) -> u16 {
     fold_native(sum).to_be()
 }
 
-/// Folds a sum to 16 bits in the machine's own order: itself a sum.
+/// Folds a sum to 16 bits in native order, which is itself a sum.
 #[inline(always)]
 pub fn fold_native(sum: u64) -> u16 {
-    // A half added to the other, in the upper half of the result with its carry come round from the lower one.
+    // Adds the two halves in the upper half of the result, with the carry from the lower half.
     let half = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
     (half.wrapping_add(half.rotate_left(16)) >> 16) as u16
 }

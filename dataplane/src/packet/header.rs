@@ -1,4 +1,5 @@
-//! Headers as they stand on the wire. Multi-byte fields are [`U16`]s in network order: a type, never a bare `u16`.
+//! Headers as on the wire. Multi-byte fields are [`U16`]s in network order: a type, never a bare
+//! `u16`.
 
 use super::{HOP_LIMIT, checksum};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,15 +14,15 @@ pub const UDP: u8 = 17;
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Mac {
-    /// Whom the frame is for.
+    /// Receiver of the frame.
     pub destination: [u8; 6],
-    /// Who sent it.
+    /// Sender of the frame.
     pub source: [u8; 6],
-    /// What follows.
+    /// Protocol of the payload.
     pub ethertype: EtherType,
 }
 
-/// What an Ethernet frame carries.
+/// Protocol of an Ethernet frame's payload.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(transparent)]
 pub struct EtherType(pub [u8; 2]);
@@ -43,20 +44,20 @@ impl EtherType {
 pub struct Ipv4 {
     version_ihl: u8,
     tos: u8,
-    /// Length of header and payload.
+    /// Length of header and payload in bytes.
     pub total_length: U16,
     id: U16,
     flags_offset: U16,
     ttl: u8,
     protocol: u8,
     checksum: U16,
-    /// Who sent it.
+    /// Address of the sender.
     pub source: [u8; 4],
-    /// Whom it is for.
+    /// Address of the receiver.
     pub destination: [u8; 4],
 }
 
-/// The same as words, which checks and sums go by.
+/// IPv4 header as words, for checks and sums.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
 struct Ipv4Words {
@@ -75,7 +76,7 @@ impl Ipv4 {
         transmute!(*bytes)
     }
 
-    /// Whether it has no options, is no piece of a larger packet, and carries UDP.
+    /// Whether the packet has no options, is no fragment, and carries UDP.
     #[inline(always)]
     pub fn is_plain_udp(&self) -> bool {
         // Version and length of the header; "more fragments" and the offset.
@@ -84,16 +85,17 @@ impl Ipv4 {
         self.words().start & MASK == PLAIN && self.protocol == UDP
     }
 
-    /// Fills in a header for a datagram of `udp_len` bytes, UDP header included. Returns the sum of the addresses.
+    /// Fills in a header for a datagram of `udp_len` bytes, including its UDP header. Returns the
+    /// sum of the addresses.
     pub fn write(&mut self, source: Ipv4Addr, destination: Ipv4Addr, udp_len: u16) -> u64 {
-        // `turn` swaps.
+        // Swapped here, because `turn` swaps them again.
         self.source = destination.octets();
         self.destination = source.octets();
         self.turn(udp_len);
         self.addresses()
     }
 
-    /// The sum of the addresses.
+    /// Returns the sum of the addresses.
     #[inline(always)]
     pub fn addresses(&self) -> u64 {
         self.words().addresses
@@ -102,8 +104,9 @@ impl Ipv4 {
     /// Turns a query's header into its reply's.
     #[inline(always)]
     pub fn turn(&mut self, udp_len: u16) {
-        // No TOS: the query's ECN mark says nothing about the way back. No ID: it means nothing in what is never
-        // fragmented (RFC 6864), and that replies are sized for (RFC 9715).
+        // No TOS: the query's ECN mark says nothing about the way back. No ID: it means nothing in
+        // a packet that is never fragmented (RFC 6864), and replies are sized to avoid that (RFC
+        // 9715).
         const START: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0x40, 0]);
         const MIDDLE: u32 = u32::from_ne_bytes([HOP_LIMIT, UDP, 0, 0]);
         let addresses = self.words().addresses.rotate_left(32);
@@ -128,35 +131,37 @@ impl Ipv4 {
 #[repr(C)]
 pub struct Ipv6 {
     version_class_flow: [u8; 4],
-    /// Length of what follows the header.
+    /// Length of the payload in bytes.
     pub payload_length: U16,
-    /// What follows.
+    /// Protocol of the payload.
     pub next_header: u8,
     hop_limit: u8,
-    /// Who sent it.
+    /// Address of the sender.
     pub source: [u8; 16],
-    /// Whom it is for.
+    /// Address of the receiver.
     pub destination: [u8; 16],
 }
 
 impl Ipv6 {
-    /// The version field.
+    /// Returns the version field.
     #[inline(always)]
     pub fn version(&self) -> u8 {
         self.version_class_flow[0] >> 4
     }
 
-    /// Fills in a header for a datagram of `udp_len` bytes, UDP header included. Returns the sum of the addresses.
+    /// Fills in a header for a datagram of `udp_len` bytes, including its UDP header. Returns the
+    /// sum of the addresses.
     pub fn write(&mut self, source: Ipv6Addr, destination: Ipv6Addr, udp_len: u16) -> u64 {
         self.next_header = UDP;
-        // `turn` swaps.
+        // Swapped here, because `turn` swaps them again.
         self.source = destination.octets();
         self.destination = source.octets();
         self.turn(udp_len);
         self.addresses()
     }
 
-    /// Turns a query's header into its reply's. The flow label is dropped: ours to choose, and none is needed.
+    /// Turns a query's header into its reply's. The flow label is cleared: the sender may choose
+    /// it, and none is needed.
     #[inline(always)]
     pub fn turn(&mut self, udp_len: u16) {
         std::mem::swap(&mut self.source, &mut self.destination);
@@ -165,7 +170,7 @@ impl Ipv6 {
         self.hop_limit = HOP_LIMIT;
     }
 
-    /// The sum of the addresses.
+    /// Returns the sum of the addresses.
     #[inline(always)]
     pub fn addresses(&self) -> u64 {
         checksum::sum(&self.as_bytes()[8..], 0)
@@ -176,18 +181,19 @@ impl Ipv6 {
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Udp {
-    /// Who sent it.
+    /// Port of the sender.
     pub source: U16,
-    /// Whom it is for.
+    /// Port of the receiver.
     pub destination: U16,
-    /// Length of header and payload.
+    /// Length of header and payload in bytes.
     pub length: U16,
-    /// Over pseudo-header, header and payload; zero: none was made.
+    /// Checksum over pseudo-header, header and payload; zero: none was computed.
     pub checksum: U16,
 }
 
 impl Udp {
-    /// Turns a query's header into its reply's of `udp_len` bytes, header included; the checksum stays the query's.
+    /// Turns a query's header into its reply's, for `udp_len` bytes including the UDP header. The
+    /// checksum stays the query's.
     #[inline(always)]
     pub fn turn(&mut self, udp_len: u16) {
         let [a, b, c, d]: [u8; 4] = transmute!([self.source, self.destination]);
@@ -195,51 +201,53 @@ impl Udp {
         self.length.set(udp_len);
     }
 
-    /// Makes the query's checksum the reply's, whose message changes the sum by `change`; the length was `old_len`.
+    /// Turns the query's checksum into the reply's, whose message changes the sum by `change`. The
+    /// query's length was `old_len`.
     #[inline(always)]
     pub fn follow(&mut self, change: u64, old_len: U16) {
-        // All that was summed comes to the checksum's complement. Addresses and ports only changed places, and the
-        // length stands in the pseudo-header too.
+        // Everything that was summed adds up to the checksum's complement. Addresses and ports only
+        // changed places, and the length is also in the pseudo-header.
         let lengths = 2 * (native(self.length) + u64::from(!native(old_len) as u16));
         self.set_checksum(checksum::add(change, u64::from(!native(self.checksum) as u16) + lengths));
     }
 
-    /// Whether the checksum is partial: the sum of the pseudo-header, not complemented, with nothing of the datagram in
-    /// it. Linux leaves it so, for the NIC to complete (`CHECKSUM_PARTIAL`), and it arrives so where no NIC is between
-    /// sender and receiver: over veth, and over virtio-net from the host or another guest. An XDP program in the network
-    /// stack, or behind a driver that copies, is not told.
+    /// Whether the checksum is partial: the sum of the pseudo-header, not complemented, and without
+    /// the datagram itself. Linux leaves it like that for the NIC to complete (`CHECKSUM_PARTIAL`).
+    /// It arrives like that if no NIC is between sender and receiver: over veth, and over
+    /// virtio-net from the host or another guest. An XDP program in the network stack, or behind a
+    /// driver that copies, is not told.
     pub fn has_partial_checksum(&self, addresses: u64) -> bool {
         u64::from(checksum::fold_native(checksum::add(addresses, pseudo(self.length))))
             == native(self.checksum)
     }
 
-    /// Makes the checksum, over `addresses` and `message`.
+    /// Computes the checksum over `addresses` and `message`.
     pub fn seal(&mut self, addresses: u64, message: &[u8]) {
         self.checksum = U16::ZERO;
         let header = checksum::sum(self.as_bytes(), pseudo(self.length));
         self.set_checksum(checksum::sum(message, checksum::add(header, addresses)));
     }
 
-    /// Sets the checksum from the sum of all else.
+    /// Sets the checksum from the sum of everything else.
     #[inline(always)]
     fn set_checksum(&mut self, sum: u64) {
         let checksum = !checksum::fold_native(sum);
-        // RFC 768: one that comes out as zero is sent as all ones.
+        // RFC 768: a checksum that comes out as zero is sent as all ones.
         self.checksum = U16::from_bytes(if checksum == 0 { 0xffff } else { checksum }.to_ne_bytes());
     }
 }
 
-/// IP and UDP header, as they follow each other.
+/// IP header followed by a UDP header.
 pub trait Headers: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {
-    /// The UDP header.
+    /// Returns the UDP header.
     fn udp(&mut self) -> &mut Udp;
-    /// The sum of the addresses.
+    /// Returns the sum of the addresses.
     fn addresses(&self) -> u64;
     /// Turns the IP header into the reply's.
     fn turn_ip(&mut self, udp_len: u16);
 }
 
-/// IPv4 and UDP header, as they follow each other.
+/// IPv4 header followed by a UDP header.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Ipv4Udp {
@@ -249,7 +257,7 @@ pub struct Ipv4Udp {
     pub udp: Udp,
 }
 
-/// IPv6 and UDP header, as they follow each other.
+/// IPv6 header followed by a UDP header.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Ipv6Udp {
@@ -293,13 +301,14 @@ impl Headers for Ipv6Udp {
     }
 }
 
-/// The sum of the pseudo-header of either version but its addresses (RFC 768, RFC 8200 section 8.1).
+/// Returns the sum of the pseudo-header of either version, without its addresses (RFC 768, RFC 8200
+/// section 8.1).
 #[inline(always)]
 pub fn pseudo(udp_len: U16) -> u64 {
     checksum::word(u16::from(UDP)) + native(udp_len)
 }
 
-/// A field as a sum.
+/// Returns a field as a sum.
 #[inline(always)]
 fn native(field: U16) -> u64 {
     u64::from(u16::from_ne_bytes(field.to_bytes()))

@@ -1,8 +1,9 @@
 //! Ethernet, 802.1Q, IPv4, IPv6 and UDP: from a frame to a DNS message and back, in place.
 //!
-//! [`Envelope::open`] finds the message in a received frame and checks everything on the way to it;
-//! [`Envelope::seal`] turns the same headers around for the reply. The XDP program passes everything unusual
-//! (options, fragments, extension headers) to the kernel, so here it is an error, and counted.
+//! [`Envelope::open`] finds the message in a received frame and checks everything before it.
+//! [`Envelope::seal`] turns the same headers into the reply's. The XDP program passes everything
+//! unusual (options, fragments, extension headers) to the kernel, so here it is an error, and
+//! counted.
 
 pub mod checksum;
 pub mod header;
@@ -13,18 +14,21 @@ use header::{EtherType, Headers, Ipv4, Ipv4Udp, Ipv6, Ipv6Udp, Mac, Udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use zerocopy::{FromBytes, big_endian::U16, transmute_ref};
 
-/// Bytes of all headers before the DNS message, at most: Ethernet, two VLAN tags, IPv6, UDP.
+/// Most bytes of all headers before the DNS message: Ethernet, two VLAN tags, IPv6, UDP.
 pub const HEADERS_MAX: usize = 14 + 2 * 4 + 40 + 8;
 
-/// Hop limit (IPv4: TTL) of what we send: the recommended default (RFC 1700).
+/// Hop limit (IPv4: TTL) of packets that we send: the recommended default (RFC 1700).
 pub const HOP_LIMIT: u8 = 64;
 
-/// The shortest Ethernet frame without its check sequence; shorter ones are padded with zeros (IEEE 802.3).
+/// Shortest Ethernet frame in bytes, without its check sequence; shorter ones are padded with zeros
+/// (IEEE 802.3).
 const MIN_FRAME: usize = 60;
 
-/// Where the headers of a frame are. Proof that they were checked: lengths agree, addresses can be answered.
+/// Position of the headers in a frame, and proof that they were checked: the lengths agree, and the
+/// addresses can be answered.
 ///
-/// The offset of the message, and three flags; in one word, because it is handed from pass to pass.
+/// It holds the offset of the message and three flags in one word, because it is passed from pass
+/// to pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope(u16);
 
@@ -33,7 +37,8 @@ impl Envelope {
     const VERIFIED: u16 = 0x200;
     const PARTIAL: u16 = 0x400;
 
-    /// Opens a frame: the envelope, and the length of the DNS message that follows it.
+    /// Opens a frame. Returns its envelope, and the length of the DNS message that follows the
+    /// headers.
     ///
     /// Bytes after the IP packet (Ethernet padding) are not part of the message.
     #[inline(always)]
@@ -45,7 +50,7 @@ impl Envelope {
         }
     }
 
-    /// Offset of the DNS message in the frame; 70 at most.
+    /// Returns the offset of the DNS message in the frame; at most 70.
     #[inline(always)]
     pub fn message(&self) -> usize {
         usize::from(self.0 & 0xff)
@@ -62,7 +67,7 @@ impl Envelope {
         self.0 & Self::V6 != 0
     }
 
-    /// The client's address.
+    /// Returns the client's address and port.
     pub fn client(&self, frame: &[u8]) -> Option<SocketAddr> {
         let headers = frame.get(..self.message())?;
         let (address, udp): (IpAddr, &Udp) = if self.is_v6() {
@@ -73,7 +78,7 @@ impl Envelope {
         Some((address, udp.source.get()).into())
     }
 
-    /// Whom a sealed frame is for, IPv4 as `::ffff:a.b.c.d`, and its message.
+    /// Returns the receiver of a sealed frame, IPv4 as `::ffff:a.b.c.d`, and its message.
     pub fn reply<'a>(&self, frame: &'a [u8]) -> Option<(Ipv6Addr, &'a [u8])> {
         let (headers, message) = frame.split_at_checked(self.message())?;
         let (address, udp) = if self.is_v6() {
@@ -86,12 +91,13 @@ impl Envelope {
         Some((address, message.get(..len)?))
     }
 
-    /// Addresses a frame whose headers are still the query's, and whose message is `message_len` bytes, back to
-    /// who sent it. Returns the frame's length.
+    /// Addresses a frame, whose headers are still the query's and whose message has `message_len`
+    /// bytes, back to the client. Returns the frame's length.
     ///
-    /// `change` is the change of the message's checksum from the query's to the reply's, if it is known: then the
-    /// reply's checksum follows from the query's, where that was verified, and the message is not read again.
-    /// `frame` reaches to the end of its chunk, so that short ones can be padded.
+    /// `change` is the change of the message's checksum from the query's to the reply's, if it is
+    /// known. The reply's checksum then follows from the query's, if that was verified, and the
+    /// message is not read again. `frame` must reach to the end of its chunk, so that short frames
+    /// can be padded.
     #[inline(always)]
     pub fn seal(&self, frame: &mut [u8], message_len: usize, change: Option<u64>) -> usize {
         if self.is_v6() {
@@ -151,7 +157,7 @@ fn open_tagged(frame: &[u8], checksums: Checksums) -> Result<(Envelope, usize), 
 #[inline(always)]
 fn open_v4(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, usize), DropReason> {
     const HEADERS: usize = size_of::<Ipv4Udp>();
-    // The type may have been read beyond a frame that is shorter than its link header.
+    // A frame that ends within its link header has no packet.
     let packet = frame.get(at..).ok_or(DropReason::BadLength)?;
     let bytes = packet.first_chunk::<HEADERS>().ok_or(DropReason::BadLength)?;
     let Ipv4Udp { ip, udp }: &Ipv4Udp = transmute_ref!(bytes);
@@ -166,18 +172,19 @@ fn open_v4(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
     if udp.source == U16::ZERO {
         return Err(DropReason::BadSource);
     }
-    // RFC 768: zero means that the sender made no sum.
+    // RFC 768: zero means that the sender computed no checksum.
     let verified = checksums.are_verified() && udp.checksum != U16::ZERO;
     let mut flags = if verified { Envelope::VERIFIED } else { 0 };
     if checksums.are_verified() {
-        // 0.0.0.0/8, loopback, multicast, reserved and broadcast never ask across a link (RFC 1122 section 3.2.1.3).
+        // 0.0.0.0/8, loopback, multicast, reserved and broadcast addresses never send queries
+        // across a link (RFC 1122 section 3.2.1.3).
         if matches!(ip.source[0], 0 | 127 | 224..) {
             return Err(DropReason::BadSource);
         }
         if !ip.is_right() {
             return Err(DropReason::BadChecksum);
         }
-        // The addresses, which belong to the pseudo-header, stand right before the datagram.
+        // The addresses, which are part of the pseudo-header, are right before the datagram.
         let datagram = &packet[size_of::<Ipv4>() - 8..total];
         if verified && !checksum::is_right(checksum::sum_from::<5>(datagram, header::pseudo(udp.length))) {
             flags = partial(checksums, udp, ip.addresses())?;
@@ -189,7 +196,7 @@ fn open_v4(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
 #[inline(always)]
 fn open_v6(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, usize), DropReason> {
     const HEADERS: usize = size_of::<Ipv6Udp>();
-    // The type may have been read beyond a frame that is shorter than its link header.
+    // A frame that ends within its link header has no packet.
     let packet = frame.get(at..).ok_or(DropReason::BadLength)?;
     let bytes = packet.first_chunk::<HEADERS>().ok_or(DropReason::BadLength)?;
     let Ipv6Udp { ip, udp }: &Ipv6Udp = transmute_ref!(bytes);
@@ -209,7 +216,7 @@ fn open_v6(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
     if checksums.are_verified() {
         flags |= Envelope::VERIFIED;
         let sum = checksum::sum_from::<8>(&packet[size_of::<Ipv6>() - 32..total], header::pseudo(udp.length));
-        // RFC 8200 section 8.1: over IPv6 there is always a sum.
+        // RFC 8200 section 8.1: over IPv6 there is always a checksum.
         if !checksum::is_right(sum) || udp.checksum == U16::ZERO {
             flags = Envelope::V6 | partial(checksums, udp, ip.addresses())?;
         }
@@ -217,16 +224,17 @@ fn open_v6(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
     Ok((Envelope((at + HEADERS) as u16 | flags), udp_len - size_of::<Udp>()))
 }
 
-/// Decides about a datagram between `addresses` whose checksum is wrong. Returns the flag of one whose checksum is
-/// partial, where that is allowed.
+/// Decides about a datagram between `addresses` whose checksum is wrong. Returns the flag for a
+/// partial checksum, if the checksum is partial and that is allowed.
 ///
-/// Accepting them costs this: the message of such a datagram is protected by no checksum, as that of a datagram
-/// without one is over IPv4. On the wire its field would be one of 65,535 values, so corruption passes unnoticed twice
-/// as often as it does anyway. A forger gains nothing: a checksum is no secret, and whoever can send a datagram with a
-/// partial one can send it with a right one. Nothing else is relaxed: lengths, addresses, ports and the checksum of the
-/// IPv4 header, which the kernel always completes, are held to the same rules, and the reply gets a checksum made from
-/// all of its bytes. Such datagrams take the closer look, which costs about as much as that at a datagram that is
-/// dropped for its checksum.
+/// Accepting partial checksums has a price: no checksum protects the message of such a datagram, as
+/// over IPv4 in a datagram without a checksum. On the wire the partial sum would be one of 65,535
+/// values, so corruption passes unnoticed twice as often as it does anyway. A forger gains nothing:
+/// a checksum is no secret, and whoever can send a datagram with a partial one can send it with a
+/// right one. Nothing else is relaxed. Lengths, addresses, ports and the checksum of the IPv4
+/// header, which the kernel always completes, obey the same rules, and the reply gets a checksum
+/// over all of its bytes. Such datagrams take the closer look, which costs about as much as for a
+/// datagram that is dropped for its checksum.
 #[cold]
 fn partial(checksums: Checksums, udp: &Udp, addresses: u64) -> Result<u16, DropReason> {
     if checksums == Checksums::AllowPartial && udp.has_partial_checksum(addresses) {
@@ -236,11 +244,12 @@ fn partial(checksums: Checksums, udp: &Udp, addresses: u64) -> Result<u16, DropR
     }
 }
 
-/// Writes the headers of a query from `client` to `server`, as it would have arrived, in front of a message of
-/// `message_len` bytes: how the socket port and the simulator make frames. Returns the message's offset; `None` where
-/// the addresses are of two families or the message does not fit.
+/// Writes the headers of a query from `client` to `server`, as it would have arrived, in front of a
+/// message of `message_len` bytes. The socket port and the simulator make their frames with it.
+/// Returns the message's offset; `None` if the addresses are of two families or the message does
+/// not fit.
 ///
-/// With [`Checksums::Unused`] no sum is made.
+/// With [`Checksums::Unused`] or [`Checksums::Trust`], no checksum is computed.
 pub fn address(
     frame: &mut [u8],
     client: SocketAddr,

@@ -1,6 +1,7 @@
-//! Plain packets: no VLAN tag, no IP option, a UDP checksum, and in them what begins like a query. Nearly all that arrive are,
-//! and everything in them stands where it always does, so that they are checked and turned round in a few wide steps.
-//! What is not plain is looked at by [`Envelope::open`](super::Envelope::open).
+//! Plain packets: no VLAN tag, no IP option, a UDP checksum, and a message that begins like a
+//! query. Nearly all packets are plain. Their fields have fixed positions, so a few wide steps
+//! check them and turn them into replies. [`Envelope::open`](super::Envelope::open) handles the
+//! other packets.
 
 use super::{
     HOP_LIMIT, checksum,
@@ -14,26 +15,30 @@ use crate::{
 };
 use zerocopy::transmute;
 
-/// The first bytes of a frame's chunk.
+/// First bytes of a packet in its chunk.
 pub type Window = [u8; WINDOW];
 
-/// An IP version, of which a packet is plain.
+/// IP version of a plain packet.
 pub trait Plain {
-    /// Where the DNS message begins.
+    /// Offset of the DNS message.
     const MESSAGE: usize;
 
-    /// Whether the packet is plain, but for its lengths and checksums, and from somebody who may ask.
+    /// Whether the packet is plain, apart from its lengths and checksums, and from a client that
+    /// may ask.
     fn is_plain(window: &Window, access: &AccessList) -> bool;
 
-    /// Whether the headers of the packet of `len` bytes say that its message is `message_len` bytes long, at most 200.
+    /// Whether the headers of the packet of `len` bytes announce a message of `message_len` bytes,
+    /// at most 200.
     fn has_lengths(window: &Window, len: usize, message_len: usize) -> bool;
 
-    /// Whether the checksums are right, of a message of `message_len` bytes, at most 200, that is a header, a question whose name
-    /// is `name` bytes, at most [`simd::NAME`], and something of the sum `rest`, below 2^27.
+    /// Whether the checksums are right. The message has `message_len` bytes, at most 200: a header,
+    /// a question whose name has `name` bytes, at most [`simd::NAME`], and other bytes whose sum is
+    /// `rest`, below 2^27.
     fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, name: usize, rest: u32) -> bool;
 
-    /// Turns the headers of a plain packet into those of its reply, whose message is `message_len` bytes; the UDP checksum is
-    /// [raised](checksum::raised) for all that changes. Returns the packet's length.
+    /// Turns the headers of a plain packet into those of its reply, whose message has `message_len`
+    /// bytes. The UDP checksum is [raised](checksum::raised) by `raise`, for all that changes.
+    /// Returns the packet's length.
     fn turn<S: Simd>(simd: S, window: &mut Window, message_len: usize, raise: u64) -> usize;
 }
 
@@ -48,7 +53,7 @@ impl Plain for V4 {
 
     #[inline(always)]
     fn is_plain(window: &Window, access: &AccessList) -> bool {
-        // Version and length of the header; no fragment.
+        // Version and length of the header, "more fragments" and the fragment offset.
         const MASK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
         const START: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
         *bytes(window, 12) == EtherType::IPV4.0
@@ -76,11 +81,13 @@ impl Plain for V4 {
 
     #[inline(always)]
     fn turn<S: Simd>(simd: S, window: &mut Window, message_len: usize, raise: u64) -> usize {
-        // Addresses and ports change places; the lengths and sums after the ports are written apart.
+        // Addresses and ports change places; the lengths and sums after the ports are written
+        // separately.
         const MACS: Half = [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 12, 13, 14, 0x80];
         const ADDRESSES: Half = [4, 5, 6, 7, 0, 1, 2, 3, 10, 11, 8, 9, 12, 13, 14, 15];
-        // No TOS: the query's ECN mark says nothing about the way back. No ID: it means nothing in what is never
-        // fragmented (RFC 6864), and that replies are sized for (RFC 9715).
+        // No TOS: the query's ECN mark says nothing about the way back. No ID: it means nothing in
+        // a packet that is never fragmented (RFC 6864), and replies are sized to avoid that (RFC
+        // 9715).
         const FIXED: u64 = u64::from_ne_bytes([0, 0, 0x40, 0, HOP_LIMIT, header::UDP, 0, 0]);
         const VERSION: u64 = u16::from_ne_bytes([0x45, 0]) as u64;
         let udp_len = 8 + message_len;
@@ -125,7 +132,7 @@ impl Plain for V6 {
     fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, name: usize, rest: u32) -> bool {
         const RIGHT: Block = simd::between(0, 2);
         const FROM_PORTS: Block = simd::between(12, BLOCK);
-        // There is no sum of the header alone (RFC 8200 section 8.1: over IPv6 there is always one of UDP).
+        // IPv6 has no checksum of the header alone, but always one of UDP (RFC 8200 section 8.1).
         let [a, b, c, d]: [u64; 4] = transmute!(*bytes::<BLOCK>(window, 22));
         let addresses = checksum::fold_native(checksum::chain(a, [b, c, d]));
         let rest = pseudo(message_len) + u32::from(addresses) + rest;
@@ -143,7 +150,7 @@ impl Plain for V6 {
         let [s1, s0, d1, d0] = *bytes(window, 54);
         let udp_sum = checksum::raised(*bytes(window, 60), raise);
         *bytes_mut(window, 0) = simd.shuffled(bytes(window, 0), &MACS);
-        // The flow label is ours to choose, and none is needed.
+        // The flow label is cleared: the sender may choose it, and none is needed.
         *bytes_mut(window, 14) = [0x60, 0, 0, 0, length[0], length[1], header::UDP, HOP_LIMIT];
         *bytes_mut(window, 22) = destination;
         *bytes_mut(window, 38) = source;
@@ -154,25 +161,25 @@ impl Plain for V6 {
     }
 }
 
-/// The sum of the pseudo-header but its addresses (RFC 768, RFC 8200 section 8.1).
+/// Returns the sum of the pseudo-header without its addresses (RFC 768, RFC 8200 section 8.1).
 #[inline(always)]
 fn pseudo(message_len: usize) -> u32 {
     checksum::number((usize::from(header::UDP) + 8 + message_len) as u64, 0) as u32
 }
 
-/// A number below 256 as a header's 16 bits have it.
+/// Returns a number below 256 as a 16-bit field in network order.
 #[inline(always)]
 fn short(number: usize) -> u16 {
     u16::from_ne_bytes([0, number as u8])
 }
 
-/// The 16 bits at `at` as they stand there, in the machine's own order.
+/// Returns the 16 bits at `at` as on the wire, as a native-endian number.
 #[inline(always)]
 fn field(window: &Window, at: usize) -> u16 {
     u16::from_ne_bytes(*bytes(window, at))
 }
 
-/// Some bytes at `at`, which is less than [`WINDOW`] by as many.
+/// Returns `N` bytes at `at`, which must be at most [`WINDOW`] less `N`.
 #[inline(always)]
 pub fn bytes<const N: usize>(window: &Window, at: usize) -> &[u8; N] {
     match window[at..].first_chunk() {
@@ -181,7 +188,7 @@ pub fn bytes<const N: usize>(window: &Window, at: usize) -> &[u8; N] {
     }
 }
 
-/// The same to write.
+/// Returns `N` bytes at `at`, for writing.
 #[inline(always)]
 pub fn bytes_mut<const N: usize>(window: &mut Window, at: usize) -> &mut [u8; N] {
     match window[at..].first_chunk_mut() {

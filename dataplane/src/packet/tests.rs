@@ -1,4 +1,4 @@
-//! Frames made and read by etherparse, so that nothing is checked against itself.
+//! Tests: etherparse makes and reads the frames, so that our code is not checked against itself.
 
 use super::*;
 use etherparse::{EtherType as Ether, IpNumber, PacketBuilder, SlicedPacket, TransportSlice, VlanId};
@@ -6,24 +6,24 @@ use proptest::prelude::*;
 
 const MESSAGE: &[u8] = b"a message of an odd number of bytes";
 
-/// What a frame begins with.
+/// Link header of a frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Link {
-    /// Ethernet alone.
+    /// Ethernet without a tag.
     Plain,
-    /// One tag.
+    /// One VLAN tag.
     Vlan,
-    /// Two tags.
+    /// Two VLAN tags.
     QinQ,
 }
 
-/// A query's frame as a client would send it.
+/// Returns the frame of a query as a client would send it.
 pub(crate) fn frame(link: Link, v6: bool, message: &[u8]) -> Vec<u8> {
     let client = if v6 { [0xfd; 16].into() } else { [10, 0, 0, 1].into() };
     frame_from(client, link, message)
 }
 
-/// The same of this client.
+/// Returns the frame of a query from `client`.
 pub(crate) fn frame_from(client: IpAddr, link: Link, message: &[u8]) -> Vec<u8> {
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 7]);
     let vlan = |id| VlanId::try_new(id).unwrap();
@@ -54,7 +54,7 @@ pub(crate) fn every_kind() -> impl Iterator<Item = (Link, bool)> {
     [Link::Plain, Link::Vlan, Link::QinQ].into_iter().flat_map(|link| [(link, false), (link, true)])
 }
 
-/// The message in a frame whose checksums are right by etherparse's reckoning.
+/// Returns the message of a frame whose checksums are right according to etherparse.
 pub(crate) fn received(frame: &[u8]) -> Vec<u8> {
     let parsed = SlicedPacket::from_ethernet(frame).unwrap();
     let Some(TransportSlice::Udp(udp)) = &parsed.transport else { panic!("no UDP in the frame") };
@@ -74,7 +74,7 @@ pub(crate) fn received(frame: &[u8]) -> Vec<u8> {
     udp.payload().to_vec()
 }
 
-/// Where the UDP checksum of `frame` is.
+/// Returns the offset of a frame's UDP checksum.
 fn checksum_at(link: Link, v6: bool) -> usize {
     let tags = match link {
         Link::Plain => 0,
@@ -84,7 +84,7 @@ fn checksum_at(link: Link, v6: bool) -> usize {
     14 + tags + if v6 { 40 } else { 20 } + 6
 }
 
-/// Makes the UDP checksum what Linux leaves in it for a NIC to complete.
+/// Replaces the UDP checksum by the partial one that Linux leaves for a NIC to complete.
 pub(crate) fn leave_partial(frame: &mut [u8], link: Link, v6: bool) {
     let at = checksum_at(link, v6);
     let addresses = at - 6 - if v6 { 32 } else { 8 }..at - 6;
@@ -97,7 +97,7 @@ pub(crate) fn leave_partial(frame: &mut [u8], link: Link, v6: bool) {
     frame[at..at + 2].copy_from_slice(&(sum as u16).to_be_bytes());
 }
 
-/// The reply's frame to a query's.
+/// Returns the frame of the reply to a query's frame.
 fn turned(query: &[u8], reply: &[u8]) -> Vec<u8> {
     let (envelope, _) = Envelope::open(query, Checksums::Verify).unwrap();
     let mut buffer = query.to_vec();
@@ -161,7 +161,7 @@ fn padding_is_neither_read_nor_sent_on() {
     assert!(reply[14 + 20 + 8 + 3..].iter().all(|byte| *byte == 0), "with zeros, not with what was there");
 }
 
-/// What `Envelope::open` says of a frame changed by `change`.
+/// Returns the result of `Envelope::open` for a frame changed by `change`.
 fn opened(v6: bool, checksums: Checksums, change: impl FnOnce(&mut Vec<u8>)) -> Option<DropReason> {
     let mut frame = frame(Link::Plain, v6, MESSAGE);
     change(&mut frame);
@@ -206,7 +206,8 @@ fn a_partial_checksum_is_accepted_in_copy_mode_alone_and_answered_with_a_whole_o
         let (envelope, len) = Envelope::open(&frame, Checksums::AllowPartial).unwrap();
         assert!(envelope.is_partial());
         assert_eq!(&frame[envelope.message()..][..len], MESSAGE, "{link:?} v6={v6}");
-        // Though the change of the message's sum is known, there is no whole checksum that it could be made from.
+        // The change of the message's sum is known, but there is no complete checksum to apply it
+        // to.
         let change = checksum::change(checksum::sum(MESSAGE, 0), checksum::sum(b"reply", 0));
         frame.resize(256, 0xee);
         frame[envelope.message()..][..5].copy_from_slice(b"reply");
@@ -256,7 +257,7 @@ fn addressed_frames_are_what_a_client_would_send() {
 }
 
 proptest! {
-    /// Any bytes: no panic, and what is opened lies in the frame.
+    /// Arbitrary bytes cause no panic, and an opened message is within its frame.
     #[test]
     fn any_frame_is_opened_or_dropped(
         mut bytes in prop::collection::vec(any::<u8>(), 0..200),
@@ -280,8 +281,8 @@ proptest! {
         }
     }
 
-    /// Of all values of the UDP checksum, the right one is accepted, the partial one where that is allowed, none over
-    /// IPv4, and no other.
+    /// Of all values of the UDP checksum, only these are accepted: the right one, the partial one
+    /// if that is allowed, and zero over IPv4.
     #[test]
     fn a_checksum_is_right_or_partial_or_dropped(
         message in prop::collection::vec(any::<u8>(), 0..100),
@@ -299,7 +300,8 @@ proptest! {
         let partial = value(&frame);
         let wanted = [right, partial, any][choice];
         frame[field.clone()].copy_from_slice(&wanted.to_be_bytes());
-        // Zero and all ones are one number, of which RFC 768 sends the second.
+        // Zero and all ones are the same number in one's complement, of which RFC 768 sends the
+        // second.
         let is_right = wanted == right || (right, wanted) == (0xffff, 0) || (!v6 && wanted == 0);
         let is_partial = wanted == partial && !is_right;
         let verify = Envelope::open(&frame, Checksums::Verify);
@@ -310,7 +312,7 @@ proptest! {
         prop_assert!(verify.is_err() || verify == allow, "whatever else is accepted, is seen as before");
     }
 
-    /// The sum of the parts is RFC 1071's sum of the whole, computed the plain way.
+    /// The sum of the parts equals RFC 1071's sum of the whole, computed in the plain way.
     #[test]
     fn checksums_are_rfc_1071s(bytes in prop::collection::vec(any::<u8>(), 0..300), start in any::<u16>()) {
         let mut plain = u32::from(start);

@@ -1,4 +1,4 @@
-//! Where packets come from and go to.
+//! Ports: sources and sinks of packets.
 
 use crate::{
     frame::{Frame, Frames},
@@ -18,43 +18,45 @@ pub mod sim;
 pub mod udp;
 pub mod xsk;
 
-/// Most frames of one turn. 64 keeps a burst's headers and index lines within the first-level cache.
+/// Most frames of one turn. With 64, a burst's headers and index lines stay within the first-level
+/// cache.
 pub const BURST: usize = 64;
 
-/// The frames of one turn.
+/// Frames of one turn.
 pub type Burst = ArrayVec<Frame, BURST>;
 
-/// A source and sink of Ethernet frames with memory of its own.
+/// Source and sink of Ethernet frames with its own packet memory.
 ///
 /// A turn is: [`recv`](Port::recv), then for each frame either [`send`](Port::send) or
-/// [`Frames::release`], then [`flush`](Port::flush) once. Frames that the port cannot send at once it keeps for
-/// the next flush; it never drops one silently.
+/// [`Frames::release`], then [`flush`](Port::flush) once. The port keeps frames that it cannot send
+/// at once for the next flush; it never drops one silently.
 pub trait Port {
-    /// The packet memory, and the ledger of who holds which chunk.
+    /// Returns the packet memory, with the ledger of the place of each chunk.
     fn frames(&mut self) -> &mut Frames;
 
-    /// Takes what has arrived, up to what `burst` has room for.
+    /// Receives the packets that have arrived, as many as `burst` has room for.
     fn recv(&mut self, burst: &mut Burst);
 
     /// Queues a frame to be sent at the next flush.
     fn send(&mut self, frame: Frame);
 
-    /// Sends what is queued, takes back what was sent, and gives free frames to be received into: at most one
-    /// system call a direction.
+    /// Sends the queued frames, takes back the sent ones, and gives free frames for receiving: at
+    /// most one system call per direction.
     fn flush(&mut self);
 
-    /// Sleeps until something arrived, `bell` is readable, or `timeout` passed.
+    /// Sleeps until a packet arrives, `bell` is readable, or `timeout` has passed.
     fn wait(&mut self, bell: BorrowedFd<'_>, timeout: Duration) -> io::Result<()>;
 
-    /// Who vouches for the checksums of what is received.
+    /// Returns how the checksums of received packets are verified.
     fn checksums(&self) -> Checksums;
 
-    /// How what is received comes, for the query log.
+    /// Returns the transport of received packets, for the query log.
     fn protocol(&self) -> Protocol {
         Protocol::Udp
     }
 
-    /// Totals since the port was made. May ask the kernel: for statistics, not for a turn.
+    /// Returns the totals since the port was opened. May ask the kernel: for statistics, not for
+    /// every turn.
     fn stats(&mut self) -> PortStats;
 }
 
@@ -67,22 +69,25 @@ const _: () = {
     is_port::<xsk::XskPort>();
 };
 
-/// Who vouches for received checksums.
+/// Verification of received checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksums {
-    /// Nobody: verify them.
+    /// The worker verifies them.
     Verify,
-    /// Nobody: verify them. The kernel of this host may have copied the packet from memory, though, and then its UDP
-    /// checksum may be [partial](crate::packet::header::Udp::has_partial_checksum).
+    /// The worker verifies them. The kernel of this host may have copied the packet from memory,
+    /// though, and then its UDP checksum may be
+    /// [partial](crate::packet::header::Udp::has_partial_checksum).
     AllowPartial,
-    /// The link, which cannot corrupt, and carries partial ones: take them as right, and make whole ones.
+    /// The link cannot corrupt packets, and may carry partial checksums: the worker takes them as
+    /// right, and computes complete ones for replies.
     Trust,
-    /// The kernel, which checked what it received and makes those of what it sends: neither look at them nor make them.
+    /// The kernel verifies received checksums and computes those of sent packets: the worker does
+    /// neither.
     Unused,
 }
 
 impl Checksums {
-    /// Whether checksums are verified.
+    /// Whether the worker verifies checksums.
     #[inline(always)]
     pub fn are_verified(self) -> bool {
         matches!(self, Checksums::Verify | Checksums::AllowPartial)
@@ -91,7 +96,7 @@ impl Checksums {
 
 /// Sleeps until one of `fds` is ready or `timeout` has passed. A signal ends the sleep early, which is no error.
 fn doze(fds: &mut [PollFd<'_>], timeout: Duration) -> io::Result<()> {
-    // A sleep too long to be told is one without end.
+    // A timeout too long for the kernel means no timeout.
     let timeout = Timespec::try_from(timeout).ok();
     match rustix::event::poll(fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
@@ -99,30 +104,31 @@ fn doze(fds: &mut [PollFd<'_>], timeout: Duration) -> io::Result<()> {
     }
 }
 
-/// Totals of a port since it was made; the `XDP_STATISTICS` of an AF_XDP socket among them
-/// (Linux `include/uapi/linux/if_xdp.h`).
+/// Totals of a port since it was opened, including the `XDP_STATISTICS` of an AF_XDP socket (Linux
+/// `include/uapi/linux/if_xdp.h`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStats {
     /// Frames handed to the kernel for sending.
     pub sent: u64,
-    /// Frames that the kernel refused to send (UDP: an error; simulator: told to), or had not sent when their port was
-    /// replaced.
+    /// Frames that the kernel refused to send (UDP: an error; simulator: an injected fault), or had
+    /// not sent when their port was replaced.
     pub send_failed: u64,
     /// Kicks and wake-ups that the kernel refused: the link is down or gone. The frames wait for the next flush.
     pub kick_failed: u64,
-    /// Turns at whose end frames were kept because the TX ring was full.
+    /// Turns that ended with unsent frames because the TX ring was full.
     pub tx_ring_full: u64,
     /// Turns at which the fill ring could not be filled up because no frame was free.
     pub fill_starved: u64,
-    /// Descriptors from the kernel that cannot be true; their chunks are lost.
+    /// Invalid descriptors from the kernel; their chunks are lost.
     pub bad_descriptors: u64,
     /// System calls made to kick, send, receive or sleep.
     pub syscalls: u64,
-    /// Dropped by the kernel. In copy mode, those for an empty fill ring are counted here too.
+    /// Packets dropped by the kernel. In copy mode this includes those dropped because the fill
+    /// ring was empty.
     pub rx_dropped: u64,
-    /// Dropped because the RX ring was full.
+    /// Packets dropped because the RX ring was full.
     pub rx_ring_full: u64,
-    /// Dropped because the fill ring was empty.
+    /// Packets dropped because the fill ring was empty.
     pub rx_fill_ring_empty: u64,
     /// Descriptors on the fill ring that the kernel found invalid.
     pub rx_invalid_descs: u64,
@@ -134,7 +140,8 @@ pub struct PortStats {
 
 impl AddAssign for PortStats {
     fn add_assign(&mut self, other: Self) {
-        // Named one by one, so that a total that is added to the struct is not forgotten here.
+        // The fields are named one by one, so that none that is added to the struct is forgotten
+        // here.
         let PortStats {
             sent,
             send_failed,

@@ -8,13 +8,13 @@ use rustix::{
 };
 use std::{process::Command, time::Duration};
 
-/// Runs a test in a network namespace of its own. Without root it panics, or runs nothing where
+/// Runs a test in its own network namespace. Without root it panics, or does nothing if
 /// `RINGDNS_UNPRIVILEGED=1` says that this is intended.
 pub(super) fn run(test: impl FnOnce() + Send + 'static) {
     if !rustix::process::geteuid().is_root() {
         assert!(
             std::env::var("RINGDNS_UNPRIVILEGED").is_ok_and(|value| value == "1"),
-            "this test makes a network namespace and needs root; RINGDNS_UNPRIVILEGED=1 passes it by",
+            "this test makes a network namespace and needs root; RINGDNS_UNPRIVILEGED=1 skips it",
         );
         return;
     }
@@ -22,14 +22,15 @@ pub(super) fn run(test: impl FnOnce() + Send + 'static) {
         // SAFETY: only this thread changes its network namespace; nothing that Rust relies on is shared through it.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
             .expect("a network namespace");
-        // Neighbour discovery would put packets of its own on the wire.
+        // Neighbour discovery would send packets of its own.
         std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
         ip("link set lo up");
         ip("link add near type veth peer name far");
         ip("address add 10.9.0.1/24 dev near");
         ip("link set near up");
         ip("link set far up");
-        // The kernel drops what is sent before it has noticed, a little later, that the cable is in.
+        // The kernel drops packets that are sent before it has noticed, a little later, that the
+        // link is up.
         while !(is_up("near") && is_up("far")) {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -52,7 +53,7 @@ fn is_up(device: &str) -> bool {
     String::from_utf8_lossy(&output.stdout).contains("state UP")
 }
 
-/// Gets the IPv4 packets that interfaces of this namespace receive, whoever they are for.
+/// Captures the IPv4 packets that interfaces of this namespace receive, whatever their destination.
 pub(super) struct Wire(OwnedFd);
 
 impl Wire {
@@ -63,7 +64,8 @@ impl Wire {
         Wire(socket)
     }
 
-    /// The next packets, in order. They have been sent, but the kernel may deliver them a little later.
+    /// Returns the next packets, in order. They have been sent, but the kernel may deliver them a
+    /// little later.
     pub(super) fn take(&self, count: usize) -> Vec<Vec<u8>> {
         let next = |number| {
             let mut fds = [PollFd::new(&self.0, PollFlags::IN)];

@@ -1,5 +1,5 @@
-//! Facts of a network interface: by ioctls, which answer for the network namespace of the thread that
-//! asks, and by sysfs, which shows that of whoever mounted it.
+//! Facts about a network interface, from ioctls, which see the network namespace of the calling
+//! thread, and from sysfs, which shows the namespace of the process that mounted it.
 
 use rustix::{
     fd::OwnedFd,
@@ -12,23 +12,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A network interface, as far as it is known.
+/// Properties of a network interface, as far as known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nic {
-    /// Name of its driver.
+    /// Name of the driver.
     pub driver: Option<String>,
-    /// Number of its receive queues in use; they are counted from 0.
+    /// Number of receive queues in use; they are counted from 0.
     pub queues: Option<u32>,
-    /// Its MTU.
+    /// MTU in bytes.
     pub mtu: Option<u32>,
-    /// Whether it takes VLAN tags off what it receives (`rxvlan on`).
+    /// Whether the NIC strips VLAN tags from received packets (`rxvlan on`).
     pub strips_vlan_tags: bool,
 }
 
 impl Nic {
-    /// Asks the kernel about `interface`. What it does not tell stays unknown.
+    /// Asks the kernel about `interface`. Properties that it does not tell stay unknown.
     pub fn look(interface: &str) -> Self {
-        // Any socket will do to ask with.
+        // Any kind of socket can be used for the ioctls.
         let Ok(socket) = socket(AddressFamily::UNIX, SocketType::DGRAM, None) else { return Self::default() };
         let Ok(asked) = Asked::new(socket, interface) else { return Self::default() };
         Nic {
@@ -55,10 +55,10 @@ impl fmt::Display for Nic {
     }
 }
 
-/// The bit of `ETH_FLAG_RXVLAN` in what `ETHTOOL_GFLAGS` tells.
+/// Bit of `ETH_FLAG_RXVLAN` in the flags that `ETHTOOL_GFLAGS` returns.
 const RX_VLAN: u32 = 1 << 8;
 
-/// An interface that is asked about.
+/// Interface that the kernel is asked about.
 struct Asked<'a> {
     socket: OwnedFd,
     interface: &'a str,
@@ -68,7 +68,7 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     fn new(socket: OwnedFd, interface: &'a str) -> io::Result<Self> {
         let mut name = [0; libc::IFNAMSIZ];
-        // The last one stays zero, and ends the name.
+        // The last byte stays zero, and ends the name.
         if interface.len() >= name.len() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -83,7 +83,7 @@ impl<'a> Asked<'a> {
         (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
     }
 
-    /// The number of channels that receive, if the driver has a notion of them.
+    /// Returns the number of channels that receive, if the driver has channels.
     fn channels(&self) -> Option<u32> {
         let mut channels = Channels { command: Channels::COMMAND, ..Channels::default() };
         self.ethtool(&mut channels).ok()?;
@@ -116,8 +116,8 @@ impl<'a> Asked<'a> {
         (told == 0).then(|| std::array::from_fn(|at| address.sa_data[at] as u8))
     }
 
-    /// The number of receive queues in sysfs, if that shows this very interface: in another network namespace there may
-    /// be one of its name.
+    /// Returns the number of receive queues in sysfs, if sysfs shows this very interface: another
+    /// network namespace may have one of the same name.
     fn queues_of_sysfs(&self) -> Option<u32> {
         let folder = Path::new("/sys/class/net").join(self.interface);
         let read = |file: &str| -> Option<String> {
@@ -151,12 +151,12 @@ fn count_receive_queues(folder: PathBuf) -> Option<u32> {
     u32::try_from(count).ok().filter(|count| *count > 0)
 }
 
-/// The structure of a command of ethtool (Linux `include/uapi/linux/ethtool.h`).
+/// Structure of an ethtool command (Linux `include/uapi/linux/ethtool.h`).
 ///
-/// # Safety
-/// It is `repr(C)`, begins with its own command's number, and is as long as the kernel's; any bytes are a value of it.
+/// The type is `repr(C)`, begins with its own command's number, and is as long as the kernel's
+/// structure; any bytes are a value of it.
 unsafe trait Command {
-    /// The command.
+    /// Number of the command.
     const COMMAND: u32;
 }
 

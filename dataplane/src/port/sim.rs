@@ -1,9 +1,10 @@
-//! A wire in memory: the port of tests, fuzzing and instruction counts.
+//! A simulated wire: the port of tests, fuzzing and instruction counts.
 //!
-//! [`SimPort::pair`] makes a port and the far end of its wire. What the far end [injects](SimLink::inject) the
-//! port receives, and what the port sends piles up [there](SimLink::replies). [`Faults`] make the wire and the
-//! pretended kernel misbehave, the same way for the same seed. [`SimPort::replay`] is a port for measuring:
-//! the same packets for ever, and nobody at the far end.
+//! [`SimPort::pair`] makes a port and the far end of its wire. The port receives packets that the
+//! far end [injects](SimLink::inject), and packets that the port sends collect
+//! [there](SimLink::replies). [`Faults`] make the wire and the simulated kernel misbehave, in the
+//! same way for the same seed. [`SimPort::replay`] is a port for measurements: the same packets for
+//! ever, and nobody at the far end.
 
 use super::{BURST, Burst, Checksums, Port, PortStats, doze};
 use crate::{
@@ -21,25 +22,25 @@ use std::{
     time::Duration,
 };
 
-/// Where packets start in their chunks: where `XDP_PACKET_HEADROOM` puts them.
+/// Offset of packets in their chunks in bytes: `XDP_PACKET_HEADROOM`, as with AF_XDP.
 const HEADROOM: u16 = 256;
 
-/// How a simulated port is made.
+/// Settings of a simulated port.
 #[derive(Clone, Copy, Debug)]
 pub struct SimConfig {
-    /// Chunks of packet memory.
+    /// Number of chunks of packet memory.
     pub frames: u32,
-    /// Packets that wait for the port at most; further ones are lost.
+    /// Most packets that wait for the port; further ones are lost.
     pub rx_ring: usize,
-    /// Frames that may be on their way out.
+    /// Most frames in transit out.
     pub tx_ring: usize,
-    /// Frames that are given to be received into.
+    /// Most frames given to receive into.
     pub fill_ring: usize,
-    /// What the port says of checksums.
+    /// Verification of checksums that the port reports.
     pub checksums: Checksums,
-    /// What the order of faults hangs on.
+    /// Seed of the random faults.
     pub seed: u64,
-    /// What goes wrong from the start.
+    /// Faults from the start.
     pub faults: Faults,
 }
 
@@ -57,33 +58,33 @@ impl Default for SimConfig {
     }
 }
 
-/// What goes wrong. Chances are in a thousand.
+/// Faults of the wire and the simulated kernel. Chances are in a thousand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// Chance that a packet is lost before it is received.
     pub lose: u16,
     /// Chance that the kernel refuses to send a frame.
     pub refuse: u16,
-    /// Chance that a received packet's descriptor cannot be true.
+    /// Chance that a received packet's descriptor is invalid.
     pub bad_receive: u16,
     /// Chance that a completion names a chunk that was not sent.
     pub bad_completion: u16,
-    /// Completions come this many flushes late.
+    /// Number of flushes by which completions are late.
     pub late_completion: u32,
-    /// The TX ring takes no more than this.
+    /// Most frames that the TX ring takes.
     pub tx_limit: Option<usize>,
-    /// The fill ring takes no more than this.
+    /// Most chunks that the fill ring takes.
     pub fill_limit: Option<usize>,
 }
 
-/// The port's end of the wire.
+/// Port at the near end of the wire.
 pub struct SimPort {
     frames: Frames,
     shared: Arc<Shared>,
     config: SimConfig,
     /// Chunks on the fill ring.
     fill: VecDeque<u32>,
-    /// Chunks on their way out, with the flush at which they come back.
+    /// Chunks in transit out, with the flush at which they come back.
     tx: VecDeque<(u32, u64)>,
     /// Frames that the TX ring had no room for.
     backlog: VecDeque<Frame>,
@@ -92,7 +93,7 @@ pub struct SimPort {
     stats: PortStats,
 }
 
-/// The far end of the wire; clones are the same end.
+/// Far end of the wire; clones are the same end.
 #[derive(Clone)]
 pub struct SimLink(Arc<Shared>);
 
@@ -111,13 +112,14 @@ struct Wire {
 
 impl Shared {
     fn wire(&self) -> MutexGuard<'_, Wire> {
-        // A test that panicked while it held the wire has failed already; let the others be.
+        // A test that panicked while it held the wire has failed already; other tests may continue.
         self.wire.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SimLink {
-    /// Puts a packet on the wire; false if the port's RX ring is full and it was lost.
+    /// Puts a packet on the wire. Returns false if the port's RX ring is full and the packet was
+    /// lost.
     pub fn inject(&self, packet: &[u8]) -> bool {
         let mut wire = self.0.wire();
         if wire.to_port.len() >= wire.room {
@@ -130,8 +132,8 @@ impl SimLink {
         true
     }
 
-    /// Puts a UDP datagram on the wire, with headers as they would arrive; false if it was lost, or the
-    /// addresses are of different families.
+    /// Puts a UDP datagram on the wire, with headers as they would arrive. Returns false if it was
+    /// lost, or if the addresses are of different families.
     pub fn inject_datagram(&self, client: SocketAddr, server: SocketAddr, message: &[u8]) -> bool {
         let at = if client.is_ipv4() { 14 + 20 + 8 } else { 14 + 40 + 8 };
         let mut frame = vec![0; at + message.len()];
@@ -140,24 +142,24 @@ impl SimLink {
             && self.inject(&frame)
     }
 
-    /// Takes what the port has sent, in order.
+    /// Takes the packets that the port has sent, in order.
     pub fn replies(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.0.wire().from_port)
     }
 
-    /// How many packets the port has not received yet.
+    /// Returns the number of packets that the port has not received yet.
     pub fn waiting(&self) -> usize {
         self.0.wire().to_port.len()
     }
 
-    /// Changes what goes wrong, from the port's next turn on.
+    /// Changes the faults, from the port's next turn on.
     pub fn set_faults(&self, faults: Faults) {
         self.0.wire().faults = faults;
     }
 }
 
 impl SimPort {
-    /// A port and the far end of its wire.
+    /// Creates a port and the far end of its wire.
     pub fn pair(config: &SimConfig) -> io::Result<(SimPort, SimLink)> {
         let wire = Wire {
             to_port: VecDeque::new(),
@@ -182,7 +184,8 @@ impl SimPort {
         Ok((port, SimLink(shared)))
     }
 
-    /// A port that receives `packets` over and over, a full burst a turn, and forgets what it sends.
+    /// Creates a port that receives `packets` over and over, a full burst per turn, and discards
+    /// the packets that it sends.
     pub fn replay(packets: &[Vec<u8>]) -> io::Result<Replay> {
         let longest = packets.iter().map(Vec::len).max().unwrap_or(0);
         if longest == 0 || longest > CHUNK {
@@ -192,7 +195,7 @@ impl SimPort {
             ));
         }
         Ok(Replay {
-            // Two bursts: one under way, one for answers that the worker writes itself.
+            // Two bursts: one in progress, one for answers that the worker writes itself.
             frames: Frames::new(2 * BURST as u32, 0)?,
             packets: packets.iter().map(|packet| packet.as_slice().into()).collect(),
             next: 0,
@@ -200,7 +203,7 @@ impl SimPort {
         })
     }
 
-    /// Writes a packet into the next chunk of the fill ring and describes it, truly or not.
+    /// Writes a packet into the next chunk of the fill ring and describes it, correctly or not.
     fn receive(&mut self, packet: &[u8], faults: &Faults) -> Option<Frame> {
         if packet.len() > CHUNK - usize::from(HEADROOM) || self.dice.falls(faults.lose) {
             self.stats.rx_dropped += 1;
@@ -215,7 +218,8 @@ impl SimPort {
             span = match self.dice.roll() % 3 {
                 0 => Span { index: self.frames.total() as u32 + index, ..span },
                 1 => Span { len: CHUNK as u16, ..span },
-                // A chunk that is not the kernel's: one on its way out, if there is any.
+                // A chunk that the kernel does not have to receive into: one in transit out, if
+                // there is any.
                 _ => Span { index: self.tx.front().map_or(u32::MAX, |sent| sent.0), ..span },
             };
         }
@@ -257,7 +261,7 @@ impl SimPort {
             self.shared.wire().from_port.push(packet);
             self.stats.sent += 1;
             let span = self.frames.to_tx(frame);
-            // What goes out with this flush comes back with the next at the earliest.
+            // A frame sent with this flush comes back with the next flush at the earliest.
             self.tx.push_back((span.index, self.flushes + 1 + u64::from(faults.late_completion)));
         }
         self.stats.tx_ring_full += u64::from(!self.backlog.is_empty());
@@ -331,10 +335,10 @@ impl Port for SimPort {
     }
 }
 
-/// A port that receives the same packets for ever: see [`SimPort::replay`].
+/// Port that receives the same packets for ever: see [`SimPort::replay`].
 ///
-/// A packet costs one short copy, because its answer is written over it; that and two moves of a frame are all
-/// that a count of instructions finds of this port.
+/// A packet costs one short copy, because its answer is written over it. That copy and two moves of
+/// a frame are all that this port adds to a count of instructions.
 pub struct Replay {
     frames: Frames,
     packets: Box<[Box<[u8]>]>,
@@ -386,7 +390,7 @@ impl Port for Replay {
     }
 }
 
-/// Chance that is the same for the same seed: splitmix64.
+/// Random numbers that are the same for the same seed: splitmix64.
 struct Dice(u64);
 
 impl Dice {

@@ -1,11 +1,12 @@
-//! Kernel UDP sockets as a port: for laptops, containers and NICs without AF_XDP.
+//! Port on kernel UDP sockets: for laptops, containers and NICs without AF_XDP.
 //!
-//! One socket a listen address. Each datagram is received into a frame behind room for headers, and headers are
-//! written as if the frame had come from a wire, so that everything above sees one kind of packet. A reply's
-//! addresses are read from its headers. Which socket it belongs to travels in the frame's own MAC address.
+//! One socket per listen address. Each datagram is received into a frame after room for headers.
+//! The headers are written as if the frame had come from a wire, so that all code above sees one
+//! kind of packet. The addresses of a reply are read from its headers. The number of its socket
+//! travels in the frame's own MAC address.
 //!
-//! The kernel copies in both directions, so no chunk is ever with it between calls: [`Place::Fill`] and
-//! [`Place::Tx`] stay empty, and frames that a full socket buffer keeps waiting are [`Place::Held`].
+//! The kernel copies in both directions, so it holds no chunk between calls: [`Place::Fill`] and
+//! [`Place::Tx`] stay empty, and frames that wait for a full socket buffer are [`Place::Held`].
 //!
 //! [`Place::Fill`]: crate::frame::Place::Fill
 //! [`Place::Held`]: crate::frame::Place::Held
@@ -39,22 +40,23 @@ pub use socket::probe;
 /// Most listen addresses of a port.
 pub const LISTEN_MAX: usize = 16;
 
-/// Fewest frames that a port makes do with: a burst to receive, and as many to answer.
+/// Fewest frames of a port: a burst to receive, and as many to answer.
 pub const FRAMES_MIN: u32 = 2 * BURST as u32;
 
-/// Fewest datagrams asked for at once; more when more came the time before.
+/// Fewest datagrams requested at once; more if the last call returned more.
 const OFFER_MIN: usize = 8;
 
-/// UDP sockets of one worker, with memory of their own.
+/// UDP sockets of one worker, with their packet memory.
 pub struct UdpPort {
     frames: Frames,
     sockets: ArrayVec<Socket, LISTEN_MAX>,
-    /// Which sockets may have something to receive, and whether that is fresh from a `poll`.
+    /// Sockets that may have something to receive, and whether that is fresh from a `poll`.
     readable: [bool; LISTEN_MAX],
     polled: bool,
-    /// The socket to look at first, so that a busy one does not starve the others.
+    /// Number of the socket to look at first, so that a busy one does not starve the others.
     first: usize,
-    /// How many datagrams to ask for: preparing for a whole burst when one query comes costs more than the query.
+    /// Number of datagrams to request: preparing for a whole burst when one query comes costs more
+    /// than the query.
     offer: usize,
     batch: Box<Batch>,
     stats: PortStats,
@@ -63,15 +65,16 @@ pub struct UdpPort {
 struct Socket {
     fd: OwnedFd,
     local: SocketAddr,
-    /// Bound to no address: then each datagram tells which one it was sent to, and each reply which one to send from.
+    /// Whether the socket is bound to no address: then each datagram tells the address that it was
+    /// sent to, and each reply the one to send from.
     wildcard: bool,
-    /// Frames to be sent, the oldest first.
+    /// Frames to send, the oldest first.
     backlog: VecDeque<Frame>,
-    /// The kernel's count of drops as last read; it wraps.
+    /// Last value of the kernel's count of drops; it wraps.
     dropped: u32,
 }
 
-/// What one `recvmmsg` or `sendmmsg` is told. The pointers are written anew before each call.
+/// Arguments of one `recvmmsg` or `sendmmsg`. The pointers are written before each call.
 struct Batch {
     headers: [libc::mmsghdr; BURST],
     vectors: [libc::iovec; BURST],
@@ -83,18 +86,18 @@ struct Batch {
 unsafe impl Send for Batch {}
 
 impl UdpPort {
-    /// Opens a socket for each address of `listen`, and `frames` frames for all of them. Port 0 takes a free port:
-    /// see [`UdpPort::local_addresses`].
+    /// Opens a socket for each address of `listen`, and `frames` frames for all of them. Port 0
+    /// selects a free port: see [`UdpPort::local_addresses`].
     ///
-    /// Several workers may open the same addresses: the kernel spreads queries over them by client. For the same
-    /// reason another program may, if it is run by the same user: ask [`probe`] before the first worker opens.
+    /// Several workers may open the same addresses: the kernel spreads queries over them by client.
+    /// For the same reason another program of the same user may open them: call [`probe`] before
+    /// the first worker opens its port.
     pub fn open(listen: &[SocketAddr], frames: u32) -> Result<UdpPort, UdpError> {
         Self::open_with(listen, frames, socket::Absent::Refused)
     }
 
-    /// Opens a port also for addresses that no interface has at the moment, as when the interface is away that had
-    /// them:
-    /// datagrams come once one has them again.
+    /// Opens a port even for addresses that no interface has at the moment, for example while their
+    /// interface is away. Datagrams arrive once an interface has them again.
     pub fn open_in_advance(listen: &[SocketAddr], frames: u32) -> Result<UdpPort, UdpError> {
         Self::open_with(listen, frames, socket::Absent::Accepted)
     }
@@ -127,13 +130,13 @@ impl UdpPort {
         })
     }
 
-    /// The addresses that the sockets are bound to, in the order of `listen`.
+    /// Returns the addresses that the sockets are bound to, in the order of `listen`.
     pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.sockets.iter().map(|socket| socket.local)
     }
 
-    /// Finds out which sockets to receive from. With one there is nothing to find out; with several one call for
-    /// all is cheaper than one for each.
+    /// Finds out which sockets have something to receive. One socket needs no check; for several,
+    /// one call for all is cheaper than one for each.
     fn look(&mut self) {
         if mem::take(&mut self.polled) || self.sockets.len() == 1 {
             self.readable[0] |= self.sockets.len() == 1;
@@ -145,14 +148,14 @@ impl UdpPort {
             .map(|socket| PollFd::from_borrowed_fd(socket.fd.as_fd(), PollFlags::IN))
             .collect();
         self.stats.syscalls += 1;
-        // A poll that fails leaves all as not ready: an empty turn, and the next one tries again.
+        // If the poll fails, no socket is ready: the turn is empty, and the next one tries again.
         let _ = doze(&mut fds, Duration::ZERO);
         for (readable, fd) in self.readable.iter_mut().zip(&fds) {
             *readable = !fd.revents().is_empty();
         }
     }
 
-    /// Receives once from a socket, and notes when it has no more.
+    /// Receives once from a socket, and notes if it has no more.
     fn receive(&mut self, at: usize, burst: &mut Burst) {
         let socket = &self.sockets[at];
         let room = names::headers(&socket.local);
@@ -184,8 +187,9 @@ impl UdpPort {
         }
     }
 
-    /// Writes headers before the datagram that was received in `slot`: the length of the frame; `None` for one
-    /// that did not fit its frame, or whose addresses the kernel did not tell.
+    /// Writes headers before the datagram that was received in `slot`. Returns the length of the
+    /// frame; `None` if the datagram did not fit its frame, or the kernel did not tell its
+    /// addresses.
     fn address(&mut self, at: usize, slot: usize, frame: &mut Frame) -> Option<usize> {
         let socket = &self.sockets[at];
         let header = &self.batch.headers[slot];
@@ -205,7 +209,7 @@ impl UdpPort {
         Some(message + message_len)
     }
 
-    /// Sends the oldest frames of a socket's backlog; false if they must wait.
+    /// Sends the oldest frames of a socket's backlog. Returns false if they must wait.
     fn transmit(&mut self, at: usize) -> bool {
         let socket = &mut self.sockets[at];
         let mut count = 0;
@@ -217,7 +221,8 @@ impl UdpPort {
             self.batch.prepare(count, data, reply.message.len(), reply.name_len, reply.control_len);
             count += 1;
         }
-        // The first frame is not one that this port could have received: the same as one that it cannot send.
+        // If the first frame is not one that this port can have received, it is treated as one that
+        // it cannot send.
         let sent = if count == 0 { Err(libc::EINVAL) } else { self.batch.send(&socket.fd, count) };
         self.stats.syscalls += u64::from(count > 0);
         match sent {
@@ -229,7 +234,8 @@ impl UdpPort {
             Err(libc::EAGAIN) => false,
             Err(libc::EINTR) => true,
             Err(_) => {
-                // The others may do: EMSGSIZE, EPERM of a firewall, ENETUNREACH are about one client.
+                // The other frames may succeed: EMSGSIZE, EPERM from a firewall and ENETUNREACH
+                // concern one client.
                 self.stats.send_failed += 1;
                 socket.backlog.drain(..1).for_each(|frame| self.frames.release(frame));
                 true
@@ -276,7 +282,7 @@ impl Port for UdpPort {
     }
 
     fn wait(&mut self, bell: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
-        // Without a frame to receive into, only sending can go on.
+        // Without a free frame to receive into, the port can only send.
         let input = if self.frames.free() > 0 { PollFlags::IN } else { PollFlags::empty() };
         let mut fds: ArrayVec<PollFd<'_>, { LISTEN_MAX + 1 }> = ArrayVec::new();
         for socket in &self.sockets {
@@ -287,7 +293,7 @@ impl Port for UdpPort {
         self.stats.syscalls += 1;
         doze(&mut fds, timeout)?;
         for (readable, fd) in self.readable.iter_mut().zip(&fds) {
-            // An error counts as readable: receiving is what fetches and clears it.
+            // An error counts as readable: receiving fetches and clears it.
             *readable = fd.revents().intersects(PollFlags::IN | PollFlags::ERR);
         }
         self.polled = true;
@@ -295,7 +301,7 @@ impl Port for UdpPort {
     }
 
     fn checksums(&self) -> Checksums {
-        // The kernel looked at them, and gave us none.
+        // The kernel has verified them, and passes none on.
         Checksums::Unused
     }
 
@@ -305,7 +311,7 @@ impl Port for UdpPort {
 
     fn stats(&mut self) -> PortStats {
         for socket in &mut self.sockets {
-            // A kernel that does not tell leaves the count as it was.
+            // If the kernel does not tell, the count stays as it was.
             let dropped = drops(&socket.fd).unwrap_or(socket.dropped);
             self.stats.rx_ring_full += u64::from(dropped.wrapping_sub(socket.dropped));
             socket.dropped = dropped;
@@ -315,7 +321,8 @@ impl Port for UdpPort {
 }
 
 impl Batch {
-    /// Points message `at` to `len` bytes at `data`, and to as much of its name and control as is given.
+    /// Points message `at` to `len` bytes at `data`, and to the given lengths of its name and
+    /// control buffers.
     #[inline]
     fn prepare(&mut self, at: usize, data: *mut u8, len: usize, name_len: usize, control_len: usize) {
         self.vectors[at] = libc::iovec { iov_base: data.cast(), iov_len: len };
@@ -329,8 +336,9 @@ impl Batch {
         header.msg_flags = 0;
     }
 
-    /// Receives into the first `count` messages, which are prepared: how many came. An error is none: EAGAIN says
-    /// so, and any other has been cleared by being told.
+    /// Receives into the first `count` messages, which are prepared. Returns the number received.
+    /// An error counts as none: EAGAIN means that, and any other error is cleared by being
+    /// reported.
     fn receive(&mut self, fd: &OwnedFd, count: usize) -> usize {
         let headers = self.headers[..count].as_mut_ptr();
         // SAFETY: `receive` of the port has pointed each of the `count` headers at a name, a control and a vector
@@ -342,7 +350,8 @@ impl Batch {
         usize::try_from(received).unwrap_or(0).min(count)
     }
 
-    /// Sends the first `count` messages, which are prepared: how many went, at least one, or the errno of the first.
+    /// Sends the first `count` messages, which are prepared. Returns the number sent, at least one,
+    /// or the errno of the first.
     fn send(&mut self, fd: &OwnedFd, count: usize) -> Result<usize, i32> {
         let headers = self.headers[..count].as_mut_ptr();
         // SAFETY: `transmit` of the port has pointed each of the `count` headers as in `receive`, and the vector at
@@ -355,7 +364,7 @@ impl Batch {
     }
 }
 
-/// Sets a socket option that rustix has no name for.
+/// Sets a socket option that rustix does not support.
 fn set_option(fd: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     let value: *const i32 = &value;
     // SAFETY: `value` points to an i32 that outlives the call, and its size is what is told.
@@ -365,7 +374,8 @@ fn set_option(fd: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<(
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// How many datagrams the kernel has dropped for want of buffer; `None` if it does not tell.
+/// Returns the number of datagrams that the kernel has dropped for lack of buffer; `None` if it
+/// does not tell.
 fn drops(fd: &OwnedFd) -> Option<u32> {
     let mut memory = [0u32; libc::SK_MEMINFO_DROPS as usize + 1];
     let mut len = size_of_val(&memory) as libc::socklen_t;

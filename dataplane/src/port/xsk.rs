@@ -1,8 +1,9 @@
 //! AF_XDP sockets.
 //!
-//! [`Queues`] moves chunks of packet memory through the four rings that each socket shares with the kernel; this file
-//! adds the system calls of a turn: the kick, the wake-up and the sleep. The XDP program and its map are somebody
-//! else's: this socket receives once [`XskPort::fd`] is in the map.
+//! [`Queues`] moves chunks of packet memory through the four rings that each socket shares with the
+//! kernel. This file adds the system calls of a turn: the kick, the wake-up and the sleep. Other
+//! code manages the XDP program and its map: the socket receives once [`XskPort::fd`] is in the
+//! map.
 
 use super::{Burst, Checksums, Port, PortStats, doze};
 use crate::{
@@ -33,14 +34,14 @@ pub use error::XskError;
 use mapping::RingMap;
 use queues::Queues;
 
-/// How soon to look again for room on a ring, when nothing else will wake us.
+/// Time after which to look again for room on a ring, if nothing else will wake us.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// Where in its chunk the kernel puts a packet: behind `XDP_PACKET_HEADROOM` (Linux `include/uapi/linux/bpf.h`), room
-/// for the XDP program. Own packets start there too.
+/// Offset in bytes at which the kernel puts a packet in its chunk: after `XDP_PACKET_HEADROOM`
+/// (Linux `include/uapi/linux/bpf.h`), room for the XDP program. Our own packets start there too.
 const HEADROOM: u16 = 256;
 
-/// An AF_XDP socket on one queue of one interface, with memory of its own.
+/// AF_XDP socket on one queue of one interface, with its own packet memory.
 pub struct XskPort {
     queues: Queues<RingMap>,
     socket: OwnedFd,
@@ -52,7 +53,8 @@ pub struct XskPort {
 impl XskPort {
     /// Opens a socket, registers its memory, and gives the kernel frames to receive into.
     ///
-    /// To be called on the thread that will use the port: the memory is taken near its core.
+    /// Call it on the thread that will use the port: the memory is allocated on that core's NUMA
+    /// node.
     pub fn open(config: &XskConfig) -> Result<XskPort, XskError> {
         config.check()?;
         let frames = Frames::new(config.frames, HEADROOM)
@@ -74,20 +76,20 @@ impl XskPort {
         })
     }
 
-    /// The socket, for the map of the XDP program.
+    /// Returns the socket, for the map of the XDP program.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// How the kernel opened it.
+    /// Returns the properties of the opened socket.
     pub fn opened(&self) -> &Opened {
         &self.opened
     }
 
-    /// Tells the kernel that there is something to send, if there is and it wants to be told.
+    /// Kicks the kernel if there are frames to send and it needs to be told.
     ///
-    /// What is on the TX ring stays there whatever the kernel answers, also while the link is down, and is told of
-    /// again at the next flush.
+    /// Frames on the TX ring stay there whatever the kernel answers, even while the link is down,
+    /// and the next flush kicks again.
     #[inline]
     fn kick(&mut self) {
         if self.queues.in_flight() == 0 || !self.queues.tx_needs_wakeup() {
@@ -98,9 +100,9 @@ impl XskPort {
             self.queues.stats.syscalls += 1;
             match rustix::net::send(&self.socket, &[], SendFlags::DONTWAIT) {
                 Ok(_) => return,
-                // As many as it sends at once, or as the send buffer holds.
+                // The kernel has sent as many as it sends at once, or as the send buffer holds.
                 Err(Errno::AGAIN | Errno::NOBUFS) => {}
-                // The device dropped a frame, and the kernel left it at that.
+                // The device dropped a frame, and the kernel will not retry it.
                 Err(Errno::BUSY) => self.queues.stats.send_failed += 1,
                 // The link is down (ENETDOWN), or gone for good (ENXIO).
                 Err(_) => {
@@ -115,7 +117,7 @@ impl XskPort {
         }
     }
 
-    /// Tells the driver to go on receiving, if it waits to be told. In copy mode it never does.
+    /// Wakes the driver to continue receiving, if it waits for that. In copy mode it never does.
     #[inline]
     fn wake_receiver(&mut self) {
         let asked = self.opened.mode == Mode::ZeroCopy && self.queues.rx_needs_wakeup();
@@ -169,12 +171,13 @@ impl Port for XskPort {
 
     fn stats(&mut self) -> PortStats {
         let stats = &mut self.queues.stats;
-        // A socket whose interface is gone still tells; if not, what was told last stands.
+        // A socket whose interface is gone still returns its totals. If the call fails, the last
+        // totals stay.
         if let Ok(kernel) = sockopt::xdp_statistics(&self.socket) {
             stats.rx_dropped = kernel.rx_dropped;
             stats.rx_invalid_descs = kernel.rx_invalid_descs;
             stats.tx_invalid_descs = kernel.tx_invalid_descs;
-            // Linux 5.9 and later tell these.
+            // Linux 5.9 and later return these.
             stats.rx_ring_full = kernel.rx_ring_full.unwrap_or_default();
             stats.rx_fill_ring_empty = kernel.rx_fill_ring_empty_descs.unwrap_or_default();
             stats.tx_ring_empty = kernel.tx_ring_empty_descs.unwrap_or_default();

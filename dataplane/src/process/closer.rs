@@ -1,4 +1,4 @@
-//! The closer look: everything about a query is found out, and everything that may become of it.
+//! The closer look: handles every kind of query, and every outcome.
 
 use super::{Job, Rules, Slot, Verdict, count};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     stats::{Counter, DropReason},
 };
 
-/// What a closer look needs.
+/// State of a closer look.
 pub struct Closer<'a, 'b> {
     pub cache: &'a mut Cache,
     pub hash: KeyedHash,
@@ -27,8 +27,8 @@ pub struct Closer<'a, 'b> {
 }
 
 impl Closer<'_, '_> {
-    /// Finishes the `nth` frame of the burst, whose query is taken apart into the slot. Says there, too, what the log wants to
-    /// know of a reply.
+    /// Finishes the `nth` frame of the burst. Parses its query into the slot, and writes there the
+    /// outcome for the log.
     pub fn finish(&mut self, slot: &mut Slot, nth: usize) -> Verdict {
         let Slot { query, outcome, rcode, .. } = slot;
         let Job { now, checksums, frames, burst, stats, tally } = &mut *self.job;
@@ -62,7 +62,7 @@ impl Closer<'_, '_> {
                     Freshness::Fresh { age, renew: true } => {
                         (Age::Fresh(age), Verdict::ReplyAndRefresh(envelope))
                     }
-                    // Whether there is a new one in time is the control plane's to find out.
+                    // The control plane must find out whether a new answer arrives in time.
                     Freshness::Stale { .. } if !self.rules.stale_at_once => return Verdict::Punt(envelope),
                     Freshness::Stale { refresh: false } => (Age::Stale(self.rules.stale_ttl), Verdict::Reply),
                     Freshness::Stale { refresh: true } => {

@@ -1,9 +1,11 @@
-//! A glance at a query: enough to answer what nearly all are, which is a question of one [`Block`], or two, in a
-//! [plain packet](Plain) with a fresh entry. Where it sees anything else it says so, and [`closer`](super::closer) finds out what.
+//! A glance at a query: enough to answer nearly all of them. They have a question of one [`Block`],
+//! or two, in a [plain packet](Plain), and a fresh entry. A glance that sees anything else says so,
+//! and the [`closer`](super::closer) look finds out what it is.
 //!
-//! The name is taken to end at its first zero, and neither its labels nor the type are checked. That is right all the same
-//! where an entry is found: its question was parsed, and is the same byte for byte, but for case; so it has the same
-//! labels and the same end, and no length of a label is a letter.
+//! A glance takes the name to end at its first zero, and checks neither its labels nor the type.
+//! That is correct if an entry is found. The entry's question was parsed, and is equal byte for
+//! byte except for case. So it has the same labels and the same end, since no length of a label is
+//! a letter.
 
 use super::Glanced;
 use crate::{
@@ -24,67 +26,68 @@ use crate::{
 };
 use zerocopy::transmute;
 
-/// What is seen of a query.
+/// Result of a glance at a query.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct Glance {
-    /// The question as a key has it.
+    /// First block of the question, as in a key.
     question: Block,
-    /// Where its answer is looked for.
+    /// Place in the index where its answer is searched.
     pub spot: Spot,
-    /// The entry that is probably its answer; valid where one was found.
+    /// Entry that is probably its answer; valid if one was found.
     pub entry: Ref,
-    /// What that must be filed under beside the question.
+    /// Flags and generation that the entry must be filed under, besides the question.
     pub filed: Filed,
-    /// The most bytes of records that may answer it.
+    /// Most bytes of records that the reply may have.
     room: u16,
-    /// The sum of the OPT record after the question; zero where there is none.
+    /// Sum of the OPT record after the question; zero if there is none.
     opt: u32,
     question_len: u8,
-    /// What was seen.
+    /// Kind of question that was seen.
     pub seen: Seen,
-    /// What of the question is beyond its first block.
+    /// Second block of the question.
     beyond: Block,
 }
 
 const _: () = assert!(std::mem::offset_of!(Glance, beyond) <= 64, "a short question's is in one cache line");
 
-/// What a glance has seen.
+/// Kind of question that a glance has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing that it understands.
+    /// Anything else, which needs a closer look.
     #[default]
     Nothing,
     /// A question of one block over IPv4.
     V4,
-    /// The same over IPv6.
+    /// A question of one block over IPv6.
     V6,
     /// A question of two blocks over IPv4.
     LongV4,
-    /// The same over IPv6.
+    /// A question of two blocks over IPv6.
     LongV6,
 }
 
-/// The longest name whose question is [`Seen`]: one byte less than two blocks.
+/// Longest name whose question a glance can see: the question is one byte less than two blocks.
 const LONG_NAME: usize = 2 * BLOCK - 1 - 4;
 
-/// What answers by a glance depend on.
+/// Conditions that answers at a glance depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Conditions<'a> {
-    /// Who may ask.
+    /// Clients that may ask.
     pub access: &'a AccessList,
-    /// Who vouches for checksums.
+    /// Verification of received checksums.
     pub checksums: Checksums,
-    /// The largest reply over UDP, and what our OPT advertises.
+    /// Largest reply over UDP, and the size that our OPT record advertises.
     pub udp_limit: u16,
-    /// What entries are found by.
+    /// Hash that finds the entries.
     pub hash: KeyedHash,
-    /// What those without flags are filed under.
+    /// Current generation, as the filing of entries without flags.
     pub filed: Filed,
 }
 
 impl Glance {
-    /// First step: what is asked, and where the answer is. False where that is not to be seen at a glance.
+    /// First step: reads the question and seeks its answer. Returns false if that takes more than a
+    /// glance.
     #[inline(always)]
     pub fn look<S: Simd, P: Plain, const LONG: bool>(
         &mut self,
@@ -104,7 +107,8 @@ impl Glance {
         if LONG && name_len > BLOCK {
             name_len = BLOCK + simd.until_zero(beyond) + 1;
         }
-        // The sum of a long question is made of a whole block: a shorter one's would have what follows it in it.
+        // The sum of a long question covers a whole first block: for a shorter question it would
+        // include the bytes that follow it.
         let fits = if LONG { NAME < name_len && name_len <= LONG_NAME } else { name_len <= NAME };
         if !fits {
             return false;
@@ -152,19 +156,20 @@ impl Glance {
         true
     }
 
-    /// A question of one block, and how long it is.
+    /// Returns a question of one block, and its length.
     #[inline(always)]
     pub fn question(&self) -> (&Block, usize) {
         (&self.question, self.question_len())
     }
 
-    /// The first block of a longer question, how much of it the question takes, and what is beyond it.
+    /// Returns the first block of a longer question, the number of its bytes that are part of the
+    /// question, and the rest of the question.
     pub fn long_question(&self) -> ((&Block, usize), &[u8]) {
         let len = self.question_len().min(BLOCK);
         ((&self.question, len), &self.beyond[..self.question_len() - len])
     }
 
-    /// What was seen, if anything was.
+    /// Returns the question that was seen; `None` if it needs a closer look.
     #[inline(always)]
     pub fn glanced(&self) -> Option<Glanced<'_>> {
         let v6 = match self.seen {
@@ -177,7 +182,7 @@ impl Glance {
 
     #[inline(always)]
     fn question_len(&self) -> usize {
-        // The remainder is the length already, and spares comparisons.
+        // The remainder equals the length; it saves bounds checks.
         usize::from(self.question_len) % (2 * BLOCK)
     }
 
@@ -186,14 +191,14 @@ impl Glance {
         window[P::MESSAGE + 3] & header::AD as u8 != 0 || self.filed.flags().0 & Flags::DO != 0
     }
 
-    /// Whether the client takes a reply with so many bytes of records.
+    /// Whether the client accepts a reply with this many bytes of records.
     #[inline(always)]
     pub fn has_room(&self, wire_len: usize) -> bool {
         wire_len <= usize::from(self.room)
     }
 
-    /// Last step: turns the packet into its reply from a [simple](Fresh::is_simple) entry, for which there always is room.
-    /// Returns the packet's new length.
+    /// Last step: turns the packet into its reply from a [simple](Fresh::is_simple) entry, which
+    /// always fits. Returns the packet's new length.
     #[inline(always)]
     pub fn reply_simply<S: Simd, P: Plain>(
         &self,
@@ -205,14 +210,16 @@ impl Glance {
         opt: Opt,
     ) -> usize {
         let ((record, wire_len), records) = (fresh.simple(), LEN + question_len % (2 * BLOCK));
-        // Perhaps some more than the record: what follows in a frame is not sent.
+        // This may copy bytes after the record; they are beyond the end of the packet and are not
+        // sent.
         *bytes_mut(window, P::MESSAGE + records) = *record;
         let at = records + SIMPLE_TTL;
         let lowered = age_ttl(bytes_mut(window, P::MESSAGE + at), at, fresh.age(now));
         self.finish::<S, P>(simd, window, fresh, records + wire_len, lowered, opt)
     }
 
-    /// The same from any entry, for which there must be room.
+    /// Turns the packet into its reply from any entry, which must fit. Returns the packet's new
+    /// length.
     #[inline(always)]
     pub fn reply<S: Simd, P: Plain>(
         &self,
@@ -235,7 +242,8 @@ impl Glance {
         self.finish::<S, P>(simd, window, fresh, records + wire.len(), lowered, opt)
     }
 
-    /// Makes all but the records, to whose end a message is `message_len` bytes, and whose TTLs' sum was lowered.
+    /// Writes everything but the records: they end at `message_len`, and the sum of their TTLs was
+    /// lowered by `lowered`.
     #[inline(always)]
     fn finish<S: Simd, P: Plain>(
         &self,
@@ -250,7 +258,7 @@ impl Glance {
         let mut raise = lowered + u64::from(fresh.balance()) + u64::from(flags & !ECHOED);
         let mut additional = fresh.additional();
         if self.opt != 0 {
-            // The query's OPT has left room for ours.
+            // The query's OPT record was counted, so there is room for ours.
             let ours = opt.with_do(self.filed.flags().0 & Flags::DO);
             ours.write(window, P::MESSAGE + message_len);
             raise += u64::from(self.opt + (NAUGHT - ours.sum(message_len)));
@@ -263,14 +271,15 @@ impl Glance {
     }
 }
 
-/// What a sum is nothing of, as 0xffff: more than an OPT's.
+/// A multiple of 0xffff, which counts as zero in a sum; more than the sum of an OPT record.
 const NAUGHT: u32 = 0xffff << 12;
 
-/// A question, whose name of `name_len` bytes begins the blocks: lowercased, and zeros after it.
+/// Returns the question at the start of the blocks, whose name has `name_len` bytes: the name
+/// lowercased, and zeros after the question.
 #[inline(always)]
 fn lowered(blocks: [Block; 2], name_len: usize) -> [Block; 2] {
     let raw: [u8; 2 * BLOCK] = transmute!(blocks);
-    // Byte by byte of all of them, so that it is done in vectors.
+    // Treats every byte alike, so that the compiler vectorises the loop.
     let lowered: [u8; 2 * BLOCK] = std::array::from_fn(|at| {
         let byte = raw[at];
         let byte = if at < name_len { byte.to_ascii_lowercase() } else { byte };
@@ -279,11 +288,11 @@ fn lowered(blocks: [Block; 2], name_len: usize) -> [Block; 2] {
     transmute!(lowered)
 }
 
-/// What of the query's flags goes into the reply's, as on the wire.
+/// Flags of the query that the reply repeats, as on the wire.
 const ECHOED: u16 = (header::RD | header::CD).to_be();
 
-/// The first eight of the eleven bytes of an OPT record without options of version 0 (RFC 6891 section 6.1.2); the others are
-/// zero. As on the wire.
+/// First eight of the eleven bytes of an OPT record of version 0 without options (RFC 6891 section
+/// 6.1.2), as on the wire. The other three are zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Opt(u64);
 
@@ -311,13 +320,13 @@ impl Opt {
         flags >> 7
     }
 
-    /// What advertises `udp_size`.
+    /// Returns the OPT record that advertises `udp_size`.
     pub fn of(udp_size: u16) -> Self {
         let [size1, size0] = udp_size.to_be_bytes();
         Opt(u64::from_ne_bytes([0, 0, 41, size1, size0, 0, 0, 0]))
     }
 
-    /// The same with the client's DO.
+    /// Returns the record with the client's DO flag.
     #[inline(always)]
     fn with_do(self, dnssec_ok: u8) -> Self {
         Opt(self.0 | (u64::from(dnssec_ok) << 63).to_le())
@@ -329,7 +338,7 @@ impl Opt {
         *bytes_mut(window, at + 8) = [0; 3];
     }
 
-    /// Its sum where it stands at `at` of a message, less than 2^26.
+    /// Returns the record's sum at offset `at` of a message, less than 2^26.
     #[inline(always)]
     fn sum(self, at: usize) -> u32 {
         let words: [u16; 4] = transmute!(self.0);
@@ -337,7 +346,7 @@ impl Opt {
     }
 }
 
-/// Lowers the TTL at `at`; returns how much less its sum is.
+/// Lowers the TTL at `at`, and returns by how much its sum is lowered.
 #[inline(always)]
 fn age_ttl(field: &mut [u8; 4], at: usize, age: Secs) -> u64 {
     let old = u32::from_be_bytes(*field);

@@ -1,4 +1,4 @@
-//! The passes over a burst: compiled once for each [level](crate::simd::Level) of processor.
+//! The passes over a burst, compiled once per [level](crate::simd::Level) of processor.
 
 use super::{
     Job, Processor, Tally, count,
@@ -15,7 +15,7 @@ use crate::{
 };
 use std::marker::PhantomData;
 
-/// The shortest record: the root's name, type, class, TTL, and the length of no data.
+/// Shortest record in bytes: the root's name, type, class, TTL, and a data length of zero.
 const MIN_RECORD: usize = 11;
 
 /// The passes over a burst.
@@ -81,7 +81,7 @@ impl Work for Passes<'_, '_> {
     }
 }
 
-/// A glance at what is no question of one block over IPv4.
+/// Glance at a packet that is not a question of one block over IPv4.
 struct LookOn<'a> {
     glance: &'a mut Glance,
     window: &'a [u8; WINDOW],
@@ -109,20 +109,21 @@ impl Work for LookOn<'_> {
     }
 }
 
-/// What the last pass needs.
+/// State of the last pass.
 struct Last<'a> {
     cache: &'a mut Cache,
     frames: &'a mut Frames,
     stats: &'a WorkerStats,
     tally: &'a mut Tally,
-    /// How many were counted one by one.
+    /// Number of replies already counted one by one.
     counted: u64,
     now: Secs,
     opt: Opt,
 }
 
 impl Last<'_> {
-    /// Turns the query into its reply, if the entry is fresh and the right one, and nothing about it is special.
+    /// Turns the query into its reply if the entry is fresh and the right one, and the answer is
+    /// not special.
     #[inline(always)]
     fn answer<S: Simd, P: Plain, const LONG: bool>(
         &mut self,
@@ -137,12 +138,12 @@ impl Last<'_> {
         let Some(fresh) = fresh else { return false };
         let (now, opt) = (self.now, self.opt);
         if fresh.is_simple() {
-            // It has room in any reply.
+            // A simple answer fits in any reply.
             len.set(glance.reply_simply::<S, P>(simd, window, fresh, question.1 + beyond.len(), now, opt));
             return true;
         }
         let (status, wire_len) = (fresh.status(), fresh.wire_len());
-        // With a record, no frame is shorter than Ethernet's shortest.
+        // A reply with a record is never shorter than the shortest Ethernet frame.
         if wire_len < MIN_RECORD || !glance.has_room(wire_len) || !status.suits(glance.wants_ad::<P>(window))
         {
             return false;
@@ -173,7 +174,7 @@ impl<P: Plain> Work for Copy<'_, P> {
     }
 }
 
-/// The last pass over what is no question of one block over IPv4.
+/// Last pass over a packet that is not a question of one block over IPv4.
 struct AnswerOther<'a, 'b> {
     last: &'a mut Last<'b>,
     glance: &'a Glance,

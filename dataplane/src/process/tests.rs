@@ -1,4 +1,4 @@
-//! Bursts through the three passes.
+//! Tests: bursts through the three passes.
 
 use super::*;
 use crate::{
@@ -40,7 +40,7 @@ impl Fixture {
         }
     }
 
-    /// Files an answer of one address.
+    /// Caches an answer with one address.
     fn know(&mut self, name: &str, ttl: u32, now: Secs) {
         let query = testing::query(name, RecordType::A);
         let answer = testing::answer(&testing::addresses(&query, ttl, &[[192, 0, 2, 1]]), now);
@@ -49,7 +49,7 @@ impl Fixture {
         self.processor.cache().insert(&key, hash, &answer, now);
     }
 
-    /// A frame that carries `message`.
+    /// Returns a frame that carries `message`.
     fn frame(&mut self, message: &[u8]) -> Frame {
         let mut frame = self.frames.alloc().unwrap();
         let buffer = self.frames.buffer(&mut frame);
@@ -60,7 +60,7 @@ impl Fixture {
         frame
     }
 
-    /// Sends messages as one burst; returns each frame's fate and, where there is one, its reply.
+    /// Sends messages as one burst. Returns each frame's verdict and, if there is one, its reply.
     fn burst(&mut self, now: Secs, messages: &[Vec<u8>]) -> Vec<(Verdict, Option<Message>)> {
         let mut burst: Vec<Frame> = messages.iter().map(|message| self.frame(message)).collect();
         let (fates, _) =
@@ -81,7 +81,7 @@ impl Fixture {
             .collect()
     }
 
-    /// Files `records` under `query`.
+    /// Caches `records` as the answer to `query`.
     fn file(&mut self, query: &Message, records: Vec<Record>, now: Secs) {
         let mut response = testing::response(query);
         records.into_iter().for_each(|record| {
@@ -95,7 +95,7 @@ impl Fixture {
         self.processor.cache().insert(&key, hash, &answer.unwrap(), now);
     }
 
-    /// Sends one frame; returns its fate and what stands in it then.
+    /// Sends one frame. Returns its verdict and its content afterwards.
     fn send(&mut self, now: Secs, packet: &[u8], checksums: Checksums) -> (Verdict, Vec<u8>) {
         let mut frame = self.frames.alloc().unwrap();
         self.frames.buffer(&mut frame)[..packet.len()].copy_from_slice(packet);
@@ -109,7 +109,7 @@ impl Fixture {
         (verdict, packet)
     }
 
-    /// The same, but no glance is thrown at it.
+    /// Sends one frame, with a closer look but no glance.
     fn send_to_closer(&mut self, now: Secs, packet: &[u8], checksums: Checksums) -> Vec<u8> {
         let mut frame = self.frames.alloc().unwrap();
         self.frames.buffer(&mut frame)[..packet.len()].copy_from_slice(packet);
@@ -246,7 +246,7 @@ fn a_query_with_any_bit_wrong_is_not_answered() {
     for (query, v6) in cases {
         let packet = packet::tests::frame(Link::Plain, v6, &testing::wire(&query));
         assert_eq!(f.send(0, &packet, Checksums::Verify).0, Verdict::Reply);
-        // Link addresses, and IPv6's traffic class, flow label and hop limit, are in no sum.
+        // Link addresses, and IPv6's traffic class, flow label and hop limit, are in no checksum.
         let unsummed = |at: usize| at < 12 || v6 && matches!(at, 14..18 | 21);
         for at in (0..packet.len()).filter(|at| !unsummed(*at)) {
             for bit in 0..8 {
@@ -266,7 +266,8 @@ fn what_follows_a_message_does_not_make_its_checksum_right() {
     let message = testing::wire(&testing::query("known.example.", RecordType::A));
     for v6 in [false, true] {
         let mut packet = packet::tests::frame(Link::Plain, v6, &message);
-        // The ID is wrong, and two bytes of padding at an even offset are everything once: what amends it among that.
+        // Changes the ID, and tries every value of two bytes of padding at an even offset: one of
+        // them makes the sum right again.
         packet[if v6 { 62 } else { 42 }] ^= 1;
         packet.resize(packet.len().next_multiple_of(2), 0);
         let at = packet.len();
@@ -303,7 +304,8 @@ fn remembered_failures_are_answered_and_counted_as_such() {
     assert!(matches!(f.ask(5, &query).0, Verdict::Punt(_)));
 }
 
-/// What a filter upstream says of an answer is said again from the cache, and the answer is found as ever.
+/// The extended error of a filtering upstream is repeated from the cache, and the answer is still
+/// found.
 #[test]
 fn an_answer_that_more_is_to_be_said_of_is_looked_at_closer() {
     let mut f = Fixture::new();
@@ -319,7 +321,7 @@ fn an_answer_that_more_is_to_be_said_of_is_looked_at_closer() {
     assert_eq!(verdict, Verdict::Reply);
     let option = EdnsOption::Unknown(15, vec![0, 15]);
     assert_eq!(reply.unwrap().edns.unwrap().option(EdnsCode::Unknown(15)), Some(&option));
-    // The same without the code takes its place, and is seen at a glance again.
+    // The same answer without the code replaces it, and is seen at a glance again.
     let answer = crate::dns::answer::Answer { ede: None, received: 30, ..answer };
     f.processor.cache().insert(&key, hash, &answer, 30);
     let (_, reply) = f.ask(30, &testing::with_edns(query, 1232, false));
@@ -329,7 +331,8 @@ fn an_answer_that_more_is_to_be_said_of_is_looked_at_closer() {
 
 #[test]
 fn queries_that_share_a_tag_are_told_apart() {
-    // 40,000 names have some hundred pairs of the same 16-bit tag in neighbouring buckets; every one is asked.
+    // 40,000 names have about a hundred pairs with the same 16-bit tag in neighbouring buckets;
+    // every name is asked for.
     let mut f = Fixture::new();
     for n in 0..2000 {
         f.know(&format!("n{n}.example."), 300, 0);
@@ -347,7 +350,7 @@ fn queries_that_share_a_tag_are_told_apart() {
 fn a_zero_within_a_label_does_not_end_the_name() {
     let mut f = Fixture::new();
     f.know("a.", 300, 0);
-    // The same bytes as far as the first zero, and what follows it could be a type and a class.
+    // The bytes are the same up to the first zero, and those after it could be a type and a class.
     let mut message = testing::wire(&testing::query("a.", RecordType::A))[..12].to_vec();
     message.extend([1, b'a', 5, 0, 0, 1, 0, 1, 0, 0, 1, 0, 1]);
     let [(verdict, _)] = &f.burst(0, &[message])[..] else { unreachable!() };
@@ -374,7 +377,7 @@ fn a_broken_name_is_rejected_though_it_was_only_glanced_at() {
     assert_eq!(f.stats.snapshot().get(Counter::Hit), 0);
 }
 
-/// A query, how it travels, what it is answered with, and when it is asked after that was filed.
+/// A query, its transport, its answer, and the time from caching the answer to the query.
 #[derive(Clone, Debug)]
 struct Case {
     labels: Vec<String>,
@@ -382,7 +385,7 @@ struct Case {
     trust: bool,
     edns: Option<(u16, Vec<Vec<u8>>)>,
     id: u16,
-    /// Length of data and TTL: all offsets odd and even.
+    /// Length of data, and TTL, so that offsets are odd and even.
     records: Vec<(usize, u32)>,
     age: u32,
     case: bool,
@@ -442,8 +445,8 @@ impl Case {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Clocks that jump, forward and back, by anything: no TTL is ever more than was filed, and an answer is fresh in its
-    /// time alone.
+    /// However the clock jumps, forward and back, no TTL exceeds the cached one, and an answer is
+    /// fresh only within its lifetime.
     #[test]
     fn no_jump_of_the_clock_makes_an_answer_younger_than_it_is(
         received in prop_oneof![0..10_000u32, any::<u32>()],
@@ -459,14 +462,14 @@ proptest! {
             let now = if back { received.saturating_sub(jump) } else { received.saturating_add(jump) };
             let (verdict, reply) = f.ask(now, &query);
             let passed = now.saturating_sub(received);
-            // Where the seconds end, nothing is fresh.
+            // At the end of the range of seconds, nothing is fresh.
             let fresh = passed < filed && received.checked_add(filed).is_some();
             match reply {
                 Some(reply) => {
                     let given = reply.answers[0].ttl;
                     let stale = matches!(verdict, Verdict::ReplyAndRefresh(_)) || has_expired && !fresh;
                     prop_assert!(given <= if stale { filed.max(30) } else { filed }, "{given} of {filed} s");
-                    // One that was seen to be expired keeps the time of that.
+                    // An entry that was seen expired keeps the time of that.
                     if fresh && now >= received && !has_expired {
                         prop_assert_eq!(given, filed - passed);
                     }
@@ -477,7 +480,8 @@ proptest! {
         }
     }
 
-    /// Whatever is asked and however: the reply's checksums are right, and a client reads what was filed, aged.
+    /// Whatever is asked, the reply's checksums are right, and a client reads the cached answer,
+    /// aged.
     #[test]
     fn replies_are_what_clients_expect(case in case()) {
         let mut f = Fixture::new();
@@ -493,7 +497,7 @@ proptest! {
         let least = case.records.iter().map(|(_, ttl)| *ttl).min().unwrap();
         let fresh = case.age < least;
         if fresh {
-            // However closely it was looked at, and by what processor, the reply is the same byte for byte.
+            // Glance and closer look, on any processor, give the same reply byte for byte.
             f.processor.level = Level::Portable(simd::Portable);
             prop_assert_eq!(&f.send(1000 + case.age, &packet, checksums).1, &reply);
             prop_assert_eq!(&f.send_to_closer(1000 + case.age, &packet, checksums), &reply);
@@ -518,7 +522,7 @@ proptest! {
             return Ok(());
         }
         let ttls: Vec<u32> = reply.answers.iter().map(|record| record.ttl).collect();
-        // All are of one RRset.
+        // All records are in one RRset.
         let expected = if fresh { least - case.age } else { 30 };
         prop_assert_eq!(ttls, vec![expected; case.records.len()]);
         let data = |records: &[Record]| records.iter().map(|record| record.data.clone()).collect::<Vec<_>>();

@@ -1,4 +1,5 @@
-//! A worker on a thread of its own, and a clock that a test moves. Of a process: each test that has one is a program by itself.
+//! A worker on its own thread, and a clock that a test moves. The clock belongs to the process, so
+//! each test that uses it is a program of its own.
 
 use ringdns_dataplane::{
     cache::BYTES_MIN,
@@ -20,24 +21,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longer than it takes.
+/// Time that the test waits, longer than it ever takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SECOND: Nanos = 1_000_000_000;
 
 static NOW: AtomicU64 = AtomicU64::new(0);
 
-/// The time, by the clock of the worker.
+/// Returns the time on the worker's clock.
 pub fn now() -> Nanos {
     NOW.load(SeqCst)
 }
 
-/// A way to a worker, with room for so many records.
+/// Creates the link to a worker, with room for `records` records.
 pub fn link(records: usize) -> Arc<Link> {
     let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
     Arc::new(Link::new(0, 1, records, control, generation).unwrap())
 }
 
-/// A worker that nobody asks anything, `prepare`d before it runs. Comes back when it is told to stop.
+/// Starts a worker that gets no queries; `prepare` runs before it. Ends when told to stop.
 pub fn start(
     link: &Arc<Link>,
     demand: Option<Arc<Demand>>,
@@ -62,7 +63,8 @@ pub fn start(
     })
 }
 
-/// Lets seconds pass, one at a time, until `done` gives something: how long a sweep takes is reckoned in them.
+/// Lets seconds pass, one at a time, until `done` returns something: the time that a sweep takes is
+/// counted in them.
 pub fn until<T>(link: &Link, mut done: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! The Internet checksum (RFC 1071), in the two steps that let most of it be computed ahead of time.
+//! The Internet checksum (RFC 1071), in two steps, so that most of it can be computed in advance.
 
 /// Adds up `bytes` as big-endian 16-bit words, the last one padded with zero.
 ///
@@ -9,7 +9,7 @@ pub fn sum(bytes: &[u8]) -> u32 {
     words.iter().fold(tail, |total, &word| total + u32::from(u16::from_be_bytes(word)))
 }
 
-/// Carries the high half of a [`sum`] around into the low half. The checksum field is the complement of this.
+/// Folds the high half of a [`sum`] into the low half. The checksum field is its complement.
 #[inline(always)]
 pub const fn fold(sum: u32) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);

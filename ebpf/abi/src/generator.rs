@@ -1,13 +1,13 @@
-//! What the load generator's two programs share with the process that drives them.
+//! Definitions that the load generator's two programs share with the process that drives them.
 //!
-//! `ringdns_gen` is run by `BPF_PROG_TEST_RUN` on live frames: each run is a slot, in which one query leaves
-//! if one is due. `ringdns_sink` is attached to the interface where the answers come back; it counts and
-//! drops them.
+//! `BPF_PROG_TEST_RUN` runs `ringdns_gen` on live frames: each run is a slot, in which one query is
+//! sent if one is due. `ringdns_sink` is attached to the interface on which the answers arrive; it
+//! counts and drops them.
 //!
-//! A query is known by its sequence number, which its source port (the low bits) and DNS ID (the bits above)
-//! carry over to the answer. The sequence number also picks the query: entry `sequence mod order_len` of
-//! [`ORDER_MAP`] is the index of a [`Template`], so any mix of names is user space's to shuffle, ahead of
-//! time.
+//! A query is identified by its sequence number, which its source port (the low bits) and DNS ID
+//! (the bits above) carry over to the answer. The sequence number also selects the query: entry
+//! `sequence mod order_len` of [`ORDER_MAP`] is the index of a [`Template`], so user space can
+//! shuffle any mix of names in advance.
 
 mod flow;
 mod histogram;
@@ -17,9 +17,9 @@ pub use flow::{Flow, FlowError};
 pub use histogram::{BUCKETS, bucket, bucket_start};
 pub use template::Template;
 
-/// The program that sends queries.
+/// Name of the program that sends queries.
 pub const GENERATE_PROGRAM: &str = "ringdns_gen";
-/// The program that counts answers.
+/// Name of the program that counts answers.
 pub const SINK_PROGRAM: &str = "ringdns_sink";
 
 /// Array of one [`Config`].
@@ -30,8 +30,8 @@ pub const TEMPLATES_MAP: &str = "TEMPLATES";
 pub const ORDER_MAP: &str = "ORDER";
 /// Array of one [`Progress`].
 pub const PROGRESS_MAP: &str = "PROGRESS";
-/// Array of `u64`: when the query of a [slot](Config::slot) was due, in `CLOCK_MONOTONIC` nanoseconds; zero
-/// when no answer is awaited.
+/// Array of `u64`: time at which the query of a [slot](Config::slot) was due, in `CLOCK_MONOTONIC`
+/// nanoseconds; zero if no answer is awaited.
 pub const DUE_TIMES_MAP: &str = "DUE_TIMES";
 /// Per-CPU array of one [`Received`].
 pub const RECEIVED_MAP: &str = "RECEIVED";
@@ -40,41 +40,41 @@ pub const LATENCIES_MAP: &str = "LATENCIES";
 
 pub const MAX_TEMPLATES: u32 = 131_072;
 pub const MAX_ORDER: u32 = 1 << 20;
-/// How many queries can be awaited at once. A power of two; more queries later, an answer is taken for
-/// another's.
+/// Most queries that can await an answer at once. A power of two; that many queries later, an
+/// answer is attributed to another query.
 pub const SLOTS: u32 = 1 << 20;
 
-/// How long a frame to give to `BPF_PROG_TEST_RUN`: longer than any query, so that every query is trimmed to
-/// its length. The kernel recycles frames and takes note of a frame's new length only if the program changes
-/// it.
+/// Length in bytes of a frame for `BPF_PROG_TEST_RUN`: longer than any query, so that every query
+/// is trimmed to its length. The kernel recycles frames, and notices a frame's new length only if
+/// the program changes it.
 pub const FRAME_LEN: usize = 384;
 const _: () = assert!(FRAME_LEN > HEADER_CAPACITY + template::MAX_MESSAGE);
 
-/// Ethernet, IPv6 and UDP; IPv4 takes 20 less.
+/// Most bytes of headers: Ethernet, IPv6 and UDP; IPv4 takes 20 less.
 const HEADER_CAPACITY: usize = 62;
 
-/// The fixed part of what the programs do.
+/// Fixed settings of the programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Between two queries; zero sends one in every slot.
+    /// Time between two queries; zero sends one in every slot.
     pub interval_ns: u64,
-    /// How late a query may leave. Those that are later are counted as [`Progress::skipped`] and never sent:
-    /// what the generator missed while it was off the CPU must not reach the server as a burst.
+    /// Most by which a query may be late. Later ones count as [`Progress::skipped`] and are not
+    /// sent: those missed while off the CPU must not reach the server as a burst.
     pub max_lag_ns: u64,
-    /// Stop after so many queries; zero never stops.
+    /// Number of queries after which to stop; zero never stops.
     pub limit: u64,
-    /// Ethernet, IP and UDP, lengths, checksums and source port left at zero.
+    /// Ethernet, IP and UDP header, with lengths, checksums and source port zero.
     pub header: Header,
-    /// Of `header`, in bytes: 42 for IPv4, 62 for IPv6.
+    /// Length of `header` in bytes: 42 for IPv4, 62 for IPv6.
     pub header_len: u32,
-    /// Entries of [`ORDER_MAP`] that are in use.
+    /// Number of entries of [`ORDER_MAP`] in use.
     pub order_len: u32,
     /// Index of the interface that queries leave by.
     pub interface: u32,
-    /// Sum over the IPv4 header but for its length; zero for IPv6.
+    /// Sum over the IPv4 header without its length; zero for IPv6.
     pub ip_sum: u32,
-    /// Sum over what UDP's checksum covers and is the same for each query: addresses, protocol, server port.
+    /// Sum of the constant part of UDP's checksum: addresses, protocol, server port.
     pub udp_sum: u32,
     pub first_port: u16,
     pub server_port: u16,
@@ -83,7 +83,7 @@ pub struct Config {
     pub reserved: u32,
 }
 
-/// Aligned, so that the program copies it in few steps.
+/// Header bytes, aligned so that the program copies them in few steps.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 pub struct Header(pub [u8; 64]);
@@ -99,16 +99,16 @@ impl Config {
         self.first_port.wrapping_add((sequence & self.port_mask()) as u16)
     }
 
-    /// Where in [`DUE_TIMES_MAP`] the query is remembered.
+    /// Returns the position of the query in [`DUE_TIMES_MAP`].
     #[inline(always)]
     pub fn slot(&self, sequence: u64) -> u32 {
-        // What ID and port can carry may be less than there are slots.
+        // ID and port may carry fewer values than there are slots.
         let carried = (0x1_0000 << self.ports_log2) - 1;
         (sequence & carried) as u32 & (SLOTS - 1)
     }
 
-    /// The slot of the query that an answer with this ID, to this port, belongs to, if the port is the
-    /// generator's.
+    /// Returns the slot of the query that an answer with this ID, to this port, belongs to, if the
+    /// port is the generator's.
     #[inline(always)]
     pub fn slot_of_answer(&self, id: u16, port: u16) -> Option<u32> {
         let port = u64::from(port.wrapping_sub(self.first_port));
@@ -124,31 +124,31 @@ impl Config {
     }
 }
 
-/// How far the generator has come. One thread at a time may run it; the scheduler may move that thread between
-/// batches, so this is no CPU's own. User space may set `sequence`, and clears `due_ns` before each run.
+/// Progress of the generator. One thread at a time runs it, on changing CPUs, so this is not per
+/// CPU. User space may set `sequence`, and clears `due_ns` before each run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Of the next query.
+    /// Sequence number of the next query.
     pub sequence: u64,
-    /// When the next query is due; zero starts the schedule at the next slot.
+    /// Time at which the next query is due; zero starts the schedule at the next slot.
     pub due_ns: u64,
     pub sent: u64,
     /// Queries never sent because the generator was too far behind.
     pub skipped: u64,
     /// Slots in which no query was due, or the limit was reached.
     pub idle: u64,
-    /// Slots in which a query was due but could not be built: the maps are not filled as [`Config`] says.
+    /// Slots in which a query was due but could not be built: the maps do not match [`Config`].
     pub failed: u64,
 }
 
-/// What came back, as one CPU counted it.
+/// Received frames, as counted by one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
-    /// Answers to queries that were awaited: the first answer to each.
+    /// Answers to queries that awaited one: the first answer to each.
     pub answers: u64,
-    /// Answers that nobody waited for: a second answer, or one whose query was forgotten.
+    /// Answers that no query awaited: a second one, or one whose query was forgotten.
     pub unmatched: u64,
     /// Answers with the TC bit.
     pub truncated: u64,

@@ -1,4 +1,4 @@
-//! The address and port of a listener, in the form that the kernel hashes.
+//! Address and port of a listener, in the form that the kernel hashes.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -13,7 +13,7 @@ pub struct ListenKey {
     address: [u8; 16],
     /// Network byte order.
     port: [u8; 2],
-    /// 4 or 6, in the first byte. The second makes up whole words.
+    /// 4 or 6, in the first byte. The second byte pads to whole words.
     family: [u8; 2],
 }
 
@@ -31,7 +31,7 @@ impl ListenKey {
         Self { address, port, family: [6, 0] }
     }
 
-    /// The same family and port on every address: what `0.0.0.0:53` and `[::]:53` in a configuration become.
+    /// Returns the key of any address of this family: `0.0.0.0:53` and `[::]:53` become such keys.
     #[inline(always)]
     pub fn any_address(&self) -> Self {
         Self { address: [0; 16], ..*self }

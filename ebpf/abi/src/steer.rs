@@ -1,17 +1,17 @@
-//! The decision about one packet: is it a plain UDP datagram, and to whom?
+//! Classification of a packet: whether it is a plain UDP datagram, and its destination.
 //!
-//! Only what a worker can answer by rewriting the frame in place may leave the kernel's way: Ethernet with up
-//! to two VLAN tags, IPv4 without options or IPv6 without extension headers, whole, UDP, with lengths that
-//! agree. Whatever is stranger than that is the kernel's, which knows how to reassemble it, answer it or drop
-//! it.
+//! Only packets that a worker can answer by rewriting the frame in place may bypass the kernel:
+//! Ethernet with up to two VLAN tags, IPv4 without options or IPv6 without extension headers, not
+//! fragmented, UDP, with lengths that agree. All other packets go to the kernel, which knows how to
+//! reassemble them, answer them or drop them.
 
 use crate::{ListenKey, Verdict};
 
-/// Access to a frame that both the BPF verifier and a test can follow: the verifier wants to see every access
-/// guarded by a comparison of that very pointer with the end of the packet, which indexing into a slice does
-/// not show it.
+/// Access to a frame that both the BPF verifier and a test can follow: the verifier requires each
+/// access to be guarded by a comparison of that very pointer with the end of the packet, and it
+/// cannot see one in indexing into a slice.
 pub trait Packet {
-    /// The `N` bytes from `offset` on, if the frame has all of them.
+    /// Returns the `N` bytes from `offset` on, if the frame has all of them.
     fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
 
     /// Whether the frame has at least `length` bytes.
@@ -45,22 +45,22 @@ const IPV6_FRAGMENT: u8 = 44;
 /// Hop-by-hop, routing, ESP, AH, destination options, mobility, HIP and shim6 (RFC 7045, section 3).
 const IPV6_EXTENSIONS: [u8; 8] = [0, 43, 50, 51, 60, 135, 139, 140];
 
-/// The more-fragments flag and the fragment offset. Don't-fragment is left out: it is welcome.
+/// The more-fragments flag and the fragment offset, without don't-fragment, which may be set.
 const IPV4_FRAGMENT_BITS: u16 = 0x3fff;
 
 /// A plain UDP datagram, found in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
     pub destination: ListenKey,
-    /// Where its UDP header begins in the frame.
+    /// Offset of its UDP header in the frame.
     pub offset: usize,
-    /// From the UDP header on. The frame has all of it, and may have padding behind it.
+    /// Length from the UDP header on. The frame has all of it, and may have padding after it.
     pub length: usize,
 }
 
 /// Finds the destination of a plain UDP datagram, or the reason to leave the packet to the kernel.
 ///
-/// Whether somebody listens on that destination is the caller's to look up.
+/// The caller must look up whether there is a listener on that destination.
 #[inline(always)]
 pub fn classify<P: Packet + ?Sized>(packet: &P) -> Result<Datagram, Verdict> {
     let ethernet = packet.window::<ETHERNET_LEN>(0).ok_or(Verdict::BadLength)?;
@@ -131,11 +131,11 @@ fn classify_ipv6<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<Datagram, 
     Ok(Datagram { destination: ListenKey::v6(address, port), offset, length })
 }
 
-/// The destination port of the UDP datagram at `offset`, which IP says is `length` bytes long.
+/// Returns the destination port of the UDP datagram at `offset`; IP gives its length as `length`.
 ///
-/// UDP's own length must say the same. RFC 768 lets it be less, and RFC 9868 gives the rest a meaning, but a
-/// worker that answers in place should have one length to believe. The frame may be longer than IP: Ethernet
-/// pads.
+/// UDP's own length must be the same. RFC 768 lets it be less, and RFC 9868 gives the rest a
+/// meaning, but a worker that answers in place needs a single length. The frame may be longer than
+/// the IP packet, because Ethernet pads.
 #[inline(always)]
 fn udp_port<P: Packet + ?Sized>(packet: &P, offset: usize, length: usize) -> Result<[u8; 2], Verdict> {
     let header = packet.window::<UDP_LEN>(offset).ok_or(Verdict::BadLength)?;
@@ -150,7 +150,7 @@ fn is_vlan(ethertype: u16) -> bool {
     matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN)
 }
 
-/// The big-endian word at `at`.
+/// Returns the big-endian word at `at`.
 #[inline(always)]
 fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])

@@ -1,10 +1,10 @@
-//! What the steering program decided about a packet, and why.
+//! Verdicts of the steering program about packets.
 
 macro_rules! verdicts {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
-        /// What became of a packet. Every packet is counted under exactly one of these, at this index of
-        /// [`VERDICTS_MAP`](crate::VERDICTS_MAP). All but [`Redirected`](Self::Redirected) go to the kernel
-        /// untouched.
+        /// Verdict about a packet. Every packet is counted under exactly one of these, at this
+        /// index of [`VERDICTS_MAP`](crate::VERDICTS_MAP). All but [`Redirected`](Self::Redirected)
+        /// go to the kernel unchanged.
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Verdict {
@@ -12,10 +12,10 @@ macro_rules! verdicts {
         }
 
         impl Verdict {
-            /// In the order of their indices.
+            /// All verdicts, in the order of their indices.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
 
-            /// As metrics and reports call it.
+            /// Returns the name in metrics and reports.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
@@ -26,32 +26,32 @@ macro_rules! verdicts {
 }
 
 verdicts! {
-    /// A UDP datagram to a listener, handed to the AF_XDP socket of its queue.
+    /// A UDP datagram to a listener, redirected to the AF_XDP socket of its queue.
     Redirected = "redirected",
     /// ARP, LLDP, 802.3, PPPoE and the like, or an IP version that contradicts the EtherType.
     NotIp = "not_ip",
     /// More than two VLAN tags.
     VlanTooDeep = "vlan_too_deep",
-    /// DNS over TCP among it: the kernel's to handle.
+    /// TCP, including DNS over TCP: handled by the kernel.
     Tcp = "tcp",
     /// ICMP and every other protocol over IP.
     NotUdp = "not_udp",
-    /// Part of a fragmented datagram: only the kernel can put it together.
+    /// Part of a fragmented datagram, which only the kernel can reassemble.
     Fragment = "fragment",
     /// An IPv4 header longer than 20 bytes.
     IpOptions = "ip_options",
     /// An IPv6 extension header between IP and UDP.
     ExtensionHeader = "extension_header",
-    /// Cut short, or the lengths of frame, IP and UDP contradict each other.
+    /// Truncated, or the lengths of frame, IP and UDP contradict each other.
     BadLength = "bad_length",
-    /// UDP in a frame to a broadcast or multicast MAC: an answer would let one packet raise many.
+    /// UDP in a frame to a broadcast or multicast MAC: with answers, one packet would cause many.
     GroupAddress = "group_address",
-    /// UDP to an address or port that is not a listener's.
+    /// UDP to an address or port without a listener.
     OtherDestination = "other_address_or_port",
-    /// For a listener, but its queue has no socket: the kernel's socket answers, if there is one.
+    /// To a listener, but its queue has no socket: the kernel's socket answers, if there is one.
     NoSocket = "no_socket",
-    /// Longer than [`MAX_FRAME`](crate::MAX_FRAME): for a listener, or in several buffers of which the program sees the
-    /// first. Only the kernel can take it whole.
+    /// Longer than [`MAX_FRAME`](crate::MAX_FRAME): to a listener, or in several buffers, of which
+    /// the program sees only the first. Only the kernel can receive it whole.
     Oversize = "oversize",
 }
 

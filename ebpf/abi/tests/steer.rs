@@ -1,4 +1,4 @@
-//! The parsing code, on the host: what the kernel runs, but on slices.
+//! Tests of the parsing code on the host: the kernel runs the same code, here on slices.
 
 mod fixtures;
 
@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use ringdns_abi::{Datagram, ListenKey, Verdict, classify};
 
-/// What the steering program does with these listeners, and a socket on every queue.
+/// Returns the steering program's verdict with these listeners and a socket on every queue.
 fn steer(frame: &[u8], listen: &HashSet<ListenKey>) -> Verdict {
     match classify(frame) {
         Err(verdict) => verdict,
@@ -31,13 +31,13 @@ fn every_fixture_gets_its_verdict() {
 #[test]
 fn there_is_a_fixture_for_every_verdict_of_a_packet() {
     let seen: HashSet<Verdict> = fixtures::all().iter().map(|fixture| fixture.verdict).collect();
-    // These are the queue's, and that of a frame's length in all its buffers.
+    // These verdicts depend on the queue, and on the length of a frame in all its buffers.
     let missing: Vec<_> = Verdict::ALL.into_iter().filter(|verdict| !seen.contains(verdict)).collect();
     assert_eq!(missing, [Verdict::NoSocket, Verdict::Oversize]);
 }
 
-/// Nothing is taken for a datagram that another parser does not find there, whole, at the same place: every
-/// fixture, with every byte of its headers changed to every value.
+/// Every accepted datagram is one that another parser finds too, complete and at the same place:
+/// checked for every fixture, with every byte of its headers changed to every value.
 #[test]
 fn etherparse_agrees_on_whatever_is_steered() {
     let mut agreed = 0;
@@ -61,7 +61,7 @@ fn etherparse_agrees_on_whatever_is_steered() {
     assert!(agreed > 100_000, "only {agreed} frames were datagrams at all");
 }
 
-/// A frame cut short anywhere before the end of UDP is never taken for whole.
+/// A frame truncated anywhere before the end of UDP is never accepted as complete.
 #[test]
 fn no_part_of_a_query_is_steered() {
     for fixture in fixtures::all() {

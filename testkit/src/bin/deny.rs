@@ -1,6 +1,8 @@
-//! Runs a command to which a system call is denied, as a kernel without it or a container's seccomp profile would.
+//! Runs a command to which a system call is denied, as by a kernel without it or by a container's
+//! seccomp profile.
 //!
-//! `deny bpf ENOSYS COMMAND…`, `deny socket:44 EAFNOSUPPORT COMMAND…`: of `socket`, only that of family 44.
+//! `deny bpf ENOSYS COMMAND…`, `deny socket:44 EAFNOSUPPORT COMMAND…`: the second denies `socket`
+//! only for family 44.
 
 use std::{collections::BTreeMap, env, error::Error, os::unix::process::CommandExt, process::Command};
 
@@ -11,22 +13,22 @@ use seccompiler::{
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [call, errno, program, rest @ ..] = &arguments[..] else {
-        return Err("deny SYSCALL[:FIRST ARGUMENT] ERRNO COMMAND…".into());
+        return Err("usage: deny SYSCALL[:FIRST ARGUMENT] ERRNO COMMAND…".into());
     };
     let (name, first) =
         call.split_once(':').map_or((call.as_str(), None), |(name, first)| (name, Some(first)));
     let number = match name {
         "bpf" => libc::SYS_bpf,
         "socket" => libc::SYS_socket,
-        other => return Err(format!("cannot deny {other}").into()),
+        other => return Err(format!("cannot deny {other}: use bpf or socket").into()),
     };
     let errno = match errno.as_str() {
         "ENOSYS" => libc::ENOSYS,
         "EPERM" => libc::EPERM,
         "EAFNOSUPPORT" => libc::EAFNOSUPPORT,
-        other => return Err(format!("unknown {other}").into()),
+        other => return Err(format!("unknown error {other}: use ENOSYS, EPERM or EAFNOSUPPORT").into()),
     };
-    // Without rules of its arguments, a call is denied whatever they are.
+    // Without rules for its arguments, a call is always denied.
     let rules = match first {
         None => Vec::new(),
         Some(value) => {

@@ -1,4 +1,4 @@
-//! What a message is to be, and what it is.
+//! Comparison of an expected message with a received one.
 
 use std::fmt;
 
@@ -6,16 +6,17 @@ use super::message::{COOKIE, EDE, Edns, Message, OPCODE, flags_text, question_te
 use super::record::hex_text;
 use super::{Expected, ExpectedEdns, ExpectedOption, Presence, Record, ServerCookie, Ttl};
 
-/// What a message is to be where a scenario says nothing else.
+/// Expectations of a message that a scenario does not mention.
 pub(super) struct Usual {
     pub flags: u16,
     pub question: Vec<u8>,
     pub edns: Option<Edns>,
-    /// The server's part of the last cookie.
+    /// Server cookie of the last reply with one.
     pub server_cookie: Vec<u8>,
 }
 
-/// What a message is, and was not to be. `late`: seconds that TTLs may have lost now, and up to now.
+/// Returns the differences between a message and its expectation. `late`: seconds that TTLs may
+/// have lost now, and up to now.
 pub(super) fn differences(
     expected: &Expected,
     message: &Message,
@@ -118,7 +119,7 @@ impl ExpectedOption {
                     && text.as_ref().is_none_or(|text| text.as_bytes() == &data[2..])
             }
             Self::Cookie(client, server) => {
-                // RFC 7873 section 4: the client's part has 8 bytes, the server's 8 to 32.
+                // RFC 7873 section 4: the client cookie has 8 bytes, the server cookie 8 to 32.
                 let Some((ours, theirs)) = data.split_at_checked(8).filter(|_| *code == COOKIE) else {
                     return false;
                 };

@@ -1,4 +1,4 @@
-//! Messages as scenarios speak of them: built from words, taken apart strictly, shown as text.
+//! Messages of scenarios: built from words, parsed strictly, shown as text.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ const OPT: u16 = 41;
 pub const COOKIE: u16 = 10;
 pub const EDE: u16 = 15;
 
-/// Header flags by their names.
+/// Names of the header flags.
 const FLAGS: [(&str, u16); 8] = [
     ("qr", QR),
     ("aa", 0x0400),
@@ -66,12 +66,12 @@ pub fn rcode_text(rcode: u16) -> String {
     known.map_or_else(|| format!("RCODE{rcode}"), |known| known.0.to_owned())
 }
 
-/// An OPT record, taken apart.
+/// Parsed OPT record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edns {
     pub size: u16,
     pub version: u8,
-    /// DO and the flags beside it.
+    /// DO and the other flags.
     pub flags: u16,
     pub options: Vec<(u16, Vec<u8>)>,
 }
@@ -108,13 +108,13 @@ impl fmt::Display for Edns {
     }
 }
 
-/// A message to be sent.
+/// Message to send.
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
     pub id: u16,
-    /// The header's second word, the lower bits of the response code included.
+    /// Second word of the header, including the lower bits of the response code.
     pub flags: u16,
-    /// The upper bits of the response code: only EDNS has room for them.
+    /// Upper bits of the response code: only EDNS has room for them.
     pub extended: u8,
     /// Wire bytes of the question; empty: none.
     pub question: Vec<u8>,
@@ -133,7 +133,7 @@ impl Draft {
         for word in [self.id, self.flags, questions, answer, authority, additional] {
             to.word(word)?;
         }
-        // The name by hickory, so that records can point to it.
+        // hickory-proto writes the name, so that records can point to it.
         if !self.question.is_empty() {
             let (name, end) = read_name(&self.question, 0)?;
             to.name(&name)?;
@@ -161,12 +161,12 @@ impl Draft {
     }
 }
 
-/// A message that was received.
+/// Received message.
 #[derive(Clone, Debug)]
 pub struct Message {
     pub id: u16,
     pub flags: u16,
-    /// The whole of it, OPT's part included.
+    /// Whole response code, including the bits in OPT.
     pub rcode: u16,
     /// Wire bytes of the question; empty: none.
     pub question: Vec<u8>,
@@ -176,8 +176,9 @@ pub struct Message {
 }
 
 impl Message {
-    /// Takes a message apart. Says no to everything that a client could take amiss: bytes behind the end, a second question, an
-    /// OPT in the wrong place or twice; and to what hickory-proto does not read.
+    /// Parses a message. Rejects everything that a client could object to: bytes after the end, a
+    /// second question, an OPT in the wrong place or twice. Also rejects what hickory-proto cannot
+    /// read.
     pub fn read(bytes: &[u8]) -> Result<Message, String> {
         let word = |at: usize| bytes.get(at..at + 2).map(|word| u16::from_be_bytes([word[0], word[1]]));
         let header: Option<Vec<u16>> = (0..6).map(|nth| word(2 * nth)).collect();
@@ -212,7 +213,7 @@ impl Message {
         if at != bytes.len() {
             return Err(format!("{} bytes behind the end", bytes.len() - at));
         }
-        // As an update, in which it reads records without data too.
+        // Tries it as an update, in which hickory-proto also reads records without data.
         let mut update = bytes.to_vec();
         update[2] = update[2] & !0x78 | 5 << 3;
         if let Err(error) = hickory_proto::op::Message::from_vec(&update) {
@@ -222,25 +223,25 @@ impl Message {
         Ok(Message { id: *id, flags: flags & !0x0f, rcode, question, sections, edns, length: bytes.len() })
     }
 
-    /// The question's name as it is spelled, and its type.
+    /// Returns the question's name in its letter case, and its type.
     pub fn asks(&self) -> String {
         question_text(&self.question)
     }
 }
 
-/// The name, type and class of a question.
+/// Returns the name, type and class of a question.
 pub fn asked_in(question: &[u8]) -> Option<(Name, u16, u16)> {
     let (name, end) = read_name(question, 0).ok()?;
     let [t1, t0, c1, c0] = *question.get(end..)?.first_chunk()?;
     Some((name, u16::from_be_bytes([t1, t0]), u16::from_be_bytes([c1, c0])))
 }
 
-/// A question's bytes.
+/// Returns the wire bytes of a question.
 pub fn question_of(name: &Name, qtype: u16, class: u16) -> Result<Vec<u8>, String> {
     Ok([&wire_name(name)?[..], &qtype.to_be_bytes(), &class.to_be_bytes()].concat())
 }
 
-/// `WWW.example. A`
+/// Returns a question as text: `WWW.example. A`.
 pub fn question_text(question: &[u8]) -> String {
     let Ok((name, end)) = read_name(question, 0) else { return "no question".to_owned() };
     let Some([t1, t0, c1, c0]) = question.get(end..end + 4) else { return "half a question".to_owned() };

@@ -1,7 +1,7 @@
-//! Scenarios: what clients send and get, what upstreams see and say, and how time passes, as text that anybody can read.
+//! Scenarios: messages of clients and upstreams, and the passage of time, as readable text.
 //!
-//! The format is described in `tests/scenarios/README.md`. A [`Scenario`] is such a file, read; [`play`] plays it in a [`World`]:
-//! a simulator with virtual time, or the lab with the real process.
+//! `tests/scenarios/README.md` describes the format. A [`Scenario`] is a parsed file; [`play`]
+//! plays it in a [`World`]: a simulator with virtual time, or the lab with the real process.
 
 mod compare;
 mod message;
@@ -19,28 +19,28 @@ pub use play::{Failure, PATIENCE, Told, play, server_of};
 pub use record::{Record, Ttl, hex, name as name_of, name_at, wire_name};
 pub use upstream::{Cast, Over, Seen, Stream};
 
-/// Where queries are sent from unless a scenario says otherwise, and where to.
+/// Address from which queries are sent unless a scenario names another.
 pub const CLIENT: IpAddr = IpAddr::V4(crate::lab::CLIENT_V4);
 
-/// A scenario.
+/// Parsed scenario.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// `ttl/ageing`: its topic and name.
+    /// Topic and name, such as `ttl/ageing`.
     pub name: String,
     pub path: PathBuf,
-    /// What it shows, and where that is written.
+    /// Subject of the scenario, and the document that it follows.
     pub about: String,
-    /// A fragment of ringdnsd's configuration.
+    /// Fragment of ringdnsd's configuration.
     pub config: toml::Table,
     pub steps: Vec<Step>,
-    /// Why it cannot be played in the lab, if so.
+    /// Reason why it cannot be played in the lab, if so.
     pub simulator_only: Option<String>,
 }
 
-/// One thing that happens.
+/// Step of a scenario.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Its line in the file.
+    /// Line number in the file.
     pub line: usize,
     pub text: String,
     pub action: Action,
@@ -50,7 +50,7 @@ pub struct Step {
 pub enum Action {
     /// A client sends a message.
     Send(Send),
-    /// A client gets a reply: this one.
+    /// A client gets this reply.
     Get(Box<Expected>),
     /// A client gets no reply.
     GetNothing(Option<String>),
@@ -60,7 +60,7 @@ pub enum Action {
     Close(String),
     /// An upstream sees this query.
     See(Upstream, Box<Expected>),
-    /// An upstream sees none.
+    /// An upstream sees no query.
     SeeNothing(Upstream),
     /// An upstream answers a query that it has seen.
     Answer(Upstream, Box<Answer>),
@@ -68,17 +68,17 @@ pub enum Action {
     Hang(Upstream),
     /// An upstream goes away: its ports are closed.
     Stop(Upstream),
-    /// It comes back, at the same ports.
+    /// An upstream comes back, at the same ports.
     Start(Upstream),
     /// Time passes.
     Later(Duration),
     /// A counter has this value.
     Stat { pointer: String, least: u64, most: u64 },
-    /// The operator purges.
+    /// The operator purges the caches.
     Purge(Purge),
 }
 
-/// Upstreams are called A, B, C ...; this is the number of one.
+/// Number of an upstream; scenarios call them A, B, C ...
 pub type Upstream = usize;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,13 +88,13 @@ pub enum Purge {
     All,
 }
 
-/// A message that a client sends.
+/// Message that a client sends.
 #[derive(Clone, Debug)]
 pub struct Send {
     pub from: IpAddr,
-    /// The connection, if it goes over TCP; `None` within: one of its own.
+    /// Name of the connection, if it is sent over TCP.
     pub tcp: Option<String>,
-    /// What the scenario calls it.
+    /// Name of the message in the scenario.
     pub label: String,
     pub content: Content,
 }
@@ -103,27 +103,28 @@ pub struct Send {
 pub enum Content {
     /// A query.
     Query(Box<Query>),
-    /// These bytes, over TCP without a length before them.
+    /// These bytes; over TCP, without a length before them.
     Raw(Vec<u8>),
 }
 
-/// A query, as a client sends it or as an upstream is to see it.
+/// Query that a client sends.
 #[derive(Clone, Debug)]
 pub struct Query {
     pub draft: message::Draft,
-    /// A server's cookie that was received before is to be appended to the cookie option.
+    /// Whether the last received server cookie is appended to the cookie option.
     pub server_cookie: bool,
 }
 
-/// What a message is to be, all of it.
+/// Expected message, complete.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
     pub label: Option<String>,
-    /// `None`: as it follows from the query.
+    /// Wire bytes of the question; `None`: that of the query.
     pub question: Option<Vec<u8>>,
     pub any_case: bool,
     pub rcode: u16,
-    /// Flags that are set and usually are not; and that are not and usually are.
+    /// Flags that are set although they usually are not, and flags that are clear although they
+    /// usually are set.
     pub with: u16,
     pub without: u16,
     pub opcode: Option<u16>,
@@ -145,7 +146,7 @@ pub struct ExpectedEdns {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
-    /// As it follows from the query.
+    /// As the query implies.
     #[default]
     Usual,
     Yes,
@@ -157,37 +158,37 @@ pub enum ExpectedOption {
     Exactly(u16, Vec<u8>),
     /// An extended error (RFC 8914), with any text or this one.
     Error(u16, Option<String>),
-    /// A cookie (RFC 7873): the client's part, if it is to be a certain one, and the server's.
+    /// A cookie (RFC 7873): the client cookie, if a certain one is expected, and the server cookie.
     Cookie(Option<Vec<u8>>, ServerCookie),
 }
 
-/// What the server's part of a cookie is to be.
+/// Expected server cookie.
 #[derive(Clone, Debug)]
 pub enum ServerCookie {
     Any,
-    /// That of the last reply that had one; or another than that.
+    /// The server cookie of the last reply that had one (`Same`), or another one (`New`).
     Same,
     New,
-    /// These bytes; none: there is no such part.
+    /// These bytes; if empty, there is no server cookie.
     Exactly(Vec<u8>),
 }
 
-/// What an upstream answers.
+/// Answer of an upstream.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub label: Option<String>,
     pub draft: message::Draft,
-    /// `None`: the query's.
+    /// ID of the answer; `None`: the query's.
     pub id: Option<AnswerId>,
-    /// `None`: the query's.
+    /// Wire bytes of the question; `None`: the query's.
     pub question: Option<Vec<u8>>,
     pub from_elsewhere: bool,
-    /// Append the query's client cookie and this server part.
+    /// Server cookie to append after the query's client cookie.
     pub cookie: Option<Vec<u8>>,
-    /// Send no more bytes than this, without telling so.
+    /// Number of bytes after which the message is cut, without telling so.
     pub cut: Option<usize>,
     pub followed_by: Vec<u8>,
-    /// Bytes in place of everything else, but for the ID.
+    /// Bytes in place of everything except the ID.
     pub raw: Option<Vec<u8>>,
 }
 
@@ -197,35 +198,37 @@ pub enum AnswerId {
     Exactly(u16),
 }
 
-/// Where scenarios are played.
+/// World that scenarios are played in.
 pub trait World {
-    /// Lets ringdns do what it can do without time passing; a moment of real time at most.
+    /// Lets ringdns do all that it can do without time passing; takes a moment of real time at
+    /// most.
     fn breathe(&mut self);
-    /// Lets so much time pass.
+    /// Lets this much time pass.
     fn pass(&mut self, time: Duration);
-    /// How much later than it should be a reply of this moment can be: whole seconds that TTLs may have lost by it.
+    /// Returns the most by which a reply of this moment can be late: whole seconds that TTLs may
+    /// have lost.
     fn late(&self) -> u32;
-    /// A datagram to ringdns.
+    /// Sends a datagram to ringdns.
     fn send(&mut self, from: SocketAddr, message: &[u8]);
-    /// Datagrams to clients since the last time.
+    /// Returns the datagrams to clients since the last call.
     fn replies(&mut self) -> Vec<(SocketAddr, Vec<u8>)>;
-    /// A TCP connection to ringdns.
+    /// Opens a TCP connection to ringdns.
     fn connect(&mut self, from: IpAddr) -> std::io::Result<TcpStream>;
-    /// All counters.
+    /// Returns all counters.
     fn stats(&mut self) -> serde_json::Value;
     fn purge(&mut self, purge: &Purge);
-    /// How long nothing must have happened, in real time, for "nothing" to be believed.
+    /// Returns the real time without events after which "nothing" counts as confirmed.
     fn quiet(&self) -> Duration;
 }
 
 impl Scenario {
-    /// The time that passes in it.
+    /// Returns the time that passes in the scenario.
     pub fn duration(&self) -> Duration {
         let passes = |step: &Step| if let Action::Later(time) = step.action { time } else { Duration::ZERO };
         self.steps.iter().map(passes).sum()
     }
 
-    /// How many upstreams it has.
+    /// Returns the number of its upstreams.
     pub fn upstreams(&self) -> usize {
         let number = |step: &Step| match step.action {
             Action::See(upstream, _)
@@ -240,14 +243,15 @@ impl Scenario {
         spoken_of.max(parse::configured(&self.config).iter().map(|letter| letter + 1).max().unwrap_or(1))
     }
 
-    /// The whole configuration: `base`, what the scenario says, and the upstreams' addresses in place of their letters.
+    /// Returns the whole configuration: `base`, the changes of the scenario, and the upstreams'
+    /// addresses in place of their letters.
     pub fn configuration(&self, base: &str, upstreams: &[SocketAddr]) -> String {
         let base: toml::Table = base.parse().expect("the base is TOML");
         parse::merged(base, self.config.clone(), upstreams)
     }
 }
 
-/// All scenarios below `tests/scenarios`, in order of their names.
+/// Returns all scenarios below `tests/scenarios`, in order of their names.
 pub fn all() -> Result<Vec<Scenario>, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
     let mut scenarios = Vec::new();

@@ -1,4 +1,4 @@
-//! Plays a scenario: one step after the other, and nothing may happen that it does not speak of.
+//! Plays a scenario: one step after the other; anything that it does not mention is a failure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,21 +11,21 @@ use super::record::hex_text;
 use super::upstream::{Cast, Over, Seen, Stream, take_message};
 use super::{Action, Answer, AnswerId, Content, Expected, Scenario, Send, Step, Upstream, World};
 
-/// How long is waited, in real time, for what must happen without time passing.
+/// Real time to wait for events that need no virtual time to pass.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// Ports of clients: one for each datagram, so that no reply can be taken for another's.
+/// First port of clients. Each datagram has its own, so that every reply belongs to one query.
 const FIRST_PORT: u16 = 40_000;
 
-/// What was learnt while playing: for what can only be judged over many queries.
+/// Observations from playing, for tests that need many queries.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// IDs that clients chose.
+    /// IDs of the clients' queries.
     pub client_ids: Vec<u16>,
     /// IDs and ports of the queries that upstreams saw over UDP.
     pub upstream_ids: Vec<(u16, u16)>,
 }
 
-/// A scenario went another way than it should.
+/// Failure of a scenario.
 #[derive(Debug)]
 pub struct Failure(String);
 
@@ -41,7 +41,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Plays `scenario`, whose upstreams are `cast`, in `world`.
+/// Plays `scenario` with the upstreams `cast` in `world`.
 pub fn play(scenario: &Scenario, cast: Cast, world: &mut dyn World) -> Result<Told, Failure> {
     let limit = scenario.config.get("server").and_then(|server| server.get("udp_limit")?.as_integer());
     let mut player = Player {
@@ -81,13 +81,13 @@ pub fn play(scenario: &Scenario, cast: Cast, world: &mut dyn World) -> Result<To
     }
 }
 
-/// A query of a client.
+/// Query of a client.
 struct Asked {
     label: String,
     wire: Vec<u8>,
-    /// Where replies over UDP go.
+    /// Address that replies over UDP go to.
     from: SocketAddr,
-    /// The connection, if it went over TCP.
+    /// Name of the connection, if it was sent over TCP.
     connection: Option<String>,
     reply: Option<Vec<u8>>,
     answered: bool,
@@ -99,12 +99,13 @@ struct Player<'a> {
     cast: Cast,
     asked: Vec<Asked>,
     connections: BTreeMap<String, Stream>,
-    /// What clients have sent over them byte by byte, and is no whole message yet.
+    /// Bytes that clients have sent over the connections in pieces, and that are not a complete
+    /// message yet.
     pieces: BTreeMap<String, Vec<u8>>,
-    /// The last one that was received.
+    /// Last received server cookie.
     server_cookie: Vec<u8>,
     udp_limit: u16,
-    /// How late a step has been so far, in seconds that records may have lost.
+    /// Most by which a step has been late so far, in seconds that records may have lost.
     latest: u32,
 }
 
@@ -154,7 +155,7 @@ impl Player<'_> {
         }
     }
 
-    /// Takes what has arrived on either side.
+    /// Receives all that has arrived on either side.
     fn poll(&mut self) -> Played {
         self.world.breathe();
         self.cast.poll().map_err(|error| format!("an upstream's socket: {error}"))?;
@@ -187,7 +188,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Waits until something holds that needs no time to pass.
+    /// Waits until `holds` returns something, for conditions that need no time to pass.
     fn until<T>(&mut self, mut holds: impl FnMut(&mut Self) -> Option<T>) -> Result<Option<T>, String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -265,7 +266,7 @@ impl Player<'_> {
             });
         };
         match (&send.tcp, &send.content) {
-            // Over TCP a query may come in pieces, and several in one.
+            // Over TCP a query may arrive in pieces, and several queries in one piece.
             (Some(name), Content::Raw(bytes)) => {
                 let pieces = self.pieces.entry(name.clone()).or_default();
                 pieces.extend(bytes);
@@ -283,7 +284,7 @@ impl Player<'_> {
         self.connections.get_mut(name).ok_or_else(|| format!("there is no connection {name}"))
     }
 
-    /// The query of a step: the one of this name, or the first that has no reply yet.
+    /// Returns the query of a step: the one of this name, or the first that has no reply yet.
     fn query(&self, label: Option<&str>) -> Result<usize, String> {
         let wanted = |asked: &Asked| match label {
             Some(label) => asked.label == label,
@@ -425,7 +426,8 @@ impl Player<'_> {
         })
     }
 
-    /// That no upstream, or not this one, has seen anything that was not spoken of.
+    /// Checks that no upstream, or not this one, has seen a query that the scenario has not
+    /// mentioned.
     fn unseen(&self, upstream: Option<Upstream>) -> Played {
         let letter = upstream.map(|number| char::from(b'A' + number as u8));
         let unspoken =
@@ -436,7 +438,7 @@ impl Player<'_> {
         }
     }
 
-    /// That nothing has happened that the scenario does not speak of.
+    /// Checks that nothing has happened that the scenario does not mention.
     fn unexpected(&self) -> Played {
         self.unseen(None)?;
         match self.asked.iter().find_map(|asked| Some((&asked.label, asked.reply.as_ref()?))) {
@@ -450,7 +452,7 @@ impl Player<'_> {
         self.unexpected()?;
         match self.asked.iter().find(|asked| !asked.spoken_of) {
             Some(asked) => Err(format!("nothing is said of what query {} gets", asked.label)),
-            // Every frame has one outcome.
+            // Every frame must have one outcome.
             None => self.stat("/total/unaccounted", 0, 0),
         }
     }
@@ -490,7 +492,7 @@ fn verdict(wrong: Vec<String>, message: &Message) -> Played {
     if wrong.is_empty() { Ok(()) } else { Err(format!("{}\n  got:\n{message}", wrong.join("\n  "))) }
 }
 
-/// A message as well as it can be shown.
+/// Returns a message as readably as possible.
 fn shown(bytes: &[u8]) -> String {
     match Message::read(bytes) {
         Ok(message) => format!("  got:\n{message}"),
@@ -505,7 +507,7 @@ fn seen_text((letter, seen): (char, &Seen)) -> String {
     format!("{letter}: {asks} over {:?}", seen.over)
 }
 
-/// The address of a client in presentation format, for those who ask over both families.
+/// Returns the address of the server in the family of a client's address.
 pub fn server_of(from: IpAddr) -> SocketAddr {
     if from.is_ipv4() { crate::DNS_V4 } else { crate::DNS_V6 }
 }

@@ -1,5 +1,6 @@
-//! Records between master file text and wire bytes: hickory-proto where it can, by hand where it is more lenient than a test
-//! may be (letter case of names), or does not know the text (unknown types, TXT, DNAME, RRSIG, NSEC).
+//! Conversion of records between master file text and wire bytes. hickory-proto does it where it
+//! can. This file does it where hickory-proto is more lenient than a test may be (letter case of
+//! names), or does not know the text (unknown types, TXT, DNAME, RRSIG, NSEC).
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,14 +10,14 @@ use hickory_proto::serialize::binary::{
     BinDecodable, BinDecoder, BinEncodable, BinEncoder, NameEncoding, Restrict,
 };
 
-/// The types of RFC 1035 and RFC 2782 whose data may have compressed names (RFC 3597 section 4).
+/// Types of RFC 1035 and RFC 2782 whose data may have compressed names (RFC 3597 section 4).
 const COMPRESSED: [u16; 6] = [2, 5, 6, 12, 15, 33];
 const DNAME: u16 = 39;
 const TXT: u16 = 16;
 const RRSIG: u16 = 46;
 const NSEC: u16 = 47;
 
-/// A record, its data with names written out.
+/// Record, with uncompressed names in its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub owner: Name,
@@ -27,13 +28,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whether all but the TTL is the same, letter case included.
+    /// Whether everything except the TTL is equal, including letter case.
     pub fn is_alike(&self, other: &Record) -> bool {
         let same = |r: &Record| (r.class, r.rtype, r.data.clone());
         self.owner.eq_case(&other.owner) && same(self) == same(other)
     }
 
-    /// Reads one line of a master file: owner, TTL, class (may be left out), type, data.
+    /// Parses one line of a master file: owner, TTL, class (optional), type, data.
     pub fn parse(line: &str) -> Result<(Record, Ttl), String> {
         let mut rest = line;
         let mut word = || {
@@ -56,7 +57,7 @@ impl Record {
         Ok((Record { owner, ttl: ttl.least(), class, rtype, data }, ttl))
     }
 
-    /// Appends it to a message, names compressed as a server would.
+    /// Appends the record to a message, with names compressed as by a server.
     pub(super) fn emit(&self, to: &mut Encoder<'_>) -> Result<(), String> {
         to.name(&self.owner)?;
         for word in [self.rtype, self.class, (self.ttl >> 16) as u16, self.ttl as u16] {
@@ -72,7 +73,7 @@ impl Record {
         })
     }
 
-    /// Reads the one at `at` of a message, and where it ends.
+    /// Reads the record at `at` of a message. Returns it and its end.
     pub(super) fn read(message: &[u8], at: usize) -> Result<(Record, usize), String> {
         let (owner, at) = read_name(message, at)?;
         let fixed = message.get(at..at + 10).ok_or("a record's header ends early")?;
@@ -117,7 +118,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// What a TTL may be: `300`, `290-300`, or `*` for any.
+/// Expected TTL: `300`, `290-300`, or `*` for any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(u32, u32);
 
@@ -126,7 +127,8 @@ impl Ttl {
         self.0
     }
 
-    /// Whether it may be `ttl`, the reply being up to `late` seconds late, or what it repeats up to `earlier`.
+    /// Whether `ttl` is as expected, if the reply may be `late` seconds late, and an answer that it
+    /// repeats up to `earlier` seconds.
     pub fn admits(self, ttl: u32, late: u32, earlier: u32) -> bool {
         (self.0.saturating_sub(late)..=self.1.saturating_add(earlier)).contains(&ttl)
     }
@@ -151,7 +153,7 @@ impl FromStr for Ttl {
     }
 }
 
-/// Writes a message: names compressed against what stands before them.
+/// Writer of a message, with names compressed against earlier ones.
 pub(super) struct Encoder<'a>(BinEncoder<'a>, Vec<(usize, usize)>);
 
 impl<'a> Encoder<'a> {
@@ -171,7 +173,7 @@ impl<'a> Encoder<'a> {
         name.emit(&mut self.0).map_err(|e| e.to_string())
     }
 
-    /// Writes something behind its length.
+    /// Writes something after its length.
     pub fn measured(&mut self, write: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
         self.word(0)?;
         let start = self.0.offset();
@@ -180,13 +182,14 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    /// Ends the message.
+    /// Ends the message. Returns position and value of each length to fill in.
     pub fn finish(self) -> Vec<(usize, usize)> {
         self.1
     }
 }
 
-/// A name as it is spelled, with or without its final dot. hickory-proto reads `\\195` as octal digits.
+/// Parses a name, keeping its letter case, with or without its final dot. hickory-proto would read
+/// `\\195` as octal digits.
 pub fn name(text: &str) -> Result<Name, String> {
     let wrong = |error: &dyn fmt::Display| format!("{text:?} is no name: {error}");
     let mut labels = vec![Vec::new()];
@@ -219,7 +222,8 @@ pub fn name(text: &str) -> Result<Name, String> {
     Ok(name)
 }
 
-/// A name as it is written, with its final dot. hickory-proto escapes in octal digits.
+/// Returns a name in presentation format, with its final dot. hickory-proto would escape in octal
+/// digits.
 pub fn name_text(name: &Name) -> String {
     let byte = |byte: &u8| match byte {
         b'.' | b'\\' | b'"' | b';' => format!("\\{}", char::from(*byte)),
@@ -230,7 +234,7 @@ pub fn name_text(name: &Name) -> String {
     if name.is_root() { ".".to_owned() } else { name.iter().map(label).collect() }
 }
 
-/// Reads a name, and where it ends.
+/// Reads a name. Returns it and its end.
 pub(super) fn read_name(message: &[u8], at: usize) -> Result<(Name, usize), String> {
     let start = u16::try_from(at).map_err(|_| "beyond 64 KiB")?;
     let mut decoder = BinDecoder::new(message).clone(start);
@@ -279,7 +283,7 @@ fn class_text(class: u16) -> String {
     }
 }
 
-/// Bytes as pairs of hexadecimal digits, with or without blanks.
+/// Parses bytes as pairs of hexadecimal digits, with or without blanks.
 pub fn hex(text: &str) -> Result<Vec<u8>, String> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let pair = |pair: &[u8]| {
@@ -313,7 +317,8 @@ fn data_of(rtype: u16, text: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Data of the types that have names and numbers only: what each word is, by the bytes of a number, or 0 for a name.
+/// Returns the layout of the data of types that have only names and numbers: for each word, the
+/// number of bytes of a number, or 0 for a name.
 fn words_of(rtype: u16) -> Option<&'static [usize]> {
     match rtype {
         2 | 5 | 12 | DNAME => Some(&[0]),
@@ -368,7 +373,7 @@ fn strings(mut data: &[u8]) -> Option<String> {
     Some(texts.join(" "))
 }
 
-/// RFC 4034 section 3.2, times as numbers: what they say is of no importance to a cache.
+/// Parses RFC 4034 section 3.2, with times as numbers: their meaning does not matter to a cache.
 fn parse_signature(text: &str) -> Result<Vec<u8>, String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [covered, algorithm, labels, ttl, expires, begins, tag, signer, signature @ ..] = &words[..] else {
@@ -404,7 +409,7 @@ fn signature(data: &[u8]) -> Option<String> {
     ))
 }
 
-/// RFC 4034 section 4.2.
+/// Parses RFC 4034 section 4.2.
 fn parse_next_secure(text: &str) -> Result<Vec<u8>, String> {
     let mut words = text.split_whitespace();
     let mut bytes = wire_name(&name(words.next().unwrap_or_default())?)?;
@@ -430,12 +435,12 @@ fn next_secure(data: &[u8]) -> Option<String> {
     Some(format!("{} {}", name_text(&next), types.join(" ")))
 }
 
-/// The name that begins there in data whose names are written out.
+/// Returns the name at `at` of data with uncompressed names.
 pub fn name_at(data: &[u8], at: usize) -> Option<Name> {
     read_name(data, at).ok().map(|(name, _)| name)
 }
 
-/// A name on the wire, written out.
+/// Returns the uncompressed wire format of a name.
 pub fn wire_name(name: &Name) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut encoder = BinEncoder::new(&mut bytes);

@@ -1,4 +1,4 @@
-//! Upstreams that do what a scenario says and nothing else, and the TCP streams of both sides.
+//! Upstreams that do only what a scenario says, and the TCP streams of both sides.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,20 +12,20 @@ pub enum Over {
     Tcp,
 }
 
-/// A query that an upstream has seen.
+/// Query that an upstream has seen.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub bytes: Vec<u8>,
     pub over: Over,
     pub from: SocketAddr,
-    /// The TCP connection that it came over.
+    /// Number of the TCP connection that it came over.
     connection: usize,
-    /// Whether the scenario has spoken of it, and what it calls it.
+    /// Whether the scenario has mentioned it, and its name there.
     pub spoken_of: bool,
     pub label: Option<String>,
 }
 
-/// The upstreams of a scenario, on the loopback of a host.
+/// Upstreams of a scenario, on the loopback of a host.
 pub struct Cast(Vec<Member>);
 
 struct Member {
@@ -43,7 +43,7 @@ struct Sockets {
 }
 
 impl Cast {
-    /// As many as there are addresses, at ports that the kernel draws.
+    /// Creates one upstream per address, at ports that the kernel chooses.
     pub fn assemble(host: &Host, addresses: impl Iterator<Item = IpAddr>) -> io::Result<Cast> {
         let member = |ip| {
             let (sockets, address) = Sockets::open(host, SocketAddr::new(ip, 0))?;
@@ -56,17 +56,17 @@ impl Cast {
         self.0.iter().map(|member| member.address).collect()
     }
 
-    /// Takes what has arrived.
+    /// Receives the queries that have arrived.
     pub fn poll(&mut self) -> io::Result<()> {
         self.0.iter_mut().try_for_each(Member::poll)
     }
 
-    /// The queries that an upstream has seen.
+    /// Returns the queries that an upstream has seen.
     pub fn seen(&mut self, upstream: Upstream) -> &mut Vec<Seen> {
         &mut self.0[upstream].seen
     }
 
-    /// All queries, with the upstream's letter.
+    /// Returns all queries, with their upstream's letter.
     pub(super) fn all_seen(&self) -> impl Iterator<Item = (char, &Seen)> {
         self.0.iter().enumerate().flat_map(|(number, member)| {
             let letter = char::from(b'A' + number as u8);
@@ -74,7 +74,7 @@ impl Cast {
         })
     }
 
-    /// Answers the query that was seen as number `nth`.
+    /// Answers the `nth` query that the upstream has seen.
     pub fn answer(
         &mut self,
         upstream: Upstream,
@@ -90,7 +90,7 @@ impl Cast {
         match seen.over {
             Over::Udp => {
                 let socket = if elsewhere { &sockets.elsewhere } else { &sockets.udp };
-                // Whoever asked may have got its answer and gone.
+                // The client may have its answer already and be gone.
                 let _ = socket.send_to(bytes, seen.from);
                 Ok(())
             }
@@ -165,7 +165,7 @@ impl Sockets {
             let attempt = || {
                 let udp = UdpSocket::bind(address)?;
                 let address = udp.local_addr()?;
-                // Another may have the TCP port of the same number.
+                // Another program may use the TCP port of the same number.
                 let tcp = TcpListener::bind(address)?;
                 let elsewhere = UdpSocket::bind((address.ip(), 0))?;
                 udp.set_nonblocking(true)?;
@@ -184,13 +184,13 @@ impl Sockets {
     }
 }
 
-/// A TCP stream that never waits: what cannot be written now is written later.
+/// TCP stream that never waits: bytes that cannot be written now are written later.
 pub struct Stream {
     stream: TcpStream,
     peer: SocketAddr,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
-    /// Close our side once everything is written.
+    /// Whether to close our side once everything is written.
     closing: bool,
     /// Whether the other side has closed.
     pub ended: bool,
@@ -208,13 +208,13 @@ impl Stream {
         self.poll();
     }
 
-    /// Closes our side; the other may go on.
+    /// Closes our side; the other side may continue.
     pub fn close(&mut self) {
         self.closing = true;
         self.poll();
     }
 
-    /// Writes and reads what can be. A broken stream is one that has ended.
+    /// Writes and reads as much as possible. A broken stream counts as ended.
     pub fn poll(&mut self) {
         while !self.outbox.is_empty() {
             match ready(self.stream.write(&self.outbox)) {
@@ -241,13 +241,13 @@ impl Stream {
         }
     }
 
-    /// The next message behind its length, once it is whole.
+    /// Returns the next length-prefixed message, once it is complete.
     pub fn next_message(&mut self) -> Option<Vec<u8>> {
         take_message(&mut self.inbox)
     }
 }
 
-/// Takes the first message behind its length out of what has come, once it is whole.
+/// Takes the first length-prefixed message from the received bytes, once it is complete.
 pub(super) fn take_message(from: &mut Vec<u8>) -> Option<Vec<u8>> {
     let (length, rest) = from.split_first_chunk()?;
     let length = usize::from(u16::from_be_bytes(*length));
@@ -256,12 +256,12 @@ pub(super) fn take_message(from: &mut Vec<u8>) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// What a call that does not wait says; `None`: nothing yet.
+/// Returns the result of a non-blocking call; `None`: nothing yet.
 fn ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
-        // Of an earlier datagram to somebody who had gone.
+        // The error of an earlier datagram to a client that was gone.
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
         Err(error) => Err(error),
     }

@@ -1,4 +1,4 @@
-//! Of responses from upstreams: what answer is kept of them, and for how long.
+//! Tests of responses from upstreams: the answer kept, and for how long.
 
 use super::*;
 
@@ -39,7 +39,7 @@ fn ttl_rules_clamp_and_the_top_bit_means_zero() {
     assert_eq!(ttl(0x8000_0000), 10, "RFC 2181 section 8");
 }
 
-/// The TTLs that a client sees who asks at once.
+/// Returns the TTLs that a client sees if it asks at once.
 fn shown(answer: &Answer, query: &Message) -> Vec<u32> {
     let (reply, _) = replied(&wire(query), answer, Age::Fresh(0), LIMITS);
     reply.answers.iter().chain(&reply.authorities).map(|record| record.ttl).collect()
@@ -92,7 +92,7 @@ fn aliases_that_lead_to_nothing_are_negative() {
     nodata.answers.push(alias(86_400));
     assert_eq!(answer(&nodata, 0).ttl, RULES.negative_max);
     assert_eq!(shown(&answer(&nodata, 0), &query), [RULES.negative_max; 2]);
-    // Without one they may lead on elsewhere.
+    // Without an SOA, the aliases may continue elsewhere.
     nodata.authorities.clear();
     assert_eq!(answer(&nodata, 0).ttl, 86_400);
     let mut found = addresses(&query, 300, &[[192, 0, 2, 1]]);
@@ -137,7 +137,7 @@ fn what_was_not_asked_for_is_left_out_before_an_answer_is_cut() {
         (false, 113, false, [2, 1, 0]),
         (false, 114, false, [2, 0, 0]),
         (true, 113, false, [2, 1, 0]),
-        // Authority may have the proofs that DO asks for.
+        // The authority section may hold the proofs that DO asks for.
         (true, 114, true, [0, 0, 0]),
     ] {
         let asks = with_edns(asked.clone(), (whole.len() - less) as u16, dnssec_ok);
@@ -152,7 +152,8 @@ fn the_opt_record_may_stand_anywhere_among_the_additional_ones() {
     let before =
         [0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16, 32, 1, 13, 184, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
-    // RFC 6891 section 6.1.1. What follows it is left out, and is no loss but one.
+    // RFC 6891 section 6.1.1. The record after the OPT is left out, which loses nothing but that
+    // record.
     let after = [0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 5, 0, 2, 1, 0x61];
     message[11] = 3;
     message.extend(before.iter().chain(&opt).chain(&after));
@@ -220,7 +221,8 @@ fn ad_is_kept_only_from_trusted_upstreams() {
 }
 
 proptest! {
-    /// Any bytes after the header: taking an answer out of them never panics, and what is taken fits itself.
+    /// Parsing an answer from arbitrary bytes after the header never panics, and a parsed answer is
+    /// consistent.
     #[test]
     fn responses_of_any_bytes_are_taken_or_refused(
         mut counts in prop::array::uniform3(0u8..4),

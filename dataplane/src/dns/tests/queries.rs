@@ -1,4 +1,4 @@
-//! Of queries: what is taken, what it means, and what is rejected.
+//! Tests of queries: which are accepted, how they are parsed, and which are rejected.
 
 use super::*;
 
@@ -52,7 +52,7 @@ fn what_is_no_query_is_rejected_as_the_rfcs_say() {
     assert_eq!(parse(&good[..11]).err(), Some(Reject::Drop(DropReason::ShortMessage)));
     assert_eq!(changed(2, 0x80), Some(Reject::Drop(DropReason::Response)));
     assert_eq!(changed(2, 0x28), Some(Reject::Header(rcode::NOTIMP)), "opcode 5");
-    // What there is of question and EDNS is repeated.
+    // The reply repeats as much of question and EDNS as there is.
     let more = Some(Reject::Question(rcode::FORMERR));
     assert_eq!(changed(5, 0), more, "no question");
     let mut cookie = [&good[..5], &[0, 0, 0, 0, 0, 0, 1], &[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12]].concat();
@@ -123,7 +123,7 @@ fn edns_must_be_single_whole_and_of_version_0() {
         let rejected = query.parse(message);
         (rejected.err(), query.edns.map(|edns| edns.udp_size))
     };
-    // RFC 6891 section 7: who sends one gets one, also with the error.
+    // RFC 6891 section 7: a client that sends an OPT gets one, even with the error.
     let formerr = (Some(Reject::Question(rcode::FORMERR)), Some(1232));
     assert_eq!(broken(&twice), formerr, "two of them");
     let mut owned = [&good[..opt], &[1, b'a'], &good[opt..]].concat();
@@ -159,7 +159,7 @@ fn udp_limits_lie_between_512_and_ours() {
 }
 
 proptest! {
-    /// Any bytes: a query is either refused, or what was read of it is what hickory-proto reads.
+    /// A query of arbitrary bytes is either rejected or parsed like hickory-proto parses it.
     #[test]
     fn parsing_agrees_with_hickory(bytes in prop::collection::vec(any::<u8>(), 0..80), tail in any::<bool>()) {
         let mut message = wire(&query("example.com.", RecordType::A))[..12].to_vec();

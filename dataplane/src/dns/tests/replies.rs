@@ -1,4 +1,4 @@
-//! Of answers: the reply that each client is sent.
+//! Tests of replies: which reply each client is sent.
 
 use super::*;
 
@@ -57,7 +57,7 @@ fn what_is_too_large_is_cut_whole_and_says_so() {
     }
 }
 
-/// The INFO-CODEs of a reply, as hickory reads them.
+/// Returns the INFO-CODEs of a reply, as hickory-proto reads them.
 fn codes(reply: &Message) -> Vec<u16> {
     let options = reply.edns.as_ref().map(|edns| edns.options().as_ref().to_vec()).unwrap_or_default();
     let code = |(_, option): &(EdnsCode, EdnsOption)| match option {

@@ -228,7 +228,7 @@ proptest! {
             prop_assert_eq!(lost as u64, stats.bad_descriptors, "only a bad descriptor loses a chunk");
 
             let dropped = stats.rx_dropped + stats.rx_fill_ring_empty + stats.rx_ring_full;
-            // A bad completion is no packet, so the difference is at most those.
+            // A bad completion is not a packet, so the difference is at most the number of those.
             let outcomes = received + dropped + link.waiting() as u64;
             prop_assert!(outcomes <= injected && injected - outcomes <= stats.bad_descriptors);
             prop_assert_eq!(received + allocated, held.len() as u64 + released + handed_in);

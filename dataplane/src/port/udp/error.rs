@@ -1,23 +1,23 @@
-//! What can go wrong when sockets are opened, and what to do about it.
+//! Errors of opening UDP sockets, with their remedies.
 
 use super::{FRAMES_MIN, LISTEN_MAX};
 use rustix::io::Errno;
 use std::{io, net::SocketAddr};
 
-/// Why a [`UdpPort`](super::UdpPort) could not be opened.
+/// Reasons why a [`UdpPort`](super::UdpPort) could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum UdpError {
-    /// None, or too many.
+    /// No listen address, or too many.
     #[error("{count} listen addresses: name at least one and at most {LISTEN_MAX}")]
     Addresses {
-        /// How many were named.
+        /// Number of listen addresses.
         count: usize,
     },
 
     /// Fewer frames than a burst needs.
     #[error("{frames} frames a worker are too few: give it at least {FRAMES_MIN}")]
     TooFewFrames {
-        /// How many were asked for.
+        /// Number of frames requested.
         frames: u32,
     },
 
@@ -28,7 +28,7 @@ pub enum UdpError {
         address.port()
     )]
     InUse {
-        /// What was to be listened on.
+        /// Address to listen on.
         address: SocketAddr,
     },
 
@@ -39,7 +39,7 @@ pub enum UdpError {
         unprivileged_from()
     )]
     NotPermitted {
-        /// What was to be listened on.
+        /// Address to listen on.
         address: SocketAddr,
     },
 
@@ -49,7 +49,7 @@ pub enum UdpError {
          add it to an interface (`ip address add`), or correct `listen`"
     )]
     NotLocal {
-        /// What was to be listened on.
+        /// Address to listen on.
         address: SocketAddr,
     },
 
@@ -60,33 +60,33 @@ pub enum UdpError {
         family = if address.is_ipv4() { "IPv4" } else { "IPv6" }
     )]
     NoFamily {
-        /// What was to be listened on.
+        /// Address to listen on.
         address: SocketAddr,
     },
 
     /// Anything else.
     #[error("cannot listen on UDP {address}: {step}: {source}")]
     Socket {
-        /// What was to be listened on.
+        /// Address to listen on.
         address: SocketAddr,
-        /// What was being done.
+        /// Step that failed.
         step: &'static str,
-        /// What the kernel said.
+        /// Error from the kernel.
         source: io::Error,
     },
 
     /// The frames could not be mapped.
     #[error("cannot map memory for {frames} frames: {source}; give workers fewer frames")]
     Memory {
-        /// How many were asked for.
+        /// Number of frames requested.
         frames: u32,
-        /// What the kernel said.
+        /// Error from the kernel.
         source: io::Error,
     },
 }
 
 impl UdpError {
-    /// The error of a step in opening a socket.
+    /// Returns the error of a step in opening a socket.
     pub(super) fn at(address: SocketAddr, step: &'static str, errno: Errno) -> Self {
         match errno {
             Errno::ADDRINUSE => UdpError::InUse { address },
@@ -98,7 +98,8 @@ impl UdpError {
     }
 }
 
-/// The first port that anybody may bind. A host may have set it to other than 1024.
+/// Returns the first port that any user may bind. A host may have set it to a value other than
+/// 1024.
 fn unprivileged_from() -> u16 {
     std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
         .ok()

@@ -1,17 +1,17 @@
-//! How addresses stand in socket calls and in the headers of a frame, and the way from one to the other.
+//! Addresses in socket calls and in the headers of a frame, and their conversion.
 
 use crate::packet::header::{EtherType, Ipv4Udp, Ipv6Udp, Mac, Udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use zerocopy::FromBytes;
 
-/// Bytes of the headers that stand before a datagram.
+/// Returns the size of the headers before a datagram, in bytes.
 pub(super) fn headers(local: &SocketAddr) -> usize {
     let ip_udp = if local.is_ipv4() { size_of::<Ipv4Udp>() } else { size_of::<Ipv6Udp>() };
     size_of::<Mac>() + ip_udp
 }
 
-/// A `sockaddr_in` or `sockaddr_in6`, told apart by its first two bytes. A byte array, since both begin alike and a
-/// union could be read only with `unsafe`.
+/// A `sockaddr_in` or `sockaddr_in6`, distinguished by its first two bytes. It is a byte array,
+/// since both begin alike and reading a union takes `unsafe`.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(4))]
 pub(super) struct Name([u8; size_of::<libc::sockaddr_in6>()]);
@@ -20,7 +20,7 @@ const NAME_V4: usize = size_of::<libc::sockaddr_in>();
 const NAME_V6: usize = size_of::<libc::sockaddr_in6>();
 
 impl Name {
-    /// The address and its scope: the interface of a link-local IPv6 address, else 0.
+    /// Returns the address and its scope: the interface of a link-local IPv6 address, else 0.
     pub(super) fn read(&self) -> Option<(SocketAddr, u32)> {
         let bytes = &self.0;
         let family = u16::from_ne_bytes([bytes[0], bytes[1]]);
@@ -57,8 +57,8 @@ impl Name {
     }
 }
 
-/// An `IP_PKTINFO` or `IPV6_PKTINFO` control message: which of the host's addresses a datagram was sent to, or is
-/// to be sent from.
+/// An `IP_PKTINFO` or `IPV6_PKTINFO` control message: the address of this host that a datagram was
+/// sent to, or is to be sent from.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct Control {
@@ -66,13 +66,13 @@ pub(super) struct Control {
     info: [u8; 24],
 }
 
-/// `struct in_pktinfo`: interface, address of ours, address in the header.
+/// Size of `struct in_pktinfo`: interface, our address, address in the header.
 const INFO_V4: usize = 4 + 4 + 4;
-/// `struct in6_pktinfo`: address, interface.
+/// Size of `struct in6_pktinfo`: address, interface.
 const INFO_V6: usize = 16 + 4;
 
 impl Control {
-    /// The address that a received datagram was sent to.
+    /// Returns the address that a received datagram was sent to.
     pub(super) fn destination(&self) -> Option<IpAddr> {
         match (self.header.cmsg_level, self.header.cmsg_type) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
@@ -85,7 +85,7 @@ impl Control {
         }
     }
 
-    /// Any interface will do, as routes have it.
+    /// Leaves the interface to the routes.
     fn write_v4(&mut self, source: [u8; 4]) -> usize {
         self.info[..INFO_V4].fill(0);
         self.info[4..8].copy_from_slice(&source);
@@ -98,7 +98,8 @@ impl Control {
         self.write_header(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, INFO_V6)
     }
 
-    /// Returns the space that the control message takes: its length, made a multiple of the header's alignment.
+    /// Returns the space that the control message takes: its length, rounded up to the header's
+    /// alignment.
     fn write_header(&mut self, level: i32, kind: i32, info_len: usize) -> usize {
         let len = size_of::<libc::cmsghdr>() + info_len;
         self.header.cmsg_len = len as _;
@@ -108,8 +109,8 @@ impl Control {
     }
 }
 
-/// Where a datagram came in, written where a frame has the MAC address of its receiver. Turned around with the
-/// frame, it says which socket the reply is for.
+/// Socket and scope that a datagram came from, stored in the destination MAC address of its frame.
+/// In the reply, whose MAC addresses are swapped, it tells the socket to send from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     /// Number of the socket.
@@ -118,11 +119,11 @@ pub(super) struct Origin {
     pub(super) scope: u32,
 }
 
-/// First byte of a MAC address that nobody's hardware has (IEEE 802: locally administered).
+/// First byte of a MAC address that no hardware has (IEEE 802: locally administered).
 const LOCAL: u8 = 2;
 
 impl Origin {
-    /// Writes it to a frame that was received.
+    /// Writes the origin to a received frame.
     pub(super) fn write(self, frame: &mut [u8]) {
         if let Ok((mac, _)) = Mac::mut_from_prefix(frame) {
             let [a, b, c, d] = self.scope.to_ne_bytes();
@@ -130,7 +131,7 @@ impl Origin {
         }
     }
 
-    /// Reads it from a frame that is to be sent.
+    /// Reads the origin from a frame to be sent.
     pub(super) fn read(frame: &[u8]) -> Option<Self> {
         let (mac, _) = Mac::ref_from_prefix(frame).ok()?;
         let [LOCAL, socket, a, b, c, d] = mac.source else { return None };
@@ -138,7 +139,7 @@ impl Origin {
     }
 }
 
-/// What a reply's frame says to the socket.
+/// Reply as the socket sends it.
 pub(super) struct Reply<'a> {
     /// The datagram.
     pub(super) message: &'a [u8],
@@ -148,7 +149,8 @@ pub(super) struct Reply<'a> {
     pub(super) control_len: usize,
 }
 
-/// Reads a reply's headers: to whom it goes is written to `name`, from which address to `control`, if given.
+/// Reads a reply's headers. Writes its destination to `name`, and its source address to `control`,
+/// if given.
 #[inline]
 pub(super) fn reply<'a>(
     frame: &'a [u8],

@@ -1,4 +1,4 @@
-//! Opening sockets.
+//! Opens UDP sockets.
 
 use super::{error::UdpError, set_option};
 use rustix::{
@@ -10,20 +10,22 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-/// Bytes of queries and of replies that may wait in a socket: at a thousand bytes of kernel memory a small
-/// datagram, a few thousand of them, so that a worker that was held up for some milliseconds loses nothing.
+/// Size of a socket's receive and send buffers in bytes. A small datagram takes a thousand bytes of
+/// kernel memory, so a few thousand of them fit, and a worker that is delayed for some milliseconds
+/// loses nothing.
 const BUFFER: usize = 4 << 20;
 
 /// Treatment of an address that no interface has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absent {
-    /// An error.
+    /// Opening fails.
     Refused,
-    /// Bound all the same: the address is expected to come.
+    /// The socket is bound anyway: the address is expected to appear.
     Accepted,
 }
 
-/// Opens a socket on `address` that others of this user may share. Returns it with the address it is bound to.
+/// Opens a socket on `address` that other sockets of this user may share. Returns it with the
+/// address that it is bound to.
 pub(super) fn open(address: SocketAddr, absent: Absent) -> Result<(OwnedFd, SocketAddr), UdpError> {
     let at = |step| move |errno| UdpError::at(address, step, errno);
     let fd = unbound(address)?;
@@ -53,12 +55,12 @@ pub(super) fn open(address: SocketAddr, absent: Absent) -> Result<(OwnedFd, Sock
     Ok((fd, local))
 }
 
-/// Finds out whether another process listens on one of `listen`, even one that would share.
+/// Fails if another process listens on one of `listen`, even if that process shares its socket.
 ///
-/// For before the first port is opened: afterwards the own sockets are what is found.
+/// Call it before the first port is opened: afterwards it would find our own sockets.
 pub fn probe(listen: &[SocketAddr]) -> Result<(), UdpError> {
     for &address in listen {
-        // Not sharing, so that any other socket is in its way.
+        // This socket does not share, so any other socket makes `bind` fail.
         let fd = unbound(address)?;
         rustix::net::bind(&fd, &address).map_err(|errno| UdpError::at(address, "bind", errno))?;
     }
@@ -78,8 +80,8 @@ fn unbound(address: SocketAddr) -> Result<OwnedFd, UdpError> {
     Ok(fd)
 }
 
-/// Replies are sized to fit, so they are never fragmented: sent with "don't fragment", as over AF_XDP. PROBE also
-/// pays no heed to path MTUs that were learned from ICMP, which anybody can forge (RFC 9715 section 3.1).
+/// Sets "don't fragment", as over AF_XDP: replies are sized to fit, so they are never fragmented.
+/// PROBE also ignores path MTUs learned from ICMP, which anybody can forge (RFC 9715 section 3.1).
 fn set_path_mtu(fd: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
     match address {
         SocketAddr::V4(_) => sockopt::set_ip_mtu_discover(fd, sockopt::Ipv4PathMtuDiscovery::PROBE),
@@ -87,8 +89,9 @@ fn set_path_mtu(fd: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
     }
 }
 
-/// With CAP_NET_ADMIN buffers may be as large as we like, without up to `net.core.rmem_max` and `wmem_max`. Smaller
-/// ones work too: what they lose is counted.
+/// Enlarges the buffers to [`BUFFER`]. With CAP_NET_ADMIN, any size is allowed; without it,
+/// `net.core.rmem_max` and `wmem_max` are the limits. Smaller buffers work too: datagrams that they
+/// lose are counted.
 fn enlarge_buffers(fd: impl AsFd) {
     let fd = fd.as_fd();
     let receive = sockopt::set_socket_recv_buffer_size_force(fd, BUFFER)

@@ -27,7 +27,7 @@ fn client(address: &str) -> UdpSocket {
     socket
 }
 
-/// Turns a received frame around, its message as it is.
+/// Turns a received frame into its reply, with the same message.
 fn turn_around(port: &mut UdpPort, mut frame: Frame) -> Frame {
     let (envelope, len) = Envelope::open(port.frames.packet(&frame), Checksums::Unused).unwrap();
     let sealed = envelope.seal(port.frames.buffer(&mut frame), len, None);
@@ -35,7 +35,7 @@ fn turn_around(port: &mut UdpPort, mut frame: Frame) -> Frame {
     frame
 }
 
-/// Receives until `count` datagrams have come, and sends each back.
+/// Receives until `count` datagrams have arrived, and sends each back.
 fn echo(port: &mut UdpPort, count: usize) {
     let bell = Doorbell::new().unwrap();
     let start = Instant::now();
@@ -196,7 +196,7 @@ fn a_reply_that_cannot_be_sent_costs_no_other() {
         }
         port.send(frame);
     }
-    // Not a frame of this port, so there is no telling where to.
+    // A frame that is not from this port has no socket to send from.
     let mut stray = port.frames.alloc().unwrap();
     stray.set_len(60);
     port.frames.buffer(&mut stray)[..60].fill(0xee);
@@ -260,12 +260,13 @@ fn ports_that_share_an_address_answer_all() {
     clients.iter().for_each(|client| assert_eq!(client.recv(&mut [0; 8]).unwrap(), 2));
 }
 
-/// A send buffer fills only while something holds packets. A neighbour that does not tell its MAC address does.
+/// A send buffer fills only while something holds packets back, such as a neighbour that does not
+/// tell its MAC address.
 #[test]
 fn a_full_send_buffer_keeps_replies_and_their_order() {
     netns::run(|| {
         let mut port = open(&["10.9.0.1:0"]);
-        // The least there is: some small datagrams.
+        // The smallest possible buffer: a few small datagrams.
         sockopt::set_socket_send_buffer_size_force(&port.sockets[0].fd, 0).unwrap();
         let server = local(&port, 0);
         for n in 0..100u8 {

@@ -1,6 +1,7 @@
-//! What a ring has had no room for.
+//! Backlog of items that a ring had no room for.
 
-/// A queue that can be read as one slice, the oldest first, and never allocates: for as many as there are chunks.
+/// Queue that can be read as one slice, the oldest item first. It never allocates after its
+/// creation: its capacity is the number of chunks.
 pub(super) struct Backlog<T> {
     items: Vec<T>,
     head: usize,
@@ -14,7 +15,7 @@ impl<T> Backlog<T> {
     #[inline]
     pub(super) fn push(&mut self, item: T) {
         if self.items.len() == self.items.capacity() {
-            // Each chunk is in here once at most, so what fills the rest is gone already.
+            // Each chunk is in here at most once, so the other entries have been taken already.
             self.items.drain(..self.head);
             self.head = 0;
         }

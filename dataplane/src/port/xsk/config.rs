@@ -1,31 +1,31 @@
-//! How an AF_XDP socket is asked for, and what came of it.
+//! Settings of an AF_XDP socket, and the properties of the opened one.
 
 use super::XskError;
 use crate::port::{BURST, Checksums};
 use std::fmt;
 
-/// How to open an [`XskPort`](super::XskPort).
+/// Settings of an [`XskPort`](super::XskPort).
 #[derive(Clone, Debug)]
 pub struct XskConfig {
-    /// Name of the interface, in the network namespace of the thread that opens.
+    /// Name of the interface, in the network namespace of the opening thread.
     pub interface: String,
-    /// Number of its queue.
+    /// Number of the queue.
     pub queue: u32,
-    /// In which mode.
+    /// Requested mode.
     pub mode: Request,
-    /// Chunks of packet memory; those beyond the fill ring are for frames on their way out.
+    /// Number of chunks of packet memory; those beyond the fill ring are for frames in transit out.
     pub frames: u32,
     /// Sizes of the rings.
     pub rings: Rings,
-    /// Take the checksums of what arrives as right: where the NIC verifies them. Partial ones need no trust: in copy
-    /// mode they are recognised.
+    /// Whether to take received checksums as right, because the NIC verifies them. Partial ones
+    /// need no trust: in copy mode they are recognised.
     pub trust_checksums: bool,
-    /// Let the worker drive the NIC instead of interrupts.
+    /// Busy polling, in which the worker drives the NIC instead of interrupts.
     pub busy_poll: Option<BusyPoll>,
 }
 
 impl XskConfig {
-    /// What suits most NICs.
+    /// Returns settings that suit most NICs.
     pub fn new(interface: impl Into<String>, queue: u32) -> Self {
         XskConfig {
             interface: interface.into(),
@@ -38,8 +38,8 @@ impl XskConfig {
         }
     }
 
-    /// Returns who vouches for the checksums of what arrives in `mode`. In zero-copy mode the bytes are those of the wire, on
-    /// which no checksum is partial.
+    /// Returns how the checksums of packets received in `mode` are verified. In zero-copy mode the
+    /// bytes are those of the wire, on which no checksum is partial.
     pub(super) fn checksums(&self, mode: Mode) -> Checksums {
         match mode {
             _ if self.trust_checksums => Checksums::Trust,
@@ -76,7 +76,7 @@ impl XskConfig {
     }
 }
 
-/// Which mode to open a socket in.
+/// Requested mode of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Request {
     /// Zero-copy if the driver has it, else copy.
@@ -91,7 +91,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// The mode that is tried first.
+    /// Returns the mode to try first.
     pub(super) fn first(self) -> Mode {
         match self {
             Request::Auto | Request::ZeroCopy => Mode::ZeroCopy,
@@ -100,12 +100,12 @@ impl Request {
     }
 }
 
-/// The mode that a socket is in.
+/// Mode of an opened socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The NIC reads and writes the packet memory.
     ZeroCopy,
-    /// The kernel copies between it and its own.
+    /// The kernel copies between the packet memory and its own memory.
     Copy,
 }
 
@@ -118,22 +118,24 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Descriptors that each ring holds: powers of two.
+/// Number of descriptors that each ring holds: powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rings {
-    /// Received packets that wait for the worker.
+    /// Most received packets that wait for the worker.
     pub rx: u32,
-    /// Frames that wait to be sent.
+    /// Most frames that wait to be sent.
     pub tx: u32,
-    /// Chunks to be received into; also how many are with the kernel at most. The kernel's documentation asks for
-    /// as many as the RX rings of NIC and socket hold together; Knot DNS found as many as one of them to be faster.
+    /// Most chunks that the kernel has to receive into. The kernel's documentation recommends as
+    /// many as the RX rings of NIC and socket hold together; Knot DNS found as many as one of them
+    /// to be faster.
     pub fill: u32,
-    /// Frames that were sent.
+    /// Most sent frames that wait to be taken back.
     pub completion: u32,
 }
 
 impl Rings {
-    /// More are of no use: a worker that is so late answers clients that have given up.
+    /// Largest ring. A larger one is useless: a worker that is so late answers clients that have
+    /// given up.
     const MAX: u32 = 1 << 16;
 }
 
@@ -143,25 +145,25 @@ impl Default for Rings {
     }
 }
 
-/// Preferred busy polling (Linux 5.11): the worker's system calls run the driver, and its interrupts stay off. The
-/// interface wants `napi_defer_hard_irqs` and `gro_flush_timeout` set with it.
+/// Preferred busy polling (Linux 5.11): the worker's system calls run the driver, and its
+/// interrupts stay off. The interface also needs `napi_defer_hard_irqs` and `gro_flush_timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BusyPoll {
     /// Longest poll in microseconds (`SO_BUSY_POLL`).
     pub usecs: u16,
-    /// Most packets a poll (`SO_BUSY_POLL_BUDGET`).
+    /// Most packets per poll (`SO_BUSY_POLL_BUDGET`).
     pub budget: u16,
 }
 
-/// How a socket was opened.
+/// Properties of an opened socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
-    /// The mode that it is in.
+    /// Mode of the socket.
     pub mode: Mode,
-    /// Why in this one.
+    /// Reason for the mode.
     pub reason: String,
-    /// Whether the kernel wants to be told that there is something to send: always in copy mode.
+    /// Whether the kernel needs a kick to send: always in copy mode.
     pub need_wakeup: bool,
-    /// Whether the packet memory stands on reserved huge pages.
+    /// Whether the packet memory is on reserved huge pages.
     pub hugepages: bool,
 }

@@ -1,10 +1,10 @@
-//! What can go wrong when an AF_XDP socket is opened, and what to do about it.
+//! Errors of opening an AF_XDP socket, with their remedies.
 
 use super::{Mode, XskConfig};
 use crate::port::nic::Nic;
 use std::io;
 
-/// Why an [`XskPort`](super::XskPort) could not be opened.
+/// Reasons why an [`XskPort`](super::XskPort) could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum XskError {
     /// The settings contradict each other.
@@ -14,23 +14,23 @@ pub enum XskError {
         interface: String,
         /// Number of the queue.
         queue: u32,
-        /// What is wrong with them, and what would be right.
+        /// Contradiction between the settings, and its remedy.
         reason: String,
     },
 
-    /// The packet memory was not mapped or not registered.
+    /// The packet memory could not be mapped or registered.
     #[error(
         "cannot register {} KiB of packet memory with AF_XDP: {source}; {}",
         frames * 2, memory_remedy(source)
     )]
     Memory {
-        /// How many frames were asked for.
+        /// Number of frames requested.
         frames: u32,
-        /// What the kernel said.
+        /// Error from the kernel.
         source: io::Error,
     },
 
-    /// The socket was not bound.
+    /// The socket could not be bound.
     #[error(
         "cannot bind an AF_XDP socket to {interface} queue {queue} in {mode} mode: {source}; {}",
         bind_remedy(source, interface, *queue, *mode, nic.as_deref())
@@ -40,15 +40,15 @@ pub enum XskError {
         interface: String,
         /// Number of the queue.
         queue: u32,
-        /// The mode that was tried.
+        /// Mode that was tried.
         mode: Mode,
-        /// What the kernel said.
+        /// Error from the kernel.
         source: io::Error,
-        /// The interface, if what the kernel said may mean many things.
+        /// Properties of the interface, if the kernel's error may have several causes.
         nic: Option<Box<Nic>>,
     },
 
-    /// Busy polling was not turned on.
+    /// Busy polling could not be enabled.
     #[error(
         "cannot set {option} to {value} on an AF_XDP socket of {interface}: {source}; {}",
         busy_poll_remedy(source)
@@ -58,15 +58,15 @@ pub enum XskError {
         interface: String,
         /// Name of the socket option.
         option: &'static str,
-        /// The value that was asked for.
+        /// Requested value.
         value: i32,
-        /// What the kernel said.
+        /// Error from the kernel.
         source: io::Error,
     },
 }
 
 impl XskError {
-    /// A bind in `mode` that the kernel refused.
+    /// Returns the error of a bind in `mode` that the kernel refused.
     pub(super) fn bind(config: &XskConfig, mode: Mode, source: io::Error) -> Self {
         let XskConfig { interface, queue, .. } = config;
         let is_vague = source.raw_os_error() == Some(libc::EINVAL);
@@ -74,7 +74,7 @@ impl XskError {
         Self::Bind { interface: interface.clone(), queue: *queue, mode, source, nic }
     }
 
-    /// Returns why copy mode is taken, if this came of trying zero-copy.
+    /// Returns the reason to use copy mode, if this is the error of trying zero-copy.
     pub(super) fn no_zero_copy(&self) -> Option<String> {
         match self {
             Self::Bind { interface, source, nic: Some(nic), .. } => {
@@ -85,7 +85,7 @@ impl XskError {
         }
     }
 
-    /// The kernel's errno, if it was the kernel that refused.
+    /// Returns the kernel's errno, if the kernel refused.
     pub fn errno(&self) -> Option<i32> {
         match self {
             XskError::Settings { .. } => None,

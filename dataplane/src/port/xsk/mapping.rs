@@ -1,4 +1,4 @@
-//! Memory of a ring, mapped from the socket that it belongs to.
+//! Memory of a ring, mapped from its socket.
 
 use super::ring::{Counter, Entry, RingMemory};
 use rustix::{
@@ -12,13 +12,14 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-/// A mapped ring; unmapped when dropped.
+/// Mapped ring; unmapped when dropped.
 ///
-/// It outlives the socket's file descriptor: the kernel keeps the ring for as long as it is mapped.
+/// The mapping may outlive the socket's file descriptor: the kernel keeps the ring as long as it is
+/// mapped.
 pub(super) struct RingMap {
     base: NonNull<u8>,
     len: usize,
-    /// By [`Counter`].
+    /// Counters, indexed by [`Counter`].
     counters: [NonNull<AtomicU32>; 3],
     words: NonNull<AtomicU64>,
     /// Number of entries: a power of two.
@@ -122,10 +123,11 @@ impl Drop for RingMap {
     }
 }
 
-/// Where the parts of a ring are, in bytes from the start of its mapping: aligned, and within its length.
+/// Offsets of the parts of a ring, in bytes from the start of its mapping: aligned, and within its
+/// length.
 #[derive(Debug, PartialEq, Eq)]
 struct Layout {
-    /// By [`Counter`].
+    /// Offsets of the counters, indexed by [`Counter`].
     counters: [usize; 3],
     words: usize,
     len: usize,
@@ -133,9 +135,8 @@ struct Layout {
 }
 
 impl Layout {
-    /// Checks the kernel's offsets of a ring of `size` entries; `None` where they cannot be true, and where the
-    /// kernel is too
-    /// old to have flags (before Linux 5.4).
+    /// Checks the kernel's offsets of a ring of `size` entries. Returns `None` if they are invalid,
+    /// or if the kernel is too old to have flags (before Linux 5.4).
     fn check<T: Entry>(offsets: &XdpRingOffset, size: u32) -> Option<Layout> {
         let count = size.checked_mul(T::WORDS)?;
         let words = usize::try_from(offsets.desc).ok()?;

@@ -1,8 +1,9 @@
-//! The four rings of a socket, and the ledger of the chunks that go through them. No system call is made here.
+//! The four rings of a socket, and the ledger of the chunks on them. This file makes no system
+//! call.
 //!
-//! Fill (chunks to be received into), RX (received), TX (to be sent) and completion (sent) each have one side here and
-//! one in the kernel. [`Frames`] keeps the ledger, and what comes back from the kernel becomes a frame only if the
-//! ledger agrees.
+//! Fill (chunks to receive into), RX (received), TX (to send) and completion (sent) each have one
+//! side here and one in the kernel. [`Frames`] keeps the ledger. A chunk that the kernel returns
+//! becomes a frame only if the ledger agrees.
 
 use super::{
     backlog::Backlog,
@@ -21,7 +22,7 @@ pub(super) struct Memories<M> {
     pub(super) completion: M,
 }
 
-/// The rings of a socket with memory of its own, and what is on them.
+/// Rings of a socket with its own packet memory, and the state of their chunks.
 pub(super) struct Queues<M> {
     pub(super) frames: Frames,
     pub(super) stats: PortStats,
@@ -29,22 +30,22 @@ pub(super) struct Queues<M> {
     tx: Producer<M, Desc>,
     fill: Producer<M, u64>,
     completion: Consumer<M, u64>,
-    /// Frames that the TX ring has had no room for.
+    /// Frames that the TX ring had no room for.
     backlog: Backlog<Span>,
-    /// Most chunks that are given to be received into: as many as the fill ring holds.
+    /// Most chunks given to the kernel to receive into: as many as the fill ring holds.
     fill_target: u32,
-    /// Chunks given to be received into and not come back.
+    /// Number of chunks given to the kernel to receive into and not returned yet.
     filled: u32,
-    /// Chunks given to be sent and not come back.
+    /// Number of chunks given to the kernel to send and not returned yet.
     in_flight: u32,
-    /// Whether the last burst took all there was.
+    /// Whether the last burst took all received packets.
     drained: bool,
     /// Whether free chunks wait for room on the fill ring.
     fill_waits: bool,
 }
 
 impl<M: RingMemory> Queues<M> {
-    /// The queues over empty rings, before the kernel has any of `frames`.
+    /// Creates the queues on empty rings, before the kernel has any of `frames`.
     pub(super) fn new(frames: Frames, memories: Memories<M>) -> Self {
         Queues {
             backlog: Backlog::new(frames.total()),
@@ -62,7 +63,7 @@ impl<M: RingMemory> Queues<M> {
         }
     }
 
-    /// Takes what was received, up to what `burst` has room for.
+    /// Takes received packets, as many as `burst` has room for.
     #[inline]
     pub(super) fn recv(&mut self, burst: &mut Burst) {
         let room = burst.remaining_capacity() as u32;
@@ -83,8 +84,8 @@ impl<M: RingMemory> Queues<M> {
         self.backlog.push(self.frames.to_tx(frame));
     }
 
-    /// Takes back what was sent. In copy mode that is all by now; in zero-copy mode what the NIC has got round to:
-    /// the rest comes with a later flush.
+    /// Takes back sent chunks. In copy mode all are sent by now. In zero-copy mode the NIC may have
+    /// yet to send some, which a later flush takes back.
     #[inline]
     pub(super) fn reclaim(&mut self) {
         while self.in_flight > 0 {
@@ -99,7 +100,7 @@ impl<M: RingMemory> Queues<M> {
         }
     }
 
-    /// Moves what the TX ring has room for from the backlog to it, in order.
+    /// Moves frames from the backlog to the TX ring, in order, while there is room.
     #[inline]
     pub(super) fn transmit(&mut self) {
         let waiting = self.backlog.waiting();
@@ -113,12 +114,13 @@ impl<M: RingMemory> Queues<M> {
         self.stats.tx_ring_full += u64::from(!self.backlog.waiting().is_empty());
     }
 
-    /// Gives the kernel free chunks to receive into, until as many as the fill ring holds are with it.
+    /// Gives the kernel free chunks to receive into, until it has as many as the fill ring holds.
     ///
-    /// Bounding what is with the kernel, rather than filling what room the ring has, keeps the packet memory in use
-    /// small where the driver takes chunks off the ring in advance. The ring has room for a chunk later than the chunk
-    /// comes back: the kernel shows what it received before it shows that it took the chunks off the fill ring
-    /// (Linux 6.18 `net/xdp/xsk.c`, `xsk_flush`). So a chunk leaves the free list only once there is room.
+    /// Limiting the number that the kernel has, rather than filling all room on the ring, keeps the
+    /// packet memory in use small if the driver takes chunks off the ring in advance. The ring has
+    /// room for a chunk only after the chunk comes back: the kernel publishes a received packet
+    /// before it publishes that it took the chunk off the fill ring (Linux 6.18 `net/xdp/xsk.c`,
+    /// `xsk_flush`). So a chunk leaves the free list only once there is room.
     #[inline]
     pub(super) fn refill(&mut self) {
         let wanted = self.fill_target.saturating_sub(self.filled);
@@ -134,52 +136,53 @@ impl<M: RingMemory> Queues<M> {
         self.fill_waits = count < possible;
     }
 
-    /// How many frames on the TX ring the kernel has not taken.
+    /// Returns the number of frames on the TX ring that the kernel has not taken.
     #[inline]
     pub(super) fn unsent(&self) -> u32 {
         self.tx.unread()
     }
 
-    /// Number of chunks given to be sent and not come back.
+    /// Returns the number of chunks given to the kernel to send and not returned yet.
     #[inline]
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// Whether something waits for the kernel to make room that no event will tell of.
+    /// Whether frames or chunks wait for room on a ring that no event will announce.
     #[inline]
     pub(super) fn stuck(&self) -> bool {
         let sending = self.in_flight > 0 && (self.unsent() > 0 || !self.backlog.waiting().is_empty());
         sending || self.fill_waits
     }
 
-    /// Whether the last burst took all there was.
+    /// Whether the last burst took all received packets.
     #[inline]
     pub(super) fn drained(&self) -> bool {
         self.drained
     }
 
-    /// Whether the kernel wants to be told that there is something to send.
+    /// Whether the kernel needs a kick to send.
     #[inline]
     pub(super) fn tx_needs_wakeup(&self) -> bool {
         self.tx.needs_wakeup()
     }
 
-    /// Whether the driver waits to be told to go on receiving.
+    /// Whether the driver needs a wake-up to continue receiving.
     #[inline]
     pub(super) fn rx_needs_wakeup(&self) -> bool {
         self.fill.needs_wakeup()
     }
 }
 
-/// The descriptor of a packet that is about to be sent.
+/// Returns the descriptor of a packet that is about to be sent.
 #[inline]
 fn descriptor(at: Span) -> Desc {
     let addr = u64::from(at.index) * CHUNK as u64 + u64::from(at.start);
     Desc { addr, len: at.len.into(), options: 0 }
 }
 
-/// Where a descriptor says that its packet is. What does not fit a [`Span`] becomes one that no ledger accepts.
+/// Returns the position in a descriptor. Values that do not fit a [`Span`] become ones that no
+/// ledger accepts.
 #[inline]
 fn span(desc: Desc) -> Span {
     Span {

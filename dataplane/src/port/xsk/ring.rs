@@ -1,14 +1,15 @@
 //! Producer and consumer of one AF_XDP ring.
 //!
-//! A ring is an array whose size is a power of two and two free-running 32-bit counters: the producer writes entries
-//! and then moves its counter, the consumer reads entries and then moves its own. Each side caches both counters and
-//! reads the other side's only when the cached one does not suffice, since that read fetches a cache line which the
-//! other side writes.
+//! A ring is an array whose size is a power of two, and two free-running 32-bit counters: the
+//! producer writes entries and then moves its counter, the consumer reads entries and then moves
+//! its own. Each side caches both counters, and reads the other side's only if the cached one does
+//! not suffice, since that read fetches a cache line that the other side writes.
 //!
-//! The kernel is the other side, and nothing that it stores is trusted: an entry is read once, into registers; a
-//! producer counter that is too far ahead yields at most one ring of entries, which the ledger of frames then judges; a
-//! consumer counter outside of the ring means that there is no room. Entries are atomic words, so that a kernel that
-//! writes them while they are read causes wrong values, not undefined behaviour.
+//! The kernel is the other side, and none of its values is trusted. An entry is read once, into
+//! registers. A producer counter that is too far ahead yields at most one ring of entries, which
+//! the ledger of frames then checks. A consumer counter outside the ring means that there is no
+//! room. Entries are atomic words, so that a kernel that writes them while they are read causes
+//! wrong values, not undefined behaviour.
 
 use std::{marker::PhantomData, sync::atomic::Ordering};
 
@@ -32,7 +33,7 @@ pub(super) trait RingMemory {
     fn size(&self) -> u32;
     fn load(&self, counter: Counter, order: Ordering) -> u32;
     fn store(&self, counter: Counter, value: u32, order: Ordering);
-    /// The word at `index` of the array of entries, modulo the number of its words.
+    /// Returns the word at `index` of the array of entries, modulo the number of its words.
     fn word(&self, index: u32) -> u64;
     fn set_word(&self, index: u32, word: u64);
 }
@@ -45,7 +46,7 @@ pub(super) trait Entry: Copy {
     fn write(self, memory: &impl RingMemory, position: u32);
 }
 
-/// An address within packet memory: an entry of the fill and the completion ring.
+/// Address within packet memory: an entry of the fill and the completion ring.
 impl Entry for u64 {
     const WORDS: u32 = 1;
 
@@ -78,7 +79,7 @@ impl Entry for Desc {
     fn read(memory: &impl RingMemory, position: u32) -> Self {
         let word = position.wrapping_mul(Self::WORDS);
         let addr = memory.word(word);
-        // In memory, the length stands before the options, whatever the machine's byte order.
+        // In memory, the length is before the options, whatever the byte order.
         let [a, b, c, d, e, f, g, h] = memory.word(word.wrapping_add(1)).to_ne_bytes();
         Desc { addr, len: u32::from_ne_bytes([a, b, c, d]), options: u32::from_ne_bytes([e, f, g, h]) }
     }
@@ -92,19 +93,19 @@ impl Entry for Desc {
     }
 }
 
-/// The side of a ring that writes entries.
+/// Side of a ring that writes entries.
 pub(super) struct Producer<M, T> {
     memory: M,
     size: u32,
     /// Position of the next entry to write.
     head: u32,
-    /// Position up to which the consumer had read when its counter was last loaded.
+    /// Consumer's position when it was last loaded.
     tail: u32,
     entries: PhantomData<T>,
 }
 
 impl<M: RingMemory, T: Entry> Producer<M, T> {
-    /// The producer of a ring that nobody else produces on.
+    /// Creates the producer of a ring that nobody else produces on.
     pub(super) fn new(memory: M) -> Self {
         let size = memory.size();
         let head = memory.load(Counter::Producer, Ordering::Relaxed);
@@ -112,8 +113,9 @@ impl<M: RingMemory, T: Entry> Producer<M, T> {
         Producer { memory, size, head, tail, entries: PhantomData }
     }
 
-    /// Writes entries for as long as there is room, `most` and `entries` last, shows them to the consumer, and returns
-    /// how many. Takes no entry from the iterator that it does not write.
+    /// Writes entries while there is room, at most `most` and as many as `entries` has, publishes
+    /// them to the consumer, and returns their number. Takes no entry from the iterator that it
+    /// does not write.
     #[inline]
     pub(super) fn produce(&mut self, most: u32, entries: impl Iterator<Item = T>) -> u32 {
         let room = self.room(most);
@@ -130,11 +132,11 @@ impl<M: RingMemory, T: Entry> Producer<M, T> {
         count
     }
 
-    /// Number of entries that there is room for, `most` at most.
+    /// Returns the number of entries that there is room for, at most `most`.
     #[inline]
     fn room(&mut self, most: u32) -> u32 {
         if self.known_room() < most {
-            // Acquire: the consumer has read what it says that it has read, before we overwrite it.
+            // Acquire: the consumer's reads are complete before we overwrite these entries.
             self.tail = self.memory.load(Counter::Consumer, Ordering::Acquire);
         }
         self.known_room().min(most)
@@ -142,11 +144,12 @@ impl<M: RingMemory, T: Entry> Producer<M, T> {
 
     #[inline]
     fn known_room(&self) -> u32 {
-        // A consumer that claims to be ahead of us, or further behind than the ring is long, leaves no room.
+        // If the consumer claims to be ahead of us, or further behind than the ring is long, there
+        // is no room.
         self.size.saturating_sub(self.head.wrapping_sub(self.tail))
     }
 
-    /// Number of entries that the consumer has not read yet.
+    /// Returns the number of entries that the consumer has not read yet.
     #[inline]
     pub(super) fn unread(&self) -> u32 {
         self.head.wrapping_sub(self.memory.load(Counter::Consumer, Ordering::Relaxed)).min(self.size)
@@ -159,11 +162,11 @@ impl<M: RingMemory, T: Entry> Producer<M, T> {
     }
 }
 
-/// The side of a ring that reads entries.
+/// Side of a ring that reads entries.
 pub(super) struct Consumer<M, T> {
     memory: M,
     size: u32,
-    /// Position up to which the producer had written when its counter was last loaded.
+    /// Producer's position when it was last loaded.
     head: u32,
     /// Position of the next entry to read.
     tail: u32,
@@ -171,14 +174,15 @@ pub(super) struct Consumer<M, T> {
 }
 
 impl<M: RingMemory, T: Entry> Consumer<M, T> {
-    /// The consumer of a ring that nobody else consumes from.
+    /// Creates the consumer of a ring that nobody else consumes from.
     pub(super) fn new(memory: M) -> Self {
         let size = memory.size();
         let tail = memory.load(Counter::Consumer, Ordering::Relaxed);
         Consumer { memory, size, head: tail, tail, entries: PhantomData }
     }
 
-    /// Reads up to `most` entries, hands each to `each`, gives their places back to the producer, and returns how many.
+    /// Reads up to `most` entries, passes each to `each`, gives their places back to the producer,
+    /// and returns their number.
     #[inline]
     pub(super) fn consume(&mut self, most: u32, mut each: impl FnMut(T)) -> u32 {
         let count = self.available(most);
@@ -193,11 +197,11 @@ impl<M: RingMemory, T: Entry> Consumer<M, T> {
         count
     }
 
-    /// Number of entries to read, `most` at most.
+    /// Returns the number of entries to read, at most `most`.
     #[inline]
     fn available(&mut self, most: u32) -> u32 {
         if self.head.wrapping_sub(self.tail) < most {
-            // Acquire: the entries before the counter are there.
+            // Acquire: the entries before the counter are visible.
             self.head = self.memory.load(Counter::Producer, Ordering::Acquire);
         }
         // A ring never holds more than its size, whatever the producer claims.
@@ -207,7 +211,7 @@ impl<M: RingMemory, T: Entry> Consumer<M, T> {
 
 #[cfg(test)]
 pub(super) mod testing {
-    //! A ring over ordinary memory, with either side open to a test.
+    //! A ring over ordinary memory, with both sides accessible to a test.
 
     use super::*;
     #[cfg(loom)]

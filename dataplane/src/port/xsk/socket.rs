@@ -15,15 +15,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// `XDP_MAX_TX_SKB_BUDGET` (Linux 6.18 `include/uapi/linux/if_xdp.h`): frames sent a kick in copy mode.
+/// `XDP_MAX_TX_SKB_BUDGET` (Linux 6.18 `include/uapi/linux/if_xdp.h`): the option for the number of
+/// frames sent per kick in copy mode.
 const MAX_TX_SKB_BUDGET: i32 = 9;
 
-/// How long to wait for a queue that is in use.
+/// Time to wait for a queue that is in use.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Makes a socket and registers packet memory with it.
 ///
-/// The kernel pins the memory: it stays whole for as long as the socket lives, mapped here or not.
+/// The kernel pins the memory: it stays valid as long as the socket lives, mapped here or not.
 pub(super) fn register(config: &XskConfig, frames: &Frames) -> Result<OwnedFd, XskError> {
     let registered = || -> io::Result<OwnedFd> {
         let fd = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
@@ -66,10 +67,11 @@ fn mapped(socket: &OwnedFd, sizes: &Rings) -> io::Result<Memories<RingMap>> {
     })
 }
 
-/// Binds a socket, in the mode that is asked for or in the best there is, and returns the mode and the reason for it.
+/// Binds a socket in the requested mode, or in the best available one. Returns the mode and the
+/// reason for it.
 ///
-/// Waits a little for a queue that is in use: the kernel lets go of it some time after the last socket on it is closed,
-/// so that a restart would otherwise fail by chance.
+/// Waits a little for a queue that is in use: the kernel releases a queue some time after the last
+/// socket on it is closed, so that a restart would otherwise fail by chance.
 pub(super) fn attach(socket: &OwnedFd, config: &XskConfig) -> Result<(Mode, String), XskError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -101,7 +103,8 @@ fn attach_once(socket: &OwnedFd, config: &XskConfig) -> Result<(Mode, String), X
     }
 }
 
-/// A socket whose binding has failed is as it was before, and can be bound in another mode.
+/// Binds a socket in `mode`. If that fails, the socket is unchanged and can be bound in another
+/// mode.
 fn attach_in(
     socket: &OwnedFd,
     config: &XskConfig,
@@ -122,21 +125,22 @@ fn attach_in(
     }
 }
 
-/// Number of an interface in this thread's network namespace. An AF_XDP socket does not answer that question.
+/// Returns the number of an interface in this thread's network namespace. An AF_XDP socket cannot
+/// be used to ask for it.
 fn interface_index(name: &str) -> io::Result<u32> {
     let any = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     Ok(netdevice::name_to_index(any, name)?)
 }
 
-/// Sets what makes sending and busy polling efficient.
+/// Sets the options that make sending and busy polling efficient.
 pub(super) fn tune(socket: &OwnedFd, config: &XskConfig) -> Result<(), XskError> {
-    // In copy mode the kernel sends 32 frames a call unless told otherwise; older kernels cannot be told, and
-    // are kicked until all are sent. In zero-copy mode the option does nothing.
+    // In copy mode the kernel sends 32 frames per call unless told otherwise. Older kernels cannot
+    // be told, and are kicked until all are sent. In zero-copy mode the option does nothing.
     let budget = config.rings.tx as i32;
     if let Err(error) = set_option(socket.as_fd(), libc::SOL_XDP, MAX_TX_SKB_BUDGET, budget) {
         tracing::debug!(%error, "a kick sends 32 frames at most");
     }
-    // In copy mode a frame on its way out counts against the send buffer: let the ring be the only limit.
+    // In copy mode a frame in transit counts against the send buffer: make the ring the only limit.
     let bytes = config.rings.tx as usize * CHUNK;
     let enlarged = sockopt::set_socket_send_buffer_size_force(socket, bytes)
         .or_else(|_| sockopt::set_socket_send_buffer_size(socket, bytes));

@@ -1,4 +1,5 @@
-//! Sending and opening, for which no XDP program is needed. Receiving is tested with one, in the control plane.
+//! Tests of sending and opening, for which no XDP program is needed. The control plane tests
+//! receiving with one.
 
 use super::*;
 use crate::{
@@ -23,7 +24,7 @@ fn near() -> XskConfig {
     }
 }
 
-/// Sends `count` frames, whose first byte of message tells their order.
+/// Sends a frame for each number; the first byte of the message holds the number.
 fn send(port: &mut XskPort, numbers: std::ops::Range<usize>) {
     for n in numbers {
         let mut frame = port.queues.frames.alloc().expect("a free frame");
@@ -36,7 +37,7 @@ fn send(port: &mut XskPort, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// What `send` has sent arrives: all of it, in order, and nothing else.
+/// Checks that the frames from `send` arrive: all of them, in order, and nothing else.
 fn arrives(wire: &Wire, numbers: std::ops::Range<usize>) {
     let packets = wire.take(numbers.len());
     let order = packets.iter().map(|packet| usize::from(u16::from_be_bytes([packet[42], packet[43]])));
@@ -174,7 +175,7 @@ fn opening_fails_with_the_interface_the_reason_and_the_remedy() {
     });
 }
 
-/// Runs `work` without one of root's powers, on this thread alone.
+/// Runs `work` without one of root's capabilities, on this thread alone.
 fn without<T>(capability: CapabilitySet, work: impl FnOnce() -> T) -> T {
     let all = rustix::thread::capabilities(None).unwrap();
     let mut fewer = all;
@@ -193,7 +194,8 @@ fn opening_without_privilege_names_the_gate_that_is_shut() {
         assert_eq!(error.errno(), Some(libc::EPERM));
         assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
 
-        // The limit is the process's, but binds none that may lock memory without one.
+        // The limit applies to the process, but not to threads with the capability to lock memory
+        // without a limit.
         let limit = getrlimit(Resource::Memlock);
         setrlimit(Resource::Memlock, Rlimit { current: Some(4096), ..limit }).unwrap();
         let error = without(CapabilitySet::IPC_LOCK, open);
@@ -257,7 +259,7 @@ fn large_packet_memory_takes_huge_pages_if_there_are_any() {
     netns::run(|| {
         let port = XskPort::open(&XskConfig::new("near", 0)).unwrap();
         let reserved = std::fs::read_to_string("/proc/sys/vm/nr_hugepages").unwrap();
-        // Others may have taken them, so only their absence proves anything.
+        // Other processes may have taken the pages, so only their absence proves anything.
         assert!(!port.opened().hugepages || reserved.trim() != "0");
     });
 }

@@ -1,4 +1,4 @@
-//! Who is answered, and with what cookie.
+//! Tests of the access list, cookies and the server's name.
 
 use super::*;
 use crate::{
@@ -11,13 +11,13 @@ fn prefixes(texts: &[&str]) -> Vec<Prefix> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Lets in who is in `allow` and not in `deny`.
+/// Allows the clients in `allow` that are not in `deny`.
 fn let_in(f: &mut Fixture, allow: &[&str], deny: &[&str], refusal: Refusal) {
     let access = AccessList::new(&prefixes(allow), &prefixes(deny)).unwrap();
     f.processor.policy = Arc::new(Policy { access, refusal, ..Policy::default() });
 }
 
-/// A query as it comes from `client`.
+/// Returns a query packet from `client`.
 fn packet_from(client: &str, message: &[u8]) -> Vec<u8> {
     let client: std::net::IpAddr = client.parse().unwrap();
     let server = if client.is_ipv4() { "192.0.2.2:53" } else { "[2001:db8::2]:53" };
@@ -29,8 +29,8 @@ fn packet_from(client: &str, message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What becomes of known and unknown questions, with and without EDNS, from those who may ask and those who may not; on
-/// every path the same.
+/// Known and unknown questions, with and without EDNS, from clients that may ask and from others,
+/// have the same outcome on every path.
 #[test]
 fn only_who_is_allowed_to_is_answered() {
     let mut f = Fixture::new();
@@ -84,7 +84,7 @@ fn only_who_is_allowed_to_is_answered() {
     assert_eq!(stats.dropped(DropReason::Denied), denied);
 }
 
-/// Who may not ask learns nothing from what is wrong with a query, and makes no loops.
+/// A client that may not ask learns nothing from a malformed query, and cannot cause loops.
 #[test]
 fn what_is_no_query_is_denied_too() {
     let mut f = Fixture::new();
@@ -108,7 +108,7 @@ fn what_is_no_query_is_denied_too() {
     assert_eq!(f.stats.snapshot().get(Counter::Denied), 4);
 }
 
-/// Cookies with a secret of RFC 9018, at a time shortly after its examples.
+/// Sets cookies with a secret of RFC 9018, at a time shortly after its examples.
 fn cookies(f: &mut Fixture, required: bool) {
     let secret = 0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes();
     let policy =
@@ -125,7 +125,7 @@ fn with_cookie(query: &Message, cookie: &[u8]) -> Message {
     query
 }
 
-/// The cookie of a reply.
+/// Returns the cookie of a reply.
 fn cookie(reply: &Message) -> Option<Vec<u8>> {
     match reply.edns.as_ref()?.option(EdnsCode::Cookie)? {
         EdnsOption::Unknown(_, cookie) => Some(cookie.clone()),
@@ -139,13 +139,13 @@ fn a_client_cookie_is_answered_with_a_server_cookie_that_is_good_for_an_hour() {
     cookies(&mut f, true);
     f.know("known.example.", 86_400, 0);
     let query = testing::query("known.example.", RecordType::A);
-    // Without a good one it gets one, and nothing else.
+    // Without a valid server cookie, the client gets one, and nothing else.
     let (_, reply) = f.ask(0, &with_cookie(&query, &CLIENT_COOKIE));
     let reply = reply.unwrap();
     assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::BADCOOKIE, 0));
     let mut both = cookie(&reply).unwrap();
     assert_eq!((both.len(), &both[..12]), (24, &[&CLIENT_COOKIE[..], &[1, 0, 0, 0]].concat()[..]));
-    // With that it is answered. From half an hour on it gets a new one with the answer.
+    // With it, the query is answered. After half an hour, the answer comes with a new cookie.
     for (now, kept) in [(0, true), (1_800, true), (1_900, false), (5_500, false)] {
         let (_, reply) = f.ask(now, &with_cookie(&query, &both));
         let reply = reply.unwrap();
@@ -154,7 +154,7 @@ fn a_client_cookie_is_answered_with_a_server_cookie_that_is_good_for_an_hour() {
         assert_eq!(new == both, kept, "at {now} s");
         both = new;
     }
-    // An old one, a forged one, and another server's are like none.
+    // An old cookie, a forged one and another server's count as none.
     let forged = |at: usize| {
         let mut forged = both.clone();
         forged[at] ^= 1;
@@ -166,7 +166,7 @@ fn a_client_cookie_is_answered_with_a_server_cookie_that_is_good_for_an_hour() {
     }
     let (_, reply) = f.ask(9_200, &with_cookie(&query, &both));
     assert_eq!(reply.unwrap().metadata.response_code, ResponseCode::BADCOOKIE);
-    // Who has none at all is answered as ever, at a glance.
+    // A client without any cookie is answered as usual, at a glance.
     let (_, reply) = f.ask(9_200, &testing::with_edns(query, 1232, false));
     assert!(reply.is_some_and(|reply| cookie(&reply).is_none() && reply.answers.len() == 1));
     let stats = f.stats.snapshot();
@@ -203,7 +203,7 @@ fn a_cookie_can_be_asked_for_without_a_question() {
     assert_eq!(cookie(&reply).unwrap().len(), 24);
 }
 
-/// An answer that would just fit is cut for the cookie, which the client needs more.
+/// An answer that would just fit is cut to make room for the cookie, which the client needs more.
 #[test]
 fn a_cookie_takes_its_room() {
     let mut f = Fixture::new();
@@ -218,7 +218,7 @@ fn a_cookie_takes_its_room() {
     }
 }
 
-//----------- Who we are, and what we do not do -------------------------------
+//----------- Server name, and unsupported requests ---------------------------
 
 fn in_chaos(name: &str, rtype: RecordType) -> Message {
     let mut query = testing::query(name, rtype);
@@ -261,7 +261,7 @@ fn who_we_are_is_told_if_it_is_to_be_known() {
     assert_eq!((stats.get(Counter::Identity), stats.get(Counter::Refused)), (4, 6));
 }
 
-/// RFC 5001: a name for who asks for it, whatever the answer.
+/// RFC 5001: clients that ask for the server's name get it, with any answer.
 #[test]
 fn answers_say_which_server_they_are_from_to_who_asks() {
     let mut f = Fixture::new();
@@ -281,7 +281,8 @@ fn answers_say_which_server_they_are_from_to_who_asks() {
     }
 }
 
-/// There is nothing here but recursion: who does not want it is told, and cannot find out what others asked for.
+/// The server offers only recursion: a client that does not want it is told so, and cannot find out
+/// what others asked for.
 #[test]
 fn who_wants_no_recursion_is_refused_and_learns_nothing_of_the_cache() {
     let mut f = Fixture::new();
@@ -303,7 +304,8 @@ fn who_wants_no_recursion_is_refused_and_learns_nothing_of_the_cache() {
     assert_eq!(f.stats.snapshot().get(Counter::Refused), 2);
 }
 
-/// RFC 6891 section 6.1.4, RFC 8906 section 3.1: flags and options that nobody knows change nothing, and are not repeated.
+/// RFC 6891 section 6.1.4, RFC 8906 section 3.1: unknown flags and options change nothing, and are
+/// not repeated.
 #[test]
 fn what_is_not_known_is_passed_over() {
     let mut f = Fixture::new();
@@ -338,7 +340,7 @@ fn what_is_not_known_is_passed_over() {
     let mut message = [&opt[..], &options].concat();
     message[at + 10] = options.len() as u8;
     assert_eq!(ask(&mut f, message), opt_reply);
-    // A signature of a transaction, by a key that we do not have (RFC 8945), and SIG(0) (RFC 2931).
+    // A transaction signature by a key that we do not have (RFC 8945), and SIG(0) (RFC 2931).
     for rtype in [250, 24] {
         let mut message = [&opt[..], &[0, 0, rtype, 0, 255, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4]].concat();
         message[11] = 2;

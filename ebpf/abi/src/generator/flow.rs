@@ -1,4 +1,4 @@
-//! Between whom queries and answers go.
+//! Endpoints of queries and answers.
 
 use core::{
     fmt,
@@ -8,19 +8,19 @@ use core::{
 use super::{Config, Header};
 use crate::checksum::{fold, sum};
 
-/// The two ends, as the generator's frames name them.
+/// The two endpoints in the generator's frames.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
     pub source_mac: [u8; 6],
     pub destination_mac: [u8; 6],
     pub source: IpAddr,
     pub server: SocketAddr,
-    /// Queries take turns over `2^ports_log2` source ports from here on.
+    /// First of `2^ports_log2` source ports, which queries use in turn.
     pub first_port: u16,
     pub ports_log2: u32,
 }
 
-/// Why a [`Flow`] cannot be.
+/// Reasons why a [`Flow`] is impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowError {
     MixedFamilies,
@@ -48,9 +48,9 @@ const PROTOCOL_UDP: u8 = 17;
 const HOP_LIMIT: u8 = 64;
 
 impl Config {
-    /// Header and sums for `flow`. Pacing, order and interface are left at zero, for the caller to set.
+    /// Returns header and sums for `flow`. The caller sets pacing, order and interface.
     pub fn new(flow: &Flow) -> Result<Self, FlowError> {
-        // Beyond 2^15 ports the range would take in port zero wherever it starts.
+        // Beyond 2^15 ports, the range would include port zero wherever it starts.
         let last_offset = 1u16.checked_shl(flow.ports_log2).ok_or(FlowError::PortsOutOfRange)? - 1;
         if flow.first_port == 0 || flow.first_port.checked_add(last_offset).is_none() {
             return Err(FlowError::PortsOutOfRange);

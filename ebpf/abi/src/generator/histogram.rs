@@ -1,22 +1,22 @@
-//! Latencies in buckets that are exact below 64 ns and at most 1/32 wide above: logarithmic over the octaves,
-//! linear within each, so that the program finds the bucket with a shift and no table.
+//! Latency buckets that are exact below 64 ns and at most 1/32 wide above: logarithmic over the
+//! octaves, linear within each, so that the program finds a bucket with a shift and no table.
 
-/// Covers 2^36 ns, 68 s; whatever is longer counts in the last.
+/// Number of buckets: they cover 2^36 ns, 68 s; longer times count in the last.
 pub const BUCKETS: u32 = 1024;
 
 const LINEAR_LOG2: u32 = 5;
 const LINEAR: u32 = 1 << LINEAR_LOG2;
 
-/// The bucket that counts `value`.
+/// Returns the bucket that counts `value`.
 #[inline(always)]
 pub fn bucket(value: u64) -> u32 {
-    // Below 2 * LINEAR nothing is shifted away.
+    // Below 2 * LINEAR, no bits are shifted out.
     let octave = (value | 1).ilog2().saturating_sub(LINEAR_LOG2);
     let index = octave * LINEAR + (value >> octave) as u32;
     if index < BUCKETS { index } else { BUCKETS - 1 }
 }
 
-/// The least value that counts in `bucket`; that of the next bucket is one more than the greatest.
+/// Returns the least value of `bucket`; the next bucket's is one more than the greatest.
 pub const fn bucket_start(bucket: u32) -> u64 {
     if bucket < 2 * LINEAR {
         return bucket as u64;

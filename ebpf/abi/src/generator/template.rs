@@ -1,9 +1,9 @@
-//! A query, ready to be sent but for its ID.
+//! Templates of queries, complete except for the ID.
 
 use crate::checksum::{fold, sum};
 
-/// The longest query: a header, a name of 255 bytes, type and class, an OPT record with a cookie, and some to
-/// spare.
+/// Longest query in bytes: a header, a name of 255 bytes, type and class, an OPT record with a
+/// cookie, and some spare.
 pub(super) const MAX_MESSAGE: usize = 318;
 
 const DNS_HEADER_LEN: usize = 12;
@@ -12,19 +12,19 @@ const DNS_HEADER_LEN: usize = 12;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Template {
-    /// Of the whole message, with ID.
+    /// Length of the whole message, with its ID.
     len: u16,
-    /// Sum over `rest`, folded, so that the program need not read the message to send it.
+    /// Folded sum over `rest`, so that the program need not read the message to send it.
     sum: u16,
-    /// The message after its ID.
+    /// Message after its ID.
     rest: [u8; MAX_MESSAGE - 2],
 }
 
 const _: () = assert!(size_of::<Template>() == 320, "no padding: it is copied to the kernel as bytes");
 
 impl Template {
-    /// From a whole DNS message, whose ID does not matter. `None` if it is shorter than a DNS header or too
-    /// long.
+    /// Creates a template from a whole DNS message, whose ID does not matter. `None` if it is
+    /// shorter than a DNS header or too long.
     pub fn new(message: &[u8]) -> Option<Self> {
         if message.len() < DNS_HEADER_LEN || message.len() > MAX_MESSAGE {
             return None;
@@ -35,7 +35,7 @@ impl Template {
         Some(template)
     }
 
-    /// Length of the message with its ID. `None` for an entry that was never written.
+    /// Returns the length of the message with its ID; `None` for an entry that was never written.
     #[inline(always)]
     #[expect(
         clippy::manual_range_contains,
@@ -51,7 +51,7 @@ impl Template {
         u32::from(self.sum)
     }
 
-    /// The message after its ID, in a buffer that may be longer.
+    /// Returns the message after its ID, in a buffer that may be longer.
     #[inline(always)]
     pub fn rest(&self) -> &[u8; MAX_MESSAGE - 2] {
         &self.rest

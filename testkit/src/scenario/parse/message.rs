@@ -1,4 +1,4 @@
-//! The words of messages that are sent, and of those that are expected.
+//! Parser of the words about messages that are sent, and about those that are expected.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use super::super::{
 };
 use super::{Body, Words};
 
-/// What everybody offers over UDP (RFC 9715).
+/// Default UDP size in bytes (RFC 9715).
 const UDP_SIZE: u16 = 1232;
 
-/// Name, type and class, as wire bytes.
+/// Parses name, type and class into wire bytes.
 fn question(words: &mut Words) -> Result<Vec<u8>, String> {
     let (name, kind) = (name(&words.need("the name")?)?, words.need("the type")?);
     let rtype = type_of(&kind).ok_or_else(|| format!("{kind:?} is no record type"))?;
@@ -29,7 +29,7 @@ fn question_or_none(words: &mut Words) -> Result<Option<Vec<u8>>, String> {
     if words.take("none") { Ok(Some(Vec::new())) } else { question(words).map(Some) }
 }
 
-/// `+cd` or `-rd`: a flag and whether it is set.
+/// Parses `+cd` or `-rd`: returns the flag and whether it is set.
 fn flag(word: &str) -> Option<(u16, bool)> {
     let set = word.starts_with('+');
     let name = word.strip_prefix(['+', '-'])?;
@@ -61,7 +61,7 @@ fn opcode(words: &mut Words) -> Result<u16, String> {
     Ok(code << 11 & OPCODE)
 }
 
-/// Words about EDNS, of a message that is sent. False: it is none of them.
+/// Parses a word about EDNS of a message that is sent. Returns false if it is another word.
 fn edns_word(edns: &mut Option<Edns>, word: &str, words: &mut Words) -> Result<bool, String> {
     let plain = || Edns { size: UDP_SIZE, ..Edns::default() };
     match word {
@@ -149,7 +149,8 @@ pub(super) fn send_raw(words: &mut Words, body: &mut Body, queries: &mut usize) 
     Ok(send)
 }
 
-/// Words about a message that is expected, whoever gets it.
+/// Parses a word about an expected message, of a client or an upstream. Returns false if it is
+/// another word.
 fn expected_word(expected: &mut Expected, word: &str, words: &mut Words) -> Result<bool, String> {
     if let Some((flag, set)) = flag(word) {
         if set {

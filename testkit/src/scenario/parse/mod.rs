@@ -1,4 +1,4 @@
-//! From a file's text to a scenario. Whatever is not understood is an error with its line.
+//! Parser of scenarios. Anything that it does not understand is an error with its line.
 
 mod message;
 
@@ -13,9 +13,9 @@ use super::record::{Record, Ttl, hex};
 use super::{Action, Answer, Purge, Scenario, Step, Upstream};
 use message::{answer, ask, get, see, send_raw};
 
-/// What the first word of a step is.
+/// First words of steps.
 const VERBS: [&str; 6] = ["client", "upstream", "later", "expect", "operator", "for"];
-/// Marks a scenario that is not played in the lab, in its header.
+/// Mark, in the header, of a scenario that is not played in the lab.
 const SIMULATOR_ONLY: &str = "Simulator only: ";
 
 impl Scenario {
@@ -65,12 +65,13 @@ impl Scenario {
     }
 }
 
-/// How many of these lines belong to what stands before them.
+/// Returns the number of these lines that belong to the line before them.
 fn indented<'a>(lines: impl Iterator<Item = &'a str>) -> usize {
     lines.take_while(|line| line.starts_with([' ', '\t']) || line.is_empty()).count()
 }
 
-/// The lines from `first` on, with their numbers. What is indented below `for 1..64` stands there as many times, `{n}` in it being the number.
+/// Returns the lines from `first` on, with their numbers. The lines indented below `for 1..64` are
+/// repeated as often, with `{n}` replaced by the number.
 fn unrolled(lines: &[&str], first: usize) -> Result<Vec<(usize, String)>, (usize, String)> {
     let mut unrolled = Vec::new();
     let mut at = first;
@@ -99,7 +100,7 @@ fn unrolled(lines: &[&str], first: usize) -> Result<Vec<(usize, String)>, (usize
 
 //----------- Configuration ----------------------------------------------------
 
-/// The upstream that stands in an address as a capital letter, and what stands before it.
+/// Returns the upstream whose capital letter ends an address, and the part before the letter.
 fn letter(address: &str) -> Option<(&str, Upstream)> {
     let (scheme, rest) = address.rfind("://").map_or(("", address), |at| address.split_at(at + 3));
     match rest.as_bytes() {
@@ -108,13 +109,13 @@ fn letter(address: &str) -> Option<(&str, Upstream)> {
     }
 }
 
-/// The upstreams that a configuration speaks of.
+/// Returns the upstreams that a configuration mentions.
 pub fn configured(config: &toml::Table) -> Vec<Upstream> {
     let upstreams = config.get("upstream").and_then(toml::Value::as_array).into_iter().flatten();
     upstreams.filter_map(|upstream| Some(letter(upstream.get("address")?.as_str()?)?.1)).collect()
 }
 
-/// `base` with what the scenario adds and changes, as text.
+/// Returns `base` with the additions and changes of the scenario, as text.
 pub fn merged(mut base: toml::Table, mut scenario: toml::Table, upstreams: &[SocketAddr]) -> String {
     if !scenario.contains_key("upstream") {
         let alone = toml::Table::from_iter([("address".to_owned(), "A".into())]);
@@ -138,7 +139,7 @@ pub fn merged(mut base: toml::Table, mut scenario: toml::Table, upstreams: &[Soc
 
 //----------- Steps ------------------------------------------------------------
 
-/// The words of a step.
+/// Words of a step.
 struct Words(Peekable<IntoIter<String>>);
 
 impl Words {
@@ -189,7 +190,7 @@ impl Words {
     }
 }
 
-/// Without what follows a semicolon that is in no quotation marks.
+/// Returns the line without its comment, which begins at a semicolon outside quotation marks.
 fn without_comment(line: &str) -> &str {
     let mut quoted = false;
     let end = line.char_indices().find(|(_, letter)| {
@@ -200,7 +201,7 @@ fn without_comment(line: &str) -> &str {
 }
 
 fn action(line: &str, body: &[&str], queries: &mut usize) -> Result<Action, String> {
-    let [line] = &expanded(line)?[..] else { return Err("a step is one".to_owned()) };
+    let [line] = &expanded(line)?[..] else { return Err("a step must be one line".to_owned()) };
     let mut words = Words::of(line)?;
     let subject = words.need("a step")?;
     let upstream = if subject == "upstream" { upstream(&mut words) } else { 0 };
@@ -236,7 +237,7 @@ fn action(line: &str, body: &[&str], queries: &mut usize) -> Result<Action, Stri
             "below" => Purge::Suffix(words.need("the name")?),
             name => Purge::Name(name.to_owned()),
         }),
-        _ => return Err(format!("{subject} {verb}: nobody does that")),
+        _ => return Err(format!("{subject} {verb}: unknown step")),
     };
     words.end()?;
     body.end()?;
@@ -274,7 +275,7 @@ fn stat(pointer: &str, words: &mut Words) -> Result<Action, String> {
 
 //----------- Messages ---------------------------------------------------------
 
-/// The indented lines of a step.
+/// Indented lines of a step.
 #[derive(Default)]
 struct Body {
     with: Vec<String>,
@@ -296,7 +297,7 @@ impl Body {
         Ok(body)
     }
 
-    /// The lines as records, by section.
+    /// Parses the lines as records, by section.
     fn records(&mut self) -> Result<[Vec<(Record, Ttl)>; 3], String> {
         let mut sections: [Vec<_>; 3] = Default::default();
         let mut section = 0;
@@ -320,7 +321,8 @@ impl Body {
     }
 }
 
-/// `{1..40}` makes forty lines of one, in which `{+0}` is its number again and `{+1}` one more; `{x*250}` writes 250 x.
+/// Expands braces: `{1..40}` makes forty lines of one, in which `{+0}` repeats the number and
+/// `{+1}` is one more; `{x*250}` writes 250 x.
 fn expanded(line: &str) -> Result<Vec<String>, String> {
     let (Some(open), Some(close)) = (line.find('{'), line.find('}')) else {
         return Ok(vec![line.to_owned()]);

@@ -1,4 +1,5 @@
-//! The queues against a kernel of the tests' own: one that is honest but slow to publish, and one that lies.
+//! Tests: the queues against a simulated kernel, one that is honest but slow to publish, and one
+//! that lies.
 
 use super::{
     super::ring::{Counter, Entry, testing::Plain},
@@ -12,13 +13,13 @@ const CHUNKS: u32 = 32;
 const RING: u32 = 8;
 const START: u64 = 256;
 
-/// The other side of four rings, which publishes each of its counters when told to.
+/// Kernel side of four rings, which publishes each of its counters when told to.
 struct Kernel {
     rings: Memories<Plain>,
     rx: Producer<Plain, Desc>,
     tx: Consumer<Plain, Desc>,
     completion: Producer<Plain, u64>,
-    /// Position of the next entry of the fill ring: ahead of the counter that the other side sees.
+    /// Position of the next entry of the fill ring: ahead of the counter that the queues see.
     fill_tail: u32,
     /// Frames taken off the TX ring and not completed.
     sending: VecDeque<u64>,
@@ -27,7 +28,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// A kernel, and queues over `CHUNKS` frames that it has been given all it wants of.
+    /// Creates a kernel, and queues over `CHUNKS` frames that have given it as many as it wants.
     fn with_queues(start: u32) -> (Kernel, Queues<Plain>) {
         let rings = || Memories {
             rx: Plain::new(RING, Desc::WORDS, start),
@@ -56,8 +57,9 @@ impl Kernel {
         (kernel, queues)
     }
 
-    /// Receives up to `count` packets of `len` bytes and publishes them, but not that it took chunks for them: so does
-    /// Linux for a moment at the end of each of its bursts. Returns how many.
+    /// Receives up to `count` packets of `len` bytes and publishes them, but not that it took
+    /// chunks for them, as Linux does for a moment at the end of each of its bursts. Returns the
+    /// number received.
     fn receive(&mut self, count: u32, len: u32) -> u32 {
         let produced = self.rings.fill.load(Counter::Producer, Ordering::Acquire);
         let count = count.min(produced.wrapping_sub(self.fill_tail));
@@ -69,7 +71,7 @@ impl Kernel {
         received
     }
 
-    /// Publishes which chunks were taken off the fill ring.
+    /// Publishes that chunks were taken off the fill ring.
     fn publish_fill(&mut self) {
         self.rings.fill.store(Counter::Consumer, self.fill_tail, Ordering::Release);
     }
@@ -108,7 +110,7 @@ fn a_chunk_that_the_fill_ring_has_no_room_for_stays_free() {
     for frame in received(&mut queues) {
         queues.frames.release(frame);
     }
-    // The ring still looks full: what came back cannot go there yet.
+    // The ring still looks full: the returned chunks cannot go there yet.
     queues.refill();
     assert_eq!((count(&queues, Place::Fill), count(&queues, Place::Free)), (5, 27));
     assert_eq!((queues.stats.bad_descriptors, queues.stats.fill_starved), (0, 0));
@@ -118,7 +120,7 @@ fn a_chunk_that_the_fill_ring_has_no_room_for_stays_free() {
     queues.refill();
     assert_eq!((count(&queues, Place::Fill), count(&queues, Place::Free)), (8, 24));
     assert!(!queues.stuck());
-    // And the chunks are on the ring, each once.
+    // The chunks are on the ring, each once.
     assert_eq!(kernel.receive(9, 60), 8);
     let burst = received(&mut queues);
     assert_eq!((burst.len(), count(&queues, Place::Held), queues.stats.bad_descriptors), (8, 8, 0));
@@ -159,7 +161,7 @@ fn descriptors_that_cannot_be_true_become_no_frames() {
     }
     let burst = received(&mut queues);
     assert_eq!((burst.len(), queues.stats.bad_descriptors), (1, 6));
-    // A chunk that is ours already, and completions of what was not sent.
+    // A chunk that we already have, and completions of chunks that were not sent.
     kernel.rx.produce(1, [Desc { addr: 0, ..good }].into_iter());
     assert!(received(&mut queues).is_empty());
     let frame = queues.frames.alloc().unwrap();
@@ -176,7 +178,7 @@ enum Step {
     PublishFill,
     Take(u32),
     Complete(u32),
-    /// A turn of the worker: of what it receives, it sends this share, in tenths.
+    /// A turn of the worker, which replies to this share of the packets, in tenths.
     Turn(usize),
 }
 
@@ -191,7 +193,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// A turn of the worker as [`Port`](crate::port::Port) describes it, without the kick.
+/// Runs a turn of the worker as [`Port`](crate::port::Port) describes it, without the kick.
 fn turn(queues: &mut Queues<Plain>, tenths: usize, mut replied: impl FnMut(usize)) -> usize {
     let burst = received(queues);
     let taken = burst.len();
@@ -210,13 +212,13 @@ fn turn(queues: &mut Queues<Plain>, tenths: usize, mut replied: impl FnMut(usize
 }
 
 proptest! {
-    /// Whatever the order in which an honest kernel publishes, no chunk is lost or in two places, no packet is lost, and
-    /// replies leave in order.
+    /// In whatever order an honest kernel publishes, no chunk is lost or in two places, no packet
+    /// is lost, and replies leave in order.
     #[test]
     fn chunks_are_conserved(start in prop_oneof![Just(0), Just(u32::MAX - 9)], steps in steps()) {
         let (mut kernel, mut queues) = Kernel::with_queues(start);
         let (mut arrived, mut taken, mut replies) = (0, 0, Vec::new());
-        // At the end, everything is let run dry.
+        // At the end, all rings are drained.
         let drain = (0..20).flat_map(|_| {
             [Step::PublishFill, Step::Turn(0), Step::Take(RING), Step::Complete(RING)]
         });
@@ -241,7 +243,8 @@ proptest! {
         prop_assert!(!queues.stuck());
     }
 
-    /// Whatever a kernel stores in its counters and entries, there is one token a held chunk, and nothing panics.
+    /// Whatever a kernel stores in its counters and entries, each held chunk has one token, and
+    /// nothing panics.
     #[test]
     fn a_kernel_that_lies_gets_no_chunk_twice(
         lies in prop::collection::vec(

@@ -72,7 +72,8 @@ proptest! {
         }
     }
 
-    /// Whatever the other side stores in its counter, a producer never says that it wrote more than the ring holds.
+    /// Whatever the other side stores in its counter, a producer never reports that it wrote more
+    /// than the ring holds.
     #[test]
     fn a_consumer_that_lies_gains_no_room(
         start: u32,
@@ -89,7 +90,8 @@ proptest! {
         }
     }
 
-    /// Whatever the other side stores in its counter, a consumer reads one ring at most, and says truly how much.
+    /// Whatever the other side stores in its counter, a consumer reads at most one ring, and
+    /// reports the number read correctly.
     #[test]
     fn a_producer_that_lies_gives_one_ring_at_most(
         start: u32,
