@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Counts the instructions of the data plane under valgrind and fails if they rose: see `ringbench gate
-# --help`.
+# Counts the instructions of the data plane under valgrind and fails if they rose: see `ringbench
+# gate --help`.
 #
 #   bench/gate.sh             compare with bench/instructions.json
 #   bench/gate.sh --update    write the counts to bench/instructions.json

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a lab of two linked hosts on one machine: two network namespaces and a veth pair between them.
-# Needs root.
+# Makes a lab of two linked hosts on one machine: two network namespaces and a veth pair between
+# them. Needs root.
 #
 #   lab.sh [--name NAME] up [--queues N] [--vlan ID]
 #   lab.sh [--name NAME] exec client|server COMMAND...
@@ -14,10 +14,10 @@
 # With --queues, each end has N queues. With --vlan, every frame on the link carries the 802.1Q tag
 # ID; untagged ones are dropped at both ends.
 #
-# NAME is --name, else $RINGDNS_LAB, else ringdns. Labs of different names do not affect each other: a
-# script takes a name of its own, such as ringdns-$$. `down` ends all processes in the two namespaces,
-# and nothing else. `up` does nothing if the lab is up with the same shape, refuses if it has another
-# shape, and makes an incomplete lab again.
+# NAME is --name, else $RINGDNS_LAB, else ringdns. Labs of different names do not affect each other:
+# a script takes a name of its own, such as ringdns-$$. `down` ends all processes in the two
+# namespaces, and nothing else. `up` does nothing if the lab is up with the same shape, refuses if
+# it has another shape, and makes an incomplete lab again.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -44,32 +44,32 @@ make_cable() {
     local queues=$1
     ip netns add "$client"
     ip netns add "$server"
-    # Each end gets the same number of queues: native XDP refuses an end whose peer transmits on more
-    # queues than it receives on. The pair is made inside the namespaces, so that names of the host's
-    # own interfaces never matter.
+    # Each end gets the same number of queues: native XDP refuses an end whose peer transmits on
+    # more queues than it receives on. The pair is made inside the namespaces, so that names of the
+    # host's own interfaces never matter.
     ip -n "$client" link add vc address "$CLIENT_MAC" numrxqueues "$queues" numtxqueues "$queues" \
         type veth peer name vs address "$SERVER_MAC" netns "$server" numrxqueues "$queues" numtxqueues "$queues"
 }
 
 quiet_kernel() {
     local namespace=$1 device=$2
-    # Without a link-local address there are no router solicitations. The only packets that the kernel
-    # sends by itself are a few IPv6 multicast listener reports after `up`, which a server counts as
-    # "not ours".
+    # Without a link-local address there are no router solicitations. The only packets that the
+    # kernel sends by itself are a few IPv6 multicast listener reports after `up`, which a server
+    # counts as "not ours".
     ip -n "$namespace" link set dev "$device" addrgenmode none
-    # Kernel sockets leave checksums and segmentation to the device, and veth never does that work: a
-    # server that bypasses the kernel would see wrong checksums and frames beyond the MTU. Likewise, a
-    # VLAN tag would travel beside the frame, where XDP cannot see it.
+    # Kernel sockets leave checksums and segmentation to the device, and veth never does that work:
+    # a server that bypasses the kernel would see wrong checksums and frames beyond the MTU.
+    # Likewise, a VLAN tag would travel beside the frame, where XDP cannot see it.
     ip netns exec "$namespace" ethtool -K "$device" \
         rx off tx off sg off tso off gso off rxvlan off txvlan off >/dev/null
-    # A veth end has NAPI only with an XDP program of its own or with GRO. Without NAPI, packets that its
-    # peer sends by XDP_TX or XDP_REDIRECT vanish, with no error at the sender.
+    # A veth end has NAPI only with an XDP program of its own or with GRO. Without NAPI, packets
+    # that its peer sends by XDP_TX or XDP_REDIRECT vanish, with no error at the sender.
     ip netns exec "$namespace" ethtool -K "$device" gro on >/dev/null
 }
 
 # await_local_route NAMESPACE ADDRESS
-# The kernel adds the local route of an IPv6 address from a work queue, later than the address itself;
-# without the route, packets to the address are dropped.
+# The kernel adds the local route of an IPv6 address from a work queue, later than the address
+# itself; without the route, packets to the address are dropped.
 await_local_route() {
     local deadline=$((SECONDS + 10))
     while [[ -z $(ip -n "$1" -6 route show table local type local "$2") ]]; do
@@ -90,9 +90,9 @@ configure() {
     ip -n "$namespace" neighbour replace "fd53::$peer" lladdr "$peer_mac" dev "$device"
 }
 
-# Uses tc and BPF instead of VLAN devices: kernels of virtual machines are often built without 802.1Q,
-# but have these. XDP runs before the ingress hook and AF_XDP sends past the egress hook: both see the
-# tag, as on a real trunk.
+# Uses tc and BPF instead of VLAN devices: kernels of virtual machines are often built without
+# 802.1Q, but have these. XDP runs before the ingress hook and AF_XDP sends past the egress hook:
+# both see the tag, as on a real trunk.
 tag_frames() {
     local namespace=$1 device=$2 object=$3 way
     ip netns exec "$namespace" tc qdisc add dev "$device" clsact

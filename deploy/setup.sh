@@ -6,7 +6,7 @@
 #
 #   build   compilers, headers and, unless a recent Rust is installed, Debian's
 #   run     tools of the lab of namespaces
-#   test    build and run, the real servers and clients of the tests, and the toolchain of the eBPF object
+#   test    build and run, real servers and clients for tests, and the toolchain of the eBPF object
 #   bench   run, and the servers and generators that `ringbench compare` compares ringdnsd with
 #   all     test and bench
 set -euo pipefail
@@ -23,7 +23,7 @@ readonly TEST_PACKAGES=(
     bind9-utils                                       # signs zones
     knot-resolver pdns-recursor                       # peers of ringbench differential
     redis-server redis-tools                          # store that a fleet shares
-    clickhouse-server python3-venv                    # query log store: Debian's version, and the current one
+    clickhouse-server python3-venv                    # query log: Debian's ClickHouse, and today's
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
     clang                                             # lab.sh --vlan: BPF programs that tag and untag
     rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs every test, in order, each step under a time limit. Needs root, for network namespaces and for
-# setup.sh.
+# Runs every test, in order, each step under a time limit. Needs root, for network namespaces and
+# for setup.sh.
 #
 #   test.sh [STEP]...        default: all steps
 #   test.sh drivers --all    or other options of tests/vm/drivers.py; write values as --NAME=VALUE
 #
-# Steps: setup lint build unit loom ebpf lab drivers differential faults gate ratios. The last line is
-# the summary: N passed, N failed, and N skipped if any are. `drivers` is skipped if the mirror has no
-# QEMU. A step that fails does not stop the steps after it. Leaves only cargo's target folder, and in
-# ~/.cache the packages that `drivers` runs on.
+# Steps: setup lint build unit loom ebpf lab drivers differential faults gate ratios. The last line
+# is the summary: N passed, N failed, and N skipped if any are. `drivers` is skipped if the mirror
+# has no QEMU. A step that fails does not stop the steps after it. Leaves only cargo's target
+# folder, and in ~/.cache the packages that `drivers` runs on.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -109,8 +109,8 @@ step_ratios() {
 
 #----------- Running them -----------------------------------------------------
 
-# run_step NAME [OPTION]...: runs a step in a process group of its own, which the time limit ends as a
-# whole.
+# run_step NAME [OPTION]...: runs a step in a process group of its own, which the time limit ends as
+# a whole.
 run_step() {
     local name=$1 limit=${LIMIT[$1]} start=$SECONDS status=0
     (($# == 1)) || limit=$LIMIT_WITH_OPTIONS

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Makes an end of the lab's link a port of VLAN_ID: the kernel's packets leave tagged, packets with
-// another tag or none are dropped on arrival, and the kernel itself never sees the tag. For `lab.sh up
-// --vlan`, which explains why it is not a VLAN device. Needs no headers: the context is part of the
-// kernel's stable interface, and so are the numbers of the helpers.
+// another tag or none are dropped on arrival, and the kernel itself never sees the tag. For
+// `lab.sh up --vlan`, which explains why it is not a VLAN device. Needs no headers: the context is
+// part of the kernel's stable interface, and so are the numbers of the helpers.
 
 struct __sk_buff {
     unsigned int len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto;

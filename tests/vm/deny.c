@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Runs a program with a system call denied, to simulate kernels without BPF or AF_XDP and containers'
-// seccomp profiles.
+// Runs a program with a system call denied, to simulate kernels without BPF or AF_XDP and
+// containers' seccomp profiles.
 //
 //   deny SYSCALL FIRST ERRNO PROGRAM [ARGUMENT]...
 //

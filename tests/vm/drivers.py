@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs ringdnsd on several kernels and NIC drivers, in virtual machines. Needs root; installs nothing.
 
-Without options it runs the short form: the verifier of every kernel, and zero-copy on virtio-net and igb.
+Without options it runs the short form: the verifier of every kernel, and zero-copy on virtio-net
+and igb.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches QEMU, busybox and Debian's kernels for the lab of virtual machines, each from the Debian
-# release that has it. Packages are unpacked into a cache folder; nothing is installed, and apt's lists
-# stay as they are.
+# release that has it. Packages are unpacked into a cache folder; nothing is installed, and apt's
+# lists stay as they are.
 #
 #   fetch.sh [--refresh]
 #
@@ -90,8 +90,8 @@ download() {
 
 #----------- The parts --------------------------------------------------------
 
-# Each function fetches a part into the folder $1. On failure it returns 1, with a sentence on standard
-# output.
+# Each function fetches a part into the folder $1. On failure it returns 1, with a sentence on
+# standard output.
 
 get_qemu() {
     local release wanted=() deb

@@ -66,7 +66,8 @@ class Cache:
 def has_kvm() -> bool:
     """Whether guests can run under KVM.
 
-    Virtual machines may have a /dev/kvm that boots no ordinary kernel, so the processor's flags decide.
+    Virtual machines may have a /dev/kvm that boots no ordinary kernel, so the processor's flags
+    decide.
     """
     flags = Path("/proc/cpuinfo").read_text()
     return re.search(r"\b(vmx|svm)\b", flags) is not None and os.access("/dev/kvm", os.R_OK | os.W_OK)

@@ -19,7 +19,7 @@ SETTLE_SECONDS = 60
 
 
 def check(cell: Cell, guest: Guest, client: Client, nic: Nic):
-    """Starts ringdnsd, asks it, takes its link down and kills it, and records failures in `cell`."""
+    """Starts ringdnsd, asks it, takes its link down, kills it, and records failures in `cell`."""
     daemon = Daemon(guest, nic.interface, (f"{nic.guest4}:53", f"[{nic.guest6}]:53"), cell.mode)
     with cell.running():
         try:

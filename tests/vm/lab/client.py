@@ -48,7 +48,7 @@ class Client:
         self.namespace, self.ringbench = namespace, ringbench
 
     def ask(self, server: str, kind: str, tcp: bool = False, tries: int = 3) -> str | None:
-        """Asks by dig for an address; returns `None` if there is one, else a description of the outcome."""
+        """Asks by dig for an address; returns `None` if there is one, else the outcome as text."""
         transport = "+tcp" if tcp else "+notcp"
         asked = ("dig", "+time=2", f"+tries={tries}", transport, f"@{server}", "www.a.example", kind)
         printed = self.namespace.run(*asked).stdout

@@ -1,4 +1,4 @@
-"""File system of the guest: an archive with the programs under test, and one with a kernel's modules.
+"""File system of the guest: an archive of the programs under test, and one of a kernel's modules.
 
 The kernel unpacks concatenated archives, so the first is made once for all kernels.
 """
@@ -48,7 +48,7 @@ class Archive:
     def _write(self, name: str, mode: int, data: bytes):
         self.inodes += 1
         path = name.encode() + b"\0"
-        # inode, mode, user, group, links, time, size, four device numbers, size of the name, checksum
+        # inode, mode, user, group, links, time, size, four device numbers, size of name, checksum
         fields = (self.inodes, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
         header = b"070701" + b"".join(b"%08x" % field for field in fields)
         self.parts += (_padded(header + path), _padded(data))
@@ -106,7 +106,7 @@ def _add_program(archive: Archive, path: Path, name: str, scratch: Path):
 
 
 def modules(kernel: Kernel) -> bytes:
-    """Returns the archive with the drivers of `kernel`, and `modules/order`, which lists them in order."""
+    """Returns the archive with the drivers of `kernel`, and with their order in `modules/order`."""
     # File names may have - where module names have _, or the reverse.
     files = {_module_name(path): path for path in kernel.modules.glob("kernel/**/*.ko*")}
     archive, order = Archive(), []
@@ -141,6 +141,6 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _depends(module: bytes) -> list[str]:
-    """Returns a module's dependencies from its .modinfo section: depmod, which lists them, has not run."""
+    """Returns a module's dependencies from its .modinfo section, since depmod has not run."""
     found = re.search(rb"\0depends=([^\0]*)\0", module)
     return [name.replace("-", "_") for name in found.group(1).decode().split(",") if name] if found else []

@@ -83,5 +83,5 @@ def _generate(cell: Cell, guest: Guest):
         return
     load = json.loads(printed)
     cell.got = SENDS
-    cell.require(cell.got == cell.expected, f"it {cell.got}, which the table does not expect: correct GENERATOR_SINCE")
+    cell.require(cell.got == cell.expected, f"unexpectedly it {cell.got}: correct GENERATOR_SINCE")
     cell.require(load["responses"] > 0, f"no answer to {load['sent']['queries']} queries")
