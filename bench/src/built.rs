@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-/// The compiler, as `rustc --version` prints it.
+/// Compiler of this build, as `rustc --version` prints it.
 pub const COMPILER: &str = env!("RINGBENCH_COMPILER");
 
 /// Cargo profile of this build.

@@ -85,8 +85,8 @@ impl Pick {
     }
 }
 
-/// Least length of drawn orders. They are also four times as long as the list of names, but never
-/// longer than the greater of the two.
+/// Least length of drawn orders. An order is also at least four times as long as the list of names,
+/// but at most `LONGEST`.
 const SHORTEST: usize = 1 << 20;
 const LONGEST: usize = 1 << 24;
 

@@ -102,7 +102,7 @@ pub fn packet(template: &Template, question: &[u8], ip: Ip) -> Result<Vec<u8>> {
 pub struct Filed {
     /// Query that is the key.
     pub query: Query,
-    /// The answer.
+    /// Answer under that key.
     pub answer: Answer,
 }
 

@@ -52,7 +52,7 @@ pub struct Bout<'a> {
     remarks: RefCell<Vec<String>>,
 }
 
-/// A started server.
+/// Started server, and its place in the comparison.
 pub struct Turn<'b> {
     /// Comparison that this turn belongs to.
     pub bout: &'b Bout<'b>,

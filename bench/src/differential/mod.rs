@@ -215,7 +215,7 @@ fn ask_all(peers: &[Peer], batch: &[Probe]) -> Result<Vec<Vec<Option<Vec<u8>>>>>
     })
 }
 
-/// The reply to each query of a batch.
+/// Replies to a batch, by query; `None` for a query without a reply.
 type Said = Vec<Option<Vec<u8>>>;
 
 /// Longest times for which a server may have held records.

@@ -184,7 +184,7 @@ fn simulate(args: &Args) -> Result<Results> {
     Ok(results)
 }
 
-/// With one worker there is nothing to divide.
+/// Returns the schemes to simulate. With one worker there is nothing to divide.
 fn schemes(workers: usize) -> &'static [Scheme] {
     if workers == 1 { &[Scheme::Replicated] } else { &[Scheme::Replicated, Scheme::Sharded] }
 }

@@ -39,7 +39,7 @@ const NOW_NANOS: Nanos = NOW as Nanos * 1_000_000_000;
 /// Piece of work whose count is divided by its number of operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Case {
-    /// The slow parse of a frame, as a miss needs it: Ethernet, IPv4 and UDP headers and their
+    /// The closer look at a frame, as a miss needs it: Ethernet, IPv4 and UDP headers and their
     /// checksums.
     Open,
     /// Parse of the query: header, question and EDNS, and the name lowercased into a key.
@@ -52,13 +52,13 @@ pub enum Case {
     Reply,
     /// Headers of the reply: source and destination swapped.
     Seal,
-    /// A burst of hits through the processor, frame in to frame out, by the fast parse.
+    /// A burst of hits through the processor, frame in to frame out, by glances.
     Hit,
     /// A burst of hits with EDNS in the queries.
     HitEdns,
     /// A burst of hits from clients whose access list entry has 22 bits, not eight.
     HitNarrow,
-    /// A burst of hits with cookies, which need the slow parse and a keyed hash.
+    /// A burst of hits with cookies, which need the closer look and a keyed hash.
     HitCookie,
     /// A burst of hits over IPv6.
     HitV6,

@@ -1,4 +1,4 @@
-//! Steps of the slow parse that need no cache, each over the frames of a burst.
+//! Steps of the closer look that need no cache, each over the frames of a burst.
 
 use super::{Material, Meter, NAMES, NOW};
 use crate::stage::{HASH_SEEDS, Ip, RULES};

@@ -55,7 +55,7 @@ impl Transport for Streams {
         })
     }
 
-    /// A sender's connections share their IDs: any of them can carry any query.
+    /// Returns 1: a sender's connections share their IDs, and any of them can carry any query.
     fn flows(&self) -> u32 {
         1
     }

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use ringdns_abi::generator::{MAX_ORDER, MAX_TEMPLATES, Template};
 
-/// Least length of an order. A drawn order is also this many times as long as the list of names.
+/// Least length of orders, as far as the drawn order is that long. They also have at least
+/// `REPEATS` entries for each name.
 const SHORTEST: usize = 1 << 16;
 const REPEATS: usize = 16;
 

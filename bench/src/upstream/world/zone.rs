@@ -53,7 +53,7 @@ pub struct Substitution {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Apex,
-    /// Those of a name above zones.
+    /// Records of a name above zones.
     Above,
     Host,
     Text(usize),
