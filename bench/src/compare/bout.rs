@@ -282,7 +282,7 @@ impl<'a> Bout<'a> {
     pub fn report(&self, output: &std::process::Output) -> Result<Value> {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the generator failed: {}", said.trim());
-        serde_json::from_slice(&output.stdout).context("the generator's report is no JSON")
+        serde_json::from_slice(&output.stdout).context("the generator's report is not JSON")
     }
 
     /// Returns this program as a generator in the client's host.

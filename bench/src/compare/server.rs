@@ -90,7 +90,7 @@ impl Description {
             "version must be the command that prints it, such as [\"named\", \"-v\"]"
         );
         for file in description.files.keys() {
-            ensure!(!file.contains('/') && !file.starts_with('.'), "\"{file}\" is no plain file name");
+            ensure!(!file.contains('/') && !file.starts_with('.'), "\"{file}\" is not a plain file name");
         }
         // Finds a misspelled placeholder now, not after ten minutes of measuring.
         let places = Places::example();

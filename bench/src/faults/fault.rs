@@ -106,7 +106,9 @@ impl Fault {
     pub fn strike(self, stage: &mut Stage<'_>) -> Result<()> {
         match self {
             RedisKilled => {
-                let Tier::One(redis, folder) = &mut stage.tier else { bail!("there is no Redis by itself") };
+                let Tier::One(redis, folder) = &mut stage.tier else {
+                    bail!("this scene has no single Redis")
+                };
                 *folder = redis.take().map(Redis::kill9);
             }
             RedisHung => stage.redis()?.process().freeze(),
@@ -114,7 +116,9 @@ impl Fault {
             RedisFull => drop(stage.redis()?.cli(&["CONFIG", "SET", "maxmemory", "1"])),
             RedisReadOnly => drop(stage.redis()?.cli(&["REPLICAOF", "127.0.0.1", "1"])),
             RedisFailedOver => {
-                let Tier::Sentinels(sentinels) = &mut stage.tier else { bail!("there are no Sentinels") };
+                let Tier::Sentinels(sentinels) = &mut stage.tier else {
+                    bail!("this scene has no Sentinels")
+                };
                 sentinels.kill9(sentinels.master());
             }
             ClusterFailedOver => stage.cluster()?.kill9(0),
@@ -164,7 +168,9 @@ impl Fault {
     pub fn mend(self, stage: &mut Stage<'_>) -> Result<()> {
         match self {
             RedisKilled => {
-                let Tier::One(redis, folder) = &mut stage.tier else { bail!("there is no Redis by itself") };
+                let Tier::One(redis, folder) = &mut stage.tier else {
+                    bail!("this scene has no single Redis")
+                };
                 *redis = folder.take().map(Redis::start_in);
                 stage.prefer();
             }
@@ -173,7 +179,9 @@ impl Fault {
             RedisFull => drop(stage.redis()?.cli(&["CONFIG", "SET", "maxmemory", "0"])),
             RedisReadOnly => drop(stage.redis()?.cli(&["REPLICAOF", "NO", "ONE"])),
             RedisFailedOver => {
-                let Tier::Sentinels(sentinels) = &mut stage.tier else { bail!("there are no Sentinels") };
+                let Tier::Sentinels(sentinels) = &mut stage.tier else {
+                    bail!("this scene has no Sentinels")
+                };
                 sentinels.start_killed_again();
             }
             ClusterMasterHung => stage.cluster()?.process(1).signal(Signal::CONT),

@@ -204,7 +204,7 @@ impl<'l> Stage<'l> {
     pub fn redis(&self) -> Result<&Redis> {
         match &self.tier {
             Tier::One(Some(redis), _) => Ok(redis),
-            _ => bail!("there is no Redis by itself"),
+            _ => bail!("this scene has no single Redis"),
         }
     }
 
@@ -212,13 +212,13 @@ impl<'l> Stage<'l> {
     pub fn cluster(&mut self) -> Result<&mut RedisCluster> {
         match &mut self.tier {
             Tier::Cluster(cluster) => Ok(cluster),
-            _ => bail!("there is no cluster"),
+            _ => bail!("this scene has no cluster"),
         }
     }
 
     /// Returns ClickHouse.
     pub fn clickhouse(&mut self) -> Result<&mut ClickHouse> {
-        Ok(&mut self.store.as_mut().context("there is no ClickHouse")?.server)
+        Ok(&mut self.store.as_mut().context("this scene has no ClickHouse")?.server)
     }
 
     /// Returns the path of ClickHouse's users file. ClickHouse reads it again when it changes.
@@ -228,7 +228,7 @@ impl<'l> Stage<'l> {
 
     /// Returns the path of a file that fills the disk.
     pub fn filler(&self) -> Result<PathBuf> {
-        Ok(self.store.as_ref().context("there is no ClickHouse")?.disk.join("filler"))
+        Ok(self.store.as_ref().context("this scene has no ClickHouse")?.disk.join("filler"))
     }
 
     /// Reads the appliance's counters.

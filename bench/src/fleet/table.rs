@@ -35,7 +35,7 @@ impl fmt::Display for Results {
             if self.load.cold {
                 "from empty caches on"
             } else {
-                "after as many, in caches that had seen every name"
+                "after as many that are not counted, in caches that had seen every name"
             }
         )
     }

@@ -283,8 +283,8 @@ fn interrupts(sysfs: &Path, proc: &Path) -> Vec<Interrupt> {
     found
 }
 
-/// Text in place of a fact that the driver does not tell.
-const UNKNOWN: &str = "not told by the driver";
+/// Text in place of a fact that the driver does not report.
+const UNKNOWN: &str = "not reported by the driver";
 
 /// Formats the facts as rows of a Markdown table.
 impl fmt::Display for Nic {

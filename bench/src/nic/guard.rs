@@ -84,7 +84,8 @@ fn ip(arguments: &[&str]) -> Result<Value> {
     if output.stdout.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Array(Vec::new()));
     }
-    serde_json::from_slice(&output.stdout).context("`ip -json` prints no JSON: is it iproute2's?")
+    serde_json::from_slice(&output.stdout)
+        .context("the output of `ip -json` is not JSON: is it iproute2's `ip`?")
 }
 
 fn has_program(links: &Value) -> bool {

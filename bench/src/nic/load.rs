@@ -155,7 +155,7 @@ impl Port {
             command.arg(format!("--qps={qps:.0}"));
         }
         let report = finish(kit, command).context("the generator failed")?;
-        outcome(&serde_json::from_slice(&report).context("the generator's report is no JSON")?)
+        outcome(&serde_json::from_slice(&report).context("the generator's report is not JSON")?)
     }
 
     /// Asks every name once over sockets, so that it is cached.

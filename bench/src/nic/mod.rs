@@ -165,8 +165,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     ensure!(
         args.peer.is_some() || args.peer_interface.is_some(),
-        "there is no source of queries: give --peer-interface, a second port of this host that is wired to {}, or --peer, the address of \
-         another host; --dry-run prints what there is",
+        "there is no source of queries: give --peer-interface, a second port of this host that is wired to {}, or \
+         --peer, the address of another host; --dry-run prints what there is",
         args.interface
     );
     if let Some(peer) = &args.peer_interface {
@@ -205,7 +205,7 @@ pub fn run(args: &Args) -> Result<()> {
     // Undo the changes first, then print.
     let restored = put_back.put_back();
     if restored.is_ok() {
-        println!("all settings are put back");
+        println!("all settings are restored");
     }
     drop(upstream);
     if done.is_err() {
@@ -285,7 +285,8 @@ fn greet(
             let mut running = first_that_starts(kit, &plain)?;
             if let Some(why) = port.choose_generator(kit, &mut running)? {
                 let note = format!(
-                    "The generator in the kernel does not work on the peer's port, so queries come from kernel sockets: {why}."
+                    "The generator in the kernel does not work on the peer's port, so queries come from kernel sockets: \
+                     {why}."
                 );
                 println!("{note}");
                 notes.push(note);
@@ -348,7 +349,7 @@ fn first_that_starts<'k>(kit: &'k Kit, settings: &[Setting]) -> Result<Running<'
 
 /// Returns the cores of the servers, and the generator's.
 fn cores(args: &Args) -> Result<(Vec<usize>, Option<usize>)> {
-    let allowed = sched_getaffinity(None).context("cannot tell this process's cores")?;
+    let allowed = sched_getaffinity(None).context("cannot read which cores this process may use")?;
     let all: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
     if args.peer_interface.is_none() {
         return Ok((all, None));
@@ -407,12 +408,13 @@ fn plan(
     let mut lines = vec![
         format!(
             "This takes about {:.0} minutes: responder and ringdnsd in turns, in the modes {}; queues: {queues}, cores: \
-             {cores:?}. Meanwhile they receive all queries to UDP port 53 of {}, and drivers may take its link down for seconds.",
+             {cores:?}. Meanwhile they receive all queries to UDP port 53 of {}, and drivers may take its link down for \
+             seconds.",
             minutes.ceil(),
             modes.join(", "),
             args.interface
         ),
-        "It changes, and puts back at the end:".into(),
+        "Changes, undone at the end:".into(),
     ];
     lines.extend(changes.iter().map(|change| format!("- {}", change.command.join(" "))));
     if let Some(peer) = &args.peer_interface {

@@ -128,12 +128,13 @@ impl fmt::Display for Page<'_> {
 }
 
 /// Explanation of the table's columns.
-const COLUMNS: &str = "Answers and queries a second are at saturation: the generator asks for more than is answered, so most \
-    of the difference is intended; where another host asks, they are at the rate that it sends. *Server* is the processor time of the server's own threads for an answer, with what the kernel \
-    did in their name; *host* is that of all cores but the generator's, interrupts included, so that work that a tuning moves \
-    elsewhere is seen. *At half* is an open loop at half of that server's own answers a second: latency counts from when a \
-    query was due. A row holds only under the conditions above it: another NIC, driver, firmware, kernel, processor or \
-    number of queues makes it another figure.";
+const COLUMNS: &str = "Answers and queries a second are at saturation: the generator asks for more than is answered, so \
+    most of the difference is intended; where another host asks, they are at the rate that it sends. \
+    *Server* is the processor time of the server's own threads for an answer, including the kernel's \
+    work on their behalf; *host* is that of all cores but the generator's, interrupts included, so that \
+    work that a tuning moves elsewhere is seen. *At half* is an open loop at half of that server's own \
+    answers a second: latency counts from when a query was due. A row holds only under the conditions \
+    above it: NIC, driver, firmware, kernel, processor and number of queues change the figures.";
 
 impl Page<'_> {
     /// Returns the conditions that belong beside every number.

@@ -150,7 +150,8 @@ impl<'k> Running<'k> {
         let output = command.output().context("cannot run ringctl")?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "ringctl {what} failed: {}", said.trim());
-        serde_json::from_slice(&output.stdout).with_context(|| format!("ringctl {what} prints no JSON"))
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("the output of ringctl {what} is not JSON"))
     }
 
     /// Ends the server, and returns its output.

@@ -46,13 +46,14 @@ impl FromStr for Clients {
     fn from_str(text: &str) -> Result<Self> {
         let (address, length) =
             text.split_once('/').with_context(|| format!("\"{text}\": write 10.53.1.0/24"))?;
-        let address: IpAddr = address.parse().with_context(|| format!("\"{address}\" is no IP address"))?;
+        let address: IpAddr =
+            address.parse().with_context(|| format!("\"{address}\" is not an IP address"))?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let length: u32 = length
             .parse()
             .ok()
             .filter(|length| *length <= bits)
-            .with_context(|| format!("\"{length}\" is no prefix length for {address}: 0 to {bits}"))?;
+            .with_context(|| format!("\"{length}\" is not a prefix length for {address}: 0 to {bits}"))?;
         let count = 1u64.checked_shl(bits - length).unwrap_or(u64::MAX).min(u64::from(MOST_CLIENTS)) as u32;
         let clients = Clients { first: address, count };
         let number = match address {

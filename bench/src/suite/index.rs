@@ -76,7 +76,7 @@ impl fmt::Display for Index {
             }
             writeln!(f)?;
         }
-        writeln!(f, "| part | tells | took | |\n| --- | --- | ---: | --- |")?;
+        writeln!(f, "| part | content | took | |\n| --- | --- | ---: | --- |")?;
         for part in &self.parts {
             let Done { title, tells, seconds, failure, .. } = part;
             let result = if failure.is_some() { "failed" } else { "" };
@@ -90,7 +90,7 @@ impl fmt::Display for Index {
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Done { title, tells, command, seconds, failure, text, plots, .. } = self;
-        writeln!(f, "\n## {title}\n\nTells {tells}. Took {seconds:.0} s.\n\n```\n{command}\n```\n")?;
+        writeln!(f, "\n## {title}\n\nContent: {tells}. Took {seconds:.0} s.\n\n```\n{command}\n```\n")?;
         if let Some(failure) = failure {
             writeln!(f, "**Failed**: {failure}\n")?;
         }
