@@ -2,9 +2,9 @@
 # Shows ringdns at work, on this machine alone: two hosts in network namespaces, a synthetic upstream, ringdnsd on
 # AF_XDP, and a load generator. Prints the rate, the hit ratio, latency percentiles and the histogram. Needs root.
 #
-#   demo.sh [SECONDS]        how long each load lasts; default: 10
+#   demo.sh [SECONDS]        duration of each load; default: 10
 #
-# Leaves nothing behind but cargo's target folder and the packages that setup.sh installs.
+# Leaves only cargo's target folder and the packages that setup.sh installs.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -30,7 +30,8 @@ build() {
         sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release
 }
 
-# start NAME READY-PATTERN COMMAND...: on the server, until it says that it is ready. Its output goes to a file.
+# start NAME READY-PATTERN COMMAND...: starts it on the server, and waits until its output has the
+# pattern. The output goes to a file.
 start() {
     local name=$1 pattern=$2 log=$folder/$1.log pid
     shift 2
@@ -66,12 +67,12 @@ ringctl() {
     "$programs/ringctl" --socket "$folder/control.sock" "$@"
 }
 
-# counter NAME: one of `ringctl stats`, 0 if it is not shown.
+# counter NAME: prints a counter of `ringctl stats`, 0 if it is not shown.
 counter() {
     ringctl stats | awk -v name="$1" '$1 == name { found = $2 } END { print found + 0 }'
 }
 
-# load TITLE ARGUMENT...: drives ringdnsd from the client, and tells what it was to ringdnsd.
+# load TITLE ARGUMENT...: runs a load from the client, and prints ringdnsd's hit ratio under it.
 load() {
     local title=$1 hits received
     shift
@@ -98,7 +99,7 @@ clean_up() {
 
 main() {
     seconds=${1:-10}
-    [[ $seconds =~ ^[1-9][0-9]{0,3}$ ]] || die "the only argument is a number of seconds, not '$seconds'"
+    [[ $seconds =~ ^[1-9][0-9]{0,3}$ ]] || die "the only argument is a number of seconds from 1 to 9999, not '$seconds'"
     require_root "the demonstration's lab of network namespaces"
     "$here/setup.sh" build run
     select_rust || die "no Rust $RUST_MINIMUM or later: deploy/setup.sh build"
@@ -116,11 +117,11 @@ main() {
     start ringdnsd ' ready ' "$programs/ringdnsd" --config "$folder/ringdns.toml"
     ringctl status
 
-    # So that the loads find every name cached.
+    # Warms the cache, so that the loads find every name cached.
     (in_lab client "$programs/ringbench" run --target "$SERVER" --duration 0.1 --warm) >/dev/null
     load "10,000 names by Zipf's law, one query in a hundred for a new name: from kernel sockets" \
         --zipf 1 --random-share 1
-    load "The same in XDP, more than can be taken in: what is lost never reached ringdnsd" \
+    load "The same names by XDP, more than ringdnsd can receive: lost queries never reached it" \
         --backend xdp --interface vc --zipf 1 --random-share 1
     local outcome
     for outcome in hit miss; do

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Two hosts and a cable on one machine: two network namespaces and a veth pair between them. Needs root.
+# Makes a lab of two linked hosts on one machine: two network namespaces and a veth pair between
+# them. Needs root.
 #
 #   lab.sh [--name NAME] up [--queues N] [--vlan ID]
 #   lab.sh [--name NAME] exec client|server COMMAND...
@@ -10,12 +11,13 @@
 #   vc  10.53.0.1/24  <- veth ->    vs  10.53.0.2/24
 #       fd53::1/64                      fd53::2/64
 #
-# With --queues, each end has N queues. With --vlan, every frame on the cable carries the 802.1Q tag ID; untagged ones
-# are dropped at both ends.
+# With --queues, each end has N queues. With --vlan, every frame on the link carries the 802.1Q tag
+# ID; untagged ones are dropped at both ends.
 #
-# NAME is --name, else $RINGDNS_LAB, else ringdns. Labs of different names do not touch each other: a script takes a
-# name of its own, such as ringdns-$$. `down` ends what still runs in the two namespaces, and nothing else.
-# `up` on a lab of the same shape does nothing; of another shape, it refuses; on a half-made one, it makes it anew.
+# NAME is --name, else $RINGDNS_LAB, else ringdns. Labs of different names do not affect each other:
+# a script takes a name of its own, such as ringdns-$$. `down` ends all processes in the two
+# namespaces, and nothing else. `up` does nothing if the lab is up with the same shape, refuses if
+# it has another shape, and makes an incomplete lab again.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -33,7 +35,7 @@ has_namespace() {
     [[ -e /run/netns/$1 ]]
 }
 
-# The shape is the alias of the server's end, and is written last: a lab without it is half made.
+# The shape is the alias of the server's end, and is written last: a lab without it is incomplete.
 read_shape() {
     ip -n "$server" -json link show dev vs 2>/dev/null | sed -n 's/.*"ifalias":"\([^"]*\)".*/\1/p'
 }
@@ -42,30 +44,32 @@ make_cable() {
     local queues=$1
     ip netns add "$client"
     ip netns add "$server"
-    # Each end gets the same number of queues: native XDP refuses an end whose peer transmits on more queues than it
-    # receives on. Made inside the namespaces, so that names of the host's own interfaces never matter.
+    # Each end gets the same number of queues: native XDP refuses an end whose peer transmits on
+    # more queues than it receives on. The pair is made inside the namespaces, so that names of the
+    # host's own interfaces never matter.
     ip -n "$client" link add vc address "$CLIENT_MAC" numrxqueues "$queues" numtxqueues "$queues" \
         type veth peer name vs address "$SERVER_MAC" netns "$server" numrxqueues "$queues" numtxqueues "$queues"
 }
 
 quiet_kernel() {
     local namespace=$1 device=$2
-    # No link-local address: then no router solicitations. What still crosses the cable unasked is a handful of IPv6
-    # multicast listener reports after `up`, which a server counts as "not ours".
+    # Without a link-local address there are no router solicitations. The only packets that the
+    # kernel sends by itself are a few IPv6 multicast listener reports after `up`, which a server
+    # counts as "not ours".
     ip -n "$namespace" link set dev "$device" addrgenmode none
-    # Kernel sockets leave checksums and segments to the device, and veth never does the work: a server that bypasses
-    # the kernel would see wrong checksums and frames beyond the MTU.
-    # A VLAN tag, likewise, would travel beside the frame, where XDP cannot see it.
+    # Kernel sockets leave checksums and segmentation to the device, and veth never does that work:
+    # a server that bypasses the kernel would see wrong checksums and frames beyond the MTU.
+    # Likewise, a VLAN tag would travel beside the frame, where XDP cannot see it.
     ip netns exec "$namespace" ethtool -K "$device" \
         rx off tx off sg off tso off gso off rxvlan off txvlan off >/dev/null
-    # A veth end has NAPI only with an XDP program of its own or with GRO. Without, whatever its peer sends by XDP_TX or
-    # XDP_REDIRECT vanishes, with no error at the sender.
+    # A veth end has NAPI only with an XDP program of its own or with GRO. Without NAPI, packets
+    # that its peer sends by XDP_TX or XDP_REDIRECT vanish, with no error at the sender.
     ip netns exec "$namespace" ethtool -K "$device" gro on >/dev/null
 }
 
 # await_local_route NAMESPACE ADDRESS
-# The kernel adds the local route of an IPv6 address from a work queue, later than the address itself; without the route
-# packets to the address are dropped.
+# The kernel adds the local route of an IPv6 address from a work queue, later than the address
+# itself; without the route, packets to the address are dropped.
 await_local_route() {
     local deadline=$((SECONDS + 10))
     while [[ -z $(ip -n "$1" -6 route show table local type local "$2") ]]; do
@@ -81,13 +85,14 @@ configure() {
     ip -n "$namespace" address add "fd53::$own/64" dev "$device" nodad
     ip -n "$namespace" link set dev "$device" up
     await_local_route "$namespace" "fd53::$own"
-    # Static neighbours: no ARP or neighbour discovery among the packets that are counted.
+    # Static neighbours keep ARP and neighbour discovery out of the packet counts.
     ip -n "$namespace" neighbour replace "10.53.0.$peer" lladdr "$peer_mac" dev "$device"
     ip -n "$namespace" neighbour replace "fd53::$peer" lladdr "$peer_mac" dev "$device"
 }
 
-# By tc and BPF, not by VLAN devices: kernels of virtual machines are often built without 802.1Q, and can do this.
-# XDP stands before the ingress hook and AF_XDP sends past the egress hook: both see the tag, as on a real trunk.
+# Uses tc and BPF instead of VLAN devices: kernels of virtual machines are often built without
+# 802.1Q, but have these. XDP runs before the ingress hook and AF_XDP sends past the egress hook:
+# both see the tag, as on a real trunk.
 tag_frames() {
     local namespace=$1 device=$2 object=$3 way
     ip netns exec "$namespace" tc qdisc add dev "$device" clsact
@@ -125,7 +130,7 @@ shape() {
 # option_number OPTION VALUE LOWEST HIGHEST
 option_number() {
     if ! [[ $2 =~ ^[0-9]{1,4}$ ]] || ((10#$2 < $3 || 10#$2 > $4)); then
-        die "$1 wants a number from $3 to $4, not '$2'"
+        die "$1 needs a number from $3 to $4, not '$2'"
     fi
     printf '%d' "$((10#$2))"
 }
@@ -147,7 +152,7 @@ up() {
             return
         fi
         [[ -z $found ]] || die "lab $name is up already, with $found. Take it down first, or choose another --name."
-        say "lab $name was half made: making it anew"
+        say "lab $name was incomplete: making it again"
         down
     fi
     trap 'down' EXIT
@@ -156,7 +161,7 @@ up() {
     say "lab $name is up: $(shape "$queues" "$vlan")"
 }
 
-# Ends the processes of one namespace, by pid: asks first, and after three seconds insists.
+# Ends the processes of one namespace, by pid: SIGTERM first, and SIGKILL after three seconds.
 end_processes() {
     local namespace=$1 patience=3 pids pid
     mapfile -t pids < <(ip netns pids "$namespace")
@@ -176,7 +181,8 @@ down() {
     for namespace in "$client" "$server"; do
         has_namespace "$namespace" || continue
         end_processes "$namespace"
-        # The cable first: a namespace, its devices with it, outlives its name for as long as a socket is open in it.
+        # The link first: a namespace and its devices outlive its name for as long as it has an open
+        # socket.
         ip -n "$namespace" link delete dev vc 2>/dev/null || true
         ip -n "$namespace" link delete dev vs 2>/dev/null || true
         ip netns delete "$namespace"
@@ -184,16 +190,16 @@ down() {
 }
 
 run_in() {
-    (($# >= 2)) || die "exec wants client or server, and a command"
+    (($# >= 2)) || die "exec needs client or server, and a command"
     local side=$1 namespace
     shift
     case $side in
     client) namespace=$client ;;
     server) namespace=$server ;;
-    *) die "exec wants client or server, not '$side'" ;;
+    *) die "exec needs client or server, not '$side'" ;;
     esac
     has_namespace "$namespace" || die "lab $name is not up"
-    # A trap of `ip netns exec`: it mounts a fresh /sys, so the command does not see the host's /sys/fs/bpf.
+    # `ip netns exec` mounts a new /sys, so the command does not see the host's /sys/fs/bpf.
     exec ip netns exec "$namespace" "$@"
 }
 
@@ -217,9 +223,9 @@ main() {
     name=${RINGDNS_LAB:-ringdns}
     if [[ ${1:-} == --name ]]; then
         name=${2:-}
-        shift 2 || die "--name wants a name"
+        shift 2 || die "--name needs a name"
     fi
-    [[ $name =~ ^[A-Za-z0-9._-]{1,64}$ ]] || die "a name has letters, digits, dots and dashes, not '$name'"
+    [[ $name =~ ^[A-Za-z0-9._-]{1,64}$ ]] || die "a name has 1 to 64 letters, digits, dots, dashes and underscores, not '$name'"
     client=$name-client
     server=$name-server
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What the scripts of this folder share. Sourced, never run.
+# Functions that the scripts of this folder share. Sourced, never run.
 
-# The oldest Rust that builds the workspace: `rust-version` of the top Cargo.toml.
+# Oldest Rust that builds the workspace: `rust-version` of the top Cargo.toml.
 readonly RUST_MINIMUM=1.95
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
@@ -20,7 +20,7 @@ version_at_least() {
     [[ $(printf '%s\n%s\n' "$2" "$1" | sort --version-sort | head -n 1) == "$2" ]]
 }
 
-# Does folder $1 ("" for PATH) hold a cargo and a rustc that are new enough?
+# Succeeds if folder $1 ("" for PATH) has a cargo and a rustc that are new enough.
 rust_fits() {
     local rustc=${1:+$1/}rustc cargo=${1:+$1/}cargo version
     command -v "$cargo" >/dev/null || return 1
@@ -28,7 +28,8 @@ rust_fits() {
     version_at_least "${version:-0}" "$RUST_MINIMUM"
 }
 
-# Puts a fitting Rust first on PATH, or fails. What PATH has wins; sudo often hides ~/.cargo/bin; Debian's is in /usr/bin.
+# Puts a Rust that is new enough first on PATH, or fails. PATH is searched first, then ~/.cargo/bin,
+# which sudo often hides, then /usr/bin, where Debian's is.
 select_rust() {
     local folder
     for folder in "" "${CARGO_HOME:-$HOME/.cargo}/bin" /usr/bin; do

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Installs what ringdns needs on Debian 12, and only what is missing. A second run changes nothing and needs no network.
+# Installs the packages that ringdns needs on Debian 12, as far as they are missing. A second run
+# changes nothing and needs no network.
 #
 #   setup.sh [build|run|test|bench|all]...     default: test
 #
-#   build   compilers, headers and, unless a Rust is there that fits, Debian's
-#   run     what the lab of namespaces needs
-#   test    build and run, the real servers and clients that tests talk to, and what rebuilds the eBPF object
-#   bench   run, and the servers and generators that `ringbench compare` holds ringdnsd against
+#   build   compilers, headers and, unless a recent Rust is installed, Debian's
+#   run     tools of the lab of namespaces
+#   test    build and run, real servers and clients for tests, and the toolchain of the eBPF object
+#   bench   run, and the servers and generators that `ringbench compare` compares ringdnsd with
 #   all     test and bench
 set -euo pipefail
 
@@ -20,26 +21,27 @@ readonly TEST_PACKAGES=(
     knot knot-dnsutils unbound dnsperf bind9-dnsutils # peers: servers and clients
     bpftool                                           # detaches a program that another process attached
     bind9-utils                                       # signs zones
-    knot-resolver pdns-recursor                       # and those of ringbench differential
-    redis-server redis-tools                          # what a fleet shares
-    clickhouse-server python3-venv                    # what the query log is shipped to, of Debian and of today
+    knot-resolver pdns-recursor                       # peers of ringbench differential
+    redis-server redis-tools                          # store that a fleet shares
+    clickhouse-server python3-venv                    # query log: Debian's ClickHouse, and today's
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
-    clang                                             # lab.sh --vlan: programs that tag and untag
+    clang                                             # lab.sh --vlan: BPF programs that tag and untag
     rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM
 )
 readonly BENCH_PACKAGES=(
     unbound knot knot-resolver pdns-recursor dnsdist bind9 dnsmasq-base # bench/servers/
-    knot-dnsutils dnsperf                                               # other generators, to hold ours against
+    knot-dnsutils dnsperf                                               # other generators, for comparison
 )
 readonly RUST_PACKAGES=(rustc-web cargo-web)
-# Only beside Debian's own compiler: rustup brings these itself.
+# Only with Debian's compiler: rustup installs these itself.
 readonly RUST_TOOL_PACKAGES=(rustfmt-web rust-web-clippy)
 
-# Today's ClickHouse is in no Debian: tests run it from PyPI, in an environment of its own (180 MB to fetch, 560 MB on disk).
+# Debian has no current ClickHouse: tests run it from PyPI, in an environment of its own (180 MB to
+# download, 560 MB on disk).
 readonly PYTHON_FOLDER=${RINGDNS_PYTHON:-/opt/ringdns-tests}
 readonly PYTHON_PACKAGES=$here/../tests/clickhouse/requirements.txt
 
-# Debian asks this program whether a package may start its service: 101 says no.
+# Debian runs this program to decide whether a package may start its service: status 101 forbids it.
 readonly POLICY=/usr/sbin/policy-rc.d
 readonly POLICY_KEPT=$POLICY.before-ringdns
 readonly LOCK=/run/lock/ringdns-setup.lock
@@ -49,7 +51,7 @@ usage() {
 }
 
 forbid_service_starts() {
-    # What is kept from a run that was killed is the older truth: never overwrite it.
+    # A policy kept by a killed run is the original one: never overwrite it.
     if [[ -e $POLICY || -L $POLICY ]] && [[ ! -e $POLICY_KEPT && ! -L $POLICY_KEPT ]]; then
         mv "$POLICY" "$POLICY_KEPT"
     fi
@@ -58,7 +60,7 @@ forbid_service_starts() {
     chmod 755 "$POLICY"
 }
 
-# Also mends what a killed run left: a kept policy, or our own.
+# Also cleans up after a killed run: restores a kept policy, or removes our own.
 restore_service_policy() {
     if [[ -e $POLICY_KEPT || -L $POLICY_KEPT ]]; then
         mv -f "$POLICY_KEPT" "$POLICY"
@@ -71,7 +73,7 @@ is_installed() {
     [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
 }
 
-# Prints the packages among its arguments that are not there, each once.
+# Prints the packages among its arguments that are not installed, each once.
 missing_packages() {
     local package
     for package in "$@"; do
@@ -87,30 +89,30 @@ install_missing() {
     local missing
     mapfile -t missing < <(missing_packages "$@")
     if ((${#missing[@]} == 0)); then
-        say "every package is there"
+        say "every package is installed already"
         return
     fi
     say "installing: ${missing[*]}"
     forbid_service_starts
-    apt_get update || say "apt-get update had errors (see above): going on with the lists that there are"
+    apt_get update || say "apt-get update had errors (see above): continuing with the existing package lists"
     apt_get install --no-install-recommends "${missing[@]}" ||
         die "apt-get could not install: ${missing[*]}. Are bookworm and bookworm-security in the apt sources?"
     restore_service_policy
 }
 
-# The list of what is in it lies in the folder once all of it is there.
+# The folder has a copy of the requirements once all of them are installed.
 install_python_packages() {
     local installed=$PYTHON_FOLDER/requirements.txt
     if cmp --silent "$PYTHON_PACKAGES" "$installed"; then
-        say "every Python package is there"
+        say "every Python package is installed already"
         return
     fi
-    say "installing in $PYTHON_FOLDER what $(realpath "$PYTHON_PACKAGES") names"
-    [[ ! -e $PYTHON_FOLDER || -e $PYTHON_FOLDER/pyvenv.cfg ]] || die "$PYTHON_FOLDER is there, and no Python environment"
+    say "installing the packages of $(realpath "$PYTHON_PACKAGES") in $PYTHON_FOLDER"
+    [[ ! -e $PYTHON_FOLDER || -e $PYTHON_FOLDER/pyvenv.cfg ]] || die "$PYTHON_FOLDER exists, and is not a Python environment: remove it, or set RINGDNS_PYTHON"
     rm -f "$installed"
     /usr/bin/python3 -m venv --clear "$PYTHON_FOLDER"
     "$PYTHON_FOLDER/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --require-hashes \
-        --only-binary :all: --requirement "$PYTHON_PACKAGES" || die "pip could not install it. Is PyPI to be reached?"
+        --only-binary :all: --requirement "$PYTHON_PACKAGES" || die "pip could not install them. Is PyPI reachable?"
     install --mode 644 "$PYTHON_PACKAGES" "$installed"
 }
 
@@ -138,9 +140,9 @@ main() {
         esac
     done
     require_root "installing packages"
-    command -v apt-get >/dev/null || die "this is not Debian: install by hand what the top of this script names"
+    command -v apt-get >/dev/null || die "this is not Debian: install by hand the packages that the top of this script names"
 
-    # Two runs at once would put back each other's service policy.
+    # Two runs at once would restore each other's service policy.
     exec 9>"$LOCK"
     flock 9
     trap restore_service_policy EXIT
@@ -148,7 +150,7 @@ main() {
     trap 'exit 143' TERM HUP
     restore_service_policy
 
-    # In a subshell: a Rust that is to be installed must not find PATH changed already.
+    # In a subshell, so that PATH is unchanged for a Rust that is yet to be installed.
     if $build && ! (select_rust); then
         wanted+=("${RUST_PACKAGES[@]}" "${RUST_TOOL_PACKAGES[@]}")
     fi

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Every test there is, in order, each step under a time limit. Needs root, for network namespaces and for setup.sh.
+# Runs every test, in order, each step under a time limit. Needs root, for network namespaces and
+# for setup.sh.
 #
-#   test.sh [STEP]...        default: all of them
-#   test.sh drivers --all    or other options of tests/vm/drivers.py, those with a value as --NAME=VALUE
+#   test.sh [STEP]...        default: all steps
+#   test.sh drivers --all    or other options of tests/vm/drivers.py; write values as --NAME=VALUE
 #
-# Steps: setup lint build unit loom ebpf lab drivers differential faults gate ratios. The last line is the sum: N passed,
-# N failed, and N skipped, if there are any: `drivers` is, when the mirror has no QEMU. A step that fails does not stop
-# those after it. Leaves nothing behind but cargo's target folder, and the packages that `drivers` runs on in ~/.cache.
+# Steps: setup lint build unit loom ebpf lab drivers differential faults gate ratios. The last line
+# is the summary: N passed, N failed, and N skipped if any are. `drivers` is skipped if the mirror
+# has no QEMU. A step that fails does not stop the steps after it. Leaves only cargo's target
+# folder, and in ~/.cache the packages that `drivers` runs on.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -14,14 +16,15 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 readonly self=$here/test.sh
 
-# In the order in which they run; the limits, in seconds, are against hangs, with room for a slow machine.
+# Steps in the order in which they run. The limits, in seconds, are against hangs, with room for a
+# slow machine.
 readonly STEPS=(setup lint build unit loom ebpf lab drivers differential faults gate ratios)
 declare -rA LIMIT=([setup]=900 [lint]=900 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=1500 [drivers]=1200
     [differential]=300 [faults]=300 [gate]=600 [ratios]=600)
-# Of `drivers` with options: the whole matrix, or a million queries on emulated machines.
+# Limit of `drivers` with options: the whole matrix, or a million queries on emulated machines.
 readonly LIMIT_WITH_OPTIONS=14400
 
-# The exit status of a step that cannot run here.
+# Exit status of a step that cannot run here.
 readonly SKIPPED=77
 
 usage() {
@@ -36,7 +39,7 @@ step_setup() {
 
 step_lint() {
     shellcheck -x deploy/*.sh tests/vm/*.sh .ci/run
-    # busybox's shell, which the guests of tests/vm have, is dash's sister.
+    # The guests of tests/vm have busybox's shell, which is close to dash.
     shellcheck --shell=dash tests/vm/guest/*
     if cargo fmt --version >/dev/null 2>&1; then
         cargo fmt --all --check
@@ -58,7 +61,8 @@ step_unit() {
     cargo test --locked --workspace --exclude ringdns-tests
 }
 
-# In a target folder of its own: the flag is part of every crate's build, and would make cargo forget the others.
+# In a target folder of its own: the flag is part of every crate's build, and would invalidate the
+# other builds.
 step_loom() {
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/loom \
         cargo test --locked --release --package ringdns-dataplane --lib loom
@@ -68,7 +72,7 @@ step_ebpf() {
     ebpf/build.sh --check
 }
 
-# One at a time: rates and latencies are compared, and a lab has the machine for itself.
+# One test at a time: rates and latencies are compared, so a lab needs the machine for itself.
 step_lab() {
     cargo test --locked --release --package ringdns-tests -- --test-threads=1
 }
@@ -80,13 +84,14 @@ step_drivers() {
     tests/vm/drivers.py "$@"
 }
 
-# The short form. The full one is asked for 20,000 queries; see docs/differential.md.
+# The short form. The full one asks 20,000 queries; see docs/differential.md.
 step_differential() {
     step_build
     "${CARGO_TARGET_DIR:-target}/release/ringbench" differential --queries 1200
 }
 
-# That every query is answered and all sums close while Redis and ClickHouse fail. The full run is under bench/runs.
+# Checks that every query is answered and all sums add up while Redis and ClickHouse fail. The full
+# run is under bench/runs.
 step_faults() {
     step_build
     "${CARGO_TARGET_DIR:-target}/release/ringbench" faults --short --nice -15
@@ -96,7 +101,7 @@ step_gate() {
     bench/gate.sh
 }
 
-# What step_build has built, or builds it.
+# Uses the programs of step_build, or builds them.
 step_ratios() {
     step_build
     "${CARGO_TARGET_DIR:-target}/release/ringbench" compare --short --floors bench/ratios.json --nice -15
@@ -104,7 +109,8 @@ step_ratios() {
 
 #----------- Running them -----------------------------------------------------
 
-# run_step NAME [OPTION]...: in a process group of its own, which the time limit ends as a whole.
+# run_step NAME [OPTION]...: runs a step in a process group of its own, which the time limit ends as
+# a whole.
 run_step() {
     local name=$1 limit=${LIMIT[$1]} start=$SECONDS status=0
     (($# == 1)) || limit=$LIMIT_WITH_OPTIONS
@@ -122,11 +128,11 @@ run_step() {
     return "$status"
 }
 
-# Takes down the labs of tests that were killed; a test that ends takes down its own.
+# Takes down the labs of killed tests; other tests take down their own.
 remove_labs() {
     local namespace
     for namespace in /run/netns/"$RINGDNS_LAB_PREFIX"-*; do
-        # Gone already, when it was the other half of a lab.
+        # The other half of a lab is gone already.
         [[ -e $namespace ]] || continue
         namespace=${namespace##*/}
         "$here/lab.sh" --name "${namespace%-*}" down
@@ -135,7 +141,7 @@ remove_labs() {
 
 clean_up() {
     if [[ -n $running ]]; then
-        # `timeout` passes it on to all of its step.
+        # `timeout` passes the signal on to all processes of its step.
         kill -TERM "$running" 2>/dev/null || true
         wait "$running" || true
     fi
@@ -154,19 +160,19 @@ is_step() {
 main() {
     local step='' status steps=() options=() passed=0 failed=() skipped=() argument
     for argument in "$@"; do
-        # A step's options stand behind its name.
+        # A step's options follow its name.
         if [[ $argument == -* && $step == drivers ]]; then
             options+=("$argument")
             continue
         fi
         step=$argument
-        is_step "$step" || die "unknown step '$step': ${STEPS[*]}"
+        is_step "$step" || die "unknown step '$step': steps are ${STEPS[*]}"
         steps+=("$step")
     done
     ((${#steps[@]})) || steps=("${STEPS[@]}")
     require_root "testing with network namespaces"
 
-    # Names by which to find what a killed step leaves.
+    # Names by which clean_up finds what a killed step left.
     export RINGDNS_LAB_PREFIX=ringdns-test-$$
     TMPDIR=$(mktemp --directory --tmpdir ringdns-test.XXXXXX)
     export TMPDIR
@@ -197,7 +203,7 @@ cd "$here/.."
 case ${1:-} in
 -h | --help) usage ;;
 --only)
-    # setup brings a Rust, and lint, build and the like need one.
+    # setup installs a Rust; all other steps need one.
     [[ $2 == setup ]] || select_rust || die "no Rust $RUST_MINIMUM or later: deploy/setup.sh build"
     "step_$2" "${@:3}"
     ;;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Makes an end of the lab's cable a port of VLAN_ID: what the kernel sends leaves tagged, what arrives otherwise is
-// dropped, and the kernel itself never sees the tag. For `lab.sh up --vlan`, which says why it is not a VLAN device.
-// Needs no headers: the context is part of the kernel's stable interface, and so are the numbers of the helpers.
+// Makes an end of the lab's link a port of VLAN_ID: the kernel's packets leave tagged, packets with
+// another tag or none are dropped on arrival, and the kernel itself never sees the tag. For
+// `lab.sh up --vlan`, which explains why it is not a VLAN device. Needs no headers: the context is
+// part of the kernel's stable interface, and so are the numbers of the helpers.
 
 struct __sk_buff {
     unsigned int len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto;
@@ -22,5 +23,5 @@ __attribute__((section("ingress"), used)) int untag(struct __sk_buff *skb) {
     return skb_vlan_pop(skb) ? TC_ACT_SHOT : TC_ACT_OK;
 }
 
-// The helpers of VLAN tags are open to every licence; the loader asks for one all the same.
+// The helpers for VLAN tags allow every licence, but the loader requires one.
 __attribute__((section("license"), used)) char _license[] = "Dual MIT/GPL";

@@ -1,4 +1,4 @@
-//! The pieces whose instructions `bench/gate.sh` counts, by time: `cargo bench -p ringdns-bench`.
+//! Times of the pieces whose instructions `bench/gate.sh` counts: `cargo bench -p ringdns-bench`.
 
 use clap::ValueEnum;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 fn pieces(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pieces");
-    // What the pieces need is made afresh each time, which takes far longer than they do.
+    // Each sample sets up the pieces' data afresh, which takes far longer than the pieces
+    // themselves.
     group.sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     for case in Case::value_variants() {
         group.bench_function(BenchmarkId::from_parameter(case.name()), |bencher| {
@@ -17,7 +18,7 @@ fn pieces(criterion: &mut Criterion) {
                 for _ in 0..iterations {
                     operations = instructions::run(*case, &mut meter).expect("a piece failed");
                 }
-                // Of one operation.
+                // Time of one operation.
                 meter.spent / operations as u32
             });
         });

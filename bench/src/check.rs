@@ -1,4 +1,4 @@
-//! Whether what came back answers what was asked.
+//! Checks that a response answers its query.
 
 use crate::{question::HEADER, synthetic};
 use hickory_proto::rr::RecordType;
@@ -6,42 +6,42 @@ use hickory_proto::rr::RecordType;
 /// A reply that answers its query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The response code.
+    /// Response code.
     pub rcode: u8,
-    /// Whether it says that it is cut.
+    /// Whether the TC bit is set.
     pub truncated: bool,
 }
 
 impl Reply {
-    /// Whether it is one that a cache keeps: NOERROR or NXDOMAIN.
+    /// Whether a cache keeps this reply: NOERROR or NXDOMAIN.
     pub fn is_usable(self) -> bool {
         matches!(self.rcode, 0 | 3)
     }
 }
 
-/// Why a reply does not answer its query.
+/// Reason why a reply does not answer its query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
-    /// It does not repeat the question as it was asked, letter case included.
+    /// The reply does not repeat the question as it was asked, letter case included.
     Question,
-    /// Its records do not fit its header.
+    /// The records do not match the counts of the header.
     Malformed,
-    /// It has other data than the synthetic upstream gives out for the name.
+    /// The records differ from those of the synthetic upstream for the name.
     Data,
-    /// A record lives longer than the upstream said.
+    /// A TTL is longer than the upstream's.
     Ttl,
 }
 
-/// What is looked at besides header and question.
+/// Checks besides header and question.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
-    /// Compare the records with what the synthetic upstream says.
+    /// Compare the records with those of the synthetic upstream.
     pub data: bool,
-    /// The longest TTL that is right, in seconds.
+    /// Longest TTL that is right, in seconds.
     pub ttl: Option<u32>,
 }
 
-/// The ID of a response; `None` for what is no response.
+/// Returns the ID of a response, or `None` if the message is no response.
 #[inline]
 pub fn response_id(message: &[u8]) -> Option<u16> {
     let header = message.first_chunk::<HEADER>()?;
@@ -54,7 +54,8 @@ pub fn check(message: &[u8], question: &[u8], limits: Limits) -> Result<Reply, W
     let header = message.first_chunk::<HEADER>().ok_or(Wrong::Malformed)?;
     let reply = Reply { rcode: header[3] & 0x0f, truncated: header[2] & 0x02 != 0 };
     let same = header[4..6] == [0, 1] && message[HEADER..].starts_with(question);
-    // An error before the question was understood has none (FORMERR, NOTIMP); whose it is the ID alone tells.
+    // An error from before the question was parsed (FORMERR, NOTIMP) has no question; only its ID
+    // tells which query it belongs to.
     let none = header[4..6] == [0, 0] && matches!(reply.rcode, 1 | 4);
     if !same && !none {
         return Err(Wrong::Question);
@@ -68,7 +69,7 @@ pub fn check(message: &[u8], question: &[u8], limits: Limits) -> Result<Reply, W
     Ok(reply)
 }
 
-/// Whether no record lives longer than `most` seconds.
+/// Fails if a record's TTL is longer than `most` seconds.
 fn check_ttls(message: &[u8], question: &[u8], most: u32) -> Result<(), Wrong> {
     const OPT: u16 = 41;
     let count = |at: usize| u32::from(u16::from_be_bytes([message[at], message[at + 1]]));
@@ -82,8 +83,8 @@ fn check_ttls(message: &[u8], question: &[u8], most: u32) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// Compares address, text and alias-free records with what the synthetic upstream says. Types whose data holds names
-/// may be compressed in more than one right way, and are not compared.
+/// Compares A, AAAA and TXT records with those of the synthetic upstream. Types whose data holds
+/// names are not compared: they may be compressed in more than one right way.
 fn check_data(message: &[u8], question: &[u8]) -> Result<(), Wrong> {
     let (name, rest) = question.split_at(question.len() - 4);
     let qtype = u16::from_be_bytes([rest[0], rest[1]]);
@@ -96,7 +97,7 @@ fn check_data(message: &[u8], question: &[u8]) -> Result<(), Wrong> {
     for _ in 0..answers {
         let record = Record::split(&mut rest).ok_or(Wrong::Malformed)?;
         if record.rtype != qtype {
-            return Ok(()); // An alias comes first.
+            return Ok(()); // An alias comes first: not compared.
         }
         // Servers may put the records of a set in any order.
         let known = (0..answers).any(|nth| {
@@ -129,7 +130,7 @@ impl<'m> Record<'m> {
     }
 }
 
-/// The offset past a name that may end in a pointer.
+/// Returns the offset past a name that may end in a compression pointer.
 fn compressed_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -160,7 +161,7 @@ mod tests {
         let good = answered(&question, &["--ttl=300", "--records=2"]);
         assert!(check(&good, &question, limits(300)).is_ok());
         assert_eq!(check(&good, &question, limits(299)), Err(Wrong::Ttl));
-        // The SOA of a negative answer stands in the authority section, its name compressed.
+        // The SOA of a negative answer is in the authority section, its name compressed.
         let negative = answered(&question, &["--negative-ttl=60", "--nxdomain-suffix=test"]);
         assert!(check(&negative, &question, limits(60)).is_ok());
         assert_eq!(check(&negative, &question, limits(59)), Err(Wrong::Ttl));

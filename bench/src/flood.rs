@@ -1,7 +1,8 @@
-//! `ringbench flood-sim`: what a flood of random names does to those that are asked often.
+//! `ringbench flood-sim`: effect of a flood of random names on popular names.
 //!
-//! The cache alone, in simulated time: lookups, an insert after each miss as if the upstream answered at once, and
-//! the sweep at the worker's pace. Nothing is sent, so that a rate of a million a second needs no such machine.
+//! Simulates the cache alone, in simulated time: lookups, an insert after each miss as if the
+//! upstream answered at once, and the sweep at the worker's pace. No packet is sent, so a rate of a
+//! million a second needs no fast machine.
 
 use crate::{
     mix::{Order, Pick, Popularity},
@@ -18,23 +19,24 @@ use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use ringdns_dataplane::cache::{Cache, KeyedHash};
 use std::path::PathBuf;
 
-/// Simulates a cache that is asked for popular names, and then also flooded with ten times as many random ones. Prints
-/// the popular names' hit ratio, and what it would have been in the same time without the flood.
+/// Simulates a cache that is asked for popular names, and then also flooded with ten times as many
+/// random ones. Prints the popular names' hit ratio with the flood, and without it over the same
+/// time.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Popular names, asked by Zipf's law.
+    /// Number of popular names, asked by Zipf's law.
     #[arg(long, default_value_t = 200_000)]
     pub names: usize,
     /// Exponent of Zipf's law.
     #[arg(long, default_value_t = 1.0)]
     pub zipf: f64,
-    /// Bytes of the cache; by default it holds about half of the popular names.
+    /// Bytes of the cache; the default holds about half of the popular names.
     #[arg(long, default_value_t = 10 << 20)]
     pub cache_bytes: usize,
-    /// Queries for popular names, a second.
+    /// Queries a second for popular names.
     #[arg(long, default_value_t = 20_000)]
     pub rate: u32,
-    /// Random names for one popular.
+    /// Random names for each popular one.
     #[arg(long, default_value_t = 10)]
     pub flood: u32,
     /// Simulated seconds before the flood, for the cache to fill and settle.
@@ -46,7 +48,7 @@ pub struct Args {
     /// TTL of the popular names, in seconds.
     #[arg(long, default_value_t = 300)]
     pub ttl: u32,
-    /// Of the random draws.
+    /// Seed of the random draws.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Fail if the hit ratio falls by more than this many points.
@@ -57,20 +59,20 @@ pub struct Args {
     pub json: Option<PathBuf>,
 }
 
-/// Hits of the popular names, in percent.
+/// Hit ratio of the popular names, in percent.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Outcome {
-    /// In the time of the flood, had it not been.
+    /// Hit ratio over the time of the flood, simulated without it.
     pub without: f64,
-    /// During the flood.
+    /// Hit ratio during the flood.
     pub with: f64,
-    /// In its worst second.
+    /// Hit ratio in the worst second of the flood.
     pub worst_second: f64,
-    /// Entries in the cache at its end.
+    /// Entries in the cache at the end of the flood.
     pub entries: u64,
 }
 
-/// The worker sweeps its whole cache once in this many seconds.
+/// Time in which a worker sweeps its whole cache once, in seconds.
 const SWEEP_PERIOD: u64 = 60;
 
 /// `ringbench flood-sim`.
@@ -98,14 +100,17 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Runs the simulation.
 pub fn simulate(args: &Args) -> Result<Outcome> {
-    ensure!(args.seconds > 0 && args.rate > 0 && args.names > 0, "names, a rate and a second are wanted");
+    ensure!(
+        args.seconds > 0 && args.rate > 0 && args.names > 0,
+        "--names, --rate and --seconds must be above 0"
+    );
     let mut without = Ratio::default();
     let mut world = World::new(args)?;
     world.settle(args)?;
     for second in args.settle..args.settle + args.seconds {
         without.add(world.second(second, 0)?);
     }
-    // The same again, query for query, with the flood.
+    // Same queries again, with the flood.
     let mut with = Ratio::default();
     let mut worst_second = 100.0_f64;
     let mut world = World::new(args)?;
@@ -159,7 +164,7 @@ impl World {
             asked: 0,
             rate: args.rate,
             template: stage::template(&["--random-suffix=flood.test"])?,
-            // What a flood asks for does not exist.
+            // Names of a flood do not exist.
             answerer: stage::answerer(&["--nxdomain-suffix=flood.test", &ttl])?,
             rng: SmallRng::seed_from_u64(args.seed),
         })
@@ -169,7 +174,8 @@ impl World {
         (0..args.settle).try_for_each(|second| self.second(second, 0).map(|_| ()))
     }
 
-    /// One second of `rate` popular names with `flood` random ones after each; the popular names' hits.
+    /// Simulates one second of `rate` popular names with `flood` random ones after each, and
+    /// returns the popular names' hits.
     fn second(&mut self, now: u32, flood: u32) -> Result<Ratio> {
         let mut ratio = Ratio { hits: 0, queries: self.rate.into() };
         for _ in 0..self.rate {
@@ -190,7 +196,7 @@ impl World {
         Ok(ratio)
     }
 
-    /// Looks a question up, and files its answer if it is not there. Whether it was.
+    /// Looks a question up, and inserts its answer on a miss. Returns whether it was a hit.
     fn ask(&mut self, question: &[u8], now: u32) -> Result<bool> {
         let Filed { query, answer } = stage::answer(&self.template, &self.answerer, question, now)?;
         let hash = self.hash.of(&query.key);

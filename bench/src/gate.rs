@@ -1,7 +1,9 @@
-//! The gate: counts the instructions of every [`Case`] under valgrind and holds them against the committed baseline.
+//! Gate: counts the instructions of every [`Case`] under valgrind and compares them with the
+//! committed baseline.
 //!
-//! Counts depend on the compiler, so the baseline names it. With another one counts are printed and nothing fails: a
-//! difference to the baseline would say nothing about the change at hand.
+//! Counts depend on the compiler, so the baseline names it. With another compiler, counts are
+//! printed and nothing fails: a difference from the baseline would say nothing about the change
+//! under test.
 
 use crate::{
     built::{self, COMPILER},
@@ -21,57 +23,57 @@ use std::{
 /// Counts the instructions of the data plane, and fails if they rose.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The baseline.
+    /// File of the baseline.
     #[arg(long, value_name = "FILE")]
     pub baseline: PathBuf,
-    /// Write what is counted now as the new baseline.
+    /// Write the counts as the new baseline.
     #[arg(long)]
     pub update: bool,
     /// Only this case; may be given several times.
     #[arg(long = "case", value_enum, conflicts_with = "update")]
     pub cases: Vec<Case>,
-    /// Also write what was counted as JSON.
+    /// Also write the counts as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Count in a build that is not the one that ships.
+    /// Count also in a build without the profile of the release builds.
     #[arg(long, conflicts_with = "update")]
     pub any_build: bool,
 }
 
-/// By how much a count may exceed the baseline, in percent.
+/// Rise above the baseline that is allowed, in percent.
 const TOLERANCE: f64 = 3.0;
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Baseline {
-    /// What compiled the program that was counted.
+    /// Compiler of the program that was counted.
     compiler: String,
-    /// Instructions an operation.
+    /// Instructions an operation, by case.
     instructions: BTreeMap<String, f64>,
 }
 
-/// What was counted of a case.
+/// Counts of a case.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Row {
-    /// The case.
+    /// Name of the case.
     pub case: String,
     /// Instructions an operation.
     pub instructions: f64,
-    /// In the baseline, if it is of the same compiler.
+    /// Instructions an operation in the baseline, if it is of the same compiler.
     pub baseline: Option<f64>,
-    /// What the design aims for.
+    /// Goal of the design, in instructions an operation.
     pub goal: Option<f64>,
     /// Allocations an operation.
     pub allocations: f64,
 }
 
 impl Row {
-    /// In percent of the baseline.
+    /// Returns the change from the baseline, in percent.
     fn change(&self) -> Option<f64> {
         self.baseline.map(|before| 100.0 * (self.instructions / before - 1.0))
     }
 
-    /// Why the gate is shut.
+    /// Returns the reason why the gate fails, if it does.
     fn failure(&self) -> Option<String> {
         if self.allocations > 0.0 {
             return Some(format!("{} allocates", self.case));
@@ -92,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
         let same = baseline.compiler == COMPILER && built::is_shipped();
         if !same {
             println!(
-                "the baseline is of {} and the profile that ships, this is {COMPILER} and {}: counts are not compared",
+                "the baseline is of {} and release-lto, this is {COMPILER} and {}: counts are not compared",
                 baseline.compiler,
                 built::PROFILE
             );
@@ -135,7 +137,7 @@ pub fn run(args: &Args) -> Result<()> {
     let failures: Vec<_> = rows.iter().filter_map(Row::failure).collect();
     ensure!(
         failures.is_empty(),
-        "{}: {TOLERANCE} % are allowed, and no allocation. If a rise is worth it, renew the baseline (bench/gate.sh \
+        "{}: a rise of {TOLERANCE} % is allowed, and no allocation. If a rise is worth it, renew the baseline (bench/gate.sh \
          --update) and say why in the commit",
         failures.join(", ")
     );
@@ -146,7 +148,7 @@ fn read(path: &Path) -> Result<Baseline> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read the baseline {}: make one with --update", path.display()))?;
     serde_json::from_str(&text)
-        .with_context(|| format!("{} is no baseline: make one with --update", path.display()))
+        .with_context(|| format!("{} is not a baseline: make one with --update", path.display()))
 }
 
 fn write(path: &Path, baseline: &Baseline) -> Result<()> {
@@ -167,17 +169,18 @@ fn count(case: Case) -> Result<(f64, f64)> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} failed under valgrind:\n{said}", case.name());
     let printed = String::from_utf8_lossy(&output.stdout);
-    let operations = number_after(&printed, "operations").context("the case did not say how much it did")?;
+    let operations =
+        number_after(&printed, "operations").context("the case did not print its number of operations")?;
     let allocations =
-        number_after(&printed, "allocations").context("the case did not say what it allocated")?;
-    let collected = number_after(&said, "Collected :").context("valgrind did not say what it counted")?;
+        number_after(&printed, "allocations").context("the case did not print its number of allocations")?;
+    let collected = number_after(&said, "Collected :").context("valgrind did not print its count")?;
     if collected == 0.0 || operations == 0.0 {
         bail!("valgrind saw no call of {COUNTED}: was it inlined?");
     }
     Ok((collected / operations, allocations / operations))
 }
 
-/// The number that follows `label` in `text`.
+/// Returns the number that follows `label` in `text`.
 fn number_after(text: &str, label: &str) -> Option<f64> {
     let (_, rest) = text.split_once(label)?;
     rest.split_ascii_whitespace().next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! The two-host lab of `deploy/lab.sh`, and the programs that run in it: whatever is started here ends here.
+//! Two-host lab of `deploy/lab.sh`, and the programs that run in it, which end with it.
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::{
@@ -16,14 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The interface of the client's end of the cable.
+/// Interface of the client's end of the link.
 pub const CLIENT_INTERFACE: &str = "vc";
-/// The interface of the server's end.
+/// Interface of the server's end of the link.
 pub const SERVER_INTERFACE: &str = "vs";
-/// Where servers serve.
+/// Address of the servers.
 pub const SERVER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 53, 0, 2), 53));
 
-/// Which of the two hosts.
+/// Host of the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// 10.53.0.1 on `vc`.
@@ -32,7 +32,7 @@ pub enum Side {
     Server,
 }
 
-/// A lab; taken down when dropped, with all that still runs in it.
+/// Lab of two hosts; dropping it takes it down, with all programs that still run in it.
 #[derive(Debug)]
 pub struct Lab {
     script: PathBuf,
@@ -40,14 +40,14 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes a lab of its own name with the script at `script`.
+    /// Makes a lab with a name of its own, by the script at `script`.
     pub fn up(script: &Path) -> Result<Self> {
         ensure!(
             script.exists(),
             "there is no {}: run this from the top of the repository, or say where lab.sh is (--lab)",
             script.display()
         );
-        // Made first, so that what a failing `up` left is taken down.
+        // Constructed first, so that dropping it takes down what a failed `up` left.
         let lab = Lab { script: script.into(), name: format!("ringbench-{}", std::process::id()) };
         lab.run("up")?;
         Ok(lab)
@@ -68,7 +68,8 @@ impl Lab {
         }
     }
 
-    /// A command that will run on one of the hosts, on one core. Its process is the program itself.
+    /// Returns a command that runs on one of the hosts, on one core. The command's process becomes
+    /// the program itself.
     pub fn command(&self, side: Side, core: usize, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace(side), "taskset", "--cpu-list", &core.to_string()]);
@@ -76,7 +77,7 @@ impl Lab {
         command
     }
 
-    /// Takes off an XDP program that a server left on its interface when it ended.
+    /// Removes an XDP program that a server left on its interface when it ended.
     pub fn clear_xdp(&self) -> Result<()> {
         let mut ip = Command::new("ip");
         ip.args(["-n", &self.namespace(Side::Server), "link", "set", "dev", SERVER_INTERFACE, "xdp", "off"]);
@@ -90,13 +91,14 @@ impl Lab {
         Ok(())
     }
 
-    /// Runs `work` on a thread inside one of the hosts: the sockets that it opens are that host's.
+    /// Runs `work` on a thread inside one of the hosts: sockets that it opens belong to that host.
     pub fn inside<T: Send>(&self, side: Side, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         inside(&self.namespace(side), work)
     }
 }
 
-/// Runs `work` on a thread inside a network namespace: the sockets that it opens are of that namespace.
+/// Runs `work` on a thread inside a network namespace: sockets that it opens belong to that
+/// namespace.
 pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let path = Path::new("/run/netns").join(namespace);
     thread::scope(|scope| {
@@ -121,10 +123,10 @@ impl Drop for Lab {
     }
 }
 
-/// How long a process may take to end after it was asked to.
+/// Time within which a process must end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A program that stays; ended when dropped.
+/// Running program; dropping it ends the program.
 #[derive(Debug)]
 pub struct Server {
     name: String,
@@ -132,17 +134,17 @@ pub struct Server {
     log: File,
 }
 
-/// Time on the processors.
+/// Processor time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Spent running.
+    /// Time spent running.
     pub ran: Duration,
-    /// Spent ready to run, while others had the core.
+    /// Time spent ready to run, while others had the core.
     pub waited: Duration,
 }
 
 impl Usage {
-    /// Since an earlier time.
+    /// Returns the time since an earlier reading.
     pub fn since(self, before: Usage) -> Usage {
         Usage { ran: self.ran.saturating_sub(before.ran), waited: self.waited.saturating_sub(before.waited) }
     }
@@ -160,21 +162,21 @@ impl Server {
         Ok(Server { name: name.into(), child, log })
     }
 
-    /// Fails if it does not run any more.
+    /// Fails if the program has ended.
     pub fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("{} ended with {status}; it said:\n{}", self.name, self.said());
+            bail!("{} ended with {status}; its output:\n{}", self.name, self.said());
         }
         Ok(())
     }
 
-    /// What its threads have had of the processors: what the kernel did meanwhile in their name is part of it,
-    /// interrupts of the network among that, unless the kernel accounts for those apart.
+    /// Returns the processor time of the program's threads. This includes the kernel's work on
+    /// their behalf, network interrupts among that, unless the kernel accounts for those apart.
     pub fn usage(&self) -> Result<Usage> {
         let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id()));
         let mut usage = Usage::default();
         for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {}", tasks.display()))? {
-            // A thread that ends while we look has done nothing that matters.
+            // A thread that ends during the read has done nothing that matters.
             let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
             let mut words = text.split_ascii_whitespace().map(|word| word.parse().unwrap_or(0));
             usage.ran += Duration::from_nanos(words.next().unwrap_or(0));
@@ -183,7 +185,8 @@ impl Server {
         Ok(usage)
     }
 
-    /// The memory that it has, in bytes: its own pages, and its share of those that it has in common with others (PSS).
+    /// Returns the program's memory in bytes: its own pages, and its share of the pages that it has
+    /// in common with others (PSS).
     pub fn memory(&self) -> Result<u64> {
         let path = format!("/proc/{}/smaps_rollup", self.child.id());
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
@@ -192,7 +195,7 @@ impl Server {
         Ok(kibibytes.with_context(|| format!("{path} has no Pss"))? << 10)
     }
 
-    /// Ends it, waits until it has ended, and returns what it said.
+    /// Ends the program, waits until it has ended, and returns its output.
     pub fn stop(mut self) -> Result<String> {
         self.check()?;
         self.end()?;
@@ -209,7 +212,11 @@ impl Server {
             if Instant::now() > deadline {
                 self.child.kill()?;
                 self.child.wait()?;
-                bail!("{} did not end when asked to, and was killed; it said:\n{}", self.name, self.said());
+                bail!(
+                    "{} did not end after SIGTERM, and was killed; its output:\n{}",
+                    self.name,
+                    self.said()
+                );
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -220,7 +227,7 @@ impl Server {
     pub fn said(&self) -> String {
         let mut bytes = Vec::new();
         let mut block = [0; 4096];
-        // The process writes where the file's position is: it must not move.
+        // The process writes at the file's position, so reading must not move it.
         loop {
             match self.log.read_at(&mut block, bytes.len() as u64) {
                 Ok(0) => return String::from_utf8_lossy(&bytes).into_owned(),

@@ -1,8 +1,8 @@
 //! Load, measurement and comparison for ringdns: the library behind `ringbench`.
 //!
-//! Whatever is measured here is measured from outside, over packets, or on the data plane through its simulator. Of
-//! ringdns itself the generators use the AF_XDP port and the packet headers; what to ask, and what an answer is worth, is
-//! code of their own.
+//! All measurements are taken from outside, over packets, or on the data plane through its
+//! simulator. Of ringdns itself, the generators use the AF_XDP port and the packet headers; queries
+//! and the check of answers are code of their own.
 
 #![forbid(unsafe_code)]
 

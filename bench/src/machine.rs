@@ -1,39 +1,39 @@
-//! The machine that figures are of.
+//! Machine that figures were measured on.
 
 use rustix::system::{sysinfo, uname};
 use serde::{Deserialize, Serialize};
 use std::{fmt, fs, path::Path, thread};
 
-/// What figures depend on, as far as Linux tells it.
+/// Properties of the machine that figures depend on, as far as Linux tells them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The processor's model.
+    /// Model of the processor.
     pub processor: String,
     /// Cores that this process may use.
     pub cores: usize,
-    /// Caches of data of the first core, the nearest first. Empty where Linux does not know them.
+    /// Data caches of the first core, the nearest first. Empty if Linux does not know them.
     pub caches: Vec<CacheSize>,
     /// Bytes of memory.
     pub memory: u64,
-    /// Bytes of memory that can be had.
+    /// Bytes of available memory.
     pub available: u64,
-    /// The kernel's release.
+    /// Release of the kernel.
     pub kernel: String,
-    /// Programs that wanted a core, on average over the last minute.
+    /// Load average of the last minute.
     pub load: f64,
 }
 
-/// A cache of the processor.
+/// Cache of the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheSize {
-    /// 1 for the nearest.
+    /// Level of the cache, 1 for the nearest.
     pub level: u8,
-    /// Its bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
 impl Machine {
-    /// This one.
+    /// Returns this machine.
     pub fn here() -> Self {
         Machine {
             processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".into()),
@@ -42,13 +42,13 @@ impl Machine {
             memory: kibibytes("MemTotal"),
             available: kibibytes("MemAvailable"),
             kernel: uname().release().to_string_lossy().into_owned(),
-            // In units of 1/65536.
+            // `sysinfo` gives load averages in units of 1/65536.
             load: sysinfo().loads[0] as f64 / 65536.0,
         }
     }
 }
 
-/// In a line.
+/// Formats the machine in one line.
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {} cores", self.processor, self.cores)?;
@@ -59,7 +59,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Bytes as they are written on a machine: 48 KiB, 1 MiB.
+/// Formats bytes in binary units: 48 KiB, 1 MiB.
 pub fn binary(bytes: u64) -> String {
     let (unit, name) = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
         .into_iter()

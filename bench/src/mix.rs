@@ -1,4 +1,5 @@
-//! The order in which questions are asked, drawn before the run so that drawing costs nothing during it.
+//! Order in which questions are asked, drawn before the run so that drawing costs nothing during
+//! it.
 
 use crate::question::record_type;
 use anyhow::{Context, Result, bail, ensure};
@@ -10,17 +11,17 @@ use rand::{
 use rand_distr::Zipf;
 use std::str::FromStr;
 
-/// Record types, and how often each is asked.
+/// Record types with their weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Types(Vec<(u16, f64)>);
 
 impl Types {
-    /// The types.
+    /// Returns the types.
     pub fn types(&self) -> impl Iterator<Item = u16> + '_ {
         self.0.iter().map(|(qtype, _)| *qtype)
     }
 
-    /// `count` types, each as often as its weight says, one kind after the other.
+    /// Returns `count` types, each in proportion to its weight, grouped by type.
     pub fn spread(&self, count: usize) -> impl Iterator<Item = u16> + '_ {
         let sum: f64 = self.0.iter().map(|(_, weight)| weight).sum();
         (0..count).map(move |nth| {
@@ -45,7 +46,7 @@ impl FromStr for Types {
             let weight = weight.with_context(|| format!("\"{part}\": write types as in A:70,AAAA:25"))?;
             let qtype = record_type(name)?;
             if types.iter().any(|(other, _)| *other == qtype) {
-                bail!("{name} is there twice");
+                bail!("{name} is given twice");
             }
             types.push((qtype, weight));
         }
@@ -54,28 +55,28 @@ impl FromStr for Types {
     }
 }
 
-/// How often which name is asked.
+/// Popularity of the names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Popularity {
     /// One after the other, again and again.
     Sequential,
     /// Each equally often.
     Uniform,
-    /// The nth name n^-s times as often as the first; names of the Internet have s near 1.
+    /// The nth name n^-s times as often as the first. Names of the Internet have s near 1.
     Zipf(f64),
 }
 
-/// What to ask next.
+/// Next question to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
-    /// A name of the list.
+    /// Name of the list.
     Name(u32),
-    /// A name that nobody has asked before.
+    /// Name never asked before.
     Random,
 }
 
 impl Pick {
-    /// Which name of the list, if it is one.
+    /// Returns the index of a name of the list.
     pub fn name(self) -> Option<u32> {
         match self {
             Pick::Name(name) => Some(name),
@@ -84,11 +85,12 @@ impl Pick {
     }
 }
 
-/// Drawn orders are at least this long, and four times as long as the list of names, but never longer than the other.
+/// Least length of drawn orders. An order is also at least four times as long as the list of names,
+/// but at most `LONGEST`.
 const SHORTEST: usize = 1 << 20;
 const LONGEST: usize = 1 << 24;
 
-/// An order of picks, gone through again and again.
+/// Order of picks, repeated again and again.
 #[derive(Clone, Debug)]
 pub struct Order(Vec<u32>);
 
@@ -124,7 +126,7 @@ impl Order {
         Order((0..len).map(|_| pick()).collect())
     }
 
-    /// The same order over names that stand in their list once for each type, one after the other.
+    /// Returns the order over names that are listed once for each type, consecutively.
     pub fn with_types(mut self, types: &Types, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(!seed);
         let count = types.0.len() as u32;
@@ -137,7 +139,7 @@ impl Order {
         self
     }
 
-    /// The pick at a position, which may be past the end: the order repeats.
+    /// Returns the pick at a position. The order repeats, so the position may be past the end.
     #[inline]
     pub fn at(&self, position: u64) -> Pick {
         match self.0[(position % self.0.len() as u64) as usize] {
@@ -146,12 +148,12 @@ impl Order {
         }
     }
 
-    /// How many picks there are before it repeats.
+    /// Returns the number of picks before the order repeats.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none: never.
+    /// Whether there are no picks: never.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

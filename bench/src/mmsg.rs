@@ -1,4 +1,4 @@
-//! Many datagrams a system call: `recvmmsg` and `sendmmsg` over buffers that stay.
+//! Many datagrams a system call: `recvmmsg` and `sendmmsg` over buffers that are reused.
 
 use arrayvec::ArrayVec;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
@@ -15,7 +15,8 @@ use std::{
 /// Most datagrams of one call.
 pub const BATCH: usize = 64;
 
-/// Longest datagram that is kept whole: well above what DNS over UDP should be (RFC 9715: 1400 bytes).
+/// Longest datagram that is kept whole, in bytes: well above the size that DNS over UDP should have
+/// (RFC 9715: 1400 bytes).
 pub const DATAGRAM: usize = 4096;
 
 type Buffer = [u8; DATAGRAM];
@@ -38,7 +39,7 @@ impl Default for Receiver {
 }
 
 impl Receiver {
-    /// Takes what has arrived, without waiting, and returns how many that is.
+    /// Receives datagrams that have arrived, without waiting, and returns their number.
     pub fn recv(&mut self, socket: impl AsFd) -> io::Result<usize> {
         self.got.clear();
         let mut slices = self.buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
@@ -51,7 +52,7 @@ impl Receiver {
         Ok(self.got.len())
     }
 
-    /// What the last call took: datagrams, and who sent them.
+    /// Returns the datagrams of the last call and their senders.
     pub fn messages(&self) -> impl Iterator<Item = (&[u8], Option<SocketAddr>)> {
         let parts = self.got.iter().zip(self.buffers.iter());
         parts.map(|((len, from), buffer)| (&buffer[..*len], from.as_ref().and_then(address)))
@@ -77,14 +78,14 @@ impl Default for Sender {
 }
 
 impl Sender {
-    /// Queues the datagram that `write` writes, and whose length it returns, for `to`, or for whom the socket is
-    /// connected to. There must be room: see [`Sender::is_full`].
+    /// Queues the datagram that `write` writes, and whose length it returns, for `to`, or for the
+    /// peer that the socket is connected to. There must be room: see [`Sender::is_full`].
     pub fn push(&mut self, to: Option<SocketAddr>, write: impl FnOnce(&mut Buffer) -> usize) {
         let len = write(&mut self.buffers[self.queued.len()]);
         self.queued.push((len, to.map(SocketAddrAny::from)));
     }
 
-    /// Whether nothing more can be queued.
+    /// Whether there is no more room.
     pub fn is_full(&self) -> bool {
         self.queued.is_full()
     }
@@ -94,7 +95,8 @@ impl Sender {
         self.queued.is_empty()
     }
 
-    /// Sends what is queued, without waiting, and forgets it. Returns how many were sent: the first ones.
+    /// Sends the queued datagrams, without waiting, and clears the queue. Returns the number sent:
+    /// the first ones.
     pub fn flush(&mut self, socket: impl AsFd) -> io::Result<usize> {
         if self.queued.is_empty() {
             return Ok(0);

@@ -1,4 +1,4 @@
-//! What is asked: questions from a file or made up, packed, because there may be millions.
+//! Questions from a file or made up, packed, because there may be millions.
 
 use crate::{
     mix::Types,
@@ -7,9 +7,9 @@ use crate::{
 use anyhow::{Context, Result, bail, ensure};
 use std::{fs, path::Path};
 
-/// The suffix of made-up names. With it and seven characters of their own, an answer with one A record is 52 bytes:
-/// the size that the figures in this project are given for. Not under `test`, which resolvers answer by themselves
-/// (RFC 6761 section 6.2) and would be measured without their cache.
+/// Suffix of made-up names. With it and seven characters of their own, an answer with one A record
+/// has 52 bytes: the size that this project's figures are for. Not under `test`: resolvers answer
+/// those names by themselves (RFC 6761 section 6.2), so that the run would not measure their cache.
 pub const SUFFIX: &str = "rb.example";
 
 /// Questions in wire form, each name, type and class.
@@ -60,7 +60,7 @@ impl Questions {
         Ok(questions)
     }
 
-    /// Each question once for each of the types, one after the other, whatever type it was for.
+    /// Returns each question once for each of the types, consecutively, whatever its own type.
     pub fn for_types(&self, types: &Types) -> Result<Self> {
         let mut all = Questions::default();
         for index in 0..self.len() as u32 {
@@ -82,7 +82,7 @@ impl Questions {
         Ok(())
     }
 
-    /// Name, type and class of one question.
+    /// Returns name, type and class of one question.
     #[inline]
     pub fn get(&self, index: u32) -> &[u8] {
         let index = index as usize;
@@ -90,12 +90,12 @@ impl Questions {
         &self.bytes[start..self.ends[index] as usize]
     }
 
-    /// How many there are.
+    /// Returns the number of questions.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no questions.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -109,7 +109,7 @@ fn parse(line: &str, qtype: u16) -> Result<Vec<u8>> {
     wire_question(name, qtype)
 }
 
-/// `number` as seven characters that a host name may begin with.
+/// Returns `number` as seven characters, the first of which may begin a host name.
 fn label(mut number: u64) -> [u8; 7] {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let mut label = *b"n000000";

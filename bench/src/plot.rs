@@ -1,7 +1,7 @@
 //! Plots as SVG documents: lines over an axis, the tail of a distribution, and bars with their spread.
 //!
-//! Colours are those of Okabe and Ito, which people with any colour vision tell apart; lines differ in their marks and
-//! dashes besides.
+//! The colours are those of Okabe and Ito, which people with any colour vision can tell apart.
+//! Lines differ in marks and dashes too.
 
 use anyhow::{Result, anyhow, ensure};
 use plotters::{
@@ -10,35 +10,35 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-/// A line: its name in the legend, and where it goes.
+/// Line of a plot.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// What the legend calls it; nothing stands there for an empty one.
+    /// Name in the legend. An empty name is left out.
     pub name: String,
-    /// Its points, in the order they are joined in. What has no place on the axes (not finite, or not above zero on a
-    /// logarithmic one) is left out.
+    /// Points in the order in which they are joined. Points outside of the axes (not finite, or not
+    /// above zero on a logarithmic one) are left out.
     pub points: Vec<(f64, f64)>,
 }
 
-/// An axis.
+/// Axis of a plot.
 #[derive(Clone, Copy, Debug)]
 pub struct Axis<'a> {
-    /// What it shows, with its unit.
+    /// Quantity on the axis, with its unit.
     pub label: &'a str,
-    /// Whether equal distances are equal ratios.
+    /// Whether the axis is logarithmic.
     pub log: bool,
 }
 
-/// A bar: a figure, and between what it lay.
+/// Bar: a figure with its spread.
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// What was measured.
+    /// Name of the bar.
     pub name: String,
-    /// The figure; the bar's length.
+    /// Figure, drawn as the bar's length.
     pub value: f64,
-    /// The least of the runs.
+    /// Least figure of the runs.
     pub low: f64,
-    /// The most of the runs.
+    /// Greatest figure of the runs.
     pub high: f64,
 }
 
@@ -56,16 +56,17 @@ const SOFT: RGBColor = RGBColor(95, 95, 95);
 const RULE: RGBColor = RGBColor(222, 222, 222);
 const FONT: &str = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif";
 
-/// Points of a line that still get a mark each.
+/// Most points of a line that still get a mark each.
 const MARKED: usize = 40;
 
-/// Lines over two axes.
+/// Draws lines over two axes.
 pub fn lines(title: &str, x: Axis, y: Axis, series: &[Series]) -> Result<String> {
     draw(title, (x, &si), (y, &si), series)
 }
 
-/// The tail of distributions: the value below which a share of them lies, over the share, which goes on to 99 %,
-/// 99.9 % and so forth in equal steps. `points` are (share from 0 to 1, value).
+/// Draws the tail of distributions: the value below which a share of them lies, over the share,
+/// which continues to 99 %, 99.9 % and so forth in equal steps. `points` are (share from 0 to 1,
+/// value).
 pub fn percentiles(title: &str, value: Axis, series: &[Series]) -> Result<String> {
     let stretched: Vec<Series> = series
         .iter()
@@ -155,10 +156,10 @@ fn draw(
 
 const LEFT_MIDDLE: Pos = Pos { h_pos: HPos::Left, v_pos: VPos::Center };
 
-/// A shape of few pixels at a place.
+/// Shape of a few pixels at a place.
 type Mark<C, DB> = <EmptyElement<C, DB> as std::ops::Add<Polygon<(i32, i32)>>>::Output;
 
-/// The nth line's mark: a round, a triangle or a square.
+/// Returns the nth line's mark: a circle, a triangle or a square.
 fn mark<C, DB: DrawingBackend>(nth: usize, at: C, colour: RGBColor) -> Mark<C, DB> {
     const ROUND: &[(i32, i32)] = &[(-4, -2), (-2, -4), (2, -4), (4, -2), (4, 2), (2, 4), (-2, 4), (-4, 2)];
     const TRIANGLE: &[(i32, i32)] = &[(-5, 4), (0, -5), (5, 4)];
@@ -167,11 +168,12 @@ fn mark<C, DB: DrawingBackend>(nth: usize, at: C, colour: RGBColor) -> Mark<C, D
     EmptyElement::at(at) + Polygon::new(shape, colour.filled())
 }
 
-/// Horizontal bars in the order given, each with a whisker from its least to its most, and its figures beside it.
+/// Draws horizontal bars in the given order, each with a whisker from its least to its greatest
+/// figure, and its figures beside it.
 pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> Result<String> {
     ensure!(
         bars.iter().all(|bar| bar.value.is_finite() && bar.value >= 0.0),
-        "a bar's value is a number, and not below zero"
+        "a bar's value must be a number, and not below zero"
     );
     let figures: Vec<String> =
         bars.iter()
@@ -242,12 +244,12 @@ fn font(size: f64) -> TextStyle<'static> {
     (FONT, size).into()
 }
 
-/// About how wide a text is, in pixels: there is no font to ask.
+/// Returns the approximate width of a text in pixels: there is no font to measure with.
 fn text_width(text: &str, size: f64) -> i32 {
     (text.chars().count() as f64 * size * 0.54) as i32
 }
 
-/// A stretch of an axis, in places: values, or their decimal logarithms.
+/// Range of an axis, in places: values, or their decimal logarithms.
 #[derive(Clone, Debug)]
 struct Scale {
     from: f64,
@@ -274,18 +276,19 @@ impl Ranged for Scale {
 }
 
 impl Axis<'_> {
-    /// Where a value stands, if it has a place.
+    /// Returns the place of a value, if it has one.
     fn place(&self, value: f64) -> Option<f64> {
         let place = if self.log { value.log10() } else { value };
         place.is_finite().then_some(place)
     }
 
-    /// The value that stands at a place.
+    /// Returns the value at a place.
     fn value(&self, place: f64) -> f64 {
         if self.log { 10f64.powf(place) } else { place }
     }
 
-    /// The stretch that holds all `places`, to whole ticks; from zero on where that is no detour.
+    /// Returns the range that holds all `places`, extended to whole ticks, and to zero if that is
+    /// near.
     fn scale(&self, places: impl Iterator<Item = f64>) -> Result<Scale> {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for place in places {
@@ -309,7 +312,7 @@ impl Axis<'_> {
     }
 }
 
-/// Decades; and within few of them, their halves and fifths.
+/// Returns a range in decades; a range of few decades also has ticks at halves and fifths.
 fn log_scale(low: f64, high: f64) -> Scale {
     let parts: &[f64] = if high - low > 2.5 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let decades = low.floor() as i32..=high.ceil() as i32;
@@ -325,13 +328,13 @@ fn log_scale(low: f64, high: f64) -> Scale {
     Scale { from, to, ticks }
 }
 
-/// 1, 2 or 5 times a power of ten, and not below `least`.
+/// Returns the least step of 1, 2 or 5 times a power of ten that is not below `least`.
 fn nice_step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0, 10.0].map(|part| part * power).into_iter().find(|step| *step >= least).unwrap_or(least)
 }
 
-/// A number with three digits and the prefix of its thousands: 1.5 M, 20 k, 3, 0.25.
+/// Formats a number with three digits and an SI prefix: 1.5 M, 20 k, 3, 0.25.
 pub fn si(value: f64) -> String {
     let (scaled, prefix) = match value.abs() {
         size if size >= 999.5e6 => (value / 1e9, " G"),
@@ -364,7 +367,7 @@ mod tests {
         ]
     }
 
-    /// Where the shapes of one colour lie: all the numbers of their `points`.
+    /// Returns all numbers of the `points` of the shapes of one colour.
     fn points(svg: &str, colour: &str) -> Vec<(f64, f64)> {
         let line = svg.lines().find(|line| line.starts_with("<polyline") && line.contains(colour)).unwrap();
         let points = line.split("points=\"").nth(1).unwrap().split('"').next().unwrap();

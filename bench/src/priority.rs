@@ -1,21 +1,23 @@
-//! Priority for programs that share a core with a generator that never rests.
+//! Priority for programs that share a core with a generator that never sleeps.
 
 use std::{process::Command, sync::LazyLock};
 
-/// Whether this process may hand out real-time priority. A cgroup without real-time runtime forbids it even to root.
+/// Whether this process may assign real-time priority. A cgroup without real-time runtime forbids
+/// it even to root.
 static PERMITTED: LazyLock<bool> = LazyLock::new(|| {
     let tried = Command::new("chrt").args(["--fifo", "1", "true"]).output();
     tried.is_ok_and(|output| output.status.success())
 });
 
-/// Words to put in front of a program, so that it runs ahead of every other program on its core.
+/// Returns words to put before a program's command, so that it has priority over every other
+/// program on its core.
 ///
-/// Where real-time priority is not permitted they give the best niceness that is.
+/// Without permission for real-time priority, they set the best niceness that is allowed.
 pub fn ahead(level: u8) -> Vec<String> {
     words(*PERMITTED, level)
 }
 
-/// Remark for readers of a table that was measured without real-time priority.
+/// Returns a remark for readers of a table that was measured without real-time priority.
 pub fn remark() -> Option<String> {
     (!*PERMITTED).then(|| {
         "real-time priority is not permitted here (a cgroup without real-time runtime, or no CAP_SYS_NICE): the \

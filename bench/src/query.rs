@@ -12,13 +12,13 @@ const RD: u16 = 0x0100;
 const AD: u16 = 0x0020;
 const CD: u16 = 0x0010;
 
-/// What queries look like besides their question.
+/// Properties of queries besides their question.
 #[derive(Clone, Debug, clap::Args)]
 pub struct QueryArgs {
-    /// Send EDNS, and say that answers of this size are taken.
+    /// Send EDNS with this size for answers.
     #[arg(long, value_name = "BYTES", num_args = 0..=1, default_missing_value = "1232")]
     pub edns: Option<u16>,
-    /// Share of the queries that have EDNS, in percent, when --edns is given.
+    /// Share of the queries with EDNS, in percent, when --edns is given.
     #[arg(long, value_name = "PCT", default_value_t = 100.0, requires = "edns", value_parser = percent)]
     pub edns_share: f64,
     /// Ask for DNSSEC records (DO), in all queries or a share of them in percent; implies EDNS.
@@ -36,35 +36,35 @@ pub struct QueryArgs {
     /// Clear RD.
     #[arg(long)]
     pub no_recurse: bool,
-    /// Spell names in random case, and expect them back in the same (the "0x20" bits).
+    /// Spell names in random case, and expect the same case back (the "0x20" bits).
     #[arg(long)]
     pub mixed_case: bool,
-    /// Random names are made under this suffix.
+    /// Suffix of random names.
     #[arg(long, value_name = "SUFFIX", default_value = "random.example")]
     pub random_suffix: String,
 }
 
-/// Longest query: header, question, and an OPT record with a cookie.
+/// Length of the longest query, in bytes: header, question, and an OPT record with a cookie.
 pub const QUERY_MAX: usize = HEADER + QUESTION_MAX + 23;
 
-/// Makes queries.
+/// Template of queries.
 #[derive(Clone, Debug)]
 pub struct Template {
     flags: u16,
     options: Options,
     mixed_case: bool,
-    /// The question of a random name, its first label and type yet to be filled in.
+    /// Question of a random name; first label and type are filled in later.
     random: Vec<u8>,
-    /// Types of random names, each as often as it is asked.
+    /// Types of random names, each in proportion to its weight.
     random_types: Vec<[u8; 2]>,
 }
 
-/// The OPT records of queries, and which share of them has which.
+/// OPT records of queries, and the share of each.
 #[derive(Clone, Debug)]
 struct Options {
-    /// By what they have: EDNS alone, DO, a cookie, both.
+    /// Records by content: EDNS alone, DO, a cookie, both.
     records: [Vec<u8>; 4],
-    /// Of 65,536 queries so many have EDNS for its own sake, DO, and a cookie.
+    /// Number of queries, out of 65,536, that have EDNS for its own sake, DO, and a cookie.
     shares: [u32; 3],
 }
 
@@ -83,7 +83,7 @@ impl Options {
         }
     }
 
-    /// What follows the question in a query.
+    /// Returns the bytes after the question in a query.
     #[inline]
     fn of(&self, drawn: u64) -> &[u8] {
         // Other bits than those that spell the name.
@@ -97,14 +97,15 @@ impl Options {
     }
 }
 
-/// Length of the first label of random names: 64 bits, five a character, behind a letter.
+/// Length of the first label of random names: 64 bits, five a character, after a letter.
 const RANDOM_LABEL: usize = 14;
 
-/// Types of random names repeat after so many: a prime, so that they go with no letter of the label.
+/// Period of the types of random names: a prime, so that types do not correlate with a letter of
+/// the label.
 const TYPES: usize = 251;
 
 impl Template {
-    /// Queries as `args` say; random names are asked for `qtype`.
+    /// Returns a template as `args` say, with random names of type `qtype`.
     pub fn new(args: &QueryArgs, qtype: u16) -> Result<Self> {
         let bit = |set: bool, bit: u16| if set { bit } else { 0 };
         let mut random = vec![RANDOM_LABEL as u8; 1 + RANDOM_LABEL];
@@ -121,14 +122,14 @@ impl Template {
         })
     }
 
-    /// Asks random names for types as often as `types` says.
+    /// Draws the types of random names in proportion to the weights of `types`.
     pub fn with_random_types(mut self, types: &Types) -> Self {
         self.random_types = types.spread(TYPES).map(u16::to_be_bytes).collect();
         self
     }
 
-    /// Writes a query and returns its length. `spelling` decides the letters' case, if that is mixed, and the options,
-    /// if not all queries have them.
+    /// Writes a query and returns its length. `spelling` selects the case of letters, if that is
+    /// mixed, and the options, if not all queries have them.
     #[inline]
     pub fn write(&self, message: &mut [u8], id: u16, question: &[u8], spelling: u64) -> usize {
         let [id1, id0] = id.to_be_bytes();
@@ -143,13 +144,13 @@ impl Template {
         end + opt.len()
     }
 
-    /// Changes the letters of a question as [`write`](Self::write) does.
+    /// Changes the case of a question's letters as [`write`](Self::write) does.
     #[inline]
     pub fn spell(&self, question: &mut [u8], spelling: u64) {
         if self.mixed_case {
             let name = question.len() - 4;
             for (i, byte) in question[..name].iter_mut().enumerate() {
-                // Lengths of labels are below the letters, so they stay.
+                // Bytes of label lengths are below those of letters, so they stay.
                 if byte.is_ascii_alphabetic() && spelling >> (i % 64) & 1 == 1 {
                     *byte ^= 0x20;
                 }
@@ -172,18 +173,18 @@ impl Template {
         len
     }
 
-    /// The suffix of random names in wire form.
+    /// Returns the suffix of random names in wire form.
     pub fn random_suffix(&self) -> &[u8] {
         &self.random[1 + RANDOM_LABEL..self.random.len() - 4]
     }
 
-    /// The header's flags.
+    /// Returns the header's flags.
     pub fn flags(&self) -> u16 {
         self.flags
     }
 }
 
-/// An OPT record.
+/// Returns an OPT record.
 fn opt(size: u16, (dnssec_ok, cookie): (bool, bool)) -> Vec<u8> {
     let [size1, size0] = size.to_be_bytes();
     let mut opt = vec![0, 0, 41, size1, size0, 0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0];
@@ -240,7 +241,7 @@ mod tests {
         let template = template(&["--edns", "--edns-share=50", "--do=20", "--cookie=10"]);
         let (mut edns, mut dnssec_ok, mut cookie) = (0, 0, 0);
         for drawn in 0..4000u64 {
-            // As well mixed as what generators hand in.
+            // As well mixed as the numbers that generators pass in.
             let message =
                 parse(&template, &question, drawn.wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(29));
             let Some(opt) = message.edns else { continue };
@@ -248,7 +249,7 @@ mod tests {
             dnssec_ok += u32::from(opt.flags().dnssec_ok);
             cookie += opt.options().as_ref().len();
         }
-        // With EDNS are 1 - 0.5 * 0.8 * 0.9 of them.
+        // The share with EDNS is 1 - 0.5 * 0.8 * 0.9.
         assert!((2400..2720).contains(&edns), "{edns}");
         assert!((700..900).contains(&dnssec_ok), "{dnssec_ok}");
         assert!((320..480).contains(&cookie), "{cookie}");

@@ -1,4 +1,4 @@
-//! A question on the wire, and the few facts about record types that making and answering one needs.
+//! Question in wire form, and facts about record types.
 
 use anyhow::{Context, Result, ensure};
 use hickory_proto::{
@@ -10,37 +10,40 @@ use std::str::FromStr;
 /// Length of a message's header (RFC 1035 section 4.1.1).
 pub const HEADER: usize = 12;
 
-/// The longest question: a name of 255 bytes, type and class.
+/// Length of the longest question, in bytes: a name of 255 bytes, type and class.
 pub const QUESTION_MAX: usize = 255 + 4;
 
-/// The class of everything that is asked here but the upstream's own counters.
+/// Class of all questions except those for the upstream's own counters.
 pub const CLASS_IN: u16 = 1;
 
-/// The CHAOS class, in which servers speak of themselves.
+/// CHAOS class, in which servers answer questions about themselves.
 pub const CLASS_CH: u16 = 3;
 
-/// A name in wire form: labels, and the root's zero.
+/// Returns a name in wire form: labels, and the root's zero.
 pub fn wire_name(name: &str) -> Result<Vec<u8>> {
-    let mut name = Name::from_ascii(name).with_context(|| format!("\"{name}\" is no domain name"))?;
+    let mut name = Name::from_ascii(name).with_context(|| format!("\"{name}\" is not a domain name"))?;
     name.set_fqdn(true);
     let wire = name.to_bytes().with_context(|| format!("\"{name}\" does not fit on the wire"))?;
     ensure!(wire.len() <= 255, "\"{name}\" is longer than the 255 bytes that a name may have (RFC 1035)");
     Ok(wire)
 }
 
-/// A record type by its name (`A`, `HTTPS`) or number (`TYPE65280`, RFC 3597).
+/// Parses a record type by name (`A`, `HTTPS`) or number (`TYPE65280`, RFC 3597).
 pub fn record_type(text: &str) -> Result<u16> {
     let upper = text.to_ascii_uppercase();
     if let Some(number) = upper.strip_prefix("TYPE") {
-        return number.parse().with_context(|| format!("\"{text}\" is no record type: TYPE0 to TYPE65535"));
+        return number
+            .parse()
+            .with_context(|| format!("\"{text}\" is not a record type: write TYPE0 to TYPE65535"));
     }
     let known = RecordType::from_str(&upper);
-    let known =
-        known.ok().with_context(|| format!("\"{text}\" is no record type: write A, AAAA, … or TYPE123"))?;
+    let known = known
+        .ok()
+        .with_context(|| format!("\"{text}\" is not a record type: write A, AAAA, … or TYPE123"))?;
     Ok(known.into())
 }
 
-/// Name, type and class as they stand in a message.
+/// Returns name, type and class in wire form.
 pub fn wire_question(name: &str, qtype: u16) -> Result<Vec<u8>> {
     let mut wire = wire_name(name)?;
     wire.extend_from_slice(&qtype.to_be_bytes());
@@ -48,7 +51,8 @@ pub fn wire_question(name: &str, qtype: u16) -> Result<Vec<u8>> {
     Ok(wire)
 }
 
-/// The offset past the name at the start of `bytes`; `None` if it is compressed or does not end.
+/// Returns the offset past the name at the start of `bytes`; `None` if it is compressed or does not
+/// end.
 pub fn name_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {

@@ -1,8 +1,9 @@
-//! `ringbench ramp`: the highest rate at which a server meets an objective.
+//! `ringbench ramp`: highest rate at which a server meets an objective.
 //!
-//! After RFC 2544 section 26.1 (trials at rates that a search picks) and RFC 8219 section 9 (DNS: an answer counts within
-//! its timeout, and the tester is held to what it should send). It differs in that loss may be more than none, as resolvers
-//! over UDP are run; that latency is part of the objective; and that trials last seconds, with a longer one at the end.
+//! Follows RFC 2544 section 26.1 (trials at rates that a search picks) and RFC 8219 section 9 (DNS:
+//! an answer counts within its timeout, and the tester must send what it should). Differences: loss
+//! may be above zero, as resolvers over UDP are run; latency is part of the objective; and trials
+//! last seconds, with a longer one at the end.
 
 use crate::{
     compare::search::{Search, Trial, highest},
@@ -18,8 +19,8 @@ use std::{fmt, path::Path, sync::atomic::Ordering::Relaxed, time::Duration};
 
 /// Finds the highest rate at which a server meets an objective, by trials, and confirms it.
 ///
-/// Load, queries and backend are those of `run`; --qps is the first rate that is tried, 10,000 when absent. What --plots
-/// writes is of the confirmation, and `ramp.svg` of all trials.
+/// Load, queries and backend are those of `run`; --qps is the first rate to try (default: 10,000).
+/// --plots writes the plots of the confirmation, and `ramp.svg` of all trials.
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "ramp")]
 pub struct Args {
@@ -28,16 +29,16 @@ pub struct Args {
     /// Share of the queries that may be lost, in percent.
     #[arg(long, value_name = "PCT", default_value_t = 0.1, value_parser = percent)]
     pub loss: f64,
-    /// What 99 % of the answers may take at most, from when their queries were due: 500us, 1ms, 2s.
+    /// Most time for 99 % of the answers, from when their queries were due: 500us, 1ms, 2s.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub p99: Option<Duration>,
-    /// How long a trial is, in seconds.
+    /// Length of a trial, in seconds.
     #[arg(long, default_value_t = 2.0, value_parser = run::rate)]
     pub trial: f64,
-    /// How long the found rate is confirmed for, in seconds.
+    /// Length of the confirmation, in seconds.
     #[arg(long, default_value_t = 5.0, value_parser = run::rate)]
     pub confirm: f64,
-    /// The found rate is right to so many percent.
+    /// Precision of the rate, in percent.
     #[arg(long, value_name = "PCT", default_value_t = 2.0, value_parser = percent)]
     pub resolution: f64,
     /// Most trials of the search.
@@ -45,7 +46,7 @@ pub struct Args {
     pub tries: u32,
 }
 
-/// A time with its unit.
+/// Parses a time with its unit.
 fn time(text: &str) -> Result<Duration, String> {
     let at = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ').unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
@@ -53,23 +54,23 @@ fn time(text: &str) -> Result<Duration, String> {
         "us" | "µs" => 1e-6,
         "ms" => 1e-3,
         "s" => 1.0,
-        _ => return Err("a time has its unit: 500us, 1ms, 2s".into()),
+        _ => return Err("a time needs a unit: 500us, 1ms, 2s".into()),
     };
     let number = number.trim().parse::<f64>().ok().filter(|number| *number > 0.0);
-    let seconds = number.ok_or("a time is a number above zero and a unit: 500us, 1ms, 2s")? * unit;
+    let seconds = number.ok_or("a time must be a number above zero and a unit: 500us, 1ms, 2s")? * unit;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// What a server has to keep.
+/// Objective that a server must meet.
 #[derive(Clone, Copy, Debug)]
 struct Objective {
-    /// Of all queries, 0 to 1.
+    /// Largest share of lost queries, from 0 to 1.
     loss: f64,
-    /// In nanoseconds.
+    /// Largest latency at the 99th percentile, in nanoseconds.
     p99: Option<u64>,
 }
 
-/// A rate that was tried.
+/// Trial at a rate.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attempt {
     /// Queries a second that were ordered.
@@ -80,31 +81,32 @@ pub struct Attempt {
     pub answered: f64,
     /// Share of the ordered queries without an answer, in percent: lost, or never sent.
     pub loss_percent: f64,
-    /// In nanoseconds.
+    /// Median latency, in nanoseconds.
     pub p50_ns: u64,
-    /// In nanoseconds.
+    /// Latency at the 99th percentile, in nanoseconds.
     pub p99_ns: u64,
-    /// Whether it was to confirm what the search had found.
+    /// Whether this trial confirms the result of the search.
     pub confirmation: bool,
-    /// What came of it.
+    /// Outcome of the trial.
     pub verdict: Verdict,
 }
 
-/// What came of a trial.
+/// Outcome of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The objective was met.
+    /// The server met the objective.
     Met,
-    /// The generator did not send what was ordered, or not when: the trial says nothing about the server.
+    /// The generator did not send what was ordered, or not in time: the trial says nothing about
+    /// the server.
     Generator,
-    /// Too many queries had no answer.
+    /// Too many queries got no answer.
     Loss,
     /// Answers came too late.
     Latency,
 }
 
-/// A generator that sends less than this share of what is ordered has reached its own limit.
+/// Share of the ordered rate below which the generator has reached its own limit.
 const KEPT: f64 = 0.995;
 
 impl Objective {
@@ -120,7 +122,7 @@ impl Objective {
         let verdict = match () {
             _ if sent < KEPT * rate => Verdict::Generator,
             _ if loss > self.loss => Verdict::Loss,
-            // Half of the time was gone before the query left.
+            // Half of the allowed time had passed before the query left.
             _ if self.p99.is_some_and(|most| p99 > most && late > most / 2) => Verdict::Generator,
             _ if self.p99.is_some_and(|most| p99 > most) => Verdict::Latency,
             _ => Verdict::Met,
@@ -137,7 +139,7 @@ impl Objective {
         })
     }
 
-    /// Whether a missed trial may have been bad luck.
+    /// Whether chance may have made the trial miss.
     fn is_close(self, attempt: &Attempt) -> bool {
         let (loss, p99) = (attempt.loss_percent / 100.0, attempt.p99_ns);
         if attempt.verdict == Verdict::Generator && attempt.sent >= KEPT * attempt.rate {
@@ -147,20 +149,20 @@ impl Objective {
     }
 }
 
-/// What a ramp found.
+/// Result of a ramp.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The highest rate that was confirmed, in queries a second.
+    /// Highest confirmed rate, in queries a second.
     pub rate: Option<f64>,
     /// Whether the generator's own limit ended the search.
     pub generator: bool,
     /// Every trial, in order.
     pub attempts: Vec<Attempt>,
-    /// Of the last confirmation.
+    /// Report of the last confirmation.
     pub report: Option<Report>,
 }
 
-/// Searches and confirms; `trial` asks at a rate for a number of seconds.
+/// Searches and confirms; `trial` runs a load at a rate for a number of seconds.
 fn search(args: &Args, first: f64, mut trial: impl FnMut(f64, f64) -> Result<Report>) -> Result<Found> {
     let objective = Objective { loss: args.loss / 100.0, p99: args.p99.map(|p99| p99.as_nanos() as u64) };
     let mut attempts = Vec::new();
@@ -177,7 +179,8 @@ fn search(args: &Args, first: f64, mut trial: impl FnMut(f64, f64) -> Result<Rep
         attempts.push(attempt);
         Ok(met)
     })?;
-    // The longer trial may miss what the shorter ones met: then the rate is lowered until it does not.
+    // The longer trial may miss a rate that shorter ones met: then the rate is lowered until it is
+    // met.
     const STEPS: u32 = 8;
     let (mut rate, mut confirmed, mut report) = (found.rate, None, None);
     for _ in 0..STEPS {
@@ -196,22 +199,22 @@ fn search(args: &Args, first: f64, mut trial: impl FnMut(f64, f64) -> Result<Rep
         }
         rate /= close;
     }
-    // What bounded it: the lowest rate above that failed.
+    // The bound is the lowest failed rate above.
     let above = attempts.iter().filter(|a| a.rate > rate && a.verdict != Verdict::Met);
     let bound = above.min_by(|a, b| a.rate.total_cmp(&b.rate));
     let generator = bound.is_some_and(|attempt| attempt.verdict == Verdict::Generator);
     Ok(Found { rate: confirmed, generator, attempts, report })
 }
 
-/// Finds the rate of the server that `args` name.
+/// Finds the highest rate of the server that `args` name.
 pub fn measure(args: &Args) -> Result<Found> {
-    ensure!(args.run.load.replay.is_none(), "a recording has rates of its own: ramp wants names");
+    ensure!(args.run.load.replay.is_none(), "a recording has rates of its own: use ramp without --replay");
     let run = run::Args { quiet: true, ..args.run.clone() };
     let mut plan: Plan = run::prepare(&run)?;
     search(args, run.load.qps.unwrap_or(10_000.0), |rate, seconds| {
         plan.qps = Some(rate);
         plan.duration = Duration::from_secs_f64(seconds);
-        // Random names are to be new to the server in each trial.
+        // Random names must be new to the server in each trial.
         plan.seed = plan.seed.wrapping_add(1);
         let report = run::measure_plan(&run, &plan)?;
         ensure!(!plan.stop.load(Relaxed), "interrupted");
@@ -246,7 +249,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 impl Found {
-    /// Writes `ramp.svg`: what was answered, over what was ordered.
+    /// Writes `ramp.svg`: answers over ordered queries.
     fn plot(&self, folder: &Path) -> Result<()> {
         let mut trials: Vec<&Attempt> = self.attempts.iter().collect();
         trials.sort_by(|a, b| a.rate.total_cmp(&b.rate));
@@ -319,8 +322,8 @@ mod tests {
         Cli::parse_from([&["test", "--target=127.0.0.1:53"], options].concat()).args
     }
 
-    /// What a server that answers `maximum` queries a second, and one in 20 µs up to 90 % of that, in 5 ms above, makes of a
-    /// trial, asked by a generator that sends `generator` a second.
+    /// Returns the reports of a server that answers `maximum` queries a second, in 20 µs up to 90 %
+    /// of that rate and in 5 ms above, and of a generator that sends `generator` a second.
     fn model(maximum: f64, generator: f64) -> impl FnMut(f64, f64) -> Result<Report> {
         move |rate, seconds| {
             let mut tally = Tally::new()?;
@@ -383,7 +386,7 @@ mod tests {
     #[test]
     fn what_is_not_confirmed_is_lowered() {
         let args = args(&["--trial=0.1", "--confirm=0.2"]);
-        // Keeps 30,000 for as long as a trial, 28,000 for longer.
+        // Meets 30,000 for the length of a trial, and 28,000 for longer.
         let (mut short, mut long) = (model(30_000.0, 1e9), model(28_000.0, 1e9));
         let found =
             search(

@@ -1,5 +1,6 @@
-//! `ringbench responder`: the least that a server on AF_XDP can do. It gives every query one constant answer, through
-//! the same port and steering program that ringdnsd uses, and so is the yardstick for what ringdnsd's own work costs.
+//! `ringbench responder`: the least work that a server on AF_XDP can do. It gives every query one
+//! constant answer, through the port and steering program that ringdnsd uses, and so is the
+//! baseline for the cost of ringdnsd's own work.
 
 use crate::run::udp::pin;
 use anyhow::{Context, Result};
@@ -30,31 +31,32 @@ use std::{
 /// Gives every query the same answer, one A record, over AF_XDP. Needs root.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The interface to answer on.
+    /// Interface to answer on.
     #[arg(long)]
     pub interface: String,
-    /// Its queues; each has a thread.
+    /// Queues of the interface; each has a thread.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     pub queue: Vec<u32>,
     /// Addresses and ports to answer for.
     #[arg(long, required = true)]
     pub listen: Vec<SocketAddr>,
-    /// How to open the socket.
+    /// Mode of the socket.
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub mode: Mode,
     /// Cores to run on, one a queue in turn.
     #[arg(long, value_delimiter = ',')]
     pub core: Vec<usize>,
-    /// How long to look for packets before sleeping, in microseconds.
+    /// Time to poll for packets before sleeping, in microseconds.
     #[arg(long, default_value_t = 50)]
     pub spin_us: u64,
-    /// Keep every answer back for so long, in microseconds, to the microsecond: then it never sleeps.
+    /// Delay of every answer, in microseconds, kept to the microsecond: with it the responder never
+    /// sleeps.
     #[arg(long, default_value_t = 0)]
     pub delay_us: u64,
     /// Let the threads drive the NIC instead of its interrupts (preferred busy polling), as ringdnsd's `busy_poll` does.
     #[arg(long)]
     pub busy_poll: bool,
-    /// Take the checksums of received packets as right, as ringdnsd's `trust_checksums` does.
+    /// Trust the checksums of received packets, as ringdnsd's `trust_checksums` does.
     #[arg(long)]
     pub trust_checksums: bool,
     /// Print the number of answers so far twice a second.
@@ -62,16 +64,16 @@ pub struct Args {
     pub progress: bool,
 }
 
-/// How to open the socket.
+/// Mode of the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
-    /// Zero-copy if the driver has it, else copy.
+    /// Zero-copy if the driver supports it, else copy.
     Auto,
-    /// Zero-copy or not at all.
+    /// Zero-copy only: fail without it.
     ZeroCopy,
     /// Copy.
     Copy,
-    /// Copy, with the program in the kernel's network stack instead of the driver.
+    /// Copy, with the XDP program in the kernel's network stack instead of the driver.
     Generic,
 }
 
@@ -94,19 +96,19 @@ impl Mode {
     }
 }
 
-/// Longest sleep: how late a stop is noticed if its signal comes just before the sleep.
+/// Longest sleep: delay of a stop whose signal comes just before the sleep.
 const NAP: Duration = Duration::from_millis(200);
-/// Time between two lines of progress, at least.
+/// Least time between two lines of progress.
 const PROGRESS: Duration = Duration::from_millis(400);
-/// Busy polling as ringdnsd's workers do it.
+/// Settings of busy polling, as in ringdnsd's workers.
 const BUSY_POLL: BusyPoll = BusyPoll { usecs: 20, budget: 64 };
 
-/// Answers of one thread, alone in its cache lines.
+/// Answers of one thread, in cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Answered(AtomicU64);
 
-/// A port that was opened, as the thread that steers packets to it needs it.
+/// Opened port, as the thread that steers packets to it needs it.
 struct Ready {
     queue: u32,
     socket: OwnedFd,
@@ -127,22 +129,22 @@ pub fn run(args: &Args) -> Result<()> {
         let workers = answered.iter().enumerate().map(|(number, answered)| {
             let (sender, stop) = (sender.clone(), &*stop);
             scope.spawn(move || {
-                // Without one of its queues it is not the responder that was asked for.
+                // A failure on one queue ends them all.
                 work(args, number, answered, &sender, stop).inspect_err(|_| stop.store(true, Relaxed))
             })
         });
         let workers: Vec<_> = workers.collect();
         drop(sender);
         let watched = watch(args, &mut steering, &ready, &answered, &stop);
-        // Whatever ended it, the threads end too, and hand their ports over.
+        // Whatever ended the wait, the threads end too, and return their ports.
         stop.store(true, Relaxed);
-        // Before the ports are closed: no packet may be steered to a socket that is gone.
+        // Detached before the ports are closed: no packet may be steered to a closed socket.
         steering.detach();
         let ports: Result<Vec<XskPort>> = workers
             .into_iter()
             .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect();
-        // A thread that failed says why.
+        // A thread that failed returns its error.
         for mut port in ports? {
             println!("{:?}", port.stats());
         }
@@ -183,7 +185,7 @@ fn watch(
     Ok(())
 }
 
-/// Opens the port of the `number`th queue, says so, and serves it.
+/// Opens the port of the `number`th queue, reports that, and serves it.
 fn work(
     args: &Args,
     number: usize,
@@ -218,7 +220,7 @@ fn serve(
     let mut burst = Burst::new();
     let mut busy = Instant::now();
     let mut sent = 0;
-    // Answers in the order of their time.
+    // Answers in the order of their due time.
     let mut held: VecDeque<(Instant, Frame)> = VecDeque::new();
     while !stop.load(Relaxed) {
         port.recv(&mut burst);
@@ -252,7 +254,7 @@ fn serve(
     Ok(())
 }
 
-/// A record of type A for the question's name: 192.0.2.1 for five minutes.
+/// A record of type A for the question's name: 192.0.2.1, with a TTL of five minutes.
 const ANSWER: [u8; 16] = *b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x01\x2c\x00\x04\xc0\x00\x02\x01";
 
 const ETHERNET: usize = 14;
@@ -260,9 +262,11 @@ const IPV4: usize = 20;
 const UDP: usize = 8;
 const DNS: usize = 12;
 
-/// Turns the query of `len` bytes at the start of `frame` into its answer, and returns that's length.
+/// Turns the query of `len` bytes at the start of `frame` into its answer, and returns the answer's
+/// length.
 ///
-/// The question is not looked at. A query with EDNS gets a broken answer: this is a yardstick and no server.
+/// The question is not parsed. A query with EDNS gets a broken answer: this is a baseline, not a
+/// server.
 #[inline]
 fn respond(frame: &mut [u8], len: usize) -> Option<usize> {
     let is_plain_ipv4 = frame[12..15] == [0x08, 0x00, 0x45];
@@ -280,20 +284,20 @@ fn respond(frame: &mut [u8], len: usize) -> Option<usize> {
     swap::<6>(mac);
     let (ip, udp) = ip.split_at_mut(IPV4);
     swap::<4>(&mut ip[12..]);
-    // The sum does not mind that the addresses changed places; the length grew (RFC 1624).
+    // Swapping the addresses leaves the sum as it is; the length grew (RFC 1624).
     let total = u16::from_be_bytes([ip[2], ip[3]]) + ANSWER.len() as u16;
     ip[2..4].copy_from_slice(&total.to_be_bytes());
     let sum = checksum::word(!u16::from_be_bytes([ip[10], ip[11]])) + checksum::word(ANSWER.len() as u16);
     ip[10..12].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
     swap::<2>(udp);
     udp[4..6].copy_from_slice(&((query + ANSWER.len()) as u16).to_be_bytes());
-    // RFC 768: none.
+    // RFC 768: no checksum.
     udp[6..8].fill(0);
     mark_answered(&mut udp[UDP..]);
     Some(end + ANSWER.len())
 }
 
-/// The same over IPv6, which has no way around a checksum.
+/// Turns a query over IPv6 into its answer; IPv6 requires the UDP checksum.
 fn respond_ipv6(frame: &mut [u8], len: usize) -> Option<usize> {
     let (envelope, message) = Envelope::open(&frame[..len], Checksums::Trust).ok()?;
     let at = envelope.message();
@@ -305,7 +309,7 @@ fn respond_ipv6(frame: &mut [u8], len: usize) -> Option<usize> {
     Some(envelope.seal(frame, message + ANSWER.len(), None))
 }
 
-/// QR and RA, and one answer.
+/// Sets QR and RA, and the count of one answer.
 #[inline(always)]
 fn mark_answered(message: &mut [u8]) {
     message[2] |= 0x80;
@@ -313,7 +317,7 @@ fn mark_answered(message: &mut [u8]) {
     message[7] = 1;
 }
 
-/// Exchanges the first `N` bytes with the next.
+/// Swaps the first `N` bytes with the next `N`.
 #[inline(always)]
 fn swap<const N: usize>(bytes: &mut [u8]) {
     let (first, second) = bytes.split_at_mut(N);

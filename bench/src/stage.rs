@@ -1,4 +1,5 @@
-//! The data plane without a network: packets that ask, answers to fill caches with, and bursts to process.
+//! Data plane without a network: packets with queries, answers to fill caches with, and bursts to
+//! process.
 
 use crate::{
     names::Questions,
@@ -26,26 +27,27 @@ use ringdns_dataplane::{
 };
 use std::sync::Arc;
 
-/// The rules that everything here is measured under: the server's defaults.
+/// Rules of all measurements here: the server's defaults.
 pub const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
 
 const TTL_RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 10_800, stale: 86_400, ahead: 0 };
 
-/// The policy: the server's defaults but that only `allow` may ask, and a secret that is the same in every run.
+/// Returns the policy: the server's defaults, except that only `allow` may ask and that the secret
+/// is the same in every run.
 pub fn policy(allow: &[&str]) -> Result<Arc<Policy>> {
     let allow = allow.iter().map(|prefix| prefix.parse()).collect::<Result<Vec<Prefix>, _>>()?;
     let cookies = Some(Cookies::new([7; 16], None));
     Ok(Arc::new(Policy { access: AccessList::new(&allow, &[])?, cookies, ..Policy::default() }))
 }
 
-/// Who is in the default access list, of those who ask here.
+/// Prefixes of the default access list that cover the clients here.
 pub const ALLOW: &[&str] = &["10.0.0.0/8", "fc00::/7"];
 
-/// The cache's hash, the same in every run, so that counts repeat.
+/// Seeds of the cache's hash, the same in every run, so that counts repeat.
 pub const HASH_SEEDS: [u64; 4] =
     [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89];
 
-/// The IP version of packets.
+/// IP version of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ip {
     /// IPv4.
@@ -54,7 +56,7 @@ pub enum Ip {
     V6,
 }
 
-/// The template of queries made with the command line's `options`.
+/// Returns the template of queries made with the command line's `options`.
 pub fn template(options: &[&str]) -> Result<Template> {
     #[derive(Parser)]
     struct Options {
@@ -65,7 +67,7 @@ pub fn template(options: &[&str]) -> Result<Template> {
     Template::new(&options.query, 1)
 }
 
-/// Answers as the synthetic upstream gives them when started with `options`.
+/// Returns the answerer of a synthetic upstream started with `options`.
 pub fn answerer(options: &[&str]) -> Result<Answerer> {
     #[derive(Parser)]
     struct Options {
@@ -76,7 +78,7 @@ pub fn answerer(options: &[&str]) -> Result<Answerer> {
     Answerer::new(&options.answers, Arc::default())
 }
 
-/// A query as a packet, checksums and all.
+/// Returns a query as a packet, with checksums.
 pub fn packet(template: &Template, question: &[u8], ip: Ip) -> Result<Vec<u8>> {
     let mut message = [0; QUERY_MAX];
     let len = template.write(&mut message, 0x1234, question, 0);
@@ -96,15 +98,16 @@ pub fn packet(template: &Template, question: &[u8], ip: Ip) -> Result<Vec<u8>> {
     Ok(packet)
 }
 
-/// An answer as the control plane hands it to a worker, with what it is filed under.
+/// Answer as the control plane hands it to a worker, with its key.
 pub struct Filed {
-    /// What it is filed under.
+    /// Query that is the key.
     pub query: Query,
-    /// The answer.
+    /// Answer under that key.
     pub answer: Answer,
 }
 
-/// The answer to a question, by way of the same wire format and checks that an upstream's goes through.
+/// Returns the answer to a question, passed through the wire format and checks of an upstream's
+/// answer.
 pub fn answer(template: &Template, answerer: &Answerer, question: &[u8], now: Secs) -> Result<Filed> {
     let mut message = [0; QUERY_MAX];
     let len = template.write(&mut message, 0, question, 0);
@@ -118,7 +121,7 @@ pub fn answer(template: &Template, answerer: &Answerer, question: &[u8], now: Se
     Ok(Filed { query, answer })
 }
 
-/// Files the answers to all questions.
+/// Inserts the answers to all questions.
 pub fn fill(
     cache: &mut Cache,
     hash: KeyedHash,
@@ -133,9 +136,9 @@ pub fn fill(
     Ok(())
 }
 
-/// A processor and a burst of frames for it.
+/// Processor and a burst of frames for it.
 pub struct Stage {
-    /// What is measured.
+    /// Processor under measurement.
     pub processor: Processor,
     frames: Frames,
     burst: Burst,
@@ -143,12 +146,12 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A processor over a cache of `bytes`, with a burst of empty frames.
+    /// Returns a processor over a cache of `bytes`, with a burst of empty frames.
     pub fn new(bytes: usize) -> Result<Self> {
         Self::allowing(ALLOW, bytes)
     }
 
-    /// The same for clients in `allow`.
+    /// Returns a processor for clients in `allow`.
     pub fn allowing(allow: &[&str], bytes: usize) -> Result<Self> {
         let cache = Cache::new(bytes, RULES.udp_limit)
             .with_context(|| format!("no memory for a cache of {bytes} bytes: use fewer names"))?;
@@ -165,13 +168,13 @@ impl Stage {
         frame.set_len(packet.len());
     }
 
-    /// Processes the burst. This is what is measured.
+    /// Processes the burst. This is the measured work.
     #[inline]
     pub fn run(&mut self, now: Secs) -> Tally {
         self.processor.run(now, Checksums::Verify, &mut self.frames, &mut self.burst, &self.stats).1
     }
 
-    /// The same, with what is answered noted in a log, as a worker does it.
+    /// Processes the burst and logs the answers, as a worker does.
     #[inline]
     pub fn run_logged(&mut self, now: Secs, log: &mut Recorder) -> Tally {
         let Stage { processor, frames, burst, stats } = self;

@@ -1,27 +1,28 @@
-//! The data of the synthetic upstream: made from the name alone, so that every instance, and every generator that
-//! wants to verify an answer, knows the same.
+//! Data of the synthetic upstream: derived from the name alone, so that every instance, and every
+//! generator that verifies an answer, has the same data.
 
 use crate::question::HEADER;
 use fnv::FnvHasher;
 use hickory_proto::rr::RecordType;
 use std::hash::Hasher;
 
-/// A pointer to the question's name (RFC 1035 section 4.1.4).
+/// Pointer to the question's name (RFC 1035 section 4.1.4).
 pub const QNAME: [u8; 2] = [0xc0, HEADER as u8];
 
-/// What a name is known by: a hash of its wire form in lower case.
+/// Returns the hash of a name's wire form in lower case.
 pub fn fingerprint(name: &[u8]) -> u64 {
     let mut hasher = FnvHasher::default();
     for byte in name {
         hasher.write_u8(byte.to_ascii_lowercase());
     }
-    // FNV's low bits of similar names are similar; fold the high ones in.
+    // FNV's low bits are similar for similar names, so the high ones are folded in.
     let hash = hasher.finish();
     hash ^ hash >> 32
 }
 
-/// Appends the data of the `nth` record of type `qtype` that the name in `question` has. False if it has none of
-/// that type. Names inside are compressed against a question at offset 12, where RFC 3597 section 4 permits.
+/// Appends the data of the `nth` record of type `qtype` that the name in `question` has. Returns
+/// false if it has none of that type. Names inside are compressed against a question at offset 12,
+/// where RFC 3597 section 4 permits.
 pub fn rdata(name: &[u8], qtype: u16, nth: u8, data: &mut Vec<u8>) -> bool {
     let hash = fingerprint(name).wrapping_add(u64::from(nth));
     let bytes = hash.to_be_bytes();
@@ -65,26 +66,27 @@ pub fn rdata(name: &[u8], qtype: u16, nth: u8, data: &mut Vec<u8>) -> bool {
     true
 }
 
-/// The type that answers a question for `qtype`.
+/// Returns the type that answers a question for `qtype`.
 pub fn answered_with(qtype: u16) -> u16 {
     // ANY is answered with the one record that RFC 8482 advises.
     if RecordType::from(qtype) == RecordType::ANY { RecordType::HINFO.into() } else { qtype }
 }
 
-/// The data of an RRSIG record over the records of a type that a name has: right in form, but no signature.
+/// Appends the data of an RRSIG record over the records of a type that a name has: valid in form,
+/// but not a signature.
 pub fn rrsig(name: &[u8], covered: u16, ttl: u32, data: &mut Vec<u8>) {
     let covers = covered.to_be_bytes();
-    // Algorithm 13, ECDSA P-256; labels do not matter to who does not validate.
+    // Algorithm 13, ECDSA P-256. Labels do not matter without validation.
     data.extend_from_slice(&[covers[0], covers[1], 13, 2]);
     data.extend_from_slice(&ttl.to_be_bytes());
-    // Until 2106, since 1970, by key 4711.
+    // Valid from 1970 to 2106, by key 4711.
     data.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0x12, 0x67]);
     data.extend(name.iter().map(u8::to_ascii_lowercase));
     let word = fingerprint(name) ^ u64::from(covered);
     data.extend([word.to_be_bytes(); 8].as_flattened());
 }
 
-/// The data of an SOA record whose zone is at the pointer `apex`.
+/// Appends the data of an SOA record whose zone is at the pointer `apex`.
 pub fn soa(apex: [u8; 2], minimum: u32, data: &mut Vec<u8>) {
     data.extend_from_slice(b"\x02ns");
     data.extend_from_slice(&apex);
@@ -95,7 +97,7 @@ pub fn soa(apex: [u8; 2], minimum: u32, data: &mut Vec<u8>) {
     }
 }
 
-/// A name one label below the question's.
+/// Appends a name one label below the question's.
 fn below(label: &[u8], name: &[u8], data: &mut Vec<u8>) {
     data.push(label.len() as u8);
     data.extend_from_slice(label);

@@ -1,36 +1,36 @@
-//! What a run counts and times.
+//! Counts and latencies of a run.
 
 use crate::check::{Reply, Wrong};
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
-/// Longest time that is told apart, in nanoseconds: a minute.
+/// Longest time that is recorded exactly, in nanoseconds: a minute.
 const LONGEST: u64 = 60_000_000_000;
 
-/// A histogram of nanoseconds, to three significant digits.
+/// Returns a histogram of nanoseconds, to three significant digits.
 pub fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, LONGEST, 3)?)
 }
 
-/// Latencies by response code, and one more for those not told apart.
+/// Number of outcomes with latencies: response codes, and one for answers whose code is not known.
 const OUTCOMES: usize = 17;
 
-/// Queries of one kind.
+/// Queries of one class.
 #[derive(Clone, Debug)]
 pub struct Class {
     /// Queries sent.
     pub sent: u64,
     /// Queries answered in time.
     pub answered: u64,
-    /// From when a query should have been sent until its answer was read, in nanoseconds, by response code. Made when the
-    /// first of its kind comes.
+    /// Latencies in nanoseconds, from when a query was due until its answer was read, by response
+    /// code. A histogram is made with its first answer.
     outcomes: [Option<Box<Histogram<u64>>>; OUTCOMES],
 }
 
 impl Class {
     fn new() -> Result<Self> {
         let mut outcomes = [const { None }; OUTCOMES];
-        // What is common is there from the start.
+        // Common outcomes have theirs from the start.
         for rcode in [0, 3] {
             outcomes[rcode] = Some(Box::new(histogram()?));
         }
@@ -44,14 +44,14 @@ impl Class {
         self.record(usize::from(rcode & 0x0f), nanos, 1);
     }
 
-    /// Times `count` answers whose response codes are not known.
+    /// Records the latency of `count` answers whose response codes are not known.
     pub fn time_untold(&mut self, nanos: u64, count: u64) {
         self.record(OUTCOMES - 1, nanos, count);
     }
 
     #[inline]
     fn record(&mut self, outcome: usize, nanos: u64, count: u64) {
-        // Its bounds are those of all: making it does not fail.
+        // All histograms have the same bounds, so making one does not fail.
         let slot = &mut self.outcomes[outcome];
         if slot.is_none() {
             *slot = histogram().ok().map(Box::new);
@@ -61,17 +61,17 @@ impl Class {
         }
     }
 
-    /// Queries without an answer, once all that could come has come.
+    /// Returns the number of queries without an answer, once all answers have come.
     pub fn lost(&self) -> u64 {
         self.sent.saturating_sub(self.answered)
     }
 
-    /// The latencies of answers with response code `rcode`, if there were any.
+    /// Returns the latencies of answers with response code `rcode`, if there were any.
     pub fn outcome(&self, rcode: usize) -> Option<&Histogram<u64>> {
         self.outcomes.get(rcode)?.as_deref().filter(|histogram| !histogram.is_empty())
     }
 
-    /// The latencies of all answers.
+    /// Returns the latencies of all answers.
     pub fn latency(&self) -> Result<Histogram<u64>> {
         let mut all = histogram()?;
         for outcome in self.outcomes.iter().flatten() {
@@ -94,37 +94,38 @@ impl Class {
     }
 }
 
-/// Everything that one sender counted.
+/// Counts of one sender.
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// Queries for names of the list.
     pub names: Class,
-    /// Queries for names that nobody asked before.
+    /// Queries for names never asked before.
     pub random: Class,
     /// Answers by response code.
     pub rcodes: [u64; 16],
-    /// Answers that say that they are cut.
+    /// Answers with the TC bit.
     pub truncated: u64,
-    /// Responses that answer no query in flight: late, or twice.
+    /// Responses that match no query in flight: late, or duplicate.
     pub unexpected: u64,
-    /// Responses to a query in flight that do not answer it, by [`Wrong`].
+    /// Responses that match a query in flight but do not answer it, by [`Wrong`].
     pub wrong: [u64; 4],
-    /// Times that the kernel refused to send, because nobody listens at the target.
+    /// Number of times that the kernel refused to send, because nothing listens at the target.
     pub refused: u64,
-    /// Frames that the kernel dropped at our rings: answers there was no room for, queries that it would not send.
+    /// Frames that the kernel dropped at the generator's rings: answers without room, and queries
+    /// that it would not send.
     pub ring_drops: u64,
     /// Connections made (tcp, dot).
     pub connections: u64,
-    /// Connections that ended before the run did, and attempts that failed.
+    /// Connections that ended before the run did, and failed attempts.
     pub broken: u64,
     /// Queries that waited on a connection when it ended. They count as lost.
     pub interrupted: u64,
-    /// How much later than intended queries were sent, in nanoseconds: the generator's own failing.
+    /// Send lag in nanoseconds: delay of queries that the generator itself caused.
     pub lag: Histogram<u64>,
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// Returns empty counts.
     pub fn new() -> Result<Self> {
         Ok(Tally {
             names: Class::new()?,
@@ -142,34 +143,34 @@ impl Tally {
         })
     }
 
-    /// Counts what an answer says.
+    /// Counts an answer.
     #[inline]
     pub fn reply(&mut self, reply: Reply) {
         self.rcodes[usize::from(reply.rcode)] += 1;
         self.truncated += u64::from(reply.truncated);
     }
 
-    /// Counts a response that answers something else.
+    /// Counts a response that does not answer its query.
     pub fn wrong(&mut self, wrong: Wrong) {
         self.wrong[wrong as usize] += 1;
     }
 
-    /// Queries sent.
+    /// Returns the number of queries sent.
     pub fn sent(&self) -> u64 {
         self.names.sent + self.random.sent
     }
 
-    /// Queries answered.
+    /// Returns the number of queries answered.
     pub fn answered(&self) -> u64 {
         self.names.answered + self.random.answered
     }
 
-    /// Queries without an answer.
+    /// Returns the number of queries without an answer.
     pub fn lost(&self) -> u64 {
         self.names.lost() + self.random.lost()
     }
 
-    /// Adds another sender's.
+    /// Adds the counts of another sender.
     pub fn merge(&mut self, other: &Tally) -> Result<()> {
         self.names.merge(&other.names)?;
         self.random.merge(&other.random)?;

@@ -1,4 +1,4 @@
-//! Whether a server's answers are, record by record, what its upstream says.
+//! Verifies a server's answers record by record against its upstream's.
 
 use crate::{
     check::Wrong,
@@ -12,17 +12,18 @@ use std::sync::{
     atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-/// Knows what `ringbench upstream` says to each query, and so what a cache before it must say.
+/// Verifier that knows the answer of `ringbench upstream` to each query, which a cache before it
+/// must give too.
 #[derive(Debug)]
 pub struct Verifier {
     upstream: Answerer,
-    /// What is transported: datagrams are to be no longer than their client takes.
+    /// Transport: datagrams must be no longer than their client takes.
     over: Over,
-    /// How many wrong replies have been shown.
+    /// Number of wrong replies printed so far.
     shown: AtomicU32,
 }
 
-/// Of wrong replies so many are shown: they tend to be alike.
+/// Most wrong replies that are printed: they tend to be alike.
 const SHOWN_MAX: u32 = 3;
 
 #[derive(Parser)]
@@ -33,16 +34,18 @@ struct Options {
 }
 
 impl Verifier {
-    /// For an upstream with these options of `ringbench upstream`, and a server that is asked over `over`.
+    /// Returns a verifier for an upstream with these options of `ringbench upstream`, and a server
+    /// that is asked over `over`.
     pub fn new(options: &str, over: Over) -> Result<Self> {
         let options = Options::try_parse_from(options.split_whitespace());
         let Options { answers } =
-            options.context("--verify-answers wants options of `ringbench upstream`")?;
+            options.context("--verify-answers needs options of `ringbench upstream`")?;
         Ok(Verifier { upstream: Answerer::new(&answers, Arc::default())?, over, shown: AtomicU32::new(0) })
     }
 
-    /// Holds a reply whose ID and question are right against what the upstream says to `query`: its RCODE and all
-    /// records, in any order, with TTLs that are no longer. What says that it is cut may lack some, and failures say nothing.
+    /// Compares a reply whose ID and question are right with the upstream's answer to `query`: its
+    /// RCODE and all records, in any order, with TTLs that are no longer. A truncated reply may
+    /// lack some records, and a failure says nothing about them.
     pub fn verify(&self, reply: &[u8], query: &[u8]) -> Result<(), Wrong> {
         if self.over == Over::Udp && reply.len() > datagram_limit(query) {
             return Err(Wrong::Malformed);
@@ -81,7 +84,7 @@ fn agree(got: &[Record], said: &[Record], cut: bool) -> Result<(), Wrong> {
     }
     let mut left: Vec<&Record> = said.iter().collect();
     for record in got {
-        // It is the first that is left, unless the server has changed the order.
+        // Usually the first one left, unless the server has changed the order.
         let at = left.iter().position(|other| {
             (&other.name, other.dns_class, &other.data) == (&record.name, record.dns_class, &record.data)
         });
@@ -164,7 +167,7 @@ mod tests {
         assert_eq!(changed(&|message| message.answers[1] = message.answers[0].clone()), Err(Wrong::Data));
         assert_eq!(changed(&|message| message.answers.clear()), Err(Wrong::Data));
         assert_eq!(changed(&|message| message.answers[0].ttl += 1), Err(Wrong::Ttl));
-        // Another name's answer, another type's, and that for those who did not ask for signatures.
+        // The answer for another name, for another type, and for a query without DO.
         for other in [query("www2.test", 1, &["--do"]), query("www.test", 28, &["--do"])] {
             let mut mixed_up = right[..HEADER].to_vec();
             mixed_up.extend(&asked[HEADER..HEADER + 14]);
@@ -173,7 +176,7 @@ mod tests {
         }
         let plain = said(&query("www.test", 1, &["--edns"]), Over::Udp);
         assert_eq!(verify(&plain, &asked), Err(Wrong::Data));
-        // That the name does not exist; a failure says nothing of it.
+        // NXDOMAIN is wrong; a failure says nothing about the name.
         let mut status = right[..HEADER + 14].to_vec();
         status[6..12].fill(0);
         status[3] = 0x83;

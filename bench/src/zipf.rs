@@ -1,30 +1,32 @@
-//! Popularity by Zipf's law: drawing names by it, and what a cache of the least recently used makes of it.
+//! Popularity by Zipf's law: draws names, and predicts the hit ratio of a least-recently-used
+//! cache.
 
 use anyhow::{Result, ensure};
 use rand::{Rng, distr::Distribution};
 use rand_distr::Zipf;
 
-/// Draws names.
+/// Source of names with a given popularity.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw {
     names: u64,
     zipf: Option<Zipf<f64>>,
 }
 
-/// Prime, and larger than any number of names: multiplied by it, ranks become names in an order that has nothing to do
-/// with popularity, and none twice.
+/// Prime larger than any number of names: multiplication by it turns ranks into names in an order
+/// unrelated to popularity, and none twice.
 const SCATTER: u64 = 4_294_967_291;
 
 impl Draw {
-    /// From `names` names, the nth n^-`exponent` times as often as the first; all equally often where it is 0.
+    /// Draws from `names` names, the nth n^-`exponent` times as often as the first; all equally
+    /// often if it is 0.
     pub fn new(names: usize, exponent: f64) -> Result<Self> {
         ensure!(names > 0, "there are no names to draw from");
-        ensure!(exponent.is_finite() && exponent >= 0.0, "{exponent} is no exponent of Zipf's law");
+        ensure!(exponent.is_finite() && exponent >= 0.0, "{exponent} is not an exponent of Zipf's law");
         let zipf = if exponent > 0.0 { Some(Zipf::new(names as f64, exponent)?) } else { None };
         Ok(Draw { names: names as u64, zipf })
     }
 
-    /// The rank of the next, 0 for the most popular.
+    /// Returns the next rank, 0 for the most popular.
     pub fn rank(&self, rng: &mut impl Rng) -> u32 {
         match &self.zipf {
             Some(zipf) => (zipf.sample(rng) as u64 - 1).min(self.names - 1) as u32,
@@ -32,28 +34,29 @@ impl Draw {
         }
     }
 
-    /// The next name: neighbours are not alike popular.
+    /// Returns the next name: neighbours differ in popularity.
     pub fn scattered(&self, rng: &mut impl Rng) -> u32 {
         scatter(self.rank(rng), self.names as usize)
     }
 }
 
-/// The name of a rank, of so many.
+/// Returns the name of a rank, of so many.
 pub fn scatter(rank: u32, names: usize) -> u32 {
     (u64::from(rank) * SCATTER % names as u64) as u32
 }
 
-/// Ranks in groups of the same probability, or nearly: the first ones each by itself, later ones by the thousand.
+/// Ranks in groups of approximately equal probability: the first ones each by itself, later ones by
+/// the thousand.
 #[derive(Clone, Debug)]
 pub struct Popularity {
-    /// (How many, the probability of each.)
+    /// Number of names and probability of each, by group.
     groups: Vec<(f64, f64)>,
-    /// All alike: then nothing is to be approximated.
+    /// Whether all are equally popular: then nothing is approximated.
     uniform: bool,
 }
 
 impl Popularity {
-    /// Of `names` names by Zipf's law.
+    /// Returns the popularity of `names` names by Zipf's law.
     pub fn zipf(names: usize, exponent: f64) -> Self {
         let mut groups = Vec::new();
         let mut first = 1;
@@ -72,10 +75,11 @@ impl Popularity {
         self.groups.iter().map(|(count, _)| count).sum()
     }
 
-    /// The share of queries that a cache of `capacity` names, least recently used out first, has the answer to.
+    /// Returns the share of queries that a least-recently-used cache of `capacity` names can
+    /// answer.
     ///
-    /// Che's approximation (Che, Tung, Wang: "Hierarchical Web caching systems", 2002): a name is there if it was asked for
-    /// within a time that is the same for all.
+    /// Uses Che's approximation (Che, Tung, Wang: "Hierarchical Web caching systems", 2002): a name
+    /// is cached if it was asked for within a time that is the same for all.
     pub fn lru_hits(&self, capacity: f64) -> f64 {
         if capacity >= self.names() {
             return 1.0;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Runs a program to which a system call is denied: kernels without BPF or AF_XDP, and containers' seccomp profiles.
+// Runs a program with a system call denied, to simulate kernels without BPF or AF_XDP and
+// containers' seccomp profiles.
 //
 //   deny SYSCALL FIRST ERRNO PROGRAM [ARGUMENT]...
 //
-// Numbers, all of them. FIRST is the call's first argument, or -1 for any. For x86-64, as the guests are.
+// The first three are numbers. FIRST is the call's first argument, or -1 for any. Only for x86-64,
+// which the guests are.
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>

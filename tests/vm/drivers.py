@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs ringdnsd on several kernels and NIC drivers, in virtual machines. Needs root; installs nothing.
 
-Without options, the short form: the verifier of every kernel, and zero-copy on virtio-net and igb.
+Without options it runs the short form: the verifier of every kernel, and zero-copy on virtio-net
+and igb.
 """
 
 import argparse
@@ -17,12 +18,12 @@ from lab.cache import KERNELS, Cache, Kernel, Missing
 from lab.result import Cell
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# What test programs exit with that cannot run here; deploy/test.sh counts it as skipped.
+# Exit status of test programs that cannot run here; deploy/test.sh counts it as skipped.
 SKIPPED = 77
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     default = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -32,24 +33,24 @@ def arguments() -> argparse.Namespace:
     form.add_argument(
         "--soak",
         action="store_true",
-        help="zero-copy: a million queries, links and processes that come and go",
+        help="a long test of zero-copy: a million queries, link flaps, restarts and kills",
     )
     form.add_argument(
-        "--refusals", action="store_true", help="machines on which something stands in the way of AF_XDP"
+        "--refusals", action="store_true", help="machines on which AF_XDP cannot be used"
     )
     form.add_argument(
         "--kit", action="store_true", help="a dry run of ringbench nic on the NICs that have zero-copy"
     )
-    parser.add_argument("--kernels", metavar="NAME,…", help=f"only these of {', '.join(KERNELS)}")
+    parser.add_argument("--kernels", metavar="NAME,…", help=f"only these kernels of {', '.join(KERNELS)}")
     parser.add_argument("--drivers", metavar="NAME,…", help="only these drivers of the matrix")
     parser.add_argument("--modes", metavar="MODE,…", help="only these modes of the matrix")
     parser.add_argument(
-        "--programs", type=Path, default=default, metavar="FOLDER", help="what is tried: default %(default)s"
+        "--programs", type=Path, default=default, metavar="FOLDER", help="programs under test: default %(default)s"
     )
     parser.add_argument(
         "--commit",
         metavar="NAME",
-        help="what the programs were built from, for the results: default, this tree",
+        help="commit of the programs, for the results: default, that of this tree",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write results.json and README.md there")
     parser.add_argument("--refresh", action="store_true", help="ask the mirror for newer packages first")
@@ -57,31 +58,31 @@ def arguments() -> argparse.Namespace:
 
 
 def chosen(names: str | None, every: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of `every` that a comma-separated list names, or all."""
+    """Returns the members of `every` that a comma-separated list names, or all."""
     wanted = names.split(",") if names else every
     if unknown := set(wanted) - set(every):
-        sys.exit(f"drivers.py: unknown: {', '.join(sorted(unknown))}; there are {', '.join(every)}")
+        sys.exit(f"drivers.py: unknown: {', '.join(sorted(unknown))}; known are {', '.join(every)}")
     return tuple(name for name in every if name in wanted)
 
 
 def spelled(options: argparse.Namespace) -> str:
-    """What was tried, as options say it."""
+    """Returns the options that select what to try, as on the command line."""
     forms = [f" --{form}" for form in ("all", "soak", "refusals", "kit") if getattr(options, form)]
     choices = ((name, getattr(options, name)) for name in ("kernels", "drivers", "modes"))
     return "".join(forms + [f" --{name}={value}" for name, value in choices if value])
 
 
 class Run:
-    """A run of the lab: what there is to run on, and what has come of it so far."""
+    """Run of the lab: kernels and programs, and the results so far."""
 
     def __init__(self, options: argparse.Namespace):
         self.cache = Cache(options.refresh)
-        # Without these there is no lab at all.
+        # Without these there is no lab.
         for part in ("qemu", "busybox"):
             self.cache.part(part)
         self.folder = options.programs
         self.cells: list[Cell] = []
-        # The kernels that there are not, and why.
+        # Kernels that are missing, and the reasons.
         self.skipped: dict[str, str] = {}
         self.kernels: list[Kernel] = []
         for label in chosen(options.kernels, KERNELS):
@@ -94,32 +95,32 @@ class Run:
             self.programs = initrd.programs(self.cache, self.folder, Path(scratch))
 
     def tell(self, cell: Cell):
-        """Notes and says what came of a cell."""
+        """Records and prints the result of a cell."""
         self.cells.append(cell)
         print(cell.line(), flush=True)
 
     def verifier(self):
-        """The programs on every kernel."""
+        """Tries the XDP programs on every kernel."""
         verifier.verify(self.cache, self.kernels, self.programs, self.tell)
 
     def matrix(self, wanted: tuple[nics.Nic, ...], modes: tuple[str, ...], kernels: list[Kernel]):
-        """Drivers and modes on some kernels."""
+        """Tries drivers and modes on some kernels."""
         for kernel in kernels:
             matrix.run(self.cache, kernel, self.programs, self.folder, wanted, modes, self.tell)
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Runs the chosen tests, and returns the exit status."""
     options = arguments()
     started = time.monotonic()
-    # An exception, so that guests and namespaces go.
+    # An exception, so that guests and namespaces are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     drivers = chosen(options.drivers, tuple(nic.driver for nic in nics.ALL))
     modes = chosen(options.modes, expected.MODES)
     try:
         run = Run(options)
     except Missing as missing:
-        print(f"SKIPPED, all of it: no lab of virtual machines without {missing}")
+        print(f"SKIPPED, all tests: the lab of virtual machines needs {missing}")
         return SKIPPED
     newest = [kernel for kernel in run.kernels if kernel.label == "newest"]
     zero_copy = tuple(nic for nic in (nics.VIRTIO, nics.IGB) if nic.driver in drivers)
@@ -138,7 +139,7 @@ def main() -> int:
         run.verifier()
         run.matrix(zero_copy, ("auto",), newest)
     if not run.cells:
-        print("SKIPPED, all of it: there is no kernel to try")
+        print("SKIPPED, all tests: there is no kernel to try")
         return SKIPPED
     failed = sum(cell.verdict == "FAILED" for cell in run.cells)
     seconds = round(time.monotonic() - started)

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Fetches what the lab of virtual machines runs on: QEMU, busybox and Debian's kernels, each from the Debian release
-# that has it. Packages are unpacked into a cache folder; nothing is installed, and apt's lists stay as they are.
+# Fetches QEMU, busybox and Debian's kernels for the lab of virtual machines, each from the Debian
+# release that has it. Packages are unpacked into a cache folder; nothing is installed, and apt's
+# lists stay as they are.
 #
 #   fetch.sh [--refresh]
 #
-#   --refresh    ask the mirror for newer packages too; without, only what the cache lacks is fetched
+#   --refresh    also fetch newer packages; without it, only parts that the cache lacks are fetched
 #
 # The cache is $RINGDNS_VM_CACHE, else ringdns/vm below $XDG_CACHE_HOME or ~/.cache:
 #
 #   qemu/ busybox             a root folder; a program
 #   kernels/NAME/             vmlinuz, release, and lib/modules, as far as network drivers need them
-#   missing/NAME              why a part could not be had, in one sentence
+#   missing/NAME              reason why a part could not be fetched, in one sentence
 #
-# A part that cannot be had is a message and no failure: the lab skips what needs it.
+# A part that cannot be fetched causes a message, not a failure: the lab skips whatever needs it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,7 +23,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly CACHE=${RINGDNS_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ringdns/vm}
 readonly KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# Each kernel, and the suites that may have it. Of several packages the newest is taken.
+# Kernels, and the suites that may have each. The newest of several packages is taken.
 readonly KERNELS=(5.10 6.1 6.12 newest)
 declare -rA SUITES=(
     [5.10]="bullseye-security bullseye"
@@ -31,7 +32,7 @@ declare -rA SUITES=(
     [newest]="trixie-backports sid"
 )
 
-# What of a kernel's modules is unpacked: network drivers, and what they depend on.
+# Modules of a kernel to unpack: network drivers, and the modules that they depend on.
 readonly MODULES=(
     'kernel/drivers/net/virtio_net.ko*' 'kernel/drivers/net/net_failover.ko*' 'kernel/drivers/net/veth.ko*'
     'kernel/drivers/net/ethernet/intel/*' 'kernel/drivers/net/vmxnet3/*' 'kernel/drivers/virtio/*'
@@ -45,7 +46,7 @@ usage() {
 
 #----------- The mirror -------------------------------------------------------
 
-# The mirror that this machine's apt takes Debian from, without a slash at its end.
+# Prints the mirror from which this machine's apt takes Debian, without a slash at its end.
 find_mirror() {
     local uri
     # shellcheck disable=SC2016  # apt-get fills in the names
@@ -54,17 +55,17 @@ find_mirror() {
     printf '%s\n' "${uri%%/}"
 }
 
-# apt NAME COMMAND ARGUMENT...: an apt command that knows the suites of NAME and no others.
+# apt NAME COMMAND ARGUMENT...: runs an apt command that knows only the suites of NAME.
 apt() {
     local folder=$CACHE/apt/$1 command=$2
     shift 2
-    # Frozen releases have lists whose date of expiry has passed; they are signed all the same.
+    # Lists of frozen releases have expired, but are still signed.
     "$command" -oDir::Etc::SourceList="$folder/sources.list" -oDir::Etc::SourceParts=/dev/null \
         -oDir::State::Lists="$folder/lists" -oDir::Cache="$folder/cache" -oAPT::Sandbox::User=root \
         -oAcquire::Languages=none -oAcquire::Retries=3 -oAcquire::Check-Valid-Until=false -qq "$@"
 }
 
-# read_lists NAME SUITE...: package lists of these suites, those that there are.
+# read_lists NAME SUITE...: reads the package lists of these suites, as far as they exist.
 read_lists() {
     local name=$1 suite archive folder=$CACHE/apt/$1
     shift
@@ -75,7 +76,7 @@ read_lists() {
         [[ $suite != *-security ]] || archive=$mirror-security
         printf 'deb [signed-by=%s] %s %s main\n' "$KEYS" "$archive" "$suite"
     done >"$folder/sources.list"
-    # A suite that is gone is an error of the whole command, and the lists of the others are there.
+    # A suite that is gone fails the whole command, but the lists of the others are read.
     apt "$name" apt-get update 2>"$folder/errors" || true
 }
 
@@ -89,14 +90,15 @@ download() {
 
 #----------- The parts --------------------------------------------------------
 
-# Each fetches into the folder $1, and returns 1 with a sentence on standard output if it cannot.
+# Each function fetches a part into the folder $1. On failure it returns 1, with a sentence on
+# standard output.
 
 get_qemu() {
     local release wanted=() deb
     release=$(. /etc/os-release && printf %s "$VERSION_CODENAME")
-    # QEMU has emulated igb since 8.0, which Debian 12 has in its backports.
+    # QEMU emulates igb since 8.0, which Debian 12 has in its backports.
     read_lists qemu "$release" "$release-security" "$release-backports"
-    # The libraries that this machine lacks, by name. What it has is used as it is.
+    # Names of the packages that this machine lacks. Installed libraries are used as they are.
     mapfile -t wanted < <(apt qemu apt-get --print-uris --yes --no-install-recommends \
         --target-release "$release-backports" install qemu-system-x86 2>>"$CACHE/apt/qemu/errors" |
         sed -n "s/^'[^']*' \([^_]*\)_.*/\1/p")
@@ -122,23 +124,23 @@ get_kernel() {
     local folder=$1 name=$2 suites version package packages deb modules=()
     read -ra suites <<<"${SUITES[$name]}"
     read_lists "$name" "${suites[@]}"
-    # The package of no version depends on that of one.
+    # The package without a version in its name depends on the one with it.
     version=$(apt "$name" apt-cache show linux-image-amd64 2>/dev/null |
         sed -n 's/^Depends: .*linux-image-\([0-9][^ ,]*-amd64\).*/\1/p' | sort --version-sort | tail -n 1)
     [[ -n $version ]] || { echo "no linux-image-amd64 in ${suites[*]} on $mirror" && return 1; }
     packages=("linux-image-$version")
-    # From 7.1 on, that package is empty, and these have the kernel and its modules.
+    # From Linux 7.1 on, that package is empty, and these have the kernel and its modules.
     for package in "linux-binary-$version" "linux-modules-$version"; do
         ! apt "$name" apt-cache show "$package" >/dev/null 2>&1 || packages+=("$package")
     done
     download "$name" "$folder/debs" "${packages[@]}" ||
         { echo "$mirror does not deliver ${packages[*]}" && return 1; }
     for deb in "$folder"/debs/*.deb; do
-        # A pattern that a package has nothing of is an error to tar, which unpacks the others first.
+        # A pattern without a match is an error, but tar unpacks the other matches first.
         dpkg-deb --fsys-tarfile "$deb" | tar --extract --directory "$folder" --wildcards --no-anchored \
             'vmlinuz*' "${MODULES[@]}" 2>/dev/null || true
     done
-    # Some packages have a link of that name, too.
+    # Some packages have a link of that name too; the size excludes it.
     find "$folder" -name 'vmlinuz*' -size +1M -exec mv {} "$folder/vmlinuz" \;
     modules=("$folder"/lib/modules/*/kernel "$folder"/usr/lib/modules/*/kernel)
     [[ -s $folder/vmlinuz && -n $(find "${modules[@]}" -name 'virtio_net.ko*' 2>/dev/null) ]] ||
@@ -148,7 +150,7 @@ get_kernel() {
 
 #----------- Putting them in place --------------------------------------------
 
-# fetch PART COMMAND...: calls COMMAND with a folder to fill, and moves that to $CACHE/PART.
+# fetch PART COMMAND...: calls COMMAND with a folder to fill, and moves the folder to $CACHE/PART.
 fetch() {
     local part=$1 folder reason missing error
     local name=${part##*/}
@@ -162,16 +164,16 @@ fetch() {
     if reason=$("$1" "$folder" "${@:2}"); then
         rm -rf "$folder/debs" "$missing"
         mkdir -p "$CACHE/${part%"$name"}"
-        # A guest that runs has opened what it needs.
+        # A running guest has its files open already.
         [[ ! -e $CACHE/$part ]] || mv "$CACHE/$part" "$folder.old"
         mv "$folder" "$CACHE/$part"
         rm -rf "$folder.old"
     else
         error=$(tail -n 1 "$CACHE/apt/$name/errors" 2>/dev/null || true)
         reason="${reason:-unpacking failed}${error:+: $error}"
-        say "$name cannot be had: $reason"
+        say "cannot fetch $name: $reason"
         rm -rf "$folder"
-        # With --refresh, an older one may be there still.
+        # With --refresh, an older version may still be in place.
         [[ -e $CACHE/$part ]] || printf '%s\n' "$reason" >"$missing"
     fi
 }
@@ -183,13 +185,13 @@ main() {
     "") ;;
     --refresh) refresh=true ;;
     -h | --help) usage && exit 0 ;;
-    *) die "unknown argument '$1': --refresh or none" ;;
+    *) die "unknown argument '$1': the only one is --refresh" ;;
     esac
     mkdir -p "$CACHE/missing"
-    # Two labs that start at once fetch once.
+    # Two labs that start at the same time fetch once.
     exec 9>"$CACHE/lock"
-    flock --nonblock 9 || { say "waiting for another run that fetches" && flock 9; }
-    # What a killed run left.
+    flock --nonblock 9 || { say "waiting for another run of fetch.sh" && flock 9; }
+    # Left by a killed run.
     rm -rf "$CACHE"/new.*
 
     mirror=$(find_mirror)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// An XDP program that is not ringdns's, and lets every packet through: what refusals.toml puts on a NIC.
+// XDP program that is not part of ringdns and passes every packet: refusals.toml attaches it to a
+// NIC.
 
 enum { XDP_PASS = 2 };
 

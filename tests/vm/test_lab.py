@@ -16,7 +16,7 @@ from lab.result import KERNEL_FAULT
 
 
 class Archives(unittest.TestCase):
-    """What the kernel unpacks."""
+    """Archives that the kernel unpacks."""
 
     def test_entries_are_aligned_and_an_archive_has_its_end(self):
         archive = Archive()
@@ -32,7 +32,7 @@ class Archives(unittest.TestCase):
 
 
 class Reading(unittest.TestCase):
-    """What programs print."""
+    """Parsing of programs' output."""
 
     def test_status_is_read_in_all_its_forms(self):
         for text, read in (
@@ -72,7 +72,7 @@ class Reading(unittest.TestCase):
 
 
 class Table(unittest.TestCase):
-    """expected.toml."""
+    """Table expected.toml."""
 
     def test_every_cell_has_an_expectation_and_what_is_less_than_best_a_reason(self):
         for nic in nics.ALL:

@@ -1,4 +1,4 @@
-//! Servers' turns: each is started, warmed, measured and stopped, again and again.
+//! Servers' turns: each server is started, warmed, measured and stopped, round by round.
 
 use super::{
     Args, GENERATOR_CORE, SERVER_CORE,
@@ -27,45 +27,47 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a server may take until it answers.
+/// Time within which a started server must answer.
 const START: Duration = Duration::from_secs(20);
-/// Random names are under this, and the upstream says that they do not exist: so answers tell by their RCODE what was
-/// asked, where the generator in the kernel looks at no names.
+/// Suffix of random names. The upstream answers NXDOMAIN for them, so that the RCODE alone tells a
+/// random name from a listed one: the generator in the kernel looks at no names.
 pub const RANDOM_SUFFIX: &str = "random.example";
 
-/// The lab, the upstream and the servers.
+/// Lab, upstream and servers of a comparison.
 pub struct Bout<'a> {
-    /// What was asked for.
+    /// Arguments of `ringbench compare`.
     pub args: &'a Args,
-    /// Who takes part.
+    /// Servers to compare.
     pub contestants: &'a [Contestant],
     programs: &'a Programs,
     stop: &'a Arc<AtomicBool>,
     lab: &'a Lab,
     upstream: Server,
-    /// Answers a second of the upstream alone, asked by the other core.
+    /// Answers a second of the upstream alone, asked from the other core.
     pub upstream_rate: f64,
     names: Questions,
-    /// No two loads may ask the same random names: the second would ask the cache.
+    /// Seed of the next load. No two loads may ask the same random names: the second would hit the
+    /// cache.
     seed: Cell<u64>,
     remarks: RefCell<Vec<String>>,
 }
 
-/// A started server.
+/// Started server, and its place in the comparison.
 pub struct Turn<'b> {
-    /// Everything around it.
+    /// Comparison that this turn belongs to.
     pub bout: &'b Bout<'b>,
-    /// Which it is.
+    /// Server under test.
     pub contestant: &'b Contestant,
-    /// Its process.
+    /// Process of the server.
     pub running: Running,
 }
 
-/// What the servers' turns brought: for each server its place among the contestants, and a figure a round.
+/// Results of the servers' turns: for each server its index among the contestants, and a figure a
+/// round.
 pub type Rounds<T> = Vec<(usize, Vec<T>)>;
 
 impl<'a> Bout<'a> {
-    /// Starts the upstream, and measures it.
+    /// Starts the upstream and measures its rate.
     pub fn begin(
         args: &'a Args,
         contestants: &'a [Contestant],
@@ -74,7 +76,8 @@ impl<'a> Bout<'a> {
         lab: &'a Lab,
     ) -> Result<Self> {
         let own = programs.ringbench.as_os_str();
-        // It shares its core with the generator, which never rests: without priority misses would wait for that.
+        // The upstream shares its core with the generator, which never sleeps: without priority,
+        // misses would wait for the generator.
         let ahead = priority::ahead(2);
         let mut command = lab.command(Side::Server, GENERATOR_CORE, &ahead[0]);
         command.args(&ahead[1..]).arg(own).args(["upstream", "--ttl=86400", "--negative-ttl=86400"]);
@@ -112,13 +115,13 @@ impl<'a> Bout<'a> {
         self.upstream.stop().map(drop)
     }
 
-    /// Fails when somebody wants to end this.
+    /// Fails if a signal asked for the end of the run.
     pub fn check_stop(&self) -> Result<()> {
         ensure!(!self.stop.load(Relaxed), "interrupted");
         Ok(())
     }
 
-    /// Something that whoever reads a table has to know.
+    /// Adds a remark for the readers of a table.
     pub fn remark(&self, remark: String) {
         let mut remarks = self.remarks.borrow_mut();
         if !remarks.contains(&remark) {
@@ -127,13 +130,13 @@ impl<'a> Bout<'a> {
         }
     }
 
-    /// What has been remarked since this was last asked.
+    /// Returns the remarks made since the last call.
     pub fn take_remarks(&self) -> Vec<String> {
         self.remarks.take()
     }
 
-    /// Gives each server that `takes_part` its turn, in each round. A peer that fails has no more turns, and that is
-    /// remarked; where our own servers fail, so does everything.
+    /// Gives each server that `takes_part` its turn in each round. A peer that fails has no more
+    /// turns, and a remark says so; a failure of our own servers ends the run.
     pub fn rounds<T>(
         &self,
         rounds: u16,
@@ -144,7 +147,7 @@ impl<'a> Bout<'a> {
         let mut found: Rounds<T> = chosen.map(|index| (index, Vec::new())).collect();
         let mut out = vec![false; found.len()];
         for round in 0..usize::from(rounds) {
-            // Each round begins with another server, so that none always has the place after the same one.
+            // Each round begins with another server, so that no server always follows the same one.
             for nth in 0..found.len() {
                 let at = (nth + round) % found.len();
                 if out[at] {
@@ -178,7 +181,8 @@ impl<'a> Bout<'a> {
         measure: impl FnOnce(&mut Turn<'_>) -> Result<T>,
     ) -> Result<T> {
         self.check_stop()?;
-        // Knot DNS leaves its program behind, and the next server finds the interface taken.
+        // Knot DNS leaves its XDP program behind, and the next server would find the interface
+        // taken.
         self.lab.clear_xdp()?;
         let mut running = contestant.start(self.lab, self.programs, &self.names, self.args.nice)?;
         self.wait_until_it_answers(&mut running.server)?;
@@ -190,7 +194,8 @@ impl<'a> Bout<'a> {
 
     fn wait_until_it_answers(&self, server: &mut Server) -> Result<()> {
         let deadline = Instant::now() + START;
-        // Any message will do: what is no query is answered too, or the next is.
+        // Any message will do: a server answers what it takes for no query, or answers the next
+        // query.
         let query = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x05ready\x02rb\x07example\0\0\x01\0\x01";
         self.lab.inside(Side::Client, || {
             let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
@@ -207,7 +212,7 @@ impl<'a> Bout<'a> {
         })
     }
 
-    /// How many queries the upstream has had so far.
+    /// Returns the number of queries that the upstream has served so far.
     pub fn served(&self) -> Result<u64> {
         const QUERY: &[u8] = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x06served\x09ringbench\0\0\x10\0\x03";
         self.lab.inside(Side::Server, || {
@@ -215,21 +220,22 @@ impl<'a> Bout<'a> {
             socket.set_read_timeout(Some(Duration::from_millis(200)))?;
             socket.send_to(QUERY, UPSTREAM).context("cannot ask the upstream")?;
             let mut answer = [0; 512];
-            let length = socket.recv(&mut answer).context("the upstream does not say what it served")?;
+            let length =
+                socket.recv(&mut answer).context("the upstream does not say how many queries it served")?;
             let text = String::from_utf8_lossy(&answer[..length]);
             let count = text
                 .split_once("udp=")
                 .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
-            count.context("the upstream says something else than what it served")
+            count.context("the upstream's answer holds no count of served queries")
         })
     }
 
-    /// A command in the client's host, on the generator's core.
+    /// Returns a command in the client's host, on the generator's core.
     pub fn client(&self, program: impl AsRef<OsStr>) -> Command {
         self.lab.command(Side::Client, GENERATOR_CORE, program)
     }
 
-    /// Arguments for a load over the interface, from the kernel.
+    /// Returns arguments for a load over the interface, from the kernel.
     pub fn arguments(&self, load: &Load) -> Vec<String> {
         self.seed.set(self.seed.get() + 1);
         let mut arguments = vec![
@@ -249,7 +255,7 @@ impl<'a> Bout<'a> {
         arguments
     }
 
-    /// Arguments for a load over kernel sockets: the first `count` names.
+    /// Returns arguments for a load over kernel sockets: the first `count` names.
     pub fn socket_arguments(&self, count: u32, seconds: f64, qps: Option<f64>) -> Vec<String> {
         self.seed.set(self.seed.get() + 1);
         let mut arguments = vec![
@@ -265,28 +271,28 @@ impl<'a> Bout<'a> {
         arguments
     }
 
-    /// Runs `ringbench` with `arguments` by `command`, and reads its report.
+    /// Runs `ringbench` by `command` with `arguments`, and reads its report.
     pub fn generate(&self, mut command: Command, arguments: &[impl AsRef<OsStr>]) -> Result<Value> {
         let output = command.args(arguments).output().context("cannot start the generator")?;
         self.check_stop()?;
         self.report(&output)
     }
 
-    /// What a generator that ended has reported.
+    /// Parses the report of a generator that has ended.
     pub fn report(&self, output: &std::process::Output) -> Result<Value> {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the generator failed: {}", said.trim());
-        serde_json::from_slice(&output.stdout).context("the generator's report is no JSON")
+        serde_json::from_slice(&output.stdout).context("the generator's report is not JSON")
     }
 
-    /// This program, as a generator in the client's host.
+    /// Returns this program as a generator in the client's host.
     pub fn generator(&self) -> Command {
         let mut command = self.client("nice");
         command.args(["-n", &self.args.nice.to_string()]).arg(&self.programs.ringbench);
         command
     }
 
-    /// The same, ahead of every other program on its core.
+    /// Returns the generator with priority over every other program on its core.
     pub fn urgent_generator(&self) -> Command {
         let ahead = priority::ahead(1);
         let mut command = self.client(&ahead[0]);
@@ -296,7 +302,8 @@ impl<'a> Bout<'a> {
 }
 
 impl Turn<'_> {
-    /// Asks the first `count` names once, and verifies each answer. Servers without a cache have them already.
+    /// Asks the first `count` names once, and verifies each answer. Servers without a cache have
+    /// the names already.
     pub fn warm(&self, count: u32) -> Result<()> {
         #[derive(Parser)]
         struct Cli {
@@ -322,21 +329,22 @@ impl Turn<'_> {
         self.bout.check_stop()
     }
 
-    /// Lets the generator ask, and says what came of it. What is wrong with that is remarked.
+    /// Runs a load and returns its sample; remarks on the sample's faults.
     pub fn load(&self, load: &Load) -> Result<Sample> {
         let sample = self.try_load(load)?;
         self.remark_faults(&sample, load);
         Ok(sample)
     }
 
-    /// Remarks what is wrong with a sample.
+    /// Adds a remark for each fault of a sample.
     pub fn remark_faults(&self, sample: &Sample, load: &Load) {
         for fault in sample.faults(load) {
             self.remark(&fault);
         }
     }
 
-    /// Lets the generator ask, where nobody wonders if that is too much.
+    /// Runs a load and returns its sample, without remarks: the load may be more than the server
+    /// takes.
     pub fn try_load(&self, load: &Load) -> Result<Sample> {
         let bout = self.bout;
         let (served, upstream, server) =
@@ -352,30 +360,30 @@ impl Turn<'_> {
         Sample::read(&report, parts)
     }
 
-    /// Share of the first `count` names that the server asks the upstream for when it is asked for them again, in
-    /// percent, by a sample.
+    /// Returns the share of the first `count` names that the server asks the upstream for again
+    /// when it is asked for them again, in percent, from a sample of the names.
     pub fn forgotten(&self, count: u32) -> Result<f64> {
         let bout = self.bout;
         let served = bout.served()?;
         let report = bout.generate(bout.generator(), &bout.socket_arguments(count, 0.5, None))?;
         let asked = bout.served()?.saturating_sub(served + 1);
         let answered = report["received"]["responses"].as_f64().unwrap_or(0.0);
-        ensure!(answered > 0.0, "it answers nothing any more");
+        ensure!(answered > 0.0, "the server no longer answers");
         Ok(100.0 * asked as f64 / answered)
     }
 
-    /// Remarks something about this server.
+    /// Adds a remark about this server.
     pub fn remark(&self, remark: &str) {
         self.bout.remark(format!("{}: {remark}", self.contestant.description.title));
     }
 
-    /// Lets the server finish what it still has to do.
+    /// Waits until the server has finished its pending work.
     pub fn settle(&self) {
         thread::sleep(Duration::from_millis(300));
     }
 }
 
-/// An error without its stack, in one line of bearable length.
+/// Returns an error in one line of limited length, without its backtrace.
 fn in_a_line(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect();

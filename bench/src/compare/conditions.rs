@@ -1,22 +1,22 @@
-//! Under which conditions a comparison was made.
+//! Conditions of a comparison.
 
 use super::Args;
 use crate::{machine::Machine, report::group};
 use std::{fmt, time::SystemTime};
 
-/// Everything that figures depend on, but the servers.
+/// Everything besides the servers that the figures depend on.
 #[derive(Clone, Debug)]
 pub struct Conditions {
     names: u32,
     nice: i8,
-    /// Where it was made.
+    /// Machine that the comparison ran on.
     pub machine: Machine,
-    /// When it began, in seconds since 1970.
+    /// Start time, in seconds since 1970.
     pub when: u64,
 }
 
 impl Conditions {
-    /// Of a comparison that is about to begin.
+    /// Returns the conditions of a comparison that is about to begin.
     pub fn of(args: &Args) -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Conditions { names: args.names, nice: args.nice, machine: Machine::here(), when: since.as_secs() }
@@ -38,7 +38,7 @@ impl fmt::Display for Conditions {
             write!(f, ", nice {}", self.nice)?;
         }
         if self.machine.load > 0.5 {
-            f.write_str(". The machine had other work: believe ratios, and those with caution")?;
+            f.write_str(". The machine had other work: trust only ratios, and those with caution")?;
         }
         f.write_str(".")
     }

@@ -1,4 +1,4 @@
-//! What a flood of random names does to everybody else.
+//! Effect of a flood of random names on all other queries.
 
 use super::{
     bout::{Bout, Turn},
@@ -16,35 +16,35 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::{process::Stdio, thread, time::Duration};
 
-/// Queries a second of those who are there for names that exist.
+/// Queries a second for names that exist.
 const LEGITIMATE: f64 = 2_000.0;
 /// Queries a second for random names.
 const FLOOD: f64 = 60_000.0;
-/// How long the flood lasts, in seconds.
+/// Duration of the flood, in seconds.
 const LASTS: f64 = 5.0;
-/// How long before and after it is looked at, in seconds.
+/// Time before and after the flood that is measured, in seconds.
 const AROUND: f64 = 2.0;
-/// What the flood's generator takes to start and to become steady.
+/// Time that the flood's generator takes to start and reach a steady rate.
 const BEGINS: Duration = Duration::from_millis(700);
 
-/// What became of the legitimate queries for some time.
+/// Outcome of the legitimate queries of one phase.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Legitimate {
     hits_per_second: f64,
-    /// Without a right answer within a second, in percent.
+    /// Share of queries without a right answer within a second, in percent.
     unanswered: f64,
     p50_nanos: f64,
     p99_nanos: f64,
-    /// The generator's own lateness at the 99th percentile, which is in the above.
+    /// Send lag of the generator at the 99th percentile, which is part of the latencies.
     lag_p99_nanos: f64,
 }
 
-/// One round of one server.
+/// Results of one round of one server.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Course {
-    /// Before, during and after the flood.
+    /// Results before, during and after the flood.
     phases: [Legitimate; 3],
-    /// Random names answered a second, while it lasted.
+    /// Answers a second to random names during the flood.
     flood_answers_per_second: f64,
     flood_queries_per_second: f64,
 }
@@ -155,7 +155,7 @@ fn course(turn: &Turn<'_>) -> Result<Course> {
     })
 }
 
-/// Asks for cached names as their users do, for so many seconds.
+/// Asks for cached names at the legitimate rate for so many seconds.
 fn legitimate(turn: &Turn<'_>, seconds: f64) -> Result<Legitimate> {
     let arguments = turn.bout.socket_arguments(turn.bout.args.names, seconds, Some(LEGITIMATE));
     let report = turn.bout.generate(turn.bout.urgent_generator(), &arguments)?;

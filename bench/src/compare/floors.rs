@@ -1,29 +1,29 @@
-//! The short form's verdict: ratios between servers, held against committed floors.
+//! Verdict of the short form: ratios between servers against committed floors.
 //!
-//! A ratio is the median of those within each round, so that what disturbs a whole round disturbs both sides of it.
-//! Answers a second fall when another program takes the core; answers a processor second do not, so their floors are
-//! closer to what is usual.
+//! A ratio is the median of the ratios within each round, so that a disturbance of a whole round
+//! affects both sides. Answers a second fall when another program takes the core; answers a
+//! processor second do not, so their floors are closer to the usual ratio.
 
 use super::{bout::Rounds, sample::Sample, server::Contestant, stats::Summary};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::{fmt, fs, path::Path};
 
-/// The least that a ratio may be.
+/// Least ratio between two servers that is allowed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Floor {
-    /// The server that must not become slower.
+    /// Server that must not become slower.
     server: String,
-    /// What it is held against.
+    /// Server that it is compared with.
     to: String,
-    /// Of answers a second.
+    /// Least ratio of answers a second.
     answers_per_second: f64,
-    /// Of answers a processor second.
+    /// Least ratio of answers a processor second.
     answers_per_cpu_second: f64,
 }
 
-/// A ratio that was found.
+/// Measured ratio and its floor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     what: String,
@@ -41,7 +41,7 @@ pub fn read(path: &Path) -> Result<Vec<Floor>> {
     read().with_context(|| format!("{} holds no floors", path.display()))
 }
 
-/// The servers that are needed.
+/// Returns the names of the servers that the floors need.
 pub fn servers(floors: &[Floor]) -> Vec<String> {
     let mut names: Vec<_> =
         floors.iter().flat_map(|floor| [floor.server.clone(), floor.to.clone()]).collect();
@@ -50,13 +50,14 @@ pub fn servers(floors: &[Floor]) -> Vec<String> {
     names
 }
 
-/// Holds what the rounds found against the floors. A server without figures is an error: nothing would have been held.
+/// Compares the rounds' results with the floors. A server without figures is an error: its floors
+/// would go unchecked.
 pub fn judge(floors: &[Floor], contestants: &[Contestant], found: &Rounds<Sample>) -> Result<Vec<Verdict>> {
     let samples = |name: &str| {
         let of = found.iter().find(|(index, _)| contestants[*index].description.name == name);
         let samples = of.map(|(_, samples)| samples).filter(|samples| !samples.is_empty());
         samples.with_context(|| {
-            format!("there is no figure of {name}, so its ratios cannot be held: is it installed?")
+            format!("there is no figure of {name}, so its ratios cannot be checked: is it installed?")
         })
     };
     let mut verdicts = Vec::new();
@@ -82,7 +83,7 @@ pub fn hold(verdicts: &[Verdict]) -> Result<()> {
     let fallen: Vec<_> = verdicts.iter().filter(|v| !v.holds()).map(Verdict::to_string).collect();
     ensure!(
         fallen.is_empty(),
-        "{}. If that is meant, lower the floor and say why in the commit",
+        "{}. If that is intended, lower the floor and say why in the commit",
         fallen.join("; ")
     );
     Ok(())
@@ -90,7 +91,7 @@ pub fn hold(verdicts: &[Verdict]) -> Result<()> {
 
 impl Verdict {
     fn holds(&self) -> bool {
-        // What is no number holds nothing.
+        // NaN fails.
         self.found >= self.floor
     }
 }
@@ -124,7 +125,8 @@ mod tests {
         figures.iter().map(of).collect()
     }
 
-    /// Three rounds of which one was disturbed, for both: ratios of 3.5, 3.5 and 3.4, and of 4.
+    /// Returns three rounds, one of them disturbed for both servers: ratios of 3.5, 3.5 and 3.4,
+    /// and of 4.
     fn found() -> Rounds<Sample> {
         vec![
             (0, samples(&[(700e3, 1e3), (350e3, 1e3), (680e3, 1e3)])),

@@ -1,4 +1,4 @@
-//! What misses cost: the rate that a server takes, by the share of queries that hit.
+//! Cost of misses: the highest rate of a server by share of hits.
 
 use super::{
     bout::{Bout, Rounds, Turn},
@@ -18,23 +18,23 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// Shares of hits, in percent, in the order in which they are measured.
+/// Shares of hits, in percent, in the order of measurement.
 const SHARES: [u8; 4] = [100, 99, 95, 80];
 /// Share of queries that may go unanswered at the highest rate, in percent.
 const LOSS: f64 = 1.0;
 
-/// A rate that failed with no more than this unanswered, in percent, is tried again.
+/// Share of unanswered queries, in percent, up to which a failed rate is tried again.
 const CLOSE: f64 = 5.0;
 
-/// What a server does at one share of hits.
+/// Results of a server at one share of hits.
 #[derive(Clone, Debug, Serialize)]
 struct Point {
     share: u8,
-    /// The highest rate at which it left at most [`LOSS`] unanswered.
+    /// Highest rate at which the server left at most [`LOSS`] unanswered.
     rate: f64,
-    /// What it did at that rate; `None` if it met the objective at no rate that was tried.
+    /// Sample at that rate; `None` if no rate that was tried met the objective.
     at_rate: Option<Sample>,
-    /// What it did at twice that rate.
+    /// Sample at twice that rate.
     overloaded: Sample,
 }
 
@@ -42,7 +42,7 @@ struct Point {
 pub fn measure(bout: &Bout<'_>) -> Result<Section> {
     let rounds = bout.args.rounds.unwrap_or(2);
     let seconds = bout.args.seconds.unwrap_or(0.3);
-    // Where the last round ended, the next one begins.
+    // Each round starts its search at the rate where the last round ended.
     let mut known = BTreeMap::new();
     let found = bout.rounds(
         rounds,
@@ -61,9 +61,9 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
     section(bout, rounds, seconds, &found)
 }
 
-/// All shares of one server.
+/// Measures one server at all shares of hits.
 fn curve(turn: &Turn<'_>, seconds: f64, known: Option<&Vec<f64>>) -> Result<Vec<Point>> {
-    // A first guess, at 100 %: what it answers when asked for too much.
+    // First guess, at 100 %: the rate of answers when asked for more than it can answer.
     let mut guess = 0.9 * turn.load(&saturation::load(seconds))?.answers_per_second();
     let mut points = Vec::new();
     for (nth, share) in SHARES.into_iter().enumerate() {
@@ -73,7 +73,7 @@ fn curve(turn: &Turn<'_>, seconds: f64, known: Option<&Vec<f64>>) -> Result<Vec<
         if let Some(first) = near {
             (_, best) = search(turn, Search { first, stride: 1.12, close: 1.06, tries: 2 }, &load)?;
         }
-        // What another program did to a short search is no result.
+        // A search without result may be another program's doing, so a wider one follows.
         if best.is_none() {
             let wide = Search { first: guess, stride: 1.5, close: 1.06, tries: 5 };
             let (found, sample) = search(turn, wide, &load)?;
@@ -82,7 +82,7 @@ fn curve(turn: &Turn<'_>, seconds: f64, known: Option<&Vec<f64>>) -> Result<Vec<
             }
             best = sample;
         }
-        // What was sent, and not what was ordered: the generator has its limits too.
+        // Rate that was sent, not rate that was ordered: the generator has limits too.
         let rate = best.as_ref().map_or(0.0, |best| best.queries_per_second);
         let bearable = if rate > 0.0 { rate } else { guess / 8.0 };
         let overloaded = turn.load(&load(2.0 * bearable))?;
@@ -93,7 +93,7 @@ fn curve(turn: &Turn<'_>, seconds: f64, known: Option<&Vec<f64>>) -> Result<Vec<
     Ok(points)
 }
 
-/// What was found, and what the server did at the highest rate that it took.
+/// Returns the search's result, and the sample at the highest rate that the server took.
 fn search(turn: &Turn<'_>, search: Search, load: &impl Fn(f64) -> Load) -> Result<(Found, Option<Sample>)> {
     let mut best: Option<Sample> = None;
     let found = highest(search, |rate| {
@@ -165,7 +165,7 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, found: &Rounds<Vec<Point>
         name: "hits",
         title: "The highest rate with little loss, by share of hits".into(),
         note: format!(
-            "Queries for random names, each asked once, are mixed in; the upstream says that they do not exist. Taken is \
+            "Queries for random names, each asked once, are mixed in; the upstream says that they do not exist. The rate taken is \
              the highest rate at which at most {LOSS} % of the queries got no answer, searched for in steps of \
              {seconds} s; then each is asked for twice that. Medians of {rounds} rounds in turns."
         ),
@@ -178,7 +178,7 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, found: &Rounds<Vec<Point>
     })
 }
 
-/// ringdnsd over AF_XDP against whoever of the peers is best, at each share.
+/// Returns the ratio of ringdnsd over AF_XDP to the best of the peers, at each share.
 fn best_of_the_others(rates: &BTreeMap<(u8, &str), f64>) -> Vec<String> {
     let against = |share: u8| {
         let ours = rates.get(&(share, "ringdnsd"))?;

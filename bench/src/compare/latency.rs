@@ -1,4 +1,4 @@
-//! Latency at half of each server's own maximum, and ringdnsd's at that same rate.
+//! Latency at half of each server's own maximum, and ringdnsd's latency at the same rate.
 
 use super::{
     bout::{Bout, Turn},
@@ -15,20 +15,20 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// How long the maximum is measured, in seconds.
+/// Time for which the maximum is measured, in seconds.
 const MAXIMUM: f64 = 0.5;
 
-/// One round of one server.
+/// Results of one round of one server.
 #[derive(Debug, Serialize)]
 struct Pair {
-    /// Half of its own answers a second at saturation.
+    /// Half of the server's answers a second at saturation.
     rate: f64,
     sample: Sample,
-    /// ringdnsd over AF_XDP at the same rate, in the same round.
+    /// Sample of ringdnsd over AF_XDP at the same rate, in the same round.
     ringdnsd: Option<Sample>,
 }
 
-/// Measures everybody.
+/// Measures all servers.
 pub fn measure(bout: &Bout<'_>) -> Result<Section> {
     let rounds = bout.args.rounds.unwrap_or(2);
     let seconds = bout.args.seconds.unwrap_or(1.5);

@@ -7,25 +7,25 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 
-/// How many names.
+/// Numbers of names.
 const COUNTS: [u32; 2] = [100_000, 1_000_000];
 const MIB: f64 = (1 << 20) as f64;
 
-/// A server's memory with so many names.
+/// Memory of a server with so many names.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Filled {
     names: u32,
     bytes: u64,
-    /// How long it took to ask for all of them once.
+    /// Time that it took to ask for all names once.
     seconds: f64,
-    /// Share of the names that it had to ask for again, in percent.
+    /// Share of the names that the server had to ask for again, in percent.
     forgotten: f64,
 }
 
-/// One round of one server.
+/// Results of one round of one server.
 #[derive(Clone, Debug, Serialize)]
 struct Growth {
-    /// With nothing cached.
+    /// Memory with nothing cached, in bytes.
     empty: u64,
     filled: Vec<Filled>,
 }
@@ -47,10 +47,13 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
                 let bytes = turn.running.server.memory()?;
                 let forgotten = turn.forgotten(names)?;
                 if forgotten > 1.0 {
-                    turn.remark(&format!("of {} names it had lost {forgotten:.0} %", group(names.into())));
+                    turn.remark(&format!(
+                        "of {} names it no longer had {forgotten:.0} % cached",
+                        group(names.into())
+                    ));
                 }
                 if bytes.saturating_sub(empty) < u64::from(names) {
-                    turn.remark("it takes the memory of its whole cache when it starts");
+                    turn.remark("it allocates its whole cache when it starts");
                 }
                 filled.push(Filled { names, bytes, seconds, forgotten });
             }
@@ -97,8 +100,8 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
     Ok(Section {
         name: "memory",
         title: "Memory of 100 thousand and a million names".into(),
-        note: "Memory is the proportional set size (PSS), files that are mapped included; bytes a name are what is above \
-               the size at the start. Names/s: how fast it was filled, each name asked once over kernel sockets, 400 \
+        note: "Memory is the proportional set size (PSS), files that are mapped included; bytes a name count the growth over \
+               the size at the start. Names/s: rate of filling, each name asked once over kernel sockets, 400 \
                in flight; the names of the second column that had been asked for in the first are hits."
             .into(),
         head: head.map(String::from).to_vec(),

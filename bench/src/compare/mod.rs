@@ -1,7 +1,8 @@
-//! `ringbench compare`: ringdnsd and its peers on one cable, in one run.
+//! `ringbench compare`: ringdnsd and its peers on one link, in one run.
 //!
-//! Rates of different days, or of different machines, say nothing about each other. So all servers are measured here in
-//! turns, round by round, by the same generator at the same names; medians are compared, and what varies is shown.
+//! Rates of different days or machines cannot be compared. So all servers are measured here in
+//! turns, round by round, by the same generator with the same names; the tables compare medians and
+//! show the spread.
 
 mod bout;
 mod conditions;
@@ -40,12 +41,12 @@ use std::{
 
 /// Measures ringdnsd and its peers in turns, in a lab of two hosts on this machine, and prints tables.
 ///
-/// Each server runs on core 1; the generator, in the kernel of the other host, and the upstream on core 0. Needs root,
-/// two cores, and a machine with nothing else to do. Peers are installed by `deploy/setup.sh bench`; those that are not
-/// there are skipped with a word.
+/// Each server runs on core 1; the generator, in the kernel of the other host, and the upstream on
+/// core 0. Needs root, two cores, and a machine with nothing else to do. `deploy/setup.sh bench`
+/// installs the peers; a peer that is not installed is skipped, and the report says so.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to measure.
+    /// Measures to run.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "saturation")]
     pub measure: Vec<Measure>,
     /// The short form, for CI: saturation of the servers that --floors names, in less than a minute.
@@ -54,17 +55,17 @@ pub struct Args {
     /// Fail if a ratio of saturation falls below its floor in this file, such as bench/ratios.json.
     #[arg(long, value_name = "FILE")]
     pub floors: Option<PathBuf>,
-    /// Rounds: in each, every server is started, warmed, measured and stopped. Each measure has a number of its own when
-    /// absent.
+    /// Rounds: in each, every server is started, warmed, measured and stopped. Default: each
+    /// measure's own number.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: Option<u16>,
-    /// Seconds that each load is measured for. Each measure has its own when absent.
+    /// Seconds of each load. Default: each measure's own.
     #[arg(long)]
     pub seconds: Option<f64>,
-    /// Names, all of which are cached.
+    /// Number of names, all of which are cached.
     #[arg(long, default_value_t = 10_000)]
     pub names: u32,
-    /// Only this server, by the name of its file; may be given several times.
+    /// Measure only this server, by the name of its file; may be given several times.
     #[arg(long = "only", value_name = "NAME")]
     pub only: Vec<String>,
     /// Folder with more servers, described as in bench/servers.
@@ -73,10 +74,11 @@ pub struct Args {
     /// Script that makes the lab.
     #[arg(long, value_name = "FILE", default_value = "deploy/lab.sh")]
     pub lab: PathBuf,
-    /// The ringdnsd to measure; the one beside this program when absent.
+    /// The ringdnsd to measure. Default: the one beside this program.
     #[arg(long, value_name = "FILE")]
     pub ringdnsd: Option<PathBuf>,
-    /// Priority of servers and generator, from -20 (most) to 19: below zero where other programs disturb.
+    /// Priority of servers and generator, from -20 (highest) to 19. Use a value below zero where
+    /// other programs disturb.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i8).range(-20..=19))]
     pub nice: i8,
     /// Also write the tables as Markdown.
@@ -90,12 +92,13 @@ pub struct Args {
     pub plots: Option<PathBuf>,
 }
 
-/// What can be measured.
+/// Measures of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Measure {
     /// Answers a second when asked for more than can be answered, and processor time an answer.
     Saturation,
-    /// The highest rate with little loss at 100, 99, 95 and 80 % hits, and what is left of it under twice that.
+    /// The highest rate with little loss at 100, 99, 95 and 80 % hits, and the rate of hits under
+    /// twice that load.
     Hits,
     /// Latency at half of each server's own maximum, and ringdnsd's at the same rate.
     Latency,
@@ -107,13 +110,13 @@ pub enum Measure {
 
 pub(crate) const GENERATOR_CORE: usize = 0;
 pub(crate) const SERVER_CORE: usize = 1;
-/// What every server's sockets have for queries that wait, in bytes.
+/// Receive buffer of every server's sockets, in bytes.
 const RECEIVE_BUFFER: u32 = 4 << 20;
 
 /// `ringbench compare`.
 pub fn run(args: &Args) -> Result<()> {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
-    ensure!(cores >= 2, "servers and generator want a core each; this process may use {cores}");
+    ensure!(cores >= 2, "servers and generator need a core each; this process may use {cores}");
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
@@ -123,7 +126,7 @@ pub fn run(args: &Args) -> Result<()> {
     let descriptions = server::describe(args.servers.as_deref(), &needed)?;
     let programs = Programs::find(args.ringdnsd.clone())?;
     let (contestants, mut skipped) = find_all(descriptions, &programs);
-    ensure!(!contestants.is_empty(), "not one of the servers is installed: deploy/setup.sh bench");
+    ensure!(!contestants.is_empty(), "none of the servers is installed: run deploy/setup.sh bench");
     if let Some(folder) = &args.plots {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
@@ -133,7 +136,7 @@ pub fn run(args: &Args) -> Result<()> {
     let buffer = Setting::receive_buffer(RECEIVE_BUFFER);
 
     if buffer.is_none() {
-        skipped.push("Servers that have no setting for it had the kernel's default receive buffer (net.core.rmem_default)".into());
+        skipped.push("Servers without a setting for the receive buffer had the kernel's default (net.core.rmem_default)".into());
     }
 
     let lab = Lab::up(&args.lab)?;
@@ -159,7 +162,7 @@ pub fn run(args: &Args) -> Result<()> {
             Measure::Flood => flood::measure(&bout),
         };
         report.sections.push(Section { seconds: began.elapsed().as_secs_f64(), ..section? });
-        // What takes minutes is kept as it comes.
+        // Measures take minutes, so each result is written as soon as it is there.
         report.write(args)?;
     }
     bout.end()?;
@@ -171,7 +174,7 @@ pub fn run(args: &Args) -> Result<()> {
     floors::hold(&verdicts)
 }
 
-/// Those that are installed, and a word for each of the others.
+/// Returns the servers that are installed, and a remark for each of the others.
 fn find_all(descriptions: Vec<Description>, programs: &Programs) -> (Vec<Contestant>, Vec<String>) {
     let (mut there, mut skipped) = (Vec::new(), Vec::new());
     for description in descriptions {
@@ -184,13 +187,13 @@ fn find_all(descriptions: Vec<Description>, programs: &Programs) -> (Vec<Contest
     (there, skipped)
 }
 
-/// Where servers have their files: in memory, where that can be had.
+/// Returns the folder of the servers' files: in memory if possible.
 fn memory_folder() -> PathBuf {
     let shared = Path::new("/dev/shm");
     if shared.is_dir() { shared.into() } else { env::temp_dir() }
 }
 
-/// All that was found.
+/// Results and conditions of a comparison.
 struct Report<'a> {
     conditions: Conditions,
     upstream_rate: f64,
@@ -251,7 +254,7 @@ impl Report<'_> {
         })
     }
 
-    /// Writes everything where it was asked for.
+    /// Writes the results to the files that the arguments name.
     fn write(&self, args: &Args) -> Result<()> {
         let write = |path: &Path, text: &str| {
             fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))

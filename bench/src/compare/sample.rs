@@ -1,4 +1,4 @@
-//! What came of one load on one server.
+//! Results of one load on one server.
 
 use crate::lab::Usage;
 use anyhow::{Context, Result, ensure};
@@ -6,23 +6,23 @@ use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
 
-/// What is asked of a server, over the interface.
+/// Load over the interface on a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Share of names that nobody asked before, in percent.
+    /// Share of names never asked before, in percent.
     pub random_share: f64,
-    /// Queries a second; without, as many as the cable takes.
+    /// Queries a second; `None` means as many as the link takes.
     pub qps: Option<f64>,
-    /// How long it is measured.
+    /// Duration, in seconds.
     pub seconds: f64,
 }
 
-/// What came of it.
+/// Results of a load.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {
     /// Queries a second that left the generator.
     pub queries_per_second: f64,
-    /// Answers a second to names that were warmed: NOERROR.
+    /// Answers a second to warmed names: NOERROR.
     pub hits_per_second: f64,
     /// Answers a second to random names: NXDOMAIN.
     pub misses_per_second: f64,
@@ -34,48 +34,49 @@ pub struct Sample {
     pub sent: u64,
     /// Answers to random names, over the whole run.
     pub misses: u64,
-    /// Mean length of the answers' frames.
+    /// Mean length of the answers' frames, in bytes.
     pub answer_bytes: f64,
-    /// Processor time that the server had for each answer, in nanoseconds. Other programs on its core take rate away
-    /// from it, but nothing of this.
+    /// Processor time of the server for each answer, in nanoseconds. Other programs on its core
+    /// lower its rate, but not this.
     pub cpu_nanos: f64,
-    /// Time until the answer, in nanoseconds from when its query was due, at the quantiles 0.5, 0.99 and 0.999.
+    /// Latency from when a query was due, in nanoseconds, at the quantiles 0.5, 0.99 and 0.999.
     pub latency_nanos: [u64; 3],
-    /// Queries that the upstream had meanwhile.
+    /// Queries that the upstream served meanwhile.
     pub upstream_queries: u64,
-    /// Share of the time that the upstream ran, or waited for its core, in percent.
+    /// Share of the time for which the upstream ran, or waited for its core, in percent.
     pub upstream_busy: f64,
 }
 
-/// What is known of a load besides the generator's report.
+/// Facts about a load besides the generator's report.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleParts {
-    /// The server's processor time.
+    /// Resource usage of the server.
     pub server: Usage,
-    /// The upstream's.
+    /// Resource usage of the upstream.
     pub upstream: Usage,
-    /// How long all of it took.
+    /// Duration of the whole load.
     pub elapsed: Duration,
-    /// Queries that the upstream had.
+    /// Queries that the upstream served.
     pub served: u64,
 }
 
-/// Where the upstream is busier than this, in percent, it was measured, and not the server.
+/// Load of the upstream, in percent, above which the upstream bounds the result rather than the
+/// server.
 const BUSY: f64 = 85.0;
 
 impl Sample {
-    /// From a report of `ringbench run --json`.
+    /// Parses a report of `ringbench run --json`.
     pub fn read(report: &Value, parts: SampleParts) -> Result<Self> {
         let figure = |pointer: &str| {
             let figure = report.pointer(pointer).and_then(Value::as_f64);
             figure.with_context(|| format!("the generator's report lacks {pointer}"))
         };
-        // What did not happen is not in the report.
+        // The report omits RCODEs that did not occur.
         let rcode = |name: &str| figure(&format!("/response_rcodes/{name}")).unwrap_or(0.0);
         let (sent, answers) = (figure("/sent/queries")?, figure("/received/responses")?);
         let (hits, misses) = (rcode("NOERROR"), rcode("NXDOMAIN"));
         let rate = figure("/traffic/answers_per_second")?;
-        ensure!(rate > 0.0 && answers > 0.0, "it answered before the load, and nothing under it");
+        ensure!(rate > 0.0 && answers > 0.0, "the server answered before the load, but not under it");
         let quantile = |name: &str| figure(&format!("/listed/latency_ns/{name}")).map(|nanos| nanos as u64);
         Ok(Sample {
             queries_per_second: figure("/traffic/queries_per_second")?,
@@ -94,14 +95,14 @@ impl Sample {
         })
     }
 
-    /// Answers a second, hits and misses.
+    /// Returns answers a second, hits and misses.
     pub fn answers_per_second(&self) -> f64 {
         self.hits_per_second + self.misses_per_second
     }
 
-    /// Whether at most `loss` percent of the queries got no answer. Misses are few, so they are looked at by
-    /// themselves as well: a server must not meet this by leaving them out. Their number is drawn by lot; three
-    /// standard deviations less than expected are still believed to be all.
+    /// Whether at most `loss` percent of the queries got no answer. Misses are few, so they are
+    /// checked separately too: a server must not meet the objective by leaving them out. Their
+    /// number is random; up to three standard deviations fewer than expected still count as all.
     pub fn meets(&self, load: &Load, loss: f64) -> bool {
         let expected = self.sent as f64 * load.random_share / 100.0;
         let least = (expected - 3.0 * expected.sqrt()) * (1.0 - 5.0 * loss / 100.0);
@@ -112,13 +113,13 @@ impl Sample {
         load.qps.is_none_or(|qps| self.queries_per_second > 0.97 * qps)
     }
 
-    /// What makes these figures something else than what was asked for.
+    /// Returns the reasons why these figures are not those of the load that was ordered.
     pub fn faults(&self, load: &Load) -> Vec<String> {
         let mut faults = Vec::new();
         let percent_of = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
         let failed = percent_of(self.failures, self.sent);
         if failed > 0.1 {
-            faults.push("some answers were failures (SERVFAIL, REFUSED …), which count as none".into());
+            faults.push("some answers were failures (SERVFAIL, REFUSED …), which count as unanswered".into());
         }
         let asked = percent_of(self.upstream_queries, self.sent);
         if load.random_share == 0.0 && asked > 0.1 {
@@ -128,13 +129,13 @@ impl Sample {
             faults.push("it answered random names more often than it asked the upstream for them".into());
         }
         if self.upstream_busy > BUSY {
-            faults.push("the upstream had hardly a moment's rest: it bounds what is measured".into());
+            faults.push("the upstream was busy nearly all the time: it bounds the result".into());
         }
         if !self.kept_pace(load) {
             faults.push("the generator did not keep the rate that was ordered".into());
         }
         if load.qps.is_none() && self.unanswered < 2.0 {
-            faults.push("it answered all that the generator could ask: it may be faster".into());
+            faults.push("it answered everything that the generator could ask: it may be faster".into());
         }
         faults
     }
@@ -146,7 +147,7 @@ mod tests {
     use serde_json::json;
 
     impl Sample {
-        /// Of a load of hits alone.
+        /// Returns a sample of a load of hits alone.
         pub fn of_hits(rate: f64, cpu_nanos: f64) -> Self {
             Sample { hits_per_second: rate, misses_per_second: 0.0, cpu_nanos, ..sample(10, 10, 0, 0, 0) }
         }
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn leaving_misses_out_does_not_meet_the_objective() {
         assert!(sample(10_000, 8_990, 985, 0, 1_000).meets(&MIXED, 1.0));
-        // 0.5 % of everything, but half of the misses.
+        // 0.5 % of all queries, but half of the misses.
         let few = Load { random_share: 1.0, ..MIXED };
         assert!(!sample(100_000, 99_000, 500, 0, 500).meets(&few, 1.0));
         assert!(!sample(10_000, 8_900, 980, 0, 1_000).meets(&MIXED, 1.0));

@@ -1,4 +1,4 @@
-//! Answers a second at saturation, all names cached; and the processor time that an answer takes.
+//! Answers a second at saturation, all names cached, and the processor time of an answer.
 
 use super::{
     bout::{Bout, Rounds},
@@ -13,12 +13,12 @@ use crate::{
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-/// The load: as many names of the list as the cable takes.
+/// Returns the load: as many names of the list as the link takes.
 pub fn load(seconds: f64) -> Load {
     Load { random_share: 0.0, qps: None, seconds }
 }
 
-/// Measures everybody.
+/// Measures all servers.
 pub fn measure(bout: &Bout<'_>) -> Result<(Section, Rounds<Sample>)> {
     let args = bout.args;
     let (rounds, seconds) = if args.short { (5, 1.0) } else { (3, 1.5) };
@@ -99,7 +99,7 @@ impl Results {
             });
             raw.insert(contestant.name.clone(), value);
         }
-        let remark = "Ratios: of answers a second / of answers a processor second. On a machine with other work believe \
+        let remark = "Ratios: of answers a second / of answers a processor second. On a machine with other work trust \
                       the latter";
         Ok(Section {
             name: "saturation",
@@ -114,7 +114,7 @@ impl Results {
         })
     }
 
-    /// Median over median: of answers a second, and of answers a processor second.
+    /// Returns the ratios of the medians: of answers a second, and of answers a processor second.
     fn ratios(&self, of: usize, to: usize) -> Option<[f64; 2]> {
         let rate = self.rate[of]?.median / self.rate[to]?.median;
         let cpu = self.cpu[to]?.median / self.cpu[of]?.median;
@@ -135,7 +135,7 @@ impl Results {
     }
 }
 
-/// A bar for a server.
+/// Returns the bar of a server.
 pub fn bar(name: &str, summary: Summary, unit: f64) -> Bar {
     Bar { name: name.into(), value: summary.median / unit, low: summary.min / unit, high: summary.max / unit }
 }

@@ -1,41 +1,42 @@
-//! The highest rate that a server takes, found as RFC 2544 section 26.1 does: by trying rates.
+//! Search for the highest rate that a server takes, by trial rates as in RFC 2544 section 26.1.
 
 use anyhow::Result;
 
-/// What a search found.
+/// Result of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
-    /// The highest rate that was met, 0 if none was.
+    /// Highest rate that met the objective, 0 if none did.
     pub rate: f64,
     /// Whether a higher rate was tried and failed: otherwise the maximum may be anywhere above.
     pub bounded: bool,
 }
 
-/// Where to search.
+/// Parameters of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
-    /// The first rate that is tried.
+    /// First rate to try.
     pub first: f64,
-    /// By how much a rate is raised or lowered while only one side of the maximum is known.
+    /// Factor by which a rate is raised or lowered while only one side of the maximum is known.
     pub stride: f64,
-    /// Met and missed rates that differ by less than this factor are close enough.
+    /// Factor between a met and a missed rate below which the search ends.
     pub close: f64,
-    /// How often a rate may be tried.
+    /// Most trials of a rate.
     pub tries: u32,
 }
 
-/// How a rate went.
+/// Outcome of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trial {
-    /// The objective was met.
+    /// The rate met the objective.
     Met,
-    /// It was missed by so little that chance may have done it, or another program: the rate is tried once more.
+    /// The rate missed the objective by so little that chance or another program may be the cause;
+    /// it is tried once more.
     Close,
-    /// It was missed.
+    /// The rate missed the objective.
     Missed,
 }
 
-/// The highest rate that was met.
+/// Returns the highest rate that met the objective.
 pub fn highest(search: Search, mut attempt: impl FnMut(f64) -> Result<Trial>) -> Result<Found> {
     let (mut good, mut bad) = (None::<f64>, None::<f64>);
     let mut rate = search.first;
@@ -60,7 +61,7 @@ pub fn highest(search: Search, mut attempt: impl FnMut(f64) -> Result<Trial>) ->
 mod tests {
     use super::*;
 
-    /// A server that takes up to `maximum` queries a second.
+    /// Searches a server that takes up to `maximum` queries a second.
     fn search(maximum: f64, first: f64, tries: u32) -> (Found, u32) {
         let mut asked = 0;
         let found = highest(Search { first, stride: 1.6, close: 1.06, tries }, |rate| {

@@ -1,34 +1,34 @@
-//! What a measure found: a table, what to know about it, plots and raw figures.
+//! Results of a measure: table, notes, plots and raw figures.
 
 use super::stats::Summary;
 use crate::report::group;
 use serde_json::Value;
 use std::fmt;
 
-/// One measure's results.
+/// Results of one measure.
 #[derive(Debug)]
 pub struct Section {
-    /// Its name on the command line.
+    /// Name of the measure on the command line.
     pub name: &'static str,
-    /// Its heading.
+    /// Heading.
     pub title: String,
-    /// How it was measured.
+    /// Method of the measurement.
     pub note: String,
-    /// The table's head: first the servers, then figures.
+    /// Head of the table: the server column, then the figures.
     pub head: Vec<String>,
-    /// Its rows, as long as the head.
+    /// Rows of the table, as long as the head.
     pub rows: Vec<Vec<String>>,
-    /// What whoever reads it has to know.
+    /// Remarks for the readers.
     pub remarks: Vec<String>,
     /// Every figure of every round.
     pub raw: Value,
-    /// File names without suffix, and what is in them: SVG.
+    /// Plots: file name without suffix, and SVG.
     pub plots: Vec<(String, String)>,
-    /// How long it took, in seconds.
+    /// Duration of the measure, in seconds.
     pub seconds: f64,
 }
 
-/// As Markdown, which is readable as it is.
+/// Markdown, which is also readable as plain text.
 impl fmt::Display for Section {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "## {}\n\n{} Took {:.0} s.\n", self.title, self.note, self.seconds)?;
@@ -63,20 +63,20 @@ impl fmt::Display for Section {
     }
 }
 
-/// A row for a server that has no figures.
+/// Returns the row of a server without figures.
 pub fn empty_row(title: &str, columns: usize) -> Vec<String> {
     let mut row = vec!["-".to_owned(); columns];
     row[0] = title.into();
     row
 }
 
-/// A median with its spread.
+/// Formats a median and its spread.
 pub fn with_spread(summary: Summary) -> [String; 2] {
     let whole = |figure: f64| group(figure as u64);
     [whole(summary.median), format!("{}-{}", whole(summary.min), whole(summary.max))]
 }
 
-/// Nanoseconds, as microseconds of three digits or so.
+/// Formats nanoseconds as microseconds with about three digits.
 pub fn micros(nanos: f64) -> String {
     let micros = nanos / 1000.0;
     if micros < 100.0 { format!("{micros:.1}") } else { group(micros as u64) }

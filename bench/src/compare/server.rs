@@ -1,4 +1,4 @@
-//! What is compared: servers, each described by a file.
+//! Servers to compare, each described by a file.
 
 use super::{SERVER_CORE, memory_folder};
 use crate::{
@@ -21,10 +21,10 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Where the upstream of all caches serves, on the server's loopback.
+/// Address of the upstream of all caches, on the server's loopback.
 pub const UPSTREAM: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5301));
 
-/// The servers that are compared unless others are asked for, in the order of the tables.
+/// Servers that are compared by default, in the order of the tables.
 const BUILT_IN: [(&str, &str); 12] = [
     ("responder", include_str!("../../servers/responder.toml")),
     ("ringdnsd", include_str!("../../servers/ringdnsd.toml")),
@@ -40,58 +40,59 @@ const BUILT_IN: [(&str, &str); 12] = [
     ("knot-dns-xdp", include_str!("../../servers/knot-dns-xdp.toml")),
 ];
 
-/// What a server knows.
+/// Source of a server's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// It asks the upstream, and keeps what that says.
+    /// The server asks the upstream and keeps its answers.
     Cache,
-    /// It has all names from the start.
+    /// The server has all names from the start.
     Authority,
-    /// It has one answer for everything.
+    /// The server has one answer for every query.
     Constant,
 }
 
-/// A server, as its file describes it. Arguments, version and files may hold placeholders, `${like_this}`.
+/// Description of a server, as in its file. Arguments, version and files may hold placeholders,
+/// `${like_this}`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
-    /// The file's name, by which the server is chosen.
+    /// Name of the file, by which the server is chosen.
     #[serde(skip)]
     pub name: String,
-    /// Its name in tables.
+    /// Name in tables.
     pub title: String,
-    /// The program: a path, or looked for in `PATH` and where Debian puts servers.
+    /// Program: a path, or a name to look for in `PATH` and where Debian puts servers.
     program: String,
     arguments: Vec<String>,
-    /// A command that tells its version.
+    /// Command that prints the version.
     version: Vec<String>,
-    /// The Debian package that has it.
+    /// Debian package of the program.
     package: Option<String>,
-    /// What it knows.
+    /// Source of its answers.
     pub kind: Kind,
-    /// What holds it to one thread.
+    /// Setting that limits it to one thread.
     pub thread: String,
-    /// Why these settings are its best.
+    /// Reason why these settings are its best.
     pub notes: String,
-    /// Files to write before it starts.
+    /// Files to write before the server starts.
     #[serde(default)]
     files: BTreeMap<String, String>,
 }
 
 impl Description {
-    /// Reads one.
+    /// Parses a description.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
         let mut description: Description = toml::from_str(text)?;
         description.name = name.into();
         ensure!(
             !description.version.is_empty(),
-            "version is the command that tells it, such as [\"named\", \"-v\"]"
+            "version must be the command that prints it, such as [\"named\", \"-v\"]"
         );
         for file in description.files.keys() {
-            ensure!(!file.contains('/') && !file.starts_with('.'), "\"{file}\" is no plain file name");
+            ensure!(!file.contains('/') && !file.starts_with('.'), "\"{file}\" is not a plain file name");
         }
-        // A misspelled placeholder is found now, not after ten minutes of measuring.
+        // Finds a misspelled placeholder now, not after ten minutes of measuring.
         let places = Places::example();
         let texts =
             description.arguments.iter().chain(&description.version).chain(description.files.values());
@@ -101,14 +102,14 @@ impl Description {
         Ok(description)
     }
 
-    /// Whether it is part of this project: it has to be there, and to work.
+    /// Whether the server is part of this project: then it must be there and must work.
     pub fn is_ours(&self) -> bool {
         self.program.starts_with("${ring")
     }
 }
 
-/// The built-in servers, and those described in `folder`, which take the place of built-in ones of the same name. All
-/// of them, or those that are named in `only`.
+/// Returns the built-in servers and those described in `folder`, which replace built-in ones of the
+/// same name; limited to the names in `only` unless that is empty.
 pub fn describe(folder: Option<&Path>, only: &[String]) -> Result<Vec<Description>> {
     let mut servers = Vec::new();
     for (name, text) in BUILT_IN {
@@ -126,7 +127,7 @@ pub fn describe(folder: Option<&Path>, only: &[String]) -> Result<Vec<Descriptio
     paths.sort();
     for path in paths {
         let read = || {
-            let name = path.file_stem().and_then(OsStr::to_str).context("its name is no UTF-8")?;
+            let name = path.file_stem().and_then(OsStr::to_str).context("its name is not valid UTF-8")?;
             Description::parse(name, &fs::read_to_string(&path)?)
         };
         let server = read().with_context(|| format!("{} describes no server", path.display()))?;
@@ -137,23 +138,23 @@ pub fn describe(folder: Option<&Path>, only: &[String]) -> Result<Vec<Descriptio
     }
     if let Some(unknown) = only.iter().find(|name| servers.iter().all(|server| server.name != **name)) {
         let names: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
-        bail!("no server is called \"{unknown}\": there are {}", names.join(", "));
+        bail!("no server is called \"{unknown}\": known servers are {}", names.join(", "));
     }
     servers.retain(|server| only.is_empty() || only.contains(&server.name));
     Ok(servers)
 }
 
-/// This project's programs.
+/// Programs of this project.
 #[derive(Debug)]
 pub struct Programs {
-    /// This one.
+    /// Path of `ringbench`, this program.
     pub ringbench: PathBuf,
-    /// The server.
+    /// Path of `ringdnsd`.
     pub ringdnsd: PathBuf,
 }
 
 impl Programs {
-    /// Finds `ringdnsd` beside this program, unless it is said where it is.
+    /// Finds `ringdnsd` beside this program, unless a path is given.
     pub fn find(ringdnsd: Option<PathBuf>) -> Result<Self> {
         let ringbench = env::current_exe().context("cannot find this program's own file")?;
         let ringdnsd = ringdnsd.unwrap_or_else(|| ringbench.with_file_name("ringdnsd"));
@@ -167,17 +168,17 @@ impl Programs {
     }
 }
 
-/// A server that is installed here.
+/// Server that is installed here.
 #[derive(Debug)]
 pub struct Contestant {
-    /// How it is run.
+    /// Description of the server.
     pub description: Description,
-    /// What it says that its version is.
+    /// Version that the server prints.
     pub version: String,
 }
 
 impl Contestant {
-    /// Looks for the server; `Err` is the word to put into the table where it is not there.
+    /// Looks for the server; `Err` is the remark for the table if it is not there.
     pub fn find(description: Description, programs: &Programs) -> Result<Self, String> {
         let places = Places::new(SERVER, programs, Path::new(""), "");
         let find = || -> Result<String> {
@@ -188,10 +189,10 @@ impl Contestant {
             })?;
             let version: Vec<String> =
                 description.version.iter().map(|word| places.fill(word)).collect::<Result<_>>()?;
-            // Under its own name, or where it was found: sbin is often not in the PATH.
+            // The full path where it was found: sbin is often not in the PATH.
             let teller = if version[0] == program { path } else { PathBuf::from(&version[0]) };
             let output =
-                Command::new(teller).args(&version[1..]).output().context("it does not tell its version")?;
+                Command::new(teller).args(&version[1..]).output().context("it does not print its version")?;
             let said = [output.stdout, output.stderr].concat();
             Ok(version_in(&String::from_utf8_lossy(&said)).unwrap_or("of unknown version").into())
         };
@@ -201,12 +202,12 @@ impl Contestant {
         }
     }
 
-    /// Starts it in the lab, on its core, with a new folder and nothing in its cache.
+    /// Starts the server in the lab, on its core, with a new folder and an empty cache.
     pub fn start(&self, lab: &Lab, programs: &Programs, names: &Questions, nice: i8) -> Result<Running> {
         self.start_at(SERVER, lab, programs, names, nice)
     }
 
-    /// The same at an address of one's choice, so that several can run at once.
+    /// Starts the server at a given address, so that several can run at once.
     pub(crate) fn start_at(
         &self,
         address: SocketAddr,
@@ -237,15 +238,15 @@ impl Contestant {
     }
 }
 
-/// A started server and its folder.
+/// Started server and its folder.
 #[derive(Debug)]
 pub struct Running {
-    /// Its process.
+    /// Process of the server.
     pub server: Server,
     _folder: TempDir,
 }
 
-/// Where a program is: as it stands if it has a path, or in `PATH`, or where Debian puts servers.
+/// Finds a program: a path as it is, a name in `PATH` or where Debian puts servers.
 fn which(program: &str) -> Option<PathBuf> {
     let path = Path::new(program);
     if path.components().count() > 1 {
@@ -256,13 +257,13 @@ fn which(program: &str) -> Option<PathBuf> {
     env::split_paths(&folders).chain(servers).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// The first word that looks like a version: digits and a dot.
+/// Returns the first word that looks like a version: digits and a dot.
 fn version_in(said: &str) -> Option<&str> {
     let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
     said.split_ascii_whitespace().find(is_version).map(|word| word.trim_end_matches([',', ')', '.']))
 }
 
-/// The names as lines of a zone file, with the data that the synthetic upstream would give out.
+/// Returns the names as lines of a zone file, with the synthetic upstream's data.
 fn zone(names: &Questions) -> String {
     let mut text = String::new();
     for index in 0..names.len() as u32 {
@@ -277,7 +278,7 @@ fn zone(names: &Questions) -> String {
     text
 }
 
-/// What stands for which placeholder.
+/// Values of the placeholders.
 struct Places(BTreeMap<&'static str, String>);
 
 impl Places {
@@ -302,7 +303,7 @@ impl Places {
         Places::new(SERVER, &programs, Path::new(""), "")
     }
 
-    /// `text` with every placeholder replaced.
+    /// Replaces every placeholder in `text`.
     fn fill(&self, text: &str) -> Result<String> {
         let mut filled = String::new();
         let mut rest = text;

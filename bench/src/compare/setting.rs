@@ -1,8 +1,8 @@
-//! What is set on the machine while a comparison runs, and put back after it.
+//! Kernel settings that are changed while a comparison runs, and restored after it.
 
 use std::{fs, path::Path};
 
-/// A file of the kernel with another value than it had; that is put back when this is dropped.
+/// Kernel file with a changed value; dropping it restores the old value.
 #[derive(Debug)]
 pub struct Setting {
     path: &'static Path,
@@ -10,16 +10,17 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Where the kernel shares out the processor by session (autogroup), the niceness of a process counts within its
-    /// session only, and the session has one of its own. `None` where the kernel knows no sessions.
+    /// Sets the priority of this session. Where the kernel divides the processor by session
+    /// (autogroup), the niceness of a process counts within its session only, and the session has
+    /// one of its own. `None` if the kernel knows no sessions.
     pub fn session_priority(nice: i8) -> Option<Self> {
         // "/autogroup-135 nice 0"
         Setting::set(Path::new("/proc/self/autogroup"), &nice.to_string(), |text| text.rsplit(' ').next())
     }
 
-    /// What new sockets have for packets that wait to be read, in bytes. Some servers have a setting for it, others
-    /// none; so all have the same. Only the machine as a whole has this, not a network namespace. `None` if this
-    /// process may not.
+    /// Sets the receive buffer of new sockets, in bytes. Some servers have a setting for it and
+    /// others have none, so all get the same. It is global to the machine, not to a network
+    /// namespace. `None` if this process lacks the permission.
     pub fn receive_buffer(bytes: u32) -> Option<Self> {
         Setting::set(Path::new("/proc/sys/net/core/rmem_default"), &bytes.to_string(), |text| Some(text))
     }

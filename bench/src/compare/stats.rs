@@ -1,20 +1,20 @@
-//! Several rounds in short.
+//! Summary of several rounds.
 
 use serde::Serialize;
 
-/// Median and spread of what the rounds found.
+/// Median and spread of the rounds' results.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
-    /// The one in the middle, or between the two in the middle.
+    /// Median: the middle figure, or the mean of the two in the middle.
     pub median: f64,
-    /// The least.
+    /// Least figure.
     pub min: f64,
-    /// The most.
+    /// Greatest figure.
     pub max: f64,
 }
 
 impl Summary {
-    /// `None` of nothing.
+    /// Returns the summary, or `None` without figures.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);

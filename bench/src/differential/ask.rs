@@ -1,4 +1,4 @@
-//! Sends queries to one server, and keeps what comes back.
+//! Sends queries to one server, and collects the replies.
 
 use super::probe::Probe;
 use crate::{question::HEADER, upstream::Over};
@@ -9,22 +9,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Queries under way at a time: few, so that nobody has a reason to drop any.
+/// Most queries in flight at once: few, so that no server has a reason to drop one.
 const WINDOW: usize = 64;
-/// How long a reply may take. Resolvers ask an upstream that fails several times before they say so.
+/// Time within which a reply must come. Resolvers retry a failing upstream several times before
+/// they answer.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// How long a server may go on sending over TCP.
+/// Time within which a server must finish its reply over TCP.
 const STREAM_PATIENCE: Duration = Duration::from_secs(3);
 
-/// A query under way: whose, and when it was sent.
+/// Query in flight: its index, and when it was sent.
 type Flight = (usize, Instant);
 
-/// Asks all probes, over UDP and then over TCP, and gives their replies.
+/// Asks all probes, over UDP and then over TCP, and returns their replies.
 pub fn all(server: SocketAddr, probes: &[Probe]) -> Result<Vec<Option<Vec<u8>>>> {
     let mut replies = vec![None; probes.len()];
     let of = |over| (0..probes.len()).filter(move |nth| probes[*nth].over == over);
     datagrams(server, probes, of(Over::Udp), &mut replies)?;
-    // What was lost on the way, and what is never answered, which one cannot tell apart before.
+    // Asks again what was not answered: a lost packet looks like a query that is never answered.
     let silent: Vec<usize> = of(Over::Udp).filter(|nth| replies[*nth].is_none()).collect();
     datagrams(server, probes, silent.into_iter(), &mut replies)?;
     for nth in of(Over::Tcp) {
@@ -42,7 +43,7 @@ fn datagrams(
     let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
     socket.connect(server).with_context(|| format!("cannot send to {server}"))?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-    // Replies find their queries by ID, the place in the list.
+    // A reply finds its query by ID, which is the index in the list.
     let mut flying: Vec<Flight> = Vec::new();
     let mut buffer = vec![0; 65_535];
     loop {
@@ -51,7 +52,7 @@ fn datagrams(
         {
             let message = with_id(&probes[nth].message, nth as u16);
             socket.send(&message).with_context(|| format!("cannot send to {server}"))?;
-            // What is shorter than a header has no ID to answer to.
+            // A message shorter than a header has no ID to match.
             if message.len() >= HEADER {
                 flying.push((nth, Instant::now()));
             }
@@ -70,7 +71,7 @@ fn datagrams(
     }
 }
 
-/// Asks on a connection of its own: what one query does to it is no other's trouble.
+/// Asks on a connection of its own, so that one query cannot disturb another.
 fn stream(server: SocketAddr, message: &[u8]) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&server, STREAM_PATIENCE)?;
     stream.set_read_timeout(Some(STREAM_PATIENCE))?;

@@ -1,5 +1,5 @@
-//! `ringbench differential`: the same queries to ringdnsd and to other resolvers before one upstream, and whether each
-//! difference between their replies has a known reason.
+//! `ringbench differential`: sends the same queries to ringdnsd and to other resolvers before one
+//! upstream, and checks that each difference between their replies has a known reason.
 
 mod ask;
 mod probe;
@@ -29,31 +29,33 @@ use std::{
 };
 use table::{Found, Table};
 
-/// Asks ringdnsd, Unbound, PowerDNS Recursor and Knot Resolver the same, and classifies the differences.
+/// Asks ringdnsd, Unbound, PowerDNS Recursor and Knot Resolver the same queries, and classifies the
+/// differences.
 ///
-/// All forward to one upstream that knows a small Internet. Each query is asked twice: a miss, then a hit. Fails if a
-/// difference has no rule in bench/differential/rules.toml. Needs root and `deploy/setup.sh test`.
+/// All servers forward to one upstream that knows a small Internet. Each query is asked twice: a
+/// miss, then a hit. Fails if a difference has no rule in bench/differential/rules.toml. Needs root
+/// and `deploy/setup.sh test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many queries.
+    /// Number of queries.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub queries: u32,
-    /// Zones, one a line; made up when absent.
+    /// File of zones, one a line. Default: made-up zones.
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
-    /// What the random draws begin with.
+    /// Seed of the random draws.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Only these peers, by the name of their file in bench/differential.
     #[arg(long = "only", value_name = "NAME")]
     pub only: Vec<String>,
-    /// Other rules than those in bench/differential/rules.toml.
+    /// File of rules instead of bench/differential/rules.toml.
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
     /// Script that makes the lab.
     #[arg(long, value_name = "FILE", default_value = "deploy/lab.sh")]
     pub lab: PathBuf,
-    /// The ringdnsd to ask; the one beside this program when absent.
+    /// The ringdnsd to ask. Default: the one beside this program.
     #[arg(long, value_name = "FILE")]
     pub ringdnsd: Option<PathBuf>,
     /// Also write the table, as Markdown.
@@ -67,7 +69,7 @@ pub struct Args {
     pub examples: usize,
 }
 
-/// The servers: ringdnsd on its rings first, which the others are held against.
+/// Servers: ringdnsd on its rings first, with which the others are compared.
 const SERVERS: [(&str, &str); 5] = [
     ("ringdnsd", include_str!("../../differential/ringdnsd.toml")),
     ("ringdnsd-sockets", include_str!("../../differential/ringdnsd-sockets.toml")),
@@ -76,22 +78,23 @@ const SERVERS: [(&str, &str); 5] = [
     ("knot-resolver", include_str!("../../differential/knot-resolver.toml")),
 ];
 
-/// What the names of this project's servers begin with.
+/// Prefix of the names of this project's servers.
 const OURS: &str = "ringdnsd";
-/// The upstream, as a server that differences can be from.
+/// Upstream, as a server that can be compared with too.
 const ORIGIN: &str = "upstream";
-/// All peers at once, where they agree.
+/// All peers together, where they agree.
 const ALL: &str = "all";
 
-/// Queries that are asked once, and then again, before the next: so many that those between are some seconds.
+/// Queries that are asked once, and then again, before the next batch: so many that some seconds
+/// lie between the two.
 const BATCH: usize = 500 * GROUP;
-/// How long a server may take to start.
+/// Time within which a started server must answer.
 const START: Duration = Duration::from_secs(20);
 
-/// A server that is running.
+/// Running server.
 struct Peer {
     name: String,
-    /// Not a ringdnsd.
+    /// Whether this is no ringdnsd.
     is_other: bool,
     address: SocketAddr,
     running: Running,
@@ -118,7 +121,7 @@ pub fn run(args: &Args) -> Result<()> {
             for peer in &mut peers {
                 peer.running.server.check()?;
             }
-            // Whoever was asked first may have had its records for so long.
+            // A server that was asked early may have held its records for this long.
             let ages = Ages { batch: asked.elapsed(), run: first.elapsed() };
             let replies: Vec<_> = peers.iter().zip(said).collect();
             compare(batch, &replies, &truth, ages, again, &mut table);
@@ -138,11 +141,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     output::json(args.json.as_deref(), &table.json())?;
     let unexplained = table.unexplained();
-    ensure!(unexplained == 0, "{unexplained} differences are unexplained: see the last table");
+    ensure!(unexplained == 0, "{unexplained} differences are unexplained: see the last table of the report");
     Ok(())
 }
 
-/// The zones to ask about.
+/// Returns the zones to ask about.
 fn apexes(args: &Args) -> Result<Vec<String>> {
     let wanted = (args.queries as usize).div_ceil(GROUP);
     let Some(path) = &args.names else {
@@ -152,7 +155,7 @@ fn apexes(args: &Args) -> Result<Vec<String>> {
     };
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let names = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    // Such as "co.uk", above others of the list, would be a zone within which those are not.
+    // A name such as "co.uk", above others of the list, would be a zone that lacks those.
     Ok(names.take(wanted).map(str::to_ascii_lowercase).collect())
 }
 
@@ -187,7 +190,7 @@ fn start(args: &Args, lab: &Lab) -> Result<Vec<Peer>> {
                 tags: Default::default(),
                 text: String::new(),
             };
-            // Nobody listens yet: an error, or silence.
+            // While nobody listens yet, an error or silence comes back.
             let said = lab.inside(Side::Client, || ask::all(peer.address, &[probe]));
             if said.is_ok_and(|said| said[0].is_some()) {
                 break;
@@ -212,10 +215,10 @@ fn ask_all(peers: &[Peer], batch: &[Probe]) -> Result<Vec<Vec<Option<Vec<u8>>>>>
     })
 }
 
-/// The reply to each query of a batch.
+/// Replies to a batch, by query; `None` for a query without a reply.
 type Said = Vec<Option<Vec<u8>>>;
 
-/// How long records may have been with who gives them.
+/// Longest times for which a server may have held records.
 #[derive(Clone, Copy)]
 struct Ages {
     batch: Duration,
@@ -232,7 +235,7 @@ fn compare(
 ) {
     for (nth, probe) in batch.iter().enumerate() {
         let limit = probe.limit();
-        // Names that belong to no zone are asked for in every batch.
+        // Names outside of all zones are asked for in every batch.
         let is_elsewhere = ["label:other", "twist:long-name"].iter().any(|tag| probe.tags.contains(*tag));
         let age = if is_elsewhere { ages.run } else { ages.batch };
         let age = age.as_secs() as u32 + 1;
@@ -240,7 +243,7 @@ fn compare(
         let [(_, ours), others @ ..] = replies else { return };
         let ours = read(ours);
         let mut found: Vec<Found> = Vec::new();
-        // Of the upstream only what a forwarder would ask it.
+        // The upstream is compared only for queries that a forwarder would send it.
         let truth = Some((ORIGIN, false, truth)).filter(|_| !probe.is_odd());
         let said = others.iter().map(|(peer, said)| (peer.name.as_str(), peer.is_other, said));
         for (name, is_vote, said) in said.chain(truth) {
@@ -257,7 +260,8 @@ fn compare(
     }
 }
 
-/// Where all peers say the same, ringdns is alone: one difference from them all takes the place of theirs.
+/// Merges a difference that is the same from all peers into one from [`ALL`]: there ringdns is
+/// alone.
 fn gathered(found: Vec<Found>, peers: usize) -> Vec<Found> {
     let key = |found: &Found| {
         let Difference { field, ours, theirs, .. } = &found.difference;
@@ -337,7 +341,8 @@ mod tests {
             assert!(with(tag) > 20, "{tag}: {}", with(tag));
         }
         assert!(with("twist:two-opts") > 0 && with("twist:trailing") > 0);
-        // What is not odd is answered by the upstream, which is what makes the rest a comparison.
+        // The upstream answers every query that is not odd; without that there is nothing to
+        // compare.
         let mut reply = Vec::new();
         for probe in probes.iter().filter(|probe| !probe.is_odd()) {
             assert!(world.answer(&probe.message, Over::Udp, &mut reply), "{}", probe.text);

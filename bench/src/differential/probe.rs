@@ -1,4 +1,4 @@
-//! What is asked: queries of every kind that clients send, and of those that they should not.
+//! Queries to ask: of every kind that clients send, and of kinds that they should not send.
 
 use super::twist::{self, Twist};
 use crate::{
@@ -13,16 +13,17 @@ use hickory_proto::{
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use std::collections::BTreeSet;
 
-/// A query to send.
+/// Query to send.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// Its bytes. What has an ID gets another one when it is sent.
+    /// Bytes of the message. Its ID, if it has one, is replaced when it is sent.
     pub message: Vec<u8>,
-    /// How it is sent.
+    /// Transport.
     pub over: Over,
-    /// What rules can refer to: its type, the first label of its name, flags and the like, and what the answer has.
+    /// Tags for rules: type, first label of the name, flags and the like, and the contents of the
+    /// right answer.
     pub tags: BTreeSet<String>,
-    /// It, for people.
+    /// Readable form of the query.
     pub text: String,
 }
 
@@ -36,7 +37,7 @@ pub(super) struct Draft {
     pub opt: Option<Opt>,
 }
 
-/// An OPT record to send.
+/// OPT record to send.
 #[derive(Clone, Debug)]
 pub(super) struct Opt {
     pub size: u16,
@@ -50,7 +51,7 @@ const AD: u16 = 0x0020;
 const CD: u16 = 0x0010;
 pub(super) const DO: u16 = 0x8000;
 
-/// First labels, how often each is asked, and for which types mostly.
+/// First labels, the weight of each, and the types that it is mostly asked for.
 const LABELS: [(&str, u32, &[&str]); 31] = [
     ("", 30, &["A", "AAAA", "MX", "NS", "TXT", "SOA", "CAA", "HTTPS", "DS", "DNSKEY", "ANY"]),
     ("www", 30, &["A", "AAAA", "HTTPS", "CNAME"]),
@@ -113,7 +114,7 @@ const TYPES: [&str; 24] = [
     "DNAME",
 ];
 
-/// Names that are no one's zone.
+/// Names outside of all zones.
 const OTHERS: [(&str, &str); 8] = [
     (".", "NS"),
     (".", "SOA"),
@@ -125,10 +126,10 @@ const OTHERS: [(&str, &str); 8] = [
     ("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa", "PTR"),
 ];
 
-/// How many names in a row are of the same zone.
+/// Number of consecutive names of the same zone.
 pub const GROUP: usize = 4;
 
-/// Draws `count` queries about the zones of a world: equal seeds draw equal ones.
+/// Draws `count` queries about the zones of a world. Equal seeds draw equal queries.
 pub fn draw(world: &World, apexes: &[String], count: usize, seed: u64) -> Result<Vec<Probe>> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut probes = Vec::with_capacity(count);
@@ -200,7 +201,7 @@ fn finish(rng: &mut SmallRng, draft: Draft, mut tags: BTreeSet<String>) -> Probe
     Probe { message, over, tags, text: String::new() }
 }
 
-/// Adds what is known of the right answer.
+/// Adds the tags of the right answer.
 fn described(mut probe: Probe, world: &World) -> Probe {
     let mut reply = Vec::new();
     if world.answer(&probe.message, Over::Tcp, &mut reply)
@@ -210,7 +211,7 @@ fn described(mut probe: Probe, world: &World) -> Probe {
         let status = answer.metadata.response_code;
         let has = |rtype: RecordType| answer.authorities.iter().any(|record| record.record_type() == rtype);
         tag(match status {
-            // An alias of what has no data has none (RFC 2308 section 2.2).
+            // An alias of a name without data has no data either (RFC 2308 section 2.2).
             ResponseCode::NoError if has(RecordType::SOA) => "nodata",
             ResponseCode::NoError => "positive",
             ResponseCode::NXDomain => "nxdomain",
@@ -237,12 +238,13 @@ fn described(mut probe: Probe, world: &World) -> Probe {
 }
 
 impl Probe {
-    /// Whether it is one that should not be sent, or is not often.
+    /// Whether clients should not send this query, or rarely do.
     pub fn is_odd(&self) -> bool {
         self.tags.iter().any(|tag| tag.starts_with("twist:"))
     }
 
-    /// The longest reply that its client takes, in bytes (RFC 6891 section 6.2.5).
+    /// Returns the size of the longest reply that the client takes, in bytes (RFC 6891 section
+    /// 6.2.5).
     pub fn limit(&self) -> usize {
         let size = self.tags.iter().find_map(|tag| tag.strip_prefix("edns-size:")?.parse().ok());
         match self.over {
@@ -253,7 +255,7 @@ impl Probe {
 }
 
 impl Draft {
-    /// The message, with ID 0.
+    /// Returns the message, with ID 0.
     pub(super) fn wire(&self) -> Vec<u8> {
         let mut message = vec![0; HEADER];
         message[2..4].copy_from_slice(&self.flags.to_be_bytes());
@@ -270,7 +272,7 @@ impl Draft {
 }
 
 impl Opt {
-    /// The record.
+    /// Returns the record in wire form.
     pub(super) fn wire(&self) -> Vec<u8> {
         let mut record = vec![0, 0, 41];
         record.extend(self.size.to_be_bytes());

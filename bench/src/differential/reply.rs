@@ -1,4 +1,4 @@
-//! Replies taken apart, and held against each other, field by field.
+//! Replies taken apart and compared field by field.
 
 use hickory_proto::{
     op::Message,
@@ -11,13 +11,13 @@ use std::{
     fmt::Write,
 };
 
-/// What can differ.
+/// Field in which replies can differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Field {
     /// Whether there is a reply.
     Answered,
-    /// Whether it can be read.
+    /// Whether the reply can be parsed.
     Readable,
     Opcode,
     Rcode,
@@ -31,7 +31,7 @@ pub enum Field {
     Cd,
     /// Sets of records, by owner and type, without TTLs.
     Answer,
-    /// Whether aliases come before what they stand for.
+    /// Whether aliases come before the names that they stand for.
     AnswerOrder,
     AnswerTtl,
     Authority,
@@ -43,25 +43,25 @@ pub enum Field {
     EdnsDo,
     EdnsFlags,
     EdnsOptions,
-    /// The size that the server advertises.
+    /// Size that the server advertises.
     EdnsSize,
     /// Whether the reply is larger than the client takes.
     TooLong,
 }
 
-/// A difference between what ringdns said and what somebody else did.
+/// Difference between the replies of ringdns and of another server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub field: Field,
-    /// What ringdns said; of records the types of those that it alone has.
+    /// Value of ringdns; for records, the types of those that it alone has.
     pub ours: String,
-    /// What the other said.
+    /// Value of the other server.
     pub theirs: String,
-    /// More, for people.
+    /// Readable details.
     pub detail: String,
 }
 
-/// A set of records: its TTL and data.
+/// Set of records: its TTL and data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Set {
     ttl: u32,
@@ -72,11 +72,11 @@ struct Set {
 type Key = (String, RecordType);
 type Section = BTreeMap<Key, Set>;
 
-/// A reply, normalised: no ID, no order, no compression.
+/// Normalised reply: no ID, no order, no compression.
 #[derive(Clone, Debug)]
 pub struct Reply {
     scalars: BTreeMap<Field, String>,
-    /// Answer, authority, additional; `None` if there is nothing to compare.
+    /// Answer, authority and additional sections; `None` if there is nothing to compare.
     sections: Option<[Section; 3]>,
 }
 
@@ -87,7 +87,7 @@ const SECTIONS: [(Field, Field); 3] = [
 ];
 
 impl Reply {
-    /// What `message` says; `None` stands for no reply. A client takes `limit` bytes.
+    /// Parses `message`; `None` stands for no reply. The client takes `limit` bytes.
     pub fn read(message: Option<&[u8]>, limit: usize) -> Self {
         let mut scalars = BTreeMap::new();
         let Some(bytes) = message else {
@@ -114,7 +114,7 @@ impl Reply {
         set(Field::Opcode, (flags >> 11 & 15).to_string());
         set(Field::Rcode, rcode(read.metadata.response_code.into()));
         set(Field::TooLong, if bytes.len() > limit { "yes" } else { "no" }.into());
-        // As it is spelled.
+        // The question keeps its spelling.
         set(
             Field::Question,
             read.queries.iter().fold(String::new(), |text, query| format!("{text}{query} ")),
@@ -134,8 +134,9 @@ impl Reply {
         Reply { scalars, sections: Some(sections) }
     }
 
-    /// In which fields `theirs` differs. Where that is in whether or what kind of answer there is, records are not looked
-    /// at: they differ for that; nor are those of replies that are cut, which say nothing. TTLs may differ by `tolerance` seconds.
+    /// Returns the differences of `theirs`. Records are not compared if existence or RCODE of the
+    /// answers differ, since they then differ too, nor in truncated replies, which say nothing
+    /// about them. TTLs may differ by `tolerance` seconds.
     pub fn differences(&self, theirs: &Reply, tolerance: u32) -> Vec<Difference> {
         let mut differences = Vec::new();
         for (field, ours) in &self.scalars {
@@ -144,7 +145,7 @@ impl Reply {
                 differences.push(Difference { field: *field, ours, theirs, detail: String::new() });
             }
         }
-        // Whether it is cut follows from what it is.
+        // TC follows from the RCODE.
         if differences.iter().any(|difference| difference.field == Field::Rcode) {
             differences.retain(|difference| difference.field != Field::Tc);
         }
@@ -208,11 +209,12 @@ fn section(records: &[Record]) -> Section {
         owner.set_fqdn(true);
         let rtype = record.record_type();
         let mut data = record.data.to_bytes().unwrap_or_default();
-        // NS, CNAME, SOA, PTR, MX, SRV, DNAME: names, which any server may spell as it likes (RFC 4343).
+        // NS, CNAME, SOA, PTR, MX, SRV and DNAME hold names, whose letter case is the server's
+        // choice (RFC 4343).
         if matches!(u16::from(rtype), 2 | 5 | 6 | 12 | 15 | 33 | 39) {
             data.make_ascii_lowercase();
         }
-        // Signatures are sets by what they cover.
+        // Signatures form sets by the type that they cover.
         let key = match rtype {
             RecordType::RRSIG => {
                 let covered = data.first_chunk::<2>().map_or(0, |bytes| u16::from_be_bytes(*bytes));
@@ -227,7 +229,7 @@ fn section(records: &[Record]) -> Section {
     section
 }
 
-/// Whether no alias comes after what it stands for.
+/// Whether no alias comes after the name that it stands for.
 fn in_order(answers: &[Record]) -> bool {
     let mut seen = BTreeSet::new();
     for record in answers {
@@ -283,7 +285,7 @@ mod tests {
         assert_eq!(fields(&reply, Some(&reply), 0), []);
         let mut other = reply.clone();
         other[1] ^= 0xff;
-        // Two of its records change places.
+        // Swaps two of the reply's records.
         let length = other.len();
         let last = other.split_off(length - 16);
         other.splice(length - 32..length - 32, last);
@@ -302,7 +304,8 @@ mod tests {
         assert_eq!(changed(2, 0x02), [Field::Tc]);
         assert_eq!(changed(3, 0x40), [Field::Z]);
         assert_eq!(changed(3, 0x03), [Field::Rcode]);
-        // A letter of the question, and of all names that point there: spelling is the question's alone.
+        // Changes a letter of the question, and with it of all names that point there: only the
+        // question's spelling counts.
         assert_eq!(changed(13, 0x20), [Field::Question]);
         assert_eq!(changed(reply.len() - 1, 0xff), [Field::Answer]);
         assert_eq!(fields(&reply, None, 0), [Field::Answered]);

@@ -1,4 +1,4 @@
-//! Which differences are known, and why they are there: `bench/differential/rules.toml`.
+//! Known differences and their reasons: `bench/differential/rules.toml`.
 
 use super::{
     ORIGIN, OURS,
@@ -12,49 +12,49 @@ use std::{fs, path::Path};
 /// Every peer, and all of them together.
 pub const OTHERS: &str = "others";
 
-/// Who is right where ringdns and a peer differ.
+/// Server that is right where ringdns and a peer differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Right {
     /// The standards leave it open, or it is a matter of configuration.
     Either,
-    /// ringdns.
+    /// ringdns is right.
     Ringdns,
-    /// The peer: something to mend.
+    /// The peer is right: ringdns has a defect.
     Peer,
 }
 
-/// A class of differences. All that it says must hold.
+/// Class of differences. A difference must match all of its conditions.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Its name.
+    /// Name of the class.
     pub class: String,
-    /// From whom ringdns differs: servers by name, `all` where all peers agree, `others` for
-    /// these and that, `*` for whoever, but no ringdnsd.
+    /// Servers that ringdns differs from: servers by name, `all` where all peers agree, `others`
+    /// for both, `*` for any server; none of them means a ringdnsd.
     pub peers: Vec<String>,
-    /// In what.
+    /// Fields that differ.
     pub fields: Vec<Field>,
-    /// Tags that the query has.
+    /// Tags that the query must have.
     #[serde(default)]
     pub when: Vec<String>,
-    /// Tags one of which the query has.
+    /// Tags of which the query must have one.
     #[serde(default)]
     pub any: Vec<String>,
-    /// Tags that it does not have.
+    /// Tags that the query must not have.
     #[serde(default)]
     pub unless: Vec<String>,
-    /// What ringdns said; anything when absent.
+    /// Values of ringdns; any if absent.
     pub ours: Option<Vec<String>>,
-    /// What the other said.
+    /// Values of the other server; any if absent.
     pub theirs: Option<Vec<String>>,
-    /// Who is right.
+    /// Server that is right.
     pub right: Right,
-    /// Why it is so.
+    /// Reason for the difference.
     pub reason: String,
 }
 
-/// All of them; the first that fits counts.
+/// All rules; the first that matches counts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
@@ -63,7 +63,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Those that come with this program, or those in a file.
+    /// Reads the rules from a file, or takes the built-in ones.
     pub fn read(path: Option<&Path>) -> Result<Self> {
         let (text, name) = match path {
             Some(path) => {
@@ -85,12 +85,12 @@ impl Rules {
         Ok(rules)
     }
 
-    /// All rules.
+    /// Returns all rules.
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter()
     }
 
-    /// The rule that explains a difference from `peer`.
+    /// Returns the index of the rule that explains a difference from `peer`.
     pub fn explain(&self, probe: &Probe, peer: &str, difference: &Difference) -> Option<usize> {
         self.rules.iter().position(|rule| rule.fits(probe, peer, difference))
     }

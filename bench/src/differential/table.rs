@@ -1,4 +1,4 @@
-//! What was found: classes of differences, how often each was seen, and what nobody expected.
+//! Results: classes of differences, the count of each, and the unexplained ones.
 
 use super::{
     Args,
@@ -14,21 +14,21 @@ use std::{
     time::Duration,
 };
 
-/// Examples that are kept of each class.
+/// Most examples kept of each class.
 const EXAMPLES: usize = 5;
 
-/// A difference, and from whom.
+/// Difference, and the server that differs.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Who said otherwise.
+    /// Server that differs from ringdns.
     pub peer: String,
-    /// Whether that is another resolver, whose word counts.
+    /// Whether that server is another resolver, whose reply counts as a vote.
     pub is_vote: bool,
-    /// What.
+    /// Difference between the replies.
     pub difference: Difference,
 }
 
-/// How often, in misses and in hits, and what for example.
+/// Counts in misses and in hits, and examples.
 #[derive(Debug, Default)]
 struct Seen {
     misses: u64,
@@ -36,21 +36,21 @@ struct Seen {
     examples: Vec<String>,
 }
 
-/// All that was found so far.
+/// All differences found so far.
 #[derive(Debug)]
 pub struct Table<'r> {
     rules: &'r Rules,
     queries: usize,
-    /// Queries with each tag.
+    /// Number of queries with each tag.
     tags: BTreeMap<String, u64>,
-    /// By rule and peer.
+    /// Explained differences, by rule and peer.
     known: BTreeMap<(usize, String), Seen>,
-    /// By peer, field and what either said.
+    /// Unexplained differences, by peer, field and both values.
     unexplained: BTreeMap<(String, Field, String, String), Seen>,
 }
 
 impl<'r> Table<'r> {
-    /// An empty one.
+    /// Returns an empty table.
     pub fn new(rules: &'r Rules) -> Self {
         Table {
             rules,
@@ -69,12 +69,12 @@ impl<'r> Table<'r> {
         }
     }
 
-    /// How many queries were counted.
+    /// Returns the number of queries counted.
     pub fn queries(&self) -> usize {
         self.queries
     }
 
-    /// Files a difference.
+    /// Adds a difference.
     pub fn add(&mut self, probe: &Probe, found: Found, is_hit: bool) {
         let Found { peer, difference, .. } = found;
         let Difference { field, ours, theirs, detail } = &difference;
@@ -89,12 +89,12 @@ impl<'r> Table<'r> {
         }
     }
 
-    /// How many differences have no rule.
+    /// Returns the number of differences without a rule.
     pub fn unexplained(&self) -> u64 {
         self.unexplained.values().map(|seen| seen.misses + seen.hits).sum()
     }
 
-    /// As Markdown.
+    /// Returns the table as Markdown.
     pub fn render(&self, args: &Args, took: Duration) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -150,7 +150,7 @@ impl<'r> Table<'r> {
         let idle = self.rules.iter().enumerate().filter(|(nth, _)| !used.contains(nth));
         let idle: Vec<&str> = idle.map(|(_, rule)| rule.class.as_str()).collect();
         if !idle.is_empty() {
-            writeln!(text, "\nRules that nothing needed: {}.", idle.join(", "))?;
+            writeln!(text, "\nRules that matched nothing: {}.", idle.join(", "))?;
         }
         writeln!(text, "\n{} differences are unexplained.", group(self.unexplained()))?;
         if self.unexplained.is_empty() {
@@ -173,7 +173,7 @@ impl<'r> Table<'r> {
         Ok(())
     }
 
-    /// All of it.
+    /// Returns all classes with examples as JSON.
     pub fn json(&self) -> Value {
         let rules: Vec<_> = self.rules.iter().collect();
         let known = self.known.iter().map(|((rule, peer), seen)| {

@@ -1,4 +1,4 @@
-//! Odd queries: what is not often sent, and what should not be.
+//! Odd queries: rarely sent, or not allowed.
 
 use super::probe::{DO, Draft, Opt, Probe, RD};
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
 use rand::{Rng, rngs::SmallRng};
 use std::{collections::BTreeSet, fmt::Write};
 
-/// One oddity.
+/// Kind of oddity.
 #[derive(Clone, Copy, Debug)]
 pub struct Twist(&'static str);
 
-/// All there are; each is a tag.
+/// All kinds; each is a tag.
 const TWISTS: [&str; 45] = [
     "opcode-iquery",
     "opcode-status",
@@ -62,12 +62,12 @@ const TWISTS: [&str; 45] = [
 ];
 
 impl Twist {
-    /// Each equally often.
+    /// Draws a kind, each equally often.
     pub fn draw(rng: &mut SmallRng) -> Self {
         Twist(TWISTS[rng.random_range(0..TWISTS.len())])
     }
 
-    /// Changes what can be changed before the message is made. Gives the tag as well.
+    /// Changes the draft, as far as a draft can express the oddity, and returns it with the tag.
     pub(super) fn question(self, mut draft: Draft) -> (Draft, String) {
         let opcode = |code: u16| code << 11;
         draft.flags |= RD;
@@ -129,7 +129,7 @@ impl Twist {
         (draft, format!("twist:{}", self.0))
     }
 
-    /// Makes the message, and changes what no draft can hold.
+    /// Builds the message, and changes what no draft can express.
     pub(super) fn finish(self, draft: Draft, mut tags: BTreeSet<String>) -> Probe {
         tags.remove("rd0");
         if let Some(opt) = &draft.opt {
@@ -142,7 +142,7 @@ impl Twist {
         }
         let mut message = draft.wire();
         let end = HEADER + draft.name.len() + 4;
-        // An A record of the question's name.
+        // A record of type A for the question's name.
         let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1];
         match self.0 {
             "two-questions" => {
@@ -185,7 +185,7 @@ impl Twist {
                 let last = message.len() - 1;
                 message[last] = 4;
             }
-            // The upper bits of an RCODE, which queries have no use for.
+            // The upper bits of the RCODE are meaningless in queries.
             "edns-rcode" => message[end + 5] = 1,
             _ => {}
         }
@@ -197,7 +197,7 @@ fn option(code: u16, data: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes(), &(data.len() as u16).to_be_bytes(), data].concat()
 }
 
-/// A query in a line: its question as far as it can be read, then its tags.
+/// Describes a query in a line: its question as far as it can be parsed, then its tags.
 pub fn describe(probe: &Probe) -> String {
     let mut text = String::new();
     let mut rest = probe.message.get(HEADER..).unwrap_or_default();

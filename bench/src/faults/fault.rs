@@ -1,4 +1,4 @@
-//! What fails, how, and how it is mended.
+//! Faults: how each begins, continues and ends.
 
 use super::scene::{Scene, Stage, Tier};
 use anyhow::{Context, Result, bail};
@@ -6,7 +6,7 @@ use ringdns_testkit::Redis;
 use rustix::process::Signal;
 use std::{fs, io::Write, thread, time::Duration};
 
-/// Something that happens to what an appliance works with.
+/// Fault in a service that an appliance depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     RedisKilled,
@@ -28,7 +28,7 @@ pub enum Fault {
 use Fault::*;
 
 impl Fault {
-    /// In the order in which they happen.
+    /// All faults, in the order in which they happen.
     pub const ALL: [Fault; 14] = [
         RedisKilled,
         RedisHung,
@@ -46,7 +46,7 @@ impl Fault {
         ClusterMasterHung,
     ];
 
-    /// What it is chosen by.
+    /// Returns the name by which `--only` chooses the fault.
     pub fn name(&self) -> &'static str {
         match self {
             RedisKilled => "redis-killed",
@@ -66,29 +66,29 @@ impl Fault {
         }
     }
 
-    /// What happens, for people.
+    /// Describes the fault in words.
     pub fn what(self) -> &'static str {
         match self {
             RedisKilled => "Redis is killed, and started again",
-            RedisHung => "Redis stands still (SIGSTOP), and goes on",
-            RedisSlow => "Redis stands still for 20 of each 30 ms",
+            RedisHung => "Redis is stopped (SIGSTOP), and continued",
+            RedisSlow => "Redis is stopped for 20 of each 30 ms",
             RedisFlushed => "FLUSHALL ten times a second",
             RedisFull => "Redis has no memory for writes",
-            RedisReadOnly => "Redis becomes a replica of nobody that is there",
+            RedisReadOnly => "Redis becomes a replica of a master that does not exist",
             RedisFailedOver => {
                 "the master is killed, Sentinels make the replica master, the old one comes back as its replica"
             }
             ClusterFailedOver => "one of three masters is killed, and its replica takes its place",
-            ClusterMasterHung => "one of three masters stands still, and has no replica",
+            ClusterMasterHung => "one of three masters, which has no replica, is stopped",
             LogKilled => "ClickHouse is killed, and started again",
-            LogHung => "ClickHouse stands still (SIGSTOP), and goes on",
+            LogHung => "ClickHouse is stopped (SIGSTOP), and continued",
             LogRefusing => "ClickHouse refuses the password",
             LogFull => "ClickHouse's disk is full",
             LogSchema => "a column of the table changes its type, and is then dropped",
         }
     }
 
-    /// Where it happens.
+    /// Returns the scene of the fault.
     pub fn scene(self) -> Scene {
         match self {
             RedisFailedOver => Scene::Sentinels,
@@ -97,16 +97,18 @@ impl Fault {
         }
     }
 
-    /// Whether it is part of the short form.
+    /// Whether the fault is part of the short form.
     pub fn is_quick(&self) -> bool {
         matches!(self, RedisKilled | RedisHung | LogKilled | LogHung)
     }
 
-    /// Lets it happen.
+    /// Begins the fault.
     pub fn strike(self, stage: &mut Stage<'_>) -> Result<()> {
         match self {
             RedisKilled => {
-                let Tier::One(redis, folder) = &mut stage.tier else { bail!("there is no Redis by itself") };
+                let Tier::One(redis, folder) = &mut stage.tier else {
+                    bail!("this scene has no single Redis")
+                };
                 *folder = redis.take().map(Redis::kill9);
             }
             RedisHung => stage.redis()?.process().freeze(),
@@ -114,7 +116,9 @@ impl Fault {
             RedisFull => drop(stage.redis()?.cli(&["CONFIG", "SET", "maxmemory", "1"])),
             RedisReadOnly => drop(stage.redis()?.cli(&["REPLICAOF", "127.0.0.1", "1"])),
             RedisFailedOver => {
-                let Tier::Sentinels(sentinels) = &mut stage.tier else { bail!("there are no Sentinels") };
+                let Tier::Sentinels(sentinels) = &mut stage.tier else {
+                    bail!("this scene has no Sentinels")
+                };
                 sentinels.kill9(sentinels.master());
             }
             ClusterFailedOver => stage.cluster()?.kill9(0),
@@ -129,7 +133,7 @@ impl Fault {
             LogFull => {
                 let filler = stage.filler()?;
                 let mut file = fs::File::create(&filler).context("cannot fill the disk")?;
-                // Until there is no room for more.
+                // Writes until the disk is full.
                 while file.write_all(&[0; 1 << 16]).is_ok() {}
             }
             LogSchema => {
@@ -141,7 +145,7 @@ impl Fault {
         Ok(())
     }
 
-    /// What happens again and again while it lasts.
+    /// Repeats what the fault does again and again while it lasts.
     pub fn keep_on(self, stage: &mut Stage<'_>) -> Result<()> {
         match self {
             RedisSlow => {
@@ -160,11 +164,13 @@ impl Fault {
         Ok(())
     }
 
-    /// Ends it.
+    /// Ends the fault.
     pub fn mend(self, stage: &mut Stage<'_>) -> Result<()> {
         match self {
             RedisKilled => {
-                let Tier::One(redis, folder) = &mut stage.tier else { bail!("there is no Redis by itself") };
+                let Tier::One(redis, folder) = &mut stage.tier else {
+                    bail!("this scene has no single Redis")
+                };
                 *redis = folder.take().map(Redis::start_in);
                 stage.prefer();
             }
@@ -173,7 +179,9 @@ impl Fault {
             RedisFull => drop(stage.redis()?.cli(&["CONFIG", "SET", "maxmemory", "0"])),
             RedisReadOnly => drop(stage.redis()?.cli(&["REPLICAOF", "NO", "ONE"])),
             RedisFailedOver => {
-                let Tier::Sentinels(sentinels) = &mut stage.tier else { bail!("there are no Sentinels") };
+                let Tier::Sentinels(sentinels) = &mut stage.tier else {
+                    bail!("this scene has no Sentinels")
+                };
                 sentinels.start_killed_again();
             }
             ClusterMasterHung => stage.cluster()?.process(1).signal(Signal::CONT),

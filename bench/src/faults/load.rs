@@ -1,4 +1,4 @@
-//! A stretch of load, and what came back.
+//! Load of one phase, and its results.
 
 use super::{
     Args,
@@ -10,39 +10,40 @@ use serde::Serialize;
 use serde_json::Value;
 use std::process::{Command, Stdio};
 
-/// What nobody asked before is under this, and the upstream says that it does not exist.
+/// Suffix of random names, for which the upstream answers NXDOMAIN.
 pub const RANDOM_SUFFIX: &str = "random.example";
 
-/// Answers to questions of one kind.
+/// Results of the queries of one kind.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Class {
     pub sent: u64,
     pub lost: u64,
-    /// Nanoseconds from when a query was due to its answer.
+    /// Median latency in nanoseconds, from when a query was due.
     pub p50: u64,
     pub p99: u64,
     pub p999: u64,
     pub max: u64,
 }
 
-/// What a generator tells.
+/// Results of a generator.
 #[derive(Clone, Debug, Serialize)]
 pub struct Load {
-    /// Of names that everybody asks.
+    /// Results of popular names.
     pub hits: Class,
-    /// Of names that nobody asked before.
+    /// Results of names never asked before.
     pub misses: Class,
-    /// Of these, those that were answered with SERVFAIL.
+    /// Number of misses answered with SERVFAIL.
     pub servfail: u64,
-    /// Answers that were not of the question.
+    /// Answers that do not match their question.
     pub wrong: u64,
-    /// Frames that the generator's own rings had no room for.
+    /// Frames for which the generator's own rings had no room.
     pub ring_drops: u64,
-    /// Nanoseconds by which 99 % of all queries left later than they were due, at most.
+    /// Send lag in nanoseconds at the 99th percentile: delay from when a query was due until it
+    /// left.
     pub lag_p99: u64,
 }
 
-/// A generator, to be started.
+/// Returns the command of a generator.
 pub fn command(stage: &mut Stage<'_>, args: &Args, seconds: f64) -> Command {
     let seed = stage.next_seed();
     let mut command =
@@ -50,7 +51,7 @@ pub fn command(stage: &mut Stage<'_>, args: &Args, seconds: f64) -> Command {
     command.args(["run", "--backend=rings", "--interface=vc", "--target=10.53.0.2:53", "--json", "--quiet"]);
     command.args(["--timeout-ms=3500", "--random-suffix", RANDOM_SUFFIX]);
     command.arg(format!("--seed={seed}"));
-    // All names are asked for once, before anything is measured.
+    // The first load asks for every name once, before anything is measured.
     if seed == 1 {
         command.arg("--warm");
     }
@@ -60,13 +61,13 @@ pub fn command(stage: &mut Stage<'_>, args: &Args, seconds: f64) -> Command {
 }
 
 impl Load {
-    /// Runs it.
+    /// Runs a generator and returns its results.
     pub fn of(mut command: Command) -> Result<Self> {
         let output = command.stdin(Stdio::null()).output().context("cannot run the generator")?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the generator failed: {}", said.trim());
         let report: Value =
-            serde_json::from_slice(&output.stdout).context("the generator's report is none")?;
+            serde_json::from_slice(&output.stdout).context("the generator's report is not JSON")?;
         let class = |name: &str| {
             let count = |pointer: &str| {
                 let value = report[name].pointer(pointer).and_then(Value::as_u64);

@@ -1,4 +1,4 @@
-//! `ringbench faults`: what clients notice when Redis or ClickHouse fails: nothing, or this says what.
+//! `ringbench faults`: effect on clients of faults of Redis or ClickHouse. There should be none.
 
 mod fault;
 mod load;
@@ -21,14 +21,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Asks an appliance before, while and after each of the things fails that it works with, and tells what came back.
+/// Asks an appliance before, during and after faults of the services that it depends on, and
+/// reports the results.
 ///
-/// Hits are asked for over AF_XDP at a steady rate, whatever comes back, and some names among them that nobody asked before. Redis
-/// (by itself, with Sentinels, as a cluster) and ClickHouse are real, and are killed, stopped, filled up and changed. Fails if a
-/// query that reached the appliance is not answered, if an answer is wrong, or if a sum does not close at the end. Needs root and `deploy/setup.sh test`.
+/// Hits are asked for over AF_XDP at a steady rate, whatever comes back, with a share of names
+/// never asked before. Redis (by itself, with Sentinels, as a cluster) and ClickHouse are real, and
+/// are killed, stopped, filled up and changed. Fails if a query that reached the appliance is not
+/// answered, if an answer is wrong, or if a sum does not add up at the end. Needs root and
+/// `deploy/setup.sh test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only these faults.
+    /// Only this fault; may be given several times.
     #[arg(long = "only", value_name = "NAME")]
     pub only: Vec<String>,
     /// A few of the faults, each for a second: half a minute, for CI.
@@ -37,57 +40,58 @@ pub struct Args {
     /// Queries a second.
     #[arg(long, default_value_t = 20_000.0, value_parser = crate::run::rate)]
     pub qps: f64,
-    /// Share of names that nobody asked before, in percent.
+    /// Share of names never asked before, in percent.
     #[arg(long, value_name = "PCT", default_value_t = 1.0, value_parser = crate::upstream::percent)]
     pub random_share: f64,
-    /// Seconds before, while and after each.
+    /// Seconds before, during and after each fault.
     #[arg(long, default_value_t = 5.0, value_parser = crate::run::rate)]
     pub seconds: f64,
-    /// Priority of ringdnsd and the generator, where the machine has other work.
+    /// Priority of ringdnsd and the generator, for machines with other work.
     #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
     pub nice: i8,
-    /// The ringdnsd to ask; the one beside this program when absent.
+    /// The ringdnsd to ask. Default: the one beside this program.
     #[arg(long, value_name = "FILE")]
     pub ringdnsd: Option<PathBuf>,
     /// Also write the table, as Markdown.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
-    /// Also write everything, as JSON.
+    /// Also write all results, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
-/// One fault, and what was measured around it.
+/// Fault, and the measurements around it.
 #[derive(Debug, Serialize)]
 struct Episode {
     name: &'static str,
     what: &'static str,
     phases: Vec<Phase>,
-    /// Seconds from when it was over until what had failed was used again; `None`: it was used all the time.
+    /// Seconds from the end of the fault until the service was used again; `None` if it was used
+    /// all the time.
     back_after: Option<f64>,
 }
 
-/// A stretch of load.
+/// Load before, during or after a fault.
 #[derive(Debug, Serialize)]
 struct Phase {
     when: &'static str,
     load: Load,
-    /// Queries that reached the appliance and that it did not answer. What else is lost was lost on the cable, as happens when other
-    /// work keeps the generator or the appliance from its core.
+    /// Queries that reached the appliance and got no answer. Other losses are on the link, where
+    /// other work keeps the generator or the appliance from its core.
     unanswered: u64,
-    /// What the appliance counted meanwhile of packets,
+    /// Increase of the appliance's packet counters in this phase.
     total: Value,
-    /// in its fleet's tier,
+    /// Increase of the appliance's Redis counters in this phase.
     fleet: Value,
-    /// and of its rows.
+    /// Increase of the appliance's query-log counters in this phase.
     rows: Value,
-    /// Its resident memory at the end, in bytes.
+    /// Resident memory of the appliance at the end, in bytes.
     memory: u64,
-    /// Whether the fleet's tier was there at its end.
+    /// Whether Redis was in use at the end.
     up: bool,
 }
 
-/// Everything.
+/// Results of all faults.
 #[derive(Debug, Serialize)]
 struct Results {
     qps: f64,
@@ -98,7 +102,7 @@ struct Results {
     processor: String,
     machine_load: f64,
     episodes: Vec<Episode>,
-    /// What the appliance of each scene had counted at its end.
+    /// Final counters of the appliance of each scene.
     sums: Vec<scene::Sums>,
 }
 
@@ -161,9 +165,9 @@ fn chosen(args: &Args) -> Result<Vec<Fault>> {
     Ok(Fault::ALL.iter().filter(is_wanted).copied().collect())
 }
 
-/// Load before, while and after a fault.
+/// Runs the load before, during and after a fault.
 fn play(fault: Fault, stage: &mut Stage<'_>, args: &Args, seconds: f64) -> Result<Episode> {
-    /// So much of a phase is over when something happens: the generator needs some time to start.
+    /// Time from the start of a phase to its event: the generator needs some time to start.
     const INTO: Duration = Duration::from_millis(300);
     let mut phases = Vec::new();
     let mut back_after = None;
@@ -198,7 +202,8 @@ fn play(fault: Fault, stage: &mut Stage<'_>, args: &Args, seconds: f64) -> Resul
     Ok(Episode { name: fault.name(), what: fault.what(), phases, back_after })
 }
 
-/// Does what belongs to a phase. After the fault: how long it took until the fleet's tier, or the log, went on.
+/// Does the action of a phase. After the fault, returns the time until Redis, or the query log, was
+/// used again.
 fn act(
     when: &str,
     fault: Fault,
@@ -227,7 +232,7 @@ fn act(
     }
 }
 
-/// What should not be.
+/// Returns the violations of an episode.
 fn wrong(episode: &Episode) -> Vec<String> {
     let of = |phase: &Phase| {
         let mut said = Vec::new();

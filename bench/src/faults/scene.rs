@@ -1,4 +1,4 @@
-//! What an appliance works with: an upstream, Redis in one of three shapes, ClickHouse.
+//! Services that an appliance depends on: an upstream, Redis in one of three setups, ClickHouse.
 
 use super::{Args, load::RANDOM_SUFFIX};
 use crate::{
@@ -24,13 +24,13 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How long anything may take to start, or to be as it was.
+/// Time within which a service must start, or be restored.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "faults";
-/// What ClickHouse has of disk.
+/// Mount option for the size of ClickHouse's disk.
 const DISK: &str = "size=256m";
 
-/// The shape of Redis, and whether there is ClickHouse.
+/// Setup of Redis, and whether there is ClickHouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scene {
@@ -43,13 +43,13 @@ pub enum Scene {
 }
 
 impl Scene {
-    /// One after the other.
+    /// All scenes, in order.
     pub const ALL: [Scene; 3] = [Scene::Single, Scene::Sentinels, Scene::Cluster];
 }
 
-/// Redis, or what is left of it.
+/// Redis servers of a scene.
 pub enum Tier {
-    /// By itself. The folder is where it was while it is killed.
+    /// Single Redis, `None` while it is killed; the folder is then kept here.
     One(Option<Redis>, Option<TempDir>),
     Sentinels(Sentinels),
     Cluster(RedisCluster),
@@ -94,7 +94,7 @@ impl Drop for Store {
     }
 }
 
-/// An appliance, and everything that it works with.
+/// Appliance, and the services that it depends on.
 pub struct Stage<'l> {
     pub lab: &'l Lab,
     pub programs: Programs,
@@ -104,23 +104,23 @@ pub struct Stage<'l> {
     upstream: Process,
     store: Option<Store>,
     folder: TempDir,
-    /// No two loads may ask the same random names.
+    /// Seed of the next load: no two loads may ask the same random names.
     seed: u64,
 }
 
-/// What an appliance had counted when all was over.
+/// Final counters of an appliance.
 #[derive(Debug, Serialize)]
 pub struct Sums {
     pub scene: Scene,
     pub total: Value,
     pub fleet: Value,
     pub query_log: Value,
-    /// Rows that ClickHouse has.
+    /// Number of rows in ClickHouse.
     pub rows: Option<u64>,
 }
 
 impl<'l> Stage<'l> {
-    /// Starts everything, and waits until the appliance has found it.
+    /// Starts all services, and waits until the appliance is connected to them.
     pub fn set(scene: Scene, lab: &'l Lab, args: &Args) -> Result<Self> {
         let programs = Programs::find(args.ringdnsd.clone())?;
         let host = lab.server();
@@ -177,14 +177,14 @@ impl<'l> Stage<'l> {
         Ok(stage)
     }
 
-    /// A number that no other load has.
+    /// Returns a number that no other load has.
     pub fn next_seed(&mut self) -> u64 {
         self.seed += 1;
         self.seed
     }
 
-    /// Lets Redis and the upstream run whenever they have something to do: they share a core with a generator that never rests. They take
-    /// little time. ClickHouse takes much, and what others leave.
+    /// Gives Redis and the upstream priority: they share a core with a generator that never sleeps,
+    /// and need little time. ClickHouse needs much, and gets what is left.
     pub fn prefer(&self) {
         let redis: Vec<u32> = match &self.tier {
             Tier::One(redis, _) => redis.iter().map(|redis| redis.process().pid()).collect(),
@@ -200,38 +200,38 @@ impl<'l> Stage<'l> {
         }
     }
 
-    /// Redis by itself.
+    /// Returns the single Redis.
     pub fn redis(&self) -> Result<&Redis> {
         match &self.tier {
             Tier::One(Some(redis), _) => Ok(redis),
-            _ => bail!("there is no Redis by itself"),
+            _ => bail!("this scene has no single Redis"),
         }
     }
 
-    /// The cluster.
+    /// Returns the cluster.
     pub fn cluster(&mut self) -> Result<&mut RedisCluster> {
         match &mut self.tier {
             Tier::Cluster(cluster) => Ok(cluster),
-            _ => bail!("there is no cluster"),
+            _ => bail!("this scene has no cluster"),
         }
     }
 
-    /// ClickHouse.
+    /// Returns ClickHouse.
     pub fn clickhouse(&mut self) -> Result<&mut ClickHouse> {
-        Ok(&mut self.store.as_mut().context("there is no ClickHouse")?.server)
+        Ok(&mut self.store.as_mut().context("this scene has no ClickHouse")?.server)
     }
 
-    /// Who may do what in ClickHouse. It reads the file anew when it changes.
+    /// Returns the path of ClickHouse's users file. ClickHouse reads it again when it changes.
     pub fn users(&mut self) -> Result<PathBuf> {
         Ok(folder_of(self.clickhouse()?)?.join("users.xml"))
     }
 
-    /// A file that takes the room of others.
+    /// Returns the path of a file that fills the disk.
     pub fn filler(&self) -> Result<PathBuf> {
-        Ok(self.store.as_ref().context("there is no ClickHouse")?.disk.join("filler"))
+        Ok(self.store.as_ref().context("this scene has no ClickHouse")?.disk.join("filler"))
     }
 
-    /// What the appliance has counted.
+    /// Reads the appliance's counters.
     pub fn stats(&self) -> Result<Value> {
         let ask = || -> Result<Value> {
             let mut stream = UnixStream::connect(socket_in(self.folder.path()))?;
@@ -239,28 +239,28 @@ impl<'l> Stage<'l> {
             stream.write_all(b"GET /stats HTTP/1.1\r\nHost: ringdnsd\r\nConnection: close\r\n\r\n")?;
             let mut response = String::new();
             stream.read_to_string(&mut response)?;
-            let (_, body) = response.split_once("\r\n\r\n").context("it is no HTTP")?;
+            let (_, body) = response.split_once("\r\n\r\n").context("the response is not HTTP")?;
             Ok(serde_json::from_str(body)?)
         };
         ask().with_context(|| {
-            format!("ringdnsd does not tell its counters; it said:\n{}", self.ringdnsd.output())
+            format!("ringdnsd does not return its counters; its output:\n{}", self.ringdnsd.output())
         })
     }
 
-    /// The appliance's resident memory, in bytes.
+    /// Returns the appliance's resident memory, in bytes.
     pub fn memory(&self) -> u64 {
         self.ringdnsd.resident()
     }
 
-    /// Whether the fleet's tier is gone, or rows wait for ClickHouse to come back.
+    /// Whether Redis is not in use, or rows wait for ClickHouse.
     pub fn is_degraded(&self, stats: &Value) -> bool {
         stats["fleet"]["up"] != true
             || stats["query_log"]["rows"]["spooled"].as_u64().is_some_and(|rows| rows > 0)
     }
 
-    /// Waits until everything is as it should be.
+    /// Waits until Redis is in use and no row waits.
     pub fn recover(&self) -> Result<()> {
-        self.until("the fleet's tier is there and no row waits", |stats| !self.is_degraded(stats)).map(drop)
+        self.until("Redis is in use and no row waits", |stats| !self.is_degraded(stats)).map(drop)
     }
 
     fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
@@ -272,14 +272,14 @@ impl<'l> Stage<'l> {
             }
             ensure!(
                 Instant::now() < deadline,
-                "waited {PATIENCE:?} until {what}: {stats:#}\nringdnsd said:\n{}",
+                "waited {PATIENCE:?} in vain until {what}: {stats:#}\noutput of ringdnsd:\n{}",
                 self.ringdnsd.output()
             );
             thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Waits until nothing is under way, and looks whether all sums close.
+    /// Waits until all counters have settled, and checks that all sums add up.
     pub fn end(mut self) -> Result<Sums> {
         let is = |stats: &Value, pointer: &str, wanted: i64| {
             stats.pointer(pointer).is_none_or(|value| value.as_i64() == Some(wanted))
@@ -291,8 +291,9 @@ impl<'l> Stage<'l> {
             "/query_log/rows/in_hand",
             "/query_log/rows/spooled",
         ];
-        let stats =
-            self.until("nothing is under way", |stats| settled.iter().all(|pointer| is(stats, pointer, 0)))?;
+        let stats = self.until("all counters have settled", |stats| {
+            settled.iter().all(|pointer| is(stats, pointer, 0))
+        })?;
         for pointer in ["/total/unaccounted", "/query_log/rows/unaccounted"] {
             ensure!(is(&stats, pointer, 0), "{pointer} is not 0: {stats:#}");
         }
@@ -326,21 +327,21 @@ fn socket_in(folder: &Path) -> PathBuf {
     folder.join("control.sock")
 }
 
-/// Whether it could be done does not matter much: without privileges for it, everything runs as it comes.
+/// Failure is ignored: without the privilege, everything runs at its default priority.
 fn run(command: &mut Command) {
     if !command.output().is_ok_and(|output| output.status.success()) {
         eprintln!("note: {command:?} failed");
     }
 }
 
-/// A command that runs on one core of a host, with a priority.
+/// Returns a command that runs on one core of a host, with a priority.
 pub fn command(host: &Host, core: usize, nice: i8, program: impl AsRef<OsStr>) -> Command {
     let mut command = host.command("nice");
     command.args(["-n", &nice.to_string(), "taskset", "--cpu-list", &core.to_string()]).arg(program);
     command
 }
 
-/// Queries that have reached the appliance and will have no answer.
+/// Returns the number of queries that have reached the appliance and will get no answer.
 pub fn unanswered(stats: &Value) -> u64 {
     let dropped = stats["total"]["dropped"].as_object().into_iter().flat_map(|reasons| reasons.values());
     let workers = stats["workers"].as_array().into_iter().flatten();
@@ -348,7 +349,7 @@ pub fn unanswered(stats: &Value) -> u64 {
     dropped.chain(unsent).filter_map(Value::as_u64).sum()
 }
 
-/// What was counted between two looks, as far as it is something.
+/// Returns the increase of all counters between two reads, without those that did not change.
 pub fn difference(before: Option<&Value>, after: Option<&Value>) -> Value {
     let Some(Value::Object(after)) = after else { return Value::Null };
     let earlier = |name: &str| before.and_then(|before| before[name].as_i64()).unwrap_or(0);

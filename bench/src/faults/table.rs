@@ -1,11 +1,11 @@
-//! The figures, for people.
+//! Results as text.
 
 use super::{Episode, Phase, Results, load::Class};
 use crate::report::group;
 use serde_json::Value;
 use std::fmt::Write;
 
-/// One fault in a line, as it goes.
+/// Returns the line of a fault, printed as the run proceeds.
 pub fn line(episode: &Episode) -> String {
     let p99 = |phase: &Phase| format!("{} {:.0}", phase.when, phase.load.hits.p99 as f64 / 1000.0);
     let unanswered: u64 = episode.phases.iter().map(|phase| phase.unanswered).sum();
@@ -13,7 +13,7 @@ pub fn line(episode: &Episode) -> String {
     format!("{}: {unanswered} unanswered; p99 of hits in microseconds: {}", episode.name, p99.join(", "))
 }
 
-/// All of it, as Markdown.
+/// Returns all results as Markdown.
 pub fn render(results: &Results) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -26,16 +26,16 @@ fn write(text: &mut String, results: &Results) -> std::fmt::Result {
         results;
     writeln!(
         text,
-        "{} queries/s over AF_XDP, {random_share} % of them for names that nobody asked before; {seconds} s before, while and after \
-         each fault. veth, copy mode, two cores: ringdnsd on one, the generator on the other, with it upstream and Redis. Linux {kernel}, \
-         {processor}, load {machine_load:.1} before, nice {nice}. Latencies in microseconds, from when a query was due; lag: how much later than that 99 % of all \
-         queries had left, which is the generator's own and in all latencies. Lost: without an answer; unanswered: of these, hits and misses that \
-         had reached the appliance. The others were lost on the cable, whose queue holds 256 frames while other work has a core.\n",
+        "{} queries/s over AF_XDP, {random_share} % of them for names never asked before; {seconds} s before, during and after \
+         each fault. veth, copy mode, two cores: ringdnsd on one; the generator, the upstream and Redis on the other. Linux {kernel}, \
+         {processor}, load {machine_load:.1} before, nice {nice}. Latencies in microseconds, from when a query was due; lag: delay within which 99 % of all \
+         queries left, which the generator causes and which is part of all latencies. Lost: without an answer; unanswered: of these, hits and misses that \
+         had reached the appliance. The others were lost on the link, whose queue holds 256 frames while other work has a core.\n",
         group(*qps as u64)
     )?;
     writeln!(
         text,
-        "| fault | | hit rate | hits | lost | p50 | p99 | p99.9 | misses | lost | p50 | p99 | SERVFAIL | unanswered | lag | fleet's tier, rows, memory |"
+        "| fault | | hit rate | hits | lost | p50 | p99 | p99.9 | misses | lost | p50 | p99 | SERVFAIL | unanswered | lag | Redis, rows, memory |"
     )?;
     writeln!(text, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|")?;
     for episode in episodes {
@@ -97,7 +97,7 @@ fn class(class: &Class, with_tail: bool) -> String {
     columns.join(" | ")
 }
 
-/// What the appliance noticed.
+/// Describes the appliance's state in a phase.
 fn noted(episode: &Episode, phase: &Phase) -> String {
     let mut words = vec![if phase.up { "up" } else { "down" }.to_owned()];
     for (of, names) in [
@@ -111,7 +111,7 @@ fn noted(episode: &Episode, phase: &Phase) -> String {
     }
     words.push(format!("{} MiB", phase.memory >> 20));
     if let Some(seconds) = episode.back_after.filter(|_| phase.when == "after") {
-        words.push(format!("as before after {seconds:.1} s"));
+        words.push(format!("recovered after {seconds:.1} s"));
     }
     words.join(", ")
 }

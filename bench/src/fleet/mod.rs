@@ -1,7 +1,7 @@
-//! `ringbench fleet`: hit ratio and memory against names, workers and appliances.
+//! `ringbench fleet`: hit ratio and memory by names, workers and appliances.
 //!
-//! What is simulated is what ships: the core tier's own code, with its policy and entries, and the host tier's. Only time,
-//! the NIC's choice of a queue and the upstream are made up.
+//! The simulation runs the shipped code of worker cache and host tier, with policy and entries.
+//! Only time, the NIC's choice of a queue and the upstream are simulated.
 
 mod table;
 pub mod world;
@@ -15,44 +15,45 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use world::{Catalogue, Fleet, Load, Outcome, Scheme};
 
-/// Simulates fleets of appliances, and prints which tier answers how much, at which expense of memory: each worker with its
-/// own copies (as ringdns does it) against names divided among the workers of a host.
+/// Simulates fleets of appliances, and prints the share of answers and the memory of each tier:
+/// each worker with its own copies (as in ringdns) against names divided among the workers of a
+/// host.
 ///
-/// Popularity is by Zipf's law, over made-up names or, in the order of the file, over real ones. Flows are spread evenly.
-/// Upstreams answer at once.
+/// Popularity follows Zipf's law, over made-up names or over a file's names in the order of the
+/// file. Flows are spread evenly. Upstreams answer at once.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Made-up names; several in turn.
+    /// Number of made-up names; several values are run in turn.
     #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000])]
     pub made_up: Vec<usize>,
     /// Also the names of this file, the most popular first.
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
-    /// Workers of a host; several in turn.
+    /// Workers of a host; several values are run in turn.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16])]
     pub workers: Vec<usize>,
-    /// Appliances, which share the queries; several in turn.
+    /// Appliances, which share the queries; several values are run in turn.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8])]
     pub appliances: Vec<usize>,
-    /// MiB for the core tiers of a host, all workers together; several in turn.
+    /// MiB for the worker caches of a host, all workers together; several values are run in turn.
     #[arg(long, value_delimiter = ',', default_values_t = [8, 32, 128, 512, 2048])]
     pub budgets: Vec<usize>,
-    /// MiB for the core tiers of a host where workers and appliances vary.
+    /// MiB for the worker caches of a host where workers and appliances vary.
     #[arg(long, default_value_t = 64)]
     pub budget: usize,
     /// Workers of a host where budgets and appliances vary.
     #[arg(long, default_value_t = 8)]
     pub host_workers: usize,
-    /// MiB for the host tier of a host.
+    /// MiB for the host cache of a host.
     #[arg(long, default_value_t = 1024)]
     pub host_mib: u64,
     /// Exponent of Zipf's law.
     #[arg(long, default_value_t = 1.0)]
     pub zipf: f64,
-    /// Pairs of client address and port, which decide host and worker.
+    /// Number of pairs of client address and port, which decide host and worker.
     #[arg(long, default_value_t = 1_000_000)]
     pub flows: u32,
-    /// Queries a second, of the fleet.
+    /// Queries a second of the whole fleet.
     #[arg(long, default_value_t = 10_000)]
     pub rate: u32,
     /// TTL of all answers, in seconds.
@@ -61,14 +62,15 @@ pub struct Args {
     /// Queries that are counted, after as many that are not.
     #[arg(long, default_value_t = 1_000_000)]
     pub queries: u64,
-    /// Begin with empty caches: what a start costs. Else each has seen every name before.
+    /// Begin with empty caches, to see the cost of a start. By default each cache has seen every
+    /// name before.
     #[arg(long)]
     pub cold: bool,
-    /// Of the draws.
+    /// Seed of the random draws.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Microseconds of processor time that a query costs which the host tier answers and not a core tier: for the
-    /// recommendation. Not measured here.
+    /// Microseconds of processor time of a query that the host cache answers and no worker cache:
+    /// for the recommendation. Not measured here.
     #[arg(long, default_value_t = 5.0)]
     pub punt_micros: f64,
     /// Also write all figures as JSON.
@@ -79,45 +81,45 @@ pub struct Args {
     pub plots: Option<PathBuf>,
 }
 
-/// What varies.
+/// Parameter that varies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sweep {
     /// Workers of one host.
     Workers,
-    /// Bytes of one host's core tiers.
+    /// Bytes of one host's worker caches.
     Budget,
     /// Appliances.
     Appliances,
 }
 
-/// One simulation.
+/// Simulation and its results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
-    /// What it belongs to.
+    /// Sweep that the simulation belongs to.
     pub sweep: Sweep,
-    /// How many names.
+    /// Number of names.
     pub names: usize,
-    /// Whether they were from a file.
+    /// Whether the names are from a file.
     pub real: bool,
-    /// The fleet.
+    /// Simulated fleet.
     #[serde(flatten)]
     pub fleet: Fleet,
-    /// What came of it.
+    /// Results of the simulation.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// Everything that was simulated.
+/// Results of all simulations.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Results {
-    /// What was asked.
+    /// Simulated load.
     pub load: Load,
     /// TTL of all answers, in seconds.
     pub ttl: u32,
-    /// Assumed, not measured.
+    /// Microseconds of processor time of a query that the host tier answers: assumed, not measured.
     pub punt_micros: f64,
-    /// In the order of the simulations.
+    /// Simulations in the order in which they ran.
     pub rows: Vec<Row>,
 }
 
@@ -133,7 +135,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn simulate(args: &Args) -> Result<Results> {
     let counts = args.workers.iter().chain(&args.appliances).chain([&args.host_workers]);
-    ensure!(counts.min() > Some(&0), "at least one worker and one appliance are wanted");
+    ensure!(counts.min() > Some(&0), "--workers and --appliances must be at least 1");
     let load = Load {
         zipf: args.zipf,
         flows: args.flows,
@@ -182,7 +184,7 @@ fn simulate(args: &Args) -> Result<Results> {
     Ok(results)
 }
 
-/// With one worker there is nothing to divide.
+/// Returns the schemes to simulate. With one worker there is nothing to divide.
 fn schemes(workers: usize) -> &'static [Scheme] {
     if workers == 1 { &[Scheme::Replicated] } else { &[Scheme::Replicated, Scheme::Sharded] }
 }

@@ -1,4 +1,4 @@
-//! What came of the simulations, for people.
+//! Results of the simulations as text.
 
 use super::{Results, Row, Sweep, world::Scheme};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 use anyhow::Result;
 use std::fmt::{self, Write};
 
-/// Over the rows.
+/// Heading of the rows.
 pub const HEADING: &str = "     names      appliances workers scheme     core bytes |  core %  host % upstream % fetched % | \
                            core entries      used  host entries busiest";
 
@@ -35,7 +35,7 @@ impl fmt::Display for Results {
             if self.load.cold {
                 "from empty caches on"
             } else {
-                "after as many, in caches that had seen every name"
+                "after as many that are not counted, in caches that had seen every name"
             }
         )
     }
@@ -65,7 +65,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// Points of a core hit ratio that are worth less than a larger cache.
+/// Loss of worker cache hit ratio, in points, that is accepted rather than a larger cache.
 const WORTH: f64 = 1.0;
 
 impl Results {
@@ -86,9 +86,9 @@ impl Results {
         self.rows.iter().filter(wanted)
     }
 
-    /// What follows from the figures.
+    /// Returns the conclusions from the figures.
     pub fn recommendation(&self) -> String {
-        let mut text = String::from("\nWhat follows\n");
+        let mut text = String::from("\nConclusions\n");
         let mut say = |sentence: String| {
             // A string takes whatever is written to it.
             let _ = writeln!(text, "- {sentence}");
@@ -98,13 +98,13 @@ impl Results {
             if let Some(budget) = self.enough(catalogue) {
                 let (bytes, workers) = (budget.fleet.core_bytes, budget.fleet.workers);
                 say(format!(
-                    "{what}: copies for {workers} workers want {} a host: then the core tiers answer {:.1} %, within {WORTH} point \
-                     of what the largest that was tried gives.",
+                    "{what}: copies for {workers} workers need {} a host: then the worker caches answer {:.1} %, within {WORTH} point \
+                     of the largest that was tried.",
                     binary(bytes as u64),
                     budget.outcome.core
                 ));
             } else {
-                say(format!("{what}: no core tiers that were tried have room enough for copies."));
+                say(format!("{what}: none of the worker caches that were tried is large enough for copies."));
             }
             let copies = self.rows(catalogue, Sweep::Workers, Scheme::Replicated).last();
             let Some(copies) = copies.filter(|row| row.fleet.workers > 1) else { continue };
@@ -116,19 +116,19 @@ impl Results {
         text
     }
 
-    /// The smallest core tiers, with copies, that are as good as the largest, or nearly.
+    /// Returns the smallest worker caches, with copies, that are nearly as good as the largest.
     fn enough(&self, catalogue: (usize, bool)) -> Option<&Row> {
         let rows = || self.rows(catalogue, Sweep::Budget, Scheme::Replicated);
         let best = rows().last()?.outcome.core;
         let ideal =
             self.rows(catalogue, Sweep::Budget, Scheme::Sharded).last().map_or(best, |row| row.outcome.core);
-        // Where even the largest has too little room, shards still gain on it.
+        // If shards still gain on the largest caches, even those are too small for copies.
         (ideal - best <= WORTH).then(|| rows().find(|row| best - row.outcome.core <= WORTH))?
     }
 
     fn verdict(&self, what: &str, copies: &Row, shards: &Row) -> String {
         let workers = copies.fleet.workers as f64;
-        // Of what copies punt and shards do not, spread over what shards hand over.
+        // Divides the punts that shards save by the queries that shards hand over.
         let punted = |row: &Row| 100.0 - row.outcome.core;
         let saved = (punted(copies) - punted(shards)).max(0.0) / 100.0 * self.punt_micros * 1000.0;
         let worth = saved / ((workers - 1.0) / workers);
@@ -147,7 +147,7 @@ impl Results {
         )
     }
 
-    /// Each with its file's name.
+    /// Returns the plots, each with its file name.
     pub fn plots(&self) -> Result<Vec<(&'static str, String)>> {
         let series = |sweep, x: fn(&Row) -> f64, y: fn(&Row) -> f64| -> Vec<Series> {
             let mut all = Vec::new();
@@ -163,7 +163,7 @@ impl Results {
             all
         };
         let axis = |label, log| Axis { label, log };
-        let core = axis("% answered by core tiers", false);
+        let core = axis("% answered by worker caches", false);
         let workers = |row: &Row| row.fleet.workers as f64;
         let bytes = |row: &Row| row.fleet.core_bytes as f64;
         let mut plots = Vec::new();
@@ -185,7 +185,7 @@ impl Results {
         add(
             "fleet-budget.svg",
             "Core hits against memory",
-            axis("bytes of a host's core tiers", true),
+            axis("bytes of a host's worker caches", true),
             core,
             by_budget,
         )?;
@@ -229,12 +229,12 @@ mod tests {
         rows.push(row(Sweep::Workers, Sharded, 64, 95.0));
         let mut results = Results { load, ttl: 1, punt_micros: 5.0, rows };
         let text = results.recommendation();
-        assert!(text.contains("want 32 MiB a host") && text.contains("89.5 %"), "{text}");
+        assert!(text.contains("need 32 MiB a host") && text.contains("89.5 %"), "{text}");
         // 15 % of 5 µs saved, for three quarters that are handed over.
         assert!(text.contains("less than 1000 ns"), "{text}");
-        // Shards gain more than a point even at the largest: copies have too little room.
+        // Shards gain more than a point even with the largest caches: copies have too little room.
         results.rows[3].outcome.core = 92.0;
-        assert!(results.recommendation().contains("room enough"), "{}", results.recommendation());
+        assert!(results.recommendation().contains("large enough"), "{}", results.recommendation());
         assert_eq!(results.plots().unwrap().len(), 2);
     }
 }

@@ -1,4 +1,4 @@
-//! The simulated hosts: core tiers and host tier as they ship, in simulated time.
+//! Simulated hosts: worker caches and host tier as they ship, in simulated time.
 
 use crate::{
     names::Questions,
@@ -17,70 +17,74 @@ use ringdns_resolver::host::{Found, HostTier};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Which worker of a host has the answer to a question.
+/// Choice of the worker that holds the answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
-    /// The one that the NIC gave the query to: each has its own copy of what its clients ask for.
+    /// Worker that the NIC gave the query to: each has its own copy of the answers that its clients
+    /// ask for.
     Replicated,
-    /// The one that the name belongs to; the others hand the query over.
+    /// Worker that the name belongs to; the others hand the query over.
     Sharded,
 }
 
-/// A fleet.
+/// Fleet to simulate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fleet {
-    /// Hosts.
+    /// Number of hosts.
     pub appliances: usize,
-    /// Workers of each.
+    /// Workers of each host.
     pub workers: usize,
-    /// How each divides names among them.
+    /// Division of names among the workers of a host.
     pub scheme: Scheme,
-    /// Bytes of all core tiers of one host together.
+    /// Bytes of all worker caches of one host together.
     pub core_bytes: usize,
     /// Bytes of the host tier of one host.
     pub host_bytes: u64,
 }
 
-/// What is asked, by whom, and when.
+/// Load on the fleet.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Load {
     /// Exponent of Zipf's law.
     pub zipf: f64,
-    /// Pairs of client address and port. Queries of one always come to the same host and NIC queue.
+    /// Number of pairs of client address and port. Queries of one pair always come to the same host
+    /// and NIC queue.
     pub flows: u32,
-    /// Queries a second, of the fleet.
+    /// Queries a second of the whole fleet.
     pub rate: u32,
     /// Queries before counting begins.
     pub warm: u64,
-    /// Whether the caches are empty at first. Else each was offered every name once, as after days.
+    /// Whether the caches are empty at first. Otherwise each was offered every name once, as after
+    /// days.
     pub cold: bool,
     /// Queries that are counted.
     pub queries: u64,
-    /// Of the draws.
+    /// Seed of the random draws.
     pub seed: u64,
 }
 
-/// Where the answers came from.
+/// Shares of the answers by source, and occupancy of the caches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Percent of the queries that a core tier answered.
+    /// Percent of the queries that a worker cache answered.
     pub core: f64,
     /// Percent that the host tier answered.
     pub host: f64,
     /// Percent that had to wait for an upstream.
     pub upstream: f64,
-    /// Percent after which an upstream was asked, waited for or not: an expired answer is given out at once and renewed.
+    /// Percent of the queries that made a host ask an upstream, whether or not the client waited:
+    /// an expired answer is given out at once and refreshed.
     pub fetched: f64,
-    /// Entries in all core tiers of the fleet.
+    /// Entries in all worker caches of the fleet.
     pub core_entries: u64,
-    /// Their bytes, without the index.
+    /// Bytes of those entries, without the index.
     pub core_used: u64,
     /// Entries in all host tiers.
     pub host_entries: u64,
-    /// Their bytes.
+    /// Bytes of those entries.
     pub host_used: u64,
-    /// Queries of the busiest worker, in percent of what it would have if all had the same.
+    /// Queries of the busiest worker, in percent of an even share.
     pub busiest: f64,
 }
 
@@ -92,7 +96,7 @@ struct Counts {
     fetched: u64,
 }
 
-/// Queries as they come in.
+/// Source of the queries.
 pub struct Traffic {
     draw: Draw,
     flows: u32,
@@ -100,33 +104,37 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// For so many names.
+    /// Returns a source of queries for so many names.
     pub fn new(load: &Load, names: usize) -> Result<Self> {
-        ensure!(load.flows > 0 && load.rate > 0 && load.queries > 0, "flows, a rate and queries are wanted");
+        ensure!(
+            load.flows > 0 && load.rate > 0 && load.queries > 0,
+            "--flows, --rate and --queries must be above 0"
+        );
         let rng = SmallRng::seed_from_u64(load.seed);
         Ok(Traffic { draw: Draw::new(names, load.zipf)?, flows: load.flows, rng })
     }
 
-    /// The next one's name and flow.
+    /// Returns the next query's name and flow.
     pub fn query(&mut self) -> (u32, u32) {
         (self.draw.rank(&mut self.rng), self.rng.random_range(0..self.flows))
     }
 }
 
 impl Fleet {
-    /// The appliance and worker that the network and the NIC give a flow's queries to.
+    /// Returns the appliance and worker that the network and the NIC assign to a flow.
     pub fn place(&self, flow: u32) -> (usize, usize) {
         let hash = mix(u64::from(flow));
         (part(hash, self.appliances), part(mix(hash), self.workers))
     }
 
-    /// The worker that a name belongs to.
+    /// Returns the worker that a name belongs to.
     fn shard(&self, hash: u64) -> usize {
         part(mix(hash), self.workers)
     }
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): stands in for the hashes of switch and NIC.
+/// Finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): stands in for the hashes of switch
+/// and NIC.
 fn mix(mut z: u64) -> u64 {
     z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -138,19 +146,19 @@ fn part(hash: u64, parts: usize) -> usize {
     (((hash >> 32) * parts as u64) >> 32) as usize
 }
 
-/// What is asked for, and what the answers are.
+/// Questions and their answers.
 pub struct Catalogue {
     questions: Questions,
     template: Template,
-    /// Of each question, received at second 0.
+    /// Answer to each question, received at second 0.
     answers: Vec<Arc<Answer>>,
 }
 
-/// The worker sweeps its whole cache once in this many seconds.
+/// Time in which a worker sweeps its whole cache once, in seconds.
 const SWEEP_PERIOD: u64 = 60;
 
 impl Catalogue {
-    /// Of answers with this TTL.
+    /// Builds a catalogue of answers with this TTL.
     pub fn new(questions: Questions, ttl: u32) -> Result<Self> {
         let (template, answerer) = (stage::template(&[])?, stage::answerer(&[&format!("--ttl={ttl}")])?);
         let answer = |name| -> Result<Arc<Answer>> {
@@ -160,7 +168,7 @@ impl Catalogue {
         Ok(Catalogue { questions, template, answers })
     }
 
-    /// How many names.
+    /// Returns the number of names.
     pub fn names(&self) -> usize {
         self.questions.len()
     }
@@ -258,7 +266,7 @@ struct Host {
 impl Host {
     fn new(fleet: &Fleet) -> Result<Self> {
         let bytes = fleet.core_bytes / fleet.workers.max(1);
-        let cache = || Cache::new(bytes, RULES.udp_limit).context("no memory for the core tiers");
+        let cache = || Cache::new(bytes, RULES.udp_limit).context("no memory for the worker caches");
         Ok(Host {
             workers: (0..fleet.workers).map(|_| cache()).collect::<Result<_>>()?,
             tier: HostTier::new(fleet.host_bytes, Arc::default()),
@@ -272,7 +280,7 @@ impl Host {
         }
     }
 
-    /// One query, as if whoever must be asked answered at once.
+    /// Answers one query, as if the upstream answered at once.
     fn ask(
         &mut self,
         worker: usize,
@@ -330,8 +338,8 @@ mod tests {
         [outcome.core, outcome.host, outcome.upstream].map(count)
     }
 
-    /// With room for all, each name is asked for upstream once an appliance, and of the host tier once a worker more: a set
-    /// says how often that is.
+    /// With room for all names, each is asked of the upstream once an appliance, and of the host
+    /// tier once more for each worker. A set tells how often that is.
     #[test]
     fn with_room_for_all_it_is_what_a_set_says() {
         let fleet = fleet(3, 4, Scheme::Replicated);
@@ -368,14 +376,15 @@ mod tests {
         assert_eq!((outcome.core_entries, outcome.host_entries), (8 * NAMES as u64, 2 * NAMES as u64));
     }
 
-    /// Expired answers are given out at once; each host asks an upstream once for all of its workers.
+    /// Expired answers are given out at once, and each host asks an upstream once for all of its
+    /// workers.
     #[test]
     fn renewals_are_shared_by_the_workers_of_a_host() {
         let load = Load { zipf: 0.0, rate: 500, queries: 5000, cold: false, ..LOAD };
         let catalogue = Catalogue::new(Questions::made_up(20, SUFFIX, 1).unwrap(), 4).unwrap();
         for workers in [1, 4] {
             let outcome = catalogue.simulate(&fleet(1, workers, Scheme::Replicated), &load).unwrap();
-            // In ten seconds, each name twice: at four and about eight seconds.
+            // Each name twice in ten seconds: at four and about eight seconds.
             let fetched = (outcome.fetched / 100.0 * 5000.0).round();
             assert_eq!((outcome.core, fetched), (100.0, 40.0), "{workers} workers");
         }
@@ -383,7 +392,7 @@ mod tests {
 
     #[test]
     fn too_little_room_for_copies_is_room_for_shards() {
-        // The smallest caches, for names of which one holds half.
+        // The smallest caches, for more names than one of them holds.
         let names = Questions::made_up(4500, SUFFIX, 1).unwrap();
         let catalogue = Catalogue::new(names, 10_000).unwrap();
         let load = Load { zipf: 0.5, warm: 20_000, cold: false, queries: 20_000, ..LOAD };

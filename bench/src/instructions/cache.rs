@@ -1,4 +1,4 @@
-//! The cache by itself.
+//! Cases of the cache alone.
 
 use super::{CACHE, Material, Meter, NAMES, NOW};
 use crate::{
@@ -14,7 +14,7 @@ use std::hint::black_box;
 
 const HASH: fn() -> KeyedHash = || KeyedHash::with_seeds(HASH_SEEDS);
 
-/// The three steps of a lookup, a burst at a time.
+/// Runs the three steps of a lookup, a burst at a time.
 pub fn probe(meter: &mut dyn Meter) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
     let (mut cache, hash) = (Cache::new(CACHE, RULES.udp_limit)?, HASH());
@@ -40,19 +40,23 @@ pub fn probe(meter: &mut dyn Meter) -> Result<u64> {
     Ok(NAMES as u64)
 }
 
-/// Files `NAMES` answers, of which the first `renewed` are there already.
+/// Inserts `NAMES` answers, of which the first `renewed` replace older ones.
 pub fn insert(meter: &mut dyn Meter, renewed: usize) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
     let (mut cache, hash) = (Cache::new(CACHE, RULES.udp_limit)?, HASH());
     let mut answers = material.all_filed()?;
     for Filed { query, answer } in &mut answers[..renewed] {
         cache.insert(&query.key, hash.of(&query.key), answer, 0);
-        // Newer than what is there, or it would not be written.
+        // Only a newer answer replaces the one in the cache.
         answer.received = 1;
     }
     file(meter, &mut cache, &answers);
     let inserted = cache.churn().inserted;
-    ensure!(inserted == (NAMES + renewed) as u64, "{inserted} answers were filed, not {}", NAMES + renewed);
+    ensure!(
+        inserted == (NAMES + renewed) as u64,
+        "{inserted} answers were inserted, not {}",
+        NAMES + renewed
+    );
     Ok(NAMES as u64)
 }
 
@@ -67,7 +71,7 @@ fn file(meter: &mut dyn Meter, cache: &mut Cache, answers: &[Filed]) {
     }
 }
 
-/// Files answers where as many have to leave.
+/// Inserts answers into a full cache, which evicts as many.
 pub fn evict(meter: &mut dyn Meter) -> Result<u64> {
     let mut cache = full(&[])?;
     let before = cache.churn();
@@ -75,14 +79,14 @@ pub fn evict(meter: &mut dyn Meter) -> Result<u64> {
     let after = cache.churn();
     let (inserted, evicted) = (after.inserted - before.inserted, after.evicted - before.evicted);
     ensure!(
-        // Entries differ by a block or two, and a full bucket gives one up besides.
+        // Entries differ in size by a block or two, and a full bucket evicts one more.
         inserted == NAMES as u64 && evicted.abs_diff(inserted) < inserted / 10,
-        "{evicted} answers left for {inserted} new ones"
+        "{evicted} answers were evicted for {inserted} new ones"
     );
     Ok(NAMES as u64)
 }
 
-/// Files answers where those at the end of probation were asked for.
+/// Inserts answers where the entries at the end of probation were asked for.
 pub fn promote(meter: &mut dyn Meter) -> Result<u64> {
     let (asked, new) = (answers("ra.example")?, answers(SUFFIX)?);
     let (asked, new) = (&asked[..PROBATION], &new[..PROBATION]);
@@ -95,12 +99,13 @@ pub fn promote(meter: &mut dyn Meter) -> Result<u64> {
     let kept = asked.iter().filter(still).count();
     ensure!(
         inserted == PROBATION as u64 && kept > PROBATION * 9 / 10,
-        "for {inserted} new ones, {kept} of {PROBATION} that were asked for moved on"
+        "for {inserted} new ones, {kept} of {PROBATION} entries that were asked for were promoted"
     );
     Ok(PROBATION as u64)
 }
 
-/// Entries of one address that probation holds in the smallest cache, or nearly: what is newer pushes all of them out.
+/// Number of entries with one address that probation holds in the smallest cache, approximately:
+/// newer ones push all of them out.
 const PROBATION: usize = 256;
 
 fn answers(suffix: &str) -> Result<Vec<Filed>> {
@@ -109,7 +114,8 @@ fn answers(suffix: &str) -> Result<Vec<Filed>> {
     (0..NAMES as u32).map(|index| stage::answer(&template, &answerer, questions.get(index), 0)).collect()
 }
 
-/// The smallest cache, full of answers that nobody asked for again, and of `last`, which somebody did.
+/// Returns the smallest cache, full of answers that were not asked for again, and of `last`, which
+/// were.
 fn full(last: &[Filed]) -> Result<Cache> {
     let (mut cache, hash) = (Cache::new(BYTES_MIN, RULES.udp_limit)?, HASH());
     for suffix in ["rc.example", "rd.example", "re.example"] {
@@ -125,7 +131,7 @@ fn full(last: &[Filed]) -> Result<Cache> {
     Ok(cache)
 }
 
-/// Sweeps all entries, when they are of no more use or before.
+/// Sweeps all entries, after or before they are dead.
 pub fn sweep(meter: &mut dyn Meter, dead: bool) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &["--ttl=300"])?;
     let mut cache = Cache::new(CACHE, RULES.udp_limit)?;

@@ -1,8 +1,9 @@
-//! Work on the data plane in pieces whose instructions are counted under valgrind. Counts repeat where times do
-//! not, so that a machine with noisy neighbours can still tell whether a change made the data plane slower.
+//! Pieces of data plane work whose instructions are counted under valgrind. Counts are repeatable
+//! where times are not, so that a machine with noisy neighbours can still tell whether a change
+//! made the data plane slower.
 //!
-//! The same pieces are timed by `cargo bench`, and their allocations counted: each takes a [`Meter`], which decides what
-//! is measured of it.
+//! `cargo bench` times the same pieces, and `gate` counts their allocations: each takes a
+//! [`Meter`], which decides what is measured.
 
 mod cache;
 mod packet;
@@ -23,94 +24,97 @@ use ringdns_dataplane::{
 };
 use std::time::{Duration, Instant};
 
-/// Names in the cache: few enough that valgrind is done soon. Where entries lie makes no difference to a count.
+/// Names in the cache: few, so that valgrind finishes soon. The place of entries in memory makes no
+/// difference to a count.
 const NAMES: usize = 1024;
-/// What makes names long.
+/// Suffix of long names.
 const LONG_SUFFIX: &str = "images.of-some-content.delivery.example";
-/// Bytes of the cache.
+/// Size of the cache, in bytes.
 const CACHE: usize = 4 << 20;
-/// The time of everything: some seconds after the answers were received.
+/// Time of all lookups, in seconds: shortly after the answers were received.
 const NOW: Secs = 5;
-/// The same for a worker.
+/// Time of all lookups, in nanoseconds, for a worker.
 const NOW_NANOS: Nanos = NOW as Nanos * 1_000_000_000;
 
-/// A piece of work, and how many operations a count of it is divided by.
+/// Piece of work whose count is divided by its number of operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Case {
-    /// The closer look, as a miss needs it. Opening a frame: Ethernet, IPv4 and UDP headers and their checksums.
+    /// The closer look at a frame, as a miss needs it: Ethernet, IPv4 and UDP headers and their
+    /// checksums.
     Open,
-    /// Taking the query apart: header, question and EDNS, and the name lowercased into a key.
+    /// Parse of the query: header, question and EDNS, and the name lowercased into a key.
     Parse,
-    /// Hashing the key.
+    /// Hash of the key.
     Key,
-    /// Finding the entry in the cache, in the three steps of a burst.
+    /// Lookup of the entry in the cache, in the three steps of a burst.
     Probe,
-    /// Writing the reply over the query: records, TTLs, header, checksum.
+    /// Reply written over the query: records, TTLs, header, checksum.
     Reply,
-    /// Turning the headers round.
+    /// Headers of the reply: source and destination swapped.
     Seal,
     /// A burst of hits through the processor, frame in to frame out, by glances.
     Hit,
-    /// The same with EDNS in the queries.
+    /// A burst of hits with EDNS in the queries.
     HitEdns,
-    /// The same from clients that an access list knows by 22 bits, not by eight.
+    /// A burst of hits from clients whose access list entry has 22 bits, not eight.
     HitNarrow,
-    /// The same with cookies, which take a closer look and a keyed hash.
+    /// A burst of hits with cookies, which need the closer look and a keyed hash.
     HitCookie,
-    /// The same over IPv6.
+    /// A burst of hits over IPv6.
     HitV6,
-    /// The same for names that do not exist.
+    /// A burst of hits for names that do not exist.
     HitNxdomain,
-    /// The same for names of 49 bytes, whose question takes more than the processor does at once.
+    /// A burst of hits for names of 49 bytes, whose question is longer than one vector step.
     HitLong,
-    /// The same with each answer noted in the query log.
+    /// A burst of hits with each answer logged.
     HitLogged,
-    /// The same with one answer in a hundred noted.
+    /// A burst of hits with one answer in a hundred logged.
     HitSampled,
-    /// A burst of queries that the cache has no answer to, through the processor.
+    /// A burst of misses through the processor.
     Miss,
-    /// A whole turn of a worker with a burst of hits, the simulated port included.
+    /// A whole turn of a worker with a burst of hits, including the simulated port.
     TurnHit,
     /// A whole turn with a burst of misses, up to the punt queue.
     TurnMiss,
-    /// A whole turn with answers of the control plane, which are filed and sent.
+    /// A whole turn with answers of the control plane, which are inserted and sent.
     TurnReturned,
-    /// Filing a new answer in the cache.
+    /// Insert of a new answer into the cache.
     Insert,
-    /// Replacing an answer in the cache.
+    /// Replacement of an answer in the cache.
     Renew,
-    /// Filing a new answer in a full cache, where one that nobody asked for again has to leave.
+    /// Insert of a new answer into a full cache, which evicts one that was not asked for again.
     Evict,
-    /// The same where those in its way were asked for, and move on.
+    /// Insert of a new answer into a full cache, where the entries next to be evicted were asked
+    /// for and are promoted.
     Promote,
-    /// The sweep, an entry that is of no more use.
+    /// Sweep of an expired entry.
     Expire,
-    /// The sweep, an entry that stays.
+    /// Sweep of an entry that stays.
     Sweep,
 }
 
 impl Case {
-    /// What the design aims for, in instructions an operation.
+    /// Returns the goal of the design, in instructions an operation.
     pub fn goal(self) -> Option<f64> {
         (self == Case::Hit).then_some(300.0)
     }
 
-    /// As the command line has it.
+    /// Returns the name of the case on the command line.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().into())
     }
 }
 
-/// Takes the measure of the work that it is handed, and of nothing else of a case.
+/// Measures the work that a case passes to it, and nothing else of the case.
 pub trait Meter {
-    /// Does the work.
+    /// Runs the work and measures it.
     fn measure(&mut self, work: &mut dyn FnMut());
 }
 
-/// Has the work's instructions counted by valgrind, and counts its allocations.
+/// Meter for valgrind, which counts the work's instructions; counts allocations itself.
 #[derive(Debug, Default)]
 pub struct Counting {
-    /// Blocks of memory that were allocated.
+    /// Number of allocated blocks of memory.
     pub allocations: u64,
 }
 
@@ -120,10 +124,10 @@ impl Meter for Counting {
     }
 }
 
-/// Adds up the time of the work.
+/// Meter that adds up the time of the work.
 #[derive(Debug, Default)]
 pub struct Timing {
-    /// So far.
+    /// Time so far.
     pub spent: Duration,
 }
 
@@ -135,16 +139,16 @@ impl Meter for Timing {
     }
 }
 
-/// The only place whose instructions valgrind counts: it looks for this name.
+/// Runs the work. Valgrind counts only this function's instructions, and finds it by name.
 #[inline(never)]
 fn counted(work: &mut dyn FnMut()) {
     work();
 }
 
-/// What `counted` is found by.
+/// Pattern by which valgrind finds `counted`.
 pub const COUNTED: &str = "*instructions::counted*";
 
-/// Does the work of a case, and returns how many operations the meter saw.
+/// Does the work of a case, and returns the number of operations that the meter measured.
 pub fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
     match case {
         Case::Open => packet::open(meter),
@@ -189,7 +193,7 @@ impl Material {
         Self::below(SUFFIX, query, ip, upstream)
     }
 
-    /// The same, of names below `suffix`.
+    /// Returns material with names below `suffix`.
     fn below(suffix: &str, query: &[&str], ip: Ip, upstream: &[&str]) -> Result<Self> {
         let questions = Questions::made_up(NAMES, suffix, 1)?;
         let template = stage::template(query)?;
@@ -216,10 +220,10 @@ impl Material {
     }
 }
 
-/// What `ringbench instructions` does: the work of one case, for valgrind to watch.
+/// Arguments of `ringbench instructions`, which runs the work of one case under valgrind.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which piece of work.
+    /// Piece of work.
     #[arg(value_enum)]
     pub case: Case,
 }

@@ -1,4 +1,4 @@
-//! The steps of a closer look that need no cache, each over the frames of a burst.
+//! Steps of the closer look that need no cache, each over the frames of a burst.
 
 use super::{Material, Meter, NAMES, NOW};
 use crate::stage::{HASH_SEEDS, Ip, RULES};
@@ -19,7 +19,7 @@ use std::hint::black_box;
 
 type Window = [u8; WINDOW];
 
-/// A query's frame, and what the steps before found in it.
+/// Frame of a query, and the results of the steps before.
 struct Prepared {
     window: Window,
     frame_len: usize,
@@ -39,14 +39,14 @@ fn prepared() -> Result<Vec<Prepared>> {
         let mut query = Query::default();
         let parsed = query.parse(&window[envelope.message()..][..message_len]);
         ensure!(parsed.is_ok(), "the data plane rejects the query: {parsed:?}");
-        // All names are of one length, and so are answers: any will do.
+        // All names have one length, and all answers too: any will do.
         let answer = material.filed(index)?.answer;
         Ok(Prepared { window, frame_len: packet.len(), envelope, message_len, query, answer })
     };
     material.packets.iter().enumerate().map(prepare).collect()
 }
 
-/// Does `work` to all frames, a burst at a time; each must say that it went well.
+/// Does `work` to all frames, a burst at a time; it must succeed for each.
 fn each(meter: &mut dyn Meter, work: impl Fn(&mut Prepared) -> bool) -> Result<u64> {
     let mut prepared = prepared()?;
     for burst in prepared.chunks_exact_mut(BURST) {
@@ -56,7 +56,7 @@ fn each(meter: &mut dyn Meter, work: impl Fn(&mut Prepared) -> bool) -> Result<u
                 good += usize::from(work(one));
             }
         });
-        ensure!(good == BURST, "{good} of {BURST} went well");
+        ensure!(good == BURST, "{good} of {BURST} succeeded");
     }
     Ok(NAMES as u64)
 }
@@ -66,7 +66,7 @@ pub fn open(meter: &mut dyn Meter) -> Result<u64> {
     each(meter, |one| black_box(Envelope::open(&one.window[..one.frame_len], Checksums::Verify)).is_ok())
 }
 
-/// Reads queries closely.
+/// Parses queries.
 pub fn parse(meter: &mut dyn Meter) -> Result<u64> {
     each(meter, |one| {
         let parsed = one.query.parse(&one.window[one.envelope.message()..][..one.message_len]).is_ok();
@@ -100,9 +100,9 @@ pub fn reply(meter: &mut dyn Meter) -> Result<u64> {
     each(meter, |one| !black_box(write(one)).cut)
 }
 
-/// Turns headers round.
+/// Swaps source and destination in the headers.
 pub fn seal(meter: &mut dyn Meter) -> Result<u64> {
-    // What the reply changes makes no difference to the work.
+    // The contents of the reply make no difference to the work.
     let reply::Reply { len, change, .. } = write(&mut prepared()?[0]);
     each(meter, |one| black_box(one.envelope.seal(&mut one.window, len, Some(black_box(change)))) > len)
 }

@@ -23,17 +23,17 @@ use std::{
     time::Duration,
 };
 
-/// Turns that are not counted: lazily made memory, first-time branches.
+/// Turns before the count, for lazily made memory and first-time branches.
 const WARM_TURNS: usize = 2;
 /// Turns that are counted.
 const TURNS: usize = 16;
 
-/// Bursts of hits.
+/// Runs bursts of hits.
 pub fn hits(meter: &mut dyn Meter, material: Material) -> Result<u64> {
     hits_of(stage::ALLOW, meter, material)
 }
 
-/// The same where only `allow` may ask.
+/// Runs bursts of hits where only `allow` may ask.
 pub fn hits_of(allow: &[&str], meter: &mut dyn Meter, material: Material) -> Result<u64> {
     let mut stage = Stage::allowing(allow, CACHE)?;
     let hash = stage.processor.hash();
@@ -53,7 +53,7 @@ pub fn hits_of(allow: &[&str], meter: &mut dyn Meter, material: Material) -> Res
     Ok((NAMES - WARM_TURNS * BURST) as u64)
 }
 
-/// Bursts of hits, of which one in `sample` is logged.
+/// Runs bursts of hits, of which one in `sample` is logged.
 pub fn hits_logged(meter: &mut dyn Meter, sample: u32) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
     let mut stage = Stage::new(CACHE)?;
@@ -82,7 +82,7 @@ pub fn hits_logged(meter: &mut dyn Meter, sample: u32) -> Result<u64> {
     Ok(NAMES as u64)
 }
 
-/// Bursts of misses.
+/// Runs bursts of misses.
 pub fn misses(meter: &mut dyn Meter) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
     let mut stage = Stage::new(CACHE)?;
@@ -97,7 +97,8 @@ pub fn misses(meter: &mut dyn Meter) -> Result<u64> {
     Ok(NAMES as u64)
 }
 
-/// A worker that receives `packets` again and again, and its link to a control plane that nobody runs.
+/// Returns a worker that receives `packets` again and again, and its link to a control plane that
+/// does not run.
 fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link>)> {
     let control = Arc::new(Doorbell::new()?);
     let link = Arc::new(Link::new(0, records, records, control, Arc::new(AtomicU64::new(0)))?);
@@ -119,7 +120,7 @@ fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link
     Ok((worker, link))
 }
 
-/// A replaying port that can be told to receive nothing.
+/// Replaying port that can be told to receive nothing.
 struct Feed {
     replay: Replay,
     quiet: bool,
@@ -161,7 +162,7 @@ impl Port for Feed {
     }
 }
 
-/// Turns with hits.
+/// Runs turns with hits.
 pub fn turn_hit(meter: &mut dyn Meter) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
     let (mut worker, link) = worker(&material.packets, BURST)?;
@@ -177,10 +178,10 @@ pub fn turn_hit(meter: &mut dyn Meter) -> Result<u64> {
     Ok((TURNS * BURST) as u64)
 }
 
-/// Turns with misses.
+/// Runs turns with misses.
 pub fn turn_miss(meter: &mut dyn Meter) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
-    // A record for every punt, so that none has to come back meanwhile.
+    // One record for every punt, so that none has to come back meanwhile.
     let (mut worker, link) = worker(&material.packets, (WARM_TURNS + TURNS) * BURST)?;
     for _ in 0..WARM_TURNS {
         worker.turn(NOW_NANOS);
@@ -192,7 +193,7 @@ pub fn turn_miss(meter: &mut dyn Meter) -> Result<u64> {
     Ok((TURNS * BURST) as u64)
 }
 
-/// Turns with answers that come back.
+/// Runs turns with returned answers.
 pub fn turn_returned(meter: &mut dyn Meter) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
     let (mut worker, link) = worker(&material.packets, TURNS * BURST)?;

@@ -1,5 +1,5 @@
-//! How long a load takes whose address is the result of the one before: what the processor's caches and memory are
-//! like, told by nothing of ours.
+//! Time of a load whose address is the result of the load before: measures the processor's caches
+//! and memory without code of ringdns.
 
 use anyhow::{Context, Result};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -7,12 +7,12 @@ use ringdns_dataplane::region::Region;
 use serde::{Deserialize, Serialize};
 use std::{hint::black_box, time::Instant};
 
-/// Time of a load from memory of a size.
+/// Time of a load from a region of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Load {
-    /// Bytes that are gone through, in random order, a cache line at a time.
+    /// Size of the region, read in random order, a cache line at a time.
     pub bytes: usize,
-    /// Nanoseconds a load: the least of the rounds, for nothing but other work can make it longer.
+    /// Nanoseconds a load: the minimum of the rounds, since only other work can make it longer.
     pub nanos: f64,
 }
 
@@ -20,10 +20,10 @@ const LINE: usize = 64;
 /// Loads a round.
 const LOADS: usize = 1 << 18;
 const ROUNDS: usize = 3;
-/// Places in memory.
+/// Number of regions in memory to measure.
 const PLACES: usize = 3;
 
-/// From a third of the nearest cache to far beyond the last, in steps of about 1.4.
+/// Returns sizes from a third of the nearest cache to far beyond the last, in steps of about 1.4.
 pub fn sizes(largest: usize) -> Vec<usize> {
     let mut sizes = Vec::new();
     let mut size = 16 << 10;
@@ -37,8 +37,8 @@ pub fn sizes(largest: usize) -> Vec<usize> {
     sizes
 }
 
-/// Goes through `bytes`, on pages like those of the cache. Where in memory they come to lie makes a difference to the
-/// caches, so that it is done at several places.
+/// Reads `bytes` on pages like those of the cache. The place in memory makes a difference to the
+/// caches, so several places are measured.
 pub fn measure(bytes: usize) -> Result<Load> {
     let lines = (bytes / LINE).max(2);
     let cycle = cycle(lines);
@@ -66,7 +66,8 @@ pub fn measure(bytes: usize) -> Result<Load> {
     Ok(Load { bytes: lines * LINE, nanos: least })
 }
 
-/// For each of `count` places the next one, so that all are visited before the first comes again (Sattolo's algorithm).
+/// Returns for each of `count` places the next one, so that all are visited before the first comes
+/// again (Sattolo's algorithm).
 fn cycle(count: usize) -> Vec<u32> {
     let mut rng = SmallRng::seed_from_u64(count as u64);
     let mut places: Vec<u32> = (0..count as u32).collect();

@@ -1,4 +1,4 @@
-//! `ringbench micro`: what a hit costs as the cache outgrows the processor's own.
+//! `ringbench micro`: cost of a hit as the cache outgrows the processor's caches.
 
 pub mod chase;
 
@@ -27,13 +27,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Times hits on the data plane alone: frame in to frame out, no kernel, names equally popular and by Zipf's law.
+/// Times hits on the data plane alone: frame in to frame out, no kernel, with names equally popular
+/// and by Zipf's law.
 ///
-/// A burst of queries is written into frames, which is not timed, and processed, which is. Beside it stands what a load from
-/// memory costs on this machine, a load that waits for the one before; those of a burst do not wait for each other.
+/// A burst of queries is written into frames, which is not timed, and processed, which is. The cost
+/// of a load from memory on this machine is printed too: each of these loads waits for the one
+/// before, which those of a burst do not.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Names in the cache; several in turn.
+    /// Names in the cache; several values are run in turn.
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000])]
     pub names: Vec<usize>,
     /// Exponents of Zipf's law; 0 asks for all names equally often.
@@ -59,18 +61,18 @@ pub struct Args {
     pub plots: Option<PathBuf>,
 }
 
-/// Everything that was measured.
+/// All results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Results {
-    /// On which machine.
+    /// Machine that was measured.
     pub machine: Machine,
-    /// Hits.
+    /// Times of hits.
     pub hits: Vec<Row>,
-    /// Loads that wait for each other.
+    /// Times of loads that wait for each other.
     pub loads: Vec<Load>,
 }
 
-/// What was measured with one number of names and one popularity.
+/// Results for one number of names and one popularity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// Names in the cache.
@@ -81,26 +83,31 @@ pub struct Row {
     pub nanos: [f64; 3],
     /// Bytes that an entry takes in the slabs.
     pub entry_bytes: f64,
-    /// Bytes of the smallest cache that holds the names, divided by these: slabs, index and all. Not sought for many.
+    /// Bytes a name of the smallest cache that holds the names: slabs, index and all. `None` for
+    /// large numbers of names.
     pub whole_bytes: Option<f64>,
 }
 
-/// Bytes of cache for a name when speed is measured: an entry and its part of the index, with room to spare.
+/// Bytes of cache for each name when speed is measured: an entry and its part of the index, with
+/// room to spare.
 const BYTES_A_NAME: usize = 160;
-/// Bytes that a name takes up in all: cache, question, and what is gone through to fill them.
+/// Bytes of memory for each name in all: cache, question, and data to fill them.
 const MEMORY_A_NAME: usize = BYTES_A_NAME + 64;
-/// Part of the names that may be missing: where a bucket of the index is full, a name crowds out another.
+/// Share of the names that may be missing: in a full bucket of the index a name evicts another.
 const MISSING: f64 = 0.001;
-/// The smallest cache is sought for at most this many names.
+/// Most names for which the smallest cache is searched.
 const SOUGHT_MAX: usize = 100_000;
-/// Time of the lookups, in seconds: some after the answers were received.
+/// Time of the lookups, in seconds: shortly after the answers were received.
 const NOW: u32 = 5;
-/// Loads are measured from at most this many bytes.
+/// Largest region that loads are measured in, in bytes.
 const LOADS_MAX: usize = 512 << 20;
 
 /// `ringbench micro`.
 pub fn run(args: &Args) -> Result<()> {
-    ensure!(args.rounds > 0 && args.queries >= BURST, "at least one round of {BURST} queries is wanted");
+    ensure!(
+        args.rounds > 0 && args.queries >= BURST,
+        "--rounds must be at least 1 and --queries at least {BURST}"
+    );
     pin(args.core.as_slice(), 0)?;
     let template = stage::template(if args.edns { &["--edns"] } else { &[] })?;
     let machine = Machine::here();
@@ -115,7 +122,7 @@ pub fn run(args: &Args) -> Result<()> {
         if wanted as u64 > machine.available / 4 * 3 {
             let wanted = binary(wanted as u64);
             println!(
-                "{:>10} left out: it takes {wanted}, and {} can be had",
+                "{:>10} left out: it takes {wanted}, and {} is available",
                 group(*names as u64),
                 binary(machine.available)
             );
@@ -194,7 +201,7 @@ fn measure(names: usize, template: &Template, args: &Args) -> Result<Vec<Row>> {
     let occupancy = stage.processor.cache().occupancy();
     ensure!(
         held(&occupancy, names),
-        "the cache of {} bytes holds {} of {names} names: bench/src/micro reckons with {BYTES_A_NAME} bytes each",
+        "the cache of {} bytes holds {} of {names} names: bench/src/micro allows {BYTES_A_NAME} bytes each",
         occupancy.capacity,
         occupancy.entries
     );
@@ -204,7 +211,7 @@ fn measure(names: usize, template: &Template, args: &Args) -> Result<Vec<Row>> {
     for zipf in &args.zipf {
         let draw = Draw::new(names, *zipf)?;
         let mut rng = SmallRng::seed_from_u64(names as u64);
-        // Where the most popular names come to lie in the processor's caches is not known before they are asked for.
+        // A first round loads the most popular names into the processor's caches.
         round(&mut stage, &questions, template, (&draw, *zipf > 0.0), &mut rng, args.queries / BURST / 4)?;
         let mut rounds = (0..args.rounds)
             .map(|_| {
@@ -246,18 +253,18 @@ fn round(
         hits += tally.hits;
     }
     let queries = (bursts * BURST) as u64;
-    // By Zipf's law, a name that was crowded out may be a popular one.
+    // By Zipf's law, an evicted name may be a popular one.
     let missing = if popular { 0.1 } else { 2.0 * MISSING };
     ensure!(hits as f64 >= (1.0 - missing) * queries as f64, "only {hits} of {queries} queries were hits");
     Ok(spent.as_nanos() as f64 / queries as f64)
 }
 
-/// Whether a cache holds what was filed in it, but for the odd one.
+/// Whether a cache holds what was inserted, except for a few entries.
 fn held(occupancy: &Occupancy, names: usize) -> bool {
     occupancy.entries as f64 >= (1.0 - MISSING) * names as f64
 }
 
-/// Bytes of the smallest cache that holds the answers to all questions, to one percent.
+/// Returns the size of the smallest cache that holds the answers to all questions, to one percent.
 fn least_cache(questions: &Questions, template: &Template) -> Result<usize> {
     let answerer = stage::answerer(&[])?;
     let names = questions.len();

@@ -1,10 +1,11 @@
-//! What a hit costs on the data plane: instructions, and the memory that it waits for.
+//! Cost of a hit on the data plane: instructions, and waits for memory.
 //!
-//! `ns = a * instructions + b * lines * wait(names) + c * far(names)`, where three factors are fitted: nanoseconds an
-//! instruction with all data near, the part of a wait that is left when the loads of a burst overlap, and nanoseconds for a
-//! page of the index whose address the processor has to look up. The wait itself is not fitted to hits: it follows from the
-//! time of loads that wait for each other, and from how often an entry is still in a nearer cache. Slabs lie on huge pages,
-//! of which the processor remembers enough; the index lies on ordinary ones.
+//! `ns = a * instructions + b * lines * wait(names) + c * far(names)`, with three fitted factors:
+//! nanoseconds an instruction with all data near; the part of a wait that remains when the loads of
+//! a burst overlap; and nanoseconds for a page of the index that misses the TLB. The wait itself is
+//! not fitted to hits: it follows from the time of loads that wait for each other, and from how
+//! often an entry is still in a nearer cache. Slabs lie on huge pages, for which the TLB is large
+//! enough; the index lies on ordinary ones.
 
 use crate::{
     machine::CacheSize,
@@ -14,31 +15,36 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-/// A level of the memory: how much of it, and how long a load takes.
+/// Level of the memory: its size, and the time of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Level {
-    /// Bytes that find room, those of the nearer levels included; none for what has room for all.
+    /// Bytes of this level and the nearer ones; `None` for the last level.
     pub bytes: Option<f64>,
-    /// Nanoseconds.
+    /// Nanoseconds of a load.
     pub nanos: f64,
 }
 
-/// The levels, the nearest first.
+/// Levels of the memory, the nearest first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Memory(pub Vec<Level>);
 
 const LINE: f64 = 64.0;
-/// A made-up question and its end.
+/// Bytes of a made-up question and of its end.
 const QUESTION: f64 = 24.0 + 4.0;
-/// Entries begin at multiples of this.
+/// Alignment of entries, in bytes.
 const ALIGN: f64 = 8.0;
 
 impl Memory {
-    /// From the loads that were measured. What a level is large is what the machine says, but for the last cache: other
-    /// machines may have their part of it, so it is as large as makes the loads fit best.
+    /// Fits the levels to the measured loads. Sizes are those that the machine reports, except for
+    /// the last cache: other machines may share it, so its size is the one that fits the loads
+    /// best.
     pub fn fit(caches: &[CacheSize], loads: &[Load]) -> Result<Self> {
-        ensure!(!caches.is_empty(), "the machine's caches are unknown, so nothing can be reckoned from them");
-        // Of loads from enough that the nearer level is of little help, and from so little that the level has room for all.
+        ensure!(
+            !caches.is_empty(),
+            "the machine's caches are unknown, so the model has no sizes to start from"
+        );
+        // Loads from regions large enough that the nearer level is of little help, and small enough
+        // for this level.
         let typical = |from: f64, to: f64| {
             let within = loads.iter().filter(|load| (from..=to).contains(&(load.bytes as f64)));
             let mut nanos: Vec<f64> = within.map(|load| load.nanos).collect();
@@ -84,7 +90,8 @@ impl Memory {
         loads.iter().map(error).sum()
     }
 
-    /// Nanoseconds of a load on average, where `hits` is the share of loads that so many bytes have.
+    /// Returns the mean nanoseconds of a load, where `hits` is the share of loads that fall within
+    /// so many bytes.
     fn load(&self, hits: impl Fn(f64) -> f64) -> f64 {
         let (mut sum, mut nearer) = (0.0, 0.0);
         for level in &self.0 {
@@ -95,7 +102,8 @@ impl Memory {
         sum
     }
 
-    /// Nanoseconds that a line of an entry takes longer than one in the nearest cache.
+    /// Returns the nanoseconds by which a line of an entry takes longer than one in the nearest
+    /// cache.
     fn wait(&self, what: &Contents) -> f64 {
         let popularity = Popularity::zipf(what.names, what.zipf);
         let nearest = self.0.first().map_or(0.0, |level| level.nanos);
@@ -103,29 +111,30 @@ impl Memory {
     }
 }
 
-/// What is in a cache, and how it is asked for.
+/// Contents of a cache, and popularity of its names.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Contents {
-    /// Names.
+    /// Number of names.
     pub names: usize,
     /// Exponent of Zipf's law.
     pub zipf: f64,
     /// Bytes of a name: entry and index.
     pub bytes_a_name: f64,
-    /// Lines that a lookup reads: a bucket, and the entry's.
+    /// Cache lines that a lookup reads: a bucket, and those of the entry.
     pub lines: f64,
 }
 
 impl Contents {
-    /// Of entries of a size, with so many bytes of the index for each.
+    /// Returns contents with entries of a size, and so many bytes of the index for each.
     pub fn new(names: usize, zipf: f64, entry: f64, index: f64) -> Self {
-        // An entry of one line would touch two of them now and then.
+        // An entry of one line spans two of them now and then.
         let lines = 1.0 + 1.0 + (entry - ALIGN).max(0.0) / LINE;
         Contents { names, zipf, bytes_a_name: entry + index, lines }
     }
 
-    /// The same while `ringbench micro` asks: it reads the question's bytes and where they stand before it writes a
-    /// packet, and they take room in the processor's caches that a server's queries do not.
+    /// Returns the contents while `ringbench micro` asks: it reads the question's bytes and their
+    /// offsets before it writes a packet, and they take room in the processor's caches that a
+    /// server's queries do not.
     pub fn beside_questions(self) -> Self {
         Contents { bytes_a_name: self.bytes_a_name + QUESTION, ..self }
     }
@@ -135,71 +144,72 @@ impl Contents {
     }
 }
 
-/// A prediction beside what was measured.
+/// Prediction and measurement.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
-    /// What.
+    /// Description.
     pub what: String,
-    /// Whether it was used for fitting: then it says nothing about the model.
+    /// Whether the measurement was used for fitting: then it says nothing about the model.
     pub fitted: bool,
-    /// In the unit of what was measured.
+    /// Measured value.
     pub measured: f64,
-    /// The same.
+    /// Predicted value, in the same unit.
     pub predicted: f64,
 }
 
 impl Point {
-    /// In percent of what was measured.
+    /// Returns the error in percent of the measured value.
     pub fn error(&self) -> f64 {
         100.0 * (self.predicted / self.measured - 1.0)
     }
 }
 
-/// Bytes of a page of the index.
+/// Size of a page of the index, in bytes.
 const PAGE: f64 = 4096.0;
-/// How many pages a processor may remember: which number fits best is sought.
+/// Candidate sizes of the TLB, in pages; the best fit is chosen.
 const REMEMBERED: [f64; 7] = [512.0, 1024.0, 1536.0, 2048.0, 3072.0, 4096.0, 8192.0];
 
-/// The share of lookups whose page of the index is not among the `remembered` ones.
+/// Returns the share of lookups whose page of the index is not among the `remembered` ones.
 fn far(what: &Contents, index_bytes: f64, remembered: f64) -> f64 {
     let pages = what.names as f64 * index_bytes / PAGE;
     let rest = (1.0 - remembered / pages).max(0.0);
-    // The most popular names lie on a page each, or nearly; all the others are spread evenly.
+    // The most popular names lie on about a page each; all others are spread evenly.
     let popular =
         if what.zipf > 0.0 { Popularity::zipf(what.names, what.zipf).lru_hits(remembered) } else { 0.0 };
     (1.0 - popular) * rest
 }
 
-/// The fitted model.
+/// Fitted model.
 #[derive(Clone, Debug, Serialize)]
 pub struct HitModel {
-    /// Instructions of a hit, counted.
+    /// Counted instructions of a hit.
     pub instructions: f64,
     /// Nanoseconds an instruction with all data near.
     pub nanos_an_instruction: f64,
-    /// Part of a wait that is left.
+    /// Part of a wait that remains when loads overlap.
     pub wait_left: f64,
-    /// Nanoseconds for a page that is not remembered.
+    /// Nanoseconds for a page that misses the TLB.
     pub page: f64,
-    /// Pages that are.
+    /// Number of pages in the TLB.
     pub pages: f64,
-    /// The levels of the memory.
+    /// Levels of the memory.
     pub memory: Memory,
-    /// Bytes of the index for a name.
+    /// Bytes of the index for each name.
     pub index_bytes: f64,
 }
 
 impl HitModel {
-    /// Fits the factors to what was measured with names equally popular. What was measured by Zipf's law is for checking.
+    /// Fits the factors to the measurements with names equally popular. Those by Zipf's law are for
+    /// checking.
     pub fn fit(micro: &Results, instructions: f64) -> Result<Self> {
         let memory = Memory::fit(&micro.machine.caches, &micro.loads)?;
-        // Where the smallest cache was not sought, the index takes what it takes elsewhere.
+        // Rows without the smallest cache take the index size of the other rows.
         let index = |row: &Row| row.whole_bytes.map(|whole| whole - row.entry_bytes);
         let index_bytes = micro.hits.iter().filter_map(index).next_back().unwrap_or(16.0);
         let fitting: Vec<&Row> = micro.hits.iter().filter(|row| row.zipf == 0.0).collect();
         ensure!(
             fitting.len() >= 4,
-            "hits in caches of four sizes, names equally popular, are wanted: ringbench micro"
+            "the fit needs hits in caches of four sizes, names equally popular: run ringbench micro"
         );
         let mut best: Option<(f64, HitModel)> = None;
         for pages in REMEMBERED {
@@ -220,33 +230,32 @@ impl HitModel {
                 best = Some((squares, model));
             }
         }
-        let (_, model) =
-            best.context("the sizes are too much alike to tell instructions and memory apart")?;
+        let (_, model) = best.context("the sizes are too similar to tell instructions and memory apart")?;
         Ok(model)
     }
 
-    /// Nanoseconds a hit.
+    /// Returns the nanoseconds of a hit.
     pub fn nanos(&self, what: &Contents) -> f64 {
         self.near() + self.wait_left * self.waits(what) + self.page * far(what, self.index_bytes, self.pages)
     }
 
-    /// With all data in the nearest cache.
+    /// Returns the nanoseconds of a hit with all data in the nearest cache.
     pub fn near(&self) -> f64 {
         self.nanos_an_instruction * self.instructions
     }
 
-    /// Nanoseconds that loads would wait if none overlapped.
+    /// Returns the nanoseconds that loads would wait if none overlapped.
     pub fn waits(&self, what: &Contents) -> f64 {
         what.lines * self.memory.wait(what)
     }
 
-    /// Entries like those that were measured.
+    /// Returns contents with entries like the measured ones.
     pub fn contents(&self, micro: &Results, names: usize, zipf: f64) -> Contents {
         let entry = micro.hits.first().map_or(88.0, |row| row.entry_bytes);
         Contents::new(names, zipf, entry, self.index_bytes)
     }
 
-    /// Everything that was measured, predicted.
+    /// Returns predictions for all measurements.
     pub fn points(&self, micro: &Results) -> Vec<Point> {
         micro.hits.iter().map(|row| self.point(row)).collect()
     }
@@ -261,12 +270,12 @@ impl HitModel {
     }
 }
 
-/// In words.
+/// Describes a popularity in words.
 pub fn popularity(zipf: f64) -> String {
     if zipf == 0.0 { "uniform".into() } else { format!("Zipf {zipf}") }
 }
 
-/// The factors, none below zero, that bring the sums of all rows' terms nearest to 1.
+/// Returns the factors, none below zero, that bring the sums of all rows' terms nearest to 1.
 fn least_squares(rows: impl Iterator<Item = [f64; 3]> + Clone) -> Option<[f64; 3]> {
     // A term whose factor would be negative is left out; the instructions stay.
     let choices = [[true, true, true], [true, true, false], [true, false, true], [true, false, false]];
@@ -293,7 +302,7 @@ fn least_squares(rows: impl Iterator<Item = [f64; 3]> + Clone) -> Option<[f64; 3
     solutions.min_by(|a, b| misfit(a).total_cmp(&misfit(b)))
 }
 
-/// Gauss's elimination with the largest pivots.
+/// Solves by Gaussian elimination with partial pivoting.
 fn solve(mut matrix: [[f64; 4]; 3]) -> Option<[f64; 3]> {
     for at in 0..3 {
         let pivot = (at..3).max_by(|a, b| matrix[*a][at].abs().total_cmp(&matrix[*b][at].abs()))?;
@@ -318,7 +327,7 @@ pub mod tests {
     const CACHES: [CacheSize; 2] =
         [CacheSize { level: 1, bytes: 32 << 10 }, CacheSize { level: 2, bytes: 8 << 20 }];
 
-    /// A machine that has half of its last cache, and loads of 1, 10 and 100 ns.
+    /// Returns a machine that has half of its last cache, and loads of 1, 10 and 100 ns.
     fn memory() -> Memory {
         Memory(vec![
             Level { bytes: Some(32768.0), nanos: 1.0 },
@@ -332,7 +341,8 @@ pub mod tests {
         (14..30).map(|bits| load(1 << bits)).collect()
     }
 
-    /// Results as the model has them, of 500 instructions at 0.05 ns, with a quarter of each wait left.
+    /// Returns results that follow the model: 500 instructions at 0.05 ns, with a quarter of each
+    /// wait left.
     pub fn micro() -> Results {
         let made = HitModel {
             instructions: 500.0,
@@ -381,7 +391,7 @@ pub mod tests {
         let rows = [[1.0, 0.0, 0.0], [0.5, 0.25, 0.0], [0.25, 0.25, 0.25], [0.5, 0.0, 0.5]];
         let [a, b, c] = least_squares(rows.into_iter()).unwrap();
         assert!(near(a, 1.0, 1e-9) && near(b, 2.0, 1e-9) && near(c, 1.0, 1e-9), "{a} {b} {c}");
-        // The second would have to be negative.
+        // The second factor would be negative.
         let [a, b, _] =
             least_squares([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [2.0, 1.0, 0.0]].into_iter()).unwrap();
         assert!(b == 0.0 && a > 0.5, "{a} {b}");

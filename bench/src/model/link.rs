@@ -1,52 +1,56 @@
-//! How many answers a link has room for.
+//! Number of answers that a link can carry.
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::str::FromStr;
 
-/// Bytes that a frame takes on the wire besides itself: preamble, start and gap between frames (IEEE 802.3).
+/// Bytes on the wire beside each frame: preamble, start and gap between frames (IEEE 802.3).
 const WIRE: f64 = 20.0;
-/// The frame check sequence, which lengths of captured frames leave out.
+/// Bytes of the frame check sequence, which lengths of captured frames leave out.
 const CHECK: f64 = 4.0;
-/// The shortest frame without check sequence.
+/// Bytes of the shortest frame without check sequence.
 const SHORTEST: f64 = 60.0;
 
-/// Part of the queries, with the lengths of their frames and of their answers', check sequences left out.
+/// Class of queries, with the lengths of their frames and of their answers' frames, without check
+/// sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Class {
-    /// Of all queries; needs no particular sum.
+    /// Share of all queries. Shares need no particular sum.
     pub share: f64,
     /// Bytes of a query's frame.
     pub query: f64,
-    /// Bytes of an answer's.
+    /// Bytes of an answer's frame.
     pub answer: f64,
 }
 
-/// `SHARE:QUERY:ANSWER`.
+/// Parses `SHARE:QUERY:ANSWER`.
 impl FromStr for Class {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let numbers: Vec<f64> = text.split(':').map(|number| Ok(number.parse()?)).collect::<Result<_>>()?;
         let [share, query, answer] = numbers[..] else {
-            anyhow::bail!("\"{text}\" is no SHARE:QUERY:ANSWER, as 60:84:116")
+            anyhow::bail!("\"{text}\" is not SHARE:QUERY:ANSWER, such as 60:84:116")
         };
-        ensure!(share > 0.0 && query > 0.0 && answer > 0.0, "\"{text}\": shares and lengths are above zero");
+        ensure!(
+            share > 0.0 && query > 0.0 && answer > 0.0,
+            "\"{text}\": shares and lengths must be above zero"
+        );
         Ok(Class { share, query, answer })
     }
 }
 
-/// A link, and what goes over it.
+/// Mean sizes of the traffic on a link.
 #[derive(Clone, Debug, Serialize)]
 pub struct Traffic {
-    /// Bytes on the wire of a query, on average.
+    /// Mean bytes of a query on the wire.
     pub query_wire: f64,
-    /// The same of an answer.
+    /// Mean bytes of an answer on the wire.
     pub answer_wire: f64,
 }
 
 impl Traffic {
-    /// Of a mix.
+    /// Returns the mean sizes of a mix.
     pub fn new(mix: &[Class]) -> Self {
         let shares: f64 = mix.iter().map(|class| class.share).sum();
         let mean = |length: fn(&Class) -> f64| {
@@ -56,7 +60,8 @@ impl Traffic {
         Traffic { query_wire: mean(|class| class.query), answer_wire: mean(|class| class.answer) }
     }
 
-    /// Answers a second that fill a link of so many Gbit/s in the direction that is full first. Links carry as much in both.
+    /// Returns the answers a second that fill a link of so many Gbit/s in the direction that is
+    /// full first. A link carries as much in both.
     pub fn answers(&self, gigabits: f64) -> f64 {
         gigabits * 1e9 / 8.0 / self.query_wire.max(self.answer_wire)
     }

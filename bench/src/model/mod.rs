@@ -1,4 +1,4 @@
-//! `ringbench model`: the cost of an answer on paper, checked against what was measured.
+//! `ringbench model`: model of the cost of an answer, checked against measurements.
 
 pub mod hit;
 pub mod link;
@@ -17,27 +17,29 @@ use serde::Serialize;
 use serde_json::Value;
 use std::{path::PathBuf, str::FromStr};
 
-/// Fits a model of the cost of an answer to some of what was measured, says how far off it is for the rest, and what 10, 25
-/// and 100 Gbit/s would need in cores.
+/// Fits a model of the cost of an answer to some measurements, prints its error for the others, and
+/// the number of cores that 10, 25 and 100 Gbit/s would need.
 ///
-/// Zero-copy and in-driver figures are estimates from what others published, and no measurements: no such NIC was at hand.
+/// Zero-copy and in-driver figures are estimates from what others published, not measurements: no
+/// such NIC was available.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What `ringbench gate --json` wrote.
+    /// Output of `ringbench gate --json`.
     #[arg(long, value_name = "FILE")]
     pub gate: PathBuf,
-    /// What `ringbench micro --json` wrote.
+    /// Output of `ringbench micro --json`.
     #[arg(long, value_name = "FILE")]
     pub micro: PathBuf,
-    /// What `ringbench compare --measure saturation --json` wrote, with the number of names that were cached. The first is
-    /// fitted to; others are for checking.
+    /// Output of `ringbench compare --measure saturation --json`, with the number of names that
+    /// were cached. The model is fitted to the first; the others are for checking.
     #[arg(long = "compare", value_name = "NAMES=FILE")]
     pub compared: Vec<ComparedFile>,
-    /// What traffic is like: share, and lengths of frames without check sequences. By default, names of the mean length of
-    /// popular ones, EDNS, and two addresses, one HTTPS record or an SOA: reckoned, not captured.
+    /// Mix of the traffic: share, and lengths of frames without check sequences. The default has
+    /// names of the mean length of popular ones, EDNS, and two addresses, one HTTPS record or an
+    /// SOA: calculated, not captured.
     #[arg(long, value_delimiter = ',', value_name = "SHARE:QUERY:ANSWER", default_values_t = MIX.map(String::from))]
     pub mix: Vec<String>,
-    /// Gbit/s of links.
+    /// Speeds of links, in Gbit/s.
     #[arg(long, value_delimiter = ',', default_values_t = [10.0, 25.0, 100.0])]
     pub links: Vec<f64>,
     /// Names in the cache of each worker, for the links.
@@ -54,11 +56,12 @@ pub struct Args {
     pub plots: Option<PathBuf>,
 }
 
-/// A, AAAA, HTTPS, and what does not exist. A name of 17 bytes on the wire; frames are 42 bytes of headers, 12 of the DNS
-/// header, the question, an OPT of 11, and records with compressed names.
+/// Default mix: A, AAAA, HTTPS, and names that do not exist. A name has 17 bytes on the wire;
+/// frames are 42 bytes of headers, 12 of the DNS header, the question, an OPT of 11, and records
+/// with compressed names.
 const MIX: [&str; 4] = ["60:86:118", "20:86:142", "12:86:150", "8:86:161"];
 
-/// A file and how many names were cached.
+/// File, and the number of names that were cached.
 #[derive(Clone, Debug)]
 pub struct ComparedFile {
     names: usize,
@@ -70,18 +73,18 @@ impl FromStr for ComparedFile {
 
     fn from_str(text: &str) -> Result<Self> {
         let (names, path) = text.split_once('=').context("write NAMES=FILE, as 10000=compare.json")?;
-        let names = names.parse().with_context(|| format!("\"{names}\" is no number of names"))?;
+        let names = names.parse().with_context(|| format!("\"{names}\" is not a number of names"))?;
         Ok(ComparedFile { names, path: path.into() })
     }
 }
 
-/// What of `ringbench gate` is wanted.
+/// Parts of the output of `ringbench gate` that the model needs.
 #[derive(serde::Deserialize)]
 struct Counts {
     cases: Vec<gate::Row>,
 }
 
-/// Everything that was reckoned.
+/// All results of the model.
 #[derive(Debug, Serialize)]
 struct Results {
     hit: HitModel,
@@ -94,7 +97,7 @@ struct Results {
     hit_plot: Vec<Series>,
 }
 
-/// What a link needs.
+/// Needs of a link.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Need {
     gigabits: f64,
@@ -156,7 +159,7 @@ fn reckon(
     Ok(Results { hit, packet, hits, answers, traffic, links, hit_plot })
 }
 
-/// Predictions as lines, measurements beside them.
+/// Returns the predictions as lines, with the measurements beside them.
 fn curves(model: &HitModel, micro: &micro::Results) -> Vec<Series> {
     let mut series = Vec::new();
     for zipf in [0.0, 1.0] {
@@ -165,7 +168,7 @@ fn curves(model: &HitModel, micro: &micro::Results) -> Vec<Series> {
         let predicted = |names: usize| {
             (names as f64, model.nanos(&model.contents(micro, names, zipf).beside_questions()))
         };
-        // From 10 thousand on, as many steps to each power of ten.
+        // From 10 thousand on, with equal steps in each power of ten.
         let powers = (largest as f64 / 1e4).log10();
         let steps = (0..=24).map(|step| (1e4 * 10f64.powf(powers * f64::from(step) / 24.0)).round() as usize);
         series.push(Series {
@@ -185,7 +188,7 @@ impl Results {
         let mut lines = vec!["A hit, on the data plane alone".to_owned()];
         let HitModel { instructions, nanos_an_instruction, wait_left, page, pages, memory, .. } = &self.hit;
         lines.push(format!(
-            "{instructions:.0} instructions at {nanos_an_instruction:.4} ns, and {:.0} % of the waits for memory are left when the \
+            "{instructions:.0} instructions at {nanos_an_instruction:.4} ns, and {:.0} % of the waits for memory remain when the \
              loads of a burst overlap; {page:.0} ns where the index's page is not among {pages:.0} that the processor remembers.",
             100.0 * wait_left
         ));
@@ -207,7 +210,7 @@ impl Results {
             points(&mut lines, &self.answers);
             self.links_text(args, &mut lines);
         } else {
-            lines.push("\nWithout a comparison (--compare) nothing is said of packets and links.".into());
+            lines.push("\nPackets and links are left out: they need a comparison (--compare).".into());
         }
         lines.join("\n") + "\n"
     }

@@ -1,4 +1,4 @@
-//! What a packet costs besides its answer: rings, system calls, the kernel's copies, the driver.
+//! Cost of a packet besides its answer: rings, system calls, the kernel's copies, the driver.
 
 use super::hit::{Contents, HitModel, Point};
 use crate::report::group;
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-/// How packets come and go.
+/// Path of the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
@@ -20,34 +20,38 @@ pub enum Mode {
     InDriver,
 }
 
-/// From and to, in nanoseconds. One number where it was measured.
+/// Range in nanoseconds. A single number if it was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Range {
-    /// The least.
+    /// Lower end.
     pub low: f64,
-    /// The most.
+    /// Upper end.
     pub high: f64,
 }
 
-/// Zero-copy rings, a packet in and out. None of it is ours, none of it was measured here.
+/// Zero-copy rings, nanoseconds for a packet in and out. Not of this project, and not measured
+/// here.
 ///
-/// The least: what a driver alone was seen to take that rewrites a packet and sends it back, 10 million a second on a core (Linux
-/// commit 764cbccef8c9, 2016, mlx4). The most: Open vSwitch between two NICs over AF_XDP, 7.3 million a second (its commit
-/// 0e365ba8b40f, 2019, Xeon E5-2620 v3), whole switch included, on a core for the kernel's part and one for its own.
+/// Lower end: a driver that rewrites a packet and sends it back, alone, 10 million a second on a
+/// core (Linux commit 764cbccef8c9, 2016, mlx4). Upper end: Open vSwitch between two NICs over
+/// AF_XDP, 7.3 million a second (its commit 0e365ba8b40f, 2019, Xeon E5-2620 v3), whole switch
+/// included, on a core for the kernel's part and one for its own.
 pub const ZERO_COPY: Range = Range { low: 100.0, high: 274.0 };
 
-/// XDP_TX, a packet in and out: from the same commit as above, to what the veth pair of this project's trial needed for
-/// both of its ends and the load (1.62 million a second on one core).
+/// XDP_TX, nanoseconds for a packet in and out. Lower end: the same commit as above. Upper end: the
+/// veth pair of this project's trial, with both of its ends and the load (1.62 million a second on
+/// one core).
 pub const IN_DRIVER: Range = Range { low: 100.0, high: 617.0 };
 
-/// How much more an eBPF program may need for a hit's instructions: no vectors, bounds that the verifier wants.
+/// Factor by which an eBPF program may need more time for a hit's instructions: no vectors, and
+/// bounds checks for the verifier.
 const EBPF: Range = Range { low: 1.0, high: 2.0 };
 
 impl Mode {
-    /// All, the dearest first.
+    /// All modes, the most expensive first.
     pub const ALL: [Mode; 4] = [Mode::Sockets, Mode::Copy, Mode::ZeroCopy, Mode::InDriver];
 
-    /// In words.
+    /// Returns the name of the mode.
     pub fn name(self) -> &'static str {
         match self {
             Mode::Sockets => "kernel sockets",
@@ -57,7 +61,7 @@ impl Mode {
         }
     }
 
-    /// Where its figures are from.
+    /// Returns the source of the mode's figures.
     pub fn source(self) -> &'static str {
         match self {
             Mode::Sockets | Mode::Copy => "measured here: veth",
@@ -67,28 +71,29 @@ impl Mode {
     }
 }
 
-/// What was measured of a server.
+/// Measurements of a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Measured {
     cpu_nanos: f64,
     rate: f64,
 }
 
-/// A comparison's saturation, and with how many names.
+/// Saturation of a comparison, and its number of names.
 #[derive(Clone, Debug)]
 pub struct Compared {
-    /// Names, all cached.
+    /// Number of names, all cached.
     pub names: usize,
     results: Value,
 }
 
 impl Compared {
-    /// What `ringbench compare --json` wrote.
+    /// Parses the output of `ringbench compare --json`.
     pub fn new(names: usize, results: Value) -> Self {
         Compared { names, results }
     }
 
-    /// The part of its core that the bare responder had: what other work leaves to servers. On a machine with none, all.
+    /// Returns the share of its core that the bare responder had: the rest went to other work. On
+    /// an idle machine it is all.
     fn core(&self) -> f64 {
         self.server("responder").map_or(1.0, |bare| (bare.rate * bare.cpu_nanos / 1e9).min(1.0))
     }
@@ -100,20 +105,20 @@ impl Compared {
     }
 }
 
-/// Cost of a packet besides its answer.
+/// Cost of a packet besides its answer, in nanoseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct PacketModel {
-    /// AF_XDP in copy mode: what the bare responder takes, its own few instructions included.
+    /// AF_XDP in copy mode: cost in the bare responder, including its own few instructions.
     pub copy: f64,
-    /// A worker's turn around the processor, from the counts: rings are in the above.
+    /// Turn of a worker without the processor, from the counts; its rings are part of `copy`.
     pub turn: f64,
-    /// Kernel sockets; none if they were not measured.
+    /// Kernel sockets; `None` if they were not measured.
     pub sockets: Option<f64>,
 }
 
 impl PacketModel {
-    /// Fits to the first comparison: copy mode from the bare responder, sockets from ringdnsd over them. `turn` is a
-    /// worker's turn without the processor, in nanoseconds.
+    /// Fits the costs to the first comparison: copy mode from the bare responder, sockets from
+    /// ringdnsd over them. `turn` is a worker's turn without the processor, in nanoseconds.
     pub fn fit(first: &Compared, hits: &HitModel, what: &Contents, turn: f64) -> Result<Self> {
         let bare = first.server("responder").context(
             "the comparison lacks the bare responder at saturation: ringbench compare --measure saturation --json",
@@ -123,7 +128,7 @@ impl PacketModel {
         Ok(PacketModel { copy: bare.cpu_nanos, turn, sockets })
     }
 
-    /// Nanoseconds an answer on a core.
+    /// Returns the nanoseconds of an answer on a core.
     pub fn answer(&self, mode: Mode, hits: &HitModel, what: &Contents) -> Option<Range> {
         let plain = |packet: f64| packet + self.turn + hits.nanos(what);
         let one = |nanos: f64| Range { low: nanos, high: nanos };
@@ -131,7 +136,7 @@ impl PacketModel {
             Mode::Sockets => self.sockets.map(|sockets| one(plain(sockets))),
             Mode::Copy => Some(one(plain(self.copy))),
             Mode::ZeroCopy => Some(Range { low: plain(ZERO_COPY.low), high: plain(ZERO_COPY.high) }),
-            // One packet at a time: no load overlaps with another's, at worst.
+            // One packet at a time: at worst no load overlaps with another's.
             Mode::InDriver => Some(Range {
                 low: IN_DRIVER.low + (EBPF.low - 1.0) * hits.near() + hits.nanos(what),
                 high: IN_DRIVER.high + EBPF.high * hits.near() + hits.waits(what),
@@ -139,7 +144,7 @@ impl PacketModel {
         }
     }
 
-    /// What was measured, beside what follows from the first comparison.
+    /// Returns the measurements with the predictions that follow from the first comparison.
     pub fn points(
         &self,
         compared: &[Compared],
@@ -176,7 +181,8 @@ impl PacketModel {
                     predicted,
                 };
                 points.push(point("ns of processor an answer", measured.cpu_nanos, predicted, fitted));
-                // A server has as much of its core as the bare responder had in the same rounds.
+                // A server has the same share of its core as the bare responder had in the same
+                // rounds.
                 let rate = comparison.core() * 1e9 / predicted;
                 points.push(point("answers/s", measured.rate, rate, name == "responder"));
             }
@@ -191,7 +197,7 @@ pub mod tests {
     use crate::model::hit::tests::micro;
     use serde_json::json;
 
-    /// A comparison in which copies cost 1000 ns and sockets 3000, with hits of 30 ns.
+    /// Returns a comparison in which copies cost 1000 ns and sockets 3000, with hits of 30 ns.
     pub fn compared() -> Compared {
         let server = |nanos: f64| json!({ "cpu_nanos_per_answer": { "median": nanos }, "answers_per_second": { "median": 1e9 / nanos } });
         let servers = json!({ "responder": server(1000.0), "ringdnsd": server(1050.0), "ringdnsd-kernel": server(3050.0) });

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, process::Command};
 
-/// A setting that the driver has, and its largest value.
+/// Setting of the driver, and its largest value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounded {
     /// Value in force.
@@ -19,7 +19,7 @@ pub struct Bounded {
 pub struct Driver {
     /// Name of the driver.
     pub name: String,
-    /// Version of the driver: that of the kernel, for most.
+    /// Version of the driver: for most drivers, the kernel's version.
     pub version: String,
     /// Version of the NIC's firmware.
     pub firmware: Option<String>,
@@ -49,36 +49,38 @@ impl Channels {
 /// Descriptors of the NIC's rings (`ethtool -g`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rings {
-    /// Of a queue that receives.
+    /// Descriptors of a receive queue.
     pub rx: Option<Bounded>,
-    /// Of a queue that sends.
+    /// Descriptors of a transmit queue.
     pub tx: Option<Bounded>,
 }
 
-/// How received packets are shared out among queues (`ethtool -x`).
+/// Distribution of received packets among queues (`ethtool -x`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rss {
     /// Hash function in force.
     pub function: Option<String>,
-    /// Bytes of the hash key. The key itself is left out: whoever knows it can aim at one queue.
+    /// Bytes of the hash key. The key itself is left out: anyone who knows it can aim traffic at
+    /// one queue.
     pub key_bytes: usize,
     /// Whether the key is `6d:5a` repeated, by which both directions of a flow have the same hash.
     pub key_is_symmetric: bool,
-    /// Entries of the indirection table that each queue has.
+    /// Number of indirection table entries of each queue.
     pub entries_by_queue: BTreeMap<u32, u32>,
 }
 
-/// A feature of the interface (`ethtool -k`).
+/// Feature of the interface (`ethtool -k`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Feature {
     /// Whether it is on.
     pub active: bool,
-    /// Whether the driver does not let it be changed.
+    /// Whether the driver does not let the feature be changed.
     #[serde(default)]
     pub fixed: Option<bool>,
 }
 
-/// Runs `ethtool` with `arguments`, and returns what it printed, or `None` where the driver does not support that.
+/// Runs `ethtool` with `arguments`, and returns its output, or `None` if the driver does not
+/// support the request.
 pub fn ask(arguments: &[&str]) -> Option<String> {
     let output = Command::new("ethtool").args(arguments).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -108,7 +110,7 @@ pub fn rings(text: &str) -> Rings {
     Rings { rx: bounded(text, "RX"), tx: bounded(text, "TX") }
 }
 
-/// Finds a value in the two parts of a text, of maximums and of what is in force.
+/// Finds a value in the two parts of a text: maximums, and current settings.
 fn bounded(text: &str, name: &str) -> Option<Bounded> {
     let (maximums, current) = text.split_once("Current hardware settings:")?;
     let value = |part: &str| {
@@ -144,8 +146,8 @@ pub fn rss(text: &str) -> Rss {
     rss
 }
 
-/// Reads `ethtool -n DEVICE rx-flow-hash udp4` as the letters that `ethtool -N` takes: `sdfn`. `None` where the driver
-/// does not tell.
+/// Reads `ethtool -n DEVICE rx-flow-hash udp4` as the letters that `ethtool -N` takes: `sdfn`.
+/// `None` if the driver does not tell.
 pub fn hash_fields(text: &str) -> Option<String> {
     const FIELDS: [(&str, char); 7] = [
         ("L2DA", 'm'),
@@ -169,7 +171,8 @@ pub fn features(text: &str) -> BTreeMap<String, Feature> {
     entries.filter_map(|(name, value)| Some((name, serde_json::from_value(value).ok()?))).collect()
 }
 
-/// Reads of `ethtool -c` whether the driver adapts its interrupt rate, and the microseconds that it waits.
+/// Reads from `ethtool -c` whether the driver adapts its interrupt rate, and its interrupt delay in
+/// microseconds.
 pub fn coalescing(text: &str) -> (Option<bool>, Option<u32>) {
     let after = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let adaptive = after("Adaptive RX:").and_then(|value| match value.split_ascii_whitespace().next() {
@@ -180,7 +183,7 @@ pub fn coalescing(text: &str) -> (Option<bool>, Option<u32>) {
     (adaptive, after("rx-usecs:").and_then(|value| value.parse().ok()))
 }
 
-/// Reads `ethtool -S`. Counters of queues are left as the driver names them.
+/// Reads `ethtool -S`. Counters of queues keep the driver's names.
 pub fn counters(text: &str) -> BTreeMap<String, u64> {
     let pair = |line: &str| {
         let (name, value) = line.rsplit_once(':')?;

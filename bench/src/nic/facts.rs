@@ -1,4 +1,4 @@
-//! Facts of a NIC and its host: everything that its figures depend on.
+//! Facts about a NIC and its host: everything that its figures depend on.
 
 use super::ethtool::{self, Bounded, Channels, Driver, Feature, Rings, Rss};
 use crate::machine::Machine;
@@ -21,40 +21,40 @@ const FEATURES: [&str; 8] = [
     "receive-hashing",
 ];
 
-/// An interface and what stands behind it. Holds no MAC or IP address.
+/// Interface and its hardware. Holds no MAC or IP address.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Nic {
     /// Name of the interface.
     pub interface: String,
     /// Driver of the interface.
     pub driver: Driver,
-    /// NUMA node of its slot, where the machine has several.
+    /// NUMA node of the NIC's slot, if the machine has several.
     pub numa_node: Option<u32>,
-    /// Largest packet.
+    /// Largest packet, in bytes.
     pub mtu: u32,
-    /// Speed of the link in Mbit/s, where it is known.
+    /// Speed of the link in Mbit/s, if known.
     pub speed_mbits: Option<u32>,
     /// State of the link: `up`, `down`, `unknown`.
     pub state: String,
-    /// Whether it is switched on, with or without a carrier (`IFF_UP`).
+    /// Whether the interface is up, with or without a carrier (`IFF_UP`).
     pub enabled: bool,
     /// Queues.
     pub channels: Channels,
     /// Descriptors of the rings.
     pub rings: Rings,
-    /// How packets are shared out among queues.
+    /// Distribution of packets among queues.
     pub rss: Rss,
-    /// Fields of a UDP packet that the hash is made of, as letters of `ethtool -N`.
+    /// Fields of a UDP packet that the hash uses, as letters of `ethtool -N`.
     pub udp4_hash: Option<String>,
-    /// Fields that UDP over IPv6 is hashed by.
+    /// Fields of a UDP packet over IPv6 that the hash uses.
     pub udp6_hash: Option<String>,
     /// Features that matter here.
     pub features: BTreeMap<String, Feature>,
     /// Whether the NIC adapts its interrupt rate.
     pub adaptive_rx: Option<bool>,
-    /// Microseconds that it waits before it interrupts.
+    /// Interrupt delay of the NIC, in microseconds.
     pub rx_usecs: Option<u32>,
-    /// Polls without packets before interrupts are turned on again.
+    /// Number of polls without packets before interrupts are enabled again.
     pub napi_defer_hard_irqs: Option<u64>,
     /// Nanoseconds between those polls.
     pub gro_flush_timeout: Option<u64>,
@@ -64,29 +64,29 @@ pub struct Nic {
     pub interrupts: Vec<Interrupt>,
 }
 
-/// An interrupt of the NIC.
+/// Interrupt of the NIC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interrupt {
     /// Number of the interrupt.
     pub number: u32,
-    /// Name that the driver gives it.
+    /// Name that the driver gives the interrupt.
     pub name: String,
-    /// Cores that it may go to, as a list.
+    /// Cores that the interrupt may go to, as a list.
     pub cores: String,
 }
 
-/// The host of the NIC.
+/// Host of the NIC.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Host {
     /// Processor, memory, kernel, load.
     pub machine: Machine,
-    /// Nodes of memory.
+    /// Number of NUMA nodes with memory.
     pub numa_nodes: usize,
-    /// Cores that the scheduler leaves alone, as a list.
+    /// Cores isolated from the scheduler, as a list.
     pub isolated: String,
-    /// Whether cores are threads of shared ones.
+    /// Whether SMT is on: cores are then threads that share one.
     pub smt: Option<bool>,
-    /// How the first core's clock is governed.
+    /// Frequency governor of the first core.
     pub governor: Option<String>,
     /// Huge pages.
     pub huge_pages: HugePages,
@@ -97,15 +97,15 @@ pub struct Host {
 /// Reserved huge pages of the default size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HugePages {
-    /// Reserved.
+    /// Number of reserved pages.
     pub total: u64,
-    /// Reserved and not in use.
+    /// Number of reserved pages that are not in use.
     pub free: u64,
-    /// Size of one, in KiB.
+    /// Size of a page, in KiB.
     pub kibibytes: u64,
 }
 
-/// Whether an interface is switched on, with or without a carrier.
+/// Whether an interface is up, with or without a carrier.
 pub fn is_enabled(interface: &str) -> bool {
     const IFF_UP: u32 = 1;
     text(&class(interface).join("flags"))
@@ -119,7 +119,7 @@ pub fn has_link(interface: &str) -> bool {
 }
 
 impl Nic {
-    /// Reads what sysfs and `ethtool` tell of `interface`.
+    /// Reads the facts that sysfs and `ethtool` give about `interface`.
     pub fn read(interface: &str) -> Self {
         let sysfs = class(interface);
         let ask = |option: &str| ethtool::ask(&[option, interface]).unwrap_or_default();
@@ -132,7 +132,7 @@ impl Nic {
         Nic {
             interface: interface.into(),
             driver: ethtool::driver(&ask("-i")),
-            // -1: the machine has one node.
+            // -1 means that the machine has one node.
             numa_node: number(&sysfs.join("device/numa_node")),
             mtu: number(&sysfs.join("mtu")).unwrap_or(0),
             speed_mbits: number(&sysfs.join("speed")).filter(|speed| *speed > 0),
@@ -153,7 +153,8 @@ impl Nic {
         }
     }
 
-    /// Number of receive queues: of the driver's channels or, where it has none to tell, of the kernel's queues.
+    /// Returns the number of receive queues: of the driver's channels or, if it reports none, of
+    /// the kernel's queues.
     pub fn queues(&self) -> u32 {
         let kernels = || {
             let entries = fs::read_dir(class(&self.interface).join("queues")).into_iter().flatten().flatten();
@@ -162,7 +163,7 @@ impl Nic {
         self.channels.receiving().unwrap_or_else(kernels).max(1)
     }
 
-    /// Returns advice for an operator before he believes the figures.
+    /// Returns advice for an operator who is about to interpret the figures.
     pub fn advice(&self) -> Vec<String> {
         let Nic { interface, .. } = self;
         let on = |name: &str| self.features.get(name).is_some_and(|feature| feature.active);
@@ -175,7 +176,7 @@ impl Nic {
                 ));
             }
         }
-        // A veth end has NAPI only with GRO or with a program in the driver.
+        // A veth end has NAPI only with GRO or with an XDP program in the driver.
         if self.driver.name != "veth" && (on("large-receive-offload") || on("generic-receive-offload")) {
             advice.push(format!(
                 "LRO or GRO is on, which costs time and may keep XDP off: `ethtool -K {interface} lro off gro off`."
@@ -196,7 +197,7 @@ impl Nic {
         let several: Vec<_> = self.interrupts.iter().filter(|i| i.cores.contains([',', '-'])).collect();
         if !several.is_empty() {
             advice.push(format!(
-                "{} of {} interrupts may go to several cores; docs/performance.md says how to give each queue's to its \
+                "{} of {} interrupts may go to several cores; docs/performance.md says how to bind each queue's interrupt to its \
                  worker's core.",
                 several.len(),
                 self.interrupts.len()
@@ -257,7 +258,8 @@ fn number<T: std::str::FromStr>(path: &Path) -> Option<T> {
     text(path)?.parse().ok()
 }
 
-/// Finds the interrupts of the device behind `sysfs`, or of the one above it: a virtio device has those of its PCI slot.
+/// Finds the interrupts of the device behind `sysfs`, or of its parent: a virtio device has the
+/// interrupts of its PCI slot.
 fn interrupts(sysfs: &Path, proc: &Path) -> Vec<Interrupt> {
     let Ok(device) = sysfs.join("device").canonicalize() else { return Vec::new() };
     let Some(folder) = device.ancestors().take(2).map(|of| of.join("msi_irqs")).find(|of| of.is_dir()) else {
@@ -281,10 +283,10 @@ fn interrupts(sysfs: &Path, proc: &Path) -> Vec<Interrupt> {
     found
 }
 
-/// Text in place of a fact that cannot be told.
-const UNKNOWN: &str = "not told by the driver";
+/// Text in place of a fact that the driver does not report.
+const UNKNOWN: &str = "not reported by the driver";
 
-/// As rows of a table in Markdown.
+/// Formats the facts as rows of a Markdown table.
 impl fmt::Display for Nic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |name: &str, value: &str| writeln!(f, "| {name} | {} |", value.replace('|', "/"));
@@ -348,7 +350,7 @@ impl fmt::Display for Rss {
     }
 }
 
-/// As rows of a table in Markdown.
+/// Formats the facts as rows of a Markdown table.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |name: &str, value: &str| writeln!(f, "| {name} | {value} |");

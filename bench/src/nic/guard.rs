@@ -15,17 +15,18 @@ pub fn exists(interface: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fails if this interface does something that trials would cut off. With `is_meant`, only where they could not work.
+/// Fails if trials would cut off something that this interface does. With `is_meant`, fails only
+/// where the trials could not work.
 pub fn check(interface: &str, is_meant: bool) -> Result<()> {
     exists(interface)?;
     ensure!(
         !class(interface).join("master").exists(),
-        "{interface} is a port of a bridge or a bond: give a port that stands by itself"
+        "{interface} is a port of a bridge or a bond: give a port that is in neither"
     );
     let links = ip(&["-details", "link", "show", "dev", interface])?;
     ensure!(
         !has_program(&links),
-        "{interface} has an XDP program already: end what uses it, or `ip link set dev {interface} xdp off`"
+        "{interface} has an XDP program already: stop the program that uses it, or run `ip link set dev {interface} xdp off`"
     );
     if is_meant {
         return Ok(());
@@ -34,7 +35,7 @@ pub fn check(interface: &str, is_meant: bool) -> Result<()> {
         let routes = ip(&[family, "route", "show", "default"])?;
         ensure!(
             !leads_through(&routes, interface),
-            "{interface} carries the default route: trials take its link down and its queries away. Give another interface, \
+            "{interface} carries the default route: trials take its link down and receive its DNS queries. Give another interface, \
              or --yes-this-interface"
         );
     }
@@ -47,7 +48,7 @@ pub fn check(interface: &str, is_meant: bool) -> Result<()> {
     Ok(())
 }
 
-/// Fails if the peer's interface has something that moving it into a namespace would lose.
+/// Fails if moving the peer's interface into a namespace would lose something.
 pub fn check_peer(interface: &str) -> Result<()> {
     check(interface, false)?;
     let own = addresses(interface)?;
@@ -62,7 +63,7 @@ pub fn check_peer(interface: &str) -> Result<()> {
     Ok(())
 }
 
-/// Addresses of an interface.
+/// Returns the addresses of an interface.
 pub fn addresses(interface: &str) -> Result<Vec<IpAddr>> {
     let all = getifaddrs().context("cannot list the interfaces")?;
     let of = all.filter(|found| found.interface_name == interface).filter_map(|found| found.address);
@@ -79,11 +80,12 @@ fn ip(arguments: &[&str]) -> Result<Value> {
     let output = output.context("cannot run `ip`: install iproute2")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`ip {}` failed: {}", arguments.join(" "), said.trim());
-    // An empty list is printed as nothing at all.
+    // `ip -json` prints an empty list as nothing at all.
     if output.stdout.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Array(Vec::new()));
     }
-    serde_json::from_slice(&output.stdout).context("`ip -json` prints no JSON: is it iproute2's?")
+    serde_json::from_slice(&output.stdout)
+        .context("the output of `ip -json` is not JSON: is it iproute2's `ip`?")
 }
 
 fn has_program(links: &Value) -> bool {
@@ -98,7 +100,8 @@ fn leads_through(routes: &Value, interface: &str) -> bool {
     routes.as_array().into_iter().flatten().any(hops)
 }
 
-/// Whether a session, as sshd tells of it (client, port, server, port), has one of `own` as its server.
+/// Whether a session, as sshd describes it (client, port, server, port), has one of `own` as its
+/// server address.
 fn comes_in_by(session: &str, own: &[IpAddr]) -> bool {
     let server = session.split_ascii_whitespace().nth(2).and_then(|server| server.parse().ok());
     server.is_some_and(|server| own.contains(&server))

@@ -1,4 +1,4 @@
-//! Where queries come from: a second port of this host in a namespace of its own, or another host.
+//! Source of the queries: a second port of this host in a namespace of its own, or another host.
 
 use super::{
     Kit,
@@ -24,10 +24,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Address of the NIC under test when the peer is a port of this host: of the network that is set aside for benchmarks
-/// (RFC 2544), and so of nobody's.
+/// Address of the NIC under test when the peer is a port of this host. It is in the network
+/// reserved for benchmarks (RFC 2544), so it collides with no other host.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 53, 2);
-/// Address of that port.
+/// Address of the peer port.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 53, 1);
 const PREFIX: u8 = 30;
 
@@ -40,7 +40,7 @@ pub enum Peer {
     Host(IpAddr),
 }
 
-/// A port of this host that plays the other one.
+/// Port of this host that acts as the other host.
 #[derive(Debug)]
 pub struct Port {
     namespace: String,
@@ -48,23 +48,24 @@ pub struct Port {
     /// MAC address of the NIC under test.
     server_mac: String,
     core: usize,
-    /// Whether the generator in the kernel works on this port; otherwise queries come from sockets.
+    /// Whether the generator in the kernel works on this port; otherwise queries come from kernel
+    /// sockets.
     in_kernel: bool,
 }
 
 /// Result of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Outcome {
-    /// Queries a second that were sent (a port) or that arrived (a host).
+    /// Queries a second: sent (a port) or arrived (a host).
     pub queries_per_second: f64,
     /// Answers a second.
     pub answers_per_second: f64,
     /// Share of the queries without an answer, in percent.
     pub unanswered_percent: f64,
-    /// Answers from start to end, the time before the load was steady included.
+    /// Answers from start to end, including the time before the load was steady.
     #[serde(skip)]
     pub answers: f64,
-    /// Microseconds until the answer at the quantiles 0.5, 0.99 and 0.999, as the generator saw them.
+    /// Latency in microseconds at the quantiles 0.5, 0.99 and 0.999, as measured by the generator.
     pub latency_micros: Option<[f64; 3]>,
 }
 
@@ -76,7 +77,8 @@ impl Outcome {
     }
 }
 
-/// How long a server may take until the first answer leaves: a driver may take its link down for seconds.
+/// Time within which the first answer must leave a server: a driver may take its link down for
+/// seconds.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
 const CHECK: Duration = Duration::from_millis(20);
 
@@ -99,7 +101,7 @@ impl Port {
         )?;
         let client = format!("{CLIENT}/{PREFIX}");
         let server = format!("{SERVER}/{PREFIX}");
-        // These go with the namespace.
+        // These settings go away with the namespace.
         put_back::run(&["ip", "-n", name, "link", "set", "lo", "up"])?;
         put_back::run(&["ip", "-n", name, "link", "set", interface, "up"])?;
         put_back::run(&["ip", "-n", name, "address", "add", &client, "dev", interface])?;
@@ -111,7 +113,7 @@ impl Port {
         Ok(Port { namespace, interface: interface.into(), server_mac, core, in_kernel: true })
     }
 
-    /// Ringbench on the generator's core, in the port's namespace.
+    /// Returns a ringbench command on the generator's core, in the port's namespace.
     fn command(&self, kit: &Kit) -> Command {
         let mut command = Command::new("ip");
         let core = self.core.to_string();
@@ -120,8 +122,8 @@ impl Port {
         command
     }
 
-    /// Tries the generator in the kernel on a server. Where it does not work on this port, sockets take its place, and the
-    /// reason is returned.
+    /// Tries the generator in the kernel on a server. If it does not work on this port, kernel
+    /// sockets take its place, and the reason is returned.
     pub fn choose_generator(&mut self, kit: &Kit, running: &mut Running<'_>) -> Result<Option<String>> {
         self.wait_for_answer(kit, running)?;
         match self.generate(kit, Some(1000.0), Duration::from_millis(500)) {
@@ -136,7 +138,7 @@ impl Port {
         Ok(Some("its queries are not answered".into()))
     }
 
-    /// Name of the generator.
+    /// Returns the name of the generator.
     pub fn generator(&self) -> &'static str {
         if self.in_kernel { "XDP in the kernel, one core" } else { "kernel sockets, one core" }
     }
@@ -153,7 +155,7 @@ impl Port {
             command.arg(format!("--qps={qps:.0}"));
         }
         let report = finish(kit, command).context("the generator failed")?;
-        outcome(&serde_json::from_slice(&report).context("the generator's report is no JSON")?)
+        outcome(&serde_json::from_slice(&report).context("the generator's report is not JSON")?)
     }
 
     /// Asks every name once over sockets, so that it is cached.
@@ -173,7 +175,7 @@ impl Port {
             while Instant::now() < deadline {
                 kit.check_stop()?;
                 running.check()?;
-                // Without a link there is no way yet.
+                // Sending may fail while the link is down.
                 let sent = socket.send_to(QUERY, kit.listen);
                 if sent.is_err() {
                     thread::sleep(CHECK);
@@ -182,7 +184,7 @@ impl Port {
                 }
             }
             bail!(
-                "no answer within {FIRST_ANSWER:?}: are {} and {} wired?",
+                "no answer within {FIRST_ANSWER:?}: are {} and {} wired to each other?",
                 kit.nic.interface,
                 self.interface
             )
@@ -190,7 +192,7 @@ impl Port {
     }
 }
 
-/// Runs a generator to its end, or to that of the trials, and returns what it printed.
+/// Runs a generator until it ends or the trials are stopped, and returns its output.
 fn finish(kit: &Kit, mut command: Command) -> Result<Vec<u8>> {
     let temporary = || tempfile::tempfile().context("cannot make a temporary file");
     let (mut printed, mut said) = (temporary()?, temporary()?);
@@ -200,7 +202,7 @@ fn finish(kit: &Kit, mut command: Command) -> Result<Vec<u8>> {
             break status;
         }
         if kit.check_stop().is_err() {
-            // It may just have ended.
+            // The process may just have ended.
             let _ = kill_process(Pid::from_child(&child), Signal::INT);
             break child.wait()?;
         }
@@ -238,7 +240,7 @@ impl Peer {
             Peer::Port(port) => {
                 port.wait_for_answer(kit, running)?;
                 port.warm(kit)?;
-                // Each worker fetches the names that it has not seen from the host's cache.
+                // Each worker fetches the names that it has not seen from the host cache.
                 port.generate(kit, None, kit.time / 4).map(drop)
             }
             Peer::Host(address) => {
@@ -257,7 +259,8 @@ impl Peer {
         }
     }
 
-    /// Measures with `qps` queries a second; without, with as many as the generator makes. A host sends what it sends.
+    /// Measures with `qps` queries a second, or with as many as the generator makes. Another host
+    /// sends at its own rate.
     pub fn measure(&self, kit: &Kit, running: &Running<'_>, qps: Option<f64>) -> Result<Outcome> {
         match self {
             Peer::Port(port) => port.generate(kit, qps, kit.time),
@@ -267,20 +270,20 @@ impl Peer {
                 kit.nap(kit.time)?;
                 let after = (running.counted()?, device.counters()?, Instant::now());
                 let seconds = (after.0.when - before.0.when).as_secs_f64();
-                ensure!(seconds > 0.0, "the server told nothing new within {:?}", kit.time);
+                ensure!(seconds > 0.0, "the server printed no new counters within {:?}", kit.time);
                 let answers = (after.0.answers - before.0.answers) as f64;
                 let queries = match (after.0.queries, before.0.queries) {
                     (Some(after), Some(before)) => (after - before) as f64 / seconds,
                     _ => answers / seconds,
                 };
                 let arrived = arrived(before.1, after.1, after.2 - before.2);
-                // Some drivers leave zero-copy out of the interface's counters.
+                // Some drivers leave zero-copy packets out of the interface's counters.
                 Ok(Outcome::new(arrived.max(queries), answers / seconds, answers))
             }
         }
     }
 
-    /// Whether the peer sends at the rate that it is told.
+    /// Whether the rate of the peer's queries can be set.
     pub fn can_be_paced(&self) -> bool {
         matches!(self, Peer::Port(_))
     }
@@ -291,7 +294,7 @@ fn arrived(before: Counters, after: Counters, time: Duration) -> f64 {
 }
 
 impl Kit {
-    /// Sleeps, but not through an interruption.
+    /// Sleeps, and fails if a signal asks for the end of the run.
     pub(super) fn nap(&self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
@@ -301,14 +304,15 @@ impl Kit {
         Ok(())
     }
 
-    /// Fails when somebody wants to end this.
+    /// Fails if a signal asked for the end of the run.
     pub(super) fn check_stop(&self) -> Result<()> {
         ensure!(!self.stop.load(Relaxed), "interrupted");
         Ok(())
     }
 }
 
-/// Returns the commands for another host, one of which an operator starts there, so that queries come for `seconds`.
+/// Returns the commands for another host. An operator starts one of them there, and queries come
+/// for `seconds`.
 pub fn commands(listen: &str, mac: Option<&str>, names: u32, seconds: u64, qps: Option<f64>) -> Vec<String> {
     let qps_of = |option: &str| qps.map_or(String::new(), |qps| format!(" {option}{qps:.0}"));
     let mac = mac.map_or(String::new(), |mac| format!(" --server-mac {mac}"));

@@ -1,9 +1,10 @@
-//! Addresses in what others wrote (logs of servers, messages of programs), taken out before a folder is sent away.
+//! Masks addresses in the output of other programs (logs of servers, messages) before a folder is
+//! sent away.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Returns `text` with MAC and IP addresses replaced. Loopback, wildcard and the addresses that the kit gives out itself
-/// stay: they tell nothing of anybody's network.
+/// Returns `text` with MAC and IP addresses replaced. Loopback, wildcard and the addresses that the
+/// kit assigns itself stay: they reveal nothing about a network.
 pub fn mask(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
@@ -33,7 +34,8 @@ fn is_of_address(c: char) -> bool {
 }
 
 fn mask_token(token: &str, masked: &mut String) {
-    // A full stop or a colon behind an address belongs to the sentence, unless the colons end an IPv6 prefix.
+    // A full stop or a colon after an address belongs to the sentence, unless the colons end an
+    // IPv6 prefix.
     let address = if token.ends_with("::") { token } else { token.trim_end_matches([':', '.']) };
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if host.parse::<Ipv4Addr>().is_ok() => (host, Some(port)),

@@ -1,4 +1,4 @@
-//! `ringbench nic`: what a NIC makes of ringdns, in every mode that its driver has.
+//! `ringbench nic`: measures ringdns on a NIC, in every mode that its driver has.
 
 mod ethtool;
 mod facts;
@@ -38,73 +38,75 @@ use trial::{Schedule, Trials};
 /// Measures ringdnsd and a bare responder on a NIC, in every mode of AF_XDP that its driver has, and writes a folder that
 /// can be sent to the project.
 ///
-/// Each mode (zero-copy, copy in the driver, generic) is tried as it is, then with busy polling, with threaded NAPI and on huge
-/// pages. Queries come from a second port of this host, wired to the first (--peer-interface), or from another host (--peer), for which
-/// the command to start there is printed. What is changed on the machine is told beforehand and put back at the end, after
-/// an error and on a signal too. MAC and IP addresses are masked in all that is written. Needs root, and ringdnsd and ringctl
-/// beside this program.
+/// Each mode (zero-copy, copy in the driver, generic) is tried as it is, then with busy polling,
+/// with threaded NAPI and on huge pages. Queries come from a second port of this host, wired to the
+/// first (--peer-interface), or from another host (--peer); the command to start there is printed.
+/// Changes to the machine are announced beforehand and undone at the end, also after an error or a
+/// signal. MAC and IP addresses are masked in all output files. Needs root, and ringdnsd and
+/// ringctl beside this program.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The NIC's interface.
+    /// Interface of the NIC.
     #[arg(long)]
     pub interface: String,
-    /// A second port of this host, wired to the first: it is moved into a network namespace and asks from there.
+    /// A second port of this host, wired to the first: it is moved into a network namespace and
+    /// sends queries from there.
     #[arg(long, value_name = "INTERFACE", conflicts_with = "peer")]
     pub peer_interface: Option<String>,
-    /// Address of another host that asks.
+    /// Address of another host that sends queries.
     #[arg(long, value_name = "ADDRESS")]
     pub peer: Option<IpAddr>,
-    /// Address of the interface that the other host asks; the first one when absent.
+    /// Address of the interface that the other host asks. Default: the interface's first address.
     #[arg(long, value_name = "ADDRESS", requires = "peer")]
     pub listen: Option<IpAddr>,
-    /// Where the results go: a folder that is not there yet.
+    /// Folder for the results, which must not exist yet.
     #[arg(long, value_name = "DIR", default_value = "ringdns-nic")]
     pub out: PathBuf,
-    /// Tell what there is and what would be done, and change nothing.
+    /// Print facts and plan, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Shorter measurements, and tunings in the first mode alone that works.
+    /// Shorter measurements, and tunings only in the first mode that works.
     #[arg(long)]
     pub quick: bool,
-    /// Only these modes.
+    /// Try only these modes.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE")]
     pub mode: Vec<Mode>,
-    /// Only these changes of a mode; `none` tries it as it is, which is always done.
+    /// Try only these tunings. `none` is the mode as it is, which is always tried.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "TUNING")]
     pub tuning: Vec<Tuning>,
-    /// Length of a measurement in seconds; 4 when absent, 1.5 with --quick.
+    /// Length of a measurement in seconds. Default: 4, or 1.5 with --quick.
     #[arg(long, value_parser = crate::run::rate)]
     pub seconds: Option<f64>,
-    /// Turns that each server has in each setting; tables then show medians.
+    /// Turns of each server in each setting; tables show medians.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20))]
     pub rounds: u16,
-    /// Names that are asked.
+    /// Number of names that are asked.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub names: u32,
-    /// Queues to serve; all that there are when absent, but no more than cores.
+    /// Number of queues to serve. Default: all, but no more than cores.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub queues: Option<u32>,
-    /// Core of the generator, with --peer-interface; the first when absent.
+    /// Core of the generator, with --peer-interface. Default: the first.
     #[arg(long, value_name = "CORE")]
     pub generator_core: Option<usize>,
-    /// Queries a second that the other host is to send; without, as many as it can.
+    /// Queries a second that the other host is to send. Default: as many as it can.
     #[arg(long, requires = "peer", value_parser = crate::run::rate)]
     pub qps: Option<f64>,
     /// Seconds to wait for the other host's first query.
     #[arg(long, default_value_t = 300)]
     pub wait: u64,
-    /// Leave offloads and hash fields of the NIC as they are.
+    /// Leave the NIC's offloads and hash fields as they are.
     #[arg(long)]
     pub as_it_is: bool,
-    /// Also an interface that carries the default route or this session.
+    /// Allow an interface that carries the default route or this session.
     #[arg(long)]
     pub yes_this_interface: bool,
-    /// Also with a build that is not the one that ships.
+    /// Allow a build without the profile of the release builds.
     #[arg(long)]
     pub any_build: bool,
 }
 
-/// Options and facts that all trials have in common.
+/// Options and facts that all trials share.
 #[derive(Debug)]
 struct Kit {
     nic: Nic,
@@ -112,12 +114,12 @@ struct Kit {
     stop: Arc<AtomicBool>,
     began: Instant,
     queues: u32,
-    /// Cores that servers have.
+    /// Cores of the servers.
     cores: Vec<usize>,
-    /// The generator's core, if it is one of this host's.
+    /// Core of the generator, if it runs on this host.
     generator_core: Option<usize>,
     listen: SocketAddr,
-    /// Prefixes of the clients that are answered.
+    /// Prefixes of the clients that servers answer.
     client: String,
     upstream: SocketAddr,
     names: u32,
@@ -127,11 +129,12 @@ struct Kit {
 
 /// Seconds that starting, warming and stopping a server take, besides measurements.
 const AROUND_A_TURN: f64 = 4.0;
-/// Time between two looks for the other host's queries.
+/// Time between two checks for the other host's queries.
 const PAUSE: Duration = Duration::from_millis(300);
 
 impl Kit {
-    /// Whether received checksums are taken as right: on a link within this machine the kernel leaves them unfinished.
+    /// Whether received checksums count as right: on a link within this machine the kernel leaves
+    /// them unfinished.
     fn trusts_checksums(&self) -> bool {
         self.nic.driver.name == "veth"
     }
@@ -162,8 +165,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     ensure!(
         args.peer.is_some() || args.peer_interface.is_some(),
-        "nobody asks: give --peer-interface, a second port of this host that is wired to {}, or --peer, the address of \
-         another host; --dry-run tells what there is",
+        "there is no source of queries: give --peer-interface, a second port of this host that is wired to {}, or \
+         --peer, the address of another host; --dry-run prints what there is",
         args.interface
     );
     if let Some(peer) = &args.peer_interface {
@@ -172,7 +175,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let programs = Programs::find()?;
     let listen = listen(args)?;
-    ensure!(!args.out.exists(), "{} is there already: give another folder (--out)", args.out.display());
+    ensure!(!args.out.exists(), "{} exists already: give another folder (--out)", args.out.display());
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
 
@@ -180,7 +183,7 @@ pub fn run(args: &Args) -> Result<()> {
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
     }
-    // Made before whatever uses what it holds, and so dropped after that.
+    // Made before everything that uses the changed settings, and so dropped after it.
     let mut put_back = PutBack::default();
     let upstream = programs.start_upstream()?;
     let kit = Kit {
@@ -199,20 +202,20 @@ pub fn run(args: &Args) -> Result<()> {
         folder: tempfile::tempdir().context("cannot make a temporary folder")?,
     };
     let done = perform(args, kit, &schedule, &changes, minutes, &mut put_back);
-    // First what is the machine's; then what is to be said.
+    // Undo the changes first, then print.
     let restored = put_back.put_back();
     if restored.is_ok() {
-        println!("all settings are put back");
+        println!("all settings are restored");
     }
     drop(upstream);
     if done.is_err() {
-        // Of use only if there is something in it.
+        // Removes the folder only if it is empty.
         let _ = fs::remove_dir(&args.out);
     }
     done.and(restored)
 }
 
-/// Prepares the NIC, makes the peer ready, and goes through the trials.
+/// Prepares the NIC and the peer, and runs the trials.
 fn perform(
     args: &Args,
     mut kit: Kit,
@@ -231,7 +234,7 @@ fn perform(
             Peer::Port(Port::set_up(&kit.nic.interface, interface, core, put_back)?)
         }
         (None, Some(address)) => Peer::Host(address),
-        (None, None) => bail!("nobody asks"),
+        (None, None) => bail!("there is no source of queries: give --peer-interface or --peer"),
     };
     kit.nic = Nic::read(&args.interface);
     let peer = greet(args, &kit, schedule, minutes, peer, &mut notes)?;
@@ -265,7 +268,8 @@ fn perform(
     Ok(())
 }
 
-/// Makes sure that queries come: chooses a generator for a port, and asks for one on another host.
+/// Makes sure that queries arrive: chooses a generator for a port, or asks the operator to start
+/// one on another host.
 fn greet(
     args: &Args,
     kit: &Kit,
@@ -281,7 +285,8 @@ fn greet(
             let mut running = first_that_starts(kit, &plain)?;
             if let Some(why) = port.choose_generator(kit, &mut running)? {
                 let note = format!(
-                    "The generator in the kernel does not work on the peer's port, so kernel sockets ask: {why}."
+                    "The generator in the kernel does not work on the peer's port, so queries come from kernel sockets: \
+                     {why}."
                 );
                 println!("{note}");
                 notes.push(note);
@@ -320,7 +325,7 @@ fn greet(
                     kit.listen
                 );
             }
-            println!("queries come in");
+            println!("queries arrive");
             running.stop()?;
             Ok(Peer::Host(address))
         }
@@ -342,9 +347,9 @@ fn first_that_starts<'k>(kit: &'k Kit, settings: &[Setting]) -> Result<Running<'
     bail!("ringdnsd starts in no mode on {}:{why}", kit.nic.interface)
 }
 
-/// Cores for servers, and the generator's.
+/// Returns the cores of the servers, and the generator's.
 fn cores(args: &Args) -> Result<(Vec<usize>, Option<usize>)> {
-    let allowed = sched_getaffinity(None).context("cannot tell this process's cores")?;
+    let allowed = sched_getaffinity(None).context("cannot read which cores this process may use")?;
     let all: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
     if args.peer_interface.is_none() {
         return Ok((all, None));
@@ -353,7 +358,7 @@ fn cores(args: &Args) -> Result<(Vec<usize>, Option<usize>)> {
     let servers: Vec<usize> = all.into_iter().filter(|core| Some(*core) != generator).collect();
     ensure!(
         !servers.is_empty(),
-        "generator and server want a core each, and this process has one: use --peer, with another host"
+        "generator and server need a core each, and this process has one: use --peer, with another host"
     );
     Ok((servers, generator))
 }
@@ -369,7 +374,7 @@ fn schedule(args: &Args) -> Schedule {
     }
 }
 
-/// Where servers listen.
+/// Returns the address that servers listen on.
 fn listen(args: &Args) -> Result<SocketAddr> {
     if args.peer.is_none() {
         return Ok(SocketAddr::new(load::SERVER.into(), 53));
@@ -383,7 +388,7 @@ fn listen(args: &Args) -> Result<SocketAddr> {
     let found = found.with_context(|| match args.listen {
         Some(ip) => format!("{} does not have the address {ip}: see `ip address`", args.interface),
         None => format!(
-            "{} has no address that a peer could ask: `ip address add … dev {}`",
+            "{} has no address that a peer could ask: add one with `ip address add … dev {}`",
             args.interface, args.interface
         ),
     });
@@ -403,12 +408,13 @@ fn plan(
     let mut lines = vec![
         format!(
             "This takes about {:.0} minutes: responder and ringdnsd in turns, in the modes {}; queues: {queues}, cores: \
-             {cores:?}. Meanwhile UDP port 53 of {} is theirs, and drivers may take its link down for seconds.",
+             {cores:?}. Meanwhile they receive all queries to UDP port 53 of {}, and drivers may take its link down for \
+             seconds.",
             minutes.ceil(),
             modes.join(", "),
             args.interface
         ),
-        "It changes, and puts back at the end:".into(),
+        "Changes, undone at the end:".into(),
     ];
     lines.extend(changes.iter().map(|change| format!("- {}", change.command.join(" "))));
     if let Some(peer) = &args.peer_interface {

@@ -1,4 +1,4 @@
-//! The folder that can be sent away: a page with conditions and tables, the same as JSON, and logs.
+//! Folder of results: a page with conditions and tables, the same data as JSON, and logs.
 
 use super::{
     facts::{Host, Nic},
@@ -18,28 +18,28 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::{fmt, fs, path::Path};
 
-/// Everything around the trials.
+/// Conditions of the trials.
 #[derive(Clone, Debug, Serialize)]
 pub struct Conditions {
-    /// Program, commit, machine, when.
+    /// Program, commit, machine, and time.
     pub setup: Setup,
     /// Versions of the programs that took part.
     pub versions: Vec<String>,
-    /// The NIC, as it was measured.
+    /// NIC, as it was measured.
     pub nic: Nic,
-    /// Its host.
+    /// Host of the NIC.
     pub host: Host,
-    /// Queues that were served.
+    /// Number of queues that were served.
     pub queues: u32,
-    /// Cores that servers had.
+    /// Cores of the servers.
     pub cores: Vec<usize>,
-    /// Names that were asked.
+    /// Number of names that were asked.
     pub names: u32,
-    /// Seconds of a measurement.
+    /// Length of a measurement, in seconds.
     pub seconds: f64,
     /// Generator and its place.
     pub peer: String,
-    /// Remarks that a reader has to know.
+    /// Remarks for the readers.
     pub notes: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ struct Results<'a> {
     trials: &'a [Trial],
 }
 
-/// Writes the folder anew.
+/// Writes all files of the folder.
 pub fn write(folder: &Path, conditions: &Conditions, trials: &Trials) -> Result<()> {
     let results = serde_json::to_string_pretty(&Results { conditions, trials: &trials.all })? + "\n";
     write_masked(&folder.join("results.json"), &results)?;
@@ -117,7 +117,7 @@ impl fmt::Display for Page<'_> {
                 writeln!(f, "| {} | {} | {subject} | {why} |", setting.mode.label(), setting.tuning)?;
             }
         }
-        writeln!(f, "\n## What servers said, and what was counted besides\n")?;
+        writeln!(f, "\n## Modes that servers reported, and other counters\n")?;
         for trial in measured() {
             let reached = trial.reached.as_deref().unwrap_or("nothing");
             writeln!(f, "- {}, {}: `{reached}`{}", trial.setting, trial.subject, others(&trial.rounds))?;
@@ -128,15 +128,16 @@ impl fmt::Display for Page<'_> {
 }
 
 /// Explanation of the table's columns.
-const COLUMNS: &str = "Answers and queries a second are at saturation: the generator asks for more than is answered, so most \
-    of the difference is meant; where another host asks, they are at the rate that it sends. *Server* is the processor time of the server's own threads for an answer, with what the kernel \
-    did in their name; *host* is that of all cores but the generator's, interrupts included, so that work that a tuning moves \
-    elsewhere is seen. *At half* is an open loop at half of that server's own answers a second: latency counts from when a \
-    query was due. A row holds only under the conditions above it: another NIC, driver, firmware, kernel, processor or \
-    number of queues makes it another figure.";
+const COLUMNS: &str = "Answers and queries a second are at saturation: the generator asks for more than is answered, so \
+    most of the difference is intended; where another host asks, they are at the rate that it sends. \
+    *Server* is the processor time of the server's own threads for an answer, including the kernel's \
+    work on their behalf; *host* is that of all cores but the generator's, interrupts included, so that \
+    work that a tuning moves elsewhere is seen. *At half* is an open loop at half of that server's own \
+    answers a second: latency counts from when a query was due. A row holds only under the conditions \
+    above it: NIC, driver, firmware, kernel, processor and number of queues change the figures.";
 
 impl Page<'_> {
-    /// The conditions that belong beside every number.
+    /// Returns the conditions that belong beside every number.
     fn caption(&self) -> String {
         let Conditions { nic, host, queues, cores, .. } = self.conditions;
         let speed = nic.speed_mbits.map_or("link of unknown speed".into(), |speed| format!("{speed} Mbit/s"));
@@ -199,7 +200,7 @@ fn median(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> Option<f64> {
     Summary::of(rounds.iter().map(figure)).map(|summary| summary.median)
 }
 
-/// The median; of several rounds, with the least and the most.
+/// Formats the median and, for several rounds, the least and the greatest figure.
 fn spread(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> Option<String> {
     let Summary { median, min, max } = Summary::of(rounds.iter().map(figure))?;
     let [median, min, max] = [median, min, max].map(|figure| group(figure as u64));

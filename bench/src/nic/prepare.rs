@@ -1,16 +1,16 @@
-//! Settings of the NIC before trials, as README advises, and the number of queues that are served.
+//! Settings of the NIC before trials, as README advises, and the number of queues to serve.
 
 use super::{facts::Nic, put_back::PutBack};
 use anyhow::{Result, ensure};
 
-/// A change of the NIC: how it is made, and how it is undone.
+/// Change of the NIC, and its undoing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The command.
+    /// Command that makes the change.
     pub command: Vec<String>,
-    /// The way back.
+    /// Command that undoes the change.
     undo: Vec<String>,
-    /// Whether trials can do without it.
+    /// Whether the trials can do without the change.
     optional: bool,
 }
 
@@ -21,14 +21,15 @@ impl Change {
     }
 }
 
-/// Number of queues that are served: as many as were asked for, else as many as there are, but no more than cores.
+/// Returns the number of queues to serve: as many as asked for, or else all, but no more than
+/// cores.
 pub fn queues(nic: &Nic, asked: Option<u32>, cores: usize) -> u32 {
     let most = u32::try_from(cores.max(1)).unwrap_or(u32::MAX);
     asked.unwrap_or_else(|| nic.queues().min(most))
 }
 
-/// Lists the changes that a NIC needs before `queues` of its queues are served. `as_it_is` leaves out what only makes
-/// it better.
+/// Lists the changes that a NIC needs before `queues` of its queues are served. `as_it_is` leaves
+/// out the changes that only improve the figures.
 pub fn changes(nic: &Nic, queues: u32, as_it_is: bool) -> Result<Vec<Change>> {
     let Nic { interface, .. } = nic;
     let mut changes = Vec::new();
@@ -51,7 +52,7 @@ pub fn changes(nic: &Nic, queues: u32, as_it_is: bool) -> Result<Vec<Change>> {
         let set = |count: u32| format!("ethtool -L {interface} combined {count}");
         changes.push(Change::new(&set(queues), &set(combined.now), false));
     }
-    // One without a carrier is on, and stays so.
+    // An interface without a carrier is up too, and stays so.
     if !nic.enabled {
         let set = |state: &str| format!("ip link set {interface} {state}");
         changes.push(Change::new(&set("up"), &set("down"), false));
@@ -61,14 +62,14 @@ pub fn changes(nic: &Nic, queues: u32, as_it_is: bool) -> Result<Vec<Change>> {
     }
     for (name, short) in [("large-receive-offload", "lro"), ("generic-receive-offload", "gro")] {
         let Some(feature) = nic.features.get(name) else { continue };
-        // A veth end has NAPI only with GRO or with a program in the driver.
+        // A veth end has NAPI only with GRO or with an XDP program in the driver.
         if feature.active && feature.fixed != Some(true) && nic.driver.name != "veth" {
             let set = |state: &str| format!("ethtool -K {interface} {short} {state}");
             changes.push(Change::new(&set("off"), &set("on"), true));
         }
     }
     for (flow, hash) in [("udp4", &nic.udp4_hash), ("udp6", &nic.udp6_hash)] {
-        // What is hashed by nothing now could not be put back.
+        // A hash without fields could not be restored.
         let Some(fields) = hash.as_deref().filter(|fields| !fields.is_empty() && queues > 1) else {
             continue;
         };
@@ -80,8 +81,8 @@ pub fn changes(nic: &Nic, queues: u32, as_it_is: bool) -> Result<Vec<Change>> {
     Ok(changes)
 }
 
-/// Returns the commands that switch on again what the kernel switches off, and leaves off, when a generic XDP program is
-/// attached (`generic_xdp_install` in net/core/dev.c).
+/// Returns the commands that enable again what the kernel disables, and leaves off, when a generic
+/// XDP program is attached (`generic_xdp_install` in net/core/dev.c).
 fn offloads_that_generic_mode_ends(nic: &Nic) -> Vec<[&str; 5]> {
     let can_be_set = |name: &&str| {
         nic.features.get(*name).is_some_and(|feature| feature.active && feature.fixed != Some(true))
@@ -90,14 +91,14 @@ fn offloads_that_generic_mode_ends(nic: &Nic) -> Vec<[&str; 5]> {
     names.map(|name| ["ethtool", "-K", &nic.interface, name, "on"]).collect()
 }
 
-/// Has `put_back` switch offloads on again that trials end without a command.
+/// Makes `put_back` enable offloads again that the kernel disables during trials.
 pub fn keep_offloads(nic: &Nic, put_back: &mut PutBack) {
     for command in offloads_that_generic_mode_ends(nic) {
         put_back.undo_later(&command);
     }
 }
 
-/// Makes the changes. Returns what was refused that trials can do without.
+/// Makes the changes. Returns the refusals of optional ones.
 pub fn apply(changes: &[Change], put_back: &mut PutBack) -> Result<Vec<String>> {
     let mut refused = Vec::new();
     for Change { command, undo, optional } in changes {

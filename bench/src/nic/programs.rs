@@ -10,18 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time within which an upstream says where it serves.
+/// Time within which the upstream must print its address.
 const UPSTREAM_START: Duration = Duration::from_secs(10);
 const CHECK: Duration = Duration::from_millis(20);
 
-/// Programs that take part.
+/// Paths of the programs that take part.
 #[derive(Debug)]
 pub struct Programs {
-    /// This program.
+    /// Path of `ringbench`, this program.
     pub ringbench: PathBuf,
-    /// The cache.
+    /// Path of `ringdnsd`.
     pub ringdnsd: PathBuf,
-    /// Program that asks the cache for its counters.
+    /// Path of `ringctl`, which reads ringdnsd's counters.
     pub ringctl: PathBuf,
 }
 
@@ -41,7 +41,7 @@ impl Programs {
         Ok(Programs { ringdnsd: beside("ringdnsd")?, ringctl: beside("ringctl")?, ringbench })
     }
 
-    /// Returns the versions of the programs, and of the tools that settings are made with.
+    /// Returns the versions of the programs, and of the tools that change settings.
     pub fn versions(&self) -> Vec<String> {
         let version = |program: &Path, option: &str| {
             let output = Command::new(program).arg(option).output().ok()?;
@@ -53,7 +53,7 @@ impl Programs {
         own.into_iter().chain(tools).filter_map(|(program, option)| version(program, option)).collect()
     }
 
-    /// Starts the upstream that ringdnsd learns the names from.
+    /// Starts the upstream that ringdnsd forwards to.
     pub fn start_upstream(&self) -> Result<(Server, SocketAddr)> {
         let mut command = Command::new(&self.ringbench);
         command.args(["upstream", "--ttl=86400", "--listen=127.0.0.1:0"]);

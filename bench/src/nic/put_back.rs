@@ -7,16 +7,16 @@ use std::{
     process::Command,
 };
 
-/// A way back to what was before.
+/// Undoing of one change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Undo {
-    /// A file of the kernel that had this text.
+    /// Kernel file and its former text.
     Write { path: PathBuf, text: String },
-    /// A command.
+    /// Command to run.
     Run(Vec<String>),
 }
 
-/// As a command for a shell.
+/// Formats the undoing as a shell command.
 impl fmt::Display for Undo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -44,7 +44,8 @@ pub struct PutBack {
 }
 
 impl PutBack {
-    /// Writes `value` into a file of the kernel, and keeps what it had. Does nothing if it has that already.
+    /// Writes `value` into a kernel file, and records its former text. Does nothing if the file has
+    /// that value already.
     pub fn write(&mut self, path: &Path, value: &str) -> Result<()> {
         let before = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let before = before.trim();
@@ -56,19 +57,19 @@ impl PutBack {
         Ok(())
     }
 
-    /// Runs `change`, and keeps `undo` as the way back. What failed is not undone.
+    /// Runs `change`, and records `undo` as its undoing. A change that failed is not undone.
     pub fn run(&mut self, change: &[&str], undo: &[&str]) -> Result<()> {
         run(change)?;
         self.undo_later(undo);
         Ok(())
     }
 
-    /// Keeps `undo` as the way back from a change that something else makes.
+    /// Records `undo` as the undoing of a change that something else makes.
     pub fn undo_later(&mut self, undo: &[&str]) {
         self.undos.push(Undo::Run(undo.iter().map(|word| (*word).to_owned()).collect()));
     }
 
-    /// Undoes everything, the last change first. Says what could not be undone, and goes on.
+    /// Undoes all changes, the last one first. Continues after a failure, and returns all failures.
     pub fn put_back(&mut self) -> Result<()> {
         let mut failed = Vec::new();
         while let Some(undo) = self.undos.pop() {
@@ -76,7 +77,11 @@ impl PutBack {
                 failed.push(format!("{undo}   ({error:#})"));
             }
         }
-        ensure!(failed.is_empty(), "not everything could be put back; by hand:\n  {}", failed.join("\n  "));
+        ensure!(
+            failed.is_empty(),
+            "some changes could not be undone; undo them by hand:\n  {}",
+            failed.join("\n  ")
+        );
         Ok(())
     }
 }
@@ -89,7 +94,7 @@ impl Drop for PutBack {
     }
 }
 
-/// Runs a command that says nothing when it succeeds.
+/// Runs a command that prints nothing when it succeeds.
 pub fn run(words: &[&str]) -> Result<()> {
     let (program, arguments) = words.split_first().context("there is no command")?;
     let output = Command::new(program)
@@ -105,7 +110,7 @@ pub fn run(words: &[&str]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A script that writes a word into a log.
+    /// Returns a script that writes a word into a log.
     fn say(word: &str, log: &Path) -> String {
         format!("echo {word} >> {}", log.display())
     }

@@ -1,4 +1,4 @@
-//! Settings that are tried: a mode of AF_XDP, with at most one thing changed about it.
+//! Settings under trial: a mode of AF_XDP, with at most one tuning.
 
 use super::{
     facts::{Host, HugePages, Nic, class},
@@ -8,20 +8,20 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::{fmt, path::Path};
 
-/// How packets come from the NIC into the rings.
+/// Path of packets from the NIC into the rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// The program runs in the driver, and the NIC writes into the rings' memory.
+    /// The XDP program runs in the driver, and the NIC writes into the rings' memory.
     ZeroCopy,
-    /// The program runs in the driver, and the kernel copies.
+    /// The XDP program runs in the driver, and the kernel copies.
     Copy,
-    /// The program runs behind the driver, and the kernel copies.
+    /// The XDP program runs behind the driver, and the kernel copies.
     Generic,
 }
 
 impl Tuning {
-    /// All that change something.
+    /// All tunings except `none`.
     pub const ALL: [Tuning; 3] = [Tuning::BusyPolling, Tuning::ThreadedNapi, Tuning::HugePages];
 }
 
@@ -39,39 +39,40 @@ impl Mode {
     }
 }
 
-/// Change to a mode.
+/// Tuning of a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tuning {
-    /// Nothing.
+    /// No change.
     None,
     /// Workers drive the NIC, and its interrupts stay off.
     BusyPolling,
     /// NAPI runs in threads of its own.
     ThreadedNapi,
-    /// Packet memory and caches stand on huge pages.
+    /// Packet memory and caches are on huge pages.
     HugePages,
 }
 
-/// A mode and what is changed about it.
+/// Mode and its tuning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
-    /// The mode.
+    /// Mode of AF_XDP.
     pub mode: Mode,
-    /// Change that is tried.
+    /// Tuning of the mode.
     pub tuning: Tuning,
 }
 
-/// Polls without packets that busy polling allows before interrupts are turned on again.
+/// Number of empty polls that busy polling allows before interrupts are enabled again.
 const DEFER_HARD_IRQS: &str = "2";
-/// Nanoseconds that busy polling allows between two polls, as the kernel's documentation proposes.
+/// Time that busy polling allows between two polls, in nanoseconds: the value that the kernel's
+/// documentation proposes.
 const FLUSH_TIMEOUT: &str = "200000";
 const NR_HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
-/// Huge pages that each queue has use for: 8 MiB of packets, 16 MiB of cache, and what does not come out even.
+/// KiB of huge pages for each queue: 8 MiB of packets, 16 MiB of cache, and rounding.
 const KIBIBYTES_A_QUEUE: u64 = 32 << 10;
 
 impl Setting {
-    /// The settings of `modes`, mode by mode, each without tuning first.
+    /// Returns the settings of `modes`, mode by mode, each without tuning first.
     pub fn all(modes: &[Mode], tunings: &[Tuning]) -> Vec<Setting> {
         let of = |mode: &Mode| {
             let mode = *mode;
@@ -82,22 +83,22 @@ impl Setting {
         modes.iter().flat_map(of).collect()
     }
 
-    /// Why this setting cannot be tried, or tells nothing that another does not.
+    /// Returns the reason why this setting cannot be tried, or would show nothing new.
     pub fn obstacle(self, nic: &Nic, host: &Host, queues: u32) -> Option<String> {
         let HugePages { free, kibibytes, .. } = host.huge_pages;
         match self.tuning {
             Tuning::None => None,
             Tuning::BusyPolling if self.mode == Mode::Generic => {
-                Some("sockets in generic mode do not know the NAPI that they are served by".into())
+                Some("sockets in generic mode do not know the NAPI that serves them".into())
             }
             Tuning::BusyPolling if nic.napi_defer_hard_irqs.is_none() => {
-                Some("the kernel has no napi_defer_hard_irqs (Linux 5.11 has)".into())
+                Some("the kernel has no napi_defer_hard_irqs: it needs Linux 5.11 or later".into())
             }
             Tuning::ThreadedNapi if nic.threaded_napi.is_none() => {
-                Some("the kernel has no threaded NAPI (Linux 5.12 has)".into())
+                Some("the kernel has no threaded NAPI: it needs Linux 5.12 or later".into())
             }
             Tuning::ThreadedNapi if nic.threaded_napi == Some(true) => {
-                Some("on already, so all trials have it".into())
+                Some("it is on already, so all trials have it".into())
             }
             Tuning::HugePages if kibibytes == 0 => Some("the kernel has no huge pages".into()),
             Tuning::HugePages if free >= pages(queues, kibibytes) => {
@@ -123,7 +124,10 @@ impl Setting {
                 let more = total + wanted - free.min(wanted);
                 put_back.write(Path::new(NR_HUGEPAGES), &more.to_string())?;
                 let free = HugePages::read().free;
-                ensure!(free >= wanted, "{wanted} huge pages are wanted, and the kernel has found {free}");
+                ensure!(
+                    free >= wanted,
+                    "{wanted} huge pages are needed, and the kernel found memory for {free}"
+                );
                 Ok(())
             }
         }
@@ -138,7 +142,7 @@ impl Setting {
                  {FLUSH_TIMEOUT} ns"
             )),
             Tuning::ThreadedNapi => Some(format!("for threaded NAPI: threaded of {interface} to 1")),
-            Tuning::HugePages => Some("for huge pages: vm.nr_hugepages to as many as are wanted".into()),
+            Tuning::HugePages => Some("for huge pages: vm.nr_hugepages to as many as are needed".into()),
         }
     }
 }
@@ -196,7 +200,7 @@ mod tests {
             all.filter(|setting| setting.obstacle(nic, host, 2).is_some()).map(|s| s.to_string()).collect()
         };
         assert_eq!(left_out(&nic, &host(0)), ["generic, busy polling"]);
-        // Two queues want 64 MiB.
+        // Two queues need 64 MiB.
         assert_eq!(left_out(&nic, &host(31)), ["generic, busy polling"]);
         assert_eq!(left_out(&nic, &host(32)).len(), 3);
         let old = Nic::default();

@@ -1,4 +1,4 @@
-//! The servers that are tried: the bare responder and ringdnsd, each on all queues.
+//! Servers under trial: the bare responder and ringdnsd, each on all queues.
 
 use super::{
     Kit, facts,
@@ -17,13 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A server.
+/// Server under trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
-    /// `ringbench responder`: the least that a server on these rings can do.
+    /// `ringbench responder`: the least work that a server on these rings can do.
     Responder,
-    /// The cache.
+    /// ringdnsd, the cache.
     Ringdnsd,
 }
 
@@ -36,35 +36,35 @@ impl fmt::Display for Subject {
     }
 }
 
-/// A started server.
+/// Started server.
 pub struct Running<'k> {
     kit: &'k Kit,
     subject: Subject,
     server: Server,
-    /// How it says that it receives packets.
+    /// Mode of reception that the server reports.
     pub reached: String,
 }
 
 /// Counters of a server.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    /// When.
+    /// Time of the reading.
     pub when: Duration,
-    /// Answers sent.
+    /// Number of answers sent.
     pub answers: u64,
-    /// Queries received, where the server tells.
+    /// Number of queries received, if the server reports it.
     pub queries: Option<u64>,
-    /// Everything that was not answered from the cache, by name.
+    /// Counters of everything that was not answered from the cache, by name.
     pub others: BTreeMap<String, u64>,
 }
 
-/// How long a server may take to start.
+/// Time within which a server must start.
 const START: Duration = Duration::from_secs(60);
-/// How long a link may take to come back after a reset of the NIC.
+/// Time within which a link must come back after a reset of the NIC.
 const LINK: Duration = Duration::from_secs(15);
 const CHECK: Duration = Duration::from_millis(20);
 
-/// Returns when the NIC's link is up, or has been down for so long that it may stay so.
+/// Waits until the NIC's link is up, or has been down for so long that it may stay so.
 fn await_link(kit: &Kit) -> Result<()> {
     let deadline = Instant::now() + LINK;
     while !facts::has_link(&kit.nic.interface) && Instant::now() < deadline {
@@ -75,13 +75,13 @@ fn await_link(kit: &Kit) -> Result<()> {
 }
 
 impl<'k> Running<'k> {
-    /// Starts a server, and waits until it says that it is ready.
+    /// Starts a server, and waits until it reports that it is ready.
     pub fn start(kit: &'k Kit, subject: Subject, setting: Setting) -> Result<Self> {
         let (command, word) = match subject {
             Subject::Responder => (responder(kit, setting), "answering on "),
             Subject::Ringdnsd => (ringdnsd(kit, setting)?, " ready "),
         };
-        // Many drivers reset the NIC when the server before detaches its program.
+        // Many drivers reset the NIC when the previous server detaches its program.
         await_link(kit)?;
         let mut server = Server::start(&subject.to_string(), command)?;
         let deadline = Instant::now() + START;
@@ -98,12 +98,12 @@ impl<'k> Running<'k> {
         Ok(running)
     }
 
-    /// Fails if it does not run any more.
+    /// Fails if the server has ended.
     pub fn check(&mut self) -> Result<()> {
         self.server.check()
     }
 
-    /// Processor time that its threads have had.
+    /// Returns the processor time of the server's threads.
     pub fn usage(&self) -> Result<Usage> {
         self.server.usage()
     }
@@ -113,7 +113,9 @@ impl<'k> Running<'k> {
             Subject::Responder => {
                 let said = self.server.said();
                 let line = said.lines().find_map(|line| line.strip_prefix("answering on "));
-                let (_, how) = line.and_then(|line| line.split_once(", ")).context("it does not say how")?;
+                let (_, how) = line
+                    .and_then(|line| line.split_once(", "))
+                    .context("the responder does not print its mode")?;
                 Ok(how.into())
             }
             Subject::Ringdnsd => {
@@ -127,7 +129,7 @@ impl<'k> Running<'k> {
         }
     }
 
-    /// Returns its counters so far.
+    /// Returns the server's counters so far.
     pub fn counted(&self) -> Result<Counted> {
         match self.subject {
             Subject::Responder => {
@@ -148,17 +150,18 @@ impl<'k> Running<'k> {
         let output = command.output().context("cannot run ringctl")?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "ringctl {what} failed: {}", said.trim());
-        serde_json::from_slice(&output.stdout).with_context(|| format!("ringctl {what} prints no JSON"))
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("the output of ringctl {what} is not JSON"))
     }
 
-    /// Ends it, and returns what it said.
+    /// Ends the server, and returns its output.
     pub fn stop(self) -> Result<String> {
         self.server.stop()
     }
 }
 
 impl Kit {
-    /// A program on the cores of servers.
+    /// Returns a command on the cores of servers.
     pub(super) fn on_server_cores(&self, program: impl AsRef<OsStr>) -> Command {
         let cores: Vec<String> = self.cores.iter().map(usize::to_string).collect();
         let mut command = Command::new("taskset");
@@ -174,7 +177,7 @@ fn responder(kit: &Kit, Setting { mode, tuning }: Setting) -> Command {
     command.args(["responder", "--progress", "--mode", mode.label()]);
     command.args(["--interface", &kit.nic.interface, "--listen", &kit.listen.to_string()]);
     command.args(["--queue", &list((0..kit.queues).map(|queue| queue.to_string()).collect())]);
-    // As ringdnsd seats its workers: from the last core down.
+    // The order in which ringdnsd places its workers: from the last core down.
     command.args(["--core", &list(kit.cores.iter().rev().map(usize::to_string).collect())]);
     if tuning == Tuning::BusyPolling {
         command.arg("--busy-poll");
@@ -194,7 +197,8 @@ fn ringdnsd(kit: &Kit, setting: Setting) -> Result<Command> {
     Ok(command)
 }
 
-/// ringdnsd's configuration: its defaults, but for memory, and without falling back on kernel sockets.
+/// Returns ringdnsd's configuration: its defaults except for memory, and without fallback to kernel
+/// sockets.
 pub fn configuration(kit: &Kit, Setting { mode, tuning }: Setting) -> String {
     let queues: Vec<u32> = (0..kit.queues).collect();
     format!(
@@ -212,7 +216,7 @@ pub fn configuration(kit: &Kit, Setting { mode, tuning }: Setting) -> String {
     )
 }
 
-/// Whether the mode that a server says it reached is the one that was asked for.
+/// Whether a server reports the mode that was asked for.
 pub fn is_as_asked(mode: Mode, reached: &str) -> bool {
     // "program: driver, sockets: copy (reason)"
     let word = |name: &str| {
@@ -227,9 +231,9 @@ pub fn is_as_asked(mode: Mode, reached: &str) -> bool {
     word("program") == Some(program) && word("socket") == Some(socket)
 }
 
-/// The last line of a responder's progress: answers, and when.
+/// Returns the answers and the time of the last complete line of a responder's progress.
 fn progress(said: &str) -> Option<(u64, Duration)> {
-    // The last line may be half written.
+    // The last line may be incomplete.
     let (whole, _) = said.rsplit_once('\n')?;
     let line = whole.lines().rev().find_map(|line| line.strip_prefix("answered "))?;
     let (answers, seconds) = line.strip_suffix(" s")?.split_once(" in ")?;
@@ -256,12 +260,12 @@ fn counted(stats: &Value, when: Duration) -> Counted {
     Counted { when, answers: count("hit") + count("punt_answered"), queries: Some(count("received")), others }
 }
 
-/// Why a server ended: the last error that it logged, else the last line.
+/// Returns the reason why a server ended: the last error that it logged, or else the last line.
 fn reason(said: &str) -> String {
     let is_error = |line: &&str| ["ERROR", "Error:", "error:"].iter().any(|word| line.contains(word));
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     let last = lines().rfind(is_error).or_else(|| lines().next_back());
-    let Some(last) = last else { return "it ended without a word".into() };
+    let Some(last) = last else { return "it ended without output".into() };
     let last = last.split_once("ERROR").map_or(last, |(_, rest)| rest.trim());
     let mut reason = last.trim_start_matches("Error: ").trim_start_matches("ringdnsd: ").to_owned();
     if let Some((end, _)) = reason.char_indices().nth(400) {
@@ -300,7 +304,7 @@ mod tests {
         let said = "2026 INFO x: a\n2026 ERROR ringdnsd: eth1 has no zero-copy\n2026  INFO x: bye\n";
         assert_eq!(reason(said), "eth1 has no zero-copy");
         assert_eq!(reason("Error: no root\n\nStack:\n 0: x\n"), "no root");
-        assert_eq!(reason("\n"), "it ended without a word");
+        assert_eq!(reason("\n"), "it ended without output");
     }
 
     #[test]

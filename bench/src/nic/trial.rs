@@ -14,33 +14,33 @@ use procfs::CurrentSI;
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
-/// A server in a setting.
+/// Trial of a server in a setting.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trial {
-    /// The setting.
+    /// Setting of the trial.
     pub setting: Setting,
-    /// The server.
+    /// Server under trial.
     pub subject: Subject,
-    /// How the server said that it receives packets.
+    /// Mode of reception that the server reported.
     pub reached: Option<String>,
     /// Measurements, round by round.
     pub rounds: Vec<Round>,
-    /// Why nothing was measured, or no more.
+    /// Reason why nothing was measured, or no more.
     pub failure: Option<String>,
 }
 
-/// A turn of a server in a setting.
+/// Turn of a server in a setting.
 #[derive(Clone, Debug, Serialize)]
 pub struct Round {
-    /// With as many queries as the generator makes, or as the other host sends.
+    /// Sample with as many queries as the generator makes, or as the other host sends.
     pub saturation: Sample,
-    /// With half of the answers that there were then, where the generator can be told.
+    /// Sample with half of the answers at saturation, if the generator's rate can be set.
     pub paced: Option<Sample>,
-    /// Counters of the server and of the NIC that tell of queries that were not answered from the cache.
+    /// Counters of the server and of the NIC for queries that were not answered from the cache.
     pub others: BTreeMap<String, u64>,
 }
 
-/// Answers that a load brought, and their cost.
+/// Answers under a load, and their cost.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {
     /// Queries, answers, latency.
@@ -52,26 +52,26 @@ pub struct Sample {
     pub host_cpu_nanos: f64,
 }
 
-/// How trials are gone through.
+/// Order and extent of the trials.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    /// Modes to be tried.
+    /// Modes to try.
     pub modes: Vec<Mode>,
-    /// Changes that are tried, besides none.
+    /// Tunings to try, besides none.
     pub tunings: Vec<Tuning>,
-    /// Turns that each server has in each setting.
+    /// Turns of each server in each setting.
     pub rounds: u16,
-    /// Whether tunings are tried in the first mode alone that works.
+    /// Whether tunings are tried only in the first mode that works.
     pub quick: bool,
 }
 
 impl Schedule {
-    /// All settings.
+    /// Returns all settings.
     pub fn settings(&self) -> Vec<Setting> {
         Setting::all(&self.modes, &self.tunings)
     }
 
-    /// Number of turns at most.
+    /// Returns the largest possible number of turns.
     pub fn turns(&self) -> u32 {
         let tuned_modes = if self.quick { 1 } else { self.modes.len() };
         let plain = self.modes.len();
@@ -80,17 +80,18 @@ impl Schedule {
     }
 }
 
-/// Trials, and the logs of what ringdnsd said in each setting.
+/// Trials, and ringdnsd's logs in each setting.
 #[derive(Debug, Default)]
 pub struct Trials {
-    /// In the order that they were made in.
+    /// Trials in the order in which they ran.
     pub all: Vec<Trial>,
     /// Log of ringdnsd, by the name of the setting.
     pub logs: BTreeMap<String, String>,
 }
 
 impl Trials {
-    /// Goes through the schedule. `keep` is called after each turn. Fails only when interrupted, or when `keep` does.
+    /// Runs the schedule, and calls `keep` after each turn. Fails only when interrupted, or when
+    /// `keep` fails.
     pub fn run(
         &mut self,
         kit: &Kit,
@@ -143,7 +144,7 @@ impl Trials {
         }
     }
 
-    /// Gives both servers a turn in one setting, which is undone after that.
+    /// Gives both servers a turn in one setting, and undoes the setting.
     fn in_setting(
         &mut self,
         kit: &Kit,
@@ -162,7 +163,7 @@ impl Trials {
                 continue;
             }
             print!("{setting}, {subject}: ");
-            // A line that is begun shows what is under way.
+            // Shows the line of the turn that is about to begin.
             std::io::Write::flush(&mut std::io::stdout()).context("cannot print")?;
             let measured = self.turn(kit, peer, setting, subject);
             kit.check_stop()?;
@@ -199,7 +200,7 @@ fn measure(kit: &Kit, peer: &Peer, setting: Setting, running: &mut Running<'_>) 
     peer.warm_up(kit, running)?;
     let before = troubles(kit, running)?;
     let saturation = sample(kit, peer, running, None)?;
-    ensure!(saturation.outcome.answers > 0.0, "it answered before the load, and nothing under it");
+    ensure!(saturation.outcome.answers > 0.0, "the server answered before the load, but not under it");
     let paced = if peer.can_be_paced() {
         Some(sample(kit, peer, running, Some(saturation.outcome.answers_per_second / 2.0))?)
     } else {
@@ -222,7 +223,7 @@ fn sample(kit: &Kit, peer: &Peer, running: &Running<'_>, qps: Option<f64>) -> Re
     Ok(Sample { server_cpu_nanos: each(server), host_cpu_nanos: each(host), outcome })
 }
 
-/// Counters of the server and of the NIC that tell of trouble.
+/// Returns the counters of the server and of the NIC that indicate trouble.
 fn troubles(kit: &Kit, running: &Running<'_>) -> Result<BTreeMap<String, u64>> {
     let mut counted = running.counted()?.others;
     for (name, count) in ethtool::counters(&ethtool::ask(&["-S", &kit.nic.interface]).unwrap_or_default()) {
@@ -240,7 +241,7 @@ fn tells_of_trouble(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// Time that all cores but one have been at work, since the machine started.
+/// Returns the time for which all cores except one have been busy since the machine started.
 fn busy(except: Option<usize>) -> Result<Duration> {
     let stat = procfs::KernelStats::current().context("cannot read /proc/stat")?;
     let cores = stat.cpu_time.iter().enumerate().filter(|(core, _)| Some(*core) != except);
@@ -251,7 +252,7 @@ fn busy(except: Option<usize>) -> Result<Duration> {
     Ok(Duration::from_millis(busy.sum()))
 }
 
-/// A round in a line of progress.
+/// Formats a round as a line of progress.
 fn in_short(round: &Round) -> String {
     let Sample { outcome, server_cpu_nanos, .. } = &round.saturation;
     let mut line = format!(

@@ -1,9 +1,10 @@
-//! HdrHistogram's percentile output.
+//! Percentile output of HdrHistogram.
 
 use hdrhistogram::Histogram;
 use std::io::Write;
 
-/// Value, in microseconds, quantile, count up to it, and the quantile's odds.
+/// Writes value in microseconds, quantile, count up to the value, and 1 / (1 - quantile) of each
+/// row.
 pub(super) fn write(histogram: &Histogram<u64>, out: &mut impl Write) -> std::io::Result<()> {
     const MICROS: f64 = 1000.0;
     writeln!(out, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")?;
@@ -25,7 +26,7 @@ pub(super) fn write(histogram: &Histogram<u64>, out: &mut impl Write) -> std::io
         histogram.max() as f64 / MICROS,
         histogram.len()
     )?;
-    // 2048 sub-buckets are what three significant digits take.
+    // Three significant digits need 2048 sub-buckets.
     writeln!(out, "#[Buckets = {:12}, SubBuckets     = {:12}]", histogram.buckets(), 2048)
 }
 

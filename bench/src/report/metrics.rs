@@ -1,6 +1,6 @@
-//! The report as dns-metrics objects, the JSON shape that DNS-OARC's tools share
-//! (<https://github.com/DNS-OARC/dns-metrics>). Times are in nanoseconds. What the schema has no field for is added
-//! beside.
+//! Report as dns-metrics objects, the JSON shape that DNS-OARC's tools share
+//! (<https://github.com/DNS-OARC/dns-metrics>). Times are in nanoseconds. Facts for which the
+//! schema has no field are added beside its fields.
 
 use super::{QUANTILES, Report, rcode_name};
 use crate::{run::series::Interval, tally::Class};
@@ -14,11 +14,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The schema's version (its examples').
+/// Version of the schema, as in its examples.
 const SCHEMA: u32 = 20_221_207;
 
 impl Report {
-    /// The run as a `stats_sum` object.
+    /// Returns the run as a `stats_sum` object.
     pub fn json(&self) -> Result<Value> {
         let tally = &self.tally;
         let [question, malformed, data, ttl] = tally.wrong;
@@ -95,7 +95,7 @@ impl Report {
         )
     }
 
-    /// What sum and intervals have in common.
+    /// Returns the fields that sum and intervals share.
     fn stats<C: Counter>(
         &self,
         since: Duration,
@@ -156,7 +156,7 @@ struct Counts {
     timeouts: u64,
 }
 
-/// An object with another's fields added.
+/// Returns an object with another's fields added.
 fn merged(mut to: Value, from: Value) -> Value {
     if let (Value::Object(to), Value::Object(from)) = (&mut to, from) {
         to.extend(from);
@@ -164,12 +164,13 @@ fn merged(mut to: Value, from: Value) -> Value {
     to
 }
 
-/// From, to and count of each octave's quarters that has any: coarse, for a glance; plots are made of the whole.
+/// Returns lower end, upper end and count of each quarter of an octave that is not empty. This is
+/// coarse; plots use the whole histogram.
 fn buckets<C: Counter>(latency: &Histogram<C>) -> Vec<[u64; 3]> {
     let mut buckets: Vec<[u64; 3]> = Vec::new();
     for step in latency.iter_recorded() {
         let value = step.value_iterated_to();
-        // The two bits below the highest one tell the quarter.
+        // The two bits below the highest one select the quarter.
         let unit = 1u64 << value.max(4).ilog2().saturating_sub(2);
         let (from, count) = (value / unit * unit, step.count_since_last_iteration());
         match buckets.last_mut() {

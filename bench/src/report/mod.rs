@@ -1,5 +1,5 @@
-//! The report of a run: for people, for programs (DNS-OARC's dns-metrics), as plots, and as the percentile file that
-//! hdrhistogram's plotters read.
+//! Report of a run: as text, as JSON (DNS-OARC's dns-metrics), as plots, and as a percentile file
+//! for hdrhistogram's plotters.
 
 mod hgrm;
 mod metrics;
@@ -20,37 +20,39 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// What was run.
+/// Setup of a run.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The generator.
+    /// Generator of the load.
     pub backend: String,
-    /// Whom it asked.
+    /// Server that was asked.
     pub target: String,
-    /// How many names it asked for, or how many queries a recording has.
+    /// Number of names, or number of queries of a recording.
     pub names: usize,
     /// Whether a recording was replayed.
     pub recorded: bool,
     /// Share of names never asked before, in percent.
     pub random_share: f64,
-    /// The rate that was ordered.
+    /// Rate that was ordered.
     pub qps: Option<f64>,
-    /// How long an answer was waited for.
+    /// Time that an answer was waited for.
     pub timeout: Duration,
 }
 
-/// What the generator and its interface counted while the load was steady (xdp), or from start to end (rings).
+/// Counters of the generator and its interface, while the load was steady (xdp) or from start to
+/// end (rings).
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Traffic {
-    /// How long that was.
+    /// Duration of the count, in seconds.
     pub seconds: f64,
-    /// Queries that left the program.
+    /// Queries a second that left the program.
     pub queries_per_second: f64,
-    /// Answers that came back to queries that waited for them.
+    /// Answers a second to queries in flight.
     pub answers_per_second: f64,
-    /// What the interface says that it sent: less than left the program, where the link had no room.
+    /// Packets a second that the interface sent: fewer than left the program if the link had no
+    /// room.
     pub tx_packets_per_second: f64,
-    /// What the interface says that it received.
+    /// Packets a second that the interface received.
     pub rx_packets_per_second: f64,
     /// Queries never sent because they would have been too late.
     pub skipped: u64,
@@ -58,37 +60,37 @@ pub struct Traffic {
     pub answer_bytes: f64,
 }
 
-/// A finished run.
+/// Report of a finished run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What was run.
+    /// Setup of the run.
     pub setup: Setup,
-    /// When it began.
+    /// Start of the run.
     pub began: SystemTime,
-    /// How long queries were sent.
+    /// Time for which queries were sent.
     pub elapsed: Duration,
-    /// What was counted.
+    /// Counts and latencies.
     pub tally: Tally,
-    /// Where the interface is known.
+    /// Counters of the interface, if it is known.
     pub traffic: Option<Traffic>,
-    /// The length of an interval.
+    /// Length of an interval.
     pub interval: Duration,
-    /// What happened when.
+    /// Counts by interval.
     pub intervals: Vec<Interval>,
 }
 
-/// The quantiles that reports name.
+/// Quantiles that reports name.
 const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
 
 impl Report {
-    /// Answers a second.
+    /// Returns answers a second.
     pub fn answers_per_second(&self) -> f64 {
         let mean = || self.tally.answered() as f64 / self.elapsed.as_secs_f64();
         self.traffic.map_or_else(mean, |traffic| traffic.answers_per_second)
     }
 
-    /// Writes the files that were asked for.
+    /// Writes the files that `args` name.
     pub fn write_files(&self, args: &crate::run::Args) -> Result<()> {
         if let Some(path) = &args.hgrm {
             self.write_hgrm(path)?;
@@ -113,16 +115,17 @@ impl Report {
         write().with_context(|| format!("cannot write the histogram {}", path.display()))
     }
 
-    /// Classes by their names, those with queries.
+    /// Returns the classes that have queries, with their names.
     fn classes(&self) -> impl Iterator<Item = (&'static str, &Class)> {
-        // The program in the kernel does not tell them apart.
+        // The program in the kernel does not tell the classes apart.
         let listed =
             if self.setup.random_share > 0.0 && self.setup.backend == "xdp" { "all" } else { "listed" };
         let classes = [(listed, &self.tally.names), ("random", &self.tally.random)];
         classes.into_iter().filter(|(_, class)| class.sent > 0)
     }
 
-    /// Latencies by class and outcome: `listed NOERROR` and its like. Of one outcome, the class's name alone stands.
+    /// Returns the latencies by class and outcome, such as `listed NOERROR`. A class with a single
+    /// outcome has just the class's name.
     fn outcomes(&self) -> impl Iterator<Item = (String, &Histogram<u64>)> {
         self.classes().flat_map(|(name, class)| {
             let told: Vec<_> = (0..16).filter_map(|rcode| Some((rcode, class.outcome(rcode)?))).collect();
@@ -140,7 +143,7 @@ impl Report {
     }
 }
 
-/// The name that dig prints.
+/// Returns the name that dig prints.
 fn rcode_name(rcode: usize) -> String {
     match rcode {
         0 => "NOERROR".into(),
@@ -232,7 +235,7 @@ fn quantiles_text(f: &mut fmt::Formatter<'_>, name: &str, histogram: &Histogram<
     writeln!(f)
 }
 
-/// A number with its thousands set apart.
+/// Formats a number with separated thousands.
 pub fn group(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();

@@ -1,4 +1,4 @@
-//! A run in three plots: rate and latency over time, and the latencies' percentiles.
+//! Plots of a run: rate and latency over time, and percentiles of the latency.
 
 use super::Report;
 use crate::{
@@ -34,7 +34,7 @@ impl Report {
 
     fn over_time(&self, name: &str, value: impl Fn(&Interval) -> f64) -> Series {
         let step = self.interval.as_secs_f64();
-        // The last interval may be cut: it belongs to the wait for the last answers.
+        // The last interval may be incomplete: part of it belongs to the wait for the last answers.
         let whole = self
             .intervals
             .iter()
@@ -77,7 +77,7 @@ impl Report {
     }
 }
 
-/// Shares and the latencies that they lie below, as far out as there are values to tell.
+/// Returns shares and the latencies below which they lie, as far out as there are values.
 fn percentiles(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     let steps = histogram.iter_quantiles(8);
     // Tenths of a microsecond are of no interest, and would take up half of a logarithmic axis.

@@ -1,78 +1,79 @@
-//! Queries in flight: which answer belongs to which, and since when it is due.
+//! Queries in flight: finds the query of an answer, and its due time.
 
 use crate::mmsg::BATCH;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Queries that follow each other take one flow, so that they leave in one system call.
+/// Number of consecutive queries that take one flow, so that they leave in one system call.
 pub const BLOCK: u64 = BATCH as u64;
 
 const IDS: u64 = 1 << 16;
 
-/// Nothing is awaited in a slot.
+/// Value of a slot without a query in flight.
 const NONE: u64 = u64::MAX;
 
-/// One sender's queries in flight.
+/// Queries in flight of one sender.
 ///
-/// A query is its sequence number: flow (an address and port that answers come back to) and DNS ID follow from it, and
-/// it from them, so that all there is to remember is when the query was due. Written by its sender; other senders take
-/// answers out that reached them, as a NIC may steer them.
+/// A query is its sequence number: flow (an address and port that answers come back to) and DNS ID
+/// follow from it, and it from them, so that only the due time has to be stored. Written by its
+/// sender; other senders remove queries whose answers reached them, as a NIC may steer them.
 #[derive(Debug)]
 pub struct Flight {
     flows: u64,
     due: Box<[AtomicU64]>,
-    /// The next query's sequence number.
+    /// Sequence number of the next query.
     next: AtomicU64,
-    /// How many were answered or given up.
+    /// Number of queries that were answered or given up.
     finished: AtomicU64,
 }
 
 impl Flight {
-    /// IDs over so many flows, at least one.
+    /// Returns slots for the IDs of so many flows, at least one.
     pub fn new(flows: u32) -> Self {
         let flows = u64::from(flows.max(1));
-        // Slots divide what flows and IDs can tell apart, so that a query has one slot. A million is a second at a
-        // million queries a second; memory that is not looked at for a second is not in a cache.
+        // The slots divide the range of flows and IDs, so that a query has one slot. A million
+        // slots last a second at a million queries a second; memory that is not read for a second
+        // is not in a cache.
         let times = (1 << flows.trailing_zeros()).min(16);
         let due = (0..IDS * times).map(|_| AtomicU64::new(NONE)).collect();
         Flight { flows, due, next: AtomicU64::new(0), finished: AtomicU64::new(0) }
     }
 
-    /// The sequence number of the next query.
+    /// Returns the sequence number of the next query.
     #[inline]
     pub fn next(&self) -> u64 {
         self.next.load(Relaxed)
     }
 
-    /// How many can be in flight.
+    /// Returns the largest number of queries in flight.
     pub fn slots(&self) -> u64 {
         self.due.len() as u64
     }
 
-    /// How many are.
+    /// Returns the number of queries in flight.
     #[inline]
     pub fn in_flight(&self) -> u64 {
         self.next() - self.finished.load(Relaxed)
     }
 
-    /// How many queries from the next one on take the same flow.
+    /// Returns the number of queries, from the next one on, that take the same flow.
     #[inline]
     pub fn left_in_block(&self) -> usize {
         (BLOCK - self.next() % BLOCK) as usize
     }
 
-    /// The flow of a query.
+    /// Returns the flow of a query.
     #[inline]
     pub fn flow(&self, sequence: u64) -> u32 {
         (sequence / BLOCK % self.flows) as u32
     }
 
-    /// The ID of a query.
+    /// Returns the ID of a query.
     #[inline]
     pub fn id(&self, sequence: u64) -> u16 {
         ((sequence / BLOCK / self.flows) * BLOCK + sequence % BLOCK) as u16
     }
 
-    /// The latest query with this flow and ID, if it is awaited, and when it was due.
+    /// Returns the latest query with this flow and ID, if it is in flight, and its due time.
     #[inline]
     pub fn find(&self, flow: u32, id: u16) -> Option<(u64, u64)> {
         let (flow, id) = (u64::from(flow), u64::from(id));
@@ -91,35 +92,36 @@ impl Flight {
         (due != NONE).then_some((sequence, due))
     }
 
-    /// A query is no longer awaited.
+    /// Marks a query as no longer in flight.
     #[inline]
     pub fn finish(&self, sequence: u64) {
-        // Two senders may have the same answer only if it came twice.
+        // Two senders can have the same answer only if it came twice.
         if self.slot(sequence).swap(NONE, Relaxed) != NONE {
             self.finished.fetch_add(1, Relaxed);
         }
     }
 
-    /// When a query was due, if it is still awaited.
+    /// Returns the due time of a query, if it is still in flight.
     #[inline]
     pub fn due(&self, sequence: u64) -> Option<u64> {
         Some(self.slot(sequence).load(Relaxed)).filter(|due| *due != NONE)
     }
 
-    /// The query `nth` after the next is awaited from when it is due. Its slot is free: what was in flight so many
-    /// [`slots`](Self::slots) before was given up.
+    /// Prepares the query `nth` after the next, due at `due`. Its slot is free: the query that was
+    /// in flight so many [`slots`](Self::slots) before was given up.
     #[inline]
     pub fn prepare(&self, nth: u64, due: u64) {
         self.slot(self.next() + nth).store(due, Relaxed);
     }
 
-    /// Before `count` prepared queries are sent: they may be answered at any time.
+    /// Marks `count` prepared queries as in flight. Called before they are sent, since they may be
+    /// answered at any time.
     #[inline]
     pub fn launch(&self, count: u64) {
         self.next.store(self.next() + count, Relaxed);
     }
 
-    /// Of the queries launched last, these were not sent after all.
+    /// Takes back the last `count` launched queries, which were not sent after all.
     #[inline]
     pub fn abort(&self, count: u64) {
         let next = self.next() - count;
@@ -150,7 +152,7 @@ mod tests {
     fn flow_and_id_lead_back_to_the_query() {
         for flows in [1, 3, 4, 48] {
             let flight = Flight::new(flows);
-            // Past where IDs come round.
+            // Past the point where IDs wrap around.
             for _ in 0..3 {
                 send(&flight, 50_000, 7);
                 let last = flight.next() - 1;

@@ -1,4 +1,5 @@
-//! Sending threads: what is due leaves, what arrives is held against what was asked, what is too late is given up.
+//! Sending threads: send queries that are due, check answers against their queries, give up queries
+//! that are too late.
 
 use super::{
     Plan,
@@ -26,27 +27,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// When to send.
+/// Schedule of a sending thread.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// This thread's first query at `first`, its others every `every`, in nanoseconds of the run; whatever becomes
-    /// of those before.
+    /// Open loop: this thread's first query at `first`, its others every `every`, in nanoseconds of
+    /// the run, whatever becomes of those before.
     Open {
-        /// When the first is due.
+        /// Due time of the first query.
         first: f64,
-        /// The time between two.
+        /// Time between two queries.
         every: f64,
     },
-    /// When the source says.
+    /// Due times come from the source.
     Recorded,
-    /// As soon as fewer than this many are in flight.
+    /// Closed loop: a query leaves as soon as fewer than this many are in flight.
     Closed(u64),
 }
 
-/// Between getting ready and the first query: the senders start together.
+/// Time from the senders' readiness to the first query, so that they start together.
 const HEAD_START: Duration = Duration::from_millis(5);
 
-/// Runs the plan over a transport, and returns what was counted. Intervals go into `series` as they end.
+/// Runs the plan over a transport, and returns the counts. Intervals go into `series` as they end.
 pub fn run<T: Transport>(plan: &Plan, transport: &T, series: &Series) -> Result<Tally> {
     let threads = usize::from(plan.udp.threads);
     let flights: Vec<Flight> = (0..threads).map(|_| Flight::new(transport.flows())).collect();
@@ -72,7 +73,7 @@ pub fn run<T: Transport>(plan: &Plan, transport: &T, series: &Series) -> Result<
                         return None;
                     }
                 };
-                // Nothing comes where another sender failed to open.
+                // The channel is closed if another sender failed to open.
                 let start = started.recv().ok()?;
                 let pace = plan.pace(number);
                 let mut lane = Lane {
@@ -101,7 +102,7 @@ pub fn run<T: Transport>(plan: &Plan, transport: &T, series: &Series) -> Result<
         let start = Instant::now() + HEAD_START;
         series.start(start);
         for sender in starts {
-            // One that is gone has panicked, and says so below.
+            // A receiver that is gone has panicked, which is reported below.
             let _ = sender.send(start);
         }
         let mut sum = Tally::new()?;
@@ -115,7 +116,8 @@ pub fn run<T: Transport>(plan: &Plan, transport: &T, series: &Series) -> Result<
     })
 }
 
-/// Asks everything that `source` has, once, from this thread; returns the names that got no usable answer.
+/// Asks every query of `source` once, from this thread; returns the names that got no usable
+/// answer.
 pub fn ask_all<T: Transport>(
     plan: &Plan,
     source: Source<'_>,
@@ -142,16 +144,16 @@ pub fn ask_all<T: Transport>(
     };
     lane.go(limit);
     let asked = lane.flight().next();
-    let mut missing = lane.missing.take().ok_or_else(|| anyhow!("nothing was noted"))?;
-    // What there was no time for.
+    let mut missing = lane.missing.take().ok_or_else(|| anyhow!("missing names were not recorded"))?;
+    // Names for which there was no time.
     missing.extend((asked..source.total().unwrap_or(asked)).filter_map(|position| source.name(position)));
     Ok(missing)
 }
 
-/// One sending thread.
+/// Sending thread.
 struct Lane<'p, W> {
     wire: W,
-    /// Of all senders.
+    /// Queries in flight of all senders.
     flights: &'p [Flight],
     number: usize,
     source: Source<'p>,
@@ -160,13 +162,13 @@ struct Lane<'p, W> {
     verifier: Option<&'p Verifier>,
     stop: &'p AtomicBool,
     start: Instant,
-    /// No query before this one is in flight.
+    /// Lower bound of the sequence numbers in flight.
     oldest: u64,
     tally: Tally,
-    /// What has been counted since the last whole interval.
+    /// Counts since the end of the last interval.
     interval: Interval,
     series: &'p Series,
-    /// Names without a usable answer, if anybody wants to know.
+    /// Names without a usable answer, if they are recorded.
     missing: Option<Vec<u32>>,
 }
 
@@ -205,20 +207,21 @@ impl<'p, W: Wire> Lane<'p, W> {
         &self.flights[self.number]
     }
 
-    /// Each thread takes its turn in the one order, so that the mix does not depend on their number.
+    /// Returns the position of a query. Threads take turns in one common order, so that the mix
+    /// does not depend on their number.
     #[inline]
     fn position(&self, sequence: u64) -> u64 {
         position(self.flights.len(), self.number, sequence)
     }
 
-    /// How many queries the source still has for this thread.
+    /// Returns the number of queries that the source still has for this thread.
     fn left(&self) -> u64 {
         let Some(len) = self.source.total() else { return u64::MAX };
         let next = self.position(self.flight().next());
         len.saturating_sub(next).div_ceil(self.flights.len() as u64)
     }
 
-    /// How many queries are to be sent now.
+    /// Returns the number of queries that are due now.
     #[inline]
     fn due(&self, now: u64) -> u64 {
         let sent = self.flight().next();
@@ -236,7 +239,7 @@ impl<'p, W: Wire> Lane<'p, W> {
         }
     }
 
-    /// When a query should be sent, if that does not depend on answers.
+    /// Returns the due time of a query, if that does not depend on answers.
     #[inline]
     fn time_of(&self, sequence: u64) -> Option<u64> {
         match self.pace {
@@ -249,7 +252,7 @@ impl<'p, W: Wire> Lane<'p, W> {
         }
     }
 
-    /// Sends up to `count` queries by the next flow, and returns how many.
+    /// Sends up to `count` queries by the next flow, and returns their number.
     #[inline]
     fn send(&mut self, count: usize, now: u64) -> usize {
         let flight = self.flight();
@@ -258,7 +261,8 @@ impl<'p, W: Wire> Lane<'p, W> {
             return 0;
         }
         let first = flight.next();
-        // A query that still waits where a new one's ID comes from is given up: the load does not wait for answers.
+        // A query still in flight whose ID is needed for a new one is given up: the load does not
+        // wait for answers.
         while first + count as u64 > self.oldest + flight.slots() {
             self.give_up(self.oldest);
             self.oldest += 1;
@@ -273,12 +277,13 @@ impl<'p, W: Wire> Lane<'p, W> {
             source.write(position(lanes, number, sequence), flight.id(sequence), message)
         });
         let sent = sent.unwrap_or_else(|_| {
-            // The answer to an earlier query: nobody listens. This batch was not sent.
+            // The error is the ICMP reply to an earlier query: the port is closed. This batch was
+            // not sent.
             self.tally.refused += 1;
             0
         });
         for sequence in first..first + sent as u64 {
-            // An answer may already have been taken by another sender.
+            // Another sender may already have taken the answer.
             let due = self.time_of(sequence).unwrap_or(now);
             self.tally.lag.saturating_record(now.saturating_sub(due).max(1));
             match source.kind(self.position(sequence)) {
@@ -287,7 +292,7 @@ impl<'p, W: Wire> Lane<'p, W> {
             }
         }
         if let Some(missing) = self.missing.as_mut().filter(|_| sent < count) {
-            // Warming asks them in another pass.
+            // Warming asks these names in another pass.
             let unsent = first + sent as u64..first + count as u64;
             missing.extend(unsent.filter_map(|sequence| source.name(position(lanes, number, sequence))));
             for sequence in first + sent as u64..first + count as u64 {
@@ -300,14 +305,14 @@ impl<'p, W: Wire> Lane<'p, W> {
         sent
     }
 
-    /// Takes the answers that have arrived, and returns how many.
+    /// Takes the answers that have arrived, and returns their number.
     #[inline]
     fn receive(&mut self) -> usize {
         let Lane { wire, flights, source, options, verifier, tally, interval, missing, start, .. } = self;
         let limits = Limits { data: options.verify_data, ttl: options.max_ttl };
         let mut now = 0;
         let received = wire.receive(|Route { lane, flow }, message| {
-            // One look at the clock for what arrived together.
+            // One clock reading for all answers that arrived together.
             if now == 0 {
                 now = start.elapsed().as_nanos() as u64;
             }
@@ -349,7 +354,7 @@ impl<'p, W: Wire> Lane<'p, W> {
         })
     }
 
-    /// Gives up on queries that were due before `deadline`.
+    /// Gives up queries that were due before `deadline`.
     #[inline]
     fn expire(&mut self, deadline: u64) {
         let flight = self.flight();
@@ -376,7 +381,7 @@ impl<'p, W: Wire> Lane<'p, W> {
         }
     }
 
-    /// Hands an interval over that has ended.
+    /// Adds the current interval to the series if it has ended.
     #[inline]
     fn roll(&mut self, now: u64) {
         let index = self.series.index(now);
@@ -386,7 +391,7 @@ impl<'p, W: Wire> Lane<'p, W> {
         }
     }
 
-    /// Nothing to do until `next`, if that is known: sleeps until an answer is there, if it is worth it.
+    /// Sleeps until an answer arrives or until `next`, if the time is long enough to be worth it.
     fn idle(&mut self, next: Option<u64>) {
         const WORTH: u64 = 200_000;
         const LONGEST: u64 = 5_000_000;
@@ -399,7 +404,7 @@ impl<'p, W: Wire> Lane<'p, W> {
         self.wire.wait(Duration::from_nanos(spare - WORTH / 2));
     }
 
-    /// Nanoseconds of the run.
+    /// Returns the time in nanoseconds of the run.
     #[inline]
     fn now(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64

@@ -1,4 +1,4 @@
-//! `ringbench run`: asks a server, and says what it answered and how fast.
+//! `ringbench run`: asks a server, and reports its answers and their latency.
 
 mod flight;
 mod lane;
@@ -41,14 +41,15 @@ use stream::{Streams, Tls, TlsArgs};
 
 /// Asks a DNS server and reports answers a second and latencies.
 ///
-/// With --qps the load is an open loop: queries leave when they are due, whatever the server does, and latency counts
-/// from when they were due. Without, a fixed number of queries is kept in flight.
+/// With --qps the load is an open loop: queries leave when they are due, whatever the server does,
+/// and latency counts from when they were due. Without --qps, a fixed number of queries is kept in
+/// flight.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// How queries are sent.
+    /// Transport of the queries.
     #[arg(long, value_enum, default_value_t = Backend::Udp)]
     pub backend: Backend,
-    /// The server's address and port.
+    /// Address and port of the server.
     #[arg(long)]
     pub target: SocketAddr,
     #[command(flatten)]
@@ -61,8 +62,9 @@ pub struct Args {
     pub tls: TlsArgs,
     #[command(flatten)]
     pub xdp: xdp::XdpArgs,
-    /// Every answer must be what `ringbench upstream` says that was started with these options: RCODE and all records, of any type,
-    /// signatures only where DO was set; and no datagram longer than its query allows (all but xdp).
+    /// Compare every answer with that of a `ringbench upstream` started with these options: RCODE
+    /// and all records, of any type, signatures only where DO was set, and no datagram longer than
+    /// its query allows (all but xdp).
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
     pub verify_answers: Option<String>,
     /// Print the report as JSON: a stats_sum object of DNS-OARC's dns-metrics.
@@ -74,7 +76,7 @@ pub struct Args {
     /// Write plots of rate, latency and percentiles into this folder, as SVG.
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
-    /// Print no line a second while it runs.
+    /// Do not print a line a second during the run.
     #[arg(long, short)]
     pub quiet: bool,
     /// Write the latencies of the list's names as an HDR percentile file, for hdrhistogram's plotters.
@@ -82,7 +84,7 @@ pub struct Args {
     pub hgrm: Option<PathBuf>,
 }
 
-/// How queries are sent.
+/// Transport of the queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Backend {
     /// Kernel UDP sockets.
@@ -97,22 +99,24 @@ pub enum Backend {
     Xdp,
 }
 
-/// What is asked how often.
+/// Names to ask, and their rate.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LoadArgs {
-    /// Questions in dnsperf's format, `NAME TYPE` a line, most popular first; made up when absent.
+    /// Questions in dnsperf's format, `NAME TYPE` a line, most popular first. Default: made-up
+    /// names.
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
-    /// How many names are asked; all of the file, or 10,000 made-up ones, when absent.
+    /// Number of names to ask. Default: all of the file, or 10,000 made-up ones.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: Option<u32>,
     /// Type of made-up and random names, and of lines without one.
     #[arg(long = "type", default_value = "A", value_name = "TYPE")]
     pub qtype: String,
-    /// Ask every name, random ones too, for these types, so often: A:70,AAAA:25,HTTPS:5.
+    /// Ask every name, random ones too, for these types with these weights: A:70,AAAA:25,HTTPS:5.
     #[arg(long, value_name = "TYPE:WEIGHT,...", conflicts_with = "qtype")]
     pub types: Option<Types>,
-    /// Ask what was recorded, when it was: a capture (pcap, pcapng), or text, SECONDS NAME TYPE a line (all but xdp).
+    /// Replay the queries of a recording at their recorded times: a capture (pcap, pcapng), or
+    /// text, SECONDS NAME TYPE a line (all but xdp).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "count", "qtype", "types", "zipf", "sequential", "random_share", "qps", "warm"])]
     pub replay: Option<PathBuf>,
     /// Replay so many times as fast.
@@ -121,25 +125,25 @@ pub struct LoadArgs {
     /// Ask names by Zipf's law with this exponent: the nth name n^-S times as often as the first.
     #[arg(long, value_name = "S", conflicts_with = "sequential", value_parser = exponent)]
     pub zipf: Option<f64>,
-    /// Ask one name after the other; without this and --zipf, each equally often.
+    /// Ask one name after the other. Without this and --zipf, each is asked equally often.
     #[arg(long)]
     pub sequential: bool,
-    /// Share of queries for names that nobody asked before, in percent.
+    /// Share of queries for names never asked before, in percent.
     #[arg(long, value_name = "PCT", default_value_t = 0.0, value_parser = percent)]
     pub random_share: f64,
-    /// Queries a second, in all.
+    /// Queries a second, of all threads together.
     #[arg(long, value_parser = rate)]
     pub qps: Option<f64>,
-    /// How long to send, in seconds; 10 when absent, or as long as a recording is.
+    /// Time to send, in seconds. Default: 10, or the length of a recording.
     #[arg(long, value_parser = rate)]
     pub duration: Option<f64>,
-    /// How many queries to send; then there is no time limit but --duration (all but xdp).
+    /// Number of queries to send; then there is no time limit but --duration (all but xdp).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "replay")]
     pub queries: Option<u64>,
-    /// First ask every name once, and wait for each answer, so that they are cached.
+    /// First ask every name once, and wait for each answer, so that all are cached.
     #[arg(long)]
     pub warm: bool,
-    /// What the random draws begin with: equal seeds ask the same names in the same order.
+    /// Seed of the random draws: equal seeds ask the same names in the same order.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -147,49 +151,49 @@ pub struct LoadArgs {
 fn exponent(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(s) if (0.0..=10.0).contains(&s) => Ok(s),
-        _ => Err("Zipf's exponent is a number from 0 to 10".into()),
+        _ => Err("Zipf's exponent must be a number from 0 to 10".into()),
     }
 }
 
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
-        _ => Err("a number above zero is wanted".into()),
+        _ => Err("the value must be a number above zero".into()),
     }
 }
 
-/// Longer than any run that ends with its last query.
+/// Duration of a run that ends with its last query: longer than any of them.
 const ENDLESS: Duration = Duration::from_secs(24 * 3600);
 
-/// A run, ready to start: everything drawn, read and made up.
+/// Run that is ready to start, with everything drawn, read and made up.
 #[derive(Debug)]
 pub struct Plan {
-    /// The names.
+    /// Questions to ask.
     pub questions: Questions,
-    /// Their order.
+    /// Order of the questions.
     pub order: Order,
-    /// What queries look like.
+    /// Template of the queries.
     pub template: Template,
-    /// What is asked instead, and when.
+    /// Recording to replay instead.
     pub recording: Option<Recording>,
-    /// Queries a second, or as fast as answers come.
+    /// Queries a second; `None` means as fast as answers come.
     pub qps: Option<f64>,
-    /// How long.
+    /// Duration of the run.
     pub duration: Duration,
-    /// How many queries, if they are counted.
+    /// Number of queries, if it is limited.
     pub queries: Option<u64>,
-    /// What answers are held against.
+    /// Verifier of the answers.
     pub verifier: Option<Verifier>,
-    /// Of all random draws.
+    /// Seed of all random draws.
     pub seed: u64,
-    /// Options of sending.
+    /// Options of the transport.
     pub udp: udp::UdpArgs,
-    /// Set to end early.
+    /// Flag that ends the run early.
     pub stop: Arc<AtomicBool>,
 }
 
 impl Plan {
-    /// Makes everything ready.
+    /// Prepares a run.
     pub fn new(load: &LoadArgs, query: &QueryArgs, udp: &udp::UdpArgs) -> Result<Self> {
         let qtype = record_type(&load.qtype)?;
         let count = load.count.map(|count| count as usize);
@@ -210,7 +214,7 @@ impl Plan {
             order = order.with_types(types, load.seed);
             template = template.with_random_types(types);
         }
-        // All queries of a recording are to leave, late ones too.
+        // All queries of a recording must leave, late ones too.
         let recorded = recording.as_ref().map(|r| r.duration() + Duration::from_secs(1));
         let counted = load.queries.map(|_| ENDLESS);
         let duration = load.duration.map(Duration::from_secs_f64).or(recorded).or(counted);
@@ -229,7 +233,7 @@ impl Plan {
         })
     }
 
-    /// What is asked.
+    /// Returns the source of the queries.
     fn source(&self) -> Source<'_> {
         match &self.recording {
             Some(recording) => Source::Recording(recording),
@@ -243,7 +247,7 @@ impl Plan {
         }
     }
 
-    /// When the `number`th thread sends.
+    /// Returns the schedule of the `number`th thread.
     fn pace(&self, number: usize) -> Pace {
         let threads = f64::from(self.udp.threads);
         match self.qps {
@@ -254,13 +258,13 @@ impl Plan {
     }
 }
 
-/// Warms the server if that is asked for, runs the load, and returns the report.
+/// Warms the server if asked to, runs the load, and returns the report.
 pub fn measure(args: &Args) -> Result<Report> {
     let plan = prepare(args)?;
     measure_plan(args, &plan)
 }
 
-/// Makes everything ready, catches signals, and warms the server if that is asked for.
+/// Prepares a run, catches signals, and warms the server if asked to.
 pub fn prepare(args: &Args) -> Result<Plan> {
     let mut plan = Plan::new(&args.load, &args.query, &args.udp)?;
     let over = match args.backend {
@@ -281,7 +285,8 @@ pub fn prepare(args: &Args) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Asks every name once over the backend; over kernel UDP where that cannot hold answers against questions.
+/// Asks every name once over the backend, or over kernel UDP if the backend cannot check answers
+/// against questions.
 fn warm(args: &Args, plan: &Plan) -> Result<()> {
     match args.backend {
         Backend::Udp | Backend::Rings | Backend::Xdp => udp::warm(plan, args.target),
@@ -297,7 +302,7 @@ fn streams(args: &Args) -> Result<Streams> {
 /// Runs a plan.
 pub fn measure_plan(args: &Args, plan: &Plan) -> Result<Report> {
     let series = match args.backend {
-        // Reading a thousand counters of every core takes a millisecond of the generator's.
+        // Reading a thousand counters of every core takes a millisecond of the generator's time.
         Backend::Xdp => Series::new(Duration::from_millis(500)),
         _ => Series::of_run(plan.duration),
     };
@@ -311,10 +316,10 @@ pub fn measure_plan(args: &Args, plan: &Plan) -> Result<Report> {
         done.store(true, Relaxed);
         counted
     })?;
-    // Waiting for the last answers is no time of load.
+    // The wait for the last answers does not count as time of load.
     let sending = plan.recording.as_ref().map_or(plan.duration, |r| r.duration().max(series.length()));
     let elapsed = sending.min(plan.duration).min(began.elapsed());
-    ensure!(tally.sent() > 0, "not one query could be sent to {}: does a server listen there?", args.target);
+    ensure!(tally.sent() > 0, "no query could be sent to {}: does a server listen there?", args.target);
     Ok(Report {
         setup: Setup {
             backend: args.backend.to_string(),

@@ -1,4 +1,4 @@
-//! Recordings: queries and when they were asked, from a capture or a text file.
+//! Recordings: queries and their times, from a capture or a text file.
 
 use crate::question::{HEADER, name_end, record_type, wire_question};
 use anyhow::{Context, Result, bail, ensure};
@@ -19,20 +19,20 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Recording {
     messages: Vec<u8>,
-    /// Where each message ends, and its question.
+    /// End offset of each message, and length of its question.
     ends: Vec<(u64, u16)>,
-    /// When each is due, in nanoseconds of the run.
+    /// Due time of each query, in nanoseconds of the run.
     due: Vec<u64>,
-    /// Packets and lines that are no query that can be asked again.
+    /// Number of packets and lines that hold no query that can be replayed.
     skipped: u64,
 }
 
-/// The longest query that is replayed: what buffers hold.
+/// Length of the longest query that is replayed, in bytes: the size of the buffers.
 pub const LONGEST: usize = 512;
 
 impl Recording {
-    /// Reads a capture (pcap or pcapng) or a text file of lines `SECONDS NAME TYPE`. Time runs `speed` times as fast as it
-    /// did.
+    /// Reads a capture (pcap or pcapng) or a text file of lines `SECONDS NAME TYPE`. Time runs
+    /// `speed` times as fast as in the recording.
     pub fn read(path: &Path, speed: f64) -> Result<Self> {
         let said = || format!("cannot replay {}", path.display());
         let mut file = File::open(path).with_context(said)?;
@@ -66,47 +66,48 @@ impl Recording {
         self.due.push(due);
     }
 
-    /// How many queries there are.
+    /// Returns the number of queries.
     pub fn len(&self) -> usize {
         self.due.len()
     }
 
-    /// Whether there are none: never.
+    /// Whether there are no queries: never.
     pub fn is_empty(&self) -> bool {
         self.due.is_empty()
     }
 
-    /// How many packets or lines were left out: no DNS query over UDP, or one that is broken or too long.
+    /// Returns the number of packets or lines that were left out: not a DNS query over UDP, or
+    /// broken, or too long.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// When the last query is due.
+    /// Returns the due time of the last query.
     pub fn duration(&self) -> Duration {
         Duration::from_nanos(self.due.last().copied().unwrap_or_default())
     }
 
-    /// When a query is due, in nanoseconds of the run.
+    /// Returns the due time of a query, in nanoseconds of the run.
     #[inline]
     pub fn due(&self, index: usize) -> u64 {
         self.due[index]
     }
 
-    /// A query, as it was recorded.
+    /// Returns a query as recorded.
     #[inline]
     pub fn message(&self, index: usize) -> &[u8] {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before].0);
         &self.messages[start as usize..self.ends[index].0 as usize]
     }
 
-    /// Its question.
+    /// Returns the question of a query.
     #[inline]
     pub fn question(&self, index: usize) -> &[u8] {
         &self.message(index)[HEADER..HEADER + usize::from(self.ends[index].1)]
     }
 }
 
-/// What a file holds, before it is put in order.
+/// Contents of a file before sorting.
 #[derive(Default)]
 struct Timed {
     queries: Vec<(Duration, Vec<u8>)>,
@@ -151,12 +152,12 @@ fn pcapng(file: File) -> Result<Timed> {
     Ok(timed)
 }
 
-/// The DNS query in a packet, if it is one.
+/// Returns the DNS query in a packet, if there is one.
 fn query_in(link: DataLink, bytes: &[u8]) -> Option<Vec<u8>> {
     let packet = match link {
         DataLink::ETHERNET => LaxSlicedPacket::from_ethernet(bytes).ok()?,
         DataLink::RAW | DataLink::IPV4 | DataLink::IPV6 => LaxSlicedPacket::from_ip(bytes).ok()?,
-        // Protocol and addresses of the link, then the IP packet: 16 bytes, or 20 (version 2).
+        // Protocol and addresses of the link precede the IP packet: 16 bytes, or 20 (version 2).
         DataLink::LINUX_SLL => LaxSlicedPacket::from_ip(bytes.get(16..)?).ok()?,
         DataLink::LINUX_SLL2 => LaxSlicedPacket::from_ip(bytes.get(20..)?).ok()?,
         _ => return None,
@@ -166,12 +167,12 @@ fn query_in(link: DataLink, bytes: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let message = udp.payload();
-    // What snapping cut off is no query any more.
+    // A query cut off by the snap length is of no use.
     let whole = message.len() + 8 == usize::from(udp.length());
     (whole && is_query(message)).then(|| message.to_vec())
 }
 
-/// Whether it asks one whole question.
+/// Whether a message asks one complete question.
 fn is_query(message: &[u8]) -> bool {
     let Some(header) = message.first_chunk::<HEADER>() else { return false };
     let asks = header[2] & 0xf8 == 0 && header[4..6] == [0, 1];
@@ -197,13 +198,13 @@ fn text(mut file: File) -> Result<Timed> {
 fn timed_line(line: &str) -> Result<(Duration, Vec<u8>)> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let [seconds, name, rest @ ..] = words.as_slice() else {
-        bail!("\"{line}\" is no query with its time: write lines like \"0.25 example.com A\"");
+        bail!("\"{line}\" is not a query with its time: write lines like \"0.25 example.com A\"");
     };
     let at = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let at = at.with_context(|| format!("\"{seconds}\" is no time in seconds"))?;
+    let at = at.with_context(|| format!("\"{seconds}\" is not a time in seconds"))?;
     ensure!(rest.len() <= 1, "\"{line}\" has more than a time, a name and a type");
     let qtype = rest.first().map_or(Ok(1), |text| record_type(text))?;
-    // RD, one question.
+    // Flags with RD, and one question.
     let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     message.extend(wire_question(name, qtype)?);
     Ok((at, message))

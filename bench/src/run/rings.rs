@@ -1,5 +1,6 @@
-//! AF_XDP from user space: each sender has a queue of the interface, writes whole frames, and reads answers off a ring.
-//! What a core sends is several times what sockets let it, and every answer is looked at, unlike in the kernel.
+//! AF_XDP from user space: each sender has a queue of the interface, writes whole frames, and reads
+//! answers off a ring. A core sends several times as many queries as through sockets and, unlike in
+//! the kernel, every answer is checked.
 
 use super::{
     Plan, lane,
@@ -29,14 +30,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Addresses to ask from: a prefix in CIDR notation.
+/// Client addresses of the queries: a prefix in CIDR notation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clients {
     first: IpAddr,
     count: u32,
 }
 
-/// As many as can be told apart by their IDs with a few ports each.
+/// Most client addresses: a few ports each, with their IDs, tell them apart.
 const MOST_CLIENTS: u32 = 1 << 16;
 
 impl FromStr for Clients {
@@ -45,13 +46,14 @@ impl FromStr for Clients {
     fn from_str(text: &str) -> Result<Self> {
         let (address, length) =
             text.split_once('/').with_context(|| format!("\"{text}\": write 10.53.1.0/24"))?;
-        let address: IpAddr = address.parse().with_context(|| format!("\"{address}\" is no IP address"))?;
+        let address: IpAddr =
+            address.parse().with_context(|| format!("\"{address}\" is not an IP address"))?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let length: u32 = length
             .parse()
             .ok()
             .filter(|length| *length <= bits)
-            .with_context(|| format!("\"{length}\" is no prefix length for {address}: 0 to {bits}"))?;
+            .with_context(|| format!("\"{length}\" is not a prefix length for {address}: 0 to {bits}"))?;
         let count = 1u64.checked_shl(bits - length).unwrap_or(u64::MAX).min(u64::from(MOST_CLIENTS)) as u32;
         let clients = Clients { first: address, count };
         let number = match address {
@@ -67,12 +69,12 @@ impl FromStr for Clients {
 }
 
 impl Clients {
-    /// One address.
+    /// Returns a prefix of one address.
     fn one(address: IpAddr) -> Self {
         Clients { first: address, count: 1 }
     }
 
-    /// The address of the `number`th client.
+    /// Returns the address of the `number`th client.
     #[inline]
     fn address(&self, number: u32) -> IpAddr {
         match self.first {
@@ -81,7 +83,7 @@ impl Clients {
         }
     }
 
-    /// Which client has an address.
+    /// Returns the number of the client with this address.
     #[inline]
     fn number(&self, address: IpAddr) -> Option<u32> {
         let number = match (self.first, address) {
@@ -95,7 +97,7 @@ impl Clients {
     }
 }
 
-/// Runs the plan over rings, and returns what was counted, and what the interface counted meanwhile.
+/// Runs the plan over rings, and returns the counts and the interface's counters.
 pub fn run(plan: &Plan, args: &XdpArgs, target: SocketAddr, series: &Series) -> Result<(Tally, Traffic)> {
     let rings = Rings::new(plan, args, target)?;
     let (before, began) = (rings.device.counters()?, Instant::now());
@@ -106,38 +108,42 @@ pub fn run(plan: &Plan, args: &XdpArgs, target: SocketAddr, series: &Series) -> 
     Ok((tally, traffic))
 }
 
-/// The sockets of one interface, and the program that steers answers to them.
+/// Sockets of one interface, and the program that steers answers to them.
 pub struct Rings {
     device: Device,
     target: SocketAddr,
     server_mac: [u8; 6],
     clients: Clients,
     first_port: u16,
-    /// Source ports of each sender.
+    /// Number of source ports of each sender.
     ports: u16,
     senders: usize,
     steering: Mutex<Gathering>,
 }
 
-/// Sockets join one by one; the last lets packets in.
+/// Sockets that have joined; the last one lets packets in.
 struct Gathering {
     steering: Steering,
     joined: usize,
 }
 
 impl Rings {
-    /// Loads the program; it lets packets in when each of the plan's threads has opened its socket.
+    /// Loads the program, which lets packets in when each of the plan's threads has opened its
+    /// socket.
     pub fn new(plan: &Plan, args: &XdpArgs, target: SocketAddr) -> Result<Self> {
-        let name = args.interface.as_deref().context("--backend rings wants an --interface")?;
+        let name = args.interface.as_deref().context("--backend rings needs an --interface")?;
         let device = Device::find(name, target.ip())?;
         let clients = args.clients.unwrap_or(Clients::one(device.address));
-        ensure!(clients.first.is_ipv4() == target.is_ipv4(), "--clients and --target are of two IP versions");
+        ensure!(
+            clients.first.is_ipv4() == target.is_ipv4(),
+            "--clients and --target have different IP versions"
+        );
         let senders = usize::from(plan.udp.threads);
         let ports = (1usize.checked_shl(args.ports_log2).unwrap_or(usize::MAX) / senders).min(256 / senders);
         let last = usize::from(args.first_port) + ports * senders;
         ensure!(
             ports > 0 && args.first_port > 0 && last <= 1 << 16,
-            "{senders} threads want a source port each, of 256 at most, from {} on: see --first-port and --ports-log2",
+            "{senders} threads need a source port each, of 256 at most, from {} on: see --first-port and --ports-log2",
             args.first_port
         );
         let any: IpAddr =
@@ -176,7 +182,7 @@ impl Transport for Rings {
     type Wire = Ring;
 
     fn open(&self, lane: usize) -> Result<Ring> {
-        // One port a sender is a queue of its own.
+        // Each sender's port is a queue of its own.
         let config = XskConfig { trust_checksums: false, ..XskConfig::new(&self.device.name, lane as u32) };
         let port = XskPort::open(&config)?;
         let mut gathering = self.steering.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,30 +211,30 @@ impl Transport for Rings {
     }
 }
 
-/// One sender's socket.
+/// Socket of one sender.
 pub struct Ring {
     port: XskPort,
     burst: Burst,
-    /// Nobody rings it: answers alone end a sleep.
+    /// Doorbell that is never rung: only answers end a sleep.
     bell: Doorbell,
     lane: usize,
     ends: Ends,
 }
 
-/// Who asks whom.
+/// Both ends of the traffic.
 #[derive(Clone, Copy, Debug)]
 struct Ends {
     target: SocketAddr,
-    /// Of the server, and ours.
+    /// MAC addresses of the server and of this host.
     macs: [[u8; 6]; 2],
     clients: Clients,
     first_port: u16,
-    /// A sender's.
+    /// Number of source ports of a sender.
     ports: u16,
 }
 
 impl Ends {
-    /// The source address of a sender's flow. Clients take turns before ports do.
+    /// Returns the source address of a sender's flow. Clients vary before ports do.
     #[inline]
     fn source(&self, lane: usize, flow: u32) -> SocketAddr {
         let (client, port) = (flow % self.clients.count, flow / self.clients.count);
@@ -238,7 +244,7 @@ impl Ends {
         )
     }
 
-    /// The flow that an address belongs to.
+    /// Returns the flow that an address belongs to.
     #[inline]
     fn route(&self, to: SocketAddr) -> Option<Route> {
         let port = to.port().checked_sub(self.first_port)?;
@@ -256,12 +262,12 @@ impl Ends {
         Some(at + len)
     }
 
-    /// Where the message begins.
+    /// Returns the offset of the message.
     fn message(&self) -> usize {
         if self.target.is_ipv4() { 42 } else { 62 }
     }
 
-    /// The message of a frame from the server to one of the clients.
+    /// Returns the message of a frame from the server to one of the clients.
     #[inline]
     fn open<'f>(&self, frame: &'f [u8], checksums: Checksums) -> Option<(Route, &'f [u8])> {
         let (envelope, len) = Envelope::open(frame, checksums).ok()?;
@@ -270,7 +276,7 @@ impl Ends {
         }
         let at = envelope.message();
         let port = u16::from_be_bytes([frame[at - 6], frame[at - 5]]);
-        // Destination addresses end where UDP begins.
+        // The destination address ends where UDP begins.
         let to = match self.target {
             SocketAddr::V4(_) => IpAddr::from(*frame[..at - 8].last_chunk::<4>()?),
             SocketAddr::V6(_) => IpAddr::from(*frame[..at - 8].last_chunk::<16>()?),
@@ -297,7 +303,7 @@ impl Wire for Ring {
             let Some(mut frame) = self.port.frames().alloc() else { break };
             let buffer = self.port.frames().buffer(&mut frame);
             let len = write(sent, &mut buffer[at..]);
-            // Both ends are of one IP version, and a query fits a frame.
+            // Both ends have one IP version, and a query fits a frame.
             let Some(len) = self.ends.seal(buffer, source, len) else {
                 self.port.frames().release(frame);
                 break;
@@ -331,7 +337,7 @@ impl Wire for Ring {
 
     fn wait(&mut self, time: Duration) {
         self.port.flush();
-        // Whatever ended the sleep, the sender looks at everything again.
+        // Whatever ended the sleep, the sender checks everything again.
         let _ = self.port.wait(self.bell.fd(), time);
     }
 
@@ -383,7 +389,7 @@ mod tests {
                 let headers = etherparse::PacketHeaders::from_ethernet_slice(&frame[..len]).unwrap();
                 let link = headers.link.and_then(|link| link.ethernet2()).unwrap();
                 assert_eq!((link.destination, link.source), ([2; 6], [4; 6]));
-                // The server turns it round.
+                // The server swaps source and destination.
                 let (envelope, message_len) = Envelope::open(&frame[..len], Checksums::Verify).unwrap();
                 assert_eq!(envelope.client(&frame), Some(source));
                 let len = envelope.seal(&mut frame, message_len, None);

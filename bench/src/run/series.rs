@@ -1,4 +1,4 @@
-//! What happened when: counts and latencies by interval, and a line a second about them while they are made.
+//! Counts and latencies by interval, and a line a second about them during the run.
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -10,26 +10,27 @@ use std::{
 
 use crate::report::group;
 
-/// Longest latency that is told apart, in nanoseconds: a minute.
+/// Longest latency that is recorded exactly, in nanoseconds: a minute.
 const LONGEST: u64 = 60_000_000_000;
 
-/// What one sender, or all of them, counted in an interval.
+/// Counts of one sender, or of all of them, in an interval.
 #[derive(Clone, Debug)]
 pub struct Interval {
-    /// Which one, from the start of the run.
+    /// Index of the interval, from the start of the run.
     pub index: usize,
-    /// Queries that left in it.
+    /// Queries that left in the interval.
     pub sent: u64,
-    /// Answers that arrived in it.
+    /// Answers that arrived in the interval.
     pub answered: u64,
-    /// Queries that were due in it and never answered in time.
+    /// Queries that were due in the interval and never answered in time.
     pub timeouts: u64,
-    /// Of the answers that arrived in it: nanoseconds from when the query was due, to two significant digits.
+    /// Latencies of the answers that arrived in the interval: nanoseconds from when the query was
+    /// due, to two significant digits.
     pub latency: Histogram<u32>,
 }
 
 impl Interval {
-    /// An empty one.
+    /// Returns an empty interval.
     pub fn new(index: usize) -> Result<Self> {
         let latency = Histogram::new_with_bounds(1, LONGEST, 2)?;
         Ok(Interval { index, sent: 0, answered: 0, timeouts: 0, latency })
@@ -42,7 +43,7 @@ impl Interval {
         self.latency.saturating_record(nanos.max(1));
     }
 
-    /// Empties it for another use.
+    /// Empties the interval for reuse.
     pub fn begin(&mut self, index: usize) {
         (self.index, self.sent, self.answered, self.timeouts) = (index, 0, 0, 0);
         self.latency.reset();
@@ -52,12 +53,12 @@ impl Interval {
         self.sent += other.sent;
         self.answered += other.answered;
         self.timeouts += other.timeouts;
-        // Both have the same bounds.
+        // Both histograms have the same bounds.
         let _ = self.latency.add(&other.latency);
     }
 }
 
-/// The intervals of a run, as its senders hand them in.
+/// Intervals of a run, as its senders add them.
 #[derive(Debug)]
 pub struct Series {
     length: Duration,
@@ -65,45 +66,46 @@ pub struct Series {
     intervals: Mutex<Vec<Interval>>,
 }
 
-/// Intervals of short runs, and how long those last at most.
+/// Length of the intervals of short runs, and most time that such a run lasts.
 const FINE: Duration = Duration::from_millis(100);
 const SHORT: Duration = Duration::from_secs(60);
 
 impl Series {
-    /// Intervals of this length.
+    /// Returns a series with intervals of this length.
     pub fn new(length: Duration) -> Self {
         Series { length, began: OnceLock::new(), intervals: Mutex::default() }
     }
 
-    /// Intervals that suit a run of this length: a tenth of a second, or a second.
+    /// Returns a series with intervals that suit a run of this length: a tenth of a second, or a
+    /// second.
     pub fn of_run(duration: Duration) -> Self {
         Series::new(if duration <= SHORT { FINE } else { 10 * FINE })
     }
 
-    /// The length of an interval.
+    /// Returns the length of an interval.
     pub fn length(&self) -> Duration {
         self.length
     }
 
-    /// The run begins.
+    /// Starts the run.
     pub fn start(&self, when: Instant) {
-        // A run begins once.
+        // A run starts once.
         let _ = self.began.set(when);
     }
 
-    /// The interval of a time, in nanoseconds of the run.
+    /// Returns the index of the interval at a time, in nanoseconds of the run.
     #[inline]
     pub fn index(&self, nanos: u64) -> usize {
         (nanos / self.length.as_nanos() as u64) as usize
     }
 
-    /// Adds what a sender counted in an interval.
+    /// Adds a sender's counts of an interval.
     pub fn add(&self, interval: &Interval) {
         let mut intervals = self.lock();
         while intervals.len() <= interval.index {
             match Interval::new(intervals.len()) {
                 Ok(empty) => intervals.push(empty),
-                Err(_) => return, // The bounds are fine: see `new`.
+                Err(_) => return, // The bounds are valid: see `new`.
             }
         }
         intervals[interval.index].merge(interval);
@@ -119,7 +121,7 @@ impl Series {
         }
     }
 
-    /// The intervals so far.
+    /// Returns the intervals so far.
     pub fn intervals(&self) -> Vec<Interval> {
         self.lock().clone()
     }
@@ -134,7 +136,7 @@ impl Series {
         let mut seconds = 0;
         while !done.load(Relaxed) {
             thread::sleep(STEP);
-            // The senders hand an interval in within milliseconds of its end.
+            // The senders add an interval within milliseconds of its end.
             let told = Duration::from_secs(seconds + 1) + 3 * STEP;
             if self.began.get().is_some_and(|began| began.elapsed() >= told) {
                 eprintln!("{}", self.line(seconds));
@@ -143,7 +145,7 @@ impl Series {
         }
     }
 
-    /// What happened in a second of the run.
+    /// Formats the counts of a second of the run.
     fn line(&self, second: u64) -> String {
         let from = self.index(second * 1_000_000_000);
         let to = self.index((second + 1) * 1_000_000_000).max(from + 1);

@@ -1,4 +1,4 @@
-//! What is asked, by position: the drawn order of names and random names, or a recording.
+//! Queries by position: the drawn order of names and random names, or a recording.
 
 use super::replay::Recording;
 use crate::{
@@ -8,48 +8,48 @@ use crate::{
     question::QUESTION_MAX,
 };
 
-/// Which latencies a query's belongs to.
+/// Class of a query for counts and latencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A name of the list, or of a recording.
+    /// Name of the list, or of a recording.
     Listed,
-    /// A name that nobody asked before.
+    /// Name never asked before.
     Random,
 }
 
-/// Queries by position: the same position is the same query, bit for bit but for its ID.
+/// Queries by position: equal positions give equal queries, bit for bit except for the ID.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'p> {
     /// Names in their drawn order, over and over.
     Mix {
-        /// The order.
+        /// Drawn order.
         order: &'p Order,
-        /// The names.
+        /// All questions.
         questions: &'p Questions,
-        /// What queries look like.
+        /// Template of the queries.
         template: &'p Template,
-        /// Of random names and spellings.
+        /// Seed of random names and spellings.
         seed: u64,
-        /// How many queries; `None`: for as long as there is time.
+        /// Number of queries; `None` means as many as the time allows.
         total: Option<u64>,
     },
-    /// These names, once.
+    /// Given names, each once.
     Names {
-        /// Which.
+        /// Indices of the names.
         names: &'p [u32],
-        /// Of all.
+        /// All questions.
         questions: &'p Questions,
-        /// What queries look like.
+        /// Template of the queries.
         template: &'p Template,
-        /// Of spellings.
+        /// Seed of the spellings.
         seed: u64,
     },
-    /// A recording, once.
+    /// Recording, once.
     Recording(&'p Recording),
 }
 
 impl Source<'_> {
-    /// How many queries there are, if they end.
+    /// Returns the number of queries, if it is limited.
     pub fn total(&self) -> Option<u64> {
         match self {
             Source::Mix { total, .. } => *total,
@@ -58,7 +58,7 @@ impl Source<'_> {
         }
     }
 
-    /// When the query is due, in nanoseconds of the run, if the source says so.
+    /// Returns the due time of a query, in nanoseconds of the run, if the source has one.
     #[inline]
     pub fn due(&self, position: u64) -> Option<u64> {
         match self {
@@ -67,7 +67,7 @@ impl Source<'_> {
         }
     }
 
-    /// Which name of the list it asks, if it is one.
+    /// Returns the index of the name of the list that a query asks for, if it does.
     pub fn name(&self, position: u64) -> Option<u32> {
         match self {
             Source::Mix { order, .. } => order.at(position).name(),
@@ -76,7 +76,7 @@ impl Source<'_> {
         }
     }
 
-    /// What it counts as.
+    /// Returns the class of a query.
     #[inline]
     pub fn kind(&self, position: u64) -> Kind {
         match self {
@@ -103,7 +103,8 @@ impl Source<'_> {
         }
     }
 
-    /// The question as it is spelled in the query, and so in a right answer; in `buffer`.
+    /// Writes the question, spelled as in the query and so in a right answer, into `buffer`, and
+    /// returns it.
     #[inline]
     pub fn question<'b>(&self, position: u64, buffer: &'b mut [u8; QUESTION_MAX]) -> &'b [u8] {
         let len = self.plain_question(position, buffer);
@@ -128,7 +129,8 @@ impl Source<'_> {
     }
 }
 
-/// A number that looks drawn, and is the same for the same position (SplitMix64's finalizer, Steele et al. 2014).
+/// Returns a pseudo-random number that depends on seed and position alone (SplitMix64's finalizer,
+/// Steele et al. 2014).
 #[inline]
 fn drawn(seed: u64, position: u64) -> u64 {
     let mut z = seed.wrapping_add((position + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));

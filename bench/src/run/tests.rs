@@ -106,7 +106,8 @@ fn a_stall_shows_in_every_query_that_it_held_up() {
     answering.join().unwrap();
     let latency = report.tally.names.latency().unwrap();
     assert_eq!(report.tally.lost(), 0);
-    // A closed loop would show one slow query in 400; due times show that half of them waited, 100 ms in the mean.
+    // A closed loop would show one slow query in 400; due times show that half of them waited, 100
+    // ms on average.
     let slow = latency.len() - latency.count_between(0, 50_000_000);
     assert!((100..250).contains(&slow), "{slow} of {} waited for 50 ms or more", latency.len());
     let sent: u64 = report.intervals.iter().map(|interval| interval.sent).sum();

@@ -23,41 +23,41 @@ use std::{
 /// Options of sending.
 #[derive(Clone, Debug, clap::Args)]
 pub struct UdpArgs {
-    /// Sending threads (all but xdp); over rings, each has the queue of its number.
+    /// Sending threads (all but xdp); over rings, each has the queue with its number.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
-    /// Sockets or connections a thread, each of its own source port (udp, tcp, dot).
+    /// Sockets or connections a thread, each with its own source port (udp, tcp, dot).
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub sockets: u16,
-    /// Queries in flight a thread when there is no --qps (all but xdp).
+    /// Queries in flight a thread without --qps (all but xdp).
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     pub window: u16,
-    /// Wait this long for an answer, in milliseconds.
+    /// Timeout of an answer, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     pub timeout_ms: u64,
     /// Cores to pin the threads to, in turn.
     #[arg(long, value_delimiter = ',')]
     pub cores: Vec<usize>,
-    /// Compare the data of A, AAAA and TXT answers with what `ringbench upstream` says (all but xdp).
+    /// Compare the data of A, AAAA and TXT answers with that of `ringbench upstream` (all but xdp).
     #[arg(long)]
     pub verify_data: bool,
-    /// An answer with a TTL above this is wrong: give what the upstream gives, in seconds (all but xdp).
+    /// Longest TTL of a right answer, in seconds: give the upstream's TTL (all but xdp).
     #[arg(long, value_name = "SECONDS")]
     pub max_ttl: Option<u32>,
 }
 
-/// How often a name is asked that got no answer, before warming gives up.
+/// Times that a name is asked without an answer before warming gives up.
 const WARM_TRIES: usize = 10;
 /// Longest time for one pass of warming.
 const WARM_LIMIT: Duration = Duration::from_secs(600);
 
-/// Asks every name once and waits for its answer, so that a cache has it. Names without an answer, or with another
-/// RCODE than NOERROR and NXDOMAIN, are asked again.
+/// Asks every name once and waits for its answer, so that a cache has it. Names without an answer,
+/// or with an RCODE other than NOERROR and NXDOMAIN, are asked again.
 pub fn warm(plan: &Plan, target: SocketAddr) -> Result<()> {
     warm_over(plan, target, &Udp { target, sockets: plan.udp.sockets })
 }
 
-/// The same over another transport.
+/// Asks every name once over another transport.
 pub fn warm_over(plan: &Plan, target: SocketAddr, transport: &impl Transport) -> Result<()> {
     let mut missing: Vec<u32> = (0..plan.questions.len() as u32).collect();
     for _ in 0..WARM_TRIES {
@@ -73,7 +73,7 @@ pub fn warm_over(plan: &Plan, target: SocketAddr, transport: &impl Transport) ->
         }
         ensure!(
             missing.len() < plan.questions.len(),
-            "{target} answers nothing: does a server run there, and does it reach its upstream?"
+            "{target} does not answer: does a server run there, and does it reach its upstream?"
         );
     }
     bail!(
@@ -83,12 +83,12 @@ pub fn warm_over(plan: &Plan, target: SocketAddr, transport: &impl Transport) ->
     )
 }
 
-/// Sockets of their own ports.
+/// Kernel sockets, each with its own port.
 #[derive(Debug)]
 pub struct Udp {
-    /// Whom they ask.
+    /// Address of the server.
     pub target: SocketAddr,
-    /// How many there are a sender.
+    /// Number of sockets of a sender.
     pub sockets: u16,
 }
 
@@ -105,11 +105,11 @@ impl Transport for Udp {
     }
 }
 
-/// One sender's sockets.
+/// Sockets of one sender.
 pub struct Sockets {
     lane: usize,
     sockets: Vec<UdpSocket>,
-    /// The one to read from next.
+    /// Index of the next socket to read from.
     turn: usize,
     sender: Sender,
     receiver: Receiver,
@@ -119,7 +119,7 @@ fn connect(target: SocketAddr) -> Result<UdpSocket> {
     let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).context("cannot open a UDP socket")?;
     socket.connect(target).with_context(|| format!("no route to {target}: is it the right address?"))?;
-    // Answers wait here while queries are being sent; the kernel cuts this to what it permits.
+    // Answers wait here while queries are being sent; the kernel limits this to what it permits.
     sockopt::set_socket_recv_buffer_size(&socket, 4 << 20)?;
     Ok(socket)
 }
@@ -161,14 +161,14 @@ impl Wire for Sockets {
 
 /// Sleeps until something happens on one of the descriptors, or for `time`.
 pub(super) fn wait_for<'f>(descriptors: impl Iterator<Item = PollFd<'f>>, time: Duration) {
-    // More sockets than these share the sleep's end: it is short anyway.
+    // Sockets beyond this number do not end the sleep, which is short anyway.
     let mut descriptors: ArrayVec<PollFd<'f>, 256> = descriptors.take(256).collect();
     let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
-    // Whatever ended the sleep, the sender looks at everything again.
+    // Whatever ended the sleep, the sender checks everything again.
     let _ = poll(&mut descriptors, Some(&time));
 }
 
-/// Pins the calling thread, the nth one, to its turn of `cores`, if there are any.
+/// Pins the calling thread, the nth one, to one of `cores` in turn, if there are any.
 pub fn pin(cores: &[usize], nth: usize) -> Result<()> {
     let Some(core) = cores.get(nth % cores.len().max(1)) else { return Ok(()) };
     let mut set = CpuSet::new();

@@ -1,35 +1,36 @@
-//! What a generator needs of a way to the server. Everything else - what to ask, when, what an answer is worth - is the
-//! same for all of them.
+//! Transport of a generator. Everything else - queries, their times, the check of answers - is
+//! common to all transports.
 
 use crate::tally::Tally;
 use anyhow::Result;
 use std::{io, time::Duration};
 
-/// Whose query an answer belongs to.
+/// Sender and flow that an answer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The sender.
+    /// Index of the sender.
     pub lane: usize,
-    /// Which of its flows.
+    /// Flow of the sender.
     pub flow: u32,
 }
 
-/// A kind of ways to the server.
+/// Kind of transport to the server.
 pub trait Transport: Sync {
-    /// The way of one sender.
+    /// Transport of one sender.
     type Wire: Wire;
 
-    /// Opens the way of the `lane`th sender, on its thread.
+    /// Opens the transport of the `lane`th sender, on its thread.
     fn open(&self, lane: usize) -> Result<Self::Wire>;
 
-    /// How many flows a sender has: addresses and ports that answers come back to, each with IDs of its own.
+    /// Returns the number of flows of a sender: addresses and ports that answers come back to, each
+    /// with IDs of its own.
     fn flows(&self) -> u32;
 }
 
-/// A way to the server, of one sender.
+/// Transport to the server, of one sender.
 pub trait Wire {
-    /// Sends up to `count` queries from one flow, without waiting; `write` writes the nth into a buffer that holds any query and
-    /// returns its length. Returns how many were sent: the first ones.
+    /// Sends up to `count` queries from one flow, without waiting; `write` writes the nth into a
+    /// buffer that holds any query and returns its length. Returns the number sent: the first ones.
     fn send(
         &mut self,
         flow: u32,
@@ -37,13 +38,14 @@ pub trait Wire {
         write: impl FnMut(usize, &mut [u8]) -> usize,
     ) -> io::Result<usize>;
 
-    /// Hands over messages that have arrived, without waiting, and returns how many. All of them were there before the first
-    /// is handed over, since that is when the clock is read.
+    /// Passes messages that have arrived to `take`, without waiting, and returns their number. All
+    /// of them must have arrived before the first is passed on, since that is when the clock is
+    /// read.
     fn receive(&mut self, take: impl FnMut(Route, &[u8])) -> io::Result<usize>;
 
     /// Sleeps until something arrives, or for `time`.
     fn wait(&mut self, time: Duration);
 
-    /// Adds what the way itself has counted.
+    /// Adds the transport's own counters.
     fn count(&mut self, _: &mut Tally) {}
 }

@@ -1,88 +1,88 @@
-//! The page that shows all results in reading order.
+//! Page that shows all results in reading order.
 
 use super::setup::Setup;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write};
 
-/// A part that was run, or not.
+/// Part of a report, whether it ran or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Done {
-    /// The part.
+    /// Name of the part.
     pub name: String,
-    /// Its heading.
+    /// Heading of the part.
     pub title: String,
-    /// What it tells.
+    /// Description of the part.
     pub tells: String,
-    /// The command.
+    /// Command that ran.
     pub command: String,
-    /// How long it took.
+    /// Time that the part took, in seconds.
     pub seconds: f64,
-    /// Why there is no result, or one that fails.
+    /// Reason why there is no result, or why the result is a failure.
     pub failure: Option<String>,
-    /// Markdown, or text as it was printed.
+    /// Output: Markdown, or text as printed.
     pub text: Text,
     /// Files in the folder of plots.
     pub plots: Vec<String>,
 }
 
-/// What a part said.
+/// Output of a part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Text {
-    /// To be shown as it is.
+    /// Text to show as it is.
     Plain(String),
-    /// To be set.
+    /// Markdown to render.
     Markdown(String),
 }
 
-/// All that is known when a report ends.
+/// Contents of a report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Index {
-    /// Of the run.
+    /// Setup of the run.
     pub setup: Setup,
-    /// Seconds that were planned for.
+    /// Planned time, in seconds.
     pub budget: f64,
-    /// In reading order.
+    /// Parts in reading order.
     pub parts: Vec<Done>,
 }
 
 impl Index {
-    /// Names and reasons of what failed.
+    /// Returns names and reasons of the failures.
     pub fn failures(&self) -> Vec<String> {
         let failed =
             self.parts.iter().filter_map(|part| Some(format!("{}: {}", part.name, part.failure.as_ref()?)));
         failed.collect()
     }
 
-    /// How long all took.
+    /// Returns the time that all parts took, in seconds.
     pub fn seconds(&self) -> f64 {
         self.parts.iter().map(|part| part.seconds).sum()
     }
 }
 
-/// As Markdown.
+/// Formats the report as Markdown.
 impl fmt::Display for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "# ringdns: what was measured\n\n{}\n", self.setup)?;
+        writeln!(f, "# ringdns: measurements\n\n{}\n", self.setup)?;
         writeln!(
             f,
             "Read docs/performance.md for what these figures show and what they do not: **veth, copy mode, two cores**.\n"
         )?;
         let failures = self.failures();
         if !failures.is_empty() {
-            writeln!(f, "**Not everything went well.**\n")?;
+            writeln!(f, "**Some parts failed.**\n")?;
             for failure in &failures {
                 writeln!(f, "- {failure}")?;
             }
             writeln!(f)?;
         }
-        writeln!(f, "| part | tells | took | |\n| --- | --- | ---: | --- |")?;
+        writeln!(f, "| part | content | took | |\n| --- | --- | ---: | --- |")?;
         for part in &self.parts {
             let Done { title, tells, seconds, failure, .. } = part;
             let result = if failure.is_some() { "failed" } else { "" };
             writeln!(f, "| [{title}](#{}) | {tells} | {seconds:.0} s | {result} |", anchor(title))?;
         }
-        writeln!(f, "\nAll took {:.0} s of {:.0} planned.", self.seconds(), self.budget)?;
+        writeln!(f, "\nAll parts took {:.0} s of {:.0} planned.", self.seconds(), self.budget)?;
         self.parts.iter().try_for_each(|part| write!(f, "{part}"))
     }
 }
@@ -90,7 +90,7 @@ impl fmt::Display for Index {
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Done { title, tells, command, seconds, failure, text, plots, .. } = self;
-        writeln!(f, "\n## {title}\n\nTells {tells}. Took {seconds:.0} s.\n\n```\n{command}\n```\n")?;
+        writeln!(f, "\n## {title}\n\nContent: {tells}. Took {seconds:.0} s.\n\n```\n{command}\n```\n")?;
         if let Some(failure) = failure {
             writeln!(f, "**Failed**: {failure}\n")?;
         }
@@ -106,7 +106,7 @@ impl fmt::Display for Done {
     }
 }
 
-/// With headings a level lower, and without the title.
+/// Returns Markdown with headings a level lower, and without the title.
 fn demoted(markdown: &str) -> String {
     let mut text = String::new();
     for line in markdown.lines() {
@@ -120,7 +120,7 @@ fn demoted(markdown: &str) -> String {
     text
 }
 
-/// As sites make them of headings.
+/// Returns the anchor that web sites derive from a heading.
 fn anchor(title: &str) -> String {
     let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-'));
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()

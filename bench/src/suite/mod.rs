@@ -27,37 +27,37 @@ use std::{
 /// Runs everything: counts, micro benchmarks, simulations, comparisons and the model, one after the other, and writes results,
 /// plots and a page that shows them into a folder.
 ///
-/// To be run from the top of the repository, as root, on a machine of two cores with nothing else to do, with the programs
-/// that ship: `cargo build --profile release-lto --package ringdns-bench --package ringdns-daemon --package ringdns-ctl`. What fails is named, and the
-/// rest goes on.
+/// Run it from the top of the repository, as root, on an idle machine of two cores, with release
+/// builds: `cargo build --profile release-lto --package ringdns-bench --package ringdns-daemon
+/// --package ringdns-ctl`. A failed part is reported, and the others still run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where everything goes.
+    /// Folder for all results.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Less of everything, and only some of the servers: five minutes.
     #[arg(long)]
     pub short: bool,
-    /// Only these parts; the others stay as the folder has them.
+    /// Run only these parts; the folder keeps the results of the others.
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     pub only: Vec<String>,
-    /// Real names for the simulation of fleets, the most popular first.
+    /// File of real names for the simulation of fleets, the most popular first.
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
-    /// Priority of servers and generator, from -20 (most) to 19.
+    /// Priority of servers and generator, from -20 (highest) to 19.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i8).range(-20..=19))]
     pub nice: i8,
-    /// Also with a build that is not the one that ships.
+    /// Allow a build without the profile of the release builds.
     #[arg(long)]
     pub any_build: bool,
 }
 
-/// How much longer than planned a part may take before it is stopped.
+/// Multiple of the planned time after which a part is stopped.
 const PATIENCE: u32 = 3;
-/// How long a part that was told to stop has for taking its lab down.
+/// Time that a stopped part has to take its lab down.
 const GRACE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(100);
-/// The file that keeps what is on the page.
+/// File that keeps the contents of the page.
 const KEPT: &str = "report.json";
 
 /// `ringbench report`.
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
     for only in &args.only {
         ensure!(
             parts.iter().any(|part| part.name == *only),
-            "there is no part \"{only}\": {}",
+            "there is no part \"{only}\": parts are {}",
             parts.iter().map(|part| part.name).collect::<Vec<_>>().join(", ")
         );
     }
@@ -110,14 +110,18 @@ pub fn run(args: &Args) -> Result<()> {
                 .and_then(|before| before.parts.iter().find(|done| done.name == part.name).cloned())
         };
         index.parts.extend(done);
-        // What takes minutes is kept as it comes.
+        // Parts take minutes, so each result is written as soon as it is there.
         output::json(Some(&kept), &index)?;
         let page = args.out.join("README.md");
         fs::write(&page, index.to_string()).with_context(|| format!("cannot write {}", page.display()))?;
     }
-    println!("all took {:.0} s of {budget:.0} planned: {}/README.md", index.seconds(), args.out.display());
+    println!(
+        "all parts took {:.0} s of {budget:.0} planned: {}/README.md",
+        index.seconds(),
+        args.out.display()
+    );
     let failures = index.failures();
-    ensure!(failures.is_empty(), "not everything went well:\n{}", failures.join("\n"));
+    ensure!(failures.is_empty(), "some parts failed:\n{}", failures.join("\n"));
     Ok(())
 }
 
@@ -130,7 +134,7 @@ fn perform(part: Part, out: &Path, stop: &AtomicBool) -> Result<Done> {
     let read = |suffix: &str| fs::read_to_string(out.join(format!("{}.{suffix}", part.name))).ok();
     let markdown = if part.markdown { read("md").map(Text::Markdown) } else { None };
     let text = markdown.or_else(|| read("txt").map(Text::Plain)).unwrap_or(Text::Plain(String::new()));
-    // Those that are there from an earlier run were drawn again all the same.
+    // A plot from an earlier run may have been drawn again.
     let new = drawn(&plots).into_iter().filter(|plot| !before.contains(plot));
     let plots = new.map(|(name, _)| name).collect();
     Ok(Done {
@@ -145,7 +149,7 @@ fn perform(part: Part, out: &Path, stop: &AtomicBool) -> Result<Done> {
     })
 }
 
-/// Plots, and when they were drawn.
+/// Returns plots, and when they were drawn.
 fn drawn(folder: &Path) -> BTreeSet<(String, Option<std::time::SystemTime>)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let named = entries.map(|entry| {
@@ -155,14 +159,14 @@ fn drawn(folder: &Path) -> BTreeSet<(String, Option<std::time::SystemTime>)> {
     named.filter(|(name, _)| name.ends_with(".svg")).collect()
 }
 
-/// Runs the part as a process of its own. Why it failed, if it did.
+/// Runs the part as a process of its own. Returns the reason of a failure.
 fn execute(part: &Part, out: &Path, stop: &AtomicBool) -> Result<Option<String>> {
     let file = |suffix: &str| {
         let path = out.join(format!("{}.{suffix}", part.name));
         let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()));
         file.map(|file| (file, path))
     };
-    // Of an earlier run: not to be taken for this one's.
+    // Files of an earlier run must not be taken for this run's.
     for suffix in ["json", "md"] {
         let _ = fs::remove_file(out.join(format!("{}.{suffix}", part.name)));
     }
@@ -189,7 +193,8 @@ fn execute(part: &Part, out: &Path, stop: &AtomicBool) -> Result<Option<String>>
     })
 }
 
-/// What a program says of the error that ended it: the last that begins with "Error:", to the end of its paragraph.
+/// Returns a program's description of the error that ended it: from the last "Error:" to the end of
+/// its paragraph.
 fn reason(complaints: &str) -> Option<String> {
     let (_, error) = complaints.rsplit_once("Error: ")?;
     let lines = error.lines().take_while(|line| !line.starts_with("Stack backtrace"));
@@ -197,7 +202,7 @@ fn reason(complaints: &str) -> Option<String> {
     Some(words.join(" "))
 }
 
-/// Waits for a part, no longer than it may take. Why it was stopped, if it was.
+/// Waits for a part, for no longer than it may take. Returns the reason if it was stopped.
 fn wait(mut child: Child, patience: Duration, stop: &AtomicBool) -> Result<(ExitStatus, Option<String>)> {
     let began = Instant::now();
     let mut why = None;
@@ -216,7 +221,7 @@ fn wait(mut child: Child, patience: Duration, stop: &AtomicBool) -> Result<(Exit
         match told {
             None if why.is_some() => {
                 let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-                // It may just have ended.
+                // The process may just have ended.
                 let _ = pid.map(|pid| kill_process(pid, Signal::INT));
                 told = Some(Instant::now());
             }

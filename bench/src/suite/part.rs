@@ -1,40 +1,41 @@
-//! The parts of a report: which commands, in which order, and how long they may take.
+//! Parts of a report: commands, their order, and their time.
 
 use std::path::{Path, PathBuf};
 
-/// A command of this program, and what is done with what it says.
+/// Command of this program, and the handling of its output.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// Names its files.
+    /// Name of the part and of its files.
     pub name: &'static str,
-    /// Its heading.
+    /// Heading of the part.
     pub title: &'static str,
-    /// What it tells.
+    /// Description of the part.
     pub tells: &'static str,
-    /// Its command line, after the program.
+    /// Command line, after the program.
     pub arguments: Vec<String>,
-    /// Seconds that it takes on a machine of two cores.
+    /// Time on a machine of two cores, in seconds.
     pub budget: u64,
-    /// Whether it wrote Markdown, which is taken in place of what it said.
+    /// Whether it writes Markdown, which replaces its output.
     pub markdown: bool,
 }
 
-/// What the parts depend on.
+/// Options that the parts depend on.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where results go.
+    /// Folder of the results.
     pub out: PathBuf,
-    /// Less of everything.
+    /// Whether less of everything runs.
     pub short: bool,
-    /// A build that does not ship.
+    /// Whether the build may have another profile than the release builds.
     pub any_build: bool,
-    /// Real names, for the simulation of fleets.
+    /// File of real names, for the simulation of fleets.
     pub names: Option<PathBuf>,
     /// Priority of servers and generator.
     pub nice: i8,
 }
 
-/// Names of the comparison that is there for the model alone: nearly as many as the generator can ask for.
+/// Number of names of the comparison that only the model needs: nearly as many as the generator can
+/// ask for.
 const MORE_NAMES: &str = "130000";
 
 impl Plan {
@@ -42,14 +43,14 @@ impl Plan {
         self.out.join(format!("{part}.{suffix}")).display().to_string()
     }
 
-    /// In reading order.
+    /// Returns the parts in reading order.
     pub fn parts(&self) -> Vec<Part> {
         let mut parts = self.without_kernel();
         for (name, title, tells, budget) in [
             (
                 "saturation",
                 "Answers a second",
-                "what each server answers when asked for more than it can",
+                "rate of answers of each server when asked for more than it can answer",
                 240,
             ),
             ("hits", "Misses among the hits", "the highest rate with little loss, by share of hits", 420),
@@ -79,7 +80,7 @@ impl Plan {
         Part {
             name: "generators",
             title: "Load generators",
-            tells: "what this generator makes on a core beside others, and how right its latencies are",
+            tells: "rate of this generator and of others on a core, and accuracy of their latencies",
             arguments,
             budget: if self.short { 40 } else { 150 },
             markdown: true,
@@ -128,28 +129,28 @@ impl Plan {
             part(
                 "gate",
                 "Instructions and allocations",
-                "what each piece of work takes, without noise",
+                "cost of each piece of work, without noise",
                 gate,
                 (45, 45),
             ),
             part(
                 "micro",
                 "Hits without a kernel",
-                "what the processor's caches make of 10 thousand to 10 million names",
+                "effect of the processor's caches with 10 thousand to 10 million names",
                 micro,
                 (90, 25),
             ),
             part(
                 "flood-sim",
                 "Hit ratio under a flood, simulated",
-                "what random names do to popular ones",
+                "effect of random names on popular ones",
                 flood,
                 (60, 10),
             ),
             part(
                 "fleet",
                 "Fleets, simulated",
-                "copies against shards, memory, and what upstreams are asked",
+                "copies against shards, memory, and upstream queries",
                 fleet,
                 (120, 20),
             ),
@@ -179,7 +180,7 @@ impl Plan {
         let mut part = self.compare(
             "more-names",
             "More names",
-            "the same with more names, for the model to be checked against",
+            "answers a second with more names, to check the model against",
             90,
         );
         part.arguments =
@@ -211,7 +212,7 @@ impl Plan {
         Part {
             name: "model",
             title: "The model",
-            tells: "the cost of an answer on paper, how far off it is, and what links need in cores",
+            tells: "a model of the cost of an answer, its error, and the cores that links need",
             arguments,
             budget: 10,
             markdown: false,
@@ -220,7 +221,7 @@ impl Plan {
 }
 
 impl Part {
-    /// As it is shown: with the folder of results by a name that holds anywhere.
+    /// Returns the command to show, with a variable in place of the results' folder.
     pub fn command(&self, out: &Path) -> String {
         let out = out.display().to_string();
         let words = self
@@ -230,7 +231,7 @@ impl Part {
         format!("ringbench {}", words.collect::<Vec<_>>().join(" "))
     }
 
-    /// Leaves out the results of parts that have none.
+    /// Leaves out inputs from parts that have no results.
     pub fn with_inputs_that_exist(mut self) -> Self {
         let mut kept = Vec::new();
         let mut words = std::mem::take(&mut self.arguments).into_iter();

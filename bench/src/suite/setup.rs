@@ -1,4 +1,4 @@
-//! What a report was made with.
+//! Setup of a report.
 
 use crate::{
     built::{COMPILER, PROFILE},
@@ -12,25 +12,25 @@ use std::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Everything that the figures depend on, but the peers: comparisons name their versions.
+/// Everything that the figures depend on, except the peers: comparisons name their versions.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Setup {
-    /// When it began, in seconds since 1970.
+    /// Start time, in seconds since 1970.
     pub when: u64,
-    /// On which machine.
+    /// Machine of the run.
     pub machine: Machine,
-    /// What compiled this program.
+    /// Compiler of this program.
     pub compiler: String,
-    /// Cargo's profile.
+    /// Cargo profile.
     pub profile: String,
-    /// The commit that the working directory is at, if it is a checkout.
+    /// Commit of the working directory, if it is a checkout.
     pub commit: Option<String>,
     /// Whether files differ from the commit.
     pub changed: bool,
 }
 
 impl Setup {
-    /// Now and here.
+    /// Returns the current setup.
     pub fn here() -> Self {
         let status = git(&["status", "--porcelain", "--untracked-files=no"]);
         Setup {
@@ -62,7 +62,7 @@ impl fmt::Display for Setup {
         if self.machine.load > 0.5 {
             write!(
                 f,
-                "\n- The machine had other work: believe instructions and ratios, and the latter with caution."
+                "\n- The machine had other work: trust only instructions and ratios, and the latter with caution."
             )?;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! From a query to its answer, on the wire. Written by hand because the upstream shares a small machine with what is
-//! measured; the tests read every answer back with hickory-proto.
+//! Turns a query into its answer, on the wire. Written by hand because the upstream shares a small
+//! machine with the server under test; the tests parse every answer with hickory-proto.
 
 use super::{AnswerArgs, Answering, Over, Served};
 use crate::{
@@ -22,17 +22,17 @@ const NXDOMAIN: u16 = 3;
 const NOTIMP: u16 = 4;
 const REFUSED: u16 = 5;
 
-/// What is advertised and kept to over UDP (RFC 9715).
+/// Size that is advertised and kept over UDP, in bytes (RFC 9715).
 const UDP_SIZE: u16 = 1232;
-/// An OPT record without options.
+/// Length of an OPT record without options.
 const OPT_LEN: usize = 11;
 
-/// What names under a suffix get.
+/// Answer to names under a suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// They do not exist.
+    /// NXDOMAIN: the names do not exist.
     NxDomain,
-    /// They exist without data.
+    /// No data: the names exist, but have no records.
     NoData,
     /// SERVFAIL.
     ServFail,
@@ -42,11 +42,11 @@ pub enum Behaviour {
     Truncate,
     /// A CNAME, and its target's records.
     Alias,
-    /// Nothing at all.
+    /// No answer at all.
     Silent,
 }
 
-/// Makes answers.
+/// Source of the answers.
 #[derive(Debug)]
 pub struct Answerer {
     ttl: u32,
@@ -59,7 +59,7 @@ pub struct Answerer {
 }
 
 impl Answerer {
-    /// Answers as `args` say; tells about `served` when asked.
+    /// Returns an answerer as `args` say; it reports `served` when asked.
     pub fn new(args: &AnswerArgs, served: Arc<Served>) -> Result<Self> {
         let lists = [
             (&args.nxdomain_suffix, Behaviour::NxDomain),
@@ -81,7 +81,7 @@ impl Answerer {
         Ok(Answerer { ttl, negative_ttl, records, signed, rules, served })
     }
 
-    /// Appends the records; `None` if the query is to be left without an answer.
+    /// Appends the records; `None` if the query gets no answer.
     fn body(&self, asked: &Asked, name: &[u8], over: Over, reply: &mut Vec<u8>) -> Option<Body> {
         if asked.qclass == CLASS_CH {
             return Some(self.about_itself(asked, name, reply));
@@ -101,7 +101,8 @@ impl Answerer {
         }
     }
 
-    /// The rule of the longest suffix that `name` is under, and where in the name that begins.
+    /// Returns the rule of the longest suffix that `name` is under, and the offset of the suffix in
+    /// the name.
     fn behaviour(&self, name: &[u8]) -> Option<(usize, Behaviour)> {
         self.rules.iter().find_map(|(suffix, behaviour)| {
             let at = name.len().checked_sub(suffix.len())?;
@@ -112,13 +113,13 @@ impl Answerer {
 
     fn positive(&self, asked: &Asked, name: &[u8], reply: &mut Vec<u8>) -> Body {
         match self.records(QNAME, name, asked, asked.qtype, self.ttl(name), reply) {
-            // The zone of a name that has none of this type is the one above it.
+            // The zone of a name without this type is the one above it.
             0 => self.negative(0, asked, name, labels(name).nth(1).unwrap_or(0), reply),
             count => Body { status: 0, counts: [count, 0] },
         }
     }
 
-    /// Appends all records of a type, signatures among them, and returns how many those are.
+    /// Appends all records of a type, including signatures, and returns their number.
     fn records(
         &self,
         owner: [u8; 2],
@@ -150,7 +151,8 @@ impl Answerer {
         count
     }
 
-    /// Appends the signature of a set, if it is asked for and had; returns how many that are.
+    /// Appends the signature of a set, if the query asks for it and there is one; returns the
+    /// number of records.
     fn sign(
         &self,
         owner: [u8; 2],
@@ -174,7 +176,7 @@ impl Answerer {
         // Past the owner's pointer and the ten fixed bytes of the record.
         let target_at = reply.len() + 12;
         let aliases = self.records(QNAME, name, asked, cname, ttl, reply);
-        // RFC 1034 section 4.3.2: what asks for all types asks for the alias itself.
+        // RFC 1034 section 4.3.2: a question for all types gets the alias itself.
         if asked.qtype == cname || RecordType::from(asked.qtype) == RecordType::ANY {
             return Body { status: 0, counts: [aliases, 0] };
         }
@@ -183,7 +185,8 @@ impl Answerer {
         Body { status: 0, counts: [aliases + count, 0] }
     }
 
-    /// No data or no name: the SOA of the zone whose name begins at `apex` of the question's (RFC 2308).
+    /// Answers no data or NXDOMAIN, with the SOA of the zone whose name begins at `apex` of the
+    /// question's (RFC 2308).
     fn negative(&self, status: u16, asked: &Asked, name: &[u8], apex: usize, reply: &mut Vec<u8>) -> Body {
         let zone = &name[apex..];
         let apex = pointer(HEADER + apex);
@@ -208,7 +211,7 @@ impl Answerer {
         Body { status: 0, counts: [1, 0] }
     }
 
-    /// The TTL of a name's records: N if its first label is `ttl-N`.
+    /// Returns the TTL of a name's records: N if its first label is `ttl-N`.
     fn ttl(&self, name: &[u8]) -> u32 {
         let label = name.split_first().and_then(|(len, rest)| rest.get(..usize::from(*len)));
         let digits = label.and_then(|label| label.strip_prefix(b"ttl-"));
@@ -260,7 +263,7 @@ impl Answering for Answerer {
     }
 }
 
-/// What came of a question: flags and RCODE, and the records of answer and authority section.
+/// Flags and RCODE of an answer, and the number of records in its answer and authority sections.
 struct Body {
     status: u16,
     counts: [u16; 2],
@@ -272,7 +275,7 @@ impl Body {
     }
 }
 
-/// The longest datagram that answers a query.
+/// Returns the size of the longest datagram that may answer a query.
 pub fn datagram_limit(query: &[u8]) -> usize {
     room(Asked::parse(query).and_then(|asked| asked.edns(query)).as_ref())
 }
@@ -281,7 +284,7 @@ fn room(edns: Option<&Edns>) -> usize {
     usize::from(edns.map_or(512, |edns| edns.udp_size.clamp(512, UDP_SIZE)))
 }
 
-/// A question found in a query.
+/// Question of a query.
 struct Asked {
     name: Range<usize>,
     qtype: u16,
@@ -314,7 +317,8 @@ impl Asked {
     }
 }
 
-/// What a query's OPT record says. Resolvers put no other record beside the question, so it is looked for there only.
+/// Contents of a query's OPT record. Resolvers put no other record after the question, so it is
+/// looked for only there.
 struct Edns {
     udp_size: u16,
     dnssec_ok: u8,
@@ -341,7 +345,7 @@ fn pointer(at: usize) -> [u8; 2] {
     (0xc000 | at as u16).to_be_bytes()
 }
 
-/// Where the labels of a name begin, the root's included.
+/// Returns the offsets of a name's labels, including the root's.
 fn labels(name: &[u8]) -> impl Iterator<Item = usize> + '_ {
     std::iter::successors(Some(0), |at| match name.get(*at) {
         Some(0) | None => None,
@@ -355,7 +359,7 @@ fn set_header(reply: &mut [u8], flags: u16, counts: [u16; 4]) {
     }
 }
 
-/// A record up to its data.
+/// Record without its data.
 struct Record {
     owner: [u8; 2],
     rtype: u16,

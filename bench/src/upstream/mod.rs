@@ -1,5 +1,5 @@
-//! A synthetic upstream: answers every question at once, over UDP and TCP, with data made from the name; and, under
-//! suffixes of one's choice, with whatever trouble a cache has to cope with.
+//! Synthetic upstream: answers every question at once, over UDP and TCP, with data made from the
+//! name; under chosen suffixes, it causes the trouble that a cache must cope with.
 
 mod answer;
 mod tcp;
@@ -25,10 +25,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Serves made-up answers over UDP and TCP until it is interrupted, then prints what it served.
+/// Serves made-up answers over UDP and TCP until it is interrupted, then prints its counts.
 ///
-/// The name of a question decides its answer, so that two instances agree. A first label `ttl-N` sets the TTL.
-/// `dig CH TXT served.ringbench` tells how many queries have been served so far.
+/// The name of a question decides its answer, so that two instances agree. A first label `ttl-N`
+/// sets the TTL. `dig CH TXT served.ringbench` returns the number of queries served so far.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address and port to serve on; may be given several times.
@@ -47,7 +47,7 @@ pub struct Args {
     pub answers: AnswerArgs,
 }
 
-/// What the answers are.
+/// Contents of the answers.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AnswerArgs {
     /// TTL of the records, in seconds.
@@ -56,31 +56,32 @@ pub struct AnswerArgs {
     /// TTL and MINIMUM of the SOA of negative answers, in seconds.
     #[arg(long, default_value_t = 60)]
     pub negative_ttl: u32,
-    /// Records an answer has, at most 100.
+    /// Records in an answer, at most 100.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub records: u8,
-    /// With DO, answers come with signatures (RRSIG), made up as the rest is.
+    /// Add made-up signatures (RRSIG) to answers to queries with DO.
     #[arg(long)]
     pub signed: bool,
-    /// Names under this do not exist. This and the other suffixes may be given several times; the longest wins.
+    /// Suffix of names that do not exist. This and the other suffixes may be given several times;
+    /// the longest wins.
     #[arg(long, value_name = "SUFFIX")]
     pub nxdomain_suffix: Vec<String>,
-    /// Names under this exist, but have no data.
+    /// Suffix of names that exist, but have no data.
     #[arg(long, value_name = "SUFFIX")]
     pub nodata_suffix: Vec<String>,
-    /// Names under this are answered SERVFAIL.
+    /// Suffix of names that are answered SERVFAIL.
     #[arg(long, value_name = "SUFFIX")]
     pub servfail_suffix: Vec<String>,
-    /// Names under this are answered REFUSED.
+    /// Suffix of names that are answered REFUSED.
     #[arg(long, value_name = "SUFFIX")]
     pub refused_suffix: Vec<String>,
-    /// Names under this are answered TC=1 over UDP, and in full over TCP.
+    /// Suffix of names that are answered TC=1 over UDP, and in full over TCP.
     #[arg(long, value_name = "SUFFIX")]
     pub truncate_suffix: Vec<String>,
-    /// Names under this are aliases (CNAME) of the name `target` below them.
+    /// Suffix of names that are aliases (CNAME) of the name `target` below them.
     #[arg(long, value_name = "SUFFIX")]
     pub alias_suffix: Vec<String>,
-    /// Names under this are never answered.
+    /// Suffix of names that are never answered.
     #[arg(long, value_name = "SUFFIX")]
     pub silent_suffix: Vec<String>,
 }
@@ -89,18 +90,18 @@ pub struct AnswerArgs {
 pub fn percent(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if (0.0..=100.0).contains(&share) => Ok(share),
-        _ => Err("a share in percent is a number from 0 to 100".into()),
+        _ => Err("a share in percent must be a number from 0 to 100".into()),
     }
 }
 
-/// What has been served so far.
+/// Counts of queries served so far.
 #[derive(Debug, Default)]
 pub struct Served {
     /// Queries received over UDP.
     pub udp: AtomicU64,
     /// Queries received over TCP.
     pub tcp: AtomicU64,
-    /// Queries left without an answer, for whatever reason.
+    /// Queries left without an answer, for any reason.
     pub unanswered: AtomicU64,
 }
 
@@ -111,22 +112,23 @@ impl std::fmt::Display for Served {
     }
 }
 
-/// What a query came over.
+/// Transport of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
-    /// A datagram.
+    /// Datagram.
     Udp,
-    /// A stream.
+    /// Stream.
     Tcp,
 }
 
-/// What an upstream says.
+/// Source of an upstream's answers.
 pub trait Answering: std::fmt::Debug + Send + Sync {
-    /// Writes the answer to `query` into `reply`, which is overwritten. False if there is to be none.
+    /// Writes the answer to `query` into `reply`, which is overwritten. Returns false if there is
+    /// no answer.
     fn answer(&self, query: &[u8], over: Over, reply: &mut Vec<u8>) -> bool;
 }
 
-/// What the threads of an upstream share.
+/// State that the threads of an upstream share.
 #[derive(Debug)]
 struct Shared {
     answerer: Box<dyn Answering>,
@@ -136,7 +138,7 @@ struct Shared {
     stop: Arc<AtomicBool>,
 }
 
-/// A running upstream; stops when dropped.
+/// Running upstream; dropping it stops it.
 #[derive(Debug)]
 pub struct Upstream {
     shared: Arc<Shared>,
@@ -144,7 +146,7 @@ pub struct Upstream {
     threads: Vec<thread::JoinHandle<()>>,
 }
 
-/// How often threads look whether to stop.
+/// Time between two checks for a stop.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
 impl Upstream {
@@ -161,7 +163,7 @@ impl Upstream {
         Upstream::serve(shared, &args.listen, args.threads)
     }
 
-    /// Serves what `answerer` says at one address.
+    /// Serves the answers of `answerer` at one address.
     pub fn saying(answerer: impl Answering + 'static, listen: SocketAddr) -> Result<Self> {
         let shared = Shared {
             answerer: Box::new(answerer),
@@ -185,7 +187,7 @@ impl Upstream {
 
     fn listen(&mut self, address: SocketAddr, threads: u16) -> Result<()> {
         let listener = TcpListener::bind(address)?;
-        // Port 0 is for tests: whatever port TCP got, UDP takes too.
+        // Port 0 is for tests: UDP takes the port that TCP got.
         let address = listener.local_addr()?;
         self.addresses.push(address);
         for _ in 0..threads {
@@ -200,12 +202,12 @@ impl Upstream {
         Ok(())
     }
 
-    /// Where it serves.
+    /// Returns the addresses that it serves on.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// What it has served so far.
+    /// Returns the counts so far.
     pub fn served(&self) -> &Served {
         &self.shared.served
     }
@@ -215,18 +217,19 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.shared.stop.store(true, Relaxed);
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so on standard error.
+            // A thread that panicked has printed its message on standard error.
             let _ = thread.join();
         }
     }
 }
 
-/// A UDP socket that shares its address with those of the other threads.
+/// Opens a UDP socket that shares its address with those of the other threads.
 fn udp_socket(address: SocketAddr) -> Result<UdpSocket> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket: OwnedFd = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseport(&socket, true)?;
-    // A burst of misses must fit while this thread waits for its core; the kernel cuts this to what it permits.
+    // A burst of misses must fit while this thread waits for its core; the kernel limits this to
+    // what it permits.
     sockopt::set_socket_recv_buffer_size(&socket, 4 << 20)?;
     bind(&socket, &address)?;
     Ok(socket.into())
@@ -236,7 +239,7 @@ fn udp_socket(address: SocketAddr) -> Result<UdpSocket> {
 fn wait_readable(fd: impl AsFd, due: Option<Instant>) {
     let until = due.map_or(STOP_CHECK, |due| due.saturating_duration_since(Instant::now()).min(STOP_CHECK));
     let until = Timespec { tv_sec: until.as_secs() as i64, tv_nsec: i64::from(until.subsec_nanos()) };
-    // Whatever ended the wait, the caller looks at everything again.
+    // Whatever ended the wait, the caller checks everything again.
     let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&until));
 }
 

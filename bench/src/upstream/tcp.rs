@@ -1,4 +1,4 @@
-//! Serving streams: two threads a connection, so that queries are read while answers wait for their time.
+//! Serves streams: two threads a connection, so that queries are read while answers are delayed.
 
 use super::{Over, STOP_CHECK, Shared, wait_readable};
 use std::{
@@ -13,11 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Most connections at once; further ones are closed at once.
+/// Most connections at once; further ones are closed immediately.
 const CONNECTIONS: usize = 256;
-/// Answers that may wait on one connection before no more queries are read from it.
+/// Most answers that wait on one connection; at that number no more queries are read from it.
 const PIPELINE: usize = 1024;
-/// How long a connection may be silent (RFC 7766 section 6.2.3 advises a few seconds).
+/// Time for which a connection may be silent (RFC 7766 section 6.2.3 advises a few seconds).
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Accepts connections until told to stop.
@@ -35,7 +35,7 @@ pub(super) fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
         open.fetch_add(1, Relaxed);
         let (shared, open) = (shared.clone(), open.clone());
         thread::spawn(move || {
-            // An error is the client's end of the connection; there is nobody to tell.
+            // An error means that the client closed the connection; there is nobody to tell.
             let _ = converse(stream, &shared);
             open.fetch_sub(1, Relaxed);
         });
@@ -70,13 +70,14 @@ fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 break;
             }
         }
-        // Ends the writer, once it has written what waits.
+        // Ends the writer, once it has written the waiting answers.
         drop(waiting);
         Ok(())
     })
 }
 
-/// Reads one message with its two bytes of length. False at the end of the stream, after silence, or on a stop.
+/// Reads one message with its two bytes of length. Returns false at the end of the stream, after
+/// silence, or on a stop.
 fn read_message(stream: &mut TcpStream, message: &mut Vec<u8>, shared: &Shared) -> io::Result<bool> {
     let mut length = [0; 2];
     if !read_all(stream, &mut length, shared)? {

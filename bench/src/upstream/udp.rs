@@ -1,4 +1,4 @@
-//! Serving datagrams.
+//! Serves datagrams.
 
 use super::{Over, Shared, wait_readable};
 use crate::mmsg::{Receiver, Sender};
@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-/// An answer whose time has not come.
+/// Delayed answer.
 struct Held {
     due: Instant,
     to: SocketAddr,
@@ -21,14 +21,14 @@ struct Held {
 pub(super) fn serve(socket: &UdpSocket, shared: &Shared) {
     let mut receiver = Receiver::default();
     let mut sender = Sender::default();
-    // All answers wait equally long, so the first one queued is the first one due.
+    // All answers are delayed equally, so the first one queued is the first one due.
     let mut held: VecDeque<Held> = VecDeque::new();
     let mut rng = SmallRng::from_os_rng();
     let mut reply = Vec::new();
 
     while !shared.stop.load(Relaxed) {
         wait_readable(socket, held.front().map(|held| held.due));
-        // An error is some client's closed port, reported back to us: nothing to do about it.
+        // An error reports some client's closed port; there is nothing to do about it.
         let received = receiver.recv(socket).unwrap_or(0);
         shared.served.udp.fetch_add(received as u64, Relaxed);
         for (query, from) in receiver.messages() {
@@ -62,6 +62,7 @@ fn queue(sender: &mut Sender, to: SocketAddr, reply: &[u8]) {
 }
 
 fn flush(sender: &mut Sender, socket: &UdpSocket) {
-    // What a full socket buffer refuses is lost, as on any network, and the client asks again.
+    // Datagrams that a full socket buffer refuses are lost, as on any network, and the client asks
+    // again.
     let _ = sender.flush(socket);
 }

@@ -1,1 +1,1 @@
-"""A lab of virtual machines: guests with Debian's kernels and emulated NICs, and their clients."""
+"""Lab of virtual machines: guests with Debian's kernels and emulated NICs, and their clients."""

@@ -1,4 +1,4 @@
-"""The folder that fetch.sh fills: QEMU, busybox and kernels."""
+"""Folder that fetch.sh fills: QEMU, busybox and kernels."""
 
 import os
 import re
@@ -8,27 +8,27 @@ from pathlib import Path
 
 FETCH = Path(__file__).resolve().parent.parent / "fetch.sh"
 
-# In the order of their age; the labels of expected.toml.
+# Labels of the kernels, as in expected.toml, the oldest first.
 KERNELS = ("5.10", "6.1", "6.12", "newest")
 
 
 class Missing(Exception):
-    """A part of the lab that the mirror does not have: what needs it is skipped."""
+    """Raised if the mirror does not have a part of the lab: tests that need it are skipped."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel of the cache."""
+    """Kernel of the cache."""
 
     label: str
     release: str
     image: Path
-    # The folder below which its modules lie.
+    # Folder of its modules.
     modules: Path
 
 
 class Cache:
-    """The parts of the lab, fetched if they were not there."""
+    """Parts of the lab, fetched if they are missing."""
 
     def __init__(self, refresh: bool = False):
         root = os.environ.get("RINGDNS_VM_CACHE")
@@ -38,7 +38,7 @@ class Cache:
         subprocess.run([FETCH, *(["--refresh"] if refresh else [])], check=True)
 
     def part(self, name: str) -> Path:
-        """The path of a part."""
+        """Returns the path of a part."""
         path = self.root / name
         if not path.exists():
             reason = self.root / "missing" / path.name
@@ -47,16 +47,16 @@ class Cache:
 
     @property
     def qemu(self) -> Path:
-        """The root folder of QEMU's packages."""
+        """Root folder of QEMU's packages."""
         return self.part("qemu")
 
     @property
     def busybox(self) -> Path:
-        """The program."""
+        """Path of the busybox program."""
         return self.part("busybox") / "busybox"
 
     def kernel(self, label: str) -> Kernel:
-        """The kernel of a label."""
+        """Returns the kernel with a label."""
         root = self.part(f"kernels/{label}")
         release = (root / "release").read_text().strip()
         modules = next(root.glob(f"**/modules/{release}"))
@@ -64,9 +64,10 @@ class Cache:
 
 
 def has_kvm() -> bool:
-    """Whether guests can run on the processor itself.
+    """Whether guests can run under KVM.
 
-    Virtual machines may have a /dev/kvm that boots no ordinary kernel; the processor's own flags tell.
+    Virtual machines may have a /dev/kvm that boots no ordinary kernel, so the processor's flags
+    decide.
     """
     flags = Path("/proc/cpuinfo").read_text()
     return re.search(r"\b(vmx|svm)\b", flags) is not None and os.access("/dev/kvm", os.R_OK | os.W_OK)

@@ -1,4 +1,4 @@
-"""What is checked of ringdnsd on one NIC in one mode."""
+"""Checks of ringdnsd on one NIC in one mode."""
 
 from collections import Counter
 
@@ -14,12 +14,12 @@ QUERIES_AFTER_LINK = 1_000
 LOAD_SECONDS = 300
 # Attaching XDP resets some NICs, and the link is back seconds later.
 LINK_SECONDS = 60
-# Statistics of frames are as of the last second.
+# Time for counters to settle: those of frames are updated once a second.
 SETTLE_SECONDS = 60
 
 
 def check(cell: Cell, guest: Guest, client: Client, nic: Nic):
-    """Starts ringdnsd, asks it, takes its link away and kills it, and notes in `cell` what is amiss."""
+    """Starts ringdnsd, asks it, takes its link down, kills it, and records failures in `cell`."""
     daemon = Daemon(guest, nic.interface, (f"{nic.guest4}:53", f"[{nic.guest6}]:53"), cell.mode)
     with cell.running():
         try:
@@ -35,13 +35,13 @@ def check(cell: Cell, guest: Guest, client: Client, nic: Nic):
 
 
 def _starts(cell: Cell, daemon: Daemon) -> bool:
-    """Whether it starts. A refusal must be expected, take one line, and leave nothing."""
+    """Whether ringdnsd starts. A refusal must be expected, take one line, and leave nothing."""
     try:
         daemon.start()
     except NotStarted as log:
         said = str(log)
         cell.got = REFUSED
-        # The last line has the time and the program's name in front of it.
+        # The last line begins with the time and the program's name.
         cell.measured["said"] = said.rpartition("\n")[2].partition("ERROR ringdnsd: ")[2][:600]
         cell.require(cell.expected == REFUSED, f"it does not start: {said[-600:]}")
         lines = said.count("\n") + 1
@@ -55,7 +55,7 @@ def _starts(cell: Cell, daemon: Daemon) -> bool:
 
 
 def _answers(cell: Cell, client: Client, nic: Nic) -> bool:
-    """Whether it answers at all. It answers over UDP and TCP, IPv4 and IPv6."""
+    """Whether ringdnsd answers at all. It must answer over UDP and TCP, IPv4 and IPv6."""
     if not wait_until(lambda: client.ask(nic.guest4, "A", tries=1) is None, LINK_SECONDS):
         tcp = client.ask(nic.guest4, "A", tcp=True)
         cell.fail(f"no answer over UDP within {LINK_SECONDS} s; over TCP: {tcp or 'right'}")
@@ -73,7 +73,7 @@ def _answers(cell: Cell, client: Client, nic: Nic) -> bool:
 
 
 def _keeps_count(cell: Cell, daemon: Daemon, client: Client, nic: Nic):
-    """Each of many queries is answered rightly, and is in the sums once."""
+    """Checks that each of many queries is answered correctly and counted once."""
     before = daemon.stats()
     load = client.load(nic.guest4, QUERIES, LOAD_SECONDS)
     cell.require(load.is_clean and load.sent == QUERIES, f"{load}")
@@ -90,7 +90,7 @@ def _keeps_count(cell: Cell, daemon: Daemon, client: Client, nic: Nic):
 
 
 def _outlives_its_link(cell: Cell, guest: Guest, daemon: Daemon, client: Client, nic: Nic):
-    """When the link was down and is up again, all is as before."""
+    """Checks that everything works as before when the link was down and is up again."""
     guest.output(f"/sbin/ip link set dev {nic.interface} down")
     guest.output(f"/sbin/ip link set dev {nic.interface} up")
     if not wait_until(lambda: client.ask(nic.guest4, "A", tries=1) is None, LINK_SECONDS):
@@ -102,7 +102,7 @@ def _outlives_its_link(cell: Cell, guest: Guest, daemon: Daemon, client: Client,
 
 
 def _leaves_nothing(cell: Cell, daemon: Daemon, client: Client, nic: Nic):
-    """After a kill, the kernel has the NIC for itself again."""
+    """Checks that the kernel uses the NIC again after ringdnsd was killed."""
     daemon.end("KILL")
     cell.require(not daemon.has_program(), "the XDP program outlived ringdnsd")
     alive = wait_until(lambda: client.ping(nic.guest4), LINK_SECONDS)
@@ -110,7 +110,7 @@ def _leaves_nothing(cell: Cell, daemon: Daemon, client: Client, nic: Nic):
 
 
 def settled(daemon: Daemon) -> dict:
-    """Statistics when nothing is under way any more, or as they are after a while."""
+    """Returns the counters when no work is pending, or as they are after SETTLE_SECONDS."""
     stats = {}
 
     def is_settled() -> bool:
@@ -124,7 +124,7 @@ def settled(daemon: Daemon) -> dict:
 
 
 def check_sums(cell: Cell, stats: dict, dropped_before: dict[str, int] | None = None):
-    """All that was received has an outcome, nothing was dropped since, and no frame is held."""
+    """Checks that every packet has an outcome, nothing was dropped since, and no frame is held."""
     total = stats["total"]
     for name in ("unaccounted", "punts_waiting"):
         cell.require(total[name] == 0, f"{name} is {total[name]}")

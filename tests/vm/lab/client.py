@@ -7,30 +7,30 @@ from pathlib import Path
 
 from .guest import Namespace
 
-# Of queries under load: an emulated guest on a busy machine may stand still for seconds.
+# Timeout of queries under load: an emulated guest on a busy machine may stand still for seconds.
 TIMEOUT_MS = 20_000
 
 
 @dataclass(frozen=True)
 class Load:
-    """What became of queries."""
+    """Outcome of a load of queries."""
 
     sent: int
     answered: int
-    # Answers that are not what the upstream says.
+    # Answers that differ from the upstream's.
     wrong: int
-    # Answers to nothing that was waited for: too late, or a second time.
+    # Answers that match no query in flight: late, or duplicate.
     unexpected: int
     per_second: int
 
     @property
     def is_clean(self) -> bool:
-        """Whether each query was answered, and rightly."""
+        """Whether each query was answered correctly."""
         return self.answered == self.sent and self.wrong == self.unexpected == 0
 
     @staticmethod
     def read(report: str) -> "Load":
-        """From what `ringbench run --json` prints."""
+        """Parses the output of `ringbench run --json`."""
         report = json.loads(report)
         return Load(
             report["sent"]["queries"],
@@ -42,13 +42,13 @@ class Load:
 
 
 class Client:
-    """The host at the other end of a guest's cable."""
+    """Host at the other end of a guest's link."""
 
     def __init__(self, namespace: Namespace, ringbench: Path):
         self.namespace, self.ringbench = namespace, ringbench
 
     def ask(self, server: str, kind: str, tcp: bool = False, tries: int = 3) -> str | None:
-        """Asks by dig for an address; `None` if there is one, else what came instead."""
+        """Asks by dig for an address; returns `None` if there is one, else the outcome as text."""
         transport = "+tcp" if tcp else "+notcp"
         asked = ("dig", "+time=2", f"+tries={tries}", transport, f"@{server}", "www.a.example", kind)
         printed = self.namespace.run(*asked).stdout
@@ -59,9 +59,9 @@ class Client:
         return f"{kind} over {'TCP' if tcp else 'UDP'} from {server}: {' '.join(printed.split()[-12:])}"
 
     def load(self, server: str, queries: int, seconds: float, *options: str) -> Load:
-        """Sends queries as fast as answers come, and holds each answer against what the upstream says."""
+        """Sends queries as fast as answers come, and compares each answer with the upstream's."""
         target = f"[{server}]:53" if ":" in server else f"{server}:53"
-        # Of several ports, so that a NIC spreads them over its queues.
+        # From several ports, so that a NIC spreads the queries over its queues.
         done = self.namespace.run(
             *(
                 self.ringbench,
@@ -82,5 +82,5 @@ class Client:
         return Load.read(done.stdout)
 
     def ping(self, address: str) -> bool:
-        """Whether a kernel answers there."""
+        """Whether a kernel answers at `address`."""
         return self.namespace.run("ping", "-c", "1", "-W", "1", address).returncode == 0

@@ -1,4 +1,4 @@
-"""ringdnsd in a guest: its configuration, its life, and what it says of itself."""
+"""ringdnsd in a guest: its configuration, its process, and its status."""
 
 import json
 import re
@@ -12,12 +12,12 @@ END_SECONDS = 180
 
 
 class NotStarted(Exception):
-    """ringdnsd ended by itself; the message is what it logged."""
+    """Raised if ringdnsd ended by itself, or did not become ready; the message has its log."""
 
 
 @dataclass(frozen=True)
 class Receiving:
-    """How packets are received, as status says it."""
+    """Mode of reception, as `ringctl status` prints it."""
 
     text: str
 
@@ -27,16 +27,16 @@ class Receiving:
 
 
 def start_upstream(guest: Guest):
-    """Starts the resolver behind ringdnsd, whose answers follow from the questions."""
+    """Starts the upstream of ringdnsd, whose answers follow from the questions."""
     guest.output(f"setsid ringbench upstream --listen {UPSTREAM} >/tmp/upstream.log 2>&1 &")
-    # Its port in hexadecimal, as the kernel lists sockets.
+    # Port in hexadecimal, as the kernel lists sockets.
     port = f":{int(UPSTREAM.rpartition(':')[2]):04X} "
     if not wait_until(lambda: guest.run(f"grep -q '{port}' /proc/net/udp")[0] == 0, START_SECONDS):
         raise RuntimeError(f"the upstream does not start: {guest.output('cat /tmp/upstream.log')}")
 
 
 class Daemon:
-    """A ringdnsd, started anew by each `start`."""
+    """ringdnsd in a guest; each `start` starts a new process."""
 
     def __init__(
         self,
@@ -55,15 +55,15 @@ class Daemon:
             mode,
             fallback,
         )
-        # What runs ringdnsd: `setpriv …`.
+        # Command that runs ringdnsd: `setpriv …`.
         self.prefix = prefix
-        # One of several has files of its own name.
+        # Each of several daemons has files of its own name.
         self.files = f"/tmp/{name}"
         self.socket = f"/run/ringdns/{name}.sock"
         self.pid = 0
 
     def configuration(self) -> str:
-        """Its file."""
+        """Returns the text of the configuration file."""
         listen = ", ".join(f'"{address}"' for address in self.listen)
         return f"""[server]
 listen = [{listen}]
@@ -80,7 +80,7 @@ host_bytes = "32MiB"
 """
 
     def start(self):
-        """Starts it and waits until it is ready."""
+        """Starts ringdnsd and waits until it is ready."""
         self.guest.write(f"{self.files}.toml", self.configuration())
         command = f"{self.prefix} ringdnsd --config {self.files}.toml".strip()
         self.pid = int(self.guest.output(f"setsid {command} >{self.files}.log 2>&1 & echo $!"))
@@ -98,28 +98,28 @@ host_bytes = "32MiB"
         return f"ringctl --json --socket {self.socket}"
 
     def is_running(self) -> bool:
-        """Whether the process is there, one that ended and was not reaped among them."""
+        """Whether the process exists, including a zombie."""
         return self.guest.run(f"kill -0 {self.pid}")[0] == 0
 
     def log(self) -> str:
-        """What it has logged, without colours."""
+        """Returns the log, without colours."""
         return re.sub(r"\x1b\[[0-9;]*m", "", self.guest.output(f"cat {self.files}.log")).strip()
 
     def receiving(self) -> Receiving:
-        """How it receives packets."""
+        """Returns the mode of reception."""
         return Receiving(json.loads(self.guest.output(f"{self._ringctl} status"))["receiving"])
 
     def stats(self) -> dict:
-        """All its counters."""
+        """Returns all counters."""
         return json.loads(self.guest.output(f"{self._ringctl} stats"))
 
     def end(self, signal: str):
-        """Ends it, and waits until the kernel has taken down what it had."""
+        """Ends the process by a signal, and waits until the kernel has released its resources."""
         self.guest.output(f"kill -{signal} {self.pid}")
         if not wait_until(lambda: not self.is_running(), END_SECONDS):
-            raise RuntimeError(f"ringdnsd is there {END_SECONDS} s after SIG{signal}")
+            raise RuntimeError(f"ringdnsd still runs {END_SECONDS} s after SIG{signal}")
 
     def has_program(self) -> bool:
-        """Whether an XDP program is on its interface, whoever's."""
+        """Whether its interface has an XDP program, of whatever process."""
         details = json.loads(self.guest.output(f"/sbin/ip -json -details link show dev {self.interface}"))
         return "xdp" in details[0]

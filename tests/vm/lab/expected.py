@@ -1,4 +1,4 @@
-"""The table of what each kernel's driver gives of each mode."""
+"""Table of the expected result of each mode, by kernel and driver."""
 
 import tomllib
 from pathlib import Path
@@ -19,9 +19,9 @@ REFUSED = "refused"
 
 
 def cell(kernel: Kernel, driver: str, mode: str) -> Cell:
-    """The cell, with what is expected of it."""
+    """Makes the cell, with its expectation."""
     row = TABLE[driver][mode]
     expected = row[kernel.label]
-    # A missing explanation is an error of the table.
+    # A KeyError means that the table lacks an explanation.
     because = "" if expected.startswith(BEST[mode]) else row["because"]
     return Cell.of(kernel, driver, mode, expected, because)

@@ -1,4 +1,4 @@
-"""A guest under QEMU, the agent in it, and the network namespace that plays its clients."""
+"""Guest under QEMU, the agent in it, and the network namespace that acts as its clients."""
 
 import base64
 import json
@@ -14,25 +14,25 @@ from pathlib import Path
 from .cache import Cache, Kernel, has_kvm
 from .nics import Nic
 
-# Limits against hangs, with room for a machine that others use too.
+# Limits against hangs, with room for a busy machine.
 BOOT_SECONDS = 480
 BOOT_ATTEMPTS = 3
 COMMAND_SECONDS = 120
-# The second line: on a busy machine a processor of the guest may stand still for long.
+# The second line is for busy machines, on which a processor of the guest may stand still for long.
 KERNEL_OPTIONS = (
     "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off random.trust_cpu=on "
     "no_timer_check nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
 )
-# What the serial port takes at a time.
+# Longest line that the serial port takes.
 LINE_BYTES = 2000
 
 
 class GuestDied(Exception):
-    """QEMU ended, the guest's kernel panicked, or it does not do what it is told any more."""
+    """Raised if QEMU ended, the guest's kernel panicked, or the agent no longer responds."""
 
 
 class Namespace:
-    """A network namespace of the host, with a tap for each NIC of a guest."""
+    """Network namespace of the host, with a tap for each NIC of a guest."""
 
     def __init__(self, name: str, nics: tuple[Nic, ...]):
         self.name = name
@@ -50,7 +50,7 @@ class Namespace:
         _run("ip", "-n", self.name, *arguments)
 
     def command(self, *command: str | Path) -> list[str | Path]:
-        """What runs `command` in the namespace, and ends it with this process."""
+        """Returns the words that run `command` in the namespace, and end it with this process."""
         return ["ip", "netns", "exec", self.name, "setpriv", "--pdeathsig", "KILL", *command]
 
     def run(self, *command: str | Path, seconds: float = COMMAND_SECONDS) -> subprocess.CompletedProcess:
@@ -65,7 +65,7 @@ class Namespace:
 
 
 class Guest:
-    """A guest that runs, from `with` on until its end."""
+    """Guest that runs for the duration of a `with` block."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Guest:
         self._received = b""
 
     def __enter__(self) -> "Guest":
-        # So that a script that was killed can be cleaned up after: deploy/test.sh knows the prefix.
+        # By this prefix deploy/test.sh finds and removes the namespaces of a killed script.
         prefix = os.environ.get("RINGDNS_LAB_PREFIX", f"ringdns-vm-{os.getpid()}")
         self._scratch = tempfile.TemporaryDirectory(prefix="ringdns-vm.")
         self._console = Path(self._scratch.name) / "console"
@@ -100,8 +100,8 @@ class Guest:
     def _boot(self):
         """Starts QEMU and waits for the agent.
 
-        QEMU 10 may fail an assertion ("iotlb_to_section") when emulated processors run in parallel while the
-        guest maps its devices. That is no fault of the guest, which is then started again.
+        QEMU 10 may fail an assertion ("iotlb_to_section") when emulated processors run in parallel
+        while the guest maps its devices. The guest is not at fault, and is started again.
         """
         for attempt in range(1, BOOT_ATTEMPTS + 1):
             self._launch()
@@ -170,21 +170,21 @@ class Guest:
     # ----------- The agent ----------------------------------------------------
 
     def run(self, command: str, seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
-        """Runs a line of the guest's shell, and returns its exit status and what it printed."""
+        """Runs a line of the guest's shell, and returns its exit status and output."""
         assert "\n" not in command and len(command) < LINE_BYTES
         self._agent.sendall(command.encode() + b"\n")
         found, printed = self._expect(rb"\r?\n?@@status (\d+)@@\r?\n", seconds)
         return int(found.group(1)), printed.decode(errors="replace").replace("\r\n", "\n")
 
     def output(self, command: str, seconds: float = COMMAND_SECONDS) -> str:
-        """What a command prints that must not fail."""
+        """Returns the output of a command, which must succeed."""
         status, printed = self.run(command, seconds)
         if status:
             raise RuntimeError(f"in the guest, `{command}` ended with {status}: {printed.strip()}")
         return printed
 
     def write(self, path: str, text: str):
-        """Writes a file of the guest."""
+        """Writes a file in the guest."""
         encoded = base64.b64encode(text.encode()).decode()
         self.output(f": > {path}.encoded")
         for start in range(0, len(encoded), 1000):
@@ -195,7 +195,7 @@ class Guest:
         deadline = time.monotonic() + seconds
         while (found := re.search(pattern, self._received)) is None:
             if time.monotonic() > deadline:
-                # What comes later would be taken for the output of the next command.
+                # Late output would be taken for that of the next command.
                 self._qemu.kill()
                 raise GuestDied(f"no {pattern!r} within {seconds} s. {self._last_words()}")
             try:
@@ -216,23 +216,23 @@ class Guest:
     # ----------- From outside -------------------------------------------------
 
     def is_running(self) -> bool:
-        """Whether it can be told to do more."""
+        """Whether the guest still runs."""
         return self._qemu.poll() is None
 
     def set_carrier(self, nic: Nic, up: bool):
-        """Plugs the cable in or out."""
+        """Sets or clears the carrier of a NIC, as plugging its cable would."""
         self._execute("set_link", name=f"dev{nic.number}", up=up)
 
     def _execute(self, command: str, **arguments):
-        """A command of QEMU's monitor protocol."""
+        """Runs a command of QEMU's monitor protocol."""
         if not hasattr(self, "_qmp"):
             self._qmp = self._monitor.makefile("rw")
-            # The greeting.
+            # Skips the greeting.
             self._qmp.readline()
             self._execute("qmp_capabilities")
         self._qmp.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
         self._qmp.flush()
-        # Events may come in between.
+        # Skips events that come before the reply.
         while not {"return", "error"} & (reply := json.loads(self._qmp.readline())).keys():
             pass
         if "error" in reply:
@@ -240,7 +240,7 @@ class Guest:
 
 
 def wait_until(condition, seconds: float, pause: float = 0.2) -> bool:
-    """Whether `condition` comes true within so many seconds."""
+    """Waits until `condition` is true, for so many seconds at most. Returns whether it is."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,6 +1,6 @@
-"""The guest's file system: an archive with the programs under test, and one with a kernel's modules.
+"""File system of the guest: an archive of the programs under test, and one of a kernel's modules.
 
-The kernel unpacks archives that stand one behind the other, so the first is made once for all kernels.
+The kernel unpacks concatenated archives, so the first is made once for all kernels.
 """
 
 import lzma
@@ -14,14 +14,14 @@ from .cache import Cache, Kernel, Missing
 
 VM = Path(__file__).resolve().parent.parent
 PROGRAMS = ("ringdnsd", "ringctl", "ringbench")
-# What the guest runs of this machine's programs.
+# Programs of this machine that the guest runs too.
 TOOLS = ("ip", "ethtool", "setpriv", "taskset")
-# In the order in which the guest loads them, each behind what it depends on.
+# Drivers in the order in which the guest loads them, each after the modules that it depends on.
 DRIVERS = ("af_packet", "veth", "virtio_pci", "virtio_net", "igb", "vmxnet3", "e1000e")
 
 
 class Archive:
-    """A cpio archive in the format that the kernel unpacks ("newc")."""
+    """Archive in the cpio format that the kernel unpacks ("newc")."""
 
     def __init__(self):
         self.parts: list[bytes] = []
@@ -29,7 +29,7 @@ class Archive:
         self.names: set[str] = set()
 
     def add(self, name: str, mode: int, data: bytes = b""):
-        """Adds an entry, and the folders that it lies in."""
+        """Adds an entry and its parent folders."""
         parent = name.rpartition("/")[0]
         if parent and parent not in self.names:
             self.add(parent, stat.S_IFDIR | 0o755)
@@ -48,13 +48,13 @@ class Archive:
     def _write(self, name: str, mode: int, data: bytes):
         self.inodes += 1
         path = name.encode() + b"\0"
-        # inode, mode, user, group, links, time, size, four numbers of devices, the name's size, check sum
+        # inode, mode, user, group, links, time, size, four device numbers, size of name, checksum
         fields = (self.inodes, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
         header = b"070701" + b"".join(b"%08x" % field for field in fields)
         self.parts += (_padded(header + path), _padded(data))
 
     def finish(self) -> bytes:
-        """The archive's bytes."""
+        """Returns the bytes of the archive."""
         self._write("TRAILER!!!", 0, b"")
         return b"".join(self.parts)
 
@@ -64,7 +64,7 @@ def _padded(data: bytes) -> bytes:
 
 
 def programs(cache: Cache, folder: Path, scratch: Path) -> bytes:
-    """The archive with the programs of `folder`, tools, and what the guest starts with."""
+    """Returns the archive with the programs of `folder`, tools, and the guest's scripts."""
     archive = Archive()
     for name in ("dev", "proc", "sys", "tmp", "run", "etc", "modules"):
         archive.folder(name)
@@ -83,7 +83,7 @@ def programs(cache: Cache, folder: Path, scratch: Path) -> bytes:
             raise FileNotFoundError(f"{name} is not installed: deploy/setup.sh test")
         _add_program(archive, Path(path), f"sbin/{name}", scratch)
     compiled = scratch / "pass.bpf.o"
-    # Libraries that load objects ask for BTF.
+    # Libraries that load objects need BTF, hence -g.
     subprocess.run(
         ["clang", "-target", "bpf", "-O2", "-g", "-c", VM / "pass.bpf.c", "-o", compiled], check=True
     )
@@ -106,14 +106,14 @@ def _add_program(archive: Archive, path: Path, name: str, scratch: Path):
 
 
 def modules(kernel: Kernel) -> bytes:
-    """The archive with the drivers of `kernel`, and a file `modules/order` that names them in order."""
-    # File names have - where names have _, or the other way round.
+    """Returns the archive with the drivers of `kernel`, and with their order in `modules/order`."""
+    # File names may have - where module names have _, or the reverse.
     files = {_module_name(path): path for path in kernel.modules.glob("kernel/**/*.ko*")}
     archive, order = Archive(), []
 
     def require(name: str):
         path = files.get(name)
-        # What has no file is built in.
+        # A module without a file is built in.
         if path is None or name in order:
             return
         data = _unpacked(path)
@@ -137,10 +137,10 @@ def _unpacked(path: Path) -> bytes:
         return lzma.decompress(path.read_bytes())
     if path.suffix == ".ko":
         return path.read_bytes()
-    raise Missing(f"{path.name}: modules compressed in this way cannot be unpacked")
+    raise Missing(f"{path.name}: only .ko and .ko.xz modules can be unpacked")
 
 
 def _depends(module: bytes) -> list[str]:
-    """The modules that a module names in its .modinfo section; depmod, which lists them, has not run."""
+    """Returns a module's dependencies from its .modinfo section, since depmod has not run."""
     found = re.search(rb"\0depends=([^\0]*)\0", module)
     return [name.replace("-", "_") for name in found.group(1).decode().split(",") if name] if found else []

@@ -1,4 +1,4 @@
-"""`ringbench nic`, the kit that users measure their NICs with, on emulated NICs: a dry run of it."""
+"""Dry run of `ringbench nic`, the kit with which users measure their NICs, on emulated NICs."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from .guest import Guest
 from .nics import Nic
 from .result import Cell
 
-# Servers with huge pages, and the kit's own folder, beside the archive of programs.
+# Room for servers with huge pages and the kit's folder, besides the archive of programs.
 MEMORY_MIB = 1400
 NAMES = 1000
 KIT_SECONDS = 900
@@ -73,7 +73,7 @@ def _answers(measured: dict) -> float:
 
 
 def _settings(guest: Guest, nic: Nic) -> list[str]:
-    """The settings of a NIC that the kit changes."""
+    """Returns the settings of a NIC that the kit changes."""
     reads = (f"/sbin/ethtool -k {nic.interface}", f"/sbin/ethtool -l {nic.interface}")
     files = ("flags", "mtu", "threaded", "napi_defer_hard_irqs", "gro_flush_timeout")
     reads += tuple(f"cat /sys/class/net/{nic.interface}/{name}" for name in files)
@@ -82,7 +82,7 @@ def _settings(guest: Guest, nic: Nic) -> list[str]:
 
 @contextmanager
 def _queries(guest: Guest, nic: Nic, ringbench: Path):
-    """What the kit asks to be started on the other host, from before it begins until it has ended."""
+    """Runs the generator that the kit wants on the other host, for the duration of a block."""
     command = (ringbench, "run", "--target", f"{nic.guest4}:53", "--count", str(NAMES), "--duration", "3600")
     options = ("--window", "32", "--sockets", "8", "--timeout-ms", "2000", "--quiet")
     load = subprocess.Popen(

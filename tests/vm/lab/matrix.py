@@ -1,4 +1,4 @@
-"""The matrix: on each kernel a guest with all NICs, and on each NIC ringdnsd in each mode."""
+"""Matrix of tests: on each kernel a guest with all NICs, and on each NIC ringdnsd in each mode."""
 
 from collections import deque
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def run(
     modes: tuple[str, ...],
     tell: Callable[[Cell], None],
 ):
-    """Tries every mode on every NIC of a guest, and tells of each cell when it is done."""
+    """Tries every mode on every NIC of a guest, and reports each cell when it is done."""
     archives = (programs, initrd.modules(kernel))
     waiting = deque((nic, expected.cell(kernel, nic.driver, mode)) for nic in nics for mode in modes)
     while waiting:
@@ -34,7 +34,7 @@ def run(
                 for nic in nics:
                     prepare(guest, nic)
                 client = Client(guest.client, folder / "ringbench")
-                # The cells that a guest leaves when it dies get another.
+                # If the guest dies, the cells that are left get another.
                 while waiting and guest.is_running():
                     nic, cell = waiting.popleft()
                     checks.check(cell, guest, client, nic)
@@ -47,6 +47,6 @@ def run(
 
 
 def prepare(guest: Guest, nic: Nic):
-    """Sets up a NIC as README.md tells users to; what a driver does not have is left."""
+    """Sets up a NIC as README.md tells users to, as far as its driver supports the settings."""
     for settings in ("-K {} lro off gro off", "-N {} rx-flow-hash udp4 sdfn", "-N {} rx-flow-hash udp6 sdfn"):
         guest.run(f"ethtool {settings.format(nic.interface)}")

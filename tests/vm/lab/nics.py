@@ -1,59 +1,59 @@
-"""The NICs that QEMU emulates, and the two ends of the cable that each hangs on."""
+"""NICs that QEMU emulates, and the two ends of each NIC's link."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Nic:
-    """An emulated NIC. Its number makes its MAC address, its names and its network."""
+    """Emulated NIC. Its number determines its MAC address, its names and its network."""
 
     number: int
-    # The driver, as in expected.toml.
+    # Driver, as in expected.toml.
     driver: str
-    # QEMU's device and its options.
+    # QEMU device and its options.
     device: str
-    # Queues of the tap behind it.
+    # Number of queues of its tap.
     tap_queues: int = 1
 
     @property
     def interface(self) -> str:
-        """The guest's name of it."""
+        """Name of the interface in the guest."""
         return f"nic{self.number}"
 
     @property
     def tap(self) -> str:
-        """The client's end of the cable."""
+        """Name of the client's end of the link."""
         return f"tap{self.number}"
 
     @property
     def guest4(self) -> str:
-        """The guest's IPv4 address."""
+        """IPv4 address of the guest."""
         return f"10.53.{self.number}.2"
 
     @property
     def guest6(self) -> str:
-        """The guest's IPv6 address."""
+        """IPv6 address of the guest."""
         return f"fd53:0:0:{self.number}::2"
 
     @property
     def client4(self) -> str:
-        """The client's IPv4 address."""
+        """IPv4 address of the client."""
         return f"10.53.{self.number}.1"
 
     @property
     def client_addresses(self) -> tuple[str, str]:
-        """The client's addresses, with their prefixes' lengths."""
+        """Addresses of the client, with prefix lengths."""
         return f"{self.client4}/24", f"fd53:0:0:{self.number}::1/64"
 
     @property
     def arguments(self) -> list[str]:
-        """QEMU's arguments."""
+        """Arguments of QEMU for this NIC."""
         queues = f",queues={self.tap_queues}" if self.tap_queues > 1 else ""
         return [
             "-netdev",
             f"tap,id=net{self.number},ifname={self.tap},script=no,downscript=no,vhost=off{queues}",
             "-device",
-            # No boot from it.
+            # An empty romfile prevents booting from the NIC.
             f"{self.device},id=dev{self.number},netdev=net{self.number},mac=02:00:00:00:53:{self.number:02x},romfile=",
         ]
 

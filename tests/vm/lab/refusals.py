@@ -1,4 +1,4 @@
-"""What ringdnsd says on machines that stand between it and AF_XDP."""
+"""Messages of ringdnsd on machines where AF_XDP cannot be used."""
 
 import re
 import tomllib
@@ -50,7 +50,7 @@ def _try(cell: Cell, machine: dict, guest: Guest, client: Client):
     cell.measured["said"] = said
     cell.require(re.fullmatch(machine["receiving"], said, re.S) is not None, f"status says: {said}")
     cell.require("\n" not in said, "status takes several lines for it")
-    # A warning, if there is one, and that it is ready.
+    # One line for the warning, if there is one, and one for ready.
     lines = daemon.log().count("\n") + 1
     cell.require(lines <= 2, f"the log has {lines} lines")
     answers = wait_until(lambda: client.ask(VIRTIO.guest4, "A", tries=1) is None, ANSWER_SECONDS)

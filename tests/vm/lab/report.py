@@ -1,4 +1,4 @@
-"""A run's results, as JSON and as a page."""
+"""Results of a run, as JSON and as a page."""
 
 import json
 import os
@@ -26,7 +26,7 @@ guests {acceleration}, NICs emulated by QEMU. A rate under emulation says nothin
 def write(
     folder: Path, cells: list[Cell], skipped: dict[str, str], seconds: int, commit: str | None, options: str
 ):
-    """Writes results.json and README.md; `skipped` has the kernels that there are not, and why."""
+    """Writes results.json and README.md; `skipped` has the missing kernels and the reasons."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = {
         "commit": commit or _output("git", "describe", "--always", "--dirty"),
@@ -93,7 +93,7 @@ def _explanations(cells: list[Cell]) -> str:
         if "said" in cell.measured:
             said.setdefault(cell.measured["said"], []).append(cell)
     if said:
-        lines += ["", "## What is said", ""]
+        lines += ["", "## Messages", ""]
         for line, where in said.items():
             lines.append(f"- {', '.join(dict.fromkeys(_place(cell) for cell in where))}: {line}")
     return "\n".join(lines)
@@ -131,7 +131,7 @@ def _soak(cells: list[Cell]) -> str:
 
 
 def machine() -> str:
-    """The machine that this runs on."""
+    """Describes the machine that this runs on."""
     model = next(
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
     )

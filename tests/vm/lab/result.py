@@ -1,4 +1,4 @@
-"""What was expected of a cell of the matrix, and what came of it."""
+"""Expectation and result of a cell of the matrix."""
 
 import re
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from .cache import Kernel
 from .guest import Guest
 
-# What of a kernel's log says that something is broken.
+# Lines of a kernel's log that report a fault.
 KERNEL_FAULT = re.compile(
     r"WARNING:|BUG:|Oops|general protection|Call Trace|refcount_t:|"
     r"NETDEV WATCHDOG|Tx Unit Hang|blocked for more than"
@@ -17,14 +17,14 @@ KERNEL_FAULT = re.compile(
 
 @dataclass
 class Cell:
-    """A kernel, a driver and a mode, and what was seen."""
+    """Kernel, driver and mode, and the result."""
 
     kernel: str
     release: str
     driver: str
     mode: str
     expected: str
-    # Why the expected is not the best mode.
+    # Reason why the expectation is less than the mode's best.
     because: str = ""
     got: str = ""
     failures: list[str] = field(default_factory=list)
@@ -33,26 +33,26 @@ class Cell:
 
     @staticmethod
     def of(kernel: Kernel, driver: str, mode: str, expected: str, because: str = "") -> "Cell":
-        """A cell of a kernel that there is."""
+        """Makes a cell of a kernel in the cache."""
         return Cell(kernel.label, kernel.release, driver, mode, expected, because)
 
     @property
     def verdict(self) -> str:
-        """One word."""
+        """Verdict in one word."""
         return "FAILED" if self.failures else "ok"
 
     def fail(self, failure: str):
-        """Notes a deviation."""
+        """Records a failure."""
         self.failures.append(" ".join(failure.split()))
 
     def require(self, condition: bool, failure: str):
-        """Notes a deviation unless `condition` holds."""
+        """Records a failure unless `condition` holds."""
         if not condition:
             self.fail(failure)
 
     @contextmanager
     def running(self):
-        """Times what is in it, and takes an error for a deviation."""
+        """Measures the time of its block, and records an exception as a failure."""
         started = time.monotonic()
         try:
             yield
@@ -61,12 +61,12 @@ class Cell:
         self.seconds = round(self.seconds + time.monotonic() - started, 1)
 
     def check_kernel_log(self, guest: Guest):
-        """Notes faults that the guest's kernel has logged since it was asked last, and forgets them."""
+        """Records faults in the guest's kernel log since the last call, and clears the log."""
         faults = [line for line in guest.output("dmesg -c").splitlines() if KERNEL_FAULT.search(line)]
         self.require(not faults, f"kernel: {'; '.join(faults[:4])}")
 
     def line(self) -> str:
-        """For the terminal."""
+        """Formats the cell for the terminal."""
         place = f"{self.release:24} {self.driver:11} {self.mode:10}"
         outcome = f"{self.got or '-':22} {self.seconds:5.0f} s  {self.verdict}"
         return "\n".join([f"{place} {outcome}", *(f"    {failure}" for failure in self.failures)])

@@ -1,4 +1,4 @@
-"""Zero-copy for longer: a million queries, and links and processes that come and go."""
+"""Long test of zero-copy: a million queries, link flaps, restarts and kills."""
 
 import subprocess
 from collections import Counter
@@ -17,21 +17,21 @@ from .nics import Nic
 from .result import Cell
 
 QUERIES = 1_000_000
-# A load of so many has so long: emulated, a guest answers one to four thousand a second.
+# Queries of a load, and its time limit: an emulated guest answers one to four thousand a second.
 PORTION, PORTION_SECONDS = 50_000, 600
 FLAPS = 20
 RESTARTS = 10
 QUERIES_AFTER = 2_000
-# Frames are in flight whenever the link or the process goes.
+# Rate of queries that keeps frames in flight whenever the link or the process goes down.
 BACKGROUND_QPS = 300
-# Answers of the last burst are with the kernel until the worker sends again.
+# Most frames in the TX ring at rest: the kernel holds the last burst's answers until the next send.
 TX_AT_REST_MAX = 64
 
 MODE = "driver zero-copy 2"
 
 
 class Soak:
-    """ringdnsd on one NIC of a guest."""
+    """Soak test of ringdnsd on one NIC of a guest."""
 
     def __init__(self, kernel: Kernel, guest: Guest, nic: Nic, folder: Path, tell: Callable[[Cell], None]):
         self.kernel, self.guest, self.nic, self.tell = kernel, guest, nic, tell
@@ -39,7 +39,7 @@ class Soak:
         self.daemon = Daemon(guest, nic.interface, (f"{nic.guest4}:53", f"[{nic.guest6}]:53"))
 
     def run(self):
-        """All of it."""
+        """Runs all parts."""
         for name, part in (
             ("million", self._million),
             ("flaps", self._flaps),
@@ -87,7 +87,7 @@ class Soak:
         cell.measured |= {"queries": QUERIES, "answered": answered, "received": received}
 
     def _flaps(self, cell: Cell):
-        """Half of them by the guest's own hand, half by that of whoever pulls the cable."""
+        """Takes the link down and up: half of the times in the guest, half by the carrier."""
         interface = self.nic.interface
         for flap in range(FLAPS):
             with self._background():
@@ -118,7 +118,8 @@ class Soak:
             receiving = self.daemon.receiving()
             cell.require(str(receiving) == MODE, f"restart {number}: {receiving.text}")
             at_start += Counter(settled(self.daemon)["total"]["dropped"])
-        # virtio's ring may hold packets from before the program, with checksums that the kernel was to finish.
+        # virtio's ring may hold packets from before the program, with checksums that the kernel
+        # would have completed.
         cell.measured |= {"restarts": RESTARTS, "dropped_at_start": dict(at_start)}
         before = settled(self.daemon)["total"]["dropped"]
         load = self.client.load(self.nic.guest4, QUERIES_AFTER, PORTION_SECONDS)
@@ -127,7 +128,7 @@ class Soak:
 
     @contextmanager
     def _background(self):
-        """Queries under way, whatever becomes of them."""
+        """Sends queries for the duration of a block, whether or not they are answered."""
         command = (
             self.client.ringbench,
             "run",
@@ -155,11 +156,11 @@ class Soak:
         return self.guest.run(f"cat /sys/class/net/{self.nic.interface}/carrier")[1].strip()
 
     def _sockets(self) -> int:
-        """AF_XDP sockets of the guest."""
+        """Returns the number of AF_XDP sockets in the guest."""
         return int(self.guest.output("awk '$1 == \"XDP\" { print $3 }' /proc/net/protocols"))
 
     def _frames(self) -> list[dict]:
-        """Where the frames of each queue are when nothing happens."""
+        """Returns the places of each queue's frames at rest."""
         return [worker["frames"] for worker in settled(self.daemon)["workers"][:-1]]
 
     def _check_frames(self, cell: Cell):
@@ -186,7 +187,7 @@ def run(
     nics: tuple[Nic, ...],
     tell: Callable[[Cell], None],
 ):
-    """Soaks one NIC after the other, each in a guest of its own."""
+    """Tests one NIC after the other, each in a guest of its own."""
     archives = (programs, initrd.modules(kernel))
     for nic in nics:
         with Guest(cache, kernel, archives, (nic,), memory_mib=MEMORY_MIB) as guest:

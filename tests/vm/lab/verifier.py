@@ -1,6 +1,6 @@
-"""What each kernel's verifier says to the XDP programs, and whether they then do what they are for.
+"""Loads the XDP programs on each kernel, to try its verifier, and checks that they then work.
 
-A guest without NICs: a veth pair in it is enough, and each kernel's driver for that has XDP.
+The guest has no NICs: a veth pair in it is enough, since each kernel's veth driver has XDP.
 """
 
 import json
@@ -16,13 +16,13 @@ from .result import Cell
 
 QUERIES = 500
 MODE = "driver copy 1"
-# What the generator needs came with 5.18: BPF_PROG_TEST_RUN on live frames, and a helper.
+# First Linux with the generator's needs: BPF_PROG_TEST_RUN on live frames, and a helper.
 GENERATOR_SINCE = (5, 18)
 SENDS, NO_HELPER = "loads and sends", "lacks a helper"
 
 
 def verify(cache: Cache, kernels: list[Kernel], programs: bytes, tell: Callable[[Cell], None]):
-    """Tries all kernels, two at a time: a guest has one processor."""
+    """Tries all kernels, two at a time, since each guest has one processor."""
     with ThreadPoolExecutor(2) as pool:
         for cells in pool.map(lambda kernel: _kernel(cache, kernel, programs), kernels):
             for cell in cells:
@@ -69,19 +69,19 @@ def _steer(cell: Cell, guest: Guest):
 
 
 def _generate(cell: Cell, guest: Guest):
-    """The generator on the client's end, for a second."""
+    """Runs the generator on the client's end, for a second."""
     status, printed = guest.run(
         "/sbin/ip netns exec client ringbench run --backend xdp --interface client9 --server-mac "
         "$(cat /sys/class/net/nic9/address) --target 10.53.9.2:53 --count 100 --qps 500 --duration 1 "
         "--quiet --json"
     )
     if status:
-        # The rest of the programs may be right or wrong: the verifier stops here.
+        # The verifier stops at the first error, so the rest of the programs stays untested.
         lacks = "invalid func" in printed and "Linux 5.18" in printed
         cell.got = NO_HELPER if lacks else "refused"
         cell.require(cell.got == cell.expected, printed[-500:])
         return
     load = json.loads(printed)
     cell.got = SENDS
-    cell.require(cell.got == cell.expected, f"it {cell.got}: mend the table")
+    cell.require(cell.got == cell.expected, f"unexpectedly it {cell.got}: correct GENERATOR_SINCE")
     cell.require(load["responses"] > 0, f"no answer to {load['sent']['queries']} queries")

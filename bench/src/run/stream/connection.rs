@@ -1,4 +1,5 @@
-//! One connection: what waits to be written, what was read of a message that is not whole yet.
+//! Connection with the queries that wait to be written, and the bytes of a message that is not
+//! complete yet.
 
 use super::tls::Tls;
 use anyhow::{Context, Result};
@@ -15,20 +16,20 @@ use std::{
     time::Duration,
 };
 
-/// How long the first connection may take.
+/// Time within which the first connection must open.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// What waits to be written at most: more would only hide how slow the server reads.
+/// Most bytes that wait to be written: more would only hide that the server reads slowly.
 const ROOM: usize = 64 << 10;
-/// What is read at a time.
+/// Bytes that are read at a time.
 const CHUNK: usize = 64 << 10;
 
 pub(super) struct Connection {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
-    /// Queries with their lengths before them, and how much of it was written.
+    /// Queries with their length prefixes, and the number of bytes already written.
     out: Vec<u8>,
     written: usize,
-    /// What was read: `filled` bytes.
+    /// Buffer of bytes read, of which `filled` are valid.
     inbox: Box<[u8]>,
     filled: usize,
     sent: u64,
@@ -36,7 +37,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, and shakes hands, before it returns.
+    /// Connects, and completes the handshake before it returns.
     pub fn open(target: SocketAddr, tls: Option<&Tls>) -> Result<Self> {
         let mut socket = TcpStream::connect_timeout(&target, PATIENCE)
             .with_context(|| format!("cannot connect to {target}: does a server listen there on TCP?"))?;
@@ -55,7 +56,7 @@ impl Connection {
         Ok(Connection::over(socket, tls)?)
     }
 
-    /// Begins to connect. What is written waits until it has; whether it has shows then.
+    /// Begins to connect. Data waits until the connection is open; failure shows then.
     pub fn begin(target: SocketAddr, tls: Option<&Tls>) -> Result<Self> {
         let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -77,7 +78,7 @@ impl Connection {
         &self.socket
     }
 
-    /// What to sleep for.
+    /// Returns the events to sleep for.
     pub fn awaits(&self) -> PollFlags {
         let writing = !self.out.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write());
         if writing { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN }
@@ -88,7 +89,7 @@ impl Connection {
         self.out.len() < ROOM
     }
 
-    /// Queries without an answer so far.
+    /// Returns the number of queries without an answer so far.
     pub fn waiting(&self) -> u64 {
         self.sent.saturating_sub(self.answered)
     }
@@ -101,14 +102,14 @@ impl Connection {
         self.sent += 1;
     }
 
-    /// Writes what the socket takes.
+    /// Writes as much as the socket takes.
     #[inline]
     pub fn flush(&mut self) -> io::Result<()> {
         loop {
             let rest = &self.out[self.written..];
             let taken = match &mut self.tls {
                 _ if rest.is_empty() => 0,
-                // Takes as much as its buffer has room for.
+                // TLS takes as much as its buffer has room for.
                 Some(tls) => tls.writer().write(rest)?,
                 None => unless_busy(self.socket.write(rest))?,
             };
@@ -158,7 +159,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Hands over the whole messages that were read, and returns how many.
+    /// Passes the complete messages that were read to `take`, and returns their number.
     #[inline]
     pub fn messages(&mut self, mut take: impl FnMut(&[u8])) -> usize {
         let (mut at, mut count) = (0, 0);
@@ -168,7 +169,7 @@ impl Connection {
             at += 2 + message.len();
             count += 1;
         }
-        // Less than one message is left, so there is room for another and more.
+        // Less than one message is left, so there is room for more than another.
         self.inbox.copy_within(at..self.filled, 0);
         self.filled -= at;
         self.answered += count as u64;
@@ -176,7 +177,7 @@ impl Connection {
     }
 }
 
-/// Nothing, where there was nothing to be had or no room.
+/// Returns 0 if the call would have blocked.
 fn unless_busy(done: io::Result<usize>) -> io::Result<usize> {
     match done {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),

@@ -1,4 +1,5 @@
-//! DNS over TCP (RFC 7766) and TLS (RFC 7858): many queries on each of a few connections, answers in whatever order.
+//! DNS over TCP (RFC 7766) and TLS (RFC 7858): many queries on each of a few connections, with
+//! answers in any order.
 
 mod connection;
 mod tls;
@@ -23,11 +24,11 @@ use std::{
 /// Connections to a server.
 #[derive(Debug)]
 pub struct Streams {
-    /// Whom to.
+    /// Address of the server.
     pub target: SocketAddr,
-    /// How many a sender.
+    /// Number of connections of a sender.
     pub connections: u16,
-    /// Whether and how they are encrypted.
+    /// Encryption of the connections, if any.
     pub tls: Option<Tls>,
 }
 
@@ -54,19 +55,19 @@ impl Transport for Streams {
         })
     }
 
-    /// A sender's connections share their IDs: any of them can carry any query.
+    /// Returns 1: a sender's connections share their IDs, and any of them can carry any query.
     fn flows(&self) -> u32 {
         1
     }
 }
 
-/// One sender's connections.
+/// Connections of one sender.
 pub struct Connections {
     lane: usize,
     target: SocketAddr,
     tls: Option<Tls>,
     connections: Vec<Place>,
-    /// Which to send on, and to read from, next.
+    /// Index of the next connection to send on, and of the next to read from.
     send_turn: usize,
     receive_turn: usize,
     opened: u64,
@@ -74,17 +75,17 @@ pub struct Connections {
     interrupted: u64,
 }
 
-/// A connection, or when to try to make it again.
+/// Connection, or the time of the next attempt to open it.
 struct Place {
     open: Option<Connection>,
     retry: Instant,
 }
 
-/// Between two tries to connect.
+/// Time between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(50);
 
 impl Connections {
-    /// A connection that has ended takes its queries with it.
+    /// Drops a connection that has ended, with its queries.
     fn lose(&mut self, nth: usize) {
         let place = &mut self.connections[nth];
         if let Some(connection) = place.open.take() {
@@ -94,7 +95,7 @@ impl Connections {
         }
     }
 
-    /// Begins to connect again where it is time.
+    /// Begins to connect again if it is time.
     fn restore(&mut self, nth: usize) {
         let place = &mut self.connections[nth];
         if place.open.is_none() && place.retry <= Instant::now() {
@@ -148,7 +149,7 @@ impl Wire for Connections {
             let Some(connection) = &mut self.connections[nth].open else { continue };
             let route = Route { lane: self.lane, flow: 0 };
             let read = connection.flush().and_then(|()| connection.read());
-            // What came before an end is worth as much.
+            // Answers from before the end of the connection still count.
             let received = connection.messages(|message| take(route, message));
             if read.is_err() {
                 self.lose(nth);

@@ -1,4 +1,4 @@
-//! How a server's certificate is looked at.
+//! Verification of the server's certificate.
 
 use anyhow::{Context, Result, bail};
 use rustls::{
@@ -12,18 +12,18 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 /// Options of DNS over TLS.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct TlsArgs {
-    /// Certificates (PEM) that the server's must be signed by (dot).
+    /// Certificates (PEM) of the authorities that must have signed the server's (dot).
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     pub ca: Option<PathBuf>,
-    /// Take any certificate (dot).
+    /// Accept any certificate (dot).
     #[arg(long)]
     pub insecure: bool,
-    /// The name that the server's certificate must have; its address when absent (dot).
+    /// Name that the server's certificate must have. Default: the server's address (dot).
     #[arg(long, value_name = "NAME")]
     pub tls_name: Option<String>,
 }
 
-/// What connections are encrypted with.
+/// TLS configuration of the connections.
 #[derive(Clone, Debug)]
 pub struct Tls {
     config: Arc<ClientConfig>,
@@ -31,7 +31,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// As `args` say.
+    /// Returns the configuration that `args` give.
     pub fn new(args: &TlsArgs, target: SocketAddr) -> Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -45,7 +45,7 @@ impl Tls {
                     roots.add(certificate.with_context(said)?).with_context(said)?;
                 }
                 if roots.is_empty() {
-                    bail!("{} holds no certificate: it should be PEM", path.display());
+                    bail!("{} holds no certificate: it must be PEM", path.display());
                 }
                 builder.with_root_certificates(roots).with_no_client_auth()
             }
@@ -54,26 +54,26 @@ impl Tls {
                 .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
                 .with_no_client_auth(),
             None => bail!(
-                "--backend dot wants --ca with the server's authority, or --insecure to take any server"
+                "--backend dot needs --ca with the server's authority, or --insecure to accept any server"
             ),
         };
-        // RFC 7858 names no ALPN; IANA does.
+        // RFC 7858 specifies no ALPN; the name is from IANA's registry.
         config.alpn_protocols = vec![b"dot".to_vec()];
         let name = match &args.tls_name {
             Some(name) => ServerName::try_from(name.clone())
-                .with_context(|| format!("--tls-name \"{name}\" is no host name and no address"))?,
+                .with_context(|| format!("--tls-name \"{name}\" is neither a host name nor an address"))?,
             None => ServerName::from(target.ip()),
         };
         Ok(Tls { config: Arc::new(config), name })
     }
 
-    /// The client's end of a connection.
+    /// Returns the client's end of a connection.
     pub fn client(&self) -> Result<ClientConnection> {
         ClientConnection::new(self.config.clone(), self.name.clone()).context("TLS cannot be set up")
     }
 }
 
-/// Takes every certificate: what is measured is a server of one's own.
+/// Verifier that accepts every certificate: the server under test is the operator's own.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! What the generator must know of its interface, and what that counts.
+//! Interface of the generator: its addresses and its counters.
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
@@ -11,36 +11,36 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a link may take to come back.
+/// Time within which a link must come back.
 const LINK_PATIENCE: Duration = Duration::from_secs(15);
 const LINK_CHECK: Duration = Duration::from_millis(20);
 
-/// An interface of this network namespace.
+/// Interface of this network namespace.
 #[derive(Debug)]
 pub struct Device {
-    /// Its name.
+    /// Name of the interface.
     pub name: String,
-    /// Its number.
+    /// Index of the interface.
     pub index: u32,
-    /// Its MAC address.
+    /// MAC address.
     pub mac: [u8; 6],
-    /// Its IP address, of the target's family.
+    /// IP address, of the target's family.
     pub address: IpAddr,
 }
 
-/// Packets since the interface was made.
+/// Counters of packets since the interface was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// Received.
+    /// Number of packets received.
     pub rx_packets: u64,
-    /// Sent.
+    /// Number of packets sent.
     pub tx_packets: u64,
     /// Bytes received, from Ethernet header to the end of the packet.
     pub rx_bytes: u64,
 }
 
 impl Device {
-    /// The interface called `name`, with an address to ask `target` from.
+    /// Finds the interface called `name`, with an address to ask `target` from.
     pub fn find(name: &str, target: IpAddr) -> Result<Self> {
         let mut link = None;
         let mut address = None;
@@ -63,7 +63,7 @@ impl Device {
         Ok(Device {
             name: name.into(),
             index,
-            mac: mac.with_context(|| format!("{name} is no Ethernet interface"))?,
+            mac: mac.with_context(|| format!("{name} is not an Ethernet interface"))?,
             address: address.with_context(|| {
                 format!(
                     "{name} has no {family} address to ask {target} from: give it one with `ip address add`"
@@ -72,7 +72,7 @@ impl Device {
         })
     }
 
-    /// The MAC address of a neighbour, from the kernel's table.
+    /// Returns the MAC address of a neighbour, from the kernel's table.
     pub fn neighbour(&self, ip: IpAddr) -> Result<[u8; 6]> {
         #[derive(Deserialize)]
         struct Entry {
@@ -91,7 +91,7 @@ impl Device {
         let known = entries.into_iter().find_map(|entry| entry.lladdr);
         let known = known.with_context(|| {
             format!(
-                "{} does not know the MAC address of {ip}: ping it first, or give --server-mac",
+                "the kernel does not know the MAC address of {ip} on {}: ping it first, or give --server-mac",
                 self.name
             )
         })?;
@@ -104,7 +104,7 @@ impl Device {
         while !self.is_running()? {
             ensure!(
                 Instant::now() < deadline,
-                "{} has had no link for {LINK_PATIENCE:?}: is it up (`ip link set {} up`), and the cable in?",
+                "{} has had no link for {LINK_PATIENCE:?}: is it up (`ip link set {} up`), and is the cable plugged in?",
                 self.name,
                 self.name
             );
@@ -118,16 +118,16 @@ impl Device {
         Ok(all.any(|i| i.interface_name == self.name && i.flags.contains(InterfaceFlags::IFF_RUNNING)))
     }
 
-    /// What the interface has counted so far.
+    /// Returns the interface's counters so far.
     pub fn counters(&self) -> Result<Counters> {
-        // Of this thread's network namespace; sysfs shows that of whoever mounted it.
+        // The file of this thread's network namespace; sysfs shows the namespace of its mount.
         const FILE: &str = "/proc/thread-self/net/dev";
         let text = fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
         counters_of(&self.name, &text).with_context(|| format!("{FILE} does not list {}", self.name))
     }
 }
 
-/// Link-local addresses would need a zone.
+/// Whether an address works without a zone, which link-local addresses need.
 fn is_routed(ip: &std::net::Ipv6Addr) -> bool {
     !ip.is_unicast_link_local()
 }
@@ -142,7 +142,7 @@ fn counters_of(name: &str, text: &str) -> Option<Counters> {
 pub fn parse_mac(text: &str) -> Result<[u8; 6], String> {
     let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
     let mac = bytes.and_then(|bytes| bytes.try_into().ok());
-    mac.ok_or_else(|| format!("\"{text}\" is no MAC address: write six bytes, as in 02:00:00:00:53:02"))
+    mac.ok_or_else(|| format!("\"{text}\" is not a MAC address: write six bytes, as in 02:00:00:00:53:02"))
 }
 
 #[cfg(test)]

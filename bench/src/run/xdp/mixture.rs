@@ -1,4 +1,4 @@
-//! What the generator's program is given to send: templates, and their order.
+//! Templates of queries for the generator's program, and their order.
 
 use crate::{
     mix::Pick,
@@ -10,24 +10,26 @@ use anyhow::{Context, Result, ensure};
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use ringdns_abi::generator::{MAX_ORDER, MAX_TEMPLATES, Template};
 
-/// Orders are at least this long, and this many times as long as the list of names, if the drawn order is.
+/// Least length of orders, as far as the drawn order is that long. They also have at least
+/// `REPEATS` entries for each name.
 const SHORTEST: usize = 1 << 16;
 const REPEATS: usize = 16;
 
-/// Templates for the names and for the random names, and their order. A template of a random name stands in the order
-/// once, and is replaced by another when the program has passed it, so that no random name is asked twice.
+/// Templates of the names and of the random names, and their order. A random name's template occurs
+/// in the order once, and is replaced by another when the program has passed it, so that no random
+/// name is asked twice.
 pub struct Mixture<'p> {
     plan: &'p Plan,
     order: Vec<u32>,
-    /// Where in the order random names stand.
+    /// Positions of random names in the order.
     random: Vec<u32>,
-    /// How many random names have been replaced.
+    /// Number of random names replaced so far.
     renewed: u64,
     rng: SmallRng,
 }
 
 impl<'p> Mixture<'p> {
-    /// The plan's mix, as far as the program's maps hold it.
+    /// Returns the plan's mix, as far as the program's maps hold it.
     pub fn new(plan: &'p Plan) -> Result<Self> {
         let names = plan.questions.len();
         ensure!(
@@ -51,22 +53,22 @@ impl<'p> Mixture<'p> {
         Ok(Mixture { plan, order, random, renewed: 0, rng: SmallRng::seed_from_u64(plan.seed) })
     }
 
-    /// Indices of templates in the order that they are sent in.
+    /// Returns the indices of templates in the order in which they are sent.
     pub fn order(&self) -> &[u32] {
         &self.order
     }
 
-    /// How many templates there are.
+    /// Returns the number of templates.
     pub fn templates(&self) -> u32 {
         (self.plan.questions.len() + self.random.len()) as u32
     }
 
-    /// Whether there are random names among them.
+    /// Whether the order has random names.
     pub fn has_random(&self) -> bool {
         !self.random.is_empty()
     }
 
-    /// Makes a template: of a name, or of a random name never made before.
+    /// Makes a template of a name, or of a random name never made before.
     pub fn template(&mut self, index: u32) -> Result<Template> {
         let Plan { questions, template, .. } = self.plan;
         let spelling = self.rng.next_u64();
@@ -78,13 +80,13 @@ impl<'p> Mixture<'p> {
         write(template, &question[..len], spelling)
     }
 
-    /// The templates of random names that the program has passed when it is at `sequence`, and that were not renewed
-    /// since.
+    /// Returns the templates of random names that the program has passed when it is at `sequence`,
+    /// and that were not renewed since.
     pub fn passed(&mut self, sequence: u64) -> Vec<u32> {
         let (len, count) = (self.order.len() as u64, self.random.len() as u64);
         let within = (sequence % len) as u32;
         let passed = sequence / len * count + self.random.partition_point(|at| *at < within) as u64;
-        // A full round behind, each is renewed once.
+        // A full round behind, each template is renewed once.
         let first = self.renewed.max(passed.saturating_sub(count));
         self.renewed = passed;
         let names = self.plan.questions.len() as u32;

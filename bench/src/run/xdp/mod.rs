@@ -1,6 +1,7 @@
-//! The generator in the kernel: an XDP program writes queries into recycled frames and sends them straight out of an
-//! interface, another counts the answers that come back. A core makes several million queries a second this way, so
-//! that it is the server that is measured, and not the generator.
+//! Generator in the kernel: an XDP program writes queries into recycled frames and sends them
+//! straight out of an interface, and another counts the answers that come back. A core makes
+//! several million queries a second this way, so that the server is the bottleneck, and not the
+//! generator.
 
 pub mod interface;
 mod mixture;
@@ -33,14 +34,14 @@ use std::{
 /// Options of the XDP generator.
 #[derive(Clone, Debug, clap::Args)]
 pub struct XdpArgs {
-    /// The interface that queries leave by and answers come back to (xdp, rings).
+    /// Interface that queries leave by and answers come back to (xdp, rings).
     #[arg(long, required_if_eq_any([("backend", "xdp"), ("backend", "rings")]))]
     pub interface: Option<String>,
-    /// MAC address of the server, or of the router before it; found in the neighbour table when absent
+    /// MAC address of the server, or of the router before it. Default: from the neighbour table
     /// (xdp, rings).
     #[arg(long, value_name = "MAC", value_parser = parse_mac)]
     pub server_mac: Option<[u8; 6]>,
-    /// First of the source ports (xdp, rings).
+    /// First source port (xdp, rings).
     #[arg(long, default_value_t = 10_000)]
     pub first_port: u16,
     /// Binary logarithm of the number of source ports (xdp, rings).
@@ -49,31 +50,31 @@ pub struct XdpArgs {
     /// Ask from all addresses of this prefix in turn; the server must have a route back to them (rings).
     #[arg(long, value_name = "PREFIX")]
     pub clients: Option<Clients>,
-    /// Queries that are later than this are never sent: what the generator missed while it was off its core must not
-    /// reach the server as a burst (xdp).
+    /// Longest delay of a query, in microseconds; later ones are never sent, so that queries that
+    /// the generator missed while it was off its core do not reach the server as a burst (xdp).
     #[arg(long, default_value_t = 200)]
     pub max_lag_us: u64,
 }
 
-/// What a run found.
+/// Results of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was counted from start to end.
+    /// Counts from start to end.
     pub tally: Tally,
-    /// What went over the interface while the load was steady.
+    /// Traffic over the interface while the load was steady.
     pub traffic: Traffic,
 }
 
-/// After so long the load is steady: the kernel takes some 20 ms to set up a run.
+/// Time after which the load is steady: the kernel takes about 20 ms to set up a run.
 const RAMP: Duration = Duration::from_millis(300);
-/// How long to wait for the last answers.
+/// Time to wait for the last answers.
 const DRAIN: Duration = Duration::from_millis(200);
-/// How often random names that were asked are replaced by others.
+/// Time between two replacements of random names that were asked.
 const RENEWAL: Duration = Duration::from_millis(5);
 
-/// Runs the plan and returns what was counted.
+/// Runs the plan and returns the results.
 pub fn run(plan: &Plan, args: &XdpArgs, target: SocketAddr, series: &Series) -> Result<Outcome> {
-    let name = args.interface.as_deref().context("--backend xdp wants an --interface")?;
+    let name = args.interface.as_deref().context("--backend xdp needs an --interface")?;
     let device = Device::find(name, target.ip())?;
     let flow = Flow {
         source_mac: device.mac,
@@ -99,13 +100,14 @@ pub fn run(plan: &Plan, args: &XdpArgs, target: SocketAddr, series: &Series) -> 
     let totals = board.snapshot_whole()?;
     ensure!(
         totals.progress.failed == 0,
-        "{} queries could not be built: a fault of ringbench",
+        "{} queries could not be built: this is a bug in ringbench",
         totals.progress.failed
     );
     Ok(Outcome { tally: totals.tally()?, traffic })
 }
 
-/// Lets the load become steady, then measures it for the plan's duration. Replaces random names that were asked.
+/// Waits until the load is steady, then measures it for the plan's duration. Replaces random names
+/// that were asked.
 fn watch(
     plan: &Plan,
     device: &Device,
@@ -134,7 +136,7 @@ fn watch(
     Ok(Sample::take(device, board)?.since(&before))
 }
 
-/// Intervals out of the programs' counters.
+/// Sampler that makes intervals out of the programs' counters.
 struct Sampler<'s> {
     series: &'s Series,
     began: Instant,
@@ -149,7 +151,7 @@ impl<'s> Sampler<'s> {
         Ok(Sampler { series, began, interval: Interval::new(0)?, before: Snapshot::default() })
     }
 
-    /// Hands over the interval that has ended, if one has.
+    /// Adds the interval that has ended, if one has.
     fn look(&mut self, board: &Board) -> Result<()> {
         let index = self.series.index(self.began.elapsed().as_nanos() as u64);
         if index != self.interval.index {
@@ -163,7 +165,7 @@ impl<'s> Sampler<'s> {
     }
 }
 
-/// What stood in all counters at one time.
+/// Values of all counters at one time.
 struct Sample {
     when: Instant,
     board: Snapshot,
@@ -192,7 +194,7 @@ impl Sample {
     }
 }
 
-/// The thread that is in the kernel, generating.
+/// Thread in the kernel that generates.
 struct Generator {
     thread: JoinHandle<Result<()>>,
     done: Arc<AtomicBool>,
@@ -200,11 +202,11 @@ struct Generator {
 
 impl Generator {
     fn start(programs: Programs, cores: &[usize]) -> Result<Self> {
-        // A signal is what ends a run in the kernel; it must not end the process.
+        // A signal ends a run in the kernel; it must not end the process.
         signal_hook::flag::register(Signal::SIGUSR1 as i32, Arc::default())
             .context("cannot catch SIGUSR1")?;
         let done = Arc::new(AtomicBool::new(false));
-        // Progress is kept a core, so that the generator may not move.
+        // Progress is counted per core, so the generator must not move.
         let core = cores.first().copied().unwrap_or(0);
         let thread = thread::Builder::new().name("generator".into()).spawn({
             let done = done.clone();
@@ -225,7 +227,8 @@ impl Generator {
 
     fn stop(self) -> Result<()> {
         self.done.store(true, Relaxed);
-        // A signal that comes just before the thread enters the kernel is lost on it: ask again.
+        // The thread loses a signal that comes just before it enters the kernel, so the signal is
+        // repeated.
         while !self.thread.is_finished() {
             if let Err(error) = pthread_kill(self.thread.as_pthread_t(), Signal::SIGUSR1) {
                 bail!("cannot stop the generator: {error}");

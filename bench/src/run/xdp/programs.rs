@@ -1,4 +1,4 @@
-//! The generator's two programs in the kernel, and the maps that they share with us.
+//! Two programs of the generator in the kernel, and the maps that they share with this process.
 
 use super::{interface::Device, mixture::Mixture};
 use crate::{run::series::Interval, tally::Tally};
@@ -14,16 +14,16 @@ use ringdns_abi::generator::{
 };
 use std::{io, time::Duration};
 
-/// What `ebpf/build.sh` built. Committed, so that building takes no BPF toolchain.
+/// Output of `ebpf/build.sh`. Committed, so that a build needs no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../ebpf/generator.bpf.o");
 
-/// Frames that the kernel processes at a time.
+/// Number of frames that the kernel processes at a time.
 const BATCH: u32 = 64;
 
-/// The programs.
+/// Loaded programs.
 pub struct Programs(Ebpf);
 
-/// The sink on its interface: taken off when dropped.
+/// Sink on its interface; dropping it detaches the program.
 pub struct Attached(#[expect(dead_code, reason = "held for its drop")] FdLink);
 
 impl Programs {
@@ -62,14 +62,14 @@ impl Programs {
             sink.attach_to_if_index(device.index, XdpMode::Driver).and_then(|link| sink.take_link(link));
         let link = attached.with_context(|| {
             format!(
-                "{} does not take an XDP program: has it one already (`ip link`), or no driver mode?",
+                "{} does not accept an XDP program: does it have one already (`ip link`), or no driver mode?",
                 device.name
             )
         })?;
         Ok(Attached(link.try_into().context("the kernel has no XDP links: Linux 5.9 or later is needed")?))
     }
 
-    /// Generates, on the core that this is called on, until a signal comes, or for four billion slots.
+    /// Generates on the calling thread's core, until a signal comes, or for four billion slots.
     pub fn generate(&self) -> Result<()> {
         let frame = [0; FRAME_LEN];
         let mut options = TestRunOptions::new();
@@ -86,14 +86,13 @@ impl Programs {
             Err(ProgramError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::Interrupted => {
                 Ok(())
             }
-            Err(error) => {
-                Err(error).context("the kernel does not run programs on live frames: Linux 5.18 has it")
-            }
+            Err(error) => Err(error)
+                .context("the kernel does not run programs on live frames: Linux 5.18 or later is needed"),
         }
     }
 }
 
-/// The maps: what to send, and what has become of it.
+/// Maps of the programs: templates, and counters.
 pub struct Board {
     config: Config,
     config_map: Array<MapData, Config>,
@@ -105,7 +104,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// Sets how often queries leave, and how late they may.
+    /// Sets the rate of the queries, and their longest delay.
     pub fn set_pace(&mut self, qps: Option<f64>, max_lag: Duration) -> Result<()> {
         self.config.interval_ns = qps.map_or(0, |qps| (1e9 / qps).max(1.0) as u64);
         self.config.max_lag_ns = max_lag.as_nanos() as u64;
@@ -137,7 +136,7 @@ impl Board {
             .context("cannot write the generator's templates")
     }
 
-    /// What has been counted so far, over all cores.
+    /// Returns the counters so far, over all cores.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let mut sum = Snapshot { latencies: vec![0; BUCKETS as usize], ..Snapshot::default() };
         sum.progress = self.progress.get(&0, 0)?;
@@ -154,7 +153,7 @@ impl Board {
         Ok(sum)
     }
 
-    /// The same, latencies included: a call of the kernel for each bucket.
+    /// Returns the counters with latencies: one system call for each bucket.
     pub fn snapshot_whole(&self) -> Result<Snapshot> {
         let mut sum = self.snapshot()?;
         for (index, bucket) in (0..).zip(&mut sum.latencies) {
@@ -164,19 +163,19 @@ impl Board {
     }
 }
 
-/// What the programs have counted.
+/// Counters of the programs.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Of the generator.
+    /// Counters of the generator.
     pub progress: Progress,
-    /// Of the sink.
+    /// Counters of the sink.
     pub received: Received,
-    /// Answers by latency bucket.
+    /// Number of answers by latency bucket.
     latencies: Vec<u64>,
 }
 
 impl Snapshot {
-    /// Counts into `interval` what happened since `before`.
+    /// Adds the counts since `before` to `interval`.
     pub fn since(&self, before: &Snapshot, interval: &mut Interval) {
         interval.sent = self.progress.sent - before.progress.sent;
         interval.answered = self.received.answers - before.received.answers;
@@ -186,7 +185,7 @@ impl Snapshot {
         }
     }
 
-    /// As every generator reports.
+    /// Returns the counts in the form of every generator.
     pub fn tally(&self) -> Result<Tally> {
         let mut tally = Tally::new()?;
         tally.names.sent = self.progress.sent;
@@ -201,7 +200,7 @@ impl Snapshot {
     }
 }
 
-/// The middle of a bucket stands for it: it is 1/32 wide.
+/// Returns the middle of a bucket, which is 1/32 wide.
 fn middle(bucket: u32) -> u64 {
     bucket_start(bucket).midpoint(bucket_start(bucket + 1)).max(1)
 }
@@ -222,6 +221,6 @@ where
         format!("the generator's object lacks the map {name}: rebuild it with ebpf/build.sh")
     })?;
     M::try_from(map).with_context(|| {
-        format!("the generator's map {name} is of another kind: rebuild it with ebpf/build.sh")
+        format!("the generator's map {name} has another type: rebuild it with ebpf/build.sh")
     })
 }

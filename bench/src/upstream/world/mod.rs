@@ -1,6 +1,8 @@
-//! A small Internet: zones with the data that real ones have, and a recursive resolver's word about all of it.
+//! Small Internet: zones with the data that real ones have, and the answers of a recursive resolver
+//! about all of it.
 //!
-//! Every name's data follows from the name alone. What a name owns depends on its first label: see [`zone`].
+//! Every name's data follows from the name alone. The first label of a name decides its records:
+//! see [`zone`].
 
 mod zone;
 
@@ -15,12 +17,12 @@ use hickory_proto::{
 use std::collections::HashSet;
 use zone::{Kind, Node, Zone, alias};
 
-/// What is advertised and kept to over UDP (RFC 9715).
+/// Size that is advertised and kept over UDP, in bytes (RFC 9715).
 const UDP_SIZE: u16 = 1232;
-/// No chain of aliases that is served is longer.
+/// Longest chain of aliases that is served.
 const CHAIN: usize = 12;
 
-/// All zones, and those above them.
+/// All zones, and the names above them.
 #[derive(Debug)]
 pub struct World {
     apexes: HashSet<Name>,
@@ -28,23 +30,23 @@ pub struct World {
     above: HashSet<Name>,
 }
 
-/// What there is to say to a question.
+/// Records that answer a question.
 #[derive(Debug, Default)]
 struct Found {
     status: Option<ResponseCode>,
     answers: Vec<Record>,
     authorities: Vec<Record>,
     additionals: Vec<Record>,
-    /// Whether all of it is signed.
+    /// Whether all of them are signed.
     secure: bool,
 }
 
 impl World {
-    /// A world of these zones.
+    /// Returns a world of these zones.
     pub fn new<'a>(apexes: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let mut world = World { apexes: HashSet::new(), above: HashSet::from([Name::root()]) };
         for apex in apexes {
-            // Checks the length as well.
+            // Checks the length too.
             wire_name(apex)?;
             let mut apex = Name::from_ascii(apex)?.to_lowercase();
             apex.set_fqdn(true);
@@ -58,7 +60,7 @@ impl World {
         Ok(world)
     }
 
-    /// The zone that a name is in.
+    /// Returns the zone of a name.
     fn zone(&self, name: &Name) -> Zone {
         let mut apex = name.to_lowercase();
         while !self.apexes.contains(&apex) && !self.above.contains(&apex) {
@@ -68,7 +70,7 @@ impl World {
         Zone::new(apex, is_leaf)
     }
 
-    /// Follows aliases to their end.
+    /// Follows aliases to their end, and returns all records on the way.
     fn find(&self, question: &Query, dnssec_ok: bool) -> Found {
         let mut found = Found { secure: true, ..Found::default() };
         let mut name = question.name.clone();
@@ -77,7 +79,7 @@ impl World {
             let mut zone = self.zone(&name);
             let mut node = zone.node(&name);
             if qtype == RecordType::DS && *zone.apex() == name && !name.is_root() {
-                // RFC 4035 section 3.1.4.1: the parent has it.
+                // RFC 4035 section 3.1.4.1: the parent zone has it.
                 zone = self.zone(&name.base_name());
                 node = Node::Owner(Kind::Empty);
             }
@@ -160,7 +162,7 @@ impl World {
 impl Answering for World {
     fn answer(&self, query: &[u8], over: Over, reply: &mut Vec<u8>) -> bool {
         reply.clear();
-        // Who sends what cannot be read gets nothing: forwarders do not.
+        // A query that cannot be parsed gets no answer: forwarders do not send such queries.
         let Ok(query) = Message::from_vec(query) else { return false };
         if query.metadata.message_type != MessageType::Query {
             return false;
@@ -177,19 +179,19 @@ impl Answering for World {
         }
         let Ok(cut) = response.truncate().to_vec() else { return false };
         *reply = cut;
-        // `truncate` makes a message of its own.
+        // `truncate` makes a message with an ID of its own.
         reply[..2].copy_from_slice(&response.metadata.id.to_be_bytes());
         reply[2] |= 0x80;
         true
     }
 }
 
-/// Types that ask for no data (RFC 6895 section 3.1), but ANY.
+/// Whether a type asks for no data (RFC 6895 section 3.1); ANY does not count.
 fn is_meta(qtype: RecordType) -> bool {
     matches!(u16::from(qtype), 0 | 41 | 128..=254)
 }
 
-/// A DNAME's alias for a name below it (RFC 6672 section 2.2).
+/// Returns a DNAME's alias for a name below it (RFC 6672 section 2.2).
 fn substituted(name: &Name, owner: &Name, target: &Name) -> Option<Name> {
     let labels = usize::from(name.num_labels() - owner.num_labels());
     let mut kept = Name::from_labels(name.iter().take(labels)).ok()?;
@@ -197,9 +199,9 @@ fn substituted(name: &Name, owner: &Name, target: &Name) -> Option<Name> {
     kept.append_domain(target).ok()
 }
 
-/// A name as it stands in data that is not compressed.
+/// Returns a name in wire form without compression.
 fn wire(name: &Name) -> Vec<u8> {
-    // A name that was read or made fits.
+    // A name that was parsed or made fits.
     name.to_bytes().unwrap_or_else(|_| vec![0])
 }
 

@@ -109,7 +109,7 @@ fn a_third_is_signed_and_only_who_asks_sees_it() {
         assert!(
             plain.edns.is_none() && plain.answers.iter().all(|record| record.record_type() == RecordType::A)
         );
-        // The parent speaks of a delegation's signer.
+        // The parent zone holds a delegation's DS.
         let ds = ask(&world, apex, "DS", false, Over::Tcp);
         assert_eq!(ds.answers.is_empty(), !signed(apex), "{apex}");
         assert_ne!(ds.metadata.response_code, ResponseCode::NXDomain);

@@ -1,4 +1,4 @@
-//! What the names of a zone own, by their first label:
+//! Records of a zone's names, by their first label:
 //!
 //! | label | what it has |
 //! |---|---|
@@ -15,7 +15,7 @@
 //! | `nodata` | nothing |
 //! | `servfail`, `refused` | the upstream's RCODE |
 //!
-//! Any other name is not there. Names above zones have SOA and NS; those below `arpa` have PTR.
+//! Any other name does not exist. Names above zones have SOA and NS; those below `arpa` have PTR.
 
 use super::{hash, wire};
 use hickory_proto::{
@@ -27,33 +27,33 @@ use hickory_proto::{
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// What a name is, beside its zone.
+/// Kind of a name in its zone.
 pub enum Node {
-    /// It owns data, or could.
+    /// The name owns data, or could.
     Owner(Kind),
-    /// It is another name.
+    /// The name is an alias of another.
     Alias(Name),
-    /// It is below a DNAME.
+    /// The name is below a DNAME.
     Below(Substitution),
-    /// There is no such name.
+    /// The name does not exist.
     Missing,
-    /// The upstream cannot say.
+    /// The upstream answers with this RCODE.
     Status(ResponseCode),
 }
 
-/// A DNAME record.
+/// DNAME record.
 pub struct Substitution {
-    /// Its owner.
+    /// Owner of the record.
     pub owner: Name,
-    /// Where names below the owner are instead.
+    /// Name that replaces the owner in names below it.
     pub target: Name,
 }
 
-/// What a name has.
+/// Records of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Apex,
-    /// A name above zones.
+    /// Records of a name above zones.
     Above,
     Host,
     Text(usize),
@@ -70,7 +70,7 @@ const OPAQUE: RecordType = RecordType::Unknown(65_534);
 
 const TTLS: [u32; 8] = [60, 120, 300, 600, 1800, 3600, 14_400, 86_400];
 
-/// A zone, or a name above zones, which is one of its own.
+/// Zone, or a name above zones, which is a zone of its own.
 pub struct Zone {
     apex: Name,
     is_leaf: bool,
@@ -91,18 +91,18 @@ impl Zone {
         !self.is_leaf || self.hash.is_multiple_of(3)
     }
 
-    /// Whether answers bring the zone's name servers along.
+    /// Whether answers include the zone's name servers.
     pub fn is_talkative(&self) -> bool {
         self.is_leaf && (self.hash >> 8).is_multiple_of(8)
     }
 
-    /// A name in this zone.
+    /// Returns a name in this zone.
     fn at(&self, label: &str) -> Name {
-        // Labels are short; an apex that leaves no room for one stands for it.
+        // Labels are short; an apex that leaves no room for one replaces the name.
         self.apex.prepend_label(label).unwrap_or_else(|_| self.apex.clone())
     }
 
-    /// What a name of this zone is.
+    /// Returns the kind of a name of this zone.
     pub fn node(&self, name: &Name) -> Node {
         let depth = usize::from(name.num_labels() - self.apex.num_labels());
         let lower = name.to_lowercase();
@@ -167,7 +167,7 @@ impl Zone {
         }
     }
 
-    /// The data of one type that a name has.
+    /// Returns a name's records of one type.
     pub fn data(&self, name: &Name, kind: &Kind, qtype: RecordType) -> Vec<RData> {
         let hash = hash(name);
         let raw = |bytes: Vec<u8>| vec![RData::Unknown { code: qtype, rdata: NULL::with(bytes) }];
@@ -181,7 +181,7 @@ impl Zone {
             (Kind::Apex | Kind::Above, RecordType::DNSKEY) if self.is_signed() => {
                 raw([&[1, 1, 3, 13][..], &noise(hash, 64)].concat())
             }
-            // Asked of the parent: the name is the child's.
+            // The parent zone answers this: the name is the child's.
             (_, RecordType::DS) if Zone::new(name.to_lowercase(), true).is_signed() => {
                 raw([&[0x30, 0x39, 13, 2][..], &noise(hash, 32)].concat())
             }
@@ -253,24 +253,24 @@ impl Zone {
         ))
     }
 
-    /// How long it may be remembered that something is not there (RFC 2308 section 4), in seconds.
+    /// Returns the time for which a negative answer may be cached (RFC 2308 section 4), in seconds.
     fn minimum(&self) -> u32 {
         [60, 300, 900, 3600, 10_800][(self.hash >> 24) as usize % 5]
     }
 
-    /// The TTL of a name's records, in seconds.
+    /// Returns the TTL of a name's records, in seconds.
     pub fn ttl(&self, name: &Name) -> u32 {
         match name.iter().next().map(<[u8]>::to_ascii_lowercase).as_deref() {
             Some(b"zero") => 0,
             Some(b"brief") => 2,
             Some(b"week") => 604_800,
-            // RFC 2181 section 8: to be taken for zero.
+            // RFC 2181 section 8: clients must treat it as zero.
             Some(b"eternal") => (1 << 31) + 5,
             _ => TTLS[(hash(name) >> 12) as usize % TTLS.len()],
         }
     }
 
-    /// Appends a set of records, and its signature where that is wanted.
+    /// Appends a set of records, and its signature if the query asks for it.
     pub fn append(&self, name: &Name, data: Vec<RData>, dnssec_ok: bool, section: &mut Vec<Record>) {
         self.append_for(name, self.ttl(name), data, dnssec_ok, section);
     }
@@ -290,12 +290,12 @@ impl Zone {
         }
     }
 
-    /// A record of the form of RFC 4034 section 3.1. Nobody validates it.
+    /// Returns a record of the form of RFC 4034 section 3.1. Nobody validates it.
     fn signature(&self, name: &Name, covered: RecordType) -> RData {
         let original = self.ttl(name);
         let mut bytes = u16::from(covered).to_be_bytes().to_vec();
         bytes.extend([13, name.num_labels()]);
-        // Expires in 2033, is of 2020.
+        // Expires in 2033, signed in 2020.
         for word in [original, 2_000_000_000, 1_600_000_000] {
             bytes.extend(word.to_be_bytes());
         }
@@ -305,7 +305,7 @@ impl Zone {
         RData::Unknown { code: RecordType::RRSIG, rdata: NULL::with(bytes) }
     }
 
-    /// Appends what goes with a denial of a name, or of data for it.
+    /// Appends the records of a negative answer, for a name or for a type.
     pub fn deny(&self, name: &Name, exists: bool, dnssec_ok: bool, section: &mut Vec<Record>) {
         let ttl = self.ttl(&self.apex).min(self.minimum());
         self.append_for(&self.apex, ttl, vec![self.soa()], dnssec_ok, section);
@@ -314,12 +314,12 @@ impl Zone {
             // A, RRSIG and NSEC (RFC 4034 section 4.1.2).
             let bytes = [&wire(&self.at("zz"))[..], &[0, 6, 0x40, 0, 0, 0, 0, 3]].concat();
             let data = RData::Unknown { code: RecordType::NSEC, rdata: NULL::with(bytes) };
-            // RFC 9077 section 3: no longer than the SOA.
+            // RFC 9077 section 3: a TTL no longer than the SOA's.
             self.append_for(&owner, ttl, vec![data], dnssec_ok, section);
         }
     }
 
-    /// Appends name servers and their addresses, if the zone is one that does.
+    /// Appends name servers and their addresses, if the zone includes them.
     pub fn talk(&self, dnssec_ok: bool, authorities: &mut Vec<Record>, additionals: &mut Vec<Record>) {
         if !self.is_talkative() {
             return;
@@ -332,24 +332,24 @@ impl Zone {
     }
 }
 
-/// An alias as data.
+/// Returns an alias as data.
 pub fn alias(target: &Name) -> Vec<RData> {
     vec![RData::CNAME(CNAME(target.clone()))]
 }
 
 fn addresses(hash: u64, count: u64) -> Vec<RData> {
-    // Of the range for benchmarks (RFC 2544), so that no resolver takes them for private ones.
+    // In the range for benchmarks (RFC 2544), so that no resolver takes them for private ones.
     let address = |nth| Ipv4Addr::from(0xc612_0000 | (hash.wrapping_add(nth) as u32 & 0x1_ffff));
     (0..count).map(|nth| RData::A(A(address(nth)))).collect()
 }
 
-/// TXT records of about so many bytes, with strings of 200.
+/// Returns TXT records of about so many bytes, in strings of 200.
 fn text(hash: u64, length: usize) -> Vec<RData> {
     let string = |nth: usize| format!("{nth:04}-{hash:016x}-").repeat(9).into_bytes();
     (0..length.div_ceil(200)).map(|nth| RData::TXT(TXT::from_bytes(vec![&string(nth)]))).collect()
 }
 
-/// Bytes that look drawn.
+/// Returns pseudo-random bytes.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let words = (0..).map(|nth: u64| (seed ^ nth).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23));
     words.flat_map(u64::to_be_bytes).take(length).collect()
