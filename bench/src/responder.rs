@@ -5,11 +5,12 @@
 use crate::run::udp::pin;
 use anyhow::{Context, Result};
 use ringdns_dataplane::{
+    checksum::{self, Checksums},
     doorbell::Doorbell,
     frame::Frame,
-    packet::{Envelope, checksum},
+    packet::Envelope,
     port::{
-        Burst, Checksums, Port,
+        Burst, Port,
         xsk::{BusyPoll, Opened, Request, XskConfig, XskPort},
     },
 };

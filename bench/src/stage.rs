@@ -12,6 +12,7 @@ use etherparse::PacketBuilder;
 use ringdns_dataplane::{
     access::{AccessList, Prefix},
     cache::{Cache, KeyedHash},
+    checksum::Checksums,
     clock::{Nanos, Secs},
     dns::{
         answer::{Answer, TtlRules},
@@ -19,10 +20,9 @@ use ringdns_dataplane::{
         query::Query,
     },
     frame::{Frame, Frames},
-    log::Recorder,
     policy::Policy,
-    port::{BURST, Burst, Checksums},
-    process::{Processor, Rules, Tally, Verdict},
+    port::{BURST, Burst},
+    process::{Processor, Recorder, Rules, Tally, Verdict},
     stats::WorkerStats,
 };
 use std::sync::Arc;

@@ -21,6 +21,7 @@
 
 pub mod access;
 pub mod cache;
+pub mod checksum;
 pub mod clock;
 pub mod demand;
 pub mod dns;

@@ -9,9 +9,11 @@
 mod closer;
 mod glance;
 mod passes;
+mod recorder;
 
 use crate::{
     cache::{Cache, KeyedHash},
+    checksum::Checksums,
     clock::Secs,
     dns::{
         answer::Status,
@@ -24,13 +26,14 @@ use crate::{
     log::Outcome,
     packet::Envelope,
     policy::Policy,
-    port::{BURST, Checksums},
+    port::BURST,
     simd::{Block, Level},
     stats::{Counter, DropReason, WorkerStats},
 };
 use closer::Closer;
 use glance::Glance;
 use passes::Passes;
+pub use recorder::Recorder;
 use std::sync::Arc;
 
 /// Outcome of a frame.

@@ -2,7 +2,7 @@
 //! by code that was compiled for them ([`Level::run`]): AVX2 and BMI on x86-64 since 2013, plain
 //! Rust elsewhere.
 
-use crate::packet::checksum;
+use crate::checksum;
 
 /// Number of bytes processed at once.
 pub const BLOCK: usize = 32;
@@ -78,7 +78,7 @@ pub trait Simd: Copy {
     /// for 0x80.
     fn shuffled(self, half: &Half, order: &Half) -> Half;
 
-    /// Whether two [checksums](crate::packet::checksum) are right: that of `apart`, and that of
+    /// Whether two [checksums](crate::checksum) are right: that of `apart`, and that of
     /// `head` together with the question at the start of `tail`, whose name has `name` bytes, and
     /// with `rest`, a sum below 2^28. All are at even offsets.
     fn are_right(self, apart: Masked<'_>, head: Masked<'_>, tail: &Block, name: usize, rest: u32) -> bool;

@@ -7,11 +7,11 @@ use crate::{
     dns::{option::Options, reply},
     frame::Place,
     latency::{Latencies, Outcome},
-    log::{self, Recorder},
+    log::LogConfig,
     packet::Envelope,
     policy::{Asker, Policy},
-    port::{Burst, Port, PortStats},
-    process::{Processor, Rules, Slot, Tally, Verdict},
+    port::{Burst, Port, PortStats, RETURNS_MAX},
+    process::{Processor, Recorder, Rules, Slot, Tally, Verdict},
     punt::{Link, Published, Punt, Purpose},
     stats::{Counter, DropReason},
 };
@@ -32,13 +32,11 @@ pub struct Settings {
     /// Time that the worker polls for packets after the last one, before it sleeps in the kernel.
     pub spin: Duration,
     /// Setup of the query log; `None`: no log.
-    pub log: Option<log::Setup>,
+    pub log: Option<LogConfig>,
     /// Queue of the entries in demand to the control plane; `None`: they are not reported.
     pub demand: Option<Arc<Demand>>,
 }
 
-/// Most returned punts that one turn answers, so that a flood of misses does not delay hits.
-pub(crate) const RETURNS_MAX: usize = 32;
 /// Time in which the sweep passes over the whole cache once, in seconds.
 const SWEEP_PERIOD: u64 = 60;
 /// Most entries swept in one turn: under load, and when idle.

@@ -7,6 +7,7 @@ use hickory_proto::{
 };
 use ringdns_dataplane::{
     cache::{BYTES_MIN, Cache, KeyedHash},
+    checksum::Checksums,
     clock::Clock,
     dns::{
         answer::{Answer, TtlRules},
@@ -15,9 +16,9 @@ use ringdns_dataplane::{
     },
     doorbell::Doorbell,
     frame::{Frame, Frames},
-    log::{Line, Setup, Sieve},
+    log::{Line, LogConfig, Sieve},
     packet,
-    port::{Checksums, sim::SimPort},
+    port::sim::SimPort,
     process::{Processor, Rules},
     punt::Link,
     stats::{Counter, DropReason, Snapshot, WorkerStats},
@@ -212,7 +213,7 @@ fn what_is_logged_is_so_without_allocating() {
     let line = Arc::new(Line::new(2));
     let excluded = (["192.0.2.128/25".parse().unwrap()], [b"\x01x\x07missing\x07example\0".to_vec()]);
     let sieve = Arc::new(Sieve::new(1, &excluded.0, &excluded.1).unwrap());
-    let logged = turns(Some(Setup { line, sieve, seed: 1 }));
+    let logged = turns(Some(LogConfig { line, sieve, seed: 1 }));
     let counts = [Counter::LogRecorded, Counter::LogExcluded, Counter::LogNoBatch].map(|c| logged.get(c));
     // Nearly all queries of 300 bursts are answered.
     assert!(counts[0] > 10_000 && counts[1] > 1000, "{counts:?}");

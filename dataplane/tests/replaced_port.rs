@@ -6,7 +6,7 @@ use ringdns_dataplane::{
     clock::{Clock, Nanos},
     dns::{answer::Answer, query::Query, rcode},
     doorbell::Doorbell,
-    log::{Line, Protocol, Setup, Sieve},
+    log::{Line, LogConfig, Protocol, Sieve},
     port::{
         sim::{Faults, SimConfig, SimLink, SimPort},
         udp::UdpPort,
@@ -50,7 +50,7 @@ impl Scene {
             policy: Arc::default(),
             records: 8,
             spin: Duration::ZERO,
-            log: Some(Setup { line: line.clone(), sieve: Arc::new(Sieve::open()), seed: 1 }),
+            log: Some(LogConfig { line: line.clone(), sieve: Arc::new(Sieve::open()), seed: 1 }),
             demand: None,
         };
         let (port, wire) = SimPort::pair(&SimConfig::default()).unwrap();

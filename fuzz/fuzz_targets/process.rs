@@ -7,22 +7,7 @@
 
 use hickory_proto::op::Message;
 use libfuzzer_sys::fuzz_target;
-use ringdns_dataplane::{
-    access::AccessList,
-    cache::{BYTES_MIN, Cache, KeyedHash},
-    dns::{
-        answer::{Answer, TtlRules},
-        cookie::Cookies,
-        query::Query,
-        rcode,
-    },
-    frame::{Frame, Frames, Place},
-    packet::{self, Envelope},
-    policy::Policy,
-    port::{BURST, Checksums},
-    process::{Processor, Rules, Verdict},
-    stats::{Counter, WorkerStats},
-};
+use ringdns_dataplane::{access::AccessList, cache::{BYTES_MIN, Cache, KeyedHash}, checksum::Checksums, dns::{answer::{Answer, TtlRules}, cookie::Cookies, query::Query, rcode}, frame::{Frame, Frames, Place}, packet::{self, Envelope}, policy::Policy, port::BURST, process::{Processor, Rules, Verdict}, stats::{Counter, WorkerStats}};
 use std::sync::Arc;
 
 const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };

@@ -5,6 +5,7 @@ use crate::stage::{HASH_SEEDS, Ip, RULES};
 use anyhow::{Context, Result, ensure};
 use ringdns_dataplane::{
     cache::KeyedHash,
+    checksum::Checksums,
     dns::{
         answer::Answer,
         option::Options,
@@ -13,7 +14,7 @@ use ringdns_dataplane::{
     },
     frame::WINDOW,
     packet::Envelope,
-    port::{BURST, Checksums},
+    port::BURST,
 };
 use std::hint::black_box;
 

@@ -4,14 +4,16 @@ use super::{CACHE, Material, Meter, NAMES, NOW, NOW_NANOS};
 use crate::stage::{self, Ip, RULES, Stage};
 use anyhow::{Result, ensure};
 use ringdns_dataplane::{
+    checksum::Checksums,
     clock::Clock,
     doorbell::Doorbell,
     frame::{Frame, Frames},
-    log::{Line, Protocol, Recorder, Setup, Sieve},
+    log::{Line, LogConfig, Protocol, Sieve},
     port::{
-        BURST, Burst, Checksums, Port, PortStats,
+        BURST, Burst, Port, PortStats,
         sim::{Replay, SimPort},
     },
+    process::Recorder,
     punt::Link,
     stats::{Counter, WorkerStats},
     worker::{Settings, Turn, Worker},
@@ -61,7 +63,7 @@ pub fn hits_logged(meter: &mut dyn Meter, sample: u32) -> Result<u64> {
     material.fill(stage.processor.cache(), hash)?;
     let line = Arc::new(Line::new(2));
     let sieve = Arc::new(Sieve::new(sample, &[], &[])?);
-    let mut log = Recorder::new(Setup { line: line.clone(), sieve, seed: 1 }, Protocol::Udp);
+    let mut log = Recorder::new(LogConfig { line: line.clone(), sieve, seed: 1 }, Protocol::Udp);
     let (mut hits, mut logged) = (0, 0);
     for burst in material.packets.chunks_exact(BURST) {
         for (nth, packet) in burst.iter().enumerate() {

@@ -3,7 +3,7 @@
 //! schema has no field are added beside its fields.
 
 use super::{QUANTILES, Report, rcode_name};
-use crate::{run::series::Interval, tally::Class};
+use crate::{report::series::Interval, tally::Class};
 use anyhow::{Context, Result};
 use hdrhistogram::{Counter, Histogram};
 use serde_json::{Map, Value, json};

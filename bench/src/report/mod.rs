@@ -4,9 +4,10 @@
 mod hgrm;
 mod metrics;
 mod plots;
+pub mod series;
 
 use crate::{
-    run::series::Interval,
+    report::series::Interval,
     tally::{Class, Tally},
 };
 use anyhow::{Context, Result};
@@ -88,20 +89,6 @@ impl Report {
     pub fn answers_per_second(&self) -> f64 {
         let mean = || self.tally.answered() as f64 / self.elapsed.as_secs_f64();
         self.traffic.map_or_else(mean, |traffic| traffic.answers_per_second)
-    }
-
-    /// Writes the files that `args` name.
-    pub fn write_files(&self, args: &crate::run::Args) -> Result<()> {
-        if let Some(path) = &args.hgrm {
-            self.write_hgrm(path)?;
-        }
-        if let Some(path) = &args.metrics {
-            self.write_metrics(path)?;
-        }
-        if let Some(folder) = &args.plots {
-            self.write_plots(folder)?;
-        }
-        Ok(())
     }
 
     /// Writes the latencies of the list's names, in microseconds, as HdrHistogram's percentile output.

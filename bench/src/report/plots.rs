@@ -3,7 +3,7 @@
 use super::Report;
 use crate::{
     plot::{self, Axis, Series},
-    run::series::Interval,
+    report::series::Interval,
 };
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;

@@ -5,11 +5,11 @@ use super::{
     Plan,
     flight::Flight,
     replay::LONGEST,
-    series::{Interval, Series},
     source::{Kind, Source},
     udp::{UdpArgs, pin},
     wire::{Route, Transport, Wire},
 };
+use crate::report::series::{Interval, Series};
 use crate::{
     check::{self, Limits, Wrong},
     mmsg::BATCH,

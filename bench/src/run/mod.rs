@@ -4,13 +4,13 @@ mod flight;
 mod lane;
 pub mod replay;
 pub mod rings;
-pub mod series;
 pub mod source;
 pub mod stream;
 pub mod udp;
 pub mod wire;
 pub mod xdp;
 
+use crate::report::series::Series;
 use crate::{
     mix::{Order, Popularity, Types},
     names::{Questions, SUFFIX},
@@ -24,7 +24,6 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use lane::Pace;
 use replay::Recording;
-use series::Series;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use source::Source;
 use std::{
@@ -82,6 +81,22 @@ pub struct Args {
     /// Write the latencies of the list's names as an HDR percentile file, for hdrhistogram's plotters.
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
+}
+
+impl Args {
+    /// Writes the files that were asked for.
+    pub fn write_files(&self, report: &Report) -> Result<()> {
+        if let Some(path) = &self.hgrm {
+            report.write_hgrm(path)?;
+        }
+        if let Some(path) = &self.metrics {
+            report.write_metrics(path)?;
+        }
+        if let Some(folder) = &self.plots {
+            report.write_plots(folder)?;
+        }
+        Ok(())
+    }
 }
 
 /// Transport of the queries.
@@ -380,7 +395,7 @@ impl std::fmt::Display for Backend {
 /// `ringbench run`.
 pub fn run(args: &Args) -> Result<()> {
     let report = measure(args)?;
-    report.write_files(args)?;
+    args.write_files(&report)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report.json()?)?);
     } else {

@@ -4,20 +4,21 @@
 
 use super::{
     Plan, lane,
-    series::Series,
     wire::{Route, Transport, Wire},
     xdp::{
         XdpArgs,
         interface::{Counters, Device},
     },
 };
+use crate::report::series::Series;
 use crate::{query::QUERY_MAX, report::Traffic, run::replay, tally::Tally};
 use anyhow::{Context, Result, ensure};
 use ringdns_dataplane::{
+    checksum::Checksums,
     doorbell::Doorbell,
     packet::{self, Envelope, HEADERS_MAX},
     port::{
-        Burst, Checksums, Port,
+        Burst, Port,
         xsk::{XskConfig, XskPort},
     },
 };

@@ -3,7 +3,7 @@
 
 use super::{
     Dnssec, Refresh, Resolver, Upstream,
-    check::{secs, within},
+    bounds::{secs, within},
     error::Problem,
     raw::{RawDnssec, RawRefresh, RawResolver},
 };

@@ -2,22 +2,23 @@
 
 use super::{
     Access, Cache, Config, Control, Cookies, Local, Server, Tcp, Upstream, asking,
+    choices::{Refused, Require},
     error::Problem,
     fleet, log,
-    raw::{RawAccess, RawCache, RawConfig, RawControl, RawCookies, RawServer, RawTcp, Refused, Require},
+    raw::{RawAccess, RawCache, RawConfig, RawControl, RawCookies, RawServer, RawTcp},
     shipping::shipping,
     snapshot::snapshot,
     upstream::upstream,
 };
+use crate::bounds::{secs, within};
 use ringdns_common::units::Span;
 use ringdns_dataplane::{
     access::Prefix,
-    clock::Secs,
     dns::{self, option::NSID_MAX},
     policy::Refusal,
     port::udp::LISTEN_MAX,
 };
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 /// Longest time that negative answers are kept. RFC 2308 section 5: values above three hours have
 /// been found to be problematic.
@@ -344,23 +345,4 @@ fn control(raw: RawControl) -> Result<Control, Problem> {
         ));
     }
     Ok(Control { socket: raw.socket.into(), http, profiles_over_http: raw.profiles_over_http })
-}
-
-pub(super) fn within(
-    key: &str,
-    span: Span,
-    [least, most]: [Span; 2],
-    remedy: &str,
-) -> Result<Duration, Problem> {
-    if span < least || span > most {
-        let side = if span < least { "too short" } else { "too long" };
-        return Err(Problem::new(key, format!("{span} is {side}"), remedy));
-    }
-    Ok(span.0)
-}
-
-/// Returns whole seconds, rounded up, so that only a written zero becomes zero.
-pub(super) fn secs(span: Duration) -> Secs {
-    let up = u64::from(span.subsec_nanos() > 0);
-    Secs::try_from(span.as_secs() + up).unwrap_or(Secs::MAX)
 }

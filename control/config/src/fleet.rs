@@ -1,6 +1,6 @@
 //! Checks of `[redis]`: the answers shared in a fleet.
 
-use super::{check::within, error::Problem, raw::RawRedis};
+use super::{bounds::within, error::Problem, raw::RawRedis};
 use crate::redis_server::{Files, Others, Server};
 use redis::RedisError;
 use ringdns_common::units::Span;

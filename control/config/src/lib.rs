@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod bounds;
 mod check;
+mod choices;
 pub mod error;
 mod fleet;
 mod log;
@@ -18,9 +20,9 @@ mod shipping;
 mod snapshot;
 mod upstream;
 
+pub use choices::{Mode, Privacy, Strategy};
 pub use error::{ConfigError, Problem};
 pub use fleet::Redis;
-pub use raw::{Mode, Privacy, Strategy};
 pub use redis_server::{Files, Others, Server as RedisServer, has_tls};
 pub use shipping::{ClickHouse, Scheme, Shipping};
 pub use snapshot::Snapshot;

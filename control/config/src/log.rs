@@ -1,12 +1,6 @@
 //! Checks of `[query_log]`.
 
-use super::{
-    QueryLog,
-    asking::zones,
-    check::prefixes,
-    error::Problem,
-    raw::{Privacy, RawQueryLog},
-};
+use super::{QueryLog, asking::zones, check::prefixes, choices::Privacy, error::Problem, raw::RawQueryLog};
 use ringdns_common::units::Bytes;
 use ringdns_dataplane::log::Batch;
 

@@ -3,6 +3,7 @@
 //! [`tables!`] generates a table's struct and its part of the reference from one text, so neither
 //! can exist without the other. [`super::check`] checks what a key means beyond its type.
 
+use crate::choices::{Mode, Privacy, Refused, Require, Strategy};
 use ringdns_common::units::{Bytes, Span};
 use serde::Deserialize;
 
@@ -106,78 +107,6 @@ macro_rules! tables {
     };
 }
 
-/// Mode in which AF_XDP is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// The best mode that the interface and its driver offer.
-    #[default]
-    Auto,
-    /// In the driver; the NIC writes packets straight into the UMEM.
-    ZeroCopy,
-    /// In the driver; the kernel copies packets.
-    Copy,
-    /// Behind the driver: works with every interface, and is slow.
-    Generic,
-}
-
-impl Mode {
-    /// Returns the mode's name in the file.
-    pub fn label(self) -> &'static str {
-        match self {
-            Mode::Auto => "auto",
-            Mode::ZeroCopy => "zero-copy",
-            Mode::Copy => "copy",
-            Mode::Generic => "generic",
-        }
-    }
-}
-
-/// Order in which upstreams are asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// The first upstream in the file that works.
-    #[default]
-    Failover,
-    /// Each upstream in turn.
-    RoundRobin,
-    /// The upstream with the lowest recent latency.
-    LowestLatency,
-}
-
-impl Strategy {
-    /// Returns the strategy's name in the file.
-    pub fn label(self) -> &'static str {
-        match self {
-            Strategy::Failover => "failover",
-            Strategy::RoundRobin => "round-robin",
-            Strategy::LowestLatency => "lowest-latency",
-        }
-    }
-}
-
-/// Response to clients that the access list excludes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Refused {
-    /// Answers REFUSED.
-    #[default]
-    Answer,
-    /// Sends nothing.
-    Drop,
-}
-
-impl Refused {
-    /// Returns the response's name in the file.
-    pub fn label(self) -> &'static str {
-        match self {
-            Refused::Answer => "answer",
-            Refused::Drop => "drop",
-        }
-    }
-}
-
 /// Prefixes allowed to query by default (RFC 5358). Their hosts cannot be reached, and cannot
 /// query, from everywhere: this host, private networks (RFC 1918, RFC 6598, RFC 4193), and
 /// neighbours on the link.
@@ -192,51 +121,6 @@ const PRIVATE: [&str; 9] = [
     "fc00::/7",
     "fe80::/10",
 ];
-
-/// Clients that must present a valid cookie, among those that send cookies at all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Require {
-    /// No client.
-    #[default]
-    Never,
-    /// Clients that query over UDP.
-    Udp,
-}
-
-impl Require {
-    /// Returns the requirement's name in the file.
-    pub fn label(self) -> &'static str {
-        match self {
-            Require::Never => "never",
-            Require::Udp => "udp",
-        }
-    }
-}
-
-/// Part of clients' addresses that the query log keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Privacy {
-    /// The whole address.
-    #[default]
-    None,
-    /// The network of the address.
-    Truncate,
-    /// A keyed hash of the address.
-    Hash,
-}
-
-impl Privacy {
-    /// Returns the setting's name in the file.
-    pub fn label(self) -> &'static str {
-        match self {
-            Privacy::None => "none",
-            Privacy::Truncate => "truncate",
-            Privacy::Hash => "hash",
-        }
-    }
-}
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]

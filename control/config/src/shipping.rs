@@ -1,7 +1,7 @@
 //! Checks of the query log's destination: the spool of `[query_log]`, and `[clickhouse]`.
 
 use super::{
-    check::within,
+    bounds::within,
     error::Problem,
     raw::{RawClickhouse, RawQueryLog},
 };

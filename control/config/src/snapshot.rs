@@ -1,6 +1,6 @@
 //! Checks of `cache.snapshot_file` and the keys that belong to it.
 
-use super::{check::within, error::Problem, raw::RawCache};
+use super::{bounds::within, error::Problem, raw::RawCache};
 use ringdns_common::units::{Bytes, Span};
 use std::{path::PathBuf, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Checks of `[[upstream]]`: address, transport, and the name in the certificate.
 
-use super::{Tls, Transport, Upstream, asking, check::within, error::Problem, raw::RawUpstream};
+use super::{Tls, Transport, Upstream, asking, bounds::within, error::Problem, raw::RawUpstream};
 use http::Uri;
 use ringdns_common::units::Span;
 use rustls::pki_types::ServerName;

@@ -2,7 +2,8 @@
 
 use crate::{
     admin::{self, Service},
-    entrance::{self, Entrance, EntranceError},
+    attach::EntranceError,
+    entrance::{self, Entrance},
     latency::Collector,
     listen::Listener,
     nic::{Receiving, Watch},

@@ -6,41 +6,19 @@
 //! sockets yet: see [`crate::nic`].
 
 use crate::{
+    attach::{EntranceError, each_queue, steer},
     nic::{Attached, Interfaces, Key, Receiving, Watch, Watched},
-    workers::{Common, Plan, Socket, Source, StartError, Workers},
+    workers::{Common, Plan, Source, Workers},
 };
 use core_affinity::CoreId;
 use parking_lot::Mutex;
 use ringdns_common::cores;
 use ringdns_config::{Config, Mode};
-use ringdns_dataplane::port::{nic::Nic, xsk::Opened};
-use ringdns_xdp::{AttachMode, SteerConfig, SteerError, Steering, Tally};
-use std::{
-    io,
-    net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
-    sync::Arc,
-};
+use ringdns_xdp::{AttachMode, SteerConfig, Steering, Tally};
+use std::{net::SocketAddr, sync::Arc};
 
 /// Most bytes for the cache of the worker behind AF_XDP: it gets few queries.
 const BEHIND_BYTES: u64 = 8 << 20;
-
-/// Reason why queries cannot be received.
-#[derive(Debug, thiserror::Error)]
-pub enum EntranceError {
-    /// The XDP program cannot be used.
-    #[error("{0}")]
-    Steer(#[from] SteerError),
-    /// A worker cannot start.
-    #[error("{0}")]
-    Worker(#[from] StartError),
-    /// The kernel does not report changes of network interfaces.
-    #[error(
-        "the kernel does not report network interfaces: {0}. Let the process open netlink sockets (systemd: add \
-         AF_NETLINK to RestrictAddressFamilies=)"
-    )]
-    Watch(#[source] io::Error),
-}
 
 /// Open reception of queries.
 pub struct Entrance {
@@ -140,63 +118,6 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     };
     let watch = Some(Watch::over(watched, interfaces, attached));
     Ok(Entrance { steering, tally: Some(tally), watch, workers, receiving, spare_cores })
-}
-
-/// Opens the listed queues, or all of the interface, up to `limit`, one for each worker. Returns
-/// their numbers and sockets.
-pub(crate) fn each_queue(
-    interface: &str,
-    listed: Option<&[u32]>,
-    limit: usize,
-    mut open: impl FnMut(usize, u32) -> Result<Socket, StartError>,
-) -> Result<Vec<(u32, OwnedFd, Opened)>, EntranceError> {
-    let queues = queues(interface, listed);
-    if queues.len() > limit {
-        tracing::warn!(
-            "{interface} has {} receive queues, and there are workers for {limit}: kernel sockets serve the others, which \
-             is slower, until ringdnsd is restarted",
-            queues.len()
-        );
-    }
-    let mut sockets = Vec::new();
-    for (worker, queue) in queues.into_iter().enumerate().take(limit) {
-        if let Some((socket, opened)) = open(worker, queue)? {
-            sockets.push((queue, socket, opened));
-        }
-    }
-    Ok(sockets)
-}
-
-/// Gives the program the sockets of its queues and attaches it. Returns the sockets, and a
-/// description of how packets are received.
-pub(crate) fn steer(
-    interface: &str,
-    steering: &mut Steering,
-    sockets: Vec<(u32, OwnedFd, Opened)>,
-) -> Result<(Vec<OwnedFd>, String), EntranceError> {
-    for (queue, socket, _) in &sockets {
-        steering.add_socket(*queue, socket.as_fd())?;
-    }
-    let attachment = steering.attach()?;
-    let queues = sockets.len();
-    let how = sockets.first().map_or_else(String::new, |(.., how)| format!("{} ({})", how.mode, how.reason));
-    let text = format!("AF_XDP on {interface}, queues: {queues}, program: {attachment}, sockets: {how}");
-    Ok((sockets.into_iter().map(|(_, socket, _)| socket).collect(), text))
-}
-
-/// Returns the queues to serve: the listed ones, or all of the interface.
-fn queues(interface: &str, listed: Option<&[u32]>) -> Vec<u32> {
-    if let Some(queues) = listed {
-        return queues.to_vec();
-    }
-    let count = Nic::look(interface).queues.unwrap_or_else(|| {
-        tracing::warn!(
-            "neither the driver of {interface} nor sysfs tells how many receive queues it has: serving queue 0, and \
-             kernel sockets the others; list them in server.queues"
-        );
-        1
-    });
-    (0..count).collect()
 }
 
 fn attach_mode(mode: Mode) -> AttachMode {

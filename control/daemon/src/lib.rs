@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod attach;
 pub mod daemon;
 pub mod entrance;
 pub mod latency;

@@ -4,6 +4,8 @@
 //! the responses that prove an answer, and remembers the standing of zones. Cryptography is left to
 //! ring; the rules of signatures and denials are here.
 
+#![forbid(unsafe_code)]
+
 mod anchor;
 mod answer;
 mod budget;

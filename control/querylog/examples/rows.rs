@@ -19,11 +19,12 @@ use anyhow::{Context, Result, ensure};
 use ringdns_common::names;
 use ringdns_config::Config;
 use ringdns_dataplane::{
+    checksum::Checksums,
     clock::Clock,
     dns::{header, key::Key, query::Query},
-    log::{Outcome, Protocol, Recorder, Source, Tier},
+    log::{Outcome, Protocol, Source, Tier},
     packet::Envelope,
-    port::Checksums,
+    process::Recorder,
     stats::{Counter, WorkerStats},
 };
 use ringdns_querylog::{CHANNEL, Collector, QueryLog, writer::Writer};

@@ -34,7 +34,7 @@ use ringdns_config::{Config, Problem, secrets};
 use ringdns_dataplane::{
     clock::Clock,
     dns::query::Query,
-    log::{Batch, Line, Logged, Picks, Setup, Sieve},
+    log::{Batch, Line, LogConfig, Logged, Picks, Sieve},
 };
 use ringdns_segment::{Row, row};
 use std::sync::Arc;
@@ -127,9 +127,9 @@ impl QueryLog {
     }
 
     /// Returns the logging setup of one more worker.
-    pub fn setup(&self) -> Setup {
+    pub fn setup(&self) -> LogConfig {
         let line = Arc::new(Line::new(self.batches));
-        Setup { line, sieve: self.sieve.clone(), seed: rand::random() }
+        LogConfig { line, sieve: self.sieve.clone(), seed: rand::random() }
     }
 
     /// Records an answer over TCP to `query`.

@@ -4,10 +4,11 @@ use super::*;
 use futures_util::StreamExt;
 use ringdns_common::names;
 use ringdns_dataplane::{
+    checksum::Checksums,
     dns::{key::Key, rcode},
-    log::{Outcome, Protocol, Recorder, Source, Tier},
+    log::{Outcome, Protocol, Source, Tier},
     packet::{self, Envelope},
-    port::Checksums,
+    process::Recorder,
     stats::{Counter, WorkerStats},
 };
 use std::{net::SocketAddr, path::Path, time::Duration};

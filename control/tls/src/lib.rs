@@ -1,5 +1,7 @@
 //! TLS: the trusted CAs, and explanations of failed handshakes.
 
+#![forbid(unsafe_code)]
+
 use rustls::{
     CertificateError, ClientConfig, Error, RootCertStore,
     crypto::ring,

@@ -6,6 +6,8 @@
 //! a BPF link, which lives as long as its file descriptor: however the process ends, the kernel
 //! removes the program from the NIC.
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod gate;
 mod vlan;

@@ -16,6 +16,7 @@
 
 use super::ring::UNIT;
 use crate::{
+    checksum,
     clock::Secs,
     dns::{
         NAME_MAX,
@@ -23,7 +24,6 @@ use crate::{
         header,
         key::{Asked, Flags, Key},
     },
-    packet::checksum,
     simd::{BLOCK, Block},
 };
 use zerocopy::{

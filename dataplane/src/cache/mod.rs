@@ -14,10 +14,12 @@ mod entry;
 mod hash;
 mod index;
 mod ring;
+mod usage;
 
 pub use entry::{Filed, Fresh, SIMPLE_TTL};
 pub use hash::KeyedHash;
 pub use index::{Ref, Spot};
+pub use usage::{Churn, Occupancy};
 
 use crate::{
     clock::Secs,
@@ -52,30 +54,6 @@ const TYPICAL_LOAD: usize = 6;
 /// Most entries that one insert moves before it evicts the next, requested or not: a bound on its
 /// time.
 const MOVES_MAX: u32 = 32;
-
-/// Number of entries and bytes in use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Occupancy {
-    /// Entries in the index.
-    pub entries: u64,
-    /// Bytes that entries take in the slabs, including removed ones whose room is not free yet.
-    pub used: u64,
-    /// Bytes of removed entries among `used`.
-    pub removed: u64,
-    /// Size of slabs and index in bytes.
-    pub capacity: u64,
-}
-
-/// Totals of inserts and sweeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Churn {
-    /// Entries written.
-    pub inserted: u64,
-    /// Entries evicted while still of use.
-    pub evicted: u64,
-    /// Entries removed because they were expired or purged.
-    pub expired: u64,
-}
 
 /// Entry that answers a query.
 #[derive(Debug)]
@@ -468,21 +446,6 @@ impl Cache {
             Segment::Probation => &mut self.probation,
             Segment::Protected => &mut self.protected,
         }
-    }
-
-    /// Returns the number of entries and the bytes in use.
-    pub fn occupancy(&self) -> Occupancy {
-        Occupancy {
-            entries: self.entries,
-            used: (self.probation.used() + self.protected.used()) as u64,
-            removed: self.removed as u64,
-            capacity: (self.probation.capacity() + self.protected.capacity() + self.index.bytes()) as u64,
-        }
-    }
-
-    /// Returns the totals of inserts and sweeps.
-    pub fn churn(&self) -> Churn {
-        self.churn
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     reply::Age,
     rtype,
 };
-use crate::{clock::Secs, packet::checksum};
+use crate::{checksum, clock::Secs};
 use zerocopy::FromBytes;
 
 /// An answer that is cached or passed on: everything of a response that does not depend on the
@@ -28,7 +28,7 @@ pub struct Answer {
     pub ttls: Box<[[u8; 2]]>,
     /// Records in wire format.
     pub wire: Box<[u8]>,
-    /// Folded [checksum](crate::packet::checksum) of the records at their place after the question.
+    /// Folded [checksum](crate::checksum) of the records at their place after the question.
     pub sum: u16,
     /// Time at which the answer was received.
     pub received: Secs,

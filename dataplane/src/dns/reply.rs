@@ -8,7 +8,7 @@ use super::{
     query::{Edns, Query, Reject},
     rcode, rtype,
 };
-use crate::packet::checksum;
+use crate::checksum;
 use zerocopy::{big_endian::U16, transmute_mut};
 
 /// Age of an answer, which decides how its TTLs are written.
@@ -40,7 +40,7 @@ pub struct Reply {
     pub len: usize,
     /// Whether its records were left out because of their size (TC=1).
     pub cut: bool,
-    /// Change of the message's [checksum](crate::packet::checksum) from the query's.
+    /// Change of the message's [checksum](crate::checksum) from the query's.
     pub change: u64,
 }
 

@@ -14,7 +14,7 @@ use super::{
     reply::{self, Age, Limits},
     testing::*,
 };
-use crate::{packet::checksum, stats::DropReason};
+use crate::{checksum, stats::DropReason};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
     rr::{

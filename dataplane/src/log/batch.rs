@@ -45,7 +45,7 @@ const _: () = assert!(size_of::<Record>() <= 48);
 #[derive(Debug)]
 pub struct Batch {
     /// Transport of the queries.
-    pub(super) protocol: Protocol,
+    pub(crate) protocol: Protocol,
     len: usize,
     /// Bytes of questions written so far.
     used: usize,
@@ -73,7 +73,7 @@ impl Batch {
     /// Returns room for one more record and its question in whole blocks; `None` if the batch is
     /// full. [`commit`](Self::commit) adds the record to the batch.
     #[inline(always)]
-    pub(super) fn room(&mut self) -> Option<(&mut Record, &mut [u8; ROOM])> {
+    pub(crate) fn room(&mut self) -> Option<(&mut Record, &mut [u8; ROOM])> {
         let record = self.records.get_mut(self.len)?;
         let question = self.questions.get_mut(self.used..)?.first_chunk_mut()?;
         record.question_at = self.used as u16;
@@ -82,13 +82,13 @@ impl Batch {
 
     /// Adds the record that was written into the room.
     #[inline(always)]
-    pub(super) fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         self.used += usize::from(self.records[self.len % RECORDS].question_len);
         self.len += 1;
     }
 
     /// Whether the batch has room for `records` more, whatever their questions are.
-    pub(super) fn has_room(&self, records: usize) -> bool {
+    pub(crate) fn has_room(&self, records: usize) -> bool {
         self.len + records <= RECORDS && self.used + records * ROOM <= QUESTIONS
     }
 
@@ -103,12 +103,12 @@ impl Batch {
     }
 
     /// Returns the time at which the first record's query was received.
-    pub(super) fn since(&self) -> Option<Nanos> {
+    pub(crate) fn since(&self) -> Option<Nanos> {
         self.records[..self.len].first().map(|record| record.at)
     }
 
     /// Writes the service time until `end` into the records from number `first` on.
-    pub(super) fn settle(&mut self, first: usize, end: Nanos) {
+    pub(crate) fn settle(&mut self, first: usize, end: Nanos) {
         for record in self.records[..self.len].iter_mut().skip(first) {
             record.service_ns = u32::try_from(end.saturating_sub(record.at)).unwrap_or(u32::MAX);
         }
@@ -174,12 +174,12 @@ impl Line {
     }
 
     /// Worker: takes an empty batch.
-    pub(super) fn take_empty(&self) -> Option<Box<Batch>> {
+    pub(crate) fn take_empty(&self) -> Option<Box<Batch>> {
         self.empty.pop()
     }
 
     /// Worker: hands a batch on.
-    pub(super) fn hand_on(&self, batch: Box<Batch>) {
+    pub(crate) fn hand_on(&self, batch: Box<Batch>) {
         let handed = self.full.push(batch);
         debug_assert!(handed.is_ok(), "more batches than the line was made with");
     }

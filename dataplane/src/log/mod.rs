@@ -7,12 +7,12 @@
 //! all are with the control plane, records are dropped and counted. A worker that logs nothing pays
 //! for one branch per burst.
 
-mod batch;
-mod recorder;
+pub(crate) mod batch;
 mod sieve;
 
+use std::sync::Arc;
+
 pub use batch::{Batch, Line, Logged};
-pub use recorder::{Recorder, Setup};
 pub use sieve::{Picks, Sieve};
 
 use crate::dns::{rcode, reply::Age};
@@ -110,6 +110,17 @@ impl Source {
             (_, Tier::None | Tier::Core | Tier::Host | Tier::Fleet) => Outcome::Hit,
         }
     }
+}
+
+/// Configuration of a worker's recorder.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Line that batches come from and go to.
+    pub line: Arc<Line>,
+    /// Filter of the queries to record.
+    pub sieve: Arc<Sieve>,
+    /// Seed that makes one worker's sample differ from another's.
+    pub seed: u64,
 }
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
 //! Tests: compare records with their replies, as other programs read these.
 
 use super::*;
+use crate::process::Recorder;
 use crate::{
     access::Prefix,
     cache,
+    checksum::Checksums,
     clock::{Clock, Nanos},
     dns::{answer::Answer, key::Key, testing},
     doorbell::Doorbell,
     packet::tests::{every_kind, frame_from, received},
-    port::{
-        Checksums,
-        sim::{SimConfig, SimLink, SimPort},
-    },
+    port::sim::{SimConfig, SimLink, SimPort},
     process::Rules,
     punt::Link,
     stats::{Counter, WorkerStats},
@@ -52,7 +51,7 @@ impl Scene {
             policy: Arc::default(),
             records: 64,
             spin: Duration::ZERO,
-            log: Some(Setup { line: line.clone(), sieve: Arc::new(sieve), seed: 1 }),
+            log: Some(LogConfig { line: line.clone(), sieve: Arc::new(sieve), seed: 1 }),
             demand: None,
         };
         let (port, wire) = SimPort::pair(&SimConfig { checksums, ..SimConfig::default() }).unwrap();
@@ -426,7 +425,7 @@ fn a_label_that_looks_like_two_is_one() {
 #[test]
 fn a_batch_waits_no_longer_than_a_tenth_of_a_second() {
     let line = Arc::new(Line::new(2));
-    let setup = Setup { line: line.clone(), sieve: Arc::new(Sieve::open()), seed: 1 };
+    let setup = LogConfig { line: line.clone(), sieve: Arc::new(Sieve::open()), seed: 1 };
     let mut log = Recorder::new(setup, Protocol::Udp);
     let key = testing::parsed(&testing::query("www.example.", RecordType::A)).key;
     let client = Ipv4Addr::new(10, 1, 2, 3).into();

@@ -1,7 +1,8 @@
 //! Headers as on the wire. Multi-byte fields are [`U16`]s in network order: a type, never a bare
 //! `u16`.
 
-use super::{HOP_LIMIT, checksum};
+use super::HOP_LIMIT;
+use crate::checksum;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, big_endian::U16, transmute, transmute_ref,

@@ -5,11 +5,13 @@
 //! unusual (options, fragments, extension headers) to the kernel, so here it is an error, and
 //! counted.
 
-pub mod checksum;
 pub mod header;
 pub mod plain;
 
-use crate::{port::Checksums, stats::DropReason};
+use crate::{
+    checksum::{self, Checksums},
+    stats::DropReason,
+};
 use header::{EtherType, Headers, Ipv4, Ipv4Udp, Ipv6, Ipv6Udp, Mac, Udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use zerocopy::{FromBytes, big_endian::U16, transmute_ref};

@@ -4,11 +4,12 @@
 //! other packets.
 
 use super::{
-    HOP_LIMIT, checksum,
+    HOP_LIMIT,
     header::{self, EtherType},
 };
 use crate::{
     access::AccessList,
+    checksum,
     dns::header::LEN,
     frame::WINDOW,
     simd::{self, BLOCK, Block, Half, Simd},

@@ -1,5 +1,6 @@
 //! Ports: sources and sinks of packets.
 
+use crate::checksum::Checksums;
 use crate::{
     frame::{Frame, Frames},
     log::Protocol,
@@ -21,6 +22,8 @@ pub mod xsk;
 /// Most frames of one turn. With 64, a burst's headers and index lines stay within the first-level
 /// cache.
 pub const BURST: usize = 64;
+/// Most returned punts that one turn answers, so that a flood of misses does not delay hits.
+pub(crate) const RETURNS_MAX: usize = 32;
 
 /// Frames of one turn.
 pub type Burst = ArrayVec<Frame, BURST>;
@@ -68,31 +71,6 @@ const _: () = {
     is_port::<udp::UdpPort>();
     is_port::<xsk::XskPort>();
 };
-
-/// Verification of received checksums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksums {
-    /// The worker verifies them.
-    Verify,
-    /// The worker verifies them. The kernel of this host may have copied the packet from memory,
-    /// though, and then its UDP checksum may be
-    /// [partial](crate::packet::header::Udp::has_partial_checksum).
-    AllowPartial,
-    /// The link cannot corrupt packets, and may carry partial checksums: the worker takes them as
-    /// right, and computes complete ones for replies.
-    Trust,
-    /// The kernel verifies received checksums and computes those of sent packets: the worker does
-    /// neither.
-    Unused,
-}
-
-impl Checksums {
-    /// Whether the worker verifies checksums.
-    #[inline(always)]
-    pub fn are_verified(self) -> bool {
-        matches!(self, Checksums::Verify | Checksums::AllowPartial)
-    }
-}
 
 /// Sleeps until one of `fds` is ready or `timeout` has passed. A signal ends the sleep early, which is no error.
 fn doze(fds: &mut [PollFd<'_>], timeout: Duration) -> io::Result<()> {

@@ -153,6 +153,8 @@ fn count_receive_queues(folder: PathBuf) -> Option<u32> {
 
 /// Structure of an ethtool command (Linux `include/uapi/linux/ethtool.h`).
 ///
+/// # Safety
+///
 /// The type is `repr(C)`, begins with its own command's number, and is as long as the kernel's
 /// structure; any bytes are a value of it.
 unsafe trait Command {

@@ -6,7 +6,8 @@
 //! same way for the same seed. [`SimPort::replay`] is a port for measurements: the same packets for
 //! ever, and nobody at the far end.
 
-use super::{BURST, Burst, Checksums, Port, PortStats, doze};
+use super::{BURST, Burst, Port, PortStats, doze};
+use crate::checksum::Checksums;
 use crate::{
     doorbell::Doorbell,
     frame::{CHUNK, Frame, Frames, Span},

@@ -12,7 +12,8 @@
 //! [`Place::Held`]: crate::frame::Place::Held
 //! [`Place::Tx`]: crate::frame::Place::Tx
 
-use super::{BURST, Burst, Checksums, Port, PortStats, doze};
+use super::{BURST, Burst, Port, PortStats, doze};
+use crate::checksum::Checksums;
 use crate::{
     frame::{Frame, Frames},
     log::Protocol,

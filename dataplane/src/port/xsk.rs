@@ -5,7 +5,8 @@
 //! code manages the XDP program and its map: the socket receives once [`XskPort::fd`] is in the
 //! map.
 
-use super::{Burst, Checksums, Port, PortStats, doze};
+use super::{Burst, Port, PortStats, doze};
+use crate::checksum::Checksums;
 use crate::{
     frame::{Frame, Frames},
     region::Pages,

@@ -11,17 +11,14 @@ use super::Glanced;
 use crate::{
     access::AccessList,
     cache::{Filed, Fresh, KeyedHash, Ref, SIMPLE_TTL, Spot},
+    checksum::{self, Checksums},
     clock::Secs,
     dns::{
         OPT_LEN, UDP_MIN,
         header::{self, LEN},
         key::Flags,
     },
-    packet::{
-        checksum,
-        plain::{Plain, Window, bytes, bytes_mut},
-    },
-    port::Checksums,
+    packet::plain::{Plain, Window, bytes, bytes_mut},
     simd::{BLOCK, Block, NAME, Simd},
 };
 use zerocopy::transmute;

@@ -5,6 +5,7 @@
 
 mod compare;
 mod message;
+mod outcome;
 mod parse;
 mod play;
 mod record;
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use message::{Draft, Edns, Message, asked_in, question_of, question_text, rcode_of, rcode_text};
-pub use play::{Failure, PATIENCE, Told, play, server_of};
+pub use outcome::{Failure, Told};
+pub use play::{PATIENCE, play, server_of};
 pub use record::{Record, Ttl, hex, name as name_of, name_at, wire_name};
 pub use upstream::{Cast, Over, Seen, Stream};
 

@@ -1,12 +1,12 @@
 //! Plays a scenario: one step after the other; anything that it does not mention is a failure.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::compare::{Usual, differences};
 use super::message::{CD, COOKIE, Edns, Message, OPCODE, QR, RA, RD};
+use super::outcome::{Failure, Told};
 use super::record::hex_text;
 use super::upstream::{Cast, Over, Seen, Stream, take_message};
 use super::{Action, Answer, AnswerId, Content, Expected, Scenario, Send, Step, Upstream, World};
@@ -15,31 +15,6 @@ use super::{Action, Answer, AnswerId, Content, Expected, Scenario, Send, Step, U
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// First port of clients. Each datagram has its own, so that every reply belongs to one query.
 const FIRST_PORT: u16 = 40_000;
-
-/// Observations from playing, for tests that need many queries.
-#[derive(Debug, Default)]
-pub struct Told {
-    /// IDs of the clients' queries.
-    pub client_ids: Vec<u16>,
-    /// IDs and ports of the queries that upstreams saw over UDP.
-    pub upstream_ids: Vec<(u16, u16)>,
-}
-
-/// Failure of a scenario.
-#[derive(Debug)]
-pub struct Failure(String);
-
-impl Failure {
-    pub fn new(text: String) -> Self {
-        Failure(text)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Plays `scenario` with the upstreams `cast` in `world`.
 pub fn play(scenario: &Scenario, cast: Cast, world: &mut dyn World) -> Result<Told, Failure> {
@@ -73,7 +48,7 @@ pub fn play(scenario: &Scenario, cast: Cast, world: &mut dyn World) -> Result<To
         Err(error) => {
             let place = format!("tests/scenarios/{}.scn:{line}", scenario.name);
             let about = scenario.about.replace('\n', " ");
-            Err(Failure(format!(
+            Err(Failure::new(format!(
                 "{place}: {error}\n  the step:\n    {}\n  ({about})\n",
                 text.replace('\n', "\n    ")
             )))

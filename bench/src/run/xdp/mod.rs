@@ -7,12 +7,8 @@ pub mod interface;
 mod mixture;
 mod programs;
 
-use super::{
-    Plan,
-    rings::Clients,
-    series::{Interval, Series},
-    udp::pin,
-};
+use super::{Plan, rings::Clients, udp::pin};
+use crate::report::series::{Interval, Series};
 use crate::{report::Traffic, tally::Tally};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use interface::{Counters, Device, parse_mac};

@@ -1,7 +1,7 @@
 //! Two programs of the generator in the kernel, and the maps that they share with this process.
 
 use super::{interface::Device, mixture::Mixture};
-use crate::{run::series::Interval, tally::Tally};
+use crate::{report::series::Interval, tally::Tally};
 use anyhow::{Context, Result};
 use aya::{
     Ebpf, EbpfLoader,

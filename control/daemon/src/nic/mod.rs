@@ -16,7 +16,7 @@ pub use netlink::{Interface, Interfaces, Key};
 pub use receiving::{InterfaceCounters, LinkState, Receiving};
 
 use crate::{
-    entrance::{self, EntranceError},
+    attach::{self, EntranceError},
     notices::Notices,
     workers::{Seat, Source},
 };
@@ -341,16 +341,15 @@ impl Watch {
         let Watched { interface, queues, listen, steering, seats, notices, .. } = &self.watched;
         let mut opened = 0;
         let attached = (|| {
-            let sockets =
-                entrance::each_queue(interface, queues.as_deref(), seats.len(), |worker, queue| {
-                    opened = worker + 1;
-                    seats[worker].open(Source::Queue { interface: interface.clone(), queue })
-                })?;
+            let sockets = attach::each_queue(interface, queues.as_deref(), seats.len(), |worker, queue| {
+                opened = worker + 1;
+                seats[worker].open(Source::Queue { interface: interface.clone(), queue })
+            })?;
             let mut steering = steering.lock();
             let steering = steering.as_mut().ok_or(Refusal::Stopping)?;
             steering.set_interface_index(found.index);
             steering.look(listen).map_err(EntranceError::from)?;
-            let attached = entrance::steer(interface, steering, sockets)?;
+            let attached = attach::steer(interface, steering, sockets)?;
             notices.set_interface(steering.notices().to_vec());
             Ok(attached)
         })();

@@ -5,10 +5,10 @@ use parking_lot::Mutex;
 use ringdns_common::names;
 use ringdns_config::{Cache, Config, Upstream};
 use ringdns_dataplane::{
+    checksum::Checksums,
     dns::{header, query::Query, reply::Age},
     doorbell::Doorbell,
     packet::Envelope,
-    port::Checksums,
 };
 use ringdns_testkit::async_upstream::{FakeUpstream, Over, Say, a_record, response};
 use std::{

@@ -1,7 +1,7 @@
 //! Settings of an AF_XDP socket, and the properties of the opened one.
 
 use super::XskError;
-use crate::port::{BURST, Checksums};
+use crate::{checksum::Checksums, port::BURST};
 use std::fmt;
 
 /// Settings of an [`XskPort`](super::XskPort).

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::report::group;
+use super::group;
 
 /// Longest latency that is recorded exactly, in nanoseconds: a minute.
 const LONGEST: u64 = 60_000_000_000;

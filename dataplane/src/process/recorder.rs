@@ -1,7 +1,7 @@
 //! Recorder of a worker's query log.
 
-use super::{
-    Batch, Line, Outcome, Picks, Protocol, Sieve, Source, Tier,
+use crate::log::{
+    Batch, Line, LogConfig, Outcome, Picks, Protocol, Sieve, Source, Tier,
     batch::{ROOM, Record},
 };
 use crate::{
@@ -13,11 +13,10 @@ use crate::{
     },
     frame::{Frame, Frames, WINDOW},
     packet::{Envelope, plain},
-    port::BURST,
+    port::{BURST, RETURNS_MAX},
     process::{Fates, Glanced, Slot},
     simd::BLOCK,
     stats::{Counter, WorkerStats},
-    worker::RETURNS_MAX,
 };
 use std::{sync::Arc, time::Duration};
 use zerocopy::FromBytes;
@@ -26,17 +25,6 @@ use zerocopy::FromBytes;
 const TURN: usize = BURST + RETURNS_MAX;
 /// Time after which a batch with a record in it is handed on at the latest, in nanoseconds.
 const PATIENCE: Nanos = 100_000_000;
-
-/// Log settings of a worker.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Line that batches come from and go to.
-    pub line: Arc<Line>,
-    /// Filter of the queries to record.
-    pub sieve: Arc<Sieve>,
-    /// Seed that makes one worker's sample differ from another's.
-    pub seed: u64,
-}
 
 /// Recorder of one worker.
 pub struct Recorder {
@@ -65,8 +53,8 @@ struct Tally {
 
 impl Recorder {
     /// Creates a recorder that works as `setup` says, for queries that arrive over `protocol`.
-    pub fn new(setup: Setup, protocol: Protocol) -> Self {
-        let Setup { line, sieve, seed } = setup;
+    pub fn new(setup: LogConfig, protocol: Protocol) -> Self {
+        let LogConfig { line, sieve, seed } = setup;
         Recorder {
             picks: sieve.picks(seed),
             returned: sieve.picks(!seed),

@@ -6,6 +6,31 @@
 
 use zerocopy::transmute;
 
+/// Verification of received checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksums {
+    /// The worker verifies them.
+    Verify,
+    /// The worker verifies them. The kernel of this host may have copied the packet from memory,
+    /// though, and then its UDP checksum may be
+    /// [partial](crate::packet::header::Udp::has_partial_checksum).
+    AllowPartial,
+    /// The link cannot corrupt packets, and may carry partial checksums: the worker takes them as
+    /// right, and computes complete ones for replies.
+    Trust,
+    /// The kernel verifies received checksums and computes those of sent packets: the worker does
+    /// neither.
+    Unused,
+}
+
+impl Checksums {
+    /// Whether the worker verifies checksums.
+    #[inline(always)]
+    pub fn are_verified(self) -> bool {
+        matches!(self, Checksums::Verify | Checksums::AllowPartial)
+    }
+}
+
 /// Adds `bytes` to a running sum. A last odd byte is padded with a zero on the right.
 #[inline(always)]
 pub fn sum(bytes: &[u8], sum: u64) -> u64 {
