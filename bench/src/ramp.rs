@@ -226,7 +226,7 @@ pub fn measure(args: &Args) -> Result<Found> {
 pub fn run(args: &Args) -> Result<()> {
     let found = measure(args)?;
     if let Some(report) = &found.report {
-        args.run.write_files(&report)?;
+        args.run.write_files(report)?;
     }
     if let Some(folder) = &args.run.plots {
         found.plot(folder)?;

@@ -37,4 +37,5 @@ pub mod punt;
 pub mod region;
 mod simd;
 pub mod stats;
+pub mod totals;
 pub mod worker;

@@ -221,7 +221,7 @@ fn what_is_logged_is_so_without_allocating() {
 }
 
 /// Runs three hundred turns, which do not allocate. The log is collected every fifty turns.
-fn turns(log: Option<Setup>) -> Snapshot {
+fn turns(log: Option<LogConfig>) -> Snapshot {
     const RECORDS: usize = 256;
     let line = log.as_ref().map(|log| log.line.clone());
     let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));

@@ -1,6 +1,7 @@
 //! Counters of the control plane. One declaration gives each its name, help text and place in
 //! listings.
 
+pub use ringdns_dataplane::totals::Total;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Monotonic counter.
@@ -22,17 +23,6 @@ impl Counter {
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
-}
-
-/// Reading of a counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Total {
-    /// Name in statistics.
-    pub name: &'static str,
-    /// Help text.
-    pub doc: &'static str,
-    /// Value when read.
-    pub value: u64,
 }
 
 /// Declares a struct of counters whose readings carry their names and help texts.

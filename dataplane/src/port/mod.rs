@@ -1,6 +1,6 @@
 //! Ports: sources and sinks of packets.
 
-use crate::checksum::Checksums;
+use crate::{checksum::Checksums, totals};
 use crate::{
     frame::{Frame, Frames},
     log::Protocol,
@@ -10,7 +10,7 @@ use rustix::{
     event::{PollFd, Timespec},
     io::Errno,
 };
-use std::{io, ops::AddAssign, os::fd::BorrowedFd, time::Duration};
+use std::{io, os::fd::BorrowedFd, time::Duration};
 
 #[cfg(test)]
 mod netns;
@@ -82,75 +82,35 @@ fn doze(fds: &mut [PollFd<'_>], timeout: Duration) -> io::Result<()> {
     }
 }
 
-/// Totals of a port since it was opened, including the `XDP_STATISTICS` of an AF_XDP socket (Linux
-/// `include/uapi/linux/if_xdp.h`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortStats {
-    /// Frames handed to the kernel for sending.
-    pub sent: u64,
-    /// Frames that the kernel refused to send (UDP: an error; simulator: an injected fault), or had
-    /// not sent when their port was replaced.
-    pub send_failed: u64,
-    /// Kicks and wake-ups that the kernel refused: the link is down or gone. The frames wait for the next flush.
-    pub kick_failed: u64,
-    /// Turns that ended with unsent frames because the TX ring was full.
-    pub tx_ring_full: u64,
-    /// Turns at which the fill ring could not be filled up because no frame was free.
-    pub fill_starved: u64,
-    /// Invalid descriptors from the kernel; their chunks are lost.
-    pub bad_descriptors: u64,
-    /// System calls made to kick, send, receive or sleep.
-    pub syscalls: u64,
-    /// Packets dropped by the kernel. In copy mode this includes those dropped because the fill
-    /// ring was empty.
-    pub rx_dropped: u64,
-    /// Packets dropped because the RX ring was full.
-    pub rx_ring_full: u64,
-    /// Packets dropped because the fill ring was empty.
-    pub rx_fill_ring_empty: u64,
-    /// Descriptors on the fill ring that the kernel found invalid.
-    pub rx_invalid_descs: u64,
-    /// Descriptors on the TX ring that the kernel found invalid.
-    pub tx_invalid_descs: u64,
-    /// Kicks that found the TX ring empty.
-    pub tx_ring_empty: u64,
-}
-
-impl AddAssign for PortStats {
-    fn add_assign(&mut self, other: Self) {
-        // The fields are named one by one, so that none that is added to the struct is forgotten
-        // here.
-        let PortStats {
-            sent,
-            send_failed,
-            kick_failed,
-            tx_ring_full,
-            fill_starved,
-            bad_descriptors,
-            syscalls,
-            rx_dropped,
-            rx_ring_full,
-            rx_fill_ring_empty,
-            rx_invalid_descs,
-            tx_invalid_descs,
-            tx_ring_empty,
-        } = other;
-        for (total, more) in [
-            (&mut self.sent, sent),
-            (&mut self.send_failed, send_failed),
-            (&mut self.kick_failed, kick_failed),
-            (&mut self.tx_ring_full, tx_ring_full),
-            (&mut self.fill_starved, fill_starved),
-            (&mut self.bad_descriptors, bad_descriptors),
-            (&mut self.syscalls, syscalls),
-            (&mut self.rx_dropped, rx_dropped),
-            (&mut self.rx_ring_full, rx_ring_full),
-            (&mut self.rx_fill_ring_empty, rx_fill_ring_empty),
-            (&mut self.rx_invalid_descs, rx_invalid_descs),
-            (&mut self.tx_invalid_descs, tx_invalid_descs),
-            (&mut self.tx_ring_empty, tx_ring_empty),
-        ] {
-            *total += more;
-        }
+totals! {
+    /// Totals of a port since it was opened, including the `XDP_STATISTICS` of an AF_XDP socket (Linux
+    /// `include/uapi/linux/if_xdp.h`). Each doc line is the help text of a metric.
+    PortStats {
+        /// Frames handed to the kernel for sending.
+        sent,
+        /// Frames that the kernel refused to send.
+        send_failed,
+        /// Kicks and wake-ups that the kernel refused because the link is down or gone; the frames wait for the next kick.
+        kick_failed,
+        /// Turns of a worker's loop that kept frames because the TX ring was full.
+        tx_ring_full,
+        /// Turns of a worker's loop that lacked frames to fill up the fill ring.
+        fill_starved,
+        /// Invalid descriptors received from the kernel.
+        bad_descriptors,
+        /// System calls of a worker to kick, send, receive or sleep.
+        syscalls,
+        /// Received packets that the kernel dropped; in copy mode including those for which the fill ring was empty.
+        rx_dropped,
+        /// Received packets dropped because the RX ring was full.
+        rx_ring_full,
+        /// Received packets dropped because the fill ring was empty.
+        rx_fill_ring_empty,
+        /// Fill ring descriptors that the kernel rejected.
+        rx_invalid_descs,
+        /// TX ring descriptors that the kernel rejected.
+        tx_invalid_descs,
+        /// Kicks of the kernel that found the TX ring empty.
+        tx_ring_empty,
     }
 }

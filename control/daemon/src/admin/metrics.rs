@@ -1,10 +1,13 @@
 //! Every counter of the process, in Prometheus' text format.
 
-use super::{Service, stats};
+use super::Service;
 use crate::{nic::LinkState, process::resource_usage};
 use hdrhistogram::Histogram;
 use ringdns_common::counters::Total;
-use ringdns_dataplane::stats::{Counter, DropReason};
+use ringdns_dataplane::{
+    port::PortStats,
+    stats::{Counter, DropReason},
+};
 use ringdns_resolver::tier::SharedTier;
 use std::fmt::{Display, Write as _};
 
@@ -104,14 +107,11 @@ fn workers(service: &Service, text: &mut Text) {
             text.line(name, &[("worker", worker), ("reason", &reason.label())], stats.dropped(*reason));
         }
     }
-    for at in 0..stats::port(&Default::default()).len() {
-        for (row, (worker, _, published)) in read.iter().enumerate() {
-            let (label, doc, value) = stats::port(&published.port)[at];
-            let name = format!("ringdns_port_{label}_total");
-            if row == 0 {
-                text.head(&name, "counter", doc);
-            }
-            text.line(&name, &[("worker", worker)], value);
+    for (at, Total { name, doc, .. }) in PortStats::default().totals().into_iter().enumerate() {
+        let name = format!("ringdns_port_{name}_total");
+        text.head(&name, "counter", doc);
+        for (worker, _, published) in &read {
+            text.line(&name, &[("worker", worker)], published.port.totals()[at].value);
         }
     }
     for (name, doc) in [

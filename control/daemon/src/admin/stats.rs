@@ -4,7 +4,6 @@ use super::Service;
 use crate::{nic::LinkState, process::resource_usage};
 use ringdns_common::counters::Total;
 use ringdns_dataplane::{
-    port::PortStats,
     punt::Link,
     stats::{Counter, DropReason, Snapshot},
 };
@@ -112,8 +111,7 @@ fn one(link: &Link) -> Value {
     let mut value = worker(&link.stats.snapshot());
     value.insert("worker".into(), link.worker.into());
     value.insert("punts_queued".into(), link.queued().into());
-    let port = port(&published.port).map(|(name, _, value)| (name.to_owned(), value.into()));
-    value.insert("port".into(), Value::Object(port.into_iter().collect()));
+    value.insert("port".into(), Value::Object(totals(published.port.totals())));
     value.insert("frames".into(), json!({ "free": free, "fill": fill, "held": held, "tx": tx }));
     let cache = published.cache;
     value.insert(
@@ -123,38 +121,4 @@ fn one(link: &Link) -> Value {
         }),
     );
     Value::Object(value)
-}
-
-/// Returns a port's counters with their names and help texts.
-pub fn port(stats: &PortStats) -> [(&'static str, &'static str, u64); 12] {
-    [
-        ("sent", "Frames handed to the kernel for sending.", stats.sent),
-        ("send_failed", "Frames that the kernel refused to send.", stats.send_failed),
-        (
-            "tx_ring_full",
-            "Turns of a worker's loop that kept frames because the TX ring was full.",
-            stats.tx_ring_full,
-        ),
-        (
-            "fill_starved",
-            "Turns of a worker's loop that lacked frames to fill up the fill ring.",
-            stats.fill_starved,
-        ),
-        ("bad_descriptors", "Invalid descriptors received from the kernel.", stats.bad_descriptors),
-        ("syscalls", "System calls of a worker to kick, send, receive or sleep.", stats.syscalls),
-        (
-            "rx_dropped",
-            "Received packets that the kernel dropped; in copy mode including those for which the fill ring was empty.",
-            stats.rx_dropped,
-        ),
-        ("rx_ring_full", "Received packets dropped because the RX ring was full.", stats.rx_ring_full),
-        (
-            "rx_fill_ring_empty",
-            "Received packets dropped because the fill ring was empty.",
-            stats.rx_fill_ring_empty,
-        ),
-        ("rx_invalid_descs", "Fill ring descriptors that the kernel rejected.", stats.rx_invalid_descs),
-        ("tx_invalid_descs", "TX ring descriptors that the kernel rejected.", stats.tx_invalid_descs),
-        ("tx_ring_empty", "Kicks of the kernel that found the TX ring empty.", stats.tx_ring_empty),
-    ]
 }

@@ -303,12 +303,7 @@ impl UpstreamAttempt {
         }
     }
 
-    fn conclude(
-        self: Box<Self>,
-        heard: Result<(Answer, Option<Box<Alias>>), AskError>,
-        now: Instant,
-        turn: &mut Turn,
-    ) {
+    fn conclude(self, heard: Result<(Answer, Option<Box<Alias>>), AskError>, now: Instant, turn: &mut Turn) {
         self.settle(&heard.as_ref().map(drop), now);
         match heard {
             Ok((answer, alias)) => {
@@ -421,7 +416,7 @@ impl Attempt for UpstreamAttempt {
                 return self.send_again(turn);
             }
         };
-        self.conclude(said, now, turn);
+        (*self).conclude(said, now, turn);
     }
 
     fn settle(&self, heard: &Result<(), &AskError>, now: Instant) {
