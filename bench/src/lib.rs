@@ -14,7 +14,6 @@ pub mod faults;
 pub mod fleet;
 pub mod flood;
 pub mod gate;
-pub mod generators;
 pub mod instructions;
 pub mod lab;
 pub mod machine;

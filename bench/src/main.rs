@@ -4,8 +4,8 @@
 
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
-    compare, differential, faults, fleet, flood, gate, generators, instructions, micro, model, nic, ramp,
-    responder, run, suite, upstream,
+    compare, differential, faults, fleet, flood, gate, instructions, micro, model, nic, ramp, responder, run,
+    suite, upstream,
 };
 
 #[derive(Debug, Parser)]
@@ -23,7 +23,6 @@ enum Command {
     Fleet(fleet::Args),
     FloodSim(flood::Args),
     Gate(gate::Args),
-    Generators(generators::Args),
     /// Does one of the pieces of work whose instructions `gate` counts.
     #[command(hide = true)]
     Instructions(instructions::Args),
@@ -45,7 +44,6 @@ fn main() -> anyhow::Result<()> {
         Command::Fleet(args) => fleet::run(&args),
         Command::FloodSim(args) => flood::run(&args),
         Command::Gate(args) => gate::run(&args),
-        Command::Generators(args) => generators::run(&args),
         Command::Instructions(args) => instructions::main(&args),
         Command::Micro(args) => micro::run(&args),
         Command::Model(args) => model::run(&args),

@@ -62,29 +62,9 @@ impl Plan {
                 parts.push(self.compare(name, title, tells, budget));
             }
         }
-        parts.push(self.generators());
         parts.push(self.more_names());
         parts.push(self.model());
         parts
-    }
-
-    fn generators(&self) -> Part {
-        let mut arguments = vec!["generators".into()];
-        for (option, suffix) in [("--json", "json"), ("--markdown", "md")] {
-            arguments.extend([option.into(), self.file("generators", suffix)]);
-        }
-        arguments.extend(["--plots".into(), self.out.join("plots").display().to_string()]);
-        if self.short {
-            arguments.extend(["--rounds=1", "--seconds=2"].map(String::from));
-        }
-        Part {
-            name: "generators",
-            title: "Load generators",
-            tells: "rate of this generator and of others on a core, and accuracy of their latencies",
-            arguments,
-            budget: if self.short { 40 } else { 150 },
-            markdown: true,
-        }
     }
 
     fn without_kernel(&self) -> Vec<Part> {
