@@ -77,7 +77,7 @@ fn purges_cover_a_name_a_subtree_or_everything() {
     assert_eq!((tier.len(), tier.counters.purged.get()), (0, 6));
 }
 
-/// An answer that was under way when the purge came may be the very one that was to go.
+/// An answer that was being resolved when the purge came may be the very one to be purged.
 #[test]
 fn an_answer_under_way_during_a_purge_is_not_stored() {
     let tier = tier(1 << 20);
