@@ -22,7 +22,8 @@ pub trait SharedTier: Send + Sync {
     /// and counts it.
     fn lookup<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Option<SharedAnswer>>;
 
-    /// Asks for the right to renew the answer to a question for all appliances. The lease ends after `lasts`.
+    /// Asks for the right to renew the answer to a question for all appliances. The lease ends
+    /// after `lasts`.
     fn lease<'a>(self: Arc<Self>, key: &'a Key, lasts: Duration) -> BoxFuture<'a, LeaseReply>;
 
     /// Queues an answer to be stored. It was resolved while `host` was at `generation`.

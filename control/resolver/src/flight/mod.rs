@@ -165,8 +165,8 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Returns a resolver that asks the upstreams of `config`, and keeps answers in `host` by its rules. `fleet` is asked
-    /// before upstreams.
+    /// Returns a resolver that asks the upstreams of `config`, and keeps answers in `host` by its
+    /// rules. `fleet` is asked before upstreams.
     pub fn new(
         host: Arc<HostTier>,
         config: &Config,

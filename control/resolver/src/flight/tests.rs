@@ -123,7 +123,7 @@ async fn playing(
     (fake, log)
 }
 
-/// The message with an OPT record at its end, with these upper bits of the response code and these options.
+/// Adds an OPT record to a message, with these upper bits of the response code and these options.
 fn with_opt(mut message: Vec<u8>, rcode_high: u8, options: &[u8]) -> Vec<u8> {
     message[11] += 1;
     message.extend([0, 0, 41, 4, 208, rcode_high, 0, 0, 0, 0, options.len() as u8]);

@@ -88,8 +88,8 @@ fn an_answer_under_way_during_a_purge_is_not_stored() {
     assert!(tier.insert(&key("example.com", 1), answer(10, 0), tier.generation()));
 }
 
-/// A worker that reads the generation and then an entry while the purge has not come to it yet must not be left
-/// with a current generation; and one that inserts at that moment must be refused.
+/// A worker that reads the generation and then an entry which the purge has not removed yet must
+/// not end up with a current generation; and one that inserts at that moment must be refused.
 #[test]
 fn the_generation_rises_before_and_after_entries_are_removed() {
     let tier = tier(1 << 20);

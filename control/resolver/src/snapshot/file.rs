@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! head     "rdnssnap" │ version u32 │ 0 u32 │ written u64, Unix time │ configuration u64
-//! entry    age u32 │ ttl u32 │ stale u32 │ demand u16 │ flags u8 │ has_ede u8 │ ede u16 │ question u16 │ message u32 │ the message
+//! entry    age u32 │ ttl u32 │ stale u32 │ demand u16 │ flags u8 │ has_ede u8 │ ede u16
+//!          question u16 │ message u32 │ the message
 //! trailer  entries u64 │ SipHash-1-3, with a key of zeros, over all before it
 //! ```
 //!

@@ -310,7 +310,8 @@ fn what_will_be_validated_anew_is_not_taken() {
     assert!(second.held("www.example.net").is_none() && second.held("www.insecure.example.net").is_some());
 }
 
-/// A task writes it, and not before it has been read: one that is stopped at once must not leave less than it found.
+/// A task writes the snapshot, but not before it was read: a process that is stopped at once must
+/// not leave a smaller snapshot than it found.
 #[tokio::test]
 async fn nothing_is_written_before_the_old_one_was_read() {
     let folder = tempfile::tempdir().unwrap();

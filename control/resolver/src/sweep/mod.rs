@@ -2,7 +2,7 @@
 //! served are removed; entries that are in demand and will soon expire are renewed before they do.
 //!
 //! ```text
-//!  walk (a thread of its own, behind the others) ─► due, the most asked for first ─► renewals: so many a second, so many at once
+//!  walk (low-priority thread) ─► due entries by demand ─► renewals (bounded per second and at once)
 //! ```
 //!
 //! Answers from worker caches are not seen here. Workers report once a minute which entries were

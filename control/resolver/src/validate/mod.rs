@@ -98,8 +98,8 @@ impl Validator {
         !asked.checking_disabled() && asked.qclass() == CLASS_IN && (self.insecure.is_empty() || !exempt())
     }
 
-    /// Whether a name is at or below one where nothing is validated, and no trust anchor is closer (RFC 7646
-    /// section 2).
+    /// Whether a name is at or below one where nothing is validated, and no trust anchor is closer
+    /// (RFC 7646 section 2).
     fn exempts(&self, name: &Name) -> bool {
         let above = self.insecure.iter().filter(|insecure| name.is_at_or_below(insecure));
         let closest = above.map(Name::label_count).max();

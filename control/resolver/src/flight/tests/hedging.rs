@@ -163,7 +163,8 @@ async fn until_later(resolver: &Resolver, number: usize, name: &str) {
     }
 }
 
-/// Both upstreams lose a third of what they are asked, so that each is asked for what the other owes, from all threads.
+/// Both upstreams lose a third of their queries, so that each is asked for answers that the other
+/// owes, from all threads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn upstreams_that_hedge_for_each_other_do_not_lock_each_other_up() {
     const QUESTIONS: usize = 4000;

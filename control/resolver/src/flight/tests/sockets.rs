@@ -95,7 +95,8 @@ async fn a_port_is_closed_when_its_time_is_over_used_or_not() {
     assert!(!port_is_open(), "it is known for longer than it should");
 }
 
-/// With a query every tenth of a second, ports are drawn among several, 27 or so in all, and none is used beyond its time.
+/// With a query every tenth of a second, ports are drawn among several, some 27 in all, and none is
+/// used beyond its time.
 #[tokio::test(start_paused = true)]
 async fn ports_change() {
     let stage = Stage::open().await;
@@ -117,8 +118,8 @@ async fn ports_change() {
     assert!(used.values().all(|(first, last)| *last - *first < AGE_MAX), "{used:?}");
 }
 
-/// Answers with another query's ID, with another question, and from another port, to queries that share a port: each is passed
-/// over, and counted if it was received at all; then the right ones are taken.
+/// Answers with another query's ID, another question or another port, to queries that share a port:
+/// each is ignored, and counted if it was received at all; then the right answers are used.
 #[tokio::test]
 async fn an_answer_is_right_by_port_id_and_question() {
     let (stage, elsewhere) = (Stage::open().await, Stage::open().await);
