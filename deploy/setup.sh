@@ -39,7 +39,7 @@ readonly RUST_TOOL_PACKAGES=(rustfmt-web rust-web-clippy)
 # Debian has no current ClickHouse: tests run it from PyPI, in an environment of its own (180 MB to
 # download, 560 MB on disk).
 readonly PYTHON_FOLDER=${RINGDNS_PYTHON:-/opt/ringdns-tests}
-readonly PYTHON_PACKAGES=$here/../tests/clickhouse/requirements.txt
+readonly PYTHON_PACKAGES=$here/../testkit/clickhouse/requirements.txt
 
 # Debian runs this program to decide whether a package may start its service: status 101 forbids it.
 readonly POLICY=/usr/sbin/policy-rc.d

@@ -1,5 +1,5 @@
-//! What a miss costs in the control plane, to be counted: bursts of questions that nobody has asked before go the way that a
-//! worker sends them, through pump and resolver to an upstream on loopback, and come back.
+//! Cost of a cache miss in the control plane, to be counted: bursts of new questions go the way
+//! that a worker sends them, through pump and resolver to an upstream on loopback, and back.
 //!
 //! ```text
 //! cargo build --release --package ringdns-resolver --example misses
@@ -10,8 +10,9 @@
 //! done
 //! ```
 //!
-//! The first thread is the control plane, the second the upstream. The difference of the two counts, over the 32,000 misses
-//! between them, is what one costs in instructions. Without valgrind, processor time is printed, the kernel's included.
+//! The first thread is the control plane, the second the upstream. The difference of the two
+//! counts, divided by the 32,000 misses between them, is the cost of a miss in instructions.
+//! Without valgrind, processor time is printed, the kernel's included.
 
 #![forbid(unsafe_code)]
 
@@ -66,7 +67,7 @@ fn main() -> Result<()> {
         for number in 0..bursts {
             for (place, mut record) in records.drain(..).enumerate() {
                 ask(&mut record, &format!("name{number}-{place}.example"))?;
-                // As many fit as there are records.
+                // The queue has room for all records.
                 drop(link.punt(record));
             }
             link.wake_control();
@@ -87,7 +88,7 @@ fn main() -> Result<()> {
     })
 }
 
-/// Makes a record an entry's wish for an answer to a question.
+/// Makes a record a request to renew the entry of a question.
 fn ask(record: &mut Punt, name: &str) -> Result<()> {
     let message = names::query_message(&names::name(name)?, [1, 1], 0, header::RD, None);
     let mut query = Query::default();
@@ -107,12 +108,13 @@ fn serve(socket: &UdpSocket) -> Option<()> {
         let end = header::LEN + name + 5;
         buffer[2..header::LEN].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
         buffer[end..end + ANSWER.len()].copy_from_slice(&ANSWER);
-        // Who is gone has no use for it.
+        // Sending fails if the client is gone.
         let _ = socket.send_to(&buffer[..end + ANSWER.len()], from);
     }
 }
 
-/// What this thread has had, in nanoseconds; by the file, because valgrind hides the vDSO that a call would look for.
+/// Returns the processor time of this thread, in nanoseconds. Read from the file because valgrind
+/// hides the vDSO that a call would need.
 fn processor_time() -> Result<u64> {
     let figures = fs::read_to_string("/proc/thread-self/schedstat")?;
     Ok(figures.split_whitespace().next().context("/proc/thread-self/schedstat is empty")?.parse()?)

@@ -1,4 +1,4 @@
-//! What a sweep's walk over a large host tier takes, and what it costs those who look something up meanwhile.
+//! Time of a sweep's walk over a large host tier, and its cost for concurrent lookups.
 //!
 //! ```text
 //! cargo run --release --package ringdns-resolver --example walk -- 1000000
@@ -26,7 +26,7 @@ use std::{
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// One entry in so many is about to expire, and asked for.
+/// One entry in this many is about to expire, and in demand.
 const NEAR: usize = 100;
 
 fn main() -> Result<()> {
@@ -61,7 +61,7 @@ fn key(number: usize) -> Result<Key> {
     names::key(&name, 1, false, false).context("a key of a short name")
 }
 
-/// How long lookups take, one in ten of which puts something in, while `work` is done.
+/// Measures lookups while `work` is done; one in ten inserts an entry.
 fn lookups(what: &str, host: &Arc<HostTier>, entries: usize, work: impl FnOnce()) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let (inside, stopped) = (host.clone(), stop.clone());

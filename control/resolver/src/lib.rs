@@ -1,4 +1,4 @@
-//! Finds answers: in the host tier, in the tier that appliances share, at upstreams.
+//! Finds answers in the host tier, in the tier that appliances share, and at upstreams.
 //!
 //! ```text
 //!  pump, sweep, snapshot ─► flight (Resolver) ─┬─► host
@@ -7,7 +7,7 @@
 //!                                              └─► upstream ─► udp, stream
 //! ```
 //!
-//! A folder uses those to the right of it and below, and none of them uses it.
+//! A folder uses those to the right of it and below it; none of them uses the folder.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Names that mean nothing in the public DNS, or something on each host: answered here, so that they neither leak to upstreams
-//! nor burden the root.
+//! Special-use names: they mean nothing in the public DNS, or something else on each host. They are
+//! answered here, so that they neither leak to upstreams nor burden the root.
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
@@ -23,10 +23,10 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-/// How long such answers live (RFC 6303 section 3).
+/// TTL of answers for special-use names, in seconds (RFC 6303 section 3).
 const TTL: u32 = 10_800;
 
-/// Zones without names: RFC 6761 (`invalid`, `test`), 7686, 9476, 6762, 8375, 9462 and 6303 section 4.
+/// Empty zones: RFC 6761 (`invalid`, `test`), 7686, 9476, 6762, 8375, 9462 and 6303 section 4.
 const EMPTY: [&str; 26] = [
     "invalid",
     "test",
@@ -56,29 +56,30 @@ const EMPTY: [&str; 26] = [
     "f.f.f.3.ip6.arpa",
 ];
 
-/// Loopback addresses, the names of which are `localhost` (RFC 6761 section 6.3).
+/// Reverse names of the loopback addresses, which point to `localhost` (RFC 6761 section 6.3).
 const LOOPBACK: [&str; 2] =
     ["1.0.0.127.in-addr.arpa", "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa"];
 
-/// What a zone or name is.
+/// Kind of a special-use zone or name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// It and all names in it are this host (RFC 6761 section 6.3).
+    /// The zone and all names in it are this host (RFC 6761 section 6.3).
     Localhost,
-    /// A zone without names.
+    /// Zone without names.
     Empty,
-    /// The reverse of a loopback address.
+    /// Reverse name of a loopback address.
     Loopback,
 }
 
-/// The names that are answered here.
+/// Special-use names that are answered here.
 pub struct LocalNames {
-    /// Hashed by a key drawn anew in each process: names are chosen by whoever asks.
+    /// Kinds by zone or name. The hash key is drawn anew in each process, since clients choose
+    /// names.
     kinds: HashMap<Vec<u8>, Kind, DefaultHashBuilder>,
 }
 
 impl LocalNames {
-    /// All special names, or none.
+    /// Returns all special-use names, or none if they are not `enabled`.
     pub fn new(enabled: bool) -> Self {
         let mut kinds = HashMap::default();
         if enabled {
@@ -93,13 +94,14 @@ impl LocalNames {
         LocalNames { kinds }
     }
 
-    /// The answer to `key`, if it is one of these names, received at `now` and kept as `rules` say.
+    /// Returns the answer to `key` if it is a special-use name, received at `now` and kept by
+    /// `rules`.
     pub fn answer(&self, key: &Key, rules: &TtlRules, now: Secs) -> Option<Answer> {
         let asked = key.asked();
         let (zone, kind) = self.find(asked.name())?;
         let apex = zone.len() == asked.name().len();
         if apex && asked.qtype() == rtype::DS {
-            // It is the parent's to say (RFC 8375 section 4).
+            // The parent zone has the DS record (RFC 8375 section 4).
             return None;
         }
         let mut message = Message::new(0, MessageType::Response, OpCode::Query);
@@ -126,12 +128,12 @@ impl LocalNames {
         Some(Answer { status: Status::authoritative(answer.status.rcode()), ..answer })
     }
 
-    /// The longest zone or name that `name` is in or is.
+    /// Returns the closest special-use zone or name at or above `name`.
     fn find<'a>(&self, name: &'a [u8]) -> Option<(&'a [u8], Kind)> {
         let mut rest = name;
         loop {
             match self.kinds.get(rest) {
-                // Of a name, not of what would be below it.
+                // A reverse name is answered itself; names below it are not.
                 Some(Kind::Loopback) if rest.len() < name.len() => {}
                 Some(kind) => return Some((rest, *kind)),
                 None => {}
@@ -158,7 +160,7 @@ fn of_apex(qtype: RecordType, zone: &Name) -> Option<RData> {
     }
 }
 
-/// RFC 6303 section 3.
+/// Returns the SOA record of an empty zone (RFC 6303 section 3).
 fn soa(zone: &Name) -> SOA {
     SOA::new(zone.clone(), name("nobody.invalid."), 1, 3_600, 1_200, 604_800, TTL)
 }
@@ -194,7 +196,8 @@ mod tests {
         LocalNames::new(true).answer(&key, &RULES, 0)
     }
 
-    /// RCODE, records in answer and authority, and the last bytes of the records.
+    /// Returns RCODE, numbers of records in answer and authority, and the last bytes of the
+    /// records.
     fn seen(name: &str, qtype: u16) -> Option<(u8, [u16; 2], Vec<u8>)> {
         let answer = answer(name, qtype)?;
         let end = answer.wire[answer.wire.len() - 4..].to_vec();

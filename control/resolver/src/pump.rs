@@ -1,7 +1,8 @@
-//! The pump: takes punts from all workers and has them answered.
+//! Pump: takes punts from all workers and has them answered.
 //!
-//! One task serves every worker. It sleeps on the bell that the workers ring after they have pushed, and before it
-//! does it arms the bell and looks at all queues once more, so that no punt is left behind.
+//! One task serves all workers. It sleeps on the doorbell, which workers ring after they have
+//! pushed. Before it sleeps, it arms the doorbell and checks all queues once more, so that no punt
+//! is left behind.
 
 use crate::{Resolver, Turn};
 use ringdns_dataplane::{doorbell::Doorbell, punt::Link};
@@ -12,28 +13,30 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Punts taken from one worker before the next one's turn.
+/// Most punts taken from one worker before the next worker's turn.
 const TURN: usize = 64;
 
-/// Serves `links`, whose workers ring `bell`, until the task is dropped. Fails if the bell cannot be waited for.
+/// Serves `links`, whose workers ring `bell`, until the task is dropped. Fails if the task cannot
+/// wait for the doorbell.
 pub async fn run(links: Vec<Arc<Link>>, bell: Arc<Doorbell>, resolver: Arc<Resolver>) -> io::Result<()> {
     #[expect(deprecated, reason = "its successor is unsafe, for types that may close their fd; Bell cannot")]
     let event = AsyncFd::with_interest(Bell(bell.clone()), Interest::READABLE)?;
     loop {
         while drain(&links, &resolver) {
-            // Hits in the host tier need no await; without this a flood of them would starve the flights.
+            // Hits in the host tier need no await; without this, a flood of them would starve the
+            // questions in flight.
             tokio::task::yield_now().await;
         }
         bell.arm();
         if !links.iter().any(|link| link.has_punts()) {
-            // Forgotten before it is read: a ring after that is a new edge.
+            // Readiness is cleared before the doorbell is read: a ring after that is a new edge.
             event.readable().await?.clear_ready();
         }
         bell.disarm();
     }
 }
 
-/// Gives each worker a turn; false if nobody had anything.
+/// Gives each worker a turn. Returns false if no worker had a punt.
 fn drain(links: &[Arc<Link>], resolver: &Arc<Resolver>) -> bool {
     let mut taken = false;
     let mut turn = Turn::default();
@@ -47,7 +50,7 @@ fn drain(links: &[Arc<Link>], resolver: &Arc<Resolver>) -> bool {
     taken
 }
 
-/// What tokio polls: the bell's eventfd.
+/// Eventfd of the doorbell, for tokio to poll.
 struct Bell(Arc<Doorbell>);
 
 impl AsRawFd for Bell {

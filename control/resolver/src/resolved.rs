@@ -1,4 +1,4 @@
-//! An answer that the resolver gives.
+//! Answer that the resolver gives.
 
 use crate::upstream;
 use ringdns_dataplane::{
@@ -8,27 +8,27 @@ use ringdns_dataplane::{
 };
 use std::sync::Arc;
 
-/// An answer, and the cache generation that it belongs to.
+/// Answer, and the cache generation that it belongs to.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// The answer.
+    /// Answer.
     pub answer: Arc<Answer>,
-    /// It may be cached while this is the current one.
+    /// Generation of the answer: it may be cached while this is the current one.
     pub generation: u64,
-    /// Whether it was known before it was asked for.
+    /// Whether the answer was known before the question.
     pub known: bool,
-    /// Where it was found, for the log.
+    /// Source of the answer, for the log.
     pub source: Source,
 }
 
 impl Resolved {
-    /// How its TTLs are to be written at `now`.
+    /// Returns how the answer's TTLs are to be written at `now`.
     pub fn age(&self, now: Secs, stale_ttl: Secs) -> Age {
         self.answer.age(self.known, now, stale_ttl)
     }
 }
 
-/// Whether an answer says that finding out failed.
+/// Whether an answer says that resolution failed.
 pub(crate) fn is_failure(answer: &Answer) -> bool {
     !upstream::is_answer(answer.status.rcode())
 }

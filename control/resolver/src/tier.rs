@@ -1,5 +1,5 @@
-//! The interface of a tier that appliances share, which the resolver asks before upstreams. The crate `ringdns-fleet`
-//! implements it with Redis.
+//! Interface of a tier that appliances share, which the resolver asks before upstreams. The crate
+//! `ringdns-fleet` implements it with Redis.
 
 use crate::host::HostTier;
 use futures_util::future::BoxFuture;
@@ -13,32 +13,34 @@ use ringdns_dataplane::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// A tier that appliances share.
+/// Tier that appliances share.
 pub trait SharedTier: Send + Sync {
-    /// Whether it is well and used.
+    /// Whether the tier is connected and in use.
     fn is_up(&self) -> bool;
 
-    /// Looks a question up, for no longer than the tier's deadline. The caller judges the answer, and counts it.
+    /// Looks up a question, for no longer than the tier's deadline. The caller judges the answer
+    /// and counts it.
     fn lookup<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Option<SharedAnswer>>;
 
-    /// Asks for the right to renew the answer to a question for all appliances. The lease ends after `lasts`.
+    /// Asks for the right to renew the answer to a question for all appliances. The lease ends
+    /// after `lasts`.
     fn lease<'a>(self: Arc<Self>, key: &'a Key, lasts: Duration) -> BoxFuture<'a, LeaseReply>;
 
-    /// Stores an answer that was resolved while `host` was at `generation`, when there is time for it.
+    /// Queues an answer to be stored. It was resolved while `host` was at `generation`.
     fn store(&self, key: &Key, answer: &Arc<Answer>, host: &HostTier, generation: u64, state: SharedState);
 
     /// Notes `n` questions that were answered without the tier.
     fn note_demand(&self, asked: Asked<'_>, n: u32);
 
-    /// Returns the questions whose answers all appliances want most, the first of them first. `None` if the tier is not
-    /// well.
+    /// Returns the questions that all appliances ask most, at most `most` of them, the most asked
+    /// first. `None`: the tier is not connected.
     fn most_wanted(&self, most: usize) -> BoxFuture<'_, Option<Vec<Key>>>;
 
-    /// Counters of the tier.
+    /// Returns the tier's counters.
     fn counters(&self) -> &FleetCounters;
 }
 
-/// The right to renew an answer for all appliances. Dropping it gives it back.
+/// Right to renew an answer for all appliances. Dropping it gives it back.
 pub trait Lease: Send + Sync {}
 
 /// Reply to a request for a lease.
@@ -47,120 +49,120 @@ pub enum LeaseReply {
     Granted(Box<dyn Lease>),
     /// Another appliance has it.
     HeldByOther,
-    /// The tier does not say: every appliance renews for itself.
+    /// The tier gives no reply: every appliance renews for itself.
     Unknown,
 }
 
-/// An answer found in the shared tier, not yet judged.
+/// Answer found in the shared tier, not yet judged.
 #[derive(Debug)]
 pub struct SharedAnswer {
-    /// The message, its TTLs lowered by the answer's age.
+    /// DNS message, with TTLs lowered by the answer's age.
     pub message: Vec<u8>,
-    /// How long it is fresh still; 0: it has expired.
+    /// Time for which the answer is still fresh; 0: it has expired.
     pub fresh: Secs,
-    /// How long it may be given out after that.
+    /// Time after that during which it may be served as stale.
     pub grace: Secs,
-    /// How long it was fresh when it was new.
+    /// Time for which it was fresh when it was received.
     pub ttl: Secs,
-    /// How long it would have been fresh if its source alone had to say so.
+    /// Time for which it would have been fresh by its source's TTL alone.
     pub source_ttl: Secs,
-    /// When the fleet first had an answer to the question, in Unix time.
+    /// Time at which the fleet first had an answer to the question, in Unix time.
     pub first_seen: u64,
-    /// What is to be said about it (RFC 8914).
+    /// Extended DNS error to send along (RFC 8914).
     pub ede: Option<u16>,
 }
 
-/// State of a question under way in the shared tier.
+/// State, in the shared tier, of a question in flight.
 #[derive(Default)]
 pub struct SharedState {
-    /// When an appliance first had an answer to it, in Unix time.
+    /// Time at which an appliance first had an answer to it, in Unix time.
     pub first_seen: Option<u64>,
-    /// The right to renew it.
+    /// Right to renew it.
     pub lease: Option<Box<dyn Lease>>,
 }
 
 counters! {
-    /// What happens between this appliance and the fleet's tier.
+    /// Counters of the use of the fleet's tier by this appliance.
     FleetCounters {
         /// Questions looked up in Redis.
         lookups,
-        /// Of these, those answered by what was there.
+        /// Redis lookups whose answer was used, those of the warm start apart.
         hit,
-        /// Those made for the warm start whose answers are kept now.
+        /// Redis lookups of the warm start whose answer was put into the host cache.
         warmed,
-        /// Those that found an answer that has expired, and were asked of upstreams; or that did for no warm start.
+        /// Redis lookups that found an expired answer, so that upstreams were asked; in the warm start also incomplete answers.
         stale,
-        /// Renewals that found nothing newer than what is to be renewed.
+        /// Redis lookups for a renewal that found no newer answer, or one that is itself to be renewed.
         due,
-        /// Those that found nothing.
+        /// Redis lookups that found no answer.
         missing,
-        /// Those that found what a purge has made void.
+        /// Redis lookups that found an answer that a purge has made void.
         purged,
-        /// Those that found what is not ringdns's, or of another version, or has no end.
+        /// Redis lookups that found a value of another program or version, or one without an expiry.
         foreign,
-        /// Those that found what is not as it was stored, or is no answer.
+        /// Redis lookups that found a value that was changed after it was stored, or that is no valid answer.
         damaged,
-        /// Those not answered by Redis within the deadline.
+        /// Redis lookups that got no reply within redis.deadline.
         timed_out,
-        /// Those that Redis refused, or that its connection broke under.
+        /// Redis lookups that Redis refused, or whose connection broke.
         failed,
-        /// Questions not looked up because Redis was not well.
+        /// Questions not looked up in Redis because Redis was not available.
         skipped,
-        /// Questions not looked up because enough lookups were under way.
+        /// Questions not looked up in Redis because too many lookups were in progress.
         skipped_busy,
-        /// Hits whose age by the hosts' clocks was another than by Redis's by more than 10 s.
+        /// Answers from Redis whose ages by the clocks of the appliances and by that of Redis differ by more than 10 s.
         clocks_differ,
-        /// Answers to be stored.
+        /// Answers offered to be stored in Redis.
         offered,
-        /// Of these, those stored.
+        /// Answers stored in Redis.
         stored,
-        /// Those that Redis refused, or did not take in time.
+        /// Answers that Redis refused to store, or did not store in time.
         store_failed,
-        /// Those not stored because the queue was full.
+        /// Answers not stored in Redis because the queue was full.
         store_dropped,
-        /// Those not stored because Redis was not well.
+        /// Answers not stored in Redis because Redis was not available.
         store_skipped,
-        /// Those not stored because a purge came, or their time was over.
+        /// Answers not stored in Redis because of a purge, or because they expired in the queue.
         store_outdated,
-        /// Those not stored because as many others are wanted more as there may be.
+        /// Answers not stored in Redis because redis.max_keys other answers are in more demand.
         store_unwanted,
-        /// Answers that are not in the index, and are stored for ten minutes at most: the master of a cluster is gone that has it.
+        /// Answers stored in Redis without an index entry, and for ten minutes at most, because the cluster's master with the index is down.
         store_unindexed,
-        /// Answers removed from Redis because others were stored that are wanted more.
+        /// Answers removed from Redis because answers in more demand were stored.
         evicted,
-        /// Questions answered without the fleet's tier, of which the fleet has been told.
+        /// Questions answered without Redis and reported to it as demand.
         demand_told,
-        /// Those of which it has not, for there were too many names, or Redis was not well.
+        /// Questions answered without Redis and not reported to it, because there were too many names or Redis was not available.
         demand_dropped,
-        /// Sweeps of Redis that this appliance has made.
+        /// Sweeps of Redis made by this appliance.
         swept,
-        /// Answers that sweeps found to have ended, and took out of the index.
+        /// Expired answers that sweeps of Redis removed from the index.
         swept_ended,
-        /// Answers that sweeps removed because there were too many, and others are wanted more.
+        /// Answers that sweeps removed from Redis because there were more than redis.max_keys, and others were in more demand.
         swept_least,
-        /// Answers that sweeps removed because nobody has wanted them for long.
+        /// Answers that sweeps removed from Redis because the fleet had not requested them within redis.idle.
         swept_idle,
-        /// Answers that sweeps took out of the index because they were not in Redis any more.
+        /// Answers that sweeps removed from the index because they were no longer in Redis.
         swept_orphans,
-        /// Renewals that this appliance made for the fleet.
+        /// Renewals that this appliance made for the whole fleet.
         renewals_led,
-        /// Renewals that another appliance had made when this one was to.
+        /// Renewals that this appliance saved because another one had made them.
         renewals_spared,
-        /// Renewals that this appliance made for itself, for Redis did not say who was to, or who was to did not.
+        /// Renewals that this appliance made for itself, because Redis was not available, it gave no lease, or the appliance with the lease brought no answer.
         renewals_alone,
-        /// Of these, those that had waited for another appliance until somebody was in a hurry here.
+        /// Renewals that this appliance made for itself because a client came while it waited for another one; part of renewals_alone.
         renewals_hurried,
-        /// Leases that had run out when they were given back.
+        /// Leases that had expired before they were given back.
         leases_lost,
-        /// Connections that were made and found well.
+        /// Connections to Redis that were opened and passed the checks.
         joined,
-        /// Connections that were given up.
+        /// Connections to Redis that were given up.
         left,
-        /// Attempts to connect that failed.
+        /// Attempts to connect to Redis that failed.
         connect_failed,
-        /// Purges told to the fleet.
+        /// Purges announced to the fleet by this appliance.
         purges_told,
-        /// Purges of other appliances, applied here.
+        /// Purges announced by other appliances and applied here.
         purges_heard,
     }
 }

@@ -33,7 +33,7 @@ fn a_new_appliance_takes_what_the_fleet_wants_most_and_no_faster_than_it_may() {
     let settings = format!("{PATIENT}\nwarm_keys = 10\nwarm_per_second = 4");
     let began = Instant::now();
     let third = Appliance::start(&upstream, &redis.url(), &settings, &zone);
-    third.ringdnsd.process().wait_for_line("has what the fleet wants most", Duration::from_secs(30));
+    third.ringdnsd.process().wait_for_line("warm start complete", Duration::from_secs(30));
     assert!(began.elapsed() >= Duration::from_secs(2), "10 at 4 a second took {:?}", began.elapsed());
     assert_eq!((third.count("warmed"), third.count("lookups")), (8, 8));
     let asked = upstream.asked();
@@ -59,7 +59,7 @@ fn what_was_purged_does_not_come_back_by_a_warm_start() {
     first.teaches("other.example");
     first.ringdnsd.told(&["cache", "purge", "www.example"]);
     let second = Appliance::start(&upstream, &redis.url(), &format!("{PATIENT}\nwarm_keys = 10"), "");
-    second.ringdnsd.process().wait_for_line("has what the fleet wants most", Duration::from_secs(30));
+    second.ringdnsd.process().wait_for_line("warm start complete", Duration::from_secs(30));
     assert_eq!((second.count("warmed"), second.count("purged")), (1, 1));
     second.asks("www.example");
     assert_eq!(upstream.asked(), 3);

@@ -1,10 +1,12 @@
-//! Aliases that lead out of what an upstream answers for.
+//! Aliases that lead to names which the answering upstream does not serve.
 //!
-//! An upstream for a zone is often an authoritative server: of `www.corp.example CNAME www.public.example` it says the alias and
-//! nothing of its target. That is asked for as any question is, of whom is asked for such names, and the answers are made one.
+//! An upstream for a zone is often an authoritative server: for `www.corp.example CNAME
+//! www.public.example` it gives the alias, and no records of the target. The target is resolved
+//! like any other question, by the upstreams for such names, and the answers are joined.
 //!
-//! The flights of these *hops* are kept apart from others, since one of those may wait for them: a hop waits for nobody. So two
-//! names that are aliases of each other cannot wait for each other; it is seen here that they go round in a circle.
+//! These *hops* have a lane of their own, since questions in the other lanes may wait for hops, and
+//! a hop waits for none. So two names that are aliases of each other cannot wait for each other;
+//! the loop is detected here.
 
 use super::{Asker, Landing, Resolver, Waiter};
 use crate::{
@@ -20,15 +22,15 @@ use ringdns_dataplane::{
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Upstreams that are asked in turn along the aliases of one name.
+/// Most hops followed for one name.
 const HOPS_MAX: usize = 8;
-/// What is left to an expired answer that had to do (RFC 8767 section 4).
+/// TTL of the records of an expired answer that had to be used, in seconds (RFC 8767 section 4).
 const STALE_TTL: Secs = 30;
-/// Extended errors (RFC 8914): what came is of no use; nobody answered.
+/// Extended errors (RFC 8914): the response cannot be used; no upstream answered.
 const NETWORK_ERROR: u16 = 23;
 const NO_REACHABLE_AUTHORITY: u16 = 22;
 
-/// The whole answer that begins with `first` and goes on at `target`.
+/// Returns the whole answer that begins with `first` and continues at `target`.
 pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Result<Answer, Failed> {
     const JUNK: Failed = Failed::Upstreams(NETWORK_ERROR);
     let Landing { resolver, key, .. } = landing;
@@ -40,7 +42,7 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
         let hop = resolver.hop(&target).await;
         let Resolved { answer, .. } = &hop;
         if !is_answer(answer.status.rcode()) {
-            // What must not be remembered says something about us.
+            // A failure that must not be remembered says nothing about the question.
             let remembered = answer.ttl > 0;
             let said = Failed::Upstreams(answer.ede.unwrap_or(NO_REACHABLE_AUTHORITY));
             return Err(if remembered { said } else { Failed::Ourselves });
@@ -49,9 +51,9 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
         let now = resolver.clock().secs();
         let part = message(&target, answer, hop.age(now, STALE_TTL)).ok_or(JUNK)?;
         join(&mut whole, part);
-        // Names that come again, or other names.
+        // Catches loops, and names that do not belong to the answer.
         let end = scrub::scrub(&mut whole, key.asked().dnssec_ok()).map_err(|scrub::Endless| JUNK)?.leads_to;
-        // One that may be kept is whole.
+        // An answer that may be kept is whole.
         match end.filter(|_| answer.ttl == 0).and_then(|to| Alias::new(key, &to, false)) {
             Some(next) if next.target != target => target = next.target,
             _ => {
@@ -64,7 +66,8 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
     Err(JUNK)
 }
 
-/// Appends an answer about where the aliases of another lead. It says what there is and what is proven at the end.
+/// Appends the answer for the target of the aliases. The target's answer determines the response
+/// code and the proofs.
 fn join(whole: &mut Message, part: Message) {
     whole.answers.extend(part.answers);
     whole.authorities = part.authorities;
@@ -73,7 +76,7 @@ fn join(whole: &mut Message, part: Message) {
     whole.metadata.authentic_data &= part.metadata.authentic_data;
 }
 
-/// An answer as the message that it came in, but for TTLs that have passed since.
+/// Builds the message that an answer came in, with TTLs lowered by the time passed since.
 fn message(key: &Key, answer: &Answer, age: Age) -> Option<Message> {
     let mut bytes = Vec::with_capacity(header::LEN + key.question().len() + answer.wire.len());
     let flags = header::QR | header::RD | answer.status.flags();
@@ -96,7 +99,8 @@ fn message(key: &Key, answer: &Answer, age: Age) -> Option<Message> {
 }
 
 impl Resolver {
-    /// The answer to a question on the way along aliases. One that leads on itself comes with a TTL of 0.
+    /// Returns the answer to a question that follows an alias. An answer that ends in another alias
+    /// has a TTL of 0.
     async fn hop(self: &Arc<Self>, key: &Key) -> Resolved {
         let (sender, receiver) = oneshot::channel();
         {

@@ -1,4 +1,4 @@
-//! Questions under way: one flight each, with everybody who waits for it.
+//! Questions in flight: each is resolved once, for all its waiters.
 
 use super::{Limits, Waiter};
 use crate::host::StoredKey;
@@ -12,27 +12,29 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Renewals leave three quarters of the flights to questions that somebody waits for.
+/// Renewals may use one in this many of the questions in flight; clients' questions may use all.
 const RENEWAL_SHARE: usize = 4;
 
-/// The flights under way.
+/// Questions in flight.
 pub struct Flights {
-    /// Hashed by a key drawn anew in each process, as the host tier is: names are chosen by whoever asks.
+    /// Waiters by question. The hash key is drawn anew in each process, as in the host tier:
+    /// clients choose names.
     waiting: Mutex<HashMap<Flight, Seats, DefaultHashBuilder>>,
     limits: Limits,
 }
 
-/// Who waits for a flight.
+/// Waiters for a question in flight.
 #[derive(Default)]
 struct Seats {
     waiters: Vec<Waiter>,
-    /// To be told when somebody joins who is in a hurry.
+    /// Notified when a waiter joins that is not patient.
     hurry: Option<Arc<Notify>>,
 }
 
-/// The right and duty to find an answer, and to [`Flights::land`] with it.
+/// Question in flight: the right and duty to find its answer, and to [`Flights::land`] with it.
 ///
-/// The generation is part of it: who asks after a purge does not join a flight that took off before.
+/// The generation is part of it: a client that asks after a purge does not join a question that was
+/// in flight before.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Flight {
     key: StoredKey,
@@ -40,34 +42,34 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// The cache generation at take-off.
+    /// Returns the cache generation at the time the question took off.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 }
 
-/// What came of boarding.
+/// Result of boarding.
 pub enum Boarding {
-    /// The caller is to find the answer.
+    /// A new question is in flight, and the caller is to find its answer.
     TakeOff(Flight),
-    /// A flight is under way, and the waiter in it.
+    /// The question was in flight, and the waiter has joined it.
     Joined,
-    /// One has just landed.
+    /// The question has just landed, with this answer.
     Landed(Option<Waiter>, Resolved),
-    /// Too many flights are under way.
+    /// Too many questions are in flight.
     NoFlight(Option<Waiter>),
-    /// The flight is full.
+    /// The question in flight has too many waiters.
     NoSeat(Option<Waiter>),
 }
 
 impl Flights {
-    /// None under way.
+    /// Returns a table without questions in flight.
     pub fn new(limits: Limits) -> Self {
         Flights { waiting: Mutex::default(), limits }
     }
 
-    /// Puts `waiter`, if there is one, into the flight for `key`, and starts that if there is none and nothing has
-    /// `landed` either.
+    /// Adds `waiter`, if there is one, to the question in flight for `key`. If the question is not
+    /// in flight and `landed` has no answer either, puts it in flight.
     pub fn board(
         &self,
         key: &Key,
@@ -106,12 +108,13 @@ impl Flights {
         }
     }
 
-    /// Ends a flight, and returns who waited for it.
+    /// Ends a question in flight, and returns its waiters.
     pub fn land(&self, flight: &Flight) -> Vec<Waiter> {
         self.waiting.lock().remove(flight).unwrap_or_default().waiters
     }
 
-    /// What tells a flight that is in no hurry when it has to be. `None`: it has, for somebody waits who does not have an answer yet.
+    /// Returns the notification that a waiter without an answer has joined. `None`: there is such a
+    /// waiter already, or the question has landed.
     pub fn patient(&self, flight: &Flight) -> Option<Arc<Notify>> {
         let mut waiting = self.waiting.lock();
         let seats = waiting.get_mut(flight)?;
@@ -119,14 +122,14 @@ impl Flights {
         patient.then(|| seats.hurry.get_or_insert_default().clone())
     }
 
-    /// Takes those out of a flight who `want` to leave it; it goes on.
+    /// Removes the waiters that match `want`; the question stays in flight.
     pub fn leave(&self, flight: &Flight, want: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
         let mut waiting = self.waiting.lock();
         let seats = waiting.get_mut(flight);
         seats.map_or_else(Vec::new, |seats| seats.waiters.extract_if(.., |waiter| want(waiter)).collect())
     }
 
-    /// How many are under way.
+    /// Returns the number of questions in flight.
     pub fn len(&self) -> usize {
         self.waiting.lock().len()
     }

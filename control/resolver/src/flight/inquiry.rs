@@ -1,8 +1,10 @@
-//! A flight's way through the upstreams: whom it asks, how often, and what it makes of what they say.
+//! Inquiry: a question's way through the upstreams: which are asked, how often, and the use of
+//! their responses.
 //!
-//! It has no task of its own. Its attempts lie with the sockets that their queries went out over, and go on when something
-//! is heard there; only what is asked over a stream waits in a task. There is one attempt at a time, or two when the first takes
-//! longer than its upstream usually does (hedging).
+//! An inquiry has no task of its own. Its attempts are held by the sockets that their queries were
+//! sent over, and continue when a response arrives there; only questions over streams wait in a
+//! task. There is one attempt at a time, or two when the first takes longer than its upstream
+//! usually does (hedging).
 
 use super::flights::Flight;
 use super::{Landing, Lane, chase};
@@ -27,41 +29,44 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-/// How long a question may take in all. Clients give up after some five seconds.
+/// Most time for a question in all. Clients give up after some five seconds.
 pub const TOTAL: Duration = Duration::from_secs(3);
-/// How often one upstream is asked the same question: RFC 9520 section 3.1 allows three times.
+/// Most times that one upstream is asked the same question (RFC 9520 section 3.1 allows three).
 const ROUNDS: usize = 3;
 
-/// Extended errors (RFC 8914 sections 4.23 and 4.24): nobody answered; what came was of no use.
+/// Extended errors (RFC 8914 sections 4.23 and 4.24): no upstream answered; the response cannot be
+/// used.
 const NO_REACHABLE_AUTHORITY: u16 = 22;
 const NETWORK_ERROR: u16 = 23;
 
-/// A question on its way. However it ends, even unasked, it lands.
+/// Question on its way through the upstreams. However it ends, even before an upstream is asked, it
+/// lands.
 pub struct Inquiry {
     pub(super) landing: Landing,
     course: Mutex<Course>,
 }
 
-/// How far it has come.
+/// Progress of an inquiry.
 struct Course {
-    /// `None`: it has landed.
+    /// Question in flight; `None`: it has landed.
     flight: Option<Flight>,
     deadline: Instant,
-    /// The upstreams that this round has left, the next one last.
+    /// Upstreams left in this round, the next one last.
     order: Vec<usize>,
-    /// Those that said nothing in this round: a packet may have been lost. Other errors would only come again.
+    /// Upstreams that did not respond in this round: a packet may have been lost. Other errors
+    /// would recur.
     again: Vec<usize>,
     rounds: usize,
-    /// Attempts under way.
+    /// Number of attempts in progress.
     under_way: usize,
     hedged: bool,
-    /// Whether an answer has come whose alias is followed.
+    /// Whether an answer arrived whose alias is being followed.
     followed: bool,
     verdict: Failed,
 }
 
 impl Course {
-    /// Whom to ask next; `None` if there is nobody or no time left.
+    /// Returns the next upstream to ask; `None`: no upstream or no time is left.
     fn next(&mut self, now: Instant) -> Option<usize> {
         while self.order.is_empty() {
             self.rounds -= 1;
@@ -79,12 +84,13 @@ impl Course {
         self.order.pop()
     }
 
-    /// What it means for the question that an upstream did not answer it.
+    /// Takes account of an upstream's error for the result of the question.
     fn weigh(&mut self, number: usize, error: &AskError) {
         self.under_way -= 1;
         let ede = match error {
-            // It is there, and has trouble with this name; so what it says is worth most. That it did not understand us is
-            // our affair, not the client's; and so is REFUSED, which the client would take for its own (RFC 9520 section 2.2).
+            // The upstream is reachable and has trouble with this name, so its error is worth most.
+            // That it did not understand the query is our fault and not the client's; so is
+            // REFUSED, which the client would take for its own (RFC 9520 section 2.2).
             AskError::Failure(_, ede) => {
                 self.verdict = Failed::Upstreams(ede.unwrap_or(NETWORK_ERROR));
                 return;
@@ -103,7 +109,7 @@ impl Course {
 }
 
 impl Inquiry {
-    /// For what `landing` is about.
+    /// Returns an inquiry for the question of `landing`.
     pub fn new(landing: Landing, flight: Flight) -> Arc<Self> {
         let course = Course {
             flight: Some(flight),
@@ -119,14 +125,15 @@ impl Inquiry {
         Arc::new(Inquiry { landing, course: Mutex::new(course) })
     }
 
-    /// What tells it when somebody waits for it who has no answer yet; `None`: somebody does, or it has landed.
+    /// Returns the notification that a waiter without an answer has joined; `None`: there is such a
+    /// waiter already, or the question has landed.
     pub fn patience(&self) -> Option<Arc<Notify>> {
         let Landing { resolver, lane, .. } = &self.landing;
         let course = self.course.lock();
         resolver.lane(*lane).patient(course.flight.as_ref()?)
     }
 
-    /// Gives it all its time from now on. To be called before it begins.
+    /// Restarts the time limit. Call this before the inquiry begins.
     pub fn put_off(&self) {
         self.course.lock().deadline = Instant::now() + TOTAL;
     }
@@ -151,7 +158,7 @@ impl Inquiry {
         self.land(Err(verdict), Source::default(), false, turn);
     }
 
-    /// An attempt has failed. Goes on, unless another one is under way.
+    /// Handles a failed attempt. Asks the next upstream, unless another attempt is in progress.
     fn give_up(self: &Arc<Self>, number: usize, error: &AskError, now: Instant, turn: &mut Turn) {
         let alone = {
             let mut course = self.course.lock();
@@ -163,7 +170,7 @@ impl Inquiry {
         }
     }
 
-    /// An answer has come. Lands with it, or with what its alias leads to as well. Whether it is the first.
+    /// Lands with an answer, or follows its alias first. Returns whether it is the first answer.
     pub(super) fn arrive(
         self: &Arc<Self>,
         answer: Answer,
@@ -173,12 +180,12 @@ impl Inquiry {
     ) -> bool {
         let key = &self.landing.key;
         let Some(alias) = alias.filter(|alias| alias.leads_out(key, self.landing.upstreams())) else {
-            // What came from the fleet need not go there.
+            // An answer from the fleet's tier need not be stored there again.
             let share = source.tier == Tier::Upstream;
             return self.land(Ok(answer), source, share, turn);
         };
         if self.landing.lane == Lane::Hops {
-            // Its asker goes on, and nobody keeps half an answer.
+            // The question that follows the alias continues; half an answer is not kept.
             return self.land(Ok(Answer { ttl: 0, stale: 0, ahead: 0, ..answer }), source, false, turn);
         }
         let deadline = {
@@ -193,13 +200,14 @@ impl Inquiry {
             let following = chase::follow(&inquiry.landing, &answer, alias.target);
             let late = Err(Failed::Upstreams(NO_REACHABLE_AUTHORITY));
             let whole = timeout_at(deadline, following).await.unwrap_or(late);
-            // What is there may be of a zone that others ask somebody else for.
+            // The target may be in a zone for which other appliances ask another upstream, so the
+            // answer is not shared.
             inquiry.land(whole, source, false, &mut Turn::default());
         });
         true
     }
 
-    /// Lands, unless it has landed before. Whether it did now.
+    /// Lands, unless the question has landed before. Returns whether it landed now.
     fn land(&self, fetched: Result<Answer, Failed>, source: Source, share: bool, turn: &mut Turn) -> bool {
         let flight = self.course.lock().flight.take();
         let landed = flight.is_some();
@@ -214,7 +222,8 @@ impl Hedge for Inquiry {
     fn hedge(self: Arc<Self>, now: Instant, turn: &mut Turn) {
         let next = {
             let mut course = self.course.lock();
-            // Those that are left of this round; a second round is for who said nothing in the first.
+            // Only upstreams left in this round: a second round is for those that did not respond
+            // in the first.
             if course.hedged || course.order.is_empty() {
                 return;
             }
@@ -237,21 +246,21 @@ impl Drop for Inquiry {
     }
 }
 
-/// A question on its way to one upstream.
+/// Question on its way to one upstream.
 struct UpstreamAttempt {
     inquiry: Arc<Inquiry>,
     upstream: Arc<Upstream>,
     number: usize,
     began: Instant,
     until: Instant,
-    /// When another upstream is asked too; `None`: not at all, or it was.
+    /// Time at which another upstream is asked too; `None`: never, or it has been.
     hedge: Option<Instant>,
-    /// Whether it is the one question that tries an upstream that had been put back.
+    /// Whether this is the one question that tries an upstream after its back-off.
     trial: bool,
-    /// Whether another attempt was under way before it.
+    /// Whether another attempt was in progress before this one.
     second: bool,
     manner: Manner,
-    /// Whether it was sent again with the newest cookie.
+    /// Whether the query was sent again with the newest cookie.
     renewed: bool,
 }
 
@@ -282,7 +291,7 @@ impl UpstreamAttempt {
         })
     }
 
-    /// Asks the upstream. Gives itself back if that is not possible.
+    /// Asks the upstream. Returns the attempt if that is not possible.
     fn send(self: Box<Self>, turn: &mut Turn) -> Result<(), (Box<dyn Attempt>, AskError)> {
         match self.upstream.transport {
             Transport::Udp => {
@@ -296,7 +305,7 @@ impl UpstreamAttempt {
         }
     }
 
-    /// Asks the same upstream again, in what time is left of it.
+    /// Asks the same upstream again, in the time that is left for it.
     fn send_again(self: Box<Self>, turn: &mut Turn) {
         if let Err((attempt, error)) = self.send(turn) {
             attempt.hear(Err(error), Instant::now(), turn);
@@ -319,14 +328,14 @@ impl UpstreamAttempt {
             }
             Err(error) => {
                 tracing::debug!(
-                    upstream = %self.upstream.label, question = %self.inquiry.landing.key, %error, "asking the next"
+                    upstream = %self.upstream.label, question = %self.inquiry.landing.key, %error, "attempt failed"
                 );
                 self.inquiry.give_up(self.number, &error, now, turn);
             }
         }
     }
 
-    /// Asks the same upstream over its stream transport, in what time is left of it.
+    /// Asks the same upstream over its stream transport, in the time that is left for it.
     fn turn_to_stream(mut self: Box<Self>) {
         let manner = Manner::over_stream(&self.upstream, self.inquiry.landing.clock());
         self.manner = if self.manner.edns { manner } else { manner.without_edns() };
@@ -424,7 +433,7 @@ impl Attempt for UpstreamAttempt {
         let Upstream { counters, health, .. } = &*self.upstream;
         let (counter, works) = match heard {
             Ok(()) => (&counters.answers, Some(true)),
-            // It is there, and has trouble with this name.
+            // The upstream is reachable and has trouble with this name.
             Err(AskError::Failure(..)) => (&counters.failures, Some(true)),
             Err(AskError::Timeout) => (&counters.timeouts, Some(false)),
             Err(AskError::Unreachable(_)) => (&counters.unreachable, Some(false)),

@@ -1,4 +1,4 @@
-//! Where flights land: what they brought is filed, and whoever waited is answered.
+//! Landing of questions in flight: the answer is put into the host tier, and waiters are answered.
 
 use super::{Lane, Resolver, flights::Flight, setup::Setup};
 use crate::tier::SharedState;
@@ -14,15 +14,15 @@ use ringdns_dataplane::{
 };
 use std::sync::Arc;
 
-/// Where a flight lands.
+/// Landing of a question in flight.
 pub(super) struct Landing {
     pub(super) resolver: Arc<Resolver>,
-    /// How it is asked: as it was when the question took off.
+    /// Configuration at the time the question took off.
     pub(super) setup: Arc<Setup>,
     pub(super) key: Key,
-    /// Lane of its flight.
+    /// Lane of the question.
     pub(super) lane: Lane,
-    /// Its state in the shared tier.
+    /// State of the question in the shared tier.
     pub(super) shared: Mutex<SharedState>,
 }
 
@@ -39,7 +39,8 @@ impl Landing {
         self.resolver.clock()
     }
 
-    /// Files what the upstreams say, or whoever `source` is, and answers who waits. `share`: the fleet may have it too.
+    /// Puts the answer of `source` into the host tier, and answers the waiters. `share`: the answer
+    /// may be stored in the fleet's tier too.
     pub(super) fn land(
         &self,
         flight: &Flight,
@@ -54,7 +55,8 @@ impl Landing {
                 resolver.counters.resolved.inc();
                 let answer = Arc::new(answer);
                 let kept = resolver.host.insert(&self.key, answer.clone(), generation);
-                // Where it is not shared, others may renew it from now on.
+                // If the answer is not shared, dropping the lease lets other appliances renew it
+                // from now on.
                 let state = std::mem::take(&mut *self.shared.lock());
                 if share && kept {
                     resolver.share(&self.key, &answer, generation, state);

@@ -1,8 +1,10 @@
-//! From a question to its answer: the host tier first, then the upstreams, each question asked once at a time.
+//! Resolver: answers questions from the host tier, the fleet's tier or upstreams, and resolves each
+//! question once at a time.
 //!
-//! A question that is not in the host tier takes off as a *flight*. Whoever asks the same while it is under way joins
-//! it, and all are answered when it lands. The number of flights and of those who wait for one is bounded; beyond
-//! that the answer is SERVFAIL, counted and not kept, so that a flood cannot grow memory.
+//! A question that is not in the host tier takes off: it is in flight until its answer is known.
+//! Clients that ask it meanwhile join as waiters, and all are answered when it lands. The numbers
+//! of questions in flight and of their waiters are bounded; beyond that the answer is SERVFAIL,
+//! counted and not kept, so that a flood cannot grow memory.
 
 mod chase;
 mod flights;
@@ -44,48 +46,49 @@ use tokio::sync::oneshot;
 use validated::Validated;
 pub use waiter::Waiter;
 
-/// How long a stale entry is left alone after a refresh of it failed (RFC 8767 section 5: 30 s or more).
+/// Time in seconds for which a stale entry is left alone after a failed refresh (RFC 8767 section
+/// 5: 30 s or more).
 const RECHECK: Secs = 30;
 
-/// Of what this host has.
+/// Source of an answer from the host tier.
 const HOST: Source = Source { tier: Tier::Host, upstream: None, upstream_us: 0 };
 
 counters! {
-    /// What the resolver does.
+    /// Counters of the resolver.
     ResolverCounters {
-        /// Questions about special names, answered without asking anybody.
+        /// Questions about special-use names, answered without upstreams.
         local,
-        /// Questions that took off to the upstreams, refreshes among them.
+        /// Questions that were not in the host cache and were resolved, renewals among them.
         flights,
-        /// Questions that joined a flight for the same.
+        /// Questions that joined the same question in flight.
         joined,
-        /// Flights for the renewal of an expired answer.
+        /// Questions resolved to renew an expired answer.
         refreshes,
-        /// Renewals of answers that have not expired yet.
+        /// Renewals of answers that had not expired yet, on behalf of workers.
         refreshed_ahead,
-        /// Renewals left for later because enough flights were under way.
+        /// Renewals not begun because too many questions were in flight.
         refresh_skipped,
-        /// Renewals of answers that have not expired yet, not begun because there were enough in that second.
+        /// Renewals of answers that had not expired yet, not begun because refresh.per_second was spent.
         refresh_over_budget,
-        /// Flights that brought an answer.
+        /// Questions resolved with an answer.
         resolved,
-        /// Flights that brought none.
+        /// Questions whose resolution failed.
         failed,
-        /// Answers whose last alias led out of what the upstream answers for, and was followed.
+        /// Answers that ended in an alias which the upstream does not serve, and whose target was resolved separately.
         followed,
-        /// Failed flights covered by an expired answer (RFC 8767).
+        /// Failed resolutions answered with an expired answer (RFC 8767).
         stale_on_failure,
-        /// Questions given an expired answer because a new one took too long (RFC 8767).
+        /// Questions answered with an expired answer because resolution took too long (RFC 8767).
         stale_on_delay,
-        /// Questions answered SERVFAIL because too many flights were under way.
+        /// Questions answered with SERVFAIL because too many questions were in flight.
         too_many_flights,
-        /// Questions answered SERVFAIL because too many waited for the same answer.
+        /// Questions answered with SERVFAIL because too many waiters had the same question.
         too_many_waiters,
-        /// Answers that were validated and found to be signed.
+        /// Answers that were validated and found secure.
         validated_secure,
-        /// Answers that were validated and found to be from unsigned zones.
+        /// Answers that were validated and found to be from unsigned zones (insecure).
         validated_insecure,
-        /// Answers that were validated and found to be false, and replaced by SERVFAIL.
+        /// Answers that were validated, found bogus and replaced by SERVFAIL.
         validated_bogus,
     }
 }
@@ -93,9 +96,9 @@ counters! {
 /// Bounds of the resolver's memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Questions under way at once.
+    /// Most questions in flight at once, in each lane.
     pub flights: usize,
-    /// Who wait for one of them.
+    /// Most waiters for one question.
     pub waiters: usize,
 }
 
@@ -105,17 +108,17 @@ impl Default for Limits {
     }
 }
 
-/// Who asks a question.
+/// Origin of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asker {
-    /// A client, a renewal, or the validation of another question.
+    /// Client, renewal, or validation of another question.
     Client,
-    /// A question that follows an alias.
+    /// Question that follows an alias.
     Hop,
 }
 
-/// Lanes of flights. A flight may wait for one in another lane, and never for one in its own: so no two wait for each
-/// other.
+/// Lanes of questions in flight. A question may wait for one in another lane, and never for one in
+/// its own, so that no two wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
     /// Questions of clients and validations. They may wait for hops.
@@ -137,32 +140,33 @@ impl Lane {
     }
 }
 
-/// Finds answers.
+/// Resolver of questions.
 pub struct Resolver {
     host: Arc<HostTier>,
     clock: Clock,
     setup: ArcSwap<Setup>,
-    /// How answers are kept, which stays as it was at the start: it is told to the workers then, too.
+    /// Rules by which answers are kept. They stay as at the start, since workers are told them only
+    /// then.
     rules: Rules,
     failure_ttl: Secs,
-    /// How long to wait for a new answer where there is an expired one; zero: not at all.
+    /// Time to wait for a new answer where there is an expired one; zero: not at all.
     stale_client_timeout: Duration,
     budget: Budget,
     labels: Arc<Labels>,
     flights: Flights,
-    /// Those to where an alias leads. They wait for no others.
+    /// Questions in flight that follow an alias. They wait for no others.
     hops: Flights,
-    /// Those whose answers are validated. They wait for the others.
+    /// Questions in flight whose answers are validated. They wait for the others.
     validations: Flights,
     /// `None`: nothing is shared with other appliances.
     fleet: Option<Arc<dyn SharedTier>>,
-    /// What happened so far.
+    /// Counters of the resolver.
     pub counters: ResolverCounters,
 }
 
 impl Resolver {
-    /// Returns a resolver that asks the upstreams of `config`, and keeps answers in `host` by its rules. `fleet` is asked
-    /// before upstreams.
+    /// Returns a resolver that asks the upstreams of `config`, and keeps answers in `host` by its
+    /// rules. `fleet` is asked before upstreams.
     pub fn new(
         host: Arc<HostTier>,
         config: &Config,
@@ -188,54 +192,55 @@ impl Resolver {
         })
     }
 
-    /// Goes on as `config` says: whom to ask and how, what is validated, what is nobody's. Questions under way are asked
-    /// as they began.
+    /// Takes over `config`: upstreams, validation and special-use names. Questions in flight keep
+    /// the configuration that they began with.
     pub fn set_up(&self, config: &Config) {
         let before = self.setup();
         let setup = Setup::new(config, &self.labels, Some(&before));
         self.setup.store(Arc::new(setup));
     }
 
-    /// The numbers by which the query log knows the upstreams.
+    /// Returns the numbers of the upstreams in the query log.
     pub fn labels(&self) -> &Arc<Labels> {
         &self.labels
     }
 
-    /// What the configuration says of it now.
+    /// Returns the current configuration of the resolver.
     fn setup(&self) -> Arc<Setup> {
         self.setup.load_full()
     }
 
-    /// The host tier.
+    /// Returns the host tier.
     pub fn host(&self) -> &Arc<HostTier> {
         &self.host
     }
 
-    /// The upstreams.
+    /// Returns the upstreams.
     pub fn upstreams(&self) -> Arc<Upstreams> {
         self.setup.load().upstreams.clone()
     }
 
-    /// The tier that is shared with other appliances, if there is one.
+    /// Returns the tier that is shared with other appliances, if there is one.
     pub fn shared_tier(&self) -> Option<&Arc<dyn SharedTier>> {
         self.fleet.as_ref()
     }
 
-    /// The clock that answers are aged by.
+    /// Returns the clock that answers are aged by.
     pub fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// How many questions are under way.
+    /// Returns the number of questions in flight.
     pub fn under_way(&self) -> usize {
         self.flights.len() + self.hops.len() + self.validations.len()
     }
 
-    /// Gives a worker's record back with its answer: at once if the host tier has one, else when it is found.
+    /// Returns a worker's record with its answer: at once if the host tier has one, else when it is
+    /// resolved.
     pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
         let ready = match record.purpose {
             Purpose::Answer(_) => self.lookup(&record.query.key, turn),
-            // What was renewed unasked is not punted.
+            // A worker does not punt answers that sweeps send to it.
             Purpose::Renewed => return turn.give_back(link, record),
             Purpose::Refresh => match self.renewal(&record.query.key) {
                 Renewal::Have(resolved) => Some(resolved),
@@ -252,7 +257,7 @@ impl Resolver {
         }
     }
 
-    /// The answer to a question, however long it takes.
+    /// Returns the answer to a question, however long it takes.
     pub async fn resolve(self: &Arc<Self>, key: &Key) -> Resolved {
         let (sender, receiver) = oneshot::channel();
         {
@@ -262,12 +267,13 @@ impl Resolver {
             }
             self.board(key, Some(Waiter::Client(sender)), &mut turn);
         }
-        // A flight answers all its waiters, even when it is dropped; so this cannot fail but at shutdown.
+        // A question in flight answers all its waiters, even when it is dropped; so this fails at
+        // shutdown only.
         receiver.await.unwrap_or_else(|_| self.refusal())
     }
 
-    /// The answer to a question as it is now: what has expired is none, but for want of a better one. `renew`: so is what is to be
-    /// renewed.
+    /// Returns the current answer to a question; an expired answer is used only if resolution
+    /// fails. `renew`: so is an answer that is due for renewal.
     pub(crate) async fn current(self: &Arc<Self>, key: &Key, renew: bool) -> Resolved {
         let (generation, now) = (self.host.generation(), self.clock().secs());
         let found = match self.host.get(key, now) {
@@ -287,15 +293,15 @@ impl Resolver {
         receiver.await.unwrap_or_else(|_| self.refusal())
     }
 
-    /// Whether nobody is asked for it.
+    /// Whether a question is about a special-use name, for which no upstream is asked.
     pub(crate) fn is_local(&self, key: &Key) -> bool {
         let setup = self.setup.load();
         !setup.upstreams.has_zone_of(key.asked())
             && setup.local.answer(key, &self.rules.ttl, self.clock().secs()).is_some()
     }
 
-    /// The answer from the host tier. An expired one is given too, and its renewal begun; unless its client can wait a
-    /// moment for the new one.
+    /// Returns the answer from the host tier. An expired answer is returned too, and its renewal
+    /// begins, unless `stale_client_timeout` lets the client wait for the new one.
     pub fn lookup(self: &Arc<Self>, key: &Key, turn: &mut Turn) -> Option<Resolved> {
         let generation = self.host.generation();
         let answer = match self.host.get(key, self.clock().secs()) {
@@ -314,7 +320,7 @@ impl Resolver {
         Some(Resolved { answer, generation, known: true, source: HOST })
     }
 
-    /// The answer to what nobody is asked for. It is filed as all are.
+    /// Returns the answer to a question about a special-use name, and puts it into the host tier.
     fn answer_locally(&self, setup: &Setup, key: &Key, generation: u64) -> Option<Resolved> {
         if setup.upstreams.has_zone_of(key.asked()) {
             return None;
@@ -325,7 +331,7 @@ impl Resolver {
         Some(Resolved { answer, generation, known: false, source: Source::of(Tier::Local) })
     }
 
-    /// Begins a renewal that nobody waits for. It holds the question and nothing else.
+    /// Begins a renewal without a waiter. It holds the question and nothing else.
     fn refresh(self: &Arc<Self>, key: &Key, turn: &mut Turn) {
         self.board(key, None, turn);
     }
@@ -346,7 +352,7 @@ impl Resolver {
         if let Some(resolved) = self.answer_locally(&setup, key, generation) {
             return waiter.into_iter().for_each(|waiter| waiter.answer(&resolved, turn));
         }
-        // What landed since the caller's lookup is in the host tier by now.
+        // An answer that landed since the caller's lookup is in the host tier by now.
         let renews = waiter.as_ref().and_then(Waiter::renews);
         let landed = || {
             let (answer, now) = (&self.host.peek(key)?.answer, self.clock().secs());
@@ -404,8 +410,8 @@ impl Resolver {
         }
     }
 
-    /// Gives who waits for a flight the expired answer, if there is one, when that takes too long (RFC 8767 section 5: the
-    /// client response timer). Who comes later has it at once.
+    /// Gives waiters the expired answer, if there is one, when resolution takes too long (RFC 8767
+    /// section 5: the client response timer). Later clients have it at once.
     fn limit_wait(self: Arc<Self>, key: &Key, flight: &Flight, lane: Lane) {
         let patience = self.stale_client_timeout;
         if patience.is_zero() || self.stale(key).is_none() {
@@ -426,7 +432,7 @@ impl Resolver {
         });
     }
 
-    /// Returns the flights of a lane.
+    /// Returns the questions in flight of a lane.
     fn lane(&self, lane: Lane) -> &Flights {
         match lane {
             Lane::Clients => &self.flights,
@@ -435,14 +441,14 @@ impl Resolver {
         }
     }
 
-    /// What may be given where nothing better is to be had: an answer that is no failure, expired or not.
+    /// Returns the answer that may be used if resolution fails: expired or not, but no failure.
     fn stale(&self, key: &Key) -> Option<Arc<Entry>> {
         let now = self.clock().secs();
         self.host.peek(key).filter(|entry| now < entry.answer.dead() && !is_failure(&entry.answer))
     }
 
-    /// What failed flights leave: the expired answer if there is one, else the failure, remembered (RFC 9520) if it
-    /// says something about the question.
+    /// Returns the answer after a failed resolution: the expired answer if there is one, else the
+    /// failure, which is remembered (RFC 9520) if it says something about the question.
     fn fall_back(&self, key: &Key, failed: Failed, generation: u64) -> Resolved {
         let now = self.clock().secs();
         self.counters.failed.inc();
@@ -461,7 +467,7 @@ impl Resolver {
         }
     }
 
-    /// SERVFAIL that nobody may keep: it says something about us, not about the question.
+    /// Returns a SERVFAIL that must not be kept: its cause is in this process, not in the question.
     fn refusal(&self) -> Resolved {
         let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
         let generation = self.host.generation();

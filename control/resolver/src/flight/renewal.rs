@@ -1,4 +1,4 @@
-//! Answers that are to be renewed: whether, and whether now.
+//! Renewals: whether an answer is to be renewed, and whether now.
 
 use super::{HOST, Resolver, Waiter};
 use crate::host::Found;
@@ -11,10 +11,10 @@ use ringdns_dataplane::{clock::Secs, dns::key::Key};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// How many answers may be renewed before they have expired, in a second.
+/// Number of answers that may be renewed per second before they have expired.
 pub(super) struct Budget {
     per_second: Option<u32>,
-    /// The second, and how many there were in it.
+    /// The current second, and the number of renewals in it.
     spent: Mutex<(Secs, u32)>,
 }
 
@@ -23,7 +23,7 @@ impl Budget {
         Budget { per_second, spent: Mutex::default() }
     }
 
-    /// Takes one of those of the second `now`, if there is one left.
+    /// Takes one renewal from the budget of the second `now`. Returns false if none is left.
     pub(super) fn spend(&self, now: Secs) -> bool {
         let Some(most) = self.per_second else { return true };
         let (second, count) = &mut *self.spent.lock();
@@ -42,12 +42,12 @@ pub(super) enum Renewal {
 }
 
 impl Resolver {
-    /// What to do about an entry that a worker wants renewed.
+    /// Decides about an entry that a worker wants renewed.
     pub(super) fn renewal(&self, key: &Key) -> Renewal {
         let generation = self.host.generation();
         let now = self.clock().secs();
         match self.host.get(key, now) {
-            // A remembered failure is no reason to give up the expired answer that the worker has.
+            // A remembered failure does not replace the expired answer that the worker has.
             Found::Fresh(answer) if is_failure(&answer) => Renewal::NotNow,
             Found::Fresh(answer) if answer.is_due(now) => {
                 if !self.budget.spend(now) {
@@ -63,8 +63,9 @@ impl Resolver {
         }
     }
 
-    /// Begins the renewal of an answer that was received at the time `of`, for a sweep. What is returned brings the new one, or ends
-    /// without any: then the old one stays. `None`: there have been enough renewals in this second.
+    /// Begins the renewal, for a sweep, of an answer that was received at `of`. The receiver gets
+    /// the new answer, or is closed without one if the old one stays. `None`: the budget of this
+    /// second is spent.
     pub(crate) fn renew(
         self: &Arc<Self>,
         key: &Key,

@@ -1,4 +1,4 @@
-//! Answers that were known before this process began.
+//! Restores answers that were known before this process began.
 
 use super::Resolver;
 use crate::host::StoredKey;
@@ -16,29 +16,31 @@ use ringdns_dataplane::{
 };
 use std::sync::Arc;
 
-/// What became of an answer that was known before.
+/// Outcome of restoring an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// It is in the host tier.
+    /// The answer is in the host tier.
     Taken,
-    /// It cannot be given out any more.
+    /// The answer can no longer be served.
     TooOld,
-    /// There is another one.
+    /// The host tier has an answer already.
     Known,
-    /// It is none, or none that is kept.
+    /// The message does not answer the question, or such answers are not kept.
     Unfit,
-    /// There was a purge meanwhile.
+    /// A purge came meanwhile.
     Purged,
 }
 
 impl Resolver {
-    /// Of what answers depend on in the configuration as it is now. What was kept under another one is of no use.
+    /// Returns a fingerprint of the settings that answers depend on. Answers kept under other
+    /// settings are not used.
     pub(crate) fn fingerprint(&self) -> u64 {
         self.setup.load().fingerprint
     }
 
-    /// Whether an answer is worth keeping for a process to come. What nobody is asked for is not, nor is a failure; and what is
-    /// validated here is not either: nobody's word is taken for that, and what it is proven with is kept.
+    /// Whether an answer is worth keeping for a later process. Not persisted: special-use names,
+    /// failures, and answers validated here. The latter must be validated again; the records that
+    /// prove them are kept.
     pub(crate) fn may_keep(&self, key: &StoredKey, answer: &Answer) -> bool {
         let asked = key.asked();
         let key = names::key(asked.name(), asked.qtype(), asked.dnssec_ok(), asked.checking_disabled());
@@ -50,8 +52,9 @@ impl Resolver {
             && !self.setup.load().validator.as_ref().is_some_and(|validator| validator.concerns(key))
     }
 
-    /// Files an answer that was received `age` seconds ago, was fresh for `ttl` from then on, and might be given out for `stale` more. It is
-    /// judged as an upstream's is. Nothing is filed if there was a purge since the host tier was at `generation`.
+    /// Puts an answer into the host tier that was received `age` seconds ago, was fresh for `ttl`
+    /// from then on, and might be served as stale for `stale` more. It is judged like an upstream's
+    /// response. It is not stored if a purge came since the host tier was at `generation`.
     pub(crate) fn restore(
         &self,
         key: &Key,
@@ -71,11 +74,12 @@ impl Resolver {
         if !self.may_restore(key) || grow_older(&mut message, key.asked(), age).is_none() {
             return Kept::Unfit;
         }
-        // How long it is kept at least was decided when it was received; else it would never end.
+        // The minimum TTL was applied when the answer was received; applied again and again, the
+        // answer would never expire.
         let setup = self.setup.load();
         let rules = Rules { ttl: TtlRules { min: 0, ..self.rules.ttl }, ..self.rules };
         let trusted = setup.upstreams.iter().all(|upstream| upstream.trusted);
-        // What an alias at its end leads to would have to be asked for.
+        // An answer that ends in an alias is incomplete: its target would have to be resolved.
         let Some((answer, None)) = exchange::judge_kept(key, &rules, trusted, &message) else {
             return Kept::Unfit;
         };
@@ -84,7 +88,7 @@ impl Resolver {
         let ahead = (u64::from(ttl) * u64::from(rules.ttl.ahead) / 100) as Secs;
         let answer = match fresh {
             0 if grace == 0 || now == 0 => return Kept::TooOld,
-            // One that has been fresh until now.
+            // As if the answer had been fresh until now.
             0 => Answer { received: now - 1, ttl: 1, ahead: 0, stale: grace, ede, ..answer },
             _ => Answer { ttl: fresh, ahead, stale: grace, ede, ..answer },
         };

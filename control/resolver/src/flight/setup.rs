@@ -1,4 +1,5 @@
-//! What the configuration says of the resolver. It may change while questions are under way: each keeps the one that it began with.
+//! Configuration of the resolver. It may change while questions are in flight: each keeps the one
+//! that it began with.
 
 use crate::upstream::choice::Upstreams;
 use crate::{local::LocalNames, validate::Validator};
@@ -7,22 +8,23 @@ use ringdns_config::{Config, Dnssec};
 use siphasher::sip::SipHasher13;
 use std::{hash::Hasher, sync::Arc};
 
-/// A configuration, as the resolver has it.
+/// Configuration in the form that the resolver uses.
 pub(super) struct Setup {
     pub local: LocalNames,
     pub upstreams: Arc<Upstreams>,
-    /// `None`: nothing is validated here.
+    /// Validator of answers; `None`: answers are not validated here.
     pub validator: Option<Arc<Validator>>,
     dnssec: Dnssec,
-    /// Of what an answer depends on: who is asked for it, and what is validated.
+    /// Hash of the settings that answers depend on: upstreams and validation.
     pub fingerprint: u64,
 }
 
 impl Setup {
-    /// That of `config`. What is in it as it was `before` goes on, with all that it knows.
+    /// Returns the setup for `config`. Parts that are unchanged since `before` are kept, with all
+    /// that they have learned.
     pub fn new(config: &Config, labels: &Labels, before: Option<&Setup>) -> Self {
         let dnssec = &config.dnssec;
-        // A file may have changed meanwhile.
+        // The trust anchor file may have changed meanwhile.
         let same = |before: &&Setup| before.dnssec == *dnssec && dnssec.trust_anchor_file.is_none();
         let validator = match before.filter(same) {
             Some(before) => before.validator.clone(),

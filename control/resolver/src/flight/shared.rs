@@ -1,9 +1,12 @@
-//! Flights that look at what other appliances found out, before they ask upstreams; and what is given to those.
+//! Looks up questions in the fleet's tier before upstreams are asked, and stores answers there.
 //!
-//! Not all is shared. Names in a zone that the configuration names are not: another appliance may ask somebody else for them, or
-//! nobody in particular, and would say that they do not exist. Nor are answers that were put together along an alias that leads
-//! into such a zone. What was validated here is not, and what is to be validated is not taken from there; what it is proven with
-//! is, for it proves itself. Failures and what must not be kept never reach it, and special names are nobody's.
+//! Not shared:
+//! - Names in a zone that the configuration names. Another appliance may ask another upstream for
+//!   them, or none in particular, and would store that they do not exist.
+//! - Answers that were joined along an alias that leads into such a zone.
+//! - Answers validated here; nor are answers to be validated taken from the tier. The records that
+//!   prove them are shared, for they prove themselves.
+//! - Failures, answers that must not be kept, and special-use names.
 
 use super::{
     Resolver,
@@ -30,28 +33,30 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 /// Time after which a lease ends unless it is given back: longer than upstreams can take.
 const LEASE: Duration = inquiry::TOTAL.saturating_add(Duration::from_millis(500));
 
-/// Pauses between looks at what another appliance is renewing: the first, and the longest.
+/// Pauses between lookups of an answer that another appliance is renewing: the first, and the
+/// longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(320)];
 
-/// How often it is asked what to take for the warm start, until Redis is there.
+/// Time between requests for the questions of the warm start, until Redis is there.
 const UNTIL_IT_IS_THERE: Duration = Duration::from_millis(250);
-/// How often a few answers are taken for the warm start,
+/// Interval at which the warm start loads a few answers.
 const TICK: Duration = Duration::from_millis(20);
-/// and how many at most.
+/// Most answers that the warm start loads in one interval.
 const AT_ONCE: usize = 64;
 
-/// What a flight is for.
+/// Purpose of a question in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// Any answer: somebody waits for it.
+    /// Any answer: a client waits for it.
     Any,
-    /// One that is newer than what is known.
+    /// An answer newer than the known one.
     Newer,
-    /// The same, for nobody who waits: one appliance of the fleet may find it out for all.
+    /// An answer newer than the known one, for which no client waits: one appliance of the fleet
+    /// may resolve it for all.
     OneNewer,
 }
 
-/// Begins a flight by a look into the fleet's tier.
+/// Begins resolving a question by a lookup in the fleet's tier.
 pub fn begin(inquiry: Arc<Inquiry>, fleet: Arc<dyn SharedTier>, want: Want, turn: &mut Turn) {
     if !fleet.is_up() {
         fleet.counters().skipped.inc();
@@ -71,7 +76,8 @@ pub fn begin(inquiry: Arc<Inquiry>, fleet: Arc<dyn SharedTier>, want: Want, turn
     });
 }
 
-/// Looks, once nobody else in the fleet is about to renew it. Whether that answered it; else it is ours to be renewed.
+/// Looks up a renewal once no other appliance is renewing it. Returns whether that answered it; if
+/// not, this appliance is to renew it.
 async fn renewed(inquiry: &Arc<Inquiry>, fleet: &Arc<dyn SharedTier>) -> bool {
     let (began, counters) = (Instant::now(), &fleet.counters());
     let mut pause = PAUSES[0];
@@ -79,7 +85,7 @@ async fn renewed(inquiry: &Arc<Inquiry>, fleet: &Arc<dyn SharedTier>) -> bool {
         match fleet.clone().lease(&inquiry.landing.key, LEASE).await {
             LeaseReply::Granted(lease) => {
                 inquiry.landing.shared.lock().lease = Some(lease);
-                // Only now: who had the lease before has stored what it found out.
+                // Look up only now: the previous holder of the lease has stored its answer.
                 let answered = look(inquiry, &**fleet, true).await;
                 let count = if answered { &counters.renewals_spared } else { &counters.renewals_led };
                 count.inc();
@@ -105,16 +111,17 @@ async fn renewed(inquiry: &Arc<Inquiry>, fleet: &Arc<dyn SharedTier>) -> bool {
     false
 }
 
-/// Looks into the fleet's tier; `renew`: for something newer than is known. Whether that answered it.
+/// Looks up the question in the fleet's tier; `renew`: for an answer newer than the known one.
+/// Returns whether that answered it.
 async fn look(inquiry: &Arc<Inquiry>, fleet: &dyn SharedTier, renew: bool) -> bool {
-    // Before the lookup: a purge makes void what is found after it began.
+    // Read before the lookup: a purge after it makes the found answer void.
     let generation = inquiry.landing.resolver.host.generation();
     let Some(found) = fleet.lookup(&inquiry.landing.key).await else { return false };
     inquiry.landing.shared.lock().first_seen = Some(found.first_seen);
     answer(inquiry, fleet, found, renew, generation)
 }
 
-/// Ends the inquiry with what was found, if that will do.
+/// Ends the inquiry with the found answer, if it can be used. Returns whether it did.
 fn answer(
     inquiry: &Arc<Inquiry>,
     fleet: &dyn SharedTier,
@@ -133,7 +140,7 @@ fn answer(
         }
         return false;
     }
-    // The very same comes back a second older or younger, as its age is rounded.
+    // The same answer may come back a second older or younger, as its age is rounded.
     let known = || resolver.host.peek(key).map_or(0, |entry| entry.answer.expires());
     if renew && (answer.ttl <= answer.ahead || answer.expires() <= known().saturating_add(1)) {
         fleet.counters().due.inc();
@@ -145,8 +152,8 @@ fn answer(
     true
 }
 
-/// Judges what was found in Redis as what an upstream says is judged, and by the rules of this appliance. An answer that is fresh
-/// for no more time has expired.
+/// Judges an answer from Redis like a response of an upstream, by the rules of this appliance. An
+/// answer with a remaining TTL of 0 has expired.
 fn judge_found(
     resolver: &Resolver,
     setup: &Setup,
@@ -154,7 +161,8 @@ fn judge_found(
     key: &Key,
     found: &SharedAnswer,
 ) -> Option<(Answer, Option<Box<Alias>>)> {
-    // From when on it is kept at least so long, only who stored it knows; else it would never end.
+    // Only the appliance that stored the answer applied a minimum TTL; applied here too, the answer
+    // would never expire.
     let ttl = TtlRules { min: 0, ..resolver.rules.ttl };
     let rules = Rules { ttl, ..resolver.rules };
     let trusted = setup.upstreams.iter().all(|upstream| upstream.trusted);
@@ -163,7 +171,8 @@ fn judge_found(
         fleet.counters().damaged.inc();
         return None;
     };
-    // Who stored it may keep answers for longer than their source says. Here that is this appliance's affair.
+    // The appliance that stored the answer may keep answers for longer than their source says;
+    // here, this appliance's own minimum TTL counts.
     let longer = found.ttl.saturating_sub(found.source_ttl.max(resolver.rules.ttl.min));
     let left = answer.ttl.min(found.fresh.saturating_sub(longer));
     let ahead = (u64::from(found.ttl) * u64::from(ttl.ahead) / 100) as u32;
@@ -179,20 +188,23 @@ fn judge_found(
 }
 
 impl Resolver {
-    /// The fleet's tier, if the answer to a question may be there.
+    /// Returns the fleet's tier, if the answer to a question may be there.
     pub(super) fn fleet_for(&self, key: &Key) -> Option<&Arc<dyn SharedTier>> {
         self.fleet.as_ref().filter(|_| !self.setup.load().upstreams.has_zone_of(key.asked()))
     }
 
-    /// Gives the fleet an answer that was found out while the host tier was at `generation`.
+    /// Stores an answer in the fleet's tier that was resolved while the host tier was at
+    /// `generation`.
     pub(super) fn share(&self, key: &Key, answer: &Arc<Answer>, generation: u64, state: SharedState) {
         if let Some(fleet) = self.fleet_for(key) {
             fleet.store(key, answer, &self.host, generation, state);
         }
     }
 
-    /// Takes what the fleet wants most, once Redis is there: so many answers at most, so many a second. What is there already is left
-    /// as it is, and so is what this appliance would not take for a client.
+    /// Warm start: once Redis is there, loads the answers that the fleet requests most, at most
+    /// `keys`, and `per_second` of them per second. Answers that are in the host tier already are
+    /// left as they are. Answers that this appliance would not take from the fleet for a client are
+    /// not loaded.
     pub async fn warm(&self, keys: usize, per_second: u32) {
         let Some(fleet) = &self.fleet else { return };
         let wanted = loop {
@@ -216,7 +228,7 @@ impl Resolver {
             join_all(now.iter().map(|key| self.warm_one(fleet, key))).await;
         }
         let warmed = fleet.counters().warmed.get() - before;
-        tracing::info!(warmed, "has what the fleet wants most");
+        tracing::info!(warmed, "warm start complete");
     }
 
     async fn warm_one(&self, fleet: &Arc<dyn SharedTier>, key: &Key) {
@@ -238,13 +250,14 @@ impl Resolver {
         }
     }
 
-    /// Keeps what the fleet has that has expired, for want of anything here: it may have to do (RFC 8767).
+    /// Keeps an expired answer from the fleet if there is none here: it may be used if resolution
+    /// fails (RFC 8767).
     fn keep_expired(&self, key: &Key, answer: Answer, generation: u64) {
         let now = self.clock().secs();
         if now == 0 || answer.stale == 0 || self.host.peek(key).is_some() {
             return;
         }
-        // One that has been fresh until now.
+        // As if the answer had been fresh until now.
         let expired = Answer { received: now - 1, ttl: 1, ahead: 0, ..answer };
         self.host.insert(key, Arc::new(expired), generation);
     }

@@ -1,4 +1,4 @@
-//! The resolver against upstreams on loopback that fail, lie and dawdle.
+//! Resolver against upstreams on loopback that fail, lie and answer late.
 
 use super::*;
 use parking_lot::Mutex;
@@ -58,7 +58,7 @@ fn rcode_of(resolved: &Resolved) -> u8 {
     resolved.answer.status.rcode()
 }
 
-/// An address that queries come back from as unreachable: its socket listens to itself alone.
+/// Address that is unreachable for queries: its socket is connected to itself.
 fn nowhere() -> (std::net::UdpSocket, SocketAddr) {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -88,7 +88,7 @@ impl Seen {
     fn of(query: &[u8], over: Over) -> Self {
         let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
         let opt = (query[11] == 1).then(|| &query[end + 4..]);
-        // An OPT of ours has a cookie or nothing in it, padding apart.
+        // The OPT of our queries holds a cookie or nothing, padding apart.
         let cookie = opt.filter(|opt| opt.len() > 15 && opt[11..13] == [0, 10]);
         Seen {
             over,
@@ -105,10 +105,10 @@ impl Seen {
     }
 }
 
-/// What an upstream was asked.
+/// Queries that an upstream received.
 type Log = Arc<Mutex<Vec<Seen>>>;
 
-/// An upstream that keeps what it is asked, and says one thing or nothing.
+/// Returns an upstream that logs its queries and answers each by `script` or not at all.
 async fn playing(
     script: impl Fn(&Seen, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
 ) -> (FakeUpstream, Log) {
@@ -123,7 +123,7 @@ async fn playing(
     (fake, log)
 }
 
-/// The message with an OPT record at its end, with these upper bits of the response code and these options.
+/// Adds an OPT record to a message, with these upper bits of the response code and these options.
 fn with_opt(mut message: Vec<u8>, rcode_high: u8, options: &[u8]) -> Vec<u8> {
     message[11] += 1;
     message.extend([0, 0, 41, 4, 208, rcode_high, 0, 0, 0, 0, options.len() as u8]);

@@ -1,4 +1,5 @@
-//! Flights whose answers are validated: other flights bring what is to be proven.
+//! Questions in flight whose answers are validated. Other questions bring the records for the
+//! proof.
 
 use super::{Landing, Resolver, flights::Flight};
 use crate::validate::{Asks, Validator, Verdict};
@@ -13,14 +14,15 @@ use ringdns_dataplane::{
 };
 use std::sync::Arc;
 
-/// A question on its way. However it ends, it lands.
+/// Question whose answer is validated. However it ends, it lands.
 pub struct Validated {
     landing: Landing,
     flight: Option<Flight>,
 }
 
 impl Validated {
-    /// Begins to look for the answer; `renew`: for a newer one than there is.
+    /// Begins to resolve and validate the question; `renew`: for an answer newer than the known
+    /// one.
     pub fn begin(landing: Landing, flight: Flight, renew: bool, validator: Arc<Validator>) {
         let mut validated = Validated { landing, flight: Some(flight) };
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Who waits for an answer, and what they are given.
+//! Waiters for an answer, and the delivery of the answer to them.
 
 use crate::{resolved::Resolved, upstream::turn::Turn};
 use ringdns_dataplane::{
@@ -8,25 +8,26 @@ use ringdns_dataplane::{
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Somebody who waits for a flight.
+/// Waiter for a question in flight.
 pub enum Waiter {
-    /// A worker's client or entry.
+    /// Punt of a worker, for a client or to renew an entry.
     Punt(Arc<Link>, Box<Punt>),
-    /// A client of a listener in the control plane.
+    /// Client of a listener in the control plane.
     Client(oneshot::Sender<Resolved>),
-    /// Who renews something: the validation of what is renewed, or a sweep.
+    /// Renewal, for the validation of an answer to be renewed or for a sweep.
     Renewal {
-        /// To be given what is newer.
+        /// Receiver of the newer answer.
         to: oneshot::Sender<Resolved>,
-        /// When that was received which is to be renewed.
+        /// Time at which the answer to be renewed was received.
         of: Secs,
-        /// Whether it may wait for another appliance to renew it. Not so in a validation: somebody may wait for that.
+        /// Whether it may wait for another appliance to renew the answer. A validation may not: a
+        /// client may wait for it.
         patient: bool,
     },
 }
 
 impl Waiter {
-    /// Whether it is a worker that has an expired answer and wants a new one, or none.
+    /// Whether the waiter has an answer already and wants a newer one.
     pub(super) fn is_renewal(&self) -> bool {
         match self {
             Waiter::Punt(_, record) => record.purpose == Purpose::Refresh,
@@ -35,12 +36,12 @@ impl Waiter {
         }
     }
 
-    /// Whether it may wait for another appliance to find the answer out.
+    /// Whether it may wait for another appliance to find the answer.
     pub(super) fn is_patient(&self) -> bool {
         self.is_renewal() && !matches!(self, Waiter::Renewal { patient: false, .. })
     }
 
-    /// When that was received which is to be renewed, if that is known.
+    /// Returns the time at which the answer to be renewed was received, if that is known.
     pub(super) fn renews(&self) -> Option<Secs> {
         match self {
             Waiter::Punt(..) | Waiter::Client(_) => None,
@@ -57,7 +58,7 @@ impl Waiter {
                 record.source = resolved.source;
                 turn.give_back(&link, record);
             }
-            // The client has hung up if this fails.
+            // Sending fails if the client has hung up.
             Waiter::Client(to) | Waiter::Renewal { to, .. } => drop(to.send(resolved.clone())),
         }
     }

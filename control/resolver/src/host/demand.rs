@@ -1,28 +1,29 @@
-//! How often an entry has been asked for of late.
+//! Recent demand for an entry.
 
 use ringdns_dataplane::clock::Secs;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// The count halves in so many seconds.
+/// Half-life of the count, in seconds.
 pub const HALF_LIFE: Secs = 120;
 
-/// A count that halves every [`HALF_LIFE`]: 16 bits of it, above them the number of the half-life in which it was that. Nothing
-/// has to pass over it for that: it is brought up to its time whenever it is read or raised.
+/// Count that halves every [`HALF_LIFE`]. The low 16 bits hold the count, the high ones the number
+/// of the half-life in which it was current. No task has to halve counts: each is brought up to
+/// date when it is read or raised.
 #[derive(Debug, Default)]
 pub struct Demand(AtomicU32);
 
 impl Demand {
-    /// So many at `now`.
+    /// Returns a demand of `count` at `now`.
     pub fn new(count: u16, now: Secs) -> Self {
         Demand(AtomicU32::new(packed(count, now)))
     }
 
-    /// The count at `now`.
+    /// Returns the count at `now`.
     pub fn get(&self, now: Secs) -> u16 {
         faded(self.0.load(Relaxed), now)
     }
 
-    /// Counts `n` more. One of two that do this at once may be lost.
+    /// Counts `n` more. One of two concurrent additions may be lost.
     pub fn add(&self, n: u16, now: Secs) {
         let count = faded(self.0.load(Relaxed), now).saturating_add(n);
         self.0.store(packed(count, now), Relaxed);
@@ -40,7 +41,7 @@ fn packed(count: u16, now: Secs) -> u32 {
 }
 
 fn faded(packed: u32, now: Secs) -> u16 {
-    // In 16 bits half-lives begin anew after 91 days, and nothing is kept for so long.
+    // In 16 bits, numbers of half-lives wrap after 91 days, and no entry is kept for so long.
     let half_lives = ((now / HALF_LIFE) as u16).wrapping_sub((packed >> 16) as u16);
     (packed as u16).checked_shr(half_lives.into()).unwrap_or(0)
 }
@@ -66,7 +67,7 @@ mod tests {
         assert_eq!(demand.get(20_000), u16::MAX, "it does not come round");
     }
 
-    /// The number of the half-life comes round, too.
+    /// The number of the half-life wraps, too.
     #[test]
     fn it_fades_over_the_end_of_its_numbers() {
         let late = (1 << 16) * HALF_LIFE - 1;

@@ -1,8 +1,10 @@
-//! The host tier: every answer of this host, one store a process, shared by all workers and listeners.
+//! Host tier: all answers of this host, in one store per process that all workers and listeners
+//! share.
 //!
-//! The core tiers are near caches of it: they believe an entry only while its generation is current. A purge
-//! must therefore keep two kinds of answers out: those that were under way when it came, and those that a core tier
-//! took from here while it ran. It raises the generation twice, once before it removes anything and once after.
+//! Worker caches are near caches of it: they believe an entry only while its generation is current.
+//! A purge must therefore keep out two kinds of answers: those that were being resolved when it
+//! came, and those that a worker cache took from here while it ran. It raises the generation twice,
+//! once before it removes anything and once after.
 
 mod demand;
 
@@ -25,44 +27,44 @@ use std::{
     },
 };
 
-/// A guess for sizing the index: what an entry with a few records weighs.
+/// Typical weight of an entry with a few records, in bytes: a guess for sizing the index.
 const TYPICAL_BYTES: u64 = 384;
 
-/// What an entry costs beside its name and wire bytes: the structs, the index slot, and the allocator's
-/// headers of the five allocations.
+/// Bytes that an entry takes beside its name and wire bytes: the structs, the index slot, and the
+/// allocator's headers of the five allocations.
 const OVERHEAD: usize =
     size_of::<StoredKey>() + size_of::<Arc<Entry>>() + size_of::<Entry>() + size_of::<Answer>() + 32 + 5 * 16;
 
 counters! {
-    /// What happens to the host tier.
+    /// Counters of the host tier.
     HostCounters {
-        /// Lookups that found a fresh answer.
+        /// Host cache lookups that found a fresh answer.
         fresh,
-        /// Lookups that found an expired answer that may still be given.
+        /// Host cache lookups that found an expired answer that may still be served.
         stale,
-        /// Lookups that found nothing.
+        /// Host cache lookups that found no answer.
         missing,
-        /// Answers stored.
+        /// Answers stored in the host cache.
         inserted,
-        /// Answers pushed out by others to stay within host_bytes.
+        /// Answers evicted from the host cache to stay within cache.host_bytes.
         evicted,
-        /// Answers not stored because a purge came while they were under way.
+        /// Answers not stored in the host cache because a purge came while they were being resolved.
         outdated,
-        /// Answers removed by purges.
+        /// Answers removed from the host cache by purges.
         purged,
-        /// Answers removed by sweeps because they could not be given out any more.
+        /// Answers removed from the host cache by sweeps because they could no longer be served.
         dead,
     }
 }
 
-/// An answer and when to try again to renew it.
+/// Answer, and the time at which to try again to renew it.
 #[derive(Debug)]
 pub struct Entry {
-    /// The answer.
+    /// Answer.
     pub answer: Arc<Answer>,
-    /// Not before this second is a refresh tried again.
+    /// Time before which no refresh is tried again.
     recheck: AtomicU32,
-    /// How often it has been asked for of late, here or as an entry that this one took the place of.
+    /// Recent demand, including that of earlier entries which this one replaced.
     pub demand: Demand,
 }
 
@@ -76,36 +78,37 @@ impl Entry {
         self.recheck.load(Ordering::Relaxed) <= now
     }
 
-    /// Says that a refresh failed, and is not to be tried again before `until` (RFC 8767 section 5).
+    /// Notes that a refresh failed, and is not to be tried again before `until` (RFC 8767 section
+    /// 5).
     pub fn put_off(&self, until: Secs) {
         self.recheck.store(until, Ordering::Relaxed);
     }
 }
 
-/// What a lookup finds.
+/// Result of a lookup.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// An answer within its TTL.
+    /// Answer within its TTL.
     Fresh(Arc<Answer>),
-    /// An expired answer that may still be given.
+    /// Expired answer that may still be served.
     Stale(Arc<Entry>),
-    /// Nothing.
+    /// No answer.
     Missing,
 }
 
-/// What to purge.
+/// Scope of a purge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purge {
-    /// All types of a name, given as lowercased wire bytes.
+    /// All types of a name, which is given as lowercased wire bytes.
     Name(Vec<u8>),
-    /// The same for a name and everything below it.
+    /// All types of a name and of everything below it.
     Suffix(Vec<u8>),
     /// Everything.
     All,
 }
 
 impl Purge {
-    /// Whether the answer to a question is to be purged.
+    /// Whether the purge covers the answer to a question.
     pub fn covers(&self, asked: Asked<'_>) -> bool {
         match self {
             Purge::All => true,
@@ -123,19 +126,19 @@ fn is_within(mut name: &[u8], suffix: &[u8]) -> bool {
     name == suffix
 }
 
-/// The store.
+/// Store of answers.
 pub struct HostTier {
     cache: Cache<StoredKey, Arc<Entry>, ByBytes, quick_cache::DefaultHashBuilder, CountEvictions>,
     generation: Arc<AtomicU64>,
-    /// Held for reading around an insert, and for writing while the generation rises: whatever was stored under an
-    /// older one is then in the store, where the purge finds it.
+    /// Held for reading around an insert, and for writing while the generation rises: whatever was
+    /// stored under an older generation is then in the store, where the purge finds it.
     fence: RwLock<()>,
-    /// What happened so far.
+    /// Counters of the store.
     pub counters: Arc<HostCounters>,
 }
 
 impl HostTier {
-    /// An empty store of `bytes`. `generation` is shared with the workers.
+    /// Returns an empty store of `bytes`. `generation` is shared with the workers.
     pub fn new(bytes: u64, generation: Arc<AtomicU64>) -> Self {
         let counters = Arc::new(HostCounters::default());
         let items = usize::try_from(bytes / TYPICAL_BYTES).unwrap_or(usize::MAX).max(16);
@@ -148,12 +151,13 @@ impl HostTier {
         }
     }
 
-    /// The current generation. To be read *before* the lookup or the resolution whose answer it is to vouch for.
+    /// Returns the current generation. Read it *before* the lookup or the resolution whose answer
+    /// it is to vouch for.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Looks an answer up.
+    /// Looks up an answer.
     pub fn get(&self, key: &Key, now: Secs) -> Found {
         match self.cache.get(key) {
             Some(entry) if now < entry.answer.expires() => {
@@ -173,24 +177,26 @@ impl HostTier {
         }
     }
 
-    /// Takes note of `n` questions that were answered elsewhere with the entry, if there is one: true.
+    /// Notes `n` questions that were answered elsewhere with the entry. Returns whether there is
+    /// such an entry.
     pub fn note(&self, asked: Asked<'_>, n: u16, now: Secs) -> bool {
-        // It becomes younger by that: what is in demand stays here, so that it can be renewed.
+        // The lookup counts as a use: an entry in demand stays here, so that it can be renewed.
         let entry = self.cache.get(&Noted(asked));
         entry.inspect(|entry| entry.demand.add(n, now)).is_some()
     }
 
-    /// Looks an entry up without counting and without making it any younger.
+    /// Looks up an entry without counting the lookup, and without making the entry younger.
     pub fn peek(&self, key: &Key) -> Option<Arc<Entry>> {
         self.cache.peek(key)
     }
 
-    /// Stores an answer whose resolution began in `generation`, unless a purge came since, or it must not be kept.
+    /// Stores an answer whose resolution began in `generation`, unless a purge came since or the
+    /// answer must not be kept. Returns whether it was stored.
     pub fn insert(&self, key: &Key, answer: Arc<Answer>, generation: u64) -> bool {
         if answer.ttl == 0 {
             return false;
         }
-        // Whoever asked for it first has found nothing, and that is no demand yet.
+        // The first question for an answer finds nothing and does not count as demand.
         let demand = self.cache.peek(key).map_or_else(Demand::default, |old| old.demand.clone());
         let entry = Arc::new(Entry::new(answer, demand));
         let _under_way = self.fence.read();
@@ -203,21 +209,21 @@ impl HostTier {
         true
     }
 
-    /// Stores an answer that has expired, as time would have it.
+    /// Stores an answer that has expired, as if time had passed.
     #[cfg(test)]
     pub fn insert_expired(&self, key: &Key, answer: Arc<Answer>) {
         self.cache.insert(StoredKey::from(key), Arc::new(Entry::new(answer, Demand::default())));
     }
 
-    /// Removes an entry if it cannot be given out any more at `now`. True if it did.
+    /// Removes an entry if it can no longer be served at `now`. Returns whether it did.
     pub fn remove_dead(&self, key: &StoredKey, now: Secs) -> bool {
         let removed = self.cache.remove_if(key, |entry| now >= entry.answer.dead()).is_some();
         self.counters.dead.add(u64::from(removed));
         removed
     }
 
-    /// Removes what `purge` covers, and returns how many entries that were. Walks the whole store: not for an async
-    /// task.
+    /// Removes the entries that `purge` covers, and returns their number. Walks the whole store:
+    /// not for an async task.
     pub fn purge(&self, purge: &Purge) -> u64 {
         self.purge_where(|key| purge.covers(key.asked()))
     }
@@ -240,28 +246,28 @@ impl HostTier {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// All entries. Walks the whole store: not for an async task.
+    /// Returns all entries. Walks the whole store: not for an async task.
     pub fn iter(&self) -> impl Iterator<Item = (StoredKey, Arc<Entry>)> + '_ {
         self.cache.iter()
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.cache.len()
     }
 
-    /// Whether there is none.
+    /// Whether the store is empty.
     pub fn is_empty(&self) -> bool {
         self.cache.is_empty()
     }
 
-    /// Bytes in use and bytes in all.
+    /// Returns the bytes in use, and the most that may be.
     pub fn bytes(&self) -> (u64, u64) {
         (self.cache.weight(), self.cache.capacity())
     }
 }
 
-/// A [`Key`] in no more memory than its name needs. Hashes as a `Key` does, and is found by one.
+/// [`Key`] in no more memory than its name needs. Hashes as a `Key` does, so that a `Key` finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {
     question: Box<[u8]>,
@@ -269,7 +275,7 @@ pub struct StoredKey {
 }
 
 impl StoredKey {
-    /// What is asked.
+    /// Returns the question.
     pub fn asked(&self) -> Asked<'_> {
         Asked { question: &self.question, flags: self.flags }
     }
@@ -293,7 +299,8 @@ impl Equivalent<StoredKey> for Key {
     }
 }
 
-/// What is asked, to find a [`StoredKey`] by. A type of its own, since [`Asked`] is not of this crate.
+/// Question by which a [`StoredKey`] is found. A type of its own, since [`Asked`] is not of this
+/// crate.
 struct Noted<'a>(Asked<'a>);
 
 impl Hash for Noted<'_> {

@@ -77,7 +77,7 @@ fn purges_cover_a_name_a_subtree_or_everything() {
     assert_eq!((tier.len(), tier.counters.purged.get()), (0, 6));
 }
 
-/// An answer that was under way when the purge came may be the very one that was to go.
+/// An answer that was being resolved when the purge came may be the very one to be purged.
 #[test]
 fn an_answer_under_way_during_a_purge_is_not_stored() {
     let tier = tier(1 << 20);
@@ -88,8 +88,8 @@ fn an_answer_under_way_during_a_purge_is_not_stored() {
     assert!(tier.insert(&key("example.com", 1), answer(10, 0), tier.generation()));
 }
 
-/// A worker that reads the generation and then an entry while the purge has not come to it yet must not be left
-/// with a current generation; and one that inserts at that moment must be refused.
+/// A worker that reads the generation and then an entry which the purge has not removed yet must
+/// not end up with a current generation; and one that inserts at that moment must be refused.
 #[test]
 fn the_generation_rises_before_and_after_entries_are_removed() {
     let tier = tier(1 << 20);

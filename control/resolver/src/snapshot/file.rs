@@ -1,13 +1,15 @@
-//! The file, numbers with the least significant byte first:
+//! Format of the file, with numbers in little-endian byte order:
 //!
 //! ```text
 //! head     "rdnssnap" │ version u32 │ 0 u32 │ written u64, Unix time │ configuration u64
-//! entry    age u32 │ ttl u32 │ stale u32 │ demand u16 │ flags u8 │ has_ede u8 │ ede u16 │ question u16 │ message u32 │ the message
+//! entry    age u32 │ ttl u32 │ stale u32 │ demand u16 │ flags u8 │ has_ede u8 │ ede u16
+//!          question u16 │ message u32 │ the message
 //! trailer  entries u64 │ SipHash-1-3, with a key of zeros, over all before it
 //! ```
 //!
-//! An entry's age is how long ago it was received when the file was written; it is fresh for `ttl` seconds from then on, and may be given
-//! out for `stale` more. Its message has the TTLs that were received. `flags` are DO and CD, `question` is how long the question is.
+//! An entry's `age` is the time from its receipt until the file was written. It is fresh for `ttl`
+//! seconds after its receipt, and may be served as stale for `stale` more. Its message has the TTLs
+//! that were received. `flags` are DO and CD, `question` is the length of the question.
 
 use ringdns_common::message;
 use ringdns_dataplane::{
@@ -29,42 +31,42 @@ pub const HEAD: usize = 32;
 pub const ENTRY: usize = 28;
 pub const TRAILER: usize = 16;
 
-/// Why a file is not used.
+/// Reason why a file is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Somebody else's.
+    /// Written by another program.
     #[error("it is no snapshot")]
     Foreign,
-    /// Of another ringdnsd.
+    /// Written by a ringdnsd with another version of the format.
     #[error("it is of version {0}, and this ringdnsd reads {VERSION}")]
     Version(u32),
-    /// Cut, or changed.
+    /// Truncated or changed.
     #[error("it is damaged")]
     Damaged,
-    /// The clock has been set back since, so that nobody knows how old it is.
-    #[error("it was written {0} s in the future, by the clock as it is now")]
+    /// Written in the future: the clock has been set back since, so that the age is unknown.
+    #[error("it was written {0} s in the future by the current clock")]
     Future(u64),
-    /// Others were asked.
-    #[error("it was written with other upstreams in the configuration")]
+    /// Written under a configuration with other upstreams or other validation.
+    #[error("it was written with other upstreams or another [dnssec] in the configuration")]
     Configuration,
 }
 
-/// An entry.
+/// Entry of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept<'a> {
-    /// How long before the file was written it was received.
+    /// Time from the receipt of the answer until the file was written.
     pub age: Secs,
-    /// How long it was fresh from then on.
+    /// Time for which it is fresh after its receipt.
     pub ttl: Secs,
-    /// How long after that it might be given out.
+    /// Time after that during which it may be served as stale.
     pub stale: Secs,
-    /// How often it had been asked for of late.
+    /// Recent demand when the file was written.
     pub demand: u16,
-    /// What is to be said about it (RFC 8914).
+    /// Extended DNS error to send along (RFC 8914).
     pub ede: Option<u16>,
-    /// What is asked.
+    /// Question.
     pub asked: Asked<'a>,
-    /// The message, with the TTLs that were received.
+    /// DNS message, with the TTLs that were received.
     pub message: &'a [u8],
 }
 
@@ -76,7 +78,7 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins it.
+    /// Writes the head of a file.
     pub fn new(to: W, written: u64, configuration: u64) -> io::Result<Self> {
         let mut writer = Writer { to, hasher: SipHasher13::new(), entries: 0 };
         writer.put(MAGIC)?;
@@ -105,7 +107,7 @@ impl<W: Write> Writer<W> {
         self.put(&message)
     }
 
-    /// Ends it, and returns what it was written to and how many entries it has.
+    /// Writes the trailer. Returns the writer below, and the number of entries.
     pub fn finish(mut self) -> io::Result<(W, u64)> {
         self.put(&self.entries.to_le_bytes())?;
         self.to.write_all(&self.hasher.finish().to_le_bytes())?;
@@ -118,24 +120,25 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// How many bytes an answer's entry takes.
+/// Returns the number of bytes of an answer's entry.
 pub fn size(asked: Asked<'_>, answer: &Answer) -> u64 {
     (ENTRY + message::HEADER + asked.question.len() + answer.wire.len()) as u64
 }
 
-/// A file that has been read, as far as its entries have been taken.
+/// File that has been read, and the place up to which its entries were taken.
 #[derive(Debug)]
 pub struct Reader {
     bytes: Vec<u8>,
     at: usize,
-    /// How many entries it has.
+    /// Number of entries in the file.
     pub entries: u64,
-    /// How many seconds ago it was written.
+    /// Seconds since the file was written.
     pub age: u64,
 }
 
 impl Reader {
-    /// Opens what was read at the Unix time `now`, if it was written with this configuration.
+    /// Opens the bytes of a file, read at the Unix time `now`, if it was written under this
+    /// configuration.
     pub fn open(bytes: Vec<u8>, now: u64, configuration: u64) -> Result<Self, Refused> {
         if bytes.get(..8) != Some(MAGIC) {
             return Err(Refused::Foreign);
@@ -163,7 +166,7 @@ impl Reader {
         Ok(Reader { bytes, at: HEAD, entries, age })
     }
 
-    /// The next entry.
+    /// Returns the next entry.
     pub fn entry(&mut self) -> Option<Kept<'_>> {
         let body = &self.bytes[self.at..self.bytes.len() - TRAILER];
         let (head, rest) = body.split_first_chunk::<ENTRY>()?;

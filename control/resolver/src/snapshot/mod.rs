@@ -1,10 +1,13 @@
-//! The snapshot: what is asked for most of the host tier, on disk, so that an appliance that is started again need not begin with nothing.
+//! Snapshot: the part of the host tier in most demand, on disk, so that an appliance does not begin
+//! with an empty cache after a restart.
 //!
-//! It is a convenience, and nothing depends on it: a file that is missing, damaged, of another configuration or from the future is not used, and
-//! one that cannot be written is a warning. What is in it is believed no more than what an upstream says, and is as old as the wall clock says.
+//! Nothing depends on the snapshot. A file that is missing, damaged, of another configuration or
+//! from the future is not used; a file that cannot be written causes a warning. Its entries are
+//! trusted no more than answers from upstreams, and their age follows the wall clock.
 //!
-//! A purge is for good. It removes the file before it is said to be done, and a file that was begun before it does not take its place
-//! afterwards; what is still being read is kept no more, since the generation is that of the start.
+//! A purge is final. It removes the file before it reports success, and a file that was begun
+//! before the purge does not take its place afterwards. Entries that are still being read are
+//! dropped, since their generation is that of the start.
 
 mod file;
 
@@ -32,55 +35,56 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// Entries that are taken from the file at once, and the pause after that: 20,000 a second at most.
+/// Most entries taken from the file at once, and the pause after that: at most 20,000 a second.
 const CHUNK: usize = 200;
 const PAUSE: Duration = Duration::from_millis(10);
 
 counters! {
-    /// What happened to the snapshot.
+    /// Counters of the snapshot.
     SnapshotCounters {
-        /// Times that it was written.
+        /// Times that the snapshot was written.
         written,
-        /// Times that it could not be written.
+        /// Times that the snapshot could not be written.
         write_failed,
-        /// Times that it was begun and given up because of a purge.
+        /// Times that writing the snapshot was given up because of a purge.
         given_up,
-        /// Times that a purge removed it.
+        /// Times that a purge removed the snapshot.
         removed,
-        /// Files found at the start that could not be used.
+        /// Snapshots found at the start that could not be used.
         refused,
-        /// Entries taken from the file of the start.
+        /// Entries loaded from the snapshot at the start.
         loaded,
-        /// Entries of that file that were too old.
+        /// Entries of the snapshot not loaded because they were too old.
         too_old,
-        /// Entries of that file that were known already when their turn came.
+        /// Entries of the snapshot not loaded because an answer was in the host cache already.
         known,
-        /// Entries of that file that are no answers to their questions, or that are not kept.
+        /// Entries of the snapshot not loaded because they do not answer their question, or are not kept under this configuration.
         unfit,
-        /// Entries of that file that a purge came before.
+        /// Entries of the snapshot not loaded because of a purge.
         purged,
     }
 }
 
-/// The snapshot, written now and then.
+/// Snapshot, which is written at intervals.
 pub struct Snapshot {
     settings: config::Snapshot,
     resolver: Arc<Resolver>,
     backroom: Backroom,
-    /// The generation at the start.
+    /// Generation of the host tier at the start.
     generation: u64,
-    /// Held while the file comes or goes.
+    /// Held while the file is put in place or removed.
     at_file: Mutex<()>,
-    /// Whether what was there at the start has been read: from then on it may be replaced.
+    /// Whether the file of the start has been read: from then on it may be replaced.
     loaded: AtomicBool,
-    /// Entries of the file.
+    /// Number of entries in the file.
     entries: AtomicU64,
-    /// What happened so far.
+    /// Counters of the snapshot.
     pub counters: SnapshotCounters,
 }
 
 impl Snapshot {
-    /// To be made before anybody can purge. Files are read and written in `backroom`.
+    /// Returns the snapshot of `resolver`. Call this before a purge can come. Files are read and
+    /// written in `backroom`.
     pub fn new(settings: config::Snapshot, resolver: Arc<Resolver>, backroom: Backroom) -> Arc<Self> {
         Arc::new(Snapshot {
             settings,
@@ -94,7 +98,7 @@ impl Snapshot {
         })
     }
 
-    /// Takes what the file has, and then writes it now and then, until the task is dropped.
+    /// Loads the file, then writes it at intervals until the task is dropped.
     pub async fn run(self: Arc<Self>) -> io::Result<()> {
         self.load().await?;
         loop {
@@ -103,12 +107,13 @@ impl Snapshot {
         }
     }
 
-    /// Entries of the file as it was written or read last.
+    /// Returns the number of entries in the file when it was last written or read.
     pub fn entries(&self) -> u64 {
         self.entries.load(Ordering::Relaxed)
     }
 
-    /// Removes the file: there was a purge. To be called when that is done, and before that is said. Blocks.
+    /// Removes the file because of a purge. Call this after the purge and before its success is
+    /// reported. Blocks.
     pub fn forget(&self) -> io::Result<()> {
         let _at_file = self.at_file.lock();
         match fs::remove_file(&self.settings.file) {
@@ -124,26 +129,28 @@ impl Snapshot {
 
     //------- Writing ---------------------------------------------------------
 
-    /// Writes the file, if the one that was there has been read. Whatever goes wrong on disk is told, and no error.
+    /// Writes the file, if the one of the start has been read. Errors on disk are logged and not
+    /// returned.
     pub async fn write(self: &Arc<Self>) -> io::Result<()> {
         if !self.loaded.load(Ordering::Acquire) {
             return Ok(());
         }
         let snapshot = self.clone();
         let written = self.backroom.have(move || snapshot.replace()).await;
-        match written.ok_or_else(|| io::Error::other("the snapshot's thread ended in a panic"))? {
+        match written.ok_or_else(|| io::Error::other("the snapshot's thread panicked"))? {
             Ok(true) => self.counters.written.inc(),
             Ok(false) => self.counters.given_up.inc(),
             Err(error) => {
                 self.counters.write_failed.inc();
                 let file = self.settings.file.display();
-                tracing::warn!(%error, "cache.snapshot_file: {file} cannot be written. Check its folder, its owner, and room on the disk");
+                tracing::warn!(%error, "cache.snapshot_file: {file} cannot be written. Check its folder, its owner, and the free space on the disk");
             }
         }
         Ok(())
     }
 
-    /// Writes a file beside the old one, and puts it in its place; false if there was a purge meanwhile.
+    /// Writes a file beside the old one and puts it in its place. Returns false if a purge came
+    /// meanwhile.
     fn replace(&self) -> io::Result<bool> {
         let generation = self.resolver.host().generation();
         let beside = self.beside();
@@ -159,11 +166,13 @@ impl Snapshot {
         self.put_in_place(generation, entries)
     }
 
-    /// Puts the file that was begun at this generation in its place, unless there was a purge since.
+    /// Puts the file that was begun at `generation` in its place. Returns false if a purge came
+    /// since.
     fn put_in_place(&self, generation: u64, entries: u64) -> io::Result<bool> {
         let beside = self.beside();
         let _at_file = self.at_file.lock();
-        // It rises before a purge removes anything: what was seen since may be what that is for.
+        // The generation rises before a purge removes anything: entries seen since may be the
+        // purged ones.
         if self.resolver.host().generation() != generation {
             fs::remove_file(&beside)?;
             return Ok(false);
@@ -173,7 +182,8 @@ impl Snapshot {
         self.sync_folder().map(|()| true)
     }
 
-    /// Two walks: the first finds out how much has to be asked for an entry for there to be room for it.
+    /// Writes the entries in most demand that fit. The first of two walks finds the least demand
+    /// for which there is room.
     fn write_to(&self, file: File) -> io::Result<(File, u64)> {
         let (clock, host) = (self.resolver.clock(), self.resolver.host());
         let (written, now) = (clock.unix(), clock.secs());
@@ -195,7 +205,7 @@ impl Snapshot {
             let (asked, demand, answer) = (key.asked(), entry.demand.get(now), &entry.answer);
             let size = file::size(asked, answer);
             let wanted = match least {
-                // Of those that are asked for this often, some.
+                // Only some of the entries with exactly this demand fit.
                 Some(least) if demand == least => size <= room,
                 Some(least) => demand > least,
                 None => true,
@@ -219,7 +229,7 @@ impl Snapshot {
         name.into()
     }
 
-    /// Makes it last that the file came or went.
+    /// Syncs the folder, so that the rename or the removal survives a crash.
     fn sync_folder(&self) -> io::Result<()> {
         let folder = self.settings.file.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(".".as_ref()))?.sync_all()
@@ -227,12 +237,13 @@ impl Snapshot {
 
     //------- Reading ---------------------------------------------------------
 
-    /// Takes the entries of the file into the host tier, at a bounded rate.
+    /// Loads the entries of the file into the host tier, at a bounded rate.
     pub async fn load(self: &Arc<Self>) -> io::Result<()> {
-        let ended = || io::Error::other("the snapshot's thread ended in a panic");
+        let ended = || io::Error::other("the snapshot's thread panicked");
         let (snapshot, began) = (self.clone(), self.resolver.clock().secs());
         if let Some(mut reader) = self.backroom.have(move || snapshot.open()).await.ok_or_else(ended)? {
-            // In the first second nothing can have expired yet, and some of this has.
+            // Some entries have expired already, which the clock cannot express in its first
+            // second.
             while self.resolver.clock().secs() == 0 {
                 sleep(Duration::from_millis(20)).await;
             }
@@ -249,17 +260,17 @@ impl Snapshot {
             }
             let counters = &self.counters;
             let [loaded, too_old] = [&counters.loaded, &counters.too_old].map(|counter| counter.get());
-            tracing::info!(loaded, too_old, "the snapshot has been read");
+            tracing::info!(loaded, too_old, "cache snapshot loaded");
         }
         self.loaded.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// The file, if there is one and it can be used.
+    /// Returns the file, if there is one and it can be used.
     fn open(&self) -> Option<Reader> {
         let path = self.settings.file.display();
         let mut bytes = Vec::new();
-        // Twice as much as it can be now, should it have been written with another limit.
+        // Twice the limit, in case the file was written under a higher one.
         let most = self.settings.bytes.saturating_mul(2);
         let read = File::open(&self.settings.file).and_then(|file| file.take(most).read_to_end(&mut bytes));
         match read {
@@ -281,7 +292,8 @@ impl Snapshot {
         }
     }
 
-    /// Takes some entries; `began` is when it was opened. False when there are no more.
+    /// Loads some entries; `began` is the time at which the file was opened. Returns false when
+    /// none is left.
     fn take(&self, reader: &mut Reader, began: Secs) -> bool {
         let since = reader.age + u64::from(self.resolver.clock().secs().saturating_sub(began));
         let since = Secs::try_from(since).unwrap_or(Secs::MAX);

@@ -1,4 +1,4 @@
-//! Snapshots written by one resolver and read by another, whose clocks stand where a test puts them.
+//! Snapshots written by one resolver and read by another, whose clocks are set by the test.
 
 use super::*;
 use crate::host::{HostTier, Purge, StoredKey};
@@ -27,7 +27,7 @@ fn key(name: &str) -> Key {
     names::key(&names::name(name).unwrap(), 1, false, false).unwrap()
 }
 
-/// An address of `name`, and what else.
+/// Returns a response with an address of `name`, and the record `more` if it is not empty.
 fn message(name: &str, ttl: u32, more: &[u8]) -> Vec<u8> {
     let mut message = names::query_message(&names::name(name).unwrap(), [1, 1], 0, 0x8180, None);
     message[7] = if more.is_empty() { 1 } else { 2 };
@@ -44,7 +44,7 @@ fn answer(name: &str, ttl: u32, more: &[u8]) -> Arc<Answer> {
     Arc::new(Answer::from_response(&message(name, ttl, more), &key(name), &rules, now, false).unwrap())
 }
 
-/// A process, with the file that all in a folder have.
+/// Process whose snapshot is the file of its folder.
 struct Process {
     snapshot: Arc<Snapshot>,
     resolver: Arc<Resolver>,
@@ -310,7 +310,8 @@ fn what_will_be_validated_anew_is_not_taken() {
     assert!(second.held("www.example.net").is_none() && second.held("www.insecure.example.net").is_some());
 }
 
-/// A task writes it, and not before it has been read: one that is stopped at once must not leave less than it found.
+/// A task writes the snapshot, but not before it was read: a process that is stopped at once must
+/// not leave a smaller snapshot than it found.
 #[tokio::test]
 async fn nothing_is_written_before_the_old_one_was_read() {
     let folder = tempfile::tempdir().unwrap();

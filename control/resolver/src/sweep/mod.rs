@@ -1,15 +1,16 @@
-//! Sweeps: every now and then all entries of the host tier are looked at. Those that are of no use any more leave it, and those that
-//! will soon expire and are asked for are renewed before they do.
+//! Sweeps: at intervals, all entries of the host tier are looked at. Entries that can no longer be
+//! served are removed; entries that are in demand and will soon expire are renewed before they do.
 //!
 //! ```text
-//!  walk (a thread of its own, behind the others) ─► due, the most asked for first ─► renewals: so many a second, so many at once
+//!  walk (low-priority thread) ─► due entries by demand ─► renewals (bounded per second and at once)
 //! ```
 //!
-//! What workers answer by themselves is not seen here. They tell once a minute which entries have been asked for since
-//! ([`Demand`]), which counts as much as several lookups, and are sent what was renewed.
+//! Answers from worker caches are not seen here. Workers report once a minute which entries were
+//! asked for ([`Demand`]); a report counts as several lookups. Renewed answers are sent to the
+//! workers.
 //!
-//! A renewal that fails changes nothing: the old answer stays as long as it would have. What is renewed because a client has
-//! just asked for it ([`Resolver`]) is renewed beside this, out of the same budget.
+//! A renewal that fails changes nothing: the old answer stays as long as it would have. Renewals
+//! begun because a client has just asked ([`Resolver`]) run beside sweeps, out of the same budget.
 
 mod walk;
 
@@ -28,70 +29,70 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-/// Renewals are begun in small groups, so often.
+/// Interval at which small groups of renewals are begun.
 const TICK: Duration = Duration::from_millis(20);
-/// How often what workers have noted is read.
+/// Interval at which the workers' reports are read.
 const READING: Duration = Duration::from_millis(500);
-/// As so many lookups it counts that a worker has been asked for an entry: it was at least twice since it has it, and at least
-/// once in a minute.
+/// Lookups that a worker's report of an entry counts as: clients asked that worker at least twice
+/// since it has the entry, and at least once in a minute.
 const NOTED: u16 = 4;
 
 counters! {
-    /// What sweeps have done since the start.
+    /// Counters of sweeps since the start.
     SweepCounters {
-        /// Times that all entries have been looked at.
+        /// Sweeps through the host cache.
         sweeps,
-        /// Entries that sweeps have looked at.
+        /// Entries that sweeps looked at.
         seen,
-        /// Entries that were about to expire.
+        /// Entries that sweeps found about to expire.
         near,
-        /// Entries about to expire that were renewed.
+        /// Entries about to expire that sweeps renewed.
         renewed,
-        /// Entries about to expire whose new answer expires no later.
+        /// Entries about to expire whose new answer expires no later than the old one.
         unchanged,
-        /// Entries about to expire that could not be renewed, and stay as they are.
+        /// Entries about to expire that could not be renewed; the old answers stay.
         failed,
-        /// Entries about to expire left alone because they are not asked for.
+        /// Entries about to expire that were not renewed because they are not in demand.
         skipped_unasked,
-        /// Entries about to expire left alone because lately they could not be renewed.
+        /// Entries about to expire that were not renewed because a recent renewal failed.
         skipped_put_off,
-        /// Entries about to expire left alone because others are asked for more.
+        /// Entries about to expire that were not renewed because the budget went to entries in more demand.
         skipped_over_budget,
-        /// Entries about to expire that somebody else had renewed or removed when their turn came.
+        /// Entries about to expire that had been renewed or removed otherwise before the sweep came to them.
         skipped_settled,
-        /// Entries removed because they could not be given out any more.
+        /// Entries that sweeps removed because they could no longer be served.
         removed_dead,
-        /// Entries that workers have said they were asked for.
+        /// Entries that workers reported as in demand.
         noted,
-        /// Entries that workers have said they were asked for, and that are not in the host tier any more.
+        /// Entries that workers reported as in demand, but that are no longer in the host cache.
         noted_unknown,
-        /// Renewed answers sent to workers, one to each.
+        /// Renewed answers sent to workers, counted once for each worker.
         sent,
         /// Renewed answers not sent to a worker because too many were on their way to it.
         not_sent,
     }
 }
 
-/// Who sweeps.
+/// Sweeper of the host tier.
 pub struct Sweeper {
     resolver: Arc<Resolver>,
     refresh: Refresh,
     backroom: Backroom,
     workers: Vec<(Arc<Link>, Arc<Demand>)>,
     history: Mutex<History<Report>>,
-    /// What was done so far.
+    /// Counters of the sweeps.
     pub counters: SweepCounters,
 }
 
-/// A renewal that has begun.
+/// Renewal that has begun.
 struct Renewal {
     key: Key,
-    /// When the old answer expires.
+    /// Time at which the old answer expires.
     expires: Secs,
     receiver: oneshot::Receiver<Resolved>,
 }
 
-/// Why an entry whose turn it is is not renewed.
+/// Reason why an entry is not renewed when its turn comes.
 enum Left {
     Settled,
     TooLate,
@@ -99,7 +100,8 @@ enum Left {
 }
 
 impl Sweeper {
-    /// One for the host tier of `resolver`, whose walks are done in `backroom`. `workers` tell what they are asked for.
+    /// Returns a sweeper for the host tier of `resolver`, whose walks are done in `backroom`.
+    /// `workers` report their demand.
     pub fn new(
         resolver: Arc<Resolver>,
         refresh: Refresh,
@@ -132,20 +134,20 @@ impl Sweeper {
         }
     }
 
-    /// Reads what workers have noted, until it is dropped.
+    /// Reads the workers' reports until dropped.
     async fn listen(&self) {
         let mut tick = interval(READING);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             while self.read() {
-                // Others have work on this thread, too.
+                // Other tasks run on this thread, too.
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Reads a batch of notes from each worker. True if there was any.
+    /// Reads a batch of reports from each worker. Returns whether there was any.
     fn read(&self) -> bool {
         let (host, now) = (self.resolver.host(), self.resolver.clock().secs());
         let mut taken = false;
@@ -175,12 +177,13 @@ impl Sweeper {
         }
     }
 
-    /// How long from one sweep to the next: not the same for all, so that hosts that were started together do not sweep together.
+    /// Returns the time from one sweep to the next. It is random, so that hosts that were started
+    /// together do not sweep together.
     fn pause(&self) -> Duration {
         self.refresh.sweep_every.mul_f64(rand::random_range(0.75..=1.25))
     }
 
-    /// One sweep. Begins no more renewals after `until`.
+    /// Makes one sweep. Begins no renewals after `until`.
     pub async fn sweep(&self, until: Instant) -> io::Result<()> {
         let (clock, host) = (self.resolver.clock(), self.resolver.host().clone());
         let (began, now) = (Instant::now(), clock.secs());
@@ -190,7 +193,9 @@ impl Sweeper {
             let began = Instant::now();
             (Walk::over(&host, now, Gate { window, demand }), began.elapsed())
         });
-        let (walk, took) = walking.await.ok_or_else(|| io::Error::other("a walk ended in a panic"))?;
+        let (walk, took) = walking
+            .await
+            .ok_or_else(|| io::Error::other("the sweep's walk through the host cache panicked"))?;
         report.walk_us = took.as_micros() as u64;
         (report.seen, report.stale, report.near) = (walk.seen, walk.stale, walk.near);
         (report.skipped.unasked, report.skipped.put_off) = (walk.unasked, walk.put_off);
@@ -203,7 +208,7 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Renews what is due, in order.
+    /// Renews the due entries, in order.
     async fn renew(&self, due: Vec<Due>, until: Instant, report: &mut Report) {
         let mut due = due.into_iter().peekable();
         let mut under_way = FuturesUnordered::new();
@@ -246,8 +251,9 @@ impl Sweeper {
         }
     }
 
-    /// How many renewals may begin now, if there were so many left before: in a second three quarters of the budget. The rest is
-    /// for those whose clients are asking.
+    /// Returns the number of renewals that may begin now, if `left` were unused before. Sweeps may
+    /// use three quarters of the budget per second; the rest is for renewals of answers that
+    /// clients ask for.
     fn allowance(&self, left: f64) -> f64 {
         let Some(per_second) = self.refresh.per_second else { return f64::INFINITY };
         let more = f64::from(per_second) * 0.75 * TICK.as_secs_f64();
@@ -289,14 +295,15 @@ impl Sweeper {
         }
     }
 
-    /// What was done in the last day, and in each of the last sweeps.
+    /// Returns sums of the last day, and the reports of the `last` sweeps.
     pub fn told(&self, last: usize) -> Told<Report> {
         self.history.lock().told(last)
     }
 }
 
 impl Renewal {
-    /// Of what, when the old answer expires, and the new one if there is any.
+    /// Waits for the end. Returns the question, the time at which the old answer expires, and the
+    /// new answer if there is one.
     async fn ended(self) -> ((Key, Secs), Option<Resolved>) {
         ((self.key, self.expires), self.receiver.await.ok())
     }

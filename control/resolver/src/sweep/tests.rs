@@ -1,4 +1,4 @@
-//! Sweeps over a resolver whose upstream is on loopback, and whose clock stands where a test puts it.
+//! Sweeps over a resolver whose upstream is on loopback, and whose clock is set by the test.
 
 use super::*;
 use crate::{
@@ -42,15 +42,15 @@ fn key(name: &str) -> Key {
 struct Fixture {
     sweeper: Arc<Sweeper>,
     resolver: Arc<Resolver>,
-    /// The names that the upstream was asked for, on the wire.
+    /// Names that the upstream was asked for, on the wire.
     asked: Arc<Mutex<Vec<Vec<u8>>>>,
-    /// Whether it fails.
+    /// Whether the upstream fails.
     fails: Arc<AtomicBool>,
     _upstream: FakeUpstream,
 }
 
 impl Fixture {
-    /// With an upstream whose answers live for 100 s.
+    /// Returns a fixture with an upstream whose answers live for 100 s.
     async fn new(refresh: &str) -> Self {
         at(1000);
         Self::with(refresh, Clock::simulated(|| NOW.get()), Vec::new()).await
@@ -84,7 +84,7 @@ impl Fixture {
         Fixture { sweeper, resolver, asked, fails, _upstream: upstream }
     }
 
-    /// Has it asked for so often.
+    /// Asks for `name` so many times.
     async fn ask(&self, name: &str, times: usize) {
         for _ in 0..times {
             self.resolver.resolve(&key(name)).await;
@@ -106,7 +106,7 @@ impl Fixture {
         self.resolver.host().peek(&key(name)).unwrap().answer.received
     }
 
-    /// What the upstream was asked since the last time.
+    /// Returns the names that the upstream was asked for since the last call.
     fn asked(&self) -> Vec<String> {
         self.asked.lock().drain(..).map(|name| names::display(&name)).collect()
     }
@@ -132,7 +132,7 @@ async fn what_is_asked_for_is_renewed_before_it_expires_and_nothing_else() {
     assert_eq!((f.received("wanted.example"), f.received("once.example")), (1075, 1000));
     assert_eq!((f.sweep().await.near, f.asked().len()), (1, 0), "it has a hundred seconds again");
 
-    // Its demand goes on, and fades: nobody asks any more.
+    // Its demand is kept, and fades, as no client asks any more.
     at(1150);
     assert_eq!((f.sweep().await.renewed, f.asked().len()), (1, 1));
     at(1225);
@@ -163,7 +163,7 @@ async fn a_renewal_that_fails_leaves_the_old_answer_and_is_put_off() {
     assert_eq!((report.skipped.put_off, f.asked().len()), (1, 0), "RFC 8767 section 5: not before 30 s");
 }
 
-/// Four a second, of which a quarter is left to others.
+/// Four renewals a second, of which a quarter is left to others.
 #[tokio::test]
 async fn the_budget_is_kept_and_the_most_wanted_come_first() {
     let f = Fixture::new("per_second = 4").await;
@@ -240,7 +240,7 @@ async fn without_a_window_sweeps_only_clean() {
     assert_eq!((sweeper.told(1).last[0].removed.dead, f.resolver.host().len()), (1, 0));
 }
 
-/// Sweeps come by themselves, and not in step.
+/// Sweeps are made at intervals that vary.
 #[tokio::test(start_paused = true)]
 async fn pauses_differ_by_a_quarter_at_most() {
     let f = Fixture::new("").await;
@@ -253,7 +253,7 @@ async fn pauses_differ_by_a_quarter_at_most() {
     let began = Instant::now();
     while f.sweeper.counters.sweeps.get() < 3 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        // The walks' thread has a time of its own.
+        // The thread of the walks runs in real time.
         std::thread::sleep(Duration::from_millis(1));
         assert!(began.elapsed() < Duration::from_secs(1000), "there is no sweep");
     }
@@ -261,10 +261,10 @@ async fn pauses_differ_by_a_quarter_at_most() {
     sweeping.abort();
 }
 
-/// The clock of a test that has more than one thread.
+/// Clock of a test that has more than one thread.
 static SHARED: AtomicU64 = AtomicU64::new(1_000_000_000_000);
 
-/// A worker answers by itself, and nobody asks the host tier.
+/// A worker answers from its own cache, without asking the host tier.
 #[tokio::test]
 async fn what_a_worker_is_asked_for_is_renewed_and_the_worker_has_it() {
     let clock = Clock::simulated(|| SHARED.load(Ordering::SeqCst));
@@ -297,11 +297,11 @@ async fn what_a_worker_is_asked_for_is_renewed_and_the_worker_has_it() {
         worker
     });
     let sweeping = tokio::spawn(f.sweeper.clone().run());
-    // Four minutes in some seconds, in which it is asked for in the first alone.
+    // Time runs fast; the entry is asked for in the first second only.
     let began = Instant::now();
     while link.stats.snapshot().get(Counter::Renewed) == 0 {
         assert!(began.elapsed() < LONG, "{:?} {:?}", f.sweeper.told(9), link.stats.snapshot());
-        // Not beyond its end before there was a sweep.
+        // Time stops before the entry expires, until there was a sweep.
         let now = SHARED.load(Ordering::SeqCst);
         SHARED.store((now + 1_000_000_000).min(1_090_000_000_000), Ordering::SeqCst);
         link.bell().ring();

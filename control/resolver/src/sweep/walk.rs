@@ -1,4 +1,4 @@
-//! One walk over the host tier: what is dead is removed, and what will soon expire is judged.
+//! Walk over the host tier: removes dead entries, and judges entries that will soon expire.
 
 use crate::{
     host::{Entry, HostTier, StoredKey},
@@ -6,52 +6,55 @@ use crate::{
 };
 use ringdns_dataplane::clock::Secs;
 
-/// The most entries that one sweep renews.
+/// Most entries that one sweep renews.
 pub const DUE_MAX: usize = 10_000;
 
-/// What a walk goes by.
+/// Criteria of a walk.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate {
-    /// What expires within so many seconds is looked at; 0: nothing.
+    /// Entries that expire within so many seconds are looked at; 0: none.
     pub window: Secs,
-    /// How often it must have been asked for.
+    /// Least demand of an entry that is renewed.
     pub demand: u16,
 }
 
-/// An entry to be renewed: its question, and nothing of its answer.
+/// Entry to be renewed: the question, without the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// How often it was asked for.
+    /// Demand for the entry.
     pub demand: u16,
-    /// When it expires.
+    /// Time at which the entry expires.
     pub expires: Secs,
-    /// What is asked.
+    /// Question.
     pub key: StoredKey,
 }
 
-/// What a walk has found.
+/// Result of a walk.
 #[derive(Debug, Default)]
 pub struct Walk {
-    /// Entries seen.
+    /// Number of entries seen.
     pub seen: u64,
-    /// Those that were removed because they could not be given out any more.
+    /// Number of entries removed because they could no longer be served.
     pub dead: u64,
-    /// Those that are expired, and may be given out where nothing better is to be had.
+    /// Number of expired entries that may still be served if resolution fails.
     pub stale: u64,
-    /// Those that expire within the window.
+    /// Number of entries that expire within the window.
     pub near: u64,
-    /// Of these, those that are not asked for.
+    /// Number of entries within the window that are not in demand.
     pub unasked: u64,
-    /// Of these, those that lately could not be renewed.
+    /// Number of entries within the window whose renewal failed recently.
     pub put_off: u64,
-    /// Of these, those for which there are too many that are asked for more.
+    /// Number of entries within the window that are left out because [`DUE_MAX`] others are in more
+    /// demand.
     pub too_many: u64,
-    /// The rest of these: who is asked for most comes first, and of those who are asked for as often, who expires first.
+    /// All other entries within the window: the one in most demand first, and of equal ones the one
+    /// that expires first.
     pub due: Vec<Due>,
 }
 
 impl Walk {
-    /// Walks over all entries at the time `now`. Takes a while, and holds nobody up for longer than it looks at one entry.
+    /// Walks over all entries at the time `now`. Takes a while, but blocks other threads for no
+    /// longer than it looks at one entry.
     pub fn over(host: &HostTier, now: Secs, gate: Gate) -> Self {
         let mut walk = Walk::default();
         for (key, entry) in host.iter() {
@@ -91,8 +94,9 @@ impl Walk {
 }
 
 impl Gate {
-    /// Whether an answer that is fresh at `now` is to be looked at: it expires within the window, and half of its time is over, so that
-    /// what is short-lived is not asked for all the time. That something failed is not worth finding out again.
+    /// Whether an answer that is fresh at `now` is to be looked at: it expires within the window,
+    /// and half of its lifetime is over, so that short-lived answers are not renewed all the time.
+    /// Failures are not worth renewing.
     fn is_near(self, entry: &Entry, now: Secs) -> bool {
         let left = entry.answer.expires().saturating_sub(now);
         left <= self.window.min(entry.answer.ttl / 2) && !is_failure(&entry.answer)
@@ -116,7 +120,8 @@ mod tests {
         names::key(&names::name(name).unwrap(), 1, false, false).unwrap()
     }
 
-    /// An answer of the time 0, fresh for `ttl` seconds and usable for another 50, asked for `times` at `asked`.
+    /// Adds an answer that was received at the time 0, is fresh for `ttl` seconds and usable for
+    /// another 50, and was asked for `times` at `asked`.
     fn put(host: &HostTier, name: &str, ttl: Secs, (times, asked): (u32, Secs)) {
         let answer = Answer { stale: 50, ..Answer::error(rcode::NOERROR, None, 0, ttl) };
         host.insert(&key(name), Arc::new(answer), 0);

@@ -1,21 +1,22 @@
-//! An alias at the end of an answer, whose target the answer does not say.
+//! Alias at the end of an answer that does not give its target.
 
 use crate::upstream::choice::Upstreams;
 use hickory_proto::{rr::Name, serialize::binary::BinEncodable};
 use ringdns_common::names;
 use ringdns_dataplane::dns::{CLASS_IN, key::Key};
 
-/// An alias at the end of an answer, of whose target the answer says nothing.
+/// Alias at the end of an answer that says nothing about its target.
 #[derive(Debug)]
 pub struct Alias {
-    /// The question for its target.
+    /// Question for its target.
     pub target: Key,
-    /// Whether the answer came with authority (AA): then its sender may have no more to say.
+    /// Whether the answer was authoritative (AA): then its sender may know no more about the
+    /// target.
     authoritative: bool,
 }
 
 impl Alias {
-    /// That of an answer to `key`, which leads to a name.
+    /// Returns the alias of an answer to `key` that leads to the name `to`.
     pub fn new(key: &Key, to: &Name, authoritative: bool) -> Option<Box<Self>> {
         let asked = key.asked();
         if asked.qclass() != CLASS_IN {
@@ -26,7 +27,7 @@ impl Alias {
         Some(Box::new(Alias { target, authoritative }))
     }
 
-    /// Whether somebody may know more about its target than who has answered `key`.
+    /// Whether another upstream may know more about the target than the one that answered `key`.
     pub fn leads_out(&self, key: &Key, upstreams: &Upstreams) -> bool {
         self.authoritative || !upstreams.are_the_same_for(key.asked(), self.target.asked())
     }

@@ -1,7 +1,7 @@
-//! Whom to ask, and in what order: by the zone of the name, the strategy, and how each does.
+//! Choice of upstreams and their order: by the zone of the name, the strategy, and their health.
 //!
-//! One that did not answer several times in a row is put back behind the others for a while; when all are, they are
-//! asked all the same, because a guess is better than none.
+//! An upstream in back-off is asked after the others. If all are in back-off, they are asked all
+//! the same, because a guess is better than none.
 
 use crate::upstream::Upstream;
 use quick_cache::DefaultHashBuilder;
@@ -21,27 +21,29 @@ use std::{
     },
 };
 
-/// All upstreams.
+/// All upstreams of the configuration.
 pub struct Upstreams {
     all: Vec<Arc<Upstream>>,
-    /// Who is asked for all names that are in none of the zones.
+    /// Upstreams for all names that are in none of the zones.
     others: Group,
-    /// Who is asked for the names of a zone. Hashed by a key drawn anew in each process: names are chosen by whoever asks.
+    /// Upstreams for the names of a zone. The hash key is drawn anew in each process: clients
+    /// choose names.
     zones: HashMap<Vec<u8>, Group, DefaultHashBuilder>,
     strategy: Strategy,
 }
 
-/// Those among which there is a choice.
+/// Upstreams among which there is a choice.
 #[derive(Default)]
 struct Group {
     numbers: Vec<usize>,
-    /// How often one of them was chosen. With one count for all groups, questions for two of them in turn would always find
-    /// the same ones.
+    /// Number of choices made in this group. With one count for all groups, questions that
+    /// alternate between two of them would always find the same upstreams.
     turns: AtomicUsize,
 }
 
 impl Upstreams {
-    /// Those of the configuration, in its order. One that was there `before`, and is asked in the same way, stays as it is.
+    /// Returns the upstreams of a configuration, in its order. An upstream that was there `before`,
+    /// and is asked in the same way, is kept.
     pub fn new(
         configs: &[config::Upstream],
         how: &config::Resolver,
@@ -66,12 +68,12 @@ impl Upstreams {
         Upstreams { all, others, zones, strategy: how.strategy }
     }
 
-    /// All of them, in the order of the configuration.
+    /// Returns all upstreams in the order of the configuration.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Upstream>> {
         self.all.iter()
     }
 
-    /// One of those that [`Upstreams::order`] numbers.
+    /// Returns an upstream by the number that [`Upstreams::order`] gives.
     pub(crate) fn get(&self, number: usize) -> &Arc<Upstream> {
         &self.all[number]
     }
@@ -93,7 +95,7 @@ impl Upstreams {
         }
         let mut name = asked.name();
         if asked.qtype() == rtype::DS {
-            // It stands on the other side of a zone's cut (RFC 4035 section 2.4).
+            // The DS record is on the parent's side of a zone cut (RFC 4035 section 2.4).
             name = parent(name).unwrap_or(name);
         }
         loop {
@@ -104,8 +106,8 @@ impl Upstreams {
         }
     }
 
-    /// Whom to ask, the first one last: before that those that work, and before those the others, whose turn comes
-    /// soonest last.
+    /// Returns the upstreams to ask for a question, the first one last. Those in back-off come
+    /// after all others, the one whose back-off ends soonest first.
     pub(crate) fn order(&self, asked: Asked<'_>, now: Nanos) -> Vec<usize> {
         let group = self.route(asked).map_or(&self.others, |(_, group)| group);
         let mut order = group.numbers.clone();
@@ -131,7 +133,7 @@ impl Upstreams {
     }
 }
 
-/// The name without its first label; `None` of the root.
+/// Returns the name without its first label; `None` for the root.
 fn parent(name: &[u8]) -> Option<&[u8]> {
     match name {
         [] | [0] => None,
@@ -209,7 +211,7 @@ mod tests {
             health.answered(Duration::from_millis(millis));
         }
         assert_eq!(first(&soonest, "example", 1, 0), 1);
-        // The best is asked all the time. In the end the others' times are forgotten.
+        // The fastest is asked all the time. In the end the others' times are forgotten.
         soonest.get(1).health.lock().asked(30_000_000_000);
         assert_ne!(first(&soonest, "example", 1, 30_000_000_000), 1);
 

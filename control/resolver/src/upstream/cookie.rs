@@ -1,46 +1,48 @@
-//! DNS cookies towards upstreams (RFC 7873): what makes answers over UDP harder to forge for who does not see the queries.
+//! DNS cookies towards upstreams (RFC 7873): they make answers over UDP harder to forge for anyone
+//! who does not see the queries.
 
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
-/// Length of our part.
+/// Length in bytes of the client cookie (RFC 7873 section 4.1).
 pub const CLIENT: usize = 8;
-/// The longest and shortest part of an upstream's.
+/// Longest and shortest server cookie, in bytes (RFC 7873 section 4.2).
 const SERVER_MAX: usize = 32;
 const SERVER_MIN: usize = 8;
 
-/// An upstream's cookies.
+/// Cookies for one upstream.
 pub struct Jar {
-    /// Ours for this upstream, drawn at the start.
+    /// Client cookie for this upstream, drawn at the start.
     client: [u8; CLIENT],
-    /// The newest of the upstream's; empty before it has sent one.
+    /// Newest server cookie; empty before the upstream has sent one.
     server: Mutex<ArrayVec<u8, SERVER_MAX>>,
 }
 
-/// What a response's cookie says.
+/// Verdict on the cookie of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is what was to be expected.
+    /// The cookie is as expected.
     Fits,
-    /// It has another client's cookie, or one of no possible length: it answers nothing that was asked.
+    /// The cookie is another client's, or of an impossible length: the response answers no query of
+    /// ours.
     Forged,
-    /// It has none, although earlier ones had.
+    /// The response has none, although earlier ones had.
     Missing,
 }
 
 impl Jar {
-    /// With a client cookie of its own, and none of the upstream's.
+    /// Returns a jar with a new client cookie and no server cookie.
     pub fn new() -> Self {
         Jar { client: rand::random(), server: Mutex::default() }
     }
 
-    /// Appends what is sent along: our part, and the upstream's if it has sent one.
+    /// Appends the cookie to be sent: the client's, and the server's if there is one.
     pub fn write(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(&self.client);
         to.extend_from_slice(&self.server.lock());
     }
 
-    /// Looks at the cookie of a response, and keeps the upstream's part of it.
+    /// Judges the cookie of a response, and keeps the server cookie in it.
     pub fn judge(&self, cookie: Option<&[u8]>) -> Verdict {
         let mut server = self.server.lock();
         let Some(cookie) = cookie else {
@@ -58,12 +60,13 @@ impl Jar {
         }
     }
 
-    /// Whether the upstream has sent one.
+    /// Whether the upstream has sent a cookie.
     pub fn is_full(&self) -> bool {
         !self.server.lock().is_empty()
     }
 
-    /// The upstream has answered without a cookie where nobody could have forged it: it has none any more.
+    /// Forgets the server cookie: the upstream has answered without one where forging was
+    /// impossible, so it has none any more.
     pub fn clear(&self) {
         self.server.lock().clear();
     }

@@ -1,4 +1,4 @@
-//! What is said to an upstream and what it says: the query, and the judgement of a response.
+//! Exchange with an upstream: writes queries and judges responses.
 
 use crate::upstream::{
     Upstream,
@@ -26,58 +26,61 @@ use ringdns_dataplane::{
 };
 use zerocopy::FromBytes;
 
-/// What we say that we take over UDP (RFC 9715).
+/// UDP payload size that queries offer, in bytes (RFC 9715).
 const UDP_SIZE: u16 = 1232;
-/// Options of EDNS: a cookie (RFC 7873), and an extended error (RFC 8914).
+/// EDNS options: cookie (RFC 7873), extended error (RFC 8914).
 const COOKIE: u16 = 10;
 const EXTENDED_ERROR: u16 = 15;
-/// The extended response code that asks for a newer cookie.
+/// Extended response code that asks for a newer cookie (RFC 7873).
 const BADCOOKIE: u16 = 23;
 
-/// What is judged by besides the response itself.
+/// Rules by which responses are judged.
 #[derive(Clone, Copy)]
 pub struct Rules {
-    /// How long answers are kept.
+    /// Rules for the time that answers are kept.
     pub ttl: TtlRules,
-    /// The time now.
+    /// Clock of answers' ages.
     pub clock: Clock,
 }
 
-/// How a query is written, and what its answer must therefore repeat.
+/// Manner in which a query is written, and which its answer must match.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    /// With EDNS.
+    /// Whether the query has EDNS.
     pub edns: bool,
-    /// With a DNS cookie.
+    /// Whether the query has a DNS cookie.
     cookie: bool,
-    /// Over a connection, where nobody can forge an answer who does not see the query.
+    /// Whether it goes over a connection, where only someone who sees the query can forge an
+    /// answer.
     stream: bool,
-    /// Letters whose bit is set are written in upper case, the bits repeated as often as need be; 0: none.
+    /// Bits of the letters that are written in upper case, repeated as often as the name needs; 0:
+    /// none.
     letters: u64,
 }
 
 impl Manner {
-    /// Over UDP, where forgers are to be kept out.
+    /// Returns the manner for UDP, with protection against forgers.
     pub fn over_udp(upstream: &Upstream, clock: Clock) -> Self {
         let letters = if upstream.randomizes_case() { rand::random() } else { 0 };
         Manner { stream: false, letters, ..Self::over_stream(upstream, clock) }
     }
 
-    /// Over a connection. There cookies protect nothing, but tell those of an upstream over UDP.
+    /// Returns the manner for a connection. Cookies protect nothing there, but show whether an
+    /// upstream that is asked over UDP still has them.
     pub fn over_stream(upstream: &Upstream, clock: Clock) -> Self {
         let edns = upstream.takes_edns(clock.nanos());
         let cookie = edns && upstream.cookies.is_some() && upstream.transport == Transport::Udp;
         Manner { edns, cookie, stream: true, letters: 0 }
     }
 
-    /// The same without EDNS.
+    /// Returns this manner without EDNS.
     pub fn without_edns(self) -> Self {
         Manner { edns: false, cookie: false, ..self }
     }
 
-    /// A name on the wire, in this manner's letters.
+    /// Spells a name on the wire in this manner's letters.
     fn spelled(self, name: &[u8]) -> impl Iterator<Item = u8> {
-        // Lengths of labels are no letters.
+        // Label lengths are below 64 and thus no letters.
         name.iter().enumerate().map(move |(at, byte)| {
             if self.letters >> (at % 64) & 1 == 1 { byte.to_ascii_uppercase() } else { *byte }
         })
@@ -106,46 +109,46 @@ pub fn write_query(upstream: &Upstream, key: &Key, manner: Manner, id: u16, to: 
         let options = to.len();
         to.extend_from_slice(&[0, COOKIE as u8, 0, 0]);
         jar.write(to);
-        // A cookie is 40 bytes at most.
+        // A cookie is at most 40 bytes.
         let len = (to.len() - options) as u8;
         to[options - 1] = len;
         to[options + 3] = len - 4;
     }
 }
 
-/// What a response says.
+/// Judgement of a response.
 #[derive(Debug)]
 pub enum Judged {
-    /// The answer; and the alias at its end, if it leads where the upstream says nothing of.
+    /// Answer; with the alias at its end if the upstream does not give its target.
     Answer(Answer, Option<Box<Alias>>),
-    /// That the upstream failed, with this response code, and perhaps this extended one.
+    /// Failure of the upstream, with its response code and perhaps an extended error.
     Failure(u8, Option<u16>),
-    /// That the answer does not fit.
+    /// Answer that was truncated.
     Truncated,
-    /// What may be an answer, but spells the question anew.
+    /// Possible answer that spells the question in other letters.
     Respelled,
-    /// What may be an answer, but lacks the cookie that earlier ones had.
+    /// Possible answer without the cookie that earlier ones had.
     CookieMissing,
-    /// That the upstream wants its newest cookie, which it has sent along.
+    /// Demand for the newest cookie, which came along.
     BadCookie,
-    /// That it does not understand EDNS.
+    /// Sign that the upstream does not understand EDNS.
     NoEdns,
-    /// Nothing: it is no well-formed message, or contradicts itself.
+    /// Malformed or contradictory message.
     Malformed,
 }
 
-/// Why a message is no response to a query.
+/// Reason why a message is no response to a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
-    /// It is too short, or no response.
+    /// The message is too short, or no response.
     NotResponse,
-    /// It answers another question.
+    /// The message answers another question.
     WrongQuestion,
-    /// It answers somebody else, by its cookie.
+    /// The message answers another client, by its cookie.
     WrongCookie,
 }
 
-/// What a response to a query for `key` says, if it is one. Its ID is the caller's affair.
+/// Judges a response to a query for `key`. The caller checks the ID.
 pub fn judge(
     upstream: &Upstream,
     key: &Key,
@@ -158,8 +161,8 @@ pub fn judge(
     let low = (flags & header::RCODE) as u8;
     let refuses_edns = manner.edns && matches!(low, rcode::FORMERR | rcode::NOTIMP);
     if flags & header::QR != 0 && header.qdcount.get() == 0 && matches!(low, rcode::FORMERR | rcode::NOTIMP) {
-        // Who did not understand the query may not know what to repeat (RFC 6891 section 7). Who has sent cookies
-        // understands it.
+        // An upstream that did not understand the query may not repeat the question (RFC 6891
+        // section 7). An upstream that has sent cookies understands EDNS.
         let knows_better = manner.cookie && upstream.cookies.as_ref().is_some_and(|jar| jar.is_full());
         return Ok(match refuses_edns {
             true if knows_better && !manner.stream => Judged::CookieMissing,
@@ -170,7 +173,8 @@ pub fn judge(
     let answer = match Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), upstream.trusted) {
         Err(ResponseError::Short | ResponseError::NotResponse) => return Err(Ignored::NotResponse),
         Err(ResponseError::OtherQuestion) => return Err(Ignored::WrongQuestion),
-        // A cut response may end within a record, so this comes before the records are looked at.
+        // A truncated response may end within a record, so this comes before the records are
+        // checked.
         _ if flags & header::TC != 0 => return Ok(Judged::Truncated),
         Err(ResponseError::Malformed) => return Ok(Judged::Malformed),
         Ok(answer) => answer,
@@ -181,7 +185,7 @@ pub fn judge(
         match jar.judge(opt.as_ref().and_then(|opt| opt.option(COOKIE))) {
             Verdict::Fits => {}
             Verdict::Forged => return Err(Ignored::WrongCookie),
-            // It has none any more.
+            // The upstream has no cookies any more.
             Verdict::Missing if manner.stream => jar.clear(),
             Verdict::Missing => return Ok(Judged::CookieMissing),
         }
@@ -198,7 +202,8 @@ pub fn judge(
         _ if code == BADCOOKIE && manner.cookie && !manner.stream => Ok(Judged::BadCookie),
         Ok(code) if is_answer(code) => {
             let answer = Answer { ede, ..answer };
-            // The scan knows where records are, this knows what is in them: nothing else is kept or handed on.
+            // The scan knows where records are, this step knows their content: nothing else is kept
+            // or passed on.
             if has_only_addresses(&answer.wire, key.asked().qtype()) {
                 return Ok(Judged::Answer(answer, None));
             }
@@ -212,8 +217,9 @@ pub fn judge(
     }
 }
 
-/// The answer to `key` in a message that another appliance of the fleet has kept, and the alias at its end; `None`: it is none.
-/// `trusted`: its AD bit is believed. In all else it is believed as little as if it came from an upstream.
+/// Returns the answer to `key` in a message that was kept, and the alias at its end; `None`: it is
+/// no answer. `trusted`: its AD bit is believed. Otherwise it is trusted no more than a response of
+/// an upstream.
 pub fn judge_kept(
     key: &Key,
     rules: &Rules,
@@ -234,7 +240,8 @@ pub fn judge_kept(
     }
 }
 
-/// The answer without what does not belong to it, and whether that changed it; `respelled`: its names are in letters of ours.
+/// Returns the answer without records that do not belong to it, and whether that changed it;
+/// `respelled`: the query's letters were random.
 fn scrubbed(
     trusted: bool,
     respelled: bool,
@@ -255,7 +262,8 @@ fn scrubbed(
     if !changed && !respelled {
         return (Judged::Answer(answer, alias), false);
     }
-    // Names that repeat our letters become pointers to the question, which is the client's own.
+    // Names that repeat our random letters become pointers to the question, which has the client's
+    // own.
     let again = decoded.to_vec().ok().and_then(|message| {
         let now = rules.clock.secs();
         Answer::from_response(&message, key, &rules.ttl, now, trusted).ok()
@@ -265,8 +273,8 @@ fn scrubbed(
     (judged, changed)
 }
 
-/// Whether a response only tells who else might know, as servers do that do not recurse. Without a SOA that is not to say that
-/// there is no data (RFC 2308 section 2.2).
+/// Whether a response is only a referral, as servers send that do not recurse. Without a SOA it
+/// does not say that there is no data (RFC 2308 section 2.2).
 fn is_referral(message: &Message) -> bool {
     let has = |rtype| message.authorities.iter().any(|record| record.record_type() == rtype);
     message.answers.is_empty()
@@ -276,15 +284,15 @@ fn is_referral(message: &Message) -> bool {
         && !has(RecordType::SOA)
 }
 
-/// An upstream's OPT record.
+/// OPT record of an upstream.
 struct Opt<'a> {
-    /// The upper eight bits of the response code.
+    /// Upper eight bits of the response code.
     rcode_high: u16,
     options: &'a [u8],
 }
 
 impl<'a> Opt<'a> {
-    /// That at `at`, if there is one.
+    /// Parses the OPT record at `at`, if there is one.
     fn parse(message: &'a [u8], at: usize) -> Option<Self> {
         let record = Record::parse(message, at).filter(|record| record.rtype == rtype::OPT)?;
         Some(Opt {
@@ -293,7 +301,7 @@ impl<'a> Opt<'a> {
         })
     }
 
-    /// The data of an option.
+    /// Returns the data of an option.
     fn option(&self, code: u16) -> Option<&'a [u8]> {
         let mut rest = self.options;
         while let Some(([c1, c0, l1, l0], tail)) = rest.split_first_chunk() {
@@ -312,8 +320,8 @@ impl<'a> Opt<'a> {
     }
 }
 
-/// Whether all records are addresses of the type and name that were asked for, or there is none. Such have nothing to be
-/// decoded, and are what most responses have.
+/// Whether there is no record but addresses of the type and name of the question. Most responses
+/// are such, and need no decoding.
 fn has_only_addresses(mut records: &[u8], qtype: u16) -> bool {
     while let Some((head, rest)) = records.split_first_chunk() {
         let (rtype, length) = match head {

@@ -1,33 +1,34 @@
-//! How an upstream does: whether it answers, and how soon.
+//! Health of an upstream: whether it answers, and how soon.
 
 use hdrhistogram::Histogram;
 use ringdns_dataplane::clock::Nanos;
 use std::time::Duration;
 
-/// Failures in a row from which an upstream is put back.
+/// Failures in a row after which an upstream is in back-off.
 const PATIENCE: u32 = 3;
-/// How long at first; doubled each time that it fails again.
+/// First back-off; doubled with each further failure.
 const BACK_OFF: Duration = Duration::from_secs(1);
-/// How long at most.
+/// Longest back-off.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
-/// In this time an estimate halves that no answer has confirmed: so an upstream that was slow once is tried again.
+/// Time in nanoseconds in which an estimate halves that no answer has confirmed, so that an
+/// upstream that was slow once is tried again.
 const HALF_LIFE: Nanos = 10_000_000_000;
 
-/// How an upstream does.
+/// Health of an upstream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Health {
-    /// Failures since the last answer, not counting those while it was put back.
+    /// Number of failures since the last answer, not counting those during back-off.
     pub failures: u32,
-    /// Put back until then.
+    /// Time at which the back-off ends.
     pub until: Nanos,
-    /// Time that answers take, smoothed as TCP does (RFC 6298: an eighth of each new one).
+    /// Smoothed time until an answer (RFC 6298: an eighth of each new one).
     pub round_trip: Duration,
-    /// When it was last asked by the choice of whom to ask first.
+    /// Time at which the choice of upstreams last selected it.
     chosen: Nanos,
 }
 
 impl Health {
-    /// Whether it is put back behind the others at `now`.
+    /// Whether the upstream is in back-off at `now`.
     pub fn is_put_back(&self, now: Nanos) -> bool {
         now < self.until
     }
@@ -37,8 +38,9 @@ impl Health {
         self.until = now + (BACK_OFF * (1 << doublings)).min(BACK_OFF_MAX).as_nanos() as Nanos;
     }
 
-    /// It is about to be asked. True if its time has just ended and this question is to try it: the others go on as
-    /// before until that has an answer.
+    /// Notes that the upstream is about to be asked. Returns true if its back-off has just ended
+    /// and this question is to try it: other questions keep treating it as in back-off until the
+    /// trial has an answer.
     pub fn asked(&mut self, now: Nanos) -> bool {
         self.chosen = now;
         let trial = self.failures >= PATIENCE && !self.is_put_back(now);
@@ -48,10 +50,10 @@ impl Health {
         trial
     }
 
-    /// It did not answer, after so long.
+    /// Notes a failure after the time `took`.
     pub fn failed(&mut self, trial: bool, now: Nanos, took: Duration) {
         self.smooth(took.max(self.round_trip));
-        // Many questions fail together; while it is put back, only the one that tries it says something new.
+        // Many questions fail together; during back-off, only the trial brings news.
         if self.is_put_back(now) && !trial {
             return;
         }
@@ -61,7 +63,7 @@ impl Health {
         }
     }
 
-    /// It answered.
+    /// Notes an answer after the time `took`.
     pub fn answered(&mut self, took: Duration) {
         self.smooth(took);
         (self.failures, self.until) = (0, 0);
@@ -71,29 +73,32 @@ impl Health {
         self.round_trip = if self.round_trip.is_zero() { took } else { (self.round_trip * 7 + took) / 8 };
     }
 
-    /// How long it would take to answer now; zero of one that was never asked. Halved every ten seconds that it is not asked.
+    /// Returns the expected time until an answer; zero for an upstream that was never asked. It
+    /// halves every ten seconds in which the upstream is not asked.
     pub fn estimate(&self, now: Nanos) -> Duration {
         let since = now.saturating_sub(self.chosen);
         if self.round_trip.is_zero() && self.chosen > 0 {
-            // Not an answer yet: no sooner than now. So not everybody waits for one that may be dead.
+            // Asked, and no answer yet: it takes at least the time since. So not all questions wait
+            // for an upstream that may be down.
             return Duration::from_nanos(since.max(1));
         }
         self.round_trip / (1 << (since / HALF_LIFE).min(16))
     }
 }
 
-/// Answers of late that a percentile is taken of, and how many new ones change it.
+/// Number of recent answers that a percentile is taken of, and of new ones after which it is
+/// updated.
 const RECENT: u64 = 512;
 const STEP: u64 = 64;
-/// The shortest that is told from shorter, and the longest that is told from longer, in nanoseconds.
+/// Shortest and longest time that is distinguished, in nanoseconds.
 const SHORTEST: u64 = 1_000;
 const LONGEST: u64 = 60_000_000_000;
-/// No second upstream is asked sooner: the clock of timers ticks in milliseconds.
+/// Least time before a second upstream is asked: the clock of timers ticks in milliseconds.
 const HEDGE_MIN: Duration = Duration::from_millis(1);
 
-/// How long an upstream's answers take.
+/// Response times of an upstream.
 pub struct Times {
-    /// Since the start, in nanoseconds.
+    /// Times since the start, in nanoseconds.
     all: Histogram<u64>,
     recent: Histogram<u64>,
     percentile: Option<f64>,
@@ -101,7 +106,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// None yet. `percentile` is that after which a second upstream is asked.
+    /// Returns a record without times. A second upstream is asked after this `percentile`.
     pub fn new(percentile: Option<f64>) -> Self {
         let empty = || {
             let histogram = Histogram::new_with_bounds(SHORTEST, LONGEST, 2);
@@ -110,7 +115,7 @@ impl Times {
         Times { all: empty(), recent: empty(), percentile, hedge_after: None }
     }
 
-    /// Records one.
+    /// Records the time of an answer.
     pub fn record(&mut self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(LONGEST);
         self.all.saturating_record(nanos);
@@ -126,12 +131,13 @@ impl Times {
         }
     }
 
-    /// How long to wait before a second upstream is asked too; `None`: not at all, or not yet.
+    /// Returns the time after which a second upstream is asked too; `None`: never, or not known
+    /// yet.
     pub fn hedge_after(&self) -> Option<Duration> {
         self.hedge_after
     }
 
-    /// All since the start, in nanoseconds.
+    /// Returns all times since the start, in nanoseconds.
     pub fn all(&self) -> &Histogram<u64> {
         &self.all
     }
@@ -152,11 +158,11 @@ mod tests {
         assert!(!health.is_put_back(0), "two lost packets are no outage");
         health.failed(false, 0, LATE);
         assert!(health.is_put_back(SECOND - 1) && !health.is_put_back(SECOND));
-        // A thousand questions that fail together are one outage.
+        // A thousand questions that fail together count as one outage.
         (0..1000).for_each(|_| health.failed(false, SECOND / 2, LATE));
         assert!(!health.is_put_back(SECOND));
 
-        // Its time is over: one question tries it, not all.
+        // The back-off is over: one question tries the upstream, not all.
         assert!(health.asked(SECOND) && !health.asked(SECOND));
         health.failed(false, SECOND + 1, LATE);
         health.failed(true, SECOND + 2, LATE);

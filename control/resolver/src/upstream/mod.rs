@@ -1,4 +1,4 @@
-//! An upstream: what is known of it, what it is asked over, and what it did.
+//! Upstreams: their state, transports and counters.
 
 pub mod alias;
 pub mod attempt;
@@ -30,115 +30,118 @@ use std::{
 use stream::{HttpError, Streams};
 use udp::Sockets;
 
-/// How long an upstream that chokes on EDNS is asked without.
+/// Time for which an upstream that does not understand EDNS is asked without it.
 const WITHOUT_EDNS: Duration = Duration::from_secs(900);
-/// After so many answers that spell the question anew, its letters are left alone.
+/// Number of answers with other letters in the question after which an upstream is no longer asked
+/// with random letters.
 const RESPELLED_MAX: u32 = 3;
 
-/// Response codes that answer a question; all others say that the upstream failed (RFC 9520 section 2).
+/// Whether a response code answers a question; all others say that the upstream failed (RFC 9520
+/// section 2).
 pub fn is_answer(rcode: u8) -> bool {
-    // RFC 6672 section 2.2: YXDOMAIN, the name that a DNAME makes is too long.
+    // RFC 6672 section 2.2: YXDOMAIN says that the name made by a DNAME is too long.
     const YXDOMAIN: u8 = 6;
     matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN | YXDOMAIN)
 }
 
 counters! {
-    /// What an upstream is asked and says.
+    /// Counters of an upstream.
     UpstreamCounters {
-        /// Queries sent over UDP.
+        /// Queries sent to the upstream over UDP.
         queries_udp,
-        /// Queries sent over TCP.
+        /// Queries sent to the upstream over TCP.
         queries_tcp,
-        /// Queries sent over TLS.
+        /// Queries sent to the upstream over TLS.
         queries_tls,
-        /// Queries sent over HTTPS.
+        /// Queries sent to the upstream over HTTPS.
         queries_https,
-        /// Answers used.
+        /// Responses of the upstream that were used as answers.
         answers,
-        /// Responses that say that it failed: SERVFAIL, REFUSED and the like.
+        /// Responses in which the upstream reports a failure: SERVFAIL, REFUSED and the like.
         failures,
-        /// Queries that it did not answer in time.
+        /// Queries that the upstream did not answer in time.
         timeouts,
-        /// Queries that it could not be reached for, or whose connection broke.
+        /// Queries that failed because the upstream was unreachable or the connection broke.
         unreachable,
-        /// Queries not sent because this process had no socket or port for them.
+        /// Queries not sent to the upstream because this process had no socket or local port left.
         no_socket,
-        /// Responses over UDP that were cut (TC=1), and asked for over TCP.
+        /// Responses over UDP that were truncated (TC=1), and requested again over TCP.
         truncated,
-        /// Responses over UDP that spell the question in other letters than it was sent in, and asked for over TCP.
+        /// Responses over UDP that spell the question in other letters than the query, and were requested again over TCP.
         respelled,
-        /// Responses over UDP without the DNS cookie that earlier ones had, and asked for over TCP.
+        /// Responses over UDP without the DNS cookie that earlier ones had, requested again over TCP.
         cookie_missing,
-        /// Queries sent again because the upstream wants its newest cookie (BADCOOKIE).
+        /// Queries sent again because the upstream asked for its newest cookie (BADCOOKIE).
         cookie_renewed,
-        /// Queries sent again without EDNS, because the upstream does not understand it.
+        /// Queries sent again without EDNS because the upstream does not understand it.
         without_edns,
-        /// Queries sent because another upstream took longer than usual.
+        /// Queries sent to this upstream because another one took longer than usual (hedging).
         hedges,
-        /// Of these, those whose answer came first.
+        /// Queries sent for hedging whose answer came first.
         hedges_won,
-        /// Responses that are no well-formed DNS messages.
+        /// Responses of the upstream that are no well-formed DNS messages.
         malformed,
-        /// Datagrams ignored because they are too short or no responses.
+        /// Datagrams from the upstream ignored because they are too short or no responses.
         ignored_not_response,
-        /// Messages ignored because no query under way at their port or connection has their ID.
+        /// Messages from the upstream ignored because no query in flight on their port or connection has their ID.
         ignored_wrong_id,
-        /// Datagrams ignored because their question is not the query's.
+        /// Datagrams from the upstream ignored because their question is not the query's.
         ignored_wrong_question,
-        /// Datagrams ignored because they have another client's DNS cookie.
+        /// Datagrams from the upstream ignored because they have another client's DNS cookie.
         ignored_wrong_cookie,
-        /// Answers that said more than was asked, or gave one set several TTLs: what does not belong was removed.
+        /// Answers from which records were removed that do not belong to them, or whose sets had several TTLs.
         scrubbed,
-        /// Responses over HTTPS that are none to a query: another status, another type, too long.
+        /// Responses over HTTPS that are no DNS response: another status, another type, or too long.
         http_failures,
-        /// TCP connections opened, those for TLS and HTTPS among them once TLS was set up.
+        /// Connections to the upstream opened; for TLS and HTTPS, counted once TLS is set up.
         connections,
-        /// Queries sent over a connection that was there already.
+        /// Queries sent over a connection that was open already.
         connections_reused,
-        /// TCP connections closed, by whichever side.
+        /// Connections to the upstream closed, by either side.
         connections_closed,
-        /// Connections given up because TLS could not be set up: a certificate that is not believed, or no TLS at all.
+        /// Connections to the upstream given up because TLS failed: the certificate is not trusted, or the upstream does not speak TLS.
         tls_failures,
-        /// UDP sockets opened.
+        /// UDP sockets opened to ask the upstream.
         sockets,
-        /// UDP sockets used no more because too much came there that answered nothing.
+        /// UDP sockets abandoned because too many datagrams arrived that answer no query.
         sockets_abandoned,
     }
 }
 
 impl UpstreamCounters {
-    /// Queries sent, over whatever.
+    /// Returns the number of queries sent over all transports.
     pub fn queries(&self) -> u64 {
         let over = [&self.queries_udp, &self.queries_tcp, &self.queries_tls, &self.queries_https];
         over.map(Counter::get).iter().sum()
     }
 
-    /// Queries that failed other than by silence, through no lack of ours.
+    /// Returns the number of queries that failed other than by a timeout, and not for lack of local
+    /// resources.
     pub fn errors(&self) -> u64 {
         let kinds = [&self.failures, &self.unreachable, &self.malformed, &self.http_failures];
         kinds.map(Counter::get).iter().sum()
     }
 }
 
-/// Why an upstream brought no answer.
+/// Reason why an upstream brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// It did not answer in time.
+    /// The upstream did not answer in time.
     #[error("no answer in time")]
     Timeout,
-    /// It cannot be reached.
+    /// The upstream cannot be reached.
     #[error("unreachable: {0}")]
     Unreachable(io::Error),
-    /// It was not asked, for lack of a socket.
+    /// The upstream was not asked, for lack of a socket.
     #[error("no socket to ask with: {0}. Raise the limit of open files (systemd: LimitNOFILE=)")]
     NoSocket(io::Error),
-    /// It answers with what is no DNS.
+    /// The response is no DNS message.
     #[error("the response is malformed")]
     Malformed,
-    /// It answers with what is no DNS over HTTPS.
+    /// The response is no DNS over HTTPS.
     #[error("{0}")]
     Http(#[from] HttpError),
-    /// It says that it failed, and perhaps why (RFC 8914).
+    /// The upstream reports a failure, and perhaps the reason (RFC 8914).
     #[error("the upstream answered with RCODE {0}")]
     Failure(u8, Option<u16>),
 }
@@ -146,7 +149,7 @@ pub enum AskError {
 impl From<io::Error> for AskError {
     fn from(error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
-            // Descriptors, memory or local ports ran out: that is no fault of the upstream's.
+            // Descriptors, memory or local ports ran out: the upstream is not at fault.
             Some(
                 Errno::MFILE
                 | Errno::NFILE
@@ -160,47 +163,48 @@ impl From<io::Error> for AskError {
     }
 }
 
-/// Why no upstream brought an answer.
+/// Reason why no upstream brought an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// They failed: SERVFAIL, to be remembered, with this extended error (RFC 8914).
+    /// All upstreams failed: SERVFAIL, to be remembered, with this extended error (RFC 8914).
     Upstreams(u16),
-    /// We did not get to ask any. That says nothing about the question.
+    /// No upstream could be asked. That says nothing about the question.
     Ourselves,
 }
 
-/// One upstream.
+/// Upstream.
 pub struct Upstream {
-    /// Its address as it is written in the configuration.
+    /// Address as written in the configuration.
     pub label: String,
-    /// Its number in the query log; `None`: there were too many.
+    /// Number in the query log; `None`: there were too many upstreams.
     pub(crate) number: Option<u8>,
-    /// The zones that it is asked for, as people write them; none: all names that are in no other's.
+    /// Zones that it is asked for, in text form; empty: all names that are in no other upstream's
+    /// zones.
     pub zones: Vec<String>,
-    /// Its address.
+    /// Address and port.
     pub address: SocketAddr,
-    /// How it is asked.
+    /// Transport that it is asked over.
     pub transport: Transport,
     /// Whether its AD bit is believed.
     pub trusted: bool,
-    /// What happened so far.
+    /// Counters of the upstream.
     pub counters: UpstreamCounters,
-    /// The connections that it is asked over.
+    /// Connections that it is asked over.
     pub(crate) streams: Streams,
-    /// The sockets that it is asked over.
+    /// UDP sockets that it is asked over.
     pub(crate) sockets: Sockets,
-    /// How long it is waited for.
+    /// Time after which an attempt is given up.
     pub(crate) timeout: Duration,
-    /// What it was made of.
+    /// Configuration that it was made from.
     made_of: (config::Upstream, config::Resolver),
     pub(crate) health: Mutex<Health>,
     times: Mutex<Times>,
-    /// Its cookies; `None`: it is sent none.
+    /// Cookies; `None`: none are sent.
     pub(crate) cookies: Option<Jar>,
     randomize_case: bool,
-    /// How many of its answers spelled the question anew.
+    /// Number of answers that spelled the question in other letters.
     respelled: AtomicU32,
-    /// Until when it is asked without EDNS.
+    /// Time until which it is asked without EDNS.
     plain_until: AtomicU64,
 }
 
@@ -228,7 +232,8 @@ impl Upstream {
         }
     }
 
-    /// Whether this is what would be made of a configuration. A file of certificates may have changed meanwhile.
+    /// Whether a configuration would make the same upstream. Not if it has a file of certificates,
+    /// which may have changed meanwhile.
     pub(crate) fn is(&self, config: &config::Upstream, how: &config::Resolver) -> bool {
         let (upstream, resolver) = &self.made_of;
         upstream == config
@@ -236,55 +241,56 @@ impl Upstream {
             && config.transport.tls().is_none_or(|tls| tls.ca_file.is_none())
     }
 
-    /// How it does.
+    /// Returns the upstream's health.
     pub fn health(&self) -> Health {
         *self.health.lock()
     }
 
-    /// Whether it is put back behind the others at `now`.
+    /// Whether the upstream is in back-off at `now`.
     pub fn is_put_back(&self, now: Nanos) -> bool {
         self.health.lock().is_put_back(now)
     }
 
-    /// How long its answers and failures have taken so far, in nanoseconds: from the first query over UDP to what it said in
-    /// the end over TCP, if it came to that.
+    /// Returns the times of answers and failures so far, in nanoseconds: from the first query over
+    /// UDP to the last response, over TCP if it came to that.
     pub fn times(&self) -> Histogram<u64> {
         self.times.lock().all().clone()
     }
 
-    /// How long to wait for it before another is asked too; `None`: until it is given up.
+    /// Returns the time after which another upstream is asked too; `None`: not before this one is
+    /// given up.
     pub(crate) fn hedge_after(&self) -> Option<Duration> {
         self.times.lock().hedge_after()
     }
 
-    /// Records that it answered, and how long that took.
+    /// Records that the upstream answered after the time `took`.
     pub fn answered(&self, took: Duration) {
         self.health.lock().answered(took);
         self.times.lock().record(took);
     }
 
-    /// Whether the letters of questions are drawn.
+    /// Whether questions are sent with random letter case.
     pub(crate) fn randomizes_case(&self) -> bool {
         self.randomize_case && self.respelled.load(Relaxed) < RESPELLED_MAX
     }
 
-    /// It has spelled a question anew.
+    /// Notes that the upstream spelled a question in other letters.
     pub(crate) fn respells(&self) {
         self.counters.respelled.inc();
         if self.respelled.fetch_add(1, Relaxed) + 1 == RESPELLED_MAX {
             tracing::warn!(
                 upstream = %self.label,
-                "does not repeat the letter case of questions: it is no longer asked with random letters"
+                "does not repeat the letter case of questions; it is no longer asked with random letter case"
             );
         }
     }
 
-    /// Whether it is asked with EDNS at `now`.
+    /// Whether the upstream is asked with EDNS at `now`.
     pub(crate) fn takes_edns(&self, now: Nanos) -> bool {
         self.plain_until.load(Relaxed) <= now
     }
 
-    /// It has answered without EDNS what it did not understand with it.
+    /// Notes that the upstream answered a query without EDNS that it did not understand with EDNS.
     pub(crate) fn chokes_on_edns(&self, now: Nanos) {
         self.plain_until.store(now + WITHOUT_EDNS.as_nanos() as Nanos, Relaxed);
     }

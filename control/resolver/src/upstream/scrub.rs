@@ -1,9 +1,10 @@
-//! What an upstream says beyond what it was asked.
+//! Removes records from a response that were not asked for.
 //!
-//! An answer is filed under its question alone, so what else a response says can be believed of no other name here. It would be
-//! handed to clients all the same, who may be less careful (RFC 5452 section 6, RFC 2181 section 5.4.1). So only what belongs
-//! to the answer is kept: records of the name asked for and of those that it is an alias of, the proofs that come with them, and
-//! the addresses of names that these mention.
+//! An answer is kept under its question alone, so the other records of a response affect no other
+//! name here. But they would be passed on to clients, which may be less careful (RFC 5452 section
+//! 6, RFC 2181 section 5.4.1). So only records that belong to the answer are kept: those of the
+//! name in the question and of the names that it is an alias of, the proofs that come with them,
+//! and the addresses of names that these mention.
 
 use hickory_proto::{
     op::Message,
@@ -11,24 +12,24 @@ use hickory_proto::{
 };
 use std::collections::{HashMap, HashSet};
 
-/// Aliases that are followed; no sound answer has as many (Unbound follows 11).
+/// Most aliases that are followed; no sound answer has as many (Unbound follows 11).
 const ALIASES_MAX: usize = 32;
 
-/// The aliases of an answer go round in a circle, or on for longer than they should.
+/// Error: the aliases of an answer form a loop, or are too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endless;
 
-/// What scrubbing found.
+/// Result of scrubbing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scrubbed {
-    /// Whether anything was removed or levelled.
+    /// Whether records were removed, or TTLs made equal.
     pub changed: bool,
-    /// Where the aliases lead, lowercased, if nothing at all is said about the name there.
+    /// Target of the aliases, lowercased, if the response says nothing about that name.
     pub leads_to: Option<Name>,
 }
 
-/// Removes from a response what does not belong to it, and signatures and proofs for who did not ask for them: by DO, or by
-/// their type (RFC 4035 section 3.2.1).
+/// Removes from a response the records that do not belong to it, and signatures and proofs for
+/// clients that did not ask for them by DO or by their type (RFC 4035 section 3.2.1).
 pub fn scrub(message: &mut Message, dnssec_ok: bool) -> Result<Scrubbed, Endless> {
     let Some(question) = message.queries.first() else { return Ok(Scrubbed::default()) };
     let (qtype, class) = (question.query_type(), question.query_class());
@@ -49,7 +50,8 @@ pub fn scrub(message: &mut Message, dnssec_ok: bool) -> Result<Scrubbed, Endless
         RecordType::SOA | RecordType::NS | RecordType::DS => {
             names.iter().any(|name| record.name.zone_of(name))
         }
-        // These carry their own proof, and are of names beside the one that they are about.
+        // Proofs carry their own signatures, and their owners are next to the name that they are
+        // about.
         rtype => is_proof(rtype),
     });
     let mentioned: HashSet<Name> =
@@ -74,17 +76,17 @@ pub fn scrub(message: &mut Message, dnssec_ok: bool) -> Result<Scrubbed, Endless
     })
 }
 
-/// Gives the records of a set that stand apart, or are spelled otherwise, one TTL: the least (RFC 2181 section 5.2). Whether any
-/// had another.
+/// Gives the records of each set one TTL, the least (RFC 2181 section 5.2), wherever they stand and
+/// however they are spelled. Returns whether any had another.
 fn level(section: &mut [Record]) -> bool {
     let Some(first) = section.first() else { return false };
     if section.iter().all(|record| record.ttl == first.ttl) {
         return false;
     }
-    // A TTL with its top bit set is zero (section 8).
+    // A TTL with its top bit set counts as zero (RFC 2181 section 8).
     let sane = |ttl: u32| if ttl > i32::MAX as u32 { 0 } else { ttl };
     let mut least = HashMap::new();
-    // Signatures are no set.
+    // Signatures of one name cover different sets.
     for record in section.iter().filter(|record| record.record_type() != RecordType::RRSIG) {
         let ttl = least.entry((record.name.clone(), record.record_type())).or_insert(u32::MAX);
         *ttl = sane(record.ttl).min(*ttl);
@@ -98,13 +100,13 @@ fn level(section: &mut [Record]) -> bool {
     levelled
 }
 
-/// The names that an answer is about, lowercased.
+/// Names that an answer is about, lowercased.
 struct Chain {
-    /// The one asked for, and where its aliases lead.
+    /// Name in the question, and the targets of its aliases.
     names: HashSet<Name>,
-    /// Owners of the DNAME records that made aliases of some.
+    /// Owners of the DNAME records that made aliases of some names.
     makers: HashSet<Name>,
-    /// The last of the names.
+    /// Last name of the chain.
     last: Name,
 }
 
@@ -117,7 +119,7 @@ impl Chain {
             for record in answers {
                 match &record.data {
                     RData::CNAME(target) if record.name == chain.last => next = Some(target.0.to_lowercase()),
-                    // The CNAME that it makes comes with it (RFC 6672 section 3.1).
+                    // The CNAME that the DNAME makes comes with it (RFC 6672 section 3.1).
                     _ if record.record_type() == RecordType::DNAME && record.name.zone_of(&chain.last) => {
                         chain.makers.insert(record.name.to_lowercase());
                     }
@@ -134,12 +136,12 @@ impl Chain {
     }
 }
 
-/// Whether records of this type are there to prove others, or that there are none.
+/// Whether records of this type prove other records, or that there are none.
 fn is_proof(rtype: RecordType) -> bool {
     matches!(rtype, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3)
 }
 
-/// Whether a record of this type answers a question of that.
+/// Whether a record answers a question of the type `qtype`.
 fn answers(record: &Record, qtype: RecordType) -> bool {
     let rtype = record.record_type();
     rtype == qtype
@@ -147,7 +149,7 @@ fn answers(record: &Record, qtype: RecordType) -> bool {
         || matches!(rtype, RecordType::CNAME | RecordType::DNAME | RecordType::RRSIG)
 }
 
-/// The name whose address a record makes one want.
+/// Returns the name whose address a record makes useful.
 fn mentions(record: &Record) -> Option<Name> {
     let name = match &record.data {
         RData::NS(name) => &name.0,
@@ -252,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_dname_that_makes_an_alias_stays_with_it() {
-        // DNAME sub.example. to example., as it is read: of a type that the library does not know.
+        // DNAME sub.example. to example., as decoded: of a type that the library does not know.
         let data = b"\x07example\x00".to_vec();
         let data = RData::Unknown { code: RecordType::DNAME, rdata: NULL::with(data) };
         let dname = Record::from_rdata(name("sub.example."), 60, data);

@@ -1,11 +1,11 @@
-//! Work that waits for the end of a turn: queries to be sent, workers to be woken.
+//! Work left for the end of a turn: queries to be sent, workers to be woken.
 
 use crate::upstream::Upstream;
 use ringdns_dataplane::punt::{Link, Punt};
 use std::sync::Arc;
 
-/// What is left for the end of a turn of work, when it is dropped: queries are sent many at a time, and a worker is woken once
-/// for all its records that came back.
+/// Work left for the end of a turn, done when this is dropped: queries are sent many at a time, and
+/// a worker is woken once for all its records that came back.
 #[derive(Default)]
 pub struct Turn {
     upstreams: Vec<Arc<Upstream>>,
@@ -13,7 +13,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// There are queries to be sent to it.
+    /// Notes that queries to `upstream` are to be sent.
     pub(super) fn sends_to(&mut self, upstream: &Arc<Upstream>) {
         self.upstreams.push(upstream.clone());
     }
@@ -28,7 +28,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // What cannot be sent may have to be sent to others.
+        // Queries that cannot be sent may have to be sent to other upstreams.
         while let Some(upstream) = self.upstreams.pop() {
             upstream.sockets.flush(&upstream, self);
         }

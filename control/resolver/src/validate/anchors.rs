@@ -5,13 +5,13 @@ use ringdns_common::names;
 use ringdns_dnssec::{Anchors, Name, Unusable};
 use std::path::Path;
 
-/// The root's keys of 2017 and 2024 (https://data.iana.org/root-anchors/).
+/// DS records of the root's keys of 2017 and 2024 (https://data.iana.org/root-anchors/).
 const ROOT: &str = "
     . DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D
     . DS 38696 8 2 683D2D0ACB8C9B712A1948B27F741219298D0A450D612C483AF444A4C0FB2B16
 ";
 
-/// The keys that are believed: those in a file, or those of the public DNS.
+/// Returns the trust anchors: those in a file, or else those of the public DNS root.
 pub fn trust_anchors(file: Option<&Path>) -> Result<Anchors, String> {
     let Some(path) = file else { return parse(ROOT) };
     let failed = |error: String| format!("{}: {error}", path.display());
@@ -25,10 +25,10 @@ fn parse(text: &str) -> Result<Anchors, String> {
         let shown = || record.join(" ");
         match add(&mut anchors, &record) {
             Some(Ok(())) => {}
-            // What manages anchors keeps those that are gone beside the others.
+            // Programs that manage anchors keep retired ones beside the others.
             Some(Err(Unusable::Unsupported | Unusable::NotForZones)) => {
                 tracing::warn!(
-                    "trust anchor left out, its algorithm or its flags are of no use: {}",
+                    "trust anchor ignored: its algorithm or its flags cannot be used: {}",
                     shown()
                 );
             }
@@ -43,7 +43,7 @@ fn parse(text: &str) -> Result<Anchors, String> {
     Ok(anchors)
 }
 
-/// Adds a record; `None`: it is malformed.
+/// Adds a record. Returns `None` if it is malformed.
 fn add(anchors: &mut Anchors, record: &[String]) -> Option<Result<(), Unusable>> {
     let (owner, rest) = record.split_first()?;
     let zone = Name::from_wire(&names::name(owner).ok()?)?;
@@ -70,7 +70,8 @@ fn add(anchors: &mut Anchors, record: &[String]) -> Option<Result<(), Unusable>>
     }
 }
 
-/// The words of each record. Parentheses go on beyond the end of a line, comments do not.
+/// Splits text into the words of each record. Parentheses continue a record on the next line;
+/// comments end with their line.
 fn records(text: &str) -> Result<Vec<Vec<String>>, String> {
     let (mut records, mut record, mut is_open) = (Vec::new(), Vec::new(), false);
     for line in text.lines() {
@@ -131,7 +132,7 @@ mod tests {
         ] {
             assert!(parse(text).is_err_and(|error| error.contains(said)), "{text}");
         }
-        // What cannot be used does not take the others away.
+        // An anchor that cannot be used does not affect the others.
         assert!(parse(&format!(". DNSKEY {revoked}\n. DNSKEY {KEY}")).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! How the validator asks: by way of the resolver, with DO=1 and CD=1.
+//! Questions of the validator: they go through the resolver, with DO=1 and CD=1.
 
 use super::{Asks, NO_REACHABLE_AUTHORITY, Validator, key_for};
 use crate::upstream::{Failed, is_answer};
@@ -7,29 +7,30 @@ use ringdns_dataplane::{dns::reply::Age, log};
 use ringdns_dnssec::{Name, Response, Source, Standing, Unproven, ede::INDETERMINATE};
 use std::sync::{Arc, OnceLock};
 
-/// The questions for one answer.
+/// Questions that validate one answer.
 pub struct Ask<'a, R> {
     validator: &'a Validator,
     resolver: &'a R,
-    /// Generation of purges; remembered zones hold until it rises.
+    /// Generation of purges; remembered zones are valid until it rises.
     generation: u64,
-    /// Who had the response to what was asked first: the question itself.
+    /// Source of the response to the first question, which is the client's.
     source: OnceLock<log::Source>,
 }
 
 impl<'a, R: Asks> Ask<'a, R> {
-    /// None asked yet.
+    /// Returns an asker that has asked nothing yet.
     pub fn new(validator: &'a Validator, resolver: &'a R) -> Self {
         let generation = resolver.generation();
         Ask { validator, resolver, generation, source: OnceLock::new() }
     }
 
-    /// Upstream that had the response to the first question.
+    /// Returns the source of the response to the first question.
     pub fn source(&self) -> log::Source {
         self.source.get().copied().unwrap_or_default()
     }
 
-    /// A response, and the extended error in it. `renew`: what is to be renewed is.
+    /// Returns a response, and the extended error in it. `renew`: an answer that is due for renewal
+    /// is renewed.
     pub async fn fetch(
         &self,
         name: &Name,
@@ -42,7 +43,7 @@ impl<'a, R: Asks> Ask<'a, R> {
         self.source.get_or_init(|| found.source);
         let answer = &found.answer;
         if !is_answer(answer.status.rcode()) {
-            // What says nothing about the question is kept by nobody.
+            // A failure that says nothing about the question has TTL 0.
             let ours = answer.ttl == 0 && answer.ede.is_none();
             let theirs = Failed::Upstreams(answer.ede.unwrap_or(NO_REACHABLE_AUTHORITY));
             return Err(Unproven::Failed(if ours { Failed::Ourselves } else { theirs }));

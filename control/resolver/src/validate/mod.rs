@@ -1,12 +1,14 @@
-//! Local validation (RFC 4033 to 4035), judged by `ringdns-dnssec` over the resolver's own way to the
+//! Local validation (RFC 4033 to 4035): `ringdns-dnssec` judges, and the resolver asks the
 //! upstreams.
 //!
-//! A question is asked upstream with DO=1 and CD=1, and so is what proves its answer: DNSKEY and DS. These
-//! are questions like any other: kept in the host tier, each asked once at a time, handed through as they are
-//! to clients that set CD. What is proven is made into the answer to the client's own question, so that
-//! whatever is kept for CD=0 has been validated.
+//! A question is asked upstream with DO=1 and CD=1, and so are the questions for the records that
+//! prove its answer: DNSKEY and DS. These are questions like any other: they are kept in the host
+//! tier, resolved once at a time, and handed unchanged to clients that set CD. The proven records
+//! are made into the answer to the client's own question, so that every answer kept for CD=0 has
+//! been validated.
 //!
-//! Work for an answer is bounded: time here, questions, signatures and hashes there.
+//! Work for an answer is bounded: its time here; questions, signatures and hashes in
+//! `ringdns-dnssec`.
 
 mod anchors;
 mod ask;
@@ -31,10 +33,10 @@ use standings::Standings;
 use std::{future::Future, time::Duration};
 use tokio::time::timeout;
 
-/// How long validation may take, questions to upstreams included. Clients give up after some five seconds.
+/// Most time for validation, with questions to upstreams. Clients give up after some five seconds.
 const TIME_MAX: Duration = Duration::from_secs(4);
 
-/// Extended error: nobody answered (RFC 8914).
+/// Extended error: no upstream answered (RFC 8914).
 const NO_REACHABLE_AUTHORITY: u16 = 22;
 
 /// Result of a validation.
@@ -45,26 +47,27 @@ pub enum Verdict {
     Insecure(Answer),
     /// The answer is false or unproven, for this reason (extended error of RFC 8914).
     Bogus(u16),
-    /// Upstreams gave no answer, or not all that proves it.
+    /// Upstreams gave no answer, or not all records for its proof.
     Failed(Failed),
 }
 
 /// The resolver, as the validator asks it.
 pub trait Asks: Sync {
-    /// Generation of purges.
+    /// Returns the generation of purges.
     fn generation(&self) -> u64;
 
-    /// Clock that answers are aged by.
+    /// Returns the clock that answers are aged by.
     fn clock(&self) -> Clock;
 
-    /// Returns the answer to a question, from the host tier or from upstreams; `renew`: not one that is to be renewed.
+    /// Returns the answer to a question, from the host tier or from upstreams; `renew`: not an
+    /// answer that is due for renewal.
     fn current(&self, key: &Key, renew: bool) -> impl Future<Output = Resolved> + Send;
 
     /// Whether a question is about a special-use name, which no upstream is asked for.
     fn is_local(&self, key: &Key) -> bool;
 }
 
-/// Finds out whether answers are genuine.
+/// Validator of answers.
 pub struct Validator {
     anchors: Anchors,
     /// Names at and below which nothing is validated.
@@ -73,12 +76,13 @@ pub struct Validator {
 }
 
 impl Validator {
-    /// `None` if nothing is to be validated.
+    /// Returns a validator, or `None` if validation is off.
     pub fn new(config: &config::Dnssec) -> Option<Self> {
         if !config.validate {
             return None;
         }
-        // The file was read at the start. If it is gone since, nothing is believed: an anchor without keys.
+        // The file was readable at the start. If it is gone since, nothing is trusted: an anchor
+        // without keys.
         let anchors = trust_anchors(config.trust_anchor_file.as_deref()).unwrap_or_else(|error| {
             tracing::error!("dnssec.trust_anchor_file: {error}");
             Anchors::unknown_root()
@@ -94,16 +98,17 @@ impl Validator {
         !asked.checking_disabled() && asked.qclass() == CLASS_IN && (self.insecure.is_empty() || !exempt())
     }
 
-    /// Whether a name is at or below one where nothing is validated, and no trust anchor is closer (RFC 7646
-    /// section 2).
+    /// Whether a name is at or below one where nothing is validated, and no trust anchor is closer
+    /// (RFC 7646 section 2).
     fn exempts(&self, name: &Name) -> bool {
         let above = self.insecure.iter().filter(|insecure| name.is_at_or_below(insecure));
         let closest = above.map(Name::label_count).max();
         closest.is_some_and(|closest| self.anchors.labels_above(name).is_none_or(|anchor| anchor <= closest))
     }
 
-    /// The validated answer to a question that this [concerns](Validator::concerns), and who had it, whoever
-    /// had what proves it; `renew`: a newer one than there is.
+    /// Returns the verdict on a question that this [concerns](Validator::concerns), and the source
+    /// of its answer, whatever the source of the proof; `renew`: for an answer newer than the known
+    /// one.
     pub async fn answer(
         &self,
         resolver: &impl Asks,
@@ -147,7 +152,7 @@ impl Validator {
     }
 }
 
-/// The question for what is proven with.
+/// Returns the question for a record that is part of a proof.
 fn key_for(name: &Name, qtype: u16) -> Option<Key> {
     names::key(name.as_wire(), qtype, true, true)
 }

@@ -1,4 +1,4 @@
-//! A verdict as the message that an upstream would have sent.
+//! Writes a verdict as the message that an upstream would have sent.
 
 use ringdns_dataplane::dns::{
     header,
@@ -7,12 +7,12 @@ use ringdns_dataplane::dns::{
 };
 use ringdns_dnssec::{Record, Verdict};
 
-/// Bytes that a compression pointer reaches (RFC 1035 section 4.1.4).
+/// Offset in bytes from which compression pointers cannot reach (RFC 1035 section 4.1.4).
 const REACH: usize = 1 << 14;
 const POINTER: u16 = 0xc000;
 
-/// Writes what was proven as a response to a question, without proofs for who did not ask for them (RFC 4035
-/// section 3.2.1); `None`: it is too long.
+/// Writes the proven records as a response to a question, without proofs for clients that did not
+/// ask for them (RFC 4035 section 3.2.1). `None`: the response is too long.
 pub fn message(key: &Key, verdict: &Verdict) -> Option<Vec<u8>> {
     let asked = key.asked();
     let is_wanted = |record: &&Record| is_wanted(&asked, record.rtype);
@@ -45,10 +45,10 @@ fn is_wanted(asked: &Asked<'_>, rtype: u16) -> bool {
     asked.dnssec_ok() || !is_proof || rtype == asked.qtype() || asked.qtype() == rtype::ANY
 }
 
-/// The names in a message that later ones may point to.
+/// Names in a message that later ones may point to.
 struct Names<'a> {
     question: &'a [u8],
-    /// Owners, and what is left of them behind each label, with the place in the message.
+    /// Owners and their parents that were written, with their places in the message.
     written: Vec<(&'a [u8], u16)>,
 }
 
@@ -57,7 +57,8 @@ impl<'a> Names<'a> {
         Names { question, written: Vec::new() }
     }
 
-    /// The place of a name that was written before. The question's letters are the client's own.
+    /// Returns the place of a name that was written before. The letters of the question are the
+    /// client's own.
     fn find(&self, name: &[u8]) -> Option<u16> {
         let at = self.question.len().checked_sub(name.len());
         let in_question =

@@ -1,23 +1,23 @@
-//! Memory of zones: the keys of those that are signed, and which are not.
+//! Cache of zones' standings: the keys of signed zones, and which zones are unsigned.
 
 use quick_cache::{DefaultHashBuilder, Weighter, sync::Cache};
 use ringdns_dataplane::clock::Secs;
 use ringdns_dnssec::{Name, Standing};
 
-/// Memory for all zones.
+/// Memory for all zones, in bytes.
 const BYTES: u64 = 8 << 20;
-/// A guess for sizing the index: a zone with two keys of elliptic curves.
+/// Typical weight in bytes of a zone with two elliptic-curve keys: a guess for sizing the index.
 const TYPICAL_BYTES: u64 = 512;
-/// No longer than this, whatever the TTL.
+/// Longest time in seconds that a standing is kept, whatever the TTL.
 const SECS_MAX: Secs = 300;
 
-/// The zones that something is known of.
+/// Known standings of zones.
 pub struct Standings(Cache<Name, Known, ByBytes, DefaultHashBuilder>);
 
 #[derive(Clone)]
 struct Known {
     standing: Standing,
-    /// The generation of the cache that the proof was found in.
+    /// Generation of the cache in which the proof was found.
     generation: u64,
     expires: Secs,
 }
@@ -31,13 +31,13 @@ impl Default for Standings {
 }
 
 impl Standings {
-    /// Returns the standing of a zone at `now`, if nothing was purged since.
+    /// Returns the standing of a zone at `now`, if there was no purge since.
     pub fn get(&self, zone: &Name, generation: u64, now: Secs) -> Option<Standing> {
         let known = self.0.get(zone)?;
         (known.generation == generation && now < known.expires).then_some(known.standing)
     }
 
-    /// Remembers a zone for so many seconds at most.
+    /// Remembers a zone's standing for at most `secs` seconds.
     pub fn insert(&self, zone: &Name, standing: &Standing, generation: u64, now: Secs, secs: u32) {
         let expires = now.saturating_add(secs.min(SECS_MAX));
         self.0.insert(zone.clone(), Known { standing: standing.clone(), generation, expires });

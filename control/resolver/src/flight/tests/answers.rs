@@ -1,4 +1,4 @@
-//! What of an answer reaches clients, and what they are told where there is none.
+//! Parts of an answer that reach clients, and what clients are told if there is none.
 
 use super::*;
 use hickory_proto::{op::Message, rr::RecordType};
@@ -25,7 +25,8 @@ fn whole(query: &[u8], sections: [&[Vec<u8>]; 3]) -> Vec<u8> {
     message
 }
 
-/// What is kept of such a response to a question for www.example, as owners and types by section.
+/// Returns the records kept of such a response to a question for www.example, as owners and types
+/// by section.
 async fn kept(qtype: u16, sections: [Vec<Vec<u8>>; 3]) -> Result<[Vec<String>; 3], u8> {
     let fake = FakeUpstream::start(move |query, _| {
         vec![Say::Send(whole(query, sections.each_ref().map(|section| &section[..])))]
@@ -123,7 +124,7 @@ async fn aliases_that_go_round_in_a_circle_are_a_failure() {
     );
 }
 
-/// RCODE and extended error of a question that one upstream fails.
+/// Returns RCODE and extended error of a question for which the upstreams fail.
 async fn failure_of(resolver: &Arc<Resolver>) -> (u8, Option<u16>) {
     let resolved = resolver.resolve(&key("www.example")).await;
     (rcode_of(&resolved), resolved.answer.ede)
@@ -140,7 +141,7 @@ async fn response_codes_of_failures_are_servfail() {
 
 #[tokio::test]
 async fn clients_are_told_why_there_is_no_answer() {
-    // Its own word: 9, DNSKEY missing.
+    // The upstream's own extended error: 9, DNSKEY missing.
     let fake = FakeUpstream::start(|query, _| {
         vec![Say::Send(with_opt(response(query, 2, &[]), 0, &[0, 15, 0, 4, 0, 9, b'n', b'o']))]
     })
@@ -155,7 +156,7 @@ async fn clients_are_told_why_there_is_no_answer() {
     })
     .await;
     assert_eq!(failure_of(&resolver(&[upstream(junk.address, LONG)])).await, (2, Some(23)));
-    // Who says anything is worth more than who says nothing.
+    // An upstream's error counts for more than a timeout.
     let silent = FakeUpstream::start(|_, _| Vec::new()).await;
     let short = Duration::from_millis(50);
     let both = [upstream(fake.address, LONG), upstream(silent.address, short)];
@@ -169,7 +170,7 @@ async fn clients_are_told_that_nobody_answers() {
     assert_eq!(failure_of(&resolver).await, (2, Some(22)));
 }
 
-/// What an upstream says about an answer is passed on with it.
+/// The extended error of an upstream is passed on with its answer.
 #[tokio::test]
 async fn the_extended_error_of_an_answer_stays_with_it() {
     let fake = FakeUpstream::start(|query, _| {

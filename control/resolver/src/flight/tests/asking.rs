@@ -1,4 +1,4 @@
-//! Asking upstreams: what is believed, and who is asked next.
+//! Upstream attempts: responses that are accepted, and the upstream that is asked next.
 
 use super::*;
 
@@ -39,7 +39,8 @@ async fn queries_are_made_afresh_for_the_upstream() {
     assert_eq!((edns.udp_size, edns.dnssec_ok), (1232, true));
 }
 
-/// Each lie is sent before the truth: it must be passed over, counted under its name, and the truth used.
+/// Each lie is sent before the truth. It must be ignored and counted under its name, and the truth
+/// used.
 #[tokio::test]
 async fn lies_are_counted_and_waited_past() {
     let flip_id = |query: &[u8]| {
@@ -142,7 +143,7 @@ async fn the_next_upstream_is_asked_when_one_fails() {
     }
 }
 
-/// Nobody answers: three rounds of 800 ms at most, by a clock that leaps to the next timer.
+/// No upstream answers: three rounds of at most 800 ms, by a clock that advances to the next timer.
 #[tokio::test(start_paused = true)]
 async fn when_all_are_dead_the_failure_is_bounded_and_remembered() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -208,7 +209,7 @@ async fn a_dead_upstream_is_put_back_and_asked_last() {
     assert_eq!((count(&resolver, "unreachable"), good.asked()), (3, 10));
 }
 
-/// With only one upstream, and that put back, it is asked all the same.
+/// An only upstream is asked even in back-off.
 #[tokio::test]
 async fn the_last_hope_is_asked_although_put_back() {
     let works = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,4 @@
-//! Aliases that lead out of what an upstream answers for.
+//! Aliases that lead to names which the answering upstream does not serve.
 
 use super::*;
 use tokio::time::{Instant, timeout};
@@ -11,7 +11,8 @@ fn alias(query: &[u8], flags: u16, ttl: u32, to: &str) -> Vec<u8> {
     response(query, flags, &[&record(CNAME, ttl, &names::name(to).unwrap())])
 }
 
-/// An upstream for `corp.example` that plays `script`, one for all other names that plays `others`, and their resolver.
+/// Returns an upstream for `corp.example` that plays `script`, one for all other names that plays
+/// `others`, and their resolver.
 struct Two {
     corp: Log,
     others: Log,
@@ -85,7 +86,7 @@ async fn a_target_that_is_known_is_not_asked_for() {
     assert_eq!(two.asked(), [1, 1]);
 }
 
-/// DO and the type go with it.
+/// DO and the type are kept for the target.
 #[tokio::test]
 async fn a_target_is_asked_for_as_the_name_was() {
     let two = Two::play(
@@ -114,7 +115,7 @@ async fn what_is_said_of_the_target_is_said_of_the_name() {
     assert_eq!((rcode_of(&resolved), resolved.answer.counts), (rcode::NXDOMAIN, [1, 1, 0]));
     assert_eq!(resolved.answer.ttl, 20);
 
-    // A target that cannot be found out is a failure, with its reason.
+    // A target that cannot be resolved is a failure, with its reason.
     let failing = |_: &Seen, query: &[u8]| Some(with_opt(response(query, 2, &[]), 0, &[0, 15, 0, 2, 0, 9]));
     let two = Two::play(|_, query| Some(alias(query, AA, 300, "www.public.example")), failing).await;
     let resolved = two.resolver.resolve(&key("www.corp.example")).await;
@@ -202,7 +203,7 @@ async fn several_aliases_are_followed_over_several_upstreams() {
     assert_eq!(resolved.answer.counts, [3, 0, 0]);
 }
 
-/// The client waits no longer for an alias than for anything else.
+/// Following an alias takes no longer than any other question may.
 #[tokio::test(start_paused = true)]
 async fn a_target_that_nobody_answers_for_is_given_up_in_time() {
     let two = Two::play(|_, query| Some(alias(query, AA, 300, "www.public.example")), |_, _| None).await;

@@ -1,4 +1,4 @@
-//! Whom to ask: strategies and zones; and names that nobody is asked for.
+//! Choice of upstreams by strategy and zone; special-use names, for which none is asked.
 
 use super::{
     punts::{punted, returned},
@@ -25,7 +25,7 @@ async fn ask_for(resolver: &Arc<Resolver>, count: usize) {
     }
 }
 
-/// An upstream that is asked for these zones only.
+/// Returns an upstream that is asked for these zones only.
 fn for_zones(fake: &FakeUpstream, zones: &[&str]) -> Upstream {
     let zones = zones.iter().map(|zone| names::name(zone).unwrap()).collect();
     Upstream { zones, ..upstream(fake.address, LONG) }
@@ -61,7 +61,8 @@ async fn the_lowest_latency_is_preferred_and_found_again_after_an_outage() {
     ask_for(&resolver, 9).await;
     assert_eq!(asked(&fakes), [0, 9, 0]);
 
-    // It fails for a while; when that is over, and its times are forgotten, it is asked once more, and preferred again.
+    // It fails for a while. After its back-off, and when its times are forgotten, it is asked once
+    // more, and preferred again.
     for _ in 0..3 {
         upstreams.get(1).health.lock().failed(false, clock.nanos(), LONG);
     }
@@ -75,7 +76,7 @@ async fn the_lowest_latency_is_preferred_and_found_again_after_an_outage() {
     assert_eq!(first(0), 1);
 }
 
-/// When all are put back, the one whose turn comes soonest is asked first.
+/// If all upstreams are in back-off, the one whose back-off ends soonest is asked first.
 #[tokio::test]
 async fn the_best_is_asked_though_all_are_put_back() {
     let fakes = three().await;
@@ -115,7 +116,7 @@ async fn a_question_goes_to_its_zones_upstream() {
     assert_eq!(asked(&fakes), [2, 4, 2]);
 }
 
-/// Names of a zone may be nobody else's business.
+/// Names of a zone are never sent to other upstreams.
 #[tokio::test]
 async fn a_question_of_a_zone_goes_to_no_other_even_when_that_fails() {
     let other = FakeUpstream::answering(60).await;

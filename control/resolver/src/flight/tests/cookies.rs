@@ -24,7 +24,7 @@ async fn resolved_ttls(resolver: &Arc<Resolver>, names: &[&str]) -> Vec<u32> {
     ttls
 }
 
-/// How often it was asked over UDP and over TCP.
+/// Returns the numbers of queries over UDP and over TCP.
 fn ways(log: &Log) -> [usize; 2] {
     let over = |over| log.lock().iter().filter(|seen| seen.over == over).count();
     [over(Over::Udp), over(Over::Tcp)]
@@ -70,8 +70,9 @@ async fn an_answer_with_another_clients_cookie_is_passed_over() {
     assert_eq!((count(&resolver, "ignored_wrong_cookie"), fake.asked()), (1, 1));
 }
 
-/// Whoever sends a cookie goes on to do so: an answer without one may be forged, and is asked for where that is not possible. That
-/// it is not there does not disarm the next query, nor does an answer that was cut.
+/// An upstream that has sent a cookie keeps sending one. An answer without one may be forged, and
+/// is requested again over TCP. Neither that answer nor a truncated one makes the next query go
+/// without a cookie.
 #[tokio::test]
 async fn an_answer_without_the_cookie_that_was_there_is_asked_for_over_tcp() {
     let (fake, log) = playing(|seen, query| {
@@ -121,7 +122,8 @@ async fn a_newer_cookie_is_sent_again_once_and_then_tcp_it_is() {
     }
 }
 
-/// A forger need not know the question to say that a query was not understood. Whoever sends cookies has understood.
+/// A forger need not know the question to claim that a query was not understood. An upstream that
+/// sends cookies has understood.
 #[tokio::test]
 async fn no_word_against_edns_is_believed_without_the_cookie() {
     let (fake, log) = playing(|seen, query| {

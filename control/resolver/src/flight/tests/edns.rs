@@ -5,7 +5,7 @@ use super::*;
 const FORMERR: u8 = 1;
 const NOTIMP: u8 = 4;
 
-/// How an upstream says that it does not understand.
+/// Ways in which an upstream says that it does not understand EDNS.
 #[derive(Clone, Copy, Debug)]
 enum Refusal {
     HeaderOnly,
@@ -33,7 +33,7 @@ async fn who_says_that_it_does_not_understand_edns_is_asked_without_and_that_is_
             let resolver = resolver(&[upstream(fake.address, LONG)]);
             let resolved = resolver.resolve(&key("a.example")).await;
             assert_eq!(resolved.answer.ttl, 60, "{rcode} {how:?}");
-            // Who wants signatures gets the same, since there are none to be had.
+            // A client that asks for signatures gets the same, since there are none.
             let resolved = resolver.resolve(&key_of("b.example", 1, true)).await;
             assert_eq!((resolved.answer.ttl, resolved.answer.counts), (60, [1, 0, 0]), "{rcode} {how:?}");
             let edns: Vec<_> = log.lock().iter().map(|seen| seen.edns).collect();
@@ -55,7 +55,8 @@ async fn who_refuses_both_ways_is_not_taken_for_one_without_edns() {
     assert_eq!(edns, [true, false, true, false]);
 }
 
-/// Silence is a lost packet, not a word about EDNS (RFC 6891 section 6.2.2 as DNS flag day 2019 has it).
+/// A timeout counts as a lost packet, and says nothing about EDNS (RFC 6891 section 6.2.2 as
+/// changed by DNS flag day 2019).
 #[tokio::test(start_paused = true)]
 async fn who_is_silent_is_never_asked_without_edns() {
     let (fake, log) = playing(|seen, query| (!seen.edns).then(|| a_record(query, 60))).await;

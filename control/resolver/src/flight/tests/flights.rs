@@ -1,9 +1,9 @@
-//! Flights: one for all who ask, bounded, and outdated by a purge; and answers that have expired.
+//! Questions in flight: one for all waiters, bounded, and outdated by a purge; and expired answers.
 
 use super::super::inquiry::Inquiry;
 use super::*;
 
-/// An upstream whose answers wait until the test lets them go.
+/// Upstream whose answers wait until the test releases them.
 async fn gated(ttl: u32) -> (FakeUpstream, Arc<tokio::sync::Notify>, Gate) {
     let gate = Gate::default();
     let inner = gate.clone();
@@ -32,7 +32,7 @@ async fn a_hundred_waiters_cost_one_query() {
             tokio::spawn(async move { resolver.resolve(&key("www.example.com")).await })
         });
         let tasks: Vec<_> = waiters.collect();
-        // All are aboard before the answer comes.
+        // All waiters have joined before the answer comes.
         while resolver.counters.joined.get() < 99 {
             assert!(resolver.counters.flights.get() <= 1, "somebody does not join");
             std::thread::yield_now();
@@ -107,7 +107,7 @@ async fn a_purge_outdates_what_is_under_way() {
     assert_eq!(resolver.host().len(), 1);
 }
 
-/// Puts an answer into the host tier that expires as it comes.
+/// Puts an answer into the host tier that expires at once.
 fn put_stale(resolver: &Resolver, name: &str) -> Arc<Answer> {
     let now = resolver.clock().secs();
     let stale = Arc::new(Answer { stale: 1000, ..Answer::error(rcode::NOERROR, None, now, 0) });
@@ -136,7 +136,7 @@ async fn a_stale_answer_is_given_at_once_and_renewed_once() {
     assert_eq!((fake.asked(), resolver.counters.refreshes.get()), (1, 1));
 }
 
-/// A resolver whose clients wait for 1.8 s before they take what has expired.
+/// Returns a resolver whose clients wait for 1.8 s before they get an expired answer.
 fn patient(upstream: &FakeUpstream) -> Arc<Resolver> {
     let upstreams = [super::upstream(upstream.address, LONG)];
     resolver_of(&config(&upstreams, "[cache]\nstale_client_timeout = \"1800ms\"\n"), Limits::default())
@@ -182,7 +182,8 @@ async fn a_failed_renewal_keeps_the_old_answer_and_waits() {
     assert_eq!(resolver.counters.stale_on_failure.get(), 1);
 }
 
-/// What lands between a lookup and boarding is in the host tier, and no second query is sent for it.
+/// An answer that lands between a lookup and boarding is found in the host tier, without a second
+/// query.
 #[tokio::test]
 async fn what_has_just_landed_is_not_fetched_again() {
     let fake = FakeUpstream::answering(60).await;
@@ -197,7 +198,7 @@ async fn what_has_just_landed_is_not_fetched_again() {
     assert_eq!((fake.asked(), resolver.counters.flights.get()), (0, 0));
 }
 
-/// A flight that is dropped, as by a panic, still answers everybody.
+/// A question in flight that is dropped, as by a panic, still answers all waiters.
 #[tokio::test]
 async fn a_dropped_flight_answers_who_waits() {
     let silent = FakeUpstream::start(|_, _| Vec::new()).await;

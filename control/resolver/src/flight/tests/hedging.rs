@@ -10,7 +10,7 @@ const ON: &str = "[resolver]\nhedge = 95\n";
 const USUAL: Duration = Duration::from_millis(20);
 const TIMEOUT: Duration = Duration::from_millis(800);
 
-/// A resolver for these upstreams, whose answers have usually taken 20 ms so far.
+/// Returns a resolver for these upstreams, whose answers have usually taken 20 ms so far.
 fn used_to(upstreams: &[Upstream]) -> Arc<Resolver> {
     let resolver = resolver_for(upstreams, ON);
     for upstream in resolver.upstreams().iter() {
@@ -19,7 +19,7 @@ fn used_to(upstreams: &[Upstream]) -> Arc<Resolver> {
     resolver
 }
 
-/// Three upstreams that are played.
+/// Returns three upstreams that the test plays.
 async fn stages() -> ([Stage; 3], Arc<Resolver>) {
     let stages = [Stage::open().await, Stage::open().await, Stage::open().await];
     let resolver = used_to(&stages.each_ref().map(|stage| stage.upstream(TIMEOUT)));
@@ -34,14 +34,14 @@ fn failure(heard: &Heard) -> Vec<u8> {
     response(&heard.query, 2, &[])
 }
 
-/// Waits, without letting time pass, until an upstream's counter is so high.
+/// Waits, without letting time pass, until an upstream's counter reaches `value`.
 async fn until(resolver: &Resolver, number: usize, name: &str, value: u64) {
     while count_of(resolver, number, name) < value {
         tokio::task::yield_now().await;
     }
 }
 
-/// Whichever of the two answers first is believed, and what the other says later does no harm.
+/// The first of two answers is used, and the later one does no harm.
 #[tokio::test(start_paused = true)]
 async fn the_first_of_two_answers_wins() {
     for second_wins in [true, false] {
@@ -83,7 +83,7 @@ async fn who_answers_in_time_is_the_only_one_asked() {
     assert_eq!((hedges(&resolver), count(&resolver, "queries_udp")), (0, 10));
 }
 
-/// The third is asked when both have failed, and not before: in whichever order.
+/// The third upstream is asked once both others have failed, in either order.
 #[tokio::test(start_paused = true)]
 async fn when_both_fail_the_next_is_asked() {
     for first_fails_first in [true, false] {
@@ -142,7 +142,7 @@ async fn one_upstream_alone_is_not_hedged() {
     assert_eq!((hedges(&resolver), count(&resolver, "queries_udp")), (0, 3));
 }
 
-/// The second cannot be reached: the first is waited for all the same.
+/// If the second upstream is unreachable, the first is still waited for.
 #[tokio::test(start_paused = true)]
 async fn a_hedge_that_comes_to_nothing_does_no_harm() {
     let stage = Stage::open().await;
@@ -163,7 +163,8 @@ async fn until_later(resolver: &Resolver, number: usize, name: &str) {
     }
 }
 
-/// Both upstreams lose a third of what they are asked, so that each is asked for what the other owes, from all threads.
+/// Both upstreams lose a third of their queries, so that each is asked for answers that the other
+/// owes, from all threads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn upstreams_that_hedge_for_each_other_do_not_lock_each_other_up() {
     const QUESTIONS: usize = 4000;

@@ -13,7 +13,7 @@ fn has_upper_case(seen: &Seen) -> bool {
 #[tokio::test]
 async fn letters_are_drawn_for_each_query_and_are_not_what_clients_see() {
     let (fake, log) = playing(|seen, query| {
-        // An owner that is no pointer, but written out in our letters.
+        // An owner that is written out in our letters instead of a pointer.
         Some(response(query, 0, &[&record_of(&seen.name, seen.qtype, 60, &[192, 0, 2, 1])]))
     })
     .await;

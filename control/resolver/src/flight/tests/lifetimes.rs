@@ -1,8 +1,8 @@
-//! What is begun for one client goes on without it, and holds no more than it needs.
+//! Work that is begun for one client continues without it, and holds no more than it needs.
 
 use super::*;
 
-/// An upstream that answers when the test says so.
+/// Upstream that answers when the test says so.
 async fn held() -> (FakeUpstream, Arc<parking_lot::Mutex<()>>) {
     let gate = Arc::new(parking_lot::Mutex::new(()));
     let inner = gate.clone();

@@ -1,4 +1,4 @@
-//! Workers' records: each comes back, with what its worker may keep.
+//! Workers' records: each comes back with what its worker may keep.
 
 use super::*;
 
@@ -84,7 +84,7 @@ async fn a_worker_keeps_its_expired_answer_when_renewal_fails() {
         assert!(returned(&link).await.answer.is_none());
         assert_eq!(refused.asked(), asked);
     }
-    // A client that asks is told of the failure.
+    // A client is told of the failure.
     let (link, record) = punted("www.example.com", false);
     resolver.serve(&link, record, &mut Turn::default());
     assert_eq!(returned(&link).await.answer.as_ref().unwrap().status.rcode(), rcode::SERVFAIL);
@@ -106,7 +106,7 @@ async fn renewals_leave_room_for_clients() {
     assert_eq!((resolver.under_way(), resolver.counters.refresh_skipped.get()), (2, 1));
 }
 
-/// Puts an answer of two seconds into the host tier that may be renewed at once.
+/// Puts an answer into the host tier that may be renewed at once.
 fn put_due(resolver: &Resolver, name: &str) -> Arc<Answer> {
     let now = resolver.clock().secs();
     let due = Arc::new(Answer { ahead: 100, ..Answer::error(rcode::NOERROR, None, now, 100) });
@@ -119,7 +119,8 @@ async fn an_answer_is_renewed_before_it_expires_and_then_no_more() {
     let fake = FakeUpstream::answering(60).await;
     let resolver = resolver(&[upstream(fake.address, LONG)]);
     put_due(&resolver, "www.example.com");
-    // Two workers want it; the second one gets what the first one's wish has brought.
+    // Two workers want it renewed; the second one gets the answer that the first one's request
+    // brought.
     for _ in 0..2 {
         let (link, record) = punted("www.example.com", true);
         resolver.serve(&link, record, &mut Turn::default());
@@ -146,7 +147,7 @@ async fn renewals_before_the_end_stay_within_their_budget() {
     assert!(answered == 2 || answered == 4, "{answered}");
     assert_eq!(resolver.counters.refresh_over_budget.get(), 8 - answered as u64);
     assert_eq!(fake.asked(), answered);
-    // Who asks for it is answered all the same.
+    // A client's question is answered all the same.
     let (link, record) = punted("7.example", false);
     resolver.serve(&link, record, &mut Turn::default());
     assert!(returned(&link).await.answer.is_some());

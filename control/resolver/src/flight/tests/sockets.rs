@@ -1,4 +1,5 @@
-//! The sockets that an upstream is asked over: how long they serve, and what comes to them.
+//! Sockets that an upstream is asked over: how long they are used, and the datagrams that they
+//! receive.
 
 use super::*;
 use crate::upstream::udp::{AGE_MAX, QUERIES_MAX, STRAYS_MAX, unused_id};
@@ -6,10 +7,10 @@ use parking_lot::Mutex as Lock;
 use std::collections::{HashMap, HashSet};
 use tokio::net::UdpSocket;
 
-/// An upstream played by the test, one datagram at a time.
+/// Upstream played by the test, one datagram at a time.
 pub(super) struct Stage(UdpSocket);
 
-/// A query that came: from which port, and its bytes.
+/// Query that was received: its source, and its bytes.
 pub(super) struct Heard {
     pub from: SocketAddr,
     pub query: Vec<u8>,
@@ -41,7 +42,7 @@ impl Stage {
     }
 }
 
-/// Asks for `count` names in one turn. Returns who waits for them.
+/// Asks for `count` names in one turn. Returns the receivers of the answers.
 pub(super) fn ask(resolver: &Arc<Resolver>, count: usize, name: &str) -> Vec<oneshot::Receiver<Resolved>> {
     let mut turn = Turn::default();
     let names = (0..count).map(|i| key(&format!("{name}{i}.example")));
@@ -75,7 +76,7 @@ async fn the_queries_of_a_turn_share_a_port_and_no_port_serves_more_than_it_may(
     assert_eq!([count(&resolver, "sockets"), count(&resolver, "queries_udp")], [4, asked as u64]);
 }
 
-/// Asked by a clock that stands still between the turns, and then leaps to the end of a port's time.
+/// The clock stands still between turns, and then advances to the end of a port's time.
 #[tokio::test(start_paused = true)]
 async fn a_port_is_closed_when_its_time_is_over_used_or_not() {
     let stage = Stage::open().await;
@@ -94,7 +95,8 @@ async fn a_port_is_closed_when_its_time_is_over_used_or_not() {
     assert!(!port_is_open(), "it is known for longer than it should");
 }
 
-/// With a query every tenth of a second, ports are drawn among several, 27 or so in all, and none is used beyond its time.
+/// With a query every tenth of a second, ports are drawn among several, some 27 in all, and none is
+/// used beyond its time.
 #[tokio::test(start_paused = true)]
 async fn ports_change() {
     let stage = Stage::open().await;
@@ -116,8 +118,8 @@ async fn ports_change() {
     assert!(used.values().all(|(first, last)| *last - *first < AGE_MAX), "{used:?}");
 }
 
-/// Answers with another query's ID, with another question, and from another port, to queries that share a port: each is passed
-/// over, and counted if it was received at all; then the right ones are taken.
+/// Answers with another query's ID, another question or another port, to queries that share a port:
+/// each is ignored, and counted if it was received at all; then the right answers are used.
 #[tokio::test]
 async fn an_answer_is_right_by_port_id_and_question() {
     let (stage, elsewhere) = (Stage::open().await, Stage::open().await);
@@ -162,21 +164,22 @@ async fn a_port_at_which_somebody_guesses_takes_no_new_queries() {
         tokio::task::yield_now().await;
     }
     assert_eq!(count(&resolver, "sockets_abandoned"), 1);
-    // As many as would draw it were it still open.
+    // Enough queries to draw the port, if it were still open.
     for i in 0..64 {
         waiting.extend(ask(&resolver, 1, &format!("name{i}-")));
         let heard = stage.hear().await;
         assert_ne!(heard.from, first.from);
         stage.say(heard.from, &a_record(&heard.query, 60)).await;
     }
-    // The query that was there has its answer there.
+    // The query that was on the port has its answer there.
     stage.say(first.from, &a_record(&first.query, 60)).await;
     for receiver in waiting {
         assert_eq!(receiver.await.unwrap().answer.ttl, 60);
     }
 }
 
-/// Who waits at a port is told as soon as the kernel says there that nobody listens, and not when the time is over.
+/// Queries on a port fail as soon as the kernel reports that the upstream's port is closed, and not
+/// at their timeout.
 #[tokio::test]
 async fn an_upstream_that_dies_with_queries_under_way_fails_all_of_their_port() {
     let stage = Stage::open().await;
@@ -187,7 +190,7 @@ async fn an_upstream_that_dies_with_queries_under_way_fails_all_of_their_port() 
     }
     drop(stage);
     let began = std::time::Instant::now();
-    // Of the ports that are drawn for these, one is theirs.
+    // One of the ports drawn for these queries is the one in question.
     for i in 0.. {
         for receiver in ask(&resolver, 1, &format!("name{i}-")) {
             assert_eq!(rcode_of(&receiver.await.unwrap()), rcode::SERVFAIL);
@@ -209,7 +212,7 @@ fn an_id_that_is_under_way_is_drawn_again() {
     assert_eq!(unused_id(|| drawn.next().unwrap(), |id| [7, 8].contains(&id)), 9);
 }
 
-/// Nobody attends to the sockets any more, and still nobody waits in vain.
+/// The tasks of the sockets are gone, and all waiters are answered nevertheless.
 #[test]
 fn queries_under_way_at_the_end_are_answered() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -228,7 +231,8 @@ fn queries_under_way_at_the_end_are_answered() {
     }
 }
 
-/// A query that has less time left than others does not lie at a port that is looked after only when they are due.
+/// A query with less time left than others is given up on time, although its port's timer was set
+/// for the others.
 #[tokio::test(start_paused = true)]
 async fn a_query_that_waits_less_long_is_given_up_in_time() {
     let silent = Stage::open().await;
@@ -236,7 +240,7 @@ async fn a_query_that_waits_less_long_is_given_up_in_time() {
     let began = tokio::time::Instant::now();
     let waiting: Vec<_> = (0..16).flat_map(|i| ask(&resolver, 1, &format!("early{i}-"))).collect();
     tokio::time::sleep(Duration::from_millis(2750)).await;
-    // Ports are open by these when the third attempt of the others has 0.2 of its 1.4 seconds left.
+    // These open ports when the third attempt of the others has 0.2 of its 1.4 seconds left.
     let _later: Vec<_> = (0..16).flat_map(|i| ask(&resolver, 1, &format!("late{i}-"))).collect();
     for receiver in waiting {
         receiver.await.unwrap();
@@ -244,7 +248,7 @@ async fn a_query_that_waits_less_long_is_given_up_in_time() {
     assert!(began.elapsed() < Duration::from_millis(3020), "{:?}", began.elapsed());
 }
 
-/// A query that must be answered sooner than those that its port serves is given up in its own time.
+/// A query that is due sooner than the others on its port is given up at its own time.
 #[tokio::test(start_paused = true)]
 async fn each_query_is_given_up_in_its_own_time() {
     let silent = Stage::open().await;
@@ -261,7 +265,7 @@ async fn each_query_is_given_up_in_its_own_time() {
         });
     }
     tasks.join_all().await;
-    // Two seconds, and one that is left of three.
+    // Two seconds for the first attempt, and the one second that is left of three.
     let ends = ends.lock();
     assert!(ends.iter().all(|took| (3000..3020).contains(took)), "{ends:?}");
     assert_eq!((count(&resolver, "timeouts"), count(&resolver, "queries_udp")), (8, 8));

@@ -1,5 +1,6 @@
-//! Validation at its edges: time that passes, upstreams that fail, and those that would have us work for ever. That answers are what
-//! their signatures say is shown with real zones and servers (`tests/tests/dnssec.rs`).
+//! Limits of validation: time that passes, upstreams that fail, and ones that would cause endless
+//! work. Real zones and servers show that answers are what their signatures say
+//! (`tests/tests/dnssec.rs`).
 
 use super::*;
 use hickory_proto::{
@@ -25,7 +26,7 @@ const NO_ZONE_KEY_BIT: u16 = 11;
 const NSEC_MISSING: u16 = 12;
 const EXPIRED_BEFORE_VALID: u16 = 25;
 
-/// The Unix time at which all begins.
+/// Unix time at which each test begins.
 const START: u32 = 1_000_000;
 
 thread_local! {
@@ -37,11 +38,11 @@ fn pass(seconds: u32) {
     NOW.set(NOW.get() + seconds);
 }
 
-/// The root, and nothing else that is signed.
+/// Root zone, the only signed zone.
 struct Root {
     key: Ed25519SigningKey,
     dnskey: DNSKEY,
-    /// A key that is in the zone and must not sign it.
+    /// Key that is in the zone and must not sign it.
     host: (Ed25519SigningKey, DNSKEY),
 }
 
@@ -97,7 +98,7 @@ impl Root {
         self.always(&[record(&self.dnskey), record(&self.host.1)])
     }
 
-    /// What the root says of `unsigned.`, a delegation without DS.
+    /// Returns the root's proof that `unsigned.` is a delegation without DS.
     fn denial_of_ds(&self) -> Vec<Record> {
         let nsec = nsec("unsigned.", "zone.", [RecordType::NS, RecordType::NSEC, RecordType::RRSIG]);
         [self.always(&[soa(".")]), self.always(&[nsec])].concat()
@@ -122,10 +123,11 @@ fn nsec(name: &str, next: &str, types: [RecordType; 3]) -> Record {
     at(name, 60, RData::DNSSEC(DNSSECRData::NSEC(NSEC::new(next, types))))
 }
 
-/// What an upstream says to a question: answers, authorities; `None`: that it failed.
+/// Response of an upstream: answers, authorities; `None`: a failure.
 type Said = Option<(Vec<Record>, Vec<Record>)>;
 
-/// A resolver that validates by `root`, whose upstream says the root's keys and what the script says.
+/// Returns a resolver that validates by `root`. Its upstream gives the root's keys, and otherwise
+/// answers by the script.
 async fn validating(
     root: &Arc<Root>,
     more: &str,
@@ -168,7 +170,7 @@ async fn validating(
     (fake, Resolver::new(host, &config, clock, Limits::default(), None), log)
 }
 
-/// RCODE, AD and extended error.
+/// Returns RCODE, AD and extended error.
 fn told(resolved: &Resolved) -> (u8, bool, Option<u16>) {
     let Answer { status, ede, .. } = &*resolved.answer;
     (status.rcode(), status.flags() & header::AD != 0, *ede)
@@ -215,7 +217,7 @@ async fn what_proves_answers_is_asked_for_once() {
         assert_eq!(fake.asked(), asked, "{name}: {:?}", log.lock());
     }
     assert!(log.lock().iter().all(|seen| seen.dnssec_ok));
-    // For who wants no signatures, there is nothing more to ask.
+    // A client without DO needs no further questions.
     assert_eq!(told(&resolver.resolve(&key("one.example")).await), SECURE);
     assert_eq!((fake.asked(), resolver.under_way()), (4, 0));
 }
@@ -268,7 +270,7 @@ async fn what_cannot_be_proven_for_want_of_an_answer_is_not_called_false() {
         "the keys have expired, and there are no newer ones"
     );
     assert_eq!(resolver.counters.validated_bogus.get(), 0);
-    // What was proven once is still there (RFC 8767).
+    // The proven answer is still there (RFC 8767).
     assert_eq!(told(&resolver.resolve(&known).await), SECURE);
 }
 
@@ -326,7 +328,7 @@ async fn work_has_an_end() {
             Some((vec![], (0..64).flat_map(signed).collect()))
         }
         ("ninth.", RecordType::A) => {
-            // The last of nine signatures is the good one, and is not looked at.
+            // The last of nine signatures is the valid one, and is not checked.
             let rrset = [address(name, 60)];
             let mut records = rrset.to_vec();
             for later in 0..9 {
@@ -359,10 +361,11 @@ async fn work_has_an_end() {
         let told = told(&resolver.resolve(&key_of(name, 1, true)).await);
         (told, fake.asked() - asked)
     };
-    // Names without end, each of which might be a zone: that there is no DS is proven for one at a time.
+    // A name with many labels, each of which might be a zone: that there is no DS is proven one
+    // by one.
     let deep = format!("{}.deep", vec!["a"; 100].join("."));
     assert_eq!(ask(&deep).await, (failed(RRSIGS_MISSING), 102));
-    // Or for all that are below.
+    // Or the proof covers all names below.
     let deep = format!("{}.arpa", vec!["a"; 32].join("."));
     assert_eq!(ask(&deep).await, (failed(RRSIGS_MISSING), 2));
     let distinct: HashSet<_> =

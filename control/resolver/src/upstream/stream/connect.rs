@@ -1,4 +1,4 @@
-//! From an upstream's addresses to a connection that queries can be sent over.
+//! Opens connections to an upstream's addresses.
 
 use super::{framed::Framed, http::Http};
 use crate::upstream::Upstream;
@@ -13,32 +13,32 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// The same failure of TLS is logged so often at most.
+/// Least time between two log lines about TLS failures of one upstream.
 const COMPLAINT: Duration = Duration::from_secs(60);
 
-/// How queries are put on a connection.
+/// Framing of queries on a connection.
 #[derive(Clone)]
 pub enum Link {
-    /// Behind their length.
+    /// Messages behind their length (TCP, TLS).
     Framed(Framed),
-    /// As requests of HTTP/2.
+    /// Requests of HTTP/2 (HTTPS).
     Http(Http),
 }
 
-/// What a connection's task does until it ends.
+/// Future that a connection's task drives until it ends.
 pub type Driver = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-/// Whom to connect to.
+/// Addresses and TLS settings of an upstream.
 pub struct Peer {
     addresses: Vec<SocketAddr>,
-    /// `Some` for TLS; what is wrong with it was said at the start.
+    /// Connector for TLS; an error in it was logged at the start.
     tls: Option<Result<TlsConnector, TlsError>>,
-    /// When a failure of TLS was last logged.
+    /// Time at which a TLS failure was last logged.
     complained: Mutex<Option<Instant>>,
 }
 
 impl Peer {
-    /// That of the configuration.
+    /// Returns the peer of a configuration.
     pub fn new(config: &config::Upstream) -> Self {
         let spare = config.transport.tls().into_iter().flat_map(|tls| &tls.spare);
         Peer {
@@ -116,17 +116,17 @@ impl Peer {
         let mut complained = self.complained.lock();
         if complained.is_none_or(|last| now >= last + COMPLAINT) {
             *complained = Some(now);
-            tracing::warn!(upstream = %upstream.label, "not asked: {reason}");
+            tracing::warn!(upstream = %upstream.label, "upstream is not asked: {reason}");
         }
     }
 }
 
-/// HTTP/2 in TLS' list of protocols.
+/// ALPN name of HTTP/2 (RFC 9113 section 3.1).
 const HTTP2: &[u8] = b"h2";
-/// And DNS.
+/// ALPN name of DNS over TLS (RFC 7858).
 const DNS: &[u8] = b"dot";
 
-/// What TLS to an upstream needs; `None` where it is not used.
+/// Returns the connector for TLS to an upstream; `None`: the transport has no TLS.
 fn connector(transport: &Transport) -> Option<Result<TlsConnector, TlsError>> {
     let (tls, protocol) = match transport {
         Transport::Udp | Transport::Tcp => return None,

@@ -13,12 +13,12 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-/// Queries that wait to be written.
+/// Most queries that wait to be written.
 const QUEUE: usize = 32;
-/// Queries sent and not answered, those given up among them, from which the latter are forgotten.
+/// Number of unanswered queries on a connection from which the IDs of given-up ones are forgotten.
 const REMEMBERED_MAX: usize = 4 * super::IN_FLIGHT_MAX;
 
-/// The way to a connection's task.
+/// Handle to a connection's task.
 #[derive(Clone)]
 pub struct Framed(mpsc::Sender<Request>);
 
@@ -29,11 +29,12 @@ struct Request {
 
 type Reply = oneshot::Sender<Vec<u8>>;
 
-/// Queries sent, by their IDs.
+/// Receivers of replies, by the IDs of the queries sent.
 type Sent = Mutex<HashMap<u16, Reply>>;
 
 impl Framed {
-    /// What sends and receives over `stream`, until that breaks or all copies of this are gone.
+    /// Returns a handle, and the future that sends and receives over `stream` until that breaks or
+    /// all copies of the handle are gone.
     pub fn over<S>(stream: S, upstream: Arc<Upstream>) -> (Self, impl Future<Output = io::Result<()>> + Send)
     where
         S: AsyncRead + AsyncWrite + Send,
@@ -50,7 +51,7 @@ impl Framed {
         (Framed(sender), drive)
     }
 
-    /// Sends a query, under an ID that is drawn here, and waits for the response.
+    /// Sends a query under a random ID, and waits for the response.
     pub async fn exchange(self, query: &[u8]) -> Result<Vec<u8>, AskError> {
         let broken =
             || AskError::Unreachable(io::Error::new(io::ErrorKind::ConnectionReset, "the connection broke"));
@@ -60,7 +61,7 @@ impl Framed {
     }
 }
 
-/// Sends what comes, as much as there is in one go.
+/// Sends queries as they come, as many as there are at once.
 async fn send(
     mut write: impl AsyncWrite + Unpin,
     mut requests: mpsc::Receiver<Request>,
@@ -85,9 +86,9 @@ async fn send(
     write.shutdown().await
 }
 
-/// The ID that the query for `reply` goes out with.
+/// Returns the ID for the query whose reply goes to `reply`.
 fn remember(sent: &mut HashMap<u16, Reply>, reply: Reply) -> u16 {
-    // Late answers to those given up should find them, so that their IDs mean nothing else.
+    // Given-up queries keep their IDs, so that late answers to them cannot match other queries.
     if sent.len() >= REMEMBERED_MAX {
         sent.retain(|_, reply| !reply.is_closed());
     }
@@ -96,7 +97,7 @@ fn remember(sent: &mut HashMap<u16, Reply>, reply: Reply) -> u16 {
     id
 }
 
-/// Hands out what comes, each to who waits for its ID.
+/// Passes each response to the query with its ID.
 async fn receive(read: impl AsyncRead + Unpin, sent: &Sent, strays: &Counter) -> io::Result<()> {
     let mut read = BufReader::new(read);
     let mut left = STRAYS_MAX;
@@ -105,7 +106,7 @@ async fn receive(read: impl AsyncRead + Unpin, sent: &Sent, strays: &Counter) ->
         read.read_exact(&mut message).await?;
         let reply = message.first_chunk().and_then(|id| sent.lock().remove(&u16::from_be_bytes(*id)));
         match reply {
-            // It may come too late.
+            // Sending fails if the query was given up.
             Some(reply) => drop(reply.send(message)),
             None => {
                 strays.inc();
@@ -113,5 +114,5 @@ async fn receive(read: impl AsyncRead + Unpin, sent: &Sent, strays: &Counter) ->
             }
         }
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "too many messages that answer nothing"))
+    Err(io::Error::new(io::ErrorKind::InvalidData, "too many messages that answer no query"))
 }

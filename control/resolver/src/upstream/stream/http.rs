@@ -17,26 +17,26 @@ use ringdns_dataplane::dns::{
 use std::{error::Error, io};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// The type of queries and responses.
+/// Media type of queries and responses.
 const MESSAGE: &str = "application/dns-message";
-/// The longest message that DNS knows.
+/// Longest DNS message, in bytes.
 const BODY_MAX: usize = 65_535;
 
-/// What came over HTTPS is no response to a query.
+/// Reason why an HTTPS response is no response to a query.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// Another status than 200.
+    /// The status is not 200.
     #[error("HTTP status {0}; check the path of the URL")]
     Status(StatusCode),
-    /// Another type than that of DNS messages.
-    #[error("a body of type {0:?} where {MESSAGE} should be; check the path of the URL")]
+    /// The media type is not that of DNS messages.
+    #[error("the body has type {0:?} instead of {MESSAGE}; check the path of the URL")]
     ContentType(String),
     /// The body is longer than a message can be.
     #[error("the body is longer than {BODY_MAX} bytes")]
     TooLong,
 }
 
-/// The way to a connection's task.
+/// Handle to a connection's task.
 #[derive(Clone)]
 pub struct Http {
     requests: SendRequest<Full<Bytes>>,
@@ -44,7 +44,8 @@ pub struct Http {
 }
 
 impl Http {
-    /// What sends and receives over `stream`, until that breaks or all copies of this are gone.
+    /// Returns a handle, and the future that sends and receives over `stream` until that breaks or
+    /// all copies of the handle are gone.
     pub async fn over<S>(
         stream: S,
         uri: Uri,
@@ -59,7 +60,8 @@ impl Http {
         Ok((Http { requests, uri }, async { connection.await.map_err(io::Error::other) }))
     }
 
-    /// Sends a query and waits for the response. Its ID is 0, as section 4.1 advises: streams tell them apart.
+    /// Sends a query and waits for the response. The query's ID is 0, as RFC 8484 section 4.1
+    /// advises: HTTP/2 streams tell queries apart.
     pub async fn exchange(mut self, query: &[u8]) -> Result<Vec<u8>, AskError> {
         let request = Request::post(self.uri)
             .header(CONTENT_TYPE, MESSAGE)
@@ -75,7 +77,7 @@ impl Http {
             return Err(HttpError::ContentType(kind.to_owned()).into());
         }
         let age = text(&head.headers, AGE).parse().unwrap_or(0);
-        // What is not read to its end is reset, and the connection serves on.
+        // A body that is not read to its end is reset, and the connection stays in use.
         let body = Limited::new(body, BODY_MAX).collect().await.map_err(|error| {
             match error.downcast::<hyper::Error>() {
                 Ok(error) => broken(*error),
@@ -90,8 +92,8 @@ impl Http {
     }
 }
 
-/// Takes off the seconds that a response has been kept by a cache of HTTP (section 5.1). What ends early is left as it is: it
-/// will not be believed.
+/// Lowers TTLs by the seconds that an HTTP cache has kept the response (RFC 8484 section 5.1). A
+/// truncated message is left as it is: it will be rejected later.
 fn grow_older(message: &mut [u8], age: u32) {
     let Some(counts) = message.get(6..header::LEN) else { return };
     let count: usize =
@@ -112,7 +114,7 @@ fn text(headers: &HeaderMap, name: hyper::header::HeaderName) -> &str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// The connection or the stream ended.
+/// Returns the error for a connection or stream that ended.
 fn broken(error: hyper::Error) -> AskError {
     let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     AskError::Unreachable(io::Error::new(io::ErrorKind::ConnectionReset, why))

@@ -1,13 +1,16 @@
-//! Upstreams over TCP, TLS and HTTPS: few connections, kept for a while, many queries under way on each.
+//! Upstreams over TCP, TLS and HTTPS: few connections, kept for a while, with many queries in
+//! flight on each.
 //!
-//! A query goes out over the connection with the fewest under way; another one is opened when each has several, up to four. Answers
-//! come in any order. How long a query waits is its asker's affair: who has waited enough drops the future.
+//! A query is sent over the connection with the fewest in flight; another connection is opened when
+//! each has several, up to four. Answers come in any order. The caller decides how long a query
+//! waits: it drops the future to give up.
 //!
-//! - A connection that brings nothing while somebody waits in vain gets no new queries: it may be dead without
-//!   either side knowing, or be fed a byte a second. Those under way on it may wait on.
-//! - A connection that breaks takes its queries along. If it had worked before, they are sent once more over one that
-//!   has not, since the upstream may have closed it while they were on their way (RFC 7766 section 6.2.4).
-//! - One that nobody uses is closed after some seconds (section 6.2.3).
+//! - A connection that brings nothing while a query times out gets no new queries: it may be dead
+//!   without either side knowing, or receive a byte a second. Queries in flight on it may wait on.
+//! - When a connection breaks, its queries fail. If it had worked before, they are sent once more
+//!   over one that has not, since the upstream may have closed it while they were on their way (RFC
+//!   7766 section 6.2.4).
+//! - An unused connection is closed after some seconds (RFC 7766 section 6.2.3).
 
 mod connect;
 mod framed;
@@ -34,41 +37,41 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// Connections to one upstream that take new queries.
+/// Most connections to one upstream that take new queries.
 const CONNECTIONS_MAX: usize = 4;
-/// Queries under way on one connection; beyond all of them the next waits.
+/// Most queries in flight on one connection; when all connections are full, the next query waits.
 const IN_FLIGHT_MAX: usize = 128;
-/// Queries under way on each connection from which another one is opened: servers may answer in order, and a lost packet
-/// holds up all that follows.
+/// Number of queries in flight on each connection from which another one is opened: servers may
+/// answer in order, and a lost packet delays all that follows.
 const CROWDED: usize = 16;
-/// How long a connection is kept for the next query.
+/// Time for which an unused connection is kept open.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-/// How long TCP and TLS may take to be set up, over all of an upstream's addresses.
+/// Most time for setting up TCP and TLS, over all addresses of an upstream.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
-/// The connections to an upstream.
+/// Connections to an upstream.
 pub struct Streams {
     peer: Peer,
     open: Mutex<Vec<Arc<Connection>>>,
     room: Semaphore,
 }
 
-/// A connection, or the attempt at one. Whoever waits for an answer holds it; it is closed when nobody does.
+/// Connection, or the attempt at one. Each waiting query holds it; it is closed when none does.
 struct Connection {
-    /// Nothing while it is being set up.
+    /// Link for queries; `None` while it is being set up.
     link: watch::Receiver<Option<Result<Link, Arc<io::Error>>>>,
     times: Mutex<Times>,
 }
 
 #[derive(Clone, Copy)]
 struct Times {
-    /// When a query was last sent or answered.
+    /// Time at which a query was last sent or answered.
     used: Instant,
-    /// When a response last came.
+    /// Time at which a response last came.
     heard: Option<Instant>,
 }
 
-/// Asks an upstream over its stream transport; TCP, where that is UDP.
+/// Asks an upstream over its stream transport; over TCP if its transport is UDP.
 pub async fn ask(
     upstream: &Arc<Upstream>,
     key: &Key,
@@ -86,20 +89,20 @@ pub async fn ask(
     if upstream.transport.tls().is_some() {
         pad(&mut query, header::LEN + key.question().len());
     }
-    // It is never closed.
+    // The semaphore is never closed, so this does not fail.
     let _place = streams.room.acquire().await;
     let mut connection = streams.connection(upstream, false);
     let mut said = connection.exchange(streams, &query).await;
     if let Err(AskError::Unreachable(error)) = &said
         && connection.has_worked()
     {
-        tracing::debug!(upstream = %upstream.label, question = %key, %error, "asking again over a new connection");
+        tracing::debug!(upstream = %upstream.label, question = %key, %error, "connection broke; query is sent again over a new one");
         connection = streams.connection(upstream, true);
         said = connection.exchange(streams, &query).await;
     }
     let judged = judge(upstream, key, rules, manner, &said?);
     if judged.is_err() {
-        // What brought no answer is not used again.
+        // A connection that brought an unusable response is not used again.
         streams.retire(&connection);
     }
     judged
@@ -118,8 +121,9 @@ fn judge(
     }
 }
 
-/// Pads a query to a multiple of 128 bytes, so that its length says less about its name (RFC 7830, RFC 8467 section 4.1). Its
-/// OPT record is the last one and begins at `opt`; without one there is nowhere to put it.
+/// Pads a query to a multiple of 128 bytes, so that its length reveals less about its name (RFC
+/// 7830, RFC 8467 section 4.1). Its OPT record is the last one and begins at `opt`; a query without
+/// one is left as it is.
 fn pad(query: &mut Vec<u8>, opt: usize) {
     const BLOCK: usize = 128;
     const PADDING: u16 = 12;
@@ -137,7 +141,7 @@ fn pad(query: &mut Vec<u8>, opt: usize) {
 }
 
 impl Streams {
-    /// None open yet.
+    /// Returns streams without a connection.
     pub fn new(config: &ringdns_config::Upstream) -> Self {
         Streams {
             peer: Peer::new(config),
@@ -146,10 +150,11 @@ impl Streams {
         }
     }
 
-    /// The connection for a query; for one that is sent again, none that has worked before.
+    /// Returns the connection for a query; `fresh`: for one that is sent again, a connection that
+    /// has not worked before.
     fn connection(&self, upstream: &Arc<Upstream>, fresh: bool) -> Arc<Connection> {
         let mut open = self.open.lock();
-        // The Vec's own does not count.
+        // The reference in `open` does not count.
         let load = |connection: &Arc<Connection>| Arc::strong_count(connection) - 1;
         if fresh {
             open.retain(|connection| !connection.has_worked());
@@ -169,12 +174,13 @@ impl Streams {
         connection
     }
 
-    /// No new queries for this one.
+    /// Excludes a connection from new queries.
     fn retire(&self, connection: &Connection) {
         self.open.lock().retain(|open| !std::ptr::eq(&**open, connection));
     }
 
-    /// The same, if nobody uses it; else when to look again.
+    /// Excludes a connection from new queries if no query uses it; else returns the time at which
+    /// to check again.
     fn retire_idle(&self, connection: &Weak<Connection>) -> Option<Instant> {
         let mut open = self.open.lock();
         let at = open.iter().position(|open| std::ptr::eq(Arc::as_ptr(open), connection.as_ptr()))?;
@@ -191,7 +197,7 @@ impl Streams {
     }
 }
 
-/// A connection's task: sets it up and drives it, until it breaks or nobody holds it any more.
+/// Task of a connection: sets it up and drives it, until it breaks or nothing holds it any more.
 async fn attend(
     upstream: Arc<Upstream>,
     connection: Weak<Connection>,
@@ -211,14 +217,14 @@ async fn attend(
             driver
         }
         Err(error) => {
-            tracing::debug!(upstream = %upstream.label, %error, "no connection");
-            // First: who asks again must not find it.
+            tracing::debug!(upstream = %upstream.label, %error, "connecting failed");
+            // Retire it first: a query that is sent again must not find it.
             retire();
             established.send_replace(Some(Err(Arc::new(error))));
             return;
         }
     };
-    // Else its value would live as long as this task, and the link with it.
+    // Otherwise its value, and the link in it, would live as long as this task.
     drop(established);
     let mut driver = driver;
     let mut timer = pin!(sleep_until(Instant::now() + IDLE_MAX));
@@ -227,14 +233,14 @@ async fn attend(
             ended = &mut driver => break ended,
             () = &mut timer => match streams.retire_idle(&connection) {
                 Some(due) => timer.as_mut().reset(due),
-                // Nobody will get it any more; it ends with its last query.
+                // No query will get it any more; it ends with its last query.
                 None => break driver.await,
             },
         }
     };
     retire();
     counters.connections_closed.inc();
-    tracing::debug!(upstream = %upstream.label, ?ended, "a connection is closed");
+    tracing::debug!(upstream = %upstream.label, ?ended, "connection closed");
 }
 
 impl Connection {
@@ -249,7 +255,7 @@ impl Connection {
         let link = match link.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ok(link))) => link.clone(),
             Ok(Some(Err(error))) => return Err(again(error).into()),
-            // Its task is gone.
+            // The connection's task is gone.
             Ok(None) | Err(_) => return Err(AskError::Unreachable(io::ErrorKind::ConnectionAborted.into())),
         };
         let sent = Instant::now();
@@ -272,7 +278,7 @@ impl Connection {
     }
 }
 
-/// A query while it is waited for. Dropped, it was given up.
+/// Query that waits for its response. Dropping it means that it was given up.
 struct Waiting<'a> {
     connection: &'a Connection,
     streams: &'a Streams,
@@ -288,7 +294,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The same error for somebody else.
+/// Copies an error for another query.
 fn again(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(errno) => io::Error::from_raw_os_error(errno),

@@ -1,4 +1,5 @@
-//! Streams against upstreams on loopback that answer out of order, break, dawdle and show the wrong papers.
+//! Streams against upstreams on loopback that answer out of order, close connections, answer
+//! slowly, or show the wrong certificate.
 
 pub(crate) mod stage;
 
@@ -59,7 +60,7 @@ fn count(upstream: &Upstream, name: &str) -> u64 {
     upstream.counters.totals().iter().find(|total| total.name == name).unwrap().value
 }
 
-/// Hears a query on a connection, answers it, and has the answer arrive.
+/// Receives a query on a connection, answers it, and checks that the answer arrives.
 async fn serve_one(line: &mut Line, asked: tokio::task::JoinHandle<Result<Answer, AskError>>) {
     let query = line.hear().await;
     line.say(&a_record(&query, 60)).await;
@@ -76,7 +77,7 @@ async fn queries_share_a_connection_and_are_answered_in_any_order() {
     for _ in 0..8 {
         queries.push(line.hear().await);
     }
-    // Each with a TTL that tells whose it is: the digit that its name begins with.
+    // Each answer's TTL tells which question it is for: the digit that the name begins with.
     for query in queries.iter().rev() {
         line.say(&a_record(query, 100 + u32::from(query[13]))).await;
     }
@@ -99,7 +100,7 @@ async fn connections_are_few_however_many_queries_there_are() {
         let mut line = stage.accept().await.unwrap();
         lines.push(tokio::spawn(async move {
             let mut held = Vec::new();
-            // All that may be under way on it are, before the first has its answer.
+            // The connection is full before the first query has its answer.
             while held.len() < IN_FLIGHT_MAX {
                 held.push(line.hear().await);
             }
@@ -138,7 +139,7 @@ async fn a_connection_that_worked_and_breaks_is_replaced_and_its_queries_sent_ag
     for asked in asked {
         assert_eq!(asked.await.unwrap().unwrap().ttl, 60);
     }
-    // A new one that breaks at once is a failure: it would only happen again.
+    // A new connection that breaks at once is a failure: a third one would break as well.
     let asked = asking(&upstream, "fourth.example");
     line.hear().await;
     drop(line);
@@ -149,7 +150,8 @@ async fn a_connection_that_worked_and_breaks_is_replaced_and_its_queries_sent_ag
     assert_eq!(count(&upstream, "connections"), 3);
 }
 
-/// A byte now and then keeps a connection from ending, but nobody waits for it longer than for silence, and nobody else at all.
+/// A byte now and then keeps a connection from ending, but queries wait for it no longer than for
+/// silence, and new queries do not use it.
 #[tokio::test]
 async fn a_connection_that_brings_nothing_in_time_gets_no_new_queries() {
     let stage = Stage::open(None).await;
@@ -207,7 +209,7 @@ async fn a_response_to_another_question_is_no_answer() {
     lie[13] ^= 0x01;
     line.say(&lie).await;
     assert!(matches!(asked.await.unwrap(), Err(AskError::Malformed)));
-    // Long before it would be for want of use: who lies once is asked no more over it.
+    // Long before IDLE_MAX: a connection with a wrong answer gets no new queries.
     let closed = timeout(IDLE_MAX / 2, line.is_closed()).await;
     assert_eq!(closed, Ok(true));
 }
@@ -324,7 +326,7 @@ async fn the_next_address_is_tried_when_one_is_not_there() {
     serve_one(&mut stage.accept().await.unwrap(), asked).await;
 }
 
-/// An upstream over HTTPS that runs `script` on all requests, and what keeps it running.
+/// Upstream over HTTPS that runs `script` on all requests, and a guard that keeps it running.
 async fn over_https(script: impl Fn(Asked) -> Said + Send + Sync + 'static) -> (Arc<Upstream>, impl Sized) {
     let authority = Authority::generate();
     let stage = Stage::open(Some(server(authority.vouch("127.0.0.1", false), b"h2"))).await;
@@ -346,7 +348,7 @@ async fn queries_over_https_share_a_connection_and_have_no_id() {
         assert_eq!((head.method.as_str(), head.uri.path()), ("POST", "/dns-query"));
         assert_eq!([&head.headers["content-type"], &head.headers["accept"]], [MESSAGE; 2]);
         assert_eq!((&body[..2], body.len()), (&[0, 0][..], 128));
-        // In two pieces, since nothing says that it comes in one.
+        // The body comes in two pieces, since it need not come in one.
         let mut message = Bytes::from(a_record(&body, 60));
         let first = message.split_to(5);
         said(200, MESSAGE, vec![first, message])

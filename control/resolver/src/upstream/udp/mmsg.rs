@@ -1,4 +1,4 @@
-//! Many datagrams a system call over a connected socket.
+//! Sends and receives many datagrams per system call over a connected socket.
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, send, sendmmsg};
@@ -9,10 +9,11 @@ use std::{
 
 /// Most datagrams taken at once.
 const BATCH: usize = 32;
-/// Longest datagram that is kept whole. We ask for less, and some upstreams do not listen.
+/// Longest datagram that is kept whole, in bytes. Queries ask for less, but some upstreams ignore
+/// that.
 const DATAGRAM_MAX: usize = 4096;
 
-/// Takes datagrams into memory that stays.
+/// Receives datagrams into memory that is reused.
 pub struct Receiver {
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Box<[[u8; DATAGRAM_MAX]]>,
@@ -20,7 +21,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// With no datagram taken yet.
+    /// Returns a receiver without datagrams.
     pub fn new() -> Self {
         Receiver {
             headers: MultiHeaders::preallocate(BATCH, None),
@@ -29,13 +30,14 @@ impl Receiver {
         }
     }
 
-    /// Takes what has arrived, `most` datagrams if so many did. An error that says that nothing is left to be taken
-    /// ([`io::ErrorKind::WouldBlock`]) may come after some were.
+    /// Receives the datagrams that have arrived, at most `most`. [`io::ErrorKind::WouldBlock`] says
+    /// that no more are left; some may have been received all the same.
     pub fn receive(&mut self, socket: impl AsFd, most: usize) -> io::Result<()> {
         self.lengths.clear();
         let most = most.clamp(1, BATCH);
         let mut slices = self.buffers[..most].iter_mut().map(|buffer| [IoSliceMut::new(buffer)]);
-        // Not an array on the stack: preparing for all costs more than taking one.
+        // A Vec rather than an array on the stack: preparing all buffers costs more than receiving
+        // one datagram.
         let mut slices: Vec<_> = slices.by_ref().collect();
         let socket = socket.as_fd().as_raw_fd();
         let received = recvmmsg(socket, &mut self.headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
@@ -43,7 +45,7 @@ impl Receiver {
         if self.lengths.len() < most { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 
-    /// What the last call took.
+    /// Returns the datagrams of the last call.
     pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
         self.lengths.iter().zip(&self.buffers).map(|(len, buffer)| &buffer[..*len])
     }
@@ -63,12 +65,12 @@ impl Outbox {
         self.ends.push(self.bytes.len());
     }
 
-    /// Whether there is nothing to be sent.
+    /// Whether no datagram is queued.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Sends all, and is empty then, sent or not.
+    /// Sends all datagrams, and clears the outbox whether that succeeds or not.
     pub fn send(&mut self, socket: impl AsFd) -> io::Result<()> {
         let sent = self.send_all(socket.as_fd());
         self.bytes.clear();

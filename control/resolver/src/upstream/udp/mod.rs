@@ -1,23 +1,26 @@
-//! The UDP sockets that an upstream is asked over: few, shared by the queries of a moment, and soon closed.
+//! UDP sockets that an upstream is asked over: few, shared by the queries of a moment, and soon
+//! closed.
 //!
-//! A forger who sees neither queries nor answers must guess the port and the ID of a query (RFC 5452), and must do so
-//! while it is under way. What sharing a port changes in that:
+//! A forger who sees neither queries nor answers must guess the port and the ID of a query (RFC
+//! 5452), and must do so while the query is in flight. Sharing a port changes this:
 //!
-//! - *A guess is worth the same.* It names one question, for which one query is under way (flights see to that), with
-//!   one ID of 65,536, over one of some 28,000 ports that the kernel draws at random. That other questions wait
-//!   at the same port helps no guess; what an answer is taken for is decided by port, ID and question together.
-//! - *A port that became known is worth more*, since it serves other queries too. Ports do become known, one at a time and
-//!   within seconds, by what the kernel says about closed ones (SAD DNS). So a port serves 64 queries or one second,
-//!   whichever ends first, and of several open ones the one for a query is drawn at random. Queries that
-//!   come now and then have a port each.
-//! - *Guessing IDs at a known port shows*: what comes there is no answer to anything. After a few such datagrams the port
-//!   takes no new queries.
+//! - *A guess is worth the same.* It names one question, for which one query is in flight, with one
+//!   ID of 65,536, over one of some 28,000 ports that the kernel draws at random. Other questions
+//!   on the same port do not help the guess: port, ID and question together decide which query an
+//!   answer belongs to.
+//! - *A known port is worth more*, since it serves other queries too. Ports do become known, one at
+//!   a time and within seconds, through the kernel's replies for closed ports (SAD DNS). So a port
+//!   serves 64 queries or one second, whichever ends first, and the port for a query is drawn at
+//!   random from several open ones. Infrequent queries have a port each.
+//! - *Guessing IDs at a known port shows*: the datagrams answer no query. After a few of them the
+//!   port takes no new queries.
 //!
-//! Sockets are connected, so that the kernel drops what other addresses and ports send (RFC 5452 section 9), and reports
-//! an upstream that is gone. Answers that come late or twice arrive at a socket that lives on: they are counted among those with
-//! a wrong ID.
+//! Sockets are connected, so that the kernel drops datagrams from other addresses and ports (RFC
+//! 5452 section 9) and reports an unreachable upstream. Late or duplicate answers arrive at a
+//! socket that is still open: they are counted as answers with a wrong ID.
 //!
-//! One task attends to each socket. It waits for datagrams and for one timer, that of the query that will be given up first.
+//! One task serves each socket. It waits for datagrams, and for one timer: that of the query that
+//! is due first.
 
 mod mmsg;
 
@@ -34,33 +37,33 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Queries that one socket serves.
+/// Most queries that one socket serves.
 pub const QUERIES_MAX: usize = 64;
-/// How long it takes new ones.
+/// Time for which a socket takes new queries.
 pub const AGE_MAX: Duration = Duration::from_secs(1);
-/// How many sockets are open to new queries at once.
+/// Most sockets of an upstream that take new queries at once.
 const OPEN_MAX: usize = 8;
-/// After so many datagrams that answer nothing, it takes no new queries.
+/// Number of datagrams that answer no query after which a socket takes no new queries.
 pub const STRAYS_MAX: usize = 8;
-/// Times in a row that one socket is read before the others' turn.
+/// Most times in a row that one socket is read before the others' turn.
 const READS_MAX: usize = 4;
 
-/// The sockets of an upstream.
+/// Sockets of an upstream.
 #[derive(Default)]
 pub struct Sockets(Mutex<Shelf>);
 
 thread_local! {
-    /// Of each thread of the control plane, for all sockets.
+    /// Receive buffers of each thread of the control plane, for all sockets.
     static RECEIVER: RefCell<Receiver> = RefCell::new(Receiver::new());
 }
 
 #[derive(Default)]
 struct Shelf {
-    /// Those that take new queries.
+    /// Sockets that take new queries.
     open: Vec<Arc<Socket>>,
-    /// The one that the queries of this turn go out over.
+    /// Socket that the queries of this turn are sent over.
     current: Option<Arc<Socket>>,
-    /// Those with queries to be sent.
+    /// Sockets with queries to be sent.
     unsent: Vec<Arc<Socket>>,
 }
 
@@ -68,7 +71,7 @@ struct Socket {
     udp: UdpSocket,
     born: Instant,
     state: Mutex<State>,
-    /// Rung when a query is due sooner than all that were there.
+    /// Notified when a query is due sooner than all others.
     sooner: Notify,
 }
 
@@ -76,24 +79,24 @@ struct Socket {
 struct State {
     waiting: Vec<Waiting>,
     outbox: Outbox,
-    /// How many queries it has been given.
+    /// Number of queries that the socket has been given.
     queries: usize,
     strays: usize,
-    /// Takes no new queries, and is closed when none waits.
+    /// Whether the socket takes no new queries, and is closed when none waits.
     retired: bool,
-    /// When something is to be done about the first of them, or the socket's time is over.
+    /// Time at which the first query is due, or the socket's age limit is reached.
     due: Option<Instant>,
 }
 
-/// A query under way.
+/// Query in flight.
 struct Waiting {
     id: u16,
     attempt: Box<dyn Attempt>,
 }
 
 impl Sockets {
-    /// Has the query of `attempt` sent at the end of the turn, and the attempt told what comes of it. Gives it back if there is
-    /// no socket to be had.
+    /// Queues the query of `attempt`, to be sent at the end of the turn. The attempt is told the
+    /// result. Returns the attempt if there is no socket.
     pub fn ask(
         &self,
         upstream: &Arc<Upstream>,
@@ -129,7 +132,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Sends what is to be sent.
+    /// Sends all queued queries.
     pub fn flush(&self, upstream: &Arc<Upstream>, turn: &mut Turn) {
         let unsent = {
             let mut shelf = self.0.lock();
@@ -149,7 +152,7 @@ impl Sockets {
 }
 
 impl Shelf {
-    /// The socket for the next query; none: a new one.
+    /// Returns the socket for the next query; `None`: a new one is to be opened.
     fn pick(&mut self) -> Option<Arc<Socket>> {
         if self.current.is_some() {
             return self.current.take();
@@ -172,7 +175,8 @@ impl Shelf {
 }
 
 impl Socket {
-    /// Takes a query, unless it has served enough. Whether it is the first to be sent.
+    /// Takes a query, unless the socket has served enough. Returns whether it is the first to be
+    /// sent.
     fn take(&self, upstream: &Upstream, attempt: Box<dyn Attempt>) -> Result<bool, Box<dyn Attempt>> {
         let mut state = self.state.lock();
         let State { waiting, outbox, queries, retired, due, .. } = &mut *state;
@@ -193,7 +197,7 @@ impl Socket {
         Ok(first)
     }
 
-    /// Waits for answers until all queries have theirs or were given up, and no more will come.
+    /// Waits for answers until all queries are answered or given up, and no more are taken.
     async fn attend(self: Arc<Self>, upstream: Arc<Upstream>, due: Instant) {
         let _attended = Attended(&self, &upstream);
         let mut timer = pin!(sleep_until(due));
@@ -213,7 +217,7 @@ impl Socket {
             let mut turn = Turn::default();
             match ready {
                 Some(Ok(ready)) => {
-                    // One of the two: tokio 1.54 takes nothing to be ready for both.
+                    // Only one of the two: tokio 1.54 reports nothing as ready for both.
                     let interest = if ready.is_error() { Interest::ERROR } else { Interest::READABLE };
                     self.receive(interest, &upstream, &mut turn);
                 }
@@ -237,7 +241,7 @@ impl Socket {
         state.retired && state.waiting.is_empty()
     }
 
-    /// Takes what has arrived.
+    /// Receives the datagrams that have arrived.
     fn receive(&self, interest: Interest, upstream: &Arc<Upstream>, turn: &mut Turn) {
         RECEIVER.with_borrow_mut(|receiver| self.receive_with(receiver, interest, upstream, turn));
     }
@@ -250,7 +254,7 @@ impl Socket {
         turn: &mut Turn,
     ) {
         for _ in 0..READS_MAX {
-            // One more than can be right: then one call tells that nothing is left.
+            // One more than can be answers: then one call tells that no datagram is left.
             let most = self.state.lock().waiting.len() + 1;
             let read = self.udp.try_io(interest, || receiver.receive(&self.udp, most));
             for datagram in receiver.datagrams() {
@@ -264,7 +268,7 @@ impl Socket {
         }
     }
 
-    /// Finds out whom a datagram is for, and counts it if it is for nobody.
+    /// Passes a datagram to its query, and counts it if it answers none.
     fn hear(&self, datagram: &[u8], upstream: &Arc<Upstream>, turn: &mut Turn) {
         let mut state = self.state.lock();
         let counters = &upstream.counters;
@@ -293,14 +297,14 @@ impl Socket {
         }
     }
 
-    /// The socket is of no use any more, nor is it to its queries.
+    /// Retires a broken socket and fails all its queries.
     fn fail(&self, error: &io::Error, upstream: &Arc<Upstream>, turn: &mut Turn) {
         let waiting = {
             let mut state = self.state.lock();
             state.retired = true;
             std::mem::take(&mut state.waiting)
         };
-        tracing::debug!(upstream = %upstream.label, queries = waiting.len(), %error, "a socket failed");
+        tracing::debug!(upstream = %upstream.label, queries = waiting.len(), %error, "UDP socket failed");
         for Waiting { attempt, .. } in waiting {
             let error =
                 error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
@@ -308,7 +312,8 @@ impl Socket {
         }
     }
 
-    /// Gives up the queries whose time is over, and does what is due about others. Returns when that is to be looked at again.
+    /// Gives up overdue queries, and begins hedging where it is due. Returns the next time at which
+    /// to do so.
     fn give_up(&self, turn: &mut Turn) -> Option<Instant> {
         let now = Instant::now();
         let (late, over): (Vec<_>, Vec<_>) = {
@@ -328,7 +333,8 @@ impl Socket {
     }
 }
 
-/// A socket while it is attended to. However that ends, it goes, and whoever still waits at it is told.
+/// Socket that a task serves. However the task ends, the socket is closed, and its queries are
+/// told.
 struct Attended<'a>(&'a Arc<Socket>, &'a Upstream);
 
 impl Drop for Attended<'_> {
@@ -338,7 +344,7 @@ impl Drop for Attended<'_> {
     }
 }
 
-/// An ID that is drawn at random, and that no query under way at the same port has.
+/// Draws a random ID that no query in flight on the same port has.
 pub(crate) fn unused_id(mut draw: impl FnMut() -> u16, is_used: impl Fn(u16) -> bool) -> u16 {
     loop {
         let id = draw();
@@ -348,7 +354,8 @@ pub(crate) fn unused_id(mut draw: impl FnMut() -> u16, is_used: impl Fn(u16) -> 
     }
 }
 
-/// Connecting binds it: to a port that the kernel draws at random.
+/// Returns a socket connected to `address`. Connecting binds it to a port that the kernel draws at
+/// random.
 fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

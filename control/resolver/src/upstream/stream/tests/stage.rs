@@ -1,4 +1,4 @@
-//! An upstream over TCP, TLS or HTTPS, played by the test one message at a time.
+//! Upstream over TCP, TLS or HTTPS, played by the test one message at a time.
 
 use http_body_util::{BodyExt, channel::Channel};
 use hyper::{
@@ -28,7 +28,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// A connection.
 pub struct Line {
     stream: Box<dyn Stream>,
-    /// Whether it took up an earlier session of TLS.
+    /// Whether it resumed an earlier TLS session.
     pub resumed: bool,
 }
 
@@ -75,7 +75,7 @@ pub struct Asked {
     pub body: Bytes,
 }
 
-/// What is answered: head, and the pieces of the body.
+/// Response: head, and the pieces of the body.
 pub type Said = (hyper::http::response::Builder, Vec<Bytes>);
 
 async fn answer(
@@ -88,11 +88,11 @@ async fn answer(
     let (mut sender, body) = Channel::new(1);
     tokio::spawn(async move {
         for piece in pieces {
-            // An empty one stands for a pause without end.
+            // An empty piece stands for an endless pause.
             if piece.is_empty() {
                 std::future::pending::<()>().await;
             }
-            // The client may have heard enough.
+            // The client may have closed the stream.
             let _ = sender.send_data(piece).await;
         }
     });
