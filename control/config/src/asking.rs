@@ -2,7 +2,7 @@
 //! `[[upstream]]`.
 
 use super::{
-    Dnssec, Refresh, Resolver, Upstream,
+    DnssecConfig, RefreshConfig, ResolverConfig, UpstreamConfig,
     bounds::{secs, within},
     error::Problem,
     raw::{RawDnssec, RawRefresh, RawResolver},
@@ -14,13 +14,13 @@ use ringdns_common::units::Span;
 /// flight to renewals of all kinds.
 const IN_FLIGHT_MAX: usize = 1024;
 
-pub fn resolver(raw: RawResolver) -> Result<Resolver, Problem> {
+pub fn resolver(raw: RawResolver) -> Result<ResolverConfig, Problem> {
     if let Some(hedge @ (..50 | 100..)) = raw.hedge {
         let reason = format!("{hedge} is not from 50 to 99");
         let remedy = "Give 95, so that one query in twenty is asked twice, or remove the key";
         return Err(Problem::new("resolver.hedge", reason, remedy));
     }
-    Ok(Resolver {
+    Ok(ResolverConfig {
         strategy: raw.strategy,
         hedge: raw.hedge.map(f64::from),
         randomize_case: raw.randomize_case,
@@ -28,7 +28,7 @@ pub fn resolver(raw: RawResolver) -> Result<Resolver, Problem> {
     })
 }
 
-pub fn refresh(raw: RawRefresh) -> Result<Refresh, Problem> {
+pub fn refresh(raw: RawRefresh) -> Result<RefreshConfig, Problem> {
     let Some(ahead) = u8::try_from(raw.ahead).ok().filter(|ahead| *ahead <= 50) else {
         let reason = format!("{} percent is more than half", raw.ahead);
         return Err(Problem::new("refresh.ahead", reason, "Give 1 to 50, or 0 for never; 10 is usual"));
@@ -52,7 +52,7 @@ pub fn refresh(raw: RawRefresh) -> Result<Refresh, Problem> {
         let remedy = format!("Give 1 to {IN_FLIGHT_MAX}; to renew nothing, set sweep_window = \"0s\"");
         return Err(Problem::new("refresh.sweep_in_flight", reason, remedy));
     }
-    Ok(Refresh {
+    Ok(RefreshConfig {
         ahead,
         per_second: (raw.per_second > 0).then_some(raw.per_second),
         sweep_every,
@@ -62,8 +62,8 @@ pub fn refresh(raw: RawRefresh) -> Result<Refresh, Problem> {
     })
 }
 
-pub fn dnssec(raw: RawDnssec) -> Result<Dnssec, Problem> {
-    Ok(Dnssec {
+pub fn dnssec(raw: RawDnssec) -> Result<DnssecConfig, Problem> {
+    Ok(DnssecConfig {
         validate: raw.validate,
         trust_anchor_file: raw.trust_anchor_file.map(Into::into),
         insecure: zones("dnssec.insecure", &raw.insecure)?,
@@ -82,7 +82,7 @@ pub fn zones(key: &str, texts: &[String]) -> Result<Vec<Vec<u8>>, Problem> {
 }
 
 /// Checks that no upstream is listed twice, because statistics are kept by its address.
-pub fn are_different(upstreams: &[Upstream]) -> Result<(), Problem> {
+pub fn are_different(upstreams: &[UpstreamConfig]) -> Result<(), Problem> {
     for (at, upstream) in upstreams.iter().enumerate() {
         let label = upstream.label();
         if upstreams[..at].iter().any(|other| other.label() == label) {
@@ -99,9 +99,10 @@ pub fn are_different(upstreams: &[Upstream]) -> Result<(), Problem> {
 }
 
 /// Checks that every name has an upstream.
-pub fn covers_all(upstreams: &[Upstream]) -> Result<(), Problem> {
-    let all =
-        |upstream: &Upstream| upstream.zones.is_empty() || upstream.zones.iter().any(|zone| **zone == [0]);
+pub fn covers_all(upstreams: &[UpstreamConfig]) -> Result<(), Problem> {
+    let all = |upstream: &UpstreamConfig| {
+        upstream.zones.is_empty() || upstream.zones.iter().any(|zone| **zone == [0])
+    };
     if upstreams.iter().any(all) {
         return Ok(());
     }

@@ -1,7 +1,8 @@
 //! Conversion of the raw file into a [`Config`]: checks every value and fills in every default.
 
 use super::{
-    Access, Cache, Config, Control, Cookies, Local, Server, Tcp, Upstream, asking,
+    AccessConfig, CacheConfig, Config, ControlConfig, CookieConfig, LocalConfig, ServerConfig, TcpConfig,
+    UpstreamConfig, asking,
     choices::{Refused, Require},
     error::Problem,
     fleet, log,
@@ -64,7 +65,7 @@ impl TryFrom<RawConfig> for Config {
             server,
             upstreams,
             resolver: asking::resolver(raw.resolver)?,
-            local: Local { special_names: raw.local.special_names },
+            local: LocalConfig { special_names: raw.local.special_names },
             dnssec: asking::dnssec(raw.dnssec)?,
             snapshot: snapshot(&raw.cache, raw.redis.url.is_some())?,
             cache: cache(raw.cache)?,
@@ -80,7 +81,7 @@ impl TryFrom<RawConfig> for Config {
     }
 }
 
-fn server(raw: RawServer) -> Result<Server, Problem> {
+fn server(raw: RawServer) -> Result<ServerConfig, Problem> {
     if raw.listen.is_empty() {
         return Err(Problem::new(
             "server.listen",
@@ -158,7 +159,7 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
             remedy,
         ));
     }
-    Ok(Server {
+    Ok(ServerConfig {
         listen,
         interface: raw.interface,
         mode: raw.mode,
@@ -175,7 +176,7 @@ fn server(raw: RawServer) -> Result<Server, Problem> {
 }
 
 /// Refuses an upstream that is ringdns itself, because it would send every cache miss in a circle.
-fn no_loops(listen: &[SocketAddr], upstreams: &[Upstream]) -> Result<(), Problem> {
+fn no_loops(listen: &[SocketAddr], upstreams: &[UpstreamConfig]) -> Result<(), Problem> {
     for (i, upstream) in upstreams.iter().enumerate() {
         let own = |l: &&SocketAddr| {
             let wildcard = l.ip().is_unspecified() && upstream.address.ip().is_loopback();
@@ -192,7 +193,7 @@ fn no_loops(listen: &[SocketAddr], upstreams: &[Upstream]) -> Result<(), Problem
     Ok(())
 }
 
-fn cache(raw: RawCache) -> Result<Cache, Problem> {
+fn cache(raw: RawCache) -> Result<CacheConfig, Problem> {
     for (key, bytes) in
         [("cache.bytes_per_worker", raw.bytes_per_worker), ("cache.host_bytes", raw.host_bytes)]
     {
@@ -239,7 +240,7 @@ fn cache(raw: RawCache) -> Result<Cache, Problem> {
     )?;
     let failure_ttl =
         within("cache.failure_ttl", raw.failure_ttl, FAILURE_TTL, "Give \"1s\" to \"5m\" (RFC 9520)")?;
-    Ok(Cache {
+    Ok(CacheConfig {
         enabled: raw.enabled,
         bytes_per_worker: raw.bytes_per_worker.0,
         host_bytes: raw.host_bytes.0,
@@ -253,7 +254,7 @@ fn cache(raw: RawCache) -> Result<Cache, Problem> {
     })
 }
 
-fn tcp(raw: RawTcp) -> Result<Tcp, Problem> {
+fn tcp(raw: RawTcp) -> Result<TcpConfig, Problem> {
     for (key, value, most) in [
         ("tcp.connections", raw.connections, CONNECTIONS_MAX),
         ("tcp.connections_per_client", raw.connections_per_client, CONNECTIONS_MAX),
@@ -265,7 +266,7 @@ fn tcp(raw: RawTcp) -> Result<Tcp, Problem> {
         }
     }
     let idle = [Span::secs(1), Span::secs(3_600)];
-    Ok(Tcp {
+    Ok(TcpConfig {
         connections: raw.connections,
         connections_per_client: raw.connections_per_client.min(raw.connections),
         in_flight: raw.in_flight,
@@ -289,8 +290,8 @@ fn name(key: &str, name: Option<String>) -> Result<Option<String>, Problem> {
     }
 }
 
-fn access(raw: RawAccess) -> Result<Access, Problem> {
-    Ok(Access {
+fn access(raw: RawAccess) -> Result<AccessConfig, Problem> {
+    Ok(AccessConfig {
         allow: prefixes("access.allow", &raw.allow)?,
         deny: prefixes("access.deny", &raw.deny)?,
         refusal: match raw.refused {
@@ -311,15 +312,15 @@ pub(super) fn prefixes(key: &str, texts: &[String]) -> Result<Vec<Prefix>, Probl
     texts.iter().enumerate().map(prefix).collect()
 }
 
-fn cookies(raw: RawCookies) -> Cookies {
-    Cookies {
+fn cookies(raw: RawCookies) -> CookieConfig {
+    CookieConfig {
         enabled: raw.enabled,
         secret_file: raw.secret_file.map(Into::into),
         require_over_udp: raw.require == Require::Udp,
     }
 }
 
-fn control(raw: RawControl) -> Result<Control, Problem> {
+fn control(raw: RawControl) -> Result<ControlConfig, Problem> {
     // Size of `sun_path` less its closing zero.
     if raw.socket.is_empty() || raw.socket.len() > 107 {
         let reason = "the path is empty or longer than the 107 bytes that a Unix socket can have";
@@ -344,5 +345,5 @@ fn control(raw: RawControl) -> Result<Control, Problem> {
             remedy,
         ));
     }
-    Ok(Control { socket: raw.socket.into(), http, profiles_over_http: raw.profiles_over_http })
+    Ok(ControlConfig { socket: raw.socket.into(), http, profiles_over_http: raw.profiles_over_http })
 }

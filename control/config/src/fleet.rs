@@ -1,16 +1,16 @@
 //! Checks of `[redis]`: the answers shared in a fleet.
 
 use super::{bounds::within, error::Problem, raw::RawRedis};
-use crate::redis_server::{Files, Others, Server};
+use crate::redis_server::{Files, Others, RedisServer};
 use redis::RedisError;
 use ringdns_common::units::Span;
 use std::{fmt, path::PathBuf, time::Duration};
 
 /// Answers shared with other appliances.
 #[derive(Clone)]
-pub struct Redis {
+pub struct RedisConfig {
     /// Address of Redis, and the login.
-    pub server: Server,
+    pub server: RedisServer,
     /// Address of Redis without the password.
     pub address: String,
     /// Time that a question waits for Redis.
@@ -29,9 +29,9 @@ pub struct Redis {
     pub warm_per_second: u32,
 }
 
-impl fmt::Debug for Redis {
+impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Redis {
+        let RedisConfig {
             server: _,
             address,
             deadline,
@@ -49,7 +49,7 @@ impl fmt::Debug for Redis {
     }
 }
 
-pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
+pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<RedisConfig>, Problem> {
     let limits = [Span::millis(1), Span::secs(1)];
     let remedy = "Give \"1ms\" to \"1s\"; \"5ms\" is ample for a Redis in the same network";
     let deadline = within("redis.deadline", raw.deadline, limits, remedy)?;
@@ -104,7 +104,7 @@ pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
     }
     let server = server(url, &raw)?;
     let address = server.address();
-    Ok(Some(Redis {
+    Ok(Some(RedisConfig {
         server,
         address,
         deadline,
@@ -117,7 +117,7 @@ pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<Redis>, Problem> {
     }))
 }
 
-fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {
+fn server(url: String, raw: &RawRedis) -> Result<RedisServer, Problem> {
     // A URL may contain a password, so errors do not repeat it.
     let refused = |key: &'static str| {
         move |error: RedisError| {
@@ -162,7 +162,7 @@ fn server(url: String, raw: &RawRedis) -> Result<Server, Problem> {
     };
     let files = Files { password: path(&raw.password_file), ca: path(&raw.tls_ca_file), identity };
     let is_secured = files.ca.is_some() || files.identity.is_some();
-    let server = Server::new(url, others, files).map_err(refused("redis.url"))?;
+    let server = RedisServer::new(url, others, files).map_err(refused("redis.url"))?;
     if is_secured && !server.has_tls() {
         let remedy = "Remove the keys that begin with tls_, or use rediss://";
         return Err(Problem::new("redis.url", "no certificates are used without rediss://", remedy));

@@ -22,10 +22,10 @@ mod upstream;
 
 pub use choices::{Mode, Privacy, Strategy};
 pub use error::{ConfigError, Problem};
-pub use fleet::Redis;
-pub use redis_server::{Files, Others, Server as RedisServer, has_tls};
-pub use shipping::{ClickHouse, Scheme, Shipping};
-pub use snapshot::Snapshot;
+pub use fleet::RedisConfig;
+pub use redis_server::{Files, Others, RedisServer, has_tls};
+pub use shipping::{ClickHouseConfig, Scheme, ShippingConfig};
+pub use snapshot::SnapshotConfig;
 
 use http::Uri;
 use ringdns_dataplane::{access::Prefix, clock::Secs, dns::answer::TtlRules, policy::Refusal};
@@ -40,40 +40,40 @@ use std::{
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Addresses that queries arrive at.
-    pub server: Server,
+    pub server: ServerConfig,
     /// Upstreams, in order; at least one.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamConfig>,
     /// Options for querying upstreams.
-    pub resolver: Resolver,
+    pub resolver: ResolverConfig,
     /// Names answered locally.
-    pub local: Local,
+    pub local: LocalConfig,
     /// DNSSEC validation.
-    pub dnssec: Dnssec,
+    pub dnssec: DnssecConfig,
     /// Sizes and times of the caches.
-    pub cache: Cache,
+    pub cache: CacheConfig,
     /// Snapshot of the host tier on disk; `None` for no snapshot.
-    pub snapshot: Option<Snapshot>,
+    pub snapshot: Option<SnapshotConfig>,
     /// Renewal of answers before they expire.
-    pub refresh: Refresh,
+    pub refresh: RefreshConfig,
     /// Answers shared with other appliances; `None` for no sharing.
-    pub redis: Option<Redis>,
+    pub redis: Option<RedisConfig>,
     /// Limits of TCP listeners.
-    pub tcp: Tcp,
+    pub tcp: TcpConfig,
     /// Access list.
-    pub access: Access,
+    pub access: AccessConfig,
     /// DNS cookies for clients.
-    pub cookies: Cookies,
+    pub cookies: CookieConfig,
     /// Log of answers.
-    pub query_log: QueryLog,
+    pub query_log: QueryLogConfig,
     /// Destination of the query log; `None` if it is not stored.
-    pub shipping: Option<Shipping>,
+    pub shipping: Option<ShippingConfig>,
     /// Control socket, HTTP endpoint and profiles.
-    pub control: Control,
+    pub control: ControlConfig,
 }
 
 /// Addresses that queries arrive at, and the way that they are received.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub struct ServerConfig {
     /// Addresses for UDP and TCP; at least one.
     pub listen: Vec<SocketAddr>,
     /// Interface for AF_XDP; `None`: kernel sockets.
@@ -102,7 +102,7 @@ pub struct Server {
 
 /// A resolver to forward queries to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Upstream {
+pub struct UpstreamConfig {
     /// Address of the resolver.
     pub address: SocketAddr,
     /// Transport that it is asked over.
@@ -116,7 +116,7 @@ pub struct Upstream {
     pub timeout: Duration,
 }
 
-impl Upstream {
+impl UpstreamConfig {
     /// Returns the address as written in the file, with the parts that may be left out there.
     pub fn label(&self) -> String {
         let scheme = self.transport.label();
@@ -139,9 +139,9 @@ pub enum Transport {
     /// TCP alone.
     Tcp,
     /// DNS over TLS (RFC 7858).
-    Tls(Tls),
+    Tls(TlsConfig),
     /// DNS over HTTPS (RFC 8484), at this URL.
-    Https(Tls, Uri),
+    Https(TlsConfig, Uri),
 }
 
 impl Transport {
@@ -156,7 +156,7 @@ impl Transport {
     }
 
     /// Returns the TLS options, if TLS is used.
-    pub fn tls(&self) -> Option<&Tls> {
+    pub fn tls(&self) -> Option<&TlsConfig> {
         match self {
             Transport::Udp | Transport::Tcp => None,
             Transport::Tls(tls) | Transport::Https(tls, _) => Some(tls),
@@ -166,7 +166,7 @@ impl Transport {
 
 /// TLS options of an upstream: the name in its certificate, and its other addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
+pub struct TlsConfig {
     /// Name or address that its certificate must be valid for.
     pub name: ServerName<'static>,
     /// Other addresses, tried in turn if the upstream cannot be reached at the first.
@@ -177,7 +177,7 @@ pub struct Tls {
 
 /// Options for querying upstreams.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Resolver {
+pub struct ResolverConfig {
     /// Order in which upstreams are asked.
     pub strategy: Strategy,
     /// Percentile of an upstream's answer times after which a second one is asked too; `None`:
@@ -191,14 +191,14 @@ pub struct Resolver {
 
 /// Names answered locally, without asking an upstream.
 #[derive(Clone, Copy, Debug)]
-pub struct Local {
+pub struct LocalConfig {
     /// Whether special-use names are answered locally.
     pub special_names: bool,
 }
 
 /// Renewal of answers before they expire.
 #[derive(Clone, Copy, Debug)]
-pub struct Refresh {
+pub struct RefreshConfig {
     /// Last part of an answer's lifetime, in percent, in which it is renewed; 0: never.
     pub ahead: u8,
     /// Most renewals per second; `None`: no limit.
@@ -215,7 +215,7 @@ pub struct Refresh {
 
 /// DNSSEC validation in this process.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Dnssec {
+pub struct DnssecConfig {
     /// Whether answers are validated.
     pub validate: bool,
     /// File with trusted zones and their keys; `None`: the keys of the public root.
@@ -226,7 +226,7 @@ pub struct Dnssec {
 
 /// Sizes of the caches, and the time that they keep answers.
 #[derive(Clone, Copy, Debug)]
-pub struct Cache {
+pub struct CacheConfig {
     /// Whether answers are cached.
     pub enabled: bool,
     /// Bytes of each worker cache.
@@ -249,10 +249,10 @@ pub struct Cache {
     pub failure_ttl: Secs,
 }
 
-impl Cache {
+impl CacheConfig {
     /// Returns the rules for new answers. With the cache off, every answer is kept for zero
     /// seconds.
-    pub fn ttl_rules(&self, refresh: &Refresh) -> TtlRules {
+    pub fn ttl_rules(&self, refresh: &RefreshConfig) -> TtlRules {
         if !self.enabled {
             return TtlRules { min: 0, max: 0, negative_max: 0, stale: 0, ahead: 0 };
         }
@@ -273,7 +273,7 @@ impl Cache {
 
 /// Limits of TCP listeners: memory and time.
 #[derive(Clone, Copy, Debug)]
-pub struct Tcp {
+pub struct TcpConfig {
     /// Most connections at once, over all addresses.
     pub connections: usize,
     /// Most connections at once from one client: an IPv4 address or an IPv6 /56.
@@ -287,7 +287,7 @@ pub struct Tcp {
 
 /// Access list.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct AccessConfig {
     /// Prefixes allowed to query.
     pub allow: Vec<Prefix>,
     /// Prefixes excluded from `allow`.
@@ -298,7 +298,7 @@ pub struct Access {
 
 /// DNS cookies for clients.
 #[derive(Clone, Debug)]
-pub struct Cookies {
+pub struct CookieConfig {
     /// Whether clients get server cookies.
     pub enabled: bool,
     /// File with the secret; `None`: a random secret.
@@ -309,7 +309,7 @@ pub struct Cookies {
 
 /// Log of answers.
 #[derive(Clone, Debug)]
-pub struct QueryLog {
+pub struct QueryLogConfig {
     /// Whether answers are logged.
     pub enabled: bool,
     /// Sampling rate: one answer in this many is logged.
@@ -328,7 +328,7 @@ pub struct QueryLog {
 
 /// Control socket, HTTP endpoint and profiles.
 #[derive(Clone, Debug)]
-pub struct Control {
+pub struct ControlConfig {
     /// Unix socket of the API.
     pub socket: PathBuf,
     /// TCP address of the API's read-only part.

@@ -1,6 +1,8 @@
 //! Checks of `[query_log]`.
 
-use super::{QueryLog, asking::zones, check::prefixes, choices::Privacy, error::Problem, raw::RawQueryLog};
+use super::{
+    QueryLogConfig, asking::zones, check::prefixes, choices::Privacy, error::Problem, raw::RawQueryLog,
+};
 use ringdns_common::units::Bytes;
 use ringdns_dataplane::log::Batch;
 
@@ -9,7 +11,7 @@ const BYTES_MIN: u64 = 2 * Batch::BYTES as u64;
 /// Largest memory of a worker, in bytes. More would never be written to.
 const BYTES_MAX: u64 = 1 << 30;
 
-pub fn query_log(raw: RawQueryLog) -> Result<QueryLog, Problem> {
+pub fn query_log(raw: RawQueryLog) -> Result<QueryLogConfig, Problem> {
     if raw.sample == 0 {
         let remedy =
             "Give 1 to log every answer, 100 for one in a hundred; to log none, query_log.enabled = false";
@@ -28,7 +30,7 @@ pub fn query_log(raw: RawQueryLog) -> Result<QueryLog, Problem> {
             "Set query_log.privacy = \"hash\", or remove the key",
         ));
     }
-    Ok(QueryLog {
+    Ok(QueryLogConfig {
         enabled: raw.enabled,
         sample: raw.sample,
         exclude_clients: prefixes("query_log.exclude_clients", &raw.exclude_clients)?,

@@ -11,7 +11,7 @@ use std::{
 
 /// Address of Redis, the login, and the files for connecting to it.
 #[derive(Clone)]
-pub struct Server {
+pub struct RedisServer {
     /// Address and login. The address is not used if Sentinels name the master.
     pub info: ConnectionInfo,
     /// Files that a connection needs.
@@ -20,10 +20,10 @@ pub struct Server {
     pub others: Others,
 }
 
-impl Server {
+impl RedisServer {
     /// Returns the Redis at `url`. Reads no file and opens no connection.
     pub fn new(url: String, others: Others, files: Files) -> RedisResult<Self> {
-        Ok(Server { info: url.into_connection_info()?, files, others })
+        Ok(RedisServer { info: url.into_connection_info()?, files, others })
     }
 
     /// Whether connections use TLS.

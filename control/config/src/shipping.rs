@@ -20,7 +20,7 @@ const DAY: u64 = 86_400;
 
 /// Destination of the query log.
 #[derive(Clone, Debug)]
-pub struct Shipping {
+pub struct ShippingConfig {
     /// Name of this appliance in its rows.
     pub appliance: String,
     /// Directory of rows that are not stored elsewhere.
@@ -34,12 +34,12 @@ pub struct Shipping {
     /// Time that a segment's first row waits for others.
     pub batch_interval: Duration,
     /// Server that segments are sent to; `None`: rows stay in the spool.
-    pub clickhouse: Option<ClickHouse>,
+    pub clickhouse: Option<ClickHouseConfig>,
 }
 
 /// A ClickHouse server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClickHouse {
+pub struct ClickHouseConfig {
     /// Scheme of its URL.
     pub scheme: Scheme,
     /// Host name or address, without brackets.
@@ -81,7 +81,7 @@ impl Scheme {
     }
 }
 
-impl ClickHouse {
+impl ClickHouseConfig {
     /// Returns host and port as written in URLs.
     pub fn authority(&self) -> String {
         match self.host.contains(':') {
@@ -92,7 +92,7 @@ impl ClickHouse {
 }
 
 /// Checks the destination of the query log; `None` if there is none.
-pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<Shipping>, Problem> {
+pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<ShippingConfig>, Problem> {
     let clickhouse = self::clickhouse(clickhouse)?;
     // Wrong values are refused even where they are not used.
     if log.spool_bytes < SPOOL_MIN {
@@ -135,7 +135,7 @@ pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<S
             "Name a directory, or remove the key",
         ));
     }
-    Ok(Some(Shipping {
+    Ok(Some(ShippingConfig {
         appliance: appliance(log.appliance.clone())?,
         spool_dir: spool_dir.into(),
         spool_bytes: log.spool_bytes.0,
@@ -156,7 +156,7 @@ fn appliance(name: Option<String>) -> Result<String, Problem> {
     Ok(name)
 }
 
-fn clickhouse(raw: RawClickhouse) -> Result<Option<ClickHouse>, Problem> {
+fn clickhouse(raw: RawClickhouse) -> Result<Option<ClickHouseConfig>, Problem> {
     let timeout = [Span::secs(1), Span::secs(600)];
     let timeout = within("clickhouse.timeout", raw.timeout, timeout, "Give \"1s\" to \"10m\"")?;
     let retention = [Span::secs(DAY), Span::secs(3_650 * DAY)];
@@ -196,7 +196,7 @@ fn clickhouse(raw: RawClickhouse) -> Result<Option<ClickHouse>, Problem> {
         let remedy = "Give printable ASCII without spaces; \"default\" exists unless it was removed";
         return Err(Problem::new("clickhouse.user", format!("{:?} is no name", raw.user), remedy));
     }
-    Ok(Some(ClickHouse {
+    Ok(Some(ClickHouseConfig {
         scheme,
         host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
         port: authority.port_u16().unwrap_or(if scheme == Scheme::Http { 8123 } else { 8443 }),

@@ -9,7 +9,7 @@ const BYTES: [u64; 2] = [64 << 10, 16 << 30];
 
 /// Snapshot of the host tier on disk.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub struct SnapshotConfig {
     /// Path of the file.
     pub file: PathBuf,
     /// Interval at which the file is written.
@@ -19,7 +19,7 @@ pub struct Snapshot {
 }
 
 /// Checks the snapshot's keys. `fleet`: whether the appliance belongs to a fleet.
-pub fn snapshot(raw: &RawCache, fleet: bool) -> Result<Option<Snapshot>, Problem> {
+pub fn snapshot(raw: &RawCache, fleet: bool) -> Result<Option<SnapshotConfig>, Problem> {
     let limits = [Span::secs(1), Span::secs(86_400)];
     let remedy = "Give \"1s\" to \"1d\"; \"5m\" is usual";
     let every = within("cache.snapshot_every", raw.snapshot_every, limits, remedy)?;
@@ -47,5 +47,5 @@ pub fn snapshot(raw: &RawCache, fleet: bool) -> Result<Option<Snapshot>, Problem
         let reason = "an appliance of a fleet loads answers from Redis, which also applies the purges made while it was down";
         return refused(reason, "Remove the key, or redis.url");
     }
-    Ok(Some(Snapshot { file: file.into(), every, bytes: raw.snapshot_bytes.0 }))
+    Ok(Some(SnapshotConfig { file: file.into(), every, bytes: raw.snapshot_bytes.0 }))
 }

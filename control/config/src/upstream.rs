@@ -1,6 +1,6 @@
 //! Checks of `[[upstream]]`: address, transport, and the name in the certificate.
 
-use super::{Tls, Transport, Upstream, asking, bounds::within, error::Problem, raw::RawUpstream};
+use super::{TlsConfig, Transport, UpstreamConfig, asking, bounds::within, error::Problem, raw::RawUpstream};
 use http::Uri;
 use ringdns_common::units::Span;
 use rustls::pki_types::ServerName;
@@ -10,7 +10,7 @@ const DNS: u16 = 53;
 const DNS_OVER_TLS: u16 = 853;
 const HTTPS: u16 = 443;
 
-pub fn upstream(i: usize, raw: RawUpstream) -> Result<Upstream, Problem> {
+pub fn upstream(i: usize, raw: RawUpstream) -> Result<UpstreamConfig, Problem> {
     let keys = Keys(i);
     let Some(text) = &raw.address else {
         let remedy = "Add address = \"9.9.9.9:53\" or the like";
@@ -44,7 +44,7 @@ pub fn upstream(i: usize, raw: RawUpstream) -> Result<Upstream, Problem> {
         "Give \"10ms\" to \"10s\"",
     )?;
     let zones = asking::zones(&format!("upstream[{i}].zones"), &raw.zones)?;
-    Ok(Upstream { address, transport, zones, trusted: raw.trusted, timeout })
+    Ok(UpstreamConfig { address, transport, zones, trusted: raw.trusted, timeout })
 }
 
 /// Keys of one upstream, for the problems found in them.
@@ -106,7 +106,7 @@ fn over_tls(keys: &Keys, rest: &str, raw: &RawUpstream) -> Result<(SocketAddr, T
     };
     let name = server_name(keys, pinned.unwrap_or(&host))?;
     let (address, spare) = reached_at(keys, &host, own, port, raw)?;
-    Ok((address, Transport::Tls(Tls { name, spare, ca_file: raw.tls_ca_file.clone().map(Into::into) })))
+    Ok((address, Transport::Tls(TlsConfig { name, spare, ca_file: raw.tls_ca_file.clone().map(Into::into) })))
 }
 
 /// Parses `https://dns.quad9.net/dns-query`: a URL (RFC 8484) whose host is the name in the
@@ -132,7 +132,7 @@ fn over_https(keys: &Keys, text: &str, raw: &RawUpstream) -> Result<(SocketAddr,
     let address = host.parse().ok().map(|ip| SocketAddr::new(ip, port));
     let name = server_name(keys, host)?;
     let (address, spare) = reached_at(keys, host, address, port, raw)?;
-    let tls = Tls { name, spare, ca_file: raw.tls_ca_file.clone().map(Into::into) };
+    let tls = TlsConfig { name, spare, ca_file: raw.tls_ca_file.clone().map(Into::into) };
     Ok((address, Transport::Https(tls, uri)))
 }
 

@@ -6,7 +6,7 @@
 
 use arc_swap::ArcSwap;
 use ringdns_common::counters;
-use ringdns_config::Tcp;
+use ringdns_config::TcpConfig;
 use ringdns_dataplane::{
     dns::{
         header,
@@ -72,7 +72,7 @@ pub struct Listener {
     resolver: Arc<Resolver>,
     policy: ArcSwap<Policy>,
     rules: Rules,
-    bounds: Tcp,
+    bounds: TcpConfig,
     seats: Arc<Seats>,
     /// `None`: nothing is logged.
     log: Option<Arc<QueryLog>>,
@@ -86,7 +86,7 @@ impl Listener {
         resolver: Arc<Resolver>,
         policy: Arc<Policy>,
         rules: Rules,
-        bounds: Tcp,
+        bounds: TcpConfig,
         log: Option<Arc<QueryLog>>,
     ) -> Arc<Self> {
         let seats = Seats::new(bounds.connections, bounds.connections_per_client);

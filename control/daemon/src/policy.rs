@@ -17,7 +17,7 @@ pub fn policy(config: &Config) -> Result<Policy, Problem> {
     })
 }
 
-fn access(config: &config::Access) -> Result<AccessList, Problem> {
+fn access(config: &config::AccessConfig) -> Result<AccessList, Problem> {
     AccessList::new(&config.allow, &config.deny).map_err(|error| {
         let remedy = "Join neighbouring prefixes, or let a firewall tell the clients apart";
         Problem::new("access.allow", error.to_string(), remedy)
@@ -58,7 +58,7 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-fn cookies(config: &config::Cookies) -> Result<Option<Cookies>, Problem> {
+fn cookies(config: &config::CookieConfig) -> Result<Option<Cookies>, Problem> {
     if !config.enabled {
         return Ok(None);
     }
@@ -77,7 +77,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let secret_file = Some(file.path().to_owned());
-        cookies(&config::Cookies { enabled: true, secret_file, require_over_udp: false })
+        cookies(&config::CookieConfig { enabled: true, secret_file, require_over_udp: false })
     }
 
     fn config(listen: &str, access: &str) -> Config {
@@ -165,12 +165,12 @@ mod tests {
             assert_eq!(problem.key, "cookies.secret_file");
             assert!(problem.reason.contains(reason) && !problem.reason.contains("e5e9"), "{problem}");
         }
-        let missing = config::Cookies {
+        let missing = config::CookieConfig {
             enabled: true,
             secret_file: Some("no/such/file".into()),
             require_over_udp: false,
         };
         assert!(cookies(&missing).unwrap_err().reason.contains("no/such/file"));
-        assert!(cookies(&config::Cookies { enabled: false, ..missing }).unwrap().is_none());
+        assert!(cookies(&config::CookieConfig { enabled: false, ..missing }).unwrap().is_none());
     }
 }

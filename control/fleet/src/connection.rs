@@ -7,7 +7,7 @@ use redis::{
     RedisFuture, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
-use ringdns_config::{Files, Others, RedisServer as Server, has_tls};
+use ringdns_config::{Files, Others, RedisServer, has_tls};
 use std::{sync::Arc, time::Duration};
 
 /// Settings to connect with, except host and port, which Sentinels or a slot map may supply.
@@ -37,8 +37,8 @@ impl Way {
 }
 
 /// Connects to Redis as the configuration describes it.
-pub async fn connect(server: &Server, patience: Duration) -> RedisResult<Connection> {
-    let Server { info, files, others } = server;
+pub async fn connect(server: &RedisServer, patience: Duration) -> RedisResult<Connection> {
+    let RedisServer { info, files, others } = server;
     let way = Way { info: info.clone(), files: files.clone() };
     match others {
         Others::None => {

@@ -29,7 +29,7 @@ use purges::Purges;
 use redis::RedisResult;
 use ringdns_api::{RedisSweep, Told};
 use ringdns_common::{history::History, message};
-use ringdns_config::{Redis, RedisServer};
+use ringdns_config::{RedisConfig, RedisServer};
 use ringdns_dataplane::{
     clock::Clock,
     dns::{
@@ -109,7 +109,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// Returns the tier that `config` describes. It connects in [`Fleet::run`].
-    pub fn new(config: &Redis, clock: Clock) -> Arc<Self> {
+    pub fn new(config: &RedisConfig, clock: Clock) -> Arc<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         Arc::new(Fleet {
             server: config.server.clone(),

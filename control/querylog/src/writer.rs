@@ -17,7 +17,7 @@ use super::{
 };
 use core_affinity::CoreId;
 use ringdns_common::cores;
-use ringdns_config::Shipping;
+use ringdns_config::ShippingConfig;
 use ringdns_dataplane::clock::Clock;
 use ringdns_segment::{
     row::Row,
@@ -58,7 +58,7 @@ pub struct Writer {
 impl Writer {
     /// Starts the thread on some cores. It works until the other end of `rows` is dropped.
     pub fn start(
-        shipping: Shipping,
+        shipping: ShippingConfig,
         rows: Receiver<Vec<Row>>,
         cores: Vec<CoreId>,
         ledger: Arc<Ledger>,
@@ -84,7 +84,7 @@ impl Writer {
     }
 }
 
-async fn run(shipping: Shipping, rows: Receiver<Vec<Row>>, ledger: Arc<Ledger>) {
+async fn run(shipping: ShippingConfig, rows: Receiver<Vec<Row>>, ledger: Arc<Ledger>) {
     let spool = Spool::open(&shipping.spool_dir, shipping.spool_bytes, ledger.clone());
     let outbox = RefCell::new(Outbox::new(spool, ledger.clone()));
     let sealed = Notify::new();
@@ -118,7 +118,7 @@ async fn run(shipping: Shipping, rows: Receiver<Vec<Row>>, ledger: Arc<Ledger>) 
 //----------- Gathering -------------------------------------------------------
 
 struct Gatherer<'a> {
-    shipping: &'a Shipping,
+    shipping: &'a ShippingConfig,
     outbox: &'a RefCell<Outbox>,
     ledger: &'a Ledger,
     sealed: &'a Notify,

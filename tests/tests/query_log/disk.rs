@@ -2,7 +2,7 @@
 //! writing continues when there is room.
 
 use super::{Log, PASSWORD, Scene, shipping};
-use ringdns_config::Shipping;
+use ringdns_config::ShippingConfig;
 use ringdns_testkit::{ClickHouse, Engine, Host};
 use std::{fs, io::Write, path::Path};
 use tempfile::TempDir;
@@ -46,8 +46,11 @@ impl Drop for SmallDisk {
 }
 
 /// Returns a configuration with the spool alone.
-fn folder(path: &Path) -> Shipping {
-    Shipping { clickhouse: None, ..shipping("http://127.0.0.1:1", &path.join("spool"), Path::new("none")) }
+fn folder(path: &Path) -> ShippingConfig {
+    ShippingConfig {
+        clickhouse: None,
+        ..shipping("http://127.0.0.1:1", &path.join("spool"), Path::new("none"))
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod disk;
 mod leaks;
 mod servers;
 
-use ringdns_config::{Config, Shipping};
+use ringdns_config::{Config, ShippingConfig};
 use ringdns_querylog::{
     ledger::{Ledger, Sums},
     writer::Writer,
@@ -32,7 +32,7 @@ struct Log {
 }
 
 impl Log {
-    fn start(name: &'static str, shipping: Shipping) -> Self {
+    fn start(name: &'static str, shipping: ShippingConfig) -> Self {
         let (rows, receiver) = channel(16);
         let ledger = Arc::<Ledger>::default();
         let writer = Writer::start(shipping, receiver, Vec::new(), ledger.clone()).unwrap();
@@ -99,7 +99,7 @@ fn row(name: &str, i: u64) -> Row {
 }
 
 /// Returns the shipping configuration, with short timeouts.
-fn shipping(url: &str, spool: &Path, password_file: &Path) -> Shipping {
+fn shipping(url: &str, spool: &Path, password_file: &Path) -> ShippingConfig {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"127.0.0.1:1\"\n[query_log]\nenabled = true\n\
          spool_dir = {spool:?}\nbatch_interval = \"100ms\"\nbatch_rows = 4000\nappliance = \"box-1\"\n\
@@ -123,7 +123,7 @@ impl Scene {
         Log::start(name, self.shipping())
     }
 
-    fn shipping(&self) -> Shipping {
+    fn shipping(&self) -> ShippingConfig {
         shipping(&self.server.url(), self.spool.path(), &self.server.password_file())
     }
 

@@ -17,8 +17,8 @@ use tokio::{
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
-const BOUNDS: Tcp =
-    Tcp { connections: 3, connections_per_client: 2, in_flight: 4, idle: Duration::from_secs(10) };
+const BOUNDS: TcpConfigConfig =
+    TcpConfig { connections: 3, connections_per_client: 2, in_flight: 4, idle: Duration::from_secs(10) };
 
 fn listener(upstream: SocketAddr) -> Arc<Listener> {
     let text = format!(
@@ -179,7 +179,7 @@ async fn a_silent_connection_is_closed() {
 #[tokio::test(start_paused = true)]
 async fn silence_is_no_reason_to_close_while_an_answer_is_under_way() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let bounds = Tcp { idle: Duration::from_millis(100), ..BOUNDS };
+    let bounds = TcpConfig { idle: Duration::from_millis(100), ..BOUNDS };
     let full = listener(silent.local_addr().unwrap());
     let listener = Listener::new(full.resolver.clone(), Arc::default(), RULES, bounds, None);
     let (mut client, _server) = connect(&listener);

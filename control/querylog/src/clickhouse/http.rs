@@ -71,13 +71,13 @@ impl Failure {
 /// Address of the server, and the login.
 #[derive(Debug)]
 pub struct Http {
-    config: config::ClickHouse,
+    config: config::ClickHouseConfig,
     label: String,
 }
 
 impl Http {
     /// Returns a client that has not connected yet.
-    pub fn new(config: config::ClickHouse) -> Self {
+    pub fn new(config: config::ClickHouseConfig) -> Self {
         let label = format!("{}://{}", config.scheme.label(), config.authority());
         Http { config, label }
     }

@@ -52,7 +52,7 @@ pub struct Stored {
 
 impl ClickHouse {
     /// Returns a client that has not connected yet.
-    pub fn new(config: config::ClickHouse, appliance: &str) -> Self {
+    pub fn new(config: config::ClickHouseConfig, appliance: &str) -> Self {
         let schema = Schema { database: config.database.clone(), retention_days: config.retention_days };
         ClickHouse { http: Http::new(config), schema, appliance: appliance.to_owned(), known: None }
     }

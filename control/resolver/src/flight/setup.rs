@@ -4,7 +4,7 @@
 use crate::upstream::choice::Upstreams;
 use crate::{local::LocalNames, validate::Validator};
 use ringdns_common::labels::Labels;
-use ringdns_config::{Config, Dnssec};
+use ringdns_config::{Config, DnssecConfig};
 use siphasher::sip::SipHasher13;
 use std::{hash::Hasher, sync::Arc};
 
@@ -14,7 +14,7 @@ pub(super) struct Setup {
     pub upstreams: Arc<Upstreams>,
     /// Validator of answers; `None`: answers are not validated here.
     pub validator: Option<Arc<Validator>>,
-    dnssec: Dnssec,
+    dnssec: DnssecConfig,
     /// Hash of the settings that answers depend on: upstreams and validation.
     pub fingerprint: u64,
 }

@@ -3,7 +3,7 @@
 use super::*;
 use parking_lot::Mutex;
 use ringdns_common::names;
-use ringdns_config::{Cache, Config, Upstream};
+use ringdns_config::{CacheConfig, Config, UpstreamConfig};
 use ringdns_dataplane::{
     checksum::Checksums,
     dns::{header, query::Query, reply::Age},
@@ -20,18 +20,18 @@ use std::{
 
 const LONG: Duration = Duration::from_secs(5);
 
-fn cache() -> Cache {
-    Cache { bytes_per_worker: 1 << 20, host_bytes: 1 << 20, ..config(&[], "").cache }
+fn cache() -> CacheConfig {
+    CacheConfig { bytes_per_worker: 1 << 20, host_bytes: 1 << 20, ..config(&[], "").cache }
 }
 
-fn upstream(address: SocketAddr, timeout: Duration) -> Upstream {
+fn upstream(address: SocketAddr, timeout: Duration) -> UpstreamConfig {
     let text = format!("[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"{address}\"\n");
     let config = Config::parse(&text, Path::new("test")).unwrap();
-    Upstream { timeout, ..config.upstreams[0].clone() }
+    UpstreamConfig { timeout, ..config.upstreams[0].clone() }
 }
 
 /// A configuration with these upstreams and `more` tables.
-fn config(upstreams: &[Upstream], more: &str) -> Config {
+fn config(upstreams: &[UpstreamConfig], more: &str) -> Config {
     let text = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"127.0.0.1:54\"\n";
     let config = Config::parse(&format!("{text}{more}"), Path::new("test")).unwrap();
     Config { upstreams: upstreams.to_vec(), ..config }
@@ -42,11 +42,11 @@ fn resolver_of(config: &Config, limits: Limits) -> Arc<Resolver> {
     Resolver::new(host, config, Clock::start(), limits, None)
 }
 
-fn resolver_with(upstreams: &[Upstream], cache: Cache, limits: Limits) -> Arc<Resolver> {
+fn resolver_with(upstreams: &[UpstreamConfig], cache: CacheConfig, limits: Limits) -> Arc<Resolver> {
     resolver_of(&Config { cache, ..config(upstreams, "") }, limits)
 }
 
-fn resolver(upstreams: &[Upstream]) -> Arc<Resolver> {
+fn resolver(upstreams: &[UpstreamConfig]) -> Arc<Resolver> {
     resolver_with(upstreams, cache(), Limits::default())
 }
 
@@ -147,7 +147,7 @@ fn record_of(owner: &[u8], rtype: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
 }
 
 /// A resolver for these upstreams and `more` tables.
-fn resolver_for(upstreams: &[Upstream], more: &str) -> Arc<Resolver> {
+fn resolver_for(upstreams: &[UpstreamConfig], more: &str) -> Arc<Resolver> {
     let config = config(upstreams, more);
     resolver_of(&Config { cache: cache(), ..config }, Limits::default())
 }

@@ -67,7 +67,7 @@ counters! {
 
 /// Snapshot, which is written at intervals.
 pub struct Snapshot {
-    settings: config::Snapshot,
+    settings: config::SnapshotConfig,
     resolver: Arc<Resolver>,
     backroom: Backroom,
     /// Generation of the host tier at the start.
@@ -85,7 +85,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Returns the snapshot of `resolver`. Call this before a purge can come. Files are read and
     /// written in `backroom`.
-    pub fn new(settings: config::Snapshot, resolver: Arc<Resolver>, backroom: Backroom) -> Arc<Self> {
+    pub fn new(settings: config::SnapshotConfig, resolver: Arc<Resolver>, backroom: Backroom) -> Arc<Self> {
         Arc::new(Snapshot {
             settings,
             generation: resolver.host().generation(),

@@ -10,7 +10,7 @@
 //! workers.
 //!
 //! A renewal that fails changes nothing: the old answer stays as long as it would have. Renewals
-//! begun because a client has just asked ([`Resolver`]) run beside sweeps, out of the same budget.
+//! begun because a client has just asked ([`ResolverConfig`]) run beside sweeps, out of the same budget.
 
 mod walk;
 
@@ -21,7 +21,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use ringdns_api::{Report, Skipped, Told};
 use ringdns_common::{backroom::Backroom, counters, history::History, names};
-use ringdns_config::Refresh;
+use ringdns_config::RefreshConfig;
 use ringdns_dataplane::{clock::Secs, demand::Demand, dns::key::Key, punt::Link};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
@@ -76,7 +76,7 @@ counters! {
 /// Sweeper of the host tier.
 pub struct Sweeper {
     resolver: Arc<Resolver>,
-    refresh: Refresh,
+    refresh: RefreshConfig,
     backroom: Backroom,
     workers: Vec<(Arc<Link>, Arc<Demand>)>,
     history: Mutex<History<Report>>,
@@ -104,7 +104,7 @@ impl Sweeper {
     /// `workers` report their demand.
     pub fn new(
         resolver: Arc<Resolver>,
-        refresh: Refresh,
+        refresh: RefreshConfig,
         backroom: Backroom,
         workers: Vec<(Arc<Link>, Arc<Demand>)>,
     ) -> Arc<Self> {
@@ -188,7 +188,7 @@ impl Sweeper {
         let (clock, host) = (self.resolver.clock(), self.resolver.host().clone());
         let (began, now) = (Instant::now(), clock.secs());
         let mut report = Report { at: clock.unix(), ..Report::default() };
-        let Refresh { sweep_window: window, sweep_demand: demand, .. } = self.refresh;
+        let RefreshConfig { sweep_window: window, sweep_demand: demand, .. } = self.refresh;
         let walking = self.backroom.have(move || {
             let began = Instant::now();
             (Walk::over(&host, now, Gate { window, demand }), began.elapsed())

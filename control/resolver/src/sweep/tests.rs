@@ -227,7 +227,7 @@ async fn no_more_are_under_way_than_may_be() {
 #[tokio::test]
 async fn without_a_window_sweeps_only_clean() {
     let f = Fixture::new("").await;
-    let refresh = Refresh { sweep_window: 0, ..f.sweeper.refresh };
+    let refresh = RefreshConfig { sweep_window: 0, ..f.sweeper.refresh };
     let sweeper =
         Sweeper::new(f.resolver.clone(), refresh, Backroom::open("test", Vec::new()).unwrap(), Vec::new());
     f.ask("wanted.example", 9).await;

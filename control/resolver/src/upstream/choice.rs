@@ -45,8 +45,8 @@ impl Upstreams {
     /// Returns the upstreams of a configuration, in its order. An upstream that was there `before`,
     /// and is asked in the same way, is kept.
     pub fn new(
-        configs: &[config::Upstream],
-        how: &config::Resolver,
+        configs: &[config::UpstreamConfig],
+        how: &config::ResolverConfig,
         labels: &Labels,
         before: Option<&Self>,
     ) -> Self {

@@ -196,7 +196,7 @@ pub struct Upstream {
     /// Time after which an attempt is given up.
     pub(crate) timeout: Duration,
     /// Configuration that it was made from.
-    made_of: (config::Upstream, config::Resolver),
+    made_of: (config::UpstreamConfig, config::ResolverConfig),
     pub(crate) health: Mutex<Health>,
     times: Mutex<Times>,
     /// Cookies; `None`: none are sent.
@@ -209,7 +209,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(config: &config::Upstream, how: &config::Resolver, labels: &Labels) -> Self {
+    pub(crate) fn new(
+        config: &config::UpstreamConfig,
+        how: &config::ResolverConfig,
+        labels: &Labels,
+    ) -> Self {
         let label = config.label();
         Upstream {
             number: labels.number(&label),
@@ -234,7 +238,7 @@ impl Upstream {
 
     /// Whether a configuration would make the same upstream. Not if it has a file of certificates,
     /// which may have changed meanwhile.
-    pub(crate) fn is(&self, config: &config::Upstream, how: &config::Resolver) -> bool {
+    pub(crate) fn is(&self, config: &config::UpstreamConfig, how: &config::ResolverConfig) -> bool {
         let (upstream, resolver) = &self.made_of;
         upstream == config
             && resolver == how

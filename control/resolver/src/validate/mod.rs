@@ -77,7 +77,7 @@ pub struct Validator {
 
 impl Validator {
     /// Returns a validator, or `None` if validation is off.
-    pub fn new(config: &config::Dnssec) -> Option<Self> {
+    pub fn new(config: &config::DnssecConfig) -> Option<Self> {
         if !config.validate {
             return None;
         }

@@ -1,7 +1,7 @@
 //! Tests of requests, with the test as the server.
 
 use super::{Failure, Http};
-use ringdns_config::{ClickHouse, Scheme};
+use ringdns_config::{ClickHouseConfig, Scheme};
 use ringdns_testkit::tls::{Authority, server};
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 fn http(scheme: Scheme, address: SocketAddr, ca: Option<&Path>, password: Option<&Path>) -> Http {
-    Http::new(ClickHouse {
+    Http::new(ClickHouseConfig {
         scheme,
         host: "localhost".into(),
         port: address.port(),

@@ -22,7 +22,7 @@ async fn queries_are_made_afresh_for_the_upstream() {
         vec![Say::Send(a_record(query, 60))]
     })
     .await;
-    let trusted = Upstream { trusted: true, ..upstream(fake.address, LONG) };
+    let trusted = UpstreamConfig { trusted: true, ..upstream(fake.address, LONG) };
     let resolver = resolver(&[trusted]);
     let name = names::name("example.com").unwrap();
     for i in 0..8 {

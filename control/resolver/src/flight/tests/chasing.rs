@@ -28,7 +28,8 @@ impl Two {
         let (inner, corp) = playing(corp).await;
         let (outer, others) = playing(others).await;
         let zones = vec![names::name("corp.example").unwrap()];
-        let upstreams = [upstream(outer.address, LONG), Upstream { zones, ..upstream(inner.address, LONG) }];
+        let upstreams =
+            [upstream(outer.address, LONG), UpstreamConfig { zones, ..upstream(inner.address, LONG) }];
         Two { corp, others, resolver: resolver(&upstreams), _fakes: [inner, outer] }
     }
 

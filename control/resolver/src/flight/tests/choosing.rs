@@ -11,7 +11,7 @@ async fn three() -> [FakeUpstream; 3] {
     [FakeUpstream::answering(60).await, FakeUpstream::answering(60).await, FakeUpstream::answering(60).await]
 }
 
-fn configured(fakes: &[FakeUpstream; 3]) -> [Upstream; 3] {
+fn configured(fakes: &[FakeUpstream; 3]) -> [UpstreamConfig; 3] {
     fakes.each_ref().map(|fake| upstream(fake.address, LONG))
 }
 
@@ -26,9 +26,9 @@ async fn ask_for(resolver: &Arc<Resolver>, count: usize) {
 }
 
 /// Returns an upstream that is asked for these zones only.
-fn for_zones(fake: &FakeUpstream, zones: &[&str]) -> Upstream {
+fn for_zones(fake: &FakeUpstream, zones: &[&str]) -> UpstreamConfig {
     let zones = zones.iter().map(|zone| names::name(zone).unwrap()).collect();
-    Upstream { zones, ..upstream(fake.address, LONG) }
+    UpstreamConfig { zones, ..upstream(fake.address, LONG) }
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_question_of_a_zone_goes_to_no_other_even_when_that_fails() {
     let resolver = resolver(&[
         upstream(other.address, LONG),
         for_zones(&failing, &["corp.example"]),
-        Upstream { address: dead, ..for_zones(&failing, &["dead.example"]) },
+        UpstreamConfig { address: dead, ..for_zones(&failing, &["dead.example"]) },
     ]);
     for name in ["a.corp.example", "b.corp.example", "a.dead.example", "b.dead.example"] {
         assert_eq!(rcode_of(&resolver.resolve(&key(name)).await), rcode::SERVFAIL, "{name}");

@@ -223,7 +223,7 @@ async fn a_dropped_flight_answers_who_waits() {
 #[tokio::test]
 async fn a_cache_that_is_off_keeps_nothing() {
     let fake = FakeUpstream::answering(60).await;
-    let off = Cache { enabled: false, ..cache() };
+    let off = CacheConfig { enabled: false, ..cache() };
     let resolver = resolver_with(&[upstream(fake.address, LONG)], off, Limits::default());
     for _ in 0..2 {
         let resolved = resolver.resolve(&key("www.example.com")).await;

@@ -11,7 +11,7 @@ const USUAL: Duration = Duration::from_millis(20);
 const TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Returns a resolver for these upstreams, whose answers have usually taken 20 ms so far.
-fn used_to(upstreams: &[Upstream]) -> Arc<Resolver> {
+fn used_to(upstreams: &[UpstreamConfig]) -> Arc<Resolver> {
     let resolver = resolver_for(upstreams, ON);
     for upstream in resolver.upstreams().iter() {
         (0..64).for_each(|_| upstream.answered(USUAL));

@@ -27,7 +27,7 @@ impl Stage {
         Stage(UdpSocket::bind("127.0.0.1:0").await.unwrap())
     }
 
-    pub fn upstream(&self, timeout: Duration) -> Upstream {
+    pub fn upstream(&self, timeout: Duration) -> UpstreamConfig {
         upstream(self.0.local_addr().unwrap(), timeout)
     }
 

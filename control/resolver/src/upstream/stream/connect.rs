@@ -39,7 +39,7 @@ pub struct Peer {
 
 impl Peer {
     /// Returns the peer of a configuration.
-    pub fn new(config: &config::Upstream) -> Self {
+    pub fn new(config: &config::UpstreamConfig) -> Self {
         let spare = config.transport.tls().into_iter().flat_map(|tls| &tls.spare);
         Peer {
             addresses: iter::once(&config.address).chain(spare).copied().collect(),
@@ -90,7 +90,7 @@ impl Peer {
 
     async fn handshake(
         &self,
-        tls: &config::Tls,
+        tls: &config::TlsConfig,
         tcp: TcpStream,
         upstream: &Upstream,
     ) -> io::Result<TlsStream<TcpStream>> {

@@ -142,7 +142,7 @@ fn pad(query: &mut Vec<u8>, opt: usize) {
 
 impl Streams {
     /// Returns streams without a connection.
-    pub fn new(config: &ringdns_config::Upstream) -> Self {
+    pub fn new(config: &ringdns_config::UpstreamConfig) -> Self {
         Streams {
             peer: Peer::new(config),
             open: Mutex::default(),
