@@ -20,24 +20,24 @@ use ringdns_dataplane::{
         query::Query,
     },
     frame::{Frame, Frames},
-    policy::Policy,
+    policy::QueryPolicy,
     port::{BURST, Burst},
-    process::{Processor, Recorder, Rules, Tally, Verdict},
+    process::{AnswerConfig, Processor, Recorder, TurnTally, Verdict},
     stats::WorkerStats,
 };
 use std::sync::Arc;
 
 /// Rules of all measurements here: the server's defaults.
-pub const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
+pub const RULES: AnswerConfig = AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
 
 const TTL_RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 10_800, stale: 86_400, ahead: 0 };
 
 /// Returns the policy: the server's defaults, except that only `allow` may ask and that the secret
 /// is the same in every run.
-pub fn policy(allow: &[&str]) -> Result<Arc<Policy>> {
+pub fn policy(allow: &[&str]) -> Result<Arc<QueryPolicy>> {
     let allow = allow.iter().map(|prefix| prefix.parse()).collect::<Result<Vec<Prefix>, _>>()?;
     let cookies = Some(Cookies::new([7; 16], None));
-    Ok(Arc::new(Policy { access: AccessList::new(&allow, &[])?, cookies, ..Policy::default() }))
+    Ok(Arc::new(QueryPolicy { access: AccessList::new(&allow, &[])?, cookies, ..QueryPolicy::default() }))
 }
 
 /// Prefixes of the default access list that cover the clients here.
@@ -170,13 +170,13 @@ impl Stage {
 
     /// Processes the burst. This is the measured work.
     #[inline]
-    pub fn run(&mut self, now: Secs) -> Tally {
+    pub fn run(&mut self, now: Secs) -> TurnTally {
         self.processor.run(now, Checksums::Verify, &mut self.frames, &mut self.burst, &self.stats).1
     }
 
     /// Processes the burst and logs the answers, as a worker does.
     #[inline]
-    pub fn run_logged(&mut self, now: Secs, log: &mut Recorder) -> Tally {
+    pub fn run_logged(&mut self, now: Secs, log: &mut Recorder) -> TurnTally {
         let Stage { processor, frames, burst, stats } = self;
         let (fates, tally) = processor.run(now, Checksums::Verify, frames, burst, stats);
         let at = Nanos::from(now) * 1_000_000_000;

@@ -69,18 +69,18 @@ impl Notes {
 
 /// Queues that a worker and the control plane share to exchange notes and prefetched answers.
 #[derive(Debug)]
-pub struct Demand {
+pub struct DemandLine {
     written: ArrayQueue<Box<Notes>>,
     blank: ArrayQueue<Box<Notes>>,
     /// Records for prefetched answers.
     spare: ArrayQueue<Box<Punt>>,
 }
 
-impl Demand {
+impl DemandLine {
     /// Creates the queues, with all batches and records free. The [`Link`] of the same worker must
     /// have room for [`RENEWALS`] more records than its worker has.
     pub fn new() -> Arc<Self> {
-        let demand = Demand {
+        let demand = DemandLine {
             written: ArrayQueue::new(BATCHES),
             blank: ArrayQueue::new(BATCHES),
             spare: ArrayQueue::new(RENEWALS),
@@ -126,7 +126,7 @@ impl Demand {
 /// The worker's end: fills batches with questions.
 #[derive(Debug)]
 pub(crate) struct Noter {
-    pub(crate) demand: Arc<Demand>,
+    pub(crate) demand: Arc<DemandLine>,
     notes: Option<Box<Notes>>,
     /// Second in which a batch was last handed on.
     handed_on: Secs,
@@ -135,7 +135,7 @@ pub(crate) struct Noter {
 }
 
 impl Noter {
-    pub(crate) fn new(demand: Arc<Demand>) -> Self {
+    pub(crate) fn new(demand: Arc<DemandLine>) -> Self {
         Noter { demand, notes: None, handed_on: 0, counts: [0; 2] }
     }
 
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_is_noted_is_read_again() {
-        let demand = Demand::new();
+        let demand = DemandLine::new();
         let mut noter = Noter::new(demand.clone());
         let questions: Vec<Vec<u8>> = (5..=QUESTION_MAX).map(|len| vec![len as u8; len]).collect();
         assert!(questions.iter().all(|question| noter.note(asked(question))));
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_control_plane_that_does_not_look_costs_notes_and_no_memory() {
-        let demand = Demand::new();
+        let demand = DemandLine::new();
         let mut noter = Noter::new(demand.clone());
         let question = [7; 29];
         let noted = (0..100_000).filter(|_| noter.note(asked(&question))).count();

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 /// Policy for all clients. The default answers everybody and uses no cookies.
 #[derive(Clone, Debug, Default)]
-pub struct Policy {
+pub struct QueryPolicy {
     /// Clients that may ask.
     pub access: AccessList,
     /// Answer to clients that may not ask.
@@ -56,7 +56,7 @@ pub struct Asker {
     pub now: u32,
 }
 
-impl Policy {
+impl QueryPolicy {
     /// Parses `message` into `query`. Returns the reason not to look up an answer, if there is one,
     /// and in either case the options of the reply.
     pub fn read<'a>(

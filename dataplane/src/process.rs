@@ -20,12 +20,12 @@ use crate::{
         option::Options,
         query::Query,
         rcode,
-        reply::{Age, Limits},
+        reply::{Age, ReplyLimits},
     },
     frame::{Frame, Frames},
     log::Outcome,
     packet::Envelope,
-    policy::Policy,
+    policy::QueryPolicy,
     port::BURST,
     simd::{Block, Level},
     stats::{Counter, DropReason, WorkerStats},
@@ -59,7 +59,7 @@ impl Verdict {
 
 /// Rules that replies depend on, besides the cache.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct AnswerConfig {
     /// Largest reply over UDP in bytes, and the size that our OPT record advertises (RFC 9715:
     /// 1232).
     pub udp_limit: u16,
@@ -70,10 +70,10 @@ pub struct Rules {
     pub stale_at_once: bool,
 }
 
-impl Rules {
+impl AnswerConfig {
     /// Returns the limits of the reply to `query` over UDP, and the options that it carries.
-    pub fn limits<'a>(&self, query: &Query, options: Options<'a>) -> Limits<'a> {
-        Limits { reply: query.udp_limit(self.udp_limit), advertise: self.udp_limit, options }
+    pub fn limits<'a>(&self, query: &Query, options: Options<'a>) -> ReplyLimits<'a> {
+        ReplyLimits { reply: query.udp_limit(self.udp_limit), advertise: self.udp_limit, options }
     }
 }
 
@@ -136,7 +136,7 @@ impl<'a> Fates<'a> {
 
 /// Number of queries of a burst answered from the cache, for which service times are recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct TurnTally {
     /// Queries answered from fresh entries.
     pub hits: u64,
     /// Queries answered from expired entries.
@@ -150,15 +150,15 @@ struct Job<'a> {
     frames: &'a mut Frames,
     burst: &'a mut [Frame],
     stats: &'a WorkerStats,
-    tally: &'a mut Tally,
+    tally: &'a mut TurnTally,
 }
 
 /// Answers the queries of one worker from its cache.
 pub struct Processor {
     cache: Cache,
     hash: KeyedHash,
-    rules: Rules,
-    policy: Arc<Policy>,
+    rules: AnswerConfig,
+    policy: Arc<QueryPolicy>,
     /// Unix time at second 0 of the worker's clock.
     epoch: u32,
     level: Level,
@@ -168,7 +168,7 @@ pub struct Processor {
 
 impl Processor {
     /// Creates a processor on `cache`, whose entries are found by `hash`.
-    pub fn new(cache: Cache, hash: KeyedHash, rules: Rules, policy: Arc<Policy>) -> Self {
+    pub fn new(cache: Cache, hash: KeyedHash, rules: AnswerConfig, policy: Arc<QueryPolicy>) -> Self {
         let slot = || Slot {
             query: Query::default(),
             verdict: Verdict::Drop(DropReason::NotIp),
@@ -198,10 +198,10 @@ impl Processor {
         frames: &mut Frames,
         burst: &mut [Frame],
         stats: &WorkerStats,
-    ) -> (Fates<'_>, Tally) {
+    ) -> (Fates<'_>, TurnTally) {
         let len = burst.len().min(BURST);
         let burst = &mut burst[..len];
-        let mut tally = Tally::default();
+        let mut tally = TurnTally::default();
         let mut job = Job { now, checksums, frames, burst, stats, tally: &mut tally };
         let left = if checksums == Checksums::Trust {
             // Trusted checksums may be partial, so each reply needs a new one over all of its
@@ -243,12 +243,12 @@ impl Processor {
     }
 
     /// Returns the policy that decides which queries are answered.
-    pub fn policy(&self) -> &Policy {
+    pub fn policy(&self) -> &QueryPolicy {
         &self.policy
     }
 
     /// Replaces the policy.
-    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+    pub fn set_policy(&mut self, policy: Arc<QueryPolicy>) {
         self.policy = policy;
     }
 
@@ -263,13 +263,13 @@ impl Processor {
     }
 
     /// Returns the rules for replies.
-    pub fn rules(&self) -> &Rules {
+    pub fn rules(&self) -> &AnswerConfig {
         &self.rules
     }
 }
 
 /// Counts an answer by its response code and its age.
-fn count(status: Status, age: Age, stats: &WorkerStats, tally: &mut Tally) {
+fn count(status: Status, age: Age, stats: &WorkerStats, tally: &mut TurnTally) {
     match age {
         _ if !matches!(status.rcode(), rcode::NOERROR | rcode::NXDOMAIN) => {
             stats.add(Counter::CachedFailure, 1)

@@ -10,9 +10,9 @@ use crate::{
     dns::{QUESTION_MAX, answer::Answer, header, query::Query},
     doorbell::Doorbell,
     latency::Mailbox,
-    log::Source,
+    log::AnswerSource,
     packet::{Envelope, HEADERS_MAX},
-    policy::Policy,
+    policy::QueryPolicy,
     stats::WorkerStats,
 };
 use crossbeam_queue::ArrayQueue;
@@ -47,7 +47,7 @@ pub struct Punt {
     /// Whether the answer was cached before it was requested, as a failure may be (RFC 9520).
     pub known: bool,
     /// Source of the answer, for the log.
-    pub source: Source,
+    pub source: AnswerSource,
     head: [u8; HEAD_MAX],
     head_len: u16,
 }
@@ -75,7 +75,7 @@ impl Punt {
             generation: 0,
             answer: None,
             known: false,
-            source: Source::default(),
+            source: AnswerSource::default(),
             head: [0; HEAD_MAX],
             head_len: 0,
         })
@@ -120,7 +120,7 @@ pub struct Link {
     /// Whether the worker ends after it has left its loop.
     stop: AtomicBool,
     /// New policy, until the worker takes it.
-    policy: ArrayQueue<Arc<Policy>>,
+    policy: ArrayQueue<Arc<QueryPolicy>>,
     punts: ArrayQueue<Box<Punt>>,
     answers: ArrayQueue<Box<Punt>>,
     generation: Arc<AtomicU64>,
@@ -243,12 +243,12 @@ impl Link {
 
     /// Gives the worker another policy, which replaces one that it has not taken yet. The worker
     /// takes it within a second.
-    pub fn set_policy(&self, policy: Arc<Policy>) {
+    pub fn set_policy(&self, policy: Arc<QueryPolicy>) {
         self.policy.force_push(policy);
     }
 
     /// Returns a new policy for the worker, if there is one.
-    pub fn new_policy(&self) -> Option<Arc<Policy>> {
+    pub fn new_policy(&self) -> Option<Arc<QueryPolicy>> {
         self.policy.pop()
     }
 

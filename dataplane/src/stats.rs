@@ -2,7 +2,7 @@
 //!
 //! Every received frame ends in exactly one [`Counter`] of the first group or one [`DropReason`],
 //! and every punt in exactly one of the second group, so the sums close: see
-//! [`Snapshot::unaccounted`].
+//! [`StatsSnapshot::unaccounted`].
 
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -170,8 +170,8 @@ impl WorkerStats {
 
     /// Returns a copy of all counters. Each is exact, but while the worker runs they are read at
     /// slightly different instants.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
+    pub fn snapshot(&self) -> StatsSnapshot {
+        StatsSnapshot {
             counters: self.0.counters.each_ref().map(|c| c.load(Relaxed)),
             drops: self.0.drops.each_ref().map(|c| c.load(Relaxed)),
         }
@@ -185,12 +185,12 @@ fn bump(cell: &AtomicU64, n: u64) {
 
 /// Copy of the counters of one worker, or their sum over several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct StatsSnapshot {
     counters: [u64; Counter::COUNT],
     drops: [u64; DropReason::COUNT],
 }
 
-impl Snapshot {
+impl StatsSnapshot {
     /// Returns the value of one counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.counters[counter as usize]
@@ -207,7 +207,7 @@ impl Snapshot {
     }
 
     /// Adds the counters of another worker.
-    pub fn merge(&mut self, other: &Snapshot) {
+    pub fn merge(&mut self, other: &StatsSnapshot) {
         for (to, from) in self.counters.iter_mut().zip(&other.counters) {
             *to += from;
         }

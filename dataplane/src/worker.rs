@@ -3,15 +3,15 @@
 use crate::{
     cache::{Cache, Churn, KeyedHash},
     clock::{self, Clock, Nanos, Secs},
-    demand::{Demand, Noter},
+    demand::{DemandLine, Noter},
     dns::{option::Options, reply},
     frame::Place,
     latency::{Latencies, Outcome},
     log::LogConfig,
     packet::Envelope,
-    policy::{Asker, Policy},
+    policy::{Asker, QueryPolicy},
     port::{Burst, Port, PortStats, RETURNS_MAX},
-    process::{Processor, Recorder, Rules, Slot, Tally, Verdict},
+    process::{AnswerConfig, Processor, Recorder, Slot, TurnTally, Verdict},
     punt::{Link, Published, Punt, Purpose},
     stats::{Counter, DropReason},
 };
@@ -20,13 +20,13 @@ use std::{io, sync::Arc, time::Duration};
 
 /// Settings of a worker.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct WorkerConfig {
     /// Size of the cache in bytes, including its index.
     pub cache_bytes: usize,
     /// Rules for replies.
-    pub rules: Rules,
+    pub rules: AnswerConfig,
     /// Policy that decides which queries are answered.
-    pub policy: Arc<Policy>,
+    pub policy: Arc<QueryPolicy>,
     /// Number of punt records: the most queries that may wait for the control plane at once.
     pub records: usize,
     /// Time that the worker polls for packets after the last one, before it sleeps in the kernel.
@@ -34,7 +34,7 @@ pub struct Settings {
     /// Setup of the query log; `None`: no log.
     pub log: Option<LogConfig>,
     /// Queue of the entries in demand to the control plane; `None`: they are not reported.
-    pub demand: Option<Arc<Demand>>,
+    pub demand: Option<Arc<DemandLine>>,
 }
 
 /// Time in which the sweep passes over the whole cache once, in seconds.
@@ -84,7 +84,7 @@ struct Housekeeping {
 
 /// Result of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum LoopTurn {
     /// Packets arrived or punts came back.
     Busy,
     /// There was nothing to do.
@@ -93,7 +93,7 @@ pub enum Turn {
 
 impl<P: Port> Worker<P> {
     /// Creates a worker on `port` with an empty cache.
-    pub fn new(port: P, link: Arc<Link>, clock: Clock, settings: &Settings) -> io::Result<Self> {
+    pub fn new(port: P, link: Arc<Link>, clock: Clock, settings: &WorkerConfig) -> io::Result<Self> {
         let cache = Cache::new(settings.cache_bytes, settings.rules.udp_limit)?;
         let latencies = Latencies::new().map_err(io::Error::other)?;
         let mut processor =
@@ -126,7 +126,7 @@ impl<P: Port> Worker<P> {
             let now = self.clock.nanos();
             let turn = self.turn(now);
             let swept = self.keep_house(now, turn);
-            if turn == Turn::Busy {
+            if turn == LoopTurn::Busy {
                 last_work = now;
             } else if !swept && now.saturating_sub(last_work) >= self.spin {
                 self.sleep(now)?;
@@ -146,7 +146,7 @@ impl<P: Port> Worker<P> {
     /// So are the answers to punts from the old port: their frames are addressed for another wire.
     pub fn replace_port<Q: Port>(mut self, port: Q) -> Worker<Q> {
         for _ in 0..LAST_TURNS {
-            if self.turn(self.clock.nanos()) == Turn::Idle {
+            if self.turn(self.clock.nanos()) == LoopTurn::Idle {
                 break;
             }
         }
@@ -180,7 +180,7 @@ impl<P: Port> Worker<P> {
 
     /// Runs one turn at the time `now`: receives a burst, answers it, answers the punts that have
     /// come back, and sends.
-    pub fn turn(&mut self, now: Nanos) -> Turn {
+    pub fn turn(&mut self, now: Nanos) -> LoopTurn {
         self.follow_generation();
         self.port.recv(&mut self.burst);
         let received = self.burst.len();
@@ -188,16 +188,16 @@ impl<P: Port> Worker<P> {
         let returned = self.answer_returned(now);
         self.port.flush();
         if received + returned == 0 {
-            return Turn::Idle;
+            return LoopTurn::Idle;
         }
         self.record(tally, now);
-        Turn::Busy
+        LoopTurn::Busy
     }
 
     /// Answers the burst just received.
-    fn answer_burst(&mut self, now: Nanos) -> Tally {
+    fn answer_burst(&mut self, now: Nanos) -> TurnTally {
         if self.burst.is_empty() {
-            return Tally::default();
+            return TurnTally::default();
         }
         let stats = &self.link.stats;
         stats.add(Counter::Received, self.burst.len() as u64);
@@ -325,7 +325,7 @@ impl<P: Port> Worker<P> {
     }
 
     /// Records service times: from the start of the turn that received a query until after its reply's kick.
-    fn record(&mut self, tally: Tally, start: Nanos) {
+    fn record(&mut self, tally: TurnTally, start: Nanos) {
         let end = self.clock.nanos();
         let took = end.saturating_sub(start);
         self.latencies.record(Outcome::Hit, took, tally.hits);
@@ -349,7 +349,7 @@ impl<P: Port> Worker<P> {
 
     /// Sweeps part of the cache, delivers histograms and log batches, and publishes once a second.
     /// Returns true if the sweep has more to do.
-    fn keep_house(&mut self, now: Nanos, turn: Turn) -> bool {
+    fn keep_house(&mut self, now: Nanos, turn: LoopTurn) -> bool {
         self.link.latencies.serve(&mut self.latencies);
         if let Some(log) = &mut self.log {
             log.keep(now);
@@ -366,7 +366,7 @@ impl<P: Port> Worker<P> {
             }
             self.publish();
         }
-        let steps = if turn == Turn::Busy { SWEEP_STEPS.0 } else { SWEEP_STEPS.1 };
+        let steps = if turn == LoopTurn::Busy { SWEEP_STEPS.0 } else { SWEEP_STEPS.1 };
         let steps = self.housekeeping.sweep_budget.min(u64::from(steps));
         self.housekeeping.sweep_budget -= steps;
         match &mut self.noter {

@@ -19,10 +19,10 @@ use ringdns_dataplane::{
     log::{Line, LogConfig, Sieve},
     packet,
     port::sim::SimPort,
-    process::{Processor, Rules},
+    process::{AnswerConfig, Processor},
     punt::Link,
-    stats::{Counter, DropReason, Snapshot, WorkerStats},
-    worker::{Settings, Worker},
+    stats::{Counter, DropReason, StatsSnapshot, WorkerStats},
+    worker::{Worker, WorkerConfig},
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -75,7 +75,7 @@ fn calls(run: impl FnOnce()) -> u64 {
     CALLS.get() - before
 }
 
-const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
+const RULES: AnswerConfig = AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
 const TTLS: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 86_400, ahead: 0 };
 
 fn query(name: &str, edns: bool) -> Message {
@@ -221,12 +221,12 @@ fn what_is_logged_is_so_without_allocating() {
 }
 
 /// Runs three hundred turns, which do not allocate. The log is collected every fifty turns.
-fn turns(log: Option<LogConfig>) -> Snapshot {
+fn turns(log: Option<LogConfig>) -> StatsSnapshot {
     const RECORDS: usize = 256;
     let line = log.as_ref().map(|log| log.line.clone());
     let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
     let link = Arc::new(Link::new(0, RECORDS, RECORDS, control, generation).unwrap());
-    let settings = Settings {
+    let settings = WorkerConfig {
         cache_bytes: BYTES_MIN,
         rules: RULES,
         policy: Arc::default(),

@@ -11,10 +11,10 @@ use ringdns_dataplane::{
         sim::{Faults, SimConfig, SimLink, SimPort},
         udp::UdpPort,
     },
-    process::Rules,
+    process::AnswerConfig,
     punt::Link,
     stats::Counter,
-    worker::{Settings, Turn, Worker},
+    worker::{LoopTurn, Worker, WorkerConfig},
 };
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -44,9 +44,9 @@ impl Scene {
         let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
         let link = Arc::new(Link::new(0, 8, 8, control, generation).unwrap());
         let line = Arc::new(Line::new(4));
-        let settings = Settings {
+        let settings = WorkerConfig {
             cache_bytes: BYTES_MIN,
-            rules: Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
+            rules: AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
             policy: Arc::default(),
             records: 8,
             spin: Duration::ZERO,
@@ -90,7 +90,7 @@ fn cache_counters_and_questions_under_way_outlive_the_port() {
     let mut scene = Scene::new();
     scene.ask(b'h');
     scene.ask(b'm');
-    assert_eq!(scene.worker.turn(NOW), Turn::Busy);
+    assert_eq!(scene.worker.turn(NOW), LoopTurn::Busy);
     let mut punt = scene.link.take().expect("a miss");
     // This query is received, but not processed yet.
     scene.ask(b'h');
@@ -104,12 +104,12 @@ fn cache_counters_and_questions_under_way_outlive_the_port() {
     // The answer cannot be sent to its client, but is cached.
     punt.answer = Some(Arc::new(answer()));
     scene.link.give_back(punt);
-    assert_eq!(worker.turn(NOW), Turn::Busy);
+    assert_eq!(worker.turn(NOW), LoopTurn::Busy);
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     for name in [b'h', b'm'] {
         client.send_to(&query(name), server).unwrap();
-        while worker.turn(NOW) == Turn::Idle {}
+        while worker.turn(NOW) == LoopTurn::Idle {}
         let mut reply = [0; 64];
         let (len, from) = client.recv_from(&mut reply).unwrap();
         assert_eq!((len, from, reply[3] & 0xf), (19, server, rcode::NXDOMAIN));
@@ -141,7 +141,7 @@ fn what_was_logged_says_by_which_port_it_came() {
     let mut worker = worker.replace_port(port);
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.send_to(&query(b'h'), server).unwrap();
-    while worker.turn(NOW) == Turn::Idle {}
+    while worker.turn(NOW) == LoopTurn::Idle {}
     // Back to the first port, with an empty batch in hand.
     let (port, back) = SimPort::pair(&SimConfig::default()).unwrap();
     let worker = worker.replace_port(port);

@@ -7,10 +7,10 @@
 
 use hickory_proto::op::Message;
 use libfuzzer_sys::fuzz_target;
-use ringdns_dataplane::{access::AccessList, cache::{BYTES_MIN, Cache, KeyedHash}, checksum::Checksums, dns::{answer::{Answer, TtlRules}, cookie::Cookies, query::Query, rcode}, frame::{Frame, Frames, Place}, packet::{self, Envelope}, policy::Policy, port::BURST, process::{Processor, Rules, Verdict}, stats::{Counter, WorkerStats}};
+use ringdns_dataplane::{access::AccessList, cache::{BYTES_MIN, Cache, KeyedHash}, checksum::Checksums, dns::{answer::{Answer, TtlRules}, cookie::Cookies, query::Query, rcode}, frame::{Frame, Frames, Place}, packet::{self, Envelope}, policy::QueryPolicy, port::BURST, process::{Processor, AnswerConfig, Verdict}, stats::{Counter, WorkerStats}};
 use std::sync::Arc;
 
-const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
+const RULES: AnswerConfig = AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
 const TTL: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 60, ahead: 0 };
 const FRAMES: u32 = BURST as u32;
 
@@ -47,10 +47,10 @@ fn known() -> Processor {
 }
 
 /// Returns a policy with every option enabled.
-fn policy() -> Arc<Policy> {
+fn policy() -> Arc<QueryPolicy> {
     let deny = ["198.51.100.0/24".parse().expect("a prefix")];
     let allow = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix"));
-    Arc::new(Policy {
+    Arc::new(QueryPolicy {
         access: AccessList::new(&allow, &deny).expect("few prefixes"),
         cookies: Some(Cookies::new([7; 16], None)),
         ..Policy::default()

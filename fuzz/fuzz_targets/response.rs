@@ -8,7 +8,7 @@ use ringdns_dataplane::dns::{
     answer::{Answer, TtlRules},
     option::Options,
     query::Query,
-    reply::{self, Age, Limits},
+    reply::{self, Age, ReplyLimits},
 };
 
 const TTL: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 60, ahead: 0 };
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(answer.ttls.len(), records);
     let mut buffer = QUERY.to_vec();
     buffer.resize(65_535 + 64, 0xee);
-    let limits = Limits { reply: 65_535, advertise: 1232, options: Options::default() };
+    let limits = ReplyLimits { reply: 65_535, advertise: 1232, options: Options::default() };
     for age in [Age::Fresh(0), Age::Fresh(u32::MAX), Age::Stale(30)] {
         let reply = reply::answer(&mut buffer, QUERY.len(), &query, answer.view(), age, &limits);
         assert!(reply.len <= limits.reply);

@@ -16,7 +16,7 @@ use ringdns_dataplane::{
     process::Recorder,
     punt::Link,
     stats::{Counter, WorkerStats},
-    worker::{Settings, Turn, Worker},
+    worker::{LoopTurn, Worker, WorkerConfig},
 };
 use std::{
     io,
@@ -104,7 +104,7 @@ pub fn misses(meter: &mut dyn Meter) -> Result<u64> {
 fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link>)> {
     let control = Arc::new(Doorbell::new()?);
     let link = Arc::new(Link::new(0, records, records, control, Arc::new(AtomicU64::new(0)))?);
-    let settings = Settings {
+    let settings = WorkerConfig {
         cache_bytes: CACHE,
         rules: RULES,
         policy: stage::policy(stage::ALLOW)?,
@@ -174,7 +174,7 @@ pub fn turn_hit(meter: &mut dyn Meter) -> Result<u64> {
         worker.turn(NOW_NANOS);
     }
     for _ in 0..TURNS {
-        meter.measure(&mut || assert_eq!(worker.turn(NOW_NANOS), Turn::Busy));
+        meter.measure(&mut || assert_eq!(worker.turn(NOW_NANOS), LoopTurn::Busy));
     }
     expect(&link.stats, Counter::Hit, (WARM_TURNS + TURNS) * BURST)?;
     Ok((TURNS * BURST) as u64)
@@ -189,7 +189,7 @@ pub fn turn_miss(meter: &mut dyn Meter) -> Result<u64> {
         worker.turn(NOW_NANOS);
     }
     for _ in 0..TURNS {
-        meter.measure(&mut || assert_eq!(worker.turn(NOW_NANOS), Turn::Busy));
+        meter.measure(&mut || assert_eq!(worker.turn(NOW_NANOS), LoopTurn::Busy));
     }
     expect(&link.stats, Counter::Punted, (WARM_TURNS + TURNS) * BURST)?;
     Ok((TURNS * BURST) as u64)
@@ -210,7 +210,7 @@ pub fn turn_returned(meter: &mut dyn Meter) -> Result<u64> {
     }
     worker.port().quiet = true;
     while link.has_returned() {
-        meter.measure(&mut || assert_eq!(worker.turn(NOW_NANOS), Turn::Busy));
+        meter.measure(&mut || assert_eq!(worker.turn(NOW_NANOS), LoopTurn::Busy));
     }
     expect(&link.stats, Counter::PuntAnswered, TURNS * BURST)?;
     Ok((TURNS * BURST) as u64)

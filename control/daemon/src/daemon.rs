@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use ringdns_common::{backroom::Backroom, cores, counters::Total};
 use ringdns_config::{Config, Problem};
 use ringdns_dataplane::{
-    clock::Clock, demand::Demand, doorbell::Doorbell, log::Line, policy::Policy, punt::Link,
+    clock::Clock, demand::DemandLine, doorbell::Doorbell, log::Line, policy::QueryPolicy, punt::Link,
 };
 use ringdns_fleet::Fleet;
 use ringdns_querylog as log;
@@ -188,7 +188,7 @@ pub fn resolver(
 /// Returns the TCP listener that a configuration describes.
 pub fn listener(
     config: &Config,
-    policy: Arc<Policy>,
+    policy: Arc<QueryPolicy>,
     resolver: Arc<Resolver>,
     log: Option<Arc<QueryLog>>,
 ) -> Arc<Listener> {
@@ -221,13 +221,13 @@ fn raise_file_limit() -> usize {
 struct Plane {
     config: Config,
     source: Source,
-    policy: Arc<Policy>,
+    policy: Arc<QueryPolicy>,
     clock: Clock,
     receiving: Arc<Receiving>,
     notices: Arc<Notices>,
     links: Vec<Arc<Link>>,
     lines: Vec<Arc<Line>>,
-    demands: Vec<Arc<Demand>>,
+    demands: Vec<Arc<DemandLine>>,
     resolver: Arc<Resolver>,
     fleet: Option<Arc<Fleet>>,
     steering: Arc<Mutex<Option<Steering>>>,

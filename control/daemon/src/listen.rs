@@ -12,11 +12,11 @@ use ringdns_dataplane::{
         header,
         option::OPT_MAX,
         query::{Query, Reject},
-        reply::{self, Limits},
+        reply::{self, ReplyLimits},
     },
-    log::{Logged, Outcome, Protocol, Source},
-    policy::{Asker, Policy, Refusal},
-    process::Rules,
+    log::{AnswerSource, Logged, Outcome, Protocol},
+    policy::{Asker, QueryPolicy, Refusal},
+    process::AnswerConfig,
 };
 use ringdns_querylog::QueryLog;
 use ringdns_resolver::{Resolved, Resolver};
@@ -70,8 +70,8 @@ counters! {
 /// Server of queries over TCP.
 pub struct Listener {
     resolver: Arc<Resolver>,
-    policy: ArcSwap<Policy>,
-    rules: Rules,
+    policy: ArcSwap<QueryPolicy>,
+    rules: AnswerConfig,
     bounds: TcpConfig,
     seats: Arc<Seats>,
     /// `None`: nothing is logged.
@@ -84,8 +84,8 @@ impl Listener {
     /// Returns a listener for any number of addresses.
     pub fn new(
         resolver: Arc<Resolver>,
-        policy: Arc<Policy>,
-        rules: Rules,
+        policy: Arc<QueryPolicy>,
+        rules: AnswerConfig,
         bounds: TcpConfig,
         log: Option<Arc<QueryLog>>,
     ) -> Arc<Self> {
@@ -95,7 +95,7 @@ impl Listener {
     }
 
     /// Replaces the policy for queries.
-    pub fn set_policy(&self, policy: Arc<Policy>) {
+    pub fn set_policy(&self, policy: Arc<QueryPolicy>) {
         self.policy.store(policy);
     }
 
@@ -246,7 +246,7 @@ impl Listener {
         // Keep only what a reply needs: padding must not take memory until the answer is there.
         message.truncate((header::LEN + query.question_len()).min(message.len()));
         message.shrink_to_fit();
-        let limits = Limits { reply: MESSAGE_MAX, advertise: self.rules.udp_limit, options };
+        let limits = ReplyLimits { reply: MESSAGE_MAX, advertise: self.rules.udp_limit, options };
         let resolved = match verdict {
             Ok(()) => Ok(self.resolver.resolve(&query.key).await),
             Err(reject) => Err(reject),
@@ -266,7 +266,7 @@ impl Listener {
         if let Some(log) = &self.log {
             let (rcode, outcome, source) = match &resolved {
                 Ok(resolved) => self.outcome(resolved),
-                Err(reject) => (reject.rcode(), Outcome::Rejected, Source::default()),
+                Err(reject) => (reject.rcode(), Outcome::Rejected, AnswerSource::default()),
             };
             log.note_tcp(
                 &query,
@@ -287,13 +287,13 @@ impl Listener {
     }
 
     /// Returns response code, outcome and source of an answer for the query log.
-    fn outcome(&self, resolved: &Resolved) -> (u16, Outcome, Source) {
+    fn outcome(&self, resolved: &Resolved) -> (u16, Outcome, AnswerSource) {
         let rcode = resolved.answer.status.rcode();
         let age = resolved.age(self.resolver.clock().secs(), self.rules.stale_ttl);
         (rcode.into(), resolved.source.outcome(rcode, age), resolved.source)
     }
 
-    fn reply(&self, message: &[u8], query: &Query, resolved: &Resolved, limits: &Limits<'_>) -> Vec<u8> {
+    fn reply(&self, message: &[u8], query: &Query, resolved: &Resolved, limits: &ReplyLimits<'_>) -> Vec<u8> {
         let view = resolved.answer.view();
         let head = header::LEN + query.question_len();
         let room = (head + view.wire.len() + OPT_MAX).min(MESSAGE_MAX);
@@ -304,7 +304,7 @@ impl Listener {
     }
 }
 
-fn rejection(message: &[u8], query: &Query, reject: Reject<'_>, limits: &Limits<'_>) -> Option<Vec<u8>> {
+fn rejection(message: &[u8], query: &Query, reject: Reject<'_>, limits: &ReplyLimits<'_>) -> Option<Vec<u8>> {
     let mut framed = framed(message, message.len() + OPT_MAX);
     let len = reply::reject(&mut framed[2..], query, reject, limits);
     (len > 0).then(|| finish(framed, len))

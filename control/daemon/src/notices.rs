@@ -4,7 +4,7 @@
 use parking_lot::Mutex;
 use ringdns_dataplane::{
     punt::Link,
-    stats::{Counter, DropReason, Snapshot},
+    stats::{Counter, DropReason, StatsSnapshot},
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
@@ -78,7 +78,7 @@ impl Notices {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let mut sum = Snapshot::default();
+            let mut sum = StatsSnapshot::default();
             links.iter().for_each(|link| sum.merge(&link.stats.snapshot()));
             let seen = watch.look(&sum);
             if let Some(line) = seen.log {
@@ -119,7 +119,7 @@ enum Line {
 
 impl Watch {
     /// Evaluates the counters at the end of a period.
-    fn look(&mut self, sum: &Snapshot) -> Seen {
+    fn look(&mut self, sum: &StatsSnapshot) -> Seen {
         let now = (sum.get(Counter::Received), sum.dropped(DropReason::BadChecksum));
         let then = self.totals.front().copied().unwrap_or(now);
         self.totals.push_back(now);

@@ -2,12 +2,12 @@
 
 use ringdns_config as config;
 use ringdns_config::{Config, Problem, secrets};
-use ringdns_dataplane::{access::AccessList, dns::cookie::Cookies, policy::Policy};
+use ringdns_dataplane::{access::AccessList, dns::cookie::Cookies, policy::QueryPolicy};
 use std::net::{IpAddr, SocketAddr};
 
 /// Returns the policy that `config` describes.
-pub fn policy(config: &Config) -> Result<Policy, Problem> {
-    Ok(Policy {
+pub fn policy(config: &Config) -> Result<QueryPolicy, Problem> {
+    Ok(QueryPolicy {
         access: access(&config.access)?,
         refusal: config.access.refusal,
         cookies: cookies(&config.cookies)?,
@@ -25,7 +25,7 @@ fn access(config: &config::AccessConfig) -> Result<AccessList, Problem> {
 }
 
 /// Returns warnings about a policy that is valid but probably not intended.
-pub fn warnings(config: &Config, policy: &Policy) -> Vec<String> {
+pub fn warnings(config: &Config, policy: &QueryPolicy) -> Vec<String> {
     let open = |address: &&SocketAddr| {
         let share =
             if address.is_ipv4() { policy.access.v4.share() } else { policy.access.v6.share() / V6_IN_USE };

@@ -9,7 +9,7 @@ use crate::{listen::Listener, policy, preflight};
 use parking_lot::Mutex;
 use ringdns_api::Reloaded;
 use ringdns_config::{Config, ConfigError, Problem};
-use ringdns_dataplane::{policy::Policy, punt::Link};
+use ringdns_dataplane::{policy::QueryPolicy, punt::Link};
 use ringdns_resolver::Resolver;
 use std::{
     collections::BTreeSet,
@@ -57,14 +57,14 @@ pub struct Reloader {
 /// Configuration in effect.
 struct Running {
     tables: Tables,
-    policy: Arc<Policy>,
+    policy: Arc<QueryPolicy>,
 }
 
 impl Reloader {
     /// Returns a reloader for a process that was started with `source`.
     pub fn new(
         source: Source,
-        policy: Arc<Policy>,
+        policy: Arc<QueryPolicy>,
         resolver: Arc<Resolver>,
         listener: Arc<Listener>,
         links: Vec<Arc<Link>>,

@@ -22,7 +22,7 @@ use ringdns_dataplane::{
     checksum::Checksums,
     clock::Clock,
     dns::{header, key::Key, query::Query},
-    log::{Outcome, Protocol, Source, Tier},
+    log::{AnswerSource, Outcome, Protocol, Tier},
     packet::Envelope,
     process::Recorder,
     stats::{Counter, WorkerStats},
@@ -129,7 +129,7 @@ fn work(
     let frame = frame(&names::query_message(&names::name("www.example")?, [1, 1], 0, header::RD, None));
     let (envelope, _) = Envelope::open(&frame, Checksums::Trust).ok().context("no frame")?;
     let (began, mut turns) = (Instant::now(), 0u64);
-    let source = Source::of(Tier::Core);
+    let source = AnswerSource::of(Tier::Core);
     while !over.load(Ordering::Relaxed) {
         let now = clock.nanos();
         for i in 0..BURST {

@@ -6,7 +6,7 @@ use ringdns_common::names;
 use ringdns_dataplane::{
     checksum::Checksums,
     dns::{key::Key, rcode},
-    log::{Outcome, Protocol, Source, Tier},
+    log::{AnswerSource, Outcome, Protocol, Tier},
     packet::{self, Envelope},
     process::Recorder,
     stats::{Counter, WorkerStats},
@@ -52,7 +52,7 @@ impl Worker {
         packet::address(&mut frame, server.parse().unwrap(), client, message.len(), Checksums::Verify)
             .unwrap();
         let (envelope, _) = Envelope::open(&frame, Checksums::Verify).unwrap();
-        let source = Source { tier: Tier::Upstream, upstream: Some(1), upstream_us: 900 };
+        let source = AnswerSource { tier: Tier::Upstream, upstream: Some(1), upstream_us: 900 };
         self.recorder.note_returned(5_000_000, &frame, envelope, &key, (source, Outcome::Miss));
         self.recorder.settle(5_001_000, &self.stats);
     }
@@ -81,7 +81,7 @@ fn over_tcp(client: &str, outcome: Outcome) -> Logged<'static> {
         rcode: 0,
         answer_bytes: 60,
         service_ns: 70_000,
-        source: Source::of(Tier::Host),
+        source: AnswerSource::of(Tier::Host),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::upstream;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{answer::Answer, reply::Age},
-    log::Source,
+    log::AnswerSource,
 };
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct Resolved {
     /// Whether the answer was known before the question.
     pub known: bool,
     /// Source of the answer, for the log.
-    pub source: Source,
+    pub source: AnswerSource,
 }
 
 impl Resolved {

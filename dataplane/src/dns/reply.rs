@@ -24,7 +24,7 @@ pub enum Age {
 
 /// Limits and options of this server that apply to replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits<'a> {
+pub struct ReplyLimits<'a> {
     /// Largest reply in bytes.
     pub reply: usize,
     /// UDP size that we advertise, in bytes (RFC 6891 section 6.2.5; RFC 9715: 1232).
@@ -47,14 +47,14 @@ pub struct Reply {
 /// Turns the query of `query_len` bytes at the start of `message` into its reply, in place.
 ///
 /// `message[..12 + question_len]` is the query's header and question; ID and question stay as the
-/// client wrote them. `message` must be at least [`Limits::reply`] bytes long.
+/// client wrote them. `message` must be at least [`ReplyLimits::reply`] bytes long.
 pub fn answer(
     message: &mut [u8],
     query_len: usize,
     query: &Query,
     view: View<'_>,
     age: Age,
-    limits: &Limits<'_>,
+    limits: &ReplyLimits<'_>,
 ) -> Reply {
     let most = limits.reply.min(message.len());
     let records = header::LEN + query.question_len();
@@ -82,7 +82,7 @@ fn fill(
     view: View<'_>,
     age: Age,
     errors: Errors,
-    limits: &Limits<'_>,
+    limits: &ReplyLimits<'_>,
 ) -> Reply {
     let records = header::LEN + query.question_len();
     let mut sum = u64::from(view.sum);
@@ -122,9 +122,9 @@ fn fill(
 }
 
 /// Turns the query at the start of `message` into the error that rejects it. Returns the reply's
-/// length: 0 if the message is not to be answered. `message` must be at least [`Limits::reply`]
+/// length: 0 if the message is not to be answered. `message` must be at least [`ReplyLimits::reply`]
 /// bytes long.
-pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &Limits<'_>) -> usize {
+pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &ReplyLimits<'_>) -> usize {
     match reject {
         Reject::Drop(_) => return 0,
         Reject::Header(rcode) => {
@@ -153,7 +153,7 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &Li
 
 /// Turns the query at the start of `message` into the answer with this server's name: one TXT
 /// record (RFC 4892 section 2).
-fn identity(message: &mut [u8], query: &Query, text: &[u8], limits: &Limits<'_>) -> usize {
+fn identity(message: &mut [u8], query: &Query, text: &[u8], limits: &ReplyLimits<'_>) -> usize {
     let at = header::LEN + query.question_len();
     // The name is the question's. The TTL is zero, since nobody needs to cache this.
     let [t1, t0, c1, c0] = zerocopy::transmute!([U16::new(rtype::TXT), U16::new(CLASS_CH)]);
@@ -173,7 +173,7 @@ fn finish(
     [questions, answers]: [u16; 2],
     rcode: u16,
     errors: Errors,
-    limits: &Limits<'_>,
+    limits: &ReplyLimits<'_>,
 ) -> usize {
     let mut len = end;
     if let Some(edns) = &query.edns {
@@ -245,7 +245,7 @@ fn write_opt(
     at: usize,
     edns: &Edns,
     rcode_high: u8,
-    limits: &Limits<'_>,
+    limits: &ReplyLimits<'_>,
 ) -> u64 {
     let [size1, size0] = limits.advertise.to_be_bytes();
     let dnssec_ok = u8::from(edns.dnssec_ok) << 7;

@@ -11,7 +11,7 @@ use super::{
     option::Options,
     query::{Query, Reject},
     rcode,
-    reply::{self, Age, Limits},
+    reply::{self, Age, ReplyLimits},
     testing::*,
 };
 use crate::{checksum, stats::DropReason};
@@ -28,8 +28,11 @@ use hickory_proto::{
 use proptest::prelude::*;
 use std::{net::Ipv4Addr, str::FromStr};
 
-const LIMITS: Limits =
-    Limits { reply: 1232, advertise: 1232, options: Options { cookie: None, nsid: None, keepalive: None } };
+const LIMITS: ReplyLimits = ReplyLimits {
+    reply: 1232,
+    advertise: 1232,
+    options: Options { cookie: None, nsid: None, keepalive: None },
+};
 
 fn parse(message: &[u8]) -> Result<Query, Reject<'static>> {
     let mut query = Query::default();
@@ -37,11 +40,11 @@ fn parse(message: &[u8]) -> Result<Query, Reject<'static>> {
 }
 
 /// Returns the reply to `query` from `answer`, as the client reads it.
-fn replied(query: &[u8], answer: &Answer, age: Age, limits: Limits) -> (Message, Vec<u8>) {
+fn replied(query: &[u8], answer: &Answer, age: Age, limits: ReplyLimits) -> (Message, Vec<u8>) {
     let parsed = parse(query).unwrap();
     let mut buffer = query.to_vec();
     buffer.resize(2048, 0xee);
-    let limits = Limits { reply: parsed.udp_limit(limits.reply as u16), ..limits };
+    let limits = ReplyLimits { reply: parsed.udp_limit(limits.reply as u16), ..limits };
     let reply = reply::answer(&mut buffer, query.len(), &parsed, answer.view(), age, &limits);
     buffer.truncate(reply.len);
     let sum = |bytes: &[u8]| checksum::sum(bytes, 0);

@@ -1,6 +1,6 @@
 //! Records, batches of records, and the line that batches travel on.
 
-use super::{Outcome, Protocol, Source, Tier};
+use super::{AnswerSource, Outcome, Protocol, Tier};
 use crate::{clock::Nanos, dns::QUESTION_MAX, simd::BLOCK};
 use crossbeam_queue::ArrayQueue;
 use std::net::Ipv6Addr;
@@ -125,7 +125,11 @@ impl Batch {
             rcode: record.rcode,
             answer_bytes: record.answer_bytes,
             service_ns: record.service_ns,
-            source: Source { tier: record.tier, upstream: record.upstream, upstream_us: record.upstream_us },
+            source: AnswerSource {
+                tier: record.tier,
+                upstream: record.upstream,
+                upstream_us: record.upstream_us,
+            },
         })
     }
 }
@@ -151,7 +155,7 @@ pub struct Logged<'a> {
     /// Time until it was sent, in nanoseconds; saturating.
     pub service_ns: u32,
     /// Source of the answer.
-    pub source: Source,
+    pub source: AnswerSource,
 }
 
 /// Line between a worker and the collector. Each direction has as many slots as there are batches,

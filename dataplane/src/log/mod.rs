@@ -86,7 +86,7 @@ labelled! {
 
 /// Source of an answer, and the time that the upstream took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Source {
+pub struct AnswerSource {
     /// Tier that had the answer.
     pub tier: Tier,
     /// Number of the upstream, if the answer came from one of the first 256.
@@ -95,10 +95,10 @@ pub struct Source {
     pub upstream_us: u32,
 }
 
-impl Source {
+impl AnswerSource {
     /// Returns a source without an upstream.
     pub fn of(tier: Tier) -> Self {
-        Source { tier, ..Source::default() }
+        AnswerSource { tier, ..AnswerSource::default() }
     }
 
     /// Returns the outcome of a query answered from this source with this response code and age.

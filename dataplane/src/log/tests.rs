@@ -11,10 +11,10 @@ use crate::{
     doorbell::Doorbell,
     packet::tests::{every_kind, frame_from, received},
     port::sim::{SimConfig, SimLink, SimPort},
-    process::Rules,
+    process::AnswerConfig,
     punt::Link,
     stats::{Counter, WorkerStats},
-    worker::{Settings, Worker},
+    worker::{Worker, WorkerConfig},
 };
 use etherparse::{NetSlice, SlicedPacket};
 use hickory_proto::{
@@ -45,9 +45,9 @@ impl Scene {
         let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
         let link = Arc::new(Link::new(0, 64, 64, control, generation).unwrap());
         let line = Arc::new(Line::new(batches));
-        let settings = Settings {
+        let settings = WorkerConfig {
             cache_bytes: cache::BYTES_MIN,
-            rules: Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
+            rules: AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
             policy: Arc::default(),
             records: 64,
             spin: Duration::ZERO,
@@ -119,18 +119,18 @@ const KINDS: [Kind; 11] = [
     Kind::Response,
 ];
 
-const ELSEWHERE: Source = Source { tier: Tier::Upstream, upstream: Some(3), upstream_us: 77 };
+const ELSEWHERE: AnswerSource = AnswerSource { tier: Tier::Upstream, upstream: Some(3), upstream_us: 77 };
 
 impl Kind {
-    fn expected(self) -> Option<(Outcome, Source)> {
-        let core = Source::of(Tier::Core);
+    fn expected(self) -> Option<(Outcome, AnswerSource)> {
+        let core = AnswerSource::of(Tier::Core);
         Some(match self {
             Kind::Fresh | Kind::Nothing | Kind::Many => (Outcome::Hit, core),
             Kind::Stale => (Outcome::Stale, core),
             Kind::Failed => (Outcome::Failure, core),
-            Kind::Host => (Outcome::Hit, Source::of(Tier::Host)),
+            Kind::Host => (Outcome::Hit, AnswerSource::of(Tier::Host)),
             Kind::Upstream => (Outcome::Miss, ELSEWHERE),
-            Kind::Version | Kind::Class | Kind::Operation => (Outcome::Rejected, Source::default()),
+            Kind::Version | Kind::Class | Kind::Operation => (Outcome::Rejected, AnswerSource::default()),
             Kind::Response => return None,
         })
     }
@@ -193,7 +193,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 /// Content of a record, read or expected.
-type Told = (Ipv6Addr, Vec<u8>, Protocol, Outcome, u16, u16, u32, Source);
+type Told = (Ipv6Addr, Vec<u8>, Protocol, Outcome, u16, u16, u32, AnswerSource);
 
 /// Reads a reply with another implementation: its receiver, the question in lowercase, the response
 /// code, and its size.
@@ -242,7 +242,7 @@ proptest! {
             };
             let mut query = testing::query(&name, RecordType::A);
             let plain = testing::query(&name.to_ascii_lowercase(), RecordType::A);
-            let core = matches!(asked.kind.expected(), Some((_, Source { tier: Tier::Core, .. })));
+            let core = matches!(asked.kind.expected(), Some((_, AnswerSource { tier: Tier::Core, .. })));
             if core {
                 let key = testing::parsed(&plain).key;
                 scene.file(&key, &asked.kind.answer(&plain));
@@ -281,7 +281,7 @@ proptest! {
         let mut records = scene.collect(told);
         let of = |question: &[u8]| {
             let digits: String = question.iter().skip(2).take_while(|b| b.is_ascii_digit()).map(|b| char::from(*b)).collect();
-            digits.parse().map_or((Outcome::Rejected, Source::default()), |number: usize| kinds[number].expected().unwrap())
+            digits.parse().map_or((Outcome::Rejected, AnswerSource::default()), |number: usize| kinds[number].expected().unwrap())
         };
         let mut replies: Vec<Told> = scene.wire.replies().iter().map(|frame| {
             let (client, question, rcode, bytes) = read(frame);
@@ -433,7 +433,7 @@ fn a_batch_waits_no_longer_than_a_tenth_of_a_second() {
     let frame = frame_from(client, every_kind().next().unwrap().0, &query);
     let (envelope, _) = crate::packet::Envelope::open(&frame, Checksums::Verify).unwrap();
     let note = |log: &mut Recorder, at| {
-        log.note_returned(at, &frame, envelope, &key, (Source::default(), Outcome::Hit));
+        log.note_returned(at, &frame, envelope, &key, (AnswerSource::default(), Outcome::Hit));
     };
     const MILLI: Nanos = 1_000_000;
     log.keep(0);

@@ -1,6 +1,6 @@
 //! The closer look: handles every kind of query, and every outcome.
 
-use super::{Job, Rules, Slot, Verdict, count};
+use super::{AnswerConfig, Job, Slot, Verdict, count};
 use crate::{
     cache::{Cache, Freshness, KeyedHash},
     dns::{
@@ -9,9 +9,9 @@ use crate::{
         rcode,
         reply::{self, Age},
     },
-    log::{Outcome, Source, Tier},
+    log::{AnswerSource, Outcome, Tier},
     packet::Envelope,
-    policy::{Asker, Policy},
+    policy::{Asker, QueryPolicy},
     stats::{Counter, DropReason},
 };
 
@@ -19,8 +19,8 @@ use crate::{
 pub struct Closer<'a, 'b> {
     pub cache: &'a mut Cache,
     pub hash: KeyedHash,
-    pub rules: &'a Rules,
-    pub policy: &'a Policy,
+    pub rules: &'a AnswerConfig,
+    pub policy: &'a QueryPolicy,
     /// The Unix time, wrapping.
     pub unix: u32,
     pub job: &'a mut Job<'b>,
@@ -70,7 +70,7 @@ impl Closer<'_, '_> {
                     }
                 };
                 *rcode = hit.view.status.rcode().into();
-                *outcome = Source::of(Tier::Core).outcome(hit.view.status.rcode(), age);
+                *outcome = AnswerSource::of(Tier::Core).outcome(hit.view.status.rcode(), age);
                 count(hit.view.status, age, stats, tally);
                 let buffer = frames.buffer(frame);
                 let limits = self.rules.limits(query, options);

@@ -1,7 +1,7 @@
 //! The passes over a burst, compiled once per [level](crate::simd::Level) of processor.
 
 use super::{
-    Job, Processor, Tally, count,
+    Job, Processor, TurnTally, count,
     glance::{Conditions, Glance, Opt, Seen},
 };
 use crate::{
@@ -114,7 +114,7 @@ struct Last<'a> {
     cache: &'a mut Cache,
     frames: &'a mut Frames,
     stats: &'a WorkerStats,
-    tally: &'a mut Tally,
+    tally: &'a mut TurnTally,
     /// Number of replies already counted one by one.
     counted: u64,
     now: Secs,

@@ -1,7 +1,7 @@
 //! Recorder of a worker's query log.
 
 use crate::log::{
-    Batch, Line, LogConfig, Outcome, Picks, Protocol, Sieve, Source, Tier,
+    AnswerSource, Batch, Line, LogConfig, Outcome, Picks, Protocol, Sieve, Tier,
     batch::{ROOM, Record},
 };
 use crate::{
@@ -98,7 +98,7 @@ impl Recorder {
         };
         let rcode = window[message + 3] & header::RCODE as u8;
         let udp_len = u16::from_be_bytes(*plain::bytes(window, message - 4));
-        let fates = (Source::of(Tier::Core), hit(rcode));
+        let fates = (AnswerSource::of(Tier::Core), hit(rcode));
         let reply = Reply { at, client, answer_bytes: udp_len - 8, rcode: rcode.into() };
         self.note(reply, fates, glanced.len, |question| {
             question[..BLOCK].copy_from_slice(glanced.block);
@@ -111,8 +111,8 @@ impl Recorder {
     /// Notes a reply that needed a closer look.
     fn note_slot(&mut self, at: Nanos, packet: &[u8], slot: &Slot) {
         let source = match slot.outcome {
-            Outcome::Rejected => Source::default(),
-            _ => Source::of(Tier::Core),
+            Outcome::Rejected => AnswerSource::default(),
+            _ => AnswerSource::of(Tier::Core),
         };
         let Some(mut reply) = Reply::read(at, packet, slot.envelope) else { return };
         // The upper bits of a response code above 15 are in the OPT record.
@@ -127,7 +127,7 @@ impl Recorder {
         packet: &[u8],
         envelope: Envelope,
         key: &Key,
-        answer: (Source, Outcome),
+        answer: (AnswerSource, Outcome),
     ) {
         if !self.returned.take() {
             return;
@@ -137,7 +137,7 @@ impl Recorder {
         }
     }
 
-    fn note_key(&mut self, reply: Reply, answer: (Source, Outcome), key: &Key, question_len: usize) {
+    fn note_key(&mut self, reply: Reply, answer: (AnswerSource, Outcome), key: &Key, question_len: usize) {
         // If there is no question, the key still holds another query's.
         let blocks = &key.blocks()[..question_len.div_ceil(BLOCK).min(key.blocks().len())];
         let blocks = blocks.as_flattened();
@@ -149,7 +149,7 @@ impl Recorder {
     fn note(
         &mut self,
         reply: Reply,
-        (source, outcome): (Source, Outcome),
+        (source, outcome): (AnswerSource, Outcome),
         question_len: usize,
         write: impl FnOnce(&mut [u8; ROOM]),
     ) {

@@ -33,7 +33,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let cache = Cache::new(cache::BYTES_MIN, 1232).unwrap();
-        let rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
+        let rules = AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
         Fixture {
             processor: Processor::new(cache, KeyedHash::with_seeds([1, 2, 3, 4]), rules, Arc::default()),
             frames: Frames::new(128, 0).unwrap(),
@@ -116,7 +116,7 @@ impl Fixture {
         self.frames.buffer(&mut frame)[..packet.len()].copy_from_slice(packet);
         frame.set_len(packet.len());
         let mut burst = [frame];
-        let mut tally = Tally::default();
+        let mut tally = TurnTally::default();
         let Fixture { processor, frames, stats } = self;
         let job = &mut Job { now, checksums, frames, burst: &mut burst, stats, tally: &mut tally };
         processor.look_closer(1, job);

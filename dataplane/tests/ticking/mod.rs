@@ -4,12 +4,12 @@
 use ringdns_dataplane::{
     cache::BYTES_MIN,
     clock::{Clock, Nanos},
-    demand::Demand,
+    demand::DemandLine,
     doorbell::Doorbell,
     port::sim::{SimConfig, SimPort},
-    process::Rules,
+    process::AnswerConfig,
     punt::Link,
-    worker::{Settings, Worker},
+    worker::{Worker, WorkerConfig},
 };
 use std::{
     io,
@@ -41,12 +41,12 @@ pub fn link(records: usize) -> Arc<Link> {
 /// Starts a worker that gets no queries; `prepare` runs before it. Ends when told to stop.
 pub fn start(
     link: &Arc<Link>,
-    demand: Option<Arc<Demand>>,
+    demand: Option<Arc<DemandLine>>,
     prepare: impl FnOnce(&mut Worker<SimPort>) + Send + 'static,
 ) -> JoinHandle<io::Result<Worker<SimPort>>> {
-    let settings = Settings {
+    let settings = WorkerConfig {
         cache_bytes: BYTES_MIN,
-        rules: Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
+        rules: AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
         policy: Arc::default(),
         records: 1,
         spin: Duration::ZERO,

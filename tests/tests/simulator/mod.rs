@@ -26,7 +26,7 @@ use ringdns_dataplane::clock::{Clock, Nanos};
 use ringdns_dataplane::doorbell::Doorbell;
 use ringdns_dataplane::port::sim::{SimConfig, SimLink, SimPort};
 use ringdns_dataplane::punt::Link;
-use ringdns_dataplane::worker::{Turn, Worker};
+use ringdns_dataplane::worker::{LoopTurn, Worker};
 use ringdns_resolver::host::Purge as HostPurge;
 use ringdns_resolver::pump;
 use ringdns_resolver::sweep::Sweeper;
@@ -122,7 +122,7 @@ impl Simulator {
         runtime.block_on(async {
             let mut quiet = 0;
             while quiet < calm {
-                let busy = worker.turn(clock.nanos()) == Turn::Busy;
+                let busy = worker.turn(clock.nanos()) == LoopTurn::Busy;
                 quiet = if busy { 0 } else { quiet + 1 };
                 // Each yield lets the runtime poll its sockets, and run the tasks that this wakes.
                 for _ in 0..4 {

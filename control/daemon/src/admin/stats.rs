@@ -5,7 +5,7 @@ use crate::{nic::LinkState, process::resource_usage};
 use ringdns_common::counters::Total;
 use ringdns_dataplane::{
     punt::Link,
-    stats::{Counter, DropReason, Snapshot},
+    stats::{Counter, DropReason, StatsSnapshot},
 };
 use ringdns_querylog::{LogCounters, QueryLog};
 use ringdns_resolver::tier::SharedTier;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 /// Returns all counters of the process.
 pub fn all(service: &Service) -> Value {
-    let mut sum = Snapshot::default();
+    let mut sum = StatsSnapshot::default();
     for link in &service.links {
         sum.merge(&link.stats.snapshot());
     }
@@ -64,7 +64,7 @@ pub fn all(service: &Service) -> Value {
 
 /// Returns the sums of the query log over workers and TCP: `recorded = handed_on + unwanted +
 /// dropped + in_hand`.
-fn query_log(log: &QueryLog, service: &Service, workers: &Snapshot) -> Value {
+fn query_log(log: &QueryLog, service: &Service, workers: &StatsSnapshot) -> Value {
     let LogCounters { tcp_recorded, tcp_excluded, tcp_full, handed_on, writer_full, unwanted, .. } =
         &log.counters;
     let no_batch = workers.get(Counter::LogNoBatch);
@@ -95,7 +95,7 @@ fn totals(totals: Vec<Total>) -> Map<String, Value> {
 }
 
 /// Returns a worker's counters. `unaccounted` is 0 if their sums close.
-fn worker(snapshot: &Snapshot) -> Map<String, Value> {
+fn worker(snapshot: &StatsSnapshot) -> Map<String, Value> {
     let counters = Counter::ALL.iter().map(|c| (c.label().to_owned(), snapshot.get(*c).into()));
     let dropped = DropReason::ALL.iter().map(|r| (r.label().to_owned(), snapshot.dropped(*r).into()));
     let mut worker: Map<String, Value> = counters.collect();

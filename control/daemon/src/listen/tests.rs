@@ -16,8 +16,8 @@ use tokio::{
 };
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-const RULES: Rules = Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
-const BOUNDS: TcpConfigConfig =
+const RULES: AnswerConfig = AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
+const BOUNDS: TcpConfig =
     TcpConfig { connections: 3, connections_per_client: 2, in_flight: 4, idle: Duration::from_secs(10) };
 
 fn listener(upstream: SocketAddr) -> Arc<Listener> {
@@ -325,7 +325,7 @@ async fn who_may_not_ask_is_told_so_once_or_not_listened_to() {
     for refusal in [Refusal::Answer, Refusal::Drop] {
         let open = listener(fake.address);
         let access = AccessList::new(&["10.0.0.0/8".parse().unwrap()], &[]).unwrap();
-        let policy = Arc::new(Policy { access, refusal, ..Policy::default() });
+        let policy = Arc::new(QueryPolicy { access, refusal, ..QueryPolicy::default() });
         let listener = Listener::new(open.resolver.clone(), policy, RULES, BOUNDS, None);
         let (address, serving) = serve(&listener, "127.0.0.1").await.unwrap();
         let mut client = TcpStream::connect(address).await.unwrap();

@@ -10,17 +10,17 @@ use core_affinity::CoreId;
 use ringdns_config::{Config, Mode};
 use ringdns_dataplane::{
     clock::Clock,
-    demand::{self, Demand},
+    demand::{self, DemandLine},
     doorbell::Doorbell,
     log::Line,
-    policy::Policy,
+    policy::QueryPolicy,
     port::{
         udp::UdpError,
         xsk::{BusyPoll, Opened, Request, XskConfig, XskError},
     },
-    process::Rules,
+    process::AnswerConfig,
     punt::Link,
-    worker::Settings,
+    worker::WorkerConfig,
 };
 use ringdns_querylog::QueryLog;
 use std::{
@@ -112,7 +112,7 @@ pub struct Common<'a> {
     /// Configuration.
     pub config: &'a Config,
     /// Access list, cookies and limits for queries.
-    pub policy: Arc<Policy>,
+    pub policy: Arc<QueryPolicy>,
     /// Clock of the process.
     pub clock: Clock,
     /// Doorbell that punts ring.
@@ -135,7 +135,7 @@ pub struct Workers {
     /// Paths of the workers to the query log, if anything is logged.
     pub lines: Vec<Arc<Line>>,
     /// Records of the demand at each worker, if a sweep or the snapshot uses them.
-    pub demands: Vec<Arc<Demand>>,
+    pub demands: Vec<Arc<DemandLine>>,
     seats: Vec<Seat>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -159,7 +159,7 @@ impl Workers {
         settings.log = common.log.as_ref().map(|log| log.setup());
         // Only sweeps that renew, and the snapshot, use the demand.
         let wanted = common.config.refresh.sweep_window > 0 || common.config.snapshot.is_some();
-        settings.demand = wanted.then(Demand::new);
+        settings.demand = wanted.then(DemandLine::new);
         let demand = settings.demand.clone();
         let line = settings.log.as_ref().map(|log| log.line.clone());
         let task = Task {
@@ -245,8 +245,8 @@ impl Seat {
 }
 
 /// Returns the rules for answers, over any transport.
-pub fn rules(config: &Config) -> Rules {
-    Rules {
+pub fn rules(config: &Config) -> AnswerConfig {
+    AnswerConfig {
         udp_limit: config.server.udp_limit,
         stale_ttl: config.cache.stale_ttl,
         stale_at_once: config.cache.stale_client_timeout.is_zero(),
@@ -254,8 +254,8 @@ pub fn rules(config: &Config) -> Rules {
 }
 
 /// Returns the settings of a worker. `alone`: it has its core to itself.
-pub fn settings(config: &Config, policy: Arc<Policy>, cache_bytes: u64, alone: bool) -> Settings {
-    Settings {
+pub fn settings(config: &Config, policy: Arc<QueryPolicy>, cache_bytes: u64, alone: bool) -> WorkerConfig {
+    WorkerConfig {
         cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
         rules: rules(config),
         policy,

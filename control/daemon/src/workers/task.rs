@@ -10,7 +10,7 @@ use ringdns_dataplane::{
         xsk::{XskConfig, XskPort},
     },
     punt::Link,
-    worker::{Settings, Worker},
+    worker::{Worker, WorkerConfig},
 };
 use std::{
     io,
@@ -37,7 +37,7 @@ pub(super) enum Order {
 pub(super) struct Task {
     pub(super) link: Arc<Link>,
     pub(super) plan: Plan,
-    pub(super) settings: Settings,
+    pub(super) settings: WorkerConfig,
     pub(super) xsk: XskConfig,
     pub(super) clock: Clock,
     pub(super) orders: mpsc::Receiver<Order>,

@@ -21,7 +21,7 @@ use ringdns_common::counters::Counter;
 use ringdns_config::Transport;
 use ringdns_dataplane::{
     dns::answer::Answer,
-    log::{Source, Tier},
+    log::{AnswerSource, Tier},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -155,7 +155,7 @@ impl Inquiry {
             self.course.lock().weigh(number, &error);
         }
         let verdict = self.course.lock().verdict;
-        self.land(Err(verdict), Source::default(), false, turn);
+        self.land(Err(verdict), AnswerSource::default(), false, turn);
     }
 
     /// Handles a failed attempt. Asks the next upstream, unless another attempt is in progress.
@@ -175,7 +175,7 @@ impl Inquiry {
         self: &Arc<Self>,
         answer: Answer,
         alias: Option<Box<Alias>>,
-        source: Source,
+        source: AnswerSource,
         turn: &mut Turn,
     ) -> bool {
         let key = &self.landing.key;
@@ -208,7 +208,13 @@ impl Inquiry {
     }
 
     /// Lands, unless the question has landed before. Returns whether it landed now.
-    fn land(&self, fetched: Result<Answer, Failed>, source: Source, share: bool, turn: &mut Turn) -> bool {
+    fn land(
+        &self,
+        fetched: Result<Answer, Failed>,
+        source: AnswerSource,
+        share: bool,
+        turn: &mut Turn,
+    ) -> bool {
         let flight = self.course.lock().flight.take();
         let landed = flight.is_some();
         if let Some(flight) = flight {
@@ -242,7 +248,7 @@ impl Hedge for Inquiry {
 
 impl Drop for Inquiry {
     fn drop(&mut self) {
-        self.land(Err(Failed::Ourselves), Source::default(), false, &mut Turn::default());
+        self.land(Err(Failed::Ourselves), AnswerSource::default(), false, &mut Turn::default());
     }
 }
 
@@ -317,7 +323,7 @@ impl UpstreamAttempt {
         match heard {
             Ok((answer, alias)) => {
                 let took = now.saturating_duration_since(self.began).as_micros();
-                let source = Source {
+                let source = AnswerSource {
                     tier: Tier::Upstream,
                     upstream: self.upstream.number,
                     upstream_us: u32::try_from(took).unwrap_or(u32::MAX),

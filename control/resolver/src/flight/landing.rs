@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::Clock,
     dns::{answer::Answer, key::Key},
-    log::Source,
+    log::AnswerSource,
 };
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl Landing {
         &self,
         flight: &Flight,
         fetched: Result<Answer, Failed>,
-        source: Source,
+        source: AnswerSource,
         share: bool,
         turn: &mut Turn,
     ) {

@@ -36,7 +36,7 @@ use ringdns_config::Config;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
     dns::{answer::Answer, key::Key, rcode},
-    log::{Source, Tier},
+    log::{AnswerSource, Tier},
     punt::{Link, Punt, Purpose},
 };
 use setup::Setup;
@@ -51,7 +51,7 @@ pub use waiter::Waiter;
 const RECHECK: Secs = 30;
 
 /// Source of an answer from the host tier.
-const HOST: Source = Source { tier: Tier::Host, upstream: None, upstream_us: 0 };
+const HOST: AnswerSource = AnswerSource { tier: Tier::Host, upstream: None, upstream_us: 0 };
 
 counters! {
     /// Counters of the resolver.
@@ -328,7 +328,7 @@ impl Resolver {
         let answer = Arc::new(setup.local.answer(key, &self.rules.ttl, self.clock().secs())?);
         self.counters.local.inc();
         self.host.insert(key, answer.clone(), generation);
-        Some(Resolved { answer, generation, known: false, source: Source::of(Tier::Local) })
+        Some(Resolved { answer, generation, known: false, source: AnswerSource::of(Tier::Local) })
     }
 
     /// Begins a renewal without a waiter. It holds the question and nothing else.
@@ -462,7 +462,7 @@ impl Resolver {
                 let Failed::Upstreams(ede) = failed else { return self.refusal() };
                 let failure = Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
-                Resolved { answer: failure, generation, known: false, source: Source::default() }
+                Resolved { answer: failure, generation, known: false, source: AnswerSource::default() }
             }
         }
     }
@@ -471,7 +471,7 @@ impl Resolver {
     fn refusal(&self) -> Resolved {
         let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
         let generation = self.host.generation();
-        Resolved { answer, generation, known: false, source: Source::default() }
+        Resolved { answer, generation, known: false, source: AnswerSource::default() }
     }
 }
 

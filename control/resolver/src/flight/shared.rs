@@ -25,7 +25,7 @@ use ringdns_dataplane::{
         answer::{Answer, TtlRules},
         key::Key,
     },
-    log::{Source, Tier},
+    log::{AnswerSource, Tier},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -148,7 +148,7 @@ fn answer(
     }
     fleet.counters().hit.inc();
     fleet.note_demand(key.asked(), 1);
-    inquiry.arrive(answer, alias, Source::of(Tier::Fleet), &mut Turn::default());
+    inquiry.arrive(answer, alias, AnswerSource::of(Tier::Fleet), &mut Turn::default());
     true
 }
 

@@ -10,7 +10,7 @@ use crate::{
 use ringdns_dataplane::{
     clock::Clock,
     dns::{answer::Answer, key::Key},
-    log::Source,
+    log::AnswerSource,
 };
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl Validated {
         });
     }
 
-    fn land(&mut self, found: Result<Answer, Failed>, source: Source) {
+    fn land(&mut self, found: Result<Answer, Failed>, source: AnswerSource) {
         if let Some(flight) = self.flight.take() {
             self.landing.land(&flight, found, source, false, &mut Turn::default());
         }
@@ -56,7 +56,7 @@ impl Validated {
 
 impl Drop for Validated {
     fn drop(&mut self) {
-        self.land(Err(Failed::Ourselves), Source::default());
+        self.land(Err(Failed::Ourselves), AnswerSource::default());
     }
 }
 

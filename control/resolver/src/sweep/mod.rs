@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Answers from worker caches are not seen here. Workers report once a minute which entries were
-//! asked for ([`Demand`]); a report counts as several lookups. Renewed answers are sent to the
+//! asked for ([`DemandLine`]); a report counts as several lookups. Renewed answers are sent to the
 //! workers.
 //!
 //! A renewal that fails changes nothing: the old answer stays as long as it would have. Renewals
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use ringdns_api::{Report, Skipped, Told};
 use ringdns_common::{backroom::Backroom, counters, history::History, names};
 use ringdns_config::RefreshConfig;
-use ringdns_dataplane::{clock::Secs, demand::Demand, dns::key::Key, punt::Link};
+use ringdns_dataplane::{clock::Secs, demand::DemandLine, dns::key::Key, punt::Link};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     sync::oneshot,
@@ -78,7 +78,7 @@ pub struct Sweeper {
     resolver: Arc<Resolver>,
     refresh: RefreshConfig,
     backroom: Backroom,
-    workers: Vec<(Arc<Link>, Arc<Demand>)>,
+    workers: Vec<(Arc<Link>, Arc<DemandLine>)>,
     history: Mutex<History<Report>>,
     /// Counters of the sweeps.
     pub counters: SweepCounters,
@@ -106,7 +106,7 @@ impl Sweeper {
         resolver: Arc<Resolver>,
         refresh: RefreshConfig,
         backroom: Backroom,
-        workers: Vec<(Arc<Link>, Arc<Demand>)>,
+        workers: Vec<(Arc<Link>, Arc<DemandLine>)>,
     ) -> Arc<Self> {
         Arc::new(Sweeper {
             resolver,

@@ -13,9 +13,9 @@ use ringdns_dataplane::{
     dns::{answer::Answer, rcode},
     doorbell::Doorbell,
     port::sim::{SimConfig, SimPort},
-    process::Rules,
+    process::AnswerConfig,
     stats::Counter,
-    worker::{Settings, Worker},
+    worker::{Worker, WorkerConfig},
 };
 use ringdns_testkit::async_upstream::{FakeUpstream, Say, a_record, response};
 use std::{
@@ -56,7 +56,7 @@ impl Fixture {
         Self::with(refresh, Clock::simulated(|| NOW.get()), Vec::new()).await
     }
 
-    async fn with(refresh: &str, clock: Clock, workers: Vec<(Arc<Link>, Arc<Demand>)>) -> Self {
+    async fn with(refresh: &str, clock: Clock, workers: Vec<(Arc<Link>, Arc<DemandLine>)>) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let fails = Arc::new(AtomicBool::new(false));
         let (log, failing) = (asked.clone(), fails.clone());
@@ -271,14 +271,14 @@ async fn what_a_worker_is_asked_for_is_renewed_and_the_worker_has_it() {
     let bell = Arc::new(Doorbell::new().unwrap());
     let generation = Arc::new(AtomicU64::new(0));
     let link = Arc::new(Link::new(0, 1, 1 + RENEWALS, bell, generation).unwrap());
-    let demand = Demand::new();
+    let demand = DemandLine::new();
     let f = Fixture::with("sweep_every = \"1s\"", clock, vec![(link.clone(), demand.clone())]).await;
     let answer = f.resolver.resolve(&key("wanted.example")).await.answer;
     f.ask("unwanted.example", 1).await;
     f.asked();
-    let settings = Settings {
+    let settings = WorkerConfig {
         cache_bytes: 1 << 20,
-        rules: Rules { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
+        rules: AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
         policy: Arc::default(),
         records: 1,
         spin: Duration::ZERO,

@@ -14,7 +14,7 @@ pub struct Ask<'a, R> {
     /// Generation of purges; remembered zones are valid until it rises.
     generation: u64,
     /// Source of the response to the first question, which is the client's.
-    source: OnceLock<log::Source>,
+    source: OnceLock<log::AnswerSource>,
 }
 
 impl<'a, R: Asks> Ask<'a, R> {
@@ -25,7 +25,7 @@ impl<'a, R: Asks> Ask<'a, R> {
     }
 
     /// Returns the source of the response to the first question.
-    pub fn source(&self) -> log::Source {
+    pub fn source(&self) -> log::AnswerSource {
         self.source.get().copied().unwrap_or_default()
     }
 

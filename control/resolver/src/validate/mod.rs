@@ -26,7 +26,7 @@ use ringdns_config as config;
 use ringdns_dataplane::{
     clock::Clock,
     dns::{CLASS_IN, answer::Answer, key::Key},
-    log::Source,
+    log::AnswerSource,
 };
 use ringdns_dnssec::{Anchors, Name, Unproven, ede::INDETERMINATE};
 use standings::Standings;
@@ -115,7 +115,7 @@ impl Validator {
         rules: &Rules,
         key: &Key,
         renew: bool,
-    ) -> (Verdict, Source) {
+    ) -> (Verdict, AnswerSource) {
         let ask = Ask::new(self, resolver);
         let found = timeout(TIME_MAX, self.find(&ask, rules, key, renew)).await;
         let late = Unproven::Failed(Failed::Upstreams(NO_REACHABLE_AUTHORITY));

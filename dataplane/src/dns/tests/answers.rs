@@ -122,7 +122,7 @@ fn what_was_not_asked_for_is_left_out_before_an_answer_is_cut() {
     message.additionals = vec![text(100)];
     let stored = answer(&message, 0);
     let sections = |asked: &Message, limit| {
-        let limits = Limits { reply: limit, ..LIMITS };
+        let limits = ReplyLimits { reply: limit, ..LIMITS };
         let (reply, bytes) = replied(&wire(asked), &stored, Age::Fresh(7), limits);
         assert!(bytes.len() <= limit);
         let sections = [&reply.answers, &reply.authorities, &reply.additionals];

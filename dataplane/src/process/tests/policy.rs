@@ -14,7 +14,7 @@ fn prefixes(texts: &[&str]) -> Vec<Prefix> {
 /// Allows the clients in `allow` that are not in `deny`.
 fn let_in(f: &mut Fixture, allow: &[&str], deny: &[&str], refusal: Refusal) {
     let access = AccessList::new(&prefixes(allow), &prefixes(deny)).unwrap();
-    f.processor.policy = Arc::new(Policy { access, refusal, ..Policy::default() });
+    f.processor.policy = Arc::new(QueryPolicy { access, refusal, ..QueryPolicy::default() });
 }
 
 /// Returns a query packet from `client`.
@@ -111,8 +111,11 @@ fn what_is_no_query_is_denied_too() {
 /// Sets cookies with a secret of RFC 9018, at a time shortly after its examples.
 fn cookies(f: &mut Fixture, required: bool) {
     let secret = 0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes();
-    let policy =
-        Policy { cookies: Some(Cookies::new(secret, None)), require_cookies: required, ..Policy::default() };
+    let policy = QueryPolicy {
+        cookies: Some(Cookies::new(secret, None)),
+        require_cookies: required,
+        ..QueryPolicy::default()
+    };
     f.processor.policy = Arc::new(policy);
     f.processor.set_epoch(1_559_731_985);
 }
@@ -235,8 +238,10 @@ fn who_we_are_is_told_if_it_is_to_be_known() {
         let (_, reply) = f.ask(0, &in_chaos(name, RecordType::TXT));
         assert_eq!(reply.unwrap().metadata.response_code, ResponseCode::Refused);
     }
-    f.processor.policy =
-        Arc::new(Policy { identity: Some(b"ring-1.example".as_slice().into()), ..Policy::default() });
+    f.processor.policy = Arc::new(QueryPolicy {
+        identity: Some(b"ring-1.example".as_slice().into()),
+        ..QueryPolicy::default()
+    });
     for (name, edns) in names.into_iter().flat_map(|name| [(name, false), (name, true)]) {
         let query = in_chaos(name, RecordType::TXT);
         let query = if edns { testing::with_edns(query, 1232, false) } else { query };
@@ -266,7 +271,8 @@ fn who_we_are_is_told_if_it_is_to_be_known() {
 fn answers_say_which_server_they_are_from_to_who_asks() {
     let mut f = Fixture::new();
     f.know("known.example.", 300, 0);
-    f.processor.policy = Arc::new(Policy { nsid: Some(b"ring-1".as_slice().into()), ..Policy::default() });
+    f.processor.policy =
+        Arc::new(QueryPolicy { nsid: Some(b"ring-1".as_slice().into()), ..QueryPolicy::default() });
     for (name, class_ch) in [("known.example.", false), ("known.example.", true)] {
         let mut query = testing::with_edns(testing::query(name, RecordType::A), 1232, false);
         if class_ch {
