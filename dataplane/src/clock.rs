@@ -15,10 +15,10 @@ pub type Nanos = u64;
 /// Clock of the process, which only goes forward. Copies share one origin, so that workers and
 /// control plane agree on ages.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Copy, Debug)]
-enum Source {
+enum ClockSource {
     /// Time of the host since it booted, less this.
     Since(Nanos),
     /// Time that this function returns, for simulations.
@@ -28,20 +28,20 @@ enum Source {
 impl Clock {
     /// Starts a clock at zero.
     pub fn start() -> Self {
-        Clock(Source::Since(since_boot()))
+        Clock(ClockSource::Since(since_boot()))
     }
 
     /// Creates a clock that calls `nanos` for the time: for simulations, which control their own
     /// time.
     pub fn simulated(nanos: fn() -> Nanos) -> Self {
-        Clock(Source::Simulated(nanos))
+        Clock(ClockSource::Simulated(nanos))
     }
 
     /// Returns nanoseconds since the start.
     pub fn nanos(&self) -> Nanos {
         match self.0 {
-            Source::Since(origin) => since_boot().saturating_sub(origin),
-            Source::Simulated(nanos) => nanos(),
+            ClockSource::Since(origin) => since_boot().saturating_sub(origin),
+            ClockSource::Simulated(nanos) => nanos(),
         }
     }
 
@@ -55,10 +55,10 @@ impl Clock {
     /// other hosts. Simulations begin in 1970.
     pub fn unix(&self) -> u64 {
         match self.0 {
-            Source::Since(_) => {
+            ClockSource::Since(_) => {
                 SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
             }
-            Source::Simulated(nanos) => u64::from(secs(nanos())),
+            ClockSource::Simulated(nanos) => u64::from(secs(nanos())),
         }
     }
 
@@ -66,11 +66,11 @@ impl Clock {
     /// timestamps of the query log.
     pub fn epoch_millis(&self) -> i64 {
         match self.0 {
-            Source::Since(_) => {
+            ClockSource::Since(_) => {
                 let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 unix.as_millis() as i64 - (self.nanos() / 1_000_000) as i64
             }
-            Source::Simulated(_) => 0,
+            ClockSource::Simulated(_) => 0,
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
     /// wrap.
     #[test]
     fn a_clock_that_starts_later_than_now_is_at_its_start() {
-        let clock = Clock(Source::Since(Nanos::MAX));
+        let clock = Clock(ClockSource::Since(Nanos::MAX));
         assert_eq!((clock.nanos(), clock.secs()), (0, 0));
     }
 

@@ -7,7 +7,23 @@
 
 use hickory_proto::op::Message;
 use libfuzzer_sys::fuzz_target;
-use ringdns_dataplane::{access::AccessList, cache::{BYTES_MIN, Cache, KeyedHash}, checksum::Checksums, dns::{answer::{Answer, TtlRules}, cookie::Cookies, query::Query, rcode}, frame::{Frame, Frames, Place}, packet::{self, Envelope}, policy::QueryPolicy, port::BURST, process::{Processor, AnswerConfig, Verdict}, stats::{Counter, WorkerStats}};
+use ringdns_dataplane::{
+    access::AccessList,
+    cache::{BYTES_MIN, Cache, KeyedHash},
+    checksum::Checksums,
+    dns::{
+        answer::{Answer, TtlRules},
+        cookie::Cookies,
+        query::Query,
+        rcode,
+    },
+    frame::{Frame, Frames, Place},
+    packet::{self, Envelope},
+    policy::QueryPolicy,
+    port::BURST,
+    process::{AnswerConfig, Processor, Verdict},
+    stats::{Counter, WorkerStats},
+};
 use std::sync::Arc;
 
 const RULES: AnswerConfig = AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
@@ -53,7 +69,7 @@ fn policy() -> Arc<QueryPolicy> {
     Arc::new(QueryPolicy {
         access: AccessList::new(&allow, &deny).expect("few prefixes"),
         cookies: Some(Cookies::new([7; 16], None)),
-        ..Policy::default()
+        ..QueryPolicy::default()
     })
 }
 
@@ -106,7 +122,8 @@ fuzz_target!(|data: &[u8]| {
         let len = write(frames.buffer(&mut frame), *kind, bytes);
         frame.set_len(len);
         let opened = Envelope::open(frames.packet(&frame), Checksums::Verify);
-        let message = opened.map(|(envelope, len)| frames.packet(&frame)[envelope.message()..][..len].to_vec());
+        let message =
+            opened.map(|(envelope, len)| frames.packet(&frame)[envelope.message()..][..len].to_vec());
         queries.push(message.unwrap_or_default());
         burst.push(frame);
     }
@@ -118,7 +135,8 @@ fuzz_target!(|data: &[u8]| {
         match verdict {
             Verdict::Reply | Verdict::ReplyAndRefresh(_) => {
                 let packet = frames.packet(&frame);
-                let (envelope, len) = Envelope::open(packet, Checksums::Verify).expect("a reply with right sums");
+                let (envelope, len) =
+                    Envelope::open(packet, Checksums::Verify).expect("a reply with right sums");
                 let message = &packet[envelope.message()..][..len];
                 let reply = Message::from_vec(message).expect("a reply that hickory reads");
                 assert!(len <= limit(&query), "{len} bytes are more than the client takes");
@@ -126,7 +144,8 @@ fuzz_target!(|data: &[u8]| {
                 assert!(message[2] & 0x80 != 0, "a reply says that it is one");
                 if let (Some(asked), false) = (query.get(12..), reply.queries.is_empty()) {
                     let end = len.min(12 + asked.len());
-                    let question = reply.queries[0].name().iter().map(|label| 1 + label.len()).sum::<usize>() + 5;
+                    let question =
+                        reply.queries[0].name().iter().map(|label| 1 + label.len()).sum::<usize>() + 5;
                     assert!(question <= end, "the question is whole");
                     assert_eq!(message[12..12 + question], asked[..question], "another query's question");
                 }

@@ -14,7 +14,9 @@ mod zone;
 
 use futures_util::FutureExt;
 use libfuzzer_sys::fuzz_target;
-use ringdns_dnssec::{Anchors, Name, Record, Response, Source, Standing, Unproven, Verdict, validate};
+use ringdns_dnssec::{
+    Anchors, Name, Record, Response, ResponseSource, Standing, Unproven, Verdict, validate,
+};
 use server::Tree;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -77,7 +79,7 @@ impl Wire<'_> {
     }
 }
 
-impl Source for Wire<'_> {
+impl ResponseSource for Wire<'_> {
     type Error = ();
 
     async fn ask(&self, name: &Name, rtype: u16) -> Result<Arc<Response>, Unproven<()>> {

@@ -157,6 +157,6 @@ pub mod tests {
         assert!(!text.contains("# Title"));
         assert!(at("- two: no root") < at("## Part one, that"), "failures come first");
         at("[Part one, that](#part-one-that)");
-        at("All took 20 s of 60 planned");
+        at("All parts took 20 s of 60 planned");
     }
 }

@@ -5,14 +5,14 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Assignment of the cores that the process may run on: in a container fewer than the machine has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct CorePlan {
     /// All cores of the process.
     cores: Vec<CoreId>,
     /// Number of workers. They occupy the cores from the last one down.
     workers: usize,
 }
 
-impl Plan {
+impl CorePlan {
     /// Returns a plan for this process and `workers` workers; `None`: one worker per core, less one
     /// for the control plane, and at least one.
     pub fn new(workers: Option<usize>) -> Self {
@@ -21,7 +21,7 @@ impl Plan {
 
     fn over(cores: Vec<CoreId>, workers: Option<usize>) -> Self {
         let workers = workers.unwrap_or_else(|| cores.len().saturating_sub(1).max(1));
-        Plan { cores, workers }
+        CorePlan { cores, workers }
     }
 
     /// Returns the number of workers.
@@ -74,8 +74,8 @@ mod tests {
         cores.iter().map(|core| core.id).collect()
     }
 
-    fn plan(cores: &[usize], workers: Option<usize>) -> Plan {
-        Plan::over(cores.iter().map(|id| CoreId { id: *id }).collect(), workers)
+    fn plan(cores: &[usize], workers: Option<usize>) -> CorePlan {
+        CorePlan::over(cores.iter().map(|id| CoreId { id: *id }).collect(), workers)
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         let only = core_affinity::get_core_ids().unwrap()[0];
         std::thread::spawn(move || {
             sit(&[only]);
-            let plan = Plan::new(None);
+            let plan = CorePlan::new(None);
             assert_eq!((plan.workers(), plan.of_worker(0)), (1, vec![only]));
         })
         .join()

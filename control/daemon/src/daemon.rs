@@ -4,13 +4,13 @@ use crate::{
     admin::{self, Service},
     attach::EntranceError,
     entrance::{self, Entrance},
-    latency::Collector,
+    latency::LatencyCollector,
     listen::Listener,
     nic::{Receiving, Watch},
     notices::Notices,
     policy,
     preflight::{self, Claim, ClaimError},
-    reload::{Reloader, Source},
+    reload::{ConfigSource, Reloader},
     workers::{self, Common, Ended},
 };
 use parking_lot::Mutex;
@@ -23,9 +23,9 @@ use ringdns_fleet::Fleet;
 use ringdns_querylog as log;
 use ringdns_querylog::{QueryLog, writer::Writer};
 use ringdns_resolver::{
-    Limits, Resolver, host::HostTier, pump, snapshot::Snapshot, sweep::Sweeper, tier::SharedTier,
+    FlightLimits, Resolver, host::HostTier, pump, snapshot::Snapshot, sweep::Sweeper, tier::SharedTier,
 };
-use ringdns_xdp::{Steering, Tally};
+use ringdns_xdp::{Steering, VerdictReader};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     fs,
@@ -106,7 +106,7 @@ impl DaemonError {
 
 /// Runs until a signal asks to stop or an essential part fails. `source` is the origin of the
 /// configuration.
-pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
+pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> {
     let clock = Clock::start();
     let files = raise_file_limit();
     let policy = Arc::new(policy::policy(&config)?);
@@ -115,9 +115,9 @@ pub fn run(mut config: Config, source: Source) -> Result<(), DaemonError> {
 
     let generation = Arc::new(AtomicU64::new(0));
     let bell = Arc::new(Doorbell::new()?);
-    let limits = Limits::default();
+    let limits = FlightLimits::default();
     let left = files.saturating_sub(OTHER_FILES + config.tcp.connections);
-    let limits = Limits { flights: limits.flights.min(left.max(64)), ..limits };
+    let limits = FlightLimits { flights: limits.flights.min(left.max(64)), ..limits };
     let fleet = config.redis.as_ref().map(|redis| Fleet::new(redis, clock));
     let shared = fleet.clone().map(|fleet| fleet as Arc<dyn SharedTier>);
     let resolver = resolver(&config, clock, generation.clone(), limits, shared);
@@ -178,7 +178,7 @@ pub fn resolver(
     config: &Config,
     clock: Clock,
     generation: Arc<AtomicU64>,
-    limits: Limits,
+    limits: FlightLimits,
     fleet: Option<Arc<dyn SharedTier>>,
 ) -> Arc<Resolver> {
     let host = Arc::new(HostTier::new(config.cache.host_bytes, generation));
@@ -220,7 +220,7 @@ fn raise_file_limit() -> usize {
 /// Control plane.
 struct Plane {
     config: Config,
-    source: Source,
+    source: ConfigSource,
     policy: Arc<QueryPolicy>,
     clock: Clock,
     receiving: Arc<Receiving>,
@@ -231,7 +231,7 @@ struct Plane {
     resolver: Arc<Resolver>,
     fleet: Option<Arc<Fleet>>,
     steering: Arc<Mutex<Option<Steering>>>,
-    tally: Option<Tally>,
+    tally: Option<VerdictReader>,
     watch: Option<Watch>,
     bell: Arc<Doorbell>,
     log: Option<Arc<QueryLog>>,
@@ -443,7 +443,7 @@ impl Plane {
             clock: self.clock,
             receiving: self.receiving,
             notices: self.notices,
-            latencies: Collector::new(self.links.clone())?,
+            latencies: LatencyCollector::new(self.links.clone())?,
             links: self.links,
             resolver: self.resolver,
             fleet: self.fleet,

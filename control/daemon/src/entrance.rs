@@ -7,14 +7,14 @@
 
 use crate::{
     attach::{EntranceError, each_queue, steer},
-    nic::{Attached, Interfaces, Key, Receiving, Watch, Watched},
-    workers::{Common, Plan, Source, Workers},
+    nic::{Attached, InterfaceKey, Interfaces, Receiving, Watch, Watched},
+    workers::{Common, PortSource, WorkerPlan, Workers},
 };
 use core_affinity::CoreId;
 use parking_lot::Mutex;
 use ringdns_common::cores;
 use ringdns_config::{Config, Mode};
-use ringdns_xdp::{AttachMode, SteerConfig, Steering, Tally};
+use ringdns_xdp::{AttachMode, SteerConfig, Steering, VerdictReader};
 use std::{net::SocketAddr, sync::Arc};
 
 /// Most bytes for the cache of the worker behind AF_XDP: it gets few queries.
@@ -26,7 +26,7 @@ pub struct Entrance {
     /// be steered to a socket that is being closed.
     pub steering: Arc<Mutex<Option<Steering>>>,
     /// Reader of the XDP program's counters.
-    pub tally: Option<Tally>,
+    pub tally: Option<VerdictReader>,
     /// Watch over the interface, yet to be started.
     pub watch: Option<Watch>,
     /// Running workers.
@@ -60,13 +60,13 @@ fn over_kernel(
     common: &Common<'_>,
     receiving: String,
 ) -> Result<Entrance, EntranceError> {
-    let plan = cores::Plan::new(common.config.server.workers);
+    let plan = cores::CorePlan::new(common.config.server.workers);
     let mut workers = Workers::default();
     for worker in 0..plan.workers() {
-        let source = Source::Sockets(listen.to_vec());
+        let source = PortSource::Sockets(listen.to_vec());
         let cache_bytes = common.config.cache.bytes_per_worker;
         let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));
-        workers.add(Plan { source, cores, cache_bytes, alone }, common)?;
+        workers.add(WorkerPlan { source, cores, cache_bytes, alone }, common)?;
     }
     Ok(Entrance {
         steering: Arc::default(),
@@ -85,20 +85,20 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     let mut workers = Workers::default();
     let mut steering = Steering::load(&SteerConfig { interface, listen, mode })?;
     let mut interfaces = Interfaces::open().map_err(EntranceError::Watch)?;
-    let plan = cores::Plan::new(None);
+    let plan = cores::CorePlan::new(None);
     let sockets = each_queue(interface, server.queues.as_deref(), usize::MAX, |worker, queue| {
-        let source = Source::Queue { interface: interface.to_owned(), queue };
+        let source = PortSource::Queue { interface: interface.to_owned(), queue };
         let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));
-        workers.add(Plan { source, cores, cache_bytes: cache.bytes_per_worker, alone }, common)
+        workers.add(WorkerPlan { source, cores, cache_bytes: cache.bytes_per_worker, alone }, common)
     })?;
     let seats = workers.seats().to_vec();
-    let spare_cores = cores::Plan::new(Some(seats.len())).of_control().to_vec();
-    let source = Source::Sockets(listen.to_vec());
+    let spare_cores = cores::CorePlan::new(Some(seats.len())).of_control().to_vec();
+    let source = PortSource::Sockets(listen.to_vec());
     let cache_bytes = cache.bytes_per_worker.min(BEHIND_BYTES);
-    workers.add(Plan { source, cores: spare_cores.clone(), cache_bytes, alone: false }, common)?;
+    workers.add(WorkerPlan { source, cores: spare_cores.clone(), cache_bytes, alone: false }, common)?;
 
     let index = steering.interface_index();
-    let before = interfaces.find(Key::Index(index)).map_err(EntranceError::Watch)?;
+    let before = interfaces.find(InterfaceKey::Index(index)).map_err(EntranceError::Watch)?;
     let (sockets, text) = steer(interface, &mut steering, sockets)?;
     common.notices.set_interface(steering.notices().to_vec());
     let was_up = before.is_some_and(|interface| interface.is_up());

@@ -20,18 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PACE: Duration = Duration::from_millis(1);
 
 /// Collector of the workers' histograms. It keeps their sum.
-pub struct Collector {
+pub struct LatencyCollector {
     links: Vec<Arc<Link>>,
     total: Mutex<Latencies>,
     /// Start of the recording.
     since: SystemTime,
 }
 
-impl Collector {
+impl LatencyCollector {
     /// Returns a collector for the workers of `links`.
     pub fn new(links: Vec<Arc<Link>>) -> io::Result<Self> {
         let total = Mutex::new(Latencies::new().map_err(io::Error::other)?);
-        Ok(Collector { links, total, since: SystemTime::now() })
+        Ok(LatencyCollector { links, total, since: SystemTime::now() })
     }
 
     /// Returns the sum of all histograms since the start. Those of a stuck worker are added once it

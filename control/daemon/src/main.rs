@@ -4,7 +4,7 @@
 
 use clap::Parser;
 use ringdns_config::{Config, reference};
-use ringdns_daemon::{daemon, preflight, reload::Source};
+use ringdns_daemon::{daemon, preflight, reload::ConfigSource};
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
@@ -68,8 +68,8 @@ fn main() -> ExitCode {
 }
 
 /// Reads the configuration and checks it against this machine.
-fn load(path: &Path) -> Result<(Config, Source), String> {
-    let (config, source) = Source::load(path).map_err(|error| error.to_string())?;
+fn load(path: &Path) -> Result<(Config, ConfigSource), String> {
+    let (config, source) = ConfigSource::load(path).map_err(|error| error.to_string())?;
     preflight::check(&config).map_err(|problem| format!("{}: {problem}", path.display()))?;
     Ok((config, source))
 }

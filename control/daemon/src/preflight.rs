@@ -144,7 +144,7 @@ fn memory_of_machine() -> u64 {
 
 fn memory_suffices(config: &Config, machine: u64) -> Result<(), Problem> {
     let (server, cache) = (&config.server, &config.cache);
-    let default = ringdns_common::cores::Plan::new(None).workers();
+    let default = ringdns_common::cores::CorePlan::new(None).workers();
     let workers = match (&server.interface, &server.queues) {
         (Some(_), Some(queues)) => queues.len(),
         (Some(interface), None) => Nic::look(interface).queues.unwrap_or(1) as usize,

@@ -63,13 +63,13 @@ struct Running {
 impl Reloader {
     /// Returns a reloader for a process that was started with `source`.
     pub fn new(
-        source: Source,
+        source: ConfigSource,
         policy: Arc<QueryPolicy>,
         resolver: Arc<Resolver>,
         listener: Arc<Listener>,
         links: Vec<Arc<Link>>,
     ) -> Self {
-        let Source { path, tables } = source;
+        let ConfigSource { path, tables } = source;
         Reloader { path, resolver, listener, links, running: Mutex::new(Running { tables, policy }) }
     }
 
@@ -118,21 +118,21 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// Origin of a configuration: its path and its tables.
-pub struct Source {
+pub struct ConfigSource {
     path: PathBuf,
     tables: Tables,
 }
 
-impl Source {
+impl ConfigSource {
     /// Loads the configuration from a file.
-    pub fn load(path: &Path) -> Result<(Config, Source), ConfigError> {
+    pub fn load(path: &Path) -> Result<(Config, ConfigSource), ConfigError> {
         Self::parse(&read(path)?, path)
     }
 
     /// Parses a configuration from a text that was read from `path`.
-    pub fn parse(text: &str, path: &Path) -> Result<(Config, Source), ConfigError> {
+    pub fn parse(text: &str, path: &Path) -> Result<(Config, ConfigSource), ConfigError> {
         let config = Config::parse(text, path)?;
-        Ok((config, Source { path: path.to_owned(), tables: Tables::of(text, &RandomState::new()) }))
+        Ok((config, ConfigSource { path: path.to_owned(), tables: Tables::of(text, &RandomState::new()) }))
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let message = Source::load(Path::new("no/such/file.toml")).err().unwrap().to_string();
+        let message = ConfigSource::load(Path::new("no/such/file.toml")).err().unwrap().to_string();
         assert!(message.starts_with("no/such/file.toml: cannot be read"), "{message}");
     }
 }

@@ -2,7 +2,7 @@
 //! the proof that there are none.
 
 use crate::{
-    Source, Unproven,
+    ResponseSource, Unproven,
     anchor::Anchors,
     budget::Budget,
     denial::{Denials, Strength},
@@ -52,7 +52,7 @@ pub struct Verdict {
 
 /// Validates the `response` to a question in class IN that was asked with DO=1 and CD=1. `now` is
 /// the time in seconds since 1970.
-pub async fn validate<S: Source>(
+pub async fn validate<S: ResponseSource>(
     source: &S,
     anchors: &Anchors,
     now: u32,
@@ -112,7 +112,7 @@ struct Judge<'a, S> {
     verdict: Verdict,
 }
 
-impl<S: Source> Judge<'_, S> {
+impl<S: ResponseSource> Judge<'_, S> {
     /// Validates what a response says of a name, and returns the target if the name is an alias.
     async fn link(&mut self, response: &Response, name: &Name) -> Result<Option<Name>, Unproven<S::Error>> {
         let qtype = self.qtype;

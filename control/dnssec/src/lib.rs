@@ -1,6 +1,6 @@
 //! Validation of DNS answers (RFC 4033 to 4035, RFC 5155, RFC 6840): responses in, a verdict out.
 //!
-//! This crate has no I/O, no clock and no memory. The caller implements [`AnswerSource`], which fetches
+//! This crate has no I/O, no clock and no memory. The caller implements [`ResponseSource`], which fetches
 //! the responses that prove an answer, and remembers the standing of zones. Cryptography is left to
 //! ring; the rules of signatures and denials are here.
 
@@ -31,7 +31,7 @@ use std::{future::Future, sync::Arc};
 pub use walk::Standing;
 
 /// Provider of the responses that an answer is proven with.
-pub trait Source: Sync {
+pub trait ResponseSource: Sync {
     /// Reason for a response that cannot be had.
     type Error: Send;
 

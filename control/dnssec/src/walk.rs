@@ -6,7 +6,7 @@
 //! fetched, unless an earlier proof covers the name.
 
 use crate::{
-    Source, Unproven,
+    ResponseSource, Unproven,
     anchor::Anchors,
     budget::Budget,
     crypto,
@@ -57,7 +57,7 @@ pub struct Walk<'a, S> {
     pub budget: Budget,
 }
 
-impl<S: Source> Walk<'_, S> {
+impl<S: ResponseSource> Walk<'_, S> {
     pub async fn ask(&mut self, name: &Name, rtype: u16) -> Result<Arc<Response>, Unproven<S::Error>> {
         self.budget.question()?;
         let response = self.source.ask(name, rtype).await?;

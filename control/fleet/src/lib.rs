@@ -52,7 +52,7 @@ use tokio::{
     sync::{Notify, Semaphore, mpsc, oneshot},
     time::timeout,
 };
-use value::{Unfit, Value};
+use value::{StoredValue, Unfit};
 use writer::Write;
 
 /// Most answers that wait to be stored. They are in the host tier too.
@@ -229,7 +229,7 @@ impl Fleet {
         bytes: &[u8],
         left: u64,
     ) -> Result<Option<SharedAnswer>, Unfit> {
-        let mut value = Value::parse(name, bytes)?;
+        let mut value = StoredValue::parse(name, bytes)?;
         // If the value knows of a purge that is unknown here, its scope is unknown too: assume
         // void.
         let unknown = value.generation > self.known.load(Ordering::Acquire);

@@ -35,7 +35,7 @@ pub enum Unfit {
 
 /// Answer as stored in Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value {
+pub struct StoredValue {
     /// Time at which the answer was received, in Unix time by the writer's clock.
     pub received: u64,
     /// Newest purge that the writer knew of when it received the answer.
@@ -98,7 +98,7 @@ pub fn member(asked: Asked<'_>) -> String {
     name
 }
 
-impl Value {
+impl StoredValue {
     /// Returns the value of an answer. `first_seen`: time at which the fleet first had an answer to
     /// the question, if it had one.
     pub fn new(
@@ -108,7 +108,7 @@ impl Value {
         first_seen: Option<u64>,
         generation: u64,
     ) -> Self {
-        Value {
+        StoredValue {
             received,
             generation,
             ttl: answer.ttl,
@@ -153,7 +153,7 @@ impl Value {
         if word(40) != checksum(name, &head[..CHECKSUM], message) || flags & !HAS_EDE != 0 {
             return Err(Unfit::Damaged);
         }
-        Ok(Value {
+        Ok(StoredValue {
             received: word(0),
             generation: word(8),
             ttl: half(16),
@@ -170,7 +170,7 @@ impl Value {
     pub fn bounded(self, secs: u64) -> Self {
         let secs = Secs::try_from(secs).unwrap_or(Secs::MAX);
         let ttl = self.ttl.min(secs);
-        Value { ttl, grace: self.grace.min(secs - ttl), ..self }
+        StoredValue { ttl, grace: self.grace.min(secs - ttl), ..self }
     }
 
     /// Returns the seconds that it stays in Redis after it was received.
@@ -240,8 +240,8 @@ mod tests {
         Answer { ede: Some(3), ..answer }
     }
 
-    fn value() -> Value {
-        Value { hits: 9, ..Value::new(asked().asked(), &answer(), 1_000_000, Some(900_000), 77) }
+    fn value() -> StoredValue {
+        StoredValue { hits: 9, ..StoredValue::new(asked().asked(), &answer(), 1_000_000, Some(900_000), 77) }
     }
 
     fn stored() -> (String, Vec<u8>) {
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn what_is_stored_is_read_again_and_gives_the_same_answer() {
         let (name, bytes) = stored();
-        let mut read = Value::parse(&name, &bytes).unwrap();
+        let mut read = StoredValue::parse(&name, &bytes).unwrap();
         assert_eq!(read, value());
         message::grow_older(&mut read.message, asked().asked(), 100).unwrap();
         let again = Answer::from_response(&read.message, &asked(), &RULES, 7, false).unwrap();
@@ -299,14 +299,14 @@ mod tests {
             let mut changed = bytes.clone();
             changed[at] ^= 0x40;
             let expected = if at < 5 { Unfit::Foreign } else { Unfit::Damaged };
-            assert_eq!(Value::parse(&name, &changed), Err(expected), "byte {at}");
+            assert_eq!(StoredValue::parse(&name, &changed), Err(expected), "byte {at}");
             let expected = if at < HEAD { Unfit::Foreign } else { Unfit::Damaged };
-            assert_eq!(Value::parse(&name, &bytes[..at]), Err(expected), "cut at {at}");
+            assert_eq!(StoredValue::parse(&name, &bytes[..at]), Err(expected), "cut at {at}");
         }
         let other = name.replace(":d:", ":-:");
-        assert_eq!(Value::parse(&other, &bytes), Err(Unfit::Damaged), "under another key");
+        assert_eq!(StoredValue::parse(&other, &bytes), Err(Unfit::Damaged), "under another key");
         for foreign in [&b""[..], b"PONG", &[0; 100], &[0xff; 1000]] {
-            assert_eq!(Value::parse(&name, foreign), Err(Unfit::Foreign));
+            assert_eq!(StoredValue::parse(&name, foreign), Err(Unfit::Foreign));
         }
     }
 
@@ -316,7 +316,7 @@ mod tests {
         bytes[5] |= 0x80;
         let sum = checksum(&name, &bytes[..CHECKSUM], &bytes[HEAD..]);
         bytes[CHECKSUM..HEAD].copy_from_slice(&sum.to_be_bytes());
-        assert_eq!(Value::parse(&name, &bytes), Err(Unfit::Damaged));
+        assert_eq!(StoredValue::parse(&name, &bytes), Err(Unfit::Damaged));
     }
 
     #[test]

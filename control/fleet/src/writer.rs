@@ -5,7 +5,7 @@ use super::{
     connection::Connection,
     index::{Added, Grown},
     purges::Number,
-    value::{self, Value},
+    value::{self, StoredValue},
 };
 use futures_util::future::join_all;
 use redis::{RedisError, RedisResult};
@@ -120,8 +120,8 @@ impl Fleet {
             join_all(there.into_iter().map(|(Write { key, answer, known, state, .. }, name, hits)| {
                 let age = now.saturating_sub(answer.received);
                 let received = self.clock.unix().saturating_sub(u64::from(age));
-                let value = Value::new(key.asked(), answer, received, state.first_seen, *known);
-                let value = Value { hits, ..value }.bounded(bound.saturating_add(age.into()));
+                let value = StoredValue::new(key.asked(), answer, received, state.first_seen, *known);
+                let value = StoredValue { hits, ..value }.bounded(bound.saturating_add(age.into()));
                 let mut command = redis::cmd("SET");
                 command.arg(&name).arg(value.bytes(&name)).arg("EX").arg(lasts(answer).min(bound));
                 let mut connection = connection.clone();

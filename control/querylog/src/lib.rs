@@ -23,7 +23,7 @@ mod tests;
 pub mod writer;
 
 pub use collect::{CHANNEL, Collector};
-pub use privacy::Privacy;
+pub use privacy::ClientPrivacy;
 pub use tap::Taps;
 
 use ledger::Ledger;
@@ -69,7 +69,7 @@ counters! {
 /// The query log of a process.
 pub struct QueryLog {
     sieve: Arc<Sieve>,
-    privacy: Privacy,
+    privacy: ClientPrivacy,
     /// Number of batches of each worker.
     batches: usize,
     /// Number of answers that each row stands for.
@@ -104,9 +104,9 @@ impl QueryLog {
             Problem::new("query_log.exclude_clients", error.to_string(), remedy)
         })?;
         let privacy = match &log.privacy {
-            config::Privacy::None => Privacy::None,
-            config::Privacy::Truncate => Privacy::Truncate,
-            config::Privacy::Hash => Privacy::hash(&match &log.key_file {
+            config::Privacy::None => ClientPrivacy::None,
+            config::Privacy::Truncate => ClientPrivacy::Truncate,
+            config::Privacy::Hash => ClientPrivacy::hash(&match &log.key_file {
                 Some(path) => secrets::secrets_of("query_log.key_file", path)?.0,
                 None => rand::random(),
             }),

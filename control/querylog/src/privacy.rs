@@ -9,7 +9,7 @@ use std::{
 
 /// Form in which rows hold a client's address.
 #[derive(Clone)]
-pub enum Privacy {
+pub enum ClientPrivacy {
     /// The whole address.
     None,
     /// The network: 24 bits of IPv4, 56 bits of IPv6.
@@ -23,21 +23,21 @@ pub enum Privacy {
 /// discarded), so a hash cannot be taken for an address.
 const HASHED: u128 = 0x0100 << 112;
 
-impl Privacy {
+impl ClientPrivacy {
     /// Returns the privacy that hashes with `secret`.
     pub fn hash(secret: &Secret) -> Self {
-        Privacy::Hash(SipHasher24::new_with_key(secret))
+        ClientPrivacy::Hash(SipHasher24::new_with_key(secret))
     }
 
     /// Returns the form of `client` to keep. IPv4 addresses are mapped.
     pub fn kept(&self, client: Ipv6Addr) -> Ipv6Addr {
         match self {
-            Privacy::None => client,
-            Privacy::Truncate => match client.to_canonical() {
+            ClientPrivacy::None => client,
+            ClientPrivacy::Truncate => match client.to_canonical() {
                 IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !0xff).to_ipv6_mapped(),
                 IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << (128 - 56))),
             },
-            Privacy::Hash(keyed) => {
+            ClientPrivacy::Hash(keyed) => {
                 let mut hasher = *keyed;
                 hasher.write(&client.octets());
                 Ipv6Addr::from_bits(HASHED | u128::from(hasher.finish()))
@@ -50,7 +50,7 @@ impl Privacy {
 mod tests {
     use super::*;
 
-    fn kept(privacy: &Privacy, client: &str) -> String {
+    fn kept(privacy: &ClientPrivacy, client: &str) -> String {
         let client = match client.parse().unwrap() {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
@@ -66,14 +66,14 @@ mod tests {
             ("2001:db8:1:2ff:3:4:5:6", "2001:db8:1:200::"),
             ("fd53::1", "fd53::"),
         ] {
-            assert_eq!(kept(&Privacy::Truncate, client), network);
-            assert_eq!(kept(&Privacy::None, client), client);
+            assert_eq!(kept(&ClientPrivacy::Truncate, client), network);
+            assert_eq!(kept(&ClientPrivacy::None, client), client);
         }
     }
 
     #[test]
     fn hashes_are_of_the_whole_address_and_of_the_key() {
-        let [one, other] = [[1; 16], [2; 16]].map(|key| Privacy::hash(&key));
+        let [one, other] = [[1; 16], [2; 16]].map(|key| ClientPrivacy::hash(&key));
         let hash = kept(&one, "192.0.2.1");
         assert!(hash.starts_with("100:"), "{hash}");
         assert_eq!(hash, kept(&one, "192.0.2.1"));

@@ -25,7 +25,7 @@ use ringdns_dataplane::{
     doorbell::Doorbell,
     punt::{Link, Punt, Purpose},
 };
-use ringdns_resolver::{Limits, Resolver, host::HostTier, pump};
+use ringdns_resolver::{FlightLimits, Resolver, host::HostTier, pump};
 use std::{
     fs,
     net::UdpSocket,
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
 
     let generation = Arc::new(AtomicU64::new(0));
     let host = Arc::new(HostTier::new(config.cache.host_bytes, generation.clone()));
-    let resolver = Resolver::new(host, &config, Clock::start(), Limits::default(), None);
+    let resolver = Resolver::new(host, &config, Clock::start(), FlightLimits::default(), None);
     let bell = Arc::new(Doorbell::new()?);
     let link = Arc::new(Link::new(0, burst, burst, bell.clone(), generation)?);
 

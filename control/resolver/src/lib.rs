@@ -22,6 +22,6 @@ pub mod tier;
 pub mod upstream;
 pub mod validate;
 
-pub use flight::{Limits, Resolver, ResolverCounters};
+pub use flight::{FlightLimits, Resolver, ResolverCounters};
 pub use resolved::Resolved;
 pub use upstream::{choice::Upstreams, turn::Turn};

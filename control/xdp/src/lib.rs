@@ -113,7 +113,7 @@ pub struct Steering {
     mode: AttachMode,
     listen: HashMap<MapData, ListenKey, u32>,
     sockets: XskMap<MapData>,
-    tally: Tally,
+    tally: VerdictReader,
     programs: Ebpf,
     /// Name of the loaded program.
     program: &'static str,
@@ -122,9 +122,9 @@ pub struct Steering {
 
 /// Reader of the program's counters. Attaching or detaching the program does not block it.
 #[derive(Clone)]
-pub struct Tally(Arc<PerCpuArray<MapData, u64>>);
+pub struct VerdictReader(Arc<PerCpuArray<MapData, u64>>);
 
-impl Tally {
+impl VerdictReader {
     /// Returns the numbers of packets so far by verdict, over all CPUs.
     pub fn verdicts(&self) -> Result<Verdicts, SteerError> {
         let mut sums = [0; Verdict::ALL.len()];
@@ -159,7 +159,7 @@ impl Steering {
             mode: config.mode,
             listen: take_map(&mut programs, LISTEN_MAP)?,
             sockets: take_map(&mut programs, SOCKETS_MAP)?,
-            tally: Tally(Arc::new(take_map(&mut programs, VERDICTS_MAP)?)),
+            tally: VerdictReader(Arc::new(take_map(&mut programs, VERDICTS_MAP)?)),
             programs,
             program,
             notices,
@@ -261,7 +261,7 @@ impl Steering {
     }
 
     /// Returns the reader of the program's counters.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> VerdictReader {
         self.tally.clone()
     }
 

@@ -40,12 +40,12 @@ pub struct Recorder {
     batch: Option<Box<Batch>>,
     /// Number of records from earlier turns, whose service times are set.
     settled: usize,
-    tally: Tally,
+    tally: RecorderTally,
 }
 
 /// Numbers not yet added to the worker's counters.
 #[derive(Default)]
-struct Tally {
+struct RecorderTally {
     recorded: u64,
     excluded: u64,
     no_batch: u64,
@@ -63,7 +63,7 @@ impl Recorder {
             sieve,
             batch: None,
             settled: 0,
-            tally: Tally::default(),
+            tally: RecorderTally::default(),
         }
     }
 
@@ -220,7 +220,7 @@ impl Recorder {
     /// Ends a turn: the answers noted in it were sent by `end`.
     #[inline(never)]
     pub fn settle(&mut self, end: Nanos, stats: &WorkerStats) {
-        let Tally { recorded, excluded, no_batch } = std::mem::take(&mut self.tally);
+        let RecorderTally { recorded, excluded, no_batch } = std::mem::take(&mut self.tally);
         stats.add(Counter::LogRecorded, recorded);
         stats.add(Counter::LogExcluded, excluded);
         stats.add(Counter::LogNoBatch, no_batch);

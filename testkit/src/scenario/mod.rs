@@ -1,6 +1,6 @@
 //! Scenarios: messages of clients and upstreams, and the passage of time, as readable text.
 //!
-//! `tests/scenarios/README.md` describes the format. A [`Scenario`] is a parsed file; [`play`]
+//! `tests/scenarios/README.md` describes the format. A [`Scenario`] is a parsed file; [`play()`]
 //! plays it in a [`World`]: a simulator with virtual time, or the lab with the real process.
 
 mod compare;

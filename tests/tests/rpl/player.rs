@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use ringdns_daemon::reload::Source;
+use ringdns_daemon::reload::ConfigSource;
 use ringdns_testkit::Host;
 use ringdns_testkit::scenario::{
     Cast, Draft, Edns, Message, Over, Record, Seen, Stream, World, asked_in, question_of, rcode_text,
@@ -47,7 +47,7 @@ pub fn play(script: &Script, setup: &Setup, epoch: Duration, anchors: &Path) -> 
         Cast::assemble(&Host::local(), (0..upstreams).map(address)).map_err(|error| error.to_string())?;
     let config = setup.ringdns(&cast.addresses(), anchors);
     let (config, source) =
-        Source::parse(&config, Path::new("")).map_err(|error| format!("{error}\n{config}"))?;
+        ConfigSource::parse(&config, Path::new("")).map_err(|error| format!("{error}\n{config}"))?;
     let world = Simulator::start(config, source, epoch).map_err(|error| error.to_string())?;
     let recursor = Recursor::new(script, setup);
     let mut player = Player {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ringdns_daemon::reload::Source;
+use ringdns_daemon::reload::ConfigSource;
 use ringdns_testkit::Host;
 use ringdns_testkit::scenario::{Cast, Failure, Scenario, Told, play};
 
@@ -33,7 +33,7 @@ pub fn run(scenario: &Scenario) -> Result<Told, Failure> {
     let upstreams = (0..scenario.upstreams()).map(address);
     let cast = Cast::assemble(&Host::local(), upstreams).expect("loopback has ports");
     let config = scenario.configuration(BASE, &cast.addresses());
-    let (config, source) = match Source::parse(&config, Path::new("")) {
+    let (config, source) = match ConfigSource::parse(&config, Path::new("")) {
         Ok(parsed) => parsed,
         Err(error) => return Err(Failure::new(format!("{}: {error}\n{config}", scenario.name))),
     };

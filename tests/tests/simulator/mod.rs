@@ -18,9 +18,9 @@ use ringdns_common::counters::Total;
 use ringdns_common::names;
 use ringdns_config::Config;
 use ringdns_daemon::admin::Service;
-use ringdns_daemon::latency::Collector;
+use ringdns_daemon::latency::LatencyCollector;
 use ringdns_daemon::nic::Receiving;
-use ringdns_daemon::reload::{Reloader, Source};
+use ringdns_daemon::reload::{ConfigSource, Reloader};
 use ringdns_daemon::{daemon, policy, workers};
 use ringdns_dataplane::clock::{Clock, Nanos};
 use ringdns_dataplane::doorbell::Doorbell;
@@ -30,7 +30,7 @@ use ringdns_dataplane::worker::{LoopTurn, Worker};
 use ringdns_resolver::host::Purge as HostPurge;
 use ringdns_resolver::pump;
 use ringdns_resolver::sweep::Sweeper;
-use ringdns_resolver::{Limits, Resolver};
+use ringdns_resolver::{FlightLimits, Resolver};
 use ringdns_testkit::scenario::{Purge, World, server_of};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
@@ -70,7 +70,7 @@ pub struct Simulator {
 impl Simulator {
     /// Starts a simulation of `config`, which was read from `source`. Its time begins at `epoch`, a
     /// Unix time.
-    pub fn start(config: Config, source: Source, epoch: Duration) -> io::Result<Self> {
+    pub fn start(config: Config, source: ConfigSource, epoch: Duration) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build()?;
         let inside = runtime.enter();
         ORIGIN.set(Some((Instant::now(), epoch)));
@@ -80,7 +80,7 @@ impl Simulator {
         let link = Arc::new(Link::new(0, RECORDS, RECORDS, bell.clone(), generation.clone())?);
         let policy =
             Arc::new(policy::policy(&config).map_err(|problem| io::Error::other(problem.to_string()))?);
-        let resolver = daemon::resolver(&config, clock, generation, Limits::default(), None);
+        let resolver = daemon::resolver(&config, clock, generation, FlightLimits::default(), None);
         let mut settings = workers::settings(&config, policy.clone(), config.cache.bytes_per_worker, true);
         settings.records = RECORDS;
         let (port, wire) = SimPort::pair(&SimConfig::default())?;
@@ -103,7 +103,7 @@ impl Simulator {
             clock,
             receiving: Arc::new(Receiving::over_sockets("a simulation")),
             notices: Arc::default(),
-            latencies: Collector::new(links.clone())?,
+            latencies: LatencyCollector::new(links.clone())?,
             links,
             resolver: resolver.clone(),
             fleet: None,

@@ -1,6 +1,6 @@
 //! Lookup and purge of entries in the host tier.
 
-use super::{Refusal, Shared};
+use super::{ApiError, Shared};
 use axum::{
     Json,
     extract::{Query as Parameters, State},
@@ -28,9 +28,9 @@ pub(super) struct EntryQuery {
 pub(super) async fn entry(
     State(service): Shared,
     Parameters(query): Parameters<EntryQuery>,
-) -> Result<Json<Vec<EntryView>>, Refusal> {
-    let name = names::name(&query.name).map_err(Refusal::bad)?;
-    let rtype = query.rtype.as_deref().map(names::record_type).transpose().map_err(Refusal::bad)?;
+) -> Result<Json<Vec<EntryView>>, ApiError> {
+    let name = names::name(&query.name).map_err(ApiError::bad)?;
+    let rtype = query.rtype.as_deref().map(names::record_type).transpose().map_err(ApiError::bad)?;
     let now = service.clock.secs();
     let host = service.resolver.host().clone();
     // The walk takes milliseconds if there are many entries: it must not run on a thread that
@@ -43,10 +43,10 @@ pub(super) async fn entry(
         let found = host.iter().filter(|(key, _)| wanted(key));
         found.map(|(key, entry)| view(&key, &entry, now)).collect::<Vec<_>>()
     });
-    let found = found.await.map_err(Refusal::failed)?;
+    let found = found.await.map_err(ApiError::failed)?;
     if found.is_empty() {
         let rtype = query.rtype.map(|rtype| format!(" of type {rtype}")).unwrap_or_default();
-        return Err(Refusal(StatusCode::NOT_FOUND, format!("{:?}{rtype} is not in the cache", query.name)));
+        return Err(ApiError(StatusCode::NOT_FOUND, format!("{:?}{rtype} is not in the cache", query.name)));
     }
     Ok(Json(found))
 }
@@ -106,12 +106,12 @@ const TELLING: Duration = Duration::from_millis(500);
 pub(super) async fn purge(
     State(service): Shared,
     Parameters(query): Parameters<PurgeQuery>,
-) -> Result<Json<Purged>, Refusal> {
+) -> Result<Json<Purged>, ApiError> {
     let purge = match (&query.name, &query.suffix, query.all) {
-        (Some(name), None, false) => Purge::Name(names::name(name).map_err(Refusal::bad)?),
-        (None, Some(suffix), false) => Purge::Suffix(names::name(suffix).map_err(Refusal::bad)?),
+        (Some(name), None, false) => Purge::Name(names::name(name).map_err(ApiError::bad)?),
+        (None, Some(suffix), false) => Purge::Suffix(names::name(suffix).map_err(ApiError::bad)?),
         (None, None, true) => Purge::All,
-        _ => return Err(Refusal::bad("give exactly one of name=, suffix= and all=true")),
+        _ => return Err(ApiError::bad("give exactly one of name=, suffix= and all=true")),
     };
     let (host, fleet) = (service.resolver.host().clone(), service.fleet.clone());
     let snapshot = service.snapshot.clone();
@@ -122,10 +122,10 @@ pub(super) async fn purge(
         let forgotten = snapshot.map_or(Ok(()), |snapshot| snapshot.forget());
         (removed, begun.map(BegunPurge::done), forgotten)
     });
-    let (removed, telling, forgotten) = purging.await.map_err(Refusal::failed)?;
+    let (removed, telling, forgotten) = purging.await.map_err(ApiError::failed)?;
     forgotten.map_err(|error| {
         let file = "cache.snapshot_file cannot be removed";
-        Refusal::failed(format!(
+        ApiError::failed(format!(
             "purged until the next start, but {file}: {error}. Remove it by hand and purge again"
         ))
     })?;

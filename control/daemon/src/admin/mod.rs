@@ -24,7 +24,7 @@ mod stats;
 mod upstreams;
 
 use crate::{
-    latency::{self, Collector},
+    latency::{self, LatencyCollector},
     nic::Receiving,
     notices::Notices,
     process::resource_usage,
@@ -89,7 +89,7 @@ pub struct Service {
     /// Redis tier, if one is configured.
     pub fleet: Option<Arc<Fleet>>,
     /// Service times.
-    pub latencies: Collector,
+    pub latencies: LatencyCollector,
     /// Reads the counters of the XDP program, if there is one.
     pub verdicts: Box<dyn Fn() -> Option<Verdicts> + Send + Sync>,
     /// Reads the counters of the TCP and kernel UDP listeners.
@@ -122,21 +122,21 @@ type Shared = State<Arc<Service>>;
 
 /// Error response to a request.
 #[derive(Debug)]
-struct Refusal(StatusCode, String);
+struct ApiError(StatusCode, String);
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.0, Json(serde_json::json!({ "error": self.1 }))).into_response()
     }
 }
 
-impl Refusal {
+impl ApiError {
     fn bad(reason: impl std::fmt::Display) -> Self {
-        Refusal(StatusCode::BAD_REQUEST, reason.to_string())
+        ApiError(StatusCode::BAD_REQUEST, reason.to_string())
     }
 
     fn failed(reason: impl std::fmt::Display) -> Self {
-        Refusal(StatusCode::INTERNAL_SERVER_ERROR, reason.to_string())
+        ApiError(StatusCode::INTERNAL_SERVER_ERROR, reason.to_string())
     }
 }
 
@@ -257,21 +257,21 @@ async fn sweeps(State(service): Shared, Query(query): Query<SweepsQuery>) -> Jso
     Json(Sweeps { host: service.sweeper.told(query.last), fleet })
 }
 
-async fn reload(State(service): Shared) -> Result<Response, Refusal> {
+async fn reload(State(service): Shared) -> Result<Response, ApiError> {
     let reloading = spawn_blocking(move || service.reloader.reload());
-    let reloaded = reloading.await.map_err(Refusal::failed)?;
-    reloaded.map(|reloaded| Json(reloaded).into_response()).map_err(Refusal::bad)
+    let reloaded = reloading.await.map_err(ApiError::failed)?;
+    reloaded.map(|reloaded| Json(reloaded).into_response()).map_err(ApiError::bad)
 }
 
 /// Streams rows of the query log. They reveal which client asks for what, so only the owner of the
 /// socket can read them.
-async fn tap(State(service): Shared) -> Result<Response, Refusal> {
+async fn tap(State(service): Shared) -> Result<Response, ApiError> {
     let Some(log) = &service.log else {
         let reason = "the query log is disabled: set query_log.enabled = true";
-        return Err(Refusal(StatusCode::CONFLICT, reason.into()));
+        return Err(ApiError(StatusCode::CONFLICT, reason.into()));
     };
     let enough =
-        || Refusal(StatusCode::SERVICE_UNAVAILABLE, "too many taps are open: close another one".into());
+        || ApiError(StatusCode::SERVICE_UNAVAILABLE, "too many taps are open: close another one".into());
     let rows = log.taps.open().ok_or_else(enough)?;
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(rows)).into_response())
 }
@@ -293,10 +293,13 @@ enum Format {
     Log,
 }
 
-async fn histogram(State(service): Shared, Query(query): Query<HistogramQuery>) -> Result<Response, Refusal> {
+async fn histogram(
+    State(service): Shared,
+    Query(query): Query<HistogramQuery>,
+) -> Result<Response, ApiError> {
     if let Some(address) = &query.upstream {
         if query.outcome.is_some() {
-            return Err(Refusal::bad(
+            return Err(ApiError::bad(
                 "outcome= is for clients' queries, upstream= for an upstream's answers: give one of the two",
             ));
         }
@@ -308,11 +311,11 @@ async fn histogram(State(service): Shared, Query(query): Query<HistogramQuery>) 
         Some(label) => {
             let known = Outcome::ALL.into_iter().find(|outcome| outcome.label() == label);
             vec![known.ok_or_else(|| {
-                Refusal::bad(format!("no outcome is called {label:?}: use hit, stale or miss"))
+                ApiError::bad(format!("no outcome is called {label:?}: use hit, stale or miss"))
             })?]
         }
     };
-    let total = service.latencies.total().await.map_err(Refusal::failed)?;
+    let total = service.latencies.total().await.map_err(ApiError::failed)?;
     let histograms: Vec<_> = outcomes.iter().map(|outcome| (outcome.label(), total.get(*outcome))).collect();
     export(&histograms, query.format, &service)
 }
@@ -322,10 +325,10 @@ fn export(
     histograms: &[(&str, &Histogram<u64>)],
     format: Format,
     service: &Service,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     match format {
         Format::Log => {
-            let bytes = latency::log(histograms, service.latencies.since()).map_err(Refusal::failed)?;
+            let bytes = latency::log(histograms, service.latencies.since()).map_err(ApiError::failed)?;
             Ok(bytes.into_response())
         }
         Format::Text => {

@@ -4,7 +4,7 @@
 //! Profiles contain the names of functions, so that reading one takes neither the binary nor its
 //! symbols.
 
-use super::Refusal;
+use super::ApiError;
 use axum::{
     extract::Query,
     http::{StatusCode, header},
@@ -33,25 +33,25 @@ const SAMPLER: &str = "perf_signal_handler";
 static SAMPLING: Mutex<()> = Mutex::const_new(());
 
 /// Answers with a profile of the memory in use, by allocating function.
-pub async fn heap() -> Result<Response, Refusal> {
+pub async fn heap() -> Result<Response, ApiError> {
     let Some(control) = PROF_CTL.as_ref() else {
         let reason = "jemalloc was started without profiling: build with .cargo/config.toml of the source, or set \
                       _RJEM_MALLOC_CONF=prof:true in the environment of ringdnsd";
-        return Err(Refusal(StatusCode::NOT_IMPLEMENTED, reason.into()));
+        return Err(ApiError(StatusCode::NOT_IMPLEMENTED, reason.into()));
     };
     let profile = spawn_blocking(|| control.blocking_lock().dump_pprof());
-    Ok(attachment("heap.pprof", profile.await.map_err(Refusal::failed)?.map_err(Refusal::failed)?))
+    Ok(attachment("heap.pprof", profile.await.map_err(ApiError::failed)?.map_err(ApiError::failed)?))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Span {
+pub struct ProfileSpan {
     /// Duration in seconds, in the parameter that `go tool pprof` sends.
-    #[serde(default = "Span::usual")]
+    #[serde(default = "ProfileSpan::usual")]
     seconds: u32,
 }
 
-impl Span {
+impl ProfileSpan {
     fn usual() -> u32 {
         30
     }
@@ -59,20 +59,20 @@ impl Span {
 
 /// Answers with a profile of the CPU time used from now on, by function, in workers and control
 /// plane.
-pub async fn cpu(Query(Span { seconds }): Query<Span>) -> Result<Response, Refusal> {
+pub async fn cpu(Query(ProfileSpan { seconds }): Query<ProfileSpan>) -> Result<Response, ApiError> {
     if !(1..=LONGEST).contains(&seconds) {
-        return Err(Refusal::bad(format!("seconds={seconds} is out of range: give 1 to {LONGEST}")));
+        return Err(ApiError::bad(format!("seconds={seconds} is out of range: give 1 to {LONGEST}")));
     }
     let busy =
-        || Refusal(StatusCode::CONFLICT, "another profile is being taken: try again when it ends".into());
+        || ApiError(StatusCode::CONFLICT, "another profile is being taken: try again when it ends".into());
     let _one_at_a_time = SAMPLING.try_lock().map_err(|_| busy())?;
     prepare().await;
     let guard = ProfilerGuardBuilder::default().frequency(FREQUENCY as i32).build();
-    let guard = guard.map_err(Refusal::failed)?;
+    let guard = guard.map_err(ApiError::failed)?;
     sleep(Duration::from_secs(seconds.into())).await;
-    let report = guard.report().build_unresolved().map_err(Refusal::failed)?;
+    let report = guard.report().build_unresolved().map_err(ApiError::failed)?;
     drop(guard);
-    let encoded = spawn_blocking(move || encode(&report)).await.map_err(Refusal::failed)?;
+    let encoded = spawn_blocking(move || encode(&report)).await.map_err(ApiError::failed)?;
     Ok(attachment("cpu.pprof", encoded))
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{daemon, policy, reload::Source};
+use crate::{daemon, policy, reload::ConfigSource};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -9,7 +9,7 @@ use ringdns_dataplane::{
     dns::answer::{Answer, TtlRules},
     doorbell::Doorbell,
 };
-use ringdns_resolver::{Limits, host::HostTier};
+use ringdns_resolver::{FlightLimits, host::HostTier};
 use serde_json::Value;
 use std::{collections::HashSet, os::unix::fs::PermissionsExt, sync::atomic::AtomicU64};
 use tempfile::TempDir;
@@ -36,13 +36,13 @@ impl Doors {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ringdns.toml");
         fs::write(&path, format!("{TEXT}{table}")).unwrap();
-        let (config, source) = Source::load(&path).unwrap();
+        let (config, source) = ConfigSource::load(&path).unwrap();
         let clock = Clock::start();
         let generation = Arc::new(AtomicU64::new(0));
         let bell = Arc::new(Doorbell::new().unwrap());
         let links = vec![Arc::new(Link::new(0, 1, 1, bell, generation.clone()).unwrap())];
         let host = Arc::new(HostTier::new(1 << 20, generation));
-        let resolver = Resolver::new(host, &config, clock, Limits::default(), None);
+        let resolver = Resolver::new(host, &config, clock, FlightLimits::default(), None);
         let backroom = Backroom::open("test", Vec::new()).unwrap();
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
         let policy = Arc::new(policy::policy(&config).unwrap());
@@ -56,7 +56,7 @@ impl Doors {
             clock,
             receiving: Arc::new(Receiving::over_sockets("kernel sockets")),
             notices: Arc::default(),
-            latencies: Collector::new(links.clone()).unwrap(),
+            latencies: LatencyCollector::new(links.clone()).unwrap(),
             links,
             resolver,
             fleet: None,

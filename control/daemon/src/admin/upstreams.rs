@@ -1,6 +1,6 @@
 //! Status of the upstreams.
 
-use super::{Refusal, Service};
+use super::{ApiError, Service};
 use hdrhistogram::Histogram;
 use ringdns_api::{Times, UpstreamStatus};
 use ringdns_dataplane::clock::Nanos;
@@ -38,13 +38,13 @@ fn times(nanos: &Histogram<u64>) -> Times {
 }
 
 /// Returns the upstream with an address; `udp://` may be left out, as in the configuration.
-pub(super) fn find(service: &Service, address: &str) -> Result<Arc<Upstream>, Refusal> {
+pub(super) fn find(service: &Service, address: &str) -> Result<Arc<Upstream>, ApiError> {
     let upstreams = service.resolver.upstreams();
     let is_it = |upstream: &&Arc<Upstream>| {
         upstream.label == address || upstream.label.strip_prefix("udp://") == Some(address)
     };
     upstreams.iter().find(is_it).cloned().ok_or_else(|| {
         let known: Vec<_> = upstreams.iter().map(|upstream| &*upstream.label).collect();
-        Refusal::bad(format!("no upstream is called {address:?}: use {}", known.join(" or ")))
+        ApiError::bad(format!("no upstream is called {address:?}: use {}", known.join(" or ")))
     })
 }

@@ -6,7 +6,7 @@ use ringdns_dataplane::{
     clock::Clock,
     dns::{answer::Answer, rcode},
 };
-use ringdns_resolver::{Limits as Flights, host::HostTier};
+use ringdns_resolver::{FlightLimits as Flights, host::HostTier};
 use ringdns_testkit::async_upstream::{FakeUpstream, Say, a_record, response};
 use std::{collections::HashMap, sync::atomic::AtomicU64};
 use tokio::{

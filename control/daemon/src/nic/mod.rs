@@ -12,13 +12,13 @@
 mod netlink;
 mod receiving;
 
-pub use netlink::{Interface, Interfaces, Key};
+pub use netlink::{Interface, InterfaceKey, Interfaces};
 pub use receiving::{InterfaceCounters, LinkState, Receiving};
 
 use crate::{
     attach::{self, EntranceError},
     notices::Notices,
-    workers::{Seat, Source},
+    workers::{PortSource, Seat},
 };
 use parking_lot::Mutex;
 use ringdns_xdp::Steering;
@@ -206,8 +206,8 @@ impl Watch {
     fn look(&mut self) -> bool {
         let key = match self.state {
             // By index: a rename of the interface changes nothing.
-            State::Attached { index, .. } => Key::Index(index),
-            State::Lost { .. } => Key::Name(&self.watched.interface),
+            State::Attached { index, .. } => InterfaceKey::Index(index),
+            State::Lost { .. } => InterfaceKey::Name(&self.watched.interface),
         };
         let found = match self.interfaces.find(key) {
             Ok(found) => found,
@@ -291,7 +291,7 @@ impl Watch {
             if *over_sockets {
                 continue;
             }
-            match seat.open(Source::Sockets(self.watched.listen.clone())) {
+            match seat.open(PortSource::Sockets(self.watched.listen.clone())) {
                 Ok(_) => {
                     seat.take();
                     *over_sockets = true;
@@ -343,7 +343,7 @@ impl Watch {
         let attached = (|| {
             let sockets = attach::each_queue(interface, queues.as_deref(), seats.len(), |worker, queue| {
                 opened = worker + 1;
-                seats[worker].open(Source::Queue { interface: interface.clone(), queue })
+                seats[worker].open(PortSource::Queue { interface: interface.clone(), queue })
             })?;
             let mut steering = steering.lock();
             let steering = steering.as_mut().ok_or(Refusal::Stopping)?;

@@ -68,7 +68,7 @@ impl Interface {
 
 /// Key to look up an interface.
 #[derive(Clone, Copy, Debug)]
-pub enum Key<'a> {
+pub enum InterfaceKey<'a> {
     /// Name of the interface.
     Name(&'a str),
     /// Index of the interface, whatever its name is by now.
@@ -109,7 +109,7 @@ impl Interfaces {
     }
 
     /// Looks up an interface. `None`: there is none.
-    pub fn find(&mut self, key: Key<'_>) -> io::Result<Option<Interface>> {
+    pub fn find(&mut self, key: InterfaceKey<'_>) -> io::Result<Option<Interface>> {
         self.sequence = self.sequence.wrapping_add(1);
         let question = question(key, self.sequence);
         rustix::net::send(&self.questions, &question, SendFlags::empty())?;
@@ -130,10 +130,10 @@ fn netlink(flags: SocketFlags, groups: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn question(key: Key<'_>, sequence: u32) -> Vec<u8> {
+fn question(key: InterfaceKey<'_>, sequence: u32) -> Vec<u8> {
     let index = match key {
-        Key::Name(_) => 0,
-        Key::Index(index) => index,
+        InterfaceKey::Name(_) => 0,
+        InterfaceKey::Index(index) => index,
     };
     let mut message = vec![0; HEADER + LINK_HEADER];
     message[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
@@ -141,7 +141,7 @@ fn question(key: Key<'_>, sequence: u32) -> Vec<u8> {
     message[8..12].copy_from_slice(&sequence.to_ne_bytes());
     message[HEADER + 4..][..4].copy_from_slice(&index.to_ne_bytes());
     attribute(&mut message, IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
-    if let Key::Name(name) = key {
+    if let InterfaceKey::Name(name) = key {
         attribute(&mut message, IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
     }
     let len = message.len() as u32;
@@ -222,14 +222,14 @@ mod tests {
     #[test]
     fn an_interface_is_found_by_name_and_by_number() {
         let mut interfaces = Interfaces::open().unwrap();
-        let lo = interfaces.find(Key::Name("lo")).unwrap().unwrap();
-        assert_eq!(interfaces.find(Key::Index(lo.index)).unwrap().as_ref(), Some(&lo));
+        let lo = interfaces.find(InterfaceKey::Name("lo")).unwrap().unwrap();
+        assert_eq!(interfaces.find(InterfaceKey::Index(lo.index)).unwrap().as_ref(), Some(&lo));
         let flags = std::fs::read_to_string("/sys/class/net/lo/flags").unwrap();
         let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap();
         assert_eq!((lo.enabled, lo.programs.len()), (flags & IFF_UP != 0, 0));
-        assert_eq!(interfaces.find(Key::Name("no-such0")).unwrap(), None);
-        assert_eq!(interfaces.find(Key::Index(u32::MAX >> 1)).unwrap(), None);
-        assert!(interfaces.find(Key::Name("longer-than-the-kernel-takes")).is_err());
+        assert_eq!(interfaces.find(InterfaceKey::Name("no-such0")).unwrap(), None);
+        assert_eq!(interfaces.find(InterfaceKey::Index(u32::MAX >> 1)).unwrap(), None);
+        assert!(interfaces.find(InterfaceKey::Name("longer-than-the-kernel-takes")).is_err());
         // None of these answers were events.
         interfaces.forget_events();
     }

@@ -19,7 +19,7 @@ fn watch(was_up: bool) -> Watch {
         notices: Arc::default(),
     };
     let mut interfaces = Interfaces::open().unwrap();
-    let index = interfaces.find(Key::Name("lo")).unwrap().unwrap().index;
+    let index = interfaces.find(InterfaceKey::Name("lo")).unwrap().unwrap().index;
     Watch::over(watched, interfaces, Attached { index, program: 1, sockets: Vec::new(), was_up })
 }
 

@@ -48,7 +48,7 @@ const BUSY_POLL: BusyPoll = BusyPoll { usecs: 20, budget: 64 };
 
 /// Source of a worker's packets.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum PortSource {
     /// One queue of an interface.
     Queue {
         /// Name of the interface.
@@ -62,9 +62,9 @@ pub enum Source {
 
 /// Settings of a worker to be started.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct WorkerPlan {
     /// Source of its packets.
-    pub source: Source,
+    pub source: PortSource,
     /// Cores that it may run on: one pins it; none means all cores.
     pub cores: Vec<CoreId>,
     /// Size of its cache in bytes.
@@ -147,7 +147,7 @@ impl Workers {
     }
 
     /// Starts one more worker and waits until it is set up.
-    pub fn add(&mut self, plan: Plan, common: &Common<'_>) -> Result<Socket, StartError> {
+    pub fn add(&mut self, plan: WorkerPlan, common: &Common<'_>) -> Result<Socket, StartError> {
         let worker = self.links.len();
         let setup = |source| StartError::Setup { worker, source };
         let (bell, generation) = (common.bell.clone(), common.generation.clone());
@@ -209,7 +209,7 @@ pub struct Seat {
 
 impl Seat {
     /// Makes the worker open its next port, and waits until it has. The port in use stays in use.
-    pub fn open(&self, source: Source) -> Result<Socket, StartError> {
+    pub fn open(&self, source: PortSource) -> Result<Socket, StartError> {
         let (report, reported) = mpsc::sync_channel(1);
         self.order(Order::Open(source, report));
         reported.recv().unwrap_or_else(|_| {

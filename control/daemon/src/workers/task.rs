@@ -1,6 +1,6 @@
 //! Thread of a worker: opens and replaces its ports, and reports its end.
 
-use super::{Ended, Plan, Socket, Source, StartError};
+use super::{Ended, PortSource, Socket, StartError, WorkerPlan};
 use ringdns_common::cores;
 use ringdns_dataplane::{
     clock::Clock,
@@ -26,7 +26,7 @@ const UDP_FRAMES: u32 = 1024;
 /// for the report.
 pub(super) enum Order {
     /// Open a port beside the one in use.
-    Open(Source, mpsc::SyncSender<Result<Socket, StartError>>),
+    Open(PortSource, mpsc::SyncSender<Result<Socket, StartError>>),
     /// Switch to that port.
     Take(mpsc::SyncSender<()>),
     /// Close that port.
@@ -36,7 +36,7 @@ pub(super) enum Order {
 /// State that a worker's thread starts with.
 pub(super) struct Task {
     pub(super) link: Arc<Link>,
-    pub(super) plan: Plan,
+    pub(super) plan: WorkerPlan,
     pub(super) settings: WorkerConfig,
     pub(super) xsk: XskConfig,
     pub(super) clock: Clock,
@@ -51,7 +51,9 @@ impl Task {
         let opened = match &self.plan.source {
             // At the start, an address that no interface has is an error: the configuration is
             // wrong, or the address is added too late.
-            Source::Sockets(listen) => UdpPort::open(listen, UDP_FRAMES).map(Opened::udp).map_err(Into::into),
+            PortSource::Sockets(listen) => {
+                UdpPort::open(listen, UDP_FRAMES).map(Opened::udp).map_err(Into::into)
+            }
             queue => open(queue, &self.xsk),
         };
         let made = opened.and_then(|port| {
@@ -136,10 +138,10 @@ pub(super) enum Opened {
 
 /// Opens a port for a running worker. Kernel sockets may bind addresses that are absent now, since
 /// they went away with their interface.
-fn open(source: &Source, xsk: &XskConfig) -> Result<Opened, StartError> {
+fn open(source: &PortSource, xsk: &XskConfig) -> Result<Opened, StartError> {
     Ok(match source {
-        Source::Sockets(listen) => Opened::udp(UdpPort::open_in_advance(listen, UDP_FRAMES)?),
-        Source::Queue { interface, queue } => {
+        PortSource::Sockets(listen) => Opened::udp(UdpPort::open_in_advance(listen, UDP_FRAMES)?),
+        PortSource::Queue { interface, queue } => {
             let config = XskConfig { interface: interface.clone(), queue: *queue, ..xsk.clone() };
             Opened::Xsk(Box::new(XskPort::open(&config)?))
         }

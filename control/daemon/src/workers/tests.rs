@@ -20,9 +20,9 @@ fn config() -> Config {
     Config::parse(text, Path::new("")).unwrap()
 }
 
-fn plan(listen: &str) -> Plan {
-    let source = Source::Sockets(vec![listen.parse().unwrap()]);
-    Plan { source, cores: Vec::new(), cache_bytes: 1 << 20, alone: false }
+fn plan(listen: &str) -> WorkerPlan {
+    let source = PortSource::Sockets(vec![listen.parse().unwrap()]);
+    WorkerPlan { source, cores: Vec::new(), cache_bytes: 1 << 20, alone: false }
 }
 
 fn common(config: &Config) -> (Common<'_>, UnboundedReceiver<Ended>) {
@@ -121,12 +121,12 @@ fn a_worker_goes_on_with_the_port_that_it_is_given() {
     assert_eq!(refusal_from(old), REFUSED);
 
     let seat = workers.seats()[0].clone();
-    assert!(seat.open(Source::Sockets(vec![new])).unwrap().is_none());
+    assert!(seat.open(PortSource::Sockets(vec![new])).unwrap().is_none());
     assert_eq!(refusal_from(old), REFUSED, "the port in use stays in use");
     seat.discard();
     assert!(UdpSocket::bind(new).is_ok(), "what is discarded is closed");
 
-    seat.open(Source::Sockets(vec![new])).unwrap();
+    seat.open(PortSource::Sockets(vec![new])).unwrap();
     seat.take();
     assert_eq!(refusal_from(new), REFUSED);
     assert!(UdpSocket::bind(old).is_ok(), "what is replaced is closed");
@@ -139,7 +139,7 @@ fn a_worker_goes_on_with_the_port_that_it_is_given() {
     let (counters, port) = (link.stats.snapshot(), link.port.read().port);
     assert_eq!(counters.get(ringdns_dataplane::stats::Counter::Received), 4);
     assert_eq!((counters.unaccounted(), port.sent, port.send_failed), (0, 4, 0), "of all ports");
-    assert!(seat.open(Source::Sockets(vec![new])).is_err(), "its thread has ended");
+    assert!(seat.open(PortSource::Sockets(vec![new])).is_err(), "its thread has ended");
     assert!(ends.try_recv().is_err());
 }
 
@@ -151,5 +151,5 @@ fn a_port_is_opened_in_advance_of_its_address() {
     let mut workers = Workers::default();
     workers.add(plan("127.0.0.1:0"), &common).unwrap();
     let away = ["192.0.2.1:5353", "[2001:db8::1]:5353"].map(|address| address.parse().unwrap());
-    assert!(workers.seats()[0].open(Source::Sockets(away.to_vec())).unwrap().is_none());
+    assert!(workers.seats()[0].open(PortSource::Sockets(away.to_vec())).unwrap().is_none());
 }

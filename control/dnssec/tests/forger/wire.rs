@@ -6,7 +6,7 @@ use crate::{
     zone::{NOW, name, rtype},
 };
 use futures_util::FutureExt;
-use ringdns_dnssec::{Anchors, Name, Response, Source, Standing, Unproven, Verdict, validate};
+use ringdns_dnssec::{Anchors, Name, Response, ResponseSource, Standing, Unproven, Verdict, validate};
 use std::{
     collections::HashMap,
     sync::{
@@ -68,7 +68,7 @@ impl Wire {
     }
 }
 
-impl Source for Wire {
+impl ResponseSource for Wire {
     type Error = ();
 
     async fn ask(&self, name: &Name, rtype: u16) -> Result<Arc<Response>, Unproven<()>> {

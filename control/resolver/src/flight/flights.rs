@@ -1,6 +1,6 @@
 //! Questions in flight: each is resolved once, for all its waiters.
 
-use super::{Limits, Waiter};
+use super::{FlightLimits, Waiter};
 use crate::host::StoredKey;
 use crate::resolved::Resolved;
 use parking_lot::Mutex;
@@ -20,7 +20,7 @@ pub struct Flights {
     /// Waiters by question. The hash key is drawn anew in each process, as in the host tier:
     /// clients choose names.
     waiting: Mutex<HashMap<Flight, Seats, DefaultHashBuilder>>,
-    limits: Limits,
+    limits: FlightLimits,
 }
 
 /// Waiters for a question in flight.
@@ -64,7 +64,7 @@ pub enum Boarding {
 
 impl Flights {
     /// Returns a table without questions in flight.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: FlightLimits) -> Self {
         Flights { waiting: Mutex::default(), limits }
     }
 

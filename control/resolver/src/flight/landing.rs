@@ -1,10 +1,10 @@
 //! Landing of questions in flight: the answer is put into the host tier, and waiters are answered.
 
-use super::{Lane, Resolver, flights::Flight, setup::Setup};
+use super::{Lane, Resolver, flights::Flight, setup::ResolverSetup};
 use crate::tier::SharedState;
 use crate::{
     resolved::Resolved,
-    upstream::{Failed, choice::Upstreams, exchange::Rules, turn::Turn},
+    upstream::{Failed, choice::Upstreams, exchange::JudgeRules, turn::Turn},
 };
 use parking_lot::Mutex;
 use ringdns_dataplane::{
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(super) struct Landing {
     pub(super) resolver: Arc<Resolver>,
     /// Configuration at the time the question took off.
-    pub(super) setup: Arc<Setup>,
+    pub(super) setup: Arc<ResolverSetup>,
     pub(super) key: Key,
     /// Lane of the question.
     pub(super) lane: Lane,
@@ -31,7 +31,7 @@ impl Landing {
         &self.setup.upstreams
     }
 
-    pub(super) fn rules(&self) -> &Rules {
+    pub(super) fn rules(&self) -> &JudgeRules {
         &self.resolver.rules
     }
 

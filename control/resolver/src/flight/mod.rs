@@ -21,7 +21,7 @@ use crate::{
     host::{Entry, Found, HostTier},
     resolved::{Resolved, is_failure},
     tier::SharedTier,
-    upstream::{Failed, choice::Upstreams, exchange::Rules, turn::Turn},
+    upstream::{Failed, choice::Upstreams, exchange::JudgeRules, turn::Turn},
 };
 use arc_swap::ArcSwap;
 use flights::{Boarding, Flight, Flights};
@@ -39,7 +39,7 @@ use ringdns_dataplane::{
     log::{AnswerSource, Tier},
     punt::{Link, Punt, Purpose},
 };
-use setup::Setup;
+use setup::ResolverSetup;
 use shared::Want;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
@@ -95,16 +95,16 @@ counters! {
 
 /// Bounds of the resolver's memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct FlightLimits {
     /// Most questions in flight at once, in each lane.
     pub flights: usize,
     /// Most waiters for one question.
     pub waiters: usize,
 }
 
-impl Default for Limits {
+impl Default for FlightLimits {
     fn default() -> Self {
-        Limits { flights: 8192, waiters: 1024 }
+        FlightLimits { flights: 8192, waiters: 1024 }
     }
 }
 
@@ -144,10 +144,10 @@ impl Lane {
 pub struct Resolver {
     host: Arc<HostTier>,
     clock: Clock,
-    setup: ArcSwap<Setup>,
+    setup: ArcSwap<ResolverSetup>,
     /// Rules by which answers are kept. They stay as at the start, since workers are told them only
     /// then.
-    rules: Rules,
+    rules: JudgeRules,
     failure_ttl: Secs,
     /// Time to wait for a new answer where there is an expired one; zero: not at all.
     stale_client_timeout: Duration,
@@ -171,15 +171,15 @@ impl Resolver {
         host: Arc<HostTier>,
         config: &Config,
         clock: Clock,
-        limits: Limits,
+        limits: FlightLimits,
         fleet: Option<Arc<dyn SharedTier>>,
     ) -> Arc<Self> {
         let labels = Arc::default();
         Arc::new(Resolver {
             host,
             clock,
-            setup: ArcSwap::from_pointee(Setup::new(config, &labels, None)),
-            rules: Rules { ttl: config.cache.ttl_rules(&config.refresh), clock },
+            setup: ArcSwap::from_pointee(ResolverSetup::new(config, &labels, None)),
+            rules: JudgeRules { ttl: config.cache.ttl_rules(&config.refresh), clock },
             failure_ttl: config.cache.failure_secs(),
             stale_client_timeout: config.cache.stale_client_timeout,
             budget: Budget::new(config.refresh.per_second),
@@ -196,7 +196,7 @@ impl Resolver {
     /// the configuration that they began with.
     pub fn set_up(&self, config: &Config) {
         let before = self.setup();
-        let setup = Setup::new(config, &self.labels, Some(&before));
+        let setup = ResolverSetup::new(config, &self.labels, Some(&before));
         self.setup.store(Arc::new(setup));
     }
 
@@ -206,7 +206,7 @@ impl Resolver {
     }
 
     /// Returns the current configuration of the resolver.
-    fn setup(&self) -> Arc<Setup> {
+    fn setup(&self) -> Arc<ResolverSetup> {
         self.setup.load_full()
     }
 
@@ -321,7 +321,7 @@ impl Resolver {
     }
 
     /// Returns the answer to a question about a special-use name, and puts it into the host tier.
-    fn answer_locally(&self, setup: &Setup, key: &Key, generation: u64) -> Option<Resolved> {
+    fn answer_locally(&self, setup: &ResolverSetup, key: &Key, generation: u64) -> Option<Resolved> {
         if setup.upstreams.has_zone_of(key.asked()) {
             return None;
         }

@@ -4,7 +4,7 @@ use super::Resolver;
 use crate::host::StoredKey;
 use crate::{
     resolved::is_failure,
-    upstream::exchange::{self, Rules},
+    upstream::exchange::{self, JudgeRules},
 };
 use ringdns_common::{message::grow_older, names};
 use ringdns_dataplane::{
@@ -77,7 +77,7 @@ impl Resolver {
         // The minimum TTL was applied when the answer was received; applied again and again, the
         // answer would never expire.
         let setup = self.setup.load();
-        let rules = Rules { ttl: TtlRules { min: 0, ..self.rules.ttl }, ..self.rules };
+        let rules = JudgeRules { ttl: TtlRules { min: 0, ..self.rules.ttl }, ..self.rules };
         let trusted = setup.upstreams.iter().all(|upstream| upstream.trusted);
         // An answer that ends in an alias is incomplete: its target would have to be resolved.
         let Some((answer, None)) = exchange::judge_kept(key, &rules, trusted, &message) else {

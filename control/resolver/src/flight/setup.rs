@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 use std::{hash::Hasher, sync::Arc};
 
 /// Configuration in the form that the resolver uses.
-pub(super) struct Setup {
+pub(super) struct ResolverSetup {
     pub local: LocalNames,
     pub upstreams: Arc<Upstreams>,
     /// Validator of answers; `None`: answers are not validated here.
@@ -19,20 +19,20 @@ pub(super) struct Setup {
     pub fingerprint: u64,
 }
 
-impl Setup {
+impl ResolverSetup {
     /// Returns the setup for `config`. Parts that are unchanged since `before` are kept, with all
     /// that they have learned.
-    pub fn new(config: &Config, labels: &Labels, before: Option<&Setup>) -> Self {
+    pub fn new(config: &Config, labels: &Labels, before: Option<&ResolverSetup>) -> Self {
         let dnssec = &config.dnssec;
         // The trust anchor file may have changed meanwhile.
-        let same = |before: &&Setup| before.dnssec == *dnssec && dnssec.trust_anchor_file.is_none();
+        let same = |before: &&ResolverSetup| before.dnssec == *dnssec && dnssec.trust_anchor_file.is_none();
         let validator = match before.filter(same) {
             Some(before) => before.validator.clone(),
             None => Validator::new(dnssec).map(Arc::new),
         };
         let known = before.map(|before| &*before.upstreams);
         let upstreams = Upstreams::new(&config.upstreams, &config.resolver, labels, known);
-        Setup {
+        ResolverSetup {
             local: LocalNames::new(config.local.special_names),
             upstreams: Arc::new(upstreams),
             validator,

@@ -11,12 +11,12 @@
 use super::{
     Resolver,
     inquiry::{self, Inquiry},
-    setup::Setup,
+    setup::ResolverSetup,
 };
 use crate::tier::{LeaseReply, SharedAnswer, SharedState, SharedTier};
 use crate::upstream::{
     alias::Alias,
-    exchange::{self, Rules},
+    exchange::{self, JudgeRules},
     turn::Turn,
 };
 use futures_util::future::join_all;
@@ -156,7 +156,7 @@ fn answer(
 /// answer with a remaining TTL of 0 has expired.
 fn judge_found(
     resolver: &Resolver,
-    setup: &Setup,
+    setup: &ResolverSetup,
     fleet: &dyn SharedTier,
     key: &Key,
     found: &SharedAnswer,
@@ -164,7 +164,7 @@ fn judge_found(
     // Only the appliance that stored the answer applied a minimum TTL; applied here too, the answer
     // would never expire.
     let ttl = TtlRules { min: 0, ..resolver.rules.ttl };
-    let rules = Rules { ttl, ..resolver.rules };
+    let rules = JudgeRules { ttl, ..resolver.rules };
     let trusted = setup.upstreams.iter().all(|upstream| upstream.trusted);
     let judged = exchange::judge_kept(key, &rules, trusted, &found.message);
     let Some((answer, alias)) = judged else {

@@ -37,17 +37,17 @@ fn config(upstreams: &[UpstreamConfig], more: &str) -> Config {
     Config { upstreams: upstreams.to_vec(), ..config }
 }
 
-fn resolver_of(config: &Config, limits: Limits) -> Arc<Resolver> {
+fn resolver_of(config: &Config, limits: FlightLimits) -> Arc<Resolver> {
     let host = Arc::new(HostTier::new(config.cache.host_bytes, Arc::new(AtomicU64::new(0))));
     Resolver::new(host, config, Clock::start(), limits, None)
 }
 
-fn resolver_with(upstreams: &[UpstreamConfig], cache: CacheConfig, limits: Limits) -> Arc<Resolver> {
+fn resolver_with(upstreams: &[UpstreamConfig], cache: CacheConfig, limits: FlightLimits) -> Arc<Resolver> {
     resolver_of(&Config { cache, ..config(upstreams, "") }, limits)
 }
 
 fn resolver(upstreams: &[UpstreamConfig]) -> Arc<Resolver> {
-    resolver_with(upstreams, cache(), Limits::default())
+    resolver_with(upstreams, cache(), FlightLimits::default())
 }
 
 fn key(name: &str) -> Key {
@@ -149,7 +149,7 @@ fn record_of(owner: &[u8], rtype: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
 /// A resolver for these upstreams and `more` tables.
 fn resolver_for(upstreams: &[UpstreamConfig], more: &str) -> Arc<Resolver> {
     let config = config(upstreams, more);
-    resolver_of(&Config { cache: cache(), ..config }, Limits::default())
+    resolver_of(&Config { cache: cache(), ..config }, FlightLimits::default())
 }
 
 /// A counter of one of the upstreams.

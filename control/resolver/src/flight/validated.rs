@@ -2,7 +2,7 @@
 //! proof.
 
 use super::{Landing, Resolver, flights::Flight};
-use crate::validate::{Asks, Validator, Verdict};
+use crate::validate::{Asks, Validator, Validity};
 use crate::{
     resolved::Resolved,
     upstream::{Failed, turn::Turn},
@@ -29,19 +29,19 @@ impl Validated {
             let Landing { resolver, key, .. } = &validated.landing;
             let (verdict, source) = validator.answer(resolver, &resolver.rules, key, renew).await;
             let found = match verdict {
-                Verdict::Secure(answer) => {
+                Validity::Secure(answer) => {
                     resolver.counters.validated_secure.inc();
                     Ok(answer)
                 }
-                Verdict::Insecure(answer) => {
+                Validity::Insecure(answer) => {
                     resolver.counters.validated_insecure.inc();
                     Ok(answer)
                 }
-                Verdict::Bogus(code) => {
+                Validity::Bogus(code) => {
                     resolver.counters.validated_bogus.inc();
                     Err(Failed::Upstreams(code))
                 }
-                Verdict::Failed(failed) => Err(failed),
+                Validity::Failed(failed) => Err(failed),
             };
             validated.land(found, source);
         });

@@ -63,7 +63,7 @@ impl Process {
         let config = Config::parse(&text, Path::new("")).unwrap();
         let host = Arc::new(HostTier::new(1 << 24, Arc::new(AtomicU64::new(0))));
         let clock = Clock::simulated(|| NOW.get());
-        let resolver = Resolver::new(host, &config, clock, crate::Limits::default(), None);
+        let resolver = Resolver::new(host, &config, clock, crate::FlightLimits::default(), None);
         let backroom = Backroom::open("test", Vec::new()).unwrap();
         let snapshot = Snapshot::new(config.snapshot.unwrap(), resolver.clone(), backroom);
         Process { snapshot, resolver }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Limits,
+    FlightLimits,
     host::{HostTier, Purge},
 };
 use ringdns_config::Config;
@@ -78,7 +78,7 @@ impl Fixture {
         );
         let config = Config::parse(&text, Path::new("")).unwrap();
         let host = Arc::new(HostTier::new(1 << 24, Arc::new(AtomicU64::new(0))));
-        let resolver = Resolver::new(host, &config, clock, Limits::default(), None);
+        let resolver = Resolver::new(host, &config, clock, FlightLimits::default(), None);
         let backroom = Backroom::open("test", Vec::new()).unwrap();
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, workers);
         Fixture { sweeper, resolver, asked, fails, _upstream: upstream }

@@ -20,7 +20,7 @@ pub struct Jar {
 
 /// Verdict on the cookie of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CookieVerdict {
     /// The cookie is as expected.
     Fits,
     /// The cookie is another client's, or of an impossible length: the response answers no query of
@@ -43,20 +43,20 @@ impl Jar {
     }
 
     /// Judges the cookie of a response, and keeps the server cookie in it.
-    pub fn judge(&self, cookie: Option<&[u8]>) -> Verdict {
+    pub fn judge(&self, cookie: Option<&[u8]>) -> CookieVerdict {
         let mut server = self.server.lock();
         let Some(cookie) = cookie else {
-            return if server.is_empty() { Verdict::Fits } else { Verdict::Missing };
+            return if server.is_empty() { CookieVerdict::Fits } else { CookieVerdict::Missing };
         };
         match cookie.split_first_chunk::<CLIENT>() {
-            Some((client, [])) if *client == self.client => Verdict::Fits,
+            Some((client, [])) if *client == self.client => CookieVerdict::Fits,
             Some((client, theirs))
                 if *client == self.client && (SERVER_MIN..=SERVER_MAX).contains(&theirs.len()) =>
             {
                 *server = theirs.iter().copied().collect();
-                Verdict::Fits
+                CookieVerdict::Fits
             }
-            _ => Verdict::Forged,
+            _ => CookieVerdict::Forged,
         }
     }
 
@@ -82,23 +82,23 @@ mod tests {
         let mut sent = Vec::new();
         jar.write(&mut sent);
         assert_eq!(sent.len(), CLIENT);
-        assert_eq!(jar.judge(None), Verdict::Fits, "not all upstreams know cookies");
-        assert_eq!(jar.judge(Some(&sent)), Verdict::Fits, "RFC 7873 section 5.3: without theirs");
+        assert_eq!(jar.judge(None), CookieVerdict::Fits, "not all upstreams know cookies");
+        assert_eq!(jar.judge(Some(&sent)), CookieVerdict::Fits, "RFC 7873 section 5.3: without theirs");
         let theirs = [7; 16];
         let whole = [&sent[..], &theirs].concat();
-        assert_eq!(jar.judge(Some(&whole)), Verdict::Fits);
+        assert_eq!(jar.judge(Some(&whole)), CookieVerdict::Fits);
         let mut next = Vec::new();
         jar.write(&mut next);
         assert_eq!(next, whole);
-        assert_eq!(jar.judge(None), Verdict::Missing);
+        assert_eq!(jar.judge(None), CookieVerdict::Missing);
 
         let mut forged = whole.clone();
         forged[0] ^= 1;
         let long = [&sent[..], &[7; 33]].concat();
         for cookie in [&forged[..], &long, &whole[..CLIENT + 7], &sent[..7], &[]] {
-            assert_eq!(jar.judge(Some(cookie)), Verdict::Forged, "{cookie:?}");
+            assert_eq!(jar.judge(Some(cookie)), CookieVerdict::Forged, "{cookie:?}");
         }
         jar.clear();
-        assert_eq!(jar.judge(None), Verdict::Fits);
+        assert_eq!(jar.judge(None), CookieVerdict::Fits);
     }
 }

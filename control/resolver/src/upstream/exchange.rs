@@ -3,7 +3,7 @@
 use crate::upstream::{
     Upstream,
     alias::Alias,
-    cookie::Verdict,
+    cookie::CookieVerdict,
     is_answer,
     scrub::{self, Scrubbed},
 };
@@ -36,7 +36,7 @@ const BADCOOKIE: u16 = 23;
 
 /// Rules by which responses are judged.
 #[derive(Clone, Copy)]
-pub struct Rules {
+pub struct JudgeRules {
     /// Rules for the time that answers are kept.
     pub ttl: TtlRules,
     /// Clock of answers' ages.
@@ -152,7 +152,7 @@ pub enum Ignored {
 pub fn judge(
     upstream: &Upstream,
     key: &Key,
-    rules: &Rules,
+    rules: &JudgeRules,
     manner: Manner,
     message: &[u8],
 ) -> Result<Judged, Ignored> {
@@ -183,11 +183,11 @@ pub fn judge(
     let opt = Opt::parse(message, records + answer.wire.len());
     if let Some(jar) = upstream.cookies.as_ref().filter(|_| manner.cookie) {
         match jar.judge(opt.as_ref().and_then(|opt| opt.option(COOKIE))) {
-            Verdict::Fits => {}
-            Verdict::Forged => return Err(Ignored::WrongCookie),
+            CookieVerdict::Fits => {}
+            CookieVerdict::Forged => return Err(Ignored::WrongCookie),
             // The upstream has no cookies any more.
-            Verdict::Missing if manner.stream => jar.clear(),
-            Verdict::Missing => return Ok(Judged::CookieMissing),
+            CookieVerdict::Missing if manner.stream => jar.clear(),
+            CookieVerdict::Missing => return Ok(Judged::CookieMissing),
         }
     }
     let name = key.asked().name();
@@ -222,7 +222,7 @@ pub fn judge(
 /// an upstream.
 pub fn judge_kept(
     key: &Key,
-    rules: &Rules,
+    rules: &JudgeRules,
     trusted: bool,
     message: &[u8],
 ) -> Option<(Answer, Option<Box<Alias>>)> {
@@ -246,7 +246,7 @@ fn scrubbed(
     trusted: bool,
     respelled: bool,
     key: &Key,
-    rules: &Rules,
+    rules: &JudgeRules,
     message: &[u8],
     answer: Answer,
 ) -> (Judged, bool) {

@@ -97,7 +97,7 @@ const LONGEST: u64 = 60_000_000_000;
 const HEDGE_MIN: Duration = Duration::from_millis(1);
 
 /// Response times of an upstream.
-pub struct Times {
+pub struct AnswerTimes {
     /// Times since the start, in nanoseconds.
     all: Histogram<u64>,
     recent: Histogram<u64>,
@@ -105,14 +105,14 @@ pub struct Times {
     hedge_after: Option<Duration>,
 }
 
-impl Times {
+impl AnswerTimes {
     /// Returns a record without times. A second upstream is asked after this `percentile`.
     pub fn new(percentile: Option<f64>) -> Self {
         let empty = || {
             let histogram = Histogram::new_with_bounds(SHORTEST, LONGEST, 2);
             histogram.unwrap_or_else(|_| unreachable!("the bounds are far apart, and two digits are few"))
         };
-        Times { all: empty(), recent: empty(), percentile, hedge_after: None }
+        AnswerTimes { all: empty(), recent: empty(), percentile, hedge_after: None }
     }
 
     /// Records the time of an answer.
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_percentile_is_of_late() {
-        let mut times = Times::new(Some(95.0));
+        let mut times = AnswerTimes::new(Some(95.0));
         (0..STEP - 1).for_each(|_| times.record(Duration::from_millis(20)));
         assert_eq!(times.hedge_after(), None, "too few to tell");
         times.record(Duration::from_millis(20));
@@ -204,6 +204,6 @@ mod tests {
         (0..2 * RECENT).for_each(|_| times.record(Duration::from_millis(40)));
         assert!(near(times.hedge_after(), 40), "{:?}", times.hedge_after());
         assert_eq!(times.all().len(), STEP + 2 * RECENT);
-        assert_eq!(Times::new(None).hedge_after(), None);
+        assert_eq!(AnswerTimes::new(None).hedge_after(), None);
     }
 }

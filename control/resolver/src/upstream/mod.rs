@@ -13,7 +13,7 @@ pub mod udp;
 
 use cookie::Jar;
 use hdrhistogram::Histogram;
-use health::{Health, Times};
+use health::{AnswerTimes, Health};
 use parking_lot::Mutex;
 use ringdns_common::labels::Labels;
 use ringdns_common::{counters, counters::Counter, names};
@@ -198,7 +198,7 @@ pub struct Upstream {
     /// Configuration that it was made from.
     made_of: (config::UpstreamConfig, config::ResolverConfig),
     pub(crate) health: Mutex<Health>,
-    times: Mutex<Times>,
+    times: Mutex<AnswerTimes>,
     /// Cookies; `None`: none are sent.
     pub(crate) cookies: Option<Jar>,
     randomize_case: bool,
@@ -228,7 +228,7 @@ impl Upstream {
             timeout: config.timeout,
             made_of: (config.clone(), *how),
             health: Mutex::default(),
-            times: Mutex::new(Times::new(how.hedge)),
+            times: Mutex::new(AnswerTimes::new(how.hedge)),
             cookies: how.cookies.then(Jar::new),
             randomize_case: how.randomize_case,
             respelled: AtomicU32::new(0),

@@ -4,7 +4,7 @@ use super::{Asks, NO_REACHABLE_AUTHORITY, Validator, key_for};
 use crate::upstream::{Failed, is_answer};
 use ringdns_common::message;
 use ringdns_dataplane::{dns::reply::Age, log};
-use ringdns_dnssec::{Name, Response, Source, Standing, Unproven, ede::INDETERMINATE};
+use ringdns_dnssec::{Name, Response, ResponseSource, Standing, Unproven, ede::INDETERMINATE};
 use std::sync::{Arc, OnceLock};
 
 /// Questions that validate one answer.
@@ -58,7 +58,7 @@ impl<'a, R: Asks> Ask<'a, R> {
     }
 }
 
-impl<R: Asks> Source for Ask<'_, R> {
+impl<R: Asks> ResponseSource for Ask<'_, R> {
     type Error = Failed;
 
     async fn ask(&self, name: &Name, rtype: u16) -> Result<Arc<Response>, Unproven<Failed>> {

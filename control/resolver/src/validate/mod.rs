@@ -17,7 +17,7 @@ mod standings;
 
 use crate::{
     resolved::Resolved,
-    upstream::{Failed, exchange::Rules},
+    upstream::{Failed, exchange::JudgeRules},
 };
 pub use anchors::trust_anchors;
 use ask::Ask;
@@ -40,7 +40,7 @@ const TIME_MAX: Duration = Duration::from_secs(4);
 const NO_REACHABLE_AUTHORITY: u16 = 22;
 
 /// Result of a validation.
-pub enum Verdict {
+pub enum Validity {
     /// The answer is signed, and proven from a trust anchor on.
     Secure(Answer),
     /// The answer is from a zone that is proven to be unsigned.
@@ -112,21 +112,21 @@ impl Validator {
     pub async fn answer(
         &self,
         resolver: &impl Asks,
-        rules: &Rules,
+        rules: &JudgeRules,
         key: &Key,
         renew: bool,
-    ) -> (Verdict, AnswerSource) {
+    ) -> (Validity, AnswerSource) {
         let ask = Ask::new(self, resolver);
         let found = timeout(TIME_MAX, self.find(&ask, rules, key, renew)).await;
         let late = Unproven::Failed(Failed::Upstreams(NO_REACHABLE_AUTHORITY));
         let verdict = match found.unwrap_or(Err(late)) {
-            Ok((answer, true)) => Verdict::Secure(answer),
-            Ok((answer, false)) => Verdict::Insecure(answer),
+            Ok((answer, true)) => Validity::Secure(answer),
+            Ok((answer, false)) => Validity::Insecure(answer),
             Err(Unproven::Bogus(code)) => {
                 tracing::debug!(question = %key, code, "bogus");
-                Verdict::Bogus(code)
+                Validity::Bogus(code)
             }
-            Err(Unproven::Failed(failed)) => Verdict::Failed(failed),
+            Err(Unproven::Failed(failed)) => Validity::Failed(failed),
         };
         (verdict, ask.source())
     }
@@ -134,7 +134,7 @@ impl Validator {
     async fn find(
         &self,
         ask: &Ask<'_, impl Asks>,
-        rules: &Rules,
+        rules: &JudgeRules,
         key: &Key,
         renew: bool,
     ) -> Result<(Answer, bool), Unproven<Failed>> {

@@ -49,7 +49,7 @@ async fn a_hundred_waiters_cost_one_query() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_under_way_is_bounded() {
     let (fake, _arrived, gate) = gated(60).await;
-    let limits = Limits { flights: 2, waiters: 3 };
+    let limits = FlightLimits { flights: 2, waiters: 3 };
     let resolver = resolver_with(&[upstream(fake.address, LONG)], cache(), limits);
     let tasks: Vec<_> = {
         let _closed = gate.0.lock();
@@ -139,7 +139,7 @@ async fn a_stale_answer_is_given_at_once_and_renewed_once() {
 /// Returns a resolver whose clients wait for 1.8 s before they get an expired answer.
 fn patient(upstream: &FakeUpstream) -> Arc<Resolver> {
     let upstreams = [super::upstream(upstream.address, LONG)];
-    resolver_of(&config(&upstreams, "[cache]\nstale_client_timeout = \"1800ms\"\n"), Limits::default())
+    resolver_of(&config(&upstreams, "[cache]\nstale_client_timeout = \"1800ms\"\n"), FlightLimits::default())
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn a_dropped_flight_answers_who_waits() {
 async fn a_cache_that_is_off_keeps_nothing() {
     let fake = FakeUpstream::answering(60).await;
     let off = CacheConfig { enabled: false, ..cache() };
-    let resolver = resolver_with(&[upstream(fake.address, LONG)], off, Limits::default());
+    let resolver = resolver_with(&[upstream(fake.address, LONG)], off, FlightLimits::default());
     for _ in 0..2 {
         let resolved = resolver.resolve(&key("www.example.com")).await;
         assert_eq!((resolved.answer.ttl, resolved.answer.stale), (0, 0), "a worker would keep it");
@@ -235,7 +235,7 @@ async fn a_cache_that_is_off_keeps_nothing() {
 
 #[tokio::test]
 async fn a_patient_flight_is_told_of_who_has_no_answer_yet() {
-    let flights = Flights::new(Limits::default());
+    let flights = Flights::new(FlightLimits::default());
     let board = |renewal| {
         let (to, _) = oneshot::channel();
         let waiter = if renewal { Waiter::Renewal { to, of: 0, patient: true } } else { Waiter::Client(to) };

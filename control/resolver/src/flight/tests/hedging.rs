@@ -178,7 +178,7 @@ async fn upstreams_that_hedge_for_each_other_do_not_lock_each_other_up() {
     let upstreams = [lossy(0).await, lossy(1).await];
     let configured = upstreams.each_ref().map(|fake| upstream(fake.address, Duration::from_millis(200)));
     let config = config(&configured, "[resolver]\nhedge = 50\nstrategy = \"round-robin\"\n");
-    let resolver = resolver_of(&Config { cache: cache(), ..config }, Limits::default());
+    let resolver = resolver_of(&Config { cache: cache(), ..config }, FlightLimits::default());
     for upstream in resolver.upstreams().iter() {
         (0..64).for_each(|_| upstream.answered(Duration::from_millis(1)));
     }

@@ -93,7 +93,7 @@ async fn a_worker_keeps_its_expired_answer_when_renewal_fails() {
 #[tokio::test]
 async fn renewals_leave_room_for_clients() {
     let silent = FakeUpstream::start(|_, _| Vec::new()).await;
-    let limits = Limits { flights: 4, waiters: 4 };
+    let limits = FlightLimits { flights: 4, waiters: 4 };
     let resolver = resolver_with(&[upstream(silent.address, LONG)], cache(), limits);
     let (first, record) = punted("a.example", true);
     resolver.serve(&first, record, &mut Turn::default());
@@ -134,7 +134,7 @@ async fn an_answer_is_renewed_before_it_expires_and_then_no_more() {
 async fn renewals_before_the_end_stay_within_their_budget() {
     let fake = FakeUpstream::answering(60).await;
     let config = config(&[upstream(fake.address, LONG)], "[refresh]\nper_second = 2\n");
-    let resolver = resolver_of(&config, Limits::default());
+    let resolver = resolver_of(&config, FlightLimits::default());
     let mut answered = 0;
     // Within one second of the clock, or two.
     for i in 0..8 {

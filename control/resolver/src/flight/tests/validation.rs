@@ -167,7 +167,7 @@ async fn validating(
     let config = config(&[upstream(fake.address, LONG)], &format!("{dnssec}{more}"));
     let host = Arc::new(HostTier::new(1 << 22, Arc::new(AtomicU64::new(0))));
     let clock = Clock::simulated(|| u64::from(NOW.get()) * 1_000_000_000);
-    (fake, Resolver::new(host, &config, clock, Limits::default(), None), log)
+    (fake, Resolver::new(host, &config, clock, FlightLimits::default(), None), log)
 }
 
 /// Returns RCODE, AD and extended error.

@@ -20,7 +20,7 @@ pub use http::HttpError;
 
 use crate::upstream::{
     AskError, Upstream,
-    exchange::{self, Judged, Manner, Rules},
+    exchange::{self, JudgeRules, Judged, Manner},
 };
 use connect::{Link, Peer};
 use parking_lot::Mutex;
@@ -75,7 +75,7 @@ struct Times {
 pub async fn ask(
     upstream: &Arc<Upstream>,
     key: &Key,
-    rules: &Rules,
+    rules: &JudgeRules,
     manner: Manner,
 ) -> Result<Judged, AskError> {
     let (streams, counters) = (&upstream.streams, &upstream.counters);
@@ -111,7 +111,7 @@ pub async fn ask(
 fn judge(
     upstream: &Upstream,
     key: &Key,
-    rules: &Rules,
+    rules: &JudgeRules,
     manner: Manner,
     response: &[u8],
 ) -> Result<Judged, AskError> {
