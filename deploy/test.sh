@@ -58,7 +58,7 @@ step_build() {
 }
 
 step_unit() {
-    cargo test --locked --workspace --exclude ringdns-tests
+    cargo test --locked --workspace --exclude ringdns-tests --no-fail-fast
 }
 
 # In a target folder of its own: the flag is part of every crate's build, and would invalidate the
@@ -74,7 +74,7 @@ step_ebpf() {
 
 # One test at a time: rates and latencies are compared, so a lab needs the machine for itself.
 step_lab() {
-    cargo test --locked --release --package ringdns-tests -- --test-threads=1
+    cargo test --locked --release --package ringdns-tests --no-fail-fast -- --test-threads=1
 }
 
 # Kernels and NIC drivers in virtual machines: the short form, unless options ask for more. See docs/testing.md.
