@@ -81,7 +81,8 @@ impl TryFrom<RawConfig> for Config {
     }
 }
 
-fn server(raw: RawServer) -> Result<ServerConfig, Problem> {
+/// Returns the addresses to listen on.
+fn listen(raw: &RawServer) -> Result<Vec<SocketAddr>, Problem> {
     if raw.listen.is_empty() {
         return Err(Problem::new(
             "server.listen",
@@ -110,6 +111,11 @@ fn server(raw: RawServer) -> Result<ServerConfig, Problem> {
         }
         listen.push(address);
     }
+    Ok(listen)
+}
+
+/// Checks the interface with its queues, and the number of workers without one.
+fn check_queues(raw: &RawServer) -> Result<(), Problem> {
     if raw.interface.as_deref() == Some("") {
         let remedy = "Name one as `ip link` shows it, or remove the key to use kernel sockets";
         return Err(Problem::new("server.interface", "the name is empty", remedy));
@@ -139,6 +145,12 @@ fn server(raw: RawServer) -> Result<ServerConfig, Problem> {
             return Err(Problem::new("server.queues", "the list is empty or names a queue twice", remedy));
         }
     }
+    Ok(())
+}
+
+fn server(raw: RawServer) -> Result<ServerConfig, Problem> {
+    let listen = listen(&raw)?;
+    check_queues(&raw)?;
     if !(dns::UDP_MIN..=UDP_MAX).contains(&raw.udp_limit) {
         let reason =
             format!("{} bytes is too little for DNS or too much for an Ethernet frame", raw.udp_limit);

@@ -19,6 +19,7 @@ pub mod secrets;
 mod shipping;
 mod snapshot;
 mod upstream;
+mod values;
 
 pub use choices::{Mode, Privacy, Strategy};
 pub use error::{ConfigError, Problem};

@@ -3,7 +3,10 @@
 //! [`tables!`] generates a table's struct and its part of the reference from one text, so neither
 //! can exist without the other. [`super::check`] checks what a key means beyond its type.
 
-use crate::choices::{Mode, Privacy, Refused, Require, Strategy};
+use crate::{
+    choices::{Mode, Privacy, Refused, Require, Strategy},
+    values::KeyValue,
+};
 use ringdns_common::units::{Bytes, Span};
 use serde::Deserialize;
 
@@ -23,54 +26,10 @@ pub struct KeyDoc {
     pub name: &'static str,
     /// Kind of the value, such as "duration".
     pub kind: &'static str,
-    /// Value that an absent key has; `None` if it has none.
+    /// KeyValue that an absent key has; `None` if it has none.
     pub default: Option<String>,
     /// Documentation of the key.
     pub doc: &'static [&'static str],
-}
-
-/// A type that a key's value can have.
-trait Value {
-    /// Name of the type in the reference.
-    const KIND: &'static str;
-    /// Returns this value as written in the file.
-    fn written(&self) -> Option<String>;
-}
-
-macro_rules! values {
-    ($($type:ty: $kind:literal, $value:ident => $written:expr;)*) => {
-        $(impl Value for $type {
-            const KIND: &'static str = $kind;
-            fn written(&self) -> Option<String> {
-                let $value = self;
-                Some($written)
-            }
-        })*
-    };
-}
-
-values! {
-    bool: "boolean", value => value.to_string();
-    u16: "integer", value => value.to_string();
-    usize: "integer", value => value.to_string();
-    Bytes: "bytes", value => format!("\"{value}\"");
-    Span: "duration", value => format!("\"{value}\"");
-    String: "string", value => format!("\"{value}\"");
-    Vec<String>: "list of strings", value => format!("{value:?}");
-    Vec<u32>: "list of integers", value => format!("{value:?}");
-    u32: "integer", value => value.to_string();
-    Mode: "string", value => format!("\"{}\"", value.label());
-    Strategy: "string", value => format!("\"{}\"", value.label());
-    Refused: "string", value => format!("\"{}\"", value.label());
-    Require: "string", value => format!("\"{}\"", value.label());
-    Privacy: "string", value => format!("\"{}\"", value.label());
-}
-
-impl<T: Value> Value for Option<T> {
-    const KIND: &'static str = T::KIND;
-    fn written(&self) -> Option<String> {
-        self.as_ref().and_then(Value::written)
-    }
 }
 
 macro_rules! tables {
@@ -97,7 +56,7 @@ macro_rules! tables {
                     doc: &[$($doc),*],
                     keys: vec![$(KeyDoc {
                         name: stringify!($key),
-                        kind: <$type as Value>::KIND,
+                        kind: <$type as KeyValue>::KIND,
                         default: default.$key.written(),
                         doc: &[$($key_doc),*],
                     },)*],

@@ -242,39 +242,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 entries.iter().try_for_each(|entry| show_entry(entry, out))
             })
         }
-        Command::Cache(Cache::Purge { name, suffix, .. }) => {
-            let what = match (name, suffix) {
-                (Some(name), _) => format!("name={}", escape(&name)),
-                (None, Some(suffix)) => format!("suffix={}", escape(&suffix)),
-                (None, None) => "all=true".to_owned(),
-            };
-            let body = ringdnsd.ask(Method::POST, &format!("/cache/purge?{what}")).await?;
-            print_as(json, &body, |purged: Purged, out| {
-                writeln!(out, "removed {} entries; the workers' caches start over", purged.removed)?;
-                match purged.told {
-                    Some(true) => writeln!(out, "the other appliances of the fleet have been told"),
-                    Some(false) => {
-                        writeln!(out, "the other appliances will be told when Redis can be reached")
-                    }
-                    None => Ok(()),
-                }
-            })
-        }
+        Command::Cache(Cache::Purge { name, suffix, .. }) => purge(&ringdnsd, json, name, suffix).await,
         Command::Log(log) => show_log(&log, json),
-        Command::Histogram(Histogram::Export { format, outcome, upstream, output }) => {
-            let format = match format {
-                Format::Text => "text",
-                Format::Log => "log",
-            };
-            let outcome = outcome.map(|outcome| format!("&outcome={}", escape(&outcome))).unwrap_or_default();
-            let upstream =
-                upstream.map(|address| format!("&upstream={}", escape(&address))).unwrap_or_default();
-            let body = ringdnsd.get(&format!("/histogram?format={format}{outcome}{upstream}")).await?;
-            match output {
-                Some(path) => fs::write(&path, &body).with_context(|| format!("writing {}", path.display())),
-                None => Ok(io::stdout().write_all(&body)?),
-            }
-        }
+        Command::Histogram(export) => export_histogram(&ringdnsd, export).await,
         Command::Reload => {
             let body = ringdnsd.ask(Method::POST, "/reload").await?;
             print_as(json, &body, |Reloaded { applied, needs_restart }, out| {
@@ -290,18 +260,59 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 Ok(())
             })
         }
-        Command::Profile(profile) => {
-            let (path, takes, output) = match profile {
-                Profile::Heap { output } => ("/debug/pprof/heap".to_owned(), 0, output),
-                Profile::Cpu { seconds, output } => {
-                    (format!("/debug/pprof/profile?seconds={seconds}"), seconds, output)
-                }
-            };
-            let patience = PROFILE_PATIENCE + Duration::from_secs(takes.into());
-            let body = ringdnsd.ask_within(patience, Method::GET, &path).await?;
-            fs::write(&output, &body).with_context(|| format!("writing {}", output.display()))?;
-            Ok(writeln!(io::stdout(), "{}: {} bytes", output.display(), body.len())?)
-        }
+        Command::Profile(profile) => take_profile(&ringdnsd, profile).await,
         Command::Tap { count } => ringdnsd.tap(count.unwrap_or(u64::MAX)).await,
     }
+}
+
+async fn purge(
+    ringdnsd: &Ringdnsd,
+    json: bool,
+    name: Option<String>,
+    suffix: Option<String>,
+) -> anyhow::Result<()> {
+    let what = match (name, suffix) {
+        (Some(name), _) => format!("name={}", escape(&name)),
+        (None, Some(suffix)) => format!("suffix={}", escape(&suffix)),
+        (None, None) => "all=true".to_owned(),
+    };
+    let body = ringdnsd.ask(Method::POST, &format!("/cache/purge?{what}")).await?;
+    print_as(json, &body, |purged: Purged, out| {
+        writeln!(out, "removed {} entries; the workers' caches start over", purged.removed)?;
+        match purged.told {
+            Some(true) => writeln!(out, "the other appliances of the fleet have been told"),
+            Some(false) => {
+                writeln!(out, "the other appliances will be told when Redis can be reached")
+            }
+            None => Ok(()),
+        }
+    })
+}
+
+async fn export_histogram(ringdnsd: &Ringdnsd, export: Histogram) -> anyhow::Result<()> {
+    let Histogram::Export { format, outcome, upstream, output } = export;
+    let format = match format {
+        Format::Text => "text",
+        Format::Log => "log",
+    };
+    let outcome = outcome.map(|outcome| format!("&outcome={}", escape(&outcome))).unwrap_or_default();
+    let upstream = upstream.map(|address| format!("&upstream={}", escape(&address))).unwrap_or_default();
+    let body = ringdnsd.get(&format!("/histogram?format={format}{outcome}{upstream}")).await?;
+    match output {
+        Some(path) => fs::write(&path, &body).with_context(|| format!("writing {}", path.display())),
+        None => Ok(io::stdout().write_all(&body)?),
+    }
+}
+
+async fn take_profile(ringdnsd: &Ringdnsd, profile: Profile) -> anyhow::Result<()> {
+    let (path, takes, output) = match profile {
+        Profile::Heap { output } => ("/debug/pprof/heap".to_owned(), 0, output),
+        Profile::Cpu { seconds, output } => {
+            (format!("/debug/pprof/profile?seconds={seconds}"), seconds, output)
+        }
+    };
+    let patience = PROFILE_PATIENCE + Duration::from_secs(takes.into());
+    let body = ringdnsd.ask_within(patience, Method::GET, &path).await?;
+    fs::write(&output, &body).with_context(|| format!("writing {}", output.display()))?;
+    Ok(writeln!(io::stdout(), "{}: {} bytes", output.display(), body.len())?)
 }

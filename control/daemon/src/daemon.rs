@@ -273,26 +273,7 @@ impl Plane {
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let hangups = signal(SignalKind::hangup())?;
         let mut parts: JoinSet<Part> = JoinSet::new();
-        let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
-        parts.spawn(async { ("the pump", pump.await) });
-        let (notices, links) = (self.notices.clone(), self.links.clone());
-        parts.spawn(async move {
-            notices.watch(links).await;
-            ("the watch on checksums", Ok(()))
-        });
-        if let Some(fleet) = &self.fleet {
-            let keeping = fleet.clone().run(self.resolver.host().clone());
-            parts.spawn(async {
-                keeping.await;
-                ("the Redis tier", Ok(()))
-            });
-        }
-        if let Some(redis) = &self.config.redis
-            && let Some(keys) = redis.warm_keys
-        {
-            let (resolver, per_second) = (self.resolver.clone(), redis.warm_per_second);
-            tokio::spawn(async move { resolver.warm(keys, per_second).await });
-        }
+        self.begin(&mut parts);
         let (watching, settled) = self.watch(&mut parts)?;
         let sweeper = self.sweep(&mut parts)?;
         let snapshot = self.snapshot(&mut parts)?;
@@ -356,6 +337,30 @@ impl Plane {
         // Errors are ignored: somebody may have removed the file already.
         drop(fs::remove_file(&path));
         why.map(drop)
+    }
+
+    /// Begins the parts that need nothing but what there is: the pump, the watch on checksums, the Redis tier.
+    fn begin(&self, parts: &mut JoinSet<Part>) {
+        let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
+        parts.spawn(async { ("the pump", pump.await) });
+        let (notices, links) = (self.notices.clone(), self.links.clone());
+        parts.spawn(async move {
+            notices.watch(links).await;
+            ("the watch on checksums", Ok(()))
+        });
+        if let Some(fleet) = &self.fleet {
+            let keeping = fleet.clone().run(self.resolver.host().clone());
+            parts.spawn(async {
+                keeping.await;
+                ("the Redis tier", Ok(()))
+            });
+        }
+        if let Some(redis) = &self.config.redis
+            && let Some(keys) = redis.warm_keys
+        {
+            let (resolver, per_second) = (self.resolver.clone(), redis.warm_per_second);
+            tokio::spawn(async move { resolver.warm(keys, per_second).await });
+        }
     }
 
     fn listen(

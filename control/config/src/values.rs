@@ -1,0 +1,48 @@
+//! Types of keys' values, as the reference names and writes them.
+
+use crate::choices::{Mode, Privacy, Refused, Require, Strategy};
+use ringdns_common::units::{Bytes, Span};
+
+/// A type that a key's value can have.
+pub trait KeyValue {
+    /// Name of the type in the reference.
+    const KIND: &'static str;
+    /// Returns this value as written in the file.
+    fn written(&self) -> Option<String>;
+}
+
+macro_rules! values {
+    ($($type:ty: $kind:literal, $value:ident => $written:expr;)*) => {
+        $(impl KeyValue for $type {
+            const KIND: &'static str = $kind;
+            fn written(&self) -> Option<String> {
+                let $value = self;
+                Some($written)
+            }
+        })*
+    };
+}
+
+values! {
+    bool: "boolean", value => value.to_string();
+    u16: "integer", value => value.to_string();
+    usize: "integer", value => value.to_string();
+    Bytes: "bytes", value => format!("\"{value}\"");
+    Span: "duration", value => format!("\"{value}\"");
+    String: "string", value => format!("\"{value}\"");
+    Vec<String>: "list of strings", value => format!("{value:?}");
+    Vec<u32>: "list of integers", value => format!("{value:?}");
+    u32: "integer", value => value.to_string();
+    Mode: "string", value => format!("\"{}\"", value.label());
+    Strategy: "string", value => format!("\"{}\"", value.label());
+    Refused: "string", value => format!("\"{}\"", value.label());
+    Require: "string", value => format!("\"{}\"", value.label());
+    Privacy: "string", value => format!("\"{}\"", value.label());
+}
+
+impl<T: KeyValue> KeyValue for Option<T> {
+    const KIND: &'static str = T::KIND;
+    fn written(&self) -> Option<String> {
+        self.as_ref().and_then(KeyValue::written)
+    }
+}
