@@ -78,7 +78,7 @@ enum Command {
     },
     /// Show or purge entries of the host cache.
     #[command(subcommand)]
-    Cache(Cache),
+    CacheCommand(CacheCommand),
     /// Show the part of the query log that is on this host, oldest first: all of it, or the rows
     /// that ClickHouse has not yet accepted.
     ///
@@ -108,7 +108,7 @@ enum Command {
 }
 
 #[derive(Subcommand)]
-enum Cache {
+enum CacheCommand {
     /// Show the entries of a name.
     Get {
         /// Domain name.
@@ -177,7 +177,7 @@ enum Histogram {
         /// Output format: the percentile table that HdrHistogram's plotters read, in microseconds;
         /// or the compressed log, in nanoseconds.
         #[arg(long, default_value = "text")]
-        format: Format,
+        format: HistogramFormat,
         /// Outcome to print: hit, stale or miss; all three if not given. A plotter takes only one.
         #[arg(long)]
         outcome: Option<String>,
@@ -192,7 +192,7 @@ enum Histogram {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Format {
+enum HistogramFormat {
     Text,
     Log,
 }
@@ -235,14 +235,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let body = ringdnsd.get(&format!("/sweeps?last={last}")).await?;
             print_as(json, &body, show_sweeps)
         }
-        Command::Cache(Cache::Get { name, rtype }) => {
+        Command::CacheCommand(CacheCommand::Get { name, rtype }) => {
             let rtype = rtype.map(|rtype| format!("&type={}", escape(&rtype))).unwrap_or_default();
             let body = ringdnsd.get(&format!("/cache/entry?name={}{rtype}", escape(&name))).await?;
             print_as(json, &body, |entries: Vec<EntryView>, out| {
                 entries.iter().try_for_each(|entry| show_entry(entry, out))
             })
         }
-        Command::Cache(Cache::Purge { name, suffix, .. }) => purge(&ringdnsd, json, name, suffix).await,
+        Command::CacheCommand(CacheCommand::Purge { name, suffix, .. }) => {
+            purge(&ringdnsd, json, name, suffix).await
+        }
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,
         Command::Reload => {
@@ -292,8 +294,8 @@ async fn purge(
 async fn export_histogram(ringdnsd: &Ringdnsd, export: Histogram) -> anyhow::Result<()> {
     let Histogram::Export { format, outcome, upstream, output } = export;
     let format = match format {
-        Format::Text => "text",
-        Format::Log => "log",
+        HistogramFormat::Text => "text",
+        HistogramFormat::Log => "log",
     };
     let outcome = outcome.map(|outcome| format!("&outcome={}", escape(&outcome))).unwrap_or_default();
     let upstream = upstream.map(|address| format!("&upstream={}", escape(&address))).unwrap_or_default();

@@ -21,7 +21,7 @@ pub(super) fn show_log(log: &Log, json: bool) -> anyhow::Result<()> {
         since_ms,
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    let row = |entry: &show::Entry| {
+    let row = |entry: &show::LogEntry| {
         if !json {
             return writeln!(out, "{entry}");
         }

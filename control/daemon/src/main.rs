@@ -25,7 +25,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// nothing has been attached.
 #[derive(Parser)]
 #[command(version)]
-struct Arguments {
+struct DaemonArguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", required_unless_present = "print_config_reference")]
     config: Option<PathBuf>,
@@ -41,7 +41,7 @@ const FAILED: u8 = 1;
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = DaemonArguments::parse();
     let Some(path) = arguments.config else {
         print!("{}", reference::markdown());
         return ExitCode::SUCCESS;

@@ -73,7 +73,7 @@ impl Notices {
 
     /// Watches the counters of the workers until dropped.
     pub async fn watch(&self, links: Vec<Arc<Link>>) {
-        let mut watch = Watch::default();
+        let mut watch = ChecksumWatch::default();
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -95,7 +95,7 @@ impl Notices {
 
 /// Recent readings of the counters, and the state of logging about them.
 #[derive(Default)]
-struct Watch {
+struct ChecksumWatch {
     /// Packets received, and packets with wrong checksums, at the end of each of the last periods.
     totals: VecDeque<(u64, u64)>,
     partial: bool,
@@ -105,7 +105,7 @@ struct Watch {
 
 /// Findings from the counters.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+struct SeenCounters {
     partial: bool,
     bad: Option<Bad>,
     log: Option<Line>,
@@ -117,9 +117,9 @@ enum Line {
     Bad(Bad),
 }
 
-impl Watch {
+impl ChecksumWatch {
     /// Evaluates the counters at the end of a period.
-    fn look(&mut self, sum: &StatsSnapshot) -> Seen {
+    fn look(&mut self, sum: &StatsSnapshot) -> SeenCounters {
         let now = (sum.get(Counter::Received), sum.dropped(DropReason::BadChecksum));
         let then = self.totals.front().copied().unwrap_or(now);
         self.totals.push_back(now);
@@ -139,7 +139,7 @@ impl Watch {
             }
             _ => None,
         };
-        Seen { partial: self.partial, bad, log }
+        SeenCounters { partial: self.partial, bad, log }
     }
 }
 
@@ -149,7 +149,13 @@ mod tests {
     use ringdns_dataplane::stats::WorkerStats;
 
     /// Adds the counts of a period and evaluates them.
-    fn period(watch: &mut Watch, stats: &WorkerStats, received: u64, wrong: u64, partial: u64) -> Seen {
+    fn period(
+        watch: &mut ChecksumWatch,
+        stats: &WorkerStats,
+        received: u64,
+        wrong: u64,
+        partial: u64,
+    ) -> SeenCounters {
         stats.add(Counter::Received, received);
         stats.add(Counter::PartialChecksum, partial);
         (0..wrong).for_each(|_| stats.drop(DropReason::BadChecksum));
@@ -158,13 +164,13 @@ mod tests {
 
     #[test]
     fn a_high_share_of_wrong_checksums_is_shown_while_it_lasts_and_logged_seldom() {
-        let (mut watch, stats) = (Watch::default(), WorkerStats::default());
-        let quiet = Seen { partial: false, bad: None, log: None };
+        let (mut watch, stats) = (ChecksumWatch::default(), WorkerStats::default());
+        let quiet = SeenCounters { partial: false, bad: None, log: None };
         assert_eq!(period(&mut watch, &stats, 1000, 1000, 0), quiet, "nothing to compare with yet");
         assert_eq!(period(&mut watch, &stats, 1000, 99, 0), quiet, "less than a tenth");
         let bad = Bad { wrong: 301, received: 2002 };
         let seen = period(&mut watch, &stats, 1002, 202, 0);
-        assert_eq!(seen, Seen { partial: false, bad: Some(bad), log: Some(Line::Bad(bad)) });
+        assert_eq!(seen, SeenCounters { partial: false, bad: Some(bad), log: Some(Line::Bad(bad)) });
         assert!(bad.to_string().starts_with("301 of 2002 packets of the last 10 s"), "{bad}");
         for _ in 0..WINDOW - 1 {
             let seen = period(&mut watch, &stats, 0, 0, 0);
@@ -185,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_few_wrong_checksums_are_no_news() {
-        let (mut watch, stats) = (Watch::default(), WorkerStats::default());
+        let (mut watch, stats) = (ChecksumWatch::default(), WorkerStats::default());
         for _ in 0..100 {
             let seen = period(&mut watch, &stats, 1, 1, 0);
             assert_eq!(seen.bad, None);
@@ -194,12 +200,12 @@ mod tests {
 
     #[test]
     fn partial_checksums_are_logged_once_and_shown_from_then_on() {
-        let (mut watch, stats) = (Watch::default(), WorkerStats::default());
+        let (mut watch, stats) = (ChecksumWatch::default(), WorkerStats::default());
         assert!(!period(&mut watch, &stats, 1, 0, 0).partial);
         let seen = period(&mut watch, &stats, 1, 0, 1);
-        assert_eq!(seen, Seen { partial: true, bad: None, log: Some(Line::Partial) });
+        assert_eq!(seen, SeenCounters { partial: true, bad: None, log: Some(Line::Partial) });
         let seen = period(&mut watch, &stats, 1, 0, 1);
-        assert_eq!(seen, Seen { partial: true, bad: None, log: None });
+        assert_eq!(seen, SeenCounters { partial: true, bad: None, log: None });
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! one master that hangs blocks the keys of all. Here it affects only its own keys: its commands
 //! fail at once until it has answered a PING again, or another master has taken its place.
 
-use super::connection::{Way, refused};
+use super::connection::{RedisWay, refused};
 use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use parking_lot::RwLock;
 use redis::{
@@ -49,8 +49,8 @@ struct Master {
     trouble: AtomicU32,
 }
 
-struct Shared {
-    way: Way,
+struct ClusterState {
+    way: RedisWay,
     /// Time limit of one step.
     patience: Duration,
     map: RwLock<Map>,
@@ -60,7 +60,7 @@ struct Shared {
 
 /// Client of a Redis cluster, connected to all masters.
 pub struct Cluster {
-    shared: Arc<Shared>,
+    shared: Arc<ClusterState>,
     keeper: AbortHandle,
 }
 
@@ -115,7 +115,7 @@ impl Master {
     }
 }
 
-impl Shared {
+impl ClusterState {
     /// Returns the master of a command's key, or any connected master for a command without a key.
     fn master(&self, command: &Cmd) -> RedisResult<Arc<Master>> {
         let map = self.map.read();
@@ -215,7 +215,7 @@ impl Shared {
 impl Cluster {
     /// Connects to the cluster by the slot map of the first node that answers. Fails unless at
     /// least one master is connected.
-    pub async fn connect(way: Way, nodes: &[(String, u16)], patience: Duration) -> RedisResult<Self> {
+    pub async fn connect(way: RedisWay, nodes: &[(String, u16)], patience: Duration) -> RedisResult<Self> {
         // Three steps: a node, its slots, the masters.
         let patience = patience / 3;
         let mut asking: FuturesUnordered<_> = nodes
@@ -234,7 +234,7 @@ impl Cluster {
             }
         };
         drop(asking);
-        let shared = Arc::new(Shared { way, patience, map: RwLock::default(), stale: Notify::new() });
+        let shared = Arc::new(ClusterState { way, patience, map: RwLock::default(), stale: Notify::new() });
         shared.learn(ranges);
         shared.connect_all().await;
         let kept = shared.clone();
@@ -342,9 +342,9 @@ mod tests {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
-    fn shared() -> Shared {
-        let way = Way::plain("redis://192.0.2.1");
-        Shared { way, patience: Duration::from_secs(1), map: RwLock::default(), stale: Notify::new() }
+    fn shared() -> ClusterState {
+        let way = RedisWay::plain("redis://192.0.2.1");
+        ClusterState { way, patience: Duration::from_secs(1), map: RwLock::default(), stale: Notify::new() }
     }
 
     fn told(first: u16, last: u16, host: &str, port: u16) -> Range {

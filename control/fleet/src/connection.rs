@@ -12,16 +12,19 @@ use std::{sync::Arc, time::Duration};
 
 /// Settings to connect with, except host and port, which Sentinels or a slot map may supply.
 #[derive(Clone)]
-pub struct Way {
+pub struct RedisWay {
     info: ConnectionInfo,
     files: Files,
 }
 
-impl Way {
+impl RedisWay {
     /// Returns settings without certificate or password files.
     #[cfg(test)]
     pub fn plain(url: &str) -> Self {
-        Way { info: redis::IntoConnectionInfo::into_connection_info(url).unwrap(), files: Files::default() }
+        RedisWay {
+            info: redis::IntoConnectionInfo::into_connection_info(url).unwrap(),
+            files: Files::default(),
+        }
     }
 
     /// Connects to the Redis at `host`.
@@ -39,7 +42,7 @@ impl Way {
 /// Connects to Redis as the configuration describes it.
 pub async fn connect(server: &RedisServer, patience: Duration) -> RedisResult<Connection> {
     let RedisServer { info, files, others } = server;
-    let way = Way { info: info.clone(), files: files.clone() };
+    let way = RedisWay { info: info.clone(), files: files.clone() };
     match others {
         Others::None => {
             let client = files.client(files.identified(info)?)?;
@@ -66,7 +69,7 @@ pub async fn connect(server: &RedisServer, patience: Duration) -> RedisResult<Co
     }
 }
 
-impl Way {
+impl RedisWay {
     /// Connects to the master that a Sentinel names, and checks its ROLE: for a while after a
     /// failover, Sentinels still name the old master. The redis crate can do this too, but asks
     /// Sentinels one after the other, so that a first one that hangs uses up the time.

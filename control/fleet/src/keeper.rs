@@ -9,7 +9,7 @@
 use super::{
     Fleet, PATIENCE,
     connection::{Connection, connect},
-    purges::{self, KEPT, Logged, Number},
+    purges::{self, KEPT, LoggedPurge, Number},
 };
 use redis::{RedisError, RedisResult};
 use ringdns_resolver::host::{HostTier, Purge};
@@ -65,7 +65,7 @@ impl From<RedisError> for Trouble {
 
 /// Part of the log that was read.
 struct Read {
-    entries: Vec<Logged>,
+    entries: Vec<LoggedPurge>,
     /// Whether as many entries were read as the log holds at most.
     whole: bool,
     /// Number of the newest entry in the log.

@@ -20,7 +20,7 @@ pub type Number = u64;
 
 /// Purge that the log may not have yet.
 #[derive(Debug)]
-struct Untold {
+struct UntoldPurges {
     purge: Purge,
     /// Sequence number among this appliance's purges.
     nth: u64,
@@ -38,14 +38,14 @@ pub struct Purges {
     /// Number of the purge that makes every older value void.
     floor: Number,
     /// Purges of this appliance that have not been read back from the log.
-    untold: Vec<Untold>,
+    untold: Vec<UntoldPurges>,
     /// Number of purges of this appliance so far.
     said: u64,
 }
 
 /// Purge as recorded in the log.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Logged {
+pub struct LoggedPurge {
     /// Number of the purge.
     pub number: Number,
     /// Id of the process that purged.
@@ -71,7 +71,7 @@ impl Purges {
             self.untold.clear();
         }
         let purge = if crowded { Purge::All } else { purge };
-        self.untold.push(Untold { purge, nth: self.said, done: false, number: None });
+        self.untold.push(UntoldPurges { purge, nth: self.said, done: false, number: None });
         self.said
     }
 
@@ -88,7 +88,7 @@ impl Purges {
 
     /// Records the number under which the log has a purge.
     pub fn told(&mut self, nth: u64, number: Number) {
-        let one = |untold: &&mut Untold| untold.nth == nth;
+        let one = |untold: &&mut UntoldPurges| untold.nth == nth;
         self.untold.iter_mut().filter(one).for_each(|untold| untold.number = Some(number));
     }
 
@@ -96,7 +96,7 @@ impl Purges {
     /// entry in the log, 0 if it is empty. `whole`: as many entries were read as the log holds at
     /// most, so that earlier ones may be missing. Returns whether the log still has the entries
     /// read before.
-    pub fn learn(&mut self, known: Number, read: &[Logged], whole: bool, newest: Number) -> bool {
+    pub fn learn(&mut self, known: Number, read: &[LoggedPurge], whole: bool, newest: Number) -> bool {
         let lost = newest < known;
         if lost {
             self.log.clear();
@@ -106,7 +106,7 @@ impl Purges {
             self.log.clear();
             self.floor = read.first().map_or(0, |first| first.number);
         }
-        for Logged { number, purge, .. } in read {
+        for LoggedPurge { number, purge, .. } in read {
             self.log.push_back((*number, purge.clone()));
             if self.log.len() > KEPT {
                 self.floor = self.log.pop_front().map_or(0, |(number, _)| number);
@@ -151,14 +151,14 @@ pub fn fields(purge: &Purge) -> (&'static str, &[u8]) {
 
 /// Parses an entry of the log. An unknown kind, such as a later version may write, becomes a purge
 /// of everything: too much rather than too little.
-pub fn logged(id: &str, mut fields: HashMap<String, Vec<u8>>) -> Option<Logged> {
+pub fn logged(id: &str, mut fields: HashMap<String, Vec<u8>>) -> Option<LoggedPurge> {
     let name = fields.remove("name").unwrap_or_default();
     let purge = match fields.get("kind").map(Vec::as_slice) {
         Some(b"name") => Purge::Name(name),
         Some(b"suffix") => Purge::Suffix(name),
         _ => Purge::All,
     };
-    Some(Logged { number: number(id)?, by: fields.remove("by").unwrap_or_default(), purge })
+    Some(LoggedPurge { number: number(id)?, by: fields.remove("by").unwrap_or_default(), purge })
 }
 
 #[cfg(test)]
@@ -175,8 +175,8 @@ mod tests {
         names::key(&wire(name), 1, false, false).unwrap()
     }
 
-    fn entry(number: Number, purge: Purge) -> Logged {
-        Logged { number, by: b"other".to_vec(), purge }
+    fn entry(number: Number, purge: Purge) -> LoggedPurge {
+        LoggedPurge { number, by: b"other".to_vec(), purge }
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
             let fields = [("by", b"me".as_slice()), ("kind", kind.as_bytes()), ("name", name)];
             let fields = fields.map(|(field, value)| (field.to_owned(), value.to_vec())).into();
             let read = logged("5-0", fields);
-            assert_eq!(read, Some(Logged { number: 5 << 16, by: b"me".to_vec(), purge }));
+            assert_eq!(read, Some(LoggedPurge { number: 5 << 16, by: b"me".to_vec(), purge }));
         }
         let unknown = [("kind".to_owned(), b"regex".to_vec())].into();
         assert_eq!(logged("5-0", unknown).map(|logged| logged.purge), Some(Purge::All));

@@ -132,7 +132,7 @@ impl Ledger {
     }
 
     /// Counts rows of `place` as stored in ClickHouse.
-    pub fn store(&self, rows: u32, place: Place) {
+    pub fn store(&self, rows: u32, place: RowPlace) {
         self.change(|sums| {
             *place.of(sums) -= u64::from(rows);
             sums.stored += u64::from(rows);
@@ -140,7 +140,7 @@ impl Ledger {
     }
 
     /// Counts rows of `place` as dropped.
-    pub fn lose(&self, rows: u32, place: Place, loss: Loss) {
+    pub fn lose(&self, rows: u32, place: RowPlace, loss: Loss) {
         self.change(|sums| {
             *place.of(sums) -= u64::from(rows);
             let dropped = match loss {
@@ -161,18 +161,18 @@ impl Ledger {
 
 /// Place of rows that are neither stored nor dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum RowPlace {
     /// In memory.
     Hand,
     /// On disk.
     Spool,
 }
 
-impl Place {
+impl RowPlace {
     fn of(self, sums: &mut Sums) -> &mut u64 {
         match self {
-            Place::Hand => &mut sums.in_hand,
-            Place::Spool => &mut sums.spooled,
+            RowPlace::Hand => &mut sums.in_hand,
+            RowPlace::Spool => &mut sums.spooled,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! oldest leaves first.
 
 use super::{
-    ledger::{Ledger, Loss, Place},
+    ledger::{Ledger, Loss, RowPlace},
     spool::Spool,
 };
 use ringdns_segment::segment::Segment;
@@ -13,7 +13,7 @@ const HAND_MAX: usize = 4;
 
 /// Segments to be shipped, or only kept.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct SegmentOutbox {
     /// Segments in memory, by id.
     hand: VecDeque<Segment>,
     spool: Spool,
@@ -37,10 +37,10 @@ pub struct Parcel {
     pub maybe_stored: bool,
 }
 
-impl Outbox {
+impl SegmentOutbox {
     /// Returns an outbox with the segments in the spool.
     pub fn new(spool: Spool, ledger: Arc<Ledger>) -> Self {
-        Outbox {
+        SegmentOutbox {
             hand: VecDeque::new(),
             spool,
             ledger,
@@ -104,9 +104,9 @@ impl Outbox {
         };
         if self.hand.front().is_some_and(|held| held.head().id == id) {
             self.hand.pop_front();
-            account(Place::Hand, segment.head().rows);
+            account(RowPlace::Hand, segment.head().rows);
         } else {
-            self.spool.forget(id, |_, rows| account(Place::Spool, rows));
+            self.spool.forget(id, |_, rows| account(RowPlace::Spool, rows));
         }
         self.fresh_from = self.fresh_from.max(id + 1);
     }

@@ -5,7 +5,7 @@
 //! names sort by time. When the directory is full, the oldest segments are removed. Damaged
 //! segments are removed, too. All of this is counted.
 
-use super::ledger::{Ledger, Loss, Place};
+use super::ledger::{Ledger, Loss, RowPlace};
 use ringdns_segment::{
     folder::{ReadError, SUFFIX, head, id_of, read},
     segment::{Damage, Segment},
@@ -33,7 +33,7 @@ pub struct Spool {
     limit: u64,
     ledger: Arc<Ledger>,
     /// Segments by id, the oldest first.
-    files: VecDeque<Filed>,
+    files: VecDeque<SpooledSegment>,
     bytes: u64,
     /// File that is locked as long as it is open; `None` until the directory could be opened.
     lock: Option<File>,
@@ -41,7 +41,7 @@ pub struct Spool {
 
 /// A segment on disk.
 #[derive(Clone, Copy, Debug)]
-struct Filed {
+struct SpooledSegment {
     id: u64,
     rows: u32,
     bytes: u64,
@@ -79,7 +79,7 @@ impl Spool {
     pub fn put(&mut self, segment: &Segment, in_flight: Option<u64>) {
         let head = segment.head();
         if let Err(error) = self.write(segment, in_flight) {
-            self.ledger.lose(head.rows, Place::Hand, Loss::Disk);
+            self.ledger.lose(head.rows, RowPlace::Hand, Loss::Disk);
             self.complain("cannot be written, and rows are lost", &error);
         }
     }
@@ -92,7 +92,7 @@ impl Spool {
         let bytes = on_disk(segment.bytes().len() as u64);
         self.make_room(bytes, in_flight);
         if self.bytes + bytes > self.limit {
-            self.ledger.lose(head.rows, Place::Hand, Loss::Full);
+            self.ledger.lose(head.rows, RowPlace::Hand, Loss::Full);
             return Ok(());
         }
         let (path, beside) = (self.path(head.id), self.folder.join(format!("{:020}.tmp", head.id)));
@@ -105,7 +105,7 @@ impl Spool {
         // Nearly always at the end: only a segment that was in flight while others were written
         // goes before them.
         let at = self.files.partition_point(|file| file.id < head.id);
-        self.files.insert(at, Filed { id: head.id, rows: head.rows, bytes });
+        self.files.insert(at, SpooledSegment { id: head.id, rows: head.rows, bytes });
         self.count(|total| total + bytes);
         Ok(())
     }
@@ -115,7 +115,7 @@ impl Spool {
         while self.bytes + bytes > self.limit {
             let Some(at) = self.files.iter().position(|file| Some(file.id) != in_flight) else { return };
             let id = self.files[at].id;
-            self.forget(id, |ledger, rows| ledger.lose(rows, Place::Spool, Loss::Full));
+            self.forget(id, |ledger, rows| ledger.lose(rows, RowPlace::Spool, Loss::Full));
         }
     }
 
@@ -136,7 +136,7 @@ impl Spool {
                     ReadError::Disk(_) => Loss::Disk,
                 };
                 self.ledger.change(|sums| sums.segments_damaged += u64::from(loss == Loss::Damaged));
-                self.forget(id, |ledger, rows| ledger.lose(rows, Place::Spool, loss));
+                self.forget(id, |ledger, rows| ledger.lose(rows, RowPlace::Spool, loss));
                 None
             }
         }
@@ -178,7 +178,7 @@ impl Spool {
             let Some(id) = id_of(&path) else { continue };
             match head(&path) {
                 Ok((head, len)) if head.id == id => {
-                    found.push_back(Filed { id, rows: head.rows, bytes: on_disk(len) });
+                    found.push_back(SpooledSegment { id, rows: head.rows, bytes: on_disk(len) });
                 }
                 Ok(_) | Err(ReadError::Damaged(_)) => {
                     tracing::error!(segment = %path.display(), "a damaged segment was removed from the query log");

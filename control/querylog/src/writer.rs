@@ -11,8 +11,8 @@
 
 use super::{
     clickhouse::{ClickHouse, Failure},
-    ledger::{Ledger, Loss, Place},
-    outbox::Outbox,
+    ledger::{Ledger, Loss, RowPlace},
+    outbox::SegmentOutbox,
     spool::Spool,
 };
 use core_affinity::CoreId;
@@ -21,7 +21,7 @@ use ringdns_config::ShippingConfig;
 use ringdns_dataplane::clock::Clock;
 use ringdns_segment::{
     row::Row,
-    segment::{Batch, ROWS_BYTES_MAX},
+    segment::{ROWS_BYTES_MAX, RowBatch},
 };
 use std::{
     cell::RefCell,
@@ -86,7 +86,7 @@ impl Writer {
 
 async fn run(shipping: ShippingConfig, rows: Receiver<Vec<Row>>, ledger: Arc<Ledger>) {
     let spool = Spool::open(&shipping.spool_dir, shipping.spool_bytes, ledger.clone());
-    let outbox = RefCell::new(Outbox::new(spool, ledger.clone()));
+    let outbox = RefCell::new(SegmentOutbox::new(spool, ledger.clone()));
     let sealed = Notify::new();
     let server = shipping.clickhouse.clone().map(|to| ClickHouse::new(to, &shipping.appliance));
     let gatherer = Gatherer { shipping: &shipping, outbox: &outbox, ledger: &ledger, sealed: &sealed };
@@ -119,7 +119,7 @@ async fn run(shipping: ShippingConfig, rows: Receiver<Vec<Row>>, ledger: Arc<Led
 
 struct Gatherer<'a> {
     shipping: &'a ShippingConfig,
-    outbox: &'a RefCell<Outbox>,
+    outbox: &'a RefCell<SegmentOutbox>,
     ledger: &'a Ledger,
     sealed: &'a Notify,
 }
@@ -127,7 +127,7 @@ struct Gatherer<'a> {
 impl Gatherer<'_> {
     /// Gathers rows until the channel closes.
     async fn run(&self, mut rows: Receiver<Vec<Row>>) {
-        let mut batch = match Batch::new(self.next_id(), &self.shipping.appliance) {
+        let mut batch = match RowBatch::new(self.next_id(), &self.shipping.appliance) {
             Ok(batch) => batch,
             Err(error) => return tracing::error!("the query log cannot be compressed, and is lost: {error}"),
         };
@@ -157,7 +157,7 @@ impl Gatherer<'_> {
 
     /// Whether the batch must be sealed before `row`. A segment holds rows of one day, so that it
     /// is stored in one part of the table: whole, or not at all.
-    fn is_full(&self, batch: &Batch, row: &Row) -> bool {
+    fn is_full(&self, batch: &RowBatch, row: &Row) -> bool {
         let day = |ms: i64| ms.div_euclid(DAY_MS);
         batch.rows() >= self.shipping.batch_rows
             || batch.bytes() >= self.shipping.batch_bytes.min(ROWS_BYTES_MAX / 2)
@@ -169,7 +169,7 @@ impl Gatherer<'_> {
         self.outbox.borrow_mut().next_id(now_us)
     }
 
-    fn seal(&self, batch: &mut Batch) {
+    fn seal(&self, batch: &mut RowBatch) {
         if batch.rows() == 0 {
             return;
         }
@@ -177,7 +177,7 @@ impl Gatherer<'_> {
             Ok(segment) => self.outbox.borrow_mut().put(segment),
             Err(error) => {
                 tracing::error!("rows of the query log cannot be compressed and are lost: {error}");
-                self.ledger.lose(batch.rows(), Place::Hand, Loss::Damaged);
+                self.ledger.lose(batch.rows(), RowPlace::Hand, Loss::Damaged);
             }
         }
         batch.begin(self.next_id());
@@ -189,7 +189,7 @@ impl Gatherer<'_> {
 
 struct Shipper<'a> {
     server: ClickHouse,
-    outbox: &'a RefCell<Outbox>,
+    outbox: &'a RefCell<SegmentOutbox>,
     ledger: &'a Ledger,
     sealed: &'a Notify,
 }

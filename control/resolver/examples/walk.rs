@@ -12,7 +12,7 @@ use ringdns_common::names;
 use ringdns_dataplane::dns::{answer::Answer, key::Key, rcode};
 use ringdns_resolver::{
     host::HostTier,
-    sweep::{Gate, Walk},
+    sweep::{RenewalGate, Walk},
 };
 use std::{
     sync::{
@@ -46,12 +46,12 @@ fn main() -> Result<()> {
     lookups("lookups during ten walks", &host, entries, || {
         for _ in 0..10 {
             let began = Instant::now();
-            let walk = Walk::over(&host, 80, Gate { window: 30, demand: 2 });
+            let walk = Walk::over(&host, 80, RenewalGate { window: 30, demand: 2 });
             println!("walk: {:?}, {} seen, {} due", began.elapsed(), walk.seen, walk.due.len());
         }
     })?;
     let began = Instant::now();
-    let walk = Walk::over(&host, 5000, Gate { window: 30, demand: 2 });
+    let walk = Walk::over(&host, 5000, RenewalGate { window: 30, demand: 2 });
     println!("walk: {:?}, {} dead", began.elapsed(), walk.dead);
     Ok(())
 }

@@ -62,7 +62,7 @@ const LOOPBACK: [&str; 2] =
 
 /// Kind of a special-use zone or name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum SpecialKind {
     /// The zone and all names in it are this host (RFC 6761 section 6.3).
     Localhost,
     /// Zone without names.
@@ -75,7 +75,7 @@ enum Kind {
 pub struct LocalNames {
     /// Kinds by zone or name. The hash key is drawn anew in each process, since clients choose
     /// names.
-    kinds: HashMap<Vec<u8>, Kind, DefaultHashBuilder>,
+    kinds: HashMap<Vec<u8>, SpecialKind, DefaultHashBuilder>,
 }
 
 impl LocalNames {
@@ -87,9 +87,9 @@ impl LocalNames {
             let private = (16..32).map(|byte| format!("{byte}.172.in-addr.arpa"));
             let shared = (64..128).map(|byte| format!("{byte}.100.in-addr.arpa"));
             let empty = EMPTY.into_iter().map(str::to_owned).chain(private).chain(shared);
-            kinds.extend(empty.map(|zone| (wire(&zone), Kind::Empty)));
-            kinds.extend(LOOPBACK.map(|name| (wire(name), Kind::Loopback)));
-            kinds.insert(wire("localhost"), Kind::Localhost);
+            kinds.extend(empty.map(|zone| (wire(&zone), SpecialKind::Empty)));
+            kinds.extend(LOOPBACK.map(|name| (wire(name), SpecialKind::Loopback)));
+            kinds.insert(wire("localhost"), SpecialKind::Localhost);
         }
         LocalNames { kinds }
     }
@@ -109,17 +109,18 @@ impl LocalNames {
         let owner = Name::from_labels(labels(asked.name())).ok()?;
         message.add_query(hickory_proto::op::Query::query(owner.clone(), qtype));
         let data = match kind {
-            Kind::Localhost => localhost(qtype),
-            Kind::Loopback if qtype == RecordType::PTR => Some(RData::PTR(PTR(name("localhost.")))),
-            Kind::Loopback | Kind::Empty => None,
+            SpecialKind::Localhost => localhost(qtype),
+            SpecialKind::Loopback if qtype == RecordType::PTR => Some(RData::PTR(PTR(name("localhost.")))),
+            SpecialKind::Loopback | SpecialKind::Empty => None,
         };
         let zone = Name::from_labels(labels(zone)).ok()?;
-        let data = data.or_else(|| (apex && kind != Kind::Loopback).then(|| of_apex(qtype, &zone)).flatten());
+        let data =
+            data.or_else(|| (apex && kind != SpecialKind::Loopback).then(|| of_apex(qtype, &zone)).flatten());
         match data {
             Some(data) => drop(message.add_answer(Record::from_rdata(owner, TTL, data))),
             None => {
                 message.add_authority(Record::from_rdata(zone.clone(), TTL, RData::SOA(soa(&zone))));
-                if kind == Kind::Empty && !apex {
+                if kind == SpecialKind::Empty && !apex {
                     message.metadata.response_code = ResponseCode::NXDomain;
                 }
             }
@@ -129,12 +130,12 @@ impl LocalNames {
     }
 
     /// Returns the closest special-use zone or name at or above `name`.
-    fn find<'a>(&self, name: &'a [u8]) -> Option<(&'a [u8], Kind)> {
+    fn find<'a>(&self, name: &'a [u8]) -> Option<(&'a [u8], SpecialKind)> {
         let mut rest = name;
         loop {
             match self.kinds.get(rest) {
                 // A reverse name is answered itself; names below it are not.
-                Some(Kind::Loopback) if rest.len() < name.len() => {}
+                Some(SpecialKind::Loopback) if rest.len() < name.len() => {}
                 Some(kind) => return Some((rest, *kind)),
                 None => {}
             }

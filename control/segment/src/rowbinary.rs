@@ -13,7 +13,7 @@ use std::{
 
 /// Encoding of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnKind {
     /// `Int64`: milliseconds of Unix time.
     Millis,
     /// 16 bytes: an IPv6 address.
@@ -29,23 +29,23 @@ pub enum Kind {
 }
 
 /// Names and encodings of the columns, in the order in which they are written.
-pub const COLUMNS: [(&str, Kind); 16] = [
-    ("time", Kind::Millis),
-    ("client", Kind::Address),
-    ("name", Kind::Text),
-    ("type", Kind::Text),
-    ("class", Kind::Text),
-    ("protocol", Kind::Text),
-    ("outcome", Kind::Text),
-    ("tier", Kind::Text),
-    ("rcode", Kind::Text),
-    ("answer_bytes", Kind::U16),
-    ("service_ns", Kind::U32),
-    ("upstream", Kind::Text),
-    ("upstream_us", Kind::U32),
-    ("sample", Kind::U32),
-    ("appliance", Kind::Text),
-    ("segment", Kind::U64),
+pub const COLUMNS: [(&str, ColumnKind); 16] = [
+    ("time", ColumnKind::Millis),
+    ("client", ColumnKind::Address),
+    ("name", ColumnKind::Text),
+    ("type", ColumnKind::Text),
+    ("class", ColumnKind::Text),
+    ("protocol", ColumnKind::Text),
+    ("outcome", ColumnKind::Text),
+    ("tier", ColumnKind::Text),
+    ("rcode", ColumnKind::Text),
+    ("answer_bytes", ColumnKind::U16),
+    ("service_ns", ColumnKind::U32),
+    ("upstream", ColumnKind::Text),
+    ("upstream_us", ColumnKind::U32),
+    ("sample", ColumnKind::U32),
+    ("appliance", ColumnKind::Text),
+    ("segment", ColumnKind::U64),
 ];
 
 /// A buffer of encoded rows.
@@ -156,7 +156,7 @@ fn put_len(bytes: &mut Vec<u8>, mut len: usize) {
 
 /// A decoded row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Entry {
+pub struct LogEntry {
     /// Unix time of receipt, in milliseconds.
     pub time_ms: i64,
     /// Address of the client.
@@ -193,21 +193,21 @@ pub struct Entry {
 }
 
 /// Decodes rows. Ends after the first row that cannot be decoded.
-pub fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<Entry, Damage>> {
+pub fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<LogEntry, Damage>> {
     let mut rest = Some(bytes);
     std::iter::from_fn(move || {
-        let mut reader = Reader(rest.filter(|rest| !rest.is_empty())?);
+        let mut reader = RowReader(rest.filter(|rest| !rest.is_empty())?);
         let entry = reader.entry();
         rest = entry.as_ref().map(|_| reader.0);
         Some(entry.ok_or(Damage::Rows))
     })
 }
 
-struct Reader<'a>(&'a [u8]);
+struct RowReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
-    fn entry(&mut self) -> Option<Entry> {
-        Some(Entry {
+impl<'a> RowReader<'a> {
+    fn entry(&mut self) -> Option<LogEntry> {
+        Some(LogEntry {
             time_ms: i64::from_le_bytes(self.array()?),
             client: Ipv6Addr::from(self.array()?).to_canonical(),
             name: self.text()?,

@@ -74,7 +74,7 @@ pub enum Damage {
 }
 
 /// Rows being gathered for one segment after the other; the buffers are reused.
-pub struct Batch {
+pub struct RowBatch {
     rows: Rows,
     head: Head,
     compressor: Compressor<'static>,
@@ -82,11 +82,11 @@ pub struct Batch {
     room: Vec<u8>,
 }
 
-impl Batch {
+impl RowBatch {
     /// Returns an empty batch.
     pub fn new(id: u64, appliance: &str) -> io::Result<Self> {
         let compressor = Compressor::new(LEVEL)?;
-        Ok(Batch { rows: Rows::new(appliance, id), head: Head::of_none(id), compressor, room: Vec::new() })
+        Ok(RowBatch { rows: Rows::new(appliance, id), head: Head::of_none(id), compressor, room: Vec::new() })
     }
 
     /// Clears the batch for another segment.

@@ -1,6 +1,6 @@
 //! The spool as a local log: reads its rows while another process may be writing it.
 
-pub use super::rowbinary::Entry;
+pub use super::rowbinary::LogEntry;
 
 use super::{
     folder::{self, ReadError},
@@ -27,7 +27,7 @@ pub struct Filter {
 
 impl Filter {
     /// Whether a row passes the filter.
-    pub fn takes(&self, entry: &Entry) -> bool {
+    pub fn takes(&self, entry: &LogEntry) -> bool {
         let below = |suffix: &str| {
             let above = entry.name.strip_suffix(suffix);
             suffix == "." || above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
@@ -49,7 +49,7 @@ pub fn name(text: &str) -> Result<String, names::NameError> {
 pub fn each(
     folder: &Path,
     filter: &Filter,
-    mut row: impl FnMut(&Entry) -> io::Result<()>,
+    mut row: impl FnMut(&LogEntry) -> io::Result<()>,
     mut damaged: impl FnMut(&Path, Damage),
 ) -> io::Result<()> {
     for path in folder::list(folder)? {
@@ -82,10 +82,10 @@ pub fn each(
     Ok(())
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for LogEntry {
     /// Formats the row as one readable line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { client, name, rtype, class, protocol, outcome, tier, rcode, answer_bytes, .. } = self;
+        let LogEntry { client, name, rtype, class, protocol, outcome, tier, rcode, answer_bytes, .. } = self;
         let or =
             |text: &'static str, what: &str| if what.is_empty() { text.to_owned() } else { what.to_owned() };
         let (name, rtype, class) = (or("-", name), or("-", rtype), or("-", class));

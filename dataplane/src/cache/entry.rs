@@ -33,7 +33,7 @@ use zerocopy::{
 };
 
 /// Size of the header in bytes: what comes before the name.
-pub const HEADER: usize = size_of::<Header>();
+pub const HEADER: usize = size_of::<EntryHeader>();
 
 /// Time between two requests to renew an expired entry, in seconds (RFC 8767 section 5: not below
 /// 30).
@@ -59,7 +59,7 @@ const AHEAD_SHIFT: u32 = AHEAD.trailing_zeros();
 /// The fixed part of an entry.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub struct Header {
+pub struct EntryHeader {
     hash: U32,
     received: U32,
     glance: U32,
@@ -132,14 +132,14 @@ pub type Body = [u8; NAME_MAX + 5 + 2 * 255 + WIRE_MAX + 2];
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Entry {
-    header: Header,
+    header: EntryHeader,
     body: Body,
 }
 
-impl Header {
+impl EntryHeader {
     /// Returns the header of the entry at `at`, and the body that follows it.
     #[inline(always)]
-    pub fn at(slab: &[u8], at: usize) -> (&Header, &Body) {
+    pub fn at(slab: &[u8], at: usize) -> (&EntryHeader, &Body) {
         let Some(entry) = slab.get(at..at + ENTRY_MAX).and_then(|rest| rest.first_chunk::<ENTRY_MAX>())
         else {
             unreachable!("slabs go on after their last entry")
@@ -150,7 +150,7 @@ impl Header {
 
     /// Returns the header of the entry at `at`, for writing, and the body that follows it.
     #[inline(always)]
-    pub fn at_mut(slab: &mut [u8], at: usize) -> (&mut Header, &Body) {
+    pub fn at_mut(slab: &mut [u8], at: usize) -> (&mut EntryHeader, &Body) {
         let rest = slab.get_mut(at..at + ENTRY_MAX);
         let Some(entry) = rest.and_then(|rest| rest.first_chunk_mut::<ENTRY_MAX>()) else {
             unreachable!("slabs go on after their last entry")
@@ -314,7 +314,7 @@ impl Header {
 /// Fresh entry found by a glance: an answer to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Fresh<'a> {
-    header: &'a Header,
+    header: &'a EntryHeader,
     /// TTL offsets, and the records that follow them.
     rest: &'a [u8],
 }
@@ -322,7 +322,7 @@ pub struct Fresh<'a> {
 impl<'a> Fresh<'a> {
     /// Wraps the entry of a question of `question_len` bytes, less than 64.
     #[inline(always)]
-    pub fn new(header: &'a Header, body: &'a Body, question_len: usize) -> Self {
+    pub fn new(header: &'a EntryHeader, body: &'a Body, question_len: usize) -> Self {
         // The remainder equals the length; it saves a bounds check.
         Fresh { header, rest: &body[question_len % 64..] }
     }
@@ -401,7 +401,7 @@ fn change_but_records(start: u64, additional: u16, wire_len: usize) -> u64 {
 
 /// An answer measured for storing. One that is always too large for UDP is reduced to a bare TC=1.
 pub struct Draft<'a> {
-    header: Header,
+    header: EntryHeader,
     key: &'a Key,
     view: View<'a>,
 }
@@ -429,7 +429,7 @@ impl<'a> Draft<'a> {
             && view.ttls.iter().map(|at| usize::from(u16::from_le_bytes(*at))).eq([ttl]);
         // A renewal less than two seconds ahead is not worth it.
         let ahead = answer.ahead.checked_ilog2().unwrap_or(0).min(u32::from(AHEAD >> AHEAD_SHIFT));
-        let header = Header {
+        let header = EntryHeader {
             hash: (hash as u32).into(),
             received: answer.received.min(now).into(),
             glance: answer.expires().saturating_sub(if ahead == 0 { 0 } else { 1 << ahead }).into(),

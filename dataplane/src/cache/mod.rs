@@ -31,7 +31,7 @@ use crate::{
     region::Region,
     simd::{BLOCK, Block, Simd, prefetch},
 };
-use entry::{Draft, ENTRY_MAX, Header};
+use entry::{Draft, ENTRY_MAX, EntryHeader};
 use index::Index;
 use ring::{Ring, UNIT};
 use std::io;
@@ -169,7 +169,7 @@ impl Cache {
         beyond: &[u8],
         now: Secs,
     ) -> Option<Fresh<'_>> {
-        let (header, body) = Header::at_mut(self.slab.bytes_mut(), position(candidate));
+        let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position(candidate));
         let have = body.first_chunk::<BLOCK>().unwrap_or(&[0; BLOCK]);
         if header.filed() != filed || !simd.same(have, block, len) || now >= header.glance() {
             return None;
@@ -184,7 +184,7 @@ impl Cache {
     /// Third step: returns the entry, if there is a usable one. Counts the request.
     pub fn lookup(&mut self, hash: u64, key: &Key, now: Secs) -> Option<Hit<'_>> {
         let found = self.find(hash, key)?;
-        let (header, body) = Header::at_mut(self.slab.bytes_mut(), position(found));
+        let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position(found));
         if header.generation() != self.generation || now >= header.dead() {
             return None;
         }
@@ -203,7 +203,7 @@ impl Cache {
     fn find(&self, hash: u64, key: &Key) -> Option<Ref> {
         let slab = self.slab.bytes();
         self.index.find(hash, |entry| {
-            let (header, body) = Header::at(slab, position(entry));
+            let (header, body) = EntryHeader::at(slab, position(entry));
             header.is_filed_under(body, key)
         })
     }
@@ -217,7 +217,7 @@ impl Cache {
         let mut segment = Segment::Probation;
         let mut frequency = 0;
         if let Some(old) = self.find(hash, key) {
-            let (header, _) = Header::at(self.slab.bytes(), position(old));
+            let (header, _) = EntryHeader::at(self.slab.bytes(), position(old));
             let current = header.generation() == self.generation;
             if current && header.received() >= answer.received && header.expires() >= answer.expires() {
                 return;
@@ -236,7 +236,7 @@ impl Cache {
             self.crowd_out(hash);
             if !self.index.insert(hash, entry) {
                 // Cannot happen: a slot of the home bucket was just freed.
-                Header::at_mut(self.slab.bytes_mut(), at).0.kill();
+                EntryHeader::at_mut(self.slab.bytes_mut(), at).0.kill();
                 self.removed += size;
                 return;
             }
@@ -285,7 +285,7 @@ impl Cache {
                 continue;
             };
             let position = self.base(segment) + at;
-            let (header, body) = Header::at_mut(self.slab.bytes_mut(), position);
+            let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position);
             let (size, live) = (header.size(), header.is_live());
             if live && (now >= header.dead() || header.generation() != self.generation) {
                 self.unlink(reference(position));
@@ -312,7 +312,7 @@ impl Cache {
     fn reclaim_tail(&mut self) {
         for segment in [Segment::Probation, Segment::Protected] {
             let Some(at) = self.ring(segment).tail() else { continue };
-            let (header, _) = Header::at(self.slab.bytes(), self.base(segment) + at);
+            let (header, _) = EntryHeader::at(self.slab.bytes(), self.base(segment) + at);
             let (size, live) = (header.size(), header.is_live());
             let used = self.probation.used() + self.protected.used();
             if !live {
@@ -341,7 +341,7 @@ impl Cache {
     fn evict(&mut self, segment: Segment, now: Secs, moves: &mut u32) {
         let Some(at) = self.ring(segment).tail() else { return };
         let position = self.base(segment) + at;
-        let (header, _) = Header::at_mut(self.slab.bytes_mut(), position);
+        let (header, _) = EntryHeader::at_mut(self.slab.bytes_mut(), position);
         let size = header.size();
         let live = header.is_live();
         let useful = live && now < header.dead() && header.generation() == self.generation;
@@ -387,7 +387,7 @@ impl Cache {
         let target = base + head;
         // Popping freed the bytes but did not touch them, and `copy_within` handles overlap.
         self.slab.bytes_mut().copy_within(source..source + size, target);
-        let hash = Header::at(self.slab.bytes(), target).0.hash();
+        let hash = EntryHeader::at(self.slab.bytes(), target).0.hash();
         let moved = self.index.moved(hash, reference(source), reference(target));
         debug_assert!(moved, "a live entry is in the index");
     }
@@ -400,7 +400,7 @@ impl Cache {
             .index
             .neighbours(hash)
             .into_iter()
-            .min_by_key(|entry| Header::at(slab, position(*entry)).0.frequency());
+            .min_by_key(|entry| EntryHeader::at(slab, position(*entry)).0.frequency());
         if let Some(entry) = least {
             self.unlink(entry);
             self.churn.evicted += 1;
@@ -409,13 +409,13 @@ impl Cache {
 
     /// Removes an entry from the index; its bytes stay until the tail reaches them.
     fn unlink(&mut self, entry: Ref) {
-        self.removed += Header::at(self.slab.bytes(), position(entry)).0.size();
+        self.removed += EntryHeader::at(self.slab.bytes(), position(entry)).0.size();
         self.unlink_popped(entry);
     }
 
     /// Removes from the index an entry whose bytes are already freed.
     fn unlink_popped(&mut self, entry: Ref) {
-        let (header, _) = Header::at_mut(self.slab.bytes_mut(), position(entry));
+        let (header, _) = EntryHeader::at_mut(self.slab.bytes_mut(), position(entry));
         header.kill();
         let hash = header.hash();
         let removed = self.index.remove(hash, entry);

@@ -122,7 +122,7 @@ fn a_sweep_notes_what_was_asked_for_since_the_last() {
     // A noted entry is as worth keeping as before.
     let key = key("nine.example.");
     let entry = f.cache.find(f.hash.of(&key), &key).unwrap();
-    assert!(Header::at(f.cache.slab.bytes(), position(entry)).0.frequency() > 0);
+    assert!(EntryHeader::at(f.cache.slab.bytes(), position(entry)).0.frequency() > 0);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn what_is_asked_for_often_wants_renewal_before_it_expires() {
     let key = key("example.com.");
     let spot = f.cache.seek(f.hash.of(&key));
     let entry = f.cache.candidate(spot).unwrap();
-    assert_eq!(Header::at(f.cache.slab.bytes(), position(entry)).0.glance(), 100);
+    assert_eq!(EntryHeader::at(f.cache.slab.bytes(), position(entry)).0.glance(), 100);
     assert_eq!(f.get("example.com.", 99), Some((7, Freshness::Fresh { age: 99, renew: false })));
     assert_eq!(f.get("example.com.", 100), Some((7, Freshness::Stale { refresh: true })));
 

@@ -59,7 +59,7 @@ pub struct UdpPort {
     /// Number of datagrams to request: preparing for a whole burst when one query comes costs more
     /// than the query.
     offer: usize,
-    batch: Box<Batch>,
+    batch: Box<SocketBatch>,
     stats: PortStats,
 }
 
@@ -76,7 +76,7 @@ struct Socket {
 }
 
 /// Arguments of one `recvmmsg` or `sendmmsg`. The pointers are written before each call.
-struct Batch {
+struct SocketBatch {
     headers: [libc::mmsghdr; BURST],
     vectors: [libc::iovec; BURST],
     names: [Name; BURST],
@@ -84,7 +84,7 @@ struct Batch {
 }
 
 // SAFETY: the pointers in it are used only within the call that follows their writing, which is `&mut self`.
-unsafe impl Send for Batch {}
+unsafe impl Send for SocketBatch {}
 
 impl UdpPort {
     /// Opens a socket for each address of `listen`, and `frames` frames for all of them. Port 0
@@ -118,7 +118,7 @@ impl UdpPort {
             sockets.push(Socket { fd, local, wildcard, backlog, dropped: 0 });
         }
         // SAFETY: integers, raw pointers and arrays of them, for all of which zeros are a value.
-        let batch = Box::new(unsafe { mem::zeroed::<Batch>() });
+        let batch = Box::new(unsafe { mem::zeroed::<SocketBatch>() });
         Ok(UdpPort {
             frames: Frames::new(frames, 0).map_err(|source| UdpError::Memory { frames, source })?,
             sockets,
@@ -321,7 +321,7 @@ impl Port for UdpPort {
     }
 }
 
-impl Batch {
+impl SocketBatch {
     /// Points message `at` to `len` bytes at `data`, and to the given lengths of its name and
     /// control buffers.
     #[inline]

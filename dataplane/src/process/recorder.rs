@@ -99,7 +99,7 @@ impl Recorder {
         let rcode = window[message + 3] & header::RCODE as u8;
         let udp_len = u16::from_be_bytes(*plain::bytes(window, message - 4));
         let fates = (AnswerSource::of(Tier::Core), hit(rcode));
-        let reply = Reply { at, client, answer_bytes: udp_len - 8, rcode: rcode.into() };
+        let reply = RecordedReply { at, client, answer_bytes: udp_len - 8, rcode: rcode.into() };
         self.note(reply, fates, glanced.len, |question| {
             question[..BLOCK].copy_from_slice(glanced.block);
             if glanced.len > BLOCK {
@@ -114,7 +114,7 @@ impl Recorder {
             Outcome::Rejected => AnswerSource::default(),
             _ => AnswerSource::of(Tier::Core),
         };
-        let Some(mut reply) = Reply::read(at, packet, slot.envelope) else { return };
+        let Some(mut reply) = RecordedReply::read(at, packet, slot.envelope) else { return };
         // The upper bits of a response code above 15 are in the OPT record.
         reply.rcode |= slot.rcode & !header::RCODE;
         self.note_key(reply, (source, slot.outcome), &slot.query.key, slot.query.question_len());
@@ -132,12 +132,18 @@ impl Recorder {
         if !self.returned.take() {
             return;
         }
-        if let Some(reply) = Reply::read(at, packet, envelope) {
+        if let Some(reply) = RecordedReply::read(at, packet, envelope) {
             self.note_key(reply, answer, key, key.question().len());
         }
     }
 
-    fn note_key(&mut self, reply: Reply, answer: (AnswerSource, Outcome), key: &Key, question_len: usize) {
+    fn note_key(
+        &mut self,
+        reply: RecordedReply,
+        answer: (AnswerSource, Outcome),
+        key: &Key,
+        question_len: usize,
+    ) {
         // If there is no question, the key still holds another query's.
         let blocks = &key.blocks()[..question_len.div_ceil(BLOCK).min(key.blocks().len())];
         let blocks = blocks.as_flattened();
@@ -148,7 +154,7 @@ impl Recorder {
     #[inline(always)]
     fn note(
         &mut self,
-        reply: Reply,
+        reply: RecordedReply,
         (source, outcome): (AnswerSource, Outcome),
         question_len: usize,
         write: impl FnOnce(&mut [u8; ROOM]),
@@ -189,7 +195,7 @@ impl Recorder {
     /// Counts a record that is lost because no batch is free.
     #[cold]
     #[inline(never)]
-    fn lose(&mut self, reply: &Reply, question: &[u8]) {
+    fn lose(&mut self, reply: &RecordedReply, question: &[u8]) {
         if self.sieve.excludes(&reply.client, question) {
             self.tally.excluded += 1;
         } else {
@@ -254,20 +260,20 @@ impl Recorder {
 }
 
 /// Part of a record that is read from the reply.
-struct Reply {
+struct RecordedReply {
     at: Nanos,
     client: [u8; 16],
     answer_bytes: u16,
     rcode: u16,
 }
 
-impl Reply {
+impl RecordedReply {
     /// Reads the fields from a sealed frame.
     fn read(at: Nanos, packet: &[u8], envelope: Envelope) -> Option<Self> {
         let (client, message) = envelope.reply(packet)?;
         let (header, _) = Header::ref_from_prefix(message).ok()?;
         let rcode = header.flags.get() & header::RCODE;
-        Some(Reply { at, client: client.octets(), answer_bytes: message.len() as u16, rcode })
+        Some(RecordedReply { at, client: client.octets(), answer_bytes: message.len() as u16, rcode })
     }
 }
 

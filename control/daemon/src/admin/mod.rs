@@ -280,14 +280,14 @@ async fn tap(State(service): Shared) -> Result<Response, ApiError> {
 #[serde(deny_unknown_fields)]
 struct HistogramQuery {
     #[serde(default)]
-    format: Format,
+    format: ExportFormat,
     outcome: Option<String>,
     upstream: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Format {
+enum ExportFormat {
     #[default]
     Text,
     Log,
@@ -323,15 +323,15 @@ async fn histogram(
 /// Exports histograms of nanoseconds in a format that HdrHistogram's tools read.
 fn export(
     histograms: &[(&str, &Histogram<u64>)],
-    format: Format,
+    format: ExportFormat,
     service: &Service,
 ) -> Result<Response, ApiError> {
     match format {
-        Format::Log => {
+        ExportFormat::Log => {
             let bytes = latency::log(histograms, service.latencies.since()).map_err(ApiError::failed)?;
             Ok(bytes.into_response())
         }
-        Format::Text => {
+        ExportFormat::Text => {
             // A plotter reads one histogram per file; with several, comment lines separate them for
             // people.
             let mut text = String::new();

@@ -52,7 +52,7 @@ const CALM: Duration = Duration::from_secs(60);
 
 /// Reason why AF_XDP was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Loss {
+enum InterfaceLoss {
     #[error("the interface was removed, unbound from its driver, or moved to another network namespace")]
     Gone,
     #[error("the interface was away for a moment, and took the AF_XDP sockets along")]
@@ -61,12 +61,12 @@ enum Loss {
     Detached,
 }
 
-impl Loss {
+impl InterfaceLoss {
     /// Returns the consequence for clients.
     fn consequence(self) -> &'static str {
         match self {
-            Loss::Gone => "Clients behind it get no answers until it is back",
-            Loss::Away | Loss::Detached => {
+            InterfaceLoss::Gone => "Clients behind it get no answers until it is back",
+            InterfaceLoss::Away | InterfaceLoss::Detached => {
                 "Clients get answers over kernel sockets meanwhile, which is slower"
             }
         }
@@ -110,7 +110,7 @@ pub struct Watch {
     watched: Watched,
     interfaces: Interfaces,
     program: u32,
-    state: State,
+    state: WatchState,
     /// Time at which the program was last attached.
     attached_at: Instant,
     /// Whether the link is expected to come back after the program was attached.
@@ -122,7 +122,7 @@ pub struct Watch {
     pause: Duration,
 }
 
-enum State {
+enum WatchState {
     Attached {
         index: u32,
         sockets: Vec<OwnedFd>,
@@ -154,7 +154,7 @@ impl Watch {
             watched,
             interfaces,
             program,
-            state: State::Attached { index, sockets },
+            state: WatchState::Attached { index, sockets },
             attached_at: Instant::now(),
             settling: was_up,
             down_since: None,
@@ -186,8 +186,8 @@ impl Watch {
     /// Sleeps until something may have changed. Returns true if the watch is to end.
     fn sleep(&self, stop: &PipeReader) -> io::Result<bool> {
         let due = match self.state {
-            State::Attached { .. } => LOOK,
-            State::Lost { next, .. } => next.saturating_duration_since(Instant::now()),
+            WatchState::Attached { .. } => LOOK,
+            WatchState::Lost { next, .. } => next.saturating_duration_since(Instant::now()),
         };
         let timeout =
             Timespec::try_from(due.clamp(Duration::from_millis(1), LOOK)).map_err(io::Error::other)?;
@@ -206,8 +206,8 @@ impl Watch {
     fn look(&mut self) -> bool {
         let key = match self.state {
             // By index: a rename of the interface changes nothing.
-            State::Attached { index, .. } => InterfaceKey::Index(index),
-            State::Lost { .. } => InterfaceKey::Name(&self.watched.interface),
+            WatchState::Attached { index, .. } => InterfaceKey::Index(index),
+            WatchState::Lost { .. } => InterfaceKey::Name(&self.watched.interface),
         };
         let found = match self.interfaces.find(key) {
             Ok(found) => found,
@@ -218,11 +218,11 @@ impl Watch {
             }
         };
         match &self.state {
-            State::Attached { sockets, .. } => {
+            WatchState::Attached { sockets, .. } => {
                 let loss = match &found {
-                    None => Some(Loss::Gone),
-                    Some(_) if sockets.iter().any(has_failed) => Some(Loss::Away),
-                    Some(found) if !found.programs.contains(&self.program) => Some(Loss::Detached),
+                    None => Some(InterfaceLoss::Gone),
+                    Some(_) if sockets.iter().any(has_failed) => Some(InterfaceLoss::Away),
+                    Some(found) if !found.programs.contains(&self.program) => Some(InterfaceLoss::Detached),
                     Some(_) => None,
                 };
                 match loss {
@@ -230,7 +230,7 @@ impl Watch {
                     None => self.note_link(found.as_ref()),
                 }
             }
-            State::Lost { tried, next } => {
+            WatchState::Lost { tried, next } => {
                 let due = tried.is_none() || Instant::now() >= *next;
                 let other = found.as_ref().map(|found| found.index) != *tried;
                 self.note_link(found.as_ref());
@@ -241,7 +241,7 @@ impl Watch {
                         }
                     }
                     // As soon as it exists and is switched on, it is tried.
-                    _ => self.state = State::Lost { tried: None, next: Instant::now() + LOOK },
+                    _ => self.state = WatchState::Lost { tried: None, next: Instant::now() + LOOK },
                 }
             }
         }
@@ -250,7 +250,7 @@ impl Watch {
 
     /// Switches the workers to kernel sockets. Returns false, and changes nothing, if the daemon is
     /// stopping.
-    fn lose(&mut self, loss: Loss) -> bool {
+    fn lose(&mut self, loss: InterfaceLoss) -> bool {
         // An interface that was moved away still runs the program, which would steer to closed
         // sockets.
         match self.watched.steering.lock().as_mut() {
@@ -259,7 +259,7 @@ impl Watch {
         }
         let Watched { interface, receiving, fallback, .. } = &self.watched;
         receiving.set_lost(interface, loss.to_string(), *fallback);
-        if loss == Loss::Gone {
+        if loss == InterfaceLoss::Gone {
             receiving.set_link(LinkState::Gone);
         }
         tracing::warn!(
@@ -271,12 +271,12 @@ impl Watch {
         let calm = self.attached_at.elapsed() > CALM;
         self.pause = if calm { PAUSES.0 } else { self.pause };
         let now = Instant::now();
-        let before = std::mem::replace(&mut self.state, State::Lost { tried: None, next: now });
-        if loss == Loss::Detached
-            && let State::Attached { index, .. } = &before
+        let before = std::mem::replace(&mut self.state, WatchState::Lost { tried: None, next: now });
+        if loss == InterfaceLoss::Detached
+            && let WatchState::Attached { index, .. } = &before
         {
             // Whoever detached it may be about to attach another program.
-            self.state = State::Lost { tried: Some(*index), next: now + self.pause };
+            self.state = WatchState::Lost { tried: Some(*index), next: now + self.pause };
             self.pause = (2 * self.pause).min(PAUSES.1);
         }
         // Closes the sockets, so that their queues are free again.
@@ -312,7 +312,7 @@ impl Watch {
                     "AF_XDP on {interface} is back after {:.1} s: {receiving}",
                     lost.as_secs_f64()
                 );
-                self.state = State::Attached { index: found.index, sockets };
+                self.state = WatchState::Attached { index: found.index, sockets };
                 self.attached_at = Instant::now();
                 // An interface that has just been switched on has no carrier yet.
                 self.settling = true;
@@ -328,7 +328,7 @@ impl Watch {
                         PAUSES.1.as_secs()
                     );
                 }
-                self.state = State::Lost { tried: Some(found.index), next: Instant::now() + self.pause };
+                self.state = WatchState::Lost { tried: Some(found.index), next: Instant::now() + self.pause };
                 self.pause = (2 * self.pause).min(PAUSES.1);
             }
         }
@@ -376,7 +376,7 @@ impl Watch {
         };
         let Watched { interface, receiving, .. } = &self.watched;
         let before = receiving.set_link(now);
-        let attached = matches!(self.state, State::Attached { .. });
+        let attached = matches!(self.state, WatchState::Attached { .. });
         let waited = self.attached_at.elapsed();
         match now {
             LinkState::Up if self.settling => {

@@ -26,11 +26,11 @@ counters! {
 pub struct Receiving {
     /// Counts of the interface's events so far.
     pub counters: InterfaceCounters,
-    state: Mutex<State>,
+    state: Mutex<ReceivingState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ReceivingState {
     way: Way,
     link: LinkState,
 }
@@ -68,7 +68,7 @@ impl Receiving {
     }
 
     fn new(way: Way) -> Self {
-        let state = Mutex::new(State { way, link: LinkState::Up });
+        let state = Mutex::new(ReceivingState { way, link: LinkState::Up });
         Receiving { counters: InterfaceCounters::default(), state }
     }
 

@@ -52,7 +52,7 @@ impl Task {
             // At the start, an address that no interface has is an error: the configuration is
             // wrong, or the address is added too late.
             PortSource::Sockets(listen) => {
-                UdpPort::open(listen, UDP_FRAMES).map(Opened::udp).map_err(Into::into)
+                UdpPort::open(listen, UDP_FRAMES).map(OpenedPort::udp).map_err(Into::into)
             }
             queue => open(queue, &self.xsk),
         };
@@ -67,14 +67,14 @@ impl Task {
         }
     }
 
-    fn make(&self, port: Opened) -> Result<Manned, StartError> {
+    fn make(&self, port: OpenedPort) -> Result<Manned, StartError> {
         let setup = |source| StartError::Setup { worker: self.link.worker, source };
         let (link, clock, settings) = (self.link.clone(), self.clock, &self.settings);
         Ok(match port {
-            Opened::Xsk(port) => {
+            OpenedPort::Xsk(port) => {
                 Manned::Xsk(Box::new(Worker::new(*port, link, clock, settings).map_err(setup)?))
             }
-            Opened::Udp(port) => {
+            OpenedPort::Udp(port) => {
                 Manned::Udp(Box::new(Worker::new(*port, link, clock, settings).map_err(setup)?))
             }
         })
@@ -131,30 +131,30 @@ impl Task {
 }
 
 /// Open port.
-pub(super) enum Opened {
+pub(super) enum OpenedPort {
     Xsk(Box<XskPort>),
     Udp(Box<UdpPort>),
 }
 
 /// Opens a port for a running worker. Kernel sockets may bind addresses that are absent now, since
 /// they went away with their interface.
-fn open(source: &PortSource, xsk: &XskConfig) -> Result<Opened, StartError> {
+fn open(source: &PortSource, xsk: &XskConfig) -> Result<OpenedPort, StartError> {
     Ok(match source {
-        PortSource::Sockets(listen) => Opened::udp(UdpPort::open_in_advance(listen, UDP_FRAMES)?),
+        PortSource::Sockets(listen) => OpenedPort::udp(UdpPort::open_in_advance(listen, UDP_FRAMES)?),
         PortSource::Queue { interface, queue } => {
             let config = XskConfig { interface: interface.clone(), queue: *queue, ..xsk.clone() };
-            Opened::Xsk(Box::new(XskPort::open(&config)?))
+            OpenedPort::Xsk(Box::new(XskPort::open(&config)?))
         }
     })
 }
 
-impl Opened {
+impl OpenedPort {
     fn udp(port: UdpPort) -> Self {
-        Opened::Udp(Box::new(port))
+        OpenedPort::Udp(Box::new(port))
     }
 
     fn socket(&self, worker: usize) -> Result<Socket, StartError> {
-        let Opened::Xsk(port) = self else { return Ok(None) };
+        let OpenedPort::Xsk(port) = self else { return Ok(None) };
         let socket = port.fd().try_clone_to_owned().map_err(|source| StartError::Setup { worker, source })?;
         Ok(Some((socket, port.opened().clone())))
     }
@@ -165,7 +165,7 @@ pub(super) trait Runs: Sized {
     /// Runs until it is interrupted.
     fn run(&mut self) -> io::Result<()>;
 
-    fn replace_port(self, port: Opened) -> Self;
+    fn replace_port(self, port: OpenedPort) -> Self;
 }
 
 /// Worker over one of the two kinds of port.
@@ -182,11 +182,11 @@ impl Runs for Manned {
         }
     }
 
-    fn replace_port(self, port: Opened) -> Self {
-        fn over<P: Port>(worker: Worker<P>, port: Opened) -> Manned {
+    fn replace_port(self, port: OpenedPort) -> Self {
+        fn over<P: Port>(worker: Worker<P>, port: OpenedPort) -> Manned {
             match port {
-                Opened::Xsk(port) => Manned::Xsk(Box::new(worker.replace_port(*port))),
-                Opened::Udp(port) => Manned::Udp(Box::new(worker.replace_port(*port))),
+                OpenedPort::Xsk(port) => Manned::Xsk(Box::new(worker.replace_port(*port))),
+                OpenedPort::Udp(port) => Manned::Udp(Box::new(worker.replace_port(*port))),
             }
         }
         match self {

@@ -9,7 +9,7 @@ impl Runs for Broken {
     fn run(&mut self) -> io::Result<()> {
         panic!("broken, as it should be");
     }
-    fn replace_port(self, _: task::Opened) -> Self {
+    fn replace_port(self, _: task::OpenedPort) -> Self {
         self
     }
 }

@@ -6,7 +6,7 @@
 //! ones (Debian 12 has ClickHouse 18.16) without them.
 
 use super::http::{Failure, Http};
-use ringdns_segment::rowbinary::{COLUMNS, Kind};
+use ringdns_segment::rowbinary::{COLUMNS, ColumnKind};
 use std::collections::HashMap;
 
 /// Name of the table that rows are inserted into.
@@ -247,24 +247,24 @@ impl Schema {
 
 /// Returns a column's name on a server: without `DateTime64`, milliseconds are a number, and `time`
 /// is derived from it.
-pub fn column_name(&(name, kind): &(&'static str, Kind), server: Server) -> &'static str {
+pub fn column_name(&(name, kind): &(&'static str, ColumnKind), server: Server) -> &'static str {
     match kind {
-        Kind::Millis if !server.modern => "time_ms",
+        ColumnKind::Millis if !server.modern => "time_ms",
         _ => name,
     }
 }
 
-fn column_definition(column: &(&'static str, Kind), server: Server) -> String {
+fn column_definition(column: &(&'static str, ColumnKind), server: Server) -> String {
     let kind = match (column.1, server.modern) {
-        (Kind::Millis, true) => "DateTime64(3, 'UTC')",
-        (Kind::Millis, false) => "Int64",
-        (Kind::Address, true) => "IPv6",
-        (Kind::Address, false) => "FixedString(16)",
-        (Kind::Text, true) if !matches!(column.0, "name") => "LowCardinality(String)",
-        (Kind::Text, _) => "String",
-        (Kind::U16, _) => "UInt16",
-        (Kind::U32, _) => "UInt32",
-        (Kind::U64, _) => "UInt64",
+        (ColumnKind::Millis, true) => "DateTime64(3, 'UTC')",
+        (ColumnKind::Millis, false) => "Int64",
+        (ColumnKind::Address, true) => "IPv6",
+        (ColumnKind::Address, false) => "FixedString(16)",
+        (ColumnKind::Text, true) if !matches!(column.0, "name") => "LowCardinality(String)",
+        (ColumnKind::Text, _) => "String",
+        (ColumnKind::U16, _) => "UInt16",
+        (ColumnKind::U32, _) => "UInt32",
+        (ColumnKind::U64, _) => "UInt64",
     };
     // Rows older than this column were not sampled.
     let kind = if column.0 == "sample" { format!("{kind} DEFAULT 1") } else { kind.to_owned() };
@@ -272,14 +272,14 @@ fn column_definition(column: &(&'static str, Kind), server: Server) -> String {
 }
 
 /// Whether a column of type `found` stores values of this kind unchanged.
-fn fits(kind: Kind, found: &str) -> bool {
+fn fits(kind: ColumnKind, found: &str) -> bool {
     match kind {
-        Kind::Millis => found == "Int64" || found.starts_with("DateTime64(3"),
-        Kind::Address => matches!(found, "IPv6" | "FixedString(16)"),
-        Kind::Text => matches!(found, "String" | "LowCardinality(String)"),
-        Kind::U16 => found == "UInt16",
-        Kind::U32 => found == "UInt32",
-        Kind::U64 => found == "UInt64",
+        ColumnKind::Millis => found == "Int64" || found.starts_with("DateTime64(3"),
+        ColumnKind::Address => matches!(found, "IPv6" | "FixedString(16)"),
+        ColumnKind::Text => matches!(found, "String" | "LowCardinality(String)"),
+        ColumnKind::U16 => found == "UInt16",
+        ColumnKind::U32 => found == "UInt32",
+        ColumnKind::U64 => found == "UInt64",
     }
 }
 

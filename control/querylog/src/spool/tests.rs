@@ -1,16 +1,16 @@
 //! Tests of segments, the spool and the outbox, without a server.
 
 use super::super::{
-    ledger::{Ledger, Place, Sums},
-    outbox::Outbox,
+    ledger::{Ledger, RowPlace, Sums},
+    outbox::SegmentOutbox,
     spool::Spool,
 };
 use proptest::prelude::*;
 use ringdns_common::names;
 use ringdns_segment::{
     row::{Outcome, Protocol, Row, Tier},
-    rowbinary::{Entry, entries},
-    segment::{Batch, Damage, HEAD, Head, Segment},
+    rowbinary::{LogEntry, entries},
+    segment::{Damage, HEAD, Head, RowBatch, Segment},
     show::{self, Filter},
 };
 use std::{fs, net::Ipv6Addr, path::Path, sync::Arc};
@@ -38,12 +38,12 @@ fn row(time_ms: i64, name: &str) -> Row {
 }
 
 fn segment(id: u64, rows: u32) -> Segment {
-    let mut batch = Batch::new(id, "here").unwrap();
+    let mut batch = RowBatch::new(id, "here").unwrap();
     (0..rows).for_each(|i| batch.push(&row(1_700_000_000_000 + i64::from(i), &format!("n{i}.example"))));
     batch.seal().unwrap()
 }
 
-fn read(segment: &Segment) -> Vec<Entry> {
+fn read(segment: &Segment) -> Vec<LogEntry> {
     entries(&segment.rows().unwrap()).collect::<Result<_, _>>().unwrap()
 }
 
@@ -94,7 +94,7 @@ proptest! {
     /// Checks that rows are read as they were written, column by column.
     #[test]
     fn rows_come_back_as_they_went(rows in prop::collection::vec(any_row(), 1..40), id in any::<u64>()) {
-        let mut batch = Batch::new(id, "box-1.example").unwrap();
+        let mut batch = RowBatch::new(id, "box-1.example").unwrap();
         rows.iter().for_each(|row| batch.push(row));
         let segment = Segment::parse(batch.seal().unwrap().bytes().to_vec()).unwrap();
         let first_ms = rows.iter().map(|row| row.time_ms).min().unwrap();
@@ -160,7 +160,7 @@ fn a_segment_is_a_file_of_zstd() {
 /// Checks the format, which other programs rely on: a change of it needs another magic number.
 #[test]
 fn the_format_is_what_it_was() {
-    let mut batch = Batch::new(1_700_000_000_000_000, "here").unwrap();
+    let mut batch = RowBatch::new(1_700_000_000_000_000, "here").unwrap();
     let row = Row {
         upstream: Some("udp://192.0.2.1:53".into()),
         upstream_us: 7,
@@ -227,7 +227,7 @@ fn the_spool_gives_back_what_it_was_given_after_a_restart_too() {
     for id in 1..=3 {
         assert_eq!(spool.first(), Some(id));
         assert_eq!(spool.read(id).unwrap().bytes(), segment(id, id as u32).bytes());
-        spool.forget(id, |ledger, rows| ledger.store(rows, Place::Spool));
+        spool.forget(id, |ledger, rows| ledger.store(rows, RowPlace::Spool));
     }
     assert!(spool.is_empty());
     let names: Vec<_> = fs::read_dir(scene.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -293,7 +293,7 @@ fn a_folder_is_one_processs_and_comes_when_it_can() {
 //----------- Outbox ----------------------------------------------------------
 
 /// Sends everything, and returns the ids with the `maybe_stored` flags.
-fn sent(outbox: &mut Outbox) -> Vec<(u64, bool)> {
+fn sent(outbox: &mut SegmentOutbox) -> Vec<(u64, bool)> {
     let mut sent = Vec::new();
     while let Some(parcel) = outbox.send_next() {
         let head = parcel.segment.head();
@@ -304,12 +304,12 @@ fn sent(outbox: &mut Outbox) -> Vec<(u64, bool)> {
 }
 
 impl Scene {
-    fn outbox(&self) -> Outbox {
-        Outbox::new(self.spool(BIG), self.ledger.clone())
+    fn outbox(&self) -> SegmentOutbox {
+        SegmentOutbox::new(self.spool(BIG), self.ledger.clone())
     }
 
     /// Makes a segment at this time.
-    fn make(&self, outbox: &mut Outbox, now_us: u64) -> u64 {
+    fn make(&self, outbox: &mut SegmentOutbox, now_us: u64) -> u64 {
         let id = outbox.next_id(now_us);
         self.ledger.take(10);
         outbox.put(segment(id, 10));
@@ -382,7 +382,7 @@ fn the_spool_is_a_log_that_can_be_asked() {
     let scene = Scene::set();
     let mut spool = scene.spool(BIG);
     for (id, names) in [(1, ["www.example", "example"]), (2, ["a.www.example", "notexample"])] {
-        let mut batch = Batch::new(id, "here").unwrap();
+        let mut batch = RowBatch::new(id, "here").unwrap();
         for (i, name) in names.iter().enumerate() {
             let client = if i == 0 { "::ffff:192.0.2.7" } else { "2001:db8::1" }.parse().unwrap();
             batch.push(&Row { client, ..row(id as i64 * 1000 + i as i64, name) });
@@ -393,7 +393,7 @@ fn the_spool_is_a_log_that_can_be_asked() {
     fs::write(scene.path().join("00000000000000000003.zst"), "damaged").unwrap();
     let shown = |filter: Filter| {
         let (mut names, mut damaged) = (Vec::new(), 0);
-        let row = |entry: &Entry| {
+        let row = |entry: &LogEntry| {
             names.push(entry.name.clone());
             Ok(())
         };
@@ -429,7 +429,7 @@ fn a_line_is_for_people() {
         upstream_us: 12_345,
         ..row(1_700_000_000_123, "a.example")
     };
-    let mut batch = Batch::new(1, "here").unwrap();
+    let mut batch = RowBatch::new(1, "here").unwrap();
     batch.push(&row);
     let entry = read(&batch.seal().unwrap()).remove(0);
     assert_eq!(

@@ -8,7 +8,7 @@
 //! a hop waits for none. So two names that are aliases of each other cannot wait for each other;
 //! the loop is detected here.
 
-use super::{Asker, Landing, Resolver, Waiter};
+use super::{Landing, Origin, Resolver, Waiter};
 use crate::{
     resolved::Resolved,
     upstream::{Failed, alias::Alias, is_answer, scrub, turn::Turn},
@@ -108,7 +108,7 @@ impl Resolver {
             if let Some(resolved) = self.lookup(key, &mut turn) {
                 return resolved;
             }
-            self.board_for(Asker::Hop, key, Some(Waiter::Client(sender)), &mut turn);
+            self.board_for(Origin::Hop, key, Some(Waiter::Client(sender)), &mut turn);
         }
         receiver.await.unwrap_or_else(|_| self.refusal())
     }

@@ -19,13 +19,13 @@ const RENEWAL_SHARE: usize = 4;
 pub struct Flights {
     /// Waiters by question. The hash key is drawn anew in each process, as in the host tier:
     /// clients choose names.
-    waiting: Mutex<HashMap<Flight, Seats, DefaultHashBuilder>>,
+    waiting: Mutex<HashMap<Flight, FlightSeats, DefaultHashBuilder>>,
     limits: FlightLimits,
 }
 
 /// Waiters for a question in flight.
 #[derive(Default)]
-struct Seats {
+struct FlightSeats {
     waiters: Vec<Waiter>,
     /// Notified when a waiter joins that is not patient.
     hurry: Option<Arc<Notify>>,
@@ -102,7 +102,7 @@ impl Flights {
                     return Boarding::NoFlight(waiter);
                 }
                 let flight = vacant.key().clone();
-                vacant.insert(Seats { waiters: waiter.into_iter().collect(), hurry: None });
+                vacant.insert(FlightSeats { waiters: waiter.into_iter().collect(), hurry: None });
                 Boarding::TakeOff(flight)
             }
         }

@@ -28,7 +28,7 @@ use flights::{Boarding, Flight, Flights};
 use inquiry::Inquiry;
 use landing::Landing;
 use parking_lot::Mutex;
-use renewal::{Budget, Renewal};
+use renewal::{Renewal, RenewalBudget};
 pub use restore::Kept;
 use ringdns_common::counters;
 use ringdns_common::labels::Labels;
@@ -110,7 +110,7 @@ impl Default for FlightLimits {
 
 /// Origin of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asker {
+enum Origin {
     /// Client, renewal, or validation of another question.
     Client,
     /// Question that follows an alias.
@@ -131,11 +131,11 @@ enum Lane {
 
 impl Lane {
     /// Returns the lane of a question.
-    fn of(asker: Asker, validated: bool) -> Self {
+    fn of(asker: Origin, validated: bool) -> Self {
         match (validated, asker) {
             (true, _) => Lane::Validations,
-            (false, Asker::Client) => Lane::Clients,
-            (false, Asker::Hop) => Lane::Hops,
+            (false, Origin::Client) => Lane::Clients,
+            (false, Origin::Hop) => Lane::Hops,
         }
     }
 }
@@ -151,7 +151,7 @@ pub struct Resolver {
     failure_ttl: Secs,
     /// Time to wait for a new answer where there is an expired one; zero: not at all.
     stale_client_timeout: Duration,
-    budget: Budget,
+    budget: RenewalBudget,
     labels: Arc<Labels>,
     flights: Flights,
     /// Questions in flight that follow an alias. They wait for no others.
@@ -182,7 +182,7 @@ impl Resolver {
             rules: JudgeRules { ttl: config.cache.ttl_rules(&config.refresh), clock },
             failure_ttl: config.cache.failure_secs(),
             stale_client_timeout: config.cache.stale_client_timeout,
-            budget: Budget::new(config.refresh.per_second),
+            budget: RenewalBudget::new(config.refresh.per_second),
             labels,
             flights: Flights::new(limits),
             hops: Flights::new(limits),
@@ -337,10 +337,10 @@ impl Resolver {
     }
 
     fn board(self: &Arc<Self>, key: &Key, waiter: Option<Waiter>, turn: &mut Turn) {
-        self.board_for(Asker::Client, key, waiter, turn);
+        self.board_for(Origin::Client, key, waiter, turn);
     }
 
-    fn board_for(self: &Arc<Self>, asker: Asker, key: &Key, waiter: Option<Waiter>, turn: &mut Turn) {
+    fn board_for(self: &Arc<Self>, asker: Origin, key: &Key, waiter: Option<Waiter>, turn: &mut Turn) {
         let refresh = waiter.as_ref().is_none_or(Waiter::is_renewal);
         let want = match waiter {
             _ if !refresh => Want::Any,
@@ -367,7 +367,7 @@ impl Resolver {
             Boarding::TakeOff(flight) => {
                 self.counters.flights.inc();
                 self.counters.refreshes.add(u64::from(refresh));
-                if !refresh && asker == Asker::Client {
+                if !refresh && asker == Origin::Client {
                     self.clone().limit_wait(key, &flight, lane);
                 }
                 let landing = Landing {

@@ -12,15 +12,15 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Number of answers that may be renewed per second before they have expired.
-pub(super) struct Budget {
+pub(super) struct RenewalBudget {
     per_second: Option<u32>,
     /// The current second, and the number of renewals in it.
     spent: Mutex<(Secs, u32)>,
 }
 
-impl Budget {
+impl RenewalBudget {
     pub(super) fn new(per_second: Option<u32>) -> Self {
-        Budget { per_second, spent: Mutex::default() }
+        RenewalBudget { per_second, spent: Mutex::default() }
     }
 
     /// Takes one renewal from the budget of the second `now`. Returns false if none is left.

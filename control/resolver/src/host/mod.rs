@@ -128,7 +128,7 @@ fn is_within(mut name: &[u8], suffix: &[u8]) -> bool {
 
 /// Store of answers.
 pub struct HostTier {
-    cache: Cache<StoredKey, Arc<Entry>, ByBytes, quick_cache::DefaultHashBuilder, CountEvictions>,
+    cache: Cache<StoredKey, Arc<Entry>, EntryWeight, quick_cache::DefaultHashBuilder, CountEvictions>,
     generation: Arc<AtomicU64>,
     /// Held for reading around an insert, and for writing while the generation rises: whatever was
     /// stored under an older generation is then in the store, where the purge finds it.
@@ -144,7 +144,7 @@ impl HostTier {
         let items = usize::try_from(bytes / TYPICAL_BYTES).unwrap_or(usize::MAX).max(16);
         let lifecycle = CountEvictions(counters.clone());
         HostTier {
-            cache: Cache::with(items, bytes, ByBytes, Default::default(), lifecycle),
+            cache: Cache::with(items, bytes, EntryWeight, Default::default(), lifecycle),
             generation,
             fence: RwLock::new(()),
             counters,
@@ -317,9 +317,9 @@ impl Equivalent<StoredKey> for Noted<'_> {
 
 /// Weighs entries by the memory that they take.
 #[derive(Clone)]
-struct ByBytes;
+struct EntryWeight;
 
-impl Weighter<StoredKey, Arc<Entry>> for ByBytes {
+impl Weighter<StoredKey, Arc<Entry>> for EntryWeight {
     fn weight(&self, key: &StoredKey, entry: &Arc<Entry>) -> u64 {
         let answer = &entry.answer;
         (OVERHEAD + size_of_val(&*key.question) + size_of_val(&*answer.ttls) + answer.wire.len()) as u64

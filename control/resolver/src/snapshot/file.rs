@@ -71,16 +71,16 @@ pub struct Kept<'a> {
 }
 
 /// Writes a file to `to`.
-pub struct Writer<W> {
+pub struct SnapshotWriter<W> {
     to: W,
     hasher: SipHasher13,
     entries: u64,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> SnapshotWriter<W> {
     /// Writes the head of a file.
     pub fn new(to: W, written: u64, configuration: u64) -> io::Result<Self> {
-        let mut writer = Writer { to, hasher: SipHasher13::new(), entries: 0 };
+        let mut writer = SnapshotWriter { to, hasher: SipHasher13::new(), entries: 0 };
         writer.put(MAGIC)?;
         writer.put(&VERSION.to_le_bytes())?;
         writer.put(&[0; 4])?;
@@ -127,7 +127,7 @@ pub fn size(asked: Asked<'_>, answer: &Answer) -> u64 {
 
 /// File that has been read, and the place up to which its entries were taken.
 #[derive(Debug)]
-pub struct Reader {
+pub struct SnapshotReader {
     bytes: Vec<u8>,
     at: usize,
     /// Number of entries in the file.
@@ -136,7 +136,7 @@ pub struct Reader {
     pub age: u64,
 }
 
-impl Reader {
+impl SnapshotReader {
     /// Opens the bytes of a file, read at the Unix time `now`, if it was written under this
     /// configuration.
     pub fn open(bytes: Vec<u8>, now: u64, configuration: u64) -> Result<Self, Refused> {
@@ -163,7 +163,7 @@ impl Reader {
             return Err(Refused::Configuration);
         }
         let age = now.checked_sub(written).ok_or(Refused::Future(written.saturating_sub(now)))?;
-        Ok(Reader { bytes, at: HEAD, entries, age })
+        Ok(SnapshotReader { bytes, at: HEAD, entries, age })
     }
 
     /// Returns the next entry.

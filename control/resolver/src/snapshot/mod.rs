@@ -17,7 +17,7 @@ use crate::{
     flight::{Kept, Resolver},
     host::HALF_LIFE,
 };
-use file::{HEAD, Reader, TRAILER, Writer};
+use file::{HEAD, SnapshotReader, SnapshotWriter, TRAILER};
 use parking_lot::Mutex;
 use ringdns_common::{backroom::Backroom, counters, names};
 use ringdns_config as config;
@@ -199,7 +199,7 @@ impl Snapshot {
             room -= if fits { size } else { 0 };
             !fits
         });
-        let mut writer = Writer::new(BufWriter::new(file), written, self.resolver.fingerprint())?;
+        let mut writer = SnapshotWriter::new(BufWriter::new(file), written, self.resolver.fingerprint())?;
         let mut left = most;
         for (key, entry) in host.iter() {
             let (asked, demand, answer) = (key.asked(), entry.demand.get(now), &entry.answer);
@@ -267,7 +267,7 @@ impl Snapshot {
     }
 
     /// Returns the file, if there is one and it can be used.
-    fn open(&self) -> Option<Reader> {
+    fn open(&self) -> Option<SnapshotReader> {
         let path = self.settings.file.display();
         let mut bytes = Vec::new();
         // Twice the limit, in case the file was written under a higher one.
@@ -282,7 +282,7 @@ impl Snapshot {
                 return None;
             }
         }
-        match Reader::open(bytes, self.resolver.clock().unix(), self.resolver.fingerprint()) {
+        match SnapshotReader::open(bytes, self.resolver.clock().unix(), self.resolver.fingerprint()) {
             Ok(reader) => Some(reader),
             Err(refused) => {
                 self.counters.refused.inc();
@@ -294,7 +294,7 @@ impl Snapshot {
 
     /// Loads some entries; `began` is the time at which the file was opened. Returns false when
     /// none is left.
-    fn take(&self, reader: &mut Reader, began: Secs) -> bool {
+    fn take(&self, reader: &mut SnapshotReader, began: Secs) -> bool {
         let since = reader.age + u64::from(self.resolver.clock().secs().saturating_sub(began));
         let since = Secs::try_from(since).unwrap_or(Secs::MAX);
         for _ in 0..CHUNK {

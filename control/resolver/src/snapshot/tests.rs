@@ -178,7 +178,8 @@ fn no_byte_can_be_changed_and_none_be_lost() {
     first.put("www.example.net", 300, 1);
     first.write().unwrap();
     let bytes = fs::read(file(&folder)).unwrap();
-    let open = |bytes: &[u8]| Reader::open(bytes.to_vec(), 1_000_000, first.resolver.fingerprint()).err();
+    let open =
+        |bytes: &[u8]| SnapshotReader::open(bytes.to_vec(), 1_000_000, first.resolver.fingerprint()).err();
     assert_eq!(open(&bytes), None);
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
@@ -265,7 +266,7 @@ fn what_is_in_it_is_judged_as_an_upstreams_answer() {
     let first = Process::start(&folder, "");
     // An address of a name that nobody asked for.
     let foreign = b"\x04evil\0\0\x01\0\x01\0\0\x01\x2c\0\x04\xc0\0\x02\x42";
-    let mut writer = Writer::new(Vec::new(), 1_000_000, first.resolver.fingerprint()).unwrap();
+    let mut writer = SnapshotWriter::new(Vec::new(), 1_000_000, first.resolver.fingerprint()).unwrap();
     let bad = answer("www.example.net", 300, foreign);
     writer.entry(key("www.example.net").asked(), &bad, 1, 1_000_000).unwrap();
     // The wrong question.

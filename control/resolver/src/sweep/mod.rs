@@ -14,7 +14,7 @@
 
 mod walk;
 
-pub use walk::{Due, Gate, Walk};
+pub use walk::{Due, RenewalGate, Walk};
 
 use crate::{Resolved, Resolver, Turn};
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -85,7 +85,7 @@ pub struct Sweeper {
 }
 
 /// Renewal that has begun.
-struct Renewal {
+struct SweepRenewal {
     key: Key,
     /// Time at which the old answer expires.
     expires: Secs,
@@ -191,7 +191,7 @@ impl Sweeper {
         let RefreshConfig { sweep_window: window, sweep_demand: demand, .. } = self.refresh;
         let walking = self.backroom.have(move || {
             let began = Instant::now();
-            (Walk::over(&host, now, Gate { window, demand }), began.elapsed())
+            (Walk::over(&host, now, RenewalGate { window, demand }), began.elapsed())
         });
         let (walk, took) = walking
             .await
@@ -261,7 +261,7 @@ impl Sweeper {
     }
 
     /// Begins a renewal, if it is still due.
-    fn begin(&self, due: &Due, turn: &mut Turn) -> Result<Renewal, Left> {
+    fn begin(&self, due: &Due, turn: &mut Turn) -> Result<SweepRenewal, Left> {
         let expires = due.expires;
         if self.resolver.clock().secs() >= expires {
             return Err(Left::TooLate);
@@ -272,7 +272,7 @@ impl Sweeper {
             return Err(Left::Settled);
         }
         let receiver = self.resolver.renew(&key, entry.answer.received, turn).ok_or(Left::NoBudget)?;
-        Ok(Renewal { key, expires, receiver })
+        Ok(SweepRenewal { key, expires, receiver })
     }
 
     fn count(&self, report: &Report) {
@@ -301,7 +301,7 @@ impl Sweeper {
     }
 }
 
-impl Renewal {
+impl SweepRenewal {
     /// Waits for the end. Returns the question, the time at which the old answer expires, and the
     /// new answer if there is one.
     async fn ended(self) -> ((Key, Secs), Option<Resolved>) {

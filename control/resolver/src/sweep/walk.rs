@@ -11,7 +11,7 @@ pub const DUE_MAX: usize = 10_000;
 
 /// Criteria of a walk.
 #[derive(Clone, Copy, Debug)]
-pub struct Gate {
+pub struct RenewalGate {
     /// Entries that expire within so many seconds are looked at; 0: none.
     pub window: Secs,
     /// Least demand of an entry that is renewed.
@@ -55,7 +55,7 @@ pub struct Walk {
 impl Walk {
     /// Walks over all entries at the time `now`. Takes a while, but blocks other threads for no
     /// longer than it looks at one entry.
-    pub fn over(host: &HostTier, now: Secs, gate: Gate) -> Self {
+    pub fn over(host: &HostTier, now: Secs, gate: RenewalGate) -> Self {
         let mut walk = Walk::default();
         for (key, entry) in host.iter() {
             walk.seen += 1;
@@ -71,7 +71,7 @@ impl Walk {
         walk
     }
 
-    fn judge(&mut self, key: StoredKey, entry: &Entry, now: Secs, gate: Gate) {
+    fn judge(&mut self, key: StoredKey, entry: &Entry, now: Secs, gate: RenewalGate) {
         self.near += 1;
         let demand = entry.demand.get(now);
         if demand < gate.demand {
@@ -93,7 +93,7 @@ impl Walk {
     }
 }
 
-impl Gate {
+impl RenewalGate {
     /// Whether an answer that is fresh at `now` is to be looked at: it expires within the window,
     /// and half of its lifetime is over, so that short-lived answers are not renewed all the time.
     /// Failures are not worth renewing.
@@ -110,7 +110,7 @@ mod tests {
     use ringdns_dataplane::dns::{answer::Answer, key::Key, rcode};
     use std::sync::{Arc, atomic::AtomicU64};
 
-    const GATE: Gate = Gate { window: 30, demand: 2 };
+    const GATE: RenewalGate = RenewalGate { window: 30, demand: 2 };
 
     fn tier() -> HostTier {
         HostTier::new(1 << 26, Arc::new(AtomicU64::new(0)))
@@ -145,7 +145,7 @@ mod tests {
         let walk = Walk::over(&host, 80, GATE);
         assert_eq!(names_of(&walk), ["often.example.", "sooner.example.", "twice.example."]);
         assert_eq!((walk.seen, walk.near, walk.unasked, walk.dead), (7, 5, 2, 0));
-        let off = Walk::over(&host, 80, Gate { window: 0, ..GATE });
+        let off = Walk::over(&host, 80, RenewalGate { window: 0, ..GATE });
         assert_eq!((off.seen, off.near, off.due.len()), (7, 0, 0));
         let late = Walk::over(&host, 990, GATE);
         assert_eq!((late.dead, late.near, late.unasked), (6, 1, 1), "its demand is over");
@@ -181,7 +181,7 @@ mod tests {
         host.insert(&key("failed.example"), Arc::new(failure), 0);
         put(&host, "put-off.example", 100, (5, 80));
         host.peek(&key("put-off.example")).unwrap().put_off(90);
-        let walk = Walk::over(&host, 80, Gate { demand: 1, ..GATE });
+        let walk = Walk::over(&host, 80, RenewalGate { demand: 1, ..GATE });
         assert_eq!((walk.near, walk.put_off, walk.due.len()), (1, 1, 0));
         assert_eq!(Walk::over(&host, 90, GATE).due.len(), 1);
     }

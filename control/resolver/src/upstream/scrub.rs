@@ -33,7 +33,7 @@ pub struct Scrubbed {
 pub fn scrub(message: &mut Message, dnssec_ok: bool) -> Result<Scrubbed, Endless> {
     let Some(question) = message.queries.first() else { return Ok(Scrubbed::default()) };
     let (qtype, class) = (question.query_type(), question.query_class());
-    let Chain { names, makers, last } = Chain::of(question.name(), qtype, &message.answers)?;
+    let AliasChain { names, makers, last } = AliasChain::of(question.name(), qtype, &message.answers)?;
     let before = [message.answers.len(), message.authorities.len(), message.additionals.len()];
     for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
         section.retain(|record| {
@@ -101,7 +101,7 @@ fn level(section: &mut [Record]) -> bool {
 }
 
 /// Names that an answer is about, lowercased.
-struct Chain {
+struct AliasChain {
     /// Name in the question, and the targets of its aliases.
     names: HashSet<Name>,
     /// Owners of the DNAME records that made aliases of some names.
@@ -110,10 +110,11 @@ struct Chain {
     last: Name,
 }
 
-impl Chain {
+impl AliasChain {
     fn of(name: &Name, qtype: RecordType, answers: &[Record]) -> Result<Self, Endless> {
         let first = name.to_lowercase();
-        let mut chain = Chain { names: HashSet::from([first.clone()]), makers: HashSet::new(), last: first };
+        let mut chain =
+            AliasChain { names: HashSet::from([first.clone()]), makers: HashSet::new(), last: first };
         for _ in 0..=ALIASES_MAX {
             let mut next = None;
             for record in answers {

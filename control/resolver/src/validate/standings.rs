@@ -12,10 +12,10 @@ const TYPICAL_BYTES: u64 = 512;
 const SECS_MAX: Secs = 300;
 
 /// Known standings of zones.
-pub struct Standings(Cache<Name, Known, ByBytes, DefaultHashBuilder>);
+pub struct Standings(Cache<Name, KnownZone, StandingWeight, DefaultHashBuilder>);
 
 #[derive(Clone)]
-struct Known {
+struct KnownZone {
     standing: Standing,
     /// Generation of the cache in which the proof was found.
     generation: u64,
@@ -26,7 +26,7 @@ impl Default for Standings {
     fn default() -> Self {
         let items = (BYTES / TYPICAL_BYTES) as usize;
         let (hasher, lifecycle) = (DefaultHashBuilder::default(), Default::default());
-        Standings(Cache::with(items, BYTES, ByBytes, hasher, lifecycle))
+        Standings(Cache::with(items, BYTES, StandingWeight, hasher, lifecycle))
     }
 }
 
@@ -40,20 +40,20 @@ impl Standings {
     /// Remembers a zone's standing for at most `secs` seconds.
     pub fn insert(&self, zone: &Name, standing: &Standing, generation: u64, now: Secs, secs: u32) {
         let expires = now.saturating_add(secs.min(SECS_MAX));
-        self.0.insert(zone.clone(), Known { standing: standing.clone(), generation, expires });
+        self.0.insert(zone.clone(), KnownZone { standing: standing.clone(), generation, expires });
     }
 }
 
 /// Weighs zones by the memory that they take.
 #[derive(Clone)]
-struct ByBytes;
+struct StandingWeight;
 
-impl Weighter<Name, Known> for ByBytes {
-    fn weight(&self, zone: &Name, known: &Known) -> u64 {
+impl Weighter<Name, KnownZone> for StandingWeight {
+    fn weight(&self, zone: &Name, known: &KnownZone) -> u64 {
         let keys = match &known.standing {
             Standing::Secure(keys) => keys.bytes(),
             Standing::Insecure(_) | Standing::Bogus(_) => 0,
         };
-        (size_of::<Name>() + size_of::<Known>() + zone.as_wire().len() + keys) as u64
+        (size_of::<Name>() + size_of::<KnownZone>() + zone.as_wire().len() + keys) as u64
     }
 }

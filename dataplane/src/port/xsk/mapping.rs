@@ -1,6 +1,6 @@
 //! Memory of a ring, mapped from its socket.
 
-use super::ring::{Counter, Entry, RingMemory};
+use super::ring::{Entry, RingCounter, RingMemory};
 use rustix::{
     mm::{MapFlags, ProtFlags},
     net::xdp::XdpRingOffset,
@@ -72,7 +72,7 @@ impl RingMap {
     }
 
     #[inline(always)]
-    fn counter(&self, counter: Counter) -> &AtomicU32 {
+    fn counter(&self, counter: RingCounter) -> &AtomicU32 {
         let counter = self.counters[counter as usize];
         // SAFETY: aligned and within the mapping (`Layout`), which lives as long as `self`. The kernel has given it a
         // value, and both sides access it atomically.
@@ -95,12 +95,12 @@ impl RingMemory for RingMap {
     }
 
     #[inline(always)]
-    fn load(&self, counter: Counter, order: Ordering) -> u32 {
+    fn load(&self, counter: RingCounter, order: Ordering) -> u32 {
         self.counter(counter).load(order)
     }
 
     #[inline(always)]
-    fn store(&self, counter: Counter, value: u32, order: Ordering) {
+    fn store(&self, counter: RingCounter, value: u32, order: Ordering) {
         self.counter(counter).store(value, order);
     }
 

@@ -18,7 +18,7 @@ const NEED_WAKEUP: u32 = 1;
 
 /// A 32-bit word beside a ring's entries.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Counter {
+pub(super) enum RingCounter {
     /// Position that the producer writes next; written by the producer.
     Producer,
     /// Position that the consumer reads next; written by the consumer.
@@ -31,8 +31,8 @@ pub(super) enum Counter {
 pub(super) trait RingMemory {
     /// Number of entries: a power of two.
     fn size(&self) -> u32;
-    fn load(&self, counter: Counter, order: Ordering) -> u32;
-    fn store(&self, counter: Counter, value: u32, order: Ordering);
+    fn load(&self, counter: RingCounter, order: Ordering) -> u32;
+    fn store(&self, counter: RingCounter, value: u32, order: Ordering);
     /// Returns the word at `index` of the array of entries, modulo the number of its words.
     fn word(&self, index: u32) -> u64;
     fn set_word(&self, index: u32, word: u64);
@@ -108,8 +108,8 @@ impl<M: RingMemory, T: Entry> Producer<M, T> {
     /// Creates the producer of a ring that nobody else produces on.
     pub(super) fn new(memory: M) -> Self {
         let size = memory.size();
-        let head = memory.load(Counter::Producer, Ordering::Relaxed);
-        let tail = memory.load(Counter::Consumer, Ordering::Acquire);
+        let head = memory.load(RingCounter::Producer, Ordering::Relaxed);
+        let tail = memory.load(RingCounter::Consumer, Ordering::Acquire);
         Producer { memory, size, head, tail, entries: PhantomData }
     }
 
@@ -127,7 +127,7 @@ impl<M: RingMemory, T: Entry> Producer<M, T> {
         if count > 0 {
             self.head = self.head.wrapping_add(count);
             // Release: whoever sees the new counter sees the entries before it.
-            self.memory.store(Counter::Producer, self.head, Ordering::Release);
+            self.memory.store(RingCounter::Producer, self.head, Ordering::Release);
         }
         count
     }
@@ -137,7 +137,7 @@ impl<M: RingMemory, T: Entry> Producer<M, T> {
     fn room(&mut self, most: u32) -> u32 {
         if self.known_room() < most {
             // Acquire: the consumer's reads are complete before we overwrite these entries.
-            self.tail = self.memory.load(Counter::Consumer, Ordering::Acquire);
+            self.tail = self.memory.load(RingCounter::Consumer, Ordering::Acquire);
         }
         self.known_room().min(most)
     }
@@ -152,13 +152,13 @@ impl<M: RingMemory, T: Entry> Producer<M, T> {
     /// Returns the number of entries that the consumer has not read yet.
     #[inline]
     pub(super) fn unread(&self) -> u32 {
-        self.head.wrapping_sub(self.memory.load(Counter::Consumer, Ordering::Relaxed)).min(self.size)
+        self.head.wrapping_sub(self.memory.load(RingCounter::Consumer, Ordering::Relaxed)).min(self.size)
     }
 
     /// Whether the kernel asks for a system call before it reads on.
     #[inline]
     pub(super) fn needs_wakeup(&self) -> bool {
-        self.memory.load(Counter::Flags, Ordering::Relaxed) & NEED_WAKEUP != 0
+        self.memory.load(RingCounter::Flags, Ordering::Relaxed) & NEED_WAKEUP != 0
     }
 }
 
@@ -177,7 +177,7 @@ impl<M: RingMemory, T: Entry> Consumer<M, T> {
     /// Creates the consumer of a ring that nobody else consumes from.
     pub(super) fn new(memory: M) -> Self {
         let size = memory.size();
-        let tail = memory.load(Counter::Consumer, Ordering::Relaxed);
+        let tail = memory.load(RingCounter::Consumer, Ordering::Relaxed);
         Consumer { memory, size, head: tail, tail, entries: PhantomData }
     }
 
@@ -192,7 +192,7 @@ impl<M: RingMemory, T: Entry> Consumer<M, T> {
         if count > 0 {
             self.tail = self.tail.wrapping_add(count);
             // Release: the producer overwrites these places only after we have read them.
-            self.memory.store(Counter::Consumer, self.tail, Ordering::Release);
+            self.memory.store(RingCounter::Consumer, self.tail, Ordering::Release);
         }
         count
     }
@@ -202,7 +202,7 @@ impl<M: RingMemory, T: Entry> Consumer<M, T> {
     fn available(&mut self, most: u32) -> u32 {
         if self.head.wrapping_sub(self.tail) < most {
             // Acquire: the entries before the counter are visible.
-            self.head = self.memory.load(Counter::Producer, Ordering::Acquire);
+            self.head = self.memory.load(RingCounter::Producer, Ordering::Acquire);
         }
         // A ring never holds more than its size, whatever the producer claims.
         self.head.wrapping_sub(self.tail).min(self.size).min(most)
@@ -251,11 +251,11 @@ pub(super) mod testing {
             self.0.size
         }
 
-        fn load(&self, counter: Counter, order: Ordering) -> u32 {
+        fn load(&self, counter: RingCounter, order: Ordering) -> u32 {
             self.0.counters[counter as usize].load(order)
         }
 
-        fn store(&self, counter: Counter, value: u32, order: Ordering) {
+        fn store(&self, counter: RingCounter, value: u32, order: Ordering) {
             self.0.counters[counter as usize].store(value, order);
         }
 

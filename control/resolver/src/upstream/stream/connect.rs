@@ -1,6 +1,6 @@
 //! Opens connections to an upstream's addresses.
 
-use super::{framed::Framed, http::Http};
+use super::{framed::Framed, http::HttpLink};
 use crate::upstream::Upstream;
 use parking_lot::Mutex;
 use ringdns_config as config;
@@ -22,7 +22,7 @@ pub enum Link {
     /// Messages behind their length (TCP, TLS).
     Framed(Framed),
     /// Requests of HTTP/2 (HTTPS).
-    Http(Http),
+    Http(HttpLink),
 }
 
 /// Future that a connection's task drives until it ends.
@@ -82,7 +82,7 @@ impl Peer {
                     self.complain(upstream, reason);
                     return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
                 }
-                let (link, driver) = Http::over(stream, uri.clone()).await?;
+                let (link, driver) = HttpLink::over(stream, uri.clone()).await?;
                 Ok((Link::Http(link), Box::pin(driver)))
             }
         }

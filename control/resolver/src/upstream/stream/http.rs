@@ -38,12 +38,12 @@ pub enum HttpError {
 
 /// Handle to a connection's task.
 #[derive(Clone)]
-pub struct Http {
+pub struct HttpLink {
     requests: SendRequest<Full<Bytes>>,
     uri: Uri,
 }
 
-impl Http {
+impl HttpLink {
     /// Returns a handle, and the future that sends and receives over `stream` until that breaks or
     /// all copies of the handle are gone.
     pub async fn over<S>(
@@ -57,7 +57,7 @@ impl Http {
         builder.timer(TokioTimer::new());
         let (requests, connection) =
             builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        Ok((Http { requests, uri }, async { connection.await.map_err(io::Error::other) }))
+        Ok((HttpLink { requests, uri }, async { connection.await.map_err(io::Error::other) }))
     }
 
     /// Sends a query and waits for the response. The query's ID is 0, as RFC 8484 section 4.1

@@ -52,19 +52,19 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Connections to an upstream.
 pub struct Streams {
     peer: Peer,
-    open: Mutex<Vec<Arc<Connection>>>,
+    open: Mutex<Vec<Arc<StreamConnection>>>,
     room: Semaphore,
 }
 
 /// Connection, or the attempt at one. Each waiting query holds it; it is closed when none does.
-struct Connection {
+struct StreamConnection {
     /// Link for queries; `None` while it is being set up.
     link: watch::Receiver<Option<Result<Link, Arc<io::Error>>>>,
-    times: Mutex<Times>,
+    times: Mutex<ConnectionTimes>,
 }
 
 #[derive(Clone, Copy)]
-struct Times {
+struct ConnectionTimes {
     /// Time at which a query was last sent or answered.
     used: Instant,
     /// Time at which a response last came.
@@ -152,10 +152,10 @@ impl Streams {
 
     /// Returns the connection for a query; `fresh`: for one that is sent again, a connection that
     /// has not worked before.
-    fn connection(&self, upstream: &Arc<Upstream>, fresh: bool) -> Arc<Connection> {
+    fn connection(&self, upstream: &Arc<Upstream>, fresh: bool) -> Arc<StreamConnection> {
         let mut open = self.open.lock();
         // The reference in `open` does not count.
-        let load = |connection: &Arc<Connection>| Arc::strong_count(connection) - 1;
+        let load = |connection: &Arc<StreamConnection>| Arc::strong_count(connection) - 1;
         if fresh {
             open.retain(|connection| !connection.has_worked());
         }
@@ -167,21 +167,21 @@ impl Streams {
             return least.clone();
         }
         let (established, link) = watch::channel(None);
-        let times = Times { used: Instant::now(), heard: None };
-        let connection = Arc::new(Connection { link, times: Mutex::new(times) });
+        let times = ConnectionTimes { used: Instant::now(), heard: None };
+        let connection = Arc::new(StreamConnection { link, times: Mutex::new(times) });
         open.push(connection.clone());
         tokio::spawn(attend(upstream.clone(), Arc::downgrade(&connection), established));
         connection
     }
 
     /// Excludes a connection from new queries.
-    fn retire(&self, connection: &Connection) {
+    fn retire(&self, connection: &StreamConnection) {
         self.open.lock().retain(|open| !std::ptr::eq(&**open, connection));
     }
 
     /// Excludes a connection from new queries if no query uses it; else returns the time at which
     /// to check again.
-    fn retire_idle(&self, connection: &Weak<Connection>) -> Option<Instant> {
+    fn retire_idle(&self, connection: &Weak<StreamConnection>) -> Option<Instant> {
         let mut open = self.open.lock();
         let at = open.iter().position(|open| std::ptr::eq(Arc::as_ptr(open), connection.as_ptr()))?;
         let due = open[at].times.lock().used + IDLE_MAX;
@@ -200,7 +200,7 @@ impl Streams {
 /// Task of a connection: sets it up and drives it, until it breaks or nothing holds it any more.
 async fn attend(
     upstream: Arc<Upstream>,
-    connection: Weak<Connection>,
+    connection: Weak<StreamConnection>,
     established: watch::Sender<Option<Result<Link, Arc<io::Error>>>>,
 ) {
     let (streams, counters) = (&upstream.streams, &upstream.counters);
@@ -243,7 +243,7 @@ async fn attend(
     tracing::debug!(upstream = %upstream.label, ?ended, "connection closed");
 }
 
-impl Connection {
+impl StreamConnection {
     /// Whether it has brought a response.
     fn has_worked(&self) -> bool {
         self.times.lock().heard.is_some()
@@ -268,7 +268,7 @@ impl Connection {
         match &said {
             Ok(_) => {
                 let now = Instant::now();
-                *self.times.lock() = Times { used: now, heard: Some(now) };
+                *self.times.lock() = ConnectionTimes { used: now, heard: Some(now) };
             }
             Err(AskError::Unreachable(_)) => streams.retire(self),
             Err(_) => {}
@@ -280,7 +280,7 @@ impl Connection {
 
 /// Query that waits for its response. Dropping it means that it was given up.
 struct Waiting<'a> {
-    connection: &'a Connection,
+    connection: &'a StreamConnection,
     streams: &'a Streams,
     sent: Instant,
 }

@@ -60,24 +60,24 @@ thread_local! {
 #[derive(Default)]
 struct Shelf {
     /// Sockets that take new queries.
-    open: Vec<Arc<Socket>>,
+    open: Vec<Arc<UpstreamSocket>>,
     /// Socket that the queries of this turn are sent over.
-    current: Option<Arc<Socket>>,
+    current: Option<Arc<UpstreamSocket>>,
     /// Sockets with queries to be sent.
-    unsent: Vec<Arc<Socket>>,
+    unsent: Vec<Arc<UpstreamSocket>>,
 }
 
-struct Socket {
+struct UpstreamSocket {
     udp: UdpSocket,
     born: Instant,
-    state: Mutex<State>,
+    state: Mutex<SocketState>,
     /// Notified when a query is due sooner than all others.
     sooner: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    waiting: Vec<Waiting>,
+struct SocketState {
+    waiting: Vec<WaitingQuery>,
     outbox: Outbox,
     /// Number of queries that the socket has been given.
     queries: usize,
@@ -89,7 +89,7 @@ struct State {
 }
 
 /// Query in flight.
-struct Waiting {
+struct WaitingQuery {
     id: u16,
     attempt: Box<dyn Attempt>,
 }
@@ -119,8 +119,12 @@ impl Sockets {
             Err(error) => return Err((attempt, error.into())),
         };
         upstream.counters.sockets.inc();
-        let socket =
-            Arc::new(Socket { udp, born: Instant::now(), state: Mutex::default(), sooner: Notify::new() });
+        let socket = Arc::new(UpstreamSocket {
+            udp,
+            born: Instant::now(),
+            state: Mutex::default(),
+            sooner: Notify::new(),
+        });
         let due = attempt.due().min(socket.born + AGE_MAX);
         socket.state.lock().due = Some(due);
         // A new socket refuses nothing.
@@ -153,7 +157,7 @@ impl Sockets {
 
 impl Shelf {
     /// Returns the socket for the next query; `None`: a new one is to be opened.
-    fn pick(&mut self) -> Option<Arc<Socket>> {
+    fn pick(&mut self) -> Option<Arc<UpstreamSocket>> {
         if self.current.is_some() {
             return self.current.take();
         }
@@ -161,7 +165,7 @@ impl Shelf {
         self.open.get(drawn).cloned()
     }
 
-    fn took(&mut self, socket: Arc<Socket>, first: bool, upstream: &Arc<Upstream>, turn: &mut Turn) {
+    fn took(&mut self, socket: Arc<UpstreamSocket>, first: bool, upstream: &Arc<Upstream>, turn: &mut Turn) {
         if first {
             self.unsent.push(socket.clone());
             turn.sends_to(upstream);
@@ -169,17 +173,17 @@ impl Shelf {
         self.current = Some(socket);
     }
 
-    fn close(&mut self, socket: &Arc<Socket>) {
+    fn close(&mut self, socket: &Arc<UpstreamSocket>) {
         self.open.retain(|open| !Arc::ptr_eq(open, socket));
     }
 }
 
-impl Socket {
+impl UpstreamSocket {
     /// Takes a query, unless the socket has served enough. Returns whether it is the first to be
     /// sent.
     fn take(&self, upstream: &Upstream, attempt: Box<dyn Attempt>) -> Result<bool, Box<dyn Attempt>> {
         let mut state = self.state.lock();
-        let State { waiting, outbox, queries, retired, due, .. } = &mut *state;
+        let SocketState { waiting, outbox, queries, retired, due, .. } = &mut *state;
         *retired |= *queries >= QUERIES_MAX || attempt.began() >= self.born + AGE_MAX;
         if *retired {
             return Err(attempt);
@@ -193,7 +197,7 @@ impl Socket {
         let id = unused_id(rand::random, |id| waiting.iter().any(|waiting| waiting.id == id));
         let first = outbox.is_empty();
         outbox.push(|bytes| attempt.write_query(id, bytes));
-        waiting.push(Waiting { id, attempt });
+        waiting.push(WaitingQuery { id, attempt });
         Ok(first)
     }
 
@@ -305,7 +309,7 @@ impl Socket {
             std::mem::take(&mut state.waiting)
         };
         tracing::debug!(upstream = %upstream.label, queries = waiting.len(), %error, "UDP socket failed");
-        for Waiting { attempt, .. } in waiting {
+        for WaitingQuery { attempt, .. } in waiting {
             let error =
                 error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
             attempt.hear(Err(error.into()), Instant::now(), turn);
@@ -323,7 +327,7 @@ impl Socket {
             (late, state.waiting.extract_if(.., |waiting| waiting.attempt.until() <= now).collect())
         };
         late.into_iter().for_each(|inquiry| inquiry.hedge(now, turn));
-        for Waiting { attempt, .. } in over {
+        for WaitingQuery { attempt, .. } in over {
             attempt.hear(Err(AskError::Timeout), now, turn);
         }
         let mut state = self.state.lock();
@@ -335,7 +339,7 @@ impl Socket {
 
 /// Socket that a task serves. However the task ends, the socket is closed, and its queries are
 /// told.
-struct Attended<'a>(&'a Arc<Socket>, &'a Upstream);
+struct Attended<'a>(&'a Arc<UpstreamSocket>, &'a Upstream);
 
 impl Drop for Attended<'_> {
     fn drop(&mut self) {

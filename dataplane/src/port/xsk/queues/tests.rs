@@ -2,7 +2,7 @@
 //! that lies.
 
 use super::{
-    super::ring::{Counter, Entry, testing::Plain},
+    super::ring::{Entry, RingCounter, testing::Plain},
     *,
 };
 use crate::frame::Place;
@@ -61,7 +61,7 @@ impl Kernel {
     /// chunks for them, as Linux does for a moment at the end of each of its bursts. Returns the
     /// number received.
     fn receive(&mut self, count: u32, len: u32) -> u32 {
-        let produced = self.rings.fill.load(Counter::Producer, Ordering::Acquire);
+        let produced = self.rings.fill.load(RingCounter::Producer, Ordering::Acquire);
         let count = count.min(produced.wrapping_sub(self.fill_tail));
         let (fill, tail) = (&self.rings.fill, self.fill_tail);
         let chunks = (0..count).map(|nth| u64::read(fill, tail.wrapping_add(nth)));
@@ -73,7 +73,7 @@ impl Kernel {
 
     /// Publishes that chunks were taken off the fill ring.
     fn publish_fill(&mut self) {
-        self.rings.fill.store(Counter::Consumer, self.fill_tail, Ordering::Release);
+        self.rings.fill.store(RingCounter::Consumer, self.fill_tail, Ordering::Release);
     }
 
     /// Takes up to `count` frames off the TX ring.
@@ -260,10 +260,10 @@ proptest! {
         let mut held = Vec::new();
         for (what, number, addr, len) in lies {
             match what {
-                0 => rings.rx.store(Counter::Producer, number, Ordering::Relaxed),
-                1 => rings.tx.store(Counter::Consumer, number, Ordering::Relaxed),
-                2 => rings.fill.store(Counter::Consumer, number, Ordering::Relaxed),
-                3 => rings.completion.store(Counter::Producer, number, Ordering::Relaxed),
+                0 => rings.rx.store(RingCounter::Producer, number, Ordering::Relaxed),
+                1 => rings.tx.store(RingCounter::Consumer, number, Ordering::Relaxed),
+                2 => rings.fill.store(RingCounter::Consumer, number, Ordering::Relaxed),
+                3 => rings.completion.store(RingCounter::Producer, number, Ordering::Relaxed),
                 _ => {
                     Desc { addr, len, options: number }.write(&rings.rx, number);
                     addr.write(&rings.completion, number);

@@ -46,9 +46,9 @@ fn an_entry_for_which_there_is_no_room_stays_with_its_iterator() {
 fn the_kernel_asks_for_a_wakeup_by_one_flag() {
     let (memory, producer, _) = sides::<u64>(4, 0);
     assert!(!producer.needs_wakeup());
-    memory.store(Counter::Flags, NEED_WAKEUP, Ordering::Relaxed);
+    memory.store(RingCounter::Flags, NEED_WAKEUP, Ordering::Relaxed);
     assert!(producer.needs_wakeup());
-    memory.store(Counter::Flags, !NEED_WAKEUP, Ordering::Relaxed);
+    memory.store(RingCounter::Flags, !NEED_WAKEUP, Ordering::Relaxed);
     assert!(!producer.needs_wakeup());
 }
 
@@ -81,12 +81,12 @@ proptest! {
     ) {
         let (memory, mut producer, _) = sides::<u64>(8, start);
         for (lie, offered) in lies {
-            let before = memory.load(Counter::Producer, Ordering::Relaxed);
-            memory.store(Counter::Consumer, lie, Ordering::Relaxed);
+            let before = memory.load(RingCounter::Producer, Ordering::Relaxed);
+            memory.store(RingCounter::Consumer, lie, Ordering::Relaxed);
             let count = producer.produce(offered, 0..);
             prop_assert!(count <= offered.min(8));
             prop_assert!(producer.unread() <= 8);
-            prop_assert_eq!(memory.load(Counter::Producer, Ordering::Relaxed), before.wrapping_add(count));
+            prop_assert_eq!(memory.load(RingCounter::Producer, Ordering::Relaxed), before.wrapping_add(count));
         }
     }
 
@@ -99,11 +99,11 @@ proptest! {
     ) {
         let (memory, _, mut consumer) = sides::<Desc>(8, start);
         for (lie, most) in lies {
-            let before = memory.load(Counter::Consumer, Ordering::Relaxed);
-            memory.store(Counter::Producer, lie, Ordering::Relaxed);
+            let before = memory.load(RingCounter::Consumer, Ordering::Relaxed);
+            memory.store(RingCounter::Producer, lie, Ordering::Relaxed);
             let count = all(&mut consumer, most).len() as u32;
             prop_assert!(count <= most.min(8));
-            prop_assert_eq!(memory.load(Counter::Consumer, Ordering::Relaxed), before.wrapping_add(count));
+            prop_assert_eq!(memory.load(RingCounter::Consumer, Ordering::Relaxed), before.wrapping_add(count));
         }
     }
 }
