@@ -1,7 +1,7 @@
 //! The configuration: read from TOML ([`raw`]), checked ([`Config`]), documented ([`reference`]).
 //!
 //! A [`Config`] is proof that every value in it was checked. Checks that depend on the machine, not
-//! on the file alone, are in [`ringdns_daemon::preflight`].
+//! on the file alone, are in `ringdns_daemon::preflight`.
 
 #![forbid(unsafe_code)]
 

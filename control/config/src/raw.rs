@@ -1,6 +1,6 @@
 //! The configuration file as written: every table and key, its default, and its documentation.
 //!
-//! [`tables!`] generates a table's struct and its part of the reference from one text, so neither
+//! The macro `tables` generates a table's struct and its part of the reference from one text, so neither
 //! can exist without the other. [`super::check`] checks what a key means beyond its type.
 
 use crate::{

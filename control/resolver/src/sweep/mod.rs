@@ -10,7 +10,7 @@
 //! workers.
 //!
 //! A renewal that fails changes nothing: the old answer stays as long as it would have. Renewals
-//! begun because a client has just asked ([`ResolverConfig`]) run beside sweeps, out of the same budget.
+//! begun because a client has just asked ([`Resolver`]) run beside sweeps, out of the same budget.
 
 mod walk;
 
