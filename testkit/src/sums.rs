@@ -69,6 +69,15 @@ pub fn queries_close(total: &Value) {
     assert_eq!((&total["unaccounted"], &total["punts_waiting"]), (&0.into(), &0.into()), "{total:#}");
 }
 
+/// Whether no lookup and no store is under way: a batch that is being written is in no queue, and not
+/// counted yet.
+pub fn fleet_is_at_rest(fleet: &Value) -> bool {
+    let counters = &fleet["counters"];
+    count(&fleet["queued"]) == 0
+        && count(&counters["lookups"]) == sum(counters, &FOUND)
+        && count(&counters["offered"]) == sum(counters, &STORED)
+}
+
 /// Checks that every lookup in Redis, and every answer offered to it, has one outcome.
 ///
 /// If that is not true in `fleet` of the statistics.

@@ -78,7 +78,7 @@ enum Command {
     },
     /// Show or purge entries of the host cache.
     #[command(subcommand)]
-    CacheCommand(CacheCommand),
+    Cache(CacheCommand),
     /// Show the part of the query log that is on this host, oldest first: all of it, or the rows
     /// that ClickHouse has not yet accepted.
     ///
@@ -235,14 +235,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let body = ringdnsd.get(&format!("/sweeps?last={last}")).await?;
             print_as(json, &body, show_sweeps)
         }
-        Command::CacheCommand(CacheCommand::Get { name, rtype }) => {
+        Command::Cache(CacheCommand::Get { name, rtype }) => {
             let rtype = rtype.map(|rtype| format!("&type={}", escape(&rtype))).unwrap_or_default();
             let body = ringdnsd.get(&format!("/cache/entry?name={}{rtype}", escape(&name))).await?;
             print_as(json, &body, |entries: Vec<EntryView>, out| {
                 entries.iter().try_for_each(|entry| show_entry(entry, out))
             })
         }
-        Command::CacheCommand(CacheCommand::Purge { name, suffix, .. }) => {
+        Command::Cache(CacheCommand::Purge { name, suffix, .. }) => {
             purge(&ringdnsd, json, name, suffix).await
         }
         Command::Log(log) => show_log(&log, json),

@@ -88,7 +88,9 @@ impl Appliance {
     /// Checks that every lookup and every answer has one outcome.
     #[track_caller]
     fn sums_close(&self) {
-        until("nothing waits to be stored", || (self.ringdnsd.stat("/fleet/queued") == 0).then_some(()));
+        until("no lookup and no store is under way", || {
+            sums::fleet_is_at_rest(&self.ringdnsd.stats()["fleet"]).then_some(())
+        });
         sums::fleet_closes(&self.ringdnsd.stats()["fleet"]);
     }
 }
