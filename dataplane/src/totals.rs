@@ -11,21 +11,21 @@ pub struct Total {
     pub value: u64,
 }
 
-/// Declares a struct of totals that one thread keeps, whose readings carry their names and help texts: a total that is
-/// declared is in statistics and metrics.
+/// Declares a struct of totals that one thread keeps. Its readings carry their names and help texts,
+/// so that a total that is declared is in statistics and metrics.
 #[macro_export]
 macro_rules! totals {
-    ($(#[$meta:meta])* $name:ident { $(#[doc = $doc:literal] $field:ident,)* }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $field:ident,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct $name { $(#[doc = $doc] pub $field: u64,)* }
+        pub struct $name { $($(#[doc = $doc])+ pub $field: u64,)* }
 
         impl $name {
             /// Returns all readings in the order of declaration.
             pub fn totals(&self) -> Vec<$crate::totals::Total> {
                 vec![$($crate::totals::Total {
                     name: stringify!($field),
-                    doc: $doc.trim_ascii(),
+                    doc: concat!($($doc),+).trim_ascii(),
                     value: self.$field,
                 }),*]
             }

@@ -28,17 +28,17 @@ impl Counter {
 /// Declares a struct of counters whose readings carry their names and help texts.
 #[macro_export]
 macro_rules! counters {
-    ($(#[$meta:meta])* $name:ident { $(#[doc = $doc:literal] $field:ident,)* }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $field:ident,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Default)]
-        pub struct $name { $(#[doc = $doc] pub $field: $crate::counters::Counter,)* }
+        pub struct $name { $($(#[doc = $doc])+ pub $field: $crate::counters::Counter,)* }
 
         impl $name {
             /// Returns all readings in the order of declaration.
             pub fn totals(&self) -> Vec<$crate::counters::Total> {
                 vec![$($crate::counters::Total {
                     name: stringify!($field),
-                    doc: $doc.trim_ascii(),
+                    doc: concat!($($doc),+).trim_ascii(),
                     value: self.$field.get(),
                 }),*]
             }

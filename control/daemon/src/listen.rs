@@ -58,7 +58,8 @@ counters! {
         queries,
         /// Queries over TCP that were answered.
         answered,
-        /// Queries over TCP answered with an error because they are malformed, unsupported or not allowed.
+        /// Queries over TCP answered with an error because they are malformed, unsupported or not
+        /// allowed.
         rejected,
         /// Messages over TCP not answered because they are no queries.
         dropped,

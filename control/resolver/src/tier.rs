@@ -90,17 +90,21 @@ counters! {
         hit,
         /// Redis lookups of the warm start whose answer was put into the host cache.
         warmed,
-        /// Redis lookups that found an expired answer, so that upstreams were asked; in the warm start also incomplete answers.
+        /// Redis lookups that found an expired answer, so that upstreams were asked; in the warm
+        /// start also incomplete answers.
         stale,
-        /// Redis lookups for a renewal that found no newer answer, or one that is itself to be renewed.
+        /// Redis lookups for a renewal that found no newer answer, or one that is itself to be
+        /// renewed.
         due,
         /// Redis lookups that found no answer.
         missing,
         /// Redis lookups that found an answer that a purge has made void.
         purged,
-        /// Redis lookups that found a value of another program or version, or one without an expiry.
+        /// Redis lookups that found a value of another program or version, or one without an
+        /// expiry.
         foreign,
-        /// Redis lookups that found a value that was changed after it was stored, or that is no valid answer.
+        /// Redis lookups that found a value that was changed after it was stored, or that is no
+        /// valid answer.
         damaged,
         /// Redis lookups that got no reply within redis.deadline.
         timed_out,
@@ -110,7 +114,8 @@ counters! {
         skipped,
         /// Questions not looked up in Redis because too many lookups were in progress.
         skipped_busy,
-        /// Answers from Redis whose ages by the clocks of the appliances and by that of Redis differ by more than 10 s.
+        /// Answers from Redis whose ages by the clocks of the appliances and by that of Redis
+        /// differ by more than 10 s.
         clocks_differ,
         /// Answers offered to be stored in Redis.
         offered,
@@ -126,21 +131,25 @@ counters! {
         store_outdated,
         /// Answers not stored in Redis because redis.max_keys other answers are in more demand.
         store_unwanted,
-        /// Answers stored in Redis without an index entry, and for ten minutes at most, because the cluster's master with the index is down.
+        /// Answers stored in Redis without an index entry, and for ten minutes at most, because the
+        /// cluster's master with the index is down.
         store_unindexed,
         /// Answers removed from Redis because answers in more demand were stored.
         evicted,
         /// Questions answered without Redis and reported to it as demand.
         demand_told,
-        /// Questions answered without Redis and not reported to it, because there were too many names or Redis was not available.
+        /// Questions answered without Redis and not reported to it, because there were too many
+        /// names or Redis was not available.
         demand_dropped,
         /// Sweeps of Redis made by this appliance.
         swept,
         /// Expired answers that sweeps of Redis removed from the index.
         swept_ended,
-        /// Answers that sweeps removed from Redis because there were more than redis.max_keys, and others were in more demand.
+        /// Answers that sweeps removed from Redis because there were more than redis.max_keys, and
+        /// others were in more demand.
         swept_least,
-        /// Answers that sweeps removed from Redis because the fleet had not requested them within redis.idle.
+        /// Answers that sweeps removed from Redis because the fleet had not requested them within
+        /// redis.idle.
         swept_idle,
         /// Answers that sweeps removed from the index because they were no longer in Redis.
         swept_orphans,
@@ -148,9 +157,11 @@ counters! {
         renewals_led,
         /// Renewals that this appliance saved because another one had made them.
         renewals_spared,
-        /// Renewals that this appliance made for itself, because Redis was not available, it gave no lease, or the appliance with the lease brought no answer.
+        /// Renewals that this appliance made for itself, because Redis was not available, it gave
+        /// no lease, or the appliance with the lease brought no answer.
         renewals_alone,
-        /// Renewals that this appliance made for itself because a client came while it waited for another one; part of renewals_alone.
+        /// Renewals that this appliance made for itself because a client came while it waited for
+        /// another one; part of renewals_alone.
         renewals_hurried,
         /// Leases that had expired before they were given back.
         leases_lost,

@@ -90,7 +90,8 @@ totals! {
         sent,
         /// Frames that the kernel refused to send.
         send_failed,
-        /// Kicks and wake-ups that the kernel refused because the link is down or gone; the frames wait for the next kick.
+        /// Kicks and wake-ups that the kernel refused because the link is down or gone; the frames
+        /// wait for the next kick.
         kick_failed,
         /// Turns of a worker's loop that kept frames because the TX ring was full.
         tx_ring_full,
@@ -100,7 +101,8 @@ totals! {
         bad_descriptors,
         /// System calls of a worker to kick, send, receive or sleep.
         syscalls,
-        /// Received packets that the kernel dropped; in copy mode including those for which the fill ring was empty.
+        /// Received packets that the kernel dropped; in copy mode including those for which the
+        /// fill ring was empty.
         rx_dropped,
         /// Received packets dropped because the RX ring was full.
         rx_ring_full,

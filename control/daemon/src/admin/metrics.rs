@@ -107,11 +107,12 @@ fn workers(service: &Service, text: &mut Text) {
             text.line(name, &[("worker", worker), ("reason", &reason.label())], stats.dropped(*reason));
         }
     }
+    let ports: Vec<_> = read.iter().map(|(_, _, published)| published.port.totals()).collect();
     for (at, Total { name, doc, .. }) in PortStats::default().totals().into_iter().enumerate() {
         let name = format!("ringdns_port_{name}_total");
         text.head(&name, "counter", doc);
-        for (worker, _, published) in &read {
-            text.line(&name, &[("worker", worker)], published.port.totals()[at].value);
+        for ((worker, ..), totals) in read.iter().zip(&ports) {
+            text.line(&name, &[("worker", worker)], totals[at].value);
         }
     }
     for (name, doc) in [

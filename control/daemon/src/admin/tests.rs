@@ -225,6 +225,7 @@ async fn metrics_are_well_formed() {
     }
     for name in [
         "ringdns_worker_hit_total",
+        "ringdns_port_kick_failed_total",
         "ringdns_host_entries",
         "ringdns_listener_queries_total",
         "ringdns_allocated_bytes",

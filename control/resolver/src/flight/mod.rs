@@ -68,13 +68,15 @@ counters! {
         refreshed_ahead,
         /// Renewals not begun because too many questions were in flight.
         refresh_skipped,
-        /// Renewals of answers that had not expired yet, not begun because refresh.per_second was spent.
+        /// Renewals of answers that had not expired yet, not begun because refresh.per_second was
+        /// spent.
         refresh_over_budget,
         /// Questions resolved with an answer.
         resolved,
         /// Questions whose resolution failed.
         failed,
-        /// Answers that ended in an alias which the upstream does not serve, and whose target was resolved separately.
+        /// Answers that ended in an alias which the upstream does not serve, and whose target was
+        /// resolved separately.
         followed,
         /// Failed resolutions answered with an expired answer (RFC 8767).
         stale_on_failure,

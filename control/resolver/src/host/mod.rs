@@ -48,7 +48,8 @@ counters! {
         inserted,
         /// Answers evicted from the host cache to stay within cache.host_bytes.
         evicted,
-        /// Answers not stored in the host cache because a purge came while they were being resolved.
+        /// Answers not stored in the host cache because a purge came while they were being
+        /// resolved.
         outdated,
         /// Answers removed from the host cache by purges.
         purged,

@@ -58,7 +58,8 @@ counters! {
         too_old,
         /// Entries of the snapshot not loaded because an answer was in the host cache already.
         known,
-        /// Entries of the snapshot not loaded because they do not answer their question, or are not kept under this configuration.
+        /// Entries of the snapshot not loaded because they do not answer their question, or are not
+        /// kept under this configuration.
         unfit,
         /// Entries of the snapshot not loaded because of a purge.
         purged,

@@ -56,9 +56,11 @@ counters! {
         skipped_unasked,
         /// Entries about to expire that were not renewed because a recent renewal failed.
         skipped_put_off,
-        /// Entries about to expire that were not renewed because the budget went to entries in more demand.
+        /// Entries about to expire that were not renewed because the budget went to entries in more
+        /// demand.
         skipped_over_budget,
-        /// Entries about to expire that had been renewed or removed otherwise before the sweep came to them.
+        /// Entries about to expire that had been renewed or removed otherwise before the sweep came
+        /// to them.
         skipped_settled,
         /// Entries that sweeps removed because they could no longer be served.
         removed_dead,

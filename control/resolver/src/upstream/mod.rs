@@ -67,9 +67,11 @@ counters! {
         no_socket,
         /// Responses over UDP that were truncated (TC=1), and requested again over TCP.
         truncated,
-        /// Responses over UDP that spell the question in other letters than the query, and were requested again over TCP.
+        /// Responses over UDP that spell the question in other letters than the query, and were
+        /// requested again over TCP.
         respelled,
-        /// Responses over UDP without the DNS cookie that earlier ones had, requested again over TCP.
+        /// Responses over UDP without the DNS cookie that earlier ones had, requested again over
+        /// TCP.
         cookie_missing,
         /// Queries sent again because the upstream asked for its newest cookie (BADCOOKIE).
         cookie_renewed,
@@ -83,15 +85,18 @@ counters! {
         malformed,
         /// Datagrams from the upstream ignored because they are too short or no responses.
         ignored_not_response,
-        /// Messages from the upstream ignored because no query in flight on their port or connection has their ID.
+        /// Messages from the upstream ignored because no query in flight on their port or
+        /// connection has their ID.
         ignored_wrong_id,
         /// Datagrams from the upstream ignored because their question is not the query's.
         ignored_wrong_question,
         /// Datagrams from the upstream ignored because they have another client's DNS cookie.
         ignored_wrong_cookie,
-        /// Answers from which records were removed that do not belong to them, or whose sets had several TTLs.
+        /// Answers from which records were removed that do not belong to them, or whose sets had
+        /// several TTLs.
         scrubbed,
-        /// Responses over HTTPS that are no DNS response: another status, another type, or too long.
+        /// Responses over HTTPS that are no DNS response: another status, another type, or too
+        /// long.
         http_failures,
         /// Connections to the upstream opened; for TLS and HTTPS, counted once TLS is set up.
         connections,
@@ -99,7 +104,8 @@ counters! {
         connections_reused,
         /// Connections to the upstream closed, by either side.
         connections_closed,
-        /// Connections to the upstream given up because TLS failed: the certificate is not trusted, or the upstream does not speak TLS.
+        /// Connections to the upstream given up because TLS failed: the certificate is not trusted,
+        /// or the upstream does not speak TLS.
         tls_failures,
         /// UDP sockets opened to ask the upstream.
         sockets,
