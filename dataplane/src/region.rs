@@ -1,7 +1,15 @@
-//! Anonymous memory for frames and cache slabs, on huge pages if the host has reserved any.
+//! Anonymous memory for frames, cache slabs and the index, on huge pages if the host has reserved
+//! any.
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
-use std::{io, ptr::NonNull, slice};
+use std::{
+    io,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+    ptr::NonNull,
+    slice,
+};
+use zerocopy::FromZeros;
 
 /// A private, zeroed, page-aligned mapping; unmapped when dropped.
 #[derive(Debug)]
@@ -75,6 +83,43 @@ impl Region {
     }
 }
 
+/// Table of a fixed number of values in a region: a large table that is read at random needs the
+/// reach of huge pages, or nearly every access misses the TLB.
+#[derive(Debug)]
+pub struct Table<T> {
+    region: Region,
+    len: usize,
+    values: PhantomData<T>,
+}
+
+impl<T: FromZeros> Table<T> {
+    /// Maps a table of `len` values whose bytes are all zero.
+    pub fn new(len: usize) -> io::Result<Self> {
+        const { assert!(align_of::<T>() <= 4096 && size_of::<T>() > 0) };
+        let bytes = len.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Table { region: Region::new(bytes)?, len, values: PhantomData })
+    }
+}
+
+impl<T: FromZeros> Deref for Table<T> {
+    type Target = [T];
+
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        // SAFETY: the region has at least `len` values' bytes and the alignment of a page. They are zeros, which
+        // `FromZeros` makes values of `T`, or were written as `T`; `&self` excludes writers.
+        unsafe { slice::from_raw_parts(self.region.base.as_ptr().cast(), self.len) }
+    }
+}
+
+impl<T: FromZeros> DerefMut for Table<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, and `&mut self` is exclusive.
+        unsafe { slice::from_raw_parts_mut(self.region.base.as_ptr().cast(), self.len) }
+    }
+}
+
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `new` with this length, and no borrow of it outlives `self`.
@@ -89,4 +134,25 @@ fn map(len: usize, flags: MapFlags) -> io::Result<NonNull<u8>> {
         rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags)
     }?;
     NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap returned the null page"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_begins_as_zeros_and_keeps_what_is_written() {
+        let mut table = Table::<[u32; 3]>::new(100_000).unwrap();
+        assert_eq!(table.len(), 100_000);
+        assert!(table.iter().all(|value| *value == [0; 3]));
+        table[0] = [1, 2, 3];
+        table[99_999] = [4, 5, 6];
+        assert_eq!((table[0], table[1], table[99_999]), ([1, 2, 3], [0; 3], [4, 5, 6]));
+    }
+
+    #[test]
+    fn a_table_that_no_memory_can_hold_is_refused() {
+        assert!(Table::<u64>::new(usize::MAX / 2).is_err());
+        assert!(Table::<u64>::new(1 << 58).is_err());
+    }
 }

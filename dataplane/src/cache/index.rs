@@ -4,8 +4,9 @@
 //! bucket full goes to one of the next buckets, [`PROBES`] at most in all, and each bucket that it
 //! passed counts it: a lookup continues only past buckets that an entry has passed.
 
-use crate::simd;
-use std::ops::ControlFlow;
+use crate::{region::Table, simd};
+use std::{io, ops::ControlFlow};
+use zerocopy::FromZeros;
 
 /// Most buckets that a lookup touches.
 const PROBES: usize = 4;
@@ -22,7 +23,8 @@ pub struct Spot {
     tag: u16,
 }
 
-#[derive(Clone, Copy, Default)]
+/// Bucket of one cache line. All bytes zero: an empty one.
+#[derive(Clone, Copy, Default, FromZeros)]
 #[repr(C, align(64))]
 struct Bucket {
     /// Tags of the entries; zero: empty slot.
@@ -42,7 +44,7 @@ impl Bucket {
 
 /// The index.
 pub struct Index {
-    buckets: Box<[Bucket]>,
+    buckets: Table<Bucket>,
 }
 
 impl Index {
@@ -50,8 +52,8 @@ impl Index {
     pub const BUCKET: usize = size_of::<Bucket>();
 
     /// Creates an empty index of `buckets` buckets.
-    pub fn new(buckets: usize) -> Self {
-        Index { buckets: vec![Bucket::default(); buckets.max(PROBES)].into() }
+    pub fn new(buckets: usize) -> io::Result<Self> {
+        Ok(Index { buckets: Table::new(buckets.max(PROBES))? })
     }
 
     /// Returns the size of the index in bytes.

@@ -110,7 +110,7 @@ impl Cache {
     /// that uses it, so that its memory is on that core's NUMA node.
     pub fn new(bytes: usize, udp_limit: u16) -> io::Result<Self> {
         let bytes = bytes.clamp(BYTES_MIN, BYTES_MAX);
-        let index = Index::new(bytes / (TYPICAL_ENTRY * TYPICAL_LOAD + Index::BUCKET));
+        let index = Index::new(bytes / (TYPICAL_ENTRY * TYPICAL_LOAD + Index::BUCKET))?;
         let slab_bytes = bytes - index.bytes();
         let probation = Ring::new(slab_bytes / PROBATION_SHARE);
         let protected = Ring::new(slab_bytes - probation.capacity());
