@@ -98,6 +98,15 @@ fn the_generator_over_rings_verifies_its_answers_from_many_clients() {
 }
 
 #[test]
+fn an_upstream_on_any_port_finds_one_that_is_free_for_both_protocols() {
+    let Some(lab) = Lab::up() else { return };
+    let _taken = lab.server().take_half_of_udp();
+    for _ in 0..10 {
+        drop(server(&lab, &["upstream", "--listen=127.0.0.1:0"], "serving"));
+    }
+}
+
+#[test]
 fn the_generator_in_the_kernel_mixes_random_names_in() {
     let Some(lab) = Lab::up() else { return };
     let _upstream = upstream(&lab);

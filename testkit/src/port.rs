@@ -1,26 +1,41 @@
 //! Free ports.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::{Mutex, PoisonError};
 
 use crate::Host;
 
-/// Returns a port that is free on the host's IPv4 loopback for both UDP and TCP at the moment. The
-/// server that uses it should start soon; on a host of a lab, no other program competes for it.
+/// First port given out.
+const FIRST: u32 = 10_000;
+/// Number of ports to choose from. All are below those that Linux gives to sockets without a port of
+/// their own (`net.ipv4.ip_local_port_range`, from 32768), so no such socket takes one in between.
+const PORTS: u32 = 20_000;
+
+/// Claims of the ports given out, one abstract Unix socket each. Like ports, such names belong to a
+/// network namespace, and the kernel frees them when the process ends.
+static CLAIMS: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+
+/// Returns a port that is free on the host's IPv4 loopback for both UDP and TCP. No other caller, in
+/// this process or another, gets it until this process ends.
 #[track_caller]
 pub fn free_port(host: &Host) -> u16 {
-    const ATTEMPTS: usize = 64;
+    // Processes that start together begin at distant ports.
+    let first = std::process::id().wrapping_mul(7919) % PORTS;
     let found = host.enter(|| {
-        (0..ATTEMPTS).find_map(|_| {
-            let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-            let port = udp.local_addr().ok()?.port();
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-            Some(port)
+        (0..PORTS).find_map(|nth| {
+            let port = u16::try_from(FIRST + (first + nth) % PORTS).ok()?;
+            let name = SocketAddr::from_abstract_name(format!("ringdns-testkit-port-{port}")).ok()?;
+            let claim = UnixListener::bind_addr(&name).ok()?;
+            let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
+            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+            (udp.is_ok() && tcp.is_ok()).then_some((port, claim))
         })
     });
-    match found {
-        Some(port) => port,
-        None => panic!("no free port on loopback in {ATTEMPTS} attempts"),
-    }
+    let Some((port, claim)) = found else { panic!("no free port on loopback among {PORTS}") };
+    CLAIMS.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+    port
 }
 
 #[cfg(test)]
@@ -28,9 +43,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_free_port_can_be_taken() {
-        let port = free_port(&Host::local());
-        assert_ne!(port, 0);
-        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    fn a_free_port_can_be_taken_and_is_given_to_one_caller() {
+        let host = Host::local();
+        let ports = std::thread::scope(|scope| {
+            let threads = [(); 8].map(|()| scope.spawn(|| [(); 25].map(|()| free_port(&host))));
+            threads.map(|thread| thread.join().unwrap()).concat()
+        });
+        let different: std::collections::BTreeSet<_> = ports.iter().collect();
+        assert_eq!(different.len(), ports.len());
+        for port in ports {
+            UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        }
     }
 }

@@ -172,3 +172,13 @@ fn with_fallback_a_missing_privilege_is_no_more_than_a_warning() {
     assert_eq!(Client::of(lab.client(), DNS_V4).ask(&Query::a("www.example")).rcode(), 0);
     assert!(!program_of(&lab).contains("prog/xdp"));
 }
+
+#[test]
+fn port_zero_becomes_a_port_that_is_free_for_both_protocols() {
+    let Some(lab) = Lab::up() else { return };
+    let _taken = lab.server().take_half_of_udp();
+    let settings = Settings { listen: vec!["127.0.0.1:0".into()], ..Settings::sockets(nobody()) };
+    for _ in 0..10 {
+        drop(Ringdnsd::start(lab.server(), &settings));
+    }
+}

@@ -90,7 +90,8 @@ pub fn hold(verdicts: &[Verdict]) -> Result<()> {
 }
 
 impl Verdict {
-    fn holds(&self) -> bool {
+    /// Whether the ratio is at or above its floor.
+    pub fn holds(&self) -> bool {
         // NaN fails.
         self.found >= self.floor
     }

@@ -49,7 +49,8 @@ pub struct Args {
     /// Measures to run.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "saturation")]
     pub measure: Vec<Measure>,
-    /// The short form, for CI: saturation of the servers that --floors names, in less than a minute.
+    /// The short form, for CI: saturation of the servers that --floors names, in less than a minute;
+    /// two minutes if a ratio is near its floor.
     #[arg(long, requires = "floors", conflicts_with_all = ["measure", "only"])]
     pub short: bool,
     /// Fail if a ratio of saturation falls below its floor in this file, such as bench/ratios.json.
@@ -152,7 +153,7 @@ pub fn run(args: &Args) -> Result<()> {
     for measure in &args.measure {
         let began = Instant::now();
         let section = match measure {
-            Measure::Saturation => saturation::measure(&bout).and_then(|(section, found)| {
+            Measure::Saturation => saturation::measure(&bout, &floors).and_then(|(section, found)| {
                 verdicts = floors::judge(&floors, &contestants, &found)?;
                 Ok(section)
             }),

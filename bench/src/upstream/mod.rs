@@ -15,6 +15,7 @@ use rustix::{
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
+    iter,
     net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     sync::{
@@ -186,13 +187,12 @@ impl Upstream {
     }
 
     fn listen(&mut self, address: SocketAddr, threads: u16) -> Result<()> {
-        let listener = TcpListener::bind(address)?;
-        // Port 0 is for tests: UDP takes the port that TCP got.
+        let (listener, first) = sockets(address)?;
         let address = listener.local_addr()?;
         self.addresses.push(address);
-        for _ in 0..threads {
-            let socket = udp_socket(address)?;
-            let shared = self.shared.clone();
+        let others = (1..threads).map(|_| udp_socket(address));
+        for socket in iter::once(Ok(first)).chain(others) {
+            let (socket, shared) = (socket?, self.shared.clone());
             self.threads
                 .push(thread::Builder::new().name("udp".into()).spawn(move || udp::serve(&socket, &shared))?);
         }
@@ -221,6 +221,19 @@ impl Drop for Upstream {
             let _ = thread.join();
         }
     }
+}
+
+/// Opens a listener and a UDP socket on one port. With port 0, the kernel chooses the port.
+fn sockets(address: SocketAddr) -> Result<(TcpListener, UdpSocket)> {
+    /// The kernel chooses a port that is free for TCP; UDP may be using it.
+    const ATTEMPTS_MAX: usize = 64;
+    let attempt = || {
+        let listener = TcpListener::bind(address)?;
+        let socket = udp_socket(listener.local_addr()?)?;
+        Ok((listener, socket))
+    };
+    let again = if address.port() == 0 { ATTEMPTS_MAX } else { 0 };
+    (0..again).find_map(|_| attempt().ok()).map_or_else(attempt, Ok)
 }
 
 /// Opens a UDP socket that shares its address with those of the other threads.

@@ -94,13 +94,24 @@ pub struct Claim {
 
 /// Opens all TCP ports, and checks that no other process has the UDP ports.
 pub fn claim(config: &Config) -> Result<Claim, ClaimError> {
-    let tcp = config.server.listen.iter().map(|address| bind("server.listen", *address));
-    let tcp = tcp.collect::<Result<Vec<_>, _>>()?;
-    let addresses = tcp.iter().zip(&config.server.listen);
-    let listen: Vec<_> = addresses.map(|(tcp, asked)| tcp.local_addr().unwrap_or(*asked)).collect();
-    udp::probe(&listen)?;
+    /// The kernel chooses a port that is free for TCP; another process may have it for UDP.
+    const ATTEMPTS_MAX: usize = 16;
+    let asked = &config.server.listen;
+    let again = if asked.iter().any(|address| address.port() == 0) { ATTEMPTS_MAX } else { 0 };
+    let opened = (0..again).find_map(|_| claim_both(asked).ok());
+    let (tcp, listen) = opened.map_or_else(|| claim_both(asked), Ok)?;
     let http = config.control.http.map(|address| bind("control.http", address)).transpose()?;
     Ok(Claim { tcp, listen, http })
+}
+
+/// Opens the TCP ports of `asked`, and returns them with their addresses if they are free for UDP.
+fn claim_both(asked: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), ClaimError> {
+    let tcp = asked.iter().map(|address| bind("server.listen", *address));
+    let tcp = tcp.collect::<Result<Vec<_>, _>>()?;
+    let addresses = tcp.iter().zip(asked);
+    let listen: Vec<_> = addresses.map(|(tcp, asked)| tcp.local_addr().unwrap_or(*asked)).collect();
+    udp::probe(&listen)?;
+    Ok((tcp, listen))
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, ClaimError> {

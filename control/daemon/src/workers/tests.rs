@@ -106,7 +106,7 @@ fn refusal_from(address: SocketAddr) -> Option<[u8; 4]> {
 }
 
 fn free_address() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], ringdns_testkit::free_port(&ringdns_testkit::Host::local())))
 }
 
 #[test]
