@@ -25,7 +25,8 @@ in_lab() {
 }
 
 build() {
-    cargo build --locked --release -p ringdns-daemon -p ringdns-ctl -p ringdns-bench
+    # The whole workspace, as test.sh builds it: with other features, the same crates would be built once more.
+    cargo build --locked --release --workspace --bins
     programs=$(cargo metadata --format-version 1 --no-deps --locked |
         sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release
 }
