@@ -1,10 +1,5 @@
-//! Whole DNS messages: decodes them, builds them from cached answers, and ages their TTLs.
+//! Whole DNS messages: builds them from cached answers, and ages their TTLs.
 
-use hickory_proto::{
-    op::{Message, OpCode},
-    rr::{RData, Record, RecordType},
-    serialize::binary::DecodeError,
-};
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
@@ -18,29 +13,6 @@ use zerocopy::FromBytes;
 
 /// Length of a header in bytes.
 pub const HEADER: usize = header::LEN;
-
-/// Decodes a message.
-pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
-    // hickory-proto accepts records without data in an UPDATE only. They are valid in any message
-    // if their type allows it (RFC 3597 section 5, RFC 3123 section 4).
-    const UPDATE: u8 = 5 << 3;
-    let mut bytes = bytes.to_vec();
-    if let Some(flags) = bytes.get_mut(2) {
-        *flags |= UPDATE;
-    }
-    let mut message = Message::from_vec(&bytes)?;
-    message.metadata.op_code = OpCode::Query;
-    let unsound = |record: &Record| match record.data {
-        RData::Update0(rtype) => !matches!(rtype, RecordType::NULL | RecordType::Unknown(_)),
-        _ => false,
-    };
-    let sections = [&message.answers, &message.authorities, &message.additionals];
-    if sections.into_iter().flatten().any(unsound) {
-        Err(DecodeError::InvalidEmptyRecord)
-    } else {
-        Ok(message)
-    }
-}
 
 /// Returns the response that a cached answer came from, without OPT and with the original TTLs.
 pub fn of(asked: Asked<'_>, answer: &Answer) -> Vec<u8> {
@@ -72,31 +44,4 @@ pub fn grow_older(message: &mut [u8], asked: Asked<'_>, age: Secs) -> Option<()>
         at = record.end;
     }
     (at == message.len()).then_some(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use hickory_proto::{
-        op::{MessageType, Query},
-        rr::Name,
-    };
-
-    #[test]
-    fn records_without_data_are_sound_if_their_type_allows_it() {
-        for (rtype, sound) in [
-            (RecordType::Unknown(65281), true),
-            (RecordType::Unknown(42), true),
-            (RecordType::NULL, true),
-            (RecordType::A, false),
-            (RecordType::TXT, false),
-        ] {
-            let mut message = Message::new(7, MessageType::Response, OpCode::Query);
-            message.add_query(Query::query(Name::root(), rtype));
-            message.answers.push(Record::from_rdata(Name::root(), 60, RData::Update0(rtype)));
-            let decoded = decode(&message.to_vec().unwrap());
-            assert_eq!(decoded.ok(), sound.then_some(message), "{rtype}");
-        }
-        assert!(decode(&[]).is_err());
-    }
 }

@@ -14,7 +14,7 @@ mod denial;
 pub mod ede;
 mod message;
 mod name;
-mod rdata;
+pub mod rdata;
 mod records;
 mod signature;
 #[cfg(test)]
@@ -25,7 +25,7 @@ pub use anchor::{Anchors, Unusable};
 pub use answer::{Record, Verdict, validate};
 use budget::Spent;
 pub use message::{Response, Unreadable};
-pub use name::Name;
+pub use name::{NAME_MAX, Name, expand, wire_len};
 pub use signature::Keys;
 use std::{future::Future, sync::Arc};
 pub use walk::Standing;

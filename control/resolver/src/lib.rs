@@ -4,7 +4,7 @@
 //!  pump, sweep, snapshot ─► flight (Resolver) ─┬─► host
 //!                                              ├─► tier (implemented by ringdns-fleet)
 //!                                              ├─► validate ─► (asks by way of a trait)
-//!                                              └─► upstream ─► udp, stream
+//!                                              └─► upstream ─► udp, stream, message
 //! ```
 //!
 //! A folder uses those to the right of it and below it; none of them uses the folder.
@@ -14,6 +14,7 @@
 pub mod flight;
 pub mod host;
 pub mod local;
+pub mod message;
 pub mod pump;
 pub mod resolved;
 pub mod snapshot;

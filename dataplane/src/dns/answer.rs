@@ -137,7 +137,7 @@ pub enum ResponseError {
     /// Answers another question than was asked.
     #[error("the response repeats another question than was asked")]
     OtherQuestion,
-    /// Ends early, continues after the last record, or has names that cannot be parsed.
+    /// Ends early, or has names that cannot be parsed.
     #[error("the response's records do not fit its header")]
     Malformed,
 }
@@ -390,9 +390,7 @@ impl Scan {
                 at = record.end;
             }
         }
-        if at != message.len() {
-            return None;
-        }
+        // Some upstreams send bytes behind the last record. They mean nothing, and are left out.
         scan.wire.extend_from_slice(&message[question..opt.unwrap_or(at)]);
         Some(scan)
     }

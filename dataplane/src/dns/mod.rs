@@ -33,16 +33,40 @@ pub mod rcode {
 
 /// Record types that have a rule here (IANA).
 pub mod rtype {
+    /// IPv4 address.
+    pub const A: u16 = 1;
+    /// Name server.
+    pub const NS: u16 = 2;
+    /// Alias.
+    pub const CNAME: u16 = 5;
     /// Start of authority.
     pub const SOA: u16 = 6;
+    /// Pointer to a name.
+    pub const PTR: u16 = 12;
+    /// Mail exchange.
+    pub const MX: u16 = 15;
     /// Text.
     pub const TXT: u16 = 16;
+    /// IPv6 address (RFC 3596).
+    pub const AAAA: u16 = 28;
+    /// Location of a service (RFC 2782).
+    pub const SRV: u16 = 33;
+    /// Alias of all names below one (RFC 6672).
+    pub const DNAME: u16 = 39;
     /// EDNS (RFC 6891).
     pub const OPT: u16 = 41;
     /// Delegation signer (RFC 4034).
     pub const DS: u16 = 43;
     /// Signature (RFC 4034).
     pub const RRSIG: u16 = 46;
+    /// Proof that names or types do not exist (RFC 4034).
+    pub const NSEC: u16 = 47;
+    /// Such a proof with hashed names (RFC 5155).
+    pub const NSEC3: u16 = 50;
+    /// Service binding (RFC 9460).
+    pub const SVCB: u16 = 64;
+    /// Service binding for HTTPS (RFC 9460).
+    pub const HTTPS: u16 = 65;
     /// Incremental zone transfer.
     pub const IXFR: u16 = 251;
     /// Zone transfer.

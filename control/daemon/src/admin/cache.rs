@@ -6,12 +6,18 @@ use axum::{
     extract::{Query as Parameters, State},
     http::StatusCode,
 };
-use hickory_proto::op::ResponseCode;
+use hickory_proto::{op::ResponseCode, serialize::binary::BinDecodable};
 use ringdns_api::{EntryView, Purged};
-use ringdns_common::{message, names};
-use ringdns_dataplane::{clock::Secs, dns::answer::Answer};
+use ringdns_common::names;
+use ringdns_dataplane::{
+    clock::Secs,
+    dns::{answer::Answer, key::Asked, reply::Age},
+};
 use ringdns_fleet::BegunPurge;
-use ringdns_resolver::host::{Entry, Purge, StoredKey};
+use ringdns_resolver::{
+    host::{Entry, Purge, StoredKey},
+    message::{Message, Record},
+};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -71,21 +77,42 @@ fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
         fresh_secs: answer.expires().saturating_sub(now),
         left_secs: answer.dead().saturating_sub(now),
         bytes: answer.wire.len(),
-        records: records(name, asked.qtype(), answer),
+        records: records(asked, answer),
     }
 }
 
-/// Returns the records as text. Decoding is not expected to fail: it succeeded when they were
-/// received.
-fn records(name: &[u8], qtype: u16, answer: &Answer) -> Vec<String> {
-    let mut bytes = names::query_message(name, [qtype, 1], 0, 0x8000, None);
-    for (at, count) in [6, 8, 10].into_iter().zip(answer.counts) {
-        bytes[at..at + 2].copy_from_slice(&count.to_be_bytes());
+/// Returns the records as text, those that the library cannot show in the form for unknown types
+/// (RFC 3597 section 5).
+fn records(asked: Asked<'_>, answer: &Answer) -> Vec<String> {
+    let key = names::key(asked.name(), asked.qtype(), asked.dnssec_ok(), asked.checking_disabled());
+    let message = key.and_then(|key| Message::of(&key, answer, Age::Fresh(0)));
+    let Some(Message { answers, authorities, additionals, .. }) = message else {
+        return vec![format!("{} bytes that cannot be shown", answer.wire.len())];
+    };
+    [answers, authorities, additionals].into_iter().flatten().map(|record| text_of(&record)).collect()
+}
+
+fn text_of(record: &Record) -> String {
+    let mut alone = Vec::new();
+    alone.extend_from_slice(&record.spelled);
+    for word in [record.rtype, record.class, (record.ttl >> 16) as u16, record.ttl as u16] {
+        alone.extend_from_slice(&word.to_be_bytes());
     }
-    bytes.extend_from_slice(&answer.wire);
-    match message::decode(&bytes) {
-        Ok(message) => message.all_sections().map(ToString::to_string).collect(),
-        Err(error) => vec![format!("{} bytes that cannot be shown: {error}", answer.wire.len())],
+    alone.extend_from_slice(&(record.rdata.len() as u16).to_be_bytes());
+    alone.extend_from_slice(&record.rdata);
+    match hickory_proto::rr::Record::from_bytes(&alone) {
+        Ok(decoded) if !record.rdata.is_empty() => decoded.to_string(),
+        _ => {
+            let (owner, rtype) = (names::display(&record.spelled), names::type_name(record.rtype));
+            let hex: String = record.rdata.iter().map(|byte| format!("{byte:02x}")).collect();
+            let text = format!(
+                "{owner} {} CLASS{} {rtype} \\# {} {hex}",
+                record.ttl,
+                record.class,
+                record.rdata.len()
+            );
+            text.trim_end().to_owned()
+        }
     }
 }
 

@@ -10,14 +10,13 @@
 
 use super::{Landing, Origin, Resolver, Waiter};
 use crate::{
+    message::{Message, scrub},
     resolved::Resolved,
-    upstream::{Failed, alias::Alias, is_answer, scrub, turn::Turn},
+    upstream::{Failed, alias::Alias, is_answer, turn::Turn},
 };
-use hickory_proto::op::Message;
-use ringdns_common::message;
 use ringdns_dataplane::{
     clock::Secs,
-    dns::{answer::Answer, header, key::Key, reply::Age},
+    dns::{answer::Answer, header, key::Key},
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -36,7 +35,7 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
     let Landing { resolver, key, .. } = landing;
     resolver.counters.followed.inc();
     let age = first.age(false, resolver.clock().secs(), STALE_TTL);
-    let mut whole = message(key, first, age).ok_or(JUNK)?;
+    let mut whole = Message::of(key, first, age).ok_or(JUNK)?;
     let mut ede = first.ede;
     for _ in 0..HOPS_MAX {
         let hop = resolver.hop(&target).await;
@@ -49,7 +48,7 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
         }
         ede = ede.or(answer.ede);
         let now = resolver.clock().secs();
-        let part = message(&target, answer, hop.age(now, STALE_TTL)).ok_or(JUNK)?;
+        let part = Message::of(&target, answer, hop.age(now, STALE_TTL)).ok_or(JUNK)?;
         join(&mut whole, part);
         // Catches loops, and names that do not belong to the answer.
         let end = scrub::scrub(&mut whole, key.asked().dnssec_ok()).map_err(|scrub::Endless| JUNK)?.leads_to;
@@ -57,7 +56,7 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
         match end.filter(|_| answer.ttl == 0).and_then(|to| Alias::new(key, &to, false)) {
             Some(next) if next.target != target => target = next.target,
             _ => {
-                let bytes = whole.to_vec().map_err(|_| JUNK)?;
+                let bytes = whole.to_bytes().ok_or(JUNK)?;
                 let answer = Answer::from_response(&bytes, key, &landing.rules().ttl, now, true);
                 return answer.map(|answer| Answer { ede, ..answer }).map_err(|_| JUNK);
             }
@@ -72,30 +71,8 @@ fn join(whole: &mut Message, part: Message) {
     whole.answers.extend(part.answers);
     whole.authorities = part.authorities;
     whole.additionals = part.additionals;
-    whole.metadata.response_code = part.metadata.response_code;
-    whole.metadata.authentic_data &= part.metadata.authentic_data;
-}
-
-/// Builds the message that an answer came in, with TTLs lowered by the time passed since.
-fn message(key: &Key, answer: &Answer, age: Age) -> Option<Message> {
-    let mut bytes = Vec::with_capacity(header::LEN + key.question().len() + answer.wire.len());
-    let flags = header::QR | header::RD | answer.status.flags();
-    let [answers, authorities, additionals] = answer.counts;
-    for word in [0, flags, 1, answers, authorities, additionals] {
-        bytes.extend_from_slice(&word.to_be_bytes());
-    }
-    bytes.extend_from_slice(key.question());
-    bytes.extend_from_slice(&answer.wire);
-    for at in &answer.ttls {
-        let at = usize::from(u16::from_le_bytes(*at));
-        let ttl = bytes.get_mut(at..)?.first_chunk_mut::<4>()?;
-        *ttl = match age {
-            Age::New(passed) | Age::Fresh(passed) => u32::from_be_bytes(*ttl).saturating_sub(passed),
-            Age::Stale(left) => left,
-        }
-        .to_be_bytes();
-    }
-    message::decode(&bytes).ok()
+    let is_authentic = whole.flags & part.flags & header::AD;
+    whole.flags = whole.flags & !(header::RCODE | header::AD) | part.flags & header::RCODE | is_authentic;
 }
 
 impl Resolver {

@@ -6,27 +6,20 @@
 //! task. There is one attempt at a time, or two when the first takes longer than its upstream
 //! usually does (hedging).
 
-use super::flights::Flight;
-use super::{Landing, Lane, chase};
-use crate::upstream::{
-    AskError, Failed, Upstream,
-    alias::Alias,
-    attempt::{Attempt, Hedge},
-    exchange::{self, Ignored, Judged, Manner},
-    stream,
-    turn::Turn,
-};
+use super::{Landing, Lane, attempt::UpstreamAttempt, chase, flights::Flight};
+use crate::upstream::{AskError, Failed, alias::Alias, attempt::Hedge, exchange::Hint, turn::Turn};
 use parking_lot::Mutex;
-use ringdns_common::counters::Counter;
-use ringdns_config::Transport;
 use ringdns_dataplane::{
     dns::answer::Answer,
     log::{AnswerSource, Tier},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 /// Most time for a question in all. Clients give up after some five seconds.
@@ -44,6 +37,18 @@ const NETWORK_ERROR: u16 = 23;
 pub struct Inquiry {
     pub(super) landing: Landing,
     course: Mutex<Course>,
+    /// Whether a response had another client's cookie. Something between here and the upstream may
+    /// repeat old ones.
+    pub(super) wrong_cookie: AtomicBool,
+}
+
+/// Progress of an inquiry, as a new attempt needs to know it.
+pub(super) struct CourseView {
+    pub deadline: Instant,
+    /// Whether other upstreams are left, and none has been asked for hedging.
+    pub others: bool,
+    /// Whether upstreams are asked for the last time.
+    pub is_last_round: bool,
 }
 
 /// Progress of an inquiry.
@@ -97,7 +102,9 @@ impl Course {
             }
             AskError::NoSocket(_) => return,
             AskError::Timeout => {
-                self.again.push(number);
+                if !self.again.contains(&number) {
+                    self.again.push(number);
+                }
                 NO_REACHABLE_AUTHORITY
             }
             AskError::Unreachable(_) | AskError::Malformed | AskError::Http(_) => NETWORK_ERROR,
@@ -122,7 +129,7 @@ impl Inquiry {
             followed: false,
             verdict: Failed::Ourselves,
         };
-        Arc::new(Inquiry { landing, course: Mutex::new(course) })
+        Arc::new(Inquiry { landing, course: Mutex::new(course), wrong_cookie: AtomicBool::new(false) })
     }
 
     /// Returns the notification that a waiter without an answer has joined; `None`: there is such a
@@ -158,8 +165,26 @@ impl Inquiry {
         self.land(Err(verdict), AnswerSource::default(), false, turn);
     }
 
+    pub(super) fn view(&self) -> CourseView {
+        let course = self.course.lock();
+        CourseView {
+            deadline: course.deadline,
+            others: !course.hedged && !course.order.is_empty(),
+            is_last_round: course.rounds == 1,
+        }
+    }
+
+    /// Sends a query beside that of another attempt.
+    fn send_second(self: &Arc<Self>, attempt: Box<UpstreamAttempt>, now: Instant, turn: &mut Turn) {
+        let number = attempt.number;
+        if let Err((attempt, error)) = attempt.send(turn) {
+            attempt.settle(&Err(&error), now);
+            self.give_up(number, &error, now, turn);
+        }
+    }
+
     /// Handles a failed attempt. Asks the next upstream, unless another attempt is in progress.
-    fn give_up(self: &Arc<Self>, number: usize, error: &AskError, now: Instant, turn: &mut Turn) {
+    pub(super) fn give_up(self: &Arc<Self>, number: usize, error: &AskError, now: Instant, turn: &mut Turn) {
         let alone = {
             let mut course = self.course.lock();
             course.weigh(number, error);
@@ -239,9 +264,26 @@ impl Hedge for Inquiry {
         let Some(number) = next else { return };
         let attempt = UpstreamAttempt::new(self.clone(), number, true, now);
         attempt.upstream.counters.hedges.inc();
-        if let Err((attempt, error)) = attempt.send(turn) {
-            attempt.settle(&Err(&error), now);
-            self.give_up(number, &error, now, turn);
+        self.send_second(attempt, now, turn);
+    }
+
+    fn follow(self: Arc<Self>, number: usize, hint: Hint, now: Instant, turn: &mut Turn) {
+        let next = {
+            let mut course = self.course.lock();
+            if now >= course.deadline || course.followed || course.flight.is_none() {
+                return;
+            }
+            let next =
+                if hint == Hint::Failure && !course.order.is_empty() { course.next(now) } else { None };
+            // The attempt over TCP.
+            course.under_way += usize::from(next.is_none());
+            next
+        };
+        let attempt = UpstreamAttempt::new(self.clone(), next.unwrap_or(number), true, now);
+        if next.is_some() {
+            self.send_second(attempt, now, turn);
+        } else {
+            attempt.turn_to_stream();
         }
     }
 }
@@ -249,215 +291,5 @@ impl Hedge for Inquiry {
 impl Drop for Inquiry {
     fn drop(&mut self) {
         self.land(Err(Failed::Ourselves), AnswerSource::default(), false, &mut Turn::default());
-    }
-}
-
-/// Question on its way to one upstream.
-struct UpstreamAttempt {
-    inquiry: Arc<Inquiry>,
-    upstream: Arc<Upstream>,
-    number: usize,
-    began: Instant,
-    until: Instant,
-    /// Time at which another upstream is asked too; `None`: never, or it has been.
-    hedge: Option<Instant>,
-    /// Whether this is the one question that tries an upstream after its back-off.
-    trial: bool,
-    /// Whether another attempt was in progress before this one.
-    second: bool,
-    manner: Manner,
-    /// Whether the query was sent again with the newest cookie.
-    renewed: bool,
-}
-
-impl UpstreamAttempt {
-    fn new(inquiry: Arc<Inquiry>, number: usize, second: bool, now: Instant) -> Box<Self> {
-        let upstream = inquiry.landing.upstreams().get(number).clone();
-        let clock = inquiry.landing.clock();
-        let (deadline, others) = {
-            let course = inquiry.course.lock();
-            (course.deadline, !course.hedged && !course.order.is_empty())
-        };
-        let trial = upstream.health.lock().asked(clock.nanos());
-        let manner = match upstream.transport {
-            Transport::Udp => Manner::over_udp(&upstream, clock),
-            _ => Manner::over_stream(&upstream, clock),
-        };
-        Box::new(UpstreamAttempt {
-            began: now,
-            until: deadline.min(now + upstream.timeout),
-            hedge: if others { upstream.hedge_after().map(|after| now + after) } else { None },
-            trial,
-            inquiry,
-            upstream,
-            number,
-            second,
-            manner,
-            renewed: false,
-        })
-    }
-
-    /// Asks the upstream. Returns the attempt if that is not possible.
-    fn send(self: Box<Self>, turn: &mut Turn) -> Result<(), (Box<dyn Attempt>, AskError)> {
-        match self.upstream.transport {
-            Transport::Udp => {
-                let upstream = self.upstream.clone();
-                upstream.sockets.ask(&upstream, self, turn)
-            }
-            _ => {
-                self.turn_to_stream();
-                Ok(())
-            }
-        }
-    }
-
-    /// Asks the same upstream again, in the time that is left for it.
-    fn send_again(self: Box<Self>, turn: &mut Turn) {
-        if let Err((attempt, error)) = self.send(turn) {
-            attempt.hear(Err(error), Instant::now(), turn);
-        }
-    }
-
-    fn conclude(self, heard: Result<(Answer, Option<Box<Alias>>), AskError>, now: Instant, turn: &mut Turn) {
-        self.settle(&heard.as_ref().map(drop), now);
-        match heard {
-            Ok((answer, alias)) => {
-                let took = now.saturating_duration_since(self.began).as_micros();
-                let source = AnswerSource {
-                    tier: Tier::Upstream,
-                    upstream: self.upstream.number,
-                    upstream_us: u32::try_from(took).unwrap_or(u32::MAX),
-                };
-                if self.inquiry.arrive(answer, alias, source, turn) && self.second {
-                    self.upstream.counters.hedges_won.inc();
-                }
-            }
-            Err(error) => {
-                tracing::debug!(
-                    upstream = %self.upstream.label, question = %self.inquiry.landing.key, %error, "attempt failed"
-                );
-                self.inquiry.give_up(self.number, &error, now, turn);
-            }
-        }
-    }
-
-    /// Asks the same upstream over its stream transport, in the time that is left for it.
-    fn turn_to_stream(mut self: Box<Self>) {
-        let manner = Manner::over_stream(&self.upstream, self.inquiry.landing.clock());
-        self.manner = if self.manner.edns { manner } else { manner.without_edns() };
-        tokio::spawn(async move {
-            let heard =
-                timeout_at(self.until, self.heard_over_stream()).await.unwrap_or(Err(AskError::Timeout));
-            self.hear(heard, Instant::now(), &mut Turn::default());
-        });
-    }
-
-    async fn heard_over_stream(&mut self) -> Result<Judged, AskError> {
-        let UpstreamAttempt { inquiry, upstream, hedge, .. } = self;
-        let Inquiry { landing, .. } = &**inquiry;
-        let mut asking = std::pin::pin!(stream::ask(upstream, &landing.key, landing.rules(), self.manner));
-        if let Some(at) = hedge.take() {
-            tokio::select! {
-                biased;
-                heard = &mut asking => return heard,
-                () = sleep_until(at) => inquiry.clone().hedge(Instant::now(), &mut Turn::default()),
-            }
-        }
-        asking.await
-    }
-}
-
-impl Attempt for UpstreamAttempt {
-    fn began(&self) -> Instant {
-        self.began
-    }
-
-    fn until(&self) -> Instant {
-        self.until
-    }
-
-    fn due(&self) -> Instant {
-        self.hedge.map_or(self.until, |hedge| hedge.min(self.until))
-    }
-
-    fn overdue(&mut self, now: Instant) -> Option<Arc<dyn Hedge>> {
-        self.hedge.take_if(|hedge| *hedge <= now).map(|_| self.inquiry.clone() as Arc<dyn Hedge>)
-    }
-
-    fn write_query(&self, id: u16, to: &mut Vec<u8>) {
-        exchange::write_query(&self.upstream, &self.inquiry.landing.key, self.manner, id, to);
-    }
-
-    fn judge(&self, response: &[u8]) -> Result<Judged, &Counter> {
-        let Inquiry { landing, .. } = &*self.inquiry;
-        let counters = &self.upstream.counters;
-        exchange::judge(&self.upstream, &landing.key, landing.rules(), self.manner, response).map_err(
-            |ignored| match ignored {
-                Ignored::NotResponse => &counters.ignored_not_response,
-                Ignored::WrongQuestion => &counters.ignored_wrong_question,
-                Ignored::WrongCookie => &counters.ignored_wrong_cookie,
-            },
-        )
-    }
-
-    fn hear(mut self: Box<Self>, heard: Result<Judged, AskError>, now: Instant, turn: &mut Turn) {
-        let counters = &self.upstream.counters;
-        let said = match heard {
-            Err(error) => Err(error),
-            Ok(Judged::Answer(answer, alias)) => Ok((answer, alias)),
-            Ok(Judged::Failure(rcode, ede)) => Err(AskError::Failure(rcode, ede)),
-            Ok(Judged::Malformed) => Err(AskError::Malformed),
-            Ok(Judged::Truncated) => {
-                counters.truncated.inc();
-                return self.turn_to_stream();
-            }
-            Ok(Judged::Respelled) => {
-                self.upstream.respells();
-                return self.turn_to_stream();
-            }
-            Ok(Judged::CookieMissing) => {
-                counters.cookie_missing.inc();
-                return self.turn_to_stream();
-            }
-            Ok(Judged::BadCookie) if self.renewed => return self.turn_to_stream(),
-            Ok(Judged::BadCookie) => {
-                counters.cookie_renewed.inc();
-                self.renewed = true;
-                return self.send_again(turn);
-            }
-            Ok(Judged::NoEdns) => {
-                counters.without_edns.inc();
-                self.manner = self.manner.without_edns();
-                return self.send_again(turn);
-            }
-        };
-        (*self).conclude(said, now, turn);
-    }
-
-    fn settle(&self, heard: &Result<(), &AskError>, now: Instant) {
-        let clock = self.inquiry.landing.clock();
-        let Upstream { counters, health, .. } = &*self.upstream;
-        let (counter, works) = match heard {
-            Ok(()) => (&counters.answers, Some(true)),
-            // The upstream is reachable and has trouble with this name.
-            Err(AskError::Failure(..)) => (&counters.failures, Some(true)),
-            Err(AskError::Timeout) => (&counters.timeouts, Some(false)),
-            Err(AskError::Unreachable(_)) => (&counters.unreachable, Some(false)),
-            Err(AskError::Malformed) => (&counters.malformed, Some(false)),
-            Err(AskError::Http(_)) => (&counters.http_failures, Some(false)),
-            Err(AskError::NoSocket(_)) => (&counters.no_socket, None),
-        };
-        counter.inc();
-        let took = now - self.began;
-        match works {
-            Some(true) => {
-                self.upstream.answered(took);
-                if !self.manner.edns && heard.is_ok() && self.upstream.takes_edns(clock.nanos()) {
-                    self.upstream.chokes_on_edns(clock.nanos());
-                }
-            }
-            Some(false) => health.lock().failed(self.trial, clock.nanos(), took),
-            None => {}
-        }
     }
 }

@@ -6,6 +6,7 @@
 //! of questions in flight and of their waiters are bounded; beyond that the answer is SERVFAIL,
 //! counted and not kept, so that a flood cannot grow memory.
 
+mod attempt;
 mod chase;
 mod flights;
 mod inquiry;

@@ -170,6 +170,7 @@ mod cookies;
 mod edns;
 mod flights;
 mod hedging;
+mod hints;
 mod letters;
 mod lifetimes;
 mod punts;

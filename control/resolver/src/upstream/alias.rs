@@ -1,9 +1,9 @@
 //! Alias at the end of an answer that does not give its target.
 
 use crate::upstream::choice::Upstreams;
-use hickory_proto::{rr::Name, serialize::binary::BinEncodable};
 use ringdns_common::names;
 use ringdns_dataplane::dns::{CLASS_IN, key::Key};
+use ringdns_dnssec::Name;
 
 /// Alias at the end of an answer that says nothing about its target.
 #[derive(Debug)]
@@ -22,8 +22,7 @@ impl Alias {
         if asked.qclass() != CLASS_IN {
             return None;
         }
-        let name = to.to_lowercase().to_bytes().ok()?;
-        let target = names::key(&name, asked.qtype(), asked.dnssec_ok(), asked.checking_disabled())?;
+        let target = names::key(to.as_wire(), asked.qtype(), asked.dnssec_ok(), asked.checking_disabled())?;
         Some(Box::new(Alias { target, authoritative }))
     }
 

@@ -1,6 +1,10 @@
 //! Interface of an upstream attempt, as seen by the socket that its query was sent over.
 
-use crate::upstream::{AskError, exchange::Judged, turn::Turn};
+use crate::upstream::{
+    AskError,
+    exchange::{Hint, Judged},
+    turn::Turn,
+};
 use ringdns_common::counters::Counter;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -26,6 +30,9 @@ pub trait Attempt: Send {
     /// ignored for the same reason.
     fn judge(&self, response: &[u8]) -> Result<Judged, &Counter>;
 
+    /// Notes a hint. Returns the inquiry and the upstream's number if it is the first one.
+    fn hinted(&mut self) -> Option<(Arc<dyn Hedge>, usize)>;
+
     /// Updates the upstream's health and counters, without any effect on the question.
     fn settle(&self, heard: &Result<(), &AskError>, now: Instant);
 
@@ -38,4 +45,8 @@ pub trait Attempt: Send {
 pub trait Hedge: Send + Sync {
     /// Asks the next upstream beside the current one, once.
     fn hedge(self: Arc<Self>, now: Instant, turn: &mut Turn);
+
+    /// Follows a hint of the upstream with this number, whose query stays in flight: asks the next
+    /// upstream if this one has failed, or this one over TCP.
+    fn follow(self: Arc<Self>, number: usize, hint: Hint, now: Instant, turn: &mut Turn);
 }

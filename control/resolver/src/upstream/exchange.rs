@@ -1,17 +1,12 @@
 //! Exchange with an upstream: writes queries and judges responses.
 
-use crate::upstream::{
-    Upstream,
-    alias::Alias,
-    cookie::CookieVerdict,
-    is_answer,
-    scrub::{self, Scrubbed},
+use crate::{
+    message::{
+        Message,
+        scrub::{self, Scrubbed},
+    },
+    upstream::{Upstream, alias::Alias, cookie::CookieVerdict, is_answer},
 };
-use hickory_proto::{
-    op::{Message, ResponseCode},
-    rr::RecordType,
-};
-use ringdns_common::message;
 use ringdns_config::Transport;
 use ringdns_dataplane::{
     clock::Clock,
@@ -33,6 +28,10 @@ const COOKIE: u16 = 10;
 const EXTENDED_ERROR: u16 = 15;
 /// Extended response code that asks for a newer cookie (RFC 7873).
 const BADCOOKIE: u16 = 23;
+
+/// Least length in bytes of a datagram that may have been cut on its way: no network cuts shorter
+/// ones (RFC 1035 section 2.3.4).
+const CUT_MIN: usize = 512;
 
 /// Rules by which responses are judged.
 #[derive(Clone, Copy)]
@@ -60,15 +59,15 @@ pub struct Manner {
 
 impl Manner {
     /// Returns the manner for UDP, with protection against forgers.
-    pub fn over_udp(upstream: &Upstream, clock: Clock) -> Self {
+    pub fn over_udp(upstream: &Upstream, key: &Key, clock: Clock) -> Self {
         let letters = if upstream.randomizes_case() { rand::random() } else { 0 };
-        Manner { stream: false, letters, ..Self::over_stream(upstream, clock) }
+        Manner { stream: false, letters, ..Self::over_stream(upstream, key, clock) }
     }
 
     /// Returns the manner for a connection. Cookies protect nothing there, but show whether an
     /// upstream that is asked over UDP still has them.
-    pub fn over_stream(upstream: &Upstream, clock: Clock) -> Self {
-        let edns = upstream.takes_edns(clock.nanos());
+    pub fn over_stream(upstream: &Upstream, key: &Key, clock: Clock) -> Self {
+        let edns = upstream.edns.allows(key.asked().name(), clock.nanos());
         let cookie = edns && upstream.cookies.is_some() && upstream.transport == Transport::Udp;
         Manner { edns, cookie, stream: true, letters: 0 }
     }
@@ -76,6 +75,11 @@ impl Manner {
     /// Returns this manner without EDNS.
     pub fn without_edns(self) -> Self {
         Manner { edns: false, cookie: false, ..self }
+    }
+
+    /// Returns this manner without a cookie.
+    pub fn without_cookie(self) -> Self {
+        Manner { cookie: false, ..self }
     }
 
     /// Spells a name on the wire in this manner's letters.
@@ -125,6 +129,9 @@ pub enum Judged {
     Failure(u8, Option<u16>),
     /// Answer that was truncated.
     Truncated,
+    /// Message without a question. Whoever guesses port and ID can send it, so the query stays in
+    /// flight.
+    Hint(Hint),
     /// Possible answer that spells the question in other letters.
     Respelled,
     /// Possible answer without the cookie that earlier ones had.
@@ -135,6 +142,15 @@ pub enum Judged {
     NoEdns,
     /// Malformed or contradictory message.
     Malformed,
+}
+
+/// Meaning of a response without a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// The answer does not fit in a datagram.
+    Truncated,
+    /// The upstream has failed.
+    Failure,
 }
 
 /// Reason why a message is no response to a query.
@@ -160,15 +176,10 @@ pub fn judge(
     let flags = header.flags.get();
     let low = (flags & header::RCODE) as u8;
     let refuses_edns = manner.edns && matches!(low, rcode::FORMERR | rcode::NOTIMP);
-    if flags & header::QR != 0 && header.qdcount.get() == 0 && matches!(low, rcode::FORMERR | rcode::NOTIMP) {
-        // An upstream that did not understand the query may not repeat the question (RFC 6891
-        // section 7). An upstream that has sent cookies understands EDNS.
-        let knows_better = manner.cookie && upstream.cookies.as_ref().is_some_and(|jar| jar.is_full());
-        return Ok(match refuses_edns {
-            true if knows_better && !manner.stream => Judged::CookieMissing,
-            true => Judged::NoEdns,
-            false => Judged::Failure(low, None),
-        });
+    if flags & header::QR != 0 && header.qdcount.get() == 0 {
+        if let Some(judged) = judge_without_question(upstream, manner, flags) {
+            return Ok(judged);
+        }
     }
     let answer = match Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), upstream.trusted) {
         Err(ResponseError::Short | ResponseError::NotResponse) => return Err(Ignored::NotResponse),
@@ -176,11 +187,17 @@ pub fn judge(
         // A truncated response may end within a record, so this comes before the records are
         // checked.
         _ if flags & header::TC != 0 => return Ok(Judged::Truncated),
+        // The network may have cut it.
+        Err(ResponseError::Malformed) if !manner.stream && message.len() >= CUT_MIN => {
+            return Ok(Judged::Truncated);
+        }
         Err(ResponseError::Malformed) => return Ok(Judged::Malformed),
         Ok(answer) => answer,
     };
+    // Bytes behind the last record are no OPT record.
+    let has_opt = header.arcount.get() > answer.counts[2];
     let records = header::LEN + key.question().len();
-    let opt = Opt::parse(message, records + answer.wire.len());
+    let opt = Opt::parse(message, records + answer.wire.len()).filter(|_| has_opt);
     if let Some(jar) = upstream.cookies.as_ref().filter(|_| manner.cookie) {
         match jar.judge(opt.as_ref().and_then(|opt| opt.option(COOKIE))) {
             CookieVerdict::Fits => {}
@@ -217,6 +234,23 @@ pub fn judge(
     }
 }
 
+/// Judges a response that does not repeat the question; `None`: it says nothing.
+fn judge_without_question(upstream: &Upstream, manner: Manner, flags: u16) -> Option<Judged> {
+    let code = (flags & header::RCODE) as u8;
+    match code {
+        // An upstream that did not understand the query may not repeat the question (RFC 6891
+        // section 7). An upstream that has sent cookies understands EDNS.
+        rcode::FORMERR | rcode::NOTIMP if manner.edns => {
+            let knows_better = manner.cookie && upstream.cookies.as_ref().is_some_and(|jar| jar.is_full());
+            Some(if knows_better && !manner.stream { Judged::CookieMissing } else { Judged::NoEdns })
+        }
+        rcode::FORMERR | rcode::NOTIMP => Some(Judged::Failure(code, None)),
+        _ if manner.stream => (!is_answer(code)).then_some(Judged::Failure(code, None)),
+        _ if flags & header::TC != 0 => Some(Judged::Hint(Hint::Truncated)),
+        _ => (!is_answer(code)).then_some(Judged::Hint(Hint::Failure)),
+    }
+}
+
 /// Returns the answer to `key` in a message that was kept, and the alias at its end; `None`: it is
 /// no answer. `trusted`: its AD bit is believed. Otherwise it is trusted no more than a response of
 /// an upstream.
@@ -250,21 +284,21 @@ fn scrubbed(
     message: &[u8],
     answer: Answer,
 ) -> (Judged, bool) {
-    let Ok(mut decoded) = message::decode(message) else { return (Judged::Malformed, false) };
-    if is_referral(&decoded) {
+    let Some(mut parsed) = Message::parse(message, key) else { return (Judged::Malformed, false) };
+    if is_referral(&parsed) {
         return (Judged::Failure(rcode::SERVFAIL, answer.ede), false);
     }
-    let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut decoded, key.asked().dnssec_ok()) else {
+    let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut parsed, key.asked().dnssec_ok()) else {
         return (Judged::Malformed, false);
     };
     let alias = leads_to.filter(|_| answer.status.rcode() == rcode::NOERROR);
-    let alias = alias.and_then(|to| Alias::new(key, &to, decoded.metadata.authoritative));
+    let alias = alias.and_then(|to| Alias::new(key, &to, parsed.flags & header::AA != 0));
     if !changed && !respelled {
         return (Judged::Answer(answer, alias), false);
     }
-    // Names that repeat our random letters become pointers to the question, which has the client's
+    // Owners that repeat our random letters become pointers to the question, which has the client's
     // own.
-    let again = decoded.to_vec().ok().and_then(|message| {
+    let again = parsed.to_bytes().and_then(|message| {
         let now = rules.clock.secs();
         Answer::from_response(&message, key, &rules.ttl, now, trusted).ok()
     });
@@ -276,12 +310,12 @@ fn scrubbed(
 /// Whether a response is only a referral, as servers send that do not recurse. Without a SOA it
 /// does not say that there is no data (RFC 2308 section 2.2).
 fn is_referral(message: &Message) -> bool {
-    let has = |rtype| message.authorities.iter().any(|record| record.record_type() == rtype);
+    let has = |rtype| message.authorities.iter().any(|record| record.rtype == rtype);
     message.answers.is_empty()
-        && message.metadata.response_code == ResponseCode::NoError
-        && !message.metadata.authoritative
-        && has(RecordType::NS)
-        && !has(RecordType::SOA)
+        && message.rcode() == rcode::NOERROR
+        && message.flags & header::AA == 0
+        && has(rtype::NS)
+        && !has(rtype::SOA)
 }
 
 /// OPT record of an upstream.

@@ -4,14 +4,15 @@ pub mod alias;
 pub mod attempt;
 pub mod choice;
 mod cookie;
+mod edns;
 pub mod exchange;
 mod health;
-pub mod scrub;
 pub mod stream;
 pub mod turn;
 pub mod udp;
 
 use cookie::Jar;
+use edns::EdnsMemory;
 use hdrhistogram::Histogram;
 use health::{AnswerTimes, Health};
 use parking_lot::Mutex;
@@ -24,14 +25,12 @@ use rustix::io::Errno;
 use std::{
     io,
     net::SocketAddr,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 use stream::{HttpError, Streams};
 use udp::Sockets;
 
-/// Time for which an upstream that does not understand EDNS is asked without it.
-const WITHOUT_EDNS: Duration = Duration::from_secs(900);
 /// Number of answers with other letters in the question after which an upstream is no longer asked
 /// with random letters.
 const RESPELLED_MAX: u32 = 3;
@@ -77,6 +76,9 @@ counters! {
         cookie_renewed,
         /// Queries sent again without EDNS because the upstream does not understand it.
         without_edns,
+        /// Responses over UDP without a question, which only hint at truncation or a failure: the
+        /// next upstream, or this one over TCP, was asked at once.
+        hints,
         /// Queries sent to this upstream because another one took longer than usual (hedging).
         hedges,
         /// Queries sent for hedging whose answer came first.
@@ -210,8 +212,8 @@ pub struct Upstream {
     randomize_case: bool,
     /// Number of answers that spelled the question in other letters.
     respelled: AtomicU32,
-    /// Time until which it is asked without EDNS.
-    plain_until: AtomicU64,
+    /// Names that it answers only without EDNS.
+    pub(crate) edns: EdnsMemory,
 }
 
 impl Upstream {
@@ -238,7 +240,7 @@ impl Upstream {
             cookies: how.cookies.then(Jar::new),
             randomize_case: how.randomize_case,
             respelled: AtomicU32::new(0),
-            plain_until: AtomicU64::new(0),
+            edns: EdnsMemory::default(),
         }
     }
 
@@ -294,32 +296,11 @@ impl Upstream {
             );
         }
     }
-
-    /// Whether the upstream is asked with EDNS at `now`.
-    pub(crate) fn takes_edns(&self, now: Nanos) -> bool {
-        self.plain_until.load(Relaxed) <= now
-    }
-
-    /// Notes that the upstream answered a query without EDNS that it did not understand with EDNS.
-    pub(crate) fn chokes_on_edns(&self, now: Nanos) {
-        self.plain_until.store(now + WITHOUT_EDNS.as_nanos() as Nanos, Relaxed);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_chokes_on_edns_is_asked_with_it_again_after_a_quarter_of_an_hour() {
-        let text = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n";
-        let config = config::Config::parse(text, std::path::Path::new("")).unwrap();
-        let upstream = Upstream::new(&config.upstreams[0], &config.resolver, &Labels::default());
-        assert!(upstream.takes_edns(0));
-        upstream.chokes_on_edns(5);
-        let later = WITHOUT_EDNS.as_nanos() as Nanos + 5;
-        assert!(!upstream.takes_edns(5) && !upstream.takes_edns(later - 1) && upstream.takes_edns(later));
-    }
 
     #[test]
     fn what_we_lack_is_not_held_against_the_upstream() {

@@ -1,15 +1,12 @@
 //! Writes a verdict as the message that an upstream would have sent.
 
+use crate::message::Names;
 use ringdns_dataplane::dns::{
     header,
     key::{Asked, Key},
     rtype,
 };
 use ringdns_dnssec::{Record, Verdict};
-
-/// Offset in bytes from which compression pointers cannot reach (RFC 1035 section 4.1.4).
-const REACH: usize = 1 << 14;
-const POINTER: u16 = 0xc000;
 
 /// Writes the proven records as a response to a question, without proofs for clients that did not
 /// ask for them (RFC 4035 section 3.2.1). `None`: the response is too long.
@@ -28,70 +25,18 @@ pub fn message(key: &Key, verdict: &Verdict) -> Option<Vec<u8>> {
     message.extend_from_slice(key.question());
     let mut names = Names::of(asked.name());
     for record in answers.into_iter().chain(authorities) {
-        names.write(&record.owner, &mut message);
+        names.write_owner(&record.owner, &mut message);
         message.extend_from_slice(&record.rtype.to_be_bytes());
         message.extend_from_slice(&[0, 1]);
         message.extend_from_slice(&record.ttl.to_be_bytes());
-        message.extend_from_slice(&u16::try_from(record.rdata.len()).ok()?.to_be_bytes());
-        message.extend_from_slice(&record.rdata);
+        names.write_rdata(record.rtype, &record.rdata, &mut message)?;
     }
     (message.len() <= usize::from(u16::MAX)).then_some(message)
 }
 
 fn is_wanted(asked: &Asked<'_>, rtype: u16) -> bool {
-    const NSEC: u16 = 47;
-    const NSEC3: u16 = 50;
-    let is_proof = matches!(rtype, rtype::RRSIG | NSEC | NSEC3);
+    let is_proof = matches!(rtype, rtype::RRSIG | rtype::NSEC | rtype::NSEC3);
     asked.dnssec_ok() || !is_proof || rtype == asked.qtype() || asked.qtype() == rtype::ANY
-}
-
-/// Names in a message that later ones may point to.
-struct Names<'a> {
-    question: &'a [u8],
-    /// Owners and their parents that were written, with their places in the message.
-    written: Vec<(&'a [u8], u16)>,
-}
-
-impl<'a> Names<'a> {
-    fn of(question: &'a [u8]) -> Self {
-        Names { question, written: Vec::new() }
-    }
-
-    /// Returns the place of a name that was written before. The letters of the question are the
-    /// client's own.
-    fn find(&self, name: &[u8]) -> Option<u16> {
-        let at = self.question.len().checked_sub(name.len());
-        let in_question =
-            at.filter(|at| is_label(self.question, *at) && self.question[*at..].eq_ignore_ascii_case(name));
-        in_question
-            .map(|at| (header::LEN + at) as u16)
-            .or_else(|| self.written.iter().find(|(written, _)| *written == name).map(|(_, at)| *at))
-    }
-
-    fn write(&mut self, mut name: &'a [u8], to: &mut Vec<u8>) {
-        while let Some((len @ 1.., rest)) = name.split_first() {
-            if let Some(at) = self.find(name) {
-                return to.extend_from_slice(&(POINTER | at).to_be_bytes());
-            }
-            if to.len() < REACH {
-                self.written.push((name, to.len() as u16));
-            }
-            let (label, rest) = rest.split_at_checked(usize::from(*len)).unwrap_or((rest, &[]));
-            to.push(*len);
-            to.extend_from_slice(label);
-            name = rest;
-        }
-        to.push(0);
-    }
-}
-
-/// Whether a label of a name begins at `at`.
-fn is_label(name: &[u8], at: usize) -> bool {
-    let mut begin = 0;
-    while begin < at {
-        begin += 1 + usize::from(name[begin]);
-    }
-    begin == at
 }
 
 #[cfg(test)]

@@ -138,3 +138,21 @@ async fn no_word_against_edns_is_believed_without_the_cookie() {
     assert_eq!(ways(&log), [3, 1]);
     assert!(log.lock().iter().all(|seen| seen.edns), "{:?}", log.lock());
 }
+
+/// RFC 7873 section 5.3: a response with a wrong cookie is ignored, and a query after it may go
+/// without. Some routers repeat the first cookie that they saw.
+#[tokio::test(start_paused = true)]
+async fn the_last_try_goes_without_a_cookie_where_only_wrong_ones_come_back() {
+    let script = |seen: &Seen, query: &[u8]| {
+        Some(match &seen.cookie {
+            Some(_) => with_opt(a_record(query, 60), 0, &[&[0, 10, 0, 16][..], &[9; 16]].concat()),
+            None => a_record(query, 60),
+        })
+    };
+    let (fake, log) = playing(script).await;
+    let resolver = resolver(&[upstream(fake.address, Duration::from_millis(800))]);
+    assert_eq!(resolver.resolve(&key("a.example")).await.answer.ttl, 60);
+    let cookies: Vec<_> = log.lock().iter().map(|seen| seen.cookie.is_some()).collect();
+    assert_eq!(cookies, [true, true, false]);
+    assert_eq!(count(&resolver, "ignored_wrong_cookie"), 2);
+}

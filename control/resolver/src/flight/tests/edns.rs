@@ -23,7 +23,7 @@ fn refuse(query: &[u8], rcode: u8, how: Refusal) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn who_says_that_it_does_not_understand_edns_is_asked_without_and_that_is_remembered() {
+async fn a_name_that_is_not_understood_with_edns_is_asked_without() {
     for rcode in [FORMERR, NOTIMP] {
         for how in [Refusal::HeaderOnly, Refusal::WithQuestion, Refusal::WithOpt] {
             let script = move |seen: &Seen, query: &[u8]| {
@@ -34,7 +34,7 @@ async fn who_says_that_it_does_not_understand_edns_is_asked_without_and_that_is_
             let resolved = resolver.resolve(&key("a.example")).await;
             assert_eq!(resolved.answer.ttl, 60, "{rcode} {how:?}");
             // A client that asks for signatures gets the same, since there are none.
-            let resolved = resolver.resolve(&key_of("b.example", 1, true)).await;
+            let resolved = resolver.resolve(&key_of("a.example", 1, true)).await;
             assert_eq!((resolved.answer.ttl, resolved.answer.counts), (60, [1, 0, 0]), "{rcode} {how:?}");
             let edns: Vec<_> = log.lock().iter().map(|seen| seen.edns).collect();
             assert_eq!(edns, [true, false, false], "{rcode} {how:?}");
@@ -42,6 +42,36 @@ async fn who_says_that_it_does_not_understand_edns_is_asked_without_and_that_is_
             assert_eq!(count(&resolver, "failures"), 0, "{rcode} {how:?}");
         }
     }
+}
+
+/// RFC 6891 section 6.2.2: the trouble of one zone is no trouble of the upstream.
+#[tokio::test]
+async fn one_name_takes_edns_from_no_other() {
+    let script = |seen: &Seen, query: &[u8]| {
+        let bad = seen.is_for("bad.example") && seen.edns;
+        Some(if bad { refuse(query, FORMERR, Refusal::WithQuestion) } else { a_record(query, 60) })
+    };
+    let (fake, log) = playing(script).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    for name in ["a.example", "bad.example", "b.example", "c.net"] {
+        assert_eq!(resolver.resolve(&key(name)).await.answer.ttl, 60);
+    }
+    let edns: Vec<_> = log.lock().iter().map(|seen| seen.edns).collect();
+    assert_eq!(edns, [true, true, false, true, true]);
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_nothing_with_edns_is_asked_without() {
+    let script = |seen: &Seen, query: &[u8]| {
+        Some(if seen.edns { refuse(query, FORMERR, Refusal::WithQuestion) } else { a_record(query, 60) })
+    };
+    let (fake, log) = playing(script).await;
+    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    for name in ["a.example", "b.example", "c.example", "d.example", "e.example"] {
+        assert_eq!(resolver.resolve(&key(name)).await.answer.ttl, 60);
+    }
+    let edns: Vec<_> = log.lock().iter().map(|seen| seen.edns).collect();
+    assert_eq!(edns, [true, false, true, false, true, false, false, false]);
 }
 
 #[tokio::test]

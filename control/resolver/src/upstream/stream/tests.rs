@@ -39,7 +39,7 @@ fn key(name: &str) -> Key {
 async fn answer(upstream: &Arc<Upstream>, key: &Key) -> Result<Answer, AskError> {
     let ttl = TtlRules { min: 0, max: 86_400, negative_max: 3_600, stale: 0, ahead: 0 };
     let rules = JudgeRules { ttl, clock: Clock::start() };
-    match ask(upstream, key, &rules, Manner::over_stream(upstream, rules.clock)).await? {
+    match ask(upstream, key, &rules, Manner::over_stream(upstream, key, rules.clock)).await? {
         Judged::Answer(answer, _) => Ok(answer),
         judged => panic!("{judged:?}"),
     }

@@ -24,7 +24,7 @@
 
 mod mmsg;
 
-use crate::upstream::{AskError, Upstream, attempt::Attempt, turn::Turn};
+use crate::upstream::{AskError, Upstream, attempt::Attempt, exchange::Judged, turn::Turn};
 use mmsg::{Outbox, Receiver};
 use parking_lot::Mutex;
 use rand::Rng;
@@ -283,6 +283,15 @@ impl UpstreamSocket {
                 match state.waiting.iter().position(|waiting| waiting.id == id) {
                     None => &counters.ignored_wrong_id,
                     Some(at) => match state.waiting[at].attempt.judge(datagram) {
+                        Ok(Judged::Hint(hint)) => {
+                            counters.hints.inc();
+                            let hinted = state.waiting[at].attempt.hinted();
+                            drop(state);
+                            if let Some((inquiry, number)) = hinted {
+                                inquiry.follow(number, hint, Instant::now(), turn);
+                            }
+                            return;
+                        }
                         Ok(said) => {
                             let attempt = state.waiting.swap_remove(at).attempt;
                             drop(state);
