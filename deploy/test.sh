@@ -72,16 +72,9 @@ step_ebpf() {
     ebpf/build.sh --check
 }
 
-# One test at a time: rates and latencies are compared, so a lab needs the machine for itself. The whole workspace is
-# selected, as in step_build: with other features, the same crates would be built once more.
+# One test at a time: rates and latencies are compared, so a lab needs the machine for itself.
 step_lab() {
-    local path tests=()
-    for path in tests/tests/*.rs tests/tests/*/main.rs; do
-        path=${path#tests/tests/}
-        path=${path%/main.rs}
-        tests+=(--test "${path%.rs}")
-    done
-    cargo test --locked --release --workspace "${tests[@]}" --no-fail-fast -- --test-threads=1
+    cargo test --locked --release --package ringdns-tests --no-fail-fast -- --test-threads=1
 }
 
 # Kernels and NIC drivers in virtual machines: the short form, unless options ask for more. See docs/testing.md.

@@ -24,6 +24,8 @@ pub mod rcode {
     pub const NOTIMP: u8 = 4;
     /// The server refuses to answer.
     pub const REFUSED: u8 = 5;
+    /// The name that a DNAME makes is too long (RFC 6672 section 2.2).
+    pub const YXDOMAIN: u8 = 6;
     /// The EDNS version is not supported (RFC 6891). The upper bits go into the OPT record, as for
     /// every code above 15.
     pub const BADVERS: u16 = 16;

@@ -7,7 +7,7 @@
 //! and the addresses of names that these mention.
 
 use super::{Message, Record};
-use ringdns_dataplane::dns::rtype;
+use ringdns_dataplane::dns::{rcode, rtype};
 use ringdns_dnssec::{NAME_MAX, Name};
 use std::collections::{HashMap, HashSet};
 
@@ -126,7 +126,8 @@ impl AliasChain {
             let makers = answers.iter().filter(is_maker);
             chain.makers.extend(makers.clone().map(|maker| (maker.owner.clone(), place)));
             let closest = makers.max_by_key(|maker| maker.owner.as_wire().len());
-            let made = closest.filter(|_| alias.is_none() && qtype != rtype::ANY);
+            let may_be_made = alias.is_none() && qtype != rtype::ANY && message.rcode() != rcode::YXDOMAIN;
+            let made = closest.filter(|_| may_be_made);
             let made = made.and_then(|dname| made_by(dname, &last));
             let target = alias.or_else(|| made.as_ref().and_then(|made| made.name_at(0)));
             chain.made.extend(made);
