@@ -5,7 +5,7 @@
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
     compare, differential, faults, fleet, flood, gate, instructions, micro, model, nic, ramp, responder, run,
-    suite, upstream,
+    upstream,
 };
 
 #[derive(Debug, Parser)]
@@ -30,7 +30,6 @@ enum Command {
     Model(model::Args),
     Nic(nic::Args),
     Ramp(Box<ramp::Args>),
-    Report(suite::Args),
     Responder(responder::Args),
     Run(Box<run::Args>),
     Upstream(Box<upstream::Args>),
@@ -49,7 +48,6 @@ fn main() -> anyhow::Result<()> {
         Command::Model(args) => model::run(&args),
         Command::Nic(args) => nic::run(&args),
         Command::Ramp(args) => ramp::run(&args),
-        Command::Report(args) => suite::run(&args),
         Command::Responder(args) => responder::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),

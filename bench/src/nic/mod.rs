@@ -13,7 +13,7 @@ mod setting;
 mod subject;
 mod trial;
 
-use crate::{built, suite::Setup};
+use crate::{built, setup::Setup};
 use anyhow::{Context, Result, bail, ensure};
 use facts::{Host, Nic};
 use load::{Peer, Port};

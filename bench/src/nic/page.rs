@@ -12,7 +12,7 @@ use crate::{
     output,
     plot::{Bar, bars},
     report::group,
-    suite::Setup,
+    setup::Setup,
 };
 use anyhow::{Context, Result};
 use serde::Serialize;
