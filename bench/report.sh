@@ -41,7 +41,7 @@ set_command() {
     fleet) command=("$ringbench" fleet "${fleet[@]}" "${results[@]}" "${plots[@]}") ;;
     more-names) command=("$ringbench" compare --measure saturation --names 130000 "${some[@]}" "${compare[@]}"
         "${results[@]}" "${tables[@]}") ;;
-    model) command=("$ringbench" model --gate "$out/gate.json" --micro "$out/micro.json"
+    model) command=(bench/model.py --gate "$out/gate.json" --micro "$out/micro.json"
         --compare "10000=$out/saturation.json" --compare "130000=$out/more-names.json") ;;
     *) command=("$ringbench" compare --measure "$1" "${compare[@]}" ${short:+"${some[@]}" --only=unbound}
         "${results[@]}" "${tables[@]}" "${plots[@]}") ;;

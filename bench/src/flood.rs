@@ -60,7 +60,7 @@ pub struct Args {
 }
 
 /// Hit ratio of the popular names, in percent.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Outcome {
     /// Hit ratio over the time of the flood, simulated without it.
     pub without: f64,

@@ -53,7 +53,7 @@ struct Baseline {
 }
 
 /// Counts of a case.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// Name of the case.
     pub case: String,

@@ -20,7 +20,6 @@ pub mod machine;
 pub mod micro;
 pub mod mix;
 pub mod mmsg;
-pub mod model;
 pub mod names;
 pub mod nic;
 pub mod output;

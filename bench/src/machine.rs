@@ -1,11 +1,11 @@
 //! Machine that figures were measured on.
 
 use rustix::system::{sysinfo, uname};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{fmt, fs, path::Path, thread};
 
 /// Properties of the machine that figures depend on, as far as Linux tells them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Machine {
     /// Model of the processor.
     pub processor: String,
@@ -24,7 +24,7 @@ pub struct Machine {
 }
 
 /// Cache of the processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct CacheSize {
     /// Level of the cache, 1 for the nearest.
     pub level: u8,

@@ -4,7 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
-    compare, differential, faults, fleet, flood, gate, instructions, micro, model, nic, ramp, responder, run,
+    compare, differential, faults, fleet, flood, gate, instructions, micro, nic, ramp, responder, run,
     upstream,
 };
 
@@ -27,7 +27,6 @@ enum Command {
     #[command(hide = true)]
     Instructions(instructions::Args),
     Micro(micro::Args),
-    Model(model::Args),
     Nic(nic::Args),
     Ramp(Box<ramp::Args>),
     Responder(responder::Args),
@@ -45,7 +44,6 @@ fn main() -> anyhow::Result<()> {
         Command::Gate(args) => gate::run(&args),
         Command::Instructions(args) => instructions::main(&args),
         Command::Micro(args) => micro::run(&args),
-        Command::Model(args) => model::run(&args),
         Command::Nic(args) => nic::run(&args),
         Command::Ramp(args) => ramp::run(&args),
         Command::Responder(args) => responder::run(&args),

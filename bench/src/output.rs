@@ -1,7 +1,7 @@
 //! Results in files: JSON and plots.
 
 use anyhow::{Context, Result};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use std::{fs, path::Path};
 
 /// Writes `results` as JSON to `path`, if there is one.
@@ -9,13 +9,6 @@ pub fn json(path: Option<&Path>, results: &impl Serialize) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let text = serde_json::to_string_pretty(results)? + "\n";
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Reads a file that [`json`] wrote.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text)
-        .with_context(|| format!("{} was written by another version or command", path.display()))
 }
 
 /// Writes plots, each under its file name, into `folder`, if there is one.

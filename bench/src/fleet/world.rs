@@ -14,11 +14,11 @@ use ringdns_dataplane::{
     dns::{answer::Answer, query::Query},
 };
 use ringdns_resolver::host::{Found, HostTier};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::sync::Arc;
 
 /// Choice of the worker that holds the answer to a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
     /// Worker that the NIC gave the query to: each has its own copy of the answers that its clients
@@ -29,7 +29,7 @@ pub enum Scheme {
 }
 
 /// Fleet to simulate.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Fleet {
     /// Number of hosts.
     pub appliances: usize,
@@ -44,7 +44,7 @@ pub struct Fleet {
 }
 
 /// Load on the fleet.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Load {
     /// Exponent of Zipf's law.
     pub zipf: f64,
@@ -65,7 +65,7 @@ pub struct Load {
 }
 
 /// Shares of the answers by source, and occupancy of the caches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Outcome {
     /// Percent of the queries that a worker cache answered.
     pub core: f64,

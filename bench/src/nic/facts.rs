@@ -2,7 +2,7 @@
 
 use super::ethtool::{self, Bounded, Channels, Driver, Feature, Rings, Rss};
 use crate::machine::Machine;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -22,7 +22,7 @@ const FEATURES: [&str; 8] = [
 ];
 
 /// Interface and its hardware. Holds no MAC or IP address.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Nic {
     /// Name of the interface.
     pub interface: String,
@@ -65,7 +65,7 @@ pub struct Nic {
 }
 
 /// Interrupt of the NIC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interrupt {
     /// Number of the interrupt.
     pub number: u32,
@@ -76,7 +76,7 @@ pub struct Interrupt {
 }
 
 /// Host of the NIC.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Host {
     /// Processor, memory, kernel, load.
     pub machine: Machine,
@@ -95,7 +95,7 @@ pub struct Host {
 }
 
 /// Reserved huge pages of the default size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HugePages {
     /// Number of reserved pages.
     pub total: u64,
