@@ -3,6 +3,7 @@
 use crate::{
     names::Questions,
     query::{QUERY_MAX, Template},
+    run::source::drawn,
     stage::{self, HASH_SEEDS, RULES},
     zipf::{Draw, scatter},
 };
@@ -123,23 +124,15 @@ impl Traffic {
 impl Fleet {
     /// Returns the appliance and worker that the network and the NIC assign to a flow.
     pub fn place(&self, flow: u32) -> (usize, usize) {
-        let hash = mix(u64::from(flow));
-        (part(hash, self.appliances), part(mix(hash), self.workers))
+        // Stands in for the hashes of switch and NIC.
+        let hash = drawn(u64::from(flow), 0);
+        (part(hash, self.appliances), part(drawn(hash, 0), self.workers))
     }
 
     /// Returns the worker that a name belongs to.
     fn shard(&self, hash: u64) -> usize {
-        part(mix(hash), self.workers)
+        part(drawn(hash, 0), self.workers)
     }
-}
-
-/// Finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): stands in for the hashes of switch
-/// and NIC.
-fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
 }
 
 fn part(hash: u64, parts: usize) -> usize {
