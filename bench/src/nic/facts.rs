@@ -2,6 +2,7 @@
 
 use super::ethtool::{self, Bounded, Channels, Driver, Feature, Rings, Rss};
 use crate::machine::Machine;
+use procfs::{Current, Meminfo};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -228,18 +229,12 @@ impl Host {
 impl HugePages {
     /// Reads `/proc/meminfo`.
     pub fn read() -> Self {
-        HugePages::parse(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
-    }
-
-    fn parse(meminfo: &str) -> Self {
-        let value = |name: &str| {
-            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
-        };
+        let memory = Meminfo::current().ok();
+        let of = |field: fn(&Meminfo) -> Option<u64>| memory.as_ref().and_then(field).unwrap_or(0);
         HugePages {
-            total: value("HugePages_Total"),
-            free: value("HugePages_Free"),
-            kibibytes: value("Hugepagesize"),
+            total: of(|memory| memory.hugepages_total),
+            free: of(|memory| memory.hugepages_free),
+            kibibytes: of(|memory| memory.hugepagesize) / 1024,
         }
     }
 }
@@ -402,12 +397,6 @@ mod tests {
         let found: Vec<_> = found.iter().map(|i| (i.number, i.name.as_str(), i.cores.as_str())).collect();
         assert_eq!(found, expected);
         assert!(interrupts(&root.path().join("none"), &proc).is_empty());
-    }
-
-    #[test]
-    fn huge_pages_are_read_from_meminfo() {
-        let text = "MemTotal: 1 kB\nHugePages_Total:      64\nHugePages_Free:       60\nHugepagesize:       2048 kB\n";
-        assert_eq!(HugePages::parse(text), HugePages { total: 64, free: 60, kibibytes: 2048 });
     }
 
     #[test]
