@@ -211,19 +211,11 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
 
     #[test]
     fn what_is_asked_often_survives_a_flood() {
-        let options =
-            ["test", "--names=5000", "--cache-bytes=400000", "--rate=2000", "--settle=9", "--seconds=3"];
-        let outcome = simulate(&Cli::parse_from(options).args).unwrap();
+        let options = ["--names=5000", "--cache-bytes=400000", "--rate=2000", "--settle=9", "--seconds=3"];
+        let outcome = simulate(&crate::options::parse(&options).unwrap()).unwrap();
         assert!(
             (50.0..99.5).contains(&outcome.without),
             "the cache must be too small for all names: {outcome:?}"

@@ -1,7 +1,7 @@
 //! Effect of a flood of random names on all other queries.
 
 use super::{
-    bout::{Bout, Turn},
+    bout::{Bout, Rounds, Turn},
     sample::Load,
     section::{Section, micros},
     server::Kind,
@@ -67,9 +67,12 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
             Ok(course)
         },
     )?;
+    section(bout, rounds, &found)
+}
 
+fn section(bout: &Bout<'_>, rounds: u16, found: &Rounds<Course>) -> Result<Section> {
     let (mut rows, mut raw, mut plotted) = (Vec::new(), Map::new(), Vec::new());
-    for (index, courses) in &found {
+    for (index, courses) in found {
         let contestant = &bout.contestants[*index].description;
         let middle = |figure: &dyn Fn(&Course) -> f64| Summary::of(courses.iter().map(figure));
         let Some(flood) = middle(&|course| course.flood_answers_per_second) else { continue };
@@ -120,7 +123,7 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
         rows,
         remarks: bout.take_remarks(),
         raw: Value::Object(raw),
-        plots: vec![("flood".into(), bars("Hits answered during a flood", "answers/s", &plotted)?)],
+        plots: vec![("flood.svg", bars("Hits answered during a flood", "answers/s", &plotted)?)],
         seconds: 0.0,
     })
 }

@@ -173,7 +173,7 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, found: &Rounds<Vec<Point>
         rows,
         remarks,
         raw: Value::Object(raw),
-        plots: vec![("hits".into(), lines("Highest rate with at most 1 % lost", x, y, &series)?)],
+        plots: vec![("hits.svg", lines("Highest rate with at most 1 % lost", x, y, &series)?)],
         seconds: 0.0,
     })
 }

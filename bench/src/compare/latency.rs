@@ -136,7 +136,7 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, pairs: &[Vec<Pair>]) -> R
         rows,
         remarks: bout.take_remarks(),
         raw: Value::Object(raw),
-        plots: vec![("latency".into(), bars("p99 at half of each server's own maximum", "µs", &plotted)?)],
+        plots: vec![("latency.svg", bars("p99 at half of each server's own maximum", "µs", &plotted)?)],
         seconds: 0.0,
     })
 }

@@ -140,7 +140,7 @@ impl Results {
         Some([rate, cpu])
     }
 
-    fn plots(&self, bout: &Bout<'_>) -> Result<Vec<(String, String)>> {
+    fn plots(&self, bout: &Bout<'_>) -> Result<Vec<(&'static str, String)>> {
         let bars_of = |figures: &[Option<Summary>]| -> Vec<Bar> {
             let of = |(index, summary): (usize, &Option<Summary>)| {
                 summary.map(|s| bar(&bout.contestants[index].description.title, s, 1.0))
@@ -148,8 +148,8 @@ impl Results {
             figures.iter().enumerate().filter_map(of).collect()
         };
         Ok(vec![
-            ("saturation".into(), bars("Saturation, 100 % hits", "answers/s", &bars_of(&self.rate))?),
-            ("cpu".into(), bars("Processor time an answer, 100 % hits", "ns", &bars_of(&self.cpu))?),
+            ("saturation.svg", bars("Saturation, 100 % hits", "answers/s", &bars_of(&self.rate))?),
+            ("cpu.svg", bars("Processor time an answer, 100 % hits", "ns", &bars_of(&self.cpu))?),
         ])
     }
 }

@@ -22,8 +22,8 @@ pub struct Section {
     pub remarks: Vec<String>,
     /// Every figure of every round.
     pub raw: Value,
-    /// Plots: file name without suffix, and SVG.
-    pub plots: Vec<(String, String)>,
+    /// Plots: file name, and SVG.
+    pub plots: Vec<(&'static str, String)>,
     /// Duration of the measure, in seconds.
     pub seconds: f64,
 }

@@ -2,12 +2,13 @@
 
 use super::{SERVER_CORE, memory_folder};
 use crate::{
-    lab::{Lab, SERVER, SERVER_INTERFACE, Server, Side},
+    lab::{SERVER, SERVER_INTERFACE, Server, on_core},
     names::{Questions, SUFFIX},
-    synthetic,
+    output, synthetic,
 };
 use anyhow::{Context, Result, bail, ensure};
 use hickory_proto::rr::RecordType;
+use ringdns_testkit::Lab;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -224,12 +225,11 @@ impl Contestant {
         let places = Places::new(address, programs, folder.path(), &records);
         for (name, text) in files {
             let path = folder.path().join(name);
-            fs::write(&path, places.fill(text)?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            output::text(Some(&path), &places.fill(text)?)?;
         }
         let program = places.fill(program)?;
         let path = which(&program).with_context(|| format!("{program} is gone"))?;
-        let mut command = lab.command(Side::Server, SERVER_CORE, "nice");
+        let mut command = on_core(lab.server(), SERVER_CORE, "nice");
         command.args(["-n", &nice.to_string()]).arg(path);
         for argument in arguments {
             command.arg(places.fill(argument)?);

@@ -1,5 +1,6 @@
 //! Record of the changes to the machine, and their undoing.
 
+use crate::output;
 use anyhow::{Context, Result, ensure};
 use std::{
     fmt, fs,
@@ -29,9 +30,7 @@ impl fmt::Display for Undo {
 impl Undo {
     fn perform(&self) -> Result<()> {
         match self {
-            Undo::Write { path, text } => {
-                fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-            }
+            Undo::Write { path, text } => output::text(Some(path), text),
             Undo::Run(words) => run(&words.iter().map(String::as_str).collect::<Vec<_>>()),
         }
     }

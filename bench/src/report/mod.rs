@@ -1,7 +1,5 @@
-//! Report of a run: as text, as JSON (DNS-OARC's dns-metrics), as plots, and as a percentile file
-//! for hdrhistogram's plotters.
+//! Report of a run: as text, as JSON (DNS-OARC's dns-metrics), and as plots.
 
-mod hgrm;
 mod metrics;
 mod plots;
 pub mod series;
@@ -10,14 +8,10 @@ use crate::{
     report::series::Interval,
     tally::{Class, Tally},
 };
-use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::{
     fmt,
-    fs::File,
-    io::{BufWriter, Write},
-    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -91,17 +85,6 @@ impl Report {
         self.traffic.map_or_else(mean, |traffic| traffic.answers_per_second)
     }
 
-    /// Writes the latencies of the list's names, in microseconds, as HdrHistogram's percentile output.
-    pub fn write_hgrm(&self, path: &Path) -> Result<()> {
-        let latency = self.tally.names.latency()?;
-        let write = || -> std::io::Result<()> {
-            let mut file = BufWriter::new(File::create(path)?);
-            hgrm::write(&latency, &mut file)?;
-            file.flush()
-        };
-        write().with_context(|| format!("cannot write the histogram {}", path.display()))
-    }
-
     /// Returns the classes that have queries, with their names.
     fn classes(&self) -> impl Iterator<Item = (&'static str, &Class)> {
         // The program in the kernel does not tell the classes apart.
@@ -131,7 +114,7 @@ impl Report {
 }
 
 /// Returns the name that dig prints.
-fn rcode_name(rcode: usize) -> String {
+pub fn rcode_name(rcode: usize) -> String {
     match rcode {
         0 => "NOERROR".into(),
         1 => "FORMERR".into(),
@@ -139,6 +122,7 @@ fn rcode_name(rcode: usize) -> String {
         3 => "NXDOMAIN".into(),
         4 => "NOTIMP".into(),
         5 => "REFUSED".into(),
+        16 => "BADVERS".into(),
         other => format!("RCODE{other}"),
     }
 }
