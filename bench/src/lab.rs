@@ -10,7 +10,7 @@ use rustix::{
 use std::{
     ffi::OsStr,
     fs::File,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     os::{fd::AsFd, unix::fs::FileExt},
     path::Path,
     process::{Child, Command},
@@ -49,6 +49,29 @@ pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> Result<T> + Send)
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// Asks `server` until it answers. An error of `check` ends the wait.
+pub fn await_answer(
+    server: SocketAddr,
+    patience: Duration,
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    // Any message will do: a server answers what it takes for no query, or answers the next query.
+    const QUERY: &[u8] = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x05ready\x02rb\x07example\0\0\x01\0\x01";
+    let deadline = Instant::now() + patience;
+    let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    while Instant::now() < deadline {
+        check()?;
+        // Sending may fail while the link is down.
+        if socket.send_to(QUERY, server).is_err() {
+            thread::sleep(Duration::from_millis(20));
+        } else if socket.recv(&mut [0; 512]).is_ok() {
+            return Ok(());
+        }
+    }
+    bail!("nothing answers on {server} within {patience:?}: is there a link to it?")
 }
 
 /// Time within which a process must end after SIGTERM.
@@ -184,7 +207,7 @@ mod tests {
         command.args(["-c", "echo ready; while :; do :; done"]);
         let server = Server::start("sh", command).unwrap();
         let deadline = Instant::now() + PATIENCE;
-        while server.usage().unwrap().ran.is_zero() && Instant::now() < deadline {
+        while server.said().is_empty() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
         assert!(server.usage().unwrap().ran > Duration::ZERO);

@@ -6,12 +6,12 @@ use super::{
     server::{Contestant, Kind, Programs, Running, UPSTREAM},
 };
 use crate::{
-    lab::{CLIENT_INTERFACE, SERVER, SERVER_INTERFACE, Server, on_core},
+    lab::{CLIENT_INTERFACE, SERVER, SERVER_INTERFACE, Server, await_answer, on_core},
     names::{Questions, SUFFIX},
     options, priority,
     run::{self, Plan, udp},
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use ringdns_testkit::Lab;
 use serde_json::Value;
 use std::{
@@ -193,22 +193,11 @@ impl<'a> Bout<'a> {
     }
 
     fn wait_until_it_answers(&self, server: &mut Server) -> Result<()> {
-        let deadline = Instant::now() + START;
-        // Any message will do: a server answers what it takes for no query, or answers the next
-        // query.
-        let query = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x05ready\x02rb\x07example\0\0\x01\0\x01";
         self.lab.client().enter(|| {
-            let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
-            socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-            while Instant::now() < deadline {
+            await_answer(SERVER, START, || {
                 ensure!(!self.stop.load(Relaxed), "interrupted");
-                server.check()?;
-                socket.send_to(query, SERVER).context("cannot send to the server")?;
-                if socket.recv(&mut [0; 512]).is_ok() {
-                    return Ok(());
-                }
-            }
-            bail!("nothing answers on {SERVER} within {START:?}")
+                server.check()
+            })
         })
     }
 

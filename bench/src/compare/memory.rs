@@ -36,6 +36,10 @@ struct Growth {
     filled: Vec<Filled>,
 }
 
+/// Head of the table.
+const HEAD: &str = "server | empty, MiB | 100 k names, MiB | bytes a name | names/s | 1 M names, MiB | \
+    bytes a name | names/s";
+
 /// Measures all caches.
 pub fn measure(bout: &Bout<'_>) -> Result<Section> {
     let rounds = bout.args.rounds.unwrap_or(1);
@@ -95,16 +99,6 @@ fn section(bout: &Bout<'_>, found: &Rounds<Growth>) -> Result<Section> {
         rows.push(row);
         raw.insert(contestant.name.clone(), json!({ "rounds": rounds }));
     }
-    let head = [
-        "server",
-        "empty, MiB",
-        "100 k names, MiB",
-        "bytes a name",
-        "names/s",
-        "1 M names, MiB",
-        "bytes a name",
-        "names/s",
-    ];
     Ok(Section {
         name: "memory",
         title: "Memory of 100 thousand and a million names".into(),
@@ -112,7 +106,7 @@ fn section(bout: &Bout<'_>, found: &Rounds<Growth>) -> Result<Section> {
                the size at the start. Names/s: rate of filling, each name asked once over kernel sockets, 400 \
                in flight; the names of the second column that had been asked for in the first are hits."
             .into(),
-        head: head.map(String::from).to_vec(),
+        head: HEAD,
         rows,
         remarks: bout.take_remarks(),
         raw: Value::Object(raw),

@@ -16,10 +16,9 @@ mod saturation;
 pub(crate) mod search;
 pub(crate) mod section;
 pub(crate) mod server;
-mod setting;
 pub(crate) mod stats;
 
-use crate::{output, stop};
+use crate::{output, put_back::PutBack, stop};
 use anyhow::{Context, Result, ensure};
 use bout::Bout;
 use clap::ValueEnum;
@@ -28,7 +27,6 @@ use ringdns_testkit::Lab;
 use section::Section;
 use serde_json::{Map, Value, json};
 use server::{Contestant, Description, Programs};
-use setting::Setting;
 use std::{
     env,
     fmt::Write,
@@ -122,10 +120,15 @@ pub fn run(args: &Args) -> Result<()> {
     ensure!(!contestants.is_empty(), "none of the servers is installed: run deploy/setup.sh bench");
     let conditions = Conditions::of(args);
     eprintln!("{conditions}");
-    let _priority = (args.nice != 0).then(|| Setting::session_priority(args.nice));
-    let buffer = Setting::receive_buffer(RECEIVE_BUFFER);
-
-    if buffer.is_none() {
+    let mut put_back = PutBack::default();
+    // Where the kernel divides the processor by session, the niceness of a process counts within its
+    // session only. A kernel that does not has no such file.
+    if args.nice != 0 {
+        let _ = put_back.write(Path::new("/proc/self/autogroup"), &args.nice.to_string());
+    }
+    // Some servers have a setting for the receive buffer and others have none, so all get the same.
+    let buffer = put_back.write(Path::new("/proc/sys/net/core/rmem_default"), &RECEIVE_BUFFER.to_string());
+    if buffer.is_err() {
         skipped.push("Servers without a setting for the receive buffer had the kernel's default (net.core.rmem_default)".into());
     }
 
@@ -223,16 +226,7 @@ impl Report<'_> {
             });
             (description.name.clone(), value)
         });
-        let sections = self.sections.iter().map(|section| {
-            let value = json!({
-                "title": section.title,
-                "note": section.note,
-                "remarks": section.remarks,
-                "seconds": section.seconds,
-                "servers": section.raw,
-            });
-            (section.name.to_owned(), value)
-        });
+        let sections = self.sections.iter().map(|section| (section.name.to_owned(), json!(section)));
         json!({
             "when": self.conditions.when,
             "conditions": self.conditions.to_string(),

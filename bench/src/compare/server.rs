@@ -158,15 +158,19 @@ impl Programs {
     /// Finds `ringdnsd` beside this program, unless a path is given.
     pub fn find(ringdnsd: Option<PathBuf>) -> Result<Self> {
         let ringbench = env::current_exe().context("cannot find this program's own file")?;
-        let ringdnsd = ringdnsd.unwrap_or_else(|| ringbench.with_file_name("ringdnsd"));
-        ensure!(
-            ringdnsd.exists(),
-            "there is no {}: build it with the same profile (cargo build --package ringdns-daemon --package ringdns-ctl), or say where it is \
-             (--ringdnsd)",
-            ringdnsd.display()
-        );
+        let ringdnsd = there(ringdnsd.unwrap_or_else(|| ringbench.with_file_name("ringdnsd")))?;
         Ok(Programs { ringbench, ringdnsd })
     }
+}
+
+/// Returns the path of a program of this project. Fails if it is not there.
+pub(crate) fn there(path: PathBuf) -> Result<PathBuf> {
+    ensure!(
+        path.exists(),
+        "there is no {}: build it with the same profile (cargo build --package ringdns-daemon --package ringdns-ctl), or put it there",
+        path.display()
+    );
+    Ok(path)
 }
 
 /// Server that is installed here.

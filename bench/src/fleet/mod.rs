@@ -4,7 +4,7 @@
 //! Only time, the NIC's choice of a queue and the upstream are simulated.
 
 mod table;
-pub mod world;
+mod world;
 
 use crate::{
     names::{Questions, SUFFIX},

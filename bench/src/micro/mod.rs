@@ -1,6 +1,6 @@
 //! `ringbench micro`: cost of a hit as the cache outgrows the processor's caches.
 
-pub mod chase;
+mod chase;
 
 use crate::{
     machine::{Machine, binary},

@@ -8,8 +8,10 @@ use crate::{
     report::series::Interval,
     tally::{Class, Tally},
 };
+use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use serde_json::Value;
 use std::{
     fmt,
     time::{Duration, SystemTime},
@@ -111,6 +113,12 @@ impl Report {
         let counted = self.tally.rcodes.iter().enumerate().filter(|(_, count)| **count > 0);
         counted.map(|(rcode, count)| (rcode_name(rcode), *count))
     }
+}
+
+/// Returns a figure of a report as JSON, by its pointer.
+pub fn figure(report: &Value, pointer: &str) -> Result<f64> {
+    let figure = report.pointer(pointer).and_then(Value::as_f64);
+    figure.with_context(|| format!("the generator's report lacks {pointer}"))
 }
 
 /// Returns the name that dig prints.

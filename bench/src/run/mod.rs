@@ -2,13 +2,13 @@
 
 mod flight;
 mod lane;
-pub mod replay;
-pub mod rings;
-pub mod source;
-pub mod stream;
-pub mod udp;
-pub mod wire;
-pub mod xdp;
+pub(crate) mod replay;
+mod rings;
+pub(crate) mod source;
+mod stream;
+pub(crate) mod udp;
+mod wire;
+pub(crate) mod xdp;
 
 use crate::{
     mix::{Order, Popularity, Types},

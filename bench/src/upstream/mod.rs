@@ -4,9 +4,9 @@
 mod answer;
 mod tcp;
 mod udp;
-pub mod world;
+pub(crate) mod world;
 
-pub use answer::{Answerer, Behaviour, datagram_limit};
+pub(crate) use answer::{Answerer, datagram_limit};
 
 use crate::stop;
 use anyhow::{Context, Result};

@@ -6,7 +6,7 @@ use procfs::{
     FromRead,
     net::{DeviceStatus, InterfaceDeviceStatus},
 };
-use serde::Deserialize;
+use serde_json::Value;
 use std::{
     net::IpAddr,
     process::Command,
@@ -76,29 +76,16 @@ impl Device {
     }
 
     /// Returns the MAC address of a neighbour, from the kernel's table.
-    pub fn neighbour(&self, ip: IpAddr) -> Result<[u8; 6]> {
-        #[derive(Deserialize)]
-        struct Entry {
-            lladdr: Option<String>,
-        }
-        let output = Command::new("ip")
-            .args(["-json", "neighbour", "show", "to", &ip.to_string(), "dev", &self.name])
-            .output()
-            .context("cannot run `ip`: install iproute2, or give --server-mac")?;
-        ensure!(
-            output.status.success(),
-            "`ip neighbour` failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let entries: Vec<Entry> = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let known = entries.into_iter().find_map(|entry| entry.lladdr);
+    pub fn neighbour(&self, ip_address: IpAddr) -> Result<[u8; 6]> {
+        let table = ip(&["neighbour", "show", "to", &ip_address.to_string(), "dev", &self.name])?;
+        let known = table.as_array().into_iter().flatten().find_map(|entry| entry["lladdr"].as_str());
         let known = known.with_context(|| {
             format!(
-                "the kernel does not know the MAC address of {ip} on {}: ping it first, or give --server-mac",
+                "the kernel does not know the MAC address of {ip_address} on {}: ping it first, or give --server-mac",
                 self.name
             )
         })?;
-        parse_mac(&known).map_err(anyhow::Error::msg)
+        parse_mac(known).map_err(anyhow::Error::msg)
     }
 
     /// Waits until the interface has a link: some drivers take it down for seconds when an XDP program comes or goes.
@@ -130,6 +117,20 @@ impl Device {
             all.0.get(&self.name).with_context(|| format!("{FILE} does not list {}", self.name))?;
         Ok(Counters { rx_packets: *recv_packets, tx_packets: *sent_packets, rx_bytes: *recv_bytes })
     }
+}
+
+/// Runs `ip -json`, and returns its output.
+pub fn ip(arguments: &[&str]) -> Result<Value> {
+    let output = Command::new("ip").arg("-json").args(arguments).output();
+    let output = output.context("cannot run `ip`: install iproute2")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`ip {}` failed: {}", arguments.join(" "), said.trim());
+    // `ip -json` prints an empty list as nothing at all.
+    if output.stdout.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Array(Vec::new()));
+    }
+    serde_json::from_slice(&output.stdout)
+        .context("the output of `ip -json` is not JSON: is it iproute2's `ip`?")
 }
 
 /// Whether an address works without a zone, which link-local addresses need.
