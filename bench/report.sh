@@ -62,6 +62,7 @@ for part in "${parts[@]}"; do
     # After SIGINT, a part has time to take its lab down.
     timeout --foreground --signal=INT --kill-after=20 "${LIMIT[$part]}" "${command[@]}" \
         >"$out/$part.txt" 2>"$out/$part.log" || { failed+=("$part"); tail -n 5 "$out/$part.log" >&2; }
+    [[ -s $out/$part.log ]] || rm "$out/$part.log"
     command[0]=${command[0]##*/}
     echo "${command[*]//"$out"/DIR}" >"$out/$part.command"
     echo "$part: $((SECONDS - began)) s"
