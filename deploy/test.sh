@@ -38,7 +38,7 @@ step_setup() {
 }
 
 step_lint() {
-    shellcheck -x deploy/*.sh tests/vm/*.sh .ci/run
+    shellcheck -x bench/*.sh deploy/*.sh tests/vm/*.sh .ci/run
     # The guests of tests/vm have busybox's shell, which is close to dash.
     shellcheck --shell=dash tests/vm/guest/*
     if cargo fmt --version >/dev/null 2>&1; then

@@ -148,9 +148,9 @@ mod tests {
     use super::*;
     use crate::{
         question::wire_question,
-        upstream::{AnswerArgs, Answerer, Answering, Over},
+        stage::answerer,
+        upstream::{Answering, Over},
     };
-    use std::sync::Arc;
 
     const DATA: Limits = Limits { data: true, ttl: None };
 
@@ -168,16 +168,10 @@ mod tests {
     }
 
     fn answered(question: &[u8], arguments: &[&str]) -> Vec<u8> {
-        #[derive(clap::Parser)]
-        struct Cli {
-            #[command(flatten)]
-            answers: AnswerArgs,
-        }
-        let cli: Cli = clap::Parser::parse_from([&["test"], arguments].concat());
         let mut query = vec![0, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         query.extend(question);
         let mut reply = Vec::new();
-        assert!(Answerer::new(&cli.answers, Arc::default()).unwrap().answer(&query, Over::Udp, &mut reply));
+        assert!(answerer(arguments).unwrap().answer(&query, Over::Udp, &mut reply));
         reply
     }
 

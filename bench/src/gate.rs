@@ -8,6 +8,7 @@
 use crate::{
     built::{self, COMPILER},
     instructions::{COUNTED, Case},
+    output,
 };
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -53,7 +54,7 @@ struct Baseline {
 }
 
 /// Counts of a case.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// Name of the case.
     pub case: String,
@@ -125,14 +126,11 @@ pub fn run(args: &Args) -> Result<()> {
     if !new.is_empty() && comparable.is_some() {
         println!("not in the baseline yet: {} (bench/gate.sh --update)", new.join(", "));
     }
-    if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&json!({ "compiler": COMPILER, "cases": rows }))? + "\n";
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    output::json(args.json.as_deref(), &json!({ "compiler": COMPILER, "cases": rows }))?;
     if args.update {
         let rounded = |row: &Row| (row.case.clone(), (10.0 * row.instructions).round() / 10.0);
         let instructions = rows.iter().map(rounded).collect();
-        write(&args.baseline, &Baseline { compiler: COMPILER.into(), instructions })?;
+        output::json(Some(&args.baseline), &Baseline { compiler: COMPILER.into(), instructions })?;
     }
     let failures: Vec<_> = rows.iter().filter_map(Row::failure).collect();
     ensure!(
@@ -149,11 +147,6 @@ fn read(path: &Path) -> Result<Baseline> {
         .with_context(|| format!("cannot read the baseline {}: make one with --update", path.display()))?;
     serde_json::from_str(&text)
         .with_context(|| format!("{} is not a baseline: make one with --update", path.display()))
-}
-
-fn write(path: &Path, baseline: &Baseline) -> Result<()> {
-    let text = serde_json::to_string_pretty(baseline)? + "\n";
-    fs::write(path, text).with_context(|| format!("cannot write the baseline {}", path.display()))
 }
 
 /// Runs one case under valgrind and returns its instructions and its allocations an operation.

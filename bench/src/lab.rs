@@ -1,17 +1,19 @@
-//! Two-host lab of `deploy/lab.sh`, and the programs that run in it, which end with it.
+//! Programs that run in a lab or on this host, and end with their owner.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use procfs::process::Process;
+use ringdns_testkit::Host;
 use rustix::{
     process::{Pid, Signal, kill_process},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use std::{
     ffi::OsStr,
-    fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    fs::File,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     os::{fd::AsFd, unix::fs::FileExt},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Child, Command},
     thread,
     time::{Duration, Instant},
 };
@@ -23,78 +25,12 @@ pub const SERVER_INTERFACE: &str = "vs";
 /// Address of the servers.
 pub const SERVER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 53, 0, 2), 53));
 
-/// Host of the lab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// 10.53.0.1 on `vc`.
-    Client,
-    /// 10.53.0.2 on `vs`.
-    Server,
-}
-
-/// Lab of two hosts; dropping it takes it down, with all programs that still run in it.
-#[derive(Debug)]
-pub struct Lab {
-    script: PathBuf,
-    name: String,
-}
-
-impl Lab {
-    /// Makes a lab with a name of its own, by the script at `script`.
-    pub fn up(script: &Path) -> Result<Self> {
-        ensure!(
-            script.exists(),
-            "there is no {}: run this from the top of the repository, or say where lab.sh is (--lab)",
-            script.display()
-        );
-        // Constructed first, so that dropping it takes down what a failed `up` left.
-        let lab = Lab { script: script.into(), name: format!("ringbench-{}", std::process::id()) };
-        lab.run("up")?;
-        Ok(lab)
-    }
-
-    fn run(&self, verb: &str) -> Result<()> {
-        let output = Command::new(&self.script).args(["--name", &self.name, verb]).output();
-        let output = output.with_context(|| format!("cannot run {}", self.script.display()))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{} {verb} failed: {}", self.script.display(), said.trim());
-        Ok(())
-    }
-
-    fn namespace(&self, side: Side) -> String {
-        match side {
-            Side::Client => format!("{}-client", self.name),
-            Side::Server => format!("{}-server", self.name),
-        }
-    }
-
-    /// Returns a command that runs on one of the hosts, on one core. The command's process becomes
-    /// the program itself.
-    pub fn command(&self, side: Side, core: usize, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace(side), "taskset", "--cpu-list", &core.to_string()]);
-        command.arg(program).stdin(Stdio::null());
-        command
-    }
-
-    /// Removes an XDP program that a server left on its interface when it ended.
-    pub fn clear_xdp(&self) -> Result<()> {
-        let mut ip = Command::new("ip");
-        ip.args(["-n", &self.namespace(Side::Server), "link", "set", "dev", SERVER_INTERFACE, "xdp", "off"]);
-        let output = ip.output().context("cannot run ip: is iproute2 installed?")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "cannot take an XDP program off {SERVER_INTERFACE}: {}",
-            said.trim()
-        );
-        Ok(())
-    }
-
-    /// Runs `work` on a thread inside one of the hosts: sockets that it opens belong to that host.
-    pub fn inside<T: Send>(&self, side: Side, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        inside(&self.namespace(side), work)
-    }
+/// Returns a command that runs on a host of the lab, on one core. The command's process becomes the
+/// program itself.
+pub fn on_core(host: &Host, core: usize, program: impl AsRef<OsStr>) -> Command {
+    let mut command = host.command("taskset");
+    command.args(["--cpu-list", &core.to_string()]).arg(program);
+    command
 }
 
 /// Runs `work` on a thread inside a network namespace: sockets that it opens belong to that
@@ -115,12 +51,27 @@ pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> Result<T> + Send)
     })
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if let Err(error) = self.run("down") {
-            eprintln!("the lab {} is still up: {error:#}", self.name);
+/// Asks `server` until it answers. An error of `check` ends the wait.
+pub fn await_answer(
+    server: SocketAddr,
+    patience: Duration,
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    // Any message will do: a server answers what it takes for no query, or answers the next query.
+    const QUERY: &[u8] = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x05ready\x02rb\x07example\0\0\x01\0\x01";
+    let deadline = Instant::now() + patience;
+    let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    while Instant::now() < deadline {
+        check()?;
+        // Sending may fail while the link is down.
+        if socket.send_to(QUERY, server).is_err() {
+            thread::sleep(Duration::from_millis(20));
+        } else if socket.recv(&mut [0; 512]).is_ok() {
+            return Ok(());
         }
     }
+    bail!("nothing answers on {server} within {patience:?}: is there a link to it?")
 }
 
 /// Time within which a process must end after SIGTERM.
@@ -173,26 +124,26 @@ impl Server {
     /// Returns the processor time of the program's threads. This includes the kernel's work on
     /// their behalf, network interrupts among that, unless the kernel accounts for those apart.
     pub fn usage(&self) -> Result<Usage> {
-        let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id()));
         let mut usage = Usage::default();
-        for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {}", tasks.display()))? {
+        for task in self.process()?.tasks().context("cannot list a program's threads")? {
             // A thread that ends during the read has done nothing that matters.
-            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-            let mut words = text.split_ascii_whitespace().map(|word| word.parse().unwrap_or(0));
-            usage.ran += Duration::from_nanos(words.next().unwrap_or(0));
-            usage.waited += Duration::from_nanos(words.next().unwrap_or(0));
+            let Ok(times) = task.and_then(|task| task.schedstat()) else { continue };
+            usage.ran += Duration::from_nanos(times.sum_exec_runtime);
+            usage.waited += Duration::from_nanos(times.run_delay);
         }
         Ok(usage)
+    }
+
+    fn process(&self) -> Result<Process> {
+        Process::new(self.child.id() as i32).with_context(|| format!("{} is gone", self.name))
     }
 
     /// Returns the program's memory in bytes: its own pages, and its share of the pages that it has
     /// in common with others (PSS).
     pub fn memory(&self) -> Result<u64> {
-        let path = format!("/proc/{}/smaps_rollup", self.child.id());
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        Ok(kibibytes.with_context(|| format!("{path} has no Pss"))? << 10)
+        let maps = self.process()?.smaps_rollup().context("cannot read a program's memory")?;
+        let mut sizes = maps.memory_map_rollup.iter().filter_map(|map| map.extension.map.get("Pss"));
+        sizes.next().copied().context("the kernel does not tell a program's share of memory (PSS)")
     }
 
     /// Ends the program, waits until it has ended, and returns its output.
@@ -243,5 +194,24 @@ impl Drop for Server {
         if let Err(error) = self.end() {
             eprintln!("{error:#}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_works_takes_time_and_memory() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo ready; while :; do :; done"]);
+        let server = Server::start("sh", command).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while server.said().is_empty() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(server.usage().unwrap().ran > Duration::ZERO);
+        assert!((1 << 14..1 << 26).contains(&server.memory().unwrap()));
+        assert_eq!(server.stop().unwrap(), "ready\n");
     }
 }

@@ -1,11 +1,12 @@
 //! Machine that figures were measured on.
 
+use procfs::{CpuInfo, Current, Meminfo};
 use rustix::system::{sysinfo, uname};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{fmt, fs, path::Path, thread};
 
 /// Properties of the machine that figures depend on, as far as Linux tells them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Machine {
     /// Model of the processor.
     pub processor: String,
@@ -24,7 +25,7 @@ pub struct Machine {
 }
 
 /// Cache of the processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct CacheSize {
     /// Level of the cache, 1 for the nearest.
     pub level: u8,
@@ -35,12 +36,15 @@ pub struct CacheSize {
 impl Machine {
     /// Returns this machine.
     pub fn here() -> Self {
+        let memory = Meminfo::current().ok();
+        let processors = CpuInfo::current().ok();
+        let processor = processors.as_ref().and_then(|all| all.model_name(0));
         Machine {
-            processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".into()),
+            processor: processor.unwrap_or("unknown processor").into(),
             cores: thread::available_parallelism().map_or(1, usize::from),
             caches: caches(Path::new("/sys/devices/system/cpu/cpu0/cache")),
-            memory: kibibytes("MemTotal"),
-            available: kibibytes("MemAvailable"),
+            memory: memory.as_ref().map_or(0, |memory| memory.mem_total),
+            available: memory.and_then(|memory| memory.mem_available).unwrap_or(0),
             kernel: uname().release().to_string_lossy().into_owned(),
             // `sysinfo` gives load averages in units of 1/65536.
             load: sysinfo().loads[0] as f64 / 65536.0,
@@ -68,17 +72,6 @@ pub fn binary(bytes: u64) -> String {
     let number = bytes as f64 / unit as f64;
     let decimals = usize::from(number < 10.0 && number.fract() > 0.05);
     format!("{number:.decimals$} {name}")
-}
-
-fn field(path: &str, name: &str) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    Some(line.split_once(':')?.1.trim().into())
-}
-
-fn kibibytes(name: &str) -> u64 {
-    let text = field("/proc/meminfo", name).unwrap_or_default();
-    text.split_ascii_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0) * 1024
 }
 
 fn caches(folder: &Path) -> Vec<CacheSize> {

@@ -4,8 +4,8 @@
 
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
-    compare, differential, faults, fleet, flood, gate, instructions, micro, model, nic, ramp, responder, run,
-    suite, upstream,
+    compare, differential, faults, fleet, flood, gate, instructions, micro, nic, ramp, responder, run,
+    upstream,
 };
 
 #[derive(Debug, Parser)]
@@ -27,10 +27,8 @@ enum Command {
     #[command(hide = true)]
     Instructions(instructions::Args),
     Micro(micro::Args),
-    Model(model::Args),
     Nic(nic::Args),
     Ramp(Box<ramp::Args>),
-    Report(suite::Args),
     Responder(responder::Args),
     Run(Box<run::Args>),
     Upstream(Box<upstream::Args>),
@@ -46,10 +44,8 @@ fn main() -> anyhow::Result<()> {
         Command::Gate(args) => gate::run(&args),
         Command::Instructions(args) => instructions::main(&args),
         Command::Micro(args) => micro::run(&args),
-        Command::Model(args) => model::run(&args),
         Command::Nic(args) => nic::run(&args),
         Command::Ramp(args) => ramp::run(&args),
-        Command::Report(args) => suite::run(&args),
         Command::Responder(args) => responder::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),

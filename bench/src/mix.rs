@@ -152,11 +152,6 @@ impl Order {
     pub fn len(&self) -> usize {
         self.0.len()
     }
-
-    /// Whether there are no picks: never.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -172,16 +172,6 @@ impl Template {
         question[len - 4..len - 2].copy_from_slice(&self.random_types[number as usize % TYPES]);
         len
     }
-
-    /// Returns the suffix of random names in wire form.
-    pub fn random_suffix(&self) -> &[u8] {
-        &self.random[1 + RANDOM_LABEL..self.random.len() - 4]
-    }
-
-    /// Returns the header's flags.
-    pub fn flags(&self) -> u16 {
-        self.flags
-    }
 }
 
 /// Returns an OPT record.
@@ -204,13 +194,7 @@ mod tests {
     use hickory_proto::op::Message;
 
     fn template(arguments: &[&str]) -> Template {
-        #[derive(clap::Parser)]
-        struct Cli {
-            #[command(flatten)]
-            query: QueryArgs,
-        }
-        let cli: Cli = clap::Parser::parse_from([&["test"], arguments].concat());
-        Template::new(&cli.query, 1).unwrap()
+        crate::stage::template(arguments).unwrap()
     }
 
     fn parse(template: &Template, question: &[u8], spelling: u64) -> Message {

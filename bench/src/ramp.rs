@@ -7,12 +7,13 @@
 
 use crate::{
     compare::search::{Search, Trial, highest},
+    output,
     plot::{self, Axis, Series},
     report::{Report, group},
     run::{self, Plan},
     upstream::percent,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use serde_json::json;
 use std::{fmt, path::Path, sync::atomic::Ordering::Relaxed, time::Duration};
@@ -228,9 +229,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(report) = &found.report {
         args.run.write_files(report)?;
     }
-    if let Some(folder) = &args.run.plots {
-        found.plot(folder)?;
-    }
+    found.plot(args.run.plots.as_deref())?;
     if args.run.json {
         let confirmation = found.report.as_ref().map(Report::json).transpose()?;
         let json = json!({
@@ -250,7 +249,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 impl Found {
     /// Writes `ramp.svg`: answers over ordered queries.
-    fn plot(&self, folder: &Path) -> Result<()> {
+    fn plot(&self, folder: Option<&Path>) -> Result<()> {
         let mut trials: Vec<&Attempt> = self.attempts.iter().collect();
         trials.sort_by(|a, b| a.rate.total_cmp(&b.rate));
         let of = |name: &str, figure: fn(&Attempt) -> f64| Series {
@@ -260,8 +259,7 @@ impl Found {
         let x = Axis { label: "queries/s ordered", log: false };
         let series = [of("answers in time", |t| t.answered), of("queries sent", |t| t.sent)];
         let svg = plot::lines("Trials", x, Axis { label: "a second", log: false }, &series)?;
-        let path = folder.join("ramp.svg");
-        std::fs::write(&path, svg).with_context(|| format!("cannot write {}", path.display()))
+        output::plots(folder, &[("ramp.svg", svg)])
     }
 }
 
@@ -308,18 +306,11 @@ impl fmt::Display for Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{report::Setup, tally::Tally};
-    use clap::Parser;
+    use crate::{options, report::Setup, tally::Tally};
     use std::time::SystemTime;
 
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn args(options: &[&str]) -> Args {
-        Cli::parse_from([&["test", "--target=127.0.0.1:53"], options].concat()).args
+    fn args(words: &[&str]) -> Args {
+        options::parse(&[&["--target=127.0.0.1:53"], words].concat()).unwrap()
     }
 
     /// Returns the reports of a server that answers `maximum` queries a second, in 20 µs up to 90 %

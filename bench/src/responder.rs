@@ -2,7 +2,7 @@
 //! constant answer, through the port and steering program that ringdnsd uses, and so is the
 //! baseline for the cost of ringdnsd's own work.
 
-use crate::run::udp::pin;
+use crate::{run::udp::pin, stop};
 use anyhow::{Context, Result};
 use ringdns_dataplane::{
     checksum::{self, Checksums},
@@ -15,13 +15,11 @@ use ringdns_dataplane::{
     },
 };
 use ringdns_xdp::{AttachMode, SteerConfig, Steering};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
     collections::VecDeque,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc,
     },
@@ -118,10 +116,7 @@ struct Ready {
 
 /// `ringbench responder`.
 pub fn run(args: &Args) -> Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
-    }
+    let stop = stop::on_signal()?;
     let (interface, mode) = (args.interface.as_str(), args.mode.of_program());
     let mut steering = Steering::load(&SteerConfig { interface, listen: &args.listen, mode })?;
     let answered: Vec<Answered> = args.queue.iter().map(|_| Answered::default()).collect();

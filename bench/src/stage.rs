@@ -3,11 +3,11 @@
 
 use crate::{
     names::Questions,
-    query::{QUERY_MAX, QueryArgs, Template},
-    upstream::{AnswerArgs, Answerer, Answering, Over},
+    options,
+    query::{QUERY_MAX, Template},
+    upstream::{Answerer, Answering, Over},
 };
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
 use etherparse::PacketBuilder;
 use ringdns_dataplane::{
     access::{AccessList, Prefix},
@@ -58,24 +58,12 @@ pub enum Ip {
 
 /// Returns the template of queries made with the command line's `options`.
 pub fn template(options: &[&str]) -> Result<Template> {
-    #[derive(Parser)]
-    struct Options {
-        #[command(flatten)]
-        query: QueryArgs,
-    }
-    let options = Options::try_parse_from(std::iter::once(&"stage").chain(options))?;
-    Template::new(&options.query, 1)
+    Template::new(&options::parse(options)?, 1)
 }
 
 /// Returns the answerer of a synthetic upstream started with `options`.
 pub fn answerer(options: &[&str]) -> Result<Answerer> {
-    #[derive(Parser)]
-    struct Options {
-        #[command(flatten)]
-        answers: AnswerArgs,
-    }
-    let options = Options::try_parse_from(std::iter::once(&"stage").chain(options))?;
-    Answerer::new(&options.answers, Arc::default())
+    Answerer::new(&options::parse(options)?, Arc::default())
 }
 
 /// Returns a query as a packet, with checksums.

@@ -2,10 +2,10 @@
 
 use crate::{
     check::Wrong,
+    options,
     upstream::{AnswerArgs, Answerer, Answering, Over, datagram_limit},
 };
 use anyhow::{Context, Result};
-use clap::Parser;
 use hickory_proto::{op::Message, rr::Record};
 use std::sync::{
     Arc,
@@ -26,20 +26,13 @@ pub struct Verifier {
 /// Most wrong replies that are printed: they tend to be alike.
 const SHOWN_MAX: u32 = 3;
 
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct Options {
-    #[command(flatten)]
-    answers: AnswerArgs,
-}
-
 impl Verifier {
     /// Returns a verifier for an upstream with these options of `ringbench upstream`, and a server
     /// that is asked over `over`.
     pub fn new(options: &str, over: Over) -> Result<Self> {
-        let options = Options::try_parse_from(options.split_whitespace());
-        let Options { answers } =
-            options.context("--verify-answers needs options of `ringbench upstream`")?;
+        let words: Vec<&str> = options.split_whitespace().collect();
+        let answers: AnswerArgs =
+            options::parse(&words).context("--verify-answers needs options of `ringbench upstream`")?;
         Ok(Verifier { upstream: Answerer::new(&answers, Arc::default())?, over, shown: AtomicU32::new(0) })
     }
 
@@ -100,21 +93,15 @@ fn agree(got: &[Record], said: &[Record], cut: bool) -> Result<(), Wrong> {
 mod tests {
     use super::*;
     use crate::{
-        query::{QUERY_MAX, QueryArgs, Template},
+        query::QUERY_MAX,
         question::{HEADER, wire_question},
     };
 
     const OPTIONS: &str = "--records=3 --signed --nxdomain-suffix=none.test --alias-suffix=alias.test";
 
     fn query(name: &str, qtype: u16, options: &[&str]) -> Vec<u8> {
-        #[derive(Parser)]
-        struct Cli {
-            #[command(flatten)]
-            query: QueryArgs,
-        }
-        let cli = Cli::parse_from([&["test"], options].concat());
         let mut query = [0; QUERY_MAX];
-        let template = Template::new(&cli.query, 1).unwrap();
+        let template = crate::stage::template(options).unwrap();
         let len = template.write(&mut query, 7, &wire_question(name, qtype).unwrap(), 0);
         query[..len].to_vec()
     }

@@ -6,13 +6,13 @@ use super::{
     server::{Contestant, Kind, Programs, Running, UPSTREAM},
 };
 use crate::{
-    lab::{CLIENT_INTERFACE, Lab, SERVER, Server, Side},
+    lab::{CLIENT_INTERFACE, SERVER, SERVER_INTERFACE, Server, await_answer, on_core},
     names::{Questions, SUFFIX},
-    priority,
-    run::{Plan, udp},
+    options, priority,
+    run::{self, Plan, udp},
 };
-use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use anyhow::{Context, Result, ensure};
+use ringdns_testkit::Lab;
 use serde_json::Value;
 use std::{
     cell::{Cell, RefCell},
@@ -79,7 +79,7 @@ impl<'a> Bout<'a> {
         // The upstream shares its core with the generator, which never sleeps: without priority,
         // misses would wait for the generator.
         let ahead = priority::ahead(2);
-        let mut command = lab.command(Side::Server, GENERATOR_CORE, &ahead[0]);
+        let mut command = on_core(lab.server(), GENERATOR_CORE, &ahead[0]);
         command.args(&ahead[1..]).arg(own).args(["upstream", "--ttl=86400", "--negative-ttl=86400"]);
         command.args(["--nxdomain-suffix", RANDOM_SUFFIX, "--listen", &UPSTREAM.to_string()]);
         let mut bout = Bout {
@@ -105,7 +105,7 @@ impl<'a> Bout<'a> {
         }
         let target = UPSTREAM.to_string();
         let load = ["run", "--json", "--quiet", "--target", &target, "--duration=0.5", "--window=256"];
-        let report = bout.generate(bout.lab.command(Side::Server, SERVER_CORE, own), &load)?;
+        let report = bout.generate(on_core(bout.lab.server(), SERVER_CORE, own), &load)?;
         bout.upstream_rate = report["answers_per_second"].as_f64().unwrap_or(0.0);
         Ok(bout)
     }
@@ -183,7 +183,7 @@ impl<'a> Bout<'a> {
         self.check_stop()?;
         // Knot DNS leaves its XDP program behind, and the next server would find the interface
         // taken.
-        self.lab.clear_xdp()?;
+        self.lab.server().run("ip", ["link", "set", "dev", SERVER_INTERFACE, "xdp", "off"]);
         let mut running = contestant.start(self.lab, self.programs, &self.names, self.args.nice)?;
         self.wait_until_it_answers(&mut running.server)?;
         let mut turn = Turn { bout: self, contestant, running };
@@ -193,29 +193,18 @@ impl<'a> Bout<'a> {
     }
 
     fn wait_until_it_answers(&self, server: &mut Server) -> Result<()> {
-        let deadline = Instant::now() + START;
-        // Any message will do: a server answers what it takes for no query, or answers the next
-        // query.
-        let query = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x05ready\x02rb\x07example\0\0\x01\0\x01";
-        self.lab.inside(Side::Client, || {
-            let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
-            socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-            while Instant::now() < deadline {
+        self.lab.client().enter(|| {
+            await_answer(SERVER, START, || {
                 ensure!(!self.stop.load(Relaxed), "interrupted");
-                server.check()?;
-                socket.send_to(query, SERVER).context("cannot send to the server")?;
-                if socket.recv(&mut [0; 512]).is_ok() {
-                    return Ok(());
-                }
-            }
-            bail!("nothing answers on {SERVER} within {START:?}")
+                server.check()
+            })
         })
     }
 
     /// Returns the number of queries that the upstream has served so far.
     pub fn served(&self) -> Result<u64> {
         const QUERY: &[u8] = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x06served\x09ringbench\0\0\x10\0\x03";
-        self.lab.inside(Side::Server, || {
+        self.lab.server().enter(|| {
             let socket = UdpSocket::bind("127.0.0.1:0").context("cannot open a socket")?;
             socket.set_read_timeout(Some(Duration::from_millis(200)))?;
             socket.send_to(QUERY, UPSTREAM).context("cannot ask the upstream")?;
@@ -232,7 +221,7 @@ impl<'a> Bout<'a> {
 
     /// Returns a command in the client's host, on the generator's core.
     pub fn client(&self, program: impl AsRef<OsStr>) -> Command {
-        self.lab.command(Side::Client, GENERATOR_CORE, program)
+        on_core(self.lab.client(), GENERATOR_CORE, program)
     }
 
     /// Returns arguments for a load over the interface, from the kernel.
@@ -305,27 +294,14 @@ impl Turn<'_> {
     /// Asks the first `count` names once, and verifies each answer. Servers without a cache have
     /// the names already.
     pub fn warm(&self, count: u32) -> Result<()> {
-        #[derive(Parser)]
-        struct Cli {
-            #[command(flatten)]
-            args: crate::run::Args,
-        }
         if self.contestant.description.kind == Kind::Constant {
             return Ok(());
         }
-        let (target, count) = (SERVER.to_string(), count.to_string());
-        let cli = Cli::try_parse_from([
-            "warm",
-            "--verify-data",
-            "--window=400",
-            "--target",
-            &target,
-            "--count",
-            &count,
-        ])?;
-        let mut plan = Plan::new(&cli.args.load, &cli.args.query, &cli.args.udp)?;
+        let (target, count) = (format!("--target={SERVER}"), format!("--count={count}"));
+        let args: run::Args = options::parse(&["--verify-data", "--window=400", &target, &count])?;
+        let mut plan = Plan::new(&args.load, &args.query, &args.udp)?;
         plan.stop = self.bout.stop.clone();
-        self.bout.lab.inside(Side::Client, || udp::warm(&plan, SERVER))?;
+        self.bout.lab.client().enter(|| udp::warm(&plan, SERVER))?;
         self.bout.check_stop()
     }
 

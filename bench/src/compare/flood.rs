@@ -1,7 +1,7 @@
 //! Effect of a flood of random names on all other queries.
 
 use super::{
-    bout::{Bout, Turn},
+    bout::{Bout, Rounds, Turn},
     sample::Load,
     section::{Section, micros},
     server::Kind,
@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     plot::{Bar, bars},
-    report::group,
+    report::{figure, group},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::{process::Stdio, thread, time::Duration};
@@ -49,6 +49,10 @@ struct Course {
     flood_queries_per_second: f64,
 }
 
+/// Head of the table.
+const HEAD: &str = "server | before: hits/s | p99, µs | during: hits/s | p99, µs | after: hits/s | p99, µs | \
+    send lag p99, µs | flood: queries/s | answers/s";
+
 /// Measures all caches.
 pub fn measure(bout: &Bout<'_>) -> Result<Section> {
     let rounds = bout.args.rounds.unwrap_or(1);
@@ -67,9 +71,12 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
             Ok(course)
         },
     )?;
+    section(bout, rounds, &found)
+}
 
+fn section(bout: &Bout<'_>, rounds: u16, found: &Rounds<Course>) -> Result<Section> {
     let (mut rows, mut raw, mut plotted) = (Vec::new(), Map::new(), Vec::new());
-    for (index, courses) in &found {
+    for (index, courses) in found {
         let contestant = &bout.contestants[*index].description;
         let middle = |figure: &dyn Fn(&Course) -> f64| Summary::of(courses.iter().map(figure));
         let Some(flood) = middle(&|course| course.flood_answers_per_second) else { continue };
@@ -94,18 +101,6 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
         }));
         raw.insert(contestant.name.clone(), json!({ "rounds": courses }));
     }
-    let head = [
-        "server",
-        "before: hits/s",
-        "p99, µs",
-        "during: hits/s",
-        "p99, µs",
-        "after: hits/s",
-        "p99, µs",
-        "send lag p99, µs",
-        "flood: queries/s",
-        "answers/s",
-    ];
     Ok(Section {
         name: "flood",
         title: "Before, during and after a flood of random names".into(),
@@ -116,11 +111,11 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
             group(LEGITIMATE as u64),
             group(FLOOD as u64)
         ),
-        head: head.map(String::from).to_vec(),
+        head: HEAD,
         rows,
         remarks: bout.take_remarks(),
         raw: Value::Object(raw),
-        plots: vec![("flood".into(), bars("Hits answered during a flood", "answers/s", &plotted)?)],
+        plots: vec![("flood.svg", bars("Hits answered during a flood", "answers/s", &plotted)?)],
         seconds: 0.0,
     })
 }
@@ -138,11 +133,7 @@ fn course(turn: &Turn<'_>) -> Result<Course> {
     let report = bout.report(&output)?;
     let after = legitimate(turn, AROUND)?;
 
-    let figure = |name: &str| {
-        let figure = report["traffic"][name].as_f64();
-        figure.with_context(|| format!("the generator's report lacks {name}"))
-    };
-    let asked = figure("queries_per_second")?;
+    let asked = figure(&report, "/traffic/queries_per_second")?;
     if asked < 0.95 * FLOOD {
         turn.remark("the generator made less of a flood than was ordered");
     }
@@ -159,18 +150,13 @@ fn course(turn: &Turn<'_>) -> Result<Course> {
 fn legitimate(turn: &Turn<'_>, seconds: f64) -> Result<Legitimate> {
     let arguments = turn.bout.socket_arguments(turn.bout.args.names, seconds, Some(LEGITIMATE));
     let report = turn.bout.generate(turn.bout.urgent_generator(), &arguments)?;
-    let figure = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64);
-    let (Some(sent), Some(elapsed)) = (figure("/listed/sent"), figure("/seconds")) else {
-        bail!("the generator's report lacks what was sent");
-    };
+    let figure = |pointer: &str| figure(&report, pointer);
     let hits = figure("/response_rcodes/NOERROR").unwrap_or(0.0);
-    let nanos =
-        |pointer: &str| figure(pointer).with_context(|| format!("the generator's report lacks {pointer}"));
     Ok(Legitimate {
-        hits_per_second: hits / elapsed,
-        unanswered: 100.0 * (1.0 - hits / sent.max(1.0)),
-        p50_nanos: nanos("/listed/latency_ns/p50")?,
-        p99_nanos: nanos("/listed/latency_ns/p99")?,
-        lag_p99_nanos: nanos("/send_lag_ns/p99")?,
+        hits_per_second: hits / figure("/seconds")?,
+        unanswered: 100.0 * (1.0 - hits / figure("/listed/sent")?.max(1.0)),
+        p50_nanos: figure("/listed/latency_ns/p50")?,
+        p99_nanos: figure("/listed/latency_ns/p99")?,
+        lag_p99_nanos: figure("/send_lag_ns/p99")?,
     })
 }

@@ -38,6 +38,10 @@ struct Point {
     overloaded: Sample,
 }
 
+/// Head of the table.
+const HEAD: &str = "server, hits asked for | queries/s taken | min-max | hits/s | misses/s | CPU/answer, ns | \
+    at twice: hits/s | misses/s | unanswered, %";
+
 /// Measures all caches.
 pub fn measure(bout: &Bout<'_>) -> Result<Section> {
     let rounds = bout.args.rounds.unwrap_or(2);
@@ -116,17 +120,6 @@ fn search(turn: &Turn<'_>, search: Search, load: &impl Fn(f64) -> Load) -> Resul
 }
 
 fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, found: &Rounds<Vec<Point>>) -> Result<Section> {
-    let head = [
-        "server, hits asked for",
-        "queries/s taken",
-        "min-max",
-        "hits/s",
-        "misses/s",
-        "CPU/answer, ns",
-        "at twice: hits/s",
-        "misses/s",
-        "unanswered, %",
-    ];
     let (mut rows, mut raw, mut series) = (Vec::new(), Map::new(), Vec::new());
     let mut rates = BTreeMap::new();
     for (index, curves) in found {
@@ -169,11 +162,11 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, found: &Rounds<Vec<Point>
              the highest rate at which at most {LOSS} % of the queries got no answer, searched for in steps of \
              {seconds} s; then each is asked for twice that. Medians of {rounds} rounds in turns."
         ),
-        head: head.map(String::from).to_vec(),
+        head: HEAD,
         rows,
         remarks,
         raw: Value::Object(raw),
-        plots: vec![("hits".into(), lines("Highest rate with at most 1 % lost", x, y, &series)?)],
+        plots: vec![("hits.svg", lines("Highest rate with at most 1 % lost", x, y, &series)?)],
         seconds: 0.0,
     })
 }

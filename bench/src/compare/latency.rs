@@ -28,6 +28,10 @@ struct Pair {
     ringdnsd: Option<Sample>,
 }
 
+/// Head of the table.
+const HEAD: &str = "server | queries/s | p50, µs | p99, µs | p99 min-max | p99.9, µs | unanswered, % | \
+    ringdnsd: p50 | p99 | p99.9 | p99 to ringdnsd's";
+
 /// Measures all servers.
 pub fn measure(bout: &Bout<'_>) -> Result<Section> {
     let rounds = bout.args.rounds.unwrap_or(2);
@@ -77,19 +81,6 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
 }
 
 fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, pairs: &[Vec<Pair>]) -> Result<Section> {
-    let head = [
-        "server",
-        "queries/s",
-        "p50, µs",
-        "p99, µs",
-        "p99 min-max",
-        "p99.9, µs",
-        "unanswered, %",
-        "ringdnsd: p50",
-        "p99",
-        "p99.9",
-        "p99 to ringdnsd's",
-    ];
     let (mut rows, mut raw, mut plotted) = (Vec::new(), Map::new(), Vec::new());
     for (contestant, pairs) in bout.contestants.iter().zip(pairs) {
         let title = &contestant.description.title;
@@ -101,7 +92,7 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, pairs: &[Vec<Pair>]) -> R
             Summary::of(samples.map(|sample| sample.latency_nanos[quantile] as f64))
         };
         let Some(p99) = own(1) else {
-            rows.push(empty_row(title, head.len()));
+            rows.push(empty_row(title, HEAD));
             continue;
         };
         let middle =
@@ -132,11 +123,11 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, pairs: &[Vec<Pair>]) -> R
              when a query was due. Beside it ringdnsd over AF_XDP at the same rate, in the same round. Medians of {rounds} \
              rounds, {seconds} s each."
         ),
-        head: head.map(String::from).to_vec(),
+        head: HEAD,
         rows,
         remarks: bout.take_remarks(),
         raw: Value::Object(raw),
-        plots: vec![("latency".into(), bars("p99 at half of each server's own maximum", "µs", &plotted)?)],
+        plots: vec![("latency.svg", bars("p99 at half of each server's own maximum", "µs", &plotted)?)],
         seconds: 0.0,
     })
 }

@@ -1,6 +1,12 @@
 //! Memory that cached names take.
 
-use super::{bout::Bout, saturation, section::Section, server::Kind, stats::Summary};
+use super::{
+    bout::{Bout, Rounds, Turn},
+    saturation,
+    section::Section,
+    server::Kind,
+    stats::Summary,
+};
 use crate::{plot::bars, report::group};
 use anyhow::Result;
 use serde::Serialize;
@@ -30,42 +36,48 @@ struct Growth {
     filled: Vec<Filled>,
 }
 
+/// Head of the table.
+const HEAD: &str = "server | empty, MiB | 100 k names, MiB | bytes a name | names/s | 1 M names, MiB | \
+    bytes a name | names/s";
+
 /// Measures all caches.
 pub fn measure(bout: &Bout<'_>) -> Result<Section> {
     let rounds = bout.args.rounds.unwrap_or(1);
-    let found = bout.rounds(
-        rounds,
-        |contestant| contestant.description.kind == Kind::Cache,
-        |turn| {
-            let empty = turn.running.server.memory()?;
-            let mut filled = Vec::new();
-            for names in COUNTS {
-                let began = Instant::now();
-                turn.warm(names)?;
-                let seconds = began.elapsed().as_secs_f64();
-                turn.settle();
-                let bytes = turn.running.server.memory()?;
-                let forgotten = turn.forgotten(names)?;
-                if forgotten > 1.0 {
-                    turn.remark(&format!(
-                        "of {} names it no longer had {forgotten:.0} % cached",
-                        group(names.into())
-                    ));
-                }
-                if bytes.saturating_sub(empty) < u64::from(names) {
-                    turn.remark("it allocates its whole cache when it starts");
-                }
-                filled.push(Filled { names, bytes, seconds, forgotten });
-            }
-            let title = &turn.contestant.description.title;
-            let bytes: Vec<_> = filled.iter().map(|at| format!("{:.0}", at.bytes as f64 / MIB)).collect();
-            eprintln!("memory: {title:<28} {:.0}, {} MiB", empty as f64 / MIB, bytes.join(", "));
-            Ok(Growth { empty, filled })
-        },
-    )?;
+    let found = bout.rounds(rounds, |contestant| contestant.description.kind == Kind::Cache, grow)?;
+    section(bout, &found)
+}
 
+/// Fills one server's cache step by step.
+fn grow(turn: &mut Turn<'_>) -> Result<Growth> {
+    let empty = turn.running.server.memory()?;
+    let mut filled = Vec::new();
+    for names in COUNTS {
+        let began = Instant::now();
+        turn.warm(names)?;
+        let seconds = began.elapsed().as_secs_f64();
+        turn.settle();
+        let bytes = turn.running.server.memory()?;
+        let forgotten = turn.forgotten(names)?;
+        if forgotten > 1.0 {
+            turn.remark(&format!(
+                "of {} names it no longer had {forgotten:.0} % cached",
+                group(names.into())
+            ));
+        }
+        if bytes.saturating_sub(empty) < u64::from(names) {
+            turn.remark("it allocates its whole cache when it starts");
+        }
+        filled.push(Filled { names, bytes, seconds, forgotten });
+    }
+    let title = &turn.contestant.description.title;
+    let bytes: Vec<_> = filled.iter().map(|at| format!("{:.0}", at.bytes as f64 / MIB)).collect();
+    eprintln!("memory: {title:<28} {:.0}, {} MiB", empty as f64 / MIB, bytes.join(", "));
+    Ok(Growth { empty, filled })
+}
+
+fn section(bout: &Bout<'_>, found: &Rounds<Growth>) -> Result<Section> {
     let (mut rows, mut raw, mut plotted) = (Vec::new(), Map::new(), Vec::new());
-    for (index, rounds) in &found {
+    for (index, rounds) in found {
         let contestant = &bout.contestants[*index].description;
         let Some(empty) = Summary::of(rounds.iter().map(|growth| growth.empty as f64)) else { continue };
         let mut row = vec![contestant.title.clone(), format!("{:.1}", empty.median / MIB)];
@@ -87,16 +99,6 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
         rows.push(row);
         raw.insert(contestant.name.clone(), json!({ "rounds": rounds }));
     }
-    let head = [
-        "server",
-        "empty, MiB",
-        "100 k names, MiB",
-        "bytes a name",
-        "names/s",
-        "1 M names, MiB",
-        "bytes a name",
-        "names/s",
-    ];
     Ok(Section {
         name: "memory",
         title: "Memory of 100 thousand and a million names".into(),
@@ -104,11 +106,11 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
                the size at the start. Names/s: rate of filling, each name asked once over kernel sockets, 400 \
                in flight; the names of the second column that had been asked for in the first are hits."
             .into(),
-        head: head.map(String::from).to_vec(),
+        head: HEAD,
         rows,
         remarks: bout.take_remarks(),
         raw: Value::Object(raw),
-        plots: vec![("memory".into(), bars("Memory with a million names", "MiB", &plotted)?)],
+        plots: vec![("memory.svg", bars("Memory with a million names", "MiB", &plotted)?)],
         seconds: 0.0,
     })
 }

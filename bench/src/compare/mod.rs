@@ -16,25 +16,21 @@ mod saturation;
 pub(crate) mod search;
 pub(crate) mod section;
 pub(crate) mod server;
-mod setting;
 pub(crate) mod stats;
 
-use crate::lab::Lab;
+use crate::{output, put_back::PutBack, stop};
 use anyhow::{Context, Result, ensure};
 use bout::Bout;
 use clap::ValueEnum;
 use conditions::Conditions;
+use ringdns_testkit::Lab;
 use section::Section;
 use serde_json::{Map, Value, json};
 use server::{Contestant, Description, Programs};
-use setting::Setting;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
     env,
     fmt::Write,
-    fs,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
     thread,
     time::Instant,
 };
@@ -72,9 +68,6 @@ pub struct Args {
     /// Folder with more servers, described as in bench/servers.
     #[arg(long, value_name = "DIR")]
     pub servers: Option<PathBuf>,
-    /// Script that makes the lab.
-    #[arg(long, value_name = "FILE", default_value = "deploy/lab.sh")]
-    pub lab: PathBuf,
     /// The ringdnsd to measure. Default: the one beside this program.
     #[arg(long, value_name = "FILE")]
     pub ringdnsd: Option<PathBuf>,
@@ -118,29 +111,28 @@ const RECEIVE_BUFFER: u32 = 4 << 20;
 pub fn run(args: &Args) -> Result<()> {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     ensure!(cores >= 2, "servers and generator need a core each; this process may use {cores}");
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
-    }
+    let stop = stop::on_signal()?;
     let floors = args.floors.as_deref().map(floors::read).transpose()?.unwrap_or_default();
     let needed = if args.short { floors::servers(&floors) } else { args.only.clone() };
     let descriptions = server::describe(args.servers.as_deref(), &needed)?;
     let programs = Programs::find(args.ringdnsd.clone())?;
     let (contestants, mut skipped) = find_all(descriptions, &programs);
     ensure!(!contestants.is_empty(), "none of the servers is installed: run deploy/setup.sh bench");
-    if let Some(folder) = &args.plots {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
     let conditions = Conditions::of(args);
     eprintln!("{conditions}");
-    let _priority = (args.nice != 0).then(|| Setting::session_priority(args.nice));
-    let buffer = Setting::receive_buffer(RECEIVE_BUFFER);
-
-    if buffer.is_none() {
+    let mut put_back = PutBack::default();
+    // Where the kernel divides the processor by session, the niceness of a process counts within its
+    // session only. A kernel that does not has no such file.
+    if args.nice != 0 {
+        let _ = put_back.write(Path::new("/proc/self/autogroup"), &args.nice.to_string());
+    }
+    // Some servers have a setting for the receive buffer and others have none, so all get the same.
+    let buffer = put_back.write(Path::new("/proc/sys/net/core/rmem_default"), &RECEIVE_BUFFER.to_string());
+    if buffer.is_err() {
         skipped.push("Servers without a setting for the receive buffer had the kernel's default (net.core.rmem_default)".into());
     }
 
-    let lab = Lab::up(&args.lab)?;
+    let lab = Lab::up().context("making a lab needs root")?;
     let bout = Bout::begin(args, &contestants, &programs, &stop, &lab)?;
     let mut report = Report {
         conditions,
@@ -234,16 +226,7 @@ impl Report<'_> {
             });
             (description.name.clone(), value)
         });
-        let sections = self.sections.iter().map(|section| {
-            let value = json!({
-                "title": section.title,
-                "note": section.note,
-                "remarks": section.remarks,
-                "seconds": section.seconds,
-                "servers": section.raw,
-            });
-            (section.name.to_owned(), value)
-        });
+        let sections = self.sections.iter().map(|section| (section.name.to_owned(), json!(section)));
         json!({
             "when": self.conditions.when,
             "conditions": self.conditions.to_string(),
@@ -257,20 +240,8 @@ impl Report<'_> {
 
     /// Writes the results to the files that the arguments name.
     fn write(&self, args: &Args) -> Result<()> {
-        let write = |path: &Path, text: &str| {
-            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-        };
-        if let Some(path) = &args.markdown {
-            write(path, &self.text())?;
-        }
-        if let Some(path) = &args.json {
-            write(path, &(serde_json::to_string_pretty(&self.json())? + "\n"))?;
-        }
-        if let Some(folder) = &args.plots {
-            for (name, svg) in self.sections.iter().flat_map(|section| &section.plots) {
-                write(&folder.join(format!("{name}.svg")), svg)?;
-            }
-        }
-        Ok(())
+        output::text(args.markdown.as_deref(), &self.text())?;
+        output::json(args.json.as_deref(), &self.json())?;
+        self.sections.iter().try_for_each(|section| output::plots(args.plots.as_deref(), &section.plots))
     }
 }

@@ -1,7 +1,7 @@
 //! Results of one load on one server.
 
-use crate::lab::Usage;
-use anyhow::{Context, Result, ensure};
+use crate::{lab::Usage, report::figure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
@@ -67,10 +67,7 @@ const BUSY: f64 = 85.0;
 impl Sample {
     /// Parses a report of `ringbench run --json`.
     pub fn read(report: &Value, parts: SampleParts) -> Result<Self> {
-        let figure = |pointer: &str| {
-            let figure = report.pointer(pointer).and_then(Value::as_f64);
-            figure.with_context(|| format!("the generator's report lacks {pointer}"))
-        };
+        let figure = |pointer: &str| figure(report, pointer);
         // The report omits RCODEs that did not occur.
         let rcode = |name: &str| figure(&format!("/response_rcodes/{name}")).unwrap_or(0.0);
         let (sent, answers) = (figure("/sent/queries")?, figure("/received/responses")?);

@@ -22,6 +22,9 @@ pub fn load(seconds: f64) -> Load {
 /// Most batches of rounds. A disturbance of the machine ends; a slower program stays slower.
 const BATCHES_MAX: usize = 3;
 
+/// Head of the table.
+const HEAD: &str = "server | answers/s | min-max | to Unbound | to bare | CPU/answer, ns | frame, bytes";
+
 /// Measures all servers. While a ratio is below its floor, it measures another batch of rounds, and
 /// the medians are those of all rounds.
 pub fn measure(bout: &Bout<'_>, floors: &[Floor]) -> Result<(Section, Rounds<Sample>)> {
@@ -86,14 +89,12 @@ impl Results {
         let place = |name: &str| bout.contestants.iter().position(|c| c.description.name == name);
         let bare = place("responder");
         let unbound = place("unbound");
-        let head =
-            ["server", "answers/s", "min-max", "to Unbound", "to bare", "CPU/answer, ns", "frame, bytes"];
         let mut rows = Vec::new();
         let mut raw = Map::new();
         for (index, samples) in found {
             let contestant = &bout.contestants[*index].description;
             let (Some(rate), Some(cpu)) = (self.rate[*index], self.cpu[*index]) else {
-                rows.push(empty_row(&contestant.title, head.len()));
+                rows.push(empty_row(&contestant.title, HEAD));
                 continue;
             };
             let ratios = |to: Option<usize>| self.ratios(*index, to?);
@@ -124,7 +125,7 @@ impl Results {
             name: "saturation",
             title: "Answers a second at saturation, 100 % hits".into(),
             note,
-            head: head.map(String::from).to_vec(),
+            head: HEAD,
             rows,
             remarks: [vec![remark.to_owned()], bout.take_remarks()].concat(),
             raw: Value::Object(raw),
@@ -140,7 +141,7 @@ impl Results {
         Some([rate, cpu])
     }
 
-    fn plots(&self, bout: &Bout<'_>) -> Result<Vec<(String, String)>> {
+    fn plots(&self, bout: &Bout<'_>) -> Result<Vec<(&'static str, String)>> {
         let bars_of = |figures: &[Option<Summary>]| -> Vec<Bar> {
             let of = |(index, summary): (usize, &Option<Summary>)| {
                 summary.map(|s| bar(&bout.contestants[index].description.title, s, 1.0))
@@ -148,8 +149,8 @@ impl Results {
             figures.iter().enumerate().filter_map(of).collect()
         };
         Ok(vec![
-            ("saturation".into(), bars("Saturation, 100 % hits", "answers/s", &bars_of(&self.rate))?),
-            ("cpu".into(), bars("Processor time an answer, 100 % hits", "ns", &bars_of(&self.cpu))?),
+            ("saturation.svg", bars("Saturation, 100 % hits", "answers/s", &bars_of(&self.rate))?),
+            ("cpu.svg", bars("Processor time an answer, 100 % hits", "ns", &bars_of(&self.cpu))?),
         ])
     }
 }

@@ -2,28 +2,34 @@
 
 use super::stats::Summary;
 use crate::report::group;
+use serde::Serialize;
 use serde_json::Value;
 use std::fmt;
 
 /// Results of one measure.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Section {
     /// Name of the measure on the command line.
+    #[serde(skip)]
     pub name: &'static str,
     /// Heading.
     pub title: String,
     /// Method of the measurement.
     pub note: String,
-    /// Head of the table: the server column, then the figures.
-    pub head: Vec<String>,
+    /// Head of the table: the server column, then the figures, with " | " between them.
+    #[serde(skip)]
+    pub head: &'static str,
     /// Rows of the table, as long as the head.
+    #[serde(skip)]
     pub rows: Vec<Vec<String>>,
     /// Remarks for the readers.
     pub remarks: Vec<String>,
     /// Every figure of every round.
+    #[serde(rename = "servers")]
     pub raw: Value,
-    /// Plots: file name without suffix, and SVG.
-    pub plots: Vec<(String, String)>,
+    /// Plots: file name, and SVG.
+    #[serde(skip)]
+    pub plots: Vec<(&'static str, String)>,
     /// Duration of the measure, in seconds.
     pub seconds: f64,
 }
@@ -32,9 +38,10 @@ pub struct Section {
 impl fmt::Display for Section {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "## {}\n\n{} Took {:.0} s.\n", self.title, self.note, self.seconds)?;
-        let widths: Vec<usize> = (0..self.head.len())
+        let head: Vec<String> = self.head.split(" | ").map(String::from).collect();
+        let widths: Vec<usize> = (0..head.len())
             .map(|column| {
-                let cells = self.rows.iter().chain([&self.head]).map(|row| row[column].chars().count());
+                let cells = self.rows.iter().chain([&head]).map(|row| row[column].chars().count());
                 cells.max().unwrap_or(0).max(4)
             })
             .collect();
@@ -45,7 +52,7 @@ impl fmt::Display for Section {
             }
             writeln!(f)
         };
-        row(f, &self.head)?;
+        row(f, &head)?;
         let rule = widths.iter().enumerate().map(|(column, width)| {
             if column == 0 { "-".repeat(*width) } else { format!("{}:", "-".repeat(width - 1)) }
         });
@@ -64,8 +71,8 @@ impl fmt::Display for Section {
 }
 
 /// Returns the row of a server without figures.
-pub fn empty_row(title: &str, columns: usize) -> Vec<String> {
-    let mut row = vec!["-".to_owned(); columns];
+pub fn empty_row(title: &str, head: &str) -> Vec<String> {
+    let mut row: Vec<String> = head.split(" | ").map(|_| "-".into()).collect();
     row[0] = title.into();
     row
 }
@@ -92,8 +99,8 @@ mod tests {
             name: "x",
             title: "X".into(),
             note: "Measured.".into(),
-            head: vec!["server".into(), "answers/s".into()],
-            rows: vec![vec!["a long name µ".into(), "1".into()], empty_row("b", 2)],
+            head: "server | answers/s",
+            rows: vec![vec!["a long name µ".into(), "1".into()], empty_row("b", "server | answers/s")],
             remarks: vec!["b is not installed".into()],
             raw: Value::Null,
             plots: Vec::new(),

@@ -2,12 +2,13 @@
 
 use super::{SERVER_CORE, memory_folder};
 use crate::{
-    lab::{Lab, SERVER, SERVER_INTERFACE, Server, Side},
+    lab::{SERVER, SERVER_INTERFACE, Server, on_core},
     names::{Questions, SUFFIX},
-    synthetic,
+    output, synthetic,
 };
 use anyhow::{Context, Result, bail, ensure};
 use hickory_proto::rr::RecordType;
+use ringdns_testkit::Lab;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -157,15 +158,19 @@ impl Programs {
     /// Finds `ringdnsd` beside this program, unless a path is given.
     pub fn find(ringdnsd: Option<PathBuf>) -> Result<Self> {
         let ringbench = env::current_exe().context("cannot find this program's own file")?;
-        let ringdnsd = ringdnsd.unwrap_or_else(|| ringbench.with_file_name("ringdnsd"));
-        ensure!(
-            ringdnsd.exists(),
-            "there is no {}: build it with the same profile (cargo build --package ringdns-daemon --package ringdns-ctl), or say where it is \
-             (--ringdnsd)",
-            ringdnsd.display()
-        );
+        let ringdnsd = there(ringdnsd.unwrap_or_else(|| ringbench.with_file_name("ringdnsd")))?;
         Ok(Programs { ringbench, ringdnsd })
     }
+}
+
+/// Returns the path of a program of this project. Fails if it is not there.
+pub(crate) fn there(path: PathBuf) -> Result<PathBuf> {
+    ensure!(
+        path.exists(),
+        "there is no {}: build it with the same profile (cargo build --package ringdns-daemon --package ringdns-ctl), or put it there",
+        path.display()
+    );
+    Ok(path)
 }
 
 /// Server that is installed here.
@@ -224,12 +229,11 @@ impl Contestant {
         let places = Places::new(address, programs, folder.path(), &records);
         for (name, text) in files {
             let path = folder.path().join(name);
-            fs::write(&path, places.fill(text)?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            output::text(Some(&path), &places.fill(text)?)?;
         }
         let program = places.fill(program)?;
         let path = which(&program).with_context(|| format!("{program} is gone"))?;
-        let mut command = lab.command(Side::Server, SERVER_CORE, "nice");
+        let mut command = on_core(lab.server(), SERVER_CORE, "nice");
         command.args(["-n", &nice.to_string()]).arg(path);
         for argument in arguments {
             command.arg(places.fill(argument)?);

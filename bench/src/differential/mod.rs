@@ -10,7 +10,7 @@ mod twist;
 
 use crate::{
     compare::server::{Contestant, Description, Programs, Running, UPSTREAM},
-    lab::{Lab, SERVER, Side},
+    lab::SERVER,
     names::Questions,
     output,
     upstream::{Upstream, world::World},
@@ -18,6 +18,7 @@ use crate::{
 use anyhow::{Context, Result, bail, ensure};
 use probe::{GROUP, Probe};
 use reply::{Difference, Reply};
+use ringdns_testkit::Lab;
 use rules::Rules;
 use std::{
     collections::BTreeMap,
@@ -52,9 +53,6 @@ pub struct Args {
     /// File of rules instead of bench/differential/rules.toml.
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
-    /// Script that makes the lab.
-    #[arg(long, value_name = "FILE", default_value = "deploy/lab.sh")]
-    pub lab: PathBuf,
     /// The ringdnsd to ask. Default: the one beside this program.
     #[arg(long, value_name = "FILE")]
     pub ringdnsd: Option<PathBuf>,
@@ -108,16 +106,16 @@ pub fn run(args: &Args) -> Result<()> {
     let world = || World::new(apexes.iter().map(String::as_str));
     let probes = probe::draw(&world()?, &apexes, args.queries as usize, args.seed)?;
 
-    let lab = Lab::up(&args.lab)?;
-    let upstream = lab.inside(Side::Server, || Upstream::saying(world()?, UPSTREAM))?;
+    let lab = Lab::up().context("making a lab needs root")?;
+    let upstream = lab.server().enter(|| Upstream::saying(world()?, UPSTREAM))?;
     let first = Instant::now();
     let mut peers = start(args, &lab)?;
     let mut table = Table::new(&rules);
     for batch in probes.chunks(BATCH) {
-        let truth = lab.inside(Side::Server, || ask::all(UPSTREAM, batch))?;
+        let truth = lab.server().enter(|| ask::all(UPSTREAM, batch))?;
         let asked = Instant::now();
         for again in [false, true] {
-            let said = lab.inside(Side::Client, || ask_all(&peers, batch))?;
+            let said = lab.client().enter(|| ask_all(&peers, batch))?;
             for peer in &mut peers {
                 peer.running.server.check()?;
             }
@@ -136,9 +134,7 @@ pub fn run(args: &Args) -> Result<()> {
 
     let text = table.render(args, began.elapsed());
     print!("{text}");
-    if let Some(path) = &args.markdown {
-        fs::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    output::text(args.markdown.as_deref(), &text)?;
     output::json(args.json.as_deref(), &table.json())?;
     let unexplained = table.unexplained();
     ensure!(unexplained == 0, "{unexplained} differences are unexplained: see the last table of the report");
@@ -191,7 +187,7 @@ fn start(args: &Args, lab: &Lab) -> Result<Vec<Peer>> {
                 text: String::new(),
             };
             // While nobody listens yet, an error or silence comes back.
-            let said = lab.inside(Side::Client, || ask::all(peer.address, &[probe]));
+            let said = lab.client().enter(|| ask::all(peer.address, &[probe]));
             if said.is_ok_and(|said| said[0].is_some()) {
                 break;
             }

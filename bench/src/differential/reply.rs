@@ -1,5 +1,6 @@
 //! Replies taken apart and compared field by field.
 
+use crate::report::rcode_name;
 use hickory_proto::{
     op::Message,
     rr::{Record, RecordType},
@@ -112,7 +113,7 @@ impl Reply {
             set(field, (flags >> bit & 1).to_string());
         }
         set(Field::Opcode, (flags >> 11 & 15).to_string());
-        set(Field::Rcode, rcode(read.metadata.response_code.into()));
+        set(Field::Rcode, rcode_name(u16::from(read.metadata.response_code).into()));
         set(Field::TooLong, if bytes.len() > limit { "yes" } else { "no" }.into());
         // The question keeps its spelling.
         set(
@@ -248,13 +249,6 @@ fn named(rtype: RecordType) -> String {
         RecordType::Unknown(code) => format!("TYPE{code}"),
         known => known.to_string(),
     }
-}
-
-fn rcode(code: u16) -> String {
-    const NAMES: [&str; 6] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
-    NAMES
-        .get(usize::from(code))
-        .map_or_else(|| if code == 16 { "BADVERS".into() } else { code.to_string() }, |n| (*n).into())
 }
 
 #[cfg(test)]

@@ -2,104 +2,67 @@
 
 use super::scene::{Scene, Stage, Tier};
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use ringdns_testkit::Redis;
 use rustix::process::Signal;
 use std::{fs, io::Write, thread, time::Duration};
 
-/// Fault in a service that an appliance depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Fault in a service that an appliance depends on, in the order in which they happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Fault {
+    /// Redis is killed, and started again.
     RedisKilled,
+    /// Redis is stopped (SIGSTOP), and continued.
     RedisHung,
+    /// Redis is stopped for 20 of each 30 ms.
     RedisSlow,
+    /// FLUSHALL ten times a second.
     RedisFlushed,
+    /// Redis has no memory for writes.
     RedisFull,
+    /// Redis becomes a replica of a master that does not exist.
     RedisReadOnly,
-    RedisFailedOver,
-    ClusterFailedOver,
+    /// ClickHouse is killed, and started again.
+    ClickhouseKilled,
+    /// ClickHouse is stopped (SIGSTOP), and continued.
+    ClickhouseHung,
+    /// ClickHouse refuses the password.
+    ClickhouseRefusing,
+    /// ClickHouse's disk is full.
+    ClickhouseFull,
+    /// A column of the table changes its type, and is then dropped.
+    ClickhouseSchema,
+    /// The master is killed, Sentinels make the replica master, the old one comes back as its replica.
+    SentinelFailover,
+    /// One of three masters is killed, and its replica takes its place.
+    ClusterFailover,
+    /// One of three masters, which has no replica, is stopped.
     ClusterMasterHung,
-    LogKilled,
-    LogHung,
-    LogRefusing,
-    LogFull,
-    LogSchema,
 }
 
 use Fault::*;
 
 impl Fault {
-    /// All faults, in the order in which they happen.
-    pub const ALL: [Fault; 14] = [
-        RedisKilled,
-        RedisHung,
-        RedisSlow,
-        RedisFlushed,
-        RedisFull,
-        RedisReadOnly,
-        LogKilled,
-        LogHung,
-        LogRefusing,
-        LogFull,
-        LogSchema,
-        RedisFailedOver,
-        ClusterFailedOver,
-        ClusterMasterHung,
-    ];
-
-    /// Returns the name by which `--only` chooses the fault.
-    pub fn name(&self) -> &'static str {
-        match self {
-            RedisKilled => "redis-killed",
-            RedisHung => "redis-hung",
-            RedisSlow => "redis-slow",
-            RedisFlushed => "redis-flushed",
-            RedisFull => "redis-full",
-            RedisReadOnly => "redis-read-only",
-            RedisFailedOver => "sentinel-failover",
-            ClusterFailedOver => "cluster-failover",
-            ClusterMasterHung => "cluster-master-hung",
-            LogKilled => "clickhouse-killed",
-            LogHung => "clickhouse-hung",
-            LogRefusing => "clickhouse-refusing",
-            LogFull => "clickhouse-full",
-            LogSchema => "clickhouse-schema",
-        }
-    }
-
-    /// Describes the fault in words.
-    pub fn what(self) -> &'static str {
-        match self {
-            RedisKilled => "Redis is killed, and started again",
-            RedisHung => "Redis is stopped (SIGSTOP), and continued",
-            RedisSlow => "Redis is stopped for 20 of each 30 ms",
-            RedisFlushed => "FLUSHALL ten times a second",
-            RedisFull => "Redis has no memory for writes",
-            RedisReadOnly => "Redis becomes a replica of a master that does not exist",
-            RedisFailedOver => {
-                "the master is killed, Sentinels make the replica master, the old one comes back as its replica"
-            }
-            ClusterFailedOver => "one of three masters is killed, and its replica takes its place",
-            ClusterMasterHung => "one of three masters, which has no replica, is stopped",
-            LogKilled => "ClickHouse is killed, and started again",
-            LogHung => "ClickHouse is stopped (SIGSTOP), and continued",
-            LogRefusing => "ClickHouse refuses the password",
-            LogFull => "ClickHouse's disk is full",
-            LogSchema => "a column of the table changes its type, and is then dropped",
-        }
+    /// Returns the name by which `--only` chooses the fault, and its description.
+    pub fn told(self) -> (String, String) {
+        let value = self.to_possible_value();
+        let name = value.as_ref().map_or_else(String::new, |value| value.get_name().into());
+        let help = value.as_ref().and_then(|value| value.get_help());
+        (name, help.map_or_else(String::new, ToString::to_string))
     }
 
     /// Returns the scene of the fault.
     pub fn scene(self) -> Scene {
         match self {
-            RedisFailedOver => Scene::Sentinels,
-            ClusterFailedOver | ClusterMasterHung => Scene::Cluster,
+            SentinelFailover => Scene::Sentinels,
+            ClusterFailover | ClusterMasterHung => Scene::Cluster,
             _ => Scene::Single,
         }
     }
 
     /// Whether the fault is part of the short form.
-    pub fn is_quick(&self) -> bool {
-        matches!(self, RedisKilled | RedisHung | LogKilled | LogHung)
+    pub fn is_quick(self) -> bool {
+        matches!(self, RedisKilled | RedisHung | ClickhouseKilled | ClickhouseHung)
     }
 
     /// Begins the fault.
@@ -115,28 +78,28 @@ impl Fault {
             RedisSlow | RedisFlushed => {}
             RedisFull => drop(stage.redis()?.cli(&["CONFIG", "SET", "maxmemory", "1"])),
             RedisReadOnly => drop(stage.redis()?.cli(&["REPLICAOF", "127.0.0.1", "1"])),
-            RedisFailedOver => {
+            SentinelFailover => {
                 let Tier::Sentinels(sentinels) = &mut stage.tier else {
                     bail!("this scene has no Sentinels")
                 };
                 sentinels.kill9(sentinels.master());
             }
-            ClusterFailedOver => stage.cluster()?.kill9(0),
+            ClusterFailover => stage.cluster()?.kill9(0),
             ClusterMasterHung => stage.cluster()?.process(1).freeze(),
-            LogKilled => stage.clickhouse()?.kill9(),
-            LogHung => stage.clickhouse()?.process().freeze(),
-            LogRefusing => {
+            ClickhouseKilled => stage.clickhouse()?.kill9(),
+            ClickhouseHung => stage.clickhouse()?.process().freeze(),
+            ClickhouseRefusing => {
                 let users = stage.users()?;
                 let text = fs::read_to_string(&users)?;
                 fs::write(&users, text.replace("<password>", "<password>not "))?;
             }
-            LogFull => {
+            ClickhouseFull => {
                 let filler = stage.filler()?;
                 let mut file = fs::File::create(&filler).context("cannot fill the disk")?;
                 // Writes until the disk is full.
                 while file.write_all(&[0; 1 << 16]).is_ok() {}
             }
-            LogSchema => {
+            ClickhouseSchema => {
                 let clickhouse = stage.clickhouse()?;
                 clickhouse.query("ALTER TABLE ringdns.queries DROP COLUMN upstream_us");
                 clickhouse.query("ALTER TABLE ringdns.queries ADD COLUMN upstream_us String");
@@ -175,25 +138,25 @@ impl Fault {
                 stage.prefer();
             }
             RedisHung => stage.redis()?.process().signal(Signal::CONT),
-            RedisSlow | RedisFlushed | ClusterFailedOver => {}
+            RedisSlow | RedisFlushed | ClusterFailover => {}
             RedisFull => drop(stage.redis()?.cli(&["CONFIG", "SET", "maxmemory", "0"])),
             RedisReadOnly => drop(stage.redis()?.cli(&["REPLICAOF", "NO", "ONE"])),
-            RedisFailedOver => {
+            SentinelFailover => {
                 let Tier::Sentinels(sentinels) = &mut stage.tier else {
                     bail!("this scene has no Sentinels")
                 };
                 sentinels.start_killed_again();
             }
             ClusterMasterHung => stage.cluster()?.process(1).signal(Signal::CONT),
-            LogKilled => stage.clickhouse()?.start_again(),
-            LogHung => stage.clickhouse()?.process().signal(Signal::CONT),
-            LogRefusing => {
+            ClickhouseKilled => stage.clickhouse()?.start_again(),
+            ClickhouseHung => stage.clickhouse()?.process().signal(Signal::CONT),
+            ClickhouseRefusing => {
                 let users = stage.users()?;
                 let text = fs::read_to_string(&users)?;
                 fs::write(&users, text.replace("<password>not ", "<password>"))?;
             }
-            LogFull => fs::remove_file(stage.filler()?)?,
-            LogSchema => {
+            ClickhouseFull => fs::remove_file(stage.filler()?)?,
+            ClickhouseSchema => {
                 stage.clickhouse()?.query("ALTER TABLE ringdns.queries DROP COLUMN upstream_us");
             }
         }

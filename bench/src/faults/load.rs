@@ -4,7 +4,7 @@ use super::{
     Args,
     scene::{self, Stage},
 };
-use crate::compare::GENERATOR_CORE;
+use crate::{compare::GENERATOR_CORE, report::figure};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
@@ -69,10 +69,8 @@ impl Load {
         let report: Value =
             serde_json::from_slice(&output.stdout).context("the generator's report is not JSON")?;
         let class = |name: &str| {
-            let count = |pointer: &str| {
-                let value = report[name].pointer(pointer).and_then(Value::as_u64);
-                value.with_context(|| format!("the generator's report has no {name}{pointer}"))
-            };
+            let count =
+                |pointer: &str| figure(&report, &format!("/{name}{pointer}")).map(|count| count as u64);
             let latency = |name: &str| count(&format!("/latency_ns/{name}"));
             let (p50, p99, p999, max) =
                 (latency("p50")?, latency("p99")?, latency("p99.9")?, latency("max")?);

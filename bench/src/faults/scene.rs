@@ -6,6 +6,7 @@ use crate::{
         GENERATOR_CORE, SERVER_CORE,
         server::{Programs, UPSTREAM},
     },
+    lab::on_core,
     priority,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -336,8 +337,8 @@ fn run(command: &mut Command) {
 
 /// Returns a command that runs on one core of a host, with a priority.
 pub fn command(host: &Host, core: usize, nice: i8, program: impl AsRef<OsStr>) -> Command {
-    let mut command = host.command("nice");
-    command.args(["-n", &nice.to_string(), "taskset", "--cpu-list", &core.to_string()]).arg(program);
+    let mut command = on_core(host, core, "nice");
+    command.args(["-n", &nice.to_string()]).arg(program);
     command
 }
 

@@ -40,7 +40,7 @@ fn write(text: &mut String, results: &Results) -> std::fmt::Result {
     writeln!(text, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|")?;
     for episode in episodes {
         for (nth, phase) in episode.phases.iter().enumerate() {
-            let name = if nth == 0 { episode.name } else { "" };
+            let name = if nth == 0 { episode.name.as_str() } else { "" };
             let Phase { when, load, .. } = phase;
             let count = |name: &str| phase.total[name].as_f64().unwrap_or(0.0);
             let rate = 100.0 * count("hit") / count("received").max(1.0);

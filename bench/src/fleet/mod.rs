@@ -4,14 +4,14 @@
 //! Only time, the NIC's choice of a queue and the upstream are simulated.
 
 mod table;
-pub mod world;
+mod world;
 
 use crate::{
     names::{Questions, SUFFIX},
     output,
 };
 use anyhow::{Result, ensure};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::path::PathBuf;
 use world::{Catalogue, Fleet, Load, Outcome, Scheme};
 
@@ -82,7 +82,7 @@ pub struct Args {
 }
 
 /// Parameter that varies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sweep {
     /// Workers of one host.
@@ -94,7 +94,7 @@ pub enum Sweep {
 }
 
 /// Simulation and its results.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// Sweep that the simulation belongs to.
     pub sweep: Sweep,
@@ -111,7 +111,7 @@ pub struct Row {
 }
 
 /// Results of all simulations.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Results {
     /// Simulated load.
     pub load: Load,

@@ -3,6 +3,7 @@
 use crate::{
     names::Questions,
     query::{QUERY_MAX, Template},
+    run::source::drawn,
     stage::{self, HASH_SEEDS, RULES},
     zipf::{Draw, scatter},
 };
@@ -14,11 +15,11 @@ use ringdns_dataplane::{
     dns::{answer::Answer, query::Query},
 };
 use ringdns_resolver::host::{Found, HostTier};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::sync::Arc;
 
 /// Choice of the worker that holds the answer to a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
     /// Worker that the NIC gave the query to: each has its own copy of the answers that its clients
@@ -29,7 +30,7 @@ pub enum Scheme {
 }
 
 /// Fleet to simulate.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Fleet {
     /// Number of hosts.
     pub appliances: usize,
@@ -44,7 +45,7 @@ pub struct Fleet {
 }
 
 /// Load on the fleet.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Load {
     /// Exponent of Zipf's law.
     pub zipf: f64,
@@ -65,7 +66,7 @@ pub struct Load {
 }
 
 /// Shares of the answers by source, and occupancy of the caches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Outcome {
     /// Percent of the queries that a worker cache answered.
     pub core: f64,
@@ -123,23 +124,15 @@ impl Traffic {
 impl Fleet {
     /// Returns the appliance and worker that the network and the NIC assign to a flow.
     pub fn place(&self, flow: u32) -> (usize, usize) {
-        let hash = mix(u64::from(flow));
-        (part(hash, self.appliances), part(mix(hash), self.workers))
+        // Stands in for the hashes of switch and NIC.
+        let hash = drawn(u64::from(flow), 0);
+        (part(hash, self.appliances), part(drawn(hash, 0), self.workers))
     }
 
     /// Returns the worker that a name belongs to.
     fn shard(&self, hash: u64) -> usize {
-        part(mix(hash), self.workers)
+        part(drawn(hash, 0), self.workers)
     }
-}
-
-/// Finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): stands in for the hashes of switch
-/// and NIC.
-fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
 }
 
 fn part(hash: u64, parts: usize) -> usize {

@@ -4,11 +4,11 @@
 use anyhow::{Context, Result};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use ringdns_dataplane::region::Region;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{hint::black_box, time::Instant};
 
 /// Time of a load from a region of memory.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Load {
     /// Size of the region, read in random order, a cache line at a time.
     pub bytes: usize,

@@ -1,6 +1,6 @@
 //! `ringbench micro`: cost of a hit as the cache outgrows the processor's caches.
 
-pub mod chase;
+mod chase;
 
 use crate::{
     machine::{Machine, binary},
@@ -20,7 +20,7 @@ use ringdns_dataplane::{
     cache::{Cache, KeyedHash, Occupancy},
     port::BURST,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{
     hint::black_box,
     path::PathBuf,
@@ -62,7 +62,7 @@ pub struct Args {
 }
 
 /// All results.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Results {
     /// Machine that was measured.
     pub machine: Machine,
@@ -73,7 +73,7 @@ pub struct Results {
 }
 
 /// Results for one number of names and one popularity.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// Names in the cache.
     pub names: usize,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, process::Command};
 
 /// Setting of the driver, and its largest value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Bounded {
     /// Value in force.
     pub now: u32,
@@ -15,7 +15,7 @@ pub struct Bounded {
 }
 
 /// Driver of the interface (`ethtool -i`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Driver {
     /// Name of the driver.
     pub name: String,
@@ -28,7 +28,7 @@ pub struct Driver {
 }
 
 /// Queues, by kind (`ethtool -l`). A kind that the driver does not know is absent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Channels {
     /// Queues that receive and send.
     pub combined: Option<Bounded>,
@@ -47,7 +47,7 @@ impl Channels {
 }
 
 /// Descriptors of the NIC's rings (`ethtool -g`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rings {
     /// Descriptors of a receive queue.
     pub rx: Option<Bounded>,
@@ -56,7 +56,7 @@ pub struct Rings {
 }
 
 /// Distribution of received packets among queues (`ethtool -x`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rss {
     /// Hash function in force.
     pub function: Option<String>,

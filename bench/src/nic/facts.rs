@@ -2,7 +2,8 @@
 
 use super::ethtool::{self, Bounded, Channels, Driver, Feature, Rings, Rss};
 use crate::machine::Machine;
-use serde::{Deserialize, Serialize};
+use procfs::{Current, Meminfo};
+use serde::Serialize;
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -22,7 +23,7 @@ const FEATURES: [&str; 8] = [
 ];
 
 /// Interface and its hardware. Holds no MAC or IP address.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Nic {
     /// Name of the interface.
     pub interface: String,
@@ -65,7 +66,7 @@ pub struct Nic {
 }
 
 /// Interrupt of the NIC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interrupt {
     /// Number of the interrupt.
     pub number: u32,
@@ -76,7 +77,7 @@ pub struct Interrupt {
 }
 
 /// Host of the NIC.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Host {
     /// Processor, memory, kernel, load.
     pub machine: Machine,
@@ -95,7 +96,7 @@ pub struct Host {
 }
 
 /// Reserved huge pages of the default size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HugePages {
     /// Number of reserved pages.
     pub total: u64,
@@ -228,18 +229,12 @@ impl Host {
 impl HugePages {
     /// Reads `/proc/meminfo`.
     pub fn read() -> Self {
-        HugePages::parse(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
-    }
-
-    fn parse(meminfo: &str) -> Self {
-        let value = |name: &str| {
-            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
-        };
+        let memory = Meminfo::current().ok();
+        let of = |field: fn(&Meminfo) -> Option<u64>| memory.as_ref().and_then(field).unwrap_or(0);
         HugePages {
-            total: value("HugePages_Total"),
-            free: value("HugePages_Free"),
-            kibibytes: value("Hugepagesize"),
+            total: of(|memory| memory.hugepages_total),
+            free: of(|memory| memory.hugepages_free),
+            kibibytes: of(|memory| memory.hugepagesize) / 1024,
         }
     }
 }
@@ -402,12 +397,6 @@ mod tests {
         let found: Vec<_> = found.iter().map(|i| (i.number, i.name.as_str(), i.cores.as_str())).collect();
         assert_eq!(found, expected);
         assert!(interrupts(&root.path().join("none"), &proc).is_empty());
-    }
-
-    #[test]
-    fn huge_pages_are_read_from_meminfo() {
-        let text = "MemTotal: 1 kB\nHugePages_Total:      64\nHugePages_Free:       60\nHugepagesize:       2048 kB\n";
-        assert_eq!(HugePages::parse(text), HugePages { total: 64, free: 60, kibibytes: 2048 });
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Interfaces that must not be touched.
 
 use super::facts::class;
+use crate::run::xdp::interface::ip;
 use anyhow::{Context, Result, ensure};
 use nix::ifaddrs::getifaddrs;
 use serde_json::Value;
-use std::{net::IpAddr, process::Command};
+use std::net::IpAddr;
 
 /// Fails if there is no such interface.
 pub fn exists(interface: &str) -> Result<()> {
@@ -73,19 +74,6 @@ pub fn addresses(interface: &str) -> Result<Vec<IpAddr>> {
         _ => None,
     });
     Ok(ip.collect())
-}
-
-fn ip(arguments: &[&str]) -> Result<Value> {
-    let output = Command::new("ip").arg("-json").args(arguments).output();
-    let output = output.context("cannot run `ip`: install iproute2")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`ip {}` failed: {}", arguments.join(" "), said.trim());
-    // `ip -json` prints an empty list as nothing at all.
-    if output.stdout.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Value::Array(Vec::new()));
-    }
-    serde_json::from_slice(&output.stdout)
-        .context("the output of `ip -json` is not JSON: is it iproute2's `ip`?")
 }
 
 fn has_program(links: &Value) -> bool {

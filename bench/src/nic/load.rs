@@ -3,21 +3,22 @@
 use super::{
     Kit,
     facts::{class, is_enabled},
-    put_back::{self, PutBack},
     subject::Running,
 };
 use crate::{
     lab,
+    put_back::{self, PutBack},
+    report::figure,
     run::xdp::interface::{Counters, Device},
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
     fs,
     io::{Read, Seek},
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr},
     process::{Command, Stdio},
     sync::atomic::Ordering::Relaxed,
     thread,
@@ -167,27 +168,11 @@ impl Port {
     }
 
     fn wait_for_answer(&self, kit: &Kit, running: &mut Running<'_>) -> Result<()> {
-        const QUERY: &[u8] = b"\x53\x53\x01\0\0\x01\0\0\0\0\0\0\x07n000000\x02rb\x07example\0\0\x01\0\x01";
-        let deadline = Instant::now() + FIRST_ANSWER;
         lab::inside(&self.namespace, || {
-            let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
-            socket.set_read_timeout(Some(5 * CHECK))?;
-            while Instant::now() < deadline {
+            lab::await_answer(kit.listen, FIRST_ANSWER, || {
                 kit.check_stop()?;
-                running.check()?;
-                // Sending may fail while the link is down.
-                let sent = socket.send_to(QUERY, kit.listen);
-                if sent.is_err() {
-                    thread::sleep(CHECK);
-                } else if socket.recv(&mut [0; 512]).is_ok() {
-                    return Ok(());
-                }
-            }
-            bail!(
-                "no answer within {FIRST_ANSWER:?}: are {} and {} wired to each other?",
-                kit.nic.interface,
-                self.interface
-            )
+                running.check()
+            })
         })
     }
 }
@@ -220,10 +205,7 @@ fn finish(kit: &Kit, mut command: Command) -> Result<Vec<u8>> {
 
 /// Reads a report of `ringbench run --json`.
 fn outcome(report: &Value) -> Result<Outcome> {
-    let figure = |pointer: &str| {
-        let figure = report.pointer(pointer).and_then(Value::as_f64);
-        figure.with_context(|| format!("the generator's report lacks {pointer}"))
-    };
+    let figure = |pointer: &str| figure(report, pointer);
     let sent = || Ok::<f64, anyhow::Error>(figure("/sent/queries")? / figure("/seconds")?);
     let queries = figure("/traffic/queries_per_second").or_else(|_| sent())?;
     let micros =

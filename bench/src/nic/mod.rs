@@ -8,19 +8,17 @@ mod mask;
 mod page;
 mod prepare;
 mod programs;
-mod put_back;
 mod setting;
 mod subject;
 mod trial;
 
-use crate::{built, suite::Setup};
+use crate::{built, put_back::PutBack, setup::Setup};
 use anyhow::{Context, Result, bail, ensure};
 use facts::{Host, Nic};
 use load::{Peer, Port};
 use page::Conditions;
 use prepare::Change;
 use programs::Programs;
-use put_back::PutBack;
 use rustix::{process::geteuid, thread::sched_getaffinity};
 use setting::{Mode, Setting, Tuning};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -158,24 +156,9 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
 
-    guard::check(&args.interface, args.yes_this_interface)?;
-    ensure!(geteuid().is_root(), "trials need root: they attach XDP programs and change the NIC's settings");
-    if !args.any_build {
-        built::ensure_shipped()?;
-    }
-    ensure!(
-        args.peer.is_some() || args.peer_interface.is_some(),
-        "there is no source of queries: give --peer-interface, a second port of this host that is wired to {}, or \
-         --peer, the address of another host; --dry-run prints what there is",
-        args.interface
-    );
-    if let Some(peer) = &args.peer_interface {
-        guard::check_peer(peer)?;
-        ensure!(*peer != args.interface, "{peer} cannot be its own peer: give another port");
-    }
+    check(args)?;
     let programs = Programs::find()?;
     let listen = listen(args)?;
-    ensure!(!args.out.exists(), "{} exists already: give another folder (--out)", args.out.display());
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
 
@@ -213,6 +196,27 @@ pub fn run(args: &Args) -> Result<()> {
         let _ = fs::remove_dir(&args.out);
     }
     done.and(restored)
+}
+
+/// Fails if the trials may not or cannot run.
+fn check(args: &Args) -> Result<()> {
+    guard::check(&args.interface, args.yes_this_interface)?;
+    ensure!(geteuid().is_root(), "trials need root: they attach XDP programs and change the NIC's settings");
+    if !args.any_build {
+        built::ensure_shipped()?;
+    }
+    ensure!(
+        args.peer.is_some() || args.peer_interface.is_some(),
+        "there is no source of queries: give --peer-interface, a second port of this host that is wired to {}, or \
+         --peer, the address of another host; --dry-run prints what there is",
+        args.interface
+    );
+    if let Some(peer) = &args.peer_interface {
+        guard::check_peer(peer)?;
+        ensure!(*peer != args.interface, "{peer} cannot be its own peer: give another port");
+    }
+    ensure!(!args.out.exists(), "{} exists already: give another folder (--out)", args.out.display());
+    Ok(())
 }
 
 /// Prepares the NIC and the peer, and runs the trials.

@@ -12,11 +12,11 @@ use crate::{
     output,
     plot::{Bar, bars},
     report::group,
-    suite::Setup,
+    setup::Setup,
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
 /// Conditions of the trials.
 #[derive(Clone, Debug, Serialize)]
@@ -68,7 +68,7 @@ pub fn write(folder: &Path, conditions: &Conditions, trials: &Trials) -> Result<
 }
 
 fn write_masked(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, mask(text)).with_context(|| format!("cannot write {}", path.display()))
+    output::text(Some(path), &mask(text))
 }
 
 fn bar(trial: &Trial) -> Option<Bar> {
@@ -217,7 +217,7 @@ fn others(rounds: &[Round]) -> String {
 mod tests {
     use super::*;
     use crate::nic::setting::{Mode, Setting, Tuning};
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, fs};
 
     fn sample(rate: f64) -> Sample {
         let outcome = Outcome {

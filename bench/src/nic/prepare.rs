@@ -1,6 +1,7 @@
 //! Settings of the NIC before trials, as README advises, and the number of queues to serve.
 
-use super::{facts::Nic, put_back::PutBack};
+use super::facts::Nic;
+use crate::put_back::PutBack;
 use anyhow::{Result, ensure};
 
 /// Change of the NIC, and its undoing.

@@ -1,6 +1,6 @@
 //! Programs that take part in trials.
 
-use crate::lab::Server;
+use crate::{compare::server::there, lab::Server};
 use anyhow::{Context, Result, ensure};
 use std::{
     net::SocketAddr,
@@ -29,16 +29,9 @@ impl Programs {
     /// Finds ringdnsd and ringctl beside this program.
     pub fn find() -> Result<Self> {
         let ringbench = std::env::current_exe().context("cannot find this program's own file")?;
-        let beside = |name: &str| {
-            let path = ringbench.with_file_name(name);
-            ensure!(
-                path.exists(),
-                "there is no {}: build it (cargo build --profile release-lto --package ringdns-daemon --package ringdns-ctl), or put it there",
-                path.display()
-            );
-            Ok(path)
-        };
-        Ok(Programs { ringdnsd: beside("ringdnsd")?, ringctl: beside("ringctl")?, ringbench })
+        let beside = |name: &str| there(ringbench.with_file_name(name));
+        let (ringdnsd, ringctl) = (beside("ringdnsd")?, beside("ringctl")?);
+        Ok(Programs { ringdnsd, ringctl, ringbench })
     }
 
     /// Returns the versions of the programs, and of the tools that change settings.

@@ -1,9 +1,7 @@
 //! Settings under trial: a mode of AF_XDP, with at most one tuning.
 
-use super::{
-    facts::{Host, HugePages, Nic, class},
-    put_back::PutBack,
-};
+use super::facts::{Host, HugePages, Nic, class};
+use crate::put_back::PutBack;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::{fmt, path::Path};

@@ -4,14 +4,17 @@ use super::{
     Kit, facts,
     setting::{Mode, Setting, Tuning},
 };
-use crate::lab::{Server, Usage};
+use crate::{
+    lab::{Server, Usage},
+    output,
+};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fmt, fs,
+    fmt,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -190,8 +193,7 @@ fn responder(kit: &Kit, Setting { mode, tuning }: Setting) -> Command {
 
 fn ringdnsd(kit: &Kit, setting: Setting) -> Result<Command> {
     let path = kit.folder.path().join("ringdns.toml");
-    fs::write(&path, configuration(kit, setting))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    output::text(Some(&path), &configuration(kit, setting))?;
     let mut command = kit.on_server_cores(&kit.programs.ringdnsd);
     command.arg("--config").arg(path);
     Ok(command)

@@ -4,11 +4,10 @@ use super::{
     Kit, ethtool,
     facts::Host,
     load::{Outcome, Peer},
-    put_back::PutBack,
     setting::{Mode, Setting, Tuning},
     subject::{Running, Subject, is_as_asked},
 };
-use crate::report::group;
+use crate::{put_back::PutBack, report::group};
 use anyhow::{Context, Result, ensure};
 use procfs::CurrentSI;
 use serde::Serialize;

@@ -1,7 +1,5 @@
-//! Report of a run: as text, as JSON (DNS-OARC's dns-metrics), as plots, and as a percentile file
-//! for hdrhistogram's plotters.
+//! Report of a run: as text, as JSON (DNS-OARC's dns-metrics), and as plots.
 
-mod hgrm;
 mod metrics;
 mod plots;
 pub mod series;
@@ -13,11 +11,9 @@ use crate::{
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use serde_json::Value;
 use std::{
     fmt,
-    fs::File,
-    io::{BufWriter, Write},
-    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -91,17 +87,6 @@ impl Report {
         self.traffic.map_or_else(mean, |traffic| traffic.answers_per_second)
     }
 
-    /// Writes the latencies of the list's names, in microseconds, as HdrHistogram's percentile output.
-    pub fn write_hgrm(&self, path: &Path) -> Result<()> {
-        let latency = self.tally.names.latency()?;
-        let write = || -> std::io::Result<()> {
-            let mut file = BufWriter::new(File::create(path)?);
-            hgrm::write(&latency, &mut file)?;
-            file.flush()
-        };
-        write().with_context(|| format!("cannot write the histogram {}", path.display()))
-    }
-
     /// Returns the classes that have queries, with their names.
     fn classes(&self) -> impl Iterator<Item = (&'static str, &Class)> {
         // The program in the kernel does not tell the classes apart.
@@ -130,8 +115,14 @@ impl Report {
     }
 }
 
+/// Returns a figure of a report as JSON, by its pointer.
+pub fn figure(report: &Value, pointer: &str) -> Result<f64> {
+    let figure = report.pointer(pointer).and_then(Value::as_f64);
+    figure.with_context(|| format!("the generator's report lacks {pointer}"))
+}
+
 /// Returns the name that dig prints.
-fn rcode_name(rcode: usize) -> String {
+pub fn rcode_name(rcode: usize) -> String {
     match rcode {
         0 => "NOERROR".into(),
         1 => "FORMERR".into(),
@@ -139,6 +130,7 @@ fn rcode_name(rcode: usize) -> String {
         3 => "NXDOMAIN".into(),
         4 => "NOTIMP".into(),
         5 => "REFUSED".into(),
+        16 => "BADVERS".into(),
         other => format!("RCODE{other}"),
     }
 }

@@ -5,27 +5,21 @@ use crate::{
     plot::{self, Axis, Series},
     report::series::Interval,
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hdrhistogram::Histogram;
-use std::{fs, path::Path};
 
 const SECONDS: Axis<'static> = Axis { label: "seconds", log: false };
 const LATENCY: Axis<'static> = Axis { label: "latency, µs", log: true };
 const MICROS: f64 = 1000.0;
 
 impl Report {
-    /// Writes `rate.svg`, `latency.svg` and `percentiles.svg` into `folder`.
-    pub fn write_plots(&self, folder: &Path) -> Result<()> {
-        let cannot = || format!("cannot write plots into {}", folder.display());
-        fs::create_dir_all(folder).with_context(cannot)?;
-        for (name, svg) in [
+    /// Returns the plots, each with its file name.
+    pub fn plots(&self) -> Result<[(&'static str, String); 3]> {
+        Ok([
             ("rate.svg", self.rate_plot()?),
             ("latency.svg", self.latency_plot()?),
             ("percentiles.svg", self.percentile_plot()?),
-        ] {
-            fs::write(folder.join(name), svg).with_context(cannot)?;
-        }
-        Ok(())
+        ])
     }
 
     fn title(&self, what: &str) -> String {

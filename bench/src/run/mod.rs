@@ -2,29 +2,30 @@
 
 mod flight;
 mod lane;
-pub mod replay;
-pub mod rings;
-pub mod source;
-pub mod stream;
-pub mod udp;
-pub mod wire;
-pub mod xdp;
+pub(crate) mod replay;
+mod rings;
+pub(crate) mod source;
+mod stream;
+pub(crate) mod udp;
+mod wire;
+pub(crate) mod xdp;
 
-use crate::report::series::Series;
 use crate::{
     mix::{Order, Popularity, Types},
     names::{Questions, SUFFIX},
+    output,
     query::{QueryArgs, Template},
     question::record_type,
-    report::{Report, Setup, Traffic},
+    report::{Report, Setup, Traffic, series::Series},
+    stop,
     tally::Tally,
     upstream::{Over, percent},
     verify::Verifier,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
 use lane::Pace;
 use replay::Recording;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use source::Source;
 use std::{
     net::SocketAddr,
@@ -78,29 +79,23 @@ pub struct Args {
     /// Do not print a line a second during the run.
     #[arg(long, short)]
     pub quiet: bool,
-    /// Write the latencies of the list's names as an HDR percentile file, for hdrhistogram's plotters.
-    #[arg(long, value_name = "FILE")]
-    pub hgrm: Option<PathBuf>,
 }
 
 impl Args {
     /// Writes the files that were asked for.
     pub fn write_files(&self, report: &Report) -> Result<()> {
-        if let Some(path) = &self.hgrm {
-            report.write_hgrm(path)?;
-        }
         if let Some(path) = &self.metrics {
             report.write_metrics(path)?;
         }
-        if let Some(folder) = &self.plots {
-            report.write_plots(folder)?;
+        if self.plots.is_some() {
+            output::plots(self.plots.as_deref(), &report.plots()?)?;
         }
         Ok(())
     }
 }
 
 /// Transport of the queries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
     /// Kernel UDP sockets.
     Udp,
@@ -287,9 +282,7 @@ pub fn prepare(args: &Args) -> Result<Plan> {
         Backend::Udp | Backend::Rings | Backend::Xdp => Over::Udp,
     };
     plan.verifier = args.verify_answers.as_ref().map(|options| Verifier::new(options, over)).transpose()?;
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, plan.stop.clone()).context("cannot catch signals")?;
-    }
+    plan.stop = stop::on_signal()?;
     if args.load.warm {
         let began = Instant::now();
         warm(args, &plan)?;
@@ -382,13 +375,7 @@ fn generate(args: &Args, plan: &Plan, series: &Series) -> Result<(Tally, Option<
 
 impl std::fmt::Display for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Backend::Udp => "udp",
-            Backend::Rings => "rings",
-            Backend::Tcp => "tcp",
-            Backend::Dot => "dot",
-            Backend::Xdp => "xdp",
-        })
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
     }
 }
 

@@ -23,8 +23,6 @@ pub struct Recording {
     ends: Vec<(u64, u16)>,
     /// Due time of each query, in nanoseconds of the run.
     due: Vec<u64>,
-    /// Number of packets and lines that hold no query that can be replayed.
-    skipped: u64,
 }
 
 /// Length of the longest query that is replayed, in bytes: the size of the buffers.
@@ -48,11 +46,11 @@ impl Recording {
             _ => text(file).with_context(said)?,
         };
         // Captures of several queues need not be in order.
-        timed.queries.sort_by_key(|(at, _)| *at);
-        let first = timed.queries.first().map(|(at, _)| *at);
+        timed.sort_by_key(|(at, _)| *at);
+        let first = timed.first().map(|(at, _)| *at);
         let first = first.with_context(|| format!("{} holds no DNS query over UDP", path.display()))?;
-        let mut recording = Recording { skipped: timed.skipped, ..Recording::default() };
-        for (at, message) in &timed.queries {
+        let mut recording = Recording::default();
+        for (at, message) in &timed {
             let due = (*at - first).as_secs_f64() / speed;
             recording.push((due * 1e9) as u64, message);
         }
@@ -69,17 +67,6 @@ impl Recording {
     /// Returns the number of queries.
     pub fn len(&self) -> usize {
         self.due.len()
-    }
-
-    /// Whether there are no queries: never.
-    pub fn is_empty(&self) -> bool {
-        self.due.is_empty()
-    }
-
-    /// Returns the number of packets or lines that were left out: not a DNS query over UDP, or
-    /// broken, or too long.
-    pub fn skipped(&self) -> u64 {
-        self.skipped
     }
 
     /// Returns the due time of the last query.
@@ -107,21 +94,8 @@ impl Recording {
     }
 }
 
-/// Contents of a file before sorting.
-#[derive(Default)]
-struct Timed {
-    queries: Vec<(Duration, Vec<u8>)>,
-    skipped: u64,
-}
-
-impl Timed {
-    fn packet(&mut self, at: Duration, link: DataLink, bytes: &[u8]) {
-        match query_in(link, bytes) {
-            Some(query) => self.queries.push((at, query)),
-            None => self.skipped += 1,
-        }
-    }
-}
+/// Queries of a file before sorting, with their times.
+type Timed = Vec<(Duration, Vec<u8>)>;
 
 fn pcap(file: File) -> Result<Timed> {
     let mut reader = PcapReader::new(BufReader::new(file))?;
@@ -129,7 +103,7 @@ fn pcap(file: File) -> Result<Timed> {
     let mut timed = Timed::default();
     while let Some(packet) = reader.next_packet() {
         let packet = packet?;
-        timed.packet(packet.timestamp, link, &packet.data);
+        timed.extend(query_in(link, &packet.data).map(|query| (packet.timestamp, query)));
     }
     Ok(timed)
 }
@@ -144,7 +118,7 @@ fn pcapng(file: File) -> Result<Timed> {
             Block::EnhancedPacket(packet) => {
                 let link = links.get(packet.interface_id as usize).copied();
                 let link = link.context("a packet names an interface that is not described")?;
-                timed.packet(packet.timestamp, link, &packet.data);
+                timed.extend(query_in(link, &packet.data).map(|query| (packet.timestamp, query)));
             }
             _ => {}
         }
@@ -190,7 +164,7 @@ fn text(mut file: File) -> Result<Timed> {
             continue;
         }
         let (at, message) = timed_line(line).with_context(|| format!("line {}", number + 1))?;
-        timed.queries.push((at, message));
+        timed.push((at, message));
     }
     Ok(timed)
 }
@@ -267,7 +241,7 @@ mod tests {
             (5_200_000, frame(53, &second)),
         ]);
         let recording = Recording::read(file.path(), 2.0).unwrap();
-        assert_eq!((recording.len(), recording.skipped()), (3, 3));
+        assert_eq!(recording.len(), 3);
         assert_eq!([0, 1, 2].map(|i| recording.due(i) / 1_000_000), [0, 100, 150]);
         assert_eq!([0, 1, 2].map(|i| recording.message(i)), [&first[..], &second, &first]);
         assert_eq!(recording.question(1), wire_question("two.example", 28).unwrap());

@@ -14,6 +14,7 @@ use crate::report::series::Series;
 use crate::{query::QUERY_MAX, report::Traffic, run::replay, tally::Tally};
 use anyhow::{Context, Result, ensure};
 use ringdns_dataplane::{
+    access::Prefix,
     checksum::Checksums,
     doorbell::Doorbell,
     packet::{self, Envelope, HEADERS_MAX},
@@ -45,27 +46,13 @@ impl FromStr for Clients {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (address, length) =
-            text.split_once('/').with_context(|| format!("\"{text}\": write 10.53.1.0/24"))?;
-        let address: IpAddr =
-            address.parse().with_context(|| format!("\"{address}\" is not an IP address"))?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let length: u32 = length
-            .parse()
-            .ok()
-            .filter(|length| *length <= bits)
-            .with_context(|| format!("\"{length}\" is not a prefix length for {address}: 0 to {bits}"))?;
+        let wrong = || format!("\"{text}\" is not a prefix of addresses: write 10.53.1.0/24");
+        text.parse::<Prefix>().with_context(wrong)?;
+        let (first, length) = text.split_once('/').with_context(wrong)?;
+        let (first, length): (IpAddr, u32) = (first.parse()?, length.parse()?);
+        let bits = if first.is_ipv4() { 32 } else { 128 };
         let count = 1u64.checked_shl(bits - length).unwrap_or(u64::MAX).min(u64::from(MOST_CLIENTS)) as u32;
-        let clients = Clients { first: address, count };
-        let number = match address {
-            IpAddr::V4(v4) => u128::from(u32::from(v4)),
-            IpAddr::V6(v6) => u128::from(v6),
-        };
-        ensure!(
-            number.trailing_zeros() >= (bits - length).min(127),
-            "{address} is not the first address of a /{length}"
-        );
-        Ok(clients)
+        Ok(Clients { first, count })
     }
 }
 

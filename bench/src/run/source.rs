@@ -132,7 +132,7 @@ impl Source<'_> {
 /// Returns a pseudo-random number that depends on seed and position alone (SplitMix64's finalizer,
 /// Steele et al. 2014).
 #[inline]
-fn drawn(seed: u64, position: u64) -> u64 {
+pub(crate) fn drawn(seed: u64, position: u64) -> u64 {
     let mut z = seed.wrapping_add((position + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,33 +1,14 @@
 use super::*;
-use crate::upstream::{self, Upstream};
+use crate::{options, upstream::Upstream};
 
-#[derive(clap::Parser)]
-struct UpstreamCli {
-    #[command(flatten)]
-    args: upstream::Args,
-}
-
-#[derive(clap::Parser)]
-struct RunCli {
-    #[command(flatten)]
-    args: Args,
-}
-
-fn upstream(arguments: &[&str]) -> Upstream {
-    let cli: UpstreamCli = clap::Parser::parse_from([&["test", "--listen=127.0.0.1:0"], arguments].concat());
-    Upstream::start(&cli.args).unwrap()
-}
-
-fn run(target: SocketAddr, arguments: &[&str]) -> Result<Report> {
+pub(super) fn run(target: SocketAddr, arguments: &[&str]) -> Result<Report> {
     let target = format!("--target={target}");
-    let cli: RunCli =
-        clap::Parser::parse_from([&["test", target.as_str(), "--count=100"], arguments].concat());
-    measure(&cli.args)
+    measure(&options::parse(&[&[target.as_str(), "--count=100"], arguments].concat())?)
 }
 
 #[test]
 fn a_closed_loop_gets_every_answer() {
-    let upstream = upstream(&[]);
+    let upstream = Upstream::started(&[]);
     let options =
         ["--warm", "--duration=0.2", "--window=20", "--mixed-case", "--verify-data", "--edns", "--do"];
     let Report { tally, .. } = run(upstream.addresses()[0], &options).unwrap();
@@ -39,7 +20,7 @@ fn a_closed_loop_gets_every_answer() {
 
 #[test]
 fn an_open_loop_keeps_its_rate_and_counts_from_when_queries_were_due() {
-    let upstream = upstream(&["--delay-us=20000", "--nxdomain-suffix=random.example"]);
+    let upstream = Upstream::started(&["--delay-us=20000", "--nxdomain-suffix=random.example"]);
     let options =
         ["--qps=2000", "--duration=0.5", "--random-share=50", "--threads=2", "--zipf=1", "--verify-data"];
     let Report { tally, .. } = run(upstream.addresses()[0], &options).unwrap();
@@ -52,7 +33,7 @@ fn an_open_loop_keeps_its_rate_and_counts_from_when_queries_were_due() {
 
 #[test]
 fn losses_are_counted_and_warming_asks_again() {
-    let upstream = upstream(&["--drop=20"]);
+    let upstream = Upstream::started(&["--drop=20"]);
     let options = ["--warm", "--qps=1000", "--duration=0.3", "--timeout-ms=50"];
     let Report { tally, .. } = run(upstream.addresses()[0], &options).unwrap();
     assert!(tally.lost() > 20, "{}", tally.lost());
@@ -61,7 +42,7 @@ fn losses_are_counted_and_warming_asks_again() {
 
 #[test]
 fn late_answers_are_unexpected_and_not_answers() {
-    let upstream = upstream(&["--delay-us=60000"]);
+    let upstream = Upstream::started(&["--delay-us=60000"]);
     let options = ["--qps=500", "--duration=0.3", "--timeout-ms=20"];
     let Report { tally, .. } = run(upstream.addresses()[0], &options).unwrap();
     assert_eq!(tally.answered(), 0);
@@ -70,14 +51,14 @@ fn late_answers_are_unexpected_and_not_answers() {
 
 #[test]
 fn a_dead_target_is_named() {
-    let dead = upstream(&[]).addresses()[0];
+    let dead = Upstream::started(&[]).addresses()[0];
     let error = run(dead, &["--warm", "--duration=0.1", "--timeout-ms=50"]).unwrap_err().to_string();
     assert!(error.contains(&dead.to_string()) && error.contains("server"), "{error}");
 }
 
 #[test]
 fn no_answer_is_earlier_than_its_server_sends_it() {
-    let upstream = upstream(&["--delay-us=3000"]);
+    let upstream = Upstream::started(&["--delay-us=3000"]);
     let Report { tally, .. } =
         run(upstream.addresses()[0], &["--qps=5000", "--duration=0.4", "--sockets=16", "--quiet"]).unwrap();
     let latency = tally.names.latency().unwrap();
@@ -117,7 +98,7 @@ fn a_stall_shows_in_every_query_that_it_held_up() {
 
 #[test]
 fn a_report_has_the_shape_of_dns_metrics() {
-    let upstream = upstream(&["--nxdomain-suffix=random.example"]);
+    let upstream = Upstream::started(&["--nxdomain-suffix=random.example"]);
     let options = ["--qps=2000", "--duration=0.3", "--random-share=50", "--quiet"];
     let report = run(upstream.addresses()[0], &options).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -152,15 +133,14 @@ fn a_report_has_the_shape_of_dns_metrics() {
     let sum = objects.last().unwrap();
     assert_eq!(count(sum, "unexpected") + count(sum, "discarded") + count(sum, "interrupted"), 0);
     assert_eq!(count(&sum["response_rcodes"], "NXDOMAIN"), count(&sum["random"], "answered"));
-    report.write_plots(folder.path()).unwrap();
-    for plot in ["rate.svg", "latency.svg", "percentiles.svg"] {
-        assert!(std::fs::read_to_string(folder.path().join(plot)).unwrap().contains("polyline"), "{plot}");
+    for (name, svg) in report.plots().unwrap() {
+        assert!(svg.contains("polyline"), "{name}");
     }
 }
 
 #[test]
 fn a_recording_is_asked_again_when_it_was() {
-    let upstream = upstream(&[]);
+    let upstream = Upstream::started(&[]);
     let mut file = tempfile::NamedTempFile::new().unwrap();
     for nth in 0..40 {
         std::io::Write::write_all(&mut file, format!("{} n{nth}.test A\n", f64::from(nth) / 50.0).as_bytes())
@@ -169,9 +149,8 @@ fn a_recording_is_asked_again_when_it_was() {
     let target = format!("--target={}", upstream.addresses()[0]);
     let path = file.path().display().to_string();
     let arguments =
-        ["test", &target, "--replay", &path, "--speed=4", "--verify-data", "--quiet", "--threads=2"];
-    let cli: RunCli = clap::Parser::parse_from(arguments);
-    let report = measure(&cli.args).unwrap();
+        [target.as_str(), "--replay", &path, "--speed=4", "--verify-data", "--quiet", "--threads=2"];
+    let report = measure(&options::parse(&arguments).unwrap()).unwrap();
     assert_eq!((report.tally.sent(), report.tally.answered(), report.tally.wrong), (40, 40, [0; 4]));
     // 0.78 s at four times the speed: two intervals of 100 ms, about half of the queries in the first, and never more.
     let first = &report.intervals[0];

@@ -4,16 +4,16 @@
 mod answer;
 mod tcp;
 mod udp;
-pub mod world;
+pub(crate) mod world;
 
-pub use answer::{Answerer, Behaviour, datagram_limit};
+pub(crate) use answer::{Answerer, datagram_limit};
 
+use crate::stop;
 use anyhow::{Context, Result};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt},
 };
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
     iter,
     net::{SocketAddr, TcpListener, UdpSocket},
@@ -164,6 +164,13 @@ impl Upstream {
         Upstream::serve(shared, &args.listen, args.threads)
     }
 
+    /// Starts to serve on a free port of the loopback interface, with further options.
+    #[cfg(test)]
+    pub fn started(options: &[&str]) -> Self {
+        let args = crate::options::parse(&[&["--listen=127.0.0.1:0"], options].concat()).unwrap();
+        Upstream::start(&args).unwrap()
+    }
+
     /// Serves the answers of `answerer` at one address.
     pub fn saying(answerer: impl Answering + 'static, listen: SocketAddr) -> Result<Self> {
         let shared = Shared {
@@ -259,10 +266,7 @@ fn wait_readable(fd: impl AsFd, due: Option<Instant>) {
 /// `ringbench upstream`.
 pub fn run(args: &Args) -> Result<()> {
     let upstream = Upstream::start(args)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, stop.clone()).context("cannot catch signals")?;
-    }
+    let stop = stop::on_signal()?;
     for address in upstream.addresses() {
         println!("serving on {address}");
     }

@@ -10,13 +10,7 @@ use std::{
 };
 
 fn answerer(arguments: &[&str]) -> Answerer {
-    #[derive(clap::Parser)]
-    struct Cli {
-        #[command(flatten)]
-        answers: AnswerArgs,
-    }
-    let cli: Cli = clap::Parser::parse_from([&["test"], arguments].concat());
-    Answerer::new(&cli.answers, Arc::default()).unwrap()
+    crate::stage::answerer(arguments).unwrap()
 }
 
 fn query(name: &str, qtype: RecordType, edns: Option<u16>) -> Vec<u8> {
@@ -146,13 +140,7 @@ fn rubbish_is_rejected_or_ignored() {
 
 #[test]
 fn it_serves_both_transports_and_counts() {
-    #[derive(clap::Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
-    let cli: Cli = clap::Parser::parse_from(["test", "--listen=127.0.0.1:0", "--delay-us=1000"]);
-    let upstream = Upstream::start(&cli.args).unwrap();
+    let upstream = Upstream::started(&["--delay-us=1000"]);
     let address = upstream.addresses()[0];
     let query = query("a.test", RecordType::A, None);
     let limit = Some(Duration::from_secs(5));

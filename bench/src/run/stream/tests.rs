@@ -1,10 +1,9 @@
 use crate::{
     report::Report,
-    run::{Args, measure},
-    upstream::{self, AnswerArgs, Answerer, Answering, Over, Upstream},
+    stage::answerer,
+    upstream::{Answering, Over, Upstream},
 };
 use anyhow::Result;
-use clap::Parser;
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     crypto::ring,
@@ -18,29 +17,12 @@ use std::{
 };
 
 fn run(target: SocketAddr, arguments: &[&str]) -> Result<Report> {
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
-    let target = format!("--target={target}");
-    let cli = Cli::parse_from([&["test", &target, "--quiet", "--count=100"], arguments].concat());
-    measure(&cli.args)
-}
-
-fn upstream(arguments: &[&str]) -> Upstream {
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: upstream::Args,
-    }
-    let cli = Cli::parse_from([&["test", "--listen=127.0.0.1:0"], arguments].concat());
-    Upstream::start(&cli.args).unwrap()
+    crate::run::tests::run(target, &[&["--quiet"], arguments].concat())
 }
 
 #[test]
 fn queries_share_connections_and_are_all_answered() {
-    let upstream = upstream(&["--nxdomain-suffix=random.example"]);
+    let upstream = Upstream::started(&["--nxdomain-suffix=random.example"]);
     for pace in ["--window=100", "--qps=5000"] {
         let options =
             ["--backend=tcp", "--duration=0.3", "--random-share=20", "--verify-data", "--warm", pace];
@@ -52,18 +34,9 @@ fn queries_share_connections_and_are_all_answered() {
     }
 }
 
-fn answerer() -> Answerer {
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: AnswerArgs,
-    }
-    Answerer::new(&Cli::parse_from(["test"]).args, Arc::default()).unwrap()
-}
-
 /// Answers up to `most` queries from a stream.
 fn converse(stream: &mut (impl Read + Write), most: usize) {
-    let (answerer, mut reply) = (answerer(), Vec::new());
+    let (answerer, mut reply) = (answerer(&[]).unwrap(), Vec::new());
     for _ in 0..most {
         let mut length = [0; 2];
         if stream.read_exact(&mut length).is_err() {

@@ -2,9 +2,12 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
-use serde::Deserialize;
+use procfs::{
+    FromRead,
+    net::{DeviceStatus, InterfaceDeviceStatus},
+};
+use serde_json::Value;
 use std::{
-    fs,
     net::IpAddr,
     process::Command,
     thread,
@@ -73,29 +76,16 @@ impl Device {
     }
 
     /// Returns the MAC address of a neighbour, from the kernel's table.
-    pub fn neighbour(&self, ip: IpAddr) -> Result<[u8; 6]> {
-        #[derive(Deserialize)]
-        struct Entry {
-            lladdr: Option<String>,
-        }
-        let output = Command::new("ip")
-            .args(["-json", "neighbour", "show", "to", &ip.to_string(), "dev", &self.name])
-            .output()
-            .context("cannot run `ip`: install iproute2, or give --server-mac")?;
-        ensure!(
-            output.status.success(),
-            "`ip neighbour` failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let entries: Vec<Entry> = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let known = entries.into_iter().find_map(|entry| entry.lladdr);
+    pub fn neighbour(&self, ip_address: IpAddr) -> Result<[u8; 6]> {
+        let table = ip(&["neighbour", "show", "to", &ip_address.to_string(), "dev", &self.name])?;
+        let known = table.as_array().into_iter().flatten().find_map(|entry| entry["lladdr"].as_str());
         let known = known.with_context(|| {
             format!(
-                "the kernel does not know the MAC address of {ip} on {}: ping it first, or give --server-mac",
+                "the kernel does not know the MAC address of {ip_address} on {}: ping it first, or give --server-mac",
                 self.name
             )
         })?;
-        parse_mac(&known).map_err(anyhow::Error::msg)
+        parse_mac(known).map_err(anyhow::Error::msg)
     }
 
     /// Waits until the interface has a link: some drivers take it down for seconds when an XDP program comes or goes.
@@ -122,20 +112,30 @@ impl Device {
     pub fn counters(&self) -> Result<Counters> {
         // The file of this thread's network namespace; sysfs shows the namespace of its mount.
         const FILE: &str = "/proc/thread-self/net/dev";
-        let text = fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
-        counters_of(&self.name, &text).with_context(|| format!("{FILE} does not list {}", self.name))
+        let all = InterfaceDeviceStatus::from_file(FILE).with_context(|| format!("cannot read {FILE}"))?;
+        let DeviceStatus { recv_packets, sent_packets, recv_bytes, .. } =
+            all.0.get(&self.name).with_context(|| format!("{FILE} does not list {}", self.name))?;
+        Ok(Counters { rx_packets: *recv_packets, tx_packets: *sent_packets, rx_bytes: *recv_bytes })
     }
+}
+
+/// Runs `ip -json`, and returns its output.
+pub fn ip(arguments: &[&str]) -> Result<Value> {
+    let output = Command::new("ip").arg("-json").args(arguments).output();
+    let output = output.context("cannot run `ip`: install iproute2")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`ip {}` failed: {}", arguments.join(" "), said.trim());
+    // `ip -json` prints an empty list as nothing at all.
+    if output.stdout.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Array(Vec::new()));
+    }
+    serde_json::from_slice(&output.stdout)
+        .context("the output of `ip -json` is not JSON: is it iproute2's `ip`?")
 }
 
 /// Whether an address works without a zone, which link-local addresses need.
 fn is_routed(ip: &std::net::Ipv6Addr) -> bool {
     !ip.is_unicast_link_local()
-}
-
-fn counters_of(name: &str, text: &str) -> Option<Counters> {
-    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
-    let fields: Vec<u64> = line.split_ascii_whitespace().filter_map(|field| field.parse().ok()).collect();
-    Some(Counters { rx_packets: *fields.get(1)?, tx_packets: *fields.get(9)?, rx_bytes: *fields.first()? })
 }
 
 /// Parses a MAC address, six bytes in hexadecimal.
@@ -148,18 +148,6 @@ pub fn parse_mac(text: &str) -> Result<[u8; 6], String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_kernels_table_is_read() {
-        let text = "Inter-|   Receive |  Transmit\n face |bytes    packets errs\n    \
-                    lo:     840      10    0    0    0     0          0         0      840      10    0    0\n  \
-                    vc:  1000      77    0    0    0     0          0         0     2000      88    0    0\n";
-        assert_eq!(
-            counters_of("vc", text),
-            Some(Counters { rx_packets: 77, tx_packets: 88, rx_bytes: 1000 })
-        );
-        assert_eq!(counters_of("v", text), None);
-    }
 
     #[test]
     fn mac_addresses_have_six_bytes() {

@@ -104,17 +104,11 @@ fn write(template: &QueryTemplate, question: &[u8], spelling: u64) -> Result<Tem
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Args;
-    use clap::Parser;
+    use crate::{options, run::Args};
 
     fn plan(options: &[&str]) -> Plan {
-        #[derive(Parser)]
-        struct Cli {
-            #[command(flatten)]
-            args: Args,
-        }
-        let cli = Cli::parse_from([&["test", "--target=127.0.0.1:53"], options].concat());
-        Plan::new(&cli.args.load, &cli.args.query, &cli.args.udp).unwrap()
+        let args: Args = options::parse(&[&["--target=127.0.0.1:53"], options].concat()).unwrap();
+        Plan::new(&args.load, &args.query, &args.udp).unwrap()
     }
 
     #[test]

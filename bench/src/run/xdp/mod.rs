@@ -3,7 +3,7 @@
 //! several million queries a second this way, so that the server is the bottleneck, and not the
 //! generator.
 
-pub mod interface;
+pub(crate) mod interface;
 mod mixture;
 mod programs;
 

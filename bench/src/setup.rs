@@ -1,10 +1,10 @@
-//! Setup of a report.
+//! Setup of a measurement.
 
 use crate::{
     built::{COMPILER, PROFILE},
     machine::Machine,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{
     fmt,
     process::Command,
@@ -13,7 +13,7 @@ use std::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Everything that the figures depend on, except the peers: comparisons name their versions.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Setup {
     /// Start time, in seconds since 1970.
     pub when: u64,

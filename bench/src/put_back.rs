@@ -1,5 +1,6 @@
 //! Record of the changes to the machine, and their undoing.
 
+use crate::output;
 use anyhow::{Context, Result, ensure};
 use std::{
     fmt, fs,
@@ -29,9 +30,7 @@ impl fmt::Display for Undo {
 impl Undo {
     fn perform(&self) -> Result<()> {
         match self {
-            Undo::Write { path, text } => {
-                fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-            }
+            Undo::Write { path, text } => output::text(Some(path), text),
             Undo::Run(words) => run(&words.iter().map(String::as_str).collect::<Vec<_>>()),
         }
     }
@@ -44,11 +43,11 @@ pub struct PutBack {
 }
 
 impl PutBack {
-    /// Writes `value` into a kernel file, and records its former text. Does nothing if the file has
-    /// that value already.
+    /// Writes `value` into a kernel file, and records its former value: the last word of its text,
+    /// as in "/autogroup-135 nice 0". Does nothing if the file has that value already.
     pub fn write(&mut self, path: &Path, value: &str) -> Result<()> {
         let before = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let before = before.trim();
+        let before = before.trim().rsplit(' ').next().unwrap_or_default();
         if before == value {
             return Ok(());
         }
@@ -119,7 +118,7 @@ mod tests {
     fn changes_are_undone_in_reverse_order_when_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let (setting, log) = (folder.path().join("threaded"), folder.path().join("log"));
-        fs::write(&setting, "0\n").unwrap();
+        fs::write(&setting, "/autogroup-135 nice 0\n").unwrap();
         {
             let mut put_back = PutBack::default();
             put_back.run(&["sh", "-c", &say("up", &log)], &["sh", "-c", &say("down", &log)]).unwrap();
