@@ -13,6 +13,10 @@ pub const CD: u16 = 0x0010;
 pub const OPCODE: u16 = 0x7800;
 
 const OPT: u16 = 41;
+/// Types whose data every client reads: A, NS, CNAME, SOA, PTR, MX, AAAA, SRV, DNAME, OPT.
+const STRICT: [u16; 10] = [1, 2, 5, 6, 12, 15, 28, 33, 39, OPT];
+/// A type that nobody knows.
+const UNKNOWN: u16 = 65_280;
 pub const COOKIE: u16 = 10;
 pub const EDE: u16 = 15;
 
@@ -177,8 +181,9 @@ pub struct Message {
 
 impl Message {
     /// Parses a message. Rejects everything that a client could object to: bytes after the end, a
-    /// second question, an OPT in the wrong place or twice. Also rejects what hickory-proto cannot
-    /// read.
+    /// second question, an OPT in the wrong place or twice. Also rejects messages that hickory-proto
+    /// cannot read; it sees the data of most types as that of an unknown one, since a cache passes on
+    /// what it does not know.
     pub fn read(bytes: &[u8]) -> Result<Message, String> {
         let word = |at: usize| bytes.get(at..at + 2).map(|word| u16::from_be_bytes([word[0], word[1]]));
         let header: Option<Vec<u16>> = (0..6).map(|nth| word(2 * nth)).collect();
@@ -194,9 +199,16 @@ impl Message {
         let question = bytes.get(12..at).ok_or("the question ends early")?.to_vec();
         let mut sections: [Vec<Record>; 3] = Default::default();
         let (mut edns, mut extended) = (None, 0);
+        // Tries it as an update, in which hickory-proto also reads records without data.
+        let mut update = bytes.to_vec();
+        update[2] = update[2] & !0x78 | 5 << 3;
         for (section, count) in counts.iter().enumerate() {
             for _ in 0..*count {
                 let (record, end) = Record::read(bytes, at)?;
+                if !STRICT.contains(&record.rtype) {
+                    let rtype = read_name(bytes, at)?.1;
+                    update[rtype..rtype + 2].copy_from_slice(&UNKNOWN.to_be_bytes());
+                }
                 at = end;
                 if record.rtype != OPT {
                     sections[section].push(record);
@@ -213,9 +225,6 @@ impl Message {
         if at != bytes.len() {
             return Err(format!("{} bytes behind the end", bytes.len() - at));
         }
-        // Tries it as an update, in which hickory-proto also reads records without data.
-        let mut update = bytes.to_vec();
-        update[2] = update[2] & !0x78 | 5 << 3;
         if let Err(error) = hickory_proto::op::Message::from_vec(&update) {
             return Err(format!("hickory-proto does not read it: {error}"));
         }
