@@ -7,9 +7,11 @@
 //!
 //! - A connection that brings nothing while a query times out gets no new queries: it may be dead
 //!   without either side knowing, or receive a byte a second. Queries in flight on it may wait on.
-//! - When a connection breaks, its queries fail. If it had worked before, they are sent once more
-//!   over one that has not, since the upstream may have closed it while they were on their way (RFC
-//!   7766 section 6.2.4).
+//! - When a connection breaks, its queries fail. If it had worked before, they are sent again over
+//!   one that has not, since the upstream may have closed it while they were on their way (RFC 7766
+//!   section 6.2.4). Some upstreams close each connection after an answer, or a few: then as few
+//!   queries share one.
+//! - While a connection takes long to be set up, a second one is tried, once.
 //! - An unused connection is closed after some seconds (RFC 7766 section 6.2.3).
 
 mod connect;
@@ -29,7 +31,10 @@ use ringdns_dataplane::dns::{header, key::Key, rtype};
 use std::{
     io,
     pin::pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{
@@ -41,9 +46,12 @@ use tokio::{
 const CONNECTIONS_MAX: usize = 4;
 /// Most queries in flight on one connection; when all connections are full, the next query waits.
 const IN_FLIGHT_MAX: usize = 128;
-/// Number of queries in flight on each connection from which another one is opened: servers may
-/// answer in order, and a lost packet delays all that follows.
+/// Number of queries in flight on each connection from which another one is opened, for an upstream
+/// that keeps connections open.
 const CROWDED: usize = 16;
+/// Time for setting up a connection after which a second one is tried: more than a round trip around
+/// the world for TCP and one for TLS.
+const SLOW: Duration = Duration::from_millis(600);
 /// Time for which an unused connection is kept open.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Most time for setting up TCP and TLS, over all addresses of an upstream.
@@ -54,6 +62,9 @@ pub struct Streams {
     peer: Peer,
     open: Mutex<Vec<Arc<StreamConnection>>>,
     room: Semaphore,
+    /// Number of queries in flight on each connection from which another one is opened: servers may
+    /// answer in order, and a lost packet delays all that follows. At most [`CROWDED`].
+    crowded: AtomicUsize,
 }
 
 /// Connection, or the attempt at one. Each waiting query holds it; it is closed when none does.
@@ -69,6 +80,8 @@ struct ConnectionTimes {
     used: Instant,
     /// Time at which a response last came.
     heard: Option<Instant>,
+    /// Number of responses.
+    answers: usize,
 }
 
 /// Asks an upstream over its stream transport; over TCP if its transport is UDP.
@@ -91,15 +104,20 @@ pub async fn ask(
     }
     // The semaphore is never closed, so this does not fail.
     let _place = streams.room.acquire().await;
-    let mut connection = streams.connection(upstream, false);
-    let mut said = connection.exchange(streams, &query).await;
-    if let Err(AskError::Unreachable(error)) = &said
-        && connection.has_worked()
-    {
-        tracing::debug!(upstream = %upstream.label, question = %key, %error, "connection broke; query is sent again over a new one");
-        connection = streams.connection(upstream, true);
-        said = connection.exchange(streams, &query).await;
-    }
+    let mut connection = streams.settled(upstream, false).await;
+    let said = loop {
+        let said = connection.exchange(streams, &query).await;
+        let Err(AskError::Unreachable(error)) = &said else { break said };
+        // Each further attempt is owed to a connection that brought an answer, so there are no more
+        // attempts than answers.
+        let Some(answers) = connection.answers() else { break said };
+        tracing::debug!(
+            upstream = %upstream.label, question = %key, %error, answers,
+            "connection broke; query is sent again over a new one"
+        );
+        streams.crowded.fetch_min(answers, Relaxed);
+        connection = streams.settled(upstream, true).await;
+    };
     let judged = judge(upstream, key, rules, manner, &said?);
     if judged.is_err() {
         // A connection that brought an unusable response is not used again.
@@ -147,6 +165,7 @@ impl Streams {
             peer: Peer::new(config),
             open: Mutex::default(),
             room: Semaphore::new(CONNECTIONS_MAX * IN_FLIGHT_MAX),
+            crowded: AtomicUsize::new(CROWDED),
         }
     }
 
@@ -161,17 +180,32 @@ impl Streams {
         }
         let least = open.iter().min_by_key(|connection| load(connection));
         if let Some(least) = least
-            && (load(least) < CROWDED || open.len() >= CONNECTIONS_MAX)
+            && (load(least) < self.crowded.load(Relaxed) || open.len() >= CONNECTIONS_MAX)
         {
             upstream.counters.connections_reused.inc();
             return least.clone();
         }
         let (established, link) = watch::channel(None);
-        let times = ConnectionTimes { used: Instant::now(), heard: None };
+        let times = ConnectionTimes { used: Instant::now(), heard: None, answers: 0 };
         let connection = Arc::new(StreamConnection { link, times: Mutex::new(times) });
         open.push(connection.clone());
         tokio::spawn(attend(upstream.clone(), Arc::downgrade(&connection), established));
         connection
+    }
+
+    /// Returns a connection that is set up, or has failed to be. The first one may be stuck, so after
+    /// a while a second one is tried, and the first of them to succeed is taken.
+    async fn settled(&self, upstream: &Arc<Upstream>, fresh: bool) -> Arc<StreamConnection> {
+        let first = self.connection(upstream, fresh);
+        if timeout(SLOW, first.settle()).await.is_ok() {
+            return first;
+        }
+        self.retire(&first);
+        let second = self.connection(upstream, fresh);
+        tokio::select! {
+            works = first.settle() => if works || !second.settle().await { first } else { second },
+            works = second.settle() => if works || !first.settle().await { second } else { first },
+        }
     }
 
     /// Excludes a connection from new queries.
@@ -249,6 +283,16 @@ impl StreamConnection {
         self.times.lock().heard.is_some()
     }
 
+    /// Returns the number of responses; `None`: none.
+    fn answers(&self) -> Option<usize> {
+        Some(self.times.lock().answers).filter(|answers| *answers > 0)
+    }
+
+    /// Waits until the connection is set up or has failed to be. Returns whether there is a link.
+    async fn settle(&self) -> bool {
+        matches!(self.link.clone().wait_for(Option::is_some).await.as_deref(), Ok(Some(Ok(_))))
+    }
+
     /// Sends a query when there is a link, and waits for the response.
     async fn exchange(self: &Arc<Self>, streams: &Streams, query: &[u8]) -> Result<Vec<u8>, AskError> {
         let mut link = self.link.clone();
@@ -268,7 +312,11 @@ impl StreamConnection {
         match &said {
             Ok(_) => {
                 let now = Instant::now();
-                *self.times.lock() = ConnectionTimes { used: now, heard: Some(now) };
+                let mut times = self.times.lock();
+                let answers = times.answers + 1;
+                *times = ConnectionTimes { used: now, heard: Some(now), answers };
+                drop(times);
+                streams.crowded.fetch_max(answers.min(CROWDED), Relaxed);
             }
             Err(AskError::Unreachable(_)) => streams.retire(self),
             Err(_) => {}

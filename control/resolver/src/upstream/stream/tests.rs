@@ -127,6 +127,8 @@ async fn a_connection_that_worked_and_breaks_is_replaced_and_its_queries_sent_ag
     let asked = asking(&upstream, "first.example");
     let mut line = stage.accept().await.unwrap();
     serve_one(&mut line, asked).await;
+    let asked = asking(&upstream, "another.example");
+    serve_one(&mut line, asked).await;
     let asked = [asking(&upstream, "second.example"), asking(&upstream, "third.example")];
     line.hear().await;
     line.hear().await;
@@ -148,6 +150,56 @@ async fn a_connection_that_worked_and_breaks_is_replaced_and_its_queries_sent_ag
     drop(line);
     assert!(matches!(asked.await.unwrap(), Err(AskError::Unreachable(_))));
     assert_eq!(count(&upstream, "connections"), 3);
+}
+
+/// Serves one query a connection, or `most`, and closes it then.
+async fn serve_few(stage: Stage, most: usize) {
+    loop {
+        let Ok(mut line) = stage.accept().await else { continue };
+        tokio::spawn(async move {
+            for _ in 0..most {
+                let query = line.hear().await;
+                line.say(&a_record(&query, 60)).await;
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_closes_after_a_few_answers_answers_all_queries() {
+    for most in [1, 3] {
+        let stage = Stage::open(None).await;
+        let upstream = tcp(stage.address());
+        let serving = tokio::spawn(serve_few(stage, most));
+        for round in 0..3 {
+            let asked: Vec<_> = (0..20).map(|i| asking(&upstream, &format!("{i}.{round}.example"))).collect();
+            for (i, asked) in asked.into_iter().enumerate() {
+                let ttl = asked.await.unwrap().map(|answer| answer.ttl);
+                assert!(matches!(ttl, Ok(60)), "query {i} of round {round}, {most} a connection: {ttl:?}");
+            }
+        }
+        let crowded = upstream.streams.crowded.load(Relaxed);
+        assert!(crowded <= most, "{crowded} queries share a connection that brings {most} answers");
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_second_connection_is_tried_while_the_first_is_stuck() {
+    let authority = Authority::generate();
+    let stage = Stage::open(Some(server(authority.vouch("dns.test", false), b"dot"))).await;
+    let (address, authority) = (stage.address(), authority.path());
+    let upstream = upstream(&format!("address = \"tls://{address}#dns.test\"\ntls_ca_file = {authority:?}"));
+    let asked = asking(&upstream, "first.example");
+    // The handshake on this one never comes.
+    let stuck = stage.accept_tcp().await.unwrap();
+    let mut line = stage.accept().await.unwrap();
+    serve_one(&mut line, asked).await;
+    // The next query does not wait for the stuck one.
+    let asked = asking(&upstream, "second.example");
+    serve_one(&mut line, asked).await;
+    assert_eq!(count(&upstream, "connections"), 1);
+    drop(stuck);
 }
 
 /// A byte now and then keeps a connection from ending, but queries wait for it no longer than for

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -41,8 +41,13 @@ impl Stage {
         self.listener.local_addr().unwrap()
     }
 
+    /// Accepts a connection, and sets up no TLS on it.
+    pub async fn accept_tcp(&self) -> io::Result<TcpStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
     pub async fn accept(&self) -> io::Result<Line> {
-        let (stream, _) = self.listener.accept().await?;
+        let stream = self.accept_tcp().await?;
         stream.set_nodelay(true)?;
         let Some(tls) = &self.tls else { return Ok(Line { stream: Box::new(stream), resumed: false }) };
         let stream = tls.accept(stream).await?;
