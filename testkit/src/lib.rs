@@ -14,7 +14,6 @@
 //! remedy in the message, and the output of the processes goes to the test's output.
 #![forbid(unsafe_code)]
 
-pub mod async_upstream;
 mod clickhouse;
 mod client;
 mod host;

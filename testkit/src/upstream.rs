@@ -87,6 +87,19 @@ impl Upstream {
         Self { address, stage, stop: Some(stop), thread: Some(thread) }
     }
 
+    /// Starts an upstream on the real host.
+    #[track_caller]
+    pub fn local(script: impl Fn(&Seen) -> Vec<Say> + Send + Sync + 'static) -> Self {
+        Self::start(&Host::local(), script)
+    }
+
+    /// Starts an upstream on the real host that answers every question with 192.0.2.1, for `ttl`
+    /// seconds.
+    #[track_caller]
+    pub fn with_ttl(ttl: u32) -> Self {
+        Self::local(move |seen| vec![Say::Send(seen.query.answer(ttl))])
+    }
+
     /// Starts an upstream that answers every question with 192.0.2.1, for five minutes.
     #[track_caller]
     pub fn answering(host: &Host) -> Self {

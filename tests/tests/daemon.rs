@@ -15,10 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use ringdns_testkit::{
-    async_upstream::{FakeUpstream, Over, Say, a_record},
-    program,
-};
+use ringdns_testkit::{Say, Seen, Upstream, program};
 
 /// Time after which a test fails; nothing takes that long.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -130,8 +127,8 @@ fn query(id: u16, name: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_is_resolved_cached_shown_purged_and_asked_for_again() {
-    let fake = FakeUpstream::answering(300).await;
-    let daemon = Daemon::start(fake.address, "");
+    let fake = Upstream::with_ttl(300);
+    let daemon = Daemon::start(fake.address(), "");
 
     let miss = daemon.ask(1, "www.example.com").await;
     assert_eq!((&miss[..2], miss[3] & 0x0f), (&[0, 1][..], 0));
@@ -159,8 +156,8 @@ async fn a_name_is_resolved_cached_shown_purged_and_asked_for_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn service_times_of_hits_and_misses_are_exported() {
-    let fake = FakeUpstream::answering(300).await;
-    let daemon = Daemon::start(fake.address, "");
+    let fake = Upstream::with_ttl(300);
+    let daemon = Daemon::start(fake.address(), "");
     for id in 0..5 {
         daemon.ask(id, "www.example.com").await;
     }
@@ -174,28 +171,28 @@ async fn service_times_of_hits_and_misses_are_exported() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn upstreams_are_shown_with_their_zones_state_and_times() {
-    let fake = FakeUpstream::answering(300).await;
+    let fake = Upstream::with_ttl(300);
     // It takes so long that its times are not rounded to zero.
-    let slow = |query: &[u8], _: Over| {
+    let slow = |seen: &Seen| {
         std::thread::sleep(Duration::from_millis(2));
-        vec![Say::Send(a_record(query, 300))]
+        vec![Say::Send(seen.query.answer(300))]
     };
-    let corp = FakeUpstream::start(slow).await;
+    let corp = Upstream::local(slow);
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let zone = |address: SocketAddr, zone: &str| {
         format!("[[upstream]]\naddress = \"{address}\"\nzones = [{zone:?}]\n")
     };
     let silent_address = silent.local_addr().unwrap();
     let zones =
-        zone(corp.address, "corp.example") + &zone(silent_address, "dead.example") + "timeout = \"20ms\"\n";
-    let daemon = Daemon::start(fake.address, &zones);
+        zone(corp.address(), "corp.example") + &zone(silent_address, "dead.example") + "timeout = \"20ms\"\n";
+    let daemon = Daemon::start(fake.address(), &zones);
     for (id, name) in ["www.example.com", "www.corp.example", "mail.corp.example"].into_iter().enumerate() {
         daemon.ask(id as u16, name).await;
     }
     let rows = |table: &str| -> Vec<Vec<String>> {
         table.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
     };
-    let address = format!("udp://{}", corp.address);
+    let address = format!("udp://{}", corp.address());
     let table = daemon.told(&["upstreams"]);
     let [heads, others, corp_row, dead] = &rows(&table)[..] else { panic!("{table}") };
     assert!(heads.len() == 12 && [others, corp_row, dead].iter().all(|row| row.len() == 12), "{table}");
@@ -240,8 +237,8 @@ async fn upstreams_are_shown_with_their_zones_state_and_times() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_misses_at_once_are_all_answered() {
-    let fake = FakeUpstream::answering(300).await;
-    let daemon = Daemon::start(fake.address, "");
+    let fake = Upstream::with_ttl(300);
+    let daemon = Daemon::start(fake.address(), "");
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     const ASKED: u16 = 500;
     let mut seen = std::collections::HashSet::new();
