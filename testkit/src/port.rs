@@ -42,6 +42,12 @@ pub fn free_port(host: &Host) -> u16 {
     port
 }
 
+/// Returns a loopback address with such a port.
+#[track_caller]
+pub fn free_address(host: &Host) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port(host)).into()
+}
+
 /// Opens sockets for UDP and TCP at `address`, and those that `more` opens with that address. If
 /// the port is 0, the kernel chooses one that is free for all of them.
 pub(crate) fn open<T>(
