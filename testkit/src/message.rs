@@ -6,16 +6,10 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 
+use crate::scenario::message::{AD, CD, COOKIE, EDE, OPT, QR, RA, RD, TC};
+
 pub const A: u16 = 1;
 pub const TXT: u16 = 16;
-
-const RECURSION_DESIRED: u16 = 0x0100;
-const CHECKING_DISABLED: u16 = 0x0010;
-const TRUNCATED: u16 = 0x0200;
-const AUTHENTIC: u16 = 0x0020;
-const COOKIE: u16 = 10;
-const EXTENDED_ERROR: u16 = 15;
-const OPT: u16 = 41;
 
 /// Query to send.
 #[derive(Clone, Debug)]
@@ -43,7 +37,7 @@ impl Query {
     }
 
     pub fn of(name: &str, qtype: u16) -> Self {
-        Self { id: 1, flags: RECURSION_DESIRED, name: name.to_owned(), qtype, qclass: 1, edns: None }
+        Self { id: 1, flags: RD, name: name.to_owned(), qtype, qclass: 1, edns: None }
     }
 
     pub fn id(self, id: u16) -> Self {
@@ -56,7 +50,7 @@ impl Query {
 
     /// Returns the query with DO, CD, both or neither.
     pub fn dnssec(self, dnssec_ok: bool, checking_disabled: bool) -> Self {
-        let flags = if checking_disabled { self.flags | CHECKING_DISABLED } else { self.flags };
+        let flags = if checking_disabled { self.flags | CD } else { self.flags };
         Self { flags, edns: Some(Edns { udp_size: 1232, version: 0, dnssec_ok }), ..self }
     }
 
@@ -99,7 +93,7 @@ impl Reply {
     }
 
     pub fn is_truncated(&self) -> bool {
-        word(&self.0, 2) & TRUNCATED != 0
+        word(&self.0, 2) & TC != 0
     }
 
     /// Returns the whole response code, including the upper bits in the OPT record.
@@ -132,7 +126,7 @@ impl Reply {
 
     /// Whether the reply is marked as validated (AD).
     pub fn is_authentic(&self) -> bool {
-        word(&self.0, 2) & AUTHENTIC != 0
+        word(&self.0, 2) & AD != 0
     }
 
     /// Returns the types of all records, section by section, without OPT.
@@ -146,7 +140,7 @@ impl Reply {
     /// Returns the codes of the reply's extended errors (RFC 8914).
     #[track_caller]
     pub fn extended_errors(&self) -> Vec<u16> {
-        options(&self.0, EXTENDED_ERROR).iter().map(|data| word(data, 0)).collect()
+        options(&self.0, EDE).iter().map(|data| word(data, 0)).collect()
     }
 
     /// Returns the TTL of the first answer.
@@ -224,7 +218,7 @@ impl Asked {
     pub fn response(&self, flags: u16, records: &[Vec<u8>]) -> Vec<u8> {
         let mut message = self[..2].to_vec();
         let count = u16::try_from(records.len()).expect("few records");
-        for word in [0x8180 | flags, 1, count, 0, 0] {
+        for word in [QR | RD | RA | flags, 1, count, 0, 0] {
             message.extend(word.to_be_bytes());
         }
         message.extend(self.question());
@@ -244,7 +238,7 @@ impl Asked {
 
     /// Returns a truncated response: TC=1 and no record.
     pub fn truncated(&self) -> Vec<u8> {
-        self.response(TRUNCATED, &[])
+        self.response(TC, &[])
     }
 }
 

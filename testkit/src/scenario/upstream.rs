@@ -4,13 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use super::Upstream;
-use crate::{Host, port::open};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    Udp,
-    Tcp,
-}
+use crate::{Host, Over, port::open};
 
 /// Query that an upstream has seen.
 #[derive(Clone, Debug)]
