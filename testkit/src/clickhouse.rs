@@ -2,14 +2,14 @@
 //! the current engine behind the front in `testkit/clickhouse/front.py`.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{Host, Process, free_port};
+use crate::{Host, Process, free_address, free_port};
 
 const START: Duration = Duration::from_secs(60);
 /// Time to wait, longer than any query of a test takes.
@@ -56,7 +56,7 @@ impl ClickHouse {
     /// Starts a server whose files are in a folder in `parent`.
     #[track_caller]
     pub fn start_in(parent: &Path, engine: Engine, host: &Host, password: &str) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(host)));
+        let address = free_address(host);
         let folder = match written(parent, address, free_port(host), password) {
             Ok(folder) => folder,
             Err(error) => panic!("a folder for clickhouse-server: {error}"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::{Host, Process, Zone};
+use crate::{Host, Process, Zone, free_address};
 
 /// Time that a start may take. Loading a root of 100,000 names takes two seconds on an idle core.
 const START: Duration = Duration::from_secs(60);
@@ -30,6 +30,12 @@ impl Knot {
         let process = host.spawn("knotd", [Path::new("--config"), &folder.path().join("knot.conf")]);
         process.wait_for_line("server started", START);
         Self { process, address, _folder: folder }
+    }
+
+    /// Serves `zones` at a free address on the host's loopback.
+    #[track_caller]
+    pub fn upstream(host: &Host, zones: &[Zone]) -> Self {
+        Self::serve(host, free_address(host), zones)
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -14,7 +14,6 @@
 //! remedy in the message, and the output of the processes goes to the test's output.
 #![forbid(unsafe_code)]
 
-pub mod async_upstream;
 mod clickhouse;
 mod client;
 mod host;
@@ -43,7 +42,7 @@ pub use knot::Knot;
 pub use lab::{CLIENT_V4, CLIENT_V6, DNS_V4, DNS_V6, Lab, LabOptions, SERVER_V4, SERVER_V6};
 pub use message::{A, Asked, Edns, Query, Reply, TXT, a_record};
 pub use names::popular_names;
-pub use port::free_port;
+pub use port::{free_address, free_port};
 pub use process::Process;
 pub use redis::{Redis, RedisCluster, url_in};
 pub use ringdnsd::{Ringdnsd, Settings, deny, program, ringbench, until, until_within};

@@ -1,18 +1,15 @@
 //! DNS messages, byte by byte: a test controls exactly what is sent, right or wrong.
 
+use std::ops::Deref;
+
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 
+use crate::scenario::message::{AD, CD, COOKIE, EDE, OPT, QR, RA, RD, TC};
+
 pub const A: u16 = 1;
 pub const TXT: u16 = 16;
-
-const RECURSION_DESIRED: u16 = 0x0100;
-const CHECKING_DISABLED: u16 = 0x0010;
-const TRUNCATED: u16 = 0x0200;
-const AUTHENTIC: u16 = 0x0020;
-const EXTENDED_ERROR: u16 = 15;
-const OPT: u16 = 41;
 
 /// Query to send.
 #[derive(Clone, Debug)]
@@ -40,7 +37,7 @@ impl Query {
     }
 
     pub fn of(name: &str, qtype: u16) -> Self {
-        Self { id: 1, flags: RECURSION_DESIRED, name: name.to_owned(), qtype, qclass: 1, edns: None }
+        Self { id: 1, flags: RD, name: name.to_owned(), qtype, qclass: 1, edns: None }
     }
 
     pub fn id(self, id: u16) -> Self {
@@ -53,7 +50,7 @@ impl Query {
 
     /// Returns the query with DO, CD, both or neither.
     pub fn dnssec(self, dnssec_ok: bool, checking_disabled: bool) -> Self {
-        let flags = if checking_disabled { self.flags | CHECKING_DISABLED } else { self.flags };
+        let flags = if checking_disabled { self.flags | CD } else { self.flags };
         Self { flags, edns: Some(Edns { udp_size: 1232, version: 0, dnssec_ok }), ..self }
     }
 
@@ -92,17 +89,17 @@ pub struct Reply(pub Vec<u8>);
 
 impl Reply {
     pub fn id(&self) -> u16 {
-        self.word(0)
+        word(&self.0, 0)
     }
 
     pub fn is_truncated(&self) -> bool {
-        self.word(2) & TRUNCATED != 0
+        word(&self.0, 2) & TC != 0
     }
 
     /// Returns the whole response code, including the upper bits in the OPT record.
     #[track_caller]
     pub fn rcode(&self) -> u16 {
-        self.decoded().metadata.response_code.into()
+        decoded(&self.0).metadata.response_code.into()
     }
 
     /// Whether the question equals that of `query`, including letter case.
@@ -111,31 +108,31 @@ impl Reply {
     }
 
     pub fn has_edns(&self) -> bool {
-        self.decoded().edns.is_some()
+        decoded(&self.0).edns.is_some()
     }
 
     /// Returns the number of records in the answer section.
     pub fn answers(&self) -> usize {
-        usize::from(self.word(6))
+        usize::from(word(&self.0, 6))
     }
 
     /// Returns the addresses in the answer section.
     #[track_caller]
     pub fn addresses(&self) -> Vec<std::net::Ipv4Addr> {
-        let decoded = self.decoded();
+        let decoded = decoded(&self.0);
         let address = |data: &RData| if let RData::A(address) = data { Some(address.0) } else { None };
         decoded.answers.iter().filter_map(|record| address(&record.data)).collect()
     }
 
     /// Whether the reply is marked as validated (AD).
     pub fn is_authentic(&self) -> bool {
-        self.word(2) & AUTHENTIC != 0
+        word(&self.0, 2) & AD != 0
     }
 
     /// Returns the types of all records, section by section, without OPT.
     #[track_caller]
     pub fn types(&self) -> Vec<u16> {
-        let decoded = self.decoded();
+        let decoded = decoded(&self.0);
         let sections = decoded.answers.iter().chain(&decoded.authorities).chain(&decoded.additionals);
         sections.map(|record| record.record_type().into()).collect()
     }
@@ -143,34 +140,16 @@ impl Reply {
     /// Returns the codes of the reply's extended errors (RFC 8914).
     #[track_caller]
     pub fn extended_errors(&self) -> Vec<u16> {
-        let decoded = self.decoded();
-        let options = decoded.edns.iter().flat_map(|edns| edns.options().as_ref());
-        let code = |option: &EdnsOption| match option {
-            EdnsOption::Unknown(EXTENDED_ERROR, data) => Some(u16::from_be_bytes(*data.first_chunk()?)),
-            _ => None,
-        };
-        options.filter_map(|(_, option)| code(option)).collect()
+        options(&self.0, EDE).iter().map(|data| word(data, 0)).collect()
     }
 
     /// Returns the TTL of the first answer.
     #[track_caller]
     pub fn ttl(&self) -> u32 {
-        match self.decoded().answers.first() {
+        match decoded(&self.0).answers.first() {
             Some(record) => record.ttl,
             None => panic!("no answer in {self:?}"),
         }
-    }
-
-    #[track_caller]
-    fn decoded(&self) -> Message {
-        match Message::from_vec(&self.0) {
-            Ok(message) => message,
-            Err(error) => panic!("no DNS message: {error}: {:02x?}", self.0),
-        }
-    }
-
-    fn word(&self, at: usize) -> u16 {
-        u16::from_be_bytes([self.0[at], self.0[at + 1]])
     }
 }
 
@@ -178,40 +157,71 @@ impl Reply {
 #[derive(Clone, Debug)]
 pub struct Asked(pub Vec<u8>);
 
+impl Deref for Asked {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Asked {
     pub fn id(&self) -> u16 {
-        u16::from_be_bytes([self.0[0], self.0[1]])
+        word(self, 0)
+    }
+
+    /// Returns the question section: name, type and class.
+    pub fn question(&self) -> &[u8] {
+        let labels = self[12..].iter().position(|byte| *byte == 0).expect("a name ends");
+        &self[12..12 + labels + 5]
     }
 
     /// Returns the name in its letter case, without the final dot.
     pub fn name(&self) -> String {
         let mut labels = Vec::new();
-        let mut at = 12;
-        while self.0[at] != 0 {
-            let end = at + 1 + usize::from(self.0[at]);
-            labels.push(String::from_utf8_lossy(&self.0[at + 1..end]).into_owned());
-            at = end;
+        let mut rest = self.question();
+        while let [length @ 1..=63, after @ ..] = rest {
+            let (label, after) = after.split_at(usize::from(*length));
+            labels.push(String::from_utf8_lossy(label));
+            rest = after;
         }
         labels.join(".")
     }
 
+    /// Whether the query is for this name, in any letter case.
+    pub fn is_for(&self, name: &str) -> bool {
+        self.name().eq_ignore_ascii_case(name)
+    }
+
+    pub fn qtype(&self) -> u16 {
+        word(self.question(), self.question().len() - 4)
+    }
+
+    pub fn has_edns(&self) -> bool {
+        decoded(self).edns.is_some()
+    }
+
     /// Returns DO and CD.
     pub fn dnssec(&self) -> (bool, bool) {
-        let message = Message::from_vec(&self.0).expect("ringdns asks well-formed questions");
+        let message = decoded(self);
         let dnssec_ok = message.edns.is_some_and(|edns| edns.flags().dnssec_ok);
         (dnssec_ok, message.metadata.checking_disabled)
+    }
+
+    /// Returns the data of the option COOKIE (RFC 7873).
+    pub fn cookie(&self) -> Option<Vec<u8>> {
+        options(self, COOKIE).pop()
     }
 
     /// Returns a response with `flags` besides QR, RD and RA, and with these records in its answer
     /// section.
     pub fn response(&self, flags: u16, records: &[Vec<u8>]) -> Vec<u8> {
-        let question_end = 12 + self.0[12..].iter().position(|byte| *byte == 0).expect("a name ends") + 5;
-        let mut message = self.0[..2].to_vec();
+        let mut message = self[..2].to_vec();
         let count = u16::try_from(records.len()).expect("few records");
-        for word in [0x8180 | flags, 1, count, 0, 0] {
+        for word in [QR | RD | RA | flags, 1, count, 0, 0] {
             message.extend(word.to_be_bytes());
         }
-        message.extend(&self.0[12..question_end]);
+        message.extend(self.question());
         message.extend(records.concat());
         message
     }
@@ -221,10 +231,39 @@ impl Asked {
         self.response(0, &[a_record(300, address)])
     }
 
+    /// Returns the response that this name has the address 192.0.2.1, for `ttl` seconds.
+    pub fn answer(&self, ttl: u32) -> Vec<u8> {
+        self.response(0, &[a_record(ttl, [192, 0, 2, 1])])
+    }
+
     /// Returns a truncated response: TC=1 and no record.
     pub fn truncated(&self) -> Vec<u8> {
-        self.response(TRUNCATED, &[])
+        self.response(TC, &[])
     }
+}
+
+fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+#[track_caller]
+fn decoded(bytes: &[u8]) -> Message {
+    match Message::from_vec(bytes) {
+        Ok(message) => message,
+        Err(error) => panic!("no DNS message: {error}: {bytes:02x?}"),
+    }
+}
+
+/// Returns the data of the EDNS options with this code.
+#[track_caller]
+fn options(bytes: &[u8], code: u16) -> Vec<Vec<u8>> {
+    let edns = decoded(bytes).edns;
+    let options = edns.iter().flat_map(|edns| edns.options().as_ref());
+    let data = |option: &EdnsOption| match option {
+        EdnsOption::Unknown(found, data) if *found == code => Some(data.clone()),
+        _ => None,
+    };
+    options.filter_map(|(_, option)| data(option)).collect()
 }
 
 /// Returns an A record of the question's name.

@@ -1,8 +1,9 @@
 //! Free ports.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{self, UnixListener};
 use std::sync::{Mutex, PoisonError};
 
 use crate::Host;
@@ -12,6 +13,9 @@ const FIRST: u32 = 10_000;
 /// Number of ports to choose from. All are below those that Linux gives to sockets without a port of
 /// their own (`net.ipv4.ip_local_port_range`, from 32768), so no such socket takes one in between.
 const PORTS: u32 = 20_000;
+
+/// Number of ports that [`open`] tries.
+const ATTEMPTS: usize = 64;
 
 /// Claims of the ports given out, one abstract Unix socket each. Like ports, such names belong to a
 /// network namespace, and the kernel frees them when the process ends.
@@ -26,7 +30,7 @@ pub fn free_port(host: &Host) -> u16 {
     let found = host.enter(|| {
         (0..PORTS).find_map(|nth| {
             let port = u16::try_from(FIRST + (first + nth) % PORTS).ok()?;
-            let name = SocketAddr::from_abstract_name(format!("ringdns-testkit-port-{port}")).ok()?;
+            let name = net::SocketAddr::from_abstract_name(format!("ringdns-testkit-port-{port}")).ok()?;
             let claim = UnixListener::bind_addr(&name).ok()?;
             let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
             let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
@@ -36,6 +40,27 @@ pub fn free_port(host: &Host) -> u16 {
     let Some((port, claim)) = found else { panic!("no free port on loopback among {PORTS}") };
     CLAIMS.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
     port
+}
+
+/// Returns a loopback address with such a port.
+#[track_caller]
+pub fn free_address(host: &Host) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port(host)).into()
+}
+
+/// Opens sockets for UDP and TCP at `address`, and those that `more` opens with that address. If
+/// the port is 0, the kernel chooses one that is free for all of them.
+pub(crate) fn open<T>(
+    address: SocketAddr,
+    more: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<(SocketAddr, UdpSocket, TcpListener, T)> {
+    let attempt = || {
+        let udp = UdpSocket::bind(address)?;
+        let address = udp.local_addr()?;
+        // Another program may use the TCP port of the same number.
+        Ok((address, udp, TcpListener::bind(address)?, more(address)?))
+    };
+    (1..ATTEMPTS).find_map(|_| attempt().ok()).map_or_else(attempt, Ok)
 }
 
 #[cfg(test)]

@@ -52,6 +52,11 @@ impl Settings {
         }
     }
 
+    /// Returns settings for one worker that listens at one address, with kernel sockets.
+    pub fn loopback(listen: SocketAddr, upstream: SocketAddr) -> Self {
+        Self { listen: vec![listen.to_string()], server: "workers = 1".to_owned(), ..Self::sockets(upstream) }
+    }
+
     /// Returns the configuration, with this control socket.
     pub fn text(&self, socket: &Path) -> String {
         let interface = self.interface.as_ref().map(|name| format!("interface = {name:?}\n"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::{Asked, Host};
+use crate::{Asked, Host, port::open};
 
 /// Action of the upstream in response to a query.
 #[derive(Clone, Debug)]
@@ -70,29 +70,34 @@ impl Upstream {
     /// later queries over UDP.
     #[track_caller]
     pub fn start(host: &Host, script: impl Fn(&Seen) -> Vec<Say> + Send + Sync + 'static) -> Self {
-        let open = || {
-            let any = (Ipv4Addr::LOCALHOST, 0);
-            let udp = UdpSocket::bind(any)?;
-            let address = udp.local_addr()?;
-            let neighbour = UdpSocket::bind((NEIGHBOUR, address.port()))?;
-            io::Result::Ok((
-                udp,
-                [UdpSocket::bind(any)?, neighbour],
-                TcpListener::bind(address)?,
-                io::pipe()?,
-            ))
-        };
-        // The UDP port chosen by the kernel may be in use by a TCP connection.
-        let opened = host.enter(|| (0..10).find_map(|_| open().ok()).map_or_else(open, Ok));
-        let (udp, [elsewhere, neighbour], tcp, (stopped, stop)) = match opened {
+        let opened = host.enter(|| {
+            let more = |at: SocketAddr| {
+                let elsewhere = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+                Ok((elsewhere, UdpSocket::bind((NEIGHBOUR, at.port()))?, io::pipe()?))
+            };
+            open((Ipv4Addr::LOCALHOST, 0).into(), more)
+        });
+        let (address, udp, tcp, (elsewhere, neighbour, (stopped, stop))) = match opened {
             Ok(opened) => opened,
             Err(error) => panic!("sockets for an upstream: {error}"),
         };
-        let address = udp.local_addr().expect("it is bound");
         let stage = Arc::new(Stage { script: Box::new(script), seen: Mutex::default() });
         let sockets = Sockets { udp, elsewhere, neighbour, tcp, stopped, stage: Arc::clone(&stage) };
         let thread = std::thread::spawn(move || sockets.serve());
         Self { address, stage, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Starts an upstream on the real host.
+    #[track_caller]
+    pub fn local(script: impl Fn(&Seen) -> Vec<Say> + Send + Sync + 'static) -> Self {
+        Self::start(&Host::local(), script)
+    }
+
+    /// Starts an upstream on the real host that answers every question with 192.0.2.1, for `ttl`
+    /// seconds.
+    #[track_caller]
+    pub fn with_ttl(ttl: u32) -> Self {
+        Self::local(move |seen| vec![Say::Send(seen.query.answer(ttl))])
     }
 
     /// Starts an upstream that answers every question with 192.0.2.1, for five minutes.

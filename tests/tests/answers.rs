@@ -3,12 +3,11 @@
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringdns_testkit::{
     A, Asked, Client, DNS_V4, Edns, Gate, Knot, Lab, Over, Query, Ringdnsd, Say, Settings, TXT, Upstream,
-    Zone, a_record, ask_over_tcp, free_port, until,
+    Zone, a_record, ask_over_tcp, until,
 };
 
 const FORMERR: u16 = 1;
@@ -31,9 +30,8 @@ struct Scene {
 impl Scene {
     fn set() -> Option<Self> {
         let lab = Lab::up()?;
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())));
-        let knot = Knot::serve(lab.server(), address, &[Zone::example()]);
-        let ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(address));
+        let knot = Knot::upstream(lab.server(), &[Zone::example()]);
+        let ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(knot.address()));
         Some(Self { client: Client::of(lab.client(), DNS_V4), ringdnsd, _knot: knot, lab })
     }
 }

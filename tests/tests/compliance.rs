@@ -1,13 +1,12 @@
 //! Tests of RFC 8906 section 8 over every transport: rings, kernel sockets, TCP. A recursive server
 //! answers with the RD bit of the query and without AA.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_proto::op::Message;
 use ringdns_testkit::{
     A, Client, DNS_V4, Host, Knot, Lab, Query, Reply, Ringdnsd, Say, Settings, TXT, Upstream, Zone,
-    exchange_over_tcp, free_port,
+    exchange_over_tcp,
 };
 
 const NOERROR: u16 = 0;
@@ -159,15 +158,10 @@ fn over_tcp(host: &Host, message: &[u8]) -> Reply {
     exchange_over_tcp(host, DNS_V4, &[message.to_vec()]).remove(0)
 }
 
-fn knot(lab: &Lab) -> Knot {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())));
-    Knot::serve(lab.server(), address, &[Zone::example()])
-}
-
 #[test]
 fn rings_and_tcp_answer_everything_as_rfc_8906_has_it() {
     let Some(lab) = Lab::up() else { return };
-    let knot = knot(&lab);
+    let knot = Knot::upstream(lab.server(), &[Zone::example()]);
     let ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(knot.address()));
     complies(&lab, &ringdnsd);
     let stats = ringdnsd.settled();
@@ -178,7 +172,7 @@ fn rings_and_tcp_answer_everything_as_rfc_8906_has_it() {
 #[test]
 fn kernel_sockets_and_tcp_answer_everything_as_rfc_8906_has_it() {
     let Some(lab) = Lab::up() else { return };
-    let knot = knot(&lab);
+    let knot = Knot::upstream(lab.server(), &[Zone::example()]);
     complies(&lab, &Ringdnsd::start(lab.server(), &Settings::sockets(knot.address())));
 }
 

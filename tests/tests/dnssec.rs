@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringdns_testkit::{
     A, Client, DNS_V4, Knot, Lab, Process, Query, Reply, Ringdnsd, Settings, Signed, TXT, Unbound, Zone,
-    free_port, sign, until,
+    free_address, sign, until,
 };
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -234,7 +234,7 @@ impl Scene {
         let tree = tree();
         let mut anchor = NamedTempFile::new().unwrap();
         writeln!(anchor, "{}", tree.anchor).unwrap();
-        let knot = Knot::serve(lab.server(), here(&lab), &tree.zones);
+        let knot = Knot::upstream(lab.server(), &tree.zones);
         Some(Scene { lab, knot, anchor })
     }
 
@@ -253,11 +253,6 @@ impl Scene {
     fn client(&self) -> Client {
         Client::of(self.lab.client(), DNS_V4)
     }
-}
-
-/// Returns an address on the server's loopback.
-fn here(lab: &Lab) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())))
 }
 
 #[derive(Debug, PartialEq)]
@@ -371,8 +366,8 @@ fn who_sets_cd_gets_answers_as_they_came() {
 fn unbound_comes_to_the_same_conclusions() {
     let Some(scene) = Scene::set() else { return };
     let (host, knot) = (scene.lab.server(), scene.knot.address());
-    let judge = Unbound::validating(host, here(&scene.lab), knot, scene.anchor.path());
-    let relay = Unbound::forward(host, here(&scene.lab), knot);
+    let judge = Unbound::validating(host, free_address(host), knot, scene.anchor.path());
+    let relay = Unbound::forward(host, free_address(host), knot);
     let _ringdnsd = Ringdnsd::start(host, &scene.settings(relay.address(), ""));
     let (client, judge) = (scene.client(), Client::of(host, judge.address()));
     let mut differences = Vec::new();
@@ -389,7 +384,7 @@ fn unbound_comes_to_the_same_conclusions() {
 #[test]
 fn names_that_are_said_to_be_insecure_are_not_validated() {
     let Some(scene) = Scene::set() else { return };
-    let corp = Knot::serve(scene.lab.server(), here(&scene.lab), &[zone("corp.")]);
+    let corp = Knot::upstream(scene.lab.server(), &[zone("corp.")]);
     // A zone with an upstream of its own, with and without an entry in `dnssec.insecure`.
     let own = format!("[[upstream]]\naddress = \"{}\"\nzones = [\"corp\"]\n", corp.address());
     let ask = |name: &str| {

@@ -1,11 +1,10 @@
 //! Tests of failures: crashes, cables, upstreams, floods.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringdns_testkit::{
-    Client, DNS_V4, DNS_V6, Knot, Lab, Query, Ringdnsd, Say, Settings, Upstream, Zone, ask_over_tcp,
-    free_port, sums, until,
+    Client, DNS_V4, DNS_V6, Knot, Lab, Query, Ringdnsd, Say, Settings, Upstream, Zone, ask_over_tcp, sums,
+    until,
 };
 use rustix::process::Signal;
 
@@ -22,15 +21,6 @@ fn has_program(lab: &Lab) -> bool {
     let link: serde_json::Value = serde_json::from_str(&link).unwrap();
     assert_eq!(link[0]["ifname"], "vs", "{link}");
     link[0].get("xdp").is_some_and(|xdp| xdp["prog"].is_object() || xdp["attached"].is_array())
-}
-
-fn answering(lab: &Lab) -> Upstream {
-    Upstream::answering(lab.server())
-}
-
-fn knot(lab: &Lab) -> Knot {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())));
-    Knot::serve(lab.server(), address, &[Zone::example()])
 }
 
 /// Returns the time until the reply, and its response code.
@@ -50,7 +40,7 @@ fn is_hit_at_once(client: &Client, query: &Query) {
 #[test]
 fn a_killed_ringdnsd_leaves_no_program_and_the_next_one_serves_at_once() {
     let Some(lab) = Lab::up() else { return };
-    let upstream = answering(&lab);
+    let upstream = Upstream::answering(lab.server());
     let settings = Settings::xdp(upstream.address());
     let client = Client::of(lab.client(), DNS_V4);
     for round in 1..=3 {
@@ -71,7 +61,7 @@ fn is_answered(client: &Client, id: u16) {
 #[test]
 fn a_stop_leaves_no_program_and_no_socket() {
     let Some(lab) = Lab::up() else { return };
-    let upstream = answering(&lab);
+    let upstream = Upstream::answering(lab.server());
     for settings in [Settings::xdp(upstream.address()), Settings::sockets(upstream.address())] {
         let mut ringdnsd = Ringdnsd::start(lab.server(), &settings);
         is_answered(&Client::of(lab.client(), DNS_V6), 1);
@@ -86,7 +76,7 @@ fn a_stop_leaves_no_program_and_no_socket() {
 #[test]
 fn hits_resume_when_the_interface_comes_back() {
     let Some(lab) = Lab::up() else { return };
-    let upstream = answering(&lab);
+    let upstream = Upstream::answering(lab.server());
     let ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(upstream.address()));
     let client = Client::of(lab.client(), DNS_V4);
     let query = Query::a("www.example");
@@ -105,7 +95,7 @@ fn hits_resume_when_the_interface_comes_back() {
 #[test]
 fn a_silent_upstream_costs_misses_a_bounded_time_once_and_hits_nothing() {
     let Some(lab) = Lab::up() else { return };
-    let mut knot = knot(&lab);
+    let mut knot = Knot::upstream(lab.server(), &[Zone::example()]);
     let ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(knot.address()));
     let client = Client::of(lab.client(), DNS_V4);
     let hit = Query::a("www.example").id(7);
@@ -144,7 +134,7 @@ fn a_silent_upstream_costs_misses_a_bounded_time_once_and_hits_nothing() {
 #[test]
 fn an_upstream_that_dies_and_returns_is_used_again() {
     let Some(lab) = Lab::up() else { return };
-    let first = knot(&lab);
+    let first = Knot::upstream(lab.server(), &[Zone::example()]);
     let address = first.address();
     let ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(address));
     let client = Client::of(lab.client(), DNS_V4);
@@ -166,7 +156,7 @@ fn an_upstream_that_dies_and_returns_is_used_again() {
 #[test]
 fn a_second_upstream_steps_in_for_a_silent_first() {
     let Some(lab) = Lab::up() else { return };
-    let (silent, second) = (Upstream::silent(lab.server()), answering(&lab));
+    let (silent, second) = (Upstream::silent(lab.server()), Upstream::answering(lab.server()));
     let settings =
         Settings { upstreams: vec![silent.address(), second.address()], ..Settings::xdp(silent.address()) };
     let ringdnsd = Ringdnsd::start(lab.server(), &settings);

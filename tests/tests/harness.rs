@@ -1,10 +1,7 @@
 //! Tests of the lab, its servers and its clients, on which the tests of ringdns rely.
 
-use std::net::SocketAddr;
-
 use ringdns_testkit::{
-    DNS_V4, DNS_V6, Host, Knot, Lab, LabOptions, SERVER_V4, SERVER_V6, Unbound, Zone, free_port, kdig,
-    popular_names,
+    DNS_V4, DNS_V6, Host, Knot, Lab, LabOptions, SERVER_V4, SERVER_V6, Unbound, Zone, kdig, popular_names,
 };
 
 #[test]
@@ -91,9 +88,8 @@ fn queues_share_the_clients_among_them() {
 fn unbound_forwards_to_a_root_of_many_names() {
     let Some(lab) = Lab::up() else { return };
     let names = popular_names(100_000);
-    let upstream = SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())));
-    let _knot = Knot::serve(lab.server(), upstream, &[Zone::root_of(&names, 300)]);
-    let _unbound = Unbound::forward(lab.server(), DNS_V4, upstream);
+    let knot = Knot::upstream(lab.server(), &[Zone::root_of(&names, 300)]);
+    let _unbound = Unbound::forward(lab.server(), DNS_V4, knot.address());
     for number in [0, 1, 4321, 99_999] {
         let address = kdig(lab.client(), DNS_V4, &[names[number].as_str(), "A"]);
         assert_eq!(address, Zone::address(number).to_string(), "{}", names[number]);

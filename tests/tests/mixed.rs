@@ -9,12 +9,11 @@
 //!     RINGDNS_QUERIES=10000000 cargo test --release -p ringdns-tests --test mixed -- --nocapture    # ten million
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ringdns_testkit::{Lab, Process, Ringdnsd, Settings, free_port, ringbench, until};
+use ringdns_testkit::{Lab, Process, Ringdnsd, Settings, free_address, ringbench, until};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
@@ -112,7 +111,7 @@ fn all_right(report: &Value, queries: u64) -> (u64, u64) {
 fn no_answer_of_many_is_anothers() {
     let queries = std::env::var(QUERIES).map_or(SHORT, |count| count.parse().expect("a number of queries"));
     let Some(lab) = Lab::up() else { return };
-    let address = SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())));
+    let address = free_address(lab.server());
     let mut command = ringbench(lab.server());
     command.args(["upstream", "--listen", &address.to_string()]).args(ANSWERS.split_whitespace());
     let _upstream = Process::spawn("ringbench upstream", command);

@@ -2,12 +2,11 @@
 //! counters that prove the path.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringdns_testkit::{
-    Client, DNS_V4, DNS_V6, Knot, Lab, LabOptions, Query, Ringdnsd, Settings, Zone, ask_over_tcp, free_port,
-    kdig, popular_names,
+    Client, DNS_V4, DNS_V6, Knot, Lab, LabOptions, Query, Ringdnsd, Settings, Zone, ask_over_tcp, kdig,
+    popular_names,
     sums::{count, queries_close},
 };
 use serde_json::Value;
@@ -17,8 +16,7 @@ use tempfile::NamedTempFile;
 const NAMES: usize = 2000;
 
 fn knot(lab: &Lab, names: &[String]) -> Knot {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())));
-    Knot::serve(lab.server(), address, &[Zone::root_of(names, 3600), Zone::example()])
+    Knot::upstream(lab.server(), &[Zone::root_of(names, 3600), Zone::example()])
 }
 
 /// Writes the names in the format of dnsperf and kxdpgun.

@@ -2,14 +2,8 @@
 
 use flate2::read::GzDecoder;
 use prost::Message;
-use ringdns_testkit::{Client, Host, Query, Ringdnsd, Settings, Upstream, free_port};
-use std::{
-    collections::HashMap,
-    fs,
-    io::Read,
-    net::{Ipv4Addr, SocketAddr},
-    thread,
-};
+use ringdns_testkit::{Client, Host, Query, Ringdnsd, Settings, Upstream, free_address};
+use std::{collections::HashMap, fs, io::Read, thread};
 
 /// Fields of `profile.proto` that a reader needs to add up samples by function.
 #[derive(Message)]
@@ -109,14 +103,9 @@ impl Scene {
     fn set() -> Self {
         let host = Host::local();
         let upstream = Upstream::answering(&host);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&host)));
-        let settings = Settings {
-            listen: vec![address.to_string()],
-            server: "workers = 1".into(),
-            ..Settings::sockets(upstream.address())
-        };
+        let address = free_address(&host);
         Scene {
-            ringdnsd: Ringdnsd::start(&host, &settings),
+            ringdnsd: Ringdnsd::start(&host, &Settings::loopback(address, upstream.address())),
             client: Client::of(&host, address),
             folder: tempfile::tempdir().unwrap(),
             _upstream: upstream,

@@ -1,6 +1,8 @@
 //! Tests of reloading the configuration while queries are answered.
 
-use ringdns_testkit::{Client, Host, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, free_port, until};
+use ringdns_testkit::{
+    Client, Host, Query, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, free_address, until,
+};
 use rustix::process::Signal;
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -18,25 +20,18 @@ struct Scene {
 impl Scene {
     fn set() -> (Self, Ringdnsd) {
         let host = Host::local();
-        let says = |last: u8| {
-            move |seen: &ringdns_testkit::Seen| {
-                vec![ringdns_testkit::Say::Send(seen.query.address([192, 0, 2, last]))]
-            }
-        };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&host)));
-        let upstreams = [1, 2].map(|last| Upstream::start(&host, says(last)));
+        let says =
+            |last: u8| Upstream::local(move |seen| vec![Say::Send(seen.query.address([192, 0, 2, last]))]);
+        let address = free_address(&host);
+        let upstreams = [1, 2].map(says);
         let scene = Scene { address, upstreams };
         let ringdnsd = Ringdnsd::start_from(&host, |socket| scene.settings(0, "").text(socket));
         (scene, ringdnsd)
     }
 
     fn settings(&self, upstream: usize, tables: &str) -> Settings {
-        Settings {
-            listen: vec![self.address.to_string()],
-            server: "workers = 1".into(),
-            tables: tables.into(),
-            ..Settings::sockets(self.upstreams[upstream].address())
-        }
+        let upstream = self.upstreams[upstream].address();
+        Settings { tables: tables.into(), ..Settings::loopback(self.address, upstream) }
     }
 }
 

@@ -6,7 +6,7 @@
 //! docs/testing.md).
 
 use ringdns_testkit::{
-    ClickHouse, Lab, Process, Redis, Ringdnsd, Settings, free_port, ringbench, until_within,
+    ClickHouse, Lab, Process, Redis, Ringdnsd, Settings, free_address, ringbench, until_within,
 };
 use serde_json::Value;
 use std::{
@@ -46,7 +46,7 @@ impl Scene {
     fn set() -> Option<Self> {
         let lab = Lab::up()?;
         let serve = || {
-            let address = SocketAddr::from(([127, 0, 0, 1], free_port(lab.server())));
+            let address = free_address(lab.server());
             let mut command = ringbench(lab.server());
             command.args(["upstream", "--ttl=4", "--listen", &address.to_string()]);
             (address, Process::spawn("ringbench upstream", command))

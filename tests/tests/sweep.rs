@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringdns_testkit::{
-    Client, DNS_V4, Lab, Query, Ringdnsd, Say, Settings, Upstream, a_record, ask_over_tcp, until,
-};
+use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -12,13 +10,11 @@ const SERVFAIL: u16 = 2;
 
 /// Starts an upstream with this TTL.
 fn upstream(lab: &Lab, ttl: u32) -> Upstream {
-    Upstream::start(lab.server(), move |seen| {
-        vec![Say::Send(seen.query.response(0, &[a_record(ttl, [192, 0, 2, 1])]))]
-    })
+    Upstream::start(lab.server(), move |seen| vec![Say::Send(seen.query.answer(ttl))])
 }
 
 fn asked_for(upstream: &Upstream, name: &str) -> usize {
-    upstream.seen().iter().filter(|seen| seen.query.name().eq_ignore_ascii_case(name)).count()
+    upstream.seen().iter().filter(|seen| seen.query.is_for(name)).count()
 }
 
 /// Checks that an answer in demand never expires, even if no client asks in the last tenth of its

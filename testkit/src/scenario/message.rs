@@ -10,9 +10,11 @@ pub const QR: u16 = 0x8000;
 pub const RD: u16 = 0x0100;
 pub const RA: u16 = 0x0080;
 pub const CD: u16 = 0x0010;
+pub const TC: u16 = 0x0200;
+pub const AD: u16 = 0x0020;
 pub const OPCODE: u16 = 0x7800;
 
-const OPT: u16 = 41;
+pub const OPT: u16 = 41;
 /// Types whose data every client reads: A, NS, CNAME, SOA, PTR, MX, AAAA, SRV, DNAME, OPT.
 const STRICT: [u16; 10] = [1, 2, 5, 6, 12, 15, 28, 33, 39, OPT];
 /// A type that nobody knows.
@@ -21,16 +23,8 @@ pub const COOKIE: u16 = 10;
 pub const EDE: u16 = 15;
 
 /// Names of the header flags.
-const FLAGS: [(&str, u16); 8] = [
-    ("qr", QR),
-    ("aa", 0x0400),
-    ("tc", 0x0200),
-    ("rd", RD),
-    ("ra", RA),
-    ("z", 0x0040),
-    ("ad", 0x0020),
-    ("cd", CD),
-];
+const FLAGS: [(&str, u16); 8] =
+    [("qr", QR), ("aa", 0x0400), ("tc", TC), ("rd", RD), ("ra", RA), ("z", 0x0040), ("ad", AD), ("cd", CD)];
 
 const RCODES: [(&str, u16); 14] = [
     ("NOERROR", 0),

@@ -4,7 +4,7 @@
 //! plays it in a [`World`]: a simulator with virtual time, or the lab with the real process.
 
 mod compare;
-mod message;
+pub(crate) mod message;
 mod outcome;
 mod parse;
 mod play;
@@ -15,11 +15,13 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::Over;
+
 pub use message::{Draft, Edns, Message, asked_in, question_of, question_text, rcode_of, rcode_text};
 pub use outcome::{Failure, Told};
 pub use play::{PATIENCE, play, server_of};
 pub use record::{Record, Ttl, hex, name as name_of, name_at, wire_name};
-pub use upstream::{Cast, Over, Seen, Stream};
+pub use upstream::{Cast, Seen, Stream};
 
 /// Address from which queries are sent unless a scenario names another.
 pub const CLIENT: IpAddr = IpAddr::V4(crate::lab::CLIENT_V4);

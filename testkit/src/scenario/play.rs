@@ -8,8 +8,9 @@ use super::compare::{Usual, differences};
 use super::message::{CD, COOKIE, Edns, Message, OPCODE, QR, RA, RD};
 use super::outcome::{Failure, Told};
 use super::record::hex_text;
-use super::upstream::{Cast, Over, Seen, Stream, take_message};
+use super::upstream::{Cast, Seen, Stream, take_message};
 use super::{Action, Answer, AnswerId, Content, Expected, Scenario, Send, Step, Upstream, World};
+use crate::Over;
 
 /// Real time to wait for events that need no virtual time to pass.
 pub const PATIENCE: Duration = Duration::from_secs(5);

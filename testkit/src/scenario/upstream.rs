@@ -4,13 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use super::Upstream;
-use crate::Host;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    Udp,
-    Tcp,
-}
+use crate::{Host, Over, port::open};
 
 /// Query that an upstream has seen.
 #[derive(Clone, Debug)]
@@ -160,27 +154,11 @@ impl Member {
 
 impl Sockets {
     fn open(host: &Host, address: SocketAddr) -> io::Result<(Sockets, SocketAddr)> {
-        const ATTEMPTS: usize = 64;
-        host.enter(|| {
-            let attempt = || {
-                let udp = UdpSocket::bind(address)?;
-                let address = udp.local_addr()?;
-                // Another program may use the TCP port of the same number.
-                let tcp = TcpListener::bind(address)?;
-                let elsewhere = UdpSocket::bind((address.ip(), 0))?;
-                udp.set_nonblocking(true)?;
-                tcp.set_nonblocking(true)?;
-                Ok((Sockets { udp, elsewhere, tcp, connections: Vec::new() }, address))
-            };
-            let mut opened = attempt();
-            for _ in 1..ATTEMPTS {
-                if opened.is_ok() {
-                    break;
-                }
-                opened = attempt();
-            }
-            opened
-        })
+        let more = |at: SocketAddr| UdpSocket::bind((at.ip(), 0));
+        let (address, udp, tcp, elsewhere) = host.enter(|| open(address, more))?;
+        udp.set_nonblocking(true)?;
+        tcp.set_nonblocking(true)?;
+        Ok((Sockets { udp, elsewhere, tcp, connections: Vec::new() }, address))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringdns_testkit::{Host, Redis, Say, Seen, Upstream, a_record, sums, until};
+use ringdns_testkit::{Host, Redis, Say, Upstream, sums, until};
 
 use super::{Appliance, PATIENT, answers};
 
@@ -91,9 +91,9 @@ fn the_least_wanted_leave_when_there_are_too_many() {
 #[test]
 fn what_has_ended_or_is_gone_leaves_the_index() {
     let redis = Redis::start();
-    let upstream = Upstream::start(&Host::local(), |seen: &Seen| {
+    let upstream = Upstream::local(|seen| {
         let ttl = if seen.query.name().starts_with("short") { 2 } else { 300 };
-        vec![Say::Send(seen.query.response(0, &[a_record(ttl, [192, 0, 2, 1])]))]
+        vec![Say::Send(seen.query.answer(ttl))]
     });
     let settings = format!("{PATIENT}\nsweep_every = \"1s\"");
     // Without stale answers, nothing is kept beyond its TTL.

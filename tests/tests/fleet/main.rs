@@ -8,9 +8,9 @@ mod renewals;
 mod sharing;
 mod warm;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
-use ringdns_testkit::{Client, Host, Query, Redis, Ringdnsd, Settings, Upstream, free_port, sums, until};
+use ringdns_testkit::{Client, Host, Query, Redis, Ringdnsd, Settings, Upstream, free_address, sums, until};
 
 /// Deadline for Redis on a busy machine. Another test checks deadlines.
 const PATIENT: &str = "deadline = \"500ms\"";
@@ -32,14 +32,12 @@ impl Appliance {
     #[track_caller]
     fn start_behind(upstream: &Upstream, url: &str, redis: &str, more: &str, wrapper: &[&str]) -> Self {
         let host = Host::local();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&host)));
+        let address = free_address(&host);
         let settings = Settings {
-            listen: vec![address.to_string()],
-            server: "workers = 1".to_owned(),
             tables: format!(
                 "[cache]\nbytes_per_worker = \"1MiB\"\nhost_bytes = \"4MiB\"\n{more}\n[redis]\nurl = {url:?}\n{redis}\n"
             ),
-            ..Settings::sockets(upstream.address())
+            ..Settings::loopback(address, upstream.address())
         };
         Self {
             ringdnsd: Ringdnsd::start_behind(&host, &settings, wrapper),

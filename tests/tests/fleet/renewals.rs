@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ringdns_testkit::{Host, Query, Redis, Say, Seen, Upstream, a_record, until};
+use ringdns_testkit::{Query, Redis, Say, Upstream, until};
 use rustix::process::Signal;
 
 use super::{Appliance, PATIENT};
@@ -22,11 +22,11 @@ fn first_seen(redis: &Redis) -> String {
 /// Starts an upstream with this TTL, which is slow for all but the first query.
 fn slow(ttl: u32) -> Upstream {
     let nth = AtomicU32::new(0);
-    Upstream::start(&Host::local(), move |seen: &Seen| {
+    Upstream::local(move |seen| {
         if nth.fetch_add(1, Ordering::Relaxed) > 0 {
             std::thread::sleep(Duration::from_millis(300));
         }
-        vec![Say::Send(seen.query.response(0, &[a_record(ttl, [192, 0, 2, 1])]))]
+        vec![Say::Send(seen.query.answer(ttl))]
     })
 }
 
@@ -92,8 +92,8 @@ fn one_of_three_renews_what_is_popular_on_all() {
 fn who_dies_over_a_renewal_is_followed_by_another() {
     let redis = Redis::start();
     let nth = AtomicU32::new(0);
-    let upstream = Upstream::start(&Host::local(), move |seen: &Seen| {
-        let answer = Say::Send(seen.query.response(0, &[a_record(4, [192, 0, 2, 1])]));
+    let upstream = Upstream::local(move |seen| {
+        let answer = Say::Send(seen.query.answer(4));
         // No answer to the appliance that will be killed.
         if nth.fetch_add(1, Ordering::Relaxed) == 1 { vec![] } else { vec![answer] }
     });

@@ -80,7 +80,7 @@ fn an_expired_answer_of_the_fleet_is_better_than_none() {
     let first = Appliance::joined(&upstream, &redis);
     first.teaches("www.example");
     redis.cli(&["EXPIRE", "ringdns:2:a:-:1:1:www.example.", "86300"]);
-    let failing = Upstream::start(&Host::local(), |seen: &Seen| vec![Say::Send(seen.query.response(2, &[]))]);
+    let failing = Upstream::local(|seen| vec![Say::Send(seen.query.response(2, &[]))]);
     let second = Appliance::joined(&failing, &redis);
     // The clock of a process does not reach back before its start.
     second.ringdnsd.next_second();
@@ -123,7 +123,7 @@ fn what_is_not_for_others_is_not_shared() {
         };
         vec![Say::Send(seen.query.response(flags, &records))]
     };
-    let upstream = Upstream::start(&Host::local(), answer);
+    let upstream = Upstream::local(answer);
     let corp = Upstream::answering(&Host::local());
     let zone = format!("[[upstream]]\naddress = \"{}\"\nzones = [\"corp.example\"]", corp.address());
     let appliance = Appliance::start(&upstream, &redis.url(), PATIENT, &zone);

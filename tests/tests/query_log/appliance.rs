@@ -1,7 +1,9 @@
 //! Tests of the query log, from clients of ringdnsd to rows in ClickHouse or in a directory.
 
 use super::Scene;
-use ringdns_testkit::{Client, Engine, Host, Query, Ringdnsd, Upstream, ask_over_tcp, free_port, until};
+use ringdns_testkit::{
+    Client, Engine, Host, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, free_address, until,
+};
 use serde_json::Value;
 use std::{
     fs,
@@ -17,16 +19,12 @@ use std::{
 /// `tables` configures it.
 fn ringdnsd(upstream: &Upstream, spool: &Path, tables: &str) -> (Ringdnsd, SocketAddr) {
     let host = Host::local();
-    let address = SocketAddr::from(([127, 0, 0, 1], free_port(&host)));
-    let ringdnsd = Ringdnsd::start_from(&host, |socket| {
-        format!(
-            "[server]\nlisten = [\"{address}\"]\nworkers = 1\n[[upstream]]\naddress = \"{}\"\n\
-             [cache]\nbytes_per_worker = \"4MiB\"\nhost_bytes = \"16MiB\"\n[control]\nsocket = {socket:?}\n\
-             [query_log]\nenabled = true\nspool_dir = {spool:?}\nbatch_interval = \"200ms\"\n{tables}",
-            upstream.address()
-        )
-    });
-    (ringdnsd, address)
+    let address = free_address(&host);
+    let mut settings = Settings::loopback(address, upstream.address());
+    settings.tables += &format!(
+        "\n[query_log]\nenabled = true\nspool_dir = {spool:?}\nbatch_interval = \"200ms\"\n{tables}"
+    );
+    (Ringdnsd::start(&host, &settings), address)
 }
 
 /// Waits until `place` holds this many rows, and returns the statistics.

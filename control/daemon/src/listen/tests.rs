@@ -7,7 +7,7 @@ use ringdns_dataplane::{
     dns::{answer::Answer, rcode},
 };
 use ringdns_resolver::{FlightLimits as Flights, host::HostTier};
-use ringdns_testkit::async_upstream::{FakeUpstream, Say, a_record, response};
+use ringdns_testkit::{Say, Upstream};
 use std::{collections::HashMap, sync::atomic::AtomicU64};
 use tokio::{
     io::{DuplexStream, duplex},
@@ -63,8 +63,8 @@ fn id(message: &[u8]) -> u16 {
 
 #[tokio::test]
 async fn a_query_is_answered_however_it_is_cut_into_pieces() {
-    let fake = FakeUpstream::answering(60).await;
-    let listener = listener(fake.address);
+    let fake = Upstream::with_ttl(60);
+    let listener = listener(fake.address());
     let (mut client, _server) = connect(&listener);
     for byte in query(7, "www.EXAMPLE.com") {
         client.write_all(&[byte]).await.unwrap();
@@ -77,12 +77,10 @@ async fn a_query_is_answered_however_it_is_cut_into_pieces() {
 
 #[tokio::test]
 async fn answers_go_out_as_they_are_found_not_as_they_were_asked_for() {
-    let slow = FakeUpstream::start(|query, _| {
-        let name = names::name("slow.example").unwrap();
-        if query[12..].starts_with(&name) { Vec::new() } else { vec![Say::Send(a_record(query, 60))] }
-    })
-    .await;
-    let listener = listener(slow.address);
+    let slow = Upstream::local(|seen| {
+        if seen.query.is_for("slow.example") { Vec::new() } else { vec![Say::Send(seen.query.answer(60))] }
+    });
+    let listener = listener(slow.address());
     let (mut client, _server) = connect(&listener);
     client.write_all(&[query(1, "slow.example"), query(2, "fast.example")].concat()).await.unwrap();
     assert_eq!(id(&reply(&mut client).await), 2);
@@ -90,8 +88,8 @@ async fn answers_go_out_as_they_are_found_not_as_they_were_asked_for() {
 
 #[tokio::test]
 async fn many_queries_in_one_write_are_all_answered() {
-    let fake = FakeUpstream::answering(60).await;
-    let listener = listener(fake.address);
+    let fake = Upstream::with_ttl(60);
+    let listener = listener(fake.address());
     let (mut client, server) = connect(&listener);
     let queries: Vec<u8> = (0..50).flat_map(|i| query(i, &format!("{i}.example"))).collect();
     client.write_all(&queries).await.unwrap();
@@ -108,8 +106,8 @@ async fn many_queries_in_one_write_are_all_answered() {
 
 #[tokio::test]
 async fn a_client_that_closes_its_side_still_gets_its_answers() {
-    let fake = FakeUpstream::answering(60).await;
-    let listener = listener(fake.address);
+    let fake = Upstream::with_ttl(60);
+    let listener = listener(fake.address());
     let (mut client, server) = connect(&listener);
     client.write_all(&query(9, "www.example.com")).await.unwrap();
     client.shutdown().await.unwrap();
@@ -217,9 +215,9 @@ async fn serve(listener: &Arc<Listener>, address: &str) -> Option<(SocketAddr, J
 
 #[tokio::test]
 async fn who_comes_when_all_seats_are_taken_gets_that_of_the_idlest() {
-    let fake = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 3, &[]))]).await;
+    let fake = Upstream::local(|seen| vec![Say::Send(seen.query.response(3, &[]))]);
     for local in ["127.0.0.1", "::1"] {
-        let listener = listener(fake.address);
+        let listener = listener(fake.address());
         let Some((address, serving)) = serve(&listener, local).await else { continue };
         let mut clients = Vec::new();
         for i in 0..BOUNDS.connections_per_client as u16 {
@@ -285,8 +283,8 @@ async fn dripping_bytes_buys_no_time() {
 /// RFC 7828: the keepalive option is sent to clients that ask for it, over TCP only.
 #[tokio::test]
 async fn clients_that_ask_are_told_how_long_they_may_be_silent() {
-    let fake = FakeUpstream::answering(60).await;
-    let listener = listener(fake.address);
+    let fake = Upstream::with_ttl(60);
+    let listener = listener(fake.address());
     let (mut client, _server) = connect(&listener);
     let plain = query(1, "www.example.com");
     let mut asks = plain.clone();
@@ -303,8 +301,8 @@ async fn clients_that_ask_are_told_how_long_they_may_be_silent() {
 /// The longest possible query: it is padded with an unknown option.
 #[tokio::test]
 async fn a_query_of_64_kib_is_answered() {
-    let fake = FakeUpstream::answering(60).await;
-    let listener = listener(fake.address);
+    let fake = Upstream::with_ttl(60);
+    let listener = listener(fake.address());
     let (mut client, _server) = connect(&listener);
     let mut padded = query(9, "www.example.com");
     let room = MESSAGE_MAX - (padded.len() - 2);
@@ -321,9 +319,9 @@ async fn a_query_of_64_kib_is_answered() {
 
 #[tokio::test]
 async fn who_may_not_ask_is_told_so_once_or_not_listened_to() {
-    let fake = FakeUpstream::answering(60).await;
+    let fake = Upstream::with_ttl(60);
     for refusal in [Refusal::Answer, Refusal::Drop] {
-        let open = listener(fake.address);
+        let open = listener(fake.address());
         let access = AccessList::new(&["10.0.0.0/8".parse().unwrap()], &[]).unwrap();
         let policy = Arc::new(QueryPolicy { access, refusal, ..QueryPolicy::default() });
         let listener = Listener::new(open.resolver.clone(), policy, RULES, BOUNDS, None);

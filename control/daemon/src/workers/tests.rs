@@ -106,7 +106,7 @@ fn refusal_from(address: SocketAddr) -> Option<[u8; 4]> {
 }
 
 fn free_address() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], ringdns_testkit::free_port(&ringdns_testkit::Host::local())))
+    ringdns_testkit::free_address(&ringdns_testkit::Host::local())
 }
 
 #[test]

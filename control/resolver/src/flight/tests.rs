@@ -1,7 +1,6 @@
 //! Resolver against upstreams on loopback that fail, lie and answer late.
 
 use super::*;
-use parking_lot::Mutex;
 use ringdns_common::names;
 use ringdns_config::{CacheConfig, Config, UpstreamConfig};
 use ringdns_dataplane::{
@@ -10,7 +9,7 @@ use ringdns_dataplane::{
     doorbell::Doorbell,
     packet::Envelope,
 };
-use ringdns_testkit::async_upstream::{FakeUpstream, Over, Say, a_record, response};
+use ringdns_testkit::{Asked, Gate, Host, Over, Say, Seen, Upstream};
 use std::{
     net::SocketAddr,
     path::Path,
@@ -72,55 +71,32 @@ fn count(resolver: &Resolver, name: &str) -> u64 {
     upstream.counters.totals().iter().find(|t| t.name == name).unwrap().value
 }
 
-/// A query as an upstream sees it.
-#[derive(Clone, Debug)]
-struct Seen {
-    over: Over,
-    /// The name as it is spelled.
-    name: Vec<u8>,
-    qtype: u16,
-    edns: bool,
-    dnssec_ok: bool,
-    cookie: Option<Vec<u8>>,
+/// Returns an upstream that answers each query by `script` or not at all.
+fn playing(script: impl Fn(&Seen) -> Option<Vec<u8>> + Send + Sync + 'static) -> Upstream {
+    Upstream::local(move |seen| script(seen).into_iter().map(Say::Send).collect())
 }
 
-impl Seen {
-    fn of(query: &[u8], over: Over) -> Self {
-        let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
-        let opt = (query[11] == 1).then(|| &query[end + 4..]);
-        // The OPT of our queries holds a cookie or nothing, padding apart.
-        let cookie = opt.filter(|opt| opt.len() > 15 && opt[11..13] == [0, 10]);
-        Seen {
-            over,
-            name: query[12..end].to_vec(),
-            qtype: u16::from_be_bytes([query[end], query[end + 1]]),
-            edns: opt.is_some(),
-            dnssec_ok: opt.is_some_and(|opt| opt[7] & 0x80 != 0),
-            cookie: cookie.map(|opt| opt[15..15 + usize::from(opt[14])].to_vec()),
-        }
-    }
-
-    fn is_for(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(&names::name(name).unwrap())
-    }
+/// Returns an upstream that answers with this response code.
+fn failing(rcode: u8) -> Upstream {
+    playing(move |seen| Some(seen.query.response(rcode.into(), &[])))
 }
 
-/// Queries that an upstream received.
-type Log = Arc<Mutex<Vec<Seen>>>;
+/// Returns an upstream whose answers wait until the test opens the gate.
+fn gated() -> (Upstream, Gate) {
+    let gate = Gate::default();
+    let inner = gate.clone();
+    let fake = playing(move |seen| {
+        inner.pass();
+        Some(seen.query.answer(60))
+    });
+    (fake, gate)
+}
 
-/// Returns an upstream that logs its queries and answers each by `script` or not at all.
-async fn playing(
-    script: impl Fn(&Seen, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
-) -> (FakeUpstream, Log) {
-    let log = Log::default();
-    let seen_so_far = log.clone();
-    let fake = FakeUpstream::start(move |query, over| {
-        let seen = Seen::of(query, over);
-        seen_so_far.lock().push(seen.clone());
-        script(&seen, query).into_iter().map(Say::Send).collect()
-    })
-    .await;
-    (fake, log)
+/// Returns an answer without its last byte.
+fn broken(query: &Asked) -> Vec<u8> {
+    let mut message = query.answer(60);
+    message.pop();
+    message
 }
 
 /// Adds an OPT record to a message, with these upper bits of the response code and these options.

@@ -17,7 +17,7 @@ use ringdns_dataplane::{
     stats::Counter,
     worker::{Worker, WorkerConfig},
 };
-use ringdns_testkit::async_upstream::{FakeUpstream, Say, a_record, response};
+use ringdns_testkit::{Say, Upstream};
 use std::{
     cell::Cell,
     path::Path,
@@ -42,11 +42,11 @@ fn key(name: &str) -> Key {
 struct Fixture {
     sweeper: Arc<Sweeper>,
     resolver: Arc<Resolver>,
-    /// Names that the upstream was asked for, on the wire.
-    asked: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Names that the upstream was asked for.
+    asked: Arc<Mutex<Vec<String>>>,
     /// Whether the upstream fails.
     fails: Arc<AtomicBool>,
-    _upstream: FakeUpstream,
+    _upstream: Upstream,
 }
 
 impl Fixture {
@@ -60,21 +60,19 @@ impl Fixture {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let fails = Arc::new(AtomicBool::new(false));
         let (log, failing) = (asked.clone(), fails.clone());
-        let upstream = FakeUpstream::start(move |query, _| {
-            let end = query[12..].iter().position(|byte| *byte == 0).unwrap() + 13;
-            log.lock().push(query[12..end].to_ascii_lowercase());
+        let upstream = Upstream::local(move |seen| {
+            log.lock().push(seen.query.name() + ".");
             let failed = failing.load(Ordering::Relaxed);
             vec![Say::Send(if failed {
-                response(query, rcode::SERVFAIL.into(), &[])
+                seen.query.response(rcode::SERVFAIL.into(), &[])
             } else {
-                a_record(query, 100)
+                seen.query.answer(100)
             })]
-        })
-        .await;
+        });
         let text = format!(
             "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"{}\"\n\
              [refresh]\nsweep_window = \"30s\"\n{refresh}",
-            upstream.address
+            upstream.address()
         );
         let config = Config::parse(&text, Path::new("")).unwrap();
         let host = Arc::new(HostTier::new(1 << 24, Arc::new(AtomicU64::new(0))));
@@ -108,7 +106,7 @@ impl Fixture {
 
     /// Returns the names that the upstream was asked for since the last call.
     fn asked(&self) -> Vec<String> {
-        self.asked.lock().drain(..).map(|name| names::display(&name)).collect()
+        std::mem::take(&mut self.asked.lock())
     }
 }
 

@@ -176,10 +176,11 @@ pub fn judge(
     let flags = header.flags.get();
     let low = (flags & header::RCODE) as u8;
     let refuses_edns = manner.edns && matches!(low, rcode::FORMERR | rcode::NOTIMP);
-    if flags & header::QR != 0 && header.qdcount.get() == 0 {
-        if let Some(judged) = judge_without_question(upstream, manner, flags) {
-            return Ok(judged);
-        }
+    if flags & header::QR != 0
+        && header.qdcount.get() == 0
+        && let Some(judged) = judge_without_question(upstream, manner, flags)
+    {
+        return Ok(judged);
     }
     let answer = match Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), upstream.trusted) {
         Err(ResponseError::Short | ResponseError::NotResponse) => return Err(Ignored::NotResponse),

@@ -16,8 +16,8 @@ fn name(text: &str) -> Vec<u8> {
 }
 
 /// A response with these records in answer, authority and additional.
-fn whole(query: &[u8], sections: [&[Vec<u8>]; 3]) -> Vec<u8> {
-    let mut message = response(query, 0, &[]);
+fn whole(query: &Asked, sections: [&[Vec<u8>]; 3]) -> Vec<u8> {
+    let mut message = query.response(0, &[]);
     for (at, section) in sections.into_iter().enumerate() {
         message[7 + 2 * at] = section.len() as u8;
         section.iter().for_each(|record| message.extend(record));
@@ -28,11 +28,8 @@ fn whole(query: &[u8], sections: [&[Vec<u8>]; 3]) -> Vec<u8> {
 /// Returns the records kept of such a response to a question for www.example, as owners and types
 /// by section.
 async fn kept(qtype: u16, sections: [Vec<Vec<u8>>; 3]) -> Result<[Vec<String>; 3], u8> {
-    let fake = FakeUpstream::start(move |query, _| {
-        vec![Say::Send(whole(query, sections.each_ref().map(|section| &section[..])))]
-    })
-    .await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let fake = playing(move |seen| Some(whole(&seen.query, sections.each_ref().map(|section| &section[..]))));
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     let key = key_of("www.example", qtype, true);
     let resolved = resolver.resolve(&key).await;
     if rcode_of(&resolved) != rcode::NOERROR {
@@ -133,8 +130,8 @@ async fn failure_of(resolver: &Arc<Resolver>) -> (u8, Option<u16>) {
 #[tokio::test]
 async fn response_codes_of_failures_are_servfail() {
     for code in [1, 2, 4, 5, 7, 8, 9, 11] {
-        let fake = FakeUpstream::start(move |query, _| vec![Say::Send(response(query, code, &[]))]).await;
-        let resolver = resolver(&[upstream(fake.address, LONG)]);
+        let fake = failing(code);
+        let resolver = resolver(&[upstream(fake.address(), LONG)]);
         assert_eq!(failure_of(&resolver).await, (2, Some(23)), "{code}");
     }
 }
@@ -142,24 +139,17 @@ async fn response_codes_of_failures_are_servfail() {
 #[tokio::test]
 async fn clients_are_told_why_there_is_no_answer() {
     // The upstream's own extended error: 9, DNSKEY missing.
-    let fake = FakeUpstream::start(|query, _| {
-        vec![Say::Send(with_opt(response(query, 2, &[]), 0, &[0, 15, 0, 4, 0, 9, b'n', b'o']))]
-    })
-    .await;
-    assert_eq!(failure_of(&resolver(&[upstream(fake.address, LONG)])).await, (2, Some(9)));
+    let fake =
+        playing(|seen| Some(with_opt(seen.query.response(2, &[]), 0, &[0, 15, 0, 4, 0, 9, b'n', b'o'])));
+    assert_eq!(failure_of(&resolver(&[upstream(fake.address(), LONG)])).await, (2, Some(9)));
     let (_closed, unreachable) = nowhere();
     assert_eq!(failure_of(&resolver(&[upstream(unreachable, LONG)])).await, (2, Some(23)));
-    let junk = FakeUpstream::start(|query, _| {
-        let mut message = a_record(query, 60);
-        message.pop();
-        vec![Say::Send(message)]
-    })
-    .await;
-    assert_eq!(failure_of(&resolver(&[upstream(junk.address, LONG)])).await, (2, Some(23)));
+    let junk = playing(|seen| Some(broken(&seen.query)));
+    assert_eq!(failure_of(&resolver(&[upstream(junk.address(), LONG)])).await, (2, Some(23)));
     // An upstream's error counts for more than a timeout.
-    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
+    let silent = Upstream::silent(&Host::local());
     let short = Duration::from_millis(50);
-    let both = [upstream(fake.address, LONG), upstream(silent.address, short)];
+    let both = [upstream(fake.address(), LONG), upstream(silent.address(), short)];
     assert_eq!(failure_of(&resolver(&both)).await, (2, Some(9)));
 }
 
@@ -173,9 +163,6 @@ async fn clients_are_told_that_nobody_answers() {
 /// The extended error of an upstream is passed on with its answer.
 #[tokio::test]
 async fn the_extended_error_of_an_answer_stays_with_it() {
-    let fake = FakeUpstream::start(|query, _| {
-        vec![Say::Send(with_opt(a_record(query, 60), 0, &[0, 15, 0, 2, 0, 4]))]
-    })
-    .await;
-    assert_eq!(failure_of(&resolver(&[upstream(fake.address, LONG)])).await, (0, Some(4)));
+    let fake = playing(|seen| Some(with_opt(seen.query.answer(60), 0, &[0, 15, 0, 2, 0, 4])));
+    assert_eq!(failure_of(&resolver(&[upstream(fake.address(), LONG)])).await, (0, Some(4)));
 }

@@ -4,8 +4,8 @@ use super::*;
 
 #[tokio::test]
 async fn an_answer_is_fetched_once_and_kept() {
-    let fake = FakeUpstream::answering(60).await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let fake = Upstream::with_ttl(60);
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     let first = resolver.resolve(&key("www.example.com")).await;
     assert_eq!((rcode_of(&first), first.answer.counts, first.answer.ttl), (0, [1, 0, 0], 60));
     let second = resolver.resolve(&key("WWW.example.com")).await;
@@ -15,25 +15,19 @@ async fn an_answer_is_fetched_once_and_kept() {
 
 #[tokio::test]
 async fn queries_are_made_afresh_for_the_upstream() {
-    let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let log = seen.clone();
-    let fake = FakeUpstream::start(move |query, _| {
-        log.lock().push(query.to_vec());
-        vec![Say::Send(a_record(query, 60))]
-    })
-    .await;
-    let trusted = UpstreamConfig { trusted: true, ..upstream(fake.address, LONG) };
+    let fake = Upstream::with_ttl(60);
+    let trusted = UpstreamConfig { trusted: true, ..upstream(fake.address(), LONG) };
     let resolver = resolver(&[trusted]);
     let name = names::name("example.com").unwrap();
     for i in 0..8 {
         let key = names::key(&name, 1 + i, true, true).unwrap();
         resolver.resolve(&key).await;
     }
-    let seen = seen.lock();
-    let ids: std::collections::HashSet<_> = seen.iter().map(|q| [q[0], q[1]]).collect();
+    let seen = fake.seen();
+    let ids: std::collections::HashSet<_> = seen.iter().map(|seen| seen.query.id()).collect();
     assert!(ids.len() > 5, "IDs are random: {ids:?}");
     let mut query = Query::default();
-    query.parse(&seen[0]).unwrap();
+    query.parse(&seen[0].query).unwrap();
     assert_eq!(query.flags, header::RD | header::CD | header::AD);
     let edns = query.edns.unwrap();
     assert_eq!((edns.udp_size, edns.dnssec_ok), (1232, true));
@@ -43,29 +37,29 @@ async fn queries_are_made_afresh_for_the_upstream() {
 /// used.
 #[tokio::test]
 async fn lies_are_counted_and_waited_past() {
-    let flip_id = |query: &[u8]| {
-        let mut lie = a_record(query, 1);
+    let flip_id = |query: &Asked| {
+        let mut lie = query.answer(1);
         lie[0] ^= 0xff;
         lie
     };
-    let other_name = |query: &[u8]| {
-        let mut lie = a_record(query, 1);
+    let other_name = |query: &Asked| {
+        let mut lie = query.answer(1);
         lie[13] ^= 0x01;
         lie
     };
-    let not_response = |query: &[u8]| {
-        let mut lie = a_record(query, 1);
+    let not_response = |query: &Asked| {
+        let mut lie = query.answer(1);
         lie[2] &= 0x7f;
         lie
     };
-    let other_type = |query: &[u8]| {
-        let mut lie = a_record(query, 1);
+    let other_type = |query: &Asked| {
+        let mut lie = query.answer(1);
         let at = lie.len() - 16 - 3;
         lie[at] = 28;
         lie
     };
-    let junk = |query: &[u8]| query[..2].to_vec();
-    type Lie = fn(&[u8]) -> Vec<u8>;
+    let junk = |query: &Asked| query[..2].to_vec();
+    type Lie = fn(&Asked) -> Vec<u8>;
     let cases: [(Lie, &str); 5] = [
         (flip_id, "ignored_wrong_id"),
         (other_name, "ignored_wrong_question"),
@@ -75,9 +69,8 @@ async fn lies_are_counted_and_waited_past() {
     ];
     for (lie, counter) in cases {
         let fake =
-            FakeUpstream::start(move |query, _| vec![Say::Send(lie(query)), Say::Send(a_record(query, 60))])
-                .await;
-        let resolver = resolver(&[upstream(fake.address, LONG)]);
+            Upstream::local(move |seen| vec![Say::Send(lie(&seen.query)), Say::Send(seen.query.answer(60))]);
+        let resolver = resolver(&[upstream(fake.address(), LONG)]);
         let resolved = resolver.resolve(&key("www.example.com")).await;
         assert_eq!((resolved.answer.ttl, fake.asked()), (60, 1), "{counter}");
         assert_eq!(count(&resolver, counter), 1, "{counter}");
@@ -86,11 +79,10 @@ async fn lies_are_counted_and_waited_past() {
 
 #[tokio::test]
 async fn what_comes_from_another_port_is_not_even_received() {
-    let fake = FakeUpstream::start(|query, _| {
-        vec![Say::SendFromElsewhere(a_record(query, 1)), Say::Send(a_record(query, 60))]
-    })
-    .await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let fake = Upstream::local(|seen| {
+        vec![Say::SendFromElsewhere(seen.query.answer(1)), Say::Send(seen.query.answer(60))]
+    });
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     assert_eq!(resolver.resolve(&key("www.example.com")).await.answer.ttl, 60);
     let ignored = ["ignored_wrong_id", "ignored_wrong_question", "ignored_not_response"];
     assert_eq!(ignored.map(|name| count(&resolver, name)), [0; 3]);
@@ -98,13 +90,12 @@ async fn what_comes_from_another_port_is_not_even_received() {
 
 #[tokio::test]
 async fn what_does_not_fit_is_asked_for_over_tcp() {
-    let fake = FakeUpstream::start(|query, over| match over {
+    let fake = playing(|seen| match seen.over {
         // Cut in the middle of a record, as some servers do.
-        Over::Udp => vec![Say::Send(response(query, header::TC, &[&[0xc0, 12, 0]]))],
-        Over::Tcp => vec![Say::Send(a_record(query, 60))],
-    })
-    .await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+        Over::Udp => Some(seen.query.response(header::TC, &[vec![0xc0, 12, 0]])),
+        Over::Tcp => Some(seen.query.answer(60)),
+    });
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     assert_eq!(resolver.resolve(&key("a.example")).await.answer.ttl, 60);
     assert_eq!(resolver.resolve(&key("b.example")).await.answer.ttl, 60);
     let counters = ["truncated", "queries_udp", "queries_tcp", "connections"];
@@ -113,31 +104,28 @@ async fn what_does_not_fit_is_asked_for_over_tcp() {
 
 #[tokio::test]
 async fn a_truncated_answer_over_tcp_is_not_taken_for_the_whole() {
-    let fake = FakeUpstream::start(|query, _| vec![Say::Send(response(query, header::TC, &[]))]).await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let fake = playing(|seen| Some(seen.query.response(header::TC, &[])));
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     assert_eq!(rcode_of(&resolver.resolve(&key("a.example")).await), rcode::SERVFAIL);
 }
 
 #[tokio::test]
 async fn the_next_upstream_is_asked_when_one_fails() {
-    let good = FakeUpstream::answering(60).await;
-    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
-    let servfail = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 2, &[]))]).await;
-    let refused = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 5, &[]))]).await;
+    let good = Upstream::with_ttl(60);
+    let silent = Upstream::silent(&Host::local());
+    let servfail = failing(2);
+    let refused = failing(5);
     // An address record of three bytes: the lengths fit, the content does not.
-    let broken = FakeUpstream::start(|query, _| {
-        vec![Say::Send(response(query, 0, &[&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 3, 192, 0, 2]]))]
-    })
-    .await;
+    let broken = playing(|seen| Some(seen.query.response(0, &[record(1, 60, &[192, 0, 2])])));
     let (_closed, unreachable) = nowhere();
     for (bad, counter) in [
-        (silent.address, "timeouts"),
-        (servfail.address, "failures"),
-        (refused.address, "failures"),
-        (broken.address, "malformed"),
+        (silent.address(), "timeouts"),
+        (servfail.address(), "failures"),
+        (refused.address(), "failures"),
+        (broken.address(), "malformed"),
         (unreachable, "unreachable"),
     ] {
-        let resolver = resolver(&[upstream(bad, Duration::from_millis(20)), upstream(good.address, LONG)]);
+        let resolver = resolver(&[upstream(bad, Duration::from_millis(20)), upstream(good.address(), LONG)]);
         assert_eq!(resolver.resolve(&key("www.example.com")).await.answer.ttl, 60, "{counter}");
         assert_eq!(count(&resolver, counter), 1, "{counter}");
     }
@@ -169,8 +157,8 @@ async fn the_total_time_is_bounded_however_many_upstreams_there_are() {
 
 #[tokio::test]
 async fn a_failure_that_all_upstreams_report_is_remembered() {
-    let refused = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 5, &[]))]).await;
-    let resolver = resolver(&[upstream(refused.address, LONG)]);
+    let refused = failing(5);
+    let resolver = resolver(&[upstream(refused.address(), LONG)]);
     let resolved = resolver.resolve(&key("www.example.com")).await;
     assert_eq!(
         (rcode_of(&resolved), resolved.answer.ttl),
@@ -180,29 +168,23 @@ async fn a_failure_that_all_upstreams_report_is_remembered() {
     assert_eq!(fetched_twice(&resolver, &refused).await, 1);
 }
 
-async fn fetched_twice(resolver: &Arc<Resolver>, fake: &FakeUpstream) -> usize {
+async fn fetched_twice(resolver: &Arc<Resolver>, fake: &Upstream) -> usize {
     resolver.resolve(&key("www.example.com")).await;
     fake.asked()
 }
 
 #[tokio::test]
 async fn badvers_is_no_success() {
-    let fake = FakeUpstream::start(|query, _| {
-        let mut message = response(query, 0, &[]);
-        message[11] = 1;
-        message.extend_from_slice(&[0, 0, 41, 4, 208, 1, 0, 0, 0, 0, 0]);
-        vec![Say::Send(message)]
-    })
-    .await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let fake = playing(|seen| Some(with_opt(seen.query.response(0, &[]), 1, &[])));
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     assert_eq!(rcode_of(&resolver.resolve(&key("www.example.com")).await), rcode::SERVFAIL);
 }
 
 #[tokio::test]
 async fn a_dead_upstream_is_put_back_and_asked_last() {
-    let good = FakeUpstream::answering(60).await;
+    let good = Upstream::with_ttl(60);
     let (_closed, dead) = nowhere();
-    let resolver = resolver(&[upstream(dead, LONG), upstream(good.address, LONG)]);
+    let resolver = resolver(&[upstream(dead, LONG), upstream(good.address(), LONG)]);
     for i in 0..10 {
         resolver.resolve(&key(&format!("{i}.example"))).await;
     }
@@ -214,22 +196,14 @@ async fn a_dead_upstream_is_put_back_and_asked_last() {
 async fn the_last_hope_is_asked_although_put_back() {
     let works = Arc::new(AtomicBool::new(false));
     let switch = works.clone();
-    let fake = FakeUpstream::start(move |query, _| {
-        let message = if switch.load(Ordering::SeqCst) { a_record(query, 60) } else { broken(query) };
-        vec![Say::Send(message)]
-    })
-    .await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let fake = playing(move |seen| {
+        Some(if switch.load(Ordering::SeqCst) { seen.query.answer(60) } else { broken(&seen.query) })
+    });
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     for i in 0..3 {
         resolver.resolve(&key(&format!("{i}.example"))).await;
     }
     assert!(resolver.upstreams().iter().next().unwrap().is_put_back(resolver.clock().nanos()));
     works.store(true, Ordering::SeqCst);
     assert_eq!(resolver.resolve(&key("www.example.com")).await.answer.ttl, 60);
-}
-
-fn broken(query: &[u8]) -> Vec<u8> {
-    let mut message = a_record(query, 60);
-    message.pop();
-    message
 }

@@ -7,16 +7,16 @@ use super::{
 use ringdns_dataplane::dns::rtype;
 
 /// Upstreams that answer at once.
-async fn three() -> [FakeUpstream; 3] {
-    [FakeUpstream::answering(60).await, FakeUpstream::answering(60).await, FakeUpstream::answering(60).await]
+fn three() -> [Upstream; 3] {
+    [(); 3].map(|()| Upstream::with_ttl(60))
 }
 
-fn configured(fakes: &[FakeUpstream; 3]) -> [UpstreamConfig; 3] {
-    fakes.each_ref().map(|fake| upstream(fake.address, LONG))
+fn configured(fakes: &[Upstream; 3]) -> [UpstreamConfig; 3] {
+    fakes.each_ref().map(|fake| upstream(fake.address(), LONG))
 }
 
-fn asked(fakes: &[FakeUpstream; 3]) -> [usize; 3] {
-    fakes.each_ref().map(FakeUpstream::asked)
+fn asked(fakes: &[Upstream; 3]) -> [usize; 3] {
+    fakes.each_ref().map(Upstream::asked)
 }
 
 async fn ask_for(resolver: &Arc<Resolver>, count: usize) {
@@ -26,14 +26,14 @@ async fn ask_for(resolver: &Arc<Resolver>, count: usize) {
 }
 
 /// Returns an upstream that is asked for these zones only.
-fn for_zones(fake: &FakeUpstream, zones: &[&str]) -> UpstreamConfig {
+fn for_zones(fake: &Upstream, zones: &[&str]) -> UpstreamConfig {
     let zones = zones.iter().map(|zone| names::name(zone).unwrap()).collect();
-    UpstreamConfig { zones, ..upstream(fake.address, LONG) }
+    UpstreamConfig { zones, ..upstream(fake.address(), LONG) }
 }
 
 #[tokio::test]
 async fn failover_asks_the_first_that_works() {
-    let fakes = three().await;
+    let fakes = three();
     let resolver = resolver(&configured(&fakes));
     ask_for(&resolver, 9).await;
     assert_eq!(asked(&fakes), [9, 0, 0]);
@@ -41,7 +41,7 @@ async fn failover_asks_the_first_that_works() {
 
 #[tokio::test]
 async fn round_robin_asks_all_alike() {
-    let fakes = three().await;
+    let fakes = three();
     let resolver = resolver_for(&configured(&fakes), "[resolver]\nstrategy = \"round-robin\"\n");
     ask_for(&resolver, 30).await;
     assert_eq!(asked(&fakes), [10, 10, 10]);
@@ -49,7 +49,7 @@ async fn round_robin_asks_all_alike() {
 
 #[tokio::test]
 async fn the_lowest_latency_is_preferred_and_found_again_after_an_outage() {
-    let fakes = three().await;
+    let fakes = three();
     let resolver = resolver_for(&configured(&fakes), "[resolver]\nstrategy = \"lowest-latency\"\n");
     let (clock, asked_for) = (resolver.clock(), key("example"));
     let upstreams = resolver.upstreams();
@@ -79,7 +79,7 @@ async fn the_lowest_latency_is_preferred_and_found_again_after_an_outage() {
 /// If all upstreams are in back-off, the one whose back-off ends soonest is asked first.
 #[tokio::test]
 async fn the_best_is_asked_though_all_are_put_back() {
-    let fakes = three().await;
+    let fakes = three();
     let resolver = resolver(&configured(&fakes));
     let now = resolver.clock().nanos();
     for (number, failures) in [(0, 9), (1, 3), (2, 6)] {
@@ -93,9 +93,9 @@ async fn the_best_is_asked_though_all_are_put_back() {
 
 #[tokio::test]
 async fn a_question_goes_to_its_zones_upstream() {
-    let fakes = three().await;
+    let fakes = three();
     let resolver = resolver(&[
-        upstream(fakes[0].address, LONG),
+        upstream(fakes[0].address(), LONG),
         for_zones(&fakes[1], &["corp.example"]),
         for_zones(&fakes[2], &["lab.corp.example", "10.in-addr.arpa"]),
     ]);
@@ -119,11 +119,11 @@ async fn a_question_goes_to_its_zones_upstream() {
 /// Names of a zone are never sent to other upstreams.
 #[tokio::test]
 async fn a_question_of_a_zone_goes_to_no_other_even_when_that_fails() {
-    let other = FakeUpstream::answering(60).await;
-    let failing = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 2, &[]))]).await;
+    let other = Upstream::with_ttl(60);
+    let failing = failing(2);
     let (_closed, dead) = nowhere();
     let resolver = resolver(&[
-        upstream(other.address, LONG),
+        upstream(other.address(), LONG),
         for_zones(&failing, &["corp.example"]),
         UpstreamConfig { address: dead, ..for_zones(&failing, &["dead.example"]) },
     ]);
@@ -135,8 +135,8 @@ async fn a_question_of_a_zone_goes_to_no_other_even_when_that_fails() {
 
 #[tokio::test]
 async fn nobody_is_asked_for_special_names() {
-    let fake = FakeUpstream::answering(60).await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let fake = Upstream::with_ttl(60);
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     for (name, qtype, code) in [
         ("localhost", 1, rcode::NOERROR),
         ("a.localhost", 28, rcode::NOERROR),
@@ -160,8 +160,8 @@ async fn nobody_is_asked_for_special_names() {
 
 #[tokio::test]
 async fn special_names_are_asked_for_where_the_configuration_says_so() {
-    let fakes = three().await;
-    let upstreams = [upstream(fakes[0].address, LONG), for_zones(&fakes[1], &["home.arpa"])];
+    let fakes = three();
+    let upstreams = [upstream(fakes[0].address(), LONG), for_zones(&fakes[1], &["home.arpa"])];
     let resolver = resolver(&upstreams);
     assert_eq!(resolver.resolve(&key("nas.home.arpa")).await.answer.ttl, 60);
     assert_eq!(rcode_of(&resolver.resolve(&key("nas.test")).await), rcode::NXDOMAIN);

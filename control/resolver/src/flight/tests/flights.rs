@@ -3,43 +3,21 @@
 use super::super::inquiry::Inquiry;
 use super::*;
 
-/// Upstream whose answers wait until the test releases them.
-async fn gated(ttl: u32) -> (FakeUpstream, Arc<tokio::sync::Notify>, Gate) {
-    let gate = Gate::default();
-    let inner = gate.clone();
-    let arrived = Arc::new(tokio::sync::Notify::new());
-    let ring = arrived.clone();
-    let fake = FakeUpstream::start(move |query, _| {
-        ring.notify_one();
-        let _closed = inner.0.lock();
-        vec![Say::Send(a_record(query, ttl))]
-    })
-    .await;
-    (fake, arrived, gate)
-}
-
-#[derive(Clone, Default)]
-struct Gate(Arc<parking_lot::Mutex<()>>);
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_waiters_cost_one_query() {
-    let (fake, arrived, gate) = gated(60).await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
-    let tasks: Vec<_> = {
-        let _closed = gate.0.lock();
-        let waiters = (0..100).map(|_| {
-            let resolver = resolver.clone();
-            tokio::spawn(async move { resolver.resolve(&key("www.example.com")).await })
-        });
-        let tasks: Vec<_> = waiters.collect();
-        // All waiters have joined before the answer comes.
-        while resolver.counters.joined.get() < 99 {
-            assert!(resolver.counters.flights.get() <= 1, "somebody does not join");
-            std::thread::yield_now();
-        }
-        tasks
-    };
-    arrived.notified().await;
+    let (fake, gate) = gated();
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    let waiters = (0..100).map(|_| {
+        let resolver = resolver.clone();
+        tokio::spawn(async move { resolver.resolve(&key("www.example.com")).await })
+    });
+    let tasks: Vec<_> = waiters.collect();
+    // All waiters have joined before the answer comes.
+    while resolver.counters.joined.get() < 99 {
+        assert!(resolver.counters.flights.get() <= 1, "somebody does not join");
+        std::thread::yield_now();
+    }
+    gate.open();
     for task in tasks {
         assert_eq!(task.await.unwrap().answer.ttl, 60);
     }
@@ -48,22 +26,19 @@ async fn a_hundred_waiters_cost_one_query() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_under_way_is_bounded() {
-    let (fake, _arrived, gate) = gated(60).await;
+    let (fake, gate) = gated();
     let limits = FlightLimits { flights: 2, waiters: 3 };
-    let resolver = resolver_with(&[upstream(fake.address, LONG)], cache(), limits);
-    let tasks: Vec<_> = {
-        let _closed = gate.0.lock();
-        let ask = |name: &str| {
-            let (resolver, key) = (resolver.clone(), key(name));
-            tokio::spawn(async move { resolver.resolve(&key).await })
-        };
-        let tasks: Vec<_> = ["a", "a", "a", "a", "b", "c"].map(ask).into();
-        while resolver.counters.too_many_waiters.get() + resolver.counters.too_many_flights.get() < 2 {
-            assert!(resolver.under_way() <= limits.flights, "more take off than may");
-            std::thread::yield_now();
-        }
-        tasks
+    let resolver = resolver_with(&[upstream(fake.address(), LONG)], cache(), limits);
+    let ask = |name: &str| {
+        let (resolver, key) = (resolver.clone(), key(name));
+        tokio::spawn(async move { resolver.resolve(&key).await })
     };
+    let tasks = ["a", "a", "a", "a", "b", "c"].map(ask);
+    while resolver.counters.too_many_waiters.get() + resolver.counters.too_many_flights.get() < 2 {
+        assert!(resolver.under_way() <= limits.flights, "more take off than may");
+        std::thread::yield_now();
+    }
+    gate.open();
     let mut refused = 0;
     for task in tasks {
         let resolved = task.await.unwrap();
@@ -79,26 +54,22 @@ async fn memory_under_way_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purge_outdates_what_is_under_way() {
-    let (fake, arrived, gate) = gated(60).await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let (fake, gate) = gated();
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     let ask = || {
         let resolver = resolver.clone();
         tokio::spawn(async move { resolver.resolve(&key("www.example.com")).await })
     };
-    let (before, after) = {
-        let _closed = gate.0.lock();
-        let before = ask();
-        while resolver.under_way() == 0 {
-            std::thread::yield_now();
-        }
-        resolver.host().purge(&crate::host::Purge::All);
-        let after = ask();
-        while resolver.under_way() < 2 {
-            std::thread::yield_now();
-        }
-        (before, after)
-    };
-    arrived.notified().await;
+    let before = ask();
+    while resolver.under_way() == 0 {
+        std::thread::yield_now();
+    }
+    resolver.host().purge(&crate::host::Purge::All);
+    let after = ask();
+    while resolver.under_way() < 2 {
+        std::thread::yield_now();
+    }
+    gate.open();
     let (before, after) = (before.await.unwrap(), after.await.unwrap());
     assert_eq!(before.answer.ttl, 60, "who asked before the purge is still answered");
     assert_ne!(before.generation, resolver.host().generation(), "and its worker must not cache it");
@@ -117,18 +88,15 @@ fn put_stale(resolver: &Resolver, name: &str) -> Arc<Answer> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stale_answer_is_given_at_once_and_renewed_once() {
-    let (fake, arrived, gate) = gated(60).await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let (fake, gate) = gated();
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     let stale = put_stale(&resolver, "www.example.com");
-    {
-        let _closed = gate.0.lock();
-        for _ in 0..5 {
-            let given = resolver.lookup(&key("www.example.com"), &mut Turn::default()).unwrap();
-            assert!(Arc::ptr_eq(&given.answer, &stale));
-            assert_eq!(given.age(resolver.clock().secs(), 30), Age::Stale(30));
-        }
+    for _ in 0..5 {
+        let given = resolver.lookup(&key("www.example.com"), &mut Turn::default()).unwrap();
+        assert!(Arc::ptr_eq(&given.answer, &stale));
+        assert_eq!(given.age(resolver.clock().secs(), 30), Age::Stale(30));
     }
-    arrived.notified().await;
+    gate.open();
     while resolver.under_way() > 0 {
         tokio::task::yield_now().await;
     }
@@ -137,14 +105,14 @@ async fn a_stale_answer_is_given_at_once_and_renewed_once() {
 }
 
 /// Returns a resolver whose clients wait for 1.8 s before they get an expired answer.
-fn patient(upstream: &FakeUpstream) -> Arc<Resolver> {
-    let upstreams = [super::upstream(upstream.address, LONG)];
+fn patient(upstream: &Upstream) -> Arc<Resolver> {
+    let upstreams = [super::upstream(upstream.address(), LONG)];
     resolver_of(&config(&upstreams, "[cache]\nstale_client_timeout = \"1800ms\"\n"), FlightLimits::default())
 }
 
 #[tokio::test]
 async fn clients_that_can_wait_get_the_new_answer() {
-    let fake = FakeUpstream::answering(60).await;
+    let fake = Upstream::with_ttl(60);
     let resolver = patient(&fake);
     put_stale(&resolver, "www.example.com");
     assert_eq!(resolver.resolve(&key("www.example.com")).await.answer.ttl, 60);
@@ -153,7 +121,7 @@ async fn clients_that_can_wait_get_the_new_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn clients_that_have_waited_get_what_has_expired_and_later_ones_at_once() {
-    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
+    let silent = Upstream::silent(&Host::local());
     let resolver = patient(&silent);
     let stale = put_stale(&resolver, "www.example.com");
     let began = tokio::time::Instant::now();
@@ -169,8 +137,8 @@ async fn clients_that_have_waited_get_what_has_expired_and_later_ones_at_once() 
 
 #[tokio::test]
 async fn a_failed_renewal_keeps_the_old_answer_and_waits() {
-    let refused = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 5, &[]))]).await;
-    let resolver = resolver(&[upstream(refused.address, LONG)]);
+    let refused = failing(5);
+    let resolver = resolver(&[upstream(refused.address(), LONG)]);
     let stale = put_stale(&resolver, "www.example.com");
     for _ in 0..3 {
         assert!(Arc::ptr_eq(&resolver.resolve(&key("www.example.com")).await.answer, &stale));
@@ -186,8 +154,8 @@ async fn a_failed_renewal_keeps_the_old_answer_and_waits() {
 /// query.
 #[tokio::test]
 async fn what_has_just_landed_is_not_fetched_again() {
-    let fake = FakeUpstream::answering(60).await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let fake = Upstream::with_ttl(60);
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     let key = key("www.example.com");
     assert!(resolver.lookup(&key, &mut Turn::default()).is_none());
     let landed = Arc::new(Answer::error(rcode::NXDOMAIN, None, resolver.clock().secs(), 60));
@@ -201,8 +169,8 @@ async fn what_has_just_landed_is_not_fetched_again() {
 /// A question in flight that is dropped, as by a panic, still answers all waiters.
 #[tokio::test]
 async fn a_dropped_flight_answers_who_waits() {
-    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
-    let resolver = resolver(&[upstream(silent.address, LONG)]);
+    let silent = Upstream::silent(&Host::local());
+    let resolver = resolver(&[upstream(silent.address(), LONG)]);
     let (sender, receiver) = oneshot::channel();
     let key = key("www.example.com");
     let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
@@ -222,9 +190,9 @@ async fn a_dropped_flight_answers_who_waits() {
 
 #[tokio::test]
 async fn a_cache_that_is_off_keeps_nothing() {
-    let fake = FakeUpstream::answering(60).await;
+    let fake = Upstream::with_ttl(60);
     let off = CacheConfig { enabled: false, ..cache() };
-    let resolver = resolver_with(&[upstream(fake.address, LONG)], off, FlightLimits::default());
+    let resolver = resolver_with(&[upstream(fake.address(), LONG)], off, FlightLimits::default());
     for _ in 0..2 {
         let resolved = resolver.resolve(&key("www.example.com")).await;
         assert_eq!((resolved.answer.ttl, resolved.answer.stale), (0, 0), "a worker would keep it");

@@ -31,7 +31,7 @@ fn hedges(resolver: &Resolver) -> u64 {
 }
 
 fn failure(heard: &Heard) -> Vec<u8> {
-    response(&heard.query, 2, &[])
+    heard.query.response(2, &[])
 }
 
 /// Waits, without letting time pass, until an upstream's counter reaches `value`.
@@ -56,7 +56,7 @@ async fn the_first_of_two_answers_wins() {
         let plays = [(&first, &asked_first), (&second, &asked_second)];
         let say = async |number: usize, ttl| {
             let (stage, heard) = plays[number];
-            stage.say(heard.from, &a_record(&heard.query, ttl)).await;
+            stage.say(heard.from, &heard.query.answer(ttl)).await;
         };
         say(early, 60).await;
         assert_eq!(waiting.pop().unwrap().await.unwrap().answer.ttl, 60);
@@ -77,7 +77,7 @@ async fn who_answers_in_time_is_the_only_one_asked() {
         let mut waiting = ask(&resolver, 1, &format!("name{number}-"));
         let heard = first.hear().await;
         tokio::time::sleep(USUAL / 2).await;
-        first.say(heard.from, &a_record(&heard.query, 60)).await;
+        first.say(heard.from, &heard.query.answer(60)).await;
         assert_eq!(waiting.pop().unwrap().await.unwrap().answer.ttl, 60);
     }
     assert_eq!((hedges(&resolver), count(&resolver, "queries_udp")), (0, 10));
@@ -100,7 +100,7 @@ async fn when_both_fail_the_next_is_asked() {
             until(&resolver, number, "failures", 1).await;
         }
         let heard = third.hear().await;
-        third.say(heard.from, &a_record(&heard.query, 60)).await;
+        third.say(heard.from, &heard.query.answer(60)).await;
         assert_eq!(waiting.pop().unwrap().await.unwrap().answer.ttl, 60);
         assert_eq!(hedges(&resolver), 1);
     }
@@ -109,10 +109,18 @@ async fn when_both_fail_the_next_is_asked() {
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_in_vain_when_all_fail_or_are_silent() {
     for silent in [[false, false], [true, false], [false, true], [true, true]] {
-        let play = |silent: bool| playing(move |_, query| (!silent).then(|| response(query, 2, &[])));
-        let (first, _) = play(silent[0]).await;
-        let (second, _) = play(silent[1]).await;
-        let resolver = used_to(&[upstream(first.address, TIMEOUT), upstream(second.address, TIMEOUT)]);
+        let stages = [Stage::open().await, Stage::open().await];
+        let resolver = used_to(&stages.each_ref().map(|stage| stage.upstream(TIMEOUT)));
+        for (stage, silent) in stages.into_iter().zip(silent) {
+            tokio::spawn(async move {
+                loop {
+                    let heard = stage.hear().await;
+                    if !silent {
+                        stage.say(heard.from, &failure(&heard)).await;
+                    }
+                }
+            });
+        }
         let began = Instant::now();
         assert_eq!(rcode_of(&resolver.resolve(&key("a.example")).await), rcode::SERVFAIL, "{silent:?}");
         assert!(began.elapsed() <= Duration::from_millis(3010), "{silent:?}: {:?}", began.elapsed());
@@ -151,7 +159,7 @@ async fn a_hedge_that_comes_to_nothing_does_no_harm() {
     let mut waiting = ask(&resolver, 1, "a");
     let heard = stage.hear().await;
     until_later(&resolver, 1, "unreachable").await;
-    stage.say(heard.from, &a_record(&heard.query, 60)).await;
+    stage.say(heard.from, &heard.query.answer(60)).await;
     assert_eq!(waiting.pop().unwrap().await.unwrap().answer.ttl, 60);
     assert_eq!(hedges(&resolver), 1);
 }
@@ -170,13 +178,13 @@ async fn upstreams_that_hedge_for_each_other_do_not_lock_each_other_up() {
     const QUESTIONS: usize = 4000;
     let lossy = |salt: usize| {
         let asked = std::sync::atomic::AtomicUsize::new(salt);
-        FakeUpstream::start(move |query, _| {
+        Upstream::local(move |seen| {
             let lost = asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
-            if lost { Vec::new() } else { vec![Say::Send(a_record(query, 60))] }
+            if lost { Vec::new() } else { vec![Say::Send(seen.query.answer(60))] }
         })
     };
-    let upstreams = [lossy(0).await, lossy(1).await];
-    let configured = upstreams.each_ref().map(|fake| upstream(fake.address, Duration::from_millis(200)));
+    let upstreams = [lossy(0), lossy(1)];
+    let configured = upstreams.each_ref().map(|fake| upstream(fake.address(), Duration::from_millis(200)));
     let config = config(&configured, "[resolver]\nhedge = 50\nstrategy = \"round-robin\"\n");
     let resolver = resolver_of(&Config { cache: cache(), ..config }, FlightLimits::default());
     for upstream in resolver.upstreams().iter() {

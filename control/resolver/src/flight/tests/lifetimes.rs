@@ -2,18 +2,6 @@
 
 use super::*;
 
-/// Upstream that answers when the test says so.
-async fn held() -> (FakeUpstream, Arc<parking_lot::Mutex<()>>) {
-    let gate = Arc::new(parking_lot::Mutex::new(()));
-    let inner = gate.clone();
-    let fake = FakeUpstream::start(move |query, _| {
-        drop(inner.lock());
-        vec![Say::Send(a_record(query, 60))]
-    })
-    .await;
-    (fake, gate)
-}
-
 async fn landed(resolver: &Resolver) {
     while resolver.under_way() > 0 {
         tokio::task::yield_now().await;
@@ -22,21 +10,18 @@ async fn landed(resolver: &Resolver) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_goes_away_takes_nothing_with_it() {
-    let (fake, gate) = held().await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
-    let asking = {
-        let _closed = gate.lock();
-        let client = resolver.clone();
-        let asking = tokio::spawn(async move { client.resolve(&key("www.example.com")).await });
-        while resolver.under_way() == 0 {
-            std::thread::yield_now();
-        }
-        asking.abort();
-        while !asking.is_finished() {
-            std::thread::yield_now();
-        }
-        asking
-    };
+    let (fake, gate) = gated();
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    let client = resolver.clone();
+    let asking = tokio::spawn(async move { client.resolve(&key("www.example.com")).await });
+    while resolver.under_way() == 0 {
+        std::thread::yield_now();
+    }
+    asking.abort();
+    while !asking.is_finished() {
+        std::thread::yield_now();
+    }
+    gate.open();
     assert!(asking.await.is_err(), "the client is gone");
     landed(&resolver).await;
     assert_eq!(resolver.resolve(&key("www.example.com")).await.answer.ttl, 60);
@@ -45,17 +30,15 @@ async fn a_client_that_goes_away_takes_nothing_with_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewal_holds_the_question_and_nothing_of_the_answer() {
-    let (fake, gate) = held().await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let (fake, gate) = gated();
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     let now = resolver.clock().secs();
     let stale = Arc::new(Answer { stale: 1000, ..Answer::error(rcode::NOERROR, None, now, 0) });
     let old = Arc::downgrade(&stale);
     resolver.host().insert_expired(&key("www.example.com"), stale);
-    {
-        let _closed = gate.lock();
-        drop(resolver.lookup(&key("www.example.com"), &mut Turn::default()));
-        assert_eq!((resolver.under_way(), old.strong_count()), (1, 1), "the host tier's, and no other");
-    }
+    drop(resolver.lookup(&key("www.example.com"), &mut Turn::default()));
+    assert_eq!((resolver.under_way(), old.strong_count()), (1, 1), "the host tier's, and no other");
+    gate.open();
     landed(&resolver).await;
     assert_eq!(old.strong_count(), 0, "what was replaced is still somewhere");
     assert_eq!(fake.asked(), 1);

@@ -40,8 +40,8 @@ pub(super) async fn returned(link: &Link) -> Box<Punt> {
 
 #[tokio::test]
 async fn a_punt_comes_back_with_answer_and_generation() {
-    let fake = FakeUpstream::answering(60).await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let fake = Upstream::with_ttl(60);
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     for from_host in [false, true] {
         let (link, record) = punted("www.example.com", false);
         resolver.serve(&link, record, &mut Turn::default());
@@ -75,8 +75,8 @@ async fn a_worker_is_woken_once_a_turn_and_only_if_it_sleeps() {
 
 #[tokio::test]
 async fn a_worker_keeps_its_expired_answer_when_renewal_fails() {
-    let refused = FakeUpstream::start(|query, _| vec![Say::Send(response(query, 5, &[]))]).await;
-    let resolver = resolver(&[upstream(refused.address, LONG)]);
+    let refused = failing(5);
+    let resolver = resolver(&[upstream(refused.address(), LONG)]);
     // First nothing is known of the name, then its failure is remembered.
     for asked in [1, 1] {
         let (link, record) = punted("www.example.com", true);
@@ -92,9 +92,9 @@ async fn a_worker_keeps_its_expired_answer_when_renewal_fails() {
 
 #[tokio::test]
 async fn renewals_leave_room_for_clients() {
-    let silent = FakeUpstream::start(|_, _| Vec::new()).await;
+    let silent = Upstream::silent(&Host::local());
     let limits = FlightLimits { flights: 4, waiters: 4 };
-    let resolver = resolver_with(&[upstream(silent.address, LONG)], cache(), limits);
+    let resolver = resolver_with(&[upstream(silent.address(), LONG)], cache(), limits);
     let (first, record) = punted("a.example", true);
     resolver.serve(&first, record, &mut Turn::default());
     let (second, record) = punted("b.example", true);
@@ -116,8 +116,8 @@ fn put_due(resolver: &Resolver, name: &str) -> Arc<Answer> {
 
 #[tokio::test]
 async fn an_answer_is_renewed_before_it_expires_and_then_no_more() {
-    let fake = FakeUpstream::answering(60).await;
-    let resolver = resolver(&[upstream(fake.address, LONG)]);
+    let fake = Upstream::with_ttl(60);
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
     put_due(&resolver, "www.example.com");
     // Two workers want it renewed; the second one gets the answer that the first one's request
     // brought.
@@ -132,8 +132,8 @@ async fn an_answer_is_renewed_before_it_expires_and_then_no_more() {
 
 #[tokio::test]
 async fn renewals_before_the_end_stay_within_their_budget() {
-    let fake = FakeUpstream::answering(60).await;
-    let config = config(&[upstream(fake.address, LONG)], "[refresh]\nper_second = 2\n");
+    let fake = Upstream::with_ttl(60);
+    let config = config(&[upstream(fake.address(), LONG)], "[refresh]\nper_second = 2\n");
     let resolver = resolver_of(&config, FlightLimits::default());
     let mut answered = 0;
     // Within one second of the clock, or two.

@@ -13,13 +13,7 @@ pub(super) struct Stage(UdpSocket);
 /// Query that was received: its source, and its bytes.
 pub(super) struct Heard {
     pub from: SocketAddr,
-    pub query: Vec<u8>,
-}
-
-impl Heard {
-    fn id(&self) -> u16 {
-        u16::from_be_bytes([self.query[0], self.query[1]])
-    }
+    pub query: Asked,
 }
 
 impl Stage {
@@ -34,7 +28,7 @@ impl Stage {
     pub async fn hear(&self) -> Heard {
         let mut buffer = [0; 512];
         let (len, from) = self.0.recv_from(&mut buffer).await.unwrap();
-        Heard { from, query: buffer[..len].to_vec() }
+        Heard { from, query: Asked(buffer[..len].to_vec()) }
     }
 
     pub async fn say(&self, to: SocketAddr, message: &[u8]) {
@@ -64,8 +58,11 @@ async fn the_queries_of_a_turn_share_a_port_and_no_port_serves_more_than_it_may(
     let mut ids: HashMap<SocketAddr, HashSet<u16>> = HashMap::new();
     for _ in 0..asked {
         let heard = stage.hear().await;
-        assert!(ids.entry(heard.from).or_default().insert(heard.id()), "two queries at a port share an ID");
-        stage.say(heard.from, &a_record(&heard.query, 60)).await;
+        assert!(
+            ids.entry(heard.from).or_default().insert(heard.query.id()),
+            "two queries at a port share an ID"
+        );
+        stage.say(heard.from, &heard.query.answer(60)).await;
     }
     let mut served: Vec<_> = ids.values().map(HashSet::len).collect();
     served.sort_unstable();
@@ -83,7 +80,7 @@ async fn a_port_is_closed_when_its_time_is_over_used_or_not() {
     let resolver = resolver(&[stage.upstream(LONG)]);
     let waiting = ask(&resolver, 1, "a");
     let heard = stage.hear().await;
-    stage.say(heard.from, &a_record(&heard.query, 60)).await;
+    stage.say(heard.from, &heard.query.answer(60)).await;
     for receiver in waiting {
         receiver.await.unwrap();
     }
@@ -108,7 +105,7 @@ async fn ports_change() {
         let heard = stage.hear().await;
         let at = began.elapsed();
         used.entry(heard.from).or_insert((at, at)).1 = at;
-        stage.say(heard.from, &a_record(&heard.query, 60)).await;
+        stage.say(heard.from, &heard.query.answer(60)).await;
         for receiver in waiting {
             receiver.await.unwrap();
         }
@@ -128,19 +125,19 @@ async fn an_answer_is_right_by_port_id_and_question() {
     let (first, second) = (stage.hear().await, stage.hear().await);
     assert_eq!(first.from, second.from);
     let crossed = |id: &Heard, question: &Heard| {
-        let mut lie = a_record(&question.query, 1);
+        let mut lie = question.query.answer(1);
         lie[..2].copy_from_slice(&id.query[..2]);
         lie
     };
     stage.say(first.from, &crossed(&first, &second)).await;
     stage.say(first.from, &crossed(&second, &first)).await;
-    let mut other_id = a_record(&first.query, 1);
-    let unused = (0..=u16::MAX).find(|id| *id != first.id() && *id != second.id()).unwrap();
+    let mut other_id = first.query.answer(1);
+    let unused = (0..=u16::MAX).find(|id| *id != first.query.id() && *id != second.query.id()).unwrap();
     other_id[..2].copy_from_slice(&unused.to_be_bytes());
     stage.say(first.from, &other_id).await;
-    elsewhere.say(first.from, &a_record(&first.query, 1)).await;
-    stage.say(first.from, &a_record(&second.query, 62)).await;
-    stage.say(first.from, &a_record(&first.query, 61)).await;
+    elsewhere.say(first.from, &first.query.answer(1)).await;
+    stage.say(first.from, &second.query.answer(62)).await;
+    stage.say(first.from, &first.query.answer(61)).await;
     for (receiver, ttl) in waiting.into_iter().zip([61, 62]) {
         assert_eq!(receiver.await.unwrap().answer.ttl, ttl);
     }
@@ -154,9 +151,9 @@ async fn a_port_at_which_somebody_guesses_takes_no_new_queries() {
     let resolver = resolver(&[stage.upstream(LONG)]);
     let mut waiting = ask(&resolver, 1, "a");
     let first = stage.hear().await;
-    let guesses = (0..=u16::MAX).filter(|id| *id != first.id()).take(STRAYS_MAX);
+    let guesses = (0..=u16::MAX).filter(|id| *id != first.query.id()).take(STRAYS_MAX);
     for id in guesses {
-        let mut guess = a_record(&first.query, 1);
+        let mut guess = first.query.answer(1);
         guess[..2].copy_from_slice(&id.to_be_bytes());
         stage.say(first.from, &guess).await;
     }
@@ -169,10 +166,10 @@ async fn a_port_at_which_somebody_guesses_takes_no_new_queries() {
         waiting.extend(ask(&resolver, 1, &format!("name{i}-")));
         let heard = stage.hear().await;
         assert_ne!(heard.from, first.from);
-        stage.say(heard.from, &a_record(&heard.query, 60)).await;
+        stage.say(heard.from, &heard.query.answer(60)).await;
     }
     // The query that was on the port has its answer there.
-    stage.say(first.from, &a_record(&first.query, 60)).await;
+    stage.say(first.from, &first.query.answer(60)).await;
     for receiver in waiting {
         assert_eq!(receiver.await.unwrap().answer.ttl, 60);
     }

@@ -128,16 +128,14 @@ type Said = Option<(Vec<Record>, Vec<Record>)>;
 
 /// Returns a resolver that validates by `root`. Its upstream gives the root's keys, and otherwise
 /// answers by the script.
-async fn validating(
+fn validating(
     root: &Arc<Root>,
     more: &str,
     script: impl Fn(&Root, &str, RecordType) -> Said + Send + Sync + 'static,
-) -> (FakeUpstream, Arc<Resolver>, Log) {
-    let log = Log::default();
-    let (seen, zone) = (log.clone(), root.clone());
-    let fake = FakeUpstream::start(move |query, over| {
-        seen.lock().push(Seen::of(query, over));
-        let mut message = Message::from_vec(query).unwrap();
+) -> (Upstream, Arc<Resolver>) {
+    let zone = root.clone();
+    let fake = Upstream::local(move |seen| {
+        let mut message = Message::from_vec(&seen.query).unwrap();
         let question = message.queries[0].clone();
         let name = question.name().to_string();
         let said = match (name.as_str(), question.query_type()) {
@@ -153,21 +151,20 @@ async fn validating(
             None => message.metadata.response_code = ResponseCode::ServFail,
         }
         let whole = message.to_vec().unwrap();
-        if over == Over::Tcp || whole.len() <= 1232 {
+        if seen.over == Over::Tcp || whole.len() <= 1232 {
             return vec![Say::Send(whole)];
         }
         (message.answers, message.authorities) = (vec![], vec![]);
         message.metadata.truncation = true;
         vec![Say::Send(message.to_vec().unwrap())]
-    })
-    .await;
+    });
     let mut anchor = NamedTempFile::new().unwrap();
     writeln!(anchor, ". IN DNSKEY {}", root.dnskey).unwrap();
     let dnssec = format!("[dnssec]\nvalidate = true\ntrust_anchor_file = {:?}\n", anchor.path());
-    let config = config(&[upstream(fake.address, LONG)], &format!("{dnssec}{more}"));
+    let config = config(&[upstream(fake.address(), LONG)], &format!("{dnssec}{more}"));
     let host = Arc::new(HostTier::new(1 << 22, Arc::new(AtomicU64::new(0))));
     let clock = Clock::simulated(|| u64::from(NOW.get()) * 1_000_000_000);
-    (fake, Resolver::new(host, &config, clock, FlightLimits::default(), None), log)
+    (fake, Resolver::new(host, &config, clock, FlightLimits::default(), None))
 }
 
 /// Returns RCODE, AD and extended error.
@@ -186,11 +183,10 @@ fn failed(ede: u16) -> (u8, bool, Option<u16>) {
 async fn signatures_begin_and_end_by_the_programs_clock() {
     let root = Arc::new(Root::new());
     let more = "[cache]\nserve_stale = false\nfailure_ttl = \"1s\"\n";
-    let (fake, resolver, _) = validating(&root, more, |root, name, qtype| match qtype {
+    let (fake, resolver) = validating(&root, more, |root, name, qtype| match qtype {
         RecordType::A => Some((root.signed(&[address(name, 3600)], [START + 10, START + 200]), vec![])),
         _ => Some((vec![], vec![])),
-    })
-    .await;
+    });
     assert_eq!(told(&resolver.resolve(&key_of("early.example", 1, true)).await), failed(NOT_YET_VALID));
     let key = key_of("www.example", 1, true);
     pass(100);
@@ -207,16 +203,15 @@ async fn signatures_begin_and_end_by_the_programs_clock() {
 #[tokio::test]
 async fn what_proves_answers_is_asked_for_once() {
     let root = Arc::new(Root::new());
-    let (fake, resolver, log) = validating(&root, "", |root, name, qtype| match qtype {
+    let (fake, resolver) = validating(&root, "", |root, name, qtype| match qtype {
         RecordType::A => Some((root.always(&[address(name, 60)]), vec![])),
         _ => Some((vec![], vec![])),
-    })
-    .await;
+    });
     for (name, asked) in [("one.example", 2), ("two.example", 3), ("three.example", 4), ("one.example", 4)] {
         assert_eq!(told(&resolver.resolve(&key_of(name, 1, true)).await), SECURE, "{name}");
-        assert_eq!(fake.asked(), asked, "{name}: {:?}", log.lock());
+        assert_eq!(fake.asked(), asked, "{name}: {:?}", fake.seen());
     }
-    assert!(log.lock().iter().all(|seen| seen.dnssec_ok));
+    assert!(fake.seen().iter().all(|seen| seen.query.dnssec().0));
     // A client without DO needs no further questions.
     assert_eq!(told(&resolver.resolve(&key("one.example")).await), SECURE);
     assert_eq!((fake.asked(), resolver.under_way()), (4, 0));
@@ -225,11 +220,10 @@ async fn what_proves_answers_is_asked_for_once() {
 #[tokio::test]
 async fn renewals_bring_what_is_new() {
     let root = Arc::new(Root::new());
-    let (fake, resolver, _) = validating(&root, "", |root, name, qtype| match qtype {
+    let (fake, resolver) = validating(&root, "", |root, name, qtype| match qtype {
         RecordType::A => Some((root.always(&[address(name, 100)]), vec![])),
         _ => Some((vec![], vec![])),
-    })
-    .await;
+    });
     let key = key_of("www.example", 1, true);
     resolver.resolve(&key).await;
     pass(95);
@@ -249,16 +243,14 @@ async fn what_cannot_be_proven_for_want_of_an_answer_is_not_called_false() {
     let root = Arc::new(Root::new());
     let down = Arc::new(AtomicBool::new(false));
     let script = down.clone();
-    let (_fake, resolver, _) =
-        validating(&root, "[cache]\nmax_ttl = \"100s\"\n", move |root, name, qtype| {
-            let keys = (root.keys(), vec![]);
-            match qtype {
-                RecordType::DNSKEY => (!script.load(Ordering::SeqCst)).then_some(keys),
-                RecordType::A => Some((root.always(&[address(name, 50)]), vec![])),
-                _ => Some((vec![], vec![])),
-            }
-        })
-        .await;
+    let (_fake, resolver) = validating(&root, "[cache]\nmax_ttl = \"100s\"\n", move |root, name, qtype| {
+        let keys = (root.keys(), vec![]);
+        match qtype {
+            RecordType::DNSKEY => (!script.load(Ordering::SeqCst)).then_some(keys),
+            RecordType::A => Some((root.always(&[address(name, 50)]), vec![])),
+            _ => Some((vec![], vec![])),
+        }
+    });
     let known = key_of("known.example", 1, true);
     assert_eq!(told(&resolver.resolve(&known).await), SECURE);
     down.store(true, Ordering::SeqCst);
@@ -277,7 +269,7 @@ async fn what_cannot_be_proven_for_want_of_an_answer_is_not_called_false() {
 #[tokio::test]
 async fn keys_that_are_not_for_zones_and_times_out_of_order_are_told() {
     let root = Arc::new(Root::new());
-    let (_fake, resolver, _) = validating(&root, "", |root, name, qtype| match (name, qtype) {
+    let (_fake, resolver) = validating(&root, "", |root, name, qtype| match (name, qtype) {
         ("host.", RecordType::A) => {
             let (key, dnskey) = &root.host;
             let valid = [START - 10, START + 1000];
@@ -285,8 +277,7 @@ async fn keys_that_are_not_for_zones_and_times_out_of_order_are_told() {
         }
         (_, RecordType::A) => Some((root.signed(&[address(name, 60)], [START + 10, START - 10]), vec![])),
         _ => Some((vec![], vec![])),
-    })
-    .await;
+    });
     assert_eq!(told(&resolver.resolve(&key_of("host", 1, true)).await), failed(NO_ZONE_KEY_BIT));
     assert_eq!(told(&resolver.resolve(&key_of("order", 1, true)).await), failed(EXPIRED_BEFORE_VALID));
 }
@@ -294,15 +285,14 @@ async fn keys_that_are_not_for_zones_and_times_out_of_order_are_told() {
 #[tokio::test]
 async fn an_unsigned_zone_does_not_deny_the_names_of_others() {
     let root = Arc::new(Root::new());
-    let (_fake, resolver, _) = validating(&root, "", |_, name, qtype| match (name, qtype) {
+    let (_fake, resolver) = validating(&root, "", |_, name, qtype| match (name, qtype) {
         ("www.unsigned.", RecordType::A) => Some((vec![], vec![soa("unsigned.")])),
         (_, RecordType::A) => {
             let types = [RecordType::TXT, RecordType::NSEC, RecordType::RRSIG];
             Some((vec![], vec![nsec("a.unsigned.", "b.unsigned.", types)]))
         }
         _ => Some((vec![], vec![])),
-    })
-    .await;
+    });
     let denied = (rcode::NOERROR, false, None);
     assert_eq!(told(&resolver.resolve(&key_of("www.unsigned", 1, true)).await), denied);
     assert_eq!(told(&resolver.resolve(&key_of("www.signed", 1, true)).await), failed(NSEC_MISSING));
@@ -311,7 +301,7 @@ async fn an_unsigned_zone_does_not_deny_the_names_of_others() {
 #[tokio::test]
 async fn work_has_an_end() {
     let root = Arc::new(Root::new());
-    let (fake, resolver, log) = validating(&root, "", |root, name, qtype| match (name, qtype) {
+    let (fake, resolver) = validating(&root, "", |root, name, qtype| match (name, qtype) {
         ("many.sets.", RecordType::A) => {
             let set = |number| root.always(&[nsec(&format!("{number}.sets."), "sets.", [RecordType::A; 3])]);
             Some((vec![], (0..65).flat_map(set).collect()))
@@ -350,8 +340,7 @@ async fn work_has_an_end() {
         }
         (deep, RecordType::A) => Some((vec![address(deep, 60)], vec![])),
         _ => Some((vec![], vec![])),
-    })
-    .await;
+    });
     for name in ["many.sets", "many.signatures"] {
         assert_eq!(told(&resolver.resolve(&key_of(name, 1, true)).await), failed(INDETERMINATE), "{name}");
     }
@@ -368,8 +357,11 @@ async fn work_has_an_end() {
     // Or the proof covers all names below.
     let deep = format!("{}.arpa", vec!["a"; 32].join("."));
     assert_eq!(ask(&deep).await, (failed(RRSIGS_MISSING), 2));
-    let distinct: HashSet<_> =
-        log.lock().iter().map(|seen| (seen.name.clone(), seen.qtype, seen.over == Over::Tcp)).collect();
-    assert_eq!(distinct.len(), log.lock().len(), "each was asked once");
+    let distinct: HashSet<_> = fake
+        .seen()
+        .iter()
+        .map(|seen| (seen.query.name(), seen.query.qtype(), seen.over == Over::Tcp))
+        .collect();
+    assert_eq!(distinct.len(), fake.asked(), "each was asked once");
     assert_eq!(resolver.under_way(), 0);
 }

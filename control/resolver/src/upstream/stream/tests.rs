@@ -16,10 +16,14 @@ use ringdns_dataplane::{
         query::Query,
     },
 };
-use ringdns_testkit::async_upstream::a_record;
 use ringdns_testkit::tls::{Authority, server};
 use stage::{Asked, Line, Said, Stage};
 use std::net::SocketAddr;
+
+/// Returns the answer to `query`.
+fn a_record(query: &[u8], ttl: u32) -> Vec<u8> {
+    ringdns_testkit::Asked(query.to_vec()).answer(ttl)
+}
 
 /// One upstream, as `[[upstream]]` says.
 fn upstream(lines: &str) -> Arc<Upstream> {
