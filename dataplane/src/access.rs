@@ -9,16 +9,16 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 /// Value in a table: nobody may ask, all may, or, from [`FIRST_TABLE`] on, the number of the table
 /// for the next byte.
-type Slot = u16;
-const REFUSED: Slot = 0;
-const ALLOWED: Slot = 1;
-const FIRST_TABLE: Slot = 2;
+type TableSlot = u16;
+const REFUSED: TableSlot = 0;
+const ALLOWED: TableSlot = 1;
+const FIRST_TABLE: TableSlot = 2;
 
 /// Table with a slot for each value of a byte.
-type Table = [Slot; 256];
+type ByteTable = [TableSlot; 256];
 
 /// Most tables of one family: as many as slots can name.
-const TABLES_MAX: usize = (Slot::MAX - FIRST_TABLE) as usize;
+const TABLES_MAX: usize = (TableSlot::MAX - FIRST_TABLE) as usize;
 
 /// Prefix of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl AccessList {
     /// Creates a list of the clients in `allow`, except those in a prefix of `deny` that is as long
     /// or longer.
     pub fn new(allow: &[Prefix], deny: &[Prefix]) -> Result<Self, TooMany> {
-        let mut rules: Vec<(Prefix, Slot)> = Vec::with_capacity(allow.len() + deny.len());
+        let mut rules: Vec<(Prefix, TableSlot)> = Vec::with_capacity(allow.len() + deny.len());
         rules.extend(allow.iter().map(|prefix| (*prefix, ALLOWED)));
         rules.extend(deny.iter().map(|prefix| (*prefix, REFUSED)));
         // Longer prefixes overwrite shorter ones; of two of the same length, the later one wins.
@@ -137,9 +137,9 @@ pub struct Trie {
     /// Table of the first byte for packets from a wire. Addresses that cannot be answered there
     /// (RFC 1122 section 3.2.1.3: 0.0.0.0/8, loopback, multicast, reserved) count as refused, so
     /// that one lookup of a source tests both.
-    glance: Table,
+    glance: ByteTable,
     /// All tables one after another, the table of the first byte first.
-    tables: Vec<Slot>,
+    tables: Vec<TableSlot>,
 }
 
 impl fmt::Debug for Trie {
@@ -149,12 +149,12 @@ impl fmt::Debug for Trie {
 }
 
 impl Trie {
-    fn of_one(slot: Slot) -> Self {
+    fn of_one(slot: TableSlot) -> Self {
         Trie { glance: [slot; 256], tables: vec![slot; 256] }
     }
 
     /// Writes `slot` for a prefix at least as long as all prefixes before it.
-    fn set(&mut self, address: &[u8], len: u8, slot: Slot) -> Result<(), TooMany> {
+    fn set(&mut self, address: &[u8], len: u8, slot: TableSlot) -> Result<(), TooMany> {
         // The table with the prefix's last bit gets a range of slots.
         let depth = usize::from(len.saturating_sub(1) / 8);
         let mut table = 0;
@@ -169,7 +169,7 @@ impl Trie {
                     return Err(TooMany);
                 }
                 self.tables.resize((made + 1) * 256, next);
-                self.tables[at] = FIRST_TABLE + (made - 1) as Slot;
+                self.tables[at] = FIRST_TABLE + (made - 1) as TableSlot;
                 made
             };
         }
@@ -202,7 +202,7 @@ impl Trie {
     /// their registers for the rest.
     #[cold]
     #[inline(never)]
-    fn follow<const N: usize>(&self, mut slot: Slot, address: &[u8; N]) -> bool {
+    fn follow<const N: usize>(&self, mut slot: TableSlot, address: &[u8; N]) -> bool {
         for byte in &address[1..] {
             if slot < FIRST_TABLE {
                 break;
@@ -219,7 +219,7 @@ impl Trie {
     }
 
     fn share_of(&self, table: usize) -> f64 {
-        let of = |slot: &Slot| match *slot {
+        let of = |slot: &TableSlot| match *slot {
             REFUSED => 0.0,
             ALLOWED => 1.0,
             further => self.share_of(usize::from(further - FIRST_TABLE) + 1),

@@ -7,5 +7,5 @@
 mod status;
 mod sweeps;
 
-pub use status::{EntryView, Purged, Reloaded, ResourceUsage, Status, Times, UpstreamStatus};
+pub use status::{DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, UpstreamStatus};
 pub use sweeps::{RedisSweep, Removed, Report, Skipped, Sweeps, Swept, Told};

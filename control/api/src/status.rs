@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 /// Status of a running ringdnsd.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Status {
+pub struct DaemonStatus {
     /// Version of the program.
     pub version: String,
     /// Process id.

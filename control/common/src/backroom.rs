@@ -8,16 +8,16 @@ use tokio::sync::oneshot;
 /// Niceness of the thread: cache misses come first.
 const NICENESS: i32 = 5;
 
-type Job = Box<dyn FnOnce() + Send>;
+type BackroomJob = Box<dyn FnOnce() + Send>;
 
 /// Handle of the thread. The thread ends once the handle is dropped and the last job is done.
 #[derive(Debug)]
-pub struct Backroom(mpsc::Sender<Job>);
+pub struct Backroom(mpsc::Sender<BackroomJob>);
 
 impl Backroom {
     /// Starts the thread with this name on these cores.
     pub fn open(name: &str, cores: Vec<CoreId>) -> io::Result<Self> {
-        let (sender, jobs) = mpsc::channel::<Job>();
+        let (sender, jobs) = mpsc::channel::<BackroomJob>();
         thread::Builder::new().name(name.into()).spawn(move || {
             cores::sit(&cores);
             // Without permission the niceness stays as it is.

@@ -32,8 +32,8 @@ impl fmt::Display for Bytes {
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
+        struct BytesVisitor;
+        impl de::Visitor<'_> for BytesVisitor {
             type Value = Bytes;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,16 +49,16 @@ impl<'de> Deserialize<'de> for Bytes {
                 Bytes::parse(value).ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
             }
         }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(BytesVisitor)
     }
 }
 
 /// Length of time: a string with `us`, `ms`, `s`, `m`, `h` or `d`. A bare number is refused: its
 /// unit would be a guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct TimeSpan(pub Duration);
 
-impl Span {
+impl TimeSpan {
     const UNITS: [(&'static str, u64); 6] = [
         ("d", 86_400_000_000),
         ("h", 3_600_000_000),
@@ -70,20 +70,20 @@ impl Span {
 
     /// Returns a span of `secs` seconds.
     pub const fn secs(secs: u64) -> Self {
-        Span(Duration::from_secs(secs))
+        TimeSpan(Duration::from_secs(secs))
     }
 
     /// Returns a span of `millis` milliseconds.
     pub const fn millis(millis: u64) -> Self {
-        Span(Duration::from_millis(millis))
+        TimeSpan(Duration::from_millis(millis))
     }
 
     fn parse(text: &str) -> Option<Self> {
-        scaled(text, &Self::UNITS).map(|micros| Span(Duration::from_micros(micros)))
+        scaled(text, &Self::UNITS).map(|micros| TimeSpan(Duration::from_micros(micros)))
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut units = Self::UNITS;
         units.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
@@ -91,7 +91,7 @@ impl fmt::Display for Span {
     }
 }
 
-impl FromStr for Span {
+impl FromStr for TimeSpan {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -99,21 +99,21 @@ impl FromStr for Span {
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for TimeSpan {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Span;
+        struct TimeSpanVisitor;
+        impl de::Visitor<'_> for TimeSpanVisitor {
+            type Value = TimeSpan;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a length of time such as \"800ms\", \"5s\" or \"1h\"")
             }
 
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Span, E> {
-                Span::parse(value).ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<TimeSpan, E> {
+                TimeSpan::parse(value).ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
             }
         }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(TimeSpanVisitor)
     }
 }
 
@@ -148,10 +148,10 @@ mod tests {
         for (text, micros) in
             [("800ms", 800_000), ("5s", 5_000_000), ("90s", 90_000_000), ("2h", 7_200_000_000), ("50us", 50)]
         {
-            assert_eq!(Span::parse(text), Some(Span(Duration::from_micros(micros))), "{text}");
-            assert_eq!(Span(Duration::from_micros(micros)).to_string(), text);
+            assert_eq!(TimeSpan::parse(text), Some(TimeSpan(Duration::from_micros(micros))), "{text}");
+            assert_eq!(TimeSpan(Duration::from_micros(micros)).to_string(), text);
         }
-        assert_eq!(Span::parse("1d"), Some(Span::secs(86_400)));
+        assert_eq!(TimeSpan::parse("1d"), Some(TimeSpan::secs(86_400)));
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
             assert_eq!(Bytes::parse(text), None, "{text:?}");
         }
         for text in ["5", "s", "5 seconds", "-5s", "999999999999999999d", ""] {
-            assert_eq!(Span::parse(text), None, "{text:?}");
+            assert_eq!(TimeSpan::parse(text), None, "{text:?}");
         }
     }
 }

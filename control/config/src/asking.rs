@@ -8,7 +8,7 @@ use super::{
     raw::{RawDnssec, RawRefresh, RawResolver},
 };
 use ringdns_common::names;
-use ringdns_common::units::Span;
+use ringdns_common::units::TimeSpan;
 
 /// Most renewals of a sweep in flight at once. The resolver leaves a quarter of its questions in
 /// flight to renewals of all kinds.
@@ -33,10 +33,10 @@ pub fn refresh(raw: RawRefresh) -> Result<RefreshConfig, Problem> {
         let reason = format!("{} percent is more than half", raw.ahead);
         return Err(Problem::new("refresh.ahead", reason, "Give 1 to 50, or 0 for never; 10 is usual"));
     };
-    let every = [Span::secs(1), Span::secs(600)];
+    let every = [TimeSpan::secs(1), TimeSpan::secs(600)];
     let sweep_every =
         within("refresh.sweep_every", raw.sweep_every, every, "Give \"1s\" to \"10m\"; \"15s\" is usual")?;
-    let window = [Span::secs(0), Span::secs(3_600)];
+    let window = [TimeSpan::secs(0), TimeSpan::secs(3_600)];
     let remedy = "Give \"1s\" to \"1h\", or \"0s\" for none; twice sweep_every is right";
     let sweep_window = secs(within("refresh.sweep_window", raw.sweep_window, window, remedy)?);
     if raw.sweep_demand == 0 {

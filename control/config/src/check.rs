@@ -12,7 +12,7 @@ use super::{
     upstream::upstream,
 };
 use crate::bounds::{secs, within};
-use ringdns_common::units::Span;
+use ringdns_common::units::TimeSpan;
 use ringdns_dataplane::{
     access::Prefix,
     dns::{self, option::NSID_MAX},
@@ -23,10 +23,10 @@ use std::net::SocketAddr;
 
 /// Longest time that negative answers are kept. RFC 2308 section 5: values above three hours have
 /// been found to be problematic.
-const NEGATIVE_MAX: Span = Span::secs(3 * 3_600);
+const NEGATIVE_MAX: TimeSpan = TimeSpan::secs(3 * 3_600);
 /// Shortest and longest time that failures are cached. RFC 9520 section 3.2: at least one second,
 /// at most five minutes.
-const FAILURE_TTL: [Span; 2] = [Span::secs(1), Span::secs(300)];
+const FAILURE_TTL: [TimeSpan; 2] = [TimeSpan::secs(1), TimeSpan::secs(300)];
 /// Most TCP connections at once. More connections need more than one process.
 const CONNECTIONS_MAX: usize = 65_536;
 /// Most queries in flight on one connection. More queries need another connection.
@@ -37,7 +37,7 @@ const UDP_MAX: u16 = 1452;
 const CACHE_MIN: u64 = 1 << 20;
 /// Longest time that stale answers are served. RFC 8767 section 4 suggests one to three days; a
 /// week is generous.
-const STALE_MAX: Span = Span::secs(7 * 86_400);
+const STALE_MAX: TimeSpan = TimeSpan::secs(7 * 86_400);
 
 impl TryFrom<RawConfig> for Config {
     type Error = Problem;
@@ -160,7 +160,7 @@ fn server(raw: RawServer) -> Result<ServerConfig, Problem> {
             "Give 512 to 1452; 1232 avoids fragments (RFC 9715)",
         ));
     }
-    let spin = [Span::secs(0), Span::secs(1)];
+    let spin = [TimeSpan::secs(0), TimeSpan::secs(1)];
     let spin =
         within("server.spin", raw.spin, spin, "Give at most \"1s\"; a few tens of microseconds are enough")?;
     if raw.busy_poll && raw.interface.is_none() {
@@ -214,12 +214,12 @@ fn cache(raw: RawCache) -> Result<CacheConfig, Problem> {
             return Err(Problem::new(key, format!("{bytes} is too little to hold a cache"), remedy));
         }
     }
-    let day = Span::secs(86_400);
-    let min = within("cache.min_ttl", raw.min_ttl, [Span::secs(0), day], "Give \"0s\" to \"1d\"")?;
+    let day = TimeSpan::secs(86_400);
+    let min = within("cache.min_ttl", raw.min_ttl, [TimeSpan::secs(0), day], "Give \"0s\" to \"1d\"")?;
     let max = within(
         "cache.max_ttl",
         raw.max_ttl,
-        [Span::secs(1), Span::secs(7 * 86_400)],
+        [TimeSpan::secs(1), TimeSpan::secs(7 * 86_400)],
         "Give \"1s\" to \"7d\"",
     )?;
     if min > max {
@@ -229,25 +229,25 @@ fn cache(raw: RawCache) -> Result<CacheConfig, Problem> {
     let negative_max = within(
         "cache.negative_max_ttl",
         raw.negative_max_ttl,
-        [Span::secs(0), NEGATIVE_MAX],
+        [TimeSpan::secs(0), NEGATIVE_MAX],
         "Give at most \"3h\" (RFC 2308)",
     )?;
     let stale_max = within(
         "cache.stale_max",
         raw.stale_max,
-        [Span::secs(1), STALE_MAX],
+        [TimeSpan::secs(1), STALE_MAX],
         "Give \"1s\" to \"7d\"; to serve no stale answers, set cache.serve_stale = false",
     )?;
     let stale_client_timeout = within(
         "cache.stale_client_timeout",
         raw.stale_client_timeout,
-        [Span::secs(0), Span::secs(5)],
+        [TimeSpan::secs(0), TimeSpan::secs(5)],
         "Give \"0s\" to \"5s\"; clients do not wait longer",
     )?;
     let stale_ttl = within(
         "cache.stale_ttl",
         raw.stale_ttl,
-        [Span::secs(1), Span::secs(3_600)],
+        [TimeSpan::secs(1), TimeSpan::secs(3_600)],
         "Give \"1s\" to \"1h\"; RFC 8767 advises \"30s\"",
     )?;
     let failure_ttl =
@@ -277,7 +277,7 @@ fn tcp(raw: RawTcp) -> Result<TcpConfig, Problem> {
             return Err(Problem::new(key, format!("{value} is not possible"), remedy));
         }
     }
-    let idle = [Span::secs(1), Span::secs(3_600)];
+    let idle = [TimeSpan::secs(1), TimeSpan::secs(3_600)];
     Ok(TcpConfig {
         connections: raw.connections,
         connections_per_client: raw.connections_per_client.min(raw.connections),

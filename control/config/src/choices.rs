@@ -5,7 +5,7 @@ use serde::Deserialize;
 /// Mode in which AF_XDP is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
+pub enum XdpMode {
     /// The best mode that the interface and its driver offer.
     #[default]
     Auto,
@@ -17,14 +17,14 @@ pub enum Mode {
     Generic,
 }
 
-impl Mode {
+impl XdpMode {
     /// Returns the mode's name in the file.
     pub fn label(self) -> &'static str {
         match self {
-            Mode::Auto => "auto",
-            Mode::ZeroCopy => "zero-copy",
-            Mode::Copy => "copy",
-            Mode::Generic => "generic",
+            XdpMode::Auto => "auto",
+            XdpMode::ZeroCopy => "zero-copy",
+            XdpMode::Copy => "copy",
+            XdpMode::Generic => "generic",
         }
     }
 }

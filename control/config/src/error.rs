@@ -20,7 +20,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// Line in the file, if known.
-        place: Place,
+        place: FileLine,
         /// Key, reason and remedy.
         problem: Problem,
     },
@@ -57,9 +57,9 @@ impl std::error::Error for Problem {}
 
 /// A line of the file, displayed as `:7: `, or as `: ` if unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(pub Option<usize>);
+pub struct FileLine(pub Option<usize>);
 
-impl fmt::Display for Place {
+impl fmt::Display for FileLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(line) => write!(f, ":{line}: "),
@@ -69,8 +69,8 @@ impl fmt::Display for Place {
 }
 
 /// Returns the place, the key and the message of an error from serde or the TOML parser.
-pub fn from_toml(text: &str, error: &toml::de::Error) -> (Place, Problem) {
-    let place = Place(error.span().map(|span| line(text, span.start)));
+pub fn from_toml(text: &str, error: &toml::de::Error) -> (FileLine, Problem) {
+    let place = FileLine(error.span().map(|span| line(text, span.start)));
     let key = error.span().map(|span| key_at(text, &span)).unwrap_or_default();
     let reason = error.message().trim_end_matches('.').replace('\n', ", ");
     let remedy = match () {
@@ -82,15 +82,15 @@ pub fn from_toml(text: &str, error: &toml::de::Error) -> (Place, Problem) {
 }
 
 /// Returns the line of `key`'s value in `text`; of its table, if the key is absent.
-pub fn place_of(text: &str, key: &str) -> Place {
-    let Ok(root) = DeTable::parse(text) else { return Place(None) };
+pub fn place_of(text: &str, key: &str) -> FileLine {
+    let Ok(root) = DeTable::parse(text) else { return FileLine(None) };
     let mut found = None;
     walk(root.get_ref(), "", &mut |path, span| {
         if key == path || key.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '['])) {
             found = Some(span.start);
         }
     });
-    Place(found.map(|at| line(text, at)))
+    FileLine(found.map(|at| line(text, at)))
 }
 
 /// Returns the path of the innermost key whose value or name covers `span`.

@@ -3,7 +3,7 @@
 use super::{bounds::within, error::Problem, raw::RawRedis};
 use crate::redis_server::{Files, Others, RedisServer};
 use redis::RedisError;
-use ringdns_common::units::Span;
+use ringdns_common::units::TimeSpan;
 use std::{fmt, path::PathBuf, time::Duration};
 
 /// Answers shared with other appliances.
@@ -50,7 +50,7 @@ impl fmt::Debug for RedisConfig {
 }
 
 pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<RedisConfig>, Problem> {
-    let limits = [Span::millis(1), Span::secs(1)];
+    let limits = [TimeSpan::millis(1), TimeSpan::secs(1)];
     let remedy = "Give \"1ms\" to \"1s\"; \"5ms\" is ample for a Redis in the same network";
     let deadline = within("redis.deadline", raw.deadline, limits, remedy)?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -59,12 +59,12 @@ pub fn redis(raw: RawRedis, keeps: bool) -> Result<Option<RedisConfig>, Problem>
         let remedy = "Give 1 to 64 letters, digits, \"-\", \"_\" and \".\"";
         return Err(Problem::new("redis.prefix", reason, remedy));
     }
-    let limits = [Span::secs(1), Span::secs(600)];
+    let limits = [TimeSpan::secs(1), TimeSpan::secs(600)];
     let sweep_every = within("redis.sweep_every", raw.sweep_every, limits, "Give \"1s\" to \"10m\"")?;
     let idle = within(
         "redis.idle",
         raw.idle,
-        [Span::secs(1), Span::secs(14 * 86_400)],
+        [TimeSpan::secs(1), TimeSpan::secs(14 * 86_400)],
         "Give \"1s\" to \"14d\", which is longer than an answer lasts",
     )?;
     if raw.max_keys == 0 {

@@ -21,7 +21,7 @@ mod snapshot;
 mod upstream;
 mod values;
 
-pub use choices::{Mode, Privacy, Strategy};
+pub use choices::{Privacy, Strategy, XdpMode};
 pub use error::{ConfigError, Problem};
 pub use fleet::RedisConfig;
 pub use redis_server::{Files, Others, RedisServer, has_tls};
@@ -80,7 +80,7 @@ pub struct ServerConfig {
     /// Interface for AF_XDP; `None`: kernel sockets.
     pub interface: Option<String>,
     /// Mode in which AF_XDP is attached.
-    pub mode: Mode,
+    pub mode: XdpMode,
     /// Number of worker threads over kernel sockets; `None`: by the number of cores.
     pub workers: Option<usize>,
     /// Queues to serve; `None`: all.

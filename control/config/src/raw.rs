@@ -4,14 +4,14 @@
 //! can exist without the other. [`super::check`] checks what a key means beyond its type.
 
 use crate::{
-    choices::{Mode, Privacy, Refused, Require, Strategy},
+    choices::{Privacy, Refused, Require, Strategy, XdpMode},
     values::KeyValue,
 };
-use ringdns_common::units::{Bytes, Span};
+use ringdns_common::units::{Bytes, TimeSpan};
 use serde::Deserialize;
 
 /// A table of the file, as the reference shows it.
-pub struct Table {
+pub struct ConfigTable {
     /// Header as written in the file: `[server]`, `[[upstream]]`.
     pub header: &'static str,
     /// Purpose of the table.
@@ -48,10 +48,10 @@ macro_rules! tables {
         })*
 
         /// Returns all tables, in the order of the reference.
-        pub fn tables() -> Vec<Table> {
+        pub fn tables() -> Vec<ConfigTable> {
             vec![$({
                 let default = $name::default();
-                Table {
+                ConfigTable {
                     header: $header,
                     doc: &[$($doc),*],
                     keys: vec![$(KeyDoc {
@@ -126,7 +126,7 @@ tables! {
         interface: Option<String> = None,
         /// AF_XDP mode: `"auto"`, `"zero-copy"`, `"copy"` or `"generic"`. Every mode but `auto`
         /// fails if the interface cannot offer it.
-        mode: Mode = Mode::Auto,
+        mode: XdpMode = XdpMode::Auto,
         /// Number of worker threads. With AF_XDP there is exactly one worker per queue, and the key
         /// is refused. Absent: one per core of the process, less one for the control plane.
         workers: Option<usize> = None,
@@ -140,7 +140,7 @@ tables! {
         /// Time that a worker keeps polling for packets before it sleeps. A longer time saves
         /// wake-ups and costs CPU. `"0s"`: the worker sleeps at once, as does a worker that shares
         /// its core with the control plane.
-        spin: Span = Span(std::time::Duration::from_micros(50)),
+        spin: TimeSpan = TimeSpan(std::time::Duration::from_micros(50)),
         /// Whether workers drive the NIC themselves instead of being interrupted (preferred busy
         /// polling, Linux 5.11). Set `napi_defer_hard_irqs` and `gro_flush_timeout` on the
         /// interface as well.
@@ -184,7 +184,7 @@ tables! {
         /// passed on. Set it only for a validating resolver on a path that nobody can tamper with.
         trusted: bool = false,
         /// Time to wait for an answer from this upstream before the next one is asked.
-        timeout: Span = Span::millis(800),
+        timeout: TimeSpan = TimeSpan::millis(800),
     }
 
     /// Options for querying upstreams.
@@ -243,24 +243,24 @@ tables! {
         /// Memory of the host cache, which all workers share.
         host_bytes: Bytes = Bytes(256 << 20),
         /// Shortest time that answers are kept, whatever their TTL.
-        min_ttl: Span = Span::secs(0),
+        min_ttl: TimeSpan = TimeSpan::secs(0),
         /// Longest time that answers are kept, whatever their TTL.
-        max_ttl: Span = Span::secs(86_400),
+        max_ttl: TimeSpan = TimeSpan::secs(86_400),
         /// Longest time that negative answers (no such name, no such type) are kept (RFC 2308:
         /// 3 hours at most).
-        negative_max_ttl: Span = Span::secs(3_600),
+        negative_max_ttl: TimeSpan = TimeSpan::secs(3_600),
         /// Whether expired answers are served while new ones are fetched, and for as long as
         /// fetching fails (RFC 8767).
         serve_stale: bool = true,
         /// Time that a client waits for a new answer before it gets an expired one. `"0s"`: it does
         /// not wait, and the answer is renewed in the background; RFC 8767 advises `"1800ms"`.
-        stale_client_timeout: Span = Span::secs(0),
+        stale_client_timeout: TimeSpan = TimeSpan::secs(0),
         /// Time after its expiry for which an answer may still be served.
-        stale_max: Span = Span::secs(86_400),
+        stale_max: TimeSpan = TimeSpan::secs(86_400),
         /// TTL in expired answers.
-        stale_ttl: Span = Span::secs(30),
+        stale_ttl: TimeSpan = TimeSpan::secs(30),
         /// Time that a resolution failure is cached, from 1 s to 5 m (RFC 9520).
-        failure_ttl: Span = Span::secs(5),
+        failure_ttl: TimeSpan = TimeSpan::secs(5),
         /// File in which the most requested answers survive a restart:
         /// `"/var/lib/ringdns/cache.snapshot"`. Their TTLs run on by the wall clock meanwhile; a
         /// purge removes the file. Absent: no file is written. Cannot be combined with `[redis]`,
@@ -268,7 +268,7 @@ tables! {
         snapshot_file: Option<String> = None,
         /// Interval at which the snapshot file is written, give or take a quarter, from 1 s to 1 d.
         /// The file is also written when ringdnsd stops.
-        snapshot_every: Span = Span::secs(300),
+        snapshot_every: TimeSpan = TimeSpan::secs(300),
         /// Largest size of the snapshot file.
         snapshot_bytes: Bytes = Bytes(64 << 20),
     }
@@ -283,11 +283,11 @@ tables! {
         per_second: u32 = 100,
         /// Interval between sweeps through the host cache, give or take a quarter, from 1 s to
         /// 10 m. A sweep also removes answers that can no longer be served.
-        sweep_every: Span = Span::secs(15),
+        sweep_every: TimeSpan = TimeSpan::secs(15),
         /// Time before expiry within which a sweep renews requested answers, the most requested
         /// first. An answer is only renewed in the second half of its lifetime. Twice `sweep_every`
         /// is a good value: `"30s"`. `"0s"`: sweeps renew nothing.
-        sweep_window: Span = Span::secs(0),
+        sweep_window: TimeSpan = TimeSpan::secs(0),
         /// Number of requests that an answer needs before a sweep renews it. The count halves every
         /// two minutes.
         sweep_demand: u16 = 2,
@@ -308,7 +308,7 @@ tables! {
         /// User and password are those of `url`; the other nodes are discovered. Empty: no cluster.
         cluster: Vec<String> = Vec::new(),
         /// Time that a question waits for Redis before upstreams are asked. Whole milliseconds.
-        deadline: Span = Span::millis(5),
+        deadline: TimeSpan = TimeSpan::millis(5),
         /// Prefix of all key names. Fleets with different prefixes can share a Redis.
         prefix: String = "ringdns".into(),
         /// Sentinels, as `"redis://HOST:26379"`, which name the current master, also after a
@@ -333,10 +333,10 @@ tables! {
         max_keys: usize = 500_000,
         /// Time after which an answer that the fleet has not requested is removed from Redis,
         /// before it expires, from 1 s to 14 d.
-        idle: Span = Span::secs(6 * 3600),
+        idle: TimeSpan = TimeSpan::secs(6 * 3600),
         /// Interval at which one appliance of the fleet removes such answers and expired ones from
         /// Redis and its index, give or take a quarter, from 1 s to 10 m.
-        sweep_every: Span = Span::secs(15),
+        sweep_every: TimeSpan = TimeSpan::secs(15),
         /// Most answers that an appliance loads from Redis after its start (warm start), those that
         /// the fleet requests most, such as 10,000. Absent: no warm start.
         warm_keys: Option<usize> = None,
@@ -350,13 +350,13 @@ tables! {
         /// the one that has been idle longest.
         connections: usize = 1024,
         /// Most connections at once from one client: an IPv4 address, or an IPv6 /56.
-        connections_per_client: usize = 64,
+        connections_per_client: usize = 256,
         /// Most queries in flight on one connection. Further queries wait until one is answered.
         in_flight: usize = 64,
         /// Time that a connection may be idle with no query in flight, that a message may take to
         /// arrive, and that a client may leave its answers unread. Clients that ask for it are told
         /// (RFC 7828).
-        idle: Span = Span::secs(10),
+        idle: TimeSpan = TimeSpan::secs(10),
     }
 
     /// Access list: the longest prefix that contains the client's address decides. A resolver that
@@ -425,7 +425,7 @@ tables! {
         /// Most bytes of one batch before compression, from `"64KiB"` to `"32MiB"`.
         batch_bytes: Bytes = Bytes(16 << 20),
         /// Time that a row waits for its batch to fill. Rows that wait are lost in a crash.
-        batch_interval: Span = Span::secs(5),
+        batch_interval: TimeSpan = TimeSpan::secs(5),
         /// Name of this appliance in its rows, among all appliances that log to the same place.
         /// Absent: the host name.
         appliance: Option<String> = None,
@@ -447,9 +447,9 @@ tables! {
         /// request. Absent: the CAs that the system trusts.
         tls_ca_file: Option<String> = None,
         /// Time after which a request counts as failed.
-        timeout: Span = Span::secs(30),
+        timeout: TimeSpan = TimeSpan::secs(30),
         /// Time that ClickHouse keeps rows, in whole days.
-        retention: Span = Span::secs(30 * 86_400),
+        retention: TimeSpan = TimeSpan::secs(30 * 86_400),
     }
 
     /// Control socket, HTTP endpoint and profiles.

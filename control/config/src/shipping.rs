@@ -6,7 +6,7 @@ use super::{
     raw::{RawClickhouse, RawQueryLog},
 };
 use http::Uri;
-use ringdns_common::units::{Bytes, Span};
+use ringdns_common::units::{Bytes, TimeSpan};
 use std::{path::PathBuf, time::Duration};
 
 /// Most rows of one batch. ClickHouse would split more rows into several blocks, and could store
@@ -108,7 +108,7 @@ pub fn shipping(log: &RawQueryLog, clickhouse: RawClickhouse) -> Result<Option<S
         let reason = format!("{} is not possible", log.batch_bytes);
         return Err(Problem::new("query_log.batch_bytes", reason, format!("Give \"{least}\" to \"{most}\"")));
     }
-    let interval = [Span::millis(100), Span::secs(3_600)];
+    let interval = [TimeSpan::millis(100), TimeSpan::secs(3_600)];
     let batch_interval =
         within("query_log.batch_interval", log.batch_interval, interval, "Give \"100ms\" to \"1h\"")?;
     let Some(spool_dir) = &log.spool_dir else {
@@ -157,9 +157,9 @@ fn appliance(name: Option<String>) -> Result<String, Problem> {
 }
 
 fn clickhouse(raw: RawClickhouse) -> Result<Option<ClickHouseConfig>, Problem> {
-    let timeout = [Span::secs(1), Span::secs(600)];
+    let timeout = [TimeSpan::secs(1), TimeSpan::secs(600)];
     let timeout = within("clickhouse.timeout", raw.timeout, timeout, "Give \"1s\" to \"10m\"")?;
-    let retention = [Span::secs(DAY), Span::secs(3_650 * DAY)];
+    let retention = [TimeSpan::secs(DAY), TimeSpan::secs(3_650 * DAY)];
     let retention = within("clickhouse.retention", raw.retention, retention, "Give \"1d\" to \"3650d\"")?;
     let Some(url) = raw.url else {
         return Ok(None);

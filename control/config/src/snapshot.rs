@@ -1,7 +1,7 @@
 //! Checks of `cache.snapshot_file` and the keys that belong to it.
 
 use super::{bounds::within, error::Problem, raw::RawCache};
-use ringdns_common::units::{Bytes, Span};
+use ringdns_common::units::{Bytes, TimeSpan};
 use std::{path::PathBuf, time::Duration};
 
 /// Smallest and largest size of a snapshot, in bytes. A smaller one holds nothing worth reading.
@@ -20,7 +20,7 @@ pub struct SnapshotConfig {
 
 /// Checks the snapshot's keys. `fleet`: whether the appliance belongs to a fleet.
 pub fn snapshot(raw: &RawCache, fleet: bool) -> Result<Option<SnapshotConfig>, Problem> {
-    let limits = [Span::secs(1), Span::secs(86_400)];
+    let limits = [TimeSpan::secs(1), TimeSpan::secs(86_400)];
     let remedy = "Give \"1s\" to \"1d\"; \"5m\" is usual";
     let every = within("cache.snapshot_every", raw.snapshot_every, limits, remedy)?;
     if !(BYTES[0]..=BYTES[1]).contains(&raw.snapshot_bytes.0) {

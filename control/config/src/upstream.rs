@@ -2,7 +2,7 @@
 
 use super::{TlsConfig, Transport, UpstreamConfig, asking, bounds::within, error::Problem, raw::RawUpstream};
 use http::Uri;
-use ringdns_common::units::Span;
+use ringdns_common::units::TimeSpan;
 use rustls::pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +11,7 @@ const DNS_OVER_TLS: u16 = 853;
 const HTTPS: u16 = 443;
 
 pub fn upstream(i: usize, raw: RawUpstream) -> Result<UpstreamConfig, Problem> {
-    let keys = Keys(i);
+    let keys = UpstreamKeys(i);
     let Some(text) = &raw.address else {
         let remedy = "Add address = \"9.9.9.9:53\" or the like";
         return Err(keys.address("an upstream needs an address", remedy));
@@ -40,7 +40,7 @@ pub fn upstream(i: usize, raw: RawUpstream) -> Result<UpstreamConfig, Problem> {
     let timeout = within(
         &format!("upstream[{i}].timeout"),
         raw.timeout,
-        [Span::millis(10), Span::secs(10)],
+        [TimeSpan::millis(10), TimeSpan::secs(10)],
         "Give \"10ms\" to \"10s\"",
     )?;
     let zones = asking::zones(&format!("upstream[{i}].zones"), &raw.zones)?;
@@ -48,9 +48,9 @@ pub fn upstream(i: usize, raw: RawUpstream) -> Result<UpstreamConfig, Problem> {
 }
 
 /// Keys of one upstream, for the problems found in them.
-struct Keys(usize);
+struct UpstreamKeys(usize);
 
-impl Keys {
+impl UpstreamKeys {
     fn address(&self, reason: impl Into<String>, remedy: &str) -> Problem {
         self.of("address", reason, remedy)
     }
@@ -62,7 +62,7 @@ impl Keys {
 
 /// Parses an upstream over UDP or TCP: an address, and no TLS options.
 fn plain(
-    keys: &Keys,
+    keys: &UpstreamKeys,
     text: &str,
     raw: &RawUpstream,
     transport: Transport,
@@ -90,7 +90,7 @@ fn plain(
 
 /// Parses `tls://9.9.9.9:853#dns.quad9.net`: an address or a name with a port, and the name in the
 /// certificate if it differs.
-fn over_tls(keys: &Keys, rest: &str, raw: &RawUpstream) -> Result<(SocketAddr, Transport), Problem> {
+fn over_tls(keys: &UpstreamKeys, rest: &str, raw: &RawUpstream) -> Result<(SocketAddr, Transport), Problem> {
     let (place, pinned) = match rest.split_once('#') {
         Some((place, pinned)) => (place, Some(pinned)),
         None => (rest, None),
@@ -111,7 +111,11 @@ fn over_tls(keys: &Keys, rest: &str, raw: &RawUpstream) -> Result<(SocketAddr, T
 
 /// Parses `https://dns.quad9.net/dns-query`: a URL (RFC 8484) whose host is the name in the
 /// certificate.
-fn over_https(keys: &Keys, text: &str, raw: &RawUpstream) -> Result<(SocketAddr, Transport), Problem> {
+fn over_https(
+    keys: &UpstreamKeys,
+    text: &str,
+    raw: &RawUpstream,
+) -> Result<(SocketAddr, Transport), Problem> {
     let example = "Write it as \"https://dns.quad9.net/dns-query\"";
     // RFC 8484 ends its URI templates in `{?dns}`, which is for GET; queries are sent by POST.
     let url = text.strip_suffix("{?dns}").unwrap_or(text);
@@ -138,7 +142,7 @@ fn over_https(keys: &Keys, text: &str, raw: &RawUpstream) -> Result<(SocketAddr,
 
 /// Returns the first of an upstream's addresses, and the others: its own, or those of `bootstrap`.
 fn reached_at(
-    keys: &Keys,
+    keys: &UpstreamKeys,
     host: &str,
     own: Option<SocketAddr>,
     port: u16,
@@ -167,11 +171,11 @@ fn reached_at(
     }
 }
 
-fn server_name(keys: &Keys, name: &str) -> Result<ServerName<'static>, Problem> {
+fn server_name(keys: &UpstreamKeys, name: &str) -> Result<ServerName<'static>, Problem> {
     ServerName::try_from(name.to_owned()).map_err(|_| bad_host(keys, name))
 }
 
-fn bad_host(keys: &Keys, name: &str) -> Problem {
+fn bad_host(keys: &UpstreamKeys, name: &str) -> Problem {
     let remedy = "Write \"tls://9.9.9.9:853#dns.quad9.net\" or \"https://dns.quad9.net/dns-query\"";
     keys.address(format!("{name:?} is neither an IP address nor a host name"), remedy)
 }

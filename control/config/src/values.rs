@@ -1,7 +1,7 @@
 //! Types of keys' values, as the reference names and writes them.
 
-use crate::choices::{Mode, Privacy, Refused, Require, Strategy};
-use ringdns_common::units::{Bytes, Span};
+use crate::choices::{Privacy, Refused, Require, Strategy, XdpMode};
+use ringdns_common::units::{Bytes, TimeSpan};
 
 /// A type that a key's value can have.
 pub trait KeyValue {
@@ -28,12 +28,12 @@ values! {
     u16: "integer", value => value.to_string();
     usize: "integer", value => value.to_string();
     Bytes: "bytes", value => format!("\"{value}\"");
-    Span: "duration", value => format!("\"{value}\"");
+    TimeSpan: "duration", value => format!("\"{value}\"");
     String: "string", value => format!("\"{value}\"");
     Vec<String>: "list of strings", value => format!("{value:?}");
     Vec<u32>: "list of integers", value => format!("{value:?}");
     u32: "integer", value => value.to_string();
-    Mode: "string", value => format!("\"{}\"", value.label());
+    XdpMode: "string", value => format!("\"{}\"", value.label());
     Strategy: "string", value => format!("\"{}\"", value.label());
     Refused: "string", value => format!("\"{}\"", value.label());
     Require: "string", value => format!("\"{}\"", value.label());

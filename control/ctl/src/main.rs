@@ -10,8 +10,8 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use print::{print_as, show_counters, show_entry, show_log, show_status, show_sweeps, show_upstreams};
-use ringdns_api::{EntryView, Purged, Reloaded, Status};
-use ringdns_common::units::Span;
+use ringdns_api::{DaemonStatus, EntryView, Purged, Reloaded};
+use ringdns_common::units::TimeSpan;
 use ringdns_dataplane::access::Prefix;
 use serde_json::Value;
 use std::{
@@ -166,7 +166,7 @@ struct Log {
     client: Option<Prefix>,
     /// Show only queries no older than this: 90s, 10m, 1h, 7d.
     #[arg(long)]
-    since: Option<Span>,
+    since: Option<TimeSpan>,
 }
 
 #[derive(Subcommand)]
@@ -225,7 +225,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 let status: Value = serde_json::from_slice(&body)?;
                 return Ok(writeln!(io::stdout(), "{}", status["upstreams"])?);
             }
-            print_as(false, &body, |status: Status, out| show_upstreams(&status.upstreams, out))
+            print_as(false, &body, |status: DaemonStatus, out| show_upstreams(&status.upstreams, out))
         }
         Command::Stats { all } => {
             let body = ringdnsd.get("/stats").await?;

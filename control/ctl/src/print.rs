@@ -3,7 +3,7 @@
 use crate::Log;
 use anyhow::{Context, bail};
 use ringdns_api::{
-    EntryView, RedisSweep, Report, ResourceUsage, Status, Sweeps, Swept, Times, Told, UpstreamStatus,
+    DaemonStatus, EntryView, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, UpstreamStatus,
 };
 use ringdns_dataplane::{access::AccessList, clock::Clock};
 use ringdns_segment::show;
@@ -62,7 +62,7 @@ pub(super) fn print_as<T: serde::de::DeserializeOwned>(
     Ok(())
 }
 
-pub(super) fn show_status(status: Status, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn show_status(status: DaemonStatus, out: &mut dyn Write) -> io::Result<()> {
     let state = match &status.obstacle {
         _ if status.ready => "answering queries",
         Some(obstacle) => &format!("NOT answering queries: {obstacle}"),

@@ -1,6 +1,6 @@
 //! Attachment of the XDP program and of AF_XDP sockets to the queues of an interface.
 
-use crate::workers::{Socket, StartError};
+use crate::workers::{OpenedSocket, StartError};
 use ringdns_dataplane::port::{nic::Nic, xsk::Opened};
 use ringdns_xdp::{SteerError, Steering};
 use std::{
@@ -31,7 +31,7 @@ pub(crate) fn each_queue(
     interface: &str,
     listed: Option<&[u32]>,
     limit: usize,
-    mut open: impl FnMut(usize, u32) -> Result<Socket, StartError>,
+    mut open: impl FnMut(usize, u32) -> Result<OpenedSocket, StartError>,
 ) -> Result<Vec<(u32, OwnedFd, Opened)>, EntranceError> {
     let queues = queues(interface, listed);
     if queues.len() > limit {

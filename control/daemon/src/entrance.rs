@@ -13,7 +13,7 @@ use crate::{
 use core_affinity::CoreId;
 use parking_lot::Mutex;
 use ringdns_common::cores;
-use ringdns_config::{Config, Mode};
+use ringdns_config::{Config, XdpMode};
 use ringdns_xdp::{AttachMode, SteerConfig, Steering, VerdictReader};
 use std::{net::SocketAddr, sync::Arc};
 
@@ -120,10 +120,10 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     Ok(Entrance { steering, tally: Some(tally), watch, workers, receiving, spare_cores })
 }
 
-fn attach_mode(mode: Mode) -> AttachMode {
+fn attach_mode(mode: XdpMode) -> AttachMode {
     match mode {
-        Mode::Auto => AttachMode::Auto,
-        Mode::ZeroCopy | Mode::Copy => AttachMode::Driver,
-        Mode::Generic => AttachMode::Generic,
+        XdpMode::Auto => AttachMode::Auto,
+        XdpMode::ZeroCopy | XdpMode::Copy => AttachMode::Driver,
+        XdpMode::Generic => AttachMode::Generic,
     }
 }

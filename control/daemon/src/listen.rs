@@ -20,7 +20,7 @@ use ringdns_dataplane::{
 };
 use ringdns_querylog::QueryLog;
 use ringdns_resolver::{Resolved, Resolver};
-use seats::{Seat, Seats};
+use seats::{ConnectionSeat, Seats};
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -162,7 +162,7 @@ impl Listener {
         self: &Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         client: IpAddr,
-        seat: Arc<Seat>,
+        seat: Arc<ConnectionSeat>,
         most: usize,
     ) -> io::Result<()> {
         let (mut from, to) = tokio::io::split(stream);
@@ -211,7 +211,7 @@ impl Listener {
     async fn next_message(
         &self,
         from: &mut (impl AsyncRead + Unpin),
-        seat: &Seat,
+        seat: &ConnectionSeat,
     ) -> io::Result<Option<Vec<u8>>> {
         let mut length = [0; 2];
         loop {

@@ -83,8 +83,8 @@ impl Notices {
             let seen = watch.look(&sum);
             if let Some(line) = seen.log {
                 match line {
-                    Line::Partial => tracing::info!("{PARTIAL}"),
-                    Line::Bad(bad) => tracing::warn!("{bad}"),
+                    NoticeLine::Partial => tracing::info!("{PARTIAL}"),
+                    NoticeLine::Bad(bad) => tracing::warn!("{bad}"),
                 }
             }
             let mut current = self.0.lock();
@@ -108,11 +108,11 @@ struct ChecksumWatch {
 struct SeenCounters {
     partial: bool,
     bad: Option<Bad>,
-    log: Option<Line>,
+    log: Option<NoticeLine>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
+enum NoticeLine {
     Partial,
     Bad(Bad),
 }
@@ -132,10 +132,10 @@ impl ChecksumWatch {
         self.partial |= is_first_partial;
         self.silence = self.silence.saturating_sub(1);
         let log = match bad {
-            _ if is_first_partial => Some(Line::Partial),
+            _ if is_first_partial => Some(NoticeLine::Partial),
             Some(bad) if self.silence == 0 => {
                 self.silence = SILENCE;
-                Some(Line::Bad(bad))
+                Some(NoticeLine::Bad(bad))
             }
             _ => None,
         };
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(period(&mut watch, &stats, 1000, 99, 0), quiet, "less than a tenth");
         let bad = Bad { wrong: 301, received: 2002 };
         let seen = period(&mut watch, &stats, 1002, 202, 0);
-        assert_eq!(seen, SeenCounters { partial: false, bad: Some(bad), log: Some(Line::Bad(bad)) });
+        assert_eq!(seen, SeenCounters { partial: false, bad: Some(bad), log: Some(NoticeLine::Bad(bad)) });
         assert!(bad.to_string().starts_with("301 of 2002 packets of the last 10 s"), "{bad}");
         for _ in 0..WINDOW - 1 {
             let seen = period(&mut watch, &stats, 0, 0, 0);
@@ -203,7 +203,7 @@ mod tests {
         let (mut watch, stats) = (ChecksumWatch::default(), WorkerStats::default());
         assert!(!period(&mut watch, &stats, 1, 0, 0).partial);
         let seen = period(&mut watch, &stats, 1, 0, 1);
-        assert_eq!(seen, SeenCounters { partial: true, bad: None, log: Some(Line::Partial) });
+        assert_eq!(seen, SeenCounters { partial: true, bad: None, log: Some(NoticeLine::Partial) });
         let seen = period(&mut watch, &stats, 1, 0, 1);
         assert_eq!(seen, SeenCounters { partial: true, bad: None, log: None });
     }

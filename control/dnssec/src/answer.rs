@@ -11,7 +11,7 @@ use crate::{
     name::Name,
     rdata::rtype,
     signature::{self, Keys, Signed, may_sign},
-    walk::{Standing, Walk, fault_of_denial, is_denial},
+    walk::{ProofWalk, Standing, fault_of_denial, is_denial},
 };
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ const NXDOMAIN: u8 = 3;
 
 /// A record of an answer. Names are uncompressed and in their original letter case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct ProvenRecord {
     /// Owner on the wire.
     pub owner: Vec<u8>,
     /// Type.
@@ -36,7 +36,7 @@ pub struct Record {
 
 /// Validated sections that a client may be answered with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Validated {
     /// Response code that was proven.
     pub rcode: u8,
     /// Whether all of it is signed, rather than proven to be unsigned.
@@ -45,9 +45,9 @@ pub struct Verdict {
     pub ede: Option<u16>,
     /// Answer section: aliases in the order in which they are followed, then the records that were
     /// asked for.
-    pub answers: Vec<Record>,
+    pub answers: Vec<ProvenRecord>,
     /// Authority section: the proof that something does not exist.
-    pub authorities: Vec<Record>,
+    pub authorities: Vec<ProvenRecord>,
 }
 
 /// Validates the `response` to a question in class IN that was asked with DO=1 and CD=1. `now` is
@@ -59,10 +59,10 @@ pub async fn validate<S: ResponseSource>(
     name: &Name,
     qtype: u16,
     response: Arc<Response>,
-) -> Result<Verdict, Unproven<S::Error>> {
-    let mut walk = Walk { source, anchors, now, budget: Budget::default() };
+) -> Result<Validated, Unproven<S::Error>> {
+    let mut walk = ProofWalk { source, anchors, now, budget: Budget::default() };
     walk.budget.signatures(response.signature_count())?;
-    let verdict = Verdict { secure: true, ..Verdict::default() };
+    let verdict = Validated { secure: true, ..Validated::default() };
     let mut judge = Judge { walk, qtype, verdict };
     let (mut at, mut response, mut is_own) = (name.clone(), response, true);
     let mut passed = Vec::new();
@@ -107,9 +107,9 @@ enum Genuine {
 
 /// A validation in progress.
 struct Judge<'a, S> {
-    walk: Walk<'a, S>,
+    walk: ProofWalk<'a, S>,
     qtype: u16,
-    verdict: Verdict,
+    verdict: Validated,
 }
 
 impl<S: ResponseSource> Judge<'_, S> {
@@ -179,7 +179,7 @@ impl<S: ResponseSource> Judge<'_, S> {
             None => {
                 let dname = dname(response, name).ok_or(Unproven::Bogus(BOGUS))?;
                 let genuine = self.genuine(response, dname).await?;
-                let made = |ttl| Record {
+                let made = |ttl| ProvenRecord {
                     owner: name.as_wire().to_vec(),
                     rtype: rtype::CNAME,
                     ttl,
@@ -448,7 +448,7 @@ fn made(response: &Response, dname: &RrSet, name: &Name) -> Option<Name> {
 }
 
 /// Appends a set and its signatures, with TTLs of at most `most` seconds.
-fn push(to: &mut Vec<Record>, response: &Response, set: &RrSet, most: u32) {
+fn push(to: &mut Vec<ProvenRecord>, response: &Response, set: &RrSet, most: u32) {
     for number in set.records.iter().chain(&set.signatures) {
         let record = record(response, *number, most);
         // One response may prove several names.
@@ -458,9 +458,9 @@ fn push(to: &mut Vec<Record>, response: &Response, set: &RrSet, most: u32) {
     }
 }
 
-fn record(response: &Response, number: usize, most: u32) -> Record {
+fn record(response: &Response, number: usize, most: u32) -> ProvenRecord {
     let record = response.record(number);
-    Record {
+    ProvenRecord {
         owner: response.owner(number).to_vec(),
         rtype: record.rtype,
         ttl: record.ttl.min(most),

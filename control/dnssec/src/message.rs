@@ -37,7 +37,7 @@ pub enum Section {
 
 /// A record.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct ParsedRecord {
     /// TTL, zero if its top bit is set (RFC 2181 section 8).
     pub ttl: u32,
     pub(crate) rtype: u16,
@@ -63,7 +63,7 @@ pub struct Response {
     pub(crate) rcode: u8,
     /// Owners and RDATA of all records, without compression, in their original letter case.
     data: Vec<u8>,
-    records: Vec<Record>,
+    records: Vec<ParsedRecord>,
     sets: Vec<RrSet>,
 }
 
@@ -101,7 +101,8 @@ impl Response {
                 if class == CLASS_IN {
                     let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
                     let end = response.data.len();
-                    response.add(section, Record { ttl, rtype, owner: owner..rdata, rdata: rdata..end })?;
+                    response
+                        .add(section, ParsedRecord { ttl, rtype, owner: owner..rdata, rdata: rdata..end })?;
                 }
             }
         }
@@ -109,7 +110,7 @@ impl Response {
         Ok(response)
     }
 
-    fn add(&mut self, section: Section, record: Record) -> Result<(), Unreadable> {
+    fn add(&mut self, section: Section, record: ParsedRecord) -> Result<(), Unreadable> {
         let owner = Name::from_wire(&self.data[record.owner.clone()]).ok_or(Unreadable::Malformed)?;
         let signs = (record.rtype == rtype::RRSIG)
             .then(|| Rrsig::parse(&self.data[record.rdata.clone()]))
@@ -172,7 +173,7 @@ impl Response {
         self.sets.iter().map(|set| set.signatures.len()).sum()
     }
 
-    pub(crate) fn record(&self, number: usize) -> &Record {
+    pub(crate) fn record(&self, number: usize) -> &ParsedRecord {
         &self.records[number]
     }
 

@@ -36,8 +36,8 @@ impl Name {
     }
 
     /// Returns the labels from the left, without the root's.
-    pub fn labels(&self) -> Labels<'_> {
-        Labels(&self.0)
+    pub fn labels(&self) -> NameLabels<'_> {
+        NameLabels(&self.0)
     }
 
     /// Returns the number of labels, not counting the root.
@@ -135,9 +135,9 @@ impl fmt::Debug for Name {
 }
 
 /// Iterator over the labels of a name.
-pub struct Labels<'a>(&'a [u8]);
+pub struct NameLabels<'a>(&'a [u8]);
 
-impl<'a> Iterator for Labels<'a> {
+impl<'a> Iterator for NameLabels<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {

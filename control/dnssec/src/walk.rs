@@ -36,7 +36,7 @@ pub enum Standing {
 }
 
 /// Statement of a parent zone about a name below it.
-enum Step {
+enum ParentStatement {
     /// The name is a zone.
     Into(Standing),
     /// The name is not a zone, as these denials prove.
@@ -46,10 +46,10 @@ enum Step {
 }
 
 /// Validated data, or the extended error with the reason why it does not validate.
-type Judged<T, E> = Result<Result<T, u16>, Unproven<E>>;
+type JudgedData<T, E> = Result<Result<T, u16>, Unproven<E>>;
 
 /// Search for the proofs of one answer.
-pub struct Walk<'a, S> {
+pub struct ProofWalk<'a, S> {
     pub source: &'a S,
     pub anchors: &'a Anchors,
     /// Time in seconds since 1970, the unit of signatures.
@@ -57,7 +57,7 @@ pub struct Walk<'a, S> {
     pub budget: Budget,
 }
 
-impl<S: ResponseSource> Walk<'_, S> {
+impl<S: ResponseSource> ProofWalk<'_, S> {
     pub async fn ask(&mut self, name: &Name, rtype: u16) -> Result<Arc<Response>, Unproven<S::Error>> {
         self.budget.question()?;
         let response = self.source.ask(name, rtype).await?;
@@ -120,10 +120,10 @@ impl<S: ResponseSource> Walk<'_, S> {
         let mut keys = from;
         while let Some((at, response)) = path.pop() {
             keys = match self.step(&keys, &at, &response).await? {
-                Step::Into(Standing::Secure(keys)) => keys,
-                Step::Into(standing) => return Ok(Some(standing)),
-                Step::Stay(_) if path.is_empty() => keys,
-                Step::Stay(_) | Step::Unproven(_) => return Ok(None),
+                ParentStatement::Into(Standing::Secure(keys)) => keys,
+                ParentStatement::Into(standing) => return Ok(Some(standing)),
+                ParentStatement::Stay(_) if path.is_empty() => keys,
+                ParentStatement::Stay(_) | ParentStatement::Unproven(_) => return Ok(None),
             };
         }
         Ok(Some(Standing::Secure(keys)))
@@ -142,10 +142,10 @@ impl<S: ResponseSource> Walk<'_, S> {
             }
             let response = self.ask(&at, rtype::DS).await?;
             match self.step(&keys, &at, &response).await? {
-                Step::Into(Standing::Secure(below)) => (keys, said) = (below, None),
-                Step::Into(standing) => return Ok(standing),
-                Step::Stay(denials) => said = Some(denials),
-                Step::Unproven(why) => return Ok(Standing::Bogus(why)),
+                ParentStatement::Into(Standing::Secure(below)) => (keys, said) = (below, None),
+                ParentStatement::Into(standing) => return Ok(standing),
+                ParentStatement::Stay(denials) => said = Some(denials),
+                ParentStatement::Unproven(why) => return Ok(Standing::Bogus(why)),
             }
         }
         Ok(Standing::Secure(keys))
@@ -157,25 +157,25 @@ impl<S: ResponseSource> Walk<'_, S> {
         parent: &Keys,
         name: &Name,
         response: &Response,
-    ) -> Result<Step, Unproven<S::Error>> {
+    ) -> Result<ParentStatement, Unproven<S::Error>> {
         if let Some(set) = response.set(Section::Answer, name, rtype::DS) {
             let ttl = match self.verify(response, set, parent)? {
                 Ok(signed) if signed.next_closer(name).is_none() => signed.ttl.min(ttl_of(response, set)),
                 // A wildcard does not delegate (RFC 4592 section 4.6).
-                Ok(_) => return Ok(Step::Unproven(ede::BOGUS)),
-                Err(why) => return Ok(Step::Unproven(why)),
+                Ok(_) => return Ok(ParentStatement::Unproven(ede::BOGUS)),
+                Err(why) => return Ok(ParentStatement::Unproven(why)),
             };
             let ds: Vec<_> = response.rdata_of(set).filter_map(Ds::parse).collect();
-            return self.enter_by(name, ds, ttl).await.map(Step::Into);
+            return self.enter_by(name, ds, ttl).await.map(ParentStatement::Into);
         }
         let denials = self.denials(response, parent)?;
         match denials.delegation(name, &mut self.budget)? {
             Some(Delegation::Unsigned(why)) => {
                 let standing = Standing::Insecure(why);
                 self.source.remember(name, &standing, denials.ttl());
-                return Ok(Step::Into(standing));
+                return Ok(ParentStatement::Into(standing));
             }
-            Some(Delegation::None) => return Ok(Step::Stay(denials)),
+            Some(Delegation::None) => return Ok(ParentStatement::Stay(denials)),
             None => {}
         }
         // An alias, or a name below a DNAME, is not a zone (RFC 1034 section 3.6.2, RFC 6672
@@ -187,10 +187,10 @@ impl<S: ResponseSource> Walk<'_, S> {
         });
         for set in aliases.filter(|set| set.section == Section::Answer) {
             if self.verify(response, set, parent)?.is_ok() {
-                return Ok(Step::Stay(denials));
+                return Ok(ParentStatement::Stay(denials));
             }
         }
-        Ok(Step::Unproven(fault_of_denial(response, self.now)))
+        Ok(ParentStatement::Unproven(fault_of_denial(response, self.now)))
     }
 
     /// Trusts the keys of a zone that match its DS records.
@@ -238,7 +238,7 @@ impl<S: ResponseSource> Walk<'_, S> {
         zone: &Name,
         believed: impl FnOnce(&Keys) -> Keys,
         response: &Response,
-    ) -> Judged<(Keys, u32), S::Error> {
+    ) -> JudgedData<(Keys, u32), S::Error> {
         let Some(set) = response.set(Section::Answer, zone, rtype::DNSKEY) else {
             return Ok(Err(ede::DNSKEY_MISSING));
         };
@@ -266,7 +266,7 @@ impl<S: ResponseSource> Walk<'_, S> {
         Ok(denials)
     }
 
-    pub fn verify(&mut self, response: &Response, set: &RrSet, keys: &Keys) -> Judged<Signed, S::Error> {
+    pub fn verify(&mut self, response: &Response, set: &RrSet, keys: &Keys) -> JudgedData<Signed, S::Error> {
         Ok(signature::verify(response, set, keys, self.now, &mut self.budget)?)
     }
 }

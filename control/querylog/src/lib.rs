@@ -157,7 +157,7 @@ impl QueryLog {
         Row {
             time_ms: epoch_ms + (logged.at / 1_000_000) as i64,
             client: self.privacy.kept(logged.client),
-            name: row::Name::from_slice(name),
+            name: row::RowName::from_slice(name),
             qtype: u16::from_be_bytes([*t1, *t0]),
             qclass: u16::from_be_bytes([*c1, *c0]),
             protocol: logged.protocol,

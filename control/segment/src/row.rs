@@ -9,7 +9,7 @@ use std::{fmt, net::Ipv6Addr, sync::Arc};
 
 /// A name on the wire. Nearly all names fit inline: rows come at the rate of queries, and an
 /// allocation for each would cost the collector more than all its other work.
-pub type Name = SmallVec<[u8; 40]>;
+pub type RowName = SmallVec<[u8; 40]>;
 
 /// An answered query, as logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Row {
     /// if none is kept.
     pub client: Ipv6Addr,
     /// Name on the wire, lowercased; empty if the question cannot be parsed.
-    pub name: Name,
+    pub name: RowName,
     /// Type of the question; 0 without a question.
     pub qtype: u16,
     /// Class of the question; 0 without a question.
@@ -179,7 +179,7 @@ mod tests {
         };
         let expected = r#"{"time_ms":1700000000123,"client":"192.0.2.7","name":"www.example.","type":"AAAA","class":"IN","protocol":"udp-socket","outcome":"miss","tier":"upstream","rcode":"NXDOMAIN","answer_bytes":97,"service_ns":1234567,"upstream":"udp://192.0.2.1:53","upstream_us":1200,"sample":10}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), expected);
-        let nameless = Row { name: Name::new(), qtype: 0, qclass: 0, rcode: 23, upstream: None, ..row };
+        let nameless = Row { name: RowName::new(), qtype: 0, qclass: 0, rcode: 23, upstream: None, ..row };
         let text = serde_json::to_string(&nameless).unwrap();
         assert!(
             text.contains(r#""name":"","type":"","class":"""#) && text.contains(r#""rcode":"BADCOOKIE""#),

@@ -131,7 +131,7 @@ pub type Body = [u8; NAME_MAX + 5 + 2 * 255 + WIRE_MAX + 2];
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct Entry {
+struct SlabEntry {
     header: EntryHeader,
     body: Body,
 }
@@ -144,7 +144,7 @@ impl EntryHeader {
         else {
             unreachable!("slabs go on after their last entry")
         };
-        let entry: &Entry = transmute_ref!(entry);
+        let entry: &SlabEntry = transmute_ref!(entry);
         (&entry.header, &entry.body)
     }
 
@@ -155,7 +155,7 @@ impl EntryHeader {
         let Some(entry) = rest.and_then(|rest| rest.first_chunk_mut::<ENTRY_MAX>()) else {
             unreachable!("slabs go on after their last entry")
         };
-        let entry: &mut Entry = transmute_mut!(entry);
+        let entry: &mut SlabEntry = transmute_mut!(entry);
         (&mut entry.header, &entry.body)
     }
 

@@ -84,7 +84,7 @@ pub enum Freshness {
 
 /// One of the two slabs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Segment {
+enum SlabKind {
     Probation,
     Protected,
 }
@@ -102,7 +102,7 @@ pub struct Cache {
     removed: usize,
     churn: Churn,
     /// Slab that the sweep is in.
-    sweeping: Segment,
+    sweeping: SlabKind,
 }
 
 impl Cache {
@@ -125,7 +125,7 @@ impl Cache {
             entries: 0,
             removed: 0,
             churn: Churn::default(),
-            sweeping: Segment::Probation,
+            sweeping: SlabKind::Probation,
         })
     }
 
@@ -214,7 +214,7 @@ impl Cache {
         if answer.ttl == 0 || now >= answer.dead() {
             return;
         }
-        let mut segment = Segment::Probation;
+        let mut segment = SlabKind::Probation;
         let mut frequency = 0;
         if let Some(old) = self.find(hash, key) {
             let (header, _) = EntryHeader::at(self.slab.bytes(), position(old));
@@ -310,7 +310,7 @@ impl Cache {
     /// Frees removed entries at the tails. If they take more than a quarter of the bytes in use,
     /// moves live entries out of their way.
     fn reclaim_tail(&mut self) {
-        for segment in [Segment::Probation, Segment::Protected] {
+        for segment in [SlabKind::Probation, SlabKind::Protected] {
             let Some(at) = self.ring(segment).tail() else { continue };
             let (header, _) = EntryHeader::at(self.slab.bytes(), self.base(segment) + at);
             let (size, live) = (header.size(), header.is_live());
@@ -327,7 +327,7 @@ impl Cache {
 
     /// Frees entries at the tail until `size` bytes fit at the head of `segment`. Returns their
     /// position in the slab.
-    fn make_room(&mut self, segment: Segment, size: usize, now: Secs) -> usize {
+    fn make_room(&mut self, segment: SlabKind, size: usize, now: Secs) -> usize {
         let mut moves = MOVES_MAX;
         loop {
             if let Some(at) = self.ring_mut(segment).push(size) {
@@ -338,7 +338,7 @@ impl Cache {
     }
 
     /// Removes the entry at the tail: moves it to a head if it was requested, else evicts it.
-    fn evict(&mut self, segment: Segment, now: Secs, moves: &mut u32) {
+    fn evict(&mut self, segment: SlabKind, now: Secs, moves: &mut u32) {
         let Some(at) = self.ring(segment).tail() else { return };
         let position = self.base(segment) + at;
         let (header, _) = EntryHeader::at_mut(self.slab.bytes_mut(), position);
@@ -352,14 +352,14 @@ impl Cache {
         }
         // While the protected slab has spare room, no entry needs to be evicted, even if it was
         // requested only once.
-        let spare = segment == Segment::Probation && self.protected_fits(size);
+        let spare = segment == SlabKind::Probation && self.protected_fits(size);
         let keep = useful && (wanted || spare);
         self.ring_mut(segment).pop(size);
         if keep {
-            let to = Segment::Protected;
-            if segment == Segment::Probation {
+            let to = SlabKind::Protected;
+            if segment == SlabKind::Probation {
                 while !self.protected_fits(size) {
-                    self.evict(Segment::Protected, now, moves);
+                    self.evict(SlabKind::Protected, now, moves);
                 }
             }
             self.relocate(segment, at, to, size);
@@ -380,7 +380,7 @@ impl Cache {
 
     /// Copies an entry that was just popped at `at` of one slab to the head of another, where it
     /// must fit.
-    fn relocate(&mut self, from: Segment, at: usize, to: Segment, size: usize) {
+    fn relocate(&mut self, from: SlabKind, at: usize, to: SlabKind, size: usize) {
         let source = self.base(from) + at;
         let base = self.base(to);
         let Some(head) = self.ring_mut(to).push(size) else { unreachable!("room was made for the entry") };
@@ -423,37 +423,37 @@ impl Cache {
         self.entries -= 1;
     }
 
-    fn segment(&self, entry: Ref) -> Segment {
-        if position(entry) < self.probation.capacity() { Segment::Probation } else { Segment::Protected }
+    fn segment(&self, entry: Ref) -> SlabKind {
+        if position(entry) < self.probation.capacity() { SlabKind::Probation } else { SlabKind::Protected }
     }
 
-    fn base(&self, segment: Segment) -> usize {
+    fn base(&self, segment: SlabKind) -> usize {
         match segment {
-            Segment::Probation => 0,
-            Segment::Protected => self.probation.capacity(),
+            SlabKind::Probation => 0,
+            SlabKind::Protected => self.probation.capacity(),
         }
     }
 
-    fn ring(&self, segment: Segment) -> &Ring {
+    fn ring(&self, segment: SlabKind) -> &Ring {
         match segment {
-            Segment::Probation => &self.probation,
-            Segment::Protected => &self.protected,
+            SlabKind::Probation => &self.probation,
+            SlabKind::Protected => &self.protected,
         }
     }
 
-    fn ring_mut(&mut self, segment: Segment) -> &mut Ring {
+    fn ring_mut(&mut self, segment: SlabKind) -> &mut Ring {
         match segment {
-            Segment::Probation => &mut self.probation,
-            Segment::Protected => &mut self.protected,
+            SlabKind::Probation => &mut self.probation,
+            SlabKind::Protected => &mut self.protected,
         }
     }
 }
 
-impl Segment {
+impl SlabKind {
     fn other(self) -> Self {
         match self {
-            Segment::Probation => Segment::Protected,
-            Segment::Protected => Segment::Probation,
+            SlabKind::Probation => SlabKind::Protected,
+            SlabKind::Protected => SlabKind::Probation,
         }
     }
 }

@@ -69,6 +69,8 @@ pub mod rtype {
     pub const SVCB: u16 = 64;
     /// Service binding for HTTPS (RFC 9460).
     pub const HTTPS: u16 = 65;
+    /// Transaction key (RFC 2930).
+    pub const TKEY: u16 = 249;
     /// Incremental zone transfer.
     pub const IXFR: u16 = 251;
     /// Zone transfer.

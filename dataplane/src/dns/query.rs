@@ -223,10 +223,10 @@ fn not_a_query(flags: u16) -> Reject<'static> {
     if flags & header::QR != 0 { Reject::Drop(DropReason::Response) } else { Reject::Header(rcode::NOTIMP) }
 }
 
-/// Rejects types that are not data (RFC 6895 section 3.1): transfers need TCP and a zone, and
-/// nobody asks for an OPT.
+/// Rejects types that are not data (RFC 6895 section 3.1): transfers need TCP and a zone, keys and
+/// signatures of a transaction need a partner, and nobody asks for an OPT.
 fn check_type(qtype: u16, qclass: u16) -> Result<(), Reject<'static>> {
-    if qclass != CLASS_IN || matches!(qtype, rtype::IXFR..=rtype::MAILA) {
+    if qclass != CLASS_IN || matches!(qtype, rtype::TKEY..=rtype::MAILA) {
         return Err(Reject::Question(rcode::REFUSED));
     }
     if matches!(qtype, 0 | rtype::OPT) { Err(Reject::Question(rcode::FORMERR)) } else { Ok(()) }

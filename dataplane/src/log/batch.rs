@@ -14,7 +14,7 @@ pub const ROOM: usize = QUESTION_MAX.next_multiple_of(BLOCK);
 
 /// Record of a query, without its question.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Record {
+pub struct QueryRecord {
     /// Start of the turn that received the query.
     pub at: Nanos,
     /// Address of the client.
@@ -39,7 +39,7 @@ pub struct Record {
     pub upstream: Option<u8>,
 }
 
-const _: () = assert!(size_of::<Record>() <= 48);
+const _: () = assert!(size_of::<QueryRecord>() <= 48);
 
 /// Records in the order of their answers, with their questions.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub struct Batch {
     len: usize,
     /// Bytes of questions written so far.
     used: usize,
-    records: [Record; RECORDS],
+    records: [QueryRecord; RECORDS],
     questions: [u8; QUESTIONS],
 }
 
@@ -65,7 +65,7 @@ impl Batch {
             protocol: Protocol::Udp,
             len: 0,
             used: 0,
-            records: [Record::default(); RECORDS],
+            records: [QueryRecord::default(); RECORDS],
             questions: [0; QUESTIONS],
         })
     }
@@ -73,7 +73,7 @@ impl Batch {
     /// Returns room for one more record and its question in whole blocks; `None` if the batch is
     /// full. [`commit`](Self::commit) adds the record to the batch.
     #[inline(always)]
-    pub(crate) fn room(&mut self) -> Option<(&mut Record, &mut [u8; ROOM])> {
+    pub(crate) fn room(&mut self) -> Option<(&mut QueryRecord, &mut [u8; ROOM])> {
         let record = self.records.get_mut(self.len)?;
         let question = self.questions.get_mut(self.used..)?.first_chunk_mut()?;
         record.question_at = self.used as u16;

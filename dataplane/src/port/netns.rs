@@ -54,14 +54,14 @@ fn is_up(device: &str) -> bool {
 }
 
 /// Captures the IPv4 packets that interfaces of this namespace receive, whatever their destination.
-pub(super) struct Wire(OwnedFd);
+pub(super) struct CaptureSocket(OwnedFd);
 
-impl Wire {
+impl CaptureSocket {
     pub(super) fn open() -> Self {
         let ipv4 = Protocol::from_raw(u32::from(0x0800u16.to_be()).try_into().unwrap());
         let socket = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, Some(ipv4)).unwrap();
         sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20).unwrap();
-        Wire(socket)
+        CaptureSocket(socket)
     }
 
     /// Returns the next packets, in order. They have been sent, but the kernel may deliver them a

@@ -30,7 +30,7 @@ impl Nic {
     pub fn look(interface: &str) -> Self {
         // Any kind of socket can be used for the ioctls.
         let Ok(socket) = socket(AddressFamily::UNIX, SocketType::DGRAM, None) else { return Self::default() };
-        let Ok(asked) = Asked::new(socket, interface) else { return Self::default() };
+        let Ok(asked) = InterfaceQuery::new(socket, interface) else { return Self::default() };
         Nic {
             driver: asked.driver(),
             queues: asked.channels().or_else(|| asked.queues_of_sysfs()),
@@ -59,13 +59,13 @@ impl fmt::Display for Nic {
 const RX_VLAN: u32 = 1 << 8;
 
 /// Interface that the kernel is asked about.
-struct Asked<'a> {
+struct InterfaceQuery<'a> {
     socket: OwnedFd,
     interface: &'a str,
     name: [c_char; libc::IFNAMSIZ],
 }
 
-impl<'a> Asked<'a> {
+impl<'a> InterfaceQuery<'a> {
     fn new(socket: OwnedFd, interface: &'a str) -> io::Result<Self> {
         let mut name = [0; libc::IFNAMSIZ];
         // The last byte stays zero, and ends the name.
@@ -73,7 +73,7 @@ impl<'a> Asked<'a> {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         name.iter_mut().zip(interface.bytes()).for_each(|(to, byte)| *to = byte as c_char);
-        Ok(Asked { socket, interface, name })
+        Ok(InterfaceQuery { socket, interface, name })
     }
 
     fn driver(&self) -> Option<String> {
@@ -91,7 +91,7 @@ impl<'a> Asked<'a> {
     }
 
     fn flags(&self) -> Option<u32> {
-        let mut flags = Flags { command: Flags::COMMAND, flags: 0 };
+        let mut flags = EthtoolFlags { command: EthtoolFlags::COMMAND, flags: 0 };
         self.ethtool(&mut flags).ok()?;
         Some(flags.flags)
     }
@@ -185,7 +185,7 @@ struct Channels {
 
 /// `ethtool_value` of `ETHTOOL_GFLAGS`.
 #[repr(C)]
-struct Flags {
+struct EthtoolFlags {
     command: u32,
     flags: u32,
 }
@@ -203,7 +203,7 @@ unsafe impl Command for Channels {
 }
 
 // SAFETY: `ethtool_value` is two numbers; the constructor sets the command.
-unsafe impl Command for Flags {
+unsafe impl Command for EthtoolFlags {
     const COMMAND: u32 = 0x25;
 }
 
@@ -251,13 +251,13 @@ mod tests {
         netns::run(|| {
             // The sysfs of this thread's mount namespace shows the interfaces of another network namespace.
             let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
-            let near = Asked::new(socket, "near").unwrap();
+            let near = InterfaceQuery::new(socket, "near").unwrap();
             assert_eq!(near.queues_of_sysfs(), None);
             assert_eq!(near.channels(), Some(1));
         });
         // Every machine has this one, without channels.
         let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
-        let loopback = Asked::new(socket, "lo").unwrap();
+        let loopback = InterfaceQuery::new(socket, "lo").unwrap();
         assert_eq!(loopback.channels(), None);
         assert_eq!(loopback.queues_of_sysfs(), Some(1));
         assert_eq!(Nic::look("lo").queues, Some(1));

@@ -81,7 +81,7 @@ pub struct Faults {
 /// Port at the near end of the wire.
 pub struct SimPort {
     frames: Frames,
-    shared: Arc<Shared>,
+    shared: Arc<SimShared>,
     config: SimConfig,
     /// Chunks on the fill ring.
     fill: VecDeque<u32>,
@@ -96,9 +96,9 @@ pub struct SimPort {
 
 /// Far end of the wire; clones are the same end.
 #[derive(Clone)]
-pub struct SimLink(Arc<Shared>);
+pub struct SimLink(Arc<SimShared>);
 
-struct Shared {
+struct SimShared {
     wire: Mutex<Wire>,
     bell: Doorbell,
 }
@@ -111,7 +111,7 @@ struct Wire {
     faults: Faults,
 }
 
-impl Shared {
+impl SimShared {
     fn wire(&self) -> MutexGuard<'_, Wire> {
         // A test that panicked while it held the wire has failed already; other tests may continue.
         self.wire.lock().unwrap_or_else(PoisonError::into_inner)
@@ -169,7 +169,7 @@ impl SimPort {
             overrun: 0,
             faults: config.faults,
         };
-        let shared = Arc::new(Shared { wire: Mutex::new(wire), bell: Doorbell::new()? });
+        let shared = Arc::new(SimShared { wire: Mutex::new(wire), bell: Doorbell::new()? });
         let mut port = SimPort {
             frames: Frames::new(config.frames, HEADROOM)?,
             shared: shared.clone(),

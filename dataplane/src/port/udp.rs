@@ -35,7 +35,7 @@ mod names;
 mod socket;
 
 pub use error::UdpError;
-use names::{Control, Name, Origin};
+use names::{Control, DatagramOrigin, SocketName};
 pub use socket::probe;
 
 /// Most listen addresses of a port.
@@ -79,7 +79,7 @@ struct Socket {
 struct SocketBatch {
     headers: [libc::mmsghdr; BURST],
     vectors: [libc::iovec; BURST],
-    names: [Name; BURST],
+    names: [SocketName; BURST],
     controls: [Control; BURST],
 }
 
@@ -167,7 +167,13 @@ impl UdpPort {
         {
             let control = if socket.wildcard { size_of::<Control>() } else { 0 };
             let buffer = &mut self.frames.buffer(&mut frame)[room..];
-            self.batch.prepare(offered.len(), buffer.as_mut_ptr(), buffer.len(), size_of::<Name>(), control);
+            self.batch.prepare(
+                offered.len(),
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                size_of::<SocketName>(),
+                control,
+            );
             offered.push(frame);
         }
         self.stats.fill_starved += u64::from(offered.len() < wanted);
@@ -206,7 +212,7 @@ impl UdpPort {
         let message_len = header.msg_len as usize;
         let buffer = self.frames.buffer(frame);
         let message = packet::address(buffer, client, server, message_len, Checksums::Unused)?;
-        Origin { socket: at as u8, scope }.write(buffer);
+        DatagramOrigin { socket: at as u8, scope }.write(buffer);
         Some(message + message_len)
     }
 
@@ -263,7 +269,7 @@ impl Port for UdpPort {
     }
 
     fn send(&mut self, frame: Frame) {
-        let origin = Origin::read(self.frames.packet(&frame));
+        let origin = DatagramOrigin::read(self.frames.packet(&frame));
         match origin.and_then(|origin| self.sockets.get_mut(usize::from(origin.socket))) {
             Some(socket) => socket.backlog.push_back(frame),
             None => {

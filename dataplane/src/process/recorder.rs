@@ -2,7 +2,7 @@
 
 use crate::log::{
     AnswerSource, Batch, Line, LogConfig, Outcome, Picks, Protocol, Sieve, Tier,
-    batch::{ROOM, Record},
+    batch::{QueryRecord, ROOM},
 };
 use crate::{
     clock::Nanos,
@@ -173,7 +173,7 @@ impl Recorder {
             self.tally.excluded += 1;
             return;
         }
-        *record = Record {
+        *record = QueryRecord {
             at: reply.at,
             client: reply.client,
             service_ns: 0,

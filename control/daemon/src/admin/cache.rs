@@ -1,6 +1,6 @@
 //! Lookup and purge of entries in the host tier.
 
-use super::{ApiError, Shared};
+use super::{ApiError, SharedService};
 use axum::{
     Json,
     extract::{Query as Parameters, State},
@@ -32,7 +32,7 @@ pub(super) struct EntryQuery {
 
 /// Answers with all entries of a name, of one type or of all types.
 pub(super) async fn entry(
-    State(service): Shared,
+    State(service): SharedService,
     Parameters(query): Parameters<EntryQuery>,
 ) -> Result<Json<Vec<EntryView>>, ApiError> {
     let name = names::name(&query.name).map_err(ApiError::bad)?;
@@ -131,7 +131,7 @@ const TELLING: Duration = Duration::from_millis(500);
 
 /// Purges the host tier, the workers' caches, the snapshot and the fleet.
 pub(super) async fn purge(
-    State(service): Shared,
+    State(service): SharedService,
     Parameters(query): Parameters<PurgeQuery>,
 ) -> Result<Json<Purged>, ApiError> {
     let purge = match (&query.name, &query.suffix, query.all) {

@@ -39,7 +39,7 @@ use axum::{
     routing::{get, post},
 };
 use hdrhistogram::Histogram;
-use ringdns_api::{Status, Sweeps};
+use ringdns_api::{DaemonStatus, Sweeps};
 use ringdns_common::counters::Total;
 use ringdns_config::Config;
 use ringdns_dataplane::{clock::Clock, latency::Outcome, punt::Link};
@@ -118,7 +118,7 @@ impl Service {
     }
 }
 
-type Shared = State<Arc<Service>>;
+type SharedService = State<Arc<Service>>;
 
 /// Error response to a request.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl ApiError {
 fn reading() -> Router<Arc<Service>> {
     Router::new()
         .route("/status", get(status))
-        .route("/stats", get(async |State(service): Shared| Json(service.stats())))
+        .route("/stats", get(async |State(service): SharedService| Json(service.stats())))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -207,11 +207,11 @@ pub async fn serve_http(listener: TcpListener, service: Arc<Service>) -> io::Res
     axum::serve(listener, reading().merge(profiles).with_state(service)).await
 }
 
-async fn status(State(service): Shared) -> Json<Status> {
+async fn status(State(service): SharedService) -> Json<DaemonStatus> {
     let now = service.clock.nanos();
     let upstreams = service.resolver.upstreams();
     let obstacle = service.obstacle();
-    Json(Status {
+    Json(DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_secs: service.clock.secs(),
@@ -226,7 +226,7 @@ async fn status(State(service): Shared) -> Json<Status> {
     })
 }
 
-async fn healthz(State(service): Shared) -> Response {
+async fn healthz(State(service): SharedService) -> Response {
     if service.ready.load(Ordering::Acquire) {
         "ok\n".into_response()
     } else {
@@ -234,14 +234,14 @@ async fn healthz(State(service): Shared) -> Response {
     }
 }
 
-async fn readyz(State(service): Shared) -> Response {
+async fn readyz(State(service): SharedService) -> Response {
     match service.obstacle() {
         None => "ok\n".into_response(),
         Some(obstacle) => (StatusCode::SERVICE_UNAVAILABLE, format!("{obstacle}\n")).into_response(),
     }
 }
 
-async fn metrics(State(service): Shared) -> Response {
+async fn metrics(State(service): SharedService) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::text(&service)).into_response()
 }
 
@@ -252,12 +252,12 @@ struct SweepsQuery {
     last: usize,
 }
 
-async fn sweeps(State(service): Shared, Query(query): Query<SweepsQuery>) -> Json<Sweeps> {
+async fn sweeps(State(service): SharedService, Query(query): Query<SweepsQuery>) -> Json<Sweeps> {
     let fleet = service.fleet.as_ref().map(|fleet| fleet.swept(query.last));
     Json(Sweeps { host: service.sweeper.told(query.last), fleet })
 }
 
-async fn reload(State(service): Shared) -> Result<Response, ApiError> {
+async fn reload(State(service): SharedService) -> Result<Response, ApiError> {
     let reloading = spawn_blocking(move || service.reloader.reload());
     let reloaded = reloading.await.map_err(ApiError::failed)?;
     reloaded.map(|reloaded| Json(reloaded).into_response()).map_err(ApiError::bad)
@@ -265,7 +265,7 @@ async fn reload(State(service): Shared) -> Result<Response, ApiError> {
 
 /// Streams rows of the query log. They reveal which client asks for what, so only the owner of the
 /// socket can read them.
-async fn tap(State(service): Shared) -> Result<Response, ApiError> {
+async fn tap(State(service): SharedService) -> Result<Response, ApiError> {
     let Some(log) = &service.log else {
         let reason = "the query log is disabled: set query_log.enabled = true";
         return Err(ApiError(StatusCode::CONFLICT, reason.into()));
@@ -294,7 +294,7 @@ enum ExportFormat {
 }
 
 async fn histogram(
-    State(service): Shared,
+    State(service): SharedService,
     Query(query): Query<HistogramQuery>,
 ) -> Result<Response, ApiError> {
     if let Some(address) = &query.upstream {

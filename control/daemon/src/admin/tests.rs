@@ -277,7 +277,7 @@ async fn the_times_of_an_upstream_are_told_in_every_form() {
         upstream.answered(std::time::Duration::from_millis(millis));
         upstream.counters.queries_udp.inc();
     }
-    let status: Status = serde_json::from_value(doors.json("/status").await).unwrap();
+    let status: DaemonStatus = serde_json::from_value(doors.json("/status").await).unwrap();
     let [upstream] = &status.upstreams[..] else { panic!("{status:?}") };
     let near = |us: u64, millis: u64| us.abs_diff(millis * 1000) <= millis * 10;
     let &Times { count, p50_us, p90_us, p99_us, max_us } = &upstream.times;

@@ -23,13 +23,13 @@ pub struct Seats {
 
 #[derive(Default)]
 struct Taken {
-    by_number: HashMap<u64, Arc<Place>>,
+    by_number: HashMap<u64, Arc<SeatState>>,
     of_clients: HashMap<IpAddr, usize>,
     last_number: u64,
 }
 
 /// State of a connection.
-struct Place {
+struct SeatState {
     client: IpAddr,
     /// Time of the last query or answer, in milliseconds since `began`.
     last: AtomicU64,
@@ -40,10 +40,10 @@ struct Place {
 }
 
 /// Seat of one connection. Given back when dropped, or [taken](Self::wanted) by a new connection.
-pub struct Seat {
+pub struct ConnectionSeat {
     seats: Arc<Seats>,
     number: u64,
-    place: Arc<Place>,
+    place: Arc<SeatState>,
 }
 
 /// Reason why there is no seat.
@@ -63,12 +63,12 @@ impl Seats {
 
     /// Takes a seat for a connection from `client`. Returns it, and whether an idle connection had
     /// to leave.
-    pub fn take(self: &Arc<Self>, client: IpAddr) -> Result<(Seat, bool), Full> {
+    pub fn take(self: &Arc<Self>, client: IpAddr) -> Result<(ConnectionSeat, bool), Full> {
         let client = network(client);
         let mut taken = self.taken.lock();
         let of_client = taken.of_clients.get(&client).copied().unwrap_or(0);
         let made_room = if of_client >= self.most_of_client {
-            let its_own = |place: &Place| place.client == client;
+            let its_own = |place: &SeatState| place.client == client;
             taken.free_idlest(its_own).then_some(true).ok_or(Full::OfClient)?
         } else if taken.by_number.len() >= self.most {
             taken.free_idlest(|_| true).then_some(true).ok_or(Full::All)?
@@ -77,7 +77,7 @@ impl Seats {
         };
         taken.last_number += 1;
         let number = taken.last_number;
-        let place = Arc::new(Place {
+        let place = Arc::new(SeatState {
             client,
             last: AtomicU64::new(self.now()),
             under_way: AtomicUsize::new(0),
@@ -85,7 +85,7 @@ impl Seats {
         });
         taken.by_number.insert(number, place.clone());
         *taken.of_clients.entry(client).or_default() += 1;
-        Ok((Seat { seats: self.clone(), number, place }, made_room))
+        Ok((ConnectionSeat { seats: self.clone(), number, place }, made_room))
     }
 
     /// Returns the number of seats taken.
@@ -102,8 +102,8 @@ impl Seats {
 impl Taken {
     /// Frees the seat of the connection that has been idle longest, among those that have no query
     /// in flight. Returns false if there is none.
-    fn free_idlest(&mut self, among: impl Fn(&Place) -> bool) -> bool {
-        let idle = |place: &Place| place.under_way.load(Relaxed) == 0 && among(place);
+    fn free_idlest(&mut self, among: impl Fn(&SeatState) -> bool) -> bool {
+        let idle = |place: &SeatState| place.under_way.load(Relaxed) == 0 && among(place);
         let idlest = self.by_number.iter().filter(|(_, place)| idle(place));
         let idlest = idlest.min_by_key(|(number, place)| (place.last.load(Relaxed), **number));
         let Some(number) = idlest.map(|(number, _)| *number) else { return false };
@@ -113,7 +113,7 @@ impl Taken {
         true
     }
 
-    fn leave(&mut self, number: u64) -> Option<Arc<Place>> {
+    fn leave(&mut self, number: u64) -> Option<Arc<SeatState>> {
         let place = self.by_number.remove(&number)?;
         if let Some(count) = self.of_clients.get_mut(&place.client) {
             *count -= 1;
@@ -125,7 +125,7 @@ impl Taken {
     }
 }
 
-impl Seat {
+impl ConnectionSeat {
     /// Waits until a new connection has taken the seat.
     pub async fn wanted(&self) {
         self.place.wanted.notified().await;
@@ -149,7 +149,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSeat {
     fn drop(&mut self) {
         self.seats.taken.lock().leave(self.number);
     }
@@ -174,7 +174,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    async fn is_wanted(seat: &Seat) -> bool {
+    async fn is_wanted(seat: &ConnectionSeat) -> bool {
         timeout(Duration::from_millis(1), seat.wanted()).await.is_ok()
     }
 

@@ -138,7 +138,7 @@ enum WatchState {
 
 /// Reason why AF_XDP cannot be attached again now.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum AttachRefusal {
     #[error(transparent)]
     Entrance(#[from] EntranceError),
     #[error("ringdnsd is stopping")]
@@ -317,8 +317,8 @@ impl Watch {
                 // An interface that has just been switched on has no carrier yet.
                 self.settling = true;
             }
-            Err(Refusal::Stopping) => {}
-            Err(Refusal::Entrance(error)) => {
+            Err(AttachRefusal::Stopping) => {}
+            Err(AttachRefusal::Entrance(error)) => {
                 let why = error.to_string();
                 if self.watched.receiving.set_refused(&why) {
                     let interface = &self.watched.interface;
@@ -337,7 +337,7 @@ impl Watch {
     /// Opens the queues of an interface, attaches the program, and switches the workers to the
     /// queues. Returns the sockets, and a description of how packets are received. The workers use
     /// kernel sockets until all is attached.
-    fn attach(&mut self, found: &Interface) -> Result<(Vec<OwnedFd>, String), Refusal> {
+    fn attach(&mut self, found: &Interface) -> Result<(Vec<OwnedFd>, String), AttachRefusal> {
         let Watched { interface, queues, listen, steering, seats, notices, .. } = &self.watched;
         let mut opened = 0;
         let attached = (|| {
@@ -346,7 +346,7 @@ impl Watch {
                 seats[worker].open(PortSource::Queue { interface: interface.clone(), queue })
             })?;
             let mut steering = steering.lock();
-            let steering = steering.as_mut().ok_or(Refusal::Stopping)?;
+            let steering = steering.as_mut().ok_or(AttachRefusal::Stopping)?;
             steering.set_interface_index(found.index);
             steering.look(listen).map_err(EntranceError::from)?;
             let attached = attach::steer(interface, steering, sockets)?;

@@ -7,7 +7,7 @@
 
 use crate::notices::Notices;
 use core_affinity::CoreId;
-use ringdns_config::{Config, Mode};
+use ringdns_config::{Config, XdpMode};
 use ringdns_dataplane::{
     clock::Clock,
     demand::{self, DemandLine},
@@ -96,7 +96,7 @@ pub enum StartError {
 /// `None`: kernel sockets.
 ///
 /// The socket stays open, and its queue in use, as long as this lives.
-pub type Socket = Option<(OwnedFd, Opened)>;
+pub type OpenedSocket = Option<(OwnedFd, Opened)>;
 
 /// Report of a worker that ended without a request.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Workers {
     }
 
     /// Starts one more worker and waits until it is set up.
-    pub fn add(&mut self, plan: WorkerPlan, common: &Common<'_>) -> Result<Socket, StartError> {
+    pub fn add(&mut self, plan: WorkerPlan, common: &Common<'_>) -> Result<OpenedSocket, StartError> {
         let worker = self.links.len();
         let setup = |source| StartError::Setup { worker, source };
         let (bell, generation) = (common.bell.clone(), common.generation.clone());
@@ -209,7 +209,7 @@ pub struct Seat {
 
 impl Seat {
     /// Makes the worker open its next port, and waits until it has. The port in use stays in use.
-    pub fn open(&self, source: PortSource) -> Result<Socket, StartError> {
+    pub fn open(&self, source: PortSource) -> Result<OpenedSocket, StartError> {
         let (report, reported) = mpsc::sync_channel(1);
         self.order(Order::Open(source, report));
         reported.recv().unwrap_or_else(|_| {
@@ -272,10 +272,10 @@ pub fn settings(config: &Config, policy: Arc<QueryPolicy>, cache_bytes: u64, alo
 fn xsk_template(config: &Config) -> XskConfig {
     let mut xsk = XskConfig::new(String::new(), 0);
     xsk.mode = match config.server.mode {
-        Mode::Auto => Request::Auto,
-        Mode::ZeroCopy => Request::ZeroCopy,
-        Mode::Copy => Request::Copy,
-        Mode::Generic => Request::Generic,
+        XdpMode::Auto => Request::Auto,
+        XdpMode::ZeroCopy => Request::ZeroCopy,
+        XdpMode::Copy => Request::Copy,
+        XdpMode::Generic => Request::Generic,
     };
     xsk.trust_checksums = config.server.trust_checksums;
     xsk.busy_poll = config.server.busy_poll.then_some(BUSY_POLL);

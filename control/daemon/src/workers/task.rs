@@ -1,6 +1,6 @@
 //! Thread of a worker: opens and replaces its ports, and reports its end.
 
-use super::{Ended, PortSource, Socket, StartError, WorkerPlan};
+use super::{Ended, OpenedSocket, PortSource, StartError, WorkerPlan};
 use ringdns_common::cores;
 use ringdns_dataplane::{
     clock::Clock,
@@ -26,7 +26,7 @@ const UDP_FRAMES: u32 = 1024;
 /// for the report.
 pub(super) enum Order {
     /// Open a port beside the one in use.
-    Open(PortSource, mpsc::SyncSender<Result<Socket, StartError>>),
+    Open(PortSource, mpsc::SyncSender<Result<OpenedSocket, StartError>>),
     /// Switch to that port.
     Take(mpsc::SyncSender<()>),
     /// Close that port.
@@ -41,7 +41,7 @@ pub(super) struct Task {
     pub(super) xsk: XskConfig,
     pub(super) clock: Clock,
     pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) report: mpsc::SyncSender<Result<Socket, StartError>>,
+    pub(super) report: mpsc::SyncSender<Result<OpenedSocket, StartError>>,
     pub(super) ended: UnboundedSender<Ended>,
 }
 
@@ -81,7 +81,7 @@ impl Task {
     }
 
     /// Runs the worker until told to stop.
-    pub(super) fn serve<M: Runs>(self, worker: M, socket: Socket) {
+    pub(super) fn serve<M: Runs>(self, worker: M, socket: OpenedSocket) {
         // Reported even when the thread unwinds: a daemon with a dead worker would answer only some
         // clients.
         let mut last_words = LastWords {
@@ -153,7 +153,7 @@ impl OpenedPort {
         OpenedPort::Udp(Box::new(port))
     }
 
-    fn socket(&self, worker: usize) -> Result<Socket, StartError> {
+    fn socket(&self, worker: usize) -> Result<OpenedSocket, StartError> {
         let OpenedPort::Xsk(port) = self else { return Ok(None) };
         let socket = port.fd().try_clone_to_owned().map_err(|source| StartError::Setup { worker, source })?;
         Ok(Some((socket, port.opened().clone())))

@@ -9,7 +9,7 @@ mod zone;
 
 use forge::{TYPES, changes};
 use proptest::{prelude::*, test_runner::TestRunner};
-use ringdns_dnssec::{Name, Record, Verdict};
+use ringdns_dnssec::{Name, ProvenRecord, Validated};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{LazyLock, Mutex},
@@ -22,7 +22,7 @@ const CASES: u32 = 2_000;
 
 type Data = (Name, u16, Vec<u8>);
 
-fn data(records: &[Record]) -> BTreeSet<Data> {
+fn data(records: &[ProvenRecord]) -> BTreeSet<Data> {
     let kept = records.iter().filter(|record| record.rtype != rtype::RRSIG);
     let data = kept.map(|record| {
         let mut rdata = record.rdata.clone();
@@ -43,15 +43,15 @@ fn truth(name: &Name, rtype: u16) -> BTreeSet<Data> {
 }
 
 /// Returns the verdict on the tree's answer, which is computed only once.
-fn genuine(name: &Name, rtype: u16) -> Verdict {
-    static KNOWN: LazyLock<Mutex<HashMap<(Name, u16), Verdict>>> = LazyLock::new(Mutex::default);
+fn genuine(name: &Name, rtype: u16) -> Validated {
+    static KNOWN: LazyLock<Mutex<HashMap<(Name, u16), Validated>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap();
     let verdict = known.entry((name.clone(), rtype));
     verdict.or_insert_with(|| Wire::default().judge(name, rtype).unwrap()).clone()
 }
 
 /// Returns the reason why a verdict is a lie, if it is.
-fn lie(name: &Name, qtype: u16, verdict: &Verdict) -> Option<&'static str> {
+fn lie(name: &Name, qtype: u16, verdict: &Validated) -> Option<&'static str> {
     if TREE.is_forgers(name) {
         return None;
     }
@@ -93,7 +93,7 @@ fn lie(name: &Name, qtype: u16, verdict: &Verdict) -> Option<&'static str> {
     None
 }
 
-fn is_protected(record: &Record) -> bool {
+fn is_protected(record: &ProvenRecord) -> bool {
     let owner = Name::from_wire(&record.owner).unwrap();
     record.rtype != rtype::RRSIG && TREE.protects(&owner, record.rtype)
 }

@@ -30,7 +30,7 @@ use inquiry::Inquiry;
 use landing::Landing;
 use parking_lot::Mutex;
 use renewal::{Renewal, RenewalBudget};
-pub use restore::Kept;
+pub use restore::RestoreOutcome;
 use ringdns_common::counters;
 use ringdns_common::labels::Labels;
 use ringdns_config::Config;

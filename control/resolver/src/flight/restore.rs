@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Outcome of restoring an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum RestoreOutcome {
     /// The answer is in the host tier.
     Taken,
     /// The answer can no longer be served.
@@ -62,17 +62,17 @@ impl Resolver {
         (age, ttl, stale): (Secs, Secs, Secs),
         ede: Option<u16>,
         generation: u64,
-    ) -> Kept {
+    ) -> RestoreOutcome {
         let grace = stale.saturating_sub(age.saturating_sub(ttl)).min(self.rules.ttl.stale);
         if age >= ttl && grace == 0 {
-            return Kept::TooOld;
+            return RestoreOutcome::TooOld;
         }
         if self.host.peek(key).is_some() {
-            return Kept::Known;
+            return RestoreOutcome::Known;
         }
         let mut message = message.to_vec();
         if !self.may_restore(key) || grow_older(&mut message, key.asked(), age).is_none() {
-            return Kept::Unfit;
+            return RestoreOutcome::Unfit;
         }
         // The minimum TTL was applied when the answer was received; applied again and again, the
         // answer would never expire.
@@ -81,17 +81,21 @@ impl Resolver {
         let trusted = setup.upstreams.iter().all(|upstream| upstream.trusted);
         // An answer that ends in an alias is incomplete: its target would have to be resolved.
         let Some((answer, None)) = exchange::judge_kept(key, &rules, trusted, &message) else {
-            return Kept::Unfit;
+            return RestoreOutcome::Unfit;
         };
         let now = self.clock().secs();
         let fresh = answer.ttl.min(ttl.saturating_sub(age));
         let ahead = (u64::from(ttl) * u64::from(rules.ttl.ahead) / 100) as Secs;
         let answer = match fresh {
-            0 if grace == 0 || now == 0 => return Kept::TooOld,
+            0 if grace == 0 || now == 0 => return RestoreOutcome::TooOld,
             // As if the answer had been fresh until now.
             0 => Answer { received: now - 1, ttl: 1, ahead: 0, stale: grace, ede, ..answer },
             _ => Answer { ttl: fresh, ahead, stale: grace, ede, ..answer },
         };
-        if self.host.insert(key, Arc::new(answer), generation) { Kept::Taken } else { Kept::Purged }
+        if self.host.insert(key, Arc::new(answer), generation) {
+            RestoreOutcome::Taken
+        } else {
+            RestoreOutcome::Purged
+        }
     }
 }

@@ -33,7 +33,7 @@ pub const TRAILER: usize = 16;
 
 /// Reason why a file is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum SnapshotRefused {
     /// Written by another program.
     #[error("it is no snapshot")]
     Foreign,
@@ -139,30 +139,30 @@ pub struct SnapshotReader {
 impl SnapshotReader {
     /// Opens the bytes of a file, read at the Unix time `now`, if it was written under this
     /// configuration.
-    pub fn open(bytes: Vec<u8>, now: u64, configuration: u64) -> Result<Self, Refused> {
+    pub fn open(bytes: Vec<u8>, now: u64, configuration: u64) -> Result<Self, SnapshotRefused> {
         if bytes.get(..8) != Some(MAGIC) {
-            return Err(Refused::Foreign);
+            return Err(SnapshotRefused::Foreign);
         }
         let version =
             bytes.get(8..).and_then(<[u8]>::first_chunk).map_or(0, |four| u32::from_le_bytes(*four));
         if version != VERSION {
-            return Err(Refused::Version(version));
+            return Err(SnapshotRefused::Version(version));
         }
         if bytes.len() < HEAD + TRAILER {
-            return Err(Refused::Damaged);
+            return Err(SnapshotRefused::Damaged);
         }
         let (all, sum) = bytes.split_at(bytes.len() - 8);
         let mut hasher = SipHasher13::new();
         hasher.write(all);
         if hasher.finish().to_le_bytes() != *sum {
-            return Err(Refused::Damaged);
+            return Err(SnapshotRefused::Damaged);
         }
         let word = |at: usize| bytes[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
         let (written, entries) = (word(16), word(bytes.len() - TRAILER));
         if word(24) != configuration {
-            return Err(Refused::Configuration);
+            return Err(SnapshotRefused::Configuration);
         }
-        let age = now.checked_sub(written).ok_or(Refused::Future(written.saturating_sub(now)))?;
+        let age = now.checked_sub(written).ok_or(SnapshotRefused::Future(written.saturating_sub(now)))?;
         Ok(SnapshotReader { bytes, at: HEAD, entries, age })
     }
 

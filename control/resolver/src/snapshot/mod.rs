@@ -11,10 +11,10 @@
 
 mod file;
 
-pub use file::Refused;
+pub use file::SnapshotRefused;
 
 use crate::{
-    flight::{Kept, Resolver},
+    flight::{Resolver, RestoreOutcome},
     host::HALF_LIFE,
 };
 use file::{HEAD, SnapshotReader, SnapshotWriter, TRAILER};
@@ -311,14 +311,14 @@ impl Snapshot {
             let demand = kept.demand.checked_shr(since / HALF_LIFE).unwrap_or(0);
             let file::Kept { ttl, stale, ede, message, .. } = kept;
             match self.resolver.restore(&key, message, (age, ttl, stale), ede, self.generation) {
-                Kept::Taken => {
+                RestoreOutcome::Taken => {
                     self.resolver.host().note(asked, demand, self.resolver.clock().secs());
                     &counters.loaded
                 }
-                Kept::TooOld => &counters.too_old,
-                Kept::Known => &counters.known,
-                Kept::Unfit => &counters.unfit,
-                Kept::Purged => &counters.purged,
+                RestoreOutcome::TooOld => &counters.too_old,
+                RestoreOutcome::Known => &counters.known,
+                RestoreOutcome::Unfit => &counters.unfit,
+                RestoreOutcome::Purged => &counters.purged,
             }
             .inc();
         }

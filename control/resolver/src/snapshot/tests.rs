@@ -187,8 +187,8 @@ fn no_byte_can_be_changed_and_none_be_lost() {
         assert!(open(&changed).is_some(), "byte {at}");
         assert!(open(&bytes[..at]).is_some(), "cut at {at}");
     }
-    assert_eq!(open(&[&bytes[..], &[0]].concat()), Some(Refused::Damaged));
-    assert_eq!(open(b"PNG"), Some(Refused::Foreign));
+    assert_eq!(open(&[&bytes[..], &[0]].concat()), Some(SnapshotRefused::Damaged));
+    assert_eq!(open(b"PNG"), Some(SnapshotRefused::Foreign));
 
     fs::write(file(&folder), &bytes[..bytes.len() - 1]).unwrap();
     let second = Process::start(&folder, "");

@@ -26,11 +26,11 @@ const NAMES_MAX: usize = 1024;
 pub struct EdnsMemory {
     /// Whether anything is remembered: hardly any upstream has trouble, and none should cost a lock.
     used: AtomicBool,
-    trouble: Mutex<Trouble>,
+    trouble: Mutex<EdnsTrouble>,
 }
 
 #[derive(Default)]
-struct Trouble {
+struct EdnsTrouble {
     /// Names that are asked without EDNS, and until when.
     names: HashMap<Box<[u8]>, Nanos>,
     /// Domains of two labels that had trouble since the last answer with EDNS, at most

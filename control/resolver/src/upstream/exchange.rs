@@ -198,7 +198,7 @@ pub fn judge(
     // Bytes behind the last record are no OPT record.
     let has_opt = header.arcount.get() > answer.counts[2];
     let records = header::LEN + key.question().len();
-    let opt = Opt::parse(message, records + answer.wire.len()).filter(|_| has_opt);
+    let opt = UpstreamOpt::parse(message, records + answer.wire.len()).filter(|_| has_opt);
     if let Some(jar) = upstream.cookies.as_ref().filter(|_| manner.cookie) {
         match jar.judge(opt.as_ref().and_then(|opt| opt.option(COOKIE))) {
             CookieVerdict::Fits => {}
@@ -214,7 +214,7 @@ pub fn judge(
     }
     // Without the upper bits BADVERS looks like success (RFC 6891 section 6.1.3).
     let code = opt.as_ref().map_or(0, |opt| opt.rcode_high) << 4 | u16::from(low);
-    let ede = opt.as_ref().and_then(Opt::extended_error);
+    let ede = opt.as_ref().and_then(UpstreamOpt::extended_error);
     match u8::try_from(code) {
         _ if refuses_edns => Ok(Judged::NoEdns),
         _ if code == BADCOOKIE && manner.cookie && !manner.stream => Ok(Judged::BadCookie),
@@ -320,17 +320,17 @@ fn is_referral(message: &Message) -> bool {
 }
 
 /// OPT record of an upstream.
-struct Opt<'a> {
+struct UpstreamOpt<'a> {
     /// Upper eight bits of the response code.
     rcode_high: u16,
     options: &'a [u8],
 }
 
-impl<'a> Opt<'a> {
+impl<'a> UpstreamOpt<'a> {
     /// Parses the OPT record at `at`, if there is one.
     fn parse(message: &'a [u8], at: usize) -> Option<Self> {
         let record = Record::parse(message, at).filter(|record| record.rtype == rtype::OPT)?;
-        Some(Opt {
+        Some(UpstreamOpt {
             rcode_high: (record.ttl >> 24) as u16,
             options: message.get(record.rdata..record.end).unwrap_or_default(),
         })
@@ -403,13 +403,13 @@ mod tests {
             record
         };
         let record = opt(&[0, 3, 0, 1, 9, 0, 15, 0, 4, 0, 22, b'n', b'o']);
-        let parsed = Opt::parse(&record, 0).unwrap();
+        let parsed = UpstreamOpt::parse(&record, 0).unwrap();
         assert_eq!((parsed.rcode_high, parsed.option(3), parsed.option(10)), (1, Some(&[9][..]), None));
         assert_eq!(parsed.extended_error(), Some(22));
         for broken in [&[0, 15, 0, 4, 0, 22][..], &[0, 15, 0, 1, 0], &[0, 15, 0]] {
             let record = opt(broken);
-            assert_eq!(Opt::parse(&record, 0).unwrap().extended_error(), None, "{broken:?}");
+            assert_eq!(UpstreamOpt::parse(&record, 0).unwrap().extended_error(), None, "{broken:?}");
         }
-        assert!(Opt::parse(A, 0).is_none() && Opt::parse(&[], 0).is_none());
+        assert!(UpstreamOpt::parse(A, 0).is_none() && UpstreamOpt::parse(&[], 0).is_none());
     }
 }

@@ -6,13 +6,13 @@ use ringdns_dataplane::dns::{
     key::{Asked, Key},
     rtype,
 };
-use ringdns_dnssec::{Record, Verdict};
+use ringdns_dnssec::{ProvenRecord, Validated};
 
 /// Writes the proven records as a response to a question, without proofs for clients that did not
 /// ask for them (RFC 4035 section 3.2.1). `None`: the response is too long.
-pub fn message(key: &Key, verdict: &Verdict) -> Option<Vec<u8>> {
+pub fn message(key: &Key, verdict: &Validated) -> Option<Vec<u8>> {
     let asked = key.asked();
-    let is_wanted = |record: &&Record| is_wanted(&asked, record.rtype);
+    let is_wanted = |record: &&ProvenRecord| is_wanted(&asked, record.rtype);
     let answers: Vec<_> = verdict.answers.iter().filter(is_wanted).collect();
     let authorities: Vec<_> = verdict.authorities.iter().filter(is_wanted).collect();
     let authentic = if verdict.secure { header::AD } else { 0 };
@@ -45,8 +45,8 @@ mod tests {
     use hickory_proto::op::Message;
     use ringdns_common::names;
 
-    fn record(owner: &str, rtype: u16) -> Record {
-        Record { owner: names::name(owner).unwrap(), rtype, ttl: 60, rdata: vec![192, 0, 2, 1] }
+    fn record(owner: &str, rtype: u16) -> ProvenRecord {
+        ProvenRecord { owner: names::name(owner).unwrap(), rtype, ttl: 60, rdata: vec![192, 0, 2, 1] }
     }
 
     #[test]
@@ -57,7 +57,7 @@ mod tests {
         let owners = ["a.example", "b.example", "x.b.example", "b.example", "test", "x.b.test", "aaexample"];
         let mut records = vec![spelled];
         records.extend(owners.map(|owner| record(owner, 1)));
-        let verdict = Verdict { rcode: 3, secure: true, authorities: records, ..Verdict::default() };
+        let verdict = Validated { rcode: 3, secure: true, authorities: records, ..Validated::default() };
         let bytes = message(&key, &verdict).unwrap();
         let read = Message::from_vec(&bytes).unwrap();
         let seen: Vec<_> =
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn proofs_are_for_who_asked_for_them() {
         let records = [1, rtype::RRSIG, 47, 50].map(|rtype| record("www.example", rtype)).to_vec();
-        let verdict = Verdict { answers: records, ..Verdict::default() };
+        let verdict = Validated { answers: records, ..Validated::default() };
         for (qtype, dnssec_ok, count) in [(1, true, 4), (1, false, 1), (47, false, 2), (255, false, 4)] {
             let key = names::key(&names::name("www.example").unwrap(), qtype, dnssec_ok, false).unwrap();
             let bytes = message(&key, &verdict).unwrap();

@@ -14,12 +14,12 @@ pub(super) fn headers(local: &SocketAddr) -> usize {
 /// since both begin alike and reading a union takes `unsafe`.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(4))]
-pub(super) struct Name([u8; size_of::<libc::sockaddr_in6>()]);
+pub(super) struct SocketName([u8; size_of::<libc::sockaddr_in6>()]);
 
 const NAME_V4: usize = size_of::<libc::sockaddr_in>();
 const NAME_V6: usize = size_of::<libc::sockaddr_in6>();
 
-impl Name {
+impl SocketName {
     /// Returns the address and its scope: the interface of a link-local IPv6 address, else 0.
     pub(super) fn read(&self) -> Option<(SocketAddr, u32)> {
         let bytes = &self.0;
@@ -112,7 +112,7 @@ impl Control {
 /// Socket and scope that a datagram came from, stored in the destination MAC address of its frame.
 /// In the reply, whose MAC addresses are swapped, it tells the socket to send from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct DatagramOrigin {
     /// Number of the socket.
     pub(super) socket: u8,
     /// Scope of the client's address.
@@ -122,7 +122,7 @@ pub(super) struct Origin {
 /// First byte of a MAC address that no hardware has (IEEE 802: locally administered).
 const LOCAL: u8 = 2;
 
-impl Origin {
+impl DatagramOrigin {
     /// Writes the origin to a received frame.
     pub(super) fn write(self, frame: &mut [u8]) {
         if let Ok((mac, _)) = Mac::mut_from_prefix(frame) {
@@ -135,12 +135,12 @@ impl Origin {
     pub(super) fn read(frame: &[u8]) -> Option<Self> {
         let (mac, _) = Mac::ref_from_prefix(frame).ok()?;
         let [LOCAL, socket, a, b, c, d] = mac.source else { return None };
-        Some(Origin { socket, scope: u32::from_ne_bytes([a, b, c, d]) })
+        Some(DatagramOrigin { socket, scope: u32::from_ne_bytes([a, b, c, d]) })
     }
 }
 
 /// Reply as the socket sends it.
-pub(super) struct Reply<'a> {
+pub(super) struct SocketReply<'a> {
     /// The datagram.
     pub(super) message: &'a [u8],
     /// Length of the name that was written.
@@ -154,10 +154,10 @@ pub(super) struct Reply<'a> {
 #[inline]
 pub(super) fn reply<'a>(
     frame: &'a [u8],
-    name: &mut Name,
+    name: &mut SocketName,
     control: Option<&mut Control>,
-) -> Option<Reply<'a>> {
-    let scope = Origin::read(frame)?.scope;
+) -> Option<SocketReply<'a>> {
+    let scope = DatagramOrigin::read(frame)?.scope;
     let (mac, packet) = Mac::ref_from_prefix(frame).ok()?;
     let (udp, rest, name_len, control_len) = match mac.ethertype {
         EtherType::IPV4 => {
@@ -175,5 +175,5 @@ pub(super) fn reply<'a>(
         _ => return None,
     };
     let len = usize::from(udp.length.get()).checked_sub(size_of::<Udp>())?;
-    Some(Reply { message: rest.get(..len)?, name_len, control_len })
+    Some(SocketReply { message: rest.get(..len)?, name_len, control_len })
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     doorbell::Doorbell,
     packet::Envelope,
-    port::netns::{self, Wire},
+    port::netns::{self, CaptureSocket},
 };
 use rustix::net::sockopt;
 use std::{
@@ -273,7 +273,7 @@ fn a_full_send_buffer_keeps_replies_and_their_order() {
             let mut frame = port.frames.alloc().unwrap();
             let buffer = port.frames.buffer(&mut frame);
             packet::address(buffer, "10.9.0.2:99".parse().unwrap(), server, 1, Checksums::Unused).unwrap();
-            Origin { socket: 0, scope: 0 }.write(buffer);
+            DatagramOrigin { socket: 0, scope: 0 }.write(buffer);
             buffer[42] = n;
             frame.set_len(43);
             let frame = turn_around(&mut port, frame);
@@ -286,7 +286,7 @@ fn a_full_send_buffer_keeps_replies_and_their_order() {
         assert!(kept > 0 && first.tx_ring_full == 1 && first.send_failed == 0, "{first:?}");
         assert_eq!(port.frames.free() + kept as usize, port.frames.total());
 
-        let wire = Wire::open();
+        let wire = CaptureSocket::open();
         netns::ip("neigh replace 10.9.0.2 lladdr 02:00:00:00:00:99 dev near");
         let bell = Doorbell::new().unwrap();
         while !port.sockets[0].backlog.is_empty() {

@@ -1,6 +1,6 @@
 //! Memory of a ring, mapped from its socket.
 
-use super::ring::{Entry, RingCounter, RingMemory};
+use super::ring::{RingCounter, RingEntry, RingMemory};
 use rustix::{
     mm::{MapFlags, ProtFlags},
     net::xdp::XdpRingOffset,
@@ -33,7 +33,7 @@ unsafe impl Send for RingMap {}
 
 impl RingMap {
     /// Maps the ring of `size` entries of type `T` that the kernel offers at `page_offset`, laid out as `offsets` says.
-    pub(super) fn new<T: Entry>(
+    pub(super) fn new<T: RingEntry>(
         socket: BorrowedFd<'_>,
         page_offset: u64,
         offsets: &XdpRingOffset,
@@ -137,7 +137,7 @@ struct Layout {
 impl Layout {
     /// Checks the kernel's offsets of a ring of `size` entries. Returns `None` if they are invalid,
     /// or if the kernel is too old to have flags (before Linux 5.4).
-    fn check<T: Entry>(offsets: &XdpRingOffset, size: u32) -> Option<Layout> {
+    fn check<T: RingEntry>(offsets: &XdpRingOffset, size: u32) -> Option<Layout> {
         let count = size.checked_mul(T::WORDS)?;
         let words = usize::try_from(offsets.desc).ok()?;
         let len = (count as usize).checked_mul(size_of::<AtomicU64>())?.checked_add(words)?;

@@ -39,7 +39,7 @@ pub(super) trait RingMemory {
 }
 
 /// An entry of a ring: one or two words.
-pub(super) trait Entry: Copy {
+pub(super) trait RingEntry: Copy {
     /// Number of words of an entry: a power of two.
     const WORDS: u32;
     fn read(memory: &impl RingMemory, position: u32) -> Self;
@@ -47,7 +47,7 @@ pub(super) trait Entry: Copy {
 }
 
 /// Address within packet memory: an entry of the fill and the completion ring.
-impl Entry for u64 {
+impl RingEntry for u64 {
     const WORDS: u32 = 1;
 
     #[inline(always)]
@@ -72,7 +72,7 @@ pub(super) struct Desc {
     pub(super) options: u32,
 }
 
-impl Entry for Desc {
+impl RingEntry for Desc {
     const WORDS: u32 = 2;
 
     #[inline(always)]
@@ -104,7 +104,7 @@ pub(super) struct Producer<M, T> {
     entries: PhantomData<T>,
 }
 
-impl<M: RingMemory, T: Entry> Producer<M, T> {
+impl<M: RingMemory, T: RingEntry> Producer<M, T> {
     /// Creates the producer of a ring that nobody else produces on.
     pub(super) fn new(memory: M) -> Self {
         let size = memory.size();
@@ -173,7 +173,7 @@ pub(super) struct Consumer<M, T> {
     entries: PhantomData<T>,
 }
 
-impl<M: RingMemory, T: Entry> Consumer<M, T> {
+impl<M: RingMemory, T: RingEntry> Consumer<M, T> {
     /// Creates the consumer of a ring that nobody else consumes from.
     pub(super) fn new(memory: M) -> Self {
         let size = memory.size();
@@ -225,7 +225,7 @@ pub(super) mod testing {
         atomic::{AtomicU32, AtomicU64},
     };
 
-    struct Shared {
+    struct RingShared {
         counters: [AtomicU32; 3],
         words: Box<[AtomicU64]>,
         size: u32,
@@ -233,12 +233,12 @@ pub(super) mod testing {
 
     /// Ring memory that both sides hold.
     #[derive(Clone)]
-    pub(in crate::port::xsk) struct Plain(Arc<Shared>);
+    pub(in crate::port::xsk) struct PlainMemory(Arc<RingShared>);
 
-    impl Plain {
+    impl PlainMemory {
         /// An empty ring whose counters begin at `start`.
-        pub(in crate::port::xsk) fn new(size: u32, words: u32, start: u32) -> Plain {
-            Plain(Arc::new(Shared {
+        pub(in crate::port::xsk) fn new(size: u32, words: u32, start: u32) -> PlainMemory {
+            PlainMemory(Arc::new(RingShared {
                 counters: [start, start, 0].map(AtomicU32::new),
                 words: (0..size * words).map(|_| AtomicU64::new(u64::MAX)).collect(),
                 size,
@@ -246,7 +246,7 @@ pub(super) mod testing {
         }
     }
 
-    impl RingMemory for Plain {
+    impl RingMemory for PlainMemory {
         fn size(&self) -> u32 {
             self.0.size
         }
@@ -280,7 +280,7 @@ mod loom_tests {
     #[test]
     fn loom_entries_arrive_whole_and_in_order() {
         loom::model(|| {
-            let memory = Plain::new(2, Desc::WORDS, u32::MAX);
+            let memory = PlainMemory::new(2, Desc::WORDS, u32::MAX);
             let mut producer = Producer::<_, Desc>::new(memory.clone());
             let mut consumer = Consumer::<_, Desc>::new(memory);
             let desc = |n: u32| Desc { addr: u64::from(n), len: n, options: n };

@@ -7,7 +7,7 @@ use crate::{
     frame::Place,
     packet,
     port::{
-        netns::{self, Wire},
+        netns::{self, CaptureSocket},
         nic::Nic,
     },
 };
@@ -38,7 +38,7 @@ fn send(port: &mut XskPort, numbers: std::ops::Range<usize>) {
 }
 
 /// Checks that the frames from `send` arrive: all of them, in order, and nothing else.
-fn arrives(wire: &Wire, numbers: std::ops::Range<usize>) {
+fn arrives(wire: &CaptureSocket, numbers: std::ops::Range<usize>) {
     let packets = wire.take(numbers.len());
     let order = packets.iter().map(|packet| usize::from(u16::from_be_bytes([packet[42], packet[43]])));
     assert!(order.eq(numbers));
@@ -70,7 +70,7 @@ fn auto_opens_in_copy_mode_where_there_is_no_zero_copy_and_says_why() {
 fn sending_more_than_the_ring_holds_loses_none_and_keeps_their_order() {
     netns::run(|| {
         let mut port = XskPort::open(&near()).unwrap();
-        let wire = Wire::open();
+        let wire = CaptureSocket::open();
         send(&mut port, 0..900);
         assert_eq!(port.queues.frames.count(Place::Tx), 900);
         port.flush();
@@ -95,7 +95,7 @@ fn sending_more_than_the_ring_holds_loses_none_and_keeps_their_order() {
 fn frames_wait_for_a_link_that_is_down() {
     netns::run(|| {
         let mut port = XskPort::open(&near()).unwrap();
-        let wire = Wire::open();
+        let wire = CaptureSocket::open();
         netns::ip("link set near down");
         send(&mut port, 0..200);
         for _ in 0..5 {
@@ -245,7 +245,7 @@ fn busy_polling_can_be_turned_on() {
     netns::run(|| {
         let busy_poll = Some(BusyPoll { usecs: 20, budget: 64 });
         let mut port = XskPort::open(&XskConfig { busy_poll, ..near() }).unwrap();
-        let wire = Wire::open();
+        let wire = CaptureSocket::open();
         send(&mut port, 0..70);
         port.flush();
         port.flush();

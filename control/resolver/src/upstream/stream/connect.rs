@@ -18,7 +18,7 @@ const COMPLAINT: Duration = Duration::from_secs(60);
 
 /// Framing of queries on a connection.
 #[derive(Clone)]
-pub enum Link {
+pub enum StreamLink {
     /// Messages behind their length (TCP, TLS).
     Framed(Framed),
     /// Requests of HTTP/2 (HTTPS).
@@ -49,7 +49,7 @@ impl Peer {
     }
 
     /// Tries the addresses in turn, each for its share of the time.
-    pub async fn connect(&self, upstream: &Arc<Upstream>) -> io::Result<(Link, Driver)> {
+    pub async fn connect(&self, upstream: &Arc<Upstream>) -> io::Result<(StreamLink, Driver)> {
         let share = super::CONNECT_MAX / self.addresses.len() as u32;
         let mut failed = io::Error::from(io::ErrorKind::TimedOut);
         for address in &self.addresses {
@@ -62,18 +62,22 @@ impl Peer {
         Err(failed)
     }
 
-    async fn connect_to(&self, address: SocketAddr, upstream: &Arc<Upstream>) -> io::Result<(Link, Driver)> {
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+        upstream: &Arc<Upstream>,
+    ) -> io::Result<(StreamLink, Driver)> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
         match &upstream.transport {
             Transport::Udp | Transport::Tcp => {
                 let (link, driver) = Framed::over(tcp, upstream.clone());
-                Ok((Link::Framed(link), Box::pin(driver)))
+                Ok((StreamLink::Framed(link), Box::pin(driver)))
             }
             Transport::Tls(tls) => {
                 let (link, driver) =
                     Framed::over(self.handshake(tls, tcp, upstream).await?, upstream.clone());
-                Ok((Link::Framed(link), Box::pin(driver)))
+                Ok((StreamLink::Framed(link), Box::pin(driver)))
             }
             Transport::Https(tls, uri) => {
                 let stream = self.handshake(tls, tcp, upstream).await?;
@@ -83,7 +87,7 @@ impl Peer {
                     return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
                 }
                 let (link, driver) = HttpLink::over(stream, uri.clone()).await?;
-                Ok((Link::Http(link), Box::pin(driver)))
+                Ok((StreamLink::Http(link), Box::pin(driver)))
             }
         }
     }

@@ -20,17 +20,17 @@ const REMEMBERED_MAX: usize = 4 * super::IN_FLIGHT_MAX;
 
 /// Handle to a connection's task.
 #[derive(Clone)]
-pub struct Framed(mpsc::Sender<Request>);
+pub struct Framed(mpsc::Sender<FramedQuery>);
 
-struct Request {
+struct FramedQuery {
     query: Vec<u8>,
-    reply: Reply,
+    reply: ReplySender,
 }
 
-type Reply = oneshot::Sender<Vec<u8>>;
+type ReplySender = oneshot::Sender<Vec<u8>>;
 
 /// Receivers of replies, by the IDs of the queries sent.
-type Sent = Mutex<HashMap<u16, Reply>>;
+type SentQueries = Mutex<HashMap<u16, ReplySender>>;
 
 impl Framed {
     /// Returns a handle, and the future that sends and receives over `stream` until that breaks or
@@ -42,7 +42,7 @@ impl Framed {
         let (sender, requests) = mpsc::channel(QUEUE);
         let drive = async move {
             let (read, write) = tokio::io::split(stream);
-            let sent = Sent::default();
+            let sent = SentQueries::default();
             tokio::select! {
                 ended = receive(read, &sent, &upstream.counters.ignored_wrong_id) => ended,
                 ended = send(write, requests, &sent) => ended,
@@ -56,7 +56,7 @@ impl Framed {
         let broken =
             || AskError::Unreachable(io::Error::new(io::ErrorKind::ConnectionReset, "the connection broke"));
         let (reply, response) = oneshot::channel();
-        self.0.send(Request { query: query.to_vec(), reply }).await.map_err(|_| broken())?;
+        self.0.send(FramedQuery { query: query.to_vec(), reply }).await.map_err(|_| broken())?;
         response.await.map_err(|_| broken())
     }
 }
@@ -64,14 +64,14 @@ impl Framed {
 /// Sends queries as they come, as many as there are at once.
 async fn send(
     mut write: impl AsyncWrite + Unpin,
-    mut requests: mpsc::Receiver<Request>,
-    sent: &Sent,
+    mut requests: mpsc::Receiver<FramedQuery>,
+    sent: &SentQueries,
 ) -> io::Result<()> {
     let mut out = Vec::new();
     while let Some(first) = requests.recv().await {
         out.clear();
         let mut next = Some(first);
-        while let Some(Request { query, reply }) = next {
+        while let Some(FramedQuery { query, reply }) = next {
             if !reply.is_closed() {
                 let id = remember(&mut sent.lock(), reply);
                 out.extend_from_slice(&(query.len() as u16).to_be_bytes());
@@ -87,7 +87,7 @@ async fn send(
 }
 
 /// Returns the ID for the query whose reply goes to `reply`.
-fn remember(sent: &mut HashMap<u16, Reply>, reply: Reply) -> u16 {
+fn remember(sent: &mut HashMap<u16, ReplySender>, reply: ReplySender) -> u16 {
     // Given-up queries keep their IDs, so that late answers to them cannot match other queries.
     if sent.len() >= REMEMBERED_MAX {
         sent.retain(|_, reply| !reply.is_closed());
@@ -98,7 +98,7 @@ fn remember(sent: &mut HashMap<u16, Reply>, reply: Reply) -> u16 {
 }
 
 /// Passes each response to the query with its ID.
-async fn receive(read: impl AsyncRead + Unpin, sent: &Sent, strays: &Counter) -> io::Result<()> {
+async fn receive(read: impl AsyncRead + Unpin, sent: &SentQueries, strays: &Counter) -> io::Result<()> {
     let mut read = BufReader::new(read);
     let mut left = STRAYS_MAX;
     while left > 0 {

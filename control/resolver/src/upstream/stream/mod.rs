@@ -24,7 +24,7 @@ use crate::upstream::{
     AskError, Upstream,
     exchange::{self, JudgeRules, Judged, Manner},
 };
-use connect::{Link, Peer};
+use connect::{Peer, StreamLink};
 use parking_lot::Mutex;
 use ringdns_config::Transport;
 use ringdns_dataplane::dns::{header, key::Key, rtype};
@@ -70,7 +70,7 @@ pub struct Streams {
 /// Connection, or the attempt at one. Each waiting query holds it; it is closed when none does.
 struct StreamConnection {
     /// Link for queries; `None` while it is being set up.
-    link: watch::Receiver<Option<Result<Link, Arc<io::Error>>>>,
+    link: watch::Receiver<Option<Result<StreamLink, Arc<io::Error>>>>,
     times: Mutex<ConnectionTimes>,
 }
 
@@ -235,7 +235,7 @@ impl Streams {
 async fn attend(
     upstream: Arc<Upstream>,
     connection: Weak<StreamConnection>,
-    established: watch::Sender<Option<Result<Link, Arc<io::Error>>>>,
+    established: watch::Sender<Option<Result<StreamLink, Arc<io::Error>>>>,
 ) {
     let (streams, counters) = (&upstream.streams, &upstream.counters);
     let retire = || {
@@ -306,8 +306,8 @@ impl StreamConnection {
         self.times.lock().used = sent;
         let waiting = Waiting { connection: self, streams, sent };
         let said = match link {
-            Link::Framed(link) => link.exchange(query).await,
-            Link::Http(link) => link.exchange(query).await,
+            StreamLink::Framed(link) => link.exchange(query).await,
+            StreamLink::Http(link) => link.exchange(query).await,
         };
         match &said {
             Ok(_) => {

@@ -2,7 +2,7 @@
 //! that lies.
 
 use super::{
-    super::ring::{Entry, RingCounter, testing::Plain},
+    super::ring::{RingCounter, RingEntry, testing::PlainMemory},
     *,
 };
 use crate::frame::Place;
@@ -15,10 +15,10 @@ const START: u64 = 256;
 
 /// Kernel side of four rings, which publishes each of its counters when told to.
 struct Kernel {
-    rings: Memories<Plain>,
-    rx: Producer<Plain, Desc>,
-    tx: Consumer<Plain, Desc>,
-    completion: Producer<Plain, u64>,
+    rings: Memories<PlainMemory>,
+    rx: Producer<PlainMemory, Desc>,
+    tx: Consumer<PlainMemory, Desc>,
+    completion: Producer<PlainMemory, u64>,
     /// Position of the next entry of the fill ring: ahead of the counter that the queues see.
     fill_tail: u32,
     /// Frames taken off the TX ring and not completed.
@@ -29,12 +29,12 @@ struct Kernel {
 
 impl Kernel {
     /// Creates a kernel, and queues over `CHUNKS` frames that have given it as many as it wants.
-    fn with_queues(start: u32) -> (Kernel, Queues<Plain>) {
+    fn with_queues(start: u32) -> (Kernel, Queues<PlainMemory>) {
         let rings = || Memories {
-            rx: Plain::new(RING, Desc::WORDS, start),
-            tx: Plain::new(RING, Desc::WORDS, start),
-            fill: Plain::new(RING, u64::WORDS, start),
-            completion: Plain::new(RING, u64::WORDS, start),
+            rx: PlainMemory::new(RING, Desc::WORDS, start),
+            tx: PlainMemory::new(RING, Desc::WORDS, start),
+            fill: PlainMemory::new(RING, u64::WORDS, start),
+            completion: PlainMemory::new(RING, u64::WORDS, start),
         };
         let rings = rings();
         let shared = Memories {
@@ -92,13 +92,13 @@ impl Kernel {
     }
 }
 
-fn received(queues: &mut Queues<Plain>) -> Burst {
+fn received(queues: &mut Queues<PlainMemory>) -> Burst {
     let mut burst = Burst::new();
     queues.recv(&mut burst);
     burst
 }
 
-fn count(queues: &Queues<Plain>, place: Place) -> usize {
+fn count(queues: &Queues<PlainMemory>, place: Place) -> usize {
     queues.frames.count(place)
 }
 
@@ -194,7 +194,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Runs a turn of the worker as [`Port`](crate::port::Port) describes it, without the kick.
-fn turn(queues: &mut Queues<Plain>, tenths: usize, mut replied: impl FnMut(usize)) -> usize {
+fn turn(queues: &mut Queues<PlainMemory>, tenths: usize, mut replied: impl FnMut(usize)) -> usize {
     let burst = received(queues);
     let taken = burst.len();
     for (nth, frame) in burst.into_iter().enumerate() {

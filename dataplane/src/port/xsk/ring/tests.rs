@@ -1,4 +1,4 @@
-use super::{testing::Plain, *};
+use super::{testing::PlainMemory, *};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -6,12 +6,15 @@ fn desc(n: u64) -> Desc {
     Desc { addr: n, len: n as u32 ^ 0x5555, options: !(n as u32) }
 }
 
-fn sides<T: Entry>(size: u32, start: u32) -> (Plain, Producer<Plain, T>, Consumer<Plain, T>) {
-    let memory = Plain::new(size, T::WORDS, start);
+fn sides<T: RingEntry>(
+    size: u32,
+    start: u32,
+) -> (PlainMemory, Producer<PlainMemory, T>, Consumer<PlainMemory, T>) {
+    let memory = PlainMemory::new(size, T::WORDS, start);
     (memory.clone(), Producer::new(memory.clone()), Consumer::new(memory))
 }
 
-fn all<T: Entry>(consumer: &mut Consumer<Plain, T>, most: u32) -> Vec<T> {
+fn all<T: RingEntry>(consumer: &mut Consumer<PlainMemory, T>, most: u32) -> Vec<T> {
     let mut entries = Vec::new();
     let count = consumer.consume(most, |entry| entries.push(entry));
     assert_eq!(count as usize, entries.len());
