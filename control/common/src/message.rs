@@ -33,7 +33,7 @@ pub fn grow_older(message: &mut [u8], asked: Asked<'_>, age: Secs) -> Option<()>
     let records = [&header.ancount, &header.nscount, &header.arcount].map(|count| count.get());
     let mut at = HEADER + asked.question.len();
     for _ in 0..records.into_iter().map(usize::from).sum::<usize>() {
-        let record = record::Record::parse(message, at)?;
+        let record = record::RecordHead::parse(message, at)?;
         if record.rtype == rtype::OPT {
             return None;
         }

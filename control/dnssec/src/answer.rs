@@ -34,9 +34,9 @@ pub struct ProvenRecord {
     pub rdata: Vec<u8>,
 }
 
-/// Validated sections that a client may be answered with.
+/// ProvenAnswer sections that a client may be answered with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Validated {
+pub struct ProvenAnswer {
     /// Response code that was proven.
     pub rcode: u8,
     /// Whether all of it is signed, rather than proven to be unsigned.
@@ -59,10 +59,10 @@ pub async fn validate<S: ResponseSource>(
     name: &Name,
     qtype: u16,
     response: Arc<Response>,
-) -> Result<Validated, Unproven<S::Error>> {
+) -> Result<ProvenAnswer, Unproven<S::Error>> {
     let mut walk = ProofWalk { source, anchors, now, budget: Budget::default() };
     walk.budget.signatures(response.signature_count())?;
-    let verdict = Validated { secure: true, ..Validated::default() };
+    let verdict = ProvenAnswer { secure: true, ..ProvenAnswer::default() };
     let mut judge = Judge { walk, qtype, verdict };
     let (mut at, mut response, mut is_own) = (name.clone(), response, true);
     let mut passed = Vec::new();
@@ -109,7 +109,7 @@ enum Genuine {
 struct Judge<'a, S> {
     walk: ProofWalk<'a, S>,
     qtype: u16,
-    verdict: Validated,
+    verdict: ProvenAnswer,
 }
 
 impl<S: ResponseSource> Judge<'_, S> {

@@ -22,7 +22,7 @@ mod testing;
 mod walk;
 
 pub use anchor::{Anchors, Unusable};
-pub use answer::{ProvenRecord, Validated, validate};
+pub use answer::{ProvenAnswer, ProvenRecord, validate};
 use budget::Spent;
 pub use message::{Response, Unreadable};
 pub use name::{NAME_MAX, Name, expand, wire_len};

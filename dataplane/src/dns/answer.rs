@@ -370,7 +370,7 @@ impl Scan {
         for (section, count) in counts.into_iter().enumerate() {
             set.0 = &[];
             for nth in 0..count {
-                let record = record::Record::parse(message, at)?;
+                let record = record::RecordHead::parse(message, at)?;
                 if record.rtype == rtype::OPT {
                     if section != 2 || opt.replace(at).is_some() {
                         return None;
@@ -396,7 +396,7 @@ impl Scan {
     }
 
     /// Adds a record, whose RRset begins at record number `set`.
-    fn add(&mut self, message: &[u8], section: usize, record: record::Record, set: usize) -> Option<()> {
+    fn add(&mut self, message: &[u8], section: usize, record: record::RecordHead, set: usize) -> Option<()> {
         let mut ttl = sane(record.ttl);
         if section == 1 && record.rtype == rtype::SOA {
             // MINIMUM is the last of the record's fields (RFC 1035 section 3.3.13).

@@ -161,7 +161,7 @@ impl Query {
         let Some(mut end) = self.question(message) else { return Reject::Header(rcode::FORMERR) };
         let formerr = Reject::Question(rcode::FORMERR);
         for _ in 0..others {
-            let Some(record) = record::Record::parse(message, end) else { return formerr };
+            let Some(record) = record::RecordHead::parse(message, end) else { return formerr };
             end = record.end;
         }
         match self.additionals(message, end, additional) {
@@ -185,7 +185,7 @@ impl Query {
     /// (section 7).
     #[inline(always)]
     fn additional(&mut self, message: &[u8], at: usize) -> Option<usize> {
-        let record = record::Record::parse(message, at)?;
+        let record = record::RecordHead::parse(message, at)?;
         if record.rtype != rtype::OPT {
             return Some(record.end);
         }

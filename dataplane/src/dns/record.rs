@@ -2,7 +2,7 @@
 
 /// Fixed part of a record, and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct RecordHead {
     /// Type of the record.
     pub rtype: u16,
     /// Class; for OPT, the sender's UDP size.
@@ -17,15 +17,15 @@ pub struct Record {
     pub end: usize,
 }
 
-impl Record {
+impl RecordHead {
     /// Returns the record at `at`; `None` if it does not fit in the message.
     #[inline]
-    pub fn parse(message: &[u8], at: usize) -> Option<Record> {
+    pub fn parse(message: &[u8], at: usize) -> Option<RecordHead> {
         let fixed = skip_name(message, at)?;
         let [t1, t0, c1, c0, l3, l2, l1, l0, d1, d0] = *message.get(fixed..)?.first_chunk::<10>()?;
         let rdata = fixed + 10;
         let end = rdata + usize::from(u16::from_be_bytes([d1, d0]));
-        (end <= message.len()).then_some(Record {
+        (end <= message.len()).then_some(RecordHead {
             rtype: u16::from_be_bytes([t1, t0]),
             class: u16::from_be_bytes([c1, c0]),
             ttl: u32::from_be_bytes([l3, l2, l1, l0]),

@@ -9,7 +9,7 @@ mod zone;
 
 use forge::{TYPES, changes};
 use proptest::{prelude::*, test_runner::TestRunner};
-use ringdns_dnssec::{Name, ProvenRecord, Validated};
+use ringdns_dnssec::{Name, ProvenAnswer, ProvenRecord};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{LazyLock, Mutex},
@@ -43,15 +43,15 @@ fn truth(name: &Name, rtype: u16) -> BTreeSet<Data> {
 }
 
 /// Returns the verdict on the tree's answer, which is computed only once.
-fn genuine(name: &Name, rtype: u16) -> Validated {
-    static KNOWN: LazyLock<Mutex<HashMap<(Name, u16), Validated>>> = LazyLock::new(Mutex::default);
+fn genuine(name: &Name, rtype: u16) -> ProvenAnswer {
+    static KNOWN: LazyLock<Mutex<HashMap<(Name, u16), ProvenAnswer>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap();
     let verdict = known.entry((name.clone(), rtype));
     verdict.or_insert_with(|| Wire::default().judge(name, rtype).unwrap()).clone()
 }
 
 /// Returns the reason why a verdict is a lie, if it is.
-fn lie(name: &Name, qtype: u16, verdict: &Validated) -> Option<&'static str> {
+fn lie(name: &Name, qtype: u16, verdict: &ProvenAnswer) -> Option<&'static str> {
     if TREE.is_forgers(name) {
         return None;
     }

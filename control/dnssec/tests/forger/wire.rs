@@ -6,7 +6,7 @@ use crate::{
     zone::{NOW, name, rtype},
 };
 use futures_util::FutureExt;
-use ringdns_dnssec::{Anchors, Name, Response, ResponseSource, Standing, Unproven, Validated, validate};
+use ringdns_dnssec::{Anchors, Name, ProvenAnswer, Response, ResponseSource, Standing, Unproven, validate};
 use std::{
     collections::HashMap,
     sync::{
@@ -57,11 +57,11 @@ impl Wire {
         Ok(Arc::new(Response::parse(&message.to_wire())?))
     }
 
-    pub fn judge(&self, name: &Name, qtype: u16) -> Result<Validated, Unproven<()>> {
+    pub fn judge(&self, name: &Name, qtype: u16) -> Result<ProvenAnswer, Unproven<()>> {
         self.judge_by(&ANCHORS, name, qtype)
     }
 
-    pub fn judge_by(&self, anchors: &Anchors, name: &Name, qtype: u16) -> Result<Validated, Unproven<()>> {
+    pub fn judge_by(&self, anchors: &Anchors, name: &Name, qtype: u16) -> Result<ProvenAnswer, Unproven<()>> {
         let response = self.said(To::First, name, qtype)?;
         let validation = validate(self, anchors, NOW, name, qtype, response);
         validation.now_or_never().expect("all that is asked for is there at once")

@@ -86,7 +86,7 @@ impl Message {
         let sections = [&mut parsed.answers, &mut parsed.authorities, &mut parsed.additionals];
         for (section, count) in sections.into_iter().zip(counts) {
             for _ in 0..count {
-                let fixed = record::Record::parse(&bytes, at)?;
+                let fixed = record::RecordHead::parse(&bytes, at)?;
                 if fixed.rtype != rtype::OPT {
                     section.push(Record::parse(&bytes, at, &fixed)?);
                 }
@@ -134,7 +134,7 @@ impl Message {
 }
 
 impl Record {
-    fn parse(message: &[u8], at: usize, fixed: &record::Record) -> Option<Record> {
+    fn parse(message: &[u8], at: usize, fixed: &record::RecordHead) -> Option<Record> {
         let mut spelled = Vec::new();
         expand(message, at, &mut spelled)?;
         let mut data = Vec::new();

@@ -15,7 +15,7 @@ use ringdns_dataplane::{
         header::{self, Header},
         key::Key,
         rcode,
-        record::Record,
+        record::RecordHead,
         rtype,
     },
 };
@@ -329,7 +329,7 @@ struct UpstreamOpt<'a> {
 impl<'a> UpstreamOpt<'a> {
     /// Parses the OPT record at `at`, if there is one.
     fn parse(message: &'a [u8], at: usize) -> Option<Self> {
-        let record = Record::parse(message, at).filter(|record| record.rtype == rtype::OPT)?;
+        let record = RecordHead::parse(message, at).filter(|record| record.rtype == rtype::OPT)?;
         Some(UpstreamOpt {
             rcode_high: (record.ttl >> 24) as u16,
             options: message.get(record.rdata..record.end).unwrap_or_default(),

@@ -6,11 +6,11 @@ use ringdns_dataplane::dns::{
     key::{Asked, Key},
     rtype,
 };
-use ringdns_dnssec::{ProvenRecord, Validated};
+use ringdns_dnssec::{ProvenAnswer, ProvenRecord};
 
 /// Writes the proven records as a response to a question, without proofs for clients that did not
 /// ask for them (RFC 4035 section 3.2.1). `None`: the response is too long.
-pub fn message(key: &Key, verdict: &Validated) -> Option<Vec<u8>> {
+pub fn message(key: &Key, verdict: &ProvenAnswer) -> Option<Vec<u8>> {
     let asked = key.asked();
     let is_wanted = |record: &&ProvenRecord| is_wanted(&asked, record.rtype);
     let answers: Vec<_> = verdict.answers.iter().filter(is_wanted).collect();
@@ -57,7 +57,8 @@ mod tests {
         let owners = ["a.example", "b.example", "x.b.example", "b.example", "test", "x.b.test", "aaexample"];
         let mut records = vec![spelled];
         records.extend(owners.map(|owner| record(owner, 1)));
-        let verdict = Validated { rcode: 3, secure: true, authorities: records, ..Validated::default() };
+        let verdict =
+            ProvenAnswer { rcode: 3, secure: true, authorities: records, ..ProvenAnswer::default() };
         let bytes = message(&key, &verdict).unwrap();
         let read = Message::from_vec(&bytes).unwrap();
         let seen: Vec<_> =
@@ -73,7 +74,7 @@ mod tests {
     #[test]
     fn proofs_are_for_who_asked_for_them() {
         let records = [1, rtype::RRSIG, 47, 50].map(|rtype| record("www.example", rtype)).to_vec();
-        let verdict = Validated { answers: records, ..Validated::default() };
+        let verdict = ProvenAnswer { answers: records, ..ProvenAnswer::default() };
         for (qtype, dnssec_ok, count) in [(1, true, 4), (1, false, 1), (47, false, 2), (255, false, 4)] {
             let key = names::key(&names::name("www.example").unwrap(), qtype, dnssec_ok, false).unwrap();
             let bytes = message(&key, &verdict).unwrap();

@@ -11,7 +11,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ringdns_dataplane::dns::{
     header,
-    record::{self, Record},
+    record::{self, RecordHead},
     rtype,
 };
 use std::{error::Error, io};
@@ -100,7 +100,7 @@ fn grow_older(message: &mut [u8], age: u32) {
         counts.chunks(2).map(|count| usize::from(u16::from_be_bytes([count[0], count[1]]))).sum();
     let Some(mut at) = record::skip_name(message, header::LEN).map(|end| end + 4) else { return };
     for _ in 0..count {
-        let Some(record) = Record::parse(message, at) else { return };
+        let Some(record) = RecordHead::parse(message, at) else { return };
         at = record.end;
         // A TTL with its highest bit set counts as none (RFC 2181 section 8).
         if record.rtype != rtype::OPT && record.ttl <= i32::MAX as u32 {
