@@ -120,6 +120,11 @@ pub const LIES: &[Lie] = &[
         let alias = alias(&victim(seen), &format!("{}.elsewhere.test", seen.query.name()));
         says(seen, 0, &[alias, a_record(300, TRUE)], &[], &[])
     }),
+    truth("behind-the-end", ANSWERED, |seen| {
+        let mut truth = message(&seen.query, 0, &[a_record(300, TRUE)], &[], &[]);
+        truth.extend(address(&victim(seen), FALSE));
+        vec![Say::Send(truth)]
+    }),
     truth("twice", upstream!("answers": 1, "ignored_wrong_id": 3), |seen| {
         vec![honest(seen), honest(seen), Say::Send(lie(seen)), Say::Send(lie(seen))]
     }),
@@ -132,7 +137,6 @@ pub const LIES: &[Lie] = &[
             lie[at..at + 2].fill(0xff);
         })
     }),
-    failure("trailing", MALFORMED, |seen| spoilt(seen, |lie| lie.extend(FALSE))),
     failure("cut-record", MALFORMED, |seen| spoilt(seen, |lie| lie.truncate(lie.len() - 1))),
     failure("pointer-to-itself", MALFORMED, |seen| {
         spoilt(seen, |lie| {
@@ -222,7 +226,8 @@ pub const LIES: &[Lie] = &[
         over_tcp(seen, |seen| vec![Say::Bytes(vec![0, 60, 1]), Say::Send(lie(seen)), Say::Close])
     }),
     failure("long-prefix", SILENT_STREAM, |seen| {
-        over_tcp(seen, |seen| vec![Say::Bytes(vec![1, 0]), Say::Bytes(lie(seen))])
+        // Beside other queries, their answers fill the message, and bytes behind its end mean nothing.
+        over_tcp(seen, |seen| vec![Say::Bytes(vec![1, 0]), Say::Bytes(seen.query.address(TRUE))])
     }),
     failure("short-prefix", MALFORMED_STREAM, |seen| {
         over_tcp(seen, |seen| vec![Say::Bytes(vec![0, 20]), Say::Bytes(lie(seen))])
