@@ -5,6 +5,7 @@
 
 use parking_lot::Mutex;
 use ringdns_dataplane::clock::Nanos;
+use ringdns_dnssec::Name;
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -35,7 +36,7 @@ struct EdnsTrouble {
     names: HashMap<Box<[u8]>, Nanos>,
     /// Domains of two labels that had trouble since the last answer with EDNS, at most
     /// `DOMAINS_MIN`.
-    domains: Vec<Box<[u8]>>,
+    domains: Vec<Name>,
     /// Time until which no name is asked with EDNS.
     plain_until: Nanos,
 }
@@ -71,9 +72,11 @@ impl EdnsMemory {
         if trouble.names.len() < NAMES_MAX {
             trouble.names.insert(name.into(), later(NAME_PLAIN));
         }
-        let domain = domain_of(name);
-        if trouble.domains.len() < DOMAINS_MIN && !trouble.domains.iter().any(|known| **known == *domain) {
-            trouble.domains.push(domain.into());
+        let domain = Name::from_wire(name).map(|name| name.suffix(2));
+        if let Some(domain) = domain.filter(|domain| !trouble.domains.contains(domain))
+            && trouble.domains.len() < DOMAINS_MIN
+        {
+            trouble.domains.push(domain);
         }
         let all = trouble.domains.len() == DOMAINS_MIN;
         if all {
@@ -81,18 +84,6 @@ impl EdnsMemory {
         }
         all
     }
-}
-
-/// Returns the last two labels of a name.
-fn domain_of(mut name: &[u8]) -> &[u8] {
-    let rest = |name: &'_ [u8]| -> Option<usize> {
-        name.first().filter(|len| **len > 0).map(|len| 1 + usize::from(*len))
-    };
-    let labels = std::iter::successors(Some(name), |name| name.get(rest(name)?..)).count() - 1;
-    for _ in 2..labels {
-        name = rest(name).and_then(|at| name.get(at..)).unwrap_or(name);
-    }
-    name
 }
 
 #[cfg(test)]
@@ -139,12 +130,5 @@ mod tests {
         assert_eq!(memory.trouble.lock().names.len(), NAMES_MAX);
         memory.chokes(&name("late.example").unwrap(), 15 * MINUTE);
         assert_eq!(memory.trouble.lock().names.len(), 1);
-    }
-
-    #[test]
-    fn a_domain_has_two_labels() {
-        for (whole, domain) in [("a.b.c.d", "c.d"), ("c.d", "c.d"), ("d", "d"), (".", ".")] {
-            assert_eq!(domain_of(&name(whole).unwrap()), name(domain).unwrap(), "{whole}");
-        }
     }
 }

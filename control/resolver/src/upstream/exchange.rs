@@ -245,7 +245,6 @@ fn judge_without_question(upstream: &Upstream, manner: Manner, flags: u16) -> Op
             let knows_better = manner.cookie && upstream.cookies.as_ref().is_some_and(|jar| jar.is_full());
             Some(if knows_better && !manner.stream { Judged::CookieMissing } else { Judged::NoEdns })
         }
-        rcode::FORMERR | rcode::NOTIMP => Some(Judged::Failure(code, None)),
         _ if manner.stream => (!is_answer(code)).then_some(Judged::Failure(code, None)),
         _ if flags & header::TC != 0 => Some(Judged::Hint(Hint::Truncated)),
         _ => (!is_answer(code)).then_some(Judged::Hint(Hint::Failure)),

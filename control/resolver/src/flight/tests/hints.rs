@@ -77,3 +77,16 @@ async fn a_datagram_that_was_cut_on_its_way_is_asked_for_over_tcp() {
     assert_eq!(resolved.answer.counts, [4, 0, 0]);
     assert_eq!(ways(&fake), [Over::Udp, Over::Tcp]);
 }
+
+/// An upstream without EDNS is not excepted: its FORMERR is a hint, once it is asked without.
+#[tokio::test]
+async fn a_refusal_without_edns_and_without_a_question_is_a_hint() {
+    let fake = Upstream::local(|Seen { query, over, .. }| match over {
+        Over::Udp => vec![Say::Send(bare(query, u16::from(rcode::FORMERR)))],
+        Over::Tcp => vec![Say::Send(query.answer(60))],
+    });
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    assert_eq!(resolver.resolve(&key("a.example")).await.answer.ttl, 60);
+    assert_eq!(ways(&fake), [Over::Udp, Over::Udp, Over::Tcp]);
+    assert_eq!(count(&resolver, "hints"), 1);
+}
