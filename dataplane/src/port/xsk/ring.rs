@@ -274,7 +274,7 @@ mod tests;
 
 #[cfg(all(test, loom))]
 mod loom_tests {
-    use super::{testing::Plain, *};
+    use super::{testing::PlainMemory, *};
 
     /// Over a ring of two entries, so that places are used again, every entry arrives once, whole and in order.
     #[test]
