@@ -15,7 +15,7 @@ mod zone;
 use futures_util::FutureExt;
 use libfuzzer_sys::fuzz_target;
 use ringdns_dnssec::{
-    Anchors, Name, Record, Response, ResponseSource, Standing, Unproven, Verdict, validate,
+    Anchors, Name, ProvenAnswer, ProvenRecord, Response, ResponseSource, Standing, Unproven, validate,
 };
 use server::Tree;
 use std::{
@@ -42,7 +42,8 @@ static QUESTIONS: LazyLock<Vec<(Name, u16)>> = LazyLock::new(|| {
 
 /// Returns the unchanged message for a question, made once.
 fn honest(name: &Name, rtype: u16) -> Vec<u8> {
-    static KNOWN: LazyLock<Mutex<HashMap<(Name, u16), Vec<u8>>>> = LazyLock::new(Mutex::default);
+    type Messages = HashMap<(Name, u16), Vec<u8>>;
+    static KNOWN: LazyLock<Mutex<Messages>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().expect("nobody panics with it");
     let message = known.entry((name.clone(), rtype));
     message.or_insert_with(|| TREE.answer(name, rtype).to_wire()).clone()
@@ -72,7 +73,7 @@ impl Wire<'_> {
         Ok(Arc::new(Response::parse(&message)?))
     }
 
-    fn judge(&self, name: &Name, qtype: u16) -> Result<Verdict, Unproven<()>> {
+    fn judge(&self, name: &Name, qtype: u16) -> Result<ProvenAnswer, Unproven<()>> {
         let response = self.said(name, qtype)?;
         let validation = validate(self, &ANCHORS, NOW, name, qtype, response);
         validation.now_or_never().expect("all that is asked for is there at once")
@@ -97,7 +98,7 @@ impl ResponseSource for Wire<'_> {
     }
 }
 
-fn data(records: &[Record]) -> BTreeSet<(Option<Name>, u16, Vec<u8>)> {
+fn data(records: &[ProvenRecord]) -> BTreeSet<(Option<Name>, u16, Vec<u8>)> {
     let kept = records.iter().filter(|record| record.rtype != rtype::RRSIG);
     let data = kept.map(|record| {
         let mut rdata = record.rdata.clone();
