@@ -2,7 +2,7 @@
 //! upstream really said.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use ringdns_testkit::{
@@ -316,4 +316,31 @@ fn queries_upstream_have_random_ports_that_change_and_random_ids() {
         since = if is_new { since + 1 } else { 0 };
         (since == 2 * ASKED).then_some(())
     });
+}
+
+/// An upstream whose only address is link-local, on the clients' link: named by the interface, and
+/// by its index.
+#[test]
+fn a_link_local_upstream_is_asked_behind_its_interface() {
+    let Some(lab) = Lab::up() else { return };
+    lab.client().give_address("vc", Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x53));
+    lab.server().give_address("vs", Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+    let socket = lab.client().enter(|| UdpSocket::bind(("fe80::53%vc", 53))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let index = lab.server().run("cat", ["/sys/class/net/vs/ifindex"]);
+    for zone in ["vs", index.trim()] {
+        let address = format!("[fe80::53%{zone}]:53");
+        let settings = Settings::xdp(socket.local_addr().unwrap());
+        let tables = format!("[[upstream]]\naddress = {address:?}\n{}", settings.tables);
+        let ringdnsd = Ringdnsd::start(lab.server(), &Settings { upstreams: Vec::new(), tables, ..settings });
+        let client = Client::of(lab.client(), DNS_V4);
+        client.send(&Query::a("www.example").wire());
+        let mut query = [0; 1500];
+        let (len, from) = socket.recv_from(&mut query).expect("a query");
+        let query = Asked(query[..len].to_vec());
+        socket.send_to(&query.address(TRUE), from).unwrap();
+        let reply = client.receive(Duration::from_secs(10)).expect("an answer");
+        assert_eq!(reply.addresses(), [Ipv4Addr::from(TRUE)], "{zone}");
+        assert!(ringdnsd.told(&["status"]).contains(&format!("udp://{address}")), "{zone}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     AccessConfig, CacheConfig, Config, ControlConfig, CookieConfig, LocalConfig, ServerConfig, TcpConfig,
-    UpstreamConfig, asking,
+    UpstreamAddress, UpstreamConfig, asking,
     choices::{Refused, Require},
     error::Problem,
     fleet, log,
@@ -190,14 +190,16 @@ fn server(raw: RawServer) -> Result<ServerConfig, Problem> {
 /// Refuses an upstream that is ringdns itself, because it would send every cache miss in a circle.
 fn no_loops(listen: &[SocketAddr], upstreams: &[UpstreamConfig]) -> Result<(), Problem> {
     for (i, upstream) in upstreams.iter().enumerate() {
-        let own = |l: &&SocketAddr| {
-            let wildcard = l.ip().is_unspecified() && upstream.address.ip().is_loopback();
-            l.port() == upstream.address.port() && (l.ip() == upstream.address.ip() || wildcard)
+        let own = |address: &&UpstreamAddress| {
+            listen.iter().any(|l| {
+                let wildcard = l.ip().is_unspecified() && address.ip.is_loopback();
+                l.port() == address.port && (l.ip() == address.ip || wildcard)
+            })
         };
-        if let Some(own) = listen.iter().find(own) {
+        if let Some(own) = upstream.addresses.iter().find(own) {
             return Err(Problem::new(
                 format!("upstream[{i}].address"),
-                format!("{} is ringdns itself, which listens on {own}", upstream.address),
+                format!("{own} is ringdns itself, which listens there"),
                 "Give the address of another resolver, or listen on another port",
             ));
         }

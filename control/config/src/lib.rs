@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod asking;
 mod bounds;
 mod check;
@@ -21,6 +22,7 @@ mod snapshot;
 mod upstream;
 mod values;
 
+pub use address::UpstreamAddress;
 pub use choices::{Privacy, Strategy, XdpMode};
 pub use error::{ConfigError, Problem};
 pub use fleet::RedisConfig;
@@ -104,8 +106,10 @@ pub struct ServerConfig {
 /// A resolver to forward queries to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamConfig {
-    /// Address of the resolver.
-    pub address: SocketAddr,
+    /// Addresses of the resolver, tried in turn; at least one.
+    pub addresses: Vec<UpstreamAddress>,
+    /// Host name that stands in the file in place of an address, over UDP and TCP.
+    pub host: Option<String>,
     /// Transport that it is asked over.
     pub transport: Transport,
     /// Zones that it is asked for, as lowercased names on the wire; empty: all names that no other
@@ -121,12 +125,14 @@ impl UpstreamConfig {
     /// Returns the address as written in the file, with the parts that may be left out there.
     pub fn label(&self) -> String {
         let scheme = self.transport.label();
+        let first = &self.addresses[0];
         match &self.transport {
-            Transport::Udp | Transport::Tcp => format!("{scheme}://{}", self.address),
-            Transport::Tls(tls) if tls.name == self.address.ip().into() => {
-                format!("{scheme}://{}", self.address)
-            }
-            Transport::Tls(tls) => format!("{scheme}://{}#{}", self.address, tls.name.to_str()),
+            Transport::Udp | Transport::Tcp => match &self.host {
+                Some(host) => format!("{scheme}://{host}:{}", first.port),
+                None => format!("{scheme}://{first}"),
+            },
+            Transport::Tls(tls) if tls.name == first.ip.into() => format!("{scheme}://{first}"),
+            Transport::Tls(tls) => format!("{scheme}://{first}#{}", tls.name.to_str()),
             Transport::Https(_, uri) => uri.to_string(),
         }
     }
@@ -165,13 +171,11 @@ impl Transport {
     }
 }
 
-/// TLS options of an upstream: the name in its certificate, and its other addresses.
+/// TLS options of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
     /// Name or address that its certificate must be valid for.
     pub name: ServerName<'static>,
-    /// Other addresses, tried in turn if the upstream cannot be reached at the first.
-    pub spare: Vec<SocketAddr>,
     /// File with the trusted CAs; `None`: the system's CAs.
     pub ca_file: Option<PathBuf>,
 }

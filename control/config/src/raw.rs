@@ -167,10 +167,13 @@ tables! {
         /// go over TCP alone. `"tls://9.9.9.9#dns.quad9.net"`: DNS over TLS, and the name that the
         /// certificate must be valid for; without a name it must be valid for the address.
         /// `"https://dns.quad9.net/dns-query"`: DNS over HTTPS (HTTP/2). The default ports are 53,
-        /// 853 and 443. Each address may be listed once. Required.
+        /// 853 and 443. A link-local address has its interface: `"[fe80::1%eth0]:53"`. A host name
+        /// may stand in place of an address, with `bootstrap`. Each address may be listed once.
+        /// Required.
         address: Option<String> = None,
-        /// IP addresses of the host that a `tls://` or `https://` address names, tried in turn.
-        /// ringdns never looks this name up, because it has no other resolver to ask.
+        /// IP addresses of the host that `address` names: `["9.9.9.9", "fe80::1%eth0"]`. They are
+        /// tried in turn; over UDP, the next one is used once one stops answering. ringdns never
+        /// looks the name up, because it has no other resolver to ask.
         bootstrap: Vec<String> = Vec::new(),
         /// PEM file with the CA certificates that may vouch for a `tls://` or `https://` upstream.
         /// Absent: the CAs that the system trusts (Debian: package `ca-certificates`).

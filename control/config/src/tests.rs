@@ -53,10 +53,14 @@ fn upstream_addresses() {
         ("udp://9.9.9.9", "9.9.9.9:53", Transport::Udp),
         ("tcp://[2620:fe::fe]:53", "[2620:fe::fe]:53", Transport::Tcp),
         ("2620:fe::fe", "[2620:fe::fe]:53", Transport::Udp),
+        ("[fe80::1%eth0]:5353", "[fe80::1%eth0]:5353", Transport::Udp),
+        ("tcp://fe80::1%br-lan.7", "[fe80::1%br-lan.7]:53", Transport::Tcp),
+        ("udp://[fe80::1%2]", "[fe80::1%2]:53", Transport::Udp),
     ] {
         let config = parse(&MINIMAL.replace("127.0.0.1:5301", text)).unwrap();
         let upstream = &config.upstreams[0];
-        assert_eq!((upstream.address, &upstream.transport), (address.parse().unwrap(), &transport), "{text}");
+        let reached: Vec<_> = upstream.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!((&reached[..], &upstream.transport), (&[address.to_owned()][..], &transport), "{text}");
     }
 }
 
@@ -84,16 +88,53 @@ fn upstreams_over_tls_are_reached_at_addresses_and_known_by_names() {
             "https://dns.quad9.net/dns-query",
         ),
         ("\"https://9.9.9.9:8443/q\"", &["9.9.9.9:8443"], "9.9.9.9", "https://9.9.9.9:8443/q"),
+        ("\"tls://[fe80::1%eth0]#a.b\"", &["[fe80::1%eth0]:853"], "a.b", "tls://[fe80::1%eth0]:853#a.b"),
+        (
+            "\"https://[fe80::1%25eth0]:8443/q\"",
+            &["[fe80::1%eth0]:8443"],
+            "fe80::1",
+            "https://[fe80::1]:8443/q",
+        ),
+        ("\"https://[fe80::1%eth0]/q\"", &["[fe80::1%eth0]:443"], "fe80::1", "https://[fe80::1]/q"),
+        (
+            "\"https://dns.lan/q\"\nbootstrap = [\"fe80::1%eth0\"]",
+            &["[fe80::1%eth0]:443"],
+            "dns.lan",
+            "https://dns.lan/q",
+        ),
         ("\"https://[2620:fe::fe]/\"", &["[2620:fe::fe]:443"], "2620:fe::fe", "https://[2620:fe::fe]/"),
     ] {
         let config = parse(&MINIMAL.replace("\"127.0.0.1:5301\"", text)).unwrap();
         let upstream = &config.upstreams[0];
         let tls = upstream.transport.tls().unwrap();
-        let reached: Vec<_> =
-            std::iter::once(&upstream.address).chain(&tls.spare).map(ToString::to_string).collect();
+        let reached: Vec<_> = upstream.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(
             (reached, &*tls.name.to_str(), &*upstream.label()),
             (addresses.iter().map(ToString::to_string).collect(), name, label)
+        );
+    }
+}
+
+#[test]
+fn upstreams_over_udp_and_tcp_may_have_names() {
+    for (text, addresses, label) in [
+        (
+            "\"resolver.lan\"\nbootstrap = [\"192.0.2.1\", \"fe80::1%eth0\"]",
+            &["192.0.2.1:53", "[fe80::1%eth0]:53"][..],
+            "udp://resolver.lan:53",
+        ),
+        (
+            "\"tcp://resolver.lan:5353\"\nbootstrap = [\"2620:fe::fe\"]",
+            &["[2620:fe::fe]:5353"],
+            "tcp://resolver.lan:5353",
+        ),
+    ] {
+        let config = parse(&MINIMAL.replace("\"127.0.0.1:5301\"", text)).unwrap();
+        let upstream = &config.upstreams[0];
+        let reached: Vec<_> = upstream.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            (&reached[..], &*upstream.label()),
+            (&addresses.iter().map(ToString::to_string).collect::<Vec<_>>()[..], label)
         );
     }
 }
@@ -215,6 +256,11 @@ fn refusals_name_line_key_reason_and_remedy() {
         (at("https://dns.quad9.net/dns-query"), "4", "upstream[0].address", "not known", "Add bootstrap"),
         (at("tls://9.9.9.9#"), "4", "upstream[0].address", "neither an IP address", "#dns.quad9.net"),
         (at("tls://a:b"), "4", "upstream[0].address", "neither an IP address", "#dns.quad9.net"),
+        (at("fe80::1"), "4", "upstream[0].address", "any interface", "[fe80::1%eth0]:53"),
+        (at("[2620:fe::fe%eth0]:53"), "4", "upstream[0].address", "needs no interface", "Remove"),
+        (at("[fe80::1%]:53"), "4", "upstream[0].address", "no IP address or host name", "%eth0"),
+        (at("resolver.lan"), "4", "upstream[0].address", "not known", "Add bootstrap"),
+        (and("a.lan", "bootstrap = [\"fe80::1\"]"), "4", "upstream[0].address", "any interface", "%eth0"),
         (at("tls://0.0.0.0"), "4", "upstream[0].address", "cannot be asked", "one resolver"),
         (
             at("udp://9.9.9.9#dns.quad9.net"),
@@ -234,7 +280,7 @@ fn refusals_name_line_key_reason_and_remedy() {
             "Remove",
         ),
         (and("tls://a.b", "bootstrap = [\"c\"]"), "5", "upstream[0].bootstrap[0]", "no IP", "the port is"),
-        (and("9.9.9.9", "bootstrap = [\"1.1.1.1\"]"), "5", "upstream[0].bootstrap", "not a name", "Remove"),
+        (and("9.9.9.9", "bootstrap = [\"1.1.1.1\"]"), "5", "upstream[0].bootstrap", "already", "Remove"),
         (
             and("9.9.9.9", "tls_ca_file = \"ca.pem\""),
             "5",
@@ -243,13 +289,7 @@ fn refusals_name_line_key_reason_and_remedy() {
             "tls://",
         ),
         (upstream("address = \"ftp://9.9.9.9\""), "4", "upstream[0].address", "not a transport", "tls://"),
-        (
-            upstream("address = \"dns.quad9.net\""),
-            "4",
-            "upstream[0].address",
-            "no IP address",
-            "names are for tls",
-        ),
+        (upstream("address = \"dns.quad9.net\""), "4", "upstream[0].address", "not known", "Add bootstrap"),
         (upstream("address = \"0.0.0.0:53\""), "4", "upstream[0].address", "cannot be asked", "one resolver"),
         (
             upstream("address = \"9.9.9.9\"\n[[upstream]]\naddress = \"udp://9.9.9.9:53\""),

@@ -1,10 +1,12 @@
 //! Checks of `[[upstream]]`: address, transport, and the name in the certificate.
 
-use super::{TlsConfig, Transport, UpstreamConfig, asking, bounds::within, error::Problem, raw::RawUpstream};
+use super::{
+    TlsConfig, Transport, UpstreamAddress, UpstreamConfig, asking, bounds::within, error::Problem,
+    raw::RawUpstream,
+};
 use http::Uri;
 use ringdns_common::units::TimeSpan;
-use rustls::pki_types::ServerName;
-use std::net::{IpAddr, SocketAddr};
+use rustls::pki_types::{DnsName, ServerName};
 
 const DNS: u16 = 53;
 const DNS_OVER_TLS: u16 = 853;
@@ -16,7 +18,7 @@ pub fn upstream(i: usize, raw: RawUpstream) -> Result<UpstreamConfig, Problem> {
         let remedy = "Add address = \"9.9.9.9:53\" or the like";
         return Err(keys.address("an upstream needs an address", remedy));
     };
-    let (address, transport) = match text.split_once("://") {
+    let reached = match text.split_once("://") {
         None => plain(&keys, text, &raw, Transport::Udp)?,
         Some(("udp", rest)) => plain(&keys, rest, &raw, Transport::Udp)?,
         Some(("tcp", rest)) => plain(&keys, rest, &raw, Transport::Tcp)?,
@@ -31,10 +33,10 @@ pub fn upstream(i: usize, raw: RawUpstream) -> Result<UpstreamConfig, Problem> {
             return Err(keys.address(format!("{scheme}:// is not a transport"), remedy));
         }
     };
-    for address in std::iter::once(&address).chain(transport.tls().into_iter().flat_map(|tls| &tls.spare)) {
-        if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
-            let remedy = "Give the address and port of one resolver";
-            return Err(keys.address(format!("{address} cannot be asked"), remedy));
+    let Reached { addresses, host, transport } = reached;
+    for address in &addresses {
+        if let Some((reason, remedy)) = address.unusable() {
+            return Err(keys.address(reason, &remedy));
         }
     }
     let timeout = within(
@@ -44,7 +46,7 @@ pub fn upstream(i: usize, raw: RawUpstream) -> Result<UpstreamConfig, Problem> {
         "Give \"10ms\" to \"10s\"",
     )?;
     let zones = asking::zones(&format!("upstream[{i}].zones"), &raw.zones)?;
-    Ok(UpstreamConfig { address, transport, zones, trusted: raw.trusted, timeout })
+    Ok(UpstreamConfig { addresses, host, transport, zones, trusted: raw.trusted, timeout })
 }
 
 /// Keys of one upstream, for the problems found in them.
@@ -60,13 +62,20 @@ impl UpstreamKeys {
     }
 }
 
-/// Parses an upstream over UDP or TCP: an address, and no TLS options.
+/// Addresses, name and transport of an upstream, as its `address` and `bootstrap` say.
+struct Reached {
+    addresses: Vec<UpstreamAddress>,
+    host: Option<String>,
+    transport: Transport,
+}
+
+/// Parses an upstream over UDP or TCP: an address or a name with a port, and no TLS options.
 fn plain(
     keys: &UpstreamKeys,
     text: &str,
     raw: &RawUpstream,
     transport: Transport,
-) -> Result<(SocketAddr, Transport), Problem> {
+) -> Result<Reached, Problem> {
     let label = transport.label();
     if text.contains('#') {
         let remedy = "Remove \"#...\", or ask over tls://";
@@ -76,21 +85,18 @@ fn plain(
         let remedy = "Remove the key, or use tls:// or https://";
         return Err(keys.of("tls_ca_file", format!("there are no certificates over {label}://"), remedy));
     }
-    if !raw.bootstrap.is_empty() {
-        let remedy = "Remove the key; it belongs to names in tls:// and https://";
-        return Err(keys.of("bootstrap", format!("{label}:// takes an address, not a name"), remedy));
-    }
-    let address = socket_address(text, DNS).ok_or_else(|| {
-        let remedy = "Write \"9.9.9.9:53\" or \"[2620:fe::fe]:53\"; names are for tls:// and https://, with their \
-                      addresses in bootstrap";
-        keys.address(format!("{text:?} is no IP address with a port"), remedy)
-    })?;
-    Ok((address, transport))
+    let remedy = "Write \"9.9.9.9:53\", \"[2620:fe::fe]:53\" or \"[fe80::1%eth0]:53\"; or a host name, with its \
+                  addresses in bootstrap";
+    let (host, own, port) = host_and_port(text, DNS)
+        .filter(|(host, own, _)| own.is_some() || DnsName::try_from(&**host).is_ok())
+        .ok_or_else(|| keys.address(format!("{text:?} is no IP address or host name with a port"), remedy))?;
+    let named = own.is_none().then(|| host.clone());
+    Ok(Reached { addresses: addresses(keys, &host, own, port, raw)?, host: named, transport })
 }
 
 /// Parses `tls://9.9.9.9:853#dns.quad9.net`: an address or a name with a port, and the name in the
 /// certificate if it differs.
-fn over_tls(keys: &UpstreamKeys, rest: &str, raw: &RawUpstream) -> Result<(SocketAddr, Transport), Problem> {
+fn over_tls(keys: &UpstreamKeys, rest: &str, raw: &RawUpstream) -> Result<Reached, Problem> {
     let (place, pinned) = match rest.split_once('#') {
         Some((place, pinned)) => (place, Some(pinned)),
         None => (rest, None),
@@ -99,23 +105,19 @@ fn over_tls(keys: &UpstreamKeys, rest: &str, raw: &RawUpstream) -> Result<(Socke
         let remedy = "Write \"tls://9.9.9.9#dns.quad9.net\"; paths are for https://";
         return Err(keys.address(format!("there is a path in {place:?}"), remedy));
     }
-    let own = socket_address(place, DNS_OVER_TLS);
-    let (host, port) = match own {
-        Some(address) => (address.ip().to_string(), address.port()),
-        None => split_port(place, DNS_OVER_TLS).ok_or_else(|| bad_host(keys, place))?,
-    };
+    let (host, own, port) = host_and_port(place, DNS_OVER_TLS).ok_or_else(|| bad_host(keys, place))?;
     let name = server_name(keys, pinned.unwrap_or(&host))?;
-    let (address, spare) = reached_at(keys, &host, own, port, raw)?;
-    Ok((address, Transport::Tls(TlsConfig { name, spare, ca_file: raw.tls_ca_file.clone().map(Into::into) })))
+    let tls = TlsConfig { name, ca_file: raw.tls_ca_file.clone().map(Into::into) };
+    Ok(Reached {
+        addresses: addresses(keys, &host, own, port, raw)?,
+        host: None,
+        transport: Transport::Tls(tls),
+    })
 }
 
 /// Parses `https://dns.quad9.net/dns-query`: a URL (RFC 8484) whose host is the name in the
 /// certificate.
-fn over_https(
-    keys: &UpstreamKeys,
-    text: &str,
-    raw: &RawUpstream,
-) -> Result<(SocketAddr, Transport), Problem> {
+fn over_https(keys: &UpstreamKeys, text: &str, raw: &RawUpstream) -> Result<Reached, Problem> {
     let example = "Write it as \"https://dns.quad9.net/dns-query\"";
     // RFC 8484 ends its URI templates in `{?dns}`, which is for GET; queries are sent by POST.
     let url = text.strip_suffix("{?dns}").unwrap_or(text);
@@ -123,6 +125,7 @@ fn over_https(
         let remedy = "Put the name into the URL, and its addresses into bootstrap";
         return Err(keys.address("the name in the certificate is the URL's host", remedy));
     }
+    let (url, zone) = without_zone(url);
     let uri: Uri =
         url.parse().map_err(|error| keys.address(format!("{url:?} is no URL: {error}"), example))?;
     let Some(authority) = uri.authority().filter(|authority| !authority.as_str().contains('@')) else {
@@ -133,41 +136,56 @@ fn over_https(
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(HTTPS);
-    let address = host.parse().ok().map(|ip| SocketAddr::new(ip, port));
+    let own = match &zone {
+        Some(zone) => UpstreamAddress::at(&format!("{host}%{zone}"), port),
+        None => UpstreamAddress::at(host, port),
+    };
     let name = server_name(keys, host)?;
-    let (address, spare) = reached_at(keys, host, address, port, raw)?;
-    let tls = TlsConfig { name, spare, ca_file: raw.tls_ca_file.clone().map(Into::into) };
-    Ok((address, Transport::Https(tls, uri)))
+    let tls = TlsConfig { name, ca_file: raw.tls_ca_file.clone().map(Into::into) };
+    Ok(Reached {
+        addresses: addresses(keys, host, own, port, raw)?,
+        host: None,
+        transport: Transport::Https(tls, uri),
+    })
 }
 
-/// Returns the first of an upstream's addresses, and the others: its own, or those of `bootstrap`.
-fn reached_at(
+/// Takes the zone out of a URL's IPv6 address, `%25eth0` (RFC 6874) or `%eth0`: it means something
+/// on this host alone, and the server must not see it.
+fn without_zone(url: &str) -> (String, Option<String>) {
+    let zone = url.split_once("://[").and_then(|(_, rest)| rest.split_once(']')?.0.split_once('%'));
+    let Some((_, zone)) = zone else { return (url.to_owned(), None) };
+    let bare = url.replacen(&format!("%{zone}]"), "]", 1);
+    (bare, Some(zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone).to_owned()))
+}
+
+/// Returns an upstream's addresses: its own, or those of `bootstrap`.
+fn addresses(
     keys: &UpstreamKeys,
     host: &str,
-    own: Option<SocketAddr>,
+    own: Option<UpstreamAddress>,
     port: u16,
     raw: &RawUpstream,
-) -> Result<(SocketAddr, Vec<SocketAddr>), Problem> {
+) -> Result<Vec<UpstreamAddress>, Problem> {
     let mut addresses = Vec::new();
     for (at, text) in raw.bootstrap.iter().enumerate() {
-        let ip: IpAddr = text.parse().map_err(|_| {
-            let remedy = "Write \"9.9.9.9\" or \"2620:fe::fe\"; the port is that of the address";
+        addresses.push(UpstreamAddress::at(text, port).ok_or_else(|| {
+            let remedy =
+                "Write \"9.9.9.9\", \"2620:fe::fe\" or \"fe80::1%eth0\"; the port is that of the address";
             keys.of(&format!("bootstrap[{at}]"), format!("{text:?} is no IP address"), remedy)
-        })?;
-        addresses.push(SocketAddr::new(ip, port));
+        })?);
     }
-    match (own, addresses.split_first()) {
-        (Some(address), None) => Ok((address, Vec::new())),
-        (Some(_), Some(_)) => {
+    match own {
+        Some(own) if addresses.is_empty() => Ok(vec![own]),
+        Some(_) => {
             let remedy = "Remove the key, or write the name in place of the address";
             Err(keys.of("bootstrap", format!("{host} is an address already"), remedy))
         }
-        (None, Some((first, others))) => Ok((*first, others.to_vec())),
-        (None, None) => {
+        None if addresses.is_empty() => {
             let remedy = "Add bootstrap with its addresses, such as bootstrap = [\"9.9.9.9\"]: names cannot be looked up before \
                  there is a resolver";
             Err(keys.address(format!("the address of {host} is not known"), remedy))
         }
+        None => Ok(addresses),
     }
 }
 
@@ -180,18 +198,14 @@ fn bad_host(keys: &UpstreamKeys, name: &str) -> Problem {
     keys.address(format!("{name:?} is neither an IP address nor a host name"), remedy)
 }
 
-/// Parses an IP address with or without a port; `port` is the default.
-fn socket_address(text: &str, port: u16) -> Option<SocketAddr> {
-    text.parse().ok().or_else(|| {
-        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-        Some(SocketAddr::new(bare.parse().ok()?, port))
-    })
-}
-
-/// Splits a host name from its port; `port` is the default.
-fn split_port(text: &str, port: u16) -> Option<(String, u16)> {
+/// Splits a host from its port; `port` is the default. Returns the host's name or IP address, its
+/// whole address if it is one, and the port.
+fn host_and_port(text: &str, port: u16) -> Option<(String, Option<UpstreamAddress>, u16)> {
+    if let Some(address) = UpstreamAddress::parse(text, port) {
+        return Some((address.ip.to_string(), Some(address.clone()), address.port));
+    }
     match text.split_once(':') {
-        Some((host, port)) => Some((host.to_owned(), port.parse().ok()?)),
-        None => Some((text.to_owned(), port)),
+        Some((host, port)) => Some((host.to_owned(), None, port.parse().ok()?)),
+        None => Some((text.to_owned(), None, port)),
     }
 }

@@ -58,8 +58,8 @@ struct Course {
     deadline: Instant,
     /// Upstreams left in this round, the next one last.
     order: Vec<usize>,
-    /// Upstreams that did not respond in this round: a packet may have been lost. Other errors
-    /// would recur.
+    /// Upstreams that did not respond in this round: a packet may have been lost, or another of
+    /// their addresses may respond. Other errors would recur.
     again: Vec<usize>,
     rounds: usize,
     /// Number of attempts in progress.
@@ -89,9 +89,13 @@ impl Course {
         self.order.pop()
     }
 
-    /// Takes account of an upstream's error for the result of the question.
-    fn weigh(&mut self, number: usize, error: &AskError) {
+    /// Takes account of an upstream's error for the result of the question. `again`: the upstream
+    /// may be asked again.
+    fn weigh(&mut self, number: usize, error: &AskError, again: bool) {
         self.under_way -= 1;
+        if again && !self.again.contains(&number) {
+            self.again.push(number);
+        }
         let ede = match error {
             // The upstream is reachable and has trouble with this name, so its error is worth most.
             // That it did not understand the query is our fault and not the client's; so is
@@ -101,12 +105,7 @@ impl Course {
                 return;
             }
             AskError::NoSocket(_) => return,
-            AskError::Timeout => {
-                if !self.again.contains(&number) {
-                    self.again.push(number);
-                }
-                NO_REACHABLE_AUTHORITY
-            }
+            AskError::Timeout => NO_REACHABLE_AUTHORITY,
             AskError::Unreachable(_) | AskError::Malformed | AskError::Http(_) => NETWORK_ERROR,
         };
         if self.verdict == Failed::Ourselves {
@@ -159,10 +158,20 @@ impl Inquiry {
             let Err((attempt, error)) = attempt.send(turn) else { return };
             now = Instant::now();
             attempt.settle(&Err(&error), now);
-            self.course.lock().weigh(number, &error);
+            let again = self.may_recover(number, &error);
+            self.course.lock().weigh(number, &error, again);
         }
         let verdict = self.course.lock().verdict;
         self.land(Err(verdict), AnswerSource::default(), false, turn);
+    }
+
+    /// Whether an upstream with this error may respond if it is asked again.
+    fn may_recover(&self, number: usize, error: &AskError) -> bool {
+        match error {
+            AskError::Timeout => true,
+            AskError::Unreachable(_) => self.landing.upstreams().get(number).addresses.len() > 1,
+            _ => false,
+        }
     }
 
     pub(super) fn view(&self) -> CourseView {
@@ -185,9 +194,10 @@ impl Inquiry {
 
     /// Handles a failed attempt. Asks the next upstream, unless another attempt is in progress.
     pub(super) fn give_up(self: &Arc<Self>, number: usize, error: &AskError, now: Instant, turn: &mut Turn) {
+        let again = self.may_recover(number, error);
         let alone = {
             let mut course = self.course.lock();
-            course.weigh(number, error);
+            course.weigh(number, error, again);
             course.under_way == 0
         };
         if alone {

@@ -1,5 +1,6 @@
 //! Upstreams: their state, transports and counters.
 
+mod addresses;
 pub mod alias;
 pub mod attempt;
 pub mod choice;
@@ -11,6 +12,7 @@ pub mod stream;
 pub mod turn;
 pub mod udp;
 
+pub(crate) use addresses::Addresses;
 use cookie::Jar;
 use edns::EdnsMemory;
 use hdrhistogram::Histogram;
@@ -24,7 +26,6 @@ use ringdns_dataplane::{clock::Nanos, dns::rcode};
 use rustix::io::Errno;
 use std::{
     io,
-    net::SocketAddr,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
@@ -187,8 +188,8 @@ pub struct Upstream {
     /// Zones that it is asked for, in text form; empty: all names that are in no other upstream's
     /// zones.
     pub zones: Vec<String>,
-    /// Address and port.
-    pub address: SocketAddr,
+    /// Addresses and ports.
+    pub(crate) addresses: Addresses,
     /// Transport that it is asked over.
     pub transport: Transport,
     /// Whether its AD bit is believed.
@@ -225,7 +226,7 @@ impl Upstream {
             number: labels.number(&label),
             label,
             zones: config.zones.iter().map(|zone| names::display(zone)).collect(),
-            address: config.address,
+            addresses: Addresses::new(config.addresses.clone()),
             transport: config.transport.clone(),
             trusted: config.trusted,
             counters: UpstreamCounters::default(),

@@ -125,7 +125,7 @@ async fn a_question_of_a_zone_goes_to_no_other_even_when_that_fails() {
     let resolver = resolver(&[
         upstream(other.address(), LONG),
         for_zones(&failing, &["corp.example"]),
-        UpstreamConfig { address: dead, ..for_zones(&failing, &["dead.example"]) },
+        UpstreamConfig { addresses: vec![dead.into()], ..for_zones(&failing, &["dead.example"]) },
     ]);
     for name in ["a.corp.example", "b.corp.example", "a.dead.example", "b.dead.example"] {
         assert_eq!(rcode_of(&resolver.resolve(&key(name)).await), rcode::SERVFAIL, "{name}");
@@ -170,4 +170,27 @@ async fn special_names_are_asked_for_where_the_configuration_says_so() {
     let resolver = resolver_for(&upstreams[..1], "[local]\nspecial_names = false\n");
     assert_eq!(resolver.resolve(&key("nas.test")).await.answer.ttl, 60);
     assert_eq!(asked(&fakes), [1, 1, 0]);
+}
+
+/// A host that answers at its second address alone: the first is closed, or silent.
+#[tokio::test]
+async fn a_named_upstream_is_asked_at_the_address_that_answers() {
+    let fake = Upstream::with_ttl(60);
+    for silent in [false, true] {
+        let port = fake.address().port();
+        let mute = silent.then(|| std::net::UdpSocket::bind(("127.0.0.3", port)).unwrap());
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"resolver.example:{port}\"\n\
+             bootstrap = [\"127.0.0.3\", \"127.0.0.1\"]\ntimeout = \"100ms\"\n"
+        );
+        let config = Config::parse(&text, Path::new("test")).unwrap();
+        let resolver = resolver(&config.upstreams);
+        let mut codes = Vec::new();
+        for name in ["a.example", "b.example", "c.example"] {
+            codes.push(rcode_of(&resolver.resolve(&key(name)).await));
+        }
+        assert_eq!(codes, [rcode::NOERROR; 3], "silent: {silent}");
+        assert_eq!(count(&resolver, "queries_udp"), 4, "silent: {silent}");
+        drop(mute);
+    }
 }

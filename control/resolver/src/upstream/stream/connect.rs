@@ -1,12 +1,12 @@
 //! Opens connections to an upstream's addresses.
 
 use super::{framed::Framed, http::HttpLink};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, addresses::socket_address};
 use parking_lot::Mutex;
 use ringdns_config as config;
-use ringdns_config::Transport;
+use ringdns_config::{Transport, UpstreamAddress};
 use ringdns_tls::TlsError;
-use std::{io, iter, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -28,9 +28,8 @@ pub enum StreamLink {
 /// Future that a connection's task drives until it ends.
 pub type Driver = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-/// Addresses and TLS settings of an upstream.
+/// TLS settings of an upstream.
 pub struct Peer {
-    addresses: Vec<SocketAddr>,
     /// Connector for TLS; an error in it was logged at the start.
     tls: Option<Result<TlsConnector, TlsError>>,
     /// Time at which a TLS failure was last logged.
@@ -40,20 +39,15 @@ pub struct Peer {
 impl Peer {
     /// Returns the peer of a configuration.
     pub fn new(config: &config::UpstreamConfig) -> Self {
-        let spare = config.transport.tls().into_iter().flat_map(|tls| &tls.spare);
-        Peer {
-            addresses: iter::once(&config.address).chain(spare).copied().collect(),
-            tls: connector(&config.transport),
-            complained: Mutex::default(),
-        }
+        Peer { tls: connector(&config.transport), complained: Mutex::default() }
     }
 
     /// Tries the addresses in turn, each for its share of the time.
     pub async fn connect(&self, upstream: &Arc<Upstream>) -> io::Result<(StreamLink, Driver)> {
-        let share = super::CONNECT_MAX / self.addresses.len() as u32;
+        let share = super::CONNECT_MAX / upstream.addresses.len() as u32;
         let mut failed = io::Error::from(io::ErrorKind::TimedOut);
-        for address in &self.addresses {
-            match timeout(share, self.connect_to(*address, upstream)).await {
+        for address in upstream.addresses.iter() {
+            match timeout(share, self.connect_to(address, upstream)).await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(error)) => failed = error,
                 Err(_) => {}
@@ -64,10 +58,10 @@ impl Peer {
 
     async fn connect_to(
         &self,
-        address: SocketAddr,
+        address: &UpstreamAddress,
         upstream: &Arc<Upstream>,
     ) -> io::Result<(StreamLink, Driver)> {
-        let tcp = TcpStream::connect(address).await?;
+        let tcp = TcpStream::connect(socket_address(address)?).await?;
         tcp.set_nodelay(true)?;
         match &upstream.transport {
             Transport::Udp | Transport::Tcp => {

@@ -24,7 +24,7 @@
 
 mod mmsg;
 
-use crate::upstream::{AskError, Upstream, attempt::Attempt, exchange::Judged, turn::Turn};
+use crate::upstream::{Addresses, AskError, Upstream, attempt::Attempt, exchange::Judged, turn::Turn};
 use mmsg::{Outbox, Receiver};
 use parking_lot::Mutex;
 use rand::Rng;
@@ -69,6 +69,8 @@ struct Shelf {
 
 struct UpstreamSocket {
     udp: UdpSocket,
+    /// Index of the upstream's address that it is connected to.
+    address: usize,
     born: Instant,
     state: Mutex<SocketState>,
     /// Notified when a query is due sooner than all others.
@@ -114,13 +116,14 @@ impl Sockets {
             }
             shelf.close(&socket);
         }
-        let udp = match connected(upstream.address) {
-            Ok(udp) => udp,
+        let (udp, address) = match connected_to_one(&upstream.addresses) {
+            Ok(connected) => connected,
             Err(error) => return Err((attempt, error.into())),
         };
         upstream.counters.sockets.inc();
         let socket = Arc::new(UpstreamSocket {
             udp,
+            address,
             born: Instant::now(),
             state: Mutex::default(),
             sooner: Notify::new(),
@@ -184,7 +187,9 @@ impl UpstreamSocket {
     fn take(&self, upstream: &Upstream, attempt: Box<dyn Attempt>) -> Result<bool, Box<dyn Attempt>> {
         let mut state = self.state.lock();
         let SocketState { waiting, outbox, queries, retired, due, .. } = &mut *state;
-        *retired |= *queries >= QUERIES_MAX || attempt.began() >= self.born + AGE_MAX;
+        *retired |= *queries >= QUERIES_MAX
+            || attempt.began() >= self.born + AGE_MAX
+            || self.address != upstream.addresses.preferred();
         if *retired {
             return Err(attempt);
         }
@@ -229,7 +234,7 @@ impl UpstreamSocket {
                 None => {}
             }
             if timer.deadline() <= Instant::now() {
-                match self.give_up(&mut turn) {
+                match self.give_up(&upstream, &mut turn) {
                     Some(due) => timer.as_mut().reset(due),
                     None => break,
                 }
@@ -295,7 +300,9 @@ impl UpstreamSocket {
                         Ok(said) => {
                             let attempt = state.waiting.swap_remove(at).attempt;
                             drop(state);
-                            return attempt.hear(Ok(said), Instant::now(), turn);
+                            let now = Instant::now();
+                            upstream.addresses.heard(now);
+                            return attempt.hear(Ok(said), now, turn);
                         }
                         Err(ignored) => ignored,
                     },
@@ -318,6 +325,7 @@ impl UpstreamSocket {
             std::mem::take(&mut state.waiting)
         };
         tracing::debug!(upstream = %upstream.label, queries = waiting.len(), %error, "UDP socket failed");
+        upstream.addresses.unreachable(self.address);
         for WaitingQuery { attempt, .. } in waiting {
             let error =
                 error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
@@ -327,7 +335,7 @@ impl UpstreamSocket {
 
     /// Gives up overdue queries, and begins hedging where it is due. Returns the next time at which
     /// to do so.
-    fn give_up(&self, turn: &mut Turn) -> Option<Instant> {
+    fn give_up(&self, upstream: &Upstream, turn: &mut Turn) -> Option<Instant> {
         let now = Instant::now();
         let (late, over): (Vec<_>, Vec<_>) = {
             let mut state = self.state.lock();
@@ -337,6 +345,7 @@ impl UpstreamSocket {
         };
         late.into_iter().for_each(|inquiry| inquiry.hedge(now, turn));
         for WaitingQuery { attempt, .. } in over {
+            upstream.addresses.unanswered(self.address, attempt.began());
             attempt.hear(Err(AskError::Timeout), now, turn);
         }
         let mut state = self.state.lock();
@@ -363,6 +372,25 @@ pub(crate) fn unused_id(mut draw: impl FnMut() -> u16, is_used: impl Fn(u16) -> 
         let id = draw();
         if !is_used(id) {
             return id;
+        }
+    }
+}
+
+/// Returns a socket connected to the preferred address or, if that cannot be reached, to the first
+/// other one that can, and the address's index.
+fn connected_to_one(addresses: &Addresses) -> io::Result<(UdpSocket, usize)> {
+    let mut tried = 0;
+    loop {
+        let index = addresses.preferred();
+        match addresses.socket_address(index).and_then(connected) {
+            Ok(udp) => return Ok((udp, index)),
+            Err(error) => {
+                addresses.unreachable(index);
+                tried += 1;
+                if tried >= addresses.len() {
+                    return Err(error);
+                }
+            }
         }
     }
 }
