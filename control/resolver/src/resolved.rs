@@ -1,6 +1,5 @@
 //! Answer that the resolver gives.
 
-use crate::upstream;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{answer::Answer, reply::Age},
@@ -26,9 +25,4 @@ impl Resolved {
     pub fn age(&self, now: Secs, stale_ttl: Secs) -> Age {
         self.answer.age(self.known, now, stale_ttl)
     }
-}
-
-/// Whether an answer says that resolution failed.
-pub(crate) fn is_failure(answer: &Answer) -> bool {
-    !upstream::is_answer(answer.status.rcode())
 }

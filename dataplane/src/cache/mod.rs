@@ -209,10 +209,11 @@ impl Cache {
     }
 
     /// Inserts an answer. Ignores one that is neither newer nor longer-lived than the entry that is
-    /// there, or is useless already.
+    /// there, or is useless already. An answer with a TTL of zero is not kept, and older ones are
+    /// removed.
     pub fn insert(&mut self, key: &Key, hash: u64, answer: &Answer, now: Secs) {
         if answer.ttl == 0 || now >= answer.dead() {
-            return;
+            return self.supersede(key, hash, answer);
         }
         let mut segment = SlabKind::Probation;
         let mut frequency = 0;
@@ -243,6 +244,22 @@ impl Cache {
         }
         self.entries += 1;
         self.churn.inserted += 1;
+    }
+
+    /// Removes the entry of `key` if `answer`, which is not kept, is a newer one. A failure is none:
+    /// an expired answer is better.
+    #[cold]
+    fn supersede(&mut self, key: &Key, hash: u64, answer: &Answer) {
+        if answer.ttl > 0 || answer.status.is_failure() {
+            return;
+        }
+        let Some(old) = self.find(hash, key) else { return };
+        let (header, _) = EntryHeader::at(self.slab.bytes(), position(old));
+        // An entry that had expired then holds the time of its last renewal instead.
+        if header.received() < answer.received || header.expires() <= answer.received {
+            self.unlink(old);
+            self.churn.expired += 1;
+        }
     }
 
     /// Replaces the entry of `key` with an answer. Returns whether there was an entry.

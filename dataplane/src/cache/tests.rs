@@ -211,6 +211,24 @@ fn a_purge_leaves_nothing_even_after_256_of_them() {
     }
 }
 
+/// RFC 1035 section 3.2.1: a TTL of zero is for the transaction alone, and the older answer is no
+/// longer true.
+#[test]
+fn a_newer_answer_with_a_ttl_of_zero_removes_the_old_one() {
+    let mut f = Fixture::new(1 << 20);
+    f.insert("example.com.", 7, 10, 100);
+    f.insert("example.com.", 8, 0, 100);
+    assert!(f.has("example.com.", 109), "it is not newer");
+    let key = key("example.com.");
+    let failure = Answer::error(rcode::SERVFAIL, None, 120, 0);
+    f.cache.insert(&key, f.hash.of(&key), &failure, 120);
+    assert!(f.has("example.com.", 120), "expired, but better than a failure");
+    f.insert("example.com.", 8, 0, 120);
+    assert!(!f.has("example.com.", 120));
+    f.insert("example.com.", 9, 0, 121);
+    assert_eq!((f.cache.occupancy().entries, f.cache.churn().expired), (0, 1));
+}
+
 #[test]
 fn expired_entries_leave_without_being_asked_for() {
     let mut f = Fixture::new(1 << 20);

@@ -68,6 +68,11 @@ impl Status {
         Status(rcode | Self::AA)
     }
 
+    /// Whether resolution failed.
+    pub fn is_failure(self) -> bool {
+        !rcode::is_answer(self.rcode())
+    }
+
     /// Returns the status without records because of their size: over UDP the reply has TC=1.
     pub fn truncated(self) -> Self {
         Status(self.0 | Self::TRUNCATED)

@@ -31,6 +31,12 @@ pub mod rcode {
     pub const BADVERS: u16 = 16;
     /// The server cookie is not a valid one of ours (RFC 7873).
     pub const BADCOOKIE: u16 = 23;
+
+    /// Whether a response code answers a question; all others say that the server failed (RFC 9520
+    /// section 2).
+    pub fn is_answer(rcode: u8) -> bool {
+        matches!(rcode, NOERROR | NXDOMAIN | YXDOMAIN)
+    }
 }
 
 /// Record types that have a rule here (IANA).

@@ -12,7 +12,7 @@ use super::{Landing, Origin, Resolver, Waiter};
 use crate::{
     message::{Message, scrub},
     resolved::Resolved,
-    upstream::{Failed, alias::Alias, is_answer, turn::Turn},
+    upstream::{Failed, alias::Alias, turn::Turn},
 };
 use ringdns_dataplane::{
     clock::Secs,
@@ -40,7 +40,7 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
     for _ in 0..HOPS_MAX {
         let hop = resolver.hop(&target).await;
         let Resolved { answer, .. } = &hop;
-        if !is_answer(answer.status.rcode()) {
+        if answer.status.is_failure() {
             // A failure that must not be remembered says nothing about the question.
             let remembered = answer.ttl > 0;
             let said = Failed::Upstreams(answer.ede.unwrap_or(NO_REACHABLE_AUTHORITY));

@@ -55,6 +55,11 @@ impl Landing {
                 resolver.counters.resolved.inc();
                 let answer = Arc::new(answer);
                 let kept = resolver.host.insert(&self.key, answer.clone(), generation);
+                // Half an answer, of which the other half is being asked for, says nothing of an
+                // older whole one.
+                if answer.ttl == 0 && self.lane != Lane::Hops {
+                    resolver.host.forget(&self.key);
+                }
                 // If the answer is not shared, dropping the lease lets other appliances renew it
                 // from now on.
                 let state = std::mem::take(&mut *self.shared.lock());

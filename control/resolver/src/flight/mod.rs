@@ -20,7 +20,7 @@ mod waiter;
 
 use crate::{
     host::{Entry, Found, HostTier},
-    resolved::{Resolved, is_failure},
+    resolved::Resolved,
     tier::SharedTier,
     upstream::{Failed, choice::Upstreams, exchange::JudgeRules, turn::Turn},
 };
@@ -360,7 +360,7 @@ impl Resolver {
         let landed = || {
             let (answer, now) = (&self.host.peek(key)?.answer, self.clock().secs());
             let due = renews.map_or_else(|| answer.is_due(now), |received| answer.received <= received);
-            let fresh = now < answer.expires() && !(refresh && (is_failure(answer) || due));
+            let fresh = now < answer.expires() && !(refresh && (answer.status.is_failure() || due));
             fresh.then(|| Resolved { answer: answer.clone(), generation, known: true, source: HOST })
         };
         let validator = setup.validator.as_ref().filter(|validator| validator.concerns(key));
@@ -447,7 +447,7 @@ impl Resolver {
     /// Returns the answer that may be used if resolution fails: expired or not, but no failure.
     fn stale(&self, key: &Key) -> Option<Arc<Entry>> {
         let now = self.clock().secs();
-        self.host.peek(key).filter(|entry| now < entry.answer.dead() && !is_failure(&entry.answer))
+        self.host.peek(key).filter(|entry| now < entry.answer.dead() && !entry.answer.status.is_failure())
     }
 
     /// Returns the answer after a failed resolution: the expired answer if there is one, else the

@@ -2,10 +2,7 @@
 
 use super::{HOST, Resolver, Waiter};
 use crate::host::Found;
-use crate::{
-    resolved::{Resolved, is_failure},
-    upstream::turn::Turn,
-};
+use crate::{resolved::Resolved, upstream::turn::Turn};
 use parking_lot::Mutex;
 use ringdns_dataplane::{clock::Secs, dns::key::Key};
 use std::sync::Arc;
@@ -48,7 +45,7 @@ impl Resolver {
         let now = self.clock().secs();
         match self.host.get(key, now) {
             // A remembered failure does not replace the expired answer that the worker has.
-            Found::Fresh(answer) if is_failure(&answer) => Renewal::NotNow,
+            Found::Fresh(answer) if answer.status.is_failure() => Renewal::NotNow,
             Found::Fresh(answer) if answer.is_due(now) => {
                 if !self.budget.spend(now) {
                     self.counters.refresh_over_budget.inc();

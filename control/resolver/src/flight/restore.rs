@@ -2,10 +2,7 @@
 
 use super::Resolver;
 use crate::host::StoredKey;
-use crate::{
-    resolved::is_failure,
-    upstream::exchange::{self, JudgeRules},
-};
+use crate::upstream::exchange::{self, JudgeRules};
 use ringdns_common::{message::grow_older, names};
 use ringdns_dataplane::{
     clock::Secs,
@@ -44,7 +41,7 @@ impl Resolver {
     pub(crate) fn may_keep(&self, key: &StoredKey, answer: &Answer) -> bool {
         let asked = key.asked();
         let key = names::key(asked.name(), asked.qtype(), asked.dnssec_ok(), asked.checking_disabled());
-        !is_failure(answer) && key.is_some_and(|key| self.may_restore(&key))
+        !answer.status.is_failure() && key.is_some_and(|key| self.may_restore(&key))
     }
 
     fn may_restore(&self, key: &Key) -> bool {

@@ -6,8 +6,10 @@
 //! came, and those that a worker cache took from here while it ran. It raises the generation twice,
 //! once before it removes anything and once after.
 
+mod absent;
 mod demand;
 
+use absent::AbsentNames;
 pub use demand::{Demand, HALF_LIFE};
 use parking_lot::RwLock;
 use quick_cache::{Equivalent, Lifecycle, Weighter, sync::Cache};
@@ -30,6 +32,9 @@ use std::{
 /// Typical weight of an entry with a few records, in bytes: a guess for sizing the index.
 const TYPICAL_BYTES: u64 = 384;
 
+/// Part of the store's bytes for names that do not exist: one sixteenth.
+const ABSENT_PART: u64 = 16;
+
 /// Bytes that an entry takes beside its name and wire bytes: the structs, the index slot, and the
 /// allocator's headers of the five allocations.
 const OVERHEAD: usize =
@@ -44,6 +49,9 @@ counters! {
         stale,
         /// Host cache lookups that found no answer.
         missing,
+        /// Host cache lookups that found NXDOMAIN for another type of the name (RFC 2308 section 5);
+        /// they are counted as fresh too.
+        absent,
         /// Answers stored in the host cache.
         inserted,
         /// Answers evicted from the host cache to stay within cache.host_bytes.
@@ -130,6 +138,9 @@ fn is_within(mut name: &[u8], suffix: &[u8]) -> bool {
 /// Store of answers.
 pub struct HostTier {
     cache: Cache<StoredKey, Arc<Entry>, EntryWeight, quick_cache::DefaultHashBuilder, CountEvictions>,
+    absent: AbsentNames,
+    /// Most bytes of both.
+    capacity: u64,
     generation: Arc<AtomicU64>,
     /// Held for reading around an insert, and for writing while the generation rises: whatever was
     /// stored under an older generation is then in the store, where the purge finds it.
@@ -142,10 +153,14 @@ impl HostTier {
     /// Returns an empty store of `bytes`. `generation` is shared with the workers.
     pub fn new(bytes: u64, generation: Arc<AtomicU64>) -> Self {
         let counters = Arc::new(HostCounters::default());
+        let for_absent = bytes / ABSENT_PART;
+        let bytes = bytes - for_absent;
         let items = usize::try_from(bytes / TYPICAL_BYTES).unwrap_or(usize::MAX).max(16);
         let lifecycle = CountEvictions(counters.clone());
         HostTier {
             cache: Cache::with(items, bytes, EntryWeight, Default::default(), lifecycle),
+            absent: AbsentNames::new(for_absent),
+            capacity: bytes + for_absent,
             generation,
             fence: RwLock::new(()),
             counters,
@@ -160,18 +175,24 @@ impl HostTier {
 
     /// Looks up an answer.
     pub fn get(&self, key: &Key, now: Secs) -> Found {
-        match self.cache.get(key) {
-            Some(entry) if now < entry.answer.expires() => {
-                self.counters.fresh.inc();
-                entry.demand.add(1, now);
-                Found::Fresh(entry.answer.clone())
-            }
-            Some(entry) if now < entry.answer.dead() => {
+        let entry = self.cache.get(key);
+        if let Some(entry) = entry.as_ref().filter(|entry| now < entry.answer.expires()) {
+            self.counters.fresh.inc();
+            entry.demand.add(1, now);
+            return Found::Fresh(entry.answer.clone());
+        }
+        if let Some(answer) = self.absent.get(key, now) {
+            self.counters.fresh.inc();
+            self.counters.absent.inc();
+            return Found::Fresh(answer);
+        }
+        match entry.filter(|entry| now < entry.answer.dead()) {
+            Some(entry) => {
                 self.counters.stale.inc();
                 entry.demand.add(1, now);
                 Found::Stale(entry)
             }
-            _ => {
+            None => {
                 self.counters.missing.inc();
                 Found::Missing
             }
@@ -205,9 +226,16 @@ impl HostTier {
             self.counters.outdated.inc();
             return false;
         }
+        self.absent.learn(key, &entry.answer);
         self.cache.insert(StoredKey::from(key), entry);
         self.counters.inserted.inc();
         true
+    }
+
+    /// Removes the answer to a question, because a newer one came that must not be kept.
+    pub fn forget(&self, key: &Key) {
+        self.cache.remove(key);
+        self.absent.forget(key);
     }
 
     /// Stores an answer that has expired, as if time had passed.
@@ -237,6 +265,7 @@ impl HostTier {
             removed.set(removed.get() + u64::from(!keep));
             keep
         });
+        self.absent.purge(&covered);
         self.next_generation();
         self.counters.purged.add(removed.get());
         removed.get()
@@ -264,7 +293,7 @@ impl HostTier {
 
     /// Returns the bytes in use, and the most that may be.
     pub fn bytes(&self) -> (u64, u64) {
-        (self.cache.weight(), self.cache.capacity())
+        (self.cache.weight() + self.absent.bytes(), self.capacity)
     }
 }
 
@@ -322,7 +351,12 @@ struct EntryWeight;
 
 impl Weighter<StoredKey, Arc<Entry>> for EntryWeight {
     fn weight(&self, key: &StoredKey, entry: &Arc<Entry>) -> u64 {
-        let answer = &entry.answer;
+        Self::of(key, &entry.answer)
+    }
+}
+
+impl EntryWeight {
+    fn of(key: &StoredKey, answer: &Answer) -> u64 {
         (OVERHEAD + size_of_val(&*key.question) + size_of_val(&*answer.ttls) + answer.wire.len()) as u64
     }
 }

@@ -129,3 +129,67 @@ fn a_failed_refresh_is_put_off() {
     let Found::Stale(entry) = tier.get(&key, 49) else { panic!("not stale") };
     assert!(!entry.recheck_due(49) && entry.recheck_due(50));
 }
+
+fn denial(ttl: Secs, aliases: u16) -> Arc<Answer> {
+    let denial = Answer::error(rcode::NXDOMAIN, None, 0, ttl);
+    Arc::new(Answer { counts: [aliases, 1, 0], ..denial })
+}
+
+fn found(tier: &HostTier, name: &str, qtype: u16, now: Secs) -> Option<u8> {
+    match tier.get(&key(name, qtype), now) {
+        Found::Fresh(answer) => Some(answer.status.rcode()),
+        _ => None,
+    }
+}
+
+/// RFC 2308 section 5: an NXDOMAIN is kept for the name and the class, whatever the type.
+#[test]
+fn nxdomain_holds_for_every_type_of_the_name_alone() {
+    const DS: u16 = 43;
+    let tier = tier(1 << 20);
+    tier.insert(&key("gone.example", 1), denial(10, 0), 0);
+    for qtype in [1, 28, 16, 65] {
+        assert_eq!(found(&tier, "gone.example", qtype, 9), Some(rcode::NXDOMAIN), "{qtype}");
+        assert_eq!(found(&tier, "gone.example", qtype, 10), None, "{qtype}");
+        assert_eq!(found(&tier, "www.gone.example", qtype, 9), None);
+    }
+    assert_eq!(tier.counters.absent.get(), 3, "the type that was asked has an entry of its own");
+    assert_eq!(found(&tier, "gone.example", DS, 9), None, "the parent answers for DS");
+    let dnssec = names::key(&names::name("gone.example").unwrap(), 28, true, false).unwrap();
+    assert!(matches!(tier.get(&dnssec, 9), Found::Missing), "without the proof");
+
+    tier.insert(&key("alias.example", 1), denial(10, 1), 0);
+    assert_eq!(found(&tier, "alias.example", 28, 9), None, "the alias exists (RFC 6604)");
+    tier.insert(&key("cut.example", DS), denial(10, 0), 0);
+    assert_eq!(found(&tier, "cut.example", 1, 9), None);
+
+    // An answer to another type shows that the name exists.
+    tier.insert(&key("gone.example", 16), answer(10, 0), 0);
+    assert_eq!(found(&tier, "gone.example", 28, 9), None);
+    // A type that has an answer keeps it.
+    tier.insert(&key("half.example", 1), answer(10, 0), 0);
+    tier.insert(&key("half.example", 28), denial(10, 0), 0);
+    assert_eq!(found(&tier, "half.example", 1, 9), Some(rcode::NOERROR));
+    assert_eq!(found(&tier, "half.example", 16, 9), Some(rcode::NXDOMAIN));
+}
+
+#[test]
+fn purges_cover_names_that_do_not_exist() {
+    for purge in [Purge::All, Purge::Name(names::name("gone.example").unwrap()), Purge::Suffix(vec![0])] {
+        let tier = tier(1 << 20);
+        tier.insert(&key("gone.example", 1), denial(10, 0), 0);
+        assert_eq!(found(&tier, "gone.example", 28, 1), Some(rcode::NXDOMAIN));
+        tier.purge(&purge);
+        assert_eq!(found(&tier, "gone.example", 28, 1), None, "{purge:?}");
+    }
+}
+
+#[test]
+fn absent_names_stay_within_the_bytes_of_the_store() {
+    let tier = tier(1 << 20);
+    for n in 0..20_000 {
+        tier.insert(&key(&format!("gone{n}.example"), 1), denial(10, 0), 0);
+    }
+    let (used, most) = tier.bytes();
+    assert!(most == 1 << 20 && used <= most, "{used} of {most}");
+}

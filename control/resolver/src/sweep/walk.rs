@@ -1,9 +1,6 @@
 //! Walk over the host tier: removes dead entries, and judges entries that will soon expire.
 
-use crate::{
-    host::{Entry, HostTier, StoredKey},
-    resolved::is_failure,
-};
+use crate::host::{Entry, HostTier, StoredKey};
 use ringdns_dataplane::clock::Secs;
 
 /// Most entries that one sweep renews.
@@ -99,7 +96,7 @@ impl RenewalGate {
     /// Failures are not worth renewing.
     fn is_near(self, entry: &Entry, now: Secs) -> bool {
         let left = entry.answer.expires().saturating_sub(now);
-        left <= self.window.min(entry.answer.ttl / 2) && !is_failure(&entry.answer)
+        left <= self.window.min(entry.answer.ttl / 2) && !entry.answer.status.is_failure()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
         Message,
         scrub::{self, Scrubbed},
     },
-    upstream::{Upstream, alias::Alias, cookie::CookieVerdict, is_answer},
+    upstream::{Upstream, alias::Alias, cookie::CookieVerdict},
 };
 use ringdns_config::Transport;
 use ringdns_dataplane::{
@@ -218,7 +218,7 @@ pub fn judge(
     match u8::try_from(code) {
         _ if refuses_edns => Ok(Judged::NoEdns),
         _ if code == BADCOOKIE && manner.cookie && !manner.stream => Ok(Judged::BadCookie),
-        Ok(code) if is_answer(code) => {
+        Ok(code) if rcode::is_answer(code) => {
             let answer = Answer { ede, ..answer };
             // The scan knows where records are, this step knows their content: nothing else is kept
             // or passed on.
@@ -245,9 +245,9 @@ fn judge_without_question(upstream: &Upstream, manner: Manner, flags: u16) -> Op
             let knows_better = manner.cookie && upstream.cookies.as_ref().is_some_and(|jar| jar.is_full());
             Some(if knows_better && !manner.stream { Judged::CookieMissing } else { Judged::NoEdns })
         }
-        _ if manner.stream => (!is_answer(code)).then_some(Judged::Failure(code, None)),
+        _ if manner.stream => (!rcode::is_answer(code)).then_some(Judged::Failure(code, None)),
         _ if flags & header::TC != 0 => Some(Judged::Hint(Hint::Truncated)),
-        _ => (!is_answer(code)).then_some(Judged::Hint(Hint::Failure)),
+        _ => (!rcode::is_answer(code)).then_some(Judged::Hint(Hint::Failure)),
     }
 }
 
@@ -262,7 +262,7 @@ pub fn judge_kept(
 ) -> Option<(Answer, Option<Box<Alias>>)> {
     let answer = Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), trusted).ok()?;
     let (header, _) = Header::ref_from_prefix(message).ok()?;
-    if header.flags.get() & header::TC != 0 || !is_answer(answer.status.rcode()) {
+    if header.flags.get() & header::TC != 0 || answer.status.is_failure() {
         return None;
     }
     if has_only_addresses(&answer.wire, key.asked().qtype()) {

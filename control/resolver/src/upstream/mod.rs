@@ -22,7 +22,7 @@ use ringdns_common::labels::Labels;
 use ringdns_common::{counters, counters::Counter, names};
 use ringdns_config as config;
 use ringdns_config::Transport;
-use ringdns_dataplane::{clock::Nanos, dns::rcode};
+use ringdns_dataplane::clock::Nanos;
 use rustix::io::Errno;
 use std::{
     io,
@@ -35,12 +35,6 @@ use udp::Sockets;
 /// Number of answers with other letters in the question after which an upstream is no longer asked
 /// with random letters.
 const RESPELLED_MAX: u32 = 3;
-
-/// Whether a response code answers a question; all others say that the upstream failed (RFC 9520
-/// section 2).
-pub fn is_answer(rcode: u8) -> bool {
-    matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN | rcode::YXDOMAIN)
-}
 
 counters! {
     /// Counters of an upstream.

@@ -1,7 +1,7 @@
 //! Questions of the validator: they go through the resolver, with DO=1 and CD=1.
 
 use super::{Asks, NO_REACHABLE_AUTHORITY, Validator, key_for};
-use crate::upstream::{Failed, is_answer};
+use crate::upstream::Failed;
 use ringdns_common::message;
 use ringdns_dataplane::{dns::reply::Age, log};
 use ringdns_dnssec::{Name, Response, ResponseSource, Standing, Unproven, ede::INDETERMINATE};
@@ -42,7 +42,7 @@ impl<'a, R: Asks> Ask<'a, R> {
         let found = self.resolver.current(&key, renew).await;
         self.source.get_or_init(|| found.source);
         let answer = &found.answer;
-        if !is_answer(answer.status.rcode()) {
+        if answer.status.is_failure() {
             // A failure that says nothing about the question has TTL 0.
             let ours = answer.ttl == 0 && answer.ede.is_none();
             let theirs = Failed::Upstreams(answer.ede.unwrap_or(NO_REACHABLE_AUTHORITY));
