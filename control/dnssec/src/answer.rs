@@ -20,6 +20,7 @@ const ALIASES_MAX: usize = 11;
 
 const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
+const YXDOMAIN: u8 = 6;
 
 /// A record of an answer. Names are uncompressed and in their original letter case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +149,12 @@ impl<S: ResponseSource> Judge<'_, S> {
         }
         if self.alias_at(response, name).is_some() {
             return self.alias(response, name).await.map(Some);
+        }
+        if let Some(dname) = dname(response, name).filter(|dname| is_too_long(response, dname, name)) {
+            let genuine = self.genuine(response, dname).await?;
+            self.take(response, dname, genuine)?;
+            self.verdict.rcode = YXDOMAIN;
+            return Ok(None);
         }
         self.denial(response, name).await.map(|()| None)
     }
@@ -445,6 +452,13 @@ fn made(response: &Response, dname: &RrSet, name: &Name) -> Option<Name> {
     let mut front: Vec<_> = name.labels().take(labels).collect();
     front.reverse();
     front.into_iter().try_fold(to, |to, label| to.prepend(label))
+}
+
+/// Whether a DNAME record redirects a name to one that is too long (RFC 6672 section 2.2:
+/// YXDOMAIN).
+fn is_too_long(response: &Response, dname: &RrSet, name: &Name) -> bool {
+    let has_target = |rdata| Name::from_wire(rdata).is_some();
+    response.rdata_of(dname).next().is_some_and(has_target) && made(response, dname, name).is_none()
 }
 
 /// Appends a set and its signatures, with TTLs of at most `most` seconds.

@@ -2,7 +2,7 @@
 //! have.
 
 use crate::{
-    server::{Message, Tree},
+    server::{LONG_LABEL, Message, Tree},
     zone::{Rr, name, rtype},
 };
 use proptest::prelude::*;
@@ -61,7 +61,7 @@ pub fn changes() -> impl Strategy<Value = Vec<(To, Change)>> {
         4 => (b, a(), a()).prop_map(|(x, y, z)| Change::AddPart(x, y, z)),
         6 => (a(), a()).prop_map(|(x, y)| Change::Replay(x, y)),
         4 => (a(), a()).prop_map(|(x, y)| Change::Blend(x, y)),
-        2 => prop_oneof![Just(0), Just(3)].prop_map(Change::Rcode),
+        2 => prop_oneof![Just(0), Just(3), Just(6)].prop_map(Change::Rcode),
         1 => a().prop_map(Change::Duplicate),
         2 => a().prop_map(Change::Move),
         1 => Just(Change::Reverse),
@@ -90,6 +90,7 @@ impl Forger {
     pub fn new(tree: &Tree) -> Self {
         let mut names = vec![Name::root(), name("nothing"), name("x.unsigned")];
         for zone in tree.zones().iter().filter(|zone| !zone.origin.is_root()) {
+            let stretched = format!("{LONG_LABEL}.stretched");
             let fronts = [
                 "",
                 "www",
@@ -111,6 +112,9 @@ impl Forger {
                 "x.aliases",
                 "moved",
                 "www.moved",
+                "stretched",
+                "www.stretched",
+                &stretched,
                 "nothing",
                 "x.nothing",
                 "zz",

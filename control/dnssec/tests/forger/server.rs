@@ -5,6 +5,7 @@ use ringdns_dnssec::Name;
 
 const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
+const YXDOMAIN: u8 = 6;
 const SERVFAIL: u8 = 2;
 
 /// A response.
@@ -39,6 +40,9 @@ pub struct Tree {
     zones: Vec<Zone>,
 }
 
+/// Label of 63 bytes: a name has room for three of them.
+pub const LONG_LABEL: &str = "sixty-three-bytes-of-a-label-are-the-most-that-the-rfc-allows-0";
+
 /// Returns a zone with a name of each kind.
 fn with_names(origin: &str, denial: Denial) -> Zone {
     let mut zone = Zone::new(origin, denial);
@@ -58,6 +62,7 @@ fn with_names(origin: &str, denial: Denial) -> Zone {
     zone.add("lost", rtype::CNAME, alias(&format!("nothing.{origin}")));
     zone.add("*.aliases", rtype::CNAME, alias(&format!("a.wild.{origin}")));
     zone.add("moved", rtype::DNAME, alias(origin));
+    zone.add("stretched", rtype::DNAME, alias(&format!("{LONG_LABEL}.{LONG_LABEL}.{LONG_LABEL}.{origin}")));
     zone
 }
 
@@ -155,8 +160,11 @@ impl Tree {
             let set = zone.set(&owner, &owner, rtype::DNAME);
             let to = Name::from_wire(&set[0].rdata).unwrap();
             let labels: Vec<_> = at.labels().take(at.label_count() - owner.label_count()).collect();
-            let target = labels.iter().rev().fold(to, |to, label| to.prepend(label).unwrap());
             message.answers.extend(set.clone());
+            let Some(target) = labels.iter().rev().try_fold(to, |to, label| to.prepend(label)) else {
+                message.rcode = YXDOMAIN;
+                return None;
+            };
             let rdata = target.as_wire().to_vec();
             message.answers.push(Rr { owner: at.clone(), rtype: rtype::CNAME, rdata, ..set[0].clone() });
             return (qtype != rtype::CNAME).then_some(target);
