@@ -115,7 +115,7 @@ counters! {
         BadLength => "bad_length",
         /// Packets with a wrong IP or UDP checksum.
         BadChecksum => "bad_checksum",
-        /// Packets from a source that cannot be answered: port 0, multicast, unspecified.
+        /// Packets from a source that no client on a link has: port 0, multicast, loopback, unspecified.
         BadSource => "bad_source",
         /// Datagrams too short for a DNS header.
         ShortMessage => "short_message",

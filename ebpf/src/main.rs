@@ -6,11 +6,14 @@
 
 use aya_ebpf::{
     bindings::xdp_action::XDP_PASS,
-    btf_maps::{HashMap, PerCpuArray, XskMap},
+    btf_maps::{Array, HashMap, PerCpuArray, XskMap},
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
-use ringdns_abi::{ListenKey, MAX_FRAME, MAX_LISTEN, MAX_QUEUES, Verdict, classify};
+use ringdns_abi::{
+    ListenKey, MAX_FRAME, MAX_LINK_ADDRESSES, MAX_LISTEN, MAX_QUEUES, Packet, Verdict, classify,
+    is_for_this_host,
+};
 use ringdns_ebpf::Frame;
 
 #[btf_map]
@@ -18,6 +21,9 @@ static XSKS: XskMap<{ MAX_QUEUES as usize }> = XskMap::new();
 
 #[btf_map]
 static LISTEN: HashMap<ListenKey, u32, { MAX_LISTEN as usize }> = HashMap::new();
+
+#[btf_map]
+static LINK_ADDRESSES: Array<u64, { MAX_LINK_ADDRESSES as usize }> = Array::new();
 
 #[btf_map]
 static VERDICTS: PerCpuArray<u64, { Verdict::COUNT as usize }> = PerCpuArray::new();
@@ -50,6 +56,10 @@ fn steer<const FRAGS: bool>(context: &XdpContext) -> (u32, Verdict) {
     };
     if !is_listener(&destination) && !is_listener(&destination.any_address()) {
         return (XDP_PASS, Verdict::OtherDestination);
+    }
+    let Some(mac) = frame.window::<6>(0) else { return (XDP_PASS, Verdict::BadLength) };
+    if !is_for_this_host(*mac, |index| LINK_ADDRESSES.get(index).copied()) {
+        return (XDP_PASS, Verdict::OtherLinkAddress);
     }
     if is_oversize::<FRAGS>(&frame) {
         return (XDP_PASS, Verdict::Oversize);

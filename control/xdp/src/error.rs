@@ -98,6 +98,7 @@ pub enum Step {
     CreateMaps,
     LoadProgram,
     SetListen,
+    SetLinks,
     Attach,
     ReadVerdicts,
 }
@@ -109,6 +110,7 @@ impl fmt::Display for Step {
             Self::CreateMaps => "creating the maps of the XDP program",
             Self::LoadProgram => "loading the XDP program",
             Self::SetListen => "telling the XDP program the listen addresses",
+            Self::SetLinks => "telling the XDP program the link addresses of this host",
             Self::Attach => "attaching the XDP program",
             Self::ReadVerdicts => "reading the counters of the XDP program",
         })

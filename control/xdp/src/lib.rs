@@ -10,6 +10,7 @@
 
 mod error;
 mod gate;
+mod links;
 mod vlan;
 
 pub use error::{SteerError, Step};
@@ -24,17 +25,18 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, XskMap},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap},
     programs::{ProgramError, Xdp, XdpMode, links::FdLink},
     util::KernelVersion,
 };
 use ringdns_abi::{
-    LISTEN_MAP, ListenKey, MAX_LISTEN, MAX_QUEUES, SOCKETS_MAP, STEER_FRAGS_PROGRAM, STEER_PROGRAM,
-    VERDICTS_MAP, Verdict,
+    LINK_ADDRESSES_MAP, LISTEN_MAP, ListenKey, MAX_LISTEN, MAX_QUEUES, SOCKETS_MAP, STEER_FRAGS_PROGRAM,
+    STEER_PROGRAM, VERDICTS_MAP, Verdict,
 };
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
 use error::{chain, release};
+use links::LinkAddresses;
 
 /// Object file that `ebpf/build.sh` built. It is committed, so that building ringdns needs no BPF
 /// toolchain.
@@ -113,6 +115,9 @@ pub struct Steering {
     mode: AttachMode,
     listen: HashMap<MapData, ListenKey, u32>,
     sockets: XskMap<MapData>,
+    links: Array<MapData, u64>,
+    /// Values of `links`.
+    link_addresses: LinkAddresses,
     tally: VerdictReader,
     programs: Ebpf,
     /// Name of the loaded program.
@@ -159,6 +164,8 @@ impl Steering {
             mode: config.mode,
             listen: take_map(&mut programs, LISTEN_MAP)?,
             sockets: take_map(&mut programs, SOCKETS_MAP)?,
+            links: take_map(&mut programs, LINK_ADDRESSES_MAP)?,
+            link_addresses: LinkAddresses::default(),
             tally: VerdictReader(Arc::new(take_map(&mut programs, VERDICTS_MAP)?)),
             programs,
             program,
@@ -199,6 +206,20 @@ impl Steering {
             .map_err(|error| SteerError::Socket { queue, reason: chain(&error) })
     }
 
+    /// Updates the link addresses of this host, which may have changed: frames to others are left to
+    /// the kernel. Call it in the network namespace of the interface.
+    pub fn look_at_links(&mut self) -> Result<(), SteerError> {
+        let present = links::addresses(self.interface_index);
+        if present != self.link_addresses {
+            for (place, address) in (0..).zip(present) {
+                let set = self.links.set(place, address, 0);
+                set.map_err(|error| SteerError::refused(Step::SetLinks, error))?;
+            }
+            self.link_addresses = present;
+        }
+        Ok(())
+    }
+
     /// Attaches the program: the last step, after every socket is in place.
     ///
     /// Fails if the interface already runs an XDP program, which it keeps. In [`AttachMode::Auto`],
@@ -209,6 +230,7 @@ impl Steering {
         if self.link.is_some() {
             return Err(SteerError::Occupied { interface: self.interface.clone() });
         }
+        self.look_at_links()?;
         let refusal = match self.mode {
             AttachMode::Generic => None,
             AttachMode::Auto | AttachMode::Driver => match self.attach_in(XdpMode::Driver) {

@@ -246,6 +246,7 @@ fn the_kernel_gets_what_is_not_steered() {
 #[test]
 fn each_queue_has_its_own_socket() {
     let Some(lab) = Lab::with(LabOptions { queues: 2, ..LabOptions::default() }) else { return };
+    set_mac(lab.server(), FIXTURES_MAC);
     lab.server().enter(|| {
         // Attached, because the driver has queues for XDP only then.
         let (mut steering, _) = attached(AttachMode::Driver);
@@ -262,6 +263,41 @@ fn each_queue_has_its_own_socket() {
         assert_eq!(between.get(Verdict::NoSocket) - before.get(Verdict::NoSocket), 1);
         assert_eq!(after.get(Verdict::Redirected) - between.get(Verdict::Redirected), 1);
     });
+}
+
+/// A NIC in promiscuous mode receives frames to other hosts. The addresses of other devices of this
+/// host, such as macvlan, are its own, and a new address counts after the next look.
+#[test]
+fn frames_to_another_host_are_left_to_the_kernel() {
+    let Some(lab) = Lab::up() else { return };
+    let query = fixtures::all().swap_remove(0);
+    let verdict = |steering: &mut Steering| {
+        let before = steering.verdicts().expect("counters");
+        lab.server().enter(|| run_on_queue(steering, 0, &query.frame));
+        let after = steering.verdicts().expect("counters");
+        let counted = |verdict: &Verdict| after.get(*verdict) > before.get(*verdict);
+        Verdict::ALL.into_iter().find(counted)
+    };
+    let look = |steering: &mut Steering| lab.server().enter(|| steering.look_at_links()).expect("the map");
+    let (mut steering, _) = lab.server().enter(|| attached(AttachMode::Driver));
+    assert_eq!(verdict(&mut steering), Some(Verdict::OtherLinkAddress));
+    set_mac(lab.server(), FIXTURES_MAC);
+    look(&mut steering);
+    assert_eq!(verdict(&mut steering), Some(Verdict::NoSocket));
+    set_mac(lab.server(), "02:00:00:00:00:99");
+    look(&mut steering);
+    assert_eq!(verdict(&mut steering), Some(Verdict::OtherLinkAddress));
+    let macvlan = ["link", "add", "link", NIC, "name", "mv0", "address", FIXTURES_MAC, "type", "macvlan"];
+    lab.server().run("ip", macvlan);
+    look(&mut steering);
+    assert_eq!(verdict(&mut steering), Some(Verdict::NoSocket));
+}
+
+/// MAC address to which the fixtures are sent.
+const FIXTURES_MAC: &str = "02:00:00:00:00:02";
+
+fn set_mac(host: &Host, mac: &str) {
+    host.run("ip", ["link", "set", NIC, "address", mac]);
 }
 
 /// Runs the program on `frame` as if it had come in on `queue` of the NIC.

@@ -216,6 +216,11 @@ fn open_v6(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
     }
     let mut flags = Envelope::V6;
     if checksums.are_verified() {
+        // Loopback, and forms of IPv4 addresses, which no packet on a link has (RFC 4291 section
+        // 2.5).
+        if ip.source[..10] == [0; 10] {
+            return Err(DropReason::BadSource);
+        }
         flags |= Envelope::VERIFIED;
         let sum = checksum::sum_from::<8>(&packet[size_of::<Ipv6>() - 32..total], header::pseudo(udp.length));
         // RFC 8200 section 8.1: over IPv6 there is always a checksum.

@@ -189,6 +189,25 @@ fn what_is_not_plain_udp_is_dropped_under_its_reason() {
     assert_eq!(v6(&|f| f[20] = 0), Some(DropReason::NotPlainUdp), "hop-by-hop options");
     assert_eq!(v6(&|f| f[22] = 0xff), Some(DropReason::BadSource), "multicast");
     assert_eq!(v6(&|f| f[22..38].fill(0)), Some(DropReason::BadSource), "unspecified");
+    for source in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"] {
+        let source: Ipv4Addr = source.parse().unwrap();
+        let from = |f: &mut Vec<u8>| f[26..30].copy_from_slice(&source.octets());
+        assert_eq!(opened(false, Verify, from), Some(DropReason::BadSource), "{source}");
+    }
+    for source in ["::1", "::ffff:192.0.2.1", "::192.0.2.1"] {
+        let source: Ipv6Addr = source.parse().unwrap();
+        let from = |f: &mut Vec<u8>| f[22..38].copy_from_slice(&source.octets());
+        assert_eq!(opened(true, Verify, from), Some(DropReason::BadSource), "{source}");
+        assert_eq!(opened(true, Trust, from), None, "kernel sockets have such clients");
+    }
+    let translated = |f: &mut Vec<u8>| {
+        f[22..38].copy_from_slice(&[0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1])
+    };
+    assert_eq!(
+        opened(true, Verify, translated),
+        Some(DropReason::BadChecksum),
+        "RFC 6052: a source like others"
+    );
     assert_eq!(opened(false, Verify, |f| f[24] ^= 1), Some(DropReason::BadChecksum), "IP header");
     assert_eq!(opened(false, Verify, |f| f[50] ^= 1), Some(DropReason::BadChecksum), "message");
     assert_eq!(opened(true, Verify, |f| f[70] ^= 1), Some(DropReason::BadChecksum), "message");

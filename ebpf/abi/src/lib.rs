@@ -8,6 +8,7 @@
 #![no_std]
 
 mod checksum;
+mod link;
 mod listen;
 mod steer;
 mod verdict;
@@ -15,6 +16,7 @@ mod verdict;
 pub mod generator;
 
 pub use checksum::{fold, sum};
+pub use link::{MAX_LINK_ADDRESSES, is_for_this_host, link_address};
 pub use listen::ListenKey;
 pub use steer::{Datagram, Packet, classify};
 pub use verdict::Verdict;
@@ -28,6 +30,9 @@ pub const STEER_FRAGS_PROGRAM: &str = "ringdns_steer_frags";
 pub const SOCKETS_MAP: &str = "XSKS";
 /// Hash map: [`ListenKey`] to the position of that address in the configuration.
 pub const LISTEN_MAP: &str = "LISTEN";
+/// Array of the link addresses of this host, as [`link_address`] writes them, the first zero being the
+/// end.
+pub const LINK_ADDRESSES_MAP: &str = "LINK_ADDRESSES";
 /// Per-CPU array of packet counts, indexed by [`Verdict`].
 pub const VERDICTS_MAP: &str = "VERDICTS";
 

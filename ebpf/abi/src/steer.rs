@@ -106,6 +106,9 @@ fn classify_ipv4<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<Datagram, 
     let offset = ip + IPV4_LEN;
     let length = usize::from(word(header, 2)).checked_sub(IPV4_LEN).ok_or(Verdict::BadLength)?;
     let port = udp_port(packet, offset, length)?;
+    if is_same::<IPV4_LEN, 2>(header, 12, 16) {
+        return Err(Verdict::OwnSource);
+    }
     let destination = ListenKey::v4([header[16], header[17], header[18], header[19]], port);
     Ok(Datagram { destination, offset, length })
 }
@@ -126,6 +129,9 @@ fn classify_ipv6<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<Datagram, 
     let offset = ip + IPV6_LEN;
     let length = usize::from(word(header, 4));
     let port = udp_port(packet, offset, length)?;
+    if is_same::<IPV6_LEN, 8>(header, 8, 24) {
+        return Err(Verdict::OwnSource);
+    }
     let mut address = [0; 16];
     address.copy_from_slice(&header[24..40]);
     Ok(Datagram { destination: ListenKey::v6(address, port), offset, length })
@@ -148,6 +154,12 @@ fn udp_port<P: Packet + ?Sized>(packet: &P, offset: usize, length: usize) -> Res
 #[inline(always)]
 fn is_vlan(ethertype: u16) -> bool {
     matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN)
+}
+
+/// Whether the `WORDS` words at two places are the same. By words, since BPF has no `memcmp`.
+#[inline(always)]
+fn is_same<const N: usize, const WORDS: usize>(bytes: &[u8; N], one: usize, other: usize) -> bool {
+    (0..WORDS).all(|number| word(bytes, one + 2 * number) == word(bytes, other + 2 * number))
 }
 
 /// Returns the big-endian word at `at`.

@@ -46,6 +46,10 @@ verdicts! {
     BadLength = "bad_length",
     /// UDP in a frame to a broadcast or multicast MAC: with answers, one packet would cause many.
     GroupAddress = "group_address",
+    /// UDP from the address that it is sent to: no host asks itself over a wire.
+    OwnSource = "own_source",
+    /// To a listener, in a frame to another host: a NIC in promiscuous mode receives such frames.
+    OtherLinkAddress = "other_link_address",
     /// UDP to an address or port without a listener.
     OtherDestination = "other_address_or_port",
     /// To a listener, but its queue has no socket: the kernel's socket answers, if there is one.

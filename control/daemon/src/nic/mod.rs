@@ -227,7 +227,10 @@ impl Watch {
                 };
                 match loss {
                     Some(loss) => return self.lose(loss),
-                    None => self.note_link(found.as_ref()),
+                    None => {
+                        self.note_link(found.as_ref());
+                        self.note_link_addresses();
+                    }
                 }
             }
             WatchState::Lost { tried, next } => {
@@ -246,6 +249,15 @@ impl Watch {
             }
         }
         false
+    }
+
+    /// Tells the XDP program the link addresses of this host, if they have changed.
+    fn note_link_addresses(&self) {
+        if let Some(steering) = self.watched.steering.lock().as_mut()
+            && let Err(error) = steering.look_at_links()
+        {
+            tracing::warn!("{error}. Queries to a new MAC address are served over kernel sockets");
+        }
     }
 
     /// Switches the workers to kernel sockets. Returns false, and changes nothing, if the daemon is
