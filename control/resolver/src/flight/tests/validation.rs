@@ -1,6 +1,6 @@
 //! Limits of validation: time that passes, upstreams that fail, and ones that would cause endless
 //! work. Real zones and servers show that answers are what their signatures say
-//! (`tests/tests/dnssec.rs`).
+//! (`tests/tests/dnssec/main.rs`).
 
 use super::*;
 use hickory_proto::{

@@ -1,6 +1,8 @@
 //! Tests of answers validated by ringdnsd, against signed zones with a root of their own, and
 //! compared with Unbound.
 
+mod cost;
+
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;
