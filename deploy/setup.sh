@@ -44,7 +44,7 @@ readonly PYTHON_PACKAGES=$here/../testkit/clickhouse/requirements.txt
 # Debian runs this program to decide whether a package may start its service: status 101 forbids it.
 readonly POLICY=/usr/sbin/policy-rc.d
 readonly POLICY_KEPT=$POLICY.before-ringdns
-readonly LOCK=/run/lock/ringdns-setup.lock
+readonly LOCK=/run/ringdns-setup.lock
 
 usage() {
     sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"

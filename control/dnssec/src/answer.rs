@@ -150,6 +150,10 @@ impl<S: ResponseSource> Judge<'_, S> {
         if self.alias_at(response, name).is_some() {
             return self.alias(response, name).await.map(Some);
         }
+        if alias(response, name).is_some() {
+            // The alias was asked for, and the server has left synthesising it to its clients.
+            return self.alias(response, name).await.map(|_| None);
+        }
         if let Some(dname) = dname(response, name).filter(|dname| is_too_long(response, dname, name)) {
             let genuine = self.genuine(response, dname).await?;
             self.take(response, dname, genuine)?;

@@ -1,9 +1,12 @@
 //! A forger between the validator and a tree of signed zones. Whatever it removes, adds, replays,
 //! reorders or relabels, the answer is true, or there is none.
 
+mod beside;
+mod differences;
 mod forge;
 mod kinds;
 mod server;
+mod unbound;
 mod wire;
 mod zone;
 
@@ -74,14 +77,7 @@ fn lie(name: &Name, qtype: u16, verdict: &ProvenAnswer) -> Option<&'static str> 
     if !said.iter().all(is_true) {
         return Some("a signed part of it was altered");
     }
-    // Compare the answer at the end of all aliases.
-    let mut last = name.clone();
-    while let Some((.., target)) = said
-        .iter()
-        .find(|(owner, rtype, _)| *owner == last && *rtype == rtype::CNAME && qtype != rtype::CNAME)
-    {
-        last = Name::from_wire(target).unwrap();
-    }
+    let last = end_of_aliases(name, qtype, &said);
     let is_denied = !said.iter().any(|(owner, rtype, _)| (owner, *rtype) == (&last, qtype));
     let opted_out = TREE.zone_for(&last, qtype).uses_opt_out();
     if is_denied && TREE.protects(&last, qtype) && !opted_out {
@@ -91,6 +87,18 @@ fn lie(name: &Name, qtype: u16, verdict: &ProvenAnswer) -> Option<&'static str> 
         }
     }
     None
+}
+
+/// Returns the name at the end of all aliases.
+fn end_of_aliases(name: &Name, qtype: u16, said: &BTreeSet<Data>) -> Name {
+    let mut last = name.clone();
+    // Aliases may go round in circles.
+    for _ in 0..said.len() {
+        let mut aliases = said.iter().filter(|(_, rtype, _)| *rtype == rtype::CNAME && qtype != rtype::CNAME);
+        let Some((.., target)) = aliases.find(|(owner, ..)| *owner == last) else { break };
+        last = Name::from_wire(target).unwrap();
+    }
+    last
 }
 
 fn is_protected(record: &ProvenRecord) -> bool {

@@ -3,9 +3,9 @@
 use crate::zone::{Denial, Rr, Zone, name, rtype};
 use ringdns_dnssec::Name;
 
-const NOERROR: u8 = 0;
+pub const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
-const YXDOMAIN: u8 = 6;
+pub const YXDOMAIN: u8 = 6;
 const SERVFAIL: u8 = 2;
 
 /// A response.

@@ -17,7 +17,7 @@ use std::{
 
 pub static TREE: LazyLock<Tree> = LazyLock::new(Tree::plant);
 pub static FORGER: LazyLock<Forger> = LazyLock::new(|| Forger::new(&TREE));
-static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| anchored(&[]));
+pub static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| anchored(&[]));
 
 /// Returns the root's trust anchor and those of `zones`.
 pub fn anchored(zones: &[&str]) -> Anchors {
