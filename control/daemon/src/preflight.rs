@@ -74,9 +74,14 @@ pub fn check(config: &Config) -> Result<(), Problem> {
         }
     }
     if config.dnssec.validate {
-        validate::trust_anchors(config.dnssec.trust_anchor_file.as_deref()).map_err(|reason| {
-            let remedy = "Give a file of DS or DNSKEY records, such as Debian's /usr/share/dns/root.key";
-            Problem::new("dnssec.trust_anchor_file", reason, remedy)
+        validate::check(&config.dnssec).map_err(|(key, reason)| {
+            let remedy = match key {
+                validate::MANAGED => {
+                    "Restore the file, or remove it to begin anew with dnssec.trust_anchor_file: keys that the zone has revoked since must not be in that"
+                }
+                _ => "Give a file of DS or DNSKEY records, such as Debian's /usr/share/dns/root.key",
+            };
+            Problem::new(key, reason, remedy)
         })?;
     }
     memory_suffices(config, memory_of_machine())

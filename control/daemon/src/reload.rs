@@ -29,6 +29,9 @@ const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
 /// compare their contents.
 const KEPT_UP: [&str; 3] = ["cache", "redis", "clickhouse"];
 
+/// Key of a file that ringdnsd writes itself, in a table whose other files matter.
+const WRITTEN: &str = "managed_anchor_file";
+
 /// Reason why the configuration stays as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -176,7 +179,7 @@ fn with_files(value: &mut Value, hasher: &RandomState) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(|value| with_files(value, hasher)),
         Value::Table(table) => table.iter_mut().for_each(|(key, value)| match value {
-            Value::String(path) if key.ends_with("_file") => {
+            Value::String(path) if key.ends_with("_file") && key != WRITTEN => {
                 let contents = fs::read(&*path).ok().map(|bytes| hasher.hash_one(bytes));
                 *path = format!("{path} {contents:?}");
             }

@@ -68,7 +68,7 @@ impl TrustAnchor {
 }
 
 /// Zones whose keys are trusted. Names below none of them are not validated.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Anchors(Vec<(Name, Vec<TrustAnchor>)>);
 
 /// Reason for a record that cannot be a trust anchor.

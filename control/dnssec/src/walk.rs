@@ -248,6 +248,8 @@ impl<S: ResponseSource> ProofWalk<'_, S> {
             return Ok(Err(ede::DNSKEY_MISSING));
         }
         let verified = self.verify(response, set, &believed)?;
+        // A revoked key signs nothing but its revocation (RFC 5011 section 2.1).
+        let keys = keys.only(|_, key| !key.is_revoked());
         Ok(verified.map(|signed| (keys, signed.ttl().min(ttl_of(response, set)))))
     }
 

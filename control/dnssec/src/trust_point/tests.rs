@@ -85,7 +85,7 @@ fn states(point: &TrustPoint) -> String {
 /// Steps of a trust point whose anchor is `a`: days that pass, a set, and the states after it.
 type Story = &'static [(u64, &'static str, &'static str)];
 
-const STORIES: [(&str, Story); 19] = [
+const STORIES: [(&str, Story); 20] = [
     ("4.1 NewKey", &[(0, "ab/a", "a valid, b pending")]),
     ("4.1 AddTime", &[(0, "ab/a", "a valid, b pending"), (30, "ab/a", "a valid, b valid")]),
     (
@@ -162,6 +162,15 @@ const STORIES: [(&str, Story); 19] = [
     ),
     ("2.1 nor by the key without the bit", &[(0, "A/a", "a valid")]),
     ("2.1 a key revokes itself, though nobody else signs", &[(0, "Ab/A", "a revoked")]),
+    (
+        "2.1 a missing anchor with a bit that it has not signed stays missing",
+        &[
+            (0, "ab/a", "a valid, b pending"),
+            (30, "ab/a", "a valid, b valid"),
+            (1, "b/b", "a missing, b valid"),
+            (1, "Ab/b", "a missing, b valid"),
+        ],
+    ),
     (
         "2.1 revocation is permanent",
         &[
@@ -274,6 +283,17 @@ fn keys_have_a_bound() {
     assert_eq!(point.keys().len(), KEYS_MAX);
     let ignored = |change: &&KeyChange| change.event == KeyEvent::Ignored;
     assert_eq!(observed.changes.iter().filter(ignored).count(), 2);
+    // Removed keys have a bound of their own.
+    let removed = |number: u8| {
+        let key = Dnskey::parse(&[&[1, 1, 3, ED25519][..], &[number; 32]].concat()).unwrap();
+        ManagedKey { anchor: TrustAnchor::Key(key), state: KeyState::Removed, since: START }
+    };
+    let mut keys: Vec<_> = (0..70).map(removed).collect();
+    keys.push(ManagedKey { anchor: TrustAnchor::Key(dnskey('a')), state: KeyState::Valid, since: START });
+    let mut point = TrustPoint::restore(Name::root(), keys.clone());
+    point.observe(&response("ab/a", START, false), START);
+    let kept = point.keys();
+    assert_eq!((kept.len(), &kept[..65]), (REMOVED_MAX + 2, &keys[6..]), "the latest are kept");
 }
 
 #[test]

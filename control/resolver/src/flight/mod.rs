@@ -6,6 +6,7 @@
 //! of questions in flight and of their waiters are bounded; beyond that the answer is SERVFAIL,
 //! counted and not kept, so that a flood cannot grow memory.
 
+mod anchors;
 mod attempt;
 mod chase;
 mod flights;
@@ -23,6 +24,7 @@ use crate::{
     resolved::Resolved,
     tier::SharedTier,
     upstream::{Failed, choice::Upstreams, exchange::JudgeRules, turn::Turn},
+    validate::AnchorCounters,
 };
 use arc_swap::ArcSwap;
 use flights::{Boarding, Flight, Flights};
@@ -165,6 +167,8 @@ pub struct Resolver {
     fleet: Option<Arc<dyn SharedTier>>,
     /// Counters of the resolver.
     pub counters: ResolverCounters,
+    /// Counters of managed trust anchors.
+    pub anchor_counters: AnchorCounters,
 }
 
 impl Resolver {
@@ -192,6 +196,7 @@ impl Resolver {
             validations: Flights::new(limits),
             fleet,
             counters: ResolverCounters::default(),
+            anchor_counters: AnchorCounters::default(),
         })
     }
 
