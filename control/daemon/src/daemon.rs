@@ -339,8 +339,7 @@ impl Plane {
         why.map(drop)
     }
 
-    /// Begins the tasks that depend on no other: the pump, the watch on checksums, the upkeep of
-    /// trust anchors, the Redis tier.
+    /// Begins the tasks that depend on no other.
     fn begin(&self, parts: &mut JoinSet<Part>) {
         let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
         parts.spawn(async { ("the pump", pump.await) });

@@ -214,6 +214,19 @@ mod tests {
     }
 
     #[test]
+    fn managed_anchors_that_are_damaged_are_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let key = format!("managed_anchor_file = {:?}", file.path());
+        let config = config(&format!("listen = [\"127.0.0.1:53\"]\n[dnssec]\nvalidate = true\n{key}"));
+        let problem = check(&config).unwrap_err();
+        assert_eq!(problem.key, "dnssec.managed_anchor_file");
+        assert!(problem.reason.contains("does not begin"), "{problem}");
+        std::fs::remove_file(file.path()).unwrap();
+        check(&config).unwrap();
+        assert!(!file.path().exists(), "a check writes nothing");
+    }
+
+    #[test]
     fn more_memory_than_there_is_is_refused_under_the_larger_key() {
         let config = config("listen = [\"127.0.0.1:53\"]\nworkers = 3\n[cache]\nhost_bytes = \"1GiB\"");
         // Three times 64 MiB plus 8 MiB, and 1 GiB.

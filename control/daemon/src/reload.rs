@@ -194,6 +194,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_that_ringdnsd_writes_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
+        let text = format!("[dnssec]\nmanaged_anchor_file = {ours:?}\ntrust_anchor_file = {theirs:?}\n");
+        let before = Tables::of(&text, &RandomState::new());
+        fs::write(ours, "new").unwrap();
+        assert!(Tables::of(&text, &before.hasher).differences(&before).is_empty());
+        fs::write(theirs, "new").unwrap();
+        assert!(Tables::of(&text, &before.hasher).differences(&before).contains("dnssec"));
+    }
+
+    #[test]
     fn a_missing_file_is_named() {
         let message = ConfigSource::load(Path::new("no/such/file.toml")).err().unwrap().to_string();
         assert!(message.starts_with("no/such/file.toml: cannot be read"), "{message}");

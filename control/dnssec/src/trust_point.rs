@@ -18,6 +18,7 @@ use crate::{
     rdata::rtype,
     records::Dnskey,
     signature::{self, Keys, Signed},
+    walk::ttl_of,
 };
 
 const HOUR: u64 = 3_600;
@@ -115,6 +116,8 @@ pub struct RefreshTimes {
     pub original_ttl: u32,
     /// Seconds from the receipt of the RRset until its first signature expires.
     pub left: u32,
+    /// Seconds for which the RRset may have been in caches.
+    age: u32,
 }
 
 impl RefreshTimes {
@@ -235,7 +238,7 @@ impl TrustPoint {
         self.identify(&seen);
         self.revoke(&seen, &mut set, now, &mut changes);
         let verified = self.verify(&seen, &mut set).map(|(by, times)| {
-            self.age(&seen, now, &mut changes);
+            self.advance(&seen, now, times.age, &mut changes);
             self.welcome(&seen, &by, now, times, &mut changes);
             times
         });
@@ -284,15 +287,17 @@ impl TrustPoint {
                 continue;
             };
             by.push(*tag);
-            let before = times.unwrap_or(RefreshTimes { original_ttl: 0, left });
+            let before = times.unwrap_or(RefreshTimes { original_ttl: 0, left, age: 0 });
             let (original_ttl, left) = (before.original_ttl.max(original_ttl), before.left.min(left));
-            times = Some(RefreshTimes { original_ttl, left });
+            let age = original_ttl.saturating_sub(ttl_of(set.response, set.set));
+            times = Some(RefreshTimes { original_ttl, left, age });
         }
         times.map(|times| (by, times)).ok_or(why)
     }
 
-    /// Advances the known keys by an RRset that an anchor has signed.
-    fn age(&mut self, seen: &[KeySeen], now: u64, changes: &mut Vec<KeyChange>) {
+    /// Advances the known keys by an RRset that an anchor has signed, and that has been in caches for
+    /// `age` seconds at most.
+    fn advance(&mut self, seen: &[KeySeen], now: u64, age: u32, changes: &mut Vec<KeyChange>) {
         let trusted = self.keys.iter().filter(|known| known.state.is_trusted());
         let trusted: Vec<u16> = trusted.map(|known| known.anchor.key_tag()).collect();
         self.keys.retain_mut(|known| {
@@ -305,7 +310,10 @@ impl TrustPoint {
                     changes.push(KeyChange { tag, event: KeyEvent::Withdrawn });
                     return false;
                 }
-                KeyState::Pending { until, .. } if now >= *until => (KeyState::Valid, KeyEvent::Trusted),
+                // The RRset was in the zone after the hold-down (RFC 5011 section 2.2).
+                KeyState::Pending { until, .. } if now >= *until + u64::from(age) => {
+                    (KeyState::Valid, KeyEvent::Trusted)
+                }
                 KeyState::Valid if !is_plain => (KeyState::Missing, KeyEvent::Left),
                 KeyState::Missing if is_plain => (KeyState::Valid, KeyEvent::Returned),
                 KeyState::Revoked if is_seen => {

@@ -307,11 +307,11 @@ fn the_next_query_comes_in_time() {
         (300, 20 * D, HOUR, HOUR),
         (10 * D, 0, HOUR, HOUR),
     ] {
-        let times = RefreshTimes { original_ttl, left };
+        let times = RefreshTimes { original_ttl, left, age: 0 };
         assert_eq!((times.interval(), times.retry()), (interval, retry), "{times:?}");
     }
     let verified = point("a").observe(&response("a/a", START, false), START).verified;
-    assert_eq!(verified, Ok(RefreshTimes { original_ttl: TTL, left: 10 * D }));
+    assert_eq!(verified, Ok(RefreshTimes { original_ttl: TTL, left: 10 * D, age: 0 }));
 }
 
 #[test]
@@ -329,6 +329,29 @@ fn a_ttl_longer_than_the_hold_down_counts() {
     for (day, expected) in [(0, "a valid, b pending"), (39, "a valid, b pending"), (40, "a valid, b valid")] {
         let now = START + day * DAY;
         point.observe(&set(now), now);
+        assert_eq!(states(&point), expected);
+    }
+}
+
+#[test]
+fn time_in_caches_does_not_count() {
+    // RFC 5011 section 2.2: the set was retrieved after the hold-down.
+    let set = |now: u64, ttl| {
+        let keys = ['a', 'b'].map(dnskey);
+        let mut records: Vec<_> =
+            keys.iter().map(|key| record(&[0], rtype::DNSKEY, ttl, key.rdata())).collect();
+        records.push(rrsig(&keys, 'a', TTL, [now - DAY, now + DAY]));
+        Response::parse(&message(0, &records, &[])).unwrap()
+    };
+    let mut point = point("a");
+    for (secs, ttl, expected) in [
+        (0, 1, "a valid, b pending"),
+        (30 * DAY, TTL - 1, "a valid, b pending"),
+        (30 * DAY + 1, TTL - 2, "a valid, b pending"),
+        (30 * DAY + 1, TTL - 1, "a valid, b valid"),
+    ] {
+        let now = START + secs;
+        point.observe(&set(now, ttl), now);
         assert_eq!(states(&point), expected);
     }
 }

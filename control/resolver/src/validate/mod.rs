@@ -147,6 +147,7 @@ impl Validator {
         if self.trust.load().anchors != anchors {
             self.trust.store(Trust::new(anchors));
         }
+        managed.save(counters).await;
     }
 
     /// Returns the states of managed keys.

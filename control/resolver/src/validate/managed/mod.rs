@@ -67,12 +67,34 @@ impl ManagedAnchors {
             };
             WatchedPoint { point, next: 0, times: None, refreshed: None }
         });
-        let points = points.collect();
-        Ok(ManagedAnchors {
+        let points: Vec<_> = points.collect();
+        for (zone, _) in &known {
+            tracing::warn!(
+                "trust anchors of {}: the zone is no longer in dnssec.trust_anchor_file, and its keys are forgotten",
+                shown(zone)
+            );
+        }
+        let managed = ManagedAnchors {
             path: path.to_owned(),
             points: Mutex::new(points),
             saved: Mutex::new((text, false)),
-        })
+        };
+        let deleted = |watched: &&WatchedPoint| watched.point.is_deleted();
+        managed
+            .points
+            .lock()
+            .iter()
+            .filter(deleted)
+            .for_each(|watched| managed.tell_deleted(watched.point.zone()));
+        Ok(managed)
+    }
+
+    fn tell_deleted(&self, zone: &Name) {
+        tracing::error!(
+            "trust anchors of {}: all of them were revoked by the zone, so its names are no longer validated (RFC 5011 section 5). If it is signed with new keys, put them into dnssec.trust_anchor_file, stop ringdnsd, remove {} and start it again",
+            shown(zone),
+            self.path.display()
+        );
     }
 
     /// Returns the trusted keys.
@@ -93,7 +115,7 @@ impl ManagedAnchors {
         points.iter().map(status).collect()
     }
 
-    /// Asks for the keys of the zones that are due, and writes the file if it differs.
+    /// Asks for the keys of the zones that are due.
     pub async fn refresh(&self, resolver: &impl Asks, counters: &AnchorCounters) {
         let now = resolver.clock().secs();
         let due = |watched: &&WatchedPoint| watched.next <= now && !watched.point.is_deleted();
@@ -102,7 +124,6 @@ impl ManagedAnchors {
         for zone in due {
             self.refresh_zone(resolver, &zone, counters).await;
         }
-        self.save(counters).await;
     }
 
     async fn refresh_zone(&self, resolver: &impl Asks, zone: &Name, counters: &AnchorCounters) {
@@ -137,19 +158,18 @@ impl ManagedAnchors {
             }
         };
         watched.next = now.saturating_add(Secs::try_from(pause).unwrap_or(Secs::MAX));
-        let zone = shown(zone);
         if watched.point.is_deleted() {
-            tracing::error!(
-                "trust anchors of {zone}: all of them were revoked by the zone. Its names are not validated from now on (RFC 5011 section 5). If it is signed with new keys, put them into dnssec.trust_anchor_file, stop ringdnsd, remove {} and start it again",
-                self.path.display()
-            );
+            self.tell_deleted(zone);
         } else if let Err(reason) = verified {
-            tracing::warn!("trust anchors of {zone} are not refreshed: {reason}. Next attempt in {pause} s");
+            tracing::warn!(
+                "trust anchors of {} are not refreshed: {reason}. Next attempt in {pause} s",
+                shown(zone)
+            );
         }
     }
 
     /// Writes the file if it differs from the states.
-    async fn save(&self, counters: &AnchorCounters) {
+    pub async fn save(&self, counters: &AnchorCounters) {
         let text = file::text(self.points.lock().iter().map(|watched| &watched.point));
         if self.saved.lock().0.as_ref() == Some(&text) {
             return;
@@ -212,7 +232,7 @@ fn log(zone: &Name, KeyChange { tag, event }: &KeyChange) {
         KeyEvent::Appeared(until) => {
             let until = date(*until);
             tracing::info!(
-                "trust anchors of {zone}: key {tag} is new. It will be trusted from {until} on if it is in the zone until then"
+                "trust anchors of {zone}: key {tag} is new. It will be trusted after {until} if it is in the zone until then"
             );
         }
         KeyEvent::Withdrawn => {
