@@ -77,7 +77,7 @@ pub fn check(config: &Config) -> Result<(), Problem> {
         validate::check(&config.dnssec).map_err(|(key, reason)| {
             let remedy = match key {
                 validate::MANAGED => {
-                    "Restore the file, or remove it to begin anew with dnssec.trust_anchor_file: keys that the zone has revoked since must not be in that"
+                    "Restore the file from a copy, or remove it: ringdnsd then begins anew with dnssec.trust_anchor_file, which must not have keys that their zone has revoked"
                 }
                 _ => "Give a file of DS or DNSKEY records, such as Debian's /usr/share/dns/root.key",
             };

@@ -79,10 +79,13 @@ pub fn parse(text: &str) -> Result<Vec<(Name, Vec<ManagedKey>)>, String> {
         let words: Vec<_> = line.split_whitespace().collect();
         if let ["end", total] = words[..] {
             let is_whole = total.parse() == Ok(count) && lines.next().is_none();
-            return if is_whole {
-                Ok(zones)
-            } else {
-                Err(format!("line {number}: {count} keys precede it, or lines follow"))
+            // No zone comes to this by itself, and it would not be validated.
+            let is_odd = |key: &ManagedKey| matches!(key.state, KeyState::Pending { .. });
+            let odd = zones.iter().find(|(_, keys)| keys.iter().all(is_odd));
+            return match odd {
+                _ if !is_whole => Err(format!("line {number}: {count} keys precede it, or lines follow")),
+                Some((zone, _)) => Err(format!("{zone:?} has pending keys alone")),
+                None => Ok(zones),
             };
         }
         let (zone, key) = key(&words).ok_or_else(|| format!("line {number} is no key with its state"))?;
@@ -215,6 +218,7 @@ mod tests {
             ("ulAt", "u", "line 3"),
             ("E06D", "E06", "line 2"),
             ("missing", "pending", "line 4"),
+            (". valid", "a. valid", "pending keys alone"),
         ] {
             let damaged = whole.replacen(from, to, 1);
             assert!(damaged != whole && parse(&damaged).is_err_and(|error| error.contains(said)), "{from}");

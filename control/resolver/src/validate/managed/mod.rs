@@ -262,3 +262,34 @@ fn log(zone: &Name, KeyChange { tag, event }: &KeyChange) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validate::anchors;
+
+    #[test]
+    fn zones_have_their_keys_from_the_file_if_it_has_them() {
+        const DS: &str = "8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D";
+        let folder = tempfile::tempdir().unwrap();
+        let [file, first] = ["file", "first"].map(|name| folder.path().join(name));
+        let since = "since 2026-11-28T12:00:00Z DS";
+        let lines = [
+            "ringdns trust anchors 1".to_owned(),
+            format!(". valid {since} 1 {DS}"),
+            format!("gone. valid {since} 2 {DS}"),
+            format!("deleted. revoked {since} 3 {DS}"),
+            "end 3\n".to_owned(),
+        ];
+        file::write(&file, &lines.join("\n")).unwrap();
+        file::write(&first, &[".", "deleted.", "new."].map(|zone| format!("{zone} DS 9 {DS}\n")).concat())
+            .unwrap();
+        let initial = anchors::trust_anchors(Some(&first)).unwrap();
+        let managed = ManagedAnchors::load(&file, &initial, 0).unwrap();
+        let status = managed.status();
+        let keys = |point: &TrustPointStatus| format!("{} {}", point.zone, point.keys[0].tag);
+        assert_eq!(status.iter().map(keys).collect::<Vec<_>>(), [". 1", "deleted. 3", "new. 9"]);
+        let zones: Vec<_> = managed.anchors().iter().map(|(zone, _)| shown(zone)).collect();
+        assert_eq!(zones, [".", "new."]);
+    }
+}
