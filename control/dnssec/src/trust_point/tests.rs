@@ -401,7 +401,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Events that a random zone is known to have had.
-struct Known {
+struct KnownEvents {
     now: u64,
     /// Times since when each key has been in all RRsets that an anchor had signed.
     since: BTreeMap<char, u64>,
@@ -409,7 +409,7 @@ struct Known {
     revoked: Vec<char>,
 }
 
-impl Known {
+impl KnownEvents {
     /// Observes a set. Returns the number of keys that became trusted by it.
     fn step(&mut self, point: &mut TrustPoint, step: &Step) -> Result<usize, TestCaseError> {
         let (days, keys, signers, changed) = step;
@@ -454,7 +454,7 @@ fn no_key_is_trusted_too_early_or_after_its_revocation() {
     let counts = Cell::new([0; 2]);
     let result = TestRunner::new(config).run(&steps(), |steps| {
         let (mut point, trusted) = (point("ad"), vec!['a', 'd']);
-        let mut known = Known { now: START, since: BTreeMap::new(), trusted, revoked: Vec::new() };
+        let mut known = KnownEvents { now: START, since: BTreeMap::new(), trusted, revoked: Vec::new() };
         for step in &steps {
             let [new, revoked] = counts.get();
             counts.set([new + known.step(&mut point, step)?, revoked]);

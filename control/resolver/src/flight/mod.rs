@@ -185,7 +185,7 @@ impl Resolver {
         Arc::new(Resolver {
             host,
             clock,
-            setup: ArcSwap::from_pointee(ResolverSetup::new(config, &labels, None)),
+            setup: ArcSwap::from_pointee(ResolverSetup::new(config, &labels, clock, None)),
             rules: JudgeRules { ttl: config.cache.ttl_rules(&config.refresh), clock },
             failure_ttl: config.cache.failure_secs(),
             stale_client_timeout: config.cache.stale_client_timeout,
@@ -204,7 +204,7 @@ impl Resolver {
     /// the configuration that they began with.
     pub fn set_up(&self, config: &Config) {
         let before = self.setup();
-        let setup = ResolverSetup::new(config, &self.labels, Some(&before));
+        let setup = ResolverSetup::new(config, &self.labels, self.clock, Some(&before));
         self.setup.store(Arc::new(setup));
     }
 

@@ -34,11 +34,7 @@ use ringdns_dataplane::{
 };
 use ringdns_dnssec::{Anchors, Name, Unproven, ede::INDETERMINATE};
 use standings::Standings;
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{future::Future, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// Most time for validation, with questions to upstreams. Clients give up after some five seconds.
@@ -108,29 +104,31 @@ pub const MANAGED: &str = "dnssec.managed_anchor_file";
 /// Checks that the files with trust anchors can be used. Returns the name of the key whose file
 /// cannot, and the reason.
 pub fn check(config: &config::DnssecConfig) -> Result<(), (&'static str, String)> {
-    load(config).map(drop)
+    load(config, 0).map(drop)
 }
 
-/// Reads trust anchors, and those that are managed.
-fn load(config: &config::DnssecConfig) -> Result<(Anchors, Option<ManagedAnchors>), (&'static str, String)> {
+/// Reads trust anchors, and those that are managed; `now`: Unix time.
+fn load(
+    config: &config::DnssecConfig,
+    now: u64,
+) -> Result<(Anchors, Option<ManagedAnchors>), (&'static str, String)> {
     let initial = anchors::trust_anchors(config.trust_anchor_file.as_deref());
     let initial = initial.map_err(|error| (INITIAL, error))?;
     let Some(path) = &config.managed_anchor_file else { return Ok((initial, None)) };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let failed = |error| (MANAGED, format!("{}: {error}", path.display()));
-    let managed = ManagedAnchors::load(path, &initial, now.as_secs()).map_err(failed)?;
+    let managed = ManagedAnchors::load(path, &initial, now).map_err(failed)?;
     Ok((managed.anchors(), Some(managed)))
 }
 
 impl Validator {
-    /// Returns a validator, or `None` if validation is off.
-    pub fn new(config: &config::DnssecConfig) -> Option<Self> {
+    /// Returns a validator, or `None` if validation is off. `now`: Unix time.
+    pub fn new(config: &config::DnssecConfig, now: u64) -> Option<Self> {
         if !config.validate {
             return None;
         }
         // The files were readable at the start. If one is gone since, nothing is trusted: an anchor
         // without keys.
-        let (anchors, managed) = load(config).unwrap_or_else(|(key, error)| {
+        let (anchors, managed) = load(config, now).unwrap_or_else(|(key, error)| {
             tracing::error!("{key}: {error}");
             (Anchors::unknown_root(), None)
         });

@@ -72,7 +72,7 @@ impl ChangingZone {
 }
 
 /// Appliance that manages the trust anchors of a zone, whose first one is `a`.
-struct Stage {
+struct Rollover {
     zone: Arc<ChangingZone>,
     folder: TempDir,
     fake: Upstream,
@@ -80,7 +80,7 @@ struct Stage {
     names: u32,
 }
 
-impl Stage {
+impl Rollover {
     fn open() -> Self {
         let zone = Arc::new(ChangingZone {
             keys: (0..3).map(|_| Arc::new(Root::new())).collect(),
@@ -91,7 +91,7 @@ impl Stage {
         });
         let folder = tempfile::tempdir().unwrap();
         let (fake, resolver) = Self::start(&zone, &folder);
-        Stage { zone, folder, fake, resolver, names: 0 }
+        Rollover { zone, folder, fake, resolver, names: 0 }
     }
 
     fn start(zone: &Arc<ChangingZone>, folder: &TempDir) -> (Upstream, Arc<Resolver>) {
@@ -136,124 +136,136 @@ impl Stage {
 
 #[tokio::test]
 async fn a_rollover_goes_by_unnoticed() {
-    let mut stage = Stage::open();
-    assert_eq!(stage.states(), "a valid");
-    assert_eq!((stage.after(0, "a", "a").await, stage.verdict().await), ("a valid".into(), SECURE));
+    let mut rollover = Rollover::open();
+    assert_eq!(rollover.states(), "a valid");
+    assert_eq!((rollover.after(0, "a", "a").await, rollover.verdict().await), ("a valid".into(), SECURE));
     let pending = "a valid, b pending";
-    assert_eq!((stage.after(DAY, "ab", "a").await, stage.verdict().await), (pending.into(), SECURE));
-    stage.restart();
-    assert_eq!(stage.states(), pending, "the file has it");
-    assert_eq!((stage.after(29 * DAY, "ab", "a").await, stage.verdict().await), (pending.into(), SECURE));
-    stage.restart();
+    assert_eq!((rollover.after(DAY, "ab", "a").await, rollover.verdict().await), (pending.into(), SECURE));
+    rollover.restart();
+    assert_eq!(rollover.states(), pending, "the file has it");
+    assert_eq!(
+        (rollover.after(29 * DAY, "ab", "a").await, rollover.verdict().await),
+        (pending.into(), SECURE)
+    );
+    rollover.restart();
     // The times of the file count.
     let both = "a valid, b valid";
-    assert_eq!((stage.after(DAY, "ab", "a").await, stage.verdict().await), (both.into(), SECURE));
-    assert_eq!((stage.after(DAY, "ab", "ba").await, stage.verdict().await), (both.into(), SECURE));
+    assert_eq!((rollover.after(DAY, "ab", "a").await, rollover.verdict().await), (both.into(), SECURE));
+    assert_eq!((rollover.after(DAY, "ab", "ba").await, rollover.verdict().await), (both.into(), SECURE));
     let revoked = "a revoked, b valid";
-    assert_eq!((stage.after(DAY, "Ab", "bA").await, stage.verdict().await), (revoked.into(), SECURE));
-    stage.restart();
-    assert_eq!((stage.after(DAY, "b", "b").await, stage.verdict().await), (revoked.into(), SECURE));
+    assert_eq!((rollover.after(DAY, "Ab", "bA").await, rollover.verdict().await), (revoked.into(), SECURE));
+    rollover.restart();
+    assert_eq!((rollover.after(DAY, "b", "b").await, rollover.verdict().await), (revoked.into(), SECURE));
     // Nothing that the old key signs is believed, though it is in the initial file.
     assert_eq!(
-        (stage.after(DAY, "a", "a").await, stage.verdict().await),
+        (rollover.after(DAY, "a", "a").await, rollover.verdict().await),
         (revoked.into(), (rcode::SERVFAIL, false, Some(9)))
     );
-    assert_eq!((stage.after(DAY, "b", "b").await, stage.verdict().await), (revoked.into(), SECURE));
+    assert_eq!((rollover.after(DAY, "b", "b").await, rollover.verdict().await), (revoked.into(), SECURE));
     let removed = "a removed, b valid";
-    assert_eq!((stage.after(30 * DAY, "b", "b").await, stage.verdict().await), (removed.into(), SECURE));
+    assert_eq!(
+        (rollover.after(30 * DAY, "b", "b").await, rollover.verdict().await),
+        (removed.into(), SECURE)
+    );
 }
 
 #[tokio::test]
 async fn a_revoked_key_signs_nothing_from_then_on() {
-    let mut stage = Stage::open();
-    stage.after(0, "ab", "a").await;
-    stage.after(30 * DAY, "ab", "a").await;
+    let mut rollover = Rollover::open();
+    rollover.after(0, "ab", "a").await;
+    rollover.after(30 * DAY, "ab", "a").await;
     pass(DAY);
-    assert_eq!(stage.verdict().await, SECURE);
+    assert_eq!(rollover.verdict().await, SECURE);
     // The standing of the zone, with the key, was remembered a second ago.
-    assert_eq!(stage.after(1, "Ab", "Ab").await, "a revoked, b valid");
+    assert_eq!(rollover.after(1, "Ab", "Ab").await, "a revoked, b valid");
     for signer in ["a", "A"] {
-        *stage.zone.signer.lock() = Some(signer);
-        assert_eq!(stage.verdict().await, (rcode::SERVFAIL, false, Some(9)), "{signer}");
+        *rollover.zone.signer.lock() = Some(signer);
+        assert_eq!(rollover.verdict().await, (rcode::SERVFAIL, false, Some(9)), "{signer}");
     }
-    *stage.zone.signer.lock() = Some("b");
-    assert_eq!(stage.verdict().await, SECURE);
+    *rollover.zone.signer.lock() = Some("b");
+    assert_eq!(rollover.verdict().await, SECURE);
 }
 
 #[tokio::test]
 async fn keys_are_asked_for_as_often_as_the_rfc_says() {
-    let mut stage = Stage::open();
-    stage.after(0, "a", "a").await;
-    assert_eq!(stage.queries(), 1);
+    let mut rollover = Rollover::open();
+    rollover.after(0, "a", "a").await;
+    assert_eq!(rollover.queries(), 1);
     // Half the original TTL, though the answer in the cache is fresh.
-    stage.after(DAY - 1, "a", "a").await;
-    assert_eq!(stage.queries(), 1);
-    stage.verdict().await;
-    stage.after(1, "a", "a").await;
-    assert_eq!(stage.queries(), 2);
+    rollover.after(DAY - 1, "a", "a").await;
+    assert_eq!(rollover.queries(), 1);
+    rollover.verdict().await;
+    rollover.after(1, "a", "a").await;
+    assert_eq!(rollover.queries(), 2);
     // A tenth of it after a failure.
-    stage.zone.is_down.store(true, Ordering::SeqCst);
-    stage.after(DAY, "a", "a").await;
-    let counters = &stage.resolver.anchor_counters;
+    rollover.zone.is_down.store(true, Ordering::SeqCst);
+    rollover.after(DAY, "a", "a").await;
+    let counters = &rollover.resolver.anchor_counters;
     assert_eq!((counters.refreshed.get(), counters.refresh_failed.get()), (2, 1));
-    let asked = stage.queries();
+    let asked = rollover.queries();
     assert!(asked > 2);
-    stage.after(2 * DAY / 10 - 1, "a", "a").await;
-    assert_eq!(stage.queries(), asked);
-    stage.zone.is_down.store(false, Ordering::SeqCst);
-    stage.after(1, "a", "a").await;
-    assert_eq!((counters.refreshed.get(), stage.queries()), (3, asked + 1));
+    rollover.after(2 * DAY / 10 - 1, "a", "a").await;
+    assert_eq!(rollover.queries(), asked);
+    rollover.zone.is_down.store(false, Ordering::SeqCst);
+    rollover.after(1, "a", "a").await;
+    assert_eq!((counters.refreshed.get(), rollover.queries()), (3, asked + 1));
     // An hour, as long as nothing is known of the zone.
-    stage.zone.is_down.store(true, Ordering::SeqCst);
-    stage.restart();
-    stage.after(HOUR, "a", "a").await;
-    let asked = stage.queries();
-    stage.after(HOUR - 1, "a", "a").await;
-    assert_eq!(stage.queries(), asked);
-    stage.after(1, "a", "a").await;
-    assert!(stage.queries() > asked);
+    rollover.zone.is_down.store(true, Ordering::SeqCst);
+    rollover.restart();
+    rollover.after(HOUR, "a", "a").await;
+    let asked = rollover.queries();
+    rollover.after(HOUR - 1, "a", "a").await;
+    assert_eq!(rollover.queries(), asked);
+    rollover.after(1, "a", "a").await;
+    assert!(rollover.queries() > asked);
 }
 
 #[tokio::test]
 async fn forged_keys_change_nothing() {
-    let mut stage = Stage::open();
-    stage.after(0, "a", "a").await;
-    let file = std::fs::read(stage.folder.path().join("anchors")).unwrap();
-    assert_eq!(stage.after(DAY, "bc", "bc").await, "a valid");
-    assert_eq!(stage.after(DAY, "ab", "b").await, "a valid");
-    assert_eq!(stage.after(DAY, "Ab", "b").await, "a valid");
-    assert_eq!(std::fs::read(stage.folder.path().join("anchors")).unwrap(), file);
-    assert_eq!(stage.resolver.anchor_counters.refresh_failed.get(), 3);
-    assert_eq!((stage.after(DAY, "a", "a").await, stage.verdict().await), ("a valid".into(), SECURE));
+    let mut rollover = Rollover::open();
+    rollover.after(0, "a", "a").await;
+    let file = std::fs::read(rollover.folder.path().join("anchors")).unwrap();
+    assert_eq!(rollover.after(DAY, "bc", "bc").await, "a valid");
+    assert_eq!(rollover.after(DAY, "ab", "b").await, "a valid");
+    assert_eq!(rollover.after(DAY, "Ab", "b").await, "a valid");
+    assert_eq!(std::fs::read(rollover.folder.path().join("anchors")).unwrap(), file);
+    assert_eq!(rollover.resolver.anchor_counters.refresh_failed.get(), 3);
+    assert_eq!((rollover.after(DAY, "a", "a").await, rollover.verdict().await), ("a valid".into(), SECURE));
 }
 
 #[tokio::test]
 async fn a_zone_that_revokes_all_its_anchors_is_validated_no_longer() {
-    let mut stage = Stage::open();
+    let mut rollover = Rollover::open();
     let insecure = (0, false, None);
-    stage.after(0, "a", "a").await;
-    assert_eq!((stage.after(DAY, "A", "A").await, stage.verdict().await), ("a revoked".into(), insecure));
-    stage.restart();
-    let asked = stage.queries();
-    assert_eq!((stage.after(DAY, "a", "a").await, stage.verdict().await), ("a revoked".into(), insecure));
-    assert_eq!(stage.queries(), asked, "its keys are not asked for");
+    rollover.after(0, "a", "a").await;
+    assert_eq!(
+        (rollover.after(DAY, "A", "A").await, rollover.verdict().await),
+        ("a revoked".into(), insecure)
+    );
+    rollover.restart();
+    let asked = rollover.queries();
+    assert_eq!(
+        (rollover.after(DAY, "a", "a").await, rollover.verdict().await),
+        ("a revoked".into(), insecure)
+    );
+    assert_eq!(rollover.queries(), asked, "its keys are not asked for");
 }
 
 #[tokio::test]
 async fn a_file_that_cannot_be_written_is_tried_again() {
-    let mut stage = Stage::open();
-    let beside = stage.folder.path().join("anchors.new");
+    let mut rollover = Rollover::open();
+    let beside = rollover.folder.path().join("anchors.new");
     std::fs::create_dir(&beside).unwrap();
     assert_eq!(
-        (stage.after(0, "ab", "a").await, stage.verdict().await),
+        (rollover.after(0, "ab", "a").await, rollover.verdict().await),
         ("a valid, b pending".into(), SECURE)
     );
     std::fs::remove_dir(&beside).unwrap();
-    stage.after(60, "ab", "a").await;
-    let counters = &stage.resolver.anchor_counters;
+    rollover.after(60, "ab", "a").await;
+    let counters = &rollover.resolver.anchor_counters;
     assert_eq!((counters.write_failed.get(), counters.written.get()), (1, 1));
-    stage.after(60, "ab", "a").await;
+    rollover.after(60, "ab", "a").await;
     assert_eq!(counters.written.get(), 1, "nothing is new");
-    stage.restart();
-    assert_eq!(stage.states(), "a valid, b pending");
+    rollover.restart();
+    assert_eq!(rollover.states(), "a valid, b pending");
 }
