@@ -386,9 +386,9 @@ fn sets_that_prove_nothing_change_nothing() {
 
 /// Set of a random zone: days that pass, keys, those that sign, and whether it was changed after
 /// it was signed.
-type Step = (u64, Vec<char>, Vec<char>, bool);
+type ZoneStep = (u64, Vec<char>, Vec<char>, bool);
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ZoneStep>> {
     let letters = || {
         let chosen = "abcdABCDz".chars().map(|letter| {
             let often = if letter.is_ascii_lowercase() { 0.85 } else { 0.15 };
@@ -411,7 +411,7 @@ struct KnownEvents {
 
 impl KnownEvents {
     /// Observes a set. Returns the number of keys that became trusted by it.
-    fn step(&mut self, point: &mut TrustPoint, step: &Step) -> Result<usize, TestCaseError> {
+    fn step(&mut self, point: &mut TrustPoint, step: &ZoneStep) -> Result<usize, TestCaseError> {
         let (days, keys, signers, changed) = step;
         self.now += days * DAY;
         let now = self.now;
