@@ -15,7 +15,8 @@ mod zone;
 use futures_util::FutureExt;
 use libfuzzer_sys::fuzz_target;
 use ringdns_dnssec::{
-    Anchors, Name, ProvenAnswer, ProvenRecord, Response, ResponseSource, Standing, Unproven, validate,
+    Anchors, Name, ProvenAnswer, ProvenRecord, Response, ResponseSource, Standing, TrustAnchor, Unproven,
+    validate,
 };
 use server::Tree;
 use std::{
@@ -27,7 +28,8 @@ use zone::{NOW, name, rtype};
 static TREE: LazyLock<Tree> = LazyLock::new(Tree::plant);
 static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| {
     let mut anchors = Anchors::default();
-    anchors.add_ds(Name::root(), &TREE.root().ds()).expect("it is supported");
+    let anchor = TrustAnchor::parse(rtype::DS, &TREE.root().ds()).expect("it is supported");
+    anchors.add(&Name::root(), anchor);
     anchors
 });
 

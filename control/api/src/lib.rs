@@ -7,5 +7,8 @@
 mod status;
 mod sweeps;
 
-pub use status::{DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, UpstreamStatus};
+pub use status::{
+    DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus, TrustPointStatus,
+    UpstreamStatus,
+};
 pub use sweeps::{RedisSweep, Removed, Report, Skipped, Sweeps, Swept, Told};

@@ -30,6 +30,33 @@ pub struct DaemonStatus {
     pub process: Option<ResourceUsage>,
     /// State of each upstream.
     pub upstreams: Vec<UpstreamStatus>,
+    /// Zones whose trust anchors are managed (RFC 5011).
+    #[serde(default)]
+    pub trust_points: Vec<TrustPointStatus>,
+}
+
+/// Zone whose trust anchors are managed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrustPointStatus {
+    /// Zone.
+    pub zone: String,
+    /// Keys that are trusted, will be, or were.
+    pub keys: Vec<TrustKeyStatus>,
+    /// Unix time of the last successful refresh since the start.
+    pub refreshed: Option<u64>,
+}
+
+/// Key of a zone whose trust anchors are managed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrustKeyStatus {
+    /// Key tag.
+    pub tag: u16,
+    /// State: `pending`, `valid`, `missing`, `revoked` or `removed`.
+    pub state: String,
+    /// Unix time at which the state began.
+    pub since: u64,
+    /// Unix time from which a pending key may be trusted.
+    pub until: Option<u64>,
 }
 
 /// Resource usage of the daemon at one moment.

@@ -63,9 +63,21 @@ pub fn refresh(raw: RawRefresh) -> Result<RefreshConfig, Problem> {
 }
 
 pub fn dnssec(raw: RawDnssec) -> Result<DnssecConfig, Problem> {
+    if let Some(file) = &raw.managed_anchor_file {
+        let refused = |reason: &str, remedy: &str| Problem::new("dnssec.managed_anchor_file", reason, remedy);
+        if file.is_empty() || file.ends_with('/') {
+            let remedy = "Write \"/var/lib/ringdns/trust-anchors\"";
+            return Err(refused("this is not the path of a file", remedy));
+        }
+        if raw.trust_anchor_file.as_ref() == Some(file) {
+            let reason = "this is dnssec.trust_anchor_file, which has another format";
+            return Err(refused(reason, "Give the path of a file of its own, which ringdnsd creates"));
+        }
+    }
     Ok(DnssecConfig {
         validate: raw.validate,
         trust_anchor_file: raw.trust_anchor_file.map(Into::into),
+        managed_anchor_file: raw.managed_anchor_file.map(Into::into),
         insecure: zones("dnssec.insecure", &raw.insecure)?,
     })
 }

@@ -225,6 +225,8 @@ pub struct DnssecConfig {
     pub validate: bool,
     /// File with trusted zones and their keys; `None`: the keys of the public root.
     pub trust_anchor_file: Option<PathBuf>,
+    /// File with the states of keys that ringdnsd manages; `None`: trusted keys never change.
+    pub managed_anchor_file: Option<PathBuf>,
     /// Names on the wire, lowercased, at and below which nothing is validated.
     pub insecure: Vec<Vec<u8>>,
 }

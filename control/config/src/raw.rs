@@ -228,8 +228,14 @@ tables! {
         /// File with the DS or DNSKEY records of the trusted zones, in zone-file format, read at
         /// the start. Where such zones lie within each other, the one closest to a name counts;
         /// names below none of them are not validated. Absent: the root's keys of 2017 and 2024.
-        /// Keys that replace these are not learnt (RFC 5011).
+        /// With `managed_anchor_file`, these are only the first keys.
         trust_anchor_file: Option<String> = None,
+        /// File in which ringdnsd keeps the keys of the trusted zones and their states, so that it
+        /// learns the keys that replace them: `"/var/lib/ringdns/trust-anchors"` (RFC 5011). A new
+        /// key is trusted once it has been in the zone, signed by a trusted key, for 30 days; a
+        /// revoked key is never trusted again. ringdnsd creates the file. For a zone that is in
+        /// the file, `trust_anchor_file` no longer counts. Absent: trusted keys never change.
+        managed_anchor_file: Option<String> = None,
         /// Names at and below which nothing is validated (RFC 7646), unless a trust anchor is
         /// closer to the name. A private zone needs an entry unless a signed zone delegates it or
         /// it has a trust anchor. The same holds for a zone that an `[[upstream]]` of its own

@@ -186,6 +186,20 @@ fn refusals_name_line_key_reason_and_remedy() {
         (listen("[resdi]\nurl = \"redis://h\""), "5", "resdi", "unknown field", "spelling"),
         (more("[redis]\nurl = \"http://h\""), "6", "redis.url", "not the address of a Redis", "redis://"),
         (
+            more("[dnssec]\nmanaged_anchor_file = \"/var/lib/\""),
+            "6",
+            "dnssec.managed_anchor_file",
+            "not the path",
+            "Write",
+        ),
+        (
+            more("[dnssec]\nmanaged_anchor_file = \"a\"\ntrust_anchor_file = \"a\""),
+            "6",
+            "dnssec.managed_anchor_file",
+            "another format",
+            "of its own",
+        ),
+        (
             more("[redis]\nurl = \"redis://:hush@\""),
             "6",
             "redis.url",

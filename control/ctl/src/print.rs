@@ -3,7 +3,8 @@
 use crate::Log;
 use anyhow::{Context, bail};
 use ringdns_api::{
-    DaemonStatus, EntryView, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, UpstreamStatus,
+    DaemonStatus, EntryView, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus,
+    UpstreamStatus,
 };
 use ringdns_dataplane::{access::AccessList, clock::Clock};
 use ringdns_segment::show;
@@ -95,7 +96,24 @@ pub(super) fn show_status(status: DaemonStatus, out: &mut dyn Write) -> io::Resu
         };
         writeln!(out, "upstream   {}: {state}, {time}", upstream.address)?;
     }
+    for point in &status.trust_points {
+        writeln!(out, "anchors    {}", trust_point(point))?;
+    }
     Ok(())
+}
+
+/// Describes the keys of a zone whose trust anchors are managed, without those that are gone.
+fn trust_point(point: &TrustPointStatus) -> String {
+    let keys = point.keys.iter().filter(|key| key.state != "removed").map(|key| match key.until {
+        Some(until) => format!("key {} {} until {}", key.tag, key.state, time_of(until)),
+        None => format!("key {} {}", key.tag, key.state),
+    });
+    let refreshed = match point.refreshed {
+        Some(refreshed) => format!("refreshed {}", time_of(refreshed)),
+        None => "not refreshed since the start".to_owned(),
+    };
+    let keys: Vec<_> = keys.collect();
+    format!("{}: {}; {refreshed}", point.zone, keys.join(", "))
 }
 
 /// Prints one line per upstream. Times are in milliseconds: the smoothed round trip, and

@@ -339,7 +339,7 @@ impl Plane {
         why.map(drop)
     }
 
-    /// Begins the tasks that depend on no other: the pump, the watch on checksums, the Redis tier.
+    /// Begins the tasks that depend on no other.
     fn begin(&self, parts: &mut JoinSet<Part>) {
         let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
         parts.spawn(async { ("the pump", pump.await) });
@@ -347,6 +347,11 @@ impl Plane {
         parts.spawn(async move {
             notices.watch(links).await;
             ("the watch on checksums", Ok(()))
+        });
+        let keeping = self.resolver.clone().keep_anchors();
+        parts.spawn(async {
+            keeping.await;
+            ("the upkeep of trust anchors", Ok(()))
         });
         if let Some(fleet) = &self.fleet {
             let keeping = fleet.clone().run(self.resolver.host().clone());

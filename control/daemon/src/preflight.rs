@@ -74,9 +74,14 @@ pub fn check(config: &Config) -> Result<(), Problem> {
         }
     }
     if config.dnssec.validate {
-        validate::trust_anchors(config.dnssec.trust_anchor_file.as_deref()).map_err(|reason| {
-            let remedy = "Give a file of DS or DNSKEY records, such as Debian's /usr/share/dns/root.key";
-            Problem::new("dnssec.trust_anchor_file", reason, remedy)
+        validate::check(&config.dnssec).map_err(|(key, reason)| {
+            let remedy = match key {
+                validate::MANAGED => {
+                    "Restore the file from a copy, or remove it: ringdnsd then begins anew with dnssec.trust_anchor_file, which must not have keys that their zone has revoked"
+                }
+                _ => "Give a file of DS or DNSKEY records, such as Debian's /usr/share/dns/root.key",
+            };
+            Problem::new(key, reason, remedy)
         })?;
     }
     memory_suffices(config, memory_of_machine())
@@ -206,6 +211,19 @@ mod tests {
         assert_eq!(problem.key, "server.interface");
         assert!(problem.reason.contains("no-such0") && problem.remedy.contains("ip link"), "{problem}");
         check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"lo\"")).unwrap();
+    }
+
+    #[test]
+    fn managed_anchors_that_are_damaged_are_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let key = format!("managed_anchor_file = {:?}", file.path());
+        let config = config(&format!("listen = [\"127.0.0.1:53\"]\n[dnssec]\nvalidate = true\n{key}"));
+        let problem = check(&config).unwrap_err();
+        assert_eq!(problem.key, "dnssec.managed_anchor_file");
+        assert!(problem.reason.contains("does not begin"), "{problem}");
+        std::fs::remove_file(file.path()).unwrap();
+        check(&config).unwrap();
+        assert!(!file.path().exists(), "a check writes nothing");
     }
 
     #[test]

@@ -29,6 +29,9 @@ const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
 /// compare their contents.
 const KEPT_UP: [&str; 3] = ["cache", "redis", "clickhouse"];
 
+/// Key of a file that ringdnsd writes itself, in a table whose other files matter.
+const WRITTEN: &str = "managed_anchor_file";
+
 /// Reason why the configuration stays as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -176,7 +179,7 @@ fn with_files(value: &mut Value, hasher: &RandomState) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(|value| with_files(value, hasher)),
         Value::Table(table) => table.iter_mut().for_each(|(key, value)| match value {
-            Value::String(path) if key.ends_with("_file") => {
+            Value::String(path) if key.ends_with("_file") && key != WRITTEN => {
                 let contents = fs::read(&*path).ok().map(|bytes| hasher.hash_one(bytes));
                 *path = format!("{path} {contents:?}");
             }
@@ -189,6 +192,18 @@ fn with_files(value: &mut Value, hasher: &RandomState) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_ringdnsd_writes_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
+        let text = format!("[dnssec]\nmanaged_anchor_file = {ours:?}\ntrust_anchor_file = {theirs:?}\n");
+        let before = Tables::of(&text, &RandomState::new());
+        fs::write(ours, "new").unwrap();
+        assert!(Tables::of(&text, &before.hasher).differences(&before).is_empty());
+        fs::write(theirs, "new").unwrap();
+        assert!(Tables::of(&text, &before.hasher).differences(&before).contains("dnssec"));
+    }
 
     #[test]
     fn a_missing_file_is_named() {

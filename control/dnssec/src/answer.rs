@@ -215,7 +215,7 @@ impl<S: ResponseSource> Judge<'_, S> {
         }
         let genuine = self.genuine(response, dname).await?;
         let ttl = match &genuine {
-            Genuine::Secure(signed, _) => Some(signed.ttl),
+            Genuine::Secure(signed, _) => Some(signed.ttl()),
             // Without a signed DNAME, the alias itself must belong to an unsigned zone.
             Genuine::Insecure(_) => None,
         };
@@ -254,7 +254,7 @@ impl<S: ResponseSource> Judge<'_, S> {
                 None => return Err(Unproven::Bogus(ede::NSEC_MISSING)),
             }
         }
-        push(&mut self.verdict.answers, response, set, signed.ttl);
+        push(&mut self.verdict.answers, response, set, signed.ttl());
         self.take_authorities(response, &keys)
     }
 
@@ -263,7 +263,7 @@ impl<S: ResponseSource> Judge<'_, S> {
     fn take_authorities(&mut self, response: &Response, keys: &Keys) -> Result<(), Unproven<S::Error>> {
         for set in response.sets().iter().filter(|set| set.section == Section::Authority) {
             if let Ok(signed) = self.walk.verify(response, set, keys)? {
-                push(&mut self.verdict.authorities, response, set, signed.ttl);
+                push(&mut self.verdict.authorities, response, set, signed.ttl());
             }
         }
         Ok(())

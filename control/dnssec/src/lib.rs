@@ -19,15 +19,17 @@ mod records;
 mod signature;
 #[cfg(test)]
 mod testing;
+mod trust_point;
 mod walk;
 
-pub use anchor::{Anchors, Unusable};
+pub use anchor::{Anchors, TrustAnchor, Unusable};
 pub use answer::{ProvenAnswer, ProvenRecord, validate};
 use budget::Spent;
 pub use message::{Response, Unreadable};
 pub use name::{NAME_MAX, Name, expand, wire_len};
 pub use signature::Keys;
 use std::{future::Future, sync::Arc};
+pub use trust_point::{KeyChange, KeyEvent, KeyState, ManagedKey, Observed, RefreshTimes, TrustPoint};
 pub use walk::Standing;
 
 /// Provider of the responses that an answer is proven with.

@@ -1,11 +1,15 @@
 //! RDATA of the records that prove answers.
 
-use crate::name::{Name, wire_len};
+use crate::{
+    crypto,
+    name::{Name, wire_len},
+};
 
-/// Flags of DNSKEY records: zone key (RFC 4034 section 2.1.1), and revoked key (RFC 5011 section
-/// 2.1).
+/// Flags of DNSKEY records: zone key (RFC 4034 section 2.1.1), revoked key (RFC 5011 section 2.1),
+/// and key that is meant as a trust anchor (RFC 4034 section 2.1.1: secure entry point).
 const ZONE_KEY: u16 = 0x0100;
 const REVOKE: u16 = 0x0080;
+const SEP: u16 = 0x0001;
 const PROTOCOL: u8 = 3;
 
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
@@ -96,6 +100,18 @@ impl Dnskey {
         self.flags() & REVOKE != 0
     }
 
+    /// Whether the key is meant as a trust anchor.
+    pub fn is_entry_point(&self) -> bool {
+        self.flags() & SEP != 0
+    }
+
+    /// Returns the key as it was before it was revoked.
+    pub fn before_revocation(&self) -> Self {
+        let mut rdata = self.rdata.clone();
+        rdata[1] &= !(REVOKE as u8);
+        Dnskey { rdata }
+    }
+
     /// Returns the key tag (RFC 4034 appendix B).
     pub fn tag(&self) -> u16 {
         let weigh = |(at, byte): (usize, &u8)| u32::from(*byte) << if at % 2 == 0 { 8 } else { 0 };
@@ -118,6 +134,18 @@ impl Ds {
         let (&[t1, t0, algorithm, digest_type], digest) = rdata.split_first_chunk()?;
         let key_tag = u16::from_be_bytes([t1, t0]);
         Some(Ds { key_tag, algorithm, digest_type, digest: digest.into() })
+    }
+
+    /// Returns the RDATA of the record.
+    pub fn rdata(&self) -> Vec<u8> {
+        [&self.key_tag.to_be_bytes()[..], &[self.algorithm, self.digest_type], &self.digest].concat()
+    }
+
+    /// Whether this is the digest of a zone's key, whose tag is `tag`.
+    pub fn is_of(&self, zone: &Name, tag: u16, key: &Dnskey) -> bool {
+        (self.key_tag, self.algorithm) == (tag, key.algorithm())
+            && key.is_for_zones()
+            && crypto::digest_is(self.digest_type, [zone.as_wire(), key.rdata()], &self.digest)
     }
 }
 

@@ -24,29 +24,15 @@ impl Keys {
         Keys { zone, keys: keys.into_iter().map(|key| (key.tag(), key)).collect() }
     }
 
-    /// Returns the keys that match DS records of the parent, or of a trust anchor.
+    /// Returns the keys that match DS records of the parent.
     pub fn told_of(&self, ds: &[Ds]) -> Self {
-        let keys = self.keys.iter().filter(|(tag, key)| {
-            ds.iter().any(|ds| {
-                let parts = [self.zone.as_wire(), key.rdata()];
-                (ds.key_tag, ds.algorithm) == (*tag, key.algorithm())
-                    && key.is_for_zones()
-                    && crypto::digest_is(ds.digest_type, parts, &ds.digest)
-            })
-        });
-        Keys { zone: self.zone.clone(), keys: keys.cloned().collect() }
+        self.only(|tag, key| ds.iter().any(|ds| ds.is_of(&self.zone, tag, key)))
     }
 
-    /// Returns the keys that are also among `others`.
-    pub fn among(&self, others: &[Dnskey]) -> Self {
-        let keys = self.keys.iter().filter(|(_, key)| others.contains(key) && key.is_for_zones());
+    /// Returns the keys that `wanted` chooses by tag and key.
+    pub fn only(&self, wanted: impl Fn(u16, &Dnskey) -> bool) -> Self {
+        let keys = self.keys.iter().filter(|(tag, key)| wanted(*tag, key));
         Keys { zone: self.zone.clone(), keys: keys.cloned().collect() }
-    }
-
-    /// Returns these keys and others of the same zone.
-    pub fn and(mut self, others: Keys) -> Self {
-        self.keys.extend(others.keys);
-        self
     }
 
     /// Returns the memory of the keys, in bytes.
@@ -71,11 +57,18 @@ pub struct Signed {
     /// Number of labels of the signed name, without a leading asterisk: fewer than the owner's if
     /// the set was expanded from a wildcard.
     labels: usize,
-    /// Highest TTL allowed (RFC 4035 section 5.3.3).
-    pub ttl: u32,
+    /// TTL that the zone gives the set.
+    pub original_ttl: u32,
+    /// Seconds until the signature expires.
+    pub left: u32,
 }
 
 impl Signed {
+    /// Returns the highest TTL allowed (RFC 4035 section 5.3.3).
+    pub fn ttl(&self) -> u32 {
+        self.original_ttl.min(self.left)
+    }
+
     /// Returns the next closer name, which must not exist, if a set with this owner was expanded
     /// from a wildcard.
     pub fn next_closer(&self, owner: &Name) -> Option<Name> {
@@ -121,7 +114,7 @@ pub fn verify(
             if crypto::verify(signature.algorithm, key.key(), &message, signature.signature) {
                 let left = signature.expiration.wrapping_sub(now);
                 let labels = usize::from(signature.labels);
-                return Ok(Ok(Signed { labels, ttl: signature.original_ttl.min(left) }));
+                return Ok(Ok(Signed { labels, original_ttl: signature.original_ttl, left }));
             }
         }
     }

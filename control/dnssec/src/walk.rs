@@ -160,7 +160,7 @@ impl<S: ResponseSource> ProofWalk<'_, S> {
     ) -> Result<ParentStatement, Unproven<S::Error>> {
         if let Some(set) = response.set(Section::Answer, name, rtype::DS) {
             let ttl = match self.verify(response, set, parent)? {
-                Ok(signed) if signed.next_closer(name).is_none() => signed.ttl.min(ttl_of(response, set)),
+                Ok(signed) if signed.next_closer(name).is_none() => signed.ttl().min(ttl_of(response, set)),
                 // A wildcard does not delegate (RFC 4592 section 4.6).
                 Ok(_) => return Ok(ParentStatement::Unproven(ede::BOGUS)),
                 Err(why) => return Ok(ParentStatement::Unproven(why)),
@@ -248,7 +248,9 @@ impl<S: ResponseSource> ProofWalk<'_, S> {
             return Ok(Err(ede::DNSKEY_MISSING));
         }
         let verified = self.verify(response, set, &believed)?;
-        Ok(verified.map(|signed| (keys, signed.ttl.min(ttl_of(response, set)))))
+        // A revoked key signs nothing but its revocation (RFC 5011 section 2.1).
+        let keys = keys.only(|_, key| !key.is_revoked());
+        Ok(verified.map(|signed| (keys, signed.ttl().min(ttl_of(response, set)))))
     }
 
     /// Returns the denials in a response that a zone has signed.
@@ -260,7 +262,7 @@ impl<S: ResponseSource> ProofWalk<'_, S> {
             if let Ok(signed) = self.verify(response, set, keys)?
                 && signed.next_closer(&set.owner).is_none()
             {
-                denials.add(response, set, signed.ttl.min(ttl_of(response, set)));
+                denials.add(response, set, signed.ttl().min(ttl_of(response, set)));
             }
         }
         Ok(denials)

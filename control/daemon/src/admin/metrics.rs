@@ -40,6 +40,7 @@ pub fn text(service: &Service) -> String {
         service.resolver.under_way(),
     );
     text.totals("ringdns_resolver", &service.resolver.counters.totals());
+    trust_points(service, &mut text);
     text.totals("ringdns_sweep", &service.sweeper.counters.totals());
     if let Some(snapshot) = &service.snapshot {
         text.gauge("ringdns_snapshot_entries", "Entries in the snapshot on disk.", snapshot.entries());
@@ -131,6 +132,30 @@ fn workers(service: &Service, text: &mut Text) {
             text.line(name, &[("worker", worker)], value);
         }
     }
+}
+
+/// Adds the trust anchors that are managed, if any are.
+fn trust_points(service: &Service, text: &mut Text) {
+    let points = service.resolver.trust_points();
+    if points.is_empty() {
+        return;
+    }
+    let name = "ringdns_trust_anchor_keys";
+    text.head(name, "gauge", "Keys of a zone whose trust anchors are managed, by state.");
+    for point in &points {
+        for state in ["pending", "valid", "missing", "revoked", "removed"] {
+            let count = point.keys.iter().filter(|key| key.state == state).count();
+            text.line(name, &[("zone", &point.zone), ("state", &state)], count);
+        }
+    }
+    let name = "ringdns_trust_anchor_refreshed_timestamp_seconds";
+    text.head(name, "gauge", "Unix time of the last successful refresh of a zone's trust anchors.");
+    for point in &points {
+        if let Some(refreshed) = point.refreshed {
+            text.line(name, &[("zone", &point.zone)], refreshed);
+        }
+    }
+    text.totals("ringdns_trust_anchor", &service.resolver.anchor_counters.totals());
 }
 
 fn upstreams(service: &Service, text: &mut Text) {

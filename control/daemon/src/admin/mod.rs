@@ -223,6 +223,7 @@ async fn status(State(service): SharedService) -> Json<DaemonStatus> {
         workers: service.links.len(),
         process: resource_usage().ok(),
         upstreams: upstreams.iter().map(|upstream| upstreams::status(upstream, now)).collect(),
+        trust_points: service.resolver.trust_points(),
     })
 }
 

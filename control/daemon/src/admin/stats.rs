@@ -40,6 +40,7 @@ pub fn all(service: &Service) -> Value {
             "under_way": service.resolver.under_way(),
             "counters": totals(service.resolver.counters.totals()),
         },
+        "trust_anchors": totals(service.resolver.anchor_counters.totals()),
         "sweeps": totals(service.sweeper.counters.totals()),
         "snapshot": service.snapshot.as_ref().map(|snapshot| json!({
             "entries": snapshot.entries(),

@@ -268,6 +268,23 @@ async fn the_socket_is_the_owners_alone_and_replaces_only_a_dead_one() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "data");
 }
 
+#[tokio::test]
+async fn the_keys_of_managed_trust_anchors_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("anchors");
+    let doors =
+        Doors::open_with(&format!("[dnssec]\nvalidate = true\nmanaged_anchor_file = {file:?}\n")).await;
+    let status: DaemonStatus = serde_json::from_value(doors.json("/status").await).unwrap();
+    let [root] = &status.trust_points[..] else { panic!("{status:?}") };
+    let keys: Vec<_> = root.keys.iter().map(|key| (key.tag, &*key.state)).collect();
+    assert_eq!((&*root.zone, &keys[..]), (".", &[(20326, "valid"), (38696, "valid")][..]));
+    let (_, metrics) = doors.over_tcp("GET", "/metrics").await;
+    assert!(metrics.contains("ringdns_trust_anchor_keys{zone=\".\",state=\"valid\"} 2\n"), "{metrics}");
+    assert!(metrics.contains("ringdns_trust_anchor_refreshed_total 0\n"));
+    let (_, metrics) = Doors::open().await.over_tcp("GET", "/metrics").await;
+    assert!(!metrics.contains("trust_anchor"), "nothing is managed");
+}
+
 /// The upstream has given 100 answers, which took 1 to 100 ms.
 #[tokio::test]
 async fn the_times_of_an_upstream_are_told_in_every_form() {

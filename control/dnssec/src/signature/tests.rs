@@ -129,9 +129,9 @@ fn the_key_has_the_tag_that_signatures_tell() {
 fn an_answer_is_verified() {
     let signed = verified(&answer()).unwrap();
     assert_eq!(signed.next_closer(&name("x.w.example")), None);
-    assert_eq!(signed.ttl, 3600);
+    assert_eq!(signed.ttl(), 3600);
     // RFC 4035 section 5.3.3.
-    assert_eq!(verified_at(EXPIRATION - 9, &answer()).unwrap().ttl, 9);
+    assert_eq!(verified_at(EXPIRATION - 9, &answer()).unwrap().ttl(), 9);
     // RFC 4034 sections 6.2 and 6.3.
     let mut spelled = answer();
     spelled[0][1..4].make_ascii_uppercase();

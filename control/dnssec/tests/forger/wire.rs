@@ -6,7 +6,9 @@ use crate::{
     zone::{NOW, name, rtype},
 };
 use futures_util::FutureExt;
-use ringdns_dnssec::{Anchors, Name, ProvenAnswer, Response, ResponseSource, Standing, Unproven, validate};
+use ringdns_dnssec::{
+    Anchors, Name, ProvenAnswer, Response, ResponseSource, Standing, TrustAnchor, Unproven, validate,
+};
 use std::{
     collections::HashMap,
     sync::{
@@ -22,9 +24,10 @@ pub static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| anchored(&[]));
 /// Returns the root's trust anchor and those of `zones`.
 pub fn anchored(zones: &[&str]) -> Anchors {
     let mut anchors = Anchors::default();
-    anchors.add_ds(Name::root(), &TREE.root().ds()).unwrap();
+    anchors.add(&Name::root(), TrustAnchor::parse(rtype::DS, &TREE.root().ds()).unwrap());
     for origin in zones {
-        anchors.add_ds(name(origin), &TREE.zone(origin).ds()).unwrap();
+        let anchor = TrustAnchor::parse(rtype::DS, &TREE.zone(origin).ds()).unwrap();
+        anchors.add(&name(origin), anchor);
     }
     anchors
 }

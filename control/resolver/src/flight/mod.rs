@@ -6,6 +6,7 @@
 //! of questions in flight and of their waiters are bounded; beyond that the answer is SERVFAIL,
 //! counted and not kept, so that a flood cannot grow memory.
 
+mod anchors;
 mod attempt;
 mod chase;
 mod flights;
@@ -23,6 +24,7 @@ use crate::{
     resolved::Resolved,
     tier::SharedTier,
     upstream::{Failed, choice::Upstreams, exchange::JudgeRules, turn::Turn},
+    validate::AnchorCounters,
 };
 use arc_swap::ArcSwap;
 use flights::{Boarding, Flight, Flights};
@@ -165,6 +167,8 @@ pub struct Resolver {
     fleet: Option<Arc<dyn SharedTier>>,
     /// Counters of the resolver.
     pub counters: ResolverCounters,
+    /// Counters of managed trust anchors.
+    pub anchor_counters: AnchorCounters,
 }
 
 impl Resolver {
@@ -181,7 +185,7 @@ impl Resolver {
         Arc::new(Resolver {
             host,
             clock,
-            setup: ArcSwap::from_pointee(ResolverSetup::new(config, &labels, None)),
+            setup: ArcSwap::from_pointee(ResolverSetup::new(config, &labels, clock, None)),
             rules: JudgeRules { ttl: config.cache.ttl_rules(&config.refresh), clock },
             failure_ttl: config.cache.failure_secs(),
             stale_client_timeout: config.cache.stale_client_timeout,
@@ -192,6 +196,7 @@ impl Resolver {
             validations: Flights::new(limits),
             fleet,
             counters: ResolverCounters::default(),
+            anchor_counters: AnchorCounters::default(),
         })
     }
 
@@ -199,7 +204,7 @@ impl Resolver {
     /// the configuration that they began with.
     pub fn set_up(&self, config: &Config) {
         let before = self.setup();
-        let setup = ResolverSetup::new(config, &self.labels, Some(&before));
+        let setup = ResolverSetup::new(config, &self.labels, self.clock, Some(&before));
         self.setup.store(Arc::new(setup));
     }
 

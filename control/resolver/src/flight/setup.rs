@@ -5,6 +5,7 @@ use crate::upstream::choice::Upstreams;
 use crate::{local::LocalNames, validate::Validator};
 use ringdns_common::labels::Labels;
 use ringdns_config::{Config, DnssecConfig};
+use ringdns_dataplane::clock::Clock;
 use siphasher::sip::SipHasher13;
 use std::{hash::Hasher, sync::Arc};
 
@@ -22,13 +23,13 @@ pub(super) struct ResolverSetup {
 impl ResolverSetup {
     /// Returns the setup for `config`. Parts that are unchanged since `before` are kept, with all
     /// that they have learned.
-    pub fn new(config: &Config, labels: &Labels, before: Option<&ResolverSetup>) -> Self {
+    pub fn new(config: &Config, labels: &Labels, clock: Clock, before: Option<&ResolverSetup>) -> Self {
         let dnssec = &config.dnssec;
         // The trust anchor file may have changed meanwhile.
         let same = |before: &&ResolverSetup| before.dnssec == *dnssec && dnssec.trust_anchor_file.is_none();
         let validator = match before.filter(same) {
             Some(before) => before.validator.clone(),
-            None => Validator::new(dnssec).map(Arc::new),
+            None => Validator::new(dnssec, clock.unix()).map(Arc::new),
         };
         let known = before.map(|before| &*before.upstreams);
         let upstreams = Upstreams::new(&config.upstreams, &config.resolver, labels, known);

@@ -138,6 +138,7 @@ fn key_of(name: &str, qtype: u16, dnssec_ok: bool) -> Key {
     names::key(&names::name(name).unwrap(), qtype, dnssec_ok, false).unwrap()
 }
 
+mod anchors;
 mod answers;
 mod asking;
 mod chasing;

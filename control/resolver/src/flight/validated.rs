@@ -73,6 +73,10 @@ impl Asks for Arc<Resolver> {
         Resolver::current(self, key, renew).await
     }
 
+    async fn anew(&self, key: &Key) -> Option<Resolved> {
+        Resolver::anew(self, key).await
+    }
+
     fn is_local(&self, key: &Key) -> bool {
         Resolver::is_local(self, key)
     }

@@ -1,8 +1,8 @@
 //! Trust anchors in files: DS and DNSKEY records as in a zone file (RFC 1035 section 5.1).
 
-use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE, HEXUPPER};
 use ringdns_common::names;
-use ringdns_dnssec::{Anchors, Name, Unusable};
+use ringdns_dnssec::{Anchors, Name, TrustAnchor, Unusable, rdata::rtype};
 use std::path::Path;
 
 /// DS records of the root's keys of 2017 and 2024 (https://data.iana.org/root-anchors/).
@@ -21,9 +21,10 @@ pub fn trust_anchors(file: Option<&Path>) -> Result<Anchors, String> {
 
 fn parse(text: &str) -> Result<Anchors, String> {
     let mut anchors = Anchors::default();
-    for record in records(text)? {
-        let shown = || record.join(" ");
-        match add(&mut anchors, &record) {
+    for words in records(text)? {
+        let shown = || words.join(" ");
+        let parsed = record(&words);
+        match parsed.map(|(zone, anchor)| anchor.map(|anchor| anchors.add(&zone, anchor))) {
             Some(Ok(())) => {}
             // Programs that manage anchors keep retired ones beside the others.
             Some(Err(Unusable::Unsupported | Unusable::NotForZones)) => {
@@ -43,12 +44,13 @@ fn parse(text: &str) -> Result<Anchors, String> {
     Ok(anchors)
 }
 
-/// Adds a record. Returns `None` if it is malformed.
-fn add(anchors: &mut Anchors, record: &[String]) -> Option<Result<(), Unusable>> {
-    let (owner, rest) = record.split_first()?;
+/// Parses a record. Returns `None` if it is malformed.
+pub fn record<T: AsRef<str>>(words: &[T]) -> Option<(Name, Result<TrustAnchor, Unusable>)> {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    let (owner, rest) = words.split_first()?;
     let zone = Name::from_wire(&names::name(owner).ok()?)?;
     // TTL and class may stand in either order, or be left out.
-    let is_detail = |word: &&String| word.eq_ignore_ascii_case("IN") || word.parse::<u32>().is_ok();
+    let is_detail = |word: &&&str| word.eq_ignore_ascii_case("IN") || word.parse::<u32>().is_ok();
     let details = rest.iter().take_while(is_detail).count();
     let (rtype, data) = rest.get(details..)?.split_first()?;
     let (numbers, data) = data.split_at_checked(3)?;
@@ -59,15 +61,32 @@ fn add(anchors: &mut Anchors, record: &[String]) -> Option<Result<(), Unusable>>
         rdata.push(number.parse().ok()?);
     }
     let data = data.concat();
-    if rtype.eq_ignore_ascii_case("DS") {
+    let rtype = if rtype.eq_ignore_ascii_case("DS") {
         rdata.extend(HEXLOWER_PERMISSIVE.decode(data.as_bytes()).ok()?);
-        Some(anchors.add_ds(zone, &rdata))
+        rtype::DS
     } else if rtype.eq_ignore_ascii_case("DNSKEY") {
         rdata.extend(BASE64.decode(data.as_bytes()).ok()?);
-        Some(anchors.add_key(zone, &rdata))
+        rtype::DNSKEY
     } else {
-        None
-    }
+        return None;
+    };
+    let anchor = match TrustAnchor::parse(rtype, &rdata) {
+        Err(Unusable::Malformed) => return None,
+        anchor => anchor,
+    };
+    Some((zone, anchor))
+}
+
+/// Returns a record's type and data in the form that [`record`] parses.
+pub fn display(anchor: &TrustAnchor) -> String {
+    let rdata = anchor.rdata();
+    let (numbers, data) = rdata.split_at(4);
+    let first = u16::from_be_bytes([numbers[0], numbers[1]]);
+    let (rtype, data) = match anchor {
+        TrustAnchor::Ds(_) => ("DS", HEXUPPER.encode(data)),
+        TrustAnchor::Key(_) => ("DNSKEY", BASE64.encode(data)),
+    };
+    format!("{rtype} {first} {} {} {data}", numbers[2], numbers[3])
 }
 
 /// Splits text into the words of each record. Parentheses continue a record on the next line;

@@ -1,15 +1,22 @@
 //! Questions of the validator: they go through the resolver, with DO=1 and CD=1.
 
-use super::{Asks, NO_REACHABLE_AUTHORITY, Validator, key_for};
-use crate::upstream::Failed;
+use super::{Asks, NO_REACHABLE_AUTHORITY, Trust, Validator, key_for};
+use crate::{resolved::Resolved, upstream::Failed};
 use ringdns_common::message;
-use ringdns_dataplane::{dns::reply::Age, log};
+use ringdns_dataplane::{
+    dns::{key::Key, reply::Age},
+    log,
+};
 use ringdns_dnssec::{Name, Response, ResponseSource, Standing, Unproven, ede::INDETERMINATE};
 use std::sync::{Arc, OnceLock};
+
+const UNREADABLE: Unproven<Failed> = Unproven::Bogus(INDETERMINATE);
 
 /// Questions that validate one answer.
 pub struct Ask<'a, R> {
     validator: &'a Validator,
+    /// Trust anchors, and the standings that follow from them.
+    pub trust: Arc<Trust>,
     resolver: &'a R,
     /// Generation of purges; remembered zones are valid until it rises.
     generation: u64,
@@ -21,7 +28,7 @@ impl<'a, R: Asks> Ask<'a, R> {
     /// Returns an asker that has asked nothing yet.
     pub fn new(validator: &'a Validator, resolver: &'a R) -> Self {
         let generation = resolver.generation();
-        Ask { validator, resolver, generation, source: OnceLock::new() }
+        Ask { validator, trust: validator.trust.load_full(), resolver, generation, source: OnceLock::new() }
     }
 
     /// Returns the source of the response to the first question.
@@ -37,25 +44,29 @@ impl<'a, R: Asks> Ask<'a, R> {
         qtype: u16,
         renew: bool,
     ) -> Result<(Arc<Response>, Option<u16>), Unproven<Failed>> {
-        const UNREADABLE: Unproven<Failed> = Unproven::Bogus(INDETERMINATE);
         let key = key_for(name, qtype).ok_or(UNREADABLE)?;
         let found = self.resolver.current(&key, renew).await;
         self.source.get_or_init(|| found.source);
-        let answer = &found.answer;
-        if answer.status.is_failure() {
-            // A failure that says nothing about the question has TTL 0.
-            let ours = answer.ttl == 0 && answer.ede.is_none();
-            let theirs = Failed::Upstreams(answer.ede.unwrap_or(NO_REACHABLE_AUTHORITY));
-            return Err(Unproven::Failed(if ours { Failed::Ourselves } else { theirs }));
-        }
-        let passed = match found.age(self.resolver.clock().secs(), 0) {
-            Age::New(passed) | Age::Fresh(passed) => passed,
-            Age::Stale(_) => return Err(Unproven::Failed(Failed::Upstreams(NO_REACHABLE_AUTHORITY))),
-        };
-        let mut message = message::of(key.asked(), answer);
-        message::grow_older(&mut message, key.asked(), passed).ok_or(UNREADABLE)?;
-        Ok((Arc::new(Response::parse(&message)?), answer.ede))
+        Ok((Arc::new(response(self.resolver, &key, &found)?), found.answer.ede))
     }
+}
+
+/// Parses an answer, with the TTLs that are left of it.
+pub fn response(resolver: &impl Asks, key: &Key, found: &Resolved) -> Result<Response, Unproven<Failed>> {
+    let answer = &found.answer;
+    if answer.status.is_failure() {
+        // A failure that says nothing about the question has TTL 0.
+        let ours = answer.ttl == 0 && answer.ede.is_none();
+        let theirs = Failed::Upstreams(answer.ede.unwrap_or(NO_REACHABLE_AUTHORITY));
+        return Err(Unproven::Failed(if ours { Failed::Ourselves } else { theirs }));
+    }
+    let passed = match found.age(resolver.clock().secs(), 0) {
+        Age::New(passed) | Age::Fresh(passed) => passed,
+        Age::Stale(_) => return Err(Unproven::Failed(Failed::Upstreams(NO_REACHABLE_AUTHORITY))),
+    };
+    let mut message = message::of(key.asked(), answer);
+    message::grow_older(&mut message, key.asked(), passed).ok_or(UNREADABLE)?;
+    Ok(Response::parse(&message)?)
 }
 
 impl<R: Asks> ResponseSource for Ask<'_, R> {
@@ -67,16 +78,16 @@ impl<R: Asks> ResponseSource for Ask<'_, R> {
 
     fn recall(&self, zone: &Name) -> Option<Standing> {
         let now = self.resolver.clock().secs();
-        self.validator.standings.get(zone, self.resolver.generation(), now)
+        self.trust.standings.get(zone, self.resolver.generation(), now)
     }
 
     fn remember(&self, zone: &Name, standing: &Standing, secs: u32) {
         let now = self.resolver.clock().secs();
-        self.validator.standings.insert(zone, standing, self.generation, now, secs);
+        self.trust.standings.insert(zone, standing, self.generation, now, secs);
     }
 
     fn is_exempt(&self, name: &Name, rtype: u16) -> bool {
         let is_local = || key_for(name, rtype).is_some_and(|key| self.resolver.is_local(&key));
-        self.validator.exempts(name) || is_local()
+        self.validator.exempts(&self.trust.anchors, name) || is_local()
     }
 }

@@ -12,6 +12,7 @@
 
 mod anchors;
 mod ask;
+mod managed;
 mod reply;
 mod standings;
 
@@ -19,8 +20,11 @@ use crate::{
     resolved::Resolved,
     upstream::{Failed, exchange::JudgeRules},
 };
-pub use anchors::trust_anchors;
+use arc_swap::ArcSwap;
 use ask::Ask;
+pub use managed::AnchorCounters;
+use managed::ManagedAnchors;
+use ringdns_api::TrustPointStatus;
 use ringdns_common::names;
 use ringdns_config as config;
 use ringdns_dataplane::{
@@ -30,7 +34,7 @@ use ringdns_dataplane::{
 };
 use ringdns_dnssec::{Anchors, Name, Unproven, ede::INDETERMINATE};
 use standings::Standings;
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// Most time for validation, with questions to upstreams. Clients give up after some five seconds.
@@ -63,47 +67,107 @@ pub trait Asks: Sync {
     /// answer that is due for renewal.
     fn current(&self, key: &Key, renew: bool) -> impl Future<Output = Resolved> + Send;
 
+    /// Returns an answer from upstreams that is newer than the one in the host tier; `None`: there
+    /// is none.
+    fn anew(&self, key: &Key) -> impl Future<Output = Option<Resolved>> + Send;
+
     /// Whether a question is about a special-use name, which no upstream is asked for.
     fn is_local(&self, key: &Key) -> bool;
 }
 
 /// Validator of answers.
 pub struct Validator {
-    anchors: Anchors,
+    trust: ArcSwap<Trust>,
+    /// `None`: trust anchors do not change.
+    managed: Option<ManagedAnchors>,
     /// Names at and below which nothing is validated.
     insecure: Vec<Name>,
+}
+
+/// Trust anchors, and the standings of zones that follow from them.
+struct Trust {
+    anchors: Anchors,
     standings: Standings,
 }
 
+impl Trust {
+    fn new(anchors: Anchors) -> Arc<Self> {
+        Arc::new(Trust { anchors, standings: Standings::default() })
+    }
+}
+
+/// Key of the configuration for the file with initial trust anchors.
+const INITIAL: &str = "dnssec.trust_anchor_file";
+/// Key of the configuration for the file with managed trust anchors.
+pub const MANAGED: &str = "dnssec.managed_anchor_file";
+
+/// Checks that the files with trust anchors can be used. Returns the name of the key whose file
+/// cannot, and the reason.
+pub fn check(config: &config::DnssecConfig) -> Result<(), (&'static str, String)> {
+    load(config, 0).map(drop)
+}
+
+/// Reads trust anchors, and those that are managed; `now`: Unix time.
+fn load(
+    config: &config::DnssecConfig,
+    now: u64,
+) -> Result<(Anchors, Option<ManagedAnchors>), (&'static str, String)> {
+    let initial = anchors::trust_anchors(config.trust_anchor_file.as_deref());
+    let initial = initial.map_err(|error| (INITIAL, error))?;
+    let Some(path) = &config.managed_anchor_file else { return Ok((initial, None)) };
+    let failed = |error| (MANAGED, format!("{}: {error}", path.display()));
+    let managed = ManagedAnchors::load(path, &initial, now).map_err(failed)?;
+    Ok((managed.anchors(), Some(managed)))
+}
+
 impl Validator {
-    /// Returns a validator, or `None` if validation is off.
-    pub fn new(config: &config::DnssecConfig) -> Option<Self> {
+    /// Returns a validator, or `None` if validation is off. `now`: Unix time.
+    pub fn new(config: &config::DnssecConfig, now: u64) -> Option<Self> {
         if !config.validate {
             return None;
         }
-        // The file was readable at the start. If it is gone since, nothing is trusted: an anchor
+        // The files were readable at the start. If one is gone since, nothing is trusted: an anchor
         // without keys.
-        let anchors = trust_anchors(config.trust_anchor_file.as_deref()).unwrap_or_else(|error| {
-            tracing::error!("dnssec.trust_anchor_file: {error}");
-            Anchors::unknown_root()
+        let (anchors, managed) = load(config, now).unwrap_or_else(|(key, error)| {
+            tracing::error!("{key}: {error}");
+            (Anchors::unknown_root(), None)
         });
         let insecure = config.insecure.iter().filter_map(|name| Name::from_wire(name)).collect();
-        Some(Validator { anchors, insecure, standings: Standings::default() })
+        Some(Validator { trust: ArcSwap::new(Trust::new(anchors)), managed, insecure })
+    }
+
+    /// Asks for the keys of managed zones that are due, and trusts them from then on as RFC 5011
+    /// says.
+    pub async fn refresh_anchors(&self, resolver: &impl Asks, counters: &AnchorCounters) {
+        let Some(managed) = &self.managed else { return };
+        managed.refresh(resolver, counters).await;
+        let anchors = managed.anchors();
+        if self.trust.load().anchors != anchors {
+            self.trust.store(Trust::new(anchors));
+        }
+        managed.save(counters).await;
+    }
+
+    /// Returns the states of managed keys.
+    pub fn trust_points(&self) -> Vec<TrustPointStatus> {
+        self.managed.as_ref().map(ManagedAnchors::status).unwrap_or_default()
     }
 
     /// Whether the answer to this question is to be validated.
     pub fn concerns(&self, key: &Key) -> bool {
         let asked = key.asked();
-        let exempt = || Name::from_wire(asked.name()).is_some_and(|name| self.exempts(&name));
+        let exempt = || {
+            Name::from_wire(asked.name()).is_some_and(|name| self.exempts(&self.trust.load().anchors, &name))
+        };
         !asked.checking_disabled() && asked.qclass() == CLASS_IN && (self.insecure.is_empty() || !exempt())
     }
 
     /// Whether a name is at or below one where nothing is validated, and no trust anchor is closer
     /// (RFC 7646 section 2).
-    fn exempts(&self, name: &Name) -> bool {
+    fn exempts(&self, anchors: &Anchors, name: &Name) -> bool {
         let above = self.insecure.iter().filter(|insecure| name.is_at_or_below(insecure));
         let closest = above.map(Name::label_count).max();
-        closest.is_some_and(|closest| self.anchors.labels_above(name).is_none_or(|anchor| anchor <= closest))
+        closest.is_some_and(|closest| anchors.labels_above(name).is_none_or(|anchor| anchor <= closest))
     }
 
     /// Returns the verdict on a question that this [concerns](Validator::concerns), and the source
@@ -144,7 +208,7 @@ impl Validator {
         let (response, said) = ask.fetch(&name, asked.qtype(), renew).await?;
         let now = rules.clock.unix() as u32;
         let verdict =
-            ringdns_dnssec::validate(ask, &self.anchors, now, &name, asked.qtype(), response).await?;
+            ringdns_dnssec::validate(ask, &ask.trust.anchors, now, &name, asked.qtype(), response).await?;
         let message = reply::message(key, &verdict).ok_or(MALFORMED)?;
         let answer = Answer::from_response(&message, key, &rules.ttl, rules.clock.secs(), true);
         let answer = answer.map_err(|_| MALFORMED)?;

@@ -27,27 +27,27 @@ const NSEC_MISSING: u16 = 12;
 const EXPIRED_BEFORE_VALID: u16 = 25;
 
 /// Unix time at which each test begins.
-const START: u32 = 1_000_000;
+pub(super) const START: u32 = 1_000_000;
 
 thread_local! {
     /// The seconds of the test's clock. Its runtime has one thread.
-    static NOW: Cell<u32> = const { Cell::new(START) };
+    pub(super) static NOW: Cell<u32> = const { Cell::new(START) };
 }
 
-fn pass(seconds: u32) {
+pub(super) fn pass(seconds: u32) {
     NOW.set(NOW.get() + seconds);
 }
 
 /// Root zone, the only signed zone.
-struct Root {
-    key: Ed25519SigningKey,
+pub(super) struct Root {
+    pub(super) key: Ed25519SigningKey,
     dnskey: DNSKEY,
     /// Key that is in the zone and must not sign it.
     host: (Ed25519SigningKey, DNSKEY),
 }
 
 impl Root {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = |flags| {
             let pkcs8 = Ed25519SigningKey::generate_pkcs8().unwrap();
             let key = Ed25519SigningKey::from_pkcs8(&pkcs8).unwrap();
@@ -63,7 +63,7 @@ impl Root {
         self.signed_with((&self.key, &self.dnskey), rrset, valid)
     }
 
-    fn signed_with(
+    pub(super) fn signed_with(
         &self,
         (key, dnskey): (&Ed25519SigningKey, &DNSKEY),
         rrset: &[Record],
@@ -109,7 +109,7 @@ fn at(name: &str, ttl: u32, data: RData) -> Record {
     Record::from_rdata(Name::from_str(name).unwrap(), ttl, data)
 }
 
-fn address(name: &str, ttl: u32) -> Record {
+pub(super) fn address(name: &str, ttl: u32) -> Record {
     at(name, ttl, RData::A(A::new(192, 0, 2, 1)))
 }
 
@@ -124,11 +124,11 @@ fn nsec(name: &str, next: &str, types: [RecordType; 3]) -> Record {
 }
 
 /// Response of an upstream: answers, authorities; `None`: a failure.
-type Said = Option<(Vec<Record>, Vec<Record>)>;
+pub(super) type Said = Option<(Vec<Record>, Vec<Record>)>;
 
 /// Returns a resolver that validates by `root`. Its upstream gives the root's keys, and otherwise
 /// answers by the script.
-fn validating(
+pub(super) fn validating(
     root: &Arc<Root>,
     more: &str,
     script: impl Fn(&Root, &str, RecordType) -> Said + Send + Sync + 'static,
@@ -168,12 +168,12 @@ fn validating(
 }
 
 /// Returns RCODE, AD and extended error.
-fn told(resolved: &Resolved) -> (u8, bool, Option<u16>) {
+pub(super) fn told(resolved: &Resolved) -> (u8, bool, Option<u16>) {
     let Answer { status, ede, .. } = &*resolved.answer;
     (status.rcode(), status.flags() & header::AD != 0, *ede)
 }
 
-const SECURE: (u8, bool, Option<u16>) = (rcode::NOERROR, true, None);
+pub(super) const SECURE: (u8, bool, Option<u16>) = (rcode::NOERROR, true, None);
 
 fn failed(ede: u16) -> (u8, bool, Option<u16>) {
     (rcode::SERVFAIL, false, Some(ede))
