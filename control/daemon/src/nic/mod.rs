@@ -119,6 +119,8 @@ pub struct Watch {
     down_since: Option<Instant>,
     /// Whether the worker of each seat uses kernel sockets.
     over_sockets: Vec<bool>,
+    /// Whether link addresses may have changed since the XDP program was told them.
+    links_changed: bool,
     pause: Duration,
 }
 
@@ -158,6 +160,8 @@ impl Watch {
             attached_at: Instant::now(),
             settling: was_up,
             down_since: None,
+            // Events between the attachment and the first look may be lost.
+            links_changed: true,
             pause: PAUSES.0,
         }
     }
@@ -168,7 +172,7 @@ impl Watch {
         let mut settled = Some(settled);
         loop {
             // Before the look: later changes wake the watch again.
-            self.interfaces.forget_events();
+            self.links_changed |= self.interfaces.forget_events();
             let again = self.look();
             // The time limit also covers a kernel that reports no link state.
             if (!self.settling || self.attached_at.elapsed() > SETTLE)
@@ -229,7 +233,9 @@ impl Watch {
                     Some(loss) => return self.lose(loss),
                     None => {
                         self.note_link(found.as_ref());
-                        self.note_link_addresses();
+                        if std::mem::take(&mut self.links_changed) {
+                            self.note_link_addresses();
+                        }
                     }
                 }
             }

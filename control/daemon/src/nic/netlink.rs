@@ -97,11 +97,15 @@ impl Interfaces {
         self.events.as_fd()
     }
 
-    /// Discards the events so far.
-    pub fn forget_events(&mut self) {
+    /// Discards the events so far. Returns whether there were any.
+    pub fn forget_events(&mut self) -> bool {
+        let mut any = false;
         // EAGAIN ends the loop. ENOBUFS, which says that events were lost, is cleared by reading
         // it.
-        while !matches!(self.receive_event(), Err(error) if error != Errno::NOBUFS) {}
+        while !matches!(self.receive_event(), Err(error) if error != Errno::NOBUFS) {
+            any = true;
+        }
+        any
     }
 
     fn receive_event(&mut self) -> Result<(), Errno> {
