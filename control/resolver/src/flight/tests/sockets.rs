@@ -112,7 +112,10 @@ async fn ports_change() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(used.len() >= 15, "only {} ports for 60 queries in six seconds", used.len());
-    assert!(used.values().all(|(first, last)| *last - *first < AGE_MAX), "{used:?}");
+    // The kernel may draw a port again that an earlier socket had, once in some 30 runs.
+    let drawn_again = count(&resolver, "sockets") as usize - used.len();
+    let longer = used.values().filter(|(first, last)| *last - *first >= AGE_MAX).count();
+    assert!(longer <= drawn_again, "{used:?}");
 }
 
 /// Answers with another query's ID, another question or another port, to queries that share a port:
