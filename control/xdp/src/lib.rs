@@ -361,7 +361,6 @@ where
 }
 
 #[cfg(test)]
-#[cfg(test)]
 mod tests {
     use super::*;
 
