@@ -1,6 +1,5 @@
 //! Types of keys' values, as the reference names and writes them.
 
-use crate::choices::{Privacy, Refused, Require, Strategy, XdpMode};
 use ringdns_common::units::{Bytes, TimeSpan};
 
 /// A type that a key's value can have.
@@ -26,18 +25,13 @@ macro_rules! values {
 values! {
     bool: "boolean", value => value.to_string();
     u16: "integer", value => value.to_string();
+    u32: "integer", value => value.to_string();
     usize: "integer", value => value.to_string();
     Bytes: "bytes", value => format!("\"{value}\"");
     TimeSpan: "duration", value => format!("\"{value}\"");
     String: "string", value => format!("\"{value}\"");
     Vec<String>: "list of strings", value => format!("{value:?}");
     Vec<u32>: "list of integers", value => format!("{value:?}");
-    u32: "integer", value => value.to_string();
-    XdpMode: "string", value => format!("\"{}\"", value.label());
-    Strategy: "string", value => format!("\"{}\"", value.label());
-    Refused: "string", value => format!("\"{}\"", value.label());
-    Require: "string", value => format!("\"{}\"", value.label());
-    Privacy: "string", value => format!("\"{}\"", value.label());
 }
 
 impl<T: KeyValue> KeyValue for Option<T> {
@@ -46,3 +40,29 @@ impl<T: KeyValue> KeyValue for Option<T> {
         self.as_ref().and_then(KeyValue::written)
     }
 }
+
+/// Defines the type of a key that chooses among a few words.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)* }
+
+        impl $name {
+            /// Returns the word in the file.
+            pub fn label(self) -> &'static str {
+                match self { $($name::$variant => $word,)* }
+            }
+        }
+
+        impl $crate::values::KeyValue for $name {
+            const KIND: &'static str = "string";
+            fn written(&self) -> Option<String> {
+                Some(format!("\"{}\"", self.label()))
+            }
+        }
+    };
+}
+pub(crate) use choice;

@@ -1,0 +1,85 @@
+//! `[control]`: control socket, HTTP endpoint and profiles.
+
+use crate::{error::Problem, table::table};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Most bytes of a Unix socket's path: the size of `sun_path` less its closing zero.
+const SOCKET_PATH_MAX: usize = 107;
+
+table! {
+    /// Control socket, HTTP endpoint and profiles.
+    "[control]" RawControl {
+        /// Unix socket that `ringctl` connects to. Only its owner can open it.
+        socket: String = "/run/ringdns/control.sock".into(),
+        /// Address and port of `/metrics`, `/healthz`, `/readyz` and all other read-only requests.
+        /// Requests that change something are accepted over the Unix socket alone. Absent: off.
+        http: Option<String> = None,
+        /// Whether memory and CPU profiles (`/debug/pprof/`) are served over `http`, too. They
+        /// reveal internals of ringdnsd, and taking one costs it time: enable this only where
+        /// nobody else can reach the address.
+        profiles_over_http: bool = false,
+    }
+}
+
+/// Control socket, HTTP endpoint and profiles.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// Unix socket of the API.
+    pub socket: PathBuf,
+    /// TCP address of the API's read-only part.
+    pub http: Option<SocketAddr>,
+    /// Whether profiles are served over HTTP.
+    pub profiles_over_http: bool,
+}
+
+impl RawControl {
+    /// Returns the checked values.
+    pub fn check(self) -> Result<ControlConfig, Problem> {
+        if self.socket.is_empty() || self.socket.len() > SOCKET_PATH_MAX {
+            let reason = format!(
+                "the path is empty or longer than the {SOCKET_PATH_MAX} bytes that a Unix socket can have"
+            );
+            let remedy = "Give a short path, such as /run/ringdns/control.sock";
+            return Err(Problem::new("control.socket", reason, remedy));
+        }
+        let http = self.http.map(|text| {
+            text.parse().map_err(|_| {
+                let reason = format!("{text:?} is no IP address with a port");
+                let remedy = "Write \"127.0.0.1:8053\", or remove the key to turn it off";
+                Problem::new("control.http", reason, remedy)
+            })
+        });
+        let http = http.transpose()?;
+        if self.profiles_over_http && http.is_none() {
+            let reason = "there is no HTTP address to serve profiles at";
+            let remedy = "Set control.http, or remove the key: the Unix socket always serves them";
+            return Err(Problem::new("control.profiles_over_http", reason, remedy));
+        }
+        Ok(ControlConfig { socket: self.socket.into(), http, profiles_over_http: self.profiles_over_http })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{MINIMAL, refused};
+
+    #[test]
+    fn wrong_values_are_refused() {
+        let long = format!("socket = \"/{}\"", "x".repeat(107));
+        refused(
+            &format!("{MINIMAL}[control]\n"),
+            &[
+                ["http = \"8053\"", "6", "control.http", "no IP address", "127.0.0.1:8053"],
+                ["socket = \"\"", "6", "control.socket", "empty", "short path"],
+                [&long, "6", "control.socket", "107 bytes", "short path"],
+                [
+                    "profiles_over_http = true",
+                    "6",
+                    "control.profiles_over_http",
+                    "no HTTP address",
+                    "Set control.http",
+                ],
+            ],
+        );
+    }
+}

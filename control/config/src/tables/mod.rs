@@ -1,0 +1,53 @@
+//! Tables of the configuration file. Each module holds a table's keys with their documentation, the
+//! checked values, the checks, and their tests.
+
+pub mod access;
+pub mod cache;
+pub mod clickhouse;
+pub mod control;
+pub mod cookies;
+pub mod dnssec;
+pub mod local;
+pub mod query_log;
+pub mod redis;
+pub mod refresh;
+pub mod resolver;
+pub mod server;
+pub mod tcp;
+pub mod upstream;
+
+use crate::table::{Documented, TableDoc};
+use serde::Deserialize;
+
+macro_rules! file {
+    ($($table:ident: $type:ty,)*) => {
+        /// The whole file, as written.
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct RawConfig { $(pub $table: $type,)* }
+
+        impl RawConfig {
+            /// Returns the documentation of all tables, in the order of the reference.
+            pub fn tables() -> Vec<TableDoc> {
+                vec![$(<$type as Documented>::doc(),)*]
+            }
+        }
+    };
+}
+
+file! {
+    server: server::RawServer,
+    upstream: Vec<upstream::RawUpstream>,
+    resolver: resolver::RawResolver,
+    local: local::RawLocal,
+    dnssec: dnssec::RawDnssec,
+    cache: cache::RawCache,
+    refresh: refresh::RawRefresh,
+    redis: redis::RawRedis,
+    tcp: tcp::RawTcp,
+    access: access::RawAccess,
+    cookies: cookies::RawCookies,
+    query_log: query_log::RawQueryLog,
+    clickhouse: clickhouse::RawClickhouse,
+    control: control::RawControl,
+}

@@ -1,0 +1,93 @@
+//! `[resolver]`: options for querying upstreams.
+
+use crate::{error::Problem, table::table, values::choice};
+
+table! {
+    /// Options for querying upstreams.
+    "[resolver]" RawResolver {
+        /// Order in which upstreams are asked: `"failover"`, the first in the file that works;
+        /// `"round-robin"`, each in turn; `"lowest-latency"`, the one with the lowest recent
+        /// latency.
+        strategy: Strategy = Strategy::default(),
+        /// Percentile of an upstream's own answer times, from 50 to 99, after which a second
+        /// upstream is asked as well; the first answer is used. With 95, one query in twenty is
+        /// sent twice. Absent: off.
+        hedge: Option<u16> = None,
+        /// Whether the letter case of query names is randomised, which makes answers harder to
+        /// forge (DNS 0x20). Upstreams that do not repeat the case are asked over TCP.
+        randomize_case: bool = false,
+        /// Whether DNS cookies are sent to upstreams (RFC 7873), so that answers of upstreams that
+        /// support them are harder to forge.
+        cookies: bool = true,
+    }
+}
+
+choice! {
+    /// Order in which upstreams are asked.
+    Strategy {
+        /// The first upstream in the file that works.
+        #[default]
+        Failover = "failover",
+        /// Each upstream in turn.
+        RoundRobin = "round-robin",
+        /// The upstream with the lowest recent latency.
+        LowestLatency = "lowest-latency",
+    }
+}
+
+/// Options for querying upstreams.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResolverConfig {
+    /// Order in which upstreams are asked.
+    pub strategy: Strategy,
+    /// Percentile of an upstream's answer times after which a second one is asked too; `None`:
+    /// never.
+    pub hedge: Option<f64>,
+    /// Whether the letter case of query names is randomised.
+    pub randomize_case: bool,
+    /// Whether DNS cookies are sent to upstreams.
+    pub cookies: bool,
+}
+
+impl RawResolver {
+    /// Returns the checked values.
+    pub fn check(self) -> Result<ResolverConfig, Problem> {
+        if let Some(hedge @ (..50 | 100..)) = self.hedge {
+            let reason = format!("{hedge} is not from 50 to 99");
+            let remedy = "Give 95, so that one query in twenty is asked twice, or remove the key";
+            return Err(Problem::new("resolver.hedge", reason, remedy));
+        }
+        Ok(ResolverConfig {
+            strategy: self.strategy,
+            hedge: self.hedge.map(f64::from),
+            randomize_case: self.randomize_case,
+            cookies: self.cookies,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{MINIMAL, minimal_with, refused};
+
+    #[test]
+    fn a_strategy_and_a_percentile_are_taken() {
+        let text = "[resolver]\nstrategy = \"lowest-latency\"\nhedge = 95\n";
+        let resolver = minimal_with(text).resolver;
+        assert_eq!((resolver.strategy, resolver.hedge), (Strategy::LowestLatency, Some(95.0)));
+        assert_eq!(minimal_with("[resolver]").resolver.hedge, None);
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        refused(
+            &format!("{MINIMAL}[resolver]\n"),
+            &[
+                ["hedge = 49", "6", "resolver.hedge", "49 is not", "95"],
+                ["hedge = 100", "6", "resolver.hedge", "100 is not", "95"],
+                ["strategy = \"fastest\"", "6", "resolver.strategy", "fastest", "Correct the value"],
+            ],
+        );
+    }
+}

@@ -1,0 +1,39 @@
+//! Files for tests: the smallest one, and ones that are refused.
+
+use crate::{Config, ConfigError};
+use std::path::Path;
+
+/// Smallest complete file.
+pub const MINIMAL: &str =
+    "[server]\nlisten = [\"127.0.0.1:5300\"]\n[[upstream]]\naddress = \"127.0.0.1:5301\"\n";
+
+/// Parses and checks a file.
+pub fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("ringdns.toml"))
+}
+
+/// Parses the smallest file with further `lines` at its end.
+pub fn minimal_with(lines: &str) -> Config {
+    parse(&format!("{MINIMAL}{lines}\n")).expect(lines)
+}
+
+/// Checks that files of `head` and further lines are refused. Each case: the lines, the line and the
+/// key that the message names, a part of its reason and of its remedy.
+pub fn refused(head: &str, cases: &[[&str; 5]]) {
+    for [lines, line, key, reason, remedy] in cases {
+        let text = format!("{head}{lines}\n");
+        let message = parse(&text).expect_err(&text).to_string();
+        let place =
+            if line.is_empty() { "ringdns.toml: ".into() } else { format!("ringdns.toml:{line}: {key}") };
+        assert!(message.starts_with(&place), "{message:?} should start with {place:?}");
+        for part in [key, reason, remedy] {
+            assert!(message.contains(part), "{message:?} should contain {part:?}");
+        }
+    }
+}
+
+/// Returns the text of a file of the project.
+pub fn project_file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
