@@ -94,7 +94,7 @@ impl TryFrom<RawConfig> for Config {
         let server = raw.server.check()?;
         let upstreams = upstream::check(raw.upstream, &server.listen)?;
         let is_cached = raw.cache.enabled;
-        let is_in_fleet = raw.redis.url.is_some();
+        let is_in_fleet = raw.redis.is_used();
         Ok(Config {
             server,
             upstreams,

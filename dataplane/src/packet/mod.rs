@@ -211,16 +211,14 @@ fn open_v6(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
     if !agree || packet.len() < total || udp_len < size_of::<Udp>() {
         return Err(DropReason::BadLength);
     }
-    if udp.source == U16::ZERO || ip.source[0] == 0xff || ip.source == [0; 16] {
+    if udp.source == U16::ZERO || ip.source[0] == 0xff {
         return Err(DropReason::BadSource);
+    }
+    if ip.source[..8] == [0; 8] {
+        special_source(&ip.source, checksums)?;
     }
     let mut flags = Envelope::V6;
     if checksums.are_verified() {
-        // Loopback, and forms of IPv4 addresses, which no packet on a link has (RFC 4291 section
-        // 2.5).
-        if ip.source[..10] == [0; 10] {
-            return Err(DropReason::BadSource);
-        }
         flags |= Envelope::VERIFIED;
         let sum = checksum::sum_from::<8>(&packet[size_of::<Ipv6>() - 32..total], header::pseudo(udp.length));
         // RFC 8200 section 8.1: over IPv6 there is always a checksum.
@@ -229,6 +227,17 @@ fn open_v6(frame: &[u8], at: usize, checksums: Checksums) -> Result<(Envelope, u
         }
     }
     Ok((Envelope((at + HEADERS) as u16 | flags), udp_len - size_of::<Udp>()))
+}
+
+/// Decides about a source below `::/64`. The unspecified address cannot be answered. No packet on a
+/// link has an address below `::/80`: loopback, and forms of IPv4 addresses (RFC 4291 section 2.5).
+/// Kernel sockets, whose checksums are not verified, have such clients.
+#[cold]
+fn special_source(source: &[u8; 16], checksums: Checksums) -> Result<(), DropReason> {
+    if *source == [0; 16] || checksums.are_verified() && source[..10] == [0; 10] {
+        return Err(DropReason::BadSource);
+    }
+    Ok(())
 }
 
 /// Decides about a datagram between `addresses` whose checksum is wrong. Returns the flag for a

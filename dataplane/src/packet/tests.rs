@@ -200,14 +200,14 @@ fn what_is_not_plain_udp_is_dropped_under_its_reason() {
         assert_eq!(opened(true, Verify, from), Some(DropReason::BadSource), "{source}");
         assert_eq!(opened(true, Trust, from), None, "kernel sockets have such clients");
     }
-    let translated = |f: &mut Vec<u8>| {
-        f[22..38].copy_from_slice(&[0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1])
-    };
-    assert_eq!(
-        opened(true, Verify, translated),
-        Some(DropReason::BadChecksum),
-        "RFC 6052: a source like others"
-    );
+    for source in ["64:ff9b::192.0.2.1", "::1:0:0:1"] {
+        let source: Ipv6Addr = source.parse().unwrap();
+        let from = |f: &mut Vec<u8>| f[22..38].copy_from_slice(&source.octets());
+        let reason = Some(DropReason::BadChecksum);
+        assert_eq!(opened(true, Verify, from), reason, "{source}: RFC 6052; outside ::/80");
+    }
+    let unspecified = opened(true, Trust, |f| f[22..38].fill(0));
+    assert_eq!(unspecified, Some(DropReason::BadSource), "no reply can reach it");
     assert_eq!(opened(false, Verify, |f| f[24] ^= 1), Some(DropReason::BadChecksum), "IP header");
     assert_eq!(opened(false, Verify, |f| f[50] ^= 1), Some(DropReason::BadChecksum), "message");
     assert_eq!(opened(true, Verify, |f| f[70] ^= 1), Some(DropReason::BadChecksum), "message");

@@ -202,7 +202,7 @@ impl RawCache {
         }
         if is_in_fleet {
             let reason = "an appliance of a fleet loads answers from Redis, which also applies the purges made while it was down";
-            return refused(reason, "Remove the key, or redis.url");
+            return refused(reason, "Remove the key, or [redis]");
         }
         Ok(Some(SnapshotConfig { file: file.into(), every, bytes: self.snapshot_bytes.0 }))
     }
@@ -247,6 +247,8 @@ mod tests {
         let snapshot = minimal_with("[cache]\nsnapshot_file = \"/a/b\"").snapshot.unwrap();
         assert_eq!((snapshot.every, snapshot.bytes), (Duration::from_secs(300), 64 << 20));
         let file = "snapshot_file = \"/a/b\"";
+        let url = format!("{file}\n[redis]\nurl = \"redis://h\"");
+        let sentinel = format!("{file}\n[redis]\nsentinel = [\"redis://h\"]\nmaster = \"m\"");
         refused(
             &format!("{MINIMAL}[cache]\n"),
             &[
@@ -254,13 +256,8 @@ mod tests {
                 ["snapshot_bytes = 1000", "6", "cache.snapshot_bytes", "1kB is not", "64KiB"],
                 ["snapshot_file = \"/a/\"", "6", "cache.snapshot_file", "not the path", "Write"],
                 [&format!("{file}\nenabled = false"), "6", "cache.snapshot_file", "none to write", "Remove"],
-                [
-                    &format!("{file}\n[redis]\nurl = \"redis://h\""),
-                    "6",
-                    "cache.snapshot_file",
-                    "a fleet",
-                    "redis.url",
-                ],
+                [&url, "6", "cache.snapshot_file", "a fleet", "[redis]"],
+                [&sentinel, "6", "cache.snapshot_file", "a fleet", "[redis]"],
             ],
         );
     }

@@ -103,6 +103,11 @@ impl fmt::Debug for RedisConfig {
 }
 
 impl RawRedis {
+    /// Whether answers are shared, and the appliance belongs to a fleet.
+    pub fn is_used(&self) -> bool {
+        self.url.is_some() || !self.sentinel.is_empty()
+    }
+
     /// Returns the checked values; `None` if nothing is shared. `is_cached`: whether answers are
     /// cached at all.
     pub fn check(self, is_cached: bool) -> Result<Option<RedisConfig>, Problem> {
