@@ -7,8 +7,6 @@
 
 use crate::{
     compare::search::{Search, Trial, highest},
-    output,
-    plot::{self, Axis, Series},
     report::{Report, group},
     run::{self, Plan},
     upstream::percent,
@@ -16,12 +14,12 @@ use crate::{
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use serde_json::json;
-use std::{fmt, path::Path, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{fmt, sync::atomic::Ordering::Relaxed, time::Duration};
 
 /// Finds the highest rate at which a server meets an objective, by trials, and confirms it.
 ///
 /// Load, queries and backend are those of `run`; --qps is the first rate to try (default: 10,000).
-/// --plots writes the plots of the confirmation, and `ramp.svg` of all trials.
+/// --json has all trials, for bench/plot.py.
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "ramp")]
 pub struct Args {
@@ -227,9 +225,8 @@ pub fn measure(args: &Args) -> Result<Found> {
 pub fn run(args: &Args) -> Result<()> {
     let found = measure(args)?;
     if let Some(report) = &found.report {
-        args.run.write_files(report)?;
+        args.run.write_metrics(report)?;
     }
-    found.plot(args.run.plots.as_deref())?;
     if args.run.json {
         let confirmation = found.report.as_ref().map(Report::json).transpose()?;
         let json = json!({
@@ -245,22 +242,6 @@ pub fn run(args: &Args) -> Result<()> {
         print!("{found}");
     }
     Ok(())
-}
-
-impl Found {
-    /// Writes `ramp.svg`: answers over ordered queries.
-    fn plot(&self, folder: Option<&Path>) -> Result<()> {
-        let mut trials: Vec<&Attempt> = self.attempts.iter().collect();
-        trials.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-        let of = |name: &str, figure: fn(&Attempt) -> f64| Series {
-            name: name.into(),
-            points: trials.iter().map(|trial| (trial.rate, figure(trial))).collect(),
-        };
-        let x = Axis { label: "queries/s ordered", log: false };
-        let series = [of("answers in time", |t| t.answered), of("queries sent", |t| t.sent)];
-        let svg = plot::lines("Trials", x, Axis { label: "a second", log: false }, &series)?;
-        output::plots(folder, &[("ramp.svg", svg)])
-    }
 }
 
 impl fmt::Display for Attempt {

@@ -7,10 +7,7 @@ use super::{
     server::Kind,
     stats::Summary,
 };
-use crate::{
-    plot::{Bar, bars},
-    report::{figure, group},
-};
+use crate::report::{figure, group};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -75,7 +72,7 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
 }
 
 fn section(bout: &Bout<'_>, rounds: u16, found: &Rounds<Course>) -> Result<Section> {
-    let (mut rows, mut raw, mut plotted) = (Vec::new(), Map::new(), Vec::new());
+    let (mut rows, mut raw) = (Vec::new(), Map::new());
     for (index, courses) in found {
         let contestant = &bout.contestants[*index].description;
         let middle = |figure: &dyn Fn(&Course) -> f64| Summary::of(courses.iter().map(figure));
@@ -93,12 +90,6 @@ fn section(bout: &Bout<'_>, rounds: u16, found: &Rounds<Course>) -> Result<Secti
         );
         row.push(group(flood.median as u64));
         rows.push(row);
-        plotted.extend(middle(&|course| course.phases[1].hits_per_second).map(|hits| Bar {
-            name: contestant.title.clone(),
-            value: hits.median,
-            low: hits.min,
-            high: hits.max,
-        }));
         raw.insert(contestant.name.clone(), json!({ "rounds": courses }));
     }
     Ok(Section {
@@ -115,7 +106,6 @@ fn section(bout: &Bout<'_>, rounds: u16, found: &Rounds<Course>) -> Result<Secti
         rows,
         remarks: bout.take_remarks(),
         raw: Value::Object(raw),
-        plots: vec![("flood.svg", bars("Hits answered during a flood", "answers/s", &plotted)?)],
         seconds: 0.0,
     })
 }

@@ -81,9 +81,6 @@ pub struct Args {
     /// Also write all figures of all rounds as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Also write plots, as SVG, into this folder.
-    #[arg(long, value_name = "DIR")]
-    pub plots: Option<PathBuf>,
 }
 
 /// Measures of a comparison.
@@ -241,7 +238,6 @@ impl Report<'_> {
     /// Writes the results to the files that the arguments name.
     fn write(&self, args: &Args) -> Result<()> {
         output::text(args.markdown.as_deref(), &self.text())?;
-        output::json(args.json.as_deref(), &self.json())?;
-        self.sections.iter().try_for_each(|section| output::plots(args.plots.as_deref(), &section.plots))
+        output::json(args.json.as_deref(), &self.json())
     }
 }

@@ -7,10 +7,7 @@ use super::{
     section::{Section, empty_row, with_spread},
     stats::Summary,
 };
-use crate::{
-    plot::{Bar, bars},
-    report::group,
-};
+use crate::report::group;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
@@ -129,7 +126,6 @@ impl Results {
             rows,
             remarks: [vec![remark.to_owned()], bout.take_remarks()].concat(),
             raw: Value::Object(raw),
-            plots: self.plots(bout)?,
             seconds: 0.0,
         })
     }
@@ -140,22 +136,4 @@ impl Results {
         let cpu = self.cpu[to]?.median / self.cpu[of]?.median;
         Some([rate, cpu])
     }
-
-    fn plots(&self, bout: &Bout<'_>) -> Result<Vec<(&'static str, String)>> {
-        let bars_of = |figures: &[Option<Summary>]| -> Vec<Bar> {
-            let of = |(index, summary): (usize, &Option<Summary>)| {
-                summary.map(|s| bar(&bout.contestants[index].description.title, s, 1.0))
-            };
-            figures.iter().enumerate().filter_map(of).collect()
-        };
-        Ok(vec![
-            ("saturation.svg", bars("Saturation, 100 % hits", "answers/s", &bars_of(&self.rate))?),
-            ("cpu.svg", bars("Processor time an answer, 100 % hits", "ns", &bars_of(&self.cpu))?),
-        ])
-    }
-}
-
-/// Returns the bar of a server.
-pub fn bar(name: &str, summary: Summary, unit: f64) -> Bar {
-    Bar { name: name.into(), value: summary.median / unit, low: summary.min / unit, high: summary.max / unit }
 }

@@ -76,9 +76,6 @@ pub struct Args {
     /// Also write all figures as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Also write plots into this folder.
-    #[arg(long, value_name = "FOLDER")]
-    pub plots: Option<PathBuf>,
 }
 
 /// Parameter that varies.
@@ -129,8 +126,7 @@ const MIB: usize = 1 << 20;
 pub fn run(args: &Args) -> Result<()> {
     let results = simulate(args)?;
     print!("{}", results.recommendation());
-    output::json(args.json.as_deref(), &results)?;
-    output::plots(args.plots.as_deref(), &results.plots()?)
+    output::json(args.json.as_deref(), &results)
 }
 
 fn simulate(args: &Args) -> Result<Results> {

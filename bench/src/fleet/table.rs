@@ -1,12 +1,7 @@
 //! Results of the simulations as text.
 
 use super::{Results, Row, Sweep, world::Scheme};
-use crate::{
-    machine::binary,
-    plot::{self, Axis, Series},
-    report::group,
-};
-use anyhow::Result;
+use crate::{machine::binary, report::group};
 use std::fmt::{self, Write};
 
 /// Heading of the rows.
@@ -146,60 +141,6 @@ impl Results {
             copies.outcome.busiest
         )
     }
-
-    /// Returns the plots, each with its file name.
-    pub fn plots(&self) -> Result<Vec<(&'static str, String)>> {
-        let series = |sweep, x: fn(&Row) -> f64, y: fn(&Row) -> f64| -> Vec<Series> {
-            let mut all = Vec::new();
-            for catalogue in self.catalogues() {
-                for scheme in [Scheme::Replicated, Scheme::Sharded] {
-                    let points: Vec<_> =
-                        self.rows(catalogue, sweep, scheme).map(|row| (x(row), y(row))).collect();
-                    if !points.is_empty() {
-                        all.push(Series { name: format!("{}, {scheme}", name(catalogue)), points });
-                    }
-                }
-            }
-            all
-        };
-        let axis = |label, log| Axis { label, log };
-        let core = axis("% answered by worker caches", false);
-        let workers = |row: &Row| row.fleet.workers as f64;
-        let bytes = |row: &Row| row.fleet.core_bytes as f64;
-        let mut plots = Vec::new();
-        let mut add = |file, title, x, y, series: Vec<Series>| -> Result<()> {
-            if !series.is_empty() {
-                plots.push((file, plot::lines(title, x, y, &series)?));
-            }
-            Ok(())
-        };
-        let by_workers = series(Sweep::Workers, workers, |row| row.outcome.core);
-        add(
-            "fleet-workers.svg",
-            "Core hits against workers",
-            axis("workers of a host", true),
-            core,
-            by_workers,
-        )?;
-        let by_budget = series(Sweep::Budget, bytes, |row| row.outcome.core);
-        add(
-            "fleet-budget.svg",
-            "Core hits against memory",
-            axis("bytes of a host's worker caches", true),
-            core,
-            by_budget,
-        )?;
-        let upstream = axis("% after which an upstream is asked", false);
-        let fleet = series(Sweep::Appliances, |row| row.fleet.appliances as f64, |row| row.outcome.fetched);
-        add(
-            "fleet-appliances.svg",
-            "Upstream queries against appliances",
-            axis("appliances", true),
-            upstream,
-            fleet,
-        )?;
-        Ok(plots)
-    }
 }
 
 fn name((names, real): (usize, bool)) -> String {
@@ -235,6 +176,5 @@ mod tests {
         // Shards gain more than a point even with the largest caches: copies have too little room.
         results.rows[3].outcome.core = 92.0;
         assert!(results.recommendation().contains("large enough"), "{}", results.recommendation());
-        assert_eq!(results.plots().unwrap().len(), 2);
     }
 }

@@ -164,8 +164,7 @@ fn merged(mut to: Value, from: Value) -> Value {
     to
 }
 
-/// Returns lower end, upper end and count of each quarter of an octave that is not empty. This is
-/// coarse; plots use the whole histogram.
+/// Returns lower end, upper end and count of each quarter of an octave that is not empty.
 fn buckets<C: Counter>(latency: &Histogram<C>) -> Vec<[u64; 3]> {
     let mut buckets: Vec<[u64; 3]> = Vec::new();
     for step in latency.iter_recorded() {

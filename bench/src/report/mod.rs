@@ -1,7 +1,6 @@
-//! Report of a run: as text, as JSON (DNS-OARC's dns-metrics), and as plots.
+//! Report of a run: as text, and as JSON (DNS-OARC's dns-metrics).
 
 mod metrics;
-mod plots;
 pub mod series;
 
 use crate::{

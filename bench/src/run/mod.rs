@@ -13,7 +13,6 @@ pub(crate) mod xdp;
 use crate::{
     mix::{Order, Popularity, Types},
     names::{Questions, SUFFIX},
-    output,
     query::{QueryArgs, Template},
     question::record_type,
     report::{Report, Setup, Traffic, series::Series},
@@ -73,24 +72,15 @@ pub struct Args {
     /// Write the whole run as dns-metrics objects, one a line: header, intervals, sum.
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
-    /// Write plots of rate, latency and percentiles into this folder, as SVG.
-    #[arg(long, value_name = "DIR")]
-    pub plots: Option<PathBuf>,
     /// Do not print a line a second during the run.
     #[arg(long, short)]
     pub quiet: bool,
 }
 
 impl Args {
-    /// Writes the files that were asked for.
-    pub fn write_files(&self, report: &Report) -> Result<()> {
-        if let Some(path) = &self.metrics {
-            report.write_metrics(path)?;
-        }
-        if self.plots.is_some() {
-            output::plots(self.plots.as_deref(), &report.plots()?)?;
-        }
-        Ok(())
+    /// Writes the file of metrics, if one was asked for.
+    pub fn write_metrics(&self, report: &Report) -> Result<()> {
+        self.metrics.as_ref().map_or(Ok(()), |path| report.write_metrics(path))
     }
 }
 
@@ -382,7 +372,7 @@ impl std::fmt::Display for Backend {
 /// `ringbench run`.
 pub fn run(args: &Args) -> Result<()> {
     let report = measure(args)?;
-    args.write_files(&report)?;
+    args.write_metrics(&report)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report.json()?)?);
     } else {
