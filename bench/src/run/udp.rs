@@ -41,9 +41,6 @@ pub struct UdpArgs {
     /// Compare the data of A, AAAA and TXT answers with that of `ringbench upstream` (all but xdp).
     #[arg(long)]
     pub verify_data: bool,
-    /// Longest TTL of a right answer, in seconds: give the upstream's TTL (all but xdp).
-    #[arg(long, value_name = "SECONDS")]
-    pub max_ttl: Option<u32>,
 }
 
 /// Times that a name is asked without an answer before warming gives up.
