@@ -2,10 +2,11 @@
 //! (<https://github.com/DNS-OARC/dns-metrics>). Times are in nanoseconds. Facts for which the
 //! schema has no field are added beside its fields.
 
-use super::{QUANTILES, Report, rcode_name};
+use super::{QUANTILES, Report};
 use crate::{report::series::Interval, tally::Class};
 use anyhow::{Context, Result};
 use hdrhistogram::{Counter, Histogram};
+use ringdns_testkit::scenario::rcode_text;
 use serde_json::{Map, Value, json};
 use std::{
     fs::File,
@@ -185,7 +186,7 @@ fn class_json(class: &Class) -> Result<Value> {
         let histogram = class.outcome(rcode)?;
         let mut outcome = quantiles_json(histogram);
         outcome["count"] = json!(histogram.len());
-        Some((rcode_name(rcode), outcome))
+        Some((rcode_text(rcode as u16), outcome))
     });
     Ok(json!({
         "sent": class.sent,

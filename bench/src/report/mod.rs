@@ -9,6 +9,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
+use ringdns_testkit::scenario::rcode_text;
 use serde::Serialize;
 use serde_json::Value;
 use std::{
@@ -101,8 +102,9 @@ impl Report {
         self.classes().flat_map(|(name, class)| {
             let told: Vec<_> = (0..16).filter_map(|rcode| Some((rcode, class.outcome(rcode)?))).collect();
             let alone = told.len() == 1;
-            let named =
-                move |rcode| if alone { name.to_string() } else { format!("{name} {}", rcode_name(rcode)) };
+            let named = move |rcode| {
+                if alone { name.to_string() } else { format!("{name} {}", rcode_text(rcode as u16)) }
+            };
             let untold = class.outcome(16).map(|histogram| (name.to_string(), histogram));
             told.into_iter().map(move |(rcode, histogram)| (named(rcode), histogram)).chain(untold)
         })
@@ -110,7 +112,7 @@ impl Report {
 
     fn counted_rcodes(&self) -> impl Iterator<Item = (String, u64)> + '_ {
         let counted = self.tally.rcodes.iter().enumerate().filter(|(_, count)| **count > 0);
-        counted.map(|(rcode, count)| (rcode_name(rcode), *count))
+        counted.map(|(rcode, count)| (rcode_text(rcode as u16), *count))
     }
 }
 
@@ -118,20 +120,6 @@ impl Report {
 pub fn figure(report: &Value, pointer: &str) -> Result<f64> {
     let figure = report.pointer(pointer).and_then(Value::as_f64);
     figure.with_context(|| format!("the generator's report lacks {pointer}"))
-}
-
-/// Returns the name that dig prints.
-pub fn rcode_name(rcode: usize) -> String {
-    match rcode {
-        0 => "NOERROR".into(),
-        1 => "FORMERR".into(),
-        2 => "SERVFAIL".into(),
-        3 => "NXDOMAIN".into(),
-        4 => "NOTIMP".into(),
-        5 => "REFUSED".into(),
-        16 => "BADVERS".into(),
-        other => format!("RCODE{other}"),
-    }
 }
 
 impl fmt::Display for Report {

@@ -7,6 +7,7 @@ mod udp;
 pub(crate) mod world;
 
 pub(crate) use answer::{Answerer, datagram_limit};
+pub(crate) use ringdns_testkit::Over;
 
 use crate::stop;
 use anyhow::{Context, Result};
@@ -111,15 +112,6 @@ impl std::fmt::Display for Served {
         let [udp, tcp, unanswered] = [&self.udp, &self.tcp, &self.unanswered].map(|c| c.load(Relaxed));
         write!(f, "udp={udp} tcp={tcp} unanswered={unanswered}")
     }
-}
-
-/// Transport of a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    /// Datagram.
-    Udp,
-    /// Stream.
-    Tcp,
 }
 
 /// Source of an upstream's answers.
