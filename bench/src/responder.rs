@@ -43,9 +43,6 @@ pub struct Args {
     /// Cores to run on, one a queue in turn.
     #[arg(long, value_delimiter = ',')]
     pub core: Vec<usize>,
-    /// Time to poll for packets before sleeping, in microseconds.
-    #[arg(long, default_value_t = 50)]
-    pub spin_us: u64,
     /// Let the threads drive the NIC instead of its interrupts (preferred busy polling), as ringdnsd's `busy_poll` does.
     #[arg(long)]
     pub busy_poll: bool,
@@ -89,6 +86,8 @@ impl Mode {
     }
 }
 
+/// Time to poll for packets before sleeping.
+const SPIN: Duration = Duration::from_micros(50);
 /// Longest sleep: delay of a stop whose signal comes just before the sleep.
 const NAP: Duration = Duration::from_millis(200);
 /// Least time between two lines of progress.
@@ -194,11 +193,11 @@ fn work(
     let socket = port.fd().try_clone_to_owned().context("cannot duplicate a socket")?;
     // Nobody listens any more if another thread failed.
     let _ = ready.send(Ready { queue, socket, opened: port.opened().clone() });
-    serve(&mut port, Duration::from_micros(args.spin_us), &answered.0, stop)?;
+    serve(&mut port, &answered.0, stop)?;
     Ok(port)
 }
 
-fn serve(port: &mut XskPort, spin: Duration, answered: &AtomicU64, stop: &AtomicBool) -> Result<()> {
+fn serve(port: &mut XskPort, answered: &AtomicU64, stop: &AtomicBool) -> Result<()> {
     let nobody = Doorbell::new().context("cannot make an eventfd")?;
     let mut burst = Burst::new();
     let mut busy = Instant::now();
@@ -221,7 +220,7 @@ fn serve(port: &mut XskPort, spin: Duration, answered: &AtomicU64, stop: &Atomic
         if received > 0 {
             answered.store(sent, Relaxed);
             busy = Instant::now();
-        } else if busy.elapsed() >= spin {
+        } else if busy.elapsed() >= SPIN {
             port.wait(nobody.fd(), NAP).context("cannot wait for packets")?;
         }
     }

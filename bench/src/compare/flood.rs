@@ -7,11 +7,11 @@ use super::{
     server::Kind,
     stats::Summary,
 };
-use crate::report::{figure, group};
-use anyhow::{Context, Result};
+use crate::report::{figure, group, of_generator};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::{process::Stdio, thread, time::Duration};
+use std::{thread, time::Duration};
 
 /// Queries a second for names that exist.
 const LEGITIMATE: f64 = 2_000.0;
@@ -115,12 +115,14 @@ fn course(turn: &Turn<'_>) -> Result<Course> {
     let before = legitimate(turn, AROUND)?;
     let load = Load { random_share: 100.0, qps: Some(FLOOD), seconds: LASTS };
     let mut generator = bout.generator();
-    generator.args(bout.arguments(&load)).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let flood = generator.spawn().context("cannot start the generator")?;
-    thread::sleep(BEGINS);
-    let during = legitimate(turn, LASTS - 1.0);
-    let output = flood.wait_with_output().context("cannot wait for the generator")?;
-    let report = bout.report(&output)?;
+    generator.args(bout.arguments(&load));
+    let (during, report) = thread::scope(|scope| {
+        let flood = scope.spawn(move || of_generator(&mut generator));
+        thread::sleep(BEGINS);
+        let during = legitimate(turn, LASTS - 1.0);
+        (during, flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let report = report?;
     let after = legitimate(turn, AROUND)?;
 
     let asked = figure(&report, "/traffic/queries_per_second")?;

@@ -5,7 +5,6 @@
 //! show the spread.
 
 mod bout;
-mod conditions;
 mod flood;
 mod floors;
 mod hits;
@@ -18,11 +17,10 @@ pub(crate) mod section;
 pub(crate) mod server;
 pub(crate) mod stats;
 
-use crate::{output, put_back::PutBack, stop};
+use crate::{machine::Machine, output, put_back::PutBack, report::group, stop};
 use anyhow::{Context, Result, ensure};
 use bout::Bout;
 use clap::ValueEnum;
-use conditions::Conditions;
 use ringdns_testkit::Lab;
 use section::Section;
 use serde_json::{Map, Value, json};
@@ -32,7 +30,7 @@ use std::{
     fmt::Write,
     path::{Path, PathBuf},
     thread,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 /// Measures ringdnsd and its peers in turns, in a lab of two hosts on this machine, and prints tables.
@@ -115,7 +113,8 @@ pub fn run(args: &Args) -> Result<()> {
     let programs = Programs::find(args.ringdnsd.clone())?;
     let (contestants, mut skipped) = find_all(descriptions, &programs);
     ensure!(!contestants.is_empty(), "none of the servers is installed: run deploy/setup.sh bench");
-    let conditions = Conditions::of(args);
+    let (machine, when) = (Machine::here(), SystemTime::now());
+    let conditions = conditions(args, &machine);
     eprintln!("{conditions}");
     let mut put_back = PutBack::default();
     // Where the kernel divides the processor by session, the niceness of a process counts within its
@@ -132,6 +131,8 @@ pub fn run(args: &Args) -> Result<()> {
     let lab = Lab::up().context("making a lab needs root")?;
     let bout = Bout::begin(args, &contestants, &programs, &stop, &lab)?;
     let mut report = Report {
+        machine,
+        when: when.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         conditions,
         upstream_rate: bout.upstream_rate,
         contestants: &contestants,
@@ -164,6 +165,24 @@ pub fn run(args: &Args) -> Result<()> {
     floors::hold(&verdicts)
 }
 
+/// Describes everything besides the servers that the figures depend on.
+fn conditions(args: &Args, machine: &Machine) -> String {
+    let nice = if args.nice == 0 { String::new() } else { format!(", nice {}", args.nice) };
+    let busy = if machine.load > 0.5 {
+        ". The machine had other work: trust only ratios, and those with caution"
+    } else {
+        ""
+    };
+    format!(
+        "veth, copy mode, two cores: each server on one, with one thread for its hits; the generator in the kernel \
+         and the upstream on the other. {} names. Linux {}, {}, load {:.1} before{nice}{busy}.",
+        group(args.names.into()),
+        machine.kernel,
+        machine.processor,
+        machine.load
+    )
+}
+
 /// Returns the servers that are installed, and a remark for each of the others.
 fn find_all(descriptions: Vec<Description>, programs: &Programs) -> (Vec<Contestant>, Vec<String>) {
     let (mut there, mut skipped) = (Vec::new(), Vec::new());
@@ -185,7 +204,10 @@ fn memory_folder() -> PathBuf {
 
 /// Results and conditions of a comparison.
 struct Report<'a> {
-    conditions: Conditions,
+    machine: Machine,
+    /// Start time, in seconds since 1970.
+    when: u64,
+    conditions: String,
     upstream_rate: f64,
     contestants: &'a [Contestant],
     skipped: Vec<String>,
@@ -199,7 +221,7 @@ impl Report<'_> {
         let _ = writeln!(
             text,
             "The upstream alone answers {} queries a second over loopback.\n",
-            crate::report::group(self.upstream_rate as u64)
+            group(self.upstream_rate as u64)
         );
         for Contestant { description, version } in self.contestants {
             let _ = writeln!(text, "- {} {version}: {}.", description.title, description.thread);
@@ -225,9 +247,9 @@ impl Report<'_> {
         });
         let sections = self.sections.iter().map(|section| (section.name.to_owned(), json!(section)));
         json!({
-            "when": self.conditions.when,
-            "conditions": self.conditions.to_string(),
-            "machine": self.conditions.machine,
+            "when": self.when,
+            "conditions": self.conditions,
+            "machine": self.machine,
             "upstream_answers_per_second": self.upstream_rate,
             "servers": servers.collect::<Map<_, _>>(),
             "skipped": self.skipped,

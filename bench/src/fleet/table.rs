@@ -92,7 +92,7 @@ impl Results {
     fn enough(&self, (names, real): (usize, bool)) -> Option<&Row> {
         let of = (names, real, Sweep::Budget);
         let rows = || self.rows.iter().filter(|row| (row.names, row.real, row.sweep) == of);
-        let best = rows().last().filter(|row| row.outcome.host <= WORTH)?.outcome.core;
+        let best = rows().next_back().filter(|row| row.outcome.host <= WORTH)?.outcome.core;
         rows().find(|row| best - row.outcome.core <= WORTH)
     }
 }

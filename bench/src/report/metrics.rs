@@ -9,6 +9,7 @@ use hdrhistogram::{Counter, Histogram};
 use ringdns_testkit::scenario::rcode_text;
 use serde_json::{Map, Value, json};
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufWriter, Write},
     path::Path,
@@ -32,7 +33,7 @@ impl Report {
             "discarded": tally.wrong.iter().sum::<u64>(),
             "unexpected": tally.unexpected,
             "interrupted": tally.interrupted,
-            "response_rcodes": self.rcodes().collect::<Map<_, _>>(),
+            "response_rcodes": self.counted_rcodes().collect::<BTreeMap<_, _>>(),
             "conn_info": self.connections(),
             "generator": "ringbench",
             "backend": self.setup.backend,
@@ -127,10 +128,6 @@ impl Report {
 
     fn since(&self) -> Duration {
         self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-    }
-
-    fn rcodes(&self) -> impl Iterator<Item = (String, Value)> + '_ {
-        self.counted_rcodes().map(|(name, count)| (name, json!(count)))
     }
 
     fn connections(&self) -> Value {

@@ -7,13 +7,14 @@ use crate::{
     report::series::Interval,
     tally::{Class, Tally},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use ringdns_testkit::scenario::rcode_text;
 use serde::Serialize;
 use serde_json::Value;
 use std::{
     fmt,
+    process::{Command, Stdio},
     time::{Duration, SystemTime},
 };
 
@@ -114,6 +115,14 @@ impl Report {
         let counted = self.tally.rcodes.iter().enumerate().filter(|(_, count)| **count > 0);
         counted.map(|(rcode, count)| (rcode_text(rcode as u16), *count))
     }
+}
+
+/// Runs `ringbench run --json` by `command`, and returns its report.
+pub fn of_generator(command: &mut Command) -> Result<Value> {
+    let output = command.stdin(Stdio::null()).output().context("cannot start the generator")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the generator failed: {}", said.trim());
+    serde_json::from_slice(&output.stdout).context("the generator's report is not JSON")
 }
 
 /// Returns a figure of a report as JSON, by its pointer.
