@@ -8,7 +8,7 @@
 # generator priority. NAMES=FILE has real names for the simulation of fleets.
 set -euo pipefail
 [[ $# -gt 0 ]] || { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2; exit 2; }
-mkdir -p "$1/plots"
+mkdir -p "$1"
 out=$(cd "$1" && pwd)
 shift
 names=${NAMES:+$(realpath "$NAMES")}
@@ -33,18 +33,18 @@ ringbench=${CARGO_TARGET_DIR:-target}/release-lto/ringbench
 
 # Sets `command` to the command of a part.
 set_command() {
-    local results=(--json "$out/$1.json") tables=(--markdown "$out/$1.md") plots=(--plots "$out/plots")
+    local results=(--json "$out/$1.json") tables=(--markdown "$out/$1.md")
     case $1 in
     gate) command=("$ringbench" gate --baseline bench/instructions.json "${results[@]}") ;;
-    micro) command=("$ringbench" micro "${micro[@]}" "${results[@]}" "${plots[@]}") ;;
+    micro) command=("$ringbench" micro "${micro[@]}" "${results[@]}") ;;
     flood-sim) command=("$ringbench" flood-sim "${flood[@]}" "${results[@]}") ;;
-    fleet) command=("$ringbench" fleet "${fleet[@]}" "${results[@]}" "${plots[@]}") ;;
+    fleet) command=("$ringbench" fleet "${fleet[@]}" "${results[@]}") ;;
     more-names) command=("$ringbench" compare --measure saturation --names 130000 "${some[@]}" "${compare[@]}"
         "${results[@]}" "${tables[@]}") ;;
     model) command=(bench/model.py --gate "$out/gate.json" --micro "$out/micro.json"
         --compare "10000=$out/saturation.json" --compare "130000=$out/more-names.json") ;;
     *) command=("$ringbench" compare --measure "$1" "${compare[@]}" ${short:+"${some[@]}" --only=unbound}
-        "${results[@]}" "${tables[@]}" "${plots[@]}") ;;
+        "${results[@]}" "${tables[@]}") ;;
     esac
 }
 
@@ -67,6 +67,13 @@ for part in "${parts[@]}"; do
     echo "${command[*]//"$out"/DIR}" >"$out/$part.command"
     echo "$part: $((SECONDS - began)) s"
 done
+
+plotted=()
+for part in micro fleet saturation hits latency memory flood; do
+    [[ ! -s $out/$part.json ]] || plotted+=("$out/$part.json")
+done
+bench/plot.py --out "$out/plots" "${plotted[@]}" 2>"$out/plots.log" || failed+=(plots)
+[[ -s $out/plots.log ]] || rm "$out/plots.log"
 
 {
     printf '# ringdns: measurements\n\nThe tables name the conditions. docs/performance.md says what they show.\n\n'

@@ -31,6 +31,7 @@ readonly TEST_PACKAGES=(
 readonly BENCH_PACKAGES=(
     unbound knot knot-resolver pdns-recursor dnsdist bind9 dnsmasq-base # bench/servers/
     knot-dnsutils dnsperf                                               # other generators, for comparison
+    gnuplot-nox                                                         # bench/plot.py
 )
 readonly RUST_PACKAGES=(rustc-web cargo-web)
 # Only with Debian's compiler: rustup installs these itself.

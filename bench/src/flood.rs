@@ -5,7 +5,7 @@
 //! million a second needs no fast machine.
 
 use crate::{
-    mix::{Order, Pick, Popularity},
+    mix::{Order, Pick},
     names::{Questions, SUFFIX},
     output,
     query::Template,
@@ -98,24 +98,21 @@ pub fn simulate(args: &Args) -> Result<Outcome> {
         args.seconds > 0 && args.rate > 0 && args.names > 0,
         "--names, --rate and --seconds must be above 0"
     );
-    let mut without = Ratio::default();
-    let mut world = World::new(args)?;
-    world.settle(args)?;
-    for second in args.settle..args.settle + args.seconds {
-        without.add(world.second(second, 0)?);
-    }
+    let simulated = |flood| -> Result<(f64, f64, u64)> {
+        let (mut all, mut worst_second) = (Ratio::default(), 100.0_f64);
+        let mut world = World::new(args)?;
+        (0..args.settle).try_for_each(|second| world.second(second, 0).map(|_| ()))?;
+        for second in args.settle..args.settle + args.seconds {
+            let ratio = world.second(second, flood)?;
+            worst_second = worst_second.min(ratio.percent());
+            all.add(ratio);
+        }
+        Ok((all.percent(), worst_second, world.cache.occupancy().entries))
+    };
+    let (without, ..) = simulated(0)?;
     // Same queries again, with the flood.
-    let mut with = Ratio::default();
-    let mut worst_second = 100.0_f64;
-    let mut world = World::new(args)?;
-    world.settle(args)?;
-    for second in args.settle..args.settle + args.seconds {
-        let ratio = world.second(second, args.flood)?;
-        worst_second = worst_second.min(ratio.percent());
-        with.add(ratio);
-    }
-    let entries = world.cache.occupancy().entries;
-    Ok(Outcome { without: without.percent(), with: with.percent(), worst_second, entries })
+    let (with, worst_second, entries) = simulated(args.flood)?;
+    Ok(Outcome { without, with, worst_second, entries })
 }
 
 #[derive(Clone, Copy, Default)]
@@ -154,7 +151,7 @@ impl World {
             cache: Cache::new(args.cache_bytes, RULES.udp_limit).context("no memory for the cache")?,
             hash: KeyedHash::with_seeds(HASH_SEEDS),
             questions: Questions::made_up(args.names, SUFFIX, 1)?,
-            order: Order::draw(Popularity::Zipf(args.zipf), args.names, 0.0, args.seed),
+            order: Order::draw(args.zipf, args.names, 0.0, args.seed)?,
             asked: 0,
             rate: args.rate,
             template: stage::template(&["--random-suffix=flood.test"])?,
@@ -162,10 +159,6 @@ impl World {
             answerer: stage::answerer(&["--nxdomain-suffix=flood.test", &ttl])?,
             rng: SmallRng::seed_from_u64(args.seed),
         })
-    }
-
-    fn settle(&mut self, args: &Args) -> Result<()> {
-        (0..args.settle).try_for_each(|second| self.second(second, 0).map(|_| ()))
     }
 
     /// Simulates one second of `rate` popular names with `flood` random ones after each, and

@@ -1,19 +1,13 @@
 //! Programs that run in a lab or on this host, and end with their owner.
 
-use anyhow::{Context, Result, bail};
-use procfs::process::Process;
-use ringdns_testkit::Host;
-use rustix::{
-    process::{Pid, Signal, kill_process},
-    thread::{LinkNameSpaceType, move_into_link_name_space},
-};
+use anyhow::{Context, Result, bail, ensure};
+use ringdns_testkit::{Host, Process};
+use rustix::process::Signal;
 use std::{
     ffi::OsStr,
-    fs::File,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
-    os::{fd::AsFd, unix::fs::FileExt},
-    path::Path,
-    process::{Child, Command},
+    os::unix::process::ExitStatusExt,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -31,24 +25,6 @@ pub fn on_core(host: &Host, core: usize, program: impl AsRef<OsStr>) -> Command 
     let mut command = host.command("taskset");
     command.args(["--cpu-list", &core.to_string()]).arg(program);
     command
-}
-
-/// Runs `work` on a thread inside a network namespace: sockets that it opens belong to that
-/// namespace.
-pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let path = Path::new("/run/netns").join(namespace);
-    thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            let namespace = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                .with_context(|| format!("cannot enter {}: is this root?", path.display()))?;
-            work()
-        });
-        match inside.join() {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
 }
 
 /// Asks `server` until it answers. An error of `check` ends the wait.
@@ -74,15 +50,10 @@ pub fn await_answer(
     bail!("nothing answers on {server} within {patience:?}: is there a link to it?")
 }
 
-/// Time within which a process must end after SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Running program; dropping it ends the program.
-#[derive(Debug)]
 pub struct Server {
     name: String,
-    child: Child,
-    log: File,
+    process: Process,
 }
 
 /// Processor time.
@@ -102,20 +73,16 @@ impl Usage {
 }
 
 impl Server {
-    /// Starts `command`, with its output in a file that is shown if it ends early.
+    /// Starts `command`, whose output is shown if it ends early.
     pub fn start(name: &str, mut command: Command) -> Result<Self> {
-        let log = tempfile::tempfile().context("cannot make a temporary file")?;
-        let child = command
-            .stdout(log.try_clone()?)
-            .stderr(log.try_clone()?)
-            .spawn()
+        let process = Process::try_spawn(name, &mut command)
             .with_context(|| format!("cannot start {name}: is it installed (deploy/setup.sh bench)?"))?;
-        Ok(Server { name: name.into(), child, log })
+        Ok(Server { name: name.into(), process })
     }
 
     /// Fails if the program has ended.
     pub fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
+        if let Some(status) = self.process.ended()? {
             bail!("{} ended with {status}; its output:\n{}", self.name, self.said());
         }
         Ok(())
@@ -125,7 +92,7 @@ impl Server {
     /// their behalf, network interrupts among that, unless the kernel accounts for those apart.
     pub fn usage(&self) -> Result<Usage> {
         let mut usage = Usage::default();
-        for task in self.process()?.tasks().context("cannot list a program's threads")? {
+        for task in self.in_proc()?.tasks().context("cannot list a program's threads")? {
             // A thread that ends during the read has done nothing that matters.
             let Ok(times) = task.and_then(|task| task.schedstat()) else { continue };
             usage.ran += Duration::from_nanos(times.sum_exec_runtime);
@@ -134,14 +101,15 @@ impl Server {
         Ok(usage)
     }
 
-    fn process(&self) -> Result<Process> {
-        Process::new(self.child.id() as i32).with_context(|| format!("{} is gone", self.name))
+    fn in_proc(&self) -> Result<procfs::process::Process> {
+        procfs::process::Process::new(self.process.pid() as i32)
+            .with_context(|| format!("{} is gone", self.name))
     }
 
     /// Returns the program's memory in bytes: its own pages, and its share of the pages that it has
     /// in common with others (PSS).
     pub fn memory(&self) -> Result<u64> {
-        let maps = self.process()?.smaps_rollup().context("cannot read a program's memory")?;
+        let maps = self.in_proc()?.smaps_rollup().context("cannot read a program's memory")?;
         let mut sizes = maps.memory_map_rollup.iter().filter_map(|map| map.extension.map.get("Pss"));
         sizes.next().copied().context("the kernel does not tell a program's share of memory (PSS)")
     }
@@ -149,51 +117,19 @@ impl Server {
     /// Ends the program, waits until it has ended, and returns its output.
     pub fn stop(mut self) -> Result<String> {
         self.check()?;
-        self.end()?;
+        let status = self.process.stop()?;
+        ensure!(
+            status.signal() != Some(Signal::KILL.as_raw()),
+            "{} did not end after SIGTERM, and was killed; its output:\n{}",
+            self.name,
+            self.said()
+        );
         Ok(self.said())
     }
 
-    fn end(&mut self) -> Result<()> {
-        if self.child.try_wait()?.is_some() {
-            return Ok(());
-        }
-        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
-        let deadline = Instant::now() + PATIENCE;
-        while self.child.try_wait()?.is_none() {
-            if Instant::now() > deadline {
-                self.child.kill()?;
-                self.child.wait()?;
-                bail!(
-                    "{} did not end after SIGTERM, and was killed; its output:\n{}",
-                    self.name,
-                    self.said()
-                );
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
-
-    /// Returns the output of the server so far.
+    /// Returns the lines that the program has printed so far.
     pub fn said(&self) -> String {
-        let mut bytes = Vec::new();
-        let mut block = [0; 4096];
-        // The process writes at the file's position, so reading must not move it.
-        loop {
-            match self.log.read_at(&mut block, bytes.len() as u64) {
-                Ok(0) => return String::from_utf8_lossy(&bytes).into_owned(),
-                Ok(read) => bytes.extend(&block[..read]),
-                Err(error) => return format!("(its output cannot be read: {error})"),
-            }
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            eprintln!("{error:#}");
-        }
+        self.process.output()
     }
 }
 
@@ -206,12 +142,9 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo ready; while :; do :; done"]);
         let server = Server::start("sh", command).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while server.said().is_empty() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
+        server.process.wait_for_line("ready", Duration::from_secs(5));
         assert!(server.usage().unwrap().ran > Duration::ZERO);
         assert!((1 << 14..1 << 26).contains(&server.memory().unwrap()));
-        assert_eq!(server.stop().unwrap(), "ready\n");
+        assert_eq!(server.stop().unwrap(), "ready");
     }
 }

@@ -24,7 +24,6 @@ mod names;
 pub mod nic;
 mod options;
 mod output;
-mod plot;
 mod priority;
 mod put_back;
 mod query;

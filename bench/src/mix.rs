@@ -1,14 +1,13 @@
 //! Order in which questions are asked, drawn before the run so that drawing costs nothing during
 //! it.
 
-use crate::question::record_type;
+use crate::{question::record_type, zipf::Draw};
 use anyhow::{Context, Result, bail, ensure};
 use rand::{
     Rng, SeedableRng,
     distr::{Distribution, weighted::WeightedIndex},
     rngs::SmallRng,
 };
-use rand_distr::Zipf;
 use std::str::FromStr;
 
 /// Record types with their weights.
@@ -55,17 +54,6 @@ impl FromStr for Types {
     }
 }
 
-/// Popularity of the names.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Popularity {
-    /// One after the other, again and again.
-    Sequential,
-    /// Each equally often.
-    Uniform,
-    /// The nth name n^-s times as often as the first. Names of the Internet have s near 1.
-    Zipf(f64),
-}
-
 /// Next question to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
@@ -97,33 +85,17 @@ pub struct Order(Vec<u32>);
 impl Order {
     const RANDOM: u32 = u32::MAX;
 
-    /// Draws an order over `names` names, `random` of it (0 to 1) names never asked before. Equal seeds draw equal
-    /// orders.
-    pub fn draw(popularity: Popularity, names: usize, random: f64, seed: u64) -> Self {
-        assert!(names > 0, "an order of no names");
-        let last = (names - 1) as u32;
-        if popularity == Popularity::Sequential && random == 0.0 {
-            return Order((0..=last).collect());
-        }
+    /// Draws an order over `names` names by Zipf's law with exponent `zipf`, `random` of it (0 to 1) names never asked
+    /// before. Equal seeds draw equal orders.
+    pub fn draw(zipf: f64, names: usize, random: f64, seed: u64) -> Result<Self> {
+        let draw = Draw::new(names, zipf)?;
         let mut rng = SmallRng::seed_from_u64(seed);
-        // Both bounds of the exponent were checked by the command line: finite and not negative.
-        let zipf = match popularity {
-            Popularity::Zipf(s) => Zipf::new(names as f64, s).ok(),
-            _ => None,
-        };
-        let mut next = 0;
-        let mut pick = || match (&zipf, popularity) {
-            _ if random > 0.0 && rng.random_bool(random) => Self::RANDOM,
-            (Some(zipf), _) => (zipf.sample(&mut rng) as u32 - 1).min(last),
-            (None, Popularity::Sequential) => {
-                let pick = next;
-                next = if next == last { 0 } else { next + 1 };
-                pick
-            }
-            (None, _) => rng.random_range(0..=last),
+        let mut pick = || {
+            let is_random = random > 0.0 && rng.random_bool(random);
+            if is_random { Self::RANDOM } else { draw.rank(&mut rng) }
         };
         let len = (4 * names).clamp(SHORTEST, LONGEST);
-        Order((0..len).map(|_| pick()).collect())
+        Ok(Order((0..len).map(|_| pick()).collect()))
     }
 
     /// Returns the order over names that are listed once for each type, consecutively.
@@ -174,7 +146,7 @@ mod tests {
     fn types_are_asked_as_often_as_their_weights_say() {
         let types: Types = "A:70,AAAA:20,https:10".parse().unwrap();
         assert_eq!(types.types().collect::<Vec<_>>(), [1, 28, 65]);
-        let order = Order::draw(Popularity::Uniform, 10, 0.2, 1).with_types(&types, 1);
+        let order = Order::draw(0.0, 10, 0.2, 1).unwrap().with_types(&types, 1);
         let (counts, random) = counts(&order, 30);
         let listed = order.len() as f64 - random as f64;
         for (nth, share) in [0.7, 0.2, 0.1].into_iter().enumerate() {
@@ -189,14 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn sequential_asks_each_once() {
-        let order = Order::draw(Popularity::Sequential, 5, 0.0, 1);
-        assert_eq!((0..7).map(|i| order.at(i)).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 0, 1].map(Pick::Name));
-    }
-
-    #[test]
     fn zipf_with_s_1_halves_at_the_second() {
-        let (counts, _) = counts(&Order::draw(Popularity::Zipf(1.0), 1000, 0.0, 7), 1000);
+        let (counts, _) = counts(&Order::draw(1.0, 1000, 0.0, 7).unwrap(), 1000);
         let ratio = counts[0] as f64 / counts[1] as f64;
         assert!((1.9..2.1).contains(&ratio), "{ratio}");
         assert!(counts[999] > 0);
@@ -204,11 +170,11 @@ mod tests {
 
     #[test]
     fn the_random_share_is_kept_in_every_shape() {
-        for popularity in [Popularity::Sequential, Popularity::Uniform, Popularity::Zipf(0.9)] {
-            let order = Order::draw(popularity, 100, 0.1, 7);
+        for zipf in [0.0, 0.9] {
+            let order = Order::draw(zipf, 100, 0.1, 7).unwrap();
             let (_, random) = counts(&order, 100);
             let share = random as f64 / order.len() as f64;
-            assert!((0.098..0.102).contains(&share), "{popularity:?}: {share}");
+            assert!((0.098..0.102).contains(&share), "{zipf}: {share}");
         }
     }
 }

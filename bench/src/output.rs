@@ -1,4 +1,4 @@
-//! Results in files: text, JSON and plots.
+//! Results in files: text and JSON.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -14,11 +14,4 @@ pub fn text(path: Option<&Path>, text: &str) -> Result<()> {
 pub fn json(path: Option<&Path>, results: &impl Serialize) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     text(Some(path), &(serde_json::to_string_pretty(results)? + "\n"))
-}
-
-/// Writes plots, each under its file name, into `folder`, if there is one.
-pub fn plots(folder: Option<&Path>, plots: &[(impl AsRef<Path>, String)]) -> Result<()> {
-    let Some(folder) = folder else { return Ok(()) };
-    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    plots.iter().try_for_each(|(name, svg)| text(Some(&folder.join(name)), svg))
 }

@@ -7,10 +7,7 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use rand::RngCore;
-
-const RD: u16 = 0x0100;
-const AD: u16 = 0x0020;
-const CD: u16 = 0x0010;
+use ringdns_testkit::scenario::{AD, CD, RD};
 
 /// Properties of queries besides their question.
 #[derive(Clone, Debug, clap::Args)]

@@ -7,21 +7,20 @@
 
 use crate::{
     compare::search::{Search, Trial, highest},
-    output,
-    plot::{self, Axis, Series},
     report::{Report, group},
     run::{self, Plan},
     upstream::percent,
 };
 use anyhow::{Result, ensure};
+use ringdns_common::units::TimeSpan;
 use serde::Serialize;
 use serde_json::json;
-use std::{fmt, path::Path, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{fmt, sync::atomic::Ordering::Relaxed, time::Duration};
 
 /// Finds the highest rate at which a server meets an objective, by trials, and confirms it.
 ///
 /// Load, queries and backend are those of `run`; --qps is the first rate to try (default: 10,000).
-/// --plots writes the plots of the confirmation, and `ramp.svg` of all trials.
+/// --json has all trials, for bench/plot.py.
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "ramp")]
 pub struct Args {
@@ -31,8 +30,8 @@ pub struct Args {
     #[arg(long, value_name = "PCT", default_value_t = 0.1, value_parser = percent)]
     pub loss: f64,
     /// Most time for 99 % of the answers, from when their queries were due: 500us, 1ms, 2s.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub p99: Option<Duration>,
+    #[arg(long, value_name = "TIME")]
+    pub p99: Option<TimeSpan>,
     /// Length of a trial, in seconds.
     #[arg(long, default_value_t = 2.0, value_parser = run::rate)]
     pub trial: f64,
@@ -45,21 +44,6 @@ pub struct Args {
     /// Most trials of the search.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub tries: u32,
-}
-
-/// Parses a time with its unit.
-fn time(text: &str) -> Result<Duration, String> {
-    let at = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ').unwrap_or(text.len());
-    let (number, unit) = text.split_at(at);
-    let unit = match unit {
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        _ => return Err("a time needs a unit: 500us, 1ms, 2s".into()),
-    };
-    let number = number.trim().parse::<f64>().ok().filter(|number| *number > 0.0);
-    let seconds = number.ok_or("a time must be a number above zero and a unit: 500us, 1ms, 2s")? * unit;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 /// Objective that a server must meet.
@@ -165,7 +149,8 @@ pub struct Found {
 
 /// Searches and confirms; `trial` runs a load at a rate for a number of seconds.
 fn search(args: &Args, first: f64, mut trial: impl FnMut(f64, f64) -> Result<Report>) -> Result<Found> {
-    let objective = Objective { loss: args.loss / 100.0, p99: args.p99.map(|p99| p99.as_nanos() as u64) };
+    let objective =
+        Objective { loss: args.loss / 100.0, p99: args.p99.map(|TimeSpan(p99)| p99.as_nanos() as u64) };
     let mut attempts = Vec::new();
     let close = 1.0 + args.resolution / 100.0;
     let plan = Search { first, stride: 2.0, close, tries: args.tries };
@@ -227,14 +212,13 @@ pub fn measure(args: &Args) -> Result<Found> {
 pub fn run(args: &Args) -> Result<()> {
     let found = measure(args)?;
     if let Some(report) = &found.report {
-        args.run.write_files(report)?;
+        args.run.write_metrics(report)?;
     }
-    found.plot(args.run.plots.as_deref())?;
     if args.run.json {
         let confirmation = found.report.as_ref().map(Report::json).transpose()?;
         let json = json!({
             "generator": "ringbench",
-            "objective": { "loss_percent": args.loss, "p99_ns": args.p99.map(|p99| p99.as_nanos() as u64) },
+            "objective": { "loss_percent": args.loss, "p99_ns": args.p99.map(|TimeSpan(p99)| p99.as_nanos() as u64) },
             "rate": found.rate,
             "limited_by_generator": found.generator,
             "trials": found.attempts,
@@ -245,22 +229,6 @@ pub fn run(args: &Args) -> Result<()> {
         print!("{found}");
     }
     Ok(())
-}
-
-impl Found {
-    /// Writes `ramp.svg`: answers over ordered queries.
-    fn plot(&self, folder: Option<&Path>) -> Result<()> {
-        let mut trials: Vec<&Attempt> = self.attempts.iter().collect();
-        trials.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-        let of = |name: &str, figure: fn(&Attempt) -> f64| Series {
-            name: name.into(),
-            points: trials.iter().map(|trial| (trial.rate, figure(trial))).collect(),
-        };
-        let x = Axis { label: "queries/s ordered", log: false };
-        let series = [of("answers in time", |t| t.answered), of("queries sent", |t| t.sent)];
-        let svg = plot::lines("Trials", x, Axis { label: "a second", log: false }, &series)?;
-        output::plots(folder, &[("ramp.svg", svg)])
-    }
 }
 
 impl fmt::Display for Attempt {
@@ -389,13 +357,5 @@ mod tests {
         assert!((27_000.0..=28_050.0).contains(&rate), "{rate}");
         let none = search(&args, 10e3, model(0.0, 1e9)).unwrap();
         assert_eq!(none.rate, None);
-    }
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(time("500us"), Ok(Duration::from_micros(500)));
-        assert_eq!(time("1.5ms"), Ok(Duration::from_micros(1500)));
-        assert_eq!(time("2s"), Ok(Duration::from_secs(2)));
-        assert!(time("5").is_err() && time("ms").is_err() && time("-1s").is_err());
     }
 }

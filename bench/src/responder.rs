@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use ringdns_dataplane::{
     checksum::{self, Checksums},
     doorbell::Doorbell,
-    frame::Frame,
     packet::Envelope,
     port::{
         Burst, Port,
@@ -16,7 +15,6 @@ use ringdns_dataplane::{
 };
 use ringdns_xdp::{AttachMode, SteerConfig, Steering};
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::{
@@ -45,13 +43,6 @@ pub struct Args {
     /// Cores to run on, one a queue in turn.
     #[arg(long, value_delimiter = ',')]
     pub core: Vec<usize>,
-    /// Time to poll for packets before sleeping, in microseconds.
-    #[arg(long, default_value_t = 50)]
-    pub spin_us: u64,
-    /// Delay of every answer, in microseconds, kept to the microsecond: with it the responder never
-    /// sleeps.
-    #[arg(long, default_value_t = 0)]
-    pub delay_us: u64,
     /// Let the threads drive the NIC instead of its interrupts (preferred busy polling), as ringdnsd's `busy_poll` does.
     #[arg(long)]
     pub busy_poll: bool,
@@ -95,6 +86,8 @@ impl Mode {
     }
 }
 
+/// Time to poll for packets before sleeping.
+const SPIN: Duration = Duration::from_micros(50);
 /// Longest sleep: delay of a stop whose signal comes just before the sleep.
 const NAP: Duration = Duration::from_millis(200);
 /// Least time between two lines of progress.
@@ -200,24 +193,15 @@ fn work(
     let socket = port.fd().try_clone_to_owned().context("cannot duplicate a socket")?;
     // Nobody listens any more if another thread failed.
     let _ = ready.send(Ready { queue, socket, opened: port.opened().clone() });
-    let (spin, delay) = (Duration::from_micros(args.spin_us), Duration::from_micros(args.delay_us));
-    serve(&mut port, spin, delay, &answered.0, stop)?;
+    serve(&mut port, &answered.0, stop)?;
     Ok(port)
 }
 
-fn serve(
-    port: &mut XskPort,
-    spin: Duration,
-    delay: Duration,
-    answered: &AtomicU64,
-    stop: &AtomicBool,
-) -> Result<()> {
+fn serve(port: &mut XskPort, answered: &AtomicU64, stop: &AtomicBool) -> Result<()> {
     let nobody = Doorbell::new().context("cannot make an eventfd")?;
     let mut burst = Burst::new();
     let mut busy = Instant::now();
     let mut sent = 0;
-    // Answers in the order of their due time.
-    let mut held: VecDeque<(Instant, Frame)> = VecDeque::new();
     while !stop.load(Relaxed) {
         port.recv(&mut burst);
         let received = burst.len();
@@ -227,23 +211,16 @@ fn serve(
                 Some(len) => {
                     frame.set_len(len);
                     sent += 1;
-                    if delay.is_zero() {
-                        port.send(frame);
-                    } else {
-                        held.push_back((Instant::now() + delay, frame));
-                    }
+                    port.send(frame);
                 }
                 None => port.frames().release(frame),
             }
         }
-        while let Some((_, frame)) = held.pop_front_if(|(due, _)| *due <= Instant::now()) {
-            port.send(frame);
-        }
         port.flush();
-        if received > 0 || !delay.is_zero() {
+        if received > 0 {
             answered.store(sent, Relaxed);
             busy = Instant::now();
-        } else if busy.elapsed() >= spin {
+        } else if busy.elapsed() >= SPIN {
             port.wait(nobody.fd(), NAP).context("cannot wait for packets")?;
         }
     }
@@ -324,7 +301,7 @@ fn swap<const N: usize>(bytes: &mut [u8]) {
 mod tests {
     use super::*;
     use crate::{
-        check::{Limits, Reply, check},
+        check::{Reply, check},
         question::wire_question,
         stage::{Ip, packet, template},
     };
@@ -348,10 +325,7 @@ mod tests {
             let Some(TransportSlice::Udp(udp)) = answer.transport else { panic!("{answer:?}") };
             assert_eq!((udp.source_port(), udp.destination_port()), (53, 40_000));
             assert_eq!(udp.payload().len(), 52);
-            assert_eq!(
-                check(udp.payload(), &question, Limits::default()),
-                Ok(Reply { rcode: 0, truncated: false })
-            );
+            assert_eq!(check(udp.payload(), &question, false), Ok(Reply { rcode: 0, truncated: false }));
             let message = hickory_proto::op::Message::from_vec(udp.payload()).unwrap();
             assert_eq!(message.answers[0].data.to_string(), "192.0.2.1");
         }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 
 /// Longest time that is recorded exactly, in nanoseconds: a minute.
-const LONGEST: u64 = 60_000_000_000;
+pub const LONGEST: u64 = 60_000_000_000;
 
 /// Returns a histogram of nanoseconds, to three significant digits.
 pub fn histogram() -> Result<Histogram<u64>> {

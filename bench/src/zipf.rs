@@ -29,7 +29,7 @@ impl Draw {
     pub fn rank(&self, rng: &mut impl Rng) -> u32 {
         match &self.zipf {
             Some(zipf) => (zipf.sample(rng) as u64 - 1).min(self.names - 1) as u32,
-            None => rng.random_range(0..self.names) as u32,
+            None => rng.random_range(0..self.names as u32),
         }
     }
 

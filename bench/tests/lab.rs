@@ -74,19 +74,19 @@ fn the_generator_in_the_kernel_gets_its_answers_back() {
 #[test]
 fn the_generator_over_rings_verifies_its_answers_from_many_clients() {
     let Some(lab) = Lab::up() else { return };
+    const VERIFIED: &str = "--verify-answers=--nxdomain-suffix=random.example";
     let _upstream = upstream(&lab);
     // Kernel servers answer by their routing table; the clients' prefix is behind the client.
     for (target, prefix, via) in
         [(SERVER_V4, "10.53.1.0/24", "10.53.0.1"), (SERVER_V6, "fd53:1::/120", "fd53::1")]
     {
         lab.server().run("ip", ["route", "add", prefix, "via", via]);
-        let load = ["--backend=rings", "--interface=vc", "--duration=0.5", "--verify-data", "--mixed-case"];
+        let load = ["--backend=rings", "--interface=vc", "--duration=0.5", "--mixed-case"];
         for pace in ["--qps=5000", "--window=20"] {
-            let options =
-                ["--target", target, "--clients", prefix, "--random-share=30", "--max-ttl=3600", pace];
+            let options = ["--target", target, "--clients", prefix, "--random-share=30", VERIFIED, pace];
             let report = report(&lab, &[&load[..], &options].concat());
             let (sent, answered) = (count(&report, "/queries"), count(&report, "/responses"));
-            assert!(sent > 1000 && answered * 10 > sent * 9, "{report}");
+            assert!(sent > 200 && answered * 10 > sent * 9, "{report}");
             assert_eq!((count(&report, "/discarded"), count(&report, "/unexpected")), (0, 0), "{report}");
             assert_eq!(
                 count(&report, "/random/answered"),

@@ -24,7 +24,8 @@ impl Host {
         Self { namespace: None }
     }
 
-    pub(crate) fn namespace(name: String) -> Self {
+    /// Returns the host that a network namespace is.
+    pub fn namespace(name: String) -> Self {
         Self { namespace: Some(name) }
     }
 

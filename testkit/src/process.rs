@@ -37,7 +37,8 @@ impl Process {
         }
     }
 
-    fn try_spawn(name: &str, command: &mut Command) -> io::Result<Self> {
+    /// Starts `command`, or returns the reason why it cannot be started.
+    pub fn try_spawn(name: &str, command: &mut Command) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("ringdns-process-").tempdir()?;
         let log = File::create(folder.path().join("log"))?;
         let (reader, writer) = io::pipe()?;
@@ -156,6 +157,11 @@ impl Process {
         };
         let is_socket = |target: &PathBuf| target.to_string_lossy().starts_with("socket:");
         open.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(is_socket).count()
+    }
+
+    /// Returns the exit status of the process, if it has ended.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.wait(Duration::ZERO)
     }
 
     /// Asks the process to end, kills it if it does not, and returns its exit status.

@@ -9,6 +9,7 @@ use crate::{
     lab::{CLIENT_INTERFACE, SERVER, SERVER_INTERFACE, Server, await_answer, on_core},
     names::{Questions, SUFFIX},
     options, priority,
+    report::of_generator,
     run::{self, Plan, udp},
 };
 use anyhow::{Context, Result, ensure};
@@ -226,52 +227,35 @@ impl<'a> Bout<'a> {
 
     /// Returns arguments for a load over the interface, from the kernel.
     pub fn arguments(&self, load: &Load) -> Vec<String> {
-        self.seed.set(self.seed.get() + 1);
-        let mut arguments = vec![
-            "run".into(),
+        let mut arguments = self.socket_arguments(self.args.names, load.seconds, load.qps);
+        arguments.extend([
             "--backend=xdp".into(),
-            "--json".into(),
-            "--quiet".into(),
             format!("--interface={CLIENT_INTERFACE}"),
-            format!("--target={SERVER}"),
-            format!("--count={}", self.args.names),
-            format!("--duration={}", load.seconds),
             format!("--random-share={}", load.random_share),
             format!("--random-suffix={RANDOM_SUFFIX}"),
-            format!("--seed={}", self.seed.get()),
-        ];
-        arguments.extend(load.qps.map(|qps| format!("--qps={qps:.0}")));
+        ]);
         arguments
     }
 
     /// Returns arguments for a load over kernel sockets: the first `count` names.
     pub fn socket_arguments(&self, count: u32, seconds: f64, qps: Option<f64>) -> Vec<String> {
         self.seed.set(self.seed.get() + 1);
-        let mut arguments = vec![
-            "run".into(),
-            "--json".into(),
-            "--quiet".into(),
+        let mut arguments = ["run", "--json", "--quiet"].map(String::from).to_vec();
+        arguments.extend([
             format!("--target={SERVER}"),
             format!("--count={count}"),
             format!("--duration={seconds}"),
             format!("--seed={}", self.seed.get()),
-        ];
+        ]);
         arguments.extend(qps.map(|qps| format!("--qps={qps:.0}")));
         arguments
     }
 
     /// Runs `ringbench` by `command` with `arguments`, and reads its report.
     pub fn generate(&self, mut command: Command, arguments: &[impl AsRef<OsStr>]) -> Result<Value> {
-        let output = command.args(arguments).output().context("cannot start the generator")?;
+        let report = of_generator(command.args(arguments));
         self.check_stop()?;
-        self.report(&output)
-    }
-
-    /// Parses the report of a generator that has ended.
-    pub fn report(&self, output: &std::process::Output) -> Result<Value> {
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the generator failed: {}", said.trim());
-        serde_json::from_slice(&output.stdout).context("the generator's report is not JSON")
+        report
     }
 
     /// Returns this program as a generator in the client's host.
@@ -301,7 +285,8 @@ impl Turn<'_> {
         let args: run::Args = options::parse(&["--verify-data", "--window=400", &target, &count])?;
         let mut plan = Plan::new(&args.load, &args.query, &args.udp)?;
         plan.stop = self.bout.stop.clone();
-        self.bout.lab.client().enter(|| udp::warm(&plan, SERVER))?;
+        let sockets = udp::Udp { target: SERVER, sockets: args.udp.sockets };
+        self.bout.lab.client().enter(|| udp::warm(&plan, SERVER, &sockets))?;
         self.bout.check_stop()
     }
 

@@ -7,14 +7,11 @@ use super::{
     server::Kind,
     stats::Summary,
 };
-use crate::{
-    plot::{Bar, bars},
-    report::{figure, group},
-};
-use anyhow::{Context, Result};
+use crate::report::{figure, group, of_generator};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::{process::Stdio, thread, time::Duration};
+use std::{thread, time::Duration};
 
 /// Queries a second for names that exist.
 const LEGITIMATE: f64 = 2_000.0;
@@ -75,7 +72,7 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
 }
 
 fn section(bout: &Bout<'_>, rounds: u16, found: &Rounds<Course>) -> Result<Section> {
-    let (mut rows, mut raw, mut plotted) = (Vec::new(), Map::new(), Vec::new());
+    let (mut rows, mut raw) = (Vec::new(), Map::new());
     for (index, courses) in found {
         let contestant = &bout.contestants[*index].description;
         let middle = |figure: &dyn Fn(&Course) -> f64| Summary::of(courses.iter().map(figure));
@@ -93,12 +90,6 @@ fn section(bout: &Bout<'_>, rounds: u16, found: &Rounds<Course>) -> Result<Secti
         );
         row.push(group(flood.median as u64));
         rows.push(row);
-        plotted.extend(middle(&|course| course.phases[1].hits_per_second).map(|hits| Bar {
-            name: contestant.title.clone(),
-            value: hits.median,
-            low: hits.min,
-            high: hits.max,
-        }));
         raw.insert(contestant.name.clone(), json!({ "rounds": courses }));
     }
     Ok(Section {
@@ -115,7 +106,6 @@ fn section(bout: &Bout<'_>, rounds: u16, found: &Rounds<Course>) -> Result<Secti
         rows,
         remarks: bout.take_remarks(),
         raw: Value::Object(raw),
-        plots: vec![("flood.svg", bars("Hits answered during a flood", "answers/s", &plotted)?)],
         seconds: 0.0,
     })
 }
@@ -125,12 +115,14 @@ fn course(turn: &Turn<'_>) -> Result<Course> {
     let before = legitimate(turn, AROUND)?;
     let load = Load { random_share: 100.0, qps: Some(FLOOD), seconds: LASTS };
     let mut generator = bout.generator();
-    generator.args(bout.arguments(&load)).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let flood = generator.spawn().context("cannot start the generator")?;
-    thread::sleep(BEGINS);
-    let during = legitimate(turn, LASTS - 1.0);
-    let output = flood.wait_with_output().context("cannot wait for the generator")?;
-    let report = bout.report(&output)?;
+    generator.args(bout.arguments(&load));
+    let (during, report) = thread::scope(|scope| {
+        let flood = scope.spawn(move || of_generator(&mut generator));
+        thread::sleep(BEGINS);
+        let during = legitimate(turn, LASTS - 1.0);
+        (during, flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let report = report?;
     let after = legitimate(turn, AROUND)?;
 
     let asked = figure(&report, "/traffic/queries_per_second")?;

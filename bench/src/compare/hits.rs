@@ -9,10 +9,7 @@ use super::{
     server::Kind,
     stats::Summary,
 };
-use crate::{
-    plot::{Axis, Series, lines},
-    report::group,
-};
+use crate::report::group;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -120,11 +117,10 @@ fn search(turn: &Turn<'_>, search: Search, load: &impl Fn(f64) -> Load) -> Resul
 }
 
 fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, found: &Rounds<Vec<Point>>) -> Result<Section> {
-    let (mut rows, mut raw, mut series) = (Vec::new(), Map::new(), Vec::new());
+    let (mut rows, mut raw) = (Vec::new(), Map::new());
     let mut rates = BTreeMap::new();
     for (index, curves) in found {
         let contestant = &bout.contestants[*index].description;
-        let mut line = Series { name: contestant.title.clone(), points: Vec::new() };
         for (nth, share) in SHARES.into_iter().enumerate() {
             let points: Vec<&Point> = curves.iter().map(|curve| &curve[nth]).collect();
             let Some(rate) = Summary::of(points.iter().map(|point| point.rate)) else { continue };
@@ -146,14 +142,11 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, found: &Rounds<Vec<Point>
                 middle(&|sample| sample.misses_per_second, true),
                 middle(&|sample| sample.unanswered, true),
             ]);
-            line.points.push((100.0 - f64::from(share), rate.median));
             rates.insert((share, contestant.name.as_str()), rate.median);
         }
-        series.push(line);
         raw.insert(contestant.name.clone(), json!({ "rounds": curves }));
     }
     let remarks = [best_of_the_others(&rates), bout.take_remarks()].concat();
-    let (x, y) = (Axis { label: "misses, %", log: false }, Axis { label: "queries/s", log: true });
     Ok(Section {
         name: "hits",
         title: "The highest rate with little loss, by share of hits".into(),
@@ -166,7 +159,6 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, found: &Rounds<Vec<Point>
         rows,
         remarks,
         raw: Value::Object(raw),
-        plots: vec![("hits.svg", lines("Highest rate with at most 1 % lost", x, y, &series)?)],
         seconds: 0.0,
     })
 }

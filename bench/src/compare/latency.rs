@@ -7,10 +7,7 @@ use super::{
     section::{Section, empty_row, micros},
     stats::Summary,
 };
-use crate::{
-    plot::{Bar, bars},
-    report::group,
-};
+use crate::report::group;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -81,7 +78,7 @@ pub fn measure(bout: &Bout<'_>) -> Result<Section> {
 }
 
 fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, pairs: &[Vec<Pair>]) -> Result<Section> {
-    let (mut rows, mut raw, mut plotted) = (Vec::new(), Map::new(), Vec::new());
+    let (mut rows, mut raw) = (Vec::new(), Map::new());
     for (contestant, pairs) in bout.contestants.iter().zip(pairs) {
         let title = &contestant.description.title;
         let own = |quantile: usize| {
@@ -111,8 +108,6 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, pairs: &[Vec<Pair>]) -> R
             time(ours(2)),
             ours(1).map_or("-".into(), |ours| format!("{:.2}", p99.median / ours.median)),
         ]);
-        plotted.push(bar(title, p99));
-        plotted.extend(ours(1).map(|summary| bar("  ringdnsd at that rate", summary)));
         raw.insert(contestant.description.name.clone(), json!({ "rounds": pairs }));
     }
     Ok(Section {
@@ -127,11 +122,6 @@ fn section(bout: &Bout<'_>, rounds: u16, seconds: f64, pairs: &[Vec<Pair>]) -> R
         rows,
         remarks: bout.take_remarks(),
         raw: Value::Object(raw),
-        plots: vec![("latency.svg", bars("p99 at half of each server's own maximum", "µs", &plotted)?)],
         seconds: 0.0,
     })
-}
-
-fn bar(name: &str, nanos: Summary) -> Bar {
-    saturation::bar(name, nanos, 1000.0)
 }

@@ -2,12 +2,11 @@
 
 use super::{
     bout::{Bout, Rounds, Turn},
-    saturation,
     section::Section,
     server::Kind,
     stats::Summary,
 };
-use crate::{plot::bars, report::group};
+use crate::report::group;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -76,7 +75,7 @@ fn grow(turn: &mut Turn<'_>) -> Result<Growth> {
 }
 
 fn section(bout: &Bout<'_>, found: &Rounds<Growth>) -> Result<Section> {
-    let (mut rows, mut raw, mut plotted) = (Vec::new(), Map::new(), Vec::new());
+    let (mut rows, mut raw) = (Vec::new(), Map::new());
     for (index, rounds) in found {
         let contestant = &bout.contestants[*index].description;
         let Some(empty) = Summary::of(rounds.iter().map(|growth| growth.empty as f64)) else { continue };
@@ -92,9 +91,6 @@ fn section(bout: &Bout<'_>, found: &Rounds<Growth>) -> Result<Section> {
             row.push(format!("{:.1}", bytes.median / MIB));
             row.push(above.map_or("-".into(), |above| group(above.median as u64)));
             row.push(rate.map_or("-".into(), |rate| group(rate.median as u64)));
-            if nth + 1 == COUNTS.len() {
-                plotted.push(saturation::bar(&contestant.title, bytes, MIB));
-            }
         }
         rows.push(row);
         raw.insert(contestant.name.clone(), json!({ "rounds": rounds }));
@@ -110,7 +106,6 @@ fn section(bout: &Bout<'_>, found: &Rounds<Growth>) -> Result<Section> {
         rows,
         remarks: bout.take_remarks(),
         raw: Value::Object(raw),
-        plots: vec![("memory.svg", bars("Memory with a million names", "MiB", &plotted)?)],
         seconds: 0.0,
     })
 }

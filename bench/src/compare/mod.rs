@@ -5,7 +5,6 @@
 //! show the spread.
 
 mod bout;
-mod conditions;
 mod flood;
 mod floors;
 mod hits;
@@ -18,11 +17,10 @@ pub(crate) mod section;
 pub(crate) mod server;
 pub(crate) mod stats;
 
-use crate::{output, put_back::PutBack, stop};
+use crate::{machine::Machine, output, put_back::PutBack, report::group, stop};
 use anyhow::{Context, Result, ensure};
 use bout::Bout;
 use clap::ValueEnum;
-use conditions::Conditions;
 use ringdns_testkit::Lab;
 use section::Section;
 use serde_json::{Map, Value, json};
@@ -32,7 +30,7 @@ use std::{
     fmt::Write,
     path::{Path, PathBuf},
     thread,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 /// Measures ringdnsd and its peers in turns, in a lab of two hosts on this machine, and prints tables.
@@ -81,9 +79,6 @@ pub struct Args {
     /// Also write all figures of all rounds as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Also write plots, as SVG, into this folder.
-    #[arg(long, value_name = "DIR")]
-    pub plots: Option<PathBuf>,
 }
 
 /// Measures of a comparison.
@@ -118,7 +113,8 @@ pub fn run(args: &Args) -> Result<()> {
     let programs = Programs::find(args.ringdnsd.clone())?;
     let (contestants, mut skipped) = find_all(descriptions, &programs);
     ensure!(!contestants.is_empty(), "none of the servers is installed: run deploy/setup.sh bench");
-    let conditions = Conditions::of(args);
+    let (machine, when) = (Machine::here(), SystemTime::now());
+    let conditions = conditions(args, &machine);
     eprintln!("{conditions}");
     let mut put_back = PutBack::default();
     // Where the kernel divides the processor by session, the niceness of a process counts within its
@@ -135,6 +131,8 @@ pub fn run(args: &Args) -> Result<()> {
     let lab = Lab::up().context("making a lab needs root")?;
     let bout = Bout::begin(args, &contestants, &programs, &stop, &lab)?;
     let mut report = Report {
+        machine,
+        when: when.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         conditions,
         upstream_rate: bout.upstream_rate,
         contestants: &contestants,
@@ -167,6 +165,24 @@ pub fn run(args: &Args) -> Result<()> {
     floors::hold(&verdicts)
 }
 
+/// Describes everything besides the servers that the figures depend on.
+fn conditions(args: &Args, machine: &Machine) -> String {
+    let nice = if args.nice == 0 { String::new() } else { format!(", nice {}", args.nice) };
+    let busy = if machine.load > 0.5 {
+        ". The machine had other work: trust only ratios, and those with caution"
+    } else {
+        ""
+    };
+    format!(
+        "veth, copy mode, two cores: each server on one, with one thread for its hits; the generator in the kernel \
+         and the upstream on the other. {} names. Linux {}, {}, load {:.1} before{nice}{busy}.",
+        group(args.names.into()),
+        machine.kernel,
+        machine.processor,
+        machine.load
+    )
+}
+
 /// Returns the servers that are installed, and a remark for each of the others.
 fn find_all(descriptions: Vec<Description>, programs: &Programs) -> (Vec<Contestant>, Vec<String>) {
     let (mut there, mut skipped) = (Vec::new(), Vec::new());
@@ -188,7 +204,10 @@ fn memory_folder() -> PathBuf {
 
 /// Results and conditions of a comparison.
 struct Report<'a> {
-    conditions: Conditions,
+    machine: Machine,
+    /// Start time, in seconds since 1970.
+    when: u64,
+    conditions: String,
     upstream_rate: f64,
     contestants: &'a [Contestant],
     skipped: Vec<String>,
@@ -202,7 +221,7 @@ impl Report<'_> {
         let _ = writeln!(
             text,
             "The upstream alone answers {} queries a second over loopback.\n",
-            crate::report::group(self.upstream_rate as u64)
+            group(self.upstream_rate as u64)
         );
         for Contestant { description, version } in self.contestants {
             let _ = writeln!(text, "- {} {version}: {}.", description.title, description.thread);
@@ -228,9 +247,9 @@ impl Report<'_> {
         });
         let sections = self.sections.iter().map(|section| (section.name.to_owned(), json!(section)));
         json!({
-            "when": self.conditions.when,
-            "conditions": self.conditions.to_string(),
-            "machine": self.conditions.machine,
+            "when": self.when,
+            "conditions": self.conditions,
+            "machine": self.machine,
             "upstream_answers_per_second": self.upstream_rate,
             "servers": servers.collect::<Map<_, _>>(),
             "skipped": self.skipped,
@@ -241,7 +260,6 @@ impl Report<'_> {
     /// Writes the results to the files that the arguments name.
     fn write(&self, args: &Args) -> Result<()> {
         output::text(args.markdown.as_deref(), &self.text())?;
-        output::json(args.json.as_deref(), &self.json())?;
-        self.sections.iter().try_for_each(|section| output::plots(args.plots.as_deref(), &section.plots))
+        output::json(args.json.as_deref(), &self.json())
     }
 }

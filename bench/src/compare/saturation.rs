@@ -7,12 +7,10 @@ use super::{
     section::{Section, empty_row, with_spread},
     stats::Summary,
 };
-use crate::{
-    plot::{Bar, bars},
-    report::group,
-};
+use crate::report::group;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// Returns the load: as many names of the list as the link takes.
 pub fn load(seconds: f64) -> Load {
@@ -43,12 +41,11 @@ pub fn measure(bout: &Bout<'_>, floors: &[Floor]) -> Result<(Section, Rounds<Sam
         }
     }
     let rounds = found.iter().map(|(_, samples)| samples.len()).max().unwrap_or(0);
-    let results = Results::new(bout, &found);
     let note = format!(
         "Every name cached, every query a hit; the generator sends more than any server answers. Medians of {rounds} \
          rounds in turns, {seconds} s each."
     );
-    Ok((results.section(bout, note, &found)?, found))
+    Ok((section(bout, note, &found), found))
 }
 
 fn batch(bout: &Bout<'_>, rounds: u16, seconds: f64) -> Result<Rounds<Sample>> {
@@ -68,94 +65,66 @@ fn batch(bout: &Bout<'_>, rounds: u16, seconds: f64) -> Result<Rounds<Sample>> {
     )
 }
 
-/// Medians over rounds, by server.
-struct Results {
-    rate: Vec<Option<Summary>>,
-    cpu: Vec<Option<Summary>>,
+/// Medians of answers a second and of processor time an answer, by server.
+type Medians = BTreeMap<usize, [Summary; 2]>;
+
+/// Returns the ratios of the medians: of answers a second, and of answers a processor second.
+fn ratios(medians: &Medians, of: usize, to: usize) -> Option<[f64; 2]> {
+    let ([rate, cpu], [their_rate, their_cpu]) = (medians.get(&of)?, medians.get(&to)?);
+    Some([rate.median / their_rate.median, their_cpu.median / cpu.median])
 }
 
-impl Results {
-    fn new(bout: &Bout<'_>, found: &Rounds<Sample>) -> Self {
-        let mut results =
-            Results { rate: vec![None; bout.contestants.len()], cpu: vec![None; bout.contestants.len()] };
-        for (index, samples) in found {
-            results.rate[*index] = Summary::of(samples.iter().map(Sample::answers_per_second));
-            results.cpu[*index] = Summary::of(samples.iter().map(|sample| sample.cpu_nanos));
-        }
-        results
-    }
-
-    fn section(&self, bout: &Bout<'_>, note: String, found: &Rounds<Sample>) -> Result<Section> {
-        let place = |name: &str| bout.contestants.iter().position(|c| c.description.name == name);
-        let bare = place("responder");
-        let unbound = place("unbound");
-        let mut rows = Vec::new();
-        let mut raw = Map::new();
-        for (index, samples) in found {
-            let contestant = &bout.contestants[*index].description;
-            let (Some(rate), Some(cpu)) = (self.rate[*index], self.cpu[*index]) else {
-                rows.push(empty_row(&contestant.title, HEAD));
-                continue;
-            };
-            let ratios = |to: Option<usize>| self.ratios(*index, to?);
-            let words = |to| ratios(to).map_or("-".into(), |[rate, cpu]| format!("{rate:.2} / {cpu:.2}"));
-            let bytes = samples.iter().map(|sample| sample.answer_bytes).sum::<f64>() / samples.len() as f64;
-            let [median, spread] = with_spread(rate);
-            rows.push(vec![
-                contestant.title.clone(),
-                median,
-                spread,
-                words(unbound),
-                words(bare),
-                group(cpu.median as u64),
-                format!("{bytes:.0}"),
-            ]);
-            let value = json!({
-                "answers_per_second": rate,
-                "cpu_nanos_per_answer": cpu,
-                "ratio_to_unbound": ratios(unbound),
-                "ratio_to_responder": ratios(bare),
-                "rounds": samples,
-            });
-            raw.insert(contestant.name.clone(), value);
-        }
-        let remark = "Ratios: of answers a second / of answers a processor second. On a machine with other work trust \
-                      the latter";
-        Ok(Section {
-            name: "saturation",
-            title: "Answers a second at saturation, 100 % hits".into(),
-            note,
-            head: HEAD,
-            rows,
-            remarks: [vec![remark.to_owned()], bout.take_remarks()].concat(),
-            raw: Value::Object(raw),
-            plots: self.plots(bout)?,
-            seconds: 0.0,
+fn section(bout: &Bout<'_>, note: String, found: &Rounds<Sample>) -> Section {
+    let medians: Medians = found
+        .iter()
+        .filter_map(|(index, samples)| {
+            let rate = Summary::of(samples.iter().map(Sample::answers_per_second))?;
+            Some((*index, [rate, Summary::of(samples.iter().map(|sample| sample.cpu_nanos))?]))
         })
-    }
-
-    /// Returns the ratios of the medians: of answers a second, and of answers a processor second.
-    fn ratios(&self, of: usize, to: usize) -> Option<[f64; 2]> {
-        let rate = self.rate[of]?.median / self.rate[to]?.median;
-        let cpu = self.cpu[to]?.median / self.cpu[of]?.median;
-        Some([rate, cpu])
-    }
-
-    fn plots(&self, bout: &Bout<'_>) -> Result<Vec<(&'static str, String)>> {
-        let bars_of = |figures: &[Option<Summary>]| -> Vec<Bar> {
-            let of = |(index, summary): (usize, &Option<Summary>)| {
-                summary.map(|s| bar(&bout.contestants[index].description.title, s, 1.0))
-            };
-            figures.iter().enumerate().filter_map(of).collect()
+        .collect();
+    let place = |name: &str| bout.contestants.iter().position(|c| c.description.name == name);
+    let bare = place("responder");
+    let unbound = place("unbound");
+    let mut rows = Vec::new();
+    let mut raw = Map::new();
+    for (index, samples) in found {
+        let contestant = &bout.contestants[*index].description;
+        let Some([rate, cpu]) = medians.get(index).copied() else {
+            rows.push(empty_row(&contestant.title, HEAD));
+            continue;
         };
-        Ok(vec![
-            ("saturation.svg", bars("Saturation, 100 % hits", "answers/s", &bars_of(&self.rate))?),
-            ("cpu.svg", bars("Processor time an answer, 100 % hits", "ns", &bars_of(&self.cpu))?),
-        ])
+        let ratios = |to: Option<usize>| ratios(&medians, *index, to?);
+        let words = |to| ratios(to).map_or("-".into(), |[rate, cpu]| format!("{rate:.2} / {cpu:.2}"));
+        let bytes = samples.iter().map(|sample| sample.answer_bytes).sum::<f64>() / samples.len() as f64;
+        let [median, spread] = with_spread(rate);
+        rows.push(vec![
+            contestant.title.clone(),
+            median,
+            spread,
+            words(unbound),
+            words(bare),
+            group(cpu.median as u64),
+            format!("{bytes:.0}"),
+        ]);
+        let value = json!({
+            "answers_per_second": rate,
+            "cpu_nanos_per_answer": cpu,
+            "ratio_to_unbound": ratios(unbound),
+            "ratio_to_responder": ratios(bare),
+            "rounds": samples,
+        });
+        raw.insert(contestant.name.clone(), value);
     }
-}
-
-/// Returns the bar of a server.
-pub fn bar(name: &str, summary: Summary, unit: f64) -> Bar {
-    Bar { name: name.into(), value: summary.median / unit, low: summary.min / unit, high: summary.max / unit }
+    let remark = "Ratios: of answers a second / of answers a processor second. On a machine with other work trust \
+                  the latter";
+    Section {
+        name: "saturation",
+        title: "Answers a second at saturation, 100 % hits".into(),
+        note,
+        head: HEAD,
+        rows,
+        remarks: [vec![remark.to_owned()], bout.take_remarks()].concat(),
+        raw: Value::Object(raw),
+        seconds: 0.0,
+    }
 }

@@ -1,4 +1,4 @@
-//! Results of a measure: table, notes, plots and raw figures.
+//! Results of a measure: table, notes and raw figures.
 
 use super::stats::Summary;
 use crate::report::group;
@@ -27,9 +27,6 @@ pub struct Section {
     /// Every figure of every round.
     #[serde(rename = "servers")]
     pub raw: Value,
-    /// Plots: file name, and SVG.
-    #[serde(skip)]
-    pub plots: Vec<(&'static str, String)>,
     /// Duration of the measure, in seconds.
     pub seconds: f64,
 }
@@ -103,7 +100,6 @@ mod tests {
             rows: vec![vec!["a long name µ".into(), "1".into()], empty_row("b", "server | answers/s")],
             remarks: vec!["b is not installed".into()],
             raw: Value::Null,
-            plots: Vec::new(),
             seconds: 1.0,
         };
         let text = section.to_string();

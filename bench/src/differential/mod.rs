@@ -10,7 +10,7 @@ mod twist;
 
 use crate::{
     compare::server::{Contestant, Description, Programs, Running, UPSTREAM},
-    lab::SERVER,
+    lab::{SERVER, await_answer},
     names::Questions,
     output,
     upstream::{Upstream, world::World},
@@ -175,25 +175,9 @@ fn start(args: &Args, lab: &Lab) -> Result<Vec<Peer>> {
         eprintln!("{name}: {}", contestant.version);
         peers.push(Peer { name: name.into(), is_other, address, running });
     }
-    let deadline = Instant::now() + START;
-    let ready = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x05ready\x07example\0\0\x01\0\x01";
     for peer in &mut peers {
-        loop {
-            peer.running.server.check()?;
-            let probe = Probe {
-                message: ready.into(),
-                over: crate::upstream::Over::Udp,
-                tags: Default::default(),
-                text: String::new(),
-            };
-            // While nobody listens yet, an error or silence comes back.
-            let said = lab.client().enter(|| ask::all(peer.address, &[probe]));
-            if said.is_ok_and(|said| said[0].is_some()) {
-                break;
-            }
-            ensure!(Instant::now() < deadline, "{} does not answer", peer.name);
-            thread::sleep(Duration::from_millis(20));
-        }
+        let Running { server, .. } = &mut peer.running;
+        lab.client().enter(|| await_answer(peer.address, START, || server.check()))?;
     }
     Ok(peers)
 }

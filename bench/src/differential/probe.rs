@@ -2,8 +2,8 @@
 
 use super::twist::{self, Twist};
 use crate::{
-    question::{CLASS_IN, HEADER, record_type, wire_name},
-    upstream::{Answering, Over, world::World},
+    question::{CLASS_IN, record_type, wire_name},
+    upstream::{Answering, world::World},
 };
 use anyhow::{Context, Result};
 use hickory_proto::{
@@ -11,6 +11,10 @@ use hickory_proto::{
     rr::RecordType,
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use ringdns_testkit::{
+    Over,
+    scenario::{AD, CD, Draft, Edns, RD},
+};
 use std::collections::BTreeSet;
 
 /// Query to send.
@@ -26,30 +30,6 @@ pub struct Probe {
     /// Readable form of the query.
     pub text: String,
 }
-
-/// Parts of a query, before they are put together.
-#[derive(Clone, Debug)]
-pub(super) struct Draft {
-    pub name: Vec<u8>,
-    pub qtype: u16,
-    pub qclass: u16,
-    pub flags: u16,
-    pub opt: Option<Opt>,
-}
-
-/// OPT record to send.
-#[derive(Clone, Debug)]
-pub(super) struct Opt {
-    pub size: u16,
-    pub version: u8,
-    pub flags: u16,
-    pub options: Vec<u8>,
-}
-
-pub(super) const RD: u16 = 0x0100;
-const AD: u16 = 0x0020;
-const CD: u16 = 0x0010;
-pub(super) const DO: u16 = 0x8000;
 
 /// First labels, the weight of each, and the types that it is mostly asked for.
 const LABELS: [(&str, u32, &str); 31] = [
@@ -116,10 +96,10 @@ pub fn draw(world: &World, apexes: &[String], count: usize, seed: u64) -> Result
             let twist = Twist::draw(&mut rng);
             let (draft, tag) = twist.question(draft);
             tags.insert(tag);
-            twist.finish(draft, tags)
+            twist.finish(&draft, tags)
         } else {
-            finish(&mut rng, draft, tags)
-        };
+            finish(&mut rng, &draft, tags)
+        }?;
         probes.push(described(probe, world));
     }
     Ok(probes)
@@ -156,7 +136,7 @@ fn question(rng: &mut SmallRng, apex: &str) -> Result<(Draft, BTreeSet<String>)>
             flags |= bit;
         }
     }
-    let opt = rng.random_ratio(2, 3).then(|| {
+    let edns = rng.random_ratio(2, 3).then(|| {
         let size = *[1232, 1232, 1232, 4096, 512, 1400, 0, 65_535].choose(rng).unwrap_or(&1232);
         tags.insert("edns".into());
         tags.insert(format!("edns-size:{size}"));
@@ -164,18 +144,19 @@ fn question(rng: &mut SmallRng, apex: &str) -> Result<(Draft, BTreeSet<String>)>
         if dnssec_ok {
             tags.insert("do".into());
         }
-        Opt { size, version: 0, flags: if dnssec_ok { DO } else { 0 }, options: Vec::new() }
+        Edns { size, flags: if dnssec_ok { Edns::DO } else { 0 }, ..Edns::default() }
     });
-    Ok((Draft { name, qtype: record_type(qtype)?, qclass: CLASS_IN, flags, opt }, tags))
+    let question = [&name[..], &record_type(qtype)?.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat();
+    Ok((Draft { question, flags, edns, ..Draft::default() }, tags))
 }
 
-fn finish(rng: &mut SmallRng, draft: Draft, mut tags: BTreeSet<String>) -> Probe {
+fn finish(rng: &mut SmallRng, draft: &Draft, mut tags: BTreeSet<String>) -> Result<Probe> {
     let over = if rng.random_ratio(1, 8) { Over::Tcp } else { Over::Udp };
     if over == Over::Tcp {
         tags.insert("tcp".into());
     }
-    let message = draft.wire();
-    Probe { message, over, tags, text: String::new() }
+    let message = draft.wire().map_err(anyhow::Error::msg)?;
+    Ok(Probe { message, over, tags, text: String::new() })
 }
 
 /// Adds the tags of the right answer.
@@ -228,35 +209,5 @@ impl Probe {
             Over::Tcp => usize::from(u16::MAX),
             Over::Udp => size.unwrap_or(512).max(512),
         }
-    }
-}
-
-impl Draft {
-    /// Returns the message, with ID 0.
-    pub(super) fn wire(&self) -> Vec<u8> {
-        let mut message = vec![0; HEADER];
-        message[2..4].copy_from_slice(&self.flags.to_be_bytes());
-        message[5] = 1;
-        message[11] = u8::from(self.opt.is_some());
-        message.extend(&self.name);
-        message.extend(self.qtype.to_be_bytes());
-        message.extend(self.qclass.to_be_bytes());
-        if let Some(opt) = &self.opt {
-            message.extend(opt.wire());
-        }
-        message
-    }
-}
-
-impl Opt {
-    /// Returns the record in wire form.
-    pub(super) fn wire(&self) -> Vec<u8> {
-        let mut record = vec![0, 0, 41];
-        record.extend(self.size.to_be_bytes());
-        record.extend([0, self.version]);
-        record.extend(self.flags.to_be_bytes());
-        record.extend((self.options.len() as u16).to_be_bytes());
-        record.extend(&self.options);
-        record
     }
 }

@@ -1,11 +1,11 @@
 //! Replies taken apart and compared field by field.
 
-use crate::report::rcode_name;
 use hickory_proto::{
     op::Message,
     rr::{Record, RecordType},
     serialize::binary::BinEncodable,
 };
+use ringdns_testkit::scenario::{rcode_text, type_text};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -113,7 +113,7 @@ impl Reply {
             set(field, (flags >> bit & 1).to_string());
         }
         set(Field::Opcode, (flags >> 11 & 15).to_string());
-        set(Field::Rcode, rcode_name(u16::from(read.metadata.response_code).into()));
+        set(Field::Rcode, rcode_text(read.metadata.response_code.into()));
         set(Field::TooLong, if bytes.len() > limit { "yes" } else { "no" }.into());
         // The question keeps its spelling.
         set(
@@ -245,10 +245,7 @@ fn in_order(answers: &[Record]) -> bool {
 }
 
 fn named(rtype: RecordType) -> String {
-    match rtype {
-        RecordType::Unknown(code) => format!("TYPE{code}"),
-        known => known.to_string(),
-    }
+    type_text(rtype.into())
 }
 
 #[cfg(test)]

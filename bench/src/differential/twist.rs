@@ -1,11 +1,13 @@
 //! Odd queries: rarely sent, or not allowed.
 
-use super::probe::{DO, Draft, Opt, Probe, RD};
-use crate::{
-    question::{HEADER, wire_name},
-    upstream::Over,
-};
+use super::probe::Probe;
+use crate::question::{HEADER, QUESTION_MAX, wire_name};
+use anyhow::Result;
 use rand::{Rng, rngs::SmallRng};
+use ringdns_testkit::{
+    Over,
+    scenario::{Draft, Edns, RD},
+};
 use std::{collections::BTreeSet, fmt::Write};
 
 /// Kind of oddity.
@@ -31,30 +33,26 @@ impl Twist {
     pub(super) fn question(self, mut draft: Draft) -> (Draft, String) {
         let opcode = |code: u16| code << 11;
         draft.flags |= RD;
+        let end = draft.question.len();
+        let mut ask_type =
+            |qtype: u16| draft.question[end - 4..end - 2].copy_from_slice(&qtype.to_be_bytes());
         match self.0 {
             "opcode-iquery" => draft.flags |= opcode(1),
             "opcode-status" => draft.flags |= opcode(2),
             "opcode-notify" => draft.flags |= opcode(4),
             "opcode-update" => draft.flags |= opcode(5),
             "opcode-15" => draft.flags |= opcode(15),
-            "class-ch" => draft.qclass = 3,
-            "class-hs" => draft.qclass = 4,
-            "class-none" => draft.qclass = 254,
-            "class-any" => draft.qclass = 255,
-            "version-bind" => {
-                draft.name = b"\x07version\x04bind\0".into();
-                (draft.qtype, draft.qclass) = (16, 3);
-            }
+            "class-ch" => draft.question[end - 1] = 3,
+            "class-hs" => draft.question[end - 1] = 4,
+            "class-none" => draft.question[end - 1] = 254,
+            "class-any" => draft.question[end - 1] = 255,
+            "version-bind" => draft.question = b"\x07version\x04bind\0\0\x10\0\x03".into(),
             "long-name" => {
-                draft.name = wire_name(&format!("{0}.{0}.{0}.abcdefghijklm.example", "l".repeat(63)))
-                    .unwrap_or(draft.name)
+                let name = wire_name(&format!("{0}.{0}.{0}.abcdefghijklm.example", "l".repeat(63)));
+                draft.question.splice(..end - 4, name.unwrap_or_default());
             }
-            "odd-bytes" => {
-                let mut name = b"\x05\0\xff.\x7f ".to_vec();
-                name.extend(&draft.name);
-                if name.len() <= 255 {
-                    draft.name = name;
-                }
+            "odd-bytes" if end + 6 <= QUESTION_MAX => {
+                draft.question.splice(..0, *b"\x05\0\xff.\x7f ");
             }
             "header-qr" => draft.flags |= 0x8000,
             "header-aa" => draft.flags |= 0x0400,
@@ -62,27 +60,29 @@ impl Twist {
             "header-ra" => draft.flags |= 0x0080,
             "header-z" => draft.flags |= 0x0040,
             "header-rcode" => draft.flags |= 3,
-            "type-axfr" => draft.qtype = 252,
-            "type-ixfr" => draft.qtype = 251,
-            "type-0" => draft.qtype = 0,
+            "type-axfr" => ask_type(252),
+            "type-ixfr" => ask_type(251),
+            "type-0" => ask_type(0),
             name if name.starts_with("edns-") || name.starts_with("opt") || name == "two-opts" => {
-                let dnssec_ok = draft.opt.as_ref().map_or(0, |opt| opt.flags & DO);
-                let mut opt = Opt { size: 1232, version: 0, flags: dnssec_ok, options: Vec::new() };
+                let dnssec_ok = draft.edns.as_ref().map_or(0, |edns| edns.flags & Edns::DO);
+                let mut edns = Edns { size: 1232, flags: dnssec_ok, ..Edns::default() };
                 match name {
-                    "edns-version-1" => opt.version = 1,
-                    "edns-version-255" => opt.version = 255,
-                    "edns-flags" => opt.flags |= 0x2a55,
-                    "option-nsid" => opt.options = option(3, b""),
-                    "option-subnet" => opt.options = option(8, &[0, 1, 24, 0, 198, 18, 7]),
-                    "option-subnet-none" => opt.options = option(8, &[0, 1, 0, 0]),
-                    "option-cookie" => opt.options = option(10, b"\x01\x23\x45\x67\x89\xab\xcd\xef"),
-                    "option-cookie-short" => opt.options = option(10, b"\x01\x23\x45"),
-                    "option-padding" => opt.options = option(12, &[0; 31]),
-                    "option-keepalive" => opt.options = option(11, b""),
-                    "option-unknown" => opt.options = option(65_001, b"ringdns"),
+                    "edns-version-1" => edns.version = 1,
+                    "edns-version-255" => edns.version = 255,
+                    "edns-flags" => edns.flags |= 0x2a55,
+                    // The upper bits of the RCODE are meaningless in queries.
+                    "edns-rcode" => draft.extended = 1,
+                    "option-nsid" => edns.options = vec![(3, b"".into())],
+                    "option-subnet" => edns.options = vec![(8, vec![0, 1, 24, 0, 198, 18, 7])],
+                    "option-subnet-none" => edns.options = vec![(8, vec![0, 1, 0, 0])],
+                    "option-cookie" => edns.options = vec![(10, b"\x01\x23\x45\x67\x89\xab\xcd\xef".into())],
+                    "option-cookie-short" => edns.options = vec![(10, b"\x01\x23\x45".into())],
+                    "option-padding" => edns.options = vec![(12, vec![0; 31])],
+                    "option-keepalive" => edns.options = vec![(11, b"".into())],
+                    "option-unknown" => edns.options = vec![(65_001, b"ringdns".into())],
                     _ => {}
                 }
-                draft.opt = Some(opt);
+                draft.edns = Some(edns);
             }
             _ => {}
         }
@@ -90,18 +90,18 @@ impl Twist {
     }
 
     /// Builds the message, and changes what no draft can express.
-    pub(super) fn finish(self, draft: Draft, mut tags: BTreeSet<String>) -> Probe {
+    pub(super) fn finish(self, draft: &Draft, mut tags: BTreeSet<String>) -> Result<Probe> {
         tags.remove("rd0");
-        if let Some(opt) = &draft.opt {
+        if let Some(edns) = &draft.edns {
             tags.retain(|tag| !tag.starts_with("edns-size:"));
             tags.insert("edns".into());
-            tags.insert(format!("edns-size:{}", opt.size));
-            if opt.flags & DO != 0 {
+            tags.insert(format!("edns-size:{}", edns.size));
+            if edns.flags & Edns::DO != 0 {
                 tags.insert("do".into());
             }
         }
-        let mut message = draft.wire();
-        let end = HEADER + draft.name.len() + 4;
+        let mut message = draft.wire().map_err(anyhow::Error::msg)?;
+        let end = HEADER + draft.question.len();
         // A record of type A for the question's name.
         let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1];
         match self.0 {
@@ -145,16 +145,10 @@ impl Twist {
                 let last = message.len() - 1;
                 message[last] = 4;
             }
-            // The upper bits of the RCODE are meaningless in queries.
-            "edns-rcode" => message[end + 5] = 1,
             _ => {}
         }
-        Probe { message, over: Over::Udp, tags, text: String::new() }
+        Ok(Probe { message, over: Over::Udp, tags, text: String::new() })
     }
-}
-
-fn option(code: u16, data: &[u8]) -> Vec<u8> {
-    [&code.to_be_bytes(), &(data.len() as u16).to_be_bytes(), data].concat()
 }
 
 /// Describes a query in a line: its question as far as it can be parsed, then its tags.

@@ -4,11 +4,14 @@ use super::{
     Args,
     scene::{self, Stage},
 };
-use crate::{compare::GENERATOR_CORE, report::figure};
-use anyhow::{Context, Result, ensure};
+use crate::{
+    compare::GENERATOR_CORE,
+    report::{figure, of_generator},
+};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Suffix of random names, for which the upstream answers NXDOMAIN.
 pub const RANDOM_SUFFIX: &str = "random.example";
@@ -63,11 +66,7 @@ pub fn command(stage: &mut Stage<'_>, args: &Args, seconds: f64) -> Command {
 impl Load {
     /// Runs a generator and returns its results.
     pub fn of(mut command: Command) -> Result<Self> {
-        let output = command.stdin(Stdio::null()).output().context("cannot run the generator")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the generator failed: {}", said.trim());
-        let report: Value =
-            serde_json::from_slice(&output.stdout).context("the generator's report is not JSON")?;
+        let report = of_generator(&mut command)?;
         let class = |name: &str| {
             let count =
                 |pointer: &str| figure(&report, &format!("/{name}{pointer}")).map(|count| count as u64);

@@ -13,11 +13,9 @@ use crate::{
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::path::PathBuf;
-use world::{Catalogue, Fleet, Load, Outcome, Scheme};
+use world::{Catalogue, Fleet, Load, Outcome};
 
-/// Simulates fleets of appliances, and prints the share of answers and the memory of each tier:
-/// each worker with its own copies (as in ringdns) against names divided among the workers of a
-/// host.
+/// Simulates fleets of appliances, and prints the share of answers and the memory of each tier.
 ///
 /// Popularity follows Zipf's law, over made-up names or over a file's names in the order of the
 /// file. Flows are spread evenly. Upstreams answer at once.
@@ -69,16 +67,9 @@ pub struct Args {
     /// Seed of the random draws.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Microseconds of processor time of a query that the host cache answers and no worker cache:
-    /// for the recommendation. Not measured here.
-    #[arg(long, default_value_t = 5.0)]
-    pub punt_micros: f64,
     /// Also write all figures as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Also write plots into this folder.
-    #[arg(long, value_name = "FOLDER")]
-    pub plots: Option<PathBuf>,
 }
 
 /// Parameter that varies.
@@ -117,8 +108,6 @@ pub struct Results {
     pub load: Load,
     /// TTL of all answers, in seconds.
     pub ttl: u32,
-    /// Microseconds of processor time of a query that the host tier answers: assumed, not measured.
-    pub punt_micros: f64,
     /// Simulations in the order in which they ran.
     pub rows: Vec<Row>,
 }
@@ -129,8 +118,7 @@ const MIB: usize = 1 << 20;
 pub fn run(args: &Args) -> Result<()> {
     let results = simulate(args)?;
     print!("{}", results.recommendation());
-    output::json(args.json.as_deref(), &results)?;
-    output::plots(args.plots.as_deref(), &results.plots()?)
+    output::json(args.json.as_deref(), &results)
 }
 
 fn simulate(args: &Args) -> Result<Results> {
@@ -145,11 +133,10 @@ fn simulate(args: &Args) -> Result<Results> {
         queries: args.queries,
         seed: args.seed,
     };
-    let mut results = Results { load, ttl: args.ttl, punt_micros: args.punt_micros, rows: Vec::new() };
+    let mut results = Results { load, ttl: args.ttl, rows: Vec::new() };
     let usual = Fleet {
         appliances: 1,
         workers: args.host_workers,
-        scheme: Scheme::Replicated,
         core_bytes: args.budget * MIB,
         host_bytes: args.host_mib << 20,
     };
@@ -168,23 +155,14 @@ fn simulate(args: &Args) -> Result<Results> {
             Ok(())
         };
         for workers in &args.workers {
-            for scheme in schemes(*workers) {
-                simulate(Sweep::Workers, Fleet { workers: *workers, scheme: *scheme, ..usual })?;
-            }
+            simulate(Sweep::Workers, Fleet { workers: *workers, ..usual })?;
         }
         for mib in &args.budgets {
-            for scheme in schemes(args.host_workers) {
-                simulate(Sweep::Budget, Fleet { core_bytes: mib * MIB, scheme: *scheme, ..usual })?;
-            }
+            simulate(Sweep::Budget, Fleet { core_bytes: mib * MIB, ..usual })?;
         }
         for appliances in &args.appliances {
             simulate(Sweep::Appliances, Fleet { appliances: *appliances, ..usual })?;
         }
     }
     Ok(results)
-}
-
-/// Returns the schemes to simulate. With one worker there is nothing to divide.
-fn schemes(workers: usize) -> &'static [Scheme] {
-    if workers == 1 { &[Scheme::Replicated] } else { &[Scheme::Replicated, Scheme::Sharded] }
 }

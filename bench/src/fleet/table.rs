@@ -1,26 +1,12 @@
 //! Results of the simulations as text.
 
-use super::{Results, Row, Sweep, world::Scheme};
-use crate::{
-    machine::binary,
-    plot::{self, Axis, Series},
-    report::group,
-};
-use anyhow::Result;
+use super::{Results, Row, Sweep};
+use crate::{machine::binary, report::group};
 use std::fmt::{self, Write};
 
 /// Heading of the rows.
-pub const HEADING: &str = "     names      appliances workers scheme     core bytes |  core %  host % upstream % fetched % | \
+pub const HEADING: &str = "     names      appliances workers core bytes |  core %  host % upstream % fetched % | \
                            core entries      used  host entries busiest";
-
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Scheme::Replicated => "replicated",
-            Scheme::Sharded => "sharded",
-        })
-    }
-}
 
 impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,12 +32,11 @@ impl fmt::Display for Row {
         let Row { fleet, outcome, .. } = self;
         write!(
             f,
-            "{:>10} {:<7} {:>7} {:>7} {:<10} {:>10} | {:>7.2} {:>7.2} {:>10.2} {:>9.2} | {:>12} {:>9} {:>13} {:>5.0} %",
+            "{:>10} {:<7} {:>7} {:>7} {:>10} | {:>7.2} {:>7.2} {:>10.2} {:>9.2} | {:>12} {:>9} {:>13} {:>5.0} %",
             group(self.names as u64),
             if self.real { "real" } else { "made up" },
             fleet.appliances,
             fleet.workers,
-            fleet.scheme,
             binary(fleet.core_bytes as u64),
             outcome.core,
             outcome.host,
@@ -79,126 +64,36 @@ impl Results {
         found
     }
 
-    fn rows(&self, (names, real): (usize, bool), sweep: Sweep, scheme: Scheme) -> impl Iterator<Item = &Row> {
-        let wanted = move |row: &&Row| {
-            (row.names, row.real, row.sweep, row.fleet.scheme) == (names, real, sweep, scheme)
-        };
-        self.rows.iter().filter(wanted)
-    }
-
     /// Returns the conclusions from the figures.
     pub fn recommendation(&self) -> String {
         let mut text = String::from("\nConclusions\n");
-        let mut say = |sentence: String| {
-            // A string takes whatever is written to it.
-            let _ = writeln!(text, "- {sentence}");
-        };
         for catalogue in self.catalogues() {
             let what = name(catalogue);
-            if let Some(budget) = self.enough(catalogue) {
-                let (bytes, workers) = (budget.fleet.core_bytes, budget.fleet.workers);
-                say(format!(
-                    "{what}: copies for {workers} workers need {} a host: then the worker caches answer {:.1} %, within {WORTH} point \
-                     of the largest that was tried.",
-                    binary(bytes as u64),
-                    budget.outcome.core
-                ));
-            } else {
-                say(format!("{what}: none of the worker caches that were tried is large enough for copies."));
-            }
-            let copies = self.rows(catalogue, Sweep::Workers, Scheme::Replicated).last();
-            let Some(copies) = copies.filter(|row| row.fleet.workers > 1) else { continue };
-            let shards = self.rows(catalogue, Sweep::Workers, Scheme::Sharded).last();
-            if let Some(shards) = shards {
-                say(self.verdict(&what, copies, shards));
-            }
+            // A string takes whatever is written to it.
+            let _ = match self.enough(catalogue) {
+                Some(Row { fleet, outcome, .. }) => writeln!(
+                    text,
+                    "- {what}: {} workers need {} a host: then the worker caches answer {:.1} %, within {WORTH} point of the \
+                     largest that was tried.",
+                    fleet.workers,
+                    binary(fleet.core_bytes as u64),
+                    outcome.core
+                ),
+                None => {
+                    writeln!(text, "- {what}: none of the worker caches that were tried is large enough.")
+                }
+            };
         }
         text
     }
 
-    /// Returns the smallest worker caches, with copies, that are nearly as good as the largest.
-    fn enough(&self, catalogue: (usize, bool)) -> Option<&Row> {
-        let rows = || self.rows(catalogue, Sweep::Budget, Scheme::Replicated);
-        let best = rows().last()?.outcome.core;
-        let ideal =
-            self.rows(catalogue, Sweep::Budget, Scheme::Sharded).last().map_or(best, |row| row.outcome.core);
-        // If shards still gain on the largest caches, even those are too small for copies.
-        (ideal - best <= WORTH).then(|| rows().find(|row| best - row.outcome.core <= WORTH))?
-    }
-
-    fn verdict(&self, what: &str, copies: &Row, shards: &Row) -> String {
-        let workers = copies.fleet.workers as f64;
-        // Divides the punts that shards save by the queries that shards hand over.
-        let punted = |row: &Row| 100.0 - row.outcome.core;
-        let saved = (punted(copies) - punted(shards)).max(0.0) / 100.0 * self.punt_micros * 1000.0;
-        let worth = saved / ((workers - 1.0) / workers);
-        format!(
-            "{what}, {} workers in {}: copies answer {:.1} %, shards {:.1} %. Shards hand over {:.0} % of all queries to another \
-             core, and pay only if that costs less than {worth:.0} ns (at an assumed {} µs a query for the host tier); and \
-             their busiest worker, which has the most popular name, has {:.0} % of a fair share, against {:.0} %.",
-            copies.fleet.workers,
-            binary(copies.fleet.core_bytes as u64),
-            copies.outcome.core,
-            shards.outcome.core,
-            100.0 * (workers - 1.0) / workers,
-            self.punt_micros,
-            shards.outcome.busiest,
-            copies.outcome.busiest
-        )
-    }
-
-    /// Returns the plots, each with its file name.
-    pub fn plots(&self) -> Result<Vec<(&'static str, String)>> {
-        let series = |sweep, x: fn(&Row) -> f64, y: fn(&Row) -> f64| -> Vec<Series> {
-            let mut all = Vec::new();
-            for catalogue in self.catalogues() {
-                for scheme in [Scheme::Replicated, Scheme::Sharded] {
-                    let points: Vec<_> =
-                        self.rows(catalogue, sweep, scheme).map(|row| (x(row), y(row))).collect();
-                    if !points.is_empty() {
-                        all.push(Series { name: format!("{}, {scheme}", name(catalogue)), points });
-                    }
-                }
-            }
-            all
-        };
-        let axis = |label, log| Axis { label, log };
-        let core = axis("% answered by worker caches", false);
-        let workers = |row: &Row| row.fleet.workers as f64;
-        let bytes = |row: &Row| row.fleet.core_bytes as f64;
-        let mut plots = Vec::new();
-        let mut add = |file, title, x, y, series: Vec<Series>| -> Result<()> {
-            if !series.is_empty() {
-                plots.push((file, plot::lines(title, x, y, &series)?));
-            }
-            Ok(())
-        };
-        let by_workers = series(Sweep::Workers, workers, |row| row.outcome.core);
-        add(
-            "fleet-workers.svg",
-            "Core hits against workers",
-            axis("workers of a host", true),
-            core,
-            by_workers,
-        )?;
-        let by_budget = series(Sweep::Budget, bytes, |row| row.outcome.core);
-        add(
-            "fleet-budget.svg",
-            "Core hits against memory",
-            axis("bytes of a host's worker caches", true),
-            core,
-            by_budget,
-        )?;
-        let upstream = axis("% after which an upstream is asked", false);
-        let fleet = series(Sweep::Appliances, |row| row.fleet.appliances as f64, |row| row.outcome.fetched);
-        add(
-            "fleet-appliances.svg",
-            "Upstream queries against appliances",
-            axis("appliances", true),
-            upstream,
-            fleet,
-        )?;
-        Ok(plots)
+    /// Returns the smallest worker caches that are nearly as good as the largest, unless the host
+    /// tier still answers for those.
+    fn enough(&self, (names, real): (usize, bool)) -> Option<&Row> {
+        let of = (names, real, Sweep::Budget);
+        let rows = || self.rows.iter().filter(|row| (row.names, row.real, row.sweep) == of);
+        let best = rows().next_back().filter(|row| row.outcome.host <= WORTH)?.outcome.core;
+        rows().find(|row| best - row.outcome.core <= WORTH)
     }
 }
 
@@ -211,30 +106,20 @@ mod tests {
     use super::*;
     use crate::fleet::world::{Fleet, Load, Outcome};
 
-    fn row(sweep: Sweep, scheme: Scheme, mib: usize, core: f64) -> Row {
-        let fleet = Fleet { appliances: 1, workers: 4, scheme, core_bytes: mib << 20, host_bytes: 0 };
-        let outcome = Outcome { core, host: 100.0 - core, ..Outcome::default() };
-        Row { sweep, names: 1000, real: false, fleet, outcome }
-    }
-
     #[test]
     fn what_is_recommended_follows_from_the_figures() {
-        use Scheme::{Replicated, Sharded};
         let load = Load { zipf: 1.0, flows: 1, rate: 1, warm: 1, cold: false, queries: 1, seed: 1 };
-        let budget =
-            [(16, 70.0), (32, 89.5), (64, 90.0)].map(|(mib, core)| row(Sweep::Budget, Replicated, mib, core));
-        let mut rows = budget.to_vec();
-        rows.push(row(Sweep::Budget, Sharded, 64, 90.5));
-        rows.push(row(Sweep::Workers, Replicated, 64, 80.0));
-        rows.push(row(Sweep::Workers, Sharded, 64, 95.0));
-        let mut results = Results { load, ttl: 1, punt_micros: 5.0, rows };
+        let row = |(mib, core, host)| {
+            let fleet = Fleet { appliances: 1, workers: 4, core_bytes: mib << 20, host_bytes: 0 };
+            let outcome = Outcome { core, host, ..Outcome::default() };
+            Row { sweep: Sweep::Budget, names: 1000, real: false, fleet, outcome }
+        };
+        let rows = [(16_usize, 70.0, 20.0), (32, 89.5, 0.7), (64, 90.0, 0.2)].map(row).into();
+        let mut results = Results { load, ttl: 1, rows };
         let text = results.recommendation();
-        assert!(text.contains("need 32 MiB a host") && text.contains("89.5 %"), "{text}");
-        // 15 % of 5 µs saved, for three quarters that are handed over.
-        assert!(text.contains("less than 1000 ns"), "{text}");
-        // Shards gain more than a point even with the largest caches: copies have too little room.
-        results.rows[3].outcome.core = 92.0;
+        assert!(text.contains("4 workers need 32 MiB a host") && text.contains("89.5 %"), "{text}");
+        // Even with the largest caches, the host tier answers for them.
+        results.rows[2].outcome.host = 2.0;
         assert!(results.recommendation().contains("large enough"), "{}", results.recommendation());
-        assert_eq!(results.plots().unwrap().len(), 2);
     }
 }

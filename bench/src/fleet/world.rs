@@ -18,17 +18,6 @@ use ringdns_resolver::host::{Found, HostTier};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Choice of the worker that holds the answer to a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    /// Worker that the NIC gave the query to: each has its own copy of the answers that its clients
-    /// ask for.
-    Replicated,
-    /// Worker that the name belongs to; the others hand the query over.
-    Sharded,
-}
-
 /// Fleet to simulate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Fleet {
@@ -36,8 +25,6 @@ pub struct Fleet {
     pub appliances: usize,
     /// Workers of each host.
     pub workers: usize,
-    /// Division of names among the workers of a host.
-    pub scheme: Scheme,
     /// Bytes of all worker caches of one host together.
     pub core_bytes: usize,
     /// Bytes of the host tier of one host.
@@ -128,11 +115,6 @@ impl Fleet {
         let hash = drawn(u64::from(flow), 0);
         (part(hash, self.appliances), part(drawn(hash, 0), self.workers))
     }
-
-    /// Returns the worker that a name belongs to.
-    fn shard(&self, hash: u64) -> usize {
-        part(drawn(hash, 0), self.workers)
-    }
 }
 
 fn part(hash: u64, parts: usize) -> usize {
@@ -184,7 +166,7 @@ impl Catalogue {
         let mut hosts = (0..fleet.appliances).map(|_| Host::new(fleet)).collect::<Result<Vec<_>>>()?;
         let hash = KeyedHash::with_seeds(HASH_SEEDS);
         if !load.cold {
-            self.preload(fleet, &mut hosts)?;
+            self.preload(&mut hosts)?;
         }
         let mut query = Query::default();
         let mut counts = Counts::default();
@@ -201,11 +183,7 @@ impl Catalogue {
             let (name, flow) = traffic.query();
             self.parse(name, &mut query)?;
             let hash = hash.of(&query.key);
-            let (appliance, queue) = fleet.place(flow);
-            let worker = match fleet.scheme {
-                Scheme::Replicated => queue,
-                Scheme::Sharded => fleet.shard(hash),
-            };
+            let (appliance, worker) = fleet.place(flow);
             asked[appliance * fleet.workers + worker] += 1;
             let fetch = || self.answer(name, now);
             hosts[appliance].ask(worker, &query, hash, now, &mut counts, fetch);
@@ -214,7 +192,7 @@ impl Catalogue {
     }
 
     /// Offers every name once to each cache that may be asked for it, in no order of popularity.
-    fn preload(&self, fleet: &Fleet, hosts: &mut [Host]) -> Result<()> {
+    fn preload(&self, hosts: &mut [Host]) -> Result<()> {
         let (keyed, mut query) = (KeyedHash::with_seeds(HASH_SEEDS), Query::default());
         for rank in 0..self.names() as u32 {
             let name = scatter(rank, self.names());
@@ -222,11 +200,7 @@ impl Catalogue {
             let (answer, hash) = (&self.answers[name as usize], keyed.of(&query.key));
             for Host { workers, tier } in &mut *hosts {
                 tier.insert(&query.key, answer.clone(), tier.generation());
-                let caches = match fleet.scheme {
-                    Scheme::Replicated => &mut workers[..],
-                    Scheme::Sharded => std::slice::from_mut(&mut workers[fleet.shard(hash)]),
-                };
-                caches.iter_mut().for_each(|cache| cache.insert(&query.key, hash, answer, 0));
+                workers.iter_mut().for_each(|cache| cache.insert(&query.key, hash, answer, 0));
             }
         }
         Ok(())
@@ -322,8 +296,8 @@ mod tests {
         Catalogue::new(Questions::made_up(NAMES, SUFFIX, 1).unwrap(), 10_000).unwrap()
     }
 
-    fn fleet(appliances: usize, workers: usize, scheme: Scheme) -> Fleet {
-        Fleet { appliances, workers, scheme, core_bytes: 64 << 20, host_bytes: 64 << 20 }
+    fn fleet(appliances: usize, workers: usize) -> Fleet {
+        Fleet { appliances, workers, core_bytes: 64 << 20, host_bytes: 64 << 20 }
     }
 
     fn counts(outcome: Outcome) -> [u64; 3] {
@@ -335,7 +309,7 @@ mod tests {
     /// tier once more for each worker. A set tells how often that is.
     #[test]
     fn with_room_for_all_it_is_what_a_set_says() {
-        let fleet = fleet(3, 4, Scheme::Replicated);
+        let fleet = fleet(3, 4);
         let mut traffic = Traffic::new(&LOAD, NAMES).unwrap();
         let (mut of_hosts, mut of_workers) = (HashSet::new(), HashSet::new());
         for _ in 0..LOAD.queries {
@@ -352,19 +326,8 @@ mod tests {
     }
 
     #[test]
-    fn shards_hold_each_name_once_and_need_no_host_tier() {
-        let catalogue = catalogue();
-        let one = catalogue.simulate(&fleet(1, 1, Scheme::Replicated), &LOAD).unwrap();
-        let eight = catalogue.simulate(&fleet(1, 8, Scheme::Sharded), &LOAD).unwrap();
-        assert_eq!(counts(one), counts(eight));
-        assert_eq!(eight.host, 0.0);
-        assert_eq!(one.core_entries, eight.core_entries);
-    }
-
-    #[test]
     fn what_was_offered_before_is_there() {
-        let outcome =
-            catalogue().simulate(&fleet(2, 4, Scheme::Replicated), &Load { cold: false, ..LOAD }).unwrap();
+        let outcome = catalogue().simulate(&fleet(2, 4), &Load { cold: false, ..LOAD }).unwrap();
         assert_eq!((outcome.core, outcome.fetched), (100.0, 0.0));
         assert_eq!((outcome.core_entries, outcome.host_entries), (8 * NAMES as u64, 2 * NAMES as u64));
     }
@@ -376,24 +339,10 @@ mod tests {
         let load = Load { zipf: 0.0, rate: 500, queries: 5000, cold: false, ..LOAD };
         let catalogue = Catalogue::new(Questions::made_up(20, SUFFIX, 1).unwrap(), 4).unwrap();
         for workers in [1, 4] {
-            let outcome = catalogue.simulate(&fleet(1, workers, Scheme::Replicated), &load).unwrap();
+            let outcome = catalogue.simulate(&fleet(1, workers), &load).unwrap();
             // Each name twice in ten seconds: at four and about eight seconds.
             let fetched = (outcome.fetched / 100.0 * 5000.0).round();
             assert_eq!((outcome.core, fetched), (100.0, 40.0), "{workers} workers");
         }
-    }
-
-    #[test]
-    fn too_little_room_for_copies_is_room_for_shards() {
-        // The smallest caches, for more names than one of them holds.
-        let names = Questions::made_up(4500, SUFFIX, 1).unwrap();
-        let catalogue = Catalogue::new(names, 10_000).unwrap();
-        let load = Load { zipf: 0.5, warm: 20_000, cold: false, queries: 20_000, ..LOAD };
-        let hits = |scheme| {
-            let fleet = Fleet { core_bytes: 4 * (256 << 10), ..fleet(1, 4, scheme) };
-            catalogue.simulate(&fleet, &load).unwrap().core
-        };
-        let (replicated, sharded) = (hits(Scheme::Replicated), hits(Scheme::Sharded));
-        assert!(sharded > 98.0 && replicated < 85.0, "{replicated} {sharded}");
     }
 }

@@ -10,7 +10,7 @@ mod packet;
 mod turns;
 
 use crate::{
-    mix::{Order, Pick, Popularity},
+    mix::Order,
     names::{Questions, SUFFIX},
     query::Template,
     stage::{self, Filed, Ip},
@@ -197,11 +197,8 @@ impl Material {
     fn below(suffix: &str, query: &[&str], ip: Ip, upstream: &[&str]) -> Result<Self> {
         let questions = Questions::made_up(NAMES, suffix, 1)?;
         let template = stage::template(query)?;
-        let order = Order::draw(Popularity::Uniform, NAMES, 0.0, 1);
-        let picks = (0..NAMES as u64).filter_map(|position| match order.at(position) {
-            Pick::Name(name) => Some(name),
-            Pick::Random => None,
-        });
+        let order = Order::draw(0.0, NAMES, 0.0, 1)?;
+        let picks = (0..NAMES as u64).filter_map(|position| order.at(position).name());
         let packets =
             picks.map(|name| stage::packet(&template, questions.get(name), ip)).collect::<Result<_>>()?;
         Ok(Material { questions, template, answerer: stage::answerer(upstream)?, packets })

@@ -6,7 +6,6 @@ use crate::{
     machine::{Machine, binary},
     names::{Questions, SUFFIX},
     output,
-    plot::{self, Axis, Series},
     query::Template,
     report::group,
     run::udp::pin,
@@ -56,9 +55,6 @@ pub struct Args {
     /// Also write all figures as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Also write plots into this folder.
-    #[arg(long, value_name = "FOLDER")]
-    pub plots: Option<PathBuf>,
 }
 
 /// All results.
@@ -141,9 +137,7 @@ pub fn run(args: &Args) -> Result<()> {
         println!("{:>10} {:>8.1}", binary(load.bytes as u64), load.nanos);
         loads.push(load);
     }
-    let results = Results { machine, hits, loads };
-    output::json(args.json.as_deref(), &results)?;
-    output::plots(args.plots.as_deref(), &results.plots()?)
+    output::json(args.json.as_deref(), &Results { machine, hits, loads })
 }
 
 impl std::fmt::Display for Row {
@@ -158,37 +152,6 @@ impl std::fmt::Display for Row {
             self.entry_bytes,
             self.whole_bytes.map_or("-".into(), |bytes| format!("{bytes:.1}")),
         )
-    }
-}
-
-impl Results {
-    fn plots(&self) -> Result<Vec<(&'static str, String)>> {
-        let mut exponents: Vec<f64> = self.hits.iter().map(|row| row.zipf).collect();
-        exponents.sort_by(f64::total_cmp);
-        exponents.dedup();
-        let series = exponents.into_iter().map(|zipf| Series {
-            name: if zipf == 0.0 { "uniform".into() } else { format!("Zipf {zipf}") },
-            points: self
-                .hits
-                .iter()
-                .filter(|row| row.zipf == zipf)
-                .map(|row| (row.names as f64, row.nanos[0]))
-                .collect(),
-        });
-        let hits = plot::lines(
-            "A hit as the cache grows",
-            Axis { label: "names in the cache", log: true },
-            Axis { label: "ns a hit, no kernel", log: false },
-            &series.collect::<Vec<_>>(),
-        )?;
-        let points = self.loads.iter().map(|load| (load.bytes as f64, load.nanos)).collect();
-        let loads = plot::lines(
-            "A load that waits for the one before",
-            Axis { label: "bytes gone through", log: true },
-            Axis { label: "ns a load", log: true },
-            &[Series { name: String::new(), points }],
-        )?;
-        Ok(vec![("micro-hits.svg", hits), ("micro-loads.svg", loads)])
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     run::xdp::interface::{Counters, Device},
 };
 use anyhow::{Context, Result, ensure};
+use ringdns_testkit::Host;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde_json::Value;
@@ -44,7 +45,7 @@ pub enum Peer {
 /// Port of this host that acts as the other host.
 #[derive(Debug)]
 pub struct Port {
-    namespace: String,
+    host: Host,
     interface: String,
     /// MAC address of the NIC under test.
     server_mac: String,
@@ -111,15 +112,14 @@ impl Port {
             &["ip", "address", "delete", &server, "dev", nic],
         )?;
         let server_mac = server_mac.trim().to_owned();
-        Ok(Port { namespace, interface: interface.into(), server_mac, core, in_kernel: true })
+        let host = Host::namespace(namespace);
+        Ok(Port { host, interface: interface.into(), server_mac, core, in_kernel: true })
     }
 
     /// Returns a ringbench command on the generator's core, in the port's namespace.
     fn command(&self, kit: &Kit) -> Command {
-        let mut command = Command::new("ip");
-        let core = self.core.to_string();
-        command.args(["netns", "exec", &self.namespace, "taskset", "--cpu-list", &core]);
-        command.arg(&kit.programs.ringbench).stdin(Stdio::null()).env("RUST_BACKTRACE", "0");
+        let mut command = lab::on_core(&self.host, self.core, &kit.programs.ringbench);
+        command.stdin(Stdio::null()).env("RUST_BACKTRACE", "0");
         command
     }
 
@@ -168,7 +168,7 @@ impl Port {
     }
 
     fn wait_for_answer(&self, kit: &Kit, running: &mut Running<'_>) -> Result<()> {
-        lab::inside(&self.namespace, || {
+        self.host.enter(|| {
             lab::await_answer(kit.listen, FIRST_ANSWER, || {
                 kit.check_stop()?;
                 running.check()

@@ -7,13 +7,7 @@ use super::{
     subject::Subject,
     trial::{Round, Sample, Trial, Trials},
 };
-use crate::{
-    compare::stats::Summary,
-    output,
-    plot::{Bar, bars},
-    report::group,
-    setup::Setup,
-};
+use crate::{compare::stats::Summary, output, report::group, setup::Setup};
 use anyhow::Result;
 use serde::Serialize;
 use std::{fmt, path::Path};
@@ -58,12 +52,7 @@ pub fn write(folder: &Path, conditions: &Conditions, trials: &Trials) -> Result<
         let name = format!("ringdnsd-{}.log", setting.replace(", ", "-").replace(' ', "-"));
         write_masked(&folder.join(name), log)?;
     }
-    let bars: Vec<Bar> = trials.all.iter().filter_map(bar).collect();
-    if !bars.is_empty() {
-        let title = format!("{}: answers a second at saturation", conditions.nic.driver.name);
-        output::plots(Some(folder), &[("answers.svg", self::bars(&title, "answers/s", &bars)?)])?;
-    }
-    let page = Page { conditions, trials: &trials.all, plot: !bars.is_empty() };
+    let page = Page { conditions, trials: &trials.all };
     write_masked(&folder.join("README.md"), &page.to_string())
 }
 
@@ -71,16 +60,9 @@ fn write_masked(path: &Path, text: &str) -> Result<()> {
     output::text(Some(path), &mask(text))
 }
 
-fn bar(trial: &Trial) -> Option<Bar> {
-    let rates = Summary::of(trial.rounds.iter().map(|round| round.saturation.outcome.answers_per_second))?;
-    let name = format!("{}, {}", trial.setting, trial.subject);
-    Some(Bar { name, value: rates.median, low: rates.min, high: rates.max })
-}
-
 struct Page<'a> {
     conditions: &'a Conditions,
     trials: &'a [Trial],
-    plot: bool,
 }
 
 impl fmt::Display for Page<'_> {
@@ -105,9 +87,6 @@ impl fmt::Display for Page<'_> {
         )?;
         let measured = || self.trials.iter().filter(|trial| !trial.rounds.is_empty());
         measured().try_for_each(|trial| writeln!(f, "{}", self.row(trial)))?;
-        if self.plot {
-            writeln!(f, "\n![answers a second](answers.svg)")?;
-        }
         writeln!(f, "\n{COLUMNS}")?;
         if self.trials.iter().any(|trial| trial.failure.is_some()) {
             writeln!(f, "\n## Not measured\n\n| mode | tuning | server | why |\n| --- | --- | --- | --- |")?;
@@ -265,8 +244,8 @@ mod tests {
     fn a_row_has_the_median_its_spread_and_the_ratio_to_the_responder() {
         let trials =
             [trial(Subject::Responder, &[1000.0, 2000.0, 4000.0]), trial(Subject::Ringdnsd, &[1500.0])];
-        let (conditions, plot) = (conditions(), false);
-        let page = Page { conditions: &conditions, trials: &trials, plot };
+        let conditions = conditions();
+        let page = Page { conditions: &conditions, trials: &trials };
         assert!(
             page.row(&trials[0]).contains("| 2,000 (1,000–4,000) | 1.00 | 4,000 | 50.00 % | 900 | 1,100 |")
         );
@@ -293,7 +272,6 @@ mod tests {
             page.contains("The address IPV4 must") && page.contains("| copy | plain | responder | no root |"),
             "{page}"
         );
-        assert!(read("answers.svg").starts_with("<svg"));
         let results: serde_json::Value = serde_json::from_str(&read("results.json")).unwrap();
         assert_eq!(results["conditions"]["notes"][0], "The address IPV4 must not be seen.");
         assert_eq!(results["trials"][0]["rounds"][0]["saturation"]["answers_per_second"], 1500.0);

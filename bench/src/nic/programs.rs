@@ -54,8 +54,9 @@ impl Programs {
         let deadline = Instant::now() + UPSTREAM_START;
         loop {
             let said = server.said();
-            let address = said.lines().find_map(|line| line.strip_prefix("serving on ")?.parse().ok());
-            if let (Some(address), true) = (address, said.ends_with('\n')) {
+            if let Some(address) =
+                said.lines().find_map(|line| line.strip_prefix("serving on ")?.parse().ok())
+            {
                 return Ok((server, address));
             }
             server.check()?;

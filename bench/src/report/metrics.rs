@@ -2,12 +2,14 @@
 //! (<https://github.com/DNS-OARC/dns-metrics>). Times are in nanoseconds. Facts for which the
 //! schema has no field are added beside its fields.
 
-use super::{QUANTILES, Report, rcode_name};
+use super::{QUANTILES, Report};
 use crate::{report::series::Interval, tally::Class};
 use anyhow::{Context, Result};
 use hdrhistogram::{Counter, Histogram};
+use ringdns_testkit::scenario::rcode_text;
 use serde_json::{Map, Value, json};
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufWriter, Write},
     path::Path,
@@ -31,7 +33,7 @@ impl Report {
             "discarded": tally.wrong.iter().sum::<u64>(),
             "unexpected": tally.unexpected,
             "interrupted": tally.interrupted,
-            "response_rcodes": self.rcodes().collect::<Map<_, _>>(),
+            "response_rcodes": self.counted_rcodes().collect::<BTreeMap<_, _>>(),
             "conn_info": self.connections(),
             "generator": "ringbench",
             "backend": self.setup.backend,
@@ -128,10 +130,6 @@ impl Report {
         self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 
-    fn rcodes(&self) -> impl Iterator<Item = (String, Value)> + '_ {
-        self.counted_rcodes().map(|(name, count)| (name, json!(count)))
-    }
-
     fn connections(&self) -> Value {
         let tally = &self.tally;
         match self.setup.backend.as_str() {
@@ -164,8 +162,7 @@ fn merged(mut to: Value, from: Value) -> Value {
     to
 }
 
-/// Returns lower end, upper end and count of each quarter of an octave that is not empty. This is
-/// coarse; plots use the whole histogram.
+/// Returns lower end, upper end and count of each quarter of an octave that is not empty.
 fn buckets<C: Counter>(latency: &Histogram<C>) -> Vec<[u64; 3]> {
     let mut buckets: Vec<[u64; 3]> = Vec::new();
     for step in latency.iter_recorded() {
@@ -186,7 +183,7 @@ fn class_json(class: &Class) -> Result<Value> {
         let histogram = class.outcome(rcode)?;
         let mut outcome = quantiles_json(histogram);
         outcome["count"] = json!(histogram.len());
-        Some((rcode_name(rcode), outcome))
+        Some((rcode_text(rcode as u16), outcome))
     });
     Ok(json!({
         "sent": class.sent,

@@ -1,19 +1,20 @@
-//! Report of a run: as text, as JSON (DNS-OARC's dns-metrics), and as plots.
+//! Report of a run: as text, and as JSON (DNS-OARC's dns-metrics).
 
 mod metrics;
-mod plots;
 pub mod series;
 
 use crate::{
     report::series::Interval,
     tally::{Class, Tally},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
+use ringdns_testkit::scenario::rcode_text;
 use serde::Serialize;
 use serde_json::Value;
 use std::{
     fmt,
+    process::{Command, Stdio},
     time::{Duration, SystemTime},
 };
 
@@ -102,8 +103,9 @@ impl Report {
         self.classes().flat_map(|(name, class)| {
             let told: Vec<_> = (0..16).filter_map(|rcode| Some((rcode, class.outcome(rcode)?))).collect();
             let alone = told.len() == 1;
-            let named =
-                move |rcode| if alone { name.to_string() } else { format!("{name} {}", rcode_name(rcode)) };
+            let named = move |rcode| {
+                if alone { name.to_string() } else { format!("{name} {}", rcode_text(rcode as u16)) }
+            };
             let untold = class.outcome(16).map(|histogram| (name.to_string(), histogram));
             told.into_iter().map(move |(rcode, histogram)| (named(rcode), histogram)).chain(untold)
         })
@@ -111,28 +113,22 @@ impl Report {
 
     fn counted_rcodes(&self) -> impl Iterator<Item = (String, u64)> + '_ {
         let counted = self.tally.rcodes.iter().enumerate().filter(|(_, count)| **count > 0);
-        counted.map(|(rcode, count)| (rcode_name(rcode), *count))
+        counted.map(|(rcode, count)| (rcode_text(rcode as u16), *count))
     }
+}
+
+/// Runs `ringbench run --json` by `command`, and returns its report.
+pub fn of_generator(command: &mut Command) -> Result<Value> {
+    let output = command.stdin(Stdio::null()).output().context("cannot start the generator")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the generator failed: {}", said.trim());
+    serde_json::from_slice(&output.stdout).context("the generator's report is not JSON")
 }
 
 /// Returns a figure of a report as JSON, by its pointer.
 pub fn figure(report: &Value, pointer: &str) -> Result<f64> {
     let figure = report.pointer(pointer).and_then(Value::as_f64);
     figure.with_context(|| format!("the generator's report lacks {pointer}"))
-}
-
-/// Returns the name that dig prints.
-pub fn rcode_name(rcode: usize) -> String {
-    match rcode {
-        0 => "NOERROR".into(),
-        1 => "FORMERR".into(),
-        2 => "SERVFAIL".into(),
-        3 => "NXDOMAIN".into(),
-        4 => "NOTIMP".into(),
-        5 => "REFUSED".into(),
-        16 => "BADVERS".into(),
-        other => format!("RCODE{other}"),
-    }
 }
 
 impl fmt::Display for Report {

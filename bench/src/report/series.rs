@@ -9,9 +9,7 @@ use std::{
 };
 
 use super::group;
-
-/// Longest latency that is recorded exactly, in nanoseconds: a minute.
-const LONGEST: u64 = 60_000_000_000;
+use crate::tally::LONGEST;
 
 /// Counts of one sender, or of all of them, in an interval.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::report::series::{Interval, Series};
 use crate::{
-    check::{self, Limits, Wrong},
+    check::{self, Wrong},
     mmsg::BATCH,
     question::QUESTION_MAX,
     tally::Tally,
@@ -309,7 +309,6 @@ impl<'p, W: Wire> Lane<'p, W> {
     #[inline]
     fn receive(&mut self) -> usize {
         let Lane { wire, flights, source, options, verifier, tally, interval, missing, start, .. } = self;
-        let limits = Limits { data: options.verify_data, ttl: options.max_ttl };
         let mut now = 0;
         let received = wire.receive(|Route { lane, flow }, message| {
             // One clock reading for all answers that arrived together.
@@ -324,7 +323,7 @@ impl<'p, W: Wire> Lane<'p, W> {
             };
             let position = position(flights.len(), lane, sequence);
             let mut buffer = [0; QUESTION_MAX];
-            let checked = check::check(message, source.question(position, &mut buffer), limits);
+            let checked = check::check(message, source.question(position, &mut buffer), options.verify_data);
             let checked = checked.and_then(|reply| {
                 let Some(verifier) = verifier else { return Ok(reply) };
                 let mut query = [0; LONGEST];

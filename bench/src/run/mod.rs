@@ -11,9 +11,8 @@ mod wire;
 pub(crate) mod xdp;
 
 use crate::{
-    mix::{Order, Popularity, Types},
+    mix::{Order, Types},
     names::{Questions, SUFFIX},
-    output,
     query::{QueryArgs, Template},
     question::record_type,
     report::{Report, Setup, Traffic, series::Series},
@@ -73,24 +72,15 @@ pub struct Args {
     /// Write the whole run as dns-metrics objects, one a line: header, intervals, sum.
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
-    /// Write plots of rate, latency and percentiles into this folder, as SVG.
-    #[arg(long, value_name = "DIR")]
-    pub plots: Option<PathBuf>,
     /// Do not print a line a second during the run.
     #[arg(long, short)]
     pub quiet: bool,
 }
 
 impl Args {
-    /// Writes the files that were asked for.
-    pub fn write_files(&self, report: &Report) -> Result<()> {
-        if let Some(path) = &self.metrics {
-            report.write_metrics(path)?;
-        }
-        if self.plots.is_some() {
-            output::plots(self.plots.as_deref(), &report.plots()?)?;
-        }
-        Ok(())
+    /// Writes the file of metrics, if one was asked for.
+    pub fn write_metrics(&self, report: &Report) -> Result<()> {
+        self.metrics.as_ref().map_or(Ok(()), |path| report.write_metrics(path))
     }
 }
 
@@ -127,17 +117,15 @@ pub struct LoadArgs {
     pub types: Option<Types>,
     /// Replay the queries of a recording at their recorded times: a capture (pcap, pcapng), or
     /// text, SECONDS NAME TYPE a line (all but xdp).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "count", "qtype", "types", "zipf", "sequential", "random_share", "qps", "warm"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "count", "qtype", "types", "zipf", "random_share", "qps", "warm"])]
     pub replay: Option<PathBuf>,
     /// Replay so many times as fast.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "replay", value_parser = rate)]
     pub speed: f64,
     /// Ask names by Zipf's law with this exponent: the nth name n^-S times as often as the first.
-    #[arg(long, value_name = "S", conflicts_with = "sequential", value_parser = exponent)]
+    /// Default: each equally often.
+    #[arg(long, value_name = "S", value_parser = exponent)]
     pub zipf: Option<f64>,
-    /// Ask one name after the other. Without this and --zipf, each is asked equally often.
-    #[arg(long)]
-    pub sequential: bool,
     /// Share of queries for names never asked before, in percent.
     #[arg(long, value_name = "PCT", default_value_t = 0.0, value_parser = percent)]
     pub random_share: f64,
@@ -212,12 +200,8 @@ impl Plan {
             Some(path) => Questions::read(path, qtype, count)?,
             None => Questions::made_up(count.unwrap_or(10_000), SUFFIX, qtype)?,
         };
-        let popularity = match load.zipf {
-            Some(s) => Popularity::Zipf(s),
-            None if load.sequential => Popularity::Sequential,
-            None => Popularity::Uniform,
-        };
-        let mut order = Order::draw(popularity, questions.len(), load.random_share / 100.0, load.seed);
+        let share = load.random_share / 100.0;
+        let mut order = Order::draw(load.zipf.unwrap_or(0.0), questions.len(), share, load.seed)?;
         let mut template = Template::new(query, qtype)?;
         if let Some(types) = &load.types {
             questions = questions.for_types(types)?;
@@ -297,9 +281,13 @@ pub fn prepare(args: &Args) -> Result<Plan> {
 /// against questions.
 fn warm(args: &Args, plan: &Plan) -> Result<()> {
     match args.backend {
-        Backend::Udp | Backend::Rings | Backend::Xdp => udp::warm(plan, args.target),
-        Backend::Tcp | Backend::Dot => udp::warm_over(plan, args.target, &streams(args)?),
+        Backend::Udp | Backend::Rings | Backend::Xdp => udp::warm(plan, args.target, &udp(args)),
+        Backend::Tcp | Backend::Dot => udp::warm(plan, args.target, &streams(args)?),
     }
+}
+
+fn udp(args: &Args) -> udp::Udp {
+    udp::Udp { target: args.target, sockets: args.udp.sockets }
 }
 
 fn streams(args: &Args) -> Result<Streams> {
@@ -349,10 +337,7 @@ pub fn measure_plan(args: &Args, plan: &Plan) -> Result<Report> {
 
 fn generate(args: &Args, plan: &Plan, series: &Series) -> Result<(Tally, Option<Traffic>)> {
     match args.backend {
-        Backend::Udp => {
-            let transport = udp::Udp { target: args.target, sockets: plan.udp.sockets };
-            Ok((lane::run(plan, &transport, series)?, None))
-        }
+        Backend::Udp => Ok((lane::run(plan, &udp(args), series)?, None)),
         Backend::Rings => {
             let (tally, traffic) = rings::run(plan, &args.xdp, args.target, series)?;
             Ok((tally, Some(traffic)))
@@ -382,7 +367,7 @@ impl std::fmt::Display for Backend {
 /// `ringbench run`.
 pub fn run(args: &Args) -> Result<()> {
     let report = measure(args)?;
-    args.write_files(&report)?;
+    args.write_metrics(&report)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report.json()?)?);
     } else {

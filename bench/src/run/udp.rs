@@ -41,9 +41,6 @@ pub struct UdpArgs {
     /// Compare the data of A, AAAA and TXT answers with that of `ringbench upstream` (all but xdp).
     #[arg(long)]
     pub verify_data: bool,
-    /// Longest TTL of a right answer, in seconds: give the upstream's TTL (all but xdp).
-    #[arg(long, value_name = "SECONDS")]
-    pub max_ttl: Option<u32>,
 }
 
 /// Times that a name is asked without an answer before warming gives up.
@@ -53,12 +50,7 @@ const WARM_LIMIT: Duration = Duration::from_secs(600);
 
 /// Asks every name once and waits for its answer, so that a cache has it. Names without an answer,
 /// or with an RCODE other than NOERROR and NXDOMAIN, are asked again.
-pub fn warm(plan: &Plan, target: SocketAddr) -> Result<()> {
-    warm_over(plan, target, &Udp { target, sockets: plan.udp.sockets })
-}
-
-/// Asks every name once over another transport.
-pub fn warm_over(plan: &Plan, target: SocketAddr, transport: &impl Transport) -> Result<()> {
+pub fn warm(plan: &Plan, target: SocketAddr, transport: &impl Transport) -> Result<()> {
     let mut missing: Vec<u32> = (0..plan.questions.len() as u32).collect();
     for _ in 0..WARM_TRIES {
         let source = Source::Names {

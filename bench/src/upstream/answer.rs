@@ -8,14 +8,9 @@ use crate::{
 };
 use anyhow::Result;
 use hickory_proto::rr::RecordType;
+use ringdns_testkit::scenario::{CD, OPCODE, QR, RA, RD, TC};
 use std::{ops::Range, sync::Arc};
 
-const QR: u16 = 0x8000;
-const OPCODE: u16 = 0x7800;
-const TC: u16 = 0x0200;
-const RD: u16 = 0x0100;
-const RA: u16 = 0x0080;
-const CD: u16 = 0x0010;
 const FORMERR: u16 = 1;
 const SERVFAIL: u16 = 2;
 const NXDOMAIN: u16 = 3;

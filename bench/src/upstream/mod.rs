@@ -7,6 +7,7 @@ mod udp;
 pub(crate) mod world;
 
 pub(crate) use answer::{Answerer, datagram_limit};
+pub(crate) use ringdns_testkit::Over;
 
 use crate::stop;
 use anyhow::{Context, Result};
@@ -113,15 +114,6 @@ impl std::fmt::Display for Served {
     }
 }
 
-/// Transport of a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    /// Datagram.
-    Udp,
-    /// Stream.
-    Tcp,
-}
-
 /// Source of an upstream's answers.
 pub trait Answering: std::fmt::Debug + Send + Sync {
     /// Writes the answer to `query` into `reply`, which is overwritten. Returns false if there is
@@ -139,6 +131,14 @@ struct Shared {
     stop: Arc<AtomicBool>,
 }
 
+impl Shared {
+    /// Returns the state of an upstream that answers at once.
+    fn new(answerer: impl Answering + 'static, served: Arc<Served>) -> Self {
+        let (delay, stop) = (Duration::ZERO, Arc::default());
+        Shared { answerer: Box::new(answerer), served, delay, drop: 0.0, stop }
+    }
+}
+
 /// Running upstream; dropping it stops it.
 #[derive(Debug)]
 pub struct Upstream {
@@ -154,12 +154,11 @@ impl Upstream {
     /// Starts to serve.
     pub fn start(args: &Args) -> Result<Self> {
         let served = Arc::new(Served::default());
+        let answerer = Answerer::new(&args.answers, served.clone())?;
         let shared = Shared {
-            answerer: Box::new(Answerer::new(&args.answers, served.clone())?),
-            served,
             delay: Duration::from_micros(args.delay_us),
             drop: args.drop / 100.0,
-            stop: Arc::default(),
+            ..Shared::new(answerer, served)
         };
         Upstream::serve(shared, &args.listen, args.threads)
     }
@@ -173,14 +172,7 @@ impl Upstream {
 
     /// Serves the answers of `answerer` at one address.
     pub fn saying(answerer: impl Answering + 'static, listen: SocketAddr) -> Result<Self> {
-        let shared = Shared {
-            answerer: Box::new(answerer),
-            served: Arc::default(),
-            delay: Duration::ZERO,
-            drop: 0.0,
-            stop: Arc::default(),
-        };
-        Upstream::serve(shared, &[listen], 1)
+        Upstream::serve(Shared::new(answerer, Arc::default()), &[listen], 1)
     }
 
     fn serve(shared: Shared, listen: &[SocketAddr], threads: u16) -> Result<Self> {

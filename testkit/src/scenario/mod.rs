@@ -17,10 +17,13 @@ use std::time::Duration;
 
 pub use crate::Over;
 
-pub use message::{Draft, Edns, Message, asked_in, question_of, question_text, rcode_of, rcode_text};
+pub use message::{
+    AD, CD, Draft, Edns, Message, OPCODE, QR, RA, RD, TC, asked_in, question_of, question_text, rcode_of,
+    rcode_text,
+};
 pub use outcome::{Failure, Told};
 pub use play::{PATIENCE, play, server_of};
-pub use record::{Record, Ttl, hex, name as name_of, name_at, wire_name};
+pub use record::{Record, Ttl, hex, name as name_of, name_at, type_text, wire_name};
 pub use upstream::{Cast, Seen, Stream};
 
 /// Address from which queries are sent unless a scenario names another.

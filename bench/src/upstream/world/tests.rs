@@ -1,5 +1,6 @@
 use super::*;
-use crate::question::{record_type, wire_question};
+use crate::question::record_type;
+use ringdns_testkit::Query;
 
 const APEXES: [&str; 12] = [
     "example.com",
@@ -17,13 +18,10 @@ const APEXES: [&str; 12] = [
 ];
 
 fn ask(world: &World, name: &str, qtype: &str, dnssec_ok: bool, over: Over) -> Message {
-    let mut query = vec![0, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(dnssec_ok)];
-    query.extend(wire_question(name, record_type(qtype).unwrap()).unwrap());
-    if dnssec_ok {
-        query.extend([0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0]);
-    }
+    let query = Query::of(name, record_type(qtype).unwrap()).id(9);
+    let query = if dnssec_ok { query.dnssec(true, false) } else { query };
     let mut reply = Vec::new();
-    assert!(world.answer(&query, over, &mut reply), "{name} {qtype}");
+    assert!(world.answer(&query.wire(), over, &mut reply), "{name} {qtype}");
     let message = Message::from_vec(&reply).unwrap();
     assert_eq!((message.metadata.id, message.queries.len()), (9, 1));
     assert!(message.metadata.recursion_available && !message.metadata.authoritative);
