@@ -146,6 +146,7 @@ mod choosing;
 mod cookies;
 mod edns;
 mod flights;
+mod forged;
 mod hedging;
 mod hints;
 mod letters;

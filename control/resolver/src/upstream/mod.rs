@@ -53,7 +53,8 @@ counters! {
         failures,
         /// Queries that the upstream did not answer in time.
         timeouts,
-        /// Queries that failed because the upstream was unreachable or the connection broke.
+        /// Queries about which the kernel reported that the upstream is unreachable, or whose
+        /// connection broke. Over UDP an answer may still come.
         unreachable,
         /// Queries not sent to the upstream because this process had no socket or local port left.
         no_socket,
@@ -69,8 +70,8 @@ counters! {
         cookie_renewed,
         /// Queries sent again without EDNS because the upstream does not understand it.
         without_edns,
-        /// Responses over UDP without a question, which only hint at truncation or a failure: the
-        /// next upstream, or this one over TCP, was asked at once.
+        /// Responses over UDP that report truncation or a failure without the question: the next
+        /// upstream, or this one over TCP, was asked at once.
         hints,
         /// Queries sent to this upstream because another one took longer than usual (hedging).
         hedges,
@@ -104,8 +105,11 @@ counters! {
         tls_failures,
         /// UDP sockets opened to ask the upstream.
         sockets,
-        /// UDP sockets abandoned because too many datagrams arrived that answer no query.
+        /// UDP sockets abandoned because responses arrived with IDs that no query had: somebody may
+        /// guess them.
         sockets_abandoned,
+        /// Queries asked again over TCP because somebody may guess IDs at their port.
+        exposed,
     }
 }
 
@@ -279,9 +283,15 @@ impl Upstream {
         self.randomize_case && self.respelled.load(Relaxed) < RESPELLED_MAX
     }
 
+    /// Notes that the upstream repeated the random letters of a question.
+    pub(crate) fn repeats_letters(&self) {
+        if self.respelled.load(Relaxed) > 0 {
+            self.respelled.store(0, Relaxed);
+        }
+    }
+
     /// Notes that the upstream spelled a question in other letters.
     pub(crate) fn respells(&self) {
-        self.counters.respelled.inc();
         if self.respelled.fetch_add(1, Relaxed) + 1 == RESPELLED_MAX {
             tracing::warn!(
                 upstream = %self.label,

@@ -2,7 +2,7 @@
 //! receive.
 
 use super::*;
-use crate::upstream::udp::{AGE_MAX, QUERIES_MAX, STRAYS_MAX, unused_id};
+use crate::upstream::udp::{AGE_MAX, QUERIES_MAX, unused_id};
 use parking_lot::Mutex as Lock;
 use std::collections::{HashMap, HashSet};
 use tokio::net::UdpSocket;
@@ -146,64 +146,6 @@ async fn an_answer_is_right_by_port_id_and_question() {
     }
     let ignored = ["ignored_wrong_question", "ignored_wrong_id", "sockets_abandoned"];
     assert_eq!(ignored.map(|name| count(&resolver, name)), [2, 1, 0]);
-}
-
-#[tokio::test]
-async fn a_port_at_which_somebody_guesses_takes_no_new_queries() {
-    let stage = Stage::open().await;
-    let resolver = resolver(&[stage.upstream(LONG)]);
-    let mut waiting = ask(&resolver, 1, "a");
-    let first = stage.hear().await;
-    let guesses = (0..=u16::MAX).filter(|id| *id != first.query.id()).take(STRAYS_MAX);
-    for id in guesses {
-        let mut guess = first.query.answer(1);
-        guess[..2].copy_from_slice(&id.to_be_bytes());
-        stage.say(first.from, &guess).await;
-    }
-    while count(&resolver, "ignored_wrong_id") < STRAYS_MAX as u64 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(count(&resolver, "sockets_abandoned"), 1);
-    // Enough queries to draw the port, if it were still open.
-    for i in 0..64 {
-        waiting.extend(ask(&resolver, 1, &format!("name{i}-")));
-        let heard = stage.hear().await;
-        assert_ne!(heard.from, first.from);
-        stage.say(heard.from, &heard.query.answer(60)).await;
-    }
-    // The query that was on the port has its answer there.
-    stage.say(first.from, &first.query.answer(60)).await;
-    for receiver in waiting {
-        assert_eq!(receiver.await.unwrap().answer.ttl, 60);
-    }
-}
-
-/// Queries on a port fail as soon as the kernel reports that the upstream's port is closed, and not
-/// at their timeout.
-#[tokio::test]
-async fn an_upstream_that_dies_with_queries_under_way_fails_all_of_their_port() {
-    let stage = Stage::open().await;
-    let resolver = resolver(&[stage.upstream(LONG)]);
-    let mut waiting = ask(&resolver, 10, "a");
-    for _ in 0..10 {
-        stage.hear().await;
-    }
-    drop(stage);
-    let began = std::time::Instant::now();
-    // One of the ports drawn for these queries is the one in question.
-    for i in 0.. {
-        for receiver in ask(&resolver, 1, &format!("name{i}-")) {
-            assert_eq!(rcode_of(&receiver.await.unwrap()), rcode::SERVFAIL);
-        }
-        if resolver.under_way() == 0 {
-            break;
-        }
-        assert!(began.elapsed() < AGE_MAX, "not told");
-    }
-    for receiver in waiting.drain(..) {
-        assert_eq!(rcode_of(&receiver.await.unwrap()), rcode::SERVFAIL);
-    }
-    assert_eq!(count(&resolver, "timeouts"), 0);
 }
 
 #[test]

@@ -248,7 +248,7 @@ async fn what_answers_nothing_is_counted_and_ends_the_connection_if_it_goes_on()
     line.say(&a_record(&query, 60)).await;
     assert_eq!(asked.await.unwrap().unwrap().ttl, 60);
     assert_eq!(count(&upstream, "ignored_wrong_id"), 2);
-    for _ in 0..crate::upstream::udp::STRAYS_MAX {
+    for _ in 0..framed::STRAYS_MAX {
         line.say(&lie).await;
     }
     assert!(line.is_closed().await);

@@ -12,8 +12,11 @@
 //!   a time and within seconds, through the kernel's replies for closed ports (SAD DNS). So a port
 //!   serves 64 queries or one second, whichever ends first, and the port for a query is drawn at
 //!   random from several open ones. Infrequent queries have a port each.
-//! - *Guessing IDs at a known port shows*: the datagrams answer no query. After a few of them the
-//!   port takes no new queries.
+//! - *Guessing IDs at a known port shows*: the responses have IDs that no query had. After a few of
+//!   them the queries in flight there are asked over TCP, and the port is closed.
+//!
+//! A datagram that proves nothing, and an error of the kernel, end no wait: they hurry the next
+//! step, and the answer that still comes is taken.
 //!
 //! Sockets are connected, so that the kernel drops datagrams from other addresses and ports (RFC
 //! 5452 section 9) and reports an unreachable upstream. Late or duplicate answers arrive at a
@@ -24,11 +27,19 @@
 
 mod mmsg;
 
-use crate::upstream::{Addresses, AskError, Upstream, attempt::Attempt, exchange::Judged, turn::Turn};
+use crate::upstream::{
+    Addresses, AskError, Upstream, UpstreamCounters,
+    attempt::Attempt,
+    exchange::{Hint, Judged},
+    turn::Turn,
+};
 use mmsg::{Outbox, Receiver};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType},
+};
 use std::{cell::RefCell, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::Interest,
@@ -43,8 +54,10 @@ pub const QUERIES_MAX: usize = 64;
 pub const AGE_MAX: Duration = Duration::from_secs(1);
 /// Most sockets of an upstream that take new queries at once.
 const OPEN_MAX: usize = 8;
-/// Number of datagrams that answer no query after which a socket takes no new queries.
-pub const STRAYS_MAX: usize = 8;
+/// Number of responses with an ID that no query had, from which an attacker is taken to know the
+/// port and to guess: queries that wait there are asked over TCP. A guess at one question succeeds
+/// this often in 65,536.
+pub const NEAR_MISSES_MAX: usize = 3;
 /// Most times in a row that one socket is read before the others' turn.
 const READS_MAX: usize = 4;
 
@@ -83,7 +96,10 @@ struct SocketState {
     outbox: Outbox,
     /// Number of queries that the socket has been given.
     queries: usize,
-    strays: usize,
+    /// Responses with IDs that no query had.
+    near_misses: usize,
+    /// IDs of queries that were answered or given up.
+    ended: Vec<u16>,
     /// Whether the socket takes no new queries, and is closed when none waits.
     retired: bool,
     /// Time at which the first query is due, or the socket's age limit is reached.
@@ -147,10 +163,7 @@ impl Sockets {
             std::mem::take(&mut shelf.unsent)
         };
         for socket in unsent {
-            let sent = {
-                let mut state = socket.state.lock();
-                state.outbox.send(&socket.udp)
-            };
+            let sent = socket.state.lock().outbox.send(&socket.udp);
             if let Err(error) = sent {
                 socket.fail(&error, upstream, turn);
             }
@@ -272,49 +285,74 @@ impl UpstreamSocket {
             match read {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return self.fail(&error, upstream, turn),
+                Err(error) => return self.hint(&error, upstream, turn),
             }
         }
+    }
+
+    /// Follows an error that the kernel reports, mostly because of an ICMP message. A forger need
+    /// know neither ID nor question for one, so all queries stay in flight.
+    fn hint(&self, error: &io::Error, upstream: &Upstream, turn: &mut Turn) {
+        tracing::debug!(upstream = %upstream.label, %error, "UDP socket has an error");
+        upstream.addresses.unreachable(self.address);
+        let hint = Hint::Unreachable(Errno::from_io_error(error).unwrap_or(Errno::IO));
+        let hinted: Vec<_> = {
+            let mut state = self.state.lock();
+            state.waiting.iter_mut().filter_map(|waiting| waiting.attempt.hinted(hint)).collect()
+        };
+        let now = Instant::now();
+        hinted.into_iter().for_each(|(inquiry, step)| inquiry.follow(step, now, turn));
     }
 
     /// Passes a datagram to its query, and counts it if it answers none.
     fn hear(&self, datagram: &[u8], upstream: &Arc<Upstream>, turn: &mut Turn) {
         let mut state = self.state.lock();
         let counters = &upstream.counters;
-        let stray = match datagram.first_chunk::<12>() {
-            None => &counters.ignored_not_response,
-            Some([i1, i0, ..]) => {
-                let id = u16::from_be_bytes([*i1, *i0]);
-                match state.waiting.iter().position(|waiting| waiting.id == id) {
-                    None => &counters.ignored_wrong_id,
-                    Some(at) => match state.waiting[at].attempt.judge(datagram) {
-                        Ok(Judged::Hint(hint)) => {
-                            counters.hints.inc();
-                            let hinted = state.waiting[at].attempt.hinted();
-                            drop(state);
-                            if let Some((inquiry, number)) = hinted {
-                                inquiry.follow(number, hint, Instant::now(), turn);
-                            }
-                            return;
-                        }
-                        Ok(said) => {
-                            let attempt = state.waiting.swap_remove(at).attempt;
-                            drop(state);
-                            let now = Instant::now();
-                            upstream.addresses.heard(now);
-                            return attempt.hear(Ok(said), now, turn);
-                        }
-                        Err(ignored) => ignored,
-                    },
+        let Some(&[i1, i0, flags, ..]) = datagram.first_chunk::<12>() else {
+            return counters.ignored_not_response.inc();
+        };
+        let id = u16::from_be_bytes([i1, i0]);
+        let Some(at) = state.waiting.iter().position(|waiting| waiting.id == id) else {
+            counters.ignored_wrong_id.inc();
+            // A late or second answer to a query of before is no guess.
+            if flags & 0x80 != 0 && !state.ended.contains(&id) {
+                self.near_miss(state, counters);
+            }
+            return;
+        };
+        match state.waiting[at].attempt.judge(datagram) {
+            Ok(Judged::Hint(hint)) => {
+                let hinted = state.waiting[at].attempt.hinted(hint);
+                drop(state);
+                if let Some((inquiry, step)) = hinted {
+                    inquiry.follow(step, Instant::now(), turn);
                 }
             }
-        };
-        stray.inc();
-        state.strays += 1;
-        if state.strays == STRAYS_MAX && !state.retired {
-            state.retired = true;
-            counters.sockets_abandoned.inc();
+            Ok(said) => {
+                let attempt = state.waiting.swap_remove(at).attempt;
+                state.ended.push(id);
+                drop(state);
+                let now = Instant::now();
+                upstream.addresses.heard(now);
+                attempt.hear(Ok(said), now, turn);
+            }
+            Err(ignored) => ignored.inc(),
         }
+    }
+
+    /// Notes a response with an ID that no query had. After a few, queries that wait here are asked
+    /// over TCP, and answers to them are no longer taken.
+    fn near_miss(&self, mut state: MutexGuard<'_, SocketState>, counters: &UpstreamCounters) {
+        state.near_misses += 1;
+        if state.near_misses < NEAR_MISSES_MAX || state.retired && state.waiting.is_empty() {
+            return;
+        }
+        state.retired = true;
+        let exposed = std::mem::take(&mut state.waiting);
+        drop(state);
+        counters.sockets_abandoned.inc();
+        counters.exposed.add(exposed.len() as u64);
+        exposed.into_iter().for_each(|waiting| waiting.attempt.expose());
     }
 
     /// Retires a broken socket and fails all its queries.
@@ -344,6 +382,7 @@ impl UpstreamSocket {
             (late, state.waiting.extract_if(.., |waiting| waiting.attempt.until() <= now).collect())
         };
         late.into_iter().for_each(|inquiry| inquiry.hedge(now, turn));
+        self.state.lock().ended.extend(over.iter().map(|waiting| waiting.id));
         for WaitingQuery { attempt, .. } in over {
             upstream.addresses.unanswered(self.address, attempt.began());
             attempt.hear(Err(AskError::Timeout), now, turn);
