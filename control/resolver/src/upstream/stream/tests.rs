@@ -324,6 +324,12 @@ async fn names_in_certificates_decide() {
         let error = asked.await.unwrap().unwrap_err().to_string();
         assert!(error.contains(complaint), "{error} should contain {complaint}");
         assert_eq!((count(&upstream, "connections"), count(&upstream, "tls_failures")), (0, 1));
+        // A handshake costs more than a query: the next queries fail without one, for a second.
+        for _ in 0..9 {
+            let error = answer(&upstream, &key("www.example")).await.unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error} should contain {complaint}");
+        }
+        assert_eq!(count(&upstream, "tls_failures"), 1);
     }
 }
 
