@@ -2,14 +2,14 @@
 
 use super::{
     Landing,
-    inquiry::{CourseView, Inquiry},
+    inquiry::{AfterFailure, CourseView, Inquiry},
 };
 use crate::upstream::{
     AskError, Upstream,
     alias::Alias,
     attempt::{Attempt, Hedge, HintStep},
     exchange::{self, Hint, Ignored, Judged, Manner},
-    stream,
+    probe, stream,
     turn::Turn,
 };
 use ringdns_common::counters::Counter;
@@ -95,11 +95,11 @@ impl UpstreamAttempt {
     }
 
     /// Asks the upstream. Returns the attempt if that is not possible.
-    pub fn send(self: Box<Self>, turn: &mut Turn) -> Result<(), (Box<dyn Attempt>, AskError)> {
+    pub fn send(self: Box<Self>) -> Result<(), (Box<dyn Attempt>, AskError)> {
         match self.upstream.transport {
             Transport::Udp => {
                 let upstream = self.upstream.clone();
-                upstream.sockets.ask(&upstream, self, turn)
+                upstream.sockets.ask(&upstream, self)
             }
             _ => {
                 self.turn_to_stream();
@@ -110,7 +110,7 @@ impl UpstreamAttempt {
 
     /// Asks the same upstream again, in the time that is left for it.
     fn send_again(self: Box<Self>, turn: &mut Turn) {
-        if let Err((attempt, error)) = self.send(turn) {
+        if let Err((attempt, error)) = self.send() {
             attempt.hear(Err(error), Instant::now(), turn);
         }
     }
@@ -133,8 +133,11 @@ impl UpstreamAttempt {
                 tracing::debug!(
                     upstream = %self.upstream.label, question = %self.inquiry.landing.key, %error, "attempt failed"
                 );
-                let again = self.exposed || self.inquiry.may_recover(self.number, &error);
-                self.inquiry.give_up(self.number, &error, again, now, turn);
+                // What does not fit in a datagram does not fit in the next one either.
+                let truncated = matches!(self.hint, Some(Hint::Truncated | Hint::BareTruncated));
+                let again = self.exposed || !truncated && self.inquiry.may_recover(self.number, &error);
+                let then = AfterFailure { again, hurry: self.is_on_trust() };
+                self.inquiry.give_up(self.number, &error, then, now, turn);
             }
         }
     }
@@ -255,7 +258,7 @@ impl Attempt for UpstreamAttempt {
         }
         if hint == Hint::Respelled {
             self.inquiry.respelled.store(true, Relaxed);
-            self.upstream.respells();
+            self.upstream.respells(self.inquiry.landing.clock().nanos());
         }
         let hurried = self.role == AttemptRole::Hurried;
         let edns = self.manner.edns;
@@ -334,7 +337,21 @@ impl Attempt for UpstreamAttempt {
             }
             // A forger must not be able to put an upstream in back-off that is not asked over TCP.
             Some(false) if self.is_on_trust() => {}
-            Some(false) => health.lock().failed(self.trial, clock.nanos(), took),
+            Some(false) => {
+                let landing = &self.inquiry.landing;
+                let name = landing.key.asked().name();
+                let mut health = health.lock();
+                if !health.failed(self.trial, clock.nanos(), took, name) {
+                    return;
+                }
+                if landing.upstreams().iter().len() > 1 {
+                    drop(health);
+                    probe::begin(&self.upstream, landing.rules());
+                } else {
+                    // Nobody gains by the back-off of an only upstream.
+                    health.probed(Some(false), clock.nanos());
+                }
+            }
             None => {}
         }
     }

@@ -64,6 +64,14 @@ pub(super) struct CourseView {
     pub is_last_round: bool,
 }
 
+/// Consequences of a failed attempt.
+pub(super) struct AfterFailure {
+    /// Whether the upstream may be asked again.
+    pub again: bool,
+    /// Whether the next upstream is asked although another attempt is in progress.
+    pub hurry: bool,
+}
+
 /// Progress of an inquiry.
 struct Course {
     /// Question in flight; `None`: it has landed.
@@ -176,13 +184,19 @@ impl Inquiry {
             let next = self.course.lock().next(now);
             let Some(number) = next else { break };
             let attempt = UpstreamAttempt::new(self.clone(), number, AttemptRole::First, now);
-            let Err((attempt, error)) = attempt.send(turn) else { return };
+            let Err((attempt, error)) = attempt.send() else { return };
             now = Instant::now();
             attempt.settle(&Err(&error), now);
             let again = self.may_recover(number, &error);
             self.course.lock().weigh(number, &error, again);
         }
-        let verdict = self.course.lock().verdict;
+        let (verdict, under_way) = {
+            let course = self.course.lock();
+            (course.verdict, course.under_way)
+        };
+        if under_way > 0 {
+            return;
+        }
         self.land(Err(verdict), AnswerSource::default(), false, turn);
     }
 
@@ -207,29 +221,28 @@ impl Inquiry {
     /// Sends a query beside that of another attempt.
     fn send_second(self: &Arc<Self>, attempt: Box<UpstreamAttempt>, now: Instant, turn: &mut Turn) {
         let number = attempt.number;
-        if let Err((attempt, error)) = attempt.send(turn) {
+        if let Err((attempt, error)) = attempt.send() {
             attempt.settle(&Err(&error), now);
-            let again = self.may_recover(number, &error);
-            self.give_up(number, &error, again, now, turn);
+            let then = AfterFailure { again: self.may_recover(number, &error), hurry: false };
+            self.give_up(number, &error, then, now, turn);
         }
     }
 
     /// Handles a failed attempt. Asks the next upstream, unless another attempt is in progress.
-    /// `again`: this one may be asked again.
     pub(super) fn give_up(
         self: &Arc<Self>,
         number: usize,
         error: &AskError,
-        again: bool,
+        then: AfterFailure,
         now: Instant,
         turn: &mut Turn,
     ) {
-        let alone = {
+        let proceeds = {
             let mut course = self.course.lock();
-            course.weigh(number, error, again);
-            course.under_way == 0
+            course.weigh(number, error, then.again);
+            course.under_way == 0 || then.hurry && !course.order.is_empty()
         };
-        if alone {
+        if proceeds {
             self.clone().proceed(now, turn);
         }
     }

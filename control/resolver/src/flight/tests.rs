@@ -147,6 +147,7 @@ mod cookies;
 mod edns;
 mod flights;
 mod forged;
+mod heavy;
 mod hedging;
 mod hints;
 mod letters;

@@ -35,6 +35,9 @@ const BADCOOKIE: u16 = 23;
 /// ones (RFC 1035 section 2.3.4).
 const CUT_MIN: usize = 512;
 
+/// Most records of a response that is decoded. Addresses alone are not.
+const RECORDS_MAX: usize = 1024;
+
 /// Rules by which responses are judged.
 #[derive(Clone, Copy)]
 pub struct JudgeRules {
@@ -62,7 +65,7 @@ pub struct Manner {
 impl Manner {
     /// Returns the manner for UDP, with protection against forgers.
     pub fn over_udp(upstream: &Upstream, key: &Key, clock: Clock) -> Self {
-        let letters = if upstream.randomizes_case() { rand::random() } else { 0 };
+        let letters = if upstream.randomizes_case(clock.nanos()) { rand::random() } else { 0 };
         Manner { stream: false, letters, ..Self::over_stream(upstream, key, clock) }
     }
 
@@ -273,6 +276,10 @@ pub fn judge(
             if has_only_addresses(&answer.wire, key.asked().qtype()) {
                 return Ok(Judged::Answer(answer, None));
             }
+            if has_too_many(&answer) {
+                upstream.counters.too_many_records.inc();
+                return Ok(Judged::Failure(rcode::SERVFAIL, None));
+            }
             let (judged, changed) =
                 scrubbed(upstream.trusted, manner.letters != 0, key, rules, message, answer);
             upstream.counters.scrubbed.add(u64::from(changed));
@@ -320,10 +327,18 @@ pub fn judge_kept(
     if has_only_addresses(&answer.wire, key.asked().qtype()) {
         return Some((answer, None));
     }
+    if has_too_many(&answer) {
+        return None;
+    }
     match scrubbed(trusted, false, key, rules, message, answer).0 {
         Judged::Answer(answer, alias) => Some((answer, alias)),
         _ => None,
     }
+}
+
+/// Whether a response has more records than are decoded.
+fn has_too_many(answer: &Answer) -> bool {
+    answer.counts.iter().map(|count| usize::from(*count)).sum::<usize>() > RECORDS_MAX
 }
 
 /// Returns the answer without records that do not belong to it, and whether that changed it;
@@ -341,7 +356,8 @@ fn scrubbed(
         return (Judged::Failure(rcode::SERVFAIL, answer.ede), false);
     }
     let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut parsed, key.asked().dnssec_ok()) else {
-        return (Judged::Malformed, false);
+        // The message is well-formed, and the upstream has trouble with this name.
+        return (Judged::Failure(rcode::SERVFAIL, answer.ede), false);
     };
     let alias = leads_to.filter(|_| answer.status.rcode() == rcode::NOERROR);
     let alias = alias.and_then(|to| Alias::new(key, &to, parsed.flags & header::AA != 0));

@@ -8,6 +8,7 @@ mod cookie;
 mod edns;
 pub mod exchange;
 mod health;
+pub(crate) mod probe;
 pub mod stream;
 pub mod turn;
 pub mod udp;
@@ -26,15 +27,17 @@ use ringdns_dataplane::clock::Nanos;
 use rustix::io::Errno;
 use std::{
     io,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 use stream::{HttpError, Streams};
 use udp::Sockets;
 
-/// Number of answers with other letters in the question after which an upstream is no longer asked
-/// with random letters.
+/// Number of responses in a row with other letters in the question after which an upstream is no
+/// longer asked with random letters.
 const RESPELLED_MAX: u32 = 3;
+/// Time in nanoseconds for which it is not. Then a query tries it again.
+const PLAIN_LETTERS: Nanos = 3_600_000_000_000;
 
 counters! {
     /// Counters of an upstream.
@@ -75,6 +78,8 @@ counters! {
         hints,
         /// Queries sent to this upstream because another one took longer than usual (hedging).
         hedges,
+        /// Queries sent to find out whether the upstream is down or only one domain's servers.
+        probes,
         /// Queries sent for hedging whose answer came first.
         hedges_won,
         /// Responses of the upstream that are no well-formed DNS messages.
@@ -91,6 +96,9 @@ counters! {
         /// Answers from which records were removed that do not belong to them, or whose sets had
         /// several TTLs.
         scrubbed,
+        /// Responses with more records than are decoded (1024, other than addresses of the name asked
+        /// for): they count as failures.
+        too_many_records,
         /// Responses over HTTPS that are no DNS response: another status, another type, or too
         /// long.
         http_failures,
@@ -153,19 +161,14 @@ pub enum AskError {
 
 impl From<io::Error> for AskError {
     fn from(error: io::Error) -> Self {
-        match Errno::from_io_error(&error) {
-            // Descriptors, memory or local ports ran out: the upstream is not at fault.
-            Some(
-                Errno::MFILE
-                | Errno::NFILE
-                | Errno::NOBUFS
-                | Errno::NOMEM
-                | Errno::ADDRNOTAVAIL
-                | Errno::AGAIN,
-            ) => AskError::NoSocket(error),
-            _ => AskError::Unreachable(error),
-        }
+        if is_lack(&error) { AskError::NoSocket(error) } else { AskError::Unreachable(error) }
     }
+}
+
+/// Whether descriptors, memory or local ports ran out: the upstream is not at fault.
+fn is_lack(error: &io::Error) -> bool {
+    let lack = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
+    Errno::from_io_error(error).is_some_and(|errno| lack.contains(&errno))
 }
 
 /// Reason why no upstream brought an answer.
@@ -207,17 +210,21 @@ pub struct Upstream {
     /// Cookies; `None`: none are sent.
     pub(crate) cookies: Option<Jar>,
     randomize_case: bool,
-    /// Number of answers that spelled the question in other letters.
+    /// Number of responses that spelled the question in other letters, since one that did not.
     respelled: AtomicU32,
+    /// Time until which it is asked without random letters.
+    plain_until: AtomicU64,
     /// Names that it answers only without EDNS.
     pub(crate) edns: EdnsMemory,
 }
 
 impl Upstream {
+    /// Returns one of `upstreams` upstreams, as it is configured.
     pub(crate) fn new(
         config: &config::UpstreamConfig,
         how: &config::ResolverConfig,
         labels: &Labels,
+        upstreams: usize,
     ) -> Self {
         let label = config.label();
         Upstream {
@@ -229,7 +236,7 @@ impl Upstream {
             trusted: config.trusted,
             counters: UpstreamCounters::default(),
             streams: Streams::new(config),
-            sockets: Sockets::default(),
+            sockets: Sockets::new(upstreams),
             timeout: config.timeout,
             made_of: (config.clone(), *how),
             health: Mutex::default(),
@@ -237,6 +244,7 @@ impl Upstream {
             cookies: how.cookies.then(Jar::new),
             randomize_case: how.randomize_case,
             respelled: AtomicU32::new(0),
+            plain_until: AtomicU64::new(0),
             edns: EdnsMemory::default(),
         }
     }
@@ -278,9 +286,9 @@ impl Upstream {
         self.times.lock().record(took);
     }
 
-    /// Whether questions are sent with random letter case.
-    pub(crate) fn randomizes_case(&self) -> bool {
-        self.randomize_case && self.respelled.load(Relaxed) < RESPELLED_MAX
+    /// Whether questions are sent with random letter case at `now`.
+    pub(crate) fn randomizes_case(&self, now: Nanos) -> bool {
+        self.randomize_case && now >= self.plain_until.load(Relaxed)
     }
 
     /// Notes that the upstream repeated the random letters of a question.
@@ -290,12 +298,15 @@ impl Upstream {
         }
     }
 
-    /// Notes that the upstream spelled a question in other letters.
-    pub(crate) fn respells(&self) {
-        if self.respelled.fetch_add(1, Relaxed) + 1 == RESPELLED_MAX {
+    /// Notes that the upstream, or a forger, spelled a question in other letters.
+    pub(crate) fn respells(&self, now: Nanos) {
+        // Once it was found to do so, one response more confirms it.
+        if self.respelled.fetch_add(1, Relaxed) + 1 >= RESPELLED_MAX {
+            self.respelled.store(RESPELLED_MAX - 1, Relaxed);
+            self.plain_until.store(now.saturating_add(PLAIN_LETTERS), Relaxed);
             tracing::warn!(
                 upstream = %self.label,
-                "does not repeat the letter case of questions; it is no longer asked with random letter case"
+                "does not repeat the letter case of questions; it is not asked with random letter case for an hour"
             );
         }
     }

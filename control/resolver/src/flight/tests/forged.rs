@@ -79,7 +79,7 @@ async fn the_answer_after_a_forged_datagram_is_taken() {
 #[tokio::test]
 async fn the_answer_after_a_datagram_without_the_cookie_or_the_letters_is_taken() {
     let stage = Stage::open().await;
-    let resolver = resolver_for(&[stage.upstream(LONG)], "[resolver]\nrandomize_case = true\n");
+    let resolver = resolver(&[stage.upstream(LONG)]);
     for (name, what) in [("first", "nothing"), ("cookie", "the cookie"), ("letters", "the letters")] {
         let waiting = ask(&resolver, 1, name).pop().unwrap();
         let heard = stage.hear().await;
