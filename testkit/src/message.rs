@@ -176,8 +176,13 @@ impl Asked {
         &self[12..12 + labels + 5]
     }
 
-    /// Returns the name in its letter case, without the final dot.
+    /// Returns the name in lower case, without the final dot.
     pub fn name(&self) -> String {
+        self.spelled().to_ascii_lowercase()
+    }
+
+    /// Returns the name in its letter case, without the final dot.
+    pub fn spelled(&self) -> String {
         let mut labels = Vec::new();
         let mut rest = self.question();
         while let [length @ 1..=63, after @ ..] = rest {

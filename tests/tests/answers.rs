@@ -302,20 +302,11 @@ fn queries_upstream_have_random_ports_that_change_and_random_ids() {
     assert!(ids.len() >= 60, "{} IDs", ids.len());
     let in_order = |drawn: Vec<u16>| drawn.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) <= 2).count();
     assert!(in_order(seen.iter().map(|seen| seen.query.id()).collect()) < 8);
-    // Queries share a few ports, each for at most a second.
-    assert!((4..=16).contains(&ports.len()), "{ports:?}");
+    // Each query has a port of its own. The kernel may draw one again that was closed before.
+    assert!(ports.len() >= 60, "{ports:?}");
     let mut drawn: Vec<_> = ports.iter().copied().collect();
     drawn.sort_unstable();
-    assert!(in_order(drawn) < 3, "{ports:?}");
-    let mut since = 0;
-    let mut numbers = ASKED..;
-    until("all ports are new ones", || {
-        let number = numbers.next()?;
-        client.ask(&Query::a(&format!("name{number}.example")).id(number));
-        let is_new = upstream.seen().last().is_some_and(|seen| !ports.contains(&seen.from.port()));
-        since = if is_new { since + 1 } else { 0 };
-        (since == 2 * ASKED).then_some(())
-    });
+    assert!(in_order(drawn) < 8, "{ports:?}");
 }
 
 /// An upstream whose only address is link-local, on the clients' link: named by the interface, and

@@ -163,12 +163,16 @@ pub fn wire_len(wire: &[u8]) -> Option<usize> {
     None
 }
 
+/// Most compression pointers in a name: no more than it has labels at most.
+const POINTERS_MAX: usize = 127;
+
 /// Appends the name at `at` of a message, decompressed, and returns the offset after it; `None` if
 /// it is malformed. A pointer must lead to an earlier byte than the start of the part that contains
 /// it.
 pub fn expand(message: &[u8], mut at: usize, to: &mut Vec<u8>) -> Option<usize> {
     let begin = to.len();
     let (mut end, mut part) = (None, at);
+    let mut pointers = 0..POINTERS_MAX;
     loop {
         let len = *message.get(at)?;
         match len {
@@ -184,6 +188,7 @@ pub fn expand(message: &[u8], mut at: usize, to: &mut Vec<u8>) -> Option<usize> 
                 }
             }
             192.. => {
+                pointers.next()?;
                 end = end.or(Some(at + 2));
                 at = usize::from(u16::from_be_bytes([len & 0x3f, *message.get(at + 1)?]));
                 if at >= part {

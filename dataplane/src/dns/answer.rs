@@ -373,7 +373,6 @@ impl Scan {
         // The current RRset: its owner and type as written, and its first record.
         let mut set: (&[u8], usize) = (&[], 0);
         for (section, count) in counts.into_iter().enumerate() {
-            set.0 = &[];
             for nth in 0..count {
                 let record = record::RecordHead::parse(message, at)?;
                 if record.rtype == rtype::OPT {
@@ -387,33 +386,41 @@ impl Scan {
                 } else if opt.is_none() {
                     let owner_and_type = &message[at..record.ttl_at - 2];
                     if owner_and_type != set.0 {
+                        scan.level(set.1);
                         set = (owner_and_type, scan.records.len());
                     }
+                    // Signatures do not form a set.
+                    if record.rtype == rtype::RRSIG {
+                        set.1 = scan.records.len();
+                    }
                     scan.answered |= section == 0 && (record.rtype == qtype || qtype == rtype::ANY);
-                    scan.add(message, section, record, set.1)?;
+                    scan.add(message, section, record)?;
                 }
                 at = record.end;
             }
+            scan.level(set.1);
+            set = (&[], scan.records.len());
         }
         // Some upstreams send bytes behind the last record. They mean nothing, and are left out.
         scan.wire.extend_from_slice(&message[question..opt.unwrap_or(at)]);
         Some(scan)
     }
 
-    /// Adds a record, whose RRset begins at record number `set`.
-    fn add(&mut self, message: &[u8], section: usize, record: record::RecordHead, set: usize) -> Option<()> {
-        let mut ttl = sane(record.ttl);
+    /// Gives the records from number `set` on, an RRset, the least of their TTLs (RFC 2181 section
+    /// 5.2).
+    fn level(&mut self, set: usize) {
+        let records = self.records.get_mut(set..).unwrap_or_default();
+        let least = records.iter().map(|record| record.ttl).min();
+        records.iter_mut().for_each(|record| record.ttl = least.unwrap_or(record.ttl));
+    }
+
+    /// Adds a record.
+    fn add(&mut self, message: &[u8], section: usize, record: record::RecordHead) -> Option<()> {
+        let ttl = sane(record.ttl);
         if section == 1 && record.rtype == rtype::SOA {
             // MINIMUM is the last of the record's fields (RFC 1035 section 3.3.13).
             let minimum = u32::from_be_bytes(*message.get(record.rdata..record.end)?.last_chunk::<4>()?);
             self.negative = Some(ttl.min(sane(minimum)));
-        }
-        // RFC 2181 section 5.2: if the TTLs of an RRset differ, the least applies to all.
-        // Signatures do not form a set.
-        if record.rtype != rtype::RRSIG {
-            let others = self.records.get_mut(set..).unwrap_or_default();
-            ttl = others.iter().fold(ttl, |least, other| least.min(other.ttl));
-            others.iter_mut().for_each(|other| other.ttl = ttl);
         }
         self.records.push(Scanned { ttl_at: u16::try_from(record.ttl_at).ok()?, ttl });
         Some(())

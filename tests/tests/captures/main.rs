@@ -99,7 +99,7 @@ fn replay(lab: &Lab, file: &Path, capture: &Capture) -> Figures {
     let upstream = replaying(lab.server(), exchanges.clone());
     let mut settings = Settings::xdp(upstream.address());
     // Cookies in the capture belong to its clients, so ringdns would reject them as forged.
-    settings.tables += "\n[resolver]\ncookies = false";
+    settings.tables += "\n[resolver]\ncookies = false\nrandomize_case = false";
     let _ringdnsd = Ringdnsd::start(lab.server(), &settings);
     let mut figures = Figures { queries: capture.queries, answered: exchanges.len(), ..Figures::default() };
     let mut hold = |exchange: &Exchange, reply: &Reply| {

@@ -51,6 +51,7 @@ const NOT_RESPONSE: &[(&str, u64)] = upstream!("ignored_not_response": 1, "answe
 const ANSWERED: &[(&str, u64)] = upstream!("answers": 1);
 const SCRUBBED: &[(&str, u64)] = upstream!("answers": 1, "scrubbed": 1);
 const MALFORMED: &[(&str, u64)] = upstream!("malformed": 1);
+const FAILED: &[(&str, u64)] = upstream!("failures": 1);
 const MALFORMED_STREAM: &[(&str, u64)] = upstream!("truncated": 1, "malformed": 1, "connections_closed": 1);
 const SILENT_STREAM: &[(&str, u64)] = upstream!("truncated": 1, "timeouts": 1, "connections_closed": 1);
 
@@ -162,15 +163,15 @@ pub const LIES: &[Lie] = &[
             lie.resize(DATAGRAM_MAX, 0xa5);
         })
     }),
-    failure("itself", MALFORMED, |seen| {
+    failure("itself", FAILED, |seen| {
         let name = seen.query.name();
         says(seen, 0, &[alias(&name, &name)], &[], &[])
     }),
-    failure("circle", MALFORMED, |seen| {
+    failure("circle", FAILED, |seen| {
         let (name, victim) = (seen.query.name(), victim(seen));
         says(seen, 0, &[alias(&name, &victim), alias(&victim, &name)], &[], &[])
     }),
-    failure("long-chain", upstream!("truncated": 1, "malformed": 1), |seen| over_tcp(seen, chain)),
+    failure("long-chain", upstream!("truncated": 1, "failures": 1), |seen| over_tcp(seen, chain)),
     // Each answer is an alias of another name, which must be asked for.
     failure("endless", &[("/resolver/counters/followed", 1), ("/resolver/counters/failed", 1)], |seen| {
         let name = seen.query.name();

@@ -175,8 +175,10 @@ impl Setup {
         for (key, value) in &self.server {
             writeln!(text, "{key} = {value:?}").expect("a string takes any text");
         }
-        text +=
-            &format!("[resolver]\ncookies = false\n[local]\nspecial_names = {}\n", !self.has_special_names);
+        text += &format!(
+            "[resolver]\ncookies = false\nrandomize_case = false\n[local]\nspecial_names = {}\n",
+            !self.has_special_names
+        );
         if let Some(idle) = &self.keepalive {
             text += &format!("[tcp]\nidle = {idle:?}\n");
         }

@@ -23,6 +23,7 @@ bytes_per_worker = "1MiB"
 host_bytes = "4MiB"
 [resolver]
 cookies = false
+randomize_case = false
 "#;
 
 /// Time between one of ringdnsd's whole seconds and a scenario's beginning. In the simulator they

@@ -20,6 +20,7 @@ bytes_per_worker = "1MiB"
 host_bytes = "4MiB"
 [resolver]
 cookies = false
+randomize_case = false
 "#;
 
 /// Plays a scenario.

@@ -14,8 +14,9 @@ table! {
         /// sent twice. Absent: off.
         hedge: Option<u16> = None,
         /// Whether the letter case of query names is randomised, which makes answers harder to
-        /// forge (DNS 0x20). Upstreams that do not repeat the case are asked over TCP.
-        randomize_case: bool = false,
+        /// forge (DNS 0x20). An upstream that does not repeat the case is asked over TCP; after
+        /// three such answers in a row it is asked in small letters, for an hour.
+        randomize_case: bool = true,
         /// Whether DNS cookies are sent to upstreams (RFC 7873), so that answers of upstreams that
         /// support them are harder to forge.
         cookies: bool = true,

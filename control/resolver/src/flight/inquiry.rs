@@ -6,8 +6,19 @@
 //! task. There is one attempt at a time, or two when the first takes longer than its upstream
 //! usually does (hedging).
 
-use super::{Landing, Lane, attempt::UpstreamAttempt, chase, flights::Flight};
-use crate::upstream::{AskError, Failed, alias::Alias, attempt::Hedge, exchange::Hint, turn::Turn};
+use super::{
+    Landing, Lane,
+    attempt::{AttemptRole, UpstreamAttempt},
+    chase,
+    flights::Flight,
+};
+use crate::upstream::{
+    AskError, Failed,
+    alias::Alias,
+    attempt::{Hedge, HintStep},
+    exchange::Hint,
+    turn::Turn,
+};
 use parking_lot::Mutex;
 use ringdns_dataplane::{
     dns::answer::Answer,
@@ -40,6 +51,8 @@ pub struct Inquiry {
     /// Whether a response had another client's cookie. Something between here and the upstream may
     /// repeat old ones.
     pub(super) wrong_cookie: AtomicBool,
+    /// Whether a response had other letters than the query.
+    pub(super) respelled: AtomicBool,
 }
 
 /// Progress of an inquiry, as a new attempt needs to know it.
@@ -49,6 +62,14 @@ pub(super) struct CourseView {
     pub others: bool,
     /// Whether upstreams are asked for the last time.
     pub is_last_round: bool,
+}
+
+/// Consequences of a failed attempt.
+pub(super) struct AfterFailure {
+    /// Whether the upstream may be asked again.
+    pub again: bool,
+    /// Whether the next upstream is asked although another attempt is in progress.
+    pub hurry: bool,
 }
 
 /// Progress of an inquiry.
@@ -65,6 +86,8 @@ struct Course {
     /// Number of attempts in progress.
     under_way: usize,
     hedged: bool,
+    /// Whether an upstream was asked again at once because the kernel reported an error.
+    repeated: bool,
     /// Whether an answer arrived whose alias is being followed.
     followed: bool,
     verdict: Failed,
@@ -125,10 +148,16 @@ impl Inquiry {
             rounds: ROUNDS,
             under_way: 0,
             hedged: false,
+            repeated: false,
             followed: false,
             verdict: Failed::Ourselves,
         };
-        Arc::new(Inquiry { landing, course: Mutex::new(course), wrong_cookie: AtomicBool::new(false) })
+        Arc::new(Inquiry {
+            landing,
+            course: Mutex::new(course),
+            wrong_cookie: AtomicBool::new(false),
+            respelled: AtomicBool::new(false),
+        })
     }
 
     /// Returns the notification that a waiter without an answer has joined; `None`: there is such a
@@ -154,19 +183,25 @@ impl Inquiry {
         loop {
             let next = self.course.lock().next(now);
             let Some(number) = next else { break };
-            let attempt = UpstreamAttempt::new(self.clone(), number, false, now);
-            let Err((attempt, error)) = attempt.send(turn) else { return };
+            let attempt = UpstreamAttempt::new(self.clone(), number, AttemptRole::First, now);
+            let Err((attempt, error)) = attempt.send() else { return };
             now = Instant::now();
             attempt.settle(&Err(&error), now);
             let again = self.may_recover(number, &error);
             self.course.lock().weigh(number, &error, again);
         }
-        let verdict = self.course.lock().verdict;
+        let (verdict, under_way) = {
+            let course = self.course.lock();
+            (course.verdict, course.under_way)
+        };
+        if under_way > 0 {
+            return;
+        }
         self.land(Err(verdict), AnswerSource::default(), false, turn);
     }
 
     /// Whether an upstream with this error may respond if it is asked again.
-    fn may_recover(&self, number: usize, error: &AskError) -> bool {
+    pub(super) fn may_recover(&self, number: usize, error: &AskError) -> bool {
         match error {
             AskError::Timeout => true,
             AskError::Unreachable(_) => self.landing.upstreams().get(number).addresses.len() > 1,
@@ -186,21 +221,28 @@ impl Inquiry {
     /// Sends a query beside that of another attempt.
     fn send_second(self: &Arc<Self>, attempt: Box<UpstreamAttempt>, now: Instant, turn: &mut Turn) {
         let number = attempt.number;
-        if let Err((attempt, error)) = attempt.send(turn) {
+        if let Err((attempt, error)) = attempt.send() {
             attempt.settle(&Err(&error), now);
-            self.give_up(number, &error, now, turn);
+            let then = AfterFailure { again: self.may_recover(number, &error), hurry: false };
+            self.give_up(number, &error, then, now, turn);
         }
     }
 
     /// Handles a failed attempt. Asks the next upstream, unless another attempt is in progress.
-    pub(super) fn give_up(self: &Arc<Self>, number: usize, error: &AskError, now: Instant, turn: &mut Turn) {
-        let again = self.may_recover(number, error);
-        let alone = {
+    pub(super) fn give_up(
+        self: &Arc<Self>,
+        number: usize,
+        error: &AskError,
+        then: AfterFailure,
+        now: Instant,
+        turn: &mut Turn,
+    ) {
+        let proceeds = {
             let mut course = self.course.lock();
-            course.weigh(number, error, again);
-            course.under_way == 0
+            course.weigh(number, error, then.again);
+            course.under_way == 0 || then.hurry && !course.order.is_empty()
         };
-        if alone {
+        if proceeds {
             self.clone().proceed(now, turn);
         }
     }
@@ -272,25 +314,38 @@ impl Hedge for Inquiry {
             course.next(now)
         };
         let Some(number) = next else { return };
-        let attempt = UpstreamAttempt::new(self.clone(), number, true, now);
+        let attempt = UpstreamAttempt::new(self.clone(), number, AttemptRole::Hedge, now);
         attempt.upstream.counters.hedges.inc();
         self.send_second(attempt, now, turn);
     }
 
-    fn follow(self: Arc<Self>, number: usize, hint: Hint, now: Instant, turn: &mut Turn) {
+    fn follow(self: Arc<Self>, step: HintStep, now: Instant, turn: &mut Turn) {
+        let HintStep { hint, number, began, hurried, edns } = step;
+        let unreachable = matches!(hint, Hint::Unreachable(_));
         let next = {
             let mut course = self.course.lock();
             if now >= course.deadline || course.followed || course.flight.is_none() {
                 return;
             }
-            let next =
-                if hint == Hint::Failure && !course.order.is_empty() { course.next(now) } else { None };
-            // The attempt over TCP.
+            let others = hint.tells_of_failure() && !course.order.is_empty();
+            let next = if others { course.next(now) } else { None };
+            // A flood of ICMP errors must not become one of queries.
+            if next.is_none() && unreachable && (hurried || std::mem::replace(&mut course.repeated, true)) {
+                return;
+            }
             course.under_way += usize::from(next.is_none());
             next
         };
-        let attempt = UpstreamAttempt::new(self.clone(), next.unwrap_or(number), true, now);
-        if next.is_some() {
+        let number = next.unwrap_or(number);
+        let mut attempt = UpstreamAttempt::new(self.clone(), number, AttemptRole::Hurried, now);
+        if next.is_some() || unreachable {
+            return self.send_second(attempt, now, turn);
+        }
+        attempt.began = began;
+        if !edns || hint == Hint::NoEdns {
+            attempt.manner = attempt.manner.without_edns();
+        }
+        if hint == Hint::NoEdns {
             self.send_second(attempt, now, turn);
         } else {
             attempt.turn_to_stream();

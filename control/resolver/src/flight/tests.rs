@@ -146,6 +146,8 @@ mod choosing;
 mod cookies;
 mod edns;
 mod flights;
+mod forged;
+mod heavy;
 mod hedging;
 mod hints;
 mod letters;

@@ -58,7 +58,7 @@ pub fn scrub(message: &mut Message, dnssec_ok: bool) -> Result<Scrubbed, Endless
     message.answers.extend(chain.made.iter().cloned());
     if !message.answers.is_sorted_by_key(|record| chain.place(record)) {
         // The resolver of glibc finds no address before its alias.
-        message.answers.sort_by_key(|record| chain.place(record));
+        message.answers.sort_by_cached_key(|record| chain.place(record));
         changed = true;
     }
     for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
@@ -105,7 +105,7 @@ struct AliasChain {
     /// Name in the question, and the targets of its aliases in the order in which they are followed.
     names: Vec<Name>,
     /// Owners of DNAME records, with the place in `names` of the alias that each makes.
-    makers: Vec<(Name, usize)>,
+    makers: HashMap<Name, usize>,
     /// Aliases that a DNAME makes and that did not come with it.
     made: Vec<Record>,
 }
@@ -114,7 +114,7 @@ impl AliasChain {
     fn of(message: &Message) -> Result<Self, Endless> {
         let (answers, qtype) = (&message.answers, message.qtype);
         let mut chain =
-            AliasChain { names: vec![message.name.clone()], makers: Vec::new(), made: Vec::new() };
+            AliasChain { names: vec![message.name.clone()], makers: HashMap::new(), made: Vec::new() };
         for place in 0..=ALIASES_MAX {
             let last = chain.last().clone();
             let alias = answers
@@ -124,7 +124,9 @@ impl AliasChain {
             // The CNAME that a DNAME makes comes with it (RFC 6672 section 3.1).
             let is_maker = |record: &&Record| record.rtype == rtype::DNAME && last.is_below(&record.owner);
             let makers = answers.iter().filter(is_maker);
-            chain.makers.extend(makers.clone().map(|maker| (maker.owner.clone(), place)));
+            for maker in makers.clone() {
+                chain.makers.entry(maker.owner.clone()).or_insert(place);
+            }
             let closest = makers.max_by_key(|maker| maker.owner.as_wire().len());
             let may_be_made = alias.is_none() && qtype != rtype::ANY && message.rcode() != rcode::YXDOMAIN;
             let made = closest.filter(|_| may_be_made);
@@ -148,10 +150,9 @@ impl AliasChain {
     fn place(&self, record: &Record) -> Option<(usize, bool)> {
         let is_dname = record.rtype == rtype::DNAME
             || record.rtype == rtype::RRSIG && record.rdata.starts_with(&rtype::DNAME.to_be_bytes());
-        let made = || self.makers.iter().find(|(owner, _)| *owner == record.owner);
         let by_name = || self.names.iter().position(|name| *name == record.owner);
-        match made().filter(|_| is_dname) {
-            Some((_, place)) => Some((*place, false)),
+        match self.makers.get(&record.owner).filter(|_| is_dname) {
+            Some(place) => Some((*place, false)),
             None => by_name().map(|place| (place, true)),
         }
     }

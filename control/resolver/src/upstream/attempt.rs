@@ -30,8 +30,12 @@ pub trait Attempt: Send {
     /// ignored for the same reason.
     fn judge(&self, response: &[u8]) -> Result<Judged, &Counter>;
 
-    /// Notes a hint. Returns the inquiry and the upstream's number if it is the first one.
-    fn hinted(&mut self) -> Option<(Arc<dyn Hedge>, usize)>;
+    /// Notes a hint. Returns the inquiry and the step to be taken at once; `None`: a hint of this
+    /// kind was followed before.
+    fn hinted(&mut self, hint: Hint) -> Option<(Arc<dyn Hedge>, HintStep)>;
+
+    /// Asks over a connection, because somebody guesses IDs at the port of the query.
+    fn expose(self: Box<Self>);
 
     /// Updates the upstream's health and counters, without any effect on the question.
     fn settle(&self, heard: &Result<(), &AskError>, now: Instant);
@@ -46,7 +50,22 @@ pub trait Hedge: Send + Sync {
     /// Asks the next upstream beside the current one, once.
     fn hedge(self: Arc<Self>, now: Instant, turn: &mut Turn);
 
-    /// Follows a hint of the upstream with this number, whose query stays in flight: asks the next
-    /// upstream if this one has failed, or this one over TCP.
-    fn follow(self: Arc<Self>, number: usize, hint: Hint, now: Instant, turn: &mut Turn);
+    /// Follows a hint to a query that stays in flight: asks the next upstream if this one may have
+    /// failed, or this one in another way.
+    fn follow(self: Arc<Self>, step: HintStep, now: Instant, turn: &mut Turn);
+}
+
+/// Step that a hint calls for.
+#[derive(Clone, Copy, Debug)]
+pub struct HintStep {
+    /// Hint to be followed.
+    pub hint: Hint,
+    /// Number of the upstream that was asked.
+    pub number: usize,
+    /// Time at which it was asked.
+    pub began: Instant,
+    /// Whether that query was itself such a step.
+    pub hurried: bool,
+    /// Whether it had EDNS.
+    pub edns: bool,
 }

@@ -52,8 +52,11 @@ impl Upstreams {
     ) -> Self {
         let known =
             |config| before.and_then(|before| before.all.iter().find(|upstream| upstream.is(config, how)));
-        let one =
-            |config| known(config).cloned().unwrap_or_else(|| Arc::new(Upstream::new(config, how, labels)));
+        let one = |config| {
+            known(config)
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Upstream::new(config, how, labels, configs.len())))
+        };
         let all = configs.iter().map(one).collect();
         let mut zones: HashMap<_, Group, _> = HashMap::default();
         let mut others = Group::default();
@@ -218,7 +221,9 @@ mod tests {
         for of in [&turns, &soonest, &upstreams(THREE)] {
             for number in [0, 1] {
                 let mut health = of.get(number).health.lock();
-                (0..3).for_each(|_| health.failed(false, 0, Duration::from_secs(1)));
+                for name in ["a.example", "b.example", "c.example"] {
+                    health.failed(false, 0, Duration::from_secs(1), &names::name(name).unwrap());
+                }
             }
             assert_eq!(first(of, "example", 1, 1), 2);
         }

@@ -5,8 +5,9 @@ use crate::{
         Message,
         scrub::{self, Scrubbed},
     },
-    upstream::{Upstream, alias::Alias, cookie::CookieVerdict},
+    upstream::{Upstream, UpstreamCounters, alias::Alias, cookie::CookieVerdict},
 };
+use ringdns_common::counters::Counter;
 use ringdns_config::Transport;
 use ringdns_dataplane::{
     clock::Clock,
@@ -19,6 +20,7 @@ use ringdns_dataplane::{
         rtype,
     },
 };
+use rustix::io::Errno;
 use zerocopy::FromBytes;
 
 /// UDP payload size that queries offer, in bytes (RFC 9715).
@@ -32,6 +34,9 @@ const BADCOOKIE: u16 = 23;
 /// Least length in bytes of a datagram that may have been cut on its way: no network cuts shorter
 /// ones (RFC 1035 section 2.3.4).
 const CUT_MIN: usize = 512;
+
+/// Most records of a response that is decoded. Addresses alone are not.
+const RECORDS_MAX: usize = 1024;
 
 /// Rules by which responses are judged.
 #[derive(Clone, Copy)]
@@ -60,7 +65,7 @@ pub struct Manner {
 impl Manner {
     /// Returns the manner for UDP, with protection against forgers.
     pub fn over_udp(upstream: &Upstream, key: &Key, clock: Clock) -> Self {
-        let letters = if upstream.randomizes_case() { rand::random() } else { 0 };
+        let letters = if upstream.randomizes_case(clock.nanos()) { rand::random() } else { 0 };
         Manner { stream: false, letters, ..Self::over_stream(upstream, key, clock) }
     }
 
@@ -75,6 +80,21 @@ impl Manner {
     /// Returns this manner without EDNS.
     pub fn without_edns(self) -> Self {
         Manner { edns: false, cookie: false, ..self }
+    }
+
+    /// Returns this manner without random letters.
+    pub fn in_plain_letters(self) -> Self {
+        Manner { letters: 0, ..self }
+    }
+
+    /// Whether the query goes over a connection.
+    pub fn is_over_stream(self) -> bool {
+        self.stream
+    }
+
+    /// Whether a response in this manner shows that the upstream repeats letters.
+    pub fn tests_letters(self) -> bool {
+        self.letters != 0
     }
 
     /// Returns this manner without a cookie.
@@ -127,30 +147,57 @@ pub enum Judged {
     Answer(Answer, Option<Box<Alias>>),
     /// Failure of the upstream, with its response code and perhaps an extended error.
     Failure(u8, Option<u16>),
-    /// Answer that was truncated.
-    Truncated,
-    /// Message without a question. Whoever guesses port and ID can send it, so the query stays in
+    /// Message that proves nothing. Whoever guesses port and ID can send it, so the query stays in
     /// flight.
     Hint(Hint),
-    /// Possible answer that spells the question in other letters.
-    Respelled,
-    /// Possible answer without the cookie that earlier ones had.
-    CookieMissing,
     /// Demand for the newest cookie, which came along.
     BadCookie,
     /// Sign that the upstream does not understand EDNS.
     NoEdns,
-    /// Malformed or contradictory message.
+    /// Malformed or contradictory message over a connection.
     Malformed,
 }
 
-/// Meaning of a response without a question.
+/// Sign that a query will have no answer, or none that can be used. It may be forged, so it hurries
+/// the next step and ends no wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// The answer does not fit in a datagram.
+    /// Truncated answer.
     Truncated,
-    /// The upstream has failed.
-    Failure,
+    /// Truncated answer without a question.
+    BareTruncated,
+    /// Failure without a question.
+    BareFailure,
+    /// Failure without a question, as of an upstream that does not understand EDNS.
+    NoEdns,
+    /// Possible answer that spells the question in other letters.
+    Respelled,
+    /// Possible answer without the cookie that earlier ones had.
+    CookieMissing,
+    /// Malformed or contradictory message.
+    Malformed,
+    /// Error of the kernel, mostly because of an ICMP message (RFC 8085 section 5.2).
+    Unreachable(Errno),
+}
+
+impl Hint {
+    /// Whether the upstream may have failed, so that another one may do better.
+    pub fn tells_of_failure(self) -> bool {
+        matches!(self, Hint::BareFailure | Hint::Malformed | Hint::Unreachable(_))
+    }
+
+    /// Returns the counter of such hints.
+    pub fn counter(self, counters: &UpstreamCounters) -> &Counter {
+        match self {
+            Hint::Truncated => &counters.truncated,
+            Hint::BareTruncated | Hint::BareFailure => &counters.hints,
+            Hint::NoEdns => &counters.without_edns,
+            Hint::Respelled => &counters.respelled,
+            Hint::CookieMissing => &counters.cookie_missing,
+            Hint::Malformed => &counters.malformed,
+            Hint::Unreachable(_) => &counters.unreachable,
+        }
+    }
 }
 
 /// Reason why a message is no response to a query.
@@ -182,17 +229,25 @@ pub fn judge(
     {
         return Ok(judged);
     }
-    let answer = match Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), upstream.trusted) {
+    // A connection brings no hints: only the upstream can write to it.
+    let hint = |hint| Ok(if manner.stream { Judged::Malformed } else { Judged::Hint(hint) });
+    let answer = Answer::from_response(message, key, &rules.ttl, rules.clock.secs(), upstream.trusted);
+    match answer {
         Err(ResponseError::Short | ResponseError::NotResponse) => return Err(Ignored::NotResponse),
         Err(ResponseError::OtherQuestion) => return Err(Ignored::WrongQuestion),
+        Ok(_) | Err(ResponseError::Malformed) => {}
+    }
+    let name = key.asked().name();
+    if manner.letters != 0 && !manner.spelled(name).eq(message[header::LEN..][..name.len()].iter().copied()) {
+        return hint(Hint::Respelled);
+    }
+    let answer = match answer {
         // A truncated response may end within a record, so this comes before the records are
         // checked.
-        _ if flags & header::TC != 0 => return Ok(Judged::Truncated),
+        _ if flags & header::TC != 0 => return hint(Hint::Truncated),
         // The network may have cut it.
-        Err(ResponseError::Malformed) if !manner.stream && message.len() >= CUT_MIN => {
-            return Ok(Judged::Truncated);
-        }
-        Err(ResponseError::Malformed) => return Ok(Judged::Malformed),
+        Err(_) if message.len() >= CUT_MIN => return hint(Hint::Truncated),
+        Err(_) => return hint(Hint::Malformed),
         Ok(answer) => answer,
     };
     // Bytes behind the last record are no OPT record.
@@ -205,12 +260,8 @@ pub fn judge(
             CookieVerdict::Forged => return Err(Ignored::WrongCookie),
             // The upstream has no cookies any more.
             CookieVerdict::Missing if manner.stream => jar.clear(),
-            CookieVerdict::Missing => return Ok(Judged::CookieMissing),
+            CookieVerdict::Missing => return hint(Hint::CookieMissing),
         }
-    }
-    let name = key.asked().name();
-    if manner.letters != 0 && !manner.spelled(name).eq(message[header::LEN..][..name.len()].iter().copied()) {
-        return Ok(Judged::Respelled);
     }
     // Without the upper bits BADVERS looks like success (RFC 6891 section 6.1.3).
     let code = opt.as_ref().map_or(0, |opt| opt.rcode_high) << 4 | u16::from(low);
@@ -225,10 +276,14 @@ pub fn judge(
             if has_only_addresses(&answer.wire, key.asked().qtype()) {
                 return Ok(Judged::Answer(answer, None));
             }
+            if has_too_many(&answer) {
+                upstream.counters.too_many_records.inc();
+                return Ok(Judged::Failure(rcode::SERVFAIL, None));
+            }
             let (judged, changed) =
                 scrubbed(upstream.trusted, manner.letters != 0, key, rules, message, answer);
             upstream.counters.scrubbed.add(u64::from(changed));
-            Ok(judged)
+            if matches!(judged, Judged::Malformed) { hint(Hint::Malformed) } else { Ok(judged) }
         }
         Ok(code @ 0..=15) => Ok(Judged::Failure(code, ede)),
         _ => Ok(Judged::Failure(rcode::SERVFAIL, ede)),
@@ -243,11 +298,15 @@ fn judge_without_question(upstream: &Upstream, manner: Manner, flags: u16) -> Op
         // section 7). An upstream that has sent cookies understands EDNS.
         rcode::FORMERR | rcode::NOTIMP if manner.edns => {
             let knows_better = manner.cookie && upstream.cookies.as_ref().is_some_and(|jar| jar.is_full());
-            Some(if knows_better && !manner.stream { Judged::CookieMissing } else { Judged::NoEdns })
+            Some(match (manner.stream, knows_better) {
+                (true, _) => Judged::NoEdns,
+                (false, true) => Judged::Hint(Hint::CookieMissing),
+                (false, false) => Judged::Hint(Hint::NoEdns),
+            })
         }
         _ if manner.stream => (!rcode::is_answer(code)).then_some(Judged::Failure(code, None)),
-        _ if flags & header::TC != 0 => Some(Judged::Hint(Hint::Truncated)),
-        _ => (!rcode::is_answer(code)).then_some(Judged::Hint(Hint::Failure)),
+        _ if flags & header::TC != 0 => Some(Judged::Hint(Hint::BareTruncated)),
+        _ => (!rcode::is_answer(code)).then_some(Judged::Hint(Hint::BareFailure)),
     }
 }
 
@@ -268,10 +327,18 @@ pub fn judge_kept(
     if has_only_addresses(&answer.wire, key.asked().qtype()) {
         return Some((answer, None));
     }
+    if has_too_many(&answer) {
+        return None;
+    }
     match scrubbed(trusted, false, key, rules, message, answer).0 {
         Judged::Answer(answer, alias) => Some((answer, alias)),
         _ => None,
     }
+}
+
+/// Whether a response has more records than are decoded.
+fn has_too_many(answer: &Answer) -> bool {
+    answer.counts.iter().map(|count| usize::from(*count)).sum::<usize>() > RECORDS_MAX
 }
 
 /// Returns the answer without records that do not belong to it, and whether that changed it;
@@ -289,7 +356,8 @@ fn scrubbed(
         return (Judged::Failure(rcode::SERVFAIL, answer.ede), false);
     }
     let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut parsed, key.asked().dnssec_ok()) else {
-        return (Judged::Malformed, false);
+        // The message is well-formed, and the upstream has trouble with this name.
+        return (Judged::Failure(rcode::SERVFAIL, answer.ede), false);
     };
     let alias = leads_to.filter(|_| answer.status.rcode() == rcode::NOERROR);
     let alias = alias.and_then(|to| Alias::new(key, &to, parsed.flags & header::AA != 0));

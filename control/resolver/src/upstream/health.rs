@@ -2,10 +2,19 @@
 
 use hdrhistogram::Histogram;
 use ringdns_dataplane::clock::Nanos;
-use std::time::Duration;
+use ringdns_dnssec::Name;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 /// Failures in a row after which an upstream is in back-off.
 const PATIENCE: u32 = 3;
+/// Number of domains that must have failed for that. With fewer, a probe decides: whoever has a
+/// domain can let its servers be silent.
+const DOMAINS_MIN: usize = 3;
+/// Least time in nanoseconds between two probes.
+const PROBE_PAUSE: Nanos = 1_000_000_000;
 /// First back-off; doubled with each further failure.
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// Longest back-off.
@@ -25,6 +34,12 @@ pub struct Health {
     pub round_trip: Duration,
     /// Time at which the choice of upstreams last selected it.
     chosen: Nanos,
+    /// Hashes of the domains that failed since the last answer; 0: none.
+    domains: [u64; DOMAINS_MIN],
+    /// Whether a probe is in flight.
+    probing: bool,
+    /// Time from which a probe may be sent.
+    probe_from: Nanos,
 }
 
 impl Health {
@@ -34,7 +49,7 @@ impl Health {
     }
 
     fn put_back(&mut self, now: Nanos) {
-        let doublings = (self.failures - PATIENCE).min(8);
+        let doublings = self.failures.saturating_sub(PATIENCE).min(8);
         self.until = now + (BACK_OFF * (1 << doublings)).min(BACK_OFF_MAX).as_nanos() as Nanos;
     }
 
@@ -43,30 +58,59 @@ impl Health {
     /// trial has an answer.
     pub fn asked(&mut self, now: Nanos) -> bool {
         self.chosen = now;
-        let trial = self.failures >= PATIENCE && !self.is_put_back(now);
+        let trial = self.until > 0 && !self.is_put_back(now);
         if trial {
             self.put_back(now);
         }
         trial
     }
 
-    /// Notes a failure after the time `took`.
-    pub fn failed(&mut self, trial: bool, now: Nanos, took: Duration) {
+    /// Notes a failure of a question about `name` after the time `took`. Returns whether a probe is
+    /// to be sent.
+    pub fn failed(&mut self, trial: bool, now: Nanos, took: Duration, name: &[u8]) -> bool {
         self.smooth(took.max(self.round_trip));
         // Many questions fail together; during back-off, only the trial brings news.
         if self.is_put_back(now) && !trial {
-            return;
+            return false;
         }
         self.failures = self.failures.saturating_add(1);
-        if self.failures >= PATIENCE {
-            self.put_back(now);
+        let domain = hash_of_domain(name);
+        let place = self.domains.iter().position(|known| [0, domain].contains(known));
+        if let Some(place) = place {
+            self.domains[place] = domain;
         }
+        if self.failures < PATIENCE {
+            return false;
+        }
+        if trial || !self.domains.contains(&0) {
+            self.put_back(now);
+            return false;
+        }
+        let probe = !self.probing && now >= self.probe_from;
+        if probe {
+            (self.probing, self.probe_from) = (true, now + PROBE_PAUSE);
+        }
+        probe
+    }
+
+    /// Notes the result of a probe: whether the upstream works; `None`: it is not known.
+    pub fn probed(&mut self, works: Option<bool>, now: Nanos) {
+        self.probing = false;
+        match works {
+            Some(true) => self.forgive(),
+            Some(false) if self.failures >= PATIENCE => self.put_back(now),
+            Some(false) | None => {}
+        }
+    }
+
+    fn forgive(&mut self) {
+        (self.failures, self.until, self.domains) = (0, 0, [0; DOMAINS_MIN]);
     }
 
     /// Notes an answer after the time `took`.
     pub fn answered(&mut self, took: Duration) {
         self.smooth(took);
-        (self.failures, self.until) = (0, 0);
+        self.forgive();
     }
 
     fn smooth(&mut self, took: Duration) {
@@ -84,6 +128,13 @@ impl Health {
         }
         self.round_trip / (1 << (since / HALF_LIFE).min(16))
     }
+}
+
+/// Returns a hash of the last two labels of a name. It is not 0.
+fn hash_of_domain(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    Name::from_wire(name).map(|name| name.suffix(2)).hash(&mut hasher);
+    hasher.finish() | 1
 }
 
 /// Number of recent answers that a percentile is taken of, and of new ones after which it is
@@ -150,28 +201,56 @@ mod tests {
     const SECOND: Nanos = 1_000_000_000;
     const LATE: Duration = Duration::from_millis(800);
 
+    fn fail(health: &mut Health, trial: bool, now: Nanos, text: &str) -> bool {
+        health.failed(trial, now, LATE, &ringdns_common::names::name(text).unwrap())
+    }
+
     #[test]
     fn an_upstream_is_put_back_longer_and_longer_until_it_answers() {
         let mut health = Health::default();
-        health.failed(false, 0, LATE);
-        health.failed(false, 0, LATE);
+        fail(&mut health, false, 0, "a.example");
+        fail(&mut health, false, 0, "b.example");
         assert!(!health.is_put_back(0), "two lost packets are no outage");
-        health.failed(false, 0, LATE);
+        fail(&mut health, false, 0, "c.example");
         assert!(health.is_put_back(SECOND - 1) && !health.is_put_back(SECOND));
         // A thousand questions that fail together count as one outage.
-        (0..1000).for_each(|_| health.failed(false, SECOND / 2, LATE));
+        (0..1000).for_each(|_| assert!(!fail(&mut health, false, SECOND / 2, "a.example")));
         assert!(!health.is_put_back(SECOND));
 
         // The back-off is over: one question tries the upstream, not all.
         assert!(health.asked(SECOND) && !health.asked(SECOND));
-        health.failed(false, SECOND + 1, LATE);
-        health.failed(true, SECOND + 2, LATE);
+        fail(&mut health, false, SECOND + 1, "a.example");
+        fail(&mut health, true, SECOND + 2, "a.example");
         assert!(health.is_put_back(3 * SECOND + 1) && !health.is_put_back(3 * SECOND + 2), "{health:?}");
 
-        (0..40).for_each(|_| health.failed(true, 100 * SECOND, LATE));
+        (0..40).for_each(|_| assert!(!fail(&mut health, true, 100 * SECOND, "a.example")));
         assert!(!health.is_put_back(130 * SECOND), "half a minute at most");
         health.answered(Duration::from_millis(8));
         assert!(!health.is_put_back(100 * SECOND) && !health.asked(100 * SECOND));
+    }
+
+    /// Whoever has a domain can let its servers be silent.
+    #[test]
+    fn one_domain_puts_no_upstream_back_that_answers_a_probe() {
+        let mut health = Health::default();
+        let one = |health: &mut Health, now| fail(health, false, now, "a.silent.example");
+        assert!(!one(&mut health, 0) && !one(&mut health, 0) && one(&mut health, 0));
+        assert!(!one(&mut health, 0) && !health.is_put_back(0), "one probe is enough");
+        health.probed(Some(true), 0);
+        assert_eq!(health.failures, 0);
+        // The next ones are probed for after a while.
+        assert!((0..9).all(|_| !one(&mut health, SECOND - 1)) && one(&mut health, SECOND));
+        health.probed(None, SECOND);
+        assert!(!health.is_put_back(SECOND), "nothing is known");
+        assert!(one(&mut health, 3 * SECOND));
+        health.probed(Some(false), 3 * SECOND);
+        assert!(health.is_put_back(3 * SECOND));
+        // Two domains are no more than one.
+        let mut health = Health::default();
+        for name in ["a.example", "b.example", "a.example"] {
+            fail(&mut health, false, 0, name);
+        }
+        assert!(!health.is_put_back(0) && !fail(&mut health, false, 0, "c.example") && health.is_put_back(0));
     }
 
     #[test]
@@ -183,7 +262,7 @@ mod tests {
         health.chosen = 0;
         health.answered(Duration::from_millis(8));
         assert_eq!(health.estimate(SECOND), Duration::from_millis(8));
-        health.failed(false, 0, LATE);
+        fail(&mut health, false, 0, "a.example");
         assert_eq!(health.round_trip, Duration::from_millis(107), "no answer counts as a late one");
         assert_eq!(health.estimate(25 * SECOND), Duration::from_millis(107) / 4);
         health.asked(25 * SECOND);

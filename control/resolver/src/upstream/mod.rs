@@ -8,6 +8,7 @@ mod cookie;
 mod edns;
 pub mod exchange;
 mod health;
+pub(crate) mod probe;
 pub mod stream;
 pub mod turn;
 pub mod udp;
@@ -26,15 +27,17 @@ use ringdns_dataplane::clock::Nanos;
 use rustix::io::Errno;
 use std::{
     io,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 use stream::{HttpError, Streams};
 use udp::Sockets;
 
-/// Number of answers with other letters in the question after which an upstream is no longer asked
-/// with random letters.
+/// Number of responses in a row with other letters in the question after which an upstream is no
+/// longer asked with random letters.
 const RESPELLED_MAX: u32 = 3;
+/// Time in nanoseconds for which it is not. Then a query tries it again.
+const PLAIN_LETTERS: Nanos = 3_600_000_000_000;
 
 counters! {
     /// Counters of an upstream.
@@ -53,7 +56,8 @@ counters! {
         failures,
         /// Queries that the upstream did not answer in time.
         timeouts,
-        /// Queries that failed because the upstream was unreachable or the connection broke.
+        /// Queries about which the kernel reported that the upstream is unreachable, or whose
+        /// connection broke. Over UDP an answer may still come.
         unreachable,
         /// Queries not sent to the upstream because this process had no socket or local port left.
         no_socket,
@@ -69,11 +73,13 @@ counters! {
         cookie_renewed,
         /// Queries sent again without EDNS because the upstream does not understand it.
         without_edns,
-        /// Responses over UDP without a question, which only hint at truncation or a failure: the
-        /// next upstream, or this one over TCP, was asked at once.
+        /// Responses over UDP that report truncation or a failure without the question: the next
+        /// upstream, or this one over TCP, was asked at once.
         hints,
         /// Queries sent to this upstream because another one took longer than usual (hedging).
         hedges,
+        /// Queries sent to find out whether the upstream is down or only one domain's servers.
+        probes,
         /// Queries sent for hedging whose answer came first.
         hedges_won,
         /// Responses of the upstream that are no well-formed DNS messages.
@@ -90,6 +96,9 @@ counters! {
         /// Answers from which records were removed that do not belong to them, or whose sets had
         /// several TTLs.
         scrubbed,
+        /// Responses with more records than are decoded (1024, other than addresses of the name asked
+        /// for): they count as failures.
+        too_many_records,
         /// Responses over HTTPS that are no DNS response: another status, another type, or too
         /// long.
         http_failures,
@@ -104,8 +113,11 @@ counters! {
         tls_failures,
         /// UDP sockets opened to ask the upstream.
         sockets,
-        /// UDP sockets abandoned because too many datagrams arrived that answer no query.
+        /// UDP sockets abandoned because responses arrived with IDs that no query had: somebody may
+        /// guess them.
         sockets_abandoned,
+        /// Queries asked again over TCP because somebody may guess IDs at their port.
+        exposed,
     }
 }
 
@@ -149,19 +161,14 @@ pub enum AskError {
 
 impl From<io::Error> for AskError {
     fn from(error: io::Error) -> Self {
-        match Errno::from_io_error(&error) {
-            // Descriptors, memory or local ports ran out: the upstream is not at fault.
-            Some(
-                Errno::MFILE
-                | Errno::NFILE
-                | Errno::NOBUFS
-                | Errno::NOMEM
-                | Errno::ADDRNOTAVAIL
-                | Errno::AGAIN,
-            ) => AskError::NoSocket(error),
-            _ => AskError::Unreachable(error),
-        }
+        if is_lack(&error) { AskError::NoSocket(error) } else { AskError::Unreachable(error) }
     }
+}
+
+/// Whether descriptors, memory or local ports ran out: the upstream is not at fault.
+fn is_lack(error: &io::Error) -> bool {
+    let lack = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
+    Errno::from_io_error(error).is_some_and(|errno| lack.contains(&errno))
 }
 
 /// Reason why no upstream brought an answer.
@@ -203,17 +210,21 @@ pub struct Upstream {
     /// Cookies; `None`: none are sent.
     pub(crate) cookies: Option<Jar>,
     randomize_case: bool,
-    /// Number of answers that spelled the question in other letters.
+    /// Number of responses that spelled the question in other letters, since one that did not.
     respelled: AtomicU32,
+    /// Time until which it is asked without random letters.
+    plain_until: AtomicU64,
     /// Names that it answers only without EDNS.
     pub(crate) edns: EdnsMemory,
 }
 
 impl Upstream {
+    /// Returns one of `upstreams` upstreams, as it is configured.
     pub(crate) fn new(
         config: &config::UpstreamConfig,
         how: &config::ResolverConfig,
         labels: &Labels,
+        upstreams: usize,
     ) -> Self {
         let label = config.label();
         Upstream {
@@ -225,7 +236,7 @@ impl Upstream {
             trusted: config.trusted,
             counters: UpstreamCounters::default(),
             streams: Streams::new(config),
-            sockets: Sockets::default(),
+            sockets: Sockets::new(upstreams),
             timeout: config.timeout,
             made_of: (config.clone(), *how),
             health: Mutex::default(),
@@ -233,6 +244,7 @@ impl Upstream {
             cookies: how.cookies.then(Jar::new),
             randomize_case: how.randomize_case,
             respelled: AtomicU32::new(0),
+            plain_until: AtomicU64::new(0),
             edns: EdnsMemory::default(),
         }
     }
@@ -274,18 +286,27 @@ impl Upstream {
         self.times.lock().record(took);
     }
 
-    /// Whether questions are sent with random letter case.
-    pub(crate) fn randomizes_case(&self) -> bool {
-        self.randomize_case && self.respelled.load(Relaxed) < RESPELLED_MAX
+    /// Whether questions are sent with random letter case at `now`.
+    pub(crate) fn randomizes_case(&self, now: Nanos) -> bool {
+        self.randomize_case && now >= self.plain_until.load(Relaxed)
     }
 
-    /// Notes that the upstream spelled a question in other letters.
-    pub(crate) fn respells(&self) {
-        self.counters.respelled.inc();
-        if self.respelled.fetch_add(1, Relaxed) + 1 == RESPELLED_MAX {
+    /// Notes that the upstream repeated the random letters of a question.
+    pub(crate) fn repeats_letters(&self) {
+        if self.respelled.load(Relaxed) > 0 {
+            self.respelled.store(0, Relaxed);
+        }
+    }
+
+    /// Notes that the upstream, or a forger, spelled a question in other letters.
+    pub(crate) fn respells(&self, now: Nanos) {
+        // Once it was found to do so, one response more confirms it.
+        if self.respelled.fetch_add(1, Relaxed) + 1 >= RESPELLED_MAX {
+            self.respelled.store(RESPELLED_MAX - 1, Relaxed);
+            self.plain_until.store(now.saturating_add(PLAIN_LETTERS), Relaxed);
             tracing::warn!(
                 upstream = %self.label,
-                "does not repeat the letter case of questions; it is no longer asked with random letter case"
+                "does not repeat the letter case of questions; it is not asked with random letter case for an hour"
             );
         }
     }

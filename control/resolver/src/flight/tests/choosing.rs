@@ -63,8 +63,8 @@ async fn the_lowest_latency_is_preferred_and_found_again_after_an_outage() {
 
     // It fails for a while. After its back-off, and when its times are forgotten, it is asked once
     // more, and preferred again.
-    for _ in 0..3 {
-        upstreams.get(1).health.lock().failed(false, clock.nanos(), LONG);
+    for name in [b"\x01a\0", b"\x01b\0", b"\x01c\0"] {
+        upstreams.get(1).health.lock().failed(false, clock.nanos(), LONG, name);
     }
     let first = |after: u64| {
         let order = upstreams.order(asked_for.asked(), clock.nanos() + after * 1_000_000_000);
@@ -84,7 +84,9 @@ async fn the_best_is_asked_though_all_are_put_back() {
     let now = resolver.clock().nanos();
     for (number, failures) in [(0, 9), (1, 3), (2, 6)] {
         let upstream = resolver.upstreams().get(number).clone();
-        (0..failures).for_each(|_| upstream.health.lock().failed(true, now, LONG));
+        (0..failures).for_each(|_| {
+            upstream.health.lock().failed(true, now, LONG, b"\0");
+        });
         assert!(upstream.is_put_back(now));
     }
     ask_for(&resolver, 1).await;
@@ -192,5 +194,31 @@ async fn a_named_upstream_is_asked_at_the_address_that_answers() {
         assert_eq!(codes, [rcode::NOERROR; 3], "silent: {silent}");
         assert_eq!(count(&resolver, "queries_udp"), 4, "silent: {silent}");
         drop(mute);
+    }
+}
+
+/// The owner of a domain lets its servers be silent, and a client asks for names in it. That puts
+/// no upstream in back-off which answers a probe; one that answers nothing is put there.
+#[tokio::test]
+async fn a_silent_domain_puts_no_upstream_in_back_off() {
+    for is_dead in [false, true] {
+        let fake = playing(move |seen| {
+            let probe = seen.query.question()[0] == 0;
+            (probe && !is_dead).then(|| seen.query.response(5, &[]))
+        });
+        let other = Upstream::with_ttl(60);
+        let configs = [upstream(fake.address(), Duration::from_millis(40)), upstream(other.address(), LONG)];
+        let resolver = resolver(&configs);
+        for i in 0..6 {
+            let resolved = resolver.resolve(&key(&format!("{i}.silent.example"))).await;
+            assert_eq!(resolved.answer.ttl, 60);
+        }
+        assert!(count(&resolver, "probes") > 0, "{is_dead}");
+        let upstream = resolver.upstreams().get(0).clone();
+        // The first probe was answered long ago, or is still waited for.
+        while is_dead && !upstream.is_put_back(resolver.clock().nanos()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(upstream.is_put_back(resolver.clock().nanos()), is_dead);
     }
 }

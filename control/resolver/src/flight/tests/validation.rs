@@ -137,7 +137,7 @@ pub(super) fn validating(
     let fake = Upstream::local(move |seen| {
         let mut message = Message::from_vec(&seen.query).unwrap();
         let question = message.queries[0].clone();
-        let name = question.name().to_string();
+        let name = question.name().to_lowercase().to_string();
         let said = match (name.as_str(), question.query_type()) {
             (".", RecordType::DNSKEY) => script(&zone, ".", RecordType::DNSKEY)
                 .map(|(answers, rest)| (if answers.is_empty() { zone.keys() } else { answers }, rest)),

@@ -16,6 +16,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 /// Least time between two log lines about TLS failures of one upstream.
 const COMPLAINT: Duration = Duration::from_secs(60);
 
+/// First pause after a connection over TLS failed; doubled with each further failure.
+const BACK_OFF: Duration = Duration::from_secs(1);
+/// Longest pause.
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
 /// Framing of queries on a connection.
 #[derive(Clone)]
 pub enum StreamLink {
@@ -34,16 +39,66 @@ pub struct Peer {
     tls: Option<Result<TlsConnector, TlsError>>,
     /// Time at which a TLS failure was last logged.
     complained: Mutex<Option<Instant>>,
+    back_off: Mutex<ConnectBackOff>,
+}
+
+/// Back-off of connections over TLS that fail: a handshake costs both sides more than a query.
+#[derive(Default)]
+struct ConnectBackOff {
+    /// Number of failures since a connection was set up.
+    failures: u32,
+    /// Time from which the next connection is tried.
+    from: Option<Instant>,
+    /// Error of the last one.
+    error: Option<io::Error>,
+}
+
+impl ConnectBackOff {
+    /// Admits a connection, or returns the error of the last one. After a failure one is admitted
+    /// in each step.
+    fn admit(&mut self, now: Instant) -> io::Result<()> {
+        let Some(error) = &self.error else { return Ok(()) };
+        if self.from.is_some_and(|from| now < from) {
+            return Err(super::again(error));
+        }
+        self.from = Some(now + self.step());
+        Ok(())
+    }
+
+    fn step(&self) -> Duration {
+        (BACK_OFF * (1 << self.failures.saturating_sub(1).min(8))).min(BACK_OFF_MAX)
+    }
+
+    fn note(&mut self, failed: Option<&io::Error>, now: Instant) {
+        let Some(error) = failed else { return *self = ConnectBackOff::default() };
+        self.failures = self.failures.saturating_add(1);
+        self.from = Some(now + self.step());
+        self.error = Some(super::again(error));
+    }
 }
 
 impl Peer {
     /// Returns the peer of a configuration.
     pub fn new(config: &config::UpstreamConfig) -> Self {
-        Peer { tls: connector(&config.transport), complained: Mutex::default() }
+        Peer { tls: connector(&config.transport), complained: Mutex::default(), back_off: Mutex::default() }
+    }
+
+    /// Sets up a connection in the time that there is for it. Over TLS it fails at once if others
+    /// have failed a short time ago.
+    pub async fn connect(&self, upstream: &Arc<Upstream>) -> io::Result<(StreamLink, Driver)> {
+        if self.tls.is_some() {
+            self.back_off.lock().admit(Instant::now())?;
+        }
+        let connecting = timeout(super::CONNECT_MAX, self.try_all(upstream));
+        let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        if self.tls.is_some() {
+            self.back_off.lock().note(connected.as_ref().err(), Instant::now());
+        }
+        connected
     }
 
     /// Tries the addresses in turn, each for its share of the time.
-    pub async fn connect(&self, upstream: &Arc<Upstream>) -> io::Result<(StreamLink, Driver)> {
+    async fn try_all(&self, upstream: &Arc<Upstream>) -> io::Result<(StreamLink, Driver)> {
         let share = super::CONNECT_MAX / upstream.addresses.len() as u32;
         let mut failed = io::Error::from(io::ErrorKind::TimedOut);
         for address in upstream.addresses.iter() {
@@ -132,4 +187,30 @@ fn connector(transport: &Transport) -> Option<Result<TlsConnector, TlsError>> {
         Transport::Https(tls, _) => (tls, HTTP2),
     };
     Some(ringdns_tls::client_config(tls.ca_file.as_deref(), protocol).map(TlsConnector::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_fails_is_tried_once_in_each_step() {
+        let (mut back_off, begin) = (ConnectBackOff::default(), Instant::now());
+        let fail = |back_off: &mut ConnectBackOff, now| {
+            back_off.note(Some(&io::ErrorKind::InvalidData.into()), now);
+        };
+        assert!(back_off.admit(begin).is_ok() && back_off.admit(begin).is_ok());
+        fail(&mut back_off, begin);
+        let refused = back_off.admit(begin + Duration::from_millis(999)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        let second = begin + Duration::from_secs(1);
+        assert!(back_off.admit(second).is_ok() && back_off.admit(second).is_err(), "one tries");
+        fail(&mut back_off, second);
+        assert!(back_off.admit(second + Duration::from_millis(1999)).is_err());
+        assert!(back_off.admit(second + Duration::from_secs(2)).is_ok());
+        (0..40).for_each(|_| fail(&mut back_off, second));
+        assert!(back_off.admit(second + BACK_OFF_MAX).is_ok());
+        back_off.note(None, second);
+        assert!(back_off.admit(second).is_ok());
+    }
 }

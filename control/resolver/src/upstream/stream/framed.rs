@@ -1,10 +1,7 @@
 //! Messages behind their length, over TCP or TLS (RFC 7766, RFC 7858).
 
 use super::AskError;
-use crate::upstream::{
-    Upstream,
-    udp::{STRAYS_MAX, unused_id},
-};
+use crate::upstream::{Upstream, udp::unused_id};
 use parking_lot::Mutex;
 use ringdns_common::counters::Counter;
 use std::{collections::HashMap, io, sync::Arc};
@@ -15,6 +12,8 @@ use tokio::{
 
 /// Most queries that wait to be written.
 const QUEUE: usize = 32;
+/// Number of messages that answer no query after which a connection is given up.
+pub const STRAYS_MAX: usize = 8;
 /// Number of unanswered queries on a connection from which the IDs of given-up ones are forgotten.
 const REMEMBERED_MAX: usize = 4 * super::IN_FLIGHT_MAX;
 

@@ -76,7 +76,7 @@ impl HttpLink {
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(MESSAGE)) {
             return Err(HttpError::ContentType(kind.to_owned()).into());
         }
-        let age = text(&head.headers, AGE).parse().unwrap_or(0);
+        let age = delta_seconds(text(&head.headers, AGE));
         // A body that is not read to its end is reset, and the connection stays in use.
         let body = Limited::new(body, BODY_MAX).collect().await.map_err(|error| {
             match error.downcast::<hyper::Error>() {
@@ -110,6 +110,14 @@ fn grow_older(message: &mut [u8], age: u32) {
     }
 }
 
+/// Returns a number of seconds. One that is too large counts as very long (RFC 9111 section 1.2.2),
+/// and of a list the first member counts (section 5.1). Text that is no number says nothing.
+fn delta_seconds(text: &str) -> u32 {
+    let first = text.split(',').next().unwrap_or_default().trim();
+    let is_number = !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { first.parse().unwrap_or(u32::MAX) } else { 0 }
+}
+
 fn text(headers: &HeaderMap, name: hyper::header::HeaderName) -> &str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
@@ -118,4 +126,27 @@ fn text(headers: &HeaderMap, name: hyper::header::HeaderName) -> &str {
 fn broken(error: hyper::Error) -> AskError {
     let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     AskError::Unreachable(io::Error::new(io::ErrorKind::ConnectionReset, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_beyond_all_numbers_is_very_old() {
+        for (text, seconds) in [
+            ("60", 60),
+            (" 007 ", 7),
+            ("4294967295", u32::MAX),
+            ("4294967296", u32::MAX),
+            ("99999999999999999999999999", u32::MAX),
+            ("60, 70", 60),
+            ("", 0),
+            ("-1", 0),
+            ("+1", 0),
+            ("soon", 0),
+        ] {
+            assert_eq!(delta_seconds(text), seconds, "{text:?}");
+        }
+    }
 }

@@ -243,8 +243,7 @@ async fn attend(
             streams.retire(&connection);
         }
     };
-    let connecting = timeout(CONNECT_MAX, streams.peer.connect(&upstream));
-    let driver = match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+    let driver = match streams.peer.connect(&upstream).await {
         Ok((link, driver)) => {
             counters.connections.inc();
             established.send_replace(Some(Ok(link)));

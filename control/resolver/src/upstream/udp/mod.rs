@@ -1,368 +1,340 @@
-//! UDP sockets that an upstream is asked over: few, shared by the queries of a moment, and soon
-//! closed.
+//! UDP sockets that an upstream is asked over: many, each for a few queries, and soon closed.
 //!
 //! A forger who sees neither queries nor answers must guess the port and the ID of a query (RFC
-//! 5452), and must do so while the query is in flight. Sharing a port changes this:
+//! 5452 section 9.2), and must do so while the query is in flight.
 //!
-//! - *A guess is worth the same.* It names one question, for which one query is in flight, with one
-//!   ID of 65,536, over one of some 28,000 ports that the kernel draws at random. Other questions
-//!   on the same port do not help the guess: port, ID and question together decide which query an
-//!   answer belongs to.
-//! - *A known port is worth more*, since it serves other queries too. Ports do become known, one at
-//!   a time and within seconds, through the kernel's replies for closed ports (SAD DNS). So a port
-//!   serves 64 queries or one second, whichever ends first, and the port for a query is drawn at
-//!   random from several open ones. Infrequent queries have a port each.
-//! - *Guessing IDs at a known port shows*: the datagrams answer no query. After a few of them the
-//!   port takes no new queries.
+//! - *Each query has a port of its own* until as many are open as may be, mostly 512. From then on
+//!   the port of a query is drawn at random among them. A port serves a few queries in one second
+//!   at most, and is replaced by another that the kernel draws: one that an attacker has found out
+//!   (SAD DNS) is soon worth nothing.
+//! - *Sharing a port makes no guess likelier to be right.* A guess names one question, for which one
+//!   query is in flight, with one ID of 65,536.
+//! - *Guessing IDs at a known port shows*: the responses have IDs that no query had. After a few of
+//!   them the queries in flight there are asked over TCP, and the port is closed.
+//!
+//! A datagram that proves nothing, and an error of the kernel, end no wait: they hurry the next
+//! step, and the answer that still comes is taken.
 //!
 //! Sockets are connected, so that the kernel drops datagrams from other addresses and ports (RFC
-//! 5452 section 9) and reports an unreachable upstream. Late or duplicate answers arrive at a
-//! socket that is still open: they are counted as answers with a wrong ID.
+//! 5452 section 9) and reports an unreachable upstream. A late or second answer arrives at a socket
+//! that is still open, and is counted as one with a wrong ID.
 //!
-//! One task serves each socket. It waits for datagrams, and for one timer: that of the query that
-//! is due first.
+//! One task serves all sockets of an upstream while any is open. It waits for an epoll instance of
+//! their own, since a task and a registration for each would cost more than the query, and for one
+//! timer: that of the query that is due first.
 
-mod mmsg;
+mod socket;
 
-use crate::upstream::{Addresses, AskError, Upstream, attempt::Attempt, exchange::Judged, turn::Turn};
-use mmsg::{Outbox, Receiver};
+use crate::upstream::{Addresses, AskError, Upstream, attempt::Attempt, is_lack, turn::Turn};
 use parking_lot::Mutex;
 use rand::Rng;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use std::{cell::RefCell, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use rustix::{
+    event::{Timespec, epoll},
+    fd::OwnedFd,
+    net::{AddressFamily, SocketFlags, SocketType},
+    process::{Resource, getrlimit},
+};
+use socket::UpstreamSocket;
+use std::{
+    cmp::Reverse, collections::BinaryHeap, io, mem::MaybeUninit, net::SocketAddr, pin::pin, sync::Arc,
+    time::Duration,
+};
 use tokio::{
-    io::Interest,
-    net::UdpSocket,
+    io::{Interest, unix::AsyncFd},
     sync::Notify,
     time::{Instant, sleep_until},
 };
 
-/// Most queries that one socket serves.
-pub const QUERIES_MAX: usize = 64;
+/// Most sockets of an upstream that take new queries at once.
+pub const OPEN_MAX: usize = 512;
+/// Fewest of them, however low the limit of open files is.
+pub const OPEN_MIN: usize = 8;
+/// Part of the limit of open files that sockets for all upstreams may use, half of it for those
+/// that take new queries.
+const FILES_SHARE: usize = 2;
+/// Most queries that one socket serves while others can be opened.
+pub const QUERIES_MAX: usize = 16;
 /// Time for which a socket takes new queries.
 pub const AGE_MAX: Duration = Duration::from_secs(1);
-/// Most sockets of an upstream that take new queries at once.
-const OPEN_MAX: usize = 8;
-/// Number of datagrams that answer no query after which a socket takes no new queries.
-pub const STRAYS_MAX: usize = 8;
-/// Most times in a row that one socket is read before the others' turn.
-const READS_MAX: usize = 4;
+/// Number of responses with an ID that no query had, from which an attacker is taken to know the
+/// port and to guess: queries that wait there are asked over TCP. A guess at one question succeeds
+/// this often in 65,536.
+pub const NEAR_MISSES_MAX: usize = 3;
+/// Most sockets that are read before other tasks have their turn.
+const EVENTS: usize = 64;
 
 /// Sockets of an upstream.
-#[derive(Default)]
-pub struct Sockets(Mutex<Shelf>);
+pub struct Sockets(Mutex<SocketPool>);
 
-thread_local! {
-    /// Receive buffers of each thread of the control plane, for all sockets.
-    static RECEIVER: RefCell<Receiver> = RefCell::new(Receiver::new());
+struct SocketPool {
+    /// All sockets, by the number that epoll reports.
+    sockets: Vec<Option<Arc<UpstreamSocket>>>,
+    /// Numbers that no socket has.
+    unused: Vec<usize>,
+    /// Numbers of the sockets that take new queries.
+    open: Vec<usize>,
+    /// Most sockets that take new queries, and most others.
+    most: usize,
+    /// Times at which sockets are due.
+    due: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Task that serves the sockets; `None`: none is open.
+    attendant: Option<Arc<Attendant>>,
 }
 
-#[derive(Default)]
-struct Shelf {
-    /// Sockets that take new queries.
-    open: Vec<Arc<UpstreamSocket>>,
-    /// Socket that the queries of this turn are sent over.
-    current: Option<Arc<UpstreamSocket>>,
-    /// Sockets with queries to be sent.
-    unsent: Vec<Arc<UpstreamSocket>>,
-}
-
-struct UpstreamSocket {
-    udp: UdpSocket,
-    /// Index of the upstream's address that it is connected to.
-    address: usize,
-    born: Instant,
-    state: Mutex<SocketState>,
-    /// Notified when a query is due sooner than all others.
+/// Sources of events for the task that serves the sockets.
+struct Attendant {
+    epoll: AsyncFd<OwnedFd>,
+    /// Notified when a socket is due sooner than all others.
     sooner: Notify,
 }
 
-#[derive(Default)]
-struct SocketState {
-    waiting: Vec<WaitingQuery>,
-    outbox: Outbox,
-    /// Number of queries that the socket has been given.
-    queries: usize,
-    strays: usize,
-    /// Whether the socket takes no new queries, and is closed when none waits.
-    retired: bool,
-    /// Time at which the first query is due, or the socket's age limit is reached.
-    due: Option<Instant>,
-}
-
-/// Query in flight.
-struct WaitingQuery {
-    id: u16,
-    attempt: Box<dyn Attempt>,
-}
-
 impl Sockets {
-    /// Queues the query of `attempt`, to be sent at the end of the turn. The attempt is told the
-    /// result. Returns the attempt if there is no socket.
+    /// Returns the sockets of one upstream of `upstreams`: none yet.
+    pub fn new(upstreams: usize) -> Self {
+        let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+        let share = files.unwrap_or(usize::MAX) / FILES_SHARE / 2 / upstreams.max(1);
+        Sockets(Mutex::new(SocketPool {
+            sockets: Vec::new(),
+            unused: Vec::new(),
+            open: Vec::new(),
+            most: share.clamp(OPEN_MIN, OPEN_MAX),
+            due: BinaryHeap::new(),
+            attendant: None,
+        }))
+    }
+
+    /// Sends the query of `attempt`, which is told the result. Returns the attempt if that is not
+    /// possible.
     pub fn ask(
         &self,
         upstream: &Arc<Upstream>,
         mut attempt: Box<dyn Attempt>,
-        turn: &mut Turn,
     ) -> Result<(), (Box<dyn Attempt>, AskError)> {
-        let mut shelf = self.0.lock();
-        if let Some(socket) = shelf.pick() {
-            match socket.take(upstream, attempt) {
-                Ok(first) => {
-                    shelf.took(socket, first, upstream, turn);
+        loop {
+            let drawn = self.0.lock().draw(upstream, attempt.due());
+            let socket = match drawn {
+                Ok(socket) => socket,
+                Err(error) => return Err((attempt, error.into())),
+            };
+            attempt = match socket.send(upstream, attempt) {
+                Ok(None) => return Ok(()),
+                Ok(Some(due)) => {
+                    self.0.lock().schedule(due, socket.number);
                     return Ok(());
                 }
-                Err(back) => attempt = back,
-            }
-            shelf.close(&socket);
+                // It was closed in the meantime.
+                Err((back, None)) => back,
+                Err((back, Some(error))) => return Err((back, error.into())),
+            };
         }
-        let (udp, address) = match connected_to_one(&upstream.addresses) {
-            Ok(connected) => connected,
-            Err(error) => return Err((attempt, error.into())),
+    }
+
+    /// Takes no new queries at a socket, and closes it if none waits there.
+    fn retire(&self, socket: &UpstreamSocket) {
+        self.0.lock().retire(socket);
+    }
+
+    fn socket(&self, number: usize) -> Option<Arc<UpstreamSocket>> {
+        self.0.lock().sockets.get(number)?.clone()
+    }
+}
+
+impl SocketPool {
+    /// Returns the socket for the next query, which is `due` at that time.
+    fn draw(&mut self, upstream: &Arc<Upstream>, due: Instant) -> io::Result<Arc<UpstreamSocket>> {
+        if self.open.len() >= self.most {
+            let place = rand::rng().random_range(0..self.open.len());
+            let Some(socket) = self.sockets[self.open[place]].clone() else {
+                unreachable!("open sockets are there")
+            };
+            // Beyond the bound, a socket that is worn is better than none.
+            let others = self.sockets.len() - self.unused.len() - self.open.len();
+            if !socket.is_worn(upstream) || others >= self.most && !socket.is_idle() {
+                return Ok(socket);
+            }
+            self.retire(&socket);
+        }
+        match self.open_one(upstream, due) {
+            Err(error) if is_lack(&error) => {
+                let any = self.open.get(rand::rng().random_range(0..self.open.len().max(1)));
+                any.and_then(|number| self.sockets[*number].clone()).ok_or(error)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_one(&mut self, upstream: &Arc<Upstream>, due: Instant) -> io::Result<Arc<UpstreamSocket>> {
+        let attendant = match &self.attendant {
+            Some(attendant) => attendant.clone(),
+            None => self.attendant.insert(attend(upstream)?).clone(),
         };
+        let (fd, address) = connected_to_one(&upstream.addresses)?;
+        let number = self.unused.pop().unwrap_or(self.sockets.len());
+        let events = epoll::EventFlags::IN | epoll::EventFlags::ERR;
+        if let Err(error) =
+            epoll::add(attendant.epoll.get_ref(), &fd, epoll::EventData::new_u64(number as u64), events)
+        {
+            self.unused.extend((number < self.sockets.len()).then_some(number));
+            return Err(error.into());
+        }
         upstream.counters.sockets.inc();
-        let socket = Arc::new(UpstreamSocket {
-            udp,
-            address,
-            born: Instant::now(),
-            state: Mutex::default(),
-            sooner: Notify::new(),
-        });
-        let due = attempt.due().min(socket.born + AGE_MAX);
-        socket.state.lock().due = Some(due);
-        // A new socket refuses nothing.
-        if let Ok(first) = socket.take(upstream, attempt) {
-            shelf.open.push(socket.clone());
-            shelf.took(socket.clone(), first, upstream, turn);
+        let born = Instant::now();
+        let due = due.min(born + AGE_MAX);
+        let socket = Arc::new(UpstreamSocket::new(fd, number, address, born, due));
+        if number == self.sockets.len() {
+            self.sockets.push(None);
         }
-        tokio::spawn(socket.attend(upstream.clone(), due));
-        Ok(())
+        self.sockets[number] = Some(socket.clone());
+        self.open.push(number);
+        self.schedule(due, number);
+        Ok(socket)
     }
 
-    /// Sends all queued queries.
-    pub fn flush(&self, upstream: &Arc<Upstream>, turn: &mut Turn) {
-        let unsent = {
-            let mut shelf = self.0.lock();
-            shelf.current = None;
-            std::mem::take(&mut shelf.unsent)
-        };
-        for socket in unsent {
-            let sent = {
-                let mut state = socket.state.lock();
-                state.outbox.send(&socket.udp)
-            };
-            if let Err(error) = sent {
-                socket.fail(&error, upstream, turn);
+    /// Notes that a socket is due at a time. Wakes the task if that is sooner than all others.
+    fn schedule(&mut self, due: Instant, number: usize) {
+        let sooner = self.due.peek().is_none_or(|Reverse((first, _))| due < *first);
+        self.due.push(Reverse((due, number)));
+        if let Some(attendant) = self.attendant.as_ref().filter(|_| sooner) {
+            attendant.sooner.notify_one();
+        }
+    }
+
+    fn retire(&mut self, socket: &UpstreamSocket) {
+        if let Some(place) = self.open.iter().position(|open| *open == socket.number)
+            && self.is_at(socket)
+        {
+            self.open.swap_remove(place);
+        }
+        if socket.close_if_done() && self.is_at(socket) {
+            self.sockets[socket.number] = None;
+            self.unused.push(socket.number);
+        }
+    }
+
+    /// Whether the number of a socket is still its own.
+    fn is_at(&self, socket: &UpstreamSocket) -> bool {
+        let at = self.sockets.get(socket.number).and_then(Option::as_deref);
+        at.is_some_and(|at| std::ptr::eq(at, socket))
+    }
+
+    /// Returns a socket that is due at `now`.
+    fn pop_due(&mut self, now: Instant) -> Option<(Instant, Arc<UpstreamSocket>)> {
+        while let Some(Reverse((due, number))) = self.due.peek().copied().filter(|first| first.0.0 <= now) {
+            self.due.pop();
+            if let Some(Some(socket)) = self.sockets.get(number) {
+                return Some((due, socket.clone()));
             }
         }
+        None
+    }
+
+    /// Returns the time at which the first socket is due. `None`: no socket is left, and the task
+    /// ends.
+    fn next_due(&mut self) -> Option<Instant> {
+        if self.sockets.len() == self.unused.len() {
+            self.attendant = None;
+            self.due.clear();
+        }
+        self.due.peek().map(|first| first.0.0)
     }
 }
 
-impl Shelf {
-    /// Returns the socket for the next query; `None`: a new one is to be opened.
-    fn pick(&mut self) -> Option<Arc<UpstreamSocket>> {
-        if self.current.is_some() {
-            return self.current.take();
-        }
-        let drawn = rand::rng().random_range(0..OPEN_MAX);
-        self.open.get(drawn).cloned()
-    }
-
-    fn took(&mut self, socket: Arc<UpstreamSocket>, first: bool, upstream: &Arc<Upstream>, turn: &mut Turn) {
-        if first {
-            self.unsent.push(socket.clone());
-            turn.sends_to(upstream);
-        }
-        self.current = Some(socket);
-    }
-
-    fn close(&mut self, socket: &Arc<UpstreamSocket>) {
-        self.open.retain(|open| !Arc::ptr_eq(open, socket));
-    }
+/// Starts the task that serves the sockets of an upstream.
+fn attend(upstream: &Arc<Upstream>) -> io::Result<Arc<Attendant>> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for types that may close their fd; OwnedFd cannot"
+    )]
+    let epoll = AsyncFd::with_interest(epoll, Interest::READABLE)?;
+    let attendant = Arc::new(Attendant { epoll, sooner: Notify::new() });
+    tokio::spawn(serve(upstream.clone(), attendant.clone()));
+    Ok(attendant)
 }
 
-impl UpstreamSocket {
-    /// Takes a query, unless the socket has served enough. Returns whether it is the first to be
-    /// sent.
-    fn take(&self, upstream: &Upstream, attempt: Box<dyn Attempt>) -> Result<bool, Box<dyn Attempt>> {
-        let mut state = self.state.lock();
-        let SocketState { waiting, outbox, queries, retired, due, .. } = &mut *state;
-        *retired |= *queries >= QUERIES_MAX
-            || attempt.began() >= self.born + AGE_MAX
-            || self.address != upstream.addresses.preferred();
-        if *retired {
-            return Err(attempt);
+/// Receives answers and gives up queries, until no socket is left.
+async fn serve(upstream: Arc<Upstream>, attendant: Arc<Attendant>) {
+    let _served = Served(&upstream);
+    let mut timer = pin!(sleep_until(Instant::now() + AGE_MAX));
+    loop {
+        let Some(due) = upstream.sockets.0.lock().next_due() else { return };
+        if due != timer.deadline() {
+            timer.as_mut().reset(due);
         }
-        if due.is_some_and(|due| attempt.due() < due) {
-            *due = Some(attempt.due());
-            self.sooner.notify_one();
-        }
-        *queries += 1;
-        upstream.counters.queries_udp.inc();
-        let id = unused_id(rand::random, |id| waiting.iter().any(|waiting| waiting.id == id));
-        let first = outbox.is_empty();
-        outbox.push(|bytes| attempt.write_query(id, bytes));
-        waiting.push(WaitingQuery { id, attempt });
-        Ok(first)
-    }
-
-    /// Waits for answers until all queries are answered or given up, and no more are taken.
-    async fn attend(self: Arc<Self>, upstream: Arc<Upstream>, due: Instant) {
-        let _attended = Attended(&self, &upstream);
-        let mut timer = pin!(sleep_until(due));
-        loop {
-            let ready = tokio::select! {
-                biased;
-                // Linux reports an unreachable port as an error alone, not as something to read.
-                ready = self.udp.ready(Interest::READABLE | Interest::ERROR) => Some(ready),
-                () = &mut timer => None,
-                () = self.sooner.notified() => {
-                    if let Some(due) = self.state.lock().due {
-                        timer.as_mut().reset(due);
-                    }
-                    continue;
-                }
-            };
-            let mut turn = Turn::default();
-            match ready {
-                Some(Ok(ready)) => {
-                    // Only one of the two: tokio 1.54 reports nothing as ready for both.
-                    let interest = if ready.is_error() { Interest::ERROR } else { Interest::READABLE };
-                    self.receive(interest, &upstream, &mut turn);
-                }
-                Some(Err(error)) => self.fail(&error, &upstream, &mut turn),
-                None => {}
-            }
-            if timer.deadline() <= Instant::now() {
-                match self.give_up(&upstream, &mut turn) {
-                    Some(due) => timer.as_mut().reset(due),
-                    None => break,
-                }
-            } else if self.is_done() {
-                break;
-            }
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        let mut state = self.state.lock();
-        state.retired |= state.queries >= QUERIES_MAX;
-        state.retired && state.waiting.is_empty()
-    }
-
-    /// Receives the datagrams that have arrived.
-    fn receive(&self, interest: Interest, upstream: &Arc<Upstream>, turn: &mut Turn) {
-        RECEIVER.with_borrow_mut(|receiver| self.receive_with(receiver, interest, upstream, turn));
-    }
-
-    fn receive_with(
-        &self,
-        receiver: &mut Receiver,
-        interest: Interest,
-        upstream: &Arc<Upstream>,
-        turn: &mut Turn,
-    ) {
-        for _ in 0..READS_MAX {
-            // One more than can be answers: then one call tells that no datagram is left.
-            let most = self.state.lock().waiting.len() + 1;
-            let read = self.udp.try_io(interest, || receiver.receive(&self.udp, most));
-            for datagram in receiver.datagrams() {
-                self.hear(datagram, upstream, turn);
-            }
-            match read {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return self.fail(&error, upstream, turn),
-            }
-        }
-    }
-
-    /// Passes a datagram to its query, and counts it if it answers none.
-    fn hear(&self, datagram: &[u8], upstream: &Arc<Upstream>, turn: &mut Turn) {
-        let mut state = self.state.lock();
-        let counters = &upstream.counters;
-        let stray = match datagram.first_chunk::<12>() {
-            None => &counters.ignored_not_response,
-            Some([i1, i0, ..]) => {
-                let id = u16::from_be_bytes([*i1, *i0]);
-                match state.waiting.iter().position(|waiting| waiting.id == id) {
-                    None => &counters.ignored_wrong_id,
-                    Some(at) => match state.waiting[at].attempt.judge(datagram) {
-                        Ok(Judged::Hint(hint)) => {
-                            counters.hints.inc();
-                            let hinted = state.waiting[at].attempt.hinted();
-                            drop(state);
-                            if let Some((inquiry, number)) = hinted {
-                                inquiry.follow(number, hint, Instant::now(), turn);
-                            }
-                            return;
-                        }
-                        Ok(said) => {
-                            let attempt = state.waiting.swap_remove(at).attempt;
-                            drop(state);
-                            let now = Instant::now();
-                            upstream.addresses.heard(now);
-                            return attempt.hear(Ok(said), now, turn);
-                        }
-                        Err(ignored) => ignored,
-                    },
-                }
-            }
+        let readable = tokio::select! {
+            biased;
+            ready = attendant.epoll.readable() => Some(ready),
+            () = &mut timer => None,
+            () = attendant.sooner.notified() => continue,
         };
-        stray.inc();
-        state.strays += 1;
-        if state.strays == STRAYS_MAX && !state.retired {
-            state.retired = true;
-            counters.sockets_abandoned.inc();
+        let mut turn = Turn::default();
+        match readable {
+            Some(Ok(mut ready)) => {
+                let more = receive(&attendant, &upstream, &mut turn);
+                if !more {
+                    ready.clear_ready();
+                }
+            }
+            // The runtime ends.
+            Some(Err(_)) => return,
+            None => {}
         }
-    }
-
-    /// Retires a broken socket and fails all its queries.
-    fn fail(&self, error: &io::Error, upstream: &Arc<Upstream>, turn: &mut Turn) {
-        let waiting = {
-            let mut state = self.state.lock();
-            state.retired = true;
-            std::mem::take(&mut state.waiting)
-        };
-        tracing::debug!(upstream = %upstream.label, queries = waiting.len(), %error, "UDP socket failed");
-        upstream.addresses.unreachable(self.address);
-        for WaitingQuery { attempt, .. } in waiting {
-            let error =
-                error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
-            attempt.hear(Err(error.into()), Instant::now(), turn);
-        }
-    }
-
-    /// Gives up overdue queries, and begins hedging where it is due. Returns the next time at which
-    /// to do so.
-    fn give_up(&self, upstream: &Upstream, turn: &mut Turn) -> Option<Instant> {
         let now = Instant::now();
-        let (late, over): (Vec<_>, Vec<_>) = {
-            let mut state = self.state.lock();
-            state.retired |= now >= self.born + AGE_MAX;
-            let late = state.waiting.iter_mut().filter_map(|waiting| waiting.attempt.overdue(now)).collect();
-            (late, state.waiting.extract_if(.., |waiting| waiting.attempt.until() <= now).collect())
-        };
-        late.into_iter().for_each(|inquiry| inquiry.hedge(now, turn));
-        for WaitingQuery { attempt, .. } in over {
-            upstream.addresses.unanswered(self.address, attempt.began());
-            attempt.hear(Err(AskError::Timeout), now, turn);
+        if due <= now {
+            give_up(&upstream, now, &mut turn);
         }
-        let mut state = self.state.lock();
-        let end = (!state.retired).then(|| self.born + AGE_MAX);
-        state.due = state.waiting.iter().map(|waiting| waiting.attempt.due()).chain(end).min();
-        state.due
     }
 }
 
-/// Socket that a task serves. However the task ends, the socket is closed, and its queries are
-/// told.
-struct Attended<'a>(&'a Arc<UpstreamSocket>, &'a Upstream);
+/// Reads a datagram or an error from each socket that has one. Returns whether more may be left.
+fn receive(attendant: &Attendant, upstream: &Arc<Upstream>, turn: &mut Turn) -> bool {
+    let mut room = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // It fails for no other reason than a signal.
+    let waited = epoll::wait(attendant.epoll.get_ref(), &mut room[..], Some(&at_once));
+    let Ok((events, _)) = waited else { return true };
+    for event in &*events {
+        // A socket that is gone is closed as soon as nobody sends over it any more.
+        if let Some(socket) = upstream.sockets.socket(event.data.u64() as usize) {
+            socket.receive(upstream, turn);
+        }
+    }
+    // A socket may have more than one datagram. The runtime hears of new ones alone.
+    !events.is_empty()
+}
 
-impl Drop for Attended<'_> {
+/// Gives up queries that are overdue, begins hedging where it is due, and retires sockets of age.
+fn give_up(upstream: &Arc<Upstream>, now: Instant, turn: &mut Turn) {
+    loop {
+        let Some((due, socket)) = upstream.sockets.0.lock().pop_due(now) else { return };
+        if !socket.is_due_at(due) {
+            continue;
+        }
+        match socket.give_up(upstream, now, turn) {
+            Some(next) => upstream.sockets.0.lock().schedule(next, socket.number),
+            None => upstream.sockets.retire(&socket),
+        }
+    }
+}
+
+/// Upstream whose sockets a task serves. However the task ends, the sockets are closed, and their
+/// queries are told.
+struct Served<'a>(&'a Upstream);
+
+impl Drop for Served<'_> {
     fn drop(&mut self) {
-        let Attended(socket, upstream) = self;
-        upstream.sockets.0.lock().close(socket);
+        let left = {
+            let mut pool = self.0.sockets.0.lock();
+            if pool.sockets.len() == pool.unused.len() {
+                return;
+            }
+            pool.attendant = None;
+            pool.open.clear();
+            pool.unused.clear();
+            pool.due.clear();
+            std::mem::take(&mut pool.sockets)
+        };
+        left.into_iter().flatten().for_each(|socket| socket.close());
     }
 }
 
@@ -378,7 +350,7 @@ pub(crate) fn unused_id(mut draw: impl FnMut() -> u16, is_used: impl Fn(u16) -> 
 
 /// Returns a socket connected to the preferred address or, if that cannot be reached, to the first
 /// other one that can, and the address's index.
-fn connected_to_one(addresses: &Addresses) -> io::Result<(UdpSocket, usize)> {
+fn connected_to_one(addresses: &Addresses) -> io::Result<(OwnedFd, usize)> {
     let mut tried = 0;
     loop {
         let index = addresses.preferred();
@@ -397,10 +369,10 @@ fn connected_to_one(addresses: &Addresses) -> io::Result<(UdpSocket, usize)> {
 
 /// Returns a socket connected to `address`. Connecting binds it to a port that the kernel draws at
 /// random.
-fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
+fn connected(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
     rustix::net::connect(&socket, &address)?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket)
 }
