@@ -28,6 +28,8 @@ pub struct Settings {
     pub server: String,
     /// More tables of the configuration.
     pub tables: String,
+    /// More lines of `[control]`.
+    pub control: String,
 }
 
 impl Settings {
@@ -49,6 +51,7 @@ impl Settings {
             server: String::new(),
             // Little memory, so that a test does not spend time on allocating it.
             tables: "[cache]\nbytes_per_worker = \"4MiB\"\nhost_bytes = \"16MiB\"".to_owned(),
+            control: String::new(),
         }
     }
 
@@ -62,12 +65,13 @@ impl Settings {
         let interface = self.interface.as_ref().map(|name| format!("interface = {name:?}\n"));
         let upstream = |address: &SocketAddr| format!("[[upstream]]\naddress = \"{address}\"\n");
         format!(
-            "[server]\nlisten = {:?}\n{}{}\n{}{}\n[control]\nsocket = {socket:?}\n",
+            "[server]\nlisten = {:?}\n{}{}\n{}{}\n[control]\nsocket = {socket:?}\n{}\n",
             self.listen,
             interface.unwrap_or_default(),
             self.server,
             self.upstreams.iter().map(upstream).collect::<String>(),
             self.tables,
+            self.control,
         )
     }
 }
@@ -131,7 +135,10 @@ impl Ringdnsd {
     pub fn readyz(&self) -> (bool, String) {
         match self.get("/readyz") {
             Ok((200, body)) => (true, body),
-            Ok((503, body)) => (false, body),
+            Ok((503, body)) => {
+                let reason = serde_json::from_str(&body).ok().map(|body: Value| body["error"].clone());
+                (false, reason.as_ref().and_then(Value::as_str).unwrap_or(&body).to_owned())
+            }
             other => panic!("/readyz: {other:?}"),
         }
     }
@@ -140,6 +147,7 @@ impl Ringdnsd {
     /// take time.
     fn get(&self, route: &str) -> io::Result<(u16, String)> {
         let mut stream = UnixStream::connect(self.socket())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         write!(stream, "GET {route} HTTP/1.1\r\nHost: ringdnsd\r\nConnection: close\r\n\r\n")?;
         let mut response = String::new();
         stream.read_to_string(&mut response)?;

@@ -372,7 +372,7 @@ fn the_link_is_said_to_go_down_and_up() {
         for (round, (host, end)) in [(1, (&client, "vc")), (2, (&server, "vs"))] {
             host.run("ip", ["link", "set", "dev", end, "down"]);
             scene.hears("the link of vs is down: clients behind it get no answers", round);
-            assert_eq!(scene.ringdnsd.readyz(), (false, "the link of vs is down\n".to_owned()));
+            assert_eq!(scene.ringdnsd.readyz(), (false, "the link of vs is down".to_owned()));
             let status = scene.ringdnsd.told(&["status"]);
             assert!(status.contains("NOT answering queries: the link of vs is down"), "{status}");
             assert!(status.contains("AF_XDP on vs, queues: 1"), "{status}");
@@ -395,7 +395,7 @@ fn a_link_that_is_down_at_the_start_is_not_waited_for() {
     lab.client().run("ip", ["link", "set", "dev", "vc", "down"]);
     let ringdnsd = Ringdnsd::start(lab.server(), &settings(&upstream));
     ringdnsd.process().wait_for_line("the link of vs is down: clients behind it get no answers", PATIENCE);
-    assert_eq!(ringdnsd.readyz(), (false, "the link of vs is down\n".to_owned()));
+    assert_eq!(ringdnsd.readyz(), (false, "the link of vs is down".to_owned()));
     lab.client().run("ip", ["link", "set", "dev", "vc", "up"]);
     ringdnsd.process().wait_for_line("the link of vs is up again after ", PATIENCE);
     let client = Client::of(lab.client(), DNS_V4);

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use print::{print_as, show_counters, show_entry, show_log, show_status, show_sweeps, show_upstreams};
 use ringdns_api::{DaemonStatus, EntryView, Purged, Reloaded};
-use ringdns_common::units::TimeSpan;
+use ringdns_common::{printable::Printable, units::TimeSpan};
 use ringdns_dataplane::access::Prefix;
 use serde_json::Value;
 use std::{
@@ -205,10 +205,23 @@ async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringctl: {error:#}");
-            ExitCode::FAILURE
+            // `ringctl … | head`: the reader has what it wants. Standard error may be gone too.
+            if !is_end_of_reader(&error) {
+                let _ = writeln!(io::stderr(), "ringctl: {}", Printable(format_args!("{error:#}")));
+                return ExitCode::FAILURE;
+            }
+            ExitCode::SUCCESS
         }
     }
+}
+
+/// Whether the reader of standard output has closed it. A connection to ringdnsd that breaks is
+/// another error.
+fn is_end_of_reader(error: &anyhow::Error) -> bool {
+    let is_broken = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(is_broken) && !error.chain().any(|cause| cause.is::<hyper::Error>())
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use ringdns_api::{
     DaemonStatus, EntryView, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus,
     UpstreamStatus,
 };
+use ringdns_common::printable::Printable;
 use ringdns_dataplane::{access::AccessList, clock::Clock};
 use ringdns_segment::show;
 use serde_json::Value;
@@ -24,7 +25,7 @@ pub(super) fn show_log(log: &Log, json: bool) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     let row = |entry: &show::LogEntry| {
         if !json {
-            return writeln!(out, "{entry}");
+            return writeln!(out, "{}", Printable(entry));
         }
         serde_json::to_writer(&mut out, entry)?;
         writeln!(out)
@@ -32,7 +33,9 @@ pub(super) fn show_log(log: &Log, json: bool) -> anyhow::Result<()> {
     let mut damaged = 0;
     let told = show::each(&log.spool_dir, &filter, row, |path, damage| {
         damaged += 1;
-        eprintln!("ringctl: {}: {damage}", path.display());
+        let line = format!("ringctl: {}: {damage}", path.display());
+        // Standard error may be gone.
+        let _ = writeln!(io::stderr(), "{}", Printable(line));
     });
     told.and_then(|()| out.flush()).with_context(|| {
         let folder = log.spool_dir.display();
@@ -54,13 +57,23 @@ pub(super) fn print_as<T: serde::de::DeserializeOwned>(
         out.write_all(body)?;
         writeln!(out)?;
     } else {
-        show(
-            serde_json::from_slice(body)
-                .context("ringdnsd's answer cannot be read: use the ringctl of its version")?,
-            &mut out,
-        )?;
+        let read = serde_json::from_slice(body).and_then(|body| serde_json::from_value(printable(body)));
+        show(read.context("ringdnsd's answer cannot be read: use the ringctl of its version")?, &mut out)?;
     }
     Ok(())
+}
+
+/// Escapes all texts of an answer: they come from servers and clients of ringdnsd, and go to a
+/// terminal.
+fn printable(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(Printable(text).to_string()),
+        Value::Array(values) => values.into_iter().map(printable).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (Printable(name).to_string(), printable(value))).collect()
+        }
+        other => other,
+    }
 }
 
 pub(super) fn show_status(status: DaemonStatus, out: &mut dyn Write) -> io::Result<()> {
@@ -246,4 +259,20 @@ pub(super) fn show_entry(entry: &EntryView, out: &mut dyn Write) -> io::Result<(
          usable for {left_secs} s, {bytes} bytes"
     )?;
     entry.records.iter().try_for_each(|record| writeln!(out, "    {record}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A TXT record may hold any bytes, and its server is anybody.
+    #[test]
+    fn no_record_controls_the_terminal() {
+        let evil = "x. 60 IN TXT \"\u{1b}]0;title\u{7}\u{9b}2J\u{202e}\nforged\"";
+        let body = serde_json::json!({ "error": evil, evil: [evil, 5, null, { "a": evil }] });
+        let shown = printable(body);
+        let text = "x. 60 IN TXT \"\\u{1b}]0;title\\u{7}\\u{9b}2J\\u{202e}\\nforged\"";
+        let expected = serde_json::json!({ "error": text, text: [text, 5, null, { "a": text }] });
+        assert_eq!(shown, expected);
+    }
 }

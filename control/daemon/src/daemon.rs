@@ -1,7 +1,7 @@
 //! Life cycle of ringdnsd: start in order, run, stop, and removal of all traces.
 
 use crate::{
-    admin::{self, Service},
+    admin::{self, ApiCounters, Service},
     attach::EntranceError,
     entrance::{self, Entrance},
     latency::LatencyCollector,
@@ -10,6 +10,7 @@ use crate::{
     notices::Notices,
     policy,
     preflight::{self, Claim, ClaimError},
+    process,
     reload::{ConfigSource, Reloader},
     workers::{self, Common, Ended},
 };
@@ -26,7 +27,6 @@ use ringdns_resolver::{
     FlightLimits, Resolver, host::HostTier, pump, snapshot::Snapshot, sweep::Sweeper, tier::SharedTier,
 };
 use ringdns_xdp::{Steering, VerdictReader};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     fs,
     future::pending,
@@ -108,7 +108,7 @@ impl DaemonError {
 /// configuration.
 pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> {
     let clock = Clock::start();
-    let files = raise_file_limit();
+    let files = process::raise_file_limit();
     let policy = Arc::new(policy::policy(&config)?);
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
@@ -206,17 +206,6 @@ fn runtime(spare_cores: Vec<core_affinity::CoreId>) -> io::Result<Runtime> {
         .build()
 }
 
-/// Raises the limit of open files to its maximum and returns it: at worst each question in flight
-/// has a socket of its own.
-fn raise_file_limit() -> usize {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let limit = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        Ok(()) => maximum,
-        Err(_) => current,
-    };
-    limit.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
-}
-
 /// Control plane.
 struct Plane {
     config: Config,
@@ -271,6 +260,7 @@ impl Plane {
     ) -> Result<(), DaemonError> {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut quit = signal(SignalKind::quit())?;
         let hangups = signal(SignalKind::hangup())?;
         let mut parts: JoinSet<Part> = JoinSet::new();
         self.begin(&mut parts);
@@ -316,6 +306,7 @@ impl Plane {
             why = becoming_ready => why,
             _ = terminate.recv() => Ok("SIGTERM"),
             _ = interrupt.recv() => Ok("SIGINT"),
+            _ = quit.recv() => Ok("SIGQUIT"),
             Some(Ended { worker, reason }) = ends.recv() => Err(DaemonError::Worker { worker, reason }),
             Some(ended) = parts.join_next() => Err(part_error(ended)),
         };
@@ -463,6 +454,7 @@ impl Plane {
             sweeper,
             snapshot,
             ready: AtomicBool::new(false),
+            api: ApiCounters::default(),
         })
     }
 }

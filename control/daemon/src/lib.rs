@@ -19,6 +19,7 @@ pub mod daemon;
 pub mod entrance;
 pub mod latency;
 pub mod listen;
+pub mod logging;
 pub mod nic;
 pub mod notices;
 pub mod policy;

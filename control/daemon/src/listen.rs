@@ -34,7 +34,7 @@ use tokio::{
     time::timeout,
 };
 
-mod seats;
+pub(crate) mod seats;
 
 /// Largest message in bytes: the length field has two bytes (RFC 1035 section 4.2.2).
 const MESSAGE_MAX: usize = u16::MAX as usize;

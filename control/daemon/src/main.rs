@@ -3,14 +3,14 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
+use ringdns_common::printable::Printable;
 use ringdns_config::{Config, reference};
-use ringdns_daemon::{daemon, preflight, reload::ConfigSource};
+use ringdns_daemon::{daemon, logging::StartedLog, preflight, process, reload::ConfigSource};
 use std::{
-    io::IsTerminal,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use tracing_subscriber::EnvFilter;
 
 /// jemalloc: a miss allocates and frees a dozen times, and answers live for minutes, so that
 /// glibc's arenas would grow by a system call every few misses.
@@ -43,19 +43,26 @@ const REFUSED: u8 = 2;
 fn main() -> ExitCode {
     let arguments = DaemonArguments::parse();
     let Some(path) = arguments.config else {
-        print!("{}", reference::markdown());
+        say(io::stdout(), reference::markdown().trim_end());
         return ExitCode::SUCCESS;
     };
-    log_to_stderr();
+    let _log = match process::keep_signals().and_then(|()| StartedLog::to_stderr()) {
+        Ok(log) => log,
+        Err(error) => {
+            let remedy = "Raise the limits of threads and open files";
+            say(io::stderr(), &format!("ringdnsd: signals or the log cannot be set up: {error}. {remedy}"));
+            return ExitCode::from(FAILED);
+        }
+    };
     let (config, source) = match load(&path) {
         Ok(loaded) => loaded,
         Err(refusal) => {
-            eprintln!("ringdnsd: {refusal}");
+            say(io::stderr(), &format!("ringdnsd: {}", Printable(refusal)));
             return ExitCode::from(REFUSED);
         }
     };
     if arguments.check {
-        println!("{}: accepted", path.display());
+        say(io::stdout(), &format!("{}: accepted", Printable(path.display())));
         return ExitCode::SUCCESS;
     }
     match daemon::run(config, source) {
@@ -74,14 +81,7 @@ fn load(path: &Path) -> Result<(Config, ConfigSource), String> {
     Ok((config, source))
 }
 
-/// Starts logging to standard error, filtered by `RUST_LOG`, by default `info`. aya's warnings are
-/// suppressed: ringdns reports the same failures as errors, in one line.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,aya=error"));
-    let stderr = std::io::stderr;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(stderr().is_terminal())
-        .with_writer(stderr)
-        .init();
+/// Writes a line for the caller. A reader that is gone does not want it, so failures are ignored.
+fn say(mut to: impl Write, line: &str) {
+    let _ = writeln!(to, "{line}");
 }

@@ -37,7 +37,13 @@ pub fn warnings(config: &Config, policy: &QueryPolicy) -> Vec<String> {
                          (RFC 5358). List only the networks to serve, or restrict them with a firewall"
         )
     };
-    config.server.listen.iter().find(open).map(warning).into_iter().collect()
+    let http = config.control.http.filter(|http| !http.ip().is_loopback()).map(|http| {
+        format!(
+            "control.http serves status and counters to everybody who can reach {http}, without a password: use a \
+             loopback address, or restrict it with a firewall"
+        )
+    });
+    config.server.listen.iter().find(open).map(warning).into_iter().chain(http).collect()
 }
 
 /// Share of all IPv6 addresses that is allocated: 2000::/3 (RFC 4291 section 2.4).
@@ -130,6 +136,23 @@ mod tests {
             let warnings = warnings(&config, &policy(&config).unwrap());
             assert_eq!(warnings.len(), usize::from(warned), "{listen}, {access}: {warnings:?}");
             assert!(warnings.iter().all(|text| text.contains("RFC 5358") && text.contains(listen)));
+        }
+    }
+
+    #[test]
+    fn an_api_that_others_can_reach_is_warned_of() {
+        for (http, warned) in [
+            ("127.0.0.1:1", false),
+            ("127.1.2.3:1", false),
+            ("[::1]:1", false),
+            ("0.0.0.0:1", true),
+            ("[::]:1", true),
+            ("10.53.0.2:1", true),
+        ] {
+            let config = config("127.0.0.1:53", &format!("[control]\nhttp = {http:?}"));
+            let warnings = warnings(&config, &policy(&config).unwrap());
+            assert_eq!(warnings.len(), usize::from(warned), "{http}: {warnings:?}");
+            assert!(warnings.iter().all(|text| text.contains(http)));
         }
     }
 

@@ -22,6 +22,10 @@ use std::{
 /// Most TCP connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
+/// Most connections of the API that wait to be accepted, which happens slowly: a client that finds
+/// no room tries again, and does not wait behind a thousand others.
+const HTTP_BACKLOG: i32 = 64;
+
 /// Packet memory of a worker in bytes: 4096 frames of 2 KiB.
 const PACKET_MEMORY: u64 = 4096 * 2048;
 
@@ -105,13 +109,13 @@ pub fn claim(config: &Config) -> Result<Claim, ClaimError> {
     let again = if asked.iter().any(|address| address.port() == 0) { ATTEMPTS_MAX } else { 0 };
     let opened = (0..again).find_map(|_| claim_both(asked).ok());
     let (tcp, listen) = opened.map_or_else(|| claim_both(asked), Ok)?;
-    let http = config.control.http.map(|address| bind("control.http", address)).transpose()?;
+    let http = config.control.http.map(|address| bind("control.http", address, HTTP_BACKLOG)).transpose()?;
     Ok(Claim { tcp, listen, http })
 }
 
 /// Opens the TCP ports of `asked`, and returns them with their addresses if they are free for UDP.
 fn claim_both(asked: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), ClaimError> {
-    let tcp = asked.iter().map(|address| bind("server.listen", *address));
+    let tcp = asked.iter().map(|address| bind("server.listen", *address, BACKLOG));
     let tcp = tcp.collect::<Result<Vec<_>, _>>()?;
     let addresses = tcp.iter().zip(asked);
     let listen: Vec<_> = addresses.map(|(tcp, asked)| tcp.local_addr().unwrap_or(*asked)).collect();
@@ -119,13 +123,13 @@ fn claim_both(asked: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>
     Ok((tcp, listen))
 }
 
-fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, ClaimError> {
-    listener(address).map_err(|source| ClaimError::Tcp { key, address, source })
+fn bind(key: &'static str, address: SocketAddr, backlog: i32) -> Result<TcpListener, ClaimError> {
+    listener(address, backlog).map_err(|source| ClaimError::Tcp { key, address, source })
 }
 
 /// Opens a listener for its own address family only, so that `0.0.0.0` and `[::]` can share a port.
 /// It is non-blocking, as tokio requires.
-fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+fn listener(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
@@ -135,7 +139,7 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
+    rustix::net::listen(&socket, backlog)?;
     Ok(socket.into())
 }
 
@@ -197,11 +201,11 @@ mod tests {
 
     #[test]
     fn the_wildcards_of_both_families_share_a_port() {
-        let v4 = listener("0.0.0.0:0".parse().unwrap()).unwrap();
+        let v4 = listener("0.0.0.0:0".parse().unwrap(), BACKLOG).unwrap();
         let port = v4.local_addr().unwrap().port();
-        let v6 = listener(format!("[::]:{port}").parse().unwrap());
+        let v6 = listener(format!("[::]:{port}").parse().unwrap(), BACKLOG);
         assert!(v6.is_ok(), "{v6:?}");
-        let again = listener(v4.local_addr().unwrap());
+        let again = listener(v4.local_addr().unwrap(), BACKLOG);
         assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 

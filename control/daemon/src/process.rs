@@ -1,7 +1,13 @@
-//! Resource usage of this process.
+//! Resource usage and limits of this process.
 
 use procfs::{ProcResult, process::LimitValue, process::Process};
 use ringdns_api::ResourceUsage;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
 
 /// Reads the resource usage of this process.
 pub fn resource_usage() -> ProcResult<ResourceUsage> {
@@ -20,6 +26,30 @@ pub fn resource_usage() -> ProcResult<ResourceUsage> {
         threads: stat.num_threads.unsigned_abs(),
         cpu_secs: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
     })
+}
+
+/// Raises the limit of open files to its maximum and returns it: at worst each question in flight
+/// has a socket of its own.
+pub fn raise_file_limit() -> usize {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Without permission the limit stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    file_limit()
+}
+
+/// Keeps signals from ending the process that it does not know, or does not expect yet: a reload may
+/// be asked for while it starts. tokio's handler stays when its receiver is gone.
+pub fn keep_signals() -> io::Result<()> {
+    let kinds =
+        [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()];
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { kinds.into_iter().try_for_each(|kind| signal(kind).map(drop)) })
+}
+
+/// Returns the number of files and sockets that this process may have open.
+pub fn file_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
 /// Returns the bytes allocated, from jemalloc's statistics, which it refreshes first.

@@ -11,9 +11,14 @@ table! {
     "[control]" RawControl {
         /// Unix socket that `ringctl` connects to. Only its owner can open it.
         socket: String = "/run/ringdns/control.sock".into(),
-        /// Address and port of `/metrics`, `/healthz`, `/readyz` and all other read-only requests.
-        /// Requests that change something are accepted over the Unix socket alone. Absent: off.
+        /// Address and port of `/metrics`, `/healthz`, `/readyz` and other read-only requests.
+        /// Requests that change something, and those that show names or clients, are served over
+        /// the Unix socket alone. Absent: off.
         http: Option<String> = None,
+        /// Host names by which clients may address `http`, such as `"dns1.example"`. Loopback
+        /// addresses, `localhost` and the address itself need not be listed. Requests for other
+        /// hosts are refused, so that no page in a browser can read the API (DNS rebinding).
+        http_hosts: Vec<String> = Vec::new(),
         /// Whether memory and CPU profiles (`/debug/pprof/`) are served over `http`, too. They
         /// reveal internals of ringdnsd, and taking one costs it time: enable this only where
         /// nobody else can reach the address.
@@ -28,6 +33,8 @@ pub struct ControlConfig {
     pub socket: PathBuf,
     /// TCP address of the API's read-only part.
     pub http: Option<SocketAddr>,
+    /// Host names by which clients may address it, lowercased and without a final dot.
+    pub http_hosts: Vec<String>,
     /// Whether profiles are served over HTTP.
     pub profiles_over_http: bool,
 }
@@ -55,8 +62,25 @@ impl RawControl {
             let remedy = "Set control.http, or remove the key: the Unix socket always serves them";
             return Err(Problem::new("control.profiles_over_http", reason, remedy));
         }
-        Ok(ControlConfig { socket: self.socket.into(), http, profiles_over_http: self.profiles_over_http })
+        let http_hosts = self.http_hosts.iter().map(|host| http_host(host)).collect::<Result<_, _>>()?;
+        Ok(ControlConfig {
+            socket: self.socket.into(),
+            http,
+            http_hosts,
+            profiles_over_http: self.profiles_over_http,
+        })
     }
+}
+
+/// Returns a host of `control.http_hosts` in lower case, without a final dot.
+fn http_host(text: &str) -> Result<String, Problem> {
+    let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if host.is_empty() || !host.bytes().all(is_plain) {
+        let remedy = "Write the name alone, such as \"dns1.example\": no port, no scheme, no wildcard";
+        return Err(Problem::new("control.http_hosts", format!("{text:?} is no host name"), remedy));
+    }
+    Ok(host)
 }
 
 #[cfg(test)]
@@ -70,6 +94,7 @@ mod tests {
             &format!("{MINIMAL}[control]\n"),
             &[
                 ["http = \"8053\"", "6", "control.http", "no IP address", "127.0.0.1:8053"],
+                ["http_hosts = [\"a:80\"]", "6", "control.http_hosts", "no host name", "no port"],
                 ["socket = \"\"", "6", "control.socket", "empty", "short path"],
                 [&long, "6", "control.socket", "107 bytes", "short path"],
                 [

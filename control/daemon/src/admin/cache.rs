@@ -1,11 +1,10 @@
 //! Lookup and purge of entries in the host tier.
 
-use super::{ApiError, SharedService};
-use axum::{
-    Json,
-    extract::{Query as Parameters, State},
-    http::StatusCode,
+use super::{
+    SharedService,
+    guard::{ApiError, Parameters, Turns},
 };
+use axum::{Json, extract::State, http::StatusCode};
 use hickory_proto::{op::ResponseCode, serialize::binary::BinDecodable};
 use ringdns_api::{EntryView, Purged};
 use ringdns_common::names;
@@ -19,7 +18,10 @@ use ringdns_resolver::{
     message::{Message, Record},
 };
 use serde::Deserialize;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use tokio::time::timeout;
 
 #[derive(Deserialize)]
@@ -37,19 +39,17 @@ pub(super) async fn entry(
 ) -> Result<Json<Vec<EntryView>>, ApiError> {
     let name = names::name(&query.name).map_err(ApiError::bad)?;
     let rtype = query.rtype.as_deref().map(names::record_type).transpose().map_err(ApiError::bad)?;
+    // A name may have an entry of each of 65,536 types: no work for a thread that serves misses.
+    static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
+    let turn = TURNS.take().await?;
     let now = service.clock.secs();
     let host = service.resolver.host().clone();
-    // The walk takes milliseconds if there are many entries: it must not run on a thread that
-    // serves misses.
-    let found = tokio::task::spawn_blocking(move || {
-        let wanted = |key: &StoredKey| {
-            let asked = key.asked();
-            rtype.is_none_or(|rtype| asked.qtype() == rtype) && asked.name() == name
-        };
-        let found = host.iter().filter(|(key, _)| wanted(key));
-        found.map(|(key, entry)| view(&key, &entry, now)).collect::<Vec<_>>()
+    let finding = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let found = host.entries_of(&name, rtype);
+        found.iter().map(|(key, entry)| view(key, entry, now)).collect::<Vec<_>>()
     });
-    let found = found.await.map_err(ApiError::failed)?;
+    let found = finding.await.map_err(ApiError::failed)?;
     if found.is_empty() {
         let rtype = query.rtype.map(|rtype| format!(" of type {rtype}")).unwrap_or_default();
         return Err(ApiError(StatusCode::NOT_FOUND, format!("{:?}{rtype} is not in the cache", query.name)));
@@ -140,10 +140,14 @@ pub(super) async fn purge(
         (None, None, true) => Purge::All,
         _ => return Err(ApiError::bad("give exactly one of name=, suffix= and all=true")),
     };
+    // A purge walks the whole store: one at a time.
+    static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
+    let turn = TURNS.take().await?;
     let (host, fleet) = (service.resolver.host().clone(), service.fleet.clone());
     let snapshot = service.snapshot.clone();
     // A purge runs to its end even if the client hangs up.
     let purging = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let begun = fleet.map(|fleet| fleet.begin_purge(&purge));
         let removed = host.purge(&purge);
         let forgotten = snapshot.map_or(Ok(()), |snapshot| snapshot.forget());

@@ -1,19 +1,17 @@
 //! Every counter of the process, in Prometheus' text format.
 
-use super::Service;
+use super::{Service, exposition::Text};
 use crate::{nic::LinkState, process::resource_usage};
-use hdrhistogram::Histogram;
 use ringdns_common::counters::Total;
 use ringdns_dataplane::{
     port::PortStats,
     stats::{Counter, DropReason},
 };
 use ringdns_resolver::tier::SharedTier;
-use std::fmt::{Display, Write as _};
 
 /// Returns all metrics.
 pub fn text(service: &Service) -> String {
-    let mut text = Text(String::new());
+    let mut text = Text::default();
     workers(service, &mut text);
     if let Some(verdicts) = (service.verdicts)() {
         let name = "ringdns_xdp_packets_total";
@@ -57,6 +55,7 @@ pub fn text(service: &Service) -> String {
         text.totals("ringdns_fleet", &fleet.counters.totals());
     }
     text.totals("ringdns_listener", &(service.listeners)());
+    text.totals("ringdns_api", &service.api.totals());
     if let Some(log) = &service.log {
         text.totals("ringdns_query_log", &log.counters.totals());
         text.gauge("ringdns_query_log_taps", "Open taps of the query log (GET /log/tap).", log.taps.len());
@@ -69,7 +68,7 @@ pub fn text(service: &Service) -> String {
     upstreams(service, &mut text);
     process(&mut text);
     text.gauge("ringdns_uptime_seconds", "Seconds since the start of ringdnsd.", service.clock.secs());
-    text.0
+    text.finish()
 }
 
 /// Adds the resource usage of the process, under Prometheus' standard names where there are any.
@@ -188,53 +187,5 @@ fn upstreams(service: &Service, text: &mut Text) {
     text.head(name, "histogram", "Time until an upstream answered or reported a failure, in seconds.");
     for (address, upstream) in &read {
         text.histogram(name, address, &upstream.times());
-    }
-}
-
-/// Bounds of a histogram's buckets in milliseconds: from a server on the same network up to
-/// time-outs.
-const BUCKETS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
-
-/// Text under construction. Writing to a string cannot fail, so results are ignored.
-struct Text(String);
-
-impl Text {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
-        let _ = write!(self.0, "{name}");
-        for (at, (label, of)) in labels.iter().enumerate() {
-            let _ = write!(self.0, "{}{label}=\"{of}\"", if at == 0 { '{' } else { ',' });
-        }
-        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
-    }
-
-    /// Adds a histogram of nanoseconds, in buckets of seconds. A value within 1 % of a bucket's
-    /// bound may be counted in the next bucket.
-    fn histogram(&mut self, name: &str, upstream: &str, nanos: &Histogram<u64>) {
-        let bucket = format!("{name}_bucket");
-        for millis in BUCKETS {
-            let (le, count) = (millis as f64 / 1e3, nanos.count_between(0, millis * 1_000_000));
-            self.line(&bucket, &[("upstream", &upstream), ("le", &le)], count);
-        }
-        self.line(&bucket, &[("upstream", &upstream), ("le", &"+Inf")], nanos.len());
-        let sum = nanos.mean() * nanos.len() as f64 / 1e9;
-        self.line(&format!("{name}_sum"), &[("upstream", &upstream)], sum);
-        self.line(&format!("{name}_count"), &[("upstream", &upstream)], nanos.len());
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.head(name, "gauge", help);
-        self.line(name, &[], value);
-    }
-
-    fn totals(&mut self, prefix: &str, totals: &[Total]) {
-        for total in totals {
-            let name = format!("{prefix}_{}_total", total.name);
-            self.head(&name, "counter", total.doc);
-            self.line(&name, &[], total.value);
-        }
     }
 }

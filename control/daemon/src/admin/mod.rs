@@ -1,4 +1,7 @@
-//! HTTP API: complete over the Unix socket for `ringctl`, read-only over TCP for monitoring.
+//! HTTP API: complete over the Unix socket for `ringctl`; over TCP, for monitoring, the part that
+//! changes nothing and shows neither names nor clients.
+//!
+//! Every error is JSON, `{"error": reason}`. A request that is no HTTP gets a bare status.
 //!
 //! | route | answer or effect |
 //! |---|---|
@@ -7,7 +10,7 @@
 //! | `GET /metrics` | every counter, for Prometheus |
 //! | `GET /healthz` | 200, or 503 while ringdnsd does not answer queries |
 //! | `GET /readyz` | 200, or 503 with the reason while clients get no answers |
-//! | `GET /cache/entry?name=&type=` | entries of a name in the host tier |
+//! | `GET /cache/entry?name=&type=` | entries of a name in the host tier; Unix socket only |
 //! | `GET /histogram?format=text\|log&outcome=` | service times |
 //! | `GET /histogram?format=text\|log&upstream=` | response times of an upstream |
 //! | `GET /sweeps?last=` | sweeps of the host tier and of Redis: sum of the last day, and the last ones |
@@ -18,8 +21,11 @@
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
 mod cache;
+mod exposition;
+mod guard;
 mod metrics;
 mod profile;
+mod server;
 mod stats;
 mod upstreams;
 
@@ -33,14 +39,16 @@ use crate::{
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Query, State},
+    extract::{Request, State},
     http::{StatusCode, header::CONTENT_TYPE},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use guard::{ApiError, Parameters, Turns};
 use hdrhistogram::Histogram;
 use ringdns_api::{DaemonStatus, Sweeps};
-use ringdns_common::counters::Total;
+use ringdns_common::{counters, counters::Total};
 use ringdns_config::Config;
 use ringdns_dataplane::{clock::Clock, latency::Outcome, punt::Link};
 use ringdns_fleet::Fleet;
@@ -52,12 +60,13 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
 };
 use serde::Deserialize;
+use server::Door;
 use std::{
     fs, io,
     os::unix::fs::FileTypeExt,
     path::Path,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -71,6 +80,29 @@ const BACKLOG: i32 = 64;
 
 /// Obstacle that is reported until everything is up, and during a stop.
 const NOT_READY: &str = "ringdnsd is starting or stopping";
+
+counters! {
+    /// Counters of the API.
+    ApiCounters {
+        /// Connections of the API accepted, over the Unix socket and over TCP.
+        connections,
+        /// Connections of the API refused because the limit was reached and all were at work.
+        connections_refused,
+        /// Connections of the API that had sent no request, closed in favour of new ones because the
+        /// limit was reached.
+        connections_displaced,
+        /// Connections of the API closed because the request came, or the answer was read, too
+        /// slowly.
+        connections_late,
+        /// Requests of the API.
+        requests,
+        /// Requests of the API answered with an error because they are malformed, unknown or not
+        /// allowed.
+        requests_refused,
+        /// Connections of the API that ended in an error, or sent what is no HTTP.
+        requests_malformed,
+    }
+}
 
 /// State that the API serves.
 pub struct Service {
@@ -104,6 +136,8 @@ pub struct Service {
     pub reloader: Reloader,
     /// Whether ringdnsd answers the queries that reach it.
     pub ready: AtomicBool,
+    /// Counters of the API.
+    pub api: ApiCounters,
 }
 
 impl Service {
@@ -120,37 +154,17 @@ impl Service {
 
 type SharedService = State<Arc<Service>>;
 
-/// Error response to a request.
-#[derive(Debug)]
-struct ApiError(StatusCode, String);
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        (self.0, Json(serde_json::json!({ "error": self.1 }))).into_response()
-    }
-}
-
-impl ApiError {
-    fn bad(reason: impl std::fmt::Display) -> Self {
-        ApiError(StatusCode::BAD_REQUEST, reason.to_string())
-    }
-
-    fn failed(reason: impl std::fmt::Display) -> Self {
-        ApiError(StatusCode::INTERNAL_SERVER_ERROR, reason.to_string())
-    }
-}
-
-/// Returns the read-only routes.
+/// Returns the read-only routes, which show neither names nor clients. At most one request at a
+/// time is answered: they run on the threads that serve misses.
 fn reading() -> Router<Arc<Service>> {
-    Router::new()
+    let costly = Router::new()
         .route("/status", get(status))
         .route("/stats", get(async |State(service): SharedService| Json(service.stats())))
         .route("/metrics", get(metrics))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/cache/entry", get(cache::entry))
         .route("/histogram", get(histogram))
         .route("/sweeps", get(sweeps))
+        .route_layer(from_fn_with_state(Turns::default(), in_turn));
+    costly.route("/healthz", get(healthz)).route("/readyz", get(readyz))
 }
 
 /// Returns the routes of profiles. These reveal much about the process, and cost it time.
@@ -158,6 +172,28 @@ fn profiles() -> Router<Arc<Service>> {
     Router::new()
         .route("/debug/pprof/heap", get(profile::heap))
         .route("/debug/pprof/profile", get(profile::cpu))
+}
+
+/// Returns the routes for the owner of the Unix socket: they change something, or show what clients
+/// ask for.
+fn owners() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/cache/entry", get(cache::entry))
+        .route("/cache/purge", post(cache::purge))
+        .route("/reload", post(reload))
+        .route("/log/tap", get(tap))
+}
+
+/// Answers a request when it is its turn.
+async fn in_turn(State(turns): State<Turns>, request: Request, next: Next) -> Result<Response, ApiError> {
+    let _turn = turns.take().await?;
+    Ok(next.run(request).await)
+}
+
+/// Adds the state and the errors that have no route.
+fn complete(routes: Router<Arc<Service>>, service: Arc<Service>) -> Router {
+    let routes = routes.fallback(guard::not_found).method_not_allowed_fallback(guard::not_allowed);
+    routes.with_state(service)
 }
 
 /// Binds the Unix socket, accessible to its owner only. Replaces one that a dead process left.
@@ -194,17 +230,15 @@ fn make_way(path: &Path) -> io::Result<()> {
 
 /// Serves the whole API until the task is dropped.
 pub async fn serve_socket(listener: UnixListener, service: Arc<Service>) -> io::Result<()> {
-    let owners = Router::new()
-        .route("/cache/purge", post(cache::purge))
-        .route("/reload", post(reload))
-        .route("/log/tap", get(tap));
-    axum::serve(listener, reading().merge(profiles()).merge(owners).with_state(service)).await
+    let routes = reading().merge(profiles()).merge(owners());
+    Door::of_socket(complete(routes, service.clone()), service).serve_socket(listener).await
 }
 
 /// Serves the read-only part, and profiles if the configuration says so, until the task is dropped.
 pub async fn serve_http(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
     let profiles = if service.config.control.profiles_over_http { profiles() } else { Router::new() };
-    axum::serve(listener, reading().merge(profiles).with_state(service)).await
+    let routes = reading().merge(profiles);
+    Door::of_http(complete(routes, service.clone()), service).serve_http(listener).await
 }
 
 async fn status(State(service): SharedService) -> Json<DaemonStatus> {
@@ -227,19 +261,12 @@ async fn status(State(service): SharedService) -> Json<DaemonStatus> {
     })
 }
 
-async fn healthz(State(service): SharedService) -> Response {
-    if service.ready.load(Ordering::Acquire) {
-        "ok\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{NOT_READY}\n")).into_response()
-    }
+async fn healthz(State(service): SharedService) -> Result<&'static str, ApiError> {
+    service.ready.load(Ordering::Acquire).then_some("ok\n").ok_or_else(|| ApiError::busy(NOT_READY))
 }
 
-async fn readyz(State(service): SharedService) -> Response {
-    match service.obstacle() {
-        None => "ok\n".into_response(),
-        Some(obstacle) => (StatusCode::SERVICE_UNAVAILABLE, format!("{obstacle}\n")).into_response(),
-    }
+async fn readyz(State(service): SharedService) -> Result<&'static str, ApiError> {
+    service.obstacle().map_or(Ok("ok\n"), |obstacle| Err(ApiError::busy(obstacle)))
 }
 
 async fn metrics(State(service): SharedService) -> Response {
@@ -253,13 +280,19 @@ struct SweepsQuery {
     last: usize,
 }
 
-async fn sweeps(State(service): SharedService, Query(query): Query<SweepsQuery>) -> Json<Sweeps> {
+async fn sweeps(State(service): SharedService, Parameters(query): Parameters<SweepsQuery>) -> Json<Sweeps> {
     let fleet = service.fleet.as_ref().map(|fleet| fleet.swept(query.last));
     Json(Sweeps { host: service.sweeper.told(query.last), fleet })
 }
 
 async fn reload(State(service): SharedService) -> Result<Response, ApiError> {
-    let reloading = spawn_blocking(move || service.reloader.reload());
+    // The reloader takes one at a time; more that wait would each take a thread.
+    static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
+    let turn = TURNS.take().await?;
+    let reloading = spawn_blocking(move || {
+        let _turn = turn;
+        service.reloader.reload()
+    });
     let reloaded = reloading.await.map_err(ApiError::failed)?;
     reloaded.map(|reloaded| Json(reloaded).into_response()).map_err(ApiError::bad)
 }
@@ -271,8 +304,7 @@ async fn tap(State(service): SharedService) -> Result<Response, ApiError> {
         let reason = "the query log is disabled: set query_log.enabled = true";
         return Err(ApiError(StatusCode::CONFLICT, reason.into()));
     };
-    let enough =
-        || ApiError(StatusCode::SERVICE_UNAVAILABLE, "too many taps are open: close another one".into());
+    let enough = || ApiError::busy("too many taps are open: close another one");
     let rows = log.taps.open().ok_or_else(enough)?;
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(rows)).into_response())
 }
@@ -296,7 +328,7 @@ enum ExportFormat {
 
 async fn histogram(
     State(service): SharedService,
-    Query(query): Query<HistogramQuery>,
+    Parameters(query): Parameters<HistogramQuery>,
 ) -> Result<Response, ApiError> {
     if let Some(address) = &query.upstream {
         if query.outcome.is_some() {

@@ -4,9 +4,8 @@
 //! Profiles contain the names of functions, so that reading one takes neither the binary nor its
 //! symbols.
 
-use super::ApiError;
+use super::guard::{ApiError, Parameters, Turns};
 use axum::{
-    extract::Query,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,7 +13,7 @@ use jemalloc_pprof::{PROF_CTL, StackProfile, WeightedStack};
 use mappings::MAPPINGS;
 use pprof::{ProfilerGuardBuilder, UnresolvedReport};
 use serde::Deserialize;
-use std::{collections::HashMap, ffi::c_void, time::Duration};
+use std::{collections::HashMap, ffi::c_void, sync::LazyLock, time::Duration};
 use tokio::{
     sync::{Mutex, OnceCell},
     task::spawn_blocking,
@@ -39,7 +38,12 @@ pub async fn heap() -> Result<Response, ApiError> {
                       _RJEM_MALLOC_CONF=prof:true in the environment of ringdnsd";
         return Err(ApiError(StatusCode::NOT_IMPLEMENTED, reason.into()));
     };
-    let profile = spawn_blocking(|| control.blocking_lock().dump_pprof());
+    static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
+    let turn = TURNS.take().await?;
+    let profile = spawn_blocking(move || {
+        let _turn = turn;
+        control.blocking_lock().dump_pprof()
+    });
     Ok(attachment("heap.pprof", profile.await.map_err(ApiError::failed)?.map_err(ApiError::failed)?))
 }
 
@@ -59,12 +63,11 @@ impl ProfileSpan {
 
 /// Answers with a profile of the CPU time used from now on, by function, in workers and control
 /// plane.
-pub async fn cpu(Query(ProfileSpan { seconds }): Query<ProfileSpan>) -> Result<Response, ApiError> {
+pub async fn cpu(Parameters(ProfileSpan { seconds }): Parameters<ProfileSpan>) -> Result<Response, ApiError> {
     if !(1..=LONGEST).contains(&seconds) {
         return Err(ApiError::bad(format!("seconds={seconds} is out of range: give 1 to {LONGEST}")));
     }
-    let busy =
-        || ApiError(StatusCode::CONFLICT, "another profile is being taken: try again when it ends".into());
+    let busy = || ApiError::busy("another profile is being taken: try again when it ends");
     let _one_at_a_time = SAMPLING.try_lock().map_err(|_| busy())?;
     prepare().await;
     let guard = ProfilerGuardBuilder::default().frequency(FREQUENCY as i32).build();

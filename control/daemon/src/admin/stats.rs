@@ -59,6 +59,7 @@ pub fn all(service: &Service) -> Value {
             "counters": totals(upstream.counters.totals()),
         })).collect::<Vec<_>>(),
         "listeners": totals((service.listeners)()),
+        "api": totals(service.api.totals()),
         "query_log": service.log.as_ref().map(|log| query_log(log, service, &sum)),
     })
 }

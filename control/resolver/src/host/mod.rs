@@ -8,6 +8,7 @@
 
 mod absent;
 mod demand;
+mod types;
 
 use absent::AbsentNames;
 pub use demand::{Demand, HALF_LIFE};
@@ -17,6 +18,7 @@ use ringdns_common::counters;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
+        CLASS_IN,
         answer::Answer,
         key::{Asked, Flags, Key},
     },
@@ -28,6 +30,7 @@ use std::{
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
+use types::SeenTypes;
 
 /// Typical weight of an entry with a few records, in bytes: a guess for sizing the index.
 const TYPICAL_BYTES: u64 = 384;
@@ -139,6 +142,7 @@ fn is_within(mut name: &[u8], suffix: &[u8]) -> bool {
 pub struct HostTier {
     cache: Cache<StoredKey, Arc<Entry>, EntryWeight, quick_cache::DefaultHashBuilder, CountEvictions>,
     absent: AbsentNames,
+    types: SeenTypes,
     /// Most bytes of both.
     capacity: u64,
     generation: Arc<AtomicU64>,
@@ -160,6 +164,7 @@ impl HostTier {
         HostTier {
             cache: Cache::with(items, bytes, EntryWeight, Default::default(), lifecycle),
             absent: AbsentNames::new(for_absent),
+            types: SeenTypes::default(),
             capacity: bytes + for_absent,
             generation,
             fence: RwLock::new(()),
@@ -212,6 +217,24 @@ impl HostTier {
         self.cache.peek(key)
     }
 
+    /// Looks up the entries of a name, given as lowercased wire bytes: of one type, or of all. Takes
+    /// as long as there are types in the store, however many entries there are.
+    pub fn entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Arc<Entry>)> {
+        let of_type = |qtype: u16| {
+            let question = [name, &qtype.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat();
+            let both = [0, Flags::DO, Flags::CD, Flags::DO | Flags::CD];
+            both.into_iter().filter_map(move |flags| {
+                let key = StoredKey { question: question.clone().into(), flags: Flags(flags) };
+                let entry = self.cache.peek(&key)?;
+                Some((key, entry))
+            })
+        };
+        match qtype {
+            Some(qtype) => of_type(qtype).collect(),
+            None => self.types.iter().flat_map(of_type).collect(),
+        }
+    }
+
     /// Stores an answer whose resolution began in `generation`, unless a purge came since or the
     /// answer must not be kept. Returns whether it was stored.
     pub fn insert(&self, key: &Key, answer: Arc<Answer>, generation: u64) -> bool {
@@ -227,6 +250,7 @@ impl HostTier {
             return false;
         }
         self.absent.learn(key, &entry.answer);
+        self.types.note(key.asked().qtype());
         self.cache.insert(StoredKey::from(key), entry);
         self.counters.inserted.inc();
         true

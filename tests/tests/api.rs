@@ -1,0 +1,371 @@
+//! Tests of the HTTP API under clients that mean no good: it refuses or answers them, and takes
+//! nothing from DNS.
+
+use ringdns_testkit::{
+    Client, Host, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, free_address, free_port, program, until,
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fd::OwnedFd,
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, sockopt},
+    process::{Resource, Rlimit, Signal, getrlimit, setrlimit},
+};
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running ringdnsd with its API on a TCP address of loopback.
+struct Scene {
+    ringdnsd: Ringdnsd,
+    dns: SocketAddr,
+    http: SocketAddr,
+    _upstream: Upstream,
+}
+
+impl Scene {
+    fn set(wrapper: &[&str]) -> Self {
+        let upstream = Upstream::with_ttl(300);
+        let host = Host::local();
+        let (dns, http) = (free_address(&host), SocketAddr::from(([127, 0, 0, 1], free_port(&host))));
+        let mut settings = Settings::loopback(dns, upstream.address());
+        settings.control = format!("http = \"{http}\"\nhttp_hosts = [\"dns1.example\"]");
+        let ringdnsd = Ringdnsd::start_behind(&host, &settings, wrapper);
+        Scene { ringdnsd, dns, http, _upstream: upstream }
+    }
+
+    /// Sends bytes over TCP and returns all that comes back until the connection is closed.
+    fn exchange(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // A connection that is refused while it sends is answered nevertheless.
+        let _ = stream.write_all(bytes);
+        let mut answer = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut answer) {
+            panic!("{error} after {:?}", String::from_utf8_lossy(&answer));
+        }
+        answer
+    }
+
+    fn is_healthy(&self) {
+        let answer = self.exchange(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(status(&answer), 200, "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+/// Returns the status code of a response; 0 for none.
+fn status(answer: &[u8]) -> u16 {
+    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let code = line.strip_prefix(b"HTTP/1.1 ").or(line.strip_prefix(b"HTTP/1.0 "));
+    code.and_then(|code| std::str::from_utf8(code.get(..3)?).ok()?.parse().ok()).unwrap_or(0)
+}
+
+/// Requests and the status codes that may answer them; 0: the connection is closed.
+fn hostile() -> Vec<(Vec<u8>, &'static [u16])> {
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
+    let host = |host: &str| format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+    let head = |line: &str| format!("{line}\r\nHost: localhost\r\n\r\n").into_bytes();
+    let with =
+        |headers: &str| format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").into_bytes();
+    let post = |rest: &str| format!("POST /status HTTP/1.1\r\nHost: localhost\r\n{rest}").into_bytes();
+    let long = |count: usize| "a".repeat(count);
+    vec![
+        // Methods.
+        (head("POST /status HTTP/1.1"), &[405]),
+        (head("DELETE /metrics HTTP/1.1"), &[405]),
+        (head("OPTIONS * HTTP/1.1"), &[404, 400]),
+        (head("TRACE /status HTTP/1.1"), &[405]),
+        (head("CONNECT localhost:53 HTTP/1.1"), &[400, 404, 405, 421]),
+        (head("BREW /status HTTP/1.1"), &[405]),
+        (head("G\0T /status HTTP/1.1"), &[400]),
+        (head("get /status HTTP/1.1"), &[405]),
+        (head(&format!("{} /status HTTP/1.1", long(20_000))), &[400, 431]),
+        // Paths. Those that change something, or show names, are not there over TCP.
+        (get("/"), &[404]),
+        (get("/status/"), &[404]),
+        (get("/status%00"), &[404]),
+        (get("/%00"), &[404]),
+        (get("/../../etc/passwd"), &[404]),
+        (get("/status/../metrics"), &[404]),
+        (get("/%2e%2e/%2e%2e/etc/passwd"), &[404]),
+        (get("//status"), &[404]),
+        (get("/STATUS"), &[404]),
+        (get("status"), &[400, 421]),
+        (get("/\x1b[31m"), &[400]),
+        (get("/%1b%5b31m"), &[404]),
+        (get("/\u{fc}"), &[400, 404]),
+        (get("/cache/entry?name=www.example"), &[404]),
+        (get("/log/tap"), &[404]),
+        (head("POST /cache/purge?all=true HTTP/1.1"), &[404]),
+        (head("POST /reload HTTP/1.1"), &[404]),
+        (get("/debug/pprof/heap"), &[404]),
+        (get(&format!("/{}", long(15_000))), &[404]),
+        (get(&format!("/{}", long(70_000))), &[400, 414, 431]),
+        // Query strings.
+        (get("/histogram?outcome=%00"), &[400]),
+        (get("/histogram?outcome=%1b%5b31m%0a"), &[400]),
+        (get("/histogram?outcome=%ff%fe"), &[400]),
+        (get("/histogram?outcome=%"), &[400]),
+        (get("/histogram?outcome=hit&outcome=miss"), &[400]),
+        (get("/histogram?=&&&==&"), &[400]),
+        (get("/sweeps?last=-1"), &[400]),
+        (get("/sweeps?last=99999999999999999999999999"), &[400]),
+        (get("/sweeps?last=18446744073709551615"), &[200]),
+        (get(&format!("/histogram?upstream={}", long(14_000))), &[400]),
+        (get("/histogram?upstream=%22%3e%3cscript%3e"), &[400]),
+        // Headers.
+        (with(&format!("X: {}\r\n", long(20_000))), &[431]),
+        (with(&"X: y\r\n".repeat(1000)), &[431]),
+        (with("X\0: y\r\n"), &[400]),
+        (with("X : y\r\n"), &[400]),
+        (with(" folded: y\r\n"), &[400]),
+        (with("X: \x1b[2J\x07\r\n"), &[200, 400]),
+        (with("Connection: Upgrade\r\nUpgrade: websocket\r\n"), &[200]),
+        (with("Expect: 100-continue\r\n"), &[200]),
+        (with("Range: bytes=0-18446744073709551615\r\n"), &[200]),
+        (b"GET /healthz HTTP/1.1\r\n\r\n".to_vec(), &[400]),
+        (b"GET /healthz HTTP/1.0\r\n\r\n".to_vec(), &[200]),
+        (with("Host: localhost\r\n"), &[400]),
+        (with("Host: evil.example\r\n"), &[400]),
+        // Hosts: names of others are DNS rebinding.
+        (host("localhost"), &[200]),
+        (host("127.0.0.1:8053"), &[200]),
+        (host("[::1]"), &[200]),
+        (host("dns1.example:80"), &[200]),
+        (host("evil.example"), &[421]),
+        (host("127.0.0.1.evil.example"), &[421]),
+        (host(""), &[400, 421]),
+        (host("local\u{fc}host"), &[400, 421]),
+        (host("localhost, evil.example"), &[400, 421]),
+        (head("GET http://evil.example/healthz HTTP/1.1"), &[421]),
+        (head("GET http://localhost/healthz HTTP/1.1"), &[200]),
+        // Bodies.
+        (post("Content-Length: 5\r\n\r\nhello"), &[413]),
+        (post("Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"), &[400, 413]),
+        (post("Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"), &[400]),
+        (post("Content-Length: -1\r\n\r\n"), &[400]),
+        (post("Content-Length: 99999999999999999999999\r\n\r\n"), &[400]),
+        (post("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), &[400, 413]),
+        (post("Transfer-Encoding: chunked\r\n\r\nZZZZ\r\nrubbish"), &[413]),
+        (post("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n"), &[413]),
+        (post("Transfer-Encoding: gzip\r\n\r\nx"), &[400, 413]),
+        (post(&format!("Content-Length: 200000\r\n\r\n{}", long(200_000))), &[413]),
+        // No HTTP/1.1 at all, or more than one request of it.
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), &[0, 400, 505]),
+        (head("GET /status HTTP/3.0"), &[400, 505]),
+        (b"GET /healthz\r\n\r\n".to_vec(), &[400]),
+        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec(), &[0, 400]),
+        (vec![0; 4096], &[0, 400]),
+        (b"\xff".repeat(65_536), &[0, 400, 431]),
+        (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), &[0, 400]),
+        (b"\r\n\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), &[200, 400]),
+        (get("/healthz").repeat(200), &[200]),
+        ([get("/healthz"), b"\0rubbish\xff".repeat(1000)].concat(), &[200]),
+    ]
+}
+
+#[test]
+fn hostile_requests_are_refused_or_answered_and_leave_nothing() {
+    let scene = Scene::set(&[]);
+    scene.is_healthy();
+    let process = scene.ringdnsd.process();
+    let files = process.open_files();
+    let cases = hostile();
+    assert!(cases.len() >= 40);
+    let mut wrong = Vec::new();
+    for (request, expected) in &cases {
+        let answer = scene.exchange(request);
+        let code = status(&answer);
+        let body = answer.windows(4).position(|end| end == b"\r\n\r\n").map(|end| &answer[end + 4..]);
+        let body = body.unwrap_or_default();
+        // Whatever has a reason has it in one form, and no request is answered twice.
+        let error = code >= 400 && !body.is_empty();
+        let told = !error
+            || serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| body["error"].is_string());
+        let once = answer.windows(9).filter(|part| part == b"HTTP/1.1 ").count() <= 1;
+        if !expected.contains(&code) || !told || !once {
+            let text = |bytes: &[u8]| bytes.escape_ascii().to_string().chars().take(300).collect::<String>();
+            wrong.push(format!("{} not in {expected:?}: {}\n{}", code, text(request), text(&answer)));
+        }
+        scene.is_healthy();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    until("all connections are closed", || (process.open_files() <= files + 1).then_some(()));
+    let stats = scene.ringdnsd.stats();
+    let count = |name: &str| stats["api"][name].as_u64().unwrap();
+    assert!(count("requests_refused") > 40 && count("requests_malformed") > 5, "{:#}", stats["api"]);
+    assert!(!process.output().contains("panicked"), "{}", process.output());
+}
+
+/// Raises this process's limit of descriptors, and returns whether it suffices.
+fn raise_files(files: u64) {
+    let maximum = getrlimit(Resource::Nofile).maximum.map(|maximum| maximum.max(files));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    raised.unwrap_or_else(|error| panic!("this test needs {files} descriptors: {error}"));
+}
+
+/// Begins a TCP connection and does not wait for it.
+fn begin(address: SocketAddr) -> OwnedFd {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+    // The least that the kernel gives: a few kilobytes.
+    sockopt::set_socket_recv_buffer_size(&socket, 1).unwrap();
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => socket,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Sends bytes on each connection that is established within a second. Returns the number of
+/// those.
+fn send_to_each(sockets: &[OwnedFd], bytes: &[u8]) -> usize {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let mut sent = 0;
+    for socket in sockets {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = left.try_into().unwrap();
+        let _ = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&left));
+        sent += usize::from(rustix::io::write(socket, bytes).is_ok());
+    }
+    sent
+}
+
+/// Times of misses, of queries over TCP and of requests over the Unix socket, in order.
+#[derive(Debug)]
+struct AskedTimes {
+    misses: Vec<Duration>,
+    tcp: Vec<Duration>,
+    socket: Vec<Duration>,
+}
+
+impl AskedTimes {
+    /// Asks for names that nobody has asked for, over UDP and TCP, and for the status. Everything must be
+    /// answered.
+    fn take(scene: &Scene, round: &str) -> Self {
+        let client = Client::of(&Host::local(), scene.dns);
+        let timed = |count: usize, work: &dyn Fn(usize)| -> Vec<Duration> {
+            let time = |number| {
+                let began = Instant::now();
+                work(number);
+                began.elapsed()
+            };
+            let mut times: Vec<_> = (0..count).map(time).collect();
+            times.sort();
+            times
+        };
+        let miss = |number: usize| {
+            let reply = client.ask(&Query::a(&format!("udp{number}.{round}.example")));
+            assert_eq!((reply.rcode(), reply.answers()), (0, 1));
+        };
+        let tcp = |number: usize| {
+            let query = Query::a(&format!("tcp{number}.{round}.example"));
+            let reply = &ask_over_tcp(&Host::local(), scene.dns, &[query])[0];
+            assert_eq!((reply.rcode(), reply.answers()), (0, 1));
+        };
+        // The times of ringctl itself would be those of a fork with thousands of descriptors.
+        let socket = |_| assert_eq!(scene.ringdnsd.readyz(), (true, "ok\n".to_owned()));
+        scene.ringdnsd.told(&["status"]);
+        AskedTimes { misses: timed(300, &miss), tcp: timed(300, &tcp), socket: timed(100, &socket) }
+    }
+
+    /// Prints percentiles, to be compared on a quiet machine.
+    fn show(&self, what: &str) {
+        let all = [("misses", &self.misses), ("tcp", &self.tcp), ("socket", &self.socket)];
+        for (name, times) in all {
+            let (half, most) = (times[times.len() / 2], times[times.len() - 1]);
+            println!("{what}: {name}: p50 {half:?}, p95 {:?}, max {most:?}", times[times.len() * 95 / 100]);
+        }
+    }
+}
+
+/// The process's limit of descriptors is a tenth of what its clients open. A query or a request that
+/// is not answered within seconds fails its client.
+#[test]
+fn connections_of_the_api_take_nothing_from_dns() {
+    raise_files(16_000);
+    let scene = Scene::set(&["prlimit", "--nofile=1536:1536"]);
+    let process = scene.ringdnsd.process();
+    AskedTimes::take(&scene, "warm");
+    let (files, resident) = (process.open_files(), process.resident());
+    AskedTimes::take(&scene, "undisturbed").show("undisturbed");
+
+    let half = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: ";
+    let mut held: Vec<OwnedFd> = (0..2048).map(|_| begin(scene.http)).collect();
+    send_to_each(&held, half);
+    let mut owners: Vec<UnixStream> = Vec::new();
+    for _ in 0..200 {
+        let mut stream = UnixStream::connect(scene.ringdnsd.socket()).unwrap();
+        // It may have been replaced already.
+        let _ = stream.write_all(half);
+        owners.push(stream);
+    }
+    AskedTimes::take(&scene, "half-open").show("2,048 half-open requests");
+
+    held.extend((0..10_000).map(|_| begin(scene.http)));
+    AskedTimes::take(&scene, "idle").show("and 10,000 idle connections");
+
+    let readers: Vec<OwnedFd> = (0..200).map(|_| begin(scene.http)).collect();
+    send_to_each(&readers, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    AskedTimes::take(&scene, "slow").show("and 200 slow readers");
+    drop(held);
+    drop(readers);
+
+    let answers = || status(&scene.exchange(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 200;
+    until("the API answers", || answers().then_some(()));
+    // Slow readers alone: all that find a place are at work at once.
+    let readers: Vec<OwnedFd> = (0..200).map(|_| begin(scene.http)).collect();
+    let asked = send_to_each(&readers, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // The others wait until the kernel tries to connect again.
+    assert!(asked > 0, "no reader was accepted");
+    AskedTimes::take(&scene, "slow-alone").show("200 slow readers alone");
+    drop(readers);
+    drop(owners);
+
+    until("all connections are closed", || (process.open_files() <= files + 1).then_some(()));
+    until("the API answers", || answers().then_some(()));
+    let grown = process.resident().saturating_sub(resident) >> 20;
+    assert!(grown < 24, "{grown} MiB more than before");
+    println!("resident memory: {grown} MiB more than before; {files} descriptors before and after");
+    println!("{:#}", scene.ringdnsd.stats()["api"]);
+}
+
+/// Runs a command whose standard output nobody reads.
+fn without_reader(command: &mut Command) -> Output {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    command.stdout(writer).stderr(Stdio::piped()).output().unwrap()
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let scene = Scene::set(&[]);
+    let configuration = scene.ringdnsd.socket().with_file_name("ringdns.toml");
+    let mut check = Command::new(program("ringdnsd"));
+    check.args(["--check", "--config"]).arg(configuration);
+    for command in [
+        scene.ringdnsd.ctl_command().args(["stats", "--all"]),
+        scene.ringdnsd.ctl_command().args(["--json", "status"]),
+        &mut check,
+    ] {
+        let output = without_reader(command);
+        assert!(output.status.success() && output.stderr.is_empty(), "{command:?}: {output:?}");
+    }
+}
+
+#[test]
+fn signals_without_a_meaning_are_ignored_and_quit_is_a_stop() {
+    let mut scene = Scene::set(&[]);
+    for signal in [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::HUP] {
+        scene.ringdnsd.process().signal(signal);
+    }
+    scene.is_healthy();
+    scene.ringdnsd.process().signal(Signal::QUIT);
+    scene.ringdnsd.process().wait_for_line("stopping signal=\"SIGQUIT\"", PATIENCE);
+    assert!(scene.ringdnsd.terminate().success());
+}
