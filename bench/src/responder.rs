@@ -111,7 +111,8 @@ struct Ready {
 pub fn run(args: &Args) -> Result<()> {
     let stop = stop::on_signal()?;
     let (interface, mode) = (args.interface.as_str(), args.mode.of_program());
-    let mut steering = Steering::load(&SteerConfig { interface, listen: &args.listen, mode })?;
+    let mut steering =
+        Steering::load(&SteerConfig { interface, listen: &args.listen, vlans: &[], prefixes: &[], mode })?;
     let answered: Vec<Answered> = args.queue.iter().map(|_| Answered::default()).collect();
     thread::scope(|scope| {
         let (sender, ready) = mpsc::channel();

@@ -1,18 +1,19 @@
 //! The steering program: redirects UDP datagrams for a listener to the AF_XDP socket of their
-//! queue, and leaves everything else unchanged to the kernel. It never drops or writes packets.
+//! queue, drops those from sources that no host on a link has, and leaves everything else to the
+//! kernel. It never writes packets.
 
 #![no_std]
 #![no_main]
 
 use aya_ebpf::{
-    bindings::xdp_action::XDP_PASS,
-    btf_maps::{Array, HashMap, PerCpuArray, XskMap},
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie::Key},
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
 use ringdns_abi::{
-    ListenKey, MAX_FRAME, MAX_LINK_ADDRESSES, MAX_LISTEN, MAX_QUEUES, Packet, Verdict, classify,
-    is_for_this_host,
+    AddressKind, HostAddress, ListenKey, MAX_FRAME, MAX_HOST_ADDRESSES, MAX_LINK_ADDRESSES, MAX_LISTEN,
+    MAX_QUEUES, MAX_VLANS, Tables, Verdict, VlanKey, decide,
 };
 use ringdns_ebpf::Frame;
 
@@ -24,6 +25,13 @@ static LISTEN: HashMap<ListenKey, u32, { MAX_LISTEN as usize }> = HashMap::new()
 
 #[btf_map]
 static LINK_ADDRESSES: Array<u64, { MAX_LINK_ADDRESSES as usize }> = Array::new();
+
+#[btf_map]
+static VLANS: HashMap<VlanKey, u32, { MAX_VLANS as usize }> = HashMap::new();
+
+#[btf_map]
+static HOST_ADDRESSES: LpmTrie<HostAddress, AddressKind, { 2 * MAX_HOST_ADDRESSES as usize }> =
+    LpmTrie::new();
 
 #[btf_map]
 static VERDICTS: PerCpuArray<u64, { Verdict::COUNT as usize }> = PerCpuArray::new();
@@ -48,25 +56,44 @@ fn steer_and_count<const FRAGS: bool>(context: &XdpContext) -> u32 {
 #[inline(always)]
 fn steer<const FRAGS: bool>(context: &XdpContext) -> (u32, Verdict) {
     let frame = Frame::new(context);
-    let destination = match classify(&frame) {
-        Ok(datagram) => datagram.destination,
+    match decide(&frame, &Maps) {
         // The lengths may contradict the first of several buffers alone.
-        Err(Verdict::BadLength) if is_oversize::<FRAGS>(&frame) => return (XDP_PASS, Verdict::Oversize),
-        Err(verdict) => return (XDP_PASS, verdict),
-    };
-    if !is_listener(&destination) && !is_listener(&destination.any_address()) {
-        return (XDP_PASS, Verdict::OtherDestination);
+        Verdict::BadLength | Verdict::Redirected if is_oversize::<FRAGS>(&frame) => {
+            (XDP_PASS, Verdict::Oversize)
+        }
+        Verdict::Redirected => match XSKS.redirect(context.rx_queue_index(), u64::from(XDP_PASS)) {
+            Ok(action) => (action, Verdict::Redirected),
+            Err(action) => (action, Verdict::NoSocket),
+        },
+        // Loopback, which has no link address, carries what this host sends to itself.
+        verdict if verdict.is_about_source() && Maps.link_address(0) != Some(0) => (XDP_DROP, verdict),
+        verdict => (XDP_PASS, verdict),
     }
-    let Some(mac) = frame.window::<6>(0) else { return (XDP_PASS, Verdict::BadLength) };
-    if !is_for_this_host(*mac, |index| LINK_ADDRESSES.get(index).copied()) {
-        return (XDP_PASS, Verdict::OtherLinkAddress);
+}
+
+/// Maps of this program.
+struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn is_listener(&self, key: &ListenKey) -> bool {
+        LISTEN.get_ptr(key).is_some()
     }
-    if is_oversize::<FRAGS>(&frame) {
-        return (XDP_PASS, Verdict::Oversize);
+
+    #[inline(always)]
+    fn link_address(&self, index: u32) -> Option<u64> {
+        LINK_ADDRESSES.get(index).copied()
     }
-    match XSKS.redirect(context.rx_queue_index(), u64::from(XDP_PASS)) {
-        Ok(action) => (action, Verdict::Redirected),
-        Err(action) => (action, Verdict::NoSocket),
+
+    #[inline(always)]
+    fn has_vlan(&self, vlan: &VlanKey) -> bool {
+        VLANS.get_ptr(vlan).is_some()
+    }
+
+    #[inline(always)]
+    fn address_kind(&self, address: &HostAddress) -> AddressKind {
+        let key = Key::new(HostAddress::BITS, *address);
+        HOST_ADDRESSES.get(&key).copied().unwrap_or(AddressKind::OTHER)
     }
 }
 
@@ -74,11 +101,6 @@ fn steer<const FRAGS: bool>(context: &XdpContext) -> (u32, Verdict) {
 fn is_oversize<const FRAGS: bool>(frame: &Frame<'_>) -> bool {
     let length = if FRAGS { frame.total_len() } else { frame.linear_len() };
     length > MAX_FRAME
-}
-
-#[inline(always)]
-fn is_listener(destination: &ListenKey) -> bool {
-    LISTEN.get_ptr(destination).is_some()
 }
 
 #[inline(always)]

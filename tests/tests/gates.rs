@@ -120,7 +120,8 @@ fn a_kernel_without_btf_will_do() {
 fn another_xdp_program_is_named_and_left_alone() {
     let Some(lab) = Lab::up() else { return };
     let listen = ["10.53.0.9:53".parse().unwrap()];
-    let config = SteerConfig { interface: "vs", listen: &listen, mode: AttachMode::Driver };
+    let config =
+        SteerConfig { interface: "vs", listen: &listen, vlans: &[], prefixes: &[], mode: AttachMode::Driver };
     let _other = lab.server().enter(|| {
         let mut other = Steering::load(&config).expect("it loads");
         other.attach().expect("it attaches");

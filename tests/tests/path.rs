@@ -137,7 +137,10 @@ fn a_tagged_cable_is_served_in_its_vlan() {
     let Some(lab) = Lab::with(options) else { return };
     let names = popular_names(10);
     let knot = knot(&lab, &names);
-    let ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(knot.address()));
+    let mut settings = Settings::xdp(knot.address());
+    // The lab has no VLAN device.
+    settings.server += "\nvlans = [53]";
+    let ringdnsd = Ringdnsd::start(lab.server(), &settings);
     for server in [DNS_V4, DNS_V6] {
         for (number, name) in names.iter().enumerate() {
             assert_eq!(kdig(lab.client(), server, &[name, "A"]), Zone::address(number).to_string());

@@ -47,7 +47,9 @@ fn every_answer_has_its_row() {
     for vlan in [None, Some(53)] {
         let Some(lab) = Lab::with(LabOptions { vlan, ..LabOptions::default() }) else { return };
         let upstream = Upstream::answering(lab.server());
-        let ringdnsd = Ringdnsd::start(lab.server(), &logging(Settings::xdp(upstream.address()), ""));
+        let mut settings = Settings::xdp(upstream.address());
+        settings.server += &format!("\nvlans = {:?}", Vec::from_iter(vlan));
+        let ringdnsd = Ringdnsd::start(lab.server(), &logging(settings, ""));
         let tap = tap(&ringdnsd, 2 * 110);
         for server in [DNS_V4, DNS_V6] {
             let (client, family) = (Client::of(lab.client(), server), if server.is_ipv4() { 4 } else { 6 });

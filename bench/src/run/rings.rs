@@ -23,7 +23,7 @@ use ringdns_dataplane::{
         xsk::{XskConfig, XskPort},
     },
 };
-use ringdns_xdp::{AttachMode, SteerConfig, Steering};
+use ringdns_xdp::{AddressKind, AttachMode, SteerConfig, Steering};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -60,6 +60,12 @@ impl Clients {
     /// Returns a prefix of one address.
     fn one(address: IpAddr) -> Self {
         Clients { first: address, count: 1 }
+    }
+
+    /// Returns the length of the prefix.
+    fn length(&self) -> u8 {
+        let bits = if self.first.is_ipv4() { 32 } else { 128 };
+        bits - self.count.ilog2() as u8
     }
 
     /// Returns the address of the `number`th client.
@@ -138,8 +144,18 @@ impl Rings {
             if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let listen: Vec<SocketAddr> =
             (0..ports * senders).map(|nth| SocketAddr::new(any, args.first_port + nth as u16)).collect();
-        let steering =
-            Steering::load(&SteerConfig { interface: name, listen: &listen, mode: AttachMode::Auto })?;
+        // Answers are for the clients, which this host need not have.
+        let whole = if target.is_ipv4() { 32 } else { 128 };
+        let steering = Steering::load(&SteerConfig {
+            interface: name,
+            listen: &listen,
+            vlans: &[],
+            prefixes: &[
+                (clients.first, clients.length(), AddressKind::LOCAL),
+                (target.ip(), whole, AddressKind::OTHER),
+            ],
+            mode: AttachMode::Auto,
+        })?;
         Ok(Rings {
             server_mac: args.server_mac.map_or_else(|| device.neighbour(target.ip()), Ok)?,
             device,

@@ -32,6 +32,7 @@ values! {
     String: "string", value => format!("\"{value}\"");
     Vec<String>: "list of strings", value => format!("{value:?}");
     Vec<u32>: "list of integers", value => format!("{value:?}");
+    Vec<u16>: "list of integers", value => format!("{value:?}");
 }
 
 impl<T: KeyValue> KeyValue for Option<T> {

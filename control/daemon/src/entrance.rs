@@ -83,7 +83,8 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     let mode = attach_mode(server.mode);
     // Declared in this order so that after an error the program is dropped before the workers.
     let mut workers = Workers::default();
-    let mut steering = Steering::load(&SteerConfig { interface, listen, mode })?;
+    let mut steering =
+        Steering::load(&SteerConfig { interface, listen, vlans: &server.vlans, prefixes: &[], mode })?;
     let mut interfaces = Interfaces::open().map_err(EntranceError::Watch)?;
     let plan = cores::CorePlan::new(None);
     let sockets = each_queue(interface, server.queues.as_deref(), usize::MAX, |worker, queue| {
@@ -100,7 +101,11 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     let index = steering.interface_index();
     let before = interfaces.find(InterfaceKey::Index(index)).map_err(EntranceError::Watch)?;
     let (sockets, text) = steer(interface, &mut steering, sockets)?;
-    common.notices.set_interface(steering.notices().to_vec());
+    tracing::info!(
+        "nftables and iptables of this host do not see the queries that AF_XDP takes on {interface}: [access] decides \
+         who is answered"
+    );
+    common.notices.set_interface(steering.notices());
     let was_up = before.is_some_and(|interface| interface.is_up());
     let attached = Attached { index, program: steering.program_id()?, sockets, was_up };
     let tally = steering.tally();

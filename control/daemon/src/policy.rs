@@ -19,7 +19,8 @@ pub fn policy(config: &Config) -> Result<QueryPolicy, Problem> {
 
 fn access(config: &config::AccessConfig) -> Result<AccessList, Problem> {
     AccessList::new(&config.allow, &config.deny).map_err(|error| {
-        let remedy = "Join neighbouring prefixes, or let a firewall tell the clients apart";
+        let remedy =
+            "Join neighbouring prefixes, or let a router in front of this host tell the clients apart";
         Problem::new("access.allow", error.to_string(), remedy)
     })
 }
@@ -34,7 +35,7 @@ pub fn warnings(config: &Config, policy: &QueryPolicy) -> Vec<String> {
     let warning = |address: &SocketAddr| {
         format!(
             "access.allow lets everybody ask at {address}: attackers use open resolvers to flood others with answers \
-                         (RFC 5358). List only the networks to serve, or restrict them with a firewall"
+                         (RFC 5358). List only the networks to serve; nftables on this host does not see what AF_XDP takes"
         )
     };
     let http = config.control.http.filter(|http| !http.ip().is_loopback()).map(|http| {

@@ -98,7 +98,9 @@ pub enum Step {
     CreateMaps,
     LoadProgram,
     SetListen,
-    SetLinks,
+    OpenNetlink,
+    ReadHost,
+    SetHost,
     Attach,
     ReadVerdicts,
 }
@@ -110,7 +112,11 @@ impl fmt::Display for Step {
             Self::CreateMaps => "creating the maps of the XDP program",
             Self::LoadProgram => "loading the XDP program",
             Self::SetListen => "telling the XDP program the listen addresses",
-            Self::SetLinks => "telling the XDP program the link addresses of this host",
+            Self::OpenNetlink => {
+                "opening a netlink socket (systemd: add AF_NETLINK to RestrictAddressFamilies=)"
+            }
+            Self::ReadHost => "reading the addresses of this host",
+            Self::SetHost => "telling the XDP program the addresses of this host",
             Self::Attach => "attaching the XDP program",
             Self::ReadVerdicts => "reading the counters of the XDP program",
         })

@@ -10,33 +10,40 @@
 
 mod error;
 mod gate;
-mod links;
+mod host;
+pub mod netlink;
 mod vlan;
 
 pub use error::{SteerError, Step};
 pub use gate::Gate;
+pub use ringdns_abi::AddressKind;
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd as _, BorrowedFd},
     sync::Arc,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap},
+    maps::{
+        Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::{ProgramError, Xdp, XdpMode, links::FdLink},
     util::KernelVersion,
 };
 use ringdns_abi::{
-    LINK_ADDRESSES_MAP, LISTEN_MAP, ListenKey, MAX_LISTEN, MAX_QUEUES, SOCKETS_MAP, STEER_FRAGS_PROGRAM,
-    STEER_PROGRAM, VERDICTS_MAP, Verdict,
+    HOST_ADDRESSES_MAP, HostAddress, LINK_ADDRESSES_MAP, LISTEN_MAP, ListenKey, MAX_HOST_ADDRESSES,
+    MAX_LISTEN, MAX_QUEUES, SOCKETS_MAP, STEER_FRAGS_PROGRAM, STEER_PROGRAM, VERDICTS_MAP, VLANS_MAP,
+    Verdict, VlanKey,
 };
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
 use error::{chain, release};
-use links::LinkAddresses;
+use host::{HostTables, Listed};
+use netlink::Netlink;
 
 /// Object file that `ebpf/build.sh` built. It is committed, so that building ringdns needs no BPF
 /// toolchain.
@@ -46,9 +53,14 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/steer.bpf.o");
 #[derive(Clone, Copy, Debug)]
 pub struct SteerConfig<'a> {
     pub interface: &'a str,
-    /// Listen addresses. An unspecified one (`0.0.0.0`, `[::]`) stands for every address of its
-    /// family.
+    /// Listen addresses. An unspecified one (`0.0.0.0`, `[::]`) stands for every address of this host
+    /// in its family.
     pub listen: &'a [SocketAddr],
+    /// 802.1Q VLANs whose frames are steered, besides those that have a device on the interface.
+    pub vlans: &'a [u16],
+    /// Prefixes of addresses, and what they are in place of what the kernel's local routes say. Empty
+    /// but for a load generator, which receives for clients that its host does not have.
+    pub prefixes: &'a [(IpAddr, u8, AddressKind)],
     pub mode: AttachMode,
 }
 
@@ -116,8 +128,12 @@ pub struct Steering {
     listen: HashMap<MapData, ListenKey, u32>,
     sockets: XskMap<MapData>,
     links: Array<MapData, u64>,
-    /// Values of `links`.
-    link_addresses: LinkAddresses,
+    vlans: HashMap<MapData, VlanKey, u32>,
+    addresses: LpmTrie<MapData, HostAddress, AddressKind>,
+    /// Contents of the three maps above.
+    host: HostTables,
+    netlink: Netlink,
+    listed: Listed,
     tally: VerdictReader,
     programs: Ebpf,
     /// Name of the loaded program.
@@ -165,7 +181,11 @@ impl Steering {
             listen: take_map(&mut programs, LISTEN_MAP)?,
             sockets: take_map(&mut programs, SOCKETS_MAP)?,
             links: take_map(&mut programs, LINK_ADDRESSES_MAP)?,
-            link_addresses: LinkAddresses::default(),
+            vlans: take_map(&mut programs, VLANS_MAP)?,
+            addresses: take_map(&mut programs, HOST_ADDRESSES_MAP)?,
+            host: HostTables::default(),
+            netlink: Netlink::open().map_err(|error| SteerError::refused(Step::OpenNetlink, error))?,
+            listed: Listed { vlans: config.vlans.to_vec(), prefixes: config.prefixes.to_vec() },
             tally: VerdictReader(Arc::new(take_map(&mut programs, VERDICTS_MAP)?)),
             programs,
             program,
@@ -206,17 +226,51 @@ impl Steering {
             .map_err(|error| SteerError::Socket { queue, reason: chain(&error) })
     }
 
-    /// Updates the link addresses of this host, which may have changed: frames to others are left to
-    /// the kernel. Call it in the network namespace of the interface.
-    pub fn look_at_links(&mut self) -> Result<(), SteerError> {
-        let present = links::addresses(self.interface_index);
-        if present != self.link_addresses {
-            for (place, address) in (0..).zip(present) {
-                let set = self.links.set(place, address, 0);
-                set.map_err(|error| SteerError::refused(Step::SetLinks, error))?;
+    /// Updates the addresses, MAC addresses and VLANs of this host, which may have changed: what is
+    /// not for this host is left to the kernel. If they cannot be read, everything is.
+    pub fn look_at_host(&mut self) -> Result<(), SteerError> {
+        match host::look(&mut self.netlink, self.interface_index, &self.listed) {
+            Ok(found) => self.set_host(found),
+            Err(error) => {
+                let none = HostTables { addresses: Default::default(), left_out: 0, ..self.host.clone() };
+                self.set_host(none)?;
+                Err(SteerError::refused(Step::ReadHost, error))
             }
-            self.link_addresses = present;
         }
+    }
+
+    /// Writes the changes of the tables into the maps. `self.host` is always what the maps have.
+    fn set_host(&mut self, wanted: HostTables) -> Result<(), SteerError> {
+        let failed = |error| SteerError::refused(Step::SetHost, error);
+        if wanted.links != self.host.links {
+            for (place, address) in (0..).zip(wanted.links) {
+                self.links.set(place, address, 0).map_err(failed)?;
+            }
+            self.host.links = wanted.links;
+        }
+        let present = self.host.vlans.clone();
+        for gone in present.difference(&wanted.vlans) {
+            self.vlans.remove(gone).map_err(failed)?;
+            self.host.vlans.remove(gone);
+        }
+        for new in wanted.vlans.difference(&present) {
+            self.vlans.insert(new, 0, 0).map_err(failed)?;
+            self.host.vlans.insert(*new);
+        }
+        let key = |&(address, bits): &(HostAddress, u32)| Key::new(bits, address);
+        // The new ones first, since they may be parts of the old ones. Both sets fit.
+        for (prefix, kind) in &wanted.addresses {
+            if self.host.addresses.get(prefix) != Some(kind) {
+                self.addresses.insert(&key(prefix), *kind, 0).map_err(failed)?;
+                self.host.addresses.insert(*prefix, *kind);
+            }
+        }
+        let present: Vec<_> = self.host.addresses.keys().copied().collect();
+        for gone in present.iter().filter(|prefix| !wanted.addresses.contains_key(prefix)) {
+            self.addresses.remove(&key(gone)).map_err(failed)?;
+            self.host.addresses.remove(gone);
+        }
+        self.host.left_out = wanted.left_out;
         Ok(())
     }
 
@@ -230,7 +284,7 @@ impl Steering {
         if self.link.is_some() {
             return Err(SteerError::Occupied { interface: self.interface.clone() });
         }
-        self.look_at_links()?;
+        self.look_at_host()?;
         let refusal = match self.mode {
             AttachMode::Generic => None,
             AttachMode::Auto | AttachMode::Driver => match self.attach_in(XdpMode::Driver) {
@@ -301,8 +355,16 @@ impl Steering {
     }
 
     /// Returns the notices of the interface, one sentence each.
-    pub fn notices(&self) -> &[String] {
-        &self.notices
+    pub fn notices(&self) -> Vec<String> {
+        let full = (self.host.left_out > 0).then(|| {
+            format!(
+                "this host has {} local routes more than the {MAX_HOST_ADDRESSES} that the XDP program holds: \
+                 kernel sockets serve queries to their addresses, which is slower. `ip route show table local` \
+                 lists them; use prefixes in place of many addresses",
+                self.host.left_out
+            )
+        });
+        self.notices.iter().cloned().chain(full).collect()
     }
 
     /// Whether the loaded program accepts frames in several buffers, as they come if the MTU

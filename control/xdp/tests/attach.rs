@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn load(interface: &str, mode: AttachMode) -> Result<Steering, SteerError> {
     let listen = fixtures::listen();
-    Steering::load(&SteerConfig { interface, listen: &listen, mode })
+    Steering::load(&SteerConfig { interface, listen: &listen, vlans: &[], prefixes: &[], mode })
 }
 
 fn attached(mode: AttachMode) -> (Steering, Attachment) {
@@ -278,7 +278,7 @@ fn frames_to_another_host_are_left_to_the_kernel() {
         let counted = |verdict: &Verdict| after.get(*verdict) > before.get(*verdict);
         Verdict::ALL.into_iter().find(counted)
     };
-    let look = |steering: &mut Steering| lab.server().enter(|| steering.look_at_links()).expect("the map");
+    let look = |steering: &mut Steering| lab.server().enter(|| steering.look_at_host()).expect("the map");
     let (mut steering, _) = lab.server().enter(|| attached(AttachMode::Driver));
     assert_eq!(verdict(&mut steering), Some(Verdict::OtherLinkAddress));
     set_mac(lab.server(), FIXTURES_MAC);
@@ -289,6 +289,9 @@ fn frames_to_another_host_are_left_to_the_kernel() {
     assert_eq!(verdict(&mut steering), Some(Verdict::OtherLinkAddress));
     let macvlan = ["link", "add", "link", NIC, "name", "mv0", "address", FIXTURES_MAC, "type", "macvlan"];
     lab.server().run("ip", macvlan);
+    look(&mut steering);
+    assert_eq!(verdict(&mut steering), Some(Verdict::OtherLinkAddress), "the device is down");
+    lab.server().run("ip", ["link", "set", "mv0", "up"]);
     look(&mut steering);
     assert_eq!(verdict(&mut steering), Some(Verdict::NoSocket));
 }

@@ -4,16 +4,21 @@
 #[path = "../../../ebpf/abi/tests/fixtures/mod.rs"]
 mod fixtures;
 
-use std::{net::SocketAddr, os::fd::AsFd as _};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd as _,
+};
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use ringdns_abi::{MAX_FRAME, MAX_LISTEN, MAX_QUEUES, Verdict};
+use ringdns_testkit::Lab;
 use ringdns_xdp::{AttachMode, SteerConfig, SteerError, Steering, Verdicts};
 use rustix::{
     fd::OwnedFd,
     net::{AddressFamily, SocketType, socket},
 };
 
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 
@@ -21,11 +26,33 @@ const XDP_REDIRECT: u32 = 4;
 const QUEUE: u32 = 0;
 
 fn load(listen: &[SocketAddr]) -> Result<Steering, SteerError> {
-    Steering::load(&SteerConfig { interface: "lo", listen, mode: AttachMode::Auto })
+    Steering::load(&SteerConfig {
+        interface: "lo",
+        listen,
+        vlans: &[],
+        prefixes: &[],
+        mode: AttachMode::Auto,
+    })
 }
 
-fn loaded() -> Steering {
-    load(&fixtures::listen()).expect("the program loads")
+/// Returns a host with the addresses of the fixtures, and the program that is loaded there. `None`
+/// without privilege.
+fn loaded() -> Option<(Lab, Steering)> {
+    let lab = Lab::up()?;
+    let host = lab.server();
+    host.run("ip", ["link", "set", "vs", "address", "02:00:00:00:00:02"]);
+    host.give_address("vs", Ipv4Addr::new(10, 53, 0, 4));
+    host.give_address("vs", "fd53::4".parse::<Ipv6Addr>().unwrap());
+    host.run("ip", ["route", "add", "local", "192.0.2.0/24", "dev", "lo"]);
+    host.run("ip", ["-6", "route", "add", "local", "2001:db8:53::/64", "dev", "lo"]);
+    let steering = host.enter(|| {
+        let (listen, vlans) = (&fixtures::listen(), &fixtures::VLANS);
+        let config = SteerConfig { interface: "vs", listen, vlans, prefixes: &[], mode: AttachMode::Auto };
+        let mut steering = Steering::load(&config).expect("the program loads");
+        steering.look_at_host().expect("the host's tables");
+        steering
+    });
+    Some((lab, steering))
 }
 
 /// Returns an AF_XDP socket. Nothing is received on it.
@@ -34,14 +61,11 @@ fn af_xdp_socket() -> OwnedFd {
 }
 
 /// Returns a program with a socket for its queue, and a query that it steers there. `None` without privilege.
-fn steering_one_queue() -> Option<(Steering, OwnedFd, fixtures::Fixture)> {
-    if !ringdns_testkit::privilege::granted() {
-        return None;
-    }
-    let mut steering = loaded();
+fn steering_one_queue() -> Option<(Lab, Steering, OwnedFd, fixtures::Fixture)> {
+    let (lab, mut steering) = loaded()?;
     let socket = af_xdp_socket();
     steering.add_socket(QUEUE, socket.as_fd()).expect("a place in the map");
-    Some((steering, socket, fixtures::all().swap_remove(0)))
+    Some((lab, steering, socket, fixtures::all().swap_remove(0)))
 }
 
 /// Runs the program on `frame`. Returns the action and the resulting frame.
@@ -72,7 +96,11 @@ fn check(steering: &mut Steering, name: &str, frame: &[u8], verdict: Verdict) {
     let (action, left) = run(steering, frame);
     let after = steering.verdicts().expect("counters");
 
-    let expected = if verdict == Verdict::Redirected { XDP_REDIRECT } else { XDP_PASS };
+    let expected = match verdict {
+        Verdict::Redirected => XDP_REDIRECT,
+        Verdict::OwnSource | Verdict::MartianSource | Verdict::GroupSource => XDP_DROP,
+        _ => XDP_PASS,
+    };
     assert_eq!(action, expected, "{name}: action");
     assert_eq!(only_verdict(before, after), Some(verdict), "{name}: verdict");
     assert!(left == frame, "{name}: the program changed the frame");
@@ -80,10 +108,7 @@ fn check(steering: &mut Steering, name: &str, frame: &[u8], verdict: Verdict) {
 
 #[test]
 fn every_fixture_gets_its_verdict() {
-    if !ringdns_testkit::privilege::granted() {
-        return;
-    }
-    let mut steering = loaded();
+    let Some((_lab, mut steering)) = loaded() else { return };
     let socket = af_xdp_socket();
     steering.add_socket(QUEUE, socket.as_fd()).expect("a place in the map");
     for fixture in fixtures::all() {
@@ -93,10 +118,7 @@ fn every_fixture_gets_its_verdict() {
 
 #[test]
 fn a_queue_without_a_socket_leaves_queries_to_the_kernel() {
-    if !ringdns_testkit::privilege::granted() {
-        return;
-    }
-    let mut steering = loaded();
+    let Some((_lab, mut steering)) = loaded() else { return };
     for fixture in fixtures::all() {
         let verdict = match fixture.verdict {
             Verdict::Redirected => Verdict::NoSocket,
@@ -108,7 +130,7 @@ fn a_queue_without_a_socket_leaves_queries_to_the_kernel() {
 
 #[test]
 fn a_closed_socket_leaves_its_queue_to_the_kernel() {
-    let Some((mut steering, socket, query)) = steering_one_queue() else { return };
+    let Some((_lab, mut steering, socket, query)) = steering_one_queue() else { return };
     check(&mut steering, query.name, &query.frame, Verdict::Redirected);
     drop(socket);
     check(&mut steering, query.name, &query.frame, Verdict::NoSocket);
@@ -118,7 +140,7 @@ fn a_closed_socket_leaves_its_queue_to_the_kernel() {
 /// would drop the first and lose the rest.
 #[test]
 fn what_no_chunk_holds_is_left_to_the_kernel() {
-    let Some((mut steering, _socket, query)) = steering_one_queue() else { return };
+    let Some((_lab, mut steering, _socket, query)) = steering_one_queue() else { return };
     let with_trailer = |length: usize| {
         let mut frame = query.frame.clone();
         frame.resize(length, 0);
@@ -151,10 +173,7 @@ fn what_no_chunk_holds_is_left_to_the_kernel() {
 /// the host, wherever a frame ends.
 #[test]
 fn kernel_and_host_agree_on_frames_cut_short() {
-    if !ringdns_testkit::privilege::granted() {
-        return;
-    }
-    let mut steering = loaded();
+    let Some((_lab, mut steering)) = loaded() else { return };
     for fixture in fixtures::all() {
         // The kernel accepts no test frame shorter than an Ethernet header.
         for length in 14..fixture.frame.len() {
@@ -164,19 +183,61 @@ fn kernel_and_host_agree_on_frames_cut_short() {
             let counted = only_verdict(before, steering.verdicts().expect("counters"));
             match ringdns_abi::classify(frame) {
                 Err(verdict) => assert_eq!(counted, Some(verdict), "{} at {length}", fixture.name),
-                Ok(_) => assert!(
-                    matches!(counted, Some(Verdict::NoSocket | Verdict::OtherDestination)),
-                    "{} at {length}: {counted:?}",
-                    fixture.name
-                ),
+                Ok(_) => {
+                    let whole = match fixture.verdict {
+                        Verdict::Redirected => Verdict::NoSocket,
+                        other => other,
+                    };
+                    assert_eq!(counted, Some(whole), "{} at {length}", fixture.name);
+                }
             }
         }
     }
 }
 
+/// On loopback, which has no link address, a host may ask itself. Those queries are the kernel's.
+#[test]
+fn on_loopback_sources_are_no_reason_to_drop() {
+    let Some(lab) = Lab::up() else { return };
+    lab.server().enter(|| {
+        let mut steering = load(&fixtures::listen()).expect("the program loads");
+        steering.look_at_host().expect("the host's tables");
+        let sources = fixtures::all().into_iter().filter(|fixture| fixture.name == "v4_from_itself");
+        for fixture in sources {
+            let before = steering.verdicts().expect("counters");
+            let (action, _) = run(&mut steering, &fixture.frame);
+            let counted = only_verdict(before, steering.verdicts().expect("counters"));
+            assert_eq!((action, counted), (XDP_PASS, Some(Verdict::OwnSource)));
+        }
+    });
+}
+
+/// Addresses that come and go are those of the next look, and a part of a local prefix that is not
+/// local is not this host's.
+#[test]
+fn the_hosts_addresses_are_those_of_the_last_look() {
+    let Some((lab, mut steering, _socket, query)) = steering_one_queue() else { return };
+    let host = lab.server();
+    check(&mut steering, query.name, &query.frame, Verdict::Redirected);
+    host.run("ip", ["address", "del", "10.53.0.2/24", "dev", "vs"]);
+    check(&mut steering, query.name, &query.frame, Verdict::Redirected);
+    steering.look_at_host().expect("the host's tables");
+    check(&mut steering, query.name, &query.frame, Verdict::NotLocal);
+    host.run("ip", ["route", "add", "local", "10.53.0.0/24", "dev", "lo"]);
+    steering.look_at_host().expect("the host's tables");
+    // The client's address is in the prefix too.
+    check(&mut steering, query.name, &query.frame, Verdict::OwnSource);
+    host.run("ip", ["route", "add", "throw", "10.53.0.1", "table", "local"]);
+    steering.look_at_host().expect("the host's tables");
+    check(&mut steering, query.name, &query.frame, Verdict::Redirected);
+    host.run("ip", ["route", "add", "throw", "10.53.0.2", "table", "local"]);
+    steering.look_at_host().expect("the host's tables");
+    check(&mut steering, query.name, &query.frame, Verdict::NotLocal);
+}
+
 #[test]
 fn the_listen_set_can_be_replaced() {
-    let Some((mut steering, _socket, query)) = steering_one_queue() else { return };
+    let Some((_lab, mut steering, _socket, query)) = steering_one_queue() else { return };
     check(&mut steering, query.name, &query.frame, Verdict::Redirected);
 
     steering.set_listen(&["[fd53::2]:53".parse().unwrap()]).expect("a smaller set");
@@ -206,10 +267,7 @@ fn the_listen_set_holds_as_many_as_it_says() {
 
 #[test]
 fn what_cannot_be_a_socket_of_a_queue_is_refused() {
-    if !ringdns_testkit::privilege::granted() {
-        return;
-    }
-    let mut steering = loaded();
+    let Some((_lab, mut steering)) = loaded() else { return };
     let error = steering.add_socket(MAX_QUEUES, af_xdp_socket().as_fd()).expect_err("no such queue");
     assert!(matches!(error, SteerError::NoSuchQueue { queue: MAX_QUEUES }), "{error}");
 
@@ -221,7 +279,13 @@ fn what_cannot_be_a_socket_of_a_queue_is_refused() {
 #[test]
 fn an_interface_that_is_not_there_is_named() {
     for interface in ["no-such-nic", "", "a-name-longer-than-any-interface", "nul\0in-it"] {
-        let config = SteerConfig { interface, listen: &fixtures::listen(), mode: AttachMode::Auto };
+        let config = SteerConfig {
+            interface,
+            listen: &fixtures::listen(),
+            vlans: &[],
+            prefixes: &[],
+            mode: AttachMode::Auto,
+        };
         let Err(error) = Steering::load(&config) else { panic!("{interface:?} was found") };
         assert!(error.to_string().contains(&format!("{interface:?}")), "{error}");
         assert!(matches!(error, SteerError::NoInterface { .. }), "{error}");

@@ -344,7 +344,13 @@ fn live_frames_arrive_whole() {
     for family in [4, 6] {
         let flow = flow(family);
         let steering = lab.server().enter(|| {
-            let config = SteerConfig { interface: "vs", listen: &[flow.server], mode: AttachMode::Driver };
+            let config = SteerConfig {
+                interface: "vs",
+                listen: &[flow.server],
+                vlans: &[],
+                prefixes: &[],
+                mode: AttachMode::Driver,
+            };
             let mut steering = Steering::load(&config).expect("the program loads");
             steering.attach().expect("the program attaches");
             steering

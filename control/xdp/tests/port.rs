@@ -70,7 +70,8 @@ fn with_rig(options: LabOptions, config: &XskConfig, test: impl FnOnce(&mut Rig<
         let mode = if config.mode == Request::Generic { AttachMode::Generic } else { AttachMode::Auto };
         let interface = config.interface.as_str();
         let mut steering =
-            Steering::load(&SteerConfig { interface, listen: &listen(), mode }).expect("the program");
+            Steering::load(&SteerConfig { interface, listen: &listen(), vlans: &[], prefixes: &[], mode })
+                .expect("the program");
         let port = XskPort::open(config).expect("the port");
         steering.add_socket(config.queue, port.fd()).expect("the socket in its map");
         let attachment = steering.attach().expect("the program on its interface");

@@ -8,7 +8,7 @@ use rustix::{
 use std::{
     ffi::c_char,
     fmt, fs, io,
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
 };
 
@@ -53,6 +53,16 @@ impl fmt::Display for Nic {
         }
         self.mtu.map_or(Ok(()), |mtu| write!(f, ", MTU {mtu}"))
     }
+}
+
+/// Makes the kernel keep to the filters of requests for dumps (`NETLINK_GET_STRICT_CHK`, Linux 4.20).
+pub fn dump_strictly(netlink: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    let (level, option) = (libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK);
+    // SAFETY: the kernel reads `len` bytes from `on`, which outlives the call.
+    let told = unsafe { libc::setsockopt(netlink.as_raw_fd(), level, option, (&raw const on).cast(), len) };
+    if told == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Bit of `ETH_FLAG_RXVLAN` in the flags that `ETHTOOL_GFLAGS` returns.

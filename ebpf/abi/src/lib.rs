@@ -8,18 +8,24 @@
 #![no_std]
 
 mod checksum;
+mod decision;
+mod host;
 mod link;
 mod listen;
 mod steer;
 mod verdict;
+mod vlan;
 
 pub mod generator;
 
 pub use checksum::{fold, sum};
+pub use decision::{Tables, decide};
+pub use host::{AddressKind, HostAddress, MAX_HOST_ADDRESSES};
 pub use link::{MAX_LINK_ADDRESSES, is_for_this_host, link_address};
 pub use listen::ListenKey;
 pub use steer::{Datagram, Packet, classify};
 pub use verdict::Verdict;
+pub use vlan::{ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, MAX_VLANS, VlanKey};
 
 /// Name, in the object, of the program that redirects DNS queries to AF_XDP sockets.
 pub const STEER_PROGRAM: &str = "ringdns_steer";
@@ -33,6 +39,10 @@ pub const LISTEN_MAP: &str = "LISTEN";
 /// Array of the link addresses of this host, as [`link_address`] writes them, the first zero being the
 /// end.
 pub const LINK_ADDRESSES_MAP: &str = "LINK_ADDRESSES";
+/// Longest-prefix-match trie: [`HostAddress`] to [`AddressKind`], as in the kernel's table of local routes.
+pub const HOST_ADDRESSES_MAP: &str = "HOST_ADDRESSES";
+/// Hash map: [`VlanKey`] of each VLAN whose frames are steered. Frames without a VLAN always are.
+pub const VLANS_MAP: &str = "VLANS";
 /// Per-CPU array of packet counts, indexed by [`Verdict`].
 pub const VERDICTS_MAP: &str = "VERDICTS";
 

@@ -10,11 +10,11 @@ use core::net::{IpAddr, SocketAddr};
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenKey {
-    address: [u8; 16],
+    pub(crate) address: [u8; 16],
     /// Network byte order.
     port: [u8; 2],
     /// 4 or 6, in the first byte. The second byte pads to whole words.
-    family: [u8; 2],
+    pub(crate) family: [u8; 2],
 }
 
 const _: () = assert!(size_of::<ListenKey>() == 20, "no padding: the kernel would hash it");

@@ -5,7 +5,7 @@
 //! fragmented, UDP, with lengths that agree. All other packets go to the kernel, which knows how to
 //! reassemble them, answer them or drop them.
 
-use crate::{ListenKey, Verdict};
+use crate::{ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, HostAddress, ListenKey, Verdict, VlanKey};
 
 /// Access to a frame that both the BPF verifier and a test can follow: the verifier requires each
 /// access to be guarded by a comparison of that very pointer with the end of the packet, and it
@@ -30,8 +30,6 @@ impl Packet for [u8] {
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_VLAN: u16 = 0x8100;
-const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 
 const ETHERNET_LEN: usize = 14;
 const VLAN_LEN: usize = 4;
@@ -51,7 +49,9 @@ const IPV4_FRAGMENT_BITS: u16 = 0x3fff;
 /// A plain UDP datagram, found in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
+    pub source: HostAddress,
     pub destination: ListenKey,
+    pub vlan: VlanKey,
     /// Offset of its UDP header in the frame.
     pub offset: usize,
     /// Length from the UDP header on. The frame has all of it, and may have padding after it.
@@ -60,15 +60,17 @@ pub struct Datagram {
 
 /// Finds the destination of a plain UDP datagram, or the reason to leave the packet to the kernel.
 ///
-/// The caller must look up whether there is a listener on that destination.
+/// [`decide`](crate::decide) looks up whether there is a listener on that destination.
 #[inline(always)]
 pub fn classify<P: Packet + ?Sized>(packet: &P) -> Result<Datagram, Verdict> {
     let ethernet = packet.window::<ETHERNET_LEN>(0).ok_or(Verdict::BadLength)?;
     let mut ethertype = word(ethernet, 12);
     let mut ip = ETHERNET_LEN;
+    let mut vlan = VlanKey::default();
     for _ in 0..2 {
         if is_vlan(ethertype) {
             let tag = packet.window::<VLAN_LEN>(ip).ok_or(Verdict::BadLength)?;
+            vlan = vlan.with(ethertype, word(tag, 0));
             ethertype = word(tag, 2);
             ip += VLAN_LEN;
         }
@@ -83,7 +85,7 @@ pub fn classify<P: Packet + ?Sized>(packet: &P) -> Result<Datagram, Verdict> {
     if ethernet[0] & 1 != 0 {
         return Err(Verdict::GroupAddress);
     }
-    Ok(datagram)
+    Ok(Datagram { vlan, ..datagram })
 }
 
 #[inline(always)]
@@ -106,11 +108,9 @@ fn classify_ipv4<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<Datagram, 
     let offset = ip + IPV4_LEN;
     let length = usize::from(word(header, 2)).checked_sub(IPV4_LEN).ok_or(Verdict::BadLength)?;
     let port = udp_port(packet, offset, length)?;
-    if is_same::<IPV4_LEN, 2>(header, 12, 16) {
-        return Err(Verdict::OwnSource);
-    }
+    let source = HostAddress::v4([header[12], header[13], header[14], header[15]]);
     let destination = ListenKey::v4([header[16], header[17], header[18], header[19]], port);
-    Ok(Datagram { destination, offset, length })
+    Ok(Datagram { source, destination, vlan: VlanKey::default(), offset, length })
 }
 
 #[inline(always)]
@@ -129,12 +129,11 @@ fn classify_ipv6<P: Packet + ?Sized>(packet: &P, ip: usize) -> Result<Datagram, 
     let offset = ip + IPV6_LEN;
     let length = usize::from(word(header, 4));
     let port = udp_port(packet, offset, length)?;
-    if is_same::<IPV6_LEN, 8>(header, 8, 24) {
-        return Err(Verdict::OwnSource);
-    }
-    let mut address = [0; 16];
-    address.copy_from_slice(&header[24..40]);
-    Ok(Datagram { destination: ListenKey::v6(address, port), offset, length })
+    let (mut from, mut to) = ([0; 16], [0; 16]);
+    from.copy_from_slice(&header[8..24]);
+    to.copy_from_slice(&header[24..40]);
+    let (source, destination) = (HostAddress::v6(from), ListenKey::v6(to, port));
+    Ok(Datagram { source, destination, vlan: VlanKey::default(), offset, length })
 }
 
 /// Returns the destination port of the UDP datagram at `offset`; IP gives its length as `length`.
@@ -154,12 +153,6 @@ fn udp_port<P: Packet + ?Sized>(packet: &P, offset: usize, length: usize) -> Res
 #[inline(always)]
 fn is_vlan(ethertype: u16) -> bool {
     matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN)
-}
-
-/// Whether the `WORDS` words at two places are the same. By words, since BPF has no `memcmp`.
-#[inline(always)]
-fn is_same<const N: usize, const WORDS: usize>(bytes: &[u8; N], one: usize, other: usize) -> bool {
-    (0..WORDS).all(|number| word(bytes, one + 2 * number) == word(bytes, other + 2 * number))
 }
 
 /// Returns the big-endian word at `at`.

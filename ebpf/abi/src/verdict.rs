@@ -4,7 +4,7 @@ macro_rules! verdicts {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
         /// Verdict about a packet. Every packet is counted under exactly one of these, at this
         /// index of [`VERDICTS_MAP`](crate::VERDICTS_MAP). All but [`Redirected`](Self::Redirected)
-        /// go to the kernel unchanged.
+        /// and those [about the source](Self::is_about_source) go to the kernel unchanged.
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Verdict {
@@ -46,10 +46,20 @@ verdicts! {
     BadLength = "bad_length",
     /// UDP in a frame to a broadcast or multicast MAC: with answers, one packet would cause many.
     GroupAddress = "group_address",
-    /// UDP from the address that it is sent to: no host asks itself over a wire.
+    /// To a listener, from an address of this host or the broadcast address of a network that it is
+    /// in: no host asks itself over a wire. Dropped.
     OwnSource = "own_source",
+    /// To a listener, from an address that no packet on a link has: unspecified, loopback, multicast,
+    /// reserved, broadcast, or a form of an IPv4 address in IPv6. Dropped.
+    MartianSource = "martian_source",
+    /// To a listener, from a multicast or broadcast MAC address, which no host has. Dropped.
+    GroupSource = "group_source",
     /// To a listener, in a frame to another host: a NIC in promiscuous mode receives such frames.
     OtherLinkAddress = "other_link_address",
+    /// To a listener, in a VLAN that is neither listed nor has a device on the interface.
+    OtherVlan = "other_vlan",
+    /// To a listener's port, at an address that this host does not have: in transit, or a broadcast.
+    NotLocal = "not_local",
     /// UDP to an address or port without a listener.
     OtherDestination = "other_address_or_port",
     /// To a listener, but its queue has no socket: the kernel's socket answers, if there is one.
@@ -61,6 +71,12 @@ verdicts! {
 
 impl Verdict {
     pub const COUNT: u32 = Self::ALL.len() as u32;
+
+    /// Whether the packet is dropped for its source, unless it came in on the loopback interface.
+    #[inline(always)]
+    pub const fn is_about_source(self) -> bool {
+        matches!(self, Self::OwnSource | Self::MartianSource | Self::GroupSource)
+    }
 
     #[inline(always)]
     pub const fn index(self) -> u32 {

@@ -10,6 +10,8 @@ use std::{net::SocketAddr, time::Duration};
 
 /// Largest UDP payload in bytes that an Ethernet frame holds over IPv6.
 const UDP_MAX: u16 = 1452;
+/// Highest id of a VLAN (IEEE 802.1Q reserves 4095).
+const VLAN_MAX: u16 = 4094;
 
 table! {
     /// Addresses that queries arrive at, and the way that they are received.
@@ -29,6 +31,10 @@ table! {
         /// Receive queues of the interface to serve. Absent: all of them. The kernel answers on the
         /// other queues.
         queues: Option<Vec<u32>> = None,
+        /// 802.1Q VLANs, by id, whose frames AF_XDP receives, besides frames without a VLAN and those
+        /// of VLAN devices on the interface that are up. Needed where no VLAN device exists. The
+        /// kernel gets frames of all other VLANs.
+        vlans: Vec<u16> = Vec::new(),
         /// Whether the checksums of received packets are trusted without verifying them. Use it
         /// only on links that cannot corrupt packets. Partial checksums, which the kernel leaves on
         /// links within one machine, do not need this key: copy mode recognises them.
@@ -85,6 +91,8 @@ pub struct ServerConfig {
     pub workers: Option<usize>,
     /// Queues to serve; `None`: all.
     pub queues: Option<Vec<u32>>,
+    /// 802.1Q VLANs to steer besides those that have a device on the interface.
+    pub vlans: Vec<u16>,
     /// Whether received checksums are trusted without verifying them.
     pub trust_checksums: bool,
     /// Time that a worker polls for packets before it sleeps.
@@ -106,6 +114,7 @@ impl RawServer {
     pub fn check(self) -> Result<ServerConfig, Problem> {
         let listen = self.addresses()?;
         self.check_queues()?;
+        self.check_vlans()?;
         if !(dns::UDP_MIN..=UDP_MAX).contains(&self.udp_limit) {
             let reason =
                 format!("{} bytes is too little for DNS or too much for an Ethernet frame", self.udp_limit);
@@ -132,6 +141,7 @@ impl RawServer {
             mode: self.mode,
             workers: self.workers,
             queues: self.queues,
+            vlans: self.vlans,
             trust_checksums: self.trust_checksums,
             spin,
             busy_poll: self.busy_poll,
@@ -177,6 +187,20 @@ impl RawServer {
             listen.push(address);
         }
         Ok(listen)
+    }
+
+    /// Checks the VLANs.
+    fn check_vlans(&self) -> Result<(), Problem> {
+        if self.interface.is_none() && !self.vlans.is_empty() {
+            let reason = "without an interface, the kernel's VLAN devices decide";
+            return Err(Problem::new("server.vlans", reason, "Set server.interface, or remove the key"));
+        }
+        if let Some(id) = self.vlans.iter().find(|id| !(1..=VLAN_MAX).contains(*id)) {
+            let remedy =
+                format!("Give ids from 1 to {VLAN_MAX}; frames with a priority tag (id 0) need no key");
+            return Err(Problem::new("server.vlans", format!("{id} is no id of a VLAN"), remedy));
+        }
+        Ok(())
     }
 
     /// Checks the interface with its queues, and the number of workers without one.
@@ -261,6 +285,9 @@ mod tests {
                 ["interface = \"\"", "5", "server.interface", "empty", "ip link"],
                 ["interface = \"vs\"\nworkers = 2", "6", "server.workers", "one worker a queue", "queues"],
                 ["queues = [0]", "5", "server.queues", "without an interface", "interface"],
+                ["vlans = [7]", "5", "server.vlans", "without an interface", "interface"],
+                ["interface = \"vs\"\nvlans = [7, 0]", "6", "server.vlans", "0 is no id", "4094"],
+                ["interface = \"vs\"\nvlans = [4095]", "6", "server.vlans", "4095 is no id", "4094"],
                 ["interface = \"vs\"\nqueues = [1, 1]", "6", "server.queues", "twice", "each queue once"],
                 ["interface = \"vs\"\nqueues = []", "6", "server.queues", "empty", "each queue once"],
                 ["workers = 0", "5", "server.workers", "0 workers", "1 to 1024"],

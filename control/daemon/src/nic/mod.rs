@@ -39,6 +39,10 @@ use tokio::sync::oneshot;
 /// Time between two looks without an event: the kernel sends none when an XDP program is detached.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Number of looks at this host's tables after an event: the kernel sends some events before the
+/// change, so a second look follows after `LOOK`.
+const HOST_LOOKS: u32 = 2;
+
 /// Time to wait for the link after attaching the program, which takes the link down with many
 /// drivers.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -119,8 +123,10 @@ pub struct Watch {
     down_since: Option<Instant>,
     /// Whether the worker of each seat uses kernel sockets.
     over_sockets: Vec<bool>,
-    /// Whether link addresses may have changed since the XDP program was told them.
-    links_changed: bool,
+    /// Number of looks at this host's addresses, MAC addresses and VLANs that are still due.
+    host_looks: u32,
+    /// Whether the last of them failed.
+    host_unknown: bool,
     pause: Duration,
 }
 
@@ -161,7 +167,8 @@ impl Watch {
             settling: was_up,
             down_since: None,
             // Events between the attachment and the first look may be lost.
-            links_changed: true,
+            host_looks: HOST_LOOKS,
+            host_unknown: false,
             pause: PAUSES.0,
         }
     }
@@ -172,7 +179,9 @@ impl Watch {
         let mut settled = Some(settled);
         loop {
             // Before the look: later changes wake the watch again.
-            self.links_changed |= self.interfaces.forget_events();
+            if self.interfaces.forget_events() {
+                self.host_looks = HOST_LOOKS;
+            }
             let again = self.look();
             // The time limit also covers a kernel that reports no link state.
             if (!self.settling || self.attached_at.elapsed() > SETTLE)
@@ -233,9 +242,7 @@ impl Watch {
                     Some(loss) => return self.lose(loss),
                     None => {
                         self.note_link(found.as_ref());
-                        if std::mem::take(&mut self.links_changed) {
-                            self.note_link_addresses();
-                        }
+                        self.look_at_host();
                     }
                 }
             }
@@ -257,13 +264,29 @@ impl Watch {
         false
     }
 
-    /// Tells the XDP program the link addresses of this host, if they have changed.
-    fn note_link_addresses(&self) {
-        if let Some(steering) = self.watched.steering.lock().as_mut()
-            && let Err(error) = steering.look_at_links()
-        {
-            tracing::warn!("{error}. Queries to a new MAC address are served over kernel sockets");
+    /// Tells the XDP program the addresses, MAC addresses and VLANs of this host, if they may have
+    /// changed.
+    fn look_at_host(&mut self) {
+        if self.host_looks == 0 && !self.host_unknown {
+            return;
         }
+        self.host_looks = self.host_looks.saturating_sub(1);
+        let mut steering = self.watched.steering.lock();
+        let Some(steering) = steering.as_mut() else { return };
+        let before = std::mem::take(&mut self.host_unknown);
+        match steering.look_at_host() {
+            Ok(()) if before => tracing::info!("the addresses of this host are known again"),
+            Ok(()) => {}
+            Err(error) => {
+                self.host_unknown = true;
+                if !before {
+                    tracing::warn!(
+                        "{error}. Kernel sockets serve meanwhile, which is slower; ringdnsd tries again"
+                    );
+                }
+            }
+        }
+        self.watched.notices.set_interface(steering.notices());
     }
 
     /// Switches the workers to kernel sockets. Returns false, and changes nothing, if the daemon is
@@ -368,7 +391,7 @@ impl Watch {
             steering.set_interface_index(found.index);
             steering.look(listen).map_err(EntranceError::from)?;
             let attached = attach::steer(interface, steering, sockets)?;
-            notices.set_interface(steering.notices().to_vec());
+            notices.set_interface(steering.notices());
             Ok(attached)
         })();
         let (sockets, text) = match attached {

@@ -1,29 +1,30 @@
-//! Minimal rtnetlink client: reads the state of network interfaces, and waits for changes.
+//! State of network interfaces, and events of interfaces and local routes, by rtnetlink.
 //!
 //! An event only says that it is time to look; the state comes from the answer to a request. So an
-//! event that was lost because the socket's buffer was full does no harm, nor do unknown
-//! attributes.
+//! event that was lost because the socket's buffer was full does no harm.
 
+use ringdns_xdp::netlink::{
+    self, DATAGRAM_MAX, NLM_F_REQUEST, NLMSG_ERROR, PATIENCE, attribute, attributes, errno, messages, number,
+};
 use rustix::{
     io::Errno,
-    net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink::SocketAddrNetlink,
-        socket_with, sockopt,
-    },
+    net::{RecvFlags, SendFlags, SocketFlags, sockopt},
 };
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::Duration,
 };
 
-/// Multicast group for changes of links (Linux `include/uapi/linux/rtnetlink.h`, like the numbers
-/// below).
-const RTMGRP_LINK: u32 = 1;
+/// Multicast groups for changes of links and of routes (Linux `include/uapi/linux/rtnetlink.h`, like
+/// the numbers below).
+const GROUPS: u32 = 0x1 | 0x40 | 0x400;
 const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
-const NLMSG_ERROR: u16 = 2;
-const NLM_F_REQUEST: u16 = 1;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+/// Number of the table of local routes, and its place in a message about a route.
+const RT_TABLE_LOCAL: (usize, u8) = (4, 255);
 const IFLA_IFNAME: u16 = 3;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_CARRIER: u16 = 33;
@@ -35,16 +36,8 @@ const IFLA_XDP_PROG_IDS: std::ops::RangeInclusive<u16> = 4..=7;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFF_UP: u32 = 1;
 
-/// Lengths in bytes of `struct nlmsghdr` and, in messages about links, `struct ifinfomsg`.
-const HEADER: usize = 16;
+/// Length in bytes of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
-
-/// Time limit of a request. The kernel answers within the system call, but may have to wait for a
-/// driver.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Size in bytes of the largest message: an interface with many virtual functions and names.
-const MESSAGE_MAX: usize = 64 << 10;
 
 /// State of a network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,30 +79,32 @@ pub struct Interfaces {
 impl Interfaces {
     /// Opens the netlink sockets.
     pub fn open() -> io::Result<Self> {
-        let questions = netlink(SocketFlags::empty(), 0)?;
+        let questions = netlink::open(SocketFlags::empty(), 0)?;
         sockopt::set_socket_timeout(&questions, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        let events = netlink(SocketFlags::NONBLOCK, RTMGRP_LINK)?;
-        Ok(Interfaces { questions, events, sequence: 0, buffer: vec![0; MESSAGE_MAX].into() })
+        let events = netlink::open(SocketFlags::NONBLOCK, GROUPS)?;
+        Ok(Interfaces { questions, events, sequence: 0, buffer: vec![0; DATAGRAM_MAX].into() })
     }
 
-    /// Returns the descriptor that is readable when an interface may have changed.
+    /// Returns the descriptor that is readable when an interface or a route may have changed.
     pub fn events(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
 
-    /// Discards the events so far. Returns whether there were any.
+    /// Discards the events so far. Returns whether any was about an interface or a local route, or
+    /// was lost. A router has many more events, of other routes.
     pub fn forget_events(&mut self) -> bool {
         let mut any = false;
-        // EAGAIN ends the loop. ENOBUFS, which says that events were lost, is cleared by reading
-        // it.
-        while !matches!(self.receive_event(), Err(error) if error != Errno::NOBUFS) {
-            any = true;
+        loop {
+            match rustix::net::recv(&self.events, &mut self.buffer[..], RecvFlags::empty()) {
+                Ok((len, _)) => {
+                    let mut events = messages(&self.buffer[..len.min(DATAGRAM_MAX)]);
+                    any |= events.any(|event| is_about_this_host(event.kind, event.body));
+                }
+                // Events were lost. Reading the error clears it.
+                Err(Errno::NOBUFS) => any = true,
+                Err(_) => return any,
+            }
         }
-        any
-    }
-
-    fn receive_event(&mut self) -> Result<(), Errno> {
-        rustix::net::recv(&self.events, &mut self.buffer[..], RecvFlags::empty()).map(drop)
     }
 
     /// Looks up an interface. `None`: there is none.
@@ -120,18 +115,20 @@ impl Interfaces {
         loop {
             let (len, _) = rustix::net::recv(&self.questions, &mut self.buffer[..], RecvFlags::empty())?;
             // The answer to an earlier request that timed out may come late.
-            if let Some(answer) = answer(&self.buffer[..len.min(MESSAGE_MAX)], self.sequence) {
+            if let Some(answer) = answer(&self.buffer[..len.min(DATAGRAM_MAX)], self.sequence) {
                 return answer;
             }
         }
     }
 }
 
-fn netlink(flags: SocketFlags, groups: u32) -> io::Result<OwnedFd> {
-    // Protocol 0 is NETLINK_ROUTE.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags | SocketFlags::CLOEXEC, None)?;
-    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
-    Ok(socket)
+fn is_about_this_host(kind: u16, body: &[u8]) -> bool {
+    let (place, local) = RT_TABLE_LOCAL;
+    match kind {
+        RTM_NEWLINK | RTM_DELLINK => true,
+        RTM_NEWROUTE | RTM_DELROUTE => body.get(place) == Some(&local),
+        _ => false,
+    }
 }
 
 fn question(key: InterfaceKey<'_>, sequence: u32) -> Vec<u8> {
@@ -139,47 +136,26 @@ fn question(key: InterfaceKey<'_>, sequence: u32) -> Vec<u8> {
         InterfaceKey::Name(_) => 0,
         InterfaceKey::Index(index) => index,
     };
-    let mut message = vec![0; HEADER + LINK_HEADER];
-    message[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
-    message[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    message[8..12].copy_from_slice(&sequence.to_ne_bytes());
-    message[HEADER + 4..][..4].copy_from_slice(&index.to_ne_bytes());
-    attribute(&mut message, IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+    let mut body = vec![0; LINK_HEADER];
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    attribute(&mut body, IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
     if let InterfaceKey::Name(name) = key {
-        attribute(&mut message, IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
+        attribute(&mut body, IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
     }
-    let len = message.len() as u32;
-    message[..4].copy_from_slice(&len.to_ne_bytes());
-    message
-}
-
-fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    message.extend((value.len() as u16 + 4).to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(value);
-    message.resize(message.len().next_multiple_of(4), 0);
+    netlink::request(RTM_GETLINK, NLM_F_REQUEST, sequence, &body)
 }
 
 /// Parses a datagram as the answer to request number `sequence`. `None`: it is not the answer.
-fn answer(mut datagram: &[u8], sequence: u32) -> Option<io::Result<Option<Interface>>> {
-    while let Some(len) = number(datagram).map(|len| len as usize)
-        && let Some(message) = datagram.get(..len)
-        && let Some((header, body)) = message.split_at_checked(HEADER)
-    {
-        if number(&header[8..]) == Some(sequence) {
-            let kind = u16::from_ne_bytes([header[4], header[5]]);
-            match (kind, number(body)) {
-                (RTM_NEWLINK, _) => return Some(Ok(interface(body))),
-                (NLMSG_ERROR, Some(negative)) => {
-                    let errno = Errno::from_raw_os_error((negative as i32).wrapping_neg());
-                    return Some(if errno == Errno::NODEV { Ok(None) } else { Err(errno.into()) });
-                }
-                _ => {}
-            }
-        }
-        datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
-    }
-    None
+fn answer(datagram: &[u8], sequence: u32) -> Option<io::Result<Option<Interface>>> {
+    let mut messages = messages(datagram).filter(|message| message.sequence == sequence);
+    messages.find_map(|message| match message.kind {
+        RTM_NEWLINK => Some(Ok(interface(message.body))),
+        NLMSG_ERROR => match errno(message.body)? {
+            Errno::NODEV => Some(Ok(None)),
+            errno => Some(Err(errno.into())),
+        },
+        _ => None,
+    })
 }
 
 fn interface(body: &[u8]) -> Option<Interface> {
@@ -202,23 +178,6 @@ fn interface(body: &[u8]) -> Option<Interface> {
     Some(interface)
 }
 
-/// Returns the attributes in `bytes`, up to the first that is truncated.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    /// Mask of the attribute's type. The two upper bits are flags about the encoding of the value.
-    const KIND: u16 = 0x3fff;
-    std::iter::from_fn(move || {
-        let [l0, l1, k0, k1] = *bytes.first_chunk()?;
-        let len = usize::from(u16::from_ne_bytes([l0, l1]));
-        let value = bytes.get(4..len)?;
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([k0, k1]) & KIND, value))
-    })
-}
-
-fn number(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,12 +198,7 @@ mod tests {
     }
 
     fn message(kind: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
-        let mut message = (HEADER as u32 + body.len() as u32).to_ne_bytes().to_vec();
-        message.extend([kind.to_ne_bytes(), [0; 2]].concat());
-        message.extend(sequence.to_ne_bytes());
-        message.extend([0; 4]);
-        message.extend(body);
-        message
+        netlink::request(kind, 0, sequence, body)
     }
 
     fn link(flags: u32) -> Vec<u8> {
@@ -268,8 +222,6 @@ mod tests {
         let expected = Interface { index: 7, enabled: true, carrier: true, programs: vec![42] };
         assert_eq!(found, expected);
         assert!(answer(&message(RTM_NEWLINK, 5, &[0; 3]), 5).unwrap().unwrap().is_none());
-        // Lengths that would not advance, or lead beyond the end.
-        assert_eq!(attributes(&[0, 0, 1, 0, 8, 0, 1, 0]).count(), 0);
         assert!(answer(&[0; 64], 5).is_none() && answer(&[255; 64], 5).is_none());
     }
 
@@ -281,5 +233,16 @@ mod tests {
         assert!(answer(&[late, no_such].concat(), 5).unwrap().unwrap().is_none());
         let refused = message(NLMSG_ERROR, 5, &(-libc::EPERM).to_ne_bytes());
         assert_eq!(answer(&refused, 5).unwrap().unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn events_of_other_tables_are_passed_over() {
+        let route = |table| [2, 32, 0, 0, table, 0, 0, 2, 0, 0, 0, 0];
+        assert!(
+            is_about_this_host(RTM_NEWROUTE, &route(255)) && is_about_this_host(RTM_DELROUTE, &route(255))
+        );
+        assert!(!is_about_this_host(RTM_NEWROUTE, &route(254)) && !is_about_this_host(RTM_NEWROUTE, &[]));
+        assert!(is_about_this_host(RTM_NEWLINK, &[]) && is_about_this_host(RTM_DELLINK, &[]));
+        assert!(!is_about_this_host(20, &route(255)), "an address, whose route has an event of its own");
     }
 }
