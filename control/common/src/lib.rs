@@ -9,4 +9,5 @@ pub mod history;
 pub mod labels;
 pub mod message;
 pub mod names;
+pub mod network;
 pub mod units;
