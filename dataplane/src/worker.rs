@@ -256,6 +256,7 @@ impl<P: Port> Worker<P> {
             match record.purpose {
                 Purpose::Refresh | Purpose::Renewed => self.link.stats.add(Counter::RefreshDone, 1),
                 Purpose::Answer(envelope) => self.answer_record(&record, envelope, now),
+                Purpose::Withheld(counter) => self.link.stats.add(counter, 1),
             }
             self.pool.push(record);
         }

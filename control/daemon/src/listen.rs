@@ -269,7 +269,7 @@ impl Listener {
         message.shrink_to_fit();
         let limits = ReplyLimits { reply: MESSAGE_MAX, advertise: self.rules.udp_limit, options };
         let resolved = match verdict {
-            Ok(()) => Ok(self.resolver.resolve(&query.key).await),
+            Ok(()) => Ok(self.resolver.resolve_for(Some(client), &query.key).await),
             Err(reject) => Err(reject),
         };
         // Wait for room before building the reply: the answer that waits is shared with the host
