@@ -58,6 +58,9 @@ pub use waiter::Waiter;
 /// 5: 30 s or more).
 const RECHECK: Secs = 30;
 
+/// Time after which a query over TCP that exceeds a share is refused.
+const REFUSED_AFTER: Duration = Duration::from_secs(1);
+
 /// Source of an answer from the host tier.
 const HOST: AnswerSource = AnswerSource { tier: Tier::Host, upstream: None, upstream_us: 0 };
 
@@ -387,6 +390,9 @@ impl Resolver {
                     Greedy::Client => self.counters.client_over_share.inc(),
                     Greedy::Zone => self.counters.zone_over_share.inc(),
                 }
+                if let Some(waiter @ Waiter::Client { .. }) = waiter {
+                    return refuse_later(waiter, self.refusal());
+                }
                 (waiter, self.refusal())
             }
         };
@@ -459,6 +465,16 @@ impl Resolver {
         let generation = self.host.generation();
         Resolved { answer, generation, known: false, source: AnswerSource::default() }
     }
+}
+
+/// Refuses a client of a listener after some time. Its connection has a bound on queries in flight,
+/// so this slows a flood over TCP down, which would keep the control plane busy if it were refused
+/// at once.
+fn refuse_later(waiter: Waiter, refusal: Resolved) {
+    tokio::spawn(async move {
+        tokio::time::sleep(REFUSED_AFTER).await;
+        waiter.answer(&refusal, &mut Turn::default());
+    });
 }
 
 #[cfg(test)]
