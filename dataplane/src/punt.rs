@@ -50,6 +50,8 @@ pub struct Punt {
     pub known: bool,
     /// Source of the answer, for the log.
     pub source: AnswerSource,
+    /// Counter of the client in the worker's pool of records.
+    pub(crate) cell: u16,
     head: [u8; HEAD_MAX],
     head_len: u16,
 }
@@ -80,6 +82,7 @@ impl Punt {
             answer: None,
             known: false,
             source: AnswerSource::default(),
+            cell: 0,
             head: [0; HEAD_MAX],
             head_len: 0,
         })

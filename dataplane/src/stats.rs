@@ -129,6 +129,8 @@ counters! {
         Denied => "denied",
         /// Queries dropped because the punt queue to the control plane is full.
         PuntQueueFull => "punt_queue_full",
+        /// Queries dropped because their client holds its share of this worker's punt records.
+        PuntClientShare => "punt_client_share",
         /// Queries dropped because all punt records of this worker are in use.
         PuntPoolEmpty => "punt_pool_empty",
     }
