@@ -77,8 +77,7 @@ pub struct DemandLine {
 }
 
 impl DemandLine {
-    /// Creates the queues, with all batches and records free. The [`Link`] of the same worker must
-    /// have room for [`RENEWALS`] more records than its worker has.
+    /// Creates the queues, with all batches and records free.
     pub fn new() -> Arc<Self> {
         let demand = DemandLine {
             written: ArrayQueue::new(BATCHES),

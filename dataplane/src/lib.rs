@@ -31,6 +31,7 @@ pub mod latency;
 pub mod log;
 pub mod packet;
 pub mod policy;
+mod pool;
 pub mod port;
 pub mod process;
 pub mod punt;

@@ -7,20 +7,22 @@
 
 use crate::{
     clock::Nanos,
+    demand::RENEWALS,
     dns::{QUESTION_MAX, answer::Answer, header, query::Query},
     doorbell::Doorbell,
     latency::Mailbox,
     log::AnswerSource,
     packet::{Envelope, HEADERS_MAX},
     policy::QueryPolicy,
-    stats::WorkerStats,
+    stats::{Counter, WorkerStats},
 };
 use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -48,6 +50,8 @@ pub struct Punt {
     pub known: bool,
     /// Source of the answer, for the log.
     pub source: AnswerSource,
+    /// Counter of the client in the worker's pool of records.
+    pub(crate) cell: u16,
     head: [u8; HEAD_MAX],
     head_len: u16,
 }
@@ -57,6 +61,8 @@ pub struct Punt {
 pub enum Purpose {
     /// A client waits for the answer; its address is in this envelope's frame.
     Answer(Envelope),
+    /// A client waits and gets no answer, which this counter counts. The worker caches the answer.
+    Withheld(Counter),
     /// Nobody waits: the worker has given an answer, and the entry needs a refresh.
     Refresh,
     /// Nobody has asked: the control plane has prefetched an answer that this worker may have an
@@ -76,6 +82,7 @@ impl Punt {
             answer: None,
             known: false,
             source: AnswerSource::default(),
+            cell: 0,
             head: [0; HEAD_MAX],
             head_len: 0,
         })
@@ -123,14 +130,19 @@ pub struct Link {
     policy: ArrayQueue<Arc<QueryPolicy>>,
     punts: ArrayQueue<Box<Punt>>,
     answers: ArrayQueue<Box<Punt>>,
+    /// Number of the worker's records.
+    records: usize,
+    /// Number of records whose questions are in flight. Only the control plane writes it, so it is
+    /// in no cache line that the worker reads.
+    in_flight: CachePadded<AtomicUsize>,
     generation: Arc<AtomicU64>,
     control: Arc<Doorbell>,
     bell: Doorbell,
 }
 
 impl Link {
-    /// Creates the link of worker number `worker` with `records` records, of which `queue` may wait
-    /// at once. `control` is the bell and `generation` the cache generation that all workers share.
+    /// Creates the link of a worker, by its number, which has `records` records, of which `queue` may
+    /// wait at once. `control` is the bell and `generation` the cache generation that all workers share.
     pub fn new(
         worker: usize,
         queue: usize,
@@ -147,8 +159,10 @@ impl Link {
             stop: AtomicBool::new(false),
             policy: ArrayQueue::new(1),
             punts: ArrayQueue::new(queue.max(1)),
-            // Every record fits, so the way back never fails.
-            answers: ArrayQueue::new(records.max(1)),
+            // Every record fits, those of prefetched answers too, so the way back never fails.
+            answers: ArrayQueue::new(records + RENEWALS),
+            records,
+            in_flight: CachePadded::default(),
             generation,
             control,
             bell: Doorbell::new()?,
@@ -203,6 +217,21 @@ impl Link {
         // The queue has as many slots as the worker has records.
         let returned = self.answers.push(record);
         debug_assert!(returned.is_ok(), "more records than the worker made");
+    }
+
+    /// Control: notes that the question of one more record is in flight.
+    pub fn takes_off(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Control: notes that the question of a record is no longer in flight.
+    pub fn lands(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Control: returns the number of the worker's records whose questions are not in flight.
+    pub fn free_records(&self) -> usize {
+        self.records.saturating_sub(self.in_flight.load(Ordering::Relaxed))
     }
 
     /// Control: wakes the worker if it sleeps. Call it once per turn that gave records back.

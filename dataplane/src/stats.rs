@@ -68,6 +68,10 @@ counters! {
         PuntNoFrame => "punt_no_frame",
         /// Punted queries left unanswered because their port had been replaced; the client will retry.
         PuntPortGone => "punt_port_gone",
+        /// Punted queries left unanswered because their answer came after clients stop to wait; the client will retry.
+        PuntLate => "punt_late",
+        /// Punted queries left unanswered because their client was being sent too much at that moment; the client will retry.
+        PuntPaced => "punt_paced",
 
         /// Datagrams accepted with a partial checksum, which the kernel had left to a NIC that was not on the path.
         PartialChecksum => "partial_checksum",
@@ -125,6 +129,8 @@ counters! {
         Denied => "denied",
         /// Queries dropped because the punt queue to the control plane is full.
         PuntQueueFull => "punt_queue_full",
+        /// Queries dropped because their client holds its share of this worker's punt records.
+        PuntClientShare => "punt_client_share",
         /// Queries dropped because all punt records of this worker are in use.
         PuntPoolEmpty => "punt_pool_empty",
     }
@@ -225,7 +231,13 @@ impl StatsSnapshot {
 
     /// Returns the number of punts that wait for the control plane.
     pub fn punts_waiting(&self) -> i64 {
-        let ends = [Counter::PuntAnswered, Counter::PuntNoFrame, Counter::PuntPortGone];
+        let ends = [
+            Counter::PuntAnswered,
+            Counter::PuntNoFrame,
+            Counter::PuntPortGone,
+            Counter::PuntLate,
+            Counter::PuntPaced,
+        ];
         let ended: u64 = ends.iter().map(|end| self.get(*end)).sum();
         self.get(Counter::Punted) as i64 - ended as i64
     }

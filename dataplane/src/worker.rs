@@ -10,6 +10,7 @@ use crate::{
     log::LogConfig,
     packet::Envelope,
     policy::{Asker, QueryPolicy},
+    pool::RecordPool,
     port::{Burst, Port, PortStats, RETURNS_MAX},
     process::{AnswerConfig, Processor, Recorder, Slot, TurnTally, Verdict},
     punt::{Link, Published, Punt, Purpose},
@@ -48,9 +49,6 @@ const NAP: Duration = Duration::from_millis(500);
 /// the largest ring.
 const LAST_TURNS: usize = 1 << 11;
 
-/// Unused punt records of the worker. They are boxed because they leave one at a time.
-type Pool = Vec<Box<Punt>>;
-
 /// A worker. Create it on the thread that runs it, so that its memory is on that core's NUMA node.
 pub struct Worker<P: Port> {
     port: P,
@@ -62,7 +60,7 @@ pub struct Worker<P: Port> {
     link: Arc<Link>,
     clock: Clock,
     spin: Nanos,
-    pool: Pool,
+    pool: RecordPool,
     latencies: Box<Latencies>,
     burst: Burst,
     /// Arrival times of the queries whose punts this turn answers.
@@ -99,6 +97,7 @@ impl<P: Port> Worker<P> {
         let mut processor =
             Processor::new(cache, KeyedHash::random()?, settings.rules, settings.policy.clone());
         processor.set_epoch(clock.epoch());
+        let pool = RecordPool::new(settings.records, processor.hash());
         let protocol = port.protocol();
         Ok(Worker {
             port,
@@ -109,7 +108,7 @@ impl<P: Port> Worker<P> {
             link,
             clock,
             spin: settings.spin.as_nanos() as Nanos,
-            pool: (0..settings.records).map(|_| Punt::new()).collect(),
+            pool,
             latencies: Box::new(latencies),
             burst: Burst::new(),
             waited: ArrayVec::new(),
@@ -256,8 +255,9 @@ impl<P: Port> Worker<P> {
             match record.purpose {
                 Purpose::Refresh | Purpose::Renewed => self.link.stats.add(Counter::RefreshDone, 1),
                 Purpose::Answer(envelope) => self.answer_record(&record, envelope, now),
+                Purpose::Withheld(counter) => self.link.stats.add(counter, 1),
             }
-            self.pool.push(record);
+            self.pool.put_back(record);
         }
         returned
     }
@@ -421,10 +421,13 @@ impl<P: Port> Worker<P> {
     }
 }
 
+/// Client of all refreshes in the pool of records: they have one share together.
+const REFRESHES: u64 = 0;
+
 /// Borrowed parts of the worker that sending a punt needs while the burst is borrowed.
 struct Punter<'a> {
     link: &'a Link,
-    pool: &'a mut Pool,
+    pool: &'a mut RecordPool,
     now: Nanos,
     port: u32,
     generation: u64,
@@ -432,7 +435,7 @@ struct Punter<'a> {
 
 impl Punter<'_> {
     fn punt(&mut self, packet: &[u8], slot: &Slot, envelope: Envelope) -> bool {
-        match self.send(packet, slot, envelope, Purpose::Answer(envelope)) {
+        match self.send(packet, slot, envelope, Purpose::Answer(envelope), envelope.client_network(packet)) {
             Ok(()) => {
                 self.link.stats.add(Counter::Punted, 1);
                 true
@@ -445,7 +448,7 @@ impl Punter<'_> {
     }
 
     fn refresh(&mut self, packet: &[u8], slot: &Slot, envelope: Envelope) -> bool {
-        let sent = self.send(packet, slot, envelope, Purpose::Refresh).is_ok();
+        let sent = self.send(packet, slot, envelope, Purpose::Refresh, REFRESHES).is_ok();
         let counter = if sent { Counter::RefreshSent } else { Counter::RefreshSkipped };
         self.link.stats.add(counter, 1);
         sent
@@ -457,15 +460,16 @@ impl Punter<'_> {
         slot: &Slot,
         envelope: Envelope,
         purpose: Purpose,
+        client: u64,
     ) -> Result<(), DropReason> {
-        let mut record = self.pool.pop().ok_or(DropReason::PuntPoolEmpty)?;
+        let mut record = self.pool.take(client)?;
         record.fill(packet, envelope.message(), &slot.query);
         record.purpose = purpose;
         record.received = self.now;
         record.port = self.port;
         record.generation = self.generation;
         self.link.punt(record).map_err(|record| {
-            self.pool.push(record);
+            self.pool.put_back(record);
             DropReason::PuntQueueFull
         })
     }

@@ -26,7 +26,7 @@ fn ask(cache: &mut Cache, hash: KeyedHash, letter: u8, now: u32) -> Option<u8> {
 
 #[test]
 fn a_worker_tells_what_is_asked_for_and_takes_what_was_renewed() {
-    let (link, demand) = (ticking::link(1 + RENEWALS), DemandLine::new());
+    let (link, demand) = (ticking::link(1), DemandLine::new());
     let running = ticking::start(&link, Some(demand.clone()), |worker| {
         let hash = worker.processor().hash();
         for letter in *b"abc" {

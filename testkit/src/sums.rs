@@ -63,7 +63,7 @@ pub fn queries_close(total: &Value) {
     assert_eq!(count(&total["received"]), ends, "{total:#}");
     assert_eq!(
         count(&total["punted"]),
-        sum(total, &["punt_answered", "punt_no_frame", "punt_port_gone"]),
+        sum(total, &["punt_answered", "punt_no_frame", "punt_port_gone", "punt_late", "punt_paced"]),
         "{total:#}"
     );
     assert_eq!((&total["unaccounted"], &total["punts_waiting"]), (&0.into(), &0.into()), "{total:#}");

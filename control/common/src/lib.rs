@@ -9,5 +9,6 @@ pub mod history;
 pub mod labels;
 pub mod message;
 pub mod names;
+pub mod network;
 pub mod printable;
 pub mod units;

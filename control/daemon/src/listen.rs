@@ -20,7 +20,7 @@ use ringdns_dataplane::{
 };
 use ringdns_querylog::QueryLog;
 use ringdns_resolver::{Resolved, Resolver};
-use seats::{ConnectionSeat, Seats};
+use seats::{ConnectionSeat, Room, Seats};
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -40,16 +40,23 @@ pub(crate) mod seats;
 const MESSAGE_MAX: usize = u16::MAX as usize;
 /// Most replies of one connection that wait to be written. Few, because each may have 64 KiB.
 const OUTBOX: usize = 2;
+/// Most connections at once of clients that may not ask, and of one of them. Each gets one answer,
+/// REFUSED, and takes no seat of a client that may.
+const DENIED_CONNECTIONS: [usize; 2] = [16, 2];
 
 counters! {
     /// Counters of the TCP listener.
     ListenCounters {
         /// TCP connections accepted.
         connections,
-        /// TCP connections refused because the limit was reached and no other connection was idle.
+        /// TCP connections refused because the limit was reached, no other connection was idle, and no
+        /// client had many more connections than this one.
         connections_refused,
         /// Idle TCP connections closed in favour of new ones because the limit was reached.
         connections_displaced,
+        /// TCP connections with queries in flight closed in favour of a client with fewer connections,
+        /// because the limit was reached.
+        connections_evicted,
         /// TCP connections refused because the access list denies the client.
         connections_denied,
         /// TCP connections closed because the client sent nothing, or read nothing, for too long.
@@ -75,6 +82,8 @@ pub struct Listener {
     rules: AnswerConfig,
     bounds: TcpConfig,
     seats: Arc<Seats>,
+    /// Seats of clients that may not ask.
+    denied: Arc<Seats>,
     /// `None`: nothing is logged.
     log: Option<Arc<QueryLog>>,
     /// Counters so far.
@@ -91,8 +100,10 @@ impl Listener {
         log: Option<Arc<QueryLog>>,
     ) -> Arc<Self> {
         let seats = Seats::new(bounds.connections, bounds.connections_per_client);
+        let [most, most_of_client] = DENIED_CONNECTIONS;
+        let denied = Seats::new(most, most_of_client);
         let counters = ListenCounters::default();
-        Arc::new(Listener { resolver, policy: policy.into(), rules, bounds, seats, log, counters })
+        Arc::new(Listener { resolver, policy: policy.into(), rules, bounds, seats, denied, log, counters })
     }
 
     /// Replaces the policy for queries.
@@ -115,17 +126,18 @@ impl Listener {
             };
             // A denied client gets one answer, REFUSED, or none.
             let policy = self.policy.load();
-            let most = if policy.access.allows(client.ip()) {
-                usize::MAX
+            let (most, seats) = if policy.access.allows(client.ip()) {
+                (usize::MAX, &self.seats)
             } else if policy.refusal == Refusal::Answer {
-                1
+                (1, &self.denied)
             } else {
                 self.counters.connections_denied.inc();
                 continue;
             };
-            let seat = match self.seats.take(client.ip()) {
-                Ok((seat, made_room)) => {
-                    self.counters.connections_displaced.add(u64::from(made_room));
+            let seat = match seats.take(client.ip()) {
+                Ok((seat, room)) => {
+                    self.counters.connections_displaced.add(u64::from(room == Room::OfIdle));
+                    self.counters.connections_evicted.add(u64::from(room == Room::OfGreediest));
                     seat
                 }
                 Err(full) => {
@@ -171,15 +183,18 @@ impl Listener {
         let turns = Arc::new(Semaphore::new(self.bounds.in_flight));
         let mut read = Ok(());
         for _ in 0..most {
-            // Acquired before the message is read: a client with too many queries in flight is not
-            // read from.
-            let Ok(turn) = turns.clone().acquire_owned().await else { break };
-            let message = tokio::select! {
-                message = self.next_message(&mut from, &seat) => message,
+            let next = async {
+                // Acquired before the message is read: a client with too many queries in flight is
+                // not read from.
+                let turn = turns.clone().acquire_owned().await.map_err(io::Error::other)?;
+                Ok(self.next_message(&mut from, &seat).await?.map(|message| (turn, message)))
+            };
+            let next = tokio::select! {
+                next = next => next,
                 () = seat.wanted() => break,
             };
-            let message = match message {
-                Ok(Some(message)) => message,
+            let (turn, message) = match next {
+                Ok(Some(next)) => next,
                 Ok(None) => break,
                 Err(error) => {
                     read = Err(error);
@@ -198,6 +213,11 @@ impl Listener {
             if writer.is_finished() {
                 break;
             }
+        }
+        if seat.is_evicted() {
+            // The new connection has its seat: this one must not wait for its answers.
+            writer.abort();
+            return read;
         }
         // The client may have closed only its sending side: queries in flight are still answered.
         drop(replies);
@@ -249,7 +269,7 @@ impl Listener {
         message.shrink_to_fit();
         let limits = ReplyLimits { reply: MESSAGE_MAX, advertise: self.rules.udp_limit, options };
         let resolved = match verdict {
-            Ok(()) => Ok(self.resolver.resolve(&query.key).await),
+            Ok(()) => Ok(self.resolver.resolve_for(Some(client), &query.key).await),
             Err(reject) => Err(reject),
         };
         // Wait for room before building the reply: the answer that waits is shared with the host

@@ -41,6 +41,12 @@ impl KeyedHash {
         key.blocks().iter().fold(self.start(key.flags()), |state, block| self.add(state, block))
     }
 
+    /// Returns the hash of a client's network.
+    #[inline(always)]
+    pub fn of_network(&self, network: u64) -> u64 {
+        fold(network ^ self.seeds[1], self.seeds[2])
+    }
+
     /// Returns the initial state of a hash.
     #[inline(always)]
     pub fn start(&self, flags: Flags) -> u64 {

@@ -80,6 +80,25 @@ impl Envelope {
         Some((address, udp.source.get()).into())
     }
 
+    /// Returns the network that counts as one client: an IPv4 address, also if it is mapped, or an
+    /// IPv6 /56, the least that a site is assigned (RFC 6177).
+    #[inline]
+    pub fn client_network(&self, frame: &[u8]) -> u64 {
+        const MAPPED: u64 = 0xffff << 32;
+        let Some(headers) = frame.get(..self.message()) else { return 0 };
+        if self.is_v6() {
+            let Ok((_, headers)) = Ipv6Udp::ref_from_suffix(headers) else { return 0 };
+            let address = u128::from_be_bytes(headers.ip.source);
+            match (address >> 64) as u64 {
+                0 => address as u64,
+                network => network >> 8,
+            }
+        } else {
+            let Ok((_, headers)) = Ipv4Udp::ref_from_suffix(headers) else { return 0 };
+            MAPPED | u64::from(u32::from_be_bytes(headers.ip.source))
+        }
+    }
+
     /// Returns the receiver of a sealed frame, IPv4 as `::ffff:a.b.c.d`, and its message.
     pub fn reply<'a>(&self, frame: &'a [u8]) -> Option<(Ipv6Addr, &'a [u8])> {
         let (headers, message) = frame.split_at_checked(self.message())?;

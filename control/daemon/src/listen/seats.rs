@@ -1,14 +1,19 @@
-//! Limits of TCP connections: in total and per client. When a limit is reached, a new connection
-//! replaces the one that has been idle longest, since an unused connection is worth less than a new
-//! one (RFC 7766 section 6.2.3).
+//! Limits of TCP connections: in total and per client.
+//!
+//! When a limit is reached, a new connection replaces the one that has been idle longest, since an
+//! unused connection is worth less than a new one (RFC 7766 section 6.2.3). It does not replace one
+//! of a client that has fewer connections than its own. If no connection is idle, it replaces the
+//! oldest one of the client that has most, if its own client has at least two fewer: so clients that
+//! keep all their connections at work cannot keep others out.
 
 use parking_lot::Mutex;
+use ringdns_common::network::network;
 use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 use tokio::{sync::Notify, time::Instant};
@@ -37,6 +42,8 @@ struct SeatState {
     under_way: AtomicUsize,
     /// Notified when a new connection takes the seat.
     wanted: Notify,
+    /// Whether the new connection took it although queries were in flight.
+    evicted: AtomicBool,
 }
 
 /// Seat of one connection. Given back when dropped, or [taken](Self::wanted) by a new connection.
@@ -49,10 +56,21 @@ pub struct ConnectionSeat {
 /// Reason why there is no seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// All seats are taken, and no connection is idle.
+    /// All seats are taken, no connection is idle, and no client has many more than this one.
     All,
     /// This client has its maximum of connections, and none is idle.
     OfClient,
+}
+
+/// Seat that a new connection got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It was free.
+    Free,
+    /// An idle connection left it.
+    OfIdle,
+    /// A connection with queries in flight left it, of the client that had most.
+    OfGreediest,
 }
 
 impl Seats {
@@ -61,19 +79,18 @@ impl Seats {
         Arc::new(Seats { taken: Mutex::default(), most, most_of_client, began: Instant::now() })
     }
 
-    /// Takes a seat for a connection from `client`. Returns it, and whether an idle connection had
-    /// to leave.
-    pub fn take(self: &Arc<Self>, client: IpAddr) -> Result<(ConnectionSeat, bool), Full> {
+    /// Takes a seat for a connection from `client`. Returns it, and how that was possible.
+    pub fn take(self: &Arc<Self>, client: IpAddr) -> Result<(ConnectionSeat, Room), Full> {
         let client = network(client);
         let mut taken = self.taken.lock();
         let of_client = taken.of_clients.get(&client).copied().unwrap_or(0);
-        let made_room = if of_client >= self.most_of_client {
-            let its_own = |place: &SeatState| place.client == client;
-            taken.free_idlest(its_own).then_some(true).ok_or(Full::OfClient)?
+        let room = if of_client >= self.most_of_client {
+            taken.free_idlest(|place, _| place.client == client).ok_or(Full::OfClient)?
         } else if taken.by_number.len() >= self.most {
-            taken.free_idlest(|_| true).then_some(true).ok_or(Full::All)?
+            let idlest = taken.free_idlest(|_, of_other| of_other >= of_client);
+            idlest.or_else(|| taken.free_oldest_of_greediest(of_client)).ok_or(Full::All)?
         } else {
-            false
+            Room::Free
         };
         taken.last_number += 1;
         let number = taken.last_number;
@@ -82,10 +99,11 @@ impl Seats {
             last: AtomicU64::new(self.now()),
             under_way: AtomicUsize::new(0),
             wanted: Notify::new(),
+            evicted: AtomicBool::new(false),
         });
         taken.by_number.insert(number, place.clone());
         *taken.of_clients.entry(client).or_default() += 1;
-        Ok((ConnectionSeat { seats: self.clone(), number, place }, made_room))
+        Ok((ConnectionSeat { seats: self.clone(), number, place }, room))
     }
 
     /// Returns the number of seats taken.
@@ -101,16 +119,30 @@ impl Seats {
 
 impl Taken {
     /// Frees the seat of the connection that has been idle longest, among those that have no query
-    /// in flight. Returns false if there is none.
-    fn free_idlest(&mut self, among: impl Fn(&SeatState) -> bool) -> bool {
-        let idle = |place: &SeatState| place.under_way.load(Relaxed) == 0 && among(place);
+    /// in flight and are `among` those in question. That is told the number of the client's seats.
+    fn free_idlest(&mut self, among: impl Fn(&SeatState, usize) -> bool) -> Option<Room> {
+        let of_client = |place: &SeatState| self.of_clients.get(&place.client).copied().unwrap_or(0);
+        let idle = |place: &SeatState| place.under_way.load(Relaxed) == 0 && among(place, of_client(place));
         let idlest = self.by_number.iter().filter(|(_, place)| idle(place));
         let idlest = idlest.min_by_key(|(number, place)| (place.last.load(Relaxed), **number));
-        let Some(number) = idlest.map(|(number, _)| *number) else { return false };
-        if let Some(place) = self.leave(number) {
-            place.wanted.notify_one();
+        let number = idlest.map(|(number, _)| *number)?;
+        self.leave(number)?.wanted.notify_one();
+        Some(Room::OfIdle)
+    }
+
+    /// Frees the oldest seat of the client that has most, for a client that has `of_client` and will
+    /// not have more than that one has then.
+    fn free_oldest_of_greediest(&mut self, of_client: usize) -> Option<Room> {
+        let (greediest, most) = self.of_clients.iter().max_by_key(|(_, count)| **count)?;
+        if *most < of_client + 2 {
+            return None;
         }
-        true
+        let oldest = self.by_number.iter().filter(|(_, place)| place.client == *greediest);
+        let number = oldest.map(|(number, _)| *number).min()?;
+        let place = self.leave(number)?;
+        place.evicted.store(true, Relaxed);
+        place.wanted.notify_one();
+        Some(Room::OfGreediest)
     }
 
     fn leave(&mut self, number: u64) -> Option<Arc<SeatState>> {
@@ -129,6 +161,11 @@ impl ConnectionSeat {
     /// Waits until a new connection has taken the seat.
     pub async fn wanted(&self) {
         self.place.wanted.notified().await;
+    }
+
+    /// Whether a new connection has taken the seat although queries were in flight.
+    pub fn is_evicted(&self) -> bool {
+        self.place.evicted.load(Relaxed)
     }
 
     /// Records that a query came.
@@ -152,15 +189,6 @@ impl ConnectionSeat {
 impl Drop for ConnectionSeat {
     fn drop(&mut self) {
         self.seats.taken.lock().leave(self.number);
-    }
-}
-
-/// Returns the network that counts as one client: an IPv4 address, or an IPv6 /56, the least that a
-/// site is assigned (RFC 6177).
-fn network(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !0 << 72).into()),
     }
 }
 
@@ -190,8 +218,9 @@ mod tests {
         taken[0].asked();
         taken[1].asked();
         taken[1].answered();
-        let (fourth, made_room) = seats.take(client("10.0.0.4")).unwrap();
-        assert!(made_room && is_wanted(&taken[2]).await && !is_wanted(&taken[1]).await);
+        let (fourth, room) = seats.take(client("10.0.0.4")).unwrap();
+        assert_eq!(room, Room::OfIdle);
+        assert!(is_wanted(&taken[2]).await && !is_wanted(&taken[1]).await);
         // A late drop frees no other seat.
         taken.remove(2);
         assert_eq!(seats.taken(), 3);
@@ -199,7 +228,7 @@ mod tests {
         fourth.asked();
         assert_eq!(seats.take(client("10.0.0.5")).err(), Some(Full::All));
         drop(fourth);
-        assert!(!seats.take(client("10.0.0.5")).unwrap().1);
+        assert_eq!(seats.take(client("10.0.0.5")).unwrap().1, Room::Free);
     }
 
     #[tokio::test(start_paused = true)]
@@ -210,14 +239,48 @@ mod tests {
             advance(Duration::from_secs(1)).await;
             let second = seats.take(client(network[1])).unwrap().0;
             second.asked();
-            assert!(seats.take(client(network[2])).unwrap().1 && is_wanted(&first).await);
+            assert_eq!(seats.take(client(network[2])).unwrap().1, Room::OfIdle);
+            assert!(is_wanted(&first).await && !first.is_evicted());
             let third = seats.take(client(network[2])).unwrap().0;
             third.asked();
             assert_eq!(seats.take(client(network[0])).err(), Some(Full::OfClient));
         }
         let others = seats.take(client("2001:db8:0:200::1"));
-        assert!(!others.unwrap().1, "another site");
+        assert_eq!(others.unwrap().1, Room::Free, "another site");
         let taken = seats.taken.lock();
         assert!(taken.of_clients.is_empty() && taken.by_number.is_empty(), "nothing is left of who left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_at_work_keep_nobody_out_who_has_fewer_seats() {
+        let seats = Seats::new(8, 8);
+        let [greedy, other, third] = ["10.0.0.1", "2001:db8::1", "10.0.0.3"].map(client);
+        let mut taken = Vec::new();
+        for n in 0..8 {
+            let seat = seats.take(greedy).unwrap().0;
+            // The oldest one has been at work most recently.
+            advance(Duration::from_secs(u64::from(n == 0))).await;
+            seat.asked();
+            taken.push(seat);
+        }
+        assert_eq!(seats.take(greedy).err(), Some(Full::OfClient));
+        let mut others = Vec::new();
+        for n in 0..4 {
+            let (seat, room) = seats.take(other).unwrap();
+            assert_eq!(room, Room::OfGreediest);
+            assert!(is_wanted(&taken[n]).await && taken[n].is_evicted(), "the oldest leaves");
+            seat.asked();
+            others.push(seat);
+        }
+        assert_eq!([greedy, other].map(|client| seats.take(client).err()), [Some(Full::All); 2]);
+        assert_eq!(seats.taken(), 8);
+        // An idle connection of a client with few leaves for one with as few, and not for more.
+        others[0].answered();
+        drop(taken.split_off(7));
+        let (single, _) = seats.take(third).unwrap();
+        others[0].asked();
+        assert_eq!(seats.take(other).err(), Some(Full::All), "the third has fewer");
+        assert_eq!(seats.take("10.0.0.4".parse().unwrap()).unwrap().1, Room::OfIdle);
+        assert!(is_wanted(&single).await);
     }
 }

@@ -10,7 +10,7 @@ use core_affinity::CoreId;
 use ringdns_config::{Config, XdpMode};
 use ringdns_dataplane::{
     clock::Clock,
-    demand::{self, DemandLine},
+    demand::DemandLine,
     doorbell::Doorbell,
     log::Line,
     policy::QueryPolicy,
@@ -151,8 +151,7 @@ impl Workers {
         let worker = self.links.len();
         let setup = |source| StartError::Setup { worker, source };
         let (bell, generation) = (common.bell.clone(), common.generation.clone());
-        let records = RECORDS + demand::RENEWALS;
-        let link = Arc::new(Link::new(worker, QUEUE, records, bell, generation).map_err(setup)?);
+        let link = Arc::new(Link::new(worker, QUEUE, RECORDS, bell, generation).map_err(setup)?);
         let (report, reported) = mpsc::sync_channel(1);
         let (sender, orders) = mpsc::channel();
         let mut settings = settings(common.config, common.policy.clone(), plan.cache_bytes, plan.alone);

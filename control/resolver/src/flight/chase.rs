@@ -85,7 +85,7 @@ impl Resolver {
             if let Some(resolved) = self.lookup(key, &mut turn) {
                 return resolved;
             }
-            self.board_for(Origin::Hop, key, Some(Waiter::Client(sender)), &mut turn);
+            self.board_for(Origin::Hop, key, Some(Waiter::Client { to: sender, address: None }), &mut turn);
         }
         receiver.await.unwrap_or_else(|_| self.refusal())
     }

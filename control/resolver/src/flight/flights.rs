@@ -1,34 +1,64 @@
 //! Questions in flight: each is resolved once, for all its waiters.
 
-use super::{FlightLimits, Waiter};
+use super::{
+    FlightLimits, Waiter,
+    shares::{Claim, Greedy, Share, Shares},
+};
 use crate::host::StoredKey;
-use crate::resolved::Resolved;
+use crate::{resolved::Resolved, upstream::turn::Turn};
 use parking_lot::Mutex;
 use quick_cache::DefaultHashBuilder;
-use ringdns_dataplane::dns::key::Key;
+use ringdns_dataplane::{clock::Nanos, dns::key::Key};
 use std::{
     collections::{HashMap, hash_map},
     sync::Arc,
 };
 use tokio::sync::Notify;
 
-/// Renewals may use one in this many of the questions in flight; clients' questions may use all.
+/// Renewals may be one in this many of the questions in flight; clients' questions may be all.
 const RENEWAL_SHARE: usize = 4;
 
 /// Questions in flight.
 pub struct Flights {
+    waiting: Mutex<Waiting>,
+    shares: Arc<Shares>,
+    limits: FlightLimits,
+}
+
+#[derive(Default)]
+struct Waiting {
     /// Waiters by question. The hash key is drawn anew in each process, as in the host tier:
     /// clients choose names.
-    waiting: Mutex<HashMap<Flight, FlightSeats, DefaultHashBuilder>>,
-    limits: FlightLimits,
+    flights: HashMap<Flight, FlightSeats, DefaultHashBuilder>,
+    /// Number of questions that took off for a renewal.
+    renewals: usize,
 }
 
 /// Waiters for a question in flight.
 #[derive(Default)]
 struct FlightSeats {
-    waiters: Vec<Waiter>,
+    seats: Vec<Seat>,
+    /// Whether the question took off for a renewal.
+    renewal: bool,
     /// Notified when a waiter joins that is not patient.
     hurry: Option<Arc<Notify>>,
+}
+
+/// Waiter with the place that it holds.
+pub struct Seat {
+    pub waiter: Waiter,
+    share: Share,
+}
+
+impl Seat {
+    /// Delivers an answer that the waiter has waited for until `now`. A client over UDP does not get
+    /// it if that would be too late, or too much for the client.
+    pub fn answer(mut self, resolved: &Resolved, now: Nanos, turn: &mut Turn) {
+        if let Waiter::Punt(_, record) = &mut self.waiter {
+            self.share.pace(record, &resolved.answer, now);
+        }
+        self.waiter.answer(resolved, turn);
+    }
 }
 
 /// Question in flight: the right and duty to find its answer, and to [`Flights::land`] with it.
@@ -60,12 +90,14 @@ pub enum Boarding {
     NoFlight(Option<Waiter>),
     /// The question in flight has too many waiters.
     NoSeat(Option<Waiter>),
+    /// The client or the zone of the question holds its share.
+    NoShare(Option<Waiter>, Greedy),
 }
 
 impl Flights {
-    /// Returns a table without questions in flight.
-    pub fn new(limits: FlightLimits) -> Self {
-        Flights { waiting: Mutex::default(), limits }
+    /// Returns a table without questions in flight, whose waiters take places of `shares`.
+    pub fn new(limits: FlightLimits, shares: Arc<Shares>) -> Self {
+        Flights { waiting: Mutex::default(), shares, limits }
     }
 
     /// Adds `waiter`, if there is one, to the question in flight for `key`. If the question is not
@@ -79,15 +111,21 @@ impl Flights {
         landed: impl FnOnce() -> Option<Resolved>,
     ) -> Boarding {
         let patient = waiter.as_ref().is_none_or(Waiter::is_patient);
+        let claim = waiter.as_ref().map(|waiter| self.shares.claim(waiter, key));
+        let check = |free| claim.as_ref().map_or(Ok(()), |claim| self.shares.check(claim, free));
         let mut waiting = self.waiting.lock();
-        let under_way = waiting.len();
-        match waiting.entry(Flight { key: StoredKey::from(key), generation }) {
+        let Waiting { flights, renewals } = &mut *waiting;
+        let free = self.limits.flights.saturating_sub(flights.len());
+        match flights.entry(Flight { key: StoredKey::from(key), generation }) {
             hash_map::Entry::Occupied(mut flight) => {
                 let seats = flight.get_mut();
-                if seats.waiters.len() >= self.limits.waiters {
+                if seats.seats.len() >= self.limits.waiters {
                     return Boarding::NoSeat(waiter);
                 }
-                seats.waiters.extend(waiter);
+                if let Err(greedy) = check(None) {
+                    return Boarding::NoShare(waiter, greedy);
+                }
+                seats.seats.extend(self.seat(waiter, claim));
                 if let Some(hurry) = seats.hurry.as_ref().filter(|_| !patient) {
                     hurry.notify_one();
                 }
@@ -97,40 +135,51 @@ impl Flights {
                 if let Some(resolved) = landed() {
                     return Boarding::Landed(waiter, resolved);
                 }
-                let most = if renewal { self.limits.flights / RENEWAL_SHARE } else { self.limits.flights };
-                if under_way >= most.max(1) {
+                if free == 0 || renewal && *renewals >= (self.limits.flights / RENEWAL_SHARE).max(1) {
                     return Boarding::NoFlight(waiter);
                 }
+                if let Err(greedy) = check(Some(free)) {
+                    return Boarding::NoShare(waiter, greedy);
+                }
+                *renewals += usize::from(renewal);
                 let flight = vacant.key().clone();
-                vacant.insert(FlightSeats { waiters: waiter.into_iter().collect(), hurry: None });
+                let seats = self.seat(waiter, claim).into_iter().collect();
+                vacant.insert(FlightSeats { seats, renewal, hurry: None });
                 Boarding::TakeOff(flight)
             }
         }
     }
 
+    fn seat(&self, waiter: Option<Waiter>, claim: Option<Claim>) -> Option<Seat> {
+        waiter.zip(claim).map(|(waiter, claim)| Seat { waiter, share: self.shares.take(claim) })
+    }
+
     /// Ends a question in flight, and returns its waiters.
-    pub fn land(&self, flight: &Flight) -> Vec<Waiter> {
-        self.waiting.lock().remove(flight).unwrap_or_default().waiters
+    pub fn land(&self, flight: &Flight) -> Vec<Seat> {
+        let mut waiting = self.waiting.lock();
+        let landed = waiting.flights.remove(flight).unwrap_or_default();
+        waiting.renewals -= usize::from(landed.renewal);
+        landed.seats
     }
 
     /// Returns the notification that a waiter without an answer has joined. `None`: there is such a
     /// waiter already, or the question has landed.
     pub fn patient(&self, flight: &Flight) -> Option<Arc<Notify>> {
         let mut waiting = self.waiting.lock();
-        let seats = waiting.get_mut(flight)?;
-        let patient = seats.waiters.iter().all(Waiter::is_patient);
+        let seats = waiting.flights.get_mut(flight)?;
+        let patient = seats.seats.iter().all(|seat| seat.waiter.is_patient());
         patient.then(|| seats.hurry.get_or_insert_default().clone())
     }
 
     /// Removes the waiters that match `want`; the question stays in flight.
-    pub fn leave(&self, flight: &Flight, want: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
+    pub fn leave(&self, flight: &Flight, want: impl Fn(&Waiter) -> bool) -> Vec<Seat> {
         let mut waiting = self.waiting.lock();
-        let seats = waiting.get_mut(flight);
-        seats.map_or_else(Vec::new, |seats| seats.waiters.extract_if(.., |waiter| want(waiter)).collect())
+        let Some(FlightSeats { seats, .. }) = waiting.flights.get_mut(flight) else { return Vec::new() };
+        seats.extract_if(.., |seat| want(&seat.waiter)).collect()
     }
 
     /// Returns the number of questions in flight.
     pub fn len(&self) -> usize {
-        self.waiting.lock().len()
+        self.waiting.lock().flights.len()
     }
 }

@@ -73,11 +73,12 @@ impl Landing {
                 (resolver.fall_back(&self.key, failed, generation), false)
             }
         };
-        for waiter in resolver.lane(self.lane).land(flight) {
-            if renewed || !waiter.is_renewal() {
-                waiter.answer(&resolved, turn);
+        let now = resolver.clock().nanos();
+        for seat in resolver.lane(self.lane).land(flight) {
+            if renewed || !seat.waiter.is_renewal() {
+                seat.answer(&resolved, now, turn);
             } else {
-                waiter.leave(turn);
+                seat.waiter.leave(turn);
             }
         }
     }

@@ -9,13 +9,17 @@
 mod anchors;
 mod attempt;
 mod chase;
+mod domain;
 mod flights;
 mod inquiry;
 mod landing;
+mod pacing;
 mod renewal;
 mod restore;
 mod setup;
 mod shared;
+mod shares;
+mod tally;
 mod validated;
 mod waiter;
 
@@ -33,7 +37,6 @@ use landing::Landing;
 use parking_lot::Mutex;
 use renewal::{Renewal, RenewalBudget};
 pub use restore::RestoreOutcome;
-use ringdns_common::counters;
 use ringdns_common::labels::Labels;
 use ringdns_config::Config;
 use ringdns_dataplane::{
@@ -44,7 +47,9 @@ use ringdns_dataplane::{
 };
 use setup::ResolverSetup;
 use shared::Want;
-use std::{sync::Arc, time::Duration};
+use shares::{Greedy, Shares};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+pub use tally::ResolverCounters;
 use tokio::sync::oneshot;
 use validated::Validated;
 pub use waiter::Waiter;
@@ -53,50 +58,11 @@ pub use waiter::Waiter;
 /// 5: 30 s or more).
 const RECHECK: Secs = 30;
 
+/// Time after which a query over TCP that exceeds a share is refused.
+const REFUSED_AFTER: Duration = Duration::from_secs(1);
+
 /// Source of an answer from the host tier.
 const HOST: AnswerSource = AnswerSource { tier: Tier::Host, upstream: None, upstream_us: 0 };
-
-counters! {
-    /// Counters of the resolver.
-    ResolverCounters {
-        /// Questions about special-use names, answered without upstreams.
-        local,
-        /// Questions that were not in the host cache and were resolved, renewals among them.
-        flights,
-        /// Questions that joined the same question in flight.
-        joined,
-        /// Questions resolved to renew an expired answer.
-        refreshes,
-        /// Renewals of answers that had not expired yet, on behalf of workers.
-        refreshed_ahead,
-        /// Renewals not begun because too many questions were in flight.
-        refresh_skipped,
-        /// Renewals of answers that had not expired yet, not begun because refresh.per_second was
-        /// spent.
-        refresh_over_budget,
-        /// Questions resolved with an answer.
-        resolved,
-        /// Questions whose resolution failed.
-        failed,
-        /// Answers that ended in an alias which the upstream does not serve, and whose target was
-        /// resolved separately.
-        followed,
-        /// Failed resolutions answered with an expired answer (RFC 8767).
-        stale_on_failure,
-        /// Questions answered with an expired answer because resolution took too long (RFC 8767).
-        stale_on_delay,
-        /// Questions answered with SERVFAIL because too many questions were in flight.
-        too_many_flights,
-        /// Questions answered with SERVFAIL because too many waiters had the same question.
-        too_many_waiters,
-        /// Answers that were validated and found secure.
-        validated_secure,
-        /// Answers that were validated and found to be from unsigned zones (insecure).
-        validated_insecure,
-        /// Answers that were validated, found bogus and replaced by SERVFAIL.
-        validated_bogus,
-    }
-}
 
 /// Bounds of the resolver's memory.
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +148,8 @@ impl Resolver {
         fleet: Option<Arc<dyn SharedTier>>,
     ) -> Arc<Self> {
         let labels = Arc::default();
+        let shares = Shares::new(config.cache.stale_client_timeout);
+        let flights = || Flights::new(limits, shares.clone());
         Arc::new(Resolver {
             host,
             clock,
@@ -191,9 +159,9 @@ impl Resolver {
             stale_client_timeout: config.cache.stale_client_timeout,
             budget: RenewalBudget::new(config.refresh.per_second),
             labels,
-            flights: Flights::new(limits),
-            hops: Flights::new(limits),
-            validations: Flights::new(limits),
+            flights: flights(),
+            hops: flights(),
+            validations: flights(),
             fleet,
             counters: ResolverCounters::default(),
             anchor_counters: AnchorCounters::default(),
@@ -248,8 +216,8 @@ impl Resolver {
     pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
         let ready = match record.purpose {
             Purpose::Answer(_) => self.lookup(&record.query.key, turn),
-            // A worker does not punt answers that sweeps send to it.
-            Purpose::Renewed => return turn.give_back(link, record),
+            // Workers punt neither.
+            Purpose::Withheld(_) | Purpose::Renewed => return turn.give_back(link, record),
             Purpose::Refresh => match self.renewal(&record.query.key) {
                 Renewal::Have(resolved) => Some(resolved),
                 Renewal::Wanted => None,
@@ -265,15 +233,20 @@ impl Resolver {
         }
     }
 
-    /// Returns the answer to a question, however long it takes.
+    /// Returns the answer to a question of this process, however long it takes.
     pub async fn resolve(self: &Arc<Self>, key: &Key) -> Resolved {
-        let (sender, receiver) = oneshot::channel();
+        self.resolve_for(None, key).await
+    }
+
+    /// Returns the answer to the question of a client, however long it takes.
+    pub async fn resolve_for(self: &Arc<Self>, client: Option<IpAddr>, key: &Key) -> Resolved {
+        let (to, receiver) = oneshot::channel();
         {
             let mut turn = Turn::default();
             if let Some(resolved) = self.lookup(key, &mut turn) {
                 return resolved;
             }
-            self.board(key, Some(Waiter::Client(sender)), &mut turn);
+            self.board(key, Some(Waiter::Client { to, address: client }), &mut turn);
         }
         // A question in flight answers all its waiters, even when it is dropped; so this fails at
         // shutdown only.
@@ -292,10 +265,10 @@ impl Resolver {
         if let Some(answer) = found.filter(|_| due.is_none()) {
             return Resolved { answer, generation, known: true, source: HOST };
         }
-        let (sender, receiver) = oneshot::channel();
+        let (to, receiver) = oneshot::channel();
         let waiter = match due {
-            Some(of) => Waiter::Renewal { to: sender, of, patient: false },
-            None => Waiter::Client(sender),
+            Some(of) => Waiter::Renewal { to, of, patient: false },
+            None => Waiter::Client { to, address: None },
         };
         self.board(key, Some(waiter), &mut Turn::default());
         receiver.await.unwrap_or_else(|_| self.refusal())
@@ -412,6 +385,16 @@ impl Resolver {
                 self.counters.too_many_waiters.inc();
                 (waiter, self.refusal())
             }
+            Boarding::NoShare(waiter, greedy) => {
+                match greedy {
+                    Greedy::Client => self.counters.client_over_share.inc(),
+                    Greedy::Zone => self.counters.zone_over_share.inc(),
+                }
+                if let Some(waiter @ Waiter::Client { .. }) = waiter {
+                    return refuse_later(waiter, self.refusal());
+                }
+                (waiter, self.refusal())
+            }
         };
         if let Some(waiter) = waiter {
             waiter.answer(&resolved, turn);
@@ -433,9 +416,10 @@ impl Resolver {
             let (answer, generation) = (entry.answer.clone(), flight.generation());
             let resolved = Resolved { answer, generation, known: true, source: HOST };
             let mut turn = Turn::default();
-            for waiter in self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal()) {
+            let now = self.clock().nanos();
+            for seat in self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal()) {
                 self.counters.stale_on_delay.inc();
-                waiter.answer(&resolved, &mut turn);
+                seat.answer(&resolved, now, &mut turn);
             }
         });
     }
@@ -481,6 +465,16 @@ impl Resolver {
         let generation = self.host.generation();
         Resolved { answer, generation, known: false, source: AnswerSource::default() }
     }
+}
+
+/// Refuses a client of a listener after some time. Its connection has a bound on queries in flight,
+/// so this slows a flood over TCP down, which would keep the control plane busy if it were refused
+/// at once.
+fn refuse_later(waiter: Waiter, refusal: Resolved) {
+    tokio::spawn(async move {
+        tokio::time::sleep(REFUSED_AFTER).await;
+        waiter.answer(&refusal, &mut Turn::default());
+    });
 }
 
 #[cfg(test)]

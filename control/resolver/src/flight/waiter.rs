@@ -5,15 +5,20 @@ use ringdns_dataplane::{
     clock::Secs,
     punt::{Link, Punt, Purpose},
 };
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 use tokio::sync::oneshot;
 
 /// Waiter for a question in flight.
 pub enum Waiter {
     /// Punt of a worker, for a client or to renew an entry.
     Punt(Arc<Link>, Box<Punt>),
-    /// Client of a listener in the control plane.
-    Client(oneshot::Sender<Resolved>),
+    /// Client of a listener in the control plane, or another question that waits for this one.
+    Client {
+        /// Receiver of the answer.
+        to: oneshot::Sender<Resolved>,
+        /// Address of the client; `None`: another question waits.
+        address: Option<IpAddr>,
+    },
     /// Renewal, for the validation of an answer to be renewed or for a sweep.
     Renewal {
         /// Receiver of the newer answer.
@@ -31,7 +36,7 @@ impl Waiter {
     pub(super) fn is_renewal(&self) -> bool {
         match self {
             Waiter::Punt(_, record) => record.purpose == Purpose::Refresh,
-            Waiter::Client(_) => false,
+            Waiter::Client { .. } => false,
             Waiter::Renewal { .. } => true,
         }
     }
@@ -41,10 +46,30 @@ impl Waiter {
         self.is_renewal() && !matches!(self, Waiter::Renewal { patient: false, .. })
     }
 
+    /// Returns the address of the client that waits, if one does.
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        match self {
+            Waiter::Punt(_, record) => match record.purpose {
+                Purpose::Answer(envelope) => Some(envelope.client(record.head())?.ip()),
+                Purpose::Withheld(_) | Purpose::Refresh | Purpose::Renewed => None,
+            },
+            Waiter::Client { address, .. } => *address,
+            Waiter::Renewal { .. } => None,
+        }
+    }
+
+    /// Returns the record that waits, and its worker's link, if one does.
+    pub(super) fn record(&self) -> Option<(&Arc<Link>, &Punt)> {
+        match self {
+            Waiter::Punt(link, record) => Some((link, record)),
+            Waiter::Client { .. } | Waiter::Renewal { .. } => None,
+        }
+    }
+
     /// Returns the time at which the answer to be renewed was received, if that is known.
     pub(super) fn renews(&self) -> Option<Secs> {
         match self {
-            Waiter::Punt(..) | Waiter::Client(_) => None,
+            Waiter::Punt(..) | Waiter::Client { .. } => None,
             Waiter::Renewal { of, .. } => Some(*of),
         }
     }
@@ -59,7 +84,7 @@ impl Waiter {
                 turn.give_back(&link, record);
             }
             // Sending fails if the client has hung up.
-            Waiter::Client(to) | Waiter::Renewal { to, .. } => drop(to.send(resolved.clone())),
+            Waiter::Client { to, .. } | Waiter::Renewal { to, .. } => drop(to.send(resolved.clone())),
         }
     }
 

@@ -9,7 +9,6 @@ use ringdns_config::Config;
 use ringdns_dataplane::{
     cache::Freshness,
     clock::{Clock, Nanos},
-    demand::RENEWALS,
     dns::{answer::Answer, rcode},
     doorbell::Doorbell,
     port::sim::{SimConfig, SimPort},
@@ -268,7 +267,7 @@ async fn what_a_worker_is_asked_for_is_renewed_and_the_worker_has_it() {
     let clock = Clock::simulated(|| SHARED.load(Ordering::SeqCst));
     let bell = Arc::new(Doorbell::new().unwrap());
     let generation = Arc::new(AtomicU64::new(0));
-    let link = Arc::new(Link::new(0, 1, 1 + RENEWALS, bell, generation).unwrap());
+    let link = Arc::new(Link::new(0, 1, 1, bell, generation).unwrap());
     let demand = DemandLine::new();
     let f = Fixture::with("sweep_every = \"1s\"", clock, vec![(link.clone(), demand.clone())]).await;
     let answer = f.resolver.resolve(&key("wanted.example")).await.answer;

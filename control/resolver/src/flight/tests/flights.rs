@@ -161,7 +161,7 @@ async fn what_has_just_landed_is_not_fetched_again() {
     let landed = Arc::new(Answer::error(rcode::NXDOMAIN, None, resolver.clock().secs(), 60));
     resolver.host().insert(&key, landed.clone(), 0);
     let (sender, receiver) = oneshot::channel();
-    resolver.board(&key, Some(Waiter::Client(sender)), &mut Turn::default());
+    resolver.board(&key, Some(Waiter::Client { to: sender, address: None }), &mut Turn::default());
     assert!(Arc::ptr_eq(&receiver.await.unwrap().answer, &landed));
     assert_eq!((fake.asked(), resolver.counters.flights.get()), (0, 0));
 }
@@ -173,7 +173,8 @@ async fn a_dropped_flight_answers_who_waits() {
     let resolver = resolver(&[upstream(silent.address(), LONG)]);
     let (sender, receiver) = oneshot::channel();
     let key = key("www.example.com");
-    let boarding = resolver.flights.board(&key, 0, Some(Waiter::Client(sender)), false, || None);
+    let boarding =
+        resolver.flights.board(&key, 0, Some(Waiter::Client { to: sender, address: None }), false, || None);
     let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
     let landing = Landing {
         resolver: resolver.clone(),
@@ -203,10 +204,14 @@ async fn a_cache_that_is_off_keeps_nothing() {
 
 #[tokio::test]
 async fn a_patient_flight_is_told_of_who_has_no_answer_yet() {
-    let flights = Flights::new(FlightLimits::default());
+    let flights = Flights::new(FlightLimits::default(), Shares::new(Duration::ZERO));
     let board = |renewal| {
         let (to, _) = oneshot::channel();
-        let waiter = if renewal { Waiter::Renewal { to, of: 0, patient: true } } else { Waiter::Client(to) };
+        let waiter = if renewal {
+            Waiter::Renewal { to, of: 0, patient: true }
+        } else {
+            Waiter::Client { to, address: None }
+        };
         flights.board(&key("www.example"), 0, Some(waiter), renewal, || None)
     };
     let Boarding::TakeOff(flight) = board(true) else { panic!("it is the first") };
@@ -218,4 +223,51 @@ async fn a_patient_flight_is_told_of_who_has_no_answer_yet() {
     assert!(flights.patient(&flight).is_none());
     assert_eq!(flights.land(&flight).len(), 3);
     assert!(flights.patient(&flight).is_none(), "it has landed");
+}
+
+#[tokio::test]
+async fn a_flood_leaves_room_for_other_clients_and_zones() {
+    let silent = Upstream::silent(&Host::local());
+    let limits = FlightLimits { flights: 90, waiters: 4 };
+    let resolver = resolver_with(&[upstream(silent.address(), LONG)], cache(), limits);
+    let mut waiting = Vec::new();
+    // Returns whether the question is in flight.
+    let mut ask = |client: String, name: String| {
+        let (to, receiver) = oneshot::channel();
+        let waiter = Waiter::Client { to, address: Some(client.parse().unwrap()) };
+        let before = resolver.under_way();
+        resolver.board(&key(&name), Some(waiter), &mut Turn::default());
+        waiting.push(receiver);
+        resolver.under_way() > before
+    };
+    let greedy = || "192.0.2.1".to_owned();
+    let other = || "192.0.2.2".to_owned();
+    // A zone gets a third from one client, and a client two thirds.
+    assert_eq!((0..200).filter(|n| ask(greedy(), format!("r{n}.silent.example"))).count(), 30);
+    assert_eq!((0..200).filter(|n| ask(greedy(), format!("www.silent{n}.example"))).count(), 30);
+    assert!(ask(other(), "www.good.example".into()) && ask(other(), "www.silent.example".into()));
+    // Forged addresses: the zone gets what two thirds are of the rest.
+    let forged = (0..200).filter(|n| ask(format!("198.51.100.{n}"), format!("f{n}.silent.example")));
+    assert_eq!(forged.count(), 9);
+    assert!(ask(other(), "mail.good.example".into()), "there is room");
+    let over = [&resolver.counters.client_over_share, &resolver.counters.zone_over_share];
+    assert_eq!(over.map(|counter| counter.get()), [170, 170 + 191]);
+    assert_eq!(resolver.under_way(), 30 + 30 + 2 + 9 + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_been_answered_holds_nothing() {
+    let silent = Upstream::silent(&Host::local());
+    let limits = FlightLimits { flights: 90, waiters: 4 };
+    let resolver = resolver_with(&[upstream(silent.address(), LONG)], cache(), limits);
+    for round in 0..3 {
+        let asked = (0..90).map(|n| {
+            let (resolver, key) = (resolver.clone(), key(&format!("r{round}-{n}.silent.example")));
+            tokio::spawn(async move { resolver.resolve_for("192.0.2.1".parse().ok(), &key).await })
+        });
+        for asked in asked.collect::<Vec<_>>() {
+            assert_eq!(rcode_of(&asked.await.unwrap()), rcode::SERVFAIL);
+        }
+        assert_eq!(resolver.counters.zone_over_share.get(), 60 * (round + 1));
+    }
 }

@@ -43,7 +43,7 @@ pub(super) fn ask(resolver: &Arc<Resolver>, count: usize, name: &str) -> Vec<one
     names
         .map(|key| {
             let (sender, receiver) = oneshot::channel();
-            resolver.board(&key, Some(Waiter::Client(sender)), &mut turn);
+            resolver.board(&key, Some(Waiter::Client { to: sender, address: None }), &mut turn);
             receiver
         })
         .collect()

@@ -1,0 +1,51 @@
+//! Counters of the resolver.
+
+use ringdns_common::counters;
+
+counters! {
+    /// Counters of the resolver.
+    ResolverCounters {
+        /// Questions about special-use names, answered without upstreams.
+        local,
+        /// Questions that were not in the host cache and were resolved, renewals among them.
+        flights,
+        /// Questions that joined the same question in flight.
+        joined,
+        /// Questions resolved to renew an expired answer.
+        refreshes,
+        /// Renewals of answers that had not expired yet, on behalf of workers.
+        refreshed_ahead,
+        /// Renewals not begun because too many questions were in flight.
+        refresh_skipped,
+        /// Renewals of answers that had not expired yet, not begun because refresh.per_second was
+        /// spent.
+        refresh_over_budget,
+        /// Questions resolved with an answer.
+        resolved,
+        /// Questions whose resolution failed.
+        failed,
+        /// Answers that ended in an alias which the upstream does not serve, and whose target was
+        /// resolved separately.
+        followed,
+        /// Failed resolutions answered with an expired answer (RFC 8767).
+        stale_on_failure,
+        /// Questions answered with an expired answer because resolution took too long (RFC 8767).
+        stale_on_delay,
+        /// Questions answered with SERVFAIL because too many questions were in flight.
+        too_many_flights,
+        /// Questions answered with SERVFAIL because too many waiters had the same question.
+        too_many_waiters,
+        /// Questions answered with SERVFAIL because the client had its share of the questions that
+        /// may be in flight or may wait.
+        client_over_share,
+        /// Questions answered with SERVFAIL because the zone had its share of the questions that may
+        /// be in flight or may wait.
+        zone_over_share,
+        /// Answers that were validated and found secure.
+        validated_secure,
+        /// Answers that were validated and found to be from unsigned zones (insecure).
+        validated_insecure,
+        /// Answers that were validated, found bogus and replaced by SERVFAIL.
+        validated_bogus,
+    }
+}
