@@ -5,6 +5,7 @@
 pub mod backroom;
 pub mod cores;
 pub mod counters;
+pub mod files;
 pub mod history;
 pub mod labels;
 pub mod message;

@@ -14,6 +14,8 @@ pub enum Loss {
     Damaged,
     /// ClickHouse has stored a part of the segment, and would store that part twice.
     Torn,
+    /// ClickHouse takes other segments, and not this one.
+    Refused,
 }
 
 macro_rules! sums {
@@ -65,6 +67,8 @@ sums! {
         dropped_damaged,
         /// Query log rows dropped because ClickHouse had already stored a part of their segment.
         dropped_torn,
+        /// Query log rows dropped because ClickHouse refused their segment and took others.
+        dropped_refused,
         /// Query log segments stored in ClickHouse.
         segments_stored,
         /// Query log segments found to be stored in ClickHouse, though no response confirmed it.
@@ -87,7 +91,11 @@ sums! {
 impl Sums {
     /// Returns the number of all dropped rows.
     pub fn dropped(&self) -> u64 {
-        self.dropped_spool_full + self.dropped_disk + self.dropped_damaged + self.dropped_torn
+        self.dropped_spool_full
+            + self.dropped_disk
+            + self.dropped_damaged
+            + self.dropped_torn
+            + self.dropped_refused
     }
 
     /// Returns the number of rows whose place is unknown; always 0.
@@ -148,6 +156,7 @@ impl Ledger {
                 Loss::Disk => &mut sums.dropped_disk,
                 Loss::Damaged => &mut sums.dropped_damaged,
                 Loss::Torn => &mut sums.dropped_torn,
+                Loss::Refused => &mut sums.dropped_refused,
             };
             *dropped += u64::from(rows);
         });

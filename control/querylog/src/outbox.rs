@@ -85,9 +85,24 @@ impl SegmentOutbox {
                 (_, None) => return None,
             }
         };
+        Some(self.lend(segment))
+    }
+
+    /// Returns the oldest segment on disk that is newer than `id`, for a look at whether ClickHouse
+    /// refuses only the segment `id`.
+    pub fn send_after(&mut self, id: u64) -> Option<Parcel> {
+        loop {
+            let next = self.spool.after(id)?;
+            if let Some(segment) = self.spool.read(next) {
+                return Some(self.lend(segment));
+            }
+        }
+    }
+
+    fn lend(&mut self, segment: Segment) -> Parcel {
         let id = segment.head().id;
         self.in_flight = Some(id);
-        Some(Parcel { segment, maybe_stored: id < self.fresh_from })
+        Parcel { segment, maybe_stored: id < self.fresh_from }
     }
 
     /// Notes that ClickHouse has `stored` rows of the segment in flight. The rest of its rows is
@@ -121,6 +136,19 @@ impl SegmentOutbox {
         self.in_flight = None;
         self.ledger.change(|sums| sums.attempts_failed += 1);
         self.spill();
+    }
+
+    /// Splits a segment that is too large for ClickHouse. It must be on disk, where it is after
+    /// [`failed`](Self::failed). Returns false if the segment was set aside, because it cannot be
+    /// split.
+    pub fn split(&mut self, segment: &Segment) -> bool {
+        self.spool.split(segment) || !self.set_aside(segment.head().id)
+    }
+
+    /// Gives up the segment `id`, which ClickHouse does not take. It must be on disk, where it is
+    /// after [`failed`](Self::failed). Returns false if it is not there.
+    pub fn set_aside(&mut self, id: u64) -> bool {
+        self.spool.set_aside(id)
     }
 
     /// Moves the segments in memory to disk.

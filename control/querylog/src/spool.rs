@@ -6,11 +6,12 @@
 //! segments are removed, too. All of this is counted.
 
 use super::ledger::{Ledger, Loss, RowPlace};
+use ringdns_common::files;
 use ringdns_segment::{
-    folder::{ReadError, SUFFIX, head, id_of, read},
-    segment::{Damage, Segment},
+    folder::{ReadError, SUFFIX, head, id_of, list, read},
+    segment::{Damage, Head, Segment},
 };
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use std::{
     collections::VecDeque,
     fs::{self, File},
@@ -22,6 +23,10 @@ use std::{
 
 /// Name of the lock file, which keeps other processes out of the directory.
 const LOCK: &str = "lock";
+/// Folder of segments that ClickHouse does not take.
+const REFUSED: &str = "refused";
+/// Most segments in that folder. The oldest ones make room.
+const REFUSED_MAX: usize = 64;
 /// Bytes of a disk block: a file occupies whole blocks.
 const DISK_BLOCK: u64 = 4096;
 
@@ -64,6 +69,11 @@ impl Spool {
         self.files.front().map(|file| file.id)
     }
 
+    /// Returns the oldest id behind `id`.
+    pub fn after(&self, id: u64) -> Option<u64> {
+        self.files.get(self.files.partition_point(|file| file.id <= id)).map(|file| file.id)
+    }
+
     /// Returns the newest segment's id.
     pub fn last(&self) -> Option<u64> {
         self.files.back().map(|file| file.id)
@@ -95,19 +105,30 @@ impl Spool {
             self.ledger.lose(head.rows, RowPlace::Hand, Loss::Full);
             return Ok(());
         }
-        let (path, beside) = (self.path(head.id), self.folder.join(format!("{:020}.tmp", head.id)));
-        let written = create(&beside).and_then(|mut file| file.write_all(segment.bytes()));
-        if let Err(error) = written.and_then(|()| fs::rename(&beside, &path)) {
-            drop(fs::remove_file(&beside));
-            return Err(error);
-        }
+        self.write_file(segment)?;
         self.ledger.spool(head.rows);
+        self.list_segment(segment);
+        Ok(())
+    }
+
+    fn write_file(&self, segment: &Segment) -> io::Result<()> {
+        let id = segment.head().id;
+        let beside = self.folder.join(format!("{id:020}.tmp"));
+        let written = files::create_anew(&beside, 0o600).and_then(|mut file| file.write_all(segment.bytes()));
+        written.and_then(|()| fs::rename(&beside, self.path(id))).inspect_err(|_| {
+            drop(fs::remove_file(&beside));
+        })
+    }
+
+    /// Adds a segment whose file has been written.
+    fn list_segment(&mut self, segment: &Segment) {
+        let Head { id, rows, .. } = segment.head();
+        let bytes = on_disk(segment.bytes().len() as u64);
         // Nearly always at the end: only a segment that was in flight while others were written
         // goes before them.
-        let at = self.files.partition_point(|file| file.id < head.id);
-        self.files.insert(at, SpooledSegment { id: head.id, rows: head.rows, bytes });
+        let at = self.files.partition_point(|file| file.id < id);
+        self.files.insert(at, SpooledSegment { id, rows, bytes });
         self.count(|total| total + bytes);
-        Ok(())
     }
 
     /// Removes the oldest segments until there is room, except the one in flight to ClickHouse.
@@ -156,9 +177,59 @@ impl Spool {
         }
     }
 
+    /// Replaces a segment that is too large for ClickHouse by two with half of its rows each.
+    /// Returns false if it cannot be split. A crash between the writing of the two sends the rows
+    /// of the second twice.
+    pub fn split(&mut self, segment: &Segment) -> bool {
+        let id = segment.head().id;
+        let Some(at) = self.files.iter().position(|file| file.id == id) else { return false };
+        let taken = |id| self.files.iter().any(|file| file.id == id);
+        let mut second_id = id + 1;
+        while taken(second_id) {
+            second_id += 1;
+        }
+        let Ok(Some([first, second])) = segment.split(second_id) else { return false };
+        let written = self.write_file(&second).and_then(|()| self.write_file(&first));
+        if let Err(error) = written {
+            drop(fs::remove_file(self.path(second_id)));
+            self.complain("cannot be written, so that a segment cannot be split", &error);
+            return false;
+        }
+        if let Some(whole) = self.files.remove(at) {
+            self.count(|total| total - whole.bytes);
+        }
+        self.list_segment(&first);
+        self.list_segment(&second);
+        true
+    }
+
+    /// Moves a segment to the folder of refused ones, and counts its rows as dropped. Returns false
+    /// if the spool does not hold the segment.
+    pub fn set_aside(&mut self, id: u64) -> bool {
+        if !self.files.iter().any(|file| file.id == id) {
+            return false;
+        }
+        if let Err(error) = self.keep_refused(id) {
+            self.complain("has no room for a segment that ClickHouse refuses, which is removed", &error);
+        }
+        self.forget(id, |ledger, rows| ledger.lose(rows, RowPlace::Spool, Loss::Refused));
+        true
+    }
+
+    fn keep_refused(&self, id: u64) -> io::Result<()> {
+        let folder = self.folder.join(REFUSED);
+        files::create_private_folder(&folder)?;
+        let kept = list(&folder)?;
+        for oldest in kept.iter().take((kept.len() + 1).saturating_sub(REFUSED_MAX)) {
+            fs::remove_file(oldest)?;
+        }
+        let path = self.path(id);
+        fs::rename(&path, folder.join(path.file_name().unwrap_or_default()))
+    }
+
     fn take_stock(&mut self) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
-        let lock = create(&self.folder.join(LOCK))?;
+        files::create_private_folder(&self.folder)?;
+        let lock = open_lock(&self.folder.join(LOCK))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             io::Error::new(
                 io::ErrorKind::AddrInUse,
@@ -214,9 +285,10 @@ impl Spool {
     }
 }
 
-/// Opens a file with access for its owner alone: names and clients are private.
-fn create(path: &Path) -> io::Result<File> {
-    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
+/// Opens the lock file, which another process may hold. A symbolic link is an error.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+    File::options().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_link).open(path)
 }
 
 fn on_disk(len: u64) -> u64 {

@@ -12,7 +12,7 @@
 use super::{
     clickhouse::{ClickHouse, Failure},
     ledger::{Ledger, Loss, RowPlace},
-    outbox::SegmentOutbox,
+    outbox::{Parcel, SegmentOutbox},
     spool::Spool,
 };
 use core_affinity::CoreId;
@@ -21,7 +21,7 @@ use ringdns_config::ShippingConfig;
 use ringdns_dataplane::clock::Clock;
 use ringdns_segment::{
     row::Row,
-    segment::{ROWS_BYTES_MAX, RowBatch},
+    segment::{Head, ROWS_BYTES_MAX, RowBatch, Segment},
 };
 use std::{
     cell::RefCell,
@@ -42,6 +42,9 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// Time that shutdown waits for rows in flight. Rows that are not stored by then are spooled.
 const GRACE: Duration = Duration::from_secs(1);
+/// Refusals in a row of one segment, after which every second attempt sends the segment behind it:
+/// if ClickHouse takes that one, the first is at fault.
+const REFUSALS: u32 = 3;
 /// Interval at which a continuing failure is logged.
 const COMPLAINT: Duration = Duration::from_secs(60);
 /// Nice value of the thread, behind the others in priority.
@@ -94,7 +97,9 @@ async fn run(shipping: ShippingConfig, rows: Receiver<Vec<Row>>, ledger: Arc<Led
     match server {
         None => gathering.await,
         Some(server) => {
-            let shipper = Shipper { server, outbox: &outbox, ledger: &ledger, sealed: &sealed };
+            let (refused, complained) = (None, None);
+            let shipper =
+                Shipper { server, outbox: &outbox, ledger: &ledger, sealed: &sealed, refused, complained };
             let shipping = shipper.run();
             tokio::pin!(shipping);
             tokio::select! {
@@ -192,40 +197,48 @@ struct Shipper<'a> {
     outbox: &'a RefCell<SegmentOutbox>,
     ledger: &'a Ledger,
     sealed: &'a Notify,
+    /// The oldest segment, if ClickHouse refused it.
+    refused: Option<RefusedSegment>,
+    /// Last time that a failure was logged, while there are failures.
+    complained: Option<Instant>,
+}
+
+/// A segment that ClickHouse refused, while it may take others.
+#[derive(Clone, Copy, Debug)]
+struct RefusedSegment {
+    id: u64,
+    /// Refusals in a row, also of the segment behind it.
+    refusals: u32,
+}
+
+impl RefusedSegment {
+    /// Whether the segment behind this one is to be sent, rather than this one.
+    fn try_next(self) -> bool {
+        self.refusals >= REFUSALS && self.refusals % 2 == REFUSALS % 2
+    }
 }
 
 impl Shipper<'_> {
     /// Sends segments until the future is dropped.
     async fn run(mut self) {
         let mut back_off = BACK_OFF;
-        let mut complained: Option<Instant> = None;
         loop {
-            let parcel = self.outbox.borrow_mut().send_next();
-            let Some(parcel) = parcel else {
+            let Some(parcel) = self.next() else {
                 self.sealed.notified().await;
                 continue;
             };
-            let rows = parcel.segment.head().rows;
             match self.server.store(&parcel).await {
                 Ok(stored) => {
                     if stored.recognised {
                         self.ledger.change(|sums| sums.segments_recognised += 1);
                     }
-                    self.outbox.borrow_mut().stored(&parcel.segment, stored.rows);
-                    if complained.take().is_some() {
-                        tracing::info!(
-                            url = self.server.label(),
-                            rows,
-                            "ClickHouse accepts the query log again"
-                        );
-                    }
+                    self.stored(&parcel.segment, stored.rows);
                     back_off = BACK_OFF;
                 }
                 Err(failure) => {
-                    self.outbox.borrow_mut().failed(&parcel.segment, failure.was_sent());
-                    if complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
-                        complained = Some(Instant::now());
-                        self.complain(&failure);
+                    self.failed(&parcel.segment, &failure);
+                    if matches!(failure, Failure::TooLarge(_)) {
+                        continue;
                     }
                     // The jitter spreads the retries of appliances that failed together.
                     sleep(back_off.mul_f64(rand::random_range(0.75..1.25))).await;
@@ -235,8 +248,64 @@ impl Shipper<'_> {
         }
     }
 
-    fn complain(&self, failure: &Failure) {
-        let spooled = self.ledger.sums().spooled;
-        tracing::warn!(url = self.server.label(), spooled, "the query log is spooled: ClickHouse {failure}");
+    fn next(&self) -> Option<Parcel> {
+        let mut outbox = self.outbox.borrow_mut();
+        let behind = self.refused.filter(|refused| refused.try_next());
+        behind.and_then(|refused| outbox.send_after(refused.id)).or_else(|| outbox.send_next())
+    }
+
+    fn stored(&mut self, segment: &Segment, stored: u32) {
+        let Head { id, rows, .. } = segment.head();
+        self.outbox.borrow_mut().stored(segment, stored);
+        if let Some(refused) = self.refused.take().filter(|refused| refused.id < id)
+            && self.outbox.borrow_mut().set_aside(refused.id)
+        {
+            tracing::error!(
+                url = self.server.label(),
+                segment = refused.id,
+                "ClickHouse refuses this segment of the query log and takes others: it was moved to                  the folder refused in query_log.spool_dir"
+            );
+        }
+        if self.complained.take().is_some() {
+            tracing::info!(url = self.server.label(), rows, "ClickHouse accepts the query log again");
+        }
+    }
+
+    fn failed(&mut self, segment: &Segment, failure: &Failure) {
+        let id = segment.head().id;
+        self.outbox.borrow_mut().failed(segment, failure.was_sent());
+        match failure {
+            Failure::Refused(_) => {
+                let refused = self.refused.filter(|refused| refused.id <= id);
+                let RefusedSegment { id, refusals } = refused.unwrap_or(RefusedSegment { id, refusals: 0 });
+                self.refused = Some(RefusedSegment { id, refusals: refusals + 1 });
+            }
+            Failure::TooLarge(_) => self.split(segment, failure),
+            _ => {}
+        }
+        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
+            self.complained = Some(Instant::now());
+            let spooled = self.ledger.sums().spooled;
+            tracing::warn!(
+                url = self.server.label(),
+                spooled,
+                "the query log is spooled: ClickHouse {failure}"
+            );
+        }
+    }
+
+    fn split(&self, segment: &Segment, failure: &Failure) {
+        let Head { id, rows, .. } = segment.head();
+        if !self.outbox.borrow_mut().split(segment) {
+            tracing::error!(
+                url = self.server.label(),
+                segment = id,
+                rows,
+                "a segment of the query log cannot be stored: ClickHouse {failure}. It was moved to                  the folder refused in query_log.spool_dir"
+            );
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

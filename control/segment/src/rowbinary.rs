@@ -203,6 +203,26 @@ pub fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<LogEntry, Damage>> {
     })
 }
 
+/// Splits encoded rows in front of the first row that begins in the second half of the bytes. The
+/// rows behind it get `segment` as their segment's id. Returns the first rows, the others, and the
+/// number of the first; `None` if there is only one row, or one that cannot be decoded.
+pub fn split(bytes: &[u8], segment: u64) -> Option<(&[u8], Vec<u8>, u32)> {
+    let mut reader = RowReader(bytes);
+    let mut count = 0;
+    while count == 0 || reader.0.len() > bytes.len() / 2 {
+        reader.entry()?;
+        count += 1;
+    }
+    let (first, behind) = bytes.split_at(bytes.len() - reader.0.len());
+    let mut second = behind.to_vec();
+    while !reader.0.is_empty() {
+        reader.entry()?;
+        let end = behind.len() - reader.0.len();
+        second[end - size_of::<u64>()..end].copy_from_slice(&segment.to_le_bytes());
+    }
+    (!second.is_empty()).then_some((first, second, count))
+}
+
 struct RowReader<'a>(&'a [u8]);
 
 impl<'a> RowReader<'a> {

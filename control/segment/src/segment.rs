@@ -21,7 +21,10 @@
 //! in ClickHouse. The server itself checks the one at 60: it refuses a damaged or truncated body as
 //! a whole.
 
-use super::{row::Row, rowbinary::Rows};
+use super::{
+    row::Row,
+    rowbinary::{self, Rows},
+};
 use bytes::Bytes;
 use std::io;
 use zstd::bulk::Compressor;
@@ -124,8 +127,16 @@ impl RowBatch {
         let room = HEAD + zstd::zstd_safe::compress_bound(plain.len());
         self.room.resize(self.room.len().max(room), 0);
         let len = self.compressor.compress_to_buffer(plain, &mut self.room[HEAD..])?;
-        let mut bytes = self.room[..HEAD + len].to_vec();
-        let Head { id, rows, first_ms, last_ms } = self.head;
+        Ok(Segment::new(self.head, plain.len(), self.room[..HEAD + len].to_vec()))
+    }
+}
+
+impl Segment {
+    /// Completes `bytes`, which has room for the head before the compressed rows. `plain` is the
+    /// rows' length before compression.
+    fn new(head: Head, plain: usize, mut bytes: Vec<u8>) -> Segment {
+        let Head { id, rows, first_ms, last_ms } = head;
+        let bytes_len = bytes.len();
         let mut put = |at: usize, what: &[u8]| bytes[at..at + what.len()].copy_from_slice(what);
         put(0, &SKIPPABLE.to_le_bytes());
         put(4, &(HEAD as u32 - 8).to_le_bytes());
@@ -135,13 +146,27 @@ impl RowBatch {
         put(28, &first_ms.to_le_bytes());
         put(36, &last_ms.to_le_bytes());
         put(76, &[ZSTD]);
-        put(77, &((len + HEAD - SUMMED) as u32).to_le_bytes());
-        put(81, &(plain.len() as u32).to_le_bytes());
+        put(77, &((bytes_len - SUMMED) as u32).to_le_bytes());
+        put(81, &(plain as u32).to_le_bytes());
         let sum = checksum(&bytes[SUMMED..]);
         bytes[BLOCK..SUMMED].copy_from_slice(&sum);
         let sum = head_checksum(&bytes);
         bytes[HEAD_SUM..BLOCK].copy_from_slice(&sum);
-        Ok(Segment { head: self.head, bytes: bytes.into() })
+        Segment { head, bytes: bytes.into() }
+    }
+
+    /// Splits the segment's rows over two segments, of which the second has the id `second`. Returns
+    /// `None` if there are not two rows.
+    pub fn split(&self, second: u64) -> Result<Option<[Segment; 2]>, Damage> {
+        let plain = self.rows()?;
+        let Some((front, back, front_rows)) = rowbinary::split(&plain, second) else { return Ok(None) };
+        let back_rows = self.head.rows.checked_sub(front_rows).ok_or(Damage::Rows)?;
+        let half = |id, rows, plain: &[u8]| {
+            let compressed = zstd::bulk::compress(plain, LEVEL).map_err(|_| Damage::Rows)?;
+            let bytes = [&[0; HEAD], &compressed[..]].concat();
+            Ok(Segment::new(Head { id, rows, ..self.head }, plain.len(), bytes))
+        };
+        Ok(Some([half(self.head.id, front_rows, front)?, half(second, back_rows, &back)?]))
     }
 }
 

@@ -29,6 +29,9 @@ const ANSWER_MAX: usize = 256 << 10;
 /// Most characters quoted of the server's error message.
 const REASON_MAX: usize = 300;
 
+/// Header with the code of ClickHouse's error.
+const EXCEPTION_CODE: &str = "x-clickhouse-exception-code";
+
 /// Reason for a failed request.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -41,6 +44,9 @@ pub enum Failure {
     /// The server returned an error.
     #[error("refuses: {0}")]
     Refused(String),
+    /// The server, or a proxy in front of it, does not take requests of this size.
+    #[error("does not take requests of this size: {0}. Lower query_log.batch_bytes, or raise its limit")]
+    TooLarge(String),
     /// The segment is being inserted by an earlier request.
     #[error("is still busy with an earlier request")]
     Running,
@@ -202,10 +208,16 @@ impl Exchange {
         let exchange = async {
             let response = sender.send_request(self.request).await.map_err(silent)?;
             let status = response.status();
+            // ClickHouse can report an error in a response whose status is 200.
+            let failed = status != StatusCode::OK || response.headers().contains_key(EXCEPTION_CODE);
             let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
             let body = body.map_err(|error| Failure::Silent(error.to_string()))?.to_bytes();
             let text = String::from_utf8_lossy(&body).into_owned();
-            if status == StatusCode::OK { Ok(text) } else { Err(Failure::Refused(reason(status, &text))) }
+            match status {
+                _ if !failed => Ok(text),
+                StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::TooLarge(reason(status, &text))),
+                _ => Err(Failure::Refused(reason(status, &text))),
+            }
         };
         tokio::pin!(exchange);
         // The connection's future moves the bytes. It lasts as long as its single exchange.
@@ -220,11 +232,16 @@ impl Exchange {
     }
 }
 
-/// Returns the first line of the server's error message.
+/// Returns the first line of the server's error message, or else its status.
 fn reason(status: StatusCode, text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default().trim();
-    let line: String = line.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect();
+    let line = first_line(text);
     if line.is_empty() { status.to_string() } else { line }
+}
+
+/// Returns the first line of a response, in a form that can be logged.
+pub fn first_line(text: &str) -> String {
+    let line = text.trim_start().lines().next().unwrap_or_default().trim_end();
+    line.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect()
 }
 
 /// Percent-encodes a parameter (RFC 3986).

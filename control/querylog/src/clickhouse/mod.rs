@@ -11,7 +11,7 @@ mod schema;
 
 use super::outbox::Parcel;
 pub use http::Failure;
-use http::Http;
+use http::{Http, first_line};
 use ringdns_config as config;
 use ringdns_segment::{rowbinary::COLUMNS, segment::Head};
 use schema::{Schema, Server};
@@ -95,7 +95,12 @@ impl ClickHouse {
         if server.deduplicates {
             parameters.extend([("insert_deduplication_token", insert_id.as_str()), ("async_insert", "0")]);
         }
-        self.http.ask(&parameters, parcel.segment.body()).await?;
+        let answer = self.http.ask(&parameters, parcel.segment.body()).await?;
+        // ClickHouse has nothing to say of an INSERT. A page of a proxy's, or an error that was
+        // found while the response was being sent, may have the status 200 too.
+        if !answer.trim().is_empty() {
+            return Err(Failure::Refused(first_line(&answer)));
+        }
         Ok(Stored { rows: head.rows, recognised: false })
     }
 

@@ -19,13 +19,12 @@ use crate::{
 };
 use file::{HEAD, SnapshotReader, SnapshotWriter, TRAILER};
 use parking_lot::Mutex;
-use ringdns_common::{backroom::Backroom, counters, names};
+use ringdns_common::{backroom::Backroom, counters, files, names};
 use ringdns_config as config;
 use ringdns_dataplane::clock::Secs;
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufWriter, Read},
-    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::{
         Arc,
@@ -155,7 +154,7 @@ impl Snapshot {
     fn replace(&self) -> io::Result<bool> {
         let generation = self.resolver.host().generation();
         let beside = self.beside();
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let file = files::create_anew(&beside, 0o600)?;
         let written = self.write_to(file).and_then(|(file, entries)| file.sync_all().map(|()| entries));
         let entries = match written {
             Ok(entries) => entries,

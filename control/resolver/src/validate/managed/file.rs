@@ -9,13 +9,12 @@
 //! ```
 
 use super::super::anchors;
-use ringdns_common::names;
+use ringdns_common::{files, names};
 use ringdns_dnssec::{KeyState, ManagedKey, Name, TrustPoint};
 use std::{
     fmt::Write as _,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -129,7 +128,7 @@ pub fn read(path: &Path) -> Result<Option<String>, String> {
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&beside)?;
+    let mut file = files::create_anew(beside.as_ref(), 0o644)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| fs::rename(&beside, path)) {
         drop(fs::remove_file(&beside));
