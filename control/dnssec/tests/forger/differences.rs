@@ -1,114 +1,48 @@
-//! Known differences between the verdicts of ringdns and of Unbound, and their causes.
+//! Known differences between the verdicts of ringdns and of Unbound.
 
 use crate::{
-    beside::{Case, Judged},
-    data, end_of_aliases,
-    server::{Message, NOERROR, YXDOMAIN},
+    amend::*,
+    explain::{Cause, Right, Rule, Who},
+    server::{NOERROR, NXDOMAIN},
     wire::{TREE, honest},
     zone::{Rr, rtype},
 };
-use ringdns_dnssec::{Name, ProvenAnswer, ProvenRecord};
 
-/// Validator that is right where two differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Right {
-    Either,
-    Ringdns,
-    Unbound,
-}
-
-/// Cause of a difference.
-#[derive(Clone, Copy)]
-pub enum Cause {
-    /// Property of the verdicts.
-    Seen(fn(&Judged) -> bool),
-    /// Irregular answers of the upstream, which this validator alone minds: once they are amended,
-    /// the difference is gone.
-    Amended(Who, Amendment),
-    /// Questions that Unbound asks and ringdns does not: once ringdns has their answers, the
-    /// difference is gone.
-    Asked(Amendment),
-}
-
-/// A validator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    Ringdns,
-    Unbound,
-}
-
-/// Change of the upstream's answer to a question of a case.
-pub type Amendment = fn(&Case, &Name, u16, &mut Message);
-
-/// A class of differences.
-pub struct Rule {
-    pub class: &'static str,
-    pub right: Right,
-    /// Section of an RFC, or the choice that was made.
-    pub reason: &'static str,
-    pub cause: Cause,
-}
-
+/// All classes of differences. Of several that explain one, the first counts.
 pub const RULES: &[Rule] = &[
     Rule {
         class: "unresolved",
         right: Right::Either,
-        reason: "Unbound's resolver discards a response that says nothing of the name, or has malformed RDATA, before validation",
-        cause: Cause::Seen(|judged| judged.theirs.as_ref().is_err_and(|why| *why == 0)),
+        reason: "Unbound's resolver discards a response that says nothing of the name, or has malformed RDATA, before validation: it also does with CD=1",
+        cause: Cause::Unresolved,
     },
     Rule {
         class: "yxdomain",
         right: Right::Ringdns,
-        reason: "Unbound passes YXDOMAIN without validation; its proof is the signed DNAME record (RFC 6672 section 2.2)",
-        cause: Cause::Seen(|judged| judged.theirs.as_ref().is_ok_and(|theirs| theirs.rcode == YXDOMAIN)),
-    },
-    Rule {
-        class: "rcode-of-records",
-        right: Right::Ringdns,
-        reason: "The response code is not signed. ringdns sends the one that the records prove, Unbound the one that came",
-        cause: Cause::Seen(|judged| match (&judged.ours, &judged.theirs) {
-            (Ok(ours), Ok(theirs)) => {
-                ours.rcode != theirs.rcode && ours.secure == theirs.secure && judged.same_records()
-            }
-            _ => false,
-        }),
+        reason: "Unbound passes YXDOMAIN without validation, and does so if nothing at all is signed; its proof is the signed DNAME record (RFC 6672 section 2.2)",
+        cause: Cause::Unvalidated,
     },
     Rule {
         class: "alias-of-dname",
         right: Right::Ringdns,
-        reason: "An alias made by a signed DNAME record needs no signature (RFC 6672 section 5.3.1); Unbound wants one if the alias or a DNAME was asked for",
-        cause: Cause::Seen(|judged| {
-            let has = |ours: &ProvenAnswer, rtype| ours.answers.iter().any(|rr| rr.rtype == rtype);
-            matches!(judged.case.qtype, rtype::CNAME | rtype::DNAME)
-                && judged.theirs.is_err()
-                && judged.ours.as_ref().is_ok_and(|ours| has(ours, rtype::DNAME) && has(ours, rtype::CNAME))
-        }),
+        reason: "An alias made by a signed DNAME record needs no signature (RFC 6672 section 5.3.1); Unbound wants one if the alias or a DNAME was asked for, and is content once the alias has one",
+        cause: Cause::Amended(Who::Unbound, sign_made_alias),
     },
     Rule {
         class: "alias-for-ds",
         right: Right::Ringdns,
         reason: "An alias at the apex of a zone does not answer for the DS records, which are the parent's (RFC 4035 section 3.1.4.1); Unbound follows it",
-        cause: Cause::Seen(|judged| {
-            let is_alias =
-                |rr: &ProvenRecord| rr.rtype == rtype::CNAME && rr.owner == judged.case.name.as_wire();
-            judged.case.qtype == rtype::DS
-                && judged.theirs.as_ref().is_ok_and(|theirs| theirs.answers.iter().any(is_alias))
-                && judged.their_lie().is_some()
+        cause: Cause::Misled(|case, name, rtype, message| {
+            let is_alias = |rr: &Rr| rr.owner == *name && covered(rr).unwrap_or(rr.rtype) == rtype::CNAME;
+            let is_asked = (name, rtype) == (&case.name, rtype::DS) && is_zone(name);
+            message.answers.retain(|rr| !(is_asked && is_alias(rr)));
         }),
     },
     Rule {
         class: "may-be-unsigned",
         right: Right::Either,
-        reason: "An unsigned delegation may be in a span of opt-out (RFC 5155 section 9.2), so ringdns takes what is said of the name as unsigned. Unbound refuses it because other records of the response are signed",
-        cause: Cause::Seen(|judged| {
-            let Case { name, qtype, .. } = &judged.case;
-            judged.theirs.is_err()
-                && judged.ours.as_ref().is_ok_and(|ours| {
-                    let last = end_of_aliases(name, *qtype, &data(&ours.answers));
-                    let zone = TREE.zone_for(&last, *qtype);
-                    !ours.secure && zone.uses_opt_out() && !zone.exists(&last)
-                })
-        }),
+        reason: "An unsigned delegation may be in a span of opt-out (RFC 5155 sections 9.2 and 12.2), so ringdns takes what is said of the name as unsigned. Unbound refuses it because other records of the response, or an alias in place of the DS records, are signed, and takes it without them",
+        cause: Cause::Amended(Who::Unbound, tell_of_delegation),
     },
     Rule {
         class: "target-asked",
@@ -119,7 +53,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         class: "orphan-signature",
         right: Right::Either,
-        reason: "Unbound refuses a response with a signature of no RRset, ringdns leaves it out",
+        reason: "Unbound refuses a response with a signature of no RRset, ringdns leaves it out: what is bogus is an RRset, not a response (RFC 4035 section 4.3)",
         cause: Cause::Amended(Who::Unbound, drop_orphans),
     },
     Rule {
@@ -141,7 +75,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         class: "proof-elsewhere",
         right: Right::Either,
-        reason: "DS records belong in the answer section (RFC 1035 section 4.1). Unbound caches those of the authority section, and finds them when it asks again",
+        reason: "DS records belong in the answer section (RFC 1035 section 4.1). Unbound also takes those of the authority section",
         cause: Cause::Amended(Who::Ringdns, |case, name, rtype, message| {
             if is_proof(case, name, rtype) {
                 move_to_answer(case, name, rtype, message);
@@ -167,6 +101,24 @@ pub const RULES: &[Rule] = &[
         cause: Cause::Amended(Who::Unbound, drop_aliases_beside),
     },
     Rule {
+        class: "data-beside-alias",
+        right: Right::Either,
+        reason: "As alias-beside-data, where the data is false: Unbound follows the alias, ringdns refuses",
+        cause: Cause::Amended(Who::Ringdns, drop_data_beside),
+    },
+    Rule {
+        class: "alias-made-anew",
+        right: Right::Either,
+        reason: "Unbound makes the alias of a DNAME record itself and drops the one that came (RFC 6672 section 3.1); ringdns takes it as one that the DNAME record does not make, which needs a signature",
+        cause: Cause::Asked(drop_aliases_below_dname),
+    },
+    Rule {
+        class: "denial-of-wildcard",
+        right: Right::Ringdns,
+        reason: "A denial that is signed under a wildcard is that of the wildcard, and proves nothing of the names that it matches (RFC 4592 section 4.7; RFC 4035 section 5.3.1 for one above the signer's zone). Unbound takes it, ringdns does once the name itself is signed",
+        cause: Cause::Amended(Who::Ringdns, sign_denials_of_names),
+    },
+    Rule {
         class: "two-aliases",
         right: Right::Either,
         reason: "A name has one alias (RFC 2181 section 10.1). Unbound takes the first, ringdns refuses",
@@ -181,13 +133,13 @@ pub const RULES: &[Rule] = &[
     Rule {
         class: "signed-from-outside",
         right: Right::Either,
-        reason: "A false signature on records of an unsigned zone: Unbound refuses them, ringdns ignores it",
+        reason: "A signature by another zone on records of an unsigned zone: Unbound refuses them; ringdns ignores it, as its signer does not have the records (RFC 4035 section 5.3.1)",
         cause: Cause::Amended(Who::Unbound, drop_foreign_signatures),
     },
     Rule {
         class: "needless-in-proofs",
         right: Right::Either,
-        reason: "As needless-authority and needless-answer, in responses for DS and DNSKEY",
+        reason: "As needless-authority and needless-answer, in responses for DS and DNSKEY (RFC 4035 section 5.2 asks for the DS RRset or its denial alone)",
         cause: Cause::Amended(Who::Unbound, |case, name, rtype, message| {
             if is_proof(case, name, rtype) {
                 drop_false_authority(case, name, rtype, message);
@@ -198,19 +150,19 @@ pub const RULES: &[Rule] = &[
     Rule {
         class: "needless-authority",
         right: Right::Either,
-        reason: "Unbound refuses a response with any invalid record in its authority section, ringdns leaves the record out (RFC 4035 section 3.2.3 wants either for AD)",
+        reason: "Unbound refuses a response with any invalid record in its authority section, ringdns leaves the record out (RFC 4035 section 3.2.3 wants either for AD; section 4.3: what is bogus is an RRset, not a response)",
         cause: Cause::Amended(Who::Unbound, drop_false_authority),
     },
     Rule {
         class: "beside-the-chain",
         right: Right::Either,
-        reason: "Unbound refuses a response for invalid records of names that no alias leads to; ringdns leaves them out",
+        reason: "Unbound refuses a response for invalid records of names that no alias leads to; ringdns leaves them out, as in needless-authority",
         cause: Cause::Amended(Who::Unbound, drop_beside_chain),
     },
     Rule {
         class: "needless-answer",
         right: Right::Either,
-        reason: "Records in the answer section that are no part of the chain: ringdns leaves them out",
+        reason: "Unbound refuses a response for other invalid records of its answer section that are no part of the chain; ringdns leaves them out, as in needless-authority",
         cause: Cause::Amended(Who::Unbound, drop_false_answers),
     },
     Rule {
@@ -224,14 +176,60 @@ pub const RULES: &[Rule] = &[
         }),
     },
     Rule {
+        class: "rcode-of-proofs",
+        right: Right::Either,
+        reason: "The response code is not signed. Unbound wants one that fits the records of a response for DS or DNSKEY; ringdns ignores it",
+        cause: Cause::Amended(Who::Unbound, |case, name, rtype, message| {
+            if is_proof(case, name, rtype) && is_zone(name) {
+                message.rcode = honest(name, rtype).rcode;
+            }
+        }),
+    },
+    Rule {
+        class: "rcode-passed",
+        right: Right::Ringdns,
+        reason: "The response code is not signed. Unbound passes the one that came beside a proof of another; ringdns sends the one that the records prove, or refuses",
+        cause: Cause::PassedCode(|case, name, rtype, message| {
+            if is_answer(case, name, rtype) {
+                message.rcode = NOERROR;
+            }
+        }),
+    },
+    Rule {
+        class: "rcode-passed",
+        right: Right::Ringdns,
+        reason: "The response code is not signed. Unbound passes the one that came beside a proof of another; ringdns sends the one that the records prove, or refuses",
+        cause: Cause::PassedCode(|case, name, rtype, message| {
+            if is_answer(case, name, rtype) {
+                message.rcode = NXDOMAIN;
+            }
+        }),
+    },
+    Rule {
         class: "rcode",
         right: Right::Either,
-        reason: "The response code is not signed. Unbound wants one that fits the records, ringdns sends the one that they prove",
-        cause: Cause::Amended(Who::Unbound, |_, name, rtype, message| {
-            let is_answer = |rr: &Rr| (&rr.owner, rr.rtype) == (name, rtype);
-            let is_answered = message.answers.iter().any(is_answer);
-            message.rcode = if is_answered { NOERROR } else { honest(name, rtype).rcode };
+        reason: "The response code is not signed. Unbound refuses one that does not fit the records; ringdns sends the one that they prove",
+        cause: Cause::Amended(Who::Unbound, |case, name, rtype, message| {
+            if is_answer(case, name, rtype) {
+                message.rcode = NOERROR;
+            }
         }),
+    },
+    Rule {
+        class: "rcode",
+        right: Right::Either,
+        reason: "The response code is not signed. Unbound refuses one that does not fit the records; ringdns sends the one that they prove",
+        cause: Cause::Amended(Who::Unbound, |case, name, rtype, message| {
+            if is_answer(case, name, rtype) {
+                message.rcode = NXDOMAIN;
+            }
+        }),
+    },
+    Rule {
+        class: "secure-by-opt-out",
+        right: Right::Ringdns,
+        reason: "A denial by a span of opt-out does not make an answer authentic (RFC 5155 section 9.2). Unbound sets AD if the response code, which is not signed, is NOERROR for an alias to a name that does not exist; it does not with NXDOMAIN",
+        cause: Cause::Misled(tell_of_no_name),
     },
     Rule {
         class: "denial-of-another-zone",
@@ -242,155 +240,46 @@ pub const RULES: &[Rule] = &[
             message.authorities.retain(|rr| rr.owner.is_at_or_below(zone));
         }),
     },
+    Rule {
+        class: "sections",
+        right: Right::Either,
+        reason: "As signature-elsewhere, denial-elsewhere and set-elsewhere, for all records of all responses at once",
+        cause: Cause::Amended(Who::Ringdns, sort_sections),
+    },
+    Rule {
+        class: "from-cache",
+        right: Right::Either,
+        reason: "Unbound takes a denial of its first response from its cache, in place of a false one that comes with the target of an alias; ringdns judges each response by itself",
+        cause: Cause::Amended(Who::Ringdns, lend_authority),
+    },
+    Rule {
+        class: "circle",
+        right: Right::Ringdns,
+        reason: "Aliases that lead back to one of them are an error (RFC 1034 section 3.6.2). Unbound passes them on, ringdns refuses them",
+        cause: Cause::Circle,
+    },
+    Rule {
+        class: "denial-leads-out",
+        right: Right::Ringdns,
+        reason: "The next name of an NSEC record is one of its zone (RFC 4034 section 4.1.1). Unbound takes a record whose next name is of another one",
+        cause: Cause::Amended(Who::Ringdns, lead_denials_back),
+    },
+    Rule {
+        class: "encloser-of-wildcard",
+        right: Right::Either,
+        reason: "Of an answer made from a wildcard, ringdns wants the proof that no closer name exists (RFC 4035 section 5.3.4), Unbound also that this proof does not deny the name that the wildcard is below. Only the holder of the zone's key can sign both",
+        cause: Cause::Amended(Who::Unbound, add_encloser),
+    },
+    Rule {
+        class: "needless-here",
+        right: Right::Either,
+        reason: "Other records that the verdict of ringdns does not need: without them, Unbound comes to the same",
+        cause: Cause::Needless(Who::Unbound),
+    },
+    Rule {
+        class: "needless-there",
+        right: Right::Either,
+        reason: "Other records that the verdict of Unbound does not need: without them, ringdns comes to the same",
+        cause: Cause::Needless(Who::Ringdns),
+    },
 ];
-
-/// Number of aliases that are followed.
-const ALIASES: usize = 11;
-
-/// Replaces what a response says of the targets of aliases by the responses to questions for them.
-fn ask_each_target(case: &Case, name: &Name, rtype: u16, message: &mut Message) {
-    if rtype != case.qtype || matches!(rtype, rtype::CNAME | rtype::DNSKEY) {
-        return;
-    }
-    let (mut at, mut said) = (name.clone(), std::mem::take(message));
-    for _ in 0..ALIASES {
-        message.rcode = said.rcode;
-        let Some(target) = target(&at, &said.answers).filter(|target| *target != at) else { break };
-        said.answers.retain(|rr| {
-            let rtype = covered(rr).unwrap_or(rr.rtype);
-            rr.owner == at && rtype == rtype::CNAME || at.is_below(&rr.owner) && rtype == rtype::DNAME
-        });
-        drop_orphans(case, &at, rtype, &mut said);
-        message.answers.append(&mut said.answers);
-        message.authorities.append(&mut said.authorities);
-        said = case.changed(&target, rtype);
-        at = target;
-    }
-    message.answers.append(&mut said.answers);
-    message.authorities.append(&mut said.authorities);
-}
-
-/// Whether a question is asked for the proof of an answer.
-fn is_proof(case: &Case, name: &Name, rtype: u16) -> bool {
-    (name, rtype) != (&case.name, case.qtype) && matches!(rtype, rtype::DS | rtype::DNSKEY)
-}
-
-fn covered(rr: &Rr) -> Option<u16> {
-    (rr.rtype == rtype::RRSIG).then(|| u16::from_be_bytes([rr.rdata[0], rr.rdata[1]]))
-}
-
-/// Returns the target of a name by its alias, or by the DNAME record above it.
-fn target(at: &Name, answers: &[Rr]) -> Option<Name> {
-    if let Some(alias) = answers.iter().find(|rr| rr.owner == *at && rr.rtype == rtype::CNAME) {
-        return Name::from_wire(&alias.rdata);
-    }
-    let dname = answers.iter().find(|rr| at.is_below(&rr.owner) && rr.rtype == rtype::DNAME)?;
-    let labels: Vec<_> = at.labels().take(at.label_count() - dname.owner.label_count()).collect();
-    labels.iter().rev().try_fold(Name::from_wire(&dname.rdata)?, |to, label| to.prepend(label))
-}
-
-/// Moves signatures to the section of their set.
-fn unite_signatures(_: &Case, _: &Name, _: u16, message: &mut Message) {
-    let has = |section: &[Rr], rr: &Rr, rtype: u16| {
-        section.iter().any(|set| (&set.owner, set.rtype) == (&rr.owner, rtype))
-    };
-    let Message { answers, authorities, .. } = message;
-    let (first, second) = (answers.clone(), authorities.clone());
-    let is_astray = |rr: &Rr, here: &[Rr], there: &[Rr]| {
-        covered(rr).is_some_and(|rtype| !has(here, rr, rtype) && has(there, rr, rtype))
-    };
-    answers.retain(|rr| !is_astray(rr, &first, &second));
-    authorities.retain(|rr| !is_astray(rr, &second, &first));
-    authorities.extend(first.iter().filter(|rr| is_astray(rr, &first, &second)).cloned());
-    answers.extend(second.iter().filter(|rr| is_astray(rr, &second, &first)).cloned());
-}
-
-/// Moves the records that were asked for to the answer section.
-fn move_to_answer(case: &Case, name: &Name, rtype: u16, message: &mut Message) {
-    let is_end = |rr: &Rr| rr.owner == *name || rtype == case.qtype;
-    let is_asked = |rr: &mut Rr| is_end(rr) && covered(rr).unwrap_or(rr.rtype) == rtype;
-    message.answers.extend(message.authorities.extract_if(.., is_asked));
-}
-
-/// Adds the response to a question for the alias alone.
-fn lend_proof(case: &Case, name: &Name, rtype: u16, message: &mut Message) {
-    let is_alias = |rr: &Rr| rr.owner == *name && covered(rr).unwrap_or(rr.rtype) == rtype::CNAME;
-    if rtype != case.qtype || rtype == rtype::CNAME || !message.answers.iter().any(is_alias) {
-        return;
-    }
-    let alone = case.changed(name, rtype::CNAME);
-    message.answers.retain(|rr| !is_alias(rr));
-    message.answers.splice(..0, alone.answers.into_iter().filter(is_alias));
-    message.authorities.extend(alone.authorities);
-}
-
-fn drop_aliases_beside(case: &Case, _: &Name, _: u16, message: &mut Message) {
-    let has_data: Vec<_> =
-        message.answers.iter().filter(|rr| rr.rtype == case.qtype).map(|rr| rr.owner.clone()).collect();
-    let is_alias = |rr: &Rr| covered(rr).unwrap_or(rr.rtype) == rtype::CNAME;
-    message.answers.retain(|rr| case.qtype == rtype::CNAME || !is_alias(rr) || !has_data.contains(&rr.owner));
-}
-
-fn drop_orphans(_: &Case, _: &Name, _: u16, message: &mut Message) {
-    let all = [&message.answers[..], &message.authorities[..]].concat();
-    let is_orphan = |rr: &Rr| {
-        covered(rr).is_some_and(|rtype| !all.iter().any(|set| (&set.owner, set.rtype) == (&rr.owner, rtype)))
-    };
-    message.answers.retain(|rr| !is_orphan(rr));
-    message.authorities.retain(|rr| !is_orphan(rr));
-}
-
-fn keep_first_alias(_: &Case, _: &Name, _: u16, message: &mut Message) {
-    let mut seen = Vec::new();
-    message.answers.retain(|rr| {
-        if rr.rtype != rtype::CNAME {
-            return true;
-        }
-        let is_new = !seen.contains(&rr.owner);
-        seen.push(rr.owner.clone());
-        is_new
-    });
-}
-
-/// Removes what the tree does not say, what has lost its signature, and the denial of what is there.
-fn drop_false_authority(case: &Case, name: &Name, rtype: u16, message: &mut Message) {
-    let Message { answers, authorities: honest, .. } = honest(name, rtype);
-    let is_asked = |rr: &Rr| (&rr.owner, rr.rtype) == (name, rtype);
-    if message.answers.iter().any(is_asked) && !answers.iter().any(is_asked) {
-        message.authorities.clear();
-    }
-    message.authorities.retain(|rr| honest.contains(rr));
-    let is_signed = |rr: &Rr, among: &[Rr]| {
-        among.iter().any(|signature| signature.owner == rr.owner && covered(signature) == Some(rr.rtype))
-    };
-    let left = message.authorities.clone();
-    let has_lost = |rr: &Rr| is_signed(rr, &honest) && !is_signed(rr, &left);
-    message.authorities.retain(|rr| rr.rtype == rtype::RRSIG || !has_lost(rr));
-    drop_orphans(case, name, rtype, message);
-}
-
-fn drop_false_answers(_: &Case, name: &Name, rtype: u16, message: &mut Message) {
-    let honest = honest(name, rtype).answers;
-    message.answers.retain(|rr| honest.contains(rr));
-}
-
-/// Removes signatures by zones other than the one that has the record.
-fn drop_foreign_signatures(_: &Case, _: &Name, _: u16, message: &mut Message) {
-    message.answers.retain(|rr| match covered(rr) {
-        Some(rtype) => rr.rdata[18..].starts_with(TREE.zone_for(&rr.owner, rtype).origin.as_wire()),
-        None => true,
-    });
-}
-
-/// Removes records of names that are neither the one asked for nor at the end of an alias of it.
-fn drop_beside_chain(_: &Case, name: &Name, _: u16, message: &mut Message) {
-    let mut chain = vec![name.clone()];
-    for _ in 0..ALIASES {
-        chain.extend(target(&chain[chain.len() - 1], &message.answers));
-    }
-    let makes = |rr: &Rr| {
-        let is_dname = covered(rr).unwrap_or(rr.rtype) == rtype::DNAME;
-        is_dname && chain.iter().any(|at| at.is_below(&rr.owner))
-    };
-    message.answers.retain(|rr| chain.contains(&rr.owner) || makes(rr));
-}

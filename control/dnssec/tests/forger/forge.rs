@@ -3,6 +3,7 @@
 
 use crate::{
     server::{LONG_LABEL, Message, Tree},
+    wire::honest,
     zone::{Rr, name, rtype},
 };
 use proptest::prelude::*;
@@ -157,9 +158,9 @@ impl Forger {
                 let set = &self.sets[set % self.sets.len()];
                 section(message, *answer).push(set[part % set.len()].clone());
             }
-            Change::Replay(name, rtype) => *message = tree.answer(self.name(*name), TYPES[rtype % 5]),
+            Change::Replay(name, rtype) => *message = honest(self.name(*name), TYPES[rtype % 5]),
             Change::Blend(name, rtype) => {
-                let other = tree.answer(self.name(*name), TYPES[rtype % 5]);
+                let other = honest(self.name(*name), TYPES[rtype % 5]);
                 message.answers.extend(other.answers);
                 message.authorities.extend(other.authorities);
             }

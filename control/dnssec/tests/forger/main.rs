@@ -1,8 +1,11 @@
 //! A forger between the validator and a tree of signed zones. Whatever it removes, adds, replays,
 //! reorders or relabels, the answer is true, or there is none.
 
+mod amend;
 mod beside;
+mod case;
 mod differences;
+mod explain;
 mod forge;
 mod kinds;
 mod server;

@@ -4,12 +4,12 @@ use crate::zone::{Denial, Rr, Zone, name, rtype};
 use ringdns_dnssec::Name;
 
 pub const NOERROR: u8 = 0;
-const NXDOMAIN: u8 = 3;
+pub const NXDOMAIN: u8 = 3;
 pub const YXDOMAIN: u8 = 6;
 const SERVFAIL: u8 = 2;
 
 /// A response.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Message {
     pub rcode: u8,
     pub answers: Vec<Rr>,

@@ -1,10 +1,6 @@
-//! Unbound as a validating forwarder, with a scripted upstream behind it.
+//! Unbound as a validating forwarder. One socket is its client and its upstream.
 
-use crate::{
-    server::Message,
-    wire::TREE,
-    zone::{NOW, name},
-};
+use crate::{case::Verdict, server::Message, wire::TREE, zone::NOW};
 use data_encoding::HEXLOWER;
 use ringdns_dnssec::{Name, ProvenAnswer, ProvenRecord, expand, rdata};
 use std::{
@@ -17,9 +13,13 @@ use std::{
 use tempfile::TempDir;
 
 /// Time after which a start or an answer counts as missing.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(300);
 const QUERY_ID: u16 = 0x1234;
 const SERVFAIL: u8 = 2;
+/// Bit of the third byte of a header that tells replies from queries.
+const QR: u8 = 0x80;
+/// Bit of the fourth byte of a header: the client validates itself.
+const CD: u8 = 0x10;
 const OPT: u16 = 41;
 /// EDNS option of extended errors (RFC 8914).
 const EXTENDED_ERROR: u16 = 15;
@@ -30,25 +30,36 @@ const EDNS: [u8; 11] = [0, 0, OPT as u8, 0xff, 0xff, 0, 0, 0x80, 0, 0, 0];
 pub struct Unbound {
     process: Child,
     folder: TempDir,
-    client: UdpSocket,
+    address: SocketAddr,
+    /// Socket that asks Unbound, and that Unbound asks in turn: so one thread needs to wake up for
+    /// a packet, whichever it is.
+    socket: UdpSocket,
+}
+
+/// Whether Unbound is to validate an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checking {
+    Enabled,
+    /// Unbound resolves alone (CD=1).
+    Disabled,
 }
 
 impl Unbound {
-    /// Starts Unbound with the tree's anchor and clock. It forwards everything to `upstream`.
-    pub fn start(upstream: SocketAddr) -> Self {
+    /// Starts Unbound with the tree's anchor and clock.
+    pub fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("ringdns-forger-").tempdir().unwrap();
-        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let file = folder.path().join("unbound.conf");
-        std::fs::write(&file, configuration(&folder.path().display().to_string(), port, upstream)).unwrap();
+        let text = configuration(&folder.path().display().to_string(), address, socket.local_addr().unwrap());
+        std::fs::write(&file, text).unwrap();
         let mut command = Command::new("unbound");
         command.arg("-d").arg("-c").arg(&file).stdin(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("unbound is installed");
-        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        client.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut unbound = Unbound { process, folder, client };
+        let mut unbound = Unbound { process, folder, address, socket };
         let begin = Instant::now();
-        while UnixStream::connect(unbound.socket()).is_err() {
+        while UnixStream::connect(unbound.control()).is_err() {
             assert!(unbound.process.try_wait().unwrap().is_none(), "unbound ended");
             assert!(begin.elapsed() < PATIENCE, "unbound does not start");
             std::thread::sleep(Duration::from_millis(10));
@@ -56,14 +67,14 @@ impl Unbound {
         unbound
     }
 
-    fn socket(&self) -> std::path::PathBuf {
+    fn control(&self) -> std::path::PathBuf {
         self.folder.path().join("control")
     }
 
     /// Empties the caches of messages, RRsets, keys and servers.
-    pub fn forget(&self) {
+    fn forget(&self) {
         for command in ["flush_zone .", "flush_infra all"] {
-            let mut stream = UnixStream::connect(self.socket()).unwrap();
+            let mut stream = UnixStream::connect(self.control()).unwrap();
             writeln!(stream, "UBCT1 {command}").unwrap();
             let mut reply = String::new();
             stream.read_to_string(&mut reply).unwrap();
@@ -71,18 +82,34 @@ impl Unbound {
         }
     }
 
-    /// Returns the verdict on a question. A refusal has the code of the extended error.
-    pub fn judge(&self, name: &Name, qtype: u16) -> Result<ProvenAnswer, u16> {
+    /// Returns the verdict on a question with empty caches. A refusal has the code of the extended
+    /// error. The questions behind it are answered by `upstream`.
+    pub fn judge(
+        &self,
+        name: &Name,
+        qtype: u16,
+        checking: Checking,
+        mut upstream: impl FnMut(&Name, u16) -> Message,
+    ) -> Verdict {
+        self.forget();
         let mut query = QUERY_ID.to_be_bytes().to_vec();
-        query.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+        query.extend([1, if checking == Checking::Disabled { CD } else { 0 }, 0, 1, 0, 0, 0, 0, 0, 1]);
         query.extend(name.as_wire());
         query.extend(qtype.to_be_bytes());
         query.extend([0, 1]);
         query.extend(EDNS);
-        self.client.send(&query).unwrap();
+        self.socket.send_to(&query, self.address).unwrap();
         let mut buffer = vec![0; 65_535];
-        let len = self.client.recv(&mut buffer).expect("unbound answers");
-        verdict(&buffer[..len]).expect("unbound sends well-formed messages")
+        loop {
+            let (len, from) = self.socket.recv_from(&mut buffer).expect("unbound answers");
+            let packet = &buffer[..len];
+            if packet[2] & QR != 0 {
+                return verdict(packet).expect("unbound sends well-formed messages");
+            }
+            if let Some(reply) = reply(packet, &mut upstream) {
+                let _ = self.socket.send_to(&reply, from);
+            }
+        }
     }
 }
 
@@ -93,7 +120,8 @@ impl Drop for Unbound {
     }
 }
 
-fn configuration(folder: &str, port: u16, upstream: SocketAddr) -> String {
+fn configuration(folder: &str, address: SocketAddr, upstream: SocketAddr) -> String {
+    let port = address.port();
     let ds = TREE.root().ds();
     let (tag, digest) = (u16::from_be_bytes([ds[0], ds[1]]), HEXLOWER.encode(&ds[4..]));
     let (algorithm, digest_type) = (ds[2], ds[3]);
@@ -112,6 +140,10 @@ fn configuration(folder: &str, port: u16, upstream: SocketAddr) -> String {
   ede: yes
   module-config: \"validator iterator\"
   trust-anchor: \". DS {tag} {algorithm} {digest_type} {digest}\"
+  val-max-restart: 0
+  infra-cache-min-rtt: 60000
+  neg-cache-size: 0
+  trust-anchor-signaling: no
   val-override-date: \"{NOW}\"
   do-not-query-localhost: no
   qname-minimisation: no
@@ -139,7 +171,7 @@ forward-zone:
 }
 
 /// Reads a reply; `None` if it is malformed.
-fn verdict(message: &[u8]) -> Option<Result<ProvenAnswer, u16>> {
+fn verdict(message: &[u8]) -> Option<Verdict> {
     let word = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
     assert_eq!(word(0)?, QUERY_ID);
     let mut at = expand(message, 12, &mut Vec::new())? + 4;
@@ -169,30 +201,21 @@ fn verdict(message: &[u8]) -> Option<Result<ProvenAnswer, u16>> {
     Some(if rcode == SERVFAIL { Err(why) } else { Ok(verdict) })
 }
 
-/// Answers the questions that come in on a socket, for as long as the process runs.
-pub fn serve(answer: impl Fn(&Name, u16) -> Message + Send + 'static) -> SocketAddr {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = socket.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 65_535];
-        while let Ok((len, client)) = socket.recv_from(&mut buffer) {
-            let query = &buffer[..len];
-            let mut asked = Vec::new();
-            let Some(end) = expand(query, 12, &mut asked) else { continue };
-            let qtype = u16::from_be_bytes([query[end], query[end + 1]]);
-            asked.make_ascii_lowercase();
-            let message = answer(&Name::from_wire(&asked).unwrap_or_else(|| name("")), qtype).to_wire();
-            let mut reply = query[..2].to_vec();
-            // QR, RD and RA.
-            reply.extend([0x81, 0x80 | message[3]]);
-            reply.extend([0, 1]);
-            reply.extend(&message[6..10]);
-            reply.extend([0, 1]);
-            reply.extend(&query[12..end + 4]);
-            reply.extend(&message[12..]);
-            reply.extend(EDNS);
-            let _ = socket.send_to(&reply, client);
-        }
-    });
-    address
+/// Returns the upstream's reply to a query.
+fn reply(query: &[u8], upstream: &mut impl FnMut(&Name, u16) -> Message) -> Option<Vec<u8>> {
+    let mut asked = Vec::new();
+    let end = expand(query, 12, &mut asked)?;
+    let qtype = u16::from_be_bytes([query[end], query[end + 1]]);
+    asked.make_ascii_lowercase();
+    let message = upstream(&Name::from_wire(&asked)?, qtype).to_wire();
+    let mut reply = query[..2].to_vec();
+    // QR, RD and RA.
+    reply.extend([0x81, 0x80 | message[3]]);
+    reply.extend([0, 1]);
+    reply.extend(&message[6..10]);
+    reply.extend([0, 1]);
+    reply.extend(&query[12..end + 4]);
+    reply.extend(&message[12..]);
+    reply.extend(EDNS);
+    Some(reply)
 }

@@ -28,7 +28,7 @@ const TTL: u32 = 300;
 const ED25519: u8 = 15;
 
 /// A record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rr {
     pub owner: Name,
     pub rtype: u16,
