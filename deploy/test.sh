@@ -5,10 +5,10 @@
 #   test.sh [STEP]...        default: all steps
 #   test.sh drivers --all    or other options of tests/vm/drivers.py; write values as --NAME=VALUE
 #
-# Steps: setup lint build unit loom ebpf lab drivers differential faults gate ratios. The last line
-# is the summary: N passed, N failed, and N skipped if any are. `drivers` is skipped if the mirror
-# has no QEMU. A step that fails does not stop the steps after it. Leaves only cargo's target
-# folder, and in ~/.cache the packages that `drivers` runs on.
+# Steps: setup lint build unit loom ebpf lab drivers differential faults hostile gate ratios. The
+# last line is the summary: N passed, N failed, and N skipped if any are. `drivers` is skipped if
+# the mirror has no QEMU. A step that fails does not stop the steps after it. Leaves only cargo's
+# target folder, and in ~/.cache the packages that `drivers` runs on.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,9 +18,9 @@ readonly self=$here/test.sh
 
 # Steps in the order in which they run. The limits, in seconds, are against hangs, with room for a
 # slow machine.
-readonly STEPS=(setup lint build unit loom ebpf lab drivers differential faults gate ratios)
+readonly STEPS=(setup lint build unit loom ebpf lab drivers differential faults hostile gate ratios)
 declare -rA LIMIT=([setup]=900 [lint]=900 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=1500 [drivers]=1200
-    [differential]=300 [faults]=300 [gate]=600 [ratios]=600)
+    [differential]=300 [faults]=300 [hostile]=300 [gate]=600 [ratios]=600)
 # Limit of `drivers` with options: the whole matrix, or a million queries on emulated machines.
 readonly LIMIT_WITH_OPTIONS=14400
 
@@ -103,6 +103,13 @@ step_differential() {
 step_faults() {
     step_build
     "${CARGO_TARGET_DIR:-target}/release/ringbench" faults --short --nice -15
+}
+
+# Checks that ringdnsd keeps its limits against hostile clients, upstreams and networks. The full run
+# compares it with other resolvers.
+step_hostile() {
+    step_build
+    "${CARGO_TARGET_DIR:-target}/release/ringbench" hostile --short --nice -15
 }
 
 step_gate() {

@@ -14,6 +14,7 @@ pub mod faults;
 pub mod fleet;
 pub mod flood;
 pub mod gate;
+pub mod hostile;
 pub mod instructions;
 mod lab;
 mod machine;

@@ -4,8 +4,8 @@
 
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
-    compare, differential, faults, fleet, flood, gate, instructions, micro, nic, ramp, responder, run,
-    upstream,
+    compare, differential, faults, fleet, flood, gate, hostile, instructions, micro, nic, ramp, responder,
+    run, upstream,
 };
 
 #[derive(Debug, Parser)]
@@ -23,6 +23,7 @@ enum Command {
     Fleet(fleet::Args),
     FloodSim(flood::Args),
     Gate(gate::Args),
+    Hostile(hostile::Args),
     /// Does one of the pieces of work whose instructions `gate` counts.
     #[command(hide = true)]
     Instructions(instructions::Args),
@@ -42,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Command::Fleet(args) => fleet::run(&args),
         Command::FloodSim(args) => flood::run(&args),
         Command::Gate(args) => gate::run(&args),
+        Command::Hostile(args) => hostile::run(&args),
         Command::Instructions(args) => instructions::main(&args),
         Command::Micro(args) => micro::run(&args),
         Command::Nic(args) => nic::run(&args),

@@ -1,12 +1,14 @@
 //! An upstream whose answers a test controls: late, cut, forged, or none.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{Asked, Host, port::open};
 
@@ -15,6 +17,8 @@ use crate::{Asked, Host, port::open};
 pub enum Say {
     /// Sends this: a datagram, or a message after its length.
     Send(Vec<u8>),
+    /// Sends this after a time. Over UDP, other queries are answered meanwhile.
+    SendAfter(Duration, Vec<u8>),
     /// Sends this from another port than the one asked. Over UDP only, as are the next two.
     SendFromElsewhere(Vec<u8>),
     /// Sends this from the port that was asked, at another address.
@@ -70,19 +74,37 @@ impl Upstream {
     /// later queries over UDP.
     #[track_caller]
     pub fn start(host: &Host, script: impl Fn(&Seen) -> Vec<Say> + Send + Sync + 'static) -> Self {
+        Self::start_at(host, (Ipv4Addr::LOCALHOST, 0).into(), script)
+    }
+
+    /// Starts one at a given address of loopback.
+    #[track_caller]
+    pub fn start_at(
+        host: &Host,
+        address: SocketAddr,
+        script: impl Fn(&Seen) -> Vec<Say> + Send + Sync + 'static,
+    ) -> Self {
         let opened = host.enter(|| {
             let more = |at: SocketAddr| {
                 let elsewhere = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
                 Ok((elsewhere, UdpSocket::bind((NEIGHBOUR, at.port()))?, io::pipe()?))
             };
-            open((Ipv4Addr::LOCALHOST, 0).into(), more)
+            open(address, more)
         });
         let (address, udp, tcp, (elsewhere, neighbour, (stopped, stop))) = match opened {
             Ok(opened) => opened,
             Err(error) => panic!("sockets for an upstream: {error}"),
         };
         let stage = Arc::new(Stage { script: Box::new(script), seen: Mutex::default() });
-        let sockets = Sockets { udp, elsewhere, neighbour, tcp, stopped, stage: Arc::clone(&stage) };
+        let sockets = Sockets {
+            udp,
+            elsewhere,
+            neighbour,
+            tcp,
+            stopped,
+            stage: Arc::clone(&stage),
+            held: BinaryHeap::new(),
+        };
         let thread = std::thread::spawn(move || sockets.serve());
         Self { address, stage, stop: Some(stop), thread: Some(thread) }
     }
@@ -152,18 +174,23 @@ struct Sockets {
     tcp: TcpListener,
     stopped: PipeReader,
     stage: Arc<Stage>,
+    held: BinaryHeap<Reverse<Held>>,
 }
 
+/// Datagram to be sent later: when, to whom, and its bytes.
+type Held = (Instant, SocketAddr, Vec<u8>);
+
 impl Sockets {
-    fn serve(self) {
+    fn serve(mut self) {
         let mut connections: Vec<(TcpStream, JoinHandle<()>)> = Vec::new();
         loop {
+            let wait = self.send_held().and_then(|wait| Timespec::try_from(wait).ok());
             let mut events = [
                 PollFd::new(&self.udp, PollFlags::IN),
                 PollFd::new(&self.tcp, PollFlags::IN),
                 PollFd::new(&self.stopped, PollFlags::IN),
             ];
-            if rustix::io::retry_on_intr(|| poll(&mut events, None)).is_err() {
+            if rustix::io::retry_on_intr(|| poll(&mut events, wait.as_ref())).is_err() {
                 break;
             }
             let [udp, tcp, stopped] = events.map(|event| !event.revents().is_empty());
@@ -185,13 +212,30 @@ impl Sockets {
         }
     }
 
-    fn answer_datagram(&self) {
+    /// Sends what is due, and returns the time until the next datagram is.
+    fn send_held(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        while let Some(Reverse((due, whom, message))) = self.held.pop() {
+            if due > now {
+                self.held.push(Reverse((due, whom, message)));
+                return Some(due - now);
+            }
+            let _ = self.udp.send_to(&message, whom);
+        }
+        None
+    }
+
+    fn answer_datagram(&mut self) {
         let mut buffer = [0; 4096];
         let Ok((length, from)) = self.udp.recv_from(&mut buffer) else { return };
         for say in self.stage.hear(&buffer[..length], Over::Udp, from) {
             // The client may have its answer already and be gone.
             let _ = match say {
                 Say::Send(message) => self.udp.send_to(&message, from),
+                Say::SendAfter(time, message) => {
+                    self.held.push(Reverse((Instant::now() + time, from, message)));
+                    continue;
+                }
                 Say::SendFromElsewhere(message) => self.elsewhere.send_to(&message, from),
                 Say::SendFromNeighbour(message) => self.neighbour.send_to(&message, from),
                 Say::SendTo(whom, message) => self.udp.send_to(&message, whom),
@@ -202,6 +246,10 @@ impl Sockets {
 }
 
 fn converse(mut stream: TcpStream, from: SocketAddr, stage: &Stage) {
+    let send = |mut stream: &TcpStream, message: &[u8]| {
+        let length = u16::try_from(message.len()).map_err(io::Error::other)?;
+        stream.write_all(&[&length.to_be_bytes(), message].concat())
+    };
     let mut next = || -> io::Result<()> {
         let mut length = [0; 2];
         stream.read_exact(&mut length)?;
@@ -209,9 +257,10 @@ fn converse(mut stream: TcpStream, from: SocketAddr, stage: &Stage) {
         stream.read_exact(&mut query)?;
         for say in stage.hear(&query, Over::Tcp, from) {
             match say {
-                Say::Send(message) => {
-                    let length = u16::try_from(message.len()).map_err(io::Error::other)?;
-                    stream.write_all(&[&length.to_be_bytes(), &message[..]].concat())?;
+                Say::Send(message) => send(&stream, &message)?,
+                Say::SendAfter(time, message) => {
+                    std::thread::sleep(time);
+                    send(&stream, &message)?;
                 }
                 Say::Bytes(bytes) => stream.write_all(&bytes)?,
                 Say::BytesForEver(bytes) => loop {
@@ -248,5 +297,27 @@ impl Gate {
         let (open, opened) = &*self.0;
         let guard = open.lock().unwrap_or_else(PoisonError::into_inner);
         drop(opened.wait_timeout_while(guard, Self::PATIENCE, |open| !*open));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, Query};
+
+    #[test]
+    fn an_answer_that_is_held_back_delays_no_other() {
+        let upstream = Upstream::local(|seen| {
+            let answer = seen.query.answer(60);
+            let is_late = seen.query.is_for("late.example");
+            vec![if is_late { Say::SendAfter(Duration::from_millis(100), answer) } else { Say::Send(answer) }]
+        });
+        let client = Client::of(&Host::local(), upstream.address());
+        let begin = Instant::now();
+        client.send(&Query::a("late.example").id(1).wire());
+        client.send(&Query::a("prompt.example").id(2).wire());
+        let ids = [(); 2].map(|()| client.receive(Duration::from_secs(10)).map(|reply| reply.id()));
+        assert_eq!(ids, [Some(2), Some(1)]);
+        assert!(begin.elapsed() >= Duration::from_millis(100));
     }
 }
