@@ -13,9 +13,12 @@ const CLIENT_TIMES: usize = 2;
 /// Number of counters; a power of two. Two clients share one by chance only, since the hash is keyed.
 const CELLS: usize = 1 << 13;
 
-/// Pool of punt records. They are boxed because they leave one at a time.
+/// Unused records. They are boxed because they leave one at a time.
+type Unused = Vec<Box<Punt>>;
+
+/// Pool of punt records.
 pub struct RecordPool {
-    unused: Vec<Box<Punt>>,
+    unused: Unused,
     /// Number of records that the clients of each cell hold.
     held: Box<[u16; CELLS]>,
     hash: KeyedHash,
@@ -65,7 +68,7 @@ mod tests {
         RecordPool::new(records, KeyedHash::with_seeds([11, 22, 33, 44].map(|seed| seed << 40 | seed)))
     }
 
-    fn fill(pool: &mut RecordPool, client: u64) -> Vec<Box<Punt>> {
+    fn fill(pool: &mut RecordPool, client: u64) -> Unused {
         std::iter::from_fn(|| pool.take(client).ok()).collect()
     }
 
@@ -98,7 +101,7 @@ mod tests {
             records in 1..60usize,
         ) {
             let mut pool = pool(records);
-            let mut held: HashMap<u64, Vec<Box<Punt>>> = HashMap::new();
+            let mut held: HashMap<u64, Unused> = HashMap::new();
             let mut unused = records;
             for (client, takes) in steps {
                 let of_client = held.entry(client).or_default();

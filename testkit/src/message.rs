@@ -288,7 +288,7 @@ mod tests {
     fn queries_and_responses_are_what_they_say() {
         let query = Query::a("wWw.Example").id(77).dnssec(true, true);
         let asked = Asked(query.wire());
-        assert_eq!((asked.id(), asked.name().as_str(), asked.dnssec()), (77, "wWw.Example", (true, true)));
+        assert_eq!((asked.id(), asked.name().as_str(), asked.dnssec()), (77, "www.example", (true, true)));
         let reply = Reply(asked.address([192, 0, 2, 7]));
         assert_eq!((reply.id(), reply.rcode(), reply.ttl(), reply.answers()), (77, 0, 300, 1));
         assert_eq!(reply.addresses(), [std::net::Ipv4Addr::new(192, 0, 2, 7)]);

@@ -3,7 +3,7 @@
 
 use super::{
     ledger::{Ledger, Loss, RowPlace},
-    spool::Spool,
+    spool::{SPLIT_IDS, Spool},
 };
 use ringdns_segment::segment::Segment;
 use std::{collections::VecDeque, sync::Arc};
@@ -51,11 +51,12 @@ impl SegmentOutbox {
         }
     }
 
-    /// Returns the id of the next segment, which is made at `now_us`.
+    /// Returns the id of the next segment, which is made at `now_us`. The ids up to the next multiple
+    /// of [`SPLIT_IDS`] are for the parts that the segment may be split into.
     pub fn next_id(&mut self, now_us: u64) -> u64 {
         let last = self.newest.max(self.spool.last().unwrap_or(0));
         let first = self.newest == 0;
-        self.newest = now_us.max(last + 1);
+        self.newest = now_us.max(last + 1).next_multiple_of(SPLIT_IDS);
         if first {
             self.fresh_from = self.newest;
         }

@@ -23,6 +23,9 @@ use std::{
 
 /// Name of the lock file, which keeps other processes out of the directory.
 const LOCK: &str = "lock";
+/// Number of ids that a segment and the parts it is split into may have, in microseconds; a power of
+/// two. The id of a whole segment is a multiple of it.
+pub const SPLIT_IDS: u64 = 1 << 10;
 /// Folder of segments that ClickHouse does not take.
 const REFUSED: &str = "refused";
 /// Most segments in that folder. The oldest ones make room.
@@ -183,11 +186,10 @@ impl Spool {
     pub fn split(&mut self, segment: &Segment) -> bool {
         let id = segment.head().id;
         let Some(at) = self.files.iter().position(|file| file.id == id) else { return false };
+        // Parts are sent in the order of their ids, so a higher one was not used for stored rows.
+        let end = (id / SPLIT_IDS + 1) * SPLIT_IDS;
         let taken = |id| self.files.iter().any(|file| file.id == id);
-        let mut second_id = id + 1;
-        while taken(second_id) {
-            second_id += 1;
-        }
+        let Some(second_id) = (id + 1..end).find(|id| !taken(*id)) else { return false };
         let Ok(Some([first, second])) = segment.split(second_id) else { return false };
         let written = self.write_file(&second).and_then(|()| self.write_file(&first));
         if let Err(error) = written {

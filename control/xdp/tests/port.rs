@@ -27,6 +27,8 @@ const FILL: usize = 1024;
 /// Most frames that are sent without checking what has arrived: no more than a veth queue holds.
 const STEP: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// VLAN that the program is told to take.
+const VLAN: u16 = 53;
 
 fn listen() -> [SocketAddr; 2] {
     [(SERVER_V4, 53).into(), (SERVER_V6, 53).into()]
@@ -69,9 +71,14 @@ fn with_rig(options: LabOptions, config: &XskConfig, test: impl FnOnce(&mut Rig<
     lab.server().enter(|| {
         let mode = if config.mode == Request::Generic { AttachMode::Generic } else { AttachMode::Auto };
         let interface = config.interface.as_str();
-        let mut steering =
-            Steering::load(&SteerConfig { interface, listen: &listen(), vlans: &[], prefixes: &[], mode })
-                .expect("the program");
+        let mut steering = Steering::load(&SteerConfig {
+            interface,
+            listen: &listen(),
+            vlans: &[VLAN],
+            prefixes: &[],
+            mode,
+        })
+        .expect("the program");
         let port = XskPort::open(config).expect("the port");
         steering.add_socket(config.queue, port.fd()).expect("the socket in its map");
         let attachment = steering.attach().expect("the program on its interface");
@@ -195,7 +202,7 @@ fn datagrams_come_and_go_under_a_generic_program() {
 
 #[test]
 fn datagrams_come_and_go_under_a_vlan_tag() {
-    let options = LabOptions { vlan: Some(53), ..LabOptions::default() };
+    let options = LabOptions { vlan: Some(VLAN), ..LabOptions::default() };
     with_rig(options, &config(Request::Auto), echoes_both_families);
 }
 

@@ -111,6 +111,7 @@ impl Simulator {
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: None,
             ready: AtomicBool::new(true),
+            api: Default::default(),
         };
         drop(inside);
         Ok(Simulator { runtime, worker, wire, clock, resolver, service, tcp, idle_steps: 0 })

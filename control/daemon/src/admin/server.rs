@@ -10,7 +10,7 @@ use super::{
     guard::{self, HostRule},
 };
 use crate::{
-    listen::seats::{ConnectionSeat, Seats},
+    listen::seats::{ConnectionSeat, Room, Seats},
     process::file_limit,
 };
 use axum::{
@@ -127,11 +127,11 @@ impl Door {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let counters = &self.service.api;
-        let Ok((seat, made_room)) = self.seats.take(client) else {
+        let Ok((seat, room)) = self.seats.take(client) else {
             return counters.connections_refused.inc();
         };
         counters.connections.inc();
-        counters.connections_displaced.add(u64::from(made_room));
+        counters.connections_displaced.add(u64::from(room != Room::Free));
         let door = self.clone();
         tokio::spawn(async move { door.converse(stream, seat, local).await });
     }

@@ -265,10 +265,10 @@ mod tests {
         }
         assert_eq!(seats.take(greedy).err(), Some(Full::OfClient));
         let mut others = Vec::new();
-        for n in 0..4 {
+        for greedy in &taken[..4] {
             let (seat, room) = seats.take(other).unwrap();
             assert_eq!(room, Room::OfGreediest);
-            assert!(is_wanted(&taken[n]).await && taken[n].is_evicted(), "the oldest leaves");
+            assert!(is_wanted(greedy).await && greedy.is_evicted(), "the oldest leaves");
             seat.asked();
             others.push(seat);
         }

@@ -3,7 +3,7 @@
 use super::super::{
     ledger::{Ledger, RowPlace, Sums},
     outbox::SegmentOutbox,
-    spool::Spool,
+    spool::{SPLIT_IDS, Spool},
 };
 use proptest::prelude::*;
 use ringdns_common::names;
@@ -292,12 +292,12 @@ fn a_folder_is_one_processs_and_comes_when_it_can() {
 
 //----------- Outbox ----------------------------------------------------------
 
-/// Sends everything, and returns the ids with the `maybe_stored` flags.
+/// Sends everything, and returns the ids, in steps between those of whole segments, with the `maybe_stored` flags.
 fn sent(outbox: &mut SegmentOutbox) -> Vec<(u64, bool)> {
     let mut sent = Vec::new();
     while let Some(parcel) = outbox.send_next() {
         let head = parcel.segment.head();
-        sent.push((head.id, parcel.maybe_stored));
+        sent.push((head.id / SPLIT_IDS, parcel.maybe_stored));
         outbox.stored(&parcel.segment, head.rows);
     }
     sent
@@ -308,12 +308,13 @@ impl Scene {
         SegmentOutbox::new(self.spool(BIG), self.ledger.clone())
     }
 
-    /// Makes a segment at this time.
-    fn make(&self, outbox: &mut SegmentOutbox, now_us: u64) -> u64 {
-        let id = outbox.next_id(now_us);
+    /// Makes a segment at this time, in steps between ids of whole segments. Returns its id, in the
+    /// same steps.
+    fn make(&self, outbox: &mut SegmentOutbox, now: u64) -> u64 {
+        let id = outbox.next_id(now * SPLIT_IDS);
         self.ledger.take(10);
         outbox.put(segment(id, 10));
-        id
+        id / SPLIT_IDS
     }
 }
 

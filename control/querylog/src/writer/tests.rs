@@ -175,9 +175,9 @@ async fn a_segment_that_alone_is_refused_is_set_aside() {
 
 #[tokio::test]
 async fn segments_that_are_too_large_are_split() {
-    // A segment of 64 rows has more than 1,500 bytes, and one of 32 rows has less.
+    // A segment of 64 rows has more than 700 bytes, and one of 16 rows has less.
     let judge: Judge = |_, len| match len {
-        1_500.. => ("413 Payload Too Large\r\n", "<html>413</html>"),
+        700.. => ("413 Payload Too Large\r\n", "<html>413</html>"),
         _ => (OK, ""),
     };
     let (sums, stored, folder) = ship(3, judge, |sums| sums.stored == u64::from(3 * ROWS)).await;
