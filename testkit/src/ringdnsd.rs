@@ -347,6 +347,14 @@ fn build() -> Result<PathBuf, String> {
     // The whole workspace, as deploy/test.sh builds it: with other features, the same crates would be built once more.
     command.args(["build", "--locked", "--quiet", "--workspace", "--bins", "--profile"]);
     command.arg(profile).arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target);
+    // Cargo tells a test which package it belongs to. Build scripts that look at these variables would
+    // run again, and everything that depends on them would be built again.
+    for (name, _) in std::env::vars_os() {
+        let of_package = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+        if of_package.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
+            command.env_remove(name);
+        }
+    }
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         return Ok(folder.to_owned());

@@ -108,7 +108,7 @@ fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link
         cache_bytes: CACHE,
         rules: RULES,
         policy: stage::policy(stage::ALLOW)?,
-        // One client sends all, and may hold two thirds of the records.
+        // One client sends all, and may hold four fifths of the records.
         records: 2 * records,
         spin: Duration::ZERO,
         log: None,

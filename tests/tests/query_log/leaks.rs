@@ -79,7 +79,8 @@ fn serve(mut stream: &TcpStream, body: Body) -> std::io::Result<()> {
         }
         Body::Long(length) => {
             write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n")?;
-            stream.write_all(&vec![b'.'; length])?;
+            // Any other byte would be an error message of the server's.
+            stream.write_all(&vec![b'\n'; length])?;
         }
         Body::Endless => {
             write!(stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;

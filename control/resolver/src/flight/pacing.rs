@@ -3,7 +3,7 @@
 //! An attacker who forges a victim's address can ask slowly for names whose answers an upstream
 //! holds back, and have all of them sent to the victim in one pulse (DNSBomb, CVE-2024-33655). So
 //! an answer that a client over UDP has waited for takes its bytes from the client's allowance. The
-//! allowance grows with time, and with each query by as much as nearly every answer takes: a client
+//! allowance grows with time, and with each query by as much as its answer can take: a client
 //! is never paced whose answers leave as fast as its queries come. An answer with records does not
 //! leave at all when clients wait no more. A client that did ask will ask again, and finds the
 //! answer in the cache.
@@ -31,8 +31,9 @@ const GRACE: Duration = Duration::from_millis(100);
 const BYTE: Nanos = 1220;
 /// Largest allowance, as the time in which it grows: 48 KiB.
 const ALLOWANCE: Nanos = (48 << 10) * BYTE;
-/// Number of bytes by which each byte of a query lets the allowance grow.
-const QUERY_TIMES: usize = 16;
+/// Number of bytes by which each byte of a query and its headers lets the allowance grow: the
+/// longest answer to the shortest query fits, so that a steady client is never paced.
+const QUERY_TIMES: usize = 32;
 /// Longest answer that is sent over UDP; a longer one is cut.
 const ANSWER_MAX: usize = 1232;
 
