@@ -60,8 +60,9 @@ pub struct Claim {
     cells: Option<[Cells; 2]>,
     /// Link of the worker whose record waits.
     link: Option<Arc<Link>>,
-    /// Length of the query over UDP; zero: nobody is sent a datagram.
-    query_len: usize,
+    /// Length of the query over UDP, and the time at which it came; `None`: nobody is sent a
+    /// datagram.
+    query: Option<(usize, Nanos)>,
 }
 
 /// Holder of too much.
@@ -130,9 +131,10 @@ impl Shares {
             let client = self.hash.hash_one(network(client));
             [client, self.hash.hash_one(domain::of(key.asked().name()))].map(HeldCounts::cells)
         });
-        let (link, query_len) =
-            waiter.record().map(|(link, record)| (link.clone(), record.head().len())).unzip();
-        Claim { cells, link, query_len: query_len.unwrap_or(0) }
+        let query =
+            |(link, record): (&Arc<Link>, &Punt)| (link.clone(), (record.head().len(), record.received));
+        let (link, query) = waiter.record().map(query).unzip();
+        Claim { cells, link, query }
     }
 
     /// Checks that a claim is within the shares of its client and its zone. `free_flights`: number
@@ -160,8 +162,8 @@ impl Shares {
         if let Some([client, zone]) = claim.cells {
             self.clients.take(client);
             self.zones.take(zone);
-            if claim.query_len > 0 {
-                self.allowances.earn(client, claim.query_len);
+            if let Some((bytes, received)) = claim.query {
+                self.allowances.earn(client, bytes, received);
             }
         }
         if let Some(link) = &claim.link {
@@ -205,7 +207,7 @@ mod tests {
 
     fn claim(shares: &Shares, client: u8, zone: u8) -> Claim {
         let hashes = [shares.hash.hash_one(client), shares.hash.hash_one((zone, "zone"))];
-        Claim { cells: Some(hashes.map(HeldCounts::cells)), link: None, query_len: 0 }
+        Claim { cells: Some(hashes.map(HeldCounts::cells)), link: None, query: None }
     }
 
     /// Step of a client: asks in a zone, or has its oldest question answered.
