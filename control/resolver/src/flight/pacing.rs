@@ -167,7 +167,7 @@ mod tests {
                 // Half of what was earned is gone after 17 to 34 ms.
                 let lives = |at: Nanos| half_lives(*from).saturating_sub(half_lives(at));
                 let earned = asked.iter().filter(|at| **at < span.end);
-                let earned = earned.map(|at| 80 * QUERY_TIMES >> lives(*at).min(16)).sum::<usize>();
+                let earned = earned.map(|at| (80 * QUERY_TIMES) >> lives(*at).min(16)).sum::<usize>();
                 // Beside the largest allowance, one answer goes beyond it, and time rounds up.
                 let most = ((48 + 8) << 10) + earned + 1300 + 60 * 60;
                 prop_assert!(total <= most, "{} bytes in 10 ms, {} earned", total, earned);
