@@ -17,7 +17,7 @@ use std::{
 /// Environment variable with the rates to measure at.
 const RATES: &str = "RINGDNS_FAIR";
 /// Rate of the short form, and the least share of misses that are to be answered, in percent.
-const SHORT: (&str, f64) = ("5000", 95.0);
+const SHORT: (&str, f64) = ("5000", 99.0);
 /// Time for which the flood alone is sent: longer than a question of the silent zone is in flight.
 const BEFORE: Duration = Duration::from_millis(3500);
 /// Number of queries of the other client, and the time between two.
