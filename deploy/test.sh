@@ -6,9 +6,10 @@
 #   test.sh drivers --all    or other options of tests/vm/drivers.py; write values as --NAME=VALUE
 #
 # Steps: setup lint build unit loom ebpf lab drivers differential faults hostile gate ratios. The
-# last line is the summary: N passed, N failed, and N skipped if any are. `drivers` is skipped if
-# the mirror has no QEMU. A step that fails does not stop the steps after it. Leaves only cargo's
-# target folder, and in ~/.cache the packages that `drivers` runs on.
+# last line is the summary: N passed, N failed, and N skipped if any are. Above it, the end of what
+# each failed step printed is repeated. `drivers` is skipped if the mirror has no QEMU. A step that
+# fails does not stop the steps after it. Leaves only cargo's target folder, and in ~/.cache the
+# packages that `drivers` runs on.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,6 +24,9 @@ declare -rA LIMIT=([setup]=900 [lint]=900 [build]=900 [unit]=900 [loom]=600 [ebp
     [differential]=300 [faults]=300 [hostile]=300 [gate]=600 [ratios]=600)
 # Limit of `drivers` with options: the whole matrix, or a million queries on emulated machines.
 readonly LIMIT_WITH_OPTIONS=14400
+
+# Lines that the summary repeats of each step that failed: the steps after it print hundreds.
+readonly REPEATED_LINES=25
 
 # Exit status of a step that cannot run here.
 readonly SKIPPED=77
@@ -209,6 +213,10 @@ main() {
         *) failed+=("$step") ;;
         esac
     done
+    for step in "${failed[@]}"; do
+        printf '\n== end of what %s printed, again\n' "$step"
+        tail --lines="$REPEATED_LINES" "$TMPDIR/$step.log"
+    done
     printf '\ntook %d s%s%s\n' "$SECONDS" "${failed:+, failed: ${failed[*]}}" "${skipped:+, skipped: ${skipped[*]}}"
     printf '%d passed, %d failed%s\n' "$passed" "${#failed[@]}" "${skipped:+, ${#skipped[@]} skipped}"
     ((${#failed[@]} == 0))
@@ -220,7 +228,7 @@ case ${1:-} in
 --only)
     # setup installs a Rust; all other steps need one.
     [[ $2 == setup ]] || select_rust || die "no Rust $RUST_MINIMUM or later: deploy/setup.sh build"
-    "step_$2" "${@:3}"
+    "step_$2" "${@:3}" 2>&1 | tee "$TMPDIR/$2.log"
     ;;
 *) main "$@" ;;
 esac

@@ -9,8 +9,11 @@ use crate::{Host, Process, free_port, until};
 /// Name of the master in the Sentinels.
 const MASTER: &str = "mymaster";
 const SENTINELS: usize = 3;
-/// Time that a master is silent before Sentinels consider it down, in milliseconds.
-const DOWN_AFTER: u32 = 500;
+/// Time that a master is silent before Sentinels consider it down, in milliseconds. A machine that
+/// stands still for less must not cause a failover.
+const DOWN_AFTER: u32 = 2000;
+/// Time after which Sentinels try a failover again, in milliseconds.
+const FAILOVER_TIMEOUT: u32 = 6000;
 
 /// A master, its replica, and three Sentinels, on loopback.
 pub struct Sentinels {
@@ -57,7 +60,7 @@ impl Sentinels {
         let replica = Server::start(host, free_port(host), &replica, false);
         let lines = format!(
             "sentinel monitor {MASTER} 127.0.0.1 {} 2\nsentinel down-after-milliseconds {MASTER} {DOWN_AFTER}\n\
-             sentinel failover-timeout {MASTER} 2000\n",
+             sentinel failover-timeout {MASTER} {FAILOVER_TIMEOUT}\n",
             master.port
         );
         let sentinels = (0..SENTINELS).map(|_| Server::start(host, free_port(host), &lines, true)).collect();
@@ -84,8 +87,9 @@ impl Sentinels {
                 known.then_some(())
             });
         }
-        let master = self.redis[self.master()].port;
         until("the replica has what the master has", || {
+            // A failover may have begun before the last start.
+            let master = self.redis[self.master()].port;
             self.cli(master, &["INFO", "replication"]).contains("state=online").then_some(())
         });
     }

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from .client import Client
+from .client import Client, Load
 from .daemon import Daemon, NotStarted
 from .expected import REFUSED
 from .guest import Guest, wait_until
@@ -74,10 +74,11 @@ def _answers(cell: Cell, client: Client, nic: Nic) -> bool:
 
 def _keeps_count(cell: Cell, daemon: Daemon, client: Client, nic: Nic):
     """Checks that each of many queries is answered correctly and counted once."""
-    before = daemon.stats()
+    before = settled(daemon)
     load = client.load(nic.guest4, QUERIES, LOAD_SECONDS)
-    cell.require(load.is_clean and load.sent == QUERIES, f"{load}")
     after = settled(daemon)
+    check_load(cell, load, before, after)
+    cell.require(load.sent == QUERIES, f"{load}")
     received = after["total"]["received"] - before["total"]["received"]
     redirected = after["xdp"]["redirected"] - before["xdp"]["redirected"]
     cell.require(received == QUERIES, f"{QUERIES} queries are counted as {received}")
@@ -96,9 +97,11 @@ def _outlives_its_link(cell: Cell, guest: Guest, daemon: Daemon, client: Client,
     if not wait_until(lambda: client.ask(nic.guest4, "A", tries=1) is None, LINK_SECONDS):
         cell.fail(f"no answer within {LINK_SECONDS} s after the link was down and up")
         return
+    before = settled(daemon)
     load = client.load(nic.guest4, QUERIES_AFTER_LINK, LOAD_SECONDS)
-    cell.require(load.is_clean, f"after the link was down and up: {load}")
-    check_sums(cell, settled(daemon))
+    after = settled(daemon)
+    check_load(cell, load, before, after, "after the link was down and up: ")
+    check_sums(cell, after)
 
 
 def _leaves_nothing(cell: Cell, daemon: Daemon, client: Client, nic: Nic):
@@ -121,6 +124,16 @@ def settled(daemon: Daemon) -> dict:
 
     wait_until(is_settled, SETTLE_SECONDS, pause=0.5)
     return stats
+
+
+def check_load(cell: Cell, load: Load, before: dict, after: dict, when: str = ""):
+    """Checks that each query of a load was answered correctly, or its answer withheld and counted.
+
+    ringdnsd withholds answers for which clients no longer wait: on a busy machine, an emulated guest
+    may stand still for as long.
+    """
+    withheld = sum(after["total"][name] - before["total"][name] for name in ("punt_late", "punt_paced"))
+    cell.require(load.is_clean(withheld), f"{when}{load}, {withheld} withheld")
 
 
 def check_sums(cell: Cell, stats: dict, dropped_before: dict[str, int] | None = None):

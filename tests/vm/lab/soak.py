@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import initrd
 from .cache import Cache, Kernel
-from .checks import LINK_SECONDS, check_sums, settled
+from .checks import LINK_SECONDS, check_load, check_sums, settled
 from .client import Client
 from .daemon import Daemon, start_upstream
 from .guest import Guest, wait_until
@@ -74,15 +74,17 @@ class Soak:
         self.tell(last)
 
     def _million(self, cell: Cell):
-        before = self.daemon.stats()["total"]["received"]
+        first = before = settled(self.daemon)
         answered = 0
         for _ in range(QUERIES // PORTION):
             load = self.client.load(self.nic.guest4, PORTION, PORTION_SECONDS)
+            stats = settled(self.daemon)
+            check_load(cell, load, before, stats)
+            cell.require(load.sent == PORTION, f"{load}")
             answered += load.answered
-            cell.require(load.is_clean and load.sent == PORTION, f"{load}")
-        stats = settled(self.daemon)
-        check_sums(cell, stats)
-        received = stats["total"]["received"] - before
+            before = stats
+        check_sums(cell, before)
+        received = before["total"]["received"] - first["total"]["received"]
         cell.require(received == QUERIES, f"{QUERIES} queries are counted as {received}")
         cell.measured |= {"queries": QUERIES, "answered": answered, "received": received}
 
@@ -121,10 +123,11 @@ class Soak:
         # virtio's ring may hold packets from before the program, with checksums that the kernel
         # would have completed.
         cell.measured |= {"restarts": RESTARTS, "dropped_at_start": dict(at_start)}
-        before = settled(self.daemon)["total"]["dropped"]
+        before = settled(self.daemon)
         load = self.client.load(self.nic.guest4, QUERIES_AFTER, PORTION_SECONDS)
-        cell.require(load.is_clean, f"after the last: {load}")
-        check_sums(cell, settled(self.daemon), before)
+        after = settled(self.daemon)
+        check_load(cell, load, before, after, "after the last: ")
+        check_sums(cell, after, before["total"]["dropped"])
 
     @contextmanager
     def _background(self):

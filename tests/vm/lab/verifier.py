@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from . import initrd
 from .cache import Cache, Kernel
+from .checks import check_load, settled
 from .client import Load
 from .daemon import Daemon, NotStarted, start_upstream
 from .guest import Guest
@@ -59,12 +60,12 @@ def _steer(cell: Cell, guest: Guest):
     cell.got = str(daemon.receiving())
     cell.require(cell.got == cell.expected, f"received by {cell.got}, not {cell.expected}")
     for target in ("10.53.9.2:53", "[fd53:0:0:9::2]:53"):
+        before = settled(daemon)
         printed = guest.output(
             f"/sbin/ip netns exec client ringbench run --target {target} --queries {QUERIES} "
             "--timeout-ms 20000 --verify-answers '' --quiet --json"
         )
-        load = Load.read(printed)
-        cell.require(load.is_clean, f"{target}: {load}")
+        check_load(cell, Load.read(printed), before, settled(daemon), f"{target}: ")
     cell.require(daemon.stats()["xdp"]["redirected"] >= 2 * QUERIES, "queries went past the program")
 
 
