@@ -57,10 +57,13 @@ impl Key {
     /// Sets the key to a checked question: a name, type and class. DO is not set.
     pub(super) fn set(&mut self, question: &[u8], checking_disabled: bool) {
         let len = question.len().min(QUESTION_MAX);
+        // A store of fixed size: the bytes after the question alone would take a call.
+        if let Some(last) = self.blocks.get_mut(len / BLOCK) {
+            *last = [0; BLOCK];
+        }
         let to = self.blocks.as_flattened_mut();
         to[..len].copy_from_slice(&question[..len]);
         to[..len.saturating_sub(4)].make_ascii_lowercase();
-        to[len..len.next_multiple_of(BLOCK)].fill(0);
         self.len = len as u16;
         self.flags = Flags(if checking_disabled { Flags::CD } else { 0 });
     }
