@@ -73,6 +73,8 @@ struct SocketPool {
     unused: Vec<usize>,
     /// Numbers of the sockets that take new queries.
     open: Vec<usize>,
+    /// Index in `open` of each number that is there.
+    places: Vec<Option<usize>>,
     /// Most sockets that take new queries, and most others.
     most: usize,
     /// Times at which sockets are due.
@@ -97,6 +99,7 @@ impl Sockets {
             sockets: Vec::new(),
             unused: Vec::new(),
             open: Vec::new(),
+            places: Vec::new(),
             most: share.clamp(OPEN_MIN, OPEN_MAX),
             due: BinaryHeap::new(),
             attendant: None,
@@ -183,8 +186,10 @@ impl SocketPool {
         let socket = Arc::new(UpstreamSocket::new(fd, number, address, born, due));
         if number == self.sockets.len() {
             self.sockets.push(None);
+            self.places.push(None);
         }
         self.sockets[number] = Some(socket.clone());
+        self.places[number] = Some(self.open.len());
         self.open.push(number);
         self.schedule(due, number);
         Ok(socket)
@@ -200,12 +205,14 @@ impl SocketPool {
     }
 
     fn retire(&mut self, socket: &UpstreamSocket) {
-        if let Some(place) = self.open.iter().position(|open| *open == socket.number)
-            && self.is_at(socket)
-        {
+        let is_at = self.is_at(socket);
+        if is_at && let Some(place) = self.places[socket.number].take() {
             self.open.swap_remove(place);
+            if let Some(moved) = self.open.get(place) {
+                self.places[*moved] = Some(place);
+            }
         }
-        if socket.close_if_done() && self.is_at(socket) {
+        if socket.close_if_done() && is_at {
             self.sockets[socket.number] = None;
             self.unused.push(socket.number);
         }
@@ -330,6 +337,7 @@ impl Drop for Served<'_> {
             }
             pool.attendant = None;
             pool.open.clear();
+            pool.places.clear();
             pool.unused.clear();
             pool.due.clear();
             std::mem::take(&mut pool.sockets)
