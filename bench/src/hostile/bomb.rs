@@ -33,16 +33,16 @@ const OTHERS: Questioning = Questioning { zone: GOOD_ZONE, names: 50, rate: 25.0
 
 /// Returns the attack with a name for each query, and that with one name for all.
 pub fn attacks() -> Vec<Attack> {
-    let attack = |what: &str, is_short: bool, name: fn(u32) -> String| {
+    let attack = |what: &str, limit: f64, name: fn(u32) -> String| {
         let rows = [
-            AttackRow::new(format!("DNSBomb, {what}: pulse over mean"), Unit::Amplification, 500.0),
+            AttackRow::new(format!("DNSBomb, {what}: pulse over mean"), Unit::Amplification, limit),
             AttackRow::new(format!("DNSBomb, {what}: others' misses meanwhile"), Unit::Answered, 95.0),
         ];
-        Attack::new(AttackGroup::Bomb, is_short, rows, move |site| course(site, name))
+        Attack::new(AttackGroup::Bomb, true, rows, move |site| course(site, name))
     };
     vec![
-        attack("1,500 names", true, |nth| format!("b{nth}.{ATTACKED_ZONE}")),
-        attack("one name", false, |_| format!("bomb.{ATTACKED_ZONE}")),
+        attack("1,500 names", 500.0, |nth| format!("b{nth}.{ATTACKED_ZONE}")),
+        attack("one name", 60.0, |_| format!("bomb.{ATTACKED_ZONE}")),
     ]
 }
 

@@ -1,14 +1,17 @@
 //! Questions in flight: each is resolved once, for all its waiters.
 
 use super::{
-    FlightLimits, Waiter,
-    shares::{Claim, Greedy, Share, Shares},
+    FlightLimits, Waiter, pacing,
+    shares::{Cells, Claim, Greedy, Share, Shares},
 };
 use crate::host::StoredKey;
 use crate::{resolved::Resolved, upstream::turn::Turn};
 use parking_lot::Mutex;
 use quick_cache::DefaultHashBuilder;
-use ringdns_dataplane::{clock::Nanos, dns::key::Key};
+use ringdns_dataplane::{
+    clock::Nanos,
+    dns::{answer::Answer, key::Key},
+};
 use std::{
     collections::{HashMap, hash_map},
     sync::Arc,
@@ -52,12 +55,25 @@ pub struct Seat {
 
 impl Seat {
     /// Delivers an answer that the waiter has waited for until `now`. A client over UDP does not get
-    /// it if that would be too late, or too much for the client.
-    pub fn answer(mut self, resolved: &Resolved, now: Nanos, turn: &mut Turn) {
+    /// it if that would be too late, or too much for the client. Returns the number of bytes that
+    /// such a client is sent.
+    pub fn answer(mut self, resolved: &Resolved, now: Nanos, turn: &mut Turn) -> usize {
+        let mut bytes = 0;
         if let Waiter::Punt(_, record) = &mut self.waiter {
-            self.share.pace(record, &resolved.answer, now);
+            bytes = self.share.pace(record, &resolved.answer, now);
         }
         self.waiter.answer(resolved, turn);
+        bytes
+    }
+
+    /// Returns the number of bytes that a client over UDP would be sent with an answer.
+    pub fn bytes(&self, answer: &Answer) -> usize {
+        self.waiter.record().map_or(0, |(_, record)| pacing::bytes(record, answer))
+    }
+
+    /// Returns the counters of the client, if one waits over UDP.
+    pub fn datagram_client(&self) -> Option<Cells> {
+        self.waiter.record().and_then(|_| self.share.client())
     }
 }
 

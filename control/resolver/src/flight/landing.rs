@@ -1,9 +1,9 @@
 //! Landing of questions in flight: the answer is put into the host tier, and waiters are answered.
 
-use super::{Lane, Resolver, flights::Flight, setup::ResolverSetup};
-use crate::tier::SharedState;
+use super::{Lane, Resolver, flights::Flight, setup::ResolverSetup, spread};
 use crate::{
     resolved::Resolved,
+    tier::SharedState,
     upstream::{Failed, choice::Upstreams, exchange::JudgeRules, turn::Turn},
 };
 use parking_lot::Mutex;
@@ -73,13 +73,10 @@ impl Landing {
                 (resolver.fall_back(&self.key, failed, generation), false)
             }
         };
-        let now = resolver.clock().nanos();
-        for seat in resolver.lane(self.lane).land(flight) {
-            if renewed || !seat.waiter.is_renewal() {
-                seat.answer(&resolved, now, turn);
-            } else {
-                seat.waiter.leave(turn);
-            }
+        let mut seats = resolver.lane(self.lane).land(flight);
+        if !renewed {
+            seats.extract_if(.., |seat| seat.waiter.is_renewal()).for_each(|seat| seat.waiter.leave(turn));
         }
+        spread::answer(seats, &resolved, resolver.clock(), turn);
     }
 }

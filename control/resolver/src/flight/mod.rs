@@ -19,6 +19,7 @@ mod restore;
 mod setup;
 mod shared;
 mod shares;
+mod spread;
 mod tally;
 mod validated;
 mod waiter;
@@ -415,12 +416,9 @@ impl Resolver {
             entry.put_off(self.clock().secs().saturating_add(RECHECK));
             let (answer, generation) = (entry.answer.clone(), flight.generation());
             let resolved = Resolved { answer, generation, known: true, source: HOST };
-            let mut turn = Turn::default();
-            let now = self.clock().nanos();
-            for seat in self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal()) {
-                self.counters.stale_on_delay.inc();
-                seat.answer(&resolved, now, &mut turn);
-            }
+            let seats = self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal());
+            self.counters.stale_on_delay.add(seats.len() as u64);
+            spread::answer(seats, &resolved, self.clock(), &mut Turn::default());
         });
     }
 

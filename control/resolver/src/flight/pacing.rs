@@ -4,8 +4,8 @@
 //! holds back, and have all of them sent to the victim in one pulse (DNSBomb, CVE-2024-33655). So
 //! an answer that a client over UDP has waited for takes its bytes from the client's allowance. The
 //! allowance grows with time. Beside it, each query earns as much as its answer can take, half of
-//! which is gone soon: a client is never paced whose answers leave as fast as its queries come. An answer with records does not
-//! leave at all when clients wait no more. A client that did ask will ask again, and finds the
+//! which is gone soon: a client is never paced whose answers leave as fast as its queries come. An
+//! answer with records does not leave at all when clients wait no more. A client that did ask will ask again, and finds the
 //! answer in the cache.
 //!
 //! Errors may leave late: they are no larger than the query, and a client that is told need not ask
@@ -105,17 +105,28 @@ impl Allowances {
     }
 
     /// Withholds the answer to a record from its client if it is late, or if the client has been
-    /// sent too much. The worker caches it all the same.
-    pub fn pace(&self, client: Cells, record: &mut Punt, answer: &Answer, now: Nanos) {
-        if !matches!(record.purpose, Purpose::Answer(_)) {
-            return;
+    /// sent too much. The worker caches it all the same. Returns the number of bytes that the client
+    /// is sent.
+    pub fn pace(&self, client: Cells, record: &mut Punt, answer: &Answer, now: Nanos) -> usize {
+        let bytes = bytes(record, answer);
+        if bytes == 0 {
+            return 0;
         }
-        let bytes = record.head().len() + answer.wire.len().min(ANSWER_MAX);
         if !answer.wire.is_empty() && now.saturating_sub(record.received) > self.late {
             record.purpose = Purpose::Withheld(Counter::PuntLate);
         } else if !self.spend(client, bytes, now) {
             record.purpose = Purpose::Withheld(Counter::PuntPaced);
         }
+        if matches!(record.purpose, Purpose::Withheld(_)) { 0 } else { bytes }
+    }
+}
+
+/// Returns the number of bytes that the client of a record is sent with an answer: none if no
+/// client waits.
+pub fn bytes(record: &Punt, answer: &Answer) -> usize {
+    match record.purpose {
+        Purpose::Answer(_) => record.head().len() + answer.wire.len().min(ANSWER_MAX),
+        Purpose::Withheld(_) | Purpose::Refresh | Purpose::Renewed => 0,
     }
 }
 

@@ -175,11 +175,14 @@ impl Shares {
 
 impl Share {
     /// Withholds the answer to a record from its client if it is late, or if the client has been
-    /// sent too much.
-    pub fn pace(&self, record: &mut Punt, answer: &Answer, now: Nanos) {
-        if let Some([client, _]) = self.claim.cells {
-            self.shares.allowances.pace(client, record, answer, now);
-        }
+    /// sent too much. Returns the number of bytes that the client is sent.
+    pub fn pace(&self, record: &mut Punt, answer: &Answer, now: Nanos) -> usize {
+        self.client().map_or(0, |client| self.shares.allowances.pace(client, record, answer, now))
+    }
+
+    /// Returns the counters of the client, if one waits.
+    pub fn client(&self) -> Option<Cells> {
+        self.claim.cells.map(|[client, _]| client)
     }
 }
 

@@ -154,4 +154,5 @@ mod letters;
 mod lifetimes;
 mod punts;
 mod sockets;
+mod spread;
 mod validation;

@@ -1,29 +1,41 @@
 //! Workers' records: each comes back with what its worker may keep.
 
 use super::*;
+use std::net::Ipv4Addr;
 
 /// A worker's link, with a record for a query of `name` on it.
 pub(super) fn punted(name: &str, refresh: bool) -> (Arc<Link>, Box<Punt>) {
     let bell = Arc::new(Doorbell::new().unwrap());
     let link = Arc::new(Link::new(0, 4, 4, bell, Arc::new(AtomicU64::new(0))).unwrap());
-    let message = names::query_message(&names::name(name).unwrap(), [1, 1], 7, header::RD, None);
-    let frame = support_frame(&message);
+    let mut record = punted_from(Ipv4Addr::new(10, 53, 0, 1), name, 7);
+    if refresh {
+        record.purpose = Purpose::Refresh;
+    }
+    (link, record)
+}
+
+/// A record for a query of `name` by a client.
+pub(super) fn punted_from(client: Ipv4Addr, name: &str, id: u16) -> Box<Punt> {
+    let message = names::query_message(&names::name(name).unwrap(), [1, 1], id, header::RD, None);
+    let frame = frame(client, &message);
     let (envelope, _) = Envelope::open(&frame, Checksums::Unused).unwrap();
     let mut query = Query::default();
     query.parse(&message).unwrap();
     let mut record = Punt::new();
     record.fill(&frame, envelope.message(), &query);
-    record.purpose = if refresh { Purpose::Refresh } else { Purpose::Answer(envelope) };
+    record.purpose = Purpose::Answer(envelope);
     record.generation = 99;
-    (link, record)
+    record
 }
 
 /// Ethernet, IPv4 and UDP around a message.
-fn support_frame(message: &[u8]) -> Vec<u8> {
+fn frame(client: Ipv4Addr, message: &[u8]) -> Vec<u8> {
     let [l1, l0] = (28 + message.len() as u16).to_be_bytes();
     let [u1, u0] = (8 + message.len() as u16).to_be_bytes();
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-    frame.extend([0x45, 0, l1, l0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 53, 0, 1, 10, 53, 0, 2]);
+    frame.extend([0x45, 0, l1, l0, 0, 0, 0, 0, 64, 17, 0, 0]);
+    frame.extend(client.octets());
+    frame.extend([10, 53, 0, 2]);
     frame.extend([0x30, 0x39, 0, 53, u1, u0, 0, 0]);
     frame.extend_from_slice(message);
     frame
