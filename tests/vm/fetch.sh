@@ -38,6 +38,7 @@ readonly MODULES=(
     'kernel/drivers/net/ethernet/intel/*' 'kernel/drivers/net/vmxnet3/*' 'kernel/drivers/virtio/*'
     'kernel/drivers/ptp/*' 'kernel/drivers/pps/*' 'kernel/drivers/i2c/*' 'kernel/drivers/dca/*' 'kernel/drivers/hwmon/*'
     'kernel/net/core/*' 'kernel/lib/*'
+    'kernel/net/8021q/*' 'kernel/net/802/*' 'kernel/net/llc/*'
 )
 
 usage() {
@@ -146,16 +147,22 @@ get_kernel() {
     [[ -s $folder/vmlinuz && -n $(find "${modules[@]}" -name 'virtio_net.ko*' 2>/dev/null) ]] ||
         { echo "${packages[*]} have no kernel with network drivers" && return 1; }
     printf '%s\n' "$version" >"$folder/release"
+    printf '%s\n' "${MODULES[*]}" >"$folder/modules"
 }
 
 #----------- Putting them in place --------------------------------------------
+
+# Whether the cache has a part; a kernel, with the modules that are wanted now.
+is_cached() {
+    [[ -e $CACHE/$1 ]] && { [[ $1 != kernels/* ]] || [[ $(cat "$CACHE/$1/modules" 2>/dev/null) == "${MODULES[*]}" ]]; }
+}
 
 # fetch PART COMMAND...: calls COMMAND with a folder to fill, and moves the folder to $CACHE/PART.
 fetch() {
     local part=$1 folder reason missing error
     local name=${part##*/}
     shift
-    if [[ -e $CACHE/$part ]] && ! $refresh; then
+    if is_cached "$part" && ! $refresh; then
         return
     fi
     say "fetching $name"

@@ -23,7 +23,7 @@ def check(cell: Cell, guest: Guest, client: Client, nic: Nic):
     daemon = Daemon(guest, nic.interface, (f"{nic.guest4}:53", f"[{nic.guest6}]:53"), cell.mode)
     with cell.running():
         try:
-            if _starts(cell, daemon) and _answers(cell, client, nic):
+            if _starts(cell, daemon) and _answers(cell, daemon, client, nic):
                 _keeps_count(cell, daemon, client, nic)
                 _outlives_its_link(cell, guest, daemon, client, nic)
             if daemon.is_running():
@@ -54,11 +54,14 @@ def _starts(cell: Cell, daemon: Daemon) -> bool:
     return True
 
 
-def _answers(cell: Cell, client: Client, nic: Nic) -> bool:
+def _answers(cell: Cell, daemon: Daemon, client: Client, nic: Nic) -> bool:
     """Whether ringdnsd answers at all. It must answer over UDP and TCP, IPv4 and IPv6."""
     if not wait_until(lambda: client.ask(nic.guest4, "A", tries=1) is None, LINK_SECONDS):
         tcp = client.ask(nic.guest4, "A", tcp=True)
-        cell.fail(f"no answer over UDP within {LINK_SECONDS} s; over TCP: {tcp or 'right'}")
+        counted = nonzero(daemon.stats())
+        cell.fail(
+            f"no answer over UDP within {LINK_SECONDS} s; over TCP: {tcp or 'right'}; counters: {counted}"
+        )
         return False
     for server, kind, tcp in (
         (nic.guest4, "A", False),
@@ -110,6 +113,13 @@ def _leaves_nothing(cell: Cell, daemon: Daemon, client: Client, nic: Nic):
     cell.require(not daemon.has_program(), "the XDP program outlived ringdnsd")
     alive = wait_until(lambda: client.ping(nic.guest4), LINK_SECONDS)
     cell.require(alive, f"the guest's kernel does not answer {LINK_SECONDS} s after ringdnsd was killed")
+
+
+def nonzero(stats: object) -> object:
+    """Returns counters without those that are zero."""
+    if isinstance(stats, dict):
+        return {name: left for name, value in stats.items() if (left := nonzero(value))}
+    return [nonzero(value) for value in stats] if isinstance(stats, list) else stats
 
 
 def settled(daemon: Daemon) -> dict:

@@ -17,7 +17,7 @@ PROGRAMS = ("ringdnsd", "ringctl", "ringbench")
 # Programs of this machine that the guest runs too.
 TOOLS = ("ip", "ethtool", "setpriv", "taskset")
 # Drivers in the order in which the guest loads them, each after the modules that it depends on.
-DRIVERS = ("af_packet", "veth", "virtio_pci", "virtio_net", "igb", "vmxnet3", "e1000e")
+DRIVERS = ("af_packet", "veth", "8021q", "virtio_pci", "virtio_net", "igb", "vmxnet3", "e1000e")
 
 
 class Archive:

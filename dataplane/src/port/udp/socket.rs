@@ -41,7 +41,9 @@ pub(super) fn open(address: SocketAddr, absent: Absent) -> Result<(OwnedFd, Sock
             source,
         })?;
     }
-    if absent == Absent::Accepted {
+    // A route can make this host receive for addresses that no interface has (AnyIP). Answers leave
+    // from such an address only with this option.
+    if absent == Absent::Accepted || address.ip().is_unspecified() {
         let set = match address {
             SocketAddr::V4(_) => sockopt::set_ip_freebind(&fd, true),
             SocketAddr::V6(_) => sockopt::set_ipv6_freebind(&fd, true),
