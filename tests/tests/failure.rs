@@ -1,10 +1,17 @@
 //! Tests of failures: crashes, cables, upstreams, floods.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use ringdns_testkit::{
-    Client, DNS_V4, DNS_V6, Knot, Lab, Query, Ringdnsd, Say, Settings, Upstream, Zone, ask_over_tcp, sums,
-    until,
+    Client, DNS_V4, DNS_V6, Host, Knot, Lab, Query, Ringdnsd, Say, Settings, Upstream, Zone, ask_over_tcp,
+    free_port, sums, until,
 };
 use rustix::process::Signal;
 
@@ -151,6 +158,50 @@ fn an_upstream_that_dies_and_returns_is_used_again() {
         (reply.rcode() == 0).then_some(())
     });
     ringdnsd.settled();
+}
+
+/// Checks that an operator is told of an outage of all upstreams, and of its end, without a query
+/// of a client.
+#[test]
+fn the_silence_of_all_upstreams_is_reported_and_its_end_too() {
+    let listen = (Ipv4Addr::LOCALHOST, free_port(&Host::local())).into();
+    let answers = Arc::new(AtomicBool::new(true));
+    let upstream = Upstream::local({
+        let answers = answers.clone();
+        move |seen| Vec::from_iter(answers.load(Relaxed).then(|| Say::Send(seen.query.answer(300))))
+    });
+    let more = "\n[[upstream]]\naddress = \"127.0.0.1:1\"\nzones = [\"corp.example\"]\n";
+    let mut settings = Settings::loopback(listen, upstream.address());
+    settings.tables += more;
+    let ringdnsd = Ringdnsd::start(&Host::local(), &settings);
+    let client = Client::of(&Host::local(), listen);
+    let status = || ringdnsd.told(&["status"]);
+    let ask = |name: &str| client.ask(&Query::a(name)).rcode();
+    assert_eq!((ask("www.example"), ringdnsd.readyz()), (0, (true, "ok\n".to_owned())));
+    assert!(status().contains("): answering queries\n"), "{}", status());
+
+    // Nothing listens there: that zone is lost, and all others are not.
+    (0..3).for_each(|nth| assert_eq!(ask(&format!("n{nth}.corp.example")), SERVFAIL));
+    let lost = "no upstream of corp.example. answers: only what is in the cache is answered of it";
+    until("the zone is lost", || status().contains(&format!("notice     {lost}")).then_some(()));
+    assert!(ringdnsd.readyz().0 && status().contains("): answering queries\n"), "{}", status());
+
+    answers.store(false, Relaxed);
+    (0..3).for_each(|nth| assert_eq!(ask(&format!("www.n{nth}.example")), SERVFAIL));
+    let lost = "no upstream answers: only what is in the cache is answered";
+    until("it is not ready", || (ringdnsd.readyz() == (false, lost.to_owned())).then_some(()));
+    assert!(status().contains(&format!("): NOT ready: {lost}\n")), "{}", status());
+    let log = ringdnsd.process();
+    let label = format!("upstream=udp://{}", upstream.address());
+    log.wait_for_line(&format!("upstream does not answer: it is in back-off {label}"), BOUNDED);
+    log.wait_for_line("SERVFAIL, or an expired answer zone=.", BOUNDED);
+    assert_eq!(ask("www.example"), 0, "it is in the cache");
+
+    answers.store(true, Relaxed);
+    until("it is ready", || (ringdnsd.readyz() == (true, "ok\n".to_owned())).then_some(()));
+    log.wait_for_line(&format!("upstream answers again {label} after_secs="), BOUNDED);
+    log.wait_for_line("upstreams answer again zone=.", BOUNDED);
+    assert!(status().contains("): answering queries\n"), "{}", status());
 }
 
 #[test]

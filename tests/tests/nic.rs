@@ -112,7 +112,7 @@ impl Scene {
             Ok(()) => assert!(ready && status.contains("): answering queries"), "{said}; {status}"),
             Err(why) => {
                 assert!(!ready && said.contains(why), "{said}");
-                assert!(status.contains("NOT answering queries: ") && status.contains(why), "{status}");
+                assert!(status.contains("NOT ready: ") && status.contains(why), "{status}");
             }
         }
         assert_eq!(self.ringdnsd.stats()["interface"]["by_xdp"], false);
@@ -374,7 +374,7 @@ fn the_link_is_said_to_go_down_and_up() {
             scene.hears("the link of vs is down: clients behind it get no answers", round);
             assert_eq!(scene.ringdnsd.readyz(), (false, "the link of vs is down".to_owned()));
             let status = scene.ringdnsd.told(&["status"]);
-            assert!(status.contains("NOT answering queries: the link of vs is down"), "{status}");
+            assert!(status.contains("NOT ready: the link of vs is down"), "{status}");
             assert!(status.contains("AF_XDP on vs, queues: 1"), "{status}");
             scene.is_answered(Lab::server, LOOPBACK);
             host.run("ip", ["link", "set", "dev", end, "up"]);

@@ -79,8 +79,8 @@ fn printable(value: Value) -> Value {
 pub(super) fn show_status(status: DaemonStatus, out: &mut dyn Write) -> io::Result<()> {
     let state = match &status.obstacle {
         _ if status.ready => "answering queries",
-        Some(obstacle) => &format!("NOT answering queries: {obstacle}"),
-        None => "NOT answering queries",
+        Some(obstacle) => &format!("NOT ready: {obstacle}"),
+        None => "NOT ready",
     };
     let (hours, minutes) = (status.uptime_secs / 3600, status.uptime_secs / 60 % 60);
     writeln!(out, "ringdnsd {} (pid {}): {state}", status.version, status.pid)?;

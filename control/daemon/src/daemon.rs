@@ -339,6 +339,11 @@ impl Plane {
             notices.watch(links).await;
             ("the watch on checksums", Ok(()))
         });
+        let watching = self.resolver.clone().watch_upstreams();
+        parts.spawn(async {
+            watching.await;
+            ("the watch on upstreams", Ok(()))
+        });
         let keeping = self.resolver.clone().keep_anchors();
         parts.spawn(async {
             keeping.await;

@@ -9,7 +9,7 @@
 //! | `GET /stats` | every counter, as JSON |
 //! | `GET /metrics` | every counter, for Prometheus |
 //! | `GET /healthz` | 200, or 503 while ringdnsd does not answer queries |
-//! | `GET /readyz` | 200, or 503 with the reason while clients get no answers |
+//! | `GET /readyz` | 200, or 503 with the reason while clients get no answers, or cached ones alone |
 //! | `GET /cache/entry?name=&type=` | entries of a name in the host tier; Unix socket only |
 //! | `GET /histogram?format=text\|log&outcome=` | service times |
 //! | `GET /histogram?format=text\|log&upstream=` | response times of an upstream |
@@ -146,9 +146,13 @@ impl Service {
         stats::all(self)
     }
 
-    /// Returns the reason why clients get no answers, if they get none.
+    /// Returns the reason why clients get no answers, or cached ones alone, if that is so.
     fn obstacle(&self) -> Option<String> {
-        if self.ready.load(Ordering::Acquire) { self.receiving.obstacle() } else { Some(NOT_READY.into()) }
+        if !self.ready.load(Ordering::Acquire) {
+            return Some(NOT_READY.into());
+        }
+        let silent = || upstreams::silent(self, |zone| zone == ".").pop();
+        self.receiving.obstacle().or_else(silent)
     }
 }
 
@@ -252,7 +256,7 @@ async fn status(State(service): SharedService) -> Json<DaemonStatus> {
         ready: obstacle.is_none(),
         obstacle,
         receiving: service.receiving.to_string(),
-        notices: service.notices.list(),
+        notices: [service.notices.list(), upstreams::silent(&service, |zone| zone != ".")].concat(),
         listen: service.config.server.listen.iter().map(ToString::to_string).collect(),
         workers: service.links.len(),
         process: resource_usage().ok(),

@@ -28,7 +28,13 @@ use crate::{
     host::{Entry, Found, HostTier},
     resolved::Resolved,
     tier::SharedTier,
-    upstream::{Failed, choice::Upstreams, exchange::JudgeRules, turn::Turn},
+    upstream::{
+        Failed,
+        choice::Upstreams,
+        exchange::JudgeRules,
+        turn::Turn,
+        watch::{self, UpstreamWatch},
+    },
     validate::AnchorCounters,
 };
 use arc_swap::ArcSwap;
@@ -51,7 +57,7 @@ use shared::Want;
 use shares::{Greedy, Shares};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 pub use tally::ResolverCounters;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 use validated::Validated;
 pub use waiter::Waiter;
 
@@ -195,6 +201,16 @@ impl Resolver {
     /// Returns the upstreams.
     pub fn upstreams(&self) -> Arc<Upstreams> {
         self.setup.load().upstreams.clone()
+    }
+
+    /// Watches the upstreams until the task is dropped: logs which of them fall silent, and probes
+    /// these.
+    pub async fn watch_upstreams(self: Arc<Self>) {
+        let mut watch = UpstreamWatch::default();
+        loop {
+            watch.look(&self.upstreams(), &self.rules);
+            sleep(watch::PERIOD).await;
+        }
     }
 
     /// Returns the tier that is shared with other appliances, if there is one.

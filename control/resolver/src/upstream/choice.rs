@@ -5,7 +5,7 @@
 
 use crate::upstream::Upstream;
 use quick_cache::DefaultHashBuilder;
-use ringdns_common::labels::Labels;
+use ringdns_common::{labels::Labels, names};
 use ringdns_config as config;
 use ringdns_config::Strategy;
 use ringdns_dataplane::{
@@ -92,6 +92,17 @@ impl Upstreams {
         zone(one) == zone(other)
     }
 
+    /// Returns the zones, `.` for all names that are in none, of which no upstream answers.
+    pub fn silent_zones(&self) -> Vec<String> {
+        let is_silent = |number: &usize| self.all[*number].health().is_silent();
+        let is_lost = |group: &Group| !group.numbers.is_empty() && group.numbers.iter().all(is_silent);
+        let zones = self.zones.iter().filter(|(_, group)| is_lost(group));
+        let mut names: Vec<_> = zones.map(|(zone, _)| names::display(zone)).collect();
+        names.sort_unstable();
+        names.extend(is_lost(&self.others).then(|| ".".to_owned()));
+        names
+    }
+
     fn route(&self, asked: Asked<'_>) -> Option<(&[u8], &Group)> {
         if self.zones.is_empty() {
             return None;
@@ -147,7 +158,6 @@ fn parent(name: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringdns_common::names;
     use ringdns_dataplane::dns::key::Flags;
     use std::{path::Path, time::Duration};
 

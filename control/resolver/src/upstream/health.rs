@@ -48,6 +48,11 @@ impl Health {
         now < self.until
     }
 
+    /// Whether the upstream was put in back-off and has not answered since.
+    pub fn is_silent(&self) -> bool {
+        self.until > 0
+    }
+
     fn put_back(&mut self, now: Nanos) {
         let doublings = self.failures.saturating_sub(PATIENCE).min(8);
         self.until = now + (BACK_OFF * (1 << doublings)).min(BACK_OFF_MAX).as_nanos() as Nanos;
@@ -84,11 +89,25 @@ impl Health {
         }
         if trial || !self.domains.contains(&0) {
             self.put_back(now);
+        }
+        // A trial may be about one silent domain, again and again.
+        if self.is_put_back(now) && !trial {
             return false;
         }
         let probe = !self.probing && now >= self.probe_from;
         if probe {
             (self.probing, self.probe_from) = (true, now + PROBE_PAUSE);
+        }
+        probe
+    }
+
+    /// Whether a probe is to be sent because the upstream is silent and no question tries it.
+    pub fn probe_again(&mut self, now: Nanos) -> bool {
+        let probe = self.is_silent() && !self.is_put_back(now) && !self.probing;
+        if probe {
+            self.probing = true;
+            self.failures = self.failures.saturating_add(1);
+            self.put_back(now);
         }
         probe
     }
@@ -220,13 +239,31 @@ mod tests {
         // The back-off is over: one question tries the upstream, not all.
         assert!(health.asked(SECOND) && !health.asked(SECOND));
         fail(&mut health, false, SECOND + 1, "a.example");
-        fail(&mut health, true, SECOND + 2, "a.example");
+        assert!(fail(&mut health, true, SECOND + 2, "a.example"), "the name may be the reason");
+        health.probed(Some(false), SECOND + 2);
         assert!(health.is_put_back(3 * SECOND + 1) && !health.is_put_back(3 * SECOND + 2), "{health:?}");
 
-        (0..40).for_each(|_| assert!(!fail(&mut health, true, 100 * SECOND, "a.example")));
+        (0..40).for_each(|_| _ = fail(&mut health, true, 100 * SECOND, "a.example"));
         assert!(!health.is_put_back(130 * SECOND), "half a minute at most");
         health.answered(Duration::from_millis(8));
         assert!(!health.is_put_back(100 * SECOND) && !health.asked(100 * SECOND));
+    }
+
+    #[test]
+    fn a_silent_upstream_is_probed_when_no_question_tries_it() {
+        let mut health = Health::default();
+        assert!(!health.probe_again(0) && !health.is_silent());
+        ["a.example", "b.example", "c.example"].map(|name| fail(&mut health, false, 0, name));
+        assert!(health.is_silent() && !health.probe_again(SECOND - 1), "it is in back-off");
+        assert!(health.probe_again(SECOND) && !health.probe_again(9 * SECOND), "one at a time");
+        health.probed(Some(false), 2 * SECOND);
+        assert!(
+            !health.probe_again(4 * SECOND - 1) && health.probe_again(4 * SECOND),
+            "after twice the time"
+        );
+        assert!(!health.asked(4 * SECOND), "the probe is the trial");
+        health.probed(Some(true), 5 * SECOND);
+        assert!(!health.is_silent() && !health.is_put_back(5 * SECOND));
     }
 
     /// Whoever has a domain can let its servers be silent.

@@ -12,6 +12,7 @@ pub(crate) mod probe;
 pub mod stream;
 pub mod turn;
 pub mod udp;
+pub(crate) mod watch;
 
 pub(crate) use addresses::Addresses;
 use cookie::Jar;
