@@ -21,6 +21,7 @@ readonly TEST_PACKAGES=(
     knot knot-dnsutils unbound dnsperf bind9-dnsutils # peers: servers and clients
     bpftool                                           # detaches a program that another process attached
     bind9-utils                                       # signs zones
+    libfaketime                                       # other dates, for changes of trust anchors
     knot-resolver pdns-recursor                       # peers of ringbench differential
     redis-server redis-tools                          # store that a fleet shares
     clickhouse-server python3-venv                    # query log: Debian's ClickHouse, and today's

@@ -2,6 +2,7 @@
 //! compared with Unbound.
 
 mod cost;
+mod rollover;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -45,17 +45,51 @@ fn signed_under(zone: &Zone, rr: &Rr, labels: usize) -> Rr {
     Rr { rtype: rtype::RRSIG, rdata, ..rr.clone() }
 }
 
-/// Signs denials under their own name that are signed under a wildcard.
-pub fn sign_denials_of_names(_: &Case, _: &Name, _: u16, message: &mut Message) {
-    let denials: Vec<_> = message.authorities.iter().filter(|rr| rr.rtype == rtype::NSEC).cloned().collect();
+/// Signs the records of a type under their own name that are signed under a wildcard. Returns whether
+/// there are any.
+fn sign_under_names(section: &mut [Rr], rtype: u16) -> bool {
+    let sets: Vec<_> = section.iter().filter(|rr| rr.rtype == rtype).cloned().collect();
     let is_short =
-        |rr: &&mut Rr| covered(rr) == Some(rtype::NSEC) && usize::from(rr.rdata[3]) < rr.owner.label_count();
-    for signature in message.authorities.iter_mut().filter(is_short) {
-        let denial = denials.iter().find(|rr| rr.owner == signature.owner);
-        if let (Some(zone), Some(denial)) = (signer(signature), denial) {
-            *signature = signed(zone, denial);
+        |rr: &&mut Rr| covered(rr) == Some(rtype) && usize::from(rr.rdata[3]) < rr.owner.label_count();
+    let mut is_changed = false;
+    for signature in section.iter_mut().filter(is_short) {
+        let set = sets.iter().find(|rr| rr.owner == signature.owner);
+        if let (Some(zone), Some(rr)) = (signer(signature), set) {
+            *signature = signed(zone, rr);
+            is_changed = true;
         }
     }
+    is_changed
+}
+
+/// Signs denials under their own name that are signed under a wildcard.
+pub fn sign_denials_of_names(_: &Case, _: &Name, _: u16, message: &mut Message) {
+    sign_under_names(&mut message.authorities, rtype::NSEC);
+}
+
+/// Signs aliases under their own name that a wildcard has made, and removes the proofs that these
+/// need.
+pub fn sign_aliases_of_names(_: &Case, _: &Name, _: u16, message: &mut Message) {
+    if sign_under_names(&mut message.answers, rtype::CNAME) {
+        let is_denial = |rr: &Rr| matches!(covered(rr).unwrap_or(rr.rtype), rtype::NSEC | rtype::NSEC3);
+        message.authorities.retain(|rr| !is_denial(rr));
+    }
+}
+
+/// Removes denials of wildcards above the closest encloser of a name, or of the one that aliases lead
+/// to.
+pub fn drop_denials_above_encloser(_: &Case, name: &Name, rtype: u16, message: &mut Message) {
+    let end = last(name, &message.answers);
+    let zone = TREE.zone_for(&end, rtype);
+    if zone.exists(&end) {
+        return;
+    }
+    let wildcard_at = |labels| end.suffix(labels).prepend(b"*").map(|name| zone.covering(&name));
+    let encloser = zone.encloser(&end).label_count();
+    let needed = [zone.covering(&end), wildcard_at(encloser).unwrap_or_default()].concat();
+    let above = (zone.origin.label_count()..encloser).filter_map(wildcard_at);
+    let needless: Vec<_> = above.flatten().filter(|rr| !needed.contains(rr)).collect();
+    message.authorities.retain(|rr| !needless.contains(rr));
 }
 
 /// Has denials of the forger's zone whose next name is outside of it lead to its apex.
@@ -151,7 +185,7 @@ pub fn ask_each_target(case: &Case, name: &Name, rtype: u16, message: &mut Messa
         drop_orphans(case, &at, rtype, &mut said);
         message.answers.append(&mut said.answers);
         message.authorities.append(&mut said.authorities);
-        said = case.changed(&target, rtype);
+        said = case.said(&target, rtype);
         at = target;
     }
     message.answers.append(&mut said.answers);
@@ -205,8 +239,19 @@ pub fn unite_signatures(_: &Case, _: &Name, _: u16, message: &mut Message) {
 /// Adds the authority section of the first response to the responses about targets of its aliases.
 pub fn lend_authority(case: &Case, name: &Name, rtype: u16, message: &mut Message) {
     if rtype == case.qtype && *name != case.name {
-        message.authorities.extend(case.changed(&case.name, rtype).authorities);
+        message.authorities.extend(case.said(&case.name, rtype).authorities);
     }
+}
+
+/// Moves signatures of sets in both sections to the answer section.
+pub fn take_signatures_to_answer(_: &Case, _: &Name, _: u16, message: &mut Message) {
+    let Message { answers, authorities, .. } = message;
+    let is_there = |rr: &mut Rr| {
+        covered(rr)
+            .is_some_and(|rtype| answers.iter().any(|set| (&set.owner, set.rtype) == (&rr.owner, rtype)))
+    };
+    let moved: Vec<_> = authorities.extract_if(.., is_there).collect();
+    answers.extend(moved);
 }
 
 /// Moves all records to the section where they belong: denials, with SOA and NS, are authority.
@@ -226,13 +271,25 @@ pub fn move_to_answer(case: &Case, name: &Name, rtype: u16, message: &mut Messag
     message.answers.extend(message.authorities.extract_if(.., is_asked));
 }
 
+/// Makes an answer of the DS records that a response has in its authority section alone, and drops
+/// all else.
+pub fn keep_ds_alone(_: &Case, name: &Name, rtype: u16, message: &mut Message) {
+    let is_set = |rr: &Rr| (&rr.owner, rr.rtype) == (name, rtype::DS);
+    let is_astray = !message.answers.iter().any(is_set) && message.authorities.iter().any(is_set);
+    if rtype == rtype::DS && is_astray {
+        let all = [std::mem::take(&mut message.answers), std::mem::take(&mut message.authorities)].concat();
+        let is_ds = |rr: &Rr| rr.owner == *name && covered(rr).unwrap_or(rr.rtype) == rtype::DS;
+        message.answers = all.into_iter().filter(is_ds).collect();
+    }
+}
+
 /// Adds the response to a question for the alias alone.
 pub fn lend_proof(case: &Case, name: &Name, rtype: u16, message: &mut Message) {
     let is_alias = |rr: &Rr| rr.owner == *name && covered(rr).unwrap_or(rr.rtype) == rtype::CNAME;
     if rtype != case.qtype || rtype == rtype::CNAME || !message.answers.iter().any(is_alias) {
         return;
     }
-    let alone = case.changed(name, rtype::CNAME);
+    let alone = case.said(name, rtype::CNAME);
     message.answers.retain(|rr| !is_alias(rr));
     message.answers.splice(..0, alone.answers.into_iter().filter(is_alias));
     message.authorities.extend(alone.authorities);
@@ -254,6 +311,20 @@ pub fn drop_data_beside(case: &Case, name: &Name, rtype: u16, message: &mut Mess
     message
         .answers
         .retain(|rr| case.qtype == rtype::CNAME || !is_false(rr) || !has_alias.contains(&rr.owner));
+}
+
+/// Gives another response code to answers.
+pub fn give_code<const CODE: u8>(case: &Case, name: &Name, rtype: u16, message: &mut Message) {
+    if is_answer(case, name, rtype) {
+        message.rcode = CODE;
+    }
+}
+
+/// Removes DNAME records of zones above the one that a name is in.
+pub fn drop_dnames_from_above(_: &Case, name: &Name, rtype: u16, message: &mut Message) {
+    let zone = &TREE.zone_for(name, rtype).origin;
+    let is_from_above = |rr: &Rr| covered(rr).unwrap_or(rr.rtype) == rtype::DNAME && zone.is_below(&rr.owner);
+    message.answers.retain(|rr| !is_from_above(rr));
 }
 
 /// Removes aliases that a DNAME record should have made.

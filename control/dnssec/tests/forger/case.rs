@@ -44,7 +44,11 @@ impl Case {
     /// Returns the upstream's answer, which depends on the question alone.
     pub fn said(&self, name: &Name, rtype: u16) -> Message {
         let mut message = self.changed(name, rtype);
-        self.amendments.iter().for_each(|amend| amend(self, name, rtype, &mut message));
+        for (at, amend) in self.amendments.iter().enumerate() {
+            // What an amendment takes from other answers has been amended before.
+            let before = Case { amendments: self.amendments[..at].to_vec(), ..self.clone() };
+            amend(&before, name, rtype, &mut message);
+        }
         for (.., rr) in self.without.iter().filter(|(of, by, _)| (of, *by) == (name, rtype)) {
             message.answers.retain(|kept| kept != rr);
             message.authorities.retain(|kept| kept != rr);

@@ -61,7 +61,8 @@ pub struct Rule {
     pub right: Right,
     /// Section of an RFC, or the choice that was made.
     pub reason: &'static str,
-    pub cause: Cause,
+    /// Any of them may be the cause; the first counts.
+    pub causes: &'static [Cause],
 }
 
 /// Most causes of one difference.
@@ -79,13 +80,13 @@ fn differ_in_code(one: &Verdict, other: &Verdict) -> bool {
     one.rcode != other.rcode && alike(&Ok(recoded), &Ok(other.clone()))
 }
 
-impl Rule {
-    /// Judges an amended case. Returns it if the rule takes part in the difference.
-    fn amended(&self, peer: &Peer<'_>, judged: &Judged) -> Option<Judged> {
+impl Cause {
+    /// Judges an amended case. Returns it if the cause takes part in the difference.
+    fn amended(self, peer: &Peer<'_>, judged: &Judged) -> Option<Judged> {
         let (Cause::Amended(_, amendment)
         | Cause::Misled(amendment)
         | Cause::PassedCode(amendment)
-        | Cause::Asked(amendment)) = self.cause
+        | Cause::Asked(amendment)) = self
         else {
             return None;
         };
@@ -98,7 +99,7 @@ impl Rule {
         let amended = peer.judge(case);
         let we_stay = alike(&amended.ours, &judged.ours);
         let they_stay = alike(&amended.theirs, &judged.theirs);
-        let holds = match self.cause {
+        let holds = match self {
             Cause::Amended(Who::Ringdns, _) => they_stay && gains(&judged.ours, &amended.ours),
             Cause::Amended(Who::Unbound, _) => we_stay && gains(&judged.theirs, &amended.theirs),
             Cause::Misled(_) => judged.theirs.is_ok() && amended.is_alike(),
@@ -109,8 +110,8 @@ impl Rule {
     }
 
     /// Judges a case without the records that the other validator does not need for its answer.
-    fn reduced(&self, peer: &Peer<'_>, judged: &Judged) -> Option<Judged> {
-        let Cause::Needless(who) = self.cause else { return None };
+    fn reduced(self, peer: &Peer<'_>, judged: &Judged) -> Option<Judged> {
+        let Cause::Needless(who) = self else { return None };
         let mut reduced = judged.case.clone();
         let (before, other) = match who {
             Who::Ringdns => (&judged.ours, &judged.theirs),
@@ -134,9 +135,9 @@ impl Rule {
         gains(before, after).then_some(reduced)
     }
 
-    /// Whether the rule explains all of a difference without an amendment.
-    fn explains(&self, peer: &Peer<'_>, judged: &Judged) -> bool {
-        match self.cause {
+    /// Whether the cause explains all of a difference without an amendment.
+    fn explains(self, peer: &Peer<'_>, judged: &Judged) -> bool {
+        match self {
             Cause::Unvalidated => {
                 let mut case = judged.case.clone();
                 case.amendments.push(|_, _, _, message| drop_signatures(message));
@@ -173,11 +174,11 @@ pub fn explain(peer: &Peer<'_>, judged: &Judged) -> Option<Vec<&'static Rule>> {
     let with = |path: &[_], rule| [path, &[rule]].concat();
     for _ in 0..TOGETHER {
         for (path, judged) in std::mem::take(&mut open) {
-            for rule in RULES {
-                if rule.explains(peer, &judged) {
+            for (rule, cause) in causes() {
+                if cause.explains(peer, &judged) {
                     return Some(with(&path, rule));
                 }
-                match rule.amended(peer, &judged) {
+                match cause.amended(peer, &judged) {
                     Some(amended) if amended.is_alike() => return Some(with(&path, rule)),
                     Some(amended) if seen.insert(amended.heard_in(&amended.case)) => {
                         open.push((with(&path, rule), amended));
@@ -190,7 +191,12 @@ pub fn explain(peer: &Peer<'_>, judged: &Judged) -> Option<Vec<&'static Rule>> {
     }
     // These take dozens of verdicts each.
     closed.iter().chain(&open).find_map(|(path, judged)| {
-        let is_last = |rule: &&Rule| rule.reduced(peer, judged).is_some_and(|reduced| reduced.is_alike());
-        RULES.iter().find(is_last).map(|rule| with(path, rule))
+        let is_last = |cause: Cause| cause.reduced(peer, judged).is_some_and(|reduced| reduced.is_alike());
+        causes().find(|(_, cause)| is_last(*cause)).map(|(rule, _)| with(path, rule))
     })
+}
+
+/// Returns the causes of all rules.
+fn causes() -> impl Iterator<Item = (&'static Rule, Cause)> {
+    RULES.iter().flat_map(|rule| rule.causes.iter().map(move |cause| (rule, *cause)))
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 const A: u16 = rtype::A;
 const TXT: u16 = rtype::TXT;
+const RRSIGS_MISSING: u16 = 10;
 const NSEC_MISSING: u16 = 12;
 
 /// Returns the verdict on an altered answer: whether it is secure, or the reason for refusing it.
@@ -153,6 +154,45 @@ fn the_denial_of_a_wildcard_counts_under_its_own_name_alone() {
         message.authorities = [&soa[..], &moved[..]].concat();
     };
     assert!(judged("n.wild.signed", A, forged).is_err());
+}
+
+/// Checks that the denial of a wildcard further above does not stand for that of the one at the
+/// closest encloser, for a name and at the end of an alias.
+#[test]
+fn the_wildcard_at_the_closest_encloser_is_to_be_denied() {
+    for text in ["signed", "nsec3"] {
+        let (zone, denied) = (TREE.zone(text), name(&format!("a.wild.{text}")));
+        let above = zone.covering(&name(&format!("*.{text}")));
+        let denial = [zone.set(&zone.origin, &zone.origin, rtype::SOA), zone.denial_of(&denied), above];
+        let lie = Message { rcode: 3, authorities: denial.concat(), ..Message::default() };
+        for asked in [denied.clone(), name(&format!("x.aliases.{text}"))] {
+            let mut joined = honest(&asked, TXT);
+            joined.answers.retain(|rr| rr.owner != denied);
+            joined.authorities.extend(lie.authorities.clone());
+            joined.rcode = 3;
+            let mut wire = Wire::default();
+            wire.lies.extend([((denied.clone(), TXT), lie.clone()), ((asked.clone(), TXT), joined)]);
+            assert!(wire.judge(&asked, TXT).is_err(), "{asked:?}");
+        }
+    }
+}
+
+/// Checks that a DNAME record of a signed zone is not taken without its signature, though the name
+/// that it is above belongs to an unsigned zone.
+#[test]
+fn a_dname_record_above_an_unsigned_zone_is_to_be_signed() {
+    let dname = |above: &str| Rr {
+        owner: name(above),
+        rtype: rtype::DNAME,
+        ttl: 60,
+        rdata: name("wild.plain.signed").as_wire().to_vec(),
+    };
+    for (above, verdict) in
+        [("plain.nsec3", Ok(false)), ("nsec3", Err(RRSIGS_MISSING)), ("", Err(RRSIGS_MISSING))]
+    {
+        let forged = |message: &mut Message| message.answers = vec![dname(above)];
+        assert_eq!(judged("www.plain.nsec3", A, forged), verdict, "{above}");
+    }
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Unbound as a validating forwarder. One socket is its client and its upstream.
 
-use crate::{case::Verdict, server::Message, wire::TREE, zone::NOW};
+use crate::{
+    case::Verdict,
+    server::Message,
+    wire::TREE,
+    zone::{Denial, NOW, Zone, rtype},
+};
 use data_encoding::HEXLOWER;
 use ringdns_dnssec::{Name, ProvenAnswer, ProvenRecord, expand, rdata};
 use std::{
@@ -8,6 +13,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -25,6 +31,11 @@ const OPT: u16 = 41;
 const EXTENDED_ERROR: u16 = 15;
 /// Root record that announces buffers of 64 KiB and sets DO.
 const EDNS: [u8; 11] = [0, 0, OPT as u8, 0xff, 0xff, 0, 0, 0x80, 0, 0, 0];
+
+/// Zone that no question of a case leads to. Of all denials that Unbound has validated, it remembers
+/// the last one, whatever its cache of them may have, and no command makes it forget. So it validates
+/// a denial of this zone between two cases.
+static ASIDE: LazyLock<Zone> = LazyLock::new(|| Zone::new("aside", Denial::Nsec).close());
 
 /// A running Unbound, which ends when this is dropped.
 pub struct Unbound {
@@ -89,9 +100,24 @@ impl Unbound {
         name: &Name,
         qtype: u16,
         checking: Checking,
-        mut upstream: impl FnMut(&Name, u16) -> Message,
+        upstream: impl FnMut(&Name, u16) -> Message,
     ) -> Verdict {
         self.forget();
+        let verdict = self.ask(name, qtype, checking, upstream);
+        if verdict.as_ref().is_ok_and(|verdict| verdict.secure) {
+            let denied = self.ask(&ASIDE.origin, rtype::TXT, Checking::Enabled, |_, rtype| aside(rtype));
+            assert!(denied.is_ok_and(|denied| denied.secure), "Unbound validates an honest denial");
+        }
+        verdict
+    }
+
+    fn ask(
+        &self,
+        name: &Name,
+        qtype: u16,
+        checking: Checking,
+        mut upstream: impl FnMut(&Name, u16) -> Message,
+    ) -> Verdict {
         let mut query = QUERY_ID.to_be_bytes().to_vec();
         query.extend([1, if checking == Checking::Disabled { CD } else { 0 }, 0, 1, 0, 0, 0, 0, 0, 1]);
         query.extend(name.as_wire());
@@ -122,9 +148,12 @@ impl Drop for Unbound {
 
 fn configuration(folder: &str, address: SocketAddr, upstream: SocketAddr) -> String {
     let port = address.port();
-    let ds = TREE.root().ds();
-    let (tag, digest) = (u16::from_be_bytes([ds[0], ds[1]]), HEXLOWER.encode(&ds[4..]));
-    let (algorithm, digest_type) = (ds[2], ds[3]);
+    let anchor = |zone: &Zone| {
+        let ds = zone.ds();
+        let (tag, digest) = (u16::from_be_bytes([ds[0], ds[1]]), HEXLOWER.encode(&ds[4..]));
+        format!("{:?} DS {tag} {} {} {digest}", zone.origin, ds[2], ds[3])
+    };
+    let (root, aside) = (anchor(TREE.root()), anchor(&ASIDE));
     format!(
         "server:
   num-threads: 1
@@ -139,7 +168,8 @@ fn configuration(folder: &str, address: SocketAddr, upstream: SocketAddr) -> Str
   verbosity: 0
   ede: yes
   module-config: \"validator iterator\"
-  trust-anchor: \". DS {tag} {algorithm} {digest_type} {digest}\"
+  trust-anchor: \"{root}\"
+  trust-anchor: \"{aside}\"
   val-max-restart: 0
   infra-cache-min-rtt: 60000
   neg-cache-size: 0
@@ -168,6 +198,15 @@ forward-zone:
         upstream.ip(),
         upstream.port()
     )
+}
+
+/// Returns the answers about the apex of the zone aside: it has no TXT records.
+fn aside(rtype: u16) -> Message {
+    let apex = &ASIDE.origin;
+    let answers = ASIDE.set(apex, apex, rtype);
+    let denial = [ASIDE.set(apex, apex, rtype::SOA), ASIDE.covering(apex)].concat();
+    let authorities = if answers.is_empty() { denial } else { Vec::new() };
+    Message { answers, authorities, ..Message::default() }
 }
 
 /// Reads a reply; `None` if it is malformed.
