@@ -28,7 +28,7 @@ use talk::{Ringdnsd, escape};
 /// Exit codes: 0 on success; 1 if ringdnsd refused the request, could not be reached, or has no
 /// such entry; 2 if the command line is wrong.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "ringctl", version)]
 struct Arguments {
     /// Path of ringdnsd's control.socket.
     #[arg(long, global = true, default_value = "/run/ringdns/control.sock")]

@@ -30,6 +30,11 @@ use tracing_subscriber::{
 const LINES: usize = 4096;
 /// Time that the end of the process waits for lines to be written.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Environment variable with the filter of the log.
+const FILTER: &str = "RUST_LOG";
+/// Filter without it. aya's warnings are suppressed: ringdns reports the same failures as errors, in
+/// one line.
+const DEFAULT: &str = "info,aya=error";
 
 /// Work for the thread.
 enum LogWork {
@@ -49,10 +54,13 @@ struct LineSender {
 pub struct StartedLog(LineSender);
 
 impl StartedLog {
-    /// Starts logging, filtered by `RUST_LOG`, by default `info`. aya's warnings are suppressed:
-    /// ringdns reports the same failures as errors, in one line.
+    /// Starts logging, filtered by `RUST_LOG`, by default `info`.
     pub fn to_stderr() -> io::Result<Self> {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,aya=error"));
+        let (filter, wrong) = match std::env::var(FILTER).map(EnvFilter::try_new) {
+            Ok(Ok(filter)) => (filter, None),
+            Ok(Err(error)) => (EnvFilter::new(DEFAULT), Some(error)),
+            Err(_) => (EnvFilter::new(DEFAULT), None),
+        };
         let sender = start(io::stderr())?;
         tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -61,6 +69,11 @@ impl StartedLog {
             .fmt_fields(debug_fn(field).delimited(" "))
             .with_writer(sender.clone())
             .init();
+        if let Some(error) = wrong {
+            tracing::warn!(
+                "{FILTER} is ignored: {error}. Write a level (error, warn, info, debug, trace), or none"
+            );
+        }
         Ok(StartedLog(sender))
     }
 }

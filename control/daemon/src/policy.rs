@@ -1,5 +1,6 @@
 //! Policy for queries in the data plane, made from the configuration and the files that it names.
 
+use ringdns_common::names;
 use ringdns_config as config;
 use ringdns_config::{Config, Problem, secrets};
 use ringdns_dataplane::{access::AccessList, dns::cookie::Cookies, policy::QueryPolicy};
@@ -44,7 +45,28 @@ pub fn warnings(config: &Config, policy: &QueryPolicy) -> Vec<String> {
              loopback address, or restrict it with a firewall"
         )
     });
-    config.server.listen.iter().find(open).map(warning).into_iter().chain(http).collect()
+    let open = config.server.listen.iter().find(open).map(warning);
+    open.into_iter().chain(http).chain(unsigned_zones(config)).collect()
+}
+
+/// Returns a warning for each zone with upstreams of its own that the public DNS may not sign, and
+/// that is validated all the same.
+fn unsigned_zones(config: &Config) -> Vec<String> {
+    let is_exempt = |zone: &Vec<u8>| config.dnssec.insecure.iter().any(|name| names::is_within(zone, name));
+    let zones = config.upstreams.iter().flat_map(|upstream| &upstream.zones);
+    let mut zones: Vec<_> = zones.filter(|zone| **zone != [0] && !is_exempt(zone)).collect();
+    zones.sort_unstable();
+    zones.dedup();
+    // With anchors of their own, zones can be validated without the public DNS.
+    zones.retain(|_| config.dnssec.validate && config.dnssec.trust_anchor_file.is_none());
+    let warning = |zone: &Vec<u8>| {
+        let zone = names::display(zone);
+        format!(
+            "dnssec.validate: {zone} has upstreams of its own. If the public DNS does not delegate it, its answers fail \
+             validation and clients get SERVFAIL: list it in dnssec.insecure then"
+        )
+    };
+    zones.into_iter().map(warning).collect()
 }
 
 /// Share of all IPv6 addresses that is allocated: 2000::/3 (RFC 4291 section 2.4).
@@ -173,6 +195,28 @@ mod tests {
         assert!(good(ours) && good(&format!("{}\r\n", ours.to_uppercase())));
         assert!(good(&format!("{ours}\n{other}\n")) && good(&format!("{other}\n\n {ours}")));
         assert!(!good(other));
+    }
+
+    #[test]
+    fn zones_that_may_not_be_signed_are_named() {
+        let more = |dnssec: &str| {
+            let config = config(
+                "127.0.0.1:53",
+                &format!(
+                    "[[upstream]]\naddress = \"192.0.2.2\"\nzones = [\"corp.example\", \"x.lab.example\"]\n\
+                     [[upstream]]\naddress = \"192.0.2.3\"\nzones = [\"corp.example\", \".\"]\n[dnssec]\n{dnssec}"
+                ),
+            );
+            warnings(&config, &policy(&config).unwrap())
+        };
+        assert!(more("").is_empty());
+        let warned = more("validate = true\ninsecure = [\"lab.example\"]");
+        assert!(
+            matches!(&warned[..], [one] if one.starts_with("dnssec.validate: corp.example. has")),
+            "{warned:?}"
+        );
+        assert!(more("validate = true\ninsecure = [\"lab.example\", \"corp.example\"]").is_empty());
+        assert!(more("validate = true\ntrust_anchor_file = \"/anchors\"").is_empty());
     }
 
     #[test]

@@ -20,8 +20,8 @@ table! {
         /// hosts are refused, so that no page in a browser can read the API (DNS rebinding).
         http_hosts: Vec<String> = Vec::new(),
         /// Whether memory and CPU profiles (`/debug/pprof/`) are served over `http`, too. They
-        /// reveal internals of ringdnsd, and taking one costs it time: enable this only where
-        /// nobody else can reach the address.
+        /// reveal internals of ringdnsd, and taking one costs it time, so `http` must be a loopback
+        /// address.
         profiles_over_http: bool = false,
     }
 }
@@ -60,6 +60,13 @@ impl RawControl {
         if self.profiles_over_http && http.is_none() {
             let reason = "there is no HTTP address to serve profiles at";
             let remedy = "Set control.http, or remove the key: the Unix socket always serves them";
+            return Err(Problem::new("control.profiles_over_http", reason, remedy));
+        }
+        if let Some(http) =
+            http.filter(|http: &SocketAddr| self.profiles_over_http && !http.ip().is_loopback())
+        {
+            let reason = format!("others can reach {http}, and profiles show what is in memory");
+            let remedy = "Set control.http to a loopback address, or remove the key: the Unix socket always serves them";
             return Err(Problem::new("control.profiles_over_http", reason, remedy));
         }
         let http_hosts = self.http_hosts.iter().map(|host| http_host(host)).collect::<Result<_, _>>()?;
@@ -103,6 +110,13 @@ mod tests {
                     "control.profiles_over_http",
                     "no HTTP address",
                     "Set control.http",
+                ],
+                [
+                    "http = \"192.0.2.1:80\"\nprofiles_over_http = true",
+                    "7",
+                    "control.profiles_over_http",
+                    "others can reach 192.0.2.1:80",
+                    "loopback",
                 ],
             ],
         );

@@ -14,7 +14,7 @@ use absent::AbsentNames;
 pub use demand::{Demand, HALF_LIFE};
 use parking_lot::RwLock;
 use quick_cache::{Equivalent, Lifecycle, Weighter, sync::Cache};
-use ringdns_common::counters;
+use ringdns_common::{counters, names};
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
@@ -125,17 +125,9 @@ impl Purge {
         match self {
             Purge::All => true,
             Purge::Name(name) => asked.name() == name,
-            Purge::Suffix(suffix) => is_within(asked.name(), suffix),
+            Purge::Suffix(suffix) => names::is_within(asked.name(), suffix),
         }
     }
-}
-
-/// Whether the name is `suffix` or below it.
-fn is_within(mut name: &[u8], suffix: &[u8]) -> bool {
-    while name.len() > suffix.len() {
-        name = name.get(1 + usize::from(name[0])..).unwrap_or_default();
-    }
-    name == suffix
 }
 
 /// Store of answers.

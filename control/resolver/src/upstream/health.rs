@@ -253,7 +253,9 @@ mod tests {
     fn a_silent_upstream_is_probed_when_no_question_tries_it() {
         let mut health = Health::default();
         assert!(!health.probe_again(0) && !health.is_silent());
-        ["a.example", "b.example", "c.example"].map(|name| fail(&mut health, false, 0, name));
+        for name in ["a.example", "b.example", "c.example"] {
+            fail(&mut health, false, 0, name);
+        }
         assert!(health.is_silent() && !health.probe_again(SECOND - 1), "it is in back-off");
         assert!(health.probe_again(SECOND) && !health.probe_again(9 * SECOND), "one at a time");
         health.probed(Some(false), 2 * SECOND);
