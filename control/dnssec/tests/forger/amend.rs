@@ -71,9 +71,13 @@ pub fn sign_denials_of_names(_: &Case, _: &Name, _: u16, message: &mut Message) 
 /// need.
 pub fn sign_aliases_of_names(_: &Case, _: &Name, _: u16, message: &mut Message) {
     if sign_under_names(&mut message.answers, rtype::CNAME) {
-        let is_denial = |rr: &Rr| matches!(covered(rr).unwrap_or(rr.rtype), rtype::NSEC | rtype::NSEC3);
         message.authorities.retain(|rr| !is_denial(rr));
     }
+}
+
+/// Whether a record is a denial, or the signature of one.
+pub fn is_denial(rr: &Rr) -> bool {
+    matches!(covered(rr).unwrap_or(rr.rtype), rtype::NSEC | rtype::NSEC3)
 }
 
 /// Removes denials of wildcards above the closest encloser of a name, or of the one that aliases lead
@@ -240,6 +244,14 @@ pub fn unite_signatures(_: &Case, _: &Name, _: u16, message: &mut Message) {
 pub fn lend_authority(case: &Case, name: &Name, rtype: u16, message: &mut Message) {
     if rtype == case.qtype && *name != case.name {
         message.authorities.extend(case.said(&case.name, rtype).authorities);
+    }
+}
+
+/// Adds the denials of the first response to those for DS.
+pub fn lend_denials_of_ds(case: &Case, name: &Name, rtype: u16, message: &mut Message) {
+    if rtype == rtype::DS && is_proof(case, name, rtype) {
+        let first = case.said(&case.name, case.qtype);
+        message.authorities.extend(first.authorities.into_iter().filter(is_denial));
     }
 }
 

@@ -76,9 +76,7 @@ pub const RULES: &[Rule] = &[
         right: Right::Either,
         reason: "Denials belong in the authority section (RFC 4035 section 3.1.3); Unbound also takes those of the answer section",
         causes: &[Cause::Amended(Who::Ringdns, |_, _, _, message| {
-            let is_denial =
-                |rr: &mut Rr| matches!(covered(rr).unwrap_or(rr.rtype), rtype::NSEC | rtype::NSEC3);
-            message.authorities.extend(message.answers.extract_if(.., is_denial));
+            message.authorities.extend(message.answers.extract_if(.., |rr| is_denial(rr)));
         })],
     },
     Rule {
@@ -239,6 +237,12 @@ pub const RULES: &[Rule] = &[
             }),
             Cause::Amended(Who::Unbound, sign_aliases_of_names),
         ],
+    },
+    Rule {
+        class: "delegation-told",
+        right: Right::Either,
+        reason: "Unbound takes the parent's denial of DS records from a response about a name of the unsigned zone, ringdns from the response to a question for the DS records alone",
+        causes: &[Cause::Amended(Who::Ringdns, lend_denials_of_ds)],
     },
     Rule {
         class: "sections",
