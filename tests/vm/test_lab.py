@@ -5,14 +5,17 @@ python3 -m unittest discover --start-directory tests/vm
 
 import json
 import unittest
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
+import drivers
 from lab import expected, nics
 from lab.cache import KERNELS, Kernel
 from lab.client import Load
 from lab.daemon import Receiving
 from lab.initrd import Archive, _depends
-from lab.result import KERNEL_FAULT
+from lab.result import KERNEL_FAULT, Cell
 
 
 class Archives(unittest.TestCase):
@@ -29,6 +32,37 @@ class Archives(unittest.TestCase):
             _depends(b"\0license=GPL\0depends=dca,i2c-algo-bit\0name=igb\0"), ["dca", "i2c_algo_bit"]
         )
         self.assertEqual(_depends(b"\0license=GPL\0depends=\0"), [])
+
+
+class ShortForm(unittest.TestCase):
+    """The short form tries once more what fails."""
+
+    def test_a_second_failure_counts_and_a_first_one_does_not(self):
+        for second_fails in (False, True):
+            kernels = [Kernel("6.1", "6.1.0", Path(), Path()), Kernel("newest", "7.3", Path(), Path())]
+            run = drivers.Run.__new__(drivers.Run)
+            run.cells, run.kernels = [], kernels
+            tried = []
+
+            def try_cell(kernel, driver, run=run, tried=tried, second_fails=second_fails):
+                cell = Cell.of(kernel, driver, "auto", "driver copy 1")
+                fails = (kernel.label, driver) in (("6.1", "veth"), ("newest", "igb"))
+                if fails and (second_fails or (kernel.label, driver) not in tried):
+                    cell.fail("no answer")
+                tried.append((kernel.label, driver))
+                run.tell(cell)
+
+            run.verifier = lambda kernels, try_cell=try_cell: [try_cell(kernel, "veth") for kernel in kernels]
+            run.matrix = lambda wanted, modes, kernels, try_cell=try_cell: [
+                try_cell(kernel, nic.driver) for kernel in kernels for nic in wanted
+            ]
+            with redirect_stdout(StringIO()) as printed:
+                run.short((nics.VIRTIO, nics.IGB), kernels[1:])
+            first = [("6.1", "veth"), ("newest", "veth"), ("newest", "virtio_net"), ("newest", "igb")]
+            self.assertEqual(tried, [*first, ("6.1", "veth"), ("newest", "igb")])
+            self.assertEqual(len(run.cells), 4)
+            self.assertEqual(sum(bool(cell.failures) for cell in run.cells), 2 * second_fails)
+            self.assertIn("once more:", printed.getvalue())
 
 
 class Reading(unittest.TestCase):

@@ -15,6 +15,8 @@ from .daemon import Daemon, NotStarted, start_upstream
 from .guest import Guest, wait_until
 from .result import Cell
 
+# Driver of the cells, as in their lines.
+DRIVER = "veth"
 QUERIES = 500
 MODE = "driver copy 1"
 # Prefix of commands in the client's namespace.
@@ -36,9 +38,14 @@ def verify(cache: Cache, kernels: list[Kernel], programs: bytes, tell: Callable[
                 tell(cell)
 
 
+def kernels_of(cells: list[Cell]) -> set[str]:
+    """Returns the kernels of the cells that are of this test."""
+    return {cell.kernel for cell in cells if cell.driver == DRIVER}
+
+
 def _kernel(cache: Cache, kernel: Kernel, programs: bytes) -> list[Cell]:
-    steering = Cell.of(kernel, "veth", "auto", MODE)
-    generator = Cell.of(kernel, "veth", "generator", SENDS)
+    steering = Cell.of(kernel, DRIVER, "auto", MODE)
+    generator = Cell.of(kernel, DRIVER, "generator", SENDS)
     if tuple(int(part) for part in kernel.release.split(".")[:2]) < GENERATOR_SINCE:
         generator.expected = NO_HELPER
         generator.because = "bpf_xdp_get_buff_len and live frames came with Linux 5.18, as the error says"
