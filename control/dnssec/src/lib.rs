@@ -26,7 +26,7 @@ pub use anchor::{Anchors, TrustAnchor, Unusable};
 pub use answer::{ProvenAnswer, ProvenRecord, validate};
 use budget::Spent;
 pub use message::{Response, Unreadable};
-pub use name::{NAME_MAX, Name, expand, wire_len};
+pub use name::{NAME_MAX, Name, expand, expand_where, wire_len};
 pub use signature::Keys;
 use std::{future::Future, sync::Arc};
 pub use trust_point::{KeyChange, KeyEvent, KeyState, ManagedKey, Observed, RefreshTimes, TrustPoint};

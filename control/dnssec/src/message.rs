@@ -2,7 +2,7 @@
 //! end.
 
 use crate::{
-    name::{Name, expand},
+    name::{HEADER, Name, expand},
     rdata::{self, rtype},
     records::Rrsig,
 };
@@ -14,7 +14,6 @@ pub const RRSETS_MAX: usize = 64;
 /// CVE-2023-50387).
 pub const SIGNATURES_OF_RRSET: usize = 8;
 
-const HEADER: usize = 12;
 const CLASS_IN: u16 = 1;
 
 /// Reason for a response that cannot be validated.

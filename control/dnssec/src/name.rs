@@ -1,6 +1,6 @@
 //! Domain names in canonical form.
 
-use std::{borrow::Borrow, cmp::Ordering, fmt};
+use std::{borrow::Borrow, cmp::Ordering, fmt, ops::Range};
 
 /// Most bytes of a name on the wire, including the root's zero (RFC 1035 section 2.3.4).
 pub const NAME_MAX: usize = 255;
@@ -166,34 +166,55 @@ pub fn wire_len(wire: &[u8]) -> Option<usize> {
 /// Most compression pointers in a name: no more than it has labels at most.
 const POINTERS_MAX: usize = 127;
 
+/// Length in bytes of a message's header. No name begins there, and the reply to a client has other
+/// bytes there.
+pub(crate) const HEADER: usize = 12;
+
 /// Appends the name at `at` of a message, decompressed, and returns the offset after it; `None` if
-/// it is malformed. A pointer must lead to an earlier byte than the start of the part that contains
-/// it.
-pub fn expand(message: &[u8], mut at: usize, to: &mut Vec<u8>) -> Option<usize> {
+/// it is malformed. A pointer must lead to a part that ends before the one that contains it begins,
+/// and not into the header.
+pub fn expand(message: &[u8], at: usize, to: &mut Vec<u8>) -> Option<usize> {
+    expand_where(message, at, to, |_| true)
+}
+
+/// Expands a name as [`expand`] does, if `permits` holds for each part that a pointer leads to.
+pub fn expand_where(
+    message: &[u8],
+    mut at: usize,
+    to: &mut Vec<u8>,
+    permits: impl Fn(Range<usize>) -> bool,
+) -> Option<usize> {
     let begin = to.len();
     let (mut end, mut part) = (None, at);
+    // Bytes that the part may have.
+    let mut readable = message;
     let mut pointers = 0..POINTERS_MAX;
     loop {
-        let len = *message.get(at)?;
+        let len = *readable.get(at)?;
         match len {
             0..64 => {
                 let next = at + 1 + usize::from(len);
-                to.extend_from_slice(message.get(at..next)?);
+                to.extend_from_slice(readable.get(at..next)?);
                 if to.len() - begin > NAME_MAX {
                     return None;
                 }
                 at = next;
                 if len == 0 {
-                    return Some(end.unwrap_or(at));
+                    let permitted = end.is_none() || permits(part..at);
+                    return permitted.then_some(end.unwrap_or(at));
                 }
             }
             192.. => {
                 pointers.next()?;
-                end = end.or(Some(at + 2));
-                at = usize::from(u16::from_be_bytes([len & 0x3f, *message.get(at + 1)?]));
-                if at >= part {
+                if end.is_some() && !permits(part..at + 2) {
                     return None;
                 }
+                end = end.or(Some(at + 2));
+                at = usize::from(u16::from_be_bytes([len & 0x3f, *readable.get(at + 1)?]));
+                if !(HEADER..part).contains(&at) {
+                    return None;
+                }
+                readable = &message[..part];
                 part = at;
             }
             _ => return None,
@@ -242,15 +263,20 @@ mod tests {
 
     #[test]
     fn compressed_names_are_expanded_and_circles_are_none() {
-        let message = b"\x07example\x00\x03www\xc0\x00\xc0\x09\xc0\x11\x40";
+        let message =
+            [&[0; HEADER], &b"\x07example\x00\x03www\xc0\x0c\xc0\x15\xc0\x1d\x40\xc0\x0b"[..]].concat();
         let expanded = |at| {
             let mut to = Vec::new();
-            expand(message, at, &mut to).map(|end| (to, end))
+            expand(&message, at, &mut to).map(|end| (to, end))
         };
         let www = b"\x03www\x07example\x00".to_vec();
-        assert_eq!(expanded(9), Some((www.clone(), 15)));
-        assert_eq!(expanded(15), Some((www, 17)));
-        assert_eq!((expanded(17), expanded(19), expanded(20)), (None, None, None));
+        assert_eq!(expanded(21), Some((www.clone(), 27)));
+        assert_eq!(expanded(27), Some((www, 29)));
+        assert_eq!((expanded(29), expanded(31), expanded(32)), (None, None, None));
+        assert_eq!(expanded(32), None, "the root, in the header");
+        // A label that holds the pointer to it.
+        let message = [&[0; HEADER], &b"\x05ab\xc0\x0cx\x00"[..]].concat();
+        assert_eq!(expand(&message, 15, &mut Vec::new()), None);
         assert_eq!(wire_len(b"\x01a\x00b"), Some(3));
         assert_eq!((wire_len(b"\x01a"), wire_len(b"\xc0\x00"), wire_len(&[1; 256])), (None, None, None));
     }

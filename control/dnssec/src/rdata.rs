@@ -1,6 +1,7 @@
 //! Names within RDATA: which are decompressed, and which are lowercased.
 
-use crate::name::{expand, wire_len};
+use crate::name::{expand_where, wire_len};
+use std::ops::Range;
 
 /// Types with special rules here (IANA).
 pub mod rtype {
@@ -57,13 +58,26 @@ fn fields(rtype: u16) -> &'static [Field] {
 
 /// Appends the RDATA at `at..end` of a message, with its names decompressed; `None` if one of them
 /// is malformed.
-pub fn copy(rtype: u16, message: &[u8], mut at: usize, end: usize, to: &mut Vec<u8>) -> Option<()> {
+pub fn copy(rtype: u16, message: &[u8], at: usize, end: usize, to: &mut Vec<u8>) -> Option<()> {
+    copy_where(rtype, message, at..end, to, |_| true)
+}
+
+/// Copies RDATA as [`copy`] does, if `permits` holds for each part of a name that a pointer leads
+/// to.
+pub fn copy_where(
+    rtype: u16,
+    message: &[u8],
+    range: Range<usize>,
+    to: &mut Vec<u8>,
+    permits: impl Fn(Range<usize>) -> bool,
+) -> Option<()> {
+    let Range { start: mut at, end } = range;
     // Empty RDATA is valid in a few types only, and carries no meaning in the others.
     let fields = if at == end { &[] } else { fields(rtype) };
     for field in fields {
         let len = match field {
             Field::Name => {
-                at = expand(message, at, to).filter(|at| *at <= end)?;
+                at = expand_where(message, at, to, &permits).filter(|at| *at <= end)?;
                 continue;
             }
             Field::Bytes(len) => *len,
@@ -73,7 +87,7 @@ pub fn copy(rtype: u16, message: &[u8], mut at: usize, end: usize, to: &mut Vec<
                 to.extend_from_slice(message.get(at..at + len)?);
                 at += len;
                 if has_name {
-                    at = expand(message, at, to).filter(|at| *at <= end)?;
+                    at = expand_where(message, at, to, &permits).filter(|at| *at <= end)?;
                 }
                 continue;
             }
@@ -117,14 +131,15 @@ fn a6(prefix: u8) -> Option<(usize, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::HEADER;
 
     /// Returns RDATA of `rtype` after `head`, with the names `Www.Example` and `Example`, the
     /// latter compressed: decompressed, and in canonical form.
     fn canonical(rtype: u16, head: &[u8], names: usize, tail: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let mut message = b"\x07Example\x00".to_vec();
+        let mut message = [&[0; HEADER], &b"\x07Example\x00"[..]].concat();
         message.extend(head);
-        let begin = 9;
-        for name in [&b"\x03Www\xc0\x00"[..], b"\xc0\x00"].iter().take(names) {
+        let begin = HEADER + 9;
+        for name in [&b"\x03Www\xc0\x0c"[..], b"\xc0\x0c"].iter().take(names) {
             message.extend(*name);
         }
         message.extend(tail);

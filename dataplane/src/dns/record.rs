@@ -36,8 +36,8 @@ impl RecordHead {
     }
 }
 
-/// Returns the offset past the name at `at`. A compression pointer must point back, and ends the
-/// name here; it is not followed.
+/// Returns the offset past the name at `at`. A compression pointer must point back, and not into the
+/// header, whose bytes differ in the reply to a client. It ends the name here; it is not followed.
 #[inline]
 pub fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
     let start = at;
@@ -48,7 +48,7 @@ pub fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
             1..=63 => at += 1 + usize::from(len),
             0xc0.. => {
                 let target = usize::from(len & 0x3f) << 8 | usize::from(*message.get(at + 1)?);
-                return (target < start).then_some(at + 2);
+                return (super::header::LEN..start).contains(&target).then_some(at + 2);
             }
             _ => return None,
         }

@@ -20,7 +20,8 @@ use ringdns_dataplane::{
         rtype,
     },
 };
-use ringdns_dnssec::{Name, expand, rdata, wire_len};
+use ringdns_dnssec::{Name, expand_where, rdata, wire_len};
+use std::ops::Range;
 use zerocopy::FromBytes;
 
 /// Record of a response.
@@ -84,11 +85,13 @@ impl Message {
             additionals: Vec::new(),
         };
         let sections = [&mut parsed.answers, &mut parsed.authorities, &mut parsed.additionals];
+        let mut settled = SettledBytes { records: at, ttls: Vec::new() };
         for (section, count) in sections.into_iter().zip(counts) {
             for _ in 0..count {
                 let fixed = record::RecordHead::parse(&bytes, at)?;
+                settled.ttls.push(fixed.ttl_at);
                 if fixed.rtype != rtype::OPT {
-                    section.push(Record::parse(&bytes, at, &fixed)?);
+                    section.push(Record::parse(&bytes, at, &fixed, &settled)?);
                 }
                 at = fixed.end;
             }
@@ -133,12 +136,38 @@ impl Message {
     }
 }
 
+/// Bytes of a message that are the same in every reply. Names must not lead through others: a client
+/// would read another name than was judged.
+struct SettledBytes {
+    /// Offset of the first record.
+    records: usize,
+    /// Offsets of the TTLs so far, in order.
+    ttls: Vec<usize>,
+}
+
+impl SettledBytes {
+    /// Whether a range behind the header has no byte of a TTL.
+    fn have(&self, range: Range<usize>) -> bool {
+        // Nearly all pointers lead to the question.
+        range.end <= self.records || {
+            let behind = self.ttls.partition_point(|ttl| ttl + size_of::<u32>() <= range.start);
+            self.ttls.get(behind).is_none_or(|ttl| range.end <= *ttl)
+        }
+    }
+}
+
 impl Record {
-    fn parse(message: &[u8], at: usize, fixed: &record::RecordHead) -> Option<Record> {
+    fn parse(
+        message: &[u8],
+        at: usize,
+        fixed: &record::RecordHead,
+        settled: &SettledBytes,
+    ) -> Option<Record> {
+        let permits = |range| settled.have(range);
         let mut spelled = Vec::new();
-        expand(message, at, &mut spelled)?;
+        expand_where(message, at, &mut spelled, permits)?;
         let mut data = Vec::new();
-        rdata::copy(fixed.rtype, message, fixed.rdata, fixed.end, &mut data)?;
+        rdata::copy_where(fixed.rtype, message, fixed.rdata..fixed.end, &mut data, permits)?;
         is_possible(fixed.rtype, fixed.class, &data).then_some(())?;
         Some(Record {
             owner: Name::from_wire(&spelled)?,

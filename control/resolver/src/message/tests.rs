@@ -79,6 +79,37 @@ fn impossible_data_of_types_that_clients_know_is_refused() {
     }
 }
 
+/// Replies have another header than the response, and TTLs that go down.
+#[test]
+fn names_that_lead_through_bytes_that_change_are_refused() {
+    let key = key(5);
+    let records = 12 + key.question().len();
+    // The TTL of the first record is at 6, its data at 12.
+    let first = |ttl: [u8; 4]| {
+        let mut first = record(&[0xc0, 12], 5, b"\x01x\x00");
+        first[6..10].copy_from_slice(&ttl);
+        first
+    };
+    for (at, ttl, taken) in [
+        (4, [0; 4], false),
+        (6, [0; 4], false),
+        (10, [0; 4], false),
+        (12, [0; 4], true),
+        // The low byte of the class is the length of a label.
+        (records + 5, [b'a', 0, 0, 0], false),
+        (records + 6, [1, b'a', 0, 0], false),
+        (records + 9, [0; 4], false),
+        (records + 10, [0; 4], true),
+        (records + 12, [0; 4], true),
+    ] {
+        let pointer = (0xc000 | at as u16).to_be_bytes();
+        for second in [record(&[0xc0, 12], 5, &pointer), record(&pointer, 5, b"\x01x\x00")] {
+            let message = response(&key, &[first(ttl), second]);
+            assert_eq!(rewritten(&key, &message).is_some(), taken, "{at}");
+        }
+    }
+}
+
 #[test]
 fn names_are_compressed_against_those_before_them() {
     let key = key(5);

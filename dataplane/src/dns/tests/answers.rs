@@ -200,6 +200,13 @@ fn responses_to_something_else_are_refused() {
     cut.pop();
     let from = |wire: &[u8]| Answer::from_response(wire, &key, &RULES, 0, false).err();
     assert_eq!(from(&cut), Some(ResponseError::Malformed));
+    // An owner that points into the header: to the root there, and to the question.
+    for (at, malformed) in [(4, true), (11, true), (12, false)] {
+        let mut pointed = wire(&good);
+        let owner = crate::dns::header::LEN + key.question().len();
+        pointed[owner..owner + 2].copy_from_slice(&[0xc0, at]);
+        assert_eq!(from(&pointed) == Some(ResponseError::Malformed), malformed, "{at}");
+    }
     // Bytes behind the last record mean nothing.
     let read = |wire: &[u8]| Answer::from_response(wire, &key, &RULES, 0, false).unwrap().wire;
     assert_eq!(read(&[&wire(&good)[..], &[0, 1, 2]].concat()), read(&wire(&good)));
