@@ -273,7 +273,7 @@ pub fn judge(
             let answer = Answer { ede, ..answer };
             // The scan knows where records are, this step knows their content: nothing else is kept
             // or passed on.
-            if has_only_addresses(&answer.wire, key.asked().qtype()) {
+            if needs_no_decoding(&answer, key) {
                 return Ok(Judged::Answer(answer, None));
             }
             if has_too_many(&answer) {
@@ -324,7 +324,7 @@ pub fn judge_kept(
     if header.flags.get() & header::TC != 0 || answer.status.is_failure() {
         return None;
     }
-    if has_only_addresses(&answer.wire, key.asked().qtype()) {
+    if needs_no_decoding(&answer, key) {
         return Some((answer, None));
     }
     if has_too_many(&answer) {
@@ -352,10 +352,10 @@ fn scrubbed(
     answer: Answer,
 ) -> (Judged, bool) {
     let Some(mut parsed) = Message::parse(message, key) else { return (Judged::Malformed, false) };
-    if is_referral(&parsed) {
-        return (Judged::Failure(rcode::SERVFAIL, answer.ede), false);
-    }
-    let Ok(Scrubbed { changed, leads_to }) = scrub::scrub(&mut parsed, key.asked().dnssec_ok()) else {
+    let refers = is_referral(&parsed);
+    let scrubbed = scrub::scrub(&mut parsed, key.asked().dnssec_ok());
+    // Answers to other questions make no answer of a referral, so it is looked at without them too.
+    let (Ok(Scrubbed { changed, leads_to }), false) = (scrubbed, refers || is_referral(&parsed)) else {
         // The message is well-formed, and the upstream has trouble with this name.
         return (Judged::Failure(rcode::SERVFAIL, answer.ede), false);
     };
@@ -422,8 +422,13 @@ impl<'a> UpstreamOpt<'a> {
     }
 }
 
-/// Whether there is no record but addresses of the type and name of the question. Most responses
-/// are such, and need no decoding.
+/// Whether an answer has no record but addresses that were asked for, in the answer section. Most
+/// answers are such.
+fn needs_no_decoding(answer: &Answer, key: &Key) -> bool {
+    matches!(answer.counts, [_, 0, 0]) && has_only_addresses(&answer.wire, key.asked().qtype())
+}
+
+/// Whether there is no record but addresses of the type and name of the question.
 fn has_only_addresses(mut records: &[u8], qtype: u16) -> bool {
     while let Some((head, rest)) = records.split_first_chunk() {
         let (rtype, length) = match head {
