@@ -26,6 +26,8 @@ const LOCK: &str = "lock";
 /// Number of ids that a segment and the parts it is split into may have, in microseconds; a power of
 /// two. The id of a whole segment is a multiple of it.
 pub const SPLIT_IDS: u64 = 1 << 10;
+/// Greatest id of a segment: no clock reaches it, and ids behind it have room.
+const ID_MAX: u64 = 1 << 62;
 /// Folder of segments that ClickHouse does not take.
 const REFUSED: &str = "refused";
 /// Most segments in that folder. The oldest ones make room.
@@ -250,7 +252,7 @@ impl Spool {
             }
             let Some(id) = id_of(&path) else { continue };
             match head(&path) {
-                Ok((head, len)) if head.id == id => {
+                Ok((head, len)) if head.id == id && id <= ID_MAX => {
                     found.push_back(SpooledSegment { id, rows: head.rows, bytes: on_disk(len) });
                 }
                 Ok(_) | Err(ReadError::Damaged(_)) => {

@@ -345,6 +345,18 @@ fn segments_leave_in_order_from_memory_and_from_disk() {
 }
 
 #[test]
+fn an_id_that_no_clock_reaches_is_damaged_and_does_not_use_up_all_others() {
+    let scene = Scene::set();
+    for id in [u64::MAX, u64::MAX - SPLIT_IDS, (1 << 62) + 1] {
+        fs::write(scene.path().join(format!("{id:020}.zst")), segment(id, 2).bytes()).unwrap();
+    }
+    let mut outbox = scene.outbox();
+    assert_eq!((scene.sums().segments_damaged, scene.sums().found), (3, 0));
+    assert_eq!(scene.make(&mut outbox, 100), 100);
+    assert_eq!(sent(&mut outbox), [(100, false)]);
+}
+
+#[test]
 fn after_a_restart_all_that_is_found_may_have_been_stored() {
     let scene = Scene::set();
     let mut outbox = scene.outbox();
