@@ -34,6 +34,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Time between two reads of the map while all masters are connected.
 const REVIEW: Duration = Duration::from_secs(10);
 
+/// Slots of a cluster.
+const SLOTS: usize = 1 << 14;
+
 /// Slot map of the cluster.
 #[derive(Default)]
 struct Map {
@@ -173,7 +176,13 @@ impl ClusterState {
     fn learn(&self, ranges: Vec<Range>) {
         let mut map = self.map.write();
         let mut next = Map::default();
+        // A node tells of each slot once. Ranges beyond that are nonsense, and would be work without
+        // end.
+        let mut left = SLOTS;
         for Range { first, last, host, port } in ranges {
+            let count = usize::from(last) + 1 - usize::from(first.min(last));
+            let Some(rest) = left.checked_sub(count) else { continue };
+            left = rest;
             let is_it = |master: &&Arc<Master>| master.is_at(&host, port);
             let known = next.masters.iter().find(is_it).or_else(|| map.masters.iter().find(is_it)).cloned();
             let master = known.unwrap_or_else(|| {
@@ -321,6 +330,17 @@ fn range(value: &Value, asked: &str) -> Option<Range> {
     Some(Range { first: number(first)?, last: number(last)?, host, port: number(port)? })
 }
 
+/// Reads the slot map of a cluster. Returns the number of slots that are kept.
+#[cfg(fuzzing)]
+pub async fn slots_of(connection: &mut MultiplexedConnection) -> usize {
+    let way = RedisWay::plain("redis://192.0.2.1");
+    let patience = Duration::from_secs(1);
+    let state = ClusterState { way, patience, map: RwLock::default(), stale: Notify::new() };
+    let Ok(ranges) = slots(connection, "192.0.2.1").await else { return 0 };
+    state.learn(ranges);
+    state.map.read().slots.len()
+}
+
 fn argument(command: &Cmd, nth: usize) -> Option<&[u8]> {
     command.args_iter().nth(nth).and_then(|argument| match argument {
         Arg::Simple(bytes) => Some(bytes),
@@ -374,6 +394,15 @@ mod tests {
         let after = shared.map.read().masters.clone();
         assert!(after.len() == 2 && Arc::ptr_eq(&after[1], &before[0]));
         assert_eq!(shared.map.read().slots.len(), 300);
+    }
+
+    #[test]
+    fn each_slot_is_told_of_once() {
+        let shared = shared();
+        shared.learn(vec![told(0, 16_382, "a", 1), told(0, 9, "b", 2), told(16_383, 16_383, "c", 3)]);
+        let map = shared.map.read();
+        let hosts: Vec<_> = map.masters.iter().map(|master| master.host.as_str()).collect();
+        assert_eq!((hosts, map.slots.len()), (vec!["a", "c"], 16_384));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct RedisWay {
 
 impl RedisWay {
     /// Returns settings without certificate or password files.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn plain(url: &str) -> Self {
         RedisWay {
             info: redis::IntoConnectionInfo::into_connection_info(url).unwrap(),

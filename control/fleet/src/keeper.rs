@@ -41,7 +41,7 @@ const SLACK: u64 = 60;
 
 /// Reason why the connection was dropped or not established.
 #[derive(Debug)]
-enum Trouble {
+pub(super) enum Trouble {
     Late(&'static str),
     Redis(RedisError),
     Lookups,
@@ -149,7 +149,7 @@ impl Fleet {
 
     /// Adds new purges to the log. If that fails, they are in effect here all the same, and are
     /// added later.
-    async fn tell(&self, connection: &mut Connection) {
+    pub(super) async fn tell(&self, connection: &mut Connection) {
         loop {
             let Some((nth, purge)) = self.purges.read().next_untold() else { return };
             let (kind, name) = purges::fields(&purge);
@@ -181,7 +181,11 @@ impl Fleet {
     }
 
     /// Reads new entries of the log and applies them here.
-    async fn learn(&self, connection: &mut Connection, host: &Arc<HostTier>) -> Result<(), Trouble> {
+    pub(super) async fn learn(
+        &self,
+        connection: &mut Connection,
+        host: &Arc<HostTier>,
+    ) -> Result<(), Trouble> {
         let known = self.known.load(Ordering::Acquire);
         let reading = self.read_log(connection, known);
         let read = timeout(PATIENCE, reading).await.map_err(late("reading the log of purges"))??;

@@ -13,6 +13,8 @@
 mod cluster;
 mod connection;
 mod demand;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod housekeeping;
 mod index;
 mod keeper;

@@ -62,6 +62,12 @@ impl Purges {
             || self.log.iter().any(|(number, purge)| generation < *number && purge.covers(asked))
     }
 
+    /// Returns the number of purges in memory.
+    #[cfg(fuzzing)]
+    pub fn len(&self) -> usize {
+        self.log.len() + self.untold.len()
+    }
+
     /// Adds a purge that is about to be done here, and returns its sequence number. From now on
     /// nothing that it covers is taken from Redis.
     pub fn begin(&mut self, purge: Purge) -> u64 {
