@@ -27,6 +27,7 @@ readonly TEST_PACKAGES=(
     clickhouse-server python3-venv                    # query log: Debian's ClickHouse, and today's
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
     clang                                             # lab.sh --vlan: BPF programs that tag and untag
+    g++                                               # fuzz/run.sh: compiles libFuzzer
     rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM
 )
 readonly BENCH_PACKAGES=(

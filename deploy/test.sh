@@ -5,11 +5,11 @@
 #   test.sh [STEP]...        default: all steps
 #   test.sh drivers --all    or other options of tests/vm/drivers.py; write values as --NAME=VALUE
 #
-# Steps: setup lint build unit loom ebpf lab drivers differential faults hostile gate ratios. The
-# last line is the summary: N passed, N failed, and N skipped if any are. Above it, the end of what
-# each failed step printed is repeated. `drivers` is skipped if the mirror has no QEMU. A step that
-# fails does not stop the steps after it. Leaves only cargo's target folder, and in ~/.cache the
-# packages that `drivers` runs on.
+# Steps: setup lint build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios.
+# The last line is the summary: N passed, N failed, and N skipped if any are. Above it, the end of
+# what each failed step printed is repeated. `drivers` is skipped if the mirror has no QEMU. A step
+# that fails does not stop the steps after it. Leaves only cargo's target folder, the findings of
+# `fuzz` in fuzz/artifacts, and in ~/.cache the packages that `drivers` runs on.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -19,9 +19,9 @@ readonly self=$here/test.sh
 
 # Steps in the order in which they run. The limits, in seconds, are against hangs, with room for a
 # slow machine.
-readonly STEPS=(setup lint build unit loom ebpf lab drivers differential faults hostile gate ratios)
+readonly STEPS=(setup lint build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios)
 declare -rA LIMIT=([setup]=900 [lint]=900 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=1500 [drivers]=1200
-    [differential]=300 [faults]=300 [hostile]=300 [gate]=600 [ratios]=600)
+    [differential]=300 [faults]=300 [hostile]=300 [fuzz]=1800 [gate]=600 [ratios]=600)
 # Limit of `drivers` with options: the whole matrix, or a million queries on emulated machines.
 readonly LIMIT_WITH_OPTIONS=14400
 
@@ -42,7 +42,7 @@ step_setup() {
 }
 
 step_lint() {
-    shellcheck -x bench/*.sh deploy/*.sh tests/vm/*.sh .ci/run
+    shellcheck -x bench/*.sh deploy/*.sh fuzz/*.sh tests/vm/*.sh .ci/run
     # The guests of tests/vm have busybox's shell, which is close to dash.
     shellcheck --shell=dash tests/vm/guest/*
     if cargo fmt --version >/dev/null 2>&1; then
@@ -59,9 +59,10 @@ step_lint() {
 }
 
 # Checks the fuzz targets, which are a workspace of their own. Nothing is linked: with any path to
-# libFuzzer, its crate compiles nothing, and a C++ compiler is not needed.
+# libFuzzer, its crate compiles nothing. The flag opens the entrances that crates have for them.
 lint_fuzz_targets() {
     CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/fuzz \
+        RUSTFLAGS="--cfg fuzzing" \
         cargo clippy --locked --manifest-path fuzz/Cargo.toml -- -D warnings
 }
 
@@ -114,6 +115,11 @@ step_faults() {
 step_hostile() {
     step_build
     "${CARGO_TARGET_DIR:-target}/release/ringbench" hostile --short --nice -15
+}
+
+# Tries inputs of every kind on all parsers, for a minute each. fuzz/run.sh takes more time.
+step_fuzz() {
+    fuzz/run.sh --seconds 60
 }
 
 step_gate() {

@@ -24,6 +24,8 @@ pub mod writer;
 
 pub use collect::{CHANNEL, Collector};
 pub use privacy::ClientPrivacy;
+#[cfg(fuzzing)]
+pub use spool::Spool;
 pub use tap::Taps;
 
 use ledger::Ledger;

@@ -245,6 +245,20 @@ pub async fn serve_http(listener: TcpListener, service: Arc<Service>) -> io::Res
     Door::of_http(complete(routes, service.clone()), service).serve_http(listener).await
 }
 
+/// Serves one connection to its end, over the Unix socket or over TCP. Leaves out profiles, which
+/// take the time that they are asked for.
+#[cfg(fuzzing)]
+pub async fn serve_one<S>(stream: S, service: Arc<Service>, over_socket: bool)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let door = match over_socket {
+        true => Door::of_socket(complete(reading().merge(owners()), service.clone()), service),
+        false => Door::of_http(complete(reading(), service.clone()), service),
+    };
+    door.serve_one(stream).await;
+}
+
 async fn status(State(service): SharedService) -> Json<DaemonStatus> {
     let now = service.clock.nanos();
     let upstreams = service.resolver.upstreams();

@@ -136,6 +136,18 @@ impl Door {
         tokio::spawn(async move { door.converse(stream, seat, local).await });
     }
 
+    /// Serves one connection to its end.
+    #[cfg(fuzzing)]
+    pub(super) async fn serve_one<S>(self: Arc<Self>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let client = IpAddr::from(Ipv4Addr::LOCALHOST);
+        if let Ok((seat, _)) = self.seats.take(client) {
+            self.converse(stream, seat, Some(client)).await;
+        }
+    }
+
     /// Serves the one request of a connection.
     async fn converse<S>(self: Arc<Self>, stream: S, seat: ConnectionSeat, local: Option<IpAddr>)
     where
