@@ -3,11 +3,14 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Unbound, kdig};
 use tempfile::NamedTempFile;
 
+/// Time to wait for a line of the log, which a thread of its own writes.
+const PATIENCE: Duration = Duration::from_secs(10);
 const TLS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 853);
 const HTTPS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 443);
 
@@ -83,8 +86,7 @@ fn an_upstream_that_cannot_prove_its_name_is_not_asked() {
         let ringdnsd = Ringdnsd::start(lab.server(), &settings(address, more));
         let reply = Client::of(lab.client(), DNS_V4).ask(&Query::a("www.example"));
         assert_eq!(reply.rcode(), 2, "{address}");
-        let said = ringdnsd.process().output();
-        assert!(said.contains(complaint), "no {complaint} in {said}");
+        ringdnsd.process().wait_for_line(complaint, PATIENCE);
         assert!(ringdnsd.stat("/upstreams/0/counters/tls_failures") > 0);
         assert_eq!(ringdnsd.stat("/upstreams/0/counters/connections"), 0);
     }

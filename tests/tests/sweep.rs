@@ -1,12 +1,15 @@
 //! Tests of sweeps and the snapshot in a running ringdnsd.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, until};
 use serde_json::Value;
 use tempfile::TempDir;
 
 const SERVFAIL: u16 = 2;
+/// Time to wait for a line of the log, which a thread of its own writes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts an upstream with this TTL.
 fn upstream(lab: &Lab, ttl: u32) -> Upstream {
@@ -159,6 +162,6 @@ fn a_damaged_file_is_told_and_the_cache_begins_empty() {
     let ringdnsd = kept.start(&lab);
     until("it was refused", || (entries(&ringdnsd, "refused") == 1).then_some(()));
     assert_eq!((ask(&lab, "www.example.net"), upstream.asked()), (0, 1));
-    let said = ringdnsd.process().output();
-    assert!(said.contains("cache.snapshot_file") && said.contains("it is no snapshot"), "{said}");
+    let said = ringdnsd.process().wait_for_line("it is no snapshot", PATIENCE);
+    assert!(said.contains("cache.snapshot_file"), "{said}");
 }
