@@ -117,7 +117,8 @@ impl Health {
         self.probing = false;
         match works {
             Some(true) => self.forgive(),
-            Some(false) if self.failures >= PATIENCE => self.put_back(now),
+            // During back-off, it was a trial that failed, which counts already.
+            Some(false) if self.failures >= PATIENCE && !self.is_put_back(now) => self.put_back(now),
             Some(false) | None => {}
         }
     }
@@ -260,10 +261,10 @@ mod tests {
         assert!(health.probe_again(SECOND) && !health.probe_again(9 * SECOND), "one at a time");
         health.probed(Some(false), 2 * SECOND);
         assert!(
-            !health.probe_again(4 * SECOND - 1) && health.probe_again(4 * SECOND),
+            !health.probe_again(3 * SECOND - 1) && health.probe_again(3 * SECOND),
             "after twice the time"
         );
-        assert!(!health.asked(4 * SECOND), "the probe is the trial");
+        assert!(!health.asked(3 * SECOND), "the probe is the trial");
         health.probed(Some(true), 5 * SECOND);
         assert!(!health.is_silent() && !health.is_put_back(5 * SECOND));
     }
