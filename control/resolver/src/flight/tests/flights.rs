@@ -33,11 +33,20 @@ async fn memory_under_way_is_bounded() {
         let (resolver, key) = (resolver.clone(), key(name));
         tokio::spawn(async move { resolver.resolve(&key).await })
     };
-    let tasks = ["a", "a", "a", "a", "b", "c"].map(ask);
-    while resolver.counters.too_many_waiters.get() + resolver.counters.too_many_flights.get() < 2 {
-        assert!(resolver.under_way() <= limits.flights, "more take off than may");
-        std::thread::yield_now();
-    }
+    let counters = &resolver.counters;
+    let wait_until = |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            assert!(resolver.under_way() <= limits.flights, "more take off than may");
+            std::thread::yield_now();
+        }
+    };
+    // In this order, whichever thread is faster.
+    let mut tasks = vec![ask("a"), ask("a"), ask("a"), ask("a")];
+    wait_until(&|| counters.too_many_waiters.get() == 1);
+    tasks.push(ask("b"));
+    wait_until(&|| resolver.under_way() == 2);
+    tasks.push(ask("c"));
+    wait_until(&|| counters.too_many_flights.get() == 1);
     gate.open();
     let mut refused = 0;
     for task in tasks {
@@ -48,8 +57,7 @@ async fn memory_under_way_is_bounded() {
         }
     }
     assert_eq!(refused, 2);
-    let refused = [&resolver.counters.too_many_waiters, &resolver.counters.too_many_flights];
-    assert_eq!(refused.map(|c| c.get()), [1, 1]);
+    assert_eq!((counters.too_many_waiters.get(), counters.too_many_flights.get()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
