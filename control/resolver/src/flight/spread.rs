@@ -18,8 +18,8 @@ use tokio::time::sleep;
 
 /// Bytes that a client is sent at once; the answer that reaches them is sent whole.
 const PORTION: usize = 2 << 10;
-/// Time between portions.
-const INTERVAL: Duration = Duration::from_millis(10);
+/// Time between portions: a little more than the 10 ms that pulses are counted in.
+const INTERVAL: Duration = Duration::from_millis(12);
 
 /// Waiters whose turn is yet to come, by client. The hash key is drawn anew each time: clients
 /// choose addresses.
