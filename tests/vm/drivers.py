@@ -83,6 +83,8 @@ class Run:
             self.cache.part(part)
         self.folder = options.programs
         self.cells: list[Cell] = []
+        # Number of cells that were tried once more.
+        self.tried_again = 0
         # Kernels that are missing, and the reasons.
         self.skipped: dict[str, str] = {}
         self.kernels: list[Kernel] = []
@@ -119,10 +121,12 @@ class Run:
         in_verifier = [kernel for kernel in self.kernels if kernel.label in verifier.kernels_of(failed)]
         drivers = {cell.driver for cell in failed}
         in_matrix = tuple(nic for nic in wanted if nic.driver in drivers)
-        # Cells that are tried again count by their second result alone.
+        # These count by their second result alone.
         again = {(kernel.label, verifier.DRIVER) for kernel in in_verifier}
         again |= {(kernel.label, nic.driver) for kernel in newest for nic in in_matrix}
+        first = len(self.cells)
         self.cells = [cell for cell in self.cells if (cell.kernel, cell.driver) not in again]
+        self.tried_again = first - len(self.cells)
         print("once more:", flush=True)
         self.verifier(in_verifier)
         if in_matrix:
@@ -166,7 +170,7 @@ def main() -> int:
         report.write(options.out, run.cells, run.skipped, seconds, options.commit, spelled(options))
     print(
         f"{len(run.cells) - failed} cells are as expected, {failed} are not, "
-        f"{len(run.skipped)} kernels skipped; {seconds} s"
+        f"{run.tried_again} were tried once more, {len(run.skipped)} kernels skipped; {seconds} s"
     )
     return 1 if failed else 0
 

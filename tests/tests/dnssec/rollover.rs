@@ -89,7 +89,7 @@ impl ChangingRoot {
 
     /// Returns the root as it is on a day: with the keys `published`, whose set `signers` have signed.
     ///
-    /// Those who serve it are its owner, or somebody who has the keys `signers`.
+    /// The zone is served by its owner, or by somebody who has the keys `signers`.
     fn root(&self, day: f64, published: &[&KeySigningKey], signers: &[&KeySigningKey]) -> Zone {
         let mut zone = Zone::empty(".", 60);
         zone.record("www.example. 300 A 192.0.2.1");
