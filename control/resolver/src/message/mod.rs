@@ -124,10 +124,15 @@ impl Message {
         }
         bytes.extend_from_slice(&self.question);
         let mut names = Names::of(self.name.as_wire());
-        for record in sections.into_iter().flatten() {
+        for record in self.records() {
             names.write_record(record, &mut bytes)?;
         }
         (bytes.len() <= usize::from(u16::MAX)).then_some(bytes)
+    }
+
+    /// Returns the records of all sections.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        [&self.answers, &self.authorities, &self.additionals].into_iter().flatten()
     }
 
     /// Returns the response code in the header.

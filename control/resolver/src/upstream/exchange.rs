@@ -361,11 +361,13 @@ fn scrubbed(
     };
     let alias = leads_to.filter(|_| answer.status.rcode() == rcode::NOERROR);
     let alias = alias.and_then(|to| Alias::new(key, &to, parsed.flags & header::AA != 0));
-    if !changed && !respelled {
+    // Owners that repeat our random letters become pointers to the question, which has the client's
+    // own. All else stays as it came: an answer that is written anew is longer, because names in
+    // its data do not point to the question.
+    let repeats_letters = || parsed.records().any(|record| *record.spelled != *record.owner.as_wire());
+    if !changed && !(respelled && repeats_letters()) {
         return (Judged::Answer(answer, alias), false);
     }
-    // Owners that repeat our random letters become pointers to the question, which has the client's
-    // own.
     let again = parsed.to_bytes().and_then(|message| {
         let now = rules.clock.secs();
         Answer::from_response(&message, key, &rules.ttl, now, trusted).ok()

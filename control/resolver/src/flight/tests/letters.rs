@@ -30,6 +30,21 @@ async fn letters_are_drawn_for_each_query_and_are_not_what_clients_see() {
     assert_eq!([count(&resolver, "respelled"), count(&resolver, "queries_tcp")], [0, 0]);
 }
 
+/// An answer that is written anew is longer, and may not fit where the upstream's does.
+#[tokio::test]
+async fn an_answer_that_repeats_no_letters_stays_as_it_came() {
+    // CNAME mail.example.com, with a pointer to the last 13 bytes of the name in the question.
+    const TARGET: &[u8] = &[4, b'm', b'a', b'i', b'l', 0xc0, (12 + NAME.len() + 2 - 13) as u8];
+    let fake = playing(|seen| {
+        let alias = [&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 7], TARGET].concat();
+        Some(seen.query.response(0, &[alias]))
+    });
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    let resolved = resolver.resolve(&key_of(NAME, 5, false)).await;
+    assert_eq!(resolved.answer.wire[12..], *TARGET);
+    assert!(fake.seen().iter().all(has_upper_case));
+}
+
 #[tokio::test]
 async fn who_does_not_repeat_letters_is_asked_over_tcp_and_soon_without_them() {
     let fake = playing(|seen| {
