@@ -274,12 +274,85 @@ impl AskedTimes {
         AskedTimes { misses: timed(300, &miss), tcp: timed(300, &tcp), socket: timed(100, &socket) }
     }
 
-    /// Prints percentiles, to be compared on a quiet machine.
-    fn show(&self, what: &str) {
-        let all = [("misses", &self.misses), ("tcp", &self.tcp), ("socket", &self.socket)];
-        for (name, times) in all {
-            let (half, most) = (times[times.len() / 2], times[times.len() - 1]);
-            println!("{what}: {name}: p50 {half:?}, p95 {:?}, max {most:?}", times[times.len() * 95 / 100]);
+    /// Returns the medians.
+    fn medians(&self) -> [Duration; 3] {
+        [&self.misses, &self.tcp, &self.socket].map(|times| times[times.len() / 2])
+    }
+}
+
+/// Number of rounds: one as a test, more to measure.
+fn rounds() -> usize {
+    let said = std::env::var("RINGDNS_ROUNDS").ok();
+    said.map_or(1, |said| said.parse().expect("RINGDNS_ROUNDS is a number"))
+}
+
+/// Stages of a round. The first and the last have no other connections: their ratio is the noise.
+const STAGES: [&str; 6] = [
+    "undisturbed",
+    "2,048 half-open requests",
+    "and 10,000 idle connections",
+    "and 200 slow readers",
+    "200 slow readers alone",
+    "undisturbed again",
+];
+
+/// Asks in each stage of a round.
+fn take_round(scene: &Scene, round: usize) -> [AskedTimes; STAGES.len()] {
+    let take = |stage: usize| AskedTimes::take(scene, &format!("stage{stage}.round{round}"));
+    let answers = || status(&scene.exchange(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 200;
+    let undisturbed = take(0);
+
+    let half = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: ";
+    let mut held: Vec<OwnedFd> = (0..2048).map(|_| begin(scene.http)).collect();
+    send_to_each(&held, half);
+    let mut owners: Vec<UnixStream> = Vec::new();
+    for _ in 0..200 {
+        let mut stream = UnixStream::connect(scene.ringdnsd.socket()).unwrap();
+        // It may have been replaced already.
+        let _ = stream.write_all(half);
+        owners.push(stream);
+    }
+    let half_open = take(1);
+
+    held.extend((0..10_000).map(|_| begin(scene.http)));
+    let idle = take(2);
+
+    let readers: Vec<OwnedFd> = (0..200).map(|_| begin(scene.http)).collect();
+    send_to_each(&readers, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let slow = take(3);
+    drop(held);
+    drop(readers);
+
+    until("the API answers", || answers().then_some(()));
+    // Slow readers alone: all that find a place are at work at once.
+    let readers: Vec<OwnedFd> = (0..200).map(|_| begin(scene.http)).collect();
+    let asked = send_to_each(&readers, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // The others wait until the kernel tries to connect again.
+    assert!(asked > 0, "no reader was accepted");
+    let slow_alone = take(4);
+    drop(readers);
+    drop(owners);
+    until("the API answers", || answers().then_some(()));
+    [undisturbed, half_open, idle, slow, slow_alone, take(5)]
+}
+
+/// Prints the median of each stage, and of its ratio to the first and last stage of the same round.
+fn show(rounds: &[[AskedTimes; STAGES.len()]]) {
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    for (stage, text) in STAGES.iter().enumerate() {
+        for (kind, name) in ["misses", "tcp", "socket"].iter().enumerate() {
+            let seconds =
+                |round: &[AskedTimes; STAGES.len()], stage: usize| round[stage].medians()[kind].as_secs_f64();
+            let ratio = |round| {
+                let undisturbed = seconds(round, 0) + seconds(round, STAGES.len() - 1);
+                seconds(round, stage) / (undisturbed / 2.0)
+            };
+            let micros = median(rounds.iter().map(|round| seconds(round, stage) * 1e6).collect());
+            let ratio = median(rounds.iter().map(ratio).collect());
+            println!("{text}: {name}: median {micros:.0} \u{b5}s, {ratio:.2} of undisturbed");
         }
     }
 }
@@ -293,42 +366,10 @@ fn connections_of_the_api_take_nothing_from_dns() {
     let process = scene.ringdnsd.process();
     AskedTimes::take(&scene, "warm");
     let (files, resident) = (process.open_files(), process.resident());
-    AskedTimes::take(&scene, "undisturbed").show("undisturbed");
-
-    let half = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: ";
-    let mut held: Vec<OwnedFd> = (0..2048).map(|_| begin(scene.http)).collect();
-    send_to_each(&held, half);
-    let mut owners: Vec<UnixStream> = Vec::new();
-    for _ in 0..200 {
-        let mut stream = UnixStream::connect(scene.ringdnsd.socket()).unwrap();
-        // It may have been replaced already.
-        let _ = stream.write_all(half);
-        owners.push(stream);
-    }
-    AskedTimes::take(&scene, "half-open").show("2,048 half-open requests");
-
-    held.extend((0..10_000).map(|_| begin(scene.http)));
-    AskedTimes::take(&scene, "idle").show("and 10,000 idle connections");
-
-    let readers: Vec<OwnedFd> = (0..200).map(|_| begin(scene.http)).collect();
-    send_to_each(&readers, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    AskedTimes::take(&scene, "slow").show("and 200 slow readers");
-    drop(held);
-    drop(readers);
-
-    let answers = || status(&scene.exchange(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 200;
-    until("the API answers", || answers().then_some(()));
-    // Slow readers alone: all that find a place are at work at once.
-    let readers: Vec<OwnedFd> = (0..200).map(|_| begin(scene.http)).collect();
-    let asked = send_to_each(&readers, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    // The others wait until the kernel tries to connect again.
-    assert!(asked > 0, "no reader was accepted");
-    AskedTimes::take(&scene, "slow-alone").show("200 slow readers alone");
-    drop(readers);
-    drop(owners);
+    let rounds: Vec<_> = (0..rounds()).map(|round| take_round(&scene, round)).collect();
+    show(&rounds);
 
     until("all connections are closed", || (process.open_files() <= files + 1).then_some(()));
-    until("the API answers", || answers().then_some(()));
     let grown = process.resident().saturating_sub(resident) >> 20;
     assert!(grown < 24, "{grown} MiB more than before");
     println!("resident memory: {grown} MiB more than before; {files} descriptors before and after");
