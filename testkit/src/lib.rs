@@ -14,6 +14,7 @@
 //! remedy in the message, and the output of the processes goes to the test's output.
 #![forbid(unsafe_code)]
 
+mod cable;
 mod clickhouse;
 mod client;
 mod host;
@@ -33,6 +34,7 @@ pub mod sums;
 pub mod tls;
 mod unbound;
 mod upstream;
+mod usage;
 mod zone;
 
 pub use clickhouse::{ClickHouse, Engine};
@@ -50,4 +52,5 @@ pub use sentinel::Sentinels;
 pub use signer::{KeyRing, KeySigningKey, Signed, sign};
 pub use unbound::Unbound;
 pub use upstream::{Gate, Over, Say, Seen, Upstream};
+pub use usage::{UsageGrowth, UsageSample};
 pub use zone::Zone;

@@ -66,7 +66,8 @@ pub struct Upstream {
 /// State that the threads share.
 struct Stage {
     script: Box<Script>,
-    seen: Mutex<Vec<Seen>>,
+    /// Received queries; `None`: they are not recorded.
+    seen: Option<Mutex<Vec<Seen>>>,
 }
 
 impl Upstream {
@@ -84,6 +85,19 @@ impl Upstream {
         address: SocketAddr,
         script: impl Fn(&Seen) -> Vec<Say> + Send + Sync + 'static,
     ) -> Self {
+        let stage = Stage { script: Box::new(script), seen: Some(Mutex::default()) };
+        Self::start_with(host, address, stage)
+    }
+
+    /// Starts one that does not record the queries that it receives, for long runs.
+    #[track_caller]
+    pub fn unrecorded(host: &Host, script: impl Fn(&Seen) -> Vec<Say> + Send + Sync + 'static) -> Self {
+        let stage = Stage { script: Box::new(script), seen: None };
+        Self::start_with(host, (Ipv4Addr::LOCALHOST, 0).into(), stage)
+    }
+
+    #[track_caller]
+    fn start_with(host: &Host, address: SocketAddr, stage: Stage) -> Self {
         let opened = host.enter(|| {
             let more = |at: SocketAddr| {
                 let elsewhere = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -95,7 +109,7 @@ impl Upstream {
             Ok(opened) => opened,
             Err(error) => panic!("sockets for an upstream: {error}"),
         };
-        let stage = Arc::new(Stage { script: Box::new(script), seen: Mutex::default() });
+        let stage = Arc::new(stage);
         let sockets = Sockets {
             udp,
             elsewhere,
@@ -139,8 +153,12 @@ impl Upstream {
     }
 
     /// Returns the queries received so far.
+    ///
+    /// # Panics
+    /// If they are not recorded.
     pub fn seen(&self) -> Vec<Seen> {
-        self.stage.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let seen = self.stage.seen.as_ref().expect("queries are recorded");
+        seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the number of queries received so far.
@@ -162,7 +180,9 @@ impl Drop for Upstream {
 impl Stage {
     fn hear(&self, query: &[u8], over: Over, from: SocketAddr) -> Vec<Say> {
         let seen = Seen { query: Asked(query.to_vec()), over, from };
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen.clone());
+        if let Some(all) = &self.seen {
+            all.lock().unwrap_or_else(PoisonError::into_inner).push(seen.clone());
+        }
         (self.script)(&seen)
     }
 }

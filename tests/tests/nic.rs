@@ -2,14 +2,13 @@
 //! detached, its link goes down. Answers continue where possible, and log, status, `/readyz` and
 //! counters report the state.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use ringdns_testkit::{
-    CLIENT_V4, CLIENT_V6, Client, DNS_V4, DNS_V6, Host, Lab, LabOptions, Query, Ringdnsd, SERVER_V4,
-    SERVER_V6, Settings, Upstream, ask_over_tcp, sums, until,
+    CLIENT_V6, Client, DNS_V4, DNS_V6, Host, Lab, LabOptions, Query, Ringdnsd, SERVER_V6, Settings, Upstream, ask_over_tcp, sums, until,
 };
 use serde_json::Value;
 
@@ -177,45 +176,9 @@ impl Scene {
         })
     }
 
-    /// Makes the cable anew, as deploy/lab.sh made it, with `queues` queues; then calls
-    /// `before_up`, then sets both ends up.
+    /// Makes the cable anew with `queues` queues; calls `before_up` before both ends are set up.
     fn make_cable(&self, queues: u32, before_up: impl FnOnce(&Self)) {
-        let (pid, queues) = (self.ringdnsd.process().pid().to_string(), queues.to_string());
-        let of = ["numrxqueues", &queues, "numtxqueues", &queues];
-        let near = ["link", "add", "vc", "address", "02:00:00:00:53:01"];
-        let far = ["type", "veth", "peer", "name", "vs", "address", "02:00:00:00:53:02", "netns", &pid];
-        self.lab.client().run("ip", [&near[..], &of, &far, &of].concat());
-        before_up(self);
-        self.configure(self.lab.client(), "vc", CLIENT_V4, CLIENT_V6);
-        self.configure(self.lab.server(), "vs", SERVER_V4, SERVER_V6);
-    }
-
-    fn configure(&self, host: &Host, end: &str, v4: Ipv4Addr, v6: Ipv6Addr) {
-        host.run("ip", ["link", "set", "dev", end, "addrgenmode", "none"]);
-        let offloads = ["rx", "tx", "sg", "tso", "gso", "rxvlan", "txvlan"];
-        let offloads = offloads.iter().flat_map(|offload| [*offload, "off"]).chain(["gro", "on"]);
-        host.run("ethtool", ["-K", end].into_iter().chain(offloads));
-        host.run("ip", ["link", "set", "dev", end, "up"]);
-        host.give_address(end, v4);
-        host.give_address(end, v6);
-    }
-
-    fn remove(&self) {
-        self.lab.server().run("ip", ["link", "delete", "dev", "vs"]);
-    }
-
-    /// Detaches the XDP program, which root can do at any time.
-    fn detach(&self) {
-        let server = self.lab.server();
-        let json = |text: String| serde_json::from_str::<Value>(&text).expect("JSON");
-        let interface = json(server.run("ip", ["-json", "-details", "link", "show", "dev", "vs"]));
-        let program = &interface[0]["xdp"]["prog"]["id"];
-        assert!(program.is_u64(), "{interface:#}");
-        // Lists links of all namespaces; ids of programs are the same in all of them.
-        let links = json(server.run("bpftool", ["--json", "link", "show"]));
-        let link = links.as_array().expect("links").iter().find(|link| link["prog_id"] == *program);
-        let id = link.map(|link| link["id"].to_string()).expect("the link of the program");
-        server.run("bpftool", ["link", "detach", "id", &id]);
+        self.lab.make_cable(queues, self.ringdnsd.process().pid(), || before_up(self));
     }
 }
 
@@ -233,7 +196,7 @@ fn an_interface_that_is_made_anew_is_attached_to_again() {
     scene.is_by_xdp();
     scene.under_load(|scene| {
         for round in 1..=3 {
-            scene.remove();
+            scene.lab.remove_cable();
             scene.hears(LOST, round);
             scene.hears("Clients behind it get no answers until it is back", round);
             scene.is_lost("the interface was removed", Err("interface vs is gone"));
@@ -267,7 +230,7 @@ fn an_interface_that_was_moved_away_is_attached_to_again_when_it_is_back() {
             // The interface comes with its link down, so it is not tried yet.
             until("it is seen", || scene.ringdnsd.readyz().1.contains("is down").then_some(()));
             scene.is_lost("moved to another network namespace", Err("the link of vs is down"));
-            scene.configure(&server, "vs", SERVER_V4, SERVER_V6);
+            scene.lab.configure_server_end();
             scene.hears(BACK, round);
             scene.is_by_xdp();
         }
@@ -284,7 +247,7 @@ fn an_interface_that_was_away_for_a_moment_is_attached_to_again() {
     scene.ringdnsd.process().freeze();
     scene.lab.server().run("ip", ["link", "set", "dev", "vs", "netns", &elsewhere.pid().to_string()]);
     scene.lab.client().run("ip", ["link", "set", "dev", "vs", "netns", &pid]);
-    scene.configure(scene.lab.server(), "vs", SERVER_V4, SERVER_V6);
+    scene.lab.configure_server_end();
     scene.ringdnsd.process().signal(rustix::process::Signal::CONT);
     scene.hears(BACK, 1);
     scene.is_by_xdp();
@@ -296,7 +259,7 @@ fn a_program_that_somebody_detached_is_attached_again() {
     let Some(mut scene) = Scene::up(1, |_| {}) else { return };
     scene.under_load(|scene| {
         for round in 1..=2 {
-            scene.detach();
+            scene.lab.detach_program();
             scene.hears(LOST, round);
             scene.is_lost("the XDP program was detached by somebody else", Ok(()));
             scene.hears(BACK, round);
@@ -315,7 +278,7 @@ fn while_afxdp_is_lost_the_workers_of_the_queues_serve() {
     let holder = Settings { listen: holder_listens, ..Settings::xdp(scene.upstream.address()) };
     let hit = Query::a("www.example");
     Client::of(scene.lab.client(), DNS_V4).ask(&hit);
-    scene.remove();
+    scene.lab.remove_cable();
     scene.hears(LOST, 1);
     // Another process takes the interface before it is up.
     let mut other = None;
@@ -345,7 +308,7 @@ fn while_afxdp_is_lost_the_workers_of_the_queues_serve() {
 fn fewer_queues_and_as_many_as_before_are_served_when_the_interface_is_back() {
     let Some(mut scene) = Scene::up(2, |_| {}) else { return };
     for (round, queues) in [(1, 1), (2, 2), (3, 3)] {
-        scene.remove();
+        scene.lab.remove_cable();
         scene.hears(LOST, round);
         scene.make_cable(queues, |_| {});
         scene.hears(BACK, round);

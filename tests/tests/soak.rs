@@ -6,7 +6,8 @@
 //! docs/testing.md).
 
 use ringdns_testkit::{
-    ClickHouse, Lab, Process, Redis, Ringdnsd, Settings, free_address, ringbench, until_within,
+    ClickHouse, Lab, Process, Redis, Ringdnsd, Settings, UsageGrowth, UsageSample, free_address, ringbench,
+    until_within,
 };
 use serde_json::Value;
 use std::{
@@ -94,22 +95,6 @@ impl Scene {
     }
 }
 
-/// Resource usage at one moment.
-#[derive(Clone, Copy)]
-struct Sample {
-    resident: u64,
-    allocated: u64,
-    files: u64,
-    threads: u64,
-}
-
-/// Returns the median.
-fn median(values: impl Iterator<Item = u64>) -> u64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_unstable();
-    values[values.len() / 2]
-}
-
 /// Returns the growth of memory in bytes per minute, and its standard error, by a line through the
 /// samples (least squares).
 fn slope(samples: &[(f64, u64)]) -> (f64, f64) {
@@ -133,11 +118,7 @@ fn what_it_takes_does_not_grow() {
     let began = Instant::now();
     let (mut samples, mut reloads, mut deaths) = (Vec::new(), 0, 0);
     while began.elapsed() < Duration::from_secs(seconds) {
-        let process = ringdnsd.process();
-        let [files, threads] = [process.open_files(), process.threads()].map(|count| count as u64);
-        let allocated = ringdnsd.stat("/process/allocated_bytes");
-        let sample = Sample { resident: process.resident(), allocated, files, threads };
-        samples.push((began.elapsed().as_secs_f64(), sample));
+        samples.push(UsageSample::take(&ringdnsd, began.elapsed()));
         if began.elapsed() >= every(0) * reloads as u32 {
             reloads += 1;
             // Every second reload changes nothing.
@@ -168,25 +149,7 @@ fn what_it_takes_does_not_grow() {
     println!("{reloads} reloads, {} deaths each of Redis and ClickHouse", deaths.div_ceil(2));
     accounts_close(&ringdnsd);
 
-    // The first third warms up.
-    let third = |nth: usize| &samples[samples.len() * nth / 3..samples.len() * (nth + 1) / 3];
-    let middle = |nth: usize, of: fn(&Sample) -> u64| median(third(nth).iter().map(|(_, sample)| of(sample)));
-    for (what, of, noise) in [
-        ("resident bytes", (|sample| sample.resident) as fn(&Sample) -> u64, NOISE),
-        ("allocated bytes", |sample| sample.allocated, UNDER_WAY),
-        ("threads", |sample| sample.threads, 2),
-    ] {
-        does_not_grow(what, [1, 2].map(|nth| middle(nth, of)), noise);
-    }
-    // Hundreds of sockets for upstreams come and go, so the least counts.
-    let least = |nth: usize| third(nth).iter().map(|(_, sample)| sample.files).min().unwrap();
-    does_not_grow("fewest open files", [1, 2].map(least), 8);
-}
-
-#[track_caller]
-fn does_not_grow(what: &str, [before, after]: [u64; 2], noise: u64) {
-    println!("{what}: {before} in the second third, {after} in the last");
-    assert!(after <= before + noise, "{what} grew from {before} to {after}");
+    UsageGrowth { resident: NOISE, allocated: UNDER_WAY }.bounds(&samples);
 }
 
 /// Checks that every query has an outcome, and every row a place.
@@ -203,21 +166,22 @@ fn accounts_close(ringdnsd: &Ringdnsd) {
     assert!(rows["stored"].as_u64() > Some(10_000), "{rows:#}");
 }
 
-fn show(samples: &[(f64, Sample)], seconds: u64) {
+fn show(samples: &[UsageSample], seconds: u64) {
     println!("seconds  resident KiB  allocated KiB  files  threads");
     let step = (samples.len() / 40).max(1);
-    for (at, Sample { resident, allocated, files, threads }) in samples.iter().step_by(step) {
-        println!("{at:7.1}  {:12}  {:13}  {files:5}  {threads:7}", resident / 1024, allocated / 1024);
+    for UsageSample { at, resident, allocated, files, threads } in samples.iter().step_by(step) {
+        let (at, resident, allocated) = (at.as_secs_f64(), resident / 1024, allocated / 1024);
+        println!("{at:7.1}  {resident:12}  {allocated:13}  {files:5}  {threads:7}");
     }
-    for (what, of) in [
-        ("resident", (|sample| sample.resident) as fn(&Sample) -> u64),
+    for (name, of) in [
+        ("resident", (|sample| sample.resident) as fn(&UsageSample) -> u64),
         ("allocated", |sample| sample.allocated),
     ] {
-        let warm: Vec<_> =
-            samples[samples.len() / 3..].iter().map(|(at, sample)| (*at, of(sample))).collect();
+        let warm = samples[samples.len() / 3..].iter();
+        let warm: Vec<_> = warm.map(|sample| (sample.at.as_secs_f64(), of(sample))).collect();
         let (rise, error) = slope(&warm);
         println!(
-            "{what} after the first third of {seconds} s: {:.1} KiB a minute, standard error {:.1}",
+            "{name} after the first third of {seconds} s: {:.1} KiB a minute, standard error {:.1}",
             rise / 1024.0,
             error / 1024.0
         );
