@@ -47,7 +47,9 @@ pub use names::popular_names;
 pub use port::{free_address, free_port};
 pub use process::Process;
 pub use redis::{Redis, RedisCluster, url_in};
-pub use ringdnsd::{Ringdnsd, Settings, deny, from_time, program, ringbench, until, until_within};
+pub use ringdnsd::{
+    Ringdnsd, Settings, deny, from_clock_file, from_time, program, ringbench, until, until_within,
+};
 pub use sentinel::Sentinels;
 pub use signer::{KeyRing, KeySigningKey, Signed, sign};
 pub use unbound::Unbound;

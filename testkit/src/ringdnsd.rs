@@ -299,27 +299,38 @@ pub fn deny(arguments: &[&str]) -> Vec<String> {
     std::iter::once(tool).chain(arguments.iter().map(|argument| (*argument).to_owned())).collect()
 }
 
-/// Returns a wrapper that starts the wall clock of the command after it at a Unix time. Its
-/// monotonic clocks, and so its timers, are those of the host: Rust's `SystemTime` asks the C library,
-/// which libfaketime stands before, but ringdnsd asks the kernel for the time since boot.
+/// Returns a wrapper that starts the wall clock of the command after it at a Unix time.
 #[track_caller]
 pub fn from_time(unix: u64) -> Vec<String> {
+    // `@`: the clock goes on from there.
+    with_clock(&[format!("FAKETIME=@{unix}"), "FAKETIME_FMT=%s".to_owned(), "TZ=UTC".to_owned()])
+}
+
+/// Returns a wrapper with which the wall clock of the command after it is off by the seconds in a
+/// file, such as `+3600`. The file is read once a second.
+#[track_caller]
+pub fn from_clock_file(file: &Path) -> Vec<String> {
+    let file = format!("FAKETIME_TIMESTAMP_FILE={}", file.display());
+    with_clock(&[file, "FAKETIME_CACHE_DURATION=1".to_owned()])
+}
+
+/// Returns a wrapper for a wall clock that libfaketime gives. Monotonic clocks, and so timers, are
+/// those of the host: Rust's `SystemTime` asks the C library, which libfaketime stands before, but
+/// ringdnsd asks the kernel for the time since boot.
+#[track_caller]
+fn with_clock(variables: &[String]) -> Vec<String> {
     // The dynamic linker replaces `$LIB` by the folder of libraries of this processor.
     const LIBRARY: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
     let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
     let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
     assert!(libraries.any(|library| library.exists()), "no {LIBRARY}; deploy/setup.sh installs libfaketime");
-    let variables = [
+    let always = [
         format!("LD_PRELOAD={LIBRARY}"),
-        // `@`: the clock goes on from there.
-        format!("FAKETIME=@{unix}"),
-        "FAKETIME_FMT=%s".to_owned(),
-        "TZ=UTC".to_owned(),
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
         // Times of files stay as they are.
         "NO_FAKE_STAT=1".to_owned(),
     ];
-    std::iter::once("env".to_owned()).chain(variables).collect()
+    std::iter::once("env".to_owned()).chain(always).chain(variables.iter().cloned()).collect()
 }
 
 /// Calls `look` until it returns something. Panics if it returns nothing for long.

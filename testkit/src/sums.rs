@@ -99,3 +99,18 @@ pub fn records_close(stats: &Value) {
     assert_eq!(count(&log["recorded"]), sum(log, &["handed_on", "unwanted"]) + dropped(log), "{log:#}");
     assert_eq!(sum(total, &["log_recorded", "log_excluded"]), answered(total), "{total:#}");
 }
+
+/// Whether each answer was sent or is counted as lost, and each frame of AF_XDP is in one place. Ports
+/// publish their counters once a second, so this is true a moment after traffic has ended.
+#[track_caller]
+pub fn ports_close(stats: &Value) -> bool {
+    let workers = stats["workers"].as_array().expect("workers");
+    let port = |name: &str| workers.iter().map(|worker| count(&worker["port"][name])).sum::<u64>();
+    let whole = |worker: &Value| {
+        let places = ["free", "fill", "held", "tx"].map(|place| count(&worker["frames"][place]));
+        matches!(places.iter().sum::<u64>(), 1024 | 4096) && places[2..] == [0, 0]
+    };
+    let (answered, sent) = (answered(&stats["total"]), port("sent"));
+    let is_sent = sent <= answered && answered <= sent + port("send_failed");
+    is_sent && port("bad_descriptors") == 0 && workers.iter().all(whole)
+}

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use ringdns_testkit::{
-    CLIENT_V6, Client, DNS_V4, DNS_V6, Host, Lab, LabOptions, Query, Ringdnsd, SERVER_V6, Settings, Upstream, ask_over_tcp, sums, until,
+    CLIENT_V6, Client, DNS_V4, DNS_V6, Host, Lab, LabOptions, Query, Ringdnsd, SERVER_V6, Settings, Upstream,
+    ask_over_tcp, sums, until,
 };
 use serde_json::Value;
 
@@ -124,20 +125,8 @@ impl Scene {
     fn sums_close(&mut self) {
         let stats = self.ringdnsd.settled();
         sums::queries_close(&stats["total"]);
-        let answered = sums::answered(&stats["total"]);
-        // Ports are published once a second.
         until("each answer was sent or is known to be lost, and each frame is in one place", || {
-            let stats = self.ringdnsd.stats();
-            let workers = stats["workers"].as_array()?;
-            let port =
-                |name: &str| workers.iter().map(|worker| sums::count(&worker["port"][name])).sum::<u64>();
-            let whole = |worker: &Value| {
-                let places =
-                    ["free", "fill", "held", "tx"].map(|place| sums::count(&worker["frames"][place]));
-                matches!(places.iter().sum::<u64>(), 1024 | 4096) && places[2..] == [0, 0]
-            };
-            let sent = port("sent") <= answered && answered <= port("sent") + port("send_failed");
-            (sent && port("bad_descriptors") == 0 && workers.iter().all(whole)).then_some(())
+            sums::ports_close(&self.ringdnsd.stats()).then_some(())
         });
         let lost = self.said(LOST);
         assert_eq!(self.ringdnsd.terminate().code(), Some(0), "{}", self.ringdnsd.process().output());

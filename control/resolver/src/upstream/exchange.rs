@@ -365,7 +365,8 @@ fn scrubbed(
     // own. All else stays as it came: an answer that is written anew is longer, because names in
     // its data do not point to the question.
     let repeats_letters = || parsed.records().any(|record| *record.spelled != *record.owner.as_wire());
-    if !changed && !(respelled && repeats_letters()) {
+    let is_written_anew = changed || respelled && repeats_letters();
+    if !is_written_anew {
         return (Judged::Answer(answer, alias), false);
     }
     let again = parsed.to_bytes().and_then(|message| {
