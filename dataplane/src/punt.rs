@@ -234,6 +234,11 @@ impl Link {
         self.records.saturating_sub(self.in_flight.load(Ordering::Relaxed))
     }
 
+    /// Control: returns the number of the worker's records.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
     /// Control: wakes the worker if it sleeps. Call it once per turn that gave records back.
     pub fn wake_worker(&self) {
         self.bell.ring();

@@ -24,6 +24,8 @@ use std::{
 
 /// Time between two bursts.
 const TICK: Duration = Duration::from_millis(1);
+/// Queries from one address before the next one's turn.
+const BURST: u64 = 2;
 /// Connections of each client.
 const CONNECTIONS: usize = 64;
 
@@ -31,19 +33,26 @@ const CONNECTIONS: usize = 64;
 pub struct Flood {
     /// Queries a second.
     pub rate: f64,
-    template: Template,
+    templates: Vec<Template>,
 }
 
 impl Flood {
     /// Returns a flood of names below `zone`.
     pub fn new(zone: &str, rate: f64) -> Result<Self> {
-        Ok(Flood { rate, template: stage::template(&["--random-suffix", zone])? })
+        Self::of(&[zone], rate)
+    }
+
+    /// Returns a flood of names below several zones, which are drawn at random.
+    pub fn of<S: AsRef<str>>(zones: &[S], rate: f64) -> Result<Self> {
+        let template = |zone: &S| stage::template(&["--random-suffix", zone.as_ref()]);
+        Ok(Flood { rate, templates: zones.iter().map(template).collect::<Result<_>>()? })
     }
 
     fn write(&self, rng: &mut SmallRng, message: &mut [u8]) -> usize {
+        let template = &self.templates[rng.random_range(0..self.templates.len())];
         let mut question = [0; QUESTION_MAX];
-        let length = self.template.random_question(rng.random(), &mut question);
-        self.template.write(message, rng.random(), &question[..length], 0)
+        let length = template.random_question(rng.random(), &mut question);
+        template.write(message, rng.random(), &question[..length], 0)
     }
 
     /// Calls `send` once for each query, when it is due, until `done` is set. Returns the number of
@@ -63,21 +72,27 @@ impl Flood {
         sent as f64 / begin.elapsed().as_secs_f64()
     }
 
-    /// Floods from one address over UDP until `done` is set. Returns the queries a second that left.
-    pub fn over_udp(&self, host: &Host, from: Ipv4Addr, done: &AtomicBool) -> Result<f64> {
-        let socket = host.enter(|| UdpSocket::bind((from, 0)).context("cannot open a socket"))?;
-        socket.connect(SERVER)?;
-        let (mut rng, mut sender) = (SmallRng::from_os_rng(), Sender::default());
-        let flush = |sender: &mut Sender| sender.flush(&socket).unwrap_or(0) as u64;
+    /// Floods from these addresses in turn over UDP until `done` is set. Returns the queries a
+    /// second that left.
+    pub fn over_udp(&self, host: &Host, from: &[Ipv4Addr], done: &AtomicBool) -> Result<f64> {
+        let open = |from: &Ipv4Addr| {
+            let socket = UdpSocket::bind((*from, 0)).context("cannot open a socket")?;
+            socket.connect(SERVER)?;
+            Ok(socket)
+        };
+        let sockets = host.enter(|| from.iter().map(open).collect::<Result<Vec<_>>>())?;
+        let (mut rng, mut sender, mut next) = (SmallRng::from_os_rng(), Sender::default(), 0);
         Ok(self.pace(done, |count| {
             let mut sent = 0;
-            for _ in 0..count {
+            for nth in 1..=count {
                 sender.push(None, |buffer| self.write(&mut rng, buffer));
-                if sender.is_full() {
-                    sent += flush(&mut sender);
+                let is_next = sockets.len() > 1 && nth % BURST == 0;
+                if sender.is_full() || is_next || nth == count {
+                    sent += sender.flush(&sockets[next]).unwrap_or(0) as u64;
+                    next = (next + usize::from(is_next)) % sockets.len();
                 }
             }
-            sent + flush(&mut sender)
+            sent
         }))
     }
 

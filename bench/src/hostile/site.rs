@@ -28,6 +28,9 @@ pub const GOOD_ZONE: &str = "good.example";
 pub const SILENT_ZONE: &str = "silent.example";
 /// Zone that never gets an answer from the upstream of all other zones.
 pub const QUIET_ZONE: &str = "quiet.example";
+/// Start of the names of zones that never get an answer from the upstream of all other zones:
+/// `many0.example` and so on.
+pub const QUIET_ZONES: &str = "many";
 /// Zone whose names are attacked.
 pub const ATTACKED_ZONE: &str = "attacked.example";
 /// Address in forged answers (TEST-NET-3).
@@ -47,6 +50,8 @@ pub const ATTACKERS: [Ipv4Addr; 4] = [
 pub const JUDGE: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
 /// Prefix of all client addresses outside of the link's own.
 const CLIENTS: &str = "10.54.0.0/15";
+/// Prefix of forged addresses, each of which the client host may send from.
+const FORGED_CLIENTS: &str = "10.54.128.0/17";
 
 /// Time within which a started server must answer.
 const START: Duration = Duration::from_secs(20);
@@ -56,7 +61,13 @@ pub fn add_clients(lab: &Lab) {
     for address in ATTACKERS.iter().chain([&JUDGE]) {
         lab.client().run("ip", ["address", "add", &format!("{address}/32"), "dev", CLIENT_INTERFACE]);
     }
+    lab.client().run("ip", ["route", "add", "local", FORGED_CLIENTS, "dev", "lo"]);
     lab.server().run("ip", ["route", "add", CLIENTS, "via", "10.53.0.1"]);
+}
+
+/// Returns this many forged source addresses.
+pub fn forged_clients(count: u16) -> Vec<Ipv4Addr> {
+    (0..count).map(|nth| Ipv4Addr::new(10, 54, 128 | (nth >> 8) as u8, nth as u8)).collect()
 }
 
 /// Source of true answers.

@@ -314,11 +314,13 @@ impl Attempt for UpstreamAttempt {
             // The upstream has responded: with a hint.
             return;
         }
+        let took = now - self.began;
+        let had_time = took >= self.upstream.timeout || !self.inquiry.landing.is_hasty();
         let (counter, works) = match heard {
             Ok(()) => (&counters.answers, Some(true)),
             // The upstream is reachable and has trouble with this name.
             Err(AskError::Failure(..)) => (&counters.failures, Some(true)),
-            Err(AskError::Timeout) => (&counters.timeouts, Some(false)),
+            Err(AskError::Timeout) => (&counters.timeouts, had_time.then_some(false)),
             Err(AskError::Unreachable(_)) => (&counters.unreachable, Some(false)),
             Err(AskError::Malformed) => (&counters.malformed, Some(false)),
             Err(AskError::Http(_)) => (&counters.http_failures, Some(false)),
@@ -327,7 +329,6 @@ impl Attempt for UpstreamAttempt {
         if !self.was_counted(heard) {
             counter.inc();
         }
-        let took = now - self.began;
         match works {
             Some(true) => {
                 self.upstream.answered(took);

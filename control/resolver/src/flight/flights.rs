@@ -2,7 +2,7 @@
 
 use super::{
     FlightLimits, Waiter, pacing,
-    shares::{Cells, Claim, Greedy, Share, Shares},
+    shares::{self, Cells, Claim, Greedy, Share, Shares},
 };
 use crate::host::StoredKey;
 use crate::{resolved::Resolved, upstream::turn::Turn};
@@ -15,6 +15,7 @@ use ringdns_dataplane::{
 use std::{
     collections::{HashMap, hash_map},
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::Notify;
 
@@ -96,8 +97,8 @@ impl Flight {
 
 /// Result of boarding.
 pub enum Boarding {
-    /// A new question is in flight, and the caller is to find its answer.
-    TakeOff(Flight),
+    /// A new question is in flight, and the caller is to find its answer within this time.
+    TakeOff(Flight, Duration),
     /// The question was in flight, and the waiter has joined it.
     Joined,
     /// The question has just landed, with this answer.
@@ -158,10 +159,11 @@ impl Flights {
                     return Boarding::NoShare(waiter, greedy);
                 }
                 *renewals += usize::from(renewal);
+                let time = shares::time(claim.as_ref(), free, self.limits.flights);
                 let flight = vacant.key().clone();
                 let seats = self.seat(waiter, claim).into_iter().collect();
                 vacant.insert(FlightSeats { seats, renewal, hurry: None });
-                Boarding::TakeOff(flight)
+                Boarding::TakeOff(flight, time)
             }
         }
     }

@@ -90,6 +90,8 @@ struct Course {
     repeated: bool,
     /// Whether an answer arrived whose alias is being followed.
     followed: bool,
+    /// Whether the question has less than all the time.
+    hasty: bool,
     verdict: Failed,
 }
 
@@ -128,6 +130,7 @@ impl Course {
                 return;
             }
             AskError::NoSocket(_) => return,
+            AskError::Timeout if self.hasty => return,
             AskError::Timeout => NO_REACHABLE_AUTHORITY,
             AskError::Unreachable(_) | AskError::Malformed | AskError::Http(_) => NETWORK_ERROR,
         };
@@ -142,7 +145,7 @@ impl Inquiry {
     pub fn new(landing: Landing, flight: Flight) -> Arc<Self> {
         let course = Course {
             flight: Some(flight),
-            deadline: Instant::now() + TOTAL,
+            deadline: Instant::now() + landing.time,
             order: landing.upstreams().order(landing.key.asked(), landing.clock().nanos()),
             again: Vec::new(),
             rounds: ROUNDS,
@@ -150,6 +153,7 @@ impl Inquiry {
             hedged: false,
             repeated: false,
             followed: false,
+            hasty: landing.is_hasty(),
             verdict: Failed::Ourselves,
         };
         Arc::new(Inquiry {
@@ -170,7 +174,7 @@ impl Inquiry {
 
     /// Restarts the time limit. Call this before the inquiry begins.
     pub fn put_off(&self) {
-        self.course.lock().deadline = Instant::now() + TOTAL;
+        self.course.lock().deadline = Instant::now() + self.landing.time;
     }
 
     /// Asks the first upstream.

@@ -1,6 +1,6 @@
 //! Landing of questions in flight: the answer is put into the host tier, and waiters are answered.
 
-use super::{Lane, Resolver, flights::Flight, setup::ResolverSetup, spread};
+use super::{Lane, Resolver, flights::Flight, inquiry, setup::ResolverSetup, spread};
 use crate::{
     resolved::Resolved,
     tier::SharedState,
@@ -12,7 +12,7 @@ use ringdns_dataplane::{
     dns::{answer::Answer, key::Key},
     log::AnswerSource,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Landing of a question in flight.
 pub(super) struct Landing {
@@ -22,6 +22,8 @@ pub(super) struct Landing {
     pub(super) key: Key,
     /// Lane of the question.
     pub(super) lane: Lane,
+    /// Time for the question.
+    pub(super) time: Duration,
     /// State of the question in the shared tier.
     pub(super) shared: Mutex<SharedState>,
 }
@@ -29,6 +31,12 @@ pub(super) struct Landing {
 impl Landing {
     pub(super) fn upstreams(&self) -> &Upstreams {
         &self.setup.upstreams
+    }
+
+    /// Whether the question has less than all the time, because little is free. Then silence says
+    /// nothing about it, nor about an upstream that had no time to answer.
+    pub(super) fn is_hasty(&self) -> bool {
+        self.time < inquiry::TOTAL
     }
 
     pub(super) fn rules(&self) -> &JudgeRules {

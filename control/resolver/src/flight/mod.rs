@@ -362,7 +362,7 @@ impl Resolver {
         let lane = Lane::of(asker, validator.is_some());
         let flights = self.lane(lane);
         let (waiter, resolved) = match flights.board(key, generation, waiter, refresh, landed) {
-            Boarding::TakeOff(flight) => {
+            Boarding::TakeOff(flight, time) => {
                 self.counters.flights.inc();
                 self.counters.refreshes.add(u64::from(refresh));
                 if !refresh && asker == Origin::Client {
@@ -373,6 +373,7 @@ impl Resolver {
                     setup: setup.clone(),
                     key: key.clone(),
                     lane,
+                    time,
                     shared: Mutex::default(),
                 };
                 return match validator {

@@ -11,8 +11,12 @@
 //! its questions for a silent one. A client that holds hardly anything may exceed the zone's share,
 //! up to twice what is free: it must not suffer from another client's flood of names in that zone.
 //! A flood from forged addresses, each of which holds hardly anything, meets that second bound.
+//!
+//! A flood from many addresses for many silent zones meets neither. So a question that takes off while
+//! little is free has less time: then places come back as fast as they are taken, and questions
+//! that are answered soon are not affected.
 
-use super::{Waiter, domain, pacing::Allowances};
+use super::{Waiter, domain, inquiry, pacing::Allowances};
 use quick_cache::DefaultHashBuilder;
 use ringdns_common::network::network;
 use ringdns_dataplane::{
@@ -35,6 +39,11 @@ const CLIENT_TIMES: usize = 2;
 const ZONE_PART: usize = 2;
 /// A client that holds fewer places than this may exceed the share of a zone.
 const LIGHT: usize = 16;
+/// Questions have all their time while more than this part of a store is free: two greedy clients
+/// leave nearly as much.
+const CALM_PART: f64 = 0.25;
+/// Least time for a question: an upstream that has the answer responds sooner.
+const TIME_MIN: Duration = Duration::from_millis(50);
 /// Number of counters in a row; a power of two.
 const COUNTERS: usize = 1 << 13;
 
@@ -72,6 +81,19 @@ pub enum Greedy {
     Client,
     /// The zone holds its share.
     Zone,
+}
+
+/// Returns the time for a question that takes off with `claim`, while `free` of the places for
+/// questions are free.
+///
+/// The fourth power makes it short before nothing is free: the questions that took off before still
+/// hold their places for seconds.
+pub fn time(claim: Option<&Claim>, free: usize, places: usize) -> Duration {
+    let part = |(free, places): (usize, usize)| free as f64 / places.max(1) as f64;
+    let link = claim.and_then(|claim| claim.link.as_ref());
+    let records = link.map_or(1.0, |link| part((link.free_records(), link.records())));
+    let calm = (part((free, places)).min(records) / CALM_PART).min(1.0);
+    inquiry::TOTAL.mul_f64(calm.powi(4)).max(TIME_MIN)
 }
 
 /// Place that a waiter holds. It is given back on drop.
@@ -207,6 +229,12 @@ mod tests {
 
     /// Places of the store.
     const PLACES: usize = 100;
+
+    #[test]
+    fn time_is_short_while_little_is_free() {
+        let millis = |free| time(None, free, PLACES).as_millis();
+        assert_eq!([100, 50, 25, 20, 15, 10, 5, 0].map(millis), [3000, 3000, 3000, 1228, 388, 76, 50, 50]);
+    }
 
     fn claim(shares: &Shares, client: u8, zone: u8) -> Claim {
         let hashes = [shares.hash.hash_one(client), shares.hash.hash_one((zone, "zone"))];

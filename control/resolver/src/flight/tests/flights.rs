@@ -183,12 +183,13 @@ async fn a_dropped_flight_answers_who_waits() {
     let key = key("www.example.com");
     let boarding =
         resolver.flights.board(&key, 0, Some(Waiter::Client { to: sender, address: None }), false, || None);
-    let Boarding::TakeOff(flight) = boarding else { panic!("no flight") };
+    let Boarding::TakeOff(flight, time) = boarding else { panic!("no flight") };
     let landing = Landing {
         resolver: resolver.clone(),
         setup: resolver.setup(),
         key,
         lane: Lane::Clients,
+        time,
         shared: Mutex::default(),
     };
     drop(Inquiry::new(landing, flight));
@@ -222,7 +223,7 @@ async fn a_patient_flight_is_told_of_who_has_no_answer_yet() {
         };
         flights.board(&key("www.example"), 0, Some(waiter), renewal, || None)
     };
-    let Boarding::TakeOff(flight) = board(true) else { panic!("it is the first") };
+    let Boarding::TakeOff(flight, _) = board(true) else { panic!("it is the first") };
     let hurry = flights.patient(&flight).expect("nobody is in a hurry");
     assert!(matches!(board(true), Boarding::Joined));
     assert!(futures_util::FutureExt::now_or_never(hurry.notified()).is_none(), "another renewal");
@@ -278,4 +279,27 @@ async fn who_has_been_answered_holds_nothing() {
         }
         assert_eq!(resolver.counters.zone_over_share.get(), 60 * (round + 1));
     }
+}
+
+/// Many clients ask in many zones, and none holds much. Questions that took off while little was free
+/// have less time, and their failure says nothing about the name or the upstream.
+#[tokio::test(start_paused = true)]
+async fn questions_have_less_time_while_little_is_free() {
+    let silent = Upstream::silent(&Host::local());
+    let limits = FlightLimits { flights: 8, waiters: 4 };
+    let resolver = resolver_with(&[upstream(silent.address(), LONG)], cache(), limits);
+    let began = tokio::time::Instant::now();
+    let ask = |n: u32| {
+        let (resolver, name) = (resolver.clone(), format!("www.silent{n}.example"));
+        async move {
+            let resolved = resolver.resolve_for(format!("192.0.2.{n}").parse().ok(), &key(&name)).await;
+            (began.elapsed().as_millis(), rcode_of(&resolved), resolver.host().peek(&key(&name)).is_some())
+        }
+    };
+    let asked = futures_util::future::join_all((0..8).map(ask)).await;
+    let times: Vec<_> = asked.iter().map(|(millis, ..)| millis / 10 * 10).collect();
+    assert_eq!(times, [3000, 3000, 3000, 3000, 3000, 3000, 3000, 180]);
+    let kept: Vec<_> = asked.iter().map(|(.., kept)| *kept).collect();
+    assert_eq!(kept, [true, true, true, true, true, true, true, false]);
+    assert!(asked.iter().all(|(_, code, _)| *code == rcode::SERVFAIL));
 }

@@ -24,7 +24,7 @@ async fn spread(bytes: usize) -> HashMap<u8, Vec<(u64, usize)>> {
             record.received = clock.nanos();
             let waiter = Waiter::Punt(link.clone(), record);
             match flights.board(&key("www.example"), 0, Some(waiter), false, || None) {
-                Boarding::TakeOff(new) => flight = Some(new),
+                Boarding::TakeOff(new, _) => flight = Some(new),
                 Boarding::Joined => {}
                 _ => panic!("{id} of {client} has no seat"),
             }
