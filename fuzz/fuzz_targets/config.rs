@@ -11,7 +11,7 @@ use ringdns_dataplane::clock::Clock;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
 use std::{
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
 };
 
 /// Panics unless an operator can see what is wrong and what to do.
@@ -38,7 +38,7 @@ fn use_it(config: &Config) {
     }
     let policy = policy::policy(config).expect("it was checked");
     workers::settings(config, Arc::new(policy), config.cache.bytes_per_worker, false);
-    let host = Arc::new(HostTier::new(1 << 16, Arc::new(AtomicU64::new(0))));
+    let host = Arc::new(HostTier::new(1 << 16, Arc::default()));
     let resolver = Resolver::new(host, config, Clock::start(), FlightLimits::default(), None);
     assert_eq!(resolver.upstreams().iter().len(), config.upstreams.len());
 }

@@ -104,14 +104,6 @@ pub fn display(name: &[u8]) -> String {
     text
 }
 
-/// Whether a name in wire format is `suffix` or below it.
-pub fn is_within(mut name: &[u8], suffix: &[u8]) -> bool {
-    while name.len() > suffix.len() {
-        name = name.get(1 + usize::from(name[0])..).unwrap_or_default();
-    }
-    name == suffix
-}
-
 /// Builds a query message: header, question and, if `edns` is given, an OPT record with its UDP
 /// size and DO bit.
 pub fn query_message(

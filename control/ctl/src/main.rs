@@ -293,7 +293,11 @@ async fn purge(
     };
     let body = ringdnsd.ask(Method::POST, &format!("/cache/purge?{what}")).await?;
     print_as(json, &body, |purged: Purged, out| {
-        writeln!(out, "removed {} entries; the workers' caches start over", purged.removed)?;
+        writeln!(
+            out,
+            "removed {} entries of the host cache, and what the workers had of them",
+            purged.removed
+        )?;
         match purged.told {
             Some(true) => writeln!(out, "the other appliances of the fleet have been told"),
             Some(false) => {

@@ -33,7 +33,7 @@ use std::{
     io::{self, PipeWriter},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -113,14 +113,14 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
 
-    let generation = Arc::new(AtomicU64::new(0));
+    let generations = Arc::<ringdns_dataplane::purge::Generations>::default();
     let bell = Arc::new(Doorbell::new()?);
     let limits = FlightLimits::default();
     let left = files.saturating_sub(OTHER_FILES + config.tcp.connections);
     let limits = FlightLimits { flights: limits.flights.min(left.max(64)), ..limits };
     let fleet = config.redis.as_ref().map(|redis| Fleet::new(redis, clock));
     let shared = fleet.clone().map(|fleet| fleet as Arc<dyn SharedTier>);
-    let resolver = resolver(&config, clock, generation.clone(), limits, shared);
+    let resolver = resolver(&config, clock, generations.clone(), limits, shared);
 
     let log = QueryLog::new(&config, clock, resolver.labels().clone())?;
     let (ended, ends) = unbounded_channel();
@@ -130,7 +130,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         policy: policy.clone(),
         clock,
         bell: bell.clone(),
-        generation,
+        generations,
         ended,
         log: log.clone(),
         notices: notices.clone(),
@@ -177,11 +177,11 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
 pub fn resolver(
     config: &Config,
     clock: Clock,
-    generation: Arc<AtomicU64>,
+    generations: Arc<ringdns_dataplane::purge::Generations>,
     limits: FlightLimits,
     fleet: Option<Arc<dyn SharedTier>>,
 ) -> Arc<Resolver> {
-    let host = Arc::new(HostTier::new(config.cache.host_bytes, generation));
+    let host = Arc::new(HostTier::new(config.cache.host_bytes, generations));
     Resolver::new(host, config, clock, limits, fleet)
 }
 

@@ -11,7 +11,7 @@ use ringdns_dataplane::{
 };
 use ringdns_resolver::{FlightLimits, host::HostTier};
 use serde_json::Value;
-use std::{collections::HashSet, os::unix::fs::PermissionsExt, sync::atomic::AtomicU64};
+use std::{collections::HashSet, os::unix::fs::PermissionsExt};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -38,10 +38,10 @@ impl Doors {
         fs::write(&path, format!("{TEXT}{table}")).unwrap();
         let (config, source) = ConfigSource::load(&path).unwrap();
         let clock = Clock::start();
-        let generation = Arc::new(AtomicU64::new(0));
+        let generations = Arc::<ringdns_dataplane::purge::Generations>::default();
         let bell = Arc::new(Doorbell::new().unwrap());
-        let links = vec![Arc::new(Link::new(0, 1, 1, bell, generation.clone()).unwrap())];
-        let host = Arc::new(HostTier::new(1 << 20, generation));
+        let links = vec![Arc::new(Link::new(0, 1, 1, bell, generations.clone()).unwrap())];
+        let host = Arc::new(HostTier::new(1 << 20, generations));
         let resolver = Resolver::new(host, &config, clock, FlightLimits::default(), None);
         let backroom = Backroom::open("test", Vec::new()).unwrap();
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
