@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ringdns_common::printable::Printable;
-use ringdns_config::{Config, ConfigError, Problem, error::FileLine};
+use ringdns_config::{Config, ConfigError, Problem, error::{FileLine, PlacedProblem}};
 use ringdns_daemon::{policy, preflight, workers};
 use ringdns_dataplane::clock::Clock;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
@@ -23,9 +23,11 @@ fn check_problem(problem: &Problem) {
 }
 
 fn check_refusal(text: &str, error: &ConfigError) {
-    let ConfigError::Refused { place, problem, .. } = error else { panic!("nothing is read: {error}") };
-    check_problem(problem);
-    if let FileLine(Some(line)) = place {
+    let ConfigError::Refused { problems, .. } = error else { panic!("nothing is read: {error}") };
+    assert!(!problems.is_empty());
+    for PlacedProblem { place, problem } in problems {
+        check_problem(problem);
+        let FileLine(Some(line)) = place else { panic!("{problem} has no line") };
         assert!((1..=text.split('\n').count()).contains(line), "line {line}");
     }
 }
@@ -33,8 +35,9 @@ fn check_refusal(text: &str, error: &ConfigError) {
 /// Makes everything of an accepted configuration that needs no more than the configuration.
 fn use_it(config: &Config) {
     assert!(!config.upstreams.is_empty() && !config.server.listen.is_empty());
-    if let Err(problem) = preflight::check(config) {
-        return check_problem(&problem);
+    let problems = preflight::check(config);
+    if !problems.is_empty() {
+        return problems.iter().for_each(check_problem);
     }
     let policy = policy::policy(config).expect("it was checked");
     workers::settings(config, Arc::new(policy), config.cache.bytes_per_worker, false);

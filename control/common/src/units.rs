@@ -85,6 +85,9 @@ impl TimeSpan {
 
 impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_zero() {
+            return f.write_str("0s");
+        }
         let mut units = Self::UNITS;
         units.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
         show(self.0.as_micros() as u64, &units, f)

@@ -207,7 +207,10 @@ async fn main() -> ExitCode {
         Err(error) => {
             // `ringctl … | head`: the reader has what it wants. Standard error may be gone too.
             if !is_end_of_reader(&error) {
-                let _ = writeln!(io::stderr(), "ringctl: {}", Printable(format_args!("{error:#}")));
+                // A refused configuration has one problem a line.
+                for line in format!("{error:#}").lines() {
+                    let _ = writeln!(io::stderr(), "ringctl: {}", Printable(line));
+                }
                 return ExitCode::FAILURE;
             }
             ExitCode::SUCCESS

@@ -47,6 +47,16 @@ pub enum ClaimError {
     },
 }
 
+impl ClaimError {
+    /// Returns the key that names the port.
+    pub fn key(&self) -> &'static str {
+        match self {
+            ClaimError::Udp(_) => "server.listen",
+            ClaimError::Tcp { key, .. } => key,
+        }
+    }
+}
+
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -62,21 +72,27 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Checks the configuration against this machine.
-pub fn check(config: &Config) -> Result<(), Problem> {
-    if let Some(interface) = &config.server.interface {
-        interface_exists(interface)?;
-    }
-    for warning in policy::warnings(config, &policy::policy(config)?) {
-        tracing::warn!("{warning}");
-    }
-    for (i, upstream) in config.upstreams.iter().enumerate() {
-        if let Some(tls) = upstream.transport.tls() {
-            tls::client_config(tls.ca_file.as_deref(), &[]).map_err(|error| {
-                Problem::new(format!("upstream[{i}].tls_ca_file"), error.reason, error.remedy)
-            })?;
+/// Checks the configuration against this machine, and returns all problems.
+pub fn check(config: &Config) -> Vec<Problem> {
+    let interface = config.server.interface.as_deref().map_or(Ok(()), interface_exists);
+    let policy = policy::policy(config).map(|policy| {
+        for warning in policy::warnings(config, &policy) {
+            tracing::warn!("{warning}");
         }
-    }
+    });
+    let upstreams = config.upstreams.iter().enumerate().map(|(i, upstream)| {
+        let Some(tls) = upstream.transport.tls() else { return Ok(()) };
+        let used = tls::client_config(tls.ca_file.as_deref(), &[]);
+        used.map(drop)
+            .map_err(|error| Problem::new(format!("upstream[{i}].tls_ca_file"), error.reason, error.remedy))
+    });
+    let memory = memory_suffices(config, memory_of_machine());
+    let checks = [interface, policy].into_iter().chain(upstreams).chain([anchors(config), memory]);
+    checks.filter_map(Result::err).collect()
+}
+
+/// Checks the files of trust anchors.
+fn anchors(config: &Config) -> Result<(), Problem> {
     if config.dnssec.validate {
         validate::check(&config.dnssec).map_err(|(key, reason)| {
             let remedy = match key {
@@ -88,7 +104,7 @@ pub fn check(config: &Config) -> Result<(), Problem> {
             Problem::new(key, reason, remedy)
         })?;
     }
-    memory_suffices(config, memory_of_machine())
+    Ok(())
 }
 
 /// Open ports.
@@ -211,10 +227,10 @@ mod tests {
 
     #[test]
     fn an_unknown_interface_is_named() {
-        let problem = check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"no-such0\"")).unwrap_err();
+        let problem = &check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"no-such0\""))[0];
         assert_eq!(problem.key, "server.interface");
         assert!(problem.reason.contains("no-such0") && problem.remedy.contains("ip link"), "{problem}");
-        check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"lo\"")).unwrap();
+        assert_eq!(check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"lo\"")), []);
     }
 
     #[test]
@@ -222,11 +238,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let key = format!("managed_anchor_file = {:?}", file.path());
         let config = config(&format!("listen = [\"127.0.0.1:53\"]\n[dnssec]\nvalidate = true\n{key}"));
-        let problem = check(&config).unwrap_err();
+        let problem = &check(&config)[0];
         assert_eq!(problem.key, "dnssec.managed_anchor_file");
         assert!(problem.reason.contains("does not begin"), "{problem}");
         std::fs::remove_file(file.path()).unwrap();
-        check(&config).unwrap();
+        assert_eq!(check(&config), []);
         assert!(!file.path().exists(), "a check writes nothing");
     }
 
