@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod print;
+mod table;
 mod talk;
 
 use anyhow::Context;
@@ -28,7 +29,7 @@ use talk::{Ringdnsd, escape};
 /// Exit codes: 0 on success; 1 if ringdnsd refused the request, could not be reached, or has no
 /// such entry; 2 if the command line is wrong.
 #[derive(Parser)]
-#[command(name = "ringctl", version)]
+#[command(name = "ringctl", version, max_term_width = 80)]
 struct Arguments {
     /// Path of ringdnsd's control.socket.
     #[arg(long, global = true, default_value = "/run/ringdns/control.sock")]

@@ -24,7 +24,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// this machine lacks what it requires (a port in use, a missing capability). When it is refused,
 /// nothing has been attached.
 #[derive(Parser)]
-#[command(name = "ringdnsd", version)]
+#[command(name = "ringdnsd", version, max_term_width = 80)]
 struct DaemonArguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", required_unless_present = "print_config_reference")]
