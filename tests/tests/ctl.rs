@@ -71,7 +71,7 @@ fn the_cache_shows_what_it_holds() {
     let Some(scene) = Scene::set() else { return };
     scene.ask("wWw.Example");
     let told = scene.ringdnsd.told(&["cache", "get", "WWW.example", "A"]);
-    for word in ["www.example. A: No Error, fresh", "www.example. 300 IN A 192.0.2.1"] {
+    for word in ["www.example. A: NOERROR, fresh", "www.example. 300 IN A 192.0.2.1"] {
         assert!(told.contains(word), "no {word} in {told}");
     }
     let json = scene.json(&["cache", "get", "www.example."]);

@@ -96,6 +96,29 @@ pub fn type_name(qtype: u16) -> String {
     }
 }
 
+/// Returns the name of a response code (RFC 6895 section 2.3), if it has one.
+pub fn rcode_name(rcode: u16) -> Option<&'static str> {
+    const NAMES: [&str; 12] = [
+        "NOERROR",
+        "FORMERR",
+        "SERVFAIL",
+        "NXDOMAIN",
+        "NOTIMP",
+        "REFUSED",
+        "YXDOMAIN",
+        "YXRRSET",
+        "NXRRSET",
+        "NOTAUTH",
+        "NOTZONE",
+        "DSOTYPENI",
+    ];
+    match rcode {
+        16 => Some("BADVERS"),
+        23 => Some("BADCOOKIE"),
+        other => NAMES.get(usize::from(other)).copied(),
+    }
+}
+
 /// Returns the text form of a name in wire format.
 pub fn display(name: &[u8]) -> String {
     let mut text = String::new();

@@ -120,6 +120,11 @@ impl<'de> Deserialize<'de> for TimeSpan {
     }
 }
 
+/// Writes a number of things: "1 worker", "2 workers".
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Parses a whole number with a unit and returns their product. In `units`, none may be a suffix of
 /// a later one.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -155,6 +160,12 @@ mod tests {
             assert_eq!(TimeSpan(Duration::from_micros(micros)).to_string(), text);
         }
         assert_eq!(TimeSpan::parse("1d"), Some(TimeSpan::secs(86_400)));
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        let counts = [0, 1, 2].map(|number| counted(number, "entry", "entries"));
+        assert_eq!(counts, ["0 entries", "1 entry", "2 entries"]);
     }
 
     #[test]

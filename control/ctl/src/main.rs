@@ -12,7 +12,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use print::{print_as, show_counters, show_entry, show_log, show_status, show_sweeps, show_upstreams};
 use ringdns_api::{DaemonStatus, EntryView, Purged, Reloaded};
-use ringdns_common::{printable::Printable, units::TimeSpan};
+use ringdns_common::{
+    printable::Printable,
+    units::{TimeSpan, counted},
+};
 use ringdns_dataplane::access::Prefix;
 use serde_json::Value;
 use std::{
@@ -299,8 +302,8 @@ async fn purge(
     print_as(json, &body, |purged: Purged, out| {
         writeln!(
             out,
-            "removed {} entries of the host cache, and what the workers had of them",
-            purged.removed
+            "removed {} from the host cache, and what the workers had of the same names",
+            counted(purged.removed, "entry", "entries")
         )?;
         match purged.told {
             Some(true) => writeln!(out, "the other appliances of the fleet have been told"),

@@ -9,7 +9,7 @@ use ringdns_api::{
     DaemonStatus, EntryView, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus,
     UpstreamStatus,
 };
-use ringdns_common::printable::Printable;
+use ringdns_common::{printable::Printable, units::counted};
 use ringdns_dataplane::{access::AccessList, clock::Clock};
 use ringdns_segment::show;
 use serde_json::Value;
@@ -45,7 +45,9 @@ pub(super) fn show_log(log: &Log, json: bool) -> anyhow::Result<()> {
         format!("{folder}: is it the query_log.spool_dir of ringdnsd, and are you its user or root?")
     })?;
     if damaged > 0 {
-        bail!("{damaged} segments are damaged; the rows of the other segments are above");
+        let are = if damaged == 1 { "is" } else { "are" };
+        let segments = counted(damaged, "segment", "segments");
+        bail!("{segments} {are} damaged; the rows of the other segments are above");
     }
     Ok(())
 }
@@ -248,7 +250,8 @@ pub(super) fn show_entry(entry: &EntryView, out: &mut dyn Write) -> io::Result<(
     writeln!(
         out,
         "{name} {rtype}{flags}: {rcode}, {state}, {age_secs} s old, fresh for {fresh_secs} s, \
-         usable for {left_secs} s, {bytes} bytes"
+         usable for {left_secs} s, {}",
+        counted(*bytes as u64, "byte", "bytes")
     )?;
     entry.records.iter().try_for_each(|record| writeln!(out, "    {record}"))
 }

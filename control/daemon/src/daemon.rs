@@ -222,8 +222,7 @@ impl Plane {
         *logging = self.log(&mut parts)?;
 
         let path = self.config.control.socket.clone();
-        let socket = admin::bind(&path)
-            .map_err(|source| DaemonError::Socket { path: path.display().to_string(), source })?;
+        let socket = admin::socket::bind(&path)?;
         let http = claim.http.map(tokio::net::TcpListener::from_std).transpose()?;
         let (resolver, links, steering) = (self.resolver.clone(), self.links.clone(), self.steering.clone());
         let service = Arc::new(self.service(listener, sweeper, snapshot.clone())?);

@@ -1,6 +1,6 @@
 //! Reasons why ringdnsd does not start, or ends by itself.
 
-use crate::{attach::EntranceError, preflight::ClaimError};
+use crate::{admin::socket::SocketError, attach::EntranceError, preflight::ClaimError};
 use ringdns_config::Problem;
 use std::io;
 
@@ -17,13 +17,8 @@ pub enum DaemonError {
     #[error("{0}")]
     Entrance(#[from] EntranceError),
     /// The control socket cannot be created.
-    #[error("control.socket: {path}: {source}. Give a path in a folder that ringdnsd may write to")]
-    Socket {
-        /// Path of the socket.
-        path: String,
-        /// Error of the kernel.
-        source: io::Error,
-    },
+    #[error("{0}")]
+    Socket(#[from] SocketError),
     /// The runtime or a doorbell cannot be created.
     #[error("the control plane cannot be started: {0}. Raise the limits of threads and open files")]
     Runtime(#[from] io::Error),
@@ -49,7 +44,7 @@ impl DaemonError {
     /// Whether this machine lacks something that the configuration requires: nothing was attached,
     /// and another try fails too unless machine or configuration change.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Problem(_) | Self::Claim(_) | Self::Entrance(_) | Self::Socket { .. })
+        matches!(self, Self::Problem(_) | Self::Claim(_) | Self::Entrance(_) | Self::Socket(_))
     }
 
     /// Returns the key of the configuration that names what cannot be used.
@@ -58,7 +53,7 @@ impl DaemonError {
             Self::Problem(problem) => Some(&problem.key),
             Self::Claim(error) => Some(error.key()),
             Self::Entrance(_) => Some("server.interface"),
-            Self::Socket { .. } => Some("control.socket"),
+            Self::Socket(_) => Some("control.socket"),
             Self::Runtime(_) | Self::Worker { .. } | Self::Task { .. } => None,
         }
     }

@@ -5,7 +5,11 @@
 //! are reported by the errors of [`ringdns_xdp`] and of the ports, still before a packet is
 //! steered.
 
-use crate::policy;
+use crate::{
+    admin::socket::{self, SocketError},
+    policy,
+};
+use ringdns_common::units::counted;
 use ringdns_config::{Config, Problem};
 use ringdns_dataplane::port::{nic::Nic, udp};
 use ringdns_resolver::validate;
@@ -35,6 +39,9 @@ pub enum ClaimError {
     /// A UDP port.
     #[error("server.listen: {0}")]
     Udp(#[from] udp::UdpError),
+    /// The control socket.
+    #[error("{0}")]
+    Socket(#[from] SocketError),
     /// A TCP port.
     #[error("{key}: cannot listen on TCP {address}: {source}; {}", remedy(source, *address))]
     Tcp {
@@ -52,6 +59,7 @@ impl ClaimError {
     pub fn key(&self) -> &'static str {
         match self {
             ClaimError::Udp(_) => "server.listen",
+            ClaimError::Socket(_) => "control.socket",
             ClaimError::Tcp { key, .. } => key,
         }
     }
@@ -117,8 +125,9 @@ pub struct Claim {
     pub http: Option<TcpListener>,
 }
 
-/// Opens all TCP ports, and checks that no other process has the UDP ports.
+/// Opens all TCP ports, and checks that no other process has the UDP ports or the control socket.
 pub fn claim(config: &Config) -> Result<Claim, ClaimError> {
+    socket::check(&config.control.socket)?;
     /// The kernel chooses a port that is free for TCP; another process may have it for UDP.
     const ATTEMPTS_MAX: usize = 16;
     let asked = &config.server.listen;
@@ -197,8 +206,9 @@ fn memory_suffices(config: &Config, machine: u64) -> Result<(), Problem> {
         ("cache.host_bytes", cache.host_bytes)
     };
     let reason = format!(
-        "{} MiB, with {workers} workers {} MiB in all, is more than the {} MiB that this machine has",
+        "{} MiB, with {} {} MiB in all, is more than the {} MiB that this machine has",
         bytes >> 20,
+        counted(workers as u64, "worker", "workers"),
         wanted >> 20,
         machine >> 20
     );
