@@ -6,10 +6,12 @@ import argparse
 import json
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
 MIB = 1 << 20
+DASHES = ["solid", "(6,2)", "(3,2)", "(8,2,2,2)", "(4,3)"]
 SECONDS, MICROS = ("seconds", False), ("latency, µs", True)
 # Places of the shares of answers on an axis on which 90 %, 99 % and 99.9 % are equally far apart.
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
@@ -19,6 +21,44 @@ def quoted(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def date(when):
+    """Returns a time as people write it: older results have seconds since 1970."""
+    return datetime.fromtimestamp(when, timezone.utc).strftime("%Y-%m-%d") if isinstance(when, int) else when[:10]
+
+
+def face(results):
+    """Returns the conditions of results in one line, for the face of a plot: what a figure without them misleads about."""
+    words = []
+    if "punt_micros" in results:
+        words.append("a simulation, without network and NIC")
+    conditions = results.get("conditions")
+    if isinstance(conditions, str):
+        # The first words: "veth, copy mode, two cores: each server on one, …". The machine's cores follow.
+        words.append(conditions.split(":")[0].rsplit(", ", 1)[0])
+    # `ringbench nic` has the machine and the time in its setup.
+    setup = conditions.get("setup", conditions) if isinstance(conditions, dict) else results
+    machine = setup.get("machine")
+    if machine:
+        words.append(f"{machine['cores']} cores of {machine['processor']}, Linux {machine['kernel']}")
+    if setup.get("when"):
+        words.append(date(setup["when"]))
+    return "; ".join(words)
+
+
+def faced(commands, face):
+    """Adds the conditions below the title of a plot."""
+    label = f"set label 2 {quoted(face)} at screen 0.5, screen 1 center offset 0,-2.5 font ',11'"
+    return commands[:1] + [label] + commands[1:] if face else commands
+
+
+def unique(rows):
+    """Returns the rows with names of their own: bars of one name cannot be told apart."""
+    seen = {}
+    for name, *figures in rows:
+        seen[name] = seen.get(name, 0) + 1
+        yield name if seen[name] == 1 else f"{name} ({seen[name]})", *figures
+
+
 def document(title, size):
     width, height = size
     return [
@@ -26,7 +66,9 @@ def document(title, size):
         "set colorsequence podo",
         "set border 3 linecolor '#5f5f5f'",
         "set grid linetype 1 linecolor '#dedede'",
-        f"set title {quoted(title)}",
+        # Labels, since a title is in the middle of the axes, which long names move to the right.
+        f"set label 1 {quoted(title)} at screen 0.5, screen 1 center offset 0,-1.2",
+        "set tmargin 4",
     ]
 
 
@@ -55,13 +97,17 @@ def lines(title, x, y, series, more=()):
             continue
         commands += [f"$d{nth} << end", *(f"{a} {b}" for a, b in points), "end"]
         style = "linespoints" if len(points) <= 40 else "lines"
-        plots.append(f"$d{nth} with {style} linewidth 2 title {quoted(name)}")
+        # Where lines lie on one another, those below are wider, and show between the dashes of those above.
+        width = 2 + 1.5 * (len(series) - 1 - nth if len(series) <= 4 else 0)
+        dashes = DASHES[nth % len(DASHES)]
+        plots.append(f"$d{nth} with {style} linewidth {width} dashtype {dashes} title {quoted(name)}")
     return commands + ["plot " + ", ".join(plots)]
 
 
 def bars(title, unit, rows):
     """Returns gnuplot's commands for horizontal bars: rows of name, figure, and its least and greatest value."""
-    return document(title, (980, 110 + 30 * len(rows))) + [
+    rows = list(unique(rows))
+    return document(title, (1080, 130 + 30 * len(rows))) + [
         "set border 1",
         "unset key",
         "set grid x",
@@ -111,11 +157,12 @@ def of_compare(results):
     if "latency" in measures:
         pairs = []
         for server, figures in measures["latency"]["servers"].items():
-            for name, key in ((results["servers"][server]["title"], "sample"), ("ringdnsd at that rate", "ringdnsd")):
+            title = results["servers"][server]["title"]
+            for name, key in ((title, "sample"), (f"ringdnsd beside {title}", "ringdnsd")):
                 # A comparison without ringdnsd has nothing to compare with.
                 p99 = [one[key]["latency_nanos"][1] for one in figures["rounds"] if one[key]]
                 pairs += [spread(name, p99, 1000)] if p99 else []
-        yield "latency", bars("p99 at half of each server's own maximum", "µs", pairs)
+        yield "latency", bars("p99 at half of each server's own maximum, and of ringdnsd at the same rate", "µs", pairs)
     if "memory" in measures:
         memory = rows("memory", lambda r: r["filled"][-1]["bytes"], MIB)
         yield "memory", sorted_bars("Memory with a million names", "MiB", memory, False)
@@ -221,7 +268,7 @@ def plots(path):
     # The results of a ramp have trials too, and an objective.
     for key, draw in reversed(kinds.items()):
         if key in results:
-            return dict(draw(results))
+            return {name: faced(commands, face(results)) for name, commands in draw(results)}
     return {}
 
 

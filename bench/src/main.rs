@@ -7,9 +7,13 @@ use ringdns_bench::{
     compare, differential, faults, fleet, flood, gate, hostile, instructions, micro, nic, ramp, responder,
     run, upstream,
 };
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 110)]
+#[command(name = "ringbench", version, about, max_term_width = 80)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -35,8 +39,45 @@ enum Command {
     Upstream(Box<upstream::Args>),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+/// Exit status of a run that found what it looks for, or could not be done.
+const FAILED: u8 = 1;
+
+/// Ends the process quietly when a report cannot be printed because its reader is gone, as with
+/// `ringbench … | head`: `print!` panics then.
+fn end_with_reader() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if text.is_some_and(|text| text.starts_with("failed printing to stdout: Broken pipe")) {
+            std::process::exit(0);
+        }
+        default(panic);
+    }));
+}
+
+fn main() -> ExitCode {
+    end_with_reader();
+    match run_command(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // `ringbench … | head`: the reader has what it wants.
+            let is_broken = |cause: &(dyn std::error::Error + 'static)| {
+                cause
+                    .downcast_ref::<io::Error>()
+                    .is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+            };
+            if error.chain().any(is_broken) {
+                return ExitCode::SUCCESS;
+            }
+            // No backtrace, whatever RUST_BACKTRACE says: the causes tell what to do.
+            let _ = writeln!(io::stderr(), "ringbench: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run_command(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Compare(args) => compare::run(&args),
         Command::Differential(args) => differential::run(&args),
         Command::Faults(args) => faults::run(&args),

@@ -228,6 +228,11 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         print!("{found}");
     }
+    ensure!(
+        found.attempts.iter().any(|attempt| attempt.answered > 0.0),
+        "no answer came from {}: does a DNS server listen there, and may this host ask it?",
+        args.run.address()
+    );
     Ok(())
 }
 

@@ -5,18 +5,14 @@ use crate::{
     machine::Machine,
 };
 use serde::Serialize;
-use std::{
-    fmt,
-    process::Command,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, process::Command};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Everything that the figures depend on, except the peers: comparisons name their versions.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Setup {
-    /// Start time, in seconds since 1970.
-    pub when: u64,
+    /// Start time in UTC, as in RFC 3339.
+    pub when: String,
     /// Machine of the run.
     pub machine: Machine,
     /// Compiler of this program.
@@ -34,7 +30,7 @@ impl Setup {
     pub fn here() -> Self {
         let status = git(&["status", "--porcelain", "--untracked-files=no"]);
         Setup {
-            when: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            when: now(),
             machine: Machine::here(),
             compiler: COMPILER.into(),
             profile: PROFILE.into(),
@@ -42,6 +38,12 @@ impl Setup {
             changed: status.is_some_and(|status| !status.is_empty()),
         }
     }
+}
+
+/// Returns the time in UTC, as in RFC 3339, in whole seconds.
+pub fn now() -> String {
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0);
+    now.ok().and_then(|now| now.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
@@ -55,10 +57,7 @@ impl fmt::Display for Setup {
         let changed = if self.changed { ", with changes" } else { "" };
         writeln!(f, "- Machine: {}.", self.machine)?;
         writeln!(f, "- Build: {}, profile {}, commit {commit}{changed}.", self.compiler, self.profile)?;
-        let when =
-            i64::try_from(self.when).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
-        let when = when.and_then(|when| when.format(&Rfc3339).ok());
-        write!(f, "- Begun: {}.", when.unwrap_or_else(|| self.when.to_string()))?;
+        write!(f, "- Begun: {}.", self.when)?;
         if self.machine.load > 0.5 {
             write!(
                 f,

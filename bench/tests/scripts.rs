@@ -49,3 +49,45 @@ fn kept_results_give_the_plots_that_are_kept() {
         assert!(printed.contains(bar), "{bar}: {printed}");
     }
 }
+
+/// Returns what gnuplot is told for the plots of a kept result, by plot.
+fn commands(result: &str) -> Vec<String> {
+    let mut plot = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/plot.py"));
+    let output = plot.args(["--print", "--out", "plots"]).arg(result).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    printed.split("set output ").skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn plots_name_their_conditions_and_every_bar_and_line() {
+    for part in ["saturation", "hits", "latency", "memory", "flood", "micro"] {
+        for plot in commands(&format!("{RUN}/{part}.json")) {
+            let title = plot.lines().find(|line| line.starts_with("set label 2 ")).unwrap();
+            assert!(title.contains("2 cores of AMD EPYC, Linux 6.18.44"), "{part}: {title}");
+            if part != "micro" {
+                assert!(title.contains("veth, copy mode") && title.contains("2026-11-21"), "{part}: {title}");
+            }
+        }
+    }
+    for result in [format!("{RUN}/latency.json"), format!("{RUN}/../2026-11-28-nic-dry-run/igb/results.json")]
+    {
+        for plot in commands(&result) {
+            let bars = plot.lines().skip_while(|line| *line != "$d << end").skip(1);
+            let names: Vec<_> =
+                bars.take_while(|line| *line != "end").map(|bar| bar.split('"').nth(1)).collect();
+            let different: BTreeSet<_> = names.iter().collect();
+            assert_eq!(names.len(), different.len(), "{names:?}");
+        }
+    }
+    // Two of the lines are one on the other.
+    for plot in commands(&format!("{RUN}/fleet.json")) {
+        let drawn = plot.lines().find(|line| line.starts_with("plot ")).unwrap();
+        let styles: Vec<_> = drawn
+            .split(", $d")
+            .filter_map(|line| Some(line.split_once("linewidth ")?.1.split_once(" title")?.0))
+            .collect();
+        let different: BTreeSet<_> = styles.iter().collect();
+        assert!(styles.len() == 3 && different.len() == 3, "{drawn}");
+    }
+}

@@ -35,6 +35,7 @@ mod pool;
 pub mod port;
 pub mod process;
 pub mod punt;
+pub mod purge;
 pub mod region;
 mod simd;
 pub mod stats;

@@ -14,6 +14,7 @@ use crate::{
     log::AnswerSource,
     packet::{Envelope, HEADERS_MAX},
     policy::QueryPolicy,
+    purge::Generations,
     stats::{Counter, WorkerStats},
 };
 use crossbeam_queue::ArrayQueue;
@@ -22,7 +23,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -135,20 +136,22 @@ pub struct Link {
     /// Number of records whose questions are in flight. Only the control plane writes it, so it is
     /// in no cache line that the worker reads.
     in_flight: CachePadded<AtomicUsize>,
-    generation: Arc<AtomicU64>,
+    /// Generations of all caches of this host.
+    pub generations: Arc<Generations>,
     control: Arc<Doorbell>,
     bell: Doorbell,
 }
 
 impl Link {
     /// Creates the link of a worker, by its number, which has `records` records, of which `queue` may
-    /// wait at once. `control` is the bell and `generation` the cache generation that all workers share.
+    /// wait at once. `control` is the bell and `generations` the cache
+    /// generations that all workers share.
     pub fn new(
         worker: usize,
         queue: usize,
         records: usize,
         control: Arc<Doorbell>,
-        generation: Arc<AtomicU64>,
+        generations: Arc<Generations>,
     ) -> io::Result<Self> {
         Ok(Link {
             worker,
@@ -163,7 +166,7 @@ impl Link {
             answers: ArrayQueue::new(records + RENEWALS),
             records,
             in_flight: CachePadded::default(),
-            generation,
+            generations,
             control,
             bell: Doorbell::new()?,
         })
@@ -242,12 +245,6 @@ impl Link {
     /// Control: wakes the worker if it sleeps. Call it once per turn that gave records back.
     pub fn wake_worker(&self) {
         self.bell.ring();
-    }
-
-    /// Returns the current cache generation; entries of older ones are not given out.
-    #[inline]
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
     }
 
     /// Asks the worker to end, and wakes it.

@@ -14,6 +14,7 @@ use crate::{
     port::{Burst, Port, PortStats, RETURNS_MAX},
     process::{AnswerConfig, Processor, Recorder, Slot, TurnTally, Verdict},
     punt::{Link, Published, Punt, Purpose},
+    purge::Purge,
     stats::{Counter, DropReason},
 };
 use arrayvec::ArrayVec;
@@ -104,7 +105,7 @@ impl<P: Port> Worker<P> {
             port_number: 0,
             before: PortStats::default(),
             processor,
-            generation: link.generation(),
+            generation: link.generations.current(),
             link,
             clock,
             spin: settings.spin.as_nanos() as Nanos,
@@ -265,7 +266,7 @@ impl<P: Port> Worker<P> {
     fn file(&mut self, record: &Punt, now: Secs) {
         let Some(answer) = &record.answer else { return };
         // An answer requested before a purge may be one that the purge was meant to remove.
-        if record.generation == self.link.generation() {
+        if !self.link.generations.is_void(record.query.key.asked(), record.generation) {
             let hash = self.processor.hash().of(&record.query.key);
             self.processor.cache().insert(&record.query.key, hash, answer, now);
         }
@@ -274,7 +275,7 @@ impl<P: Port> Worker<P> {
     /// Replaces a cache entry with an answer that the control plane has prefetched.
     fn renew(&mut self, record: Box<Punt>, now: Secs) {
         if let Some(answer) = &record.answer
-            && record.generation == self.link.generation()
+            && !self.link.generations.is_void(record.query.key.asked(), record.generation)
         {
             let key = &record.query.key;
             let hash = self.processor.hash().of(key);
@@ -339,12 +340,20 @@ impl<P: Port> Worker<P> {
     }
 
     /// Purges the cache when the control plane has moved on to another generation.
+    #[inline]
     fn follow_generation(&mut self) {
-        let generation = self.link.generation();
+        let generation = self.link.generations.current();
         if generation != self.generation {
-            self.generation = generation;
-            self.processor.cache().purge();
+            self.follow(generation);
         }
+    }
+
+    #[cold]
+    fn follow(&mut self, generation: u64) {
+        let purges = self.link.generations.purges(self.generation, generation);
+        // An idle worker may have slept through more purges than are in memory.
+        self.processor.cache().purge(purges.unwrap_or_else(|| vec![Arc::new(Purge::All)]));
+        self.generation = generation;
     }
 
     /// Sweeps part of the cache, delivers histograms and log batches, and publishes once a second.
@@ -358,7 +367,8 @@ impl<P: Port> Worker<P> {
         let entries = self.processor.cache().occupancy().entries;
         if second != self.housekeeping.second {
             self.housekeeping.second = second;
-            self.housekeeping.sweep_budget = entries / SWEEP_PERIOD + 1;
+            let period = if self.processor.cache().is_behind() { 1 } else { SWEEP_PERIOD };
+            self.housekeeping.sweep_budget = entries / period + 1;
             // The wall clock may be changed while the worker runs.
             self.processor.set_epoch(self.clock.epoch());
             if let Some(policy) = self.link.new_policy() {

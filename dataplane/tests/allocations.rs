@@ -28,7 +28,7 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -224,8 +224,8 @@ fn what_is_logged_is_so_without_allocating() {
 fn turns(log: Option<LogConfig>) -> StatsSnapshot {
     const RECORDS: usize = 256;
     let line = log.as_ref().map(|log| log.line.clone());
-    let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
-    let link = Arc::new(Link::new(0, RECORDS, RECORDS, control, generation).unwrap());
+    let (control, generations) = (Arc::new(Doorbell::new().unwrap()), Arc::default());
+    let link = Arc::new(Link::new(0, RECORDS, RECORDS, control, generations).unwrap());
     let settings = WorkerConfig {
         cache_bytes: BYTES_MIN,
         rules: RULES,

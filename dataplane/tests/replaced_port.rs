@@ -18,7 +18,7 @@ use ringdns_dataplane::{
 };
 use std::{
     net::{SocketAddr, UdpSocket},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -41,8 +41,8 @@ struct Scene {
 impl Scene {
     /// Creates a worker that knows `h`.
     fn new() -> Self {
-        let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
-        let link = Arc::new(Link::new(0, 8, 8, control, generation).unwrap());
+        let (control, generations) = (Arc::new(Doorbell::new().unwrap()), Arc::default());
+        let link = Arc::new(Link::new(0, 8, 8, control, generations).unwrap());
         let line = Arc::new(Line::new(4));
         let settings = WorkerConfig {
             cache_bytes: BYTES_MIN,

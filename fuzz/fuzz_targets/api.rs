@@ -25,7 +25,7 @@ use ringdns_dataplane::{
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier, sweep::Sweeper};
 use std::{
     path::Path,
-    sync::{Arc, atomic::AtomicBool, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::{
@@ -103,10 +103,10 @@ impl Process {
 
 fn service(config: Config, source: ConfigSource) -> Arc<Service> {
     let clock = Clock::start();
-    let generation = Arc::new(AtomicU64::new(0));
+    let generations = Arc::<ringdns_dataplane::purge::Generations>::default();
     let bell = Arc::new(Doorbell::new().expect("an eventfd"));
-    let links = vec![Arc::new(Link::new(0, 1, 1, bell, generation.clone()).expect("a link"))];
-    let host = Arc::new(HostTier::new(1 << 20, generation));
+    let links = vec![Arc::new(Link::new(0, 1, 1, bell, generations.clone()).expect("a link"))];
+    let host = Arc::new(HostTier::new(1 << 20, generations));
     let resolver = Resolver::new(host, &config, clock, FlightLimits::default(), None);
     let backroom = Backroom::open("api", Vec::new()).expect("a thread");
     let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());

@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
                 cache.sweep(u32::from(number), now);
             }
             _ if more == 0 => {
-                cache.purge();
+                cache.purge([std::sync::Arc::new(ringdns_dataplane::purge::Purge::All)]);
                 filed.clear();
             }
             _ => now += 1,

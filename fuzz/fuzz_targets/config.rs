@@ -5,13 +5,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use ringdns_common::printable::Printable;
-use ringdns_config::{Config, ConfigError, Problem, error::FileLine};
+use ringdns_config::{Config, ConfigError, Problem, error::{FileLine, PlacedProblem}};
 use ringdns_daemon::{policy, preflight, workers};
 use ringdns_dataplane::clock::Clock;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
 use std::{
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
 };
 
 /// Panics unless an operator can see what is wrong and what to do.
@@ -23,9 +23,11 @@ fn check_problem(problem: &Problem) {
 }
 
 fn check_refusal(text: &str, error: &ConfigError) {
-    let ConfigError::Refused { place, problem, .. } = error else { panic!("nothing is read: {error}") };
-    check_problem(problem);
-    if let FileLine(Some(line)) = place {
+    let ConfigError::Refused { problems, .. } = error else { panic!("nothing is read: {error}") };
+    assert!(!problems.is_empty());
+    for PlacedProblem { place, problem } in problems {
+        check_problem(problem);
+        let FileLine(Some(line)) = place else { panic!("{problem} has no line") };
         assert!((1..=text.split('\n').count()).contains(line), "line {line}");
     }
 }
@@ -33,12 +35,13 @@ fn check_refusal(text: &str, error: &ConfigError) {
 /// Makes everything of an accepted configuration that needs no more than the configuration.
 fn use_it(config: &Config) {
     assert!(!config.upstreams.is_empty() && !config.server.listen.is_empty());
-    if let Err(problem) = preflight::check(config) {
-        return check_problem(&problem);
+    let problems = preflight::check(config);
+    if !problems.is_empty() {
+        return problems.iter().for_each(check_problem);
     }
     let policy = policy::policy(config).expect("it was checked");
     workers::settings(config, Arc::new(policy), config.cache.bytes_per_worker, false);
-    let host = Arc::new(HostTier::new(1 << 16, Arc::new(AtomicU64::new(0))));
+    let host = Arc::new(HostTier::new(1 << 16, Arc::default()));
     let resolver = Resolver::new(host, config, Clock::start(), FlightLimits::default(), None);
     assert_eq!(resolver.upstreams().iter().len(), config.upstreams.len());
 }

@@ -21,7 +21,7 @@ use ringdns_fleet::{
 use ringdns_resolver::host::HostTier;
 use std::{
     path::Path,
-    sync::{Arc, LazyLock, atomic::AtomicU64},
+    sync::{Arc, LazyLock},
 };
 use tokio::{io::AsyncWriteExt, runtime};
 
@@ -46,7 +46,7 @@ static KEY: LazyLock<Key> = LazyLock::new(|| {
 
 /// Returns a store with one answer.
 fn host() -> Arc<HostTier> {
-    let host = Arc::new(HostTier::new(1 << 16, Arc::new(AtomicU64::new(0))));
+    let host = Arc::new(HostTier::new(1 << 16, Arc::default()));
     let mut message = names::query_message(KEY.asked().name(), [1, 1], 0, 0x8180, None);
     message[7] = 1;
     message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1]);

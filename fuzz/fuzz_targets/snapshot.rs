@@ -21,7 +21,7 @@ use std::{
     fs,
     hash::Hasher,
     path::Path,
-    sync::{Arc, LazyLock, atomic::AtomicU64},
+    sync::{Arc, LazyLock},
 };
 use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
@@ -54,7 +54,7 @@ impl Process {
              [cache]\nsnapshot_file = {file:?}\n"
         );
         let config = Config::parse(&text, Path::new("")).expect("a valid configuration");
-        let host = Arc::new(HostTier::new(1 << 20, Arc::new(AtomicU64::new(0))));
+        let host = Arc::new(HostTier::new(1 << 20, Arc::default()));
         let clock = Clock::simulated(|| NOW * 1_000_000_000);
         let resolver = Resolver::new(host, &config, clock, FlightLimits::default(), None);
         let settings = config.snapshot.expect("a snapshot is configured");

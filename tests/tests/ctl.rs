@@ -71,7 +71,7 @@ fn the_cache_shows_what_it_holds() {
     let Some(scene) = Scene::set() else { return };
     scene.ask("wWw.Example");
     let told = scene.ringdnsd.told(&["cache", "get", "WWW.example", "A"]);
-    for word in ["www.example. A: No Error, fresh", "www.example. 300 IN A 192.0.2.1"] {
+    for word in ["www.example. A: NOERROR, fresh", "www.example. 300 IN A 192.0.2.1"] {
         assert!(told.contains(word), "no {word} in {told}");
     }
     let json = scene.json(&["cache", "get", "www.example."]);
@@ -146,6 +146,53 @@ fn service_times_are_exported_for_plotters() {
     }
     assert_eq!(tags, ["Tag=hit", "Tag=stale", "Tag=miss"], "{log}");
     assert!(scene.refused(&["histogram", "export", "--outcome", "other"]).contains("hit, stale or miss"));
+}
+
+/// Tables and help texts fit a terminal of 80 columns, and break between words.
+#[test]
+fn tables_and_help_fit_80_columns() {
+    let Some(lab) = Lab::up() else { return };
+    let long = "https://a-rather-long-name.of-a-resolver.example.net:8443/dns-query";
+    let tables = format!(
+        "[[upstream]]\naddress = {long:?}\nbootstrap = [\"192.0.2.1\"]\n\
+         zones = [\"corp.example\", \"very-long-zone.lab.example\", \"10.in-addr.arpa\"]\n\
+         [redis]\nurl = \"redis://127.0.0.1:1\"\n"
+    );
+    let upstream = Upstream::answering(lab.server());
+    let settings = Settings { tables, ..Settings::xdp(upstream.address()) };
+    let ringdnsd = Ringdnsd::start(lab.server(), &settings);
+    Client::of(lab.client(), DNS_V4).ask(&Query::a("www.example"));
+    let fits = |text: &str| {
+        let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+    };
+    let tables = [&["upstreams"][..], &["sweeps"]].map(|arguments| ringdnsd.told(arguments));
+    tables.iter().for_each(|table| fits(table));
+    for head in ["ADDRESS", "PROTOCOL", "ZONES", "STATE", "QUERIES", "ERRORS", "P50", "P99"] {
+        assert!(tables[0].contains(head), "no {head} in {}", tables[0]);
+    }
+    for head in ["BEGAN", "SETTLED", "TOOK", "ORPHANS", "CUT-SHORT"] {
+        assert!(tables[1].contains(head), "no {head} in {}", tables[1]);
+    }
+    for command in [
+        &[][..],
+        &["upstreams"],
+        &["stats"],
+        &["sweeps"],
+        &["cache"],
+        &["cache", "get"],
+        &["cache", "purge"],
+        &["log"],
+        &["histogram", "export"],
+        &["profile", "heap"],
+        &["profile", "cpu"],
+        &["reload"],
+        &["tap"],
+    ] {
+        fits(&ringdnsd.told(&[command, &["--help"]].concat()));
+    }
+    let help = ringdnsd.told(&["sweeps", "--help"]);
+    assert!(help.contains("but may still\nbe served (STALE)"), "not wrapped between words: {help}");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::{
 };
 
 use ringdns_testkit::{
-    Client, Host, Query, Reply, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, free_address, program, until,
+    Client, Host, Process, Query, Reply, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, free_address,
+    privilege, program, until,
 };
 
 /// Address at which nobody is asked.
@@ -176,6 +177,35 @@ fn a_dead_upstream_means_servfail_and_no_more() {
     assert_eq!(daemon.ringdnsd.terminate().code(), Some(0));
 }
 
+/// The sample starts on a host that has nothing but a loopback interface.
+#[test]
+fn the_sample_starts_as_written_on_any_host() {
+    if !privilege::granted() {
+        return;
+    }
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/ringdns.toml");
+    let bare = "ip link set lo up && mount -t tmpfs none /run && exec \"$0\" --config \"$1\"";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "sh", "-c", bare]).arg(program("ringdnsd")).arg(sample);
+    let ringdnsd = Process::spawn("ringdnsd", command);
+    ringdnsd.wait_for_line(" ready ", Duration::from_secs(20));
+    let there = |program: &Path, arguments: &[&str]| {
+        let pid = ringdnsd.pid().to_string();
+        let mut command = Command::new("nsenter");
+        let output =
+            command.args(["--net", "--mount", "--target", &pid]).arg(program).args(arguments).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let status = there(&program("ringctl"), &["status"]);
+    assert!(status.contains("answering queries") && status.contains("127.0.0.1:5300"), "{status}");
+    let question = ["@127.0.0.1", "-p", "5300", "+short", "localhost", "A"];
+    assert_eq!(there(Path::new("kdig"), &question).trim(), "127.0.0.1");
+    let over_tcp = [&["+tcp"][..], &question].concat();
+    assert_eq!(there(Path::new("kdig"), &over_tcp).trim(), "127.0.0.1");
+    let log = ringdnsd.output();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+}
+
 #[test]
 fn a_refused_configuration_exits_2_and_says_where() {
     let folder = tempfile::tempdir().unwrap();
@@ -185,7 +215,7 @@ fn a_refused_configuration_exits_2_and_says_where() {
     for check in [&["--check"][..], &[]] {
         let (code, message) = exit_of(folder.path(), &format!("{good}htp = \"x\"\n"), check);
         assert_eq!(code, Some(2), "{message}");
-        assert!(message.contains(&format!("ringdns.toml:{line}: control.htp: unknown field")), "{message}");
+        assert!(message.contains(&format!("ringdns.toml:{line}: control.htp: unknown key")), "{message}");
     }
     let (code, message) = exit_of(folder.path(), &good, &["--check"]);
     assert_eq!(code, Some(0), "{message}");

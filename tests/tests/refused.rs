@@ -41,11 +41,14 @@ fn a_wrong_configuration_is_refused_with_key_reason_and_remedy() {
     for (settings, words) in [
         (
             wrong(&|it| it.server += "\ninterfaces = \"vs\""),
-            ["ringdns.toml:6: server.interfaces: unknown field", "Remove the key or correct its spelling"],
+            [
+                "ringdns.toml:6: server.interfaces: unknown key \"interfaces\" in [server]",
+                "mean \"interface\"?",
+            ],
         ),
         (
             wrong(&|it| it.interface = Some("no-such0".into())),
-            ["server.interface: no network interface is called \"no-such0\"", "`ip link`"],
+            ["ringdns.toml:3: server.interface: no network interface is called \"no-such0\"", "`ip link`"],
         ),
         (
             wrong(&|it| it.listen = many.clone()),

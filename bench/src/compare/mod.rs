@@ -17,7 +17,7 @@ pub(crate) mod section;
 pub(crate) mod server;
 pub(crate) mod stats;
 
-use crate::{machine::Machine, output, put_back::PutBack, report::group, stop};
+use crate::{machine::Machine, output, put_back::PutBack, report::group, setup, stop};
 use anyhow::{Context, Result, ensure};
 use bout::Bout;
 use clap::ValueEnum;
@@ -30,7 +30,7 @@ use std::{
     fmt::Write,
     path::{Path, PathBuf},
     thread,
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 /// Measures ringdnsd and its peers in turns, in a lab of two hosts on this machine, and prints tables.
@@ -113,7 +113,7 @@ pub fn run(args: &Args) -> Result<()> {
     let programs = Programs::find(args.ringdnsd.clone())?;
     let (contestants, mut skipped) = find_all(descriptions, &programs);
     ensure!(!contestants.is_empty(), "none of the servers is installed: run deploy/setup.sh bench");
-    let (machine, when) = (Machine::here(), SystemTime::now());
+    let (machine, when) = (Machine::here(), setup::now());
     let conditions = conditions(args, &machine);
     eprintln!("{conditions}");
     let mut put_back = PutBack::default();
@@ -132,7 +132,7 @@ pub fn run(args: &Args) -> Result<()> {
     let bout = Bout::begin(args, &contestants, &programs, &stop, &lab)?;
     let mut report = Report {
         machine,
-        when: when.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        when,
         conditions,
         upstream_rate: bout.upstream_rate,
         contestants: &contestants,
@@ -205,8 +205,8 @@ fn memory_folder() -> PathBuf {
 /// Results and conditions of a comparison.
 struct Report<'a> {
     machine: Machine,
-    /// Start time, in seconds since 1970.
-    when: u64,
+    /// Start time in UTC, as in RFC 3339.
+    when: String,
     conditions: String,
     upstream_rate: f64,
     contestants: &'a [Contestant],

@@ -18,12 +18,7 @@ use ringdns_dataplane::{
     stats::{Counter, WorkerStats},
     worker::{LoopTurn, Worker, WorkerConfig},
 };
-use std::{
-    io,
-    os::fd::BorrowedFd,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{io, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 /// Turns before the count, for lazily made memory and first-time branches.
 const WARM_TURNS: usize = 2;
@@ -103,7 +98,7 @@ pub fn misses(meter: &mut dyn Meter) -> Result<u64> {
 /// does not run.
 fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link>)> {
     let control = Arc::new(Doorbell::new()?);
-    let link = Arc::new(Link::new(0, records, records, control, Arc::new(AtomicU64::new(0)))?);
+    let link = Arc::new(Link::new(0, records, records, control, Arc::default())?);
     let settings = WorkerConfig {
         cache_bytes: CACHE,
         rules: RULES,

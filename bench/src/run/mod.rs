@@ -27,7 +27,7 @@ use lane::Pace;
 use replay::Recording;
 use source::Source;
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc,
@@ -48,9 +48,9 @@ pub struct Args {
     /// Transport of the queries.
     #[arg(long, value_enum, default_value_t = Backend::Udp)]
     pub backend: Backend,
-    /// Address and port of the server.
-    #[arg(long)]
-    pub target: SocketAddr,
+    /// Address of the server, with a port if it is not 53 (dot: 853).
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = Target::parse)]
+    pub target: Target,
     #[command(flatten)]
     pub load: LoadArgs,
     #[command(flatten)]
@@ -77,7 +77,35 @@ pub struct Args {
     pub quiet: bool,
 }
 
+/// Server as given on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Address and port.
+    Socket(SocketAddr),
+    /// Address; the port is that of the transport.
+    Address(IpAddr),
+}
+
+impl Target {
+    fn parse(text: &str) -> Result<Self, String> {
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        let address = || bare.parse().map(Target::Address);
+        text.parse().map(Target::Socket).or_else(|_| address()).map_err(|_| {
+            "give an IP address, with or without a port: 192.0.2.53, 192.0.2.53:5300 or [2001:db8::53]:53"
+                .into()
+        })
+    }
+}
+
 impl Args {
+    /// Returns the address and port of the server.
+    pub fn address(&self) -> SocketAddr {
+        match self.target {
+            Target::Socket(address) => address,
+            Target::Address(ip) => SocketAddr::new(ip, if self.backend == Backend::Dot { 853 } else { 53 }),
+        }
+    }
+
     /// Writes the file of metrics, if one was asked for.
     pub fn write_metrics(&self, report: &Report) -> Result<()> {
         self.metrics.as_ref().map_or(Ok(()), |path| report.write_metrics(path))
@@ -281,18 +309,19 @@ pub fn prepare(args: &Args) -> Result<Plan> {
 /// against questions.
 fn warm(args: &Args, plan: &Plan) -> Result<()> {
     match args.backend {
-        Backend::Udp | Backend::Rings | Backend::Xdp => udp::warm(plan, args.target, &udp(args)),
-        Backend::Tcp | Backend::Dot => udp::warm(plan, args.target, &streams(args)?),
+        Backend::Udp | Backend::Rings | Backend::Xdp => udp::warm(plan, args.address(), &udp(args)),
+        Backend::Tcp | Backend::Dot => udp::warm(plan, args.address(), &streams(args)?),
     }
 }
 
 fn udp(args: &Args) -> udp::Udp {
-    udp::Udp { target: args.target, sockets: args.udp.sockets }
+    udp::Udp { target: args.address(), sockets: args.udp.sockets }
 }
 
 fn streams(args: &Args) -> Result<Streams> {
-    let tls = matches!(args.backend, Backend::Dot).then(|| Tls::new(&args.tls, args.target)).transpose()?;
-    Ok(Streams { target: args.target, connections: args.udp.sockets, tls })
+    let tls =
+        matches!(args.backend, Backend::Dot).then(|| Tls::new(&args.tls, args.address())).transpose()?;
+    Ok(Streams { target: args.address(), connections: args.udp.sockets, tls })
 }
 
 /// Runs a plan.
@@ -315,11 +344,11 @@ pub fn measure_plan(args: &Args, plan: &Plan) -> Result<Report> {
     // The wait for the last answers does not count as time of load.
     let sending = plan.recording.as_ref().map_or(plan.duration, |r| r.duration().max(series.length()));
     let elapsed = sending.min(plan.duration).min(began.elapsed());
-    ensure!(tally.sent() > 0, "no query could be sent to {}: does a server listen there?", args.target);
+    ensure!(tally.sent() > 0, "no query could be sent to {}: does a server listen there?", args.address());
     Ok(Report {
         setup: Setup {
             backend: args.backend.to_string(),
-            target: args.target.to_string(),
+            target: args.address().to_string(),
             names: plan.recording.as_ref().map_or(plan.questions.len(), Recording::len),
             recorded: plan.recording.is_some(),
             random_share: args.load.random_share,
@@ -339,7 +368,7 @@ fn generate(args: &Args, plan: &Plan, series: &Series) -> Result<(Tally, Option<
     match args.backend {
         Backend::Udp => Ok((lane::run(plan, &udp(args), series)?, None)),
         Backend::Rings => {
-            let (tally, traffic) = rings::run(plan, &args.xdp, args.target, series)?;
+            let (tally, traffic) = rings::run(plan, &args.xdp, args.address(), series)?;
             Ok((tally, Some(traffic)))
         }
         Backend::Tcp | Backend::Dot => Ok((lane::run(plan, &streams(args)?, series)?, None)),
@@ -352,7 +381,7 @@ fn generate(args: &Args, plan: &Plan, series: &Series) -> Result<(Tally, Option<
                 plan.queries.is_none() && plan.verifier.is_none(),
                 "--queries and --verify-answers are not for --backend xdp: use rings, udp, tcp or dot"
             );
-            let outcome = xdp::run(plan, &args.xdp, args.target, series)?;
+            let outcome = xdp::run(plan, &args.xdp, args.address(), series)?;
             Ok((outcome.tally, Some(outcome.traffic)))
         }
     }
@@ -373,6 +402,11 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         print!("{report}");
     }
+    let (sent, target) = (report.tally.sent(), args.address());
+    ensure!(
+        report.tally.answered() > 0,
+        "no answer came from {target} to {sent} queries: does a DNS server listen there, and may this host ask it?"
+    );
     Ok(())
 }
 

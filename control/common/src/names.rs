@@ -96,20 +96,35 @@ pub fn type_name(qtype: u16) -> String {
     }
 }
 
+/// Returns the name of a response code (RFC 6895 section 2.3), if it has one.
+pub fn rcode_name(rcode: u16) -> Option<&'static str> {
+    const NAMES: [&str; 12] = [
+        "NOERROR",
+        "FORMERR",
+        "SERVFAIL",
+        "NXDOMAIN",
+        "NOTIMP",
+        "REFUSED",
+        "YXDOMAIN",
+        "YXRRSET",
+        "NXRRSET",
+        "NOTAUTH",
+        "NOTZONE",
+        "DSOTYPENI",
+    ];
+    match rcode {
+        16 => Some("BADVERS"),
+        23 => Some("BADCOOKIE"),
+        other => NAMES.get(usize::from(other)).copied(),
+    }
+}
+
 /// Returns the text form of a name in wire format.
 pub fn display(name: &[u8]) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = key::display_name(name, &mut text);
     text
-}
-
-/// Whether a name in wire format is `suffix` or below it.
-pub fn is_within(mut name: &[u8], suffix: &[u8]) -> bool {
-    while name.len() > suffix.len() {
-        name = name.get(1 + usize::from(name[0])..).unwrap_or_default();
-    }
-    name == suffix
 }
 
 /// Builds a query message: header, question and, if `edns` is given, an OPT record with its UDP

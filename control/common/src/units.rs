@@ -85,6 +85,9 @@ impl TimeSpan {
 
 impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_zero() {
+            return f.write_str("0s");
+        }
         let mut units = Self::UNITS;
         units.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
         show(self.0.as_micros() as u64, &units, f)
@@ -115,6 +118,11 @@ impl<'de> Deserialize<'de> for TimeSpan {
         }
         deserializer.deserialize_any(TimeSpanVisitor)
     }
+}
+
+/// Writes a number of things: "1 worker", "2 workers".
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Parses a whole number with a unit and returns their product. In `units`, none may be a suffix of
@@ -152,6 +160,12 @@ mod tests {
             assert_eq!(TimeSpan(Duration::from_micros(micros)).to_string(), text);
         }
         assert_eq!(TimeSpan::parse("1d"), Some(TimeSpan::secs(86_400)));
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        let counts = [0, 1, 2].map(|number| counted(number, "entry", "entries"));
+        assert_eq!(counts, ["0 entries", "1 entry", "2 entries"]);
     }
 
     #[test]

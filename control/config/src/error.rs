@@ -1,7 +1,14 @@
 //! Errors in a configuration, with their place in the file.
 
-use std::{fmt, ops::Range, path::PathBuf};
-use toml::de::{DeTable, DeValue};
+use std::{
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -14,16 +21,46 @@ pub enum ConfigError {
         /// Cause.
         source: std::io::Error,
     },
-    /// The file's text is refused.
-    #[error("{}{place}{problem}", path.display())]
+    /// The file's text is refused, or does not fit this machine.
+    #[error("{}", self.lines().join("\n"))]
     Refused {
         /// The file.
         path: PathBuf,
-        /// Line in the file, if known.
-        place: FileLine,
-        /// Key, reason and remedy.
-        problem: Problem,
+        /// All problems, in the order of the file; at least one.
+        problems: Vec<PlacedProblem>,
     },
+}
+
+impl ConfigError {
+    /// Returns the error that a file with this text has `problems`.
+    pub fn refused(path: &Path, text: &str, problems: Vec<Problem>) -> Self {
+        let placed = |problem: Problem| PlacedProblem { place: place_of(text, &problem.key), problem };
+        let mut problems: Vec<_> = problems.into_iter().map(placed).collect();
+        problems.sort_by_key(|problem| problem.place);
+        ConfigError::Refused { path: path.to_owned(), problems }
+    }
+
+    /// Returns the problems, one a line.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            ConfigError::Read { .. } => vec![self.to_string()],
+            ConfigError::Refused { path, problems } => {
+                let line = |PlacedProblem { place, problem }: &PlacedProblem| {
+                    format!("{}{place}{problem}", path.display())
+                };
+                problems.iter().map(line).collect()
+            }
+        }
+    }
+}
+
+/// Problem and its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedProblem {
+    /// Line in the file.
+    pub place: FileLine,
+    /// Key, reason and remedy.
+    pub problem: Problem,
 }
 
 /// A key's value that is refused: the key, the reason, the remedy.
@@ -56,7 +93,7 @@ impl fmt::Display for Problem {
 impl std::error::Error for Problem {}
 
 /// A line of the file, displayed as `:7: `, or as `: ` if unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileLine(pub Option<usize>);
 
 impl fmt::Display for FileLine {
@@ -68,66 +105,50 @@ impl fmt::Display for FileLine {
     }
 }
 
-/// Returns the place, the key and the message of an error from serde or the TOML parser.
-pub fn from_toml(text: &str, error: &toml::de::Error) -> (FileLine, Problem) {
-    let place = FileLine(error.span().map(|span| line(text, span.start)));
-    let key = error.span().map(|span| key_at(text, &span)).unwrap_or_default();
-    let reason = error.message().trim_end_matches('.').replace('\n', ", ");
-    let remedy = match () {
-        () if reason.starts_with("unknown field") => "Remove the key or correct its spelling",
-        () if reason.starts_with("invalid") || reason.starts_with("unknown variant") => "Correct the value",
-        () => "Correct the TOML syntax",
-    };
-    (place, Problem::new(key, reason, remedy))
-}
-
-/// Returns the line of `key`'s value in `text`; of its table, if the key is absent.
+/// Returns the line of `key`'s value in `text`; of its table, if the key is absent; the last one, if
+/// the table is absent too.
 pub fn place_of(text: &str, key: &str) -> FileLine {
     let Ok(root) = DeTable::parse(text) else { return FileLine(None) };
     let mut found = None;
-    walk(root.get_ref(), "", &mut |path, span| {
+    walk(root.get_ref(), "", &mut |path, span, _| {
         if key == path || key.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '['])) {
             found = Some(span.start);
         }
     });
-    FileLine(found.map(|at| line(text, at)))
+    FileLine(Some(found.map_or_else(|| text.lines().count().max(1), |at| line(text, at))))
 }
 
-/// Returns the path of the innermost key whose value or name covers `span`.
-fn key_at(text: &str, span: &Range<usize>) -> String {
-    let mut found = String::new();
-    if let Ok(root) = DeTable::parse(text) {
-        walk(root.get_ref(), "", &mut |path, at| {
-            if at.start <= span.start && span.end <= at.end {
-                found = path.to_owned();
-            }
-        });
-    }
+/// Returns the path of the innermost key whose value or name covers `span`, and the value.
+pub(crate) fn key_at<'a>(root: &DeTable<'a>, span: &Range<usize>) -> Option<(String, Option<DeValue<'a>>)> {
+    let mut found = None;
+    walk(root, "", &mut |path, at, value| {
+        if at.start <= span.start && span.end <= at.end {
+            found = Some((path.to_owned(), Some(value.clone())));
+        }
+    });
     found
 }
 
-/// Visits every key and element, parents first, with its path and the spans of its name and of its value.
-fn walk(table: &DeTable<'_>, above: &str, visit: &mut dyn FnMut(&str, Range<usize>)) {
+/// Visitor of the keys of a file: their paths, the spans of their names or values, and the values.
+type Visit<'v, 'a> = dyn FnMut(&str, Range<usize>, &DeValue<'a>) + 'v;
+
+/// Visits every key and element, parents first, once for its name and once for its value.
+fn walk<'a>(table: &DeTable<'a>, above: &str, visit: &mut Visit<'_, 'a>) {
     for (name, value) in table {
         let dot = if above.is_empty() { "" } else { "." };
         let path = format!("{above}{dot}{}", name.get_ref());
-        visit(&path, name.span());
-        walk_value(value.get_ref(), &path, value.span(), visit);
+        visit(&path, name.span(), value.get_ref());
+        walk_value(value, &path, visit);
     }
 }
 
-fn walk_value(
-    value: &DeValue<'_>,
-    path: &str,
-    span: Range<usize>,
-    visit: &mut dyn FnMut(&str, Range<usize>),
-) {
-    visit(path, span);
-    match value {
+fn walk_value<'a>(value: &Spanned<DeValue<'a>>, path: &str, visit: &mut Visit<'_, 'a>) {
+    visit(path, value.span(), value.get_ref());
+    match value.get_ref() {
         DeValue::Table(table) => walk(table, path, visit),
         DeValue::Array(array) => {
             for (i, element) in array.iter().enumerate() {
-                walk_value(element.get_ref(), &format!("{path}[{i}]"), element.span(), visit);
+                walk_value(element, &format!("{path}[{i}]"), visit);
             }
         }
         _ => {}
@@ -135,6 +156,6 @@ fn walk_value(
 }
 
 /// Returns the line, from 1, that byte `at` is on.
-fn line(text: &str, at: usize) -> usize {
+pub(crate) fn line(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
 }

@@ -9,10 +9,12 @@ mod bounds;
 pub mod error;
 mod lists;
 pub mod reference;
+mod refusals;
 pub mod secrets;
 mod table;
 mod tables;
 mod values;
+mod wording;
 
 pub use error::{ConfigError, Problem};
 pub use tables::{
@@ -78,11 +80,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Parses and checks a file's text. `path` names the file in errors.
+    /// Parses and checks a file's text. `path` names the file in errors, which tell all problems.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        let refused = |(place, problem)| ConfigError::Refused { path: path.to_owned(), place, problem };
-        let raw: RawConfig = toml::from_str(text).map_err(|e| refused(error::from_toml(text, &e)))?;
-        Config::try_from(raw).map_err(|problem| refused((error::place_of(text, &problem.key), problem)))
+        refusals::check(text).map_err(|problems| ConfigError::Refused { path: path.to_owned(), problems })
     }
 }
 

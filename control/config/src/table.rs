@@ -19,6 +19,8 @@ pub struct KeyDoc {
     pub name: &'static str,
     /// Kind of the value, such as "duration".
     pub kind: &'static str,
+    /// Words that the value is one of; empty: it may be any value of its kind.
+    pub words: &'static [&'static str],
     /// Value that an absent key has; `None` if it has none.
     pub default: Option<String>,
     /// Documentation of the key.
@@ -64,6 +66,7 @@ macro_rules! table {
                     keys: vec![$($crate::table::KeyDoc {
                         name: stringify!($key),
                         kind: <$type as $crate::values::KeyValue>::KIND,
+                        words: <$type as $crate::values::KeyValue>::WORDS,
                         default: $crate::values::KeyValue::written(&default.$key),
                         doc: &[$($key_doc),*],
                     },)*],

@@ -23,8 +23,8 @@ fn misspelt_names_and_wrong_syntax_are_refused() {
     refused(
         MINIMAL,
         &[
-            ["lisen = []", "5", "upstream[0].lisen", "unknown field", "spelling"],
-            ["[resdi]\nurl = \"redis://h\"", "5", "resdi", "unknown field", "spelling"],
+            ["lisen = []", "5", "upstream[0].lisen", "unknown key", "spelling"],
+            ["[resdi]\nurl = \"redis://h\"", "5", "resdi", "unknown table", "Did you mean [redis]?"],
             ["[cache\n", "5", "", "table", "syntax"],
         ],
     );

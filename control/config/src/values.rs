@@ -6,6 +6,8 @@ use ringdns_common::units::{Bytes, TimeSpan};
 pub trait KeyValue {
     /// Name of the type in the reference.
     const KIND: &'static str;
+    /// Words that the value is one of; empty: it may be any value of its kind.
+    const WORDS: &'static [&'static str] = &[];
     /// Returns this value as written in the file.
     fn written(&self) -> Option<String>;
 }
@@ -37,6 +39,7 @@ values! {
 
 impl<T: KeyValue> KeyValue for Option<T> {
     const KIND: &'static str = T::KIND;
+    const WORDS: &'static [&'static str] = T::WORDS;
     fn written(&self) -> Option<String> {
         self.as_ref().and_then(KeyValue::written)
     }
@@ -60,6 +63,7 @@ macro_rules! choice {
 
         impl $crate::values::KeyValue for $name {
             const KIND: &'static str = "string";
+            const WORDS: &'static [&'static str] = &[$($word),*];
             fn written(&self) -> Option<String> {
                 Some(format!("\"{}\"", self.label()))
             }

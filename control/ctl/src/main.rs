@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod print;
+mod table;
 mod talk;
 
 use anyhow::Context;
@@ -11,7 +12,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use print::{print_as, show_counters, show_entry, show_log, show_status, show_sweeps, show_upstreams};
 use ringdns_api::{DaemonStatus, EntryView, Purged, Reloaded};
-use ringdns_common::{printable::Printable, units::TimeSpan};
+use ringdns_common::{
+    printable::Printable,
+    units::{TimeSpan, counted},
+};
 use ringdns_dataplane::access::Prefix;
 use serde_json::Value;
 use std::{
@@ -28,7 +32,7 @@ use talk::{Ringdnsd, escape};
 /// Exit codes: 0 on success; 1 if ringdnsd refused the request, could not be reached, or has no
 /// such entry; 2 if the command line is wrong.
 #[derive(Parser)]
-#[command(name = "ringctl", version)]
+#[command(name = "ringctl", version, max_term_width = 80)]
 struct Arguments {
     /// Path of ringdnsd's control.socket.
     #[arg(long, global = true, default_value = "/run/ringdns/control.sock")]
@@ -207,7 +211,10 @@ async fn main() -> ExitCode {
         Err(error) => {
             // `ringctl … | head`: the reader has what it wants. Standard error may be gone too.
             if !is_end_of_reader(&error) {
-                let _ = writeln!(io::stderr(), "ringctl: {}", Printable(format_args!("{error:#}")));
+                // A refused configuration has one problem a line.
+                for line in format!("{error:#}").lines() {
+                    let _ = writeln!(io::stderr(), "ringctl: {}", Printable(line));
+                }
                 return ExitCode::FAILURE;
             }
             ExitCode::SUCCESS
@@ -293,7 +300,11 @@ async fn purge(
     };
     let body = ringdnsd.ask(Method::POST, &format!("/cache/purge?{what}")).await?;
     print_as(json, &body, |purged: Purged, out| {
-        writeln!(out, "removed {} entries; the workers' caches start over", purged.removed)?;
+        writeln!(
+            out,
+            "removed {} from the host cache, and what the workers had of the same names",
+            counted(purged.removed, "entry", "entries")
+        )?;
         match purged.told {
             Some(true) => writeln!(out, "the other appliances of the fleet have been told"),
             Some(false) => {

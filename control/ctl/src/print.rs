@@ -1,12 +1,15 @@
 //! Text output: ringdnsd's answers formatted for people.
 
-use crate::Log;
+use crate::{
+    Log,
+    table::{Table, terminal_width, wrapped},
+};
 use anyhow::{Context, bail};
 use ringdns_api::{
     DaemonStatus, EntryView, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus,
     UpstreamStatus,
 };
-use ringdns_common::printable::Printable;
+use ringdns_common::{printable::Printable, units::counted};
 use ringdns_dataplane::{access::AccessList, clock::Clock};
 use ringdns_segment::show;
 use serde_json::Value;
@@ -42,7 +45,9 @@ pub(super) fn show_log(log: &Log, json: bool) -> anyhow::Result<()> {
         format!("{folder}: is it the query_log.spool_dir of ringdnsd, and are you its user or root?")
     })?;
     if damaged > 0 {
-        bail!("{damaged} segments are damaged; the rows of the other segments are above");
+        let are = if damaged == 1 { "is" } else { "are" };
+        let segments = counted(damaged, "segment", "segments");
+        bail!("{segments} {are} damaged; the rows of the other segments are above");
     }
     Ok(())
 }
@@ -77,28 +82,26 @@ fn printable(value: Value) -> Value {
 }
 
 pub(super) fn show_status(status: DaemonStatus, out: &mut dyn Write) -> io::Result<()> {
+    let width = terminal_width();
     let state = match &status.obstacle {
         _ if status.ready => "answering queries",
         Some(obstacle) => &format!("NOT ready: {obstacle}"),
         None => "NOT ready",
     };
     let (hours, minutes) = (status.uptime_secs / 3600, status.uptime_secs / 60 % 60);
-    writeln!(out, "ringdnsd {} (pid {}): {state}", status.version, status.pid)?;
-    writeln!(out, "up         {hours} h {minutes} min {} s", status.uptime_secs % 60)?;
-    writeln!(out, "receiving  {}", status.receiving)?;
-    for notice in &status.notices {
-        writeln!(out, "notice     {notice}")?;
-    }
-    writeln!(out, "workers    {}", status.workers)?;
+    show_line("", &format!("ringdnsd {} (pid {}): {state}", status.version, status.pid), width, out)?;
+    let mut line = |name: &str, text: String| show_line(name, &text, width, out);
+    line("up", format!("{hours} h {minutes} min {} s", status.uptime_secs % 60))?;
+    line("receiving", status.receiving)?;
+    status.notices.into_iter().try_for_each(|notice| line("notice", notice))?;
+    line("workers", status.workers.to_string())?;
     if let Some(ResourceUsage { resident_bytes, allocated_bytes, open_files, cpu_secs, .. }) = status.process
     {
         let [resident, allocated] = [resident_bytes, allocated_bytes].map(|bytes| bytes >> 20);
-        writeln!(
-            out,
-            "resources  {resident} MiB of memory ({allocated} MiB allocated), {open_files} open files, {cpu_secs:.0} s of CPU time"
-        )?;
+        let memory = format!("{resident} MiB of memory ({allocated} MiB allocated)");
+        line("resources", format!("{memory}, {open_files} open files, {cpu_secs:.0} s of CPU time"))?;
     }
-    writeln!(out, "listening  {}", status.listen.join(", "))?;
+    line("listening", status.listen.join(", "))?;
     for upstream in &status.upstreams {
         let state = if upstream.put_back { "in back-off after failures" } else { "in use" };
         let time = match &upstream.times {
@@ -107,10 +110,22 @@ pub(super) fn show_status(status: DaemonStatus, out: &mut dyn Write) -> io::Resu
                 format!("answers in {} ms, 99 % of them in {} ms", millis(*p50_us), millis(*p99_us))
             }
         };
-        writeln!(out, "upstream   {}: {state}, {time}", upstream.address)?;
+        line("upstream", format!("{}: {state}, {time}", upstream.address))?;
     }
-    for point in &status.trust_points {
-        writeln!(out, "anchors    {}", trust_point(point))?;
+    status.trust_points.iter().try_for_each(|point| line("anchors", trust_point(point)))
+}
+
+/// Prints a line with a name in front. On a terminal, a line that is too long continues below its
+/// text.
+fn show_line(name: &str, text: &str, width: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    /// Columns for the name.
+    const NAME: usize = 11;
+    let indent = if name.is_empty() { 0 } else { NAME };
+    let pieces = width.map_or_else(|| vec![text.to_owned()], |width| wrapped(text, width - indent));
+    let mut name = name;
+    for piece in pieces {
+        writeln!(out, "{name:indent$}{piece}")?;
+        name = "";
     }
     Ok(())
 }
@@ -148,7 +163,7 @@ pub(super) fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) 
         let words = [upstream.address.clone(), upstream.protocol.clone(), zones, state];
         words.into_iter().chain(counts.map(|count| count.to_string())).chain(took.map(millis)).collect()
     });
-    show_table(heads, lines, 4, out)
+    write!(out, "{}", Table::new(&heads, 4).rows(lines).text())
 }
 
 /// Prints one line per sweep, the newest last, then the sum of the last day: for the host cache,
@@ -195,35 +210,13 @@ fn show_swept<R: Swept, const N: usize>(
     let line = |began: String, sweep: &R| [vec![began], cells(sweep)].concat();
     let sum = line(format!("all {}", told.sweeps), &told.sum);
     let lines = told.last.iter().map(|sweep| line(time_of(sweep.at()), sweep));
-    show_table(heads, lines.chain([sum]), 1, out)
+    write!(out, "{}", Table::new(&heads, 1).rows(lines.chain([sum])).text())
 }
 
 /// Formats a Unix time in UTC as in RFC 3339, or as a number if it is out of range.
 pub(super) fn time_of(unix: u64) -> String {
     let time = i64::try_from(unix).ok().and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
     time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| unix.to_string())
-}
-
-/// Prints a table whose first `words` columns are words; the other columns are numbers.
-pub(super) fn show_table<const N: usize>(
-    heads: [&str; N],
-    lines: impl Iterator<Item = Vec<String>>,
-    words: usize,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let heads = heads.map(str::to_owned).into();
-    let table: Vec<Vec<String>> = std::iter::once(heads).chain(lines).collect();
-    let wide = |at: usize| table.iter().map(|line| line[at].len()).max().unwrap_or(0);
-    for line in &table {
-        // Words at the left, numbers at the right.
-        for (at, cell) in line[..words].iter().enumerate() {
-            write!(out, "{cell:width$}  ", width = wide(at))?;
-        }
-        let numbers = line.iter().enumerate().skip(words);
-        let numbers: Vec<_> = numbers.map(|(at, cell)| format!("{cell:>width$}", width = wide(at))).collect();
-        writeln!(out, "{}", numbers.join("  "))?;
-    }
-    Ok(())
 }
 
 /// Formats microseconds as milliseconds.
@@ -244,6 +237,7 @@ pub(super) fn show_counters(value: &Value, path: &str, all: bool, out: &mut dyn 
             .try_for_each(|(at, value)| show_counters(value, &below(&at.to_string()), all, out)),
         Value::Null => Ok(()),
         Value::Number(n) if n.as_f64() == Some(0.0) && !all => Ok(()),
+        Value::String(text) if text.len() > 29 => writeln!(out, "{path}  {text}"),
         Value::String(text) => writeln!(out, "{path:<50} {text}"),
         other => writeln!(out, "{path:<50} {other:>16}"),
     }
@@ -256,7 +250,8 @@ pub(super) fn show_entry(entry: &EntryView, out: &mut dyn Write) -> io::Result<(
     writeln!(
         out,
         "{name} {rtype}{flags}: {rcode}, {state}, {age_secs} s old, fresh for {fresh_secs} s, \
-         usable for {left_secs} s, {bytes} bytes"
+         usable for {left_secs} s, {}",
+        counted(*bytes as u64, "byte", "bytes")
     )?;
     entry.records.iter().try_for_each(|record| writeln!(out, "    {record}"))
 }

@@ -2,21 +2,21 @@
 
 use crate::{
     admin::{self, ApiCounters, Service},
-    attach::EntranceError,
     entrance::{self, Entrance},
+    error::DaemonError,
     latency::LatencyCollector,
     listen::Listener,
     nic::{Receiving, Watch},
     notices::Notices,
     policy,
-    preflight::{self, Claim, ClaimError},
+    preflight::{self, Claim},
     process,
     reload::{ConfigSource, Reloader},
     workers::{self, Common, Ended},
 };
 use parking_lot::Mutex;
 use ringdns_common::{backroom::Backroom, cores, counters::Total};
-use ringdns_config::{Config, Problem};
+use ringdns_config::Config;
 use ringdns_dataplane::{
     clock::Clock, demand::DemandLine, doorbell::Doorbell, log::Line, policy::QueryPolicy, punt::Link,
 };
@@ -33,7 +33,7 @@ use std::{
     io::{self, PipeWriter},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -55,55 +55,6 @@ const OTHER_FILES: usize = 512;
 /// Time that a stop waits for questions in flight.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Reason why ringdnsd did not start, or ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// Something that the configuration names cannot be used.
-    #[error("{0}")]
-    Problem(#[from] Problem),
-    /// A port cannot be opened.
-    #[error("{0}")]
-    Claim(#[from] ClaimError),
-    /// Neither AF_XDP nor kernel sockets could be opened.
-    #[error("{0}")]
-    Entrance(#[from] EntranceError),
-    /// The control socket cannot be created.
-    #[error("control.socket: {path}: {source}. Give a path in a folder that ringdnsd may write to")]
-    Socket {
-        /// Path of the socket.
-        path: String,
-        /// Error of the kernel.
-        source: io::Error,
-    },
-    /// The runtime or a doorbell cannot be created.
-    #[error("the control plane cannot be started: {0}. Raise the limits of threads and open files")]
-    Runtime(#[from] io::Error),
-    /// A worker ended, and its queue is no longer served.
-    #[error("worker {worker} ended: {reason}. Please report this with the lines above")]
-    Worker {
-        /// Number of the worker.
-        worker: usize,
-        /// Reason why it ended.
-        reason: String,
-    },
-    /// A part of the control plane ended.
-    #[error("{what} ended: {reason}. Please report this with the lines above")]
-    Task {
-        /// Name of the part.
-        what: &'static str,
-        /// Reason why it ended.
-        reason: String,
-    },
-}
-
-impl DaemonError {
-    /// Whether this machine lacks something that the configuration requires: nothing was attached,
-    /// and another try fails too unless machine or configuration change.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Problem(_) | Self::Claim(_) | Self::Entrance(_) | Self::Socket { .. })
-    }
-}
-
 /// Runs until a signal asks to stop or an essential part fails. `source` is the origin of the
 /// configuration.
 pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> {
@@ -113,14 +64,14 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
 
-    let generation = Arc::new(AtomicU64::new(0));
+    let generations = Arc::<ringdns_dataplane::purge::Generations>::default();
     let bell = Arc::new(Doorbell::new()?);
     let limits = FlightLimits::default();
     let left = files.saturating_sub(OTHER_FILES + config.tcp.connections);
     let limits = FlightLimits { flights: limits.flights.min(left.max(64)), ..limits };
     let fleet = config.redis.as_ref().map(|redis| Fleet::new(redis, clock));
     let shared = fleet.clone().map(|fleet| fleet as Arc<dyn SharedTier>);
-    let resolver = resolver(&config, clock, generation.clone(), limits, shared);
+    let resolver = resolver(&config, clock, generations.clone(), limits, shared);
 
     let log = QueryLog::new(&config, clock, resolver.labels().clone())?;
     let (ended, ends) = unbounded_channel();
@@ -130,7 +81,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         policy: policy.clone(),
         clock,
         bell: bell.clone(),
-        generation,
+        generations,
         ended,
         log: log.clone(),
         notices: notices.clone(),
@@ -177,11 +128,11 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
 pub fn resolver(
     config: &Config,
     clock: Clock,
-    generation: Arc<AtomicU64>,
+    generations: Arc<ringdns_dataplane::purge::Generations>,
     limits: FlightLimits,
     fleet: Option<Arc<dyn SharedTier>>,
 ) -> Arc<Resolver> {
-    let host = Arc::new(HostTier::new(config.cache.host_bytes, generation));
+    let host = Arc::new(HostTier::new(config.cache.host_bytes, generations));
     Resolver::new(host, config, clock, limits, fleet)
 }
 
@@ -271,8 +222,7 @@ impl Plane {
         *logging = self.log(&mut parts)?;
 
         let path = self.config.control.socket.clone();
-        let socket = admin::bind(&path)
-            .map_err(|source| DaemonError::Socket { path: path.display().to_string(), source })?;
+        let socket = admin::socket::bind(&path)?;
         let http = claim.http.map(tokio::net::TcpListener::from_std).transpose()?;
         let (resolver, links, steering) = (self.resolver.clone(), self.links.clone(), self.steering.clone());
         let service = Arc::new(self.service(listener, sweeper, snapshot.clone())?);
@@ -470,7 +420,9 @@ async fn reload_when_told(mut hangups: Signal, service: Arc<Service>) {
         let service = service.clone();
         // The reloader logs success; a refusal is reported only here.
         if let Ok(Err(error)) = spawn_blocking(move || service.reloader.reload()).await {
-            tracing::error!("not reloaded, the running configuration stays in effect: {error}");
+            for line in error.lines() {
+                tracing::error!("not reloaded, the running configuration stays in effect: {line}");
+            }
         }
     }
 }

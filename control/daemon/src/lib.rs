@@ -17,6 +17,7 @@ pub mod admin;
 pub mod attach;
 pub mod daemon;
 pub mod entrance;
+pub mod error;
 pub mod latency;
 pub mod listen;
 pub mod logging;

@@ -5,7 +5,7 @@
 //! number is logged. Values are escaped, so that no name or text of a server forges a line or
 //! controls a terminal.
 
-use ringdns_common::printable::Escaping;
+use ringdns_common::{printable::Escaping, units::counted};
 use std::{
     fmt::{Debug, Write as _},
     io::{self, IsTerminal, Write},
@@ -110,7 +110,11 @@ fn write_lines(mut to: impl Write, work: &Receiver<LogWork>, lost: &AtomicU64) {
         }
         match lost.swap(0, Relaxed) {
             0 => {}
-            lost => drop(writeln!(to, "{lost} lines of this log were lost: they were written too slowly")),
+            lost => {
+                let lines = counted(lost, "line", "lines");
+                let were = if lost == 1 { "was" } else { "were" };
+                drop(writeln!(to, "{lines} of this log {were} lost: standard error was too slow"));
+            }
         }
     }
 }

@@ -4,11 +4,11 @@
 
 use clap::Parser;
 use ringdns_common::printable::Printable;
-use ringdns_config::{Config, reference};
-use ringdns_daemon::{daemon, logging::StartedLog, preflight, process, reload::ConfigSource};
+use ringdns_config::reference;
+use ringdns_daemon::{daemon, logging::StartedLog, process, reload::ConfigSource};
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -24,7 +24,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// this machine lacks what it requires (a port in use, a missing capability). When it is refused,
 /// nothing has been attached.
 #[derive(Parser)]
-#[command(name = "ringdnsd", version)]
+#[command(name = "ringdnsd", version, max_term_width = 80)]
 struct DaemonArguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", required_unless_present = "print_config_reference")]
@@ -54,10 +54,12 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let (config, source) = match load(&path) {
+    let (config, source) = match ConfigSource::load_checked(&path) {
         Ok(loaded) => loaded,
         Err(refusal) => {
-            say(io::stderr(), &format!("ringdnsd: {}", Printable(refusal)));
+            for line in refusal.lines() {
+                say(io::stderr(), &format!("ringdnsd: {}", Printable(line)));
+            }
             return ExitCode::from(REFUSED);
         }
     };
@@ -65,20 +67,15 @@ fn main() -> ExitCode {
         say(io::stdout(), &format!("{}: accepted", Printable(path.display())));
         return ExitCode::SUCCESS;
     }
+    let file = source.file().clone();
     match daemon::run(config, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            let place = error.key().map(|key| file.place(key)).unwrap_or_default();
+            tracing::error!("{place}{error}");
             ExitCode::from(if error.is_refusal() { REFUSED } else { FAILED })
         }
     }
-}
-
-/// Reads the configuration and checks it against this machine.
-fn load(path: &Path) -> Result<(Config, ConfigSource), String> {
-    let (config, source) = ConfigSource::load(path).map_err(|error| error.to_string())?;
-    preflight::check(&config).map_err(|problem| format!("{}: {problem}", path.display()))?;
-    Ok((config, source))
 }
 
 /// Writes a line for the caller. A reader that is gone does not want it, so failures are ignored.

@@ -3,7 +3,11 @@
 use ringdns_common::names;
 use ringdns_config as config;
 use ringdns_config::{Config, Problem, secrets};
-use ringdns_dataplane::{access::AccessList, dns::cookie::Cookies, policy::QueryPolicy};
+use ringdns_dataplane::{
+    access::AccessList,
+    dns::{cookie::Cookies, is_within},
+    policy::QueryPolicy,
+};
 use std::net::{IpAddr, SocketAddr};
 
 /// Returns the policy that `config` describes.
@@ -52,7 +56,7 @@ pub fn warnings(config: &Config, policy: &QueryPolicy) -> Vec<String> {
 /// Returns a warning for each zone with upstreams of its own that the public DNS may not sign, and
 /// that is validated all the same.
 fn unsigned_zones(config: &Config) -> Vec<String> {
-    let is_exempt = |zone: &Vec<u8>| config.dnssec.insecure.iter().any(|name| names::is_within(zone, name));
+    let is_exempt = |zone: &Vec<u8>| config.dnssec.insecure.iter().any(|name| is_within(zone, name));
     let zones = config.upstreams.iter().flat_map(|upstream| &upstream.zones);
     let mut zones: Vec<_> = zones.filter(|zone| **zone != [0] && !is_exempt(zone)).collect();
     zones.sort_unstable();

@@ -5,7 +5,11 @@
 //! are reported by the errors of [`ringdns_xdp`] and of the ports, still before a packet is
 //! steered.
 
-use crate::policy;
+use crate::{
+    admin::socket::{self, SocketError},
+    policy,
+};
+use ringdns_common::units::counted;
 use ringdns_config::{Config, Problem};
 use ringdns_dataplane::port::{nic::Nic, udp};
 use ringdns_resolver::validate;
@@ -35,6 +39,9 @@ pub enum ClaimError {
     /// A UDP port.
     #[error("server.listen: {0}")]
     Udp(#[from] udp::UdpError),
+    /// The control socket.
+    #[error("{0}")]
+    Socket(#[from] SocketError),
     /// A TCP port.
     #[error("{key}: cannot listen on TCP {address}: {source}; {}", remedy(source, *address))]
     Tcp {
@@ -45,6 +52,17 @@ pub enum ClaimError {
         /// Error of the kernel.
         source: io::Error,
     },
+}
+
+impl ClaimError {
+    /// Returns the key that names the port.
+    pub fn key(&self) -> &'static str {
+        match self {
+            ClaimError::Udp(_) => "server.listen",
+            ClaimError::Socket(_) => "control.socket",
+            ClaimError::Tcp { key, .. } => key,
+        }
+    }
 }
 
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
@@ -62,21 +80,27 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Checks the configuration against this machine.
-pub fn check(config: &Config) -> Result<(), Problem> {
-    if let Some(interface) = &config.server.interface {
-        interface_exists(interface)?;
-    }
-    for warning in policy::warnings(config, &policy::policy(config)?) {
-        tracing::warn!("{warning}");
-    }
-    for (i, upstream) in config.upstreams.iter().enumerate() {
-        if let Some(tls) = upstream.transport.tls() {
-            tls::client_config(tls.ca_file.as_deref(), &[]).map_err(|error| {
-                Problem::new(format!("upstream[{i}].tls_ca_file"), error.reason, error.remedy)
-            })?;
+/// Checks the configuration against this machine, and returns all problems.
+pub fn check(config: &Config) -> Vec<Problem> {
+    let interface = config.server.interface.as_deref().map_or(Ok(()), interface_exists);
+    let policy = policy::policy(config).map(|policy| {
+        for warning in policy::warnings(config, &policy) {
+            tracing::warn!("{warning}");
         }
-    }
+    });
+    let upstreams = config.upstreams.iter().enumerate().map(|(i, upstream)| {
+        let Some(tls) = upstream.transport.tls() else { return Ok(()) };
+        let used = tls::client_config(tls.ca_file.as_deref(), &[]);
+        used.map(drop)
+            .map_err(|error| Problem::new(format!("upstream[{i}].tls_ca_file"), error.reason, error.remedy))
+    });
+    let memory = memory_suffices(config, memory_of_machine());
+    let checks = [interface, policy].into_iter().chain(upstreams).chain([anchors(config), memory]);
+    checks.filter_map(Result::err).collect()
+}
+
+/// Checks the files of trust anchors.
+fn anchors(config: &Config) -> Result<(), Problem> {
     if config.dnssec.validate {
         validate::check(&config.dnssec).map_err(|(key, reason)| {
             let remedy = match key {
@@ -88,7 +112,7 @@ pub fn check(config: &Config) -> Result<(), Problem> {
             Problem::new(key, reason, remedy)
         })?;
     }
-    memory_suffices(config, memory_of_machine())
+    Ok(())
 }
 
 /// Open ports.
@@ -101,8 +125,9 @@ pub struct Claim {
     pub http: Option<TcpListener>,
 }
 
-/// Opens all TCP ports, and checks that no other process has the UDP ports.
+/// Opens all TCP ports, and checks that no other process has the UDP ports or the control socket.
 pub fn claim(config: &Config) -> Result<Claim, ClaimError> {
+    socket::check(&config.control.socket)?;
     /// The kernel chooses a port that is free for TCP; another process may have it for UDP.
     const ATTEMPTS_MAX: usize = 16;
     let asked = &config.server.listen;
@@ -181,8 +206,9 @@ fn memory_suffices(config: &Config, machine: u64) -> Result<(), Problem> {
         ("cache.host_bytes", cache.host_bytes)
     };
     let reason = format!(
-        "{} MiB, with {workers} workers {} MiB in all, is more than the {} MiB that this machine has",
+        "{} MiB, with {} {} MiB in all, is more than the {} MiB that this machine has",
         bytes >> 20,
+        counted(workers as u64, "worker", "workers"),
         wanted >> 20,
         machine >> 20
     );
@@ -211,10 +237,10 @@ mod tests {
 
     #[test]
     fn an_unknown_interface_is_named() {
-        let problem = check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"no-such0\"")).unwrap_err();
+        let problem = &check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"no-such0\""))[0];
         assert_eq!(problem.key, "server.interface");
         assert!(problem.reason.contains("no-such0") && problem.remedy.contains("ip link"), "{problem}");
-        check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"lo\"")).unwrap();
+        assert_eq!(check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"lo\"")), []);
     }
 
     #[test]
@@ -222,11 +248,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let key = format!("managed_anchor_file = {:?}", file.path());
         let config = config(&format!("listen = [\"127.0.0.1:53\"]\n[dnssec]\nvalidate = true\n{key}"));
-        let problem = check(&config).unwrap_err();
+        let problem = &check(&config)[0];
         assert_eq!(problem.key, "dnssec.managed_anchor_file");
         assert!(problem.reason.contains("does not begin"), "{problem}");
         std::fs::remove_file(file.path()).unwrap();
-        check(&config).unwrap();
+        assert_eq!(check(&config), []);
         assert!(!file.path().exists(), "a check writes nothing");
     }
 

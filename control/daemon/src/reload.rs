@@ -8,7 +8,7 @@
 use crate::{listen::Listener, policy, preflight};
 use parking_lot::Mutex;
 use ringdns_api::Reloaded;
-use ringdns_config::{Config, ConfigError, Problem};
+use ringdns_config::{Config, ConfigError, error::place_of};
 use ringdns_dataplane::{policy::QueryPolicy, punt::Link};
 use ringdns_resolver::Resolver;
 use std::{
@@ -31,22 +31,6 @@ const KEPT_UP: [&str; 3] = ["cache", "redis", "clickhouse"];
 
 /// Key of a file that ringdnsd writes itself, in a table whose other files matter.
 const WRITTEN: &str = "managed_anchor_file";
-
-/// Reason why the configuration stays as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// The file cannot be read, or is invalid.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// This machine lacks something that the configuration requires.
-    #[error("{}: {problem}", path.display())]
-    Problem {
-        /// Path of the file.
-        path: PathBuf,
-        /// Reason and remedy.
-        problem: Problem,
-    },
-}
 
 /// Reloader of the configuration.
 pub struct Reloader {
@@ -72,13 +56,13 @@ impl Reloader {
         listener: Arc<Listener>,
         links: Vec<Arc<Link>>,
     ) -> Self {
-        let ConfigSource { path, tables } = source;
+        let ConfigSource { origin: FileText { path, .. }, tables } = source;
         Reloader { path, resolver, listener, links, running: Mutex::new(Running { tables, policy }) }
     }
 
     /// Reads the file and applies it. Reads other files too and may take a while, so it must not
     /// run in an async task.
-    pub fn reload(&self) -> Result<Reloaded, ReloadError> {
+    pub fn reload(&self) -> Result<Reloaded, ConfigError> {
         // One reload at a time.
         let mut running = self.running.lock();
         let text = read(&self.path)?;
@@ -92,11 +76,14 @@ impl Reloader {
             return Ok(reloaded);
         }
         let config = Config::parse(&text, &self.path)?;
-        let problem = |problem| ReloadError::Problem { path: self.path.clone(), problem };
-        preflight::check(&config).map_err(problem)?;
+        let refused = |problems| ConfigError::refused(&self.path, &text, problems);
+        let problems = preflight::check(&config);
+        if !problems.is_empty() {
+            return Err(refused(problems));
+        }
         let (policies, resolvers) = (of(&POLICY), of(&RESOLVER));
         if !policies.is_empty() {
-            let mut policy = policy::policy(&config).map_err(problem)?;
+            let mut policy = policy::policy(&config).map_err(|problem| refused(vec![problem]))?;
             // Keep a random secret: with a new one, clients would need new cookies.
             if !changed.contains("cookies") {
                 policy.cookies.clone_from(&running.policy.cookies);
@@ -120,10 +107,24 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
-/// Origin of a configuration: its path and its tables.
+/// Origin of a configuration: its file and its tables.
 pub struct ConfigSource {
-    path: PathBuf,
+    origin: FileText,
     tables: Tables,
+}
+
+/// Path and text of a file, for messages about its keys.
+#[derive(Clone)]
+pub struct FileText {
+    path: PathBuf,
+    text: String,
+}
+
+impl FileText {
+    /// Returns the path and the line of a key, as messages begin.
+    pub fn place(&self, key: &str) -> String {
+        format!("{}{}", self.path.display(), place_of(&self.text, key))
+    }
 }
 
 impl ConfigSource {
@@ -132,10 +133,27 @@ impl ConfigSource {
         Self::parse(&read(path)?, path)
     }
 
+    /// Loads the configuration from a file, and checks it against this machine.
+    pub fn load_checked(path: &Path) -> Result<(Config, ConfigSource), ConfigError> {
+        let (config, source) = Self::load(path)?;
+        let problems = preflight::check(&config);
+        if problems.is_empty() {
+            Ok((config, source))
+        } else {
+            Err(ConfigError::refused(path, &source.origin.text, problems))
+        }
+    }
+
+    /// Returns the file.
+    pub fn file(&self) -> &FileText {
+        &self.origin
+    }
+
     /// Parses a configuration from a text that was read from `path`.
     pub fn parse(text: &str, path: &Path) -> Result<(Config, ConfigSource), ConfigError> {
         let config = Config::parse(text, path)?;
-        Ok((config, ConfigSource { path: path.to_owned(), tables: Tables::of(text, &RandomState::new()) }))
+        let origin = FileText { path: path.to_owned(), text: text.to_owned() };
+        Ok((config, ConfigSource { origin, tables: Tables::of(text, &RandomState::new()) }))
     }
 }
 

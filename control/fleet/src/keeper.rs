@@ -33,9 +33,6 @@ const WELL: Duration = Duration::from_secs(10);
 const LOG_SECS: u32 = 15 * 86_400;
 /// Number of beats between two renewals of the log's time to live: an hour.
 const RENEW: u32 = 14_400;
-/// Most purges of other appliances that are applied one by one; more become a purge of everything,
-/// since each walks the whole store.
-const WALKS: usize = 8;
 /// Seconds by which clocks may differ when a purge is compared with the start of this process.
 const SLACK: u64 = 60;
 
@@ -201,17 +198,17 @@ impl Fleet {
             // Purges from before this process started do not concern its host tier.
             entry.by != self.id.as_bytes() && purges::time(entry.number) >= born
         });
-        let mut others: Vec<Purge> = others.map(|entry| entry.purge.clone()).collect();
+        let mut others: Vec<_> = others.map(|entry| Arc::new(entry.purge.clone())).collect();
         self.counters.purges_heard.add(others.len() as u64);
         // Entries may have been missed: the log was cut to its bound, or is a new one.
         let missed = read.whole && known > 0 || !intact && read.newest > 0;
-        if missed || others.len() > WALKS {
-            others = vec![Purge::All];
+        if missed {
+            others = vec![Arc::new(Purge::All)];
         }
         if !others.is_empty() {
             let host = host.clone();
             // The walk over the whole store must not run on a thread that serves misses.
-            let walk = move || others.iter().map(|purge| host.purge(purge)).sum::<u64>();
+            let walk = move || host.purge_each(&others);
             let removed = tokio::task::spawn_blocking(walk).await.unwrap_or_default();
             tracing::info!(removed, "purged on behalf of another appliance of the fleet");
         }

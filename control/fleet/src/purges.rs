@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 /// Most purges in the log. Once there are more, every value older than the oldest of them is void.
 pub const KEPT: usize = 1000;
 /// Most purges that wait to be added to the log; more are replaced by one purge of everything.
-const UNTOLD: usize = 100;
+const UNTOLD: usize = KEPT;
 
 /// Number of a purge: its ID in the log, made of milliseconds by Redis's clock and a sequence
 /// number within them. 0: none yet.

@@ -57,7 +57,10 @@ impl Fleet {
         };
         let now = self.clock.secs();
         let before = batch.len();
-        batch.retain(|write| write.generation == host.generation() && now < write.answer.expires());
+        let generations = host.generations();
+        batch.retain(|write| {
+            now < write.answer.expires() && !generations.is_void(write.key.asked(), write.generation)
+        });
         counters.store_outdated.add((before - batch.len()) as u64);
         if batch.is_empty() {
             return;

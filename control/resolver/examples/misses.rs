@@ -26,13 +26,7 @@ use ringdns_dataplane::{
     punt::{Link, Punt, Purpose},
 };
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier, pump};
-use std::{
-    fs,
-    net::UdpSocket,
-    path::Path,
-    sync::{Arc, atomic::AtomicU64},
-    thread,
-};
+use std::{fs, net::UdpSocket, path::Path, sync::Arc, thread};
 use tokio::io::{Interest, unix::AsyncFd};
 
 #[global_allocator]
@@ -50,11 +44,11 @@ fn main() -> Result<()> {
     let text = format!("[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"{address}\"\n");
     let config = Config::parse(&text, Path::new("")).map_err(|error| anyhow::anyhow!("{error}"))?;
 
-    let generation = Arc::new(AtomicU64::new(0));
-    let host = Arc::new(HostTier::new(config.cache.host_bytes, generation.clone()));
+    let generations = Arc::<ringdns_dataplane::purge::Generations>::default();
+    let host = Arc::new(HostTier::new(config.cache.host_bytes, generations.clone()));
     let resolver = Resolver::new(host, &config, Clock::start(), FlightLimits::default(), None);
     let bell = Arc::new(Doorbell::new()?);
-    let link = Arc::new(Link::new(0, burst, burst, bell.clone(), generation)?);
+    let link = Arc::new(Link::new(0, burst, burst, bell.clone(), generations)?);
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

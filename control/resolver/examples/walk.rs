@@ -17,7 +17,7 @@ use ringdns_resolver::{
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Instant,
@@ -31,7 +31,7 @@ const NEAR: usize = 100;
 
 fn main() -> Result<()> {
     let entries: usize = std::env::args().nth(1).map_or(Ok(1_000_000), |text| text.parse())?;
-    let host = Arc::new(HostTier::new(4 << 30, Arc::new(AtomicU64::new(0))));
+    let host = Arc::new(HostTier::new(4 << 30, Arc::default()));
     for number in 0..entries {
         let ttl = if number % NEAR == 0 { 100 } else { 3600 };
         let answer = Answer { wire: vec![0; 60].into(), ..Answer::error(rcode::NOERROR, None, 0, ttl) };

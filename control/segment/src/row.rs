@@ -124,25 +124,7 @@ pub(super) struct Rcode(pub u16);
 impl Rcode {
     /// Returns the code's name, if it has one.
     pub fn label(&self) -> Option<&'static str> {
-        const NAMES: [&str; 12] = [
-            "NOERROR",
-            "FORMERR",
-            "SERVFAIL",
-            "NXDOMAIN",
-            "NOTIMP",
-            "REFUSED",
-            "YXDOMAIN",
-            "YXRRSET",
-            "NXRRSET",
-            "NOTAUTH",
-            "NOTZONE",
-            "DSOTYPENI",
-        ];
-        match self.0 {
-            16 => Some("BADVERS"),
-            23 => Some("BADCOOKIE"),
-            other => NAMES.get(usize::from(other)).copied(),
-        }
+        names::rcode_name(self.0)
     }
 }
 

@@ -215,6 +215,11 @@ impl EntryHeader {
         self.filed.0[1]
     }
 
+    /// Moves the entry to another cache generation.
+    pub fn set_generation(&mut self, generation: u8) {
+        self.filed.0[1] = generation;
+    }
+
     /// Whether the entry is in the index.
     pub fn is_live(&self) -> bool {
         self.state & LIVE != 0

@@ -11,8 +11,10 @@
 //! Callers pass the time; nothing here reads a clock.
 
 mod entry;
+mod filings;
 mod hash;
 mod index;
+mod purge;
 mod ring;
 mod usage;
 
@@ -32,6 +34,7 @@ use crate::{
     simd::{BLOCK, Block, Simd, prefetch},
 };
 use entry::{Draft, ENTRY_MAX, EntryHeader};
+use filings::Filings;
 use index::Index;
 use ring::{Ring, UNIT};
 use std::io;
@@ -95,8 +98,8 @@ pub struct Cache {
     probation: Ring,
     protected: Ring,
     index: Index,
-    /// Current generation. It wraps; entries of another generation are not given out.
-    generation: u8,
+    /// Generations of the entries.
+    filings: Filings,
     wire_max: usize,
     entries: u64,
     removed: usize,
@@ -119,7 +122,7 @@ impl Cache {
             probation,
             protected,
             index,
-            generation: 0,
+            filings: Filings::new(),
             // The header and the shortest question, the root's, precede the records.
             wire_max: usize::from(udp_limit).saturating_sub(header::LEN + 5),
             entries: 0,
@@ -132,7 +135,7 @@ impl Cache {
     /// Returns the filing of entries with these flags in the current generation.
     #[inline(always)]
     pub fn filed(&self, flags: Flags) -> Filed {
-        Filed::new(flags, self.generation)
+        Filed::new(flags, self.filings.current)
     }
 
     /// First step of a lookup: returns the place to search, and prefetches its cache line.
@@ -184,8 +187,11 @@ impl Cache {
     /// Third step: returns the entry, if there is a usable one. Counts the request.
     pub fn lookup(&mut self, hash: u64, key: &Key, now: Secs) -> Option<Hit<'_>> {
         let found = self.find(hash, key)?;
+        if !self.refile(found) {
+            return None;
+        }
         let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position(found));
-        if header.generation() != self.generation || now >= header.dead() {
+        if now >= header.dead() {
             return None;
         }
         header.touch();
@@ -218,8 +224,8 @@ impl Cache {
         let mut segment = SlabKind::Probation;
         let mut frequency = 0;
         if let Some(old) = self.find(hash, key) {
+            let current = self.refile(old);
             let (header, _) = EntryHeader::at(self.slab.bytes(), position(old));
-            let current = header.generation() == self.generation;
             if current && header.received() >= answer.received && header.expires() >= answer.expires() {
                 return;
             }
@@ -228,7 +234,7 @@ impl Cache {
             frequency = header.frequency().min(1);
             self.unlink(old);
         }
-        let draft = Draft::new(key, hash, answer, self.wire_max, self.generation, now);
+        let draft = Draft::new(key, hash, answer, self.wire_max, self.filings.current, now);
         let size = draft.size();
         let at = self.make_room(segment, size, now);
         draft.write(&mut self.slab.bytes_mut()[at..], frequency);
@@ -243,6 +249,7 @@ impl Cache {
             }
         }
         self.entries += 1;
+        self.filings.add();
         self.churn.inserted += 1;
     }
 
@@ -271,20 +278,6 @@ impl Cache {
         known
     }
 
-    /// Makes all existing entries unusable. The sweep and new entries remove them as they reach
-    /// them.
-    pub fn purge(&mut self) {
-        self.generation = self.generation.wrapping_add(1);
-        if self.generation == 0 {
-            // Entries from the last time that this number was used must not become valid again.
-            self.index.clear();
-            self.probation = Ring::new(self.probation.capacity());
-            self.protected = Ring::new(self.protected.capacity());
-            self.churn.expired += self.entries;
-            (self.entries, self.removed) = (0, 0);
-        }
-    }
-
     /// Looks at up to `steps` entries, and removes the expired and purged ones. If removed entries
     /// take a quarter of the bytes in use, it also moves live entries together, so that the room
     /// can be used.
@@ -302,26 +295,31 @@ impl Cache {
                 continue;
             };
             let position = self.base(segment) + at;
-            let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position);
-            let (size, live) = (header.size(), header.is_live());
-            if live && (now >= header.dead() || header.generation() != self.generation) {
+            let (header, _) = EntryHeader::at(self.slab.bytes(), position);
+            let (size, live, dead) = (header.size(), header.is_live(), now >= header.dead());
+            if live && (dead || !self.refile(reference(position))) {
                 self.unlink(reference(position));
                 self.churn.expired += 1;
-            } else if live
-                && header.is_often_asked_for()
-                && now < header.expires()
-                && note(header.asked(body))
-            {
+                self.pass(segment, size);
+                continue;
+            }
+            let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position);
+            if live && header.is_often_asked_for() && now < header.expires() && note(header.asked(body)) {
                 // Forgets one request, so that a new one can be noticed. The entry still counts as
                 // requested.
                 header.fade();
             }
-            self.ring_mut(segment).advance(size);
-            if self.ring(segment).cursor() == self.ring(segment).tail() {
-                self.sweeping = segment.other();
-            }
-            self.reclaim_tail();
+            self.pass(segment, size);
         }
+    }
+
+    /// Moves the sweep past an entry of `size` bytes.
+    fn pass(&mut self, segment: SlabKind, size: usize) {
+        self.ring_mut(segment).advance(size);
+        if self.ring(segment).cursor() == self.ring(segment).tail() {
+            self.sweeping = segment.other();
+        }
+        self.reclaim_tail();
     }
 
     /// Frees removed entries at the tails. If they take more than a quarter of the bytes in use,
@@ -358,10 +356,10 @@ impl Cache {
     fn evict(&mut self, segment: SlabKind, now: Secs, moves: &mut u32) {
         let Some(at) = self.ring(segment).tail() else { return };
         let position = self.base(segment) + at;
+        let (header, _) = EntryHeader::at(self.slab.bytes(), position);
+        let (size, live, dead) = (header.size(), header.is_live(), now >= header.dead());
+        let useful = live && !dead && self.refile(reference(position));
         let (header, _) = EntryHeader::at_mut(self.slab.bytes_mut(), position);
-        let size = header.size();
-        let live = header.is_live();
-        let useful = live && now < header.dead() && header.generation() == self.generation;
         let wanted = header.frequency() > 0 && *moves > 0;
         if useful && wanted {
             header.fade();
@@ -434,7 +432,8 @@ impl Cache {
     fn unlink_popped(&mut self, entry: Ref) {
         let (header, _) = EntryHeader::at_mut(self.slab.bytes_mut(), position(entry));
         header.kill();
-        let hash = header.hash();
+        let (hash, generation) = (header.hash(), header.generation());
+        self.filings.remove(generation);
         let removed = self.index.remove(hash, entry);
         debug_assert!(removed, "a live entry is in the index");
         self.entries -= 1;

@@ -1,10 +1,13 @@
 //! Tests: compare the cache with a plain map, and check its promises.
 
 use super::*;
-use crate::dns::{answer::TtlRules, rcode, testing};
+use crate::{
+    dns::{answer::TtlRules, rcode, testing},
+    purge::Purge,
+};
 use hickory_proto::rr::RecordType;
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 const HASH: fn() -> KeyedHash =
     || KeyedHash::with_seeds([0x1234_5678_9abc_def1, 2, 3, 0xfeed_face_cafe_beef]);
@@ -197,6 +200,49 @@ fn an_older_answer_does_not_replace_a_newer_one() {
     assert_eq!(f.cache.occupancy().entries, 1);
 }
 
+fn purge_of(name: &str) -> [Arc<Purge>; 1] {
+    [Arc::new(Purge::Name(key(name).asked().name().to_vec()))]
+}
+
+#[test]
+fn a_purge_takes_what_it_covers_and_leaves_the_rest() {
+    let mut f = Fixture::new(1 << 20);
+    (0..100).for_each(|n| f.insert(&format!("n{n}.example."), n, 1_000_000, 0));
+    f.cache.purge(purge_of("never.asked."));
+    assert!((0..100).all(|n| f.has(&format!("n{n}.example."), 0)));
+    f.cache.purge(purge_of("N7.example."));
+    let suffix = Purge::Suffix(key("n8.example.").asked().name().to_vec());
+    f.insert("below.n8.example.", 108, 1_000_000, 0);
+    f.cache.purge([Arc::new(suffix), purge_of("n9.example.")[0].clone()]);
+    f.insert("n9.example.", 109, 1_000_000, 0);
+    f.cache.sweep(1000, 0);
+    for n in 0..100 {
+        assert_eq!(f.has(&format!("n{n}.example."), 0), !(7..=8).contains(&n), "{n}");
+    }
+    assert!(!f.has("below.n8.example.", 0));
+    assert_eq!((f.cache.occupancy().entries, f.cache.churn().expired), (98, 3));
+}
+
+/// Numbers of generations wrap, and the sweep keeps ahead of that.
+#[test]
+fn thousands_of_purges_leave_other_names_while_the_sweep_goes_on() {
+    let mut f = Fixture::new(1 << 20);
+    f.insert("kept.example.", 1, 1_000_000, 0);
+    for round in 0..5000u32 {
+        let name = format!("n{round}.example.");
+        f.insert(&name, round, 1_000_000, 0);
+        f.cache.purge(purge_of(&name));
+        assert!(!f.has(&name, 0) && !f.has(&format!("n{}.example.", round.saturating_sub(256)), 0));
+        if f.cache.is_behind() {
+            f.cache.sweep(1000, 0);
+            assert!(!f.cache.is_behind());
+        }
+    }
+    assert!(f.has("kept.example.", 0));
+    (0..300).for_each(|_| f.cache.purge(purge_of("never.asked.")));
+    assert!(!f.has("kept.example.", 0), "without a sweep, the cache starts over");
+}
+
 #[test]
 fn a_purge_leaves_nothing_even_after_256_of_them() {
     let mut f = Fixture::new(1 << 20);
@@ -204,7 +250,7 @@ fn a_purge_leaves_nothing_even_after_256_of_them() {
         let name = format!("n{round}.example.");
         f.insert(&name, round, 1_000_000, 0);
         assert!(f.has(&name, 0));
-        f.cache.purge();
+        f.cache.purge([Arc::new(Purge::All)]);
         for old in round.saturating_sub(300)..=round {
             assert!(!f.has(&format!("n{old}.example."), 0), "n{old} lives after purge {round}");
         }
@@ -325,6 +371,7 @@ enum Step {
     Get { name: u8 },
     Pass { seconds: u8 },
     Sweep { steps: u8 },
+    PurgeName { name: u8 },
     Purge,
 }
 
@@ -334,6 +381,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => any::<u8>().prop_map(|name| Step::Get { name }),
         2 => any::<u8>().prop_map(|seconds| Step::Pass { seconds }),
         3 => any::<u8>().prop_map(|steps| Step::Sweep { steps }),
+        1 => any::<u8>().prop_map(|name| Step::PurgeName { name }),
         1 => Just(Step::Purge),
     ]
 }
@@ -381,8 +429,12 @@ fn run_model(bytes: usize, pad: &str, steps: Vec<Step>, may_evict: bool) -> Resu
             }
             Step::Pass { seconds } => now += Secs::from(seconds) / 4,
             Step::Sweep { steps } => f.cache.sweep(u32::from(steps), now),
+            Step::PurgeName { name } => {
+                f.cache.purge(purge_of(&format!("n{name}.{pad}")));
+                model.remove(&name);
+            }
             Step::Purge => {
-                f.cache.purge();
+                f.cache.purge([Arc::new(Purge::All)]);
                 model.clear();
             }
         }

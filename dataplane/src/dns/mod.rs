@@ -107,6 +107,14 @@ pub const OPT_LEN: usize = 11;
 /// UDP message size that every client accepts, in bytes (RFC 1035 section 2.3.4).
 pub const UDP_MIN: u16 = 512;
 
+/// Whether a name in wire format is `suffix` or below it.
+pub fn is_within(mut name: &[u8], suffix: &[u8]) -> bool {
+    while name.len() > suffix.len() {
+        name = name.get(1 + usize::from(name[0])..).unwrap_or_default();
+    }
+    name == suffix
+}
+
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -24,7 +24,7 @@ use hickory_proto::{
 use proptest::prelude::*;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -42,8 +42,8 @@ struct Scene {
 
 impl Scene {
     fn new(sieve: Sieve, batches: usize, checksums: Checksums) -> Self {
-        let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
-        let link = Arc::new(Link::new(0, 64, 64, control, generation).unwrap());
+        let (control, generations) = (Arc::new(Doorbell::new().unwrap()), Arc::default());
+        let link = Arc::new(Link::new(0, 64, 64, control, generations).unwrap());
         let line = Arc::new(Line::new(batches));
         let settings = WorkerConfig {
             cache_bytes: cache::BYTES_MIN,

@@ -34,8 +34,8 @@ pub fn now() -> Nanos {
 
 /// Creates the link to a worker, with room for `records` records.
 pub fn link(records: usize) -> Arc<Link> {
-    let (control, generation) = (Arc::new(Doorbell::new().unwrap()), Arc::new(AtomicU64::new(0)));
-    Arc::new(Link::new(0, 1, records, control, generation).unwrap())
+    let (control, generations) = (Arc::new(Doorbell::new().unwrap()), Arc::default());
+    Arc::new(Link::new(0, 1, records, control, generations).unwrap())
 }
 
 /// Starts a worker that gets no queries; `prepare` runs before it. Ends when told to stop.

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -75,12 +75,12 @@ impl Simulator {
         let inside = runtime.enter();
         ORIGIN.set(Some((Instant::now(), epoch)));
         let clock = Clock::simulated(nanos);
-        let generation = Arc::new(AtomicU64::new(0));
+        let generations = Arc::<ringdns_dataplane::purge::Generations>::default();
         let bell = Arc::new(Doorbell::new()?);
-        let link = Arc::new(Link::new(0, RECORDS, RECORDS, bell.clone(), generation.clone())?);
+        let link = Arc::new(Link::new(0, RECORDS, RECORDS, bell.clone(), generations.clone())?);
         let policy =
             Arc::new(policy::policy(&config).map_err(|problem| io::Error::other(problem.to_string()))?);
-        let resolver = daemon::resolver(&config, clock, generation, FlightLimits::default(), None);
+        let resolver = daemon::resolver(&config, clock, generations, FlightLimits::default(), None);
         let mut settings = workers::settings(&config, policy.clone(), config.cache.bytes_per_worker, true);
         settings.records = RECORDS;
         let (port, wire) = SimPort::pair(&SimConfig::default())?;

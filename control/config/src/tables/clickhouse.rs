@@ -184,7 +184,7 @@ mod tests {
         refused(
             MINIMAL,
             &[
-                [url, "", "query_log.spool_dir", "no directory", "/var/lib"],
+                [url, "6", "query_log.spool_dir", "no directory", "/var/lib"],
                 [&off, "8", "clickhouse.url", "enabled is false", "[clickhouse]"],
             ],
         );

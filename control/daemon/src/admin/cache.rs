@@ -5,7 +5,7 @@ use super::{
     guard::{ApiError, Parameters, Turns},
 };
 use axum::{Json, extract::State, http::StatusCode};
-use hickory_proto::{op::ResponseCode, serialize::binary::BinDecodable};
+use hickory_proto::serialize::binary::BinDecodable;
 use ringdns_api::{EntryView, Purged};
 use ringdns_common::names;
 use ringdns_dataplane::{
@@ -60,7 +60,7 @@ pub(super) async fn entry(
 fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
     let answer = &entry.answer;
     let asked = key.asked();
-    let name = asked.name();
+    let (name, rcode) = (asked.name(), u16::from(answer.status.rcode()));
     let state = match now {
         now if now < answer.expires() => "fresh",
         now if now < answer.dead() => "stale",
@@ -71,7 +71,7 @@ fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
         rtype: names::type_name(asked.qtype()),
         dnssec_ok: asked.dnssec_ok(),
         checking_disabled: asked.checking_disabled(),
-        rcode: ResponseCode::from(0, answer.status.rcode()).to_str().to_owned(),
+        rcode: names::rcode_name(rcode).map_or_else(|| format!("RCODE{rcode}"), str::to_owned),
         state: state.to_owned(),
         age_secs: now.saturating_sub(answer.received),
         fresh_secs: answer.expires().saturating_sub(now),

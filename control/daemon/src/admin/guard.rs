@@ -56,9 +56,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Query(parameters) = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection| ApiError::bad(rejection.body_text()))?;
+        let Query(parameters) = Query::from_request_parts(parts, state).await.map_err(|rejection| {
+            let text = rejection.body_text();
+            let (_, reason) = text.split_once("query string: ").unwrap_or(("", &text));
+            ApiError::bad(format!("the parameters of this request are refused: {reason}"))
+        })?;
         Ok(Parameters(parameters))
     }
 }

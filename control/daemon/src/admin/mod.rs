@@ -26,6 +26,7 @@ mod guard;
 mod metrics;
 mod profile;
 mod server;
+pub mod socket;
 mod stats;
 mod upstreams;
 
@@ -55,16 +56,10 @@ use ringdns_fleet::Fleet;
 use ringdns_querylog::QueryLog;
 use ringdns_resolver::{Resolver, snapshot::Snapshot, sweep::Sweeper};
 use ringdns_xdp::Verdicts;
-use rustix::{
-    fs::Mode,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
-};
 use serde::Deserialize;
 use server::Door;
 use std::{
-    fs, io,
-    os::unix::fs::FileTypeExt,
-    path::Path,
+    io,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -198,38 +193,6 @@ async fn in_turn(State(turns): State<Turns>, request: Request, next: Next) -> Re
 fn complete(routes: Router<Arc<Service>>, service: Arc<Service>) -> Router {
     let routes = routes.fallback(guard::not_found).method_not_allowed_fallback(guard::not_allowed);
     routes.with_state(service)
-}
-
-/// Binds the Unix socket, accessible to its owner only. Replaces one that a dead process left.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    make_way(path)?;
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The file inherits the socket's mode, so that nobody else can open it, not even for a moment.
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    UnixListener::from_std(socket.into())
-}
-
-/// Removes the socket of a dead process, but nothing else.
-fn make_way(path: &Path) -> io::Result<()> {
-    let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        metadata => metadata?,
-    };
-    let refused =
-        |reason: &str| io::Error::new(io::ErrorKind::AddrInUse, format!("{}: {reason}", path.display()));
-    if !metadata.file_type().is_socket() {
-        return Err(refused("a file of this name exists and is no socket; remove it or choose another path"));
-    }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(refused("another ringdnsd listens here"));
-    }
-    fs::remove_file(path)
 }
 
 /// Serves the whole API until the task is dropped.

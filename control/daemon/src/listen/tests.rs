@@ -8,7 +8,7 @@ use ringdns_dataplane::{
 };
 use ringdns_resolver::{FlightLimits as Flights, host::HostTier};
 use ringdns_testkit::{Say, Upstream};
-use std::{collections::HashMap, sync::atomic::AtomicU64};
+use std::collections::HashMap;
 use tokio::{
     io::{DuplexStream, duplex},
     net::TcpStream,
@@ -25,7 +25,7 @@ fn listener(upstream: SocketAddr) -> Arc<Listener> {
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"{upstream}\"\ntimeout = \"5s\""
     );
     let config = Config::parse(&text, std::path::Path::new("")).unwrap();
-    let host = Arc::new(HostTier::new(1 << 20, Arc::new(AtomicU64::new(0))));
+    let host = Arc::new(HostTier::new(1 << 20, Arc::default()));
     let resolver = Resolver::new(host, &config, Clock::start(), Flights::default(), None);
     Listener::new(resolver, Arc::default(), RULES, BOUNDS, None)
 }

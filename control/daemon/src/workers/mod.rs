@@ -27,7 +27,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::{Arc, atomic::AtomicU64, mpsc},
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -117,8 +117,8 @@ pub struct Common<'a> {
     pub clock: Clock,
     /// Doorbell that punts ring.
     pub bell: Arc<Doorbell>,
-    /// Generation of the caches.
-    pub generation: Arc<AtomicU64>,
+    /// Generations of the caches.
+    pub generations: Arc<ringdns_dataplane::purge::Generations>,
     /// Channel on which workers report that they ended without a request.
     pub ended: UnboundedSender<Ended>,
     /// Query log, if it is enabled.
@@ -150,8 +150,8 @@ impl Workers {
     pub fn add(&mut self, plan: WorkerPlan, common: &Common<'_>) -> Result<OpenedSocket, StartError> {
         let worker = self.links.len();
         let setup = |source| StartError::Setup { worker, source };
-        let (bell, generation) = (common.bell.clone(), common.generation.clone());
-        let link = Arc::new(Link::new(worker, QUEUE, RECORDS, bell, generation).map_err(setup)?);
+        let (bell, generations) = (common.bell.clone(), common.generations.clone());
+        let link = Arc::new(Link::new(worker, QUEUE, RECORDS, bell, generations).map_err(setup)?);
         let (report, reported) = mpsc::sync_channel(1);
         let (sender, orders) = mpsc::channel();
         let mut settings = settings(common.config, common.policy.clone(), plan.cache_bytes, plan.alone);

@@ -34,7 +34,7 @@ fn common(config: &Config) -> (Common<'_>, UnboundedReceiver<Ended>) {
             policy: Arc::default(),
             clock: Clock::start(),
             bell,
-            generation: Arc::default(),
+            generations: Arc::default(),
             ended,
             log: None,
             notices: Arc::default(),
@@ -47,7 +47,7 @@ fn common(config: &Config) -> (Common<'_>, UnboundedReceiver<Ended>) {
 fn a_worker_that_panics_is_heard_of() {
     let config = config();
     let (common, mut ends) = common(&config);
-    let link = Link::new(3, QUEUE, RECORDS, common.bell.clone(), common.generation.clone()).unwrap();
+    let link = Link::new(3, QUEUE, RECORDS, common.bell.clone(), common.generations.clone()).unwrap();
     let (report, reported) = mpsc::sync_channel(1);
     let plan = plan("127.0.0.1:0");
     let task = Task {

@@ -13,7 +13,7 @@ use ringdns_testkit::{Asked, Gate, Host, Over, Say, Seen, Upstream};
 use std::{
     net::SocketAddr,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -37,7 +37,7 @@ fn config(upstreams: &[UpstreamConfig], more: &str) -> Config {
 }
 
 fn resolver_of(config: &Config, limits: FlightLimits) -> Arc<Resolver> {
-    let host = Arc::new(HostTier::new(config.cache.host_bytes, Arc::new(AtomicU64::new(0))));
+    let host = Arc::new(HostTier::new(config.cache.host_bytes, Arc::default()));
     Resolver::new(host, config, Clock::start(), limits, None)
 }
 

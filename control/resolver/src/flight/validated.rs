@@ -61,8 +61,8 @@ impl Drop for Validated {
 }
 
 impl Asks for Arc<Resolver> {
-    fn generation(&self) -> u64 {
-        self.host.generation()
+    fn generations(&self) -> &ringdns_dataplane::purge::Generations {
+        self.host.generations()
     }
 
     fn clock(&self) -> Clock {

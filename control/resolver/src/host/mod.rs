@@ -1,20 +1,22 @@
 //! Host tier: all answers of this host, in one store per process that all workers and listeners
 //! share.
 //!
-//! Worker caches are near caches of it: they believe an entry only while its generation is current.
-//! A purge must therefore keep out two kinds of answers: those that were being resolved when it
-//! came, and those that a worker cache took from here while it ran. It raises the generation twice,
-//! once before it removes anything and once after.
+//! Worker caches are near caches of it: they believe an entry only if no purge since its generation
+//! covers it. A purge must therefore keep out two kinds of answers: those that were being resolved
+//! when it came, and those that a worker cache took from here while it ran. It begins two
+//! generations, one before it removes anything and one after.
 
 mod absent;
 mod demand;
+mod scopes;
 mod types;
 
 use absent::AbsentNames;
 pub use demand::{Demand, HALF_LIFE};
 use parking_lot::RwLock;
 use quick_cache::{Equivalent, Lifecycle, Weighter, sync::Cache};
-use ringdns_common::{counters, names};
+use ringdns_common::counters;
+pub use ringdns_dataplane::purge::Purge;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
@@ -22,12 +24,14 @@ use ringdns_dataplane::{
         answer::Answer,
         key::{Asked, Flags, Key},
     },
+    purge::Generations,
 };
+use scopes::Scopes;
 use std::{
     hash::{Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 use types::SeenTypes;
@@ -108,28 +112,6 @@ pub enum Found {
     Missing,
 }
 
-/// Scope of a purge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Purge {
-    /// All types of a name, which is given as lowercased wire bytes.
-    Name(Vec<u8>),
-    /// All types of a name and of everything below it.
-    Suffix(Vec<u8>),
-    /// Everything.
-    All,
-}
-
-impl Purge {
-    /// Whether the purge covers the answer to a question.
-    pub fn covers(&self, asked: Asked<'_>) -> bool {
-        match self {
-            Purge::All => true,
-            Purge::Name(name) => asked.name() == name,
-            Purge::Suffix(suffix) => names::is_within(asked.name(), suffix),
-        }
-    }
-}
-
 /// Store of answers.
 pub struct HostTier {
     cache: Cache<StoredKey, Arc<Entry>, EntryWeight, quick_cache::DefaultHashBuilder, CountEvictions>,
@@ -137,8 +119,8 @@ pub struct HostTier {
     types: SeenTypes,
     /// Most bytes of both.
     capacity: u64,
-    generation: Arc<AtomicU64>,
-    /// Held for reading around an insert, and for writing while the generation rises: whatever was
+    generations: Arc<Generations>,
+    /// Held for reading around an insert, and for writing while a generation begins: whatever was
     /// stored under an older generation is then in the store, where the purge finds it.
     fence: RwLock<()>,
     /// Counters of the store.
@@ -146,8 +128,8 @@ pub struct HostTier {
 }
 
 impl HostTier {
-    /// Returns an empty store of `bytes`. `generation` is shared with the workers.
-    pub fn new(bytes: u64, generation: Arc<AtomicU64>) -> Self {
+    /// Returns an empty store of `bytes`. `generations` are shared with the workers.
+    pub fn new(bytes: u64, generations: Arc<Generations>) -> Self {
         let counters = Arc::new(HostCounters::default());
         let for_absent = bytes / ABSENT_PART;
         let bytes = bytes - for_absent;
@@ -158,7 +140,7 @@ impl HostTier {
             absent: AbsentNames::new(for_absent),
             types: SeenTypes::default(),
             capacity: bytes + for_absent,
-            generation,
+            generations,
             fence: RwLock::new(()),
             counters,
         }
@@ -167,7 +149,12 @@ impl HostTier {
     /// Returns the current generation. Read it *before* the lookup or the resolution whose answer
     /// it is to vouch for.
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.generations.current()
+    }
+
+    /// Returns the generations of all caches of this host.
+    pub fn generations(&self) -> &Generations {
+        &self.generations
     }
 
     /// Looks up an answer.
@@ -227,8 +214,8 @@ impl HostTier {
         }
     }
 
-    /// Stores an answer whose resolution began in `generation`, unless a purge came since or the
-    /// answer must not be kept. Returns whether it was stored.
+    /// Stores an answer whose resolution began in `generation`, unless a purge since then covers it or
+    /// the answer must not be kept. Returns whether it was stored.
     pub fn insert(&self, key: &Key, answer: Arc<Answer>, generation: u64) -> bool {
         if answer.ttl == 0 {
             return false;
@@ -237,7 +224,7 @@ impl HostTier {
         let demand = self.cache.peek(key).map_or_else(Demand::default, |old| old.demand.clone());
         let entry = Arc::new(Entry::new(answer, demand));
         let _under_way = self.fence.read();
-        if generation != self.generation() {
+        if self.generations.is_void(key.asked(), generation) {
             self.counters.outdated.inc();
             return false;
         }
@@ -270,11 +257,18 @@ impl HostTier {
     /// Removes the entries that `purge` covers, and returns their number. Walks the whole store:
     /// not for an async task.
     pub fn purge(&self, purge: &Purge) -> u64 {
-        self.purge_where(|key| purge.covers(key.asked()))
+        self.purge_each(&[Arc::new(purge.clone())])
     }
 
-    fn purge_where(&self, covered: impl Fn(&StoredKey) -> bool) -> u64 {
-        self.next_generation();
+    /// Removes the entries that one of `purges` covers, and returns their number. Walks the whole
+    /// store once: not for an async task.
+    pub fn purge_each(&self, purges: &[Arc<Purge>]) -> u64 {
+        let scopes = Scopes::of(purges);
+        self.purge_where(purges, |key| scopes.covers(key.asked().name()))
+    }
+
+    fn purge_where(&self, purges: &[Arc<Purge>], covered: impl Fn(&StoredKey) -> bool) -> u64 {
+        self.begin_generations(purges);
         let removed = std::cell::Cell::new(0);
         self.cache.retain(|key, _| {
             let keep = !covered(key);
@@ -282,14 +276,14 @@ impl HostTier {
             keep
         });
         self.absent.purge(&covered);
-        self.next_generation();
+        self.begin_generations(purges);
         self.counters.purged.add(removed.get());
         removed.get()
     }
 
-    fn next_generation(&self) {
+    fn begin_generations(&self, purges: &[Arc<Purge>]) {
         let _no_insert = self.fence.write();
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        purges.iter().for_each(|purge| self.generations.begin(purge.clone()));
     }
 
     /// Returns all entries. Walks the whole store: not for an async task.

@@ -11,7 +11,7 @@ fn answer(ttl: Secs, stale: Secs) -> Arc<Answer> {
 }
 
 fn tier(bytes: u64) -> HostTier {
-    HostTier::new(bytes, Arc::new(AtomicU64::new(0)))
+    HostTier::new(bytes, Arc::default())
 }
 
 fn holds(tier: &HostTier, name: &str) -> bool {
@@ -77,6 +77,28 @@ fn purges_cover_a_name_a_subtree_or_everything() {
     assert_eq!((tier.len(), tier.counters.purged.get()), (0, 6));
 }
 
+#[test]
+fn several_purges_cover_what_each_of_them_covers() {
+    let tier = tier(1 << 20);
+    let names = ["a.example", "b.a.example", "c.example", "d.c.example", "e.d.c.example", "xc.example"];
+    names.iter().for_each(|name| assert!(tier.insert(&key(name, 1), answer(10, 0), 0)));
+    let wire = |name| names::name(name).unwrap();
+    let purges = [Purge::Name(wire("a.example")), Purge::Suffix(wire("c.example"))].map(Arc::new);
+    assert_eq!(tier.purge_each(&purges), 4);
+    assert!(holds(&tier, "b.a.example") && holds(&tier, "xc.example"));
+}
+
+/// An answer that is being resolved while another name is purged is none that the purge is about.
+#[test]
+fn an_answer_under_way_is_stored_though_another_name_is_purged() {
+    let tier = tier(1 << 20);
+    let began = tier.generation();
+    tier.purge(&Purge::Name(names::name("never.asked").unwrap()));
+    assert!(tier.insert(&key("example.com", 1), answer(10, 0), began));
+    tier.purge(&Purge::Suffix(names::name("com").unwrap()));
+    assert!(!tier.insert(&key("example.com", 1), answer(10, 0), began));
+}
+
 /// An answer that was being resolved when the purge came may be the very one to be purged.
 #[test]
 fn an_answer_under_way_during_a_purge_is_not_stored() {
@@ -96,7 +118,7 @@ fn the_generation_rises_before_and_after_entries_are_removed() {
     tier.insert(&key("example.com", 1), answer(10, 0), 0);
     let before = tier.generation();
     let during = std::cell::Cell::new(0);
-    tier.purge_where(|_| {
+    tier.purge_where(&[Arc::new(Purge::All)], |_| {
         during.set(tier.generation());
         true
     });

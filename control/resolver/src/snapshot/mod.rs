@@ -6,8 +6,9 @@
 //! trusted no more than answers from upstreams, and their age follows the wall clock.
 //!
 //! A purge is final. It removes the file before it reports success, and a file that was begun
-//! before the purge does not take its place afterwards. Entries that are still being read are
-//! dropped, since their generation is that of the start.
+//! before the purge does not take its place afterwards. A second later, the file is written anew.
+//! Entries that are still being read and that the purge covers are dropped, since their generation
+//! is that of the start.
 
 mod file;
 
@@ -32,11 +33,14 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 
 /// Most entries taken from the file at once, and the pause after that: at most 20,000 a second.
 const CHUNK: usize = 200;
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Time from a purge, which removes the file, until the file is written anew.
+const AFTER_PURGE: Duration = Duration::from_secs(1);
 
 counters! {
     /// Counters of the snapshot.
@@ -76,6 +80,8 @@ pub struct Snapshot {
     at_file: Mutex<()>,
     /// Whether the file of the start has been read: from then on it may be replaced.
     loaded: AtomicBool,
+    /// Wakes the writer after a purge.
+    removed: Notify,
     /// Number of entries in the file.
     entries: AtomicU64,
     /// Counters of the snapshot.
@@ -93,6 +99,7 @@ impl Snapshot {
             backroom,
             at_file: Mutex::new(()),
             loaded: AtomicBool::new(false),
+            removed: Notify::new(),
             entries: AtomicU64::new(0),
             counters: SnapshotCounters::default(),
         })
@@ -102,7 +109,12 @@ impl Snapshot {
     pub async fn run(self: Arc<Self>) -> io::Result<()> {
         self.load().await?;
         loop {
-            sleep(self.settings.every.mul_f64(rand::random_range(0.75..=1.25))).await;
+            let pause = sleep(self.settings.every.mul_f64(rand::random_range(0.75..=1.25)));
+            tokio::select! {
+                () = pause => {}
+                // The file is gone, but most of what it held is still in the host tier.
+                () = self.removed.notified() => sleep(AFTER_PURGE).await,
+            }
             self.write().await?;
         }
     }
@@ -122,6 +134,7 @@ impl Snapshot {
                 removed?;
                 self.counters.removed.inc();
                 self.entries.store(0, Ordering::Relaxed);
+                self.removed.notify_one();
                 self.sync_folder()
             }
         }

@@ -61,7 +61,7 @@ impl Process {
              [cache]\nsnapshot_file = {file:?}\nmin_ttl = \"1s\"\n{more}"
         );
         let config = Config::parse(&text, Path::new("")).unwrap();
-        let host = Arc::new(HostTier::new(1 << 24, Arc::new(AtomicU64::new(0))));
+        let host = Arc::new(HostTier::new(1 << 24, Arc::default()));
         let clock = Clock::simulated(|| NOW.get());
         let resolver = Resolver::new(host, &config, clock, crate::FlightLimits::default(), None);
         let backroom = Backroom::open("test", Vec::new()).unwrap();
@@ -230,6 +230,31 @@ fn what_was_purged_does_not_come_back() {
     let counters = &second.snapshot.counters;
     assert_eq!((counters.loaded.get(), counters.purged.get()), (CHUNK as u64, CHUNK as u64));
     assert_eq!(second.host().len(), 0);
+}
+
+/// A purge of one name must not cost the others their place on disk until the next interval.
+#[tokio::test]
+async fn what_was_not_purged_is_on_disk_again_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    at(1_000_000);
+    let first = Process::start(&folder, "snapshot_every = \"1h\"");
+    first.put("www.example.net", 300, 1);
+    let running = tokio::spawn(first.snapshot.clone().run());
+    while !first.snapshot.loaded.load(Ordering::Acquire) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(first.write().unwrap());
+    first.host().purge(&Purge::Name(names::name("never.asked").unwrap()));
+    first.snapshot.forget().unwrap();
+    assert!(!file(&folder).exists());
+    let written = async {
+        while first.snapshot.counters.written.get() == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), written).await.expect("written long before an hour");
+    running.abort();
+    assert!(file(&folder).exists() && first.snapshot.entries() == 1);
 }
 
 #[test]

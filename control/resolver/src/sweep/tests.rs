@@ -74,7 +74,7 @@ impl Fixture {
             upstream.address()
         );
         let config = Config::parse(&text, Path::new("")).unwrap();
-        let host = Arc::new(HostTier::new(1 << 24, Arc::new(AtomicU64::new(0))));
+        let host = Arc::new(HostTier::new(1 << 24, Arc::default()));
         let resolver = Resolver::new(host, &config, clock, FlightLimits::default(), None);
         let backroom = Backroom::open("test", Vec::new()).unwrap();
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, workers);
@@ -266,8 +266,8 @@ static SHARED: AtomicU64 = AtomicU64::new(1_000_000_000_000);
 async fn what_a_worker_is_asked_for_is_renewed_and_the_worker_has_it() {
     let clock = Clock::simulated(|| SHARED.load(Ordering::SeqCst));
     let bell = Arc::new(Doorbell::new().unwrap());
-    let generation = Arc::new(AtomicU64::new(0));
-    let link = Arc::new(Link::new(0, 1, 1, bell, generation).unwrap());
+    let generations = Arc::<ringdns_dataplane::purge::Generations>::default();
+    let link = Arc::new(Link::new(0, 1, 1, bell, generations).unwrap());
     let demand = DemandLine::new();
     let f = Fixture::with("sweep_every = \"1s\"", clock, vec![(link.clone(), demand.clone())]).await;
     let answer = f.resolver.resolve(&key("wanted.example")).await.answer;

@@ -105,12 +105,12 @@ mod tests {
     use super::*;
     use ringdns_common::names;
     use ringdns_dataplane::dns::{answer::Answer, key::Key, rcode};
-    use std::sync::{Arc, atomic::AtomicU64};
+    use std::sync::Arc;
 
     const GATE: RenewalGate = RenewalGate { window: 30, demand: 2 };
 
     fn tier() -> HostTier {
-        HostTier::new(1 << 26, Arc::new(AtomicU64::new(0)))
+        HostTier::new(1 << 26, Arc::default())
     }
 
     fn key(name: &str) -> Key {

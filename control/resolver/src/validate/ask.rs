@@ -18,7 +18,7 @@ pub struct Ask<'a, R> {
     /// Trust anchors, and the standings that follow from them.
     pub trust: Arc<Trust>,
     resolver: &'a R,
-    /// Generation of purges; remembered zones are valid until it rises.
+    /// Generation in which the validation began: a purge since may cover its proofs.
     generation: u64,
     /// Source of the response to the first question, which is the client's.
     source: OnceLock<log::AnswerSource>,
@@ -27,7 +27,7 @@ pub struct Ask<'a, R> {
 impl<'a, R: Asks> Ask<'a, R> {
     /// Returns an asker that has asked nothing yet.
     pub fn new(validator: &'a Validator, resolver: &'a R) -> Self {
-        let generation = resolver.generation();
+        let generation = resolver.generations().current();
         Ask { validator, trust: validator.trust.load_full(), resolver, generation, source: OnceLock::new() }
     }
 
@@ -78,7 +78,7 @@ impl<R: Asks> ResponseSource for Ask<'_, R> {
 
     fn recall(&self, zone: &Name) -> Option<Standing> {
         let now = self.resolver.clock().secs();
-        self.trust.standings.get(zone, self.resolver.generation(), now)
+        self.trust.standings.get(zone, self.resolver.generations(), now)
     }
 
     fn remember(&self, zone: &Name, standing: &Standing, secs: u32) {

@@ -57,8 +57,8 @@ pub enum Validity {
 
 /// The resolver, as the validator asks it.
 pub trait Asks: Sync {
-    /// Returns the generation of purges.
-    fn generation(&self) -> u64;
+    /// Returns the generations of the caches.
+    fn generations(&self) -> &ringdns_dataplane::purge::Generations;
 
     /// Returns the clock that answers are aged by.
     fn clock(&self) -> Clock;

@@ -1,7 +1,10 @@
 //! Cache of zones' standings: the keys of signed zones, and which zones are unsigned.
 
 use quick_cache::{DefaultHashBuilder, Weighter, sync::Cache};
-use ringdns_dataplane::clock::Secs;
+use ringdns_dataplane::{
+    clock::Secs,
+    purge::{Generations, Purge},
+};
 use ringdns_dnssec::{Name, Standing};
 
 /// Memory for all zones, in bytes.
@@ -31,10 +34,12 @@ impl Default for Standings {
 }
 
 impl Standings {
-    /// Returns the standing of a zone at `now`, if there was no purge since.
-    pub fn get(&self, zone: &Name, generation: u64, now: Secs) -> Option<Standing> {
+    /// Returns the standing of a zone at `now`, if no purge since covers what proved it.
+    pub fn get(&self, zone: &Name, generations: &Generations, now: Secs) -> Option<Standing> {
         let known = self.0.get(zone)?;
-        (known.generation == generation && now < known.expires).then_some(known.standing)
+        let concerned = |purge: &Purge| purge.concerns_zone(zone.as_wire());
+        let holds = now < known.expires && !generations.purged_since(known.generation, concerned);
+        holds.then_some(known.standing)
     }
 
     /// Remembers a zone's standing for at most `secs` seconds.

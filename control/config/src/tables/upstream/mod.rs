@@ -172,7 +172,7 @@ mod tests {
         refused(
             HEAD,
             &[
-                ["", "", "upstream", "no upstream", "[[upstream]]"],
+                ["", "3", "upstream", "no upstream", "[[upstream]]"],
                 [
                     "[[upstream]]\naddress = \"9.9.9.9\"\nzones = [\"corp.example\"]",
                     "3",

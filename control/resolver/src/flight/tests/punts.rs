@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 /// A worker's link, with a record for a query of `name` on it.
 pub(super) fn punted(name: &str, refresh: bool) -> (Arc<Link>, Box<Punt>) {
     let bell = Arc::new(Doorbell::new().unwrap());
-    let link = Arc::new(Link::new(0, 4, 4, bell, Arc::new(AtomicU64::new(0))).unwrap());
+    let link = Arc::new(Link::new(0, 4, 4, bell, Arc::default()).unwrap());
     let mut record = punted_from(Ipv4Addr::new(10, 53, 0, 1), name, 7);
     if refresh {
         record.purpose = Purpose::Refresh;

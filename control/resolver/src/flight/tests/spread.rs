@@ -14,7 +14,7 @@ const WAITERS: [(u8, usize); 3] = [(1, 100), (2, 3), (3, 12)];
 /// each client by the time in milliseconds.
 async fn spread(bytes: usize) -> HashMap<u8, Vec<(u64, usize)>> {
     let bell = Arc::new(Doorbell::new().unwrap());
-    let link = Arc::new(Link::new(0, RECORDS, RECORDS, bell, Arc::new(AtomicU64::new(0))).unwrap());
+    let link = Arc::new(Link::new(0, RECORDS, RECORDS, bell, Arc::default()).unwrap());
     let clock = Clock::start();
     let flights = Flights::new(FlightLimits::default(), Shares::new(Duration::ZERO));
     let mut flight = None;

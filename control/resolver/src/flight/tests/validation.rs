@@ -162,7 +162,7 @@ pub(super) fn validating(
     writeln!(anchor, ". IN DNSKEY {}", root.dnskey).unwrap();
     let dnssec = format!("[dnssec]\nvalidate = true\ntrust_anchor_file = {:?}\n", anchor.path());
     let config = config(&[upstream(fake.address(), LONG)], &format!("{dnssec}{more}"));
-    let host = Arc::new(HostTier::new(1 << 22, Arc::new(AtomicU64::new(0))));
+    let host = Arc::new(HostTier::new(1 << 22, Arc::default()));
     let clock = Clock::simulated(|| u64::from(NOW.get()) * 1_000_000_000);
     (fake, Resolver::new(host, &config, clock, FlightLimits::default(), None))
 }

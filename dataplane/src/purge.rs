@@ -1,0 +1,146 @@
+//! Purges, and the generations of the caches: each begins with a purge, and an answer of an older
+//! one is void if a purge since then covers it.
+
+use crate::dns::{is_within, key::Asked};
+use arc_swap::ArcSwap;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Most purges in memory. An answer from before all of them is void.
+const KEPT: usize = 1024;
+
+/// Scope of a purge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// All types of a name, which is given as lowercased wire bytes.
+    Name(Vec<u8>),
+    /// All types of a name and of everything below it.
+    Suffix(Vec<u8>),
+    /// Everything.
+    All,
+}
+
+impl Purge {
+    /// Whether the purge covers the answer to a question.
+    pub fn covers(&self, asked: Asked<'_>) -> bool {
+        match self {
+            Purge::All => true,
+            Purge::Name(name) => asked.name() == name,
+            Purge::Suffix(suffix) => is_within(asked.name(), suffix),
+        }
+    }
+
+    /// Whether the purge covers answers that the standing of a zone was proven with: those about
+    /// the zone, or about one above it.
+    pub fn concerns_zone(&self, zone: &[u8]) -> bool {
+        match self {
+            Purge::All => true,
+            Purge::Name(name) | Purge::Suffix(name) => is_within(zone, name),
+        }
+    }
+}
+
+/// Generations of the caches of this host. The host tier begins them, workers follow.
+#[derive(Debug, Default)]
+pub struct Generations {
+    current: AtomicU64,
+    /// Purges that began the newest generations, oldest first.
+    purges: ArcSwap<VecDeque<(u64, Arc<Purge>)>>,
+    /// Held while a generation begins.
+    beginning: Mutex<()>,
+}
+
+impl Generations {
+    /// Returns the number of the current generation.
+    #[inline]
+    pub fn current(&self) -> u64 {
+        self.current.load(Ordering::Acquire)
+    }
+
+    /// Begins a generation with a purge.
+    pub fn begin(&self, purge: Arc<Purge>) {
+        let _one_at_a_time = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.current() + 1;
+        let known = self.purges.load();
+        let kept = known.iter().skip((known.len() + 1).saturating_sub(KEPT)).cloned();
+        let purges = kept.chain([(number, purge)]).collect();
+        self.purges.store(Arc::new(purges));
+        // Last: a reader that knows of the generation finds its purge.
+        self.current.store(number, Ordering::Release);
+    }
+
+    /// Returns the purges that began the generations after `known`, up to `last`. `None`: some of
+    /// them are no longer in memory.
+    pub fn purges(&self, known: u64, last: u64) -> Option<Vec<Arc<Purge>>> {
+        let purges = self.purges.load();
+        let newer = purges.iter().rev().take_while(|(number, _)| *number > known);
+        let newer: Vec<_> = newer.collect();
+        if known < last && newer.last().is_none_or(|(oldest, _)| *oldest > known + 1) {
+            return None;
+        }
+        let wanted = newer.into_iter().rev().filter(|(number, _)| *number <= last);
+        Some(wanted.map(|(_, purge)| purge.clone()).collect())
+    }
+
+    /// Whether a purge since `generation` is one that `covers` tells.
+    pub fn purged_since(&self, generation: u64, covers: impl Fn(&Purge) -> bool) -> bool {
+        let current = self.current();
+        generation != current
+            && self.purges(generation, current).is_none_or(|purges| purges.iter().any(|purge| covers(purge)))
+    }
+
+    /// Whether a purge makes the answer to a question of `generation` void.
+    pub fn is_void(&self, asked: Asked<'_>, generation: u64) -> bool {
+        self.purged_since(generation, |purge| purge.covers(asked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::testing;
+    use hickory_proto::rr::RecordType;
+
+    fn name(text: &str) -> Purge {
+        let key = testing::parsed(&testing::query(text, RecordType::A)).key;
+        Purge::Name(key.asked().name().to_vec())
+    }
+
+    #[test]
+    fn answers_are_void_that_a_later_purge_covers() {
+        let generations = Generations::default();
+        let key = testing::parsed(&testing::query("www.example.", RecordType::A)).key;
+        let void = |generation| generations.is_void(key.asked(), generation);
+        assert!(!void(0));
+        generations.begin(Arc::new(name("never.asked.")));
+        assert!(!void(0) && !void(1));
+        generations.begin(Arc::new(name("www.example.")));
+        assert!(void(0) && void(1) && !void(2));
+        assert_eq!(generations.purges(0, 1), Some(vec![Arc::new(name("never.asked."))]));
+        assert_eq!(generations.purges(2, 2), Some(Vec::new()));
+    }
+
+    #[test]
+    fn answers_are_void_that_are_older_than_all_purges_in_memory() {
+        let generations = Generations::default();
+        let key = testing::parsed(&testing::query("www.example.", RecordType::A)).key;
+        let other = Arc::new(name("never.asked."));
+        (0..=KEPT).for_each(|_| generations.begin(other.clone()));
+        assert!(generations.is_void(key.asked(), 0) && generations.purges(0, KEPT as u64).is_none());
+        assert!(!generations.is_void(key.asked(), 1));
+        assert_eq!(generations.purges(1, KEPT as u64 + 1).map(|purges| purges.len()), Some(KEPT));
+    }
+
+    #[test]
+    fn a_zone_is_concerned_by_purges_at_and_above_it() {
+        let zone = testing::parsed(&testing::query("example.com.", RecordType::DS)).key;
+        let concerned = |purge: Purge| purge.concerns_zone(zone.asked().name());
+        assert!(concerned(Purge::All) && concerned(name("example.com.")) && concerned(name("com.")));
+        assert!(!concerned(name("www.example.com.")) && !concerned(name("example.net.")));
+    }
+}
