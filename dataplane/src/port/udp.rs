@@ -75,6 +75,17 @@ struct Socket {
     dropped: u32,
 }
 
+impl Socket {
+    /// Cuts the oldest reply of the backlog, which exceeds the MTU of the interface where it leaves:
+    /// the client asks again over TCP (RFC 9715). Returns false if it cannot be cut.
+    ///
+    /// Only the kernel knows the interface: routes choose it for each client.
+    #[cold]
+    fn cut_oldest(&mut self, frames: &mut Frames) -> bool {
+        self.backlog.front_mut().is_some_and(|frame| names::cut(frames.buffer(frame)))
+    }
+}
+
 /// Arguments of one `recvmmsg` or `sendmmsg`. The pointers are written before each call.
 struct SocketBatch {
     headers: [libc::mmsghdr; BURST],
@@ -240,9 +251,13 @@ impl UdpPort {
             }
             Err(libc::EAGAIN) => false,
             Err(libc::EINTR) => true,
+            Err(libc::EMSGSIZE) if socket.cut_oldest(&mut self.frames) => {
+                self.stats.cut_to_mtu += 1;
+                true
+            }
             Err(_) => {
-                // The other frames may succeed: EMSGSIZE, EPERM from a firewall and ENETUNREACH
-                // concern one client.
+                // The other frames may succeed: EPERM from a firewall and ENETUNREACH concern one
+                // client.
                 self.stats.send_failed += 1;
                 socket.backlog.drain(..1).for_each(|frame| self.frames.release(frame));
                 true

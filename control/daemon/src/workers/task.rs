@@ -31,6 +31,8 @@ pub(super) enum Order {
     Take(mpsc::SyncSender<()>),
     /// Close that port.
     Discard(mpsc::SyncSender<()>),
+    /// Limit replies to what fits the link of the port in use, whose MTU in bytes has changed.
+    LinkMtu(u32),
 }
 
 /// State that a worker's thread starts with.
@@ -124,6 +126,7 @@ impl Task {
                         next = None;
                         let _ = report.send(());
                     }
+                    Order::LinkMtu(mtu) => worker.set_link_mtu(mtu),
                 }
             }
         }
@@ -166,6 +169,8 @@ pub(super) trait Runs: Sized {
     fn run(&mut self) -> io::Result<()>;
 
     fn replace_port(self, port: OpenedPort) -> Self;
+
+    fn set_link_mtu(&mut self, mtu: u32);
 }
 
 /// Worker over one of the two kinds of port.
@@ -179,6 +184,14 @@ impl Runs for Manned {
         match self {
             Manned::Xsk(worker) => worker.run(),
             Manned::Udp(worker) => worker.run(),
+        }
+    }
+
+    fn set_link_mtu(&mut self, mtu: u32) {
+        match self {
+            Manned::Xsk(worker) => worker.processor().set_link_mtu(Some(mtu)),
+            // The kernel chooses the link.
+            Manned::Udp(_) => {}
         }
     }
 

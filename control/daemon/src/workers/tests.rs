@@ -12,6 +12,7 @@ impl Runs for Broken {
     fn replace_port(self, _: task::OpenedPort) -> Self {
         self
     }
+    fn set_link_mtu(&mut self, _: u32) {}
 }
 
 fn config() -> Config {
