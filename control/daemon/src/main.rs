@@ -62,6 +62,9 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
+        for warning in preflight::warnings(&config) {
+            tracing::warn!("{warning}");
+        }
         say(io::stdout(), &format!("{}: accepted", Printable(path.display())));
         return ExitCode::SUCCESS;
     }

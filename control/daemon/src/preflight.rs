@@ -5,7 +5,7 @@
 //! are reported by the errors of [`ringdns_xdp`] and of the ports, still before a packet is
 //! steered.
 
-use crate::policy;
+use crate::{notices, policy};
 use ringdns_config::{Config, Problem};
 use ringdns_dataplane::port::{nic::Nic, udp};
 use ringdns_resolver::validate;
@@ -50,13 +50,14 @@ pub enum ClaimError {
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("find the process that has the port with `ss -ltnp sport = :{}`, or listen on another", address.port())
+            format!(
+                "find the process that has the port with `ss -ltnp sport = :{}`, or listen on another",
+                address.port()
+            )
         }
         io::ErrorKind::PermissionDenied => {
-            "run as root, or grant CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)".into()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this host does not have the address: add it to an interface (`ip address add`), or correct the key".into()
+            "run as root, or grant CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)"
+                .into()
         }
         _ => "see whether the kernel and the service manager allow this address family".into(),
     }
@@ -91,6 +92,13 @@ pub fn check(config: &Config) -> Result<(), Problem> {
     memory_suffices(config, memory_of_machine())
 }
 
+/// Returns what a configuration names and this machine may get later, one sentence each.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let http = config.control.http;
+    let addresses = config.server.listen.iter().copied().chain(http);
+    addresses.filter(|address| !udp::is_here(*address)).map(notices::absence).collect()
+}
+
 /// Open ports.
 pub struct Claim {
     /// Listeners of `server.listen`, in its order.
@@ -99,6 +107,14 @@ pub struct Claim {
     pub listen: Vec<SocketAddr>,
     /// Listener of `control.http`.
     pub http: Option<TcpListener>,
+}
+
+impl Claim {
+    /// Returns all addresses that this process listens on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let http = self.http.as_ref().and_then(|http| http.local_addr().ok());
+        self.listen.iter().copied().chain(http).collect()
+    }
 }
 
 /// Opens all TCP ports, and checks that no other process has the UDP ports.
@@ -138,6 +154,7 @@ fn listener(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
+    udp::bind_freely(&socket, address)?;
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, backlog)?;
     Ok(socket.into())
@@ -269,9 +286,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_another_host_is_refused() {
-        let message = listen_on("192.0.2.1:5353".parse().unwrap()).err().unwrap().to_string();
-        assert!(message.contains("ip address add"), "{message}");
+    fn an_address_that_this_host_may_get_later_is_taken() {
+        for address in ["192.0.2.1:5353", "[2001:db8::1]:5353"] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(listen_on(address).unwrap().listen, [address]);
+        }
     }
 
     #[test]

@@ -50,14 +50,7 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn run(self) {
         cores::sit(&self.plan.cores);
-        let opened = match &self.plan.source {
-            // At the start, an address that no interface has is an error: the configuration is
-            // wrong, or the address is added too late.
-            PortSource::Sockets(listen) => {
-                UdpPort::open(listen, UDP_FRAMES).map(OpenedPort::udp).map_err(Into::into)
-            }
-            queue => open(queue, &self.xsk),
-        };
+        let opened = open(&self.plan.source, &self.xsk);
         let made = opened.and_then(|port| {
             let socket = port.socket(self.link.worker)?;
             Ok((self.make(port)?, socket))
@@ -139,11 +132,10 @@ pub(super) enum OpenedPort {
     Udp(Box<UdpPort>),
 }
 
-/// Opens a port for a running worker. Kernel sockets may bind addresses that are absent now, since
-/// they went away with their interface.
+/// Opens a port.
 fn open(source: &PortSource, xsk: &XskConfig) -> Result<OpenedPort, StartError> {
     Ok(match source {
-        PortSource::Sockets(listen) => OpenedPort::udp(UdpPort::open_in_advance(listen, UDP_FRAMES)?),
+        PortSource::Sockets(listen) => OpenedPort::udp(UdpPort::open(listen, UDP_FRAMES)?),
         PortSource::Queue { interface, queue } => {
             let config = XskConfig { interface: interface.clone(), queue: *queue, ..xsk.clone() };
             OpenedPort::Xsk(Box::new(XskPort::open(&config)?))
