@@ -20,6 +20,7 @@ pub mod entrance;
 pub mod latency;
 pub mod listen;
 pub mod logging;
+pub mod memory;
 pub mod nic;
 pub mod notices;
 pub mod policy;

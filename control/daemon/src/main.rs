@@ -79,8 +79,8 @@ fn main() -> ExitCode {
 
 /// Reads the configuration and checks it against this machine.
 fn load(path: &Path) -> Result<(Config, ConfigSource), String> {
-    let (config, source) = ConfigSource::load(path).map_err(|error| error.to_string())?;
-    preflight::check(&config).map_err(|problem| format!("{}: {problem}", path.display()))?;
+    let (mut config, source) = ConfigSource::load(path).map_err(|error| error.to_string())?;
+    preflight::check(&mut config).map_err(|problem| format!("{}: {problem}", path.display()))?;
     Ok((config, source))
 }
 

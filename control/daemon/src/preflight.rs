@@ -5,14 +5,17 @@
 //! are reported by the errors of [`ringdns_xdp`] and of the ports, still before a packet is
 //! steered.
 
-use crate::{notices, policy};
+use crate::{
+    memory::{self, AllowedMemory},
+    notices, policy,
+};
+use ringdns_common::cgroup::CgroupLimits;
 use ringdns_config::{Config, Problem};
-use ringdns_dataplane::port::{nic::Nic, udp};
+use ringdns_dataplane::port::udp;
 use ringdns_resolver::validate;
 use ringdns_tls as tls;
-use rustix::{
-    net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket, socket_with, sockopt},
-    system::sysinfo,
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket, socket_with, sockopt,
 };
 use std::{
     io,
@@ -25,9 +28,6 @@ const BACKLOG: i32 = 1024;
 /// Most connections of the API that wait to be accepted, which happens slowly: a client that finds
 /// no room tries again, and does not wait behind a thousand others.
 const HTTP_BACKLOG: i32 = 64;
-
-/// Packet memory of a worker in bytes: 4096 frames of 2 KiB.
-const PACKET_MEMORY: u64 = 4096 * 2048;
 
 /// Error about a port that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -63,10 +63,20 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Checks the configuration against this machine.
-pub fn check(config: &Config) -> Result<(), Problem> {
+/// Checks the configuration against this machine, and lowers sizes that the file does not give to
+/// what fits.
+pub fn check(config: &mut Config) -> Result<(), Problem> {
     if let Some(interface) = &config.server.interface {
         interface_exists(interface)?;
+    }
+    if let Some(cpus) = CgroupLimits::read().cpus
+        && memory::workers(config) as f64 > cpus
+    {
+        tracing::warn!(
+            "server: {} workers, and a control group (cpu.max) allows {cpus:.1} processors: under load, the kernel \
+             stops ringdnsd for a part of each period, and answers are late. Have fewer workers, or raise the limit",
+            memory::workers(config)
+        );
     }
     for warning in policy::warnings(config, &policy::policy(config)?) {
         tracing::warn!("{warning}");
@@ -89,7 +99,7 @@ pub fn check(config: &Config) -> Result<(), Problem> {
             Problem::new(key, reason, remedy)
         })?;
     }
-    memory_suffices(config, memory_of_machine())
+    memory::fit(config, &AllowedMemory::read())
 }
 
 /// Returns what a configuration names and this machine may get later, one sentence each.
@@ -173,39 +183,6 @@ fn interface_exists(interface: &str) -> Result<(), Problem> {
     })
 }
 
-/// Returns the memory of this machine in bytes.
-fn memory_of_machine() -> u64 {
-    let info = sysinfo();
-    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
-}
-
-fn memory_suffices(config: &Config, machine: u64) -> Result<(), Problem> {
-    let (server, cache) = (&config.server, &config.cache);
-    let default = ringdns_common::cores::CorePlan::new(None).workers();
-    let workers = match (&server.interface, &server.queues) {
-        (Some(_), Some(queues)) => queues.len(),
-        (Some(interface), None) => Nic::look(interface).queues.unwrap_or(1) as usize,
-        (None, _) => server.workers.unwrap_or(default),
-    };
-    let each = cache.bytes_per_worker.saturating_add(PACKET_MEMORY);
-    let wanted = each.saturating_mul(workers as u64).saturating_add(cache.host_bytes);
-    if wanted <= machine {
-        return Ok(());
-    }
-    let (key, bytes) = if each > cache.host_bytes {
-        ("cache.bytes_per_worker", cache.bytes_per_worker)
-    } else {
-        ("cache.host_bytes", cache.host_bytes)
-    };
-    let reason = format!(
-        "{} MiB, with {workers} workers {} MiB in all, is more than the {} MiB that this machine has",
-        bytes >> 20,
-        wanted >> 20,
-        machine >> 20
-    );
-    Err(Problem::new(key, reason, "Lower it; half of the machine's memory is plenty"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,40 +205,24 @@ mod tests {
 
     #[test]
     fn an_unknown_interface_is_named() {
-        let problem = check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"no-such0\"")).unwrap_err();
+        let problem =
+            check(&mut config("listen = [\"127.0.0.1:53\"]\ninterface = \"no-such0\"")).unwrap_err();
         assert_eq!(problem.key, "server.interface");
         assert!(problem.reason.contains("no-such0") && problem.remedy.contains("ip link"), "{problem}");
-        check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"lo\"")).unwrap();
+        check(&mut config("listen = [\"127.0.0.1:53\"]\ninterface = \"lo\"")).unwrap();
     }
 
     #[test]
     fn managed_anchors_that_are_damaged_are_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let key = format!("managed_anchor_file = {:?}", file.path());
-        let config = config(&format!("listen = [\"127.0.0.1:53\"]\n[dnssec]\nvalidate = true\n{key}"));
-        let problem = check(&config).unwrap_err();
+        let mut config = config(&format!("listen = [\"127.0.0.1:53\"]\n[dnssec]\nvalidate = true\n{key}"));
+        let problem = check(&mut config).unwrap_err();
         assert_eq!(problem.key, "dnssec.managed_anchor_file");
         assert!(problem.reason.contains("does not begin"), "{problem}");
         std::fs::remove_file(file.path()).unwrap();
-        check(&config).unwrap();
+        check(&mut config).unwrap();
         assert!(!file.path().exists(), "a check writes nothing");
-    }
-
-    #[test]
-    fn more_memory_than_there_is_is_refused_under_the_larger_key() {
-        let config = config("listen = [\"127.0.0.1:53\"]\nworkers = 3\n[cache]\nhost_bytes = \"1GiB\"");
-        // Three times 64 MiB plus 8 MiB, and 1 GiB.
-        assert_eq!(memory_suffices(&config, 1240 << 20), Ok(()));
-        let problem = memory_suffices(&config, (1240 << 20) - 1).unwrap_err();
-        assert_eq!(problem.key, "cache.host_bytes");
-        assert!(problem.reason.contains("1024 MiB, with 3 workers 1240 MiB in all"), "{problem}");
-    }
-
-    #[test]
-    fn the_machines_memory_is_counted_in_bytes() {
-        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
-        let kib: u64 = meminfo.split_whitespace().nth(1).unwrap().parse().unwrap();
-        assert_eq!(memory_of_machine() / 1024, kib);
     }
 
     fn listen_on(address: SocketAddr) -> Result<Claim, ClaimError> {

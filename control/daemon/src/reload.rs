@@ -91,9 +91,9 @@ impl Reloader {
         if changed.is_empty() {
             return Ok(reloaded);
         }
-        let config = Config::parse(&text, &self.path)?;
+        let mut config = Config::parse(&text, &self.path)?;
         let problem = |problem| ReloadError::Problem { path: self.path.clone(), problem };
-        preflight::check(&config).map_err(problem)?;
+        preflight::check(&mut config).map_err(problem)?;
         let (policies, resolvers) = (of(&POLICY), of(&RESOLVER));
         if !policies.is_empty() {
             let mut policy = policy::policy(&config).map_err(problem)?;
