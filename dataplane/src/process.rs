@@ -24,7 +24,7 @@ use crate::{
     },
     frame::{Frame, Frames},
     log::Outcome,
-    packet::Envelope,
+    packet::{Envelope, LargestReplies},
     policy::QueryPolicy,
     port::BURST,
     simd::{Block, Level},
@@ -72,8 +72,15 @@ pub struct AnswerConfig {
 
 impl AnswerConfig {
     /// Returns the limits of the reply to `query` over UDP, and the options that it carries.
-    pub fn limits<'a>(&self, query: &Query, options: Options<'a>) -> ReplyLimits<'a> {
-        ReplyLimits { reply: query.udp_limit(self.udp_limit), advertise: self.udp_limit, options }
+    /// `largest` is the size in bytes that a reply may have whatever the client accepts.
+    pub fn limits<'a>(&self, query: &Query, options: Options<'a>, largest: u16) -> ReplyLimits<'a> {
+        ReplyLimits { reply: query.udp_limit(largest), advertise: self.udp_limit, options }
+    }
+
+    /// Returns the largest replies that also fit a packet of `link_mtu` bytes, which is `None` if
+    /// the port itself sees to it.
+    pub fn largest_replies(&self, link_mtu: Option<u32>) -> LargestReplies {
+        LargestReplies::new(self.udp_limit, link_mtu)
     }
 }
 
@@ -158,6 +165,7 @@ pub struct Processor {
     cache: Cache,
     hash: KeyedHash,
     rules: AnswerConfig,
+    largest: LargestReplies,
     policy: Arc<QueryPolicy>,
     /// Unix time at second 0 of the worker's clock.
     epoch: u32,
@@ -180,6 +188,7 @@ impl Processor {
             cache,
             hash,
             rules,
+            largest: rules.largest_replies(None),
             policy,
             epoch: 0,
             level: Level::best(),
@@ -222,8 +231,8 @@ impl Processor {
     #[cold]
     fn look_closer(&mut self, mut left: u64, job: &mut Job<'_>) {
         let unix = self.unix(job.now);
-        let Processor { cache, hash, rules, policy, .. } = self;
-        let mut closer = Closer { cache, hash: *hash, rules, policy, unix, job };
+        let Processor { cache, hash, rules, largest, policy, .. } = self;
+        let mut closer = Closer { cache, hash: *hash, rules, largest: *largest, policy, unix, job };
         while left != 0 {
             let nth = left.trailing_zeros() as usize % BURST;
             left &= left - 1;
@@ -260,6 +269,17 @@ impl Processor {
     /// Returns the Unix time at `now`, wrapping.
     pub fn unix(&self, now: Secs) -> u32 {
         self.epoch.wrapping_add(now)
+    }
+
+    /// Limits replies to what fits a packet of `mtu` bytes, the MTU of the link that they leave by.
+    /// `None`: the port itself sees to it.
+    pub fn set_link_mtu(&mut self, mtu: Option<u32>) {
+        self.largest = self.rules.largest_replies(mtu);
+    }
+
+    /// Returns the sizes of the largest replies.
+    pub fn largest_replies(&self) -> LargestReplies {
+        self.largest
     }
 
     /// Returns the rules for replies.

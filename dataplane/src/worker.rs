@@ -98,6 +98,7 @@ impl<P: Port> Worker<P> {
         let mut processor =
             Processor::new(cache, KeyedHash::random()?, settings.rules, settings.policy.clone());
         processor.set_epoch(clock.epoch());
+        processor.set_link_mtu(port.link_mtu());
         let pool = RecordPool::new(settings.records, processor.hash());
         let protocol = port.protocol();
         Ok(Worker {
@@ -154,6 +155,7 @@ impl<P: Port> Worker<P> {
         before += self.port.stats();
         before.send_failed +=
             [Place::Held, Place::Tx].map(|place| self.port.frames().count(place) as u64).iter().sum::<u64>();
+        self.processor.set_link_mtu(port.link_mtu());
         if let Some(log) = &mut self.log {
             log.set_protocol(port.protocol());
         }
@@ -307,7 +309,8 @@ impl<P: Port> Worker<P> {
             let now = self.processor.unix(seconds);
             policy.options(&record.query, &Asker { client, connected: false, now })
         });
-        let limits = rules.limits(&record.query, options);
+        let largest = self.processor.largest_replies().to(envelope);
+        let limits = rules.limits(&record.query, options, largest);
         let message = &mut buffer[envelope.message()..];
         // The record has no copy of the query after its question, so the query's checksum cannot be
         // adjusted.

@@ -33,7 +33,7 @@ fn check_refusal(text: &str, error: &ConfigError) {
 }
 
 /// Makes everything of an accepted configuration that needs no more than the configuration.
-fn use_it(config: &Config) {
+fn use_it(config: &mut Config) {
     assert!(!config.upstreams.is_empty() && !config.server.listen.is_empty());
     let problems = preflight::check(config);
     if !problems.is_empty() {
@@ -51,10 +51,10 @@ fuzz_target!(|data: &[u8]| {
     let path = Path::new("ringdns.toml");
     match Config::parse(text, path) {
         Err(error) => check_refusal(text, &error),
-        Ok(config) => {
+        Ok(mut config) => {
             let again = Config::parse(text, path).expect("it was accepted");
             assert_eq!(format!("{config:?}"), format!("{again:?}"), "read in two ways");
-            use_it(&config);
+            use_it(&mut config);
         }
     }
 });

@@ -92,7 +92,7 @@ fn write(one: &mut Prepared) -> reply::Reply {
         query,
         answer.view(),
         Age::Fresh(NOW),
-        &RULES.limits(query, Options::default()),
+        &RULES.limits(query, Options::default(), RULES.udp_limit),
     )
 }
 

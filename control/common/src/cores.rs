@@ -1,5 +1,6 @@
 //! Assignment of cores to workers and to the control plane.
 
+use crate::cgroup::CgroupLimits;
 use core_affinity::CoreId;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -10,18 +11,22 @@ pub struct CorePlan {
     cores: Vec<CoreId>,
     /// Number of workers. They occupy the cores from the last one down.
     workers: usize,
+    /// Number of cores that the process may keep busy all the time, at least one.
+    busy: usize,
 }
 
 impl CorePlan {
     /// Returns a plan for this process and `workers` workers; `None`: one worker per core, less one
-    /// for the control plane, and at least one.
+    /// for the control plane, and at least one. Cores that control groups allow no time for do not
+    /// count.
     pub fn new(workers: Option<usize>) -> Self {
-        Self::over(core_affinity::get_core_ids().unwrap_or_default(), workers)
+        Self::over(core_affinity::get_core_ids().unwrap_or_default(), workers, CgroupLimits::read().cpus)
     }
 
-    fn over(cores: Vec<CoreId>, workers: Option<usize>) -> Self {
-        let workers = workers.unwrap_or_else(|| cores.len().saturating_sub(1).max(1));
-        CorePlan { cores, workers }
+    fn over(cores: Vec<CoreId>, workers: Option<usize>, cpus: Option<f64>) -> Self {
+        let busy = cpus.map_or(cores.len(), |cpus| cores.len().min(cpus as usize)).max(1);
+        let workers = workers.unwrap_or_else(|| (busy - 1).max(1));
+        CorePlan { cores, workers, busy }
     }
 
     /// Returns the number of workers.
@@ -39,7 +44,7 @@ impl CorePlan {
     /// number of workers: the control plane keeps the first core or, if each core has a worker,
     /// runs on all.
     pub fn is_alone(&self, worker: usize) -> bool {
-        worker + 1 < self.cores.len()
+        worker + 1 < self.busy
     }
 
     /// Returns the cores without a worker, or all cores if each has one.
@@ -75,7 +80,21 @@ mod tests {
     }
 
     fn plan(cores: &[usize], workers: Option<usize>) -> CorePlan {
-        CorePlan::over(cores.iter().map(|id| CoreId { id: *id }).collect(), workers)
+        limited(cores, workers, None)
+    }
+
+    fn limited(cores: &[usize], workers: Option<usize>, cpus: Option<f64>) -> CorePlan {
+        CorePlan::over(cores.iter().map(|id| CoreId { id: *id }).collect(), workers, cpus)
+    }
+
+    #[test]
+    fn a_limit_of_processor_time_leaves_fewer_workers() {
+        let default = |cpus| limited(&[0, 1, 2, 3], None, Some(cpus)).workers();
+        assert_eq!([0.5, 1.5, 2.0, 3.9, 4.0, 64.0].map(default), [1, 1, 1, 2, 3, 3]);
+        let plan = limited(&[0, 1, 2, 3], Some(3), Some(2.5));
+        assert_eq!(plan.workers(), 3, "as the file says");
+        assert_eq!([0, 1, 2].map(|worker| plan.is_alone(worker)), [true, false, false], "no time to spin");
+        assert_eq!(ids(plan.of_control()), [0]);
     }
 
     #[test]

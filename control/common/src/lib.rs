@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backroom;
+pub mod cgroup;
 pub mod cores;
 pub mod counters;
 pub mod files;

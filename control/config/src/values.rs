@@ -1,6 +1,7 @@
 //! Types of keys' values, as the reference names and writes them.
 
 use ringdns_common::units::{Bytes, TimeSpan};
+use serde::{Deserialize, Deserializer};
 
 /// A type that a key's value can have.
 pub trait KeyValue {
@@ -35,6 +36,35 @@ values! {
     Vec<String>: "list of strings", value => format!("{value:?}");
     Vec<u32>: "list of integers", value => format!("{value:?}");
     Vec<u16>: "list of integers", value => format!("{value:?}");
+}
+
+/// Size that ringdnsd may lower to what fits, unless the file gives it.
+#[derive(Clone, Copy, Debug)]
+pub struct AdjustableBytes {
+    /// Size.
+    pub bytes: Bytes,
+    /// Whether the file gives it.
+    pub is_given: bool,
+}
+
+impl AdjustableBytes {
+    /// Returns a default.
+    pub const fn of(bytes: Bytes) -> Self {
+        AdjustableBytes { bytes, is_given: false }
+    }
+}
+
+impl<'de> Deserialize<'de> for AdjustableBytes {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        Ok(AdjustableBytes { bytes: Bytes::deserialize(value)?, is_given: true })
+    }
+}
+
+impl KeyValue for AdjustableBytes {
+    const KIND: &'static str = Bytes::KIND;
+    fn written(&self) -> Option<String> {
+        self.bytes.written()
+    }
 }
 
 impl<T: KeyValue> KeyValue for Option<T> {

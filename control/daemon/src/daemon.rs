@@ -75,7 +75,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
 
     let log = QueryLog::new(&config, clock, resolver.labels().clone())?;
     let (ended, ends) = unbounded_channel();
-    let notices = Arc::new(Notices::default());
+    let notices = Arc::new(Notices::on(&claim.addresses()));
     let common = Common {
         config: &config,
         policy: policy.clone(),
@@ -287,7 +287,7 @@ impl Plane {
         let (notices, links) = (self.notices.clone(), self.links.clone());
         parts.spawn(async move {
             notices.watch(links).await;
-            ("the watch on checksums", Ok(()))
+            ("the watch on addresses and checksums", Ok(()))
         });
         let watching = self.resolver.clone().watch_upstreams();
         parts.spawn(async {

@@ -115,6 +115,7 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
         interface: interface.to_owned(),
         queues: server.queues.clone(),
         listen: listen.to_vec(),
+        udp_limit: server.udp_limit,
         fallback: server.fallback,
         steering: steering.clone(),
         seats,

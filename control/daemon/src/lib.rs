@@ -21,6 +21,7 @@ pub mod error;
 pub mod latency;
 pub mod listen;
 pub mod logging;
+pub mod memory;
 pub mod nic;
 pub mod notices;
 pub mod policy;

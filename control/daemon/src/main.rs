@@ -5,7 +5,7 @@
 use clap::Parser;
 use ringdns_common::printable::Printable;
 use ringdns_config::reference;
-use ringdns_daemon::{daemon, logging::StartedLog, process, reload::ConfigSource};
+use ringdns_daemon::{daemon, logging::StartedLog, preflight, process, reload::ConfigSource};
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -64,6 +64,9 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
+        for warning in preflight::warnings(&config) {
+            tracing::warn!("{warning}");
+        }
         say(io::stdout(), &format!("{}: accepted", Printable(path.display())));
         return ExitCode::SUCCESS;
     }

@@ -1,12 +1,16 @@
 //! Notices: conditions that an operator should know of, in words. `ringctl status` lists them, and
 //! each is logged once.
 
+mod addresses;
+
+use addresses::ListenAddresses;
+pub use addresses::absence;
 use parking_lot::Mutex;
 use ringdns_dataplane::{
     punt::Link,
     stats::{Counter, DropReason, StatsSnapshot},
 };
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Time between two readings of the workers' counters.
@@ -29,6 +33,7 @@ pub struct Notices(Mutex<Current>);
 
 #[derive(Debug, Default)]
 struct Current {
+    addresses: ListenAddresses,
     interface: Vec<String>,
     partial: bool,
     bad: Option<Bad>,
@@ -54,6 +59,13 @@ impl std::fmt::Display for Bad {
 }
 
 impl Notices {
+    /// Returns notices that also tell which of `addresses` this host does not have. Logs those.
+    pub fn on(addresses: &[SocketAddr]) -> Self {
+        let mut addresses = ListenAddresses::new(addresses);
+        addresses.look();
+        Notices(Mutex::new(Current { addresses, ..Current::default() }))
+    }
+
     /// Replaces the notices of the interface and logs the new ones.
     pub fn set_interface(&self, notices: Vec<String>) {
         let mut current = self.0.lock();
@@ -68,10 +80,11 @@ impl Notices {
         let current = self.0.lock();
         let partial = current.partial.then(|| PARTIAL.to_owned());
         let bad = current.bad.map(|bad| bad.to_string());
-        current.interface.iter().cloned().chain(partial).chain(bad).collect()
+        let absent = current.addresses.notices();
+        absent.chain(current.interface.iter().cloned()).chain(partial).chain(bad).collect()
     }
 
-    /// Watches the counters of the workers until dropped.
+    /// Watches the addresses, and the counters of the workers, until dropped.
     pub async fn watch(&self, links: Vec<Arc<Link>>) {
         let mut watch = ChecksumWatch::default();
         let mut ticks = interval(PERIOD);
@@ -88,6 +101,7 @@ impl Notices {
                 }
             }
             let mut current = self.0.lock();
+            current.addresses.look();
             (current.partial, current.bad) = (seen.partial, seen.bad);
         }
     }

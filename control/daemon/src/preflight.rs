@@ -7,16 +7,16 @@
 
 use crate::{
     admin::socket::{self, SocketError},
-    policy,
+    memory::{self, AllowedMemory},
+    notices, policy,
 };
-use ringdns_common::units::counted;
+use ringdns_common::cgroup::CgroupLimits;
 use ringdns_config::{Config, Problem};
-use ringdns_dataplane::port::{nic::Nic, udp};
+use ringdns_dataplane::port::udp;
 use ringdns_resolver::validate;
 use ringdns_tls as tls;
-use rustix::{
-    net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket, socket_with, sockopt},
-    system::sysinfo,
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket, socket_with, sockopt,
 };
 use std::{
     io,
@@ -29,9 +29,6 @@ const BACKLOG: i32 = 1024;
 /// Most connections of the API that wait to be accepted, which happens slowly: a client that finds
 /// no room tries again, and does not wait behind a thousand others.
 const HTTP_BACKLOG: i32 = 64;
-
-/// Packet memory of a worker in bytes: 4096 frames of 2 KiB.
-const PACKET_MEMORY: u64 = 4096 * 2048;
 
 /// Error about a port that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -68,20 +65,32 @@ impl ClaimError {
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("find the process that has the port with `ss -ltnp sport = :{}`, or listen on another", address.port())
+            format!(
+                "find the process that has the port with `ss -ltnp sport = :{}`, or listen on another",
+                address.port()
+            )
         }
         io::ErrorKind::PermissionDenied => {
-            "run as root, or grant CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)".into()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this host does not have the address: add it to an interface (`ip address add`), or correct the key".into()
+            "run as root, or grant CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)"
+                .into()
         }
         _ => "see whether the kernel and the service manager allow this address family".into(),
     }
 }
 
-/// Checks the configuration against this machine, and returns all problems.
-pub fn check(config: &Config) -> Vec<Problem> {
+/// Checks the configuration against this machine, and lowers sizes that the file does not give to
+/// what fits. Returns all problems.
+pub fn check(config: &mut Config) -> Vec<Problem> {
+    if let Some(cpus) = CgroupLimits::read().cpus
+        && memory::workers(config) as f64 > cpus
+    {
+        tracing::warn!(
+            "server: {} workers, and a control group (cpu.max) allows {cpus:.1} processors: under load, the kernel \
+             stops ringdnsd for a part of each period, and answers are late. Have fewer workers, or raise the limit",
+            memory::workers(config)
+        );
+    }
+    let memory = memory::fit(config, &AllowedMemory::read());
     let interface = config.server.interface.as_deref().map_or(Ok(()), interface_exists);
     let policy = policy::policy(config).map(|policy| {
         for warning in policy::warnings(config, &policy) {
@@ -94,7 +103,6 @@ pub fn check(config: &Config) -> Vec<Problem> {
         used.map(drop)
             .map_err(|error| Problem::new(format!("upstream[{i}].tls_ca_file"), error.reason, error.remedy))
     });
-    let memory = memory_suffices(config, memory_of_machine());
     let checks = [interface, policy].into_iter().chain(upstreams).chain([anchors(config), memory]);
     checks.filter_map(Result::err).collect()
 }
@@ -115,6 +123,13 @@ fn anchors(config: &Config) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Returns what a configuration names and this machine may get later, one sentence each.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let http = config.control.http;
+    let addresses = config.server.listen.iter().copied().chain(http);
+    addresses.filter(|address| !udp::is_here(*address)).map(notices::absence).collect()
+}
+
 /// Open ports.
 pub struct Claim {
     /// Listeners of `server.listen`, in its order.
@@ -123,6 +138,14 @@ pub struct Claim {
     pub listen: Vec<SocketAddr>,
     /// Listener of `control.http`.
     pub http: Option<TcpListener>,
+}
+
+impl Claim {
+    /// Returns all addresses that this process listens on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let http = self.http.as_ref().and_then(|http| http.local_addr().ok());
+        self.listen.iter().copied().chain(http).collect()
+    }
 }
 
 /// Opens all TCP ports, and checks that no other process has the UDP ports or the control socket.
@@ -163,6 +186,7 @@ fn listener(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
+    udp::bind_freely(&socket, address)?;
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, backlog)?;
     Ok(socket.into())
@@ -179,40 +203,6 @@ fn interface_exists(interface: &str) -> Result<(), Problem> {
             "Name one that `ip link` lists, or remove the key to use kernel sockets",
         )
     })
-}
-
-/// Returns the memory of this machine in bytes.
-fn memory_of_machine() -> u64 {
-    let info = sysinfo();
-    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
-}
-
-fn memory_suffices(config: &Config, machine: u64) -> Result<(), Problem> {
-    let (server, cache) = (&config.server, &config.cache);
-    let default = ringdns_common::cores::CorePlan::new(None).workers();
-    let workers = match (&server.interface, &server.queues) {
-        (Some(_), Some(queues)) => queues.len(),
-        (Some(interface), None) => Nic::look(interface).queues.unwrap_or(1) as usize,
-        (None, _) => server.workers.unwrap_or(default),
-    };
-    let each = cache.bytes_per_worker.saturating_add(PACKET_MEMORY);
-    let wanted = each.saturating_mul(workers as u64).saturating_add(cache.host_bytes);
-    if wanted <= machine {
-        return Ok(());
-    }
-    let (key, bytes) = if each > cache.host_bytes {
-        ("cache.bytes_per_worker", cache.bytes_per_worker)
-    } else {
-        ("cache.host_bytes", cache.host_bytes)
-    };
-    let reason = format!(
-        "{} MiB, with {} {} MiB in all, is more than the {} MiB that this machine has",
-        bytes >> 20,
-        counted(workers as u64, "worker", "workers"),
-        wanted >> 20,
-        machine >> 20
-    );
-    Err(Problem::new(key, reason, "Lower it; half of the machine's memory is plenty"))
 }
 
 #[cfg(test)]
@@ -237,40 +227,23 @@ mod tests {
 
     #[test]
     fn an_unknown_interface_is_named() {
-        let problem = &check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"no-such0\""))[0];
+        let problem = &check(&mut config("listen = [\"127.0.0.1:53\"]\ninterface = \"no-such0\""))[0];
         assert_eq!(problem.key, "server.interface");
         assert!(problem.reason.contains("no-such0") && problem.remedy.contains("ip link"), "{problem}");
-        assert_eq!(check(&config("listen = [\"127.0.0.1:53\"]\ninterface = \"lo\"")), []);
+        assert_eq!(check(&mut config("listen = [\"127.0.0.1:53\"]\ninterface = \"lo\"")), []);
     }
 
     #[test]
     fn managed_anchors_that_are_damaged_are_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let key = format!("managed_anchor_file = {:?}", file.path());
-        let config = config(&format!("listen = [\"127.0.0.1:53\"]\n[dnssec]\nvalidate = true\n{key}"));
-        let problem = &check(&config)[0];
+        let mut config = config(&format!("listen = [\"127.0.0.1:53\"]\n[dnssec]\nvalidate = true\n{key}"));
+        let problem = &check(&mut config)[0];
         assert_eq!(problem.key, "dnssec.managed_anchor_file");
         assert!(problem.reason.contains("does not begin"), "{problem}");
         std::fs::remove_file(file.path()).unwrap();
-        assert_eq!(check(&config), []);
+        assert_eq!(check(&mut config), []);
         assert!(!file.path().exists(), "a check writes nothing");
-    }
-
-    #[test]
-    fn more_memory_than_there_is_is_refused_under_the_larger_key() {
-        let config = config("listen = [\"127.0.0.1:53\"]\nworkers = 3\n[cache]\nhost_bytes = \"1GiB\"");
-        // Three times 64 MiB plus 8 MiB, and 1 GiB.
-        assert_eq!(memory_suffices(&config, 1240 << 20), Ok(()));
-        let problem = memory_suffices(&config, (1240 << 20) - 1).unwrap_err();
-        assert_eq!(problem.key, "cache.host_bytes");
-        assert!(problem.reason.contains("1024 MiB, with 3 workers 1240 MiB in all"), "{problem}");
-    }
-
-    #[test]
-    fn the_machines_memory_is_counted_in_bytes() {
-        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
-        let kib: u64 = meminfo.split_whitespace().nth(1).unwrap().parse().unwrap();
-        assert_eq!(memory_of_machine() / 1024, kib);
     }
 
     fn listen_on(address: SocketAddr) -> Result<Claim, ClaimError> {
@@ -295,9 +268,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_another_host_is_refused() {
-        let message = listen_on("192.0.2.1:5353".parse().unwrap()).err().unwrap().to_string();
-        assert!(message.contains("ip address add"), "{message}");
+    fn an_address_that_this_host_may_get_later_is_taken() {
+        for address in ["192.0.2.1:5353", "[2001:db8::1]:5353"] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(listen_on(address).unwrap().listen, [address]);
+        }
     }
 
     #[test]

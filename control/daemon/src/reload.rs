@@ -75,9 +75,9 @@ impl Reloader {
         if changed.is_empty() {
             return Ok(reloaded);
         }
-        let config = Config::parse(&text, &self.path)?;
+        let mut config = Config::parse(&text, &self.path)?;
         let refused = |problems| ConfigError::refused(&self.path, &text, problems);
-        let problems = preflight::check(&config);
+        let problems = preflight::check(&mut config);
         if !problems.is_empty() {
             return Err(refused(problems));
         }
@@ -135,8 +135,8 @@ impl ConfigSource {
 
     /// Loads the configuration from a file, and checks it against this machine.
     pub fn load_checked(path: &Path) -> Result<(Config, ConfigSource), ConfigError> {
-        let (config, source) = Self::load(path)?;
-        let problems = preflight::check(&config);
+        let (mut config, source) = Self::load(path)?;
+        let problems = preflight::check(&mut config);
         if problems.is_empty() {
             Ok((config, source))
         } else {

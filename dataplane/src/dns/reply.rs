@@ -6,10 +6,12 @@ use super::{
     header::{self, Header, Words},
     option::{Errors, Options},
     query::{Edns, Query, Reject},
-    rcode, rtype,
+    rcode,
+    record::{RecordHead, skip_name},
+    rtype,
 };
 use crate::checksum;
-use zerocopy::{big_endian::U16, transmute_mut};
+use zerocopy::{big_endian::U16, transmute_mut, transmute_ref};
 
 /// Age of an answer, which decides how its TTLs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +187,32 @@ fn finish(
     let flags = echoed(query) | rcode & header::RCODE;
     write_header(message, flags, [questions, answers, 0, u16::from(len > end)]);
     len
+}
+
+/// Cuts a reply of ours to its question and its OPT record, and sets TC. Returns its new length;
+/// `None` if it is no message that this builder can have made.
+pub fn cut(message: &mut [u8]) -> Option<usize> {
+    let header: &Header = transmute_ref!(message.first_chunk::<{ header::LEN }>()?);
+    let questions = header.qdcount.get();
+    let records = [header.ancount, header.nscount, header.arcount].map(|count| u32::from(count.get()));
+    let flags = header.flags.get() | header::TC;
+    let mut end = header::LEN;
+    for _ in 0..questions {
+        end = skip_name(message, end)? + 4;
+    }
+    let (mut at, mut last) = (end, None);
+    for _ in 0..records.iter().sum() {
+        let record = RecordHead::parse(message, at)?;
+        last = Some((record.rtype, at..record.end));
+        at = record.end;
+    }
+    // The OPT record is always the last one.
+    let opt = last.filter(|(rtype, _)| *rtype == rtype::OPT).map_or(end..end, |(_, span)| span);
+    let additional = u16::from(!opt.is_empty());
+    let len = end + opt.len();
+    message.copy_within(opt, end);
+    write_header(message, flags, [questions, 0, 0, additional]);
+    Some(len)
 }
 
 /// Flags of the query's header that the reply repeats.

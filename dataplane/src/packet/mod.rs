@@ -10,6 +10,7 @@ pub mod plain;
 
 use crate::{
     checksum::{self, Checksums},
+    dns::UDP_MIN,
     stats::DropReason,
 };
 use header::{EtherType, Headers, Ipv4, Ipv4Udp, Ipv6, Ipv6Udp, Mac, Udp};
@@ -25,6 +26,34 @@ pub const HOP_LIMIT: u8 = 64;
 /// Shortest Ethernet frame in bytes, without its check sequence; shorter ones are padded with zeros
 /// (IEEE 802.3).
 const MIN_FRAME: usize = 60;
+
+/// Sizes in bytes of the largest replies over UDP that are sent whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LargestReplies {
+    /// Over IPv4.
+    pub v4: u16,
+    /// Over IPv6.
+    pub v6: u16,
+}
+
+impl LargestReplies {
+    /// Returns `udp_limit`, or what fits a packet of `link_mtu` bytes if that is less, but at least
+    /// 512 bytes, which every client may expect. `link_mtu` is `None` if the port itself cuts
+    /// replies that do not fit.
+    pub fn new(udp_limit: u16, link_mtu: Option<u32>) -> Self {
+        let fit = |headers: usize| {
+            let room = link_mtu.map_or(u32::MAX, |mtu| mtu.saturating_sub(headers as u32));
+            udp_limit.min(u16::try_from(room).unwrap_or(u16::MAX)).max(UDP_MIN)
+        };
+        LargestReplies { v4: fit(size_of::<Ipv4Udp>()), v6: fit(size_of::<Ipv6Udp>()) }
+    }
+
+    /// Returns the size for the client of `envelope`.
+    #[inline(always)]
+    pub fn to(&self, envelope: Envelope) -> u16 {
+        if envelope.is_v6() { self.v6 } else { self.v4 }
+    }
+}
 
 /// Position of the headers in a frame, and proof that they were checked: the lengths agree, and the
 /// addresses can be answered.
@@ -64,8 +93,9 @@ impl Envelope {
         self.0 & Self::PARTIAL != 0
     }
 
+    /// Whether the client is reached over IPv6.
     #[inline(always)]
-    fn is_v6(&self) -> bool {
+    pub fn is_v6(&self) -> bool {
         self.0 & Self::V6 != 0
     }
 

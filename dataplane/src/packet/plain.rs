@@ -4,7 +4,7 @@
 //! other packets.
 
 use super::{
-    HOP_LIMIT,
+    HOP_LIMIT, LargestReplies,
     header::{self, EtherType},
 };
 use crate::{
@@ -23,6 +23,9 @@ pub type Window = [u8; WINDOW];
 pub trait Plain {
     /// Offset of the DNS message.
     const MESSAGE: usize;
+
+    /// Returns the size of the largest reply.
+    fn largest(replies: &LargestReplies) -> u16;
 
     /// Whether the packet is plain, apart from its lengths and checksums, and from a client that
     /// may ask.
@@ -51,6 +54,11 @@ pub struct V6;
 
 impl Plain for V4 {
     const MESSAGE: usize = 14 + 20 + 8;
+
+    #[inline(always)]
+    fn largest(replies: &LargestReplies) -> u16 {
+        replies.v4
+    }
 
     #[inline(always)]
     fn is_plain(window: &Window, access: &AccessList) -> bool {
@@ -113,6 +121,11 @@ impl Plain for V4 {
 
 impl Plain for V6 {
     const MESSAGE: usize = 14 + 40 + 8;
+
+    #[inline(always)]
+    fn largest(replies: &LargestReplies) -> u16 {
+        replies.v6
+    }
 
     #[inline(always)]
     fn is_plain(window: &Window, access: &AccessList) -> bool {

@@ -275,6 +275,21 @@ fn addressed_frames_are_what_a_client_would_send() {
     }
 }
 
+#[test]
+fn the_largest_replies_fit_the_link() {
+    let largest = |udp_limit, mtu| {
+        let LargestReplies { v4, v6 } = LargestReplies::new(udp_limit, mtu);
+        (v4, v6)
+    };
+    assert_eq!(largest(1232, None), (1232, 1232));
+    assert_eq!(largest(1232, Some(1280)), (1232, 1232));
+    assert_eq!(largest(1400, Some(1280)), (1252, 1232));
+    assert_eq!(largest(1232, Some(1000)), (972, 952));
+    assert_eq!(largest(1232, Some(u32::MAX)), (1232, 1232));
+    // 512 bytes need no leave of anybody.
+    assert_eq!((largest(1232, Some(68)), largest(1232, Some(0))), ((512, 512), (512, 512)));
+}
+
 proptest! {
     /// Arbitrary bytes cause no panic, and an opened message is within its frame.
     #[test]

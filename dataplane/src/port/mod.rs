@@ -58,6 +58,12 @@ pub trait Port {
         Protocol::Udp
     }
 
+    /// Returns the MTU in bytes, when the port was opened, of the link that replies leave by.
+    /// `None`: the port sends by several links, and itself cuts replies that do not fit.
+    fn link_mtu(&self) -> Option<u32> {
+        None
+    }
+
     /// Returns the totals since the port was opened. May ask the kernel: for statistics, not for
     /// every turn.
     fn stats(&mut self) -> PortStats;
@@ -90,6 +96,9 @@ totals! {
         sent,
         /// Frames that the kernel refused to send.
         send_failed,
+        /// Replies over kernel sockets that were cut, with TC=1, to fit the MTU of the interface
+        /// where they left.
+        cut_to_mtu,
         /// Kicks and wake-ups that the kernel refused because the link is down or gone; the frames
         /// wait for the next kick.
         kick_failed,

@@ -36,7 +36,7 @@ mod socket;
 
 pub use error::UdpError;
 use names::{Control, DatagramOrigin, SocketName};
-pub use socket::probe;
+pub use socket::{bind_freely, is_here, probe};
 
 /// Most listen addresses of a port.
 pub const LISTEN_MAX: usize = 16;
@@ -75,6 +75,17 @@ struct Socket {
     dropped: u32,
 }
 
+impl Socket {
+    /// Cuts the oldest reply of the backlog, which exceeds the MTU of the interface where it leaves:
+    /// the client asks again over TCP (RFC 9715). Returns false if it cannot be cut.
+    ///
+    /// Only the kernel knows the interface: routes choose it for each client.
+    #[cold]
+    fn cut_oldest(&mut self, frames: &mut Frames) -> bool {
+        self.backlog.front_mut().is_some_and(|frame| names::cut(frames.buffer(frame)))
+    }
+}
+
 /// Arguments of one `recvmmsg` or `sendmmsg`. The pointers are written before each call.
 struct SocketBatch {
     headers: [libc::mmsghdr; BURST],
@@ -93,17 +104,9 @@ impl UdpPort {
     /// Several workers may open the same addresses: the kernel spreads queries over them by client.
     /// For the same reason another program of the same user may open them: call [`probe`] before
     /// the first worker opens its port.
+    ///
+    /// Datagrams to an address that no interface has arrive once an interface has it.
     pub fn open(listen: &[SocketAddr], frames: u32) -> Result<UdpPort, UdpError> {
-        Self::open_with(listen, frames, socket::Absent::Refused)
-    }
-
-    /// Opens a port even for addresses that no interface has at the moment, for example while their
-    /// interface is away. Datagrams arrive once an interface has them again.
-    pub fn open_in_advance(listen: &[SocketAddr], frames: u32) -> Result<UdpPort, UdpError> {
-        Self::open_with(listen, frames, socket::Absent::Accepted)
-    }
-
-    fn open_with(listen: &[SocketAddr], frames: u32, absent: socket::Absent) -> Result<UdpPort, UdpError> {
         if listen.is_empty() || listen.len() > LISTEN_MAX {
             return Err(UdpError::Addresses { count: listen.len() });
         }
@@ -112,7 +115,7 @@ impl UdpPort {
         }
         let mut sockets = ArrayVec::new();
         for address in listen {
-            let (fd, local) = socket::open(*address, absent)?;
+            let (fd, local) = socket::open(*address)?;
             let wildcard = address.ip().is_unspecified();
             let backlog = VecDeque::with_capacity(frames as usize);
             sockets.push(Socket { fd, local, wildcard, backlog, dropped: 0 });
@@ -240,9 +243,13 @@ impl UdpPort {
             }
             Err(libc::EAGAIN) => false,
             Err(libc::EINTR) => true,
+            Err(libc::EMSGSIZE) if socket.cut_oldest(&mut self.frames) => {
+                self.stats.cut_to_mtu += 1;
+                true
+            }
             Err(_) => {
-                // The other frames may succeed: EMSGSIZE, EPERM from a firewall and ENETUNREACH
-                // concern one client.
+                // The other frames may succeed: EPERM from a firewall and ENETUNREACH concern one
+                // client.
                 self.stats.send_failed += 1;
                 socket.backlog.drain(..1).for_each(|frame| self.frames.release(frame));
                 true

@@ -5,7 +5,7 @@
 //! code manages the XDP program and its map: the socket receives once [`XskPort::fd`] is in the
 //! map.
 
-use super::{Burst, Port, PortStats, doze};
+use super::{Burst, Port, PortStats, doze, nic::Nic};
 use crate::checksum::Checksums;
 use crate::{
     frame::{Frame, Frames},
@@ -49,6 +49,7 @@ pub struct XskPort {
     busy_poll: bool,
     checksums: Checksums,
     opened: Opened,
+    link_mtu: Option<u32>,
 }
 
 impl XskPort {
@@ -74,6 +75,7 @@ impl XskPort {
             busy_poll: config.busy_poll.is_some(),
             checksums: config.checksums(mode),
             opened: Opened { mode, reason, need_wakeup, hugepages },
+            link_mtu: Nic::look(&config.interface).mtu,
         })
     }
 
@@ -168,6 +170,10 @@ impl Port for XskPort {
     #[inline]
     fn checksums(&self) -> Checksums {
         self.checksums
+    }
+
+    fn link_mtu(&self) -> Option<u32> {
+        self.link_mtu
     }
 
     fn stats(&mut self) -> PortStats {

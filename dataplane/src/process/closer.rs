@@ -10,7 +10,7 @@ use crate::{
         reply::{self, Age},
     },
     log::{AnswerSource, Outcome, Tier},
-    packet::Envelope,
+    packet::{Envelope, LargestReplies},
     policy::{Asker, QueryPolicy},
     stats::{Counter, DropReason},
 };
@@ -20,6 +20,7 @@ pub struct Closer<'a, 'b> {
     pub cache: &'a mut Cache,
     pub hash: KeyedHash,
     pub rules: &'a AnswerConfig,
+    pub largest: LargestReplies,
     pub policy: &'a QueryPolicy,
     /// The Unix time, wrapping.
     pub unix: u32,
@@ -73,7 +74,7 @@ impl Closer<'_, '_> {
                 *outcome = AnswerSource::of(Tier::Core).outcome(hit.view.status.rcode(), age);
                 count(hit.view.status, age, stats, tally);
                 let buffer = frames.buffer(frame);
-                let limits = self.rules.limits(query, options);
+                let limits = self.rules.limits(query, options, self.largest.to(envelope));
                 let reply =
                     reply::answer(&mut buffer[envelope.message()..], len, query, hit.view, age, &limits);
                 stats.add(Counter::Truncated, u64::from(reply.cut));
@@ -112,7 +113,7 @@ impl Closer<'_, '_> {
             1,
         );
         let buffer = frames.buffer(frame);
-        let limits = self.rules.limits(query, options);
+        let limits = self.rules.limits(query, options, self.largest.to(envelope));
         let len = reply::reject(&mut buffer[envelope.message()..], query, reject, &limits);
         frame.set_len(envelope.seal(buffer, len, None));
         Verdict::Reply

@@ -18,7 +18,10 @@ use crate::{
         header::{self, LEN},
         key::Flags,
     },
-    packet::plain::{Plain, Window, bytes, bytes_mut},
+    packet::{
+        LargestReplies,
+        plain::{Plain, Window, bytes, bytes_mut},
+    },
     simd::{BLOCK, Block, NAME, Simd},
 };
 use zerocopy::transmute;
@@ -74,8 +77,8 @@ pub struct Conditions<'a> {
     pub access: &'a AccessList,
     /// Verification of received checksums.
     pub checksums: Checksums,
-    /// Largest reply over UDP, and the size that our OPT record advertises.
-    pub udp_limit: u16,
+    /// Largest replies over UDP.
+    pub largest: LargestReplies,
     /// Hash that finds the entries.
     pub hash: KeyedHash,
     /// Current generation, as the filing of entries without flags.
@@ -123,7 +126,8 @@ impl Glance {
             let opt = Opt::read(window, P::MESSAGE + records).filter(|_| additional == 1u16.to_be());
             let Some(opt) = opt else { return false };
             self.opt = opt.sum(records);
-            self.room = opt.udp_size().clamp(UDP_MIN, conditions.udp_limit.max(UDP_MIN)) - message_len as u16;
+            self.room = opt.udp_size().clamp(UDP_MIN, P::largest(&conditions.largest).max(UDP_MIN))
+                - message_len as u16;
             flags |= opt.dnssec_ok();
         }
         let verify = conditions.checksums.are_verified();

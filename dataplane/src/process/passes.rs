@@ -34,10 +34,10 @@ impl Work for Passes<'_, '_> {
         let Job { now, checksums, frames, burst, stats, tally } = job;
         let (now, checksums, stats) = (*now, *checksums, *stats);
         let (frames, burst, tally) = (&mut **frames, &mut **burst, &mut **tally);
-        let Processor { cache, hash, rules, policy, glances, .. } = processor;
-        let (udp_limit, access) = (rules.udp_limit, &policy.access);
+        let Processor { cache, hash, rules, largest, policy, glances, .. } = processor;
+        let (largest, access) = (*largest, &policy.access);
         let conditions =
-            Conditions { access, checksums, udp_limit, hash: *hash, filed: cache.filed(Flags::default()) };
+            Conditions { access, checksums, largest, hash: *hash, filed: cache.filed(Flags::default()) };
         for (glance, frame) in glances.iter_mut().zip(&*burst) {
             glance.seen = match frames.window(frame) {
                 Some(window) => {
@@ -63,7 +63,7 @@ impl Work for Passes<'_, '_> {
                 None => glance.seen = Seen::Nothing,
             }
         }
-        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt: Opt::of(udp_limit) };
+        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt: Opt::of(rules.udp_limit) };
         let mut left = 0u64;
         for (nth, (frame, glance)) in burst.iter_mut().zip(&*glances).enumerate() {
             let answered = if glance.seen == Seen::V4 {

@@ -5,6 +5,7 @@ use crate::{
     bounds::{secs, within},
     error::Problem,
     table::table,
+    values::AdjustableBytes,
 };
 use ringdns_common::units::{Bytes, TimeSpan};
 use ringdns_dataplane::{clock::Secs, dns::answer::TtlRules};
@@ -29,10 +30,11 @@ table! {
     "[cache]" RawCache {
         /// Whether answers are cached at all.
         enabled: bool = true,
-        /// Memory of each worker cache.
-        bytes_per_worker: Bytes = Bytes(64 << 20),
-        /// Memory of the host cache, which all workers share.
-        host_bytes: Bytes = Bytes(256 << 20),
+        /// Memory of each worker cache. If the key is absent, less where the machine has less
+        /// memory, or a control group (a container, a systemd unit) allows less.
+        bytes_per_worker: AdjustableBytes = AdjustableBytes::of(Bytes(64 << 20)),
+        /// Memory of the host cache, which all workers share. If the key is absent, less as above.
+        host_bytes: AdjustableBytes = AdjustableBytes::of(Bytes(256 << 20)),
         /// Shortest time that answers are kept, whatever their TTL.
         min_ttl: TimeSpan = TimeSpan::secs(0),
         /// Longest time that answers are kept, whatever their TTL.
@@ -72,8 +74,12 @@ pub struct CacheConfig {
     pub enabled: bool,
     /// Bytes of each worker cache.
     pub bytes_per_worker: u64,
+    /// Whether the file gives that size.
+    pub worker_given: bool,
     /// Bytes of the host tier.
     pub host_bytes: u64,
+    /// Whether the file gives that size.
+    pub host_given: bool,
     /// Fewest seconds that answers are kept.
     pub min_ttl: Secs,
     /// Most seconds that answers are kept.
@@ -126,9 +132,10 @@ pub struct SnapshotConfig {
 impl RawCache {
     /// Returns the checked values, without those of the snapshot.
     pub fn check(self) -> Result<CacheConfig, Problem> {
-        for (key, bytes) in
-            [("cache.bytes_per_worker", self.bytes_per_worker), ("cache.host_bytes", self.host_bytes)]
-        {
+        for (key, bytes) in [
+            ("cache.bytes_per_worker", self.bytes_per_worker.bytes),
+            ("cache.host_bytes", self.host_bytes.bytes),
+        ] {
             if bytes < CACHE_MIN {
                 let remedy = "Give at least \"1MiB\"; to keep nothing, set cache.enabled = false";
                 return Err(Problem::new(key, format!("{bytes} is too little to hold a cache"), remedy));
@@ -152,8 +159,10 @@ impl RawCache {
         let failure_ttl = within("cache.failure_ttl", self.failure_ttl, FAILURE_TTL, remedy)?;
         Ok(CacheConfig {
             enabled: self.enabled,
-            bytes_per_worker: self.bytes_per_worker.0,
-            host_bytes: self.host_bytes.0,
+            bytes_per_worker: self.bytes_per_worker.bytes.0,
+            worker_given: self.bytes_per_worker.is_given,
+            host_bytes: self.host_bytes.bytes.0,
+            host_given: self.host_bytes.is_given,
             min_ttl,
             max_ttl,
             negative_max_ttl: secs(negative_max),

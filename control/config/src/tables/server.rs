@@ -51,8 +51,8 @@ table! {
         /// ringdnsd stops with an error if AF_XDP cannot be started; if AF_XDP is lost later,
         /// ringdnsd serves over kernel sockets until it is back, and `/readyz` answers 503.
         fallback: bool = true,
-        /// Largest answer sent over UDP, in bytes, whatever a client offers. Clients fetch larger
-        /// answers over TCP (RFC 9715).
+        /// Largest answer sent over UDP, in bytes, whatever a client offers, if it fits the MTU of
+        /// the interface where it leaves. Clients fetch larger answers over TCP (RFC 9715).
         udp_limit: u16 = 1232,
         /// Identity of this server, returned for `id.server` and `hostname.bind` in class CH (RFC
         /// 4892). At most 64 bytes. Absent: REFUSED. The version is never disclosed.

@@ -21,6 +21,7 @@ use crate::{
     workers::{PortSource, Seat},
 };
 use parking_lot::Mutex;
+use ringdns_dataplane::packet::LargestReplies;
 use ringdns_xdp::Steering;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -85,6 +86,8 @@ pub struct Watched {
     pub queues: Option<Vec<u32>>,
     /// Addresses to listen on.
     pub listen: Vec<SocketAddr>,
+    /// Largest answer over UDP in bytes (`server.udp_limit`).
+    pub udp_limit: u16,
     /// Whether kernel sockets may replace AF_XDP (`server.fallback`).
     pub fallback: bool,
     /// XDP program. `None` once the daemon is stopping.
@@ -123,6 +126,8 @@ pub struct Watch {
     down_since: Option<Instant>,
     /// Whether the worker of each seat uses kernel sockets.
     over_sockets: Vec<bool>,
+    /// MTU that the workers with a queue were told; `None`: that of when their ports were opened.
+    mtu: Option<u32>,
     /// Number of looks at this host's addresses, MAC addresses and VLANs that are still due.
     host_looks: u32,
     /// Whether the last of them failed.
@@ -162,6 +167,7 @@ impl Watch {
             watched,
             interfaces,
             program,
+            mtu: None,
             state: WatchState::Attached { index, sockets },
             attached_at: Instant::now(),
             settling: was_up,
@@ -242,6 +248,7 @@ impl Watch {
                     Some(loss) => return self.lose(loss),
                     None => {
                         self.note_link(found.as_ref());
+                        self.follow_mtu(found.as_ref());
                         self.look_at_host();
                     }
                 }
@@ -354,6 +361,7 @@ impl Watch {
                     lost.as_secs_f64()
                 );
                 self.state = WatchState::Attached { index: found.index, sockets };
+                self.mtu = None;
                 self.attached_at = Instant::now();
                 // An interface that has just been switched on has no carrier yet.
                 self.settling = true;
@@ -406,6 +414,28 @@ impl Watch {
             *over_sockets = false;
         }
         Ok((sockets, text))
+    }
+
+    /// Tells the workers the MTU of the link, if it has changed since they were told.
+    fn follow_mtu(&mut self, found: Option<&Interface>) {
+        let Some(mtu) = found.map(|found| found.mtu).filter(|mtu| *mtu > 0 && self.mtu != Some(*mtu)) else {
+            return;
+        };
+        let Watched { interface, seats, udp_limit, .. } = &self.watched;
+        for (seat, over_sockets) in seats.iter().zip(&self.over_sockets) {
+            if !over_sockets {
+                seat.set_link_mtu(mtu);
+            }
+        }
+        let before = self.mtu.replace(mtu);
+        let largest = LargestReplies::new(*udp_limit, Some(mtu));
+        if largest != LargestReplies::new(*udp_limit, before) {
+            let LargestReplies { v4, v6 } = largest;
+            tracing::info!(
+                "the MTU of {interface} is {mtu}: answers over UDP have at most {v4} bytes over IPv4 and {v6} over \
+                 IPv6; clients ask for larger ones over TCP"
+            );
+        }
     }
 
     /// Records the state of the link, and logs changes.

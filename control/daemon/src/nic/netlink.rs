@@ -26,6 +26,7 @@ const RTM_DELROUTE: u16 = 25;
 /// Number of the table of local routes, and its place in a message about a route.
 const RT_TABLE_LOCAL: (usize, u8) = (4, 255);
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_XDP: u16 = 43;
@@ -48,6 +49,8 @@ pub struct Interface {
     pub enabled: bool,
     /// Whether there is a carrier: somebody at the other end of the cable.
     pub carrier: bool,
+    /// MTU in bytes.
+    pub mtu: u32,
     /// Ids of the attached XDP programs.
     pub programs: Vec<u32>,
 }
@@ -168,6 +171,7 @@ fn interface(body: &[u8]) -> Option<Interface> {
     for (kind, value) in attributes(rest) {
         match kind {
             IFLA_CARRIER => interface.carrier = value.first() == Some(&1),
+            IFLA_MTU => interface.mtu = number(value).unwrap_or_default(),
             IFLA_XDP => {
                 let programs = attributes(value).filter(|(kind, _)| IFLA_XDP_PROG_IDS.contains(kind));
                 interface.programs.extend(programs.filter_map(|(_, value)| number(value)));
@@ -216,10 +220,11 @@ mod tests {
         let mut body = link(IFF_UP);
         attribute(&mut body, 999, b"of a later kernel");
         attribute(&mut body, IFLA_CARRIER, &[1]);
+        attribute(&mut body, IFLA_MTU, &1280u32.to_ne_bytes());
         attribute(&mut body, IFLA_XDP | 0x8000, &xdp);
         body.extend([200, 0, 3, 0]);
         let found = answer(&message(RTM_NEWLINK, 5, &body), 5).unwrap().unwrap().unwrap();
-        let expected = Interface { index: 7, enabled: true, carrier: true, programs: vec![42] };
+        let expected = Interface { index: 7, enabled: true, carrier: true, mtu: 1280, programs: vec![42] };
         assert_eq!(found, expected);
         assert!(answer(&message(RTM_NEWLINK, 5, &[0; 3]), 5).unwrap().unwrap().is_none());
         assert!(answer(&[0; 64], 5).is_none() && answer(&[255; 64], 5).is_none());

@@ -3,8 +3,9 @@
 
 use super::*;
 
-const UP: Interface = Interface { index: 1, enabled: true, carrier: true, programs: Vec::new() };
-const DOWN: Interface = Interface { index: 1, enabled: true, carrier: false, programs: Vec::new() };
+const UP: Interface = Interface { index: 1, enabled: true, carrier: true, mtu: 1500, programs: Vec::new() };
+const DOWN: Interface =
+    Interface { index: 1, enabled: true, carrier: false, mtu: 1500, programs: Vec::new() };
 
 /// Returns a watch of a daemon that is stopping: nothing is attached.
 fn watch(was_up: bool) -> Watch {
@@ -12,6 +13,7 @@ fn watch(was_up: bool) -> Watch {
         interface: "lo".into(),
         queues: None,
         listen: Vec::new(),
+        udp_limit: 1232,
         fallback: true,
         steering: Arc::default(),
         seats: Vec::new(),

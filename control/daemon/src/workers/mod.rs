@@ -229,6 +229,11 @@ impl Seat {
         self.order_and_wait(Order::Discard);
     }
 
+    /// Tells the worker the MTU of the link that its AF_XDP port sends by.
+    pub fn set_link_mtu(&self, mtu: u32) {
+        self.order(Order::LinkMtu(mtu));
+    }
+
     fn order_and_wait(&self, order: impl FnOnce(mpsc::SyncSender<()>) -> Order) {
         let (report, reported) = mpsc::sync_channel(1);
         self.order(order(report));

@@ -31,6 +31,8 @@ pub(super) enum Order {
     Take(mpsc::SyncSender<()>),
     /// Close that port.
     Discard(mpsc::SyncSender<()>),
+    /// Limit replies to what fits the link of the port in use, whose MTU in bytes has changed.
+    LinkMtu(u32),
 }
 
 /// State that a worker's thread starts with.
@@ -48,14 +50,7 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn run(self) {
         cores::sit(&self.plan.cores);
-        let opened = match &self.plan.source {
-            // At the start, an address that no interface has is an error: the configuration is
-            // wrong, or the address is added too late.
-            PortSource::Sockets(listen) => {
-                UdpPort::open(listen, UDP_FRAMES).map(OpenedPort::udp).map_err(Into::into)
-            }
-            queue => open(queue, &self.xsk),
-        };
+        let opened = open(&self.plan.source, &self.xsk);
         let made = opened.and_then(|port| {
             let socket = port.socket(self.link.worker)?;
             Ok((self.make(port)?, socket))
@@ -124,6 +119,7 @@ impl Task {
                         next = None;
                         let _ = report.send(());
                     }
+                    Order::LinkMtu(mtu) => worker.set_link_mtu(mtu),
                 }
             }
         }
@@ -136,11 +132,10 @@ pub(super) enum OpenedPort {
     Udp(Box<UdpPort>),
 }
 
-/// Opens a port for a running worker. Kernel sockets may bind addresses that are absent now, since
-/// they went away with their interface.
+/// Opens a port.
 fn open(source: &PortSource, xsk: &XskConfig) -> Result<OpenedPort, StartError> {
     Ok(match source {
-        PortSource::Sockets(listen) => OpenedPort::udp(UdpPort::open_in_advance(listen, UDP_FRAMES)?),
+        PortSource::Sockets(listen) => OpenedPort::udp(UdpPort::open(listen, UDP_FRAMES)?),
         PortSource::Queue { interface, queue } => {
             let config = XskConfig { interface: interface.clone(), queue: *queue, ..xsk.clone() };
             OpenedPort::Xsk(Box::new(XskPort::open(&config)?))
@@ -166,6 +161,8 @@ pub(super) trait Runs: Sized {
     fn run(&mut self) -> io::Result<()>;
 
     fn replace_port(self, port: OpenedPort) -> Self;
+
+    fn set_link_mtu(&mut self, mtu: u32);
 }
 
 /// Worker over one of the two kinds of port.
@@ -179,6 +176,14 @@ impl Runs for Manned {
         match self {
             Manned::Xsk(worker) => worker.run(),
             Manned::Udp(worker) => worker.run(),
+        }
+    }
+
+    fn set_link_mtu(&mut self, mtu: u32) {
+        match self {
+            Manned::Xsk(worker) => worker.processor().set_link_mtu(Some(mtu)),
+            // The kernel chooses the link.
+            Manned::Udp(_) => {}
         }
     }
 

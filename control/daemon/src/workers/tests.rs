@@ -12,6 +12,7 @@ impl Runs for Broken {
     fn replace_port(self, _: task::OpenedPort) -> Self {
         self
     }
+    fn set_link_mtu(&mut self, _: u32) {}
 }
 
 fn config() -> Config {
@@ -73,8 +74,10 @@ fn a_worker_that_cannot_start_is_an_error_and_no_end() {
     let config = config();
     let (common, mut ends) = common(&config);
     let mut workers = Workers::default();
-    let error = workers.add(plan("192.0.2.1:5353"), &common).err().unwrap();
-    assert!(error.to_string().contains("192.0.2.1:5353"), "{error}");
+    let holder = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap();
+    let error = workers.add(plan(&taken.to_string()), &common).err().unwrap();
+    assert!(error.to_string().contains(&taken.to_string()), "{error}");
     assert!(workers.links.is_empty() && ends.try_recv().is_err());
 }
 

@@ -57,6 +57,29 @@ fn what_is_too_large_is_cut_whole_and_says_so() {
     }
 }
 
+#[test]
+fn a_reply_is_cut_to_its_question_and_its_options() {
+    let asked = query("example.com.", RecordType::A);
+    let stored = answer(&addresses(&asked, 300, &[[192, 0, 2, 1]; 30]), 0);
+    for asks in [asked.clone(), with_edns(asked.clone(), 1232, true)] {
+        let limits = ReplyLimits { reply: 1232, ..LIMITS };
+        let mut message = wire(&asks);
+        let (mut whole, query_len) = (Query::default(), message.len());
+        whole.parse(&message).unwrap();
+        message.resize(1232, 0);
+        let len = reply::answer(&mut message, query_len, &whole, stored.view(), Age::Fresh(0), &limits).len;
+        let cut = reply::cut(&mut message[..len]).unwrap();
+        let reply = Message::from_vec(&message[..cut]).unwrap();
+        assert!(reply.metadata.truncation && reply.metadata.recursion_available);
+        assert_eq!((reply.queries.len(), reply.answers.len()), (1, 0));
+        assert_eq!(reply.edns.map(|edns| edns.flags().dnssec_ok), asks.edns.map(|_| true));
+        assert_eq!(cut, query_len, "our OPT record is as long as the query's");
+        assert_eq!(reply::cut(&mut message[..cut]), Some(cut), "there is nothing left to cut");
+    }
+    assert_eq!(reply::cut(&mut [0; 11]), None);
+    assert_eq!(reply::cut(&mut [0xff; 40]), None);
+}
+
 /// Returns the INFO-CODEs of a reply, as hickory-proto reads them.
 fn codes(reply: &Message) -> Vec<u16> {
     let options = reply.edns.as_ref().map(|edns| edns.options().as_ref().to_vec()).unwrap_or_default();

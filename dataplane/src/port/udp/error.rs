@@ -43,16 +43,6 @@ pub enum UdpError {
         address: SocketAddr,
     },
 
-    /// EADDRNOTAVAIL.
-    #[error(
-        "cannot listen on UDP {address}: this host does not have the address; \
-         add it to an interface (`ip address add`), or correct `listen`"
-    )]
-    NotLocal {
-        /// Address to listen on.
-        address: SocketAddr,
-    },
-
     /// EAFNOSUPPORT.
     #[error(
         "cannot listen on UDP {address}: the kernel has no {family} sockets for this process; remove the address \
@@ -91,7 +81,6 @@ impl UdpError {
         match errno {
             Errno::ADDRINUSE => UdpError::InUse { address },
             Errno::ACCESS | Errno::PERM => UdpError::NotPermitted { address },
-            Errno::ADDRNOTAVAIL => UdpError::NotLocal { address },
             Errno::AFNOSUPPORT => UdpError::NoFamily { address },
             other => UdpError::Socket { address, step, source: other.into() },
         }

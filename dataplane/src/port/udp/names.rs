@@ -1,6 +1,9 @@
 //! Addresses in socket calls and in the headers of a frame, and their conversion.
 
-use crate::packet::header::{EtherType, Ipv4Udp, Ipv6Udp, Mac, Udp};
+use crate::{
+    dns::reply,
+    packet::header::{EtherType, Ipv4Udp, Ipv6Udp, Mac, Udp},
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use zerocopy::FromBytes;
 
@@ -137,6 +140,26 @@ impl DatagramOrigin {
         let [LOCAL, socket, a, b, c, d] = mac.source else { return None };
         Some(DatagramOrigin { socket, scope: u32::from_ne_bytes([a, b, c, d]) })
     }
+}
+
+/// Cuts the reply in a frame to its question, with TC=1. Returns false if that makes it no shorter.
+pub(super) fn cut(frame: &mut [u8]) -> bool {
+    let Some((mac, packet)) = Mac::mut_from_prefix(frame).ok() else { return false };
+    let (udp, message) = match mac.ethertype {
+        EtherType::IPV4 => {
+            Ipv4Udp::mut_from_prefix(packet).map(|(headers, rest)| (&mut headers.udp, rest)).ok()
+        }
+        EtherType::IPV6 => {
+            Ipv6Udp::mut_from_prefix(packet).map(|(headers, rest)| (&mut headers.udp, rest)).ok()
+        }
+        _ => None,
+    }
+    .unzip();
+    let (Some(udp), Some(message)) = (udp, message) else { return false };
+    let len = usize::from(udp.length.get()).saturating_sub(size_of::<Udp>());
+    let Some(cut) = message.get_mut(..len).and_then(reply::cut) else { return false };
+    udp.length.set((size_of::<Udp>() + cut) as u16);
+    cut < len
 }
 
 /// Reply as the socket sends it.

@@ -15,18 +15,9 @@ use std::{
 /// loses nothing.
 const BUFFER: usize = 4 << 20;
 
-/// Treatment of an address that no interface has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Absent {
-    /// Opening fails.
-    Refused,
-    /// The socket is bound anyway: the address is expected to appear.
-    Accepted,
-}
-
 /// Opens a socket on `address` that other sockets of this user may share. Returns it with the
-/// address that it is bound to.
-pub(super) fn open(address: SocketAddr, absent: Absent) -> Result<(OwnedFd, SocketAddr), UdpError> {
+/// address that it is bound to. This host may get the address later.
+pub(super) fn open(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), UdpError> {
     let at = |step| move |errno| UdpError::at(address, step, errno);
     let fd = unbound(address)?;
     sockopt::set_socket_reuseport(&fd, true).map_err(at("SO_REUSEPORT"))?;
@@ -41,15 +32,7 @@ pub(super) fn open(address: SocketAddr, absent: Absent) -> Result<(OwnedFd, Sock
             source,
         })?;
     }
-    // A route can make this host receive for addresses that no interface has (AnyIP). Answers leave
-    // from such an address only with this option.
-    if absent == Absent::Accepted || address.ip().is_unspecified() {
-        let set = match address {
-            SocketAddr::V4(_) => sockopt::set_ip_freebind(&fd, true),
-            SocketAddr::V6(_) => sockopt::set_ipv6_freebind(&fd, true),
-        };
-        set.map_err(at("IP_FREEBIND"))?;
-    }
+    bind_freely(&fd, address).map_err(at("IP_FREEBIND"))?;
     set_path_mtu(&fd, address).map_err(at("path MTU discovery"))?;
     enlarge_buffers(&fd);
     rustix::net::bind(&fd, &address).map_err(at("bind"))?;
@@ -64,9 +47,28 @@ pub fn probe(listen: &[SocketAddr]) -> Result<(), UdpError> {
     for &address in listen {
         // This socket does not share, so any other socket makes `bind` fail.
         let fd = unbound(address)?;
+        bind_freely(&fd, address).map_err(|errno| UdpError::at(address, "IP_FREEBIND", errno))?;
         rustix::net::bind(&fd, &address).map_err(|errno| UdpError::at(address, "bind", errno))?;
     }
     Ok(())
+}
+
+/// Lets a socket of any kind be bound to an address that no interface has: a virtual address that
+/// is on another host at the moment, an IPv6 address whose uniqueness is still being checked, or one
+/// that a route alone makes local (AnyIP). Answers leave from the last only with this option.
+pub fn bind_freely(socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
+    match address {
+        SocketAddr::V4(_) => sockopt::set_ip_freebind(socket, true),
+        SocketAddr::V6(_) => sockopt::set_ipv6_freebind(socket, true),
+    }
+}
+
+/// Whether packets to `address` reach this host, as far as the kernel tells. If it does not, they
+/// are taken to do so.
+pub fn is_here(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    let bound = unbound(address).map(|socket| rustix::net::bind(&socket, &address));
+    !matches!(bound, Ok(Err(Errno::ADDRNOTAVAIL)))
 }
 
 fn unbound(address: SocketAddr) -> Result<OwnedFd, UdpError> {

@@ -217,8 +217,6 @@ fn opening_fails_with_the_address_the_reason_and_the_remedy() {
     assert!(fails(&[], FRAMES).contains("at least one"));
     assert!(fails(&[any; LISTEN_MAX + 1], FRAMES).contains("at most 16"));
     assert!(fails(&[any], FRAMES_MIN - 1).contains("at least 128"));
-    let foreign = fails(&["192.0.2.1:53".parse().unwrap()], FRAMES);
-    assert!(foreign.contains("192.0.2.1:53") && foreign.contains("ip address add"), "{foreign}");
 
     let other = UdpSocket::bind("127.0.0.1:0").unwrap();
     let taken = other.local_addr().unwrap();
