@@ -21,7 +21,7 @@ readonly self=$here/test.sh
 # slow machine.
 readonly STEPS=(setup lint build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios)
 declare -rA LIMIT=([setup]=900 [lint]=900 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=1500 [drivers]=1200
-    [differential]=300 [faults]=300 [hostile]=300 [fuzz]=1800 [gate]=600 [ratios]=600)
+    [differential]=300 [faults]=900 [hostile]=300 [fuzz]=1800 [gate]=600 [ratios]=600)
 # Limit of `drivers` with options: the whole matrix, or a million queries on emulated machines.
 readonly LIMIT_WITH_OPTIONS=14400
 
@@ -103,11 +103,12 @@ step_differential() {
     "${CARGO_TARGET_DIR:-target}/release/ringbench" differential --queries 1200
 }
 
-# Checks that every query is answered and all sums add up while Redis and ClickHouse fail. The full
-# run is under bench/runs.
+# Checks that every query is answered and all sums add up while Redis and ClickHouse fail, and then
+# three minutes of a random mix of faults. The full runs are in docs/testing.md.
 step_faults() {
     step_build
     "${CARGO_TARGET_DIR:-target}/release/ringbench" faults --short --nice -15
+    RINGDNS_CHAOS=180 cargo test --locked --release --package ringdns-tests --test chaos -- --nocapture
 }
 
 # Checks that ringdnsd keeps its limits against hostile clients, upstreams and networks. The full run
