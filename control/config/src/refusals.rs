@@ -57,7 +57,7 @@ pub fn check(text: &str) -> Result<Config, Vec<PlacedProblem>> {
         let times = draft.refused.entry(key.clone()).or_default();
         *times += 1;
         let times = *times;
-        if times == 1 {
+        if times == 1 && !draft.has_refused_above(&key) {
             let place = error::place_of(text, &key);
             problems.push(PlacedProblem { place, problem: Problem { key, ..problem.clone() } });
         }
@@ -107,6 +107,15 @@ impl<'a> Draft<'a> {
             path += part;
         }
         original
+    }
+
+    /// Whether a table or list that has this key was refused: what it lacks now is no problem of its
+    /// own.
+    fn has_refused_above(&self, key: &str) -> bool {
+        let is_above = |above: &String| {
+            key.strip_prefix(above.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
+        };
+        self.refused.keys().any(is_above)
     }
 
     /// Takes a value that was refused for the nth time out of the file, or replaces it; the second

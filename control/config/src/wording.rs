@@ -10,6 +10,9 @@ use toml::de::{DeTable, DeValue, Error};
 /// Least likeness of two words for one to be suggested in place of the other.
 const LIKENESS: f64 = 0.75;
 
+/// Description of a table of the wrong form.
+const REPEATED: &str = "a table that is repeated, [[…]]";
+
 /// Returns the problem of a syntax error.
 pub fn syntax(text: &str, error: &Error) -> PlacedProblem {
     let start = error.span().map_or(0, |span| span.start);
@@ -25,15 +28,26 @@ pub fn syntax(text: &str, error: &Error) -> PlacedProblem {
 
 /// Returns the problem of a value that serde refuses in `root`.
 pub fn value(root: &DeTable<'_>, error: &Error) -> Problem {
-    let (key, value) = error.span().and_then(|span| error::key_at(root, &span)).unwrap_or_default();
+    let (mut key, value) = error.span().and_then(|span| error::key_at(root, &span)).unwrap_or_default();
     let message = error.message();
+    // serde takes a list for a table, and refuses its first element.
+    let repeated = key
+        .split_once('[')
+        .map(|(table, _)| table.to_owned())
+        .filter(|table| RawConfig::tables().iter().any(|known| known.header == format!("[{table}]")));
+    let is_repeated = repeated.is_some();
+    key = repeated.unwrap_or(key);
     let (_, wanted) = message.rsplit_once(", expected ").unwrap_or(("", ""));
     let words: Vec<&str> = wanted.split('`').skip(1).step_by(2).collect();
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let name = rest.split('`').next().unwrap_or_default();
         return unknown_key(&key, name, &words);
     }
-    let found = value.as_ref().map_or("another value".into(), found);
+    let found = match &value {
+        Some(_) if is_repeated => REPEATED.to_owned(),
+        Some(value) => found(value),
+        None => "another value".to_owned(),
+    };
     if message.starts_with("unknown variant") {
         let wrong = value.as_ref().and_then(DeValue::as_str).unwrap_or_default();
         let like = like(wrong, &words).map(|word| format!("Did you mean {word:?}? ")).unwrap_or_default();
@@ -102,7 +116,7 @@ fn found(value: &DeValue<'_>) -> String {
         DeValue::Boolean(truth) => truth.to_string(),
         DeValue::Datetime(time) => format!("the time {time}"),
         DeValue::Array(list) if list.first().is_some_and(|first| first.get_ref().is_table()) => {
-            "a table that is repeated, [[…]]".into()
+            REPEATED.into()
         }
         DeValue::Array(_) => "a list".into(),
         DeValue::Table(_) => "a table".into(),

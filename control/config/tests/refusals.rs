@@ -108,7 +108,6 @@ fn single_problems_name_line_key_expected_and_found() {
             "5: upstream[0].zones: ",
             ["expected a list of strings, found the string", "zones = [\"corp.example\"]"],
         ),
-        ("zones = [\"a\", 5]", "5: upstream[0].zones[1]: ", ["expected a string", "found the number 5"]),
         ("bootstrap = true", "5: upstream[0].bootstrap: ", ["expected a list of strings", "found true"]),
         (
             "[control]\nhttp = 8053",
@@ -124,6 +123,14 @@ fn single_problems_name_line_key_expected_and_found() {
     ] {
         refused(&format!("{HEAD}{lines}\n"), &[&[place, parts[0], parts[1]]]);
     }
+    // Without the wrong element, the only upstream still has zones.
+    refused(
+        &format!("{HEAD}zones = [\"a\", 5]\n"),
+        &[
+            &["3: upstream: ", "every upstream has zones"],
+            &["5: upstream[0].zones[1]: ", "expected a string", "found the number 5"],
+        ],
+    );
 }
 
 #[test]
