@@ -158,6 +158,16 @@ impl Ringdnsd {
         parts.ok_or_else(|| io::Error::other(response))
     }
 
+    /// Runs `ringdnsd --check`. Returns its exit status and its output.
+    #[track_caller]
+    pub fn check(host: &Host, settings: &Settings, wrapper: &[&str]) -> (i32, String) {
+        let (_folder, mut command) = prepared(host, |socket| settings.text(socket), wrapper);
+        command.arg("--check");
+        let mut process = Process::spawn("ringdnsd", command);
+        let status = process.wait_for_exit(PATIENCE);
+        (status.code().unwrap_or(-1), process.output())
+    }
+
     /// Starts one that is expected to exit by itself, behind a wrapper. Returns its exit status and
     /// its output.
     #[track_caller]

@@ -7,6 +7,7 @@
 
 mod bounds;
 pub mod error;
+mod listen;
 mod lists;
 pub mod reference;
 mod refusals;
@@ -95,6 +96,7 @@ impl TryFrom<RawConfig> for Config {
         let upstreams = upstream::check(raw.upstream, &server.listen)?;
         let is_cached = raw.cache.enabled;
         let is_in_fleet = raw.redis.is_used();
+        let control = raw.control.check(&server.listen)?;
         Ok(Config {
             server,
             upstreams,
@@ -110,7 +112,7 @@ impl TryFrom<RawConfig> for Config {
             cookies: raw.cookies.check(),
             shipping: raw.query_log.shipping(raw.clickhouse)?,
             query_log: raw.query_log.check()?,
-            control: raw.control.check()?,
+            control,
         })
     }
 }

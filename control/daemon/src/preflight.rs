@@ -8,6 +8,7 @@
 use crate::{
     admin::socket::{self, SocketError},
     memory::{self, AllowedMemory},
+    nic::{InterfaceKey, Interfaces},
     notices, policy,
 };
 use ringdns_common::cgroup::CgroupLimits;
@@ -15,12 +16,15 @@ use ringdns_config::{Config, Problem};
 use ringdns_dataplane::port::udp;
 use ringdns_resolver::validate;
 use ringdns_tls as tls;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket, socket_with, sockopt,
+use rustix::{
+    fs::Access,
+    net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt},
 };
 use std::{
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::FileTypeExt,
+    path::Path,
 };
 
 /// Most TCP connections that wait to be accepted.
@@ -90,8 +94,13 @@ pub fn check(config: &mut Config) -> Vec<Problem> {
             memory::workers(config)
         );
     }
+    let interface = match &mut config.server.interface {
+        Some(name) => interface(name).map(|found| *name = found),
+        None => Ok(()),
+    };
     let memory = memory::fit(config, &AllowedMemory::read());
-    let interface = config.server.interface.as_deref().map_or(Ok(()), interface_exists);
+    let socket = control_socket(&config.control.socket);
+    let log = ringdns_querylog::check(&config.query_log);
     let policy = policy::policy(config).map(|policy| {
         for warning in policy::warnings(config, &policy) {
             tracing::warn!("{warning}");
@@ -103,7 +112,8 @@ pub fn check(config: &mut Config) -> Vec<Problem> {
         used.map(drop)
             .map_err(|error| Problem::new(format!("upstream[{i}].tls_ca_file"), error.reason, error.remedy))
     });
-    let checks = [interface, policy].into_iter().chain(upstreams).chain([anchors(config), memory]);
+    let checks =
+        [interface, policy].into_iter().chain(upstreams).chain([anchors(config), socket, log, memory]);
     checks.filter_map(Result::err).collect()
 }
 
@@ -192,23 +202,53 @@ fn listener(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn interface_exists(interface: &str) -> Result<(), Problem> {
-    // The ioctl works on any socket.
-    let found =
-        socket(AddressFamily::UNIX, SocketType::DGRAM, None).and_then(|any| name_to_index(&any, interface));
-    found.map(drop).map_err(|_| {
+/// Returns the name of the interface that has `name` as its name, or as an alternative one, which
+/// may be longer than ioctls take.
+fn interface(name: &str) -> Result<String, Problem> {
+    let find = |mut interfaces: Interfaces| interfaces.find(InterfaceKey::Name(name)).ok().flatten();
+    let found = Interfaces::open().map_err(|error| {
+        let remedy =
+            "Let the process open netlink sockets (systemd: add AF_NETLINK to RestrictAddressFamilies=)";
         Problem::new(
             "server.interface",
-            format!("no network interface is called {interface:?} in this network namespace"),
+            format!("the kernel does not report network interfaces: {error}"),
+            remedy,
+        )
+    })?;
+    find(found).map(|interface| interface.name).ok_or_else(|| {
+        Problem::new(
+            "server.interface",
+            format!("no network interface is called {name:?} in this network namespace"),
             "Name one that `ip link` lists, or remove the key to use kernel sockets",
         )
     })
 }
 
+/// Checks that the folder of the control socket can be made or written to, and that no other file
+/// is in the socket's place.
+fn control_socket(path: &Path) -> Result<(), Problem> {
+    let refused = |reason: String| {
+        let remedy = "Give a path in a folder that ringdnsd may write to";
+        Err(Problem::new("control.socket", format!("{}: {reason}", path.display()), remedy))
+    };
+    if fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
+        return refused("this file exists and is no socket".into());
+    }
+    let folders = path
+        .ancestors()
+        .skip(1)
+        .map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let Some(folder) = folders.into_iter().find(|folder| fs::metadata(folder).is_ok()) else { return Ok(()) };
+    match rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+        _ if !folder.is_dir() => refused(format!("{} is no folder", folder.display())),
+        Err(error) => refused(format!("{} cannot be written to: {error}", folder.display())),
+        Ok(()) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn config(lines: &str) -> Config {
         let text = format!("[[upstream]]\naddress = \"192.0.2.1\"\n[server]\n{lines}");

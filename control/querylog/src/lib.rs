@@ -87,6 +87,28 @@ pub struct QueryLog {
     pub counters: LogCounters,
 }
 
+/// Checks the part of a configuration that [`QueryLog::new`] takes.
+pub fn check(log: &config::QueryLogConfig) -> Result<(), Problem> {
+    if log.enabled { choice(log).map(drop) } else { Ok(()) }
+}
+
+/// Returns which answers are logged, and what of their clients.
+fn choice(log: &config::QueryLogConfig) -> Result<(Sieve, ClientPrivacy), Problem> {
+    let sieve = Sieve::new(log.sample, &log.exclude_clients, &log.exclude_names).map_err(|error| {
+        let remedy = "Join neighbouring prefixes";
+        Problem::new("query_log.exclude_clients", error.to_string(), remedy)
+    })?;
+    let privacy = match &log.privacy {
+        config::Privacy::None => ClientPrivacy::None,
+        config::Privacy::Truncate => ClientPrivacy::Truncate,
+        config::Privacy::Hash => ClientPrivacy::hash(&match &log.key_file {
+            Some(path) => secrets::secrets_of("query_log.key_file", path)?.0,
+            None => rand::random(),
+        }),
+    };
+    Ok((sieve, privacy))
+}
+
 /// Records of the TCP listener.
 struct Tcp {
     picks: Picks,
@@ -101,18 +123,7 @@ impl QueryLog {
         if !log.enabled {
             return Ok(None);
         }
-        let sieve = Sieve::new(log.sample, &log.exclude_clients, &log.exclude_names).map_err(|error| {
-            let remedy = "Join neighbouring prefixes";
-            Problem::new("query_log.exclude_clients", error.to_string(), remedy)
-        })?;
-        let privacy = match &log.privacy {
-            config::Privacy::None => ClientPrivacy::None,
-            config::Privacy::Truncate => ClientPrivacy::Truncate,
-            config::Privacy::Hash => ClientPrivacy::hash(&match &log.key_file {
-                Some(path) => secrets::secrets_of("query_log.key_file", path)?.0,
-                None => rand::random(),
-            }),
-        };
+        let (sieve, privacy) = choice(log)?;
         let tcp = Tcp { picks: sieve.picks(rand::random()), rows: Vec::new() };
         Ok(Some(Arc::new(QueryLog {
             sieve: Arc::new(sieve),

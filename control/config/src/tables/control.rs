@@ -1,6 +1,6 @@
 //! `[control]`: control socket, HTTP endpoint and profiles.
 
-use crate::{error::Problem, table::table};
+use crate::{error::Problem, listen, table::table};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Most bytes of a Unix socket's path: the size of `sun_path` less its closing zero.
@@ -40,8 +40,8 @@ pub struct ControlConfig {
 }
 
 impl RawControl {
-    /// Returns the checked values.
-    pub fn check(self) -> Result<ControlConfig, Problem> {
+    /// Returns the checked values. `dns`: addresses of `server.listen`.
+    pub fn check(self, dns: &[SocketAddr]) -> Result<ControlConfig, Problem> {
         if self.socket.is_empty() || self.socket.len() > SOCKET_PATH_MAX {
             let reason = format!(
                 "the path is empty or longer than the {SOCKET_PATH_MAX} bytes that a Unix socket can have"
@@ -49,14 +49,13 @@ impl RawControl {
             let remedy = "Give a short path, such as /run/ringdns/control.sock";
             return Err(Problem::new("control.socket", reason, remedy));
         }
-        let http = self.http.map(|text| {
-            text.parse().map_err(|_| {
-                let reason = format!("{text:?} is no IP address with a port");
-                let remedy = "Write \"127.0.0.1:8053\", or remove the key to turn it off";
-                Problem::new("control.http", reason, remedy)
-            })
-        });
-        let http = http.transpose()?;
+        let remedy = "Write \"127.0.0.1:8053\", or remove the key to turn it off";
+        let http = self.http.map(|text| listen::address("control.http", &text, remedy)).transpose()?;
+        let taken = http.and_then(|http| dns.iter().find(|dns| listen::exclude_each_other(http, **dns)));
+        if let Some(taken) = taken {
+            let reason = format!("DNS over TCP has this port (server.listen: {taken})");
+            return Err(Problem::new("control.http", reason, "Give another port"));
+        }
         if self.profiles_over_http && http.is_none() {
             let reason = "there is no HTTP address to serve profiles at";
             let remedy = "Set control.http, or remove the key: the Unix socket always serves them";
@@ -101,6 +100,7 @@ mod tests {
             &format!("{MINIMAL}[control]\n"),
             &[
                 ["http = \"8053\"", "6", "control.http", "no IP address", "127.0.0.1:8053"],
+                ["http = \"0.0.0.0:5300\"", "6", "control.http", "has this port", "another port"],
                 ["http_hosts = [\"a:80\"]", "6", "control.http_hosts", "no host name", "no port"],
                 ["socket = \"\"", "6", "control.socket", "empty", "short path"],
                 [&long, "6", "control.socket", "107 bytes", "short path"],

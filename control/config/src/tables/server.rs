@@ -1,6 +1,6 @@
 //! `[server]`: addresses that queries arrive at, and the way that they are received.
 
-use crate::{bounds::within, error::Problem, table::table, values::choice};
+use crate::{bounds::within, error::Problem, listen, table::table, values::choice};
 use ringdns_common::units::TimeSpan;
 use ringdns_dataplane::{
     dns::{self, option::NSID_MAX},
@@ -16,7 +16,8 @@ const VLAN_MAX: u16 = 4094;
 table! {
     /// Addresses that queries arrive at, and the way that they are received.
     "[server]" RawServer {
-        /// Addresses and ports to answer on, over UDP and TCP: `"10.53.0.2:53"`, `"[fd53::2]:53"`.
+        /// Addresses and ports to answer on, over UDP and TCP: `"10.53.0.2:53"`, `"[fd53::2]:53"`,
+        /// `"[fe80::2%eth0]:53"`.
         /// Required.
         listen: Vec<String> = Vec::new(),
         /// Interface that carries these addresses, to be read through AF_XDP. Absent: kernel UDP
@@ -169,10 +170,7 @@ impl RawServer {
         let mut listen = Vec::with_capacity(self.listen.len());
         for (i, text) in self.listen.iter().enumerate() {
             let key = format!("server.listen[{i}]");
-            let address: SocketAddr = text.parse().map_err(|_| {
-                let remedy = "Write \"10.53.0.2:53\" or \"[fd53::2]:53\"";
-                Problem::new(&key, format!("{text:?} is no IP address with a port"), remedy)
-            })?;
+            let address = listen::address(&key, text, "Write \"10.53.0.2:53\" or \"[fd53::2]:53\"")?;
             if self.interface.is_some() && address.port() == 0 {
                 let remedy = "Give the port, or remove server.interface";
                 return Err(Problem::new(&key, "port 0 cannot be steered to AF_XDP", remedy));
@@ -183,6 +181,11 @@ impl RawServer {
                     format!("{address} is listed twice"),
                     "Remove one of the two",
                 ));
+            }
+            if let Some(other) = listen.iter().find(|other| listen::exclude_each_other(address, **other)) {
+                let reason = format!("the kernel does not let {address} and {other} be listened on both");
+                let remedy = "Remove one of the two; 0.0.0.0 and [::] include all addresses of their family";
+                return Err(Problem::new(&key, reason, remedy));
             }
             listen.push(address);
         }
@@ -271,6 +274,23 @@ mod tests {
                 ["listen = [\"127.0.0.1:53\",\n\"nowhere\"]", "5", "server.listen[1]", "nowhere", "Write"],
                 ["listen = [\"127.0.0.1:53\", \"127.0.0.1:53\"]", "4", "server.listen[1]", "twice", "Remove"],
                 [&many, "4", "server.listen", "17 addresses", "at most 16"],
+                [
+                    "listen = [\"0.0.0.0:53\", \"10.0.0.1:53\"]",
+                    "4",
+                    "server.listen[1]",
+                    "does not let",
+                    "Remove",
+                ],
+                ["listen = [\"[fe80::1]:53\"]", "4", "server.listen[0]", "link-local", "%eth0"],
+                ["listen = [\"224.0.0.1:53\"]", "4", "server.listen[0]", "multicast", "this host"],
+                ["listen = [\"255.255.255.255:53\"]", "4", "server.listen[0]", "broadcast", "this host"],
+                [
+                    "listen = [\"[::ffff:10.0.0.1]:53\"]",
+                    "4",
+                    "server.listen[0]",
+                    "in IPv6 form",
+                    "10.0.0.1:53",
+                ],
                 ["listen = [\"10.0.0.1:0\"]\ninterface = \"vs\"", "4", "server.listen[0]", "port 0", "port"],
             ],
         );

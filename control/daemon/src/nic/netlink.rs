@@ -30,6 +30,9 @@ const IFLA_MTU: u16 = 4;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_XDP: u16 = 43;
+const IFLA_ALT_IFNAME: u16 = 53;
+/// Most bytes of an interface's name. Alternative names may be longer.
+const NAME_MAX: usize = 15;
 /// Attributes with ids of XDP programs: that of the only one, and those of each mode if there are
 /// several.
 const IFLA_XDP_PROG_IDS: std::ops::RangeInclusive<u16> = 4..=7;
@@ -43,6 +46,8 @@ const LINK_HEADER: usize = 16;
 /// State of a network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
+    /// Name, whichever of its names it was found by.
+    pub name: String,
     /// Index. An interface that is created again usually gets another.
     pub index: u32,
     /// Whether it is switched on (`ip link set … up`).
@@ -143,7 +148,8 @@ fn question(key: InterfaceKey<'_>, sequence: u32) -> Vec<u8> {
     body[4..8].copy_from_slice(&index.to_ne_bytes());
     attribute(&mut body, IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
     if let InterfaceKey::Name(name) = key {
-        attribute(&mut body, IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
+        let kind = if name.len() > NAME_MAX { IFLA_ALT_IFNAME } else { IFLA_IFNAME };
+        attribute(&mut body, kind, &[name.as_bytes(), &[0]].concat());
     }
     netlink::request(RTM_GETLINK, NLM_F_REQUEST, sequence, &body)
 }
@@ -170,6 +176,10 @@ fn interface(body: &[u8]) -> Option<Interface> {
     };
     for (kind, value) in attributes(rest) {
         match kind {
+            IFLA_IFNAME => {
+                let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
+                interface.name = String::from_utf8_lossy(name).into_owned();
+            }
             IFLA_CARRIER => interface.carrier = value.first() == Some(&1),
             IFLA_MTU => interface.mtu = number(value).unwrap_or_default(),
             IFLA_XDP => {
@@ -196,7 +206,9 @@ mod tests {
         assert_eq!((lo.enabled, lo.programs.len()), (flags & IFF_UP != 0, 0));
         assert_eq!(interfaces.find(InterfaceKey::Name("no-such0")).unwrap(), None);
         assert_eq!(interfaces.find(InterfaceKey::Index(u32::MAX >> 1)).unwrap(), None);
-        assert!(interfaces.find(InterfaceKey::Name("longer-than-the-kernel-takes")).is_err());
+        assert_eq!(lo.name, "lo");
+        assert_eq!(interfaces.find(InterfaceKey::Name("longer-than-a-name-may-be")).unwrap(), None);
+        assert!(interfaces.find(InterfaceKey::Name(&"longer".repeat(30))).is_err());
         // None of these answers were events.
         interfaces.forget_events();
     }
@@ -218,13 +230,21 @@ mod tests {
         attribute(&mut xdp, 2, &[1]);
         attribute(&mut xdp, 4, &42u32.to_ne_bytes());
         let mut body = link(IFF_UP);
+        attribute(&mut body, IFLA_IFNAME, b"eth7\0");
         attribute(&mut body, 999, b"of a later kernel");
         attribute(&mut body, IFLA_CARRIER, &[1]);
         attribute(&mut body, IFLA_MTU, &1280u32.to_ne_bytes());
         attribute(&mut body, IFLA_XDP | 0x8000, &xdp);
         body.extend([200, 0, 3, 0]);
         let found = answer(&message(RTM_NEWLINK, 5, &body), 5).unwrap().unwrap().unwrap();
-        let expected = Interface { index: 7, enabled: true, carrier: true, mtu: 1280, programs: vec![42] };
+        let expected = Interface {
+            name: "eth7".into(),
+            index: 7,
+            enabled: true,
+            carrier: true,
+            mtu: 1280,
+            programs: vec![42],
+        };
         assert_eq!(found, expected);
         assert!(answer(&message(RTM_NEWLINK, 5, &[0; 3]), 5).unwrap().unwrap().is_none());
         assert!(answer(&[0; 64], 5).is_none() && answer(&[255; 64], 5).is_none());

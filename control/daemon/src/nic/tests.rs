@@ -3,9 +3,22 @@
 
 use super::*;
 
-const UP: Interface = Interface { index: 1, enabled: true, carrier: true, mtu: 1500, programs: Vec::new() };
-const DOWN: Interface =
-    Interface { index: 1, enabled: true, carrier: false, mtu: 1500, programs: Vec::new() };
+const UP: Interface = Interface {
+    name: String::new(),
+    index: 1,
+    enabled: true,
+    carrier: true,
+    mtu: 1500,
+    programs: Vec::new(),
+};
+const DOWN: Interface = Interface {
+    name: String::new(),
+    index: 1,
+    enabled: true,
+    carrier: false,
+    mtu: 1500,
+    programs: Vec::new(),
+};
 
 /// Returns a watch of a daemon that is stopping: nothing is attached.
 fn watch(was_up: bool) -> Watch {
