@@ -108,8 +108,19 @@ fn upstreams_are_shown_with_their_zones_state_and_times() {
     for name in ["www.example.com", "www.corp.example", "mail.corp.example"] {
         daemon.ask(name);
     }
-    let rows = |table: &str| -> Vec<Vec<String>> {
-        table.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    // Columns that do not fit continue in another table, whose first column is the same.
+    let rows = |text: &str| -> Vec<Vec<String>> {
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        for table in text.trim_end().split("\n\n") {
+            for (nth, line) in table.lines().enumerate() {
+                let cells = line.split_whitespace().map(str::to_owned);
+                match rows.get_mut(nth) {
+                    Some(row) => row.extend(cells.skip(1)),
+                    None => rows.push(cells.collect()),
+                }
+            }
+        }
+        rows
     };
     let address = format!("udp://{}", corp.address());
     let table = daemon.ringdnsd.told(&["upstreams"]);

@@ -2,6 +2,7 @@
 
 use crate::{
     admin::{self, ApiCounters, Service},
+    control_socket,
     entrance::{self, Entrance},
     error::DaemonError,
     latency::LatencyCollector,
@@ -222,7 +223,7 @@ impl Plane {
         *logging = self.log(&mut parts)?;
 
         let path = self.config.control.socket.clone();
-        let socket = admin::socket::bind(&path)?;
+        let socket = control_socket::bind(&path)?;
         let http = claim.http.map(tokio::net::TcpListener::from_std).transpose()?;
         let (resolver, links, steering) = (self.resolver.clone(), self.links.clone(), self.steering.clone());
         let service = Arc::new(self.service(listener, sweeper, snapshot.clone())?);

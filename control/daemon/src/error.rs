@@ -1,6 +1,6 @@
 //! Reasons why ringdnsd does not start, or ends by itself.
 
-use crate::{admin::socket::SocketError, attach::EntranceError, preflight::ClaimError};
+use crate::{attach::EntranceError, control_socket::SocketError, preflight::ClaimError};
 use ringdns_config::Problem;
 use std::io;
 

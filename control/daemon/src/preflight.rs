@@ -6,7 +6,7 @@
 //! steered.
 
 use crate::{
-    admin::socket::{self, SocketError},
+    control_socket::{self, SocketError},
     memory::{self, AllowedMemory},
     nic::{InterfaceKey, Interfaces},
     notices, policy,
@@ -160,7 +160,7 @@ impl Claim {
 
 /// Opens all TCP ports, and checks that no other process has the UDP ports or the control socket.
 pub fn claim(config: &Config) -> Result<Claim, ClaimError> {
-    socket::check(&config.control.socket)?;
+    control_socket::check(&config.control.socket)?;
     /// The kernel chooses a port that is free for TCP; another process may have it for UDP.
     const ATTEMPTS_MAX: usize = 16;
     let asked = &config.server.listen;

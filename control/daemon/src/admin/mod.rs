@@ -26,7 +26,6 @@ mod guard;
 mod metrics;
 mod profile;
 mod server;
-pub mod socket;
 mod stats;
 mod upstreams;
 
@@ -69,9 +68,6 @@ use tokio::{
     net::{TcpListener, UnixListener},
     task::spawn_blocking,
 };
-
-/// Most connections that wait to be accepted.
-const BACKLOG: i32 = 64;
 
 /// Obstacle that is reported until everything is up, and during a stop.
 const NOT_READY: &str = "ringdnsd is starting or stopping";

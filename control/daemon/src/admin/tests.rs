@@ -1,5 +1,5 @@
 use super::*;
-use crate::{daemon, policy, reload::ConfigSource};
+use crate::{control_socket, daemon, policy, reload::ConfigSource};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -68,7 +68,7 @@ impl Doors {
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = tcp.local_addr().unwrap();
-        tokio::spawn(serve_socket(socket::bind(&folder.path().join("s")).unwrap(), service.clone()));
+        tokio::spawn(serve_socket(control_socket::bind(&folder.path().join("s")).unwrap(), service.clone()));
         tokio::spawn(serve_http(tcp, service.clone()));
         let doors = Doors { folder, http, service };
         doors.remember("www.example.com");

@@ -1,6 +1,5 @@
 //! Control socket: made at the start, unless another process has it.
 
-use super::BACKLOG;
 use rustix::{
     fs::Mode,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
@@ -11,6 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 use tokio::net::UnixListener;
+
+/// Most connections that wait to be accepted, which happens slowly: a client that finds no room
+/// tries again, and does not wait behind a thousand others.
+const BACKLOG: i32 = 64;
 
 /// Error about the control socket.
 #[derive(Debug, thiserror::Error)]
