@@ -265,10 +265,18 @@ impl<P: Port> Worker<P> {
         returned
     }
 
+    /// Whether a purge since its generation covers the answer of a record.
+    #[inline]
+    fn is_void(&self, record: &Punt) -> bool {
+        let generations = &self.link.generations;
+        record.generation != generations.current()
+            && generations.is_void(record.query.key.asked(), record.generation)
+    }
+
     fn file(&mut self, record: &Punt, now: Secs) {
         let Some(answer) = &record.answer else { return };
         // An answer requested before a purge may be one that the purge was meant to remove.
-        if !self.link.generations.is_void(record.query.key.asked(), record.generation) {
+        if !self.is_void(record) {
             let hash = self.processor.hash().of(&record.query.key);
             self.processor.cache().insert(&record.query.key, hash, answer, now);
         }
@@ -277,7 +285,7 @@ impl<P: Port> Worker<P> {
     /// Replaces a cache entry with an answer that the control plane has prefetched.
     fn renew(&mut self, record: Box<Punt>, now: Secs) {
         if let Some(answer) = &record.answer
-            && !self.link.generations.is_void(record.query.key.asked(), record.generation)
+            && !self.is_void(&record)
         {
             let key = &record.query.key;
             let hash = self.processor.hash().of(key);

@@ -295,31 +295,29 @@ impl Cache {
                 continue;
             };
             let position = self.base(segment) + at;
-            let (header, _) = EntryHeader::at(self.slab.bytes(), position);
-            let (size, live, dead) = (header.size(), header.is_live(), now >= header.dead());
-            if live && (dead || !self.refile(reference(position))) {
-                self.unlink(reference(position));
-                self.churn.expired += 1;
-                self.pass(segment, size);
-                continue;
-            }
+            let current = self.filings.current;
             let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position);
-            if live && header.is_often_asked_for() && now < header.expires() && note(header.asked(body)) {
+            let (size, live, dead) = (header.size(), header.is_live(), now >= header.dead());
+            if live && (dead || header.generation() != current) {
+                if dead || !self.refile_older(reference(position)) {
+                    self.unlink(reference(position));
+                    self.churn.expired += 1;
+                }
+            } else if live
+                && header.is_often_asked_for()
+                && now < header.expires()
+                && note(header.asked(body))
+            {
                 // Forgets one request, so that a new one can be noticed. The entry still counts as
                 // requested.
                 header.fade();
             }
-            self.pass(segment, size);
+            self.ring_mut(segment).advance(size);
+            if self.ring(segment).cursor() == self.ring(segment).tail() {
+                self.sweeping = segment.other();
+            }
+            self.reclaim_tail();
         }
-    }
-
-    /// Moves the sweep past an entry of `size` bytes.
-    fn pass(&mut self, segment: SlabKind, size: usize) {
-        self.ring_mut(segment).advance(size);
-        if self.ring(segment).cursor() == self.ring(segment).tail() {
-            self.sweeping = segment.other();
-        }
-        self.reclaim_tail();
     }
 
     /// Frees removed entries at the tails. If they take more than a quarter of the bytes in use,
@@ -358,11 +356,11 @@ impl Cache {
         let position = self.base(segment) + at;
         let (header, _) = EntryHeader::at(self.slab.bytes(), position);
         let (size, live, dead) = (header.size(), header.is_live(), now >= header.dead());
-        let useful = live && !dead && self.refile(reference(position));
-        let (header, _) = EntryHeader::at_mut(self.slab.bytes_mut(), position);
         let wanted = header.frequency() > 0 && *moves > 0;
+        let is_current = header.generation() == self.filings.current;
+        let useful = live && !dead && (is_current || self.refile_older(reference(position)));
         if useful && wanted {
-            header.fade();
+            EntryHeader::at_mut(self.slab.bytes_mut(), position).0.fade();
             *moves -= 1;
         }
         // While the protected slab has spare room, no entry needs to be evicted, even if it was

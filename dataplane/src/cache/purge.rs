@@ -34,8 +34,10 @@ impl Cache {
         header.generation() == self.filings.current || self.refile_older(entry)
     }
 
+    /// Files an entry of an older generation under the current one. Returns false if a purge covers
+    /// it.
     #[cold]
-    fn refile_older(&mut self, entry: Ref) -> bool {
+    pub(super) fn refile_older(&mut self, entry: Ref) -> bool {
         let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position(entry));
         let generation = header.generation();
         if self.filings.is_void(header.asked(body), generation) {
