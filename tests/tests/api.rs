@@ -210,12 +210,15 @@ fn raise_files(files: u64) {
     raised.unwrap_or_else(|error| panic!("this test needs {files} descriptors: {error}"));
 }
 
-/// Begins a TCP connection and does not wait for it.
-fn begin(address: SocketAddr) -> OwnedFd {
+/// Begins a TCP connection and does not wait for it. Each round has a source address of its own, since
+/// ports stay in use for a minute.
+fn begin(address: SocketAddr, round: usize) -> OwnedFd {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
     // The least that the kernel gives: a few kilobytes.
     sockopt::set_socket_recv_buffer_size(&socket, 1).unwrap();
+    let from = SocketAddr::from(([127, 0, 1, round as u8], 0));
+    rustix::net::bind(&socket, &from).unwrap();
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => socket,
         Err(error) => panic!("{error}"),
@@ -236,48 +239,53 @@ fn send_to_each(sockets: &[OwnedFd], bytes: &[u8]) -> usize {
     sent
 }
 
-/// Times of misses, of queries over TCP and of requests over the Unix socket, in order.
-#[derive(Debug)]
-struct AskedTimes {
-    misses: Vec<Duration>,
-    tcp: Vec<Duration>,
-    socket: Vec<Duration>,
-}
+/// Times of misses, of queries over TCP and of requests over the Unix socket.
+#[derive(Debug, Default)]
+struct AskedTimes([Vec<Duration>; 3]);
 
 impl AskedTimes {
-    /// Asks for names that nobody has asked for, over UDP and TCP, and for the status. Everything must be
-    /// answered.
-    fn take(scene: &Scene, round: &str) -> Self {
-        let client = Client::of(&Host::local(), scene.dns);
-        let timed = |count: usize, work: &dyn Fn(usize)| -> Vec<Duration> {
-            let time = |number| {
-                let began = Instant::now();
-                work(number);
-                began.elapsed()
-            };
-            let mut times: Vec<_> = (0..count).map(time).collect();
-            times.sort();
-            times
-        };
-        let miss = |number: usize| {
-            let reply = client.ask(&Query::a(&format!("udp{number}.{round}.example")));
-            assert_eq!((reply.rcode(), reply.answers()), (0, 1));
-        };
-        let tcp = |number: usize| {
-            let query = Query::a(&format!("tcp{number}.{round}.example"));
-            let reply = &ask_over_tcp(&Host::local(), scene.dns, &[query])[0];
-            assert_eq!((reply.rcode(), reply.answers()), (0, 1));
-        };
-        // The times of ringctl itself would be those of a fork with thousands of descriptors.
-        let socket = |_| assert_eq!(scene.ringdnsd.readyz(), (true, "ok\n".to_owned()));
-        scene.ringdnsd.told(&["status"]);
-        AskedTimes { misses: timed(300, &miss), tcp: timed(300, &tcp), socket: timed(100, &socket) }
+    /// Asks several servers in turn for names that nobody has asked for, over UDP and TCP, and for
+    /// their state. Everything must be answered.
+    fn take<const N: usize>(scenes: [&Scene; N], round: &str) -> [Self; N] {
+        let clients = scenes.map(|scene| Client::of(&Host::local(), scene.dns));
+        let mut times: [Self; N] = std::array::from_fn(|_| Self::default());
+        for number in 0..300 {
+            for ((scene, client), AskedTimes([misses, tcp, socket])) in
+                scenes.iter().zip(&clients).zip(&mut times)
+            {
+                let query = Query::a(&format!("udp{number}.{round}.example"));
+                misses.push(timed(|| {
+                    let reply = client.ask_within(&query, PATIENCE).unwrap_or_else(|| {
+                        panic!("no reply to {query:?}: {:#}", scene.ringdnsd.stats());
+                    });
+                    assert_eq!((reply.rcode(), reply.answers()), (0, 1));
+                }));
+                let query = Query::a(&format!("tcp{number}.{round}.example"));
+                tcp.push(timed(|| {
+                    let reply = &ask_over_tcp(&Host::local(), scene.dns, &[query])[0];
+                    assert_eq!((reply.rcode(), reply.answers()), (0, 1));
+                }));
+                // The times of ringctl itself would be those of a fork with thousands of descriptors.
+                socket.push(timed(|| assert_eq!(scene.ringdnsd.readyz(), (true, "ok\n".to_owned()))));
+            }
+        }
+        scenes.iter().for_each(|scene| drop(scene.ringdnsd.told(&["status"])));
+        for AskedTimes(kinds) in &mut times {
+            kinds.iter_mut().for_each(|times| times.sort());
+        }
+        times
     }
 
-    /// Returns the medians.
-    fn medians(&self) -> [Duration; 3] {
-        [&self.misses, &self.tcp, &self.socket].map(|times| times[times.len() / 2])
+    /// Returns the medians in seconds.
+    fn medians(&self) -> [f64; 3] {
+        self.0.each_ref().map(|times| times[times.len() / 2].as_secs_f64())
     }
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let began = Instant::now();
+    work();
+    began.elapsed()
 }
 
 /// Number of rounds: one as a test, more to measure.
@@ -286,24 +294,26 @@ fn rounds() -> usize {
     said.map_or(1, |said| said.parse().expect("RINGDNS_ROUNDS is a number"))
 }
 
-/// Stages of a round. The first and the last have no other connections: their ratio is the noise.
-const STAGES: [&str; 6] = [
-    "undisturbed",
+/// Stages of a round.
+const STAGES: [&str; 5] = [
+    "no other connections",
     "2,048 half-open requests",
     "and 10,000 idle connections",
     "and 200 slow readers",
     "200 slow readers alone",
-    "undisturbed again",
 ];
 
-/// Asks in each stage of a round.
-fn take_round(scene: &Scene, round: usize) -> [AskedTimes; STAGES.len()] {
-    let take = |stage: usize| AskedTimes::take(scene, &format!("stage{stage}.round{round}"));
+/// Times of a round: of the server whose API is attacked, and of the other one.
+type RoundTimes = [[AskedTimes; 2]; STAGES.len()];
+
+/// Asks both servers in each stage of a round.
+fn take_round(scene: &Scene, other: &Scene, round: usize) -> RoundTimes {
+    let take = |stage: usize| AskedTimes::take([scene, other], &format!("stage{stage}.round{round}"));
     let answers = || status(&scene.exchange(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 200;
     let undisturbed = take(0);
 
     let half = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: ";
-    let mut held: Vec<OwnedFd> = (0..2048).map(|_| begin(scene.http)).collect();
+    let mut held: Vec<OwnedFd> = (0..2048).map(|_| begin(scene.http, round)).collect();
     send_to_each(&held, half);
     let mut owners: Vec<UnixStream> = Vec::new();
     for _ in 0..200 {
@@ -314,10 +324,10 @@ fn take_round(scene: &Scene, round: usize) -> [AskedTimes; STAGES.len()] {
     }
     let half_open = take(1);
 
-    held.extend((0..10_000).map(|_| begin(scene.http)));
+    held.extend((0..10_000).map(|_| begin(scene.http, round)));
     let idle = take(2);
 
-    let readers: Vec<OwnedFd> = (0..200).map(|_| begin(scene.http)).collect();
+    let readers: Vec<OwnedFd> = (0..200).map(|_| begin(scene.http, round)).collect();
     send_to_each(&readers, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let slow = take(3);
     drop(held);
@@ -325,7 +335,7 @@ fn take_round(scene: &Scene, round: usize) -> [AskedTimes; STAGES.len()] {
 
     until("the API answers", || answers().then_some(()));
     // Slow readers alone: all that find a place are at work at once.
-    let readers: Vec<OwnedFd> = (0..200).map(|_| begin(scene.http)).collect();
+    let readers: Vec<OwnedFd> = (0..200).map(|_| begin(scene.http, round)).collect();
     let asked = send_to_each(&readers, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     // The others wait until the kernel tries to connect again.
     assert!(asked > 0, "no reader was accepted");
@@ -333,26 +343,23 @@ fn take_round(scene: &Scene, round: usize) -> [AskedTimes; STAGES.len()] {
     drop(readers);
     drop(owners);
     until("the API answers", || answers().then_some(()));
-    [undisturbed, half_open, idle, slow, slow_alone, take(5)]
+    [undisturbed, half_open, idle, slow, slow_alone]
 }
 
-/// Prints the median of each stage, and of its ratio to the first and last stage of the same round.
-fn show(rounds: &[[AskedTimes; STAGES.len()]]) {
+/// Prints the median over rounds of each stage, and of its ratio to that of the other server, which
+/// was asked at the same time: the kernel's work for thousands of connections slows both down.
+fn show(rounds: &[RoundTimes]) {
     let median = |mut values: Vec<f64>| {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
     for (stage, text) in STAGES.iter().enumerate() {
         for (kind, name) in ["misses", "tcp", "socket"].iter().enumerate() {
-            let seconds =
-                |round: &[AskedTimes; STAGES.len()], stage: usize| round[stage].medians()[kind].as_secs_f64();
-            let ratio = |round| {
-                let undisturbed = seconds(round, 0) + seconds(round, STAGES.len() - 1);
-                seconds(round, stage) / (undisturbed / 2.0)
-            };
-            let micros = median(rounds.iter().map(|round| seconds(round, stage) * 1e6).collect());
-            let ratio = median(rounds.iter().map(ratio).collect());
-            println!("{text}: {name}: median {micros:.0} \u{b5}s, {ratio:.2} of undisturbed");
+            let both =
+                || rounds.iter().map(|round| round[stage].each_ref().map(|times| times.medians()[kind]));
+            let micros = median(both().map(|[attacked, _]| attacked * 1e6).collect());
+            let ratio = median(both().map(|[attacked, other]| attacked / other).collect());
+            println!("{text}: {name}: median {micros:.0} \u{b5}s, {ratio:.2} of the other server's");
         }
     }
 }
@@ -364,9 +371,10 @@ fn connections_of_the_api_take_nothing_from_dns() {
     raise_files(16_000);
     let scene = Scene::set(&["prlimit", "--nofile=1536:1536"]);
     let process = scene.ringdnsd.process();
-    AskedTimes::take(&scene, "warm");
+    let other = Scene::set(&[]);
+    AskedTimes::take([&scene, &other], "warm");
     let (files, resident) = (process.open_files(), process.resident());
-    let rounds: Vec<_> = (0..rounds()).map(|round| take_round(&scene, round)).collect();
+    let rounds: Vec<_> = (0..rounds()).map(|round| take_round(&scene, &other, round)).collect();
     show(&rounds);
 
     until("all connections are closed", || (process.open_files() <= files + 1).then_some(()));
