@@ -38,8 +38,8 @@ const LASTS: std::ops::Range<u64> = 200..3000;
 const IS_WELL: Duration = Duration::from_millis(300);
 /// Growth that counts as none. Each time AF_XDP is attached again, its memory is allocated again.
 const GROWTH: UsageGrowth = UsageGrowth { resident: 8 << 20, allocated: 2 << 20 };
-/// Fewest rounds in which growth can be told from warming up.
-const ROUNDS_TO_GROW: usize = 60;
+/// Fewest rounds in which growth can be told from warming up: caches fill for some three minutes.
+const ROUNDS_TO_GROW: usize = 200;
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable)
