@@ -82,9 +82,6 @@ const OTHERS: [(&str, &str); 8] = [
     ("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa", "PTR"),
 ];
 
-/// Bytes below which a reply just fits: with one more name in full it may not.
-const JUST_FITS: usize = 32;
-
 /// Number of consecutive names of the same zone.
 pub const GROUP: usize = 4;
 
@@ -168,7 +165,6 @@ fn described(mut probe: Probe, world: &World) -> Probe {
     if world.answer(&probe.message, Over::Tcp, &mut reply)
         && let Ok(answer) = Message::from_vec(&reply)
     {
-        let just_fits = probe.limit().checked_sub(reply.len()).is_some_and(|left| left < JUST_FITS);
         let mut tag = |tag: &str| probe.tags.insert(tag.into());
         let status = answer.metadata.response_code;
         let has = |rtype: RecordType| answer.authorities.iter().any(|record| record.record_type() == rtype);
@@ -187,9 +183,6 @@ fn described(mut probe: Probe, world: &World) -> Probe {
         }
         if answer.metadata.authentic_data {
             tag("authentic");
-        }
-        if just_fits {
-            tag("just-fits");
         }
         if reply.len() > 512 {
             tag("over-512");
