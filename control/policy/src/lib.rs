@@ -1,0 +1,5 @@
+//! Policy on names: lists of rules in the formats that people have, and the verdict on a question.
+//!
+//! The crate does no I/O and reads no clock: a caller hands in the bytes of a list.
+
+pub mod rule;

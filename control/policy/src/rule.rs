@@ -1,0 +1,98 @@
+//! A rule of a list, as all formats express it.
+
+use std::net::IpAddr;
+
+/// Domain name in wire format, lowercased.
+pub type WireName = Box<[u8]>;
+
+/// Names that a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The name itself.
+    Exact(WireName),
+    /// The name and all names below it.
+    Suffix(WireName),
+    /// All names below the name, without itself.
+    Below(WireName),
+    /// Names whose text form, lowercased and without the last dot, the expression matches somewhere.
+    Regex(Box<str>),
+}
+
+/// Effect of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The question is answered as the list says.
+    Block,
+    /// No list blocks the question.
+    Allow,
+    /// The question gets an answer that the rule itself chooses.
+    Answer(RuleAnswer),
+}
+
+/// Answer that a rule chooses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleAnswer {
+    /// The name does not exist.
+    NxDomain,
+    /// The name has no records of the type.
+    NoData,
+    /// RCODE REFUSED.
+    Refused,
+    /// No answer at all.
+    Drop,
+    /// An address. Questions of other types get no data.
+    Address(IpAddr),
+    /// An alias to another name, which is resolved.
+    Alias(WireName),
+}
+
+/// Types of questions that a rule applies to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Types {
+    /// All types.
+    #[default]
+    All,
+    /// Only these.
+    Only(Vec<u16>),
+    /// All but these.
+    Except(Vec<u16>),
+}
+
+/// Rule of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Names that the rule is about.
+    pub subject: Subject,
+    /// Effect on questions about them.
+    pub effect: Effect,
+    /// Whether the rule beats rules that are not important, also those that allow.
+    pub important: bool,
+    /// Types of questions that it applies to.
+    pub types: Types,
+    /// Names to which it does not apply, nor to names below them.
+    pub except: Vec<WireName>,
+}
+
+impl Rule {
+    /// Returns a rule without conditions.
+    pub fn new(subject: Subject, effect: Effect) -> Self {
+        Rule { subject, effect, important: false, types: Types::All, except: Vec::new() }
+    }
+
+    /// Whether the rule has no conditions and the answer of its list, as nearly all rules.
+    pub fn is_plain(&self) -> bool {
+        let conditions = self.important || self.types != Types::All || !self.except.is_empty();
+        !conditions && !matches!(self.effect, Effect::Answer(_))
+    }
+}
+
+impl Types {
+    /// Whether a rule applies to questions of a type.
+    pub fn include(&self, qtype: u16) -> bool {
+        match self {
+            Types::All => true,
+            Types::Only(types) => types.contains(&qtype),
+            Types::Except(types) => !types.contains(&qtype),
+        }
+    }
+}
