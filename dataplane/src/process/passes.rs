@@ -39,22 +39,12 @@ impl Work for Passes<'_, '_> {
         let conditions =
             Conditions { access, checksums, largest, hash: *hash, filed: cache.filed(Flags::default()) };
         for (glance, frame) in glances.iter_mut().zip(&*burst) {
-            glance.seen = match frames.window(frame) {
-                Some(window) => {
-                    let seek = |hash| cache.seek(hash);
-                    if glance.look::<S, plain::V4, false>(simd, window, frame.len(), &conditions, seek) {
-                        Seen::V4
-                    } else {
-                        simd.apart(LookOn {
-                            glance,
-                            window,
-                            len: frame.len(),
-                            conditions: &conditions,
-                            cache,
-                        })
-                    }
-                }
-                None => Seen::Nothing,
+            let (window, len) = (frames.window(frame), frame.len());
+            let seek = |hash| cache.seek(hash);
+            glance.seen = if glance.look::<S, plain::V4, false>(simd, window, len, &conditions, seek) {
+                Seen::V4
+            } else {
+                simd.apart(LookOn { glance, window, len, conditions: &conditions, cache })
             };
         }
         for (glance, _) in glances.iter_mut().zip(&*burst) {
@@ -131,7 +121,7 @@ impl Last<'_> {
         glance: &Glance,
         frame: &mut Frame,
     ) -> bool {
-        let Some((window, len)) = self.frames.window_mut(frame) else { return false };
+        let (window, len) = self.frames.window_mut(frame);
         let (question, beyond): (_, &[u8]) =
             if LONG { glance.long_question() } else { (glance.question(), &[]) };
         let fresh = self.cache.get_fresh(simd, glance.entry, glance.filed, question, beyond, self.now);

@@ -76,8 +76,8 @@ impl Recorder {
             from = nth + 1;
             match fates.slot(nth) {
                 None => {
-                    if let (Some(window), Some(glanced)) = (frames.window(&burst[nth]), fates.glanced(nth)) {
-                        self.note_glanced(at, window, &glanced);
+                    if let Some(glanced) = fates.glanced(nth) {
+                        self.note_glanced(at, frames.window(&burst[nth]), &glanced);
                     }
                 }
                 Some(slot) if slot.verdict.is_reply() => {
