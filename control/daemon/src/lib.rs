@@ -25,6 +25,7 @@ pub mod logging;
 pub mod memory;
 pub mod nic;
 pub mod notices;
+pub mod panics;
 pub mod policy;
 pub mod preflight;
 pub mod process;

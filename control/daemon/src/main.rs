@@ -5,7 +5,7 @@
 use clap::Parser;
 use ringdns_common::printable::Printable;
 use ringdns_config::reference;
-use ringdns_daemon::{daemon, logging::StartedLog, preflight, process, reload::ConfigSource};
+use ringdns_daemon::{daemon, logging::StartedLog, panics, preflight, process, reload::ConfigSource};
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -54,6 +54,7 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    panics::watch();
     let (config, source) = match ConfigSource::load_checked(&path) {
         Ok(loaded) => loaded,
         Err(refusal) => {

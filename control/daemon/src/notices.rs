@@ -3,6 +3,7 @@
 
 mod addresses;
 
+use crate::panics;
 use addresses::ListenAddresses;
 pub use addresses::absence;
 use parking_lot::Mutex;
@@ -81,7 +82,14 @@ impl Notices {
         let partial = current.partial.then(|| PARTIAL.to_owned());
         let bad = current.bad.map(|bad| bad.to_string());
         let absent = current.addresses.notices();
-        absent.chain(current.interface.iter().cloned()).chain(partial).chain(bad).collect()
+        let panics = panics::notice();
+        panics
+            .into_iter()
+            .chain(absent)
+            .chain(current.interface.iter().cloned())
+            .chain(partial)
+            .chain(bad)
+            .collect()
     }
 
     /// Watches the addresses, and the counters of the workers, until dropped.

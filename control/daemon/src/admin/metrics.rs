@@ -1,7 +1,7 @@
 //! Every counter of the process, in Prometheus' text format.
 
 use super::{Service, exposition::Text};
-use crate::{nic::LinkState, process::resource_usage};
+use crate::{nic::LinkState, panics, process::resource_usage};
 use ringdns_common::counters::Total;
 use ringdns_dataplane::{
     port::PortStats,
@@ -67,6 +67,9 @@ pub fn text(service: &Service) -> String {
     }
     upstreams(service, &mut text);
     process(&mut text);
+    let name = "ringdns_panics_total";
+    text.head(name, "counter", "Panics: defects of ringdnsd, each of which ended one task or thread.");
+    text.line(name, &[], panics::count());
     text.gauge("ringdns_uptime_seconds", "Seconds since the start of ringdnsd.", service.clock.secs());
     text.finish()
 }
