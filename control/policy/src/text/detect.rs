@@ -11,7 +11,7 @@ const MAGIC: [(&[u8], &str); 10] = [
     (b"PK\x03\x04", "it is a ZIP archive"),
     (b"\x28\xb5\x2f\xfd", "it is compressed (zstd)"),
     (b"\xfd7zXZ", "it is compressed (xz)"),
-    (b"BZh", "it is compressed (bzip2)"),
+    (b"BZh91AY&SY", "it is compressed (bzip2)"),
     (b"7z\xbc\xaf", "it is a 7z archive"),
     (b"%PDF", "it is a PDF document"),
     (b"\x7fELF", "it is a program"),

@@ -111,8 +111,11 @@ pub fn read(
         report.add(number, line.bytes(), kind, out.rules, out.fault);
     })?;
     let mut out = Out { line: report.counts.lines, sink: &mut sink, rules: 0, fault: None };
-    parser.finish(&mut out);
+    let unfinished = parser.finish(&mut out);
     report.counts.rules += u64::from(out.rules);
+    if let Some((line, text)) = unfinished {
+        report.keep(line, Reason::Unfinished, text.as_bytes());
+    }
     if report.counts.rules == 0 {
         return Err(report.no_rule());
     }
@@ -220,10 +223,16 @@ impl Parser {
         text.trim_ascii_start().first().is_some_and(|first| marks.contains(first))
     }
 
-    /// Hands on the rules that waited for a line that did not come.
-    fn finish(self, out: &mut Out<'_>) {
-        if let Parser::Unbound(mut reader) = self {
-            reader.finish(out);
+    /// Hands on the rules that waited for a line that did not come, and returns the number and text
+    /// of a record that has no end.
+    fn finish(self, out: &mut Out<'_>) -> Option<(u32, String)> {
+        match self {
+            Parser::Unbound(mut reader) => {
+                reader.finish(out);
+                None
+            }
+            Parser::Rpz(reader) => reader.unfinished(),
+            _ => None,
         }
     }
 }

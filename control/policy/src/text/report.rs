@@ -113,7 +113,7 @@ pub enum Reason {
     #[error("the regular expression is wrong, or looks around or back, which takes unbounded time")]
     Regex,
     /// Rule for all names.
-    #[error("it would apply to every name. Write a rule for all names into the configuration")]
+    #[error("it would apply to every name. Write the names that it is meant for")]
     TooBroad,
     /// Modifier that nobody knows.
     #[error("a modifier after '$' is unknown or has a wrong value")]
@@ -148,6 +148,9 @@ pub enum Reason {
     /// Record that cannot be parsed.
     #[error("the record is wrong: it is NAME [TTL] [IN] TYPE DATA")]
     Record,
+    /// Record that does not end, although the list does.
+    #[error("its parentheses are not closed: the lines after it are lost")]
+    Unfinished,
     /// Owner that is not in the zone.
     #[error("the record's owner is outside the zone")]
     OutsideZone,
@@ -243,8 +246,14 @@ impl Report {
         if kind.is_ok() && fault.is_some() {
             counts.partial = counts.partial.saturating_add(1);
         }
-        let Some(reason) = kind.err().or(fault).filter(|reason| reason.is_problem()) else { return };
-        if self.problems.len() < PROBLEMS_MAX {
+        if let Some(reason) = kind.err().or(fault) {
+            self.keep(number, reason, line);
+        }
+    }
+
+    /// Keeps a skipped line, unless there are many, or lists have such lines rightly.
+    pub(super) fn keep(&mut self, number: u32, reason: Reason, line: &[u8]) {
+        if reason.is_problem() && self.problems.len() < PROBLEMS_MAX {
             self.problems.push(Problem { line: number, reason, text: shown(line) });
         }
     }

@@ -21,8 +21,16 @@ pub(super) struct Reader {
     apex: Option<WireName>,
     /// Owner of the last record, relative to the zone, which a record without an owner has too.
     last: Option<Result<Trigger, Reason>>,
-    /// Beginning of a record whose parentheses are not closed yet, and their number.
-    open: Option<(String, i32)>,
+    open: Option<Open>,
+}
+
+/// Beginning of a record whose parentheses are not closed yet.
+struct Open {
+    /// Line that the record begins in.
+    line: u32,
+    text: String,
+    /// Number of parentheses that are open.
+    depth: i32,
 }
 
 /// Names that a record's owner stands for.
@@ -36,37 +44,37 @@ enum Trigger {
 impl Reader {
     pub(super) fn line(&mut self, text: &str, out: &mut Out<'_>) -> Result<Kind, Reason> {
         let (text, depth) = record::without_comment(text);
-        if let Some((begun, before)) = self.open.take() {
-            return self.go_on(begun, text, before + depth, out);
+        if let Some(mut open) = self.open.take() {
+            open.depth += depth;
+            return self.go_on(open, text, out);
         }
         if text.trim_ascii().is_empty() {
             return Ok(Kind::Comment);
         }
         if depth > 0 {
-            self.open = Some((text.to_owned(), depth));
+            self.open = Some(Open { line: out.line, text: text.to_owned(), depth });
             return Ok(Kind::Directive);
         }
         self.entry(text, out)
     }
 
     /// Adds a line to a record in parentheses, and reads the record once they are closed.
-    fn go_on(
-        &mut self,
-        mut begun: String,
-        text: &str,
-        depth: i32,
-        out: &mut Out<'_>,
-    ) -> Result<Kind, Reason> {
-        if begun.len() + text.len() >= RECORD_MAX {
-            return Err(Reason::Record);
+    fn go_on(&mut self, mut open: Open, text: &str, out: &mut Out<'_>) -> Result<Kind, Reason> {
+        if open.text.len() + text.len() >= RECORD_MAX {
+            return Err(Reason::Unfinished);
         }
-        begun.push(' ');
-        begun.push_str(text);
-        if depth > 0 {
-            self.open = Some((begun, depth));
+        open.text.push(' ');
+        open.text.push_str(text);
+        if open.depth > 0 {
+            self.open = Some(open);
             return Ok(Kind::Directive);
         }
-        self.entry(&begun.replace(['(', ')'], " "), out)
+        self.entry(&open.text.replace(['(', ')'], " "), out)
+    }
+
+    /// Returns the line and the text of a record whose parentheses are still open at the end.
+    pub(super) fn unfinished(self) -> Option<(u32, String)> {
+        self.open.map(|open| (open.line, open.text))
     }
 
     /// Reads a directive or a record.

@@ -6,6 +6,7 @@ fn formats_are_recognised() {
     for (format, text) in [
         (Format::Plain, "# Title\nads.example\ntrack.example\n"),
         (Format::Plain, "ads.example"),
+        (Format::Plain, "BZh.example\n"),
         (Format::Plain, "ads.example\nb.example\n*.c.example\n"),
         (Format::Plain, "http://ads.example/\nhttp://b.example/x\n"),
         (Format::Wildcard, "# Title\n*.ads.example\n*.b.example\nc.example\n"),
@@ -45,6 +46,7 @@ fn what_is_no_list_is_refused_with_its_reason() {
         (b"<?xml version='1.0'?>", "HTML or XML page"),
         (b"\x1f\x8b\x08\0\0", "(gzip)"),
         (b"PK\x03\x04\n", "ZIP archive"),
+        (b"BZh91AY&SY\n", "(bzip2)"),
         (b"\xff\xfea\0d\0s\0", "UTF-16"),
         (b"ads.example\nb.example\nc\0.example\n", "line 3 has a NUL byte"),
         (b"{\"error\": \"not found\"}\n{}\n", "not recognised"),

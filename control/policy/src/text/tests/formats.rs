@@ -328,3 +328,20 @@ fn the_frame_of_a_zone_file() {
     let (_, rules) = super::rules(Format::Rpz, relative_alias.as_bytes()).unwrap();
     assert_eq!(shown(&rules[0].1), "alias:garden.rpz.example =ads.example");
 }
+
+#[test]
+fn a_record_without_an_end_is_reported() {
+    let open = "a.example CNAME .\nb.example CNAME (\n";
+    let (report, rules) = rules(Format::Rpz, format!("{open}. ; c\n").as_bytes()).unwrap();
+    assert_eq!((rules.len(), report.counts.directives), (1, 2));
+    assert_eq!(report.problems[0].to_string().split(": ").next(), Some("line 2"));
+    assert_eq!(report.problems[0].reason, Reason::Unfinished);
+    // Only so much of the list is lost.
+    let text = format!(
+        "{open}{}z.example CNAME .\n",
+        format!("; {}\nx.example CNAME .\n", "x".repeat(90)).repeat(300)
+    );
+    let (report, rules) = super::rules(Format::Rpz, text.as_bytes()).unwrap();
+    assert_eq!((report.problems.len(), report.problems[0].reason), (1, Reason::Unfinished));
+    assert!(rules.len() > 60, "{}", rules.len());
+}
