@@ -324,6 +324,13 @@ fn the_frame_of_a_zone_file() {
     let (report, rules) = rules(Format::Rpz, outside.as_bytes()).unwrap();
     assert_eq!(rules.len(), 1);
     assert_eq!(report.counts.skipped.into_keys().collect::<Vec<_>>(), [Reason::NoRule, Reason::OutsideZone]);
+    let label = "x".repeat(63);
+    let long = format!(
+        "$ORIGIN rpz.example.\n@ SOA ns host 1 2 3 4 5\n{label}.{label}.{label}.a CNAME {label}.{label}.{label}.{label}.\nb CNAME {label}.{label}.{label}.{}\nc CNAME .\n",
+        "x".repeat(50)
+    );
+    let (report, _) = super::rules(Format::Rpz, long.as_bytes()).unwrap();
+    assert_eq!((report.counts.rules, report.counts.skipped), (1, [(Reason::Length, 2)].into()));
     let relative_alias = "$ORIGIN rpz.example.\n@ SOA ns host 1 2 3 4 5\nads.example CNAME garden\n";
     let (_, rules) = super::rules(Format::Rpz, relative_alias.as_bytes()).unwrap();
     assert_eq!(shown(&rules[0].1), "alias:garden.rpz.example =ads.example");

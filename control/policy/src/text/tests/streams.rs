@@ -39,6 +39,12 @@ fn long_lines_are_skipped_and_problems_are_few_and_short() {
     assert_eq!(report.counts.skipped, [(Reason::LongLine, 1)].into());
     assert!(report.problems[0].text.chars().count() < 90, "{}", report.problems[0]);
 
+    // A CR within a long line is not its end, wherever the stream is cut.
+    let long = format!("ads.example #{}\rz\nb.example\n", "x".repeat(LINE_MAX - 13));
+    let text = format!("{}{long}", format!("#{}\n", "x".repeat(1000)).repeat(70));
+    let report = read(BufReader::with_capacity(7, text.as_bytes()), Format::Plain, |_, _| {}).unwrap();
+    assert_eq!(report.counts.skipped, [(Reason::LongLine, 1)].into());
+
     let bad = "a..b\n".repeat(1000) + "ads.example\n";
     let (report, _) = rules(Format::Plain, bad.as_bytes()).unwrap();
     assert_eq!((report.counts.skipped_lines(), report.problems.len()), (1000, 20));
