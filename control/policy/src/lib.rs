@@ -3,3 +3,4 @@
 //! The crate does no I/O and reads no clock: a caller hands in the bytes of a list.
 
 pub mod rule;
+pub mod text;

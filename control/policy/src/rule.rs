@@ -40,7 +40,10 @@ pub enum RuleAnswer {
     Refused,
     /// No answer at all.
     Drop,
-    /// An address. Questions of other types get no data.
+    /// The null address: 0.0.0.0 and ::. Questions of other types get no data.
+    Null,
+    /// An address. Questions of other types get no data. A name's rules of this kind, as many as it
+    /// has addresses, are one answer together.
     Address(IpAddr),
     /// An alias to another name, which is resolved.
     Alias(WireName),
