@@ -2,4 +2,5 @@
 //!
 //! The crate does no I/O and reads no clock: a caller hands in the bytes of a list.
 
+pub mod names;
 pub mod rule;

@@ -1,0 +1,8 @@
+//! Compact sets of names, found by keyed fingerprints.
+
+mod filter;
+mod hash;
+mod table;
+
+pub use hash::{LABELS_MAX, NameKey, Path, last_labels};
+pub use table::{Full, Mark, Match, Reach, Sign, Table, TableBuilder};
