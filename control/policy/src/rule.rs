@@ -6,7 +6,7 @@ use std::net::IpAddr;
 pub type WireName = Box<[u8]>;
 
 /// Names that a rule is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// The name itself.
     Exact(WireName),
@@ -19,7 +19,7 @@ pub enum Subject {
 }
 
 /// Effect of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// The question is answered as the list says.
     Block,
@@ -30,7 +30,7 @@ pub enum Effect {
 }
 
 /// Answer that a rule chooses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RuleAnswer {
     /// The name does not exist.
     NxDomain,
@@ -40,14 +40,17 @@ pub enum RuleAnswer {
     Refused,
     /// No answer at all.
     Drop,
-    /// An address. Questions of other types get no data.
+    /// The null address: 0.0.0.0 and ::. Questions of other types get no data.
+    Null,
+    /// An address. Questions of other types get no data. A name's rules of this kind, as many as it
+    /// has addresses, are one answer together.
     Address(IpAddr),
     /// An alias to another name, which is resolved.
     Alias(WireName),
 }
 
 /// Types of questions that a rule applies to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Types {
     /// All types.
     #[default]
@@ -59,7 +62,7 @@ pub enum Types {
 }
 
 /// Rule of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// Names that the rule is about.
     pub subject: Subject,

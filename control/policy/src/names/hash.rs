@@ -1,7 +1,7 @@
 //! Keyed hashes of a name and of the names above it.
 
 use arrayvec::ArrayVec;
-use siphasher::sip::SipHasher13;
+use siphasher::{sip::SipHasher13, sip128};
 use std::hash::Hasher;
 
 /// Most labels of a name, without the root: 127 of one byte each fill its 255 bytes.
@@ -57,9 +57,9 @@ impl NameKey {
         Some((path.at(path.labels)?, path.labels))
     }
 
-    /// Returns a hasher with this key.
-    pub(crate) fn hasher(&self) -> SipHasher13 {
-        self.0
+    /// Returns a hasher of 128 bits with this key.
+    pub(crate) fn hasher128(&self) -> sip128::SipHasher13 {
+        sip128::SipHasher13::new_with_key(&self.0.key())
     }
 }
 
