@@ -1,7 +1,7 @@
 //! Verdict on a question, by all lists of a group of clients.
 
 use crate::{
-    list::{Found, List, Tier, deepest},
+    list::{Found, List, Tier},
     names::{NameKey, Path},
     rule::{Effect, RuleAnswer},
 };
@@ -128,7 +128,7 @@ impl Policy {
     fn judge_by_lists(&self, name: &[u8], qtype: u16) -> Verdict<'_> {
         let mut path = Path::default();
         // Bytes that are no name match nothing: they are never resolved either.
-        if self.key.read(&mut path, name, deepest(self.depths)).is_none() {
+        if self.key.read(&mut path, name, self.depths).is_none() {
             return Verdict::Pass;
         }
         if let Some(allowed) = self.allowed(&path, name, qtype) {
@@ -149,7 +149,7 @@ impl Policy {
     pub fn would_block(&self, name: &[u8], qtype: u16) -> SmallVec<[&BlockList; 4]> {
         let mut found = SmallVec::new();
         let mut path = Path::default();
-        if !self.has_dry_run || self.key.read(&mut path, name, deepest(self.depths)).is_none() {
+        if !self.has_dry_run || self.key.read(&mut path, name, self.depths).is_none() {
             return found;
         }
         if self.allowed(&path, name, qtype).is_some() {

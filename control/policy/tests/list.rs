@@ -210,14 +210,22 @@ fn counts_are_those_of_the_lines() {
 }
 
 #[test]
-fn a_rule_takes_twelve_bytes_at_most() {
-    let mut builder = ListBuilder::new(key());
-    for number in 0..200_000u32 {
-        builder.push(number, suffix(&format!("host{number}.example"), Effect::Answer(RuleAnswer::NxDomain)));
-    }
-    let (list, _, _) = builder.finish();
+fn a_rule_takes_twelve_bytes_at_most_and_no_more_while_it_is_built() {
+    let mut built = None;
+    let memory = allocation_counter::measure(|| {
+        let mut builder = ListBuilder::new(key());
+        for number in 0..200_000u32 {
+            builder
+                .push(number, suffix(&format!("host{number}.example"), Effect::Answer(RuleAnswer::NxDomain)));
+        }
+        built = Some(builder.finish().0);
+    });
+    let list = built.unwrap();
     assert_eq!(list.counts().rules, 200_000);
     assert!(list.bytes() < 200_000 * 12, "{}", list.bytes());
+    // What is allocated at the end is the list, and building never takes much more.
+    assert!(memory.bytes_current.abs_diff(list.bytes() as i64) < 16_384, "{memory:?}, {}", list.bytes());
+    assert!(memory.bytes_max < list.bytes() as u64 * 21 / 20, "{memory:?}, {}", list.bytes());
     let found = |number: u32| list.find(&name(&format!("a.host{number}.example")), A).is_some();
     assert!((0..200_000).all(found));
     assert!(!(200_000..400_000).any(found));

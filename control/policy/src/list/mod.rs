@@ -133,7 +133,7 @@ impl List {
     /// expression only if there is no other.
     pub fn find(&self, name: &[u8], qtype: u16) -> Option<Found<'_>> {
         let mut path = Path::default();
-        self.key.read(&mut path, name, self.deepest())?;
+        self.key.read(&mut path, name, self.depths)?;
         self.find_in(&path, name, qtype)
     }
 
@@ -158,7 +158,7 @@ impl List {
     /// for the question. They are one answer together. None, unless that rule answers with one.
     pub fn addresses(&self, name: &[u8], qtype: u16, rule: &Found<'_>) -> Vec<IpAddr> {
         let mut path = Path::default();
-        if self.key.read(&mut path, name, self.deepest()).is_none() {
+        if self.key.read(&mut path, name, self.depths).is_none() {
             return Vec::new();
         }
         let Some(labels) = rule.labels.filter(|_| address(rule.effect).is_some()) else {
@@ -183,8 +183,8 @@ impl List {
         self.counts
     }
 
-    /// Hash of the rules, regardless of their order and of duplicates. Only lists that were built
-    /// with the same key can be compared.
+    /// Hash of the rules, regardless of their order and of duplicates, unless more than eight addresses
+    /// and aliases are answers. Only lists that were built with the same key can be compared.
     pub fn content(&self) -> u128 {
         self.content
     }
@@ -199,10 +199,6 @@ impl List {
     /// Numbers of labels that the names in rules have, as bits.
     pub(crate) fn depths(&self) -> u128 {
         self.depths
-    }
-
-    fn deepest(&self) -> u8 {
-        deepest(self.depths)
     }
 }
 
@@ -255,11 +251,6 @@ impl From<Reach> for Kind {
             Reach::Below => Kind::Below,
         }
     }
-}
-
-/// Returns the largest number of labels among `depths`.
-pub(crate) fn deepest(depths: u128) -> u8 {
-    depths.checked_ilog2().unwrap_or(0) as u8
 }
 
 fn tier(effect: &Effect, important: bool) -> Tier {

@@ -134,3 +134,25 @@ pub(super) fn heap_bytes(rule: &Rule) -> usize {
     let except: usize = rule.except.iter().map(|name| name.len() + size_of::<WireName>()).sum();
     subject + types + except
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{names::NameKey, rule::Effect};
+
+    /// A rule that is filed under another name's fingerprint, as if both had the same.
+    #[test]
+    fn names_are_compared_after_their_fingerprints() {
+        let key = NameKey::new(&[1; 16]);
+        let (asked, other) = (b"\x01a\0", b"\x01b\0");
+        let rule = |name: &[u8]| Rule::new(Subject::Suffix(name.into()), Effect::Block);
+        let (fingerprint, labels) = key.fingerprint(asked).unwrap();
+        let mut special = Special::default();
+        special.push(fingerprint, labels, rule(other)).unwrap();
+        special.push(fingerprint, labels, rule(asked)).unwrap();
+        let mut path = Path::default();
+        key.read(&mut path, asked, u128::MAX).unwrap();
+        let found: Vec<&Rule> = special.find(&path, asked, 1).map(|(rule, _, _)| rule).collect();
+        assert_eq!(found, [&rule(asked)]);
+    }
+}

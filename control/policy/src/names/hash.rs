@@ -19,6 +19,8 @@ pub struct NameKey(SipHasher13);
 pub struct Path {
     /// By number of labels: the root comes first, and the name itself last.
     fingerprints: ArrayVec<u64, { LABELS_MAX + 1 }>,
+    /// Numbers of labels that have a fingerprint, as bits.
+    depths: u128,
     labels: u8,
 }
 
@@ -29,23 +31,30 @@ impl NameKey {
     }
 
     /// Sets `path` to the fingerprints of `name`, in wire format and lowercased, and of the names
-    /// above it, up to `deepest` labels. `None`: `name` is no name in wire format.
+    /// above it: of those whose number of labels has a bit in `depths`. `None`: `name` is no name in
+    /// wire format.
     ///
     /// The hash takes the labels from the root inwards, so that all fingerprints cost little more
     /// than the last one. Each label begins a new word with its length, so different names are
     /// different sequences of words.
     #[inline]
-    pub fn read(&self, path: &mut Path, name: &[u8], deepest: u8) -> Option<()> {
+    pub fn read(&self, path: &mut Path, name: &[u8], depths: u128) -> Option<()> {
         let mut starts = ArrayVec::new();
         label_starts(name, &mut starts)?;
         path.labels = starts.len() as u8;
         path.fingerprints.clear();
         let mut hash = self.0;
-        path.fingerprints.try_push(fingerprint(&hash)).ok()?;
-        for start in starts.iter().rev().take(usize::from(deepest)) {
+        let mut wanted = depths;
+        path.fingerprints.try_push(if wanted & 1 == 1 { fingerprint(&hash) } else { 0 }).ok()?;
+        for start in starts.iter().rev() {
+            wanted >>= 1;
+            if wanted == 0 {
+                break;
+            }
             write_label(&mut hash, name, usize::from(*start));
-            path.fingerprints.try_push(fingerprint(&hash)).ok()?;
+            path.fingerprints.try_push(if wanted & 1 == 1 { fingerprint(&hash) } else { 0 }).ok()?;
         }
+        path.depths = depths & u128::MAX >> (LABELS_MAX + 1 - path.fingerprints.len());
         Some(())
     }
 
@@ -53,7 +62,7 @@ impl NameKey {
     /// format.
     pub fn fingerprint(&self, name: &[u8]) -> Option<(u64, u8)> {
         let mut path = Path::default();
-        self.read(&mut path, name, LABELS_MAX as u8)?;
+        self.read(&mut path, name, u128::MAX)?;
         Some((path.at(path.labels)?, path.labels))
     }
 
@@ -76,13 +85,15 @@ impl Path {
     }
 
     /// Returns the fingerprint of the name with the last `labels` labels.
+    #[inline]
     pub fn at(&self, labels: u8) -> Option<u64> {
-        self.fingerprints.get(usize::from(labels)).copied()
+        let known = self.depths.checked_shr(u32::from(labels)).unwrap_or(0) & 1 == 1;
+        self.fingerprints.get(usize::from(labels)).copied().filter(|_| known)
     }
 
-    /// Returns a bit for each number of labels that has a fingerprint.
+    /// Numbers of labels that have a fingerprint, as bits.
     pub fn depths(&self) -> u128 {
-        u128::MAX >> (LABELS_MAX + 1 - self.fingerprints.len())
+        self.depths
     }
 }
 

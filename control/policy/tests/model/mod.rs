@@ -2,12 +2,13 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+use regex::Regex;
 use ringdns_policy::{
     list::{List, ListBuilder},
     names::NameKey,
     rule::{Effect, Rule, RuleAnswer, Subject},
 };
-use std::{cmp::Reverse, net::IpAddr};
+use std::{cell::RefCell, cmp::Reverse, collections::HashMap, net::IpAddr};
 
 /// Labels of a name, the first one first.
 pub type Labels = Vec<String>;
@@ -66,15 +67,24 @@ pub struct Strength {
     pub important: bool,
 }
 
+/// Whether an expression matches. Compiled ones are kept, because that takes most of a test's time.
+fn matches(pattern: &str, text: &str) -> bool {
+    thread_local! {
+        static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        let regex = compiled.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).unwrap());
+        regex.is_match(text)
+    })
+}
+
 /// Returns the number of labels of the rule's name, if the rule is about `asked`.
 fn reached(subject: &Subject, asked: &Labels) -> Option<Option<u8>> {
     let (of_rule, applies): (Labels, fn(&Labels, &Labels) -> bool) = match subject {
         Subject::Exact(name) => (unwire(name), |asked, name| asked == name),
         Subject::Suffix(name) => (unwire(name), |asked, name| asked.ends_with(name)),
         Subject::Below(name) => (unwire(name), |asked, name| asked.ends_with(name) && asked != name),
-        Subject::Regex(pattern) => {
-            return regex::Regex::new(pattern).unwrap().is_match(&asked.join(".")).then_some(None);
-        }
+        Subject::Regex(pattern) => return matches(pattern, &asked.join(".")).then_some(None),
     };
     applies(asked, &of_rule).then_some(Some(of_rule.len() as u8))
 }
