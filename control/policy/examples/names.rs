@@ -158,11 +158,36 @@ fn rules() -> Vec<String> {
 }
 
 fn build(key: NameKey, names: &[Box<[u8]>]) -> List {
+    build_of(key, names.iter().map(|name| Rule::new(Subject::Suffix(name.clone()), Effect::Block)))
+}
+
+fn build_of(key: NameKey, rules: impl Iterator<Item = Rule>) -> List {
     let mut builder = ListBuilder::new(key);
-    for (line, name) in names.iter().enumerate() {
-        builder.push(line as u32 + 1, Rule::new(Subject::Suffix(name.clone()), Effect::Block));
-    }
+    rules.zip(1..).for_each(|(rule, line)| builder.push(line, rule));
     builder.finish().0
+}
+
+/// Measures the set of expressions that the wildcards of Adblock lists become.
+fn expressions(key: NameKey, unlisted: &[Box<[u8]>]) {
+    let patterns = (0..2_000).map(|n| format!(r"(?:^|\.)ads{n}-.*\.tracker{n}\.com$").into());
+    let list = build_of(key, patterns.map(|pattern| Rule::new(Subject::Regex(pattern), Effect::Block)));
+    println!("{} expressions", list.counts().regex);
+    lookups("unlisted", unlisted, |name| list.find(name, 1).is_some());
+}
+
+/// Measures the most costly questions that were found.
+fn hostile(key: NameKey) {
+    let deep: Vec<Box<[u8]>> = (0..SLICE).map(|_| wire(&"a.".repeat(127))).collect();
+    let names = |n: usize| Rule::new(Subject::Exact(wire(&"b.".repeat(n))), Effect::Block);
+    let all_depths = build_of(key, (1..128).map(names));
+    lookups("127 labels, all listed", &deep, |name| all_depths.find(name, 1).is_some());
+    let patterns = (0..2_000).map(|n| format!("[ab].{{{}}}c.{{20}}[19]{n}", 20 + n % 30).into());
+    let patterns = build_of(key, patterns.map(|pattern| Rule::new(Subject::Regex(pattern), Effect::Block)));
+    let mut random = StdRng::seed_from_u64(4);
+    let mut label = || (0..62).map(|_| char::from(b"abc19"[random.random_range(0..5)])).collect::<String>();
+    let long: Vec<_> = (0..500).map(|_| wire(&[label(), label(), label(), label()].join("."))).collect();
+    println!("{} expressions", patterns.counts().regex);
+    lookups("a name of 251 bytes", &long, |name| patterns.find(name, 1).is_some());
 }
 
 fn main() {
@@ -198,6 +223,8 @@ fn main() {
     let blocked = |policy: &Policy, name: &[u8]| matches!(policy.judge(name, 1), Verdict::Blocked(_));
     lookups("unlisted, by a policy", &unlisted, |name| blocked(&policy, name));
     lookups("listed, by a policy", &listed, |name| blocked(&policy, name));
+    expressions(key, &unlisted);
+    hostile(key);
     let empty = Policy::new(key, Vec::new(), Vec::new());
     lookups("by an empty policy", &unlisted, |name| blocked(black_box(&empty), name));
 }

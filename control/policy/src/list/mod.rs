@@ -190,7 +190,7 @@ impl List {
     }
 
     /// Bytes that the list has allocated, without compiled regular expressions, which are
-    /// [`PATTERNS_BYTES_MAX`] at most.
+    /// [`PATTERNS_BYTES_MAX`] at most, and their memory of 1 MiB at most for each thread.
     pub fn bytes(&self) -> usize {
         let classes: usize = self.classes.iter().map(|class| size_of::<Class>() + class.table.bytes()).sum();
         self.plain.bytes() + classes + self.special.bytes() + self.patterns.bytes()

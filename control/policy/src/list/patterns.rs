@@ -6,8 +6,11 @@ use arrayvec::ArrayVec;
 use regex::bytes::{RegexBuilder, RegexSet, RegexSetBuilder};
 
 /// Most bytes of all compiled expressions of a list together. They bound the time of a look-up,
-/// which in the worst case takes all of them for each byte of a name.
-pub const PATTERNS_BYTES_MAX: usize = 1 << 20;
+/// which in the worst case reads all of them for each byte of a name.
+pub const PATTERNS_BYTES_MAX: usize = 256 << 10;
+
+/// Most bytes of a thread's memory of expressions.
+const CACHE_BYTES_MAX: usize = 1 << 20;
 
 /// Most bytes of one compiled expression.
 const PATTERN_BYTES_MAX: usize = 64 << 10;
@@ -89,7 +92,7 @@ fn compile(rules: &[Rule]) -> Result<RegexSet, regex::Error> {
     RegexSetBuilder::new(patterns)
         .unicode(false)
         .size_limit(PATTERNS_BYTES_MAX)
-        .dfa_size_limit(PATTERNS_BYTES_MAX)
+        .dfa_size_limit(CACHE_BYTES_MAX)
         .nest_limit(NESTING_MAX)
         .build()
 }

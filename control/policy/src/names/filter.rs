@@ -37,7 +37,7 @@ impl Filter {
 /// Returns the position of a fingerprint's word, by its last 32 bits.
 #[inline]
 fn position(fingerprint: u64, words: usize) -> usize {
-    (u64::from(fingerprint as u32) * words as u64 >> 32) as usize
+    ((u64::from(fingerprint as u32) * words as u64) >> 32) as usize
 }
 
 /// Returns a fingerprint's bits in its word, by the 24 bits before the last 32.

@@ -283,5 +283,5 @@ fn part(fingerprint: u64) -> usize {
 #[inline]
 fn bucket(fingerprint: u64, buckets: usize) -> usize {
     let bits = (fingerprint >> (FINGERPRINT_BITS - PARTS.ilog2() - 32)) as u32;
-    (u64::from(bits) * buckets as u64 >> 32) as usize
+    ((u64::from(bits) * buckets as u64) >> 32) as usize
 }
