@@ -2,5 +2,8 @@
 //!
 //! The crate does no I/O and reads no clock: a caller hands in the bytes of a list.
 
+pub mod list;
+pub mod names;
+pub mod policy;
 pub mod rule;
 pub mod text;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 pub type WireName = Box<[u8]>;
 
 /// Names that a rule is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// The name itself.
     Exact(WireName),
@@ -19,7 +19,7 @@ pub enum Subject {
 }
 
 /// Effect of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// The question is answered as the list says.
     Block,
@@ -30,7 +30,7 @@ pub enum Effect {
 }
 
 /// Answer that a rule chooses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RuleAnswer {
     /// The name does not exist.
     NxDomain,
@@ -50,7 +50,7 @@ pub enum RuleAnswer {
 }
 
 /// Types of questions that a rule applies to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Types {
     /// All types.
     #[default]
@@ -62,7 +62,7 @@ pub enum Types {
 }
 
 /// Rule of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// Names that the rule is about.
     pub subject: Subject,

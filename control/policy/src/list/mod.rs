@@ -1,0 +1,280 @@
+//! List of rules, immutable once it is built.
+
+mod builder;
+mod patterns;
+mod special;
+
+pub use builder::{ListBuilder, PROBLEMS_MAX, Problem, RuleError};
+pub use patterns::PATTERNS_BYTES_MAX;
+pub use special::RULES_A_NAME_MAX;
+
+use crate::{
+    names::{Match, NameKey, Path, Reach, Table},
+    rule::{Effect, RuleAnswer},
+};
+use patterns::Patterns;
+use special::Special;
+use std::net::IpAddr;
+
+/// List of rules, immutable once it is built.
+///
+/// Rules without conditions are in tables of fingerprints ([`Table`]): one for names that the list
+/// blocks or allows, and one for each other effect, as the answer NXDOMAIN of an RPZ, with up to eight
+/// for addresses and aliases. The others are in an exact map by name. Regular expressions are one
+/// set.
+#[derive(Debug)]
+pub struct List {
+    key: NameKey,
+    plain: Table,
+    classes: Vec<Class>,
+    special: Special,
+    patterns: Patterns,
+    counts: Counts,
+    content: u128,
+    depths: u128,
+}
+
+/// Rules without conditions that have the same effect.
+#[derive(Debug)]
+struct Class {
+    effect: Effect,
+    important: bool,
+    table: Table,
+}
+
+/// Numbers of rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rules in the list, without duplicates.
+    pub rules: usize,
+    /// Rules that the list had already.
+    pub duplicates: usize,
+    /// Rules about a name itself, with duplicates.
+    pub exact: usize,
+    /// Rules about a name and all names below it, with duplicates.
+    pub suffix: usize,
+    /// Rules about all names below a name, with duplicates.
+    pub below: usize,
+    /// Rules with a regular expression, with duplicates.
+    pub regex: usize,
+    /// Rules that are compared with names exactly, because of conditions or rare answers.
+    pub special: usize,
+}
+
+/// Rule that decides on a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// Effect of the rule.
+    pub effect: &'a Effect,
+    /// Whether the rule beats rules that are not important.
+    pub important: bool,
+    /// Names that the rule is about.
+    pub kind: Kind,
+    /// Number of labels of the rule's name, without the root; `None`: a regular expression.
+    pub labels: Option<u8>,
+}
+
+/// Names that a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A name.
+    Exact,
+    /// A name and all names below it.
+    Suffix,
+    /// All names below a name.
+    Below,
+    /// Names that match a regular expression.
+    Regex,
+}
+
+/// Order of rules by strength. Of two rules in the same tier, the one with more labels is stronger,
+/// then one with conditions, then the one whose answer fits better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    tier: Tier,
+    labels: Option<u8>,
+    conditions: bool,
+    fit: Fit,
+}
+
+/// Classes of rules, of which a stronger one beats all rules of a weaker one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tier {
+    /// Blocks, or answers.
+    Block,
+    /// Allows.
+    Allow,
+    /// Blocks, and is important.
+    ImportantBlock,
+    /// Allows, and is important.
+    ImportantAllow,
+}
+
+/// Order of effects on a question with a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// The answer of the list, or none.
+    List,
+    /// An answer of the rule's own.
+    Answer,
+    /// An address of the family that is asked for.
+    Address,
+}
+
+static BLOCK: Effect = Effect::Block;
+static ALLOW: Effect = Effect::Allow;
+
+impl List {
+    /// Returns the rule that decides on questions for `name`, in wire format and lowercased, with
+    /// the type `qtype`.
+    ///
+    /// Important rules are stronger than others, and rules that allow are stronger than rules that
+    /// block. Among rules that block or answer, the one with the most labels decides, and a regular
+    /// expression only if there is no other.
+    pub fn find(&self, name: &[u8], qtype: u16) -> Option<Found<'_>> {
+        let mut path = Path::default();
+        self.key.read(&mut path, name, self.depths)?;
+        self.find_in(&path, name, qtype)
+    }
+
+    /// Returns the rule that decides, given the fingerprints of `name` with the key of this list.
+    #[inline]
+    pub(crate) fn find_in(&self, path: &Path, name: &[u8], qtype: u16) -> Option<Found<'_>> {
+        let mut best = Best { qtype, found: None };
+        best.offer_match(self.plain.find(path), &BLOCK, &ALLOW, false);
+        for class in &self.classes {
+            best.offer_match(class.table.find(path), &class.effect, &class.effect, class.important);
+        }
+        for (rule, kind, labels) in self.special.find(path, name, qtype) {
+            best.offer(&rule.effect, rule.important, kind, Some(labels), rule.has_conditions());
+        }
+        self.patterns.find(name, qtype, |rule| {
+            best.offer(&rule.effect, rule.important, Kind::Regex, None, rule.has_conditions());
+        });
+        best.found.map(|(_, found)| found)
+    }
+
+    /// Returns all addresses of the rules about one name, given the rule that [`List::find`] returned
+    /// for the question. They are one answer together. None, unless that rule answers with one.
+    pub fn addresses(&self, name: &[u8], qtype: u16, rule: &Found<'_>) -> Vec<IpAddr> {
+        let mut path = Path::default();
+        if self.key.read(&mut path, name, self.depths).is_none() {
+            return Vec::new();
+        }
+        let Some(labels) = rule.labels.filter(|_| address(rule.effect).is_some()) else {
+            return address(rule.effect).into_iter().collect();
+        };
+        let classes = self.classes.iter().filter(|class| {
+            let found = class.table.find(&path).block;
+            class.important == rule.important && found.is_some_and(|(depth, _)| depth == labels)
+        });
+        let special = self.special.find(&path, name, qtype);
+        let special =
+            special.filter(|(other, _, depth)| other.important == rule.important && *depth == labels);
+        let effects = classes.map(|class| &class.effect).chain(special.map(|(rule, _, _)| &rule.effect));
+        let mut addresses: Vec<IpAddr> = effects.filter_map(address).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
+
+    /// Number of rules, by kind.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Hash of the rules, regardless of their order and of duplicates, unless more than eight addresses
+    /// and aliases are answers. Only lists that were built with the same key can be compared.
+    pub fn content(&self) -> u128 {
+        self.content
+    }
+
+    /// Bytes that the list has allocated, without compiled regular expressions, which are
+    /// [`PATTERNS_BYTES_MAX`] at most, and their memory of 1 MiB at most for each thread.
+    pub fn bytes(&self) -> usize {
+        let classes: usize = self.classes.iter().map(|class| size_of::<Class>() + class.table.bytes()).sum();
+        self.plain.bytes() + classes + self.special.bytes() + self.patterns.bytes()
+    }
+
+    /// Numbers of labels that the names in rules have, as bits.
+    pub(crate) fn depths(&self) -> u128 {
+        self.depths
+    }
+}
+
+impl Found<'_> {
+    pub(crate) fn tier(&self) -> Tier {
+        tier(self.effect, self.important)
+    }
+}
+
+/// Strongest rule so far.
+struct Best<'a> {
+    qtype: u16,
+    found: Option<(Rank, Found<'a>)>,
+}
+
+impl<'a> Best<'a> {
+    #[inline]
+    fn offer_match(&mut self, found: Match, block: &'a Effect, allow: &'a Effect, important: bool) {
+        for (effect, found) in [(block, found.block), (allow, found.allow)] {
+            if let Some((labels, reach)) = found {
+                self.offer(effect, important, reach.into(), Some(labels), false);
+            }
+        }
+    }
+
+    fn offer(
+        &mut self,
+        effect: &'a Effect,
+        important: bool,
+        kind: Kind,
+        labels: Option<u8>,
+        conditions: bool,
+    ) {
+        let rank = Rank { tier: tier(effect, important), labels, conditions, fit: fit(effect, self.qtype) };
+        let stronger = match &self.found {
+            Some((best, found)) => (rank, &found.effect) > (*best, &effect),
+            None => true,
+        };
+        if stronger {
+            self.found = Some((rank, Found { effect, important, kind, labels }));
+        }
+    }
+}
+
+impl From<Reach> for Kind {
+    fn from(reach: Reach) -> Self {
+        match reach {
+            Reach::Exact => Kind::Exact,
+            Reach::Suffix => Kind::Suffix,
+            Reach::Below => Kind::Below,
+        }
+    }
+}
+
+fn tier(effect: &Effect, important: bool) -> Tier {
+    match (effect, important) {
+        (Effect::Allow, true) => Tier::ImportantAllow,
+        (_, true) => Tier::ImportantBlock,
+        (Effect::Allow, false) => Tier::Allow,
+        (_, false) => Tier::Block,
+    }
+}
+
+fn fit(effect: &Effect, qtype: u16) -> Fit {
+    use ringdns_dataplane::dns::rtype;
+    match effect {
+        Effect::Block | Effect::Allow => Fit::List,
+        Effect::Answer(RuleAnswer::Address(IpAddr::V4(_))) if qtype == rtype::A => Fit::Address,
+        Effect::Answer(RuleAnswer::Address(IpAddr::V6(_))) if qtype == rtype::AAAA => Fit::Address,
+        Effect::Answer(_) => Fit::Answer,
+    }
+}
+
+fn address(effect: &Effect) -> Option<IpAddr> {
+    match effect {
+        Effect::Answer(RuleAnswer::Address(ip)) => Some(*ip),
+        _ => None,
+    }
+}

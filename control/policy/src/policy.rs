@@ -1,0 +1,229 @@
+//! Verdict on a question, by all lists of a group of clients.
+
+use crate::{
+    list::{Found, List, Tier},
+    names::{NameKey, Path},
+    rule::{Effect, RuleAnswer},
+};
+use smallvec::SmallVec;
+use std::{net::IpAddr, str::FromStr, sync::Arc};
+
+/// Lists of a group of clients, in their order.
+///
+/// It does no I/O and has no clock. A reload makes a new policy with the lists that have not changed
+/// and with new ones in the place of those that have.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    key: NameKey,
+    allow: Box<[AllowList]>,
+    block: Box<[BlockList]>,
+    /// Numbers of labels that the names in rules have, as bits.
+    depths: u128,
+    has_dry_run: bool,
+}
+
+/// List of names that no list blocks.
+#[derive(Clone, Debug)]
+pub struct AllowList {
+    /// Name in the configuration.
+    pub name: Arc<str>,
+    /// Rules, each of which allows, whatever its effect.
+    pub list: Arc<List>,
+}
+
+/// List of names that are not resolved, but answered otherwise.
+#[derive(Clone, Debug)]
+pub struct BlockList {
+    /// Name in the configuration.
+    pub name: Arc<str>,
+    /// Rules.
+    pub list: Arc<List>,
+    /// Answer for rules that do not choose one.
+    pub answer: RuleAnswer,
+    /// TTL of answers in seconds.
+    pub ttl: u32,
+    /// Whether the list has no effect, but questions that it would block are counted.
+    pub dry_run: bool,
+}
+
+/// Verdict on a question.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict<'a> {
+    /// No list has a rule.
+    Pass,
+    /// A rule allows the name, in an allow list or in a block list.
+    Allowed(Allowed<'a>),
+    /// A rule blocks the name, or answers for it.
+    Blocked(Blocked<'a>),
+}
+
+/// List and rule that allow a name.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed<'a> {
+    /// Name of the list.
+    pub list: &'a str,
+    /// The rule.
+    pub rule: Found<'a>,
+}
+
+/// List and rule that block a name.
+#[derive(Clone, Copy, Debug)]
+pub struct Blocked<'a> {
+    /// The list.
+    pub list: &'a BlockList,
+    /// Position of the list among the block lists.
+    pub index: usize,
+    /// Answer to the question.
+    pub answer: &'a RuleAnswer,
+    /// The rule.
+    pub rule: Found<'a>,
+}
+
+/// Text that is no answer of a block list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no answer of a block list. Write \"nxdomain\", \"nodata\", \"refused\", \"null\", \"drop\", an \
+     address, or a name as sinkhole.example"
+)]
+pub struct AnswerError(String);
+
+impl Policy {
+    /// Returns a policy with these lists, which were built with the same key.
+    pub fn new(key: NameKey, allow: Vec<AllowList>, block: Vec<BlockList>) -> Self {
+        let lists = allow.iter().map(|allow| &allow.list).chain(block.iter().map(|block| &block.list));
+        Policy {
+            key,
+            depths: lists.fold(0, |depths, list| depths | list.depths()),
+            has_dry_run: block.iter().any(|block| block.dry_run),
+            allow: allow.into(),
+            block: block.into(),
+        }
+    }
+
+    /// Lists that allow.
+    pub fn allow_lists(&self) -> &[AllowList] {
+        &self.allow
+    }
+
+    /// Lists that block, in their order.
+    pub fn block_lists(&self) -> &[BlockList] {
+        &self.block
+    }
+
+    /// Returns the verdict on questions for `name`, in wire format and lowercased, with the type
+    /// `qtype`.
+    ///
+    /// An allow list is stronger than all block lists. Then important rules decide, then rules that
+    /// allow, then rules that block, of all lists together. Among rules of equal strength, the first
+    /// list decides.
+    #[inline]
+    pub fn judge(&self, name: &[u8], qtype: u16) -> Verdict<'_> {
+        // Without block lists, there is nothing to allow either.
+        if self.block.is_empty() {
+            return Verdict::Pass;
+        }
+        self.judge_by_lists(name, qtype)
+    }
+
+    fn judge_by_lists(&self, name: &[u8], qtype: u16) -> Verdict<'_> {
+        let mut path = Path::default();
+        // Bytes that are no name match nothing: they are never resolved either.
+        if self.key.read(&mut path, name, self.depths).is_none() {
+            return Verdict::Pass;
+        }
+        if let Some(allowed) = self.allowed(&path, name, qtype) {
+            return Verdict::Allowed(allowed);
+        }
+        match self.strongest(&path, name, qtype) {
+            None => Verdict::Pass,
+            Some((index, list, rule)) => match rule.effect {
+                Effect::Allow => Verdict::Allowed(Allowed { list: &list.name, rule }),
+                Effect::Block => Verdict::Blocked(Blocked { list, index, answer: &list.answer, rule }),
+                Effect::Answer(answer) => Verdict::Blocked(Blocked { list, index, answer, rule }),
+            },
+        }
+    }
+
+    /// Returns the lists with `dry_run` that would have blocked the question, or answered it, had
+    /// they an effect: those whose rule blocks, unless a stronger rule of another list allows.
+    pub fn would_block(&self, name: &[u8], qtype: u16) -> SmallVec<[&BlockList; 4]> {
+        let mut found = SmallVec::new();
+        let mut path = Path::default();
+        if !self.has_dry_run || self.key.read(&mut path, name, self.depths).is_none() {
+            return found;
+        }
+        if self.allowed(&path, name, qtype).is_some() {
+            return found;
+        }
+        let strongest = self.strongest(&path, name, qtype).map(|(_, _, rule)| rule);
+        let allows = strongest.filter(|rule| *rule.effect == Effect::Allow).map(|rule| rule.tier());
+        for list in self.block.iter().filter(|list| list.dry_run) {
+            let rule = list.list.find_in(&path, name, qtype);
+            let blocks = rule.filter(|rule| *rule.effect != Effect::Allow);
+            if blocks.is_some_and(|rule| allows.is_none_or(|allows| rule.tier() > allows)) {
+                found.push(list);
+            }
+        }
+        found
+    }
+
+    fn allowed(&self, path: &Path, name: &[u8], qtype: u16) -> Option<Allowed<'_>> {
+        self.allow.iter().find_map(|allow| {
+            let rule = allow.list.find_in(path, name, qtype)?;
+            Some(Allowed { list: &allow.name, rule })
+        })
+    }
+
+    /// Returns the strongest rule of the block lists that have an effect.
+    fn strongest(&self, path: &Path, name: &[u8], qtype: u16) -> Option<(usize, &BlockList, Found<'_>)> {
+        let mut best: Option<(Tier, (usize, &BlockList, Found<'_>))> = None;
+        for (index, list) in self.block.iter().enumerate().filter(|(_, list)| !list.dry_run) {
+            if let Some(rule) = list.list.find_in(path, name, qtype)
+                && best.as_ref().is_none_or(|(tier, _)| rule.tier() > *tier)
+            {
+                best = Some((rule.tier(), (index, list, rule)));
+            }
+        }
+        best.map(|(_, found)| found)
+    }
+}
+
+impl Blocked<'_> {
+    /// Returns the addresses of the answer, if it has any: all of the name's rules, or the list's.
+    pub fn addresses(&self, name: &[u8], qtype: u16) -> Vec<IpAddr> {
+        match (self.rule.effect, self.answer) {
+            (Effect::Answer(_), _) => self.list.list.addresses(name, qtype, &self.rule),
+            (_, RuleAnswer::Address(ip)) => vec![*ip],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl FromStr for RuleAnswer {
+    type Err = AnswerError;
+
+    /// Parses the answer of a block list in the configuration. A name needs a dot, so that a
+    /// misspelt word is no name.
+    fn from_str(text: &str) -> Result<Self, AnswerError> {
+        let error = || AnswerError(text.to_owned());
+        Ok(match text {
+            "nxdomain" => RuleAnswer::NxDomain,
+            "nodata" => RuleAnswer::NoData,
+            "refused" => RuleAnswer::Refused,
+            "null" => RuleAnswer::Null,
+            "drop" => RuleAnswer::Drop,
+            _ => match text.parse() {
+                Ok(ip) => RuleAnswer::Address(ip),
+                Err(_) => {
+                    let name = ringdns_common::names::name(text).map_err(|_| error())?;
+                    if !text.trim_end_matches('.').contains('.')
+                        || text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+                    {
+                        return Err(error());
+                    }
+                    RuleAnswer::Alias(name.into())
+                }
+            },
+        })
+    }
+}

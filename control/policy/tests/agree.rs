@@ -1,0 +1,214 @@
+//! Lists and policies against a slow model of them.
+
+mod model;
+
+use model::{Labels, Strength, find, key, list, wire};
+use proptest::{collection::vec, prelude::*, sample::select};
+use ringdns_policy::{
+    list::List,
+    policy::{AllowList, BlockList, Policy, Verdict},
+    rule::{Effect, Rule, RuleAnswer, Subject, Types},
+};
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
+
+/// Names from a few labels, so that rules and questions meet.
+fn names() -> impl Strategy<Value = Labels> {
+    let label = select(vec!["a", "b", "com", "longer-than-seven", "sixteen-bytes-is"]);
+    vec(label.prop_map(str::to_owned), 0..5)
+}
+
+fn subjects() -> impl Strategy<Value = Subject> {
+    prop_oneof![
+        9 => names().prop_map(|name| Subject::Exact(wire(&name))),
+        9 => names().prop_map(|name| Subject::Suffix(wire(&name))),
+        6 => names().prop_map(|name| Subject::Below(wire(&name))),
+        1 => select(vec!["^a", r"(?:^|\.)b\.com$", "seven.*a", "^$", "[0-9]"])
+            .prop_map(|pattern| Subject::Regex(pattern.into())),
+    ]
+}
+
+fn effects() -> impl Strategy<Value = Effect> {
+    // More addresses than tables for addresses.
+    let address = (0u8..12).prop_map(|last| IpAddr::from([192, 0, 2, last]));
+    let answers = prop_oneof![
+        select(vec![RuleAnswer::NxDomain, RuleAnswer::NoData, RuleAnswer::Null, RuleAnswer::Drop]),
+        address.prop_map(RuleAnswer::Address),
+        Just(RuleAnswer::Address("2001:db8::1".parse().unwrap())),
+        Just(RuleAnswer::Alias(model::name("sink.example"))),
+    ];
+    prop_oneof![4 => Just(Effect::Block), 1 => Just(Effect::Allow), 2 => answers.prop_map(Effect::Answer)]
+}
+
+fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    let types = prop_oneof![
+        6 => Just(Types::All),
+        1 => Just(Types::Only(vec![1, 16])),
+        1 => Just(Types::Except(vec![28])),
+    ];
+    let except = prop_oneof![6 => Just(Vec::new()), 1 => vec(names().prop_map(|name| wire(&name)), 1..3)];
+    let rule = (subjects(), effects(), proptest::bool::weighted(0.1), types, except);
+    let rule = rule.prop_map(|(subject, effect, important, types, except)| Rule {
+        subject,
+        effect,
+        important,
+        types,
+        except,
+    });
+    vec(rule, 0..40)
+}
+
+fn questions() -> impl Strategy<Value = Vec<(Labels, u16)>> {
+    vec((names(), select(vec![1u16, 28, 16])), 1..40)
+}
+
+fn same_as_model(list: &List, rules: &[Rule], asked: &Labels, qtype: u16) -> Result<(), TestCaseError> {
+    let expected = find(rules, asked, qtype);
+    let name = wire(asked);
+    let found = list.find(&name, qtype);
+    let told = found.map(|found| (found.effect.clone(), found.important, found.labels));
+    let expected_told = expected.as_ref().map(|rule| (rule.effect.0.clone(), rule.important, rule.labels));
+    prop_assert_eq!(told, expected_told, "{} {}", asked.join("."), qtype);
+    if let Some(found) = found.filter(|found| found.labels.is_some()) {
+        let expected = expected.map(|best| model_addresses(rules, &best, asked, qtype)).unwrap_or_default();
+        prop_assert_eq!(list.addresses(&name, qtype, &found), expected);
+    }
+    Ok(())
+}
+
+fn model_addresses(rules: &[Rule], best: &Strength, asked: &Labels, qtype: u16) -> Vec<IpAddr> {
+    let address = |rule: Strength| match rule.effect.0 {
+        Effect::Answer(RuleAnswer::Address(ip)) => Some(ip),
+        _ => None,
+    };
+    if address(best.clone()).is_none() {
+        return Vec::new();
+    }
+    let all = rules.iter().filter_map(|rule| model::strength(rule, asked, qtype));
+    let together = all.filter(|rule| (rule.labels, rule.important) == (best.labels, best.important));
+    let mut addresses: Vec<IpAddr> = together.filter_map(address).collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+/// Returns a line for the verdict that the model comes to.
+fn model_verdict(allow: &[Vec<Rule>], block: &[(Vec<Rule>, bool)], asked: &Labels, qtype: u16) -> String {
+    if let Some(at) = allow.iter().position(|rules| find(rules, asked, qtype).is_some()) {
+        return format!("allowed by allow{at}");
+    }
+    let mut best: Option<(usize, Strength)> = None;
+    for (at, (rules, _)) in block.iter().enumerate().filter(|(_, (_, dry_run))| !dry_run) {
+        if let Some(found) = find(rules, asked, qtype)
+            && best.as_ref().is_none_or(|(_, best)| found.tier > best.tier)
+        {
+            best = Some((at, found));
+        }
+    }
+    match best {
+        None => "pass".to_owned(),
+        Some((at, Strength { effect, .. })) => match effect.0 {
+            Effect::Allow => format!("allowed by block{at}"),
+            Effect::Block => format!("blocked by block{at}, {:?}", RuleAnswer::Refused),
+            Effect::Answer(answer) => format!("blocked by block{at}, {answer:?}"),
+        },
+    }
+}
+
+/// Returns the dry-run lists that block in a policy where only this one has an effect beside others.
+fn model_would_block(
+    allow: &[Vec<Rule>],
+    block: &[(Vec<Rule>, bool)],
+    asked: &Labels,
+    qtype: u16,
+) -> Vec<String> {
+    if allow.iter().any(|rules| find(rules, asked, qtype).is_some()) {
+        return Vec::new();
+    }
+    let real = block.iter().filter(|list| !list.1).filter_map(|list| find(&list.0, asked, qtype));
+    let allows = real.max_by_key(|found| found.tier).filter(|found| found.effect.0 == Effect::Allow);
+    let hits = block.iter().enumerate().filter(|(_, (rules, dry_run))| {
+        let found = find(rules, asked, qtype).filter(|found| *dry_run && found.effect.0 != Effect::Allow);
+        found.is_some_and(|found| allows.as_ref().is_none_or(|allow| found.tier > allow.tier))
+    });
+    hits.map(|(at, _)| format!("block{at}")).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_list_finds_the_rule_that_the_model_finds(rules in rules(), questions in questions()) {
+        let list = list(&rules);
+        for (asked, qtype) in questions {
+            same_as_model(&list, &rules, &asked, qtype)?;
+        }
+    }
+
+    #[test]
+    fn the_content_does_not_depend_on_order_or_duplicates(rules in rules(), at in any::<prop::sample::Index>()) {
+        // With more, the order decides which addresses have a table.
+        let valued = rules.iter().filter(|rule| {
+            matches!(rule.effect, Effect::Answer(RuleAnswer::Address(_) | RuleAnswer::Alias(_)))
+        });
+        let valued: HashSet<_> = valued.map(|rule| (&rule.effect, rule.important)).collect();
+        prop_assume!(valued.len() <= 8);
+        let content = list(&rules).content();
+        let mut other = rules.clone();
+        other.reverse();
+        if let Some(rule) = rules.get(at.index(rules.len().max(1))) {
+            other.push(rule.clone());
+            let without: Vec<Rule> = rules.iter().filter(|other| *other != rule).cloned().collect();
+            prop_assert_eq!(content, list(&other).content());
+            let difference = list(&without).content() != content;
+            prop_assert!(difference || is_covered(rule, &without), "{:?}", rule);
+        }
+    }
+
+    #[test]
+    fn a_policy_judges_as_the_model(
+        allow in vec(rules(), 0..3),
+        block in vec((rules(), proptest::bool::weighted(0.3)), 0..4),
+        questions in questions(),
+    ) {
+        let named = |kind: &str, at: usize| Arc::<str>::from(format!("{kind}{at}"));
+        let allow_lists = allow.iter().enumerate();
+        let allow_lists =
+            allow_lists.map(|(at, rules)| AllowList { name: named("allow", at), list: list(rules).into() });
+        let block_lists = block.iter().enumerate().map(|(at, (rules, dry_run))| BlockList {
+            name: named("block", at),
+            list: list(rules).into(),
+            answer: RuleAnswer::Refused,
+            ttl: 60,
+            dry_run: *dry_run,
+        });
+        let policy = Policy::new(key(), allow_lists.collect(), block_lists.collect());
+        for (asked, qtype) in questions {
+            let name = wire(&asked);
+            let verdict = match policy.judge(&name, qtype) {
+                Verdict::Pass => "pass".to_owned(),
+                Verdict::Allowed(allowed) => format!("allowed by {}", allowed.list),
+                Verdict::Blocked(blocked) => format!("blocked by {}, {:?}", blocked.list.name, blocked.answer),
+            };
+            let expected = model_verdict(&allow, &block, &asked, qtype);
+            // Without block lists, nothing is looked up.
+            if !block.is_empty() {
+                prop_assert_eq!(verdict, expected, "{} {}", asked.join("."), qtype);
+            }
+            let hits = policy.would_block(&name, qtype);
+            let hits: Vec<String> = hits.iter().map(|list| list.name.to_string()).collect();
+            prop_assert_eq!(hits, model_would_block(&allow, &block, &asked, qtype));
+        }
+    }
+}
+
+/// Whether other rules without conditions about the name have the effect of this one already.
+fn is_covered(rule: &Rule, others: &[Rule]) -> bool {
+    let name = |rule: &Rule| match &rule.subject {
+        Subject::Exact(name) | Subject::Suffix(name) | Subject::Below(name) => Some(name.clone()),
+        Subject::Regex(_) => None,
+    };
+    others.iter().any(|other| {
+        (name(other).is_some(), name(other), other.important, &other.types, &other.except)
+            == (true, name(rule), rule.important, &rule.types, &rule.except)
+    })
+}

@@ -1,0 +1,144 @@
+//! Policies: order of lists, dry runs, answers of the configuration, allocations.
+
+mod model;
+
+use model::{key, list, name};
+use ringdns_policy::{
+    policy::{AllowList, BlockList, Policy, Verdict},
+    rule::{Effect, Rule, RuleAnswer, Subject},
+};
+use std::sync::Arc;
+
+const A: u16 = 1;
+
+fn rules(effect: Effect, names: &[&str]) -> Vec<Rule> {
+    names.iter().map(|text| Rule::new(Subject::Suffix(name(text)), effect.clone())).collect()
+}
+
+fn block_list(title: &str, answer: RuleAnswer, rules: &[Rule]) -> BlockList {
+    BlockList { name: title.into(), list: list(rules).into(), answer, ttl: 60, dry_run: false }
+}
+
+fn verdict(policy: &Policy, asked: &str) -> String {
+    match policy.judge(&name(asked), A) {
+        Verdict::Pass => "pass".to_owned(),
+        Verdict::Allowed(allowed) => format!("allowed by {}", allowed.list),
+        Verdict::Blocked(blocked) => {
+            format!("{} {:?} {}", blocked.list.name, blocked.answer, blocked.list.ttl)
+        }
+    }
+}
+
+#[test]
+fn a_policy_without_block_lists_passes_everything() {
+    let allow = AllowList { name: "ours".into(), list: list(&rules(Effect::Block, &["example"])).into() };
+    assert_eq!(verdict(&Policy::new(key(), vec![allow], Vec::new()), "a.example"), "pass");
+}
+
+#[test]
+fn the_first_list_decides_and_allow_lists_before_it() {
+    let ads = rules(Effect::Block, &["ads.example", "both.example"]);
+    let mut adult = rules(Effect::Block, &["adult.example", "both.example", "ours.example"]);
+    adult.extend(rules(Effect::Answer(RuleAnswer::Null), &["null.example"]));
+    let ours = AllowList { name: "ours".into(), list: list(&rules(Effect::Block, &["ours.example"])).into() };
+    let block =
+        vec![block_list("ads", RuleAnswer::NxDomain, &ads), block_list("adult", RuleAnswer::Refused, &adult)];
+    let policy = Policy::new(key(), vec![ours], block);
+    let table = [
+        ("x.ads.example", "ads NxDomain 60"),
+        ("adult.example", "adult Refused 60"),
+        ("both.example", "ads NxDomain 60"),
+        ("null.example", "adult Null 60"),
+        ("a.ours.example", "allowed by ours"),
+        ("example", "pass"),
+    ];
+    for (asked, expected) in table {
+        assert_eq!(verdict(&policy, asked), expected, "{asked}");
+    }
+}
+
+#[test]
+fn an_exception_counts_for_all_lists_and_an_important_rule_beats_it() {
+    let important = Rule { important: true, ..rules(Effect::Block, &["bad.example"]).remove(0) };
+    let block = vec![
+        block_list("ads", RuleAnswer::NxDomain, &rules(Effect::Block, &["ads.example", "bad.example"])),
+        block_list("fixes", RuleAnswer::NxDomain, &rules(Effect::Allow, &["example"])),
+        block_list("malware", RuleAnswer::Refused, &[important]),
+    ];
+    let policy = Policy::new(key(), Vec::new(), block);
+    assert_eq!(verdict(&policy, "ads.example"), "allowed by fixes");
+    assert_eq!(verdict(&policy, "bad.example"), "malware Refused 60");
+}
+
+#[test]
+fn a_dry_run_has_no_effect_and_is_told() {
+    let mut trial =
+        block_list("trial", RuleAnswer::NxDomain, &rules(Effect::Block, &["a.example", "ours.example"]));
+    trial.dry_run = true;
+    let ads = block_list("ads", RuleAnswer::NxDomain, &rules(Effect::Block, &["b.a.example"]));
+    let ours = AllowList { name: "ours".into(), list: list(&rules(Effect::Allow, &["ours.example"])).into() };
+    let policy = Policy::new(key(), vec![ours], vec![trial, ads]);
+    let hits = |asked: &str| -> Vec<Arc<str>> {
+        policy.would_block(&name(asked), A).iter().map(|list| list.name.clone()).collect()
+    };
+    assert_eq!((verdict(&policy, "a.example").as_str(), hits("a.example")), ("pass", vec!["trial".into()]));
+    assert_eq!((verdict(&policy, "b.a.example").as_str(), hits("b.a.example").len()), ("ads NxDomain 60", 1));
+    assert_eq!(
+        (verdict(&policy, "ours.example").as_str(), hits("ours.example").len()),
+        ("allowed by ours", 0)
+    );
+}
+
+#[test]
+fn addresses_come_from_the_rules_or_from_the_list() {
+    let rule = rules(Effect::Answer(RuleAnswer::Address([192, 0, 2, 7].into())), &["nas.example"]);
+    let mut rules = rules(Effect::Block, &["ads.example"]);
+    rules.extend(rule);
+    let sink = RuleAnswer::Address([192, 0, 2, 1].into());
+    let policy = Policy::new(key(), Vec::new(), vec![block_list("ads", sink, &rules)]);
+    let addresses = |asked: &str| match policy.judge(&name(asked), A) {
+        Verdict::Blocked(blocked) => format!("{:?}", blocked.addresses(&name(asked), A)),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(
+        (addresses("ads.example"), addresses("nas.example")),
+        ("[192.0.2.1]".into(), "[192.0.2.7]".into())
+    );
+}
+
+#[test]
+fn answers_of_the_configuration() {
+    let good = [
+        ("nxdomain", RuleAnswer::NxDomain),
+        ("nodata", RuleAnswer::NoData),
+        ("refused", RuleAnswer::Refused),
+        ("null", RuleAnswer::Null),
+        ("drop", RuleAnswer::Drop),
+        ("192.0.2.1", RuleAnswer::Address([192, 0, 2, 1].into())),
+        ("2001:db8::1", RuleAnswer::Address("2001:db8::1".parse().unwrap())),
+        ("Sink.Example.", RuleAnswer::Alias(name("sink.example"))),
+    ];
+    for (text, answer) in good {
+        assert_eq!(text.parse(), Ok(answer), "{text}");
+    }
+    for text in ["", "nxdomian", "NXDOMAIN", "192.0.2", "192.0.2.256", "a..b", "zero address.example"] {
+        let error = text.parse::<RuleAnswer>().unwrap_err().to_string();
+        assert!(error.contains("Write \"nxdomain\""), "{error}");
+    }
+}
+
+#[test]
+fn names_without_special_rules_allocate_nothing() {
+    let ads: Vec<Rule> = rules(Effect::Block, &["ads.example", "track.example"]);
+    let ours = AllowList { name: "ours".into(), list: list(&rules(Effect::Block, &["ours.example"])).into() };
+    let policy = Policy::new(key(), vec![ours], vec![block_list("ads", RuleAnswer::NxDomain, &ads)]);
+    let asked = ["a.ads.example", "www.example", "a.ours.example"].map(name);
+    let mut blocked = 0;
+    let counted = allocation_counter::measure(|| {
+        for asked in &asked {
+            blocked += u32::from(matches!(policy.judge(asked, A), Verdict::Blocked(_)));
+            blocked += policy.would_block(asked, A).len() as u32;
+        }
+    });
+    assert_eq!((counted.count_total, blocked), (0, 1));
+}
