@@ -54,5 +54,5 @@ pub use sentinel::Sentinels;
 pub use signer::{KeyRing, KeySigningKey, Signed, sign};
 pub use unbound::Unbound;
 pub use upstream::{Gate, Over, Say, Seen, Upstream};
-pub use usage::{UsageGrowth, UsageSample};
+pub use usage::{UsageGrowth, UsageSample, files_are_closed};
 pub use zone::Zone;

@@ -6,8 +6,8 @@
 //! docs/testing.md).
 
 use ringdns_testkit::{
-    ClickHouse, Lab, Process, Redis, Ringdnsd, Settings, UsageGrowth, UsageSample, free_address, ringbench,
-    until_within,
+    ClickHouse, Lab, Process, Redis, Ringdnsd, Settings, UsageGrowth, UsageSample, files_are_closed,
+    free_address, ringbench, until_within,
 };
 use serde_json::Value;
 use std::{
@@ -112,6 +112,7 @@ fn what_it_takes_does_not_grow() {
     let seconds = std::env::var(SECONDS).map_or(SHORT, |text| text.parse().expect("a number of seconds"));
     let Some(mut scene) = Scene::set() else { return };
     let ringdnsd = Ringdnsd::start_from(scene.lab.server(), |socket| scene.configuration(0, socket));
+    let files = ringdnsd.process().open_files();
     let loads = [scene.load("udp", RATES[0], seconds), scene.load("tcp", RATES[1], seconds)];
 
     let every = |nth: usize| Duration::from_secs(seconds) / RELOADS_IN[nth] as u32;
@@ -148,6 +149,7 @@ fn what_it_takes_does_not_grow() {
     show(&samples, seconds);
     println!("{reloads} reloads, {} deaths each of Redis and ClickHouse", deaths.div_ceil(2));
     accounts_close(&ringdnsd);
+    files_are_closed(&ringdnsd, files);
 
     UsageGrowth { resident: NOISE, allocated: UNDER_WAY }.bounds(&samples);
 }

@@ -23,7 +23,7 @@ use std::{
 use clients::{AskedCounts, Clients};
 use fault::{Fault, Part};
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
-use ringdns_testkit::{UsageGrowth, UsageSample};
+use ringdns_testkit::{UsageGrowth, UsageSample, files_are_closed};
 use scene::Scene;
 
 /// Environment variable with the duration in seconds.
@@ -67,6 +67,7 @@ fn a_random_mix_of_faults_is_survived() {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut counts: BTreeMap<Fault, u32> = BTreeMap::new();
     let mut samples = Vec::new();
+    let files = scene.ringdnsd.process().open_files();
     let clients = Clients::begin(&scene);
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(seconds) {
@@ -92,6 +93,7 @@ fn a_random_mix_of_faults_is_survived() {
     let asked = clients.end();
     show(seed, &counts, &samples, &asked, scene.slowest);
     scene.accounts_close();
+    files_are_closed(&scene.ringdnsd, files);
     if samples.len() >= ROUNDS_TO_GROW {
         GROWTH.bounds(&samples);
     }
