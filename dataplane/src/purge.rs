@@ -23,16 +23,24 @@ pub enum Purge {
     Suffix(Vec<u8>),
     /// Everything.
     All,
+    /// Everything in the workers' caches, since lists now decide otherwise. What upstreams answered
+    /// stays: lists are applied to it on its way to clients.
+    Verdicts,
 }
 
 impl Purge {
-    /// Whether the purge covers the answer to a question.
+    /// Whether the purge covers what a worker answers to a question.
     pub fn covers(&self, asked: Asked<'_>) -> bool {
         match self {
-            Purge::All => true,
+            Purge::All | Purge::Verdicts => true,
             Purge::Name(name) => asked.name() == name,
             Purge::Suffix(suffix) => is_within(asked.name(), suffix),
         }
+    }
+
+    /// Whether the purge covers what upstreams answered to a question.
+    pub fn covers_source(&self, asked: Asked<'_>) -> bool {
+        *self != Purge::Verdicts && self.covers(asked)
     }
 
     /// Whether the purge covers answers that the standing of a zone was proven with: those about
@@ -40,6 +48,7 @@ impl Purge {
     pub fn concerns_zone(&self, zone: &[u8]) -> bool {
         match self {
             Purge::All => true,
+            Purge::Verdicts => false,
             Purge::Name(name) | Purge::Suffix(name) => is_within(zone, name),
         }
     }
@@ -94,9 +103,14 @@ impl Generations {
             && self.purges(generation, current).is_none_or(|purges| purges.iter().any(|purge| covers(purge)))
     }
 
-    /// Whether a purge makes the answer to a question of `generation` void.
+    /// Whether a purge makes what a worker answers to a question void, if it is of `generation`.
     pub fn is_void(&self, asked: Asked<'_>, generation: u64) -> bool {
         self.purged_since(generation, |purge| purge.covers(asked))
+    }
+
+    /// Whether a purge makes what upstreams answered to a question void, if it is of `generation`.
+    pub fn is_source_void(&self, asked: Asked<'_>, generation: u64) -> bool {
+        self.purged_since(generation, |purge| purge.covers_source(asked))
     }
 }
 
@@ -134,6 +148,17 @@ mod tests {
         assert!(generations.is_void(key.asked(), 0) && generations.purges(0, KEPT as u64).is_none());
         assert!(!generations.is_void(key.asked(), 1));
         assert_eq!(generations.purges(1, KEPT as u64 + 1).map(|purges| purges.len()), Some(KEPT));
+    }
+
+    #[test]
+    fn new_verdicts_make_void_what_workers_answer_and_nothing_else() {
+        let generations = Generations::default();
+        let key = testing::parsed(&testing::query("www.example.", RecordType::A)).key;
+        generations.begin(Arc::new(Purge::Verdicts));
+        assert!(generations.is_void(key.asked(), 0) && !generations.is_source_void(key.asked(), 0));
+        assert!(!Purge::Verdicts.concerns_zone(key.asked().name()));
+        generations.begin(Arc::new(name("www.example.")));
+        assert!(generations.is_source_void(key.asked(), 1));
     }
 
     #[test]

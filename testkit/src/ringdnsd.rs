@@ -145,7 +145,7 @@ impl Ringdnsd {
 
     /// Returns status code and body of a route of the API. Needs no process of its own, which would
     /// take time.
-    fn get(&self, route: &str) -> io::Result<(u16, String)> {
+    pub fn get(&self, route: &str) -> io::Result<(u16, String)> {
         let mut stream = UnixStream::connect(self.socket())?;
         stream.set_read_timeout(Some(PATIENCE))?;
         write!(stream, "GET {route} HTTP/1.1\r\nHost: ringdnsd\r\nConnection: close\r\n\r\n")?;

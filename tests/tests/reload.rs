@@ -93,10 +93,18 @@ fn reloads_leave_nothing_behind() {
     const NOISE: u64 = 64 << 10;
     let (scene, ringdnsd) = Scene::set();
     let client = Client::of(&Host::local(), scene.address);
+    let list = tempfile::NamedTempFile::new().unwrap();
     let reload = |nth: u32| {
         // Every second reload changes nothing.
         let turn = nth / 2;
-        let tables = format!("[access]\nallow = [\"127.0.0.0/8\"]\ndeny = [\"192.0.2.{}/32\"]\n", turn % 250);
+        let names: String = (0..500).map(|name| format!("n{name}.list{}.example\n", turn % 2)).collect();
+        std::fs::write(list.path(), names).unwrap();
+        let tables = format!(
+            "[access]\nallow = [\"127.0.0.0/8\"]\ndeny = [\"192.0.2.{}/32\"]\n\
+             [[blocklist]]\nname = \"changing\"\nsource = {:?}\n",
+            turn % 250,
+            list.path()
+        );
         ringdnsd.configure(|socket| scene.settings((turn % 2) as usize, &tables).text(socket));
         ringdnsd.told(&["reload"]);
         assert_eq!(client.ask(&Query::a("www.example")).rcode(), 0);

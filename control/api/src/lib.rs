@@ -4,9 +4,11 @@
 
 #![forbid(unsafe_code)]
 
+mod policy;
 mod status;
 mod sweeps;
 
+pub use policy::{PolicyTest, RulePlace};
 pub use status::{
     DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus, TrustPointStatus,
     UpstreamStatus,

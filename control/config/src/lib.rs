@@ -20,6 +20,7 @@ mod wording;
 pub use error::{ConfigError, Problem};
 pub use tables::{
     access::AccessConfig,
+    blocklist::{AllowlistConfig, BlockAnswer, BlocklistConfig, ListFormat, ListsConfig, pattern},
     cache::{CacheConfig, SnapshotConfig},
     clickhouse::{ClickHouseConfig, Scheme},
     control::ControlConfig,
@@ -43,7 +44,7 @@ pub use tables::{
 };
 
 use std::path::Path;
-use tables::{RawConfig, upstream};
+use tables::{RawConfig, blocklist, upstream};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -56,6 +57,8 @@ pub struct Config {
     pub resolver: ResolverConfig,
     /// Names answered locally.
     pub local: LocalConfig,
+    /// Lists that decide about names.
+    pub lists: ListsConfig,
     /// DNSSEC validation.
     pub dnssec: DnssecConfig,
     /// Sizes and times of the caches.
@@ -102,6 +105,7 @@ impl TryFrom<RawConfig> for Config {
             upstreams,
             resolver: raw.resolver.check()?,
             local: raw.local.check(),
+            lists: blocklist::check(raw.blocklist, raw.allowlist)?,
             dnssec: raw.dnssec.check()?,
             snapshot: raw.cache.snapshot(is_in_fleet)?,
             cache: raw.cache.check()?,

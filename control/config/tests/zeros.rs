@@ -8,9 +8,11 @@ const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 /// Parses the smallest file, with `line` in `table`.
 fn parse(table: &str, line: &str) -> Result<String, String> {
     let mut text = String::new();
-    for (header, needed) in
-        [("[server]", "listen = [\"127.0.0.1:5300\"]"), ("[[upstream]]", "address = \"127.0.0.1:5301\"")]
-    {
+    for (header, needed) in [
+        ("[server]", "listen = [\"127.0.0.1:5300\"]"),
+        ("[[upstream]]", "address = \"127.0.0.1:5301\""),
+        ("[[blocklist]]", "name = \"ads\"\nsource = \"/ads\""),
+    ] {
         text += &format!("{header}\n{needed}\n{}\n", if header == table { line } else { "" });
     }
     if !text.contains(table) {

@@ -10,7 +10,9 @@ mod talk;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
-use print::{print_as, show_counters, show_entry, show_log, show_status, show_sweeps, show_upstreams};
+use print::{
+    print_as, show_counters, show_entry, show_log, show_policy_test, show_status, show_sweeps, show_upstreams,
+};
 use ringdns_api::{DaemonStatus, EntryView, Purged, Reloaded};
 use ringdns_common::{
     printable::Printable,
@@ -83,6 +85,9 @@ enum Command {
     /// Show or purge entries of the host cache.
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Show what the lists make of a question.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Show the part of the query log that is on this host, oldest first: all of it, or the rows
     /// that ClickHouse has not yet accepted.
     ///
@@ -132,6 +137,21 @@ enum CacheCommand {
         /// Remove all entries.
         #[arg(long, group = "what")]
         all: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum PolicyCommand {
+    /// Show whether a name is resolved, allowed or blocked, and by which rule.
+    ///
+    /// The rule's file is read for its place: if it has changed since the last reload, the rule may
+    /// not be found in it.
+    Test {
+        /// Domain name.
+        name: String,
+        /// Record type.
+        #[arg(short = 't', long = "type", default_value = "A")]
+        rtype: String,
     },
 }
 
@@ -264,6 +284,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Cache(CacheCommand::Purge { name, suffix, .. }) => {
             purge(&ringdnsd, json, name, suffix).await
+        }
+        Command::Policy(PolicyCommand::Test { name, rtype }) => {
+            let (name, rtype) = (escape(&name), escape(&rtype));
+            let body = ringdnsd.get(&format!("/policy/test?name={name}&type={rtype}")).await?;
+            print_as(json, &body, show_policy_test)
         }
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,

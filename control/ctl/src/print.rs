@@ -6,8 +6,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use ringdns_api::{
-    DaemonStatus, EntryView, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus,
-    UpstreamStatus,
+    DaemonStatus, EntryView, PolicyTest, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told,
+    TrustPointStatus, UpstreamStatus,
 };
 use ringdns_common::{printable::Printable, units::counted};
 use ringdns_dataplane::{access::AccessList, clock::Clock};
@@ -254,6 +254,23 @@ pub(super) fn show_entry(entry: &EntryView, out: &mut dyn Write) -> io::Result<(
         counted(*bytes as u64, "byte", "bytes")
     )?;
     entry.records.iter().try_for_each(|record| writeln!(out, "    {record}"))
+}
+
+/// Shows the verdict of the lists, and the rule that decides on a line of its own.
+pub(super) fn show_policy_test(test: PolicyTest, out: &mut dyn Write) -> io::Result<()> {
+    let PolicyTest { name, rtype, action, list, answer, rule, dry_run } = test;
+    let by = list.map(|list| format!(" by list {list:?}")).unwrap_or_default();
+    let answered = answer.map(|answer| format!(": {answer}")).unwrap_or_default();
+    writeln!(out, "{} {rtype}: {action}{by}{answered}", Printable(name))?;
+    match rule {
+        Some(rule) => writeln!(out, "{}:{}: {}", Printable(rule.file), rule.line, Printable(rule.text))?,
+        None if !by.is_empty() => writeln!(out, "its rule is not in the list's file: has the file changed?")?,
+        None => {}
+    }
+    for list in dry_run {
+        writeln!(out, "list {list:?} would block it, had it no dry_run")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

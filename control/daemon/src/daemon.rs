@@ -7,6 +7,7 @@ use crate::{
     error::DaemonError,
     latency::LatencyCollector,
     listen::Listener,
+    lists::Lists,
     nic::{Receiving, Watch},
     notices::Notices,
     policy,
@@ -62,6 +63,8 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let clock = Clock::start();
     let files = process::raise_file_limit();
     let policy = Arc::new(policy::policy(&config)?);
+    let mut lists = Lists::default();
+    let names = lists.load(&config.lists).map_err(DaemonError::Lists)?;
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
 
@@ -73,6 +76,8 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let fleet = config.redis.as_ref().map(|redis| Fleet::new(redis, clock));
     let shared = fleet.clone().map(|fleet| fleet as Arc<dyn SharedTier>);
     let resolver = resolver(&config, clock, generations.clone(), limits, shared);
+
+    resolver.set_policy(names);
 
     let log = QueryLog::new(&config, clock, resolver.labels().clone())?;
     let (ended, ends) = unbounded_channel();
@@ -95,6 +100,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         config,
         source,
         policy,
+        lists,
         clock,
         receiving,
         notices,
@@ -163,6 +169,7 @@ struct Plane {
     config: Config,
     source: ConfigSource,
     policy: Arc<QueryPolicy>,
+    lists: Lists,
     clock: Clock,
     receiving: Arc<Receiving>,
     notices: Arc<Notices>,
@@ -395,7 +402,7 @@ impl Plane {
         let tally = self.tally;
         let (resolver, links) = (self.resolver.clone(), self.links.clone());
         Ok(Service {
-            reloader: Reloader::new(self.source, self.policy, resolver, listener.clone(), links),
+            reloader: Reloader::new(self.source, self.policy, self.lists, resolver, listener.clone(), links),
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,

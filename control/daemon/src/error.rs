@@ -10,6 +10,9 @@ pub enum DaemonError {
     /// Something that the configuration names cannot be used.
     #[error("{0}")]
     Problem(#[from] Problem),
+    /// Lists that the configuration names cannot be used.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Lists(Vec<Problem>),
     /// A port cannot be opened.
     #[error("{0}")]
     Claim(#[from] ClaimError),
@@ -44,7 +47,10 @@ impl DaemonError {
     /// Whether this machine lacks something that the configuration requires: nothing was attached,
     /// and another try fails too unless machine or configuration change.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Problem(_) | Self::Claim(_) | Self::Entrance(_) | Self::Socket(_))
+        matches!(
+            self,
+            Self::Problem(_) | Self::Lists(_) | Self::Claim(_) | Self::Entrance(_) | Self::Socket(_)
+        )
     }
 
     /// Returns the key of the configuration that names what cannot be used.
@@ -54,7 +60,7 @@ impl DaemonError {
             Self::Claim(error) => Some(error.key()),
             Self::Entrance(_) => Some("server.interface"),
             Self::Socket(_) => Some("control.socket"),
-            Self::Runtime(_) | Self::Worker { .. } | Self::Task { .. } => None,
+            Self::Lists(_) | Self::Runtime(_) | Self::Worker { .. } | Self::Task { .. } => None,
         }
     }
 }

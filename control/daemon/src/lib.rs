@@ -21,6 +21,7 @@ pub mod entrance;
 pub mod error;
 pub mod latency;
 pub mod listen;
+pub mod lists;
 pub mod logging;
 pub mod memory;
 pub mod nic;

@@ -5,7 +5,10 @@
 use clap::Parser;
 use ringdns_common::printable::Printable;
 use ringdns_config::reference;
-use ringdns_daemon::{daemon, logging::StartedLog, panics, preflight, process, reload::ConfigSource};
+use ringdns_daemon::{
+    daemon, error::DaemonError, lists::Lists, logging::StartedLog, panics, preflight, process,
+    reload::ConfigSource,
+};
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -64,16 +67,28 @@ fn main() -> ExitCode {
             return ExitCode::from(REFUSED);
         }
     };
+    let file = source.file().clone();
     if arguments.check {
+        if let Err(problems) = Lists::default().load(&config.lists) {
+            for problem in problems {
+                say(io::stderr(), &format!("ringdnsd: {}{problem}", file.place(&problem.key)));
+            }
+            return ExitCode::from(REFUSED);
+        }
         for warning in preflight::warnings(&config) {
             tracing::warn!("{warning}");
         }
         say(io::stdout(), &format!("{}: accepted", Printable(path.display())));
         return ExitCode::SUCCESS;
     }
-    let file = source.file().clone();
     match daemon::run(config, source) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(DaemonError::Lists(problems)) => {
+            for problem in problems {
+                tracing::error!("{}{problem}", file.place(&problem.key));
+            }
+            ExitCode::from(REFUSED)
+        }
         Err(error) => {
             let place = error.key().map(|key| file.place(key)).unwrap_or_default();
             tracing::error!("{place}{error}");

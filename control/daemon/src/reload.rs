@@ -1,15 +1,16 @@
 //! Reload of the configuration while ringdnsd runs.
 //!
 //! Some tables take effect at once, without a lost query: access list, cookies, upstreams and their
-//! options, local answers, validation. The others need a restart, and the answer names those that
+//! options, local answers, lists, validation. The others need a restart, and the answer names those that
 //! changed. A configuration that would be refused at the start is refused as a whole. One that has
 //! not changed costs only its reading: reloads come from scripts, and may come every few seconds.
 
-use crate::{listen::Listener, policy, preflight};
+use crate::{listen::Listener, lists::Lists, policy, preflight};
 use parking_lot::Mutex;
-use ringdns_api::Reloaded;
+use ringdns_api::{Reloaded, RulePlace};
 use ringdns_config::{Config, ConfigError, error::place_of};
 use ringdns_dataplane::{policy::QueryPolicy, punt::Link};
+use ringdns_policy::list::Found;
 use ringdns_resolver::Resolver;
 use std::{
     collections::BTreeSet,
@@ -24,6 +25,9 @@ use toml::{Table, Value};
 const POLICY: [&str; 2] = ["access", "cookies"];
 /// Tables that configure the resolver.
 const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
+
+/// Tables of lists.
+const LISTS: [&str; 2] = ["blocklist", "allowlist"];
 
 /// Tables whose files ringdnsd writes itself, or reads again on each connection: a reload need not
 /// compare their contents.
@@ -45,6 +49,7 @@ pub struct Reloader {
 struct Running {
     tables: Tables,
     policy: Arc<QueryPolicy>,
+    lists: Lists,
 }
 
 impl Reloader {
@@ -52,12 +57,20 @@ impl Reloader {
     pub fn new(
         source: ConfigSource,
         policy: Arc<QueryPolicy>,
+        lists: Lists,
         resolver: Arc<Resolver>,
         listener: Arc<Listener>,
         links: Vec<Arc<Link>>,
     ) -> Self {
         let ConfigSource { origin: FileText { path, .. }, tables } = source;
-        Reloader { path, resolver, listener, links, running: Mutex::new(Running { tables, policy }) }
+        let running = Mutex::new(Running { tables, policy, lists });
+        Reloader { path, resolver, listener, links, running }
+    }
+
+    /// Returns the place of the rule of a list that was found for a question. Reads the list's file.
+    pub fn place_of_rule(&self, list: &str, name: &[u8], qtype: u16, found: &Found<'_>) -> Option<RulePlace> {
+        let origin = self.running.lock().lists.origin(list)?;
+        origin.place_of(name, qtype, found, &self.path)
     }
 
     /// Reads the file and applies it. Reads other files too and may take a while, so it must not
@@ -81,9 +94,17 @@ impl Reloader {
         if !problems.is_empty() {
             return Err(refused(problems));
         }
-        let (policies, resolvers) = (of(&POLICY), of(&RESOLVER));
-        if !policies.is_empty() {
-            let mut policy = policy::policy(&config).map_err(|problem| refused(vec![problem]))?;
+        let (policies, resolvers, lists) = (of(&POLICY), of(&RESOLVER), of(&LISTS));
+        // What may be refused comes before anything takes effect.
+        let policy = match policies.is_empty() {
+            true => None,
+            false => Some(policy::policy(&config).map_err(|problem| refused(vec![problem]))?),
+        };
+        let names = match lists.is_empty() {
+            true => None,
+            false => Some(running.lists.load(&config.lists).map_err(refused)?),
+        };
+        if let Some(mut policy) = policy {
             // Keep a random secret: with a new one, clients would need new cookies.
             if !changed.contains("cookies") {
                 policy.cookies.clone_from(&running.policy.cookies);
@@ -95,7 +116,10 @@ impl Reloader {
         if !resolvers.is_empty() {
             self.resolver.set_up(&config);
         }
-        reloaded.applied = policies.into_iter().chain(resolvers).collect();
+        if let Some(names) = names {
+            self.resolver.set_policy(names);
+        }
+        reloaded.applied = policies.into_iter().chain(resolvers).chain(lists).collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();
         running.tables.take(tables, &reloaded.applied);
         tracing::info!(applied = ?reloaded.applied, needs_restart = ?reloaded.needs_restart, "reloaded");
@@ -197,7 +221,7 @@ fn with_files(value: &mut Value, hasher: &RandomState) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(|value| with_files(value, hasher)),
         Value::Table(table) => table.iter_mut().for_each(|(key, value)| match value {
-            Value::String(path) if key.ends_with("_file") && key != WRITTEN => {
+            Value::String(path) if (key.ends_with("_file") || key == "source") && key != WRITTEN => {
                 let contents = fs::read(&*path).ok().map(|bytes| hasher.hash_one(bytes));
                 *path = format!("{path} {contents:?}");
             }

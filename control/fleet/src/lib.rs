@@ -302,7 +302,7 @@ impl SharedTier for Fleet {
         }
         // The order matters: a purge raises the host tier's generation before `known`.
         let known = self.known.load(Ordering::Acquire);
-        if host.generations().is_void(key.asked(), generation) {
+        if host.generations().is_source_void(key.asked(), generation) {
             return counters.store_outdated.inc();
         }
         let write = Write { key: StoredKey::from(key), answer: answer.clone(), known, generation, state };

@@ -151,7 +151,8 @@ pub fn fields(purge: &Purge) -> (&'static str, &[u8]) {
     match purge {
         Purge::Name(name) => ("name", name),
         Purge::Suffix(name) => ("suffix", name),
-        Purge::All => ("all", &[]),
+        // Lists are this appliance's own, so the fleet is told of no verdicts.
+        Purge::All | Purge::Verdicts => ("all", &[]),
     }
 }
 

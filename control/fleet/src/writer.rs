@@ -59,7 +59,7 @@ impl Fleet {
         let before = batch.len();
         let generations = host.generations();
         batch.retain(|write| {
-            now < write.answer.expires() && !generations.is_void(write.key.asked(), write.generation)
+            now < write.answer.expires() && !generations.is_source_void(write.key.asked(), write.generation)
         });
         counters.store_outdated.add((before - batch.len()) as u64);
         if batch.is_empty() {

@@ -4,6 +4,7 @@
 
 pub mod list;
 pub mod names;
+pub mod place;
 pub mod policy;
 pub mod rule;
 pub mod text;

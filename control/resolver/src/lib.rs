@@ -15,6 +15,7 @@ pub mod flight;
 pub mod host;
 pub mod local;
 pub mod message;
+pub mod policy;
 pub mod pump;
 pub mod resolved;
 pub mod snapshot;

@@ -166,7 +166,8 @@ fn soa(zone: &Name) -> SOA {
     SOA::new(zone.clone(), name("nobody.invalid."), 1, 3_600, 1_200, 604_800, TTL)
 }
 
-fn labels(name: &[u8]) -> Vec<&[u8]> {
+/// Returns the labels of a name in wire format.
+pub(crate) fn labels(name: &[u8]) -> Vec<&[u8]> {
     let mut labels = Vec::new();
     let mut rest = name;
     while let Some((len, tail)) = rest.split_first().filter(|(len, _)| **len > 0) {

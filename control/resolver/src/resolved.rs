@@ -18,6 +18,8 @@ pub struct Resolved {
     pub known: bool,
     /// Source of the answer, for the log.
     pub source: AnswerSource,
+    /// Answer of a list, which clients get in place of `answer`.
+    pub listed: Option<Arc<Answer>>,
 }
 
 impl Resolved {

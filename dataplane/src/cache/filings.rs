@@ -58,7 +58,7 @@ impl Filings {
         }
         self.current = self.current.wrapping_add(1);
         for purge in purges {
-            if *purge == Purge::All {
+            if matches!(*purge, Purge::All | Purge::Verdicts) {
                 self.purges.clear();
             }
             // The host tier tells of each purge twice.

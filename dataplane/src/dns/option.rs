@@ -27,6 +27,8 @@ pub mod ede {
     pub const STALE: u16 = 3;
     /// Cached Error.
     pub const CACHED_ERROR: u16 = 13;
+    /// Blocked: a list of the operator has the name.
+    pub const BLOCKED: u16 = 15;
     /// Prohibited.
     pub const PROHIBITED: u16 = 18;
     /// Stale NXDOMAIN Answer.
@@ -116,6 +118,8 @@ impl Errors {
         let from_age = match (age, status.rcode()) {
             (Age::Stale(_), rcode::NXDOMAIN) => Some(ede::STALE_NXDOMAIN),
             (Age::Stale(_), _) => Some(ede::STALE),
+            // A list's REFUSED is no failure.
+            _ if ede == Some(ede::BLOCKED) => None,
             (Age::New(_), _) | (_, rcode::NOERROR | rcode::NXDOMAIN) => None,
             (Age::Fresh(_), _) => Some(ede::CACHED_ERROR),
         };

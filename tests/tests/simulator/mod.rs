@@ -16,9 +16,10 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use ringdns_common::backroom::Backroom;
 use ringdns_common::counters::Total;
 use ringdns_common::names;
-use ringdns_config::Config;
+use ringdns_config::{Config, Problem};
 use ringdns_daemon::admin::Service;
 use ringdns_daemon::latency::LatencyCollector;
+use ringdns_daemon::lists::Lists;
 use ringdns_daemon::nic::Receiving;
 use ringdns_daemon::reload::{ConfigSource, Reloader};
 use ringdns_daemon::{daemon, policy, workers};
@@ -81,6 +82,9 @@ impl Simulator {
         let policy =
             Arc::new(policy::policy(&config).map_err(|problem| io::Error::other(problem.to_string()))?);
         let resolver = daemon::resolver(&config, clock, generations, FlightLimits::default(), None);
+        let mut lists = Lists::default();
+        let said = |problems: Vec<Problem>| io::Error::other(format!("{problems:?}"));
+        resolver.set_policy(lists.load(&config.lists).map_err(said)?);
         let mut settings = workers::settings(&config, policy.clone(), config.cache.bytes_per_worker, true);
         settings.records = RECORDS;
         let (port, wire) = SimPort::pair(&SimConfig::default())?;
@@ -93,7 +97,8 @@ impl Simulator {
         runtime.spawn(listener.clone().serve(tokio::net::TcpListener::from_std(socket)?));
         let backroom = Backroom::open("sweeps", Vec::new())?;
         let links = vec![link];
-        let reloader = Reloader::new(source, policy, resolver.clone(), listener.clone(), links.clone());
+        let reloader =
+            Reloader::new(source, policy, lists, resolver.clone(), listener.clone(), links.clone());
         let service = Service {
             reloader,
             // This sweeper never starts a sweep by itself.

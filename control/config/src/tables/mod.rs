@@ -2,6 +2,7 @@
 //! checked values, the checks, and their tests.
 
 pub mod access;
+pub mod blocklist;
 pub mod cache;
 pub mod clickhouse;
 pub mod control;
@@ -40,6 +41,8 @@ file! {
     upstream: Vec<upstream::RawUpstream>,
     resolver: resolver::RawResolver,
     local: local::RawLocal,
+    blocklist: Vec<blocklist::RawBlocklist>,
+    allowlist: Vec<blocklist::RawAllowlist>,
     dnssec: dnssec::RawDnssec,
     cache: cache::RawCache,
     refresh: refresh::RawRefresh,

@@ -38,6 +38,7 @@ pub fn text(service: &Service) -> String {
         service.resolver.under_way(),
     );
     text.totals("ringdns_resolver", &service.resolver.counters.totals());
+    lists(service, &mut text);
     trust_points(service, &mut text);
     text.totals("ringdns_sweep", &service.sweeper.counters.totals());
     if let Some(snapshot) = &service.snapshot {
@@ -88,6 +89,30 @@ fn process(text: &mut Text) {
     let name = "process_cpu_seconds_total";
     text.head(name, "counter", "CPU time since the start in seconds.");
     text.line(name, &[], taken.cpu_secs);
+}
+
+/// Adds the lists. Counters of a list outlive it.
+fn lists(service: &Service, text: &mut Text) {
+    let counts = service.resolver.list_counts().all();
+    if counts.is_empty() {
+        return;
+    }
+    let name = "ringdns_list_answers_total";
+    text.head(name, "counter", "Answers by a list; repetitions from worker caches are not counted.");
+    for (list, counters) in &counts {
+        text.line(name, &[("list", list)], counters.blocked.get());
+    }
+    let name = "ringdns_list_dry_run_total";
+    text.head(name, "counter", "Cache misses that a list with dry_run = true would have answered.");
+    for (list, counters) in &counts {
+        text.line(name, &[("list", list)], counters.dry_run.get());
+    }
+    let Some(policy) = service.resolver.policy() else { return };
+    let name = "ringdns_list_entries";
+    text.head(name, "gauge", "Rules of a list.");
+    for list in policy.policy().block_lists() {
+        text.line(name, &[("list", &list.name)], list.list.counts().rules);
+    }
 }
 
 fn workers(service: &Service, text: &mut Text) {

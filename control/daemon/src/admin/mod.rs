@@ -24,6 +24,7 @@ mod cache;
 mod exposition;
 mod guard;
 mod metrics;
+mod policy;
 mod profile;
 mod server;
 mod stats;
@@ -175,6 +176,7 @@ fn owners() -> Router<Arc<Service>> {
     Router::new()
         .route("/cache/entry", get(cache::entry))
         .route("/cache/purge", post(cache::purge))
+        .route("/policy/test", get(policy::test))
         .route("/reload", post(reload))
         .route("/log/tap", get(tap))
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{control_socket, daemon, policy, reload::ConfigSource};
+use crate::{control_socket, daemon, lists::Lists, policy, reload::ConfigSource};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -47,7 +47,8 @@ impl Doors {
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
         let policy = Arc::new(policy::policy(&config).unwrap());
         let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
-        let reloader = Reloader::new(source, policy, resolver.clone(), listener, links.clone());
+        let reloader =
+            Reloader::new(source, policy, Lists::default(), resolver.clone(), listener, links.clone());
         let service = Arc::new(Service {
             sweeper,
             snapshot: None,

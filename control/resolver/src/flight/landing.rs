@@ -74,12 +74,17 @@ impl Landing {
                 if share && kept {
                     resolver.share(&self.key, &answer, generation, state);
                 }
-                (Resolved { answer, generation, known: false, source }, true)
+                (Resolved { answer, generation, known: false, source, listed: None }, true)
             }
             Err(failed) => {
                 self.shared.lock().lease.take();
                 (resolver.fall_back(&self.key, failed, generation), false)
             }
+        };
+        let resolved = match self.lane {
+            // Nobody but another question waits.
+            Lane::Hops => resolved,
+            Lane::Clients | Lane::Validations => resolver.policed(&self.key, resolved),
         };
         let mut seats = resolver.lane(self.lane).land(flight);
         if !renewed {

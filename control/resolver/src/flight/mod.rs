@@ -10,10 +10,12 @@ mod anchors;
 mod attempt;
 mod chase;
 mod domain;
+mod failure;
 mod flights;
 mod inquiry;
 mod landing;
 mod pacing;
+mod policed;
 mod renewal;
 mod restore;
 mod setup;
@@ -25,11 +27,11 @@ mod validated;
 mod waiter;
 
 use crate::{
-    host::{Entry, Found, HostTier},
+    host::{Found, HostTier},
+    policy::{ListCounts, NamePolicy},
     resolved::Resolved,
     tier::SharedTier,
     upstream::{
-        Failed,
         choice::Upstreams,
         exchange::JudgeRules,
         turn::Turn,
@@ -37,7 +39,8 @@ use crate::{
     },
     validate::AnchorCounters,
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use failure::RECHECK;
 use flights::{Boarding, Flight, Flights};
 use inquiry::Inquiry;
 use landing::Landing;
@@ -48,7 +51,7 @@ use ringdns_common::labels::Labels;
 use ringdns_config::Config;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
-    dns::{answer::Answer, key::Key, rcode},
+    dns::{answer::Answer, key::Key},
     log::{AnswerSource, Tier},
     punt::{Link, Punt, Purpose},
 };
@@ -61,15 +64,10 @@ use tokio::{sync::oneshot, time::sleep};
 use validated::Validated;
 pub use waiter::Waiter;
 
-/// Time in seconds for which a stale entry is left alone after a failed refresh (RFC 8767 section
-/// 5: 30 s or more).
-const RECHECK: Secs = 30;
-
-/// Time after which a query over TCP that exceeds a share is refused.
-const REFUSED_AFTER: Duration = Duration::from_secs(1);
-
-/// Source of an answer from the host tier.
-const HOST: AnswerSource = AnswerSource { tier: Tier::Host, upstream: None, upstream_us: 0 };
+/// Returns an answer from the host tier.
+fn host_answer(answer: Arc<Answer>, generation: u64) -> Resolved {
+    Resolved { answer, generation, known: true, source: AnswerSource::of(Tier::Host), listed: None }
+}
 
 /// Bounds of the resolver's memory.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +128,9 @@ pub struct Resolver {
     /// Time to wait for a new answer where there is an expired one; zero: not at all.
     stale_client_timeout: Duration,
     budget: RenewalBudget,
+    /// Lists; `None`: there are none.
+    policy: ArcSwapOption<NamePolicy>,
+    list_counts: ListCounts,
     labels: Arc<Labels>,
     flights: Flights,
     /// Questions in flight that follow an alias. They wait for no others.
@@ -165,6 +166,8 @@ impl Resolver {
             failure_ttl: config.cache.failure_secs(),
             stale_client_timeout: config.cache.stale_client_timeout,
             budget: RenewalBudget::new(config.refresh.per_second),
+            policy: ArcSwapOption::empty(),
+            list_counts: ListCounts::default(),
             labels,
             flights: flights(),
             hops: flights(),
@@ -232,11 +235,11 @@ impl Resolver {
     /// resolved.
     pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
         let ready = match record.purpose {
-            Purpose::Answer(_) => self.lookup(&record.query.key, turn),
+            Purpose::Answer(_) => self.at_once(&record.query.key, turn),
             // Workers punt neither.
             Purpose::Withheld(_) | Purpose::Renewed => return turn.give_back(link, record),
             Purpose::Refresh => match self.renewal(&record.query.key) {
-                Renewal::Have(resolved) => Some(resolved),
+                Renewal::Have(resolved) => Some(self.policed(&record.query.key, resolved)),
                 Renewal::Wanted => None,
                 Renewal::NotNow => return turn.give_back(link, record),
             },
@@ -260,14 +263,19 @@ impl Resolver {
         let (to, receiver) = oneshot::channel();
         {
             let mut turn = Turn::default();
-            if let Some(resolved) = self.lookup(key, &mut turn) {
+            let at_once = match client {
+                Some(_) => self.at_once(key, &mut turn).map(|resolved| resolved.for_client()),
+                None => self.lookup(key, &mut turn),
+            };
+            if let Some(resolved) = at_once {
                 return resolved;
             }
             self.board(key, Some(Waiter::Client { to, address: client }), &mut turn);
         }
         // A question in flight answers all its waiters, even when it is dropped; so this fails at
         // shutdown only.
-        receiver.await.unwrap_or_else(|_| self.refusal())
+        let resolved = receiver.await.unwrap_or_else(|_| self.refusal());
+        if client.is_some() { resolved.for_client() } else { resolved }
     }
 
     /// Returns the current answer to a question; an expired answer is used only if resolution
@@ -280,7 +288,7 @@ impl Resolver {
         };
         let due = found.as_ref().filter(|answer| renew && answer.is_due(now)).map(|answer| answer.received);
         if let Some(answer) = found.filter(|_| due.is_none()) {
-            return Resolved { answer, generation, known: true, source: HOST };
+            return host_answer(answer, generation);
         }
         let (to, receiver) = oneshot::channel();
         let waiter = match due {
@@ -315,7 +323,7 @@ impl Resolver {
             }
             Found::Missing => return None,
         };
-        Some(Resolved { answer, generation, known: true, source: HOST })
+        Some(host_answer(answer, generation))
     }
 
     /// Returns the answer to a question about a special-use name, and puts it into the host tier.
@@ -326,7 +334,13 @@ impl Resolver {
         let answer = Arc::new(setup.local.answer(key, &self.rules.ttl, self.clock().secs())?);
         self.counters.local.inc();
         self.host.insert(key, answer.clone(), generation);
-        Some(Resolved { answer, generation, known: false, source: AnswerSource::of(Tier::Local) })
+        Some(Resolved {
+            answer,
+            generation,
+            known: false,
+            source: AnswerSource::of(Tier::Local),
+            listed: None,
+        })
     }
 
     /// Begins a renewal without a waiter. It holds the question and nothing else.
@@ -356,7 +370,7 @@ impl Resolver {
             let (answer, now) = (&self.host.peek(key)?.answer, self.clock().secs());
             let due = renews.map_or_else(|| answer.is_due(now), |received| answer.received <= received);
             let fresh = now < answer.expires() && !(refresh && (answer.status.is_failure() || due));
-            fresh.then(|| Resolved { answer: answer.clone(), generation, known: true, source: HOST })
+            fresh.then(|| host_answer(answer.clone(), generation))
         };
         let validator = setup.validator.as_ref().filter(|validator| validator.concerns(key));
         let lane = Lane::of(asker, validator.is_some());
@@ -409,13 +423,13 @@ impl Resolver {
                     Greedy::Zone => self.counters.zone_over_share.inc(),
                 }
                 if let Some(waiter @ Waiter::Client { .. }) = waiter {
-                    return refuse_later(waiter, self.refusal());
+                    return failure::refuse_later(waiter, self.refusal());
                 }
                 (waiter, self.refusal())
             }
         };
         if let Some(waiter) = waiter {
-            waiter.answer(&resolved, turn);
+            waiter.answer(&self.policed(key, resolved), turn);
         }
     }
 
@@ -432,7 +446,7 @@ impl Resolver {
             let Some(entry) = self.stale(&key) else { return };
             entry.put_off(self.clock().secs().saturating_add(RECHECK));
             let (answer, generation) = (entry.answer.clone(), flight.generation());
-            let resolved = Resolved { answer, generation, known: true, source: HOST };
+            let resolved = self.policed(&key, host_answer(answer, generation));
             let seats = self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal());
             self.counters.stale_on_delay.add(seats.len() as u64);
             spread::answer(seats, &resolved, self.clock(), &mut Turn::default());
@@ -447,49 +461,6 @@ impl Resolver {
             Lane::Validations => &self.validations,
         }
     }
-
-    /// Returns the answer that may be used if resolution fails: expired or not, but no failure.
-    fn stale(&self, key: &Key) -> Option<Arc<Entry>> {
-        let now = self.clock().secs();
-        self.host.peek(key).filter(|entry| now < entry.answer.dead() && !entry.answer.status.is_failure())
-    }
-
-    /// Returns the answer after a failed resolution: the expired answer if there is one, else the
-    /// failure, which is remembered (RFC 9520) if it says something about the question.
-    fn fall_back(&self, key: &Key, failed: Failed, generation: u64) -> Resolved {
-        let now = self.clock().secs();
-        self.counters.failed.inc();
-        match self.stale(key) {
-            Some(entry) => {
-                entry.put_off(now.saturating_add(RECHECK));
-                self.counters.stale_on_failure.inc();
-                Resolved { answer: entry.answer.clone(), generation, known: true, source: HOST }
-            }
-            None => {
-                let Failed::Upstreams(ede) = failed else { return self.refusal() };
-                let failure = Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.failure_ttl));
-                self.host.insert(key, failure.clone(), generation);
-                Resolved { answer: failure, generation, known: false, source: AnswerSource::default() }
-            }
-        }
-    }
-
-    /// Returns a SERVFAIL that must not be kept: its cause is in this process, not in the question.
-    fn refusal(&self) -> Resolved {
-        let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
-        let generation = self.host.generation();
-        Resolved { answer, generation, known: false, source: AnswerSource::default() }
-    }
-}
-
-/// Refuses a client of a listener after some time. Its connection has a bound on queries in flight,
-/// so this slows a flood over TCP down, which would keep the control plane busy if it were refused
-/// at once.
-fn refuse_later(waiter: Waiter, refusal: Resolved) {
-    tokio::spawn(async move {
-        tokio::time::sleep(REFUSED_AFTER).await;
-        waiter.answer(&refusal, &mut Turn::default());
-    });
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Renewals: whether an answer is to be renewed, and whether now.
 
-use super::{HOST, Resolver, Waiter};
+use super::{Resolver, Waiter, host_answer};
 use crate::host::Found;
 use crate::{resolved::Resolved, upstream::turn::Turn};
 use parking_lot::Mutex;
@@ -54,7 +54,7 @@ impl Resolver {
                 self.counters.refreshed_ahead.inc();
                 Renewal::Wanted
             }
-            Found::Fresh(answer) => Renewal::Have(Resolved { answer, generation, known: true, source: HOST }),
+            Found::Fresh(answer) => Renewal::Have(host_answer(answer, generation)),
             Found::Stale(entry) if !entry.recheck_due(now) => Renewal::NotNow,
             Found::Stale(_) | Found::Missing => Renewal::Wanted,
         }

@@ -5,7 +5,7 @@ use ringdns_common::names;
 use ringdns_config::{CacheConfig, Config, UpstreamConfig};
 use ringdns_dataplane::{
     checksum::Checksums,
-    dns::{header, query::Query, reply::Age},
+    dns::{header, query::Query, rcode, reply::Age},
     doorbell::Doorbell,
     packet::Envelope,
 };

@@ -77,7 +77,8 @@ impl Waiter {
     pub(super) fn answer(self, resolved: &Resolved, turn: &mut Turn) {
         match self {
             Waiter::Punt(link, mut record) => {
-                record.answer = Some(resolved.answer.clone());
+                let resolved = resolved.for_client();
+                record.answer = Some(resolved.answer);
                 record.generation = resolved.generation;
                 record.known = resolved.known;
                 record.source = resolved.source;

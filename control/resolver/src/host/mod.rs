@@ -224,7 +224,7 @@ impl HostTier {
         let demand = self.cache.peek(key).map_or_else(Demand::default, |old| old.demand.clone());
         let entry = Arc::new(Entry::new(answer, demand));
         let _under_way = self.fence.read();
-        if self.generations.is_void(key.asked(), generation) {
+        if self.generations.is_source_void(key.asked(), generation) {
             self.counters.outdated.inc();
             return false;
         }
@@ -284,6 +284,11 @@ impl HostTier {
     fn begin_generations(&self, purges: &[Arc<Purge>]) {
         let _no_insert = self.fence.write();
         purges.iter().for_each(|purge| self.generations.begin(purge.clone()));
+    }
+
+    /// Makes void what workers have cached, since lists now decide otherwise.
+    pub fn begin_verdicts(&self) {
+        self.begin_generations(&[Arc::new(Purge::Verdicts)]);
     }
 
     /// Returns all entries. Walks the whole store: not for an async task.

@@ -173,6 +173,7 @@ impl Sweeper {
 
     /// Sends a renewed answer to the workers.
     fn send(&self, key: &Key, resolved: &Resolved) {
+        let resolved = resolved.for_client();
         for (link, demand) in &self.workers {
             let sent = demand.send(link, key, &resolved.answer, resolved.generation);
             if sent { &self.counters.sent } else { &self.counters.not_sent }.inc();

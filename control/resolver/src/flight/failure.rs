@@ -1,0 +1,72 @@
+//! Answers when resolution fails or is refused.
+
+use super::{Resolver, Waiter, host_answer};
+use crate::{
+    host::Entry,
+    resolved::Resolved,
+    upstream::{Failed, turn::Turn},
+};
+use ringdns_dataplane::{
+    clock::Secs,
+    dns::{answer::Answer, key::Key, rcode},
+    log::AnswerSource,
+};
+use std::{sync::Arc, time::Duration};
+
+/// Time in seconds for which a stale entry is left alone after a failed refresh (RFC 8767 section
+/// 5: 30 s or more).
+pub(super) const RECHECK: Secs = 30;
+
+/// Time after which a query over TCP that exceeds a share is refused.
+const REFUSED_AFTER: Duration = Duration::from_secs(1);
+
+impl Resolver {
+    /// Returns the answer that may be used if resolution fails: expired or not, but no failure.
+    pub(super) fn stale(&self, key: &Key) -> Option<Arc<Entry>> {
+        let now = self.clock().secs();
+        self.host.peek(key).filter(|entry| now < entry.answer.dead() && !entry.answer.status.is_failure())
+    }
+
+    /// Returns the answer after a failed resolution: the expired answer if there is one, else the
+    /// failure, which is remembered (RFC 9520) if it says something about the question.
+    pub(super) fn fall_back(&self, key: &Key, failed: Failed, generation: u64) -> Resolved {
+        let now = self.clock().secs();
+        self.counters.failed.inc();
+        match self.stale(key) {
+            Some(entry) => {
+                entry.put_off(now.saturating_add(RECHECK));
+                self.counters.stale_on_failure.inc();
+                host_answer(entry.answer.clone(), generation)
+            }
+            None => {
+                let Failed::Upstreams(ede) = failed else { return self.refusal() };
+                let failure = Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.failure_ttl));
+                self.host.insert(key, failure.clone(), generation);
+                Resolved {
+                    answer: failure,
+                    generation,
+                    known: false,
+                    source: AnswerSource::default(),
+                    listed: None,
+                }
+            }
+        }
+    }
+
+    /// Returns a SERVFAIL that must not be kept: its cause is in this process, not in the question.
+    pub(super) fn refusal(&self) -> Resolved {
+        let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
+        let generation = self.host.generation();
+        Resolved { answer, generation, known: false, source: AnswerSource::default(), listed: None }
+    }
+}
+
+/// Refuses a client of a listener after some time. Its connection has a bound on queries in flight,
+/// so this slows a flood over TCP down, which would keep the control plane busy if it were refused
+/// at once.
+pub(super) fn refuse_later(waiter: Waiter, refusal: Resolved) {
+    tokio::spawn(async move {
+        tokio::time::sleep(REFUSED_AFTER).await;
+        waiter.answer(&refusal, &mut Turn::default());
+    });
+}
