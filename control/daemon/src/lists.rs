@@ -216,7 +216,7 @@ struct Source<'a> {
 }
 
 /// Opens a regular file. Others could block, or never end.
-fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     let kind = std::fs::metadata(path)?;
     if !kind.is_file() {
         return Err(io::Error::other("it is not a regular file"));

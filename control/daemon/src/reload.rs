@@ -5,7 +5,11 @@
 //! changed. A configuration that would be refused at the start is refused as a whole. One that has
 //! not changed costs only its reading: reloads come from scripts, and may come every few seconds.
 
-use crate::{listen::Listener, lists::Lists, policy, preflight};
+use crate::{
+    listen::Listener,
+    lists::{self, Lists},
+    policy, preflight,
+};
 use parking_lot::Mutex;
 use ringdns_api::{Reloaded, RulePlace};
 use ringdns_config::{Config, ConfigError, error::place_of};
@@ -15,7 +19,8 @@ use ringdns_resolver::Resolver;
 use std::{
     collections::BTreeSet,
     fs,
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hasher, RandomState},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -216,13 +221,25 @@ impl Tables {
     }
 }
 
+/// Returns a hash of a file's contents, which it reads piece by piece: lists may be large.
+fn hash_of_file(path: &Path, hasher: &RandomState) -> io::Result<u64> {
+    let (mut file, mut hash) = (lists::open(path)?, hasher.build_hasher());
+    let mut piece = [0; 8 << 10];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hash.finish()),
+            length => hash.write(&piece[..length]),
+        }
+    }
+}
+
 /// Appends hashes of the contents to the names of files.
 fn with_files(value: &mut Value, hasher: &RandomState) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(|value| with_files(value, hasher)),
         Value::Table(table) => table.iter_mut().for_each(|(key, value)| match value {
             Value::String(path) if (key.ends_with("_file") || key == "source") && key != WRITTEN => {
-                let contents = fs::read(&*path).ok().map(|bytes| hasher.hash_one(bytes));
+                let contents = hash_of_file(Path::new(path), hasher).ok();
                 *path = format!("{path} {contents:?}");
             }
             value => with_files(value, hasher),
