@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, sums, until};
+use ringdns_testkit::{
+    Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, program, sums, until,
+};
 
 /// Virtual addresses of the server. The first is also that of the HTTP API.
 const LATE: [IpAddr; 2] =
@@ -120,6 +122,8 @@ fn a_tentative_address_is_no_reason_to_fail() {
     let Some(lab) = Lab::up() else { return };
     let upstream = Upstream::answering(lab.server());
     let server = lab.server();
+    // Otherwise it may be built while the address is tentative.
+    program("ringdnsd");
     // The address stays tentative for some eight seconds.
     server.run("sysctl", ["-qw", "net.ipv6.conf.vs.dad_transmits=8"]);
     server.run("ip", ["address", "add", &format!("{}/64", LATE[1]), "dev", "vs"]);
