@@ -135,3 +135,15 @@ fn a_tentative_address_is_no_reason_to_fail() {
     scene.hears(&format!("an interface has {} now", LATE[1]), 1);
     scene.answers_at(dns(LATE[1]));
 }
+
+#[test]
+fn a_check_accepts_late_addresses_and_names_them() {
+    let Some(lab) = Lab::up() else { return };
+    let listen = LATE.map(|address| dns(address).to_string()).into();
+    let settings = Settings { listen, ..Settings::sockets(SocketAddr::from(([127, 0, 0, 1], 9))) };
+    let (code, said) = Ringdnsd::check(lab.server(), &settings, &[]);
+    assert_eq!(code, 0, "{said}");
+    for address in LATE {
+        assert!(said.contains(&format!("no interface has {address}: ")), "{said}");
+    }
+}
