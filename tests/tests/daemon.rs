@@ -292,7 +292,7 @@ fn a_log_on_a_full_disk_takes_nothing_from_dns() {
     until("its API is there", || UnixStream::connect(&socket).ok());
     for name in ["before.example", "after.example"] {
         let query = Query::a(name);
-        assert_eq!(ask_over_tcp(&host, listen, &[query.clone()])[0].rcode(), 0);
+        assert_eq!(ask_over_tcp(&host, listen, std::slice::from_ref(&query))[0].rcode(), 0);
         assert_eq!(Client::of(&host, listen).ask(&query).rcode(), 0);
         // A reload is logged.
         ringdnsd.signal(Signal::HUP);
