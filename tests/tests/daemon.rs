@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashSet,
+    fs::{self, OpenOptions},
+    io::Write,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    os::unix::{fs::OpenOptionsExt, net::UnixStream},
     path::Path,
     process::Command,
     time::Duration,
@@ -11,6 +14,10 @@ use std::{
 use ringdns_testkit::{
     Client, Host, Process, Query, Reply, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, free_address,
     privilege, program, until,
+};
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, mknodat},
+    process::Signal,
 };
 
 /// Address at which nobody is asked.
@@ -248,4 +255,51 @@ fn a_port_in_use_exits_1_and_a_working_daemon_is_not_disturbed() {
     let (code, message) = exit_of(folder.path(), &other, &[]);
     assert_eq!(code, Some(2), "{message}");
     assert!(daemon.ringdnsd.told(&["status"]).contains("answering queries"));
+}
+
+/// A service manager may ask for a reload while ringdnsd starts.
+#[test]
+fn a_reload_that_is_asked_for_before_the_start_does_not_end_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ringdns.toml");
+    // It waits for its configuration as long as the test wants.
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let mut command = Command::new(program("ringdnsd"));
+    command.arg("--check").arg("--config").arg(&path);
+    let mut ringdnsd = Process::spawn("ringdnsd", command);
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let open = || OpenOptions::new().write(true).custom_flags(flags).open(&path).ok();
+    let mut file = until("ringdnsd reads its configuration", open);
+    ringdnsd.signal(Signal::HUP);
+    let text = Settings::loopback(free_address(&Host::local()), NOBODY);
+    // A ringdnsd that has ended reads nothing, which its exit status tells better.
+    let _ = file.write_all(text.text(&folder.path().join("control.sock")).as_bytes());
+    drop(file);
+    let status = ringdnsd.wait_for_exit(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(0), "{status} {}", ringdnsd.output());
+}
+
+#[test]
+fn a_log_on_a_full_disk_takes_nothing_from_dns() {
+    let (host, upstream) = (Host::local(), Upstream::with_ttl(300));
+    let (folder, listen) = (tempfile::tempdir().unwrap(), free_address(&host));
+    let [path, socket] = ["ringdns.toml", "control.sock"].map(|file| folder.path().join(file));
+    fs::write(&path, Settings::loopback(listen, upstream.address()).text(&socket)).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>/dev/full", "sh"]);
+    command.arg(program("ringdnsd")).arg("--config").arg(&path);
+    let mut ringdnsd = Process::spawn("ringdnsd", command);
+    until("its API is there", || UnixStream::connect(&socket).ok());
+    for name in ["before.example", "after.example"] {
+        let query = Query::a(name);
+        assert_eq!(ask_over_tcp(&host, listen, std::slice::from_ref(&query))[0].rcode(), 0);
+        assert_eq!(Client::of(&host, listen).ask(&query).rcode(), 0);
+        // A reload is logged.
+        ringdnsd.signal(Signal::HUP);
+    }
+    let mut ringctl = Command::new(program("ringctl"));
+    let status = ringctl.arg("--socket").arg(&socket).arg("status").output().unwrap();
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(status.contains("answering queries\n"), "{status}");
+    assert_eq!(ringdnsd.stop().unwrap().code(), Some(0));
 }

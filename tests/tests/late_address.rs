@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, sums, until};
+use ringdns_testkit::{
+    Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, program, sums, until,
+};
 
 /// Virtual addresses of the server. The first is also that of the HTTP API.
 const LATE: [IpAddr; 2] =
@@ -120,6 +122,8 @@ fn a_tentative_address_is_no_reason_to_fail() {
     let Some(lab) = Lab::up() else { return };
     let upstream = Upstream::answering(lab.server());
     let server = lab.server();
+    // Otherwise it may be built while the address is tentative.
+    program("ringdnsd");
     // The address stays tentative for some eight seconds.
     server.run("sysctl", ["-qw", "net.ipv6.conf.vs.dad_transmits=8"]);
     server.run("ip", ["address", "add", &format!("{}/64", LATE[1]), "dev", "vs"]);
@@ -130,4 +134,16 @@ fn a_tentative_address_is_no_reason_to_fail() {
     scene.hears(&format!("no interface has {}: ", LATE[1]), 1);
     scene.hears(&format!("an interface has {} now", LATE[1]), 1);
     scene.answers_at(dns(LATE[1]));
+}
+
+#[test]
+fn a_check_accepts_late_addresses_and_names_them() {
+    let Some(lab) = Lab::up() else { return };
+    let listen = LATE.map(|address| dns(address).to_string()).into();
+    let settings = Settings { listen, ..Settings::sockets(SocketAddr::from(([127, 0, 0, 1], 9))) };
+    let (code, said) = Ringdnsd::check(lab.server(), &settings, &[]);
+    assert_eq!(code, 0, "{said}");
+    for address in LATE {
+        assert!(said.contains(&format!("no interface has {address}: ")), "{said}");
+    }
 }
