@@ -42,7 +42,7 @@ const AS_WRITTEN: TtlRules = TtlRules { min: 0, max: Secs::MAX, negative_max: Se
 /// Counters of a list.
 #[derive(Debug, Default)]
 pub struct ListCounters {
-    /// Questions that the list answered.
+    /// Answers by the list that clients got, but for their repetition from worker caches.
     pub blocked: Counter,
     /// Questions that the list would have answered, had it an effect.
     pub dry_run: Counter,
@@ -60,6 +60,21 @@ impl ListCounts {
 
     fn of(&self, name: &Arc<str>) -> Arc<ListCounters> {
         self.0.lock().entry(name.clone()).or_default().clone()
+    }
+}
+
+/// Answer of a list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Answer.
+    pub answer: Arc<Answer>,
+    counters: Arc<ListCounters>,
+}
+
+impl Listed {
+    /// Counts that a client gets the answer.
+    pub fn count(&self) {
+        self.counters.blocked.inc();
     }
 }
 
@@ -83,15 +98,20 @@ impl NamePolicy {
     }
 
     /// Returns the answer of a list to a client's question. `None`: it is resolved.
-    pub fn answer(&self, key: &Key, now: Secs) -> Option<Answer> {
+    pub fn answer(&self, key: &Key, now: Secs) -> Option<Listed> {
         let (name, qtype) = (key.asked().name(), key.asked().qtype());
         if self.policy.block_lists().is_empty() || key.asked().qclass() != CLASS_IN {
             return None;
         }
         match self.policy.judge(name, qtype) {
-            Verdict::Blocked(blocked) => self.block(&blocked, name, key, now),
+            Verdict::Blocked(blocked) => Some(self.block(&blocked, name, key, now)),
             Verdict::Allowed(_) | Verdict::Pass => None,
         }
+    }
+
+    /// Whether a list answers a client's question.
+    pub fn blocks(&self, key: &Key) -> bool {
+        matches!(self.policy.judge(key.asked().name(), key.asked().qtype()), Verdict::Blocked(_))
     }
 
     /// Counts a client's question for the lists that would answer it, had they an effect.
@@ -106,7 +126,7 @@ impl NamePolicy {
 
     /// Returns the answer that takes the place of an upstream's: a list's, if an alias in it leads
     /// to a name that the list blocks. An allowed name may have any aliases.
-    pub fn replacement(&self, key: &Key, answer: &Answer, now: Secs) -> Option<Answer> {
+    pub fn replacement(&self, key: &Key, answer: &Answer, now: Secs) -> Option<Listed> {
         if self.policy.block_lists().is_empty() || !answer.status.is_positive() {
             return None;
         }
@@ -119,39 +139,48 @@ impl NamePolicy {
             return None;
         }
         targets.find_map(|target| match self.policy.judge(&target, qtype) {
-            Verdict::Blocked(blocked) => self.block(&blocked, &target, key, now),
+            Verdict::Blocked(blocked) => Some(self.block(&blocked, &target, key, now)),
             Verdict::Allowed(_) | Verdict::Pass => None,
         })
     }
 
     /// Returns the answer to `key` of the list that blocks `name`.
-    fn block(&self, blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Option<Answer> {
-        if let Some(counters) = self.counters.get(blocked.index) {
-            counters.blocked.inc();
-        }
-        let qtype = key.asked().qtype();
-        let ttl = blocked.list.ttl;
-        let addresses = match blocked.answer {
-            RuleAnswer::NxDomain => return negative(key, ResponseCode::NXDomain, ttl, now),
-            RuleAnswer::NoData => Vec::new(),
-            // The reader of lists passes on neither drops nor aliases.
-            RuleAnswer::Refused | RuleAnswer::Drop | RuleAnswer::Alias(_) => {
-                return Some(Answer::error(rcode::REFUSED, Some(ede::BLOCKED), now, ttl));
-            }
-            RuleAnswer::Null => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
-            RuleAnswer::Address(_) => blocked.addresses(name, qtype),
-        };
-        let data: Vec<RData> = addresses.into_iter().filter_map(|address| data(address, qtype)).collect();
-        if data.is_empty() {
-            return negative(key, ResponseCode::NoError, ttl, now);
-        }
-        let mut response = response(key)?;
-        let owner = response.queries.first()?.name().clone();
-        for data in data {
-            response.add_answer(Record::from_rdata(owner.clone(), ttl, data));
-        }
-        finished(&response, key, now)
+    fn block(&self, blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Listed {
+        // What cannot be written is refused rather than resolved.
+        let answer = made(blocked, name, key, now).unwrap_or_else(|| refused(blocked, now));
+        let counters = self.counters.get(blocked.index).cloned().unwrap_or_default();
+        Listed { answer: Arc::new(answer), counters }
     }
+}
+
+/// Returns the answer to `key` of the list that blocks `name`.
+fn made(blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Option<Answer> {
+    let qtype = key.asked().qtype();
+    let ttl = blocked.list.ttl;
+    let addresses = match blocked.answer {
+        RuleAnswer::NxDomain => return negative(key, ResponseCode::NXDomain, ttl, now),
+        RuleAnswer::NoData => Vec::new(),
+        // The reader of lists passes on neither drops nor aliases.
+        RuleAnswer::Refused | RuleAnswer::Drop | RuleAnswer::Alias(_) => {
+            return Some(refused(blocked, now));
+        }
+        RuleAnswer::Null => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        RuleAnswer::Address(_) => blocked.addresses(name, qtype),
+    };
+    let data: Vec<RData> = addresses.into_iter().filter_map(|address| data(address, qtype)).collect();
+    if data.is_empty() {
+        return negative(key, ResponseCode::NoError, ttl, now);
+    }
+    let mut response = response(key)?;
+    let owner = response.queries.first()?.name().clone();
+    for data in data {
+        response.add_answer(Record::from_rdata(owner.clone(), ttl, data));
+    }
+    finished(&response, key, now)
+}
+
+fn refused(blocked: &Blocked<'_>, now: Secs) -> Answer {
+    Answer::error(rcode::REFUSED, Some(ede::BLOCKED), now, blocked.list.ttl)
 }
 
 /// Returns an address as the data of a record, if questions of a type ask for its kind.
@@ -185,4 +214,31 @@ fn negative(key: &Key, code: ResponseCode, ttl: u32, now: Secs) -> Option<Answer
 fn finished(response: &Response, key: &Key, now: Secs) -> Option<Answer> {
     let answer = Answer::from_response(&response.to_vec().ok()?, key, &AS_WRITTEN, now, false).ok()?;
     Some(Answer { ede: Some(ede::BLOCKED), ..answer })
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use ringdns_common::names;
+    use ringdns_policy::{
+        list::ListBuilder,
+        names::NameKey,
+        policy::BlockList,
+        rule::{Effect, Rule, Subject},
+    };
+
+    /// Returns a policy with one list, by which a name and all names below it do not exist.
+    pub fn blocking(name: &str) -> Policy {
+        let key = NameKey::new(&[7; 16]);
+        let mut builder = ListBuilder::new(key);
+        builder.push(1, Rule::new(Subject::Suffix(names::name(name).unwrap().into()), Effect::Block));
+        let list = BlockList {
+            name: "ads".into(),
+            list: Arc::new(builder.finish().0),
+            answer: RuleAnswer::NxDomain,
+            ttl: 60,
+            dry_run: false,
+        };
+        Policy::new(key, Vec::new(), vec![list])
+    }
 }

@@ -1,5 +1,6 @@
 //! Answer that the resolver gives.
 
+use crate::policy::Listed;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{answer::Answer, reply::Age},
@@ -19,7 +20,7 @@ pub struct Resolved {
     /// Source of the answer, for the log.
     pub source: AnswerSource,
     /// Answer of a list, which clients get in place of `answer`.
-    pub listed: Option<Arc<Answer>>,
+    pub listed: Option<Listed>,
 }
 
 impl Resolved {

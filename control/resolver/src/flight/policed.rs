@@ -2,12 +2,12 @@
 
 use super::Resolver;
 use crate::{
-    policy::{ListCounts, NamePolicy},
+    policy::{ListCounts, Listed, NamePolicy},
     resolved::Resolved,
     upstream::turn::Turn,
 };
 use ringdns_dataplane::{
-    dns::{answer::Answer, key::Key},
+    dns::key::Key,
     log::{AnswerSource, Tier},
 };
 use ringdns_policy::policy::Policy;
@@ -38,8 +38,8 @@ impl Resolver {
         let generation = self.host.generation();
         if let Some(policy) = &*self.policy.load() {
             policy.count_dry_run(key);
-            if let Some(answer) = policy.answer(key, self.clock().secs()) {
-                return Some(listed(Arc::new(answer), generation));
+            if let Some(listed) = policy.answer(key, self.clock().secs()) {
+                return Some(given(&listed, generation));
             }
         }
         self.lookup(key, turn).map(|resolved| self.policed(key, resolved))
@@ -50,14 +50,16 @@ impl Resolver {
         if let Some(policy) = &*self.policy.load() {
             let now = self.clock().secs();
             let replaced = || policy.replacement(key, &resolved.answer, now);
-            resolved.listed = policy.answer(key, now).or_else(replaced).map(Arc::new);
+            resolved.listed = policy.answer(key, now).or_else(replaced);
         }
         resolved
     }
 }
 
-/// Returns the answer of a list.
-fn listed(answer: Arc<Answer>, generation: u64) -> Resolved {
+/// Returns the answer of a list, which a client gets.
+fn given(listed: &Listed, generation: u64) -> Resolved {
+    listed.count();
+    let answer = listed.answer.clone();
     Resolved { answer, generation, known: false, source: AnswerSource::of(Tier::Local), listed: None }
 }
 
@@ -65,7 +67,7 @@ impl Resolved {
     /// Returns the answer as clients get it.
     pub(crate) fn for_client(&self) -> Resolved {
         match &self.listed {
-            Some(answer) => listed(answer.clone(), self.generation),
+            Some(listed) => given(listed, self.generation),
             None => self.clone(),
         }
     }

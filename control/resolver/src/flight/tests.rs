@@ -152,6 +152,7 @@ mod hedging;
 mod hints;
 mod letters;
 mod lifetimes;
+mod policed;
 mod punts;
 mod sockets;
 mod spread;

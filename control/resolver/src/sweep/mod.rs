@@ -270,6 +270,10 @@ impl Sweeper {
             return Err(Left::TooLate);
         }
         let key = key_of(due).ok_or(Left::Settled)?;
+        // Nobody gets what would be renewed, and the upstream need not know that it is asked for.
+        if self.resolver.policy().is_some_and(|policy| policy.blocks(&key)) {
+            return Err(Left::Settled);
+        }
         let entry = self.resolver.host().peek(&key).ok_or(Left::Settled)?;
         if entry.answer.expires() != expires {
             return Err(Left::Settled);

@@ -180,6 +180,20 @@ async fn the_budget_is_kept_and_the_most_wanted_come_first() {
 }
 
 #[tokio::test]
+async fn what_a_list_blocks_is_not_renewed() {
+    let f = Fixture::new("").await;
+    for name in ["ads.example", "wanted.example"] {
+        f.ask(name, 5).await;
+    }
+    f.resolver.set_policy(crate::policy::testing::blocking("ads.example"));
+    f.asked();
+    at(1075);
+    let report = f.sweep().await;
+    assert_eq!((report.renewed, report.skipped.settled), (1, 1), "{report:?}");
+    assert_eq!(f.asked(), ["wanted.example."]);
+}
+
+#[tokio::test]
 async fn what_is_purged_or_renewed_while_it_waits_is_left_alone() {
     let f = Fixture::new("per_second = 4").await;
     f.ask("first.example", 9).await;
