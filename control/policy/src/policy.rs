@@ -6,7 +6,7 @@ use crate::{
     rule::{Effect, RuleAnswer},
 };
 use smallvec::SmallVec;
-use std::{net::IpAddr, str::FromStr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 /// Lists of a group of clients, in their order.
 ///
@@ -78,14 +78,6 @@ pub struct Blocked<'a> {
     /// The rule.
     pub rule: Found<'a>,
 }
-
-/// Text that is no answer of a block list.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no answer of a block list. Write \"nxdomain\", \"nodata\", \"refused\", \"null\", \"drop\", an \
-     address, or a name as sinkhole.example"
-)]
-pub struct AnswerError(String);
 
 impl Policy {
     /// Returns a policy with these lists, which were built with the same key.
@@ -196,34 +188,5 @@ impl Blocked<'_> {
             (_, RuleAnswer::Address(ip)) => vec![*ip],
             _ => Vec::new(),
         }
-    }
-}
-
-impl FromStr for RuleAnswer {
-    type Err = AnswerError;
-
-    /// Parses the answer of a block list in the configuration. A name needs a dot, so that a
-    /// misspelt word is no name.
-    fn from_str(text: &str) -> Result<Self, AnswerError> {
-        let error = || AnswerError(text.to_owned());
-        Ok(match text {
-            "nxdomain" => RuleAnswer::NxDomain,
-            "nodata" => RuleAnswer::NoData,
-            "refused" => RuleAnswer::Refused,
-            "null" => RuleAnswer::Null,
-            "drop" => RuleAnswer::Drop,
-            _ => match text.parse() {
-                Ok(ip) => RuleAnswer::Address(ip),
-                Err(_) => {
-                    let name = ringdns_common::names::name(text).map_err(|_| error())?;
-                    if !text.trim_end_matches('.').contains('.')
-                        || text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-                    {
-                        return Err(error());
-                    }
-                    RuleAnswer::Alias(name.into())
-                }
-            },
-        })
     }
 }

@@ -107,27 +107,6 @@ fn addresses_come_from_the_rules_or_from_the_list() {
 }
 
 #[test]
-fn answers_of_the_configuration() {
-    let good = [
-        ("nxdomain", RuleAnswer::NxDomain),
-        ("nodata", RuleAnswer::NoData),
-        ("refused", RuleAnswer::Refused),
-        ("null", RuleAnswer::Null),
-        ("drop", RuleAnswer::Drop),
-        ("192.0.2.1", RuleAnswer::Address([192, 0, 2, 1].into())),
-        ("2001:db8::1", RuleAnswer::Address("2001:db8::1".parse().unwrap())),
-        ("Sink.Example.", RuleAnswer::Alias(name("sink.example"))),
-    ];
-    for (text, answer) in good {
-        assert_eq!(text.parse(), Ok(answer), "{text}");
-    }
-    for text in ["", "nxdomian", "NXDOMAIN", "192.0.2", "192.0.2.256", "a..b", "zero address.example"] {
-        let error = text.parse::<RuleAnswer>().unwrap_err().to_string();
-        assert!(error.contains("Write \"nxdomain\""), "{error}");
-    }
-}
-
-#[test]
 fn names_without_special_rules_allocate_nothing() {
     let ads: Vec<Rule> = rules(Effect::Block, &["ads.example", "track.example"]);
     let ours = AllowList { name: "ours".into(), list: list(&rules(Effect::Block, &["ours.example"])).into() };

@@ -26,7 +26,6 @@ pub use report::{Counts, Problem, Reason, Report, SourceError};
 use std::{
     fmt,
     io::{BufRead, Read},
-    str::FromStr,
 };
 
 /// Format of a list.
@@ -68,20 +67,6 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found = Format::ALL.iter().find(|(format, _)| format == self);
         f.write_str(found.map_or("", |(_, name)| name))
-    }
-}
-
-/// Error about text that names no format.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no format of lists. Use auto, plain, hosts, adblock, wildcard, dnsmasq, unbound or rpz")]
-pub struct FormatError(String);
-
-impl FromStr for Format {
-    type Err = FormatError;
-
-    fn from_str(text: &str) -> Result<Self, FormatError> {
-        let found = Format::ALL.iter().find(|(_, name)| *name == text);
-        found.map(|(format, _)| *format).ok_or_else(|| FormatError(text.to_owned()))
     }
 }
 

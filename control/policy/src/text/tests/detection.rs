@@ -68,9 +68,6 @@ fn what_is_no_list_is_refused_with_its_reason() {
 #[test]
 fn formats_have_names() {
     for (format, name) in Format::ALL {
-        assert_eq!(name.parse(), Ok(format));
         assert_eq!(format.to_string(), name);
     }
-    let error = "AdGuard".parse::<Format>().unwrap_err().to_string();
-    assert!(Format::ALL.iter().all(|(_, name)| error.contains(name)), "{error}");
 }

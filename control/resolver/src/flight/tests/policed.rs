@@ -38,3 +38,24 @@ async fn new_lists_begin_a_generation_and_keep_the_host_tier() {
     assert!(rcode_of(&after) == rcode::NXDOMAIN && !generations.is_void(key.asked(), after.generation));
     assert_eq!((resolver.host().len(), fake.seen().len()), (1, 1));
 }
+
+/// A target that does not exist is judged too: NXDOMAIN is no answer of a list.
+#[tokio::test]
+async fn aliases_are_judged_for_clients_alone() {
+    for code in [rcode::NOERROR, rcode::NXDOMAIN] {
+        let fake = playing(move |seen| {
+            let alias = [&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 13][..], b"\x03AdS\x07example\0"].concat();
+            let owner = b"\x03ads\x07example\0";
+            let address = record_of(owner, 1, 60, &[192, 0, 2, 1]);
+            let records = if code == rcode::NOERROR { vec![alias, address] } else { vec![alias] };
+            Some(seen.query.response(code.into(), &records))
+        });
+        let resolver = resolver(&[upstream(fake.address(), LONG)]);
+        resolver.set_policy(blocking("ads.example"));
+        let key = key("www.example.net");
+        let blocked = resolver.resolve_for(CLIENT, &key).await;
+        assert_eq!((rcode_of(&blocked), blocked.answer.ede), (rcode::NXDOMAIN, Some(15)), "{code}");
+        let own = resolver.resolve(&key).await;
+        assert_eq!((rcode_of(&own), own.answer.ede, own.answer.counts[0] > 0), (code, None, true), "{code}");
+    }
+}
