@@ -4,7 +4,7 @@ use rand::random;
 use ringdns_api::RulePlace;
 use ringdns_common::{names, printable::Printable, units::counted};
 use ringdns_config::{
-    AllowlistConfig, BlockAnswer, BlocklistConfig, ListFormat, ListsConfig, Problem, pattern,
+    AllowlistConfig, BlockAnswer, BlocklistConfig, ListFormat, ListsConfig, Problem, error::place_of, pattern,
 };
 use ringdns_policy::{
     list::{Found, List, ListBuilder},
@@ -15,8 +15,8 @@ use ringdns_policy::{
     text::{self, Format, Report},
 };
 use std::{
-    collections::HashMap,
-    fs::File,
+    collections::BTreeMap,
+    fs::{self, File},
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -34,7 +34,7 @@ const CHANGE_MIN: u64 = 1_000;
 /// Lists as they were read, to be compared with the next reading.
 pub struct Lists {
     key: NameKey,
-    known: HashMap<String, KnownList>,
+    known: BTreeMap<String, KnownList>,
 }
 
 /// List as it was read.
@@ -46,6 +46,8 @@ struct KnownList {
 /// Origin of the rules of a list.
 #[derive(Clone)]
 pub struct ListOrigin {
+    /// Key of the list's table.
+    table: String,
     /// Names and regular expressions in the configuration.
     names: Vec<String>,
     /// File and its format.
@@ -53,12 +55,19 @@ pub struct ListOrigin {
 }
 
 impl ListOrigin {
-    /// Returns the place of the rule that was found for a question: in the list's file, or else
-    /// `config`, where a line's number is that of the name in `names`.
+    /// Returns the place of the rule that was found for a question: in `config` or in the list's
+    /// file. `None`: it is in neither, since one of them has changed.
     pub fn place_of(&self, name: &[u8], qtype: u16, found: &Found<'_>, config: &Path) -> Option<RulePlace> {
-        let mut names = self.names.iter().zip(1..);
-        if let Some((text, line)) = names.find(|(text, _)| place::is(&allowing(text), name, qtype, found)) {
-            return Some(RulePlace { file: config.display().to_string(), line, text: text.clone() });
+        let is_it = |text: &String| place::is(&allowing(text), name, qtype, found);
+        if let Some(nth) = self.names.iter().position(is_it) {
+            let key = format!("{}.names[{nth}]", self.table);
+            let line = place_of(&fs::read_to_string(config).ok()?, &key).0?;
+            let text = self.names.get(nth)?.clone();
+            return Some(RulePlace {
+                file: config.display().to_string(),
+                line: u32::try_from(line).ok()?,
+                text,
+            });
         }
         let (path, format) = self.file.as_ref()?;
         let reader = || open(path).ok().map(|file| BufReader::with_capacity(BUFFER, file));
@@ -75,7 +84,7 @@ impl ListOrigin {
 
 impl Default for Lists {
     fn default() -> Self {
-        Lists { key: NameKey::new(&random()), known: HashMap::new() }
+        Lists { key: NameKey::new(&random()), known: BTreeMap::new() }
     }
 }
 
@@ -84,7 +93,7 @@ impl Lists {
     /// then nothing has changed. It may take seconds, so it must not run in an async task.
     pub fn load(&mut self, config: &ListsConfig) -> Result<Policy, Vec<Problem>> {
         let mut problems = Vec::new();
-        let mut read = HashMap::new();
+        let mut read = BTreeMap::new();
         let mut keep = |name: &str, list: Result<List, Problem>, origin: ListOrigin| match list {
             Ok(list) => {
                 let before = self.known.get(name).map(|before| &before.list);
@@ -102,14 +111,16 @@ impl Lists {
         for (i, config) in config.allow.iter().enumerate() {
             let read = self.read_allow(&format!("allowlist[{i}]"), config);
             let file = config.source.clone().map(|path| (path, config.format));
-            let list = keep(&config.name, read, ListOrigin { names: config.names.clone(), file });
+            let table = format!("allowlist[{i}]");
+            let list = keep(&config.name, read, ListOrigin { table, names: config.names.clone(), file });
             allow.extend(list.map(|list| AllowList { name: config.name.as_str().into(), list }));
         }
         let mut block = Vec::new();
         for (i, config) in config.block.iter().enumerate() {
             let read = self.read_block(&format!("blocklist[{i}]"), config);
             let file = Some((config.source.clone(), config.format));
-            let list = keep(&config.name, read, ListOrigin { names: Vec::new(), file });
+            let table = format!("blocklist[{i}]");
+            let list = keep(&config.name, read, ListOrigin { table, names: Vec::new(), file });
             block.extend(list.map(|list| BlockList {
                 name: config.name.as_str().into(),
                 list,
@@ -120,6 +131,16 @@ impl Lists {
         }
         if !problems.is_empty() {
             return Err(problems);
+        }
+        for (name, KnownList { list, .. }) in &read {
+            let rules = list.counts().rules;
+            match self.known.get(name).map(|before| &before.list) {
+                None => tracing::info!(list = name, rules, bytes = list.bytes(), "list loaded"),
+                Some(before) if !Arc::ptr_eq(before, list) => {
+                    tracing::info!(list = name, before = before.counts().rules, rules, "list changed");
+                }
+                Some(_) => {}
+            }
         }
         self.known = read;
         Ok(Policy::new(self.key, allow, block))
@@ -188,11 +209,6 @@ impl Lists {
                 let remedy = "If that is right, restart ringdnsd, or give the list another name";
                 return Err(Problem::new(key, reason, remedy));
             }
-            if known.content() != list.content() {
-                tracing::info!(list = name, before, rules, "list changed");
-            }
-        } else {
-            tracing::info!(list = name, rules, bytes = list.bytes(), "list loaded");
         }
         Ok(list)
     }
@@ -217,7 +233,7 @@ struct Source<'a> {
 
 /// Opens a regular file. Others could block, or never end.
 pub fn open(path: &Path) -> io::Result<File> {
-    let kind = std::fs::metadata(path)?;
+    let kind = fs::metadata(path)?;
     if !kind.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
