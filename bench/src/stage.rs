@@ -10,7 +10,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use etherparse::PacketBuilder;
 use ringdns_dataplane::{
-    access::{AccessList, Prefix},
+    access::AccessList,
     cache::{Cache, KeyedHash},
     checksum::Checksums,
     clock::{Nanos, Secs},
@@ -22,6 +22,7 @@ use ringdns_dataplane::{
     frame::{Frame, Frames},
     policy::QueryPolicy,
     port::{BURST, Burst},
+    prefix::Prefix,
     process::{AnswerConfig, Processor, Recorder, TurnTally, Verdict},
     stats::WorkerStats,
 };

@@ -11,6 +11,7 @@
 //! only in place of an older one.
 
 use crate::{
+    cache::Scope,
     clock::Secs,
     dns::{
         QUESTION_MAX,
@@ -102,15 +103,16 @@ impl DemandLine {
         drop(self.blank.push(notes));
     }
 
-    /// Control: sends a prefetched answer of this cache generation to the worker. Does not wake the
-    /// worker, which looks often enough. Returns false if no record is free.
-    pub fn send(&self, link: &Link, key: &Key, answer: &Arc<Answer>, generation: u64) -> bool {
+    /// Control: sends a prefetched answer of this cache generation, for the clients in `scope`, to the
+    /// worker. Does not wake the worker, which looks often enough. Returns false if no record is free.
+    pub fn send(&self, link: &Link, key: &Key, answer: &Arc<Answer>, scope: &Scope, generation: u64) -> bool {
         let Some(mut record) = self.spare.pop() else { return false };
         record.query.key.clone_from(key);
         record.purpose = Purpose::Renewed;
         // This drops the record's last answer here, so that the worker never frees memory.
         record.answer = Some(answer.clone());
         record.generation = generation;
+        (record.group, record.groups, record.source.list) = (scope.group, scope.groups, scope.list);
         link.give_back(record);
         true
     }

@@ -11,6 +11,7 @@ use crate::{
         query::{Edns, Query, Reject},
         rcode, rtype,
     },
+    group::ClientGroups,
     stats::DropReason,
 };
 use std::net::IpAddr;
@@ -22,6 +23,8 @@ pub struct QueryPolicy {
     pub access: AccessList,
     /// Answer to clients that may not ask.
     pub refusal: Refusal,
+    /// Groups of clients, which names are decided by.
+    pub groups: ClientGroups,
     /// Server cookies for clients (RFC 7873); `None`: COOKIE options of clients are ignored.
     pub cookies: Option<Cookies>,
     /// Whether a client that sends a cookie must send a valid server cookie, unless a connection

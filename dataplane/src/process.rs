@@ -23,6 +23,7 @@ use crate::{
         reply::{Age, ReplyLimits},
     },
     frame::{Frame, Frames},
+    group::Group,
     log::Outcome,
     packet::{Envelope, LargestReplies},
     policy::QueryPolicy,
@@ -93,8 +94,12 @@ pub struct Slot {
     pub verdict: Verdict,
     /// Position of the DNS message, if the frame is a reply.
     pub envelope: Envelope,
+    /// Group of the client that asks.
+    pub group: Group,
     /// Outcome of the query, for the log.
     pub outcome: Outcome,
+    /// Number of the list that gave the answer.
+    pub list: Option<u8>,
     /// Response code of the reply, including the upper bits that are in the OPT record (RFC 6891
     /// section 6.1.3).
     pub rcode: u16,
@@ -181,7 +186,9 @@ impl Processor {
             query: Query::default(),
             verdict: Verdict::Drop(DropReason::NotIp),
             envelope: Envelope::default(),
+            group: Group::DEFAULT,
             outcome: Outcome::default(),
+            list: None,
             rcode: 0,
         };
         Processor {

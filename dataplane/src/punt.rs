@@ -6,10 +6,12 @@
 //! in exactly one place, and a control plane that is slow or stuck can hold no more than the pool.
 
 use crate::{
+    cache::Scope,
     clock::Nanos,
     demand::RENEWALS,
     dns::{QUESTION_MAX, answer::Answer, header, query::Query},
     doorbell::Doorbell,
+    group::{Group, GroupSet},
     latency::Mailbox,
     log::AnswerSource,
     packet::{Envelope, HEADERS_MAX},
@@ -51,6 +53,10 @@ pub struct Punt {
     pub known: bool,
     /// Source of the answer, for the log.
     pub source: AnswerSource,
+    /// Group of the client that asked.
+    pub group: Group,
+    /// Groups of clients that get the answer, set by the control plane.
+    pub groups: GroupSet,
     /// Counter of the client in the worker's pool of records.
     pub(crate) cell: u16,
     head: [u8; HEAD_MAX],
@@ -83,6 +89,8 @@ impl Punt {
             answer: None,
             known: false,
             source: AnswerSource::default(),
+            group: Group::DEFAULT,
+            groups: GroupSet::ALL,
             cell: 0,
             head: [0; HEAD_MAX],
             head_len: 0,
@@ -98,6 +106,11 @@ impl Punt {
         self.head[..head.len()].copy_from_slice(head);
         self.head_len = head.len() as u16;
         self.query.clone_from(query);
+    }
+
+    /// Returns the clients that the answer is for.
+    pub fn scope(&self) -> Scope {
+        Scope { group: self.group, groups: self.groups, list: self.source.list }
     }
 
     /// Returns link headers, DNS header and question as received.

@@ -4,6 +4,7 @@
 //! and every punt in exactly one of the second group, so the sums close: see
 //! [`StatsSnapshot::unaccounted`].
 
+use crate::group::{GROUPS, Group};
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -72,6 +73,8 @@ counters! {
         PuntLate => "punt_late",
         /// Punted queries left unanswered because their client was being sent too much at that moment; the client will retry.
         PuntPaced => "punt_paced",
+        /// Punted queries left unanswered because a list says so.
+        PuntBlocked => "punt_blocked",
 
         /// Datagrams accepted with a partial checksum, which the kernel had left to a NIC that was not on the path.
         PartialChecksum => "partial_checksum",
@@ -153,33 +156,70 @@ const OUTCOMES: &[Counter] = &[
 
 /// Live counters of a worker. Only the worker writes, so an increment is a plain load and store.
 #[derive(Debug, Default)]
-pub struct WorkerStats(CachePadded<Cells>);
+pub struct WorkerStats {
+    cells: CachePadded<Cells>,
+    /// Answers of lists from the worker cache.
+    pub lists: ListStats,
+}
 
-#[derive(Debug, Default)]
+/// Live counters of the answers of lists, by list and group of clients. Only the worker writes.
+#[derive(Debug)]
+pub struct ListStats(Box<[[AtomicU64; GROUPS]]>);
+
+impl Default for ListStats {
+    fn default() -> Self {
+        ListStats((0..=usize::from(u8::MAX)).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect())
+    }
+}
+
+impl ListStats {
+    /// Counts an answer of the list with this number to a client of `group`. For the owning worker
+    /// only.
+    pub fn add(&self, list: u8, group: Group) {
+        if let Some(cell) = self.0.get(usize::from(list)).and_then(|of| of.get(group.number())) {
+            bump(cell, 1);
+        }
+    }
+
+    /// Returns the number of answers of a list to clients of `group`.
+    pub fn get(&self, list: u8, group: Group) -> u64 {
+        let cell = self.0.get(usize::from(list)).and_then(|of| of.get(group.number()));
+        cell.map_or(0, |cell| cell.load(Relaxed))
+    }
+}
+
+#[derive(Debug)]
 struct Cells {
     counters: [AtomicU64; Counter::COUNT],
     drops: [AtomicU64; DropReason::COUNT],
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        let zero = |_| AtomicU64::new(0);
+        Cells { counters: std::array::from_fn(zero), drops: std::array::from_fn(zero) }
+    }
 }
 
 impl WorkerStats {
     /// Adds `n` to `counter`. For the owning worker only: two writers would lose counts.
     #[inline(always)]
     pub fn add(&self, counter: Counter, n: u64) {
-        bump(&self.0.counters[counter as usize], n);
+        bump(&self.cells.counters[counter as usize], n);
     }
 
     /// Counts a dropped frame. For the owning worker only.
     #[inline(always)]
     pub fn drop(&self, reason: DropReason) {
-        bump(&self.0.drops[reason as usize], 1);
+        bump(&self.cells.drops[reason as usize], 1);
     }
 
     /// Returns a copy of all counters. Each is exact, but while the worker runs they are read at
     /// slightly different instants.
     pub fn snapshot(&self) -> StatsSnapshot {
         StatsSnapshot {
-            counters: self.0.counters.each_ref().map(|c| c.load(Relaxed)),
-            drops: self.0.drops.each_ref().map(|c| c.load(Relaxed)),
+            counters: self.cells.counters.each_ref().map(|c| c.load(Relaxed)),
+            drops: self.cells.drops.each_ref().map(|c| c.load(Relaxed)),
         }
     }
 }
@@ -190,10 +230,16 @@ fn bump(cell: &AtomicU64, n: u64) {
 }
 
 /// Copy of the counters of one worker, or their sum over several.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatsSnapshot {
     counters: [u64; Counter::COUNT],
     drops: [u64; DropReason::COUNT],
+}
+
+impl Default for StatsSnapshot {
+    fn default() -> Self {
+        StatsSnapshot { counters: [0; Counter::COUNT], drops: [0; DropReason::COUNT] }
+    }
 }
 
 impl StatsSnapshot {
@@ -237,6 +283,7 @@ impl StatsSnapshot {
             Counter::PuntPortGone,
             Counter::PuntLate,
             Counter::PuntPaced,
+            Counter::PuntBlocked,
         ];
         let ended: u64 = ends.iter().map(|end| self.get(*end)).sum();
         self.get(Counter::Punted) as i64 - ended as i64

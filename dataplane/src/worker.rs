@@ -278,7 +278,7 @@ impl<P: Port> Worker<P> {
         // An answer requested before a purge may be one that the purge was meant to remove.
         if !self.is_void(record) {
             let hash = self.processor.hash().of(&record.query.key);
-            self.processor.cache().insert(&record.query.key, hash, answer, now);
+            self.processor.cache().insert_for(&record.scope(), &record.query.key, hash, answer, now);
         }
     }
 
@@ -289,7 +289,7 @@ impl<P: Port> Worker<P> {
         {
             let key = &record.query.key;
             let hash = self.processor.hash().of(key);
-            let renewed = self.processor.cache().renew(key, hash, answer, now);
+            let renewed = self.processor.cache().renew(&record.scope(), key, hash, answer, now);
             self.link.stats.add(Counter::Renewed, renewed.into());
         }
         if let Some(noter) = &self.noter {
@@ -486,6 +486,7 @@ impl Punter<'_> {
         let mut record = self.pool.take(client)?;
         record.fill(packet, envelope.message(), &slot.query);
         record.purpose = purpose;
+        record.group = slot.group;
         record.received = self.now;
         record.port = self.port;
         record.generation = self.generation;

@@ -3,7 +3,7 @@
 mod ticking;
 
 use ringdns_dataplane::{
-    cache::{Cache, KeyedHash},
+    cache::{Cache, KeyedHash, Scope},
     demand::{DemandLine, RENEWALS},
     dns::{answer::Answer, key::Key, query::Query, rcode},
     purge::Purge,
@@ -51,12 +51,12 @@ fn a_worker_tells_what_is_asked_for_and_takes_what_was_renewed() {
     link.generations.begin(Arc::new(Purge::Name(purged)));
     let renewed = Arc::new(Answer::error(rcode::NOERROR, None, (now() / 1_000_000_000) as u32, 2_000_000));
     for (letter, generation) in [(b'a', 1), (b'x', 0), (b'c', 0)] {
-        assert!(demand.send(&link, &key(letter), &renewed, generation));
+        assert!(demand.send(&link, &key(letter), &renewed, &Scope::ALL, generation));
     }
     until(&link, || (link.stats.snapshot().get(Counter::Renewed) > 0).then_some(()));
     // All records come back, however many answers are sent.
     for _ in 0..10 * RENEWALS {
-        until(&link, || demand.send(&link, &key(b'a'), &renewed, 0).then_some(()));
+        until(&link, || demand.send(&link, &key(b'a'), &renewed, &Scope::ALL, 0).then_some(()));
     }
     link.request_stop();
     let mut worker = running.join().unwrap().unwrap();

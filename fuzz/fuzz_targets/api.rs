@@ -11,6 +11,7 @@ use ringdns_config::Config;
 use ringdns_daemon::{
     admin::{ApiCounters, Service, serve_one},
     daemon,
+    groups::Groups,
     latency::LatencyCollector,
     lists::Lists,
     nic::Receiving,
@@ -111,7 +112,7 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
     let resolver = Resolver::new(host, &config, clock, FlightLimits::default(), None);
     let backroom = Backroom::open("api", Vec::new()).expect("a thread");
     let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
-    let policy = Arc::new(policy::policy(&config).expect("a valid policy"));
+    let policy = Arc::new(policy::policy(&config, &Groups::default()).expect("a valid policy"));
     let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
     let reloader = Reloader::new(source, policy, Lists::default(), resolver.clone(), listener, links.clone());
     Arc::new(Service {

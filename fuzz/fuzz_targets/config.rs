@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use ringdns_common::printable::Printable;
 use ringdns_config::{Config, ConfigError, Problem, error::{FileLine, PlacedProblem}};
-use ringdns_daemon::{policy, preflight, workers};
+use ringdns_daemon::{groups::Groups, policy, preflight, workers};
 use ringdns_dataplane::clock::Clock;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
 use std::{
@@ -39,7 +39,7 @@ fn use_it(config: &mut Config) {
     if !problems.is_empty() {
         return problems.iter().for_each(check_problem);
     }
-    let policy = policy::policy(config).expect("it was checked");
+    let policy = policy::policy(config, &Groups::default().next(&config.lists.groups)).expect("it was checked");
     workers::settings(config, Arc::new(policy), config.cache.bytes_per_worker, false);
     let host = Arc::new(HostTier::new(1 << 16, Arc::default()));
     let resolver = Resolver::new(host, config, Clock::start(), FlightLimits::default(), None);

@@ -21,8 +21,14 @@ impl Client {
             SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
             SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
         };
+        Self::from_address(host, any, server)
+    }
+
+    /// Returns a client with an address of its own.
+    #[track_caller]
+    pub fn from_address(host: &Host, address: IpAddr, server: SocketAddr) -> Self {
         let socket = host.enter(|| {
-            let socket = UdpSocket::bind((any, 0))?;
+            let socket = UdpSocket::bind((address, 0))?;
             socket.connect(server)?;
             io::Result::Ok(socket)
         });

@@ -136,10 +136,10 @@ fn each_answer_is_what_its_list_says() {
         assert_eq!(scene.asked_upstream(&name), 0, "{name} is not resolved");
     }
     assert_eq!(scene.ask(&a("www.example")).addresses(), [Ipv4Addr::new(192, 0, 2, 1)]);
-    // One answer for the worker, which then has it, and one for TCP.
+    // Over UDP, from the control plane and then from the cache, and over TCP; for two questions.
     let (status, metrics) = ringdnsd.get("/metrics").unwrap();
     assert_eq!(status, 200);
-    assert!(metrics.contains("ringdns_list_answers_total{list=\"nodata\"} 4"), "{metrics}");
+    assert!(metrics.contains("ringdns_blocked_total{list=\"nodata\",group=\"default\"} 6"), "{metrics}");
     assert!(metrics.contains("ringdns_list_entries{list=\"nodata\"} 1"), "{metrics}");
 }
 
@@ -227,7 +227,7 @@ fn a_dry_run_counts_and_blocks_nothing() {
     let reply = scene.ask(&a("www.ads.example"));
     assert_eq!((reply.rcode(), reply.extended_errors()), (0, vec![]));
     let (_, metrics) = ringdnsd.get("/metrics").unwrap();
-    assert!(metrics.contains("ringdns_list_answers_total{list=\"trial\"} 0"), "{metrics}");
+    assert!(metrics.contains("ringdns_blocked_total{list=\"trial\",group=\"default\"} 0"), "{metrics}");
     assert!(metrics.contains("ringdns_list_dry_run_total{list=\"trial\"} 2"), "{metrics}");
 }
 

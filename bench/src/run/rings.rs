@@ -14,7 +14,6 @@ use crate::report::series::Series;
 use crate::{query::QUERY_MAX, report::Traffic, run::replay, tally::Tally};
 use anyhow::{Context, Result, ensure};
 use ringdns_dataplane::{
-    access::Prefix,
     checksum::Checksums,
     doorbell::Doorbell,
     packet::{self, Envelope, HEADERS_MAX},
@@ -22,6 +21,7 @@ use ringdns_dataplane::{
         Burst, Port,
         xsk::{XskConfig, XskPort},
     },
+    prefix::Prefix,
 };
 use ringdns_xdp::{AddressKind, AttachMode, SteerConfig, Steering};
 use std::{

@@ -9,6 +9,9 @@ pub struct PolicyTest {
     pub name: String,
     /// Type in the question.
     pub rtype: String,
+    /// Group of the client.
+    #[serde(default)]
+    pub group: String,
     /// `resolve`: no list has a rule; `allow`: a rule allows the name; `block`: a list answers.
     pub action: String,
     /// List that decides.

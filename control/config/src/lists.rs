@@ -2,7 +2,7 @@
 
 use crate::error::Problem;
 use ringdns_common::names;
-use ringdns_dataplane::access::Prefix;
+use ringdns_dataplane::prefix::Prefix;
 
 /// Parses prefixes and single addresses.
 pub fn prefixes(key: &str, texts: &[String]) -> Result<Vec<Prefix>, Problem> {

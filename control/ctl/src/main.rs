@@ -18,11 +18,12 @@ use ringdns_common::{
     printable::Printable,
     units::{TimeSpan, counted},
 };
-use ringdns_dataplane::access::Prefix;
+use ringdns_dataplane::prefix::Prefix;
 use serde_json::Value;
 use std::{
     fs,
     io::{self, Write},
+    net::IpAddr,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -152,6 +153,12 @@ enum PolicyCommand {
         /// Record type.
         #[arg(short = 't', long = "type", default_value = "A")]
         rtype: String,
+        /// Address of the client that asks, which decides its group.
+        #[arg(long, conflicts_with = "group")]
+        client: Option<IpAddr>,
+        /// Group of the client that asks.
+        #[arg(long)]
+        group: Option<String>,
     },
 }
 
@@ -285,9 +292,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Cache(CacheCommand::Purge { name, suffix, .. }) => {
             purge(&ringdnsd, json, name, suffix).await
         }
-        Command::Policy(PolicyCommand::Test { name, rtype }) => {
+        Command::Policy(PolicyCommand::Test { name, rtype, client, group }) => {
             let (name, rtype) = (escape(&name), escape(&rtype));
-            let body = ringdnsd.get(&format!("/policy/test?name={name}&type={rtype}")).await?;
+            let client = client.map(|client| format!("&client={client}")).unwrap_or_default();
+            let group = group.map(|group| format!("&group={}", escape(&group))).unwrap_or_default();
+            let body = ringdnsd.get(&format!("/policy/test?name={name}&type={rtype}{client}{group}")).await?;
             print_as(json, &body, show_policy_test)
         }
         Command::Log(log) => show_log(&log, json),

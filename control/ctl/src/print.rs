@@ -258,10 +258,13 @@ pub(super) fn show_entry(entry: &EntryView, out: &mut dyn Write) -> io::Result<(
 
 /// Shows the verdict of the lists, and the rule that decides on a line of its own.
 pub(super) fn show_policy_test(test: PolicyTest, out: &mut dyn Write) -> io::Result<()> {
-    let PolicyTest { name, rtype, action, list, answer, rule, dry_run } = test;
+    let PolicyTest { name, rtype, group, action, list, answer, rule, dry_run } = test;
     let by = list.map(|list| format!(" by list {list:?}")).unwrap_or_default();
     let answered = answer.map(|answer| format!(": {answer}")).unwrap_or_default();
     writeln!(out, "{} {rtype}: {action}{by}{answered}", Printable(name))?;
+    if group != "default" && !group.is_empty() {
+        writeln!(out, "for clients of the group {group:?}")?;
+    }
     match rule {
         Some(rule) => writeln!(out, "{}:{}: {}", Printable(rule.file), rule.line, Printable(rule.text))?,
         None if !by.is_empty() => writeln!(out, "its rule is not in the list's file: has the file changed?")?,

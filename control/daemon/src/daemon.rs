@@ -24,7 +24,7 @@ use ringdns_dataplane::{
 };
 use ringdns_fleet::Fleet;
 use ringdns_querylog as log;
-use ringdns_querylog::{QueryLog, writer::Writer};
+use ringdns_querylog::{LogGroups, LogLabels, QueryLog, writer::Writer};
 use ringdns_resolver::{
     FlightLimits, Resolver, host::HostTier, pump, snapshot::Snapshot, sweep::Sweeper, tier::SharedTier,
 };
@@ -62,9 +62,9 @@ const GRACE: Duration = Duration::from_secs(1);
 pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> {
     let clock = Clock::start();
     let files = process::raise_file_limit();
-    let policy = Arc::new(policy::policy(&config)?);
     let mut lists = Lists::default();
     let names = lists.load(&config.lists).map_err(DaemonError::Lists)?;
+    let policy = Arc::new(policy::policy(&config, lists.groups())?);
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
 
@@ -79,7 +79,12 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
 
     resolver.set_policy(names);
 
-    let log = QueryLog::new(&config, clock, resolver.labels().clone())?;
+    let labels =
+        LogLabels { upstreams: resolver.labels().clone(), lists: resolver.list_counts().labels().clone() };
+    let log = QueryLog::new(&config, clock, labels)?;
+    if let Some(log) = &log {
+        log.set_groups(LogGroups { clients: policy.groups.clone(), names: lists.groups().names().to_vec() });
+    }
     let (ended, ends) = unbounded_channel();
     let notices = Arc::new(Notices::on(&claim.addresses()));
     let common = Common {

@@ -14,12 +14,13 @@ use ringdns_dataplane::{
         query::{Query, Reject},
         reply::{self, ReplyLimits},
     },
+    group::ClientGroups,
     log::{AnswerSource, Logged, Outcome, Protocol},
     policy::{Asker, QueryPolicy, Refusal},
     process::AnswerConfig,
 };
-use ringdns_querylog::QueryLog;
-use ringdns_resolver::{Resolved, Resolver};
+use ringdns_querylog::{LogGroups, QueryLog};
+use ringdns_resolver::{Client, Resolved, Resolver};
 use seats::{ConnectionSeat, Room, Seats};
 use std::{
     io,
@@ -70,6 +71,8 @@ counters! {
         rejected,
         /// Messages over TCP not answered because they are no queries.
         dropped,
+        /// Queries over TCP not answered because a list says so.
+        withheld,
         /// Answers over TCP dropped because the client had closed the connection.
         abandoned,
     }
@@ -109,6 +112,13 @@ impl Listener {
     /// Replaces the policy for queries.
     pub fn set_policy(&self, policy: Arc<QueryPolicy>) {
         self.policy.store(policy);
+    }
+
+    /// Replaces the groups of clients in the query log.
+    pub fn set_log_groups(&self, clients: &ClientGroups, names: &[Arc<str>]) {
+        if let Some(log) = &self.log {
+            log.set_groups(LogGroups { clients: clients.clone(), names: names.to_vec() });
+        }
     }
 
     /// Accepts connections until the task is dropped.
@@ -269,13 +279,17 @@ impl Listener {
         message.shrink_to_fit();
         let limits = ReplyLimits { reply: MESSAGE_MAX, advertise: self.rules.udp_limit, options };
         let resolved = match verdict {
-            Ok(()) => Ok(self.resolver.resolve_for(Some(client), &query.key).await),
+            Ok(()) => {
+                let client = Client { address: client, group: policy.groups.of(client) };
+                Ok(self.resolver.resolve_for(Some(client), &query.key).await)
+            }
             Err(reject) => Err(reject),
         };
         // Wait for room before building the reply: the answer that waits is shared with the host
         // tier.
         let Ok(room) = replies.reserve().await else { return self.counters.abandoned.inc() };
         let (reply, counter) = match &resolved {
+            Ok(Resolved { is_withheld: true, .. }) => (None, &self.counters.withheld),
             Ok(resolved) => (Some(self.reply(&message, &query, resolved, &limits)), &self.counters.answered),
             Err(reject) => match rejection(&message, &query, *reject, &limits) {
                 Some(reply) => (Some(reply), &self.counters.rejected),

@@ -1,5 +1,6 @@
 //! Lists of `[[blocklist]]` and `[[allowlist]]`, read from their files.
 
+use crate::groups::Groups;
 use rand::random;
 use ringdns_api::RulePlace;
 use ringdns_common::{names, printable::Printable, units::counted};
@@ -7,10 +8,11 @@ use ringdns_config::{
     AllowlistConfig, BlockAnswer, BlocklistConfig, ListFormat, ListsConfig, Problem, error::place_of, pattern,
 };
 use ringdns_policy::{
+    groups::Policies,
     list::{Found, List, ListBuilder},
     names::NameKey,
     place,
-    policy::{AllowList, BlockList, Policy},
+    policy::{AllowList, BlockList},
     rule::{Effect, Rule, RuleAnswer, Subject},
     text::{self, Format, Report},
 };
@@ -34,6 +36,7 @@ const CHANGE_MIN: u64 = 1_000;
 /// Lists as they were read, to be compared with the next reading.
 pub struct Lists {
     key: NameKey,
+    groups: Groups,
     known: BTreeMap<String, KnownList>,
 }
 
@@ -84,14 +87,19 @@ impl ListOrigin {
 
 impl Default for Lists {
     fn default() -> Self {
-        Lists { key: NameKey::new(&random()), known: BTreeMap::new() }
+        Lists { key: NameKey::new(&random()), groups: Groups::default(), known: BTreeMap::new() }
     }
 }
 
 impl Lists {
-    /// Reads all lists and returns the policy. Of each list that cannot be used there is a problem;
+    /// Groups of clients that the lists decide for.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Reads all lists and returns the policies of all groups of clients. Of each list that cannot be used there is a problem;
     /// then nothing has changed. It may take seconds, so it must not run in an async task.
-    pub fn load(&mut self, config: &ListsConfig) -> Result<Policy, Vec<Problem>> {
+    pub fn load(&mut self, config: &ListsConfig) -> Result<Policies, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut read = BTreeMap::new();
         let mut keep = |name: &str, list: Result<List, Problem>, origin: ListOrigin| match list {
@@ -143,7 +151,8 @@ impl Lists {
             }
         }
         self.known = read;
-        Ok(Policy::new(self.key, allow, block))
+        self.groups = self.groups.next(&config.groups);
+        Ok(self.groups.policies(&config.groups, self.key, &allow, &block))
     }
 
     /// Returns the origin of a list.
@@ -182,7 +191,7 @@ impl Lists {
         let mut unsupported = 0_u64;
         let reader = BufReader::with_capacity(BUFFER, file);
         let report = text::read(reader, format_of(*format), |line, rule| match rule.effect {
-            Effect::Answer(RuleAnswer::Drop | RuleAnswer::Alias(_)) => unsupported += 1,
+            Effect::Answer(RuleAnswer::Alias(_)) => unsupported += 1,
             _ => builder.push(line, rule),
         });
         tell(name, path, &report.map_err(|error| refused(error.to_string()))?, unsupported);
@@ -252,10 +261,7 @@ fn tell(name: &str, path: &Path, report: &Report, unsupported: u64) {
     }
     if unsupported > 0 {
         let rules = counted(unsupported, "rule", "rules");
-        tracing::warn!(
-            list = name,
-            "{rules} skipped: ringdnsd neither drops questions nor answers them with aliases"
-        );
+        tracing::warn!(list = name, "{rules} skipped: ringdnsd does not answer with aliases");
     }
 }
 
@@ -265,6 +271,7 @@ fn answer(answer: BlockAnswer) -> RuleAnswer {
         BlockAnswer::NoData => RuleAnswer::NoData,
         BlockAnswer::Refused => RuleAnswer::Refused,
         BlockAnswer::Null => RuleAnswer::Null,
+        BlockAnswer::Drop => RuleAnswer::Drop,
         BlockAnswer::Address(address) => RuleAnswer::Address(address),
     }
 }

@@ -1,5 +1,6 @@
 //! Policy for queries in the data plane, made from the configuration and the files that it names.
 
+use crate::groups::Groups;
 use ringdns_common::names;
 use ringdns_config as config;
 use ringdns_config::{Config, Problem, secrets};
@@ -10,11 +11,12 @@ use ringdns_dataplane::{
 };
 use std::net::{IpAddr, SocketAddr};
 
-/// Returns the policy that `config` describes.
-pub fn policy(config: &Config) -> Result<QueryPolicy, Problem> {
+/// Returns the policy that `config` describes, with its groups of clients.
+pub fn policy(config: &Config, groups: &Groups) -> Result<QueryPolicy, Problem> {
     Ok(QueryPolicy {
         access: access(&config.access)?,
         refusal: config.access.refusal,
+        groups: groups.clients()?,
         cookies: cookies(&config.cookies)?,
         require_cookies: config.cookies.require_over_udp,
         nsid: config.server.nsid.as_deref().map(|name| name.as_bytes().into()),
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     fn by_default_only_neighbours_may_ask() {
-        let policy = policy(&config("198.51.100.1:53", "")).unwrap();
+        let policy = policy(&config("198.51.100.1:53", ""), &Groups::default()).unwrap();
         for (client, allowed) in [
             ("127.0.0.1", true),
             ("10.53.0.1", true),
@@ -160,7 +162,7 @@ mod tests {
             ("198.51.100.1:53", "allow = [\"198.51.100.0/22\"]", false),
         ] {
             let config = config(listen, access);
-            let warnings = warnings(&config, &policy(&config).unwrap());
+            let warnings = warnings(&config, &policy(&config, &Groups::default()).unwrap());
             assert_eq!(warnings.len(), usize::from(warned), "{listen}, {access}: {warnings:?}");
             assert!(warnings.iter().all(|text| text.contains("RFC 5358") && text.contains(listen)));
         }
@@ -177,7 +179,7 @@ mod tests {
             ("10.53.0.2:1", true),
         ] {
             let config = config("127.0.0.1:53", &format!("[control]\nhttp = {http:?}"));
-            let warnings = warnings(&config, &policy(&config).unwrap());
+            let warnings = warnings(&config, &policy(&config, &Groups::default()).unwrap());
             assert_eq!(warnings.len(), usize::from(warned), "{http}: {warnings:?}");
             assert!(warnings.iter().all(|text| text.contains(http)));
         }
@@ -211,7 +213,7 @@ mod tests {
                      [[upstream]]\naddress = \"192.0.2.3\"\nzones = [\"corp.example\", \".\"]\n[dnssec]\n{dnssec}"
                 ),
             );
-            warnings(&config, &policy(&config).unwrap())
+            warnings(&config, &policy(&config, &Groups::default()).unwrap())
         };
         assert!(more("").is_empty());
         let warned = more("validate = true\ninsecure = [\"lab.example\"]");

@@ -7,6 +7,7 @@
 
 use crate::{
     control_socket::{self, SocketError},
+    groups::Groups,
     memory::{self, AllowedMemory},
     nic::{InterfaceKey, Interfaces},
     notices, policy,
@@ -101,7 +102,7 @@ pub fn check(config: &mut Config) -> Vec<Problem> {
     let memory = memory::fit(config, &AllowedMemory::read());
     let socket = control_socket(&config.control.socket);
     let log = ringdns_querylog::check(&config.query_log);
-    let policy = policy::policy(config).map(|policy| {
+    let policy = policy::policy(config, &Groups::default().next(&config.lists.groups)).map(|policy| {
         for warning in policy::warnings(config, &policy) {
             tracing::warn!("{warning}");
         }

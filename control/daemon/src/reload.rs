@@ -13,7 +13,7 @@ use crate::{
 use parking_lot::Mutex;
 use ringdns_api::{Reloaded, RulePlace};
 use ringdns_config::{Config, ConfigError, error::place_of};
-use ringdns_dataplane::{policy::QueryPolicy, punt::Link};
+use ringdns_dataplane::{group::Group, policy::QueryPolicy, punt::Link};
 use ringdns_policy::list::Found;
 use ringdns_resolver::Resolver;
 use std::{
@@ -21,18 +21,19 @@ use std::{
     fs,
     hash::{BuildHasher, Hasher, RandomState},
     io::{self, Read},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 use toml::{Table, Value};
 
 /// Tables that make up the policy for queries.
-const POLICY: [&str; 2] = ["access", "cookies"];
+const POLICY: [&str; 3] = ["access", "cookies", "client_group"];
 /// Tables that configure the resolver.
 const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
 
 /// Tables of lists.
-const LISTS: [&str; 2] = ["blocklist", "allowlist"];
+const LISTS: [&str; 3] = ["blocklist", "allowlist", "client_group"];
 
 /// Tables whose files ringdnsd writes itself, or reads again on each connection: a reload need not
 /// compare their contents.
@@ -78,6 +79,26 @@ impl Reloader {
         origin.place_of(name, qtype, found, &self.path)
     }
 
+    /// Returns the group of a client.
+    pub fn group_of(&self, client: IpAddr) -> Group {
+        self.running.lock().policy.groups.of(client)
+    }
+
+    /// Returns the group with a name.
+    pub fn group_named(&self, name: &str) -> Option<Group> {
+        self.running.lock().lists.groups().named(name)
+    }
+
+    /// Returns the name of a group.
+    pub fn name_of_group(&self, group: Group) -> String {
+        self.running.lock().lists.groups().name(group).to_owned()
+    }
+
+    /// Returns the names of all groups by number.
+    pub fn group_names(&self) -> Vec<Arc<str>> {
+        self.running.lock().lists.groups().names().to_vec()
+    }
+
     /// Reads the file and applies it. Reads other files too and may take a while, so it must not
     /// run in an async task.
     pub fn reload(&self) -> Result<Reloaded, ConfigError> {
@@ -101,14 +122,19 @@ impl Reloader {
         }
         let (policies, resolvers, lists) = (of(&POLICY), of(&RESOLVER), of(&LISTS));
         // What may be refused comes before anything takes effect.
+        let groups = running.lists.groups().next(&config.lists.groups);
         let policy = match policies.is_empty() {
             true => None,
-            false => Some(policy::policy(&config).map_err(|problem| refused(vec![problem]))?),
+            false => Some(policy::policy(&config, &groups).map_err(|problem| refused(vec![problem]))?),
         };
         let names = match lists.is_empty() {
             true => None,
             false => Some(running.lists.load(&config.lists).map_err(refused)?),
         };
+        // Before workers know of new groups, there are lists for them.
+        if let Some(names) = names {
+            self.resolver.set_policy(names);
+        }
         if let Some(mut policy) = policy {
             // Keep a random secret: with a new one, clients would need new cookies.
             if !changed.contains("cookies") {
@@ -116,13 +142,11 @@ impl Reloader {
             }
             running.policy = Arc::new(policy);
             self.listener.set_policy(running.policy.clone());
+            self.listener.set_log_groups(&running.policy.groups, groups.names());
             self.links.iter().for_each(|link| link.set_policy(running.policy.clone()));
         }
         if !resolvers.is_empty() {
             self.resolver.set_up(&config);
-        }
-        if let Some(names) = names {
-            self.resolver.set_policy(names);
         }
         reloaded.applied = policies.into_iter().chain(resolvers).chain(lists).collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();

@@ -159,6 +159,17 @@ impl Policy {
         found
     }
 
+    /// Whether a list has a rule about a question, whatever its effect.
+    pub fn has_rule(&self, name: &[u8], qtype: u16) -> bool {
+        let mut path = Path::default();
+        if self.key.read(&mut path, name, self.depths).is_none() {
+            return false;
+        }
+        let lists =
+            self.allow.iter().map(|allow| &allow.list).chain(self.block.iter().map(|block| &block.list));
+        lists.into_iter().any(|list| list.find_in(&path, name, qtype).is_some())
+    }
+
     fn allowed(&self, path: &Path, name: &[u8], qtype: u16) -> Option<Allowed<'_>> {
         self.allow.iter().find_map(|allow| {
             let rule = allow.list.find_in(path, name, qtype)?;

@@ -27,7 +27,7 @@ use ringdns_dataplane::{
     process::Recorder,
     stats::{Counter, WorkerStats},
 };
-use ringdns_querylog::{CHANNEL, Collector, QueryLog, writer::Writer};
+use ringdns_querylog::{CHANNEL, Collector, LogLabels, QueryLog, writer::Writer};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     );
     let config = Config::parse(&text, Path::new("")).map_err(|error| anyhow::anyhow!("{error}"))?;
     let clock = Clock::start();
-    let log = QueryLog::new(&config, clock, Arc::default()).ok().flatten().context("no log")?;
+    let log = QueryLog::new(&config, clock, LogLabels::default()).ok().flatten().context("no log")?;
     let setup = log.setup();
     let lines = vec![setup.line.clone()];
     let (sender, receiver) = tokio::sync::mpsc::channel(CHANNEL);

@@ -28,6 +28,7 @@ pub use privacy::ClientPrivacy;
 pub use spool::Spool;
 pub use tap::Taps;
 
+use arc_swap::ArcSwap;
 use ledger::Ledger;
 use parking_lot::Mutex;
 use ringdns_common::{counters, labels::Labels};
@@ -36,10 +37,11 @@ use ringdns_config::{Config, Problem, secrets};
 use ringdns_dataplane::{
     clock::Clock,
     dns::query::Query,
+    group::ClientGroups,
     log::{Batch, Line, LogConfig, Logged, Picks, Sieve},
 };
 use ringdns_segment::{Row, row};
-use std::sync::Arc;
+use std::{net::Ipv6Addr, sync::Arc};
 
 /// Most rows of TCP that wait to be collected.
 const TCP_ROWS: usize = 8192;
@@ -76,7 +78,8 @@ pub struct QueryLog {
     batches: usize,
     /// Number of answers that each row stands for.
     sample: u32,
-    upstreams: Arc<Labels>,
+    labels: LogLabels,
+    groups: ArcSwap<LogGroups>,
     clock: Clock,
     tcp: Mutex<Tcp>,
     /// Open taps.
@@ -85,6 +88,30 @@ pub struct QueryLog {
     pub ledger: Arc<Ledger>,
     /// Counters of the collector and of TCP.
     pub counters: LogCounters,
+}
+
+/// Labels of numbers in records.
+#[derive(Clone, Default)]
+pub struct LogLabels {
+    /// Labels of upstreams.
+    pub upstreams: Arc<Labels>,
+    /// Names of lists.
+    pub lists: Arc<Labels>,
+}
+
+/// Groups of clients, for rows to name.
+#[derive(Clone, Debug, Default)]
+pub struct LogGroups {
+    /// Groups by address.
+    pub clients: ClientGroups,
+    /// Names of the groups by number.
+    pub names: Vec<Arc<str>>,
+}
+
+impl LogGroups {
+    fn name_of(&self, client: Ipv6Addr) -> Option<Arc<str>> {
+        self.names.get(self.clients.of(client.to_canonical()).number()).cloned()
+    }
 }
 
 /// Checks the part of a configuration that [`QueryLog::new`] takes.
@@ -116,9 +143,8 @@ struct Tcp {
 }
 
 impl QueryLog {
-    /// Returns the log that a configuration asks for; `None` if it asks for none. `upstreams` maps
-    /// numbers to upstreams.
-    pub fn new(config: &Config, clock: Clock, upstreams: Arc<Labels>) -> Result<Option<Arc<Self>>, Problem> {
+    /// Returns the log that a configuration asks for; `None` if it asks for none.
+    pub fn new(config: &Config, clock: Clock, labels: LogLabels) -> Result<Option<Arc<Self>>, Problem> {
         let log = &config.query_log;
         if !log.enabled {
             return Ok(None);
@@ -130,7 +156,8 @@ impl QueryLog {
             privacy,
             batches: usize::try_from(log.bytes_per_worker).unwrap_or(usize::MAX) / Batch::BYTES,
             sample: log.sample,
-            upstreams,
+            labels,
+            groups: ArcSwap::default(),
             clock,
             tcp: Mutex::new(tcp),
             taps: Taps::default(),
@@ -143,6 +170,11 @@ impl QueryLog {
     pub fn setup(&self) -> LogConfig {
         let line = Arc::new(Line::new(self.batches));
         LogConfig { line, sieve: self.sieve.clone(), seed: rand::random() }
+    }
+
+    /// Replaces the groups of clients that rows name.
+    pub fn set_groups(&self, groups: LogGroups) {
+        self.groups.store(Arc::new(groups));
     }
 
     /// Records an answer over TCP to `query`.
@@ -166,7 +198,8 @@ impl QueryLog {
     /// Converts a record into a row. `epoch_ms`: start of the clock, in Unix milliseconds.
     fn row(&self, logged: &Logged<'_>, epoch_ms: i64) -> Row {
         let (name, [t1, t0, c1, c0]) = logged.question.split_last_chunk().unwrap_or((&[], &[0; 4]));
-        let upstream = logged.source.upstream.and_then(|number| self.upstreams.get(number));
+        let upstream = logged.source.upstream.and_then(|number| self.labels.upstreams.get(number));
+        let list = logged.source.list.and_then(|number| self.labels.lists.get(number));
         Row {
             time_ms: epoch_ms + (logged.at / 1_000_000) as i64,
             client: self.privacy.kept(logged.client),
@@ -181,6 +214,8 @@ impl QueryLog {
             service_ns: logged.service_ns,
             upstream,
             upstream_us: logged.source.upstream_us,
+            list,
+            client_group: self.groups.load().name_of(logged.client),
             sample: self.sample,
         }
     }

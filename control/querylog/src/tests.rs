@@ -6,6 +6,7 @@ use ringdns_common::names;
 use ringdns_dataplane::{
     checksum::Checksums,
     dns::{key::Key, rcode},
+    group::Group,
     log::{AnswerSource, Outcome, Protocol, Tier},
     packet::{self, Envelope},
     process::Recorder,
@@ -20,9 +21,10 @@ fn log(table: &str) -> Arc<QueryLog> {
          [[upstream]]\naddress = \"tcp://192.0.2.54\"\n[query_log]\nenabled = true\n{table}"
     );
     let config = Config::parse(&text, Path::new("")).unwrap();
-    let labels = Labels::default();
-    config.upstreams.iter().for_each(|upstream| assert!(labels.number(&upstream.label()).is_some()));
-    QueryLog::new(&config, Clock::start(), Arc::new(labels)).unwrap().unwrap()
+    let labels = LogLabels::default();
+    let numbers = config.upstreams.iter().map(|upstream| labels.upstreams.number(&upstream.label()));
+    assert!(numbers.into_iter().all(|number| number.is_some()) && labels.lists.number("ads") == Some(0));
+    QueryLog::new(&config, Clock::start(), labels).unwrap().unwrap()
 }
 
 /// A worker that only logs.
@@ -52,7 +54,8 @@ impl Worker {
         packet::address(&mut frame, server.parse().unwrap(), client, message.len(), Checksums::Verify)
             .unwrap();
         let (envelope, _) = Envelope::open(&frame, Checksums::Verify).unwrap();
-        let source = AnswerSource { tier: Tier::Upstream, upstream: Some(1), upstream_us: 900 };
+        let source =
+            AnswerSource { tier: Tier::Upstream, upstream: Some(1), upstream_us: 900, list: Some(0) };
         self.recorder.note_returned(5_000_000, &frame, envelope, &key, (source, Outcome::Miss));
         self.recorder.settle(5_001_000, &self.stats);
     }
@@ -101,6 +104,9 @@ async fn rows_are_what_was_recorded() {
     worker.recorder.hand_on();
     log.note_tcp(&query("tcp.example"), over_tcp("2001:db8::7", Outcome::Hit));
     log.note_tcp(&Query::default(), over_tcp("::ffff:10.0.0.1", Outcome::Rejected));
+    let kids = [("198.51.100.0/24".parse().unwrap(), Group::new(1).unwrap())];
+    let names = ["default", "kids"].map(Arc::from).to_vec();
+    log.set_groups(LogGroups { clients: ClientGroups::new(&kids).unwrap(), names });
     assert!(collector.collect() && !collector.collect());
     let rows = rows.try_recv().unwrap();
     let now = Clock::start().unix() as i64 * 1000;
@@ -119,6 +125,8 @@ async fn rows_are_what_was_recorded() {
         service_ns: 1000,
         upstream: Some("tcp://192.0.2.54:53".into()),
         upstream_us: 900,
+        list: Some("ads".into()),
+        client_group: Some("kids".into()),
         sample: 1,
     };
     assert_eq!(rows[0], first);
@@ -246,14 +254,14 @@ fn a_log_is_kept_only_if_it_is_asked_for() {
     let text = "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"192.0.2.53\"\n[query_log]\n";
     let refused = |table: &str| {
         let config = Config::parse(&format!("{text}{table}"), Path::new(""));
-        match config.map(|config| QueryLog::new(&config, Clock::start(), Arc::default())) {
+        match config.map(|config| QueryLog::new(&config, Clock::start(), LogLabels::default())) {
             Ok(Ok(log)) => panic!("{table} is taken: {}", log.is_some()),
             Ok(Err(problem)) => problem.to_string(),
             Err(error) => error.to_string(),
         }
     };
     let config = Config::parse(text, Path::new("")).unwrap();
-    assert!(QueryLog::new(&config, Clock::start(), Arc::default()).unwrap().is_none());
+    assert!(QueryLog::new(&config, Clock::start(), LogLabels::default()).unwrap().is_none());
     for (table, key) in [
         ("sample = 0", "query_log.sample"),
         ("bytes_per_worker = \"64KiB\"", "query_log.bytes_per_worker"),

@@ -25,5 +25,5 @@ pub mod upstream;
 pub mod validate;
 
 pub use flight::{FlightLimits, Resolver, ResolverCounters};
-pub use resolved::Resolved;
+pub use resolved::{Client, Resolved};
 pub use upstream::{choice::Upstreams, turn::Turn};

@@ -13,7 +13,7 @@ use hickory_proto::{
     },
 };
 use parking_lot::Mutex;
-use ringdns_common::counters::Counter;
+use ringdns_common::{counters::Counter, labels::Labels};
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
@@ -25,13 +25,15 @@ use ringdns_dataplane::{
         reply::Age,
         rtype,
     },
+    group::{GROUPS, Group, GroupSet},
 };
 use ringdns_policy::{
-    policy::{Blocked, Policy, Verdict},
+    groups::Policies,
+    policy::{Blocked, Verdict},
     rule::RuleAnswer,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
@@ -45,24 +47,36 @@ const ALIAS: [u8; 4] = [0, rtype::CNAME as u8, 0, CLASS_IN as u8];
 /// Counters of a list.
 #[derive(Debug, Default)]
 pub struct ListCounters {
-    /// Answers by the list that clients got, but for their repetition from worker caches.
-    pub blocked: Counter,
+    /// Number of the list in the query log and in the counters of workers; `None`: all are taken.
+    pub number: Option<u8>,
+    /// Answers by the list that clients of each group got, but for their repetition from worker
+    /// caches.
+    pub blocked: [Counter; GROUPS],
     /// Questions that the list would have answered, had it an effect.
     pub dry_run: Counter,
 }
 
 /// Counters of lists by name. They outlive reloads.
-#[derive(Debug, Default)]
-pub struct ListCounts(Mutex<BTreeMap<Arc<str>, Arc<ListCounters>>>);
+#[derive(Default)]
+pub struct ListCounts {
+    labels: Arc<Labels>,
+    counters: Mutex<BTreeMap<Arc<str>, Arc<ListCounters>>>,
+}
 
 impl ListCounts {
     /// Returns the name and counters of each list that there has been.
     pub fn all(&self) -> Vec<(Arc<str>, Arc<ListCounters>)> {
-        self.0.lock().iter().map(|(name, counters)| (name.clone(), counters.clone())).collect()
+        self.counters.lock().iter().map(|(name, counters)| (name.clone(), counters.clone())).collect()
+    }
+
+    /// Returns the numbers of lists in the query log.
+    pub fn labels(&self) -> &Arc<Labels> {
+        &self.labels
     }
 
     fn of(&self, name: &Arc<str>) -> Arc<ListCounters> {
-        self.0.lock().entry(name.clone()).or_default().clone()
+        let new = || Arc::new(ListCounters { number: self.labels.number(name), ..ListCounters::default() });
+        self.counters.lock().entry(name.clone()).or_insert_with(new).clone()
     }
 }
 
@@ -71,89 +85,126 @@ impl ListCounts {
 pub struct Listed {
     /// Answer.
     pub answer: Arc<Answer>,
+    /// Groups of clients that get it.
+    pub groups: GroupSet,
+    /// Whether they get no answer at all.
+    pub is_withheld: bool,
     counters: Arc<ListCounters>,
 }
 
 impl Listed {
-    /// Counts that a client gets the answer.
-    pub fn count(&self) {
-        self.counters.blocked.inc();
+    /// Counts that a client of `group` gets the answer.
+    pub fn count(&self, group: Group) {
+        if let Some(counter) = self.counters.blocked.get(group.number()) {
+            counter.inc();
+        }
+    }
+
+    /// Returns the number of the list in the query log.
+    pub fn number(&self) -> Option<u8> {
+        self.counters.number
     }
 }
 
 /// Lists in effect.
 pub struct NamePolicy {
-    policy: Policy,
-    /// Counters of the block lists, in their order.
-    counters: Box<[Arc<ListCounters>]>,
+    policies: Policies,
+    /// Counters of the block lists, by name.
+    counters: HashMap<Arc<str>, Arc<ListCounters>>,
 }
 
 impl NamePolicy {
-    /// Returns the lists of `policy`, counted in `counts`.
-    pub fn new(policy: Policy, counts: &ListCounts) -> Self {
-        let counters = policy.block_lists().iter().map(|list| counts.of(&list.name)).collect();
-        NamePolicy { policy, counters }
+    /// Returns the lists of `policies`, counted in `counts`.
+    pub fn new(policies: Policies, counts: &ListCounts) -> Self {
+        let lists = policies.all().block_lists().iter();
+        let counters = lists.map(|list| (list.name.clone(), counts.of(&list.name))).collect();
+        NamePolicy { policies, counters }
     }
 
     /// Returns the lists.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policies(&self) -> &Policies {
+        &self.policies
     }
 
-    /// Returns the answer of a list to a client's question. `None`: it is resolved.
-    pub fn answer(&self, key: &Key, now: Secs) -> Option<Listed> {
+    /// Returns the answer of a list to the question of a client of `group`. `None`: it is resolved.
+    pub fn answer(&self, key: &Key, group: Group, now: Secs) -> Option<Listed> {
         let (name, qtype) = (key.asked().name(), key.asked().qtype());
         if key.asked().qclass() != CLASS_IN {
             return None;
         }
-        match self.policy.judge(name, qtype) {
-            Verdict::Blocked(blocked) => Some(self.block(&blocked, name, key, now)),
+        let verdicts = self.policies.judge(name, qtype);
+        let of_group = verdicts.iter().find(|(groups, _)| groups.has(group));
+        of_group.and_then(|(groups, verdict)| match verdict {
+            Verdict::Blocked(blocked) => Some(self.block(blocked, name, key, *groups, now)),
             Verdict::Allowed(_) | Verdict::Pass => None,
-        }
+        })
     }
 
-    /// Whether a list answers a client's question.
+    /// Whether a list answers the question of a client of any group.
     pub fn blocks(&self, key: &Key) -> bool {
-        matches!(self.policy.judge(key.asked().name(), key.asked().qtype()), Verdict::Blocked(_))
+        let verdicts = self.policies.judge(key.asked().name(), key.asked().qtype());
+        verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Blocked(_)))
     }
 
-    /// Counts a client's question for the lists that would answer it, had they an effect.
-    pub fn count_dry_run(&self, key: &Key) {
-        for list in self.policy.would_block(key.asked().name(), key.asked().qtype()) {
-            let index = self.policy.block_lists().iter().position(|other| other.name == list.name);
-            if let Some(counters) = index.and_then(|index| self.counters.get(index)) {
+    /// Counts the question of a client of `group` for the lists that would answer it, had they an
+    /// effect.
+    pub fn count_dry_run(&self, key: &Key, group: Group) {
+        for list in self.policies.of(group).would_block(key.asked().name(), key.asked().qtype()) {
+            if let Some(counters) = self.counters.get(&list.name) {
                 counters.dry_run.inc();
             }
         }
     }
 
-    /// Returns the answer that takes the place of an upstream's: a list's, if an alias in it leads
-    /// to a name that the list blocks. An allowed name may have any aliases.
-    pub fn replacement(&self, key: &Key, answer: &Answer, now: Secs) -> Option<Listed> {
-        // Most answers have no alias, and need not be split into records to know it.
-        if !answer.wire.windows(ALIAS.len()).any(|bytes| bytes == ALIAS) {
-            return None;
+    /// Returns the answers of lists that groups of clients get in place of `answer`: where a list
+    /// blocks the name, or an alias in the answer leads to a name that it blocks. An allowed name may
+    /// have any aliases.
+    pub fn answers(&self, key: &Key, answer: &Answer, now: Secs) -> Vec<Listed> {
+        if key.asked().qclass() != CLASS_IN {
+            return Vec::new();
         }
         let (name, qtype) = (key.asked().name(), key.asked().qtype());
-        let message = Message::of(key, answer, Age::Fresh(0))?;
-        let aliases = message.answers.iter().filter(|record| record.rtype == rtype::CNAME);
-        let mut targets = aliases.map(|record| record.rdata.to_ascii_lowercase());
-        if matches!(self.policy.judge(name, qtype), Verdict::Allowed(_)) {
-            return None;
+        let (mut listed, mut passes) = (Vec::new(), GroupSet::NONE);
+        for (groups, verdict) in self.policies.judge(name, qtype) {
+            match verdict {
+                Verdict::Blocked(blocked) => listed.push(self.block(&blocked, name, key, groups, now)),
+                Verdict::Allowed(_) => {}
+                Verdict::Pass => passes = passes.or(groups),
+            }
         }
-        targets.find_map(|target| match self.policy.judge(&target, qtype) {
-            Verdict::Blocked(blocked) => Some(self.block(&blocked, &target, key, now)),
-            Verdict::Allowed(_) | Verdict::Pass => None,
-        })
+        for target in aliases(key, answer) {
+            for (groups, verdict) in self.policies.judge(&target, qtype) {
+                let groups = groups.and(passes);
+                if let Verdict::Blocked(blocked) = verdict
+                    && !groups.is_empty()
+                {
+                    listed.push(self.block(&blocked, &target, key, groups, now));
+                    passes = passes.and(groups.others());
+                }
+            }
+        }
+        listed
     }
 
     /// Returns the answer to `key` of the list that blocks `name`.
-    fn block(&self, blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Listed {
+    fn block(&self, blocked: &Blocked<'_>, name: &[u8], key: &Key, groups: GroupSet, now: Secs) -> Listed {
         // What cannot be written is refused rather than resolved.
         let answer = made(blocked, name, key, now).unwrap_or_else(|| refused(blocked, now));
-        let counters = self.counters.get(blocked.index).cloned().unwrap_or_default();
-        Listed { answer: Arc::new(answer), counters }
+        let counters = self.counters.get(&blocked.list.name).cloned().unwrap_or_default();
+        let is_withheld = *blocked.answer == RuleAnswer::Drop;
+        Listed { answer: Arc::new(answer), groups, is_withheld, counters }
     }
+}
+
+/// Returns the targets of the aliases in an answer, lowercased.
+fn aliases(key: &Key, answer: &Answer) -> Vec<Vec<u8>> {
+    // Most answers have no alias, and need not be split into records to know it.
+    if !answer.wire.windows(ALIAS.len()).any(|bytes| bytes == ALIAS) {
+        return Vec::new();
+    }
+    let Some(message) = Message::of(key, answer, Age::Fresh(0)) else { return Vec::new() };
+    let aliases = message.answers.iter().filter(|record| record.rtype == rtype::CNAME);
+    aliases.map(|record| record.rdata.to_ascii_lowercase()).collect()
 }
 
 /// Returns the answer to `key` of the list that blocks `name`.
@@ -163,7 +214,7 @@ fn made(blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Option<Answ
     let addresses = match blocked.answer {
         RuleAnswer::NxDomain => return negative(key, ResponseCode::NXDomain, ttl, now),
         RuleAnswer::NoData => Vec::new(),
-        // The reader of lists passes on neither drops nor aliases.
+        // A drop is withheld, and the reader of lists does not pass on aliases.
         RuleAnswer::Refused | RuleAnswer::Drop | RuleAnswer::Alias(_) => {
             return Some(refused(blocked, now));
         }
@@ -224,24 +275,31 @@ pub(crate) mod testing {
     use super::*;
     use ringdns_common::names;
     use ringdns_policy::{
+        groups::GroupPolicy,
         list::ListBuilder,
         names::NameKey,
-        policy::BlockList,
+        policy::{BlockList, Policy},
         rule::{Effect, Rule, Subject},
     };
 
     /// Returns a policy with one list, by which a name and all names below it do not exist.
-    pub fn blocking(name: &str) -> Policy {
+    pub fn blocking(name: &str) -> Policies {
+        blocking_for(Group::DEFAULT, name, RuleAnswer::NxDomain)
+    }
+
+    /// Returns policies by which a list answers for a name and all names below it, for clients of one
+    /// group.
+    pub fn blocking_for(group: Group, name: &str, answer: RuleAnswer) -> Policies {
         let key = NameKey::new(&[7; 16]);
         let mut builder = ListBuilder::new(key);
         builder.push(1, Rule::new(Subject::Suffix(names::name(name).unwrap().into()), Effect::Block));
-        let list = BlockList {
-            name: "ads".into(),
-            list: Arc::new(builder.finish().0),
-            answer: RuleAnswer::NxDomain,
-            ttl: 60,
-            dry_run: false,
-        };
-        Policy::new(key, Vec::new(), vec![list])
+        let list = Arc::new(builder.finish().0);
+        let list = BlockList { name: "ads".into(), list, answer, ttl: 60, dry_run: false };
+        let blocking = Policy::new(key, Vec::new(), vec![list]);
+        if group == Group::DEFAULT {
+            return blocking.into();
+        }
+        let own = GroupPolicy { group, name: "own".into(), policy: blocking.clone() };
+        Policies::new(blocking, Policy::new(key, Vec::new(), Vec::new()), vec![own])
     }
 }

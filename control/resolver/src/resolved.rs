@@ -4,9 +4,10 @@ use crate::policy::Listed;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{answer::Answer, reply::Age},
+    group::{Group, GroupSet},
     log::AnswerSource,
 };
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 /// Answer, and the cache generation that it belongs to.
 #[derive(Clone, Debug)]
@@ -19,11 +20,37 @@ pub struct Resolved {
     pub known: bool,
     /// Source of the answer, for the log.
     pub source: AnswerSource,
-    /// Answer of a list, which clients get in place of `answer`.
-    pub listed: Option<Listed>,
+    /// Groups of clients that get `answer`.
+    pub groups: GroupSet,
+    /// Answers of lists, which the other groups get in its place.
+    pub listed: Vec<Listed>,
+    /// Whether the client gets no answer.
+    pub is_withheld: bool,
+}
+
+/// Client that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Address of the client.
+    pub address: IpAddr,
+    /// Group that the client is in.
+    pub group: Group,
 }
 
 impl Resolved {
+    /// Returns an answer of `source` that all clients get.
+    pub fn new(answer: Arc<Answer>, generation: u64, known: bool, source: AnswerSource) -> Self {
+        Resolved {
+            answer,
+            generation,
+            known,
+            source,
+            groups: GroupSet::ALL,
+            listed: Vec::new(),
+            is_withheld: false,
+        }
+    }
+
     /// Returns how the answer's TTLs are to be written at `now`.
     pub fn age(&self, now: Secs, stale_ttl: Secs) -> Age {
         self.answer.age(self.known, now, stale_ttl)

@@ -42,6 +42,10 @@ pub struct Row {
     pub upstream: Option<Arc<str>>,
     /// Microseconds that the upstream took.
     pub upstream_us: u32,
+    /// List that gave the answer.
+    pub list: Option<Arc<str>>,
+    /// Group of the client.
+    pub client_group: Option<Arc<str>>,
     /// Number of answers that this one stands for: the sampling rate `query_log.sample`.
     pub sample: u32,
 }
@@ -49,7 +53,7 @@ pub struct Row {
 impl Serialize for Row {
     /// Serializes the row in readable form: types and codes by their names.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut row = serializer.serialize_struct("Row", 14)?;
+        let mut row = serializer.serialize_struct("Row", 16)?;
         row.serialize_field("time_ms", &self.time_ms)?;
         row.serialize_field("client", &self.client.to_canonical())?;
         row.serialize_field("name", &names::display(&self.name))?;
@@ -63,6 +67,8 @@ impl Serialize for Row {
         row.serialize_field("service_ns", &self.service_ns)?;
         row.serialize_field("upstream", &self.upstream.as_deref())?;
         row.serialize_field("upstream_us", &self.upstream_us)?;
+        row.serialize_field("list", &self.list.as_deref())?;
+        row.serialize_field("client_group", &self.client_group.as_deref())?;
         row.serialize_field("sample", &self.sample)?;
         row.end()
     }
@@ -157,9 +163,11 @@ mod tests {
             service_ns: 1_234_567,
             upstream: Some("udp://192.0.2.1:53".into()),
             upstream_us: 1_200,
+            list: None,
+            client_group: Some("default".into()),
             sample: 10,
         };
-        let expected = r#"{"time_ms":1700000000123,"client":"192.0.2.7","name":"www.example.","type":"AAAA","class":"IN","protocol":"udp-socket","outcome":"miss","tier":"upstream","rcode":"NXDOMAIN","answer_bytes":97,"service_ns":1234567,"upstream":"udp://192.0.2.1:53","upstream_us":1200,"sample":10}"#;
+        let expected = r#"{"time_ms":1700000000123,"client":"192.0.2.7","name":"www.example.","type":"AAAA","class":"IN","protocol":"udp-socket","outcome":"miss","tier":"upstream","rcode":"NXDOMAIN","answer_bytes":97,"service_ns":1234567,"upstream":"udp://192.0.2.1:53","upstream_us":1200,"list":null,"client_group":"default","sample":10}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), expected);
         let nameless = Row { name: RowName::new(), qtype: 0, qclass: 0, rcode: 23, upstream: None, ..row };
         let text = serde_json::to_string(&nameless).unwrap();

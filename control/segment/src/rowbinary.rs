@@ -29,7 +29,7 @@ pub enum ColumnKind {
 }
 
 /// Names and encodings of the columns, in the order in which they are written.
-pub const COLUMNS: [(&str, ColumnKind); 16] = [
+pub const COLUMNS: [(&str, ColumnKind); 18] = [
     ("time", ColumnKind::Millis),
     ("client", ColumnKind::Address),
     ("name", ColumnKind::Text),
@@ -43,6 +43,8 @@ pub const COLUMNS: [(&str, ColumnKind); 16] = [
     ("service_ns", ColumnKind::U32),
     ("upstream", ColumnKind::Text),
     ("upstream_us", ColumnKind::U32),
+    ("list", ColumnKind::Text),
+    ("client_group", ColumnKind::Text),
     ("sample", ColumnKind::U32),
     ("appliance", ColumnKind::Text),
     ("segment", ColumnKind::U64),
@@ -101,6 +103,9 @@ impl Rows {
         bytes.extend_from_slice(&row.service_ns.to_le_bytes());
         put_text(bytes, row.upstream.as_deref().unwrap_or_default().as_bytes());
         bytes.extend_from_slice(&row.upstream_us.to_le_bytes());
+        for label in [&row.list, &row.client_group] {
+            put_text(bytes, label.as_deref().unwrap_or_default().as_bytes());
+        }
         bytes.extend_from_slice(&row.sample.to_le_bytes());
         bytes.extend_from_slice(tail);
     }
@@ -184,6 +189,10 @@ pub struct LogEntry {
     pub upstream: String,
     /// Microseconds that the upstream took.
     pub upstream_us: u32,
+    /// List that gave the answer; empty if none did.
+    pub list: String,
+    /// Group of the client.
+    pub client_group: String,
     /// Number of answers that this one stands for.
     pub sample: u32,
     /// Name of the appliance that logged it.
@@ -241,6 +250,8 @@ impl<'a> RowReader<'a> {
             service_ns: u32::from_le_bytes(self.array()?),
             upstream: self.text()?,
             upstream_us: u32::from_le_bytes(self.array()?),
+            list: self.text()?,
+            client_group: self.text()?,
             sample: u32::from_le_bytes(self.array()?),
             appliance: self.text()?,
             segment: u64::from_le_bytes(self.array()?),

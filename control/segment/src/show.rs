@@ -95,6 +95,9 @@ impl fmt::Display for LogEntry {
             "{} {client} {name} {class} {rtype} {protocol} {outcome} {tier} {rcode} {answer_bytes} B {us:.1} us",
             Time(self.time_ms)
         )?;
+        if !self.list.is_empty() {
+            write!(f, " list {}", self.list)?;
+        }
         if self.upstream.is_empty() {
             return Ok(());
         }

@@ -11,10 +11,13 @@
 //! `additional` are the reply's header as on the wire. `balance` is the amount by which the
 //! packet's checksum is raised for the reply. `name` is the length of the key's name. The question
 //! is the key's. After it come two bytes per record with the offset of its TTL, then the records,
-//! then, if `filed` says so, two bytes with an INFO-CODE (RFC 8914). The total size is rounded up
-//! to 8 bytes.
+//! then, if `filed` says so, a note of eight bytes: an INFO-CODE (RFC 8914), the list that gave the
+//! answer, and the groups of clients that get it. The total size is rounded up to 8 bytes.
 
-use super::ring::UNIT;
+use super::{
+    filing::{Filed, Note, Scope},
+    ring::UNIT,
+};
 use crate::{
     checksum,
     clock::Secs,
@@ -22,8 +25,9 @@ use crate::{
         NAME_MAX,
         answer::{Answer, Status, View},
         header,
-        key::{Asked, Flags, Key},
+        key::{Asked, Key},
     },
+    group::{Group, GroupSet},
     simd::{BLOCK, Block},
 };
 use zerocopy::{
@@ -77,46 +81,8 @@ pub struct EntryHeader {
 
 const _: () = assert!(HEADER == 34, "the header has no holes");
 
-/// Part of an entry's identity besides its question: the key's flags and the cache's generation.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
-)]
-#[repr(transparent)]
-pub struct Filed([u8; 2]);
-
-impl Filed {
-    /// Flag of an answer that has an INFO-CODE, for which a glance has no time. No query is filed
-    /// under it, so only a closer look finds the entry.
-    const NOTED: u8 = 0x80;
-
-    /// Returns the filing with `flags`, where there were none.
-    #[inline(always)]
-    pub fn with(self, flags: Flags) -> Self {
-        Filed((u16::from_ne_bytes(self.0) | u16::from_ne_bytes([flags.0, 0])).to_ne_bytes())
-    }
-
-    /// Returns the key's flags.
-    pub fn flags(self) -> Flags {
-        Flags(self.0[0] & !Self::NOTED)
-    }
-
-    fn noted(self, noted: bool) -> Self {
-        Filed([self.0[0] | if noted { Self::NOTED } else { 0 }, self.0[1]])
-    }
-
-    fn is_noted(self) -> bool {
-        self.0[0] & Self::NOTED != 0
-    }
-
-    /// Creates the filing under `flags`, in `generation`.
-    #[inline(always)]
-    pub fn new(flags: Flags, generation: u8) -> Self {
-        Filed([flags.0, generation])
-    }
-}
-
 /// Most bytes that an entry can take: the longest name, 255 TTLs, records up to [`WIRE_MAX`], and a
-/// code. A slab continues for as many bytes after its last entry, so that opening an entry takes
+/// note. A slab continues for as many bytes after its last entry, so that opening an entry takes
 /// one bounds check, and access within it none.
 pub const ENTRY_MAX: usize = HEADER + size_of::<Body>();
 
@@ -127,7 +93,7 @@ pub const WIRE_MAX: usize = 2048;
 pub const SIMPLE_TTL: usize = 6;
 
 /// Part of an entry that follows the header.
-pub type Body = [u8; NAME_MAX + 5 + 2 * 255 + WIRE_MAX + 2];
+pub type Body = [u8; NAME_MAX + 5 + 2 * 255 + WIRE_MAX + Note::LEN];
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -161,8 +127,8 @@ impl EntryHeader {
 
     /// Returns the number of bytes that the entry takes in the slab.
     pub fn size(&self) -> usize {
-        let (ttls, code) = (2 * usize::from(self.records), usize::from(self.filed.is_noted()) * 2);
-        (HEADER + self.question_len() + ttls + usize::from(self.wire_len.get()) + code).next_multiple_of(UNIT)
+        let (ttls, note) = (2 * usize::from(self.records), usize::from(self.filed.is_noted()) * Note::LEN);
+        (HEADER + self.question_len() + ttls + usize::from(self.wire_len.get()) + note).next_multiple_of(UNIT)
     }
 
     fn question_len(&self) -> usize {
@@ -212,12 +178,12 @@ impl EntryHeader {
     /// Returns the cache generation that the entry belongs to.
     #[inline(always)]
     pub fn generation(&self) -> u8 {
-        self.filed.0[1]
+        self.filed.generation()
     }
 
     /// Moves the entry to another cache generation.
     pub fn set_generation(&mut self, generation: u8) {
-        self.filed.0[1] = generation;
+        self.filed.set_generation(generation);
     }
 
     /// Whether the entry is in the index.
@@ -287,10 +253,33 @@ impl EntryHeader {
         self.filed
     }
 
-    /// Whether the entry is an answer to `key`, of any generation; `body` is the body that follows
-    /// the header.
-    pub fn is_filed_under(&self, body: &Body, key: &Key) -> bool {
-        self.filed.flags() == key.flags() && &body[..self.question_len()] == key.question()
+    /// Whether the entry is an answer to `key` that is kept for `group`, of any generation; `body` is
+    /// the body that follows the header.
+    pub fn is_filed_under(&self, body: &Body, key: &Key, group: Group) -> bool {
+        self.filed.suits(key.flags(), group) && &body[..self.question_len()] == key.question()
+    }
+
+    /// Whether the entry is kept for the default group.
+    pub fn is_for_default_group(&self) -> bool {
+        self.filed.suits(self.filed.flags(), Group::DEFAULT)
+    }
+
+    fn note(&self, body: &Body) -> Note {
+        let at = self.question_len() + 2 * usize::from(self.records) + usize::from(self.wire_len.get());
+        let bytes = body.get(at..).and_then(|rest| rest.first_chunk()).filter(|_| self.filed.is_noted());
+        bytes.map_or(Note::NONE, |bytes| Note::from_bytes(*bytes))
+    }
+
+    /// Returns the groups of clients that get the answer; `body` is the body that follows the
+    /// header.
+    pub fn groups(&self, body: &Body) -> GroupSet {
+        self.note(body).groups
+    }
+
+    /// Returns the number of the list that gave the answer; `body` is the body that follows the
+    /// header.
+    pub fn list(&self, body: &Body) -> Option<u8> {
+        self.note(body).list
     }
 
     /// Returns RCODE, AA and AD.
@@ -301,8 +290,7 @@ impl EntryHeader {
     /// Returns the answer; `body` is the body that follows the header.
     pub fn view<'a>(&self, body: &'a Body) -> View<'a> {
         let (ttls, wire) = body[self.question_len()..].split_at(2 * usize::from(self.records));
-        let (wire, rest) = wire.split_at(usize::from(self.wire_len.get()));
-        let ede = rest.first_chunk().filter(|_| self.filed.is_noted()).map(|code| u16::from_be_bytes(*code));
+        let wire = &wire[..usize::from(self.wire_len.get())];
         let change = change_but_records(self.start.get(), self.additional.get(), wire.len());
         View {
             status: self.status(),
@@ -311,7 +299,7 @@ impl EntryHeader {
             ttls: ttls.as_chunks::<2>().0,
             wire,
             sum: checksum::fold_native(checksum::change(change, u64::from(!self.balance.get()))),
-            ede,
+            ede: self.note(body).ede,
         }
     }
 }
@@ -409,18 +397,24 @@ pub struct Draft<'a> {
     header: EntryHeader,
     key: &'a Key,
     view: View<'a>,
+    note: Note,
+}
+
+/// Rules that drafts follow.
+#[derive(Clone, Copy, Debug)]
+pub struct DraftRules {
+    /// Most bytes of records that a reply over UDP can carry.
+    pub wire_max: usize,
+    /// Current generation of the cache.
+    pub generation: u8,
+    /// The time.
+    pub now: Secs,
 }
 
 impl<'a> Draft<'a> {
-    /// Measures `answer`. `wire_max` is the most bytes of records that a reply over UDP can carry.
-    pub fn new(
-        key: &'a Key,
-        hash: u64,
-        answer: &'a Answer,
-        wire_max: usize,
-        generation: u8,
-        now: Secs,
-    ) -> Self {
+    /// Measures `answer`, which is for the clients in `scope`.
+    pub fn new(key: &'a Key, hash: u64, answer: &'a Answer, scope: &Scope, rules: DraftRules) -> Self {
+        let DraftRules { wire_max, generation, now } = rules;
         let (room, at) = (wire_max.min(WIRE_MAX - 1), header::LEN + key.question().len());
         let fitted = answer.view().fitted(room, at, key.asked().dnssec_ok());
         let fitted = fitted.filter(|view| view.ttls.len() <= usize::from(u8::MAX));
@@ -432,6 +426,8 @@ impl<'a> Draft<'a> {
         let simple = view.status.is_plain()
             && view.wire.len() <= BLOCK
             && view.ttls.iter().map(|at| usize::from(u16::from_le_bytes(*at))).eq([ttl]);
+        let note = Note { ede: view.ede, list: scope.list, groups: scope.groups };
+        let filed = Filed::new(key.flags(), generation).for_group(scope.home());
         // A renewal less than two seconds ahead is not worth it.
         let ahead = answer.ahead.checked_ilog2().unwrap_or(0).min(u32::from(AHEAD >> AHEAD_SHIFT));
         let header = EntryHeader {
@@ -443,7 +439,7 @@ impl<'a> Draft<'a> {
                 .try_into()
                 .unwrap_or(u16::MAX)
                 .into(),
-            filed: Filed::new(key.flags(), generation).noted(view.ede.is_some()),
+            filed: filed.noted(note != Note::NONE),
             start: view.start.into(),
             additional: additional.into(),
             balance: (!checksum::fold_native(change)).into(),
@@ -453,7 +449,7 @@ impl<'a> Draft<'a> {
             state: LIVE | if simple { SIMPLE } else { 0 } | (ahead as u8) << AHEAD_SHIFT,
             name_len: key.asked().name().len() as u8,
         };
-        Draft { header, key, view }
+        Draft { header, key, view, note }
     }
 
     /// Returns the number of bytes that the entry will take.
@@ -475,8 +471,8 @@ impl<'a> Draft<'a> {
         put(self.key.question());
         put(self.view.ttls.as_flattened());
         put(self.view.wire);
-        if let Some(ede) = self.view.ede {
-            put(&ede.to_be_bytes());
+        if self.note != Note::NONE {
+            put(&self.note.to_bytes());
         }
     }
 }

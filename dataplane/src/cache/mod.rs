@@ -11,14 +11,17 @@
 //! Callers pass the time; nothing here reads a clock.
 
 mod entry;
+mod filing;
 mod filings;
 mod hash;
 mod index;
+mod insert;
 mod purge;
 mod ring;
 mod usage;
 
-pub use entry::{Filed, Fresh, SIMPLE_TTL};
+pub use entry::{Fresh, SIMPLE_TTL};
+pub use filing::{Filed, Scope};
 pub use hash::KeyedHash;
 pub use index::{Ref, Spot};
 pub use usage::{Churn, Occupancy};
@@ -26,14 +29,15 @@ pub use usage::{Churn, Occupancy};
 use crate::{
     clock::Secs,
     dns::{
-        answer::{Answer, View},
+        answer::View,
         header,
         key::{Asked, Flags, Key},
     },
+    group::Group,
     region::Region,
     simd::{BLOCK, Block, Simd, prefetch},
 };
-use entry::{Draft, ENTRY_MAX, EntryHeader};
+use entry::{ENTRY_MAX, EntryHeader};
 use filings::Filings;
 use index::Index;
 use ring::{Ring, UNIT};
@@ -65,6 +69,8 @@ pub struct Hit<'a> {
     pub view: View<'a>,
     /// Whether it is still fresh.
     pub freshness: Freshness,
+    /// Number of the list that gave it.
+    pub list: Option<u8>,
 }
 
 /// Freshness of an entry.
@@ -184,9 +190,16 @@ impl Cache {
         Some(Fresh::new(header, body, len + beyond.len()))
     }
 
-    /// Third step: returns the entry, if there is a usable one. Counts the request.
+    /// Third step: returns the entry for a client of the default group, if there is a usable one.
+    /// Counts the request.
     pub fn lookup(&mut self, hash: u64, key: &Key, now: Secs) -> Option<Hit<'_>> {
-        let found = self.find(hash, key)?;
+        self.lookup_for(Group::DEFAULT, hash, key, now)
+    }
+
+    /// Third step: returns the entry for a client of `group`, if there is a usable one. Counts the
+    /// request.
+    pub fn lookup_for(&mut self, group: Group, hash: u64, key: &Key, now: Secs) -> Option<Hit<'_>> {
+        let found = self.find_for(group, hash, key)?;
         if !self.refile(found) {
             return None;
         }
@@ -203,79 +216,28 @@ impl Cache {
         } else {
             Freshness::Stale { refresh: header.claim_refresh(now) }
         };
-        Some(Hit { view: header.view(body), freshness })
+        Some(Hit { view: header.view(body), freshness, list: header.list(body) })
     }
 
-    fn find(&self, hash: u64, key: &Key) -> Option<Ref> {
+    /// Returns the entry that clients of `group` get: that of all groups together, or, if it is not
+    /// for this one, the group's own.
+    fn find_for(&self, group: Group, hash: u64, key: &Key) -> Option<Ref> {
+        let common = self.find(Group::DEFAULT, hash, key).filter(|found| self.is_for(*found, group));
+        common.or_else(|| if group == Group::DEFAULT { None } else { self.find(group, hash, key) })
+    }
+
+    /// Returns the entry that is kept for `group`.
+    fn find(&self, group: Group, hash: u64, key: &Key) -> Option<Ref> {
         let slab = self.slab.bytes();
-        self.index.find(hash, |entry| {
+        self.index.find(hash_for(group, hash), |entry| {
             let (header, body) = EntryHeader::at(slab, position(entry));
-            header.is_filed_under(body, key)
+            header.is_filed_under(body, key, group)
         })
     }
 
-    /// Inserts an answer. Ignores one that is neither newer nor longer-lived than the entry that is
-    /// there, or is useless already. An answer with a TTL of zero is not kept, and older ones are
-    /// removed.
-    pub fn insert(&mut self, key: &Key, hash: u64, answer: &Answer, now: Secs) {
-        if answer.ttl == 0 || now >= answer.dead() {
-            return self.supersede(key, hash, answer);
-        }
-        let mut segment = SlabKind::Probation;
-        let mut frequency = 0;
-        if let Some(old) = self.find(hash, key) {
-            let current = self.refile(old);
-            let (header, _) = EntryHeader::at(self.slab.bytes(), position(old));
-            if current && header.received() >= answer.received && header.expires() >= answer.expires() {
-                return;
-            }
-            // A renewed entry keeps its slab, but must be requested again to be renewed again.
-            segment = self.segment(old);
-            frequency = header.frequency().min(1);
-            self.unlink(old);
-        }
-        let draft = Draft::new(key, hash, answer, self.wire_max, self.filings.current, now);
-        let size = draft.size();
-        let at = self.make_room(segment, size, now);
-        draft.write(&mut self.slab.bytes_mut()[at..], frequency);
-        let entry = reference(at);
-        if !self.index.insert(hash, entry) {
-            self.crowd_out(hash);
-            if !self.index.insert(hash, entry) {
-                // Cannot happen: a slot of the home bucket was just freed.
-                EntryHeader::at_mut(self.slab.bytes_mut(), at).0.kill();
-                self.removed += size;
-                return;
-            }
-        }
-        self.entries += 1;
-        self.filings.add();
-        self.churn.inserted += 1;
-    }
-
-    /// Removes the entry of `key` if `answer`, which is not kept, is a newer one. A failure is none:
-    /// an expired answer is better.
-    #[cold]
-    fn supersede(&mut self, key: &Key, hash: u64, answer: &Answer) {
-        if answer.ttl > 0 || answer.status.is_failure() {
-            return;
-        }
-        let Some(old) = self.find(hash, key) else { return };
-        let (header, _) = EntryHeader::at(self.slab.bytes(), position(old));
-        // An entry that had expired then holds the time of its last renewal instead.
-        if header.received() < answer.received || header.expires() <= answer.received {
-            self.unlink(old);
-            self.churn.expired += 1;
-        }
-    }
-
-    /// Replaces the entry of `key` with an answer. Returns whether there was an entry.
-    pub fn renew(&mut self, key: &Key, hash: u64, answer: &Answer, now: Secs) -> bool {
-        let known = self.find(hash, key).is_some();
-        if known {
-            self.insert(key, hash, answer, now);
-        }
-        known
+    fn is_for(&self, entry: Ref, group: Group) -> bool {
+        let (header, body) = EntryHeader::at(self.slab.bytes(), position(entry));
+        header.groups(body).has(group)
     }
 
     /// Looks at up to `steps` entries, and removes the expired and purged ones. If removed entries
@@ -286,7 +248,8 @@ impl Cache {
     }
 
     /// Sweeps, and passes to `note` the questions of fresh entries that have been requested since
-    /// the last time they were noted. `note` returns whether it could take the question.
+    /// the last time they were noted. `note` returns whether it could take the question. Entries of one
+    /// group alone are not noted: a list has made them, and makes them again at no cost.
     pub fn sweep_noting(&mut self, steps: u32, now: Secs, mut note: impl FnMut(Asked<'_>) -> bool) {
         for _ in 0..steps {
             let segment = self.sweeping;
@@ -304,6 +267,7 @@ impl Cache {
                     self.churn.expired += 1;
                 }
             } else if live
+                && header.is_for_default_group()
                 && header.is_often_asked_for()
                 && now < header.expires()
                 && note(header.asked(body))
@@ -470,6 +434,12 @@ impl SlabKind {
             SlabKind::Protected => SlabKind::Probation,
         }
     }
+}
+
+/// Returns the hash of the entry of a key that is kept for `group`, given the key's hash.
+fn hash_for(group: Group, hash: u64) -> u64 {
+    // The golden ratio's fraction spreads small numbers over all bits (Knuth, TAOCP 6.4).
+    hash ^ (group.number() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[inline(always)]

@@ -2,12 +2,17 @@
 
 use super::*;
 use crate::{
-    dns::{answer::TtlRules, rcode, testing},
+    dns::{
+        answer::{Answer, TtlRules},
+        rcode, testing,
+    },
     purge::Purge,
 };
 use hickory_proto::rr::RecordType;
 use proptest::prelude::*;
 use std::{collections::HashMap, sync::Arc};
+
+mod groups;
 
 const HASH: fn() -> KeyedHash =
     || KeyedHash::with_seeds([0x1234_5678_9abc_def1, 2, 3, 0xfeed_face_cafe_beef]);
@@ -124,7 +129,7 @@ fn a_sweep_notes_what_was_asked_for_since_the_last() {
     assert_eq!(noted(&mut f, 90, true), ["three.example."], "once is enough");
     // A noted entry is as worth keeping as before.
     let key = key("nine.example.");
-    let entry = f.cache.find(f.hash.of(&key), &key).unwrap();
+    let entry = f.cache.find(Group::DEFAULT, f.hash.of(&key), &key).unwrap();
     assert!(EntryHeader::at(f.cache.slab.bytes(), position(entry)).0.frequency() > 0);
 }
 
@@ -135,7 +140,7 @@ fn what_is_renewed_unasked_takes_the_place_of_an_entry_or_none() {
     let hash = f.hash;
     let mut renew = |name: &str, now| {
         let key = key(name);
-        f.cache.renew(&key, hash.of(&key), &answer(name, 8, 60, now), now)
+        f.cache.renew(&Scope::ALL, &key, hash.of(&key), &answer(name, 8, 60, now), now)
     };
     assert!(renew("known.example.", 50) && !renew("unknown.example.", 50));
     assert_eq!(f.get("known.example.", 100), Some((8, Freshness::Fresh { age: 50, renew: false })));

@@ -37,6 +37,8 @@ pub struct QueryRecord {
     pub tier: Tier,
     /// Number of the upstream.
     pub upstream: Option<u8>,
+    /// Number of the list.
+    pub list: Option<u8>,
 }
 
 const _: () = assert!(size_of::<QueryRecord>() <= 48);
@@ -129,6 +131,7 @@ impl Batch {
                 tier: record.tier,
                 upstream: record.upstream,
                 upstream_us: record.upstream_us,
+                list: record.list,
             },
         })
     }

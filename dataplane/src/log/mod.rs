@@ -63,6 +63,8 @@ labelled! {
         /// Answered without a lookup: it cannot be parsed, is not allowed, or asks about this
         /// server.
         Rejected = 5 => "rejected",
+        /// Answered by a list.
+        Blocked = 6 => "blocked",
     }
 
     /// Source of an answer.
@@ -93,6 +95,8 @@ pub struct AnswerSource {
     pub upstream: Option<u8>,
     /// Time that the upstream took to answer, in microseconds.
     pub upstream_us: u32,
+    /// Number of the list that gave the answer, if it is one of the first 256.
+    pub list: Option<u8>,
 }
 
 impl AnswerSource {
@@ -101,9 +105,15 @@ impl AnswerSource {
         AnswerSource { tier, ..AnswerSource::default() }
     }
 
+    /// Returns the source of an answer that a list gave.
+    pub fn by(self, list: Option<u8>) -> Self {
+        AnswerSource { list, ..self }
+    }
+
     /// Returns the outcome of a query answered from this source with this response code and age.
     pub fn outcome(self, rcode: u8, age: Age) -> Outcome {
         match (age, self.tier) {
+            _ if self.list.is_some() => Outcome::Blocked,
             _ if !matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN) => Outcome::Failure,
             (Age::Stale(_), _) => Outcome::Stale,
             (_, Tier::Upstream | Tier::Local) => Outcome::Miss,

@@ -1,6 +1,6 @@
 //! Filter of the query log: samples one query in so many, and excludes clients and names.
 
-use crate::access::{AccessList, Prefix, TooMany};
+use crate::{access::AccessList, prefix::Prefix, trie::TooMany};
 use std::{cmp::Ordering, net::Ipv6Addr};
 
 /// Filter of the queries to record. Read only, and shared by all recorders.

@@ -3,7 +3,6 @@
 use super::*;
 use crate::process::Recorder;
 use crate::{
-    access::Prefix,
     cache,
     checksum::Checksums,
     clock::{Clock, Nanos},
@@ -11,6 +10,7 @@ use crate::{
     doorbell::Doorbell,
     packet::tests::{every_kind, frame_from, received},
     port::sim::{SimConfig, SimLink, SimPort},
+    prefix::Prefix,
     process::AnswerConfig,
     punt::Link,
     stats::{Counter, WorkerStats},
@@ -119,7 +119,8 @@ const KINDS: [Kind; 11] = [
     Kind::Response,
 ];
 
-const ELSEWHERE: AnswerSource = AnswerSource { tier: Tier::Upstream, upstream: Some(3), upstream_us: 77 };
+const ELSEWHERE: AnswerSource =
+    AnswerSource { tier: Tier::Upstream, upstream: Some(3), upstream_us: 77, list: None };
 
 impl Kind {
     fn expected(self) -> Option<(Outcome, AnswerSource)> {

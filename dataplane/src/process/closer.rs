@@ -31,7 +31,7 @@ impl Closer<'_, '_> {
     /// Finishes the `nth` frame of the burst. Parses its query into the slot, and writes there the
     /// outcome for the log.
     pub fn finish(&mut self, slot: &mut Slot, nth: usize) -> Verdict {
-        let Slot { query, outcome, rcode, .. } = slot;
+        let Slot { query, group, outcome, list, rcode, .. } = slot;
         let Job { now, checksums, frames, burst, stats, tally } = &mut *self.job;
         let frame = &mut burst[nth];
         let packet = frames.packet(frame);
@@ -56,7 +56,8 @@ impl Closer<'_, '_> {
             }
             Ok(()) => {}
         }
-        match self.cache.lookup(self.hash.of(&query.key), &query.key, *now) {
+        *group = policy.groups.of(asker.client);
+        match self.cache.lookup_for(*group, self.hash.of(&query.key), &query.key, *now) {
             Some(hit) => {
                 let (age, verdict) = match hit.freshness {
                     Freshness::Fresh { age, renew: false } => (Age::Fresh(age), Verdict::Reply),
@@ -71,8 +72,12 @@ impl Closer<'_, '_> {
                     }
                 };
                 *rcode = hit.view.status.rcode().into();
-                *outcome = AnswerSource::of(Tier::Core).outcome(hit.view.status.rcode(), age);
+                *list = hit.list;
+                *outcome = AnswerSource::of(Tier::Core).by(hit.list).outcome(hit.view.status.rcode(), age);
                 count(hit.view.status, age, stats, tally);
+                if let Some(list) = hit.list {
+                    stats.lists.add(list, *group);
+                }
                 let buffer = frames.buffer(frame);
                 let limits = self.rules.limits(query, options, self.largest.to(envelope));
                 let reply =

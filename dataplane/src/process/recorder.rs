@@ -112,7 +112,7 @@ impl Recorder {
     fn note_slot(&mut self, at: Nanos, packet: &[u8], slot: &Slot) {
         let source = match slot.outcome {
             Outcome::Rejected => AnswerSource::default(),
-            _ => AnswerSource::of(Tier::Core),
+            _ => AnswerSource::of(Tier::Core).by(slot.list),
         };
         let Some(mut reply) = RecordedReply::read(at, packet, slot.envelope) else { return };
         // The upper bits of a response code above 15 are in the OPT record.
@@ -185,6 +185,7 @@ impl Recorder {
             outcome,
             tier: source.tier,
             upstream: source.upstream,
+            list: source.list,
         };
         if let Some(batch) = &mut self.batch {
             batch.commit();

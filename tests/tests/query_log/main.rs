@@ -93,6 +93,8 @@ fn row(name: &str, i: u64) -> Row {
         service_ns: 1000 + i as u32,
         upstream: (i % 2 == 1).then(|| "udp://192.0.2.1:53".into()),
         upstream_us: 1200,
+        list: None,
+        client_group: Some("default".into()),
         // The summaries scale with the sampling rate.
         sample: 10,
     }

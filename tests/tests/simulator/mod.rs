@@ -79,12 +79,12 @@ impl Simulator {
         let generations = Arc::<ringdns_dataplane::purge::Generations>::default();
         let bell = Arc::new(Doorbell::new()?);
         let link = Arc::new(Link::new(0, RECORDS, RECORDS, bell.clone(), generations.clone())?);
-        let policy =
-            Arc::new(policy::policy(&config).map_err(|problem| io::Error::other(problem.to_string()))?);
         let resolver = daemon::resolver(&config, clock, generations, FlightLimits::default(), None);
         let mut lists = Lists::default();
         let said = |problems: Vec<Problem>| io::Error::other(format!("{problems:?}"));
         resolver.set_policy(lists.load(&config.lists).map_err(said)?);
+        let policy = policy::policy(&config, lists.groups()).map_err(|problem| said(vec![problem]))?;
+        let policy = Arc::new(policy);
         let mut settings = workers::settings(&config, policy.clone(), config.cache.bytes_per_worker, true);
         settings.records = RECORDS;
         let (port, wire) = SimPort::pair(&SimConfig::default())?;

@@ -1,7 +1,7 @@
 //! `[access]`: clients that may query.
 
 use crate::{error::Problem, lists::prefixes, table::table, values::choice};
-use ringdns_dataplane::{access::Prefix, policy::Refusal};
+use ringdns_dataplane::{policy::Refusal, prefix::Prefix};
 
 /// Prefixes allowed to query by default (RFC 5358). Their hosts cannot be reached, and cannot
 /// query, from everywhere: this host, private networks (RFC 1918, RFC 6598, RFC 4193), and

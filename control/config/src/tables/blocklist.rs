@@ -1,5 +1,6 @@
 //! `[[blocklist]]` and `[[allowlist]]`: names that are not resolved, and exceptions.
 
+use super::client_group::{self, ClientGroupConfig, RawClientGroup};
 use crate::{bounds::secs, bounds::within, error::Problem, table::table, values::choice};
 use ringdns_common::{names, units::TimeSpan};
 use ringdns_dataplane::clock::Secs;
@@ -18,7 +19,8 @@ table! {
         /// Format of the file. `"auto"`: recognised by its first lines.
         format: ListFormat = ListFormat::Auto,
         /// Answer to questions about the names, unless a rule in the file chooses another:
-        /// `"nxdomain"`, `"nodata"`, `"refused"`, `"null"` (`0.0.0.0` and `::`), or an address.
+        /// `"nxdomain"`, `"nodata"`, `"refused"`, `"null"` (`0.0.0.0` and `::`), `"drop"` (no answer), or
+        /// an address.
         answer: String = "nxdomain".into(),
         /// TTL of these answers: one second to a day.
         ttl: TimeSpan = TimeSpan::secs(300),
@@ -77,6 +79,8 @@ pub enum BlockAnswer {
     Refused,
     /// The unspecified address.
     Null,
+    /// No answer at all.
+    Drop,
     /// An address.
     Address(IpAddr),
 }
@@ -118,12 +122,18 @@ pub struct ListsConfig {
     pub block: Vec<BlocklistConfig>,
     /// Lists that allow, in their order.
     pub allow: Vec<AllowlistConfig>,
+    /// Groups of clients for which some of them decide.
+    pub groups: Vec<ClientGroupConfig>,
 }
 
 const NAME_MAX: usize = 64;
 
 /// Returns the checked lists.
-pub fn check(block: Vec<RawBlocklist>, allow: Vec<RawAllowlist>) -> Result<ListsConfig, Problem> {
+pub fn check(
+    block: Vec<RawBlocklist>,
+    allow: Vec<RawAllowlist>,
+    groups: Vec<RawClientGroup>,
+) -> Result<ListsConfig, Problem> {
     let mut known = HashSet::new();
     let mut lists = ListsConfig::default();
     for (i, raw) in block.into_iter().enumerate() {
@@ -132,6 +142,7 @@ pub fn check(block: Vec<RawBlocklist>, allow: Vec<RawAllowlist>) -> Result<Lists
     for (i, raw) in allow.into_iter().enumerate() {
         lists.allow.push(raw.check(&format!("allowlist[{i}]"), &mut known)?);
     }
+    lists.groups = client_group::check(groups, &lists)?;
     Ok(lists)
 }
 
@@ -186,14 +197,19 @@ fn list_name(table: &str, name: Option<String>, known: &mut HashSet<String>) -> 
     let key = format!("{table}.name");
     let remedy = "Write a name of its own, such as \"ads\": at most 64 letters, digits, -, _ and .";
     let name = name.ok_or_else(|| Problem::new(table, "a list needs a name", remedy))?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if !(1..=NAME_MAX).contains(&name.len()) || !name.bytes().all(allowed) {
+    if !is_name(&name) {
         return Err(Problem::new(key, format!("{name:?} is no name of a list"), remedy));
     }
     if !known.insert(name.clone()) {
         return Err(Problem::new(key, format!("two lists have the name {name:?}"), remedy));
     }
     Ok(name)
+}
+
+/// Whether a text can be the name of a list or a group.
+pub fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn path(key: &str, text: String) -> Result<PathBuf, Problem> {
@@ -218,8 +234,9 @@ fn answer(key: &str, text: &str) -> Result<BlockAnswer, Problem> {
         "nodata" => BlockAnswer::NoData,
         "refused" => BlockAnswer::Refused,
         "null" => BlockAnswer::Null,
+        "drop" => BlockAnswer::Drop,
         other => BlockAnswer::Address(other.parse().map_err(|_| {
-            let remedy = "Write \"nxdomain\", \"nodata\", \"refused\", \"null\" or an address";
+            let remedy = "Write \"nxdomain\", \"nodata\", \"refused\", \"null\", \"drop\" or an address";
             Problem::new(key, format!("{other:?} is no answer of a list"), remedy)
         })?),
     })

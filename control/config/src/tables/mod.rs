@@ -5,6 +5,7 @@ pub mod access;
 pub mod blocklist;
 pub mod cache;
 pub mod clickhouse;
+pub mod client_group;
 pub mod control;
 pub mod cookies;
 pub mod dnssec;
@@ -43,6 +44,7 @@ file! {
     local: local::RawLocal,
     blocklist: Vec<blocklist::RawBlocklist>,
     allowlist: Vec<blocklist::RawAllowlist>,
+    client_group: Vec<client_group::RawClientGroup>,
     dnssec: dnssec::RawDnssec,
     cache: cache::RawCache,
     refresh: refresh::RawRefresh,

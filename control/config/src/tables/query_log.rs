@@ -9,7 +9,7 @@ use crate::{
     values::choice,
 };
 use ringdns_common::units::{Bytes, TimeSpan};
-use ringdns_dataplane::{access::Prefix, log::Batch};
+use ringdns_dataplane::{log::Batch, prefix::Prefix};
 use std::{path::PathBuf, time::Duration};
 
 /// Smallest memory of a worker: two batches, one that fills while the other is sent.

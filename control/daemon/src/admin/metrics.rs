@@ -4,6 +4,7 @@ use super::{Service, exposition::Text};
 use crate::{nic::LinkState, panics, process::resource_usage};
 use ringdns_common::counters::Total;
 use ringdns_dataplane::{
+    group::Group,
     port::PortStats,
     stats::{Counter, DropReason},
 };
@@ -97,10 +98,16 @@ fn lists(service: &Service, text: &mut Text) {
     if counts.is_empty() {
         return;
     }
-    let name = "ringdns_list_answers_total";
-    text.head(name, "counter", "Answers by a list; repetitions from worker caches are not counted.");
+    let name = "ringdns_blocked_total";
+    text.head(name, "counter", "Answers that a list gave to the clients of a group, from all tiers.");
+    let groups = service.reloader.group_names();
     for (list, counters) in &counts {
-        text.line(name, &[("list", list)], counters.blocked.get());
+        for (group, (at, count)) in groups.iter().zip(counters.blocked.iter().enumerate()) {
+            let of_workers = Group::new(at).zip(counters.number).map_or(0, |(group, number)| {
+                service.links.iter().map(|link| link.stats.lists.get(number, group)).sum()
+            });
+            text.line(name, &[("list", list), ("group", group)], count.get() + of_workers);
+        }
     }
     let name = "ringdns_list_dry_run_total";
     text.head(name, "counter", "Cache misses that a list with dry_run = true would have answered.");
@@ -110,7 +117,7 @@ fn lists(service: &Service, text: &mut Text) {
     let Some(policy) = service.resolver.policy() else { return };
     let name = "ringdns_list_entries";
     text.head(name, "gauge", "Rules of a list.");
-    for list in policy.policy().block_lists() {
+    for list in policy.policies().all().block_lists() {
         text.line(name, &[("list", &list.name)], list.list.counts().rules);
     }
 }

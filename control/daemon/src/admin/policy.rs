@@ -1,16 +1,16 @@
 //! Verdict of the lists on a question, and the rule that decides.
 
 use super::{
-    SharedService,
+    Service, SharedService,
     guard::{ApiError, Parameters, Turns},
 };
 use axum::{Json, extract::State};
 use ringdns_api::PolicyTest;
 use ringdns_common::names;
-use ringdns_dataplane::dns::rtype;
+use ringdns_dataplane::{dns::rtype, group::Group};
 use ringdns_policy::{policy::Verdict, rule::RuleAnswer};
 use serde::Deserialize;
-use std::sync::LazyLock;
+use std::{net::IpAddr, sync::LazyLock};
 use tokio::task::spawn_blocking;
 
 #[derive(Deserialize)]
@@ -19,6 +19,8 @@ pub(super) struct TestQuery {
     name: String,
     #[serde(rename = "type")]
     rtype: Option<String>,
+    client: Option<IpAddr>,
+    group: Option<String>,
 }
 
 /// Answers with the verdict on a question. Reads the list's file for the rule's place, so one
@@ -29,6 +31,7 @@ pub(super) async fn test(
 ) -> Result<Json<PolicyTest>, ApiError> {
     let name = names::name(&query.name).map_err(ApiError::bad)?;
     let qtype = query.rtype.as_deref().map_or(Ok(rtype::A), names::record_type).map_err(ApiError::bad)?;
+    let group = group_of(&service, &query)?;
     static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
     let turn = TURNS.take().await?;
     let testing = spawn_blocking(move || {
@@ -36,6 +39,7 @@ pub(super) async fn test(
         let mut test = PolicyTest {
             name: names::display(&name),
             rtype: names::type_name(qtype),
+            group: service.reloader.name_of_group(group),
             action: "resolve".into(),
             list: None,
             answer: None,
@@ -43,7 +47,7 @@ pub(super) async fn test(
             dry_run: Vec::new(),
         };
         let Some(policy) = service.resolver.policy() else { return test };
-        let policy = policy.policy();
+        let policy = policy.policies().of(group);
         test.dry_run = policy.would_block(&name, qtype).iter().map(|list| list.name.to_string()).collect();
         let (list, rule) = match policy.judge(&name, qtype) {
             Verdict::Pass => return test,
@@ -62,6 +66,18 @@ pub(super) async fn test(
         test
     });
     testing.await.map(Json).map_err(ApiError::failed)
+}
+
+/// Returns the group that a request asks about: that of a client, or one by its name.
+fn group_of(service: &Service, query: &TestQuery) -> Result<Group, ApiError> {
+    match (query.client, &query.group) {
+        (None, None) => Ok(Group::DEFAULT),
+        (Some(client), None) => Ok(service.reloader.group_of(client)),
+        (None, Some(name)) => service.reloader.group_named(name).ok_or_else(|| {
+            ApiError::bad(format!("there is no group {name:?}. [[client_group]] tables have their names"))
+        }),
+        (Some(_), Some(_)) => Err(ApiError::bad("give either client or group")),
+    }
 }
 
 /// Returns an answer as the configuration has it.

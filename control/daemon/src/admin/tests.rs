@@ -1,5 +1,5 @@
 use super::*;
-use crate::{control_socket, daemon, lists::Lists, policy, reload::ConfigSource};
+use crate::{control_socket, daemon, groups::Groups, lists::Lists, policy, reload::ConfigSource};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -45,7 +45,7 @@ impl Doors {
         let resolver = Resolver::new(host, &config, clock, FlightLimits::default(), None);
         let backroom = Backroom::open("test", Vec::new()).unwrap();
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
-        let policy = Arc::new(policy::policy(&config).unwrap());
+        let policy = Arc::new(policy::policy(&config, &Groups::default()).unwrap());
         let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
         let reloader =
             Reloader::new(source, policy, Lists::default(), resolver.clone(), listener, links.clone());

@@ -33,6 +33,8 @@ fn row(time_ms: i64, name: &str) -> Row {
         service_ns: 1_500,
         upstream: None,
         upstream_us: 0,
+        list: None,
+        client_group: None,
         sample: 1,
     }
 }
@@ -61,6 +63,7 @@ prop_compose! {
         numbers in any::<(u16, u16, u16, u16, u32, u32, u32)>(),
         picks in any::<[prop::sample::Index; 3]>(),
         upstream in prop::option::of("[ -~]{0,300}"),
+        [list, client_group] in prop::array::uniform2(prop::option::of("[ -~]{0,300}")),
     ) -> Row {
         let mut name: Vec<u8> = Vec::new();
         for label in &labels {
@@ -83,6 +86,8 @@ prop_compose! {
             service_ns,
             upstream: upstream.map(Into::into),
             upstream_us,
+            list: list.map(Into::into),
+            client_group: client_group.map(Into::into),
             sample,
         }
     }
@@ -113,6 +118,8 @@ proptest! {
             let numbers = (entry.answer_bytes, entry.service_ns, entry.upstream_us, entry.sample);
             prop_assert_eq!(numbers, (row.answer_bytes, row.service_ns, row.upstream_us, row.sample));
             prop_assert_eq!(&*entry.upstream, row.upstream.as_deref().unwrap_or_default());
+            prop_assert_eq!(&*entry.list, row.list.as_deref().unwrap_or_default());
+            prop_assert_eq!(&*entry.client_group, row.client_group.as_deref().unwrap_or_default());
             prop_assert_eq!((&*entry.appliance, entry.segment), ("box-1.example", id));
         }
     }
@@ -164,6 +171,8 @@ fn the_format_is_what_it_was() {
     let row = Row {
         upstream: Some("udp://192.0.2.1:53".into()),
         upstream_us: 7,
+        list: Some("ads".into()),
+        client_group: Some("kids".into()),
         ..row(1_700_000_000_123, "a.example")
     };
     batch.push(&row);
@@ -175,10 +184,10 @@ fn the_format_is_what_it_was() {
         expected.extend(text.bytes());
     }
     expected.extend([52, 0, 0xdc, 0x05, 0, 0]);
-    expected.extend(b"\x12udp://192.0.2.1:53\x07\0\0\0\x01\0\0\0\x04here");
+    expected.extend(b"\x12udp://192.0.2.1:53\x07\0\0\0\x03ads\x04kids\x01\0\0\0\x04here");
     expected.extend(1_700_000_000_000_000_u64.to_le_bytes());
     assert_eq!(segment.rows().unwrap(), expected);
-    assert_eq!(segment.bytes()[..16], *b"\x5d\x2a\x4d\x18\x4d\0\0\0RINGLOG2");
+    assert_eq!(segment.bytes()[..16], *b"\x5d\x2a\x4d\x18\x4d\0\0\0RINGLOG3");
 }
 
 //----------- Spool -----------------------------------------------------------

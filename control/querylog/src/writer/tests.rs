@@ -98,6 +98,8 @@ fn row(i: u32) -> Row {
         service_ns: 1_500,
         upstream: None,
         upstream_us: 0,
+        list: None,
+        client_group: None,
         sample: 1,
     }
 }

@@ -124,6 +124,7 @@ impl UpstreamAttempt {
                     tier: Tier::Upstream,
                     upstream: self.upstream.number,
                     upstream_us: u32::try_from(took).unwrap_or(u32::MAX),
+                    list: None,
                 };
                 if self.inquiry.arrive(answer, alias, source, turn) && self.role == AttemptRole::Hedge {
                     self.upstream.counters.hedges_won.inc();

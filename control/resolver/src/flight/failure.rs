@@ -42,13 +42,7 @@ impl Resolver {
                 let Failed::Upstreams(ede) = failed else { return self.refusal() };
                 let failure = Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
-                Resolved {
-                    answer: failure,
-                    generation,
-                    known: false,
-                    source: AnswerSource::default(),
-                    listed: None,
-                }
+                Resolved::new(failure, generation, false, AnswerSource::default())
             }
         }
     }
@@ -56,8 +50,7 @@ impl Resolver {
     /// Returns a SERVFAIL that must not be kept: its cause is in this process, not in the question.
     pub(super) fn refusal(&self) -> Resolved {
         let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
-        let generation = self.host.generation();
-        Resolved { answer, generation, known: false, source: AnswerSource::default(), listed: None }
+        Resolved::new(answer, self.host.generation(), false, AnswerSource::default())
     }
 }
 

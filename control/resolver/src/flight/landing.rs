@@ -74,7 +74,7 @@ impl Landing {
                 if share && kept {
                     resolver.share(&self.key, &answer, generation, state);
                 }
-                (Resolved { answer, generation, known: false, source, listed: None }, true)
+                (Resolved::new(answer, generation, false, source), true)
             }
             Err(failed) => {
                 self.shared.lock().lease.take();

@@ -29,7 +29,7 @@ mod waiter;
 use crate::{
     host::{Found, HostTier},
     policy::{ListCounts, NamePolicy},
-    resolved::Resolved,
+    resolved::{Client, Resolved},
     tier::SharedTier,
     upstream::{
         choice::Upstreams,
@@ -58,7 +58,7 @@ use ringdns_dataplane::{
 use setup::ResolverSetup;
 use shared::Want;
 use shares::{Greedy, Shares};
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 pub use tally::ResolverCounters;
 use tokio::{sync::oneshot, time::sleep};
 use validated::Validated;
@@ -66,7 +66,7 @@ pub use waiter::Waiter;
 
 /// Returns an answer from the host tier.
 fn host_answer(answer: Arc<Answer>, generation: u64) -> Resolved {
-    Resolved { answer, generation, known: true, source: AnswerSource::of(Tier::Host), listed: None }
+    Resolved::new(answer, generation, true, AnswerSource::of(Tier::Host))
 }
 
 /// Bounds of the resolver's memory.
@@ -235,7 +235,7 @@ impl Resolver {
     /// resolved.
     pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
         let ready = match record.purpose {
-            Purpose::Answer(_) => self.at_once(&record.query.key, turn),
+            Purpose::Answer(_) => self.at_once(&record.query.key, record.group, turn),
             // Workers punt neither.
             Purpose::Withheld(_) | Purpose::Renewed => return turn.give_back(link, record),
             Purpose::Refresh => match self.renewal(&record.query.key) {
@@ -259,23 +259,26 @@ impl Resolver {
     }
 
     /// Returns the answer to the question of a client, however long it takes.
-    pub async fn resolve_for(self: &Arc<Self>, client: Option<IpAddr>, key: &Key) -> Resolved {
+    pub async fn resolve_for(self: &Arc<Self>, client: Option<Client>, key: &Key) -> Resolved {
         let (to, receiver) = oneshot::channel();
         {
             let mut turn = Turn::default();
             let at_once = match client {
-                Some(_) => self.at_once(key, &mut turn).map(|resolved| resolved.for_client()),
+                Some(Client { group, .. }) => {
+                    self.at_once(key, group, &mut turn).map(|resolved| resolved.for_client(group))
+                }
                 None => self.lookup(key, &mut turn),
             };
             if let Some(resolved) = at_once {
                 return resolved;
             }
-            self.board(key, Some(Waiter::Client { to, address: client }), &mut turn);
+            let address = client.map(|client| client.address);
+            self.board(key, Some(Waiter::Client { to, address }), &mut turn);
         }
         // A question in flight answers all its waiters, even when it is dropped; so this fails at
         // shutdown only.
         let resolved = receiver.await.unwrap_or_else(|_| self.refusal());
-        if client.is_some() { resolved.for_client() } else { resolved }
+        client.map_or_else(|| resolved.clone(), |client| resolved.for_client(client.group))
     }
 
     /// Returns the current answer to a question; an expired answer is used only if resolution
@@ -334,13 +337,7 @@ impl Resolver {
         let answer = Arc::new(setup.local.answer(key, &self.rules.ttl, self.clock().secs())?);
         self.counters.local.inc();
         self.host.insert(key, answer.clone(), generation);
-        Some(Resolved {
-            answer,
-            generation,
-            known: false,
-            source: AnswerSource::of(Tier::Local),
-            listed: None,
-        })
+        Some(Resolved::new(answer, generation, false, AnswerSource::of(Tier::Local)))
     }
 
     /// Begins a renewal without a waiter. It holds the question and nothing else.

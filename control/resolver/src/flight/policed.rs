@@ -8,16 +8,16 @@ use crate::{
 };
 use ringdns_dataplane::{
     dns::key::Key,
+    group::{Group, GroupSet},
     log::{AnswerSource, Tier},
 };
-use ringdns_policy::policy::Policy;
+use ringdns_policy::groups::Policies;
 use std::sync::Arc;
 
 impl Resolver {
     /// Takes over lists. What workers have cached is void from now on.
-    pub fn set_policy(&self, policy: Policy) {
-        let is_empty = policy.block_lists().is_empty();
-        let policy = (!is_empty).then(|| Arc::new(NamePolicy::new(policy, &self.list_counts)));
+    pub fn set_policy(&self, policy: Policies) {
+        let policy = (!policy.is_empty()).then(|| Arc::new(NamePolicy::new(policy, &self.list_counts)));
         self.policy.store(policy);
         // Last: who sees the new generation sees the new lists.
         self.host.begin_verdicts();
@@ -34,12 +34,12 @@ impl Resolver {
     }
 
     /// Returns the answer to a client's question, if a list or the host tier has it.
-    pub(super) fn at_once(self: &Arc<Self>, key: &Key, turn: &mut Turn) -> Option<Resolved> {
+    pub(super) fn at_once(self: &Arc<Self>, key: &Key, group: Group, turn: &mut Turn) -> Option<Resolved> {
         let generation = self.host.generation();
         if let Some(policy) = &*self.policy.load() {
-            policy.count_dry_run(key);
-            if let Some(listed) = policy.answer(key, self.clock().secs()) {
-                return Some(given(&listed, generation));
+            policy.count_dry_run(key, group);
+            if let Some(listed) = policy.answer(key, group, self.clock().secs()) {
+                return Some(given(&listed, group, generation));
             }
         }
         self.lookup(key, turn).map(|resolved| self.policed(key, resolved))
@@ -48,27 +48,32 @@ impl Resolver {
     /// Returns the answer with what clients get in its place, if lists say so.
     pub(super) fn policed(&self, key: &Key, mut resolved: Resolved) -> Resolved {
         if let Some(policy) = &*self.policy.load() {
-            let now = self.clock().secs();
-            let replaced = || policy.replacement(key, &resolved.answer, now);
-            resolved.listed = policy.answer(key, now).or_else(replaced);
+            resolved.listed = policy.answers(key, &resolved.answer, self.clock().secs());
+            let listed =
+                resolved.listed.iter().fold(GroupSet::NONE, |groups, listed| groups.or(listed.groups));
+            resolved.groups = listed.others();
         }
         resolved
     }
 }
 
-/// Returns the answer of a list, which a client gets.
-fn given(listed: &Listed, generation: u64) -> Resolved {
-    listed.count();
-    let answer = listed.answer.clone();
-    Resolved { answer, generation, known: false, source: AnswerSource::of(Tier::Local), listed: None }
+/// Returns the answer of a list, which a client of `group` gets.
+fn given(listed: &Listed, group: Group, generation: u64) -> Resolved {
+    listed.count(group);
+    let source = AnswerSource::of(Tier::Local).by(listed.number());
+    Resolved {
+        groups: listed.groups,
+        is_withheld: listed.is_withheld,
+        ..Resolved::new(listed.answer.clone(), generation, false, source)
+    }
 }
 
 impl Resolved {
-    /// Returns the answer as clients get it.
-    pub(crate) fn for_client(&self) -> Resolved {
-        match &self.listed {
-            Some(listed) => given(listed, self.generation),
-            None => self.clone(),
+    /// Returns the answer as a client of `group` gets it, without those that other groups get.
+    pub(crate) fn for_client(&self, group: Group) -> Resolved {
+        match self.listed.iter().find(|listed| listed.groups.has(group)) {
+            Some(listed) => given(listed, group, self.generation),
+            None => Resolved { listed: Vec::new(), ..self.clone() },
         }
     }
 }

@@ -7,6 +7,7 @@ use ringdns_dataplane::{
     checksum::Checksums,
     dns::{header, query::Query, rcode, reply::Age},
     doorbell::Doorbell,
+    group::{Group, GroupSet},
     packet::Envelope,
 };
 use ringdns_testkit::{Asked, Gate, Host, Over, Say, Seen, Upstream};
@@ -51,6 +52,11 @@ fn resolver(upstreams: &[UpstreamConfig]) -> Arc<Resolver> {
 
 fn key(name: &str) -> Key {
     names::key(&names::name(name).unwrap(), 1, false, false).unwrap()
+}
+
+/// Returns a client of the default group.
+fn client(address: &str) -> Client {
+    Client { address: address.parse().unwrap(), group: Group::DEFAULT }
 }
 
 fn rcode_of(resolved: &Resolved) -> u8 {

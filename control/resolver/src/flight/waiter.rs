@@ -4,6 +4,7 @@ use crate::{resolved::Resolved, upstream::turn::Turn};
 use ringdns_dataplane::{
     clock::Secs,
     punt::{Link, Punt, Purpose},
+    stats::Counter as WorkerCounter,
 };
 use std::{net::IpAddr, sync::Arc};
 use tokio::sync::oneshot;
@@ -77,11 +78,15 @@ impl Waiter {
     pub(super) fn answer(self, resolved: &Resolved, turn: &mut Turn) {
         match self {
             Waiter::Punt(link, mut record) => {
-                let resolved = resolved.for_client();
-                record.answer = Some(resolved.answer);
+                let resolved = resolved.for_client(record.group);
+                record.answer = (!resolved.is_withheld).then_some(resolved.answer);
                 record.generation = resolved.generation;
                 record.known = resolved.known;
                 record.source = resolved.source;
+                record.groups = resolved.groups;
+                if resolved.is_withheld && matches!(record.purpose, Purpose::Answer(_)) {
+                    record.purpose = Purpose::Withheld(WorkerCounter::PuntBlocked);
+                }
                 turn.give_back(&link, record);
             }
             // Sending fails if the client has hung up.

@@ -22,7 +22,9 @@ use parking_lot::Mutex;
 use ringdns_api::{Report, Skipped, Told};
 use ringdns_common::{backroom::Backroom, counters, history::History, names};
 use ringdns_config::RefreshConfig;
-use ringdns_dataplane::{clock::Secs, demand::DemandLine, dns::key::Key, punt::Link};
+use ringdns_dataplane::{
+    cache::Scope, clock::Secs, demand::DemandLine, dns::key::Key, group::Group, punt::Link,
+};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     sync::oneshot,
@@ -173,9 +175,13 @@ impl Sweeper {
 
     /// Sends a renewed answer to the workers.
     fn send(&self, key: &Key, resolved: &Resolved) {
-        let resolved = resolved.for_client();
+        let resolved = resolved.for_client(Group::DEFAULT);
+        if resolved.is_withheld {
+            return;
+        }
+        let scope = Scope { group: Group::DEFAULT, groups: resolved.groups, list: resolved.source.list };
         for (link, demand) in &self.workers {
-            let sent = demand.send(link, key, &resolved.answer, resolved.generation);
+            let sent = demand.send(link, key, &resolved.answer, &scope, resolved.generation);
             if sent { &self.counters.sent } else { &self.counters.not_sent }.inc();
         }
     }

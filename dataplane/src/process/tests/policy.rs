@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::{
-    access::{AccessList, Prefix},
-    dns::{cookie::Cookies, header},
+    access::AccessList,
+    cache::Scope,
+    dns::{answer::Answer, cookie::Cookies, header},
+    group::{ClientGroups, GroupSet},
     policy::Refusal,
+    prefix::Prefix,
 };
 
 fn prefixes(texts: &[&str]) -> Vec<Prefix> {
@@ -352,4 +355,38 @@ fn what_is_not_known_is_passed_over() {
         message[11] = 2;
         assert_eq!(ask(&mut f, message), opt_reply, "type {rtype}");
     }
+}
+
+#[test]
+fn a_group_gets_the_answer_of_its_lists() {
+    let mut f = Fixture::new();
+    let kids = Group::new(1).unwrap();
+    let groups = ClientGroups::new(&[("192.0.2.0/28".parse().unwrap(), kids)]).unwrap();
+    f.processor.set_policy(Arc::new(QueryPolicy { groups, ..QueryPolicy::default() }));
+    f.know("shared.example.", 60, 0);
+    let query = testing::query("games.example.", RecordType::A);
+    let key = testing::parsed(&query).key;
+    let hash = f.processor.hash().of(&key);
+    let blocked = Answer::error(rcode::REFUSED, None, 0, 60);
+    let scope = Scope { group: kids, groups: GroupSet::NONE.with(kids), list: Some(7) };
+    f.processor.cache().insert_for(&scope, &key, hash, &blocked, 0);
+    let resolved = testing::answer(&testing::addresses(&query, 60, &[[192, 0, 2, 1]]), 0);
+    let others = Scope { group: Group::DEFAULT, groups: scope.groups.others(), list: None };
+    f.processor.cache().insert_for(&others, &key, hash, &resolved, 0);
+    let shared = testing::wire(&testing::query("shared.example.", RecordType::A));
+    for (client, rcode) in
+        [("192.0.2.9:999", ResponseCode::Refused), ("192.0.2.99:999", ResponseCode::NoError)]
+    {
+        for (message, rcode) in [(testing::wire(&query), rcode), (shared.clone(), ResponseCode::NoError)] {
+            let mut packet = vec![0; 42 + message.len()];
+            packet[42..].copy_from_slice(&message);
+            let server = "192.0.2.2:53".parse().unwrap();
+            packet::address(&mut packet, client.parse().unwrap(), server, message.len(), Checksums::Verify)
+                .unwrap();
+            let (verdict, reply) = f.send(1, &packet, Checksums::Verify);
+            assert_eq!(verdict, Verdict::Reply);
+            assert_eq!(Message::from_vec(&reply[42..]).unwrap().metadata.response_code, rcode, "{client}");
+        }
+    }
+    assert_eq!([kids, Group::DEFAULT].map(|group| f.stats.lists.get(7, group)), [1, 0]);
 }

@@ -272,7 +272,7 @@ async fn who_has_been_answered_holds_nothing() {
     for round in 0..3 {
         let asked = (0..90).map(|n| {
             let (resolver, key) = (resolver.clone(), key(&format!("r{round}-{n}.silent.example")));
-            tokio::spawn(async move { resolver.resolve_for("192.0.2.1".parse().ok(), &key).await })
+            tokio::spawn(async move { resolver.resolve_for(Some(client("192.0.2.1")), &key).await })
         });
         for asked in asked.collect::<Vec<_>>() {
             assert_eq!(rcode_of(&asked.await.unwrap()), rcode::SERVFAIL);
@@ -292,7 +292,7 @@ async fn questions_have_less_time_while_little_is_free() {
     let ask = |n: u32| {
         let (resolver, name) = (resolver.clone(), format!("www.silent{n}.example"));
         async move {
-            let resolved = resolver.resolve_for(format!("192.0.2.{n}").parse().ok(), &key(&name)).await;
+            let resolved = resolver.resolve_for(Some(client(&format!("192.0.2.{n}"))), &key(&name)).await;
             (began.elapsed().as_millis(), rcode_of(&resolved), resolver.host().peek(&key(&name)).is_some())
         }
     };

@@ -1,10 +1,18 @@
 //! Lists on the way to clients.
 
+use super::punts::{punted, returned};
 use super::*;
-use crate::policy::testing::blocking;
+use crate::policy::testing::{blocking, blocking_for};
+use ringdns_dataplane::stats::Counter;
+use ringdns_policy::rule::RuleAnswer;
 use std::net::{IpAddr, Ipv4Addr};
 
-const CLIENT: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+const CLIENT: Option<Client> =
+    Some(Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), group: Group::DEFAULT });
+
+fn group(number: usize) -> Group {
+    Group::new(number).unwrap()
+}
 
 #[tokio::test]
 async fn lists_are_for_clients_alone() {
@@ -21,7 +29,7 @@ async fn lists_are_for_clients_alone() {
     assert_eq!(resolver.host().peek(&key).unwrap().answer.status.rcode(), rcode::NOERROR);
     assert_eq!(rcode_of(&resolver.resolve_for(CLIENT, &key).await), rcode::NXDOMAIN, "though it is known");
     let [(_, counters)] = &resolver.list_counts().all()[..] else { panic!() };
-    assert_eq!(counters.blocked.get(), 2);
+    assert_eq!(counters.blocked[0].get(), 2);
 }
 
 #[tokio::test]
@@ -58,4 +66,61 @@ async fn aliases_are_judged_for_clients_alone() {
         let own = resolver.resolve(&key).await;
         assert_eq!((rcode_of(&own), own.answer.ede, own.answer.counts[0] > 0), (code, None, true), "{code}");
     }
+}
+
+/// Workers are told which groups get an answer, and each waiter gets that of its group.
+#[tokio::test]
+async fn clients_of_two_groups_wait_for_one_question() {
+    let (fake, gate) = gated();
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    resolver.set_policy(blocking_for(group(3), "games.example", RuleAnswer::NxDomain));
+    let (link, record) = punted("www.games.example", false);
+    resolver.serve(&link, record, &mut Turn::default());
+    let (kids, mut record) = punted("www.games.example", false);
+    record.group = group(3);
+    resolver.serve(&kids, record, &mut Turn::default());
+    let record = returned(&kids).await;
+    let own = GroupSet::NONE.with(group(3));
+    let rcode = |record: &Punt| record.answer.as_ref().unwrap().status.rcode();
+    assert_eq!((rcode(&record), record.groups, record.source.list), (rcode::NXDOMAIN, own, Some(0)));
+    gate.open();
+    let record = returned(&link).await;
+    assert_eq!((rcode(&record), record.groups, record.source.list), (rcode::NOERROR, own.others(), None));
+    // A name that no list knows is for all.
+    let (kids, mut record) = punted("www.example", false);
+    record.group = group(3);
+    resolver.serve(&kids, record, &mut Turn::default());
+    assert_eq!(returned(&kids).await.groups, GroupSet::ALL);
+    let [(_, counters)] = &resolver.list_counts().all()[..] else { panic!() };
+    assert_eq!([0, 3].map(|number| counters.blocked[number].get()), [0, 1]);
+}
+
+#[tokio::test]
+async fn an_alias_concerns_only_the_groups_of_its_list() {
+    let fake = playing(move |seen| {
+        let alias = [&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 15][..], b"\x05games\x07example\0"].concat();
+        let address = record_of(b"\x05games\x07example\0", 1, 60, &[192, 0, 2, 1]);
+        Some(seen.query.response(0, &[alias, address]))
+    });
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    resolver.set_policy(blocking_for(group(3), "games.example", RuleAnswer::NxDomain));
+    let key = key("www.example.net");
+    for (number, expected) in [(3, rcode::NXDOMAIN), (0, rcode::NOERROR), (3, rcode::NXDOMAIN)] {
+        let client = Client { group: group(number), ..client("192.0.2.1") };
+        let resolved = resolver.resolve_for(Some(client), &key).await;
+        assert_eq!((rcode_of(&resolved), resolved.groups.has(group(number))), (expected, true), "{number}");
+        assert!(!resolved.groups.has(group(3 - number)));
+    }
+    assert_eq!(fake.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_list_may_withhold_answers() {
+    let resolver = resolver(&[]);
+    resolver.set_policy(blocking_for(group(0), "ads.example", RuleAnswer::Drop));
+    let (link, record) = punted("ads.example", false);
+    resolver.serve(&link, record, &mut Turn::default());
+    let record = returned(&link).await;
+    assert!(record.answer.is_none() && record.purpose == Purpose::Withheld(Counter::PuntBlocked));
+    assert!(resolver.resolve_for(CLIENT, &key("ads.example")).await.is_withheld, "over TCP too");
 }

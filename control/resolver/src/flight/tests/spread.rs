@@ -2,7 +2,10 @@
 
 use super::{punts::punted_from, *};
 use crate::flight::spread;
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+};
 use tokio::time::{Instant, sleep};
 
 /// Records of the link: so many that no share is used up.

@@ -1,0 +1,182 @@
+//! `[[client_group]]`: clients for which other lists decide.
+
+use super::blocklist::ListsConfig;
+use crate::{error::Problem, lists::prefixes, table::table};
+use ringdns_dataplane::{group::GROUPS, prefix::Prefix};
+use std::collections::HashMap;
+
+table! {
+    /// Clients for which lists of their own decide. The longest prefix that contains a client's address
+    /// says which group it is in. Clients in no group are in the group `"default"`, for which all lists
+    /// decide unless a table with this name and without `clients` says otherwise. At most 31 groups
+    /// have clients.
+    "[[client_group]]" RawClientGroup {
+        /// Name of the group, for the log, metrics and `ringctl policy test`: letters, digits, `-`, `_`
+        /// and `.`. Required.
+        name: Option<String> = None,
+        /// Prefixes (`"192.168.20.0/24"`, `"2001:db8:20::/64"`) and single addresses. Required but for
+        /// `"default"`.
+        clients: Vec<String> = Vec::new(),
+        /// Names of the `[[blocklist]]` tables that decide for the group. They decide in the order of
+        /// the file. Absent: all.
+        blocklists: Option<Vec<String>> = None,
+        /// Names of the `[[allowlist]]` tables that decide for the group. Absent: all.
+        allowlists: Option<Vec<String>> = None,
+    }
+}
+
+/// Name of the group of the clients in no other.
+pub const DEFAULT_GROUP: &str = "default";
+
+/// Group of clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientGroupConfig {
+    /// Name of the group.
+    pub name: String,
+    /// Addresses of the clients; none: it is the default group.
+    pub clients: Vec<Prefix>,
+    /// Names of the lists that block; `None`: all.
+    pub blocklists: Option<Vec<String>>,
+    /// Names of the lists that allow; `None`: all.
+    pub allowlists: Option<Vec<String>>,
+}
+
+/// Returns the checked groups, which may name the lists in `lists`.
+pub fn check(raw: Vec<RawClientGroup>, lists: &ListsConfig) -> Result<Vec<ClientGroupConfig>, Problem> {
+    let (mut groups, mut owners) = (Vec::<ClientGroupConfig>::new(), HashMap::new());
+    for (i, raw) in raw.into_iter().enumerate() {
+        let table = format!("client_group[{i}]");
+        let group = raw.check(&table, lists)?;
+        if groups.iter().any(|other| other.name == group.name) {
+            let reason = format!("two groups have the name {:?}", group.name);
+            return Err(Problem::new(format!("{table}.name"), reason, NAME));
+        }
+        for (at, prefix) in group.clients.iter().enumerate() {
+            if let Some(owner) = owners.insert(*prefix, group.name.clone()) {
+                let reason = format!("{prefix} is in the group {owner:?} too");
+                let remedy = "Name each prefix in one group; a longer one may be in another";
+                return Err(Problem::new(format!("{table}.clients[{at}]"), reason, remedy));
+            }
+        }
+        groups.push(group);
+    }
+    let most = GROUPS - 1;
+    if groups.iter().filter(|group| group.name != DEFAULT_GROUP).count() > most {
+        let remedy = "Join groups for which the same lists decide";
+        return Err(Problem::new("client_group", format!("there are more than {most} groups"), remedy));
+    }
+    Ok(groups)
+}
+
+const NAME: &str = "Write a name of its own, such as \"kids\": at most 64 letters, digits, -, _ and .";
+
+impl RawClientGroup {
+    fn check(self, table: &str, lists: &ListsConfig) -> Result<ClientGroupConfig, Problem> {
+        let name = self.name.ok_or_else(|| Problem::new(table, "a group needs a name", NAME))?;
+        if !super::blocklist::is_name(&name) {
+            return Err(Problem::new(
+                format!("{table}.name"),
+                format!("{name:?} is no name of a group"),
+                NAME,
+            ));
+        }
+        let clients = prefixes(&format!("{table}.clients"), &self.clients)?;
+        match (name == DEFAULT_GROUP, clients.is_empty()) {
+            (true, false) => {
+                let remedy = "Leave clients out: all clients in no other group are in this one";
+                return Err(Problem::new(
+                    format!("{table}.clients"),
+                    "the default group names clients",
+                    remedy,
+                ));
+            }
+            (false, true) => {
+                let remedy = "Add clients = [\"192.168.20.0/24\"]";
+                return Err(Problem::new(table, format!("the group {name:?} has no clients"), remedy));
+            }
+            _ => {}
+        }
+        let block: Vec<&str> = lists.block.iter().map(|list| list.name.as_str()).collect();
+        let allow: Vec<&str> = lists.allow.iter().map(|list| list.name.as_str()).collect();
+        known(&format!("{table}.blocklists"), self.blocklists.as_deref(), &block)?;
+        known(&format!("{table}.allowlists"), self.allowlists.as_deref(), &allow)?;
+        Ok(ClientGroupConfig { name, clients, blocklists: self.blocklists, allowlists: self.allowlists })
+    }
+}
+
+/// Checks that all names are those of lists.
+fn known(key: &str, names: Option<&[String]>, lists: &[&str]) -> Result<(), Problem> {
+    let unknown = |(i, name): (usize, &String)| {
+        let remedy = match lists {
+            [] => "Add a table for the list, or remove the name".to_owned(),
+            lists => format!("Write one of {}, or add a table for the list", lists.join(", ")),
+        };
+        Problem::new(format!("{key}[{i}]"), format!("there is no list {name:?}"), remedy)
+    };
+    let mut unknowns =
+        names.unwrap_or_default().iter().enumerate().filter(|(_, name)| !lists.contains(&name.as_str()));
+    unknowns.next().map_or(Ok(()), |found| Err(unknown(found)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{MINIMAL, minimal_with, refused};
+
+    const LISTS: &str = "[[blocklist]]\nname = \"ads\"\nsource = \"/a\"\n\
+                         [[allowlist]]\nname = \"ours\"\nnames = [\"corp.example\"]\n";
+
+    #[test]
+    fn groups_are_read() {
+        let groups = minimal_with(&format!(
+            "{LISTS}[[client_group]]\nname = \"kids\"\nclients = [\"192.168.20.0/24\", \"2001:db8::7\"]\n\
+             blocklists = [\"ads\"]\nallowlists = []\n[[client_group]]\nname = \"default\"\nblocklists = []\n"
+        ))
+        .lists
+        .groups;
+        let [kids, default] = &groups[..] else { panic!("{groups:?}") };
+        assert_eq!(kids.clients, ["192.168.20.0/24", "2001:db8::7"].map(|text| text.parse().unwrap()));
+        assert_eq!(
+            (kids.blocklists.clone(), kids.allowlists.clone()),
+            (Some(vec!["ads".into()]), Some(vec![]))
+        );
+        assert!(default.clients.is_empty() && default.allowlists.is_none());
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        let twice = "name = \"a\"\nclients = [\"10.0.0.0/8\"]\n\
+                     [[client_group]]\nname = \"b\"\nclients = [\"10.0.0.0/8\"]";
+        let same = "name = \"a\"\nclients = [\"10.0.0.0/8\"]\n\
+                    [[client_group]]\nname = \"a\"\nclients = [\"10.0.0.0/9\"]";
+        refused(
+            &format!("{MINIMAL}{LISTS}[[client_group]]\n"),
+            &[
+                ["clients = [\"10.0.0.0/8\"]", "11", "client_group[0]", "needs a name", "kids"],
+                ["name = \"a b\"", "12", "client_group[0].name", "\"a b\"", "kids"],
+                ["name = \"a\"", "11", "client_group[0]", "no clients", "Add clients"],
+                ["name = \"a\"\nclients = [\"10/8\"]", "13", "client_group[0].clients[0]", "10/8", "198"],
+                [
+                    "name = \"default\"\nclients = [\"::/0\"]",
+                    "13",
+                    "client_group[0].clients",
+                    "default",
+                    "Leave",
+                ],
+                [twice, "16", "client_group[1].clients[0]", "in the group \"a\"", "longer"],
+                [same, "15", "client_group[1].name", "two groups", "of its own"],
+                [
+                    "name = \"a\"\nclients = [\"10.0.0.0/8\"]\nblocklists = [\"adds\"]",
+                    "14",
+                    "client_group[0].blocklists[0]",
+                    "no list \"adds\"",
+                    "one of ads",
+                ],
+            ],
+        );
+        let many: String = (0..GROUPS)
+            .map(|n| format!("[[client_group]]\nname = \"g{n}\"\nclients = [\"10.0.{n}.0/24\"]\n"))
+            .collect();
+        refused(MINIMAL, &[[&many, "5", "client_group", "more than 31", "Join"]]);
+    }
+}

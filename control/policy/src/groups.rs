@@ -1,0 +1,173 @@
+//! Policies of groups of clients.
+
+use crate::policy::{Blocked, Policy, Verdict};
+use ringdns_dataplane::group::{Group, GroupSet};
+use smallvec::{SmallVec, smallvec};
+use std::sync::Arc;
+
+/// Policy of each group of clients, all built with the same key.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    /// Policy of the default group, and of numbers that no group has.
+    default: Policy,
+    others: Box<[GroupPolicy]>,
+    /// All lists of all groups. Names that have no rule here pass for every group.
+    all: Policy,
+}
+
+/// Policy of a group other than the default one.
+#[derive(Clone, Debug)]
+pub struct GroupPolicy {
+    /// Number of the group.
+    pub group: Group,
+    /// Name of the group in the configuration.
+    pub name: Arc<str>,
+    /// Its lists.
+    pub policy: Policy,
+}
+
+/// Verdict on a question, and the groups for which it is the same.
+pub type GroupVerdict<'a> = (GroupSet, Verdict<'a>);
+
+impl From<Policy> for Policies {
+    /// Returns the policy of a host without groups.
+    fn from(policy: Policy) -> Self {
+        Policies { all: policy.clone(), default: policy, others: Box::default() }
+    }
+}
+
+impl Policies {
+    /// Returns the policies of groups. `all` has the lists of all of them.
+    pub fn new(all: Policy, default: Policy, others: Vec<GroupPolicy>) -> Self {
+        Policies { default, others: others.into(), all }
+    }
+
+    /// Returns the policy of a group.
+    pub fn of(&self, group: Group) -> &Policy {
+        let own = self.others.iter().find(|other| other.group == group);
+        own.map_or(&self.default, |other| &other.policy)
+    }
+
+    /// Returns the policy with the lists of all groups.
+    pub fn all(&self) -> &Policy {
+        &self.all
+    }
+
+    /// Returns the groups other than the default one.
+    pub fn groups(&self) -> &[GroupPolicy] {
+        &self.others
+    }
+
+    /// Whether no question is decided for any group.
+    pub fn is_empty(&self) -> bool {
+        self.all.block_lists().is_empty()
+    }
+
+    /// Returns the verdicts of all groups on questions for `name`, in wire format and lowercased, with
+    /// the type `qtype`. Each group is in one of the sets.
+    pub fn judge(&self, name: &[u8], qtype: u16) -> SmallVec<[GroupVerdict<'_>; 2]> {
+        if self.others.is_empty() || !self.all.has_rule(name, qtype) {
+            return smallvec![(GroupSet::ALL, self.default.judge(name, qtype))];
+        }
+        let mut verdicts: SmallVec<[GroupVerdict<'_>; 2]> = SmallVec::new();
+        let mut left = GroupSet::ALL;
+        for GroupPolicy { group, policy, .. } in &self.others {
+            let verdict = policy.judge(name, qtype);
+            left = left.without(*group);
+            match verdicts.iter_mut().find(|(_, other)| is_same(other, &verdict)) {
+                Some((groups, _)) => *groups = groups.with(*group),
+                None => verdicts.push((GroupSet::NONE.with(*group), verdict)),
+            }
+        }
+        let verdict = self.default.judge(name, qtype);
+        match verdicts.iter_mut().find(|(_, other)| is_same(other, &verdict)) {
+            Some((groups, _)) => *groups = groups.or(left),
+            None => verdicts.push((left, verdict)),
+        }
+        verdicts
+    }
+}
+
+/// Whether clients get the same by two verdicts.
+fn is_same(one: &Verdict<'_>, other: &Verdict<'_>) -> bool {
+    match (one, other) {
+        (Verdict::Pass, Verdict::Pass) | (Verdict::Allowed(_), Verdict::Allowed(_)) => true,
+        (Verdict::Blocked(one), Verdict::Blocked(other)) => is_same_block(one, other),
+        _ => false,
+    }
+}
+
+fn is_same_block(one: &Blocked<'_>, other: &Blocked<'_>) -> bool {
+    // A list has one answer and one TTL for all groups.
+    one.list.name == other.list.name && one.answer == other.answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        list::{List, ListBuilder},
+        names::NameKey,
+        policy::{AllowList, BlockList},
+        rule::{Effect, Rule, RuleAnswer, Subject},
+    };
+    use ringdns_common::names;
+
+    const KEY: fn() -> NameKey = || NameKey::new(&[7; 16]);
+
+    fn list(name: &str, effect: Effect) -> Arc<List> {
+        let mut builder = ListBuilder::new(KEY());
+        builder.push(1, Rule::new(Subject::Suffix(names::name(name).unwrap().into()), effect));
+        Arc::new(builder.finish().0)
+    }
+
+    fn block(list_name: &str, name: &str) -> BlockList {
+        let list = list(name, Effect::Block);
+        BlockList { name: list_name.into(), list, answer: RuleAnswer::NxDomain, ttl: 60, dry_run: false }
+    }
+
+    fn group(number: usize) -> Group {
+        Group::new(number).unwrap()
+    }
+
+    /// Returns the numbers of groups below 4 by what they get.
+    fn sets(policies: &Policies, name: &str) -> Vec<(Vec<usize>, &'static str)> {
+        let name = names::name(name).unwrap();
+        let verdicts = policies.judge(&name, 1);
+        let mut sets: Vec<_> = verdicts
+            .iter()
+            .map(|(groups, verdict)| {
+                let kind = match verdict {
+                    Verdict::Pass => "pass",
+                    Verdict::Allowed(_) => "allow",
+                    Verdict::Blocked(_) => "block",
+                };
+                ((0..4).filter(|number| groups.has(group(*number))).collect(), kind)
+            })
+            .collect();
+        sets.sort();
+        sets
+    }
+
+    #[test]
+    fn groups_are_together_where_their_lists_agree() {
+        let [ads, games] = [block("ads", "ads.example"), block("games", "games.example")];
+        let ours = AllowList { name: "ours".into(), list: list("ok.ads.example", Effect::Allow) };
+        let policy = |allow: &[&AllowList], block: &[&BlockList]| {
+            let allow = allow.iter().map(|list| (*list).clone()).collect();
+            Policy::new(KEY(), allow, block.iter().map(|list| (*list).clone()).collect())
+        };
+        let other = |number, policy| GroupPolicy { group: group(number), name: "g".into(), policy };
+        let policies = Policies::new(
+            policy(&[&ours], &[&ads, &games]),
+            policy(&[], &[&ads]),
+            vec![other(1, policy(&[&ours], &[&ads, &games])), other(2, policy(&[], &[&games, &ads]))],
+        );
+        assert_eq!(sets(&policies, "www.example"), [(vec![0, 1, 2, 3], "pass")]);
+        assert_eq!(sets(&policies, "www.ads.example"), [(vec![0, 1, 2, 3], "block")]);
+        assert_eq!(sets(&policies, "games.example"), [(vec![0, 3], "pass"), (vec![1, 2], "block")]);
+        assert_eq!(sets(&policies, "ok.ads.example"), [(vec![0, 2, 3], "block"), (vec![1], "allow")]);
+        let alone = Policies::from(policy(&[], &[&games]));
+        assert_eq!(sets(&alone, "games.example"), [(vec![0, 1, 2, 3], "block")]);
+    }
+}

@@ -1,0 +1,157 @@
+//! Groups of clients, which names are decided by. Group 0 has the clients that are in no other.
+
+use crate::{
+    prefix::Prefix,
+    trie::{TooMany, Trie, TrieValue},
+};
+use std::net::IpAddr;
+
+/// Number of a group of clients, less than [`GROUPS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group(u8);
+
+/// Most groups, with the default group: as many as [`GroupSet`] and the flags of an entry can name.
+pub const GROUPS: usize = 32;
+
+impl Group {
+    /// Group of the clients that are in no other.
+    pub const DEFAULT: Group = Group(0);
+
+    /// Returns the group with a number; `None` if there is none.
+    pub fn new(number: usize) -> Option<Self> {
+        u8::try_from(number).ok().filter(|number| usize::from(*number) < GROUPS).map(Group)
+    }
+
+    /// Returns the number.
+    pub fn number(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Set of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GroupSet(u32);
+
+impl GroupSet {
+    /// All groups.
+    pub const ALL: GroupSet = GroupSet(u32::MAX);
+    /// No group.
+    pub const NONE: GroupSet = GroupSet(0);
+
+    /// Returns the set with one more group.
+    pub fn with(self, group: Group) -> Self {
+        GroupSet(self.0 | 1 << (group.0 % GROUPS as u8))
+    }
+
+    /// Returns the set with one group less.
+    pub fn without(self, group: Group) -> Self {
+        GroupSet(self.0 & !GroupSet::NONE.with(group).0)
+    }
+
+    /// Returns the groups that are in either set.
+    pub fn or(self, other: Self) -> Self {
+        GroupSet(self.0 | other.0)
+    }
+
+    /// Returns the groups that are in both sets.
+    pub fn and(self, other: Self) -> Self {
+        GroupSet(self.0 & other.0)
+    }
+
+    /// Whether no group is in the set.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns the groups that are not in the set.
+    pub fn others(self) -> Self {
+        GroupSet(!self.0)
+    }
+
+    /// Whether a group is in the set.
+    pub fn has(self, group: Group) -> bool {
+        self.0 >> (group.0 % GROUPS as u8) & 1 != 0
+    }
+
+    /// Returns the set as bits, the default group's first.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Returns the set with these bits.
+    pub fn from_bits(bits: u32) -> Self {
+        GroupSet(bits)
+    }
+}
+
+/// Groups of clients by address: the longest prefix decides.
+#[derive(Clone, Debug)]
+pub struct ClientGroups {
+    v4: Trie,
+    v6: Trie,
+}
+
+impl Default for ClientGroups {
+    /// Returns groups of which all clients are in the default one.
+    fn default() -> Self {
+        let all = || Trie::of_one(0);
+        ClientGroups { v4: all(), v6: all() }
+    }
+}
+
+impl ClientGroups {
+    /// Returns the groups of clients in these prefixes.
+    pub fn new(prefixes: &[(Prefix, Group)]) -> Result<Self, TooMany> {
+        let mut prefixes = prefixes.to_vec();
+        prefixes.sort_by_key(|(prefix, _)| prefix.len());
+        let mut groups = ClientGroups::default();
+        for (prefix, group) in prefixes {
+            let trie = if prefix.address().is_ipv4() { &mut groups.v4 } else { &mut groups.v6 };
+            trie.set(prefix, TrieValue::from(group.0))?;
+        }
+        Ok(groups)
+    }
+
+    /// Returns the group of a client.
+    pub fn of(&self, client: IpAddr) -> Group {
+        let number = match client {
+            IpAddr::V4(address) => self.v4.get(&address.octets()),
+            IpAddr::V6(address) => self.v6.get(&address.octets()),
+        };
+        Group::new(usize::from(number)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_prefix_decides() {
+        let rules =
+            [("192.168.20.0/24", 1), ("192.168.0.0/16", 2), ("192.168.20.7", 3), ("2001:db8::/32", 1)];
+        let group = |number| Group::new(number).unwrap();
+        let rules = rules.map(|(prefix, number)| (prefix.parse().unwrap(), group(number)));
+        let groups = ClientGroups::new(&rules).unwrap();
+        for (client, number) in [
+            ("192.168.20.1", 1),
+            ("192.168.20.7", 3),
+            ("192.168.21.1", 2),
+            ("192.169.0.1", 0),
+            ("2001:db8::1", 1),
+            ("2001:db9::1", 0),
+        ] {
+            assert_eq!(groups.of(client.parse().unwrap()), group(number), "{client}");
+        }
+        assert_eq!(Group::new(GROUPS), None);
+    }
+
+    #[test]
+    fn a_set_has_what_was_put_in() {
+        let [first, last] = [0, GROUPS - 1].map(|number| Group::new(number).unwrap());
+        let set = GroupSet::NONE.with(last);
+        assert!(set.has(last) && !set.has(first) && set.others().has(first) && !set.others().has(last));
+        assert_eq!(GroupSet::from_bits(set.bits()), set);
+        assert_eq!(GroupSet::NONE.others(), GroupSet::ALL);
+    }
+}

@@ -1,0 +1,107 @@
+//! Prefixes of addresses.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+/// Prefix of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Prefix {
+    address: IpAddr,
+    len: u8,
+}
+
+/// Reasons why a text is not a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrefixError {
+    /// Not an address and a length.
+    #[error("it is neither an address nor a prefix")]
+    Syntax,
+    /// Longer than an address.
+    #[error("its length is more than an address has bits")]
+    Length,
+    /// The address is not the first of the prefix.
+    #[error("it has bits set beyond its length")]
+    HostBits,
+}
+
+impl FromStr for Prefix {
+    type Err = PrefixError;
+
+    /// Parses `10.0.0.0/8`, `fd00::/8`, or a single address.
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        let (address, len) = match text.split_once('/') {
+            Some((address, len)) => (address, Some(len)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| PrefixError::Syntax)?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let plain = |len: &str| len.bytes().all(|byte| byte.is_ascii_digit()) && !len.is_empty();
+        let len = match len {
+            Some(len) if plain(len) => len.parse().map_err(|_| PrefixError::Length)?,
+            Some(_) => return Err(PrefixError::Syntax),
+            None => most,
+        };
+        Prefix::new(address, len)
+    }
+}
+
+impl Prefix {
+    /// Returns the prefix of `len` bits that begins at `address`.
+    pub fn new(address: IpAddr, len: u8) -> Result<Self, PrefixError> {
+        let (most, beyond) = match address {
+            IpAddr::V4(address) => (32, address.to_bits().checked_shl(u32::from(len)).unwrap_or(0) != 0),
+            IpAddr::V6(address) => (128, address.to_bits().checked_shl(u32::from(len)).unwrap_or(0) != 0),
+        };
+        match (len > most, beyond) {
+            (true, _) => Err(PrefixError::Length),
+            (false, true) => Err(PrefixError::HostBits),
+            (false, false) => Ok(Prefix { address, len }),
+        }
+    }
+
+    /// Returns the first address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Returns the number of bits that addresses in it have in common.
+    #[expect(clippy::len_without_is_empty, reason = "the length of a prefix is a number of bits")]
+    pub fn len(&self) -> u8 {
+        self.len
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_read_and_slips_are_told() {
+        for (text, expected) in [
+            ("10.0.0.0/8", Ok("10.0.0.0/8")),
+            ("192.0.2.1", Ok("192.0.2.1/32")),
+            ("0.0.0.0/0", Ok("0.0.0.0/0")),
+            ("::/0", Ok("::/0")),
+            ("2001:db8::/33", Ok("2001:db8::/33")),
+            ("fd53::1", Ok("fd53::1/128")),
+            ("10.0.0.1/8", Err(PrefixError::HostBits)),
+            ("2001:db8::1/64", Err(PrefixError::HostBits)),
+            ("0.0.0.1/0", Err(PrefixError::HostBits)),
+            ("10.0.0.0/33", Err(PrefixError::Length)),
+            ("::/129", Err(PrefixError::Length)),
+            ("::/999", Err(PrefixError::Length)),
+            ("10.0.0.0/", Err(PrefixError::Syntax)),
+            ("10.0.0.0/+8", Err(PrefixError::Syntax)),
+            ("10/8", Err(PrefixError::Syntax)),
+            ("any", Err(PrefixError::Syntax)),
+        ] {
+            let read = text.parse::<Prefix>().map(|prefix| prefix.to_string());
+            assert_eq!(read.as_deref(), expected.as_ref().map(|text| *text), "{text}");
+        }
+    }
+}

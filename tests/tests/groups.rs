@@ -1,0 +1,141 @@
+//! Tests of groups of clients: each gets the answers of its lists, from all tiers and transports.
+
+use ringdns_testkit::{
+    Client, Host, Query, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, free_address, until,
+};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+const NXDOMAIN: u16 = 3;
+/// Clients on loopback. Those over TCP have the first address.
+const ADULT: [u8; 4] = [127, 0, 0, 1];
+const KID: [u8; 4] = [127, 0, 20, 7];
+const GUEST: [u8; 4] = [127, 0, 30, 7];
+
+/// A ringdnsd with lists, whose upstream knows every name.
+struct Scene {
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    upstream: Upstream,
+    host: Host,
+}
+
+impl Scene {
+    fn set() -> Self {
+        let host = Host::local();
+        let upstream = Upstream::local(|seen| vec![Say::Send(seen.query.address([192, 0, 2, 1]))]);
+        let address = free_address(&host);
+        Scene { folder: tempfile::tempdir().unwrap(), address, upstream, host }
+    }
+
+    fn settings(&self, groups: &str) -> Settings {
+        let mut tables = String::new();
+        for list in ["ads", "games", "silent"] {
+            let path = self.folder.path().join(list);
+            fs::write(&path, format!("||{list}.example^\n")).unwrap();
+            let answer = if list == "silent" { "drop" } else { "nxdomain" };
+            tables +=
+                &format!("[[blocklist]]\nname = \"{list}\"\nsource = {path:?}\nanswer = \"{answer}\"\n");
+        }
+        tables += "[[allowlist]]\nname = \"ours\"\nnames = [\"our.ads.example\"]\n";
+        Settings { tables: tables + groups, ..Settings::loopback(self.address, self.upstream.address()) }
+    }
+
+    fn start(&self, groups: &str) -> Ringdnsd {
+        Ringdnsd::start_from(&self.host, |socket| self.settings(groups).text(socket))
+    }
+
+    fn rcode(&self, client: [u8; 4], name: &str) -> u16 {
+        let client = Client::from_address(&self.host, IpAddr::from(client), self.address);
+        client.ask(&Query::a(name).edns(1232)).rcode()
+    }
+}
+
+const GROUPS: &str = "[[client_group]]\nname = \"default\"\nblocklists = [\"ads\"]\n\
+                      [[client_group]]\nname = \"kids\"\nclients = [\"127.0.20.0/24\"]\nallowlists = []\n\
+                      [[client_group]]\nname = \"guests\"\nclients = [\"127.0.30.0/24\"]\n\
+                      blocklists = [\"games\"]\n";
+
+#[test]
+fn each_group_gets_the_answers_of_its_lists() {
+    let scene = Scene::set();
+    let ringdnsd = scene.start(GROUPS);
+    // Twice, and in both orders, so that answers come from upstreams, the host tier and the worker.
+    for order in [[ADULT, KID, GUEST], [GUEST, KID, ADULT]] {
+        for (name, adult, kid, guest) in [
+            ("www.example", 0, 0, 0),
+            ("ads.example", NXDOMAIN, NXDOMAIN, 0),
+            ("games.example", 0, NXDOMAIN, NXDOMAIN),
+            ("our.ads.example", 0, NXDOMAIN, 0),
+        ] {
+            for client in order.iter().chain(&order) {
+                let expected = match *client {
+                    ADULT => adult,
+                    KID => kid,
+                    _ => guest,
+                };
+                assert_eq!(scene.rcode(*client, name), expected, "{name} for {client:?}");
+            }
+        }
+    }
+    let over_tcp = |name: &str| ask_over_tcp(&scene.host, scene.address, &[Query::a(name)]).remove(0).rcode();
+    assert_eq!(["ads.example", "games.example"].map(over_tcp), [NXDOMAIN, 0]);
+    // The upstream is asked once for each name that somebody may resolve.
+    assert_eq!(scene.upstream.seen().len(), 4);
+    let (_, metrics) = ringdnsd.get("/metrics").unwrap();
+    for line in [
+        "ringdns_blocked_total{list=\"ads\",group=\"default\"} 5",
+        "ringdns_blocked_total{list=\"ads\",group=\"kids\"} 8",
+        "ringdns_blocked_total{list=\"games\",group=\"guests\"} 4",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}
+
+#[test]
+fn a_test_says_what_a_client_gets() {
+    let scene = Scene::set();
+    let ringdnsd = scene.start(GROUPS);
+    let told = |more: &[&str]| ringdnsd.told(&[&["policy", "test", "games.example"], more].concat());
+    assert!(told(&[]).starts_with("games.example. A: resolve\n"));
+    for asked in [["--client", "127.0.20.7"], ["--group", "kids"]] {
+        let told = told(&asked);
+        assert!(told.contains("block by list \"games\"") && told.contains("group \"kids\""), "{told}");
+    }
+    let output = ringdnsd.ctl(&["policy", "test", "games.example", "--group", "adults"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("no group \"adults\""), "{said}");
+}
+
+#[test]
+fn a_reload_moves_clients_to_other_groups() {
+    let scene = Scene::set();
+    let ringdnsd = scene.start(GROUPS);
+    assert_eq!([ADULT, KID].map(|client| scene.rcode(client, "games.example")), [0, NXDOMAIN]);
+    let swapped = GROUPS.replace("127.0.20.0/24", "127.0.0.1");
+    ringdnsd.configure(|socket| scene.settings(&swapped).text(socket));
+    let told = ringdnsd.told(&["reload"]);
+    assert!(told.contains("[client_group] is in effect"), "{told}");
+    // Workers learn of new groups within a second; until then, clients are in their old ones.
+    let moved = || [ADULT, KID].map(|client| scene.rcode(client, "games.example")) == [NXDOMAIN, 0];
+    until("the clients are in their new groups", || moved().then_some(()));
+    ringdnsd.configure(|socket| scene.settings("").text(socket));
+    ringdnsd.told(&["reload"]);
+    let all = || [ADULT, KID, GUEST].map(|client| scene.rcode(client, "ads.example")) == [NXDOMAIN; 3];
+    until("without groups, all lists are for all", || all().then_some(()));
+}
+
+#[test]
+fn a_list_may_leave_questions_unanswered() {
+    let scene = Scene::set();
+    let ringdnsd = scene.start("");
+    let client = Client::of(&scene.host, scene.address);
+    assert!(client.ask_within(&Query::a("silent.example"), Duration::from_millis(300)).is_none());
+    assert_eq!(client.ask(&Query::a("www.example")).rcode(), 0);
+    let (_, metrics) = ringdnsd.get("/metrics").unwrap();
+    assert!(metrics.contains("punt_blocked_total{worker=\"0\"} 1"), "{metrics}");
+    ringdnsd.settled();
+}
