@@ -12,6 +12,7 @@ fn parse(table: &str, line: &str) -> Result<String, String> {
         ("[server]", "listen = [\"127.0.0.1:5300\"]"),
         ("[[upstream]]", "address = \"127.0.0.1:5301\""),
         ("[[blocklist]]", "name = \"ads\"\nsource = \"/ads\""),
+        ("[[allowlist]]", "name = \"ours\"\nsource = \"/ours\""),
     ] {
         text += &format!("{header}\n{needed}\n{}\n", if header == table { line } else { "" });
     }

@@ -7,7 +7,7 @@ use crate::{
     error::DaemonError,
     latency::LatencyCollector,
     listen::Listener,
-    lists::Lists,
+    lists::{self, ListKeeper},
     nic::{Receiving, Watch},
     notices::Notices,
     policy,
@@ -63,8 +63,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let clock = Clock::start();
     let files = process::raise_file_limit();
     let policy = Arc::new(policy::policy(&config)?);
-    let mut lists = Lists::default();
-    let names = lists.load(&config.lists).map_err(DaemonError::Lists)?;
+    let lists = lists::start(&config)?;
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
 
@@ -77,7 +76,8 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let shared = fleet.clone().map(|fleet| fleet as Arc<dyn SharedTier>);
     let resolver = resolver(&config, clock, generations.clone(), limits, shared);
 
-    resolver.set_policy(names);
+    resolver.set_policy(lists.policy(&config.lists));
+    let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
 
     let log = QueryLog::new(&config, clock, resolver.labels().clone())?;
     let (ended, ends) = unbounded_channel();
@@ -169,7 +169,7 @@ struct Plane {
     config: Config,
     source: ConfigSource,
     policy: Arc<QueryPolicy>,
-    lists: Lists,
+    lists: Arc<ListKeeper>,
     clock: Clock,
     receiving: Arc<Receiving>,
     notices: Arc<Notices>,
@@ -307,6 +307,11 @@ impl Plane {
             keeping.await;
             ("the upkeep of trust anchors", Ok(()))
         });
+        let keeping = self.lists.clone().run();
+        parts.spawn(async {
+            keeping.await;
+            ("the upkeep of lists", Ok(()))
+        });
         if let Some(fleet) = &self.fleet {
             let keeping = fleet.clone().run(self.resolver.host().clone());
             parts.spawn(async {
@@ -402,7 +407,15 @@ impl Plane {
         let tally = self.tally;
         let (resolver, links) = (self.resolver.clone(), self.links.clone());
         Ok(Service {
-            reloader: Reloader::new(self.source, self.policy, self.lists, resolver, listener.clone(), links),
+            reloader: Reloader::new(
+                self.source,
+                self.policy,
+                self.lists.clone(),
+                resolver,
+                listener.clone(),
+                links,
+            ),
+            lists: self.lists,
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,

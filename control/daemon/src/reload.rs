@@ -7,7 +7,7 @@
 
 use crate::{
     listen::Listener,
-    lists::{self, Lists},
+    lists::{self, ListKeeper},
     policy, preflight,
 };
 use parking_lot::Mutex;
@@ -32,7 +32,7 @@ const POLICY: [&str; 2] = ["access", "cookies"];
 const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
 
 /// Tables of lists.
-const LISTS: [&str; 2] = ["blocklist", "allowlist"];
+const LISTS: [&str; 3] = ["blocklist", "allowlist", "lists"];
 
 /// Tables whose files ringdnsd writes itself, or reads again on each connection: a reload need not
 /// compare their contents.
@@ -47,6 +47,7 @@ pub struct Reloader {
     resolver: Arc<Resolver>,
     listener: Arc<Listener>,
     links: Vec<Arc<Link>>,
+    lists: Arc<ListKeeper>,
     running: Mutex<Running>,
 }
 
@@ -54,7 +55,6 @@ pub struct Reloader {
 struct Running {
     tables: Tables,
     policy: Arc<QueryPolicy>,
-    lists: Lists,
 }
 
 impl Reloader {
@@ -62,19 +62,19 @@ impl Reloader {
     pub fn new(
         source: ConfigSource,
         policy: Arc<QueryPolicy>,
-        lists: Lists,
+        lists: Arc<ListKeeper>,
         resolver: Arc<Resolver>,
         listener: Arc<Listener>,
         links: Vec<Arc<Link>>,
     ) -> Self {
         let ConfigSource { origin: FileText { path, .. }, tables } = source;
-        let running = Mutex::new(Running { tables, policy, lists });
-        Reloader { path, resolver, listener, links, running }
+        let running = Mutex::new(Running { tables, policy });
+        Reloader { path, resolver, listener, links, lists, running }
     }
 
     /// Returns the place of the rule of a list that was found for a question. Reads the list's file.
     pub fn place_of_rule(&self, list: &str, name: &[u8], qtype: u16, found: &Found<'_>) -> Option<RulePlace> {
-        let origin = self.running.lock().lists.origin(list)?;
+        let origin = self.lists.origin(list)?;
         origin.place_of(name, qtype, found, &self.path)
     }
 
@@ -100,15 +100,14 @@ impl Reloader {
             return Err(refused(problems));
         }
         let (policies, resolvers, lists) = (of(&POLICY), of(&RESOLVER), of(&LISTS));
-        // What may be refused comes before anything takes effect.
+        // What may be refused comes before anything takes effect, which lists do when they are read.
         let policy = match policies.is_empty() {
             true => None,
             false => Some(policy::policy(&config).map_err(|problem| refused(vec![problem]))?),
         };
-        let names = match lists.is_empty() {
-            true => None,
-            false => Some(running.lists.load(&config.lists).map_err(refused)?),
-        };
+        if !lists.is_empty() {
+            self.lists.load(&config.lists).map_err(refused)?;
+        }
         if let Some(mut policy) = policy {
             // Keep a random secret: with a new one, clients would need new cookies.
             if !changed.contains("cookies") {
@@ -120,9 +119,6 @@ impl Reloader {
         }
         if !resolvers.is_empty() {
             self.resolver.set_up(&config);
-        }
-        if let Some(names) = names {
-            self.resolver.set_policy(names);
         }
         reloaded.applied = policies.into_iter().chain(resolvers).chain(lists).collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();

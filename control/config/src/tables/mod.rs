@@ -8,6 +8,7 @@ pub mod clickhouse;
 pub mod control;
 pub mod cookies;
 pub mod dnssec;
+pub mod lists;
 pub mod local;
 pub mod query_log;
 pub mod redis;
@@ -43,6 +44,7 @@ file! {
     local: local::RawLocal,
     blocklist: Vec<blocklist::RawBlocklist>,
     allowlist: Vec<blocklist::RawAllowlist>,
+    lists: lists::RawLists,
     dnssec: dnssec::RawDnssec,
     cache: cache::RawCache,
     refresh: refresh::RawRefresh,
