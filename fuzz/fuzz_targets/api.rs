@@ -13,7 +13,7 @@ use ringdns_daemon::{
     daemon,
     groups::Groups,
     latency::LatencyCollector,
-    lists::Lists,
+    lists::{ListKeeper, Lists},
     nic::Receiving,
     policy,
     reload::{ConfigSource, Reloader},
@@ -114,11 +114,13 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
     let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
     let policy = Arc::new(policy::policy(&config, &Groups::default()).expect("a valid policy"));
     let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
-    let reloader = Reloader::new(source, policy, Lists::default(), resolver.clone(), listener, links.clone());
+    let lists = ListKeeper::new(Lists::default(), config.lists.clone(), resolver.clone());
+    let reloader = Reloader::new(source, policy, lists.clone(), resolver.clone(), listener, links.clone());
     Arc::new(Service {
         sweeper,
         snapshot: None,
         reloader,
+        lists,
         config,
         clock,
         receiving: Arc::new(Receiving::over_sockets("kernel sockets")),

@@ -35,6 +35,7 @@ pub mod tls;
 mod unbound;
 mod upstream;
 mod usage;
+mod web;
 mod zone;
 
 pub use clickhouse::{ClickHouse, Engine};
@@ -55,4 +56,5 @@ pub use signer::{KeyRing, KeySigningKey, Signed, sign};
 pub use unbound::Unbound;
 pub use upstream::{Gate, Over, Say, Seen, Upstream};
 pub use usage::{UsageGrowth, UsageSample, files_are_closed};
+pub use web::Web;
 pub use zone::Zone;

@@ -1,12 +1,14 @@
 //! Tests of lists: names that are answered by a list, aliases that lead there, reloads and refusals.
 
 use ringdns_testkit::{
-    Client, DNS_V4, Host, Lab, Query, Reply, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, free_address,
+    Client, DNS_V4, Host, Lab, Query, Reply, Ringdnsd, Say, Settings, Upstream, Web, ask_over_tcp,
+    free_address, until,
 };
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 
 const NXDOMAIN: u16 = 3;
@@ -16,7 +18,7 @@ const AAAA: u16 = 28;
 const TXT: u16 = 16;
 
 /// A ringdnsd with lists in a folder of its own, and an upstream that knows every name. Names that
-/// begin with `alias` lead to `tracker.example`.
+/// begin with `alias` lead to `tracker.example`, and `lists.example` is on loopback.
 struct Scene {
     folder: tempfile::TempDir,
     address: SocketAddr,
@@ -29,9 +31,14 @@ impl Scene {
         let host = Host::local();
         let upstream = Upstream::local(|seen| {
             let name = seen.query.name().to_owned();
-            let records = match name.starts_with("alias") {
-                true => vec![alias_record("tracker.example"), address_record("tracker.example")],
-                false => vec![address_record(&name)],
+            let records = match name.as_str() {
+                _ if name.starts_with("alias") => {
+                    vec![alias_record("tracker.example"), address_record("tracker.example")]
+                }
+                "lists.example" | "lists.example." => {
+                    vec![record(&wire("lists.example"), A, &[127, 0, 0, 1])]
+                }
+                _ => vec![address_record(&name)],
             };
             vec![Say::Send(seen.query.response(0, &records))]
         });
@@ -294,4 +301,118 @@ fn a_test_names_the_rule_that_decides() {
     assert!(told("shop.example").contains("resolve\nlist \"trial\" would block it"));
     scene.file("ads", "||other.example^\n");
     assert!(told("ads.example").contains("has the file changed?"), "the old list is in effect");
+}
+
+/// A web server with a list whose text a test changes.
+struct Source {
+    web: Web,
+    text: Arc<Mutex<String>>,
+}
+
+impl Source {
+    fn of(text: &str) -> Self {
+        let text = Arc::new(Mutex::new(text.to_owned()));
+        let says = text.clone();
+        let web = Web::start(None, move |_| {
+            vec![Web::response("200 OK", "etag: \"1\"\r\n", says.lock().unwrap().as_bytes())]
+        });
+        Source { web, text }
+    }
+
+    fn say(&self, text: &str) {
+        text.clone_into(&mut self.text.lock().unwrap());
+    }
+}
+
+impl Scene {
+    /// Returns the tables of a list that is downloaded from this port.
+    fn downloaded(&self, port: u16, more: &str) -> String {
+        let dir = self.folder.path().join("copies");
+        let url = PathBuf::from(format!("http://lists.example:{port}/ads.txt"));
+        format!("{}[lists]\ndir = {dir:?}\ntimeout = \"5s\"\n{more}\n", list("ads", &url, ""))
+    }
+}
+
+#[test]
+fn a_downloaded_list_is_renewed_and_survives_its_server() {
+    let scene = Scene::set();
+    let source = Source::of("ads.example\nlists.example\n");
+    let port = source.web.address().port();
+    let blocking = scene.downloaded(port, "start = \"blocking\"");
+    let mut ringdnsd = scene.start(&blocking);
+    assert_eq!(scene.ask(&a("ads.example")).rcode(), NXDOMAIN, "in effect from the first question on");
+    assert_eq!(scene.ask(&a("shop.example")).rcode(), 0);
+    assert_eq!(source.web.heads().len(), 1, "what was downloaded before the start is not downloaded again");
+    let copy = scene.folder.path().join("copies/ads.list");
+    let told = ringdnsd.told(&["policy", "test", "ads.example"]);
+    assert!(told.ends_with(&format!("{}:1: ads.example\n", copy.display())), "{told}");
+
+    // Although the list blocks its own host.
+    source.say("shop.example\n");
+    assert_eq!(ringdnsd.told(&["policy", "refresh", "ads"]), "ads: changed\n");
+    assert_eq!(scene.ask(&a("shop.example")).rcode(), NXDOMAIN);
+    assert_eq!(scene.ask(&a("ads.example")).rcode(), 0);
+    assert_eq!(ringdnsd.told(&["policy", "refresh"]), "ads: unchanged\n");
+    let lists = ringdnsd.told(&["policy", "lists"]);
+    assert!(lists.starts_with("ads: fresh, 1 rule, 20") && lists.contains("http://lists.example"), "{lists}");
+
+    source.say("<html><body>Gone</body></html>\n");
+    for _ in 0..2 {
+        let output = ringdnsd.ctl(&["policy", "refresh"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains("ads: not renewed: "), "{said}");
+        assert_eq!(scene.ask(&a("shop.example")).rcode(), NXDOMAIN);
+    }
+    assert_eq!(fs::read_to_string(&copy).unwrap(), "shop.example\n");
+    for (told, part) in [
+        (ringdnsd.told(&["policy", "lists"]), "ads: degraded, 1 rule"),
+        (ringdnsd.told(&["status"]), "the last good list stays in service"),
+        (ringdnsd.get("/metrics").unwrap().1, "ringdns_list_state{list=\"ads\",state=\"degraded\"} 1"),
+        (ringdnsd.get("/metrics").unwrap().1, "ringdns_list_last_success_timestamp_seconds{list=\"ads\"} 1"),
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    ringdnsd.terminate();
+    let log = ringdnsd.process().output();
+    assert_eq!(log.matches("cannot be renewed").count(), 1, "{log}");
+    drop((ringdnsd, source));
+
+    // Without its server, the copy is used.
+    for start in ["fast", "blocking", "fail"] {
+        let tables = scene.downloaded(port, &format!("start = {start:?}"));
+        let _ringdnsd = scene.start(&tables);
+        assert_eq!(scene.ask(&a("shop.example")).rcode(), NXDOMAIN, "{start}");
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_downloaded_is_loaded_later_or_refused() {
+    let scene = Scene::set();
+    let source = Source::of("");
+    let port = source.web.address().port();
+    let settings = scene.settings(&scene.downloaded(port, "start = \"fail\""));
+    let (code, said) = Ringdnsd::refused(&scene.host, &settings, &[]);
+    assert!(code == 2 && said.contains("blocklist[0].source") && said.contains("empty"), "{code} {said}");
+    let (code, said) = Ringdnsd::check(&scene.host, &settings, &[]);
+    assert!(code == 0 && said.contains("accepted") && said.contains("lists.example over http://"), "{said}");
+
+    let ringdnsd = scene.start(&scene.downloaded(port, "start = \"blocking\""));
+    assert_eq!(scene.ask(&a("ads.example")).rcode(), 0);
+    assert!(ringdnsd.told(&["policy", "lists"]).starts_with("ads: degraded, 0 rules, never"));
+    drop(ringdnsd);
+
+    source.say("ads.example\n");
+    let ringdnsd = scene.start(&scene.downloaded(port, "start = \"fast\""));
+    until("the list is there", || {
+        ringdnsd.told(&["policy", "lists"]).starts_with("ads: fresh, 1 rule,").then_some(())
+    });
+    assert_eq!(scene.ask(&a("ads.example")).rcode(), NXDOMAIN);
+    let heads = source.web.heads().len();
+    assert_eq!(ringdnsd.told(&["reload"]), "nothing has changed\n");
+    ringdnsd.configure(|socket| {
+        let tables = scene.downloaded(port, "start = \"fast\"") + "[cookies]\nenabled = false\n";
+        scene.settings(&tables).text(socket)
+    });
+    assert!(ringdnsd.told(&["reload"]).contains("[cookies] is in effect"));
+    assert_eq!(source.web.heads().len(), heads, "a reload of other tables downloads nothing");
 }

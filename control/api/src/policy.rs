@@ -1,4 +1,4 @@
-//! Answer of `GET /policy/test`.
+//! Answers of `GET /policy/test`, `GET /policy/lists` and `POST /policy/refresh`.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,4 +34,58 @@ pub struct RulePlace {
     pub line: u32,
     /// The line.
     pub text: String,
+}
+
+/// Freshness of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListState {
+    /// The list is a file, or its server confirmed it within the time between two downloads.
+    Fresh,
+    /// The list is in service, but its server was not asked for longer than that.
+    Stale,
+    /// The last download failed, or the list has yet to be downloaded.
+    Degraded,
+}
+
+impl ListState {
+    /// States in their order.
+    pub const ALL: [Self; 3] = [Self::Fresh, Self::Stale, Self::Degraded];
+
+    /// Returns the state's word.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Degraded => "degraded",
+        }
+    }
+}
+
+/// List and its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListStatus {
+    /// Name of the list.
+    pub name: String,
+    /// Path or URL; `configuration` for a list that has names there alone.
+    pub source: String,
+    /// Rules in effect.
+    pub rules: u64,
+    /// State.
+    pub state: ListState,
+    /// Unix time at which the list was read, or last sent or confirmed by its server.
+    pub last_success: Option<u64>,
+    /// Error of the last download, if it failed.
+    pub last_error: Option<String>,
+}
+
+/// Result of a download.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListRefresh {
+    /// Name of the list.
+    pub name: String,
+    /// Whether its rules have changed.
+    pub changed: bool,
+    /// Reason why the list was not renewed.
+    pub error: Option<String>,
 }

@@ -27,6 +27,7 @@ pub use tables::{
     control::ControlConfig,
     cookies::CookieConfig,
     dnssec::DnssecConfig,
+    lists::{FetchConfig, ListSource, ListStart},
     local::LocalConfig,
     query_log::{Privacy, QueryLogConfig, ShippingConfig},
     redis::{
@@ -106,7 +107,7 @@ impl TryFrom<RawConfig> for Config {
             upstreams,
             resolver: raw.resolver.check()?,
             local: raw.local.check(),
-            lists: blocklist::check(raw.blocklist, raw.allowlist, raw.client_group)?,
+            lists: blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?,
             dnssec: raw.dnssec.check()?,
             snapshot: raw.cache.snapshot(is_in_fleet)?,
             cache: raw.cache.check()?,

@@ -13,6 +13,7 @@ fn parse(table: &str, line: &str) -> Result<String, String> {
         ("[[upstream]]", "address = \"127.0.0.1:5301\""),
         ("[[blocklist]]", "name = \"ads\"\nsource = \"/ads\""),
         ("[[client_group]]", "name = \"kids\"\nclients = [\"192.0.2.0/24\"]"),
+        ("[[allowlist]]", "name = \"ours\"\nsource = \"/ours\""),
     ] {
         text += &format!("{header}\n{needed}\n{}\n", if header == table { line } else { "" });
     }

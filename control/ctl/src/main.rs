@@ -7,13 +7,14 @@ mod print;
 mod table;
 mod talk;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use print::{
-    print_as, show_counters, show_entry, show_log, show_policy_test, show_status, show_sweeps, show_upstreams,
+    print_as, show_counters, show_entry, show_lists, show_log, show_policy_test, show_refreshed, show_status,
+    show_sweeps, show_upstreams,
 };
-use ringdns_api::{DaemonStatus, EntryView, Purged, Reloaded};
+use ringdns_api::{DaemonStatus, EntryView, ListRefresh, Purged, Reloaded};
 use ringdns_common::{
     printable::Printable,
     units::{TimeSpan, counted},
@@ -160,6 +161,14 @@ enum PolicyCommand {
         #[arg(long)]
         group: Option<String>,
     },
+    /// Show each list with its state, the number of its rules, and the error of its last download.
+    Lists,
+    /// Download lists now, and wait for the result. Those that have not changed on their servers
+    /// stay as they are.
+    Refresh {
+        /// Name of the list. Absent: all lists that are downloaded.
+        name: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -228,6 +237,8 @@ enum HistogramFormat {
     Log,
 }
 
+/// Time that downloads of lists may take: half an hour each at most, and few at a time.
+const DOWNLOADS: Duration = Duration::from_secs(2 * 3_600);
 /// Time that ringdnsd may take to resolve the names of functions, which it does once for each.
 const PROFILE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -299,6 +310,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let body = ringdnsd.get(&format!("/policy/test?name={name}&type={rtype}{client}{group}")).await?;
             print_as(json, &body, show_policy_test)
         }
+        Command::Policy(PolicyCommand::Lists) => {
+            let body = ringdnsd.get("/policy/lists").await?;
+            print_as(json, &body, show_lists)
+        }
+        Command::Policy(PolicyCommand::Refresh { name }) => refresh(&ringdnsd, json, name).await,
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,
         Command::Reload => {
@@ -318,6 +334,20 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Profile(profile) => take_profile(&ringdnsd, profile).await,
         Command::Tap { count } => ringdnsd.tap(count.unwrap_or(u64::MAX)).await,
+    }
+}
+
+/// Downloads lists. Fails if one of them was not renewed.
+async fn refresh(ringdnsd: &Ringdnsd, json: bool, name: Option<String>) -> anyhow::Result<()> {
+    let name = name.map(|name| format!("?name={}", escape(&name))).unwrap_or_default();
+    let path = format!("/policy/refresh{name}");
+    let body = ringdnsd.ask_within(DOWNLOADS, Method::POST, &path).await?;
+    print_as(json, &body, show_refreshed)?;
+    let results: Vec<ListRefresh> = serde_json::from_slice(&body)?;
+    let failed = results.iter().filter(|result| result.error.is_some()).count();
+    match failed {
+        0 => Ok(()),
+        _ => bail!("{} not renewed", counted(failed as u64, "list was", "lists were")),
     }
 }
 

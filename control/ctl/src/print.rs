@@ -6,8 +6,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use ringdns_api::{
-    DaemonStatus, EntryView, PolicyTest, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told,
-    TrustPointStatus, UpstreamStatus,
+    DaemonStatus, EntryView, ListRefresh, ListStatus, PolicyTest, RedisSweep, Report, ResourceUsage, Sweeps,
+    Swept, Times, Told, TrustPointStatus, UpstreamStatus,
 };
 use ringdns_common::{printable::Printable, units::counted};
 use ringdns_dataplane::{access::AccessList, clock::Clock};
@@ -272,6 +272,37 @@ pub(super) fn show_policy_test(test: PolicyTest, out: &mut dyn Write) -> io::Res
     }
     for list in dry_run {
         writeln!(out, "list {list:?} would block it, had it no dry_run")?;
+    }
+    Ok(())
+}
+
+/// Shows each list with its state, and the error of its last download on a line of its own.
+pub(super) fn show_lists(lists: Vec<ListStatus>, out: &mut dyn Write) -> io::Result<()> {
+    if lists.is_empty() {
+        return writeln!(out, "no lists are configured");
+    }
+    for ListStatus { name, source, rules, state, last_success, last_error } in lists {
+        let rules = counted(rules, "rule", "rules");
+        let since = last_success.map_or_else(|| "never".into(), time_of);
+        writeln!(out, "{name}: {}, {rules}, {since}, {source}", state.label())?;
+        if let Some(error) = last_error {
+            writeln!(out, "    not renewed: {error}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Shows the results of downloads.
+pub(super) fn show_refreshed(results: Vec<ListRefresh>, out: &mut dyn Write) -> io::Result<()> {
+    if results.is_empty() {
+        return writeln!(out, "no list is downloaded");
+    }
+    for ListRefresh { name, changed, error } in results {
+        match error {
+            Some(error) => writeln!(out, "{name}: not renewed: {error}")?,
+            None if changed => writeln!(out, "{name}: changed")?,
+            None => writeln!(out, "{name}: unchanged")?,
+        }
     }
     Ok(())
 }

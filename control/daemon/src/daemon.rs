@@ -7,7 +7,7 @@ use crate::{
     error::DaemonError,
     latency::LatencyCollector,
     listen::Listener,
-    lists::Lists,
+    lists::{self, ListKeeper},
     nic::{Receiving, Watch},
     notices::Notices,
     policy,
@@ -62,8 +62,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> {
     let clock = Clock::start();
     let files = process::raise_file_limit();
-    let mut lists = Lists::default();
-    let names = lists.load(&config.lists).map_err(DaemonError::Lists)?;
+    let lists = lists::start(&config)?;
     let policy = Arc::new(policy::policy(&config, lists.groups())?);
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
@@ -77,13 +76,15 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let shared = fleet.clone().map(|fleet| fleet as Arc<dyn SharedTier>);
     let resolver = resolver(&config, clock, generations.clone(), limits, shared);
 
-    resolver.set_policy(names);
+    resolver.set_policy(lists.policies(&config.lists));
+    let group_names = lists.groups().names().to_vec();
+    let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
 
     let labels =
         LogLabels { upstreams: resolver.labels().clone(), lists: resolver.list_counts().labels().clone() };
     let log = QueryLog::new(&config, clock, labels)?;
     if let Some(log) = &log {
-        log.set_groups(LogGroups { clients: policy.groups.clone(), names: lists.groups().names().to_vec() });
+        log.set_groups(LogGroups { clients: policy.groups.clone(), names: group_names });
     }
     let (ended, ends) = unbounded_channel();
     let notices = Arc::new(Notices::on(&claim.addresses()));
@@ -174,7 +175,7 @@ struct Plane {
     config: Config,
     source: ConfigSource,
     policy: Arc<QueryPolicy>,
-    lists: Lists,
+    lists: Arc<ListKeeper>,
     clock: Clock,
     receiving: Arc<Receiving>,
     notices: Arc<Notices>,
@@ -312,6 +313,11 @@ impl Plane {
             keeping.await;
             ("the upkeep of trust anchors", Ok(()))
         });
+        let keeping = self.lists.clone().run();
+        parts.spawn(async {
+            keeping.await;
+            ("the upkeep of lists", Ok(()))
+        });
         if let Some(fleet) = &self.fleet {
             let keeping = fleet.clone().run(self.resolver.host().clone());
             parts.spawn(async {
@@ -407,7 +413,15 @@ impl Plane {
         let tally = self.tally;
         let (resolver, links) = (self.resolver.clone(), self.links.clone());
         Ok(Service {
-            reloader: Reloader::new(self.source, self.policy, self.lists, resolver, listener.clone(), links),
+            reloader: Reloader::new(
+                self.source,
+                self.policy,
+                self.lists.clone(),
+                resolver,
+                listener.clone(),
+                links,
+            ),
+            lists: self.lists,
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,

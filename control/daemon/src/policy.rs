@@ -52,7 +52,20 @@ pub fn warnings(config: &Config, policy: &QueryPolicy) -> Vec<String> {
         )
     });
     let open = config.server.listen.iter().find(open).map(warning);
-    open.into_iter().chain(http).chain(unsigned_zones(config)).collect()
+    open.into_iter().chain(http).chain(unsigned_zones(config)).chain(plain_lists(config)).collect()
+}
+
+/// Returns a warning for each list that is downloaded in plain text from afar.
+fn plain_lists(config: &Config) -> Vec<String> {
+    let block = config.lists.block.iter().map(|list| (&list.name, Some(&list.source)));
+    let allow = config.lists.allow.iter().map(|list| (&list.name, list.source.as_ref()));
+    let warning = |(name, source): (&String, Option<&config::ListSource>)| {
+        let host = source?.changeable_host()?;
+        Some(format!(
+            "list {name:?} is downloaded from {host} over http://, where everybody on the way can change it: use https://"
+        ))
+    };
+    block.chain(allow).filter_map(warning).collect()
 }
 
 /// Returns a warning for each zone with upstreams of its own that the public DNS may not sign, and

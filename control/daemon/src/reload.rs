@@ -7,7 +7,7 @@
 
 use crate::{
     listen::Listener,
-    lists::{self, Lists},
+    lists::{self, ListKeeper},
     policy, preflight,
 };
 use parking_lot::Mutex;
@@ -33,7 +33,7 @@ const POLICY: [&str; 3] = ["access", "cookies", "client_group"];
 const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
 
 /// Tables of lists.
-const LISTS: [&str; 3] = ["blocklist", "allowlist", "client_group"];
+const LISTS: [&str; 4] = ["blocklist", "allowlist", "lists", "client_group"];
 
 /// Tables whose files ringdnsd writes itself, or reads again on each connection: a reload need not
 /// compare their contents.
@@ -48,6 +48,7 @@ pub struct Reloader {
     resolver: Arc<Resolver>,
     listener: Arc<Listener>,
     links: Vec<Arc<Link>>,
+    lists: Arc<ListKeeper>,
     running: Mutex<Running>,
 }
 
@@ -55,7 +56,6 @@ pub struct Reloader {
 struct Running {
     tables: Tables,
     policy: Arc<QueryPolicy>,
-    lists: Lists,
 }
 
 impl Reloader {
@@ -63,19 +63,19 @@ impl Reloader {
     pub fn new(
         source: ConfigSource,
         policy: Arc<QueryPolicy>,
-        lists: Lists,
+        lists: Arc<ListKeeper>,
         resolver: Arc<Resolver>,
         listener: Arc<Listener>,
         links: Vec<Arc<Link>>,
     ) -> Self {
         let ConfigSource { origin: FileText { path, .. }, tables } = source;
-        let running = Mutex::new(Running { tables, policy, lists });
-        Reloader { path, resolver, listener, links, running }
+        let running = Mutex::new(Running { tables, policy });
+        Reloader { path, resolver, listener, links, lists, running }
     }
 
     /// Returns the place of the rule of a list that was found for a question. Reads the list's file.
     pub fn place_of_rule(&self, list: &str, name: &[u8], qtype: u16, found: &Found<'_>) -> Option<RulePlace> {
-        let origin = self.running.lock().lists.origin(list)?;
+        let origin = self.lists.origin(list)?;
         origin.place_of(name, qtype, found, &self.path)
     }
 
@@ -86,17 +86,17 @@ impl Reloader {
 
     /// Returns the group with a name.
     pub fn group_named(&self, name: &str) -> Option<Group> {
-        self.running.lock().lists.groups().named(name)
+        self.lists.groups().named(name)
     }
 
     /// Returns the name of a group.
     pub fn name_of_group(&self, group: Group) -> String {
-        self.running.lock().lists.groups().name(group).to_owned()
+        self.lists.groups().name(group).to_owned()
     }
 
     /// Returns the names of all groups by number.
     pub fn group_names(&self) -> Vec<Arc<str>> {
-        self.running.lock().lists.groups().names().to_vec()
+        self.lists.groups().names().to_vec()
     }
 
     /// Reads the file and applies it. Reads other files too and may take a while, so it must not
@@ -121,19 +121,15 @@ impl Reloader {
             return Err(refused(problems));
         }
         let (policies, resolvers, lists) = (of(&POLICY), of(&RESOLVER), of(&LISTS));
-        // What may be refused comes before anything takes effect.
-        let groups = running.lists.groups().next(&config.lists.groups);
+        // What may be refused comes before anything takes effect, which lists do when they are read.
+        let groups = self.lists.groups().next(&config.lists.groups);
         let policy = match policies.is_empty() {
             true => None,
             false => Some(policy::policy(&config, &groups).map_err(|problem| refused(vec![problem]))?),
         };
-        let names = match lists.is_empty() {
-            true => None,
-            false => Some(running.lists.load(&config.lists).map_err(refused)?),
-        };
         // Before workers know of new groups, there are lists for them.
-        if let Some(names) = names {
-            self.resolver.set_policy(names);
+        if !lists.is_empty() {
+            self.lists.load(&config.lists).map_err(refused)?;
         }
         if let Some(mut policy) = policy {
             // Keep a random secret: with a new one, clients would need new cookies.

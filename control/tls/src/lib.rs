@@ -78,6 +78,16 @@ pub fn error_in(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
+/// Explains a failed handshake with the host of a URL, with a remedy.
+pub fn explain_host(error: &Error, host: &str) -> String {
+    // A URL has IPv6 addresses in brackets.
+    let plain = host.trim_start_matches('[').trim_end_matches(']');
+    match ServerName::try_from(plain) {
+        Ok(name) => explain(error, &name),
+        Err(_) => error.to_string(),
+    }
+}
+
 /// Explains a failed handshake with an upstream that should have been `name`, with a remedy.
 pub fn explain(error: &Error, name: &ServerName<'_>) -> String {
     let name = name.to_str();

@@ -19,7 +19,7 @@ use ringdns_common::names;
 use ringdns_config::{Config, Problem};
 use ringdns_daemon::admin::Service;
 use ringdns_daemon::latency::LatencyCollector;
-use ringdns_daemon::lists::Lists;
+use ringdns_daemon::lists::{ListKeeper, Lists};
 use ringdns_daemon::nic::Receiving;
 use ringdns_daemon::reload::{ConfigSource, Reloader};
 use ringdns_daemon::{daemon, policy, workers};
@@ -85,6 +85,7 @@ impl Simulator {
         resolver.set_policy(lists.load(&config.lists).map_err(said)?);
         let policy = policy::policy(&config, lists.groups()).map_err(|problem| said(vec![problem]))?;
         let policy = Arc::new(policy);
+        let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
         let mut settings = workers::settings(&config, policy.clone(), config.cache.bytes_per_worker, true);
         settings.records = RECORDS;
         let (port, wire) = SimPort::pair(&SimConfig::default())?;
@@ -98,9 +99,10 @@ impl Simulator {
         let backroom = Backroom::open("sweeps", Vec::new())?;
         let links = vec![link];
         let reloader =
-            Reloader::new(source, policy, lists, resolver.clone(), listener.clone(), links.clone());
+            Reloader::new(source, policy, lists.clone(), resolver.clone(), listener.clone(), links.clone());
         let service = Service {
             reloader,
+            lists,
             // This sweeper never starts a sweep by itself.
             sweeper: Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new()),
             snapshot: None,

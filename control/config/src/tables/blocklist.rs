@@ -1,10 +1,14 @@
 //! `[[blocklist]]` and `[[allowlist]]`: names that are not resolved, and exceptions.
 
 use super::client_group::{self, ClientGroupConfig, RawClientGroup};
+use super::lists::{FetchConfig, ListSource, RawLists};
 use crate::{bounds::secs, bounds::within, error::Problem, table::table, values::choice};
 use ringdns_common::{names, units::TimeSpan};
 use ringdns_dataplane::clock::Secs;
-use std::{collections::HashSet, net::IpAddr, path::PathBuf};
+use std::{collections::HashSet, net::IpAddr};
+
+/// Time between two downloads of a list, unless its table has another.
+const REFRESH: TimeSpan = TimeSpan::secs(6 * 3_600);
 
 table! {
     /// A list of names that are answered as `answer` says and not resolved. Answers of upstreams
@@ -14,9 +18,12 @@ table! {
         /// Name of the list, for the log, metrics and `ringctl policy test`: letters, digits, `-`,
         /// `_` and `.`. Required.
         name: Option<String> = None,
-        /// Absolute path of the file with the list. Required.
+        /// Absolute path of the file with the list, or its URL: `"https://lists.example/ads.txt"`.
+        /// Required.
         source: Option<String> = None,
-        /// Format of the file. `"auto"`: recognised by its first lines.
+        /// Time between two downloads of a URL: 1 m to 30 d. Files are read again by each reload.
+        refresh: TimeSpan = REFRESH,
+        /// Format of the list. `"auto"`: recognised by its first lines.
         format: ListFormat = ListFormat::Auto,
         /// Answer to questions about the names, unless a rule in the file chooses another:
         /// `"nxdomain"`, `"nodata"`, `"refused"`, `"null"` (`0.0.0.0` and `::`), `"drop"` (no answer), or
@@ -38,9 +45,11 @@ table! {
         /// Names, each with all names below it, and regular expressions between slashes:
         /// `["corp.example", "/^api[0-9]+\\.example\\.net$/"]`.
         names: Vec<String> = Vec::new(),
-        /// Absolute path of a file with more names, each of which is allowed.
+        /// Absolute path or URL of a list of more names, each of which is allowed.
         source: Option<String> = None,
-        /// Format of the file. `"auto"`: recognised by its first lines.
+        /// Time between two downloads of a URL, as for `[[blocklist]]`.
+        refresh: TimeSpan = REFRESH,
+        /// Format of that list. `"auto"`: recognised by its first lines.
         format: ListFormat = ListFormat::Auto,
     }
 }
@@ -90,8 +99,8 @@ pub enum BlockAnswer {
 pub struct BlocklistConfig {
     /// Name of the list.
     pub name: String,
-    /// File with the list.
-    pub source: PathBuf,
+    /// File or URL of the list.
+    pub source: ListSource,
     /// Format of the file.
     pub format: ListFormat,
     /// Answer where a rule chooses none.
@@ -109,8 +118,8 @@ pub struct AllowlistConfig {
     pub name: String,
     /// Names and regular expressions, as written.
     pub names: Vec<String>,
-    /// File with more.
-    pub source: Option<PathBuf>,
+    /// File or URL with more.
+    pub source: Option<ListSource>,
     /// Format of the file.
     pub format: ListFormat,
 }
@@ -124,6 +133,8 @@ pub struct ListsConfig {
     pub allow: Vec<AllowlistConfig>,
     /// Groups of clients for which some of them decide.
     pub groups: Vec<ClientGroupConfig>,
+    /// Download of lists.
+    pub fetch: FetchConfig,
 }
 
 const NAME_MAX: usize = 64;
@@ -133,9 +144,10 @@ pub fn check(
     block: Vec<RawBlocklist>,
     allow: Vec<RawAllowlist>,
     groups: Vec<RawClientGroup>,
+    fetch: RawLists,
 ) -> Result<ListsConfig, Problem> {
     let mut known = HashSet::new();
-    let mut lists = ListsConfig::default();
+    let mut lists = ListsConfig { fetch: fetch.check()?, ..ListsConfig::default() };
     for (i, raw) in block.into_iter().enumerate() {
         lists.block.push(raw.check(&format!("blocklist[{i}]"), &mut known)?);
     }
@@ -157,7 +169,7 @@ impl RawBlocklist {
         let ttl = within(&format!("{table}.ttl"), self.ttl, limits, "Give \"1s\" to \"1d\"")?;
         Ok(BlocklistConfig {
             name,
-            source: path(&format!("{table}.source"), source)?,
+            source: ListSource::check(table, source, self.refresh)?,
             format: self.format,
             answer: answer(&format!("{table}.answer"), &self.answer)?,
             ttl: secs(ttl),
@@ -183,7 +195,7 @@ impl RawAllowlist {
                 Problem::new(format!("{table}.names[{i}]"), error.to_string(), remedy)
             })?;
         }
-        let source = self.source.map(|source| path(&format!("{table}.source"), source)).transpose()?;
+        let source = self.source.map(|source| ListSource::check(table, source, self.refresh)).transpose()?;
         Ok(AllowlistConfig { name, names: self.names, source, format: self.format })
     }
 }
@@ -210,22 +222,6 @@ fn list_name(table: &str, name: Option<String>, known: &mut HashSet<String>) -> 
 pub fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(allowed)
-}
-
-fn path(key: &str, text: String) -> Result<PathBuf, Problem> {
-    if text.contains("://") {
-        let remedy = "Download the list to a file, for example by a timer, and reload";
-        return Err(Problem::new(
-            key,
-            format!("{text:?} is a URL, and lists are read from files only"),
-            remedy,
-        ));
-    }
-    if !text.starts_with('/') || text.ends_with('/') {
-        let remedy = "Write \"/etc/ringdns/ads.txt\"";
-        return Err(Problem::new(key, format!("{text:?} is not the absolute path of a file"), remedy));
-    }
-    Ok(text.into())
 }
 
 fn answer(key: &str, text: &str) -> Result<BlockAnswer, Problem> {
@@ -257,7 +253,7 @@ mod tests {
         .lists;
         let ads = BlocklistConfig {
             name: "ads".into(),
-            source: "/a".into(),
+            source: ListSource::File("/a".into()),
             format: ListFormat::Auto,
             answer: BlockAnswer::Address([192, 0, 2, 1].into()),
             ttl: 60,
@@ -280,8 +276,7 @@ mod tests {
                 ["source = \"/a\"", "5", "blocklist[0]", "needs a name", "ads"],
                 ["name = \"a b\"\nsource = \"/a\"", "6", "blocklist[0].name", "\"a b\"", "ads"],
                 ["name = \"a\"", "5", "blocklist[0]", "no source", "Add source"],
-                ["name = \"a\"\nsource = \"a\"", "7", "blocklist[0].source", "absolute", "/etc"],
-                ["name = \"a\"\nsource = \"https://a/b\"", "7", "blocklist[0].source", "URL", "reload"],
+                ["name = \"a\"\nsource = \"a\"", "7", "blocklist[0].source", "absolute path", "/etc"],
                 [
                     "name = \"a\"\nsource = \"/a\"\nanswer = \"no\"",
                     "8",

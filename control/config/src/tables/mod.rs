@@ -9,6 +9,7 @@ pub mod client_group;
 pub mod control;
 pub mod cookies;
 pub mod dnssec;
+pub mod lists;
 pub mod local;
 pub mod query_log;
 pub mod redis;
@@ -45,6 +46,7 @@ file! {
     blocklist: Vec<blocklist::RawBlocklist>,
     allowlist: Vec<blocklist::RawAllowlist>,
     client_group: Vec<client_group::RawClientGroup>,
+    lists: lists::RawLists,
     dnssec: dnssec::RawDnssec,
     cache: cache::RawCache,
     refresh: refresh::RawRefresh,

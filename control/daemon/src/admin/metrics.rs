@@ -2,6 +2,7 @@
 
 use super::{Service, exposition::Text};
 use crate::{nic::LinkState, panics, process::resource_usage};
+use ringdns_api::ListState;
 use ringdns_common::counters::Total;
 use ringdns_dataplane::{
     group::Group,
@@ -40,6 +41,7 @@ pub fn text(service: &Service) -> String {
     );
     text.totals("ringdns_resolver", &service.resolver.counters.totals());
     lists(service, &mut text);
+    list_states(service, &mut text);
     trust_points(service, &mut text);
     text.totals("ringdns_sweep", &service.sweeper.counters.totals());
     if let Some(snapshot) = &service.snapshot {
@@ -119,6 +121,29 @@ fn lists(service: &Service, text: &mut Text) {
     text.head(name, "gauge", "Rules of a list.");
     for list in policy.policies().all().block_lists() {
         text.line(name, &[("list", &list.name)], list.list.counts().rules);
+    }
+}
+
+/// Adds the states of all lists.
+fn list_states(service: &Service, text: &mut Text) {
+    let lists = service.lists.status();
+    if lists.is_empty() {
+        return;
+    }
+    let name = "ringdns_list_state";
+    text.head(name, "gauge", "Whether a list is fresh, stale or degraded.");
+    for list in &lists {
+        for state in ListState::ALL {
+            let is_it = u8::from(list.state == state);
+            text.line(name, &[("list", &list.name), ("state", &state.label())], is_it);
+        }
+    }
+    let name = "ringdns_list_last_success_timestamp_seconds";
+    text.head(name, "gauge", "Unix time at which a list was read, or last confirmed by its server.");
+    for list in &lists {
+        if let Some(success) = list.last_success {
+            text.line(name, &[("list", &list.name)], success);
+        }
     }
 }
 

@@ -17,6 +17,9 @@
 //! | `GET /log/tap` | the query log, live: rows as JSON, one per line; Unix socket only |
 //! | `GET /debug/pprof/heap` | memory in use by function, for pprof; TCP too if `control.profiles_over_http` |
 //! | `GET /debug/pprof/profile?seconds=` | CPU time by function, for pprof; served like `heap` |
+//! | `GET /policy/lists` | state of each list; Unix socket only |
+//! | `GET /policy/test?name=&type=` | verdict of the lists on a question; Unix socket only |
+//! | `POST /policy/refresh?name=` | downloads a list, or all without a name; Unix socket only |
 //! | `POST /reload` | reloads the configuration; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
@@ -32,6 +35,7 @@ mod upstreams;
 
 use crate::{
     latency::{self, LatencyCollector},
+    lists::ListKeeper,
     nic::Receiving,
     notices::Notices,
     process::resource_usage,
@@ -126,6 +130,8 @@ pub struct Service {
     pub snapshot: Option<Arc<Snapshot>>,
     /// Reloader of the configuration.
     pub reloader: Reloader,
+    /// Lists and their upkeep.
+    pub lists: Arc<ListKeeper>,
     /// Whether ringdnsd answers the queries that reach it.
     pub ready: AtomicBool,
     /// Counters of the API.
@@ -176,6 +182,8 @@ fn owners() -> Router<Arc<Service>> {
     Router::new()
         .route("/cache/entry", get(cache::entry))
         .route("/cache/purge", post(cache::purge))
+        .route("/policy/lists", get(policy::lists))
+        .route("/policy/refresh", post(policy::refresh))
         .route("/policy/test", get(policy::test))
         .route("/reload", post(reload))
         .route("/log/tap", get(tap))
@@ -231,7 +239,12 @@ async fn status(State(service): SharedService) -> Json<DaemonStatus> {
         ready: obstacle.is_none(),
         obstacle,
         receiving: service.receiving.to_string(),
-        notices: [service.notices.list(), upstreams::silent(&service, |zone| zone != ".")].concat(),
+        notices: [
+            service.notices.list(),
+            upstreams::silent(&service, |zone| zone != "."),
+            service.lists.notices(),
+        ]
+        .concat(),
         listen: service.config.server.listen.iter().map(ToString::to_string).collect(),
         workers: service.links.len(),
         process: resource_usage().ok(),

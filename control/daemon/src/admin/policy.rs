@@ -1,11 +1,11 @@
-//! Verdict of the lists on a question, and the rule that decides.
+//! Lists: their states, and the verdict on a question with the rule that decides.
 
 use super::{
     Service, SharedService,
     guard::{ApiError, Parameters, Turns},
 };
 use axum::{Json, extract::State};
-use ringdns_api::PolicyTest;
+use ringdns_api::{ListRefresh, ListStatus, PolicyTest};
 use ringdns_common::names;
 use ringdns_dataplane::{dns::rtype, group::Group};
 use ringdns_policy::{policy::Verdict, rule::RuleAnswer};
@@ -78,6 +78,30 @@ fn group_of(service: &Service, query: &TestQuery) -> Result<Group, ApiError> {
         }),
         (Some(_), Some(_)) => Err(ApiError::bad("give either client or group")),
     }
+}
+
+/// Answers with the state of each list. URLs may contain keys of subscribers, so only the owner of the
+/// socket can read them.
+pub(super) async fn lists(State(service): SharedService) -> Json<Vec<ListStatus>> {
+    Json(service.lists.status())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RefreshQuery {
+    name: Option<String>,
+}
+
+/// Downloads a list, or all of them, and answers with the results.
+pub(super) async fn refresh(
+    State(service): SharedService,
+    Parameters(query): Parameters<RefreshQuery>,
+) -> Result<Json<Vec<ListRefresh>>, ApiError> {
+    let results = service.lists.refresh(query.name.as_deref()).await;
+    results.map(Json).ok_or_else(|| {
+        let name = query.name.unwrap_or_default();
+        ApiError::bad(format!("no list that is downloaded is called {name:?}: see GET /policy/lists"))
+    })
 }
 
 /// Returns an answer as the configuration has it.

@@ -1,5 +1,11 @@
 use super::*;
-use crate::{control_socket, daemon, groups::Groups, lists::Lists, policy, reload::ConfigSource};
+use crate::{
+    control_socket, daemon,
+    groups::Groups,
+    lists::{ListKeeper, Lists},
+    policy,
+    reload::ConfigSource,
+};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -47,12 +53,14 @@ impl Doors {
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
         let policy = Arc::new(policy::policy(&config, &Groups::default()).unwrap());
         let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
+        let lists = ListKeeper::new(Lists::default(), config.lists.clone(), resolver.clone());
         let reloader =
-            Reloader::new(source, policy, Lists::default(), resolver.clone(), listener, links.clone());
+            Reloader::new(source, policy, lists.clone(), resolver.clone(), listener, links.clone());
         let service = Arc::new(Service {
             sweeper,
             snapshot: None,
             reloader,
+            lists,
             config,
             clock,
             receiving: Arc::new(Receiving::over_sockets("kernel sockets")),

@@ -1,0 +1,363 @@
+//! Upkeep of the lists: a task for each that is downloaded, and the exchange of lists for new ones.
+
+use super::{
+    Lists,
+    copies::{Copies, CopyNote, Part},
+    download::{Download, download},
+    origin::ListOrigin,
+    specs,
+    status::{Ask, Confirmed, Fetching, Outcome, Watched, source},
+};
+use crate::{error::DaemonError, groups::Groups};
+use parking_lot::Mutex;
+use ringdns_api::{ListRefresh, ListStatus};
+use ringdns_config::{Config, ListSource, ListStart, ListsConfig, Problem};
+use ringdns_dataplane::clock::Clock;
+use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
+use std::{collections::BTreeMap, io::Seek, iter::from_fn, sync::Arc};
+use tokio::{
+    runtime::Builder,
+    select,
+    sync::{Notify, Semaphore, mpsc, oneshot},
+    task::{AbortHandle, JoinSet, spawn_blocking},
+    time::{sleep, timeout},
+};
+
+/// Most downloads at a time.
+const DOWNLOADS: usize = 4;
+/// Most requests for a download that wait for a list's task.
+const ASKS: usize = 8;
+/// Size of the host cache of the resolver that downloads before the start have, in bytes.
+const HOST_BYTES: u64 = 1 << 20;
+
+/// Lists in effect, and their upkeep.
+pub struct ListKeeper {
+    resolver: Arc<Resolver>,
+    kept: Mutex<Kept>,
+    /// State of each list. Locked after `kept`, and only for moments.
+    watched: Mutex<BTreeMap<String, Watched>>,
+    changed: Notify,
+    slots: Semaphore,
+}
+
+struct Kept {
+    lists: Lists,
+    config: ListsConfig,
+}
+
+/// Reads the lists for the start of the process. Downloads them first if the configuration says so,
+/// with a resolver and a runtime that end with this function: nothing else runs yet.
+pub fn start(config: &Config) -> Result<Lists, DaemonError> {
+    let mut lists = Lists::default();
+    lists.load(&config.lists).map_err(DaemonError::Lists)?;
+    let fetch = &config.lists.fetch;
+    if fetch.start == ListStart::Fast || !specs(&config.lists).any(|spec| spec.url().is_some()) {
+        return Ok(lists);
+    }
+    let host = Arc::new(HostTier::new(HOST_BYTES, Arc::default()));
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let resolver = Resolver::new(host, config, Clock::start(), FlightLimits::default(), None);
+    let keeper = ListKeeper::new(lists, config.lists.clone(), resolver);
+    runtime.block_on(async { drop(timeout(fetch.timeout, keeper.catch_up()).await) });
+    drop(entered);
+    let missing = keeper.missing();
+    if fetch.start == ListStart::Fail && !missing.is_empty() {
+        return Err(DaemonError::Lists(missing));
+    }
+    let mut kept = keeper.kept.lock();
+    Ok(std::mem::take(&mut kept.lists))
+}
+
+impl ListKeeper {
+    /// Returns the upkeep of lists that were read by `config`.
+    pub fn new(lists: Lists, config: ListsConfig, resolver: Arc<Resolver>) -> Arc<Self> {
+        let keeper = ListKeeper {
+            resolver,
+            kept: Mutex::new(Kept { lists, config }),
+            watched: Mutex::default(),
+            changed: Notify::new(),
+            slots: Semaphore::new(DOWNLOADS),
+        };
+        keeper.watch(&keeper.kept.lock());
+        Arc::new(keeper)
+    }
+
+    /// Returns the groups of clients that the lists decide for.
+    pub fn groups(&self) -> Groups {
+        self.kept.lock().lists.groups().clone()
+    }
+
+    /// Reads the lists of a new configuration and puts them into effect. If one cannot be used,
+    /// nothing changes. It may take seconds, so it must not run in an async task.
+    pub fn load(&self, config: &ListsConfig) -> Result<(), Vec<Problem>> {
+        let mut kept = self.kept.lock();
+        let policy = kept.lists.load(config)?;
+        self.resolver.set_policy(policy);
+        kept.config = config.clone();
+        self.watch(&kept);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Returns the origin of a list.
+    pub fn origin(&self, name: &str) -> Option<ListOrigin> {
+        self.kept.lock().lists.origin(name)
+    }
+
+    /// Returns the state of each list.
+    pub fn status(&self) -> Vec<ListStatus> {
+        let now = self.resolver.clock().secs();
+        self.watched.lock().iter().map(|(name, list)| list.status(name, now)).collect()
+    }
+
+    /// Returns a sentence about each list that is degraded.
+    pub fn notices(&self) -> Vec<String> {
+        let now = self.resolver.clock().secs();
+        self.watched.lock().iter().filter_map(|(name, list)| list.notice(name, now)).collect()
+    }
+
+    /// Downloads a list, or all of them, and returns the results. `None`: no list of this name is
+    /// downloaded.
+    pub async fn refresh(&self, name: Option<&str>) -> Option<Vec<ListRefresh>> {
+        let mut asked = Vec::new();
+        for (list, watched) in self.watched.lock().iter() {
+            if let Some(asks) = watched.asks.as_ref().filter(|_| name.is_none_or(|name| name == list)) {
+                let (ask, outcome) = oneshot::channel();
+                // If the queue is full or the task has ended, `ask` is dropped, which is seen below.
+                drop(asks.try_send(ask));
+                asked.push((list.clone(), outcome));
+            }
+        }
+        if asked.is_empty() && name.is_some() {
+            return None;
+        }
+        let mut results = Vec::new();
+        for (name, outcome) in asked {
+            let outcome = outcome.await.unwrap_or_else(|_| Err("the download was given up".into()));
+            let (changed, error) = match outcome {
+                Ok(changed) => (changed, None),
+                Err(error) => (false, Some(error)),
+            };
+            results.push(ListRefresh { name, changed, error });
+        }
+        Some(results)
+    }
+
+    /// Keeps the lists fresh until dropped.
+    pub async fn run(self: Arc<Self>) {
+        let mut tasks = BTreeMap::<String, (Fetching, AbortHandle)>::new();
+        let mut running = JoinSet::new();
+        let dir = self.kept.lock().config.fetch.dir.clone();
+        drop(spawn_blocking(move || Copies::new(&dir).clean()).await);
+        loop {
+            let wanted = self.wanted();
+            tasks.retain(|name, (task, handle)| {
+                let stays = wanted.get(name) == Some(task);
+                if !stays {
+                    handle.abort();
+                }
+                stays
+            });
+            for (name, task) in wanted {
+                tasks.entry(name).or_insert_with_key(|name| {
+                    let (asks, asked) = mpsc::channel(ASKS);
+                    if let Some(list) = self.watched.lock().get_mut(name) {
+                        list.asks = Some(asks);
+                    }
+                    (task.clone(), running.spawn(self.clone().keep_fresh(task, asked)))
+                });
+            }
+            self.changed.notified().await;
+            while running.try_join_next().is_some() {}
+        }
+    }
+
+    /// Downloads each list that is missing or stale once.
+    async fn catch_up(self: &Arc<Self>) {
+        let mut running = JoinSet::new();
+        for task in self.wanted().into_values() {
+            if self.until_due(&task.name).is_zero() {
+                let keeper = self.clone();
+                running.spawn(async move { keeper.update(&task).await });
+            }
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    /// Returns a problem for each list that has yet to be downloaded.
+    fn missing(&self) -> Vec<Problem> {
+        let (kept, watched) = (self.kept.lock(), self.watched.lock());
+        let missing = specs(&kept.config).filter_map(|spec| {
+            let list = watched.get(spec.name).filter(|list| list.is_missing)?;
+            let error = list.error.as_deref().unwrap_or("the download was not complete in time");
+            let remedy = "lists.start = \"fast\" starts without the list";
+            Some(Problem::new(spec.key(), format!("there is no copy, and {error}"), remedy))
+        });
+        missing.collect()
+    }
+
+    /// Brings the states in line with the lists in effect.
+    fn watch(&self, kept: &Kept) {
+        let clock = self.resolver.clock();
+        let mut watched = self.watched.lock();
+        let mut before = std::mem::take(&mut *watched);
+        for spec in specs(&kept.config) {
+            let fetching = match spec.source {
+                Some(ListSource::Url { url, refresh }) => Some(Fetching {
+                    name: spec.name.to_owned(),
+                    url: url.clone(),
+                    refresh: *refresh,
+                    fetch: kept.config.fetch.clone(),
+                }),
+                _ => None,
+            };
+            let (rules, is_missing) = (kept.lists.rules(spec.name), kept.lists.is_missing(spec.name));
+            let same =
+                before.remove(spec.name).filter(|list| list.fetching.is_some() && list.fetching == fetching);
+            let list = match same {
+                Some(list) => Watched { rules, is_missing, ..list },
+                None => Watched {
+                    source: source(spec.source),
+                    confirmed: match &fetching {
+                        None => Some(Confirmed::now(clock)),
+                        Some(fetching) => {
+                            let note = Copies::new(&fetching.fetch.dir).note(spec.name);
+                            note.filter(|note| note.url == fetching.url)
+                                .map(|note| Confirmed::noted(note.confirmed, clock))
+                        }
+                    },
+                    fetching,
+                    asks: None,
+                    rules,
+                    is_missing,
+                    error: None,
+                    failures: 0,
+                },
+            };
+            watched.insert(spec.name.to_owned(), list);
+        }
+    }
+
+    fn wanted(&self) -> BTreeMap<String, Fetching> {
+        let watched = self.watched.lock();
+        watched.iter().filter_map(|(name, list)| Some((name.clone(), list.fetching.clone()?))).collect()
+    }
+
+    fn until_due(&self, name: &str) -> std::time::Duration {
+        let now = self.resolver.clock().secs();
+        self.watched.lock().get(name).map_or_else(Default::default, |list| list.until_due(now))
+    }
+
+    /// Downloads a list when it is due or somebody asks, until dropped.
+    async fn keep_fresh(self: Arc<Self>, task: Fetching, mut asked: mpsc::Receiver<Ask>) {
+        loop {
+            let first = select! {
+                ask = asked.recv() => match ask {
+                    Some(ask) => Some(ask),
+                    // The list is no longer there.
+                    None => return,
+                },
+                () = sleep(self.until_due(&task.name)) => None,
+            };
+            let outcome = self.update(&task).await;
+            // One download serves all who asked while it went on.
+            for ask in first.into_iter().chain(from_fn(|| asked.try_recv().ok())) {
+                drop(ask.send(outcome.clone()));
+            }
+        }
+    }
+
+    /// Downloads a list and notes the result.
+    async fn update(self: &Arc<Self>, task: &Fetching) -> Outcome {
+        // The semaphore is never closed.
+        let _slot = self.slots.acquire().await;
+        let outcome = self.fetch(task).await;
+        let mut watched = self.watched.lock();
+        let list = watched.get_mut(&task.name).filter(|list| list.fetching.as_ref() == Some(task));
+        let Some(list) = list else { return outcome };
+        match &outcome {
+            Ok(_) => {
+                if list.failures > 0 {
+                    tracing::info!(list = task.name, failures = list.failures, "the list is renewed again");
+                }
+                (list.error, list.failures) = (None, 0);
+                list.confirmed = Some(Confirmed::now(self.resolver.clock()));
+            }
+            Err(error) => {
+                list.error = Some(error.clone());
+                if list.failures == 0
+                    && let Some(notice) = list.notice(&task.name, self.resolver.clock().secs())
+                {
+                    tracing::warn!("{notice}");
+                } else {
+                    tracing::debug!(list = task.name, "still not renewed: {error}");
+                }
+                list.failures = list.failures.saturating_add(1);
+            }
+        }
+        outcome
+    }
+
+    async fn fetch(self: &Arc<Self>, task: &Fetching) -> Outcome {
+        let is_missing = self.watched.lock().get(&task.name).is_none_or(|list| list.is_missing);
+        let (copies, of) = (Copies::new(&task.fetch.dir), task.clone());
+        let began = blocking(move || {
+            let note = copies.note(&of.name).filter(|note| {
+                let is_conditional = note.etag.is_some() || note.last_modified.is_some();
+                // A copy that somebody has changed is replaced.
+                !is_missing && is_conditional && note.url == of.url && copies.is_about(note, &of.name)
+            });
+            copies.begin(&of.name).map(|part| (note, part)).map_err(|error| error.to_string())
+        });
+        let (known, part) = began.await?;
+        let done = download(&task.fetch, &self.resolver, &task.url, known.as_ref(), &part).await;
+        let (keeper, of) = (self.clone(), task.clone());
+        match (done.map_err(|error| error.to_string())?, known) {
+            (Download::Changed(note), _) => blocking(move || keeper.adopt(&of, part, note)).await,
+            (Download::Unchanged, Some(note)) => {
+                let note = CopyNote { confirmed: self.resolver.clock().unix(), ..note };
+                let confirm = move || Copies::new(&of.fetch.dir).confirm(&of.name, &note);
+                blocking(move || confirm().map(|()| false).map_err(|error| error.to_string())).await
+            }
+            (Download::Unchanged, None) => Ok(false),
+        }
+    }
+
+    /// Puts a downloaded list into effect and keeps it as the copy, if it can be used.
+    fn adopt(&self, task: &Fetching, mut part: Part, note: CopyNote) -> Outcome {
+        let mut kept = self.kept.lock();
+        // A reload may have changed the list meanwhile.
+        if self.watched.lock().get(&task.name).and_then(|list| list.fetching.as_ref()) != Some(task) {
+            return Err("the list was changed by a reload".into());
+        }
+        let file = part.file.rewind().and_then(|()| part.file.try_clone());
+        let file = file.map_err(|error| format!("the download cannot be read: {error}"))?;
+        let Kept { lists, config } = &mut *kept;
+        let has_changed = lists.take(config, &task.name, file).map_err(|refusal| refusal.of_download())?;
+        let note = CopyNote { confirmed: self.resolver.clock().unix(), ..note };
+        let saved = Copies::new(&task.fetch.dir).keep(&task.name, part, &note);
+        if has_changed {
+            self.resolver.set_policy(lists.policies(config));
+        }
+        if let Some(list) = self.watched.lock().get_mut(&task.name) {
+            (list.rules, list.is_missing) = (lists.rules(&task.name), false);
+        }
+        saved.map(|()| has_changed).map_err(|error| error.to_string())
+    }
+}
+
+/// Runs what may block on a thread for that.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => {
+            Err(format!("a defect of ringdnsd ended the work on the list: {error}. Please report this"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

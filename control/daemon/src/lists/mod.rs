@@ -1,0 +1,362 @@
+//! Lists of `[[blocklist]]` and `[[allowlist]]`, read from their files or from the copies of what was
+//! downloaded.
+
+mod copies;
+mod download;
+mod keeper;
+mod origin;
+mod status;
+
+pub use keeper::{ListKeeper, start};
+pub use origin::{ListOrigin, open};
+
+use crate::groups::Groups;
+use copies::Copies;
+use origin::{BUFFER, ListFile, allowing, format_of};
+use rand::random;
+use ringdns_common::{printable::Printable, units::counted};
+use ringdns_config::{BlockAnswer, FetchConfig, ListFormat, ListSource, ListsConfig, Problem};
+use ringdns_policy::{
+    groups::Policies,
+    list::{List, ListBuilder},
+    names::NameKey,
+    policy::{AllowList, BlockList},
+    rule::{Effect, RuleAnswer},
+    text::{self, Report},
+};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufReader, ErrorKind},
+    path::Path,
+    sync::Arc,
+};
+
+/// Most lines that are logged for a list because they were skipped.
+const LOGGED: usize = 5;
+/// Number by which the rules of a list may grow or shrink in one reload.
+const CHANGE_MAX: u64 = 100;
+/// Least number of rules, before or after a reload, at which that counts.
+const CHANGE_MIN: u64 = 1_000;
+
+/// Remedy for a list that cannot be used.
+const CORRECT: &str = "Correct the file, or remove the list";
+
+/// Lists as they were read, to be compared with the next reading.
+pub struct Lists {
+    key: NameKey,
+    groups: Groups,
+    known: BTreeMap<String, KnownList>,
+}
+
+/// List as it was read.
+struct KnownList {
+    list: Arc<List>,
+    origin: ListOrigin,
+    /// Whether the list has yet to be downloaded: its rules are missing.
+    is_missing: bool,
+}
+
+/// List of the configuration, whether it allows or blocks.
+struct Spec<'a> {
+    name: &'a str,
+    table: String,
+    names: &'a [String],
+    source: Option<&'a ListSource>,
+    format: ListFormat,
+}
+
+/// Reason why a list cannot be used, and a remedy.
+pub struct Refusal {
+    /// Reason.
+    pub reason: String,
+    /// Remedy.
+    pub remedy: &'static str,
+}
+
+impl Refusal {
+    /// Returns the reason why a download cannot be used.
+    fn of_download(self) -> String {
+        match self.remedy {
+            // Reasons about the text of a list say what to do.
+            CORRECT | "" => self.reason,
+            remedy => format!("{}. {remedy}", self.reason),
+        }
+    }
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Lists { key: NameKey::new(&random()), groups: Groups::default(), known: BTreeMap::new() }
+    }
+}
+
+impl Lists {
+    /// Reads all lists, of those that are downloaded the copies. Of each file that cannot be used
+    /// there is a problem; then nothing has changed. A copy that cannot be used is no problem: the
+    /// list stays as it is, or is empty until it is downloaded. It may take seconds, so it must not
+    /// run in an async task.
+    pub fn load(&mut self, config: &ListsConfig) -> Result<Policies, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut read = BTreeMap::new();
+        for spec in specs(config) {
+            let origin = spec.origin(&config.fetch);
+            let before = self.known.get(spec.name);
+            let list = match self.read_file(&spec, &origin) {
+                Ok(list) => list,
+                Err(refusal) if origin.url.is_none() => {
+                    problems.push(spec.problem(&origin, refusal));
+                    continue;
+                }
+                Err(refusal) => {
+                    tracing::warn!(list = spec.name, "the copy cannot be used: {}", refusal.reason);
+                    None
+                }
+            };
+            let known = match list {
+                Some(list) => KnownList { list: unchanged(before, list), origin, is_missing: false },
+                None => match before.filter(|before| before.origin.url == origin.url) {
+                    Some(before) => {
+                        KnownList { list: before.list.clone(), origin, is_missing: before.is_missing }
+                    }
+                    None => {
+                        let list = Arc::new(self.given(&spec).finish().0);
+                        KnownList { list, origin, is_missing: true }
+                    }
+                },
+            };
+            read.insert(spec.name.to_owned(), known);
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        for (name, known) in &read {
+            log(name, self.known.get(name).map(|before| &*before.list), known);
+        }
+        self.known = read;
+        self.groups = self.groups.next(&config.groups);
+        Ok(self.policies(config))
+    }
+
+    /// Replaces a list by what was downloaded, if that can be used. Returns whether its rules have
+    /// changed. It may take seconds.
+    pub fn take(&mut self, config: &ListsConfig, name: &str, file: File) -> Result<bool, Refusal> {
+        let gone = Refusal { reason: "the list is no longer configured".into(), remedy: "" };
+        let spec = specs(config).find(|spec| spec.name == name).ok_or(gone)?;
+        let origin = spec.origin(&config.fetch);
+        let list = self.read(&spec, &origin, Some(file))?;
+        let before = self.known.get(name);
+        let known = KnownList { list: unchanged(before, list), origin, is_missing: false };
+        let has_changed = before.is_none_or(|before| !Arc::ptr_eq(&before.list, &known.list));
+        log(name, before.map(|before| &*before.list), &known);
+        self.known.insert(name.to_owned(), known);
+        Ok(has_changed)
+    }
+
+    /// Groups of clients that the lists decide for.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Returns the policies of the groups of clients, with the lists as they were read.
+    pub fn policies(&self, config: &ListsConfig) -> Policies {
+        let list = |name: &str| self.known.get(name).map(|known| known.list.clone());
+        let allow = config.allow.iter().filter_map(|allow| {
+            Some(AllowList { name: allow.name.as_str().into(), list: list(&allow.name)? })
+        });
+        let block = config.block.iter().filter_map(|block| {
+            Some(BlockList {
+                name: block.name.as_str().into(),
+                list: list(&block.name)?,
+                answer: answer(block.answer),
+                ttl: block.ttl,
+                dry_run: block.dry_run,
+            })
+        });
+        let (allow, block): (Vec<_>, Vec<_>) = (allow.collect(), block.collect());
+        self.groups.policies(&config.groups, self.key, &allow, &block)
+    }
+
+    /// Returns the origin of a list.
+    pub fn origin(&self, name: &str) -> Option<ListOrigin> {
+        self.known.get(name).map(|known| known.origin.clone())
+    }
+
+    /// Whether a list has yet to be downloaded.
+    pub fn is_missing(&self, name: &str) -> bool {
+        self.known.get(name).is_none_or(|known| known.is_missing)
+    }
+
+    /// Returns the number of a list's rules.
+    pub fn rules(&self, name: &str) -> usize {
+        self.known.get(name).map_or(0, |known| known.list.counts().rules)
+    }
+
+    /// Returns a builder with the names of the configuration.
+    fn given(&self, spec: &Spec<'_>) -> ListBuilder {
+        let mut builder = ListBuilder::new(self.key);
+        for (line, text) in (1..).zip(spec.names) {
+            builder.push(line, allowing(text));
+        }
+        builder
+    }
+
+    /// Reads a list from its file. `None`: it has yet to be downloaded.
+    fn read_file(&self, spec: &Spec<'_>, origin: &ListOrigin) -> Result<Option<List>, Refusal> {
+        let Some((file, _)) = &origin.file else { return self.read(spec, origin, None).map(Some) };
+        match file.open() {
+            Ok(open) => self.read(spec, origin, Some(open)).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound && origin.url.is_some() => Ok(None),
+            Err(error) => Err(Refusal { reason: error.to_string(), remedy: CORRECT }),
+        }
+    }
+
+    /// Reads a list whose rules are in `file`, if it has one.
+    fn read(&self, spec: &Spec<'_>, origin: &ListOrigin, file: Option<File>) -> Result<List, Refusal> {
+        let mut builder = self.given(spec);
+        if let (Some(open), Some((file, format))) = (file, &origin.file) {
+            let mut unsupported = 0_u64;
+            let reader = BufReader::with_capacity(BUFFER, open);
+            let report = text::read(reader, format_of(*format), |line, rule| match rule.effect {
+                Effect::Answer(RuleAnswer::Alias(_)) => unsupported += 1,
+                _ => builder.push(line, rule),
+            });
+            let report = report.map_err(|error| Refusal { reason: error.to_string(), remedy: CORRECT })?;
+            tell(spec.name, &file.path(), &report, unsupported);
+        }
+        self.finish(spec, origin, builder)
+    }
+
+    fn finish(&self, spec: &Spec<'_>, origin: &ListOrigin, builder: ListBuilder) -> Result<List, Refusal> {
+        let name = spec.name;
+        let (list, problems, total) = builder.finish();
+        for problem in problems.iter().take(LOGGED) {
+            tracing::warn!(list = name, line = problem.line, "a rule is skipped: {}", problem.error);
+        }
+        if total > LOGGED {
+            tracing::warn!(
+                list = name,
+                "{total} rules are skipped in all, the first {LOGGED} of which are above"
+            );
+        }
+        let rules = list.counts().rules as u64;
+        let comparable = |known: &&KnownList| !known.is_missing && known.origin.url == origin.url;
+        if let Some(known) = self.known.get(name).filter(comparable) {
+            let before = known.list.counts().rules as u64;
+            let (least, most) = (before.min(rules), before.max(rules));
+            if most >= CHANGE_MIN && least.saturating_mul(CHANGE_MAX) < most {
+                let reason = format!("the list {name:?} had {before} rules and would have {rules}");
+                let remedy = match origin.url {
+                    Some(_) => "If that is right, give the list another name",
+                    None => "If that is right, restart ringdnsd, or give the list another name",
+                };
+                return Err(Refusal { reason, remedy });
+            }
+        }
+        Ok(list)
+    }
+}
+
+impl Spec<'_> {
+    /// Returns the URL that the list is downloaded from, if it is.
+    fn url(&self) -> Option<&str> {
+        match self.source {
+            Some(ListSource::Url { url, .. }) => Some(url),
+            _ => None,
+        }
+    }
+
+    /// Returns the key of the source, or of the names.
+    fn key(&self) -> String {
+        format!("{}.{}", self.table, if self.source.is_some() { "source" } else { "names" })
+    }
+
+    fn origin(&self, fetch: &FetchConfig) -> ListOrigin {
+        let (file, url) = match self.source {
+            None => (None, None),
+            Some(ListSource::File(path)) => (Some(ListFile::Given(path.clone())), None),
+            Some(ListSource::Url { url, .. }) => {
+                let copies = Copies::new(&fetch.dir);
+                (Some(ListFile::Copy(copies, self.name.to_owned())), Some(url.clone()))
+            }
+        };
+        let file = file.map(|file| (file, self.format));
+        ListOrigin { table: self.table.clone(), names: self.names.to_vec(), file, url }
+    }
+
+    /// Returns the problem that the list cannot be used.
+    fn problem(&self, origin: &ListOrigin, Refusal { reason, remedy }: Refusal) -> Problem {
+        let path = origin.file.as_ref().map(|(file, _)| format!("{}: ", Printable(file.path().display())));
+        Problem::new(self.key(), format!("{}{reason}", path.unwrap_or_default()), remedy)
+    }
+}
+
+/// Returns all lists of the configuration, those that allow first.
+fn specs(config: &ListsConfig) -> impl Iterator<Item = Spec<'_>> {
+    let allow = config.allow.iter().enumerate().map(|(i, allow)| Spec {
+        name: &allow.name,
+        table: format!("allowlist[{i}]"),
+        names: &allow.names,
+        source: allow.source.as_ref(),
+        format: allow.format,
+    });
+    let block = config.block.iter().enumerate().map(|(i, block)| Spec {
+        name: &block.name,
+        table: format!("blocklist[{i}]"),
+        names: &[],
+        source: Some(&block.source),
+        format: block.format,
+    });
+    allow.chain(block)
+}
+
+/// Returns the list as it was before if the new one has the same rules, so that they are kept once.
+fn unchanged(before: Option<&KnownList>, list: List) -> Arc<List> {
+    let before = before.filter(|before| before.list.content() == list.content());
+    before.map_or_else(|| Arc::new(list), |before| before.list.clone())
+}
+
+/// Logs a list that is new or has changed.
+fn log(name: &str, before: Option<&List>, known: &KnownList) {
+    let (list, rules) = (&known.list, known.list.counts().rules);
+    match before {
+        _ if known.is_missing => {
+            tracing::warn!(
+                list = name,
+                "there is no copy of the list yet: it has no effect until it is downloaded"
+            );
+        }
+        None => tracing::info!(list = name, rules, bytes = list.bytes(), "list loaded"),
+        Some(before) if before.content() != list.content() => {
+            tracing::info!(list = name, before = before.counts().rules, rules, "list changed");
+        }
+        Some(_) => {}
+    }
+}
+
+/// Logs what was skipped of a list.
+fn tell(name: &str, path: &Path, report: &Report, unsupported: u64) {
+    for problem in report.problems.iter().filter(|problem| problem.reason.is_problem()).take(LOGGED) {
+        tracing::warn!(list = name, "{}: {problem}", Printable(path.display()));
+    }
+    let skipped = report.counts.skipped_lines();
+    if skipped > 0 {
+        let lines = counted(u64::from(skipped), "line", "lines");
+        tracing::info!(list = name, format = %report.format, "{lines} of {} skipped", report.counts.lines);
+    }
+    if unsupported > 0 {
+        let rules = counted(unsupported, "rule", "rules");
+        tracing::warn!(list = name, "{rules} skipped: ringdnsd does not answer with aliases");
+    }
+}
+
+fn answer(answer: BlockAnswer) -> RuleAnswer {
+    match answer {
+        BlockAnswer::NxDomain => RuleAnswer::NxDomain,
+        BlockAnswer::NoData => RuleAnswer::NoData,
+        BlockAnswer::Refused => RuleAnswer::Refused,
+        BlockAnswer::Null => RuleAnswer::Null,
+        BlockAnswer::Drop => RuleAnswer::Drop,
+        BlockAnswer::Address(address) => RuleAnswer::Address(address),
+    }
+}
