@@ -8,7 +8,9 @@ mod policy;
 mod status;
 mod sweeps;
 
-pub use policy::{ListRefresh, ListState, ListStatus, PolicyTest, RulePlace};
+pub use policy::{
+    ListRefresh, ListState, ListStatus, Override, OverrideAction, Overrides, Pause, PolicyTest, RulePlace,
+};
 pub use status::{
     DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus, TrustPointStatus,
     UpstreamStatus,

@@ -89,3 +89,53 @@ pub struct ListRefresh {
     /// Reason why the list was not renewed.
     pub error: Option<String>,
 }
+
+/// Answer of `GET /policy/overrides`: what operators have changed for a time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Overrides {
+    /// Names that are blocked or allowed whatever lists say.
+    #[serde(rename = "override", skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Override>,
+    /// Groups for which no list decides.
+    #[serde(rename = "pause", skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<Pause>,
+}
+
+/// Name that is blocked or allowed, with all names below it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    /// Name.
+    pub name: String,
+    /// Whether it is blocked or allowed.
+    pub action: OverrideAction,
+    /// Group of clients; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Time at which it ends (RFC 3339); `None`: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+/// Effect of an override.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OverrideAction {
+    /// The name does not exist.
+    Block,
+    /// No list blocks the name.
+    Allow,
+}
+
+/// Time in which no list decides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    /// Group of clients; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Time at which it ends (RFC 3339); `None`: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}

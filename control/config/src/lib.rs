@@ -11,6 +11,7 @@ mod listen;
 mod lists;
 pub mod reference;
 mod refusals;
+pub mod schedule;
 pub mod secrets;
 mod table;
 mod tables;

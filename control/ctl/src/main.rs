@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod overrides;
 mod print;
 mod table;
 mod talk;
@@ -10,11 +11,12 @@ mod talk;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
+use overrides::{Extent, GroupChoice};
 use print::{
     print_as, show_counters, show_entry, show_lists, show_log, show_policy_test, show_refreshed, show_status,
     show_sweeps, show_upstreams,
 };
-use ringdns_api::{DaemonStatus, EntryView, ListRefresh, Purged, Reloaded};
+use ringdns_api::{DaemonStatus, EntryView, ListRefresh, OverrideAction, Purged, Reloaded};
 use ringdns_common::{
     printable::Printable,
     units::{TimeSpan, counted},
@@ -87,9 +89,27 @@ enum Command {
     /// Show or purge entries of the host cache.
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Show what the lists make of a question.
+    /// Show what the lists make of a question, and the lists themselves.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Block a name and all names below it, whatever lists say. It outlives a restart.
+    Block {
+        /// Domain name.
+        name: String,
+        #[command(flatten)]
+        extent: Extent,
+    },
+    /// Allow a name and all names below it, whatever lists say. It outlives a restart.
+    Allow {
+        /// Domain name.
+        name: String,
+        #[command(flatten)]
+        extent: Extent,
+    },
+    /// Let no list decide.
+    Pause(Extent),
+    /// End a pause.
+    Resume(GroupChoice),
     /// Show the part of the query log that is on this host, oldest first: all of it, or the rows
     /// that ClickHouse has not yet accepted.
     ///
@@ -144,6 +164,15 @@ enum CacheCommand {
 
 #[derive(Subcommand)]
 enum PolicyCommand {
+    /// Show the names that were blocked or allowed by `ringctl block` and `allow`, and the pauses.
+    Overrides,
+    /// Remove what `ringctl block` or `allow` said of a name.
+    Clear {
+        /// Domain name.
+        name: String,
+        #[command(flatten)]
+        choice: GroupChoice,
+    },
     /// Show whether a name is resolved, allowed or blocked, and by which rule.
     ///
     /// The rule's file is read for its place: if it has changed since the last reload, the rule may
@@ -310,6 +339,18 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let body = ringdnsd.get(&format!("/policy/test?name={name}&type={rtype}{client}{group}")).await?;
             print_as(json, &body, show_policy_test)
         }
+        Command::Policy(PolicyCommand::Overrides) => overrides::list(&ringdnsd, json).await,
+        Command::Policy(PolicyCommand::Clear { name, choice }) => {
+            overrides::clear(&ringdnsd, json, &name, &choice).await
+        }
+        Command::Block { name, extent } => {
+            overrides::add(&ringdnsd, json, OverrideAction::Block, &name, &extent).await
+        }
+        Command::Allow { name, extent } => {
+            overrides::add(&ringdnsd, json, OverrideAction::Allow, &name, &extent).await
+        }
+        Command::Pause(extent) => overrides::pause(&ringdnsd, json, &extent).await,
+        Command::Resume(choice) => overrides::resume(&ringdnsd, json, &choice).await,
         Command::Policy(PolicyCommand::Lists) => {
             let body = ringdnsd.get("/policy/lists").await?;
             print_as(json, &body, show_lists)

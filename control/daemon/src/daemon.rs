@@ -76,7 +76,6 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let shared = fleet.clone().map(|fleet| fleet as Arc<dyn SharedTier>);
     let resolver = resolver(&config, clock, generations.clone(), limits, shared);
 
-    resolver.set_policy(lists.policies(&config.lists));
     let group_names = lists.groups().names().to_vec();
     let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
 
@@ -312,6 +311,11 @@ impl Plane {
         parts.spawn(async {
             keeping.await;
             ("the upkeep of trust anchors", Ok(()))
+        });
+        let timing = self.lists.clone().keep_time();
+        parts.spawn(async {
+            timing.await;
+            ("the schedules of lists", Ok(()))
         });
         let keeping = self.lists.clone().run();
         parts.spawn(async {

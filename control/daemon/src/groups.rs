@@ -1,5 +1,6 @@
 //! Groups of clients of `[[client_group]]`, and their numbers.
 
+use crate::lists::InEffect;
 use ringdns_config::{ClientGroupConfig, DEFAULT_GROUP, Problem};
 use ringdns_dataplane::{
     group::{ClientGroups, GROUPS, Group},
@@ -80,16 +81,21 @@ impl Groups {
         self.names.get(group.number()).map_or(DEFAULT_GROUP, |name| name)
     }
 
-    /// Returns the policies of the groups of `configs`, from which these groups come, given all
-    /// lists.
+    /// Returns the policies of the groups of `configs`, from which these groups come, given all lists
+    /// and what is in effect of them.
     pub fn policies(
         &self,
         configs: &[ClientGroupConfig],
         key: NameKey,
         allow: &[AllowList],
         block: &[BlockList],
+        effect: &InEffect,
     ) -> Policies {
+        let block: Vec<_> = block.iter().filter(|list| effect.has(&list.name)).cloned().collect();
         let policy = |name: &str| {
+            if effect.is_paused(name) {
+                return Policy::new(key, Vec::new(), Vec::new());
+            }
             let config = configs.iter().find(|config| config.name == name);
             let chosen = |names: Option<&Vec<String>>, list: &str| {
                 names.is_none_or(|names| names.iter().any(|name| name == list))
@@ -97,7 +103,8 @@ impl Groups {
             let blocks = config.and_then(|config| config.blocklists.as_ref());
             let allows = config.and_then(|config| config.allowlists.as_ref());
             let allow = allow.iter().filter(|list| chosen(allows, &list.name)).cloned().collect();
-            Policy::new(key, allow, block.iter().filter(|list| chosen(blocks, &list.name)).cloned().collect())
+            let block = block.iter().filter(|list| chosen(blocks, &list.name)).cloned().collect();
+            Policy::new(key, allow, block).with_overrides(effect.overrides(key, name))
         };
         let others = (1..).zip(self.names.iter().skip(1));
         let others = others.filter(|(_, name)| configs.iter().any(|config| *config.name == ***name));
@@ -105,7 +112,9 @@ impl Groups {
             Some(GroupPolicy { group: Group::new(number)?, name: name.clone(), policy: policy(name) })
         });
         let others = others.collect();
-        Policies::new(Policy::new(key, allow.to_vec(), block.to_vec()), policy(DEFAULT_GROUP), others)
+        let default = policy(DEFAULT_GROUP);
+        let all = Policy::new(key, allow.to_vec(), block).with_overrides(effect.all_overrides(key));
+        Policies::new(all, default, others)
     }
 }
 

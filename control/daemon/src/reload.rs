@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use ringdns_api::{Reloaded, RulePlace};
 use ringdns_config::{Config, ConfigError, error::place_of};
 use ringdns_dataplane::{group::Group, policy::QueryPolicy, punt::Link};
-use ringdns_policy::list::Found;
+use ringdns_policy::{list::Found, overrides::OVERRIDES};
 use ringdns_resolver::Resolver;
 use std::{
     collections::BTreeSet,
@@ -39,8 +39,8 @@ const LISTS: [&str; 4] = ["blocklist", "allowlist", "lists", "client_group"];
 /// compare their contents.
 const KEPT_UP: [&str; 3] = ["cache", "redis", "clickhouse"];
 
-/// Key of a file that ringdnsd writes itself, in a table whose other files matter.
-const WRITTEN: &str = "managed_anchor_file";
+/// Keys of files that ringdnsd writes itself, in tables whose other files matter.
+const WRITTEN: [&str; 2] = ["managed_anchor_file", "overrides_file"];
 
 /// Reloader of the configuration.
 pub struct Reloader {
@@ -75,6 +75,9 @@ impl Reloader {
 
     /// Returns the place of the rule of a list that was found for a question. Reads the list's file.
     pub fn place_of_rule(&self, list: &str, name: &[u8], qtype: u16, found: &Found<'_>) -> Option<RulePlace> {
+        if list == OVERRIDES {
+            return self.lists.place_of_override(name, found);
+        }
         let origin = self.lists.origin(list)?;
         origin.place_of(name, qtype, found, &self.path)
     }
@@ -258,7 +261,9 @@ fn with_files(value: &mut Value, hasher: &RandomState) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(|value| with_files(value, hasher)),
         Value::Table(table) => table.iter_mut().for_each(|(key, value)| match value {
-            Value::String(path) if (key.ends_with("_file") || key == "source") && key != WRITTEN => {
+            Value::String(path)
+                if (key.ends_with("_file") || key == "source") && !WRITTEN.contains(&key.as_str()) =>
+            {
                 let contents = hash_of_file(Path::new(path), hasher).ok();
                 *path = format!("{path} {contents:?}");
             }

@@ -60,7 +60,7 @@ impl Policies {
 
     /// Whether no question is decided for any group.
     pub fn is_empty(&self) -> bool {
-        self.all.block_lists().is_empty()
+        self.all.is_empty()
     }
 
     /// Returns the verdicts of all groups on questions for `name`, in wire format and lowercased, with

@@ -5,6 +5,7 @@
 pub mod groups;
 pub mod list;
 pub mod names;
+pub mod overrides;
 pub mod place;
 pub mod policy;
 pub mod rule;

@@ -3,6 +3,7 @@
 use crate::{
     list::{Found, List, Tier},
     names::{NameKey, Path},
+    overrides::Overrides,
     rule::{Effect, RuleAnswer},
 };
 use smallvec::SmallVec;
@@ -20,6 +21,8 @@ pub struct Policy {
     /// Numbers of labels that the names in rules have, as bits.
     depths: u128,
     has_dry_run: bool,
+    /// Names that are decided before any list is asked.
+    overrides: Option<Arc<Overrides>>,
 }
 
 /// List of names that no list blocks.
@@ -71,8 +74,6 @@ pub struct Allowed<'a> {
 pub struct Blocked<'a> {
     /// The list.
     pub list: &'a BlockList,
-    /// Position of the list among the block lists.
-    pub index: usize,
     /// Answer to the question.
     pub answer: &'a RuleAnswer,
     /// The rule.
@@ -89,7 +90,24 @@ impl Policy {
             has_dry_run: block.iter().any(|block| block.dry_run),
             allow: allow.into(),
             block: block.into(),
+            overrides: None,
         }
+    }
+
+    /// Returns the policy with overrides, which are stronger than its lists.
+    pub fn with_overrides(self, overrides: Option<Arc<Overrides>>) -> Self {
+        // The names above a question are known at all depths.
+        Policy { overrides, ..self }
+    }
+
+    /// Overrides, if there are any.
+    pub fn overrides(&self) -> Option<&Overrides> {
+        self.overrides.as_deref()
+    }
+
+    /// Whether no question is decided.
+    pub fn is_empty(&self) -> bool {
+        self.block.is_empty() && self.overrides.is_none()
     }
 
     /// Lists that allow.
@@ -111,7 +129,7 @@ impl Policy {
     #[inline]
     pub fn judge(&self, name: &[u8], qtype: u16) -> Verdict<'_> {
         // Without block lists, there is nothing to allow either.
-        if self.block.is_empty() {
+        if self.is_empty() {
             return Verdict::Pass;
         }
         self.judge_by_lists(name, qtype)
@@ -123,15 +141,18 @@ impl Policy {
         if self.key.read(&mut path, name, self.depths).is_none() {
             return Verdict::Pass;
         }
+        if let Some(verdict) = self.overridden(&path, name) {
+            return verdict;
+        }
         if let Some(allowed) = self.allowed(&path, name, qtype) {
             return Verdict::Allowed(allowed);
         }
         match self.strongest(&path, name, qtype) {
             None => Verdict::Pass,
-            Some((index, list, rule)) => match rule.effect {
+            Some((list, rule)) => match rule.effect {
                 Effect::Allow => Verdict::Allowed(Allowed { list: &list.name, rule }),
-                Effect::Block => Verdict::Blocked(Blocked { list, index, answer: &list.answer, rule }),
-                Effect::Answer(answer) => Verdict::Blocked(Blocked { list, index, answer, rule }),
+                Effect::Block => Verdict::Blocked(Blocked { list, answer: &list.answer, rule }),
+                Effect::Answer(answer) => Verdict::Blocked(Blocked { list, answer, rule }),
             },
         }
     }
@@ -144,10 +165,10 @@ impl Policy {
         if !self.has_dry_run || self.key.read(&mut path, name, self.depths).is_none() {
             return found;
         }
-        if self.allowed(&path, name, qtype).is_some() {
+        if self.overridden(&path, name).is_some() || self.allowed(&path, name, qtype).is_some() {
             return found;
         }
-        let strongest = self.strongest(&path, name, qtype).map(|(_, _, rule)| rule);
+        let strongest = self.strongest(&path, name, qtype).map(|(_, rule)| rule);
         let allows = strongest.filter(|rule| *rule.effect == Effect::Allow).map(|rule| rule.tier());
         for list in self.block.iter().filter(|list| list.dry_run) {
             let rule = list.list.find_in(&path, name, qtype);
@@ -165,9 +186,16 @@ impl Policy {
         if self.key.read(&mut path, name, self.depths).is_none() {
             return false;
         }
+        if self.overridden(&path, name).is_some() {
+            return true;
+        }
         let lists =
             self.allow.iter().map(|allow| &allow.list).chain(self.block.iter().map(|block| &block.list));
         lists.into_iter().any(|list| list.find_in(&path, name, qtype).is_some())
+    }
+
+    fn overridden(&self, path: &Path, name: &[u8]) -> Option<Verdict<'_>> {
+        self.overrides.as_ref()?.judge(name, path.labels())
     }
 
     fn allowed(&self, path: &Path, name: &[u8], qtype: u16) -> Option<Allowed<'_>> {
@@ -178,13 +206,13 @@ impl Policy {
     }
 
     /// Returns the strongest rule of the block lists that have an effect.
-    fn strongest(&self, path: &Path, name: &[u8], qtype: u16) -> Option<(usize, &BlockList, Found<'_>)> {
-        let mut best: Option<(Tier, (usize, &BlockList, Found<'_>))> = None;
-        for (index, list) in self.block.iter().enumerate().filter(|(_, list)| !list.dry_run) {
+    fn strongest(&self, path: &Path, name: &[u8], qtype: u16) -> Option<(&BlockList, Found<'_>)> {
+        let mut best: Option<(Tier, (&BlockList, Found<'_>))> = None;
+        for list in self.block.iter().filter(|list| !list.dry_run) {
             if let Some(rule) = list.list.find_in(path, name, qtype)
                 && best.as_ref().is_none_or(|(tier, _)| rule.tier() > *tier)
             {
-                best = Some((rule.tier(), (index, list, rule)));
+                best = Some((rule.tier(), (list, rule)));
             }
         }
         best.map(|(_, found)| found)

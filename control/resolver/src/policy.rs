@@ -116,7 +116,8 @@ pub struct NamePolicy {
 impl NamePolicy {
     /// Returns the lists of `policies`, counted in `counts`.
     pub fn new(policies: Policies, counts: &ListCounts) -> Self {
-        let lists = policies.all().block_lists().iter();
+        let overrides = policies.all().overrides().map(|overrides| overrides.list());
+        let lists = policies.all().block_lists().iter().chain(overrides);
         let counters = lists.map(|list| (list.name.clone(), counts.of(&list.name))).collect();
         NamePolicy { policies, counters }
     }

@@ -82,7 +82,7 @@ impl Simulator {
         let resolver = daemon::resolver(&config, clock, generations, FlightLimits::default(), None);
         let mut lists = Lists::default();
         let said = |problems: Vec<Problem>| io::Error::other(format!("{problems:?}"));
-        resolver.set_policy(lists.load(&config.lists).map_err(said)?);
+        lists.load(&config.lists).map_err(said)?;
         let policy = policy::policy(&config, lists.groups()).map_err(|problem| said(vec![problem]))?;
         let policy = Arc::new(policy);
         let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());

@@ -2,7 +2,7 @@
 
 use super::client_group::{self, ClientGroupConfig, RawClientGroup};
 use super::lists::{FetchConfig, ListSource, RawLists};
-use crate::{bounds::secs, bounds::within, error::Problem, table::table, values::choice};
+use crate::{bounds::secs, bounds::within, error::Problem, schedule::Schedule, table::table, values::choice};
 use ringdns_common::{names, units::TimeSpan};
 use ringdns_dataplane::clock::Secs;
 use std::{collections::HashSet, net::IpAddr};
@@ -31,6 +31,10 @@ table! {
         answer: String = "nxdomain".into(),
         /// TTL of these answers: one second to a day.
         ttl: TimeSpan = TimeSpan::secs(300),
+        /// Times of the week at which the list is in effect, by the clock of `lists.time_zone`:
+        /// `["mon-fri 22:00-06:30", "sat,sun 00:00-24:00"]`. A time that ends before it begins ends on
+        /// the next day. Without days: every day. Absent: always.
+        schedule: Vec<String> = Vec::new(),
         /// Whether the list only counts the questions that it would block
         /// (`ringdns_list_dry_run_total`).
         dry_run: bool = false,
@@ -107,6 +111,8 @@ pub struct BlocklistConfig {
     pub answer: BlockAnswer,
     /// TTL of answers.
     pub ttl: Secs,
+    /// Times at which the list is in effect.
+    pub schedule: Schedule,
     /// Whether the list has no effect.
     pub dry_run: bool,
 }
@@ -173,6 +179,7 @@ impl RawBlocklist {
             format: self.format,
             answer: answer(&format!("{table}.answer"), &self.answer)?,
             ttl: secs(ttl),
+            schedule: Schedule::check(&format!("{table}.schedule"), &self.schedule)?,
             dry_run: self.dry_run,
         })
     }
@@ -257,6 +264,7 @@ mod tests {
             format: ListFormat::Auto,
             answer: BlockAnswer::Address([192, 0, 2, 1].into()),
             ttl: 60,
+            schedule: Schedule::default(),
             dry_run: false,
         };
         assert_eq!(lists.block[0], ads);
@@ -283,6 +291,13 @@ mod tests {
                     "blocklist[0].answer",
                     "\"no\"",
                     "null",
+                ],
+                [
+                    "name = \"a\"\nsource = \"/a\"\nschedule = [\"mo 08:00-09:00\"]",
+                    "8",
+                    "blocklist[0].schedule[0]",
+                    "no time of the week",
+                    "mon-fri",
                 ],
                 ["name = \"a\"\nsource = \"/a\"\nttl = \"0s\"", "8", "blocklist[0].ttl", "too short", "1s"],
                 [twice, "9", "blocklist[1].name", "two lists", "of its own"],

@@ -1,11 +1,13 @@
 //! `[lists]`: download of lists, and the copies of them on disk.
 
 use crate::{bounds::within, error::Problem, table::table, values::choice};
+use jiff::tz::TimeZone;
 use ringdns_common::units::{Bytes, TimeSpan};
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 use url::{Host, Url};
 
 const DIR: &str = "/var/lib/ringdns/lists";
+const OVERRIDES_FILE: &str = "/var/lib/ringdns/overrides.toml";
 const TIMEOUT: TimeSpan = TimeSpan::secs(120);
 const MAX_BYTES: Bytes = Bytes(256 << 20);
 /// Shortest and longest time between two downloads of a list.
@@ -34,6 +36,12 @@ table! {
         /// PEM file with the CA certificates that may vouch for `https://` servers, read for each
         /// download. Absent: the CAs that the system trusts.
         tls_ca_file: Option<String> = None,
+        /// File that keeps what `ringctl block`, `allow` and `pause` say. It is created when one of them
+        /// is first used. Absolute path.
+        overrides_file: String = OVERRIDES_FILE.into(),
+        /// Time zone of schedules, by its name in the IANA database: `"Europe/Berlin"`. Absent: that of
+        /// this host.
+        time_zone: Option<String> = None,
     }
 }
 
@@ -65,6 +73,10 @@ pub struct FetchConfig {
     pub proxy: Option<String>,
     /// File with the trusted CAs; `None`: the system's CAs.
     pub tls_ca_file: Option<PathBuf>,
+    /// File with overrides and pauses.
+    pub overrides_file: PathBuf,
+    /// Name of the time zone of schedules; `None`: that of this host.
+    pub time_zone: Option<String>,
 }
 
 impl Default for FetchConfig {
@@ -76,6 +88,8 @@ impl Default for FetchConfig {
             max_bytes: MAX_BYTES.0,
             proxy: None,
             tls_ca_file: None,
+            overrides_file: OVERRIDES_FILE.into(),
+            time_zone: None,
         }
     }
 }
@@ -165,6 +179,17 @@ impl RawLists {
             let reason = format!("{:?} is not an absolute path", self.dir);
             return Err(Problem::new("lists.dir", reason, format!("Write {DIR:?}")));
         }
+        if !self.overrides_file.starts_with('/') || self.overrides_file.ends_with('/') {
+            let reason = format!("{:?} is not the absolute path of a file", self.overrides_file);
+            return Err(Problem::new("lists.overrides_file", reason, format!("Write {OVERRIDES_FILE:?}")));
+        }
+        if let Some(name) = &self.time_zone
+            && let Err(error) = TimeZone::get(name)
+        {
+            let remedy =
+                "Write a name such as \"Europe/Berlin\", or remove the key to use this host's time zone";
+            return Err(Problem::new("lists.time_zone", error.to_string(), remedy));
+        }
         let proxy = self.proxy.map(|proxy| proxy_url(&proxy)).transpose()?;
         Ok(FetchConfig {
             dir: self.dir.into(),
@@ -173,6 +198,8 @@ impl RawLists {
             max_bytes: self.max_bytes.0,
             proxy,
             tls_ca_file: self.tls_ca_file.map(Into::into),
+            overrides_file: self.overrides_file.into(),
+            time_zone: self.time_zone,
         })
     }
 }
@@ -250,6 +277,8 @@ mod tests {
                 ["timeout = \"1h\"", "6", "lists.timeout", "too long", "30m"],
                 ["max_bytes = \"8GiB\"", "6", "lists.max_bytes", "8GiB", "4GiB"],
                 ["dir = \"lists\"", "6", "lists.dir", "absolute", "/var/lib/ringdns/lists"],
+                ["time_zone = \"Mars\"", "6", "lists.time_zone", "Mars", "Europe/Berlin"],
+                ["overrides_file = \"o\"", "6", "lists.overrides_file", "absolute", "overrides.toml"],
                 ["start = \"slow\"", "6", "lists.start", "slow", "blocking"],
                 ["proxy = \"socks5://a\"", "6", "lists.proxy", "http://", "3128"],
                 ["proxy = \"http://a/b\"", "6", "lists.proxy", "path", "3128"],

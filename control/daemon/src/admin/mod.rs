@@ -27,6 +27,7 @@ mod cache;
 mod exposition;
 mod guard;
 mod metrics;
+mod overrides;
 mod policy;
 mod profile;
 mod server;
@@ -182,6 +183,11 @@ fn owners() -> Router<Arc<Service>> {
     Router::new()
         .route("/cache/entry", get(cache::entry))
         .route("/cache/purge", post(cache::purge))
+        .route("/policy/overrides", get(overrides::list))
+        .route("/policy/override", post(overrides::add))
+        .route("/policy/clear", post(overrides::clear))
+        .route("/policy/pause", post(overrides::pause))
+        .route("/policy/resume", post(overrides::resume))
         .route("/policy/lists", get(policy::lists))
         .route("/policy/refresh", post(policy::refresh))
         .route("/policy/test", get(policy::test))

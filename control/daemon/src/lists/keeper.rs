@@ -4,13 +4,14 @@ use super::{
     Lists,
     copies::{Copies, CopyNote, Part},
     download::{Download, download},
+    effect::InEffect,
     origin::ListOrigin,
     specs,
     status::{Ask, Confirmed, Fetching, Outcome, Watched, source},
 };
 use crate::{error::DaemonError, groups::Groups};
 use parking_lot::Mutex;
-use ringdns_api::{ListRefresh, ListStatus};
+use ringdns_api::{ListRefresh, ListStatus, Overrides};
 use ringdns_config::{Config, ListSource, ListStart, ListsConfig, Problem};
 use ringdns_dataplane::clock::Clock;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
@@ -32,17 +33,25 @@ const HOST_BYTES: u64 = 1 << 20;
 
 /// Lists in effect, and their upkeep.
 pub struct ListKeeper {
-    resolver: Arc<Resolver>,
-    kept: Mutex<Kept>,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) kept: Mutex<Kept>,
     /// State of each list. Locked after `kept`, and only for moments.
     watched: Mutex<BTreeMap<String, Watched>>,
     changed: Notify,
+    /// Notified when there is another time to wait for.
+    pub(super) retimed: Notify,
     slots: Semaphore,
 }
 
-struct Kept {
-    lists: Lists,
-    config: ListsConfig,
+pub(super) struct Kept {
+    pub lists: Lists,
+    pub config: ListsConfig,
+    /// Overrides and pauses, as in their file.
+    pub overrides: Overrides,
+    /// Reason why the file of overrides cannot be used.
+    pub broken: Option<String>,
+    /// Lists in effect.
+    pub effect: InEffect,
 }
 
 /// Reads the lists for the start of the process. Downloads them first if the configuration says so,
@@ -70,16 +79,28 @@ pub fn start(config: &Config) -> Result<Lists, DaemonError> {
 }
 
 impl ListKeeper {
-    /// Returns the upkeep of lists that were read by `config`.
+    /// Puts lists into effect that were read by `config`, and returns their upkeep.
     pub fn new(lists: Lists, config: ListsConfig, resolver: Arc<Resolver>) -> Arc<Self> {
         let keeper = ListKeeper {
             resolver,
-            kept: Mutex::new(Kept { lists, config }),
+            kept: Mutex::new(Kept {
+                lists,
+                config,
+                overrides: Overrides::default(),
+                broken: None,
+                effect: InEffect::default(),
+            }),
             watched: Mutex::default(),
             changed: Notify::new(),
+            retimed: Notify::new(),
             slots: Semaphore::new(DOWNLOADS),
         };
-        keeper.watch(&keeper.kept.lock());
+        {
+            let mut kept = keeper.kept.lock();
+            keeper.recall(&mut kept);
+            keeper.apply(&mut kept);
+            keeper.watch(&kept);
+        }
         Arc::new(keeper)
     }
 
@@ -92,11 +113,13 @@ impl ListKeeper {
     /// nothing changes. It may take seconds, so it must not run in an async task.
     pub fn load(&self, config: &ListsConfig) -> Result<(), Vec<Problem>> {
         let mut kept = self.kept.lock();
-        let policy = kept.lists.load(config)?;
-        self.resolver.set_policy(policy);
+        kept.lists.load(config)?;
         kept.config = config.clone();
+        self.recall(&mut kept);
+        self.apply(&mut kept);
         self.watch(&kept);
         self.changed.notify_one();
+        self.retimed.notify_one();
         Ok(())
     }
 
@@ -114,7 +137,11 @@ impl ListKeeper {
     /// Returns a sentence about each list that is degraded.
     pub fn notices(&self) -> Vec<String> {
         let now = self.resolver.clock().secs();
-        self.watched.lock().iter().filter_map(|(name, list)| list.notice(name, now)).collect()
+        let broken = self.kept.lock().broken.clone();
+        let broken = broken.map(|broken| format!("no override is in effect: {broken}"));
+        let watched = self.watched.lock();
+        let degraded = watched.iter().filter_map(|(name, list)| list.notice(name, now));
+        degraded.chain(broken).collect()
     }
 
     /// Downloads a list, or all of them, and returns the results. `None`: no list of this name is
@@ -333,15 +360,15 @@ impl ListKeeper {
         }
         let file = part.file.rewind().and_then(|()| part.file.try_clone());
         let file = file.map_err(|error| format!("the download cannot be read: {error}"))?;
-        let Kept { lists, config } = &mut *kept;
+        let Kept { lists, config, .. } = &mut *kept;
         let has_changed = lists.take(config, &task.name, file).map_err(|refusal| refusal.of_download())?;
         let note = CopyNote { confirmed: self.resolver.clock().unix(), ..note };
         let saved = Copies::new(&task.fetch.dir).keep(&task.name, part, &note);
         if has_changed {
-            self.resolver.set_policy(lists.policies(config));
+            self.apply(&mut kept);
         }
         if let Some(list) = self.watched.lock().get_mut(&task.name) {
-            (list.rules, list.is_missing) = (lists.rules(&task.name), false);
+            (list.rules, list.is_missing) = (kept.lists.rules(&task.name), false);
         }
         saved.map(|()| has_changed).map_err(|error| error.to_string())
     }

@@ -3,12 +3,17 @@
 
 mod copies;
 mod download;
+mod effect;
 mod keeper;
 mod origin;
+mod overrides;
 mod status;
+mod temporary;
 
+pub use effect::InEffect;
 pub use keeper::{ListKeeper, start};
 pub use origin::{ListOrigin, open};
+pub use overrides::OverrideError;
 
 use crate::groups::Groups;
 use copies::Copies;
@@ -96,7 +101,7 @@ impl Lists {
     /// there is a problem; then nothing has changed. A copy that cannot be used is no problem: the
     /// list stays as it is, or is empty until it is downloaded. It may take seconds, so it must not
     /// run in an async task.
-    pub fn load(&mut self, config: &ListsConfig) -> Result<Policies, Vec<Problem>> {
+    pub fn load(&mut self, config: &ListsConfig) -> Result<(), Vec<Problem>> {
         let mut problems = Vec::new();
         let mut read = BTreeMap::new();
         for spec in specs(config) {
@@ -135,7 +140,7 @@ impl Lists {
         }
         self.known = read;
         self.groups = self.groups.next(&config.groups);
-        Ok(self.policies(config))
+        Ok(())
     }
 
     /// Replaces a list by what was downloaded, if that can be used. Returns whether its rules have
@@ -158,8 +163,9 @@ impl Lists {
         &self.groups
     }
 
-    /// Returns the policies of the groups of clients, with the lists as they were read.
-    pub fn policies(&self, config: &ListsConfig) -> Policies {
+    /// Returns the policies of the groups of clients, with the lists as they were read, and as far as
+    /// they are in effect.
+    pub fn policies(&self, config: &ListsConfig, effect: &InEffect) -> Policies {
         let list = |name: &str| self.known.get(name).map(|known| known.list.clone());
         let allow = config.allow.iter().filter_map(|allow| {
             Some(AllowList { name: allow.name.as_str().into(), list: list(&allow.name)? })
@@ -174,7 +180,7 @@ impl Lists {
             })
         });
         let (allow, block): (Vec<_>, Vec<_>) = (allow.collect(), block.collect());
-        self.groups.policies(&config.groups, self.key, &allow, &block)
+        self.groups.policies(&config.groups, self.key, &allow, &block, effect)
     }
 
     /// Returns the origin of a list.

@@ -85,9 +85,8 @@ fn config(folder: &Path, url: &str, table: &str) -> Config {
 /// Returns a keeper as a process with this configuration begins.
 fn keeper(config: &Config) -> Arc<ListKeeper> {
     let mut lists = Lists::default();
-    let policy = lists.load(&config.lists).unwrap();
+    lists.load(&config.lists).unwrap();
     let resolver = daemon::resolver(config, Clock::start(), Arc::default(), FlightLimits::default(), None);
-    resolver.set_policy(policy);
     ListKeeper::new(lists, config.lists.clone(), resolver)
 }
 

@@ -1,0 +1,128 @@
+//! Overrides and pauses of lists.
+
+use super::{
+    Service, SharedService,
+    guard::{ApiError, Parameters},
+};
+use crate::lists::OverrideError;
+use axum::{Json, extract::State};
+use ringdns_api::{Override, OverrideAction, Overrides, Pause};
+use serde::Deserialize;
+use std::sync::Arc;
+use tokio::task::spawn_blocking;
+
+/// Longest time that an override may be given, in seconds: ten years. Without a time, it stays.
+const SECONDS_MAX: u64 = 10 * 366 * 86_400;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OverrideQuery {
+    name: String,
+    action: OverrideAction,
+    group: Option<String>,
+    seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NameQuery {
+    name: String,
+    group: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PauseQuery {
+    group: Option<String>,
+    seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupQuery {
+    group: Option<String>,
+}
+
+/// Answers with all overrides and pauses.
+pub(super) async fn list(State(service): SharedService) -> Json<Overrides> {
+    Json(service.lists.overrides())
+}
+
+/// Blocks or allows a name.
+pub(super) async fn add(
+    State(service): SharedService,
+    Parameters(query): Parameters<OverrideQuery>,
+) -> Result<Json<Override>, ApiError> {
+    let seconds = checked(query.seconds)?;
+    let OverrideQuery { name, action, group, .. } = query;
+    let added =
+        change(service, move |service| service.lists.add_override(&name, action, group, seconds)).await?;
+    tracing::info!(
+        name = added.name,
+        group = added.group,
+        until = added.until,
+        "override: {:?}",
+        added.action
+    );
+    Ok(Json(added))
+}
+
+/// Removes the override for a name.
+pub(super) async fn clear(
+    State(service): SharedService,
+    Parameters(query): Parameters<NameQuery>,
+) -> Result<Json<bool>, ApiError> {
+    let (name, group) = (query.name.clone(), query.group.clone());
+    let cleared =
+        change(service, move |service| service.lists.clear_override(&name, group.as_deref())).await?;
+    if cleared {
+        tracing::info!(name = query.name, group = query.group, "override cleared");
+    }
+    Ok(Json(cleared))
+}
+
+/// Lets no list decide.
+pub(super) async fn pause(
+    State(service): SharedService,
+    Parameters(query): Parameters<PauseQuery>,
+) -> Result<Json<Pause>, ApiError> {
+    let seconds = checked(query.seconds)?;
+    let pause = change(service, move |service| service.lists.pause(query.group, seconds)).await?;
+    tracing::info!(group = pause.group, until = pause.until, "lists are paused");
+    Ok(Json(pause))
+}
+
+/// Ends a pause.
+pub(super) async fn resume(
+    State(service): SharedService,
+    Parameters(query): Parameters<GroupQuery>,
+) -> Result<Json<bool>, ApiError> {
+    let group = query.group.clone();
+    let resumed = change(service, move |service| service.lists.resume(group.as_deref())).await?;
+    if resumed {
+        tracing::info!(group = query.group, "lists are in effect again");
+    }
+    Ok(Json(resumed))
+}
+
+/// Makes a change on a thread that may wait for the disk.
+async fn change<T: Send + 'static>(
+    service: Arc<Service>,
+    change: impl FnOnce(&Service) -> Result<T, OverrideError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let changed = spawn_blocking(move || change(&service)).await.map_err(ApiError::failed)?;
+    changed.map_err(|error| match error {
+        OverrideError::File { .. } | OverrideError::Broken(_) => ApiError::failed(error),
+        OverrideError::Name(_) | OverrideError::Group(_) | OverrideError::TooMany => ApiError::bad(error),
+    })
+}
+
+fn checked(seconds: Option<u64>) -> Result<Option<u64>, ApiError> {
+    match seconds {
+        Some(0) => Err(ApiError::bad("seconds must be 1 or more")),
+        Some(SECONDS_MAX..) => {
+            Err(ApiError::bad("ten years at most. Leave the time out for one without end"))
+        }
+        seconds => Ok(seconds),
+    }
+}
