@@ -8,7 +8,7 @@ mod policy;
 mod status;
 mod sweeps;
 
-pub use policy::{ListRefresh, ListState, ListStatus, PolicyTest, RulePlace};
+pub use policy::{ListChanges, ListRefresh, ListState, ListStatus, PolicyTest, RulePlace};
 pub use status::{
     DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus, TrustPointStatus,
     UpstreamStatus,
