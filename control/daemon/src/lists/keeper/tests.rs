@@ -347,6 +347,13 @@ async fn a_directory_that_cannot_be_written_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_host_without_an_address_is_named() {
+    let stand = Stand::set_with(None, "http", "lists.invalid", "");
+    let told = stand.download(body(good())).await.unwrap_err();
+    assert!(told.contains("lists.invalid cannot be reached") && told.contains("no address"), "{told}");
+}
+
+#[tokio::test]
 async fn downloads_go_through_the_proxy() {
     let proxy = Web::start(None, |_| body(good()));
     let table = format!("proxy = \"http://me:pw@{}\"", proxy.address());
