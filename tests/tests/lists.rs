@@ -349,7 +349,7 @@ fn a_downloaded_list_is_renewed_and_survives_its_server() {
 
     // Although the list blocks its own host.
     source.say("shop.example\n");
-    assert_eq!(ringdnsd.told(&["policy", "refresh", "ads"]), "ads: changed\n");
+    assert_eq!(ringdnsd.told(&["policy", "refresh", "ads"]), "ads: +1 -2 rules\n");
     assert_eq!(scene.ask(&a("shop.example")).rcode(), NXDOMAIN);
     assert_eq!(scene.ask(&a("ads.example")).rcode(), 0);
     assert_eq!(ringdnsd.told(&["policy", "refresh"]), "ads: unchanged\n");

@@ -9,7 +9,8 @@ mod status;
 mod sweeps;
 
 pub use policy::{
-    ListRefresh, ListState, ListStatus, Override, OverrideAction, Overrides, Pause, PolicyTest, RulePlace,
+    ListChanges, ListRefresh, ListState, ListStatus, Override, OverrideAction, Overrides, Pause, PolicyTest,
+    RulePlace,
 };
 pub use status::{
     DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus, TrustPointStatus,

@@ -79,13 +79,22 @@ pub struct ListStatus {
     pub last_error: Option<String>,
 }
 
+/// Numbers of rules by which a list differs from its earlier version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListChanges {
+    /// New rules.
+    pub added: u64,
+    /// Rules that are no longer there.
+    pub removed: u64,
+}
+
 /// Result of a download.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListRefresh {
     /// Name of the list.
     pub name: String,
-    /// Whether its rules have changed.
-    pub changed: bool,
+    /// Changes of its rules; `None`: there are none.
+    pub changes: Option<ListChanges>,
     /// Reason why the list was not renewed.
     pub error: Option<String>,
 }

@@ -266,8 +266,8 @@ enum HistogramFormat {
     Log,
 }
 
-/// Time that downloads of lists may take: half an hour each at most, and few at a time.
-const DOWNLOADS: Duration = Duration::from_secs(2 * 3_600);
+/// Time that downloads of lists may take; ringdnsd gives up a request after as long.
+const DOWNLOADS: Duration = Duration::from_secs(3_600);
 /// Time that ringdnsd may take to resolve the names of functions, which it does once for each.
 const PROFILE_PATIENCE: Duration = Duration::from_secs(60);
 

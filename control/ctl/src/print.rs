@@ -6,8 +6,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use ringdns_api::{
-    DaemonStatus, EntryView, ListRefresh, ListStatus, PolicyTest, RedisSweep, Report, ResourceUsage, Sweeps,
-    Swept, Times, Told, TrustPointStatus, UpstreamStatus,
+    DaemonStatus, EntryView, ListChanges, ListRefresh, ListStatus, PolicyTest, RedisSweep, Report,
+    ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus, UpstreamStatus,
 };
 use ringdns_common::{printable::Printable, units::counted};
 use ringdns_dataplane::{access::AccessList, clock::Clock};
@@ -297,11 +297,13 @@ pub(super) fn show_refreshed(results: Vec<ListRefresh>, out: &mut dyn Write) -> 
     if results.is_empty() {
         return writeln!(out, "no list is downloaded");
     }
-    for ListRefresh { name, changed, error } in results {
-        match error {
-            Some(error) => writeln!(out, "{name}: not renewed: {error}")?,
-            None if changed => writeln!(out, "{name}: changed")?,
-            None => writeln!(out, "{name}: unchanged")?,
+    for ListRefresh { name, changes, error } in results {
+        match (error, changes) {
+            (Some(error), _) => writeln!(out, "{name}: not renewed: {error}")?,
+            (None, Some(ListChanges { added, removed })) => {
+                writeln!(out, "{name}: +{added} -{removed} rules")?
+            }
+            (None, None) => writeln!(out, "{name}: unchanged")?,
         }
     }
     Ok(())

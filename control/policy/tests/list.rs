@@ -4,7 +4,9 @@ mod model;
 
 use model::{key, list, name};
 use ringdns_policy::{
-    list::{Counts, Kind, List, ListBuilder, PATTERNS_BYTES_MAX, Problem, RULES_A_NAME_MAX, RuleError},
+    list::{
+        Changes, Counts, Kind, List, ListBuilder, PATTERNS_BYTES_MAX, Problem, RULES_A_NAME_MAX, RuleError,
+    },
     rule::{Effect, Rule, RuleAnswer, Subject, Types},
 };
 use std::net::IpAddr;
@@ -229,4 +231,40 @@ fn a_rule_takes_twelve_bytes_at_most_and_no_more_while_it_is_built() {
     let found = |number: u32| list.find(&name(&format!("a.host{number}.example")), A).is_some();
     assert!((0..200_000).all(found));
     assert!(!(200_000..400_000).any(found));
+}
+
+#[test]
+fn changes_are_counted_in_every_kind_of_rule() {
+    let only_aaaa = |text: &str| Rule { types: Types::Only(vec![AAAA]), ..suffix(text, Effect::Block) };
+    let both = [
+        suffix("same.example", Effect::Block),
+        suffix("other.example", Effect::Answer(RuleAnswer::NxDomain)),
+        only_aaaa("special.example"),
+        regex("^same"),
+    ];
+    let first = [
+        suffix("a.example", Effect::Block),
+        suffix("b.example", Effect::Answer(RuleAnswer::NoData)),
+        only_aaaa("c.example"),
+        regex("^first"),
+        // Another reach in the other version: one rule goes and another comes.
+        block(Subject::Exact(name("reach.example"))),
+    ];
+    let second = [
+        suffix("d.example", address("192.0.2.1")),
+        suffix("e.example", Effect::Allow),
+        suffix("f.example", Effect::Answer(RuleAnswer::NxDomain)),
+        important(suffix("g.example", Effect::Block)),
+        only_aaaa("h.example"),
+        regex("^second"),
+        block(Subject::Suffix(name("reach.example"))),
+    ];
+    let (before, after) = (list(&[&both[..], &first].concat()), list(&[&second[..], &both].concat()));
+    assert_eq!(after.changes_since(&before), Changes { added: 7, removed: 5 });
+    assert_eq!(before.changes_since(&after), Changes { added: 5, removed: 7 });
+    assert_eq!(before.changes_since(&before), Changes::default());
+    let many: Vec<Rule> = (0..5_000).map(|at| suffix(&format!("n{at}.example"), Effect::Block)).collect();
+    let (early, late) = (list(&many[..3_000]), list(&many[1_000..]));
+    assert_eq!(late.changes_since(&early), Changes { added: 2_000, removed: 1_000 });
+    assert_eq!(late.changes_since(&list(&[])), Changes { added: 4_000, removed: 0 });
 }

@@ -45,6 +45,9 @@ const HEAD_TIME: Duration = Duration::from_secs(5);
 const ANSWER_TIME: Duration = Duration::from_secs(15);
 /// Time for a profile, which may take 300 seconds, and names functions afterwards.
 const PROFILE_TIME: Duration = Duration::from_secs(360);
+/// Time for downloads of lists, which only the owner of the socket can ask for. Each may take
+/// half an hour (`lists.timeout`).
+const REFRESH_TIME: Duration = Duration::from_secs(3_600);
 /// Time for which a closed connection discards what its client still sends: a close with bytes that
 /// were not read would reset the connection, and the client would lose the answer.
 const LINGER: Duration = Duration::from_millis(500);
@@ -161,7 +164,7 @@ impl Door {
             asked.asked();
             if let Some(begin) = begin.lock().take() {
                 // The receiver is there as long as the connection.
-                let _ = begin.send(allowed(request.uri().path()));
+                let _ = begin.send(allowed(request.uri().path(), self.hosts.is_none()));
             }
             Box::pin(self.answer(request, local))
         });
@@ -206,9 +209,10 @@ impl Door {
 
 /// Returns the time for a request from its headers until its answer is read. `None`: a tap, which
 /// its reader may stop for as long as it likes; rows that it does not read are dropped.
-fn allowed(path: &str) -> Option<Duration> {
+fn allowed(path: &str, is_of_owner: bool) -> Option<Duration> {
     match path {
         "/log/tap" => None,
+        "/policy/refresh" if is_of_owner => Some(REFRESH_TIME),
         path if path.starts_with("/debug/pprof/") => Some(PROFILE_TIME),
         _ => Some(ANSWER_TIME),
     }
@@ -272,6 +276,13 @@ impl ConnectionPace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_owner_of_the_socket_waits_for_downloads() {
+        assert_eq!(allowed("/policy/refresh", true), Some(REFRESH_TIME));
+        assert_eq!(allowed("/policy/refresh", false), Some(ANSWER_TIME));
+        assert_eq!(allowed("/policy/lists", true), Some(ANSWER_TIME));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_accepted_at_once_and_then_a_few_at_a_time() {

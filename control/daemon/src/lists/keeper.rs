@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{error::DaemonError, groups::Groups};
 use parking_lot::Mutex;
-use ringdns_api::{ListRefresh, ListStatus, Overrides};
+use ringdns_api::{ListChanges, ListRefresh, ListStatus, Overrides};
 use ringdns_config::{Config, ListSource, ListStart, ListsConfig, Problem};
 use ringdns_dataplane::clock::Clock;
+use ringdns_policy::list::Changes;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
 use std::{collections::BTreeMap, io::Seek, iter::from_fn, sync::Arc};
 use tokio::{
@@ -149,10 +150,10 @@ impl ListKeeper {
     pub async fn refresh(&self, name: Option<&str>) -> Option<Vec<ListRefresh>> {
         let mut asked = Vec::new();
         for (list, watched) in self.watched.lock().iter() {
-            if let Some(asks) = watched.asks.as_ref().filter(|_| name.is_none_or(|name| name == list)) {
+            if watched.fetching.is_some() && name.is_none_or(|name| name == list) {
                 let (ask, outcome) = oneshot::channel();
                 // If the queue is full or the task has ended, `ask` is dropped, which is seen below.
-                drop(asks.try_send(ask));
+                drop(watched.asks.try_send(ask));
                 asked.push((list.clone(), outcome));
             }
         }
@@ -162,11 +163,15 @@ impl ListKeeper {
         let mut results = Vec::new();
         for (name, outcome) in asked {
             let outcome = outcome.await.unwrap_or_else(|_| Err("the download was given up".into()));
-            let (changed, error) = match outcome {
-                Ok(changed) => (changed, None),
-                Err(error) => (false, Some(error)),
+            let (changes, error) = match outcome {
+                Ok(changes) => (changes, None),
+                Err(error) => (None, Some(error)),
             };
-            results.push(ListRefresh { name, changed, error });
+            let changes = changes.map(|Changes { added, removed }| ListChanges {
+                added: added as u64,
+                removed: removed as u64,
+            });
+            results.push(ListRefresh { name, changes, error });
         }
         Some(results)
     }
@@ -175,8 +180,9 @@ impl ListKeeper {
     pub async fn run(self: Arc<Self>) {
         let mut tasks = BTreeMap::<String, (Fetching, AbortHandle)>::new();
         let mut running = JoinSet::new();
-        let dir = self.kept.lock().config.fetch.dir.clone();
-        drop(spawn_blocking(move || Copies::new(&dir).clean()).await);
+        if let Some(task) = self.wanted().into_values().next() {
+            drop(spawn_blocking(move || Copies::new(&task.fetch.dir).clean()).await);
+        }
         loop {
             let wanted = self.wanted();
             tasks.retain(|name, (task, handle)| {
@@ -186,14 +192,11 @@ impl ListKeeper {
                 }
                 stays
             });
-            for (name, task) in wanted {
-                tasks.entry(name).or_insert_with_key(|name| {
-                    let (asks, asked) = mpsc::channel(ASKS);
-                    if let Some(list) = self.watched.lock().get_mut(name) {
-                        list.asks = Some(asks);
-                    }
-                    (task.clone(), running.spawn(self.clone().keep_fresh(task, asked)))
-                });
+            for (name, list) in &mut *self.watched.lock() {
+                if let (Some(task), Some(asked)) = (&list.fetching, list.asked.take()) {
+                    let handle = running.spawn(self.clone().keep_fresh(task.clone(), asked));
+                    tasks.insert(name.clone(), (task.clone(), handle));
+                }
             }
             self.changed.notified().await;
             while running.try_join_next().is_some() {}
@@ -244,23 +247,27 @@ impl ListKeeper {
                 before.remove(spec.name).filter(|list| list.fetching.is_some() && list.fetching == fetching);
             let list = match same {
                 Some(list) => Watched { rules, is_missing, ..list },
-                None => Watched {
-                    source: source(spec.source),
-                    confirmed: match &fetching {
-                        None => Some(Confirmed::now(clock)),
-                        Some(fetching) => {
-                            let note = Copies::new(&fetching.fetch.dir).note(spec.name);
-                            note.filter(|note| note.url == fetching.url)
-                                .map(|note| Confirmed::noted(note.confirmed, clock))
-                        }
-                    },
-                    fetching,
-                    asks: None,
-                    rules,
-                    is_missing,
-                    error: None,
-                    failures: 0,
-                },
+                None => {
+                    let (asks, asked) = mpsc::channel(ASKS);
+                    Watched {
+                        source: source(spec.source),
+                        confirmed: match &fetching {
+                            None => Some(Confirmed::now(clock)),
+                            Some(fetching) => {
+                                let note = Copies::new(&fetching.fetch.dir).note(spec.name);
+                                note.filter(|note| note.url == fetching.url)
+                                    .map(|note| Confirmed::noted(note.confirmed, clock))
+                            }
+                        },
+                        fetching,
+                        asks,
+                        asked: Some(asked),
+                        rules,
+                        is_missing,
+                        error: None,
+                        failures: 0,
+                    }
+                }
             };
             watched.insert(spec.name.to_owned(), list);
         }
@@ -345,9 +352,9 @@ impl ListKeeper {
             (Download::Unchanged, Some(note)) => {
                 let note = CopyNote { confirmed: self.resolver.clock().unix(), ..note };
                 let confirm = move || Copies::new(&of.fetch.dir).confirm(&of.name, &note);
-                blocking(move || confirm().map(|()| false).map_err(|error| error.to_string())).await
+                blocking(move || confirm().map(|()| None).map_err(|error| error.to_string())).await
             }
-            (Download::Unchanged, None) => Ok(false),
+            (Download::Unchanged, None) => Ok(None),
         }
     }
 
@@ -361,16 +368,16 @@ impl ListKeeper {
         let file = part.file.rewind().and_then(|()| part.file.try_clone());
         let file = file.map_err(|error| format!("the download cannot be read: {error}"))?;
         let Kept { lists, config, .. } = &mut *kept;
-        let has_changed = lists.take(config, &task.name, file).map_err(|refusal| refusal.of_download())?;
+        let changes = lists.take(config, &task.name, file).map_err(|refusal| refusal.of_download())?;
         let note = CopyNote { confirmed: self.resolver.clock().unix(), ..note };
         let saved = Copies::new(&task.fetch.dir).keep(&task.name, part, &note);
-        if has_changed {
+        if changes.is_some() {
             self.apply(&mut kept);
         }
         if let Some(list) = self.watched.lock().get_mut(&task.name) {
             (list.rules, list.is_missing) = (kept.lists.rules(&task.name), false);
         }
-        saved.map(|()| has_changed).map_err(|error| error.to_string())
+        saved.map(|()| changes).map_err(|error| error.to_string())
     }
 }
 

@@ -23,7 +23,7 @@ use ringdns_common::{printable::Printable, units::counted};
 use ringdns_config::{BlockAnswer, FetchConfig, ListFormat, ListSource, ListsConfig, Problem};
 use ringdns_policy::{
     groups::Policies,
-    list::{List, ListBuilder},
+    list::{Changes, List, ListBuilder},
     names::NameKey,
     policy::{AllowList, BlockList},
     rule::{Effect, RuleAnswer},
@@ -143,19 +143,18 @@ impl Lists {
         Ok(())
     }
 
-    /// Replaces a list by what was downloaded, if that can be used. Returns whether its rules have
-    /// changed. It may take seconds.
-    pub fn take(&mut self, config: &ListsConfig, name: &str, file: File) -> Result<bool, Refusal> {
+    /// Replaces a list by what was downloaded, if that can be used. Returns what has changed; `None`:
+    /// nothing has. It may take seconds.
+    pub fn take(&mut self, config: &ListsConfig, name: &str, file: File) -> Result<Option<Changes>, Refusal> {
         let gone = Refusal { reason: "the list is no longer configured".into(), remedy: "" };
         let spec = specs(config).find(|spec| spec.name == name).ok_or(gone)?;
         let origin = spec.origin(&config.fetch);
         let list = self.read(&spec, &origin, Some(file))?;
         let before = self.known.get(name);
         let known = KnownList { list: unchanged(before, list), origin, is_missing: false };
-        let has_changed = before.is_none_or(|before| !Arc::ptr_eq(&before.list, &known.list));
-        log(name, before.map(|before| &*before.list), &known);
+        let changes = log(name, before.map(|before| &*before.list), &known);
         self.known.insert(name.to_owned(), known);
-        Ok(has_changed)
+        Ok(changes)
     }
 
     /// Groups of clients that the lists decide for.
@@ -322,8 +321,8 @@ fn unchanged(before: Option<&KnownList>, list: List) -> Arc<List> {
     before.map_or_else(|| Arc::new(list), |before| before.list.clone())
 }
 
-/// Logs a list that is new or has changed.
-fn log(name: &str, before: Option<&List>, known: &KnownList) {
+/// Logs a list that is new or has changed. Returns what has changed in it.
+fn log(name: &str, before: Option<&List>, known: &KnownList) -> Option<Changes> {
     let (list, rules) = (&known.list, known.list.counts().rules);
     match before {
         _ if known.is_missing => {
@@ -331,12 +330,19 @@ fn log(name: &str, before: Option<&List>, known: &KnownList) {
                 list = name,
                 "there is no copy of the list yet: it has no effect until it is downloaded"
             );
+            None
         }
-        None => tracing::info!(list = name, rules, bytes = list.bytes(), "list loaded"),
+        None => {
+            tracing::info!(list = name, rules, bytes = list.bytes(), "list loaded");
+            Some(Changes { added: rules, removed: 0 })
+        }
         Some(before) if before.content() != list.content() => {
-            tracing::info!(list = name, before = before.counts().rules, rules, "list changed");
+            let changes = list.changes_since(before);
+            let Changes { added, removed } = changes;
+            tracing::info!(list = name, rules, "list changed: +{added} -{removed} rules");
+            Some(changes)
         }
-        Some(_) => {}
+        Some(_) => None,
     }
 }
 

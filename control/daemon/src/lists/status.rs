@@ -4,6 +4,7 @@ use rand::Rng;
 use ringdns_api::{ListState, ListStatus};
 use ringdns_config::{FetchConfig, ListSource};
 use ringdns_dataplane::clock::{Clock, Secs};
+use ringdns_policy::list::Changes;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,8 +13,8 @@ const RETRY_MIN: Duration = Duration::from_secs(30);
 /// Longest time until a failed download is repeated.
 const RETRY_MAX: Duration = Duration::from_secs(3_600);
 
-/// Result of a download, and whether the rules have changed.
-pub(super) type Outcome = Result<bool, String>;
+/// Result of a download: what has changed in the rules, if anything has.
+pub(super) type Outcome = Result<Option<Changes>, String>;
 
 /// Request to download a list now.
 pub(super) type Ask = oneshot::Sender<Outcome>;
@@ -60,7 +61,9 @@ pub(super) struct Watched {
     /// Download; `None`: the list is a file, or in the configuration.
     pub(super) fetching: Option<Fetching>,
     /// Sends requests to the task that downloads the list.
-    pub(super) asks: Option<mpsc::Sender<Ask>>,
+    pub(super) asks: mpsc::Sender<Ask>,
+    /// End of `asks` that the task takes when it begins.
+    pub(super) asked: Option<mpsc::Receiver<Ask>>,
     /// Number of rules.
     pub(super) rules: usize,
     /// Whether the list has yet to be downloaded.
@@ -153,7 +156,8 @@ mod tests {
         Watched {
             source: fetching.url.clone(),
             fetching: Some(fetching),
-            asks: None,
+            asks: mpsc::channel(1).0,
+            asked: None,
             rules: 3,
             is_missing: false,
             confirmed: Some(Confirmed { unix: 1_700_000_000, age: 500, at: 4_500 }),

@@ -1,10 +1,12 @@
 //! List of rules, immutable once it is built.
 
 mod builder;
+mod changes;
 mod patterns;
 mod special;
 
 pub use builder::{ListBuilder, PROBLEMS_MAX, Problem, RuleError};
+pub use changes::Changes;
 pub use patterns::PATTERNS_BYTES_MAX;
 pub use special::RULES_A_NAME_MAX;
 

@@ -50,6 +50,11 @@ impl Patterns {
         (Patterns { set, rules }, all - fits)
     }
 
+    /// Returns all rules.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
     /// Calls `found` with each rule that applies to a question.
     #[inline]
     pub fn find<'a>(&'a self, name: &[u8], qtype: u16, mut found: impl FnMut(&'a Rule)) {

@@ -55,6 +55,11 @@ impl Special {
         })
     }
 
+    /// Returns all rules.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.values().flatten()
+    }
+
     /// Bytes that the map has allocated, about.
     pub fn bytes(&self) -> usize {
         let slots = self.rules.capacity() * (size_of::<(u64, Vec<Rule>)>() + 1) * 8 / 7;

@@ -45,11 +45,11 @@ impl Stand {
         self.folder.path().join("lists/ads.list")
     }
 
-    /// Downloads the list while the server says this.
-    async fn download(&self, says: Vec<Say>) -> Outcome {
+    /// Downloads the list while the server says this. Returns whether the rules have changed.
+    async fn download(&self, says: Vec<Say>) -> Result<bool, String> {
         *self.said.lock() = says;
         let task = self.keeper.wanted().remove("ads").unwrap();
-        self.keeper.update(&task).await
+        self.keeper.update(&task).await.map(|changes| changes.is_some())
     }
 
     /// Panics unless the good list is in service, and on disk.
@@ -346,6 +346,13 @@ async fn a_directory_that_cannot_be_written_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_host_without_an_address_is_named() {
+    let stand = Stand::set_with(None, "http", "lists.invalid", "");
+    let told = stand.download(body(good())).await.unwrap_err();
+    assert!(told.contains("lists.invalid cannot be reached") && told.contains("no address"), "{told}");
+}
+
+#[tokio::test]
 async fn downloads_go_through_the_proxy() {
     let proxy = Web::start(None, |_| body(good()));
     let table = format!("proxy = \"http://me:pw@{}\"", proxy.address());
@@ -368,12 +375,12 @@ async fn tasks_follow_the_configuration() {
     };
     wait(1).await;
     let results = stand.keeper.refresh(Some("ads")).await.unwrap();
-    assert_eq!(results, [ListRefresh { name: "ads".into(), changed: false, error: None }]);
+    assert_eq!(results, [ListRefresh { name: "ads".into(), changes: None, error: None }]);
     assert_eq!(stand.keeper.refresh(Some("other")).await, None);
     assert_eq!(stand.web.heads().len(), 2);
     // The same lists: the task goes on, and nothing is downloaded.
     let config = stand.keeper.kept.lock().config.clone();
-    let asks = || stand.keeper.watched.lock()["ads"].asks.clone().unwrap();
+    let asks = || stand.keeper.watched.lock()["ads"].asks.clone();
     let before = asks();
     let keeper = stand.keeper.clone();
     let same = config.clone();
