@@ -26,7 +26,7 @@ pub use tables::{
     control::ControlConfig,
     cookies::CookieConfig,
     dnssec::DnssecConfig,
-    local::LocalConfig,
+    local::{LocalConfig, LocalRecordConfig, LocalZoneConfig},
     query_log::{Privacy, QueryLogConfig, ShippingConfig},
     redis::{
         RedisConfig,
@@ -44,7 +44,7 @@ pub use tables::{
 };
 
 use std::path::Path;
-use tables::{RawConfig, blocklist, upstream};
+use tables::{RawConfig, blocklist, local, upstream};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ impl TryFrom<RawConfig> for Config {
             server,
             upstreams,
             resolver: raw.resolver.check()?,
-            local: raw.local.check(),
+            local: local::check(raw.local, raw.local_record, raw.local_zone)?,
             lists: blocklist::check(raw.blocklist, raw.allowlist)?,
             dnssec: raw.dnssec.check()?,
             snapshot: raw.cache.snapshot(is_in_fleet)?,

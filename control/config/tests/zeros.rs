@@ -12,6 +12,8 @@ fn parse(table: &str, line: &str) -> Result<String, String> {
         ("[server]", "listen = [\"127.0.0.1:5300\"]"),
         ("[[upstream]]", "address = \"127.0.0.1:5301\""),
         ("[[blocklist]]", "name = \"ads\"\nsource = \"/ads\""),
+        ("[[local_record]]", "name = \"nas.example\"\ntype = \"A\"\ndata = \"192.0.2.1\""),
+        ("[[local_zone]]", "name = \"corp.example\""),
     ] {
         text += &format!("{header}\n{needed}\n{}\n", if header == table { line } else { "" });
     }

@@ -8,6 +8,7 @@ use crate::{
     latency::LatencyCollector,
     listen::Listener,
     lists::Lists,
+    local::LocalSources,
     nic::{Receiving, Watch},
     notices::Notices,
     policy,
@@ -54,6 +55,8 @@ use tokio::{
 const THREADS_MAX: usize = 4;
 /// Number of file descriptors reserved for everything but questions in flight and TCP connections.
 const OTHER_FILES: usize = 512;
+/// Time between looks at hosts files.
+const HOSTS_PERIOD: Duration = Duration::from_secs(2);
 /// Time that a stop waits for questions in flight.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,8 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let policy = Arc::new(policy::policy(&config)?);
     let mut lists = Lists::default();
     let names = lists.load(&config.lists).map_err(DaemonError::Lists)?;
+    let mut local = LocalSources::default();
+    let data = local.load(&config.local).map_err(DaemonError::Lists)?;
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
 
@@ -78,6 +83,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let resolver = resolver(&config, clock, generations.clone(), limits, shared);
 
     resolver.set_policy(names);
+    resolver.set_local_data(data);
 
     let log = QueryLog::new(&config, clock, resolver.labels().clone())?;
     let (ended, ends) = unbounded_channel();
@@ -101,6 +107,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         source,
         policy,
         lists,
+        local,
         clock,
         receiving,
         notices,
@@ -170,6 +177,7 @@ struct Plane {
     source: ConfigSource,
     policy: Arc<QueryPolicy>,
     lists: Lists,
+    local: LocalSources,
     clock: Clock,
     receiving: Arc<Receiving>,
     notices: Arc<Notices>,
@@ -245,6 +253,12 @@ impl Plane {
         parts.spawn(async {
             reloading.await;
             ("reloading", Ok(()))
+        });
+
+        let hosts = watch_hosts_files(service.clone());
+        parts.spawn(async {
+            hosts.await;
+            ("the watch on hosts files", Ok(()))
         });
 
         let becoming_ready = async {
@@ -402,7 +416,8 @@ impl Plane {
         let tally = self.tally;
         let (resolver, links) = (self.resolver.clone(), self.links.clone());
         Ok(Service {
-            reloader: Reloader::new(self.source, self.policy, self.lists, resolver, listener.clone(), links),
+            reloader: Reloader::new(self.source, self.policy, self.lists, resolver, listener.clone(), links)
+                .with_local(self.local),
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,
@@ -432,6 +447,16 @@ async fn reload_when_told(mut hangups: Signal, service: Arc<Service>) {
                 tracing::error!("not reloaded, the running configuration stays in effect: {line}");
             }
         }
+    }
+}
+
+/// Reads hosts files again after they change.
+async fn watch_hosts_files(service: Arc<Service>) {
+    loop {
+        sleep(HOSTS_PERIOD).await;
+        let service = service.clone();
+        // A panic is in the log; the next look may find other files.
+        drop(spawn_blocking(move || service.reloader.refresh_hosts()).await);
     }
 }
 

@@ -22,6 +22,7 @@ pub mod error;
 pub mod latency;
 pub mod listen;
 pub mod lists;
+pub mod local;
 pub mod logging;
 pub mod memory;
 pub mod nic;

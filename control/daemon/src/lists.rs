@@ -124,7 +124,7 @@ impl Lists {
             block.extend(list.map(|list| BlockList {
                 name: config.name.as_str().into(),
                 list,
-                answer: answer(config.answer),
+                answer: answer(&config.answer),
                 ttl: config.ttl,
                 dry_run: config.dry_run,
             }));
@@ -182,7 +182,7 @@ impl Lists {
         let mut unsupported = 0_u64;
         let reader = BufReader::with_capacity(BUFFER, file);
         let report = text::read(reader, format_of(*format), |line, rule| match rule.effect {
-            Effect::Answer(RuleAnswer::Drop | RuleAnswer::Alias(_)) => unsupported += 1,
+            Effect::Answer(RuleAnswer::Drop) => unsupported += 1,
             _ => builder.push(line, rule),
         });
         tell(name, path, &report.map_err(|error| refused(error.to_string()))?, unsupported);
@@ -252,20 +252,18 @@ fn tell(name: &str, path: &Path, report: &Report, unsupported: u64) {
     }
     if unsupported > 0 {
         let rules = counted(unsupported, "rule", "rules");
-        tracing::warn!(
-            list = name,
-            "{rules} skipped: ringdnsd neither drops questions nor answers them with aliases"
-        );
+        tracing::warn!(list = name, "{rules} skipped: ringdnsd drops no questions");
     }
 }
 
-fn answer(answer: BlockAnswer) -> RuleAnswer {
+fn answer(answer: &BlockAnswer) -> RuleAnswer {
     match answer {
         BlockAnswer::NxDomain => RuleAnswer::NxDomain,
         BlockAnswer::NoData => RuleAnswer::NoData,
         BlockAnswer::Refused => RuleAnswer::Refused,
         BlockAnswer::Null => RuleAnswer::Null,
-        BlockAnswer::Address(address) => RuleAnswer::Address(address),
+        BlockAnswer::Address(address) => RuleAnswer::Address(*address),
+        BlockAnswer::Alias(name) => RuleAnswer::Alias(name.as_slice().into()),
     }
 }
 

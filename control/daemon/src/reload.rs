@@ -8,6 +8,7 @@
 use crate::{
     listen::Listener,
     lists::{self, Lists},
+    local::LocalSources,
     policy, preflight,
 };
 use parking_lot::Mutex;
@@ -30,6 +31,9 @@ use toml::{Table, Value};
 const POLICY: [&str; 2] = ["access", "cookies"];
 /// Tables that configure the resolver.
 const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
+
+/// Tables of local data.
+const DATA: [&str; 3] = ["local", "local_record", "local_zone"];
 
 /// Tables of lists.
 const LISTS: [&str; 2] = ["blocklist", "allowlist"];
@@ -55,6 +59,7 @@ struct Running {
     tables: Tables,
     policy: Arc<QueryPolicy>,
     lists: Lists,
+    local: LocalSources,
 }
 
 impl Reloader {
@@ -68,8 +73,21 @@ impl Reloader {
         links: Vec<Arc<Link>>,
     ) -> Self {
         let ConfigSource { origin: FileText { path, .. }, tables } = source;
-        let running = Mutex::new(Running { tables, policy, lists });
+        let running = Mutex::new(Running { tables, policy, lists, local: LocalSources::default() });
         Reloader { path, resolver, listener, links, running }
+    }
+
+    /// Takes over the local data that the process was started with.
+    pub fn with_local(self, local: LocalSources) -> Self {
+        self.running.lock().local = local;
+        self
+    }
+
+    /// Reads hosts files again if they have changed. It may block.
+    pub fn refresh_hosts(&self) {
+        if let Some(data) = self.running.lock().local.refresh() {
+            self.resolver.set_local_data(data);
+        }
     }
 
     /// Returns the place of the rule of a list that was found for a question. Reads the list's file.
@@ -99,11 +117,18 @@ impl Reloader {
         if !problems.is_empty() {
             return Err(refused(problems));
         }
-        let (policies, resolvers, lists) = (of(&POLICY), of(&RESOLVER), of(&LISTS));
+        let (policies, resolvers, lists, data) = (of(&POLICY), of(&RESOLVER), of(&LISTS), of(&DATA));
         // What may be refused comes before anything takes effect.
         let policy = match policies.is_empty() {
             true => None,
             false => Some(policy::policy(&config).map_err(|problem| refused(vec![problem]))?),
+        };
+        let local = match data.is_empty() {
+            true => None,
+            false => {
+                let mut sources = LocalSources::default();
+                Some((sources.load(&config.local).map_err(refused)?, sources))
+            }
         };
         let names = match lists.is_empty() {
             true => None,
@@ -124,7 +149,11 @@ impl Reloader {
         if let Some(names) = names {
             self.resolver.set_policy(names);
         }
-        reloaded.applied = policies.into_iter().chain(resolvers).chain(lists).collect();
+        if let Some((data, sources)) = local {
+            self.resolver.set_local_data(data);
+            running.local = sources;
+        }
+        reloaded.applied = policies.into_iter().chain(resolvers).chain(lists).chain(data).collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();
         running.tables.take(tables, &reloaded.applied);
         tracing::info!(applied = ?reloaded.applied, needs_restart = ?reloaded.needs_restart, "reloaded");
@@ -233,14 +262,28 @@ fn hash_of_file(path: &Path, hasher: &RandomState) -> io::Result<u64> {
     }
 }
 
+/// Appends a hash of its contents to the name of a file.
+fn with_contents(path: &mut String, hasher: &RandomState) {
+    let contents = hash_of_file(Path::new(path), hasher).ok();
+    *path = format!("{path} {contents:?}");
+}
+
 /// Appends hashes of the contents to the names of files.
 fn with_files(value: &mut Value, hasher: &RandomState) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(|value| with_files(value, hasher)),
         Value::Table(table) => table.iter_mut().for_each(|(key, value)| match value {
-            Value::String(path) if (key.ends_with("_file") || key == "source") && key != WRITTEN => {
-                let contents = hash_of_file(Path::new(path), hasher).ok();
-                *path = format!("{path} {contents:?}");
+            Value::String(path)
+                if (key.ends_with("_file") || key == "file" || key == "source") && key != WRITTEN =>
+            {
+                with_contents(path, hasher);
+            }
+            Value::Array(paths) if key == "hosts_files" => {
+                for path in paths {
+                    if let Value::String(path) = path {
+                        with_contents(path, hasher);
+                    }
+                }
             }
             value => with_files(value, hasher),
         }),

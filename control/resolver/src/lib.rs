@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod data;
 pub mod flight;
 pub mod host;
 pub mod local;

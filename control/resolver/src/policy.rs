@@ -4,7 +4,11 @@
 //! validation have what upstreams answered; workers' caches have what clients get. So a hit costs
 //! what it costs without lists, and new lists make void what workers cached and nothing else.
 
-use crate::{local, message::Message};
+use crate::{
+    data::{self, AS_WRITTEN, Lead},
+    local,
+    message::Message,
+};
 use hickory_proto::{
     op::{Message as Response, MessageType, OpCode, Query, ResponseCode},
     rr::{
@@ -16,15 +20,7 @@ use parking_lot::Mutex;
 use ringdns_common::counters::Counter;
 use ringdns_dataplane::{
     clock::Secs,
-    dns::{
-        CLASS_IN,
-        answer::{Answer, TtlRules},
-        key::Key,
-        option::ede,
-        rcode,
-        reply::Age,
-        rtype,
-    },
+    dns::{CLASS_IN, answer::Answer, key::Key, option::ede, rcode, reply::Age, rtype},
 };
 use ringdns_policy::{
     policy::{Blocked, Policy, Verdict},
@@ -35,9 +31,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
-
-/// Rules that keep an answer for as long as its records say.
-const AS_WRITTEN: TtlRules = TtlRules { min: 0, max: Secs::MAX, negative_max: Secs::MAX, stale: 0, ahead: 0 };
 
 /// Type and class of an alias, as every record of one has them.
 const ALIAS: [u8; 4] = [0, rtype::CNAME as u8, 0, CLASS_IN as u8];
@@ -71,10 +64,17 @@ impl ListCounts {
 pub struct Listed {
     /// Answer.
     pub answer: Arc<Answer>,
+    /// Alias that the answer ends in, if its target is yet to be resolved.
+    pub(crate) lead: Option<Box<Lead>>,
     counters: Arc<ListCounters>,
 }
 
 impl Listed {
+    /// Returns an answer of no list that ends in an alias.
+    pub(crate) fn led(answer: Arc<Answer>, lead: Box<Lead>) -> Self {
+        Listed { answer, lead: Some(lead), counters: Arc::default() }
+    }
+
     /// Counts that a client gets the answer.
     pub fn count(&self) {
         self.counters.blocked.inc();
@@ -152,7 +152,11 @@ impl NamePolicy {
         // What cannot be written is refused rather than resolved.
         let answer = made(blocked, name, key, now).unwrap_or_else(|| refused(blocked, now));
         let counters = self.counters.get(blocked.index).cloned().unwrap_or_default();
-        Listed { answer: Arc::new(answer), counters }
+        let lead = match blocked.answer {
+            RuleAnswer::Alias(target) if answer.counts[0] > 0 => Lead::new(key, target),
+            _ => None,
+        };
+        Listed { answer: Arc::new(answer), lead, counters }
     }
 }
 
@@ -163,9 +167,11 @@ fn made(blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Option<Answ
     let addresses = match blocked.answer {
         RuleAnswer::NxDomain => return negative(key, ResponseCode::NXDomain, ttl, now),
         RuleAnswer::NoData => Vec::new(),
-        // The reader of lists passes on neither drops nor aliases.
-        RuleAnswer::Refused | RuleAnswer::Drop | RuleAnswer::Alias(_) => {
-            return Some(refused(blocked, now));
+        // The reader of lists passes on no drops.
+        RuleAnswer::Refused | RuleAnswer::Drop => return Some(refused(blocked, now)),
+        RuleAnswer::Alias(target) => {
+            let alias = data::alias(key, target, ttl, now)?;
+            return Some(Answer { ede: Some(ede::BLOCKED), ..alias });
         }
         RuleAnswer::Null => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         RuleAnswer::Address(_) => blocked.addresses(name, qtype),

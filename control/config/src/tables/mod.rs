@@ -41,6 +41,8 @@ file! {
     upstream: Vec<upstream::RawUpstream>,
     resolver: resolver::RawResolver,
     local: local::RawLocal,
+    local_record: Vec<local::RawLocalRecord>,
+    local_zone: Vec<local::RawLocalZone>,
     blocklist: Vec<blocklist::RawBlocklist>,
     allowlist: Vec<blocklist::RawAllowlist>,
     dnssec: dnssec::RawDnssec,

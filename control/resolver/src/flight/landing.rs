@@ -90,6 +90,7 @@ impl Landing {
         if !renewed {
             seats.extract_if(.., |seat| seat.waiter.is_renewal()).for_each(|seat| seat.waiter.leave(turn));
         }
-        spread::answer(seats, &resolved, resolver.clock(), turn);
+        let clock = resolver.clock();
+        resolver.whole(resolved, turn, move |resolved, turn| spread::answer(seats, &resolved, clock, turn));
     }
 }

@@ -14,6 +14,7 @@ mod failure;
 mod flights;
 mod inquiry;
 mod landing;
+mod led;
 mod pacing;
 mod policed;
 mod renewal;
@@ -55,6 +56,7 @@ use ringdns_dataplane::{
     log::{AnswerSource, Tier},
     punt::{Link, Punt, Purpose},
 };
+use ringdns_policy::data::LocalData;
 use setup::ResolverSetup;
 use shared::Want;
 use shares::{Greedy, Shares};
@@ -131,6 +133,8 @@ pub struct Resolver {
     /// Lists; `None`: there are none.
     policy: ArcSwapOption<NamePolicy>,
     list_counts: ListCounts,
+    /// Local data; `None`: there is none.
+    local_data: ArcSwapOption<LocalData>,
     labels: Arc<Labels>,
     flights: Flights,
     /// Questions in flight that follow an alias. They wait for no others.
@@ -168,6 +172,7 @@ impl Resolver {
             budget: RenewalBudget::new(config.refresh.per_second),
             policy: ArcSwapOption::empty(),
             list_counts: ListCounts::default(),
+            local_data: ArcSwapOption::empty(),
             labels,
             flights: flights(),
             hops: flights(),
@@ -238,6 +243,8 @@ impl Resolver {
             Purpose::Answer(_) => self.at_once(&record.query.key, turn),
             // Workers punt neither.
             Purpose::Withheld(_) | Purpose::Renewed => return turn.give_back(link, record),
+            // It was not local when the worker cached it.
+            Purpose::Refresh if self.is_in_data(&record.query.key) => return turn.give_back(link, record),
             Purpose::Refresh => match self.renewal(&record.query.key) {
                 Renewal::Have(resolved) => Some(self.policed(&record.query.key, resolved)),
                 Renewal::Wanted => None,
@@ -247,7 +254,9 @@ impl Resolver {
         let key = ready.is_none().then(|| record.query.key.clone());
         let waiter = Waiter::Punt(link.clone(), record);
         match (ready, key) {
-            (Some(resolved), _) => waiter.answer(&resolved, turn),
+            (Some(resolved), _) => {
+                self.whole(resolved, turn, move |resolved, turn| waiter.answer(&resolved, turn));
+            }
             (None, Some(key)) => self.board(&key, Some(waiter), turn),
             (None, None) => {}
         }
@@ -264,13 +273,18 @@ impl Resolver {
         {
             let mut turn = Turn::default();
             let at_once = match client {
-                Some(_) => self.at_once(key, &mut turn).map(|resolved| resolved.for_client()),
+                Some(_) => self.at_once(key, &mut turn),
                 None => self.lookup(key, &mut turn),
             };
-            if let Some(resolved) = at_once {
-                return resolved;
+            let waiter = Waiter::Client { to, address: client };
+            match at_once {
+                Some(resolved) if client.is_none() => return resolved,
+                Some(resolved) => {
+                    let answer = move |resolved: Resolved, turn: &mut Turn| waiter.answer(&resolved, turn);
+                    self.whole(resolved, &mut turn, answer);
+                }
+                None => self.board(key, Some(waiter), &mut turn),
             }
-            self.board(key, Some(Waiter::Client { to, address: client }), &mut turn);
         }
         // A question in flight answers all its waiters, even when it is dropped; so this fails at
         // shutdown only.
@@ -429,7 +443,8 @@ impl Resolver {
             }
         };
         if let Some(waiter) = waiter {
-            waiter.answer(&self.policed(key, resolved), turn);
+            let resolved = self.policed(key, resolved);
+            self.whole(resolved, turn, move |resolved, turn| waiter.answer(&resolved, turn));
         }
     }
 
@@ -449,7 +464,11 @@ impl Resolver {
             let resolved = self.policed(&key, host_answer(answer, generation));
             let seats = self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal());
             self.counters.stale_on_delay.add(seats.len() as u64);
-            spread::answer(seats, &resolved, self.clock(), &mut Turn::default());
+            let clock = self.clock();
+            let answer = move |resolved: Resolved, turn: &mut Turn| {
+                spread::answer(seats, &resolved, clock, turn);
+            };
+            self.whole(resolved, &mut Turn::default(), answer);
         });
     }
 

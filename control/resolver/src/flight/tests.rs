@@ -150,6 +150,7 @@ mod forged;
 mod heavy;
 mod hedging;
 mod hints;
+mod led;
 mod letters;
 mod lifetimes;
 mod policed;

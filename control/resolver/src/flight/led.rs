@@ -1,0 +1,110 @@
+//! Answers of local data and of lists that end in an alias: its target is resolved, and the answers
+//! are joined.
+//!
+//! The target is resolved as a question of this process. So no list decides about it: the operator
+//! or the list has named it. Such a question holds no place of its own while it waits, except for
+//! its client.
+
+use super::Resolver;
+use crate::{
+    data::{self, Lead},
+    policy::Listed,
+    resolved::Resolved,
+    upstream::turn::Turn,
+};
+use ringdns_dataplane::{
+    clock::Secs,
+    dns::{answer::Answer, key::Key, rcode},
+    log::{AnswerSource, Tier},
+};
+use ringdns_policy::data::LocalData;
+use std::sync::Arc;
+
+/// TTL of the records of an expired answer that had to be used, in seconds (RFC 8767 section 4).
+const STALE_TTL: Secs = 30;
+
+impl Resolver {
+    /// Takes over local data. What workers have cached is void from now on.
+    pub fn set_local_data(&self, data: LocalData) {
+        let before = self.local_data.swap((!data.is_empty()).then(|| Arc::new(data)));
+        if before.is_some() || self.local_data.load().is_some() {
+            // Last: who sees the new generation sees the new data.
+            self.host.begin_verdicts();
+        }
+    }
+
+    /// Returns the local data in effect; `None`: there is none.
+    pub fn local_data(&self) -> Option<Arc<LocalData>> {
+        self.local_data.load_full()
+    }
+
+    /// Whether local data answers a question.
+    pub(super) fn is_in_data(&self, key: &Key) -> bool {
+        let asked = key.asked();
+        self.local_data.load().as_ref().is_some_and(|data| data.answer(asked.name(), asked.qtype()).is_some())
+    }
+
+    /// Returns the answer of local data to a client's question.
+    pub(super) fn from_data(&self, key: &Key, generation: u64) -> Option<Resolved> {
+        let data = self.local_data.load();
+        let (answer, lead) = data::answer(data.as_ref()?, key, self.clock().secs())?;
+        self.counters.local_data.inc();
+        let (answer, source) = (Arc::new(answer), AnswerSource::of(Tier::Local));
+        let listed = lead.map(|lead| Listed::led(answer.clone(), lead));
+        Some(Resolved { answer, generation, known: false, source, listed })
+    }
+
+    /// Hands the answer for clients to `then`. If it ends in an alias, the target is resolved first.
+    pub(super) fn whole(
+        self: &Arc<Self>,
+        mut resolved: Resolved,
+        turn: &mut Turn,
+        then: impl FnOnce(Resolved, &mut Turn) + Send + 'static,
+    ) {
+        self.lead_through_data(&mut resolved);
+        let Some(lead) = resolved.listed.as_mut().and_then(|listed| listed.lead.take()) else {
+            return then(resolved, turn);
+        };
+        if let Some(target) = self.lookup(&lead.target, turn) {
+            return then(self.joined(resolved, &lead, &target), turn);
+        }
+        let resolver = self.clone();
+        tokio::spawn(async move {
+            let target = resolver.resolve(&lead.target).await;
+            then(resolver.joined(resolved, &lead, &target), &mut Turn::default());
+        });
+    }
+
+    /// Follows the alias of a list whose target is in local data.
+    fn lead_through_data(&self, resolved: &mut Resolved) {
+        let Some(listed) = &mut resolved.listed else { return };
+        let (Some(lead), Some(data)) = (&listed.lead, &*self.local_data.load()) else { return };
+        let now = self.clock().secs();
+        let Some((answer, next)) = data::answer(data, &lead.target, now) else { return };
+        let age = answer.age(false, now, STALE_TTL);
+        let whole = data::joined(lead, &listed.answer, &answer, age, now);
+        let next = next.and_then(|next| Lead::new(&lead.key, next.target.asked().name()));
+        listed.answer = Arc::new(whole.unwrap_or_else(|| failed(&answer, now)));
+        listed.lead = next;
+    }
+
+    /// Returns the answer with that for the target of its alias.
+    fn joined(&self, mut resolved: Resolved, lead: &Lead, target: &Resolved) -> Resolved {
+        let now = self.clock().secs();
+        let answer = &target.answer;
+        if let Some(listed) = &mut resolved.listed {
+            let whole = if answer.status.is_failure() {
+                None
+            } else {
+                data::joined(lead, &listed.answer, answer, target.age(now, STALE_TTL), now)
+            };
+            listed.answer = Arc::new(whole.unwrap_or_else(|| failed(answer, now)));
+        }
+        resolved
+    }
+}
+
+/// Returns the answer to a question whose alias leads to one that failed. It is not kept.
+fn failed(target: &Answer, now: Secs) -> Answer {
+    Answer::error(rcode::SERVFAIL, target.ede, now, 0)
+}
