@@ -251,3 +251,25 @@ fn a_list_may_answer_with_an_alias() {
         assert_eq!((scene.asked_upstream(name), scene.asked_upstream(target)), (0, 1), "{name}");
     }
 }
+
+#[test]
+fn private_addresses_and_search_engines_are_answered_as_configured() {
+    let scene = Scene::set();
+    let private = Upstream::local(|seen| vec![Say::Send(seen.query.address([192, 168, 1, 1]))]);
+    let settings = |tables: &str| Settings {
+        tables: tables.into(),
+        ..Settings::loopback(scene.address, private.address())
+    };
+    let tables = "[rebinding]\nenabled = true\nallow = [\"corp.example\"]\n[safe_search]\ngoogle = true\n";
+    let ringdnsd = Ringdnsd::start_from(&scene.host, |socket| settings(tables).text(socket));
+    let cut = scene.ask("evil.example", A);
+    assert_eq!((cut.rcode(), cut.types(), cut.extended_errors()), (0, vec![SOA], vec![15]));
+    assert_eq!(scene.address_of("nas.corp.example"), [Ipv4Addr::new(192, 168, 1, 1)]);
+    assert_eq!(scene.told("www.google.com", A), (0, vec![CNAME, A]), "its target is written here");
+    ringdnsd.configure(|socket| settings("").text(socket));
+    let told = ringdnsd.told(&["reload"]);
+    assert!(told.contains("[rebinding]") && told.contains("[safe_search]"), "{told}");
+    assert_eq!(scene.address_of("evil.example"), [Ipv4Addr::new(192, 168, 1, 1)]);
+    assert_eq!(scene.told("www.google.com", A), (0, vec![A]));
+    assert_eq!(private.seen().iter().filter(|seen| seen.query.is_for("evil.example")).count(), 1);
+}

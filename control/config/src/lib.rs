@@ -28,12 +28,14 @@ pub use tables::{
     dnssec::DnssecConfig,
     local::{LocalConfig, LocalRecordConfig, LocalZoneConfig},
     query_log::{Privacy, QueryLogConfig, ShippingConfig},
+    rebinding::{RebindingAction, RebindingConfig},
     redis::{
         RedisConfig,
         server::{Files, Others, RedisServer, has_tls},
     },
     refresh::RefreshConfig,
     resolver::{ResolverConfig, Strategy},
+    safe_search::{SafeSearchConfig, YouTubeFilter},
     server::{ServerConfig, XdpMode},
     tcp::TcpConfig,
     upstream::{
@@ -59,6 +61,10 @@ pub struct Config {
     pub local: LocalConfig,
     /// Lists that decide about names.
     pub lists: ListsConfig,
+    /// Protection against DNS rebinding.
+    pub rebinding: RebindingConfig,
+    /// Search engines that filter their results.
+    pub safe_search: SafeSearchConfig,
     /// DNSSEC validation.
     pub dnssec: DnssecConfig,
     /// Sizes and times of the caches.
@@ -106,6 +112,8 @@ impl TryFrom<RawConfig> for Config {
             resolver: raw.resolver.check()?,
             local: local::check(raw.local, raw.local_record, raw.local_zone)?,
             lists: blocklist::check(raw.blocklist, raw.allowlist)?,
+            rebinding: raw.rebinding.check()?,
+            safe_search: raw.safe_search.check(),
             dnssec: raw.dnssec.check()?,
             snapshot: raw.cache.snapshot(is_in_fleet)?,
             cache: raw.cache.check()?,

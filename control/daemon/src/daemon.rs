@@ -8,7 +8,7 @@ use crate::{
     latency::LatencyCollector,
     listen::Listener,
     lists::Lists,
-    local::LocalSources,
+    local::{self, LocalSources},
     nic::{Receiving, Watch},
     notices::Notices,
     policy,
@@ -68,8 +68,8 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let policy = Arc::new(policy::policy(&config)?);
     let mut lists = Lists::default();
     let names = lists.load(&config.lists).map_err(DaemonError::Lists)?;
-    let mut local = LocalSources::default();
-    let data = local.load(&config.local).map_err(DaemonError::Lists)?;
+    let mut sources = LocalSources::default();
+    let data = sources.load(&config.local).map_err(DaemonError::Lists)?;
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
 
@@ -84,6 +84,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
 
     resolver.set_policy(names);
     resolver.set_local_data(data);
+    resolver.set_safe_search(local::safe_search(config.safe_search));
 
     let log = QueryLog::new(&config, clock, resolver.labels().clone())?;
     let (ended, ends) = unbounded_channel();
@@ -107,7 +108,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         source,
         policy,
         lists,
-        local,
+        local: sources,
         clock,
         receiving,
         notices,

@@ -3,8 +3,13 @@
 
 use crate::lists;
 use ringdns_common::{names, printable::Printable, units::counted};
-use ringdns_config::{LocalConfig, Problem};
-use ringdns_policy::data::{DataBuilder, LocalData, LocalRecord, hosts, zone, zone::LineError};
+use ringdns_config::{LocalConfig, Problem, SafeSearchConfig, YouTubeFilter};
+use ringdns_policy::data::{
+    DataBuilder, LocalData, LocalRecord, hosts,
+    safe_search::{self, SafeSearch, YouTube},
+    zone,
+    zone::LineError,
+};
 use std::{
     collections::BTreeMap,
     fs,
@@ -90,6 +95,17 @@ impl LocalSources {
             }
         }
     }
+}
+
+/// Returns the aliases of search engines.
+pub fn safe_search(config: SafeSearchConfig) -> LocalData {
+    let youtube = match config.youtube {
+        YouTubeFilter::None => None,
+        YouTubeFilter::Moderate => Some(YouTube::Moderate),
+        YouTubeFilter::Strict => Some(YouTube::Strict),
+    };
+    let SafeSearchConfig { google, bing, duckduckgo, .. } = config;
+    safe_search::data(SafeSearch { google, bing, youtube, duckduckgo })
 }
 
 fn states(config: &LocalConfig) -> Vec<Option<FileState>> {

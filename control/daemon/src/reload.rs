@@ -8,7 +8,7 @@
 use crate::{
     listen::Listener,
     lists::{self, Lists},
-    local::LocalSources,
+    local::{self, LocalSources},
     policy, preflight,
 };
 use parking_lot::Mutex;
@@ -30,10 +30,13 @@ use toml::{Table, Value};
 /// Tables that make up the policy for queries.
 const POLICY: [&str; 2] = ["access", "cookies"];
 /// Tables that configure the resolver.
-const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
+const RESOLVER: [&str; 5] = ["upstream", "resolver", "local", "rebinding", "dnssec"];
 
 /// Tables of local data.
 const DATA: [&str; 3] = ["local", "local_record", "local_zone"];
+
+/// Table of search engines.
+const SAFE_SEARCH: [&str; 1] = ["safe_search"];
 
 /// Tables of lists.
 const LISTS: [&str; 2] = ["blocklist", "allowlist"];
@@ -153,7 +156,12 @@ impl Reloader {
             self.resolver.set_local_data(data);
             running.local = sources;
         }
-        reloaded.applied = policies.into_iter().chain(resolvers).chain(lists).chain(data).collect();
+        let engines = of(&SAFE_SEARCH);
+        if !engines.is_empty() {
+            self.resolver.set_safe_search(local::safe_search(config.safe_search));
+        }
+        reloaded.applied =
+            policies.into_iter().chain(resolvers).chain(lists).chain(data).chain(engines).collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();
         running.tables.take(tables, &reloaded.applied);
         tracing::info!(applied = ?reloaded.applied, needs_restart = ?reloaded.needs_restart, "reloaded");

@@ -18,6 +18,7 @@ pub mod local;
 pub mod message;
 pub mod policy;
 pub mod pump;
+mod rebinding;
 pub mod resolved;
 pub mod snapshot;
 pub mod sweep;

@@ -70,9 +70,9 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Returns an answer of no list that ends in an alias.
-    pub(crate) fn led(answer: Arc<Answer>, lead: Box<Lead>) -> Self {
-        Listed { answer, lead: Some(lead), counters: Arc::default() }
+    /// Returns an answer of no list, and the alias that it ends in.
+    pub(crate) fn of_no_list(answer: Arc<Answer>, lead: Option<Box<Lead>>) -> Self {
+        Listed { answer, lead, counters: Arc::default() }
     }
 
     /// Counts that a client gets the answer.

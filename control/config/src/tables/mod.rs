@@ -10,9 +10,11 @@ pub mod cookies;
 pub mod dnssec;
 pub mod local;
 pub mod query_log;
+pub mod rebinding;
 pub mod redis;
 pub mod refresh;
 pub mod resolver;
+pub mod safe_search;
 pub mod server;
 pub mod tcp;
 pub mod upstream;
@@ -45,6 +47,8 @@ file! {
     local_zone: Vec<local::RawLocalZone>,
     blocklist: Vec<blocklist::RawBlocklist>,
     allowlist: Vec<blocklist::RawAllowlist>,
+    rebinding: rebinding::RawRebinding,
+    safe_search: safe_search::RawSafeSearch,
     dnssec: dnssec::RawDnssec,
     cache: cache::RawCache,
     refresh: refresh::RawRefresh,

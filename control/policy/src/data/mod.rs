@@ -10,6 +10,7 @@ mod builder;
 mod error;
 pub mod hosts;
 mod rdata;
+pub mod safe_search;
 mod svcb;
 mod words;
 pub mod zone;
@@ -142,7 +143,8 @@ impl LocalData {
     /// Returns the place of a name in the tree; `None`: it is not local.
     fn find(&self, name: &[u8], qtype: u16) -> Option<Place<'_>> {
         // The closest encloser: the longest name at or above it that exists.
-        let mut above = ancestors(name).filter_map(|name| self.nodes.get_key_value(name));
+        let named = |name| self.nodes.get_key_value(name).map(|(name, node)| (&**name, node));
+        let mut above = ancestors(name).filter_map(named);
         let (encloser, node) = above.next()?;
         let zone = if self.has_zones { zone_of((encloser, node), above, name, qtype)? } else { None };
         let (sets, exists) = if encloser.len() == name.len() {
@@ -158,8 +160,8 @@ impl LocalData {
 /// Returns the zone of a name whose closest encloser is `encloser`, if it is in one. `None`: the zone
 /// delegates the name to other servers.
 fn zone_of<'a>(
-    encloser: (&'a Box<[u8]>, &'a Node),
-    above: impl Iterator<Item = (&'a Box<[u8]>, &'a Node)>,
+    encloser: (&'a [u8], &'a Node),
+    above: impl Iterator<Item = (&'a [u8], &'a Node)>,
     name: &[u8],
     qtype: u16,
 ) -> Option<Option<(&'a [u8], &'a Node)>> {

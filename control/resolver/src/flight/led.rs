@@ -12,6 +12,7 @@ use crate::{
     resolved::Resolved,
     upstream::turn::Turn,
 };
+use arc_swap::ArcSwapOption;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{answer::Answer, key::Key, rcode},
@@ -26,8 +27,17 @@ const STALE_TTL: Secs = 30;
 impl Resolver {
     /// Takes over local data. What workers have cached is void from now on.
     pub fn set_local_data(&self, data: LocalData) {
-        let before = self.local_data.swap((!data.is_empty()).then(|| Arc::new(data)));
-        if before.is_some() || self.local_data.load().is_some() {
+        self.swap(&self.local_data, data);
+    }
+
+    /// Takes over the aliases of search engines.
+    pub fn set_safe_search(&self, data: LocalData) {
+        self.swap(&self.safe_search, data);
+    }
+
+    fn swap(&self, place: &ArcSwapOption<LocalData>, data: LocalData) {
+        let before = place.swap((!data.is_empty()).then(|| Arc::new(data)));
+        if before.is_some() || place.load().is_some() {
             // Last: who sees the new generation sees the new data.
             self.host.begin_verdicts();
         }
@@ -41,17 +51,36 @@ impl Resolver {
     /// Whether local data answers a question.
     pub(super) fn is_in_data(&self, key: &Key) -> bool {
         let asked = key.asked();
-        self.local_data.load().as_ref().is_some_and(|data| data.answer(asked.name(), asked.qtype()).is_some())
+        let answers = |data: &Arc<LocalData>| data.answer(asked.name(), asked.qtype()).is_some();
+        [&self.local_data, &self.safe_search].iter().any(|place| place.load().as_ref().is_some_and(answers))
     }
 
     /// Returns the answer of local data to a client's question.
-    pub(super) fn from_data(&self, key: &Key, generation: u64) -> Option<Resolved> {
-        let data = self.local_data.load();
+    pub(super) fn in_data(
+        &self,
+        place: &ArcSwapOption<LocalData>,
+        key: &Key,
+        generation: u64,
+    ) -> Option<Resolved> {
+        let data = place.load();
         let (answer, lead) = data::answer(data.as_ref()?, key, self.clock().secs())?;
         self.counters.local_data.inc();
         let (answer, source) = (Arc::new(answer), AnswerSource::of(Tier::Local));
-        let listed = lead.map(|lead| Listed::led(answer.clone(), lead));
+        let listed = lead.map(|lead| Listed::of_no_list(answer.clone(), Some(lead)));
         Some(Resolved { answer, generation, known: false, source, listed })
+    }
+
+    /// Returns the answer that clients get in place of one with private addresses for a public name.
+    pub(super) fn without_private(&self, key: &Key, resolved: &Resolved) -> Option<Listed> {
+        let setup = self.setup.load();
+        let (rebinding, now) = (setup.rebinding.as_ref()?, self.clock().secs());
+        let age = resolved.age(now, STALE_TTL);
+        let answer = rebinding.replacement(key, &resolved.answer, age, now)?;
+        if setup.upstreams.has_zone_of(key.asked()) || self.is_local(key) {
+            return None;
+        }
+        self.counters.rebinding.inc();
+        Some(Listed::of_no_list(Arc::new(answer), None))
     }
 
     /// Hands the answer for clients to `then`. If it ends in an alias, the target is resolved first.

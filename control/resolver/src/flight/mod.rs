@@ -135,6 +135,8 @@ pub struct Resolver {
     list_counts: ListCounts,
     /// Local data; `None`: there is none.
     local_data: ArcSwapOption<LocalData>,
+    /// Aliases of search engines; `None`: there are none.
+    safe_search: ArcSwapOption<LocalData>,
     labels: Arc<Labels>,
     flights: Flights,
     /// Questions in flight that follow an alias. They wait for no others.
@@ -173,6 +175,7 @@ impl Resolver {
             policy: ArcSwapOption::empty(),
             list_counts: ListCounts::default(),
             local_data: ArcSwapOption::empty(),
+            safe_search: ArcSwapOption::empty(),
             labels,
             flights: flights(),
             hops: flights(),
@@ -188,7 +191,11 @@ impl Resolver {
     pub fn set_up(&self, config: &Config) {
         let before = self.setup();
         let setup = ResolverSetup::new(config, &self.labels, self.clock, Some(&before));
+        let is_void = setup.rebinding != before.rebinding;
         self.setup.store(Arc::new(setup));
+        if is_void {
+            self.host.begin_verdicts();
+        }
     }
 
     /// Returns the numbers of the upstreams in the query log.

@@ -36,7 +36,7 @@ impl Resolver {
     /// Returns the answer to a client's question, if local data, a list or the host tier has it.
     pub(super) fn at_once(self: &Arc<Self>, key: &Key, turn: &mut Turn) -> Option<Resolved> {
         let generation = self.host.generation();
-        if let Some(resolved) = self.from_data(key, generation) {
+        if let Some(resolved) = self.in_data(&self.local_data, key, generation) {
             return Some(resolved);
         }
         if let Some(policy) = &*self.policy.load() {
@@ -45,6 +45,9 @@ impl Resolver {
                 let (answer, source) = (listed.answer.clone(), AnswerSource::of(Tier::Local));
                 return Some(Resolved { answer, generation, known: false, source, listed: Some(listed) });
             }
+        }
+        if let Some(resolved) = self.in_data(&self.safe_search, key, generation) {
+            return Some(resolved);
         }
         self.lookup(key, turn).map(|resolved| self.policed(key, resolved))
     }
@@ -55,6 +58,9 @@ impl Resolver {
             let now = self.clock().secs();
             let replaced = || policy.replacement(key, &resolved.answer, now);
             resolved.listed = policy.answer(key, now).or_else(replaced);
+        }
+        if resolved.listed.is_none() {
+            resolved.listed = self.without_private(key, &resolved);
         }
         resolved
     }

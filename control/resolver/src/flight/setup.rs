@@ -2,7 +2,7 @@
 //! that it began with.
 
 use crate::upstream::choice::Upstreams;
-use crate::{local::LocalNames, validate::Validator};
+use crate::{local::LocalNames, rebinding::Rebinding, validate::Validator};
 use ringdns_common::labels::Labels;
 use ringdns_config::{Config, DnssecConfig};
 use ringdns_dataplane::clock::Clock;
@@ -13,6 +13,8 @@ use std::{hash::Hasher, sync::Arc};
 pub(super) struct ResolverSetup {
     pub local: LocalNames,
     pub upstreams: Arc<Upstreams>,
+    /// Protection against DNS rebinding; `None`: there is none.
+    pub rebinding: Option<Rebinding>,
     /// Validator of answers; `None`: answers are not validated here.
     pub validator: Option<Arc<Validator>>,
     dnssec: DnssecConfig,
@@ -36,6 +38,7 @@ impl ResolverSetup {
         ResolverSetup {
             local: LocalNames::new(config.local.special_names),
             upstreams: Arc::new(upstreams),
+            rebinding: Rebinding::new(&config.rebinding),
             validator,
             dnssec: dnssec.clone(),
             fingerprint: fingerprint(config),

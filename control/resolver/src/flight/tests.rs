@@ -155,6 +155,7 @@ mod letters;
 mod lifetimes;
 mod policed;
 mod punts;
+mod rebinding;
 mod sockets;
 mod spread;
 mod validation;

@@ -201,3 +201,26 @@ async fn a_disguised_name_is_answered_with_the_alias_of_its_list() {
     }
     assert_eq!(fake.asked(), 2);
 }
+
+#[tokio::test]
+async fn search_engines_filter_their_results_unless_a_list_or_local_data_decides() {
+    let fake = playing(|seen| Some(seen.query.answer(60)));
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    let engines = data(&[
+        ("www.engine.example", CNAME, "safe.engine.example"),
+        ("www.video.example", CNAME, "safe.video.example"),
+    ]);
+    resolver.set_safe_search(engines);
+    resolver.set_policy(lists(&[("video.example", RuleAnswer::NxDomain)]));
+    let key = key("www.engine.example");
+    let safe = resolver.resolve_for(CLIENT, &key).await;
+    let expected = [
+        ("www.engine.example.".into(), CNAME, 77, wire("safe.engine.example")),
+        ("safe.engine.example.".into(), 1, 60, vec![192, 0, 2, 1]),
+    ];
+    assert_eq!(records(&key, &safe), expected);
+    let blocked = resolver.resolve_for(CLIENT, &super::key("www.video.example")).await;
+    assert_eq!(rcode_of(&blocked), rcode::NXDOMAIN);
+    resolver.set_local_data(data(&[("www.engine.example", 1, "192.0.2.7")]));
+    assert_eq!(records(&key, &resolver.resolve_for(CLIENT, &key).await)[0].3, [192, 0, 2, 7]);
+}
