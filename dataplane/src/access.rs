@@ -41,6 +41,22 @@ pub enum PrefixError {
     HostBits,
 }
 
+impl Prefix {
+    /// Whether the prefix contains an address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let beyond = |bits: u32| bits - u32::from(self.len).min(bits);
+        match (self.address, address) {
+            (IpAddr::V4(first), IpAddr::V4(address)) => {
+                (first.to_bits() ^ address.to_bits()).checked_shr(beyond(32)).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(first), IpAddr::V6(address)) => {
+                (first.to_bits() ^ address.to_bits()).checked_shr(beyond(128)).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
 impl FromStr for Prefix {
     type Err = PrefixError;
 
@@ -231,6 +247,22 @@ impl Trie {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_contains_its_addresses() {
+        for (prefix, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("0.0.0.0/0", "255.255.255.255", "::"),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.0"),
+            ("::ffff:0:0/96", "::ffff:192.0.2.1", "192.0.2.1"),
+            ("::/0", "ff02::1", "0.0.0.0"),
+            ("2001:db8::1", "2001:db8::1", "2001:db8::"),
+        ] {
+            let parsed: Prefix = prefix.parse().unwrap();
+            assert!(parsed.contains(inside.parse().unwrap()), "{prefix} {inside}");
+            assert!(!parsed.contains(outside.parse().unwrap()), "{prefix} {outside}");
+        }
+    }
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -261,7 +261,11 @@ fn private_addresses_and_search_engines_are_answered_as_configured() {
         ..Settings::loopback(scene.address, private.address())
     };
     let tables = "[rebinding]\nenabled = true\nallow = [\"corp.example\"]\n[safe_search]\ngoogle = true\n";
+    let tables =
+        &format!("{tables}[dns64]\nprefix = \"2001:db8:64::/96\"\n{}", record("v4.test", "A", "192.0.2.40"));
     let ringdnsd = Ringdnsd::start_from(&scene.host, |socket| settings(tables).text(socket));
+    let made = scene.ask("v4.test", AAAA);
+    assert_eq!((made.rcode(), made.types()), (0, vec![AAAA]));
     let cut = scene.ask("evil.example", A);
     assert_eq!((cut.rcode(), cut.types(), cut.extended_errors()), (0, vec![SOA], vec![15]));
     assert_eq!(scene.address_of("nas.corp.example"), [Ipv4Addr::new(192, 168, 1, 1)]);

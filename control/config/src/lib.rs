@@ -25,6 +25,7 @@ pub use tables::{
     clickhouse::{ClickHouseConfig, Scheme},
     control::ControlConfig,
     cookies::CookieConfig,
+    dns64::Dns64Config,
     dnssec::DnssecConfig,
     local::{LocalConfig, LocalRecordConfig, LocalZoneConfig},
     query_log::{Privacy, QueryLogConfig, ShippingConfig},
@@ -65,6 +66,8 @@ pub struct Config {
     pub rebinding: RebindingConfig,
     /// Search engines that filter their results.
     pub safe_search: SafeSearchConfig,
+    /// IPv6 addresses for names that have IPv4 addresses alone.
+    pub dns64: Dns64Config,
     /// DNSSEC validation.
     pub dnssec: DnssecConfig,
     /// Sizes and times of the caches.
@@ -114,6 +117,7 @@ impl TryFrom<RawConfig> for Config {
             lists: blocklist::check(raw.blocklist, raw.allowlist)?,
             rebinding: raw.rebinding.check()?,
             safe_search: raw.safe_search.check(),
+            dns64: raw.dns64.check()?,
             dnssec: raw.dnssec.check()?,
             snapshot: raw.cache.snapshot(is_in_fleet)?,
             cache: raw.cache.check()?,

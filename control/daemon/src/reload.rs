@@ -30,7 +30,7 @@ use toml::{Table, Value};
 /// Tables that make up the policy for queries.
 const POLICY: [&str; 2] = ["access", "cookies"];
 /// Tables that configure the resolver.
-const RESOLVER: [&str; 5] = ["upstream", "resolver", "local", "rebinding", "dnssec"];
+const RESOLVER: [&str; 6] = ["upstream", "resolver", "local", "rebinding", "dns64", "dnssec"];
 
 /// Tables of local data.
 const DATA: [&str; 3] = ["local", "local_record", "local_zone"];

@@ -105,7 +105,7 @@ pub fn joined(lead: &Lead, first: &Answer, target: &Answer, age: Age, now: Secs)
 }
 
 /// Returns a response without records.
-fn empty(key: &Key, now: Secs) -> Option<Message> {
+pub fn empty(key: &Key, now: Secs) -> Option<Message> {
     Message::of(key, &Answer::error(rcode::NOERROR, None, now, 0), Age::Fresh(0))
 }
 

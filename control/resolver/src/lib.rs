@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod data;
+mod dns64;
 pub mod flight;
 pub mod host;
 pub mod local;

@@ -139,7 +139,8 @@ fn has_private_hint(rdata: &[u8]) -> Option<bool> {
     Some(is_private)
 }
 
-fn is_private_v4(address: Ipv4Addr) -> bool {
+/// Whether an IPv4 address belongs to no host of the Internet.
+pub fn is_private_v4(address: Ipv4Addr) -> bool {
     address.octets()[0] == 0 || address.is_private() || address.is_loopback() || address.is_link_local()
 }
 

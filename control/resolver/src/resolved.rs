@@ -24,6 +24,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// Returns the answer as clients get it.
+    pub fn shown(&self) -> &Answer {
+        self.listed.as_ref().map_or(&self.answer, |listed| &listed.answer)
+    }
+
     /// Returns how the answer's TTLs are to be written at `now`.
     pub fn age(&self, now: Secs, stale_ttl: Secs) -> Age {
         self.answer.age(self.known, now, stale_ttl)

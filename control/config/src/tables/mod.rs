@@ -7,6 +7,7 @@ pub mod cache;
 pub mod clickhouse;
 pub mod control;
 pub mod cookies;
+pub mod dns64;
 pub mod dnssec;
 pub mod local;
 pub mod query_log;
@@ -49,6 +50,7 @@ file! {
     allowlist: Vec<blocklist::RawAllowlist>,
     rebinding: rebinding::RawRebinding,
     safe_search: safe_search::RawSafeSearch,
+    dns64: dns64::RawDns64,
     dnssec: dnssec::RawDnssec,
     cache: cache::RawCache,
     refresh: refresh::RawRefresh,

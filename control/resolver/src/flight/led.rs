@@ -5,7 +5,7 @@
 //! or the list has named it. Such a question holds no place of its own while it waits, except for
 //! its client.
 
-use super::Resolver;
+use super::{Resolver, flights::Seat, spread};
 use crate::{
     data::{self, Lead},
     policy::Listed,
@@ -65,9 +65,36 @@ impl Resolver {
         let data = place.load();
         let (answer, lead) = data::answer(data.as_ref()?, key, self.clock().secs())?;
         self.counters.local_data.inc();
-        let (answer, source) = (Arc::new(answer), AnswerSource::of(Tier::Local));
-        let listed = lead.map(|lead| Listed::of_no_list(answer.clone(), Some(lead)));
-        Some(Resolved { answer, generation, known: false, source, listed })
+        Some(made_here(answer, lead, generation))
+    }
+
+    /// Returns the answer to a client's question for the reverse name of an address that DNS64 made.
+    pub(super) fn dns64_reverse(&self, key: &Key, generation: u64) -> Option<Resolved> {
+        let (answer, lead) = self.setup.load().dns64.as_ref()?.reverse(key, self.clock().secs())?;
+        Some(made_here(answer, lead, generation))
+    }
+
+    /// Returns the question for IPv4 addresses of which an answer to `key` may be made.
+    pub(super) fn dns64(&self, key: &Key) -> Option<Box<Lead>> {
+        self.setup.load().dns64.as_ref()?.lead(key)
+    }
+
+    /// Hands the answer to the waiters of a question. Other questions of this process have it at
+    /// once: they need no more of it, and what is missing might wait for them.
+    pub(super) fn hand_out(
+        self: &Arc<Self>,
+        key: &Key,
+        resolved: Resolved,
+        mut seats: Vec<Seat>,
+        turn: &mut Turn,
+    ) {
+        let (clock, dns64) = (self.clock(), self.dns64(key));
+        if dns64.is_some() || resolved.listed.as_ref().is_some_and(|listed| listed.lead.is_some()) {
+            let others = seats.extract_if(.., |seat| !seat.waiter.is_client()).collect();
+            spread::answer(others, &resolved, clock, turn);
+        }
+        let answer = move |resolved: Resolved, turn: &mut Turn| spread::answer(seats, &resolved, clock, turn);
+        self.whole(resolved, dns64, turn, answer);
     }
 
     /// Returns the answer that clients get in place of one with private addresses for a public name.
@@ -83,8 +110,52 @@ impl Resolver {
         Some(Listed::of_no_list(Arc::new(answer), None))
     }
 
-    /// Hands the answer for clients to `then`. If it ends in an alias, the target is resolved first.
+    /// Hands the answer for clients to `then`. If it ends in an alias, the target is resolved first,
+    /// and if it lacks IPv6 addresses, the question `dns64`.
     pub(super) fn whole(
+        self: &Arc<Self>,
+        resolved: Resolved,
+        dns64: Option<Box<Lead>>,
+        turn: &mut Turn,
+        then: impl FnOnce(Resolved, &mut Turn) + Send + 'static,
+    ) {
+        let Some(dns64) = dns64 else { return self.led(resolved, turn, then) };
+        let resolver = self.clone();
+        let then: Then = Box::new(then);
+        self.led(resolved, turn, move |resolved, turn| resolver.with_v6(resolved, dns64, turn, then));
+    }
+
+    /// Hands the answer for clients to `then`, with IPv6 addresses made of IPv4 ones if it has none.
+    fn with_v6(self: &Arc<Self>, resolved: Resolved, lead: Box<Lead>, turn: &mut Turn, then: Then) {
+        let setup = self.setup();
+        if !setup.dns64.as_ref().is_some_and(|dns64| dns64.wants(&lead.key, resolved.shown())) {
+            return then(resolved, turn);
+        }
+        let (resolver, target) = (self.clone(), lead.target.clone());
+        let join: Then = Box::new(move |found, turn| {
+            let now = resolver.clock().secs();
+            let age = found.shown().age(found.known, now, STALE_TTL);
+            let dns64 = setup.dns64.as_ref();
+            let made = dns64.and_then(|dns64| dns64.made(&lead, resolved.shown(), found.shown(), age, now));
+            let resolved = match made {
+                Some(answer) => made_here(answer, None, resolved.generation),
+                None => resolved,
+            };
+            then(resolved, turn);
+        });
+        if let Some(found) = self.at_once(&target, turn) {
+            return self.led(found, turn, join);
+        }
+        let resolver = self.clone();
+        tokio::spawn(async move {
+            let found = resolver.resolve(&target).await;
+            let found = resolver.policed(&target, found);
+            resolver.led(found, &mut Turn::default(), join);
+        });
+    }
+
+    /// Hands the answer for clients to `then`. If it ends in an alias, the target is resolved first.
+    fn led(
         self: &Arc<Self>,
         mut resolved: Resolved,
         turn: &mut Turn,
@@ -131,6 +202,16 @@ impl Resolver {
         }
         resolved
     }
+}
+
+/// Receiver of an answer.
+type Then = Box<dyn FnOnce(Resolved, &mut Turn) + Send>;
+
+/// Returns an answer that was made here, and the alias that it ends in.
+fn made_here(answer: Answer, lead: Option<Box<Lead>>, generation: u64) -> Resolved {
+    let (answer, source) = (Arc::new(answer), AnswerSource::of(Tier::Local));
+    let listed = lead.map(|lead| Listed::of_no_list(answer.clone(), Some(lead)));
+    Resolved { answer, generation, known: false, source, listed }
 }
 
 /// Returns the answer to a question whose alias leads to one that failed. It is not kept.

@@ -191,7 +191,7 @@ impl Resolver {
     pub fn set_up(&self, config: &Config) {
         let before = self.setup();
         let setup = ResolverSetup::new(config, &self.labels, self.clock, Some(&before));
-        let is_void = setup.rebinding != before.rebinding;
+        let is_void = setup.rebinding != before.rebinding || setup.dns64 != before.dns64;
         self.setup.store(Arc::new(setup));
         if is_void {
             self.host.begin_verdicts();
@@ -259,10 +259,11 @@ impl Resolver {
             },
         };
         let key = ready.is_none().then(|| record.query.key.clone());
+        let dns64 = self.dns64(&record.query.key);
         let waiter = Waiter::Punt(link.clone(), record);
         match (ready, key) {
             (Some(resolved), _) => {
-                self.whole(resolved, turn, move |resolved, turn| waiter.answer(&resolved, turn));
+                self.whole(resolved, dns64, turn, move |resolved, turn| waiter.answer(&resolved, turn));
             }
             (None, Some(key)) => self.board(&key, Some(waiter), turn),
             (None, None) => {}
@@ -288,7 +289,7 @@ impl Resolver {
                 Some(resolved) if client.is_none() => return resolved,
                 Some(resolved) => {
                     let answer = move |resolved: Resolved, turn: &mut Turn| waiter.answer(&resolved, turn);
-                    self.whole(resolved, &mut turn, answer);
+                    self.whole(resolved, self.dns64(key), &mut turn, answer);
                 }
                 None => self.board(key, Some(waiter), &mut turn),
             }
@@ -451,7 +452,11 @@ impl Resolver {
         };
         if let Some(waiter) = waiter {
             let resolved = self.policed(key, resolved);
-            self.whole(resolved, turn, move |resolved, turn| waiter.answer(&resolved, turn));
+            if !waiter.is_client() {
+                return waiter.answer(&resolved, turn);
+            }
+            let dns64 = self.dns64(key);
+            self.whole(resolved, dns64, turn, move |resolved, turn| waiter.answer(&resolved, turn));
         }
     }
 
@@ -471,11 +476,7 @@ impl Resolver {
             let resolved = self.policed(&key, host_answer(answer, generation));
             let seats = self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal());
             self.counters.stale_on_delay.add(seats.len() as u64);
-            let clock = self.clock();
-            let answer = move |resolved: Resolved, turn: &mut Turn| {
-                spread::answer(seats, &resolved, clock, turn);
-            };
-            self.whole(resolved, &mut Turn::default(), answer);
+            self.hand_out(&key, resolved, seats, &mut Turn::default());
         });
     }
 

@@ -49,6 +49,9 @@ impl Resolver {
         if let Some(resolved) = self.in_data(&self.safe_search, key, generation) {
             return Some(resolved);
         }
+        if let Some(resolved) = self.dns64_reverse(key, generation) {
+            return Some(resolved);
+        }
         self.lookup(key, turn).map(|resolved| self.policed(key, resolved))
     }
 

@@ -144,6 +144,7 @@ mod asking;
 mod chasing;
 mod choosing;
 mod cookies;
+mod dns64;
 mod edns;
 mod flights;
 mod forged;

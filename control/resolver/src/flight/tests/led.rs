@@ -224,3 +224,22 @@ async fn search_engines_filter_their_results_unless_a_list_or_local_data_decides
     resolver.set_local_data(data(&[("www.engine.example", 1, "192.0.2.7")]));
     assert_eq!(records(&key, &resolver.resolve_for(CLIENT, &key).await)[0].3, [192, 0, 2, 7]);
 }
+
+/// The target might wait for this very question, if it is validated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_of_this_process_do_not_wait_for_the_target_of_a_list() {
+    let gate = Gate::default();
+    let inner = gate.clone();
+    let fake = Upstream::local(move |seen| {
+        if seen.query.is_for("sink.example") {
+            inner.pass();
+        }
+        vec![Say::Send(seen.query.response(0, &[record(CNAME, 60, &wire("ads.example"))]))]
+    });
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    resolver.set_policy(lists(&[("ads.example", alias("sink.example"))]));
+    let key = key("www.example.net");
+    let own = tokio::time::timeout(Duration::from_secs(1), resolver.resolve(&key)).await;
+    assert_eq!(own.expect("it waits").answer.counts[0], 1);
+    gate.open();
+}
