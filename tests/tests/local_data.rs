@@ -130,6 +130,9 @@ fn records_are_answered_and_the_rest_of_their_zone_is_resolved() {
     ] {
         assert_eq!(scene.told(name, qtype), (rcode, types), "{name} {qtype}");
     }
+    let told = |name: &str| ringdnsd.told(&["policy", "test", name]);
+    assert!(told("nas.corp.example").contains("A: local"), "{}", told("nas.corp.example"));
+    assert!(told("other.corp.example").contains("A: block by list"), "{}", told("other.corp.example"));
     let asked = [scene.asked_upstream("dev.example"), scene.asked_upstream("www.public.example")];
     assert_eq!((asked, scene.upstream.asked()), ([1, 1], 2));
     let (_, metrics) = ringdnsd.get("/metrics").unwrap();

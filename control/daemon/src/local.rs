@@ -67,7 +67,7 @@ impl LocalSources {
         }
         let hosts = states(config);
         let data = build(config, &zones, problems)?;
-        if self.config != *config || !data.is_empty() {
+        if !data.is_empty() {
             tracing::info!(records = data.records(), "local data loaded");
         }
         *self = LocalSources { config: config.clone(), zones, hosts };

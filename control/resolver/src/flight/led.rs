@@ -48,6 +48,11 @@ impl Resolver {
         self.local_data.load_full()
     }
 
+    /// Returns the aliases of search engines in effect; `None`: there are none.
+    pub fn safe_search(&self) -> Option<Arc<LocalData>> {
+        self.safe_search.load_full()
+    }
+
     /// Whether local data answers a question.
     pub(super) fn is_in_data(&self, key: &Key) -> bool {
         let asked = key.asked();

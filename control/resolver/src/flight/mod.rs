@@ -41,8 +41,7 @@ use crate::{
     validate::AnchorCounters,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
-use failure::RECHECK;
-use flights::{Boarding, Flight, Flights};
+use flights::{Boarding, Flights};
 use inquiry::Inquiry;
 use landing::Landing;
 use parking_lot::Mutex;
@@ -458,26 +457,6 @@ impl Resolver {
             let dns64 = self.dns64(key);
             self.whole(resolved, dns64, turn, move |resolved, turn| waiter.answer(&resolved, turn));
         }
-    }
-
-    /// Gives waiters the expired answer, if there is one, when resolution takes too long (RFC 8767
-    /// section 5: the client response timer). Later clients have it at once.
-    fn limit_wait(self: Arc<Self>, key: &Key, flight: &Flight, lane: Lane) {
-        let patience = self.stale_client_timeout;
-        if patience.is_zero() || self.stale(key).is_none() {
-            return;
-        }
-        let (key, flight) = (key.clone(), flight.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(patience).await;
-            let Some(entry) = self.stale(&key) else { return };
-            entry.put_off(self.clock().secs().saturating_add(RECHECK));
-            let (answer, generation) = (entry.answer.clone(), flight.generation());
-            let resolved = self.policed(&key, host_answer(answer, generation));
-            let seats = self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal());
-            self.counters.stale_on_delay.add(seats.len() as u64);
-            self.hand_out(&key, resolved, seats, &mut Turn::default());
-        });
     }
 
     /// Returns the questions in flight of a lane.
