@@ -15,7 +15,7 @@ table! {
         /// Names that may have private addresses, each with all names below it:
         /// `["corp.example"]`. A DNS block list that answers with 127.0.0.2 needs an entry.
         allow: Vec<String> = Vec::new(),
-        /// What becomes of an answer: `"remove"`: the addresses, and HTTPS and SVCB records that
+        /// Action on an answer that has some: `"remove"`: the addresses, and HTTPS and SVCB records that
         /// have them, are removed, and the rest remains; `"refuse"`: the answer is REFUSED. Both
         /// have the extended error Blocked.
         action: RebindingAction = RebindingAction::Remove,
@@ -23,7 +23,7 @@ table! {
 }
 
 choice! {
-    /// What becomes of an answer with private addresses.
+    /// Action on an answer with private addresses.
     RebindingAction {
         /// The addresses are removed.
         #[default]
@@ -40,7 +40,7 @@ pub struct RebindingConfig {
     pub enabled: bool,
     /// Names that may have private addresses, with the names below them, in wire format.
     pub allow: Vec<Vec<u8>>,
-    /// What becomes of an answer.
+    /// Action on an answer with private addresses.
     pub action: RebindingAction,
 }
 
