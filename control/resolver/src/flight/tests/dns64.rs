@@ -1,7 +1,13 @@
 //! IPv6 addresses made of IPv4 ones.
 
 use super::*;
-use ringdns_policy::data::{DataBuilder, LocalRecord};
+use ringdns_policy::{
+    data::{DataBuilder, LocalRecord},
+    list::ListBuilder,
+    names::NameKey,
+    policy::{BlockList, Policy},
+    rule::{Effect, Rule, RuleAnswer, Subject, Types},
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const CLIENT: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -149,4 +155,20 @@ async fn reverse_names_lead_to_those_of_the_ipv4_addresses() {
     assert_eq!(*alias, (CNAME, 600, names::name("1.99.88.192.in-addr.arpa").unwrap()));
     assert_eq!((pointer.0, pointer.1), (PTR, 60));
     assert!(fake.seen()[0].query.is_for("1.99.88.192.in-addr.arpa"));
+}
+
+/// A list that takes IPv6 addresses away means it.
+#[tokio::test]
+async fn what_a_list_says_of_ipv6_alone_stays() {
+    let fake = with(Some([192, 0, 2, 1]), Some("2001:db8::1"));
+    let resolver = resolver_for(&[upstream(fake.address(), LONG)], ON);
+    let key = NameKey::new(&[7; 16]);
+    let mut builder = ListBuilder::new(key);
+    let subject = Subject::Suffix(names::name("www.example").unwrap().into());
+    builder.push(1, Rule { types: Types::Only(vec![AAAA]), ..Rule::new(subject, Effect::Block) });
+    let list = Arc::new(builder.finish().0);
+    let list = BlockList { name: "v4".into(), list, answer: RuleAnswer::NoData, ttl: 60, dry_run: false };
+    resolver.set_policy(Policy::new(key, Vec::new(), vec![list]));
+    let resolved = resolver.resolve_for(CLIENT, &key_of("www.example", AAAA, false)).await;
+    assert_eq!((rcode_of(&resolved), resolved.answer.counts[0], fake.asked()), (0, 0, 0));
 }
