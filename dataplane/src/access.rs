@@ -97,6 +97,22 @@ impl Family {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_contains_its_addresses() {
+        for (prefix, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("0.0.0.0/0", "255.255.255.255", "::"),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.0"),
+            ("::ffff:0:0/96", "::ffff:192.0.2.1", "192.0.2.1"),
+            ("::/0", "ff02::1", "0.0.0.0"),
+            ("2001:db8::1", "2001:db8::1", "2001:db8::"),
+        ] {
+            let parsed: Prefix = prefix.parse().unwrap();
+            assert!(parsed.contains(inside.parse().unwrap()), "{prefix} {inside}");
+            assert!(!parsed.contains(outside.parse().unwrap()), "{prefix} {outside}");
+        }
+    }
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -58,6 +58,20 @@ impl Prefix {
         }
     }
 
+    /// Whether the prefix contains an address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let beyond = |bits: u32| bits - u32::from(self.len).min(bits);
+        match (self.address, address) {
+            (IpAddr::V4(first), IpAddr::V4(address)) => {
+                (first.to_bits() ^ address.to_bits()).checked_shr(beyond(32)).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(first), IpAddr::V6(address)) => {
+                (first.to_bits() ^ address.to_bits()).checked_shr(beyond(128)).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the first address.
     pub fn address(&self) -> IpAddr {
         self.address

@@ -12,7 +12,8 @@ pub struct PolicyTest {
     /// Group of the client.
     #[serde(default)]
     pub group: String,
-    /// `resolve`: no list has a rule; `allow`: a rule allows the name; `block`: a list answers.
+    /// `local`: local data answers; `safe_search`: the name of a search engine is answered with an
+    /// alias; `resolve`: no list has a rule; `allow`: a rule allows the name; `block`: a list answers.
     pub action: String,
     /// List that decides.
     pub list: Option<String>,

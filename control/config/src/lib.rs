@@ -27,16 +27,19 @@ pub use tables::{
     client_group::{ClientGroupConfig, DEFAULT_GROUP},
     control::ControlConfig,
     cookies::CookieConfig,
+    dns64::Dns64Config,
     dnssec::DnssecConfig,
     lists::{FetchConfig, ListSource, ListStart},
-    local::LocalConfig,
+    local::{LocalConfig, LocalRecordConfig, LocalZoneConfig},
     query_log::{Privacy, QueryLogConfig, ShippingConfig},
+    rebinding::{RebindingAction, RebindingConfig},
     redis::{
         RedisConfig,
         server::{Files, Others, RedisServer, has_tls},
     },
     refresh::RefreshConfig,
     resolver::{ResolverConfig, Strategy},
+    safe_search::{SafeSearchConfig, YouTubeFilter},
     server::{ServerConfig, XdpMode},
     tcp::TcpConfig,
     upstream::{
@@ -47,7 +50,7 @@ pub use tables::{
 };
 
 use std::path::Path;
-use tables::{RawConfig, blocklist, upstream};
+use tables::{RawConfig, blocklist, local, upstream};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -62,6 +65,12 @@ pub struct Config {
     pub local: LocalConfig,
     /// Lists that decide about names.
     pub lists: ListsConfig,
+    /// Protection against DNS rebinding.
+    pub rebinding: RebindingConfig,
+    /// Search engines that filter their results.
+    pub safe_search: SafeSearchConfig,
+    /// IPv6 addresses for names that have IPv4 addresses alone.
+    pub dns64: Dns64Config,
     /// DNSSEC validation.
     pub dnssec: DnssecConfig,
     /// Sizes and times of the caches.
@@ -107,8 +116,11 @@ impl TryFrom<RawConfig> for Config {
             server,
             upstreams,
             resolver: raw.resolver.check()?,
-            local: raw.local.check(),
             lists: blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?,
+            local: local::check(raw.local, raw.local_record, raw.local_zone)?,
+            rebinding: raw.rebinding.check()?,
+            safe_search: raw.safe_search.check(),
+            dns64: raw.dns64.check()?,
             dnssec: raw.dnssec.check()?,
             snapshot: raw.cache.snapshot(is_in_fleet)?,
             cache: raw.cache.check()?,

@@ -64,7 +64,8 @@ macro_rules! table {
                     header: $header,
                     doc: &[$($doc),*],
                     keys: vec![$($crate::table::KeyDoc {
-                        name: stringify!($key),
+                        // Keywords of Rust are keys too.
+                        name: stringify!($key).trim_start_matches("r#"),
                         kind: <$type as $crate::values::KeyValue>::KIND,
                         words: <$type as $crate::values::KeyValue>::WORDS,
                         default: $crate::values::KeyValue::written(&default.$key),

@@ -14,6 +14,8 @@ fn parse(table: &str, line: &str) -> Result<String, String> {
         ("[[blocklist]]", "name = \"ads\"\nsource = \"/ads\""),
         ("[[client_group]]", "name = \"kids\"\nclients = [\"192.0.2.0/24\"]"),
         ("[[allowlist]]", "name = \"ours\"\nsource = \"/ours\""),
+        ("[[local_record]]", "name = \"nas.example\"\ntype = \"A\"\ndata = \"192.0.2.1\""),
+        ("[[local_zone]]", "name = \"corp.example\""),
     ] {
         text += &format!("{header}\n{needed}\n{}\n", if header == table { line } else { "" });
     }

@@ -8,6 +8,7 @@ use crate::{
     latency::LatencyCollector,
     listen::Listener,
     lists::{self, ListKeeper},
+    local::{self, LocalSources},
     nic::{Receiving, Watch},
     notices::Notices,
     policy,
@@ -54,6 +55,8 @@ use tokio::{
 const THREADS_MAX: usize = 4;
 /// Number of file descriptors reserved for everything but questions in flight and TCP connections.
 const OTHER_FILES: usize = 512;
+/// Time between looks at hosts files.
+const HOSTS_PERIOD: Duration = Duration::from_secs(2);
 /// Time that a stop waits for questions in flight.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -64,6 +67,8 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let files = process::raise_file_limit();
     let lists = lists::start(&config)?;
     let policy = Arc::new(policy::policy(&config, lists.groups())?);
+    let mut sources = LocalSources::default();
+    let data = sources.load(&config.local).map_err(DaemonError::Lists)?;
     let claim = preflight::claim(&config)?;
     config.server.listen.clone_from(&claim.listen);
 
@@ -78,6 +83,8 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
 
     let group_names = lists.groups().names().to_vec();
     let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
+    resolver.set_local_data(data);
+    resolver.set_safe_search(local::safe_search(config.safe_search));
 
     let labels =
         LogLabels { upstreams: resolver.labels().clone(), lists: resolver.list_counts().labels().clone() };
@@ -106,6 +113,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         source,
         policy,
         lists,
+        local: sources,
         clock,
         receiving,
         notices,
@@ -175,6 +183,7 @@ struct Plane {
     source: ConfigSource,
     policy: Arc<QueryPolicy>,
     lists: Arc<ListKeeper>,
+    local: LocalSources,
     clock: Clock,
     receiving: Arc<Receiving>,
     notices: Arc<Notices>,
@@ -250,6 +259,12 @@ impl Plane {
         parts.spawn(async {
             reloading.await;
             ("reloading", Ok(()))
+        });
+
+        let hosts = watch_hosts_files(service.clone());
+        parts.spawn(async {
+            hosts.await;
+            ("the watch on hosts files", Ok(()))
         });
 
         let becoming_ready = async {
@@ -424,7 +439,8 @@ impl Plane {
                 resolver,
                 listener.clone(),
                 links,
-            ),
+            )
+            .with_local(self.local),
             lists: self.lists,
             config: self.config,
             clock: self.clock,
@@ -455,6 +471,16 @@ async fn reload_when_told(mut hangups: Signal, service: Arc<Service>) {
                 tracing::error!("not reloaded, the running configuration stays in effect: {line}");
             }
         }
+    }
+}
+
+/// Reads hosts files again after they change.
+async fn watch_hosts_files(service: Arc<Service>) {
+    loop {
+        sleep(HOSTS_PERIOD).await;
+        let service = service.clone();
+        // A panic is in the log; the next look may find other files.
+        drop(spawn_blocking(move || service.reloader.refresh_hosts()).await);
     }
 }
 

@@ -10,7 +10,7 @@ pub enum DaemonError {
     /// Something that the configuration names cannot be used.
     #[error("{0}")]
     Problem(#[from] Problem),
-    /// Lists that the configuration names cannot be used.
+    /// Lists or local data that the configuration names cannot be used.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Lists(Vec<Problem>),
     /// A port cannot be opened.

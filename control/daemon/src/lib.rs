@@ -23,6 +23,7 @@ pub mod groups;
 pub mod latency;
 pub mod listen;
 pub mod lists;
+pub mod local;
 pub mod logging;
 pub mod memory;
 pub mod nic;

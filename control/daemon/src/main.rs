@@ -6,8 +6,8 @@ use clap::Parser;
 use ringdns_common::printable::Printable;
 use ringdns_config::reference;
 use ringdns_daemon::{
-    daemon, error::DaemonError, lists::Lists, logging::StartedLog, panics, preflight, process,
-    reload::ConfigSource,
+    daemon, error::DaemonError, lists::Lists, local::LocalSources, logging::StartedLog, panics, preflight,
+    process, reload::ConfigSource,
 };
 use std::{
     io::{self, Write},
@@ -69,7 +69,10 @@ fn main() -> ExitCode {
     };
     let file = source.file().clone();
     if arguments.check {
-        if let Err(problems) = Lists::default().load(&config.lists) {
+        let lists = Lists::default().load(&config.lists).err();
+        let data = LocalSources::default().load(&config.local).err();
+        let problems: Vec<_> = lists.into_iter().chain(data).flatten().collect();
+        if !problems.is_empty() {
             for problem in problems {
                 say(io::stderr(), &format!("ringdnsd: {}{problem}", file.place(&problem.key)));
             }

@@ -8,6 +8,7 @@
 use crate::{
     listen::Listener,
     lists::{self, ListKeeper},
+    local::{self, LocalSources},
     policy, preflight,
 };
 use parking_lot::Mutex;
@@ -30,7 +31,13 @@ use toml::{Table, Value};
 /// Tables that make up the policy for queries.
 const POLICY: [&str; 3] = ["access", "cookies", "client_group"];
 /// Tables that configure the resolver.
-const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
+const RESOLVER: [&str; 6] = ["upstream", "resolver", "local", "rebinding", "dns64", "dnssec"];
+
+/// Tables of local data.
+const DATA: [&str; 3] = ["local", "local_record", "local_zone"];
+
+/// Table of search engines.
+const SAFE_SEARCH: [&str; 1] = ["safe_search"];
 
 /// Tables of lists.
 const LISTS: [&str; 4] = ["blocklist", "allowlist", "lists", "client_group"];
@@ -56,6 +63,7 @@ pub struct Reloader {
 struct Running {
     tables: Tables,
     policy: Arc<QueryPolicy>,
+    local: LocalSources,
 }
 
 impl Reloader {
@@ -69,8 +77,21 @@ impl Reloader {
         links: Vec<Arc<Link>>,
     ) -> Self {
         let ConfigSource { origin: FileText { path, .. }, tables } = source;
-        let running = Mutex::new(Running { tables, policy });
+        let running = Mutex::new(Running { tables, policy, local: LocalSources::default() });
         Reloader { path, resolver, listener, links, lists, running }
+    }
+
+    /// Takes over the local data that the process was started with.
+    pub fn with_local(self, local: LocalSources) -> Self {
+        self.running.lock().local = local;
+        self
+    }
+
+    /// Reads hosts files again if they have changed. It may block.
+    pub fn refresh_hosts(&self) {
+        if let Some(data) = self.running.lock().local.refresh() {
+            self.resolver.set_local_data(data);
+        }
     }
 
     /// Returns the place of the rule of a list that was found for a question. Reads the list's file.
@@ -123,12 +144,19 @@ impl Reloader {
         if !problems.is_empty() {
             return Err(refused(problems));
         }
-        let (policies, resolvers, lists) = (of(&POLICY), of(&RESOLVER), of(&LISTS));
+        let (policies, resolvers, lists, data) = (of(&POLICY), of(&RESOLVER), of(&LISTS), of(&DATA));
         // What may be refused comes before anything takes effect, which lists do when they are read.
         let groups = self.lists.groups().next(&config.lists.groups);
         let policy = match policies.is_empty() {
             true => None,
             false => Some(policy::policy(&config, &groups).map_err(|problem| refused(vec![problem]))?),
+        };
+        let local = match data.is_empty() {
+            true => None,
+            false => {
+                let mut sources = LocalSources::default();
+                Some((sources.load(&config.local).map_err(refused)?, sources))
+            }
         };
         // Before workers know of new groups, there are lists for them.
         if !lists.is_empty() {
@@ -147,7 +175,16 @@ impl Reloader {
         if !resolvers.is_empty() {
             self.resolver.set_up(&config);
         }
-        reloaded.applied = policies.into_iter().chain(resolvers).chain(lists).collect();
+        if let Some((data, sources)) = local {
+            self.resolver.set_local_data(data);
+            running.local = sources;
+        }
+        let engines = of(&SAFE_SEARCH);
+        if !engines.is_empty() {
+            self.resolver.set_safe_search(local::safe_search(config.safe_search));
+        }
+        reloaded.applied =
+            policies.into_iter().chain(resolvers).chain(lists).chain(data).chain(engines).collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();
         running.tables.take(tables, &reloaded.applied);
         tracing::info!(applied = ?reloaded.applied, needs_restart = ?reloaded.needs_restart, "reloaded");
@@ -256,16 +293,29 @@ fn hash_of_file(path: &Path, hasher: &RandomState) -> io::Result<u64> {
     }
 }
 
+/// Appends a hash of its contents to the name of a file.
+fn with_contents(path: &mut String, hasher: &RandomState) {
+    let contents = hash_of_file(Path::new(path), hasher).ok();
+    *path = format!("{path} {contents:?}");
+}
+
 /// Appends hashes of the contents to the names of files.
 fn with_files(value: &mut Value, hasher: &RandomState) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(|value| with_files(value, hasher)),
         Value::Table(table) => table.iter_mut().for_each(|(key, value)| match value {
             Value::String(path)
-                if (key.ends_with("_file") || key == "source") && !WRITTEN.contains(&key.as_str()) =>
+                if (key.ends_with("_file") || key == "file" || key == "source")
+                    && !WRITTEN.contains(&key.as_str()) =>
             {
-                let contents = hash_of_file(Path::new(path), hasher).ok();
-                *path = format!("{path} {contents:?}");
+                with_contents(path, hasher);
+            }
+            Value::Array(paths) if key == "hosts_files" => {
+                for path in paths {
+                    if let Value::String(path) = path {
+                        with_contents(path, hasher);
+                    }
+                }
             }
             value => with_files(value, hasher),
         }),

@@ -11,12 +11,15 @@
 
 #![forbid(unsafe_code)]
 
+mod data;
+mod dns64;
 pub mod flight;
 pub mod host;
 pub mod local;
 pub mod message;
 pub mod policy;
 pub mod pump;
+mod rebinding;
 pub mod resolved;
 pub mod snapshot;
 pub mod sweep;

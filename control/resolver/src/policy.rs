@@ -4,7 +4,11 @@
 //! validation have what upstreams answered; workers' caches have what clients get. So a hit costs
 //! what it costs without lists, and new lists make void what workers cached and nothing else.
 
-use crate::{local, message::Message};
+use crate::{
+    data::{self, AS_WRITTEN, Lead},
+    local,
+    message::Message,
+};
 use hickory_proto::{
     op::{Message as Response, MessageType, OpCode, Query, ResponseCode},
     rr::{
@@ -16,15 +20,7 @@ use parking_lot::Mutex;
 use ringdns_common::{counters::Counter, labels::Labels};
 use ringdns_dataplane::{
     clock::Secs,
-    dns::{
-        CLASS_IN,
-        answer::{Answer, TtlRules},
-        key::Key,
-        option::ede,
-        rcode,
-        reply::Age,
-        rtype,
-    },
+    dns::{CLASS_IN, answer::Answer, key::Key, option::ede, rcode, reply::Age, rtype},
     group::{GROUPS, Group, GroupSet},
 };
 use ringdns_policy::{
@@ -37,9 +33,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
-
-/// Rules that keep an answer for as long as its records say.
-const AS_WRITTEN: TtlRules = TtlRules { min: 0, max: Secs::MAX, negative_max: Secs::MAX, stale: 0, ahead: 0 };
 
 /// Type and class of an alias, as every record of one has them.
 const ALIAS: [u8; 4] = [0, rtype::CNAME as u8, 0, CLASS_IN as u8];
@@ -89,6 +82,10 @@ pub struct Listed {
     pub groups: GroupSet,
     /// Whether they get no answer at all.
     pub is_withheld: bool,
+    /// Whether a list gave it.
+    pub(crate) is_of_list: bool,
+    /// Alias that the answer ends in, if its target is yet to be resolved.
+    pub(crate) lead: Option<Box<Lead>>,
     counters: Arc<ListCounters>,
 }
 
@@ -103,6 +100,11 @@ impl Listed {
     /// Returns the number of the list in the query log.
     pub fn number(&self) -> Option<u8> {
         self.counters.number
+    }
+
+    /// Returns an answer of no list that some groups get, and the alias that it ends in.
+    pub(crate) fn of_no_list(answer: Arc<Answer>, groups: GroupSet, lead: Option<Box<Lead>>) -> Self {
+        Listed { answer, groups, is_withheld: false, is_of_list: false, lead, counters: Arc::default() }
     }
 }
 
@@ -193,7 +195,11 @@ impl NamePolicy {
         let answer = made(blocked, name, key, now).unwrap_or_else(|| refused(blocked, now));
         let counters = self.counters.get(&blocked.list.name).cloned().unwrap_or_default();
         let is_withheld = *blocked.answer == RuleAnswer::Drop;
-        Listed { answer: Arc::new(answer), groups, is_withheld, counters }
+        let lead = match blocked.answer {
+            RuleAnswer::Alias(target) if answer.counts[0] > 0 => Lead::new(key, target),
+            _ => None,
+        };
+        Listed { answer: Arc::new(answer), groups, is_withheld, is_of_list: true, lead, counters }
     }
 }
 
@@ -215,9 +221,11 @@ fn made(blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Option<Answ
     let addresses = match blocked.answer {
         RuleAnswer::NxDomain => return negative(key, ResponseCode::NXDomain, ttl, now),
         RuleAnswer::NoData => Vec::new(),
-        // A drop is withheld, and the reader of lists does not pass on aliases.
-        RuleAnswer::Refused | RuleAnswer::Drop | RuleAnswer::Alias(_) => {
-            return Some(refused(blocked, now));
+        // A drop is withheld.
+        RuleAnswer::Refused | RuleAnswer::Drop => return Some(refused(blocked, now)),
+        RuleAnswer::Alias(target) => {
+            let alias = data::alias(key, target, ttl, now)?;
+            return Some(Answer { ede: Some(ede::BLOCKED), ..alias });
         }
         RuleAnswer::Null => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         RuleAnswer::Address(_) => blocked.addresses(name, qtype),

@@ -51,6 +51,12 @@ impl Resolved {
         }
     }
 
+    /// Returns the answer as clients get it for which no list decides, and their groups.
+    pub fn shown(&self) -> (&Answer, GroupSet) {
+        let instead = self.listed.iter().find(|listed| !listed.is_of_list);
+        instead.map_or((&self.answer, self.groups), |listed| (&listed.answer, listed.groups))
+    }
+
     /// Returns how the answer's TTLs are to be written at `now`.
     pub fn age(&self, now: Secs, stale_ttl: Secs) -> Age {
         self.answer.age(self.known, now, stale_ttl)

@@ -26,8 +26,8 @@ table! {
         /// Format of the list. `"auto"`: recognised by its first lines.
         format: ListFormat = ListFormat::Auto,
         /// Answer to questions about the names, unless a rule in the file chooses another:
-        /// `"nxdomain"`, `"nodata"`, `"refused"`, `"null"` (`0.0.0.0` and `::`), `"drop"` (no answer), or
-        /// an address.
+        /// `"nxdomain"`, `"nodata"`, `"refused"`, `"null"` (`0.0.0.0` and `::`), `"drop"` (no answer),
+        /// an address, or a name with a dot: an alias to that name, which is resolved.
         answer: String = "nxdomain".into(),
         /// TTL of these answers: one second to a day.
         ttl: TimeSpan = TimeSpan::secs(300),
@@ -82,7 +82,7 @@ choice! {
 }
 
 /// Answer to questions that a list blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockAnswer {
     /// The name does not exist.
     NxDomain,
@@ -96,6 +96,8 @@ pub enum BlockAnswer {
     Drop,
     /// An address.
     Address(IpAddr),
+    /// An alias to this name in wire format, which is resolved.
+    Alias(Vec<u8>),
 }
 
 /// A list that blocks.
@@ -238,10 +240,16 @@ fn answer(key: &str, text: &str) -> Result<BlockAnswer, Problem> {
         "refused" => BlockAnswer::Refused,
         "null" => BlockAnswer::Null,
         "drop" => BlockAnswer::Drop,
-        other => BlockAnswer::Address(other.parse().map_err(|_| {
-            let remedy = "Write \"nxdomain\", \"nodata\", \"refused\", \"null\", \"drop\" or an address";
-            Problem::new(key, format!("{other:?} is no answer of a list"), remedy)
-        })?),
+        other => match (other.parse(), names::name(other)) {
+            (Ok(address), _) => BlockAnswer::Address(address),
+            // A single label is more likely a misspelt word.
+            (_, Ok(name)) if other.trim_end_matches('.').contains('.') => BlockAnswer::Alias(name),
+            _ => {
+                let remedy = "Write \"nxdomain\", \"nodata\", \"refused\", \"null\", \"drop\", an address, or \
+                              a name such as \"blocked.example\"";
+                return Err(Problem::new(key, format!("{other:?} is no answer of a list"), remedy));
+            }
+        },
     })
 }
 
@@ -269,9 +277,12 @@ mod tests {
         };
         assert_eq!(lists.block[0], ads);
         let [_, second] = &lists.block[..] else { panic!("{lists:?}") };
-        assert_eq!((second.format, second.answer), (ListFormat::Hosts, BlockAnswer::NxDomain));
+        assert_eq!((second.format, &second.answer), (ListFormat::Hosts, &BlockAnswer::NxDomain));
         assert!(second.dry_run);
         assert_eq!(pattern(&lists.allow[0].names[1]), Some("^a[0-9]+\\."));
+        let alias =
+            minimal_with("[[blocklist]]\nname = \"a\"\nsource = \"/a\"\nanswer = \"Sink.example\"").lists;
+        assert_eq!(alias.block[0].answer, BlockAnswer::Alias(b"\x04sink\x07example\0".to_vec()));
         assert_eq!(minimal_with("").lists, ListsConfig::default());
     }
 

@@ -8,13 +8,16 @@ pub mod clickhouse;
 pub mod client_group;
 pub mod control;
 pub mod cookies;
+pub mod dns64;
 pub mod dnssec;
 pub mod lists;
 pub mod local;
 pub mod query_log;
+pub mod rebinding;
 pub mod redis;
 pub mod refresh;
 pub mod resolver;
+pub mod safe_search;
 pub mod server;
 pub mod tcp;
 pub mod upstream;
@@ -43,10 +46,15 @@ file! {
     upstream: Vec<upstream::RawUpstream>,
     resolver: resolver::RawResolver,
     local: local::RawLocal,
+    local_record: Vec<local::RawLocalRecord>,
+    local_zone: Vec<local::RawLocalZone>,
     blocklist: Vec<blocklist::RawBlocklist>,
     allowlist: Vec<blocklist::RawAllowlist>,
     client_group: Vec<client_group::RawClientGroup>,
     lists: lists::RawLists,
+    rebinding: rebinding::RawRebinding,
+    safe_search: safe_search::RawSafeSearch,
+    dns64: dns64::RawDns64,
     dnssec: dnssec::RawDnssec,
     cache: cache::RawCache,
     refresh: refresh::RawRefresh,

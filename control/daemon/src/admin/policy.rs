@@ -8,9 +8,12 @@ use axum::{Json, extract::State};
 use ringdns_api::{ListRefresh, ListStatus, PolicyTest};
 use ringdns_common::names;
 use ringdns_dataplane::{dns::rtype, group::Group};
-use ringdns_policy::{policy::Verdict, rule::RuleAnswer};
+use ringdns_policy::{data::LocalData, policy::Verdict, rule::RuleAnswer};
 use serde::Deserialize;
-use std::{net::IpAddr, sync::LazyLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 use tokio::task::spawn_blocking;
 
 #[derive(Deserialize)]
@@ -46,13 +49,25 @@ pub(super) async fn test(
             rule: None,
             dry_run: Vec::new(),
         };
+        let answers =
+            |data: Option<Arc<LocalData>>| data.is_some_and(|data| data.answer(&name, qtype).is_some());
+        if answers(service.resolver.local_data()) {
+            test.action = "local".into();
+            return test;
+        }
+        let is_engine = answers(service.resolver.safe_search());
+        if is_engine {
+            test.action = "safe_search".into();
+        }
         let Some(policy) = service.resolver.policy() else { return test };
         let policy = policy.policies().of(group);
         test.dry_run = policy.would_block(&name, qtype).iter().map(|list| list.name.to_string()).collect();
         let (list, rule) = match policy.judge(&name, qtype) {
             Verdict::Pass => return test,
             Verdict::Allowed(allowed) => {
-                test.action = "allow".into();
+                if !is_engine {
+                    test.action = "allow".into();
+                }
                 (allowed.list, allowed.rule)
             }
             Verdict::Blocked(blocked) => {

@@ -26,7 +26,7 @@ use ringdns_policy::{
     list::{Changes, List, ListBuilder},
     names::NameKey,
     policy::{AllowList, BlockList},
-    rule::{Effect, RuleAnswer},
+    rule::RuleAnswer,
     text::{self, Report},
 };
 use std::{
@@ -173,7 +173,7 @@ impl Lists {
             Some(BlockList {
                 name: block.name.as_str().into(),
                 list: list(&block.name)?,
-                answer: answer(block.answer),
+                answer: answer(&block.answer),
                 ttl: block.ttl,
                 dry_run: block.dry_run,
             })
@@ -220,14 +220,10 @@ impl Lists {
     fn read(&self, spec: &Spec<'_>, origin: &ListOrigin, file: Option<File>) -> Result<List, Refusal> {
         let mut builder = self.given(spec);
         if let (Some(open), Some((file, format))) = (file, &origin.file) {
-            let mut unsupported = 0_u64;
             let reader = BufReader::with_capacity(BUFFER, open);
-            let report = text::read(reader, format_of(*format), |line, rule| match rule.effect {
-                Effect::Answer(RuleAnswer::Alias(_)) => unsupported += 1,
-                _ => builder.push(line, rule),
-            });
+            let report = text::read(reader, format_of(*format), |line, rule| builder.push(line, rule));
             let report = report.map_err(|error| Refusal { reason: error.to_string(), remedy: CORRECT })?;
-            tell(spec.name, &file.path(), &report, unsupported);
+            tell(spec.name, &file.path(), &report);
         }
         self.finish(spec, origin, builder)
     }
@@ -347,7 +343,7 @@ fn log(name: &str, before: Option<&List>, known: &KnownList) -> Option<Changes> 
 }
 
 /// Logs what was skipped of a list.
-fn tell(name: &str, path: &Path, report: &Report, unsupported: u64) {
+fn tell(name: &str, path: &Path, report: &Report) {
     for problem in report.problems.iter().filter(|problem| problem.reason.is_problem()).take(LOGGED) {
         tracing::warn!(list = name, "{}: {problem}", Printable(path.display()));
     }
@@ -356,19 +352,16 @@ fn tell(name: &str, path: &Path, report: &Report, unsupported: u64) {
         let lines = counted(u64::from(skipped), "line", "lines");
         tracing::info!(list = name, format = %report.format, "{lines} of {} skipped", report.counts.lines);
     }
-    if unsupported > 0 {
-        let rules = counted(unsupported, "rule", "rules");
-        tracing::warn!(list = name, "{rules} skipped: ringdnsd does not answer with aliases");
-    }
 }
 
-fn answer(answer: BlockAnswer) -> RuleAnswer {
+fn answer(answer: &BlockAnswer) -> RuleAnswer {
     match answer {
         BlockAnswer::NxDomain => RuleAnswer::NxDomain,
         BlockAnswer::NoData => RuleAnswer::NoData,
         BlockAnswer::Refused => RuleAnswer::Refused,
         BlockAnswer::Null => RuleAnswer::Null,
         BlockAnswer::Drop => RuleAnswer::Drop,
-        BlockAnswer::Address(address) => RuleAnswer::Address(address),
+        BlockAnswer::Address(address) => RuleAnswer::Address(*address),
+        BlockAnswer::Alias(name) => RuleAnswer::Alias(name.clone().into()),
     }
 }

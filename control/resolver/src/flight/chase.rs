@@ -16,7 +16,7 @@ use crate::{
 };
 use ringdns_dataplane::{
     clock::Secs,
-    dns::{answer::Answer, header, key::Key},
+    dns::{answer::Answer, key::Key},
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -49,7 +49,7 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
         ede = ede.or(answer.ede);
         let now = resolver.clock().secs();
         let part = Message::of(&target, answer, hop.age(now, STALE_TTL)).ok_or(JUNK)?;
-        join(&mut whole, part);
+        whole.join(part);
         // Catches loops, and names that do not belong to the answer.
         let end = scrub::scrub(&mut whole, key.asked().dnssec_ok()).map_err(|scrub::Endless| JUNK)?.leads_to;
         // An answer that may be kept is whole.
@@ -63,16 +63,6 @@ pub async fn follow(landing: &Landing, first: &Answer, mut target: Key) -> Resul
         }
     }
     Err(JUNK)
-}
-
-/// Appends the answer for the target of the aliases. The target's answer determines the response
-/// code and the proofs.
-fn join(whole: &mut Message, part: Message) {
-    whole.answers.extend(part.answers);
-    whole.authorities = part.authorities;
-    whole.additionals = part.additionals;
-    let is_authentic = whole.flags & part.flags & header::AD;
-    whole.flags = whole.flags & !(header::RCODE | header::AD) | part.flags & header::RCODE | is_authentic;
 }
 
 impl Resolver {

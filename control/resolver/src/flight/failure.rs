@@ -1,6 +1,6 @@
-//! Answers when resolution fails or is refused.
+//! Answers when resolution fails, is refused, or takes too long.
 
-use super::{Resolver, Waiter, host_answer};
+use super::{Lane, Resolver, Waiter, flights::Flight, host_answer};
 use crate::{
     host::Entry,
     resolved::Resolved,
@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 /// Time in seconds for which a stale entry is left alone after a failed refresh (RFC 8767 section
 /// 5: 30 s or more).
-pub(super) const RECHECK: Secs = 30;
+const RECHECK: Secs = 30;
 
 /// Time after which a query over TCP that exceeds a share is refused.
 const REFUSED_AFTER: Duration = Duration::from_secs(1);
@@ -45,6 +45,26 @@ impl Resolver {
                 Resolved::new(failure, generation, false, AnswerSource::default())
             }
         }
+    }
+
+    /// Gives waiters the expired answer, if there is one, when resolution takes too long (RFC 8767
+    /// section 5: the client response timer). Later clients have it at once.
+    pub(super) fn limit_wait(self: Arc<Self>, key: &Key, flight: &Flight, lane: Lane) {
+        let patience = self.stale_client_timeout;
+        if patience.is_zero() || self.stale(key).is_none() {
+            return;
+        }
+        let (key, flight) = (key.clone(), flight.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            let Some(entry) = self.stale(&key) else { return };
+            entry.put_off(self.clock().secs().saturating_add(RECHECK));
+            let (answer, generation) = (entry.answer.clone(), flight.generation());
+            let resolved = self.policed(&key, host_answer(answer, generation));
+            let seats = self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal());
+            self.counters.stale_on_delay.add(seats.len() as u64);
+            self.hand_out(&key, resolved, seats, &mut Turn::default());
+        });
     }
 
     /// Returns a SERVFAIL that must not be kept: its cause is in this process, not in the question.

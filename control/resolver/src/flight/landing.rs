@@ -1,6 +1,6 @@
 //! Landing of questions in flight: the answer is put into the host tier, and waiters are answered.
 
-use super::{Lane, Resolver, flights::Flight, inquiry, setup::ResolverSetup, spread};
+use super::{Lane, Resolver, flights::Flight, inquiry, setup::ResolverSetup};
 use crate::{
     resolved::Resolved,
     tier::SharedState,
@@ -90,6 +90,6 @@ impl Landing {
         if !renewed {
             seats.extract_if(.., |seat| seat.waiter.is_renewal()).for_each(|seat| seat.waiter.leave(turn));
         }
-        spread::answer(seats, &resolved, resolver.clock(), turn);
+        resolver.hand_out(&self.key, resolved, seats, turn);
     }
 }

@@ -14,6 +14,7 @@ mod failure;
 mod flights;
 mod inquiry;
 mod landing;
+mod led;
 mod pacing;
 mod policed;
 mod renewal;
@@ -40,8 +41,7 @@ use crate::{
     validate::AnchorCounters,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
-use failure::RECHECK;
-use flights::{Boarding, Flight, Flights};
+use flights::{Boarding, Flights};
 use inquiry::Inquiry;
 use landing::Landing;
 use parking_lot::Mutex;
@@ -55,6 +55,7 @@ use ringdns_dataplane::{
     log::{AnswerSource, Tier},
     punt::{Link, Punt, Purpose},
 };
+use ringdns_policy::data::LocalData;
 use setup::ResolverSetup;
 use shared::Want;
 use shares::{Greedy, Shares};
@@ -131,6 +132,10 @@ pub struct Resolver {
     /// Lists; `None`: there are none.
     policy: ArcSwapOption<NamePolicy>,
     list_counts: ListCounts,
+    /// Local data; `None`: there is none.
+    local_data: ArcSwapOption<LocalData>,
+    /// Aliases of search engines; `None`: there are none.
+    safe_search: ArcSwapOption<LocalData>,
     labels: Arc<Labels>,
     flights: Flights,
     /// Questions in flight that follow an alias. They wait for no others.
@@ -168,6 +173,8 @@ impl Resolver {
             budget: RenewalBudget::new(config.refresh.per_second),
             policy: ArcSwapOption::empty(),
             list_counts: ListCounts::default(),
+            local_data: ArcSwapOption::empty(),
+            safe_search: ArcSwapOption::empty(),
             labels,
             flights: flights(),
             hops: flights(),
@@ -183,7 +190,11 @@ impl Resolver {
     pub fn set_up(&self, config: &Config) {
         let before = self.setup();
         let setup = ResolverSetup::new(config, &self.labels, self.clock, Some(&before));
+        let is_void = setup.rebinding != before.rebinding || setup.dns64 != before.dns64;
         self.setup.store(Arc::new(setup));
+        if is_void {
+            self.host.begin_verdicts();
+        }
     }
 
     /// Returns the numbers of the upstreams in the query log.
@@ -238,6 +249,8 @@ impl Resolver {
             Purpose::Answer(_) => self.at_once(&record.query.key, record.group, turn),
             // Workers punt neither.
             Purpose::Withheld(_) | Purpose::Renewed => return turn.give_back(link, record),
+            // It was not local when the worker cached it.
+            Purpose::Refresh if self.is_in_data(&record.query.key) => return turn.give_back(link, record),
             Purpose::Refresh => match self.renewal(&record.query.key) {
                 Renewal::Have(resolved) => Some(self.policed(&record.query.key, resolved)),
                 Renewal::Wanted => None,
@@ -245,9 +258,12 @@ impl Resolver {
             },
         };
         let key = ready.is_none().then(|| record.query.key.clone());
+        let dns64 = self.dns64(&record.query.key);
         let waiter = Waiter::Punt(link.clone(), record);
         match (ready, key) {
-            (Some(resolved), _) => waiter.answer(&resolved, turn),
+            (Some(resolved), _) => {
+                self.whole(resolved, dns64, turn, move |resolved, turn| waiter.answer(&resolved, turn));
+            }
             (None, Some(key)) => self.board(&key, Some(waiter), turn),
             (None, None) => {}
         }
@@ -264,16 +280,18 @@ impl Resolver {
         {
             let mut turn = Turn::default();
             let at_once = match client {
-                Some(Client { group, .. }) => {
-                    self.at_once(key, group, &mut turn).map(|resolved| resolved.for_client(group))
-                }
+                Some(Client { group, .. }) => self.at_once(key, group, &mut turn),
                 None => self.lookup(key, &mut turn),
             };
-            if let Some(resolved) = at_once {
-                return resolved;
+            let waiter = Waiter::Client { to, address: client.map(|client| client.address) };
+            match at_once {
+                Some(resolved) if client.is_none() => return resolved,
+                Some(resolved) => {
+                    let answer = move |resolved: Resolved, turn: &mut Turn| waiter.answer(&resolved, turn);
+                    self.whole(resolved, self.dns64(key), &mut turn, answer);
+                }
+                None => self.board(key, Some(waiter), &mut turn),
             }
-            let address = client.map(|client| client.address);
-            self.board(key, Some(Waiter::Client { to, address }), &mut turn);
         }
         // A question in flight answers all its waiters, even when it is dropped; so this fails at
         // shutdown only.
@@ -426,28 +444,13 @@ impl Resolver {
             }
         };
         if let Some(waiter) = waiter {
-            waiter.answer(&self.policed(key, resolved), turn);
+            let resolved = self.policed(key, resolved);
+            if !waiter.is_client() {
+                return waiter.answer(&resolved, turn);
+            }
+            let dns64 = self.dns64(key);
+            self.whole(resolved, dns64, turn, move |resolved, turn| waiter.answer(&resolved, turn));
         }
-    }
-
-    /// Gives waiters the expired answer, if there is one, when resolution takes too long (RFC 8767
-    /// section 5: the client response timer). Later clients have it at once.
-    fn limit_wait(self: Arc<Self>, key: &Key, flight: &Flight, lane: Lane) {
-        let patience = self.stale_client_timeout;
-        if patience.is_zero() || self.stale(key).is_none() {
-            return;
-        }
-        let (key, flight) = (key.clone(), flight.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(patience).await;
-            let Some(entry) = self.stale(&key) else { return };
-            entry.put_off(self.clock().secs().saturating_add(RECHECK));
-            let (answer, generation) = (entry.answer.clone(), flight.generation());
-            let resolved = self.policed(&key, host_answer(answer, generation));
-            let seats = self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal());
-            self.counters.stale_on_delay.add(seats.len() as u64);
-            spread::answer(seats, &resolved, self.clock(), &mut Turn::default());
-        });
     }
 
     /// Returns the questions in flight of a lane.

@@ -33,14 +33,25 @@ impl Resolver {
         &self.list_counts
     }
 
-    /// Returns the answer to a client's question, if a list or the host tier has it.
+    /// Returns the answer to a client's question, if local data, a list or the host tier has it.
     pub(super) fn at_once(self: &Arc<Self>, key: &Key, group: Group, turn: &mut Turn) -> Option<Resolved> {
         let generation = self.host.generation();
+        if let Some(resolved) = self.in_data(&self.local_data, key, generation) {
+            return Some(resolved);
+        }
         if let Some(policy) = &*self.policy.load() {
             policy.count_dry_run(key, group);
             if let Some(listed) = policy.answer(key, group, self.clock().secs()) {
-                return Some(given(&listed, group, generation));
+                let (answer, source) = (listed.answer.clone(), AnswerSource::of(Tier::Local));
+                let resolved = Resolved::new(answer, generation, false, source);
+                return Some(Resolved { groups: GroupSet::NONE, listed: vec![listed], ..resolved });
             }
+        }
+        if let Some(resolved) = self.in_data(&self.safe_search, key, generation) {
+            return Some(resolved);
+        }
+        if let Some(resolved) = self.dns64_reverse(key, generation) {
+            return Some(resolved);
         }
         self.lookup(key, turn).map(|resolved| self.policed(key, resolved))
     }
@@ -52,6 +63,12 @@ impl Resolver {
             let listed =
                 resolved.listed.iter().fold(GroupSet::NONE, |groups, listed| groups.or(listed.groups));
             resolved.groups = listed.others();
+        }
+        if !resolved.groups.is_empty()
+            && let Some(instead) = self.without_private(key, &resolved)
+        {
+            resolved.listed.push(instead);
+            resolved.groups = GroupSet::NONE;
         }
         resolved
     }

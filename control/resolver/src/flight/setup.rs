@@ -2,7 +2,7 @@
 //! that it began with.
 
 use crate::upstream::choice::Upstreams;
-use crate::{local::LocalNames, validate::Validator};
+use crate::{dns64::Dns64, local::LocalNames, rebinding::Rebinding, validate::Validator};
 use ringdns_common::labels::Labels;
 use ringdns_config::{Config, DnssecConfig};
 use ringdns_dataplane::clock::Clock;
@@ -13,6 +13,10 @@ use std::{hash::Hasher, sync::Arc};
 pub(super) struct ResolverSetup {
     pub local: LocalNames,
     pub upstreams: Arc<Upstreams>,
+    /// Protection against DNS rebinding; `None`: there is none.
+    pub rebinding: Option<Rebinding>,
+    /// DNS64; `None`: there is none.
+    pub dns64: Option<Dns64>,
     /// Validator of answers; `None`: answers are not validated here.
     pub validator: Option<Arc<Validator>>,
     dnssec: DnssecConfig,
@@ -36,6 +40,8 @@ impl ResolverSetup {
         ResolverSetup {
             local: LocalNames::new(config.local.special_names),
             upstreams: Arc::new(upstreams),
+            rebinding: Rebinding::new(&config.rebinding),
+            dns64: Dns64::new(&config.dns64),
             validator,
             dnssec: dnssec.clone(),
             fingerprint: fingerprint(config),

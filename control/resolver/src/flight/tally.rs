@@ -7,6 +7,12 @@ counters! {
     ResolverCounters {
         /// Questions about special-use names, answered without upstreams.
         local,
+        /// Questions of clients answered from local data (`[[local_record]]`, zones, hosts files), but
+        /// for their repetition from worker caches.
+        local_data,
+        /// Answers of upstreams with private addresses for public names, which clients got without
+        /// them or as REFUSED.
+        rebinding,
         /// Questions that were not in the host cache and were resolved, renewals among them.
         flights,
         /// Questions that joined the same question in flight.

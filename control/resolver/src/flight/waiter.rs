@@ -42,6 +42,11 @@ impl Waiter {
         }
     }
 
+    /// Whether a client or a worker waits, and not another question.
+    pub(super) fn is_client(&self) -> bool {
+        matches!(self, Waiter::Punt(..) | Waiter::Client { address: Some(_), .. })
+    }
+
     /// Whether it may wait for another appliance to find the answer.
     pub(super) fn is_patient(&self) -> bool {
         self.is_renewal() && !matches!(self, Waiter::Renewal { patient: false, .. })

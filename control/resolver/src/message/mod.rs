@@ -130,6 +130,16 @@ impl Message {
         (bytes.len() <= usize::from(u16::MAX)).then_some(bytes)
     }
 
+    /// Appends the answer for the target of the aliases. The target's answer determines the response
+    /// code and the proofs.
+    pub fn join(&mut self, part: Message) {
+        self.answers.extend(part.answers);
+        self.authorities = part.authorities;
+        self.additionals = part.additionals;
+        let is_authentic = self.flags & part.flags & header::AD;
+        self.flags = self.flags & !(header::RCODE | header::AD) | part.flags & header::RCODE | is_authentic;
+    }
+
     /// Returns the records of all sections.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         [&self.answers, &self.authorities, &self.additionals].into_iter().flatten()

@@ -1,0 +1,244 @@
+//! Answers of local data and of lists that end in an alias: its target is resolved, and the answers
+//! are joined.
+//!
+//! The target is resolved as a question of this process. So no list decides about it: the operator
+//! or the list has named it. Such a question holds no place of its own while it waits, except for
+//! its client.
+
+use super::{Resolver, flights::Seat, spread};
+use crate::{
+    data::{self, Lead},
+    policy::Listed,
+    resolved::Resolved,
+    upstream::turn::Turn,
+};
+use arc_swap::ArcSwapOption;
+use ringdns_dataplane::{
+    clock::Secs,
+    dns::{answer::Answer, key::Key, rcode},
+    group::GroupSet,
+    log::{AnswerSource, Tier},
+};
+use ringdns_policy::data::LocalData;
+use std::sync::Arc;
+
+/// TTL of the records of an expired answer that had to be used, in seconds (RFC 8767 section 4).
+const STALE_TTL: Secs = 30;
+
+impl Resolver {
+    /// Takes over local data. What workers have cached is void from now on.
+    pub fn set_local_data(&self, data: LocalData) {
+        self.swap(&self.local_data, data);
+    }
+
+    /// Takes over the aliases of search engines.
+    pub fn set_safe_search(&self, data: LocalData) {
+        self.swap(&self.safe_search, data);
+    }
+
+    fn swap(&self, place: &ArcSwapOption<LocalData>, data: LocalData) {
+        let before = place.swap((!data.is_empty()).then(|| Arc::new(data)));
+        if before.is_some() || place.load().is_some() {
+            // Last: who sees the new generation sees the new data.
+            self.host.begin_verdicts();
+        }
+    }
+
+    /// Returns the local data in effect; `None`: there is none.
+    pub fn local_data(&self) -> Option<Arc<LocalData>> {
+        self.local_data.load_full()
+    }
+
+    /// Returns the aliases of search engines in effect; `None`: there are none.
+    pub fn safe_search(&self) -> Option<Arc<LocalData>> {
+        self.safe_search.load_full()
+    }
+
+    /// Whether local data answers a question.
+    pub(super) fn is_in_data(&self, key: &Key) -> bool {
+        let asked = key.asked();
+        let answers = |data: &Arc<LocalData>| data.answer(asked.name(), asked.qtype()).is_some();
+        [&self.local_data, &self.safe_search].iter().any(|place| place.load().as_ref().is_some_and(answers))
+    }
+
+    /// Returns the answer of local data to a client's question.
+    pub(super) fn in_data(
+        &self,
+        place: &ArcSwapOption<LocalData>,
+        key: &Key,
+        generation: u64,
+    ) -> Option<Resolved> {
+        let data = place.load();
+        let (answer, lead) = data::answer(data.as_ref()?, key, self.clock().secs())?;
+        self.counters.local_data.inc();
+        Some(made_here(answer, lead, generation))
+    }
+
+    /// Returns the answer to a client's question for the reverse name of an address that DNS64 made.
+    pub(super) fn dns64_reverse(&self, key: &Key, generation: u64) -> Option<Resolved> {
+        let (answer, lead) = self.setup.load().dns64.as_ref()?.reverse(key, self.clock().secs())?;
+        Some(made_here(answer, lead, generation))
+    }
+
+    /// Returns the question for IPv4 addresses of which an answer to `key` may be made.
+    pub(super) fn dns64(&self, key: &Key) -> Option<Box<Lead>> {
+        self.setup.load().dns64.as_ref()?.lead(key)
+    }
+
+    /// Hands the answer to the waiters of a question. Other questions of this process have it at
+    /// once: they need no more of it, and what is missing might wait for them.
+    pub(super) fn hand_out(
+        self: &Arc<Self>,
+        key: &Key,
+        resolved: Resolved,
+        mut seats: Vec<Seat>,
+        turn: &mut Turn,
+    ) {
+        let (clock, dns64) = (self.clock(), self.dns64(key));
+        if dns64.is_some() || resolved.listed.iter().any(|listed| listed.lead.is_some()) {
+            let others = seats.extract_if(.., |seat| !seat.waiter.is_client()).collect();
+            spread::answer(others, &resolved, clock, turn);
+        }
+        let answer = move |resolved: Resolved, turn: &mut Turn| spread::answer(seats, &resolved, clock, turn);
+        self.whole(resolved, dns64, turn, answer);
+    }
+
+    /// Returns the answer that clients get in place of one with private addresses for a public name.
+    pub(super) fn without_private(&self, key: &Key, resolved: &Resolved) -> Option<Listed> {
+        let setup = self.setup.load();
+        let (rebinding, now) = (setup.rebinding.as_ref()?, self.clock().secs());
+        let age = resolved.age(now, STALE_TTL);
+        let answer = rebinding.replacement(key, &resolved.answer, age, now)?;
+        if setup.upstreams.has_zone_of(key.asked()) || self.is_local(key) {
+            return None;
+        }
+        self.counters.rebinding.inc();
+        Some(Listed::of_no_list(Arc::new(answer), resolved.groups, None))
+    }
+
+    /// Hands the answer for clients to `then`. If it ends in an alias, the target is resolved first,
+    /// and if it lacks IPv6 addresses, the question `dns64`.
+    pub(super) fn whole(
+        self: &Arc<Self>,
+        resolved: Resolved,
+        dns64: Option<Box<Lead>>,
+        turn: &mut Turn,
+        then: impl FnOnce(Resolved, &mut Turn) + Send + 'static,
+    ) {
+        let Some(dns64) = dns64 else { return self.led(resolved, turn, then) };
+        let resolver = self.clone();
+        let then: Then = Box::new(then);
+        self.led(resolved, turn, move |resolved, turn| resolver.with_v6(resolved, dns64, turn, then));
+    }
+
+    /// Hands the answer for clients to `then`, with IPv6 addresses made of IPv4 ones if it has none.
+    fn with_v6(self: &Arc<Self>, resolved: Resolved, lead: Box<Lead>, turn: &mut Turn, then: Then) {
+        let setup = self.setup();
+        if !setup.dns64.as_ref().is_some_and(|dns64| dns64.wants(&lead.key, resolved.shown().0)) {
+            return then(resolved, turn);
+        }
+        let (resolver, target) = (self.clone(), lead.target.clone());
+        let join: Then = Box::new(move |found, turn| {
+            let now = resolver.clock().secs();
+            let (found, known) = (found.shown().0, found.known);
+            let age = found.age(known, now, STALE_TTL);
+            let (first, groups) = resolved.shown();
+            let dns64 = setup.dns64.as_ref();
+            let made = dns64.and_then(|dns64| dns64.made(&lead, first, found, age, now));
+            let resolved = match made {
+                Some(answer) => {
+                    let listed = resolved.listed.into_iter().filter(|listed| listed.is_of_list).collect();
+                    Resolved { groups, listed, ..made_here(answer, None, resolved.generation) }
+                }
+                None => resolved,
+            };
+            then(resolved, turn);
+        });
+        // Lists have decided about the name already.
+        let generation = self.host.generation();
+        if let Some(found) = self.in_data(&self.local_data, &target, generation) {
+            return self.led(found, turn, join);
+        }
+        if let Some(found) = self.lookup(&target, turn) {
+            return self.led(self.policed(&target, found), turn, join);
+        }
+        let resolver = self.clone();
+        tokio::spawn(async move {
+            let found = resolver.resolve(&target).await;
+            let found = resolver.policed(&target, found);
+            resolver.led(found, &mut Turn::default(), join);
+        });
+    }
+
+    /// Hands the answer for clients to `then`. If it ends in an alias, the target is resolved first.
+    fn led(
+        self: &Arc<Self>,
+        mut resolved: Resolved,
+        turn: &mut Turn,
+        then: impl FnOnce(Resolved, &mut Turn) + Send + 'static,
+    ) {
+        resolved.listed.iter_mut().for_each(|listed| self.lead_through_data(listed));
+        let next = resolved.listed.iter_mut().enumerate().find_map(|(at, listed)| {
+            let lead = listed.lead.take()?;
+            Some((at, lead))
+        });
+        let Some((at, lead)) = next else { return then(resolved, turn) };
+        if let Some(target) = self.lookup(&lead.target, turn) {
+            return self.led(self.joined(resolved, at, &lead, &target), turn, then);
+        }
+        let resolver = self.clone();
+        tokio::spawn(async move {
+            let target = resolver.resolve(&lead.target).await;
+            let resolved = resolver.joined(resolved, at, &lead, &target);
+            resolver.led(resolved, &mut Turn::default(), then);
+        });
+    }
+
+    /// Follows the alias of a list whose target is in local data.
+    fn lead_through_data(&self, listed: &mut Listed) {
+        let (Some(lead), Some(data)) = (&listed.lead, &*self.local_data.load()) else { return };
+        let now = self.clock().secs();
+        let Some((answer, next)) = data::answer(data, &lead.target, now) else { return };
+        let age = answer.age(false, now, STALE_TTL);
+        let whole = data::joined(lead, &listed.answer, &answer, age, now);
+        let next = next.and_then(|next| Lead::new(&lead.key, next.target.asked().name()));
+        listed.answer = Arc::new(whole.unwrap_or_else(|| failed(&answer, now)));
+        listed.lead = next;
+    }
+
+    /// Returns the answer with that for the target of the alias of the list's answer at `at`.
+    fn joined(&self, mut resolved: Resolved, at: usize, lead: &Lead, target: &Resolved) -> Resolved {
+        let now = self.clock().secs();
+        let answer = &target.answer;
+        if let Some(listed) = resolved.listed.get_mut(at) {
+            let whole = if answer.status.is_failure() {
+                None
+            } else {
+                data::joined(lead, &listed.answer, answer, target.age(now, STALE_TTL), now)
+            };
+            listed.answer = Arc::new(whole.unwrap_or_else(|| failed(answer, now)));
+        }
+        resolved
+    }
+}
+
+/// Receiver of an answer.
+type Then = Box<dyn FnOnce(Resolved, &mut Turn) + Send>;
+
+/// Returns an answer that was made here, and the alias that it ends in.
+fn made_here(answer: Answer, lead: Option<Box<Lead>>, generation: u64) -> Resolved {
+    let (answer, source) = (Arc::new(answer), AnswerSource::of(Tier::Local));
+    let resolved = Resolved::new(answer.clone(), generation, false, source);
+    match lead {
+        None => resolved,
+        Some(lead) => {
+            let listed = vec![Listed::of_no_list(answer, GroupSet::ALL, Some(lead))];
+            Resolved { groups: GroupSet::NONE, listed, ..resolved }
+        }
+    }
+}
+
+/// Returns the answer to a question whose alias leads to one that failed. It is not kept.
+fn failed(target: &Answer, now: Secs) -> Answer {
+    Answer::error(rcode::SERVFAIL, target.ede, now, 0)
+}
