@@ -28,6 +28,7 @@ pub mod dns;
 pub mod doorbell;
 pub mod frame;
 pub mod latency;
+pub mod limiter;
 pub mod log;
 pub mod packet;
 pub mod policy;

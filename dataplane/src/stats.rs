@@ -59,6 +59,8 @@ counters! {
         Identity => "identity",
         /// Queries answered with a server cookie only: BADCOOKIE, or the query had no question (RFC 7873).
         Cookie => "cookie",
+        /// Queries over the rate limit answered with TC=1 and no records, so that the client can ask over TCP.
+        Slipped => "slipped",
         /// Queries punted to the control plane because the worker cache had no answer to give.
         Punted => "punted",
 
@@ -79,6 +81,8 @@ counters! {
         Truncated => "truncated",
         /// Answers from the worker cache with NXDOMAIN or no data.
         Negative => "negative",
+        /// Queries answered though they are over the rate limit, since it is a dry run.
+        LimitDryRun => "limit_dry_run",
         /// Refreshes of cache entries requested from the control plane.
         RefreshSent => "refresh_sent",
         /// Refreshes not requested because the punt queue was full or all punt records were in use.
@@ -127,6 +131,8 @@ counters! {
         Response => "response",
         /// Queries from a client that the access list does not allow.
         Denied => "denied",
+        /// Queries dropped because their client is over the rate limit.
+        Limited => "limited",
         /// Queries dropped because the punt queue to the control plane is full.
         PuntQueueFull => "punt_queue_full",
         /// Queries dropped because their client holds its share of this worker's punt records.
@@ -148,6 +154,7 @@ const OUTCOMES: &[Counter] = &[
     Counter::BadVers,
     Counter::Identity,
     Counter::Cookie,
+    Counter::Slipped,
     Counter::Punted,
 ];
 
@@ -155,10 +162,20 @@ const OUTCOMES: &[Counter] = &[
 #[derive(Debug, Default)]
 pub struct WorkerStats(CachePadded<Cells>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cells {
     counters: [AtomicU64; Counter::COUNT],
     drops: [AtomicU64; DropReason::COUNT],
+}
+
+// Not derived: longer arrays than of 32 have no default.
+impl Default for Cells {
+    fn default() -> Self {
+        Cells {
+            counters: std::array::from_fn(|_| AtomicU64::default()),
+            drops: std::array::from_fn(|_| AtomicU64::default()),
+        }
+    }
 }
 
 impl WorkerStats {
@@ -190,10 +207,16 @@ fn bump(cell: &AtomicU64, n: u64) {
 }
 
 /// Copy of the counters of one worker, or their sum over several.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatsSnapshot {
     counters: [u64; Counter::COUNT],
     drops: [u64; DropReason::COUNT],
+}
+
+impl Default for StatsSnapshot {
+    fn default() -> Self {
+        StatsSnapshot { counters: [0; Counter::COUNT], drops: [0; DropReason::COUNT] }
+    }
 }
 
 impl StatsSnapshot {

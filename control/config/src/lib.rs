@@ -28,6 +28,7 @@ pub use tables::{
     dnssec::DnssecConfig,
     local::LocalConfig,
     query_log::{Privacy, QueryLogConfig, ShippingConfig},
+    rate_limit::RateLimitConfig,
     redis::{
         RedisConfig,
         server::{Files, Others, RedisServer, has_tls},
@@ -75,6 +76,8 @@ pub struct Config {
     pub access: AccessConfig,
     /// DNS cookies for clients.
     pub cookies: CookieConfig,
+    /// Rate limit for clients; `None`: there is none.
+    pub rate_limit: Option<RateLimitConfig>,
     /// Log of answers.
     pub query_log: QueryLogConfig,
     /// Destination of the query log; `None` if it is not stored.
@@ -114,6 +117,7 @@ impl TryFrom<RawConfig> for Config {
             tcp: raw.tcp.check()?,
             access: raw.access.check()?,
             cookies: raw.cookies.check(),
+            rate_limit: raw.rate_limit.check()?,
             shipping: raw.query_log.shipping(raw.clickhouse)?,
             query_log: raw.query_log.check()?,
             control,

@@ -12,7 +12,10 @@ fn parse(table: &str, line: &str) -> Result<String, String> {
         ("[server]", "listen = [\"127.0.0.1:5300\"]"),
         ("[[upstream]]", "address = \"127.0.0.1:5301\""),
         ("[[blocklist]]", "name = \"ads\"\nsource = \"/ads\""),
+        ("[rate_limit]", "per_second = 20"),
     ] {
+        let is_there = header == table && line.split(' ').next() == needed.split(' ').next();
+        let needed = if is_there { "" } else { needed };
         text += &format!("{header}\n{needed}\n{}\n", if header == table { line } else { "" });
     }
     if !text.contains(table) {

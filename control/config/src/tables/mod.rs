@@ -10,6 +10,7 @@ pub mod cookies;
 pub mod dnssec;
 pub mod local;
 pub mod query_log;
+pub mod rate_limit;
 pub mod redis;
 pub mod refresh;
 pub mod resolver;
@@ -50,6 +51,7 @@ file! {
     tcp: tcp::RawTcp,
     access: access::RawAccess,
     cookies: cookies::RawCookies,
+    rate_limit: rate_limit::RawRateLimit,
     query_log: query_log::RawQueryLog,
     clickhouse: clickhouse::RawClickhouse,
     control: control::RawControl,
