@@ -10,6 +10,7 @@ use ringdns_common::{backroom::Backroom, names};
 use ringdns_config::Config;
 use ringdns_daemon::{
     admin::{ApiCounters, Service, serve_one},
+    bans::Bans,
     daemon,
     latency::LatencyCollector,
     lists::Lists,
@@ -113,11 +114,14 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
     let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
     let policy = Arc::new(policy::policy(&config).expect("a valid policy"));
     let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
-    let reloader = Reloader::new(source, policy, Lists::default(), resolver.clone(), listener, links.clone());
+    let bans = Bans::new(clock, config.rate_limit.as_ref());
+    let reloader =
+            Reloader::new(source, policy, Lists::default(), resolver.clone(), listener, links.clone(), bans.clone());
     Arc::new(Service {
         sweeper,
         snapshot: None,
         reloader,
+        bans,
         config,
         clock,
         receiving: Arc::new(Receiving::over_sockets("kernel sockets")),

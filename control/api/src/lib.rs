@@ -8,7 +8,7 @@ mod policy;
 mod status;
 mod sweeps;
 
-pub use policy::{PolicyTest, RulePlace};
+pub use policy::{BanView, PolicyTest, RulePlace};
 pub use status::{
     DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus, TrustPointStatus,
     UpstreamStatus,

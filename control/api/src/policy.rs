@@ -1,4 +1,4 @@
-//! Answer of `GET /policy/test`.
+//! Answers of `GET /policy/test` and `GET /policy/bans`.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,4 +31,13 @@ pub struct RulePlace {
     pub line: u32,
     /// The line.
     pub text: String,
+}
+
+/// Banned prefix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BanView {
+    /// Prefix of clients whose queries over UDP are dropped.
+    pub prefix: String,
+    /// Seconds until the ban ends.
+    pub left_secs: u64,
 }

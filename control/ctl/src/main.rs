@@ -11,7 +11,8 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use print::{
-    print_as, show_counters, show_entry, show_log, show_policy_test, show_status, show_sweeps, show_upstreams,
+    print_as, show_bans, show_counters, show_entry, show_log, show_policy_test, show_status, show_sweeps,
+    show_upstreams,
 };
 use ringdns_api::{DaemonStatus, EntryView, Purged, Reloaded};
 use ringdns_common::{
@@ -85,7 +86,7 @@ enum Command {
     /// Show or purge entries of the host cache.
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Show what the lists make of a question.
+    /// Show what the lists make of a question, or banned clients.
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// Show the part of the query log that is on this host, oldest first: all of it, or the rows
@@ -153,6 +154,9 @@ enum PolicyCommand {
         #[arg(short = 't', long = "type", default_value = "A")]
         rtype: String,
     },
+    /// Show the prefixes whose queries over UDP are dropped for a time, since they are far above the
+    /// rate limit.
+    Bans,
 }
 
 #[derive(Subcommand)]
@@ -289,6 +293,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let (name, rtype) = (escape(&name), escape(&rtype));
             let body = ringdnsd.get(&format!("/policy/test?name={name}&type={rtype}")).await?;
             print_as(json, &body, show_policy_test)
+        }
+        Command::Policy(PolicyCommand::Bans) => {
+            print_as(json, &ringdnsd.get("/policy/bans").await?, show_bans)
         }
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,

@@ -6,8 +6,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use ringdns_api::{
-    DaemonStatus, EntryView, PolicyTest, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told,
-    TrustPointStatus, UpstreamStatus,
+    BanView, DaemonStatus, EntryView, PolicyTest, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times,
+    Told, TrustPointStatus, UpstreamStatus,
 };
 use ringdns_common::{printable::Printable, units::counted};
 use ringdns_dataplane::{access::AccessList, clock::Clock};
@@ -271,6 +271,15 @@ pub(super) fn show_policy_test(test: PolicyTest, out: &mut dyn Write) -> io::Res
         writeln!(out, "list {list:?} would block it, had it no dry_run")?;
     }
     Ok(())
+}
+
+/// Shows the banned prefixes.
+pub(super) fn show_bans(bans: Vec<BanView>, out: &mut dyn Write) -> io::Result<()> {
+    if bans.is_empty() {
+        return writeln!(out, "no prefix is banned");
+    }
+    bans.iter()
+        .try_for_each(|BanView { prefix, left_secs }| writeln!(out, "{prefix:<43} {left_secs:>5} s left"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::{
     admin::{self, ApiCounters, Service},
+    bans::Bans,
     control_socket,
     entrance::{self, Entrance},
     error::DaemonError,
@@ -96,6 +97,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         entrance::open(&claim.listen, &common)?;
 
     let runtime = runtime(spare_cores.clone())?;
+    let bans = Bans::new(clock, config.rate_limit.as_ref());
     let plane = Plane {
         config,
         source,
@@ -110,6 +112,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         resolver,
         fleet,
         steering: steering.clone(),
+        bans,
         tally,
         watch,
         bell,
@@ -179,6 +182,7 @@ struct Plane {
     resolver: Arc<Resolver>,
     fleet: Option<Arc<Fleet>>,
     steering: Arc<Mutex<Option<Steering>>>,
+    bans: Arc<Bans>,
     tally: Option<VerdictReader>,
     watch: Option<Watch>,
     bell: Arc<Doorbell>,
@@ -307,6 +311,11 @@ impl Plane {
             keeping.await;
             ("the upkeep of trust anchors", Ok(()))
         });
+        let banning = self.bans.clone().run(self.links.clone(), self.steering.clone());
+        parts.spawn(async {
+            banning.await;
+            ("bans", Ok(()))
+        });
         if let Some(fleet) = &self.fleet {
             let keeping = fleet.clone().run(self.resolver.host().clone());
             parts.spawn(async {
@@ -400,9 +409,11 @@ impl Plane {
         snapshot: Option<Arc<Snapshot>>,
     ) -> io::Result<Service> {
         let tally = self.tally;
-        let (resolver, links) = (self.resolver.clone(), self.links.clone());
+        let (resolver, links, bans) = (self.resolver.clone(), self.links.clone(), self.bans.clone());
+        let (source, policy, lists) = (self.source, self.policy, self.lists);
         Ok(Service {
-            reloader: Reloader::new(self.source, self.policy, self.lists, resolver, listener.clone(), links),
+            reloader: Reloader::new(source, policy, lists, resolver, listener.clone(), links, bans),
+            bans: self.bans,
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,

@@ -1,11 +1,12 @@
 //! Reload of the configuration while ringdnsd runs.
 //!
 //! Some tables take effect at once, without a lost query: access list, cookies, upstreams and their
-//! options, local answers, lists, validation. The others need a restart, and the answer names those that
+//! options, local answers, lists, validation, rate limit. The others need a restart, and the answer names those that
 //! changed. A configuration that would be refused at the start is refused as a whole. One that has
 //! not changed costs only its reading: reloads come from scripts, and may come every few seconds.
 
 use crate::{
+    bans::Bans,
     listen::Listener,
     lists::{self, Lists},
     policy, preflight,
@@ -27,7 +28,7 @@ use std::{
 use toml::{Table, Value};
 
 /// Tables that make up the policy for queries.
-const POLICY: [&str; 2] = ["access", "cookies"];
+const POLICY: [&str; 3] = ["access", "cookies", "rate_limit"];
 /// Tables that configure the resolver.
 const RESOLVER: [&str; 4] = ["upstream", "resolver", "local", "dnssec"];
 
@@ -47,6 +48,7 @@ pub struct Reloader {
     resolver: Arc<Resolver>,
     listener: Arc<Listener>,
     links: Vec<Arc<Link>>,
+    bans: Arc<Bans>,
     running: Mutex<Running>,
 }
 
@@ -66,10 +68,11 @@ impl Reloader {
         resolver: Arc<Resolver>,
         listener: Arc<Listener>,
         links: Vec<Arc<Link>>,
+        bans: Arc<Bans>,
     ) -> Self {
         let ConfigSource { origin: FileText { path, .. }, tables } = source;
         let running = Mutex::new(Running { tables, policy, lists });
-        Reloader { path, resolver, listener, links, running }
+        Reloader { path, resolver, listener, links, bans, running }
     }
 
     /// Returns the place of the rule of a list that was found for a question. Reads the list's file.
@@ -117,6 +120,7 @@ impl Reloader {
             running.policy = Arc::new(policy);
             self.listener.set_policy(running.policy.clone());
             self.links.iter().for_each(|link| link.set_policy(running.policy.clone()));
+            self.bans.set_limit(config.rate_limit.as_ref());
         }
         if !resolvers.is_empty() {
             self.resolver.set_up(&config);

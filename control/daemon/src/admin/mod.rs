@@ -17,6 +17,7 @@
 //! | `GET /log/tap` | the query log, live: rows as JSON, one per line; Unix socket only |
 //! | `GET /debug/pprof/heap` | memory in use by function, for pprof; TCP too if `control.profiles_over_http` |
 //! | `GET /debug/pprof/profile?seconds=` | CPU time by function, for pprof; served like `heap` |
+//! | `GET /policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
 //! | `POST /reload` | reloads the configuration; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
@@ -31,6 +32,7 @@ mod stats;
 mod upstreams;
 
 use crate::{
+    bans::Bans,
     latency::{self, LatencyCollector},
     nic::Receiving,
     notices::Notices,
@@ -126,6 +128,8 @@ pub struct Service {
     pub snapshot: Option<Arc<Snapshot>>,
     /// Reloader of the configuration.
     pub reloader: Reloader,
+    /// Prefixes whose queries the XDP program drops.
+    pub bans: Arc<Bans>,
     /// Whether ringdnsd answers the queries that reach it.
     pub ready: AtomicBool,
     /// Counters of the API.
@@ -177,6 +181,7 @@ fn owners() -> Router<Arc<Service>> {
         .route("/cache/entry", get(cache::entry))
         .route("/cache/purge", post(cache::purge))
         .route("/policy/test", get(policy::test))
+        .route("/policy/bans", get(policy::bans))
         .route("/reload", post(reload))
         .route("/log/tap", get(tap))
 }

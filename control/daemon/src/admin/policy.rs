@@ -1,11 +1,11 @@
-//! Verdict of the lists on a question, and the rule that decides.
+//! Verdict of the lists on a question, and the rule that decides; banned prefixes.
 
 use super::{
     SharedService,
     guard::{ApiError, Parameters, Turns},
 };
 use axum::{Json, extract::State};
-use ringdns_api::PolicyTest;
+use ringdns_api::{BanView, PolicyTest};
 use ringdns_common::names;
 use ringdns_dataplane::dns::rtype;
 use ringdns_policy::{policy::Verdict, rule::RuleAnswer};
@@ -62,6 +62,11 @@ pub(super) async fn test(
         test
     });
     testing.await.map(Json).map_err(ApiError::failed)
+}
+
+/// Answers with the banned prefixes.
+pub(super) async fn bans(State(service): SharedService) -> Json<Vec<BanView>> {
+    Json(service.bans.list())
 }
 
 /// Returns an answer as the configuration has it.

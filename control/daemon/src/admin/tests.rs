@@ -1,5 +1,5 @@
 use super::*;
-use crate::{control_socket, daemon, lists::Lists, policy, reload::ConfigSource};
+use crate::{bans::Bans, control_socket, daemon, lists::Lists, policy, reload::ConfigSource};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -47,12 +47,21 @@ impl Doors {
         let sweeper = Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new());
         let policy = Arc::new(policy::policy(&config).unwrap());
         let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
-        let reloader =
-            Reloader::new(source, policy, Lists::default(), resolver.clone(), listener, links.clone());
+        let bans = Bans::new(clock, config.rate_limit.as_ref());
+        let reloader = Reloader::new(
+            source,
+            policy,
+            Lists::default(),
+            resolver.clone(),
+            listener,
+            links.clone(),
+            bans.clone(),
+        );
         let service = Arc::new(Service {
             sweeper,
             snapshot: None,
             reloader,
+            bans,
             config,
             clock,
             receiving: Arc::new(Receiving::over_sockets("kernel sockets")),
