@@ -105,7 +105,7 @@ fn misses_cost_more_and_are_counted_exactly() {
     assert!(punts.abs_diff(200 / u64::from(MISS)) <= 1, "{punts}");
 }
 
-/// What is rejected is charged, and never slips: a client would not ask again over TCP.
+/// Rejections are charged and never slip: a client would not ask again over TCP.
 #[test]
 fn rejections_are_limited_without_slips() {
     let mut f = Fixture::new();
