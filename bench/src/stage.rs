@@ -20,6 +20,7 @@ use ringdns_dataplane::{
         query::Query,
     },
     frame::{Frame, Frames},
+    limiter::LimitConfig,
     policy::QueryPolicy,
     port::{BURST, Burst},
     prefix::Prefix,
@@ -39,6 +40,18 @@ pub fn policy(allow: &[&str]) -> Result<Arc<QueryPolicy>> {
     let allow = allow.iter().map(|prefix| prefix.parse()).collect::<Result<Vec<Prefix>, _>>()?;
     let cookies = Some(Cookies::new([7; 16], None));
     Ok(Arc::new(QueryPolicy { access: AccessList::new(&allow, &[])?, cookies, ..QueryPolicy::default() }))
+}
+
+/// Returns limits of clients that all packets of a measurement together are below.
+pub fn limit() -> Result<LimitConfig> {
+    Ok(LimitConfig {
+        per_second: 200,
+        burst: 1 << 20,
+        slip: 2,
+        exempt: AccessList::new(&[], &[])?,
+        dry_run: false,
+        flood_times: 10,
+    })
 }
 
 /// Prefixes of the default access list that cover the clients here.
@@ -148,6 +161,14 @@ impl Stage {
         let burst = std::iter::from_fn(|| frames.alloc()).collect();
         let processor = Processor::new(cache, KeyedHash::with_seeds(HASH_SEEDS), RULES, policy(allow)?);
         Ok(Stage { processor, frames, burst, stats: WorkerStats::default() })
+    }
+
+    /// Returns a processor for clients that have a limit, which all packets here together are below.
+    pub fn limiting(bytes: usize) -> Result<Self> {
+        let mut stage = Self::new(bytes)?;
+        let policy = QueryPolicy { limit: Some(limit()?), ..QueryPolicy::clone(stage.processor.policy()) };
+        stage.processor.set_policy(Arc::new(policy));
+        Ok(stage)
     }
 
     /// Writes a packet into the nth frame of the burst.

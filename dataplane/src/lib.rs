@@ -29,6 +29,7 @@ pub mod doorbell;
 pub mod frame;
 pub mod group;
 pub mod latency;
+pub mod limiter;
 pub mod log;
 pub mod packet;
 pub mod policy;

@@ -12,6 +12,7 @@ use crate::{
         rcode, rtype,
     },
     group::ClientGroups,
+    limiter::LimitConfig,
     stats::DropReason,
 };
 use std::net::IpAddr;
@@ -36,6 +37,8 @@ pub struct QueryPolicy {
     /// Name of this server for clients that ask for `id.server` and `hostname.bind` (RFC 4892),
     /// with the same maximum length.
     pub identity: Option<Box<[u8]>>,
+    /// Limits of clients over UDP; `None`: no client has one.
+    pub limit: Option<LimitConfig>,
 }
 
 /// Answer to clients that may not ask.
@@ -114,6 +117,11 @@ impl QueryPolicy {
     /// answered now.
     pub fn options(&self, query: &Query, asker: &Asker) -> Options<'_> {
         query.edns.as_ref().map_or_else(Options::default, |edns| self.answer_options(edns, asker).0)
+    }
+
+    /// Whether a query that was [read](Self::read) has a valid server cookie.
+    pub fn has_good_cookie(&self, query: &Query, asker: &Asker) -> bool {
+        query.edns.as_ref().is_some_and(|edns| self.answer_options(edns, asker).1)
     }
 
     /// Returns the options of a reply, and whether the query has a valid server cookie.

@@ -58,6 +58,28 @@ impl Prefix {
         }
     }
 
+    /// Returns the prefix of `len` bits, or as many as there are, that an address is in.
+    pub fn around(address: IpAddr, len: u8) -> Self {
+        let mask = |bits: u8| u128::MAX.checked_shl(u32::from(bits.saturating_sub(len))).unwrap_or(0);
+        match address {
+            IpAddr::V4(v4) => {
+                let address = (v4.to_bits() & mask(32) as u32).into();
+                Prefix { address: IpAddr::V4(address), len: len.min(32) }
+            }
+            IpAddr::V6(v6) => {
+                let address = (v6.to_bits() & mask(128)).into();
+                Prefix { address: IpAddr::V6(address), len: len.min(128) }
+            }
+        }
+    }
+
+    /// Whether an address is in both prefixes: one of them then contains the other.
+    pub fn overlaps(&self, other: &Prefix) -> bool {
+        let len = self.len.min(other.len);
+        self.address.is_ipv4() == other.address.is_ipv4()
+            && Self::around(self.address, len) == Self::around(other.address, len)
+    }
+
     /// Whether the prefix contains an address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let beyond = |bits: u32| bits - u32::from(self.len).min(bits);
@@ -116,6 +138,32 @@ mod tests {
         ] {
             let read = text.parse::<Prefix>().map(|prefix| prefix.to_string());
             assert_eq!(read.as_deref(), expected.as_ref().map(|text| *text), "{text}");
+        }
+    }
+
+    #[test]
+    fn prefixes_overlap_if_one_contains_the_other() {
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        for (one, other, overlap) in [
+            ("10.0.0.0/8", "10.1.2.0/24", true),
+            ("10.1.2.3", "10.1.2.0/24", true),
+            ("10.1.2.0/24", "10.1.3.0/24", false),
+            ("0.0.0.0/0", "192.0.2.1", true),
+            ("0.0.0.0/0", "::/0", false),
+            ("2001:db8::/32", "2001:db8:1::/48", true),
+            ("2001:db8::/48", "2001:db8:1::/48", false),
+        ] {
+            let (one, other) = (prefix(one), prefix(other));
+            assert_eq!((one.overlaps(&other), other.overlaps(&one)), (overlap, overlap), "{one}, {other}");
+        }
+        for (address, len, around) in [
+            ("10.1.2.3", 24, "10.1.2.0/24"),
+            ("10.1.2.3", 0, "0.0.0.0/0"),
+            ("10.1.2.3", 64, "10.1.2.3/32"),
+            ("2001:db8:1:2::3", 48, "2001:db8:1::/48"),
+            ("2001:db8::1", 128, "2001:db8::1/128"),
+        ] {
+            assert_eq!(Prefix::around(address.parse().unwrap(), len).to_string(), around);
         }
     }
 }

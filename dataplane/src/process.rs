@@ -14,7 +14,7 @@ mod recorder;
 use crate::{
     cache::{Cache, KeyedHash},
     checksum::Checksums,
-    clock::Secs,
+    clock::{Nanos, Secs},
     dns::{
         answer::Status,
         option::Options,
@@ -24,10 +24,12 @@ use crate::{
     },
     frame::{Frame, Frames},
     group::Group,
+    limiter::Limiter,
     log::Outcome,
     packet::{Envelope, LargestReplies},
     policy::QueryPolicy,
     port::BURST,
+    prefix::Prefix,
     simd::{Block, Level},
     stats::{Counter, DropReason, WorkerStats},
 };
@@ -172,6 +174,8 @@ pub struct Processor {
     rules: AnswerConfig,
     largest: LargestReplies,
     policy: Arc<QueryPolicy>,
+    /// Limiter of clients; `None`: no client has a limit.
+    limiter: Option<Box<Limiter>>,
     /// Unix time at second 0 of the worker's clock.
     epoch: u32,
     level: Level,
@@ -191,17 +195,20 @@ impl Processor {
             list: None,
             rcode: 0,
         };
-        Processor {
+        let mut processor = Processor {
             cache,
             hash,
             rules,
             largest: rules.largest_replies(None),
-            policy,
+            policy: Arc::default(),
+            limiter: None,
             epoch: 0,
             level: Level::best(),
             glances: (0..BURST).map(|_| Glance::default()).collect(),
             slots: (0..BURST).map(|_| slot()).collect(),
-        }
+        };
+        processor.set_policy(policy);
+        processor
     }
 
     /// Answers the queries of `burst`, at most [`BURST`] frames, that the cache can answer. Returns
@@ -218,6 +225,9 @@ impl Processor {
         let len = burst.len().min(BURST);
         let burst = &mut burst[..len];
         let mut tally = TurnTally::default();
+        if let Some(limiter) = &mut self.limiter {
+            limiter.hide_limited(frames, burst);
+        }
         let mut job = Job { now, checksums, frames, burst, stats, tally: &mut tally };
         let left = if checksums == Checksums::Trust {
             // Trusted checksums may be partial, so each reply needs a new one over all of its
@@ -226,6 +236,9 @@ impl Processor {
         } else {
             self.level.run(Passes { processor: self, job: &mut job })
         };
+        if let Some(limiter) = &mut self.limiter {
+            limiter.charge_answered(job.frames, job.burst, left);
+        }
         if left != 0 {
             self.look_closer(left, &mut job);
         }
@@ -238,13 +251,18 @@ impl Processor {
     #[cold]
     fn look_closer(&mut self, mut left: u64, job: &mut Job<'_>) {
         let unix = self.unix(job.now);
-        let Processor { cache, hash, rules, largest, policy, .. } = self;
-        let mut closer = Closer { cache, hash: *hash, rules, largest: *largest, policy, unix, job };
+        let Processor { cache, hash, rules, largest, policy, limiter, .. } = self;
+        let limiter = limiter.as_deref_mut();
+        let (hash, largest) = (*hash, *largest);
+        let mut closer = Closer { cache, hash, rules, largest, policy, limiter, unix, payer: None, job };
         while left != 0 {
             let nth = left.trailing_zeros() as usize % BURST;
             left &= left - 1;
             let slot = &mut self.slots[nth];
             slot.verdict = closer.finish(slot, nth);
+            if closer.payer.is_some() {
+                closer.charge(slot, nth);
+            }
         }
     }
 
@@ -263,9 +281,36 @@ impl Processor {
         &self.policy
     }
 
-    /// Replaces the policy.
+    /// Replaces the policy. A limiter that stays keeps its counters.
     pub fn set_policy(&mut self, policy: Arc<QueryPolicy>) {
+        match (&policy.limit, &mut self.limiter) {
+            (None, limiter) => *limiter = None,
+            (Some(limit), Some(limiter)) => limiter.set_config(limit.clone()),
+            (Some(limit), limiter) => match Limiter::new(limit.clone(), self.hash) {
+                Ok(new) => *limiter = Some(Box::new(new)),
+                Err(error) => tracing::error!(
+                    %error,
+                    "no memory for the counters of rate_limit: this worker limits no client"
+                ),
+            },
+        }
         self.policy = policy;
+    }
+
+    /// Sets the time of the turn for the limiter.
+    #[inline(always)]
+    pub fn set_time(&mut self, now: Nanos) {
+        if let Some(limiter) = &mut self.limiter {
+            limiter.set_time(now);
+        }
+    }
+
+    /// Keeps the limiter, once a second, and passes on the prefixes far above their limit.
+    pub fn keep_limits(&mut self, mut tell: impl FnMut(Prefix)) {
+        if let Some(limiter) = &mut self.limiter {
+            limiter.keep();
+            std::iter::from_fn(|| limiter.take_flood()).for_each(&mut tell);
+        }
     }
 
     /// Sets the Unix time at second 0 of the worker's clock.

@@ -13,9 +13,11 @@ use crate::{
     doorbell::Doorbell,
     group::{Group, GroupSet},
     latency::Mailbox,
+    limiter,
     log::AnswerSource,
     packet::{Envelope, HEADERS_MAX},
     policy::QueryPolicy,
+    prefix::Prefix,
     purge::Generations,
     stats::{Counter, WorkerStats},
 };
@@ -142,6 +144,8 @@ pub struct Link {
     stop: AtomicBool,
     /// New policy, until the worker takes it.
     policy: ArrayQueue<Arc<QueryPolicy>>,
+    /// Prefixes that the worker found far above their limit.
+    floods: ArrayQueue<Prefix>,
     punts: ArrayQueue<Box<Punt>>,
     answers: ArrayQueue<Box<Punt>>,
     /// Number of the worker's records.
@@ -174,6 +178,7 @@ impl Link {
             leave: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             policy: ArrayQueue::new(1),
+            floods: ArrayQueue::new(limiter::FLOODS),
             punts: ArrayQueue::new(queue.max(1)),
             // Every record fits, those of prefetched answers too, so the way back never fails.
             answers: ArrayQueue::new(records + RENEWALS),
@@ -294,6 +299,16 @@ impl Link {
     /// Returns a new policy for the worker, if there is one.
     pub fn new_policy(&self) -> Option<Arc<QueryPolicy>> {
         self.policy.pop()
+    }
+
+    /// Worker: tells of a prefix far above its limit, unless too many wait.
+    pub fn tell_flood(&self, prefix: Prefix) {
+        let _ = self.floods.push(prefix);
+    }
+
+    /// Control: takes a prefix that the worker found far above its limit.
+    pub fn take_flood(&self) -> Option<Prefix> {
+        self.floods.pop()
     }
 
     /// Returns the number of punts that wait for the control plane.

@@ -60,6 +60,8 @@ counters! {
         Identity => "identity",
         /// Queries answered with a server cookie only: BADCOOKIE, or the query had no question (RFC 7873).
         Cookie => "cookie",
+        /// Queries over the rate limit answered with TC=1 and no records, so that the client can ask over TCP.
+        Slipped => "slipped",
         /// Queries punted to the control plane because the worker cache had no answer to give.
         Punted => "punted",
 
@@ -82,6 +84,8 @@ counters! {
         Truncated => "truncated",
         /// Answers from the worker cache with NXDOMAIN or no data.
         Negative => "negative",
+        /// Queries answered though they are over the rate limit, since it is a dry run.
+        LimitDryRun => "limit_dry_run",
         /// Refreshes of cache entries requested from the control plane.
         RefreshSent => "refresh_sent",
         /// Refreshes not requested because the punt queue was full or all punt records were in use.
@@ -130,6 +134,8 @@ counters! {
         Response => "response",
         /// Queries from a client that the access list does not allow.
         Denied => "denied",
+        /// Queries dropped because their client is over the rate limit.
+        Limited => "limited",
         /// Queries dropped because the punt queue to the control plane is full.
         PuntQueueFull => "punt_queue_full",
         /// Queries dropped because their client holds its share of this worker's punt records.
@@ -151,6 +157,7 @@ const OUTCOMES: &[Counter] = &[
     Counter::BadVers,
     Counter::Identity,
     Counter::Cookie,
+    Counter::Slipped,
     Counter::Punted,
 ];
 

@@ -201,6 +201,7 @@ impl<P: Port> Worker<P> {
         if self.burst.is_empty() {
             return TurnTally::default();
         }
+        self.processor.set_time(now);
         let stats = &self.link.stats;
         stats.add(Counter::Received, self.burst.len() as u64);
         let checksums = self.port.checksums();
@@ -385,6 +386,7 @@ impl<P: Port> Worker<P> {
             if let Some(policy) = self.link.new_policy() {
                 self.processor.set_policy(policy);
             }
+            self.processor.keep_limits(|flood| self.link.tell_flood(flood));
             self.publish();
         }
         let steps = if turn == LoopTurn::Busy { SWEEP_STEPS.0 } else { SWEEP_STEPS.1 };

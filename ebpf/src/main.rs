@@ -1,5 +1,5 @@
 //! The steering program: redirects UDP datagrams for a listener to the AF_XDP socket of their
-//! queue, drops those from sources that no host on a link has, and leaves everything else to the
+//! queue, drops those from sources that no host on a link has or that are banned, and leaves everything else to the
 //! kernel. It never writes packets.
 
 #![no_std]
@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use ringdns_abi::{
-    AddressKind, HostAddress, ListenKey, MAX_FRAME, MAX_HOST_ADDRESSES, MAX_LINK_ADDRESSES, MAX_LISTEN,
+    AddressKind, HostAddress, ListenKey, MAX_BANS, MAX_FRAME, MAX_HOST_ADDRESSES, MAX_LINK_ADDRESSES, MAX_LISTEN,
     MAX_QUEUES, MAX_VLANS, Tables, Verdict, VlanKey, decide,
 };
 use ringdns_ebpf::Frame;
@@ -30,8 +30,11 @@ static LINK_ADDRESSES: Array<u64, { MAX_LINK_ADDRESSES as usize }> = Array::new(
 static VLANS: HashMap<VlanKey, u32, { MAX_VLANS as usize }> = HashMap::new();
 
 #[btf_map]
-static HOST_ADDRESSES: LpmTrie<HostAddress, AddressKind, { 2 * MAX_HOST_ADDRESSES as usize }> =
-    LpmTrie::new();
+static HOST_ADDRESSES: LpmTrie<
+    HostAddress,
+    AddressKind,
+    { 2 * (MAX_HOST_ADDRESSES + MAX_BANS) as usize },
+> = LpmTrie::new();
 
 #[btf_map]
 static VERDICTS: PerCpuArray<u64, { Verdict::COUNT as usize }> = PerCpuArray::new();

@@ -10,6 +10,7 @@ use ringdns_common::{backroom::Backroom, names};
 use ringdns_config::Config;
 use ringdns_daemon::{
     admin::{ApiCounters, Service, serve_one},
+    bans::Bans,
     daemon,
     groups::Groups,
     latency::LatencyCollector,
@@ -115,12 +116,15 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
     let policy = Arc::new(policy::policy(&config, &Groups::default()).expect("a valid policy"));
     let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
     let lists = ListKeeper::new(Lists::default(), config.lists.clone(), resolver.clone());
-    let reloader = Reloader::new(source, policy, lists.clone(), resolver.clone(), listener, links.clone());
+    let bans = Bans::new(clock, config.rate_limit.as_ref());
+    let reloader =
+            Reloader::new(source, policy, lists.clone(), resolver.clone(), listener, links.clone(), bans.clone());
     Arc::new(Service {
         sweeper,
         snapshot: None,
         reloader,
         lists,
+        bans,
         config,
         clock,
         receiving: Arc::new(Receiving::over_sockets("kernel sockets")),

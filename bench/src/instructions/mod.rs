@@ -6,6 +6,7 @@
 //! [`Meter`], which decides what is measured.
 
 mod cache;
+mod limits;
 mod packet;
 mod turns;
 
@@ -58,6 +59,8 @@ pub enum Case {
     HitEdns,
     /// A burst of hits from clients whose access list entry has 22 bits, not eight.
     HitNarrow,
+    /// A burst of hits from clients that have a limit, which they are below.
+    HitLimited,
     /// A burst of hits with cookies, which need the closer look and a keyed hash.
     HitCookie,
     /// A burst of hits over IPv6.
@@ -78,6 +81,8 @@ pub enum Case {
     TurnMiss,
     /// A whole turn with answers of the control plane, which are inserted and sent.
     TurnReturned,
+    /// Question to the limiter about the client of a miss, and its charge, to four prefixes.
+    Charge,
     /// Insert of a new answer into the cache.
     Insert,
     /// Replacement of an answer in the cache.
@@ -159,6 +164,7 @@ pub fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
         Case::Hit => turns::hits(meter, Material::new(&[], Ip::V4, &[])?),
         Case::HitEdns => turns::hits(meter, Material::new(&["--edns"], Ip::V4, &[])?),
         Case::HitNarrow => turns::hits_of(&["10.53.0.0/22"], meter, Material::new(&[], Ip::V4, &[])?),
+        Case::HitLimited => turns::hits_limited(meter),
         Case::HitCookie => turns::hits(meter, Material::new(&["--cookie"], Ip::V4, &[])?),
         Case::HitV6 => turns::hits(meter, Material::new(&[], Ip::V6, &[])?),
         Case::HitNxdomain => {
@@ -171,6 +177,7 @@ pub fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
         Case::TurnHit => turns::turn_hit(meter),
         Case::TurnMiss => turns::turn_miss(meter),
         Case::TurnReturned => turns::turn_returned(meter),
+        Case::Charge => limits::charge(meter),
         Case::Probe => cache::probe(meter),
         Case::Insert => cache::insert(meter, 0),
         Case::Renew => cache::insert(meter, NAMES),

@@ -32,7 +32,15 @@ pub fn hits(meter: &mut dyn Meter, material: Material) -> Result<u64> {
 
 /// Runs bursts of hits where only `allow` may ask.
 pub fn hits_of(allow: &[&str], meter: &mut dyn Meter, material: Material) -> Result<u64> {
-    let mut stage = Stage::allowing(allow, CACHE)?;
+    hits_on(Stage::allowing(allow, CACHE)?, meter, material)
+}
+
+/// Runs bursts of hits from clients that have a limit.
+pub fn hits_limited(meter: &mut dyn Meter) -> Result<u64> {
+    hits_on(Stage::limiting(CACHE)?, meter, Material::new(&[], Ip::V4, &[])?)
+}
+
+fn hits_on(mut stage: Stage, meter: &mut dyn Meter, material: Material) -> Result<u64> {
     let hash = stage.processor.hash();
     material.fill(stage.processor.cache(), hash)?;
     for (turn, burst) in material.packets.chunks_exact(BURST).enumerate() {

@@ -9,8 +9,8 @@ mod status;
 mod sweeps;
 
 pub use policy::{
-    ListChanges, ListRefresh, ListState, ListStatus, Override, OverrideAction, Overrides, Pause, PolicyTest,
-    RulePlace,
+    BanView, ListChanges, ListRefresh, ListState, ListStatus, Override, OverrideAction, Overrides, Pause,
+    PolicyTest, RulePlace,
 };
 pub use status::{
     DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus, TrustPointStatus,

@@ -1,4 +1,4 @@
-//! Answers of `GET /policy/test`, `GET /policy/lists` and `POST /policy/refresh`.
+//! Answers about lists, overrides and bans.
 
 use serde::{Deserialize, Serialize};
 
@@ -148,4 +148,13 @@ pub struct Pause {
     /// Time at which it ends (RFC 3339); `None`: it stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+}
+
+/// Banned prefix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BanView {
+    /// Prefix of clients whose queries over UDP are dropped.
+    pub prefix: String,
+    /// Seconds until the ban ends.
+    pub left_secs: u64,
 }

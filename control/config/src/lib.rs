@@ -32,6 +32,7 @@ pub use tables::{
     lists::{FetchConfig, ListSource, ListStart},
     local::{LocalConfig, LocalRecordConfig, LocalZoneConfig},
     query_log::{Privacy, QueryLogConfig, ShippingConfig},
+    rate_limit::RateLimitConfig,
     rebinding::{RebindingAction, RebindingConfig},
     redis::{
         RedisConfig,
@@ -87,6 +88,8 @@ pub struct Config {
     pub access: AccessConfig,
     /// DNS cookies for clients.
     pub cookies: CookieConfig,
+    /// Rate limit for clients; `None`: there is none.
+    pub rate_limit: Option<RateLimitConfig>,
     /// Log of answers.
     pub query_log: QueryLogConfig,
     /// Destination of the query log; `None` if it is not stored.
@@ -129,6 +132,7 @@ impl TryFrom<RawConfig> for Config {
             tcp: raw.tcp.check()?,
             access: raw.access.check()?,
             cookies: raw.cookies.check(),
+            rate_limit: raw.rate_limit.check()?,
             shipping: raw.query_log.shipping(raw.clickhouse)?,
             query_log: raw.query_log.check()?,
             control,

@@ -16,7 +16,10 @@ fn parse(table: &str, line: &str) -> Result<String, String> {
         ("[[allowlist]]", "name = \"ours\"\nsource = \"/ours\""),
         ("[[local_record]]", "name = \"nas.example\"\ntype = \"A\"\ndata = \"192.0.2.1\""),
         ("[[local_zone]]", "name = \"corp.example\""),
+        ("[rate_limit]", "per_second = 20"),
     ] {
+        let is_there = header == table && line.split(' ').next() == needed.split(' ').next();
+        let needed = if is_there { "" } else { needed };
         text += &format!("{header}\n{needed}\n{}\n", if header == table { line } else { "" });
     }
     if !text.contains(table) {

@@ -13,8 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use overrides::{Extent, GroupChoice};
 use print::{
-    print_as, show_counters, show_entry, show_lists, show_log, show_policy_test, show_refreshed, show_status,
-    show_sweeps, show_upstreams,
+    print_as, show_bans, show_counters, show_entry, show_lists, show_log, show_policy_test, show_refreshed,
+    show_status, show_sweeps, show_upstreams,
 };
 use ringdns_api::{DaemonStatus, EntryView, ListRefresh, OverrideAction, Purged, Reloaded};
 use ringdns_common::{
@@ -89,7 +89,7 @@ enum Command {
     /// Show or purge entries of the host cache.
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Show what the lists make of a question, and the lists themselves.
+    /// Show what the lists make of a question, the lists themselves, and banned clients.
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// Block a name and all names below it, whatever lists say. It outlives a restart.
@@ -198,6 +198,9 @@ enum PolicyCommand {
         /// Name of the list. Absent: all lists that are downloaded.
         name: Option<String>,
     },
+    /// Show the prefixes whose queries over UDP are dropped for a time, since they are far above the
+    /// rate limit.
+    Bans,
 }
 
 #[derive(Subcommand)]
@@ -356,6 +359,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             print_as(json, &body, show_lists)
         }
         Command::Policy(PolicyCommand::Refresh { name }) => refresh(&ringdnsd, json, name).await,
+        Command::Policy(PolicyCommand::Bans) => {
+            print_as(json, &ringdnsd.get("/policy/bans").await?, show_bans)
+        }
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,
         Command::Reload => {

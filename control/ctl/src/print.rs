@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use ringdns_api::{
-    DaemonStatus, EntryView, ListChanges, ListRefresh, ListStatus, PolicyTest, RedisSweep, Report,
+    BanView, DaemonStatus, EntryView, ListChanges, ListRefresh, ListStatus, PolicyTest, RedisSweep, Report,
     ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus, UpstreamStatus,
 };
 use ringdns_common::{printable::Printable, units::counted};
@@ -307,6 +307,15 @@ pub(super) fn show_refreshed(results: Vec<ListRefresh>, out: &mut dyn Write) -> 
         }
     }
     Ok(())
+}
+
+/// Shows the banned prefixes.
+pub(super) fn show_bans(bans: Vec<BanView>, out: &mut dyn Write) -> io::Result<()> {
+    if bans.is_empty() {
+        return writeln!(out, "no prefix is banned");
+    }
+    bans.iter()
+        .try_for_each(|BanView { prefix, left_secs }| writeln!(out, "{prefix:<43} {left_secs:>5} s left"))
 }
 
 #[cfg(test)]

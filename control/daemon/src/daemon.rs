@@ -2,6 +2,7 @@
 
 use crate::{
     admin::{self, ApiCounters, Service},
+    bans::Bans,
     control_socket,
     entrance::{self, Entrance},
     error::DaemonError,
@@ -108,6 +109,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         entrance::open(&claim.listen, &common)?;
 
     let runtime = runtime(spare_cores.clone())?;
+    let bans = Bans::new(clock, config.rate_limit.as_ref());
     let plane = Plane {
         config,
         source,
@@ -123,6 +125,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         resolver,
         fleet,
         steering: steering.clone(),
+        bans,
         tally,
         watch,
         bell,
@@ -193,6 +196,7 @@ struct Plane {
     resolver: Arc<Resolver>,
     fleet: Option<Arc<Fleet>>,
     steering: Arc<Mutex<Option<Steering>>>,
+    bans: Arc<Bans>,
     tally: Option<VerdictReader>,
     watch: Option<Watch>,
     bell: Arc<Doorbell>,
@@ -313,36 +317,14 @@ impl Plane {
         let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
         parts.spawn(async { ("the pump", pump.await) });
         let (notices, links) = (self.notices.clone(), self.links.clone());
-        parts.spawn(async move {
-            notices.watch(links).await;
-            ("the watch on addresses and checksums", Ok(()))
-        });
-        let watching = self.resolver.clone().watch_upstreams();
-        parts.spawn(async {
-            watching.await;
-            ("the watch on upstreams", Ok(()))
-        });
-        let keeping = self.resolver.clone().keep_anchors();
-        parts.spawn(async {
-            keeping.await;
-            ("the upkeep of trust anchors", Ok(()))
-        });
-        let timing = self.lists.clone().keep_time();
-        parts.spawn(async {
-            timing.await;
-            ("the schedules of lists", Ok(()))
-        });
-        let keeping = self.lists.clone().run();
-        parts.spawn(async {
-            keeping.await;
-            ("the upkeep of lists", Ok(()))
-        });
+        lasting(parts, "the watch on addresses and checksums", async move { notices.watch(links).await });
+        lasting(parts, "the watch on upstreams", self.resolver.clone().watch_upstreams());
+        lasting(parts, "the upkeep of trust anchors", self.resolver.clone().keep_anchors());
+        lasting(parts, "the schedules of lists", self.lists.clone().keep_time());
+        lasting(parts, "the upkeep of lists", self.lists.clone().run());
+        lasting(parts, "bans", self.bans.clone().run(self.links.clone(), self.steering.clone()));
         if let Some(fleet) = &self.fleet {
-            let keeping = fleet.clone().run(self.resolver.host().clone());
-            parts.spawn(async {
-                keeping.await;
-                ("the Redis tier", Ok(()))
-            });
+            lasting(parts, "the Redis tier", fleet.clone().run(self.resolver.host().clone()));
         }
         if let Some(redis) = &self.config.redis
             && let Some(keys) = redis.warm_keys
@@ -430,18 +412,13 @@ impl Plane {
         snapshot: Option<Arc<Snapshot>>,
     ) -> io::Result<Service> {
         let tally = self.tally;
-        let (resolver, links) = (self.resolver.clone(), self.links.clone());
+        let (resolver, links, bans) = (self.resolver.clone(), self.links.clone(), self.bans.clone());
+        let (source, policy, lists) = (self.source, self.policy, self.lists);
         Ok(Service {
-            reloader: Reloader::new(
-                self.source,
-                self.policy,
-                self.lists.clone(),
-                resolver,
-                listener.clone(),
-                links,
-            )
-            .with_local(self.local),
-            lists: self.lists,
+            reloader: Reloader::new(source, policy, lists.clone(), resolver, listener.clone(), links, bans)
+                .with_local(self.local),
+            lists,
+            bans: self.bans,
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,
@@ -502,4 +479,12 @@ fn part_error(ended: Result<Part, tokio::task::JoinError>) -> DaemonError {
         Err(error) => ("a part of the control plane", error.to_string()),
     };
     DaemonError::Task { what, reason }
+}
+
+/// Begins a part that lasts as long as the process.
+fn lasting(parts: &mut JoinSet<Part>, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    parts.spawn(async move {
+        work.await;
+        (name, Ok(()))
+    });
 }

@@ -15,6 +15,7 @@
 
 pub mod admin;
 pub mod attach;
+pub mod bans;
 pub mod control_socket;
 pub mod daemon;
 pub mod entrance;

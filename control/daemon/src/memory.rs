@@ -6,7 +6,7 @@ use ringdns_common::{
     cores::CorePlan,
 };
 use ringdns_config::{Config, Problem};
-use ringdns_dataplane::port::nic::Nic;
+use ringdns_dataplane::{limiter, port::nic::Nic};
 use rustix::system::sysinfo;
 use std::fmt;
 
@@ -63,7 +63,8 @@ impl Need {
     fn of(config: &Config) -> Self {
         let workers = workers(config) as u64;
         let rows = if config.query_log.enabled { config.query_log.bytes_per_worker } else { 0 };
-        let each = PACKET_MEMORY.saturating_add(rows);
+        let limiter = if config.rate_limit.is_some() { limiter::BYTES as u64 } else { 0 };
+        let each = (PACKET_MEMORY + limiter).saturating_add(rows);
         let batches = config.shipping.as_ref().map_or(0, |shipping| 2 * shipping.batch_bytes as u64);
         let behind = if config.server.interface.is_some() { BEHIND } else { 0 };
         Need { workers, fixed: each.saturating_mul(workers).saturating_add(BASE + behind + batches) }
@@ -194,6 +195,14 @@ mod tests {
         let both = "workers = 1\n[cache]\nbytes_per_worker = \"64MiB\"\nhost_bytes = \"32MiB\"";
         assert_eq!(fitted(both, 144).unwrap(), [64, 32]);
         assert_eq!(fitted(both, 143).unwrap_err().key, "cache.bytes_per_worker");
+    }
+
+    #[test]
+    fn the_rate_limit_counts_too() {
+        for (limit, least) in [("", 50), ("[rate_limit]\nper_second = 200", 54)] {
+            assert!(fitted(&format!("workers = 1\n{limit}"), least).is_ok(), "{limit}");
+            assert!(fitted(&format!("workers = 1\n{limit}"), least - 1).is_err(), "{limit}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use ringdns_config::{Config, Problem, secrets};
 use ringdns_dataplane::{
     access::AccessList,
     dns::{cookie::Cookies, is_within},
+    limiter::LimitConfig,
     policy::QueryPolicy,
 };
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,21 @@ pub fn policy(config: &Config, groups: &Groups) -> Result<QueryPolicy, Problem> 
         require_cookies: config.cookies.require_over_udp,
         nsid: config.server.nsid.as_deref().map(|name| name.as_bytes().into()),
         identity: config.server.identity.as_deref().map(|name| name.as_bytes().into()),
+        limit: config.rate_limit.as_ref().map(limit).transpose()?,
+    })
+}
+
+fn limit(config: &config::RateLimitConfig) -> Result<LimitConfig, Problem> {
+    let exempt = AccessList::new(&config.exempt, &[]).map_err(|error| {
+        Problem::new("rate_limit.exempt", error.to_string(), "Join neighbouring prefixes")
+    })?;
+    Ok(LimitConfig {
+        per_second: config.per_second,
+        burst: config.burst,
+        slip: config.slip,
+        exempt,
+        dry_run: config.dry_run,
+        flood_times: if config.dry_run { 0 } else { config.ban_times },
     })
 }
 

@@ -1,11 +1,12 @@
 //! Reload of the configuration while ringdnsd runs.
 //!
 //! Some tables take effect at once, without a lost query: access list, cookies, upstreams and their
-//! options, local answers, lists, validation. The others need a restart, and the answer names those that
+//! options, local answers, lists, validation, rate limit. The others need a restart, and the answer names those that
 //! changed. A configuration that would be refused at the start is refused as a whole. One that has
 //! not changed costs only its reading: reloads come from scripts, and may come every few seconds.
 
 use crate::{
+    bans::Bans,
     listen::Listener,
     lists::{self, ListKeeper},
     local::{self, LocalSources},
@@ -29,7 +30,7 @@ use std::{
 use toml::{Table, Value};
 
 /// Tables that make up the policy for queries.
-const POLICY: [&str; 3] = ["access", "cookies", "client_group"];
+const POLICY: [&str; 4] = ["access", "cookies", "client_group", "rate_limit"];
 /// Tables that configure the resolver.
 const RESOLVER: [&str; 6] = ["upstream", "resolver", "local", "rebinding", "dns64", "dnssec"];
 
@@ -56,6 +57,7 @@ pub struct Reloader {
     listener: Arc<Listener>,
     links: Vec<Arc<Link>>,
     lists: Arc<ListKeeper>,
+    bans: Arc<Bans>,
     running: Mutex<Running>,
 }
 
@@ -75,10 +77,11 @@ impl Reloader {
         resolver: Arc<Resolver>,
         listener: Arc<Listener>,
         links: Vec<Arc<Link>>,
+        bans: Arc<Bans>,
     ) -> Self {
         let ConfigSource { origin: FileText { path, .. }, tables } = source;
         let running = Mutex::new(Running { tables, policy, local: LocalSources::default() });
-        Reloader { path, resolver, listener, links, lists, running }
+        Reloader { path, resolver, listener, links, lists, bans, running }
     }
 
     /// Takes over the local data that the process was started with.
@@ -171,6 +174,7 @@ impl Reloader {
             self.listener.set_policy(running.policy.clone());
             self.listener.set_log_groups(&running.policy.groups, groups.names());
             self.links.iter().for_each(|link| link.set_policy(running.policy.clone()));
+            self.bans.set_limit(config.rate_limit.as_ref());
         }
         if !resolvers.is_empty() {
             self.resolver.set_up(&config);

@@ -11,9 +11,10 @@ use std::{
 };
 
 use ringdns_abi::{
-    AddressKind, ETHERTYPE_VLAN, HostAddress, MAX_HOST_ADDRESSES, MAX_LINK_ADDRESSES, MAX_VLANS, VlanKey,
-    link_address,
+    AddressKind, ETHERTYPE_VLAN, HostAddress, MAX_BANS, MAX_HOST_ADDRESSES, MAX_LINK_ADDRESSES, MAX_VLANS,
+    VlanKey, link_address,
 };
+use ringdns_dataplane::prefix::Prefix;
 use rustix::{io::Errno, net::AddressFamily};
 
 use super::netlink::{Netlink, attributes, number};
@@ -54,6 +55,8 @@ pub(super) struct Listed {
     pub vlans: Vec<u16>,
     /// Prefixes of addresses.
     pub prefixes: Vec<(IpAddr, u8, AddressKind)>,
+    /// Prefixes of banned clients, at most [`MAX_BANS`].
+    pub bans: Vec<Prefix>,
 }
 
 /// Contents of the maps about this host.
@@ -68,6 +71,25 @@ pub(super) struct HostTables {
     pub addresses: BTreeMap<(HostAddress, u32), AddressKind>,
     /// Number of prefixes that are left out, since the map is full.
     pub left_out: usize,
+}
+
+impl HostTables {
+    /// Replaces the banned prefixes. Leaves out those with an address that belongs to this host by a
+    /// prefix as short or shorter, since the longest prefix decides about destinations too.
+    pub(super) fn set_bans(&mut self, bans: &[Prefix]) {
+        self.addresses.retain(|_, kind| *kind != AddressKind::BANNED);
+        for ban in bans.iter().take(MAX_BANS as usize) {
+            let key = |bits: u8| {
+                let prefix = Prefix::around(ban.address(), bits);
+                (HostAddress::from(prefix.address()), HostAddress::key_bits(bits))
+            };
+            let is_free =
+                |bits: u8| self.addresses.get(&key(bits)).is_none_or(|kind| *kind == AddressKind::BANNED);
+            if (0..=ban.len()).all(is_free) {
+                self.addresses.insert(key(ban.len()), AddressKind::BANNED);
+            }
+        }
+    }
 }
 
 /// Reads the tables for an interface from the kernel.
@@ -85,7 +107,9 @@ pub(super) fn look(netlink: &mut Netlink, interface: u32, listed: &Listed) -> io
             Err(error) => return Err(error),
         }
     }
-    Ok(HostTables::new(&links, &routes, interface, listed))
+    let mut tables = HostTables::new(&links, &routes, interface, listed);
+    tables.set_bans(&listed.bans);
+    Ok(tables)
 }
 
 fn is_absence(error: &io::Error) -> bool {

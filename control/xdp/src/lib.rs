@@ -16,7 +16,7 @@ mod vlan;
 
 pub use error::{SteerError, Step};
 pub use gate::Gate;
-pub use ringdns_abi::AddressKind;
+pub use ringdns_abi::{AddressKind, MAX_BANS};
 
 use std::{
     fmt,
@@ -39,6 +39,7 @@ use ringdns_abi::{
     MAX_LISTEN, MAX_QUEUES, SOCKETS_MAP, STEER_FRAGS_PROGRAM, STEER_PROGRAM, VERDICTS_MAP, VLANS_MAP,
     Verdict, VlanKey,
 };
+use ringdns_dataplane::prefix::Prefix;
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
 use error::{chain, release};
@@ -185,7 +186,11 @@ impl Steering {
             addresses: take_map(&mut programs, HOST_ADDRESSES_MAP)?,
             host: HostTables::default(),
             netlink: Netlink::open().map_err(|error| SteerError::refused(Step::OpenNetlink, error))?,
-            listed: Listed { vlans: config.vlans.to_vec(), prefixes: config.prefixes.to_vec() },
+            listed: Listed {
+                vlans: config.vlans.to_vec(),
+                prefixes: config.prefixes.to_vec(),
+                bans: Vec::new(),
+            },
             tally: VerdictReader(Arc::new(take_map(&mut programs, VERDICTS_MAP)?)),
             programs,
             program,
@@ -237,6 +242,15 @@ impl Steering {
                 Err(SteerError::refused(Step::ReadHost, error))
             }
         }
+    }
+
+    /// Drops queries from clients in these prefixes, at most [`MAX_BANS`], in place of those of the
+    /// last call. Prefixes that have addresses of this host are left out.
+    pub fn set_bans(&mut self, bans: Vec<Prefix>) -> Result<(), SteerError> {
+        let mut wanted = self.host.clone();
+        wanted.set_bans(&bans);
+        self.listed.bans = bans;
+        self.set_host(wanted)
     }
 
     /// Writes the changes of the tables into the maps. `self.host` is always what the maps have.

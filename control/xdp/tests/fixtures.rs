@@ -98,7 +98,7 @@ fn check(steering: &mut Steering, name: &str, frame: &[u8], verdict: Verdict) {
 
     let expected = match verdict {
         Verdict::Redirected => XDP_REDIRECT,
-        Verdict::OwnSource | Verdict::MartianSource | Verdict::GroupSource => XDP_DROP,
+        verdict if verdict.is_about_source() => XDP_DROP,
         _ => XDP_PASS,
     };
     assert_eq!(action, expected, "{name}: action");
@@ -290,4 +290,31 @@ fn an_interface_that_is_not_there_is_named() {
         assert!(error.to_string().contains(&format!("{interface:?}")), "{error}");
         assert!(matches!(error, SteerError::NoInterface { .. }), "{error}");
     }
+}
+
+/// A ban holds across a look at the host's tables, until another set of bans takes its place. A
+/// prefix that has an address of this host by a shorter prefix cannot be banned.
+#[test]
+fn banned_clients_are_dropped_until_the_ban_ends() {
+    let Some((lab, mut steering, _socket, query)) = steering_one_queue() else { return };
+    let bans = |prefixes: &[&str]| prefixes.iter().map(|prefix| prefix.parse().expect(prefix)).collect();
+    for (prefixes, verdict) in [
+        (&["10.53.0.1"][..], Verdict::Banned),
+        (&["10.53.0.0/24", "192.0.2.0/24"], Verdict::Banned),
+        (&["10.53.0.9", "fd53::1"], Verdict::Redirected),
+        (&["10.53.0.0/24"], Verdict::Banned),
+        (&[], Verdict::Redirected),
+    ] {
+        steering.set_bans(bans(prefixes)).expect("bans");
+        check(&mut steering, query.name, &query.frame, verdict);
+        steering.look_at_host().expect("the host's tables");
+        check(&mut steering, query.name, &query.frame, verdict);
+    }
+    lab.server().run("ip", ["route", "add", "local", "10.53.0.0/25", "dev", "lo"]);
+    steering.look_at_host().expect("the host's tables");
+    steering.set_bans(bans(&["10.53.0.1"])).expect("bans");
+    check(&mut steering, query.name, &query.frame, Verdict::OwnSource);
+    lab.server().run("ip", ["route", "del", "local", "10.53.0.0/25", "dev", "lo"]);
+    steering.look_at_host().expect("the host's tables");
+    check(&mut steering, query.name, &query.frame, Verdict::Banned);
 }

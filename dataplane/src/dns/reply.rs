@@ -153,6 +153,15 @@ pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &Re
     finish(message, query, end, [questions, 0], reject.rcode(), errors, limits)
 }
 
+/// Turns the query at the start of `message` into a reply without records and with TC=1, after which
+/// a client asks over TCP. Returns the reply's length.
+pub fn truncated(message: &mut [u8], query: &Query, limits: &ReplyLimits<'_>) -> usize {
+    let end = header::LEN + query.question_len();
+    let len = finish(message, query, end, [1, 0], u16::from(rcode::NOERROR), Errors::default(), limits);
+    write_header(message, echoed(query) | header::TC, [1, 0, 0, u16::from(len > end)]);
+    len
+}
+
 /// Turns the query at the start of `message` into the answer with this server's name: one TXT
 /// record (RFC 4892 section 2).
 fn identity(message: &mut [u8], query: &Query, text: &[u8], limits: &ReplyLimits<'_>) -> usize {

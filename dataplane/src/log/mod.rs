@@ -60,8 +60,8 @@ labelled! {
         Miss = 3 => "miss",
         /// Answered with a failure of resolution, new or cached (RFC 9520).
         Failure = 4 => "failure",
-        /// Answered without a lookup: it cannot be parsed, is not allowed, or asks about this
-        /// server.
+        /// Answered without a lookup: it cannot be parsed, is not allowed, is over the rate limit,
+        /// or asks about this server.
         Rejected = 5 => "rejected",
         /// Answered by a list.
         Blocked = 6 => "blocked",

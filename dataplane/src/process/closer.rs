@@ -9,11 +9,13 @@ use crate::{
         rcode,
         reply::{self, Age},
     },
+    limiter::{self, Action, Limiter},
     log::{AnswerSource, Outcome, Tier},
     packet::{Envelope, LargestReplies},
     policy::{Asker, QueryPolicy},
     stats::{Counter, DropReason},
 };
+use std::net::IpAddr;
 
 /// State of a closer look.
 pub struct Closer<'a, 'b> {
@@ -22,8 +24,11 @@ pub struct Closer<'a, 'b> {
     pub rules: &'a AnswerConfig,
     pub largest: LargestReplies,
     pub policy: &'a QueryPolicy,
+    pub limiter: Option<&'a mut Limiter>,
     /// The Unix time, wrapping.
     pub unix: u32,
+    /// Client of the frame at hand, if its answer is charged.
+    pub payer: Option<IpAddr>,
     pub job: &'a mut Job<'b>,
 }
 
@@ -48,13 +53,21 @@ impl Closer<'_, '_> {
         let asker = Asker { client: client.ip(), connected: false, now: self.unix };
         let policy = self.policy;
         let (verdict, options) = policy.read(message, query, &asker);
-        match verdict {
-            Err(Reject::Drop(reason)) => return self.drop(reason),
-            Err(reject) => {
-                (*outcome, *rcode) = (Outcome::Rejected, reject.rcode());
-                return self.reject(query, envelope, reject, options, nth);
+        if let Err(Reject::Drop(reason)) = verdict {
+            return self.drop(reason);
+        }
+        match limit(self.limiter.as_deref_mut(), &mut self.payer, policy, query, &asker) {
+            None => {}
+            Some(Action::DryRun) => stats.add(Counter::LimitDryRun, 1),
+            Some(Action::Slip) if verdict.is_ok() => {
+                (*outcome, *rcode) = (Outcome::Rejected, rcode::NOERROR.into());
+                return self.slip(query, envelope, options, nth);
             }
-            Ok(()) => {}
+            Some(Action::Slip | Action::Drop) => return self.drop(DropReason::Limited),
+        }
+        if let Err(reject) = verdict {
+            (*outcome, *rcode) = (Outcome::Rejected, reject.rcode());
+            return self.reject(query, envelope, reject, options, nth);
         }
         *group = policy.groups.of(asker.client);
         match self.cache.lookup_for(*group, self.hash.of(&query.key), &query.key, *now) {
@@ -90,6 +103,34 @@ impl Closer<'_, '_> {
         }
     }
 
+    /// Charges the client of the `nth` frame, which is [finished](Self::finish).
+    pub fn charge(&mut self, slot: &Slot, nth: usize) {
+        let (Some(client), Some(limiter)) = (self.payer.take(), self.limiter.as_deref_mut()) else { return };
+        let price = match slot.verdict {
+            Verdict::Drop(_) => return,
+            Verdict::Punt(_) => limiter::MISS,
+            Verdict::Reply | Verdict::ReplyAndRefresh(_) if slot.outcome == Outcome::Rejected => {
+                limiter::REJECTION
+            }
+            Verdict::Reply | Verdict::ReplyAndRefresh(_) => {
+                limiter::price(self.job.burst[nth].len(), slot.rcode as u8)
+            }
+        };
+        limiter.charge(client, price);
+    }
+
+    /// Answers a query over the limit with TC=1.
+    fn slip(&mut self, query: &Query, envelope: Envelope, options: Options<'_>, nth: usize) -> Verdict {
+        let Job { frames, burst, stats, .. } = &mut *self.job;
+        stats.add(Counter::Slipped, 1);
+        let frame = &mut burst[nth];
+        let buffer = frames.buffer(frame);
+        let limits = self.rules.limits(query, options, self.largest.to(envelope));
+        let len = reply::truncated(&mut buffer[envelope.message()..], query, &limits);
+        frame.set_len(envelope.seal(buffer, len, None));
+        Verdict::Reply
+    }
+
     fn drop(&self, reason: DropReason) -> Verdict {
         self.job.stats.drop(reason);
         Verdict::Drop(reason)
@@ -123,4 +164,24 @@ impl Closer<'_, '_> {
         frame.set_len(envelope.seal(buffer, len, None));
         Verdict::Reply
     }
+}
+
+/// Returns the treatment of a query whose client is over its limit. Otherwise the client becomes the
+/// payer, unless a cookie proves its address.
+fn limit(
+    limiter: Option<&mut Limiter>,
+    payer: &mut Option<IpAddr>,
+    policy: &QueryPolicy,
+    query: &Query,
+    asker: &Asker,
+) -> Option<Action> {
+    let limiter = limiter?;
+    if policy.has_good_cookie(query, asker) {
+        return None;
+    }
+    let action = limiter.refuse(asker.client);
+    if action.is_none() {
+        *payer = Some(asker.client);
+    }
+    action
 }

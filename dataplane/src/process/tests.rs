@@ -21,6 +21,7 @@ use hickory_proto::{
 use proptest::prelude::*;
 use std::str::FromStr;
 
+mod limits;
 mod policy;
 mod random;
 

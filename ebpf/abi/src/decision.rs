@@ -49,8 +49,9 @@ pub fn decide<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict 
     if datagram.source.is_martian() {
         return Verdict::MartianSource;
     }
-    if tables.address_kind(&datagram.source) != AddressKind::OTHER {
-        return Verdict::OwnSource;
+    match tables.address_kind(&datagram.source) {
+        AddressKind::OTHER => Verdict::Redirected,
+        AddressKind::BANNED => Verdict::Banned,
+        _ => Verdict::OwnSource,
     }
-    Verdict::Redirected
 }

@@ -4,9 +4,12 @@ use core::net::IpAddr;
 
 use crate::ListenKey;
 
-/// Most prefixes in [`HOST_ADDRESSES_MAP`](crate::HOST_ADDRESSES_MAP) at a time. The map holds twice
-/// as many, so that a new set fits beside the old one.
+/// Most prefixes of this host in [`HOST_ADDRESSES_MAP`](crate::HOST_ADDRESSES_MAP) at a time. The map
+/// holds twice as many, so that a new set fits beside the old one.
 pub const MAX_HOST_ADDRESSES: u32 = 16_384;
+
+/// Most banned prefixes, which are in the same map: likewise.
+pub const MAX_BANS: u32 = 1_024;
 
 /// IP address, or the first bits of one, in a key of [`HOST_ADDRESSES_MAP`](crate::HOST_ADDRESSES_MAP).
 ///
@@ -93,6 +96,8 @@ impl AddressKind {
     pub const LOCAL: Self = Self(1);
     /// Broadcast address of a network that this host is in.
     pub const BROADCAST: Self = Self(2);
+    /// Address of clients whose queries are dropped for a time.
+    pub const BANNED: Self = Self(3);
 }
 
 // SAFETY: `repr(C)`, arrays of bytes only, so without padding, and any bytes are a valid value.

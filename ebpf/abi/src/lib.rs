@@ -20,7 +20,7 @@ pub mod generator;
 
 pub use checksum::{fold, sum};
 pub use decision::{Tables, decide};
-pub use host::{AddressKind, HostAddress, MAX_HOST_ADDRESSES};
+pub use host::{AddressKind, HostAddress, MAX_BANS, MAX_HOST_ADDRESSES};
 pub use link::{MAX_LINK_ADDRESSES, is_for_this_host, link_address};
 pub use listen::ListenKey;
 pub use steer::{Datagram, Packet, classify};
@@ -39,7 +39,8 @@ pub const LISTEN_MAP: &str = "LISTEN";
 /// Array of the link addresses of this host, as [`link_address`] writes them, the first zero being the
 /// end.
 pub const LINK_ADDRESSES_MAP: &str = "LINK_ADDRESSES";
-/// Longest-prefix-match trie: [`HostAddress`] to [`AddressKind`], as in the kernel's table of local routes.
+/// Longest-prefix-match trie: [`HostAddress`] to [`AddressKind`], as in the kernel's table of local routes,
+/// and banned prefixes of clients, so that one look-up of a source serves both.
 pub const HOST_ADDRESSES_MAP: &str = "HOST_ADDRESSES";
 /// Hash map: [`VlanKey`] of each VLAN whose frames are steered. Frames without a VLAN always are.
 pub const VLANS_MAP: &str = "VLANS";

@@ -54,6 +54,9 @@ verdicts! {
     MartianSource = "martian_source",
     /// To a listener, from a multicast or broadcast MAC address, which no host has. Dropped.
     GroupSource = "group_source",
+    /// To a listener, from a client that is banned for a time, since it is far above the rate limit.
+    /// Dropped.
+    Banned = "banned",
     /// To a listener, in a frame to another host: a NIC in promiscuous mode receives such frames.
     OtherLinkAddress = "other_link_address",
     /// To a listener, in a VLAN that is neither listed nor has a device on the interface.
@@ -75,7 +78,7 @@ impl Verdict {
     /// Whether the packet is dropped for its source, unless it came in on the loopback interface.
     #[inline(always)]
     pub const fn is_about_source(self) -> bool {
-        matches!(self, Self::OwnSource | Self::MartianSource | Self::GroupSource)
+        matches!(self, Self::OwnSource | Self::MartianSource | Self::GroupSource | Self::Banned)
     }
 
     #[inline(always)]

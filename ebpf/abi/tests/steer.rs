@@ -72,9 +72,27 @@ fn every_fixture_gets_its_verdict() {
 #[test]
 fn there_is_a_fixture_for_every_verdict_of_a_packet() {
     let seen: HashSet<Verdict> = fixtures::all().iter().map(|fixture| fixture.verdict).collect();
-    // These verdicts depend on the queue, and on the length of a frame in all its buffers.
+    // These verdicts depend on bans, on the queue, and on the length of a frame in all its buffers.
     let missing: Vec<_> = Verdict::ALL.into_iter().filter(|verdict| !seen.contains(verdict)).collect();
-    assert_eq!(missing, [Verdict::NoSocket, Verdict::Oversize]);
+    assert_eq!(missing, [Verdict::Banned, Verdict::NoSocket, Verdict::Oversize]);
+}
+
+/// A ban concerns sources alone, and a longer prefix of this host stays this host's.
+#[test]
+fn clients_in_a_banned_prefix_are_dropped() {
+    let mut host = Host::new();
+    for (address, length) in [("10.53.0.0", 24), ("fd53::", 64)] {
+        host.prefixes.push((address.parse().unwrap(), length, AddressKind::BANNED));
+    }
+    let mut banned = 0;
+    for fixture in fixtures::all() {
+        let verdict = decide(&fixture.frame[..], &host);
+        match fixture.verdict {
+            Verdict::Redirected => banned += u32::from(verdict == Verdict::Banned),
+            other => assert_eq!(verdict, other, "{}", fixture.name),
+        }
+    }
+    assert!(banned > 5, "{banned} queries of banned clients");
 }
 
 /// Every accepted datagram is one that another parser finds too, complete and at the same place:

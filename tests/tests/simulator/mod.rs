@@ -18,6 +18,7 @@ use ringdns_common::counters::Total;
 use ringdns_common::names;
 use ringdns_config::{Config, Problem};
 use ringdns_daemon::admin::Service;
+use ringdns_daemon::bans::Bans;
 use ringdns_daemon::latency::LatencyCollector;
 use ringdns_daemon::lists::{ListKeeper, Lists};
 use ringdns_daemon::nic::Receiving;
@@ -98,11 +99,20 @@ impl Simulator {
         runtime.spawn(listener.clone().serve(tokio::net::TcpListener::from_std(socket)?));
         let backroom = Backroom::open("sweeps", Vec::new())?;
         let links = vec![link];
-        let reloader =
-            Reloader::new(source, policy, lists.clone(), resolver.clone(), listener.clone(), links.clone());
+        let bans = Bans::new(clock, config.rate_limit.as_ref());
+        let reloader = Reloader::new(
+            source,
+            policy,
+            lists.clone(),
+            resolver.clone(),
+            listener.clone(),
+            links.clone(),
+            bans.clone(),
+        );
         let service = Service {
             reloader,
             lists,
+            bans,
             // This sweeper never starts a sweep by itself.
             sweeper: Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new()),
             snapshot: None,

@@ -13,6 +13,7 @@ pub mod dnssec;
 pub mod lists;
 pub mod local;
 pub mod query_log;
+pub mod rate_limit;
 pub mod rebinding;
 pub mod redis;
 pub mod refresh;
@@ -62,6 +63,7 @@ file! {
     tcp: tcp::RawTcp,
     access: access::RawAccess,
     cookies: cookies::RawCookies,
+    rate_limit: rate_limit::RawRateLimit,
     query_log: query_log::RawQueryLog,
     clickhouse: clickhouse::RawClickhouse,
     control: control::RawControl,

@@ -7,7 +7,7 @@ use ringdns_common::counters::Total;
 use ringdns_dataplane::{
     group::Group,
     port::PortStats,
-    stats::{Counter, DropReason},
+    stats::{Counter, DropReason, StatsSnapshot},
 };
 use ringdns_resolver::tier::SharedTier;
 
@@ -40,6 +40,8 @@ pub fn text(service: &Service) -> String {
         service.resolver.under_way(),
     );
     text.totals("ringdns_resolver", &service.resolver.counters.totals());
+    text.gauge("ringdns_bans", "Prefixes banned at this moment.", service.bans.len());
+    text.totals("ringdns_bans", &service.bans.counters.totals());
     lists(service, &mut text);
     list_states(service, &mut text);
     trust_points(service, &mut text);
@@ -166,6 +168,17 @@ fn workers(service: &Service, text: &mut Text) {
         for reason in DropReason::ALL {
             text.line(name, &[("worker", worker), ("reason", &reason.label())], stats.dropped(*reason));
         }
+    }
+    let name = "ringdns_rate_limited_total";
+    text.head(name, "counter", "Queries over the rate limit, by action.");
+    let mut all = StatsSnapshot::default();
+    read.iter().for_each(|(_, stats, _)| all.merge(stats));
+    for (action, count) in [
+        ("drop", all.dropped(DropReason::Limited)),
+        ("slip", all.get(Counter::Slipped)),
+        ("dry_run", all.get(Counter::LimitDryRun)),
+    ] {
+        text.line(name, &[("action", &action)], count);
     }
     let ports: Vec<_> = read.iter().map(|(_, _, published)| published.port.totals()).collect();
     for (at, Total { name, doc, .. }) in PortStats::default().totals().into_iter().enumerate() {

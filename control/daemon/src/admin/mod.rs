@@ -20,6 +20,7 @@
 //! | `GET /policy/lists` | state of each list; Unix socket only |
 //! | `GET /policy/test?name=&type=` | verdict of the lists on a question; Unix socket only |
 //! | `POST /policy/refresh?name=` | downloads a list, or all without a name; Unix socket only |
+//! | `GET /policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
 //! | `POST /reload` | reloads the configuration; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
@@ -35,6 +36,7 @@ mod stats;
 mod upstreams;
 
 use crate::{
+    bans::Bans,
     latency::{self, LatencyCollector},
     lists::ListKeeper,
     nic::Receiving,
@@ -133,6 +135,8 @@ pub struct Service {
     pub reloader: Reloader,
     /// Lists and their upkeep.
     pub lists: Arc<ListKeeper>,
+    /// Prefixes whose queries the XDP program drops.
+    pub bans: Arc<Bans>,
     /// Whether ringdnsd answers the queries that reach it.
     pub ready: AtomicBool,
     /// Counters of the API.
@@ -191,6 +195,7 @@ fn owners() -> Router<Arc<Service>> {
         .route("/policy/lists", get(policy::lists))
         .route("/policy/refresh", post(policy::refresh))
         .route("/policy/test", get(policy::test))
+        .route("/policy/bans", get(policy::bans))
         .route("/reload", post(reload))
         .route("/log/tap", get(tap))
 }

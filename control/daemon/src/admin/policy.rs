@@ -1,11 +1,11 @@
-//! Lists: their states, and the verdict on a question with the rule that decides.
+//! Lists: their states, and the verdict on a question with the rule that decides; banned prefixes.
 
 use super::{
     Service, SharedService,
     guard::{ApiError, Parameters, Turns},
 };
 use axum::{Json, extract::State};
-use ringdns_api::{ListRefresh, ListStatus, PolicyTest};
+use ringdns_api::{BanView, ListRefresh, ListStatus, PolicyTest};
 use ringdns_common::names;
 use ringdns_dataplane::{dns::rtype, group::Group};
 use ringdns_policy::{data::LocalData, policy::Verdict, rule::RuleAnswer};
@@ -117,6 +117,11 @@ pub(super) async fn refresh(
         let name = query.name.unwrap_or_default();
         ApiError::bad(format!("no list that is downloaded is called {name:?}: see GET /policy/lists"))
     })
+}
+
+/// Answers with the banned prefixes.
+pub(super) async fn bans(State(service): SharedService) -> Json<Vec<BanView>> {
+    Json(service.bans.list())
 }
 
 /// Returns an answer as the configuration has it.

@@ -58,6 +58,7 @@ pub fn all(service: &Service) -> Value {
             "round_trip_us": upstream.health().round_trip.as_micros() as u64,
             "counters": totals(upstream.counters.totals()),
         })).collect::<Vec<_>>(),
+        "bans": { "active": service.bans.len(), "counters": totals(service.bans.counters.totals()) },
         "listeners": totals((service.listeners)()),
         "api": totals(service.api.totals()),
         "query_log": service.log.as_ref().map(|log| query_log(log, service, &sum)),

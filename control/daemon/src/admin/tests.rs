@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    bans::Bans,
     control_socket, daemon,
     groups::Groups,
     lists::{ListKeeper, Lists},
@@ -54,13 +55,22 @@ impl Doors {
         let policy = Arc::new(policy::policy(&config, &Groups::default()).unwrap());
         let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
         let lists = ListKeeper::new(Lists::default(), config.lists.clone(), resolver.clone());
-        let reloader =
-            Reloader::new(source, policy, lists.clone(), resolver.clone(), listener, links.clone());
+        let bans = Bans::new(clock, config.rate_limit.as_ref());
+        let reloader = Reloader::new(
+            source,
+            policy,
+            lists.clone(),
+            resolver.clone(),
+            listener,
+            links.clone(),
+            bans.clone(),
+        );
         let service = Arc::new(Service {
             sweeper,
             snapshot: None,
             reloader,
             lists,
+            bans,
             config,
             clock,
             receiving: Arc::new(Receiving::over_sockets("kernel sockets")),

@@ -21,7 +21,7 @@ fn let_in(f: &mut Fixture, allow: &[&str], deny: &[&str], refusal: Refusal) {
 }
 
 /// Returns a query packet from `client`.
-fn packet_from(client: &str, message: &[u8]) -> Vec<u8> {
+pub fn packet_from(client: &str, message: &[u8]) -> Vec<u8> {
     let client: std::net::IpAddr = client.parse().unwrap();
     let server = if client.is_ipv4() { "192.0.2.2:53" } else { "[2001:db8::2]:53" };
     let at = if client.is_ipv4() { 42 } else { 62 };
@@ -112,7 +112,7 @@ fn what_is_no_query_is_denied_too() {
 }
 
 /// Sets cookies with a secret of RFC 9018, at a time shortly after its examples.
-fn cookies(f: &mut Fixture, required: bool) {
+pub fn cookies(f: &mut Fixture, required: bool) {
     let secret = 0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes();
     let policy = QueryPolicy {
         cookies: Some(Cookies::new(secret, None)),
@@ -123,16 +123,16 @@ fn cookies(f: &mut Fixture, required: bool) {
     f.processor.set_epoch(1_559_731_985);
 }
 
-const CLIENT_COOKIE: [u8; 8] = *b"biscuits";
+pub const CLIENT_COOKIE: [u8; 8] = *b"biscuits";
 
-fn with_cookie(query: &Message, cookie: &[u8]) -> Message {
+pub fn with_cookie(query: &Message, cookie: &[u8]) -> Message {
     let mut query = testing::with_edns(query.clone(), 1232, false);
     query.edns.as_mut().unwrap().options_mut().insert(EdnsOption::Unknown(10, cookie.to_vec()));
     query
 }
 
 /// Returns the cookie of a reply.
-fn cookie(reply: &Message) -> Option<Vec<u8>> {
+pub fn cookie(reply: &Message) -> Option<Vec<u8>> {
     match reply.edns.as_ref()?.option(EdnsCode::Cookie)? {
         EdnsOption::Unknown(_, cookie) => Some(cookie.clone()),
         _ => None,
