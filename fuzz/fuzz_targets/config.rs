@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use ringdns_common::printable::Printable;
 use ringdns_config::{Config, ConfigError, Problem, error::{FileLine, PlacedProblem}};
-use ringdns_daemon::{groups::Groups, policy, preflight, workers};
+use ringdns_daemon::{lists::Groups, policy, preflight, workers};
 use ringdns_dataplane::clock::Clock;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
 use std::{

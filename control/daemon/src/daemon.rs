@@ -66,7 +66,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> {
     let clock = Clock::start();
     let files = process::raise_file_limit();
-    let lists = lists::start(&config)?;
+    let lists = lists::start(&config).map_err(DaemonError::Lists)?;
     let policy = Arc::new(policy::policy(&config, lists.groups())?);
     let mut sources = LocalSources::default();
     let data = sources.load(&config.local).map_err(DaemonError::Lists)?;

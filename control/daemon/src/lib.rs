@@ -20,7 +20,6 @@ pub mod control_socket;
 pub mod daemon;
 pub mod entrance;
 pub mod error;
-pub mod groups;
 pub mod latency;
 pub mod listen;
 pub mod lists;

@@ -1,6 +1,6 @@
 //! Policy for queries in the data plane, made from the configuration and the files that it names.
 
-use crate::groups::Groups;
+use crate::lists::Groups;
 use ringdns_common::names;
 use ringdns_config as config;
 use ringdns_config::{Config, Problem, secrets};

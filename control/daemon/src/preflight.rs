@@ -7,7 +7,7 @@
 
 use crate::{
     control_socket::{self, SocketError},
-    groups::Groups,
+    lists::Groups,
     memory::{self, AllowedMemory},
     nic::{InterfaceKey, Interfaces},
     notices, policy,

@@ -2,8 +2,7 @@ use super::*;
 use crate::{
     bans::Bans,
     control_socket, daemon,
-    groups::Groups,
-    lists::{ListKeeper, Lists},
+    lists::{Groups, ListKeeper, Lists},
     policy,
     reload::ConfigSource,
 };

@@ -5,11 +5,11 @@ use super::{
     copies::{Copies, CopyNote, Part},
     download::{Download, download},
     effect::InEffect,
+    groups::Groups,
     origin::ListOrigin,
     specs,
     status::{Ask, Confirmed, Fetching, Outcome, Watched, source},
 };
-use crate::{error::DaemonError, groups::Groups};
 use parking_lot::Mutex;
 use ringdns_api::{ListChanges, ListRefresh, ListStatus, Overrides};
 use ringdns_config::{Config, ListSource, ListStart, ListsConfig, Problem};
@@ -57,15 +57,18 @@ pub(super) struct Kept {
 
 /// Reads the lists for the start of the process. Downloads them first if the configuration says so,
 /// with a resolver and a runtime that end with this function: nothing else runs yet.
-pub fn start(config: &Config) -> Result<Lists, DaemonError> {
+pub fn start(config: &Config) -> Result<Lists, Vec<Problem>> {
     let mut lists = Lists::default();
-    lists.load(&config.lists).map_err(DaemonError::Lists)?;
+    lists.load(&config.lists)?;
     let fetch = &config.lists.fetch;
     if fetch.start == ListStart::Fast || !specs(&config.lists).any(|spec| spec.url().is_some()) {
         return Ok(lists);
     }
     let host = Arc::new(HostTier::new(HOST_BYTES, Arc::default()));
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
+        let remedy = "Raise the limits of threads and open files, or set lists.start = \"fast\"";
+        vec![Problem::new("lists.start", format!("lists cannot be downloaded: {error}"), remedy)]
+    })?;
     let entered = runtime.enter();
     let resolver = Resolver::new(host, config, Clock::start(), FlightLimits::default(), None);
     let keeper = ListKeeper::new(lists, config.lists.clone(), resolver);
@@ -73,7 +76,7 @@ pub fn start(config: &Config) -> Result<Lists, DaemonError> {
     drop(entered);
     let missing = keeper.missing();
     if fetch.start == ListStart::Fail && !missing.is_empty() {
-        return Err(DaemonError::Lists(missing));
+        return Err(missing);
     }
     let mut kept = keeper.kept.lock();
     Ok(std::mem::take(&mut kept.lists))

@@ -4,19 +4,20 @@
 mod copies;
 mod download;
 mod effect;
+mod groups;
 mod keeper;
 mod origin;
 mod overrides;
 mod status;
 mod temporary;
 
-pub use effect::InEffect;
+pub use groups::Groups;
 pub use keeper::{ListKeeper, start};
 pub use origin::{ListOrigin, open};
 pub use overrides::OverrideError;
 
-use crate::groups::Groups;
 use copies::Copies;
+use effect::InEffect;
 use origin::{BUFFER, ListFile, allowing, format_of};
 use rand::random;
 use ringdns_common::{printable::Printable, units::counted};

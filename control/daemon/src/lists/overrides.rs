@@ -1,5 +1,5 @@
-//! What operators say for a time: names that are blocked or allowed, and pauses. It is kept in a file,
-//! so that a restart does not forget it.
+//! Overrides and pauses: names that operators block or allow for a time. They are kept in a file,
+//! so that a restart does not forget them.
 
 use jiff::Timestamp;
 use ringdns_api::{Override, OverrideAction, Overrides, Pause};

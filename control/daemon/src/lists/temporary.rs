@@ -1,4 +1,4 @@
-//! What changes with time or by an operator's word: schedules, overrides and pauses, put into effect.
+//! Changes with time or by an operator: schedules, overrides and pauses, put into effect.
 
 use super::{
     effect::{InEffect, next_look},

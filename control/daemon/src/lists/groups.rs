@@ -1,6 +1,6 @@
 //! Groups of clients of `[[client_group]]`, and their numbers.
 
-use crate::lists::InEffect;
+use super::effect::InEffect;
 use ringdns_config::{ClientGroupConfig, DEFAULT_GROUP, Problem};
 use ringdns_dataplane::{
     group::{ClientGroups, GROUPS, Group},
