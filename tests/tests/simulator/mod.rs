@@ -23,6 +23,7 @@ use ringdns_daemon::admin::Service;
 use ringdns_daemon::bans::Bans;
 use ringdns_daemon::latency::LatencyCollector;
 use ringdns_daemon::lists::{ListKeeper, Lists};
+use ringdns_daemon::local::{self, LocalSources};
 use ringdns_daemon::nic::Receiving;
 use ringdns_daemon::reload::{ConfigSource, Reloader};
 use ringdns_daemon::{daemon, policy, workers};
@@ -89,6 +90,9 @@ impl Simulator {
         let policy = policy::policy(&config, lists.groups()).map_err(|problem| said(vec![problem]))?;
         let policy = Arc::new(policy);
         let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
+        let mut sources = LocalSources::default();
+        resolver.set_local_data(sources.load(&config.local).map_err(said)?);
+        resolver.set_safe_search(local::safe_search(config.safe_search));
         let mut settings = workers::settings(&config, policy.clone(), config.cache.bytes_per_worker, true);
         settings.records = RECORDS;
         let (port, wire) = SimPort::pair(&SimConfig::default())?;
@@ -110,7 +114,8 @@ impl Simulator {
             listener.clone(),
             links.clone(),
             bans.clone(),
-        );
+        )
+        .with_local(sources);
         let service = Service {
             reloader,
             lists,
