@@ -370,7 +370,7 @@ impl<P: Port> Worker<P> {
 
     /// Sweeps part of the cache, delivers histograms and log batches, and publishes once a second.
     /// Returns true if the sweep has more to do.
-    fn keep_house(&mut self, now: Nanos, turn: LoopTurn) -> bool {
+    pub fn keep_house(&mut self, now: Nanos, turn: LoopTurn) -> bool {
         self.link.latencies.serve(&mut self.latencies);
         if let Some(log) = &mut self.log {
             log.keep(now);

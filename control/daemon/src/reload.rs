@@ -97,6 +97,11 @@ impl Reloader {
         }
     }
 
+    /// Path of the configuration.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns the place of the rule of a list that was found for a question. Reads the list's file.
     pub fn place_of_rule(&self, list: &str, name: &[u8], qtype: u16, found: &Found<'_>) -> Option<RulePlace> {
         if list == OVERRIDES {

@@ -4,19 +4,23 @@
 //! plays it in a [`World`]: a simulator with virtual time, or the lab with the real process.
 
 mod compare;
+mod files;
 pub(crate) mod message;
+mod operator;
 mod outcome;
 mod parse;
 mod play;
 mod record;
 mod upstream;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::Over;
 
+pub use files::{FileText, Files};
 pub use message::{
     AD, CD, Draft, Edns, Message, OPCODE, QR, RA, RD, TC, asked_in, question_of, question_text, rcode_of,
     rcode_text,
@@ -39,6 +43,8 @@ pub struct Scenario {
     pub about: String,
     /// Fragment of ringdnsd's configuration.
     pub config: toml::Table,
+    /// Files at the start.
+    pub files: Vec<FileText>,
     pub steps: Vec<Step>,
     /// Reason why it cannot be played in the lab, if so.
     pub simulator_only: Option<String>,
@@ -83,6 +89,16 @@ pub enum Action {
     Stat { pointer: String, least: u64, most: u64 },
     /// The operator purges the caches.
     Purge(Purge),
+    /// The operator writes a file.
+    Write(FileText),
+    /// The operator removes a file.
+    Remove(String),
+    /// The operator replaces the scenario's part of the configuration.
+    Configure(toml::Table),
+    /// The operator reloads the configuration.
+    Reload(Reload),
+    /// The operator blocks or allows a name, or lets no list decide.
+    Order(Order),
 }
 
 /// Number of an upstream; scenarios call them A, B, C ...
@@ -93,6 +109,35 @@ pub enum Purge {
     Name(String),
     Suffix(String),
     All,
+}
+
+/// Expected result of a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// These tables are in effect; none: nothing has changed.
+    Applied(BTreeSet<String>),
+    /// It is refused, for a reason that has all of these parts.
+    Refused(Vec<String>),
+}
+
+/// Order of the operator, as with `ringctl block`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub verb: OrderVerb,
+    /// Time until it ends; `None`: it does not.
+    pub seconds: Option<u64>,
+    /// Group of clients that it is about; `None`: all.
+    pub group: Option<String>,
+}
+
+/// Verb of an order, with its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrderVerb {
+    Block(String),
+    Allow(String),
+    Clear(String),
+    Pause,
+    Resume,
 }
 
 /// Message that a client sends.
@@ -224,6 +269,13 @@ pub trait World {
     /// Returns all counters.
     fn stats(&mut self) -> serde_json::Value;
     fn purge(&mut self, purge: &Purge);
+    /// Writes another configuration to ringdnsd's file.
+    fn configure(&mut self, text: &str);
+    /// Lets ringdns read its configuration and its lists again. Returns the tables that have changed
+    /// and are in effect, or the reason why none is.
+    fn reload(&mut self) -> Result<BTreeSet<String>, String>;
+    /// Gives an order of the operator.
+    fn order(&mut self, order: &Order) -> Result<(), String>;
     /// Returns the real time without events after which "nothing" counts as confirmed.
     fn quiet(&self) -> Duration;
 }
@@ -249,29 +301,22 @@ impl Scenario {
         let spoken_of = self.steps.iter().map(number).max().unwrap_or(1);
         spoken_of.max(parse::configured(&self.config).iter().map(|letter| letter + 1).max().unwrap_or(1))
     }
-
-    /// Returns the whole configuration: `base`, the changes of the scenario, and the upstreams'
-    /// addresses in place of their letters.
-    pub fn configuration(&self, base: &str, upstreams: &[SocketAddr]) -> String {
-        let base: toml::Table = base.parse().expect("the base is TOML");
-        parse::merged(base, self.config.clone(), upstreams)
-    }
 }
 
 /// Returns all scenarios below `tests/scenarios`, in order of their names.
 pub fn all() -> Result<Vec<Scenario>, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
-    let mut scenarios = Vec::new();
-    let list = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        paths.sort();
-        Ok::<_, String>(paths)
-    };
-    for topic in list(&root)?.iter().filter(|path| path.is_dir()) {
-        for path in list(topic)?.iter().filter(|path| path.extension().is_some_and(|end| end == "scn")) {
-            scenarios.push(Scenario::load(&root, path)?);
+    let (mut scenarios, mut folders) = (Vec::new(), vec![root.clone()]);
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "scn") {
+                scenarios.push(Scenario::load(&root, &path)?);
+            }
         }
     }
+    scenarios.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(scenarios)
 }

@@ -9,7 +9,7 @@ use super::message::{CD, COOKIE, Edns, Message, OPCODE, QR, RA, RD};
 use super::outcome::{Failure, Told};
 use super::record::hex_text;
 use super::upstream::{Cast, Seen, Stream, take_message};
-use super::{Action, Answer, AnswerId, Content, Expected, Scenario, Send, Step, Upstream, World};
+use super::{Action, Answer, AnswerId, Content, Expected, Files, Scenario, Send, Step, Upstream, World};
 use crate::Over;
 
 /// Real time to wait for events that need no virtual time to pass.
@@ -17,12 +17,21 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// First port of clients. Each datagram has its own, so that every reply belongs to one query.
 const FIRST_PORT: u16 = 40_000;
 
-/// Plays `scenario` with the upstreams `cast` in `world`.
-pub fn play(scenario: &Scenario, cast: Cast, world: &mut dyn World) -> Result<Told, Failure> {
+/// Plays `scenario` with the upstreams `cast` and its files in `world`. Its configuration is added to
+/// `base`.
+pub fn play(
+    scenario: &Scenario,
+    cast: Cast,
+    files: &Files,
+    base: &str,
+    world: &mut dyn World,
+) -> Result<Told, Failure> {
     let limit = scenario.config.get("server").and_then(|server| server.get("udp_limit")?.as_integer());
     let mut player = Player {
         world,
         cast,
+        files,
+        base,
         asked: Vec::new(),
         connections: BTreeMap::new(),
         pieces: BTreeMap::new(),
@@ -70,9 +79,11 @@ struct Asked {
     spoken_of: bool,
 }
 
-struct Player<'a> {
-    world: &'a mut dyn World,
+pub(super) struct Player<'a> {
+    pub(super) world: &'a mut dyn World,
     cast: Cast,
+    pub(super) files: &'a Files,
+    pub(super) base: &'a str,
     asked: Vec<Asked>,
     connections: BTreeMap<String, Stream>,
     /// Bytes that clients have sent over the connections in pieces, and that are not a complete
@@ -85,7 +96,7 @@ struct Player<'a> {
     latest: u32,
 }
 
-type Played = Result<(), String>;
+pub(super) type Played = Result<(), String>;
 
 impl Player<'_> {
     fn step(&mut self, step: &Step) -> Played {
@@ -123,11 +134,7 @@ impl Player<'_> {
                 Ok(())
             }
             Action::Stat { pointer, least, most } => self.stat(pointer, *least, *most),
-            Action::Purge(purge) => {
-                self.settle()?;
-                self.world.purge(purge);
-                Ok(())
-            }
+            operators => self.operate(operators),
         }
     }
 
@@ -179,7 +186,7 @@ impl Player<'_> {
     }
 
     /// Waits until nothing has happened for a while.
-    fn settle(&mut self) -> Played {
+    pub(super) fn settle(&mut self) -> Played {
         let happened = |player: &Player<'_>| {
             let replies = player.asked.iter().filter(|asked| asked.reply.is_some()).count();
             (player.cast.all_seen().count(), replies)

@@ -1,12 +1,13 @@
 //! Plays scenarios in a lab, with the real process over AF_XDP, in real time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ringdns_testkit::scenario::{
-    CLIENT, Cast, Failure, PATIENCE, Purge, Scenario, Told, World, play, server_of,
+    CLIENT, Cast, Failure, Files, Order, PATIENCE, Purge, Scenario, Told, World, play, server_of,
 };
 use ringdns_testkit::{CLIENT_V6, Lab, Ringdnsd};
 use rustix::net::{AddressFamily, SocketType};
@@ -56,10 +57,14 @@ fn run_once(scenario: &Scenario, lab: &Lab) -> Result<Told, (Failure, Duration)>
     let address = |nth: usize| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + nth as u8));
     let upstreams = (0..scenario.upstreams()).map(address);
     let cast = Cast::assemble(lab.server(), upstreams).expect("the server's loopback has ports");
-    let addresses = cast.addresses();
-    let ringdnsd = Ringdnsd::start_from(lab.server(), |socket| {
-        scenario.configuration(&format!("{BASE}[control]\nsocket = {socket:?}"), &addresses)
-    });
+    let files = Files::create(scenario, &cast.addresses()).expect("there is room for a folder");
+    let overrides = files.path("overrides.toml");
+    let base = |socket: &Path| {
+        format!("{BASE}[control]\nsocket = {socket:?}\n[lists]\noverrides_file = {overrides:?}\n")
+    };
+    let ringdnsd =
+        Ringdnsd::start_from(lab.server(), |socket| files.configuration(&base(socket), &scenario.config));
+    let base = base(&ringdnsd.socket());
     let begin = ringdnsd.next_second() + PHASE;
     std::thread::sleep(begin.saturating_duration_since(Instant::now()));
     let mut world = LabWorld {
@@ -71,7 +76,7 @@ fn run_once(scenario: &Scenario, lab: &Lab) -> Result<Told, (Failure, Duration)>
         sockets: Vec::new(),
         addresses: HashSet::new(),
     };
-    let played = play(scenario, cast, &mut world);
+    let played = play(scenario, cast, &files, &base, &mut world);
     // A failed step may have waited in vain, which is no delay.
     let now = world.behind();
     let behind = world.behind.max(now.checked_sub(PATIENCE).unwrap_or(now));
@@ -174,6 +179,28 @@ impl World for LabWorld<'_> {
             Purge::Suffix(name) => self.ringdnsd.told(&["cache", "purge", "--suffix", name]),
             Purge::All => self.ringdnsd.told(&["cache", "purge", "--all"]),
         };
+    }
+
+    fn configure(&mut self, text: &str) {
+        self.ringdnsd.configure(|_| text.to_owned());
+    }
+
+    fn reload(&mut self) -> Result<BTreeSet<String>, String> {
+        let output = self.ringdnsd.ctl(&["--json", "reload"]);
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        let told: serde_json::Value =
+            serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+        let tables = told["applied"].as_array().into_iter().flatten();
+        Ok(tables.filter_map(|table| table.as_str().map(str::to_owned)).collect())
+    }
+
+    fn order(&mut self, order: &Order) -> Result<(), String> {
+        let arguments = order.arguments();
+        let output = self.ringdnsd.ctl(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(said()) }
     }
 
     fn quiet(&self) -> Duration {

@@ -1,13 +1,12 @@
 //! Plays scenarios in the simulator.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ringdns_daemon::reload::ConfigSource;
 use ringdns_testkit::Host;
-use ringdns_testkit::scenario::{Cast, Failure, Scenario, Told, play};
+use ringdns_testkit::scenario::{Cast, Failure, Files, Scenario, Told, play};
 
 use crate::simulator::Simulator;
 
@@ -33,12 +32,20 @@ pub fn run(scenario: &Scenario) -> Result<Told, Failure> {
     let address = |nth: usize| IpAddr::V4(Ipv4Addr::new(127, 53 + nth as u8, high, low.max(1)));
     let upstreams = (0..scenario.upstreams()).map(address);
     let cast = Cast::assemble(&Host::local(), upstreams).expect("loopback has ports");
-    let config = scenario.configuration(BASE, &cast.addresses());
-    let (config, source) = match ConfigSource::parse(&config, Path::new("")) {
+    let files = Files::create(scenario, &cast.addresses()).expect("there is room for a folder");
+    let [socket, overrides] = ["control.sock", "overrides.toml"].map(|name| files.path(name));
+    let base = format!(
+        "{BASE}[control]\nsocket = {socket:?}\n[lists]\noverrides_file = {overrides:?}\ntime_zone = \"UTC\"\n"
+    );
+    let (config, path) = (files.configuration(&base, &scenario.config), files.path("ringdns.toml"));
+    std::fs::write(&path, &config).expect("there is room for a file");
+    let (config, source) = match ConfigSource::parse(&config, &path) {
         Ok(parsed) => parsed,
         Err(error) => return Err(Failure::new(format!("{}: {error}\n{config}", scenario.name))),
     };
-    let mut simulator =
-        Simulator::start(config, source, Duration::ZERO).expect("sockets, memory and threads are to be had");
-    play(scenario, cast, &mut simulator)
+    let mut simulator = match Simulator::start(config, source, Duration::ZERO) {
+        Ok(simulator) => simulator,
+        Err(error) => return Err(Failure::new(format!("{}: it does not start: {error}", scenario.name))),
+    };
+    play(scenario, cast, &files, &base, &mut simulator)
 }

@@ -6,6 +6,7 @@
 //! then advance time by itself.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use ringdns_api::OverrideAction;
 use ringdns_common::backroom::Backroom;
 use ringdns_common::counters::Total;
 use ringdns_common::names;
@@ -21,6 +23,7 @@ use ringdns_daemon::admin::Service;
 use ringdns_daemon::bans::Bans;
 use ringdns_daemon::latency::LatencyCollector;
 use ringdns_daemon::lists::{ListKeeper, Lists};
+use ringdns_daemon::local::{self, LocalSources};
 use ringdns_daemon::nic::Receiving;
 use ringdns_daemon::reload::{ConfigSource, Reloader};
 use ringdns_daemon::{daemon, policy, workers};
@@ -33,7 +36,7 @@ use ringdns_resolver::host::Purge as HostPurge;
 use ringdns_resolver::pump;
 use ringdns_resolver::sweep::Sweeper;
 use ringdns_resolver::{FlightLimits, Resolver};
-use ringdns_testkit::scenario::{Purge, World, server_of};
+use ringdns_testkit::scenario::{Order, OrderVerb, Purge, World, server_of};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance};
@@ -87,6 +90,9 @@ impl Simulator {
         let policy = policy::policy(&config, lists.groups()).map_err(|problem| said(vec![problem]))?;
         let policy = Arc::new(policy);
         let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
+        let mut sources = LocalSources::default();
+        resolver.set_local_data(sources.load(&config.local).map_err(said)?);
+        resolver.set_safe_search(local::safe_search(config.safe_search));
         let mut settings = workers::settings(&config, policy.clone(), config.cache.bytes_per_worker, true);
         settings.records = RECORDS;
         let (port, wire) = SimPort::pair(&SimConfig::default())?;
@@ -108,7 +114,8 @@ impl Simulator {
             listener.clone(),
             links.clone(),
             bans.clone(),
-        );
+        )
+        .with_local(sources);
         let service = Service {
             reloader,
             lists,
@@ -140,8 +147,10 @@ impl Simulator {
         runtime.block_on(async {
             let mut quiet = 0;
             while quiet < calm {
-                let busy = worker.turn(clock.nanos()) == LoopTurn::Busy;
-                quiet = if busy { 0 } else { quiet + 1 };
+                let now = clock.nanos();
+                let turn = worker.turn(now);
+                worker.keep_house(now, turn);
+                quiet = if turn == LoopTurn::Busy { 0 } else { quiet + 1 };
                 // Each yield lets the runtime poll its sockets, and run the tasks that this wakes.
                 for _ in 0..4 {
                     yield_now().await;
@@ -175,6 +184,8 @@ impl World for Simulator {
                 _ => STEP_LONG,
             };
             self.runtime.block_on(advance(step.min(left)));
+            // In the daemon, a task does so in time.
+            self.service.lists.look_at_clock();
             self.work(2);
         }
     }
@@ -211,6 +222,31 @@ impl World for Simulator {
             Purge::All => HostPurge::All,
         };
         self.resolver.host().purge(&purge);
+    }
+
+    fn configure(&mut self, text: &str) {
+        let path = self.service.reloader.path();
+        std::fs::write(path, text).expect("there is room for a file");
+    }
+
+    fn reload(&mut self) -> Result<BTreeSet<String>, String> {
+        let _inside = self.runtime.enter();
+        let reloaded = self.service.reloader.reload();
+        reloaded.map(|reloaded| reloaded.applied).map_err(|error| error.to_string())
+    }
+
+    fn order(&mut self, Order { verb, seconds, group }: &Order) -> Result<(), String> {
+        let _inside = self.runtime.enter();
+        let (lists, group, seconds) = (&self.service.lists, group.clone(), *seconds);
+        let add = |name: &str, action| lists.add_override(name, action, group.clone(), seconds).map(drop);
+        let done = match verb {
+            OrderVerb::Block(name) => add(name, OverrideAction::Block),
+            OrderVerb::Allow(name) => add(name, OverrideAction::Allow),
+            OrderVerb::Clear(name) => lists.clear_override(name, group.as_deref()).map(drop),
+            OrderVerb::Pause => lists.pause(group, seconds).map(drop),
+            OrderVerb::Resume => lists.resume(group.as_deref()).map(drop),
+        };
+        done.map_err(|error| error.to_string())
     }
 
     fn quiet(&self) -> Duration {

@@ -107,9 +107,7 @@ fn lists(service: &Service, text: &mut Text) {
     let groups = service.reloader.group_names();
     for (list, counters) in &counts {
         for (group, (at, count)) in groups.iter().zip(counters.blocked.iter().enumerate()) {
-            let of_workers = Group::new(at).zip(counters.number).map_or(0, |(group, number)| {
-                service.links.iter().map(|link| link.stats.lists.get(number, group)).sum()
-            });
+            let of_workers = blocked_by_workers(service, counters.number, at);
             text.line(name, &[("list", list), ("group", group)], count.get() + of_workers);
         }
     }
@@ -147,6 +145,13 @@ fn list_states(service: &Service, text: &mut Text) {
             text.line(name, &[("list", &list.name)], success);
         }
     }
+}
+
+/// Returns the answers of a list that workers gave to a group from their caches.
+pub(super) fn blocked_by_workers(service: &Service, list: Option<u8>, group: usize) -> u64 {
+    Group::new(group).zip(list).map_or(0, |(group, number)| {
+        service.links.iter().map(|link| link.stats.lists.get(number, group)).sum()
+    })
 }
 
 fn workers(service: &Service, text: &mut Text) {

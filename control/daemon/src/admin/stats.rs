@@ -1,6 +1,6 @@
 //! Every counter of the process, as JSON.
 
-use super::Service;
+use super::{Service, metrics::blocked_by_workers};
 use crate::{nic::LinkState, process::resource_usage};
 use ringdns_common::counters::Total;
 use ringdns_dataplane::{
@@ -8,7 +8,7 @@ use ringdns_dataplane::{
     stats::{Counter, DropReason, StatsSnapshot},
 };
 use ringdns_querylog::{LogCounters, QueryLog};
-use ringdns_resolver::tier::SharedTier;
+use ringdns_resolver::{policy::ListCounters, tier::SharedTier};
 use serde_json::{Map, Value, json};
 
 /// Returns all counters of the process.
@@ -59,10 +59,24 @@ pub fn all(service: &Service) -> Value {
             "counters": totals(upstream.counters.totals()),
         })).collect::<Vec<_>>(),
         "bans": { "active": service.bans.len(), "counters": totals(service.bans.counters.totals()) },
+        "lists": lists(service),
         "listeners": totals((service.listeners)()),
         "api": totals(service.api.totals()),
         "query_log": service.log.as_ref().map(|log| query_log(log, service, &sum)),
     })
+}
+
+/// Returns the answers of each list by group of clients, and the questions of its dry run.
+fn lists(service: &Service) -> Map<String, Value> {
+    let (groups, counts) = (service.reloader.group_names(), service.resolver.list_counts().all());
+    let of_list = |counters: &ListCounters| {
+        let blocked = groups.iter().zip(counters.blocked.iter().enumerate());
+        let blocked = blocked.map(|(group, (at, count))| {
+            (group.to_string(), (count.get() + blocked_by_workers(service, counters.number, at)).into())
+        });
+        json!({ "blocked": blocked.collect::<Map<_, _>>(), "dry_run": counters.dry_run.get() })
+    };
+    counts.iter().map(|(list, counters)| (list.to_string(), of_list(counters))).collect()
 }
 
 /// Returns the sums of the query log over workers and TCP: `recorded = handed_on + unwanted +

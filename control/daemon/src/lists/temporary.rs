@@ -55,7 +55,7 @@ impl ListKeeper {
     }
 
     /// Puts the lists into effect if they have changed with time.
-    fn look_at_clock(&self) {
+    pub fn look_at_clock(&self) {
         let mut kept = self.kept.lock();
         let now = self.now();
         if InEffect::at(&kept.config, &kept.overrides, now) == kept.effect {

@@ -1,7 +1,10 @@
 //! Parser of scenarios. Anything that it does not understand is an error with its line.
 
+mod file;
 mod message;
+mod operator;
 
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,11 +13,12 @@ use std::time::Duration;
 use std::vec::IntoIter;
 
 use super::record::{Record, Ttl, hex};
-use super::{Action, Answer, Purge, Scenario, Step, Upstream};
+use super::{Action, Answer, Scenario, Step, Upstream};
+use file::{Setting, unknown_file};
 use message::{answer, ask, get, see, send_raw};
 
 /// First words of steps.
-const VERBS: [&str; 6] = ["client", "upstream", "later", "expect", "operator", "for"];
+const VERBS: [&str; 7] = ["client", "upstream", "later", "expect", "operator", "for", "configuration"];
 /// Mark, in the header, of a scenario that is not played in the lab.
 const SIMULATOR_ONLY: &str = "Simulator only: ";
 
@@ -34,11 +38,9 @@ impl Scenario {
         if about.is_empty() {
             return Err(fail(1, "begin with a comment that says what the scenario shows".to_owned()));
         }
-        let is_step = |line: &&str| VERBS.contains(&line.split_whitespace().next().unwrap_or_default());
-        let first =
-            lines.iter().position(is_step).ok_or_else(|| fail(header, "there is no step".to_owned()))?;
-        let config = lines[header..first].join("\n").parse::<toml::Table>();
-        let config = config.map_err(|error| fail(header + 1, error.to_string()))?;
+        let first = first_step(&lines).ok_or_else(|| fail(header, "there is no step".to_owned()))?;
+        let setting = Setting::parse(&lines[header..first]);
+        let Setting { config, files } = setting.map_err(|(at, error)| fail(header + 1 + at, error))?;
         let lines = unrolled(&lines, first).map_err(|(line, error)| fail(line, error))?;
         let mut steps = Vec::new();
         let mut queries = 0;
@@ -47,11 +49,31 @@ impl Scenario {
             let (body, next) = below.split_at(indented(below.iter().map(|(_, line)| &line[..])));
             if !line.is_empty() && !line.starts_with('#') {
                 let body: Vec<&str> = body.iter().map(|(_, line)| &line[..]).collect();
-                let parsed = action(line, &body, &mut queries).map_err(|error| fail(*number, error))?;
+                let parsed = match line.as_str() {
+                    "configuration" => {
+                        let lines: Vec<&str> = body.iter().map(|line| unindented(line)).collect();
+                        let parsed = file::configuration(&lines).map(Action::Configure);
+                        parsed.map_err(|(at, error)| fail(number + 1 + at, error))?
+                    }
+                    _ => action(line, &body, &mut queries).map_err(|error| fail(*number, error))?,
+                };
                 let text = [&[&line[..]], &body[..]].concat().join("\n").trim_end().to_owned();
                 steps.push(Step { line: *number, text, action: parsed });
             }
             rest = next;
+        }
+        let first = files.iter().map(|file| file.name.as_str());
+        let names = steps.iter().filter_map(Step::written).chain(first).collect::<BTreeSet<_>>();
+        let changes = steps.iter().filter_map(|step| match &step.action {
+            Action::Configure(changes) => Some((step.line, changes)),
+            _ => None,
+        });
+        for (line, changes) in std::iter::once((header, &config)).chain(changes) {
+            if let Some(name) = unknown_file(changes, &names) {
+                let word = format!("{{{name}}}");
+                let at = text.lines().skip(line).position(|line| line.contains(&word)).unwrap_or_default();
+                return Err(fail(line + 1 + at, format!("there is no file {name}: {word} refers to it")));
+            }
         }
         let only = about.iter().find_map(|line| line.strip_prefix(SIMULATOR_ONLY));
         Ok(Scenario {
@@ -59,10 +81,36 @@ impl Scenario {
             path: path.to_owned(),
             about: about.join("\n"),
             config,
+            files,
             steps,
             simulator_only: only.map(str::to_owned),
         })
     }
+}
+
+/// Returns the position of the first step. A file that there is already is changed, which is a step.
+fn first_step(lines: &[&str]) -> Option<usize> {
+    let mut files = BTreeSet::new();
+    lines.iter().position(|line| {
+        let mut words = line.split(' ');
+        let (first, name) = (words.next().unwrap_or_default(), words.next());
+        VERBS.contains(&first) || first == "file" && !files.insert(name)
+    })
+}
+
+impl Step {
+    /// Returns the name of the file that the step writes.
+    fn written(&self) -> Option<&str> {
+        match &self.action {
+            Action::Write(file) => Some(&file.name),
+            _ => None,
+        }
+    }
+}
+
+/// Returns a line without the indentation that shows that it belongs to the line before it.
+fn unindented(line: &str) -> &str {
+    line.strip_prefix("    ").unwrap_or(line)
 }
 
 /// Returns the number of these lines that belong to the line before them.
@@ -70,8 +118,20 @@ fn indented<'a>(lines: impl Iterator<Item = &'a str>) -> usize {
     lines.take_while(|line| line.starts_with([' ', '\t']) || line.is_empty()).count()
 }
 
+/// Returns the numbers from `1..64`, or the words of a list.
+fn turns(text: &str) -> Result<Vec<String>, String> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if words.len() > 1 {
+        return Ok(words);
+    }
+    match text.split_once("..").map(|(first, last)| (first.parse::<u32>(), last.parse::<u32>())) {
+        Some((Ok(first), Ok(last))) => Ok((first..=last).map(|n| n.to_string()).collect()),
+        _ => Err(format!("{text:?} is neither a range (1..64) nor several words")),
+    }
+}
+
 /// Returns the lines from `first` on, with their numbers. The lines indented below `for 1..64` are
-/// repeated as often, with `{n}` replaced by the number.
+/// repeated as often, with `{n}` replaced by the number; those below `for a b` once for each word.
 fn unrolled(lines: &[&str], first: usize) -> Result<Vec<(usize, String)>, (usize, String)> {
     let mut unrolled = Vec::new();
     let mut at = first;
@@ -82,15 +142,11 @@ fn unrolled(lines: &[&str], first: usize) -> Result<Vec<(usize, String)>, (usize
             at += 1;
             continue;
         };
-        let bounds = range.split_once("..").map(|(first, last)| (first.parse::<u32>(), last.parse::<u32>()));
-        let Some((Ok(from), Ok(to))) = bounds else {
-            return Err((number, format!("{range:?} is no range: 1..64")));
-        };
+        let turns = turns(range).map_err(|error| (number, error))?;
         let body = &lines[at + 1..];
         let body = &body[..indented(body.iter().copied())];
-        for n in from..=to {
-            let n = n.to_string();
-            let made = |line: &&str| line.strip_prefix("    ").unwrap_or(line).replace("{n}", &n);
+        for n in turns {
+            let made = |line: &&str| unindented(line).replace("{n}", &n);
             unrolled.extend((number + 1..).zip(body.iter().map(made)));
         }
         at += 1 + body.len();
@@ -205,6 +261,9 @@ fn action(line: &str, body: &[&str], queries: &mut usize) -> Result<Action, Stri
     let mut words = Words::of(line)?;
     let subject = words.need("a step")?;
     let upstream = if subject == "upstream" { upstream(&mut words) } else { 0 };
+    if subject == "file" {
+        return file::file(&mut words, body).map(Action::Write);
+    }
     let verb = words.need("what happens")?;
     let mut body = Body::of(body)?;
     for with in std::mem::take(&mut body.with) {
@@ -232,11 +291,7 @@ fn action(line: &str, body: &[&str], queries: &mut usize) -> Result<Action, Stri
         ("upstream", "starts") => Action::Start(upstream),
         ("later", time) => Action::Later(duration(time)?),
         ("expect", pointer) => stat(pointer, &mut words)?,
-        ("operator", "purges") => Action::Purge(match words.need("what")?.as_str() {
-            "all" => Purge::All,
-            "below" => Purge::Suffix(words.need("the name")?),
-            name => Purge::Name(name.to_owned()),
-        }),
+        ("operator", verb) => operator::action(verb, &mut words)?,
         _ => return Err(format!("{subject} {verb}: unknown step")),
     };
     words.end()?;
@@ -356,6 +411,8 @@ mod tests {
         let expected =
             [(3, "client asks a1 A"), (4, "    b1"), (3, "client asks a2 A"), (4, "    b2"), (5, "later 1s")];
         assert_eq!(text, expected);
+        let words = super::unrolled(&["for a.x b.x", "    client asks {n} A"], 0).unwrap();
+        assert_eq!(words, [(2, "client asks a.x A".to_owned()), (2, "client asks b.x A".to_owned())]);
         assert_eq!(super::unrolled(&["for ever"], 0).unwrap_err().0, 1);
     }
 

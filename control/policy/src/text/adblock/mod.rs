@@ -105,6 +105,11 @@ fn simple(body: &str, begin: Begin, closed: bool) -> Option<Result<Subject, Reas
     if let Some(below) = body.strip_prefix("*.").or_else(|| body.strip_prefix('.')) {
         return is_name(below).then(|| name::name(below).map(Subject::Below));
     }
+    // A name may have its last dot, but `ads.^` is about a label.
+    let body = match body.strip_suffix('.') {
+        Some(whole) if closed && whole.contains('.') => whole,
+        _ => body,
+    };
     if !is_name(body) {
         return None;
     }
