@@ -20,6 +20,7 @@ use ringdns_dataplane::{
         query::Query,
     },
     frame::{Frame, Frames},
+    group::{ClientGroups, Group},
     limiter::LimitConfig,
     policy::QueryPolicy,
     port::{BURST, Burst},
@@ -167,6 +168,26 @@ impl Stage {
     pub fn limiting(bytes: usize) -> Result<Self> {
         let mut stage = Self::new(bytes)?;
         let policy = QueryPolicy { limit: Some(limit()?), ..QueryPolicy::clone(stage.processor.policy()) };
+        stage.processor.set_policy(Arc::new(policy));
+        Ok(stage)
+    }
+
+    /// Returns a processor with an access list of 1,000 prefixes, 20 groups of clients, and limits.
+    pub fn policed(bytes: usize) -> Result<Self> {
+        let mut stage = Self::limiting(bytes)?;
+        // The clients here are in 10.53.0.0/22.
+        let others = (0..999).map(|n| format!("172.{}.{}.0/24", 16 + n / 256, n % 256));
+        let allow = std::iter::once("10.53.0.0/22".to_owned()).chain(others);
+        let allow = allow.map(|prefix| prefix.parse()).collect::<Result<Vec<Prefix>, _>>()?;
+        let groups = (1..=20).map(|n| {
+            let prefix = format!("10.53.{n}.0/24").parse()?;
+            anyhow::Ok((prefix, Group::new(n).context("a group has no number")?))
+        });
+        let policy = QueryPolicy {
+            access: AccessList::new(&allow, &[])?,
+            groups: ClientGroups::new(&groups.collect::<Result<Vec<_>>>()?)?,
+            ..QueryPolicy::clone(stage.processor.policy())
+        };
         stage.processor.set_policy(Arc::new(policy));
         Ok(stage)
     }

@@ -85,7 +85,7 @@ impl Family {
     #[inline(always)]
     pub fn lets_in<const N: usize>(&self, address: &[u8; N]) -> bool {
         let slot = self.glance[usize::from(address[0])];
-        slot == ALLOWED || self.trie.follow(slot, address) == ALLOWED
+        slot == ALLOWED || slot != REFUSED && self.trie.descend(slot, address) == ALLOWED
     }
 
     /// Returns the share of all addresses that may ask.

@@ -87,6 +87,8 @@ impl GroupSet {
 /// Groups of clients by address: the longest prefix decides.
 #[derive(Clone, Debug)]
 pub struct ClientGroups {
+    /// Whether some client is in another group than the default one.
+    are_used: bool,
     v4: Trie,
     v6: Trie,
 }
@@ -95,7 +97,7 @@ impl Default for ClientGroups {
     /// Returns groups of which all clients are in the default one.
     fn default() -> Self {
         let all = || Trie::of_one(0);
-        ClientGroups { v4: all(), v6: all() }
+        ClientGroups { are_used: false, v4: all(), v6: all() }
     }
 }
 
@@ -104,7 +106,7 @@ impl ClientGroups {
     pub fn new(prefixes: &[(Prefix, Group)]) -> Result<Self, TooMany> {
         let mut prefixes = prefixes.to_vec();
         prefixes.sort_by_key(|(prefix, _)| prefix.len());
-        let mut groups = ClientGroups::default();
+        let mut groups = ClientGroups { are_used: !prefixes.is_empty(), ..ClientGroups::default() };
         for (prefix, group) in prefixes {
             let trie = if prefix.address().is_ipv4() { &mut groups.v4 } else { &mut groups.v6 };
             trie.set(prefix, TrieValue::from(group.0))?;
@@ -113,7 +115,12 @@ impl ClientGroups {
     }
 
     /// Returns the group of a client.
+    #[inline]
     pub fn of(&self, client: IpAddr) -> Group {
+        if self.are_used { self.look_up(client) } else { Group::DEFAULT }
+    }
+
+    fn look_up(&self, client: IpAddr) -> Group {
         let number = match client {
             IpAddr::V4(address) => self.v4.get(&address.octets()),
             IpAddr::V6(address) => self.v6.get(&address.octets()),

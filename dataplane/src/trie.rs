@@ -82,8 +82,10 @@ impl Trie {
     }
 
     /// Returns the value of the longest prefix of an address.
+    #[inline]
     pub fn get<const N: usize>(&self, address: &[u8; N]) -> TrieValue {
-        self.follow(self.tables[usize::from(address[0])], address)
+        let slot = self.tables[usize::from(address[0])];
+        if slot < VALUES { slot } else { self.follow(slot, address) }
     }
 
     /// Continues the lookup from the slot of the first byte. Marked cold so that its callers keep
@@ -91,6 +93,23 @@ impl Trie {
     #[cold]
     #[inline(never)]
     pub fn follow<const N: usize>(&self, mut slot: TableSlot, address: &[u8; N]) -> TrieValue {
+        for byte in &address[1..] {
+            if slot < VALUES {
+                break;
+            }
+            let at = usize::from(slot - VALUES + 1) << 8 | usize::from(*byte);
+            slot = self.tables.get(at).copied().unwrap_or(0);
+        }
+        slot
+    }
+
+    /// Continues the lookup from the slot of the first byte, on the path of a hit: without a call for
+    /// the short addresses of IPv4.
+    #[inline(always)]
+    pub fn descend<const N: usize>(&self, mut slot: TableSlot, address: &[u8; N]) -> TrieValue {
+        if N > 4 {
+            return self.follow(slot, address);
+        }
         for byte in &address[1..] {
             if slot < VALUES {
                 break;

@@ -61,6 +61,9 @@ pub enum Case {
     HitNarrow,
     /// A burst of hits from clients that have a limit, which they are below.
     HitLimited,
+    /// A burst of hits with everything on: an access list of 1,000 prefixes, 20 groups of clients, and a
+    /// limit.
+    HitPoliced,
     /// A burst of hits with cookies, which need the closer look and a keyed hash.
     HitCookie,
     /// A burst of hits over IPv6.
@@ -165,6 +168,7 @@ pub fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
         Case::HitEdns => turns::hits(meter, Material::new(&["--edns"], Ip::V4, &[])?),
         Case::HitNarrow => turns::hits_of(&["10.53.0.0/22"], meter, Material::new(&[], Ip::V4, &[])?),
         Case::HitLimited => turns::hits_limited(meter),
+        Case::HitPoliced => turns::hits_policed(meter),
         Case::HitCookie => turns::hits(meter, Material::new(&["--cookie"], Ip::V4, &[])?),
         Case::HitV6 => turns::hits(meter, Material::new(&[], Ip::V6, &[])?),
         Case::HitNxdomain => {

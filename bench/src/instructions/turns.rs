@@ -40,6 +40,12 @@ pub fn hits_limited(meter: &mut dyn Meter) -> Result<u64> {
     hits_on(Stage::limiting(CACHE)?, meter, Material::new(&[], Ip::V4, &[])?)
 }
 
+/// Runs bursts of hits from clients that have a limit and are in groups, and whom a long access list
+/// allows.
+pub fn hits_policed(meter: &mut dyn Meter) -> Result<u64> {
+    hits_on(Stage::policed(CACHE)?, meter, Material::new(&[], Ip::V4, &[])?)
+}
+
 fn hits_on(mut stage: Stage, meter: &mut dyn Meter, material: Material) -> Result<u64> {
     let hash = stage.processor.hash();
     material.fill(stage.processor.cache(), hash)?;

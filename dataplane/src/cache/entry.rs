@@ -255,6 +255,7 @@ impl EntryHeader {
 
     /// Whether the entry is an answer to `key` that is kept for `group`, of any generation; `body` is
     /// the body that follows the header.
+    #[inline(always)]
     pub fn is_filed_under(&self, body: &Body, key: &Key, group: Group) -> bool {
         self.filed.suits(key.flags(), group) && &body[..self.question_len()] == key.question()
     }
@@ -264,10 +265,24 @@ impl EntryHeader {
         self.filed.suits(self.filed.flags(), Group::DEFAULT)
     }
 
+    /// Returns the note; most entries have none.
+    #[inline(always)]
     fn note(&self, body: &Body) -> Note {
+        if self.filed.is_noted() { self.read_note(body) } else { Note::NONE }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_note(&self, body: &Body) -> Note {
         let at = self.question_len() + 2 * usize::from(self.records) + usize::from(self.wire_len.get());
-        let bytes = body.get(at..).and_then(|rest| rest.first_chunk()).filter(|_| self.filed.is_noted());
+        let bytes = body.get(at..).and_then(|rest| rest.first_chunk());
         bytes.map_or(Note::NONE, |bytes| Note::from_bytes(*bytes))
+    }
+
+    /// Whether clients of a group get the answer; `body` is the body that follows the header.
+    #[inline(always)]
+    pub fn is_for(&self, body: &Body, group: Group) -> bool {
+        !self.filed.is_noted() || self.note(body).groups.has(group)
     }
 
     /// Returns the groups of clients that get the answer; `body` is the body that follows the

@@ -38,16 +38,19 @@ impl Filed {
     }
 
     /// Whether the answer has a note.
+    #[inline(always)]
     pub fn is_noted(self) -> bool {
         self.0[0] & Self::NOTED != 0
     }
 
     /// Returns the filing for a group of clients, where it was for the default group.
+    #[inline(always)]
     pub fn for_group(self, group: Group) -> Self {
         Filed([self.0[0] | in_flags(group), self.0[1]])
     }
 
     /// Whether it is for a group of clients, and of a key with these flags.
+    #[inline(always)]
     pub fn suits(self, flags: Flags, group: Group) -> bool {
         self.0[0] & !Self::NOTED == flags.0 | in_flags(group)
     }
@@ -71,6 +74,7 @@ impl Filed {
 }
 
 /// Returns a group in the five bits that neither a key's flags nor `NOTED` take.
+#[inline(always)]
 fn in_flags(group: Group) -> u8 {
     let number = group.number() as u8;
     ((number & 0x07) << 1) | ((number & 0x18) << 2)
@@ -93,6 +97,7 @@ impl Scope {
 
     /// Returns the group that the entry is kept for: the default group if it gets the answer, so
     /// that all groups that get it find it there.
+    #[inline(always)]
     pub fn home(&self) -> Group {
         if self.groups.has(Group::DEFAULT) { Group::DEFAULT } else { self.group }
     }

@@ -221,12 +221,14 @@ impl Cache {
 
     /// Returns the entry that clients of `group` get: that of all groups together, or, if it is not
     /// for this one, the group's own.
+    #[inline(always)]
     fn find_for(&self, group: Group, hash: u64, key: &Key) -> Option<Ref> {
         let common = self.find(Group::DEFAULT, hash, key).filter(|found| self.is_for(*found, group));
         common.or_else(|| if group == Group::DEFAULT { None } else { self.find(group, hash, key) })
     }
 
     /// Returns the entry that is kept for `group`.
+    #[inline(always)]
     fn find(&self, group: Group, hash: u64, key: &Key) -> Option<Ref> {
         let slab = self.slab.bytes();
         self.index.find(hash_for(group, hash), |entry| {
@@ -235,9 +237,10 @@ impl Cache {
         })
     }
 
+    #[inline(always)]
     fn is_for(&self, entry: Ref, group: Group) -> bool {
         let (header, body) = EntryHeader::at(self.slab.bytes(), position(entry));
-        header.groups(body).has(group)
+        header.is_for(body, group)
     }
 
     /// Looks at up to `steps` entries, and removes the expired and purged ones. If removed entries
@@ -267,8 +270,8 @@ impl Cache {
                     self.churn.expired += 1;
                 }
             } else if live
-                && header.is_for_default_group()
                 && header.is_often_asked_for()
+                && header.is_for_default_group()
                 && now < header.expires()
                 && note(header.asked(body))
             {
@@ -437,6 +440,7 @@ impl SlabKind {
 }
 
 /// Returns the hash of the entry of a key that is kept for `group`, given the key's hash.
+#[inline(always)]
 fn hash_for(group: Group, hash: u64) -> u64 {
     // The golden ratio's fraction spreads small numbers over all bits (Knuth, TAOCP 6.4).
     hash ^ (group.number() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
