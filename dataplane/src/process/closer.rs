@@ -87,9 +87,13 @@ impl Closer<'_, '_> {
                 *rcode = hit.view.status.rcode().into();
                 *list = hit.list;
                 *outcome = AnswerSource::of(Tier::Core).by(hit.list).outcome(hit.view.status.rcode(), age);
-                count(hit.view.status, age, stats, tally);
-                if let Some(list) = hit.list {
-                    stats.lists.add(list, *group);
+                match hit.list {
+                    // A refusal by a list is no failure of resolution.
+                    Some(list) => {
+                        stats.lists.add(list, *group);
+                        tally.hits += 1;
+                    }
+                    None => count(hit.view.status, age, stats, tally),
                 }
                 let buffer = frames.buffer(frame);
                 let limits = self.rules.limits(query, options, self.largest.to(envelope));

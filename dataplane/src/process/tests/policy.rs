@@ -389,4 +389,6 @@ fn a_group_gets_the_answer_of_its_lists() {
         }
     }
     assert_eq!([kids, Group::DEFAULT].map(|group| f.stats.lists.get(7, group)), [1, 0]);
+    let counted = [Counter::Hit, Counter::CachedFailure].map(|counter| f.stats.snapshot().get(counter));
+    assert_eq!(counted, [4, 0], "a refusal by a list is a hit");
 }
