@@ -203,15 +203,35 @@ impl NamePolicy {
     }
 }
 
-/// Returns the targets of the aliases in an answer, lowercased.
+/// Returns the targets of the aliases and of the service bindings in an answer, lowercased.
 fn aliases(key: &Key, answer: &Answer) -> Vec<Vec<u8>> {
+    let is_binding = matches!(key.asked().qtype(), rtype::SVCB | rtype::HTTPS);
     // Most answers have no alias, and need not be split into records to know it.
-    if !answer.wire.windows(ALIAS.len()).any(|bytes| bytes == ALIAS) {
+    if !is_binding && !answer.wire.windows(ALIAS.len()).any(|bytes| bytes == ALIAS) {
         return Vec::new();
     }
     let Some(message) = Message::of(key, answer, Age::Fresh(0)) else { return Vec::new() };
-    let aliases = message.answers.iter().filter(|record| record.rtype == rtype::CNAME);
-    aliases.map(|record| record.rdata.to_ascii_lowercase()).collect()
+    let targets = message.answers.iter().filter_map(|record| match record.rtype {
+        rtype::CNAME => Some(record.rdata.to_ascii_lowercase()),
+        rtype::SVCB | rtype::HTTPS => target_of_binding(&record.rdata),
+        _ => None,
+    });
+    targets.collect()
+}
+
+/// Returns the target of a service binding, lowercased (RFC 9460 section 2.2). `None`: it is the
+/// owner itself, or cannot be read.
+fn target_of_binding(rdata: &[u8]) -> Option<Vec<u8>> {
+    // A priority, then a name that is never compressed.
+    let (name, mut at) = (rdata.get(2..)?, 0);
+    loop {
+        match *name.get(at)? {
+            0 => break,
+            length @ 1..=63 => at += 1 + usize::from(length),
+            _ => return None,
+        }
+    }
+    (at > 0).then(|| name.get(..=at).map(<[u8]>::to_ascii_lowercase)).flatten()
 }
 
 /// Returns the answer to `key` of the list that blocks `name`.

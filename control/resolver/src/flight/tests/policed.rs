@@ -124,3 +124,21 @@ async fn a_list_may_withhold_answers() {
     assert!(record.answer.is_none() && record.purpose == Purpose::Withheld(Counter::PuntBlocked));
     assert!(resolver.resolve_for(CLIENT, &key("ads.example")).await.is_withheld, "over TCP too");
 }
+
+#[tokio::test]
+async fn the_target_of_a_service_binding_is_judged() {
+    let fake = playing(move |seen| {
+        let target: &[u8] = match seen.query.is_for("own.example.net") {
+            true => b"\0",
+            false => b"\x03AdS\x07example\0",
+        };
+        Some(seen.query.response(0, &[record(65, 60, &[&[0, 1], target].concat())]))
+    });
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    resolver.set_policy(blocking("ads.example"));
+    let key = |name: &str| names::key(&names::name(name).unwrap(), 65, false, false).unwrap();
+    let blocked = resolver.resolve_for(CLIENT, &key("www.example.net")).await;
+    assert_eq!((rcode_of(&blocked), blocked.answer.ede), (rcode::NXDOMAIN, Some(15)));
+    let own = resolver.resolve_for(CLIENT, &key("own.example.net")).await;
+    assert_eq!((rcode_of(&own), own.answer.counts[0]), (rcode::NOERROR, 1));
+}
