@@ -271,8 +271,6 @@ impl EntryHeader {
         if self.filed.is_noted() { self.read_note(body) } else { Note::NONE }
     }
 
-    #[cold]
-    #[inline(never)]
     fn read_note(&self, body: &Body) -> Note {
         let at = self.question_len() + 2 * usize::from(self.records) + usize::from(self.wire_len.get());
         let bytes = body.get(at..).and_then(|rest| rest.first_chunk());
@@ -291,31 +289,28 @@ impl EntryHeader {
         self.note(body).groups
     }
 
-    /// Returns the number of the list that gave the answer; `body` is the body that follows the
-    /// header.
-    pub fn list(&self, body: &Body) -> Option<u8> {
-        self.note(body).list
-    }
-
     /// Returns RCODE, AA and AD.
     pub fn status(&self) -> Status {
         Status(self.status)
     }
 
-    /// Returns the answer; `body` is the body that follows the header.
-    pub fn view<'a>(&self, body: &'a Body) -> View<'a> {
+    /// Returns the answer, and the number of the list that gave it; `body` is the body that follows the
+    /// header.
+    pub fn view<'a>(&self, body: &'a Body) -> (View<'a>, Option<u8>) {
+        let note = self.note(body);
         let (ttls, wire) = body[self.question_len()..].split_at(2 * usize::from(self.records));
         let wire = &wire[..usize::from(self.wire_len.get())];
         let change = change_but_records(self.start.get(), self.additional.get(), wire.len());
-        View {
+        let view = View {
             status: self.status(),
             start: self.start.get(),
             additional: u16::from_be(self.additional.get()),
             ttls: ttls.as_chunks::<2>().0,
             wire,
             sum: checksum::fold_native(checksum::change(change, u64::from(!self.balance.get()))),
-            ede: self.note(body).ede,
-        }
+            ede: note.ede,
+        };
+        (view, note.list)
     }
 }
 

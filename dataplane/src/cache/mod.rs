@@ -216,7 +216,8 @@ impl Cache {
         } else {
             Freshness::Stale { refresh: header.claim_refresh(now) }
         };
-        Some(Hit { view: header.view(body), freshness, list: header.list(body) })
+        let (view, list) = header.view(body);
+        Some(Hit { view, freshness, list })
     }
 
     /// Returns the entry that clients of `group` get: that of all groups together, or, if it is not
