@@ -29,7 +29,7 @@ pub use tables::{
     cookies::CookieConfig,
     dns64::Dns64Config,
     dnssec::DnssecConfig,
-    lists::{FetchConfig, ListSource, ListStart},
+    lists::{FetchConfig, ListSource, ListStart, TransferConfig, TsigAlgorithm, TsigConfig},
     local::{LocalConfig, LocalRecordConfig, LocalZoneConfig},
     query_log::{Privacy, QueryLogConfig, ShippingConfig},
     rate_limit::RateLimitConfig,

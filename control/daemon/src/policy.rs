@@ -78,7 +78,8 @@ fn plain_lists(config: &Config) -> Vec<String> {
     let warning = |(name, source): (&String, Option<&config::ListSource>)| {
         let host = source?.changeable_host()?;
         Some(format!(
-            "list {name:?} is downloaded from {host} over http://, where everybody on the way can change it: use https://"
+            "list {name:?} comes from {host} over http:// or axfr:// without a key, where everybody on the way can change it: \
+             use https://, or tsig_name and tsig_file"
         ))
     };
     block.chain(allow).filter_map(warning).collect()

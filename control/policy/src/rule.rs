@@ -40,6 +40,8 @@ pub enum RuleAnswer {
     Refused,
     /// No answer at all.
     Drop,
+    /// An empty answer over UDP that makes the client ask over TCP, where the question is resolved.
+    TcpOnly,
     /// The null address: 0.0.0.0 and ::. Questions of other types get no data.
     Null,
     /// An address. Questions of other types get no data. A name's rules of this kind, as many as it

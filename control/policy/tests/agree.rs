@@ -31,7 +31,13 @@ fn effects() -> impl Strategy<Value = Effect> {
     // More addresses than tables for addresses.
     let address = (0u8..12).prop_map(|last| IpAddr::from([192, 0, 2, last]));
     let answers = prop_oneof![
-        select(vec![RuleAnswer::NxDomain, RuleAnswer::NoData, RuleAnswer::Null, RuleAnswer::Drop]),
+        select(vec![
+            RuleAnswer::NxDomain,
+            RuleAnswer::NoData,
+            RuleAnswer::Null,
+            RuleAnswer::Drop,
+            RuleAnswer::TcpOnly
+        ]),
         address.prop_map(RuleAnswer::Address),
         Just(RuleAnswer::Address("2001:db8::1".parse().unwrap())),
         Just(RuleAnswer::Alias(model::name("sink.example"))),
@@ -142,6 +148,19 @@ proptest! {
         for (asked, qtype) in questions {
             same_as_model(&list, &rules, &asked, qtype)?;
         }
+    }
+
+    #[test]
+    fn a_policy_zone_finds_the_rule_that_the_model_finds(rules in rules(), questions in questions()) {
+        let zone = model::zone(&rules);
+        for (asked, qtype) in questions {
+            let found = zone.find(&wire(&asked), qtype).map(|found| (found.effect.clone(), found.labels));
+            let expected = model::find_in_zone(&rules, &asked, qtype);
+            let expected = expected.map(|rule| (rule.effect.0, rule.labels));
+            prop_assert_eq!(found, expected, "{} {}", asked.join("."), qtype);
+        }
+        let differs = zone.content() != list(&rules).content();
+        prop_assert!(differs, "or a list would stay as it is when its format changes");
     }
 
     #[test]

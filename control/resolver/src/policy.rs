@@ -8,6 +8,7 @@ use crate::{
     data::{self, AS_WRITTEN, Lead},
     local,
     message::Message,
+    resolved::Transport,
 };
 use hickory_proto::{
     op::{Message as Response, MessageType, OpCode, Query, ResponseCode},
@@ -82,6 +83,8 @@ pub struct Listed {
     pub groups: GroupSet,
     /// Whether they get no answer at all.
     pub is_withheld: bool,
+    /// Whether they get it over UDP only; over TCP, the list has no effect.
+    pub(crate) is_over_udp: bool,
     /// Whether a list gave it.
     pub(crate) is_of_list: bool,
     /// Alias that the answer ends in, if its target is yet to be resolved.
@@ -97,6 +100,16 @@ impl Listed {
         }
     }
 
+    /// Whether a client of `group` that asks over `transport` gets the answer.
+    pub(crate) fn is_for(&self, group: Group, transport: Transport) -> bool {
+        self.groups.has(group) && !(self.is_over_udp && transport == Transport::Tcp)
+    }
+
+    /// Returns the same answer for other groups.
+    pub(crate) fn with_groups(self, groups: GroupSet) -> Self {
+        Listed { groups, ..self }
+    }
+
     /// Returns the number of the list in the query log.
     pub fn number(&self) -> Option<u8> {
         self.counters.number
@@ -104,7 +117,15 @@ impl Listed {
 
     /// Returns an answer of no list that some groups get, and the alias that it ends in.
     pub(crate) fn of_no_list(answer: Arc<Answer>, groups: GroupSet, lead: Option<Box<Lead>>) -> Self {
-        Listed { answer, groups, is_withheld: false, is_of_list: false, lead, counters: Arc::default() }
+        Listed {
+            answer,
+            groups,
+            is_withheld: false,
+            is_over_udp: false,
+            is_of_list: false,
+            lead,
+            counters: Arc::default(),
+        }
     }
 }
 
@@ -195,11 +216,20 @@ impl NamePolicy {
         let answer = made(blocked, name, key, now).unwrap_or_else(|| refused(blocked, now));
         let counters = self.counters.get(&blocked.list.name).cloned().unwrap_or_default();
         let is_withheld = *blocked.answer == RuleAnswer::Drop;
+        let is_over_udp = *blocked.answer == RuleAnswer::TcpOnly;
         let lead = match blocked.answer {
             RuleAnswer::Alias(target) if answer.counts[0] > 0 => Lead::new(key, target),
             _ => None,
         };
-        Listed { answer: Arc::new(answer), groups, is_withheld, is_of_list: true, lead, counters }
+        Listed {
+            answer: Arc::new(answer),
+            groups,
+            is_withheld,
+            is_over_udp,
+            is_of_list: true,
+            lead,
+            counters,
+        }
     }
 }
 
@@ -243,6 +273,10 @@ fn made(blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Option<Answ
         RuleAnswer::NoData => Vec::new(),
         // A drop is withheld.
         RuleAnswer::Refused | RuleAnswer::Drop => return Some(refused(blocked, now)),
+        RuleAnswer::TcpOnly => {
+            let empty = Answer::error(rcode::NOERROR, None, now, ttl);
+            return Some(Answer { status: empty.status.truncated(), ..empty });
+        }
         RuleAnswer::Alias(target) => {
             let alias = data::alias(key, target, ttl, now)?;
             return Some(Answer { ede: Some(ede::BLOCKED), ..alias });

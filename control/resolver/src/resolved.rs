@@ -28,6 +28,15 @@ pub struct Resolved {
     pub is_withheld: bool,
 }
 
+/// Way on which a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// UDP, to a worker.
+    Udp,
+    /// TCP, to a listener.
+    Tcp,
+}
+
 /// Client that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {

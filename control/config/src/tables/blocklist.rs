@@ -1,7 +1,7 @@
 //! `[[blocklist]]` and `[[allowlist]]`: names that are not resolved, and exceptions.
 
 use super::client_group::{self, ClientGroupConfig, RawClientGroup};
-use super::lists::{FetchConfig, ListSource, RawLists};
+use super::lists::{FetchConfig, ListSource, RawLists, TransferConfig, TsigAlgorithm, TsigConfig};
 use crate::{bounds::secs, bounds::within, error::Problem, schedule::Schedule, table::table, values::choice};
 use ringdns_common::{names, units::TimeSpan};
 use ringdns_dataplane::clock::Secs;
@@ -19,9 +19,17 @@ table! {
         /// `_` and `.`. Required.
         name: Option<String> = None,
         /// Absolute path of the file with the list, or its URL: `"https://lists.example/ads.txt"`.
-        /// Required.
+        /// With `format = "rpz"` also `"axfr://192.0.2.53/rpz.example"`: the zone is transferred from
+        /// that primary. Required.
         source: Option<String> = None,
-        /// Time between two downloads of a URL: 1 m to 30 d. Files are read again by each reload.
+        /// Name of the key that transfers are signed with (TSIG). Absent: they are not.
+        tsig_name: Option<String> = None,
+        /// Algorithm of that key.
+        tsig_algorithm: TsigAlgorithm = TsigAlgorithm::HmacSha256,
+        /// File with the secret of that key in Base64. It is read for each transfer.
+        tsig_file: Option<String> = None,
+        /// Time between two downloads of a URL: 1 m to 30 d. Files are read again by each reload. The
+        /// SOA record of a zone may ask for a shorter time, down to 1 m.
         refresh: TimeSpan = REFRESH,
         /// Format of the list. `"auto"`: recognised by its first lines.
         format: ListFormat = ListFormat::Auto,
@@ -173,11 +181,21 @@ impl RawBlocklist {
             let remedy = "Add source = \"/etc/ringdns/ads.txt\"";
             Problem::new(table, format!("the list {name:?} has no source"), remedy)
         })?;
+        let tsig = tsig(table, self.tsig_name, self.tsig_algorithm, self.tsig_file)?;
+        let source = match source.starts_with(TransferConfig::SCHEME) && self.format == ListFormat::Rpz {
+            true => ListSource::Zone(TransferConfig::check(table, &source, self.refresh, tsig)?.into()),
+            false if tsig.is_some() => {
+                let remedy =
+                    "Remove it, or write source = \"axfr://192.0.2.53/rpz.example\" and format = \"rpz\"";
+                return Err(Problem::new(format!("{table}.tsig_name"), "only transfers are signed", remedy));
+            }
+            false => ListSource::check(table, source, self.refresh)?,
+        };
         let limits = [TimeSpan::secs(1), TimeSpan::secs(86_400)];
         let ttl = within(&format!("{table}.ttl"), self.ttl, limits, "Give \"1s\" to \"1d\"")?;
         Ok(BlocklistConfig {
             name,
-            source: ListSource::check(table, source, self.refresh)?,
+            source,
             format: self.format,
             answer: answer(&format!("{table}.answer"), &self.answer)?,
             ttl: secs(ttl),
@@ -207,6 +225,36 @@ impl RawAllowlist {
         let source = self.source.map(|source| ListSource::check(table, source, self.refresh)).transpose()?;
         Ok(AllowlistConfig { name, names: self.names, source, format: self.format })
     }
+}
+
+/// Returns the key of transfers, if there is one.
+fn tsig(
+    table: &str,
+    name: Option<String>,
+    algorithm: TsigAlgorithm,
+    file: Option<String>,
+) -> Result<Option<TsigConfig>, Problem> {
+    let (name, file) = match (name, file) {
+        (None, None) => return Ok(None),
+        (Some(name), Some(file)) => (name, file),
+        _ => {
+            let remedy = "Give tsig_name and tsig_file, or neither";
+            return Err(Problem::new(table, "a key has a name and a file with its secret", remedy));
+        }
+    };
+    let name = names::name(&name).map_err(|error| {
+        let remedy = "Write the name of the key at the primary, such as \"transfer.example\"";
+        Problem::new(format!("{table}.tsig_name"), error.to_string(), remedy)
+    })?;
+    if !file.starts_with('/') || file.ends_with('/') {
+        let reason = format!("{file:?} is not the absolute path of a file");
+        return Err(Problem::new(
+            format!("{table}.tsig_file"),
+            reason,
+            "Write \"/etc/ringdns/transfer.key\"",
+        ));
+    }
+    Ok(Some(TsigConfig { name, algorithm, file: file.into() }))
 }
 
 /// Returns the regular expression between slashes, if the text is one.
@@ -319,6 +367,100 @@ mod tests {
             &[
                 ["", "5", "allowlist[0]", "neither", "Add names"],
                 ["names = [\"a..b\"]", "7", "allowlist[0].names[0]", "a..b", "slashes"],
+            ],
+        );
+    }
+
+    #[test]
+    fn policy_zones_are_transferred() {
+        let table = "[[blocklist]]\nname = \"a\"\nformat = \"rpz\"\nsource = ";
+        let source = |text: &str| {
+            let lists = minimal_with(&format!("{table}{text:?}\n")).lists;
+            match &lists.block[0].source {
+                ListSource::Zone(zone) => (zone.url.clone(), lists.block[0].source.changeable_host()),
+                other => panic!("{other:?}"),
+            }
+        };
+        let far = Some("192.0.2.53".to_owned());
+        assert_eq!(
+            source("axfr://192.0.2.53/RPZ.example."),
+            ("axfr://192.0.2.53:53/rpz.example.".into(), far)
+        );
+        assert_eq!(source("axfr://[::1]/rpz.example"), ("axfr://[::1]:53/rpz.example.".into(), None));
+        assert_eq!(source("axfr://[fd00::1]:54/a"), ("axfr://[fd00::1]:54/a.".into(), None));
+        let key = "tsig_name = \"K.example\"\ntsig_algorithm = \"hmac-sha512\"\ntsig_file = \"/k\"\n";
+        let lists = minimal_with(&format!("{table}\"axfr://192.0.2.53/rpz.example\"\n{key}")).lists;
+        assert_eq!(lists.block[0].source.changeable_host(), None, "it is signed");
+        let ListSource::Zone(zone) = &lists.block[0].source else { panic!("{lists:?}") };
+        let name = b"\x01k\x07example\0".to_vec();
+        let tsig = TsigConfig { name, algorithm: TsigAlgorithm::HmacSha512, file: "/k".into() };
+        assert_eq!(zone.tsig, Some(tsig));
+    }
+
+    #[test]
+    fn wrong_transfers_are_refused() {
+        let key = "tsig_name = \"k\"\ntsig_file = \"/k\"";
+        let rpz = "source = \"axfr://192.0.2.53/a\"\nformat = \"rpz\"";
+        refused(
+            &format!("{MINIMAL}[[blocklist]]\nname = \"a\"\n"),
+            &[
+                [
+                    "source = \"axfr://192.0.2.53/a\"",
+                    "7",
+                    "blocklist[0].source",
+                    "only response policy zones",
+                    "rpz",
+                ],
+                [
+                    "source = \"axfr://ns.example/a\"\nformat = \"rpz\"",
+                    "7",
+                    "blocklist[0].source",
+                    "no address",
+                    "axfr://",
+                ],
+                [
+                    "source = \"axfr://192.0.2.53\"\nformat = \"rpz\"",
+                    "7",
+                    "blocklist[0].source",
+                    "no zone",
+                    "axfr://",
+                ],
+                [
+                    "source = \"axfr://0.0.0.0/a\"\nformat = \"rpz\"",
+                    "7",
+                    "blocklist[0].source",
+                    "no address",
+                    "axfr://",
+                ],
+                [
+                    "source = \"axfr://192.0.2.53/.\"\nformat = \"rpz\"",
+                    "7",
+                    "blocklist[0].source",
+                    "the root",
+                    "axfr://",
+                ],
+                [&format!("{rpz}\ntsig_name = \"k\""), "5", "blocklist[0]", "a name and a file", "neither"],
+                [
+                    &format!("{rpz}\ntsig_name = \"a..b\"\ntsig_file = \"/k\""),
+                    "9",
+                    "blocklist[0].tsig_name",
+                    "a..b",
+                    "primary",
+                ],
+                [
+                    &format!("{rpz}\ntsig_name = \"k\"\ntsig_file = \"k\""),
+                    "10",
+                    "blocklist[0].tsig_file",
+                    "absolute",
+                    "/etc",
+                ],
+                [
+                    &format!("source = \"/a\"\n{key}"),
+                    "8",
+                    "blocklist[0].tsig_name",
+                    "only transfers",
+                    "axfr://",
+                ],
             ],
         );
     }

@@ -2,8 +2,15 @@
 
 use crate::{bounds::within, error::Problem, table::table, values::choice};
 use jiff::tz::TimeZone;
-use ringdns_common::units::{Bytes, TimeSpan};
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use ringdns_common::{
+    names,
+    units::{Bytes, TimeSpan},
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 use url::{Host, Url};
 
 const DIR: &str = "/var/lib/ringdns/lists";
@@ -106,14 +113,109 @@ pub enum ListSource {
         /// Time between two downloads.
         refresh: Duration,
     },
+    /// Zone that is transferred.
+    Zone(Box<TransferConfig>),
+}
+
+/// Transfer of a response policy zone from its primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransferConfig {
+    /// `axfr://ADDRESS:PORT/ZONE`.
+    pub url: String,
+    /// Address of the primary.
+    pub primary: SocketAddr,
+    /// Name of the zone in wire format.
+    pub zone: Vec<u8>,
+    /// Longest time between two transfers.
+    pub refresh: Duration,
+    /// Key that messages are signed with; `None`: they are not.
+    pub tsig: Option<TsigConfig>,
+}
+
+/// Key for transfers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TsigConfig {
+    /// Name in wire format.
+    pub name: Vec<u8>,
+    /// Algorithm.
+    pub algorithm: TsigAlgorithm,
+    /// File with the secret in Base64.
+    pub file: PathBuf,
+}
+
+choice! {
+    /// Algorithm that transfers are signed with.
+    TsigAlgorithm {
+        /// HMAC with SHA-256.
+        #[default]
+        HmacSha256 = "hmac-sha256",
+        /// HMAC with SHA-384.
+        HmacSha384 = "hmac-sha384",
+        /// HMAC with SHA-512.
+        HmacSha512 = "hmac-sha512",
+    }
+}
+
+impl TransferConfig {
+    /// Begin of the URL.
+    pub const SCHEME: &str = "axfr://";
+
+    /// Returns the checked source `axfr://ADDRESS[:PORT]/ZONE`.
+    pub fn check(
+        table: &str,
+        text: &str,
+        refresh: TimeSpan,
+        tsig: Option<TsigConfig>,
+    ) -> Result<TransferConfig, Problem> {
+        let refresh = within(&format!("{table}.refresh"), refresh, REFRESH, "Give \"1m\" to \"30d\"")?;
+        let refused = |reason: &str| {
+            let remedy = "Write \"axfr://192.0.2.53/rpz.example\": address, port unless it is 53, and zone";
+            Problem::new(format!("{table}.source"), format!("{text:?}: {reason}"), remedy)
+        };
+        let rest = text.strip_prefix(Self::SCHEME).unwrap_or(text);
+        let (host, zone) = rest.split_once('/').ok_or_else(|| refused("there is no zone"))?;
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse().map(|ip: IpAddr| (ip, 53));
+        let primary = host.parse().or_else(|_| address.map(SocketAddr::from));
+        let primary: SocketAddr = primary.map_err(|_| refused("the primary is no address"))?;
+        if primary.ip().is_unspecified() || primary.ip().is_multicast() || primary.port() == 0 {
+            return Err(refused("the primary is no address of a server"));
+        }
+        let zone = names::name(zone).map_err(|error| refused(&error.to_string()))?;
+        if zone == [0] {
+            return Err(refused("the root is no policy zone"));
+        }
+        let url = format!("{}{primary}/{}", Self::SCHEME, names::display(&zone));
+        Ok(TransferConfig { url, primary, zone, refresh, tsig })
+    }
+}
+
+/// Whether an address is on the own network, as far as it tells.
+fn is_near(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
 }
 
 impl ListSource {
+    /// Returns the URL that the list comes from, and the longest time between two downloads.
+    pub fn remote(&self) -> Option<(&str, Duration)> {
+        match self {
+            ListSource::File(_) => None,
+            ListSource::Url { url, refresh } => Some((url, *refresh)),
+            ListSource::Zone(zone) => Some((&zone.url, zone.refresh)),
+        }
+    }
+
     /// Returns the checked source.
     pub fn check(table: &str, text: String, refresh: TimeSpan) -> Result<ListSource, Problem> {
         let remedy = "Give \"1m\" to \"30d\"";
         let refresh = within(&format!("{table}.refresh"), refresh, REFRESH, remedy)?;
         let key = format!("{table}.source");
+        if text.starts_with(TransferConfig::SCHEME) {
+            let remedy = "Write format = \"rpz\" in a [[blocklist]]";
+            return Err(Problem::new(key, "only response policy zones are transferred", remedy));
+        }
         if text.contains("://") {
             return Ok(ListSource::Url { url: http_url(&key, &text)?.into(), refresh });
         }
@@ -125,15 +227,21 @@ impl ListSource {
         Ok(ListSource::File(text.into()))
     }
 
-    /// Returns the host of a source that others on the way can change: plain HTTP, beyond the own
-    /// network as far as its name tells.
+    /// Returns the host of a source that others on the way can change: plain HTTP, or a transfer
+    /// without a key, beyond the own network as far as its name tells.
     pub fn changeable_host(&self) -> Option<String> {
-        let ListSource::Url { url, .. } = self else { return None };
+        let url = match self {
+            ListSource::Url { url, .. } => url,
+            ListSource::Zone(zone) if zone.tsig.is_none() && !is_near(zone.primary.ip()) => {
+                return Some(zone.primary.ip().to_string());
+            }
+            ListSource::File(_) | ListSource::Zone(_) => return None,
+        };
         let url = Url::parse(url).ok().filter(|url| url.scheme() == "http")?;
         let is_near = match url.host()? {
             Host::Domain(name) => !name.trim_end_matches('.').contains('.'),
-            Host::Ipv4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-            Host::Ipv6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+            Host::Ipv4(ip) => is_near(ip.into()),
+            Host::Ipv6(ip) => is_near(ip.into()),
         };
         (!is_near).then(|| url.host_str().map(str::to_owned)).flatten()
     }

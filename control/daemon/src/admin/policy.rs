@@ -131,6 +131,7 @@ fn answer(answer: &RuleAnswer) -> String {
         RuleAnswer::NoData => "nodata".into(),
         RuleAnswer::Refused => "refused".into(),
         RuleAnswer::Drop => "drop".into(),
+        RuleAnswer::TcpOnly => "tcp-only".into(),
         RuleAnswer::Null => "null".into(),
         RuleAnswer::Address(address) => address.to_string(),
         RuleAnswer::Alias(name) => names::display(name),

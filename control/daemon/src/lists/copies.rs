@@ -4,6 +4,7 @@
 //! old copy or the new one. The note is written after its copy: between the two, it describes the old
 //! copy, which its digest tells. No symbolic link in the directory is followed.
 
+use super::transfer::ZoneSoa;
 use ring::digest::{Context, SHA256};
 use ringdns_common::printable::Printable;
 use rustix::{
@@ -59,6 +60,9 @@ pub struct CopyNote {
     pub confirmed: u64,
     /// SHA-256 of the copy, in hexadecimal digits.
     pub sha256: String,
+    /// SOA record of the copy, if it is that of a transferred zone.
+    #[serde(default)]
+    pub zone: Option<ZoneSoa>,
 }
 
 impl Copies {

@@ -102,7 +102,13 @@ pub async fn download(
         let (etag, last_modified) =
             (validator(response.headers(), ETAG), validator(response.headers(), LAST_MODIFIED));
         let sha256 = save(response, config.max_bytes, part).await?;
-        Ok(Download::Changed(CopyNote { url: url.to_owned(), etag, last_modified, confirmed: 0, sha256 }))
+        Ok(Download::Changed(CopyNote {
+            url: url.to_owned(),
+            etag,
+            last_modified,
+            sha256,
+            ..CopyNote::default()
+        }))
     };
     timeout(config.timeout, transfer).await.unwrap_or(Err(DownloadError::Late(config.timeout)))
 }

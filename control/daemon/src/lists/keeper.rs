@@ -9,6 +9,7 @@ use super::{
     origin::ListOrigin,
     specs,
     status::{Ask, Confirmed, Fetching, Outcome, Watched, source},
+    transfer::{Known, transfer},
 };
 use parking_lot::Mutex;
 use ringdns_api::{ListChanges, ListRefresh, ListStatus, Overrides};
@@ -236,15 +237,16 @@ impl ListKeeper {
         let mut watched = self.watched.lock();
         let mut before = std::mem::take(&mut *watched);
         for spec in specs(&kept.config) {
-            let fetching = match spec.source {
-                Some(ListSource::Url { url, refresh }) => Some(Fetching {
-                    name: spec.name.to_owned(),
-                    url: url.clone(),
-                    refresh: *refresh,
-                    fetch: kept.config.fetch.clone(),
-                }),
-                _ => None,
-            };
+            let fetching = spec.source.and_then(ListSource::remote).map(|(url, refresh)| Fetching {
+                name: spec.name.to_owned(),
+                url: url.to_owned(),
+                refresh,
+                fetch: kept.config.fetch.clone(),
+                zone: match spec.source {
+                    Some(ListSource::Zone(zone)) => Some(zone.clone()),
+                    _ => None,
+                },
+            });
             let (rules, is_missing) = (kept.lists.rules(spec.name), kept.lists.is_missing(spec.name));
             let same =
                 before.remove(spec.name).filter(|list| list.fetching.is_some() && list.fetching == fetching);
@@ -252,16 +254,17 @@ impl ListKeeper {
                 Some(list) => Watched { rules, is_missing, ..list },
                 None => {
                     let (asks, asked) = mpsc::channel(ASKS);
+                    let note = fetching.as_ref().and_then(|fetching| {
+                        let note = Copies::new(&fetching.fetch.dir).note(spec.name);
+                        note.filter(|note| note.url == fetching.url)
+                    });
                     Watched {
                         source: source(spec.source),
                         confirmed: match &fetching {
                             None => Some(Confirmed::now(clock)),
-                            Some(fetching) => {
-                                let note = Copies::new(&fetching.fetch.dir).note(spec.name);
-                                note.filter(|note| note.url == fetching.url)
-                                    .map(|note| Confirmed::noted(note.confirmed, clock))
-                            }
+                            Some(_) => note.as_ref().map(|note| Confirmed::noted(note.confirmed, clock)),
                         },
+                        soa: note.and_then(|note| note.zone),
                         fetching,
                         asks,
                         asked: Some(asked),
@@ -337,20 +340,35 @@ impl ListKeeper {
     }
 
     async fn fetch(self: &Arc<Self>, task: &Fetching) -> Outcome {
-        let is_missing = self.watched.lock().get(&task.name).is_none_or(|list| list.is_missing);
+        let now = self.resolver.clock().secs();
+        let is_of_use = |list: &Watched| !list.is_missing && !list.is_expired(now);
+        let is_missing = !self.watched.lock().get(&task.name).is_some_and(is_of_use);
         let (copies, of) = (Copies::new(&task.fetch.dir), task.clone());
         let began = blocking(move || {
             let note = copies.note(&of.name).filter(|note| {
-                let is_conditional = note.etag.is_some() || note.last_modified.is_some();
+                let is_conditional =
+                    note.etag.is_some() || note.last_modified.is_some() || note.zone.is_some();
                 // A copy that somebody has changed is replaced.
                 !is_missing && is_conditional && note.url == of.url && copies.is_about(note, &of.name)
             });
             copies.begin(&of.name).map(|part| (note, part)).map_err(|error| error.to_string())
         });
         let (known, part) = began.await?;
-        let done = download(&task.fetch, &self.resolver, &task.url, known.as_ref(), &part).await;
+        let done = match &task.zone {
+            Some(zone) => {
+                let copy = |note: &CopyNote| {
+                    let copy = Copies::new(&task.fetch.dir).open(&task.name).ok()?;
+                    Some(Known { note: note.clone(), copy })
+                };
+                let (known, now) = (known.as_ref().and_then(copy), self.resolver.clock().unix());
+                transfer(&task.fetch, zone, known, &part, now).await.map_err(|error| error.to_string())
+            }
+            None => download(&task.fetch, &self.resolver, &task.url, known.as_ref(), &part)
+                .await
+                .map_err(|error| error.to_string()),
+        };
         let (keeper, of) = (self.clone(), task.clone());
-        match (done.map_err(|error| error.to_string())?, known) {
+        match (done?, known) {
             (Download::Changed(note), _) => blocking(move || keeper.adopt(&of, part, note)).await,
             (Download::Unchanged, Some(note)) => {
                 let note = CopyNote { confirmed: self.resolver.clock().unix(), ..note };
@@ -379,6 +397,7 @@ impl ListKeeper {
         }
         if let Some(list) = self.watched.lock().get_mut(&task.name) {
             (list.rules, list.is_missing) = (kept.lists.rules(&task.name), false);
+            list.soa = note.zone;
         }
         saved.map(|()| changes).map_err(|error| error.to_string())
     }

@@ -10,6 +10,7 @@ mod origin;
 mod overrides;
 mod status;
 mod temporary;
+mod transfer;
 
 pub use groups::Groups;
 pub use keeper::{ListKeeper, start};
@@ -28,7 +29,7 @@ use ringdns_policy::{
     names::NameKey,
     policy::{AllowList, BlockList},
     rule::RuleAnswer,
-    text::{self, Report},
+    text::{self, Format, Report},
 };
 use std::{
     collections::BTreeMap,
@@ -225,6 +226,9 @@ impl Lists {
             let report = text::read(reader, format_of(*format), |line, rule| builder.push(line, rule));
             let report = report.map_err(|error| Refusal { reason: error.to_string(), remedy: CORRECT })?;
             tell(spec.name, &file.path(), &report);
+            if report.format == Format::Rpz {
+                builder.decide_by_labels();
+            }
         }
         self.finish(spec, origin, builder)
     }
@@ -263,8 +267,8 @@ impl Spec<'_> {
     /// Returns the URL that the list is downloaded from, if it is.
     fn url(&self) -> Option<&str> {
         match self.source {
-            Some(ListSource::Url { url, .. }) => Some(url),
-            _ => None,
+            Some(source) => source.remote().map(|(url, _)| url),
+            None => None,
         }
     }
 
@@ -277,13 +281,17 @@ impl Spec<'_> {
         let (file, url) = match self.source {
             None => (None, None),
             Some(ListSource::File(path)) => (Some(ListFile::Given(path.clone())), None),
-            Some(ListSource::Url { url, .. }) => {
-                let copies = Copies::new(&fetch.dir);
-                (Some(ListFile::Copy(copies, self.name.to_owned())), Some(url.clone()))
-            }
+            Some(ListSource::Url { url, .. }) => self.copy(fetch, url),
+            Some(ListSource::Zone(zone)) => self.copy(fetch, &zone.url),
         };
         let file = file.map(|file| (file, self.format));
         ListOrigin { table: self.table.clone(), names: self.names.to_vec(), file, url }
+    }
+
+    /// Returns the file with the copy of the list, and its URL.
+    fn copy(&self, fetch: &FetchConfig, url: &str) -> (Option<ListFile>, Option<String>) {
+        let copies = Copies::new(&fetch.dir);
+        (Some(ListFile::Copy(copies, self.name.to_owned())), Some(url.to_owned()))
     }
 
     /// Returns the problem that the list cannot be used.

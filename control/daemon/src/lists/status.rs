@@ -1,8 +1,9 @@
 //! State of a list between its downloads.
 
+use super::transfer::ZoneSoa;
 use rand::Rng;
 use ringdns_api::{ListState, ListStatus};
-use ringdns_config::{FetchConfig, ListSource};
+use ringdns_config::{FetchConfig, ListSource, TransferConfig};
 use ringdns_dataplane::clock::{Clock, Secs};
 use ringdns_policy::list::Changes;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 const RETRY_MIN: Duration = Duration::from_secs(30);
 /// Longest time until a failed download is repeated.
 const RETRY_MAX: Duration = Duration::from_secs(3_600);
+/// Shortest time between two transfers, whatever the zone says.
+const REFRESH_MIN: Duration = Duration::from_secs(60);
 
 /// Result of a download: what has changed in the rules, if anything has.
 pub(super) type Outcome = Result<Option<Changes>, String>;
@@ -26,6 +29,8 @@ pub(super) struct Fetching {
     pub(super) url: String,
     pub(super) refresh: Duration,
     pub(super) fetch: FetchConfig,
+    /// Transfer; `None`: the list is downloaded over HTTP.
+    pub(super) zone: Option<Box<TransferConfig>>,
 }
 
 /// Time at which a list was last confirmed. Its age grows by a clock that is never set.
@@ -74,16 +79,31 @@ pub(super) struct Watched {
     pub(super) error: Option<String>,
     /// Failed downloads since the last one that succeeded.
     pub(super) failures: u32,
+    /// SOA record of the zone, if one was transferred.
+    pub(super) soa: Option<ZoneSoa>,
 }
 
 impl Watched {
+    /// Returns the time between two downloads.
+    fn refresh(&self, fetching: &Fetching) -> Duration {
+        let asked = self.soa.map(|soa| Duration::from_secs(soa.refresh.into()).max(REFRESH_MIN));
+        asked.map_or(fetching.refresh, |asked| asked.min(fetching.refresh))
+    }
+
+    /// Whether a zone was not confirmed for longer than it says to be used. It stays in service all
+    /// the same, but another version need not be later.
+    pub(super) fn is_expired(&self, now: Secs) -> bool {
+        let age = self.confirmed.map(|confirmed| confirmed.age(now));
+        self.soa.zip(age).is_some_and(|(soa, age)| age > soa.expire.into())
+    }
+
     /// Returns the state.
     pub(super) fn state(&self, now: Secs) -> ListState {
         if self.error.is_some() || self.is_missing {
             return ListState::Degraded;
         }
         let Some(fetching) = &self.fetching else { return ListState::Fresh };
-        let keeps = fetching.refresh + fetching.fetch.timeout;
+        let keeps = self.refresh(fetching) + fetching.fetch.timeout;
         match self.confirmed {
             Some(confirmed) if confirmed.age(now) <= keeps.as_secs() => ListState::Fresh,
             _ => ListState::Stale,
@@ -120,12 +140,14 @@ impl Watched {
         let Some(fetching) = &self.fetching else { return RETRY_MAX };
         if self.failures > 0 {
             let doubled = RETRY_MIN.saturating_mul(1 << (self.failures - 1).min(16));
-            let most = doubled.min(RETRY_MAX).min(fetching.refresh);
+            let retry =
+                self.soa.map_or(RETRY_MAX, |soa| Duration::from_secs(soa.retry.into()).max(RETRY_MIN));
+            let most = doubled.min(RETRY_MAX).min(retry).min(self.refresh(fetching));
             return most.mul_f64(rand::rng().random_range(0.5..=1.0));
         }
         match self.confirmed {
             Some(confirmed) if !self.is_missing => {
-                let period = fetching.refresh.mul_f64(rand::rng().random_range(0.9..=1.0));
+                let period = self.refresh(fetching).mul_f64(rand::rng().random_range(0.9..=1.0));
                 period.saturating_sub(Duration::from_secs(confirmed.age(now)))
             }
             _ => Duration::ZERO,
@@ -138,6 +160,7 @@ pub(super) fn source(source: Option<&ListSource>) -> String {
     match source {
         Some(ListSource::File(path)) => path.display().to_string(),
         Some(ListSource::Url { url, .. }) => url.clone(),
+        Some(ListSource::Zone(zone)) => zone.url.clone(),
         None => "configuration".into(),
     }
 }
@@ -152,6 +175,7 @@ mod tests {
             url: "https://lists.example/".into(),
             refresh: Duration::from_secs(1_000),
             fetch: FetchConfig { timeout: Duration::from_secs(100), ..FetchConfig::default() },
+            zone: None,
         };
         Watched {
             source: fetching.url.clone(),
@@ -163,6 +187,7 @@ mod tests {
             confirmed: Some(Confirmed { unix: 1_700_000_000, age: 500, at: 4_500 }),
             error: None,
             failures: 0,
+            soa: None,
         }
     }
 
@@ -204,5 +229,24 @@ mod tests {
             let wait = Watched { failures, ..watched() }.until_due(9_000).as_secs_f64();
             assert!((f64::from(least)..=f64::from(most)).contains(&wait), "{failures}: {wait}");
         }
+    }
+
+    #[test]
+    fn the_timers_of_a_zone_are_followed_within_bounds() {
+        let zone = |refresh, retry| {
+            let soa = ZoneSoa { serial: 1, refresh, retry, expire: 2_000 };
+            let confirmed = Some(Confirmed { unix: 0, age: 0, at: 0 });
+            Watched { soa: Some(soa), confirmed, ..watched() }
+        };
+        for (refresh, least, most) in [(0, 54, 60), (500, 450, 500), (u32::MAX, 900, 1_000)] {
+            let wait = zone(refresh, 900).until_due(0).as_secs_f64();
+            assert!((f64::from(least)..=f64::from(most)).contains(&wait), "{refresh}: {wait}");
+        }
+        for (retry, least, most) in [(0, 15, 30), (200, 100, 200), (u32::MAX, 300, 600)] {
+            let wait = Watched { failures: 20, ..zone(600, retry) }.until_due(0).as_secs_f64();
+            assert!((f64::from(least)..=f64::from(most)).contains(&wait), "{retry}: {wait}");
+        }
+        assert!(!zone(600, 60).is_expired(2_000) && zone(600, 60).is_expired(2_001));
+        assert!(!watched().is_expired(u32::MAX));
     }
 }

@@ -74,6 +74,7 @@ pub struct ListBuilder {
     problems: Vec<Problem>,
     problems_total: usize,
     depths: u128,
+    by_labels: bool,
 }
 
 impl ListBuilder {
@@ -91,7 +92,14 @@ impl ListBuilder {
             problems: Vec::new(),
             problems_total: 0,
             depths: 0,
+            by_labels: false,
         }
+    }
+
+    /// Lets the rule with the most labels decide, whether it allows or blocks, as in a response policy
+    /// zone.
+    pub fn decide_by_labels(&mut self) {
+        self.by_labels = true;
     }
 
     /// Adds the rule of a line, with numbers from 1 on. A rule that is refused becomes a problem.
@@ -118,6 +126,7 @@ impl ListBuilder {
             self.problem(line, RuleError::Patterns);
         }
         let mut content = self.key.hasher128();
+        self.by_labels.hash(&mut content);
         let mut counts = self.counts;
         let mut finish = |builder: TableBuilder| {
             let (table, duplicates) = builder.finish();
@@ -149,6 +158,7 @@ impl ListBuilder {
             counts,
             content: content.finish128().as_u128().wrapping_add(special),
             depths: self.depths,
+            by_labels: self.by_labels,
         };
         (list, self.problems, self.problems_total)
     }

@@ -34,6 +34,7 @@ pub struct List {
     counts: Counts,
     content: u128,
     depths: u128,
+    by_labels: bool,
 }
 
 /// Rules without conditions that have the same effect.
@@ -90,11 +91,13 @@ pub enum Kind {
 }
 
 /// Order of rules by strength. Of two rules in the same tier, the one with more labels is stronger,
-/// then one with conditions, then the one whose answer fits better.
+/// then one with conditions, then the one whose answer fits better. In a policy zone, all rules are in
+/// the same tier, but of two rules about the same names, one that allows is stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     tier: Tier,
     labels: Option<u8>,
+    tier_in_zone: Tier,
     conditions: bool,
     fit: Fit,
 }
@@ -132,7 +135,8 @@ impl List {
     ///
     /// Important rules are stronger than others, and rules that allow are stronger than rules that
     /// block. Among rules that block or answer, the one with the most labels decides, and a regular
-    /// expression only if there is no other.
+    /// expression only if there is no other. In a policy zone, the rule with the most labels decides,
+    /// also if it blocks and another allows.
     pub fn find(&self, name: &[u8], qtype: u16) -> Option<Found<'_>> {
         let mut path = Path::default();
         self.key.read(&mut path, name, self.depths)?;
@@ -142,7 +146,7 @@ impl List {
     /// Returns the rule that decides, given the fingerprints of `name` with the key of this list.
     #[inline]
     pub(crate) fn find_in(&self, path: &Path, name: &[u8], qtype: u16) -> Option<Found<'_>> {
-        let mut best = Best { qtype, found: None };
+        let mut best = Best { qtype, by_labels: self.by_labels, found: None };
         best.offer_match(self.plain.find(path), &BLOCK, &ALLOW, false);
         for class in &self.classes {
             best.offer_match(class.table.find(path), &class.effect, &class.effect, class.important);
@@ -213,6 +217,7 @@ impl Found<'_> {
 /// Strongest rule so far.
 struct Best<'a> {
     qtype: u16,
+    by_labels: bool,
     found: Option<(Rank, Found<'a>)>,
 }
 
@@ -234,7 +239,9 @@ impl<'a> Best<'a> {
         labels: Option<u8>,
         conditions: bool,
     ) {
-        let rank = Rank { tier: tier(effect, important), labels, conditions, fit: fit(effect, self.qtype) };
+        let own = tier(effect, important);
+        let (tier, tier_in_zone) = if self.by_labels { (Tier::Block, own) } else { (own, Tier::Block) };
+        let rank = Rank { tier, labels, tier_in_zone, conditions, fit: fit(effect, self.qtype) };
         let stronger = match &self.found {
             Some((best, found)) => (rank, &found.effect) > (*best, &effect),
             None => true,

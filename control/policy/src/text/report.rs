@@ -154,9 +154,6 @@ pub enum Reason {
     /// Owner that is not in the zone.
     #[error("the record's owner is outside the zone")]
     OutsideZone,
-    /// `rpz-tcp-only.`
-    #[error("the action TCP-Only is not supported")]
-    TcpOnly,
     /// Special target that is unknown or has no dot at its end.
     #[error("the action is unknown. Actions end in a dot: rpz-passthru.")]
     Action,

@@ -178,7 +178,7 @@ impl Reader {
             "*." => return Ok(Effect::Answer(RuleAnswer::NoData)),
             "rpz-passthru." => return Ok(Effect::Allow),
             "rpz-drop." => return Ok(Effect::Answer(RuleAnswer::Drop)),
-            "rpz-tcp-only." => return Err(Reason::TcpOnly),
+            "rpz-tcp-only." => return Ok(Effect::Answer(RuleAnswer::TcpOnly)),
             other if other.starts_with("rpz-") && !other.trim_end_matches('.').contains('.') => {
                 return Err(Reason::Action);
             }

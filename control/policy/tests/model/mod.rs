@@ -47,7 +47,17 @@ pub fn key() -> NameKey {
 }
 
 pub fn list(rules: &[Rule]) -> List {
+    build(ListBuilder::new(key()), rules)
+}
+
+/// Returns a list in which the rule with the most labels decides.
+pub fn zone(rules: &[Rule]) -> List {
     let mut builder = ListBuilder::new(key());
+    builder.decide_by_labels();
+    build(builder, rules)
+}
+
+fn build(mut builder: ListBuilder, rules: &[Rule]) -> List {
     for (line, rule) in rules.iter().enumerate() {
         builder.push(line as u32 + 1, rule.clone());
     }
@@ -109,6 +119,14 @@ pub fn strength(rule: &Rule, asked: &Labels, qtype: u16) -> Option<Strength> {
     let conditions = rule.types != ringdns_policy::rule::Types::All || !rule.except.is_empty();
     let effect = Reverse(rule.effect.clone());
     Some(Strength { tier, labels, conditions, fit, effect, important: rule.important })
+}
+
+/// Returns the effect of the rule that decides in a policy zone: of those with the most labels, the
+/// strongest.
+pub fn find_in_zone(rules: &[Rule], asked: &Labels, qtype: u16) -> Option<Strength> {
+    let all = || rules.iter().filter_map(|rule| strength(rule, asked, qtype));
+    let most = all().map(|rule| rule.labels).max()?;
+    all().filter(|rule| rule.labels == most).max()
 }
 
 /// Returns the strength of the rule that decides.

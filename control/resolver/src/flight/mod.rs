@@ -30,7 +30,7 @@ mod waiter;
 use crate::{
     host::{Found, HostTier},
     policy::{ListCounts, NamePolicy},
-    resolved::{Client, Resolved},
+    resolved::{Client, Resolved, Transport},
     tier::SharedTier,
     upstream::{
         choice::Upstreams,
@@ -246,7 +246,7 @@ impl Resolver {
     /// resolved.
     pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
         let ready = match record.purpose {
-            Purpose::Answer(_) => self.at_once(&record.query.key, record.group, turn),
+            Purpose::Answer(_) => self.at_once(&record.query.key, record.group, Transport::Udp, turn),
             // Workers punt neither.
             Purpose::Withheld(_) | Purpose::Renewed => return turn.give_back(link, record),
             // It was not local when the worker cached it.
@@ -274,13 +274,13 @@ impl Resolver {
         self.resolve_for(None, key).await
     }
 
-    /// Returns the answer to the question of a client, however long it takes.
+    /// Returns the answer to the question of a client over TCP, however long it takes.
     pub async fn resolve_for(self: &Arc<Self>, client: Option<Client>, key: &Key) -> Resolved {
         let (to, receiver) = oneshot::channel();
         {
             let mut turn = Turn::default();
             let at_once = match client {
-                Some(Client { group, .. }) => self.at_once(key, group, &mut turn),
+                Some(Client { group, .. }) => self.at_once(key, group, Transport::Tcp, &mut turn),
                 None => self.lookup(key, &mut turn),
             };
             let waiter = Waiter::Client { to, address: client.map(|client| client.address) };
@@ -296,7 +296,7 @@ impl Resolver {
         // A question in flight answers all its waiters, even when it is dropped; so this fails at
         // shutdown only.
         let resolved = receiver.await.unwrap_or_else(|_| self.refusal());
-        client.map_or_else(|| resolved.clone(), |client| resolved.for_client(client.group))
+        client.map_or_else(|| resolved.clone(), |client| resolved.for_client(client.group, Transport::Tcp))
     }
 
     /// Returns the current answer to a question; an expired answer is used only if resolution

@@ -3,7 +3,7 @@
 use super::Resolver;
 use crate::{
     policy::{ListCounts, Listed, NamePolicy},
-    resolved::Resolved,
+    resolved::{Resolved, Transport},
     upstream::turn::Turn,
 };
 use ringdns_dataplane::{
@@ -34,14 +34,21 @@ impl Resolver {
     }
 
     /// Returns the answer to a client's question, if local data, a list or the host tier has it.
-    pub(super) fn at_once(self: &Arc<Self>, key: &Key, group: Group, turn: &mut Turn) -> Option<Resolved> {
+    pub(super) fn at_once(
+        self: &Arc<Self>,
+        key: &Key,
+        group: Group,
+        transport: Transport,
+        turn: &mut Turn,
+    ) -> Option<Resolved> {
         let generation = self.host.generation();
         if let Some(resolved) = self.in_data(&self.local_data, key, generation) {
             return Some(resolved);
         }
         if let Some(policy) = &*self.policy.load() {
             policy.count_dry_run(key, group);
-            if let Some(listed) = policy.answer(key, group, self.clock().secs()) {
+            let listed = policy.answer(key, group, self.clock().secs());
+            if let Some(listed) = listed.filter(|listed| listed.is_for(group, transport)) {
                 let (answer, source) = (listed.answer.clone(), AnswerSource::of(Tier::Local));
                 let resolved = Resolved::new(answer, generation, false, source);
                 return Some(Resolved { groups: GroupSet::NONE, listed: vec![listed], ..resolved });
@@ -64,10 +71,15 @@ impl Resolver {
                 resolved.listed.iter().fold(GroupSet::NONE, |groups, listed| groups.or(listed.groups));
             resolved.groups = listed.others();
         }
-        if !resolved.groups.is_empty()
+        // These groups get the answer too, over TCP.
+        let over_udp = resolved.listed.iter().filter(|listed| listed.is_over_udp);
+        let over_tcp = over_udp.fold(GroupSet::NONE, |groups, listed| groups.or(listed.groups));
+        if !resolved.groups.or(over_tcp).is_empty()
             && let Some(instead) = self.without_private(key, &resolved)
         {
-            resolved.listed.push(instead);
+            // Not one set: workers must not cache it for groups that get another answer over UDP.
+            let also = instead.clone().with_groups(over_tcp);
+            resolved.listed.extend([instead, also]);
             resolved.groups = GroupSet::NONE;
         }
         resolved
@@ -86,9 +98,10 @@ fn given(listed: &Listed, group: Group, generation: u64) -> Resolved {
 }
 
 impl Resolved {
-    /// Returns the answer as a client of `group` gets it, without those that other groups get.
-    pub(crate) fn for_client(&self, group: Group) -> Resolved {
-        match self.listed.iter().find(|listed| listed.groups.has(group)) {
+    /// Returns the answer as a client of `group` gets it over `transport`, without those that others
+    /// get.
+    pub(crate) fn for_client(&self, group: Group, transport: Transport) -> Resolved {
+        match self.listed.iter().find(|listed| listed.is_for(group, transport)) {
             Some(listed) => given(listed, group, self.generation),
             None => Resolved { listed: Vec::new(), ..self.clone() },
         }

@@ -1,6 +1,9 @@
 //! Waiters for an answer, and the delivery of the answer to them.
 
-use crate::{resolved::Resolved, upstream::turn::Turn};
+use crate::{
+    resolved::{Resolved, Transport},
+    upstream::turn::Turn,
+};
 use ringdns_dataplane::{
     clock::Secs,
     punt::{Link, Punt, Purpose},
@@ -83,7 +86,7 @@ impl Waiter {
     pub(super) fn answer(self, resolved: &Resolved, turn: &mut Turn) {
         match self {
             Waiter::Punt(link, mut record) => {
-                let resolved = resolved.for_client(record.group);
+                let resolved = resolved.for_client(record.group, Transport::Udp);
                 record.answer = (!resolved.is_withheld).then_some(resolved.answer);
                 record.generation = resolved.generation;
                 record.known = resolved.known;

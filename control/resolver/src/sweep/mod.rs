@@ -16,7 +16,7 @@ mod walk;
 
 pub use walk::{Due, RenewalGate, Walk};
 
-use crate::{Resolved, Resolver, Turn};
+use crate::{Resolved, Resolver, Turn, resolved::Transport};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use ringdns_api::{Report, Skipped, Told};
@@ -175,7 +175,7 @@ impl Sweeper {
 
     /// Sends a renewed answer to the workers.
     fn send(&self, key: &Key, resolved: &Resolved) {
-        let resolved = resolved.for_client(Group::DEFAULT);
+        let resolved = resolved.for_client(Group::DEFAULT, Transport::Udp);
         if resolved.is_withheld {
             return;
         }

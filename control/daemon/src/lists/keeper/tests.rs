@@ -1,5 +1,7 @@
 //! Tests of downloads from a server that is hostile, broken or slow.
 
+mod transfers;
+
 use super::*;
 use crate::daemon;
 use flate2::{Compression, write::GzEncoder};

@@ -273,7 +273,7 @@ fn response_policy_zones() {
             ("good.example cname RPZ-Passthru. ; why", "allow =good.example"),
             ("good.example CNAME good.example.", "allow =good.example"),
             ("ads.example CNAME rpz-drop.", "drop =ads.example"),
-            ("ads.example CNAME rpz-tcp-only.", "TcpOnly"),
+            ("ads.example CNAME rpz-tcp-only.", "tcponly =ads.example"),
             ("ads.example CNAME rpz-passthru", "Action"),
             ("ads.example CNAME rpz-nonsense.", "Action"),
             ("ads.example CNAME *.garden.example.", "WildcardAlias"),

@@ -142,3 +142,52 @@ async fn the_target_of_a_service_binding_is_judged() {
     let own = resolver.resolve_for(CLIENT, &key("own.example.net")).await;
     assert_eq!((rcode_of(&own), own.answer.counts[0]), (rcode::NOERROR, 1));
 }
+
+/// Over TCP, the same question is resolved, also while a client over UDP has the empty answer.
+#[tokio::test]
+async fn a_list_may_send_clients_to_tcp() {
+    let fake = playing(|seen| Some(seen.query.answer(60)));
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    resolver.set_policy(blocking_for(group(3), "ads.example", RuleAnswer::TcpOnly));
+    let (link, mut record) = punted("ads.example", false);
+    record.group = group(3);
+    resolver.serve(&link, record, &mut Turn::default());
+    let record = returned(&link).await;
+    let answer = record.answer.as_ref().unwrap();
+    assert!(answer.status.is_truncated() && answer.counts == [0; 3] && answer.ttl == 60);
+    assert_eq!((record.groups, fake.asked()), (GroupSet::NONE.with(group(3)), 0));
+    for number in [3, 0] {
+        let client = Client { group: group(number), ..client("192.0.2.1") };
+        let resolved = resolver.resolve_for(Some(client), &key("ads.example")).await;
+        assert!(rcode_of(&resolved) == rcode::NOERROR && resolved.answer.counts[0] == 1, "{number}");
+        assert!(!resolved.answer.status.is_truncated(), "{number}");
+    }
+    // Now the host tier has it.
+    let (link, mut record) = punted("ads.example", false);
+    record.group = group(3);
+    resolver.serve(&link, record, &mut Turn::default());
+    assert!(returned(&link).await.answer.as_ref().unwrap().status.is_truncated());
+    let [(_, counters)] = &resolver.list_counts().all()[..] else { panic!() };
+    assert_eq!(counters.blocked[3].get(), 2);
+}
+
+#[tokio::test]
+async fn private_addresses_are_removed_over_tcp_too_where_a_list_sends_clients_there() {
+    let fake = playing(|seen| {
+        let address = [&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4][..], &[192, 168, 1, 1]].concat();
+        Some(seen.query.response(0, &[address]))
+    });
+    let resolver = resolver_for(&[upstream(fake.address(), LONG)], "[rebinding]\nenabled = true\n");
+    resolver.set_policy(blocking_for(group(3), "evil.example", RuleAnswer::TcpOnly));
+    for number in [3, 0] {
+        let client = Client { group: group(number), ..client("192.0.2.1") };
+        let resolved = resolver.resolve_for(Some(client), &key("evil.example")).await;
+        assert_eq!((rcode_of(&resolved), resolved.answer.counts[0]), (rcode::NOERROR, 0), "{number}");
+        assert!(!resolved.answer.status.is_truncated(), "{number}");
+    }
+    let (link, record) = punted("evil.example", false);
+    resolver.serve(&link, record, &mut Turn::default());
+    let record = returned(&link).await;
+    assert_eq!(record.answer.as_ref().unwrap().counts[0], 0);
+    assert_eq!(record.groups, GroupSet::NONE.with(group(3)).others(), "workers keep it for the others");
+}
