@@ -79,7 +79,7 @@ fn config(folder: &Path, url: &str, table: &str) -> Config {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:5300\"]\n[[upstream]]\naddress = \"127.0.0.1:1\"\n\
          [[blocklist]]\nname = \"ads\"\nsource = {url:?}\n\
-         [lists]\ndir = {dir:?}\ntimeout = \"2s\"\nmax_bytes = \"4MiB\"\n{table}"
+         [lists]\ndir = {dir:?}\ntimeout = \"6s\"\nmax_bytes = \"4MiB\"\n{table}"
     );
     Config::parse(&text, Path::new("ringdns.toml")).unwrap()
 }
@@ -178,11 +178,11 @@ fn hostile() -> Vec<(&'static str, Vec<Say>, &'static str)> {
         ("a chunk without a size", raw(&format!("{CHUNKED}zz\r\nevil.example\n")), "whole list"),
         ("no HTTP", raw("220 mail.example ESMTP\r\n"), "did not answer"),
         ("nothing", vec![Say::Close], "did not answer"),
-        ("silence", vec![Say::Pause(Duration::from_secs(9))], "not complete after 2s"),
+        ("silence", vec![Say::Pause(Duration::from_secs(20))], "not complete after 6s"),
         (
             "a slow body",
-            vec![Say::Bytes(ok.into()), Say::Bytes(b"evil.".into()), Say::Pause(Duration::from_secs(9))],
-            "not complete after 2s",
+            vec![Say::Bytes(ok.into()), Say::Bytes(b"evil.".into()), Say::Pause(Duration::from_secs(20))],
+            "not complete after 6s",
         ),
         ("a redirect loop", status("302 Found", "location: /ads.txt\r\n"), "more than 5 times"),
         ("a redirect to nowhere", status("302 Found", ""), "302"),

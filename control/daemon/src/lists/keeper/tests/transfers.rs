@@ -150,7 +150,7 @@ fn play(mut stream: TcpStream, script: &Script) -> Option<()> {
         stream.write_all(&message).ok()?;
     }
     if script.end == End::Silence {
-        thread::sleep(Duration::from_secs(4));
+        thread::sleep(Duration::from_secs(12));
     }
     Some(())
 }
@@ -193,7 +193,7 @@ impl Stand {
             "[server]\nlisten = [\"127.0.0.1:5300\"]\n[[upstream]]\naddress = \"127.0.0.1:1\"\n\
              [[blocklist]]\nname = \"feed\"\nsource = \"axfr://{address}/{ZONE}\"\nformat = \"rpz\"\n\
              tsig_name = \"{KEY_NAME}\"\ntsig_file = {key:?}\n\
-             [lists]\ndir = {dir:?}\ntimeout = \"2s\"\nmax_bytes = \"64KiB\"\n"
+             [lists]\ndir = {dir:?}\ntimeout = \"6s\"\nmax_bytes = \"64KiB\"\n"
         );
         let config = Config::parse(&text, Path::new("ringdns.toml")).unwrap();
         Stand { keeper: keeper(&config), folder, script, config }
@@ -345,7 +345,7 @@ fn hostile() -> Vec<(&'static str, Script, &'static str)> {
         (
             "silence",
             with(|script| (script.parts.truncate(2), script.end = End::Silence).0),
-            "not complete after 2s",
+            "not complete after 6s",
         ),
         (
             "an endless zone",
