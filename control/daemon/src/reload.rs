@@ -113,7 +113,7 @@ impl Reloader {
 
     /// Returns the group of a client.
     pub fn group_of(&self, client: IpAddr) -> Group {
-        self.running.lock().policy.groups.of(client)
+        self.lists.groups().clients().map_or(Group::DEFAULT, |clients| clients.of(client))
     }
 
     /// Returns the group with a name.

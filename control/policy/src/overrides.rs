@@ -44,13 +44,6 @@ impl Overrides {
         (!is_blocked.is_empty()).then(|| Arc::new(Overrides { is_blocked, list }))
     }
 
-    /// Returns the overrides of two groups together.
-    pub fn and(&self, other: &Self) -> Self {
-        let mut both = self.clone();
-        both.is_blocked.extend(other.is_blocked.iter().map(|(name, is_blocked)| (name.clone(), *is_blocked)));
-        both
-    }
-
     /// List that answers where an override blocks.
     pub fn list(&self) -> &BlockList {
         &self.list

@@ -24,6 +24,7 @@ use ringdns_dataplane::{
     dns::{CLASS_IN, answer::Answer, key::Key, option::ede, rcode, reply::Age, rtype},
     group::{GROUPS, Group, GroupSet},
 };
+use ringdns_dnssec::wire_len;
 use ringdns_policy::{
     groups::Policies,
     policy::{Blocked, Verdict},
@@ -253,15 +254,9 @@ fn aliases(key: &Key, answer: &Answer) -> Vec<Vec<u8>> {
 /// owner itself, or cannot be read.
 fn target_of_binding(rdata: &[u8]) -> Option<Vec<u8>> {
     // A priority, then a name that is never compressed.
-    let (name, mut at) = (rdata.get(2..)?, 0);
-    loop {
-        match *name.get(at)? {
-            0 => break,
-            length @ 1..=63 => at += 1 + usize::from(length),
-            _ => return None,
-        }
-    }
-    (at > 0).then(|| name.get(..=at).map(<[u8]>::to_ascii_lowercase)).flatten()
+    let rest = rdata.get(2..)?;
+    let name = rest.get(..wire_len(rest)?)?;
+    (name != [0]).then(|| name.to_ascii_lowercase())
 }
 
 /// Returns the answer to `key` of the list that blocks `name`.

@@ -36,13 +36,24 @@ const HOST_BYTES: u64 = 1 << 20;
 /// Lists in effect, and their upkeep.
 pub struct ListKeeper {
     pub(super) resolver: Arc<Resolver>,
+    /// Locked for as long as lists are read, so never in an async task.
     pub(super) kept: Mutex<Kept>,
+    /// Locked after `kept`, and only for moments.
+    pub(super) shown: Mutex<Shown>,
     /// State of each list. Locked after `kept`, and only for moments.
     watched: Mutex<BTreeMap<String, Watched>>,
     changed: Notify,
     /// Notified when there is another time to wait for.
     pub(super) retimed: Notify,
     slots: Semaphore,
+}
+
+/// Part of what is kept that the API shows.
+#[derive(Clone, Default)]
+pub(super) struct Shown {
+    pub groups: Groups,
+    pub overrides: Overrides,
+    pub broken: Option<String>,
 }
 
 pub(super) struct Kept {
@@ -95,6 +106,7 @@ impl ListKeeper {
                 broken: None,
                 effect: InEffect::default(),
             }),
+            shown: Mutex::default(),
             watched: Mutex::default(),
             changed: Notify::new(),
             retimed: Notify::new(),
@@ -111,7 +123,7 @@ impl ListKeeper {
 
     /// Returns the groups of clients that the lists decide for.
     pub fn groups(&self) -> Groups {
-        self.kept.lock().lists.groups().clone()
+        self.shown.lock().groups.clone()
     }
 
     /// Reads the lists of a new configuration and puts them into effect. If one cannot be used,
@@ -142,7 +154,7 @@ impl ListKeeper {
     /// Returns a sentence about each list that is degraded.
     pub fn notices(&self) -> Vec<String> {
         let now = self.resolver.clock().secs();
-        let broken = self.kept.lock().broken.clone();
+        let broken = self.shown.lock().broken.clone();
         let broken = broken.map(|broken| format!("no override is in effect: {broken}"));
         let watched = self.watched.lock();
         let degraded = watched.iter().filter_map(|(name, list)| list.notice(name, now));

@@ -2,7 +2,7 @@
 
 use super::{
     effect::{InEffect, next_look},
-    keeper::{Kept, ListKeeper},
+    keeper::{Kept, ListKeeper, Shown},
     overrides::{self, OverrideError},
 };
 use ringdns_api::{Override, OverrideAction, Overrides, Pause, RulePlace};
@@ -12,10 +12,18 @@ use ringdns_policy::{list::Found, names::last_labels};
 use std::{fs, sync::Arc, time::Duration};
 use tokio::{select, task::spawn_blocking, time::sleep};
 
+/// Time after a defect until the clock is looked at again, in seconds.
+const RETRY_SECONDS: u64 = 60;
+
 impl ListKeeper {
     /// Puts the lists into effect, as far as they are by now.
     pub(super) fn apply(&self, kept: &mut Kept) {
         kept.effect = InEffect::at(&kept.config, &kept.overrides, self.now());
+        *self.shown.lock() = Shown {
+            groups: kept.lists.groups().clone(),
+            overrides: kept.overrides.clone(),
+            broken: kept.broken.clone(),
+        };
         self.resolver.set_policy(kept.lists.policies(&kept.config, &kept.effect));
     }
 
@@ -38,28 +46,24 @@ impl ListKeeper {
     /// Keeps schedules and the ends of overrides until dropped.
     pub async fn keep_time(self: Arc<Self>) {
         loop {
-            let left = {
-                let kept = self.kept.lock();
-                next_look(&kept.config, &kept.overrides, self.now())
-            };
-            // Without a time to wait for, there is one when something changes.
-            let pause = left.map_or(Duration::MAX, Duration::from_secs);
-            select! {
-                () = sleep(pause) => {}
-                () = self.retimed.notified() => continue,
-            }
             let keeper = self.clone();
             // A panic in there has been logged and counted.
-            drop(spawn_blocking(move || keeper.look_at_clock()).await);
+            let left = spawn_blocking(move || keeper.look_at_clock()).await.unwrap_or(Some(RETRY_SECONDS));
+            // Without a time to wait for, there is one when something changes.
+            select! {
+                () = sleep(left.map_or(Duration::MAX, Duration::from_secs)) => {}
+                () = self.retimed.notified() => {}
+            }
         }
     }
 
-    /// Puts the lists into effect if they have changed with time.
-    pub fn look_at_clock(&self) {
+    /// Puts the lists into effect if they have changed with time. Returns the seconds until the next
+    /// look; `None`: they change only with the configuration. It may take seconds.
+    pub fn look_at_clock(&self) -> Option<u64> {
         let mut kept = self.kept.lock();
         let now = self.now();
         if InEffect::at(&kept.config, &kept.overrides, now) == kept.effect {
-            return;
+            return next_look(&kept.config, &kept.overrides, now);
         }
         let mut left = kept.overrides.clone();
         if overrides::expire(&mut left, now) {
@@ -71,11 +75,12 @@ impl ListKeeper {
             kept.overrides = left;
         }
         self.apply(&mut kept);
+        next_look(&kept.config, &kept.overrides, now)
     }
 
     /// Returns the overrides and pauses.
     pub fn overrides(&self) -> Overrides {
-        let mut overrides = self.kept.lock().overrides.clone();
+        let mut overrides = self.shown.lock().overrides.clone();
         overrides::expire(&mut overrides, self.now());
         overrides
     }

@@ -399,3 +399,23 @@ async fn tasks_follow_the_configuration() {
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
 }
+
+/// The API and metrics are served by threads that answer misses too.
+#[tokio::test]
+async fn what_is_shown_waits_for_no_list_that_is_being_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ads");
+    std::fs::write(&path, "ads.example\n").unwrap();
+    let keeper = keeper(&config(folder.path(), path.to_str().unwrap(), ""));
+    let reading = keeper.kept.lock();
+    let (tell, told) = std::sync::mpsc::channel();
+    let shown = keeper.clone();
+    std::thread::spawn(move || {
+        let lists = shown.status().len();
+        let named = shown.groups().names().len();
+        tell.send((lists, named, shown.notices().len(), shown.overrides().overrides.len()))
+    });
+    let shown = told.recv_timeout(Duration::from_secs(10));
+    drop(reading);
+    assert_eq!(shown, Ok((1, 1, 0, 0)));
+}
