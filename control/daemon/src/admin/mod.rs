@@ -18,7 +18,11 @@
 //! | `GET /debug/pprof/heap` | memory in use by function, for pprof; TCP too if `control.profiles_over_http` |
 //! | `GET /debug/pprof/profile?seconds=` | CPU time by function, for pprof; served like `heap` |
 //! | `GET /policy/lists` | state of each list; Unix socket only |
-//! | `GET /policy/test?name=&type=` | verdict of the lists on a question; Unix socket only |
+//! | `GET /policy/test?name=&type=&client=&group=` | verdict of the lists on a question; Unix socket only |
+//! | `GET /policy/overrides` | names that operators block or allow, and pauses; Unix socket only |
+//! | `POST /policy/override?name=&action=&group=&seconds=` | blocks or allows a name; Unix socket only |
+//! | `POST /policy/clear?name=&group=` | removes an override; Unix socket only |
+//! | `POST /policy/pause?group=&seconds=`, `/policy/resume?group=` | pauses lists, ends it; Unix socket only |
 //! | `POST /policy/refresh?name=` | downloads a list, or all without a name; Unix socket only |
 //! | `GET /policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
 //! | `POST /reload` | reloads the configuration; Unix socket only |
