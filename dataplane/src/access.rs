@@ -4,7 +4,7 @@
 //! The list is read only, and shared by all workers.
 
 use crate::prefix::Prefix;
-use crate::trie::{TooMany, Trie, TrieValue};
+use crate::trie::{Slot, TooMany, Trie, TrieValue};
 use std::net::IpAddr;
 
 const REFUSED: TrieValue = 0;
@@ -65,18 +65,18 @@ pub struct Family {
     /// Values of the first byte for packets from a wire. Addresses that cannot be answered there
     /// (RFC 1122 section 3.2.1.3: 0.0.0.0/8, loopback, multicast, reserved) count as refused, so
     /// that one lookup of a source tests both.
-    glance: [TrieValue; 256],
+    glance: [Slot; 256],
     trie: Trie,
 }
 
 impl Family {
     fn of_one(value: TrieValue) -> Self {
-        Family { glance: [value; 256], trie: Trie::of_one(value) }
+        Family { glance: [Slot::of(value); 256], trie: Trie::of_one(value) }
     }
 
     fn at_a_glance(&mut self, asks: impl Fn(u8) -> bool) {
         for (first, (to, slot)) in self.glance.iter_mut().zip(self.trie.first()).enumerate() {
-            *to = if asks(first as u8) { *slot } else { REFUSED };
+            *to = if asks(first as u8) { *slot } else { Slot::of(REFUSED) };
         }
     }
 
@@ -85,7 +85,7 @@ impl Family {
     #[inline(always)]
     pub fn lets_in<const N: usize>(&self, address: &[u8; N]) -> bool {
         let slot = self.glance[usize::from(address[0])];
-        slot == ALLOWED || slot != REFUSED && self.trie.descend(slot, address) == ALLOWED
+        slot == Slot::of(ALLOWED) || self.trie.descend(slot, address) == ALLOWED
     }
 
     /// Returns the share of all addresses that may ask.

@@ -13,11 +13,31 @@ pub type TrieValue = u16;
 /// Number of different values.
 pub const VALUES: TrieValue = 64;
 
-/// Slot of a table: a value, or, from [`VALUES`] on, the number of the table for the next byte.
-type TableSlot = u16;
+/// Slot of a table: the number of the table for the next byte, or a value.
+///
+/// Values take the last numbers, beyond those of all tables, so that one comparison with the number of
+/// tables both ends a lookup and checks the bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(u16);
+
+impl Slot {
+    /// Returns the slot of a value.
+    pub const fn of(value: TrieValue) -> Self {
+        Slot(!if value < VALUES { value } else { VALUES - 1 })
+    }
+
+    /// Returns the value of a slot that names no table.
+    #[inline(always)]
+    fn value(self) -> TrieValue {
+        !self.0
+    }
+}
+
+/// Table of the slots of one byte.
+type Table = [Slot; 256];
 
 /// Most tables of a trie: as many as slots can name.
-const TABLES_MAX: usize = (TableSlot::MAX - VALUES) as usize;
+const TABLES_MAX: usize = (u16::MAX - VALUES) as usize;
 
 /// The prefixes need more tables than there can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,20 +47,20 @@ pub struct TooMany;
 /// Values of the prefixes of one address family.
 #[derive(Clone)]
 pub struct Trie {
-    /// All tables of 256 slots one after another, that of the first byte first.
-    tables: Vec<TableSlot>,
+    /// Tables, that of the first byte first.
+    tables: Vec<Table>,
 }
 
 impl fmt::Debug for Trie {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trie").field("tables", &(self.tables.len() / 256)).finish_non_exhaustive()
+        f.debug_struct("Trie").field("tables", &self.tables.len()).finish_non_exhaustive()
     }
 }
 
 impl Trie {
     /// Returns a trie in which all addresses have one value.
     pub fn of_one(value: TrieValue) -> Self {
-        Trie { tables: vec![value.min(VALUES - 1); 256] }
+        Trie { tables: vec![[Slot::of(value); 256]] }
     }
 
     /// Gives a prefix a value. It must be at least as long as all prefixes before it, and of the
@@ -57,67 +77,56 @@ impl Trie {
         let depth = usize::from(len.saturating_sub(1) / 8);
         let mut table = 0;
         for byte in &address[..depth] {
-            let at = table * 256 + usize::from(*byte);
-            let next = self.tables[at];
-            table = if next >= VALUES {
-                usize::from(next - VALUES) + 1
-            } else {
-                let made = self.tables.len() / 256;
-                if made > TABLES_MAX {
+            let parent = table;
+            let slot = self.tables[parent][usize::from(*byte)];
+            table = usize::from(slot.0);
+            if table >= self.tables.len() {
+                table = self.tables.len();
+                if table >= TABLES_MAX {
                     return Err(TooMany);
                 }
-                self.tables.resize((made + 1) * 256, next);
-                self.tables[at] = VALUES + (made - 1) as TableSlot;
-                made
-            };
+                self.tables.push([slot; 256]);
+                self.tables[parent][usize::from(*byte)] = Slot(table as u16);
+            }
         }
         let slots = 1 << (8 * (depth + 1) - usize::from(len)).min(8);
-        self.tables[table * 256 + usize::from(address[depth])..][..slots].fill(value.min(VALUES - 1));
+        self.tables[table][usize::from(address[depth])..][..slots].fill(Slot::of(value));
         Ok(())
     }
 
     /// Returns the table of the first byte.
-    pub fn first(&self) -> &[TableSlot] {
-        &self.tables[..256]
+    pub fn first(&self) -> &[Slot; 256] {
+        &self.tables[0]
     }
 
     /// Returns the value of the longest prefix of an address.
     #[inline]
     pub fn get<const N: usize>(&self, address: &[u8; N]) -> TrieValue {
-        let slot = self.tables[usize::from(address[0])];
-        if slot < VALUES { slot } else { self.follow(slot, address) }
+        self.walk(self.tables[0][usize::from(address[0])], address)
     }
 
     /// Continues the lookup from the slot of the first byte. Marked cold so that its callers keep
     /// their registers for the rest.
     #[cold]
     #[inline(never)]
-    pub fn follow<const N: usize>(&self, mut slot: TableSlot, address: &[u8; N]) -> TrieValue {
-        for byte in &address[1..] {
-            if slot < VALUES {
-                break;
-            }
-            let at = usize::from(slot - VALUES + 1) << 8 | usize::from(*byte);
-            slot = self.tables.get(at).copied().unwrap_or(0);
-        }
-        slot
+    fn follow<const N: usize>(&self, slot: Slot, address: &[u8; N]) -> TrieValue {
+        self.walk(slot, address)
     }
 
     /// Continues the lookup from the slot of the first byte, on the path of a hit: without a call for
     /// the short addresses of IPv4.
     #[inline(always)]
-    pub fn descend<const N: usize>(&self, mut slot: TableSlot, address: &[u8; N]) -> TrieValue {
-        if N > 4 {
-            return self.follow(slot, address);
-        }
+    pub fn descend<const N: usize>(&self, slot: Slot, address: &[u8; N]) -> TrieValue {
+        if N > 4 { self.follow(slot, address) } else { self.walk(slot, address) }
+    }
+
+    #[inline(always)]
+    fn walk<const N: usize>(&self, mut slot: Slot, address: &[u8; N]) -> TrieValue {
         for byte in &address[1..] {
-            if slot < VALUES {
-                break;
-            }
-            let at = usize::from(slot - VALUES + 1) << 8 | usize::from(*byte);
-            slot = self.tables.get(at).copied().unwrap_or(0);
+            let Some(table) = self.tables.get(usize::from(slot.0)) else { break };
+            slot = table[usize::from(*byte)];
         }
-        slot
+        slot.value()
     }
 
     /// Returns the share of all addresses that have a value.
@@ -126,11 +135,11 @@ impl Trie {
     }
 
     fn share_of(&self, table: usize, value: TrieValue) -> f64 {
-        let of = |slot: &TableSlot| match *slot {
-            further @ VALUES.. => self.share_of(usize::from(further - VALUES) + 1, value),
-            own => f64::from(u8::from(own == value)),
+        let of = |slot: &Slot| match usize::from(slot.0) {
+            further if further < self.tables.len() => self.share_of(further, value),
+            _ => f64::from(u8::from(slot.value() == value)),
         };
-        self.tables[table * 256..][..256].iter().map(of).sum::<f64>() / 256.0
+        self.tables[table].iter().map(of).sum::<f64>() / 256.0
     }
 }
 
