@@ -118,6 +118,8 @@ pub struct Glanced<'a> {
     pub beyond: &'a Block,
     /// Length of the question in bytes.
     pub len: usize,
+    /// Number of the list that gave the answer.
+    pub list: Option<u8>,
 }
 
 /// Outcomes of the frames of a burst.

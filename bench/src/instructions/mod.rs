@@ -64,6 +64,10 @@ pub enum Case {
     /// A burst of hits with everything on: an access list of 1,000 prefixes, 20 groups of clients, and a
     /// limit.
     HitPoliced,
+    /// A burst of hits that a list has answered, for the clients of some groups.
+    HitBlocked,
+    /// A burst of hits with EDNS that a list has answered, which get an extended error.
+    HitBlockedEdns,
     /// A burst of hits with cookies, which need the closer look and a keyed hash.
     HitCookie,
     /// A burst of hits over IPv6.
@@ -169,6 +173,8 @@ pub fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
         Case::HitNarrow => turns::hits_of(&["10.53.0.0/22"], meter, Material::new(&[], Ip::V4, &[])?),
         Case::HitLimited => turns::hits_limited(meter),
         Case::HitPoliced => turns::hits_policed(meter),
+        Case::HitBlocked => turns::hits_blocked(meter, &[]),
+        Case::HitBlockedEdns => turns::hits_blocked(meter, &["--edns"]),
         Case::HitCookie => turns::hits(meter, Material::new(&["--cookie"], Ip::V4, &[])?),
         Case::HitV6 => turns::hits(meter, Material::new(&[], Ip::V6, &[])?),
         Case::HitNxdomain => {

@@ -267,7 +267,7 @@ impl EntryHeader {
 
     /// Returns the note; most entries have none.
     #[inline(always)]
-    fn note(&self, body: &Body) -> Note {
+    pub fn note(&self, body: &Body) -> Note {
         if self.filed.is_noted() { self.read_note(body) } else { Note::NONE }
     }
 

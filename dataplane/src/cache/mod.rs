@@ -21,7 +21,7 @@ mod ring;
 mod usage;
 
 pub use entry::{Fresh, SIMPLE_TTL};
-pub use filing::{Filed, Scope};
+pub use filing::{Filed, Note, Scope};
 pub use hash::KeyedHash;
 pub use index::{Ref, Spot};
 pub use usage::{Churn, Occupancy};
@@ -188,6 +188,35 @@ impl Cache {
         }
         header.touch();
         Some(Fresh::new(header, body, len + beyond.len()))
+    }
+
+    /// Third step, where [`get_fresh`](Self::get_fresh) has found nothing: returns the answer and its
+    /// note if the candidate is the right entry, fresh, and for the client's group, which is asked for
+    /// only then. Counts the request.
+    #[inline(always)]
+    pub fn get_noted<S: Simd>(
+        &mut self,
+        simd: S,
+        candidate: Ref,
+        filed: Filed,
+        (block, len): (&Block, usize),
+        beyond: &[u8],
+        (now, group): (Secs, impl FnOnce() -> Group),
+    ) -> Option<(Fresh<'_>, Note, Group)> {
+        let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position(candidate));
+        let have = body.first_chunk::<BLOCK>().unwrap_or(&[0; BLOCK]);
+        if header.filed() != filed.noted(true) || now >= header.glance() || !simd.same(have, block, len) {
+            return None;
+        }
+        if body[BLOCK..][..beyond.len()] != *beyond {
+            return None;
+        }
+        let (note, group) = (header.note(body), group());
+        if !note.groups.has(group) {
+            return None;
+        }
+        header.touch();
+        Some((Fresh::new(header, body, len + beyond.len()), note, group))
     }
 
     /// Third step: returns the entry for a client of the default group, if there is a usable one.

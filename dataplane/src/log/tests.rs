@@ -3,7 +3,7 @@
 use super::*;
 use crate::process::Recorder;
 use crate::{
-    cache,
+    cache::{self, Scope},
     checksum::Checksums,
     clock::{Clock, Nanos},
     dns::{answer::Answer, key::Key, testing},
@@ -60,10 +60,11 @@ impl Scene {
         Scene { worker, wire, link, line }
     }
 
-    fn file(&mut self, key: &Key, answer: &Answer) {
+    fn file(&mut self, key: &Key, answer: &Answer, list: Option<u8>) {
         let processor = self.worker.processor();
         let hash = processor.hash().of(key);
-        processor.cache().insert(key, hash, answer, answer.received);
+        let scope = Scope { list, ..Scope::ALL };
+        processor.cache().insert_for(&scope, key, hash, answer, answer.received);
     }
 
     /// Collects every record on the line so far.
@@ -93,6 +94,10 @@ enum Kind {
     Fresh,
     Nothing,
     Many,
+    /// From list number 7.
+    Listed,
+    /// From list number 7, with an extended error.
+    ListedWithError,
     Stale,
     Failed,
     /// In the host cache.
@@ -105,10 +110,12 @@ enum Kind {
     Response,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 13] = [
     Kind::Fresh,
     Kind::Nothing,
     Kind::Many,
+    Kind::Listed,
+    Kind::ListedWithError,
     Kind::Stale,
     Kind::Failed,
     Kind::Host,
@@ -127,6 +134,7 @@ impl Kind {
         let core = AnswerSource::of(Tier::Core);
         Some(match self {
             Kind::Fresh | Kind::Nothing | Kind::Many => (Outcome::Hit, core),
+            Kind::Listed | Kind::ListedWithError => (Outcome::Blocked, core.by(Some(7))),
             Kind::Stale => (Outcome::Stale, core),
             Kind::Failed => (Outcome::Failure, core),
             Kind::Host => (Outcome::Hit, AnswerSource::of(Tier::Host)),
@@ -139,6 +147,10 @@ impl Kind {
     /// Returns the answer that the worker or the control plane knows.
     fn answer(self, query: &Message) -> Answer {
         match self {
+            Kind::ListedWithError => {
+                let answer = testing::answer(&testing::addresses(query, 3000, &[[0, 0, 0, 0]]), 0);
+                Answer { ede: Some(15), ..answer }
+            }
             Kind::Nothing => testing::answer(&testing::nxdomain(query, 3000, 3000), 0),
             Kind::Many => testing::answer(&testing::addresses(query, 3000, &[[192, 0, 2, 1]; 40]), 0),
             Kind::Stale => testing::answer(&testing::addresses(query, 2, &[[192, 0, 2, 1]]), 0),
@@ -246,7 +258,7 @@ proptest! {
             let core = matches!(asked.kind.expected(), Some((_, AnswerSource { tier: Tier::Core, .. })));
             if core {
                 let key = testing::parsed(&plain).key;
-                scene.file(&key, &asked.kind.answer(&plain));
+                scene.file(&key, &asked.kind.answer(&plain), asked.kind.expected().and_then(|(_, source)| source.list));
             }
             if asked.edns {
                 query = testing::with_edns(query, 1232, false);
@@ -361,7 +373,7 @@ fn known(sieve: Sieve, batches: usize) -> (Scene, Vec<u8>) {
     let mut scene = Scene::new(sieve, batches, Checksums::Verify);
     let query = testing::query("www.corp.example.", RecordType::A);
     let key = testing::parsed(&query).key;
-    scene.file(&key, &Kind::Fresh.answer(&query));
+    scene.file(&key, &Kind::Fresh.answer(&query), None);
     let client = Ipv4Addr::new(10, 1, 2, 3).into();
     (scene, frame_from(client, every_kind().next().unwrap().0, &testing::wire(&query)))
 }

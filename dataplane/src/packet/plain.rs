@@ -14,6 +14,7 @@ use crate::{
     frame::WINDOW,
     simd::{self, BLOCK, Block, Half, Simd},
 };
+use std::net::IpAddr;
 use zerocopy::transmute;
 
 /// First bytes of a packet in its chunk.
@@ -30,6 +31,9 @@ pub trait Plain {
     /// Whether the packet is plain, apart from its lengths and checksums, and from a client that
     /// may ask.
     fn is_plain(window: &Window, access: &AccessList) -> bool;
+
+    /// Returns the client's address.
+    fn client(window: &Window) -> IpAddr;
 
     /// Whether the headers of the packet of `len` bytes announce a message of `message_len` bytes,
     /// at most 200.
@@ -70,6 +74,11 @@ impl Plain for V4 {
             && window[23] == header::UDP
             && access.v4.lets_in::<4>(bytes(window, 26))
             && field(window, 34) != 0
+    }
+
+    #[inline(always)]
+    fn client(window: &Window) -> IpAddr {
+        IpAddr::from(*bytes::<4>(window, 26))
     }
 
     #[inline(always)]
@@ -134,6 +143,11 @@ impl Plain for V6 {
             && window[20] == header::UDP
             && access.v6.lets_in::<16>(bytes(window, 22))
             && field(window, 54) != 0
+    }
+
+    #[inline(always)]
+    fn client(window: &Window) -> IpAddr {
+        IpAddr::from(*bytes::<16>(window, 22))
     }
 
     #[inline(always)]

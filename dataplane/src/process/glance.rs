@@ -45,6 +45,8 @@ pub struct Glance {
     question_len: u8,
     /// Kind of question that was seen.
     pub seen: Seen,
+    /// Number of the list that gave the answer, if `seen` says that one did.
+    list: u8,
     /// Second block of the question.
     beyond: Block,
 }
@@ -65,6 +67,10 @@ pub enum Seen {
     LongV4,
     /// A question of two blocks over IPv6.
     LongV6,
+    /// A question over IPv4 that a list has answered.
+    ListedV4,
+    /// A question over IPv6 that a list has answered.
+    ListedV6,
 }
 
 /// Longest name whose question a glance can see: the question is one byte less than two blocks.
@@ -173,12 +179,29 @@ impl Glance {
     /// Returns the question that was seen; `None` if it needs a closer look.
     #[inline(always)]
     pub fn glanced(&self) -> Option<Glanced<'_>> {
-        let v6 = match self.seen {
+        let (v6, list) = match self.seen {
             Seen::Nothing => return None,
-            Seen::V4 | Seen::LongV4 => false,
-            Seen::V6 | Seen::LongV6 => true,
+            Seen::V4 | Seen::LongV4 => (false, None),
+            Seen::V6 | Seen::LongV6 => (true, None),
+            Seen::ListedV4 => (false, Some(self.list)),
+            Seen::ListedV6 => (true, Some(self.list)),
         };
-        Some(Glanced { v6, block: &self.question, beyond: &self.beyond, len: self.question_len() })
+        Some(Glanced { v6, block: &self.question, beyond: &self.beyond, len: self.question_len(), list })
+    }
+
+    /// Notes which list has given the answer.
+    pub fn set_list(&mut self, list: u8) {
+        self.list = list;
+        self.seen = match self.seen {
+            Seen::V4 | Seen::LongV4 | Seen::ListedV4 => Seen::ListedV4,
+            Seen::V6 | Seen::LongV6 | Seen::ListedV6 => Seen::ListedV6,
+            Seen::Nothing => Seen::Nothing,
+        };
+    }
+
+    /// Whether the query has an OPT record.
+    pub fn has_opt(&self) -> bool {
+        self.opt != 0
     }
 
     #[inline(always)]

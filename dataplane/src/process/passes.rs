@@ -9,6 +9,7 @@ use crate::{
     clock::Secs,
     dns::{key::Flags, reply::Age},
     frame::{Frame, Frames, WINDOW},
+    group::ClientGroups,
     packet::plain::{self, Plain},
     simd::{Simd, Work},
     stats::WorkerStats,
@@ -53,9 +54,10 @@ impl Work for Passes<'_, '_> {
                 None => glance.seen = Seen::Nothing,
             }
         }
-        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt: Opt::of(rules.udp_limit) };
+        let (opt, groups) = (Opt::of(rules.udp_limit), &policy.groups);
+        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt, groups };
         let mut left = 0u64;
-        for (nth, (frame, glance)) in burst.iter_mut().zip(&*glances).enumerate() {
+        for (nth, (frame, glance)) in burst.iter_mut().zip(&mut *glances).enumerate() {
             let answered = if glance.seen == Seen::V4 {
                 last.answer::<S, plain::V4, false>(simd, glance, frame)
             } else {
@@ -109,6 +111,7 @@ struct Last<'a> {
     counted: u64,
     now: Secs,
     opt: Opt,
+    groups: &'a ClientGroups,
 }
 
 impl Last<'_> {
@@ -118,14 +121,16 @@ impl Last<'_> {
     fn answer<S: Simd, P: Plain, const LONG: bool>(
         &mut self,
         simd: S,
-        glance: &Glance,
+        glance: &mut Glance,
         frame: &mut Frame,
     ) -> bool {
         let (window, len) = self.frames.window_mut(frame);
         let (question, beyond): (_, &[u8]) =
             if LONG { glance.long_question() } else { (glance.question(), &[]) };
         let fresh = self.cache.get_fresh(simd, glance.entry, glance.filed, question, beyond, self.now);
-        let Some(fresh) = fresh else { return false };
+        let Some(fresh) = fresh else {
+            return simd.apart(AnswerNoted::<P, LONG> { last: self, glance, frame, version: PhantomData });
+        };
         let (now, opt) = (self.now, self.opt);
         if fresh.is_simple() {
             // A simple answer fits in any reply.
@@ -141,6 +146,52 @@ impl Last<'_> {
         self.counted += 1;
         count(status, Age::Fresh(0), self.stats, self.tally);
         len.set(simd.apart(Copy::<P> { glance, window, fresh, now, opt, version: PhantomData }));
+        true
+    }
+}
+
+/// Last pass over a question without a fresh answer that has no note: it may have one with a note.
+struct AnswerNoted<'a, 'b, P, const LONG: bool> {
+    last: &'a mut Last<'b>,
+    glance: &'a mut Glance,
+    frame: &'a mut Frame,
+    version: PhantomData<P>,
+}
+
+impl<P: Plain, const LONG: bool> Work for AnswerNoted<'_, '_, P, LONG> {
+    /// Whether the query is a reply now.
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> bool {
+        let AnswerNoted { last, glance, frame, .. } = self;
+        let Last { cache, frames, stats, tally, counted, now, opt, groups } = last;
+        let (window, len) = frames.window_mut(frame);
+        let (question, beyond): (_, &[u8]) =
+            if LONG { glance.long_question() } else { (glance.question(), &[]) };
+        let client = (*now, || groups.of(P::client(window)));
+        let found = cache.get_noted(simd, glance.entry, glance.filed, question, beyond, client);
+        let Some((fresh, note, group)) = found else { return false };
+        let (status, wire_len) = (fresh.status(), fresh.wire_len());
+        // An extended error needs an OPT record with an option.
+        if note.ede.is_some() && glance.has_opt()
+            || wire_len < MIN_RECORD
+            || !glance.has_room(wire_len)
+            || !status.suits(glance.wants_ad::<P>(window))
+        {
+            return false;
+        }
+        *counted += 1;
+        len.set(glance.reply::<S, P>(simd, window, fresh, *now, *opt));
+        match note.list {
+            // A refusal by a list is no failure of resolution.
+            Some(list) => {
+                glance.set_list(list);
+                stats.lists.add(list, group);
+                tally.hits += 1;
+            }
+            None => count(status, Age::Fresh(0), stats, tally),
+        }
         true
     }
 }
@@ -167,7 +218,7 @@ impl<P: Plain> Work for Copy<'_, P> {
 /// Last pass over a packet that is not a question of one block over IPv4.
 struct AnswerOther<'a, 'b> {
     last: &'a mut Last<'b>,
-    glance: &'a Glance,
+    glance: &'a mut Glance,
     frame: &'a mut Frame,
 }
 
@@ -181,7 +232,7 @@ impl Work for AnswerOther<'_, '_> {
             Seen::V6 => last.answer::<S, plain::V6, false>(simd, glance, frame),
             Seen::LongV4 => last.answer::<S, plain::V4, true>(simd, glance, frame),
             Seen::LongV6 => last.answer::<S, plain::V6, true>(simd, glance, frame),
-            Seen::V4 | Seen::Nothing => false,
+            Seen::V4 | Seen::ListedV4 | Seen::ListedV6 | Seen::Nothing => false,
         }
     }
 }

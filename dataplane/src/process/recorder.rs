@@ -98,7 +98,8 @@ impl Recorder {
         };
         let rcode = window[message + 3] & header::RCODE as u8;
         let udp_len = u16::from_be_bytes(*plain::bytes(window, message - 4));
-        let fates = (AnswerSource::of(Tier::Core), hit(rcode));
+        let outcome = if glanced.list.is_some() { Outcome::Blocked } else { hit(rcode) };
+        let fates = (AnswerSource::of(Tier::Core).by(glanced.list), outcome);
         let reply = RecordedReply { at, client, answer_bytes: udp_len - 8, rcode: rcode.into() };
         self.note(reply, fates, glanced.len, |question| {
             question[..BLOCK].copy_from_slice(glanced.block);

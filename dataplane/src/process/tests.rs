@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cache,
+    cache::{self, Scope},
     dns::testing,
     frame::Place,
     packet::{self, tests::Link},
@@ -85,6 +85,11 @@ impl Fixture {
 
     /// Caches `records` as the answer to `query`.
     fn file(&mut self, query: &Message, records: Vec<Record>, now: Secs) {
+        self.file_for(&Scope::ALL, query, records, now);
+    }
+
+    /// Caches `records` as the answer to `query` for the clients in `scope`.
+    fn file_for(&mut self, scope: &Scope, query: &Message, records: Vec<Record>, now: Secs) {
         let mut response = testing::response(query);
         records.into_iter().for_each(|record| {
             response.add_answer(record);
@@ -94,7 +99,7 @@ impl Fixture {
         let rules = testing::RULES;
         let answer =
             crate::dns::answer::Answer::from_response(&testing::wire(&response), &key, &rules, now, false);
-        self.processor.cache().insert(&key, hash, &answer.unwrap(), now);
+        self.processor.cache().insert_for(scope, &key, hash, &answer.unwrap(), now);
     }
 
     /// Sends one frame. Returns its verdict and its content afterwards.

@@ -392,3 +392,42 @@ fn a_group_gets_the_answer_of_its_lists() {
     let counted = [Counter::Hit, Counter::CachedFailure].map(|counter| f.stats.snapshot().get(counter));
     assert_eq!(counted, [4, 0], "a refusal by a list is a hit");
 }
+
+/// Answers of lists cost what hits cost: no closer look, unless an extended error is to be sent.
+#[test]
+fn an_answer_of_a_list_needs_no_closer_look() {
+    let mut f = Fixture::new();
+    let kids = Group::new(1).unwrap();
+    let groups = ClientGroups::new(&[("192.0.2.0/28".parse().unwrap(), kids)]).unwrap();
+    f.processor.set_policy(Arc::new(QueryPolicy { groups, ..QueryPolicy::default() }));
+    let long = "a-name-that-takes-two-blocks.of-a-question.example.";
+    let blocked = |query: &Message| {
+        let mut answer = testing::answer(&testing::addresses(query, 60, &[[0, 0, 0, 0]]), 0);
+        answer.ede = Some(15);
+        answer
+    };
+    for (name, set, at_a_glance) in [
+        ("all.example.", GroupSet::ALL, true),
+        (long, GroupSet::ALL, true),
+        ("kids.example.", GroupSet::NONE.with(kids).with(Group::DEFAULT), true),
+        ("others.example.", GroupSet::NONE.with(Group::DEFAULT), false),
+    ] {
+        let query = testing::query(name, RecordType::A);
+        let key = testing::parsed(&query).key;
+        let hash = f.processor.hash().of(&key);
+        let scope = Scope { group: Group::DEFAULT, groups: set, list: Some(9) };
+        f.processor.cache().insert_for(&scope, &key, hash, &blocked(&query), 0);
+        for (query, expected) in
+            [(query.clone(), at_a_glance), (testing::with_edns(query, 1232, false), false)]
+        {
+            // The client is among the kids.
+            let mut burst = [f.frame(&testing::wire(&query))];
+            let (fates, tally) = f.processor.run(1, Checksums::Verify, &mut f.frames, &mut burst, &f.stats);
+            let glanced = fates.slot(0).is_none().then(|| fates.glanced(0).and_then(|glanced| glanced.list));
+            let hits = u64::from(set.has(kids));
+            assert_eq!((glanced, tally.hits), (expected.then_some(Some(9)), hits), "{name}");
+            burst.into_iter().for_each(|frame| f.frames.release(frame));
+        }
+    }
+    assert_eq!([kids, Group::DEFAULT].map(|group| f.stats.lists.get(9, group)), [6, 0]);
+}

@@ -14,6 +14,8 @@ struct Case {
     records: Vec<(usize, u32)>,
     age: u32,
     case: bool,
+    /// Number of the list that gave the answer.
+    list: Option<u8>,
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -27,8 +29,9 @@ fn case() -> impl Strategy<Value = Case> {
         prop::collection::vec((0usize..60, 1u32..4000), 1..24),
         0u32..5000,
         any::<bool>(),
+        prop::option::of(any::<u8>()),
     )
-        .prop_map(|(labels, link, trust, edns, id, records, age, case)| Case {
+        .prop_map(|(labels, link, trust, edns, id, records, age, case, list)| Case {
             labels,
             link,
             trust,
@@ -37,6 +40,7 @@ fn case() -> impl Strategy<Value = Case> {
             records,
             age,
             case,
+            list,
         })
 }
 
@@ -113,7 +117,8 @@ proptest! {
         let query = case.query();
         let name = Name::from_str(&query.queries[0].name().to_string().to_ascii_lowercase()).unwrap();
         let filed = testing::query(&name.to_string(), RecordType::TXT);
-        f.file(&filed, case.records(&name), 1000);
+        let scope = Scope { list: case.list, ..Scope::ALL };
+        f.file_for(&scope, &filed, case.records(&name), 1000);
         let message = testing::wire(&query);
         let (link, v6) = packet::tests::every_kind().nth(case.link).unwrap();
         let checksums = if case.trust { Checksums::Trust } else { Checksums::Verify };
@@ -126,6 +131,8 @@ proptest! {
             f.processor.level = Level::Portable(simd::Portable);
             prop_assert_eq!(&f.send(1000 + case.age, &packet, checksums).1, &reply);
             prop_assert_eq!(&f.send_to_closer(1000 + case.age, &packet, checksums), &reply);
+            let counted = case.list.map(|list| f.stats.lists.get(list, Group::DEFAULT));
+            prop_assert!(counted.is_none_or(|counted| counted == 3), "{:?} answers of the list", counted);
         }
         if case.age >= least + testing::RULES.stale {
             prop_assert!(matches!(verdict, Verdict::Punt(_)), "{:?}", verdict);
