@@ -135,5 +135,6 @@ fn answer(answer: &RuleAnswer) -> String {
         RuleAnswer::Null => "null".into(),
         RuleAnswer::Address(address) => address.to_string(),
         RuleAnswer::Alias(name) => names::display(name),
+        RuleAnswer::AliasBelow(name) => format!("*.{}", names::display(name)),
     }
 }

@@ -178,6 +178,8 @@ impl Lists {
                 answer: answer(&block.answer),
                 ttl: block.ttl,
                 dry_run: block.dry_run,
+                client: None,
+                action: None,
             })
         });
         let (allow, block): (Vec<_>, Vec<_>) = (allow.collect(), block.collect());
