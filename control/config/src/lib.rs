@@ -21,7 +21,9 @@ mod wording;
 pub use error::{ConfigError, Problem};
 pub use tables::{
     access::AccessConfig,
-    blocklist::{AllowlistConfig, BlockAnswer, BlocklistConfig, ListFormat, ListsConfig, pattern},
+    blocklist::{
+        AllowlistConfig, BlockAnswer, BlocklistConfig, ListFormat, ListsConfig, ZoneAction, pattern,
+    },
     cache::{CacheConfig, SnapshotConfig},
     clickhouse::{ClickHouseConfig, Scheme},
     client_group::{ClientGroupConfig, DEFAULT_GROUP},

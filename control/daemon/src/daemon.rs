@@ -265,10 +265,10 @@ impl Plane {
             ("reloading", Ok(()))
         });
 
-        let hosts = watch_hosts_files(service.clone());
+        let (hosts, groups) = (watch_hosts_files(service.clone()), service.clone().follow_groups());
         parts.spawn(async {
-            hosts.await;
-            ("the watch on hosts files", Ok(()))
+            tokio::join!(hosts, groups);
+            ("the watch on hosts files and groups of clients", Ok(()))
         });
 
         let becoming_ready = async {
@@ -341,6 +341,7 @@ impl Plane {
     ) -> io::Result<Arc<Listener>> {
         let log = self.log.clone();
         let listener = listener(&self.config, self.policy.clone(), self.resolver.clone(), log);
+        listener.set_zones(self.lists.clone());
         for socket in sockets {
             let serving = listener.clone().serve(tokio::net::TcpListener::from_std(socket)?);
             parts.spawn(async {

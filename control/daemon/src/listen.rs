@@ -4,7 +4,8 @@
 //! A connection carries many queries at once, and each is answered as soon as its answer is there.
 //! The memory of one connection, and of all together, is bounded.
 
-use arc_swap::ArcSwap;
+use crate::lists::{ListKeeper, is_notify};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ringdns_common::counters;
 use ringdns_config::TcpConfig;
 use ringdns_dataplane::{
@@ -73,6 +74,10 @@ counters! {
         dropped,
         /// Queries over TCP not answered because a list says so.
         withheld,
+        /// NOTIFY messages of primaries by which a policy zone is transferred.
+        notifies,
+        /// NOTIFY messages of primaries without the signature that the zone asks for.
+        notifies_refused,
         /// Answers over TCP dropped because the client had closed the connection.
         abandoned,
     }
@@ -89,6 +94,8 @@ pub struct Listener {
     denied: Arc<Seats>,
     /// `None`: nothing is logged.
     log: Option<Arc<QueryLog>>,
+    /// Policy zones, whose primaries may tell of changes.
+    zones: ArcSwapOption<ListKeeper>,
     /// Counters so far.
     pub counters: ListenCounters,
 }
@@ -106,7 +113,8 @@ impl Listener {
         let [most, most_of_client] = DENIED_CONNECTIONS;
         let denied = Seats::new(most, most_of_client);
         let counters = ListenCounters::default();
-        Arc::new(Listener { resolver, policy: policy.into(), rules, bounds, seats, denied, log, counters })
+        let (policy, zones) = (policy.into(), ArcSwapOption::empty());
+        Arc::new(Listener { resolver, policy, rules, bounds, seats, denied, log, zones, counters })
     }
 
     /// Replaces the policy for queries.
@@ -263,8 +271,31 @@ impl Listener {
         timeout(self.bounds.idle, rest).await.unwrap_or_else(|_| Err(silent()))
     }
 
+    /// Lets primaries tell that their zones have changed.
+    pub fn set_zones(&self, zones: Arc<ListKeeper>) {
+        self.zones.store(Some(zones));
+    }
+
+    /// Returns the reply to a NOTIFY. `None`: it is not from the primary of a zone.
+    async fn notified(&self, message: &[u8], client: IpAddr) -> Option<Vec<u8>> {
+        let zones = self.zones.load_full()?;
+        let (reply, is_accepted) = zones.notify(client, message).await?;
+        let counters = &self.counters;
+        (if is_accepted { &counters.notifies } else { &counters.notifies_refused }).inc();
+        Some(finish(framed(&reply, reply.len()), reply.len()))
+    }
+
     /// Answers a message, unless it is one to be dropped.
     async fn answer(&self, mut message: Vec<u8>, client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
+        if is_notify(&message)
+            && let Some(reply) = self.notified(&message, client).await
+        {
+            match replies.reserve().await {
+                Ok(room) => room.send(reply),
+                Err(_) => self.counters.abandoned.inc(),
+            }
+            return;
+        }
         let mut query = Query::default();
         let clock = self.resolver.clock();
         let received = clock.nanos();

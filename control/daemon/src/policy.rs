@@ -17,7 +17,9 @@ pub fn policy(config: &Config, groups: &Groups) -> Result<QueryPolicy, Problem> 
     Ok(QueryPolicy {
         access: access(&config.access)?,
         refusal: config.access.refusal,
-        groups: groups.clients()?,
+        groups: groups.clients().map_err(|error| {
+            Problem::new("client_group", error.to_string(), "Join neighbouring prefixes of a group")
+        })?,
         cookies: cookies(&config.cookies)?,
         require_cookies: config.cookies.require_over_udp,
         nsid: config.server.nsid.as_deref().map(|name| name.as_bytes().into()),

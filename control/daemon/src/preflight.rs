@@ -102,11 +102,12 @@ pub fn check(config: &mut Config) -> Vec<Problem> {
     let memory = memory::fit(config, &AllowedMemory::read());
     let socket = control_socket(&config.control.socket);
     let log = ringdns_querylog::check(&config.query_log);
-    let policy = policy::policy(config, &Groups::default().next(&config.lists.groups)).map(|policy| {
-        for warning in policy::warnings(config, &policy) {
-            tracing::warn!("{warning}");
-        }
-    });
+    let policy =
+        Groups::of(&config.lists.groups).and_then(|groups| policy::policy(config, &groups)).map(|policy| {
+            for warning in policy::warnings(config, &policy) {
+                tracing::warn!("{warning}");
+            }
+        });
     let upstreams = config.upstreams.iter().enumerate().map(|(i, upstream)| {
         let Some(tls) = upstream.transport.tls() else { return Ok(()) };
         let used = tls::client_config(tls.ca_file.as_deref(), &[]);

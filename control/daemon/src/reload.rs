@@ -131,6 +131,27 @@ impl Reloader {
         self.lists.groups().names().to_vec()
     }
 
+    /// Tells workers and listeners about the groups of clients that the lists make by now. It may block.
+    pub fn take_groups(&self) {
+        let mut running = self.running.lock();
+        let policy = (*running.policy).clone();
+        self.hand_on(&mut running, policy);
+    }
+
+    /// Puts a policy for queries into effect, with the groups of clients that there are now.
+    fn hand_on(&self, running: &mut Running, mut policy: QueryPolicy) {
+        let groups = self.lists.groups();
+        match groups.clients() {
+            Ok(clients) => policy.groups = clients,
+            // They have been tried before the lists took effect.
+            Err(error) => tracing::error!("clients stay in the groups that they were in: {error}"),
+        }
+        running.policy = Arc::new(policy);
+        self.listener.set_policy(running.policy.clone());
+        self.listener.set_log_groups(&running.policy.groups, groups.names());
+        self.links.iter().for_each(|link| link.set_policy(running.policy.clone()));
+    }
+
     /// Reads the file and applies it. Reads other files too and may take a while, so it must not
     /// run in an async task.
     pub fn reload(&self) -> Result<Reloaded, ConfigError> {
@@ -154,10 +175,12 @@ impl Reloader {
         }
         let (policies, resolvers, lists, data) = (of(&POLICY), of(&RESOLVER), of(&LISTS), of(&DATA));
         // What may be refused comes before anything takes effect, which lists do when they are read.
-        let groups = self.lists.groups().next(&config.lists.groups);
         let policy = match policies.is_empty() {
             true => None,
-            false => Some(policy::policy(&config, &groups).map_err(|problem| refused(vec![problem]))?),
+            // Its groups are those of the lists, once these are read.
+            false => Some(
+                policy::policy(&config, &self.lists.groups()).map_err(|problem| refused(vec![problem]))?,
+            ),
         };
         let local = match data.is_empty() {
             true => None,
@@ -175,10 +198,7 @@ impl Reloader {
             if !changed.contains("cookies") {
                 policy.cookies.clone_from(&running.policy.cookies);
             }
-            running.policy = Arc::new(policy);
-            self.listener.set_policy(running.policy.clone());
-            self.listener.set_log_groups(&running.policy.groups, groups.names());
-            self.links.iter().for_each(|link| link.set_policy(running.policy.clone()));
+            self.hand_on(&mut running, policy);
             self.bans.set_limit(config.rate_limit.as_ref());
         }
         if !resolvers.is_empty() {

@@ -3,7 +3,7 @@
 use crate::policy::{Blocked, Policy, Verdict};
 use ringdns_dataplane::group::{Group, GroupSet};
 use smallvec::{SmallVec, smallvec};
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 /// Policy of each group of clients, all built with the same key.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Policies {
     others: Box<[GroupPolicy]>,
     /// All lists of all groups. Names that have no rule here pass for every group.
     all: Policy,
+    /// Whether a rule of a group is about its clients, and so about all names.
+    has_clients: bool,
 }
 
 /// Policy of a group other than the default one.
@@ -32,14 +34,15 @@ pub type GroupVerdict<'a> = (GroupSet, Verdict<'a>);
 impl From<Policy> for Policies {
     /// Returns the policy of a host without groups.
     fn from(policy: Policy) -> Self {
-        Policies { all: policy.clone(), default: policy, others: Box::default() }
+        Policies { all: policy.clone(), default: policy, others: Box::default(), has_clients: false }
     }
 }
 
 impl Policies {
     /// Returns the policies of groups. `all` has the lists of all of them.
     pub fn new(all: Policy, default: Policy, others: Vec<GroupPolicy>) -> Self {
-        Policies { default, others: others.into(), all }
+        let has_clients = others.iter().any(|other| other.policy.has_clients());
+        Policies { default, others: others.into(), all, has_clients }
     }
 
     /// Returns the policy of a group.
@@ -66,20 +69,40 @@ impl Policies {
     /// Returns the verdicts of all groups on questions for `name`, in wire format and lowercased, with
     /// the type `qtype`. Each group is in one of the sets.
     pub fn judge(&self, name: &[u8], qtype: u16) -> SmallVec<[GroupVerdict<'_>; 2]> {
-        if self.others.is_empty() || !self.all.has_rule(name, qtype) {
-            return smallvec![(GroupSet::ALL, self.default.judge(name, qtype))];
+        let is_undecided = || !self.all.has_rule(name, qtype);
+        self.verdicts(is_undecided, |policy| policy.judge(name, qtype))
+    }
+
+    /// Returns the verdicts of all groups on questions for `name`, given the addresses in the answer.
+    pub fn judge_answer(
+        &self,
+        name: &[u8],
+        qtype: u16,
+        addresses: &[IpAddr],
+    ) -> SmallVec<[GroupVerdict<'_>; 2]> {
+        let is_undecided = || !self.all.has_rule(name, qtype) && !self.all.has_rule_about_answer(addresses);
+        self.verdicts(is_undecided, |policy| policy.judge_answer(name, qtype, addresses))
+    }
+
+    fn verdicts<'a>(
+        &'a self,
+        is_undecided: impl FnOnce() -> bool,
+        judge: impl Fn(&'a Policy) -> Verdict<'a>,
+    ) -> SmallVec<[GroupVerdict<'a>; 2]> {
+        if self.others.is_empty() || !self.has_clients && is_undecided() {
+            return smallvec![(GroupSet::ALL, judge(&self.default))];
         }
         let mut verdicts: SmallVec<[GroupVerdict<'_>; 2]> = SmallVec::new();
         let mut left = GroupSet::ALL;
         for GroupPolicy { group, policy, .. } in &self.others {
-            let verdict = policy.judge(name, qtype);
+            let verdict = judge(policy);
             left = left.without(*group);
             match verdicts.iter_mut().find(|(_, other)| is_same(other, &verdict)) {
                 Some((groups, _)) => *groups = groups.with(*group),
                 None => verdicts.push((GroupSet::NONE.with(*group), verdict)),
             }
         }
-        let verdict = self.default.judge(name, qtype);
+        let verdict = judge(&self.default);
         match verdicts.iter_mut().find(|(_, other)| is_same(other, &verdict)) {
             Some((groups, _)) => *groups = groups.or(left),
             None => verdicts.push((left, verdict)),
@@ -98,8 +121,12 @@ fn is_same(one: &Verdict<'_>, other: &Verdict<'_>) -> bool {
 }
 
 fn is_same_block(one: &Blocked<'_>, other: &Blocked<'_>) -> bool {
-    // A list has one answer and one TTL for all groups.
-    one.list.name == other.list.name && one.answer == other.answer
+    // A list has one answer and one TTL for all groups. Rules about other names or prefixes may have
+    // more addresses.
+    one.list.name == other.list.name
+        && one.answer == other.answer
+        && (one.rule.kind, one.rule.labels) == (other.rule.kind, other.rule.labels)
+        && one.is_open == other.is_open
 }
 
 #[cfg(test)]
@@ -123,7 +150,15 @@ mod tests {
 
     fn block(list_name: &str, name: &str) -> BlockList {
         let list = list(name, Effect::Block);
-        BlockList { name: list_name.into(), list, answer: RuleAnswer::NxDomain, ttl: 60, dry_run: false }
+        BlockList {
+            name: list_name.into(),
+            list,
+            answer: RuleAnswer::NxDomain,
+            ttl: 60,
+            dry_run: false,
+            client: None,
+            action: None,
+        }
     }
 
     fn group(number: usize) -> Group {

@@ -40,6 +40,8 @@ impl Overrides {
             answer: RuleAnswer::NxDomain,
             ttl: TTL,
             dry_run: false,
+            client: None,
+            action: None,
         };
         (!is_blocked.is_empty()).then(|| Arc::new(Overrides { is_blocked, list }))
     }
@@ -60,7 +62,12 @@ impl Overrides {
             let effect = if is_blocked { &BLOCK } else { &ALLOW };
             let rule = Found { effect, important: true, kind: Kind::Suffix, labels: Some(labels) };
             match is_blocked {
-                true => Verdict::Blocked(Blocked { list: &self.list, answer: &self.list.answer, rule }),
+                true => Verdict::Blocked(Blocked {
+                    list: &self.list,
+                    answer: &self.list.answer,
+                    rule,
+                    is_open: false,
+                }),
                 false => Verdict::Allowed(Allowed { list: OVERRIDES, rule }),
             }
         })
@@ -92,6 +99,8 @@ mod tests {
             answer: RuleAnswer::NxDomain,
             ttl: 60,
             dry_run: false,
+            client: None,
+            action: None,
         };
         let ours = AllowList { name: "ours".into(), list: list("corp.example", Effect::Allow) };
         let names = [("corp.example", true), ("ok.corp.example", false), ("www.ADS.example", false)];

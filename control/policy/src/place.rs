@@ -37,6 +37,8 @@ pub fn is(rule: &Rule, name: &[u8], qtype: u16, found: &Found<'_>) -> bool {
         Subject::Suffix(_) => Kind::Suffix,
         Subject::Below(_) => Kind::Below,
         Subject::Regex(_) => Kind::Regex,
+        Subject::Answer(prefix) => Kind::Answer(*prefix),
+        Subject::Client(prefix) => Kind::Client(*prefix),
     };
     if kind != found.kind || rule.effect != *found.effect || rule.important != found.important {
         return false;
@@ -50,6 +52,8 @@ pub fn is(rule: &Rule, name: &[u8], qtype: u16, found: &Found<'_>) -> bool {
             let text = text.strip_suffix('.').unwrap_or(&text);
             Regex::new(pattern).is_ok_and(|regex| regex.is_match(text))
         }
+        // The kind says all.
+        (Subject::Answer(_) | Subject::Client(_), _) => true,
         _ => false,
     };
     is_about && rule.types.include(qtype)

@@ -1,11 +1,12 @@
 //! Verdict on a question, by all lists of a group of clients.
 
 use crate::{
-    list::{Found, List, Tier},
+    list::{Found, List, Tier, tier},
     names::{NameKey, Path},
     overrides::Overrides,
     rule::{Effect, RuleAnswer},
 };
+use ringdns_dataplane::{dns::rtype, prefix::Prefix};
 use smallvec::SmallVec;
 use std::{net::IpAddr, sync::Arc};
 
@@ -47,6 +48,11 @@ pub struct BlockList {
     pub ttl: u32,
     /// Whether the list has no effect, but questions that it would block are counted.
     pub dry_run: bool,
+    /// Prefix of the clients that the policy is for, if the list has rules about it. They decide before
+    /// rules about names.
+    pub client: Option<Prefix>,
+    /// Effect that takes the place of that of each rule.
+    pub action: Option<Effect>,
 }
 
 /// Verdict on a question.
@@ -78,6 +84,18 @@ pub struct Blocked<'a> {
     pub answer: &'a RuleAnswer,
     /// The rule.
     pub rule: Found<'a>,
+    /// Whether a rule of an earlier zone about addresses may decide otherwise, once there is an answer.
+    pub is_open: bool,
+}
+
+/// Rule of a block list that decides, and what it leads to.
+#[derive(Clone, Copy)]
+struct Decision<'a> {
+    list: &'a BlockList,
+    rule: Found<'a>,
+    tier: Tier,
+    /// Whether an earlier zone has rules about addresses of answers.
+    is_open: bool,
 }
 
 impl Policy {
@@ -125,17 +143,26 @@ impl Policy {
     ///
     /// An allow list is stronger than all block lists. Then important rules decide, then rules that
     /// allow, then rules that block, of all lists together. Among rules of equal strength, the first
-    /// list decides.
+    /// list decides. Of policy zones, only the first one with a rule takes part.
     #[inline]
     pub fn judge(&self, name: &[u8], qtype: u16) -> Verdict<'_> {
         // Without block lists, there is nothing to allow either.
         if self.is_empty() {
             return Verdict::Pass;
         }
-        self.judge_by_lists(name, qtype)
+        self.judge_by_lists(name, qtype, None)
     }
 
-    fn judge_by_lists(&self, name: &[u8], qtype: u16) -> Verdict<'_> {
+    /// Returns the verdict on questions for `name`, given the addresses in its answer. Rules about
+    /// addresses decide only where no rule about the name or the client does, or one of a later zone.
+    pub fn judge_answer(&self, name: &[u8], qtype: u16, addresses: &[IpAddr]) -> Verdict<'_> {
+        if self.is_empty() {
+            return Verdict::Pass;
+        }
+        self.judge_by_lists(name, qtype, Some(addresses))
+    }
+
+    fn judge_by_lists(&self, name: &[u8], qtype: u16, addresses: Option<&[IpAddr]>) -> Verdict<'_> {
         let mut path = Path::default();
         // Bytes that are no name match nothing: they are never resolved either.
         if self.key.read(&mut path, name, self.depths).is_none() {
@@ -147,13 +174,18 @@ impl Policy {
         if let Some(allowed) = self.allowed(&path, name, qtype) {
             return Verdict::Allowed(allowed);
         }
-        match self.strongest(&path, name, qtype) {
-            None => Verdict::Pass,
-            Some((list, rule)) => match rule.effect {
-                Effect::Allow => Verdict::Allowed(Allowed { list: &list.name, rule }),
-                Effect::Block => Verdict::Blocked(Blocked { list, answer: &list.answer, rule }),
-                Effect::Answer(answer) => Verdict::Blocked(Blocked { list, answer, rule }),
-            },
+        let mut decision = self.strongest(&path, name, qtype, &[]);
+        if let Some(addresses) = addresses
+            && decision.is_none_or(|decision| decision.is_open)
+        {
+            decision = self.strongest(&path, name, qtype, addresses);
+            decision = decision.map(|decision| Decision { is_open: false, ..decision });
+        }
+        let Some(Decision { list, rule, is_open, .. }) = decision else { return Verdict::Pass };
+        match list.effect(&rule) {
+            Effect::Allow => Verdict::Allowed(Allowed { list: &list.name, rule }),
+            Effect::Block => Verdict::Blocked(Blocked { list, answer: &list.answer, rule, is_open }),
+            Effect::Answer(answer) => Verdict::Blocked(Blocked { list, answer, rule, is_open }),
         }
     }
 
@@ -168,12 +200,12 @@ impl Policy {
         if self.overridden(&path, name).is_some() || self.allowed(&path, name, qtype).is_some() {
             return found;
         }
-        let strongest = self.strongest(&path, name, qtype).map(|(_, rule)| rule);
-        let allows = strongest.filter(|rule| *rule.effect == Effect::Allow).map(|rule| rule.tier());
+        let strongest = self.strongest(&path, name, qtype, &[]);
+        let allows = strongest.filter(|decision| *decision.list.effect(&decision.rule) == Effect::Allow);
         for list in self.block.iter().filter(|list| list.dry_run) {
-            let rule = list.list.find_in(&path, name, qtype);
-            let blocks = rule.filter(|rule| *rule.effect != Effect::Allow);
-            if blocks.is_some_and(|rule| allows.is_none_or(|allows| rule.tier() > allows)) {
+            let rule = list.find_in(&path, name, qtype, &[]);
+            let blocks = rule.filter(|rule| *list.effect(rule) != Effect::Allow);
+            if blocks.is_some_and(|rule| allows.is_none_or(|allows| list.tier(&rule) > allows.tier)) {
                 found.push(list);
             }
         }
@@ -194,6 +226,21 @@ impl Policy {
         lists.into_iter().any(|list| list.find_in(&path, name, qtype).is_some())
     }
 
+    /// Whether a list has a rule about one of the addresses of an answer.
+    pub fn has_rule_about_answer(&self, addresses: &[IpAddr]) -> bool {
+        self.block.iter().any(|block| block.list.answers().deciding(addresses).is_some())
+    }
+
+    /// Whether a list has rules about addresses of answers.
+    pub fn has_answers(&self) -> bool {
+        self.block.iter().any(|block| !block.list.answers().is_empty())
+    }
+
+    /// Whether a rule is about the clients that the policy is for.
+    pub fn has_clients(&self) -> bool {
+        self.block.iter().any(|block| block.client.is_some())
+    }
+
     fn overridden(&self, path: &Path, name: &[u8]) -> Option<Verdict<'_>> {
         self.overrides.as_ref()?.judge(name, path.labels())
     }
@@ -205,24 +252,57 @@ impl Policy {
         })
     }
 
-    /// Returns the strongest rule of the block lists that have an effect.
-    fn strongest(&self, path: &Path, name: &[u8], qtype: u16) -> Option<(&BlockList, Found<'_>)> {
-        let mut best: Option<(Tier, (&BlockList, Found<'_>))> = None;
+    /// Returns the strongest rule of the block lists that have an effect, given addresses of the answer.
+    fn strongest(&self, path: &Path, name: &[u8], qtype: u16, addresses: &[IpAddr]) -> Option<Decision<'_>> {
+        let mut best: Option<Decision<'_>> = None;
+        let (mut zone_decides, mut is_open) = (false, false);
         for list in self.block.iter().filter(|list| !list.dry_run) {
-            if let Some(rule) = list.list.find_in(path, name, qtype)
-                && best.as_ref().is_none_or(|(tier, _)| rule.tier() > *tier)
-            {
-                best = Some((rule.tier(), (list, rule)));
+            let is_zone = list.list.is_zone();
+            if is_zone && zone_decides {
+                continue;
             }
+            if let Some(rule) = list.find_in(path, name, qtype, addresses) {
+                zone_decides |= is_zone;
+                let tier = list.tier(&rule);
+                if best.is_none_or(|best| tier > best.tier) {
+                    best = Some(Decision { list, rule, tier, is_open: is_open && is_zone });
+                }
+            }
+            is_open |= has_addresses(qtype) && !list.list.answers().is_empty();
         }
-        best.map(|(_, found)| found)
+        best
     }
+}
+
+impl BlockList {
+    /// Returns the rule that decides in this list: about the client, the name, or addresses of the
+    /// answer (draft-vixie-dnsop-dns-rpz section 5.3).
+    #[inline]
+    fn find_in(&self, path: &Path, name: &[u8], qtype: u16, addresses: &[IpAddr]) -> Option<Found<'_>> {
+        let client = self.client.and_then(|prefix| self.list.find_client(prefix, qtype));
+        let named = client.or_else(|| self.list.find_in(path, name, qtype));
+        named.or_else(|| self.list.find_answer(addresses, qtype))
+    }
+
+    /// Returns the effect of a rule of the list.
+    fn effect<'a>(&'a self, rule: &Found<'a>) -> &'a Effect {
+        self.action.as_ref().unwrap_or(rule.effect)
+    }
+
+    fn tier(&self, rule: &Found<'_>) -> Tier {
+        tier(self.effect(rule), rule.important)
+    }
+}
+
+/// Whether answers to questions of a type have addresses.
+fn has_addresses(qtype: u16) -> bool {
+    matches!(qtype, rtype::A | rtype::AAAA | rtype::ANY)
 }
 
 impl Blocked<'_> {
     /// Returns the addresses of the answer, if it has any: all of the name's rules, or the list's.
     pub fn addresses(&self, name: &[u8], qtype: u16) -> Vec<IpAddr> {
-        match (self.rule.effect, self.answer) {
+        match (self.list.effect(&self.rule), self.answer) {
             (Effect::Answer(_), _) => self.list.list.addresses(name, qtype, &self.rule),
             (_, RuleAnswer::Address(ip)) => vec![*ip],
             _ => Vec::new(),

@@ -1,5 +1,6 @@
 //! A rule of a list, as all formats express it.
 
+use ringdns_dataplane::prefix::Prefix;
 use std::net::IpAddr;
 
 /// Domain name in wire format, lowercased.
@@ -16,6 +17,10 @@ pub enum Subject {
     Below(WireName),
     /// Names whose text form, lowercased and without the last dot, the expression matches somewhere.
     Regex(Box<str>),
+    /// Names whose answer has an address in the prefix.
+    Answer(Prefix),
+    /// All names, for clients in the prefix.
+    Client(Prefix),
 }
 
 /// Effect of a rule.
@@ -49,6 +54,8 @@ pub enum RuleAnswer {
     Address(IpAddr),
     /// An alias to another name, which is resolved.
     Alias(WireName),
+    /// An alias to the name that the rule is applied to, continued by this one.
+    AliasBelow(WireName),
 }
 
 /// Types of questions that a rule applies to.

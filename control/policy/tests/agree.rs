@@ -199,6 +199,8 @@ proptest! {
             answer: RuleAnswer::Refused,
             ttl: 60,
             dry_run: *dry_run,
+            client: None,
+            action: None,
         });
         let policy = Policy::new(key(), allow_lists.collect(), block_lists.collect());
         for (asked, qtype) in questions {
@@ -224,7 +226,7 @@ proptest! {
 fn is_covered(rule: &Rule, others: &[Rule]) -> bool {
     let name = |rule: &Rule| match &rule.subject {
         Subject::Exact(name) | Subject::Suffix(name) | Subject::Below(name) => Some(name.clone()),
-        Subject::Regex(_) => None,
+        Subject::Regex(_) | Subject::Answer(_) | Subject::Client(_) => None,
     };
     others.iter().any(|other| {
         (name(other).is_some(), name(other), other.important, &other.types, &other.except)

@@ -207,7 +207,17 @@ fn counts_are_those_of_the_lines() {
         regex("x"),
         Rule { types: Types::Only(vec![A]), ..exact("a.example") },
     ]);
-    let expected = Counts { rules: 8, duplicates: 3, exact: 4, suffix: 4, below: 1, regex: 2, special: 1 };
+    let expected = Counts {
+        rules: 8,
+        duplicates: 3,
+        exact: 4,
+        suffix: 4,
+        below: 1,
+        regex: 2,
+        answers: 0,
+        clients: 0,
+        special: 1,
+    };
     assert_eq!(list.counts(), expected);
 }
 

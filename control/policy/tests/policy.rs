@@ -16,7 +16,15 @@ fn rules(effect: Effect, names: &[&str]) -> Vec<Rule> {
 }
 
 fn block_list(title: &str, answer: RuleAnswer, rules: &[Rule]) -> BlockList {
-    BlockList { name: title.into(), list: list(rules).into(), answer, ttl: 60, dry_run: false }
+    BlockList {
+        name: title.into(),
+        list: list(rules).into(),
+        answer,
+        ttl: 60,
+        dry_run: false,
+        client: None,
+        action: None,
+    }
 }
 
 fn verdict(policy: &Policy, asked: &str) -> String {
@@ -120,4 +128,99 @@ fn names_without_special_rules_allocate_nothing() {
         }
     });
     assert_eq!((counted.count_total, blocked), (0, 1));
+}
+
+fn zone(title: &str, rules: Vec<Rule>) -> BlockList {
+    let list = model::zone(&rules).into();
+    BlockList { list, ..block_list(title, RuleAnswer::NxDomain, &[]) }
+}
+
+fn about(subject: Subject, effect: Effect) -> Rule {
+    Rule::new(subject, effect)
+}
+
+fn answer_in(prefix: &str, effect: Effect) -> Rule {
+    about(Subject::Answer(prefix.parse().unwrap()), effect)
+}
+
+const NXDOMAIN: Effect = Effect::Answer(RuleAnswer::NxDomain);
+const NODATA: Effect = Effect::Answer(RuleAnswer::NoData);
+
+/// Returns the list that decides, and whether it does before there is an answer.
+fn verdict_on_answer(policy: &Policy, asked: &str, addresses: &[&str]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+    let by = |verdict| match verdict {
+        Verdict::Pass => "pass".to_owned(),
+        Verdict::Allowed(allowed) => format!("allowed by {}", allowed.list),
+        Verdict::Blocked(blocked) if blocked.is_open => "open".to_owned(),
+        Verdict::Blocked(blocked) => format!("blocked by {}", blocked.list.name),
+    };
+    let early = by(policy.judge(&name(asked), A));
+    format!("{early}, {}", by(policy.judge_answer(&name(asked), A, &addresses)))
+}
+
+#[test]
+fn zones_decide_in_their_order_and_by_names_before_addresses() {
+    let below = |text: &str| Subject::Below(name(text));
+    let policy = Policy::new(
+        key(),
+        Vec::new(),
+        vec![
+            zone(
+                "names",
+                vec![about(below("n.example"), NXDOMAIN), about(below("g.example"), Effect::Allow)],
+            ),
+            zone(
+                "addresses",
+                vec![
+                    answer_in("192.0.2.0/24", NXDOMAIN),
+                    answer_in("192.0.2.9", Effect::Allow),
+                    about(below("own.example"), NODATA),
+                ],
+            ),
+            zone("last", vec![about(below("g.example"), NXDOMAIN), about(below("l.example"), NXDOMAIN)]),
+            block_list("ads", RuleAnswer::NxDomain, &rules(Effect::Block, &["ads.example"])),
+        ],
+    );
+    for (asked, addresses, expected) in [
+        ("a.n.example", &["192.0.2.9"][..], "blocked by names, blocked by names"),
+        ("a.g.example", &["192.0.2.1"], "allowed by names, allowed by names"),
+        ("a.own.example", &["192.0.2.9"], "blocked by addresses, blocked by addresses"),
+        ("a.l.example", &["192.0.2.9"], "open, allowed by addresses"),
+        ("a.l.example", &["192.0.2.1"], "open, blocked by addresses"),
+        ("a.l.example", &["198.51.100.1"], "open, blocked by last"),
+        ("a.l.example", &[], "open, blocked by last"),
+        ("www.example", &["192.0.2.1"], "pass, blocked by addresses"),
+        ("www.example", &["192.0.2.1", "192.0.2.9"], "pass, allowed by addresses"),
+        ("www.example", &["198.51.100.1"], "pass, pass"),
+        ("ads.example", &["192.0.2.9"], "blocked by ads, blocked by ads"),
+    ] {
+        assert_eq!(verdict_on_answer(&policy, asked, addresses), expected, "{asked} {addresses:?}");
+    }
+    let open = |qtype| matches!(policy.judge(&name("a.l.example"), qtype), Verdict::Blocked(b) if b.is_open);
+    assert_eq!([A, 28, 16].map(open), [true, true, false], "only addresses are waited for");
+}
+
+#[test]
+fn a_rule_about_the_client_decides_first_and_an_action_replaces_those_of_a_zone() {
+    let client: Subject = Subject::Client("10.0.0.0/8".parse().unwrap());
+    let rules = vec![
+        about(client, NODATA),
+        about(Subject::Exact(name("good.example")), Effect::Allow),
+        answer_in("192.0.2.0/24", NXDOMAIN),
+    ];
+    let prefix = Some("10.0.0.0/8".parse().unwrap());
+    let of_client =
+        Policy::new(key(), Vec::new(), vec![BlockList { client: prefix, ..zone("z", rules.clone()) }]);
+    assert_eq!(verdict(&of_client, "good.example"), "z NoData 60");
+    assert_eq!(verdict_on_answer(&of_client, "www.example", &["192.0.2.1"]), "blocked by z, blocked by z");
+    let replaced = |effect: Effect| {
+        let list = BlockList { action: Some(effect), ..zone("z", rules.clone()) };
+        Policy::new(key(), Vec::new(), vec![list])
+    };
+    let refusing = replaced(Effect::Answer(RuleAnswer::Refused));
+    assert_eq!(verdict(&refusing, "good.example"), "z Refused 60");
+    assert_eq!(verdict(&refusing, "www.example"), "pass");
+    let passing = replaced(Effect::Allow);
+    assert_eq!(verdict_on_answer(&passing, "www.example", &["192.0.2.1"]), "pass, allowed by z");
 }

@@ -39,6 +39,9 @@ use std::{
 /// Type and class of an alias, as every record of one has them.
 const ALIAS: [u8; 4] = [0, rtype::CNAME as u8, 0, CLASS_IN as u8];
 
+/// Longest name in wire format, in bytes.
+const NAME_MAX: usize = 255;
+
 /// Counters of a list.
 #[derive(Debug, Default)]
 pub struct ListCounters {
@@ -160,6 +163,8 @@ impl NamePolicy {
         let verdicts = self.policies.judge(name, qtype);
         let of_group = verdicts.iter().find(|(groups, _)| groups.has(group));
         of_group.and_then(|(groups, verdict)| match verdict {
+            // The answer decides first, if a zone before has rules about its addresses.
+            Verdict::Blocked(blocked) if blocked.is_open => None,
             Verdict::Blocked(blocked) => Some(self.block(blocked, name, key, *groups, now)),
             Verdict::Allowed(_) | Verdict::Pass => None,
         })
@@ -182,29 +187,35 @@ impl NamePolicy {
     }
 
     /// Returns the answers of lists that groups of clients get in place of `answer`: where a list
-    /// blocks the name, or an alias in the answer leads to a name that it blocks. An allowed name may
-    /// have any aliases.
+    /// blocks the name, an alias in the answer leads to a name that it blocks, or the name that aliases
+    /// lead to has an address that it blocks. An allowed name may have any aliases and addresses.
     pub fn answers(&self, key: &Key, answer: &Answer, now: Secs) -> Vec<Listed> {
         if key.asked().qclass() != CLASS_IN {
             return Vec::new();
         }
         let (name, qtype) = (key.asked().name(), key.asked().qtype());
+        let links = Links::of(key, answer, self.policies.all().has_answers());
+        let addresses_of = |is_last: bool| if is_last { &links.addresses[..] } else { &[] };
         let (mut listed, mut passes) = (Vec::new(), GroupSet::NONE);
-        for (groups, verdict) in self.policies.judge(name, qtype) {
+        for (groups, verdict) in self.policies.judge_answer(name, qtype, addresses_of(links.aliases == 0)) {
             match verdict {
                 Verdict::Blocked(blocked) => listed.push(self.block(&blocked, name, key, groups, now)),
                 Verdict::Allowed(_) => {}
                 Verdict::Pass => passes = passes.or(groups),
             }
         }
-        for target in aliases(key, answer) {
-            for (groups, verdict) in self.policies.judge(&target, qtype) {
-                let groups = groups.and(passes);
-                if let Verdict::Blocked(blocked) = verdict
-                    && !groups.is_empty()
-                {
-                    listed.push(self.block(&blocked, &target, key, groups, now));
-                    passes = passes.and(groups.others());
+        for (at, target) in links.targets.iter().enumerate() {
+            let addresses = addresses_of(at + 1 == links.aliases);
+            let verdicts = self.policies.judge_answer(target, qtype, addresses);
+            let before = passes;
+            for (groups, verdict) in verdicts {
+                let groups = groups.and(before);
+                match verdict {
+                    Verdict::Blocked(blocked) if !groups.is_empty() => {
+                        listed.push(self.block(&blocked, target, key, groups, now));
+                        passes = passes.and(groups.others());
+                    }
+                    _ => {}
                 }
             }
         }
@@ -218,10 +229,8 @@ impl NamePolicy {
         let counters = self.counters.get(&blocked.list.name).cloned().unwrap_or_default();
         let is_withheld = *blocked.answer == RuleAnswer::Drop;
         let is_over_udp = *blocked.answer == RuleAnswer::TcpOnly;
-        let lead = match blocked.answer {
-            RuleAnswer::Alias(target) if answer.counts[0] > 0 => Lead::new(key, target),
-            _ => None,
-        };
+        let target = alias(blocked.answer, name).filter(|_| answer.counts[0] > 0);
+        let lead = target.and_then(|target| Lead::new(key, &target));
         Listed {
             answer: Arc::new(answer),
             groups,
@@ -234,20 +243,45 @@ impl NamePolicy {
     }
 }
 
-/// Returns the targets of the aliases and of the service bindings in an answer, lowercased.
-fn aliases(key: &Key, answer: &Answer) -> Vec<Vec<u8>> {
-    let is_binding = matches!(key.asked().qtype(), rtype::SVCB | rtype::HTTPS);
-    // Most answers have no alias, and need not be split into records to know it.
-    if !is_binding && !answer.wire.windows(ALIAS.len()).any(|bytes| bytes == ALIAS) {
-        return Vec::new();
+/// Names and addresses in an answer that rules may be about.
+#[derive(Default)]
+struct Links {
+    /// Targets of the aliases, then of the service bindings, lowercased.
+    targets: Vec<Vec<u8>>,
+    /// Number of aliases.
+    aliases: usize,
+    addresses: Vec<IpAddr>,
+}
+
+impl Links {
+    /// Returns the links of an answer to `key`, with addresses only if they are wanted.
+    fn of(key: &Key, answer: &Answer, with_addresses: bool) -> Self {
+        let is_binding = matches!(key.asked().qtype(), rtype::SVCB | rtype::HTTPS);
+        let has = |bytes: &[u8; 4]| answer.wire.windows(bytes.len()).any(|window| window == bytes);
+        // Most answers have no alias, and need not be split into records to know it.
+        if !is_binding && !with_addresses && !has(&ALIAS) {
+            return Links::default();
+        }
+        let Some(message) = Message::of(key, answer, Age::Fresh(0)) else { return Links::default() };
+        let mut links = Links::default();
+        let mut bindings = Vec::new();
+        for record in &message.answers {
+            match record.rtype {
+                rtype::CNAME => links.targets.push(record.rdata.to_ascii_lowercase()),
+                rtype::SVCB | rtype::HTTPS => bindings.extend(target_of_binding(&record.rdata)),
+                rtype::A if with_addresses => {
+                    links.addresses.extend(<[u8; 4]>::try_from(&*record.rdata).map(IpAddr::from));
+                }
+                rtype::AAAA if with_addresses => {
+                    links.addresses.extend(<[u8; 16]>::try_from(&*record.rdata).map(IpAddr::from));
+                }
+                _ => {}
+            }
+        }
+        links.aliases = links.targets.len();
+        links.targets.extend(bindings);
+        links
     }
-    let Some(message) = Message::of(key, answer, Age::Fresh(0)) else { return Vec::new() };
-    let targets = message.answers.iter().filter_map(|record| match record.rtype {
-        rtype::CNAME => Some(record.rdata.to_ascii_lowercase()),
-        rtype::SVCB | rtype::HTTPS => target_of_binding(&record.rdata),
-        _ => None,
-    });
-    targets.collect()
 }
 
 /// Returns the target of a service binding, lowercased (RFC 9460 section 2.2). `None`: it is the
@@ -272,8 +306,8 @@ fn made(blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Option<Answ
             let empty = Answer::error(rcode::NOERROR, None, now, ttl);
             return Some(Answer { status: empty.status.truncated(), ..empty });
         }
-        RuleAnswer::Alias(target) => {
-            let alias = data::alias(key, target, ttl, now)?;
+        RuleAnswer::Alias(_) | RuleAnswer::AliasBelow(_) => {
+            let alias = data::alias(key, &alias(blocked.answer, name)?, ttl, now)?;
             return Some(Answer { ede: Some(ede::BLOCKED), ..alias });
         }
         RuleAnswer::Null => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
@@ -289,6 +323,19 @@ fn made(blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Option<Answ
         response.add_answer(Record::from_rdata(owner.clone(), ttl, data));
     }
     finished(&response, key, now)
+}
+
+/// Returns the target of an answer that is an alias, for a rule that is applied to `name`. `None`: it
+/// would be too long, or the answer is no alias.
+fn alias(answer: &RuleAnswer, name: &[u8]) -> Option<Vec<u8>> {
+    match answer {
+        RuleAnswer::Alias(target) => Some(target.to_vec()),
+        RuleAnswer::AliasBelow(below) => {
+            let target = [name.strip_suffix(&[0])?, below].concat();
+            (target.len() <= NAME_MAX).then_some(target)
+        }
+        _ => None,
+    }
 }
 
 fn refused(blocked: &Blocked<'_>, now: Secs) -> Answer {
@@ -352,7 +399,15 @@ pub(crate) mod testing {
         let mut builder = ListBuilder::new(key);
         builder.push(1, Rule::new(Subject::Suffix(names::name(name).unwrap().into()), Effect::Block));
         let list = Arc::new(builder.finish().0);
-        let list = BlockList { name: "ads".into(), list, answer, ttl: 60, dry_run: false };
+        let list = BlockList {
+            name: "ads".into(),
+            list,
+            answer,
+            ttl: 60,
+            dry_run: false,
+            client: None,
+            action: None,
+        };
         let blocking = Policy::new(key, Vec::new(), vec![list]);
         if group == Group::DEFAULT {
             return blocking.into();

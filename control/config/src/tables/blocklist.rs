@@ -37,6 +37,10 @@ table! {
         /// `"nxdomain"`, `"nodata"`, `"refused"`, `"null"` (`0.0.0.0` and `::`), `"drop"` (no answer),
         /// an address, or a name with a dot: an alias to that name, which is resolved.
         answer: String = "nxdomain".into(),
+        /// Action of all rules of a policy zone (`format = "rpz"`), whatever they say: `"nxdomain"`,
+        /// `"nodata"`, `"passthru"`, `"drop"`, `"tcp-only"`, or a name with a dot: an alias to that name.
+        /// `"given"`: each rule has its own. `"disabled"`: as `dry_run = true`.
+        action: String = "given".into(),
         /// TTL of these answers: one second to a day.
         ttl: TimeSpan = TimeSpan::secs(300),
         /// Times of the week at which the list is in effect, by the clock of `lists.time_zone`:
@@ -108,6 +112,23 @@ pub enum BlockAnswer {
     Alias(Vec<u8>),
 }
 
+/// Action of all rules of a policy zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ZoneAction {
+    /// The name does not exist.
+    NxDomain,
+    /// The name has no records of the type.
+    NoData,
+    /// The question is resolved.
+    PassThru,
+    /// No answer at all.
+    Drop,
+    /// An empty answer over UDP, by which clients ask over TCP.
+    TcpOnly,
+    /// An alias to this name in wire format, which is resolved.
+    Alias(Vec<u8>),
+}
+
 /// A list that blocks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlocklistConfig {
@@ -119,6 +140,8 @@ pub struct BlocklistConfig {
     pub format: ListFormat,
     /// Answer where a rule chooses none.
     pub answer: BlockAnswer,
+    /// Action of all rules; `None`: each has its own.
+    pub action: Option<ZoneAction>,
     /// TTL of answers.
     pub ttl: Secs,
     /// Times at which the list is in effect.
@@ -191,6 +214,13 @@ impl RawBlocklist {
             }
             false => ListSource::check(table, source, self.refresh)?,
         };
+        let key = format!("{table}.action");
+        let is_disabled = self.action == "disabled";
+        let action = action(&key, &self.action)?;
+        if (action.is_some() || is_disabled) && self.format != ListFormat::Rpz {
+            let remedy = "Remove it, or write format = \"rpz\"; answer is for other lists";
+            return Err(Problem::new(key, "only rules of policy zones have actions", remedy));
+        }
         let limits = [TimeSpan::secs(1), TimeSpan::secs(86_400)];
         let ttl = within(&format!("{table}.ttl"), self.ttl, limits, "Give \"1s\" to \"1d\"")?;
         Ok(BlocklistConfig {
@@ -198,9 +228,10 @@ impl RawBlocklist {
             source,
             format: self.format,
             answer: answer(&format!("{table}.answer"), &self.answer)?,
+            action,
             ttl: secs(ttl),
             schedule: Schedule::check(&format!("{table}.schedule"), &self.schedule)?,
-            dry_run: self.dry_run,
+            dry_run: self.dry_run || is_disabled,
         })
     }
 }
@@ -301,167 +332,28 @@ fn answer(key: &str, text: &str) -> Result<BlockAnswer, Problem> {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{MINIMAL, minimal_with, refused};
-
-    #[test]
-    fn lists_are_read() {
-        let lists = minimal_with(
-            "[[blocklist]]\nname = \"ads\"\nsource = \"/a\"\nanswer = \"192.0.2.1\"\nttl = \"1m\"\n\
-             [[blocklist]]\nname = \"b\"\nsource = \"/b\"\nformat = \"hosts\"\ndry_run = true\n\
-             [[allowlist]]\nname = \"ours\"\nnames = [\"corp.example\", \"/^a[0-9]+\\\\./\"]\n",
-        )
-        .lists;
-        let ads = BlocklistConfig {
-            name: "ads".into(),
-            source: ListSource::File("/a".into()),
-            format: ListFormat::Auto,
-            answer: BlockAnswer::Address([192, 0, 2, 1].into()),
-            ttl: 60,
-            schedule: Schedule::default(),
-            dry_run: false,
-        };
-        assert_eq!(lists.block[0], ads);
-        let [_, second] = &lists.block[..] else { panic!("{lists:?}") };
-        assert_eq!((second.format, &second.answer), (ListFormat::Hosts, &BlockAnswer::NxDomain));
-        assert!(second.dry_run);
-        assert_eq!(pattern(&lists.allow[0].names[1]), Some("^a[0-9]+\\."));
-        let alias =
-            minimal_with("[[blocklist]]\nname = \"a\"\nsource = \"/a\"\nanswer = \"Sink.example\"").lists;
-        assert_eq!(alias.block[0].answer, BlockAnswer::Alias(b"\x04sink\x07example\0".to_vec()));
-        assert_eq!(minimal_with("").lists, ListsConfig::default());
-    }
-
-    #[test]
-    fn wrong_values_are_refused() {
-        let twice = "name = \"a\"\nsource = \"/a\"\n[[blocklist]]\nname = \"a\"\nsource = \"/b\"";
-        refused(
-            &format!("{MINIMAL}[[blocklist]]\n"),
-            &[
-                ["source = \"/a\"", "5", "blocklist[0]", "needs a name", "ads"],
-                ["name = \"a b\"\nsource = \"/a\"", "6", "blocklist[0].name", "\"a b\"", "ads"],
-                ["name = \"a\"", "5", "blocklist[0]", "no source", "Add source"],
-                ["name = \"a\"\nsource = \"a\"", "7", "blocklist[0].source", "absolute path", "/etc"],
-                [
-                    "name = \"a\"\nsource = \"/a\"\nanswer = \"no\"",
-                    "8",
-                    "blocklist[0].answer",
-                    "\"no\"",
-                    "null",
-                ],
-                [
-                    "name = \"a\"\nsource = \"/a\"\nschedule = [\"mo 08:00-09:00\"]",
-                    "8",
-                    "blocklist[0].schedule[0]",
-                    "no time of the week",
-                    "mon-fri",
-                ],
-                ["name = \"a\"\nsource = \"/a\"\nttl = \"0s\"", "8", "blocklist[0].ttl", "too short", "1s"],
-                [twice, "9", "blocklist[1].name", "two lists", "of its own"],
-            ],
-        );
-        refused(
-            &format!("{MINIMAL}[[allowlist]]\nname = \"a\"\n"),
-            &[
-                ["", "5", "allowlist[0]", "neither", "Add names"],
-                ["names = [\"a..b\"]", "7", "allowlist[0].names[0]", "a..b", "slashes"],
-            ],
-        );
-    }
-
-    #[test]
-    fn policy_zones_are_transferred() {
-        let table = "[[blocklist]]\nname = \"a\"\nformat = \"rpz\"\nsource = ";
-        let source = |text: &str| {
-            let lists = minimal_with(&format!("{table}{text:?}\n")).lists;
-            match &lists.block[0].source {
-                ListSource::Zone(zone) => (zone.url.clone(), lists.block[0].source.changeable_host()),
-                other => panic!("{other:?}"),
+/// Returns the action of all rules of a policy zone; `None`: each has its own, or the zone is disabled.
+fn action(key: &str, text: &str) -> Result<Option<ZoneAction>, Problem> {
+    Ok(Some(match text {
+        "given" | "disabled" => return Ok(None),
+        "nxdomain" => ZoneAction::NxDomain,
+        "nodata" => ZoneAction::NoData,
+        "passthru" => ZoneAction::PassThru,
+        "drop" => ZoneAction::Drop,
+        "tcp-only" => ZoneAction::TcpOnly,
+        other => match names::name(other) {
+            // A single label is more likely a misspelt word, an address more likely an answer.
+            Ok(name) if other.trim_end_matches('.').contains('.') && other.parse::<IpAddr>().is_err() => {
+                ZoneAction::Alias(name)
             }
-        };
-        let far = Some("192.0.2.53".to_owned());
-        assert_eq!(
-            source("axfr://192.0.2.53/RPZ.example."),
-            ("axfr://192.0.2.53:53/rpz.example.".into(), far)
-        );
-        assert_eq!(source("axfr://[::1]/rpz.example"), ("axfr://[::1]:53/rpz.example.".into(), None));
-        assert_eq!(source("axfr://[fd00::1]:54/a"), ("axfr://[fd00::1]:54/a.".into(), None));
-        let key = "tsig_name = \"K.example\"\ntsig_algorithm = \"hmac-sha512\"\ntsig_file = \"/k\"\n";
-        let lists = minimal_with(&format!("{table}\"axfr://192.0.2.53/rpz.example\"\n{key}")).lists;
-        assert_eq!(lists.block[0].source.changeable_host(), None, "it is signed");
-        let ListSource::Zone(zone) = &lists.block[0].source else { panic!("{lists:?}") };
-        let name = b"\x01k\x07example\0".to_vec();
-        let tsig = TsigConfig { name, algorithm: TsigAlgorithm::HmacSha512, file: "/k".into() };
-        assert_eq!(zone.tsig, Some(tsig));
-    }
-
-    #[test]
-    fn wrong_transfers_are_refused() {
-        let key = "tsig_name = \"k\"\ntsig_file = \"/k\"";
-        let rpz = "source = \"axfr://192.0.2.53/a\"\nformat = \"rpz\"";
-        refused(
-            &format!("{MINIMAL}[[blocklist]]\nname = \"a\"\n"),
-            &[
-                [
-                    "source = \"axfr://192.0.2.53/a\"",
-                    "7",
-                    "blocklist[0].source",
-                    "only response policy zones",
-                    "rpz",
-                ],
-                [
-                    "source = \"axfr://ns.example/a\"\nformat = \"rpz\"",
-                    "7",
-                    "blocklist[0].source",
-                    "no address",
-                    "axfr://",
-                ],
-                [
-                    "source = \"axfr://192.0.2.53\"\nformat = \"rpz\"",
-                    "7",
-                    "blocklist[0].source",
-                    "no zone",
-                    "axfr://",
-                ],
-                [
-                    "source = \"axfr://0.0.0.0/a\"\nformat = \"rpz\"",
-                    "7",
-                    "blocklist[0].source",
-                    "no address",
-                    "axfr://",
-                ],
-                [
-                    "source = \"axfr://192.0.2.53/.\"\nformat = \"rpz\"",
-                    "7",
-                    "blocklist[0].source",
-                    "the root",
-                    "axfr://",
-                ],
-                [&format!("{rpz}\ntsig_name = \"k\""), "5", "blocklist[0]", "a name and a file", "neither"],
-                [
-                    &format!("{rpz}\ntsig_name = \"a..b\"\ntsig_file = \"/k\""),
-                    "9",
-                    "blocklist[0].tsig_name",
-                    "a..b",
-                    "primary",
-                ],
-                [
-                    &format!("{rpz}\ntsig_name = \"k\"\ntsig_file = \"k\""),
-                    "10",
-                    "blocklist[0].tsig_file",
-                    "absolute",
-                    "/etc",
-                ],
-                [
-                    &format!("source = \"/a\"\n{key}"),
-                    "8",
-                    "blocklist[0].tsig_name",
-                    "only transfers",
-                    "axfr://",
-                ],
-            ],
-        );
-    }
+            _ => {
+                let remedy = "Write \"given\", \"disabled\", \"passthru\", \"drop\", \"nxdomain\", \"nodata\", \
+                              \"tcp-only\", or a name such as \"garden.example\"";
+                return Err(Problem::new(key, format!("{other:?} is no action of a policy zone"), remedy));
+            }
+        },
+    }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ use ringdns_dataplane::{
     port::PortStats,
     stats::{Counter, DropReason, StatsSnapshot},
 };
-use ringdns_resolver::tier::SharedTier;
+use ringdns_resolver::{policy::ListCounters, tier::SharedTier};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Returns all metrics.
 pub fn text(service: &Service) -> String {
@@ -106,9 +107,8 @@ fn lists(service: &Service, text: &mut Text) {
     text.head(name, "counter", "Answers that a list gave to the clients of a group, from all tiers.");
     let groups = service.reloader.group_names();
     for (list, counters) in &counts {
-        for (group, (at, count)) in groups.iter().zip(counters.blocked.iter().enumerate()) {
-            let of_workers = blocked_by_workers(service, counters.number, at);
-            text.line(name, &[("list", list), ("group", group)], count.get() + of_workers);
+        for (group, count) in blocked(service, counters, &groups) {
+            text.line(name, &[("list", list), ("group", &group)], count);
         }
     }
     let name = "ringdns_list_dry_run_total";
@@ -147,11 +147,22 @@ fn list_states(service: &Service, text: &mut Text) {
     }
 }
 
-/// Returns the answers of a list that workers gave to a group from their caches.
-pub(super) fn blocked_by_workers(service: &Service, list: Option<u8>, group: usize) -> u64 {
-    Group::new(group).zip(list).map_or(0, |(group, number)| {
-        service.links.iter().map(|link| link.stats.lists.get(number, group)).sum()
-    })
+/// Returns the answers of a list to the clients of each group, from all tiers. A group may have several
+/// numbers.
+pub(super) fn blocked<'a>(
+    service: &Service,
+    counters: &ListCounters,
+    names: &'a [Arc<str>],
+) -> BTreeMap<&'a str, u64> {
+    let mut blocked = BTreeMap::new();
+    for (name, (number, count)) in names.iter().zip(counters.blocked.iter().enumerate()) {
+        let group = Group::new(number).zip(counters.number);
+        let of_workers = group.map_or(0, |(group, list)| {
+            service.links.iter().map(|link| link.stats.lists.get(list, group)).sum::<u64>()
+        });
+        *blocked.entry(&**name).or_default() += count.get() + of_workers;
+    }
+    blocked
 }
 
 fn workers(service: &Service, text: &mut Text) {

@@ -148,6 +148,18 @@ pub struct Service {
 }
 
 impl Service {
+    /// Tells workers when policy zones put clients into other groups.
+    pub async fn follow_groups(self: Arc<Self>) {
+        loop {
+            self.lists.regrouped().await;
+            let service = self.clone();
+            // A panic in there has been logged and counted.
+            drop(spawn_blocking(move || service.reloader.take_groups()).await);
+        }
+    }
+}
+
+impl Service {
     /// Returns every counter as JSON.
     pub fn stats(&self) -> serde_json::Value {
         stats::all(self)

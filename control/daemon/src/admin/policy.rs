@@ -8,7 +8,7 @@ use axum::{Json, extract::State};
 use ringdns_api::{BanView, ListRefresh, ListStatus, PolicyTest};
 use ringdns_common::names;
 use ringdns_dataplane::{dns::rtype, group::Group};
-use ringdns_policy::{data::LocalData, policy::Verdict, rule::RuleAnswer};
+use ringdns_policy::{data::LocalData, list::Kind, policy::Verdict, rule::RuleAnswer};
 use serde::Deserialize;
 use std::{
     net::IpAddr,
@@ -62,7 +62,7 @@ pub(super) async fn test(
         let Some(policy) = service.resolver.policy() else { return test };
         let policy = policy.policies().of(group);
         test.dry_run = policy.would_block(&name, qtype).iter().map(|list| list.name.to_string()).collect();
-        let (list, rule) = match policy.judge(&name, qtype) {
+        let (list, mut rule) = match policy.judge(&name, qtype) {
             Verdict::Pass => return test,
             Verdict::Allowed(allowed) => {
                 if !is_engine {
@@ -76,6 +76,14 @@ pub(super) async fn test(
                 (&*blocked.list.name, blocked.rule)
             }
         };
+        // All clients for whom the rules are the same have one policy, made for one of their prefixes.
+        let zone = policy.block_lists().iter().find(|zone| *zone.name == *list);
+        if let (Kind::Client(_), Some(client), Some(zone)) = (rule.kind, query.client, zone)
+            && let Some(prefix) = zone.list.clients().longest(client, u8::MAX)
+            && let Some(own) = zone.list.find_client(prefix, qtype)
+        {
+            rule = own;
+        }
         test.list = Some(list.to_owned());
         test.rule = service.reloader.place_of_rule(list, &name, qtype, &rule);
         test
@@ -135,5 +143,6 @@ fn answer(answer: &RuleAnswer) -> String {
         RuleAnswer::Null => "null".into(),
         RuleAnswer::Address(address) => address.to_string(),
         RuleAnswer::Alias(name) => names::display(name),
+        RuleAnswer::AliasBelow(name) => format!("*.{}", names::display(name)),
     }
 }

@@ -1,6 +1,6 @@
 //! Every counter of the process, as JSON.
 
-use super::{Service, metrics::blocked_by_workers};
+use super::{Service, metrics::blocked};
 use crate::{nic::LinkState, process::resource_usage};
 use ringdns_common::counters::Total;
 use ringdns_dataplane::{
@@ -70,10 +70,8 @@ pub fn all(service: &Service) -> Value {
 fn lists(service: &Service) -> Map<String, Value> {
     let (groups, counts) = (service.reloader.group_names(), service.resolver.list_counts().all());
     let of_list = |counters: &ListCounters| {
-        let blocked = groups.iter().zip(counters.blocked.iter().enumerate());
-        let blocked = blocked.map(|(group, (at, count))| {
-            (group.to_string(), (count.get() + blocked_by_workers(service, counters.number, at)).into())
-        });
+        let blocked = blocked(service, counters, &groups);
+        let blocked = blocked.into_iter().map(|(group, count)| (group.to_string(), count.into()));
         json!({ "blocked": blocked.collect::<Map<_, _>>(), "dry_run": counters.dry_run.get() })
     };
     counts.iter().map(|(list, counters)| (list.to_string(), of_list(counters))).collect()

@@ -9,7 +9,7 @@ use super::{
     origin::ListOrigin,
     specs,
     status::{Ask, Confirmed, Fetching, Outcome, Watched, source},
-    transfer::{Known, transfer},
+    transfer::{self, Known, transfer},
 };
 use parking_lot::Mutex;
 use ringdns_api::{ListChanges, ListRefresh, ListStatus, Overrides};
@@ -17,7 +17,7 @@ use ringdns_config::{Config, ListSource, ListStart, ListsConfig, Problem};
 use ringdns_dataplane::clock::Clock;
 use ringdns_policy::list::Changes;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
-use std::{collections::BTreeMap, io::Seek, iter::from_fn, sync::Arc};
+use std::{collections::BTreeMap, io::Seek, iter::from_fn, net::IpAddr, sync::Arc};
 use tokio::{
     runtime::Builder,
     select,
@@ -45,6 +45,8 @@ pub struct ListKeeper {
     changed: Notify,
     /// Notified when there is another time to wait for.
     pub(super) retimed: Notify,
+    /// Notified when clients are in other groups.
+    pub(super) regrouped: Notify,
     slots: Semaphore,
 }
 
@@ -110,6 +112,7 @@ impl ListKeeper {
             watched: Mutex::default(),
             changed: Notify::new(),
             retimed: Notify::new(),
+            regrouped: Notify::new(),
             slots: Semaphore::new(DOWNLOADS),
         };
         {
@@ -124,6 +127,11 @@ impl ListKeeper {
     /// Returns the groups of clients that the lists decide for.
     pub fn groups(&self) -> Groups {
         self.shown.lock().groups.clone()
+    }
+
+    /// Waits until clients are in other groups than at the last call.
+    pub async fn regrouped(&self) {
+        self.regrouped.notified().await;
     }
 
     /// Reads the lists of a new configuration and puts them into effect. If one cannot be used,
@@ -192,6 +200,25 @@ impl ListKeeper {
         Some(results)
     }
 
+    /// Takes a NOTIFY from `client`: if it is the primary of a zone, and signs as it should, the zone is
+    /// transferred at once. Returns the reply, and whether that is so. `None`: it is no primary's.
+    pub async fn notify(&self, client: IpAddr, message: &[u8]) -> Option<(Vec<u8>, bool)> {
+        let zone = transfer::Notify::read(message)?.zone;
+        let of_zone = self.watched.lock().values().find_map(|list| {
+            let source = list.fetching.as_ref()?.zone.as_ref()?;
+            let is_its = source.zone == zone && source.primary.ip() == client.to_canonical();
+            is_its.then(|| (source.clone(), list.notified.clone()))
+        });
+        let (source, notified) = of_zone?;
+        let (bytes, now) = (message.to_vec(), self.resolver.clock().unix());
+        let judged = spawn_blocking(move || Some(transfer::Notify::read(&bytes)?.judge(&source, now)));
+        let (reply, is_accepted) = judged.await.ok()??;
+        if is_accepted {
+            notified.notify_one();
+        }
+        Some((reply, is_accepted))
+    }
+
     /// Keeps the lists fresh until dropped.
     pub async fn run(self: Arc<Self>) {
         let mut tasks = BTreeMap::<String, (Fetching, AbortHandle)>::new();
@@ -210,7 +237,8 @@ impl ListKeeper {
             });
             for (name, list) in &mut *self.watched.lock() {
                 if let (Some(task), Some(asked)) = (&list.fetching, list.asked.take()) {
-                    let handle = running.spawn(self.clone().keep_fresh(task.clone(), asked));
+                    let handle =
+                        running.spawn(self.clone().keep_fresh(task.clone(), asked, list.notified.clone()));
                     tasks.insert(name.clone(), (task.clone(), handle));
                 }
             }
@@ -280,6 +308,7 @@ impl ListKeeper {
                         fetching,
                         asks,
                         asked: Some(asked),
+                        notified: Arc::default(),
                         rules,
                         is_missing,
                         error: None,
@@ -302,7 +331,12 @@ impl ListKeeper {
     }
 
     /// Downloads a list when it is due or somebody asks, until dropped.
-    async fn keep_fresh(self: Arc<Self>, task: Fetching, mut asked: mpsc::Receiver<Ask>) {
+    async fn keep_fresh(
+        self: Arc<Self>,
+        task: Fetching,
+        mut asked: mpsc::Receiver<Ask>,
+        notified: Arc<Notify>,
+    ) {
         loop {
             let first = select! {
                 ask = asked.recv() => match ask {
@@ -310,6 +344,8 @@ impl ListKeeper {
                     // The list is no longer there.
                     None => return,
                 },
+                // One that came during a download begins another: that one may have begun before.
+                () = notified.notified() => None,
                 () = sleep(self.until_due(&task.name)) => None,
             };
             let outcome = self.update(&task).await;

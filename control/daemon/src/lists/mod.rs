@@ -12,24 +12,25 @@ mod status;
 mod temporary;
 mod transfer;
 
-pub use groups::Groups;
+pub use groups::{Groups, GroupsError};
 pub use keeper::{ListKeeper, start};
 pub use origin::{ListOrigin, open};
 pub use overrides::OverrideError;
+pub use transfer::is_notify;
 
 use copies::Copies;
 use effect::InEffect;
 use origin::{BUFFER, ListFile, allowing, format_of};
 use rand::random;
 use ringdns_common::{printable::Printable, units::counted};
-use ringdns_config::{BlockAnswer, FetchConfig, ListFormat, ListSource, ListsConfig, Problem};
+use ringdns_config::{BlockAnswer, FetchConfig, ListFormat, ListSource, ListsConfig, Problem, ZoneAction};
 use ringdns_policy::{
     groups::Policies,
     list::{Changes, List, ListBuilder},
     names::NameKey,
     policy::{AllowList, BlockList},
-    rule::RuleAnswer,
-    text::{self, Format, Report},
+    rule::{Effect, RuleAnswer},
+    text::{self, Format, Report, SourceError},
 };
 use std::{
     collections::BTreeMap,
@@ -137,11 +138,12 @@ impl Lists {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let groups = next_groups(&self.groups, config, &read)
+            .map_err(|error| vec![Problem::new("blocklist", error.to_string(), GroupsError::REMEDY)])?;
         for (name, known) in &read {
             log(name, self.known.get(name).map(|before| &*before.list), known);
         }
-        self.known = read;
-        self.groups = self.groups.next(&config.groups);
+        (self.known, self.groups) = (read, groups);
         Ok(())
     }
 
@@ -154,9 +156,19 @@ impl Lists {
         let list = self.read(&spec, &origin, Some(file))?;
         let before = self.known.get(name);
         let known = KnownList { list: unchanged(before, list), origin, is_missing: false };
-        let changes = log(name, before.map(|before| &*before.list), &known);
-        self.known.insert(name.to_owned(), known);
-        Ok(changes)
+        let before = before.map(|before| before.list.clone());
+        let replaced = self.known.insert(name.to_owned(), known);
+        match next_groups(&self.groups, config, &self.known) {
+            Ok(groups) => self.groups = groups,
+            Err(error) => {
+                match replaced {
+                    Some(replaced) => self.known.insert(name.to_owned(), replaced),
+                    None => self.known.remove(name),
+                };
+                return Err(Refusal { reason: error.to_string(), remedy: GroupsError::REMEDY });
+            }
+        }
+        Ok(self.known.get(name).and_then(|known| log(name, before.as_deref(), known)))
     }
 
     /// Groups of clients that the lists decide for.
@@ -178,6 +190,8 @@ impl Lists {
                 answer: answer(&block.answer),
                 ttl: block.ttl,
                 dry_run: block.dry_run,
+                client: None,
+                action: block.action.as_ref().map(action),
             })
         });
         let (allow, block): (Vec<_>, Vec<_>) = (allow.collect(), block.collect());
@@ -224,7 +238,18 @@ impl Lists {
         if let (Some(open), Some((file, format))) = (file, &origin.file) {
             let reader = BufReader::with_capacity(BUFFER, open);
             let report = text::read(reader, format_of(*format), |line, rule| builder.push(line, rule));
-            let report = report.map_err(|error| Refusal { reason: error.to_string(), remedy: CORRECT })?;
+            let report = match report {
+                Ok(report) => report,
+                // A primary may empty its zone, which has a name server all the same. Other lists without
+                // rules are mistakes.
+                Err(SourceError::NoRule { format: Format::Rpz, lines: 2.., first: None })
+                    if matches!(spec.source, Some(ListSource::Zone(_))) =>
+                {
+                    builder.decide_by_labels();
+                    return Ok(builder.finish().0);
+                }
+                Err(error) => return Err(Refusal { reason: error.to_string(), remedy: CORRECT }),
+            };
             tell(spec.name, &file.path(), &report);
             if report.format == Format::Rpz {
                 builder.decide_by_labels();
@@ -250,7 +275,8 @@ impl Lists {
         if let Some(known) = self.known.get(name).filter(comparable) {
             let before = known.list.counts().rules as u64;
             let (least, most) = (before.min(rules), before.max(rules));
-            if most >= CHANGE_MIN && least.saturating_mul(CHANGE_MAX) < most {
+            // A zone that was empty may have any number.
+            if before > 0 && most >= CHANGE_MIN && least.saturating_mul(CHANGE_MAX) < most {
                 let reason = format!("the list {name:?} had {before} rules and would have {rules}");
                 let remedy = match origin.url {
                     Some(_) => "If that is right, give the list another name",
@@ -299,6 +325,19 @@ impl Spec<'_> {
         let path = origin.file.as_ref().map(|(file, _)| format!("{}: ", Printable(file.path().display())));
         Problem::new(self.key(), format!("{}{reason}", path.unwrap_or_default()), remedy)
     }
+}
+
+/// Returns the groups of clients that follow, with lists that were read.
+fn next_groups(
+    groups: &Groups,
+    config: &ListsConfig,
+    known: &BTreeMap<String, KnownList>,
+) -> Result<Groups, GroupsError> {
+    let lists = config.block.iter().filter_map(|block| {
+        let known = known.get(&block.name)?;
+        Some((block.name.as_str(), &*known.list))
+    });
+    groups.next(&config.groups, &lists.collect::<Vec<_>>())
 }
 
 /// Returns all lists of the configuration, those that allow first.
@@ -361,6 +400,17 @@ fn tell(name: &str, path: &Path, report: &Report) {
         let lines = counted(u64::from(skipped), "line", "lines");
         tracing::info!(list = name, format = %report.format, "{lines} of {} skipped", report.counts.lines);
     }
+}
+
+fn action(action: &ZoneAction) -> Effect {
+    Effect::Answer(match action {
+        ZoneAction::PassThru => return Effect::Allow,
+        ZoneAction::NxDomain => RuleAnswer::NxDomain,
+        ZoneAction::NoData => RuleAnswer::NoData,
+        ZoneAction::Drop => RuleAnswer::Drop,
+        ZoneAction::TcpOnly => RuleAnswer::TcpOnly,
+        ZoneAction::Alias(name) => RuleAnswer::Alias(name.clone().into()),
+    })
 }
 
 fn answer(answer: &BlockAnswer) -> RuleAnswer {

@@ -6,8 +6,8 @@ use ringdns_api::{ListState, ListStatus};
 use ringdns_config::{FetchConfig, ListSource, TransferConfig};
 use ringdns_dataplane::clock::{Clock, Secs};
 use ringdns_policy::list::Changes;
-use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Time until the first repetition of a failed download. It doubles with each failure.
 const RETRY_MIN: Duration = Duration::from_secs(30);
@@ -69,6 +69,8 @@ pub(super) struct Watched {
     pub(super) asks: mpsc::Sender<Ask>,
     /// End of `asks` that the task takes when it begins.
     pub(super) asked: Option<mpsc::Receiver<Ask>>,
+    /// Tells the task that the primary has another version of the zone.
+    pub(super) notified: Arc<Notify>,
     /// Number of rules.
     pub(super) rules: usize,
     /// Whether the list has yet to be downloaded.
@@ -182,6 +184,7 @@ mod tests {
             fetching: Some(fetching),
             asks: mpsc::channel(1).0,
             asked: None,
+            notified: Arc::default(),
             rules: 3,
             is_missing: false,
             confirmed: Some(Confirmed { unix: 1_700_000_000, age: 500, at: 4_500 }),

@@ -19,12 +19,17 @@ impl ListKeeper {
     /// Puts the lists into effect, as far as they are by now.
     pub(super) fn apply(&self, kept: &mut Kept) {
         kept.effect = InEffect::at(&kept.config, &kept.overrides, self.now());
-        *self.shown.lock() = Shown {
+        let shown = Shown {
             groups: kept.lists.groups().clone(),
             overrides: kept.overrides.clone(),
             broken: kept.broken.clone(),
         };
+        let before = std::mem::replace(&mut *self.shown.lock(), shown);
         self.resolver.set_policy(kept.lists.policies(&kept.config, &kept.effect));
+        // After the policy: there are lists for groups that workers learn of.
+        if !kept.lists.groups().are_same(&before.groups) {
+            self.regrouped.notify_one();
+        }
     }
 
     /// Reads the file of overrides. If it is broken, there are none, and the file stays as it is.

@@ -1,9 +1,10 @@
 //! Building of a list, rule by rule.
 
 use super::{
-    Class, Counts, Kind, List,
+    Class, Counts, List,
+    addresses::AddressRulesBuilder,
     patterns::{PATTERNS_BYTES_MAX, Patterns, check},
-    special::{RULES_A_NAME_MAX, Special, named},
+    special::{RULES_A_NAME_MAX, Special},
 };
 use crate::{
     names::{Mark, NameKey, Reach, Sign, TableBuilder},
@@ -68,6 +69,8 @@ pub struct ListBuilder {
     special: Special,
     patterns: Vec<Rule>,
     pattern_lines: Vec<u32>,
+    answers: AddressRulesBuilder,
+    clients: AddressRulesBuilder,
     /// Hashes of the rules in `special` and `patterns`.
     known: HashSet<u128>,
     counts: Counts,
@@ -87,6 +90,8 @@ impl ListBuilder {
             special: Special::default(),
             patterns: Vec::new(),
             pattern_lines: Vec::new(),
+            answers: AddressRulesBuilder::default(),
+            clients: AddressRulesBuilder::default(),
             known: HashSet::new(),
             counts: Counts::default(),
             problems: Vec::new(),
@@ -109,6 +114,7 @@ impl ListBuilder {
             Subject::Exact(name) => self.push_named(name, Reach::Exact, &rule),
             Subject::Suffix(name) => self.push_named(name, Reach::Suffix, &rule),
             Subject::Below(name) => self.push_named(name, Reach::Below, &rule),
+            Subject::Answer(_) | Subject::Client(_) => self.push_address(&rule),
         };
         if let Err(error) = pushed {
             self.problem(line, error);
@@ -141,6 +147,17 @@ impl ListBuilder {
             .map(|(effect, important, builder)| Class { effect, important, table: finish(builder) })
             .collect();
         classes.sort_unstable_by(|a, b| (&a.effect, a.important).cmp(&(&b.effect, b.important)));
+        let mut finish_addresses = |builder: AddressRulesBuilder| {
+            let (rules, duplicates) = builder.finish();
+            counts.duplicates += duplicates;
+            counts.rules -= duplicates;
+            rules
+        };
+        let (answers, clients) = (finish_addresses(self.answers), finish_addresses(self.clients));
+        for rules in [&answers, &clients] {
+            content.write_usize(rules.len());
+            rules.iter().for_each(|rule| rule.hash(&mut content));
+        }
         plain.entries().for_each(|entry| content.write_u64(entry));
         for class in &classes {
             (&class.effect, class.important).hash(&mut content);
@@ -155,6 +172,8 @@ impl ListBuilder {
             classes,
             special: self.special,
             patterns,
+            answers,
+            clients,
             counts,
             content: content.finish128().as_u128().wrapping_add(special),
             depths: self.depths,
@@ -186,6 +205,19 @@ impl ListBuilder {
             self.counts.special += 1;
         }
         self.depths |= 1 << (labels & 127);
+        self.counts.rules += 1;
+        self.count(&rule.subject);
+        Ok(())
+    }
+
+    /// Adds a rule about addresses, which has no conditions in any format.
+    fn push_address(&mut self, rule: &Rule) -> Result<(), RuleError> {
+        let pushed = match rule.subject {
+            Subject::Answer(prefix) => self.answers.push(prefix, &rule.effect),
+            Subject::Client(prefix) => self.clients.push(prefix, &rule.effect),
+            Subject::Exact(_) | Subject::Suffix(_) | Subject::Below(_) | Subject::Regex(_) => None,
+        };
+        pushed.ok_or(RuleError::Full)?;
         self.counts.rules += 1;
         self.count(&rule.subject);
         Ok(())
@@ -231,11 +263,13 @@ impl ListBuilder {
     }
 
     fn count(&mut self, subject: &Subject) {
-        match named(subject).map(|(_, kind)| kind) {
-            Some(Kind::Exact) => self.counts.exact += 1,
-            Some(Kind::Suffix) => self.counts.suffix += 1,
-            Some(Kind::Below) => self.counts.below += 1,
-            Some(Kind::Regex) | None => self.counts.regex += 1,
+        match subject {
+            Subject::Exact(_) => self.counts.exact += 1,
+            Subject::Suffix(_) => self.counts.suffix += 1,
+            Subject::Below(_) => self.counts.below += 1,
+            Subject::Regex(_) => self.counts.regex += 1,
+            Subject::Answer(_) => self.counts.answers += 1,
+            Subject::Client(_) => self.counts.clients += 1,
         }
     }
 
@@ -255,5 +289,8 @@ impl ListBuilder {
 
 /// Whether there may be any number of different effects of this kind.
 fn has_value(effect: &Effect) -> bool {
-    matches!(effect, Effect::Answer(RuleAnswer::Address(_) | RuleAnswer::Alias(_)))
+    matches!(
+        effect,
+        Effect::Answer(RuleAnswer::Address(_) | RuleAnswer::Alias(_) | RuleAnswer::AliasBelow(_))
+    )
 }

@@ -1,7 +1,11 @@
 //! Rules that two versions of a list do not share.
 
-use super::{Class, List};
-use crate::{names::Table, rule::Rule};
+use super::{Class, List, addresses::order};
+use crate::{
+    names::Table,
+    rule::{Effect, Rule},
+};
+use ringdns_dataplane::prefix::Prefix;
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashSet},
@@ -35,6 +39,9 @@ impl List {
         for (new, old) in tables.into_values() {
             changes.count(new.entries(), old.entries());
         }
+        for rules in [List::answers, List::clients] {
+            changes.count(rules(self).iter().map(Address), rules(before).iter().map(Address));
+        }
         let rare = |list: &'_ List| -> HashSet<Rule> {
             list.special.rules().chain(list.patterns.rules()).cloned().collect()
         };
@@ -45,9 +52,26 @@ impl List {
     }
 }
 
+/// Rule about addresses, in the order of their table.
+#[derive(PartialEq, Eq)]
+struct Address<'a>((Prefix, &'a Effect));
+
+impl Ord for Address<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let ((one, effect), (other, of_other)) = (&self.0, &other.0);
+        order(one, other).then(effect.cmp(of_other))
+    }
+}
+
+impl PartialOrd for Address<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl Changes {
-    /// Counts the entries that are not in both tables. Each is sorted.
-    fn count(&mut self, new: impl Iterator<Item = u64>, old: impl Iterator<Item = u64>) {
+    /// Counts the entries that are not in both. Each is sorted.
+    fn count<T: Ord>(&mut self, new: impl Iterator<Item = T>, old: impl Iterator<Item = T>) {
         let (mut new, mut old) = (new.peekable(), old.peekable());
         loop {
             let order = match (new.peek(), old.peek()) {

@@ -1,10 +1,12 @@
 //! List of rules, immutable once it is built.
 
+mod addresses;
 mod builder;
 mod changes;
 mod patterns;
 mod special;
 
+pub use addresses::AddressRules;
 pub use builder::{ListBuilder, PROBLEMS_MAX, Problem, RuleError};
 pub use changes::Changes;
 pub use patterns::PATTERNS_BYTES_MAX;
@@ -15,6 +17,7 @@ use crate::{
     rule::{Effect, RuleAnswer},
 };
 use patterns::Patterns;
+use ringdns_dataplane::prefix::Prefix;
 use special::Special;
 use std::net::IpAddr;
 
@@ -31,6 +34,8 @@ pub struct List {
     classes: Vec<Class>,
     special: Special,
     patterns: Patterns,
+    answers: AddressRules,
+    clients: AddressRules,
     counts: Counts,
     content: u128,
     depths: u128,
@@ -60,6 +65,10 @@ pub struct Counts {
     pub below: usize,
     /// Rules with a regular expression, with duplicates.
     pub regex: usize,
+    /// Rules about addresses of answers, with duplicates.
+    pub answers: usize,
+    /// Rules about addresses of clients, with duplicates.
+    pub clients: usize,
     /// Rules that are compared with names exactly, because of conditions or rare answers.
     pub special: usize,
 }
@@ -73,7 +82,8 @@ pub struct Found<'a> {
     pub important: bool,
     /// Names that the rule is about.
     pub kind: Kind,
-    /// Number of labels of the rule's name, without the root; `None`: a regular expression.
+    /// Number of labels of the rule's name, without the root; `None`: a regular expression, or a rule
+    /// about addresses.
     pub labels: Option<u8>,
 }
 
@@ -88,6 +98,10 @@ pub enum Kind {
     Below,
     /// Names that match a regular expression.
     Regex,
+    /// Names whose answer has an address in the prefix.
+    Answer(Prefix),
+    /// All names, for clients in the prefix.
+    Client(Prefix),
 }
 
 /// Order of rules by strength. Of two rules in the same tier, the one with more labels is stronger,
@@ -160,9 +174,30 @@ impl List {
         best.found.map(|(_, found)| found)
     }
 
-    /// Returns all addresses of the rules about one name, given the rule that [`List::find`] returned
-    /// for the question. They are one answer together. None, unless that rule answers with one.
+    /// Returns the rule about addresses of an answer that decides on a question with the type `qtype`.
+    pub fn find_answer(&self, addresses: &[IpAddr], qtype: u16) -> Option<Found<'_>> {
+        // Most lists have no such rules.
+        if self.answers.is_empty() {
+            return None;
+        }
+        let prefix = self.answers.deciding(addresses)?;
+        about_addresses(self.answers.of(prefix), Kind::Answer(prefix), qtype)
+    }
+
+    /// Returns the rule about clients in exactly this prefix that decides on a question with the type
+    /// `qtype`.
+    pub fn find_client(&self, prefix: Prefix, qtype: u16) -> Option<Found<'_>> {
+        about_addresses(self.clients.of(prefix), Kind::Client(prefix), qtype)
+    }
+
+    /// Returns all addresses of the rules about one name or prefix, given the rule that decided on the
+    /// question. They are one answer together. None, unless that rule answers with one.
     pub fn addresses(&self, name: &[u8], qtype: u16, rule: &Found<'_>) -> Vec<IpAddr> {
+        match rule.kind {
+            Kind::Answer(prefix) => return self.answers.of(prefix).filter_map(address).collect(),
+            Kind::Client(prefix) => return self.clients.of(prefix).filter_map(address).collect(),
+            Kind::Exact | Kind::Suffix | Kind::Below | Kind::Regex => {}
+        }
         let mut path = Path::default();
         if self.key.read(&mut path, name, self.depths).is_none() {
             return Vec::new();
@@ -199,18 +234,32 @@ impl List {
     /// [`PATTERNS_BYTES_MAX`] at most, and their memory of 1 MiB at most for each thread.
     pub fn bytes(&self) -> usize {
         let classes: usize = self.classes.iter().map(|class| size_of::<Class>() + class.table.bytes()).sum();
-        self.plain.bytes() + classes + self.special.bytes() + self.patterns.bytes()
+        self.plain.bytes()
+            + classes
+            + self.special.bytes()
+            + self.patterns.bytes()
+            + self.answers.bytes()
+            + self.clients.bytes()
+    }
+
+    /// Whether the list is a response policy zone, of which the first with a rule decides.
+    pub fn is_zone(&self) -> bool {
+        self.by_labels
+    }
+
+    /// Rules about addresses of answers.
+    pub fn answers(&self) -> &AddressRules {
+        &self.answers
+    }
+
+    /// Rules about addresses of clients.
+    pub fn clients(&self) -> &AddressRules {
+        &self.clients
     }
 
     /// Numbers of labels that the names in rules have, as bits.
     pub(crate) fn depths(&self) -> u128 {
         self.depths
-    }
-}
-
-impl Found<'_> {
-    pub(crate) fn tier(&self) -> Tier {
-        tier(self.effect, self.important)
     }
 }
 
@@ -262,7 +311,17 @@ impl From<Reach> for Kind {
     }
 }
 
-fn tier(effect: &Effect, important: bool) -> Tier {
+/// Returns the strongest of the rules about a prefix.
+fn about_addresses<'a>(
+    effects: impl Iterator<Item = &'a Effect>,
+    kind: Kind,
+    qtype: u16,
+) -> Option<Found<'a>> {
+    let strongest = effects.max_by_key(|effect| (tier(effect, false), fit(effect, qtype), *effect))?;
+    Some(Found { effect: strongest, important: false, kind, labels: None })
+}
+
+pub(crate) fn tier(effect: &Effect, important: bool) -> Tier {
     match (effect, important) {
         (Effect::Allow, true) => Tier::ImportantAllow,
         (_, true) => Tier::ImportantBlock,

@@ -106,13 +106,13 @@ impl Hasher for Keyed {
     }
 }
 
-/// Returns the name that a rule is written with, unless it is a regular expression.
+/// Returns the name that a rule is written with, if it is about one.
 pub(super) fn named(subject: &Subject) -> Option<(&WireName, Kind)> {
     match subject {
         Subject::Exact(name) => Some((name, Kind::Exact)),
         Subject::Suffix(name) => Some((name, Kind::Suffix)),
         Subject::Below(name) => Some((name, Kind::Below)),
-        Subject::Regex(_) => None,
+        Subject::Regex(_) | Subject::Answer(_) | Subject::Client(_) => None,
     }
 }
 
@@ -131,6 +131,7 @@ pub(super) fn heap_bytes(rule: &Rule) -> usize {
     let subject = match &rule.subject {
         Subject::Regex(pattern) => pattern.len(),
         Subject::Exact(name) | Subject::Suffix(name) | Subject::Below(name) => name.len(),
+        Subject::Answer(_) | Subject::Client(_) => 0,
     };
     let types = match &rule.types {
         Types::All => 0,

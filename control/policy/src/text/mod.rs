@@ -14,6 +14,7 @@ mod plain;
 mod record;
 mod report;
 mod rpz;
+mod rpz_prefix;
 #[cfg(test)]
 mod tests;
 mod unbound;

@@ -157,15 +157,12 @@ pub enum Reason {
     /// Special target that is unknown or has no dot at its end.
     #[error("the action is unknown. Actions end in a dot: rpz-passthru.")]
     Action,
-    /// Target that keeps the asked name in front.
-    #[error("aliases to '*.name', which keep the asked name, are not supported")]
-    WildcardAlias,
-    /// Trigger on addresses of answers.
-    #[error("the trigger rpz-ip (addresses of answers) is not supported")]
-    RpzIp,
-    /// Trigger on addresses of clients.
-    #[error("the trigger rpz-client-ip (addresses of clients) is not supported")]
-    RpzClientIp,
+    /// Owner that should be a prefix of addresses.
+    #[error(
+        "the owner is no prefix of addresses. Write 24.0.2.0.192.rpz-ip for 192.0.2.0/24, and \
+         32.zz.db8.2001.rpz-ip for 2001:db8::/32"
+    )]
+    RpzPrefix,
     /// Trigger on names of servers.
     #[error("the trigger rpz-nsdname is not supported: a forwarder does not see name servers")]
     RpzNsdname,

@@ -1,6 +1,6 @@
 //! Zone files of response policy zones (draft-vixie-dnsop-dns-rpz).
 
-use super::{Kind, Out, Reason, lines::LINE_MAX, name, record, record::Record};
+use super::{Kind, Out, Reason, lines::LINE_MAX, name, record, record::Record, rpz_prefix};
 use crate::rule::{Effect, Rule, RuleAnswer, Subject, WireName};
 
 /// Most bytes of a record over several lines, in parentheses.
@@ -33,10 +33,10 @@ struct Open {
     depth: i32,
 }
 
-/// Names that a record's owner stands for.
+/// Questions that a record's owner stands for.
 #[derive(Clone)]
 enum Trigger {
-    Name(Subject),
+    Rule(Subject),
     /// The zone itself.
     Apex,
 }
@@ -100,7 +100,7 @@ impl Reader {
             return Ok(Kind::Directive);
         }
         let subject = match self.last.as_ref().ok_or(Reason::Record)? {
-            Ok(Trigger::Name(subject)) => subject.clone(),
+            Ok(Trigger::Rule(subject)) => subject.clone(),
             Ok(Trigger::Apex) => return Err(Reason::NoRule),
             Err(reason) => return Err(*reason),
         };
@@ -147,7 +147,7 @@ impl Reader {
         }
     }
 
-    /// Returns the names that an owner stands for.
+    /// Returns the questions that an owner stands for.
     fn trigger(&self, text: &str) -> Result<Trigger, Reason> {
         let name = if self.origin == self.apex && !text.ends_with('.') && text != "@" {
             owner(text)?
@@ -158,10 +158,13 @@ impl Reader {
             return Ok(Trigger::Apex);
         }
         refuse_others(&name)?;
+        if let Some(addresses) = rpz_prefix::subject(&name) {
+            return addresses.map(Trigger::Rule).ok_or(Reason::RpzPrefix);
+        }
         match name.strip_prefix(b"\x01*") {
-            Some(below) => Ok(Trigger::Name(Subject::Below(below.into()))),
+            Some(below) => Ok(Trigger::Rule(Subject::Below(below.into()))),
             None if has_star(&name) => Err(Reason::Character),
-            None => Ok(Trigger::Name(Subject::Exact(name))),
+            None => Ok(Trigger::Rule(Subject::Exact(name))),
         }
     }
 
@@ -182,8 +185,10 @@ impl Reader {
             other if other.starts_with("rpz-") && !other.trim_end_matches('.').contains('.') => {
                 return Err(Reason::Action);
             }
-            other if other.starts_with("*.") => return Err(Reason::WildcardAlias),
             _ => {}
+        }
+        if let Some(below) = target.strip_prefix("*.") {
+            return Ok(Effect::Answer(RuleAnswer::AliasBelow(self.absolute(below)?)));
         }
         let target = self.absolute(&target)?;
         // PASSTHRU of the first drafts: an alias to the name itself.
@@ -238,14 +243,10 @@ fn relative(name: &[u8], apex: &[u8]) -> Result<WireName, Reason> {
     Ok([labels, &[0]].concat().into())
 }
 
-/// Refuses triggers that are not about the question's name: their last label says so.
+/// Refuses triggers on servers: their last label says so.
 fn refuse_others(name: &[u8]) -> Result<(), Reason> {
-    let others: [(&[u8], Reason); 4] = [
-        (b"\x06rpz-ip\0", Reason::RpzIp),
-        (b"\x0drpz-client-ip\0", Reason::RpzClientIp),
-        (b"\x0brpz-nsdname\0", Reason::RpzNsdname),
-        (b"\x08rpz-nsip\0", Reason::RpzNsip),
-    ];
+    let others: [(&[u8], Reason); 2] =
+        [(b"\x0brpz-nsdname\0", Reason::RpzNsdname), (b"\x08rpz-nsip\0", Reason::RpzNsip)];
     match others.iter().find(|(end, _)| name.ends_with(end)) {
         Some((_, reason)) => Err(*reason),
         None => Ok(()),

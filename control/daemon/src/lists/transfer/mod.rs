@@ -4,6 +4,7 @@
 //! The primary, or whoever is on the way, may send anything: time, bytes and records are limited, and
 //! nothing takes the place of the copy before all of it has come and is verified.
 
+mod notify;
 mod tsig;
 mod wire;
 mod zone;
@@ -13,6 +14,7 @@ use super::{
     download::Download,
 };
 use data_encoding::BASE64;
+pub use notify::{Notify, is_notify};
 use ringdns_common::{names, units::Bytes};
 use ringdns_config::{FetchConfig, TransferConfig, TsigConfig};
 use std::{

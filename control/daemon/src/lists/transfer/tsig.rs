@@ -50,20 +50,31 @@ impl TsigKey {
 
     /// Signs a request, and returns the verifier of the responses to it.
     pub fn sign(self, request: &mut Vec<u8>, now: u64) -> Verifier {
+        let mac = self.append(request, Context::with_key(&self.key), now);
+        let context = after(&self.key, mac.as_ref());
+        Verifier { key: self, context, is_first: true, unsigned: 0 }
+    }
+
+    /// Returns the verifier of a request.
+    pub fn verifier(self) -> Verifier {
+        let context = Context::with_key(&self.key);
+        Verifier { key: self, context, is_first: true, unsigned: 0 }
+    }
+
+    /// Appends the record that signs a message, whose signature begins with `context`.
+    fn append(&self, message: &mut Vec<u8>, mut context: Context, now: u64) -> Tag {
         let time = time(now);
-        let mut context = Context::with_key(&self.key);
-        context.update(request);
+        context.update(message);
         let variables = [&self.name[..], &ANY, &self.algorithm, &time, &[0; 4]].concat();
         context.update(&variables);
         let mac = context.sign();
-        let id = request.first_chunk::<2>().copied().unwrap_or_default();
+        let id = message.first_chunk::<2>().copied().unwrap_or_default();
         let mac_len = (mac.as_ref().len() as u16).to_be_bytes();
         let data = [&self.algorithm[..], &time, &mac_len, mac.as_ref(), &id, &[0; 4]].concat();
         let head = [&self.name[..], &wire::rtype::TSIG.to_be_bytes(), &ANY].concat();
-        request.extend([&head[..], &(data.len() as u16).to_be_bytes(), &data].concat());
-        add_record(request);
-        let context = after(&self.key, mac.as_ref());
-        Verifier { key: self, context, is_first: true, unsigned: 0 }
+        message.extend([&head[..], &(data.len() as u16).to_be_bytes(), &data].concat());
+        add_record(message);
+        mac
     }
 }
 
@@ -123,6 +134,11 @@ impl Verifier {
             true => Err(TsigError::Time),
             false => Ok(()),
         }
+    }
+
+    /// Signs the reply to a request that was verified.
+    pub fn sign_reply(self, reply: &mut Vec<u8>, now: u64) {
+        self.key.append(reply, self.context, now);
     }
 
     /// Whether the last message was signed, as the last one of a transfer must be.

@@ -24,6 +24,7 @@ fn shown(rule: &Rule) -> String {
         Effect::Allow => "allow".to_owned(),
         Effect::Answer(RuleAnswer::Address(ip)) => ip.to_string(),
         Effect::Answer(RuleAnswer::Alias(to)) => format!("alias:{}", name(to)),
+        Effect::Answer(RuleAnswer::AliasBelow(to)) => format!("alias:*.{}", name(to)),
         Effect::Answer(answer) => format!("{answer:?}").to_lowercase(),
     };
     let subject = match &rule.subject {
@@ -31,6 +32,8 @@ fn shown(rule: &Rule) -> String {
         Subject::Suffix(wire) => format!("+{}", name(wire)),
         Subject::Below(wire) => format!("*{}", name(wire)),
         Subject::Regex(regex) => format!("/{regex}/"),
+        Subject::Answer(prefix) => format!("answer {prefix}"),
+        Subject::Client(prefix) => format!("client {prefix}"),
     };
     let mut text = format!("{effect} {subject}");
     if rule.important {

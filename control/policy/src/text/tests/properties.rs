@@ -95,6 +95,7 @@ proptest! {
                 Subject::Exact(name) | Subject::Suffix(name) | Subject::Below(name) => {
                     prop_assert_eq!(names::name(&names::display(name)).unwrap(), name.to_vec());
                 }
+                Subject::Answer(_) | Subject::Client(_) => prop_assert_eq!(report.format, Format::Rpz),
                 Subject::Regex(regex) => prop_assert!(regex_syntax::parse(regex).is_ok(), "{}", regex),
             }
         }

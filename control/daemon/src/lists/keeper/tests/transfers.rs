@@ -271,6 +271,29 @@ async fn a_zone_is_transferred_and_then_its_changes() {
     assert!((6_400..=7_200).contains(&wait.as_secs()), "as the SOA record says: {wait:?}");
 }
 
+/// A primary that empties its zone is obeyed, also after a restart, and may fill it again.
+#[tokio::test]
+async fn a_zone_may_be_emptied() {
+    let stand = Stand::set();
+    let ns = || record("rpz.example", 2, &wire("ns.example"));
+    let filled = || whole(7, &["a.example", "b.example"]);
+    stand.transfer(filled()).await.unwrap();
+    let emptied = script(vec![part(vec![soa(8), ns(), soa(8)])]);
+    assert_eq!(stand.transfer(emptied).await, Ok(Some(Changes { added: 0, removed: 2 })));
+    assert!(stand.blocked().is_empty());
+    assert_eq!(stand.keeper.status()[0].state, ListState::Fresh);
+    let restarted = keeper(&stand.config);
+    assert!(blocked(&restarted).is_empty());
+    assert_eq!(restarted.status()[0].state, ListState::Fresh, "the copy is used");
+    // Without a name server, it is no zone.
+    let error = stand.transfer(script(vec![part(vec![soa(9), soa(9)])])).await.unwrap_err();
+    assert!(error.contains("is a rule"), "{error}");
+    let names: Vec<String> = (0..1_000).map(|at| format!("n{at}")).collect();
+    let many: Vec<&str> = names.iter().map(String::as_str).chain(["a.example"]).collect();
+    stand.transfer(whole(9, &many)).await.unwrap();
+    assert_eq!(stand.blocked(), ["a.example"]);
+}
+
 /// Changes that do not fit the copy lead to the whole zone, which this primary has not.
 #[tokio::test]
 async fn changes_must_fit_the_copy() {

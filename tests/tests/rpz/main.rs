@@ -1,23 +1,26 @@
 //! Tests of response policy zones: their actions over UDP and TCP, and their transfer.
 
+mod interop;
+mod primary;
+
+use primary::{APEX, Primary};
 use ringdns_testkit::{
-    Client, Host, Process, Query, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, free_address, until,
+    Client, Host, Query, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, exchange_over_tcp, free_address,
+    until,
 };
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// Address that the upstream has for every name.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 const NXDOMAIN: u16 = 3;
-
-/// Beginning of a policy zone.
-const APEX: &str =
-    "$ORIGIN rpz.example.\n@ 300 SOA ns.example. hostmaster.example. 1 3600 600 86400 60\n@ NS ns.example.\n";
+const NOTIMP: u16 = 4;
+const NOTAUTH: u16 = 9;
 
 fn upstream() -> Upstream {
     Upstream::local(|seen| {
@@ -87,62 +90,6 @@ fn the_most_specific_rule_of_a_zone_decides() {
     }
 }
 
-/// Knot DNS as the primary of a policy zone, with a key.
-struct Primary {
-    folder: tempfile::TempDir,
-    address: SocketAddr,
-    host: Host,
-    process: Process,
-}
-
-impl Primary {
-    fn start(host: Host, rules: &str) -> Self {
-        let (folder, address) = (tempfile::tempdir().unwrap(), free_address(&host));
-        let path = folder.path().display();
-        let configuration = format!(
-            "server:\n  rundir: {path}\n  listen: {}@{}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n\
-             log:\n- target: stdout\n  any: info\n\
-             database:\n  storage: {path}\n\
-             key:\n- id: transfer.example\n  algorithm: hmac-sha256\n  secret: {SECRET}\n\
-             acl:\n- id: transfers\n  key: transfer.example\n  action: transfer\n\
-             template:\n- id: default\n  storage: {path}\n  semantic-checks: off\n  journal-content: changes\n\
-             \x20 zonefile-load: difference\n  zonefile-sync: -1\n\
-             zone:\n- domain: rpz.example\n  file: rpz.zone\n  acl: transfers\n",
-            address.ip(),
-            address.port(),
-        );
-        fs::write(folder.path().join("knot.conf"), configuration).unwrap();
-        fs::write(folder.path().join("rpz.zone"), zone_text(1, rules)).unwrap();
-        fs::write(folder.path().join("key"), SECRET).unwrap();
-        let process = host.spawn("knotd", [Path::new("--config"), &folder.path().join("knot.conf")]);
-        process.wait_for_line("server started", Duration::from_secs(60));
-        Primary { folder, address, host, process }
-    }
-
-    /// Serves another version of the zone.
-    fn change(&self, serial: u32, rules: &str) {
-        fs::write(self.folder.path().join("rpz.zone"), zone_text(serial, rules)).unwrap();
-        let socket = self.folder.path().join("knot.sock");
-        self.host.run("knotc", ["-b", "-s", socket.to_str().unwrap(), "zone-reload", "rpz.example"]);
-    }
-
-    fn table(&self, more: &str) -> String {
-        let (address, key) = (self.address, self.folder.path().join("key"));
-        let lists = self.folder.path().join("lists");
-        format!(
-            "[[blocklist]]\nname = \"feed\"\nsource = \"axfr://{address}/rpz.example\"\nformat = \"rpz\"\n\
-             tsig_name = \"transfer.example\"\ntsig_file = {key:?}\n{more}\n[lists]\ndir = {lists:?}\n"
-        )
-    }
-}
-
-/// Secret of the key in Base64.
-const SECRET: &str = "YSBzZWNyZXQgb2YgYSB0cmFuc2ZlciwgMzIgYnl0ZXM=";
-
-fn zone_text(serial: u32, rules: &str) -> String {
-    APEX.replace(". 1 3600", &format!(". {serial} 3600")) + rules
-}
-
 fn rcode(host: &Host, address: SocketAddr, name: &str) -> u16 {
     Client::of(host, address).ask(&a(name)).rcode()
 }
@@ -155,7 +102,7 @@ fn a_zone_is_transferred_from_knot_with_its_changes() {
     let primary = Primary::start(Host::local(), rules);
     let address = free_address(&host);
     let start = || {
-        let tables = primary.table("");
+        let tables = primary.table();
         Ringdnsd::start_from(&host, |socket| settings(tables.clone(), address, &upstream).text(socket))
     };
     let mut ringdnsd = start();
@@ -166,7 +113,7 @@ fn a_zone_is_transferred_from_knot_with_its_changes() {
     assert_eq!(nas.addresses(), [Ipv4Addr::new(192, 0, 2, 7)]);
     assert_eq!(Client::of(&host, address).ask(&a("x.all.example")).answers(), 0);
     assert!(Client::of(&host, address).ask(&a("slow.example")).is_truncated());
-    let file = primary.folder.path().join("lists/feed.list");
+    let file = primary.lists().join("feed.list");
     assert!(
         fs::read_to_string(&file).unwrap().starts_with("rpz.example. SOA ns.example. hostmaster.example. 1 ")
     );
@@ -178,10 +125,10 @@ fn a_zone_is_transferred_from_knot_with_its_changes() {
     assert!(
         fs::read_to_string(&file).unwrap().starts_with("rpz.example. SOA ns.example. hostmaster.example. 2 ")
     );
-    assert!(primary.process.output().contains("IXFR, outgoing"), "{}", primary.process.output());
+    assert!(primary.output().contains("IXFR, outgoing"), "{}", primary.output());
 
     // The secret is read for each transfer; a wrong one changes nothing, nor does a restart.
-    fs::write(primary.folder.path().join("key"), "YW5vdGhlciBzZWNyZXQ=").unwrap();
+    fs::write(primary.key(), "YW5vdGhlciBzZWNyZXQ=").unwrap();
     primary.change(3, "bad.example CNAME .\n");
     let refresh = ringdnsd.ctl(&["policy", "refresh", "feed"]);
     let told =
@@ -191,6 +138,39 @@ fn a_zone_is_transferred_from_knot_with_its_changes() {
     ringdnsd.terminate();
     let _ringdnsd = start();
     assert_eq!(seen("new.example"), NXDOMAIN);
+}
+
+/// Knot DNS tells of a change, which is there at once. Others are not believed.
+#[test]
+fn a_primary_tells_of_changes() {
+    let (host, upstream) = (Host::local(), upstream());
+    let address = free_address(&host);
+    let primary = Primary::notifying(Host::local(), "bad.example CNAME .\n", Some(address));
+    let ringdnsd =
+        Ringdnsd::start_from(&host, |socket| settings(primary.table(), address, &upstream).text(socket));
+    let seen = |name: &str| rcode(&host, address, name);
+    until("the zone", || (seen("bad.example") == NXDOMAIN).then_some(()));
+    let began = Instant::now();
+    primary.change(2, "new.example CNAME .\n");
+    until("the change", || (seen("new.example") == NXDOMAIN).then_some(()));
+    println!("a change is in effect after {:?}", began.elapsed());
+    assert_eq!(seen("bad.example"), 0);
+    let counter = |name: &str| {
+        let (_, metrics) = ringdnsd.get("/metrics").unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name}\n{metrics}")).to_owned()
+    };
+    assert_ne!(counter("ringdns_listener_notifies_total"), "0");
+
+    let notify = |zone: &str| {
+        let mut message = Query::of(zone, 6).wire();
+        message[2..4].copy_from_slice(&[0x24, 0]);
+        exchange_over_tcp(&host, address, &[message]).remove(0)
+    };
+    let refused = notify("rpz.example");
+    assert_eq!((refused.rcode(), &refused.0[2..4]), (NOTAUTH, &[0xa4, 9][..]), "without a signature");
+    assert_eq!(counter("ringdns_listener_notifies_refused_total"), "1");
+    assert_eq!(notify("other.example").rcode(), NOTIMP);
 }
 
 /// Returns the most memory that a process has had, in bytes.
@@ -207,7 +187,7 @@ fn a_large_zone_is_transferred() {
     let rules: String = (0..100_000).map(|at| format!("n{at}.ads.example CNAME .\n")).collect();
     let primary = Primary::start(Host::local(), "first.example CNAME .\n");
     let address = free_address(&host);
-    let tables = primary.table("");
+    let tables = primary.table();
     let ringdnsd =
         Ringdnsd::start_from(&host, |socket| settings(tables.clone(), address, &upstream).text(socket));
     until("the zone", || (rcode(&host, address, "first.example") == NXDOMAIN).then_some(()));
