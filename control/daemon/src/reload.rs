@@ -175,6 +175,7 @@ impl Reloader {
             if !changed.contains("cookies") {
                 policy.cookies.clone_from(&running.policy.cookies);
             }
+            policy.lists.clone_from(&running.policy.lists);
             running.policy = Arc::new(policy);
             self.listener.set_policy(running.policy.clone());
             self.listener.set_log_groups(&running.policy.groups, groups.names());

@@ -218,7 +218,8 @@ fn main() {
     lookups("listed", &listed, |name| list.find(name, 1).is_some());
 
     let answer = RuleAnswer::NxDomain;
-    let block = BlockList { name: "ads".into(), list: list.into(), answer, ttl: 60, dry_run: false };
+    let block =
+        BlockList { name: "ads".into(), list: list.into(), answer, ttl: 60, dry_run: false, ede: Some(15) };
     let policy = Policy::new(key, Vec::new(), vec![block]);
     let blocked = |policy: &Policy, name: &[u8]| matches!(policy.judge(name, 1), Verdict::Blocked(_));
     lookups("unlisted, by a policy", &unlisted, |name| blocked(&policy, name));

@@ -123,7 +123,14 @@ mod tests {
 
     fn block(list_name: &str, name: &str) -> BlockList {
         let list = list(name, Effect::Block);
-        BlockList { name: list_name.into(), list, answer: RuleAnswer::NxDomain, ttl: 60, dry_run: false }
+        BlockList {
+            name: list_name.into(),
+            list,
+            answer: RuleAnswer::NxDomain,
+            ttl: 60,
+            dry_run: false,
+            ede: Some(15),
+        }
     }
 
     fn group(number: usize) -> Group {

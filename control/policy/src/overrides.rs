@@ -40,6 +40,7 @@ impl Overrides {
             answer: RuleAnswer::NxDomain,
             ttl: TTL,
             dry_run: false,
+            ede: Some(15),
         };
         (!is_blocked.is_empty()).then(|| Arc::new(Overrides { is_blocked, list }))
     }
@@ -92,6 +93,7 @@ mod tests {
             answer: RuleAnswer::NxDomain,
             ttl: 60,
             dry_run: false,
+            ede: Some(15),
         };
         let ours = AllowList { name: "ours".into(), list: list("corp.example", Effect::Allow) };
         let names = [("corp.example", true), ("ok.corp.example", false), ("www.ADS.example", false)];

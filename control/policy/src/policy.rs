@@ -47,6 +47,8 @@ pub struct BlockList {
     pub ttl: u32,
     /// Whether the list has no effect, but questions that it would block are counted.
     pub dry_run: bool,
+    /// INFO-CODE of the extended error that goes with answers (RFC 8914).
+    pub ede: Option<u16>,
 }
 
 /// Verdict on a question.

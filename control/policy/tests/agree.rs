@@ -199,6 +199,7 @@ proptest! {
             answer: RuleAnswer::Refused,
             ttl: 60,
             dry_run: *dry_run,
+            ede: Some(15),
         });
         let policy = Policy::new(key(), allow_lists.collect(), block_lists.collect());
         for (asked, qtype) in questions {

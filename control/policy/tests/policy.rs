@@ -16,7 +16,7 @@ fn rules(effect: Effect, names: &[&str]) -> Vec<Rule> {
 }
 
 fn block_list(title: &str, answer: RuleAnswer, rules: &[Rule]) -> BlockList {
-    BlockList { name: title.into(), list: list(rules).into(), answer, ttl: 60, dry_run: false }
+    BlockList { name: title.into(), list: list(rules).into(), answer, ttl: 60, dry_run: false, ede: Some(15) }
 }
 
 fn verdict(policy: &Policy, asked: &str) -> String {

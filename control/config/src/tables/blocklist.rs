@@ -4,7 +4,7 @@ use super::client_group::{self, ClientGroupConfig, RawClientGroup};
 use super::lists::{FetchConfig, ListSource, RawLists, TransferConfig, TsigAlgorithm, TsigConfig};
 use crate::{bounds::secs, bounds::within, error::Problem, schedule::Schedule, table::table, values::choice};
 use ringdns_common::{names, units::TimeSpan};
-use ringdns_dataplane::clock::Secs;
+use ringdns_dataplane::{clock::Secs, dns::option::ede};
 use std::{collections::HashSet, net::IpAddr};
 
 /// Time between two downloads of a list, unless its table has another.
@@ -39,6 +39,11 @@ table! {
         answer: String = "nxdomain".into(),
         /// TTL of these answers: one second to a day.
         ttl: TimeSpan = TimeSpan::secs(300),
+        /// Extended error (RFC 8914) that goes with these answers to clients with EDNS, and has the
+        /// list's name as its text: `"blocked"` (15: the operator's own list), `"censored"` (16: a list
+        /// that others oblige the operator to use), `"filtered"` (17: a list that the clients asked
+        /// for), or `"none"`.
+        ede: BlockEde = BlockEde::Blocked,
         /// Times of the week at which the list is in effect, by the clock of `lists.time_zone`:
         /// `["mon-fri 22:00-06:30", "sat,sun 00:00-24:00"]`. A time that ends before it begins ends on
         /// the next day. Without days: every day. Absent: always.
@@ -89,6 +94,33 @@ choice! {
     }
 }
 
+choice! {
+    /// Extended error of a list's answers.
+    BlockEde {
+        /// Blocked.
+        #[default]
+        Blocked = "blocked",
+        /// Censored.
+        Censored = "censored",
+        /// Filtered.
+        Filtered = "filtered",
+        /// No extended error.
+        None = "none",
+    }
+}
+
+impl BlockEde {
+    /// Returns the INFO-CODE.
+    pub fn code(self) -> Option<u16> {
+        match self {
+            BlockEde::Blocked => Some(ede::BLOCKED),
+            BlockEde::Censored => Some(ede::CENSORED),
+            BlockEde::Filtered => Some(ede::FILTERED),
+            BlockEde::None => None,
+        }
+    }
+}
+
 /// Answer to questions that a list blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockAnswer {
@@ -121,6 +153,8 @@ pub struct BlocklistConfig {
     pub answer: BlockAnswer,
     /// TTL of answers.
     pub ttl: Secs,
+    /// Extended error of answers.
+    pub ede: BlockEde,
     /// Times at which the list is in effect.
     pub schedule: Schedule,
     /// Whether the list has no effect.
@@ -199,6 +233,7 @@ impl RawBlocklist {
             format: self.format,
             answer: answer(&format!("{table}.answer"), &self.answer)?,
             ttl: secs(ttl),
+            ede: self.ede,
             schedule: Schedule::check(&format!("{table}.schedule"), &self.schedule)?,
             dry_run: self.dry_run,
         })
@@ -310,7 +345,7 @@ mod tests {
     fn lists_are_read() {
         let lists = minimal_with(
             "[[blocklist]]\nname = \"ads\"\nsource = \"/a\"\nanswer = \"192.0.2.1\"\nttl = \"1m\"\n\
-             [[blocklist]]\nname = \"b\"\nsource = \"/b\"\nformat = \"hosts\"\ndry_run = true\n\
+             [[blocklist]]\nname = \"b\"\nsource = \"/b\"\nformat = \"hosts\"\ndry_run = true\nede = \"filtered\"\n\
              [[allowlist]]\nname = \"ours\"\nnames = [\"corp.example\", \"/^a[0-9]+\\\\./\"]\n",
         )
         .lists;
@@ -320,13 +355,14 @@ mod tests {
             format: ListFormat::Auto,
             answer: BlockAnswer::Address([192, 0, 2, 1].into()),
             ttl: 60,
+            ede: BlockEde::Blocked,
             schedule: Schedule::default(),
             dry_run: false,
         };
         assert_eq!(lists.block[0], ads);
         let [_, second] = &lists.block[..] else { panic!("{lists:?}") };
         assert_eq!((second.format, &second.answer), (ListFormat::Hosts, &BlockAnswer::NxDomain));
-        assert!(second.dry_run);
+        assert!(second.dry_run && second.ede.code() == Some(17));
         assert_eq!(pattern(&lists.allow[0].names[1]), Some("^a[0-9]+\\."));
         let alias =
             minimal_with("[[blocklist]]\nname = \"a\"\nsource = \"/a\"\nanswer = \"Sink.example\"").lists;

@@ -178,6 +178,7 @@ impl Lists {
                 answer: answer(&block.answer),
                 ttl: block.ttl,
                 dry_run: block.dry_run,
+                ede: block.ede.code(),
             })
         });
         let (allow, block): (Vec<_>, Vec<_>) = (allow.collect(), block.collect());

@@ -168,7 +168,14 @@ async fn what_a_list_says_of_ipv6_alone_stays() {
     let subject = Subject::Suffix(names::name("www.example").unwrap().into());
     builder.push(1, Rule { types: Types::Only(vec![AAAA]), ..Rule::new(subject, Effect::Block) });
     let list = Arc::new(builder.finish().0);
-    let list = BlockList { name: "v4".into(), list, answer: RuleAnswer::NoData, ttl: 60, dry_run: false };
+    let list = BlockList {
+        name: "v4".into(),
+        list,
+        answer: RuleAnswer::NoData,
+        ttl: 60,
+        dry_run: false,
+        ede: Some(15),
+    };
     resolver.set_policy(Policy::new(key, Vec::new(), vec![list]).into());
     let resolved = resolver.resolve_for(CLIENT, &key_of("www.example", AAAA, false)).await;
     assert_eq!((rcode_of(&resolved), resolved.answer.counts[0], fake.asked()), (0, 0, 0));
