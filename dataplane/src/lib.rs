@@ -28,6 +28,7 @@ pub mod dns;
 pub mod doorbell;
 pub mod frame;
 pub mod group;
+pub mod labels;
 pub mod latency;
 pub mod limiter;
 pub mod log;

@@ -12,10 +12,11 @@ use crate::{
         rcode, rtype,
     },
     group::ClientGroups,
+    labels::Labels,
     limiter::LimitConfig,
     stats::DropReason,
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 /// Policy for all clients. The default answers everybody and uses no cookies.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,8 @@ pub struct QueryPolicy {
     pub refusal: Refusal,
     /// Groups of clients, which names are decided by.
     pub groups: ClientGroups,
+    /// Names of lists by number, for the text of extended errors.
+    pub lists: Arc<Labels>,
     /// Server cookies for clients (RFC 7873); `None`: COOKIE options of clients are ignored.
     pub cookies: Option<Cookies>,
     /// Whether a client that sends a cookie must send a valid server cookie, unless a connection
@@ -63,6 +66,11 @@ pub struct Asker {
 }
 
 impl QueryPolicy {
+    /// Returns the name of the list with this number.
+    pub fn name_of_list(&self, number: u8) -> Option<&str> {
+        self.lists.get(number).map(|name| &**name)
+    }
+
     /// Parses `message` into `query`. Returns the reason not to look up an answer, if there is one,
     /// and in either case the options of the reply.
     pub fn read<'a>(

@@ -324,7 +324,8 @@ impl<P: Port> Worker<P> {
         // The record has no copy of the query after its question, so the query's checksum cannot be
         // adjusted.
         let query_len = record.head().len() - envelope.message();
-        let reply = reply::answer(message, query_len, &record.query, answer.view(), age, &limits);
+        let view = answer.view().by(record.source.list.and_then(|list| policy.name_of_list(list)));
+        let reply = reply::answer(message, query_len, &record.query, view, age, &limits);
         frame.set_len(envelope.seal(buffer, reply.len, None));
         if let Some(log) = &mut self.log {
             let outcome = record.source.outcome(answer.status.rcode(), age);

@@ -9,7 +9,7 @@
 mod walk;
 
 use libfuzzer_sys::fuzz_target;
-use ringdns_common::{labels::Labels, message::of, names};
+use ringdns_common::{message::of, names};
 use ringdns_config::Config;
 use ringdns_dataplane::{
     clock::Clock,
@@ -20,6 +20,7 @@ use ringdns_dataplane::{
         reply::Age,
         rtype,
     },
+    labels::Labels,
 };
 use ringdns_resolver::{
     Upstreams,

@@ -8,7 +8,6 @@ pub mod cores;
 pub mod counters;
 pub mod files;
 pub mod history;
-pub mod labels;
 pub mod message;
 pub mod names;
 pub mod network;

@@ -67,7 +67,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let clock = Clock::start();
     let files = process::raise_file_limit();
     let lists = lists::start(&config).map_err(DaemonError::Lists)?;
-    let policy = Arc::new(policy::policy(&config, lists.groups())?);
+    let mut policy = policy::policy(&config, lists.groups())?;
     let mut sources = LocalSources::default();
     let data = sources.load(&config.local).map_err(DaemonError::Lists)?;
     let claim = preflight::claim(&config)?;
@@ -81,6 +81,8 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let fleet = config.redis.as_ref().map(|redis| Fleet::new(redis, clock));
     let shared = fleet.clone().map(|fleet| fleet as Arc<dyn SharedTier>);
     let resolver = resolver(&config, clock, generations.clone(), limits, shared);
+    policy.lists.clone_from(resolver.list_counts().labels());
+    let policy = Arc::new(policy);
 
     let group_names = lists.groups().names().to_vec();
     let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());

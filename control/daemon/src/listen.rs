@@ -321,7 +321,11 @@ impl Listener {
         let Ok(room) = replies.reserve().await else { return self.counters.abandoned.inc() };
         let (reply, counter) = match &resolved {
             Ok(Resolved { is_withheld: true, .. }) => (None, &self.counters.withheld),
-            Ok(resolved) => (Some(self.reply(&message, &query, resolved, &limits)), &self.counters.answered),
+            Ok(resolved) => {
+                let list = resolved.source.list.and_then(|list| policy.name_of_list(list));
+                let reply = self.reply(&message, &query, (resolved, list), &limits);
+                (Some(reply), &self.counters.answered)
+            }
             Err(reject) => match rejection(&message, &query, *reject, &limits) {
                 Some(reply) => (Some(reply), &self.counters.rejected),
                 None => (None, &self.counters.dropped),
@@ -359,8 +363,15 @@ impl Listener {
         (rcode.into(), resolved.source.outcome(rcode, age), resolved.source)
     }
 
-    fn reply(&self, message: &[u8], query: &Query, resolved: &Resolved, limits: &ReplyLimits<'_>) -> Vec<u8> {
-        let view = resolved.answer.view();
+    /// Returns the framed reply to a query, with an answer and the name of the list that gave it.
+    fn reply(
+        &self,
+        message: &[u8],
+        query: &Query,
+        (resolved, list): (&Resolved, Option<&str>),
+        limits: &ReplyLimits<'_>,
+    ) -> Vec<u8> {
+        let view = resolved.answer.view().by(list);
         let head = header::LEN + query.question_len();
         let room = (head + view.wire.len() + OPT_MAX).min(MESSAGE_MAX);
         let mut framed = framed(&message[..head], room);

@@ -10,9 +10,12 @@ use ringdns_dataplane::{
     limiter::LimitConfig,
     policy::QueryPolicy,
 };
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-/// Returns the policy that `config` describes, with its groups of clients.
+/// Returns the policy that `config` describes, with its groups of clients; without names of lists.
 pub fn policy(config: &Config, groups: &Groups) -> Result<QueryPolicy, Problem> {
     Ok(QueryPolicy {
         access: access(&config.access)?,
@@ -20,6 +23,7 @@ pub fn policy(config: &Config, groups: &Groups) -> Result<QueryPolicy, Problem> 
         groups: groups.clients().map_err(|error| {
             Problem::new("client_group", error.to_string(), "Join neighbouring prefixes of a group")
         })?,
+        lists: Arc::default(),
         cookies: cookies(&config.cookies)?,
         require_cookies: config.cookies.require_over_udp,
         nsid: config.server.nsid.as_deref().map(|name| name.as_bytes().into()),

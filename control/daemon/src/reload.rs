@@ -198,6 +198,7 @@ impl Reloader {
             if !changed.contains("cookies") {
                 policy.cookies.clone_from(&running.policy.cookies);
             }
+            policy.lists.clone_from(&running.policy.lists);
             self.hand_on(&mut running, policy);
             self.bans.set_limit(config.rate_limit.as_ref());
         }

@@ -226,6 +226,7 @@ fn main() {
         dry_run: false,
         client: None,
         action: None,
+        ede: Some(15),
     };
     let policy = Policy::new(key, Vec::new(), vec![block]);
     let blocked = |policy: &Policy, name: &[u8]| matches!(policy.judge(name, 1), Verdict::Blocked(_));

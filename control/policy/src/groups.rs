@@ -158,6 +158,7 @@ mod tests {
             dry_run: false,
             client: None,
             action: None,
+            ede: Some(15),
         }
     }
 

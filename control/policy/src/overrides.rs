@@ -42,6 +42,7 @@ impl Overrides {
             dry_run: false,
             client: None,
             action: None,
+            ede: Some(15),
         };
         (!is_blocked.is_empty()).then(|| Arc::new(Overrides { is_blocked, list }))
     }
@@ -101,6 +102,7 @@ mod tests {
             dry_run: false,
             client: None,
             action: None,
+            ede: Some(15),
         };
         let ours = AllowList { name: "ours".into(), list: list("corp.example", Effect::Allow) };
         let names = [("corp.example", true), ("ok.corp.example", false), ("www.ADS.example", false)];

@@ -53,6 +53,8 @@ pub struct BlockList {
     pub client: Option<Prefix>,
     /// Effect that takes the place of that of each rule.
     pub action: Option<Effect>,
+    /// INFO-CODE of the extended error that goes with answers (RFC 8914).
+    pub ede: Option<u16>,
 }
 
 /// Verdict on a question.

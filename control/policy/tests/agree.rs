@@ -201,6 +201,7 @@ proptest! {
             dry_run: *dry_run,
             client: None,
             action: None,
+            ede: Some(15),
         });
         let policy = Policy::new(key(), allow_lists.collect(), block_lists.collect());
         for (asked, qtype) in questions {

@@ -24,6 +24,7 @@ fn block_list(title: &str, answer: RuleAnswer, rules: &[Rule]) -> BlockList {
         dry_run: false,
         client: None,
         action: None,
+        ede: Some(15),
     }
 }
 

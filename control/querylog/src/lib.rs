@@ -31,13 +31,14 @@ pub use tap::Taps;
 use arc_swap::ArcSwap;
 use ledger::Ledger;
 use parking_lot::Mutex;
-use ringdns_common::{counters, labels::Labels};
+use ringdns_common::counters;
 use ringdns_config as config;
 use ringdns_config::{Config, Problem, secrets};
 use ringdns_dataplane::{
     clock::Clock,
     dns::query::Query,
     group::ClientGroups,
+    labels::Labels,
     log::{Batch, Line, LogConfig, Logged, Picks, Sieve},
 };
 use ringdns_segment::{Row, row};
@@ -198,8 +199,8 @@ impl QueryLog {
     /// Converts a record into a row. `epoch_ms`: start of the clock, in Unix milliseconds.
     fn row(&self, logged: &Logged<'_>, epoch_ms: i64) -> Row {
         let (name, [t1, t0, c1, c0]) = logged.question.split_last_chunk().unwrap_or((&[], &[0; 4]));
-        let upstream = logged.source.upstream.and_then(|number| self.labels.upstreams.get(number));
-        let list = logged.source.list.and_then(|number| self.labels.lists.get(number));
+        let upstream = logged.source.upstream.and_then(|number| self.labels.upstreams.get(number)).cloned();
+        let list = logged.source.list.and_then(|number| self.labels.lists.get(number)).cloned();
         Row {
             time_ms: epoch_ms + (logged.at / 1_000_000) as i64,
             client: self.privacy.kept(logged.client),

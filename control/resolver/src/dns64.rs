@@ -59,9 +59,9 @@ impl Dns64 {
     pub fn wants(&self, key: &Key, answer: &Answer) -> bool {
         if answer.status.is_failure() {
             // A failure that is not kept says nothing about the question.
-            return answer.ede != Some(ede::BLOCKED) && answer.ttl > 0;
+            return !ede::is_of_policy(answer.ede) && answer.ttl > 0;
         }
-        if answer.status.rcode() != rcode::NOERROR || answer.ede == Some(ede::BLOCKED) {
+        if answer.status.rcode() != rcode::NOERROR || ede::is_of_policy(answer.ede) {
             return false;
         }
         let Some(message) = Message::of(key, answer, Age::Fresh(0)) else { return false };

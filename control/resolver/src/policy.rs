@@ -18,11 +18,12 @@ use hickory_proto::{
     },
 };
 use parking_lot::Mutex;
-use ringdns_common::{counters::Counter, labels::Labels};
+use ringdns_common::counters::Counter;
 use ringdns_dataplane::{
     clock::Secs,
-    dns::{CLASS_IN, answer::Answer, key::Key, option::ede, rcode, reply::Age, rtype},
+    dns::{CLASS_IN, answer::Answer, key::Key, rcode, reply::Age, rtype},
     group::{GROUPS, Group, GroupSet},
+    labels::Labels,
 };
 use ringdns_dnssec::wire_len;
 use ringdns_policy::{
@@ -298,7 +299,7 @@ fn made(blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Option<Answ
     let qtype = key.asked().qtype();
     let ttl = blocked.list.ttl;
     let addresses = match blocked.answer {
-        RuleAnswer::NxDomain => return negative(key, ResponseCode::NXDomain, ttl, now),
+        RuleAnswer::NxDomain => return negative(blocked, key, ResponseCode::NXDomain, now),
         RuleAnswer::NoData => Vec::new(),
         // A drop is withheld.
         RuleAnswer::Refused | RuleAnswer::Drop => return Some(refused(blocked, now)),
@@ -308,21 +309,21 @@ fn made(blocked: &Blocked<'_>, name: &[u8], key: &Key, now: Secs) -> Option<Answ
         }
         RuleAnswer::Alias(_) | RuleAnswer::AliasBelow(_) => {
             let alias = data::alias(key, &alias(blocked.answer, name)?, ttl, now)?;
-            return Some(Answer { ede: Some(ede::BLOCKED), ..alias });
+            return Some(Answer { ede: blocked.list.ede, ..alias });
         }
         RuleAnswer::Null => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         RuleAnswer::Address(_) => blocked.addresses(name, qtype),
     };
     let data: Vec<RData> = addresses.into_iter().filter_map(|address| data(address, qtype)).collect();
     if data.is_empty() {
-        return negative(key, ResponseCode::NoError, ttl, now);
+        return negative(blocked, key, ResponseCode::NoError, now);
     }
     let mut response = response(key)?;
     let owner = response.queries.first()?.name().clone();
     for data in data {
         response.add_answer(Record::from_rdata(owner.clone(), ttl, data));
     }
-    finished(&response, key, now)
+    finished(blocked, &response, key, now)
 }
 
 /// Returns the target of an answer that is an alias, for a rule that is applied to `name`. `None`: it
@@ -339,7 +340,7 @@ fn alias(answer: &RuleAnswer, name: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn refused(blocked: &Blocked<'_>, now: Secs) -> Answer {
-    Answer::error(rcode::REFUSED, Some(ede::BLOCKED), now, blocked.list.ttl)
+    Answer::error(rcode::REFUSED, blocked.list.ede, now, blocked.list.ttl)
 }
 
 /// Returns an address as the data of a record, if questions of a type ask for its kind.
@@ -360,19 +361,20 @@ fn response(key: &Key) -> Option<Response> {
 
 /// Returns an answer without records, and an SOA record of the zone above the name, by which the
 /// answer is cached (RFC 2308).
-fn negative(key: &Key, code: ResponseCode, ttl: u32, now: Secs) -> Option<Answer> {
+fn negative(blocked: &Blocked<'_>, key: &Key, code: ResponseCode, now: Secs) -> Option<Answer> {
+    let ttl = blocked.list.ttl;
     let mut response = response(key)?;
     let zone = response.queries.first()?.name().base_name();
     let mailbox = Name::from_ascii("nobody.invalid.").ok()?;
     let soa = SOA::new(zone.clone(), mailbox, 1, 3_600, 1_200, 604_800, ttl);
     response.add_authority(Record::from_rdata(zone, ttl, RData::SOA(soa)));
     response.metadata.response_code = code;
-    finished(&response, key, now)
+    finished(blocked, &response, key, now)
 }
 
-fn finished(response: &Response, key: &Key, now: Secs) -> Option<Answer> {
+fn finished(blocked: &Blocked<'_>, response: &Response, key: &Key, now: Secs) -> Option<Answer> {
     let answer = Answer::from_response(&response.to_vec().ok()?, key, &AS_WRITTEN, now, false).ok()?;
-    Some(Answer { ede: Some(ede::BLOCKED), ..answer })
+    Some(Answer { ede: blocked.list.ede, ..answer })
 }
 
 #[cfg(test)]
@@ -407,6 +409,7 @@ pub(crate) mod testing {
             dry_run: false,
             client: None,
             action: None,
+            ede: Some(15),
         };
         let blocking = Policy::new(key, Vec::new(), vec![list]);
         if group == Group::DEFAULT {

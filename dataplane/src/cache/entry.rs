@@ -309,6 +309,7 @@ impl EntryHeader {
             wire,
             sum: checksum::fold_native(checksum::change(change, u64::from(!self.balance.get()))),
             ede: note.ede,
+            list: None,
         };
         (view, note.list)
     }

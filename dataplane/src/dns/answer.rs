@@ -281,9 +281,17 @@ pub struct View<'a> {
     pub sum: u16,
     /// Extended error to send with the RCODE (RFC 8914).
     pub ede: Option<u16>,
+    /// Name of the list that gave the answer, which goes with the extended error.
+    pub list: Option<&'a str>,
 }
 
 impl<'a> View<'a> {
+    /// Returns the answer as one that the list with this name gave, if there is one.
+    #[inline(always)]
+    pub fn by(self, list: Option<&'a str>) -> Self {
+        View { list, ..self }
+    }
+
     fn new(status: Status, counts: [u16; 3], ttls: &'a [[u8; 2]], wire: &'a [u8], sum: u16) -> Self {
         let flags = header::QR | header::RA | status.flags();
         let start = header::start(flags, counts[0], counts[1]);
@@ -295,6 +303,7 @@ impl<'a> View<'a> {
             wire,
             sum,
             ede: None,
+            list: None,
         }
     }
 
@@ -334,7 +343,8 @@ impl<'a> View<'a> {
 
     /// Returns the answer without records, for when they are too large to send.
     pub fn truncated(&self) -> View<'a> {
-        View { ede: self.ede, ..View::new(self.status.truncated(), [0; 3], &[], &[], 0) }
+        let (ede, list) = (self.ede, self.list);
+        View { ede, list, ..View::new(self.status.truncated(), [0; 3], &[], &[], 0) }
     }
 }
 

@@ -72,7 +72,7 @@ pub fn answer(
     let view = fitted.unwrap_or_else(|| view.truncated());
     let len = records + view.wire.len() + opt;
     // Extended errors are left out if they would cut records or make the reply too large.
-    let errors = if len + errors.len() <= most { errors } else { Errors::default() };
+    let errors = errors.fitted(most.saturating_sub(len));
     Reply { cut, ..fill(message, query_len, query, view, age, errors, limits) }
 }
 
@@ -83,7 +83,7 @@ fn fill(
     query: &Query,
     view: View<'_>,
     age: Age,
-    errors: Errors,
+    errors: Errors<'_>,
     limits: &ReplyLimits<'_>,
 ) -> Reply {
     let records = header::LEN + query.question_len();
@@ -183,7 +183,7 @@ fn finish(
     end: usize,
     [questions, answers]: [u16; 2],
     rcode: u16,
-    errors: Errors,
+    errors: Errors<'_>,
     limits: &ReplyLimits<'_>,
 ) -> usize {
     let mut len = end;
@@ -296,7 +296,7 @@ fn write_opt(
 /// Adds options to an OPT record at the start of `opt`, which has none yet and is at offset `at` of
 /// the message. Returns the change of its sum.
 #[cold]
-fn write_options(opt: &mut [u8], at: usize, errors: Errors, always: &Options<'_>) -> u64 {
+fn write_options(opt: &mut [u8], at: usize, errors: Errors<'_>, always: &Options<'_>) -> u64 {
     let len = always.len() + errors.len();
     let options = &mut opt[OPT_LEN - 2..][..2 + len];
     options[..2].copy_from_slice(&(len as u16).to_be_bytes());

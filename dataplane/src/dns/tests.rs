@@ -5,10 +5,10 @@ mod queries;
 mod replies;
 
 use super::{
-    answer::{Answer, ResponseError, TtlRules},
+    answer::{Answer, ResponseError, TtlRules, View},
     cookie::{Cookie, Sent},
     key::Key,
-    option::Options,
+    option::{Options, TEXT_MAX},
     query::{Query, Reject},
     rcode,
     reply::{self, Age, ReplyLimits},
@@ -41,11 +41,15 @@ fn parse(message: &[u8]) -> Result<Query, Reject<'static>> {
 
 /// Returns the reply to `query` from `answer`, as the client reads it.
 fn replied(query: &[u8], answer: &Answer, age: Age, limits: ReplyLimits) -> (Message, Vec<u8>) {
+    replied_with(query, answer.view(), age, limits)
+}
+
+fn replied_with(query: &[u8], view: View<'_>, age: Age, limits: ReplyLimits) -> (Message, Vec<u8>) {
     let parsed = parse(query).unwrap();
     let mut buffer = query.to_vec();
     buffer.resize(2048, 0xee);
     let limits = ReplyLimits { reply: parsed.udp_limit(limits.reply as u16), ..limits };
-    let reply = reply::answer(&mut buffer, query.len(), &parsed, answer.view(), age, &limits);
+    let reply = reply::answer(&mut buffer, query.len(), &parsed, view, age, &limits);
     buffer.truncate(reply.len);
     let sum = |bytes: &[u8]| checksum::sum(bytes, 0);
     let followed = checksum::add(sum(query), reply.change);

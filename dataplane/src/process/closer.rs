@@ -97,8 +97,8 @@ impl Closer<'_, '_> {
                 }
                 let buffer = frames.buffer(frame);
                 let limits = self.rules.limits(query, options, self.largest.to(envelope));
-                let reply =
-                    reply::answer(&mut buffer[envelope.message()..], len, query, hit.view, age, &limits);
+                let view = hit.view.by(hit.list.and_then(|list| policy.name_of_list(list)));
+                let reply = reply::answer(&mut buffer[envelope.message()..], len, query, view, age, &limits);
                 stats.add(Counter::Truncated, u64::from(reply.cut));
                 frame.set_len(envelope.seal(buffer, reply.len, Some(reply.change)));
                 verdict

@@ -4,7 +4,7 @@ use super::client_group::{self, ClientGroupConfig, RawClientGroup};
 use super::lists::{FetchConfig, ListSource, RawLists, TransferConfig, TsigAlgorithm, TsigConfig};
 use crate::{bounds::secs, bounds::within, error::Problem, schedule::Schedule, table::table, values::choice};
 use ringdns_common::{names, units::TimeSpan};
-use ringdns_dataplane::clock::Secs;
+use ringdns_dataplane::{clock::Secs, dns::option::ede};
 use std::{collections::HashSet, net::IpAddr};
 
 /// Time between two downloads of a list, unless its table has another.
@@ -43,6 +43,11 @@ table! {
         action: String = "given".into(),
         /// TTL of these answers: one second to a day.
         ttl: TimeSpan = TimeSpan::secs(300),
+        /// Extended error (RFC 8914) that goes with these answers to clients with EDNS, and has the
+        /// list's name as its text: `"blocked"` (15: the operator's own list), `"censored"` (16: a list
+        /// that others oblige the operator to use), `"filtered"` (17: a list that the clients asked
+        /// for), or `"none"`.
+        ede: BlockEde = BlockEde::Blocked,
         /// Times of the week at which the list is in effect, by the clock of `lists.time_zone`:
         /// `["mon-fri 22:00-06:30", "sat,sun 00:00-24:00"]`. A time that ends before it begins ends on
         /// the next day. Without days: every day. Absent: always.
@@ -90,6 +95,33 @@ choice! {
         Unbound = "unbound",
         /// Response policy zone.
         Rpz = "rpz",
+    }
+}
+
+choice! {
+    /// Extended error of a list's answers.
+    BlockEde {
+        /// Blocked.
+        #[default]
+        Blocked = "blocked",
+        /// Censored.
+        Censored = "censored",
+        /// Filtered.
+        Filtered = "filtered",
+        /// No extended error.
+        None = "none",
+    }
+}
+
+impl BlockEde {
+    /// Returns the INFO-CODE.
+    pub fn code(self) -> Option<u16> {
+        match self {
+            BlockEde::Blocked => Some(ede::BLOCKED),
+            BlockEde::Censored => Some(ede::CENSORED),
+            BlockEde::Filtered => Some(ede::FILTERED),
+            BlockEde::None => None,
+        }
     }
 }
 
@@ -144,6 +176,8 @@ pub struct BlocklistConfig {
     pub action: Option<ZoneAction>,
     /// TTL of answers.
     pub ttl: Secs,
+    /// Extended error of answers.
+    pub ede: BlockEde,
     /// Times at which the list is in effect.
     pub schedule: Schedule,
     /// Whether the list has no effect.
@@ -230,6 +264,7 @@ impl RawBlocklist {
             answer: answer(&format!("{table}.answer"), &self.answer)?,
             action,
             ttl: secs(ttl),
+            ede: self.ede,
             schedule: Schedule::check(&format!("{table}.schedule"), &self.schedule)?,
             dry_run: self.dry_run || is_disabled,
         })

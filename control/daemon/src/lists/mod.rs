@@ -192,6 +192,7 @@ impl Lists {
                 dry_run: block.dry_run,
                 client: None,
                 action: block.action.as_ref().map(action),
+                ede: block.ede.code(),
             })
         });
         let (allow, block): (Vec<_>, Vec<_>) = (allow.collect(), block.collect());

@@ -47,11 +47,11 @@ use landing::Landing;
 use parking_lot::Mutex;
 use renewal::{Renewal, RenewalBudget};
 pub use restore::RestoreOutcome;
-use ringdns_common::labels::Labels;
 use ringdns_config::Config;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
     dns::{answer::Answer, key::Key},
+    labels::Labels,
     log::{AnswerSource, Tier},
     punt::{Link, Punt, Purpose},
 };

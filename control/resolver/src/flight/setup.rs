@@ -3,9 +3,8 @@
 
 use crate::upstream::choice::Upstreams;
 use crate::{dns64::Dns64, local::LocalNames, rebinding::Rebinding, validate::Validator};
-use ringdns_common::labels::Labels;
 use ringdns_config::{Config, DnssecConfig};
-use ringdns_dataplane::clock::Clock;
+use ringdns_dataplane::{clock::Clock, labels::Labels};
 use siphasher::sip::SipHasher13;
 use std::{hash::Hasher, sync::Arc};
 

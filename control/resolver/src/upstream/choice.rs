@@ -5,12 +5,13 @@
 
 use crate::upstream::Upstream;
 use quick_cache::DefaultHashBuilder;
-use ringdns_common::{labels::Labels, names};
+use ringdns_common::names;
 use ringdns_config as config;
 use ringdns_config::Strategy;
 use ringdns_dataplane::{
     clock::Nanos,
     dns::{key::Asked, rtype},
+    labels::Labels,
 };
 use std::{
     cmp::Reverse,

@@ -20,11 +20,10 @@ use edns::EdnsMemory;
 use hdrhistogram::Histogram;
 use health::{AnswerTimes, Health};
 use parking_lot::Mutex;
-use ringdns_common::labels::Labels;
 use ringdns_common::{counters, counters::Counter, names};
 use ringdns_config as config;
 use ringdns_config::Transport;
-use ringdns_dataplane::clock::Nanos;
+use ringdns_dataplane::{clock::Nanos, labels::Labels};
 use rustix::io::Errno;
 use std::{
     io,

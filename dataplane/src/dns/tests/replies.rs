@@ -138,6 +138,39 @@ fn extended_errors_are_left_out_where_they_do_not_fit() {
     }
 }
 
+/// The text goes before the codes do, and the name of a list goes with its own code alone.
+#[test]
+fn the_name_of_a_list_is_the_text_of_its_error() {
+    let asked = query("example.com.", RecordType::A);
+    let many: Vec<[u8; 4]> = (0..40).map(|n| [192, 0, 2, n]).collect();
+    let blocked = Answer { ede: Some(17), ..answer(&addresses(&asked, 300, &many), 0) };
+    let silent = Answer::error(rcode::REFUSED, None, 0, 60);
+    let whole = 12 + 17 + blocked.wire.len() + 11;
+    let errors = |answer: &Answer, age, size: usize| {
+        let asks = with_edns(asked.clone(), size as u16, false);
+        let (reply, bytes) = replied_with(&wire(&asks), answer.view().by(Some("ads-1")), age, LIMITS);
+        assert!(bytes.len() <= size && !reply.metadata.truncation);
+        let options = reply.edns.unwrap().options().as_ref().to_vec();
+        let data = options.into_iter().map(|(_, option)| match option {
+            EdnsOption::Unknown(15, data) => data,
+            other => panic!("{other:?}"),
+        });
+        data.collect::<Vec<_>>()
+    };
+    assert_eq!(errors(&blocked, Age::Fresh(0), 1232), [b"\0\x11ads-1"]);
+    assert_eq!(errors(&blocked, Age::Stale(30), 1232), [&b"\0\x11ads-1"[..], b"\0\x03"]);
+    for (room, expected) in
+        [(11, &[&b"\0\x11ads-1"[..]][..]), (10, &[b"\0\x11"]), (6, &[b"\0\x11"]), (5, &[])]
+    {
+        assert_eq!(errors(&blocked, Age::Fresh(0), whole + room), expected, "{room} bytes");
+    }
+    assert!(errors(&silent, Age::Fresh(0), 1232).is_empty(), "no failure that was cached");
+    let longest = "x".repeat(100);
+    let view = blocked.view().by(Some(&longest));
+    let (_, bytes) = replied_with(&wire(&with_edns(asked.clone(), 1232, false)), view, Age::Fresh(0), LIMITS);
+    assert_eq!(bytes.len(), whole + 6 + TEXT_MAX);
+}
+
 #[test]
 fn errors_repeat_what_can_be_repeated() {
     let mut asks = with_edns(query("example.com.", RecordType::A), 1232, true);

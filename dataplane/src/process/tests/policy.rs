@@ -6,6 +6,7 @@ use crate::{
     cache::Scope,
     dns::{answer::Answer, cookie::Cookies, header},
     group::{ClientGroups, GroupSet},
+    labels::Labels,
     policy::Refusal,
     prefix::Prefix,
 };
@@ -362,12 +363,15 @@ fn a_group_gets_the_answer_of_its_lists() {
     let mut f = Fixture::new();
     let kids = Group::new(1).unwrap();
     let groups = ClientGroups::new(&[("192.0.2.0/28".parse().unwrap(), kids)]).unwrap();
-    f.processor.set_policy(Arc::new(QueryPolicy { groups, ..QueryPolicy::default() }));
+    let lists = Arc::<Labels>::default();
+    (0..7).for_each(|n| assert_eq!(lists.number(&n.to_string()), Some(n)));
+    assert_eq!(lists.number("games"), Some(7));
+    f.processor.set_policy(Arc::new(QueryPolicy { groups, lists, ..QueryPolicy::default() }));
     f.know("shared.example.", 60, 0);
     let query = testing::query("games.example.", RecordType::A);
     let key = testing::parsed(&query).key;
     let hash = f.processor.hash().of(&key);
-    let blocked = Answer::error(rcode::REFUSED, None, 0, 60);
+    let blocked = Answer::error(rcode::REFUSED, Some(16), 0, 60);
     let scope = Scope { group: kids, groups: GroupSet::NONE.with(kids), list: Some(7) };
     f.processor.cache().insert_for(&scope, &key, hash, &blocked, 0);
     let resolved = testing::answer(&testing::addresses(&query, 60, &[[192, 0, 2, 1]]), 0);
@@ -388,9 +392,14 @@ fn a_group_gets_the_answer_of_its_lists() {
             assert_eq!(Message::from_vec(&reply[42..]).unwrap().metadata.response_code, rcode, "{client}");
         }
     }
-    assert_eq!([kids, Group::DEFAULT].map(|group| f.stats.lists.get(7, group)), [1, 0]);
+    let message = testing::wire(&testing::with_edns(query, 1232, false));
+    let (_, reply) = f.send(1, &packet_from("192.0.2.9", &message), Checksums::Verify);
+    let errors = Message::from_vec(&reply[42..]).unwrap().edns.unwrap();
+    let option = EdnsOption::Unknown(15, b"\0\x10games".to_vec());
+    assert_eq!(errors.option(EdnsCode::Unknown(15)), Some(&option), "the list has the number 7");
+    assert_eq!([kids, Group::DEFAULT].map(|group| f.stats.lists.get(7, group)), [2, 0]);
     let counted = [Counter::Hit, Counter::CachedFailure].map(|counter| f.stats.snapshot().get(counter));
-    assert_eq!(counted, [4, 0], "a refusal by a list is a hit");
+    assert_eq!(counted, [5, 0], "a refusal by a list is a hit");
 }
 
 /// Answers of lists cost what hits cost: no closer look, unless an extended error is to be sent.

@@ -5,7 +5,7 @@ use crate::testing::{MINIMAL, minimal_with, refused};
 fn lists_are_read() {
     let lists = minimal_with(
         "[[blocklist]]\nname = \"ads\"\nsource = \"/a\"\nanswer = \"192.0.2.1\"\nttl = \"1m\"\n\
-         [[blocklist]]\nname = \"b\"\nsource = \"/b\"\nformat = \"hosts\"\ndry_run = true\n\
+         [[blocklist]]\nname = \"b\"\nsource = \"/b\"\nformat = \"hosts\"\ndry_run = true\nede = \"filtered\"\n\
          [[allowlist]]\nname = \"ours\"\nnames = [\"corp.example\", \"/^a[0-9]+\\\\./\"]\n",
     )
     .lists;
@@ -17,12 +17,13 @@ fn lists_are_read() {
         action: None,
         ttl: 60,
         schedule: Schedule::default(),
+        ede: BlockEde::Blocked,
         dry_run: false,
     };
     assert_eq!(lists.block[0], ads);
     let [_, second] = &lists.block[..] else { panic!("{lists:?}") };
     assert_eq!((second.format, &second.answer), (ListFormat::Hosts, &BlockAnswer::NxDomain));
-    assert!(second.dry_run);
+    assert!(second.dry_run && second.ede.code() == Some(17));
     assert_eq!(pattern(&lists.allow[0].names[1]), Some("^a[0-9]+\\."));
     let alias = minimal_with("[[blocklist]]\nname = \"a\"\nsource = \"/a\"\nanswer = \"Sink.example\"").lists;
     assert_eq!(alias.block[0].answer, BlockAnswer::Alias(b"\x04sink\x07example\0".to_vec()));

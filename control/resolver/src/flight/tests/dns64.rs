@@ -176,6 +176,7 @@ async fn what_a_list_says_of_ipv6_alone_stays() {
         dry_run: false,
         client: None,
         action: None,
+        ede: Some(15),
     };
     resolver.set_policy(Policy::new(key, Vec::new(), vec![list]).into());
     let resolved = resolver.resolve_for(CLIENT, &key_of("www.example", AAAA, false)).await;

@@ -30,7 +30,16 @@ fn lists(names_of: &[(&str, RuleAnswer)]) -> Policy {
         let mut builder = ListBuilder::new(key);
         builder.push(1, Rule::new(Subject::Suffix(names::name(name).unwrap().into()), Effect::Block));
         let (name, list) = ((*name).into(), Arc::new(builder.finish().0));
-        BlockList { name, list, answer: answer.clone(), ttl: 60, dry_run: false, client: None, action: None }
+        BlockList {
+            name,
+            list,
+            answer: answer.clone(),
+            ttl: 60,
+            dry_run: false,
+            client: None,
+            action: None,
+            ede: Some(15),
+        }
     };
     Policy::new(key, Vec::new(), names_of.iter().map(list).collect())
 }

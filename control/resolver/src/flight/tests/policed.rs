@@ -4,7 +4,11 @@ use super::punts::{punted, returned};
 use super::*;
 use crate::policy::testing::{blocking, blocking_for};
 use ringdns_dataplane::stats::Counter;
-use ringdns_policy::rule::RuleAnswer;
+use ringdns_policy::{
+    names::NameKey,
+    policy::{BlockList, Policy},
+    rule::RuleAnswer,
+};
 use std::net::{IpAddr, Ipv4Addr};
 
 const CLIENT: Option<Client> =
@@ -30,6 +34,30 @@ async fn lists_are_for_clients_alone() {
     assert_eq!(rcode_of(&resolver.resolve_for(CLIENT, &key).await), rcode::NXDOMAIN, "though it is known");
     let [(_, counters)] = &resolver.list_counts().all()[..] else { panic!() };
     assert_eq!(counters.blocked[0].get(), 2);
+}
+
+#[tokio::test]
+async fn a_list_says_which_error_goes_with_its_answers() {
+    let resolver = resolver(&[upstream("127.0.0.1:9".parse().unwrap(), LONG)]);
+    let answers = [
+        RuleAnswer::NxDomain,
+        RuleAnswer::NoData,
+        RuleAnswer::Refused,
+        RuleAnswer::Null,
+        RuleAnswer::Address([192, 0, 2, 9].into()),
+    ];
+    for ede in [None, Some(16), Some(17)] {
+        for answer in &answers {
+            let mut policies = blocking_for(group(0), "ads.example", answer.clone());
+            let lists: Vec<_> = policies.all().block_lists().to_vec();
+            let lists = lists.into_iter().map(|list| BlockList { ede, answer: answer.clone(), ..list });
+            policies = Policy::new(NameKey::new(&[7; 16]), Vec::new(), lists.collect()).into();
+            resolver.set_policy(policies);
+            let blocked = resolver.resolve_for(CLIENT, &key("www.ads.example")).await;
+            assert_eq!(blocked.answer.ede, ede, "{answer:?}");
+            assert_eq!(blocked.source.list, Some(0), "the name is found by it");
+        }
+    }
 }
 
 #[tokio::test]

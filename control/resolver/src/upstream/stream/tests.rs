@@ -6,7 +6,6 @@ pub(crate) mod stage;
 use super::*;
 use crate::upstream::choice::Upstreams;
 use hyper::body::Bytes;
-use ringdns_common::labels::Labels;
 use ringdns_common::names;
 use ringdns_config::Config;
 use ringdns_dataplane::{
@@ -15,6 +14,7 @@ use ringdns_dataplane::{
         answer::{Answer, TtlRules},
         query::Query,
     },
+    labels::Labels,
 };
 use ringdns_testkit::tls::{Authority, server};
 use stage::{Asked, Line, Said, Stage};
