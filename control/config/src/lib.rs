@@ -22,7 +22,7 @@ pub use error::{ConfigError, Problem};
 pub use tables::{
     access::AccessConfig,
     blocklist::{AllowlistConfig, BlockAnswer, BlocklistConfig, ListFormat, ListsConfig, pattern},
-    cache::{CacheConfig, SnapshotConfig},
+    cache::{CacheConfig, NxdomainCut, SnapshotConfig},
     clickhouse::{ClickHouseConfig, Scheme},
     client_group::{ClientGroupConfig, DEFAULT_GROUP},
     control::ControlConfig,

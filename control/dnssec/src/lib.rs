@@ -28,6 +28,7 @@ mod walk;
 pub use anchor::{Anchors, TrustAnchor, Unusable};
 pub use answer::validate;
 use budget::Spent;
+pub use denial::denies_name;
 pub use message::{Response, Unreadable};
 pub use name::{NAME_MAX, Name, expand, expand_where, wire_len};
 pub use proven::{ProvenAnswer, ProvenRecord, SignedSet};

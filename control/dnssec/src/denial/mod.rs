@@ -9,7 +9,7 @@ mod tests;
 use crate::{
     budget::{Budget, Spent},
     ede,
-    message::{Response, RrSet},
+    message::{Response, RrSet, Section},
     name::Name,
     rdata::rtype,
     records::{HASH, Nsec, Nsec3, Types},
@@ -166,6 +166,20 @@ impl Denials {
         let insecure = Strength::Insecure(Some(ede::UNSUPPORTED_ITERATIONS));
         Ok(self.iterates_too_often.then_some(insecure))
     }
+}
+
+/// Whether the denials in a response deny a name, as far as they were verified; also if there are none,
+/// as in unsigned zones. The zone is that of the SOA record.
+pub fn denies_name(response: &Response, name: &Name) -> bool {
+    let sets = || response.sets().iter().filter(|set| set.section == Section::Authority);
+    let is_denial = |set: &&RrSet| matches!(set.rtype, rtype::NSEC | rtype::NSEC3);
+    if sets().find(is_denial).is_none() {
+        return true;
+    }
+    let Some(soa) = sets().find(|set| set.rtype == rtype::SOA) else { return false };
+    let mut denials = Denials::new(soa.owner.clone());
+    sets().filter(is_denial).for_each(|set| denials.add(response, set, u32::MAX));
+    name.is_below(&soa.owner) && matches!(denials.name(name, &mut Budget::default()), Ok(Some(_)))
 }
 
 /// Whether a name with these types ends its zone: names below it belong elsewhere (RFC 6840 section
