@@ -24,7 +24,7 @@ pub use tables::{
     blocklist::{
         AllowlistConfig, BlockAnswer, BlocklistConfig, ListFormat, ListsConfig, ZoneAction, pattern,
     },
-    cache::{CacheConfig, SnapshotConfig},
+    cache::{CacheConfig, NxdomainCut, SnapshotConfig},
     clickhouse::{ClickHouseConfig, Scheme},
     client_group::{ClientGroupConfig, DEFAULT_GROUP},
     control::ControlConfig,

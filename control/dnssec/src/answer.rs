@@ -9,6 +9,7 @@ use crate::{
     ede,
     message::{Response, RrSet, Section},
     name::Name,
+    proven::{ProvenAnswer, ProvenRecord, SignedSet, push, record},
     rdata::rtype,
     signature::{self, Keys, Signed, may_sign},
     walk::{ProofWalk, Standing, fault_of_denial, is_denial},
@@ -21,35 +22,6 @@ const ALIASES_MAX: usize = 11;
 const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
 const YXDOMAIN: u8 = 6;
-
-/// A record of an answer. Names are uncompressed and in their original letter case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProvenRecord {
-    /// Owner on the wire.
-    pub owner: Vec<u8>,
-    /// Type.
-    pub rtype: u16,
-    /// TTL, at most the time until the signatures expire (RFC 4035 section 5.3.3).
-    pub ttl: u32,
-    /// RDATA.
-    pub rdata: Vec<u8>,
-}
-
-/// ProvenAnswer sections that a client may be answered with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProvenAnswer {
-    /// Response code that was proven.
-    pub rcode: u8,
-    /// Whether all of it is signed, rather than proven to be unsigned.
-    pub secure: bool,
-    /// Reason, as an extended error, for treating a signed answer as unsigned.
-    pub ede: Option<u16>,
-    /// Answer section: aliases in the order in which they are followed, then the records that were
-    /// asked for.
-    pub answers: Vec<ProvenRecord>,
-    /// Authority section: the proof that something does not exist.
-    pub authorities: Vec<ProvenRecord>,
-}
 
 /// Validates the `response` to a question in class IN that was asked with DO=1 and CD=1. `now` is
 /// the time in seconds since 1970.
@@ -264,6 +236,11 @@ impl<S: ResponseSource> Judge<'_, S> {
         for set in response.sets().iter().filter(|set| set.section == Section::Authority) {
             if let Ok(signed) = self.walk.verify(response, set, keys)? {
                 push(&mut self.verdict.authorities, response, set, signed.ttl());
+                // A set that was expanded from a wildcard says nothing of the names about it.
+                if response.is_for_ranges && signed.next_closer(&set.owner).is_none() {
+                    let denial = SignedSet::of(response, set, &keys.zone, signed.ttl());
+                    self.verdict.denials.extend(denial);
+                }
             }
         }
         Ok(())
@@ -463,25 +440,4 @@ fn made(response: &Response, dname: &RrSet, name: &Name) -> Option<Name> {
 fn is_too_long(response: &Response, dname: &RrSet, name: &Name) -> bool {
     let has_target = |rdata| Name::from_wire(rdata).is_some();
     response.rdata_of(dname).next().is_some_and(has_target) && made(response, dname, name).is_none()
-}
-
-/// Appends a set and its signatures, with TTLs of at most `most` seconds.
-fn push(to: &mut Vec<ProvenRecord>, response: &Response, set: &RrSet, most: u32) {
-    for number in set.records.iter().chain(&set.signatures) {
-        let record = record(response, *number, most);
-        // One response may prove several names.
-        if !to.contains(&record) {
-            to.push(record);
-        }
-    }
-}
-
-fn record(response: &Response, number: usize, most: u32) -> ProvenRecord {
-    let record = response.record(number);
-    ProvenRecord {
-        owner: response.owner(number).to_vec(),
-        rtype: record.rtype,
-        ttl: record.ttl.min(most),
-        rdata: response.rdata(number).to_vec(),
-    }
 }

@@ -1,4 +1,4 @@
-//! Extended errors of validation (RFC 8914 section 4; 27: RFC 9276 section 6).
+//! Extended errors of validation (RFC 8914 section 4; 27: RFC 9276 section 6; 29: IANA).
 
 /// No DS record has an algorithm that is supported.
 pub const UNSUPPORTED_KEY: u16 = 1;
@@ -24,3 +24,5 @@ pub const NSEC_MISSING: u16 = 12;
 pub const EXPIRED_BEFORE_VALID: u16 = 25;
 /// The NSEC3 records have too many iterations.
 pub const UNSUPPORTED_ITERATIONS: u16 = 27;
+/// The answer was made from validated denials of other questions.
+pub const SYNTHESIZED: u16 = 29;

@@ -1,6 +1,7 @@
 //! Validation of DNS answers (RFC 4033 to 4035, RFC 5155, RFC 6840): responses in, a verdict out.
 //!
-//! This crate has no I/O, no clock and no memory. The caller implements [`ResponseSource`], which fetches
+//! This crate has no I/O and no clock, and remembers nothing but what [`Ranges`] keeps for its owner.
+//! The caller implements [`ResponseSource`], which fetches
 //! the responses that prove an answer, and remembers the standing of zones. Cryptography is left to
 //! ring; the rules of signatures and denials are here.
 
@@ -14,6 +15,8 @@ mod denial;
 pub mod ede;
 mod message;
 mod name;
+mod proven;
+mod ranges;
 pub mod rdata;
 mod records;
 mod signature;
@@ -23,10 +26,13 @@ mod trust_point;
 mod walk;
 
 pub use anchor::{Anchors, TrustAnchor, Unusable};
-pub use answer::{ProvenAnswer, ProvenRecord, validate};
+pub use answer::validate;
 use budget::Spent;
+pub use denial::denies_name;
 pub use message::{Response, Unreadable};
 pub use name::{NAME_MAX, Name, expand, expand_where, wire_len};
+pub use proven::{ProvenAnswer, ProvenRecord, SignedSet};
+pub use ranges::{Asking, Ranges};
 pub use signature::Keys;
 use std::{future::Future, sync::Arc};
 pub use trust_point::{KeyChange, KeyEvent, KeyState, ManagedKey, Observed, RefreshTimes, TrustPoint};

@@ -64,6 +64,8 @@ pub struct Response {
     data: Vec<u8>,
     records: Vec<ParsedRecord>,
     sets: Vec<RrSet>,
+    /// Whether its denials may answer other questions.
+    pub(crate) is_for_ranges: bool,
 }
 
 impl Response {
@@ -79,6 +81,7 @@ impl Response {
             data: Vec::with_capacity(2 * message.len()),
             records: Vec::new(),
             sets: Vec::new(),
+            is_for_ranges: false,
         };
         let mut at = HEADER;
         for _ in 0..word(4)? {
@@ -107,6 +110,12 @@ impl Response {
         }
         response.drop_duplicates();
         Ok(response)
+    }
+
+    /// Returns the response with the denials in it marked, if `wanted`, as ones that may answer other
+    /// questions: [`validate`](crate::validate) returns those that it has verified.
+    pub fn for_ranges(self, wanted: bool) -> Self {
+        Response { is_for_ranges: wanted, ..self }
     }
 
     fn add(&mut self, section: Section, record: ParsedRecord) -> Result<(), Unreadable> {

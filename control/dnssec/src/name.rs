@@ -137,6 +137,13 @@ impl fmt::Debug for Name {
 /// Iterator over the labels of a name.
 pub struct NameLabels<'a>(&'a [u8]);
 
+impl<'a> NameLabels<'a> {
+    /// Returns the labels that are left, as a name on the wire.
+    pub fn as_wire(&self) -> &'a [u8] {
+        self.0
+    }
+}
+
 impl<'a> Iterator for NameLabels<'a> {
     type Item = &'a [u8];
 

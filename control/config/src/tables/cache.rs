@@ -5,7 +5,7 @@ use crate::{
     bounds::{secs, within},
     error::Problem,
     table::table,
-    values::AdjustableBytes,
+    values::{AdjustableBytes, choice},
 };
 use ringdns_common::units::{Bytes, TimeSpan};
 use ringdns_dataplane::{clock::Secs, dns::answer::TtlRules};
@@ -54,6 +54,12 @@ table! {
         stale_ttl: TimeSpan = TimeSpan::secs(30),
         /// Time that a resolution failure is cached, from 1 s to 5 m (RFC 9520).
         failure_ttl: TimeSpan = TimeSpan::secs(5),
+        /// NXDOMAIN answers that also answer questions about names below their name, without asking
+        /// upstreams (RFC 8020). `"secure"`: those that were validated here, or by an upstream with
+        /// `trusted = true`. `"all"`: those of all upstreams, for operators who trust them: some name
+        /// servers deny names that have others below them. `"off"`: none. Clients that set CD get
+        /// answers of upstreams in any case.
+        nxdomain_cut: NxdomainCut = NxdomainCut::Secure,
         /// File in which the most requested answers survive a restart:
         /// `"/var/lib/ringdns/cache.snapshot"`. Their TTLs run on by the wall clock meanwhile; a
         /// purge removes the file. Absent: no file is written. Cannot be combined with `[redis]`,
@@ -64,6 +70,19 @@ table! {
         snapshot_every: TimeSpan = TimeSpan::secs(300),
         /// Largest size of the snapshot file.
         snapshot_bytes: Bytes = Bytes(64 << 20),
+    }
+}
+
+choice! {
+    /// NXDOMAIN answers that hold for all names below theirs (RFC 8020).
+    NxdomainCut {
+        /// None.
+        Off = "off",
+        /// Those that were validated.
+        #[default]
+        Secure = "secure",
+        /// All.
+        All = "all",
     }
 }
 
@@ -94,6 +113,8 @@ pub struct CacheConfig {
     pub stale_ttl: Secs,
     /// Seconds that a resolution failure is cached.
     pub failure_ttl: Secs,
+    /// NXDOMAIN answers that hold for all names below theirs.
+    pub nxdomain_cut: NxdomainCut,
 }
 
 impl CacheConfig {
@@ -170,6 +191,7 @@ impl RawCache {
             stale_client_timeout,
             stale_ttl: secs(stale_ttl),
             failure_ttl: secs(failure_ttl),
+            nxdomain_cut: self.nxdomain_cut,
         })
     }
 
@@ -221,6 +243,16 @@ impl RawCache {
 mod tests {
     use super::*;
     use crate::testing::{MINIMAL, minimal_with, refused};
+
+    #[test]
+    fn nxdomain_cuts_where_it_was_validated_unless_the_file_says_otherwise() {
+        let cut = |text: &str| minimal_with(text).cache.nxdomain_cut;
+        assert_eq!(cut(""), NxdomainCut::Secure);
+        let words = ["off", "secure", "all"].map(|word| cut(&format!("[cache]\nnxdomain_cut = \"{word}\"")));
+        assert_eq!(words, [NxdomainCut::Off, NxdomainCut::Secure, NxdomainCut::All]);
+        let wrong = ["nxdomain_cut = \"some\"", "6", "cache.nxdomain_cut", "some", "Correct"];
+        refused(&format!("{MINIMAL}[cache]\n"), &[wrong]);
+    }
 
     #[test]
     fn serve_stale_and_enabled_switch_rules_off() {

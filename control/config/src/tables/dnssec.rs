@@ -28,6 +28,11 @@ table! {
         /// it has a trust anchor. The same holds for a zone that an `[[upstream]]` of its own
         /// answers for: `["corp.example"]`. Special names of `[local]` need no entry.
         insecure: Vec<String> = Vec::new(),
+        /// Whether validated denials (NSEC, and NSEC3 without opt-out) also answer other questions
+        /// about names and types that do not exist, with proof and without asking upstreams (RFC
+        /// 8198): a flood of made-up names in a signed zone then costs its servers little. Such
+        /// answers have the extended error 29.
+        aggressive: bool = true,
     }
 }
 
@@ -42,6 +47,8 @@ pub struct DnssecConfig {
     pub managed_anchor_file: Option<PathBuf>,
     /// Names on the wire, lowercased, at and below which nothing is validated.
     pub insecure: Vec<Vec<u8>>,
+    /// Whether validated denials answer other questions.
+    pub aggressive: bool,
 }
 
 impl RawDnssec {
@@ -64,6 +71,7 @@ impl RawDnssec {
             trust_anchor_file: self.trust_anchor_file.map(Into::into),
             managed_anchor_file: self.managed_anchor_file.map(Into::into),
             insecure: zones("dnssec.insecure", &self.insecure)?,
+            aggressive: self.aggressive,
         })
     }
 }
@@ -75,7 +83,8 @@ mod tests {
     #[test]
     fn insecure_names_are_lowercased_on_the_wire() {
         let dnssec = minimal_with("[dnssec]\nvalidate = true\ninsecure = [\"Corp.Example\"]").dnssec;
-        assert!(dnssec.validate);
+        assert!(dnssec.validate && dnssec.aggressive);
+        assert!(!minimal_with("[dnssec]\nvalidate = true\naggressive = false").dnssec.aggressive);
         assert_eq!(dnssec.insecure, [b"\x04corp\x07example\0".to_vec()]);
     }
 

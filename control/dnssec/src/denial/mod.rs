@@ -9,16 +9,17 @@ mod tests;
 use crate::{
     budget::{Budget, Spent},
     ede,
-    message::{Response, RrSet},
+    message::{Response, RrSet, Section},
     name::Name,
     rdata::rtype,
-    records::{Nsec, Nsec3, Types},
+    records::{HASH, Nsec, Nsec3, Types},
 };
 use nsec3::Chain;
+pub use nsec3::hash_of_owner;
 
 /// Most iterations of NSEC3. With more, a zone counts as unsigned wherever a proof needs NSEC3 (RFC
 /// 9276 section 3.2; BIND and Knot Resolver have the same limit).
-const ITERATIONS_MAX: u16 = 50;
+pub const ITERATIONS_MAX: u16 = 50;
 /// Most sets of NSEC3 parameters considered: a zone has two while it changes them.
 const CHAINS_MAX: usize = 2;
 
@@ -66,17 +67,29 @@ impl Denials {
         for rdata in response.rdata_of(set) {
             match set.rtype {
                 rtype::NSEC => {
-                    let nsec = Nsec::parse(rdata).filter(|nsec| nsec.next.is_at_or_below(&self.zone));
-                    self.nsec.extend(nsec.map(|nsec| (set.owner.clone(), nsec)));
+                    if let Some(nsec) = Nsec::parse(rdata) {
+                        self.add_nsec(&set.owner, nsec);
+                    }
                 }
-                rtype::NSEC3 => self.add_nsec3(&set.owner, rdata),
+                rtype::NSEC3 => {
+                    if let Some(nsec3) = Nsec3::parse(rdata) {
+                        self.add_nsec3(&set.owner, nsec3);
+                    }
+                }
                 _ => {}
             }
         }
     }
 
-    fn add_nsec3(&mut self, owner: &Name, rdata: &[u8]) {
-        let Some(nsec3) = Nsec3::parse(rdata) else { return };
+    /// Adds an NSEC record, unless it leads out of the zone.
+    pub fn add_nsec(&mut self, owner: &Name, nsec: Nsec) {
+        if nsec.next.is_at_or_below(&self.zone) {
+            self.nsec.push((owner.clone(), nsec));
+        }
+    }
+
+    /// Adds an NSEC3 record.
+    pub fn add_nsec3(&mut self, owner: &Name, nsec3: Nsec3) {
         if nsec3.iterations > ITERATIONS_MAX {
             self.iterates_too_often = true;
         } else if let Some(chain) = self.nsec3.iter_mut().find(|chain| chain.is_of(&nsec3)) {
@@ -86,6 +99,11 @@ impl Denials {
             chain.add(&self.zone, owner, nsec3);
             self.nsec3.push(chain);
         }
+    }
+
+    /// Takes over hashes of names, for the parameters that all NSEC3 records here have.
+    pub fn know_hashes(&mut self, hashes: &[(Name, [u8; HASH])]) {
+        self.nsec3.iter_mut().for_each(|chain| chain.know_hashes(hashes));
     }
 
     /// Returns the lowest TTL of all records.
@@ -148,6 +166,20 @@ impl Denials {
         let insecure = Strength::Insecure(Some(ede::UNSUPPORTED_ITERATIONS));
         Ok(self.iterates_too_often.then_some(insecure))
     }
+}
+
+/// Whether the denials in a response deny a name, as far as they were verified; also if there are none,
+/// as in unsigned zones. The zone is that of the SOA record.
+pub fn denies_name(response: &Response, name: &Name) -> bool {
+    let sets = || response.sets().iter().filter(|set| set.section == Section::Authority);
+    let is_denial = |set: &&RrSet| matches!(set.rtype, rtype::NSEC | rtype::NSEC3);
+    if sets().find(is_denial).is_none() {
+        return true;
+    }
+    let Some(soa) = sets().find(|set| set.rtype == rtype::SOA) else { return false };
+    let mut denials = Denials::new(soa.owner.clone());
+    sets().filter(is_denial).for_each(|set| denials.add(response, set, u32::MAX));
+    name.is_below(&soa.owner) && matches!(denials.name(name, &mut Budget::default()), Ok(Some(_)))
 }
 
 /// Whether a name with these types ends its zone: names below it belong elsewhere (RFC 6840 section

@@ -40,6 +40,13 @@ fn strength(covering: &Nsec3) -> Strength {
     if covering.flags & OPT_OUT == 0 { Strength::Secure } else { Strength::Insecure(None) }
 }
 
+/// Returns the hash that is the owner of an NSEC3 record; `None` if that is not directly below the
+/// zone.
+pub fn hash_of_owner(zone: &Name, owner: &Name) -> Option<Hash> {
+    let hash = owner.labels().next().and_then(|label| BASE32_DNSSEC.decode(label).ok())?;
+    Hash::try_from(hash).ok().filter(|_| owner.parent().as_ref() == Some(zone))
+}
+
 impl Chain {
     pub fn new(parameters: &Nsec3) -> Self {
         let Nsec3 { salt, iterations, .. } = parameters;
@@ -54,14 +61,16 @@ impl Chain {
     /// Adds a record, unless it has unknown flags (RFC 5155 section 8.2), or its owner is not a
     /// hash directly below the zone.
     pub fn add(&mut self, zone: &Name, owner: &Name, nsec3: Nsec3) {
-        let hash = owner.labels().next().and_then(|label| BASE32_DNSSEC.decode(label).ok());
-        let hash = hash.and_then(|hash| Hash::try_from(hash).ok());
-        if let Some(hash) = hash
+        if let Some(hash) = hash_of_owner(zone, owner)
             && nsec3.flags & !OPT_OUT == 0
-            && owner.parent().as_ref() == Some(zone)
         {
             self.records.push((hash, nsec3));
         }
+    }
+
+    /// Takes over hashes of names, for these parameters.
+    pub fn know_hashes(&mut self, hashes: &[(Name, Hash)]) {
+        self.hashed.get_mut().extend_from_slice(hashes);
     }
 
     fn hash(&self, name: &Name, budget: &mut Budget) -> Result<Hash, Spent> {

@@ -8,6 +8,7 @@ mod differences;
 mod explain;
 mod forge;
 mod kinds;
+mod ranges;
 mod server;
 mod unbound;
 mod wire;

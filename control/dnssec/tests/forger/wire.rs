@@ -57,7 +57,7 @@ impl Wire {
         for (_, change) in self.changes.iter().filter(|(of, _)| *of == to || *of == To::All) {
             FORGER.apply(&TREE, name, change, &mut message);
         }
-        Ok(Arc::new(Response::parse(&message.to_wire())?))
+        Ok(Arc::new(Response::parse(&message.to_wire())?.for_ranges(true)))
     }
 
     pub fn judge(&self, name: &Name, qtype: u16) -> Result<ProvenAnswer, Unproven<()>> {

@@ -9,6 +9,7 @@
 mod anchors;
 mod attempt;
 mod chase;
+mod denied;
 mod domain;
 mod failure;
 mod flights;
@@ -47,7 +48,7 @@ use landing::Landing;
 use parking_lot::Mutex;
 use renewal::{Renewal, RenewalBudget};
 pub use restore::RestoreOutcome;
-use ringdns_config::Config;
+use ringdns_config::{Config, NxdomainCut};
 use ringdns_dataplane::{
     clock::{Clock, Secs},
     dns::{answer::Answer, key::Key},
@@ -126,6 +127,8 @@ pub struct Resolver {
     /// then.
     rules: JudgeRules,
     failure_ttl: Secs,
+    /// NXDOMAIN answers that hold for all names below theirs.
+    nxdomain_cut: NxdomainCut,
     /// Time to wait for a new answer where there is an expired one; zero: not at all.
     stale_client_timeout: Duration,
     budget: RenewalBudget,
@@ -169,6 +172,7 @@ impl Resolver {
             setup: ArcSwap::from_pointee(ResolverSetup::new(config, &labels, clock, None)),
             rules: JudgeRules { ttl: config.cache.ttl_rules(&config.refresh), clock },
             failure_ttl: config.cache.failure_secs(),
+            nxdomain_cut: config.cache.nxdomain_cut,
             stale_client_timeout: config.cache.stale_client_timeout,
             budget: RenewalBudget::new(config.refresh.per_second),
             policy: ArcSwapOption::empty(),
@@ -390,7 +394,12 @@ impl Resolver {
         let validator = setup.validator.as_ref().filter(|validator| validator.concerns(key));
         let lane = Lane::of(asker, validator.is_some());
         let flights = self.lane(lane);
-        let (waiter, resolved) = match flights.board(key, generation, waiter, refresh, landed) {
+        let denied = if refresh { None } else { self.denied(&setup, validator, key, generation) };
+        let boarding = match denied {
+            Some(denied) => Boarding::Landed(waiter, denied),
+            None => flights.board(key, generation, waiter, refresh, landed),
+        };
+        let (waiter, resolved) = match boarding {
             Boarding::TakeOff(flight, time) => {
                 self.counters.flights.inc();
                 self.counters.refreshes.add(u64::from(refresh));

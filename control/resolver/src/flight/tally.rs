@@ -53,5 +53,10 @@ counters! {
         validated_insecure,
         /// Answers that were validated, found bogus and replaced by SERVFAIL.
         validated_bogus,
+        /// Questions answered with NXDOMAIN or without data from validated denials of other
+        /// questions, without asking upstreams (RFC 8198).
+        synthesised,
+        /// Questions answered with the NXDOMAIN of a name above, without asking upstreams (RFC 8020).
+        below_nxdomain,
     }
 }

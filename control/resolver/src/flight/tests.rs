@@ -150,6 +150,7 @@ mod asking;
 mod chasing;
 mod choosing;
 mod cookies;
+mod denied;
 mod dns64;
 mod edns;
 mod flights;

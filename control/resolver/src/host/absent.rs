@@ -1,28 +1,37 @@
 //! Names that do not exist: an NXDOMAIN holds for every type of its name (RFC 2308 section 5).
 
-use super::{EntryWeight, StoredKey};
+use super::{EntryWeight, Noted, StoredKey};
 use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter, sync::Cache};
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
         answer::Answer,
+        header,
         key::{Asked, Key},
         rcode, rtype,
     },
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 /// Type under which a name is kept: reserved, so that no question has it (RFC 6895 section 3.1).
 const ANY_TYPE: [u8; 2] = [0, 0];
 
 /// NXDOMAIN answers by name, class and flags.
-pub(super) struct AbsentNames(Cache<StoredKey, Arc<Answer>, AbsentWeight, DefaultHashBuilder, Silent>);
+pub(super) struct AbsentNames {
+    names: Cache<StoredKey, Arc<Answer>, AbsentWeight, DefaultHashBuilder, Silent>,
+    /// Whether an authentic NXDOMAIN was ever stored. Few appliances without validation see one.
+    any_secure: AtomicBool,
+}
 
 impl AbsentNames {
     /// Returns a store of `bytes`.
     pub fn new(bytes: u64) -> Self {
         let items = usize::try_from(bytes / super::TYPICAL_BYTES).unwrap_or(usize::MAX).max(16);
-        AbsentNames(Cache::with(items, bytes, AbsentWeight, DefaultHashBuilder::default(), Silent))
+        let names = Cache::with(items, bytes, AbsentWeight, DefaultHashBuilder::default(), Silent);
+        AbsentNames { names, any_secure: AtomicBool::new(false) }
     }
 
     /// Takes note of an answer that is being stored for a question: the name does not exist, or it
@@ -32,7 +41,10 @@ impl AbsentNames {
             return;
         }
         if denies_name(answer) {
-            self.0.insert(by_name(key), answer.clone());
+            if is_secure(answer) {
+                self.any_secure.store(true, Relaxed);
+            }
+            self.names.insert(by_name(key), answer.clone());
         } else if !answer.status.is_failure() {
             self.forget(key);
         }
@@ -40,28 +52,50 @@ impl AbsentNames {
 
     /// Removes the name of a question.
     pub fn forget(&self, key: &Key) {
-        if !self.0.is_empty() {
-            self.0.remove(&by_name(key));
+        if !self.names.is_empty() {
+            self.names.remove(&by_name(key));
         }
     }
 
     /// Returns a fresh NXDOMAIN for the name of a question.
     pub fn get(&self, key: &Key, now: Secs) -> Option<Arc<Answer>> {
         // The parent answers for DS, perhaps at another upstream (RFC 4035 section 2.4).
-        if self.0.is_empty() || key.asked().qtype() == rtype::DS {
+        if self.names.is_empty() || key.asked().qtype() == rtype::DS {
             return None;
         }
-        self.0.get(&by_name(key)).filter(|answer| now < answer.expires())
+        self.names.get(&by_name(key)).filter(|answer| now < answer.expires())
+    }
+
+    /// Returns a fresh NXDOMAIN for a name above that of a question, and that name; `secure`: only one
+    /// that was validated.
+    pub fn above<'a>(&self, key: &'a Key, secure: bool, now: Secs) -> Option<(&'a [u8], Arc<Answer>)> {
+        let is_empty = if secure { !self.any_secure.load(Relaxed) } else { self.names.is_empty() };
+        if is_empty || key.asked().qtype() == rtype::DS {
+            return None;
+        }
+        let (name, stored) = (key.asked().name(), by_name(key));
+        let mut at = 0;
+        loop {
+            at += 1 + usize::from(*name.get(at)?);
+            // The root exists.
+            name.get(at).filter(|len| **len > 0)?;
+            let noted = Noted(Asked { question: stored.question.get(at..)?, flags: stored.flags });
+            let found = self.names.get(&noted);
+            let found = found.filter(|answer| now < answer.expires() && (!secure || is_secure(answer)));
+            if let Some(answer) = found {
+                return Some((name.get(at..)?, answer));
+            }
+        }
     }
 
     /// Removes the names that `covered` tells.
     pub fn purge(&self, covered: impl Fn(&StoredKey) -> bool) {
-        self.0.retain(|key, _| !covered(key));
+        self.names.retain(|key, _| !covered(key));
     }
 
     /// Returns the bytes in use.
     pub fn bytes(&self) -> u64 {
-        self.0.weight()
+        self.names.weight()
     }
 }
 
@@ -69,6 +103,11 @@ impl AbsentNames {
 /// says so of their target (RFC 6604 section 3).
 fn denies_name(answer: &Answer) -> bool {
     answer.status.rcode() == rcode::NXDOMAIN && answer.counts[0] == 0
+}
+
+/// Whether the answer was validated, here or by an upstream that is trusted to do so.
+fn is_secure(answer: &Answer) -> bool {
+    answer.status.flags() & header::AD != 0
 }
 
 /// Returns the key of a question's name.

@@ -183,6 +183,17 @@ impl HostTier {
         }
     }
 
+    /// Returns a fresh NXDOMAIN for a name above that of a question, and that name; `secure`: only one
+    /// that was validated.
+    pub fn nxdomain_above<'a>(
+        &self,
+        key: &'a Key,
+        secure: bool,
+        now: Secs,
+    ) -> Option<(&'a [u8], Arc<Answer>)> {
+        self.absent.above(key, secure, now)
+    }
+
     /// Notes `n` questions that were answered elsewhere with the entry. Returns whether there is
     /// such an entry.
     pub fn note(&self, asked: Asked<'_>, n: u16, now: Secs) -> bool {
@@ -264,18 +275,28 @@ impl HostTier {
     /// store once: not for an async task.
     pub fn purge_each(&self, purges: &[Arc<Purge>]) -> u64 {
         let scopes = Scopes::of(purges);
-        self.purge_where(purges, |key| scopes.covers(key.asked().name()))
+        self.purge_where(purges, |name| scopes.covers(name), |name| scopes.is_above(name))
     }
 
-    fn purge_where(&self, purges: &[Arc<Purge>], covered: impl Fn(&StoredKey) -> bool) -> u64 {
+    /// Removes the entries whose names are `covered`. An NXDOMAIN for a name that is `above` a purged
+    /// one goes too: it must not answer for that.
+    fn purge_where(
+        &self,
+        purges: &[Arc<Purge>],
+        covered: impl Fn(&[u8]) -> bool,
+        above: impl Fn(&[u8]) -> bool,
+    ) -> u64 {
         self.begin_generations(purges);
         let removed = std::cell::Cell::new(0);
         self.cache.retain(|key, _| {
-            let keep = !covered(key);
+            let keep = !covered(key.asked().name());
             removed.set(removed.get() + u64::from(!keep));
             keep
         });
-        self.absent.purge(&covered);
+        self.absent.purge(|key| {
+            let name = key.asked().name();
+            covered(name) || above(name)
+        });
         self.begin_generations(purges);
         self.counters.purged.add(removed.get());
         removed.get()

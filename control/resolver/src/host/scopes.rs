@@ -9,6 +9,8 @@ pub(super) struct Scopes<'a> {
     names: HashSet<&'a [u8]>,
     suffixes: HashSet<&'a [u8]>,
     all: bool,
+    /// Names above those of the purges.
+    above: HashSet<&'a [u8]>,
 }
 
 impl<'a> Scopes<'a> {
@@ -22,6 +24,9 @@ impl<'a> Scopes<'a> {
                 Purge::All => scopes.all = true,
                 Purge::Verdicts => {}
             }
+            if let Purge::Name(name) | Purge::Suffix(name) = &**purge {
+                scopes.above.extend(std::iter::successors(parent(name), |above| parent(above)));
+            }
         }
         scopes
     }
@@ -32,16 +37,27 @@ impl<'a> Scopes<'a> {
         self.all || self.names.contains(name) || self.is_below(name)
     }
 
+    /// Whether a name is above that of a purge.
+    pub fn is_above(&self, name: &[u8]) -> bool {
+        self.above.contains(name)
+    }
+
     fn is_below(&self, mut name: &[u8]) -> bool {
         while !self.suffixes.is_empty() {
             if self.suffixes.contains(name) {
                 return true;
             }
-            match name.first() {
-                None | Some(0) => return false,
-                Some(label) => name = name.get(1 + usize::from(*label)..).unwrap_or_default(),
+            match parent(name) {
+                None => return false,
+                Some(above) => name = above,
             }
         }
         false
     }
+}
+
+/// Returns the name without its leftmost label; `None` for the root.
+fn parent(name: &[u8]) -> Option<&[u8]> {
+    let len = name.first().filter(|len| **len > 0)?;
+    name.get(1 + usize::from(*len)..)
 }

@@ -114,6 +114,18 @@ impl Message {
         Message::parse(&bytes, key)
     }
 
+    /// Returns the response as one to another question.
+    pub fn asked_by(self, key: &Key) -> Option<Message> {
+        let asked = key.asked();
+        Some(Message {
+            question: key.question().into(),
+            name: Name::from_wire(asked.name())?,
+            qtype: asked.qtype(),
+            class: asked.qclass(),
+            ..self
+        })
+    }
+
     /// Returns the message on the wire; `None` if it is longer than 65,535 bytes.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let mut bytes = Vec::with_capacity(512);

@@ -5,7 +5,7 @@ use crate::{resolved::Resolved, upstream::Failed};
 use ringdns_common::message;
 use ringdns_dataplane::{
     dns::{key::Key, reply::Age},
-    log,
+    log::{self, Tier},
 };
 use ringdns_dnssec::{Name, Response, ResponseSource, Standing, Unproven, ede::INDETERMINATE};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +19,7 @@ pub struct Ask<'a, R> {
     pub trust: Arc<Trust>,
     resolver: &'a R,
     /// Generation in which the validation began: a purge since may cover its proofs.
-    generation: u64,
+    pub generation: u64,
     /// Source of the response to the first question, which is the client's.
     source: OnceLock<log::AnswerSource>,
 }
@@ -47,7 +47,12 @@ impl<'a, R: Asks> Ask<'a, R> {
         let key = key_for(name, qtype).ok_or(UNREADABLE)?;
         let found = self.resolver.current(&key, renew).await;
         self.source.get_or_init(|| found.source);
-        Ok((Arc::new(response(self.resolver, &key, &found)?), found.answer.ede))
+        // What was known before, here or in the fleet, may be older than a purge of a name that it
+        // denies beside the one that was asked for.
+        let is_new = !found.known && found.source.tier == Tier::Upstream;
+        let response = response(self.resolver, &key, &found)?;
+        let response = response.for_ranges(is_new && self.validator.aggressive);
+        Ok((Arc::new(response), found.answer.ede))
     }
 }
 

@@ -13,6 +13,7 @@
 mod anchors;
 mod ask;
 mod managed;
+mod ranges;
 mod reply;
 mod standings;
 
@@ -24,6 +25,7 @@ use arc_swap::ArcSwap;
 use ask::Ask;
 pub use managed::AnchorCounters;
 use managed::ManagedAnchors;
+use ranges::KnownRanges;
 use ringdns_api::TrustPointStatus;
 use ringdns_common::names;
 use ringdns_config as config;
@@ -82,17 +84,21 @@ pub struct Validator {
     managed: Option<ManagedAnchors>,
     /// Names at and below which nothing is validated.
     insecure: Vec<Name>,
+    /// Whether validated denials answer other questions (RFC 8198).
+    aggressive: bool,
 }
 
-/// Trust anchors, and the standings of zones that follow from them.
+/// Trust anchors, and what follows from them.
 struct Trust {
     anchors: Anchors,
     standings: Standings,
+    /// Denials by which other questions are answered.
+    ranges: KnownRanges,
 }
 
 impl Trust {
     fn new(anchors: Anchors) -> Arc<Self> {
-        Arc::new(Trust { anchors, standings: Standings::default() })
+        Arc::new(Trust { anchors, standings: Standings::default(), ranges: KnownRanges::default() })
     }
 }
 
@@ -133,7 +139,8 @@ impl Validator {
             (Anchors::unknown_root(), None)
         });
         let insecure = config.insecure.iter().filter_map(|name| Name::from_wire(name)).collect();
-        Some(Validator { trust: ArcSwap::new(Trust::new(anchors)), managed, insecure })
+        let aggressive = config.aggressive;
+        Some(Validator { trust: ArcSwap::new(Trust::new(anchors)), managed, insecure, aggressive })
     }
 
     /// Asks for the keys of managed zones that are due, and trusts them from then on as RFC 5011
@@ -209,6 +216,9 @@ impl Validator {
         let now = rules.clock.unix() as u32;
         let verdict =
             ringdns_dnssec::validate(ask, &ask.trust.anchors, now, &name, asked.qtype(), response).await?;
+        if !verdict.denials.is_empty() {
+            ask.trust.ranges.learn(&verdict.denials, ask.generation, rules.clock.secs());
+        }
         let message = reply::message(key, &verdict).ok_or(MALFORMED)?;
         let answer = Answer::from_response(&message, key, &rules.ttl, rules.clock.secs(), true);
         let answer = answer.map_err(|_| MALFORMED)?;

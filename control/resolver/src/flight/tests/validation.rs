@@ -86,7 +86,7 @@ impl Root {
         [rrset, &[Record::from_rdata(first.name.clone(), first.ttl, signature)]].concat()
     }
 
-    fn always(&self, rrset: &[Record]) -> Vec<Record> {
+    pub(super) fn always(&self, rrset: &[Record]) -> Vec<Record> {
         self.signed(rrset, [START - 1_000_000, START + 100_000_000])
     }
 
@@ -113,18 +113,20 @@ pub(super) fn address(name: &str, ttl: u32) -> Record {
     at(name, ttl, RData::A(A::new(192, 0, 2, 1)))
 }
 
-fn soa(zone: &str) -> Record {
+pub(super) fn soa(zone: &str) -> Record {
     let nobody = Name::from_str("nobody.invalid.").unwrap();
     at(zone, 60, RData::SOA(SOA::new(nobody.clone(), nobody, 1, 1, 1, 1, 60)))
 }
 
-fn nsec(name: &str, next: &str, types: [RecordType; 3]) -> Record {
+pub(super) fn nsec(name: &str, next: &str, types: [RecordType; 3]) -> Record {
     let next = Name::from_str(next).unwrap();
     at(name, 60, RData::DNSSEC(DNSSECRData::NSEC(NSEC::new(next, types))))
 }
 
 /// Response of an upstream: answers, authorities; `None`: a failure.
 pub(super) type Said = Option<(Vec<Record>, Vec<Record>)>;
+/// Response with a response code.
+pub(super) type Coded = Option<(ResponseCode, Vec<Record>, Vec<Record>)>;
 
 /// Returns a resolver that validates by `root`. Its upstream gives the root's keys, and otherwise
 /// answers by the script.
@@ -133,21 +135,38 @@ pub(super) fn validating(
     more: &str,
     script: impl Fn(&Root, &str, RecordType) -> Said + Send + Sync + 'static,
 ) -> (Upstream, Arc<Resolver>) {
+    validating_coded(root, more, move |root, name, qtype| {
+        script(root, name, qtype).map(|(answers, rest)| (ResponseCode::NoError, answers, rest))
+    })
+}
+
+/// Returns a resolver as [`validating`] does; the script gives response codes, too.
+pub(super) fn validating_coded(
+    root: &Arc<Root>,
+    more: &str,
+    script: impl Fn(&Root, &str, RecordType) -> Coded + Send + Sync + 'static,
+) -> (Upstream, Arc<Resolver>) {
     let zone = root.clone();
     let fake = Upstream::local(move |seen| {
         let mut message = Message::from_vec(&seen.query).unwrap();
         let question = message.queries[0].clone();
         let name = question.name().to_lowercase().to_string();
         let said = match (name.as_str(), question.query_type()) {
-            (".", RecordType::DNSKEY) => script(&zone, ".", RecordType::DNSKEY)
-                .map(|(answers, rest)| (if answers.is_empty() { zone.keys() } else { answers }, rest)),
-            ("unsigned.", RecordType::DS) => Some((vec![], zone.denial_of_ds())),
+            (".", RecordType::DNSKEY) => {
+                script(&zone, ".", RecordType::DNSKEY).map(|(code, answers, rest)| {
+                    (code, if answers.is_empty() { zone.keys() } else { answers }, rest)
+                })
+            }
+            ("unsigned.", RecordType::DS) => Some((ResponseCode::NoError, vec![], zone.denial_of_ds())),
             (_, qtype) => script(&zone, &name, qtype),
         };
         message = message.into_response();
         message.edns = None;
         match said {
-            Some((answers, authorities)) => (message.answers, message.authorities) = (answers, authorities),
+            Some((code, answers, authorities)) => {
+                (message.answers, message.authorities) = (answers, authorities);
+                message.metadata.response_code = code;
+            }
             None => message.metadata.response_code = ResponseCode::ServFail,
         }
         let whole = message.to_vec().unwrap();
