@@ -20,7 +20,7 @@ impl<'a> Scopes<'a> {
                 Purge::Name(name) => drop(scopes.names.insert(name)),
                 Purge::Suffix(suffix) => drop(scopes.suffixes.insert(suffix)),
                 Purge::All => scopes.all = true,
-                Purge::Verdicts => {}
+                Purge::Verdicts | Purge::VerdictsOn(_) => {}
             }
         }
         scopes
