@@ -5,6 +5,7 @@ use crate::dns::{is_within, key::Asked};
 use arc_swap::ArcSwap;
 use std::{
     collections::VecDeque,
+    fmt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -14,8 +15,14 @@ use std::{
 /// Most purges in memory. An answer from before all of them is void.
 const KEPT: usize = 1024;
 
+/// Set of names, given as lowercased wire bytes.
+pub trait NameSet: fmt::Debug + Send + Sync {
+    /// Whether a name is in the set.
+    fn has(&self, name: &[u8]) -> bool;
+}
+
 /// Scope of a purge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Purge {
     /// All types of a name, which is given as lowercased wire bytes.
     Name(Vec<u8>),
@@ -26,7 +33,24 @@ pub enum Purge {
     /// Everything in the workers' caches, since lists now decide otherwise. What upstreams answered
     /// stays: lists are applied to it on its way to clients.
     Verdicts,
+    /// Likewise, but lists decide otherwise about these names alone.
+    VerdictsOn(Arc<dyn NameSet>),
 }
+
+impl PartialEq for Purge {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Purge::Name(one), Purge::Name(other)) | (Purge::Suffix(one), Purge::Suffix(other)) => {
+                one == other
+            }
+            (Purge::All, Purge::All) | (Purge::Verdicts, Purge::Verdicts) => true,
+            (Purge::VerdictsOn(one), Purge::VerdictsOn(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Purge {}
 
 impl Purge {
     /// Whether the purge covers what a worker answers to a question.
@@ -35,12 +59,28 @@ impl Purge {
             Purge::All | Purge::Verdicts => true,
             Purge::Name(name) => asked.name() == name,
             Purge::Suffix(suffix) => is_within(asked.name(), suffix),
+            // The answer may have aliases, which lists decide about too.
+            Purge::VerdictsOn(_) => true,
+        }
+    }
+
+    /// Whether the purge covers what a worker answers to a question, if lists can have decided about
+    /// no other name than that of the question.
+    pub fn covers_plain(&self, asked: Asked<'_>) -> bool {
+        match self {
+            Purge::VerdictsOn(names) => names.has(asked.name()),
+            _ => self.covers(asked),
         }
     }
 
     /// Whether the purge covers what upstreams answered to a question.
     pub fn covers_source(&self, asked: Asked<'_>) -> bool {
-        *self != Purge::Verdicts && self.covers(asked)
+        !self.is_about_verdicts() && self.covers(asked)
+    }
+
+    /// Whether the purge covers nothing that upstreams answered.
+    fn is_about_verdicts(&self) -> bool {
+        matches!(self, Purge::Verdicts | Purge::VerdictsOn(_))
     }
 
     /// Whether the purge covers answers that the standing of a zone was proven with: those about
@@ -48,7 +88,7 @@ impl Purge {
     pub fn concerns_zone(&self, zone: &[u8]) -> bool {
         match self {
             Purge::All => true,
-            Purge::Verdicts => false,
+            Purge::Verdicts | Purge::VerdictsOn(_) => false,
             Purge::Name(name) | Purge::Suffix(name) => is_within(zone, name),
         }
     }

@@ -1,6 +1,6 @@
 //! The steering program: redirects UDP datagrams for a listener to the AF_XDP socket of their
-//! queue, drops those from sources that no host on a link has or that are banned, and leaves everything else to the
-//! kernel. It never writes packets.
+//! queue, drops those from sources that no host on a link has, that are banned or that the access
+//! list denies, and leaves everything else to the kernel. It never writes packets.
 
 #![no_std]
 #![no_main]
@@ -12,8 +12,9 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use ringdns_abi::{
-    AddressKind, HostAddress, ListenKey, MAX_BANS, MAX_FRAME, MAX_HOST_ADDRESSES, MAX_LINK_ADDRESSES, MAX_LISTEN,
-    MAX_QUEUES, MAX_VLANS, Tables, Verdict, VlanKey, decide,
+    AccessKey, AccessRule, AccessSide, AddressKind, HostAddress, ListenKey, MAX_ACCESS, MAX_BANS, MAX_FRAME,
+    MAX_HOST_ADDRESSES, MAX_LINK_ADDRESSES, MAX_LISTEN, MAX_QUEUES, MAX_VLANS, Tables, Verdict, VlanKey,
+    decide,
 };
 use ringdns_ebpf::Frame;
 
@@ -30,11 +31,14 @@ static LINK_ADDRESSES: Array<u64, { MAX_LINK_ADDRESSES as usize }> = Array::new(
 static VLANS: HashMap<VlanKey, u32, { MAX_VLANS as usize }> = HashMap::new();
 
 #[btf_map]
-static HOST_ADDRESSES: LpmTrie<
-    HostAddress,
-    AddressKind,
-    { 2 * (MAX_HOST_ADDRESSES + MAX_BANS) as usize },
-> = LpmTrie::new();
+static HOST_ADDRESSES: LpmTrie<HostAddress, AddressKind, { 2 * (MAX_HOST_ADDRESSES + MAX_BANS) as usize }> =
+    LpmTrie::new();
+
+#[btf_map]
+static ACCESS: LpmTrie<AccessKey, AccessRule, { 2 * MAX_ACCESS as usize }> = LpmTrie::new();
+
+#[btf_map]
+static ACCESS_SIDE: Array<AccessSide, 1> = Array::new();
 
 #[btf_map]
 static VERDICTS: PerCpuArray<u64, { Verdict::COUNT as usize }> = PerCpuArray::new();
@@ -97,6 +101,16 @@ impl Tables for Maps {
     fn address_kind(&self, address: &HostAddress) -> AddressKind {
         let key = Key::new(HostAddress::BITS, *address);
         HOST_ADDRESSES.get(&key).copied().unwrap_or(AddressKind::OTHER)
+    }
+
+    #[inline(always)]
+    fn is_denied(&self, client: &HostAddress) -> bool {
+        let side = ACCESS_SIDE.get(0).copied().unwrap_or(AccessSide::NONE);
+        if side == AccessSide::NONE {
+            return false;
+        }
+        let key = Key::new(AccessKey::BITS, side.key(*client));
+        ACCESS.get(&key).copied() != Some(AccessRule::ALLOWED)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tests with real clients: dig over AF_XDP, kernel sockets and TCP, with IPv4 and IPv6.
 
-use ringdns_testkit::{Lab, Ringdnsd, Say, Settings, Upstream};
+use ringdns_testkit::{Lab, Ringdnsd, Say, Settings, Upstream, until};
 
 /// Starts an upstream that answers everything except `down.example`, for which it returns SERVFAIL.
 fn upstream(lab: &Lab) -> Upstream {
@@ -73,6 +73,47 @@ fn who_may_not_ask_hears_so_on_every_path() {
         );
     }
     assert_eq!(upstream.asked(), 0);
+}
+
+/// With `refused = "drop"`, the XDP program drops what the access list denies, and follows it at once
+/// when it changes. Workers see none of it, and TCP is the listener's.
+#[test]
+fn the_xdp_program_drops_what_the_access_list_denies() {
+    let Some(lab) = Lab::up() else { return };
+    let upstream = upstream(&lab);
+    let settings = |access: &str| {
+        let xdp = Settings::xdp(upstream.address());
+        Settings { tables: format!("{}\n[access]\n{access}", xdp.tables), ..xdp }
+    };
+    let deny = "deny = [\"10.53.0.0/31\"]\nrefused = \"drop\"\n";
+    let ringdnsd = Ringdnsd::start(lab.server(), &settings(deny));
+    let ask = |server: &str| {
+        let words = format!("{server} +tries=1 +time=1 www.example");
+        lab.client()
+            .command("dig")
+            .args(words.split(' '))
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    let denied = |of: &str| ringdnsd.stat(&format!("/{of}/denied"));
+    assert!(!ask("@10.53.0.2") && ask("@fd53::2"));
+    assert_eq!((denied("xdp"), denied("total/dropped")), (1, 0));
+    for (access, is_answered) in [
+        ("allow = [\"0.0.0.0/0\"]\nrefused = \"drop\"\n", true),
+        ("allow = [\"fd00::/8\"]\nrefused = \"drop\"\n", false),
+        // REFUSED is an answer to dig.
+        ("allow = [\"fd00::/8\"]\n", true),
+    ] {
+        ringdnsd.configure(|socket| settings(access).text(socket));
+        assert!(ringdnsd.told(&["reload"]).contains("[access] is in effect"));
+        let before = denied("xdp");
+        match is_answered {
+            // Workers take the list within a second.
+            true => until(access, || ask("@10.53.0.2").then_some(())),
+            false => assert!(!ask("@10.53.0.2"), "{access}"),
+        }
+        assert_eq!(denied("xdp") - before, u64::from(!is_answered), "{access}");
+    }
 }
 
 #[test]

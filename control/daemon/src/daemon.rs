@@ -1,6 +1,7 @@
 //! Life cycle of ringdnsd: start in order, run, stop, and removal of all traces.
 
 use crate::{
+    access::AccessGate,
     admin::{self, ApiCounters, Service},
     bans::Bans,
     control_socket,
@@ -417,9 +418,11 @@ impl Plane {
         let tally = self.tally;
         let (resolver, links, bans) = (self.resolver.clone(), self.links.clone(), self.bans.clone());
         let (source, policy, lists) = (self.source, self.policy, self.lists);
+        let access = AccessGate::new(self.steering, self.notices.clone());
         Ok(Service {
             reloader: Reloader::new(source, policy, lists.clone(), resolver, listener.clone(), links, bans)
-                .with_local(self.local),
+                .with_local(self.local)
+                .with_access(access),
             lists,
             bans: self.bans,
             config: self.config,

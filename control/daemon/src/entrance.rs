@@ -6,6 +6,7 @@
 //! sockets yet: see [`crate::nic`].
 
 use crate::{
+    access,
     attach::{EntranceError, each_queue, steer},
     nic::{Attached, InterfaceKey, Interfaces, Receiving, Watch, Watched},
     workers::{Common, PortSource, WorkerPlan, Workers},
@@ -79,12 +80,13 @@ fn over_kernel(
 }
 
 fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Result<Entrance, EntranceError> {
-    let Config { server, cache, .. } = common.config;
+    let Config { server, cache, access, .. } = common.config;
     let mode = attach_mode(server.mode);
     // Declared in this order so that after an error the program is dropped before the workers.
     let mut workers = Workers::default();
     let mut steering =
         Steering::load(&SteerConfig { interface, listen, vlans: &server.vlans, prefixes: &[], mode })?;
+    access::set(&mut steering, access);
     let mut interfaces = Interfaces::open().map_err(EntranceError::Watch)?;
     let plan = cores::CorePlan::new(None);
     let sockets = each_queue(interface, server.queues.as_deref(), usize::MAX, |worker, queue| {

@@ -6,6 +6,7 @@
 //! not changed costs only its reading: reloads come from scripts, and may come every few seconds.
 
 use crate::{
+    access::AccessGate,
     bans::Bans,
     listen::Listener,
     lists::{self, ListKeeper},
@@ -58,6 +59,8 @@ pub struct Reloader {
     links: Vec<Arc<Link>>,
     lists: Arc<ListKeeper>,
     bans: Arc<Bans>,
+    /// `None`: there is no XDP program.
+    access: Option<AccessGate>,
     running: Mutex<Running>,
 }
 
@@ -81,13 +84,18 @@ impl Reloader {
     ) -> Self {
         let ConfigSource { origin: FileText { path, .. }, tables } = source;
         let running = Mutex::new(Running { tables, policy, local: LocalSources::default() });
-        Reloader { path, resolver, listener, links, lists, bans, running }
+        Reloader { path, resolver, listener, links, lists, bans, access: None, running }
     }
 
     /// Takes over the local data that the process was started with.
     pub fn with_local(self, local: LocalSources) -> Self {
         self.running.lock().local = local;
         self
+    }
+
+    /// Sets the access list of the XDP program, which follows that of the configuration.
+    pub fn with_access(self, access: AccessGate) -> Self {
+        Reloader { access: Some(access), ..self }
     }
 
     /// Reads hosts files again if they have changed. It may block.
@@ -201,6 +209,9 @@ impl Reloader {
             policy.lists.clone_from(&running.policy.lists);
             self.hand_on(&mut running, policy);
             self.bans.set_limit(config.rate_limit.as_ref());
+            if let Some(access) = &self.access {
+                access.set(&config.access);
+            }
         }
         if !resolvers.is_empty() {
             self.resolver.set_up(&config);

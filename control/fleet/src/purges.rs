@@ -152,7 +152,7 @@ pub fn fields(purge: &Purge) -> (&'static str, &[u8]) {
         Purge::Name(name) => ("name", name),
         Purge::Suffix(name) => ("suffix", name),
         // Lists are this appliance's own, so the fleet is told of no verdicts.
-        Purge::All | Purge::Verdicts => ("all", &[]),
+        Purge::All | Purge::Verdicts | Purge::VerdictsOn(_) => ("all", &[]),
     }
 }
 

@@ -51,6 +51,11 @@ impl Policies {
         own.map_or(&self.default, |other| &other.policy)
     }
 
+    /// Returns the policy of the default group.
+    pub(crate) fn default_policy(&self) -> &Policy {
+        &self.default
+    }
+
     /// Returns the policy with the lists of all groups.
     pub fn all(&self) -> &Policy {
         &self.all

@@ -52,6 +52,16 @@ impl Overrides {
         &self.list
     }
 
+    /// Returns whether the override of just this name blocks; `None`: there is none.
+    pub(crate) fn get(&self, name: &[u8]) -> Option<bool> {
+        self.is_blocked.get(name).copied()
+    }
+
+    /// Returns the names with an override, in wire format.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.is_blocked.keys().map(|name| &**name)
+    }
+
     /// Returns the verdict on questions for `name`, which has `labels` labels: that of the override
     /// with the most labels. `None`: there is none.
     pub fn judge(&self, name: &[u8], labels: u8) -> Option<Verdict<'_>> {

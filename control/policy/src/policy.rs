@@ -120,6 +120,11 @@ impl Policy {
         Policy { overrides, ..self }
     }
 
+    /// Key of the fingerprints of its lists.
+    pub(crate) fn key(&self) -> NameKey {
+        self.key
+    }
+
     /// Overrides, if there are any.
     pub fn overrides(&self) -> Option<&Overrides> {
         self.overrides.as_deref()

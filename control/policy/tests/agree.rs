@@ -4,8 +4,12 @@ mod model;
 
 use model::{Labels, Strength, find, key, list, wire};
 use proptest::{collection::vec, prelude::*, sample::select};
+use ringdns_dataplane::{group::Group, purge::NameSet};
 use ringdns_policy::{
+    changed::CHANGED_MAX,
+    groups::{GroupPolicy, Policies},
     list::List,
+    overrides::Overrides,
     policy::{AllowList, BlockList, Policy, Verdict},
     rule::{Effect, Rule, RuleAnswer, Subject, Types},
 };
@@ -221,6 +225,105 @@ proptest! {
             prop_assert_eq!(hits, model_would_block(&allow, &block, &asked, qtype));
         }
     }
+}
+
+/// Returns a line for what clients of each group get for a name without aliases.
+fn told(policies: &Policies, name: &[u8], qtype: u16) -> Vec<String> {
+    let policy = |group| policies.of(Group::new(group).unwrap()).judge(name, qtype);
+    let line = |verdict: Verdict<'_>| match verdict {
+        Verdict::Pass | Verdict::Allowed(_) => "passes".to_owned(),
+        Verdict::Blocked(blocked) => {
+            format!("{} {:?} {:?}", blocked.list.name, blocked.answer, blocked.addresses(name, qtype))
+        }
+    };
+    (0..2).map(|group| line(policy(group))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// What workers keep after a change of lists is what they would get again if all was void.
+    #[test]
+    fn names_that_have_not_changed_are_judged_as_before(
+        lists in vec((rules(), vec(rules(), 2), any::<bool>()), 1..4),
+        overrides in vec(vec((names(), any::<bool>()), 0..3), 2),
+        questions in questions(),
+    ) {
+        // Each list has some rules in common with its other version, and some of its own.
+        let version = |at: usize| {
+            let lists: Vec<_> = lists.iter().enumerate().map(|(number, (common, own, allows))| {
+                let some = own[at].iter().take(3);
+                (number, Arc::new(list(&common.iter().chain(some).cloned().collect::<Vec<_>>())), *allows)
+            }).collect();
+            let policy = |first: usize| {
+                let lists = || lists.iter().filter(move |(number, ..)| *number >= first);
+                let allow = lists().filter(|(.., allows)| *allows).map(|(number, list, _)| AllowList {
+                    name: number.to_string().into(),
+                    list: list.clone(),
+                });
+                let block = lists().filter(|(.., allows)| !*allows).map(|(number, list, _)| BlockList {
+                    name: number.to_string().into(),
+                    list: list.clone(),
+                    answer: RuleAnswer::Refused,
+                    ttl: 60,
+                    dry_run: false,
+                });
+                let names = overrides[at].iter().map(|(name, blocks)| (wire(name), *blocks));
+                Policy::new(key(), allow.collect(), block.collect()).with_overrides(Overrides::new(key(), names))
+            };
+            let own = GroupPolicy { group: Group::new(1).unwrap(), name: "own".into(), policy: policy(1) };
+            Policies::new(policy(0), policy(0), vec![own])
+        };
+        let (before, after) = (version(0), version(1));
+        prop_assert!(after.changed_since(&after).is_some_and(|changed| changed.is_empty()));
+        let Some(changed) = after.changed_since(&before) else {
+            let is_regex = |rule: &Rule| matches!(rule.subject, Subject::Regex(_));
+            let mut own = lists.iter().flat_map(|(_, own, _)| own.iter().flat_map(|own| own.iter().take(3)));
+            prop_assert!(own.any(is_regex), "only expressions are beyond telling");
+            return Ok(());
+        };
+        for (asked, qtype) in questions {
+            let name = wire(&asked);
+            if !changed.has(&name) {
+                prop_assert_eq!(told(&before, &name, qtype), told(&after, &name, qtype), "{} {}", asked.join("."), qtype);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_change_of_a_rule_is_about_its_names_alone() {
+    let rule = |text: &str| Rule::new(Subject::Suffix(model::name(text)), Effect::Block);
+    let policies = |title: &str, answer: RuleAnswer, rules: &[Rule]| {
+        let list =
+            BlockList { name: title.into(), list: list(rules).into(), answer, ttl: 60, dry_run: false };
+        Policies::from(Policy::new(key(), Vec::new(), vec![list]))
+    };
+    let refused = |rules: &[Rule]| policies("ads", RuleAnswer::Refused, rules);
+    let before = refused(&[rule("ads.example"), rule("both.example")]);
+    let changed = refused(&[rule("both.example"), rule("x.new.example")]).changed_since(&before).unwrap();
+    assert_eq!(changed.len(), 2);
+    for (name, expected) in [
+        ("ads.example", true),
+        ("www.ads.example", true),
+        ("x.new.example", true),
+        ("new.example", false),
+        ("both.example", false),
+        ("www.example", false),
+        ("example", false),
+        ("", false),
+    ] {
+        assert_eq!(changed.has(&model::name(name)), expected, "{name}");
+    }
+    assert!(changed.has(b"no name"), "nothing is known of it");
+    let same = [rule("ads.example"), rule("both.example")];
+    for other in [policies("ads", RuleAnswer::Null, &same), policies("other", RuleAnswer::Refused, &same)] {
+        assert!(other.changed_since(&before).is_none(), "everything may be answered otherwise");
+    }
+    let many =
+        |count: usize| refused(&(0..count).map(|n| rule(&format!("n{n}.example"))).collect::<Vec<_>>());
+    assert_eq!(many(CHANGED_MAX).changed_since(&many(0)).unwrap().len(), CHANGED_MAX);
+    assert!(many(0).changed_since(&many(CHANGED_MAX + 1)).is_none());
 }
 
 /// Whether other rules without conditions about the name have the effect of this one already.

@@ -394,6 +394,18 @@ pub(crate) mod testing {
         blocking_for(Group::DEFAULT, name, RuleAnswer::NxDomain)
     }
 
+    /// Returns a policy with one list, by which these names and all names below them do not exist.
+    pub fn blocking_all(names: &[&str]) -> Policies {
+        let key = NameKey::new(&[7; 16]);
+        let mut builder = ListBuilder::new(key);
+        for (line, name) in (1..).zip(names) {
+            builder.push(line, Rule::new(Subject::Suffix(names::name(name).unwrap().into()), Effect::Block));
+        }
+        let (list, answer) = (Arc::new(builder.finish().0), RuleAnswer::NxDomain);
+        let list = BlockList { name: "ads".into(), list, answer, ttl: 60, dry_run: false };
+        Policy::new(key, Vec::new(), vec![list]).into()
+    }
+
     /// Returns policies by which a list answers for a name and all names below it, for clients of one
     /// group.
     pub fn blocking_for(group: Group, name: &str, answer: RuleAnswer) -> Policies {

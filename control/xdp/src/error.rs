@@ -101,6 +101,7 @@ pub enum Step {
     OpenNetlink,
     ReadHost,
     SetHost,
+    SetAccess,
     Attach,
     ReadVerdicts,
 }
@@ -117,6 +118,7 @@ impl fmt::Display for Step {
             }
             Self::ReadHost => "reading the addresses of this host",
             Self::SetHost => "telling the XDP program the addresses of this host",
+            Self::SetAccess => "telling the XDP program the access list",
             Self::Attach => "attaching the XDP program",
             Self::ReadVerdicts => "reading the counters of the XDP program",
         })

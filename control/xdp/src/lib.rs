@@ -8,15 +8,17 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod error;
 mod gate;
 mod host;
 pub mod netlink;
 mod vlan;
 
+pub use access::AccessRules;
 pub use error::{SteerError, Step};
 pub use gate::Gate;
-pub use ringdns_abi::{AddressKind, MAX_BANS};
+pub use ringdns_abi::{AddressKind, MAX_ACCESS, MAX_BANS};
 
 use std::{
     fmt,
@@ -35,13 +37,14 @@ use aya::{
     util::KernelVersion,
 };
 use ringdns_abi::{
-    HOST_ADDRESSES_MAP, HostAddress, LINK_ADDRESSES_MAP, LISTEN_MAP, ListenKey, MAX_HOST_ADDRESSES,
-    MAX_LISTEN, MAX_QUEUES, SOCKETS_MAP, STEER_FRAGS_PROGRAM, STEER_PROGRAM, VERDICTS_MAP, VLANS_MAP,
-    Verdict, VlanKey,
+    ACCESS_MAP, ACCESS_SIDE_MAP, HOST_ADDRESSES_MAP, HostAddress, LINK_ADDRESSES_MAP, LISTEN_MAP, ListenKey,
+    MAX_HOST_ADDRESSES, MAX_LISTEN, MAX_QUEUES, SOCKETS_MAP, STEER_FRAGS_PROGRAM, STEER_PROGRAM,
+    VERDICTS_MAP, VLANS_MAP, Verdict, VlanKey,
 };
 use ringdns_dataplane::prefix::Prefix;
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
+use access::AccessMaps;
 use error::{chain, release};
 use host::{HostTables, Listed};
 use netlink::Netlink;
@@ -133,6 +136,7 @@ pub struct Steering {
     addresses: LpmTrie<MapData, HostAddress, AddressKind>,
     /// Contents of the three maps above.
     host: HostTables,
+    access: AccessMaps,
     netlink: Netlink,
     listed: Listed,
     tally: VerdictReader,
@@ -185,6 +189,10 @@ impl Steering {
             vlans: take_map(&mut programs, VLANS_MAP)?,
             addresses: take_map(&mut programs, HOST_ADDRESSES_MAP)?,
             host: HostTables::default(),
+            access: AccessMaps::new(
+                take_map(&mut programs, ACCESS_MAP)?,
+                take_map(&mut programs, ACCESS_SIDE_MAP)?,
+            ),
             netlink: Netlink::open().map_err(|error| SteerError::refused(Step::OpenNetlink, error))?,
             listed: Listed {
                 vlans: config.vlans.to_vec(),
@@ -251,6 +259,19 @@ impl Steering {
         wanted.set_bans(&bans);
         self.listed.bans = bans;
         self.set_host(wanted)
+    }
+
+    /// Drops queries from clients that these rules deny; `None`, and after an error: workers decide.
+    /// So they do if there are more than [`MAX_ACCESS`] rules, as a notice says. Each packet is
+    /// decided by the rules of one call.
+    pub fn set_access(&mut self, rules: Option<AccessRules>) -> Result<(), SteerError> {
+        self.access.set(rules).map_err(|error| SteerError::refused(Step::SetAccess, error))
+    }
+
+    /// Returns the number of rules of the access list that the program decides by; `None`: workers
+    /// decide.
+    pub fn access_rules(&self) -> Option<usize> {
+        self.access.in_effect()
     }
 
     /// Writes the changes of the tables into the maps. `self.host` is always what the maps have.
@@ -378,7 +399,7 @@ impl Steering {
                 self.host.left_out
             )
         });
-        self.notices.iter().cloned().chain(full).collect()
+        self.notices.iter().cloned().chain(full).chain(self.access.notice()).collect()
     }
 
     /// Whether the loaded program accepts frames in several buffers, as they come if the MTU

@@ -5,14 +5,16 @@
 mod fixtures;
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::AsFd as _,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use ringdns_abi::{MAX_FRAME, MAX_LISTEN, MAX_QUEUES, Verdict};
+use ringdns_dataplane::prefix::Prefix;
 use ringdns_testkit::Lab;
-use ringdns_xdp::{AttachMode, SteerConfig, SteerError, Steering, Verdicts};
+use ringdns_xdp::{AccessRules, AttachMode, MAX_ACCESS, SteerConfig, SteerError, Steering, Verdicts};
 use rustix::{
     fd::OwnedFd,
     net::{AddressFamily, SocketType, socket},
@@ -317,4 +319,139 @@ fn banned_clients_are_dropped_until_the_ban_ends() {
     lab.server().run("ip", ["route", "del", "local", "10.53.0.0/25", "dev", "lo"]);
     steering.look_at_host().expect("the host's tables");
     check(&mut steering, query.name, &query.frame, Verdict::Banned);
+}
+
+fn access(allow: &[&str], deny: &[&str]) -> AccessRules {
+    let prefixes =
+        |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a prefix")).collect::<Vec<Prefix>>();
+    AccessRules::new(&prefixes(allow), &prefixes(deny))
+}
+
+/// The longest prefix decides, deny before allow, and no prefix is no. Bans come first, and the
+/// kernel keeps what is not for a listener.
+#[test]
+fn clients_that_the_access_list_denies_are_dropped() {
+    let Some((_lab, mut steering, _socket, query)) = steering_one_queue() else { return };
+    for (allow, deny, verdict) in [
+        (&["0.0.0.0/0", "::/0"][..], &[][..], Verdict::Redirected),
+        (&["10.53.0.0/24"], &[], Verdict::Redirected),
+        (&["10.53.0.0/24"], &["10.53.0.0/25"], Verdict::Denied),
+        (&["10.53.0.0/24", "10.53.0.1"], &["10.53.0.0/25"], Verdict::Redirected),
+        (&["10.53.0.1"], &["10.53.0.1"], Verdict::Denied),
+        (&["10.53.0.2"], &[], Verdict::Denied),
+        (&["::/0", "a35:1::/32"], &[], Verdict::Denied),
+        (&[], &[], Verdict::Denied),
+    ] {
+        let rules = access(allow, deny);
+        let len = rules.len();
+        steering.set_access(Some(rules)).expect("rules");
+        assert_eq!(steering.access_rules(), Some(len));
+        check(&mut steering, query.name, &query.frame, verdict);
+        steering.look_at_host().expect("the host's tables");
+        check(&mut steering, query.name, &query.frame, verdict);
+    }
+    for fixture in fixtures::all() {
+        let expected = if fixture.verdict == Verdict::Redirected { Verdict::Denied } else { fixture.verdict };
+        check(&mut steering, fixture.name, &fixture.frame, expected);
+    }
+    steering.set_bans(vec!["10.53.0.1".parse().expect("a prefix")]).expect("bans");
+    check(&mut steering, query.name, &query.frame, Verdict::Banned);
+    steering.set_bans(Vec::new()).expect("bans");
+    steering.set_access(None).expect("no rules");
+    assert_eq!(steering.access_rules(), None);
+    check(&mut steering, query.name, &query.frame, Verdict::Redirected);
+}
+
+/// As many rules as can be replace as many others again and again; of more, workers decide, and a
+/// notice says so.
+#[test]
+fn the_access_list_holds_as_many_as_it_says() {
+    let Some((_lab, mut steering, _socket, query)) = steering_one_queue() else { return };
+    let many = |first: u32, count: u32| {
+        let prefixes = (first..first + count).map(|n| Prefix::around(Ipv4Addr::from_bits(n << 8).into(), 24));
+        AccessRules::new(&prefixes.collect::<Vec<_>>(), &[])
+    };
+    let (ours, others) = (10 << 16 | 53 << 8, 11 << 16);
+    for _ in 0..3 {
+        for (first, verdict) in [(ours, Verdict::Redirected), (others, Verdict::Denied)] {
+            steering.set_access(Some(many(first, MAX_ACCESS))).expect("a full list");
+            check(&mut steering, query.name, &query.frame, verdict);
+        }
+    }
+    let notices = steering.notices().len();
+    steering.set_access(Some(many(others, MAX_ACCESS + 1))).expect("workers decide");
+    check(&mut steering, query.name, &query.frame, Verdict::Redirected);
+    assert_eq!((steering.access_rules(), steering.notices().len()), (None, notices + 1));
+    steering.set_access(Some(many(others, 1))).expect("a list that fits");
+    check(&mut steering, query.name, &query.frame, Verdict::Denied);
+    assert_eq!(steering.notices().len(), notices);
+}
+
+/// While lists replace each other, each packet is decided by one of them: here, all allow the client.
+#[test]
+fn no_packet_is_decided_by_a_part_of_a_list() {
+    let Some((lab, mut steering, _socket, query)) = steering_one_queue() else { return };
+    let all = |deny: &[&str]| access(&["10.53.0.0/24", "10.53.0.0/28", "10.53.0.1"], deny);
+    let part = |deny: &[&str]| access(&["10.53.0.0/30"], deny);
+    steering.set_access(Some(all(&["10.0.0.0/8"]))).expect("rules");
+    let (host, client) = (lab.server(), lab.client());
+    host.enter(|| steering.attach()).expect("attached");
+    client.run("ip", ["neigh", "replace", "10.53.0.2", "lladdr", "02:00:00:00:00:02", "dev", "vc"]);
+    let before = steering.verdicts().expect("counters");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let socket = client.enter(|| UdpSocket::bind("10.53.0.1:0")).expect("a socket");
+            while !done.load(Ordering::Relaxed) {
+                socket.send_to(&query.frame[42..], "10.53.0.2:53").expect("sent");
+            }
+        });
+        for _ in 0..300 {
+            for rules in [part(&["0.0.0.0/0"]), all(&["10.53.0.0/25"]), all(&[]), part(&["10.53.0.0/29"])] {
+                steering.set_access(Some(rules)).expect("rules");
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let after = steering.verdicts().expect("counters");
+    assert_eq!(after.get(Verdict::Denied), before.get(Verdict::Denied));
+    let steered = after.get(Verdict::Redirected) - before.get(Verdict::Redirected);
+    assert!(steered > 1_000, "{steered} queries were steered");
+}
+
+/// Time that the program takes for a query, in nanoseconds: the least of several runs.
+fn cost(steering: &mut Steering, frame: &[u8], expected: u32) -> u128 {
+    let mut least = u128::MAX;
+    for _ in 0..20 {
+        let mut options = TestRunOptions::new();
+        (options.data_in, options.repeat) = (Some(frame), 200_000);
+        let program = steering.program().expect("the program is there");
+        let result = program.test_run(options).expect("a test run");
+        assert_eq!(result.return_value, expected);
+        least = least.min(result.duration.as_nanos());
+    }
+    least
+}
+
+/// Prints what `docs/performance.md` says of the access list. Run it by name, on a release build or
+/// not: the kernel does the work.
+#[test]
+#[ignore = "a measurement"]
+fn the_cost_of_the_access_list() {
+    let Some((_lab, mut steering, _socket, query)) = steering_one_queue() else { return };
+    let spread = |count: u32| (0..count).map(|n| Ipv4Addr::from_bits(n.wrapping_mul(2_654_435_761)));
+    let list = |allow: &str, count: u32| {
+        let deny: Vec<_> = spread(count).map(|address| Prefix::around(address.into(), 24)).collect();
+        AccessRules::new(&[allow.parse().expect("a prefix")], &deny)
+    };
+    let stranger = fixtures::all().into_iter().find(|fixture| fixture.verdict == Verdict::OtherDestination);
+    let stranger = stranger.expect("a fixture");
+    println!("not for a listener: {} ns", cost(&mut steering, &stranger.frame, XDP_PASS));
+    println!("no access list: {} ns", cost(&mut steering, &query.frame, XDP_REDIRECT));
+    for count in [0, 100, 1_000, MAX_ACCESS - 1] {
+        steering.set_access(Some(list("10.53.0.0/24", count))).expect("rules");
+        println!("{count} prefixes, allowed: {} ns", cost(&mut steering, &query.frame, XDP_REDIRECT));
+        steering.set_access(Some(list("10.54.0.0/24", count))).expect("rules");
+        println!("{count} prefixes, denied: {} ns", cost(&mut steering, &query.frame, XDP_DROP));
+    }
 }

@@ -41,11 +41,13 @@ impl Filings {
         self.entries[usize::from(generation)] -= 1;
     }
 
-    /// Whether a purge covers the answer to a question that was filed under `generation`.
-    pub fn is_void(&self, asked: Asked<'_>, generation: u8) -> bool {
+    /// Whether a purge covers the answer to a question that was filed under `generation`. A plain
+    /// answer is one that lists can have decided about by the question alone.
+    pub fn is_void(&self, asked: Asked<'_>, is_plain: bool, generation: u8) -> bool {
         let age = self.age(generation);
         let since = self.purges.iter().rev().take_while(|(began, _)| self.age(*began) < age);
-        age > 0 && since.into_iter().any(|(_, purge)| purge.covers(asked))
+        let covers = |purge: &Purge| if is_plain { purge.covers_plain(asked) } else { purge.covers(asked) };
+        age > 0 && since.into_iter().any(|(_, purge)| covers(purge))
     }
 
     /// Begins a generation with purges. Returns false if that cannot be told from older ones: then

@@ -1,7 +1,16 @@
 //! Purges of a cache.
 
-use super::{Cache, Ref, entry::EntryHeader, filings::Filings, position, ring::Ring};
-use crate::purge::Purge;
+use super::{
+    Cache, Ref,
+    entry::{Body, EntryHeader},
+    filings::Filings,
+    position,
+    ring::Ring,
+};
+use crate::{
+    dns::{header, rtype},
+    purge::Purge,
+};
 use std::sync::Arc;
 
 /// Part of its bookkeeping of purges, in percent, beyond which a cache is [behind](Cache::is_behind).
@@ -40,7 +49,7 @@ impl Cache {
     pub(super) fn refile_older(&mut self, entry: Ref) -> bool {
         let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position(entry));
         let generation = header.generation();
-        if self.filings.is_void(header.asked(body), generation) {
+        if self.filings.is_void(header.asked(body), is_plain(header, body), generation) {
             return false;
         }
         self.filings.remove(generation);
@@ -48,4 +57,21 @@ impl Cache {
         header.set_generation(self.filings.current);
         true
     }
+}
+
+/// Whether lists can have decided about the answer by its question alone: it is no list's, nor one in
+/// place of another, and it has no name beside that of the question that lists decide about, as
+/// aliases are. An answer without records may have had some.
+fn is_plain(header: &EntryHeader, body: &Body) -> bool {
+    let (view, list) = header.view(body);
+    let before = header::LEN + header.asked(body).question.len();
+    let may_lead = |ttl: &[u8; 2]| {
+        let at = usize::from(u16::from_le_bytes(*ttl)).wrapping_sub(before);
+        // The type is four bytes in front of the TTL.
+        let rtype = at.checked_sub(4).and_then(|start| view.wire.get(start..)?.first_chunk());
+        rtype.is_none_or(|rtype| {
+            matches!(u16::from_be_bytes(*rtype), rtype::CNAME | rtype::SVCB | rtype::HTTPS)
+        })
+    };
+    list.is_none() && view.ede.is_none() && !view.ttls.is_empty() && !view.ttls.iter().any(may_lead)
 }

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use std::{collections::HashMap, sync::Arc};
 
 mod groups;
+mod verdicts;
 
 const HASH: fn() -> KeyedHash =
     || KeyedHash::with_seeds([0x1234_5678_9abc_def1, 2, 3, 0xfeed_face_cafe_beef]);

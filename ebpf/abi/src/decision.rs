@@ -15,6 +15,9 @@ pub trait Tables {
 
     /// Returns the kind of the longest prefix that has this address.
     fn address_kind(&self, address: &HostAddress) -> AddressKind;
+
+    /// Whether the access list denies this client, and denied clients get no answer.
+    fn is_denied(&self, client: &HostAddress) -> bool;
 }
 
 /// Decides about a packet. [`Verdict::Redirected`] means that nothing in its first buffer is against
@@ -50,6 +53,7 @@ pub fn decide<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict 
         return Verdict::MartianSource;
     }
     match tables.address_kind(&datagram.source) {
+        AddressKind::OTHER if tables.is_denied(&datagram.source) => Verdict::Denied,
         AddressKind::OTHER => Verdict::Redirected,
         AddressKind::BANNED => Verdict::Banned,
         _ => Verdict::OwnSource,

@@ -7,6 +7,7 @@
 
 #![no_std]
 
+mod access;
 mod checksum;
 mod decision;
 mod host;
@@ -18,6 +19,7 @@ mod vlan;
 
 pub mod generator;
 
+pub use access::{AccessKey, AccessRule, AccessSide, MAX_ACCESS};
 pub use checksum::{fold, sum};
 pub use decision::{Tables, decide};
 pub use host::{AddressKind, HostAddress, MAX_BANS, MAX_HOST_ADDRESSES};
@@ -42,6 +44,10 @@ pub const LINK_ADDRESSES_MAP: &str = "LINK_ADDRESSES";
 /// Longest-prefix-match trie: [`HostAddress`] to [`AddressKind`], as in the kernel's table of local routes,
 /// and banned prefixes of clients, so that one look-up of a source serves both.
 pub const HOST_ADDRESSES_MAP: &str = "HOST_ADDRESSES";
+/// Longest-prefix-match trie: [`AccessKey`] to [`AccessRule`], two access lists at a time at most.
+pub const ACCESS_MAP: &str = "ACCESS";
+/// Array of one value: the [`AccessSide`] whose list is in effect.
+pub const ACCESS_SIDE_MAP: &str = "ACCESS_SIDE";
 /// Hash map: [`VlanKey`] of each VLAN whose frames are steered. Frames without a VLAN always are.
 pub const VLANS_MAP: &str = "VLANS";
 /// Per-CPU array of packet counts, indexed by [`Verdict`].

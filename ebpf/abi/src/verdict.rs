@@ -57,6 +57,9 @@ verdicts! {
     /// To a listener, from a client that is banned for a time, since it is far above the rate limit.
     /// Dropped.
     Banned = "banned",
+    /// To a listener, from a client that the access list denies, if denied clients get no answer
+    /// (`access.refused = "drop"`). Dropped.
+    Denied = "denied",
     /// To a listener, in a frame to another host: a NIC in promiscuous mode receives such frames.
     OtherLinkAddress = "other_link_address",
     /// To a listener, in a VLAN that is neither listed nor has a device on the interface.
@@ -78,7 +81,10 @@ impl Verdict {
     /// Whether the packet is dropped for its source, unless it came in on the loopback interface.
     #[inline(always)]
     pub const fn is_about_source(self) -> bool {
-        matches!(self, Self::OwnSource | Self::MartianSource | Self::GroupSource | Self::Banned)
+        matches!(
+            self,
+            Self::OwnSource | Self::MartianSource | Self::GroupSource | Self::Banned | Self::Denied
+        )
     }
 
     #[inline(always)]

@@ -15,6 +15,7 @@ struct Host {
     listen: HashSet<ListenKey>,
     vlans: HashSet<VlanKey>,
     prefixes: Vec<(IpAddr, u8, AddressKind)>,
+    denied: Vec<IpAddr>,
 }
 
 impl Host {
@@ -26,6 +27,7 @@ impl Host {
             listen: fixtures::listen().into_iter().map(ListenKey::from).collect(),
             vlans: fixtures::VLANS.iter().map(vlan).collect(),
             prefixes: fixtures::HOST.iter().map(prefix).collect(),
+            denied: Vec::new(),
         }
     }
 }
@@ -59,6 +61,10 @@ impl Tables for Host {
         let longest = self.prefixes.iter().filter(is_in).max_by_key(|(_, length, _)| *length);
         longest.map_or(AddressKind::OTHER, |(.., kind)| *kind)
     }
+
+    fn is_denied(&self, client: &HostAddress) -> bool {
+        self.denied.iter().any(|address| HostAddress::from(*address) == *client)
+    }
 }
 
 #[test]
@@ -72,9 +78,9 @@ fn every_fixture_gets_its_verdict() {
 #[test]
 fn there_is_a_fixture_for_every_verdict_of_a_packet() {
     let seen: HashSet<Verdict> = fixtures::all().iter().map(|fixture| fixture.verdict).collect();
-    // These verdicts depend on bans, on the queue, and on the length of a frame in all its buffers.
+    // These verdicts depend on bans, the access list, the queue, and the length of a frame in all its buffers.
     let missing: Vec<_> = Verdict::ALL.into_iter().filter(|verdict| !seen.contains(verdict)).collect();
-    assert_eq!(missing, [Verdict::Banned, Verdict::NoSocket, Verdict::Oversize]);
+    assert_eq!(missing, [Verdict::Banned, Verdict::Denied, Verdict::NoSocket, Verdict::Oversize]);
 }
 
 /// A ban concerns sources alone, and a longer prefix of this host stays this host's.
@@ -93,6 +99,24 @@ fn clients_in_a_banned_prefix_are_dropped() {
         }
     }
     assert!(banned > 5, "{banned} queries of banned clients");
+}
+
+/// The access list concerns only what a listener would get, and a ban comes before it.
+#[test]
+fn clients_that_the_access_list_denies_are_dropped() {
+    let mut host = Host::new();
+    host.denied = ["10.53.0.1", "fd53::1", "10.53.0.2"].map(|text| text.parse().unwrap()).to_vec();
+    let mut denied = 0;
+    for fixture in fixtures::all() {
+        let verdict = decide(&fixture.frame[..], &host);
+        match fixture.verdict {
+            Verdict::Redirected => denied += u32::from(verdict == Verdict::Denied),
+            other => assert_eq!(verdict, other, "{}", fixture.name),
+        }
+    }
+    assert!(denied > 5, "{denied} queries of denied clients");
+    host.prefixes.push(("10.53.0.0".parse().unwrap(), 24, AddressKind::BANNED));
+    assert_eq!(decide(&fixtures::all()[0].frame[..], &host), Verdict::Banned);
 }
 
 /// Every accepted datagram is one that another parser finds too, complete and at the same place:

@@ -1,7 +1,8 @@
 //! Rules that two versions of a list do not share.
 
-use super::{Class, List, addresses::order};
+use super::{Class, List, addresses::order, special::named};
 use crate::{
+    changed::{Changing, Unbounded},
     names::Table,
     rule::{Effect, Rule},
 };
@@ -26,29 +27,80 @@ impl List {
     /// proportion to both lists.
     pub fn changes_since(&self, before: &List) -> Changes {
         let mut changes = Changes::default();
-        let none = Table::default();
-        changes.count(self.plain.entries(), before.plain.entries());
-        let key = |class: &Class| (class.effect.clone(), class.important);
-        let mut tables = BTreeMap::new();
-        for class in &self.classes {
-            tables.insert(key(class), (&class.table, &none));
-        }
-        for class in &before.classes {
-            tables.entry(key(class)).or_insert((&none, &none)).1 = &class.table;
-        }
-        for (new, old) in tables.into_values() {
-            changes.count(new.entries(), old.entries());
+        for (new, old) in self.tables_with(before) {
+            // It never fails.
+            let _: Result<(), Unbounded> =
+                differences(entries(new), entries(old), |is_new, _| changes.count(is_new));
         }
         for rules in [List::answers, List::clients] {
-            changes.count(rules(self).iter().map(Address), rules(before).iter().map(Address));
+            let _: Result<(), Unbounded> = differences(
+                rules(self).iter().map(Address),
+                rules(before).iter().map(Address),
+                |is_new, _| changes.count(is_new),
+            );
         }
-        let rare = |list: &'_ List| -> HashSet<Rule> {
-            list.special.rules().chain(list.patterns.rules()).cloned().collect()
-        };
-        let (new, old) = (rare(self), rare(before));
+        let (new, old) = (self.rare(), before.rare());
         changes.added += new.difference(&old).count();
         changes.removed += old.difference(&new).count();
         changes
+    }
+
+    /// Adds the names of rules that an earlier version, which was built with the same key, does not
+    /// share. It takes time in proportion to both lists, unless there are too many.
+    pub(crate) fn changed_since(&self, before: &List, changing: &mut Changing) -> Result<(), Unbounded> {
+        let List {
+            key,
+            plain,
+            classes,
+            special: _,
+            patterns,
+            answers,
+            clients,
+            counts: _,
+            content: _,
+            depths: _,
+            by_labels,
+        } = self;
+        let (new, old) = (patterns.rules().collect::<HashSet<_>>(), before.patterns.rules().collect());
+        if *by_labels != before.by_labels || new != old {
+            return Err(Unbounded);
+        }
+        // Rules about addresses may be about any name.
+        if !answers.iter().eq(before.answers.iter()) || !clients.iter().eq(before.clients.iter()) {
+            return Err(Unbounded);
+        }
+        let tables = classes.iter().chain(&before.classes).map(|class| &class.table);
+        for table in tables.chain([plain, &before.plain]) {
+            changing.add_depths(table.depths());
+        }
+        for (new, old) in self.tables_with(before) {
+            differences(entries(new), entries(old), |_, entry| changing.push(Table::fingerprint_of(entry)))?;
+        }
+        let (new, old) = (self.special.rules().collect::<HashSet<_>>(), before.special.rules().collect());
+        for rule in new.symmetric_difference(&old) {
+            let (name, _) = named(&rule.subject).ok_or(Unbounded)?;
+            changing.push_name(key, name)?;
+        }
+        Ok(())
+    }
+
+    /// Returns each table with that of the same effect in an earlier version.
+    fn tables_with<'a>(&'a self, before: &'a List) -> Vec<(Option<&'a Table>, Option<&'a Table>)> {
+        let key = |class: &'a Class| (&class.effect, class.important);
+        type Pairs<'a> = BTreeMap<(&'a Effect, bool), (Option<&'a Table>, Option<&'a Table>)>;
+        let mut tables = Pairs::new();
+        for class in &self.classes {
+            tables.entry(key(class)).or_default().0 = Some(&class.table);
+        }
+        for class in &before.classes {
+            tables.entry(key(class)).or_default().1 = Some(&class.table);
+        }
+        tables.into_values().chain([(Some(&self.plain), Some(&before.plain))]).collect()
+    }
+
+    /// Returns the rules that are in no table.
+    fn rare(&self) -> HashSet<&Rule> {
+        self.special.rules().chain(self.patterns.rules()).collect()
     }
 }
 
@@ -70,24 +122,38 @@ impl PartialOrd for Address<'_> {
 }
 
 impl Changes {
-    /// Counts the entries that are not in both. Each is sorted.
-    fn count<T: Ord>(&mut self, new: impl Iterator<Item = T>, old: impl Iterator<Item = T>) {
-        let (mut new, mut old) = (new.peekable(), old.peekable());
-        loop {
-            let order = match (new.peek(), old.peek()) {
-                (Some(new), Some(old)) => new.cmp(old),
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (None, None) => return,
-            };
-            if order.is_le() {
-                new.next();
-            }
-            if order.is_ge() {
-                old.next();
-            }
-            self.added += usize::from(order.is_lt());
-            self.removed += usize::from(order.is_gt());
+    /// Counts an entry that is not in both.
+    fn count(&mut self, is_new: bool) -> Result<(), Unbounded> {
+        self.added += usize::from(is_new);
+        self.removed += usize::from(!is_new);
+        Ok(())
+    }
+}
+
+/// Returns the entries of a table, if there is one.
+fn entries(table: Option<&Table>) -> impl Iterator<Item = u64> {
+    table.into_iter().flat_map(Table::entries)
+}
+
+/// Calls `found` with each entry that is not in both, and whether it is in the new ones. Each is sorted.
+fn differences<T: Ord>(
+    new: impl Iterator<Item = T>,
+    old: impl Iterator<Item = T>,
+    mut found: impl FnMut(bool, T) -> Result<(), Unbounded>,
+) -> Result<(), Unbounded> {
+    let (mut new, mut old) = (new.peekable(), old.peekable());
+    loop {
+        let order = match (new.peek(), old.peek()) {
+            (Some(new), Some(old)) => new.cmp(old),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return Ok(()),
+        };
+        let (first, second) = (new.next_if(|_| order.is_le()), old.next_if(|_| order.is_ge()));
+        if order.is_ne()
+            && let Some(entry) = first.or(second)
+        {
+            found(order.is_lt(), entry)?;
         }
     }
 }

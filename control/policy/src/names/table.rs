@@ -220,6 +220,11 @@ impl Table {
         self.filter.bytes() + size_of_val(&*self.parts) + self.parts.iter().map(part).sum::<usize>()
     }
 
+    /// Returns the fingerprint of an entry.
+    pub(crate) fn fingerprint_of(entry: u64) -> u64 {
+        entry >> MARK_BITS
+    }
+
     /// Returns the entries in a fixed order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = u64> {
         self.parts.iter().flat_map(|part| part.entries.iter().copied())

@@ -15,12 +15,34 @@ use ringdns_policy::groups::Policies;
 use std::sync::Arc;
 
 impl Resolver {
-    /// Takes over lists. What workers have cached is void from now on.
+    /// Takes over lists. What workers have cached about names whose rules have changed is void from
+    /// now on, or everything if those cannot be told or are many.
     pub fn set_policy(&self, policy: Policies) {
         let policy = (!policy.is_empty()).then(|| Arc::new(NamePolicy::new(policy, &self.list_counts)));
-        self.policy.store(policy);
+        let before = self.policy.swap(policy.clone());
+        let changed = match (&policy, &before) {
+            // IPv6 addresses that are made of IPv4 ones come from two answers, with aliases each.
+            _ if self.setup.load().dns64.is_some() => None,
+            (Some(policy), Some(before)) => policy.policies().changed_since(before.policies()),
+            (None, None) => return,
+            _ => None,
+        };
         // Last: who sees the new generation sees the new lists.
-        self.host.begin_verdicts();
+        match changed {
+            Some(changed) if changed.is_empty() => {}
+            Some(changed) => {
+                self.counters.list_purges_of_names.inc();
+                tracing::debug!(
+                    names = changed.len(),
+                    "what workers cached about names in changed rules is void"
+                );
+                self.host.begin_verdicts_on(Arc::new(changed));
+            }
+            None => {
+                self.counters.list_purges_of_all.inc();
+                self.host.begin_verdicts();
+            }
+        }
     }
 
     /// Returns the lists in effect; `None`: there are none.

@@ -13,6 +13,12 @@ counters! {
         /// Answers of upstreams with private addresses for public names, which clients got without
         /// them or as REFUSED.
         rebinding,
+        /// Changes of lists after which workers dropped only their answers about names of changed rules
+        /// and answers with aliases.
+        list_purges_of_names,
+        /// Changes of lists after which workers dropped all answers, since the affected names could not
+        /// be told or were too many.
+        list_purges_of_all,
         /// Questions that were not in the host cache and were resolved, renewals among them.
         flights,
         /// Questions that joined the same question in flight.

@@ -16,7 +16,7 @@ pub use demand::{Demand, HALF_LIFE};
 use parking_lot::RwLock;
 use quick_cache::{Equivalent, Lifecycle, Weighter, sync::Cache};
 use ringdns_common::counters;
-pub use ringdns_dataplane::purge::Purge;
+pub use ringdns_dataplane::purge::{NameSet, Purge};
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
@@ -310,6 +310,12 @@ impl HostTier {
     /// Makes void what workers have cached, since lists now decide otherwise.
     pub fn begin_verdicts(&self) {
         self.begin_generations(&[Arc::new(Purge::Verdicts)]);
+    }
+
+    /// Makes void what workers have cached about some names and their aliases, since lists now decide
+    /// otherwise about them.
+    pub fn begin_verdicts_on(&self, names: Arc<dyn NameSet>) {
+        self.begin_generations(&[Arc::new(Purge::VerdictsOn(names))]);
     }
 
     /// Returns all entries. Walks the whole store: not for an async task.

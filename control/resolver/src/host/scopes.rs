@@ -22,7 +22,7 @@ impl<'a> Scopes<'a> {
                 Purge::Name(name) => drop(scopes.names.insert(name)),
                 Purge::Suffix(suffix) => drop(scopes.suffixes.insert(suffix)),
                 Purge::All => scopes.all = true,
-                Purge::Verdicts => {}
+                Purge::Verdicts | Purge::VerdictsOn(_) => {}
             }
             if let Purge::Name(name) | Purge::Suffix(name) = &**purge {
                 scopes.above.extend(std::iter::successors(parent(name), |above| parent(above)));

@@ -2,8 +2,8 @@
 
 use super::punts::{punted, returned};
 use super::*;
-use crate::policy::testing::{blocking, blocking_for};
-use ringdns_dataplane::stats::Counter;
+use crate::policy::testing::{blocking, blocking_all, blocking_for};
+use ringdns_dataplane::{purge::Purge, stats::Counter};
 use ringdns_policy::{
     names::NameKey,
     policy::{BlockList, Policy},
@@ -73,6 +73,46 @@ async fn new_lists_begin_a_generation_and_keep_the_host_tier() {
     let after = resolver.resolve_for(CLIENT, &key).await;
     assert!(rcode_of(&after) == rcode::NXDOMAIN && !generations.is_void(key.asked(), after.generation));
     assert_eq!((resolver.host().len(), fake.seen().len()), (1, 1));
+}
+
+/// Workers keep what they cached about other names, unless it cannot be told which those are.
+#[tokio::test]
+async fn new_lists_make_void_what_they_are_about() {
+    let fake = playing(|seen| Some(seen.query.answer(60)));
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    let generations = resolver.host().generations();
+    let begun = |policies| {
+        let before = generations.current();
+        resolver.set_policy(policies);
+        generations.purges(before, generations.current()).unwrap()
+    };
+    let counts = || {
+        let counters = &resolver.counters;
+        (counters.list_purges_of_names.get(), counters.list_purges_of_all.get())
+    };
+    assert_eq!(begun(blocking_all(&["ads.example", "both.example"])), [Arc::new(Purge::Verdicts)]);
+    assert_eq!(begun(blocking_all(&["both.example", "ads.example"])), [], "nothing has changed");
+    assert_eq!(counts(), (0, 1));
+    let purges = begun(blocking_all(&["both.example", "new.example"]));
+    let [purge] = &purges[..] else { panic!("{purges:?}") };
+    assert!(matches!(**purge, Purge::VerdictsOn(_)), "{purge:?}");
+    for (name, changed) in
+        [("ads.example", true), ("www.new.example", true), ("both.example", false), ("www.example", false)]
+    {
+        let key = key(name);
+        assert_eq!(purge.covers_plain(key.asked()), changed, "{name}");
+        // Of an answer on its way, nothing is known.
+        assert!(purge.covers(key.asked()) && !purge.covers_source(key.asked()), "{name}");
+    }
+    assert_eq!(
+        begun(blocking_for(group(3), "new.example", RuleAnswer::NxDomain)),
+        [Arc::new(Purge::Verdicts)]
+    );
+    assert_eq!(
+        begun(Policy::new(NameKey::new(&[7; 16]), Vec::new(), Vec::new()).into()),
+        [Arc::new(Purge::Verdicts)]
+    );
+    assert_eq!(counts(), (1, 3));
 }
 
 /// A target that does not exist is judged too: NXDOMAIN is no answer of a list.
