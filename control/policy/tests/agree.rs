@@ -267,6 +267,9 @@ proptest! {
                     answer: RuleAnswer::Refused,
                     ttl: 60,
                     dry_run: false,
+                    client: None,
+                    action: None,
+                    ede: Some(15),
                 });
                 let names = overrides[at].iter().map(|(name, blocks)| (wire(name), *blocks));
                 Policy::new(key(), allow.collect(), block.collect()).with_overrides(Overrides::new(key(), names))
@@ -295,8 +298,16 @@ proptest! {
 fn a_change_of_a_rule_is_about_its_names_alone() {
     let rule = |text: &str| Rule::new(Subject::Suffix(model::name(text)), Effect::Block);
     let policies = |title: &str, answer: RuleAnswer, rules: &[Rule]| {
-        let list =
-            BlockList { name: title.into(), list: list(rules).into(), answer, ttl: 60, dry_run: false };
+        let list = BlockList {
+            name: title.into(),
+            list: list(rules).into(),
+            answer,
+            ttl: 60,
+            dry_run: false,
+            client: None,
+            action: None,
+            ede: Some(15),
+        };
         Policies::from(Policy::new(key(), Vec::new(), vec![list]))
     };
     let refused = |rules: &[Rule]| policies("ads", RuleAnswer::Refused, rules);
