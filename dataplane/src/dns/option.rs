@@ -144,9 +144,14 @@ impl<'a> Errors<'a> {
             (Age::Fresh(_), _) => Some(ede::CACHED_ERROR),
         };
         let codes = [ede, from_age.filter(|code| ede != Some(*code))];
-        let text = view.list.map_or(&[][..], |list| list.as_bytes());
+        Errors { codes, ..Self::of_list(ede, view.list) }
+    }
+
+    /// Returns the errors of a fresh answer of the list with this name.
+    pub fn of_list(ede: Option<u16>, list: Option<&'a str>) -> Self {
+        let text = list.map_or(&[][..], |list| list.as_bytes());
         let text = text.get(..TEXT_MAX).unwrap_or(text);
-        Errors { codes, text: if ede.is_some() { text } else { &[] } }
+        Errors { codes: [ede, None], text: if ede.is_some() { text } else { &[] } }
     }
 
     /// Returns as much of the errors as takes at most `room` bytes: all, or the codes, or nothing.

@@ -296,7 +296,7 @@ fn write_opt(
 /// Adds options to an OPT record at the start of `opt`, which has none yet and is at offset `at` of
 /// the message. Returns the change of its sum.
 #[cold]
-fn write_options(opt: &mut [u8], at: usize, errors: Errors<'_>, always: &Options<'_>) -> u64 {
+pub fn write_options(opt: &mut [u8], at: usize, errors: Errors<'_>, always: &Options<'_>) -> u64 {
     let len = always.len() + errors.len();
     let options = &mut opt[OPT_LEN - 2..][..2 + len];
     options[..2].copy_from_slice(&(len as u16).to_be_bytes());

@@ -17,6 +17,8 @@ use crate::{
         OPT_LEN, UDP_MIN,
         header::{self, LEN},
         key::Flags,
+        option::{Errors, Options},
+        reply,
     },
     packet::{
         LargestReplies,
@@ -239,11 +241,12 @@ impl Glance {
         *bytes_mut(window, P::MESSAGE + records) = *record;
         let at = records + SIMPLE_TTL;
         let lowered = age_ttl(bytes_mut(window, P::MESSAGE + at), at, fresh.age(now));
+        let opt = (opt, Errors::default());
         self.finish::<S, P>(simd, window, fresh, records + wire_len, lowered, opt)
     }
 
-    /// Turns the packet into its reply from any entry, which must fit. Returns the packet's new
-    /// length.
+    /// Turns the packet into its reply from any entry, which must fit, with the errors that go with it
+    /// if the query has an OPT record. Returns the packet's new length.
     #[inline(always)]
     pub fn reply<S: Simd, P: Plain>(
         &self,
@@ -251,7 +254,7 @@ impl Glance {
         window: &mut Window,
         fresh: Fresh<'_>,
         now: Secs,
-        opt: Opt,
+        opt: (Opt, Errors<'_>),
     ) -> usize {
         let (records, wire) = (LEN + self.question_len(), fresh.wire());
         window[P::MESSAGE + records..][..wire.len()].copy_from_slice(wire);
@@ -276,7 +279,7 @@ impl Glance {
         fresh: Fresh<'_>,
         mut message_len: usize,
         lowered: u64,
-        opt: Opt,
+        (opt, errors): (Opt, Errors<'_>),
     ) -> usize {
         let flags = u16::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
         let mut raise = lowered + u64::from(fresh.balance()) + u64::from(flags & !ECHOED);
@@ -287,6 +290,12 @@ impl Glance {
             ours.write(window, P::MESSAGE + message_len);
             raise += u64::from(self.opt + (NAUGHT - ours.sum(message_len)));
             additional = (u16::from_be(additional) + 1).to_be();
+            if !errors.is_empty() {
+                let place = &mut window[P::MESSAGE + message_len..];
+                let sum = reply::write_options(place, message_len, errors, &Options::default());
+                raise += u64::from(!checksum::fold_native(sum));
+                message_len += errors.len();
+            }
             message_len += OPT_LEN;
         }
         *bytes_mut(window, P::MESSAGE + 2) = (fresh.start() | header::in_start(flags & ECHOED)).to_ne_bytes();

@@ -7,10 +7,10 @@ use super::{
 use crate::{
     cache::{Cache, Fresh},
     clock::Secs,
-    dns::{key::Flags, reply::Age},
+    dns::{key::Flags, option::Errors, reply::Age},
     frame::{Frame, Frames, WINDOW},
-    group::ClientGroups,
     packet::plain::{self, Plain},
+    policy::QueryPolicy,
     simd::{Simd, Work},
     stats::WorkerStats,
 };
@@ -54,8 +54,8 @@ impl Work for Passes<'_, '_> {
                 None => glance.seen = Seen::Nothing,
             }
         }
-        let (opt, groups) = (Opt::of(rules.udp_limit), &policy.groups);
-        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt, groups };
+        let (opt, policy) = (Opt::of(rules.udp_limit), &**policy);
+        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt, policy };
         let mut left = 0u64;
         for (nth, (frame, glance)) in burst.iter_mut().zip(&mut *glances).enumerate() {
             let answered = if glance.seen == Seen::V4 {
@@ -111,7 +111,7 @@ struct Last<'a> {
     counted: u64,
     now: Secs,
     opt: Opt,
-    groups: &'a ClientGroups,
+    policy: &'a QueryPolicy,
 }
 
 impl Last<'_> {
@@ -165,24 +165,28 @@ impl<P: Plain, const LONG: bool> Work for AnswerNoted<'_, '_, P, LONG> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> bool {
         let AnswerNoted { last, glance, frame, .. } = self;
-        let Last { cache, frames, stats, tally, counted, now, opt, groups } = last;
+        let Last { cache, frames, stats, tally, counted, now, opt, policy } = last;
         let (window, len) = frames.window_mut(frame);
         let (question, beyond): (_, &[u8]) =
             if LONG { glance.long_question() } else { (glance.question(), &[]) };
-        let client = (*now, || groups.of(P::client(window)));
+        let client = (*now, || policy.groups.of(P::client(window)));
         let found = cache.get_noted(simd, glance.entry, glance.filed, question, beyond, client);
         let Some((fresh, note, group)) = found else { return false };
         let (status, wire_len) = (fresh.status(), fresh.wire_len());
-        // An extended error needs an OPT record with an option.
-        if note.ede.is_some() && glance.has_opt()
-            || wire_len < MIN_RECORD
-            || !glance.has_room(wire_len)
+        let mut errors = Errors::default();
+        if glance.has_opt() && note.ede.is_some() {
+            // The age of an answer that no list gave adds errors of its own.
+            let Some(list) = note.list else { return false };
+            errors = Errors::of_list(note.ede, policy.name_of_list(list));
+        }
+        if wire_len < MIN_RECORD
+            || !glance.has_room(wire_len + errors.len())
             || !status.suits(glance.wants_ad::<P>(window))
         {
             return false;
         }
         *counted += 1;
-        len.set(glance.reply::<S, P>(simd, window, fresh, *now, *opt));
+        len.set(glance.reply::<S, P>(simd, window, fresh, *now, (*opt, errors)));
         match note.list {
             // A refusal by a list is no failure of resolution.
             Some(list) => {
@@ -211,7 +215,7 @@ impl<P: Plain> Work for Copy<'_, P> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> usize {
-        self.glance.reply::<S, P>(simd, self.window, self.fresh, self.now, self.opt)
+        self.glance.reply::<S, P>(simd, self.window, self.fresh, self.now, (self.opt, Errors::default()))
     }
 }
 

@@ -99,7 +99,8 @@ impl Fixture {
         let rules = testing::RULES;
         let answer =
             crate::dns::answer::Answer::from_response(&testing::wire(&response), &key, &rules, now, false);
-        self.processor.cache().insert_for(scope, &key, hash, &answer.unwrap(), now);
+        let answer = crate::dns::answer::Answer { ede: scope.list.map(|_| 15), ..answer.unwrap() };
+        self.processor.cache().insert_for(scope, &key, hash, &answer, now);
     }
 
     /// Sends one frame. Returns its verdict and its content afterwards.
