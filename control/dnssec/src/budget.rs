@@ -8,6 +8,8 @@ const SIGNATURES_MAX: u32 = 512;
 const VERIFICATIONS_MAX: u32 = 1024;
 /// Most names hashed, each with a bounded number of iterations (CVE-2023-50868).
 const HASHES_MAX: u32 = 512;
+/// Most names hashed for a proof that is only looked for: without it, an upstream is asked.
+const HASHES_OF_PROOF: u32 = 16;
 
 /// The budget of an answer is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,11 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// Returns the budget of a proof that is not needed.
+    pub fn of_proof() -> Self {
+        Budget { hashes: HASHES_OF_PROOF, ..Budget::default() }
+    }
+
     pub fn question(&mut self) -> Result<(), Spent> {
         spend(&mut self.questions, 1)
     }

@@ -24,7 +24,7 @@ const KINDS: &[(&str, &str, bool)] = &[
 ];
 
 /// Returns an upstream that passes queries on to `knot`, and counts them.
-fn relay(host: &Host, knot: SocketAddr) -> Upstream {
+pub fn relay(host: &Host, knot: SocketAddr) -> Upstream {
     let socket = host.enter(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.connect(knot).unwrap();

@@ -78,7 +78,7 @@ choice! {
     NxdomainCut {
         /// None.
         Off = "off",
-        /// Those that were validated.
+        /// Validated answers.
         #[default]
         Secure = "secure",
         /// All.

@@ -40,6 +40,11 @@ pub fn text(service: &Service) -> String {
         "Questions in flight to upstreams.",
         service.resolver.under_way(),
     );
+    text.gauge(
+        "ringdns_resolver_range_bytes",
+        "Bytes used by validated denials that answer other questions (RFC 8198).",
+        service.resolver.range_bytes(),
+    );
     text.totals("ringdns_resolver", &service.resolver.counters.totals());
     text.gauge("ringdns_bans", "Prefixes banned at this moment.", service.bans.len());
     text.totals("ringdns_bans", &service.bans.counters.totals());

@@ -179,7 +179,7 @@ pub fn denies_name(response: &Response, name: &Name) -> bool {
     let Some(soa) = sets().find(|set| set.rtype == rtype::SOA) else { return false };
     let mut denials = Denials::new(soa.owner.clone());
     sets().filter(is_denial).for_each(|set| denials.add(response, set, u32::MAX));
-    name.is_below(&soa.owner) && matches!(denials.name(name, &mut Budget::default()), Ok(Some(_)))
+    name.is_below(&soa.owner) && matches!(denials.name(name, &mut Budget::of_proof()), Ok(Some(_)))
 }
 
 /// Whether a name with these types ends its zone: names below it belong elsewhere (RFC 6840 section

@@ -303,3 +303,26 @@ fn delegations_are_what_the_parent_says() {
     assert_eq!(said(&unsigned, "x.b.example"), None, "it is of another zone");
     assert_eq!(said(&unsigned, "d.example"), None);
 }
+
+/// As for an NXDOMAIN that is to answer for a name below.
+#[test]
+fn a_response_denies_names_that_its_own_records_deny() {
+    let soa = record(name("example").as_wire(), SOA, 60, &[0; 22]);
+    let nsec = |owner: &str, next: &str| {
+        record(name(owner).as_wire(), rtype::NSEC, 60, &[name(next).as_wire(), &bitmap(&[A])].concat())
+    };
+    let denies = |records: &[Vec<u8>], asked: &str| {
+        denies_name(&Response::parse(&message(3, &[], records)).unwrap(), &name(asked))
+    };
+    let proof = [soa.clone(), nsec("b.example", "d.example"), nsec("example", "b.example")];
+    assert!(denies(&proof, "c.example") && denies(&proof, "x.c.example"));
+    assert!(!denies(&proof, "x.e.example") && !denies(&proof, "c.test") && !denies(&proof, "b.example"));
+    assert!(!denies(&proof[..2], "c.example"), "there may be a wildcard");
+    assert!(!denies(&proof[1..], "c.example"), "of an unknown zone");
+    assert!(denies(&[soa], "c.example"), "an unsigned zone has no proof");
+    let hashed =
+        [record(name("example").as_wire(), SOA, 60, &[0; 22]), apex(0), plain(hash::A, hash::X_W, &[])];
+    let deep = |labels: usize| format!("{}.example", vec!["a"; labels].join("."));
+    let proves = |labels| denies(&hashed, &deep(labels));
+    assert!(!proves(40), "so many hashes are not tried: {}", proves(3));
+}

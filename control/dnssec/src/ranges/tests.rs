@@ -21,7 +21,7 @@ const TTL: u32 = 300;
 const NOW: u32 = 1_000;
 const SALT: &[u8] = b"\xab";
 
-/// What a zone says of a name and a type.
+/// Statement of a zone about a name and a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Truth {
     /// There are records, an alias or a delegation.

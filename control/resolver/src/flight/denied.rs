@@ -19,6 +19,11 @@ use std::sync::Arc;
 const SYNTHESIZED: u16 = 29;
 
 impl Resolver {
+    /// Returns the memory of validated denials that answer other questions, in bytes.
+    pub fn range_bytes(&self) -> usize {
+        self.setup.load().validator.as_ref().map_or(0, |validator| validator.range_bytes())
+    }
+
     /// Returns a denial that follows from validated denials of other questions (RFC 8198), or from the
     /// NXDOMAIN of a name above (RFC 8020). `validator`: the answer is to be validated.
     pub(super) fn denied(

@@ -40,6 +40,11 @@ impl KnownRanges {
 }
 
 impl Validator {
+    /// Returns the memory of denials that answer other questions, in bytes.
+    pub fn range_bytes(&self) -> usize {
+        self.trust.load().ranges.ranges.lock().bytes()
+    }
+
     /// Returns a denial with its proof if it follows from those that were validated, and no purge
     /// since then concerns the name.
     pub fn denied(&self, key: &Key, rules: &JudgeRules, generations: &Generations) -> Option<Answer> {
