@@ -6,10 +6,15 @@
 use libfuzzer_sys::fuzz_target;
 use ringdns_common::names;
 use ringdns_policy::{
+    list::ListBuilder,
+    names::NameKey,
     rule::{Effect, Rule, RuleAnswer, Subject},
     text::{Format, LINE_MAX, Report, SourceError, detect, read},
 };
-use std::io::{BufRead, BufReader};
+use std::{
+    io::{BufRead, BufReader},
+    net::IpAddr,
+};
 
 fn rules(source: impl BufRead, format: Format) -> Result<(Report, Vec<(u32, Rule)>), SourceError> {
     let mut rules = Vec::new();
@@ -23,12 +28,27 @@ fn check_name(name: &[u8]) {
     assert_eq!(again, name, "the name is read in two ways");
 }
 
+/// Panics unless a rule about a prefix is found for its first address, and by its length alone.
+fn check_addresses(rule: &Rule, first: IpAddr, len: u8) {
+    assert!(len > 0, "it is about all addresses");
+    let mut builder = ListBuilder::new(NameKey::new(&[7; 16]));
+    builder.push(1, rule.clone());
+    let list = builder.finish().0;
+    let rules = if list.clients().is_empty() { list.answers() } else { list.clients() };
+    let found = rules.longest(first, len).expect("a rule is about its own prefix");
+    assert_eq!((found.address(), found.len()), (first, len), "bits are set beyond the length");
+    assert!(rules.longest(first, len - 1).is_none() && rules.len() == 1);
+}
+
 fn check_rule(rule: &Rule) {
     match &rule.subject {
         Subject::Exact(name) | Subject::Suffix(name) | Subject::Below(name) => check_name(name),
+        Subject::Answer(prefix) | Subject::Client(prefix) => {
+            check_addresses(rule, prefix.address(), prefix.len())
+        }
         Subject::Regex(regex) => assert!((1..=LINE_MAX * 2).contains(&regex.len())),
     }
-    if let Effect::Answer(RuleAnswer::Alias(name)) = &rule.effect {
+    if let Effect::Answer(RuleAnswer::Alias(name) | RuleAnswer::AliasBelow(name)) = &rule.effect {
         check_name(name);
     }
     rule.except.iter().for_each(|name| check_name(name));

@@ -202,7 +202,8 @@ const QUESTIONS: [(&str, u16, u8); 36] = [
 ];
 
 /// Differences between both programs, which docs/policy.md explains.
-const DIFFERENCES: [(&str, u16, u8, &str, &str); 0] = [];
+const DIFFERENCES: [(&str, u16, u8, &str, &str); 1] =
+    [("txt.example", A, 1, "types [1], {192.0.2.1}", "NODATA")];
 
 #[test]
 fn every_action_is_that_of_powerdns_recursor() {
