@@ -31,6 +31,7 @@ pub mod group;
 pub mod latency;
 pub mod limiter;
 pub mod log;
+pub mod mac;
 pub mod packet;
 pub mod policy;
 mod pool;

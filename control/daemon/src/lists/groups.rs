@@ -4,6 +4,7 @@ use super::effect::InEffect;
 use ringdns_config::{ClientGroupConfig, DEFAULT_GROUP, Problem};
 use ringdns_dataplane::{
     group::{ClientGroups, GROUPS, Group},
+    mac::MacAddress,
     prefix::Prefix,
 };
 use ringdns_policy::{
@@ -22,12 +23,14 @@ pub struct Groups {
     /// Numbers of the groups that there are now.
     current: Vec<Group>,
     clients: Vec<(Prefix, Group)>,
+    macs: Vec<(MacAddress, Group)>,
 }
 
 impl Default for Groups {
     /// Returns the default group alone.
     fn default() -> Self {
-        Groups { names: vec![DEFAULT_GROUP.into()], current: vec![Group::DEFAULT], clients: Vec::new() }
+        let (names, current) = (vec![DEFAULT_GROUP.into()], vec![Group::DEFAULT]);
+        Groups { names, current, clients: Vec::new(), macs: Vec::new() }
     }
 }
 
@@ -39,6 +42,7 @@ impl Groups {
             let number = next.number_of(&config.name, configs);
             next.current.push(number);
             next.clients.extend(config.clients.iter().map(|prefix| (*prefix, number)));
+            next.macs.extend(config.macs.iter().map(|mac| (*mac, number)));
         }
         next
     }
@@ -59,11 +63,12 @@ impl Groups {
         Group::new(at).unwrap_or_default()
     }
 
-    /// Returns the groups of clients by address.
+    /// Returns the groups of clients by address and MAC address.
     pub fn clients(&self) -> Result<ClientGroups, Problem> {
-        ClientGroups::new(&self.clients).map_err(|error| {
+        let groups = ClientGroups::new(&self.clients).map_err(|error| {
             Problem::new("client_group", error.to_string(), "Join neighbouring prefixes of a group")
-        })
+        })?;
+        Ok(groups.with_macs(self.macs.clone()))
     }
 
     /// Returns the names by number.
@@ -124,7 +129,7 @@ mod tests {
 
     fn config(name: &str, client: &str) -> ClientGroupConfig {
         let clients = vec![client.parse().unwrap()];
-        ClientGroupConfig { name: name.into(), clients, blocklists: None, allowlists: None }
+        ClientGroupConfig { name: name.into(), clients, macs: Vec::new(), blocklists: None, allowlists: None }
     }
 
     fn group_of(groups: &Groups, client: &str) -> usize {
