@@ -1,6 +1,7 @@
 //! Groups of clients, which names are decided by. Group 0 has the clients that are in no other.
 
 use crate::{
+    mac::MacAddress,
     prefix::Prefix,
     trie::{TooMany, Trie, TrieValue},
 };
@@ -84,20 +85,23 @@ impl GroupSet {
     }
 }
 
-/// Groups of clients by address: the longest prefix decides.
+/// Groups of clients by address: the longest prefix decides. Where the MAC address of a client is known
+/// and in a group, that decides.
 #[derive(Clone, Debug)]
 pub struct ClientGroups {
     /// Whether some client is in another group than the default one.
     are_used: bool,
     v4: Trie,
     v6: Trie,
+    /// Sorted.
+    macs: Box<[(MacAddress, Group)]>,
 }
 
 impl Default for ClientGroups {
     /// Returns groups of which all clients are in the default one.
     fn default() -> Self {
         let all = || Trie::of_one(0);
-        ClientGroups { are_used: false, v4: all(), v6: all() }
+        ClientGroups { are_used: false, v4: all(), v6: all(), macs: Box::default() }
     }
 }
 
@@ -114,7 +118,30 @@ impl ClientGroups {
         Ok(groups)
     }
 
-    /// Returns the group of a client.
+    /// Returns the groups with clients by MAC address.
+    pub fn with_macs(self, mut macs: Vec<(MacAddress, Group)>) -> Self {
+        macs.sort_unstable();
+        ClientGroups { macs: macs.into(), ..self }
+    }
+
+    /// Returns the group of the client that sent a frame. `sender` returns its MAC address, if that is
+    /// known.
+    #[inline]
+    pub fn of_sender(&self, client: IpAddr, sender: impl FnOnce() -> Option<MacAddress>) -> Group {
+        if self.macs.is_empty() {
+            return self.of(client);
+        }
+        self.by_mac(sender()).unwrap_or_else(|| self.of(client))
+    }
+
+    #[cold]
+    fn by_mac(&self, sender: Option<MacAddress>) -> Option<Group> {
+        let sender = sender?;
+        let at = self.macs.binary_search_by_key(&sender, |(mac, _)| *mac).ok()?;
+        self.macs.get(at).map(|(_, group)| *group)
+    }
+
+    /// Returns the group of a client of which only the address is known.
     #[inline]
     pub fn of(&self, client: IpAddr) -> Group {
         if self.are_used { self.look_up(client) } else { Group::DEFAULT }
@@ -151,6 +178,28 @@ mod tests {
             assert_eq!(groups.of(client.parse().unwrap()), group(number), "{client}");
         }
         assert_eq!(Group::new(GROUPS), None);
+    }
+
+    #[test]
+    fn a_mac_address_decides_before_the_prefix() {
+        let group = |number| Group::new(number).unwrap();
+        let mac = |text: &str| text.parse::<MacAddress>().ok();
+        let groups = ClientGroups::new(&[("10.0.0.0/8".parse().unwrap(), group(1))]).unwrap();
+        let of = |groups: &ClientGroups, client: &str, sender: &str| {
+            groups.of_sender(client.parse().unwrap(), || mac(sender)).number()
+        };
+        assert_eq!(of(&groups, "10.0.0.1", "02:00:00:00:00:01"), 1);
+        let macs = ["02:00:00:00:00:07", "02:00:00:00:00:01"].map(|text| mac(text).unwrap());
+        let groups = groups.with_macs(vec![(macs[0], group(2)), (macs[1], group(3))]);
+        for (client, sender, number) in [
+            ("10.0.0.1", "02:00:00:00:00:01", 3),
+            ("2001:db8::1", "02:00:00:00:00:07", 2),
+            ("10.0.0.1", "02:00:00:00:00:02", 1),
+            ("10.0.0.1", "", 1),
+            ("11.0.0.1", "02:00:00:00:00:02", 0),
+        ] {
+            assert_eq!(of(&groups, client, sender), number, "{client} {sender}");
+        }
     }
 
     #[test]

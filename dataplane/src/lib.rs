@@ -32,6 +32,7 @@ pub mod labels;
 pub mod latency;
 pub mod limiter;
 pub mod log;
+pub mod mac;
 pub mod packet;
 pub mod policy;
 mod pool;

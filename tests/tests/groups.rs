@@ -1,7 +1,8 @@
 //! Tests of groups of clients: each gets the answers of its lists, from all tiers and transports.
 
 use ringdns_testkit::{
-    Client, Host, Query, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, free_address, until,
+    CLIENT_V4, CLIENT_V6, Client, DNS_V4, DNS_V6, Host, Lab, Query, Ringdnsd, Say, Settings, Upstream,
+    ask_over_tcp, free_address, until,
 };
 use std::{
     fs,
@@ -138,4 +139,39 @@ fn a_list_may_leave_questions_unanswered() {
     let (_, metrics) = ringdnsd.get("/metrics").unwrap();
     assert!(metrics.contains("punt_blocked_total{worker=\"0\"} 1"), "{metrics}");
     ringdnsd.settled();
+}
+
+/// Over AF_XDP, the MAC address decides before the prefix; over TCP, which does not tell it, the prefix.
+#[test]
+fn a_client_is_in_the_group_of_its_mac_address() {
+    let Some(lab) = Lab::up() else { return };
+    let upstream = Upstream::start(lab.server(), |seen| vec![Say::Send(seen.query.address([192, 0, 2, 1]))]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("games");
+    fs::write(&path, "||games.example^\n").unwrap();
+    let tables = format!("[[blocklist]]\nname = \"games\"\nsource = {path:?}\nanswer = \"nxdomain\"\n");
+    let group = |mac: &str| {
+        format!(
+            "[[client_group]]\nname = \"kids\"\nclients = [{mac:?}]\n\
+             [[client_group]]\nname = \"default\"\nblocklists = []\n"
+        )
+    };
+    let settings =
+        |mac: &str| Settings { tables: tables.clone() + &group(mac), ..Settings::xdp(upstream.address()) };
+    let ringdnsd = Ringdnsd::start(lab.server(), &settings("02:00:00:00:53:01"));
+    for (client, server) in [(CLIENT_V4, DNS_V4), (CLIENT_V6, DNS_V6)] {
+        let ask =
+            |name: &str| Client::from_address(lab.client(), client, server).ask(&Query::a(name)).rcode();
+        for _ in 0..2 {
+            assert_eq!([ask("www.example"), ask("games.example")], [0, NXDOMAIN]);
+        }
+    }
+    let over_tcp = |name: &str| ask_over_tcp(lab.client(), DNS_V4, &[Query::a(name)]).remove(0).rcode();
+    assert_eq!(over_tcp("games.example"), 0);
+    ringdnsd.configure(|socket| settings("02:00:00:00:53:99").text(socket));
+    ringdnsd.told(&["reload"]);
+    let client = Client::of(lab.client(), DNS_V4);
+    until("the client is in the default group", || {
+        (client.ask(&Query::a("games.example")).rcode() == 0).then_some(())
+    });
 }

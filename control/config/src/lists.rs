@@ -6,13 +6,15 @@ use ringdns_dataplane::prefix::Prefix;
 
 /// Parses prefixes and single addresses.
 pub fn prefixes(key: &str, texts: &[String]) -> Result<Vec<Prefix>, Problem> {
-    let prefix = |(i, text): (usize, &String)| {
-        text.parse().map_err(|error| {
-            let remedy = "Write \"198.51.100.0/22\", \"2001:db8::/32\" or a single address";
-            Problem::new(format!("{key}[{i}]"), format!("{text:?}: {error}"), remedy)
-        })
-    };
-    texts.iter().enumerate().map(prefix).collect()
+    texts.iter().enumerate().map(|(i, text)| prefix(&format!("{key}[{i}]"), text)).collect()
+}
+
+/// Parses a prefix or a single address.
+pub fn prefix(key: &str, text: &str) -> Result<Prefix, Problem> {
+    text.parse().map_err(|error| {
+        let remedy = "Write \"198.51.100.0/22\", \"2001:db8::/32\" or a single address";
+        Problem::new(key, format!("{text:?}: {error}"), remedy)
+    })
 }
 
 /// Parses zones into names on the wire.

@@ -74,7 +74,19 @@ pub fn warnings(config: &Config, policy: &QueryPolicy) -> Vec<String> {
         )
     });
     let open = config.server.listen.iter().find(open).map(warning);
-    open.into_iter().chain(http).chain(unsigned_zones(config)).chain(plain_lists(config)).collect()
+    let more = unsigned_zones(config).into_iter().chain(plain_lists(config)).chain(unknown_senders(config));
+    open.into_iter().chain(http).chain(more).collect()
+}
+
+/// Returns a warning if groups have clients by MAC address, and no worker learns of those.
+fn unknown_senders(config: &Config) -> Option<String> {
+    let mut groups = config.lists.groups.iter().filter(|group| !group.macs.is_empty());
+    let group = groups.next().filter(|_| config.server.interface.is_none())?;
+    Some(format!(
+        "client_group {:?} has clients by MAC address, which queries over kernel sockets do not tell: set \
+         server.interface, or list prefixes",
+        group.name
+    ))
 }
 
 /// Returns a warning for each list that is downloaded in plain text from afar.
@@ -237,6 +249,19 @@ mod tests {
         assert!(good(ours) && good(&format!("{}\r\n", ours.to_uppercase())));
         assert!(good(&format!("{ours}\n{other}\n")) && good(&format!("{other}\n\n {ours}")));
         assert!(!good(other));
+    }
+
+    #[test]
+    fn groups_by_mac_address_without_an_interface_are_warned_of() {
+        let warned = |client: &str, interface: &str| {
+            let group = format!("[[client_group]]\nname = \"kids\"\nclients = [{client:?}]\n");
+            let mut config = config("127.0.0.1:53", &group);
+            config.server.interface = (!interface.is_empty()).then(|| interface.to_owned());
+            let warnings = warnings(&config, &policy(&config, &Groups::default()).unwrap());
+            warnings.iter().any(|text| text.contains("\"kids\" has clients by MAC address"))
+        };
+        assert!(warned("02:00:00:00:00:01", ""));
+        assert!(!warned("02:00:00:00:00:01", "lo") && !warned("10.0.0.1", ""));
     }
 
     #[test]

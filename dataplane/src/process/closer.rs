@@ -3,6 +3,7 @@
 use super::{AnswerConfig, Job, Slot, Verdict, count};
 use crate::{
     cache::{Cache, Freshness, KeyedHash},
+    checksum::Checksums,
     dns::{
         option::Options,
         query::{Query, Reject},
@@ -11,6 +12,7 @@ use crate::{
     },
     limiter::{self, Action, Limiter},
     log::{AnswerSource, Outcome, Tier},
+    mac::MacAddress,
     packet::{Envelope, LargestReplies},
     policy::{Asker, QueryPolicy},
     stats::{Counter, DropReason},
@@ -69,7 +71,9 @@ impl Closer<'_, '_> {
             (*outcome, *rcode) = (Outcome::Rejected, reject.rcode());
             return self.reject(query, envelope, reject, options, nth);
         }
-        *group = policy.groups.of(asker.client);
+        // Frames of kernel sockets have made-up MAC addresses.
+        let sender = || (*checksums != Checksums::Unused).then(|| MacAddress::of_source(packet)).flatten();
+        *group = policy.groups.of_sender(asker.client, sender);
         match self.cache.lookup_for(*group, self.hash.of(&query.key), &query.key, *now) {
             Some(hit) => {
                 let (age, verdict) = match hit.freshness {

@@ -1,8 +1,12 @@
 //! `[[client_group]]`: clients for which other lists decide.
 
 use super::blocklist::ListsConfig;
-use crate::{error::Problem, lists::prefixes, table::table};
-use ringdns_dataplane::{group::GROUPS, prefix::Prefix};
+use crate::{error::Problem, lists::prefix, table::table};
+use ringdns_dataplane::{
+    group::GROUPS,
+    mac::{MacAddress, MacError},
+    prefix::Prefix,
+};
 use std::collections::HashMap;
 
 table! {
@@ -14,8 +18,9 @@ table! {
         /// Name of the group, for the log, metrics and `ringctl policy test`: letters, digits, `-`, `_`
         /// and `.`. Required.
         name: Option<String> = None,
-        /// Prefixes (`"192.168.20.0/24"`, `"2001:db8:20::/64"`) and single addresses. Required but for
-        /// `"default"`.
+        /// Prefixes (`"192.168.20.0/24"`, `"2001:db8:20::/64"`), single addresses and MAC addresses
+        /// (`"02:00:00:00:00:01"`). A MAC address decides before prefixes, for queries over AF_XDP:
+        /// kernel sockets and TCP do not tell it. Required but for `"default"`.
         clients: Vec<String> = Vec::new(),
         /// Names of the `[[blocklist]]` tables that decide for the group. They decide in the order of
         /// the file. Absent: all.
@@ -33,8 +38,10 @@ pub const DEFAULT_GROUP: &str = "default";
 pub struct ClientGroupConfig {
     /// Name of the group.
     pub name: String,
-    /// Addresses of the clients; none: it is the default group.
+    /// Addresses of clients. The default group has none, nor MAC addresses.
     pub clients: Vec<Prefix>,
+    /// MAC addresses of more clients.
+    pub macs: Vec<MacAddress>,
     /// Names of the lists that block; `None`: all.
     pub blocklists: Option<Vec<String>>,
     /// Names of the lists that allow; `None`: all.
@@ -44,18 +51,29 @@ pub struct ClientGroupConfig {
 /// Returns the checked groups, which may name the lists in `lists`.
 pub fn check(raw: Vec<RawClientGroup>, lists: &ListsConfig) -> Result<Vec<ClientGroupConfig>, Problem> {
     let (mut groups, mut owners) = (Vec::<ClientGroupConfig>::new(), HashMap::new());
+    let mut senders = HashMap::new();
     for (i, raw) in raw.into_iter().enumerate() {
         let table = format!("client_group[{i}]");
+        let texts = raw.clients.clone();
         let group = raw.check(&table, lists)?;
         if groups.iter().any(|other| other.name == group.name) {
             let reason = format!("two groups have the name {:?}", group.name);
             return Err(Problem::new(format!("{table}.name"), reason, NAME));
         }
-        for (at, prefix) in group.clients.iter().enumerate() {
+        let place = |text: &String, prefix: &Prefix| text.parse() == Ok(*prefix);
+        for prefix in &group.clients {
+            let at = texts.iter().position(|text| place(text, prefix)).unwrap_or(0);
             if let Some(owner) = owners.insert(*prefix, group.name.clone()) {
                 let reason = format!("{prefix} is in the group {owner:?} too");
                 let remedy = "Name each prefix in one group; a longer one may be in another";
                 return Err(Problem::new(format!("{table}.clients[{at}]"), reason, remedy));
+            }
+        }
+        for mac in &group.macs {
+            if let Some(owner) = senders.insert(*mac, group.name.clone()) {
+                let reason = format!("{mac} is in the group {owner:?} too");
+                let remedy = "Name each MAC address in one group";
+                return Err(Problem::new(format!("{table}.clients"), reason, remedy));
             }
         }
         groups.push(group);
@@ -80,8 +98,8 @@ impl RawClientGroup {
                 NAME,
             ));
         }
-        let clients = prefixes(&format!("{table}.clients"), &self.clients)?;
-        match (name == DEFAULT_GROUP, clients.is_empty()) {
+        let (clients, macs) = clients(&format!("{table}.clients"), &self.clients)?;
+        match (name == DEFAULT_GROUP, self.clients.is_empty()) {
             (true, false) => {
                 let remedy = "Leave clients out: all clients in no other group are in this one";
                 return Err(Problem::new(
@@ -100,8 +118,31 @@ impl RawClientGroup {
         let allow: Vec<&str> = lists.allow.iter().map(|list| list.name.as_str()).collect();
         known(&format!("{table}.blocklists"), self.blocklists.as_deref(), &block)?;
         known(&format!("{table}.allowlists"), self.allowlists.as_deref(), &allow)?;
-        Ok(ClientGroupConfig { name, clients, blocklists: self.blocklists, allowlists: self.allowlists })
+        Ok(ClientGroupConfig {
+            name,
+            clients,
+            macs,
+            blocklists: self.blocklists,
+            allowlists: self.allowlists,
+        })
     }
+}
+
+/// Parses clients by address and by MAC address.
+fn clients(key: &str, texts: &[String]) -> Result<(Vec<Prefix>, Vec<MacAddress>), Problem> {
+    let (mut addresses, mut macs) = (Vec::new(), Vec::new());
+    for (at, text) in texts.iter().enumerate() {
+        match text.parse() {
+            Ok(mac) => macs.push(mac),
+            Err(MacError::Syntax) => addresses.push(prefix(&format!("{key}[{at}]"), text)?),
+            Err(error @ MacError::NoHost) => {
+                let remedy =
+                    "Write the address of one network interface: `ip neigh` lists those of neighbours";
+                return Err(Problem::new(format!("{key}[{at}]"), format!("{text:?}: {error}"), remedy));
+            }
+        }
+    }
+    Ok((addresses, macs))
 }
 
 /// Checks that all names are those of lists.
@@ -129,12 +170,13 @@ mod tests {
     #[test]
     fn groups_are_read() {
         let groups = minimal_with(&format!(
-            "{LISTS}[[client_group]]\nname = \"kids\"\nclients = [\"192.168.20.0/24\", \"2001:db8::7\"]\n\
+            "{LISTS}[[client_group]]\nname = \"kids\"\nclients = [\"192.168.20.0/24\", \"02-00-00-00-00-0A\", \"2001:db8::7\"]\n\
              blocklists = [\"ads\"]\nallowlists = []\n[[client_group]]\nname = \"default\"\nblocklists = []\n"
         ))
         .lists
         .groups;
         let [kids, default] = &groups[..] else { panic!("{groups:?}") };
+        assert_eq!(kids.macs, ["02:00:00:00:00:0a".parse().unwrap()]);
         assert_eq!(kids.clients, ["192.168.20.0/24", "2001:db8::7"].map(|text| text.parse().unwrap()));
         assert_eq!(
             (kids.blocklists.clone(), kids.allowlists.clone()),
@@ -145,6 +187,8 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
+        let macs = "name = \"a\"\nclients = [\"02:00:00:00:00:01\"]\n\
+                    [[client_group]]\nname = \"b\"\nclients = [\"::1\", \"02-00-00-00-00-01\"]";
         let twice = "name = \"a\"\nclients = [\"10.0.0.0/8\"]\n\
                      [[client_group]]\nname = \"b\"\nclients = [\"10.0.0.0/8\"]";
         let same = "name = \"a\"\nclients = [\"10.0.0.0/8\"]\n\
@@ -156,6 +200,14 @@ mod tests {
                 ["name = \"a b\"", "12", "client_group[0].name", "\"a b\"", "kids"],
                 ["name = \"a\"", "11", "client_group[0]", "no clients", "Add clients"],
                 ["name = \"a\"\nclients = [\"10/8\"]", "13", "client_group[0].clients[0]", "10/8", "198"],
+                [
+                    "name = \"a\"\nclients = [\"10.0.0.1\", \"01:00:5e:00:00:01\"]",
+                    "13",
+                    "client_group[0].clients[1]",
+                    "no host",
+                    "ip neigh",
+                ],
+                [macs, "16", "client_group[1].clients", "in the group \"a\"", "one group"],
                 [
                     "name = \"default\"\nclients = [\"::/0\"]",
                     "13",

@@ -5,6 +5,7 @@ use super::effect::InEffect;
 use ringdns_config::{ClientGroupConfig, DEFAULT_GROUP, Problem};
 use ringdns_dataplane::{
     group::{ClientGroups, GROUPS, Group},
+    mac::MacAddress,
     prefix::Prefix,
     trie::TooMany,
 };
@@ -56,6 +57,7 @@ pub struct Groups {
     /// such a rule.
     current: BTreeMap<Group, ZonePrefixes>,
     clients: Vec<(Prefix, Group)>,
+    macs: Vec<(MacAddress, Group)>,
 }
 
 /// Clients of a group about whom the same rules of policy zones are.
@@ -82,6 +84,7 @@ impl Default for Groups {
             kinds: vec![default],
             current: BTreeMap::from([(Group::DEFAULT, Vec::new())]),
             clients: Vec::new(),
+            macs: Vec::new(),
         }
     }
 }
@@ -121,6 +124,16 @@ impl Groups {
         let number = |kind: &Kind| numbers.get(kind).copied().unwrap_or_default();
         next.current = kinds.iter().map(|(kind, prefixes)| (number(kind), prefixes.clone())).collect();
         next.clients = clients.iter().map(|(prefix, kind)| (*prefix, number(kind))).collect();
+        // Rules of policy zones are about addresses, so they say nothing of a client that is known by
+        // its MAC address.
+        next.macs = configs
+            .iter()
+            .flat_map(|config| {
+                let kind = Kind { name: config.name.as_str().into(), rules: Vec::new() };
+                let number = number(&kind);
+                config.macs.iter().map(move |mac| (*mac, number))
+            })
+            .collect();
         next.clients()?;
         Ok(next)
     }
@@ -143,14 +156,14 @@ impl Groups {
         Group::new(at).unwrap_or_default()
     }
 
-    /// Returns the groups of clients by address.
+    /// Returns the groups of clients by address and MAC address.
     pub fn clients(&self) -> Result<ClientGroups, TooMany> {
-        ClientGroups::new(&self.clients)
+        Ok(ClientGroups::new(&self.clients)?.with_macs(self.macs.clone()))
     }
 
     /// Whether clients are in the same groups as by `other`.
     pub fn are_same(&self, other: &Groups) -> bool {
-        self.clients == other.clients && self.names == other.names
+        self.clients == other.clients && self.macs == other.macs && self.names == other.names
     }
 
     /// Returns the names by number. A group has several numbers if rules are about some of its clients.
@@ -281,7 +294,7 @@ mod tests {
 
     fn config(name: &str, client: &str) -> ClientGroupConfig {
         let clients = vec![client.parse().unwrap()];
-        ClientGroupConfig { name: name.into(), clients, blocklists: None, allowlists: None }
+        ClientGroupConfig { name: name.into(), clients, macs: Vec::new(), blocklists: None, allowlists: None }
     }
 
     fn group_of(groups: &Groups, client: &str) -> usize {

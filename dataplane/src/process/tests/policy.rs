@@ -358,6 +358,43 @@ fn what_is_not_known_is_passed_over() {
     }
 }
 
+/// A worker knows the sender of a frame over AF_XDP alone, and what it punts has the group.
+#[test]
+fn a_group_has_clients_by_mac_address() {
+    let mut f = Fixture::new();
+    let kids = Group::new(1).unwrap();
+    // As `packet::address` writes it.
+    let mac = "02:00:00:00:00:02".parse().unwrap();
+    let groups = ClientGroups::default().with_macs(vec![(mac, kids)]);
+    f.processor.set_policy(Arc::new(QueryPolicy { groups, ..QueryPolicy::default() }));
+    let query = testing::query("games.example.", RecordType::A);
+    let key = testing::parsed(&query).key;
+    let hash = f.processor.hash().of(&key);
+    let blocked = Answer::error(rcode::REFUSED, None, 0, 60);
+    let scope = Scope { group: kids, groups: GroupSet::NONE.with(kids), list: Some(7) };
+    f.processor.cache().insert_for(&scope, &key, hash, &blocked, 0);
+    let resolved = testing::answer(&testing::addresses(&query, 60, &[[192, 0, 2, 1]]), 0);
+    let others = Scope { group: Group::DEFAULT, groups: scope.groups.others(), list: None };
+    f.processor.cache().insert_for(&others, &key, hash, &resolved, 0);
+    let message = testing::wire(&query);
+    for (last, checksums, rcode) in [
+        (2, Checksums::Verify, ResponseCode::Refused),
+        (2, Checksums::Trust, ResponseCode::Refused),
+        (2, Checksums::Unused, ResponseCode::NoError),
+        (3, Checksums::Verify, ResponseCode::NoError),
+    ] {
+        let mut packet = vec![0; 42 + message.len()];
+        packet[42..].copy_from_slice(&message);
+        let (client, server) = ("192.0.2.9:999".parse().unwrap(), "192.0.2.2:53".parse().unwrap());
+        packet::address(&mut packet, client, server, message.len(), checksums).unwrap();
+        packet[11] = last;
+        let (verdict, reply) = f.send(1, &packet, checksums);
+        assert_eq!(verdict, Verdict::Reply);
+        let told = Message::from_vec(&reply[42..]).unwrap().metadata.response_code;
+        assert_eq!(told, rcode, "{last} {checksums:?}");
+    }
+}
+
 #[test]
 fn a_group_gets_the_answer_of_its_lists() {
     let mut f = Fixture::new();
