@@ -38,6 +38,7 @@ pub fn all(service: &Service) -> Value {
         },
         "resolver": {
             "under_way": service.resolver.under_way(),
+            "capped_zones": service.resolver.capped_zones().len(),
             "counters": totals(service.resolver.counters.totals()),
         },
         "trust_anchors": totals(service.resolver.anchor_counters.totals()),
