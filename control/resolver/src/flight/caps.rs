@@ -44,7 +44,7 @@ const CALM: Nanos = 10_000_000_000;
 const CALM_PART: f64 = 2.0;
 /// One in this many refused queries over UDP is answered, with SERVFAIL: a client in earnest then asks
 /// elsewhere at once. The others are not: their addresses may be forged.
-const ANSWERED: u32 = 2;
+const ANSWERED: u64 = 2;
 
 /// Treatment of a question beyond the cap of its zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,7 +279,7 @@ impl ZoneCaps {
             return Ok(());
         }
         cap.refused += 1;
-        let answered = transport == Transport::Tcp || cap.refused % u64::from(ANSWERED) == 0;
+        let answered = transport == Transport::Tcp || cap.refused.is_multiple_of(ANSWERED);
         Err(if answered { Over::Refuse } else { Over::Withhold })
     }
 
