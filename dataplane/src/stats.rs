@@ -77,6 +77,8 @@ counters! {
         PuntPaced => "punt_paced",
         /// Punted queries left unanswered because a list says so.
         PuntBlocked => "punt_blocked",
+        /// Punted queries left unanswered because their zone is capped (resolver.zone_misses).
+        PuntCapped => "punt_capped",
 
         /// Datagrams accepted with a partial checksum, which the kernel had left to a NIC that was not on the path.
         PartialChecksum => "partial_checksum",
@@ -291,6 +293,7 @@ impl StatsSnapshot {
             Counter::PuntLate,
             Counter::PuntPaced,
             Counter::PuntBlocked,
+            Counter::PuntCapped,
         ];
         let ended: u64 = ends.iter().map(|end| self.get(*end)).sum();
         self.get(Counter::Punted) as i64 - ended as i64

@@ -158,7 +158,7 @@ impl<'l> Stage<'l> {
         });
         let text = format!(
             "[server]\nlisten = [\"10.53.0.2:53\"]\ninterface = \"vs\"\nmode = \"copy\"\nfallback = false\n\
-             [[upstream]]\naddress = \"{UPSTREAM}\"\n[cache]\nbytes_per_worker = \"64MiB\"\nhost_bytes = \"256MiB\"\n\
+             [[upstream]]\naddress = \"{UPSTREAM}\"\n[resolver]\nzone_misses = 0\n[cache]\nbytes_per_worker = \"64MiB\"\nhost_bytes = \"256MiB\"\n\
              [redis]\n{redis}[query_log]\nenabled = {}\nspool_dir = {:?}\nbatch_interval = \"1s\"\n{}\
              [control]\nsocket = {:?}\n",
             store.is_some(),

@@ -1,4 +1,4 @@
-//! Answers about lists, overrides and bans.
+//! Answers about lists, overrides, bans and floods.
 
 use serde::{Deserialize, Serialize};
 
@@ -157,4 +157,17 @@ pub struct BanView {
     pub prefix: String,
     /// Seconds until the ban ends.
     pub left_secs: u64,
+}
+
+/// Zone that is capped because of a flood of random names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FloodView {
+    /// Name of the zone.
+    pub zone: String,
+    /// Questions a second that no cache answers, in the last seconds.
+    pub per_second: u64,
+    /// Questions refused since the cap began.
+    pub refused: u64,
+    /// Seconds since the cap began.
+    pub lasts_secs: u64,
 }

@@ -13,8 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use overrides::{Extent, GroupChoice};
 use print::{
-    print_as, show_bans, show_counters, show_entry, show_lists, show_log, show_policy_test, show_refreshed,
-    show_status, show_sweeps, show_upstreams,
+    print_as, show_bans, show_counters, show_entry, show_floods, show_lists, show_log, show_policy_test,
+    show_refreshed, show_status, show_sweeps, show_upstreams,
 };
 use ringdns_api::{DaemonStatus, EntryView, ListRefresh, OverrideAction, Purged, Reloaded};
 use ringdns_common::{
@@ -201,6 +201,8 @@ enum PolicyCommand {
     /// Show the prefixes whose queries over UDP are dropped for a time, since they are far above the
     /// rate limit.
     Bans,
+    /// Show the zones that are capped because of floods of random names.
+    Floods,
 }
 
 #[derive(Subcommand)]
@@ -361,6 +363,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Policy(PolicyCommand::Refresh { name }) => refresh(&ringdnsd, json, name).await,
         Command::Policy(PolicyCommand::Bans) => {
             print_as(json, &ringdnsd.get("/policy/bans").await?, show_bans)
+        }
+        Command::Policy(PolicyCommand::Floods) => {
+            print_as(json, &ringdnsd.get("/policy/floods").await?, show_floods)
         }
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,

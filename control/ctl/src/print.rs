@@ -6,8 +6,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use ringdns_api::{
-    BanView, DaemonStatus, EntryView, ListChanges, ListRefresh, ListStatus, PolicyTest, RedisSweep, Report,
-    ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus, UpstreamStatus,
+    BanView, DaemonStatus, EntryView, FloodView, ListChanges, ListRefresh, ListStatus, PolicyTest,
+    RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus, UpstreamStatus,
 };
 use ringdns_common::{printable::Printable, units::counted};
 use ringdns_dataplane::{access::AccessList, clock::Clock};
@@ -316,6 +316,16 @@ pub(super) fn show_bans(bans: Vec<BanView>, out: &mut dyn Write) -> io::Result<(
     }
     bans.iter()
         .try_for_each(|BanView { prefix, left_secs }| writeln!(out, "{prefix:<43} {left_secs:>5} s left"))
+}
+
+/// Shows the zones that are capped.
+pub(super) fn show_floods(floods: Vec<FloodView>, out: &mut dyn Write) -> io::Result<()> {
+    if floods.is_empty() {
+        return writeln!(out, "no zone is capped");
+    }
+    floods.iter().try_for_each(|FloodView { zone, per_second, refused, lasts_secs }| {
+        writeln!(out, "{zone:<43} {per_second:>8} a second, {refused} refused in {lasts_secs} s")
+    })
 }
 
 #[cfg(test)]

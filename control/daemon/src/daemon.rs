@@ -322,6 +322,7 @@ impl Plane {
         let (notices, links) = (self.notices.clone(), self.links.clone());
         lasting(parts, "the watch on addresses and checksums", async move { notices.watch(links).await });
         lasting(parts, "the watch on upstreams", self.resolver.clone().watch_upstreams());
+        lasting(parts, "the watch on floods", self.resolver.clone().watch_zones());
         lasting(parts, "the upkeep of trust anchors", self.resolver.clone().keep_anchors());
         lasting(parts, "the schedules of lists", self.lists.clone().keep_time());
         lasting(parts, "the upkeep of lists", self.lists.clone().run());

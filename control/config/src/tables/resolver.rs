@@ -20,6 +20,13 @@ table! {
         /// Whether DNS cookies are sent to upstreams (RFC 7873), so that answers of upstreams that
         /// support them are harder to forge.
         cookies: bool = true,
+        /// Most questions a second in one zone that are resolved once the zone is flooded with random
+        /// names: it has more questions than this, which no cache answers, more than an eighth of
+        /// those of all zones, and at least half of them find nothing. Names of the zone that are or
+        /// were cached are not affected. Queries beyond that are answered with SERVFAIL, over UDP
+        /// every second one; the others are not. `0`: no zone is capped. A change takes effect with
+        /// a reload.
+        zone_misses: u32 = 1000,
     }
 }
 
@@ -48,6 +55,8 @@ pub struct ResolverConfig {
     pub randomize_case: bool,
     /// Whether DNS cookies are sent to upstreams.
     pub cookies: bool,
+    /// Most questions a second in a flooded zone that are resolved; zero: no zone is capped.
+    pub zone_misses: u32,
 }
 
 impl RawResolver {
@@ -63,6 +72,7 @@ impl RawResolver {
             hedge: self.hedge.map(f64::from),
             randomize_case: self.randomize_case,
             cookies: self.cookies,
+            zone_misses: self.zone_misses,
         })
     }
 }

@@ -46,6 +46,11 @@ pub fn text(service: &Service) -> String {
         service.resolver.range_bytes(),
     );
     text.totals("ringdns_resolver", &service.resolver.counters.totals());
+    text.gauge(
+        "ringdns_resolver_capped_zones",
+        "Zones capped at this moment because of floods of random names.",
+        service.resolver.capped_zones().len(),
+    );
     text.gauge("ringdns_bans", "Prefixes banned at this moment.", service.bans.len());
     text.totals("ringdns_bans", &service.bans.counters.totals());
     lists(service, &mut text);

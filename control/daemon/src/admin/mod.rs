@@ -25,6 +25,7 @@
 //! | `POST /policy/pause?group=&seconds=`, `/policy/resume?group=` | pauses lists, ends it; Unix socket only |
 //! | `POST /policy/refresh?name=` | downloads a list, or all without a name; Unix socket only |
 //! | `GET /policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
+//! | `GET /policy/floods` | zones that are capped because of floods of random names; Unix socket only |
 //! | `POST /reload` | reloads the configuration; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
@@ -212,6 +213,7 @@ fn owners() -> Router<Arc<Service>> {
         .route("/policy/refresh", post(policy::refresh))
         .route("/policy/test", get(policy::test))
         .route("/policy/bans", get(policy::bans))
+        .route("/policy/floods", get(policy::floods))
         .route("/reload", post(reload))
         .route("/log/tap", get(tap))
 }

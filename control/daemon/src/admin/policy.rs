@@ -5,7 +5,7 @@ use super::{
     guard::{ApiError, Parameters, Turns},
 };
 use axum::{Json, extract::State};
-use ringdns_api::{BanView, ListRefresh, ListStatus, PolicyTest};
+use ringdns_api::{BanView, FloodView, ListRefresh, ListStatus, PolicyTest};
 use ringdns_common::names;
 use ringdns_dataplane::{dns::rtype, group::Group};
 use ringdns_policy::{data::LocalData, list::Kind, policy::Verdict, rule::RuleAnswer};
@@ -130,6 +130,11 @@ pub(super) async fn refresh(
 /// Answers with the banned prefixes.
 pub(super) async fn bans(State(service): SharedService) -> Json<Vec<BanView>> {
     Json(service.bans.list())
+}
+
+/// Answers with the zones that are capped because of floods of random names.
+pub(super) async fn floods(State(service): SharedService) -> Json<Vec<FloodView>> {
+    Json(service.resolver.capped_zones())
 }
 
 /// Returns an answer as the configuration has it.

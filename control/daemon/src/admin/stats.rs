@@ -39,6 +39,7 @@ pub fn all(service: &Service) -> Value {
         "resolver": {
             "under_way": service.resolver.under_way(),
             "range_bytes": service.resolver.range_bytes(),
+            "capped_zones": service.resolver.capped_zones().len(),
             "counters": totals(service.resolver.counters.totals()),
         },
         "trust_anchors": totals(service.resolver.anchor_counters.totals()),

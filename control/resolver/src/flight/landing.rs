@@ -58,6 +58,9 @@ impl Landing {
         turn: &mut Turn,
     ) {
         let (resolver, generation) = (&self.resolver, flight.generation());
+        if self.lane != Lane::Hops {
+            resolver.note_landing(&self.key, fetched.as_ref().ok());
+        }
         let (resolved, renewed) = match fetched {
             Ok(answer) => {
                 resolver.counters.resolved.inc();

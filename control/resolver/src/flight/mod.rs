@@ -8,6 +8,8 @@
 
 mod anchors;
 mod attempt;
+mod capped;
+mod caps;
 mod chase;
 mod denied;
 mod domain;
@@ -42,6 +44,7 @@ use crate::{
     validate::AnchorCounters,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
+use caps::ZoneCaps;
 use flights::{Boarding, Flights};
 use inquiry::Inquiry;
 use landing::Landing;
@@ -59,7 +62,7 @@ use ringdns_dataplane::{
 use ringdns_policy::data::LocalData;
 use setup::ResolverSetup;
 use shared::Want;
-use shares::{Greedy, Shares};
+use shares::Shares;
 use std::{sync::Arc, time::Duration};
 pub use tally::ResolverCounters;
 use tokio::{sync::oneshot, time::sleep};
@@ -140,6 +143,8 @@ pub struct Resolver {
     /// Aliases of search engines; `None`: there are none.
     safe_search: ArcSwapOption<LocalData>,
     labels: Arc<Labels>,
+    /// Caps on zones whose names are random.
+    caps: ZoneCaps,
     flights: Flights,
     /// Questions in flight that follow an alias. They wait for no others.
     hops: Flights,
@@ -180,6 +185,7 @@ impl Resolver {
             local_data: ArcSwapOption::empty(),
             safe_search: ArcSwapOption::empty(),
             labels,
+            caps: ZoneCaps::new(config.resolver.zone_misses),
             flights: flights(),
             hops: flights(),
             validations: flights(),
@@ -192,6 +198,7 @@ impl Resolver {
     /// Takes over `config`: upstreams, validation and special-use names. Questions in flight keep
     /// the configuration that they began with.
     pub fn set_up(&self, config: &Config) {
+        self.caps.set(config.resolver.zone_misses, self.clock().nanos());
         let before = self.setup();
         let setup = ResolverSetup::new(config, &self.labels, self.clock, Some(&before));
         let is_void = setup.rebinding != before.rebinding || setup.dns64 != before.dns64;
@@ -368,11 +375,13 @@ impl Resolver {
     }
 
     fn board(self: &Arc<Self>, key: &Key, waiter: Option<Waiter>, turn: &mut Turn) {
+        let Some(waiter) = self.within_cap(key, waiter, turn) else { return };
         self.board_for(Origin::Client, key, waiter, turn);
     }
 
     fn board_for(self: &Arc<Self>, asker: Origin, key: &Key, waiter: Option<Waiter>, turn: &mut Turn) {
         let refresh = waiter.as_ref().is_none_or(Waiter::is_renewal);
+        let is_client = !refresh && waiter.as_ref().is_some_and(Waiter::is_client);
         let want = match waiter {
             _ if !refresh => Want::Any,
             Some(ref waiter) if !waiter.is_patient() => Want::Newer,
@@ -403,6 +412,9 @@ impl Resolver {
             Boarding::TakeOff(flight, time) => {
                 self.counters.flights.inc();
                 self.counters.refreshes.add(u64::from(refresh));
+                if is_client {
+                    self.note_take_off(key);
+                }
                 if !refresh && asker == Origin::Client {
                     self.clone().limit_wait(key, &flight, lane);
                 }
@@ -442,10 +454,7 @@ impl Resolver {
                 (waiter, self.refusal())
             }
             Boarding::NoShare(waiter, greedy) => {
-                match greedy {
-                    Greedy::Client => self.counters.client_over_share.inc(),
-                    Greedy::Zone => self.counters.zone_over_share.inc(),
-                }
+                self.note_refused(key, greedy);
                 if let Some(waiter @ Waiter::Client { .. }) = waiter {
                     return failure::refuse_later(waiter, self.refusal());
                 }

@@ -53,6 +53,11 @@ counters! {
         /// Questions answered with SERVFAIL because the zone had its share of the questions that may
         /// be in flight or may wait.
         zone_over_share,
+        /// Questions refused because their zone is capped (resolver.zone_misses): answered with SERVFAIL,
+        /// or over UDP not at all.
+        zone_over_cap,
+        /// Caps on zones begun, because of floods of random names.
+        zone_caps,
         /// Answers that were validated and found secure.
         validated_secure,
         /// Answers that were validated and found to be from unsigned zones (insecure).

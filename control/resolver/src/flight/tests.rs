@@ -147,6 +147,7 @@ fn key_of(name: &str, qtype: u16, dnssec_ok: bool) -> Key {
 mod anchors;
 mod answers;
 mod asking;
+mod capped;
 mod chasing;
 mod choosing;
 mod cookies;
