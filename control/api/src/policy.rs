@@ -89,6 +89,15 @@ pub struct ListChanges {
     pub removed: u64,
 }
 
+/// List whose rules have changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListDifference {
+    /// Name of the list.
+    pub name: String,
+    /// Changes of its rules.
+    pub changes: ListChanges,
+}
+
 /// Result of a download.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListRefresh {

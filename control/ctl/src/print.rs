@@ -6,8 +6,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use ringdns_api::{
-    BanView, DaemonStatus, EntryView, ListChanges, ListRefresh, ListStatus, PolicyTest, RedisSweep, Report,
-    ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus, UpstreamStatus,
+    BanView, DaemonStatus, EntryView, ListChanges, ListRefresh, ListStatus, PolicyTest, RedisSweep,
+    Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus, UpstreamStatus,
 };
 use ringdns_common::{printable::Printable, units::counted};
 use ringdns_dataplane::{access::AccessList, clock::Clock};

@@ -4,6 +4,7 @@ use crate::{
     admin::{self, ApiCounters, Service},
     bans::Bans,
     control_socket,
+    decisions::log_labels,
     entrance::{self, Entrance},
     error::DaemonError,
     latency::LatencyCollector,
@@ -26,7 +27,7 @@ use ringdns_dataplane::{
 };
 use ringdns_fleet::Fleet;
 use ringdns_querylog as log;
-use ringdns_querylog::{LogGroups, LogLabels, QueryLog, writer::Writer};
+use ringdns_querylog::{LogGroups, QueryLog, writer::Writer};
 use ringdns_resolver::{
     FlightLimits, Resolver, host::HostTier, pump, snapshot::Snapshot, sweep::Sweeper, tier::SharedTier,
 };
@@ -89,9 +90,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     resolver.set_local_data(data);
     resolver.set_safe_search(local::safe_search(config.safe_search));
 
-    let labels =
-        LogLabels { upstreams: resolver.labels().clone(), lists: resolver.list_counts().labels().clone() };
-    let log = QueryLog::new(&config, clock, labels)?;
+    let log = QueryLog::new(&config, clock, log_labels(&resolver))?;
     if let Some(log) = &log {
         log.set_groups(LogGroups { clients: policy.groups.clone(), names: group_names });
     }
