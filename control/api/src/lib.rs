@@ -9,7 +9,7 @@ mod status;
 mod sweeps;
 
 pub use policy::{
-    BanView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, Override,
+    BanView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,
     OverrideAction, Overrides, Pause, PolicyTest, RulePlace,
 };
 pub use status::{

@@ -159,6 +159,15 @@ pub struct Pause {
     pub until: Option<String>,
 }
 
+/// Name that resolved to an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameView {
+    /// Name.
+    pub name: String,
+    /// Seconds until it is forgotten.
+    pub left_secs: u64,
+}
+
 /// Banned prefix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BanView {

@@ -15,7 +15,7 @@ use hyper::Method;
 use offline::OfflineTest;
 use overrides::{Extent, GroupChoice};
 use print::{
-    print_as, show_bans, show_counters, show_entry, show_lists, show_log, show_policy_test,
+    print_as, show_bans, show_counters, show_entry, show_lists, show_log, show_names, show_policy_test,
     show_refreshed, show_status, show_sweeps, show_upstreams,
 };
 use ringdns_api::{DaemonStatus, EntryView, ListDifference, ListRefresh, OverrideAction, Purged, Reloaded};
@@ -204,6 +204,11 @@ enum PolicyCommand {
         /// Name of the list. Absent: all lists that are downloaded.
         name: Option<String>,
     },
+    /// Show the names that resolved to an address, while clients may use it. names.entries keeps them.
+    Names {
+        /// Address.
+        address: IpAddr,
+    },
     /// Show the prefixes whose queries over UDP are dropped for a time, since they are far above the
     /// rate limit.
     Bans,
@@ -369,6 +374,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             print_as(json, &body, show_lists)
         }
         Command::Policy(PolicyCommand::Refresh { name }) => refresh(&ringdnsd, json, name).await,
+        Command::Policy(PolicyCommand::Names { address }) => {
+            print_as(json, &ringdnsd.get(&format!("/v1/names?address={address}")).await?, show_names)
+        }
         Command::Policy(PolicyCommand::Bans) => {
             print_as(json, &ringdnsd.get("/policy/bans").await?, show_bans)
         }

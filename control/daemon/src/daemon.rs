@@ -7,6 +7,7 @@ use crate::{
     decisions::log_labels,
     entrance::{self, Entrance},
     error::DaemonError,
+    firewall::{self, Firewall},
     latency::LatencyCollector,
     listen::Listener,
     lists::{self, ListKeeper},
@@ -82,6 +83,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let fleet = config.redis.as_ref().map(|redis| Fleet::new(redis, clock));
     let shared = fleet.clone().map(|fleet| fleet as Arc<dyn SharedTier>);
     let resolver = resolver(&config, clock, generations.clone(), limits, shared);
+    let firewall = firewall::of(&config, clock, &resolver)?;
     policy.lists.clone_from(resolver.list_counts().labels());
     let policy = Arc::new(policy);
 
@@ -127,6 +129,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         fleet,
         steering: steering.clone(),
         bans,
+        firewall,
         tally,
         watch,
         bell,
@@ -198,6 +201,7 @@ struct Plane {
     fleet: Option<Arc<Fleet>>,
     steering: Arc<Mutex<Option<Steering>>>,
     bans: Arc<Bans>,
+    firewall: Option<Arc<Firewall>>,
     tally: Option<VerdictReader>,
     watch: Option<Watch>,
     bell: Arc<Doorbell>,
@@ -420,6 +424,7 @@ impl Plane {
                 .with_local(self.local),
             lists,
             bans: self.bans,
+            firewall: self.firewall,
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,

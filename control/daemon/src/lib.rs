@@ -21,6 +21,7 @@ pub mod daemon;
 mod decisions;
 pub mod entrance;
 pub mod error;
+pub mod firewall;
 pub mod latency;
 pub mod listen;
 pub mod lists;

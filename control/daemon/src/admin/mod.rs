@@ -25,6 +25,7 @@
 //! | `POST /policy/pause?group=&seconds=`, `/policy/resume?group=` | pauses lists, ends it; Unix socket only |
 //! | `POST /policy/refresh?name=` | downloads a list, or all without a name; Unix socket only |
 //! | `GET /policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
+//! | `GET /v1/names?address=` | names that resolved to an address; Unix socket only |
 //! | `POST /reload` | reloads the configuration; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
@@ -32,6 +33,7 @@ mod cache;
 mod exposition;
 mod guard;
 mod metrics;
+mod names;
 mod overrides;
 mod policy;
 mod profile;
@@ -41,6 +43,7 @@ mod upstreams;
 
 use crate::{
     bans::Bans,
+    firewall::Firewall,
     latency::{self, LatencyCollector},
     lists::ListKeeper,
     nic::Receiving,
@@ -141,6 +144,8 @@ pub struct Service {
     pub lists: Arc<ListKeeper>,
     /// Prefixes whose queries the XDP program drops.
     pub bans: Arc<Bans>,
+    /// Addresses of names, if firewalls are to know them.
+    pub firewall: Option<Arc<Firewall>>,
     /// Whether ringdnsd answers the queries that reach it.
     pub ready: AtomicBool,
     /// Counters of the API.
@@ -200,6 +205,7 @@ fn owners() -> Router<Arc<Service>> {
         .route("/policy/refresh", post(policy::refresh))
         .route("/policy/test", get(policy::test))
         .route("/policy/bans", get(policy::bans))
+        .route("/v1/names", get(names::of_address))
         .route("/reload", post(reload))
         .route("/log/tap", get(tap))
 }

@@ -166,3 +166,4 @@ mod rebinding;
 mod sockets;
 mod spread;
 mod validation;
+mod watched;
