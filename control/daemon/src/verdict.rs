@@ -160,7 +160,7 @@ pub fn offline(
     };
     let judges = Judges { local: Some(&data), safe_search: Some(&engines), lists: Some(&effective.policies) };
     let test = judges.test(question, (group, groups.name(group).to_owned()), |list, found| {
-        effective.place_of(list, question, found, path)
+        effective.place_of(list, (&question.name, question.qtype), found, path)
     });
     let names = config.lists.block.iter().map(|list| &list.name);
     let names = names.chain(config.lists.allow.iter().map(|list| &list.name));

@@ -56,7 +56,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Returns what was done with the question.
+    /// Returns the action on the question.
     pub(super) fn action(&self) -> &'static str {
         match self.outcome {
             Outcome::Blocked => "block",

@@ -199,7 +199,7 @@ pub struct LogEntry {
     pub list: String,
     /// Group of the client.
     pub client_group: String,
-    /// What was done with the question.
+    /// Action on the question.
     pub action: String,
     /// Rule of the list; empty if none is known.
     pub rule: String,

@@ -1,7 +1,6 @@
 //! Lists in effect at this moment, without a running ringdnsd.
 
 use super::{Lists, effect::InEffect, overrides};
-use crate::verdict::TestedQuestion;
 use jiff::Timestamp;
 use ringdns_api::RulePlace;
 use ringdns_common::printable::Printable;
@@ -34,13 +33,13 @@ impl<'a> EffectiveLists<'a> {
     pub fn place_of(
         &self,
         list: &str,
-        question: &TestedQuestion,
+        (name, qtype): (&[u8], u16),
         found: &Found<'_>,
         path: &Path,
     ) -> Option<RulePlace> {
         if list == OVERRIDES {
-            return overrides::place(&self.config.fetch.overrides_file, &question.name, found);
+            return overrides::place(&self.config.fetch.overrides_file, name, found);
         }
-        self.lists.origin(list)?.place_of(&question.name, question.qtype, found, path)
+        self.lists.origin(list)?.place_of(name, qtype, found, path)
     }
 }
