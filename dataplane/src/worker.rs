@@ -318,8 +318,7 @@ impl<P: Port> Worker<P> {
             let now = self.processor.unix(seconds);
             policy.options(&record.query, &Asker { client, connected: false, now })
         });
-        let largest = self.processor.largest_replies().to(envelope);
-        let limits = rules.limits(&record.query, options, largest);
+        let limits = rules.limits(&record.query, options, self.processor.largest_replies().to(envelope));
         let message = &mut buffer[envelope.message()..];
         // The record has no copy of the query after its question, so the query's checksum cannot be
         // adjusted.

@@ -9,8 +9,8 @@ mod status;
 mod sweeps;
 
 pub use policy::{
-    BanView, FloodView, ListChanges, ListRefresh, ListState, ListStatus, Override, OverrideAction, Overrides,
-    Pause, PolicyTest, RulePlace,
+    BanView, FloodView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,
+    OverrideAction, Overrides, Pause, PolicyTest, RulePlace,
 };
 pub use status::{
     DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus, TrustPointStatus,

@@ -89,6 +89,15 @@ pub struct ListChanges {
     pub removed: u64,
 }
 
+/// List whose rules have changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListDifference {
+    /// Name of the list.
+    pub name: String,
+    /// Changes of its rules.
+    pub changes: ListChanges,
+}
+
 /// Result of a download.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListRefresh {
@@ -148,6 +157,15 @@ pub struct Pause {
     /// Time at which it ends (RFC 3339); `None`: it stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+}
+
+/// Name that resolved to an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameView {
+    /// Name.
+    pub name: String,
+    /// Seconds until it is forgotten.
+    pub left_secs: u64,
 }
 
 /// Banned prefix.

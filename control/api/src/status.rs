@@ -1,5 +1,6 @@
 //! Answers of `GET /status`, `GET /cache/entry`, `POST /cache/purge` and `POST /reload`.
 
+use crate::policy::ListDifference;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -168,4 +169,7 @@ pub struct Reloaded {
     pub applied: BTreeSet<String>,
     /// Changed tables that take effect only at a restart.
     pub needs_restart: BTreeSet<String>,
+    /// Changes of the rules of lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<ListDifference>,
 }

@@ -31,6 +31,7 @@ pub use tables::{
     cookies::CookieConfig,
     dns64::Dns64Config,
     dnssec::DnssecConfig,
+    firewall::{NamesConfig, NftFamily, NftsetConfig},
     lists::{FetchConfig, ListSource, ListStart, TransferConfig, TsigAlgorithm, TsigConfig},
     local::{LocalConfig, LocalRecordConfig, LocalZoneConfig},
     query_log::{Privacy, QueryLogConfig, ShippingConfig},
@@ -53,7 +54,7 @@ pub use tables::{
 };
 
 use std::path::Path;
-use tables::{RawConfig, blocklist, local, upstream};
+use tables::{RawConfig, blocklist, firewall, local, upstream};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -74,6 +75,10 @@ pub struct Config {
     pub safe_search: SafeSearchConfig,
     /// IPv6 addresses for names that have IPv4 addresses alone.
     pub dns64: Dns64Config,
+    /// Names of addresses.
+    pub names: NamesConfig,
+    /// Sets of nftables for the addresses of names.
+    pub nftsets: Vec<NftsetConfig>,
     /// DNSSEC validation.
     pub dnssec: DnssecConfig,
     /// Sizes and times of the caches.
@@ -126,6 +131,8 @@ impl TryFrom<RawConfig> for Config {
             rebinding: raw.rebinding.check()?,
             safe_search: raw.safe_search.check(),
             dns64: raw.dns64.check()?,
+            names: raw.names.check()?,
+            nftsets: firewall::check(raw.nftset)?,
             dnssec: raw.dnssec.check()?,
             snapshot: raw.cache.snapshot(is_in_fleet)?,
             cache: raw.cache.check()?,

@@ -16,6 +16,7 @@ fn parse(table: &str, line: &str) -> Result<String, String> {
         ("[[allowlist]]", "name = \"ours\"\nsource = \"/ours\""),
         ("[[local_record]]", "name = \"nas.example\"\ntype = \"A\"\ndata = \"192.0.2.1\""),
         ("[[local_zone]]", "name = \"corp.example\""),
+        ("[[nftset]]", "suffixes = [\"corp.example\"]\ntable = \"inet fw\"\nset4 = \"a4\""),
         ("[rate_limit]", "per_second = 20"),
     ] {
         let is_there = header == table && line.split(' ').next() == needed.split(' ').next();

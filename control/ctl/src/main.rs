@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod offline;
 mod overrides;
 mod print;
 mod table;
@@ -11,12 +12,13 @@ mod talk;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
+use offline::OfflineTest;
 use overrides::{Extent, GroupChoice};
 use print::{
-    print_as, show_bans, show_counters, show_entry, show_floods, show_lists, show_log, show_policy_test,
-    show_refreshed, show_status, show_sweeps, show_upstreams,
+    print_as, show_bans, show_counters, show_entry, show_floods, show_lists, show_log, show_names,
+    show_policy_test, show_refreshed, show_status, show_sweeps, show_upstreams,
 };
-use ringdns_api::{DaemonStatus, EntryView, ListRefresh, OverrideAction, Purged, Reloaded};
+use ringdns_api::{DaemonStatus, EntryView, ListDifference, ListRefresh, OverrideAction, Purged, Reloaded};
 use ringdns_common::{
     printable::Printable,
     units::{TimeSpan, counted},
@@ -189,6 +191,10 @@ enum PolicyCommand {
         /// Group of the client that asks.
         #[arg(long)]
         group: Option<String>,
+        /// Judge by this configuration and its files, without a running ringdnsd. Of lists that are
+        /// downloaded, the last copies in lists.dir are used.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Show each list with its state, the number of its rules, and the error of its last download.
     Lists,
@@ -197,6 +203,11 @@ enum PolicyCommand {
     Refresh {
         /// Name of the list. Absent: all lists that are downloaded.
         name: Option<String>,
+    },
+    /// Show the names that resolved to an address, while clients may use it. names.entries keeps them.
+    Names {
+        /// Address.
+        address: IpAddr,
     },
     /// Show the prefixes whose queries over UDP are dropped for a time, since they are far above the
     /// rate limit.
@@ -337,7 +348,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Cache(CacheCommand::Purge { name, suffix, .. }) => {
             purge(&ringdnsd, json, name, suffix).await
         }
-        Command::Policy(PolicyCommand::Test { name, rtype, client, group }) => {
+        Command::Policy(PolicyCommand::Test { name, rtype, client, group, config: Some(config) }) => {
+            let test = OfflineTest { name: &name, rtype: &rtype, client, group: group.as_deref() };
+            test.print(&config, json)
+        }
+        Command::Policy(PolicyCommand::Test { name, rtype, client, group, config: None }) => {
             let (name, rtype) = (escape(&name), escape(&rtype));
             let client = client.map(|client| format!("&client={client}")).unwrap_or_default();
             let group = group.map(|group| format!("&group={}", escape(&group))).unwrap_or_default();
@@ -361,6 +376,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             print_as(json, &body, show_lists)
         }
         Command::Policy(PolicyCommand::Refresh { name }) => refresh(&ringdnsd, json, name).await,
+        Command::Policy(PolicyCommand::Names { address }) => {
+            print_as(json, &ringdnsd.get(&format!("/v1/names?address={address}")).await?, show_names)
+        }
         Command::Policy(PolicyCommand::Bans) => {
             print_as(json, &ringdnsd.get("/policy/bans").await?, show_bans)
         }
@@ -371,7 +389,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,
         Command::Reload => {
             let body = ringdnsd.ask(Method::POST, "/reload").await?;
-            print_as(json, &body, |Reloaded { applied, needs_restart }, out| {
+            print_as(json, &body, |Reloaded { applied, needs_restart, lists }, out| {
                 if applied.is_empty() && needs_restart.is_empty() {
                     return writeln!(out, "nothing has changed");
                 }
@@ -380,6 +398,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 }
                 for table in needs_restart {
                     writeln!(out, "[{table}] has changed; restart ringdnsd to apply it")?;
+                }
+                for ListDifference { name, changes } in lists {
+                    writeln!(out, "{name}: +{} -{} rules", changes.added, changes.removed)?;
                 }
                 Ok(())
             })

@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use ringdns_api::{
-    BanView, DaemonStatus, EntryView, FloodView, ListChanges, ListRefresh, ListStatus, PolicyTest,
+    BanView, DaemonStatus, EntryView, FloodView, ListChanges, ListRefresh, ListStatus, NameView, PolicyTest,
     RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus, UpstreamStatus,
 };
 use ringdns_common::{printable::Printable, units::counted};
@@ -307,6 +307,16 @@ pub(super) fn show_refreshed(results: Vec<ListRefresh>, out: &mut dyn Write) -> 
         }
     }
     Ok(())
+}
+
+/// Shows the names of an address.
+pub(super) fn show_names(names: Vec<NameView>, out: &mut dyn Write) -> io::Result<()> {
+    if names.is_empty() {
+        return writeln!(out, "no name is known");
+    }
+    names
+        .into_iter()
+        .try_for_each(|NameView { name, left_secs }| writeln!(out, "{} {left_secs} s left", Printable(name)))
 }
 
 /// Shows the banned prefixes.

@@ -5,8 +5,10 @@ use crate::{
     admin::{self, ApiCounters, Service},
     bans::Bans,
     control_socket,
+    decisions::log_labels,
     entrance::{self, Entrance},
     error::DaemonError,
+    firewall::{self, Firewall},
     latency::LatencyCollector,
     listen::Listener,
     lists::{self, ListKeeper},
@@ -27,7 +29,7 @@ use ringdns_dataplane::{
 };
 use ringdns_fleet::Fleet;
 use ringdns_querylog as log;
-use ringdns_querylog::{LogGroups, LogLabels, QueryLog, writer::Writer};
+use ringdns_querylog::{LogGroups, QueryLog, writer::Writer};
 use ringdns_resolver::{
     FlightLimits, Resolver, host::HostTier, pump, snapshot::Snapshot, sweep::Sweeper, tier::SharedTier,
 };
@@ -82,6 +84,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let fleet = config.redis.as_ref().map(|redis| Fleet::new(redis, clock));
     let shared = fleet.clone().map(|fleet| fleet as Arc<dyn SharedTier>);
     let resolver = resolver(&config, clock, generations.clone(), limits, shared);
+    let firewall = firewall::of(&config, clock, &resolver)?;
     policy.lists.clone_from(resolver.list_counts().labels());
     let policy = Arc::new(policy);
 
@@ -90,9 +93,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     resolver.set_local_data(data);
     resolver.set_safe_search(local::safe_search(config.safe_search));
 
-    let labels =
-        LogLabels { upstreams: resolver.labels().clone(), lists: resolver.list_counts().labels().clone() };
-    let log = QueryLog::new(&config, clock, labels)?;
+    let log = QueryLog::new(&config, clock, log_labels(&resolver))?;
     if let Some(log) = &log {
         log.set_groups(LogGroups { clients: policy.groups.clone(), names: group_names });
     }
@@ -129,6 +130,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         fleet,
         steering: steering.clone(),
         bans,
+        firewall,
         tally,
         watch,
         bell,
@@ -200,6 +202,7 @@ struct Plane {
     fleet: Option<Arc<Fleet>>,
     steering: Arc<Mutex<Option<Steering>>>,
     bans: Arc<Bans>,
+    firewall: Option<Arc<Firewall>>,
     tally: Option<VerdictReader>,
     watch: Option<Watch>,
     bell: Arc<Doorbell>,
@@ -426,6 +429,7 @@ impl Plane {
                 .with_access(access),
             lists,
             bans: self.bans,
+            firewall: self.firewall,
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,

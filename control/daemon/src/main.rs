@@ -2,16 +2,23 @@
 
 #![forbid(unsafe_code)]
 
-use clap::Parser;
+use clap::{Args, Parser};
 use ringdns_common::printable::Printable;
 use ringdns_config::reference;
 use ringdns_daemon::{
-    daemon, error::DaemonError, lists::Lists, local::LocalSources, logging::StartedLog, panics, preflight,
-    process, reload::ConfigSource,
+    daemon,
+    error::DaemonError,
+    lists::Lists,
+    local::LocalSources,
+    logging::StartedLog,
+    panics, preflight, process,
+    reload::ConfigSource,
+    verdict::{self, OfflineError, TestedClient, TestedQuestion},
 };
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    net::IpAddr,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -35,9 +42,29 @@ struct DaemonArguments {
     /// Only check whether the configuration would be accepted. A running ringdnsd is not disturbed.
     #[arg(long)]
     check: bool,
+    /// Print, as JSON, what the configuration and its files make of a question: see `ringctl policy
+    /// test --config`.
+    #[arg(long, value_name = "NAME", requires = "config", conflicts_with = "check")]
+    policy_test: Option<String>,
+    #[command(flatten)]
+    tested: Tested,
     /// Print docs/configuration.md.
     #[arg(long, hide = true)]
     print_config_reference: bool,
+}
+
+/// Question and client of --policy-test.
+#[derive(Args)]
+struct Tested {
+    /// Record type in the question of --policy-test.
+    #[arg(long = "type", value_name = "TYPE", requires = "policy_test")]
+    rtype: Option<String>,
+    /// Address of the client of --policy-test.
+    #[arg(long, requires = "policy_test", conflicts_with = "group")]
+    client: Option<IpAddr>,
+    /// Group of the client of --policy-test.
+    #[arg(long, requires = "policy_test")]
+    group: Option<String>,
 }
 
 const FAILED: u8 = 1;
@@ -49,6 +76,9 @@ fn main() -> ExitCode {
         say(io::stdout(), reference::markdown().trim_end());
         return ExitCode::SUCCESS;
     };
+    if let Some(name) = arguments.policy_test {
+        return test_policy(&path, &name, arguments.tested);
+    }
     let _log = match process::keep_signals().and_then(|()| StartedLog::to_stderr()) {
         Ok(log) => log,
         Err(error) => {
@@ -96,6 +126,41 @@ fn main() -> ExitCode {
             let place = error.key().map(|key| file.place(key)).unwrap_or_default();
             tracing::error!("{place}{error}");
             ExitCode::from(if error.is_refusal() { REFUSED } else { FAILED })
+        }
+    }
+}
+
+/// Prints the verdict on a question. The log is not set up: what it would say of lists, a running
+/// ringdnsd or `--check` says.
+fn test_policy(path: &Path, name: &str, tested: Tested) -> ExitCode {
+    let (config, source) = match ConfigSource::load(path) {
+        Ok(loaded) => loaded,
+        Err(refusal) => {
+            for line in refusal.lines() {
+                say(io::stderr(), &format!("ringdnsd: {}", Printable(line)));
+            }
+            return ExitCode::from(REFUSED);
+        }
+    };
+    let client = TestedClient { address: tested.client, group: tested.group };
+    let question = TestedQuestion::parse(name, tested.rtype.as_deref()).map_err(OfflineError::from);
+    match question.and_then(|question| verdict::offline(&config, path, &question, &client)) {
+        Ok((test, missing)) => {
+            for list in missing {
+                say(io::stderr(), &format!("ringdnsd: the list {list:?} has not been downloaded yet"));
+            }
+            say(io::stdout(), &serde_json::to_string(&test).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Err(OfflineError::Problems(problems)) => {
+            for problem in problems {
+                say(io::stderr(), &format!("ringdnsd: {}{problem}", source.file().place(&problem.key)));
+            }
+            ExitCode::from(REFUSED)
+        }
+        Err(error) => {
+            say(io::stderr(), &format!("ringdnsd: {}", Printable(error)));
+            ExitCode::from(REFUSED)
         }
     }
 }

@@ -199,7 +199,7 @@ impl Reloader {
         };
         // Before workers know of new groups, there are lists for them.
         if !lists.is_empty() {
-            self.lists.load(&config.lists).map_err(refused)?;
+            reloaded.lists = self.lists.load(&config.lists).map_err(refused)?;
         }
         if let Some(mut policy) = policy {
             // Keep a random secret: with a new one, clients would need new cookies.

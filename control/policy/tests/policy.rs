@@ -225,3 +225,25 @@ fn a_rule_about_the_client_decides_first_and_an_action_replaces_those_of_a_zone(
     let passing = replaced(Effect::Allow);
     assert_eq!(verdict_on_answer(&passing, "www.example", &["192.0.2.1"]), "pass, allowed by z");
 }
+
+#[test]
+fn a_rule_is_told_as_people_write_it() {
+    let rule = |subject: Subject| Rule::new(subject, Effect::Block);
+    let rules = [
+        rule(Subject::Exact(name("exact.example"))),
+        rule(Subject::Suffix(name("suffix.example"))),
+        rule(Subject::Below(name("below.example"))),
+        rule(Subject::Regex("^ad[0-9]".into())),
+    ];
+    let policy = Policy::new(key(), Vec::new(), vec![block_list("ads", RuleAnswer::NxDomain, &rules)]);
+    for (asked, expected) in [
+        ("exact.example", "exact.example."),
+        ("suffix.example", "||suffix.example^"),
+        ("a.b.suffix.example", "||suffix.example^"),
+        ("a.b.below.example", "*.below.example."),
+        ("ad1.example", "/regex/"),
+    ] {
+        let Verdict::Blocked(blocked) = policy.judge(&name(asked), A) else { panic!("{asked}") };
+        assert_eq!(blocked.rule.text(&name(asked)), expected);
+    }
+}

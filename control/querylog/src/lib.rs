@@ -13,6 +13,7 @@
 
 mod clickhouse;
 mod collect;
+pub mod decision;
 pub mod ledger;
 mod outbox;
 mod privacy;
@@ -29,6 +30,7 @@ pub use spool::Spool;
 pub use tap::Taps;
 
 use arc_swap::ArcSwap;
+use decision::Decisions;
 use ledger::Ledger;
 use parking_lot::Mutex;
 use ringdns_common::counters;
@@ -37,7 +39,7 @@ use ringdns_config::{Config, Problem, secrets};
 use ringdns_dataplane::{
     clock::Clock,
     dns::query::Query,
-    group::ClientGroups,
+    group::{ClientGroups, Group},
     labels::Labels,
     log::{Batch, Line, LogConfig, Logged, Picks, Sieve},
 };
@@ -98,6 +100,8 @@ pub struct LogLabels {
     pub upstreams: Arc<Labels>,
     /// Names of lists.
     pub lists: Arc<Labels>,
+    /// Source of the rules that block; `None`: rows have none.
+    pub decisions: Option<Arc<dyn Decisions>>,
 }
 
 /// Groups of clients, for rows to name.
@@ -110,8 +114,8 @@ pub struct LogGroups {
 }
 
 impl LogGroups {
-    fn name_of(&self, client: Ipv6Addr) -> Option<Arc<str>> {
-        self.names.get(self.clients.of(client.to_canonical()).number()).cloned()
+    fn of(&self, client: Ipv6Addr) -> Group {
+        self.clients.of(client.to_canonical())
     }
 }
 
@@ -201,11 +205,20 @@ impl QueryLog {
         let (name, [t1, t0, c1, c0]) = logged.question.split_last_chunk().unwrap_or((&[], &[0; 4]));
         let upstream = logged.source.upstream.and_then(|number| self.labels.upstreams.get(number)).cloned();
         let list = logged.source.list.and_then(|number| self.labels.lists.get(number)).cloned();
+        let qtype = u16::from_be_bytes([*t1, *t0]);
+        let groups = self.groups.load();
+        let group = groups.of(logged.client);
+        let decision = list.as_ref().and_then(|list| {
+            let decision = self.labels.decisions.as_ref()?.decide(name, qtype, group)?;
+            (*decision.list == **list).then_some(decision)
+        });
+        let (rule, ede) =
+            decision.map_or((None, None), |decision| (Some(decision.rule.into()), decision.ede));
         Row {
             time_ms: epoch_ms + (logged.at / 1_000_000) as i64,
             client: self.privacy.kept(logged.client),
             name: row::RowName::from_slice(name),
-            qtype: u16::from_be_bytes([*t1, *t0]),
+            qtype,
             qclass: u16::from_be_bytes([*c1, *c0]),
             protocol: logged.protocol,
             outcome: logged.outcome,
@@ -216,7 +229,9 @@ impl QueryLog {
             upstream,
             upstream_us: logged.source.upstream_us,
             list,
-            client_group: self.groups.load().name_of(logged.client),
+            client_group: groups.names.get(group.number()).cloned(),
+            rule,
+            ede,
             sample: self.sample,
         }
     }

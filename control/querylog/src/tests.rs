@@ -1,12 +1,11 @@
 //! Tests of the collector, with batches from workers and rows from TCP.
 
-use super::*;
+use super::{decision::RuleDecision, *};
 use futures_util::StreamExt;
 use ringdns_common::names;
 use ringdns_dataplane::{
     checksum::Checksums,
     dns::{key::Key, rcode},
-    group::Group,
     log::{AnswerSource, Outcome, Protocol, Tier},
     packet::{self, Envelope},
     process::Recorder,
@@ -15,13 +14,24 @@ use ringdns_dataplane::{
 use std::{net::SocketAddr, path::Path, time::Duration};
 use tokio::sync::mpsc;
 
+/// Lists by which a rule blocks for the group 1.
+struct OfKids;
+
+impl Decisions for OfKids {
+    fn decide(&self, name: &[u8], qtype: u16, group: Group) -> Option<RuleDecision> {
+        assert_eq!((name, qtype), (&b"\x03www\x07example\0"[..], 28), "asked for answers of lists alone");
+        let rule = RuleDecision { list: "ads".into(), rule: "||example^".into(), ede: Some(17) };
+        (group.number() == 1).then_some(rule)
+    }
+}
+
 fn log(table: &str) -> Arc<QueryLog> {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"192.0.2.53\"\n\
          [[upstream]]\naddress = \"tcp://192.0.2.54\"\n[query_log]\nenabled = true\n{table}"
     );
     let config = Config::parse(&text, Path::new("")).unwrap();
-    let labels = LogLabels::default();
+    let labels = LogLabels { decisions: Some(Arc::new(OfKids)), ..LogLabels::default() };
     let numbers = config.upstreams.iter().map(|upstream| labels.upstreams.number(&upstream.label()));
     assert!(numbers.into_iter().all(|number| number.is_some()) && labels.lists.number("ads") == Some(0));
     QueryLog::new(&config, Clock::start(), labels).unwrap().unwrap()
@@ -127,6 +137,8 @@ async fn rows_are_what_was_recorded() {
         upstream_us: 900,
         list: Some("ads".into()),
         client_group: Some("kids".into()),
+        rule: Some("||example^".into()),
+        ede: Some(17),
         sample: 1,
     };
     assert_eq!(rows[0], first);

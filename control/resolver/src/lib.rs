@@ -26,6 +26,7 @@ pub mod sweep;
 pub mod tier;
 pub mod upstream;
 pub mod validate;
+pub mod watch;
 
 pub use flight::{FlightLimits, Resolver, ResolverCounters};
 pub use resolved::{Client, Resolved};

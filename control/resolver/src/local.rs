@@ -60,6 +60,10 @@ const EMPTY: [&str; 26] = [
 const LOOPBACK: [&str; 2] =
     ["1.0.0.127.in-addr.arpa", "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa"];
 
+/// Names by which clients ask whether they may bypass this server: Mozilla's canary domain, and those of
+/// iCloud Private Relay. Clients keep to it if the names do not exist.
+const CANARIES: [&str; 3] = ["use-application-dns.net", "mask.icloud.com", "mask-h2.icloud.com"];
+
 /// Kind of a special-use zone or name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpecialKind {
@@ -69,6 +73,8 @@ enum SpecialKind {
     Empty,
     /// Reverse name of a loopback address.
     Loopback,
+    /// Name that does not exist, nor do names below it.
+    Canary,
 }
 
 /// Special-use names that are answered here.
@@ -79,9 +85,13 @@ pub struct LocalNames {
 }
 
 impl LocalNames {
-    /// Returns all special-use names, or none if they are not `enabled`.
-    pub fn new(enabled: bool) -> Self {
+    /// Returns all special-use names, or none if they are not `enabled`, and the canary names if they
+    /// are not to exist.
+    pub fn new(enabled: bool, canaries: bool) -> Self {
         let mut kinds = HashMap::default();
+        if canaries {
+            kinds.extend(CANARIES.map(|name| (wire(name), SpecialKind::Canary)));
+        }
         if enabled {
             // RFC 6303 section 4.1 for 172.16/12, RFC 7793 for 100.64/10.
             let private = (16..32).map(|byte| format!("{byte}.172.in-addr.arpa"));
@@ -100,7 +110,7 @@ impl LocalNames {
         let asked = key.asked();
         let (zone, kind) = self.find(asked.name())?;
         let apex = zone.len() == asked.name().len();
-        if apex && asked.qtype() == rtype::DS {
+        if apex && asked.qtype() == rtype::DS && kind != SpecialKind::Canary {
             // The parent zone has the DS record (RFC 8375 section 4).
             return None;
         }
@@ -111,16 +121,21 @@ impl LocalNames {
         let data = match kind {
             SpecialKind::Localhost => localhost(qtype),
             SpecialKind::Loopback if qtype == RecordType::PTR => Some(RData::PTR(PTR(name("localhost.")))),
-            SpecialKind::Loopback | SpecialKind::Empty => None,
+            SpecialKind::Loopback | SpecialKind::Empty | SpecialKind::Canary => None,
         };
         let zone = Name::from_labels(labels(zone)).ok()?;
-        let data =
-            data.or_else(|| (apex && kind != SpecialKind::Loopback).then(|| of_apex(qtype, &zone)).flatten());
+        let (zone, is_missing) = match kind {
+            SpecialKind::Canary => (zone.base_name(), true),
+            SpecialKind::Empty => (zone, !apex),
+            SpecialKind::Localhost | SpecialKind::Loopback => (zone, false),
+        };
+        let has_apex = apex && matches!(kind, SpecialKind::Localhost | SpecialKind::Empty);
+        let data = data.or_else(|| has_apex.then(|| of_apex(qtype, &zone)).flatten());
         match data {
             Some(data) => drop(message.add_answer(Record::from_rdata(owner, TTL, data))),
             None => {
                 message.add_authority(Record::from_rdata(zone.clone(), TTL, RData::SOA(soa(&zone))));
-                if kind == SpecialKind::Empty && !apex {
+                if is_missing {
                     message.metadata.response_code = ResponseCode::NXDomain;
                 }
             }
@@ -195,7 +210,7 @@ mod tests {
 
     fn answer(name: &str, qtype: u16) -> Option<Answer> {
         let key = names::key(&wire(name), qtype, false, false).unwrap();
-        LocalNames::new(true).answer(&key, &RULES, 0)
+        LocalNames::new(true, false).answer(&key, &RULES, 0)
     }
 
     /// Returns RCODE, numbers of records in answer and authority, and the last bytes of the
@@ -247,6 +262,24 @@ mod tests {
         let answer = answer("printer.local", 1).unwrap();
         assert_eq!((answer.ttl, answer.status.is_negative()), (3_600, false), "capped as all negative ones");
         let key = names::key(&wire("localhost"), 1, false, false).unwrap();
-        assert!(LocalNames::new(false).answer(&key, &RULES, 0).is_none());
+        assert!(LocalNames::new(false, true).answer(&key, &RULES, 0).is_none());
+    }
+
+    #[test]
+    fn canaries_do_not_exist_if_they_are_not_to() {
+        for name in ["use-application-dns.net", "MASK.icloud.com", "mask-h2.icloud.com", "a.mask.icloud.com"]
+        {
+            for qtype in [rtype::A, rtype::AAAA, rtype::DS, 6, 65] {
+                let key = names::key(&wire(name), qtype, false, false).unwrap();
+                let answer = LocalNames::new(false, true).answer(&key, &RULES, 0).unwrap();
+                let seen = (answer.status.rcode(), answer.counts);
+                assert_eq!(seen, (rcode::NXDOMAIN, [0, 1, 0]), "{name} {qtype}");
+                assert!(LocalNames::new(true, false).answer(&key, &RULES, 0).is_none());
+            }
+        }
+        for name in ["icloud.com", "mask2.icloud.com", "net"] {
+            let key = names::key(&wire(name), rtype::A, false, false).unwrap();
+            assert!(LocalNames::new(true, true).answer(&key, &RULES, 0).is_none(), "{name}");
+        }
     }
 }

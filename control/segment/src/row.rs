@@ -2,6 +2,7 @@
 
 use hickory_proto::rr::RecordType;
 use ringdns_common::names;
+use ringdns_dataplane::dns::option::ede;
 pub use ringdns_dataplane::log::{Outcome, Protocol, Tier};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use smallvec::SmallVec;
@@ -46,14 +47,39 @@ pub struct Row {
     pub list: Option<Arc<str>>,
     /// Group of the client.
     pub client_group: Option<Arc<str>>,
+    /// Rule of that list; `None` if it is not about the name itself.
+    pub rule: Option<Box<str>>,
+    /// Extended error of that list's answers (RFC 8914).
+    pub ede: Option<u16>,
     /// Number of answers that this one stands for: the sampling rate `query_log.sample`.
     pub sample: u32,
+}
+
+impl Row {
+    /// Returns the action on the question.
+    pub(super) fn action(&self) -> &'static str {
+        match self.outcome {
+            Outcome::Blocked => "block",
+            Outcome::Rejected => "reject",
+            Outcome::Hit | Outcome::Stale | Outcome::Miss | Outcome::Failure => "resolve",
+        }
+    }
+
+    /// Returns the name of the extended error.
+    pub(super) fn ede_label(&self) -> &'static str {
+        match self.ede {
+            Some(ede::BLOCKED) => "Blocked",
+            Some(ede::CENSORED) => "Censored",
+            Some(ede::FILTERED) => "Filtered",
+            _ => "",
+        }
+    }
 }
 
 impl Serialize for Row {
     /// Serializes the row in readable form: types and codes by their names.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut row = serializer.serialize_struct("Row", 16)?;
+        let mut row = serializer.serialize_struct("Row", 19)?;
         row.serialize_field("time_ms", &self.time_ms)?;
         row.serialize_field("client", &self.client.to_canonical())?;
         row.serialize_field("name", &names::display(&self.name))?;
@@ -69,6 +95,9 @@ impl Serialize for Row {
         row.serialize_field("upstream_us", &self.upstream_us)?;
         row.serialize_field("list", &self.list.as_deref())?;
         row.serialize_field("client_group", &self.client_group.as_deref())?;
+        row.serialize_field("action", self.action())?;
+        row.serialize_field("rule", &self.rule.as_deref())?;
+        row.serialize_field("ede", self.ede_label())?;
         row.serialize_field("sample", &self.sample)?;
         row.end()
     }
@@ -165,9 +194,11 @@ mod tests {
             upstream_us: 1_200,
             list: None,
             client_group: Some("default".into()),
+            rule: None,
+            ede: None,
             sample: 10,
         };
-        let expected = r#"{"time_ms":1700000000123,"client":"192.0.2.7","name":"www.example.","type":"AAAA","class":"IN","protocol":"udp-socket","outcome":"miss","tier":"upstream","rcode":"NXDOMAIN","answer_bytes":97,"service_ns":1234567,"upstream":"udp://192.0.2.1:53","upstream_us":1200,"list":null,"client_group":"default","sample":10}"#;
+        let expected = r#"{"time_ms":1700000000123,"client":"192.0.2.7","name":"www.example.","type":"AAAA","class":"IN","protocol":"udp-socket","outcome":"miss","tier":"upstream","rcode":"NXDOMAIN","answer_bytes":97,"service_ns":1234567,"upstream":"udp://192.0.2.1:53","upstream_us":1200,"list":null,"client_group":"default","action":"resolve","rule":null,"ede":"","sample":10}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), expected);
         let nameless = Row { name: RowName::new(), qtype: 0, qclass: 0, rcode: 23, upstream: None, ..row };
         let text = serde_json::to_string(&nameless).unwrap();

@@ -29,7 +29,7 @@ pub enum ColumnKind {
 }
 
 /// Names and encodings of the columns, in the order in which they are written.
-pub const COLUMNS: [(&str, ColumnKind); 18] = [
+pub const COLUMNS: [(&str, ColumnKind); 21] = [
     ("time", ColumnKind::Millis),
     ("client", ColumnKind::Address),
     ("name", ColumnKind::Text),
@@ -45,6 +45,9 @@ pub const COLUMNS: [(&str, ColumnKind); 18] = [
     ("upstream_us", ColumnKind::U32),
     ("list", ColumnKind::Text),
     ("client_group", ColumnKind::Text),
+    ("action", ColumnKind::Text),
+    ("rule", ColumnKind::Text),
+    ("ede", ColumnKind::Text),
     ("sample", ColumnKind::U32),
     ("appliance", ColumnKind::Text),
     ("segment", ColumnKind::U64),
@@ -105,6 +108,9 @@ impl Rows {
         bytes.extend_from_slice(&row.upstream_us.to_le_bytes());
         for label in [&row.list, &row.client_group] {
             put_text(bytes, label.as_deref().unwrap_or_default().as_bytes());
+        }
+        for label in [row.action(), row.rule.as_deref().unwrap_or_default(), row.ede_label()] {
+            put_text(bytes, label.as_bytes());
         }
         bytes.extend_from_slice(&row.sample.to_le_bytes());
         bytes.extend_from_slice(tail);
@@ -193,6 +199,12 @@ pub struct LogEntry {
     pub list: String,
     /// Group of the client.
     pub client_group: String,
+    /// Action on the question.
+    pub action: String,
+    /// Rule of the list; empty if none is known.
+    pub rule: String,
+    /// Extended error of the list's answers; empty if there is none.
+    pub ede: String,
     /// Number of answers that this one stands for.
     pub sample: u32,
     /// Name of the appliance that logged it.
@@ -252,6 +264,9 @@ impl<'a> RowReader<'a> {
             upstream_us: u32::from_le_bytes(self.array()?),
             list: self.text()?,
             client_group: self.text()?,
+            action: self.text()?,
+            rule: self.text()?,
+            ede: self.text()?,
             sample: u32::from_le_bytes(self.array()?),
             appliance: self.text()?,
             segment: u64::from_le_bytes(self.array()?),

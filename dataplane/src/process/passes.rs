@@ -9,6 +9,7 @@ use crate::{
     clock::Secs,
     dns::{key::Flags, option::Errors, reply::Age},
     frame::{Frame, Frames, WINDOW},
+    mac::MacAddress,
     packet::plain::{self, Plain},
     policy::QueryPolicy,
     simd::{Simd, Work},
@@ -169,7 +170,8 @@ impl<P: Plain, const LONG: bool> Work for AnswerNoted<'_, '_, P, LONG> {
         let (window, len) = frames.window_mut(frame);
         let (question, beyond): (_, &[u8]) =
             if LONG { glance.long_question() } else { (glance.question(), &[]) };
-        let client = (*now, || policy.groups.of(P::client(window)));
+        let client =
+            (*now, || policy.groups.of_sender(P::client(window), || MacAddress::of_source(&window[..])));
         let found = cache.get_noted(simd, glance.entry, glance.filed, question, beyond, client);
         let Some((fresh, note, group)) = found else { return false };
         let (status, wire_len) = (fresh.status(), fresh.wire_len());

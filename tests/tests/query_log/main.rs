@@ -95,6 +95,8 @@ fn row(name: &str, i: u64) -> Row {
         upstream_us: 1200,
         list: None,
         client_group: Some("default".into()),
+        rule: None,
+        ede: None,
         // The summaries scale with the sampling rate.
         sample: 10,
     }

@@ -1,10 +1,10 @@
 //! `[[blocklist]]` and `[[allowlist]]`: names that are not resolved, and exceptions.
 
 use super::client_group::{self, ClientGroupConfig, RawClientGroup};
-use super::lists::{FetchConfig, ListSource, RawLists, TransferConfig, TsigAlgorithm, TsigConfig};
+use super::lists::{BlockEde, FetchConfig, ListSource, RawLists, TransferConfig, TsigAlgorithm, TsigConfig};
 use crate::{bounds::secs, bounds::within, error::Problem, schedule::Schedule, table::table, values::choice};
 use ringdns_common::{names, units::TimeSpan};
-use ringdns_dataplane::{clock::Secs, dns::option::ede};
+use ringdns_dataplane::clock::Secs;
 use std::{collections::HashSet, net::IpAddr};
 
 /// Time between two downloads of a list, unless its table has another.
@@ -95,33 +95,6 @@ choice! {
         Unbound = "unbound",
         /// Response policy zone.
         Rpz = "rpz",
-    }
-}
-
-choice! {
-    /// Extended error of a list's answers.
-    BlockEde {
-        /// Blocked.
-        #[default]
-        Blocked = "blocked",
-        /// Censored.
-        Censored = "censored",
-        /// Filtered.
-        Filtered = "filtered",
-        /// No extended error.
-        None = "none",
-    }
-}
-
-impl BlockEde {
-    /// Returns the INFO-CODE.
-    pub fn code(self) -> Option<u16> {
-        match self {
-            BlockEde::Blocked => Some(ede::BLOCKED),
-            BlockEde::Censored => Some(ede::CENSORED),
-            BlockEde::Filtered => Some(ede::FILTERED),
-            BlockEde::None => None,
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use ringdns_common::{
     names,
     units::{Bytes, TimeSpan},
 };
+use ringdns_dataplane::dns::option::ede;
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -153,6 +154,33 @@ choice! {
         HmacSha384 = "hmac-sha384",
         /// HMAC with SHA-512.
         HmacSha512 = "hmac-sha512",
+    }
+}
+
+choice! {
+    /// Extended error of a list's answers.
+    BlockEde {
+        /// Blocked.
+        #[default]
+        Blocked = "blocked",
+        /// Censored.
+        Censored = "censored",
+        /// Filtered.
+        Filtered = "filtered",
+        /// No extended error.
+        None = "none",
+    }
+}
+
+impl BlockEde {
+    /// Returns the INFO-CODE.
+    pub fn code(self) -> Option<u16> {
+        match self {
+            BlockEde::Blocked => Some(ede::BLOCKED),
+            BlockEde::Censored => Some(ede::CENSORED),
+            BlockEde::Filtered => Some(ede::FILTERED),
+            BlockEde::None => None,
+        }
     }
 }
 

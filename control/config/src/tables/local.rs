@@ -18,6 +18,10 @@ table! {
         /// private addresses (RFC 6761, 6762, 6303, 7686, 8375, 9476). A zone of an `[[upstream]]`
         /// takes precedence, and so do `[[local_record]]`, `[[local_zone]]` and `hosts_files`.
         special_names: bool = true,
+        /// Whether the names do not exist by which clients ask whether they may bypass this server:
+        /// `use-application-dns.net` (DNS over HTTPS of browsers), `mask.icloud.com` and
+        /// `mask-h2.icloud.com` (relays of Apple). They then keep to it.
+        canary_names: bool = false,
         /// Absolute paths of hosts files whose names are answered locally: `["/etc/hosts"]`. They
         /// are read again within seconds after they change. A file that has become wrong is logged,
         /// and what it said before stays in effect.
@@ -65,6 +69,8 @@ table! {
 pub struct LocalConfig {
     /// Whether special-use names are answered locally.
     pub special_names: bool,
+    /// Whether canary names do not exist.
+    pub canary_names: bool,
     /// Hosts files.
     pub hosts_files: Vec<PathBuf>,
     /// TTL of records from hosts files and of PTR records.
@@ -108,6 +114,7 @@ pub fn check(
     let limits = [TimeSpan::secs(1), TimeSpan::secs(86_400)];
     let mut config = LocalConfig {
         special_names: local.special_names,
+        canary_names: local.canary_names,
         ttl: secs(within("local.ttl", local.ttl, limits, "Give \"1s\" to \"1d\"")?),
         ptr: local.ptr,
         ..LocalConfig::default()

@@ -10,6 +10,7 @@ pub mod control;
 pub mod cookies;
 pub mod dns64;
 pub mod dnssec;
+pub mod firewall;
 pub mod lists;
 pub mod local;
 pub mod query_log;
@@ -56,6 +57,8 @@ file! {
     rebinding: rebinding::RawRebinding,
     safe_search: safe_search::RawSafeSearch,
     dns64: dns64::RawDns64,
+    names: firewall::RawNames,
+    nftset: Vec<firewall::RawNftset>,
     dnssec: dnssec::RawDnssec,
     cache: cache::RawCache,
     refresh: refresh::RawRefresh,

@@ -53,6 +53,7 @@ pub fn text(service: &Service) -> String {
     );
     text.gauge("ringdns_bans", "Prefixes banned at this moment.", service.bans.len());
     text.totals("ringdns_bans", &service.bans.counters.totals());
+    firewall(service, &mut text);
     lists(service, &mut text);
     list_states(service, &mut text);
     trust_points(service, &mut text);
@@ -89,6 +90,18 @@ pub fn text(service: &Service) -> String {
     text.line(name, &[], panics::count());
     text.gauge("ringdns_uptime_seconds", "Seconds since the start of ringdnsd.", service.clock.secs());
     text.finish()
+}
+
+/// Adds the addresses of names that firewalls know.
+fn firewall(service: &Service, text: &mut Text) {
+    let Some(firewall) = &service.firewall else { return };
+    if let Some(names) = &firewall.names {
+        text.gauge("ringdns_names_entries", "Pairs of an address and a name that are kept.", names.len());
+        text.totals("ringdns_names", &names.counters.totals());
+    }
+    if let Some(sets) = &firewall.sets {
+        text.totals("ringdns_nftset", &sets.counters.totals());
+    }
 }
 
 /// Adds the resource usage of the process, under Prometheus' standard names where there are any.

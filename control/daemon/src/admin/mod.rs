@@ -26,6 +26,7 @@
 //! | `POST /policy/refresh?name=` | downloads a list, or all without a name; Unix socket only |
 //! | `GET /policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
 //! | `GET /policy/floods` | zones that are capped because of floods of random names; Unix socket only |
+//! | `GET /v1/names?address=` | names that resolved to an address; Unix socket only |
 //! | `POST /reload` | reloads the configuration; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
@@ -33,6 +34,7 @@ mod cache;
 mod exposition;
 mod guard;
 mod metrics;
+mod names;
 mod overrides;
 mod policy;
 mod profile;
@@ -42,6 +44,7 @@ mod upstreams;
 
 use crate::{
     bans::Bans,
+    firewall::Firewall,
     latency::{self, LatencyCollector},
     lists::ListKeeper,
     nic::Receiving,
@@ -142,6 +145,8 @@ pub struct Service {
     pub lists: Arc<ListKeeper>,
     /// Prefixes whose queries the XDP program drops.
     pub bans: Arc<Bans>,
+    /// Addresses of names, if firewalls are to know them.
+    pub firewall: Option<Arc<Firewall>>,
     /// Whether ringdnsd answers the queries that reach it.
     pub ready: AtomicBool,
     /// Counters of the API.
@@ -214,6 +219,7 @@ fn owners() -> Router<Arc<Service>> {
         .route("/policy/test", get(policy::test))
         .route("/policy/bans", get(policy::bans))
         .route("/policy/floods", get(policy::floods))
+        .route("/v1/names", get(names::of_address))
         .route("/reload", post(reload))
         .route("/log/tap", get(tap))
 }

@@ -4,16 +4,12 @@ use super::{
     Service, SharedService,
     guard::{ApiError, Parameters, Turns},
 };
+use crate::verdict::{Judges, TestedQuestion};
 use axum::{Json, extract::State};
 use ringdns_api::{BanView, FloodView, ListRefresh, ListStatus, PolicyTest};
-use ringdns_common::names;
-use ringdns_dataplane::{dns::rtype, group::Group};
-use ringdns_policy::{data::LocalData, list::Kind, policy::Verdict, rule::RuleAnswer};
+use ringdns_dataplane::group::Group;
 use serde::Deserialize;
-use std::{
-    net::IpAddr,
-    sync::{Arc, LazyLock},
-};
+use std::{net::IpAddr, sync::LazyLock};
 use tokio::task::spawn_blocking;
 
 #[derive(Deserialize)]
@@ -32,61 +28,20 @@ pub(super) async fn test(
     State(service): SharedService,
     Parameters(query): Parameters<TestQuery>,
 ) -> Result<Json<PolicyTest>, ApiError> {
-    let name = names::name(&query.name).map_err(ApiError::bad)?;
-    let qtype = query.rtype.as_deref().map_or(Ok(rtype::A), names::record_type).map_err(ApiError::bad)?;
-    let group = group_of(&service, &query)?;
+    let question = TestedQuestion::parse(&query.name, query.rtype.as_deref()).map_err(ApiError::bad)?;
+    let (group, client) = (group_of(&service, &query)?, query.client);
     static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
     let turn = TURNS.take().await?;
     let testing = spawn_blocking(move || {
         let _turn = turn;
-        let mut test = PolicyTest {
-            name: names::display(&name),
-            rtype: names::type_name(qtype),
-            group: service.reloader.name_of_group(group),
-            action: "resolve".into(),
-            list: None,
-            answer: None,
-            rule: None,
-            dry_run: Vec::new(),
-        };
-        let answers =
-            |data: Option<Arc<LocalData>>| data.is_some_and(|data| data.answer(&name, qtype).is_some());
-        if answers(service.resolver.local_data()) {
-            test.action = "local".into();
-            return test;
-        }
-        let is_engine = answers(service.resolver.safe_search());
-        if is_engine {
-            test.action = "safe_search".into();
-        }
-        let Some(policy) = service.resolver.policy() else { return test };
-        let policy = policy.policies().of(group);
-        test.dry_run = policy.would_block(&name, qtype).iter().map(|list| list.name.to_string()).collect();
-        let (list, mut rule) = match policy.judge(&name, qtype) {
-            Verdict::Pass => return test,
-            Verdict::Allowed(allowed) => {
-                if !is_engine {
-                    test.action = "allow".into();
-                }
-                (allowed.list, allowed.rule)
-            }
-            Verdict::Blocked(blocked) => {
-                test.action = "block".into();
-                test.answer = Some(answer(blocked.answer));
-                (&*blocked.list.name, blocked.rule)
-            }
-        };
-        // All clients for whom the rules are the same have one policy, made for one of their prefixes.
-        let zone = policy.block_lists().iter().find(|zone| *zone.name == *list);
-        if let (Kind::Client(_), Some(client), Some(zone)) = (rule.kind, query.client, zone)
-            && let Some(prefix) = zone.list.clients().longest(client, u8::MAX)
-            && let Some(own) = zone.list.find_client(prefix, qtype)
-        {
-            rule = own;
-        }
-        test.list = Some(list.to_owned());
-        test.rule = service.reloader.place_of_rule(list, &name, qtype, &rule);
-        test
+        let (local, engines) = (service.resolver.local_data(), service.resolver.safe_search());
+        let policy = service.resolver.policy();
+        let lists = policy.as_ref().map(|policy| policy.policies());
+        let judges = Judges { local: local.as_deref(), safe_search: engines.as_deref(), lists };
+        let group = (group, service.reloader.name_of_group(group));
+        judges.test(&question, (client, group), |list, found| {
+            service.reloader.place_of_rule(list, &question.name, question.qtype, found)
+        })
     });
     testing.await.map(Json).map_err(ApiError::failed)
 }
@@ -135,19 +90,4 @@ pub(super) async fn bans(State(service): SharedService) -> Json<Vec<BanView>> {
 /// Answers with the zones that are capped because of floods of random names.
 pub(super) async fn floods(State(service): SharedService) -> Json<Vec<FloodView>> {
     Json(service.resolver.capped_zones())
-}
-
-/// Returns an answer as the configuration has it.
-fn answer(answer: &RuleAnswer) -> String {
-    match answer {
-        RuleAnswer::NxDomain => "nxdomain".into(),
-        RuleAnswer::NoData => "nodata".into(),
-        RuleAnswer::Refused => "refused".into(),
-        RuleAnswer::Drop => "drop".into(),
-        RuleAnswer::TcpOnly => "tcp-only".into(),
-        RuleAnswer::Null => "null".into(),
-        RuleAnswer::Address(address) => address.to_string(),
-        RuleAnswer::Alias(name) => names::display(name),
-        RuleAnswer::AliasBelow(name) => format!("*.{}", names::display(name)),
-    }
 }

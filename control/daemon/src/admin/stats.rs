@@ -61,6 +61,13 @@ pub fn all(service: &Service) -> Value {
             "counters": totals(upstream.counters.totals()),
         })).collect::<Vec<_>>(),
         "bans": { "active": service.bans.len(), "counters": totals(service.bans.counters.totals()) },
+        "names": service.firewall.as_ref().and_then(|firewall| firewall.names.as_ref()).map(|names| json!({
+            "entries": names.len(),
+            "counters": totals(names.counters.totals()),
+        })),
+        "nftset": service.firewall.as_ref().and_then(|firewall| firewall.sets.as_ref()).map(|sets| {
+            totals(sets.counters.totals())
+        }),
         "lists": lists(service),
         "listeners": totals((service.listeners)()),
         "api": totals(service.api.totals()),

@@ -70,6 +70,7 @@ impl Doors {
             reloader,
             lists,
             bans,
+            firewall: None,
             config,
             clock,
             receiving: Arc::new(Receiving::over_sockets("kernel sockets")),

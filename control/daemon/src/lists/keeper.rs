@@ -9,13 +9,13 @@ use super::{
     origin::ListOrigin,
     specs,
     status::{Ask, Confirmed, Fetching, Outcome, Watched, source},
+    told,
     transfer::{self, Known, transfer},
 };
 use parking_lot::Mutex;
-use ringdns_api::{ListChanges, ListRefresh, ListStatus, Overrides};
+use ringdns_api::{ListDifference, ListRefresh, ListStatus, Overrides};
 use ringdns_config::{Config, ListSource, ListStart, ListsConfig, Problem};
 use ringdns_dataplane::clock::Clock;
-use ringdns_policy::list::Changes;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
 use std::{collections::BTreeMap, io::Seek, iter::from_fn, net::IpAddr, sync::Arc};
 use tokio::{
@@ -135,17 +135,18 @@ impl ListKeeper {
     }
 
     /// Reads the lists of a new configuration and puts them into effect. If one cannot be used,
-    /// nothing changes. It may take seconds, so it must not run in an async task.
-    pub fn load(&self, config: &ListsConfig) -> Result<(), Vec<Problem>> {
+    /// nothing changes. Returns the changes of their rules. It may take seconds, so it must not run in
+    /// an async task.
+    pub fn load(&self, config: &ListsConfig) -> Result<Vec<ListDifference>, Vec<Problem>> {
         let mut kept = self.kept.lock();
-        kept.lists.load(config)?;
+        let changed = kept.lists.load(config)?;
         kept.config = config.clone();
         self.recall(&mut kept);
         self.apply(&mut kept);
         self.watch(&kept);
         self.changed.notify_one();
         self.retimed.notify_one();
-        Ok(())
+        Ok(changed)
     }
 
     /// Returns the origin of a list.
@@ -191,10 +192,7 @@ impl ListKeeper {
                 Ok(changes) => (changes, None),
                 Err(error) => (None, Some(error)),
             };
-            let changes = changes.map(|Changes { added, removed }| ListChanges {
-                added: added as u64,
-                removed: removed as u64,
-            });
+            let changes = changes.map(told);
             results.push(ListRefresh { name, changes, error });
         }
         Some(results)

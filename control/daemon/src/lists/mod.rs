@@ -4,6 +4,7 @@
 mod copies;
 mod download;
 mod effect;
+mod effective;
 mod groups;
 mod keeper;
 mod origin;
@@ -12,6 +13,7 @@ mod status;
 mod temporary;
 mod transfer;
 
+pub use effective::EffectiveLists;
 pub use groups::{Groups, GroupsError};
 pub use keeper::{ListKeeper, start};
 pub use origin::{ListOrigin, open};
@@ -22,6 +24,7 @@ use copies::Copies;
 use effect::InEffect;
 use origin::{BUFFER, ListFile, allowing, format_of};
 use rand::random;
+use ringdns_api::{ListChanges, ListDifference};
 use ringdns_common::{printable::Printable, units::counted};
 use ringdns_config::{BlockAnswer, FetchConfig, ListFormat, ListSource, ListsConfig, Problem, ZoneAction};
 use ringdns_policy::{
@@ -102,9 +105,9 @@ impl Default for Lists {
 impl Lists {
     /// Reads all lists, of those that are downloaded the copies. Of each file that cannot be used
     /// there is a problem; then nothing has changed. A copy that cannot be used is no problem: the
-    /// list stays as it is, or is empty until it is downloaded. It may take seconds, so it must not
-    /// run in an async task.
-    pub fn load(&mut self, config: &ListsConfig) -> Result<(), Vec<Problem>> {
+    /// list stays as it is, or is empty until it is downloaded. Returns what has changed. It may take
+    /// seconds, so it must not run in an async task.
+    pub fn load(&mut self, config: &ListsConfig) -> Result<Vec<ListDifference>, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut read = BTreeMap::new();
         for spec in specs(config) {
@@ -140,11 +143,17 @@ impl Lists {
         }
         let groups = next_groups(&self.groups, config, &read)
             .map_err(|error| vec![Problem::new("blocklist", error.to_string(), GroupsError::REMEDY)])?;
+        let mut changed = Vec::new();
         for (name, known) in &read {
-            log(name, self.known.get(name).map(|before| &*before.list), known);
+            let changes = log(name, self.known.get(name).map(|before| &*before.list), known);
+            changed.extend(changes.map(|changes| difference(name, changes)));
+        }
+        for (name, known) in self.known.iter().filter(|(name, _)| !read.contains_key(*name)) {
+            let changes = Changes { added: 0, removed: known.list.counts().rules };
+            changed.push(difference(name, changes));
         }
         (self.known, self.groups) = (read, groups);
-        Ok(())
+        Ok(changed)
     }
 
     /// Replaces a list by what was downloaded, if that can be used. Returns what has changed; `None`:
@@ -389,6 +398,16 @@ fn log(name: &str, before: Option<&List>, known: &KnownList) -> Option<Changes> 
         }
         Some(_) => None,
     }
+}
+
+/// Returns changes of a list's rules as the API tells them.
+fn difference(name: &str, changes: Changes) -> ListDifference {
+    ListDifference { name: name.to_owned(), changes: told(changes) }
+}
+
+/// Returns changes as the API has them.
+fn told(Changes { added, removed }: Changes) -> ListChanges {
+    ListChanges { added: added as u64, removed: removed as u64 }
 }
 
 /// Logs what was skipped of a list.

@@ -2,8 +2,9 @@
 //! so that a restart does not forget them.
 
 use jiff::Timestamp;
-use ringdns_api::{Override, OverrideAction, Overrides, Pause};
+use ringdns_api::{Override, OverrideAction, Overrides, Pause, RulePlace};
 use ringdns_common::{names, printable::Printable};
+use ringdns_policy::{list::Found, names::last_labels};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
@@ -41,6 +42,15 @@ pub enum OverrideError {
         /// Reason.
         reason: io::Error,
     },
+}
+
+/// Returns the place of the override that was found for a name, in the file of overrides.
+pub fn place(path: &Path, name: &[u8], found: &Found<'_>) -> Option<RulePlace> {
+    let name = names::display(last_labels(name, found.labels?));
+    let text = fs::read_to_string(path).ok()?;
+    let wanted = format!("name = {name:?}");
+    let at = text.lines().position(|line| line == wanted)?;
+    Some(RulePlace { file: path.display().to_string(), line: u32::try_from(at + 1).ok()?, text: wanted })
 }
 
 /// Returns what the file has. A file that is missing has nothing.

@@ -8,8 +8,8 @@ use super::{
 use ringdns_api::{Override, OverrideAction, Overrides, Pause, RulePlace};
 use ringdns_common::{names, printable::Printable};
 use ringdns_config::DEFAULT_GROUP;
-use ringdns_policy::{list::Found, names::last_labels};
-use std::{fs, sync::Arc, time::Duration};
+use ringdns_policy::list::Found;
+use std::{sync::Arc, time::Duration};
 use tokio::{select, task::spawn_blocking, time::sleep};
 
 /// Time after a defect until the clock is looked at again, in seconds.
@@ -156,11 +156,7 @@ impl ListKeeper {
     /// Returns the place of the override that was found for a question.
     pub fn place_of_override(&self, name: &[u8], found: &Found<'_>) -> Option<RulePlace> {
         let path = self.kept.lock().config.fetch.overrides_file.clone();
-        let name = names::display(last_labels(name, found.labels?));
-        let text = fs::read_to_string(&path).ok()?;
-        let wanted = format!("name = {name:?}");
-        let at = text.lines().position(|line| line == wanted)?;
-        Some(RulePlace { file: path.display().to_string(), line: u32::try_from(at + 1).ok()?, text: wanted })
+        overrides::place(&path, name, found)
     }
 
     fn until(&self, seconds: Option<u64>) -> Option<String> {

@@ -13,10 +13,11 @@ pub use patterns::PATTERNS_BYTES_MAX;
 pub use special::RULES_A_NAME_MAX;
 
 use crate::{
-    names::{Match, NameKey, Path, Reach, Table},
+    names::{Match, NameKey, Path, Reach, Table, last_labels},
     rule::{Effect, RuleAnswer},
 };
 use patterns::Patterns;
+use ringdns_common::names;
 use ringdns_dataplane::prefix::Prefix;
 use special::Special;
 use std::net::IpAddr;
@@ -85,6 +86,21 @@ pub struct Found<'a> {
     /// Number of labels of the rule's name, without the root; `None`: a regular expression, or a rule
     /// about addresses.
     pub labels: Option<u8>,
+}
+
+impl Found<'_> {
+    /// Returns the rule as a text, given the name that it was found for: `ads.example.`,
+    /// `||ads.example^` with the names below it, `*.ads.example.` for those alone, and `/regex/`.
+    pub fn text(&self, name: &[u8]) -> String {
+        let Some(labels) = self.labels else { return "/regex/".to_owned() };
+        let name = names::display(last_labels(name, labels));
+        match self.kind {
+            Kind::Exact => name,
+            Kind::Suffix => format!("||{}^", name.strip_suffix('.').unwrap_or(&name)),
+            Kind::Below => format!("*.{}", if name == "." { "" } else { &name }),
+            Kind::Regex => "/regex/".to_owned(),
+        }
+    }
 }
 
 /// Names that a rule is about.

@@ -260,7 +260,7 @@ fn column_definition(column: &(&'static str, ColumnKind), server: Server) -> Str
         (ColumnKind::Millis, false) => "Int64",
         (ColumnKind::Address, true) => "IPv6",
         (ColumnKind::Address, false) => "FixedString(16)",
-        (ColumnKind::Text, true) if !matches!(column.0, "name") => "LowCardinality(String)",
+        (ColumnKind::Text, true) if !matches!(column.0, "name" | "rule") => "LowCardinality(String)",
         (ColumnKind::Text, _) => "String",
         (ColumnKind::U16, _) => "UInt16",
         (ColumnKind::U32, _) => "UInt32",

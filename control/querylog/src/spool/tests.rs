@@ -35,6 +35,8 @@ fn row(time_ms: i64, name: &str) -> Row {
         upstream_us: 0,
         list: None,
         client_group: None,
+        rule: None,
+        ede: None,
         sample: 1,
     }
 }
@@ -63,7 +65,7 @@ prop_compose! {
         numbers in any::<(u16, u16, u16, u16, u32, u32, u32)>(),
         picks in any::<[prop::sample::Index; 3]>(),
         upstream in prop::option::of("[ -~]{0,300}"),
-        [list, client_group] in prop::array::uniform2(prop::option::of("[ -~]{0,300}")),
+        [list, client_group, rule] in prop::array::uniform3(prop::option::of("[ -~]{0,300}")),
     ) -> Row {
         let mut name: Vec<u8> = Vec::new();
         for label in &labels {
@@ -88,6 +90,8 @@ prop_compose! {
             upstream_us,
             list: list.map(Into::into),
             client_group: client_group.map(Into::into),
+            rule: rule.map(Into::into),
+            ede: [None, Some(15), Some(16), Some(17), Some(3)][usize::from(numbers.0 % 5)],
             sample,
         }
     }
@@ -120,6 +124,10 @@ proptest! {
             prop_assert_eq!(&*entry.upstream, row.upstream.as_deref().unwrap_or_default());
             prop_assert_eq!(&*entry.list, row.list.as_deref().unwrap_or_default());
             prop_assert_eq!(&*entry.client_group, row.client_group.as_deref().unwrap_or_default());
+            prop_assert_eq!(&*entry.rule, row.rule.as_deref().unwrap_or_default());
+            let errors = [(Some(15), "Blocked"), (Some(16), "Censored"), (Some(17), "Filtered")];
+            let error = errors.iter().find(|(code, _)| *code == row.ede).map_or("", |(_, text)| *text);
+            prop_assert_eq!(&*entry.ede, error);
             prop_assert_eq!((&*entry.appliance, entry.segment), ("box-1.example", id));
         }
     }
@@ -173,21 +181,24 @@ fn the_format_is_what_it_was() {
         upstream_us: 7,
         list: Some("ads".into()),
         client_group: Some("kids".into()),
+        outcome: Outcome::Blocked,
+        rule: Some("||a.example^".into()),
+        ede: Some(16),
         ..row(1_700_000_000_123, "a.example")
     };
     batch.push(&row);
     let segment = batch.seal().unwrap();
     let mut expected = 1_700_000_000_123_u64.to_le_bytes().to_vec();
     expected.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7]);
-    for text in ["a.example.", "A", "IN", "udp", "hit", "core", "NOERROR"] {
+    for text in ["a.example.", "A", "IN", "udp", "blocked", "core", "NOERROR"] {
         expected.push(text.len() as u8);
         expected.extend(text.bytes());
     }
     expected.extend([52, 0, 0xdc, 0x05, 0, 0]);
-    expected.extend(b"\x12udp://192.0.2.1:53\x07\0\0\0\x03ads\x04kids\x01\0\0\0\x04here");
+    expected.extend(b"\x12udp://192.0.2.1:53\x07\0\0\0\x03ads\x04kids\x05block\x0c||a.example^\x08Censored\x01\0\0\0\x04here");
     expected.extend(1_700_000_000_000_000_u64.to_le_bytes());
     assert_eq!(segment.rows().unwrap(), expected);
-    assert_eq!(segment.bytes()[..16], *b"\x5d\x2a\x4d\x18\x4d\0\0\0RINGLOG3");
+    assert_eq!(segment.bytes()[..16], *b"\x5d\x2a\x4d\x18\x4d\0\0\0RINGLOG4");
 }
 
 //----------- Spool -----------------------------------------------------------

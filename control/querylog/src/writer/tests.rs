@@ -100,6 +100,8 @@ fn row(i: u32) -> Row {
         upstream_us: 0,
         list: None,
         client_group: None,
+        rule: None,
+        ede: None,
         sample: 1,
     }
 }

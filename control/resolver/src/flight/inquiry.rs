@@ -299,7 +299,7 @@ impl Inquiry {
         let flight = self.course.lock().flight.take();
         let landed = flight.is_some();
         if let Some(flight) = flight {
-            self.landing.land(&flight, fetched, source, share, turn);
+            self.landing.land(flight, fetched, source, share, turn);
         }
         landed
     }

@@ -5,6 +5,7 @@ use crate::{
     resolved::Resolved,
     tier::SharedState,
     upstream::{Failed, choice::Upstreams, exchange::JudgeRules, turn::Turn},
+    watch::{self, AddressWatch},
 };
 use parking_lot::Mutex;
 use ringdns_dataplane::{
@@ -13,6 +14,7 @@ use ringdns_dataplane::{
     log::AnswerSource,
 };
 use std::{sync::Arc, time::Duration};
+use tokio::sync::oneshot;
 
 /// Landing of a question in flight.
 pub(super) struct Landing {
@@ -47,11 +49,11 @@ impl Landing {
         self.resolver.clock()
     }
 
-    /// Puts the answer of `source` into the host tier, and answers the waiters. `share`: the answer
-    /// may be stored in the fleet's tier too.
+    /// Puts the answer of `source` into the host tier, and answers the waiters, once firewalls know its
+    /// addresses. `share`: the answer may be stored in the fleet's tier too.
     pub(super) fn land(
         &self,
-        flight: &Flight,
+        flight: Flight,
         fetched: Result<Answer, Failed>,
         source: AnswerSource,
         share: bool,
@@ -61,38 +63,101 @@ impl Landing {
         if self.lane != Lane::Hops {
             resolver.note_landing(&self.key, fetched.as_ref().ok());
         }
-        let (resolved, renewed) = match fetched {
-            Ok(answer) => {
-                resolver.counters.resolved.inc();
-                let answer = Arc::new(answer);
-                let kept = resolver.host.insert(&self.key, answer.clone(), generation);
-                // Half an answer, of which the other half is being asked for, says nothing of an
-                // older whole one.
-                if answer.ttl == 0 && self.lane != Lane::Hops {
-                    resolver.host.forget(&self.key);
-                }
-                // If the answer is not shared, dropping the lease lets other appliances renew it
-                // from now on.
-                let state = std::mem::take(&mut *self.shared.lock());
-                if share && kept {
-                    resolver.share(&self.key, &answer, generation, state);
-                }
-                (Resolved::new(answer, generation, false, source), true)
-            }
+        let answer = match fetched {
+            Ok(answer) => Arc::new(answer),
             Err(failed) => {
                 self.shared.lock().lease.take();
-                (resolver.fall_back(&self.key, failed, generation), false)
+                let resolved = resolver.fall_back(&self.key, failed, generation);
+                let resolved = self.for_waiters(resolved);
+                return hand_out(resolver, &self.key, self.lane, (&flight, resolved), false, turn);
             }
         };
-        let resolved = match self.lane {
+        resolver.counters.resolved.inc();
+        let resolved = self.for_waiters(Resolved::new(answer.clone(), generation, false, source));
+        // If the answer is not shared, dropping the lease lets other appliances renew it from now on.
+        let state = Some(std::mem::take(&mut *self.shared.lock())).filter(|_| share);
+        let landed = Landed { flight, answer, resolved, state };
+        match self.shown_to_firewalls(&landed.resolved) {
+            None => landed.file(resolver, &self.key, self.lane, turn),
+            Some((watch, known)) => {
+                let (resolver, key, lane) = (resolver.clone(), self.key.clone(), self.lane);
+                tokio::spawn(async move {
+                    watch::wait(&*watch, known).await;
+                    landed.file(&resolver, &key, lane, &mut Turn::default());
+                });
+            }
+        }
+    }
+
+    /// Shows the addresses of an answer to firewalls. Returns a message to wait for before the answer is
+    /// filed, where clients find it.
+    fn shown_to_firewalls(
+        &self,
+        resolved: &Resolved,
+    ) -> Option<(Arc<dyn AddressWatch>, oneshot::Receiver<()>)> {
+        let watch = self.resolver.watch.get()?;
+        let now = self.clock().secs();
+        let known = match self.lane {
+            // Clients may ask for the name too, and get it as lists want it.
+            Lane::Hops => {
+                let resolved = self.resolver.policed(&self.key, resolved.clone());
+                watch::show(&**watch, &self.key, &resolved, now)
+            }
+            Lane::Clients | Lane::Validations => watch::show(&**watch, &self.key, resolved, now),
+        };
+        Some((watch.clone(), known?))
+    }
+
+    /// Returns an answer with what lists give clients in its place.
+    fn for_waiters(&self, resolved: Resolved) -> Resolved {
+        match self.lane {
             // Nobody but another question waits.
             Lane::Hops => resolved,
-            Lane::Clients | Lane::Validations => resolver.policed(&self.key, resolved),
-        };
-        let mut seats = resolver.lane(self.lane).land(flight);
-        if !renewed {
-            seats.extract_if(.., |seat| seat.waiter.is_renewal()).for_each(|seat| seat.waiter.leave(turn));
+            Lane::Clients | Lane::Validations => self.resolver.policed(&self.key, resolved),
         }
-        resolver.hand_out(&self.key, resolved, seats, turn);
     }
+}
+
+/// Answer of a question that has landed.
+struct Landed {
+    flight: Flight,
+    answer: Arc<Answer>,
+    /// Answer as waiters get it.
+    resolved: Resolved,
+    /// State in the shared tier, if the answer may be stored there.
+    state: Option<SharedState>,
+}
+
+impl Landed {
+    /// Puts the answer into the host tier, and answers the waiters.
+    fn file(self, resolver: &Arc<Resolver>, key: &Key, lane: Lane, turn: &mut Turn) {
+        let Landed { flight, answer, resolved, state } = self;
+        let generation = flight.generation();
+        let kept = resolver.host.insert(key, answer.clone(), generation);
+        // Half an answer, of which the other half is being asked for, says nothing of an older whole
+        // one.
+        if answer.ttl == 0 && lane != Lane::Hops {
+            resolver.host.forget(key);
+        }
+        if let Some(state) = state.filter(|_| kept) {
+            resolver.share(key, &answer, generation, state);
+        }
+        hand_out(resolver, key, lane, (&flight, resolved), true, turn);
+    }
+}
+
+/// Answers the waiters of a question. `renewed`: the answer is new.
+fn hand_out(
+    resolver: &Arc<Resolver>,
+    key: &Key,
+    lane: Lane,
+    (flight, resolved): (&Flight, Resolved),
+    renewed: bool,
+    turn: &mut Turn,
+) {
+    let mut seats = resolver.lane(lane).land(flight);
+    if !renewed {
+        seats.extract_if(.., |seat| seat.waiter.is_renewal()).for_each(|seat| seat.waiter.leave(turn));
+    }
+    resolver.hand_out(key, resolved, seats, turn);
 }

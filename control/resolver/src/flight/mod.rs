@@ -42,6 +42,7 @@ use crate::{
         watch::{self, UpstreamWatch},
     },
     validate::AnchorCounters,
+    watch::AddressWatch,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use caps::ZoneCaps;
@@ -63,7 +64,10 @@ use ringdns_policy::data::LocalData;
 use setup::ResolverSetup;
 use shared::Want;
 use shares::Shares;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 pub use tally::ResolverCounters;
 use tokio::{sync::oneshot, time::sleep};
 use validated::Validated;
@@ -152,6 +156,8 @@ pub struct Resolver {
     validations: Flights,
     /// `None`: nothing is shared with other appliances.
     fleet: Option<Arc<dyn SharedTier>>,
+    /// Watch on addresses; unset: there is none.
+    watch: OnceLock<Arc<dyn AddressWatch>>,
     /// Counters of the resolver.
     pub counters: ResolverCounters,
     /// Counters of managed trust anchors.
@@ -190,9 +196,16 @@ impl Resolver {
             hops: flights(),
             validations: flights(),
             fleet,
+            watch: OnceLock::new(),
             counters: ResolverCounters::default(),
             anchor_counters: AnchorCounters::default(),
         })
+    }
+
+    /// Sets the watch on addresses, before the first question.
+    pub fn set_watch(&self, watch: Arc<dyn AddressWatch>) {
+        // A second watch would be a defect of the caller; the first one stays.
+        let _ = self.watch.set(watch);
     }
 
     /// Takes over `config`: upstreams, validation and special-use names. Questions in flight keep

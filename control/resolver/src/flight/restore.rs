@@ -1,8 +1,12 @@
 //! Restores answers that were known before this process began.
 
 use super::Resolver;
-use crate::host::StoredKey;
-use crate::upstream::exchange::{self, JudgeRules};
+use crate::{
+    host::StoredKey,
+    resolved::Resolved,
+    upstream::exchange::{self, JudgeRules},
+    watch,
+};
 use ringdns_common::{message::grow_older, names};
 use ringdns_dataplane::{
     clock::Secs,
@@ -10,6 +14,7 @@ use ringdns_dataplane::{
         answer::{Answer, TtlRules},
         key::Key,
     },
+    log::{AnswerSource, Tier},
 };
 use std::sync::Arc;
 
@@ -89,10 +94,19 @@ impl Resolver {
             0 => Answer { received: now - 1, ttl: 1, ahead: 0, stale: grace, ede, ..answer },
             _ => Answer { ttl: fresh, ahead, stale: grace, ede, ..answer },
         };
-        if self.host.insert(key, Arc::new(answer), generation) {
+        let answer = Arc::new(answer);
+        if self.host.insert(key, answer.clone(), generation) {
+            self.watch_restored(key, answer, generation);
             RestoreOutcome::Taken
         } else {
             RestoreOutcome::Purged
         }
+    }
+
+    /// Tells firewalls of an answer that was restored. Nobody waits for that: clients had it before.
+    fn watch_restored(&self, key: &Key, answer: Arc<Answer>, generation: u64) {
+        let Some(watch) = self.watch.get() else { return };
+        let resolved = Resolved::new(answer, generation, true, AnswerSource::of(Tier::Host));
+        drop(watch::show(&**watch, key, &self.policed(key, resolved), self.clock().secs()));
     }
 }

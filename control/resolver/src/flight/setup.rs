@@ -37,7 +37,7 @@ impl ResolverSetup {
         let known = before.map(|before| &*before.upstreams);
         let upstreams = Upstreams::new(&config.upstreams, &config.resolver, labels, known);
         ResolverSetup {
-            local: LocalNames::new(config.local.special_names),
+            local: LocalNames::new(config.local.special_names, config.local.canary_names),
             upstreams: Arc::new(upstreams),
             rebinding: Rebinding::new(&config.rebinding),
             dns64: Dns64::new(&config.dns64),

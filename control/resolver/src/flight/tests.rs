@@ -168,3 +168,4 @@ mod rebinding;
 mod sockets;
 mod spread;
 mod validation;
+mod watched;

@@ -49,7 +49,7 @@ impl Validated {
 
     fn land(&mut self, found: Result<Answer, Failed>, source: AnswerSource) {
         if let Some(flight) = self.flight.take() {
-            self.landing.land(&flight, found, source, false, &mut Turn::default());
+            self.landing.land(flight, found, source, false, &mut Turn::default());
         }
     }
 }

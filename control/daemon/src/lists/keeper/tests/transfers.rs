@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 use ring::hmac::{self, HMAC_SHA256, Key};
 use ringdns_api::ListState;
 use ringdns_common::names;
-use ringdns_policy::policy::Verdict;
+use ringdns_policy::{list::Changes, policy::Verdict};
 use std::{
     fs,
     io::{Read, Write},
