@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     cache::{Cache, Fresh},
+    checksum::Checksums,
     clock::Secs,
     dns::{key::Flags, option::Errors, reply::Age},
     frame::{Frame, Frames, WINDOW},
@@ -56,7 +57,7 @@ impl Work for Passes<'_, '_> {
             }
         }
         let (opt, policy) = (Opt::of(rules.udp_limit), &**policy);
-        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt, policy };
+        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt, policy, checksums };
         let mut left = 0u64;
         for (nth, (frame, glance)) in burst.iter_mut().zip(&mut *glances).enumerate() {
             let answered = if glance.seen == Seen::V4 {
@@ -113,6 +114,7 @@ struct Last<'a> {
     now: Secs,
     opt: Opt,
     policy: &'a QueryPolicy,
+    checksums: Checksums,
 }
 
 impl Last<'_> {
@@ -166,12 +168,14 @@ impl<P: Plain, const LONG: bool> Work for AnswerNoted<'_, '_, P, LONG> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> bool {
         let AnswerNoted { last, glance, frame, .. } = self;
-        let Last { cache, frames, stats, tally, counted, now, opt, policy } = last;
+        let Last { cache, frames, stats, tally, counted, now, opt, policy, checksums } = last;
         let (window, len) = frames.window_mut(frame);
         let (question, beyond): (_, &[u8]) =
             if LONG { glance.long_question() } else { (glance.question(), &[]) };
-        let client =
-            (*now, || policy.groups.of_sender(P::client(window), || MacAddress::of_source(&window[..])));
+        // Frames of kernel sockets have made-up MAC addresses.
+        let sender =
+            || (*checksums != Checksums::Unused).then(|| MacAddress::of_source(&window[..])).flatten();
+        let client = (*now, || policy.groups.of_sender(P::client(window), sender));
         let found = cache.get_noted(simd, glance.entry, glance.filed, question, beyond, client);
         let Some((fresh, note, group)) = found else { return false };
         let (status, wire_len) = (fresh.status(), fresh.wire_len());
