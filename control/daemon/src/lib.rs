@@ -33,4 +33,5 @@ pub mod policy;
 pub mod preflight;
 pub mod process;
 pub mod reload;
+pub mod service_manager;
 pub mod workers;

@@ -2,13 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use ringdns_common::printable::Printable;
-use ringdns_config::reference;
+use ringdns_config::{manual, reference};
 use ringdns_daemon::{
     daemon, error::DaemonError, lists::Lists, local::LocalSources, logging::StartedLog, panics, preflight,
     process, reload::ConfigSource,
 };
+use ringdns_manual::Section;
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -30,14 +31,17 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[command(name = "ringdnsd", version, max_term_width = 80)]
 struct DaemonArguments {
     /// Configuration file.
-    #[arg(long, value_name = "FILE", required_unless_present = "print_config_reference")]
-    config: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", default_value = "/etc/ringdns/ringdns.toml")]
+    config: PathBuf,
     /// Only check whether the configuration would be accepted. A running ringdnsd is not disturbed.
     #[arg(long)]
     check: bool,
     /// Print docs/configuration.md.
     #[arg(long, hide = true)]
     print_config_reference: bool,
+    /// Write the manual pages and completions into this folder, as they lie in /usr/share.
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    write_share: Option<PathBuf>,
 }
 
 const FAILED: u8 = 1;
@@ -45,10 +49,20 @@ const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = DaemonArguments::parse();
-    let Some(path) = arguments.config else {
+    if arguments.print_config_reference {
         say(io::stdout(), reference::markdown().trim_end());
         return ExitCode::SUCCESS;
-    };
+    }
+    if let Some(share) = arguments.write_share {
+        let command = DaemonArguments::command();
+        let written = ringdns_manual::write(&command, Section::Administrators, &share).and_then(|()| {
+            ringdns_manual::write_page("ringdns.toml", Section::Formats, &manual::page(), &share)
+        });
+        let Err(error) = written else { return ExitCode::SUCCESS };
+        say(io::stderr(), &format!("ringdnsd: {} cannot be written: {error}", share.display()));
+        return ExitCode::from(FAILED);
+    }
+    let path = arguments.config;
     let _log = match process::keep_signals().and_then(|()| StartedLog::to_stderr()) {
         Ok(log) => log,
         Err(error) => {
