@@ -2,13 +2,16 @@
 
 #![forbid(unsafe_code)]
 
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
 use ringdns_bench::{
     compare, differential, faults, fleet, flood, gate, hostile, instructions, micro, nic, ramp, responder,
     run, upstream,
 };
+use ringdns_manual::Section;
 use std::{
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -37,6 +40,12 @@ enum Command {
     Responder(responder::Args),
     Run(Box<run::Args>),
     Upstream(Box<upstream::Args>),
+    /// Writes the manual pages and completions into a folder, as they lie in /usr/share.
+    #[command(hide = true)]
+    WriteShare {
+        /// Folder.
+        folder: PathBuf,
+    },
 }
 
 /// Exit status of a run that found what it looks for, or could not be done.
@@ -92,5 +101,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Responder(args) => responder::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),
+        Command::WriteShare { folder } => ringdns_manual::write(&Cli::command(), Section::Users, &folder)
+            .with_context(|| format!("cannot write into {}", folder.display())),
     }
 }

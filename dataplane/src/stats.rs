@@ -94,6 +94,8 @@ counters! {
         RefreshSkipped => "refresh_skipped",
         /// Refreshes that the control plane has finished.
         RefreshDone => "refresh_done",
+        /// Seconds in which the worker has kept house; one that is asleep does too.
+        Seconds => "seconds",
         /// Entries written to the worker cache.
         Inserted => "inserted",
         /// Entries evicted from the worker cache before they expired.

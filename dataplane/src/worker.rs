@@ -387,6 +387,7 @@ impl<P: Port> Worker<P> {
                 self.processor.set_policy(policy);
             }
             self.processor.keep_limits(|flood| self.link.tell_flood(flood));
+            self.link.stats.add(Counter::Seconds, 1);
             self.publish();
         }
         let steps = if turn == LoopTurn::Busy { SWEEP_STEPS.0 } else { SWEEP_STEPS.1 };

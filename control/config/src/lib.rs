@@ -9,6 +9,7 @@ mod bounds;
 pub mod error;
 mod listen;
 mod lists;
+pub mod manual;
 pub mod reference;
 mod refusals;
 pub mod schedule;

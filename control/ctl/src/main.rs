@@ -10,7 +10,8 @@ mod table;
 mod talk;
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use hyper::Method;
 use offline::OfflineTest;
 use overrides::{Extent, GroupChoice};
@@ -24,6 +25,7 @@ use ringdns_common::{
     units::{TimeSpan, counted},
 };
 use ringdns_dataplane::prefix::Prefix;
+use ringdns_manual::Section;
 use serde_json::Value;
 use std::{
     fs,
@@ -137,6 +139,17 @@ enum Command {
         /// Stop after this number of rows.
         #[arg(short = 'n', long)]
         count: Option<u64>,
+    },
+    /// Print the completions of ringctl for a shell, to be read by it: the package installs them.
+    Completions {
+        /// Shell.
+        shell: Shell,
+    },
+    /// Write the manual pages and completions into a folder, as they lie in /usr/share.
+    #[command(hide = true)]
+    WriteShare {
+        /// Folder.
+        folder: PathBuf,
     },
 }
 
@@ -407,6 +420,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Profile(profile) => take_profile(&ringdnsd, profile).await,
         Command::Tap { count } => ringdnsd.tap(count.unwrap_or(u64::MAX)).await,
+        Command::Completions { shell } => {
+            let mut completions = Vec::new();
+            ringdns_manual::write_completions(&Arguments::command(), shell, &mut completions);
+            Ok(io::stdout().write_all(&completions)?)
+        }
+        Command::WriteShare { folder } => {
+            ringdns_manual::write(&Arguments::command(), Section::Users, &folder)
+                .with_context(|| format!("cannot write into {}", folder.display()))
+        }
     }
 }
 

@@ -6,7 +6,10 @@ use rustix::{
 };
 use std::{
     fs, io,
-    os::unix::{fs::FileTypeExt, net::UnixStream},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
 };
 use tokio::net::UnixListener;
@@ -57,7 +60,8 @@ pub fn check(path: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// Binds the control socket, accessible to its owner only. Replaces one that a dead process left.
+/// Binds the control socket, accessible to its owner and its group only. Replaces one that a dead
+/// process left.
 pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     check(path)?;
     make(path).map_err(|source| SocketError::Made { path: path.to_owned(), source })
@@ -76,6 +80,8 @@ fn make(path: &Path) -> io::Result<UnixListener> {
     // The file inherits the socket's mode, so that nobody else can open it, not even for a moment.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    // The group may connect, whatever the umask is.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
     rustix::net::listen(&socket, BACKLOG)?;
     UnixListener::from_std(socket.into())
 }
@@ -83,7 +89,7 @@ fn make(path: &Path) -> io::Result<UnixListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::{fs::PermissionsExt, net::UnixListener as StdListener};
+    use std::os::unix::net::UnixListener as StdListener;
 
     fn refusal(path: &Path) -> String {
         let message = check(path).unwrap_err().to_string();
@@ -103,7 +109,7 @@ mod tests {
         drop(other);
         check(&path).unwrap();
         let _bound = bind(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(refusal(&path).contains("another ringdnsd"));
 
         let file = folder.path().join("file");

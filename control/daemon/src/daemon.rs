@@ -19,6 +19,7 @@ use crate::{
     preflight::{self, Claim},
     process,
     reload::{ConfigSource, Reloader},
+    service_manager,
     workers::{self, Common, Ended},
 };
 use parking_lot::Mutex;
@@ -281,6 +282,7 @@ impl Plane {
             // An error means that the watch has ended, which ends the daemon.
             let _ = settled.await;
             service.ready.store(true, Ordering::Release);
+            service_manager::ready();
             let listen = &service.config.server.listen;
             tracing::info!(
                 ?listen,
@@ -299,6 +301,7 @@ impl Plane {
             Some(ended) = parts.join_next() => Err(part_error(ended)),
         };
         service.ready.store(false, Ordering::Release);
+        service_manager::stopping();
         // First: from here on packets go to kernel sockets, until those are closed too. The watch
         // finds no program and does not attach it again.
         drop(steering.lock().take());

@@ -36,5 +36,6 @@ pub mod policy;
 pub mod preflight;
 pub mod process;
 pub mod reload;
+pub mod service_manager;
 pub mod verdict;
 pub mod workers;

@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory, Parser};
 use ringdns_common::printable::Printable;
-use ringdns_config::reference;
+use ringdns_config::{manual, reference};
 use ringdns_daemon::{
     daemon,
     error::DaemonError,
@@ -15,6 +15,7 @@ use ringdns_daemon::{
     reload::ConfigSource,
     verdict::{self, OfflineError, TestedClient, TestedQuestion},
 };
+use ringdns_manual::Section;
 use std::{
     io::{self, Write},
     net::IpAddr,
@@ -37,20 +38,23 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[command(name = "ringdnsd", version, max_term_width = 80)]
 struct DaemonArguments {
     /// Configuration file.
-    #[arg(long, value_name = "FILE", required_unless_present = "print_config_reference")]
-    config: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", default_value = "/etc/ringdns/ringdns.toml")]
+    config: PathBuf,
     /// Only check whether the configuration would be accepted. A running ringdnsd is not disturbed.
     #[arg(long)]
     check: bool,
     /// Print, as JSON, what the configuration and its files make of a question: see `ringctl policy
     /// test --config`.
-    #[arg(long, value_name = "NAME", requires = "config", conflicts_with = "check")]
+    #[arg(long, value_name = "NAME", conflicts_with = "check")]
     policy_test: Option<String>,
     #[command(flatten)]
     tested: Tested,
     /// Print docs/configuration.md.
     #[arg(long, hide = true)]
     print_config_reference: bool,
+    /// Write the manual pages and completions into this folder, as they lie in /usr/share.
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    write_share: Option<PathBuf>,
 }
 
 /// Question and client of --policy-test.
@@ -72,10 +76,20 @@ const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = DaemonArguments::parse();
-    let Some(path) = arguments.config else {
+    if arguments.print_config_reference {
         say(io::stdout(), reference::markdown().trim_end());
         return ExitCode::SUCCESS;
-    };
+    }
+    if let Some(share) = arguments.write_share {
+        let command = DaemonArguments::command();
+        let written = ringdns_manual::write(&command, Section::Administrators, &share).and_then(|()| {
+            ringdns_manual::write_page("ringdns.toml", Section::Formats, &manual::page(), &share)
+        });
+        let Err(error) = written else { return ExitCode::SUCCESS };
+        say(io::stderr(), &format!("ringdnsd: {} cannot be written: {error}", share.display()));
+        return ExitCode::from(FAILED);
+    }
+    let path = arguments.config;
     if let Some(name) = arguments.policy_test {
         return test_policy(&path, &name, arguments.tested);
     }

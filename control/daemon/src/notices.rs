@@ -2,8 +2,9 @@
 //! each is logged once.
 
 mod addresses;
+mod stuck;
 
-use crate::panics;
+use crate::{panics, service_manager};
 use addresses::ListenAddresses;
 pub use addresses::absence;
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use ringdns_dataplane::{
     stats::{Counter, DropReason, StatsSnapshot},
 };
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use stuck::{StuckChange, StuckWorkers};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Time between two readings of the workers' counters.
@@ -38,6 +40,7 @@ struct Current {
     interface: Vec<String>,
     partial: bool,
     bad: Option<Bad>,
+    stuck: StuckWorkers,
 }
 
 /// Numbers of packets in a window, and of those with wrong checksums.
@@ -85,6 +88,7 @@ impl Notices {
         let panics = panics::notice();
         panics
             .into_iter()
+            .chain(current.stuck.all().map(stuck::notice))
             .chain(absent)
             .chain(current.interface.iter().cloned())
             .chain(partial)
@@ -92,7 +96,13 @@ impl Notices {
             .collect()
     }
 
-    /// Watches the addresses, and the counters of the workers, until dropped.
+    /// Returns a notice of a worker that is stuck, if there is one.
+    pub fn stuck(&self) -> Option<String> {
+        self.0.lock().stuck.all().next().map(stuck::notice)
+    }
+
+    /// Watches the addresses, and the counters of the workers, until dropped. Tells the service manager
+    /// each second that all is well, unless a worker is stuck.
     pub async fn watch(&self, links: Vec<Arc<Link>>) {
         let mut watch = ChecksumWatch::default();
         let mut ticks = interval(PERIOD);
@@ -109,6 +119,16 @@ impl Notices {
                 }
             }
             let mut current = self.0.lock();
+            let kept = links.iter().map(|link| link.stats.snapshot().get(Counter::Seconds));
+            for change in current.stuck.look(kept) {
+                match change {
+                    StuckChange::Stuck(worker) => tracing::error!("{}", stuck::notice(worker)),
+                    StuckChange::Free(worker) => tracing::info!("worker {worker} is at work again"),
+                }
+            }
+            if current.stuck.all().next().is_none() {
+                service_manager::alive();
+            }
             current.addresses.look();
             (current.partial, current.bad) = (seen.partial, seen.bad);
         }

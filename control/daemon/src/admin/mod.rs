@@ -177,7 +177,7 @@ impl Service {
             return Some(NOT_READY.into());
         }
         let silent = || upstreams::silent(self, |zone| zone == ".").pop();
-        self.receiving.obstacle().or_else(silent)
+        self.receiving.obstacle().or_else(|| self.notices.stuck()).or_else(silent)
     }
 }
 

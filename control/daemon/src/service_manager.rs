@@ -1,0 +1,27 @@
+//! What the service manager is told of ringdnsd's state (sd_notify(3)): a unit of `Type=notify` is
+//! started once ringdnsd is ready, and one with `WatchdogSec=` is restarted once it is stuck.
+//! Without a service manager, nothing is told.
+
+use sd_notify::NotifyState;
+
+/// Tells that queries are answered.
+pub fn ready() {
+    tell(NotifyState::Ready);
+}
+
+/// Tells that ringdnsd stops.
+pub fn stopping() {
+    tell(NotifyState::Stopping);
+}
+
+/// Tells that ringdnsd is at work. To be called once a second: the service manager ends a process that
+/// has not said so for the time that its unit gives.
+pub fn alive() {
+    tell(NotifyState::Watchdog);
+}
+
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "the service manager cannot be told");
+    }
+}

@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# Builds the Debian packages ringdns, ringdns-dbgsym and ringdns-bench.
+#
+#   package.sh [--out FOLDER] [--programs FOLDER] [--version VERSION]
+#
+#   --out FOLDER        folder of the packages (target/package)
+#   --programs FOLDER   take the programs from here instead of building them
+#   --version VERSION   version of the packages (that of Cargo.toml)
+#
+# A build is reproducible: the same sources, compiler and folder of the project give the same bytes.
+# Files bear the time of the last commit, or SOURCE_DATE_EPOCH.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$here/lib.sh"
+root=$(dirname "$here")
+readonly here root
+
+usage() {
+    sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+}
+
+# Builds the programs without the paths of this machine in them. Prints their folder.
+build() {
+    local target=$root/target/package-build
+    select_rust || die "no Rust $RUST_MINIMUM or later: deploy/setup.sh build installs one"
+    RUSTFLAGS="--remap-path-prefix=$root=/usr/src/ringdns --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/usr/src/cargo" \
+        cargo build --locked --quiet --manifest-path "$root/Cargo.toml" --target-dir "$target" --profile release-lto \
+        --package ringdns-daemon --package ringdns-ctl --package ringdns-bench >&2
+    printf '%s\n' "$target/release-lto"
+}
+
+# install_program PROGRAM FOLDER TREE [SYMBOLS]: installs a stripped program, and its symbols where
+# debuggers and ringdnsd itself look for them.
+install_program() {
+    local program=$1 installed=$3$2/${1##*/} id
+    install -D --mode 755 "$program" "$installed"
+    strip --strip-unneeded --remove-section=.comment "$installed"
+    if (($# == 4)); then
+        id=$(readelf --notes "$program" | sed -n 's/.*Build ID: //p')
+        [[ $id =~ ^[0-9a-f]{4,}$ ]] || die "$program has no build id: link it with --build-id"
+        local symbols=$4/usr/lib/debug/.build-id/${id:0:2}/${id:2}.debug
+        install -d "${symbols%/*}"
+        objcopy --only-keep-debug --compress-debug-sections "$program" "$symbols"
+        chmod 644 "$symbols"
+    fi
+}
+
+# Prints the packages that the programs of a tree need, as Depends: has them.
+depends() {
+    local tree=$1 work
+    work=$(mktemp --directory "$stage/shlibdeps.XXXX")
+    mkdir "$work/debian"
+    printf 'Source: ringdns\n\nPackage: ringdns\nArchitecture: any\n' >"$work/debian/control"
+    local binaries
+    mapfile -t binaries < <(find "$tree/usr/bin" "$tree/usr/sbin" -type f 2>/dev/null)
+    (cd "$work" && dpkg-shlibdeps -O "${binaries[@]}") | sed -n 's/^shlibs:Depends=//p'
+}
+
+# control TREE PACKAGE DEPENDS SUMMARY DESCRIPTION [FIELD]...
+control() {
+    local tree=$1 package=$2 depends=$3 summary=$4 description=$5
+    shift 5
+    install -d "$tree/DEBIAN"
+    {
+        printf 'Package: %s\nVersion: %s\nArchitecture: %s\n' "$package" "$version" "$architecture"
+        printf 'Maintainer: ringdns maintainers <maintainers@ringdns.invalid>\nSection: net\nPriority: optional\n'
+        printf 'Homepage: %s\nInstalled-Size: %s\n' "$homepage" "$(du --summarize --apparent-size --block-size=1K "$tree" | cut -f 1)"
+        [[ -z $depends ]] || printf 'Depends: %s\n' "$depends"
+        (($# == 0)) || printf '%s\n' "$@"
+        printf 'Description: %s\n %s\n' "$summary" "$description"
+    } >"$tree/DEBIAN/control"
+}
+
+# Compresses pages and the changelog, as Debian's policy asks (12.1, 12.7).
+compress() {
+    find "$1/usr/share" \( -path '*/man/*' -o -name changelog \) -type f -exec gzip --best --no-name {} +
+}
+
+# Adds what each package has, and packs it.
+pack() {
+    local tree=$1 package=$2
+    local documents=$tree/usr/share/doc/$package
+    install -D --mode 644 "$here/debian/copyright" "$documents/copyright"
+    install --mode 644 "$root/CHANGELOG.md" "$documents/changelog"
+    compress "$tree"
+    (cd "$tree" && find usr -type f -print0 | sort --zero-terminated | xargs --null md5sum) >"$tree/DEBIAN/md5sums"
+    find "$tree" -type d -exec chmod 755 {} +
+    dpkg-deb --root-owner-group -Zxz --build "$tree" "$out/${package}_${version}_$architecture.deb" >&2
+}
+
+server() {
+    local tree=$stage/ringdns symbols=$stage/ringdns-dbgsym
+    install_program "$programs/ringdnsd" /usr/sbin "$tree" "$symbols"
+    install_program "$programs/ringctl" /usr/bin "$tree" "$symbols"
+    "$programs/ringdnsd" --write-share "$tree/usr/share"
+    "$programs/ringctl" write-share "$tree/usr/share"
+    install -D --mode 644 "$here/ringdns.toml" "$tree/etc/ringdns/ringdns.toml"
+    install -D --mode 644 "$here/ringdnsd.service" "$tree/lib/systemd/system/ringdnsd.service"
+    install -D --mode 644 "$here/debian/ringdns.sysusers" "$tree/usr/lib/sysusers.d/ringdns.conf"
+    install -D --mode 644 "$here/debian/ringdns.tmpfiles" "$tree/usr/lib/tmpfiles.d/ringdns.conf"
+    install -d "$tree/usr/share/doc/ringdns"
+    cp --recursive --preserve=timestamps "$root/README.md" "$root/docs" "$tree/usr/share/doc/ringdns/"
+    control "$tree" ringdns "$(depends "$tree"), systemd" "DNS cache that answers from the NIC's queues" \
+        "ringdnsd answers queries over AF_XDP from a cache in each worker, in front of recursive
+ resolvers, and ringctl watches and controls it." "Recommends: ca-certificates"
+    printf '/etc/ringdns/ringdns.toml\n' >"$tree/DEBIAN/conffiles"
+    local script
+    for script in postinst prerm postrm; do
+        install --mode 755 "$here/debian/$script" "$tree/DEBIAN/$script"
+    done
+    pack "$tree" ringdns
+    control "$symbols" ringdns-dbgsym "" "debug symbols of ringdns" \
+        "They name the functions in profiles and backtraces of ringdnsd and ringctl." "Depends: ringdns (= $version)"
+    pack "$symbols" ringdns-dbgsym
+}
+
+bench() {
+    local tree=$stage/ringdns-bench
+    install_program "$programs/ringbench" /usr/bin "$tree"
+    "$programs/ringbench" write-share "$tree/usr/share"
+    control "$tree" ringdns-bench "$(depends "$tree")" "load generator for DNS servers" \
+        "ringbench sends queries at the rate of the link, checks the answers, and compares servers."
+    pack "$tree" ringdns-bench
+}
+
+out=$root/target/package programs='' version=''
+while (($#)); do
+    case $1 in
+    --out | --programs | --version)
+        (($# > 1)) || die "$1 needs a value"
+        [[ $1 != --out ]] || out=$2
+        [[ $1 != --programs ]] || programs=$(cd "$2" && pwd)
+        [[ $1 != --version ]] || version=$2
+        shift 2
+        ;;
+    -h | --help) usage && exit 0 ;;
+    *) die "unknown option '$1': --out, --programs or --version" ;;
+    esac
+done
+cargo_field() { sed -n "/^\[workspace.package\]/,/^\[/s/^$1 = \"\(.*\)\"/\1/p" "$root/Cargo.toml"; }
+version=${version:-$(cargo_field version)}
+homepage=$(cargo_field repository)
+for tool in dpkg-deb dpkg-shlibdeps strip objcopy readelf; do
+    command -v "$tool" >/dev/null || die "there is no $tool: deploy/setup.sh build installs it"
+done
+architecture=$(dpkg --print-architecture)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct 2>/dev/null || stat --format=%Y "$root/Cargo.toml")}
+export SOURCE_DATE_EPOCH
+umask 022
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+stage=$(mktemp --directory "$out/stage.XXXX")
+trap 'rm -rf "$stage"' EXIT
+programs=${programs:-$(build)}
+server
+bench
+say "packages are in $out"
