@@ -415,10 +415,10 @@ impl<P: Port> Worker<P> {
             stats.add(Counter::Noted, noted);
             stats.add(Counter::NoteSkipped, skipped);
         }
-        let places = [Place::Free, Place::Fill, Place::Held, Place::Tx];
-        let frames = places.map(|place| self.port.frames().count(place) as u64);
         let mut port = self.before;
         port += self.port.stats();
+        let counted = |place| self.port.frames().count(place) as u64;
+        let frames = [Place::Free, Place::Fill, Place::Held, Place::Tx].map(counted);
         self.link.port.publish(Published { port, frames, cache: self.processor.cache().occupancy() });
     }
 

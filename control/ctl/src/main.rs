@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod export;
 mod offline;
 mod overrides;
 mod print;
@@ -12,6 +13,7 @@ mod talk;
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use export::{export_histogram, take_profile};
 use hyper::Method;
 use offline::OfflineTest;
 use overrides::{Extent, GroupChoice};
@@ -28,7 +30,6 @@ use ringdns_dataplane::prefix::Prefix;
 use ringdns_manual::Section;
 use serde_json::Value;
 use std::{
-    fs,
     io::{self, Write},
     net::IpAddr,
     path::PathBuf,
@@ -297,8 +298,6 @@ enum HistogramFormat {
 
 /// Time that downloads of lists may take; ringdnsd gives up a request after as long.
 const DOWNLOADS: Duration = Duration::from_secs(3_600);
-/// Time that ringdnsd may take to resolve the names of functions, which it does once for each.
-const PROFILE_PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -472,32 +471,4 @@ async fn purge(
             None => Ok(()),
         }
     })
-}
-
-async fn export_histogram(ringdnsd: &Ringdnsd, export: Histogram) -> anyhow::Result<()> {
-    let Histogram::Export { format, outcome, upstream, output } = export;
-    let format = match format {
-        HistogramFormat::Text => "text",
-        HistogramFormat::Log => "log",
-    };
-    let outcome = outcome.map(|outcome| format!("&outcome={}", escape(&outcome))).unwrap_or_default();
-    let upstream = upstream.map(|address| format!("&upstream={}", escape(&address))).unwrap_or_default();
-    let body = ringdnsd.get(&format!("/histogram?format={format}{outcome}{upstream}")).await?;
-    match output {
-        Some(path) => fs::write(&path, &body).with_context(|| format!("writing {}", path.display())),
-        None => Ok(io::stdout().write_all(&body)?),
-    }
-}
-
-async fn take_profile(ringdnsd: &Ringdnsd, profile: Profile) -> anyhow::Result<()> {
-    let (path, takes, output) = match profile {
-        Profile::Heap { output } => ("/debug/pprof/heap".to_owned(), 0, output),
-        Profile::Cpu { seconds, output } => {
-            (format!("/debug/pprof/profile?seconds={seconds}"), seconds, output)
-        }
-    };
-    let patience = PROFILE_PATIENCE + Duration::from_secs(takes.into());
-    let body = ringdnsd.ask_within(patience, Method::GET, &path).await?;
-    fs::write(&output, &body).with_context(|| format!("writing {}", output.display()))?;
-    Ok(writeln!(io::stdout(), "{}: {} bytes", output.display(), body.len())?)
 }

@@ -15,6 +15,7 @@ use crate::{
     local::{self, LocalSources},
     nic::{Receiving, Watch},
     notices::Notices,
+    parts::{Part, lasting, part_error},
     policy,
     preflight::{self, Claim},
     process,
@@ -229,9 +230,6 @@ impl Logging {
         self.collector.say_how_it_ended();
     }
 }
-
-/// Part of the control plane: its name and how it ended.
-type Part = (&'static str, io::Result<()>);
 
 impl Plane {
     /// Runs until it is told to stop or cannot go on. Leaves the running query log in `logging`, to
@@ -484,21 +482,4 @@ async fn drain(links: &[Arc<Link>], resolver: &Resolver) {
     };
     // Clients whose answers take longer will ask again.
     drop(timeout(GRACE, idle).await);
-}
-
-fn part_error(ended: Result<Part, tokio::task::JoinError>) -> DaemonError {
-    let (what, reason) = match ended {
-        Ok((what, Ok(()))) => (what, "it returned without a request to stop".into()),
-        Ok((what, Err(error))) => (what, error.to_string()),
-        Err(error) => ("a part of the control plane", error.to_string()),
-    };
-    DaemonError::Task { what, reason }
-}
-
-/// Begins a part that lasts as long as the process.
-fn lasting(parts: &mut JoinSet<Part>, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-    parts.spawn(async move {
-        work.await;
-        (name, Ok(()))
-    });
 }

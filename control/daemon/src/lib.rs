@@ -32,6 +32,7 @@ pub mod memory;
 pub mod nic;
 pub mod notices;
 pub mod panics;
+pub mod parts;
 pub mod policy;
 pub mod preflight;
 pub mod process;
