@@ -376,11 +376,10 @@ impl<P: Port> Worker<P> {
             log.keep(now);
         }
         let second = clock::secs(now);
-        let entries = self.processor.cache().occupancy().entries;
         if second != self.housekeeping.second {
             self.housekeeping.second = second;
             let period = if self.processor.cache().is_behind() { 1 } else { SWEEP_PERIOD };
-            self.housekeeping.sweep_budget = entries / period + 1;
+            self.housekeeping.sweep_budget = self.processor.cache().occupancy().entries / period + 1;
             // The wall clock may be changed while the worker runs.
             self.processor.set_epoch(self.clock.epoch());
             if let Some(policy) = self.link.new_policy() {
