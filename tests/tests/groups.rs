@@ -159,7 +159,7 @@ fn a_client_is_in_the_group_of_its_mac_address() {
     let settings =
         |mac: &str| Settings { tables: tables.clone() + &group(mac), ..Settings::xdp(upstream.address()) };
     let ringdnsd = Ringdnsd::start(lab.server(), &settings("02:00:00:00:53:01"));
-    for (client, server) in [(CLIENT_V4, DNS_V4), (CLIENT_V6, DNS_V6)] {
+    for (client, server) in [(IpAddr::from(CLIENT_V4), DNS_V4), (CLIENT_V6.into(), DNS_V6)] {
         let ask =
             |name: &str| Client::from_address(lab.client(), client, server).ask(&Query::a(name)).rcode();
         for _ in 0..2 {

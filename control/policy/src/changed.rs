@@ -2,15 +2,12 @@
 
 use crate::{
     groups::{GroupPolicy, Policies},
-    list::List,
+    list::{Changing, List, Unbounded},
     names::{NameKey, Path},
     policy::{AllowList, BlockList, Policy},
 };
 use ringdns_dataplane::purge::NameSet;
 use std::sync::Arc;
-
-/// Most names of rules that a change may have: with more, everything counts as changed.
-pub const CHANGED_MAX: usize = 4_096;
 
 /// Names of the rules that two versions of the lists do not share, by their fingerprints. Lists may
 /// decide otherwise about these names and all names below them, and decide as before about all others.
@@ -21,40 +18,6 @@ pub struct ChangedNames {
     fingerprints: Box<[u64]>,
     /// Numbers of labels that the names have, as bits.
     depths: u128,
-}
-
-/// Names of changed rules as they are found, at most [`CHANGED_MAX`].
-#[derive(Debug, Default)]
-pub(crate) struct Changing {
-    fingerprints: Vec<u64>,
-    depths: u128,
-}
-
-/// Too many names have changed, or names that cannot be listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unbounded;
-
-impl Changing {
-    /// Adds a name with this fingerprint.
-    pub(crate) fn push(&mut self, fingerprint: u64) -> Result<(), Unbounded> {
-        if self.fingerprints.len() >= CHANGED_MAX {
-            return Err(Unbounded);
-        }
-        self.fingerprints.push(fingerprint);
-        Ok(())
-    }
-
-    /// Adds numbers of labels that names may have, as bits.
-    pub(crate) fn add_depths(&mut self, depths: u128) {
-        self.depths |= depths;
-    }
-
-    /// Adds a name in wire format.
-    pub(crate) fn push_name(&mut self, key: &NameKey, name: &[u8]) -> Result<(), Unbounded> {
-        let (fingerprint, labels) = key.fingerprint(name).ok_or(Unbounded)?;
-        self.add_depths(1 << (labels & 127));
-        self.push(fingerprint)
-    }
 }
 
 impl ChangedNames {
@@ -84,7 +47,7 @@ impl NameSet for ChangedNames {
 impl Policies {
     /// Returns the names about which these policies may decide otherwise than those `before`, which
     /// were built with the same key. `None`: about any name, since groups, the order or the answers
-    /// of lists, or regular expressions differ, or more than [`CHANGED_MAX`] names have.
+    /// of lists, or regular expressions differ, or more than [`CHANGED_MAX`](crate::list::CHANGED_MAX) names have.
     pub fn changed_since(&self, before: &Policies) -> Option<ChangedNames> {
         let mut changing = Changing::default();
         // Groups share lists.
@@ -104,10 +67,10 @@ impl Policies {
         for (new, old) in pairs {
             new.compare_overrides(old, &mut changing).ok()?;
         }
-        let mut fingerprints = changing.fingerprints;
+        let Changing { mut fingerprints, depths } = changing;
         fingerprints.sort_unstable();
         fingerprints.dedup();
-        let (key, depths) = (self.all().key(), changing.depths);
+        let key = self.all().key();
         Some(ChangedNames { key, fingerprints: fingerprints.into(), depths })
     }
 

@@ -6,9 +6,8 @@ use model::{Labels, Strength, find, key, list, wire};
 use proptest::{collection::vec, prelude::*, sample::select};
 use ringdns_dataplane::{group::Group, purge::NameSet};
 use ringdns_policy::{
-    changed::CHANGED_MAX,
     groups::{GroupPolicy, Policies},
-    list::List,
+    list::{CHANGED_MAX, List},
     overrides::Overrides,
     policy::{AllowList, BlockList, Policy, Verdict},
     rule::{Effect, Rule, RuleAnswer, Subject, Types},
@@ -242,7 +241,7 @@ fn told(policies: &Policies, name: &[u8], qtype: u16) -> Vec<String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// What workers keep after a change of lists is what they would get again if all was void.
+    /// Workers keep, after a change of lists, what they would get again if all was void.
     #[test]
     fn names_that_have_not_changed_are_judged_as_before(
         lists in vec((rules(), vec(rules(), 2), any::<bool>()), 1..4),

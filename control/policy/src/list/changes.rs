@@ -2,8 +2,7 @@
 
 use super::{Class, List, addresses::order, special::named};
 use crate::{
-    changed::{Changing, Unbounded},
-    names::Table,
+    names::{NameKey, Table},
     rule::{Effect, Rule},
 };
 use ringdns_dataplane::prefix::Prefix;
@@ -12,6 +11,9 @@ use std::{
     collections::{BTreeMap, HashSet},
 };
 
+/// Most names of rules that a change may have: with more, everything counts as changed.
+pub const CHANGED_MAX: usize = 4_096;
+
 /// Numbers of rules by which a list differs from an earlier version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -19,6 +21,41 @@ pub struct Changes {
     pub added: usize,
     /// Rules that the earlier version alone has.
     pub removed: usize,
+}
+
+/// Names of changed rules as they are found, at most [`CHANGED_MAX`].
+#[derive(Debug, Default)]
+pub(crate) struct Changing {
+    pub fingerprints: Vec<u64>,
+    /// Numbers of labels that the names may have, as bits.
+    pub depths: u128,
+}
+
+/// Too many names have changed, or names that cannot be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unbounded;
+
+impl Changing {
+    /// Adds a name with this fingerprint.
+    fn push(&mut self, fingerprint: u64) -> Result<(), Unbounded> {
+        if self.fingerprints.len() >= CHANGED_MAX {
+            return Err(Unbounded);
+        }
+        self.fingerprints.push(fingerprint);
+        Ok(())
+    }
+
+    /// Adds numbers of labels that names may have, as bits.
+    fn add_depths(&mut self, depths: u128) {
+        self.depths |= depths;
+    }
+
+    /// Adds a name in wire format.
+    pub(crate) fn push_name(&mut self, key: &NameKey, name: &[u8]) -> Result<(), Unbounded> {
+        let (fingerprint, labels) = key.fingerprint(name).ok_or(Unbounded)?;
+        self.add_depths(1 << (labels & 127));
+        self.push(fingerprint)
+    }
 }
 
 impl List {

@@ -8,7 +8,8 @@ mod special;
 
 pub use addresses::AddressRules;
 pub use builder::{ListBuilder, PROBLEMS_MAX, Problem, RuleError};
-pub use changes::Changes;
+pub use changes::{CHANGED_MAX, Changes};
+pub(crate) use changes::{Changing, Unbounded};
 pub use patterns::PATTERNS_BYTES_MAX;
 pub use special::RULES_A_NAME_MAX;
 

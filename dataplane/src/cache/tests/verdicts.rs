@@ -40,8 +40,8 @@ fn response(name: &str, qtype: RecordType, data: &[RData]) -> Message {
     response
 }
 
-/// What lists may have decided about by another name than that of the question goes too: aliases, and
-/// answers that lists gave, of which nobody knows the alias that they were for.
+/// Entries go too that lists may have decided about by another name than that of the question: aliases,
+/// and answers that lists gave, of which nobody knows the alias that they were for.
 #[test]
 fn new_verdicts_on_names_leave_other_names_without_aliases() {
     let mut f = Fixture::new(1 << 20);
