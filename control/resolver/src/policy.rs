@@ -402,7 +402,16 @@ pub(crate) mod testing {
             builder.push(line, Rule::new(Subject::Suffix(names::name(name).unwrap().into()), Effect::Block));
         }
         let (list, answer) = (Arc::new(builder.finish().0), RuleAnswer::NxDomain);
-        let list = BlockList { name: "ads".into(), list, answer, ttl: 60, dry_run: false };
+        let list = BlockList {
+            name: "ads".into(),
+            list,
+            answer,
+            ttl: 60,
+            dry_run: false,
+            client: None,
+            action: None,
+            ede: Some(15),
+        };
         Policy::new(key, Vec::new(), vec![list]).into()
     }
 

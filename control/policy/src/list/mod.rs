@@ -100,6 +100,7 @@ impl Found<'_> {
             Kind::Suffix => format!("||{}^", name.strip_suffix('.').unwrap_or(&name)),
             Kind::Below => format!("*.{}", if name == "." { "" } else { &name }),
             Kind::Regex => "/regex/".to_owned(),
+            Kind::Answer(prefix) | Kind::Client(prefix) => prefix.to_string(),
         }
     }
 }

@@ -117,7 +117,9 @@ proptest! {
         let mut f = Fixture::new();
         let lists = Labels::default();
         // The third list has no name.
-        ["ads", "a list with a name that is rather long, as a text that goes with answers is"].map(|name| lists.number(name));
+        for name in ["ads", "a list with a name that is rather long, as a text that goes with answers is"] {
+            assert!(lists.number(name).is_some());
+        }
         f.processor.set_policy(Arc::new(QueryPolicy { lists: lists.into(), ..QueryPolicy::default() }));
         let query = case.query();
         let name = Name::from_str(&query.queries[0].name().to_string().to_ascii_lowercase()).unwrap();
