@@ -171,10 +171,11 @@ impl NamePolicy {
         })
     }
 
-    /// Whether a list answers the question of a client of any group.
+    /// Whether lists answer the question of every client, before there is an answer.
     pub fn blocks(&self, key: &Key) -> bool {
         let verdicts = self.policies.judge(key.asked().name(), key.asked().qtype());
-        verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Blocked(_)))
+        let blocks = |verdict: &Verdict<'_>| matches!(verdict, Verdict::Blocked(blocked) if !blocked.is_open);
+        verdicts.iter().all(|(_, verdict)| blocks(verdict))
     }
 
     /// Counts the question of a client of `group` for the lists that would answer it, had they an
