@@ -5,7 +5,7 @@
 use clap::{Parser, Subcommand};
 use ringdns_bench::{
     compare, differential, faults, fleet, flood, gate, hostile, instructions, micro, nic, ramp, responder,
-    run, upstream,
+    run, storm, upstream,
 };
 use std::{
     io::{self, Write},
@@ -36,6 +36,7 @@ enum Command {
     Ramp(Box<ramp::Args>),
     Responder(responder::Args),
     Run(Box<run::Args>),
+    Storm(Box<storm::Args>),
     Upstream(Box<upstream::Args>),
 }
 
@@ -91,6 +92,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Ramp(args) => ramp::run(&args),
         Command::Responder(args) => responder::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Storm(args) => storm::run(&args),
         Command::Upstream(args) => upstream::run(&args),
     }
 }
