@@ -36,6 +36,7 @@ pub mod run;
 mod setup;
 mod stage;
 mod stop;
+pub mod storm;
 mod synthetic;
 mod tally;
 pub mod upstream;

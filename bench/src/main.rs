@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use ringdns_bench::{
     compare, differential, faults, fleet, flood, gate, hostile, instructions, micro, nic, ramp, responder,
-    run, upstream,
+    run, storm, upstream,
 };
 use ringdns_manual::Section;
 use std::{
@@ -39,6 +39,7 @@ enum Command {
     Ramp(Box<ramp::Args>),
     Responder(responder::Args),
     Run(Box<run::Args>),
+    Storm(Box<storm::Args>),
     Upstream(Box<upstream::Args>),
     /// Writes the manual pages and completions into a folder, as they lie in /usr/share.
     #[command(hide = true)]
@@ -100,6 +101,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Ramp(args) => ramp::run(&args),
         Command::Responder(args) => responder::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Storm(args) => storm::run(&args),
         Command::Upstream(args) => upstream::run(&args),
         Command::WriteShare { folder } => ringdns_manual::write(&Cli::command(), Section::Users, &folder)
             .with_context(|| format!("cannot write into {}", folder.display())),

@@ -1,6 +1,7 @@
 //! `ringbench micro`: cost of a hit as the cache outgrows the processor's caches.
 
 mod chase;
+mod limit;
 
 use crate::{
     machine::{Machine, binary},
@@ -14,6 +15,7 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use chase::Load;
+use limit::Charges;
 use rand::{SeedableRng, rngs::SmallRng};
 use ringdns_dataplane::{
     cache::{Cache, KeyedHash, Occupancy},
@@ -49,6 +51,9 @@ pub struct Args {
     /// Send EDNS with the queries.
     #[arg(long)]
     pub edns: bool,
+    /// Clients that the limiter charges in turn; several values are run in turn.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000], value_parser = clap::value_parser!(u32).range(1..))]
+    pub clients: Vec<u32>,
     /// Core to run on.
     #[arg(long)]
     pub core: Option<usize>,
@@ -66,6 +71,8 @@ pub struct Results {
     pub hits: Vec<Row>,
     /// Times of loads that wait for each other.
     pub loads: Vec<Load>,
+    /// Times of the limiter.
+    pub charges: Vec<Charges>,
 }
 
 /// Results for one number of names and one popularity.
@@ -137,7 +144,14 @@ pub fn run(args: &Args) -> Result<()> {
         println!("{:>10} {:>8.1}", binary(load.bytes as u64), load.nanos);
         loads.push(load);
     }
-    output::json(args.json.as_deref(), &Results { machine, hits, loads })
+    println!("\n{:>10} {:>14} {:>15}", "clients", "ns/hit charged", "ns/miss charged");
+    let mut charges = Vec::new();
+    for clients in &args.clients {
+        let measured = limit::measure(*clients)?;
+        println!("{:>10} {:>14.1} {:>15.1}", group((*clients).into()), measured.hit, measured.exact);
+        charges.push(measured);
+    }
+    output::json(args.json.as_deref(), &Results { machine, hits, loads, charges })
 }
 
 impl std::fmt::Display for Row {
