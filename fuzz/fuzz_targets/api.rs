@@ -121,6 +121,7 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
     Arc::new(Service {
         sweeper,
         snapshot: None,
+        firewall: None,
         reloader,
         lists,
         bans,

@@ -87,7 +87,8 @@ impl Simulator {
         let mut lists = Lists::default();
         let said = |problems: Vec<Problem>| io::Error::other(format!("{problems:?}"));
         lists.load(&config.lists).map_err(said)?;
-        let policy = policy::policy(&config, lists.groups()).map_err(|problem| said(vec![problem]))?;
+        let mut policy = policy::policy(&config, lists.groups()).map_err(|problem| said(vec![problem]))?;
+        policy.lists.clone_from(resolver.list_counts().labels());
         let policy = Arc::new(policy);
         let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
         let mut sources = LocalSources::default();
@@ -123,6 +124,7 @@ impl Simulator {
             // This sweeper never starts a sweep by itself.
             sweeper: Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new()),
             snapshot: None,
+            firewall: None,
             config,
             clock,
             receiving: Arc::new(Receiving::over_sockets("a simulation")),
