@@ -117,7 +117,7 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
     let lists = ListKeeper::new(Lists::default(), config.lists.clone(), resolver.clone());
     let bans = Bans::new(clock, config.rate_limit.as_ref());
     let reloader =
-            Reloader::new(source, policy, lists.clone(), resolver.clone(), listener, links.clone(), bans.clone());
+        Reloader::new(source, policy, lists.clone(), resolver.clone(), listener, links.clone(), bans.clone());
     Arc::new(Service {
         sweeper,
         snapshot: None,

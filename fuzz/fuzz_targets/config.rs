@@ -5,14 +5,14 @@
 
 use libfuzzer_sys::fuzz_target;
 use ringdns_common::printable::Printable;
-use ringdns_config::{Config, ConfigError, Problem, error::{FileLine, PlacedProblem}};
+use ringdns_config::{
+    Config, ConfigError, Problem,
+    error::{FileLine, PlacedProblem},
+};
 use ringdns_daemon::{lists::Groups, policy, preflight, workers};
 use ringdns_dataplane::clock::Clock;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
-use std::{
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 /// Panics unless an operator can see what is wrong and what to do.
 fn check_problem(problem: &Problem) {
@@ -39,7 +39,8 @@ fn use_it(config: &mut Config) {
     if !problems.is_empty() {
         return problems.iter().for_each(check_problem);
     }
-    let policy = policy::policy(config, &Groups::default().next(&config.lists.groups)).expect("it was checked");
+    let policy = policy::policy(config, &Groups::of(&config.lists.groups).expect("they were checked"))
+        .expect("it was checked");
     workers::settings(config, Arc::new(policy), config.cache.bytes_per_worker, false);
     let host = Arc::new(HostTier::new(1 << 16, Arc::default()));
     let resolver = Resolver::new(host, config, Clock::start(), FlightLimits::default(), None);
