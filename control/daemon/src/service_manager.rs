@@ -1,6 +1,6 @@
-//! What the service manager is told of ringdnsd's state (sd_notify(3)): a unit of `Type=notify` is
+//! Messages to the service manager about ringdnsd's state (sd_notify(3)): a unit of `Type=notify` is
 //! started once ringdnsd is ready, and one with `WatchdogSec=` is restarted once it is stuck.
-//! Without a service manager, nothing is told.
+//! Without a service manager, there are none.
 
 use sd_notify::NotifyState;
 

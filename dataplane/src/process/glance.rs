@@ -293,7 +293,9 @@ impl Glance {
             if !errors.is_empty() {
                 let place = &mut window[P::MESSAGE + message_len..];
                 let sum = reply::write_options(place, message_len, errors, &Options::default());
-                raise += u64::from(!checksum::fold_native(sum));
+                // The length is in the UDP header, and in its pseudo-header.
+                let lengths = 2 * u64::from((errors.len() as u16).to_be());
+                raise += u64::from(!checksum::fold_native(checksum::add(sum, lengths)));
                 message_len += errors.len();
             }
             message_len += OPT_LEN;

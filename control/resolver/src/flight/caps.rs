@@ -70,7 +70,7 @@ struct Counts {
     table: Box<[[Zone; WAYS]; BUCKETS]>,
     /// All questions that took off.
     all: Decaying,
-    /// Those of them that found nothing.
+    /// Number of them that found nothing.
     all_worthless: Decaying,
     caps: Vec<Cap>,
 }
