@@ -335,7 +335,8 @@ fn after_many_changes_the_zone_is_as_loaded_anew() {
     // Workers learn of clients within a second.
     let of_client = |server, n: u8| asked(&host, server, [127, 0, 1, n], &Query::a("n1.example"));
     until("the rules about clients", || {
-        (0..200).step_by(3).all(|n| of_client(address, n) == of_client(other, n)).then_some(())
+        let is_known = |server, n| of_client(server, n) == of_client(recursor.address, n);
+        (0..200).step_by(3).all(|n| is_known(address, n) && is_known(other, n)).then_some(())
     });
     for (name, client) in questions.chain(clients) {
         let answers =
