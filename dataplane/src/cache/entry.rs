@@ -296,6 +296,7 @@ impl EntryHeader {
 
     /// Returns the answer, and the number of the list that gave it; `body` is the body that follows the
     /// header.
+    #[inline(always)]
     pub fn view<'a>(&self, body: &'a Body) -> (View<'a>, Option<u8>) {
         let note = self.note(body);
         let (ttls, wire) = body[self.question_len()..].split_at(2 * usize::from(self.records));

@@ -62,6 +62,7 @@ impl Cache {
 /// Whether lists can have decided about the answer by its question alone: it is no list's, nor one in
 /// place of another, and it has no name beside that of the question that lists decide about, as
 /// aliases are. An answer without records may have had some.
+#[cold]
 fn is_plain(header: &EntryHeader, body: &Body) -> bool {
     let (view, list) = header.view(body);
     let before = header::LEN + header.asked(body).question.len();
