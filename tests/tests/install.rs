@@ -94,8 +94,9 @@ impl Copy {
         let daemon = Process::spawn(
             "ringdnsd",
             self.command(&format!(
-                "exec setpriv --reuid={user} --regid={user} --init-groups --no-new-privs --bounding-set={capabilities} \
-                 --inh-caps={capabilities} --ambient-caps={capabilities} {}",
+                // As for PrivateTmp=, the folder of temporary files is one that the user may write to.
+                "unset TMPDIR; exec setpriv --reuid={user} --regid={user} --init-groups --no-new-privs \
+                 --bounding-set={capabilities} --inh-caps={capabilities} --ambient-caps={capabilities} {}",
                 unit("ExecStart")
             )),
         );
