@@ -397,15 +397,22 @@ pub(crate) mod testing {
 
     /// Returns a policy with one list, by which these names and all names below them do not exist.
     pub fn blocking_all(names: &[&str]) -> Policies {
-        let key = NameKey::new(&[7; 16]);
-        let mut builder = ListBuilder::new(key);
+        with_one_list(names, RuleAnswer::NxDomain).into()
+    }
+
+    fn key() -> NameKey {
+        NameKey::new(&[7; 16])
+    }
+
+    /// Returns a policy with one list, which answers for these names and all names below them.
+    fn with_one_list(names: &[&str], answer: RuleAnswer) -> Policy {
+        let mut builder = ListBuilder::new(key());
         for (line, name) in (1..).zip(names) {
             builder.push(line, Rule::new(Subject::Suffix(names::name(name).unwrap().into()), Effect::Block));
         }
-        let (list, answer) = (Arc::new(builder.finish().0), RuleAnswer::NxDomain);
         let list = BlockList {
             name: "ads".into(),
-            list,
+            list: Arc::new(builder.finish().0),
             answer,
             ttl: 60,
             dry_run: false,
@@ -413,31 +420,17 @@ pub(crate) mod testing {
             action: None,
             ede: Some(15),
         };
-        Policy::new(key, Vec::new(), vec![list]).into()
+        Policy::new(key(), Vec::new(), vec![list])
     }
 
     /// Returns policies by which a list answers for a name and all names below it, for clients of one
     /// group.
     pub fn blocking_for(group: Group, name: &str, answer: RuleAnswer) -> Policies {
-        let key = NameKey::new(&[7; 16]);
-        let mut builder = ListBuilder::new(key);
-        builder.push(1, Rule::new(Subject::Suffix(names::name(name).unwrap().into()), Effect::Block));
-        let list = Arc::new(builder.finish().0);
-        let list = BlockList {
-            name: "ads".into(),
-            list,
-            answer,
-            ttl: 60,
-            dry_run: false,
-            client: None,
-            action: None,
-            ede: Some(15),
-        };
-        let blocking = Policy::new(key, Vec::new(), vec![list]);
+        let blocking = with_one_list(&[name], answer);
         if group == Group::DEFAULT {
             return blocking.into();
         }
         let own = GroupPolicy { group, name: "own".into(), policy: blocking.clone() };
-        Policies::new(blocking, Policy::new(key, Vec::new(), Vec::new()), vec![own])
+        Policies::new(blocking, Policy::new(key(), Vec::new(), Vec::new()), vec![own])
     }
 }
