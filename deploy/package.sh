@@ -100,7 +100,9 @@ server() {
     install -D --mode 644 "$here/ringdnsd.service" "$tree/lib/systemd/system/ringdnsd.service"
     install -D --mode 644 "$here/debian/ringdns.sysusers" "$tree/usr/lib/sysusers.d/ringdns.conf"
     install -D --mode 644 "$here/debian/ringdns.tmpfiles" "$tree/usr/lib/tmpfiles.d/ringdns.conf"
-    install -d "$tree/usr/share/doc/ringdns"
+    install -d "$tree/usr/share/ringdns/anycast" "$tree/usr/share/doc/ringdns"
+    install --mode 755 "$here"/anycast/*.sh "$tree/usr/share/ringdns/anycast/"
+    install --mode 644 "$here"/anycast/*.conf "$tree/usr/share/ringdns/anycast/"
     cp --recursive --preserve=timestamps "$root/README.md" "$root/docs" "$tree/usr/share/doc/ringdns/"
     control "$tree" ringdns "$(depends "$tree"), systemd" "DNS cache that answers from the NIC's queues" \
         "ringdnsd answers queries over AF_XDP from a cache in each worker, in front of recursive

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use ringdns_common::{backroom::Backroom, names};
 use ringdns_config::Config;
 use ringdns_daemon::{
-    admin::{ApiCounters, Service, serve_one},
+    admin::{ApiCounters, Problems, Service, serve_one},
     bans::Bans,
     daemon,
     latency::LatencyCollector,
@@ -125,10 +125,10 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
         reloader,
         lists,
         bans,
+        problems: Problems::new(Arc::default(), &config.control),
         config,
         clock,
         receiving: Arc::new(Receiving::over_sockets("kernel sockets")),
-        notices: Arc::default(),
         latencies: LatencyCollector::new(links.clone()).expect("histograms"),
         links,
         resolver,
@@ -137,6 +137,7 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
         listeners: Box::new(Vec::new),
         log: None,
         ready: AtomicBool::new(true),
+        draining: AtomicBool::new(false),
         api: ApiCounters::default(),
     })
 }

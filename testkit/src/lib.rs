@@ -17,6 +17,7 @@
 mod cable;
 mod clickhouse;
 mod client;
+mod disk;
 mod host;
 mod knot;
 mod lab;
@@ -40,6 +41,7 @@ mod zone;
 
 pub use clickhouse::{ClickHouse, Engine};
 pub use client::{Client, ask_over_tcp, exchange_over_tcp, kdig};
+pub use disk::SmallDisk;
 pub use host::Host;
 pub use knot::Knot;
 pub use lab::{CLIENT_V4, CLIENT_V6, DNS_V4, DNS_V6, Lab, LabOptions, SERVER_V4, SERVER_V6};

@@ -183,3 +183,12 @@ fn no_age_is_reckoned_by_the_wall_clock() {
     }
     assert_eq!(readers, BTreeSet::from(MAY), "a step of the wall clock would change something here");
 }
+
+#[test]
+fn each_kind_of_problem_is_in_the_page_on_operation() {
+    let page = std::fs::read_to_string(root().join("docs/operation.md")).unwrap();
+    for kind in ringdns_api::ProblemKind::ALL {
+        let row = format!("| `{}` | {} | {} |", kind.label(), kind.severity().label(), kind.doc());
+        assert!(page.contains(&row), "{row}");
+    }
+}

@@ -183,7 +183,7 @@ fn the_silence_of_all_upstreams_is_reported_and_its_end_too() {
     // Nothing listens there: that zone is lost, and all others are not.
     (0..3).for_each(|nth| assert_eq!(ask(&format!("n{nth}.corp.example")), SERVFAIL));
     let lost = "no upstream of corp.example. answers: only what is in the cache is answered of it";
-    until("the zone is lost", || status().contains(&format!("notice     {lost}")).then_some(()));
+    until("the zone is lost", || status().contains(&format!("problem    warning: {lost}")).then_some(()));
     assert!(ringdnsd.readyz().0 && status().contains("): answering queries\n"), "{}", status());
 
     answers.store(false, Relaxed);

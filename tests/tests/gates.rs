@@ -157,7 +157,7 @@ fn a_queue_that_is_not_there_is_named_with_those_that_are() {
     );
 }
 
-/// Checks the notice about VLAN tag stripping. It does not depend on VLAN devices, which not every
+/// Checks the problem about VLAN tag stripping. It does not depend on VLAN devices, which not every
 /// kernel has.
 #[test]
 fn stripping_of_vlan_tags_is_told_with_the_command_that_ends_it() {
@@ -167,15 +167,15 @@ fn stripping_of_vlan_tags_is_told_with_the_command_that_ends_it() {
     let settings = Settings { server, ..Settings::xdp(upstream.address()) };
     lab.server().run("ethtool", ["-K", "vs", "rxvlan", "on"]);
     let ringdnsd = Ringdnsd::start(lab.server(), &settings);
-    let notice = "interface vs takes VLAN tags off what it receives (rxvlan on)";
+    let setting = "interface vs takes VLAN tags off what it receives (rxvlan on)";
     let mend = "`ethtool -K vs rxvlan off`";
     let said = ringdnsd.process().output();
     let warnings: Vec<&str> = said.lines().filter(|line| line.contains(" WARN ")).collect();
-    assert!(matches!(warnings[..], [one] if one.contains(notice) && one.contains(mend)), "{said}");
+    assert!(matches!(warnings[..], [one] if one.contains(setting) && one.contains(mend)), "{said}");
     let status = ringdnsd.told(&["status"]);
-    assert!(status.contains(&format!("notice     {notice}")) && status.contains(mend), "{status}");
+    assert!(status.contains(&format!("problem    info: {setting}")) && status.contains(mend), "{status}");
     drop(ringdnsd);
     lab.server().run("ethtool", ["-K", "vs", "rxvlan", "off"]);
     let ringdnsd = Ringdnsd::start(lab.server(), &settings);
-    assert!(!ringdnsd.told(&["status"]).contains("notice"));
+    assert!(!ringdnsd.told(&["status"]).contains("problem"));
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod policy;
+mod problem;
 mod status;
 mod sweeps;
 
@@ -12,6 +13,7 @@ pub use policy::{
     BanView, FloodView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,
     OverrideAction, Overrides, Pause, PolicyTest, RulePlace,
 };
+pub use problem::{Problem, ProblemKind, Severity};
 pub use status::{
     DaemonStatus, EntryView, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus, TrustPointStatus,
     UpstreamStatus,

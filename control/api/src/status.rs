@@ -1,6 +1,6 @@
 //! Answers of `GET /status`, `GET /cache/entry`, `POST /cache/purge` and `POST /reload`.
 
-use crate::policy::ListDifference;
+use crate::{policy::ListDifference, problem::Problem};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -20,9 +20,9 @@ pub struct DaemonStatus {
     pub obstacle: Option<String>,
     /// Way in which packets are received.
     pub receiving: String,
-    /// Conditions that an operator should know of, one sentence each.
+    /// Conditions that an operator should know of, the gravest first.
     #[serde(default)]
-    pub notices: Vec<String>,
+    pub problems: Vec<Problem>,
     /// Addresses that ringdnsd listens on.
     pub listen: Vec<String>,
     /// Number of worker threads.

@@ -6,6 +6,7 @@ pub mod backroom;
 pub mod cgroup;
 pub mod cores;
 pub mod counters;
+pub mod fault;
 pub mod files;
 pub mod history;
 pub mod message;

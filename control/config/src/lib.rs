@@ -28,7 +28,7 @@ pub use tables::{
     cache::{CacheConfig, NxdomainCut, SnapshotConfig},
     clickhouse::{ClickHouseConfig, Scheme},
     client_group::{ClientGroupConfig, DEFAULT_GROUP},
-    control::ControlConfig,
+    control::{ControlConfig, Requirement},
     cookies::CookieConfig,
     dns64::Dns64Config,
     dnssec::DnssecConfig,

@@ -4,28 +4,27 @@
 #![forbid(unsafe_code)]
 
 mod export;
+mod monitor;
 mod offline;
 mod overrides;
 mod print;
 mod table;
 mod talk;
+mod upkeep;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use export::{export_histogram, take_profile};
-use hyper::Method;
+use monitor::Check;
 use offline::OfflineTest;
 use overrides::{Extent, GroupChoice};
 use print::{
     print_as, show_bans, show_counters, show_entry, show_floods, show_lists, show_log, show_names,
-    show_policy_test, show_refreshed, show_status, show_sweeps, show_upstreams,
+    show_policy_test, show_status, show_sweeps, show_upstreams,
 };
-use ringdns_api::{DaemonStatus, EntryView, ListDifference, ListRefresh, OverrideAction, Purged, Reloaded};
-use ringdns_common::{
-    printable::Printable,
-    units::{TimeSpan, counted},
-};
+use ringdns_api::{DaemonStatus, EntryView, OverrideAction};
+use ringdns_common::{printable::Printable, units::TimeSpan};
 use ringdns_dataplane::prefix::Prefix;
 use ringdns_manual::Section;
 use serde_json::Value;
@@ -34,14 +33,13 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 use talk::{Ringdnsd, escape};
 
 /// Watch and control a running ringdnsd.
 ///
 /// Exit codes: 0 on success; 1 if ringdnsd refused the request, could not be reached, or has no
-/// such entry; 2 if the command line is wrong.
+/// such entry; 2 if the command line is wrong. `ringctl check` has its own.
 #[derive(Parser)]
 #[command(name = "ringctl", version, max_term_width = 80)]
 struct Arguments {
@@ -59,6 +57,18 @@ struct Arguments {
 enum Command {
     /// Show version, uptime, packet reception, resource usage and the state of the upstreams.
     Status,
+    /// Say in one line whether all is well, for monitoring systems that run plug-ins, then each problem.
+    ///
+    /// Exit codes: 0 if all is well; 1 if clients are served with less than there should be; 2 if
+    /// clients get no answers, or ringdnsd does not run; 3 if that cannot be told.
+    Check(Check),
+    /// Say whether clients should be sent here, as /readyz does. Exit code 1: no.
+    Ready {
+        /// Go on, and print a line at each change: "ready", or "not ready:" and the reason. It is for
+        /// programs that announce and withdraw a route.
+        #[arg(long)]
+        follow: bool,
+    },
     /// Show a table of the upstreams: zones, state, counters and response times.
     ///
     /// ZONES are the zones forwarded to this upstream only; "others" means all names outside the
@@ -296,12 +306,16 @@ enum HistogramFormat {
     Log,
 }
 
-/// Time that downloads of lists may take; ringdnsd gives up a request after as long.
-const DOWNLOADS: Duration = Duration::from_secs(3_600);
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return wrong_command_line(&error),
+    };
+    if let Command::Check(check) = &arguments.command {
+        return check.print(&Ringdnsd { socket: arguments.socket.clone() }, arguments.json).await;
+    }
+    match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // `ringctl … | head`: the reader has what it wants. Standard error may be gone too.
@@ -314,6 +328,19 @@ async fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// Prints what is wrong with a command line, or the help that it asks for, and returns the exit code:
+/// `check` promises one of its own.
+fn wrong_command_line(error: &clap::Error) -> ExitCode {
+    // The reader may be gone.
+    let _ = error.print();
+    let is_check = || std::env::args_os().skip(1).any(|argument| argument == "check");
+    match u8::try_from(error.exit_code()).unwrap_or(1) {
+        0 => ExitCode::SUCCESS,
+        _ if is_check() => ExitCode::from(monitor::UNKNOWN),
+        code => ExitCode::from(code),
     }
 }
 
@@ -330,6 +357,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let ringdnsd = Ringdnsd { socket: arguments.socket };
     let json = arguments.json;
     match arguments.command {
+        // `main` has taken this one: its exit codes differ.
+        Command::Check(_) => Ok(()),
+        Command::Ready { follow } => monitor::ready(&ringdnsd, follow, json).await,
         Command::Status => {
             let body = ringdnsd.get("/status").await?;
             print_as(json, &body, show_status)
@@ -358,7 +388,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             })
         }
         Command::Cache(CacheCommand::Purge { name, suffix, .. }) => {
-            purge(&ringdnsd, json, name, suffix).await
+            upkeep::purge(&ringdnsd, json, name, suffix).await
         }
         Command::Policy(PolicyCommand::Test { name, rtype, client, group, config: Some(config) }) => {
             let test = OfflineTest { name: &name, rtype: &rtype, client, group: group.as_deref() };
@@ -387,7 +417,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let body = ringdnsd.get("/policy/lists").await?;
             print_as(json, &body, show_lists)
         }
-        Command::Policy(PolicyCommand::Refresh { name }) => refresh(&ringdnsd, json, name).await,
+        Command::Policy(PolicyCommand::Refresh { name }) => upkeep::refresh(&ringdnsd, json, name).await,
         Command::Policy(PolicyCommand::Names { address }) => {
             print_as(json, &ringdnsd.get(&format!("/v1/names?address={address}")).await?, show_names)
         }
@@ -399,24 +429,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,
-        Command::Reload => {
-            let body = ringdnsd.ask(Method::POST, "/reload").await?;
-            print_as(json, &body, |Reloaded { applied, needs_restart, lists }, out| {
-                if applied.is_empty() && needs_restart.is_empty() {
-                    return writeln!(out, "nothing has changed");
-                }
-                for table in applied {
-                    writeln!(out, "[{table}] is in effect")?;
-                }
-                for table in needs_restart {
-                    writeln!(out, "[{table}] has changed; restart ringdnsd to apply it")?;
-                }
-                for ListDifference { name, changes } in lists {
-                    writeln!(out, "{name}: +{} -{} rules", changes.added, changes.removed)?;
-                }
-                Ok(())
-            })
-        }
+        Command::Reload => upkeep::reload(&ringdnsd, json).await,
         Command::Profile(profile) => take_profile(&ringdnsd, profile).await,
         Command::Tap { count } => ringdnsd.tap(count.unwrap_or(u64::MAX)).await,
         Command::Completions { shell } => {
@@ -429,46 +442,4 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot write into {}", folder.display()))
         }
     }
-}
-
-/// Downloads lists. Fails if one of them was not renewed.
-async fn refresh(ringdnsd: &Ringdnsd, json: bool, name: Option<String>) -> anyhow::Result<()> {
-    let name = name.map(|name| format!("?name={}", escape(&name))).unwrap_or_default();
-    let path = format!("/policy/refresh{name}");
-    let body = ringdnsd.ask_within(DOWNLOADS, Method::POST, &path).await?;
-    print_as(json, &body, show_refreshed)?;
-    let results: Vec<ListRefresh> = serde_json::from_slice(&body)?;
-    let failed = results.iter().filter(|result| result.error.is_some()).count();
-    match failed {
-        0 => Ok(()),
-        _ => bail!("{} not renewed", counted(failed as u64, "list was", "lists were")),
-    }
-}
-
-async fn purge(
-    ringdnsd: &Ringdnsd,
-    json: bool,
-    name: Option<String>,
-    suffix: Option<String>,
-) -> anyhow::Result<()> {
-    let what = match (name, suffix) {
-        (Some(name), _) => format!("name={}", escape(&name)),
-        (None, Some(suffix)) => format!("suffix={}", escape(&suffix)),
-        (None, None) => "all=true".to_owned(),
-    };
-    let body = ringdnsd.ask(Method::POST, &format!("/cache/purge?{what}")).await?;
-    print_as(json, &body, |purged: Purged, out| {
-        writeln!(
-            out,
-            "removed {} from the host cache, and what the workers had of the same names",
-            counted(purged.removed, "entry", "entries")
-        )?;
-        match purged.told {
-            Some(true) => writeln!(out, "the other appliances of the fleet have been told"),
-            Some(false) => {
-                writeln!(out, "the other appliances will be told when Redis can be reached")
-            }
-            None => Ok(()),
-        }
-    })
 }

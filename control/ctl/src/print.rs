@@ -7,7 +7,7 @@ use crate::{
 use anyhow::{Context, bail};
 use ringdns_api::{
     BanView, DaemonStatus, EntryView, FloodView, ListChanges, ListRefresh, ListStatus, NameView, PolicyTest,
-    RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus, UpstreamStatus,
+    Problem, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus, UpstreamStatus,
 };
 use ringdns_common::{printable::Printable, units::counted};
 use ringdns_dataplane::{access::AccessList, clock::Clock};
@@ -93,7 +93,9 @@ pub(super) fn show_status(status: DaemonStatus, out: &mut dyn Write) -> io::Resu
     let mut line = |name: &str, text: String| show_line(name, &text, width, out);
     line("up", format!("{hours} h {minutes} min {} s", status.uptime_secs % 60))?;
     line("receiving", status.receiving)?;
-    status.notices.into_iter().try_for_each(|notice| line("notice", notice))?;
+    for Problem { severity, text, since, .. } in status.problems {
+        line("problem", format!("{}: {text}, since {}", severity.label(), time_of(since)))?;
+    }
     line("workers", status.workers.to_string())?;
     if let Some(ResourceUsage { resident_bytes, allocated_bytes, open_files, cpu_secs, .. }) = status.process
     {

@@ -4,7 +4,7 @@
 //! Workers and listeners decide by the same list. They alone do if denied clients are answered
 //! REFUSED, without the program, and about all packets that the kernel receives.
 
-use crate::notices::Notices;
+use crate::problems::HostProblems;
 use parking_lot::Mutex;
 use ringdns_config::AccessConfig;
 use ringdns_dataplane::policy::Refusal;
@@ -14,13 +14,13 @@ use std::sync::Arc;
 /// Access list of the XDP program, while there is a program.
 pub struct AccessGate {
     steering: Arc<Mutex<Option<Steering>>>,
-    notices: Arc<Notices>,
+    host_problems: Arc<HostProblems>,
 }
 
 impl AccessGate {
     /// Returns the gate of a program.
-    pub fn new(steering: Arc<Mutex<Option<Steering>>>, notices: Arc<Notices>) -> Self {
-        AccessGate { steering, notices }
+    pub fn new(steering: Arc<Mutex<Option<Steering>>>, host_problems: Arc<HostProblems>) -> Self {
+        AccessGate { steering, host_problems }
     }
 
     /// Has the program decide by another list. It may block.
@@ -28,7 +28,7 @@ impl AccessGate {
         let mut steering = self.steering.lock();
         let Some(steering) = steering.as_mut() else { return };
         set(steering, config);
-        self.notices.set_interface(steering.notices());
+        self.host_problems.set_interface(steering.notices());
     }
 }
 

@@ -14,13 +14,14 @@ use crate::{
     lists::{self, ListKeeper},
     local::{self, LocalSources},
     nic::{Receiving, Watch},
-    notices::Notices,
     parts::{Part, lasting, part_error},
     policy,
     preflight::{self, Claim},
+    problems::HostProblems,
     process,
     reload::{ConfigSource, Reloader},
     service_manager,
+    stop::{self, GRACE, StopSignals},
     workers::{self, Common, Ended},
 };
 use parking_lot::Mutex;
@@ -40,6 +41,7 @@ use std::{
     fs,
     future::pending,
     io::{self, PipeWriter},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -63,8 +65,6 @@ const THREADS_MAX: usize = 4;
 const OTHER_FILES: usize = 512;
 /// Time between looks at hosts files.
 const HOSTS_PERIOD: Duration = Duration::from_secs(2);
-/// Time that a stop waits for questions in flight.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// Runs until a signal asks to stop or an essential part fails. `source` is the origin of the
 /// configuration.
@@ -100,7 +100,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         log.set_groups(LogGroups { clients: policy.groups.clone(), names: group_names });
     }
     let (ended, ends) = unbounded_channel();
-    let notices = Arc::new(Notices::on(&claim.addresses()));
+    let host_problems = Arc::new(HostProblems::on(&claim.addresses()));
     let common = Common {
         config: &config,
         policy: policy.clone(),
@@ -109,7 +109,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         generations,
         ended,
         log: log.clone(),
-        notices: notices.clone(),
+        host_problems: host_problems.clone(),
     };
     let Entrance { steering, tally, watch, workers, receiving, spare_cores } =
         entrance::open(&claim.listen, &common)?;
@@ -124,7 +124,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         local: sources,
         clock,
         receiving,
-        notices,
+        host_problems,
         links: workers.links.clone(),
         lines: workers.lines.clone(),
         demands: workers.demands.clone(),
@@ -196,7 +196,7 @@ struct Plane {
     local: LocalSources,
     clock: Clock,
     receiving: Arc<Receiving>,
-    notices: Arc<Notices>,
+    host_problems: Arc<HostProblems>,
     links: Vec<Arc<Link>>,
     lines: Vec<Arc<Line>>,
     demands: Vec<Arc<DemandLine>>,
@@ -240,9 +240,7 @@ impl Plane {
         mut ends: UnboundedReceiver<Ended>,
         logging: &mut Option<Logging>,
     ) -> Result<(), DaemonError> {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut quit = signal(SignalKind::quit())?;
+        let mut signals = StopSignals::new()?;
         let hangups = signal(SignalKind::hangup())?;
         let mut parts: JoinSet<Part> = JoinSet::new();
         self.begin(&mut parts);
@@ -270,6 +268,7 @@ impl Plane {
             ("reloading", Ok(()))
         });
 
+        lasting(&mut parts, "the watch on problems", service.clone().watch_problems());
         let (hosts, groups) = (watch_hosts_files(service.clone()), service.clone().follow_groups());
         parts.spawn(async {
             tokio::join!(hosts, groups);
@@ -290,23 +289,29 @@ impl Plane {
             );
             pending().await
         };
+        let mut stop = pin!(async {
+            tokio::select! {
+                why = becoming_ready => why,
+                signal = signals.next() => {
+                    service_manager::stopping();
+                    stop::drain(&service, &mut signals).await;
+                    Ok(signal)
+                }
+            }
+        });
         let why = tokio::select! {
-            why = becoming_ready => why,
-            _ = terminate.recv() => Ok("SIGTERM"),
-            _ = interrupt.recv() => Ok("SIGINT"),
-            _ = quit.recv() => Ok("SIGQUIT"),
+            why = &mut stop => why,
             Some(Ended { worker, reason }) = ends.recv() => Err(DaemonError::Worker { worker, reason }),
             Some(ended) = parts.join_next() => Err(part_error(ended)),
         };
         service.ready.store(false, Ordering::Release);
-        service_manager::stopping();
         // First: from here on packets go to kernel sockets, until those are closed too. The watch
         // finds no program and does not attach it again.
         drop(steering.lock().take());
         drop(watching);
         if let Ok(signal) = why {
             tracing::info!(signal, "stopping");
-            drain(&links, &resolver).await;
+            stop::settle(&links, &resolver).await;
         }
         if let Some(snapshot) = snapshot {
             // The timeout is for a disk that hangs.
@@ -323,8 +328,9 @@ impl Plane {
     fn begin(&self, parts: &mut JoinSet<Part>) {
         let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
         parts.spawn(async { ("the pump", pump.await) });
-        let (notices, links) = (self.notices.clone(), self.links.clone());
-        lasting(parts, "the watch on addresses and checksums", async move { notices.watch(links).await });
+        let clock = self.clock;
+        let (host_problems, links) = (self.host_problems.clone(), self.links.clone());
+        lasting(parts, "the watch on this host", async move { host_problems.watch(links, clock).await });
         lasting(parts, "the watch on upstreams", self.resolver.clone().watch_upstreams());
         lasting(parts, "the watch on floods", self.resolver.clone().watch_zones());
         lasting(parts, "the upkeep of trust anchors", self.resolver.clone().keep_anchors());
@@ -423,7 +429,7 @@ impl Plane {
         let tally = self.tally;
         let (resolver, links, bans) = (self.resolver.clone(), self.links.clone(), self.bans.clone());
         let (source, policy, lists) = (self.source, self.policy, self.lists);
-        let access = AccessGate::new(self.steering, self.notices.clone());
+        let access = AccessGate::new(self.steering, self.host_problems.clone());
         Ok(Service {
             reloader: Reloader::new(source, policy, lists.clone(), resolver, listener.clone(), links, bans)
                 .with_local(self.local)
@@ -431,10 +437,10 @@ impl Plane {
             lists,
             bans: self.bans,
             firewall: self.firewall,
+            problems: admin::Problems::new(self.host_problems, &self.config.control),
             config: self.config,
             clock: self.clock,
             receiving: self.receiving,
-            notices: self.notices,
             latencies: LatencyCollector::new(self.links.clone())?,
             links: self.links,
             resolver: self.resolver,
@@ -445,6 +451,7 @@ impl Plane {
             sweeper,
             snapshot,
             ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             api: ApiCounters::default(),
         })
     }
@@ -471,15 +478,4 @@ async fn watch_hosts_files(service: Arc<Service>) {
         // A panic is in the log; the next look may find other files.
         drop(spawn_blocking(move || service.reloader.refresh_hosts()).await);
     }
-}
-
-/// Waits until no client waits for an answer, at most [`GRACE`].
-async fn drain(links: &[Arc<Link>], resolver: &Resolver) {
-    let idle = async {
-        while resolver.under_way() > 0 || links.iter().any(|link| link.has_punts()) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    // Clients whose answers take longer will ask again.
-    drop(timeout(GRACE, idle).await);
 }

@@ -107,7 +107,7 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
         "nftables and iptables of this host do not see the queries that AF_XDP takes on {interface}: [access] decides \
          who is answered"
     );
-    common.notices.set_interface(steering.notices());
+    common.host_problems.set_interface(steering.notices());
     let was_up = before.is_some_and(|interface| interface.is_up());
     let attached = Attached { index, program: steering.program_id()?, sockets, was_up };
     let tally = steering.tally();
@@ -121,7 +121,7 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
         fallback: server.fallback,
         steering: steering.clone(),
         seats,
-        notices: common.notices.clone(),
+        host_problems: common.host_problems.clone(),
         receiving: receiving.clone(),
     };
     let watch = Some(Watch::over(watched, interfaces, attached));

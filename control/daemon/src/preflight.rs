@@ -10,7 +10,7 @@ use crate::{
     lists::Groups,
     memory::{self, AllowedMemory},
     nic::{InterfaceKey, Interfaces},
-    notices, policy,
+    policy, problems,
 };
 use ringdns_common::cgroup::CgroupLimits;
 use ringdns_config::{Config, Problem};
@@ -139,7 +139,7 @@ fn anchors(config: &Config) -> Result<(), Problem> {
 pub fn warnings(config: &Config) -> Vec<String> {
     let http = config.control.http;
     let addresses = config.server.listen.iter().copied().chain(http);
-    addresses.filter(|address| !udp::is_here(*address)).map(notices::absence).collect()
+    addresses.filter(|address| !udp::is_here(*address)).map(problems::absence).collect()
 }
 
 /// Open ports.

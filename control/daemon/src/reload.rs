@@ -15,6 +15,7 @@ use crate::{
 };
 use parking_lot::Mutex;
 use ringdns_api::{Reloaded, RulePlace};
+use ringdns_common::{fault::Fault, units::counted};
 use ringdns_config::{Config, ConfigError, error::place_of};
 use ringdns_dataplane::{group::Group, policy::QueryPolicy, punt::Link};
 use ringdns_policy::{list::Found, overrides::OVERRIDES};
@@ -62,6 +63,10 @@ pub struct Reloader {
     /// `None`: there is no XDP program.
     access: Option<AccessGate>,
     running: Mutex<Running>,
+    /// Refusal of the last reload.
+    pub fault: Fault,
+    /// Tables whose changes wait for a restart.
+    waiting: Mutex<BTreeSet<String>>,
 }
 
 /// Configuration in effect.
@@ -84,7 +89,8 @@ impl Reloader {
     ) -> Self {
         let ConfigSource { origin: FileText { path, .. }, tables } = source;
         let running = Mutex::new(Running { tables, policy, local: LocalSources::default() });
-        Reloader { path, resolver, listener, links, lists, bans, access: None, running }
+        let (fault, waiting) = (Fault::default(), Mutex::default());
+        Reloader { path, resolver, listener, links, lists, bans, access: None, running, fault, waiting }
     }
 
     /// Takes over the local data that the process was started with.
@@ -160,9 +166,32 @@ impl Reloader {
         self.links.iter().for_each(|link| link.set_policy(running.policy.clone()));
     }
 
+    /// Returns the tables whose changes wait for a restart, as of the last reload.
+    pub fn waits_for_restart(&self) -> BTreeSet<String> {
+        self.waiting.lock().clone()
+    }
+
     /// Reads the file and applies it. Reads other files too and may take a while, so it must not
     /// run in an async task.
     pub fn reload(&self) -> Result<Reloaded, ConfigError> {
+        let reloaded = self.read_and_apply();
+        match &reloaded {
+            Ok(reloaded) => {
+                self.fault.clear();
+                self.waiting.lock().clone_from(&reloaded.needs_restart);
+            }
+            // Values of the file may be secrets, and problems are shown to all who may read metrics.
+            Err(ConfigError::Read { source, .. }) => drop(self.fault.set(source)),
+            Err(ConfigError::Refused { problems, .. }) => {
+                let count = counted(problems.len() as u64, "problem", "problems");
+                let command = "`ringctl reload` or `ringdnsd --check` names";
+                self.fault.set(format!("the file has {count}, which {command}"));
+            }
+        }
+        reloaded
+    }
+
+    fn read_and_apply(&self) -> Result<Reloaded, ConfigError> {
         // One reload at a time.
         let mut running = self.running.lock();
         let text = read(&self.path)?;

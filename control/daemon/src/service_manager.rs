@@ -3,6 +3,7 @@
 //! Without a service manager, there are none.
 
 use sd_notify::NotifyState;
+use std::time::Duration;
 
 /// Tells that queries are answered.
 pub fn ready() {
@@ -18,6 +19,13 @@ pub fn stopping() {
 /// has not said so for the time that its unit gives.
 pub fn alive() {
     tell(NotifyState::Watchdog);
+}
+
+/// Asks for more time for a stop than the unit gives.
+pub fn extend(time: Duration) {
+    /// Time that a stop takes without that.
+    const STOP: Duration = Duration::from_secs(15);
+    tell(NotifyState::ExtendTimeoutUsec((time + STOP).as_micros().try_into().unwrap_or(u32::MAX)));
 }
 
 fn tell(state: NotifyState<'_>) {

@@ -270,6 +270,11 @@ impl Fleet {
         }
     }
 
+    /// Returns the address of Redis, as configured.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Announces a purge before it is done here. From now on nothing that it covers is taken from
     /// Redis.
     pub fn begin_purge(self: &Arc<Self>, purge: &Purge) -> BegunPurge {

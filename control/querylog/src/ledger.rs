@@ -1,7 +1,7 @@
 //! Accounts for every row: each row taken in is stored, spooled, in hand or dropped, at any moment.
 
 use parking_lot::Mutex;
-use ringdns_common::counters::Total;
+use ringdns_common::{counters::Total, fault::Fault};
 
 /// Reason for dropping rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,14 +105,21 @@ impl Sums {
     }
 }
 
-/// Sums that change atomically: a reader never sees half of a change.
+/// Sums that change atomically: a reader never sees half of a change. Beside them, the faults of the places
+/// that rows go to.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Sums>);
+pub struct Ledger {
+    sums: Mutex<Sums>,
+    /// Fault of ClickHouse.
+    pub clickhouse: Fault,
+    /// Fault of the spool on disk.
+    pub spool: Fault,
+}
 
 impl Ledger {
     /// Returns the current sums.
     pub fn sums(&self) -> Sums {
-        *self.0.lock()
+        *self.sums.lock()
     }
 
     /// Counts rows that came in.
@@ -164,7 +171,7 @@ impl Ledger {
 
     /// Changes sums that do not count rows.
     pub fn change(&self, change: impl FnOnce(&mut Sums)) {
-        change(&mut self.0.lock());
+        change(&mut self.sums.lock());
     }
 }
 

@@ -92,10 +92,18 @@ impl Spool {
     /// Writes a segment from memory. A segment that finds no room, or cannot be written, is dropped
     /// and counted.
     pub fn put(&mut self, segment: &Segment, in_flight: Option<u64>) {
-        let head = segment.head();
+        let (head, dropped) = (segment.head(), self.ledger.sums().dropped_spool_full);
         if let Err(error) = self.write(segment, in_flight) {
             self.ledger.lose(head.rows, RowPlace::Hand, Loss::Disk);
             self.complain("cannot be written, and rows are lost", &error);
+        } else if self.ledger.sums().dropped_spool_full > dropped {
+            self.ledger.spool.set(format!(
+                "query_log.spool_dir {} has its {} bytes full, and the oldest rows are dropped",
+                self.folder.display(),
+                self.limit
+            ));
+        } else if self.ledger.spool.clear() {
+            tracing::info!("query_log.spool_dir {} can be written again", self.folder.display());
         }
     }
 
@@ -282,10 +290,11 @@ impl Spool {
     }
 
     fn complain(&self, what: &str, error: &io::Error) {
-        tracing::error!(
-            "query_log.spool_dir {} {what}: {error}. Check its permissions and free space",
-            self.folder.display()
-        );
+        let folder = self.folder.display();
+        let reason =
+            format!("query_log.spool_dir {folder} {what}: {error}. Check its permissions and free space");
+        tracing::error!("{reason}");
+        self.ledger.spool.set(reason);
     }
 }
 

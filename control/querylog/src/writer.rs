@@ -266,6 +266,7 @@ impl Shipper<'_> {
                 "ClickHouse refuses this segment of the query log and takes others: it was moved to                  the folder refused in query_log.spool_dir"
             );
         }
+        self.ledger.clickhouse.clear();
         if self.complained.take().is_some() {
             tracing::info!(url = self.server.label(), rows, "ClickHouse accepts the query log again");
         }
@@ -283,6 +284,7 @@ impl Shipper<'_> {
             Failure::TooLarge(_) => self.split(segment, failure),
             _ => {}
         }
+        self.ledger.clickhouse.set(failure);
         if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
             self.complained = Some(Instant::now());
             let spooled = self.ledger.sums().spooled;

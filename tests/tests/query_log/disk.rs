@@ -3,47 +3,8 @@
 
 use super::{Log, PASSWORD, Scene, shipping};
 use ringdns_config::ShippingConfig;
-use ringdns_testkit::{ClickHouse, Engine, Host};
-use std::{fs, io::Write, path::Path};
-use tempfile::TempDir;
-
-/// A file system in memory with a fixed size. It needs root.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    fn mount(size: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = SmallDisk(folder);
-        let options = format!("size={size},mode=0777");
-        Host::local()
-            .run("mount", ["-t", "tmpfs", "-o", &options, "ringdns-test", disk.path().to_str().unwrap()]);
-        disk
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Fills the file system, except for `left` bytes.
-    fn fill(&self, left: usize) {
-        let room = vec![0; left];
-        fs::write(self.path().join("room"), room).unwrap();
-        let mut ballast = fs::File::create(self.path().join("ballast")).unwrap();
-        while ballast.write_all(&[0; 4096]).is_ok() {}
-        fs::remove_file(self.path().join("room")).unwrap();
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.path().join("ballast")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Servers may still use the file system; it disappears when they end.
-        Host::local().run("umount", ["--lazy", self.path().to_str().unwrap()]);
-    }
-}
+use ringdns_testkit::{ClickHouse, Engine, Host, SmallDisk};
+use std::{fs, path::Path};
 
 /// Returns a configuration with the spool alone.
 fn folder(path: &Path) -> ShippingConfig {

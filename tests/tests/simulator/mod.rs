@@ -19,7 +19,7 @@ use ringdns_common::backroom::Backroom;
 use ringdns_common::counters::Total;
 use ringdns_common::names;
 use ringdns_config::{Config, Problem};
-use ringdns_daemon::admin::Service;
+use ringdns_daemon::admin::{Problems, Service};
 use ringdns_daemon::bans::Bans;
 use ringdns_daemon::latency::LatencyCollector;
 use ringdns_daemon::lists::{ListKeeper, Lists};
@@ -125,10 +125,10 @@ impl Simulator {
             sweeper: Sweeper::new(resolver.clone(), config.refresh, backroom, Vec::new()),
             snapshot: None,
             firewall: None,
+            problems: Problems::new(Arc::default(), &config.control),
             config,
             clock,
             receiving: Arc::new(Receiving::over_sockets("a simulation")),
-            notices: Arc::default(),
             latencies: LatencyCollector::new(links.clone())?,
             links,
             resolver: resolver.clone(),
@@ -137,6 +137,7 @@ impl Simulator {
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: None,
             ready: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
             api: Default::default(),
         };
         drop(inside);

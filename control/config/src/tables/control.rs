@@ -1,7 +1,13 @@
 //! `[control]`: control socket, HTTP endpoint and profiles.
 
-use crate::{error::Problem, listen, table::table};
-use std::{net::SocketAddr, path::PathBuf};
+use crate::{
+    error::Problem,
+    listen,
+    table::table,
+    values::{KeyValue, choice},
+};
+use ringdns_common::units::TimeSpan;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Most bytes of a Unix socket's path: the size of `sun_path` less its closing zero.
 const SOCKET_PATH_MAX: usize = 107;
@@ -23,8 +29,52 @@ table! {
         /// reveal internals of ringdnsd, and taking one costs it time, so `http` must be a loopback
         /// address.
         profiles_over_http: bool = false,
+        /// Parts that have to work for `/readyz` to answer 200, besides reception and workers, so that load
+        /// balancers and routers send clients elsewhere: `"upstream"` (an upstream for names in no
+        /// zone of the configuration), `"zones"` (an upstream for each zone), `"xdp"` (AF_XDP),
+        /// `"redis"`, `"query-log"` (ClickHouse and the spool), `"lists"` (no list is degraded).
+        ready_requires: Vec<Requirement> = vec![Requirement::Upstream],
+        /// Time for which all of that has to work before `/readyz` answers 200 again, once it did
+        /// not. A route should not come and go with each packet that an upstream loses; many load
+        /// balancers have such a time of their own.
+        ready_hold_down: TimeSpan = TimeSpan::secs(0),
+        /// Time for which ringdnsd goes on answering after it was told to stop. `/readyz` answers 503
+        /// from the beginning of it, so that clients are sent elsewhere first. A second signal ends
+        /// it. At most five minutes.
+        drain: TimeSpan = TimeSpan::secs(0),
     }
 }
+
+choice! {
+    /// Part that has to work for ringdnsd to be ready.
+    Requirement {
+        /// An upstream answers for names in no zone of the configuration.
+        #[default]
+        Upstream = "upstream",
+        /// An upstream answers for each zone.
+        Zones = "zones",
+        /// AF_XDP is in use.
+        Xdp = "xdp",
+        /// Redis is in use.
+        Redis = "redis",
+        /// ClickHouse takes the query log, and the spool can be written.
+        QueryLog = "query-log",
+        /// No list is degraded.
+        Lists = "lists",
+    }
+}
+
+impl KeyValue for Vec<Requirement> {
+    const KIND: &'static str = "list of strings";
+    const WORDS: &'static [&'static str] = Requirement::WORDS;
+    fn written(&self) -> Option<String> {
+        let words = self.iter().filter_map(KeyValue::written).collect::<Vec<_>>();
+        Some(format!("[{}]", words.join(", ")))
+    }
+}
+
+/// Longest time that a stop may wait.
+const DRAIN_MAX: Duration = Duration::from_secs(300);
 
 /// Control socket, HTTP endpoint and profiles.
 #[derive(Clone, Debug)]
@@ -37,6 +87,12 @@ pub struct ControlConfig {
     pub http_hosts: Vec<String>,
     /// Whether profiles are served over HTTP.
     pub profiles_over_http: bool,
+    /// Parts that have to work for ringdnsd to be ready.
+    pub ready_requires: Vec<Requirement>,
+    /// Time for which they have to work until ringdnsd is ready again.
+    pub ready_hold_down: Duration,
+    /// Time for which ringdnsd goes on answering after it was told to stop.
+    pub drain: Duration,
 }
 
 impl RawControl {
@@ -68,12 +124,19 @@ impl RawControl {
             let remedy = "Set control.http to a loopback address, or remove the key: the Unix socket always serves them";
             return Err(Problem::new("control.profiles_over_http", reason, remedy));
         }
+        if self.drain.0 > DRAIN_MAX {
+            let reason = "clients would be answered for more than five minutes by a process that stops";
+            return Err(Problem::new("control.drain", reason, "Write \"10s\", or at most \"5m\""));
+        }
         let http_hosts = self.http_hosts.iter().map(|host| http_host(host)).collect::<Result<_, _>>()?;
         Ok(ControlConfig {
             socket: self.socket.into(),
             http,
             http_hosts,
             profiles_over_http: self.profiles_over_http,
+            ready_requires: self.ready_requires,
+            ready_hold_down: self.ready_hold_down.0,
+            drain: self.drain.0,
         })
     }
 }
@@ -118,6 +181,8 @@ mod tests {
                     "others can reach 192.0.2.1:80",
                     "loopback",
                 ],
+                ["drain = \"6m\"", "6", "control.drain", "five minutes", "10s"],
+                ["ready_requires = [\"all\"]", "6", "control.ready_requires", "all", "Correct the value"],
             ],
         );
     }

@@ -2,7 +2,7 @@
 
 use super::{Service, exposition::Text};
 use crate::{nic::LinkState, panics, process::resource_usage};
-use ringdns_api::ListState;
+use ringdns_api::{ListState, ProblemKind};
 use ringdns_common::counters::Total;
 use ringdns_dataplane::{
     group::Group,
@@ -84,12 +84,37 @@ pub fn text(service: &Service) -> String {
         }
     }
     upstreams(service, &mut text);
+    problems(service, &mut text);
     process(&mut text);
     let name = "ringdns_panics_total";
     text.head(name, "counter", "Panics: defects of ringdnsd, each of which ended one task or thread.");
     text.line(name, &[], panics::count());
     text.gauge("ringdns_uptime_seconds", "Seconds since the start of ringdnsd.", service.clock.secs());
     text.finish()
+}
+
+/// Adds the number of problems of each kind, and the state of the configuration.
+fn problems(service: &Service, text: &mut Text) {
+    let problems = service.problems.of(service);
+    let name = "ringdns_problems";
+    text.head(name, "gauge", "Problems at this moment, by kind: docs/operation.md has their meanings.");
+    for kind in ProblemKind::ALL {
+        let count = problems.iter().filter(|problem| problem.kind == *kind).count();
+        text.line(name, &[("kind", &kind.label()), ("severity", &kind.severity().label())], count);
+    }
+    let is_accepted = service.reloader.fault.reason().is_none();
+    text.gauge(
+        "ringdns_config_last_reload_successful",
+        "Whether the configuration was accepted when it was last read.",
+        u8::from(is_accepted),
+    );
+    text.gauge(
+        "ringdns_config_restart_pending",
+        "Tables of the configuration whose changes take effect with the next restart.",
+        service.reloader.waits_for_restart().len(),
+    );
+    let is_ready = service.obstacle().is_none();
+    text.gauge("ringdns_ready", "Whether /readyz answers 200.", u8::from(is_ready));
 }
 
 /// Adds the addresses of names that firewalls know.

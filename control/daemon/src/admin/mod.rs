@@ -8,8 +8,8 @@
 //! | `GET /status` | state of the daemon and its upstreams |
 //! | `GET /stats` | every counter, as JSON |
 //! | `GET /metrics` | every counter, for Prometheus |
-//! | `GET /healthz` | 200, or 503 while ringdnsd does not answer queries |
-//! | `GET /readyz` | 200, or 503 with the reason while clients get no answers, or cached ones alone |
+//! | `GET /healthz` | 200, or 503 before ringdnsd answers queries and after that |
+//! | `GET /readyz` | 200, or 503 with the reason while clients should not be sent here (`control.ready_requires`) |
 //! | `GET /cache/entry?name=&type=` | entries of a name in the host tier; Unix socket only |
 //! | `GET /histogram?format=text\|log&outcome=` | service times |
 //! | `GET /histogram?format=text\|log&upstream=` | response times of an upstream |
@@ -37,6 +37,7 @@ mod metrics;
 mod names;
 mod overrides;
 mod policy;
+mod problems;
 mod profile;
 mod server;
 mod stats;
@@ -48,7 +49,6 @@ use crate::{
     latency::{self, LatencyCollector},
     lists::ListKeeper,
     nic::Receiving,
-    notices::Notices,
     process::resource_usage,
     reload::Reloader,
 };
@@ -63,6 +63,7 @@ use axum::{
 };
 use guard::{ApiError, Parameters, Turns};
 use hdrhistogram::Histogram;
+pub use problems::Problems;
 use ringdns_api::{DaemonStatus, Sweeps};
 use ringdns_common::{counters, counters::Total};
 use ringdns_config::Config;
@@ -79,14 +80,20 @@ use std::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use tokio::{
     net::{TcpListener, UnixListener},
     task::spawn_blocking,
+    time::sleep,
 };
 
 /// Obstacle that is reported until everything is up, and during a stop.
 const NOT_READY: &str = "ringdnsd is starting or stopping";
+/// Obstacle that is reported while a stop waits for clients to be sent elsewhere.
+const DRAINING: &str = "ringdnsd stops soon, and answers until then (control.drain)";
+/// Time between two looks at all problems, for the times at which they begin and for the hold-down.
+const LOOKS: Duration = Duration::from_secs(1);
 
 counters! {
     /// Counters of the API.
@@ -120,7 +127,7 @@ pub struct Service {
     /// Way in which packets are received, and the reason for it.
     pub receiving: Arc<Receiving>,
     /// Conditions that an operator should know of.
-    pub notices: Arc<Notices>,
+    pub problems: Problems,
     /// Links to the workers.
     pub links: Vec<Arc<Link>>,
     /// Host tier and upstreams.
@@ -149,11 +156,22 @@ pub struct Service {
     pub firewall: Option<Arc<Firewall>>,
     /// Whether ringdnsd answers the queries that reach it.
     pub ready: AtomicBool,
+    /// Whether ringdnsd was told to stop, and answers for a while longer.
+    pub draining: AtomicBool,
     /// Counters of the API.
     pub api: ApiCounters,
 }
 
 impl Service {
+    /// Looks at all problems, so that the times at which they begin are known though nobody asks.
+    pub async fn watch_problems(self: Arc<Self>) {
+        loop {
+            self.problems.of(&self);
+            self.problems.obstacle(&self);
+            sleep(LOOKS).await;
+        }
+    }
+
     /// Tells workers when policy zones put clients into other groups.
     pub async fn follow_groups(self: Arc<Self>) {
         loop {
@@ -171,13 +189,15 @@ impl Service {
         stats::all(self)
     }
 
-    /// Returns the reason why clients get no answers, or cached ones alone, if that is so.
+    /// Returns the reason why clients should not be sent here, if there is one.
     fn obstacle(&self) -> Option<String> {
         if !self.ready.load(Ordering::Acquire) {
             return Some(NOT_READY.into());
         }
-        let silent = || upstreams::silent(self, |zone| zone == ".").pop();
-        self.receiving.obstacle().or_else(|| self.notices.stuck()).or_else(silent)
+        if self.draining.load(Ordering::Acquire) {
+            return Some(DRAINING.into());
+        }
+        self.problems.obstacle(self)
     }
 }
 
@@ -274,12 +294,7 @@ async fn status(State(service): SharedService) -> Json<DaemonStatus> {
         ready: obstacle.is_none(),
         obstacle,
         receiving: service.receiving.to_string(),
-        notices: [
-            service.notices.list(),
-            upstreams::silent(&service, |zone| zone != "."),
-            service.lists.notices(),
-        ]
-        .concat(),
+        problems: service.problems.of(&service),
         listen: service.config.server.listen.iter().map(ToString::to_string).collect(),
         workers: service.links.len(),
         process: resource_usage().ok(),

@@ -71,10 +71,10 @@ impl Doors {
             lists,
             bans,
             firewall: None,
+            problems: Problems::new(Arc::default(), &config.control),
             config,
             clock,
             receiving: Arc::new(Receiving::over_sockets("kernel sockets")),
-            notices: Arc::default(),
             latencies: LatencyCollector::new(links.clone()).unwrap(),
             links,
             resolver,
@@ -83,6 +83,7 @@ impl Doors {
             listeners: Box::new(|| vec![Total { name: "queries", doc: "Queries received.", value: 3 }]),
             log: None,
             ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             api: ApiCounters::default(),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();

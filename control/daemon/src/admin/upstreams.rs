@@ -25,17 +25,6 @@ pub(super) fn status(upstream: &Upstream, now: Nanos) -> UpstreamStatus {
     }
 }
 
-/// Returns a sentence for each of the zones selected by `which` of which no upstream answers.
-pub(super) fn silent(service: &Service, which: impl Fn(&str) -> bool) -> Vec<String> {
-    let zones = service.resolver.upstreams().silent_zones().into_iter().filter(|zone| which(zone));
-    zones
-        .map(|zone| match &*zone {
-            "." => "no upstream answers: only what is in the cache is answered".to_owned(),
-            _ => format!("no upstream of {zone} answers: only what is in the cache is answered of it"),
-        })
-        .collect()
-}
-
 /// Returns the percentiles of a histogram of nanoseconds.
 fn times(nanos: &Histogram<u64>) -> Times {
     let micros = |percentile| nanos.value_at_percentile(percentile) / 1000;

@@ -160,14 +160,17 @@ impl ListKeeper {
         self.watched.lock().iter().map(|(name, list)| list.status(name, now)).collect()
     }
 
-    /// Returns a sentence about each list that is degraded.
-    pub fn notices(&self) -> Vec<String> {
+    /// Returns the names of the lists that are degraded, with a sentence about each.
+    pub fn degraded(&self) -> Vec<(String, String)> {
         let now = self.resolver.clock().secs();
-        let broken = self.shown.lock().broken.clone();
-        let broken = broken.map(|broken| format!("no override is in effect: {broken}"));
         let watched = self.watched.lock();
-        let degraded = watched.iter().filter_map(|(name, list)| list.notice(name, now));
-        degraded.chain(broken).collect()
+        let lists = watched.iter();
+        lists.filter_map(|(name, list)| Some((name.clone(), list.problem(name, now)?))).collect()
+    }
+
+    /// Returns the reason why no override is in effect, if that is so.
+    pub fn broken_overrides(&self) -> Option<String> {
+        self.shown.lock().broken.clone()
     }
 
     /// Downloads a list, or all of them, and returns the results. `None`: no list of this name is
@@ -373,9 +376,9 @@ impl ListKeeper {
             Err(error) => {
                 list.error = Some(error.clone());
                 if list.failures == 0
-                    && let Some(notice) = list.notice(&task.name, self.resolver.clock().secs())
+                    && let Some(problem) = list.problem(&task.name, self.resolver.clock().secs())
                 {
-                    tracing::warn!("{notice}");
+                    tracing::warn!("{problem}");
                 } else {
                     tracing::debug!(list = task.name, "still not renewed: {error}");
                 }

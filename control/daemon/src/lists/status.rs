@@ -125,7 +125,7 @@ impl Watched {
     }
 
     /// Returns a sentence about a list that is degraded.
-    pub(super) fn notice(&self, name: &str, now: Secs) -> Option<String> {
+    pub(super) fn problem(&self, name: &str, now: Secs) -> Option<String> {
         let effect = match self.is_missing {
             true => "it has no effect until it is downloaded",
             false => "the last good list stays in service",
@@ -204,15 +204,15 @@ mod tests {
             (1, ListState::Fresh),
         ] {
             assert_eq!(list.state(now), state, "{now}");
-            assert_eq!(list.notice("ads", now), None);
+            assert_eq!(list.problem("ads", now), None);
         }
         let failed = Watched { error: Some("404".into()), failures: 1, ..watched() };
         assert_eq!(failed.state(4_500), ListState::Degraded);
-        let notice = failed.notice("ads", 4_500).unwrap();
-        assert!(notice.contains("404") && notice.contains("last good list"), "{notice}");
+        let problem = failed.problem("ads", 4_500).unwrap();
+        assert!(problem.contains("404") && problem.contains("last good list"), "{problem}");
         let missing = Watched { is_missing: true, ..watched() };
         assert_eq!(missing.state(4_500), ListState::Degraded);
-        assert!(missing.notice("ads", 4_500).unwrap().contains("no effect"));
+        assert!(missing.problem("ads", 4_500).unwrap().contains("no effect"));
         let file = Watched { fetching: None, ..watched() };
         assert_eq!(file.state(1_000_000), ListState::Fresh);
     }

@@ -17,7 +17,7 @@ pub use receiving::{InterfaceCounters, LinkState, Receiving};
 
 use crate::{
     attach::{self, EntranceError},
-    notices::Notices,
+    problems::HostProblems,
     workers::{PortSource, Seat},
 };
 use parking_lot::Mutex;
@@ -95,7 +95,7 @@ pub struct Watched {
     /// Seats of the workers that have a queue.
     pub seats: Vec<Seat>,
     /// Conditions that an operator should know of.
-    pub notices: Arc<Notices>,
+    pub host_problems: Arc<HostProblems>,
     /// State that `status` and `/readyz` show.
     pub receiving: Arc<Receiving>,
 }
@@ -293,7 +293,7 @@ impl Watch {
                 }
             }
         }
-        self.watched.notices.set_interface(steering.notices());
+        self.watched.host_problems.set_interface(steering.notices());
     }
 
     /// Switches the workers to kernel sockets. Returns false, and changes nothing, if the daemon is
@@ -387,7 +387,7 @@ impl Watch {
     /// queues. Returns the sockets, and a description of how packets are received. The workers use
     /// kernel sockets until all is attached.
     fn attach(&mut self, found: &Interface) -> Result<(Vec<OwnedFd>, String), AttachRefusal> {
-        let Watched { interface, queues, listen, steering, seats, notices, .. } = &self.watched;
+        let Watched { interface, queues, listen, steering, seats, host_problems, .. } = &self.watched;
         let mut opened = 0;
         let attached = (|| {
             let sockets = attach::each_queue(interface, queues.as_deref(), seats.len(), |worker, queue| {
@@ -399,7 +399,7 @@ impl Watch {
             steering.set_interface_index(found.index);
             steering.look(listen).map_err(EntranceError::from)?;
             let attached = attach::steer(interface, steering, sockets)?;
-            notices.set_interface(steering.notices());
+            host_problems.set_interface(steering.notices());
             Ok(attached)
         })();
         let (sockets, text) = match attached {

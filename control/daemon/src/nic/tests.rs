@@ -31,7 +31,7 @@ fn watch(was_up: bool) -> Watch {
         steering: Arc::default(),
         seats: Vec::new(),
         receiving: Arc::new(Receiving::by_xdp("lo", "AF_XDP".into())),
-        notices: Arc::default(),
+        host_problems: Arc::default(),
     };
     let mut interfaces = Interfaces::open().unwrap();
     let index = interfaces.find(InterfaceKey::Name("lo")).unwrap().unwrap().index;

@@ -5,7 +5,7 @@
 //! its AF_XDP sockets are lost, and the worker continues on kernel sockets with its cache, counters
 //! and questions in flight. A [`Seat`] controls the replacement.
 
-use crate::notices::Notices;
+use crate::problems::HostProblems;
 use core_affinity::CoreId;
 use ringdns_config::{Config, XdpMode};
 use ringdns_dataplane::{
@@ -124,7 +124,7 @@ pub struct Common<'a> {
     /// Query log, if it is enabled.
     pub log: Option<Arc<QueryLog>>,
     /// Conditions that an operator should know of.
-    pub notices: Arc<Notices>,
+    pub host_problems: Arc<HostProblems>,
 }
 
 /// Running workers. Dropping them stops them, and waits until they have ended.

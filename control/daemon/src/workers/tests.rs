@@ -38,7 +38,7 @@ fn common(config: &Config) -> (Common<'_>, UnboundedReceiver<Ended>) {
             generations: Arc::default(),
             ended,
             log: None,
-            notices: Arc::default(),
+            host_problems: Arc::default(),
         },
         ends,
     )

@@ -20,7 +20,7 @@ use crate::{
 };
 use file::{HEAD, SnapshotReader, SnapshotWriter, TRAILER};
 use parking_lot::Mutex;
-use ringdns_common::{backroom::Backroom, counters, files, names};
+use ringdns_common::{backroom::Backroom, counters, fault::Fault, files, names};
 use ringdns_config as config;
 use ringdns_dataplane::clock::Secs;
 use std::{
@@ -86,6 +86,8 @@ pub struct Snapshot {
     entries: AtomicU64,
     /// Counters of the snapshot.
     pub counters: SnapshotCounters,
+    /// Fault of the file when it was last written.
+    pub fault: Fault,
 }
 
 impl Snapshot {
@@ -102,6 +104,7 @@ impl Snapshot {
             removed: Notify::new(),
             entries: AtomicU64::new(0),
             counters: SnapshotCounters::default(),
+            fault: Fault::default(),
         })
     }
 
@@ -151,12 +154,20 @@ impl Snapshot {
         let snapshot = self.clone();
         let written = self.backroom.have(move || snapshot.replace()).await;
         match written.ok_or_else(|| io::Error::other("the snapshot's thread panicked"))? {
-            Ok(true) => self.counters.written.inc(),
+            Ok(true) => {
+                self.counters.written.inc();
+                if self.fault.clear() {
+                    let file = self.settings.file.display();
+                    tracing::info!("cache.snapshot_file: {file} can be written again");
+                }
+            }
             Ok(false) => self.counters.given_up.inc(),
             Err(error) => {
                 self.counters.write_failed.inc();
                 let file = self.settings.file.display();
-                tracing::warn!(%error, "cache.snapshot_file: {file} cannot be written. Check its folder, its owner, and the free space on the disk");
+                if self.fault.set(format!("{file} cannot be written: {error}")) {
+                    tracing::warn!(%error, "cache.snapshot_file: {file} cannot be written. Check its folder, its owner, and the free space on the disk");
+                }
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ use edns::EdnsMemory;
 use hdrhistogram::Histogram;
 use health::{AnswerTimes, Health};
 use parking_lot::Mutex;
-use ringdns_common::{counters, counters::Counter, names};
+use ringdns_common::{counters, counters::Counter, fault::Fault, names};
 use ringdns_config as config;
 use ringdns_config::Transport;
 use ringdns_dataplane::{clock::Nanos, labels::Labels};
@@ -197,6 +197,8 @@ pub struct Upstream {
     pub trusted: bool,
     /// Counters of the upstream.
     pub counters: UpstreamCounters,
+    /// Fault of its certificate, or of what it speaks over TLS.
+    pub distrust: Fault,
     /// Connections that it is asked over.
     pub(crate) streams: Streams,
     /// UDP sockets that it is asked over.
@@ -235,6 +237,7 @@ impl Upstream {
             transport: config.transport.clone(),
             trusted: config.trusted,
             counters: UpstreamCounters::default(),
+            distrust: Fault::default(),
             streams: Streams::new(config),
             sockets: Sockets::new(upstreams),
             timeout: config.timeout,

@@ -216,13 +216,13 @@ async fn a_bad_download_never_replaces_the_last_good_list() {
         let status = stand.keeper.status().remove(0);
         assert_eq!((status.state, status.last_error), (ListState::Degraded, Some(told)), "{case}");
         assert_eq!(stand.keeper.watched.lock()["ads"].failures, failures, "{case}");
-        assert!(stand.keeper.notices()[0].contains("the last good list stays in service"), "{case}");
+        assert!(stand.keeper.degraded()[0].1.contains("the last good list stays in service"), "{case}");
     }
     assert!(surprises.is_empty(), "{surprises:#?}");
     assert_eq!(stand.download(body(good())).await, Ok(false), "the same list again");
     let status = stand.keeper.status().remove(0);
     assert_eq!((status.state, status.last_error), (ListState::Fresh, None));
-    assert_eq!(stand.keeper.notices(), [""; 0]);
+    assert!(stand.keeper.degraded().is_empty());
 }
 
 #[tokio::test]
@@ -413,7 +413,7 @@ async fn what_is_shown_waits_for_no_list_that_is_being_read() {
     std::thread::spawn(move || {
         let lists = shown.status().len();
         let named = shown.groups().names().len();
-        tell.send((lists, named, shown.notices().len(), shown.overrides().overrides.len()))
+        tell.send((lists, named, shown.degraded().len(), shown.overrides().overrides.len()))
     });
     let shown = told.recv_timeout(Duration::from_secs(10));
     drop(reading);

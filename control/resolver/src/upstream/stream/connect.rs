@@ -124,8 +124,9 @@ impl Peer {
                 Ok((StreamLink::Framed(link), Box::pin(driver)))
             }
             Transport::Tls(tls) => {
-                let (link, driver) =
-                    Framed::over(self.handshake(tls, tcp, upstream).await?, upstream.clone());
+                let stream = self.handshake(tls, tcp, upstream).await?;
+                trust(upstream);
+                let (link, driver) = Framed::over(stream, upstream.clone());
                 Ok((StreamLink::Framed(link), Box::pin(driver)))
             }
             Transport::Https(tls, uri) => {
@@ -135,6 +136,7 @@ impl Peer {
                     self.complain(upstream, reason);
                     return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
                 }
+                trust(upstream);
                 let (link, driver) = HttpLink::over(stream, uri.clone()).await?;
                 Ok((StreamLink::Http(link), Box::pin(driver)))
             }
@@ -165,12 +167,20 @@ impl Peer {
     }
 
     fn complain(&self, upstream: &Upstream, reason: &str) {
+        upstream.distrust.set(reason);
         let now = Instant::now();
         let mut complained = self.complained.lock();
         if complained.is_none_or(|last| now >= last + COMPLAINT) {
             *complained = Some(now);
             tracing::warn!(upstream = %upstream.label, "upstream is not asked: {reason}");
         }
+    }
+}
+
+/// Ends the fault of an upstream that was not asked because of its certificate.
+fn trust(upstream: &Upstream) {
+    if upstream.distrust.clear() {
+        tracing::info!(upstream = %upstream.label, "upstream is asked over TLS again");
     }
 }
 

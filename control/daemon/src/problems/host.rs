@@ -1,28 +1,30 @@
-//! Notices: conditions that an operator should know of, in words. `ringctl status` lists them, and
-//! each is logged once.
+//! Problems that need a watch: addresses that are absent, wrong checksums, workers that are stuck, and a
+//! system clock that jumps. Each is logged once.
 
-mod addresses;
-mod stuck;
-
-use crate::{panics, service_manager};
-use addresses::ListenAddresses;
-pub use addresses::absence;
+use super::{
+    Found,
+    addresses::ListenAddresses,
+    clock::ClockWatch,
+    stuck::{self, StuckChange, StuckWorkers},
+};
+use crate::service_manager;
 use parking_lot::Mutex;
+use ringdns_api::ProblemKind as Kind;
 use ringdns_dataplane::{
+    clock::Clock,
     punt::Link,
     stats::{Counter, DropReason, StatsSnapshot},
 };
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
-use stuck::{StuckChange, StuckWorkers};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Time between two readings of the workers' counters.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Number of periods over which the share of wrong checksums is computed.
 const WINDOW: usize = 10;
-/// Least number of wrong checksums in a window for a notice: fewer are noise, or a probe.
+/// Least number of wrong checksums in a window for a problem: fewer are noise, or a probe.
 const BAD_MIN: u64 = 20;
-/// Least share for a notice: one packet in this many with a wrong checksum.
+/// Least share for a problem: one packet in this many with a wrong checksum.
 const BAD_SHARE: u64 = 10;
 /// Number of periods between two log lines about wrong checksums: anybody can send such packets.
 const SILENCE: u64 = 600;
@@ -30,9 +32,9 @@ const SILENCE: u64 = 600;
 const PARTIAL: &str =
     "packets arrive with partial checksums, which a NIC on the way would have completed: accepted";
 
-/// Current notices.
+/// Current problems of this kind.
 #[derive(Debug, Default)]
-pub struct Notices(Mutex<Current>);
+pub struct HostProblems(Mutex<Current>);
 
 #[derive(Debug, Default)]
 struct Current {
@@ -41,6 +43,7 @@ struct Current {
     partial: bool,
     bad: Option<Bad>,
     stuck: StuckWorkers,
+    clock: ClockWatch,
 }
 
 /// Numbers of packets in a window, and of those with wrong checksums.
@@ -62,48 +65,46 @@ impl std::fmt::Display for Bad {
     }
 }
 
-impl Notices {
-    /// Returns notices that also tell which of `addresses` this host does not have. Logs those.
+impl HostProblems {
+    /// Returns the problems of a host that may lack some of `addresses`. Logs those.
     pub fn on(addresses: &[SocketAddr]) -> Self {
         let mut addresses = ListenAddresses::new(addresses);
         addresses.look();
-        Notices(Mutex::new(Current { addresses, ..Current::default() }))
+        HostProblems(Mutex::new(Current { addresses, ..Current::default() }))
     }
 
-    /// Replaces the notices of the interface and logs the new ones.
-    pub fn set_interface(&self, notices: Vec<String>) {
+    /// Replaces what is known of the interface, and logs what is new.
+    pub fn set_interface(&self, settings: Vec<String>) {
         let mut current = self.0.lock();
-        for notice in notices.iter().filter(|notice| !current.interface.contains(notice)) {
-            tracing::warn!("{notice}");
+        for setting in settings.iter().filter(|setting| !current.interface.contains(setting)) {
+            tracing::warn!("{setting}");
         }
-        current.interface = notices;
+        current.interface = settings;
     }
 
-    /// Returns all notices, one sentence each.
-    pub fn list(&self) -> Vec<String> {
+    /// Returns all of them.
+    pub fn list(&self) -> Vec<Found> {
         let current = self.0.lock();
-        let partial = current.partial.then(|| PARTIAL.to_owned());
-        let bad = current.bad.map(|bad| bad.to_string());
-        let absent = current.addresses.notices();
-        let panics = panics::notice();
-        panics
-            .into_iter()
-            .chain(current.stuck.all().map(stuck::notice))
-            .chain(absent)
-            .chain(current.interface.iter().cloned())
+        let of_worker =
+            |worker: usize| Found::new(Kind::WorkerStuck, worker.to_string(), stuck::problem(worker));
+        let settings = current.interface.iter();
+        let settings = settings.map(|setting| Found::whole(Kind::InterfaceSettings, setting));
+        let jump = current.clock.jump().map(|jump| Found::whole(Kind::ClockJumped, jump.to_string()));
+        let partial = current.partial.then(|| Found::whole(Kind::PartialChecksums, PARTIAL));
+        let bad = current.bad.map(|bad| Found::whole(Kind::WrongChecksums, bad.to_string()));
+        let stuck = current.stuck.all().map(of_worker);
+        stuck
+            .chain(current.addresses.absent())
+            .chain(settings)
+            .chain(jump)
             .chain(partial)
             .chain(bad)
             .collect()
     }
 
-    /// Returns a notice of a worker that is stuck, if there is one.
-    pub fn stuck(&self) -> Option<String> {
-        self.0.lock().stuck.all().next().map(stuck::notice)
-    }
-
-    /// Watches the addresses, and the counters of the workers, until dropped. Tells the service manager
+    /// Watches the addresses, the clock and the counters of the workers, until dropped. Tells the service manager
     /// each second that all is well, unless a worker is stuck.
-    pub async fn watch(&self, links: Vec<Arc<Link>>) {
+    pub async fn watch(&self, links: Vec<Arc<Link>>, clock: Clock) {
         let mut watch = ChecksumWatch::default();
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -114,15 +115,15 @@ impl Notices {
             let seen = watch.look(&sum);
             if let Some(line) = seen.log {
                 match line {
-                    NoticeLine::Partial => tracing::info!("{PARTIAL}"),
-                    NoticeLine::Bad(bad) => tracing::warn!("{bad}"),
+                    CounterLine::Partial => tracing::info!("{PARTIAL}"),
+                    CounterLine::Bad(bad) => tracing::warn!("{bad}"),
                 }
             }
             let mut current = self.0.lock();
             let kept = links.iter().map(|link| link.stats.snapshot().get(Counter::Seconds));
             for change in current.stuck.look(kept) {
                 match change {
-                    StuckChange::Stuck(worker) => tracing::error!("{}", stuck::notice(worker)),
+                    StuckChange::Stuck(worker) => tracing::error!("{}", stuck::problem(worker)),
                     StuckChange::Free(worker) => tracing::info!("worker {worker} is at work again"),
                 }
             }
@@ -130,6 +131,9 @@ impl Notices {
                 service_manager::alive();
             }
             current.addresses.look();
+            if let Some(jump) = current.clock.look(clock.epoch_millis(), (clock.nanos() / 1_000_000) as i64) {
+                tracing::warn!("{jump}");
+            }
             (current.partial, current.bad) = (seen.partial, seen.bad);
         }
     }
@@ -150,11 +154,11 @@ struct ChecksumWatch {
 struct SeenCounters {
     partial: bool,
     bad: Option<Bad>,
-    log: Option<NoticeLine>,
+    log: Option<CounterLine>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum NoticeLine {
+enum CounterLine {
     Partial,
     Bad(Bad),
 }
@@ -174,10 +178,10 @@ impl ChecksumWatch {
         self.partial |= is_first_partial;
         self.silence = self.silence.saturating_sub(1);
         let log = match bad {
-            _ if is_first_partial => Some(NoticeLine::Partial),
+            _ if is_first_partial => Some(CounterLine::Partial),
             Some(bad) if self.silence == 0 => {
                 self.silence = SILENCE;
-                Some(NoticeLine::Bad(bad))
+                Some(CounterLine::Bad(bad))
             }
             _ => None,
         };
@@ -212,7 +216,7 @@ mod tests {
         assert_eq!(period(&mut watch, &stats, 1000, 99, 0), quiet, "less than a tenth");
         let bad = Bad { wrong: 301, received: 2002 };
         let seen = period(&mut watch, &stats, 1002, 202, 0);
-        assert_eq!(seen, SeenCounters { partial: false, bad: Some(bad), log: Some(NoticeLine::Bad(bad)) });
+        assert_eq!(seen, SeenCounters { partial: false, bad: Some(bad), log: Some(CounterLine::Bad(bad)) });
         assert!(bad.to_string().starts_with("301 of 2002 packets of the last 10 s"), "{bad}");
         for _ in 0..WINDOW - 1 {
             let seen = period(&mut watch, &stats, 0, 0, 0);
@@ -245,19 +249,20 @@ mod tests {
         let (mut watch, stats) = (ChecksumWatch::default(), WorkerStats::default());
         assert!(!period(&mut watch, &stats, 1, 0, 0).partial);
         let seen = period(&mut watch, &stats, 1, 0, 1);
-        assert_eq!(seen, SeenCounters { partial: true, bad: None, log: Some(NoticeLine::Partial) });
+        assert_eq!(seen, SeenCounters { partial: true, bad: None, log: Some(CounterLine::Partial) });
         let seen = period(&mut watch, &stats, 1, 0, 1);
         assert_eq!(seen, SeenCounters { partial: true, bad: None, log: None });
     }
 
     #[test]
-    fn notices_of_the_interface_are_replaced_and_come_first() {
-        let notices = Notices::default();
-        assert!(notices.list().is_empty());
-        notices.set_interface(vec!["one".into(), "two".into()]);
-        notices.0.lock().partial = true;
-        assert_eq!(notices.list(), ["one", "two", PARTIAL]);
-        notices.set_interface(vec!["two".into()]);
-        assert_eq!(notices.list(), ["two", PARTIAL]);
+    fn settings_of_the_interface_are_replaced() {
+        let host = HostProblems::default();
+        let texts = || host.list().into_iter().map(|found| found.text).collect::<Vec<_>>();
+        assert!(texts().is_empty());
+        host.set_interface(vec!["one".into(), "two".into()]);
+        host.0.lock().partial = true;
+        assert_eq!(texts(), ["one", "two", PARTIAL]);
+        host.set_interface(vec!["two".into()]);
+        assert_eq!(texts(), ["two", PARTIAL]);
     }
 }

@@ -4,6 +4,8 @@
 //! Sockets are bound to them anyway, and the XDP program follows this host's addresses, so nothing
 //! has to be done when one comes but to tell.
 
+use super::Found;
+use ringdns_api::ProblemKind;
 use ringdns_dataplane::port::udp;
 use std::net::SocketAddr;
 
@@ -48,8 +50,11 @@ impl ListenAddresses {
         }
     }
 
-    /// Returns a notice for each address that this host does not have.
-    pub(super) fn notices(&self) -> impl Iterator<Item = String> + '_ {
-        self.0.iter().filter(|known| !known.is_here).map(|known| absence(known.address))
+    /// Returns a problem for each address that this host does not have.
+    pub(super) fn absent(&self) -> impl Iterator<Item = Found> + '_ {
+        self.0.iter().filter(|known| !known.is_here).map(|known| {
+            let address = known.address;
+            Found::new(ProblemKind::AddressAbsent, address.ip().to_string(), absence(address))
+        })
     }
 }

@@ -57,7 +57,7 @@ impl StuckWorkers {
 }
 
 /// Returns a sentence about a worker that is stuck.
-pub fn notice(worker: usize) -> String {
+pub fn problem(worker: usize) -> String {
     format!(
         "worker {worker} has done nothing for {} s or more: the queries of its queue are not answered. Restart \
          ringdnsd, and report what `cat /proc/$(pidof ringdnsd)/task/*/stack` shows",
