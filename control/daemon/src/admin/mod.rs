@@ -56,11 +56,15 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Request, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use exposition::TextFormat;
 use guard::{ApiError, Parameters, Turns};
 use hdrhistogram::Histogram;
 pub use problems::Problems;
@@ -311,8 +315,11 @@ async fn readyz(State(service): SharedService) -> Result<&'static str, ApiError>
     service.obstacle().map_or(Ok("ok\n"), |obstacle| Err(ApiError::busy(obstacle)))
 }
 
-async fn metrics(State(service): SharedService) -> Response {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::text(&service)).into_response()
+async fn metrics(State(service): SharedService, headers: HeaderMap) -> Result<Response, ApiError> {
+    let format = TextFormat::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
+    let latencies = service.latencies.total().await.map_err(ApiError::failed)?;
+    let families = metrics::families(&service, &latencies);
+    Ok(([(CONTENT_TYPE, format.content_type())], families.text(format)).into_response())
 }
 
 #[derive(Deserialize)]

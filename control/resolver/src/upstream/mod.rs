@@ -80,6 +80,8 @@ counters! {
         hedges,
         /// Queries sent to find out whether the upstream is down or only one domain's servers.
         probes,
+        /// Times that the upstream fell silent, or answered again after that.
+        state_changes,
         /// Queries sent for hedging whose answer came first.
         hedges_won,
         /// Responses of the upstream that are no well-formed DNS messages.

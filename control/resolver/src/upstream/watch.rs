@@ -27,6 +27,7 @@ impl UpstreamWatch {
                 && let Some(since) = since
             {
                 let secs = since.elapsed().as_secs();
+                upstream.counters.state_changes.inc();
                 tracing::info!(upstream = %upstream.label, after_secs = secs, "upstream answers again");
             }
         }
@@ -54,6 +55,7 @@ impl UpstreamWatch {
         }
         if silent {
             let since = since.unwrap_or_else(|| {
+                upstream.counters.state_changes.inc();
                 tracing::warn!(upstream = %upstream.label, "upstream does not answer: it is in back-off");
                 Instant::now()
             });
