@@ -26,6 +26,7 @@ readonly TEST_PACKAGES=(
     redis-server redis-tools                          # store that a fleet shares
     clickhouse-server python3-venv                    # query log: Debian's ClickHouse, and today's
     bird2 exabgp                                      # routers that a route follows readiness in
+    prometheus python3-prometheus-client              # readers of metrics
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
     clang                                             # lab.sh --vlan: BPF programs that tag and untag
     g++                                               # fuzz/run.sh: compiles libFuzzer

@@ -1,0 +1,271 @@
+//! Tests of the metrics: both formats by parsers of others, the page that lists them all, and the alert
+//! rules and the dashboard in a real Prometheus.
+
+use ringdns_testkit::{
+    Client, DNS_V4, Host, Knot, Lab, Process, Query, Redis, Ringdnsd, Settings, Zone, free_address,
+    until_within,
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// Time for Prometheus to start, and to know what it scrapes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Port of the metrics on the server's loopback interface.
+const HTTP: &str = "127.0.0.1:8053";
+/// Variable that has the page of metrics written anew instead of compared.
+const WRITE: &str = "RINGDNS_WRITE_METRICS";
+
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// A ringdnsd with every part that has metrics of its own, over AF_XDP.
+struct Scene {
+    lab: Lab,
+    knot: Option<Knot>,
+    _ringdnsd: Ringdnsd,
+    _redis: Redis,
+    _folder: TempDir,
+}
+
+impl Scene {
+    /// Starts one with Redis, or with a snapshot in its place.
+    fn set(has_redis: bool) -> Option<Self> {
+        let lab = Lab::up()?;
+        let knot = Knot::upstream(lab.server(), &[Zone::example()]);
+        let (redis, folder) = (Redis::start(), tempfile::tempdir().unwrap());
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("ads"), "||ads.example^\n").unwrap();
+        let tier = match has_redis {
+            true => format!("[redis]\nurl = {:?}\n", redis.url()),
+            false => format!("snapshot_file = {:?}\nsnapshot_every = \"1s\"\n", path("cache.snapshot")),
+        };
+        let tables = format!(
+            "[cache]\nbytes_per_worker = \"4MiB\"\nhost_bytes = \"16MiB\"\n{tier}[query_log]\nenabled = true\nspool_dir = {:?}\n[rate_limit]\nper_second = 10000\n\
+             [names]\nentries = 1000\n[[nftset]]\nsuffixes = [\"example\"]\ntable = \"inet ringdns\"\nset4 = \"a4\"\n\
+             [[blocklist]]\nname = \"ads\"\nsource = {:?}\n[dnssec]\nvalidate = true\nmanaged_anchor_file = {:?}\n",
+            path("spool"),
+            path("ads"),
+            path("anchors"),
+        );
+        let control = format!("http = {HTTP:?}");
+        let settings = Settings { tables, control, ..Settings::xdp(knot.address()) };
+        let ringdnsd = Ringdnsd::start(lab.server(), &settings);
+        Some(Scene { lab, knot: Some(knot), _ringdnsd: ringdnsd, _redis: redis, _folder: folder })
+    }
+
+    /// Asks for names of every kind, often enough that rates are above zero.
+    fn ask(&self) {
+        let client = Client::of(self.lab.client(), DNS_V4);
+        for nth in 0..20 {
+            for name in ["www.example", "ads.example", &format!("n{nth}.wild.example")] {
+                client.ask(&Query::a(name).id(nth));
+            }
+        }
+    }
+
+    fn scrape(&self, accept: &str) -> String {
+        let url = format!("http://{HTTP}/metrics");
+        self.lab.server().run("curl", ["--silent", "--fail", "--header", &format!("Accept: {accept}"), &url])
+    }
+}
+
+/// Gives a program a text, and returns its output. Panics unless it succeeds.
+#[track_caller]
+fn fed(command: &mut Command, text: &str) -> String {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    // A program that refuses the text does not read it to its end, and says why.
+    let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// Returns the names of families that a parser of Python's client library finds.
+#[track_caller]
+fn parsed_by_python(module: &str, text: &str) -> BTreeSet<String> {
+    let program = format!(
+        "import sys\nfrom {module} import text_string_to_metric_families as parse\n\
+         [print(f.name) for f in parse(sys.stdin.read())]"
+    );
+    fed(Command::new("/usr/bin/python3").args(["-c", &program]), text).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn parsers_of_others_read_both_formats_and_the_page_has_every_metric() {
+    let Some(with_snapshot) = Scene::set(false) else { return };
+    let of_snapshot = with_snapshot.scrape("text/plain");
+    drop(with_snapshot);
+    let Some(scene) = Scene::set(true) else { return };
+    scene.ask();
+    let (classic, open) = (scene.scrape("text/plain"), scene.scrape("application/openmetrics-text"));
+    fed(Command::new("promtool").args(["check", "metrics"]), &classic);
+    let names = parsed_by_python("prometheus_client.openmetrics.parser", &open);
+    assert_eq!(names, parsed_by_python("prometheus_client.parser", &classic));
+    assert!(names.len() > 200, "{}", names.len());
+
+    let page = page(&[of_snapshot, classic].concat());
+    let path = file("docs/metrics.md");
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let (now, before) = (lines(&page), lines(&written));
+    let differ: Vec<_> = now.symmetric_difference(&before).collect();
+    assert!(differ.is_empty(), "docs/metrics.md differs; {WRITE}=1 writes it anew: {differ:#?}");
+}
+
+/// Returns the page that lists all metrics.
+fn page(classic: &str) -> String {
+    let mut rows = BTreeMap::<&str, (&str, &str, BTreeSet<&str>)>::new();
+    let (mut family, mut help) = ("", "");
+    for line in classic.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            (_, help) = rest.split_once(' ').unwrap();
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            family = name;
+            rows.entry(family).or_insert((kind, help, BTreeSet::new()));
+        } else if let Some((_, inside)) = line.split_once('{') {
+            let named = inside.split("\",").filter_map(|pair| pair.split_once("=\""));
+            rows.get_mut(family).unwrap().2.extend(named.map(|(name, _)| name).filter(|name| *name != "le"));
+        }
+    }
+    let mut page = String::from(
+        "# Metrics\n\n`GET /metrics` answers in Prometheus' classic text format, or as OpenMetrics if `Accept` names \
+         `application/openmetrics-text`. This page is generated by a test (`tests/tests/metrics.rs`) from a ringdnsd \
+         with every part configured; parts that are not configured have no metrics. Names, types and labels do not \
+         change without a note in the changelog. The number of label values is bounded: workers, upstreams, lists and \
+         groups of the configuration, and fixed words; no name or client is ever a label.\n\n\
+         [`deploy/monitoring`](../deploy/monitoring) has alert rules for Prometheus and a dashboard for Grafana.\n\n\
+         | metric | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for (name, (kind, help, labels)) in rows {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        page += &format!("| `{name}` | {kind} | {} | {} |\n", labels.join(", "), help.replace('|', "\\|"));
+    }
+    page
+}
+
+/// A Prometheus in the server's namespace.
+struct Prometheus {
+    _process: Process,
+    host: Host,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Prometheus {
+    fn start(host: &Host) -> Self {
+        let (folder, address) = (tempfile::tempdir().unwrap(), free_address(host));
+        let rules = file("deploy/monitoring/prometheus-rules.yml").canonicalize().unwrap();
+        let configuration = format!(
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [ {rules:?} ]\n\
+             scrape_configs:\n  - job_name: ringdns\n    static_configs: [ {{ targets: [ {HTTP:?} ] }} ]\n"
+        );
+        let configuration_file = folder.path().join("prometheus.yml");
+        fs::write(&configuration_file, configuration).unwrap();
+        let options = [
+            format!("--config.file={}", configuration_file.display()),
+            format!("--storage.tsdb.path={}", folder.path().join("data").display()),
+            format!("--web.listen-address={address}"),
+        ];
+        let process = host.spawn("prometheus", options);
+        process.wait_for_line("Server is ready to receive web requests", PATIENCE);
+        Prometheus { _process: process, host: host.clone(), address, _folder: folder }
+    }
+
+    /// Evaluates an expression. Returns the samples of the result.
+    fn query(&self, expression: &str) -> Vec<Value> {
+        let url = format!("http://{}/api/v1/query", self.address);
+        let encoded = format!("query={expression}");
+        let said = self.host.run("curl", ["--silent", "--data-urlencode", &encoded, &url]);
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["status"], "success", "{expression}: {said}");
+        said["data"]["result"].as_array().unwrap().clone()
+    }
+}
+
+/// Returns the expressions of the dashboard, as Grafana asks them.
+fn expressions_of_the_dashboard() -> Vec<(String, String)> {
+    let text = fs::read_to_string(file("deploy/monitoring/grafana-dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let mut expressions = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            let asked = expression.replace("$instance", ".*").replace("$__rate_interval", "10s");
+            expressions.push((panel["title"].as_str().unwrap().to_owned(), asked));
+        }
+    }
+    expressions
+}
+
+/// Returns the expressions of the alert rules, each with its name.
+fn expressions_of_the_rules(prometheus: &Prometheus) -> Vec<(String, String)> {
+    let url = format!("http://{}/api/v1/rules", prometheus.address);
+    let rules: Value = serde_json::from_str(&prometheus.host.run("curl", ["--silent", &url])).unwrap();
+    let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    rules.iter().map(|rule| (text(&rule["name"]), text(&rule["query"]))).collect()
+}
+
+/// Returns the expression without its comparison at the end: alerts have no result while all is well.
+fn without_threshold(expression: &str) -> &str {
+    expression
+        .rsplit_once([' '])
+        .map_or(expression, |(left, _)| left.trim_end_matches(|letter: char| " ><=!".contains(letter)))
+}
+
+#[test]
+fn the_alerts_and_the_dashboard_work_in_prometheus() {
+    let Some(mut scene) = Scene::set(true) else { return };
+    let prometheus = Prometheus::start(scene.lab.server());
+    until_within(PATIENCE, "ringdnsd is scraped", || {
+        scene.ask();
+        (!prometheus.query("ringdns_build_info").is_empty()).then_some(())
+    });
+    let mut expressions = expressions_of_the_dashboard();
+    let rules = expressions_of_the_rules(&prometheus);
+    assert!(expressions.len() > 30 && rules.len() >= 10, "{} {}", expressions.len(), rules.len());
+    // The root's anchors are not refreshed: nobody here has its keys.
+    let rules = rules.into_iter().filter(|(name, _)| name != "RingdnsTrustAnchorsOld");
+    // Five minutes are not what the test has.
+    expressions.extend(
+        rules.map(|(name, expression)| (name, without_threshold(&expression).replace("[5m]", "[10s]"))),
+    );
+    // Parts of these panels have a result only when something is lost.
+    expressions.retain(|(_, expression)| !expression.ends_with("> 0"));
+    for (title, expression) in &expressions {
+        until_within(PATIENCE, &format!("{title}: {expression} has a result"), || {
+            scene.ask();
+            (!prometheus.query(expression).is_empty()).then_some(())
+        });
+    }
+    let firing = |name: &str| {
+        let expression = format!("ALERTS{{alertname={name:?}}}");
+        !prometheus.query(&expression).is_empty()
+    };
+    assert!(!firing("RingdnsCriticalProblem") && !firing("RingdnsNotReady"));
+    drop(scene.knot.take());
+    let client = Client::of(scene.lab.client(), DNS_V4);
+    let mut names = (0..).map(|nth| format!("www.gone{nth}.example"));
+    until_within(PATIENCE, "the alerts fire", || {
+        client.ask(&Query::a(&names.next()?));
+        (firing("RingdnsCriticalProblem") && firing("RingdnsNotReady")).then_some(())
+    });
+    let kinds = prometheus.query("ALERTS{alertname=\"RingdnsCriticalProblem\"}");
+    assert!(kinds.iter().any(|alert| alert["metric"]["kind"] == "no_upstream"), "{kinds:?}");
+}
