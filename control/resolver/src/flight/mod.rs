@@ -271,8 +271,10 @@ impl Resolver {
     pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
         let ready = match record.purpose {
             Purpose::Answer(_) => self.at_once(&record.query.key, record.group, Transport::Udp, turn),
-            // Workers punt neither.
-            Purpose::Withheld(_) | Purpose::Renewed => return turn.give_back(link, record),
+            // Workers punt neither of the others, and the pump passes on a NOTIFY.
+            Purpose::Notify(_) | Purpose::Withheld(_) | Purpose::Renewed => {
+                return turn.give_back(link, record);
+            }
             // It was not local when the worker cached it.
             Purpose::Refresh if self.is_in_data(&record.query.key) => return turn.give_back(link, record),
             Purpose::Refresh => match self.renewal(&record.query.key) {
