@@ -42,6 +42,9 @@ pub struct QueryPolicy {
     pub identity: Option<Box<[u8]>>,
     /// Limits of clients over UDP; `None`: no client has one.
     pub limit: Option<LimitConfig>,
+    /// Primaries of transferred zones. The control plane answers their NOTIFY messages; those of
+    /// others get NOTIMP.
+    pub primaries: Arc<[IpAddr]>,
 }
 
 /// Answer to clients that may not ask.
@@ -85,6 +88,9 @@ impl QueryPolicy {
         let verdict = match query.parse(message) {
             Ok(()) if query.flags & header::RD == 0 => Err(Reject::NotRecursive),
             Ok(()) => Ok(()),
+            Err(Reject::Header(rcode::NOTIMP)) if self.is_notified(query, asker) => {
+                Err(query.parse_notify(message))
+            }
             Err(reject) => Err(self.second_thought(reject, query)),
         };
         let Some(edns) = &query.edns else { return (verdict, Options::default()) };
@@ -108,6 +114,13 @@ impl QueryPolicy {
             }
             _ => reject,
         }
+    }
+
+    /// Whether a message is a NOTIFY of a primary.
+    #[cold]
+    fn is_notified(&self, query: &Query, asker: &Asker) -> bool {
+        query.flags & header::OPCODE == header::NOTIFY
+            && self.primaries.contains(&asker.client.to_canonical())
     }
 
     /// Returns the rejection of a message from a client that may not ask.

@@ -49,6 +49,8 @@ pub enum Verdict {
     ReplyAndRefresh(Envelope),
     /// The control plane must resolve the query.
     Punt(Envelope),
+    /// The control plane must answer the NOTIFY.
+    Notify(Envelope),
     /// The frame is not answered.
     Drop(DropReason),
 }

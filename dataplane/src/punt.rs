@@ -25,6 +25,7 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use std::{
     io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -59,6 +60,8 @@ pub struct Punt {
     pub group: Group,
     /// Groups of clients that get the answer, set by the control plane.
     pub groups: GroupSet,
+    /// Whole message of a NOTIFY, and on the way back the reply to it; `None`: it gets none.
+    pub notify: Option<Box<[u8]>>,
     /// Counter of the client in the worker's pool of records.
     pub(crate) cell: u16,
     head: [u8; HEAD_MAX],
@@ -70,6 +73,8 @@ pub struct Punt {
 pub enum Purpose {
     /// A client waits for the answer; its address is in this envelope's frame.
     Answer(Envelope),
+    /// A primary waits for the reply to its NOTIFY; its address is in this envelope's frame.
+    Notify(Envelope),
     /// A client waits and gets no answer, which this counter counts. The worker caches the answer.
     Withheld(Counter),
     /// Nobody waits: the worker has given an answer, and the entry needs a refresh.
@@ -93,6 +98,7 @@ impl Punt {
             source: AnswerSource::default(),
             group: Group::DEFAULT,
             groups: GroupSet::ALL,
+            notify: None,
             cell: 0,
             head: [0; HEAD_MAX],
             head_len: 0,
@@ -108,6 +114,14 @@ impl Punt {
         self.head[..head.len()].copy_from_slice(head);
         self.head_len = head.len() as u16;
         self.query.clone_from(query);
+    }
+
+    /// Returns the address of the client that waits.
+    pub fn client(&self) -> Option<SocketAddr> {
+        match self.purpose {
+            Purpose::Answer(envelope) | Purpose::Notify(envelope) => envelope.client(self.head()),
+            Purpose::Withheld(_) | Purpose::Refresh | Purpose::Renewed => None,
+        }
     }
 
     /// Returns the clients that the answer is for.

@@ -7,18 +7,21 @@ use crate::{
     dns::{option::Options, reply},
     frame::Place,
     latency::{Latencies, Outcome},
-    log::LogConfig,
+    log::{self, AnswerSource, LogConfig},
     packet::Envelope,
     policy::{Asker, QueryPolicy},
     pool::RecordPool,
     port::{Burst, Port, PortStats, RETURNS_MAX},
-    process::{AnswerConfig, Processor, Recorder, Slot, TurnTally, Verdict},
+    process::{AnswerConfig, Processor, Recorder, TurnTally, Verdict},
     punt::{Link, Published, Punt, Purpose},
     purge::Purge,
-    stats::{Counter, DropReason},
+    stats::Counter,
 };
 use arrayvec::ArrayVec;
+use punter::Punter;
 use std::{io, sync::Arc, time::Duration};
+
+mod punter;
 
 /// Settings of a worker.
 #[derive(Clone, Debug)]
@@ -234,6 +237,10 @@ impl<P: Port> Worker<P> {
                     punted |= punter.punt(self.port.frames().packet(&frame), slot, envelope);
                     self.port.frames().release(frame);
                 }
+                Verdict::Notify(envelope) => {
+                    punted |= punter.notify(self.port.frames().packet(&frame), slot, envelope);
+                    self.port.frames().release(frame);
+                }
                 Verdict::Drop(_) => self.port.frames().release(frame),
             }
         }
@@ -259,6 +266,7 @@ impl<P: Port> Worker<P> {
             match record.purpose {
                 Purpose::Refresh | Purpose::Renewed => self.link.stats.add(Counter::RefreshDone, 1),
                 Purpose::Answer(envelope) => self.answer_record(&record, envelope, now),
+                Purpose::Notify(envelope) => self.answer_notify(&record, envelope),
                 Purpose::Withheld(counter) => self.link.stats.add(counter, 1),
             }
             self.pool.put_back(record);
@@ -334,6 +342,39 @@ impl<P: Port> Worker<P> {
         self.port.send(frame);
         self.link.stats.add(Counter::PuntAnswered, 1);
         self.link.stats.add(Counter::Truncated, u64::from(reply.cut));
+        self.waited.push(record.received);
+    }
+
+    /// Sends the reply to a NOTIFY, which the control plane has made.
+    #[cold]
+    fn answer_notify(&mut self, record: &Punt, envelope: Envelope) {
+        if record.port != self.port_number {
+            self.link.stats.add(Counter::PuntPortGone, 1);
+            return;
+        }
+        let (at, reply) = (envelope.message(), record.notify.as_deref().unwrap_or_default());
+        let Some(mut frame) = self.port.frames().alloc() else {
+            self.link.stats.add(Counter::PuntNoFrame, 1);
+            return;
+        };
+        let buffer = self.port.frames().buffer(&mut frame);
+        let (Some(headers), Some(room)) = (record.head().get(..at), buffer.get_mut(..at + reply.len()))
+        else {
+            self.port.frames().release(frame);
+            self.link.stats.add(Counter::PuntNoFrame, 1);
+            return;
+        };
+        room[..at].copy_from_slice(headers);
+        room[at..].copy_from_slice(reply);
+        frame.set_len(envelope.seal(buffer, reply.len(), None));
+        if let Some(log) = &mut self.log {
+            let packet = self.port.frames().packet(&frame);
+            // As other messages that ask for no data.
+            let answer = (AnswerSource::default(), log::Outcome::Rejected);
+            log.note_returned(record.received, packet, envelope, &record.query.key, answer);
+        }
+        self.port.send(frame);
+        self.link.stats.add(Counter::PuntAnswered, 1);
         self.waited.push(record.received);
     }
 
@@ -441,60 +482,5 @@ impl<P: Port> Worker<P> {
     /// Returns the processor: the cache and the code that answers.
     pub fn processor(&mut self) -> &mut Processor {
         &mut self.processor
-    }
-}
-
-/// Client of all refreshes in the pool of records: they have one share together.
-const REFRESHES: u64 = 0;
-
-/// Borrowed parts of the worker that sending a punt needs while the burst is borrowed.
-struct Punter<'a> {
-    link: &'a Link,
-    pool: &'a mut RecordPool,
-    now: Nanos,
-    port: u32,
-    generation: u64,
-}
-
-impl Punter<'_> {
-    fn punt(&mut self, packet: &[u8], slot: &Slot, envelope: Envelope) -> bool {
-        match self.send(packet, slot, envelope, Purpose::Answer(envelope), envelope.client_network(packet)) {
-            Ok(()) => {
-                self.link.stats.add(Counter::Punted, 1);
-                true
-            }
-            Err(reason) => {
-                self.link.stats.drop(reason);
-                false
-            }
-        }
-    }
-
-    fn refresh(&mut self, packet: &[u8], slot: &Slot, envelope: Envelope) -> bool {
-        let sent = self.send(packet, slot, envelope, Purpose::Refresh, REFRESHES).is_ok();
-        let counter = if sent { Counter::RefreshSent } else { Counter::RefreshSkipped };
-        self.link.stats.add(counter, 1);
-        sent
-    }
-
-    fn send(
-        &mut self,
-        packet: &[u8],
-        slot: &Slot,
-        envelope: Envelope,
-        purpose: Purpose,
-        client: u64,
-    ) -> Result<(), DropReason> {
-        let mut record = self.pool.take(client)?;
-        record.fill(packet, envelope.message(), &slot.query);
-        record.purpose = purpose;
-        record.group = slot.group;
-        record.received = self.now;
-        record.port = self.port;
-        record.generation = self.generation;
-        self.link.punt(record).map_err(|record| {
-            self.pool.put_back(record);
-            DropReason::PuntQueueFull
-        })
     }
 }

@@ -150,7 +150,7 @@ fuzz_target!(|data: &[u8]| {
                     assert_eq!(message[12..12 + question], asked[..question], "another query's question");
                 }
             }
-            Verdict::Punt(_) => stats.add(Counter::Punted, 1),
+            Verdict::Punt(_) | Verdict::Notify(_) => stats.add(Counter::Punted, 1),
             Verdict::Drop(_) => {}
         }
         frames.release(frame);

@@ -34,7 +34,12 @@ use ringdns_fleet::Fleet;
 use ringdns_querylog as log;
 use ringdns_querylog::{LogGroups, QueryLog, writer::Writer};
 use ringdns_resolver::{
-    FlightLimits, Resolver, host::HostTier, pump, snapshot::Snapshot, sweep::Sweeper, tier::SharedTier,
+    FlightLimits, Resolver,
+    host::HostTier,
+    pump::{self, WaitingNotify},
+    snapshot::Snapshot,
+    sweep::Sweeper,
+    tier::SharedTier,
 };
 use ringdns_xdp::{Steering, VerdictReader};
 use std::{
@@ -52,7 +57,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::{
-        mpsc::{UnboundedReceiver, channel, unbounded_channel},
+        mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel},
         oneshot,
     },
     task::{JoinSet, spawn_blocking},
@@ -65,6 +70,8 @@ const THREADS_MAX: usize = 4;
 const OTHER_FILES: usize = 512;
 /// Time between looks at hosts files.
 const HOSTS_PERIOD: Duration = Duration::from_secs(2);
+/// Most NOTIFY messages over UDP that wait for their replies.
+const NOTIFIES: usize = 16;
 
 /// Runs until a signal asks to stop or an essential part fails. `source` is the origin of the
 /// configuration.
@@ -243,11 +250,12 @@ impl Plane {
         let mut signals = StopSignals::new()?;
         let hangups = signal(SignalKind::hangup())?;
         let mut parts: JoinSet<Part> = JoinSet::new();
-        self.begin(&mut parts);
+        let notifies = self.begin(&mut parts);
         let (watching, settled) = self.watch(&mut parts)?;
         let sweeper = self.sweep(&mut parts)?;
         let snapshot = self.snapshot(&mut parts)?;
         let listener = self.listen(claim.tcp, &mut parts)?;
+        lasting(&mut parts, "answers to NOTIFY", listener.clone().answer_notifies(notifies));
         *logging = self.log(&mut parts)?;
 
         let path = self.config.control.socket.clone();
@@ -324,9 +332,10 @@ impl Plane {
         why.map(drop)
     }
 
-    /// Begins the tasks that depend on no other.
-    fn begin(&self, parts: &mut JoinSet<Part>) {
-        let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
+    /// Begins the tasks that depend on no other. Returns the NOTIFY messages that workers receive.
+    fn begin(&self, parts: &mut JoinSet<Part>) -> Receiver<WaitingNotify> {
+        let (notifies, waiting) = channel(NOTIFIES);
+        let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone(), notifies);
         parts.spawn(async { ("the pump", pump.await) });
         let clock = self.clock;
         let (host_problems, links) = (self.host_problems.clone(), self.links.clone());
@@ -346,6 +355,7 @@ impl Plane {
             let (resolver, per_second) = (self.resolver.clone(), redis.warm_per_second);
             tokio::spawn(async move { resolver.warm(keys, per_second).await });
         }
+        waiting
     }
 
     fn listen(

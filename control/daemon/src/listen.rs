@@ -4,7 +4,7 @@
 //! A connection carries many queries at once, and each is answered as soon as its answer is there.
 //! The memory of one connection, and of all together, is bounded.
 
-use crate::lists::{ListKeeper, is_notify};
+use crate::lists::ListKeeper;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ringdns_common::counters;
 use ringdns_config::TcpConfig;
@@ -21,7 +21,7 @@ use ringdns_dataplane::{
     process::AnswerConfig,
 };
 use ringdns_querylog::{LogGroups, QueryLog};
-use ringdns_resolver::{Client, Resolved, Resolver};
+use ringdns_resolver::{Client, Resolved, Resolver, pump::WaitingNotify};
 use seats::{ConnectionSeat, Room, Seats};
 use std::{
     io,
@@ -76,7 +76,8 @@ counters! {
         withheld,
         /// NOTIFY messages of primaries by which a policy zone is transferred.
         notifies,
-        /// NOTIFY messages of primaries without the signature that the zone asks for.
+        /// NOTIFY messages of primaries about a zone that is not transferred from them, or without the
+        /// signature that the zone asks for.
         notifies_refused,
         /// Answers over TCP dropped because the client had closed the connection.
         abandoned,
@@ -276,32 +277,46 @@ impl Listener {
         self.zones.store(Some(zones));
     }
 
-    /// Returns the reply to a NOTIFY. `None`: it is not from the primary of a zone.
+    /// Returns the reply to a NOTIFY. `None`: it is none, or there are no zones.
     async fn notified(&self, message: &[u8], client: IpAddr) -> Option<Vec<u8>> {
         let zones = self.zones.load_full()?;
         let (reply, is_accepted) = zones.notify(client, message).await?;
         let counters = &self.counters;
         (if is_accepted { &counters.notifies } else { &counters.notifies_refused }).inc();
-        Some(finish(framed(&reply, reply.len()), reply.len()))
+        Some(reply)
+    }
+
+    /// Answers the NOTIFY messages that come over UDP, until all senders are gone.
+    pub async fn answer_notifies(self: Arc<Self>, mut waiting: mpsc::Receiver<WaitingNotify>) {
+        while let Some(notify) = waiting.recv().await {
+            let reply = match notify.message() {
+                Some((message, client)) => self.notified(message, client).await,
+                None => None,
+            };
+            notify.answer(reply);
+        }
+    }
+
+    /// Answers a NOTIFY that came over TCP.
+    async fn answer_notify(&self, message: &[u8], client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
+        let Some(reply) = self.notified(message, client).await else { return self.counters.dropped.inc() };
+        match replies.reserve().await {
+            Ok(room) => room.send(finish(framed(&reply, reply.len()), reply.len())),
+            Err(_) => self.counters.abandoned.inc(),
+        }
     }
 
     /// Answers a message, unless it is one to be dropped.
     async fn answer(&self, mut message: Vec<u8>, client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
-        if is_notify(&message)
-            && let Some(reply) = self.notified(&message, client).await
-        {
-            match replies.reserve().await {
-                Ok(room) => room.send(reply),
-                Err(_) => self.counters.abandoned.inc(),
-            }
-            return;
-        }
         let mut query = Query::default();
         let clock = self.resolver.clock();
         let received = clock.nanos();
         let asker = Asker { client, connected: true, now: clock.epoch().wrapping_add(clock.secs()) };
         let policy = self.policy.load_full();
         let (verdict, mut options) = policy.read(&message, &mut query, &asker);
+        if verdict == Err(Reject::Notify) {
+            return self.answer_notify(&message, client, replies).await;
+        }
         if query.edns.is_some_and(|edns| edns.keepalive) {
             options.keepalive = Some(in_tenths(self.bounds.idle));
         }

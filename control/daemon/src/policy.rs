@@ -29,7 +29,19 @@ pub fn policy(config: &Config, groups: &Groups) -> Result<QueryPolicy, Problem> 
         nsid: config.server.nsid.as_deref().map(|name| name.as_bytes().into()),
         identity: config.server.identity.as_deref().map(|name| name.as_bytes().into()),
         limit: config.rate_limit.as_ref().map(limit).transpose()?,
+        primaries: primaries(config),
     })
+}
+
+/// Returns the hosts whose NOTIFY messages are understood.
+fn primaries(config: &Config) -> Arc<[IpAddr]> {
+    let block = config.lists.block.iter().map(|list| Some(&list.source));
+    let allow = config.lists.allow.iter().map(|list| list.source.as_ref());
+    let primaries = block.chain(allow).filter_map(|source| match source? {
+        config::ListSource::Zone(zone) => Some(zone.primary.ip().to_canonical()),
+        _ => None,
+    });
+    primaries.collect()
 }
 
 fn limit(config: &config::RateLimitConfig) -> Result<LimitConfig, Problem> {

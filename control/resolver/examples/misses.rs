@@ -27,7 +27,10 @@ use ringdns_dataplane::{
 };
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier, pump};
 use std::{fs, net::UdpSocket, path::Path, sync::Arc, thread};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::mpsc,
+};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -52,7 +55,7 @@ fn main() -> Result<()> {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        tokio::spawn(pump::run(vec![link.clone()], bell, resolver));
+        tokio::spawn(pump::run(vec![link.clone()], bell, resolver, mpsc::channel(1).0));
         let worker = link.bell();
         #[expect(deprecated, reason = "its successor is unsafe, for types that may close their fd")]
         let event = AsyncFd::with_interest(worker.fd(), Interest::READABLE)?;

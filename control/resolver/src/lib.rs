@@ -14,6 +14,7 @@
 mod data;
 mod dns64;
 pub mod flight;
+mod hints;
 pub mod host;
 pub mod local;
 pub mod message;

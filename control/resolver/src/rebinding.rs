@@ -5,6 +5,7 @@
 
 use crate::{
     data::AS_WRITTEN,
+    hints::hints,
     message::{Message, Record},
 };
 use ringdns_config::{RebindingAction, RebindingConfig};
@@ -12,14 +13,10 @@ use ringdns_dataplane::{
     clock::Secs,
     dns::{CLASS_IN, answer::Answer, is_within, key::Key, option::ede, rcode, reply::Age, rtype},
 };
-use ringdns_dnssec::wire_len;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most time that a client is refused an answer, in seconds, before it is looked at again.
 const REFUSED_TTL: Secs = 300;
-/// Keys of parameters with addresses (RFC 9460 section 14.3.2).
-const IPV4_HINT: u16 = 4;
-const IPV6_HINT: u16 = 6;
 
 /// Protection against DNS rebinding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,34 +111,21 @@ fn is_private_data(rtype: u16, rdata: &[u8]) -> bool {
         rtype::A => <[u8; 4]>::try_from(rdata).is_ok_and(|v4| is_private_v4(v4.into())),
         rtype::AAAA => <[u8; 16]>::try_from(rdata).is_ok_and(|v6| is_private_v6(v6.into())),
         // A client might read what this cannot.
-        rtype::SVCB | rtype::HTTPS => has_private_hint(rdata).unwrap_or(true),
+        rtype::SVCB | rtype::HTTPS => hints(rdata).is_none_or(|hints| hints.into_iter().any(is_private)),
         _ => false,
     }
-}
-
-/// Whether parameters of a service have private addresses (RFC 9460 section 2.2); `None`: they
-/// cannot be read.
-fn has_private_hint(rdata: &[u8]) -> Option<bool> {
-    let target = rdata.get(2..)?;
-    let mut rest = target.get(wire_len(target)?..)?;
-    let mut is_private = false;
-    while !rest.is_empty() {
-        let (head, tail) = rest.split_first_chunk::<4>()?;
-        let [key, length] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_be_bytes);
-        let (value, after) = tail.split_at_checked(length.into())?;
-        is_private |= match key {
-            IPV4_HINT => value.as_chunks::<4>().0.iter().any(|v4| is_private_v4((*v4).into())),
-            IPV6_HINT => value.as_chunks::<16>().0.iter().any(|v6| is_private_v6((*v6).into())),
-            _ => false,
-        };
-        rest = after;
-    }
-    Some(is_private)
 }
 
 /// Whether an IPv4 address belongs to no host of the Internet.
 pub fn is_private_v4(address: Ipv4Addr) -> bool {
     address.octets()[0] == 0 || address.is_private() || address.is_loopback() || address.is_link_local()
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_private_v4(address),
+        IpAddr::V6(address) => is_private_v6(address),
+    }
 }
 
 fn is_private_v6(address: Ipv6Addr) -> bool {

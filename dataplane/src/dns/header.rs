@@ -9,6 +9,8 @@ pub const LEN: usize = 12;
 pub const QR: u16 = 0x8000;
 /// Mask of the operation; 0 is a query.
 pub const OPCODE: u16 = 0x7800;
+/// Operation of a message that tells of a zone's change (RFC 1996).
+pub const NOTIFY: u16 = 4 << 11;
 /// Authoritative answer.
 pub const AA: u16 = 0x0400;
 /// Truncated.

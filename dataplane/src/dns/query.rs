@@ -11,6 +11,11 @@ use super::{
 use crate::stats::DropReason;
 use zerocopy::FromBytes;
 
+/// Longest NOTIFY in bytes: a question, an SOA record and a signature, each with names of 255 bytes.
+pub const NOTIFY_MAX: usize = 2_048;
+/// Most records of a NOTIFY: the SOA record of the new version, OPT and TSIG.
+const NOTIFY_RECORDS: usize = 3;
+
 /// EDNS of a query (RFC 6891).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edns {
@@ -83,6 +88,8 @@ pub enum Reject<'a> {
     Identity(&'a [u8]),
     /// The query asks only for a cookie (RFC 7873 section 5.4), and gets one.
     NoQuestion,
+    /// The message is a NOTIFY of a zone's primary (RFC 1996), which the control plane answers.
+    Notify,
 }
 
 impl Reject<'_> {
@@ -93,7 +100,9 @@ impl Reject<'_> {
             Reject::BadVersion => rcode::BADVERS,
             Reject::BadCookie => rcode::BADCOOKIE,
             Reject::Denied | Reject::NotRecursive => u16::from(rcode::REFUSED),
-            Reject::Drop(_) | Reject::Identity(_) | Reject::NoQuestion => u16::from(rcode::NOERROR),
+            Reject::Drop(_) | Reject::Identity(_) | Reject::NoQuestion | Reject::Notify => {
+                u16::from(rcode::NOERROR)
+            }
         }
     }
 }
@@ -202,6 +211,29 @@ impl Query {
             || message.get(record.rdata..record.end).and_then(|options| edns.note(options)).is_some();
         self.edns = Some(edns);
         (noted && message.get(at) == Some(&0)).then_some(record.end)
+    }
+
+    /// Parses a NOTIFY, whose header [`parse`](Self::parse) has read, into `self`. Returns the reason
+    /// to reject it if it is none for the SOA record of one zone (RFC 1996 section 3.7), or does not
+    /// end with its records.
+    #[cold]
+    pub fn parse_notify(&mut self, message: &[u8]) -> Reject<'static> {
+        let formerr = Reject::Header(rcode::FORMERR);
+        let Ok((header, _)) = Header::ref_from_prefix(message) else { return formerr };
+        let counts =
+            [&header.ancount, &header.nscount, &header.arcount].map(|count| usize::from(count.get()));
+        let records: usize = counts.iter().sum();
+        if header.qdcount.get() != 1 || records > NOTIFY_RECORDS || message.len() > NOTIFY_MAX {
+            return formerr;
+        }
+        let Some(mut end) = self.question(message) else { return formerr };
+        for _ in 0..records {
+            let Some(record) = record::RecordHead::parse(message, end) else { return formerr };
+            end = record.end;
+        }
+        let asked = self.key.asked();
+        let is_for_zone = (asked.qtype(), asked.qclass()) == (rtype::SOA, CLASS_IN);
+        if is_for_zone && end == message.len() { Reject::Notify } else { formerr }
     }
 
     /// Returns the length of the question: name, type and class.

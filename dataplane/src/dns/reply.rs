@@ -128,7 +128,8 @@ fn fill(
 /// bytes long.
 pub fn reject(message: &mut [u8], query: &Query, reject: Reject<'_>, limits: &ReplyLimits<'_>) -> usize {
     match reject {
-        Reject::Drop(_) => return 0,
+        // The control plane answers a NOTIFY.
+        Reject::Drop(_) | Reject::Notify => return 0,
         Reject::Header(rcode) => {
             let flags = match query.flags & header::OPCODE {
                 0 => echoed(query),

@@ -10,6 +10,7 @@ use crate::{
         rcode,
         reply::{self, Age},
     },
+    group::Group,
     limiter::{self, Action, Limiter},
     log::{AnswerSource, Outcome, Tier},
     mac::MacAddress,
@@ -67,6 +68,10 @@ impl Closer<'_, '_> {
             }
             Some(Action::Slip | Action::Drop) => return self.drop(DropReason::Limited),
         }
+        if verdict == Err(Reject::Notify) {
+            *group = Group::DEFAULT;
+            return Verdict::Notify(envelope);
+        }
         if let Err(reject) = verdict {
             (*outcome, *rcode) = (Outcome::Rejected, reject.rcode());
             return self.reject(query, envelope, reject, options, nth);
@@ -116,7 +121,7 @@ impl Closer<'_, '_> {
         let (Some(client), Some(limiter)) = (self.payer.take(), self.limiter.as_deref_mut()) else { return };
         let price = match slot.verdict {
             Verdict::Drop(_) => return,
-            Verdict::Punt(_) => limiter::MISS,
+            Verdict::Punt(_) | Verdict::Notify(_) => limiter::MISS,
             Verdict::Reply | Verdict::ReplyAndRefresh(_) if slot.outcome == Outcome::Rejected => {
                 limiter::REJECTION
             }
@@ -162,7 +167,9 @@ impl Closer<'_, '_> {
                 Reject::BadCookie | Reject::NoQuestion => Counter::Cookie,
                 Reject::Header(rcode::NOTIMP) => Counter::NotImp,
                 Reject::Header(_) | Reject::Question(rcode::FORMERR) => Counter::FormErr,
-                Reject::Question(_) | Reject::NotRecursive | Reject::Drop(_) => Counter::Refused,
+                Reject::Question(_) | Reject::NotRecursive | Reject::Drop(_) | Reject::Notify => {
+                    Counter::Refused
+                }
             },
             1,
         );

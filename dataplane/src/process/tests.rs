@@ -22,6 +22,7 @@ use proptest::prelude::*;
 use std::str::FromStr;
 
 mod limits;
+mod notify;
 mod policy;
 mod random;
 

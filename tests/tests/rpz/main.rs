@@ -1,6 +1,7 @@
 //! Tests of response policy zones: their actions over UDP and TCP, and their transfer.
 
 mod interop;
+mod notify;
 mod primary;
 
 use primary::{APEX, Primary};
@@ -170,7 +171,7 @@ fn a_primary_tells_of_changes() {
     let refused = notify("rpz.example");
     assert_eq!((refused.rcode(), &refused.0[2..4]), (NOTAUTH, &[0xa4, 9][..]), "without a signature");
     assert_eq!(counter("ringdns_listener_notifies_refused_total"), "1");
-    assert_eq!(notify("other.example").rcode(), NOTIMP);
+    assert_eq!(notify("other.example").rcode(), NOTAUTH);
 }
 
 /// Returns the most memory that a process has had, in bytes.

@@ -28,7 +28,23 @@ impl Primary {
 
     /// Starts the primary, which tells one server of changes.
     pub fn notifying(host: Host, rules: &str, server: Option<SocketAddr>) -> Self {
-        let (folder, address) = (tempfile::tempdir().unwrap(), free_address(&host));
+        let address = free_address(&host);
+        Self::with(host, address, rules, server, "key: transfer.example")
+    }
+
+    /// Starts the primary at an address.
+    pub fn at(host: Host, address: SocketAddr, rules: &str) -> Self {
+        Self::with(host, address, rules, None, "key: transfer.example")
+    }
+
+    /// Starts the primary, which needs no key.
+    pub fn open(host: Host, rules: &str) -> Self {
+        let address = free_address(&host);
+        Self::with(host, address, rules, None, "address: 127.0.0.0/8")
+    }
+
+    fn with(host: Host, address: SocketAddr, rules: &str, server: Option<SocketAddr>, may: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display();
         let (remote, notify) = match server {
             Some(server) => {
@@ -44,7 +60,7 @@ impl Primary {
              log:\n- target: stdout\n  any: info\n\
              database:\n  storage: {path}\n\
              key:\n- id: transfer.example\n  algorithm: hmac-sha256\n  secret: {SECRET}\n\
-             {remote}acl:\n- id: transfers\n  key: transfer.example\n  action: transfer\n\
+             {remote}acl:\n- id: transfers\n  {may}\n  action: transfer\n\
              template:\n- id: default\n  storage: {path}\n  semantic-checks: off\n  journal-content: changes\n\
              \x20 zonefile-load: difference\n  zonefile-sync: -1\n\
              zone:\n- domain: rpz.example\n  file: rpz.zone\n  acl: transfers\n{notify}",
@@ -92,6 +108,12 @@ impl Primary {
             "[[blocklist]]\nname = \"feed\"\nsource = \"axfr://{address}/rpz.example\"\nformat = \"rpz\"\n\
              tsig_name = \"transfer.example\"\ntsig_file = {key:?}\n\n[lists]\ndir = {lists:?}\n"
         )
+    }
+
+    /// Returns the tables of a configuration that transfers the zone without a key.
+    pub fn table_without_key(&self) -> String {
+        let table = self.table();
+        table.lines().filter(|line| !line.starts_with("tsig_")).map(|line| format!("{line}\n")).collect()
     }
 }
 

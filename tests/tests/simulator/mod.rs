@@ -38,6 +38,7 @@ use ringdns_resolver::sweep::Sweeper;
 use ringdns_resolver::{FlightLimits, Resolver};
 use ringdns_testkit::scenario::{Order, OrderVerb, Purge, World, server_of};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance};
 
@@ -98,7 +99,7 @@ impl Simulator {
         settings.records = RECORDS;
         let (port, wire) = SimPort::pair(&SimConfig::default())?;
         let worker = Worker::new(port, link.clone(), clock, &settings)?;
-        runtime.spawn(pump::run(vec![link.clone()], bell, resolver.clone()));
+        runtime.spawn(pump::run(vec![link.clone()], bell, resolver.clone(), mpsc::channel(1).0));
         let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
         let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.set_nonblocking(true)?;

@@ -63,3 +63,6 @@ impl AddressWatch for Firewall {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

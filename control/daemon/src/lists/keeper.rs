@@ -17,19 +17,22 @@ use ringdns_api::{ListDifference, ListRefresh, ListStatus, Overrides};
 use ringdns_config::{Config, ListSource, ListStart, ListsConfig, Problem};
 use ringdns_dataplane::clock::Clock;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
-use std::{collections::BTreeMap, io::Seek, iter::from_fn, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, io::Seek, iter::from_fn, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
     runtime::Builder,
     select,
     sync::{Notify, Semaphore, mpsc, oneshot},
     task::{AbortHandle, JoinSet, spawn_blocking},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// Most downloads at a time.
 const DOWNLOADS: usize = 4;
 /// Most requests for a download that wait for a list's task.
 const ASKS: usize = 8;
+/// Shortest time between two transfers of a zone that NOTIFY messages lead to: their sender may be
+/// forged.
+const NOTIFY_PAUSE: Duration = Duration::from_secs(5);
 /// Size of the host cache of the resolver that downloads before the start have, in bytes.
 const HOST_BYTES: u64 = 1 << 20;
 
@@ -202,15 +205,15 @@ impl ListKeeper {
     }
 
     /// Takes a NOTIFY from `client`: if it is the primary of a zone, and signs as it should, the zone is
-    /// transferred at once. Returns the reply, and whether that is so. `None`: it is no primary's.
+    /// transferred at once. Returns the reply, and whether that is so. `None`: it is another message.
     pub async fn notify(&self, client: IpAddr, message: &[u8]) -> Option<(Vec<u8>, bool)> {
-        let zone = transfer::Notify::read(message)?.zone;
+        let notify = transfer::Notify::read(message)?;
         let of_zone = self.watched.lock().values().find_map(|list| {
             let source = list.fetching.as_ref()?.zone.as_ref()?;
-            let is_its = source.zone == zone && source.primary.ip() == client.to_canonical();
+            let is_its = source.zone == notify.zone && source.primary.ip() == client.to_canonical();
             is_its.then(|| (source.clone(), list.notified.clone()))
         });
-        let (source, notified) = of_zone?;
+        let Some((source, notified)) = of_zone else { return Some((notify.refuse(), false)) };
         let (bytes, now) = (message.to_vec(), self.resolver.clock().unix());
         let judged = spawn_blocking(move || Some(transfer::Notify::read(&bytes)?.judge(&source, now)));
         let (reply, is_accepted) = judged.await.ok()??;
@@ -326,7 +329,7 @@ impl ListKeeper {
         watched.iter().filter_map(|(name, list)| Some((name.clone(), list.fetching.clone()?))).collect()
     }
 
-    fn until_due(&self, name: &str) -> std::time::Duration {
+    fn until_due(&self, name: &str) -> Duration {
         let now = self.resolver.clock().secs();
         self.watched.lock().get(name).map_or_else(Default::default, |list| list.until_due(now))
     }
@@ -338,7 +341,12 @@ impl ListKeeper {
         mut asked: mpsc::Receiver<Ask>,
         notified: Arc<Notify>,
     ) {
+        let mut pause = Instant::now();
         loop {
+            let told = async {
+                sleep_until(pause).await;
+                notified.notified().await;
+            };
             let first = select! {
                 ask = asked.recv() => match ask {
                     Some(ask) => Some(ask),
@@ -346,7 +354,10 @@ impl ListKeeper {
                     None => return,
                 },
                 // One that came during a download begins another: that one may have begun before.
-                () = notified.notified() => None,
+                () = told => {
+                    pause = Instant::now() + NOTIFY_PAUSE;
+                    None
+                }
                 () = sleep(self.until_due(&task.name)) => None,
             };
             let outcome = self.update(&task).await;

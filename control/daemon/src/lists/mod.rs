@@ -18,7 +18,6 @@ pub use groups::{Groups, GroupsError};
 pub use keeper::{ListKeeper, start};
 pub use origin::{ListOrigin, open};
 pub use overrides::OverrideError;
-pub use transfer::is_notify;
 
 use copies::Copies;
 use effect::InEffect;

@@ -82,7 +82,7 @@ impl Landing {
             Some((watch, known)) => {
                 let (resolver, key, lane) = (resolver.clone(), self.key.clone(), self.lane);
                 tokio::spawn(async move {
-                    watch::wait(&*watch, known).await;
+                    watch::wait(&*watch, [known]).await;
                     landed.file(&resolver, &key, lane, &mut Turn::default());
                 });
             }

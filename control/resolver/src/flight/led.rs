@@ -11,6 +11,7 @@ use crate::{
     policy::Listed,
     resolved::Resolved,
     upstream::turn::Turn,
+    watch::Watched,
 };
 use arc_swap::ArcSwapOption;
 use ringdns_dataplane::{
@@ -81,8 +82,14 @@ impl Resolver {
     }
 
     /// Returns the question for IPv4 addresses of which an answer to `key` may be made.
-    pub(super) fn dns64(&self, key: &Key) -> Option<Box<Lead>> {
+    fn dns64(&self, key: &Key) -> Option<Box<Lead>> {
         self.setup.load().dns64.as_ref()?.lead(key)
+    }
+
+    /// Returns the work that is left on answers to a question before clients get them.
+    pub(super) fn finish(&self, key: &Key) -> Finish {
+        let watched = self.watch.get().and_then(|watch| Watched::new(watch, key, self.clock()));
+        Finish { dns64: self.dns64(key), watched }
     }
 
     /// Hands the answer to the waiters of a question. Other questions of this process have it at
@@ -94,13 +101,17 @@ impl Resolver {
         mut seats: Vec<Seat>,
         turn: &mut Turn,
     ) {
-        let (clock, dns64) = (self.clock(), self.dns64(key));
-        if dns64.is_some() || resolved.listed.iter().any(|listed| listed.lead.is_some()) {
+        let (clock, mut finish) = (self.clock(), self.finish(key));
+        // Firewalls learn of what lists give to clients, which others do not get.
+        finish.watched.take_if(|_| !seats.iter().any(|seat| seat.waiter.is_client()));
+        let is_watched = finish.watched.is_some() && !resolved.listed.is_empty();
+        let is_led = resolved.listed.iter().any(|listed| listed.lead.is_some());
+        if finish.dns64.is_some() || is_led || is_watched {
             let others = seats.extract_if(.., |seat| !seat.waiter.is_client()).collect();
             spread::answer(others, &resolved, clock, turn);
         }
         let answer = move |resolved: Resolved, turn: &mut Turn| spread::answer(seats, &resolved, clock, turn);
-        self.whole(resolved, dns64, turn, answer);
+        self.whole(resolved, finish, turn, answer);
     }
 
     /// Returns the answer that clients get in place of one with private addresses for a public name.
@@ -117,8 +128,26 @@ impl Resolver {
     }
 
     /// Hands the answer for clients to `then`. If it ends in an alias, the target is resolved first,
-    /// and if it lacks IPv6 addresses, the question `dns64`.
+    /// and if it lacks IPv6 addresses, the question for others. Then firewalls learn of addresses that
+    /// were made here.
     pub(super) fn whole(
+        self: &Arc<Self>,
+        resolved: Resolved,
+        Finish { dns64, watched }: Finish,
+        turn: &mut Turn,
+        then: impl FnOnce(Resolved, &mut Turn) + Send + 'static,
+    ) {
+        match watched {
+            None => self.completed(resolved, dns64, turn, then),
+            Some(watched) => {
+                let then: Then = Box::new(then);
+                let show = move |resolved, turn: &mut Turn| watched.show_made(resolved, turn, then);
+                self.completed(resolved, dns64, turn, show);
+            }
+        }
+    }
+
+    fn completed(
         self: &Arc<Self>,
         resolved: Resolved,
         dns64: Option<Box<Lead>>,
@@ -220,6 +249,15 @@ impl Resolver {
         }
         resolved
     }
+}
+
+/// Work on the answers to a question before clients get them.
+#[derive(Default)]
+pub(super) struct Finish {
+    /// Question for the IPv4 addresses of which an answer may be made.
+    dns64: Option<Box<Lead>>,
+    /// Watch on the addresses of answers.
+    watched: Option<Box<Watched>>,
 }
 
 /// Receiver of an answer.

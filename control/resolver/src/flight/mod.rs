@@ -7,6 +7,7 @@
 //! counted and not kept, so that a flood cannot grow memory.
 
 mod anchors;
+mod asked;
 mod attempt;
 mod capped;
 mod caps;
@@ -33,7 +34,7 @@ mod waiter;
 use crate::{
     host::{Found, HostTier},
     policy::{ListCounts, NamePolicy},
-    resolved::{Client, Resolved, Transport},
+    resolved::{Resolved, Transport},
     tier::SharedTier,
     upstream::{
         choice::Upstreams,
@@ -69,7 +70,7 @@ use std::{
     time::Duration,
 };
 pub use tally::ResolverCounters;
-use tokio::{sync::oneshot, time::sleep};
+use tokio::time::sleep;
 use validated::Validated;
 pub use waiter::Waiter;
 
@@ -271,8 +272,10 @@ impl Resolver {
     pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
         let ready = match record.purpose {
             Purpose::Answer(_) => self.at_once(&record.query.key, record.group, Transport::Udp, turn),
-            // Workers punt neither.
-            Purpose::Withheld(_) | Purpose::Renewed => return turn.give_back(link, record),
+            // Workers punt neither of the others, and the pump passes on a NOTIFY.
+            Purpose::Notify(_) | Purpose::Withheld(_) | Purpose::Renewed => {
+                return turn.give_back(link, record);
+            }
             // It was not local when the worker cached it.
             Purpose::Refresh if self.is_in_data(&record.query.key) => return turn.give_back(link, record),
             Purpose::Refresh => match self.renewal(&record.query.key) {
@@ -282,66 +285,15 @@ impl Resolver {
             },
         };
         let key = ready.is_none().then(|| record.query.key.clone());
-        let dns64 = self.dns64(&record.query.key);
+        let finish = self.finish(&record.query.key);
         let waiter = Waiter::Punt(link.clone(), record);
         match (ready, key) {
             (Some(resolved), _) => {
-                self.whole(resolved, dns64, turn, move |resolved, turn| waiter.answer(&resolved, turn));
+                self.whole(resolved, finish, turn, move |resolved, turn| waiter.answer(&resolved, turn));
             }
             (None, Some(key)) => self.board(&key, Some(waiter), turn),
             (None, None) => {}
         }
-    }
-
-    /// Returns the answer to a question of this process, however long it takes.
-    pub async fn resolve(self: &Arc<Self>, key: &Key) -> Resolved {
-        self.resolve_for(None, key).await
-    }
-
-    /// Returns the answer to the question of a client over TCP, however long it takes.
-    pub async fn resolve_for(self: &Arc<Self>, client: Option<Client>, key: &Key) -> Resolved {
-        let (to, receiver) = oneshot::channel();
-        {
-            let mut turn = Turn::default();
-            let at_once = match client {
-                Some(Client { group, .. }) => self.at_once(key, group, Transport::Tcp, &mut turn),
-                None => self.lookup(key, &mut turn),
-            };
-            let waiter = Waiter::Client { to, address: client.map(|client| client.address) };
-            match at_once {
-                Some(resolved) if client.is_none() => return resolved,
-                Some(resolved) => {
-                    let answer = move |resolved: Resolved, turn: &mut Turn| waiter.answer(&resolved, turn);
-                    self.whole(resolved, self.dns64(key), &mut turn, answer);
-                }
-                None => self.board(key, Some(waiter), &mut turn),
-            }
-        }
-        // A question in flight answers all its waiters, even when it is dropped; so this fails at
-        // shutdown only.
-        let resolved = receiver.await.unwrap_or_else(|_| self.refusal());
-        client.map_or_else(|| resolved.clone(), |client| resolved.for_client(client.group, Transport::Tcp))
-    }
-
-    /// Returns the current answer to a question; an expired answer is used only if resolution
-    /// fails. `renew`: so is an answer that is due for renewal.
-    pub(crate) async fn current(self: &Arc<Self>, key: &Key, renew: bool) -> Resolved {
-        let (generation, now) = (self.host.generation(), self.clock().secs());
-        let found = match self.host.get(key, now) {
-            Found::Fresh(answer) => Some(answer),
-            Found::Stale(_) | Found::Missing => None,
-        };
-        let due = found.as_ref().filter(|answer| renew && answer.is_due(now)).map(|answer| answer.received);
-        if let Some(answer) = found.filter(|_| due.is_none()) {
-            return host_answer(answer, generation);
-        }
-        let (to, receiver) = oneshot::channel();
-        let waiter = match due {
-            Some(of) => Waiter::Renewal { to, of, patient: false },
-            None => Waiter::Client { to, address: None },
-        };
-        self.board(key, Some(waiter), &mut Turn::default());
-        receiver.await.unwrap_or_else(|_| self.refusal())
     }
 
     /// Whether a question is about a special-use name, for which no upstream is asked.
@@ -479,8 +431,8 @@ impl Resolver {
             if !waiter.is_client() {
                 return waiter.answer(&resolved, turn);
             }
-            let dns64 = self.dns64(key);
-            self.whole(resolved, dns64, turn, move |resolved, turn| waiter.answer(&resolved, turn));
+            let finish = self.finish(key);
+            self.whole(resolved, finish, turn, move |resolved, turn| waiter.answer(&resolved, turn));
         }
     }
 

@@ -126,7 +126,7 @@ impl Allowances {
 pub fn bytes(record: &Punt, answer: &Answer) -> usize {
     match record.purpose {
         Purpose::Answer(_) => record.head().len() + answer.wire.len().min(ANSWER_MAX),
-        Purpose::Withheld(_) | Purpose::Refresh | Purpose::Renewed => 0,
+        Purpose::Notify(_) | Purpose::Withheld(_) | Purpose::Refresh | Purpose::Renewed => 0,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Resolver against upstreams on loopback that fail, lie and answer late.
 
 use super::*;
+use crate::resolved::Client;
 use ringdns_common::names;
 use ringdns_config::{CacheConfig, Config, UpstreamConfig};
 use ringdns_dataplane::{
@@ -17,6 +18,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
+use tokio::sync::oneshot;
 
 const LONG: Duration = Duration::from_secs(5);
 

@@ -58,10 +58,7 @@ impl Waiter {
     /// Returns the address of the client that waits, if one does.
     pub(super) fn client(&self) -> Option<IpAddr> {
         match self {
-            Waiter::Punt(_, record) => match record.purpose {
-                Purpose::Answer(envelope) => Some(envelope.client(record.head())?.ip()),
-                Purpose::Withheld(_) | Purpose::Refresh | Purpose::Renewed => None,
-            },
+            Waiter::Punt(_, record) => Some(record.client()?.ip()),
             Waiter::Client { address, .. } => *address,
             Waiter::Renewal { .. } => None,
         }

@@ -14,7 +14,7 @@ use super::{
     download::Download,
 };
 use data_encoding::BASE64;
-pub use notify::{Notify, is_notify};
+pub use notify::Notify;
 use ringdns_common::{names, units::Bytes};
 use ringdns_config::{FetchConfig, TransferConfig, TsigConfig};
 use std::{

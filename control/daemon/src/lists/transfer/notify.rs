@@ -5,19 +5,14 @@ use super::{
     wire::{HEADER, Message, be16, rtype},
 };
 use ringdns_config::TransferConfig;
+use ringdns_dataplane::dns::{
+    header::{AA, NOTIFY, OPCODE, QR},
+    query::NOTIFY_MAX,
+};
 
-/// Opcode of a NOTIFY, in place in a header's flags, and the bits that tell it: QR and opcode.
-const NOTIFY: u16 = 4 << 11;
-const KIND: u16 = 0xf800;
-/// QR, which a reply has.
-const REPLY: u16 = 0x8000;
-/// Flag AA, which a reply repeats.
-const AA: u16 = 0x0400;
 /// Response codes.
 const NOERROR: u16 = 0;
 const NOTAUTH: u16 = 9;
-/// Longest NOTIFY in bytes: a question, an SOA record and a signature.
-const NOTIFY_MAX: usize = 2_048;
 
 /// NOTIFY about a zone.
 pub struct Notify<'a> {
@@ -28,18 +23,13 @@ pub struct Notify<'a> {
     pub zone: Vec<u8>,
 }
 
-/// Whether a message says that it is a NOTIFY.
-pub fn is_notify(bytes: &[u8]) -> bool {
-    be16(bytes, 2).is_some_and(|flags| flags & KIND == NOTIFY)
-}
-
 impl<'a> Notify<'a> {
     /// Reads a NOTIFY. `None`: it is another message, or does not fit its header.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
-        if !is_notify(bytes) || bytes.len() > NOTIFY_MAX || be16(bytes, 4) != Some(1) {
+        let flags = be16(bytes, 2)?;
+        if flags & (QR | OPCODE) != NOTIFY || bytes.len() > NOTIFY_MAX || be16(bytes, 4) != Some(1) {
             return None;
         }
-        let flags = be16(bytes, 2)?;
         let message = Message::read(bytes)?;
         let (zone, qtype) = message.question.clone()?;
         (qtype == rtype::SOA).then_some(Notify { bytes, message, flags, zone })
@@ -63,10 +53,15 @@ impl<'a> Notify<'a> {
         }
     }
 
+    /// Returns the reply to a NOTIFY about a zone that its sender is not the primary of.
+    pub fn refuse(&self) -> Vec<u8> {
+        self.reply(NOTAUTH)
+    }
+
     /// Returns a reply without a signature: the header and the question.
     fn reply(&self, rcode: u16) -> Vec<u8> {
         let id = self.bytes.get(..2).unwrap_or_default();
-        let flags = REPLY | NOTIFY | self.flags & AA | rcode;
+        let flags = QR | NOTIFY | self.flags & AA | rcode;
         // The question is complete, and its name has no pointer, because nothing is before it.
         let end = HEADER + self.zone.len() + 4;
         let question = self.bytes.get(HEADER..end).unwrap_or_default();
