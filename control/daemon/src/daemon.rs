@@ -90,14 +90,14 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     policy.lists.clone_from(resolver.list_counts().labels());
     let policy = Arc::new(policy);
 
-    let group_names = lists.groups().names().to_vec();
+    let (group_names, unlogged) = (lists.groups().names().to_vec(), lists.groups().unlogged());
     let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
     resolver.set_local_data(data);
     resolver.set_safe_search(local::safe_search(config.safe_search));
 
     let log = QueryLog::new(&config, clock, log_labels(&resolver))?;
     if let Some(log) = &log {
-        log.set_groups(LogGroups { clients: policy.groups.clone(), names: group_names });
+        log.set_groups(LogGroups { clients: policy.groups.clone(), names: group_names, unlogged });
     }
     let (ended, ends) = unbounded_channel();
     let notices = Arc::new(Notices::on(&claim.addresses()));

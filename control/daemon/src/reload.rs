@@ -18,6 +18,7 @@ use ringdns_api::{Reloaded, RulePlace};
 use ringdns_config::{Config, ConfigError, error::place_of};
 use ringdns_dataplane::{group::Group, policy::QueryPolicy, punt::Link};
 use ringdns_policy::{list::Found, overrides::OVERRIDES};
+use ringdns_querylog::LogGroups;
 use ringdns_resolver::Resolver;
 use std::{
     collections::BTreeSet,
@@ -156,7 +157,11 @@ impl Reloader {
         }
         running.policy = Arc::new(policy);
         self.listener.set_policy(running.policy.clone());
-        self.listener.set_log_groups(&running.policy.groups, groups.names());
+        self.listener.set_log_groups(LogGroups {
+            clients: running.policy.groups.clone(),
+            names: groups.names().to_vec(),
+            unlogged: groups.unlogged(),
+        });
         self.links.iter().for_each(|link| link.set_policy(running.policy.clone()));
     }
 

@@ -116,7 +116,7 @@ async fn rows_are_what_was_recorded() {
     log.note_tcp(&Query::default(), over_tcp("::ffff:10.0.0.1", Outcome::Rejected));
     let kids = [("198.51.100.0/24".parse().unwrap(), Group::new(1).unwrap())];
     let names = ["default", "kids"].map(Arc::from).to_vec();
-    log.set_groups(LogGroups { clients: ClientGroups::new(&kids).unwrap(), names });
+    log.set_groups(LogGroups { clients: ClientGroups::new(&kids).unwrap(), names, ..LogGroups::default() });
     assert!(collector.collect() && !collector.collect());
     let rows = rows.try_recv().unwrap();
     let now = Clock::start().unix() as i64 * 1000;
@@ -148,6 +148,41 @@ async fn rows_are_what_was_recorded() {
     let nameless = ("::ffff:10.0.0.1".into(), String::new(), Protocol::Tcp, Outcome::Rejected, 0);
     assert_eq!(of(&rows[2]), nameless);
     assert_eq!(rows.len(), 3);
+}
+
+#[tokio::test]
+async fn groups_that_are_not_logged_have_no_rows() {
+    let log = log("");
+    let mut worker = Worker::new(&log);
+    let (writer, mut rows) = mpsc::channel(CHANNEL);
+    let collector = collector(&log, &[&worker], Some(writer));
+    let mut tap = Box::pin(log.taps.open().unwrap());
+    let kids = [("198.51.100.0/24".parse().unwrap(), Group::new(1).unwrap())];
+    let mut groups = LogGroups { clients: ClientGroups::new(&kids).unwrap(), ..LogGroups::default() };
+    let mut ask = |log: &QueryLog| {
+        worker.note("198.51.100.7:999", "www.example");
+        worker.note("198.51.101.7:999", "www.example");
+        worker.recorder.hand_on();
+        log.note_tcp(&query("www.example"), over_tcp("::ffff:198.51.100.8", Outcome::Hit));
+        log.note_tcp(&query("www.example"), over_tcp("::ffff:198.51.101.8", Outcome::Hit));
+        while collector.collect() {}
+    };
+    groups.unlogged = GroupSet::NONE.with(Group::new(1).unwrap());
+    log.set_groups(groups.clone());
+    ask(&log);
+    let clients = |rows: Vec<Row>| rows.iter().map(|row| row.client.to_string()).collect::<Vec<_>>();
+    let others = ["::ffff:198.51.101.7", "::ffff:198.51.101.8"];
+    assert_eq!(clients(rows.try_recv().unwrap()), others);
+    let shown = String::from_utf8(tap.next().await.unwrap().unwrap().to_vec()).unwrap();
+    assert_eq!((shown.lines().count(), shown.contains("198.51.100.")), (2, false), "{shown}");
+    groups.unlogged = GroupSet::NONE;
+    log.set_groups(groups);
+    ask(&log);
+    assert_eq!(rows.try_recv().unwrap().len(), 4, "logged again at once");
+    let LogCounters { tcp_recorded, handed_on, unlogged, collected, .. } = &log.counters;
+    let recorded = worker.count(Counter::LogRecorded) + tcp_recorded.get();
+    assert_eq!((recorded, handed_on.get(), unlogged.get()), (8, 6, 2));
+    assert_eq!(collected.get(), 7, "one over TCP was never in a line");
 }
 
 #[tokio::test]

@@ -27,6 +27,9 @@ table! {
         blocklists: Option<Vec<String>> = None,
         /// Names of the `[[allowlist]]` tables that decide for the group. Absent: all.
         allowlists: Option<Vec<String>> = None,
+        /// Whether queries of the group are in the query log and in `ringctl tap`. A group with clients
+        /// by MAC address is always logged: the query log does not know them.
+        log: bool = true,
     }
 }
 
@@ -46,6 +49,8 @@ pub struct ClientGroupConfig {
     pub blocklists: Option<Vec<String>>,
     /// Names of the lists that allow; `None`: all.
     pub allowlists: Option<Vec<String>>,
+    /// Whether queries are in the query log.
+    pub log: bool,
 }
 
 /// Returns the checked groups, which may name the lists in `lists`.
@@ -114,6 +119,11 @@ impl RawClientGroup {
             }
             _ => {}
         }
+        if !(self.log || macs.is_empty()) {
+            let reason = "the query log does not know clients by MAC address";
+            let remedy = "List prefixes alone, or use query_log.exclude_clients";
+            return Err(Problem::new(format!("{table}.log"), reason, remedy));
+        }
         let block: Vec<&str> = lists.block.iter().map(|list| list.name.as_str()).collect();
         let allow: Vec<&str> = lists.allow.iter().map(|list| list.name.as_str()).collect();
         known(&format!("{table}.blocklists"), self.blocklists.as_deref(), &block)?;
@@ -124,6 +134,7 @@ impl RawClientGroup {
             macs,
             blocklists: self.blocklists,
             allowlists: self.allowlists,
+            log: self.log,
         })
     }
 }
@@ -171,7 +182,7 @@ mod tests {
     fn groups_are_read() {
         let groups = minimal_with(&format!(
             "{LISTS}[[client_group]]\nname = \"kids\"\nclients = [\"192.168.20.0/24\", \"02-00-00-00-00-0A\", \"2001:db8::7\"]\n\
-             blocklists = [\"ads\"]\nallowlists = []\n[[client_group]]\nname = \"default\"\nblocklists = []\n"
+             blocklists = [\"ads\"]\nallowlists = []\n[[client_group]]\nname = \"default\"\nblocklists = []\nlog = false\n"
         ))
         .lists
         .groups;
@@ -183,6 +194,7 @@ mod tests {
             (Some(vec!["ads".into()]), Some(vec![]))
         );
         assert!(default.clients.is_empty() && default.allowlists.is_none());
+        assert_eq!((kids.log, default.log), (true, false));
     }
 
     #[test]
@@ -214,6 +226,13 @@ mod tests {
                     "client_group[0].clients",
                     "default",
                     "Leave",
+                ],
+                [
+                    "name = \"a\"\nclients = [\"::1\", \"02:00:00:00:00:01\"]\nlog = false",
+                    "14",
+                    "client_group[0].log",
+                    "by MAC address",
+                    "exclude_clients",
                 ],
                 [twice, "16", "client_group[1].clients[0]", "in the group \"a\"", "longer"],
                 [same, "15", "client_group[1].name", "two groups", "of its own"],

@@ -4,7 +4,7 @@
 use super::effect::InEffect;
 use ringdns_config::{ClientGroupConfig, DEFAULT_GROUP, Problem};
 use ringdns_dataplane::{
-    group::{ClientGroups, GROUPS, Group},
+    group::{ClientGroups, GROUPS, Group, GroupSet},
     mac::MacAddress,
     prefix::Prefix,
     trie::TooMany,
@@ -58,6 +58,8 @@ pub struct Groups {
     current: BTreeMap<Group, ZonePrefixes>,
     clients: Vec<(Prefix, Group)>,
     macs: Vec<(MacAddress, Group)>,
+    /// Groups whose queries are not logged.
+    unlogged: GroupSet,
 }
 
 /// Clients of a group about whom the same rules of policy zones are.
@@ -85,6 +87,7 @@ impl Default for Groups {
             current: BTreeMap::from([(Group::DEFAULT, Vec::new())]),
             clients: Vec::new(),
             macs: Vec::new(),
+            unlogged: GroupSet::NONE,
         }
     }
 }
@@ -134,6 +137,9 @@ impl Groups {
                 config.macs.iter().map(move |mac| (*mac, number))
             })
             .collect();
+        let is_unlogged = |name: &str| configs.iter().any(|config| config.name == name && !config.log);
+        next.unlogged = (next.current.keys().filter(|group| is_unlogged(next.name(**group))))
+            .fold(GroupSet::NONE, |groups, group| groups.with(*group));
         next.clients()?;
         Ok(next)
     }
@@ -163,7 +169,15 @@ impl Groups {
 
     /// Whether clients are in the same groups as by `other`.
     pub fn are_same(&self, other: &Groups) -> bool {
-        self.clients == other.clients && self.macs == other.macs && self.names == other.names
+        self.clients == other.clients
+            && self.macs == other.macs
+            && self.names == other.names
+            && self.unlogged == other.unlogged
+    }
+
+    /// Groups whose queries are not logged.
+    pub fn unlogged(&self) -> GroupSet {
+        self.unlogged
     }
 
     /// Returns the names by number. A group has several numbers if rules are about some of its clients.
@@ -294,7 +308,14 @@ mod tests {
 
     fn config(name: &str, client: &str) -> ClientGroupConfig {
         let clients = vec![client.parse().unwrap()];
-        ClientGroupConfig { name: name.into(), clients, macs: Vec::new(), blocklists: None, allowlists: None }
+        ClientGroupConfig {
+            name: name.into(),
+            clients,
+            macs: Vec::new(),
+            blocklists: None,
+            allowlists: None,
+            log: true,
+        }
     }
 
     fn group_of(groups: &Groups, client: &str) -> usize {
