@@ -55,7 +55,7 @@ pub use tables::{
 };
 
 use std::path::Path;
-use tables::{RawConfig, blocklist, firewall, local, upstream};
+use tables::{RawConfig, blocklist, client_group, firewall, local, upstream};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -123,11 +123,14 @@ impl TryFrom<RawConfig> for Config {
         let is_cached = raw.cache.enabled;
         let is_in_fleet = raw.redis.is_used();
         let control = raw.control.check(&server.listen)?;
+        let rate_limit = raw.rate_limit.check()?;
+        let lists = blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?;
+        client_group::check_limits(&lists.groups, rate_limit.as_ref())?;
         Ok(Config {
             server,
             upstreams,
             resolver: raw.resolver.check()?,
-            lists: blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?,
+            lists,
             local: local::check(raw.local, raw.local_record, raw.local_zone)?,
             rebinding: raw.rebinding.check()?,
             safe_search: raw.safe_search.check(),
@@ -142,7 +145,7 @@ impl TryFrom<RawConfig> for Config {
             tcp: raw.tcp.check()?,
             access: raw.access.check()?,
             cookies: raw.cookies.check(),
-            rate_limit: raw.rate_limit.check()?,
+            rate_limit,
             shipping: raw.query_log.shipping(raw.clickhouse)?,
             query_log: raw.query_log.check()?,
             control,

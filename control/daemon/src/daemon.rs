@@ -115,7 +115,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         entrance::open(&claim.listen, &common)?;
 
     let runtime = runtime(spare_cores.clone())?;
-    let bans = Bans::new(clock, config.rate_limit.as_ref());
+    let bans = Bans::new(clock, config.rate_limit.as_ref(), &config.lists.groups);
     let plane = Plane {
         config,
         source,

@@ -17,18 +17,23 @@ use std::{
 
 /// Returns the policy that `config` describes, with its groups of clients; without names of lists.
 pub fn policy(config: &Config, groups: &Groups) -> Result<QueryPolicy, Problem> {
+    let clients = groups.clients().map_err(|error| {
+        Problem::new("client_group", error.to_string(), "Join neighbouring prefixes of a group")
+    })?;
+    let mut limit = config.rate_limit.as_ref().map(limit).transpose()?;
+    if let Some(limit) = &mut limit {
+        limit.groups = groups.limits(&clients);
+    }
     Ok(QueryPolicy {
         access: access(&config.access)?,
         refusal: config.access.refusal,
-        groups: groups.clients().map_err(|error| {
-            Problem::new("client_group", error.to_string(), "Join neighbouring prefixes of a group")
-        })?,
+        groups: clients,
         lists: Arc::default(),
         cookies: cookies(&config.cookies)?,
         require_cookies: config.cookies.require_over_udp,
         nsid: config.server.nsid.as_deref().map(|name| name.as_bytes().into()),
         identity: config.server.identity.as_deref().map(|name| name.as_bytes().into()),
-        limit: config.rate_limit.as_ref().map(limit).transpose()?,
+        limit,
     })
 }
 
@@ -41,6 +46,7 @@ fn limit(config: &config::RateLimitConfig) -> Result<LimitConfig, Problem> {
         burst: config.burst,
         slip: config.slip,
         exempt,
+        groups: None,
         dry_run: config.dry_run,
         flood_times: if config.dry_run { 0 } else { config.ban_times },
     })

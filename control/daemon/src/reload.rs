@@ -155,6 +155,9 @@ impl Reloader {
             // They have been tried before the lists took effect.
             Err(error) => tracing::error!("clients stay in the groups that they were in: {error}"),
         }
+        if let Some(limit) = &mut policy.limit {
+            limit.groups = groups.limits(&policy.groups);
+        }
         running.policy = Arc::new(policy);
         self.listener.set_policy(running.policy.clone());
         self.listener.set_log_groups(LogGroups {
@@ -213,7 +216,7 @@ impl Reloader {
             }
             policy.lists.clone_from(&running.policy.lists);
             self.hand_on(&mut running, policy);
-            self.bans.set_limit(config.rate_limit.as_ref());
+            self.bans.set_limit(config.rate_limit.as_ref(), &config.lists.groups);
             if let Some(access) = &self.access {
                 access.set(&config.access);
             }

@@ -54,7 +54,7 @@ impl Doors {
         let policy = Arc::new(policy::policy(&config, &Groups::default()).unwrap());
         let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
         let lists = ListKeeper::new(Lists::default(), config.lists.clone(), resolver.clone());
-        let bans = Bans::new(clock, config.rate_limit.as_ref());
+        let bans = Bans::new(clock, config.rate_limit.as_ref(), &config.lists.groups);
         let reloader = Reloader::new(
             source,
             policy,

@@ -5,6 +5,7 @@ use super::effect::InEffect;
 use ringdns_config::{ClientGroupConfig, DEFAULT_GROUP, Problem};
 use ringdns_dataplane::{
     group::{ClientGroups, GROUPS, Group, GroupSet},
+    limiter::{GroupLimit, GroupLimits},
     mac::MacAddress,
     prefix::Prefix,
     trie::TooMany,
@@ -60,6 +61,8 @@ pub struct Groups {
     macs: Vec<(MacAddress, Group)>,
     /// Groups whose queries are not logged.
     unlogged: GroupSet,
+    /// Rate limits of groups that have one of their own.
+    limits: Vec<(Group, GroupLimit)>,
 }
 
 /// Clients of a group about whom the same rules of policy zones are.
@@ -88,6 +91,7 @@ impl Default for Groups {
             clients: Vec::new(),
             macs: Vec::new(),
             unlogged: GroupSet::NONE,
+            limits: Vec::new(),
         }
     }
 }
@@ -140,6 +144,11 @@ impl Groups {
         let is_unlogged = |name: &str| configs.iter().any(|config| config.name == name && !config.log);
         next.unlogged = (next.current.keys().filter(|group| is_unlogged(next.name(**group))))
             .fold(GroupSet::NONE, |groups, group| groups.with(*group));
+        let limit = |group: &Group| {
+            let config = configs.iter().find(|config| config.name == next.name(*group))?;
+            config.limit.map(|limit| (*group, limit))
+        };
+        next.limits = next.current.keys().filter_map(limit).collect();
         next.clients()?;
         Ok(next)
     }
@@ -173,6 +182,14 @@ impl Groups {
             && self.macs == other.macs
             && self.names == other.names
             && self.unlogged == other.unlogged
+            && self.limits == other.limits
+    }
+
+    /// Returns the rate limits of groups that have one of their own, given the groups of clients.
+    /// `None`: none has.
+    pub fn limits(&self, clients: &ClientGroups) -> Option<Arc<GroupLimits>> {
+        let limits = || GroupLimits { clients: clients.clone(), limits: self.limits.clone() };
+        (!self.limits.is_empty()).then(|| Arc::new(limits()))
     }
 
     /// Groups whose queries are not logged.
@@ -315,6 +332,7 @@ mod tests {
             blocklists: None,
             allowlists: None,
             log: true,
+            limit: None,
         }
     }
 
