@@ -16,7 +16,7 @@ use clap_complete::Shell;
 use export::{export_histogram, take_profile};
 use hyper::Method;
 use offline::OfflineTest;
-use overrides::{Extent, GroupChoice};
+use overrides::{Extent, GroupChoice, PauseChoice, Pausing};
 use print::{
     print_as, show_bans, show_counters, show_entry, show_floods, show_lists, show_log, show_names,
     show_policy_test, show_refreshed, show_status, show_sweeps, show_upstreams,
@@ -112,9 +112,9 @@ enum Command {
         extent: Extent,
     },
     /// Let no list decide.
-    Pause(Extent),
+    Pause(Pausing),
     /// End a pause.
-    Resume(GroupChoice),
+    Resume(PauseChoice),
     /// Show the part of the query log that is on this host, oldest first: all of it, or the rows
     /// that ClickHouse has not yet accepted.
     ///
@@ -381,7 +381,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Allow { name, extent } => {
             overrides::add(&ringdnsd, json, OverrideAction::Allow, &name, &extent).await
         }
-        Command::Pause(extent) => overrides::pause(&ringdnsd, json, &extent).await,
+        Command::Pause(pausing) => overrides::pause(&ringdnsd, json, &pausing).await,
         Command::Resume(choice) => overrides::resume(&ringdnsd, json, &choice).await,
         Command::Policy(PolicyCommand::Lists) => {
             let body = ringdnsd.get("/policy/lists").await?;

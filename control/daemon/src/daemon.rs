@@ -31,7 +31,7 @@ use ringdns_dataplane::{
 };
 use ringdns_fleet::Fleet;
 use ringdns_querylog as log;
-use ringdns_querylog::{LogGroups, QueryLog, writer::Writer};
+use ringdns_querylog::{QueryLog, writer::Writer};
 use ringdns_resolver::{
     FlightLimits, Resolver, host::HostTier, pump, snapshot::Snapshot, sweep::Sweeper, tier::SharedTier,
 };
@@ -88,16 +88,18 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let resolver = resolver(&config, clock, generations.clone(), limits, shared);
     let firewall = firewall::of(&config, clock, &resolver)?;
     policy.lists.clone_from(resolver.list_counts().labels());
-    let policy = Arc::new(policy);
 
-    let (group_names, unlogged) = (lists.groups().names().to_vec(), lists.groups().unlogged());
     let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
+    let groups = lists.groups();
+    // Clients may be paused.
+    policy::regroup(&mut policy, &groups)?;
+    let policy = Arc::new(policy);
     resolver.set_local_data(data);
     resolver.set_safe_search(local::safe_search(config.safe_search));
 
     let log = QueryLog::new(&config, clock, log_labels(&resolver))?;
     if let Some(log) = &log {
-        log.set_groups(LogGroups { clients: policy.groups.clone(), names: group_names, unlogged });
+        log.set_groups(policy::log_groups(&policy, &groups));
     }
     let (ended, ends) = unbounded_channel();
     let notices = Arc::new(Notices::on(&claim.addresses()));

@@ -1,15 +1,17 @@
 //! Policy for queries in the data plane, made from the configuration and the files that it names.
 
-use crate::lists::Groups;
+use crate::lists::{Groups, GroupsError};
 use ringdns_common::names;
 use ringdns_config as config;
 use ringdns_config::{Config, Problem, secrets};
 use ringdns_dataplane::{
     access::AccessList,
     dns::{cookie::Cookies, is_within},
+    group::ClientGroups,
     limiter::LimitConfig,
     policy::QueryPolicy,
 };
+use ringdns_querylog::LogGroups;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -17,24 +19,36 @@ use std::{
 
 /// Returns the policy that `config` describes, with its groups of clients; without names of lists.
 pub fn policy(config: &Config, groups: &Groups) -> Result<QueryPolicy, Problem> {
-    let clients = groups.clients().map_err(|error| {
-        Problem::new("client_group", error.to_string(), "Join neighbouring prefixes of a group")
-    })?;
-    let mut limit = config.rate_limit.as_ref().map(limit).transpose()?;
-    if let Some(limit) = &mut limit {
-        limit.groups = groups.limits(&clients);
-    }
-    Ok(QueryPolicy {
+    let mut policy = QueryPolicy {
         access: access(&config.access)?,
         refusal: config.access.refusal,
-        groups: clients,
+        groups: ClientGroups::default(),
         lists: Arc::default(),
         cookies: cookies(&config.cookies)?,
         require_cookies: config.cookies.require_over_udp,
         nsid: config.server.nsid.as_deref().map(|name| name.as_bytes().into()),
         identity: config.server.identity.as_deref().map(|name| name.as_bytes().into()),
-        limit,
-    })
+        limit: config.rate_limit.as_ref().map(limit).transpose()?,
+    };
+    regroup(&mut policy, groups)?;
+    Ok(policy)
+}
+
+/// Replaces the groups of clients of a policy, and their limits.
+pub fn regroup(policy: &mut QueryPolicy, groups: &Groups) -> Result<(), Problem> {
+    policy.groups = groups
+        .clients()
+        .map_err(|error| Problem::new("client_group", error.to_string(), GroupsError::REMEDY))?;
+    if let Some(limit) = &mut policy.limit {
+        limit.groups = groups.limits(&policy.groups);
+    }
+    Ok(())
+}
+
+/// Returns the groups of clients of a policy as the query log has them.
+pub fn log_groups(policy: &QueryPolicy, groups: &Groups) -> LogGroups {
+    let (clients, names) = (policy.groups.clone(), groups.names().to_vec());
+    LogGroups { clients, names, unlogged: groups.unlogged() }
 }
 
 fn limit(config: &config::RateLimitConfig) -> Result<LimitConfig, Problem> {

@@ -18,7 +18,6 @@ use ringdns_api::{Reloaded, RulePlace};
 use ringdns_config::{Config, ConfigError, error::place_of};
 use ringdns_dataplane::{group::Group, policy::QueryPolicy, punt::Link};
 use ringdns_policy::{list::Found, overrides::OVERRIDES};
-use ringdns_querylog::LogGroups;
 use ringdns_resolver::Resolver;
 use std::{
     collections::BTreeSet,
@@ -150,21 +149,13 @@ impl Reloader {
     /// Puts a policy for queries into effect, with the groups of clients that there are now.
     fn hand_on(&self, running: &mut Running, mut policy: QueryPolicy) {
         let groups = self.lists.groups();
-        match groups.clients() {
-            Ok(clients) => policy.groups = clients,
+        if let Err(error) = policy::regroup(&mut policy, &groups) {
             // They have been tried before the lists took effect.
-            Err(error) => tracing::error!("clients stay in the groups that they were in: {error}"),
-        }
-        if let Some(limit) = &mut policy.limit {
-            limit.groups = groups.limits(&policy.groups);
+            tracing::error!("clients stay in the groups that they were in: {error}");
         }
         running.policy = Arc::new(policy);
         self.listener.set_policy(running.policy.clone());
-        self.listener.set_log_groups(LogGroups {
-            clients: running.policy.groups.clone(),
-            names: groups.names().to_vec(),
-            unlogged: groups.unlogged(),
-        });
+        self.listener.set_log_groups(policy::log_groups(&running.policy, &groups));
         self.links.iter().for_each(|link| link.set_policy(running.policy.clone()));
     }
 

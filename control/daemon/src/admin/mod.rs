@@ -22,7 +22,7 @@
 //! | `GET /policy/overrides` | names that operators block or allow, and pauses; Unix socket only |
 //! | `POST /policy/override?name=&action=&group=&seconds=` | blocks or allows a name; Unix socket only |
 //! | `POST /policy/clear?name=&group=` | removes an override; Unix socket only |
-//! | `POST /policy/pause?group=&seconds=`, `/policy/resume?group=` | pauses lists, ends it; Unix socket only |
+//! | `POST /policy/pause?group=&client=&seconds=`, `/policy/resume?group=&client=` | pauses lists, ends it; Unix socket only |
 //! | `POST /policy/refresh?name=` | downloads a list, or all without a name; Unix socket only |
 //! | `GET /policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
 //! | `GET /policy/floods` | zones that are capped because of floods of random names; Unix socket only |

@@ -8,7 +8,7 @@ use crate::lists::OverrideError;
 use axum::{Json, extract::State};
 use ringdns_api::{Override, OverrideAction, Overrides, Pause};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 use tokio::task::spawn_blocking;
 
 /// Longest time that an override may be given, in seconds: ten years. Without a time, it stays.
@@ -34,13 +34,15 @@ pub(super) struct NameQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct PauseQuery {
     group: Option<String>,
+    client: Option<IpAddr>,
     seconds: Option<u64>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct GroupQuery {
+pub(super) struct ResumeQuery {
     group: Option<String>,
+    client: Option<IpAddr>,
 }
 
 /// Answers with all overrides and pauses.
@@ -87,22 +89,33 @@ pub(super) async fn pause(
     Parameters(query): Parameters<PauseQuery>,
 ) -> Result<Json<Pause>, ApiError> {
     let seconds = checked(query.seconds)?;
-    let pause = change(service, move |service| service.lists.pause(query.group, seconds)).await?;
-    tracing::info!(group = pause.group, until = pause.until, "lists are paused");
+    let pause = paused(query.group, query.client)?;
+    let pause = change(service, move |service| service.lists.pause(pause, seconds)).await?;
+    tracing::info!(group = pause.group, client = pause.client, until = pause.until, "lists are paused");
     Ok(Json(pause))
 }
 
 /// Ends a pause.
 pub(super) async fn resume(
     State(service): SharedService,
-    Parameters(query): Parameters<GroupQuery>,
+    Parameters(query): Parameters<ResumeQuery>,
 ) -> Result<Json<bool>, ApiError> {
-    let group = query.group.clone();
-    let resumed = change(service, move |service| service.lists.resume(group.as_deref())).await?;
+    let pause = paused(query.group, query.client)?;
+    let ended = pause.clone();
+    let resumed = change(service, move |service| service.lists.resume(&ended)).await?;
     if resumed {
-        tracing::info!(group = query.group, "lists are in effect again");
+        tracing::info!(group = pause.group, client = pause.client, "lists are in effect again");
     }
     Ok(Json(resumed))
+}
+
+/// Returns the pause of a group, of a client, or of all.
+fn paused(group: Option<String>, client: Option<IpAddr>) -> Result<Pause, ApiError> {
+    if group.is_some() && client.is_some() {
+        return Err(ApiError::bad("give either client or group"));
+    }
+    let client = client.map(|client| client.to_canonical().to_string());
+    Ok(Pause { group, client, until: None })
 }
 
 /// Makes a change on a thread that may wait for the disk.
@@ -113,7 +126,10 @@ async fn change<T: Send + 'static>(
     let changed = spawn_blocking(move || change(&service)).await.map_err(ApiError::failed)?;
     changed.map_err(|error| match error {
         OverrideError::File { .. } | OverrideError::Broken(_) => ApiError::failed(error),
-        OverrideError::Name(_) | OverrideError::Group(_) | OverrideError::TooMany => ApiError::bad(error),
+        OverrideError::Name(_)
+        | OverrideError::Group(_)
+        | OverrideError::Clients(_)
+        | OverrideError::TooMany => ApiError::bad(error),
     })
 }
 

@@ -19,6 +19,10 @@ impl ListKeeper {
     /// Puts the lists into effect, as far as they are by now.
     pub(super) fn apply(&self, kept: &mut Kept) {
         kept.effect = InEffect::at(&kept.config, &kept.overrides, self.now());
+        if let Err(error) = kept.lists.pause_clients(&kept.config, kept.effect.clients()) {
+            // By a pause, it is refused before this. Others may have changed the file.
+            tracing::error!("lists decide for the clients that they decided for before: {error}");
+        }
         let shown = Shown {
             groups: kept.lists.groups().clone(),
             overrides: kept.overrides.clone(),
@@ -112,18 +116,18 @@ impl ListKeeper {
         self.change(None, |overrides| Ok(overrides::clear(overrides, &name, group)))
     }
 
-    /// Lets no list decide for a group, or for anybody, for so many seconds, or until it is resumed.
-    pub fn pause(&self, group: Option<String>, seconds: Option<u64>) -> Result<Pause, OverrideError> {
-        let pause = Pause { group, until: self.until(seconds) };
+    /// Lets no list decide for the clients of `pause`, for so many seconds, or until they are resumed.
+    pub fn pause(&self, pause: Pause, seconds: Option<u64>) -> Result<Pause, OverrideError> {
+        let pause = Pause { until: self.until(seconds), ..pause };
         self.change(pause.group.clone().as_deref(), |overrides| {
             overrides::pause(overrides, pause.clone())?;
             Ok(pause)
         })
     }
 
-    /// Ends the pause of a group. Returns whether there was one.
-    pub fn resume(&self, group: Option<&str>) -> Result<bool, OverrideError> {
-        self.change(None, |overrides| Ok(overrides::resume(overrides, group)))
+    /// Ends the pause of the clients of `pause`. Returns whether there was one.
+    pub fn resume(&self, pause: &Pause) -> Result<bool, OverrideError> {
+        self.change(None, |overrides| Ok(overrides::resume(overrides, pause)))
     }
 
     /// Changes the overrides, writes them down, and puts them into effect. `group` must be one of the
@@ -146,6 +150,8 @@ impl ListKeeper {
         let mut changed = kept.overrides.clone();
         overrides::expire(&mut changed, self.now());
         let result = change(&mut changed)?;
+        let effect = InEffect::at(&kept.config, &changed, self.now());
+        kept.lists.groups_with(&kept.config, effect.clients())?;
         overrides::write(&kept.config.fetch.overrides_file, &changed)?;
         kept.overrides = changed;
         self.apply(&mut kept);
