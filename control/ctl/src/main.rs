@@ -212,10 +212,10 @@ enum PolicyCommand {
     },
     /// Show each list with its state, the number of its rules, and the error of its last download.
     Lists,
-    /// Download lists now, and wait for the result. Those that have not changed on their servers
-    /// stay as they are.
+    /// Download lists now, or read them from their files, and wait for the result. Those that have not
+    /// changed stay as they are.
     Refresh {
-        /// Name of the list. Absent: all lists that are downloaded.
+        /// Name of the list. Absent: all lists from files and URLs.
         name: Option<String>,
     },
     /// Show the names that resolved to an address, while clients may use it. names.entries keeps them.

@@ -9,6 +9,7 @@ mod groups;
 mod keeper;
 mod origin;
 mod overrides;
+mod refresh;
 mod status;
 mod temporary;
 mod transfer;
