@@ -141,7 +141,7 @@ fn what_is_wrong_changes_nothing_and_is_told() {
         (&["allow", "www.example", "--group", "adults"], "no group \"adults\""),
         (&["pause", "--group", "adults"], "no group \"adults\""),
         (&["block", "www.example", "--for", "0s"], "1 or more"),
-        (&["pause", "--client", "127.0.0.9", "--for", "20000w"], "ten years"),
+        (&["pause", "--client", "127.0.0.9", "--for", "200000h"], "ten years"),
     ] {
         let output = ringdnsd.ctl(command);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

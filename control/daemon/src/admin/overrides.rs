@@ -89,8 +89,9 @@ pub(super) async fn pause(
     Parameters(query): Parameters<PauseQuery>,
 ) -> Result<Json<Pause>, ApiError> {
     let seconds = checked(query.seconds)?;
-    let pause = paused(query.group, query.client)?;
-    let pause = change(service, move |service| service.lists.pause(pause, seconds)).await?;
+    check_clients(query.group.as_ref(), query.client)?;
+    let pause =
+        change(service, move |service| service.lists.pause(query.group, query.client, seconds)).await?;
     tracing::info!(group = pause.group, client = pause.client, until = pause.until, "lists are paused");
     Ok(Json(pause))
 }
@@ -100,22 +101,22 @@ pub(super) async fn resume(
     State(service): SharedService,
     Parameters(query): Parameters<ResumeQuery>,
 ) -> Result<Json<bool>, ApiError> {
-    let pause = paused(query.group, query.client)?;
-    let ended = pause.clone();
-    let resumed = change(service, move |service| service.lists.resume(&ended)).await?;
+    let ResumeQuery { group, client } = query;
+    check_clients(group.as_ref(), client)?;
+    let of = group.clone();
+    let resumed = change(service, move |service| service.lists.resume(of, client)).await?;
     if resumed {
-        tracing::info!(group = pause.group, client = pause.client, "lists are in effect again");
+        let client = client.map(tracing::field::display);
+        tracing::info!(group, client, "lists are in effect again");
     }
     Ok(Json(resumed))
 }
 
-/// Returns the pause of a group, of a client, or of all.
-fn paused(group: Option<String>, client: Option<IpAddr>) -> Result<Pause, ApiError> {
-    if group.is_some() && client.is_some() {
-        return Err(ApiError::bad("give either client or group"));
+fn check_clients(group: Option<&String>, client: Option<IpAddr>) -> Result<(), ApiError> {
+    match (group, client) {
+        (Some(_), Some(_)) => Err(ApiError::bad("give either client or group")),
+        _ => Ok(()),
     }
-    let client = client.map(|client| client.to_canonical().to_string());
-    Ok(Pause { group, client, until: None })
 }
 
 /// Makes a change on a thread that may wait for the disk.

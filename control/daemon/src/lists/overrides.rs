@@ -128,6 +128,12 @@ pub fn clear(overrides: &mut Overrides, name: &str, group: Option<&str>) -> bool
     overrides.overrides.len() < before
 }
 
+/// Returns the pause of a group, of a client, or of all.
+pub fn pause_of(group: Option<String>, client: Option<IpAddr>) -> Pause {
+    let client = client.map(|client| client.to_canonical().to_string());
+    Pause { group, client, until: None }
+}
+
 /// Returns the client that a pause is for; `None`: it is for a group, or for all.
 pub fn client(pause: &Pause) -> Option<IpAddr> {
     let client = pause.client.as_ref().filter(|_| pause.group.is_none())?;

@@ -9,7 +9,7 @@ use ringdns_api::{Override, OverrideAction, Overrides, Pause, RulePlace};
 use ringdns_common::{names, printable::Printable};
 use ringdns_config::DEFAULT_GROUP;
 use ringdns_policy::list::Found;
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::{select, task::spawn_blocking, time::sleep};
 
 /// Time after a defect until the clock is looked at again, in seconds.
@@ -116,18 +116,25 @@ impl ListKeeper {
         self.change(None, |overrides| Ok(overrides::clear(overrides, &name, group)))
     }
 
-    /// Lets no list decide for the clients of `pause`, for so many seconds, or until they are resumed.
-    pub fn pause(&self, pause: Pause, seconds: Option<u64>) -> Result<Pause, OverrideError> {
-        let pause = Pause { until: self.until(seconds), ..pause };
+    /// Lets no list decide for a group, for a client, or without both for anybody, for so many seconds,
+    /// or until it is resumed.
+    pub fn pause(
+        &self,
+        group: Option<String>,
+        client: Option<IpAddr>,
+        seconds: Option<u64>,
+    ) -> Result<Pause, OverrideError> {
+        let pause = Pause { until: self.until(seconds), ..overrides::pause_of(group, client) };
         self.change(pause.group.clone().as_deref(), |overrides| {
             overrides::pause(overrides, pause.clone())?;
             Ok(pause)
         })
     }
 
-    /// Ends the pause of the clients of `pause`. Returns whether there was one.
-    pub fn resume(&self, pause: &Pause) -> Result<bool, OverrideError> {
-        self.change(None, |overrides| Ok(overrides::resume(overrides, pause)))
+    /// Ends the pause of a group, of a client, or of all. Returns whether there was one.
+    pub fn resume(&self, group: Option<String>, client: Option<IpAddr>) -> Result<bool, OverrideError> {
+        let ended = overrides::pause_of(group, client);
+        self.change(None, |overrides| Ok(overrides::resume(overrides, &ended)))
     }
 
     /// Changes the overrides, writes them down, and puts them into effect. `group` must be one of the
