@@ -28,6 +28,7 @@ pub use tables::{
     cache::{CacheConfig, NxdomainCut, SnapshotConfig},
     clickhouse::{ClickHouseConfig, Scheme},
     client_group::{ClientGroupConfig, DEFAULT_GROUP},
+    client_names::ClientNamesConfig,
     control::ControlConfig,
     cookies::CookieConfig,
     dns64::Dns64Config,
@@ -98,6 +99,8 @@ pub struct Config {
     pub cookies: CookieConfig,
     /// Rate limit for clients; `None`: there is none.
     pub rate_limit: Option<RateLimitConfig>,
+    /// Names of clients in the log.
+    pub client_names: ClientNamesConfig,
     /// Log of answers.
     pub query_log: QueryLogConfig,
     /// Destination of the query log; `None` if it is not stored.
@@ -126,12 +129,14 @@ impl TryFrom<RawConfig> for Config {
         let rate_limit = raw.rate_limit.check()?;
         let lists = blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?;
         client_group::check_limits(&lists.groups, rate_limit.as_ref())?;
+        let local = local::check(raw.local, raw.local_record, raw.local_zone)?;
         Ok(Config {
+            client_names: raw.client_names.check(&raw.query_log, &local)?,
             server,
             upstreams,
             resolver: raw.resolver.check()?,
             lists,
-            local: local::check(raw.local, raw.local_record, raw.local_zone)?,
+            local,
             rebinding: raw.rebinding.check()?,
             safe_search: raw.safe_search.check(),
             dns64: raw.dns64.check()?,

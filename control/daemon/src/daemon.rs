@@ -4,6 +4,7 @@ use crate::{
     access::AccessGate,
     admin::{self, ApiCounters, Service},
     bans::Bans,
+    client_names::ClientNames,
     control_socket,
     decisions::log_labels,
     entrance::{self, Entrance},
@@ -97,7 +98,8 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     resolver.set_local_data(data);
     resolver.set_safe_search(local::safe_search(config.safe_search));
 
-    let log = QueryLog::new(&config, clock, log_labels(&resolver))?;
+    let names = ClientNames::new(&config, clock);
+    let log = QueryLog::new(&config, clock, log_labels(&resolver, names.clone()))?;
     if let Some(log) = &log {
         log.set_groups(policy::log_groups(&policy, &groups));
     }
@@ -139,6 +141,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         watch,
         bell,
         log,
+        names,
         spare_cores,
     };
     let mut logging = None;
@@ -211,6 +214,7 @@ struct Plane {
     watch: Option<Watch>,
     bell: Arc<Doorbell>,
     log: Option<Arc<QueryLog>>,
+    names: Option<Arc<ClientNames>>,
     spare_cores: Vec<core_affinity::CoreId>,
 }
 
@@ -323,6 +327,9 @@ impl Plane {
 
     /// Begins the tasks that depend on no other.
     fn begin(&self, parts: &mut JoinSet<Part>) {
+        if let Some(names) = &self.names {
+            names.begin(&self.resolver, parts);
+        }
         let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone());
         parts.spawn(async { ("the pump", pump.await) });
         let (notices, links) = (self.notices.clone(), self.links.clone());

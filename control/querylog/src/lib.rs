@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod clickhouse;
+pub mod client_name;
 mod collect;
 pub mod decision;
 pub mod ledger;
@@ -31,6 +32,7 @@ pub use spool::Spool;
 pub use tap::Taps;
 
 use arc_swap::ArcSwap;
+use client_name::ClientNaming;
 use decision::Decisions;
 use ledger::Ledger;
 use parking_lot::Mutex;
@@ -103,6 +105,8 @@ pub struct LogLabels {
     pub upstreams: Arc<Labels>,
     /// Names of lists.
     pub lists: Arc<Labels>,
+    /// Source of the names of clients; `None`: rows have none.
+    pub clients: Option<Arc<dyn ClientNaming>>,
     /// Source of the rules that block; `None`: rows have none.
     pub decisions: Option<Arc<dyn Decisions>>,
 }
@@ -189,6 +193,11 @@ impl QueryLog {
         LogConfig { line, sieve: self.sieve.clone(), seed: rand::random() }
     }
 
+    /// Source of the names of clients, if rows have them.
+    pub fn client_names(&self) -> Option<&dyn ClientNaming> {
+        self.labels.clients.as_deref()
+    }
+
     /// Replaces the groups of clients that rows name.
     pub fn set_groups(&self, groups: LogGroups) {
         self.groups.store(Arc::new(groups));
@@ -249,6 +258,7 @@ impl QueryLog {
             upstream_us: logged.source.upstream_us,
             list,
             client_group: groups.names.get(group.number()).cloned(),
+            client_name: self.labels.clients.as_ref().and_then(|names| names.name_of(logged.client)),
             rule,
             ede,
             sample: self.sample,

@@ -76,6 +76,12 @@ pub fn text(service: &Service) -> String {
     text.totals("ringdns_api", &service.api.totals());
     if let Some(log) = &service.log {
         text.totals("ringdns_query_log", &log.counters.totals());
+        if let Some(names) = log.client_names() {
+            for gauge in names.gauges() {
+                text.gauge(&format!("ringdns_client_names_{}", gauge.name), gauge.doc, gauge.value);
+            }
+            text.totals("ringdns_client_names", &names.totals());
+        }
         text.gauge("ringdns_query_log_taps", "Open taps of the query log (GET /log/tap).", log.taps.len());
         let sums = log.ledger.sums();
         text.totals("ringdns_query_log_rows", &sums.totals());

@@ -107,6 +107,11 @@ fn query_log(log: &QueryLog, service: &Service, workers: &StatsSnapshot) -> Valu
         "dropped": { "no_batch": no_batch, "tcp_full": tcp_full.get(), "writer_full": writer_full.get() },
         "in_hand": recorded as i64 - (ended + no_batch) as i64,
         "taps": log.taps.len(),
+        "client_names": log.client_names().map(|names| {
+            let mut counts = totals(names.gauges());
+            counts.extend(totals(names.totals()));
+            counts
+        }),
         "counters": totals(log.counters.totals()),
         // State of the rows handed on, if rows are kept.
         "rows": service.config.shipping.as_ref().map(|_| {
