@@ -50,6 +50,7 @@ pub fn limit() -> Result<LimitConfig> {
         burst: 1 << 20,
         slip: 2,
         exempt: AccessList::new(&[], &[])?,
+        groups: None,
         dry_run: false,
         flood_times: 10,
     })

@@ -115,7 +115,7 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
     let policy = Arc::new(policy::policy(&config, &Groups::default()).expect("a valid policy"));
     let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
     let lists = ListKeeper::new(Lists::default(), config.lists.clone(), resolver.clone());
-    let bans = Bans::new(clock, config.rate_limit.as_ref());
+    let bans = Bans::new(clock, config.rate_limit.as_ref(), &config.lists.groups);
     let reloader =
         Reloader::new(source, policy, lists.clone(), resolver.clone(), listener, links.clone(), bans.clone());
     Arc::new(Service {

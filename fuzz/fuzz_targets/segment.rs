@@ -39,7 +39,7 @@ fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.resize(bytes.len().max(HEAD), 0);
     let rows = (bytes.len() - SUMMED) as u32;
     bytes[..4].copy_from_slice(&0x184D_2A5D_u32.to_le_bytes());
-    bytes[8..16].copy_from_slice(b"RINGLOG4");
+    bytes[8..16].copy_from_slice(b"RINGLOG5");
     bytes[77..81].copy_from_slice(&rows.to_le_bytes());
     let sum = checksum(&bytes[SUMMED..]);
     bytes[BLOCK..SUMMED].copy_from_slice(&sum);

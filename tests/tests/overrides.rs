@@ -100,6 +100,39 @@ fn overrides_and_pauses_end_by_themselves() {
 }
 
 #[test]
+fn one_client_of_a_group_is_paused() {
+    let scene = Scene::set();
+    let ringdnsd = scene.start("");
+    let sibling = || {
+        let client = Client::from_address(&scene.host, IpAddr::from([127, 0, 20, 8]), scene.address);
+        client.ask(&Query::a("ads.example")).rcode()
+    };
+    assert_eq!(scene.rcodes("ads.example"), [NXDOMAIN; 2]);
+    let told = ringdnsd.told(&["pause", "--client", "127.0.20.7", "--for", "10m"]);
+    assert!(told.starts_with("no list decides for the client 127.0.20.7 until 2"), "{told}");
+    // Workers learn of another group of clients within a second.
+    until("the client is free of lists", || (scene.rcodes("ads.example") == [NXDOMAIN, 0]).then_some(()));
+    assert_eq!(sibling(), NXDOMAIN);
+    let told = ringdnsd.told(&["policy", "overrides"]);
+    assert!(told.starts_with("no list decides for the client 127.0.20.7 until 2"), "{told}");
+    let test = |client: &str| ringdnsd.told(&["policy", "test", "ads.example", "--client", client]);
+    assert!(!test("127.0.20.7").contains("block") && test("127.0.20.8").contains("block by list \"ads\""));
+    drop(ringdnsd);
+
+    // It outlives a restart, and is in effect from the first query on.
+    let ringdnsd = scene.start("");
+    assert_eq!((scene.rcodes("ads.example"), sibling()), ([NXDOMAIN, 0], NXDOMAIN));
+    assert_eq!(ringdnsd.told(&["resume", "--client", "127.0.20.8"]), "they were not paused\n");
+    assert_eq!(ringdnsd.told(&["resume", "--group", "kids"]), "they were not paused\n");
+    assert_eq!(ringdnsd.told(&["resume", "--client", "127.0.20.7"]), "lists decide again\n");
+    until("lists decide again", || (scene.rcodes("ads.example") == [NXDOMAIN; 2]).then_some(()));
+    ringdnsd.told(&["pause", "--client", "::ffff:127.0.20.7", "--for", "2s"]);
+    until("the client is free of lists", || (scene.rcodes("ads.example") == [NXDOMAIN, 0]).then_some(()));
+    until("the pause is over", || (scene.rcodes("ads.example") == [NXDOMAIN; 2]).then_some(()));
+    assert_eq!(ringdnsd.told(&["policy", "overrides"]), "none\n");
+}
+
+#[test]
 fn what_is_wrong_changes_nothing_and_is_told() {
     let scene = Scene::set();
     let ringdnsd = scene.start("");
@@ -108,10 +141,20 @@ fn what_is_wrong_changes_nothing_and_is_told() {
         (&["allow", "www.example", "--group", "adults"], "no group \"adults\""),
         (&["pause", "--group", "adults"], "no group \"adults\""),
         (&["block", "www.example", "--for", "0s"], "1 or more"),
+        (&["pause", "--client", "127.0.0.9", "--for", "200000h"], "ten years"),
     ] {
         let output = ringdnsd.ctl(command);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(1) && said.contains(reason), "{command:?}: {said}");
+    }
+    for (command, reason) in [
+        (&["pause", "--client", "127.0.0.0/8"][..], "invalid IP address"),
+        (&["pause", "--client", "127.0.0.1", "--group", "kids"], "cannot be used with"),
+        (&["resume", "--client", "127.0.0.1", "--group", "kids"], "cannot be used with"),
+    ] {
+        let output = ringdnsd.ctl(command);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(reason), "{command:?}: {said}");
     }
     assert_eq!(ringdnsd.told(&["policy", "overrides"]), "none\n");
     assert!(!scene.folder.path().join("overrides.toml").exists());

@@ -116,7 +116,7 @@ pub struct Overrides {
     /// Names that are blocked or allowed whatever lists say.
     #[serde(rename = "override", skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<Override>,
-    /// Groups for which no list decides.
+    /// Groups and clients for which no list decides.
     #[serde(rename = "pause", skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<Pause>,
 }
@@ -147,13 +147,16 @@ pub enum OverrideAction {
     Allow,
 }
 
-/// Time in which no list decides.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Time in which no list decides. Without a group and a client, it is for all clients.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pause {
-    /// Group of clients; `None`: all.
+    /// Group of clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// Address of one client, without a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// Time at which it ends (RFC 3339); `None`: it stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,

@@ -28,6 +28,7 @@ pub use tables::{
     cache::{CacheConfig, NxdomainCut, SnapshotConfig},
     clickhouse::{ClickHouseConfig, Scheme},
     client_group::{ClientGroupConfig, DEFAULT_GROUP},
+    client_names::ClientNamesConfig,
     control::{ControlConfig, Requirement},
     cookies::CookieConfig,
     dns64::Dns64Config,
@@ -55,7 +56,7 @@ pub use tables::{
 };
 
 use std::path::Path;
-use tables::{RawConfig, blocklist, firewall, local, upstream};
+use tables::{RawConfig, blocklist, client_group, firewall, local, upstream};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -98,6 +99,8 @@ pub struct Config {
     pub cookies: CookieConfig,
     /// Rate limit for clients; `None`: there is none.
     pub rate_limit: Option<RateLimitConfig>,
+    /// Names of clients in the log.
+    pub client_names: ClientNamesConfig,
     /// Log of answers.
     pub query_log: QueryLogConfig,
     /// Destination of the query log; `None` if it is not stored.
@@ -123,12 +126,17 @@ impl TryFrom<RawConfig> for Config {
         let is_cached = raw.cache.enabled;
         let is_in_fleet = raw.redis.is_used();
         let control = raw.control.check(&server.listen)?;
+        let rate_limit = raw.rate_limit.check()?;
+        let lists = blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?;
+        client_group::check_limits(&lists.groups, rate_limit.as_ref())?;
+        let local = local::check(raw.local, raw.local_record, raw.local_zone)?;
         Ok(Config {
+            client_names: raw.client_names.check(&raw.query_log, &local)?,
             server,
             upstreams,
             resolver: raw.resolver.check()?,
-            lists: blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?,
-            local: local::check(raw.local, raw.local_record, raw.local_zone)?,
+            lists,
+            local,
             rebinding: raw.rebinding.check()?,
             safe_search: raw.safe_search.check(),
             dns64: raw.dns64.check()?,
@@ -142,7 +150,7 @@ impl TryFrom<RawConfig> for Config {
             tcp: raw.tcp.check()?,
             access: raw.access.check()?,
             cookies: raw.cookies.check(),
-            rate_limit: raw.rate_limit.check()?,
+            rate_limit,
             shipping: raw.query_log.shipping(raw.clickhouse)?,
             query_log: raw.query_log.check()?,
             control,

@@ -18,7 +18,7 @@ use clap_complete::Shell;
 use export::{export_histogram, take_profile};
 use monitor::Check;
 use offline::OfflineTest;
-use overrides::{Extent, GroupChoice};
+use overrides::{Extent, GroupChoice, PauseChoice, Pausing};
 use print::{
     print_as, show_bans, show_counters, show_entry, show_floods, show_lists, show_log, show_names,
     show_policy_test, show_status, show_sweeps, show_upstreams,
@@ -122,9 +122,9 @@ enum Command {
         extent: Extent,
     },
     /// Let no list decide.
-    Pause(Extent),
+    Pause(Pausing),
     /// End a pause.
-    Resume(GroupChoice),
+    Resume(PauseChoice),
     /// Show the part of the query log that is on this host, oldest first: all of it, or the rows
     /// that ClickHouse has not yet accepted.
     ///
@@ -222,10 +222,10 @@ enum PolicyCommand {
     },
     /// Show each list with its state, the number of its rules, and the error of its last download.
     Lists,
-    /// Download lists now, and wait for the result. Those that have not changed on their servers
-    /// stay as they are.
+    /// Download lists now, or read them from their files, and wait for the result. Those that have not
+    /// changed stay as they are.
     Refresh {
-        /// Name of the list. Absent: all lists that are downloaded.
+        /// Name of the list. Absent: all lists from files and URLs.
         name: Option<String>,
     },
     /// Show the names that resolved to an address, while clients may use it. names.entries keeps them.
@@ -411,7 +411,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Allow { name, extent } => {
             overrides::add(&ringdnsd, json, OverrideAction::Allow, &name, &extent).await
         }
-        Command::Pause(extent) => overrides::pause(&ringdnsd, json, &extent).await,
+        Command::Pause(pausing) => overrides::pause(&ringdnsd, json, &pausing).await,
         Command::Resume(choice) => overrides::resume(&ringdnsd, json, &choice).await,
         Command::Policy(PolicyCommand::Lists) => {
             let body = ringdnsd.get("/policy/lists").await?;

@@ -7,7 +7,10 @@ use crate::{
 use hyper::Method;
 use ringdns_api::{Override, OverrideAction, Overrides, Pause};
 use ringdns_common::{printable::Printable, units::TimeSpan};
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+};
 
 /// Clients and time of an override.
 #[derive(clap::Args)]
@@ -28,6 +31,26 @@ pub struct GroupChoice {
     group: Option<String>,
 }
 
+/// Clients and time of a pause.
+#[derive(clap::Args)]
+pub struct Pausing {
+    #[command(flatten)]
+    extent: Extent,
+    /// Only for the client with this address.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "group")]
+    client: Option<IpAddr>,
+}
+
+/// Clients of a pause.
+#[derive(clap::Args)]
+pub struct PauseChoice {
+    #[command(flatten)]
+    group: GroupChoice,
+    /// That for the client with this address.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "group")]
+    client: Option<IpAddr>,
+}
+
 impl Extent {
     /// Returns the parameters of a request, each with `&` in front.
     fn parameters(&self) -> String {
@@ -38,6 +61,10 @@ impl Extent {
 
 fn group(group: Option<&str>) -> String {
     group.map(|group| format!("&group={}", escape(group))).unwrap_or_default()
+}
+
+fn client(client: Option<IpAddr>) -> String {
+    client.map(|client| format!("&client={}", escape(&client.to_string()))).unwrap_or_default()
 }
 
 /// Blocks or allows a name.
@@ -71,15 +98,16 @@ pub async fn clear(ringdnsd: &Ringdnsd, json: bool, name: &str, choice: &GroupCh
 }
 
 /// Pauses the lists.
-pub async fn pause(ringdnsd: &Ringdnsd, json: bool, extent: &Extent) -> anyhow::Result<()> {
-    let body = ringdnsd.ask(Method::POST, &format!("/policy/pause?{}", first(&extent.parameters()))).await?;
+pub async fn pause(ringdnsd: &Ringdnsd, json: bool, pausing: &Pausing) -> anyhow::Result<()> {
+    let parameters = pausing.extent.parameters() + &client(pausing.client);
+    let body = ringdnsd.ask(Method::POST, &format!("/policy/pause?{}", first(&parameters))).await?;
     print_as(json, &body, |pause: Pause, out| show_pause(&pause, out))
 }
 
 /// Ends a pause.
-pub async fn resume(ringdnsd: &Ringdnsd, json: bool, choice: &GroupChoice) -> anyhow::Result<()> {
-    let group = group(choice.group.as_deref());
-    let body = ringdnsd.ask(Method::POST, &format!("/policy/resume?{}", first(&group))).await?;
+pub async fn resume(ringdnsd: &Ringdnsd, json: bool, choice: &PauseChoice) -> anyhow::Result<()> {
+    let parameters = group(choice.group.group.as_deref()) + &client(choice.client);
+    let body = ringdnsd.ask(Method::POST, &format!("/policy/resume?{}", first(&parameters))).await?;
     print_as(json, &body, |resumed: bool, out| {
         writeln!(out, "{}", if resumed { "lists decide again" } else { "they were not paused" })
     })
@@ -112,7 +140,9 @@ fn show(entry: &Override, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn show_pause(pause: &Pause, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "no list decides{}", extent(pause.group.as_deref(), pause.until.as_deref()))
+    let client = pause.client.as_ref().map(|client| format!(" for the client {}", Printable(client)));
+    let extent = extent(pause.group.as_deref(), pause.until.as_deref());
+    writeln!(out, "no list decides{}{extent}", client.unwrap_or_default())
 }
 
 fn extent(group: Option<&str>, until: Option<&str>) -> String {

@@ -294,10 +294,10 @@ pub(super) fn show_lists(lists: Vec<ListStatus>, out: &mut dyn Write) -> io::Res
     Ok(())
 }
 
-/// Shows the results of downloads.
+/// Shows the results of renewals.
 pub(super) fn show_refreshed(results: Vec<ListRefresh>, out: &mut dyn Write) -> io::Result<()> {
     if results.is_empty() {
-        return writeln!(out, "no list is downloaded");
+        return writeln!(out, "no list is from a file or a URL");
     }
     for ListRefresh { name, changes, error } in results {
         match (error, changes) {

@@ -7,7 +7,7 @@
 use parking_lot::Mutex;
 use ringdns_api::BanView;
 use ringdns_common::counters;
-use ringdns_config::RateLimitConfig;
+use ringdns_config::{ClientGroupConfig, RateLimitConfig};
 use ringdns_dataplane::{
     clock::{Clock, Nanos},
     prefix::Prefix,
@@ -66,17 +66,19 @@ struct BanState {
 
 impl Bans {
     /// Returns the bans of a process with these limits; none are active.
-    pub fn new(clock: Clock, limit: Option<&RateLimitConfig>) -> Arc<Self> {
+    pub fn new(clock: Clock, limit: Option<&RateLimitConfig>, groups: &[ClientGroupConfig]) -> Arc<Self> {
         let bans = Bans { clock, state: Mutex::default(), counters: BanCounters::default() };
-        bans.set_limit(limit);
+        bans.set_limit(limit, groups);
         Arc::new(bans)
     }
 
     /// Replaces the limits. Bans that these would not have go at the next look.
-    pub fn set_limit(&self, limit: Option<&RateLimitConfig>) {
+    pub fn set_limit(&self, limit: Option<&RateLimitConfig>, groups: &[ClientGroupConfig]) {
         let limit = limit.filter(|limit| limit.ban_times > 0 && !limit.dry_run);
         let mut state = self.state.lock();
+        let is_free = |group: &&ClientGroupConfig| group.limit.is_some_and(|limit| limit.per_second == 0);
         state.exempt = limit.map_or_else(Vec::new, |limit| limit.exempt.clone());
+        state.exempt.extend(groups.iter().filter(is_free).flat_map(|group| &group.clients));
         state.time = limit.map_or(0, |limit| limit.ban_time.as_nanos() as Nanos);
     }
 
@@ -195,7 +197,7 @@ mod tests {
 
     fn bans(limit: Option<&RateLimitConfig>) -> Arc<Bans> {
         NOW.set(0);
-        Bans::new(Clock::simulated(|| NOW.get()), limit)
+        Bans::new(Clock::simulated(|| NOW.get()), limit, &[])
     }
 
     fn at(seconds: u64) {
@@ -225,8 +227,20 @@ mod tests {
         assert_eq!(bans.counters.exempt.get(), 3);
         let other = prefixes(&["192.0.2.78"]);
         assert_eq!(bans.look(&other), Some(other));
-        bans.set_limit(Some(&limit(&["192.0.2.78"], 10)));
+        bans.set_limit(Some(&limit(&["192.0.2.78"], 10)), &[]);
         assert_eq!(bans.look(&[]), Some(Vec::new()), "a reload exempts at once");
+        let group = |limit| {
+            let groups = format!(
+                "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n[rate_limit]\n\
+                 per_second = 200\n[[client_group]]\nname = \"a\"\nclients = [\"192.0.2.78\"]\nper_second = {limit}\n"
+            );
+            ringdns_config::Config::parse(&groups, std::path::Path::new("")).unwrap().lists.groups
+        };
+        let around = prefixes(&["192.0.2.0/24"]);
+        bans.set_limit(Some(&limit(&[], 10)), &group(0));
+        assert_eq!(bans.look(&around), None, "a client of the group has no limit");
+        bans.set_limit(Some(&limit(&[], 10)), &group(9));
+        assert_eq!(bans.look(&around), Some(around));
     }
 
     #[test]
@@ -238,9 +252,9 @@ mod tests {
         assert_eq!(bans.look(&many).unwrap().len(), MAX_BANS as usize);
         assert_eq!(bans.counters.full.get(), 9);
         for off in [None, Some(&limit(&[], 0)), Some(&RateLimitConfig { dry_run: true, ..limit(&[], 10) })] {
-            bans.set_limit(Some(&limit(&[], 10)));
+            bans.set_limit(Some(&limit(&[], 10)), &[]);
             bans.look(&many);
-            bans.set_limit(off);
+            bans.set_limit(off, &[]);
             assert_eq!(bans.look(&many), Some(Vec::new()), "{off:?}");
         }
     }

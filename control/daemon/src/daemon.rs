@@ -4,6 +4,7 @@ use crate::{
     access::AccessGate,
     admin::{self, ApiCounters, Service},
     bans::Bans,
+    client_names::ClientNames,
     control_socket,
     decisions::log_labels,
     entrance::{self, Entrance},
@@ -32,7 +33,7 @@ use ringdns_dataplane::{
 };
 use ringdns_fleet::Fleet;
 use ringdns_querylog as log;
-use ringdns_querylog::{LogGroups, QueryLog, writer::Writer};
+use ringdns_querylog::{QueryLog, writer::Writer};
 use ringdns_resolver::{
     FlightLimits, Resolver,
     host::HostTier,
@@ -51,25 +52,22 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 use tokio::{
     runtime::{Builder, Runtime},
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::{
         mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel},
         oneshot,
     },
     task::{JoinSet, spawn_blocking},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 /// Most threads of the control plane: it mostly waits.
 const THREADS_MAX: usize = 4;
 /// Number of file descriptors reserved for everything but questions in flight and TCP connections.
 const OTHER_FILES: usize = 512;
-/// Time between looks at hosts files.
-const HOSTS_PERIOD: Duration = Duration::from_secs(2);
 /// Most NOTIFY messages over UDP that wait for their replies.
 const NOTIFIES: usize = 16;
 
@@ -95,16 +93,19 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
     let resolver = resolver(&config, clock, generations.clone(), limits, shared);
     let firewall = firewall::of(&config, clock, &resolver)?;
     policy.lists.clone_from(resolver.list_counts().labels());
-    let policy = Arc::new(policy);
 
-    let group_names = lists.groups().names().to_vec();
     let lists = ListKeeper::new(lists, config.lists.clone(), resolver.clone());
+    let groups = lists.groups();
+    // Clients may be paused.
+    policy::regroup(&mut policy, &groups)?;
+    let policy = Arc::new(policy);
     resolver.set_local_data(data);
     resolver.set_safe_search(local::safe_search(config.safe_search));
 
-    let log = QueryLog::new(&config, clock, log_labels(&resolver))?;
+    let names = ClientNames::new(&config, clock);
+    let log = QueryLog::new(&config, clock, log_labels(&resolver, names.clone()))?;
     if let Some(log) = &log {
-        log.set_groups(LogGroups { clients: policy.groups.clone(), names: group_names });
+        log.set_groups(policy::log_groups(&policy, &groups));
     }
     let (ended, ends) = unbounded_channel();
     let host_problems = Arc::new(HostProblems::on(&claim.addresses()));
@@ -122,7 +123,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         entrance::open(&claim.listen, &common)?;
 
     let runtime = runtime(spare_cores.clone())?;
-    let bans = Bans::new(clock, config.rate_limit.as_ref());
+    let bans = Bans::new(clock, config.rate_limit.as_ref(), &config.lists.groups);
     let plane = Plane {
         config,
         source,
@@ -144,6 +145,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         watch,
         bell,
         log,
+        names,
         spare_cores,
     };
     let mut logging = None;
@@ -216,6 +218,7 @@ struct Plane {
     watch: Option<Watch>,
     bell: Arc<Doorbell>,
     log: Option<Arc<QueryLog>>,
+    names: Option<Arc<ClientNames>>,
     spare_cores: Vec<core_affinity::CoreId>,
 }
 
@@ -270,14 +273,14 @@ impl Plane {
             parts.spawn(async { ("the API over HTTP", over_http.await) });
         }
 
-        let reloading = reload_when_told(hangups, service.clone());
+        let reloading = service.clone().reload_when_told(hangups);
         parts.spawn(async {
             reloading.await;
             ("reloading", Ok(()))
         });
 
         lasting(&mut parts, "the watch on problems", service.clone().watch_problems());
-        let (hosts, groups) = (watch_hosts_files(service.clone()), service.clone().follow_groups());
+        let (hosts, groups) = (service.clone().watch_hosts_files(), service.clone().follow_groups());
         parts.spawn(async {
             tokio::join!(hosts, groups);
             ("the watch on hosts files and groups of clients", Ok(()))
@@ -334,6 +337,9 @@ impl Plane {
 
     /// Begins the tasks that depend on no other. Returns the NOTIFY messages that workers receive.
     fn begin(&self, parts: &mut JoinSet<Part>) -> Receiver<WaitingNotify> {
+        if let Some(names) = &self.names {
+            names.begin(&self.resolver, parts);
+        }
         let (notifies, waiting) = channel(NOTIFIES);
         let pump = pump::run(self.links.clone(), self.bell.clone(), self.resolver.clone(), notifies);
         parts.spawn(async { ("the pump", pump.await) });
@@ -464,28 +470,5 @@ impl Plane {
             draining: AtomicBool::new(false),
             api: ApiCounters::default(),
         })
-    }
-}
-
-/// Reloads the configuration on each SIGHUP.
-async fn reload_when_told(mut hangups: Signal, service: Arc<Service>) {
-    while hangups.recv().await.is_some() {
-        let service = service.clone();
-        // The reloader logs success; a refusal is reported only here.
-        if let Ok(Err(error)) = spawn_blocking(move || service.reloader.reload()).await {
-            for line in error.lines() {
-                tracing::error!("not reloaded, the running configuration stays in effect: {line}");
-            }
-        }
-    }
-}
-
-/// Reads hosts files again after they change.
-async fn watch_hosts_files(service: Arc<Service>) {
-    loop {
-        sleep(HOSTS_PERIOD).await;
-        let service = service.clone();
-        // A panic is in the log; the next look may find other files.
-        drop(spawn_blocking(move || service.reloader.refresh_hosts()).await);
     }
 }

@@ -1,19 +1,22 @@
 //! Labels and decisions of lists for the query log.
 
+use crate::client_names::ClientNames;
 use ringdns_dataplane::group::Group;
 use ringdns_policy::policy::Verdict;
 use ringdns_querylog::{
     LogLabels,
+    client_name::ClientNaming,
     decision::{Decisions, RuleDecision},
 };
 use ringdns_resolver::Resolver;
 use std::sync::Arc;
 
-/// Returns the labels of numbers in records, and the source of decisions.
-pub fn log_labels(resolver: &Arc<Resolver>) -> LogLabels {
+/// Returns the labels of numbers in records, and the sources of decisions and of clients' names.
+pub fn log_labels(resolver: &Arc<Resolver>, clients: Option<Arc<ClientNames>>) -> LogLabels {
     LogLabels {
         upstreams: resolver.labels().clone(),
         lists: resolver.list_counts().labels().clone(),
+        clients: clients.map(|clients| clients as Arc<dyn ClientNaming>),
         decisions: Some(Arc::new(ListDecisions(resolver.clone()))),
     }
 }

@@ -15,7 +15,6 @@ use ringdns_dataplane::{
         query::{Query, Reject},
         reply::{self, ReplyLimits},
     },
-    group::ClientGroups,
     log::{AnswerSource, Logged, Outcome, Protocol},
     policy::{Asker, QueryPolicy, Refusal},
     process::AnswerConfig,
@@ -124,9 +123,9 @@ impl Listener {
     }
 
     /// Replaces the groups of clients in the query log.
-    pub fn set_log_groups(&self, clients: &ClientGroups, names: &[Arc<str>]) {
+    pub fn set_log_groups(&self, groups: LogGroups) {
         if let Some(log) = &self.log {
-            log.set_groups(LogGroups { clients: clients.clone(), names: names.to_vec() });
+            log.set_groups(groups);
         }
     }
 

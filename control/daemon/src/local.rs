@@ -37,7 +37,7 @@ pub struct LocalSources {
 
 /// State of a file, which tells whether it has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileState {
+pub(crate) struct FileState {
     inode: u64,
     size: u64,
     /// Time of the last change, in seconds and nanoseconds.
@@ -45,7 +45,8 @@ struct FileState {
 }
 
 impl FileState {
-    fn of(path: &Path) -> Option<Self> {
+    /// Returns the state of a file; `None`: it cannot be looked at.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         let changed = [metadata.ctime(), metadata.ctime_nsec()];
         Some(FileState { inode: metadata.ino(), size: metadata.size(), changed })
@@ -183,7 +184,8 @@ fn read(
     Ok(records.into())
 }
 
-fn contents(path: &Path) -> io::Result<Vec<u8>> {
+/// Returns the contents of a file that is not too large.
+pub(crate) fn contents(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     lists::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_MAX {

@@ -1,15 +1,17 @@
 //! Policy for queries in the data plane, made from the configuration and the files that it names.
 
-use crate::lists::Groups;
+use crate::lists::{Groups, GroupsError};
 use ringdns_common::names;
 use ringdns_config as config;
 use ringdns_config::{Config, Problem, secrets};
 use ringdns_dataplane::{
     access::AccessList,
     dns::{cookie::Cookies, is_within},
+    group::ClientGroups,
     limiter::LimitConfig,
     policy::QueryPolicy,
 };
+use ringdns_querylog::LogGroups;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -17,12 +19,10 @@ use std::{
 
 /// Returns the policy that `config` describes, with its groups of clients; without names of lists.
 pub fn policy(config: &Config, groups: &Groups) -> Result<QueryPolicy, Problem> {
-    Ok(QueryPolicy {
+    let mut policy = QueryPolicy {
         access: access(&config.access)?,
         refusal: config.access.refusal,
-        groups: groups.clients().map_err(|error| {
-            Problem::new("client_group", error.to_string(), "Join neighbouring prefixes of a group")
-        })?,
+        groups: ClientGroups::default(),
         lists: Arc::default(),
         cookies: cookies(&config.cookies)?,
         require_cookies: config.cookies.require_over_udp,
@@ -30,7 +30,26 @@ pub fn policy(config: &Config, groups: &Groups) -> Result<QueryPolicy, Problem> 
         identity: config.server.identity.as_deref().map(|name| name.as_bytes().into()),
         limit: config.rate_limit.as_ref().map(limit).transpose()?,
         primaries: primaries(config),
-    })
+    };
+    regroup(&mut policy, groups)?;
+    Ok(policy)
+}
+
+/// Replaces the groups of clients of a policy, and their limits.
+pub fn regroup(policy: &mut QueryPolicy, groups: &Groups) -> Result<(), Problem> {
+    policy.groups = groups
+        .clients()
+        .map_err(|error| Problem::new("client_group", error.to_string(), GroupsError::REMEDY))?;
+    if let Some(limit) = &mut policy.limit {
+        limit.groups = groups.limits(&policy.groups);
+    }
+    Ok(())
+}
+
+/// Returns the groups of clients of a policy as the query log has them.
+pub fn log_groups(policy: &QueryPolicy, groups: &Groups) -> LogGroups {
+    let (clients, names) = (policy.groups.clone(), groups.names().to_vec());
+    LogGroups { clients, names, unlogged: groups.unlogged() }
 }
 
 /// Returns the hosts whose NOTIFY messages are understood.
@@ -53,6 +72,7 @@ fn limit(config: &config::RateLimitConfig) -> Result<LimitConfig, Problem> {
         burst: config.burst,
         slip: config.slip,
         exempt,
+        groups: None,
         dry_run: config.dry_run,
         flood_times: if config.dry_run { 0 } else { config.ban_times },
     })

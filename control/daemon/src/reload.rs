@@ -155,14 +155,13 @@ impl Reloader {
     /// Puts a policy for queries into effect, with the groups of clients that there are now.
     fn hand_on(&self, running: &mut Running, mut policy: QueryPolicy) {
         let groups = self.lists.groups();
-        match groups.clients() {
-            Ok(clients) => policy.groups = clients,
+        if let Err(error) = policy::regroup(&mut policy, &groups) {
             // They have been tried before the lists took effect.
-            Err(error) => tracing::error!("clients stay in the groups that they were in: {error}"),
+            tracing::error!("clients stay in the groups that they were in: {error}");
         }
         running.policy = Arc::new(policy);
         self.listener.set_policy(running.policy.clone());
-        self.listener.set_log_groups(&running.policy.groups, groups.names());
+        self.listener.set_log_groups(policy::log_groups(&running.policy, &groups));
         self.links.iter().for_each(|link| link.set_policy(running.policy.clone()));
     }
 
@@ -237,7 +236,7 @@ impl Reloader {
             }
             policy.lists.clone_from(&running.policy.lists);
             self.hand_on(&mut running, policy);
-            self.bans.set_limit(config.rate_limit.as_ref());
+            self.bans.set_limit(config.rate_limit.as_ref(), &config.lists.groups);
             if let Some(access) = &self.access {
                 access.set(&config.access);
             }

@@ -163,9 +163,9 @@ pub fn offline(
         }
     };
     let engines = local::safe_search(config.safe_search);
-    let effective = EffectiveLists::now(&lists, &config.lists)
+    let effective = EffectiveLists::now(&mut lists, &config.lists)
         .map_err(|problem| OfflineError::Problems(vec![problem]))?;
-    let groups = lists.groups();
+    let groups = effective.groups();
     let group = match (client.address, &client.group) {
         (Some(address), _) => {
             let clients = groups.clients().map_err(|error| {
@@ -184,7 +184,7 @@ pub fn offline(
         });
     let names = config.lists.block.iter().map(|list| &list.name);
     let names = names.chain(config.lists.allow.iter().map(|list| &list.name));
-    let missing = names.filter(|name| lists.is_missing(name)).cloned().collect();
+    let missing = names.filter(|name| effective.is_missing(name)).cloned().collect();
     Ok((test, missing))
 }
 
@@ -203,7 +203,8 @@ mod tests {
         fs::write(
             at("overrides.toml"),
             "[[override]]\nname = \"over.example.\"\naction = \"block\"\n\
-             [[override]]\nname = \"old.example.\"\naction = \"block\"\nuntil = \"2001-01-01T00:00:00Z\"\n",
+             [[override]]\nname = \"old.example.\"\naction = \"block\"\nuntil = \"2001-01-01T00:00:00Z\"\n\
+             [[pause]]\nclient = \"198.51.100.7\"\n",
         )
         .unwrap();
         let text = format!(
@@ -237,12 +238,15 @@ mod tests {
         };
         let anybody = TestedClient::default();
         let kid = TestedClient { address: Some([192, 0, 2, 7].into()), group: None };
+        let paused = TestedClient { address: Some([198, 51, 100, 7].into()), group: None };
         let kids = TestedClient { address: None, group: Some("kids".into()) };
         for (name, client, expected) in [
             ("www.ads.example", &anybody, seen("block", "ads", "ads.txt:2: ||ads.example^", "default")),
             ("feed.example", &anybody, seen("block", "feed", "feed.list:1: feed.example", "default")),
             ("ok.ads.example", &anybody, seen("allow", "ours", "ringdns.toml:20: ok.ads.example", "default")),
             ("ads.example", &kid, seen("resolve", "", "", "kids")),
+            ("ads.example", &paused, seen("resolve", "", "", "default")),
+            ("a.over.example", &paused, seen("resolve", "", "", "default")),
             ("ads.example", &kids, seen("resolve", "", "", "kids")),
             (
                 "a.over.example",

@@ -6,6 +6,7 @@ pub mod changed;
 pub mod data;
 pub mod groups;
 pub mod list;
+pub mod loopback;
 pub mod names;
 pub mod overrides;
 pub mod place;

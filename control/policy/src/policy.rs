@@ -2,6 +2,7 @@
 
 use crate::{
     list::{Found, List, Tier, tier},
+    loopback::is_loopback,
     names::{NameKey, Path},
     overrides::Overrides,
     rule::{Effect, RuleAnswer},
@@ -172,7 +173,7 @@ impl Policy {
     fn judge_by_lists(&self, name: &[u8], qtype: u16, addresses: Option<&[IpAddr]>) -> Verdict<'_> {
         let mut path = Path::default();
         // Bytes that are no name match nothing: they are never resolved either.
-        if self.key.read(&mut path, name, self.depths).is_none() {
+        if is_loopback(name) || self.key.read(&mut path, name, self.depths).is_none() {
             return Verdict::Pass;
         }
         if let Some(verdict) = self.overridden(&path, name) {
@@ -201,7 +202,7 @@ impl Policy {
     pub fn would_block(&self, name: &[u8], qtype: u16) -> SmallVec<[&BlockList; 4]> {
         let mut found = SmallVec::new();
         let mut path = Path::default();
-        if !self.has_dry_run || self.key.read(&mut path, name, self.depths).is_none() {
+        if !self.has_dry_run || is_loopback(name) || self.key.read(&mut path, name, self.depths).is_none() {
             return found;
         }
         if self.overridden(&path, name).is_some() || self.allowed(&path, name, qtype).is_some() {

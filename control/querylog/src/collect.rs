@@ -105,7 +105,9 @@ impl Collector {
             taken = true;
             counters.collected.add(batch.len() as u64);
             if wanted {
-                desk.rows.extend(batch.iter().map(|logged| self.log.row(&logged, epoch_ms)));
+                let before = desk.rows.len();
+                desk.rows.extend(batch.iter().filter_map(|logged| self.log.row(&logged, epoch_ms)));
+                counters.unlogged.add((batch.len() - (desk.rows.len() - before)) as u64);
             } else {
                 counters.unwanted.add(batch.len() as u64);
             }

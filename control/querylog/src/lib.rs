@@ -7,11 +7,13 @@
 //! ```
 //!
 //! No sender waits. Records that find no room are dropped at that point, and counted there:
-//! `recorded = handed_on + unwanted + dropped + in_hand`; `in_hand` is on its way to the collector.
+//! `recorded = handed_on + unlogged + unwanted + dropped + in_hand`; `in_hand` is on its way to the
+//! collector.
 
 #![forbid(unsafe_code)]
 
 mod clickhouse;
+pub mod client_name;
 mod collect;
 pub mod decision;
 pub mod ledger;
@@ -30,6 +32,7 @@ pub use spool::Spool;
 pub use tap::Taps;
 
 use arc_swap::ArcSwap;
+use client_name::ClientNaming;
 use decision::Decisions;
 use ledger::Ledger;
 use parking_lot::Mutex;
@@ -39,7 +42,7 @@ use ringdns_config::{Config, Problem, secrets};
 use ringdns_dataplane::{
     clock::Clock,
     dns::query::Query,
-    group::{ClientGroups, Group},
+    group::{ClientGroups, Group, GroupSet},
     labels::Labels,
     log::{Batch, Line, LogConfig, Logged, Picks, Sieve},
 };
@@ -64,6 +67,8 @@ counters! {
         handed_on,
         /// Query log records dropped because the writer did not keep up.
         writer_full,
+        /// Query log records discarded because the group of their client is not logged.
+        unlogged,
         /// Query log records discarded because there is no writer; taps may have shown them.
         unwanted,
         /// Query log rows sent to taps, counted once for each tap.
@@ -100,17 +105,28 @@ pub struct LogLabels {
     pub upstreams: Arc<Labels>,
     /// Names of lists.
     pub lists: Arc<Labels>,
+    /// Source of the names of clients; `None`: rows have none.
+    pub clients: Option<Arc<dyn ClientNaming>>,
     /// Source of the rules that block; `None`: rows have none.
     pub decisions: Option<Arc<dyn Decisions>>,
 }
 
 /// Groups of clients, for rows to name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct LogGroups {
     /// Groups by address.
     pub clients: ClientGroups,
     /// Names of the groups by number.
     pub names: Vec<Arc<str>>,
+    /// Groups whose queries have no rows.
+    pub unlogged: GroupSet,
+}
+
+impl Default for LogGroups {
+    /// Returns groups without names, all of which are logged.
+    fn default() -> Self {
+        LogGroups { clients: ClientGroups::default(), names: Vec::new(), unlogged: GroupSet::NONE }
+    }
 }
 
 impl LogGroups {
@@ -177,6 +193,11 @@ impl QueryLog {
         LogConfig { line, sieve: self.sieve.clone(), seed: rand::random() }
     }
 
+    /// Source of the names of clients, if rows have them.
+    pub fn client_names(&self) -> Option<&dyn ClientNaming> {
+        self.labels.clients.as_deref()
+    }
+
     /// Replaces the groups of clients that rows name.
     pub fn set_groups(&self, groups: LogGroups) {
         self.groups.store(Arc::new(groups));
@@ -197,24 +218,31 @@ impl QueryLog {
         if tcp.rows.len() >= TCP_ROWS {
             return self.counters.tcp_full.inc();
         }
-        tcp.rows.push(self.row(&Logged { question, ..answered }, self.clock.epoch_millis()));
+        match self.row(&Logged { question, ..answered }, self.clock.epoch_millis()) {
+            Some(row) => tcp.rows.push(row),
+            None => self.counters.unlogged.inc(),
+        }
     }
 
-    /// Converts a record into a row. `epoch_ms`: start of the clock, in Unix milliseconds.
-    fn row(&self, logged: &Logged<'_>, epoch_ms: i64) -> Row {
+    /// Converts a record into a row. `epoch_ms`: start of the clock, in Unix milliseconds. `None`: the
+    /// client's group is not logged.
+    fn row(&self, logged: &Logged<'_>, epoch_ms: i64) -> Option<Row> {
+        let groups = self.groups.load();
+        let group = groups.of(logged.client);
+        if groups.unlogged.has(group) {
+            return None;
+        }
         let (name, [t1, t0, c1, c0]) = logged.question.split_last_chunk().unwrap_or((&[], &[0; 4]));
         let upstream = logged.source.upstream.and_then(|number| self.labels.upstreams.get(number)).cloned();
         let list = logged.source.list.and_then(|number| self.labels.lists.get(number)).cloned();
         let qtype = u16::from_be_bytes([*t1, *t0]);
-        let groups = self.groups.load();
-        let group = groups.of(logged.client);
         let decision = list.as_ref().and_then(|list| {
             let decision = self.labels.decisions.as_ref()?.decide(name, qtype, group)?;
             (*decision.list == **list).then_some(decision)
         });
         let (rule, ede) =
             decision.map_or((None, None), |decision| (Some(decision.rule.into()), decision.ede));
-        Row {
+        Some(Row {
             time_ms: epoch_ms + (logged.at / 1_000_000) as i64,
             client: self.privacy.kept(logged.client),
             name: row::RowName::from_slice(name),
@@ -230,9 +258,10 @@ impl QueryLog {
             upstream_us: logged.source.upstream_us,
             list,
             client_group: groups.names.get(group.number()).cloned(),
+            client_name: self.labels.clients.as_ref().and_then(|names| names.name_of(logged.client)),
             rule,
             ede,
             sample: self.sample,
-        }
+        })
     }
 }

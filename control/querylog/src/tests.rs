@@ -2,7 +2,7 @@
 
 use super::{decision::RuleDecision, *};
 use futures_util::StreamExt;
-use ringdns_common::names;
+use ringdns_common::{counters::Total, names};
 use ringdns_dataplane::{
     checksum::Checksums,
     dns::{key::Key, rcode},
@@ -25,13 +25,35 @@ impl Decisions for OfKids {
     }
 }
 
+/// Names of the clients in one network.
+struct Hosts;
+
+impl ClientNaming for Hosts {
+    fn name_of(&self, client: Ipv6Addr) -> Option<Arc<str>> {
+        let is_known = client.to_canonical().to_string().starts_with("198.51.100.");
+        is_known.then(|| "laptop".into())
+    }
+
+    fn gauges(&self) -> Vec<Total> {
+        Vec::new()
+    }
+
+    fn totals(&self) -> Vec<Total> {
+        Vec::new()
+    }
+}
+
 fn log(table: &str) -> Arc<QueryLog> {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[[upstream]]\naddress = \"192.0.2.53\"\n\
          [[upstream]]\naddress = \"tcp://192.0.2.54\"\n[query_log]\nenabled = true\n{table}"
     );
     let config = Config::parse(&text, Path::new("")).unwrap();
-    let labels = LogLabels { decisions: Some(Arc::new(OfKids)), ..LogLabels::default() };
+    let labels = LogLabels {
+        decisions: Some(Arc::new(OfKids)),
+        clients: Some(Arc::new(Hosts)),
+        ..LogLabels::default()
+    };
     let numbers = config.upstreams.iter().map(|upstream| labels.upstreams.number(&upstream.label()));
     assert!(numbers.into_iter().all(|number| number.is_some()) && labels.lists.number("ads") == Some(0));
     QueryLog::new(&config, Clock::start(), labels).unwrap().unwrap()
@@ -116,7 +138,7 @@ async fn rows_are_what_was_recorded() {
     log.note_tcp(&Query::default(), over_tcp("::ffff:10.0.0.1", Outcome::Rejected));
     let kids = [("198.51.100.0/24".parse().unwrap(), Group::new(1).unwrap())];
     let names = ["default", "kids"].map(Arc::from).to_vec();
-    log.set_groups(LogGroups { clients: ClientGroups::new(&kids).unwrap(), names });
+    log.set_groups(LogGroups { clients: ClientGroups::new(&kids).unwrap(), names, ..LogGroups::default() });
     assert!(collector.collect() && !collector.collect());
     let rows = rows.try_recv().unwrap();
     let now = Clock::start().unix() as i64 * 1000;
@@ -137,6 +159,7 @@ async fn rows_are_what_was_recorded() {
         upstream_us: 900,
         list: Some("ads".into()),
         client_group: Some("kids".into()),
+        client_name: Some("laptop".into()),
         rule: Some("||example^".into()),
         ede: Some(17),
         sample: 1,
@@ -144,10 +167,46 @@ async fn rows_are_what_was_recorded() {
     assert_eq!(rows[0], first);
     let of =
         |row: &Row| (row.client.to_string(), names::display(&row.name), row.protocol, row.outcome, row.qtype);
+    assert_eq!(rows[1].client_name, None);
     assert_eq!(of(&rows[1]), ("2001:db8::7".into(), "tcp.example.".into(), Protocol::Tcp, Outcome::Hit, 1));
     let nameless = ("::ffff:10.0.0.1".into(), String::new(), Protocol::Tcp, Outcome::Rejected, 0);
     assert_eq!(of(&rows[2]), nameless);
     assert_eq!(rows.len(), 3);
+}
+
+#[tokio::test]
+async fn groups_that_are_not_logged_have_no_rows() {
+    let log = log("");
+    let mut worker = Worker::new(&log);
+    let (writer, mut rows) = mpsc::channel(CHANNEL);
+    let collector = collector(&log, &[&worker], Some(writer));
+    let mut tap = Box::pin(log.taps.open().unwrap());
+    let kids = [("198.51.100.0/24".parse().unwrap(), Group::new(1).unwrap())];
+    let mut groups = LogGroups { clients: ClientGroups::new(&kids).unwrap(), ..LogGroups::default() };
+    let mut ask = |log: &QueryLog| {
+        worker.note("198.51.100.7:999", "www.example");
+        worker.note("198.51.101.7:999", "www.example");
+        worker.recorder.hand_on();
+        log.note_tcp(&query("www.example"), over_tcp("::ffff:198.51.100.8", Outcome::Hit));
+        log.note_tcp(&query("www.example"), over_tcp("::ffff:198.51.101.8", Outcome::Hit));
+        while collector.collect() {}
+    };
+    groups.unlogged = GroupSet::NONE.with(Group::new(1).unwrap());
+    log.set_groups(groups.clone());
+    ask(&log);
+    let clients = |rows: Vec<Row>| rows.iter().map(|row| row.client.to_string()).collect::<Vec<_>>();
+    let others = ["::ffff:198.51.101.7", "::ffff:198.51.101.8"];
+    assert_eq!(clients(rows.try_recv().unwrap()), others);
+    let shown = String::from_utf8(tap.next().await.unwrap().unwrap().to_vec()).unwrap();
+    assert_eq!((shown.lines().count(), shown.contains("198.51.100.")), (2, false), "{shown}");
+    groups.unlogged = GroupSet::NONE;
+    log.set_groups(groups);
+    ask(&log);
+    assert_eq!(rows.try_recv().unwrap().len(), 4, "logged again at once");
+    let LogCounters { tcp_recorded, handed_on, unlogged, collected, .. } = &log.counters;
+    let recorded = worker.count(Counter::LogRecorded) + tcp_recorded.get();
+    assert_eq!((recorded, handed_on.get(), unlogged.get()), (8, 6, 2));
+    assert_eq!(collected.get(), 7, "one over TCP was never in a line");
 }
 
 #[tokio::test]

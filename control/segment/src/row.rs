@@ -47,6 +47,8 @@ pub struct Row {
     pub list: Option<Arc<str>>,
     /// Group of the client.
     pub client_group: Option<Arc<str>>,
+    /// Name of the client, without the last dot.
+    pub client_name: Option<Arc<str>>,
     /// Rule of that list; `None` if it is not about the name itself.
     pub rule: Option<Box<str>>,
     /// Extended error of that list's answers (RFC 8914).
@@ -79,7 +81,7 @@ impl Row {
 impl Serialize for Row {
     /// Serializes the row in readable form: types and codes by their names.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut row = serializer.serialize_struct("Row", 19)?;
+        let mut row = serializer.serialize_struct("Row", 20)?;
         row.serialize_field("time_ms", &self.time_ms)?;
         row.serialize_field("client", &self.client.to_canonical())?;
         row.serialize_field("name", &names::display(&self.name))?;
@@ -95,6 +97,7 @@ impl Serialize for Row {
         row.serialize_field("upstream_us", &self.upstream_us)?;
         row.serialize_field("list", &self.list.as_deref())?;
         row.serialize_field("client_group", &self.client_group.as_deref())?;
+        row.serialize_field("client_name", &self.client_name.as_deref())?;
         row.serialize_field("action", self.action())?;
         row.serialize_field("rule", &self.rule.as_deref())?;
         row.serialize_field("ede", self.ede_label())?;
@@ -194,11 +197,12 @@ mod tests {
             upstream_us: 1_200,
             list: None,
             client_group: Some("default".into()),
+            client_name: Some("laptop".into()),
             rule: None,
             ede: None,
             sample: 10,
         };
-        let expected = r#"{"time_ms":1700000000123,"client":"192.0.2.7","name":"www.example.","type":"AAAA","class":"IN","protocol":"udp-socket","outcome":"miss","tier":"upstream","rcode":"NXDOMAIN","answer_bytes":97,"service_ns":1234567,"upstream":"udp://192.0.2.1:53","upstream_us":1200,"list":null,"client_group":"default","action":"resolve","rule":null,"ede":"","sample":10}"#;
+        let expected = r#"{"time_ms":1700000000123,"client":"192.0.2.7","name":"www.example.","type":"AAAA","class":"IN","protocol":"udp-socket","outcome":"miss","tier":"upstream","rcode":"NXDOMAIN","answer_bytes":97,"service_ns":1234567,"upstream":"udp://192.0.2.1:53","upstream_us":1200,"list":null,"client_group":"default","client_name":"laptop","action":"resolve","rule":null,"ede":"","sample":10}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), expected);
         let nameless = Row { name: RowName::new(), qtype: 0, qclass: 0, rcode: 23, upstream: None, ..row };
         let text = serde_json::to_string(&nameless).unwrap();

@@ -29,7 +29,7 @@ pub enum ColumnKind {
 }
 
 /// Names and encodings of the columns, in the order in which they are written.
-pub const COLUMNS: [(&str, ColumnKind); 21] = [
+pub const COLUMNS: [(&str, ColumnKind); 22] = [
     ("time", ColumnKind::Millis),
     ("client", ColumnKind::Address),
     ("name", ColumnKind::Text),
@@ -45,6 +45,7 @@ pub const COLUMNS: [(&str, ColumnKind); 21] = [
     ("upstream_us", ColumnKind::U32),
     ("list", ColumnKind::Text),
     ("client_group", ColumnKind::Text),
+    ("client_name", ColumnKind::Text),
     ("action", ColumnKind::Text),
     ("rule", ColumnKind::Text),
     ("ede", ColumnKind::Text),
@@ -106,7 +107,7 @@ impl Rows {
         bytes.extend_from_slice(&row.service_ns.to_le_bytes());
         put_text(bytes, row.upstream.as_deref().unwrap_or_default().as_bytes());
         bytes.extend_from_slice(&row.upstream_us.to_le_bytes());
-        for label in [&row.list, &row.client_group] {
+        for label in [&row.list, &row.client_group, &row.client_name] {
             put_text(bytes, label.as_deref().unwrap_or_default().as_bytes());
         }
         for label in [row.action(), row.rule.as_deref().unwrap_or_default(), row.ede_label()] {
@@ -199,6 +200,8 @@ pub struct LogEntry {
     pub list: String,
     /// Group of the client.
     pub client_group: String,
+    /// Name of the client; empty if none is known.
+    pub client_name: String,
     /// Action on the question.
     pub action: String,
     /// Rule of the list; empty if none is known.
@@ -264,6 +267,7 @@ impl<'a> RowReader<'a> {
             upstream_us: u32::from_le_bytes(self.array()?),
             list: self.text()?,
             client_group: self.text()?,
+            client_name: self.text()?,
             action: self.text()?,
             rule: self.text()?,
             ede: self.text()?,

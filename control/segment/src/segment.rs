@@ -4,7 +4,7 @@
 //! ```text
 //!  0  u32  0x184D2A5D: a skippable frame of zstd, so that `zstd -d` and clickhouse-local find the rows
 //!  4  u32  its length from here on: 77
-//!  8  [8]  "RINGLOG4"
+//!  8  [8]  "RINGLOG5"
 //! 16  u64  id: microseconds of Unix time, greater than that of every earlier segment
 //! 24  u32  rows
 //! 28  i64  time of the first row, in milliseconds of Unix time
@@ -38,7 +38,7 @@ const HEAD_SUM: usize = 44;
 /// Offset of the bytes that the block's checksum covers.
 const SUMMED: usize = 76;
 const SKIPPABLE: u32 = 0x184D_2A5D;
-const MAGIC: &[u8; 8] = b"RINGLOG4";
+const MAGIC: &[u8; 8] = b"RINGLOG5";
 const ZSTD: u8 = 0x90;
 /// Compression level of zstd. Rows come at the rate of queries, so it is fast; level 3 makes them a
 /// tenth smaller in twice the time.

@@ -90,9 +90,11 @@ impl fmt::Display for LogEntry {
             |text: &'static str, what: &str| if what.is_empty() { text.to_owned() } else { what.to_owned() };
         let (name, rtype, class) = (or("-", name), or("-", rtype), or("-", class));
         let us = f64::from(self.service_ns) / 1000.0;
+        let host =
+            if self.client_name.is_empty() { String::new() } else { format!(" ({})", self.client_name) };
         write!(
             f,
-            "{} {client} {name} {class} {rtype} {protocol} {outcome} {tier} {rcode} {answer_bytes} B {us:.1} us",
+            "{} {client}{host} {name} {class} {rtype} {protocol} {outcome} {tier} {rcode} {answer_bytes} B {us:.1} us",
             Time(self.time_ms)
         )?;
         if !self.list.is_empty() {

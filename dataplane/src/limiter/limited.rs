@@ -17,6 +17,8 @@ pub struct Entry {
     hash: u64,
     /// Instant at which its counter is empty.
     pub empty_at: Ticks,
+    /// Load above which the prefix is over its limit.
+    capacity: Ticks,
     /// Number of the second that `refused` belongs to.
     second: u32,
     /// Number of queries refused in that second.
@@ -34,10 +36,17 @@ impl Entry {
         self.refused
     }
 
-    /// Adds `span` to the counter.
+    /// Adds `span` to the counter of a prefix that is over its limit above a load of `capacity`.
     #[inline]
-    pub fn add(&mut self, now: Ticks, span: Ticks) {
+    pub fn add(&mut self, now: Ticks, span: Ticks, capacity: Ticks) {
         self.empty_at = self.empty_at.max(now).saturating_add(span);
+        self.capacity = capacity;
+    }
+
+    /// Whether the prefix is over its limit.
+    #[inline]
+    pub fn is_over(&self, now: Ticks) -> bool {
+        self.empty_at > now.saturating_add(self.capacity)
     }
 }
 
@@ -71,21 +80,22 @@ impl LimitedSet {
         self.bucket(hash).iter_mut().find(|entry| entry.hash == hash)
     }
 
-    /// Lists a prefix that is not listed, whose counter will be empty at `empty_at`.
-    pub fn list(&mut self, hash: u64, empty_at: Ticks) {
+    /// Lists a prefix that is not listed, whose counter will be empty at `empty_at`, and which is over
+    /// its limit above a load of `capacity`.
+    pub fn list(&mut self, hash: u64, empty_at: Ticks, capacity: Ticks) {
         let bucket = self.bucket(hash);
         let Some(entry) = bucket.iter_mut().min_by_key(|entry| (entry.hash != 0, entry.empty_at)) else {
             return;
         };
         let was_free = entry.hash == 0;
-        *entry = Entry { hash, empty_at, second: 0, refused: 0 };
+        *entry = Entry { hash, empty_at, capacity, second: 0, refused: 0 };
         self.len += usize::from(was_free);
     }
 
-    /// Forgets the prefixes whose counters are empty before `calm`.
-    pub fn sweep(&mut self, calm: Ticks) {
+    /// Forgets the prefixes that are at less than half of their burst.
+    pub fn sweep(&mut self, now: Ticks) {
         for entry in self.buckets.as_flattened_mut() {
-            if entry.hash != 0 && entry.empty_at < calm {
+            if entry.hash != 0 && entry.empty_at < now.saturating_add(entry.capacity / 2) {
                 *entry = Entry::default();
                 self.len -= 1;
             }
@@ -106,15 +116,15 @@ mod tests {
     fn a_set_is_bounded_and_forgets_the_calmest() {
         let mut set = LimitedSet::new();
         for number in 1..=WAYS as u64 + 1 {
-            set.list(number, 100 * number);
+            set.list(number, 100 * number, 2);
         }
         assert_eq!(set.len(), WAYS);
         assert!(set.get(1).is_none(), "the nearest to empty leaves");
-        set.sweep(301);
+        set.sweep(300);
         assert_eq!(set.len(), 2);
         assert!(set.get(3).is_none() && set.get(4).is_some() && set.get(5).is_some());
         for number in 0..10_000u64 {
-            set.list(number << 32 | 1, number);
+            set.list(number << 32 | 1, number, 0);
         }
         assert_eq!(set.len(), WAYS * BUCKETS);
         set.sweep(Ticks::MAX);

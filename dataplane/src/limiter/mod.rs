@@ -15,10 +15,12 @@
 
 mod kru;
 mod limited;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use kru::{BYTES, SECOND, Ticks};
+pub use terms::{GroupLimit, GroupLimits};
 
 use crate::{
     access::AccessList,
@@ -26,6 +28,7 @@ use crate::{
     clock::Nanos,
     dns::{header, rcode},
     frame::{Frame, Frames},
+    group::{GROUPS, Group},
     packet::{
         header::EtherType,
         plain::{Window, bytes},
@@ -39,7 +42,9 @@ use limited::LimitedSet;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
+use terms::Terms;
 
 /// One in this many hits is charged, for all of them.
 pub const SAMPLE: u32 = 16;
@@ -84,6 +89,8 @@ pub struct LimitConfig {
     pub slip: u32,
     /// Clients without a limit.
     pub exempt: AccessList,
+    /// Limits of groups; `None`: no group has one of its own.
+    pub groups: Option<Arc<GroupLimits>>,
     /// Whether queries over the limit are counted and answered all the same.
     pub dry_run: bool,
     /// A prefix is [far above its limit](Limiter::take_flood) if so many times the queries that it may ask
@@ -106,8 +113,10 @@ pub enum Action {
 pub struct Limiter {
     config: LimitConfig,
     has_exempt: bool,
-    /// Load above which a prefix is over its limit.
+    /// Load above which a prefix around clients is over its limit.
     capacity: Ticks,
+    /// Terms by group.
+    terms: [Terms; GROUPS],
     /// Prefix lengths of IPv4 clients, then those of IPv6 clients.
     levels: [[Level; LEVELS]; 2],
     kru: Kru,
@@ -135,8 +144,6 @@ pub const FLOODS: usize = 64;
 struct Level {
     mask: [u64; 2],
     seeds: [u64; 2],
-    /// Time that the counter takes to drain a price of one.
-    cost: Ticks,
     /// Number of bits.
     len: u8,
     /// Number of queries refused in a second that make a flood; zero: there is none.
@@ -146,9 +153,8 @@ struct Level {
 impl Level {
     fn new((len, multiple): (u8, u32), config: &LimitConfig, seeds: [u64; 2]) -> Self {
         let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
-        let cost = SECOND / Ticks::from(config.per_second.max(1)) / Ticks::from(multiple);
         let flood = config.flood_times.saturating_mul(config.per_second).saturating_mul(multiple);
-        Level { mask: [(mask >> 64) as u64, mask as u64], seeds, cost: cost.max(1), len, flood }
+        Level { mask: [(mask >> 64) as u64, mask as u64], seeds, len, flood }
     }
 
     /// Returns the hash of a client's prefix; never zero.
@@ -221,6 +227,7 @@ impl Limiter {
         let mut limiter = Limiter {
             has_exempt: false,
             capacity: 0,
+            terms: Terms::of_groups(&config),
             levels: [[Level::default(); LEVELS]; 2],
             kru: Kru::new()?,
             limited: LimitedSet::new(),
@@ -243,8 +250,9 @@ impl Limiter {
 
     /// Replaces the limits. Counters keep their loads, in seconds to drain.
     pub fn set_config(&mut self, config: LimitConfig) {
-        self.capacity =
-            SECOND / Ticks::from(config.per_second.max(1)) * Ticks::from(config.burst.max(BURST_MIN));
+        let all = GroupLimit { per_second: config.per_second.max(1), burst: config.burst };
+        self.capacity = Terms::new(all, &config).capacity;
+        self.terms = Terms::of_groups(&config);
         for (levels, prefixes) in self.levels.iter_mut().zip([V4_PREFIXES, V6_PREFIXES]) {
             for (level, (len, multiple)) in levels.iter_mut().zip(prefixes) {
                 *level = Level::new((len, multiple), &config, level.seeds);
@@ -263,7 +271,7 @@ impl Limiter {
     /// Forgets the prefixes that have calmed down. For between turns, once a second.
     pub fn keep(&mut self) {
         if !self.limited.is_empty() {
-            self.limited.sweep(self.now + self.capacity / 2);
+            self.limited.sweep(self.now);
         }
     }
 
@@ -290,12 +298,12 @@ impl Limiter {
 
     #[cold]
     fn look_for_limited(&mut self, frames: &Frames, burst: &mut [Frame]) {
-        let full = self.now + self.capacity;
+        let now = self.now;
         for (nth, frame) in burst.iter_mut().enumerate() {
             let Some(client) = Client::at(frames.window(frame), SOURCE[0], SOURCE[1]) else { continue };
-            let is_over = self.levels[usize::from(client.v6)].iter().any(|level| {
-                self.limited.get(level.hash(&client)).is_some_and(|entry| entry.empty_at > full)
-            });
+            let is_over = self.levels[usize::from(client.v6)]
+                .iter()
+                .any(|level| self.limited.get(level.hash(&client)).is_some_and(|entry| entry.is_over(now)));
             if is_over && self.hidden.try_push((nth, frame.len())).is_ok() {
                 frame.set_len(0);
             }
@@ -304,7 +312,9 @@ impl Limiter {
 
     /// Returns the treatment of a query from this client, if the client is over its limit.
     pub fn refuse(&mut self, address: IpAddr) -> Option<Action> {
-        if self.is_exempt(address) || !self.is_over(&Client::of(address)) {
+        let client = Client::of(address);
+        let group = self.payer(&client)?;
+        if !self.is_over(&client, group) {
             return None;
         }
         if self.config.dry_run {
@@ -320,16 +330,15 @@ impl Limiter {
 
     /// Charges a client whose query gets an answer at a closer look, or is punted.
     pub fn charge(&mut self, address: IpAddr, price: u32) {
-        if self.is_exempt(address) {
-            return;
-        }
         let client = Client::of(address);
-        for level in self.levels[usize::from(client.v6)] {
-            let (hash, span) = (level.hash(&client), level.cost * Ticks::from(price));
+        let Some(group) = self.payer(&client) else { return };
+        for (nth, level) in self.levels[usize::from(client.v6)].into_iter().enumerate() {
+            let (cost, capacity) = self.terms_of(group, &client, nth);
+            let (hash, span) = (level.hash(&client), cost * Ticks::from(price));
             if let Some(entry) = self.limited.get(hash) {
-                entry.add(self.now, span);
+                entry.add(self.now, span, capacity);
             }
-            self.add(hash, span);
+            self.add(hash, span, capacity);
         }
     }
 
@@ -365,10 +374,12 @@ impl Limiter {
             if left >> (nth % BURST) & 1 != 0 {
                 continue;
             }
+            let Some(group) = self.payer(&client) else { continue };
             let price = price_of(window, frame.len(), &client);
-            for level in &self.levels[usize::from(client.v6)] {
+            for (nth, level) in self.levels[usize::from(client.v6)].into_iter().enumerate() {
+                let (cost, capacity) = self.terms_of(group, &client, nth);
                 if let Some(entry) = self.limited.get(level.hash(&client)) {
-                    entry.add(self.now, level.cost * price);
+                    entry.add(self.now, cost * price, capacity);
                 }
             }
         }
@@ -378,51 +389,74 @@ impl Limiter {
     #[inline(never)]
     fn sample(&mut self, window: &Window, len: usize) {
         let Some(client) = Client::at(window, DESTINATION[0], DESTINATION[1]) else { return };
-        if self.has_exempt && self.is_exempt(client.address()) {
-            return;
-        }
-        let [longest, shorter @ ..] = &self.levels[usize::from(client.v6)];
+        let Some(group) = self.payer(&client) else { return };
         let price = price_of(window, len, &client) * Ticks::from(SAMPLE);
-        let drawn = shorter[self.dice.below(shorter.len() as u32) as usize % shorter.len()];
-        let (hash, span) = (longest.hash(&client), longest.cost * price);
-        self.add(hash, span);
-        self.add(drawn.hash(&client), drawn.cost * price * (LEVELS - 1) as Ticks);
+        let drawn = 1 + self.dice.below(LEVELS as u32 - 1) as usize % (LEVELS - 1);
+        for (nth, price) in [(0, price), (drawn, price * (LEVELS - 1) as Ticks)] {
+            let hash = self.levels[usize::from(client.v6)][nth].hash(&client);
+            let (cost, capacity) = self.terms_of(group, &client, nth);
+            self.add(hash, cost * price, capacity);
+        }
+    }
+
+    /// Returns the group of a client that has a limit; `None`: it has none.
+    #[inline(always)]
+    fn payer(&self, client: &Client) -> Option<Group> {
+        match self.has_exempt || self.config.groups.is_some() {
+            true => self.look_up_payer(client.address()),
+            false => Some(Group::DEFAULT),
+        }
+    }
+
+    #[inline(never)]
+    fn look_up_payer(&self, address: IpAddr) -> Option<Group> {
+        if self.has_exempt && self.config.exempt.allows(address) {
+            return None;
+        }
+        let group = self.config.groups.as_ref().map_or(Group::DEFAULT, |groups| groups.of(address));
+        self.terms[group.number()].is_limited.then_some(group)
+    }
+
+    /// Returns the cost of a price of one for the `nth` prefix length around a client of `group`, and
+    /// the load above which that prefix is over its limit.
+    #[inline(always)]
+    fn terms_of(&self, group: Group, client: &Client, nth: usize) -> (Ticks, Ticks) {
+        let terms = &self.terms[group.number()];
+        let capacity = if nth == 0 { terms.capacity } else { self.capacity };
+        (terms.costs[usize::from(client.v6)][nth], capacity)
     }
 
     /// Adds `span` to a counter, and lists its prefix if that is over the limit then.
     #[inline(always)]
-    fn add(&mut self, hash: u64, span: Ticks) {
+    fn add(&mut self, hash: u64, span: Ticks, capacity: Ticks) {
         let load = self.kru.add(hash, self.now, span);
-        if load > self.capacity {
-            self.list(hash, load);
+        if load > capacity {
+            self.list(hash, load, capacity);
         }
     }
 
     #[cold]
-    fn list(&mut self, hash: u64, load: Ticks) {
+    fn list(&mut self, hash: u64, load: Ticks, capacity: Ticks) {
         if self.limited.get(hash).is_none() {
-            self.limited.list(hash, self.now.saturating_add(load));
+            self.limited.list(hash, self.now.saturating_add(load), capacity);
         }
     }
 
-    fn is_exempt(&self, address: IpAddr) -> bool {
-        self.has_exempt && self.config.exempt.allows(address)
-    }
-
-    /// Whether a prefix of the client is over its limit. Counts the refusal.
-    fn is_over(&mut self, client: &Client) -> bool {
-        let full = self.now + self.capacity;
-        for level in self.levels[usize::from(client.v6)] {
-            let hash = level.hash(client);
+    /// Whether a prefix of a client of `group` is over its limit. Counts the refusal.
+    fn is_over(&mut self, client: &Client, group: Group) -> bool {
+        for (nth, level) in self.levels[usize::from(client.v6)].into_iter().enumerate() {
+            let (_, capacity) = self.terms_of(group, client, nth);
+            let flood = if nth == 0 { self.terms[group.number()].flood } else { level.flood };
+            let (hash, full) = (level.hash(client), self.now.saturating_add(capacity));
             if self.limited.get(hash).is_none() {
                 let load = self.kru.load(hash, self.now);
-                if load <= self.capacity {
+                if load <= capacity {
                     continue;
                 }
-                self.list(hash, load);
+                self.list(hash, load, capacity);
             }
             let Some(entry) = self.limited.get(hash).filter(|entry| entry.empty_at > full) else { continue };
-            if entry.refuse((self.now / SECOND) as u32) == level.flood {
+            if entry.refuse((self.now / SECOND) as u32) == flood {
                 let _ = self.floods.try_push(Prefix::around(client.address(), level.len));
             }
             return true;

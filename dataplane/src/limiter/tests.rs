@@ -3,6 +3,8 @@
 use super::*;
 use std::collections::HashMap;
 
+mod groups;
+
 /// Turns in a second.
 const TURNS: u64 = 1_000;
 
@@ -12,6 +14,7 @@ fn config(per_second: u32) -> LimitConfig {
         burst: 2 * per_second,
         slip: 2,
         exempt: AccessList::new(&[], &[]).unwrap(),
+        groups: None,
         dry_run: false,
         flood_times: 10,
     }

@@ -95,6 +95,7 @@ fn row(name: &str, i: u64) -> Row {
         upstream_us: 1200,
         list: None,
         client_group: Some("default".into()),
+        client_name: Some("laptop".into()),
         rule: None,
         ede: None,
         // The summaries scale with the sampling rate.

@@ -107,7 +107,7 @@ impl Simulator {
         runtime.spawn(listener.clone().serve(tokio::net::TcpListener::from_std(socket)?));
         let backroom = Backroom::open("sweeps", Vec::new())?;
         let links = vec![link];
-        let bans = Bans::new(clock, config.rate_limit.as_ref());
+        let bans = Bans::new(clock, config.rate_limit.as_ref(), &config.lists.groups);
         let reloader = Reloader::new(
             source,
             policy,
@@ -247,8 +247,8 @@ impl World for Simulator {
             OrderVerb::Block(name) => add(name, OverrideAction::Block),
             OrderVerb::Allow(name) => add(name, OverrideAction::Allow),
             OrderVerb::Clear(name) => lists.clear_override(name, group.as_deref()).map(drop),
-            OrderVerb::Pause => lists.pause(group, seconds).map(drop),
-            OrderVerb::Resume => lists.resume(group.as_deref()).map(drop),
+            OrderVerb::Pause => lists.pause(group, None, seconds).map(drop),
+            OrderVerb::Resume => lists.resume(group, None).map(drop),
         };
         done.map_err(|error| error.to_string())
     }

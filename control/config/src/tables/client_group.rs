@@ -1,9 +1,13 @@
 //! `[[client_group]]`: clients for which other lists decide.
 
-use super::blocklist::ListsConfig;
+use super::{
+    blocklist::ListsConfig,
+    rate_limit::{RateLimitConfig, group_limit},
+};
 use crate::{error::Problem, lists::prefix, table::table};
 use ringdns_dataplane::{
     group::GROUPS,
+    limiter::GroupLimit,
     mac::{MacAddress, MacError},
     prefix::Prefix,
 };
@@ -27,6 +31,16 @@ table! {
         blocklists: Option<Vec<String>> = None,
         /// Names of the `[[allowlist]]` tables that decide for the group. Absent: all.
         allowlists: Option<Vec<String>> = None,
+        /// Whether queries of the group are in the query log and in `ringctl tap`. A group with clients
+        /// by MAC address is always logged: the query log does not know them.
+        log: bool = true,
+        /// Queries that a client of the group may ask of a worker in a second, in place of
+        /// `rate_limit.per_second`, which has to be set. `0`: no limit. Not for a group with clients by
+        /// MAC address, which the limiter does not know. Absent: the limit of all clients.
+        per_second: Option<u32> = None,
+        /// Queries that a client of the group may ask at once, after a pause. Absent: twice
+        /// `per_second`, and at least 400.
+        burst: Option<u32> = None,
     }
 }
 
@@ -46,6 +60,10 @@ pub struct ClientGroupConfig {
     pub blocklists: Option<Vec<String>>,
     /// Names of the lists that allow; `None`: all.
     pub allowlists: Option<Vec<String>>,
+    /// Whether queries are in the query log.
+    pub log: bool,
+    /// Rate limit of a client; `None`: that of all clients.
+    pub limit: Option<GroupLimit>,
 }
 
 /// Returns the checked groups, which may name the lists in `lists`.
@@ -86,6 +104,16 @@ pub fn check(raw: Vec<RawClientGroup>, lists: &ListsConfig) -> Result<Vec<Client
     Ok(groups)
 }
 
+/// Checks that there is a limit for all clients if groups have limits of their own.
+pub fn check_limits(groups: &[ClientGroupConfig], all: Option<&RateLimitConfig>) -> Result<(), Problem> {
+    let limited = groups.iter().position(|group| group.limit.is_some() && all.is_none());
+    limited.map_or(Ok(()), |i| {
+        let remedy = "Set rate_limit.per_second: it is the limit of clients in no such group";
+        let reason = "a group has a rate limit, and there is none for other clients";
+        Err(Problem::new(format!("client_group[{i}].per_second"), reason, remedy))
+    })
+}
+
 const NAME: &str = "Write a name of its own, such as \"kids\": at most 64 letters, digits, -, _ and .";
 
 impl RawClientGroup {
@@ -114,6 +142,17 @@ impl RawClientGroup {
             }
             _ => {}
         }
+        if !(self.log || macs.is_empty()) {
+            let reason = "the query log does not know clients by MAC address";
+            let remedy = "List prefixes alone, or use query_log.exclude_clients";
+            return Err(Problem::new(format!("{table}.log"), reason, remedy));
+        }
+        let limit = group_limit(table, self.per_second, self.burst)?;
+        if limit.is_some() && !macs.is_empty() {
+            let reason = "the limiter does not know clients by MAC address";
+            let remedy = "List prefixes alone, or put the MAC addresses into a group of their own";
+            return Err(Problem::new(format!("{table}.per_second"), reason, remedy));
+        }
         let block: Vec<&str> = lists.block.iter().map(|list| list.name.as_str()).collect();
         let allow: Vec<&str> = lists.allow.iter().map(|list| list.name.as_str()).collect();
         known(&format!("{table}.blocklists"), self.blocklists.as_deref(), &block)?;
@@ -124,6 +163,8 @@ impl RawClientGroup {
             macs,
             blocklists: self.blocklists,
             allowlists: self.allowlists,
+            log: self.log,
+            limit,
         })
     }
 }
@@ -171,7 +212,7 @@ mod tests {
     fn groups_are_read() {
         let groups = minimal_with(&format!(
             "{LISTS}[[client_group]]\nname = \"kids\"\nclients = [\"192.168.20.0/24\", \"02-00-00-00-00-0A\", \"2001:db8::7\"]\n\
-             blocklists = [\"ads\"]\nallowlists = []\n[[client_group]]\nname = \"default\"\nblocklists = []\n"
+             blocklists = [\"ads\"]\nallowlists = []\n[[client_group]]\nname = \"default\"\nblocklists = []\nlog = false\n"
         ))
         .lists
         .groups;
@@ -183,6 +224,7 @@ mod tests {
             (Some(vec!["ads".into()]), Some(vec![]))
         );
         assert!(default.clients.is_empty() && default.allowlists.is_none());
+        assert_eq!((kids.log, default.log), (true, false));
     }
 
     #[test]
@@ -214,6 +256,13 @@ mod tests {
                     "client_group[0].clients",
                     "default",
                     "Leave",
+                ],
+                [
+                    "name = \"a\"\nclients = [\"::1\", \"02:00:00:00:00:01\"]\nlog = false",
+                    "14",
+                    "client_group[0].log",
+                    "by MAC address",
+                    "exclude_clients",
                 ],
                 [twice, "16", "client_group[1].clients[0]", "in the group \"a\"", "longer"],
                 [same, "15", "client_group[1].name", "two groups", "of its own"],

@@ -6,6 +6,7 @@ pub mod blocklist;
 pub mod cache;
 pub mod clickhouse;
 pub mod client_group;
+pub mod client_names;
 pub mod control;
 pub mod cookies;
 pub mod dns64;
@@ -69,5 +70,6 @@ file! {
     rate_limit: rate_limit::RawRateLimit,
     query_log: query_log::RawQueryLog,
     clickhouse: clickhouse::RawClickhouse,
+    client_names: client_names::RawClientNames,
     control: control::RawControl,
 }

@@ -2,7 +2,10 @@
 
 use crate::{bounds::within, error::Problem, lists::prefixes, table::table};
 use ringdns_common::units::TimeSpan;
-use ringdns_dataplane::{limiter::BURST_MIN, prefix::Prefix};
+use ringdns_dataplane::{
+    limiter::{BURST_MIN, GroupLimit},
+    prefix::Prefix,
+};
 use std::time::Duration;
 
 /// Highest limit. A higher one would be none.
@@ -64,11 +67,7 @@ impl RawRateLimit {
         let times = [TimeSpan::secs(1), TimeSpan::secs(3_600)];
         let remedy = "Give \"1s\" to \"1h\"; the addresses of a flood may be forged, so short is better";
         let ban_time = within("rate_limit.ban_time", self.ban_time, times, remedy)?;
-        if let Some(burst) = self.burst.filter(|burst| *burst < BURST_MIN) {
-            let remedy =
-                format!("Give at least {BURST_MIN}: hits are counted by sampling, which needs that much");
-            return Err(Problem::new("rate_limit.burst", format!("{burst} is not possible"), remedy));
-        }
+        check_burst("rate_limit.burst", self.burst)?;
         if self.ban_times == 1 {
             let remedy = "Give at least 2, or 0 for no bans";
             return Err(Problem::new("rate_limit.ban_times", "1 is not possible", remedy));
@@ -82,10 +81,46 @@ impl RawRateLimit {
                 remedy,
             ));
         }
-        let burst = self.burst.unwrap_or((2 * per_second).max(BURST_MIN));
+        let burst = burst(self.burst, per_second);
         let RawRateLimit { slip, dry_run, ban_times, .. } = self;
         Ok(Some(RateLimitConfig { per_second, burst, slip, exempt, dry_run, ban_times, ban_time }))
     }
+}
+
+/// Returns the limit of a group's clients by the keys of its table; `None`: it has none of its own.
+pub fn group_limit(
+    table: &str,
+    per_second: Option<u32>,
+    burst_given: Option<u32>,
+) -> Result<Option<GroupLimit>, Problem> {
+    check_burst(&format!("{table}.burst"), burst_given)?;
+    let Some(per_second) = per_second else {
+        return match burst_given {
+            None => Ok(None),
+            Some(_) => {
+                let remedy = "Set per_second, or remove burst";
+                Err(Problem::new(format!("{table}.burst"), "there is a burst without per_second", remedy))
+            }
+        };
+    };
+    if per_second > PER_SECOND_MAX {
+        let remedy = format!("Give at most {PER_SECOND_MAX}, or 0 for no limit");
+        let reason = format!("{per_second} is not possible");
+        return Err(Problem::new(format!("{table}.per_second"), reason, remedy));
+    }
+    Ok(Some(GroupLimit { per_second, burst: burst(burst_given, per_second) }))
+}
+
+fn burst(given: Option<u32>, per_second: u32) -> u32 {
+    given.unwrap_or((2 * per_second).max(BURST_MIN))
+}
+
+fn check_burst(key: &str, burst: Option<u32>) -> Result<(), Problem> {
+    burst.filter(|burst| *burst < BURST_MIN).map_or(Ok(()), |burst| {
+        let remedy =
+            format!("Give at least {BURST_MIN}: hits are counted by sampling, which needs that much");
+        Err(Problem::new(key, format!("{burst} is not possible"), remedy))
+    })
 }
 
 #[cfg(test)]
@@ -102,6 +137,38 @@ mod tests {
             let limit = minimal_with(&format!("[rate_limit]\n{text}")).rate_limit.unwrap();
             assert_eq!((limit.burst, limit.slip, limit.ban_times), (burst, 2, 10), "{text}");
         }
+    }
+
+    #[test]
+    fn groups_have_limits_of_their_own() {
+        let limits = |group: &str| {
+            let config = minimal_with(&format!(
+                "[rate_limit]\nper_second = 200\n[[client_group]]\nname = \"a\"\nclients = [\"::1\"]\n{group}"
+            ));
+            config.lists.groups[0].limit.map(|limit| (limit.per_second, limit.burst))
+        };
+        for (group, limit) in [
+            ("", None),
+            ("per_second = 20", Some((20, 400))),
+            ("per_second = 1000\nburst = 500", Some((1_000, 500))),
+            ("per_second = 0", Some((0, 400))),
+        ] {
+            assert_eq!(limits(group), limit, "{group}");
+        }
+        let table = format!("{MINIMAL}[[client_group]]\nname = \"a\"\nclients = [\"::1\"]\n");
+        let wrong = [
+            ["per_second = 0", "8", "client_group[0].per_second", "none for other clients", "rate_limit"],
+            ["per_second = 20000000", "8", "client_group[0].per_second", "20000000 is not", "10000000"],
+            ["per_second = 10\nburst = 399", "9", "client_group[0].burst", "399 is not", "sampling"],
+            ["burst = 500", "8", "client_group[0].burst", "without per_second", "remove burst"],
+        ];
+        refused(&table, &wrong);
+        let macs =
+            format!("{MINIMAL}[[client_group]]\nname = \"a\"\nclients = [\"::1\", \"02:00:00:00:00:01\"]\n");
+        refused(
+            &macs,
+            &[["per_second = 9", "8", "client_group[0].per_second", "by MAC address", "of their own"]],
+        );
     }
 
     #[test]

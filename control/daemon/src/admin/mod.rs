@@ -22,7 +22,7 @@
 //! | `GET /policy/overrides` | names that operators block or allow, and pauses; Unix socket only |
 //! | `POST /policy/override?name=&action=&group=&seconds=` | blocks or allows a name; Unix socket only |
 //! | `POST /policy/clear?name=&group=` | removes an override; Unix socket only |
-//! | `POST /policy/pause?group=&seconds=`, `/policy/resume?group=` | pauses lists, ends it; Unix socket only |
+//! | `POST /policy/pause?group=&client=&seconds=`, `/policy/resume?group=&client=` | pauses lists, ends it; Unix socket only |
 //! | `POST /policy/refresh?name=` | downloads a list, or all without a name; Unix socket only |
 //! | `GET /policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
 //! | `GET /policy/floods` | zones that are capped because of floods of random names; Unix socket only |
@@ -41,6 +41,7 @@ mod problems;
 mod profile;
 mod server;
 mod stats;
+mod upkeep;
 mod upstreams;
 
 use crate::{
@@ -84,20 +85,16 @@ use std::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 use tokio::{
     net::{TcpListener, UnixListener},
     task::spawn_blocking,
-    time::sleep,
 };
 
 /// Obstacle that is reported until everything is up, and during a stop.
 const NOT_READY: &str = "ringdnsd is starting or stopping";
 /// Obstacle that is reported while a stop waits for clients to be sent elsewhere.
 const DRAINING: &str = "ringdnsd stops soon, and answers until then (control.drain)";
-/// Time between two looks at all problems, for the times at which they begin and for the hold-down.
-const LOOKS: Duration = Duration::from_secs(1);
 
 counters! {
     /// Counters of the API.
@@ -164,27 +161,6 @@ pub struct Service {
     pub draining: AtomicBool,
     /// Counters of the API.
     pub api: ApiCounters,
-}
-
-impl Service {
-    /// Looks at all problems, so that the times at which they begin are known though nobody asks.
-    pub async fn watch_problems(self: Arc<Self>) {
-        loop {
-            self.problems.of(&self);
-            self.problems.obstacle(&self);
-            sleep(LOOKS).await;
-        }
-    }
-
-    /// Tells workers when policy zones put clients into other groups.
-    pub async fn follow_groups(self: Arc<Self>) {
-        loop {
-            self.lists.regrouped().await;
-            let service = self.clone();
-            // A panic in there has been logged and counted.
-            drop(spawn_blocking(move || service.reloader.take_groups()).await);
-        }
-    }
 }
 
 impl Service {

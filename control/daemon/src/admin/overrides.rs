@@ -8,7 +8,7 @@ use crate::lists::OverrideError;
 use axum::{Json, extract::State};
 use ringdns_api::{Override, OverrideAction, Overrides, Pause};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 use tokio::task::spawn_blocking;
 
 /// Longest time that an override may be given, in seconds: ten years. Without a time, it stays.
@@ -34,13 +34,15 @@ pub(super) struct NameQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct PauseQuery {
     group: Option<String>,
+    client: Option<IpAddr>,
     seconds: Option<u64>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct GroupQuery {
+pub(super) struct ResumeQuery {
     group: Option<String>,
+    client: Option<IpAddr>,
 }
 
 /// Answers with all overrides and pauses.
@@ -87,22 +89,34 @@ pub(super) async fn pause(
     Parameters(query): Parameters<PauseQuery>,
 ) -> Result<Json<Pause>, ApiError> {
     let seconds = checked(query.seconds)?;
-    let pause = change(service, move |service| service.lists.pause(query.group, seconds)).await?;
-    tracing::info!(group = pause.group, until = pause.until, "lists are paused");
+    check_clients(query.group.as_ref(), query.client)?;
+    let pause =
+        change(service, move |service| service.lists.pause(query.group, query.client, seconds)).await?;
+    tracing::info!(group = pause.group, client = pause.client, until = pause.until, "lists are paused");
     Ok(Json(pause))
 }
 
 /// Ends a pause.
 pub(super) async fn resume(
     State(service): SharedService,
-    Parameters(query): Parameters<GroupQuery>,
+    Parameters(query): Parameters<ResumeQuery>,
 ) -> Result<Json<bool>, ApiError> {
-    let group = query.group.clone();
-    let resumed = change(service, move |service| service.lists.resume(group.as_deref())).await?;
+    let ResumeQuery { group, client } = query;
+    check_clients(group.as_ref(), client)?;
+    let of = group.clone();
+    let resumed = change(service, move |service| service.lists.resume(of, client)).await?;
     if resumed {
-        tracing::info!(group = query.group, "lists are in effect again");
+        let client = client.map(tracing::field::display);
+        tracing::info!(group, client, "lists are in effect again");
     }
     Ok(Json(resumed))
+}
+
+fn check_clients(group: Option<&String>, client: Option<IpAddr>) -> Result<(), ApiError> {
+    match (group, client) {
+        (Some(_), Some(_)) => Err(ApiError::bad("give either client or group")),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a change on a thread that may wait for the disk.
@@ -113,7 +127,10 @@ async fn change<T: Send + 'static>(
     let changed = spawn_blocking(move || change(&service)).await.map_err(ApiError::failed)?;
     changed.map_err(|error| match error {
         OverrideError::File { .. } | OverrideError::Broken(_) => ApiError::failed(error),
-        OverrideError::Name(_) | OverrideError::Group(_) | OverrideError::TooMany => ApiError::bad(error),
+        OverrideError::Name(_)
+        | OverrideError::Group(_)
+        | OverrideError::Clients(_)
+        | OverrideError::TooMany => ApiError::bad(error),
     })
 }
 

@@ -70,7 +70,7 @@ pub(super) struct RefreshQuery {
     name: Option<String>,
 }
 
-/// Downloads a list, or all of them, and answers with the results.
+/// Downloads a list or reads its file, or does so for all of them, and answers with the results.
 pub(super) async fn refresh(
     State(service): SharedService,
     Parameters(query): Parameters<RefreshQuery>,
@@ -78,7 +78,7 @@ pub(super) async fn refresh(
     let results = service.lists.refresh(query.name.as_deref()).await;
     results.map(Json).ok_or_else(|| {
         let name = query.name.unwrap_or_default();
-        ApiError::bad(format!("no list that is downloaded is called {name:?}: see GET /policy/lists"))
+        ApiError::bad(format!("no list from a file or a URL is called {name:?}: see GET /policy/lists"))
     })
 }
 

@@ -86,22 +86,32 @@ fn lists(service: &Service) -> Map<String, Value> {
     counts.iter().map(|(list, counters)| (list.to_string(), of_list(counters))).collect()
 }
 
-/// Returns the sums of the query log over workers and TCP: `recorded = handed_on + unwanted +
-/// dropped + in_hand`.
+/// Returns the sums of the query log over workers and TCP: `recorded = handed_on + unlogged +
+/// unwanted + dropped + in_hand`.
 fn query_log(log: &QueryLog, service: &Service, workers: &StatsSnapshot) -> Value {
-    let LogCounters { tcp_recorded, tcp_excluded, tcp_full, handed_on, writer_full, unwanted, .. } =
-        &log.counters;
+    let LogCounters {
+        tcp_recorded, tcp_excluded, tcp_full, handed_on, writer_full, unlogged, unwanted, ..
+    } = &log.counters;
     let no_batch = workers.get(Counter::LogNoBatch);
-    let ended = [handed_on, unwanted, tcp_full, writer_full].map(|counter| counter.get()).iter().sum::<u64>();
+    let ended = [handed_on, unlogged, unwanted, tcp_full, writer_full]
+        .map(|counter| counter.get())
+        .iter()
+        .sum::<u64>();
     let recorded = workers.get(Counter::LogRecorded) + tcp_recorded.get();
     json!({
         "recorded": recorded,
         "excluded": workers.get(Counter::LogExcluded) + tcp_excluded.get(),
         "handed_on": handed_on.get(),
+        "unlogged": unlogged.get(),
         "unwanted": unwanted.get(),
         "dropped": { "no_batch": no_batch, "tcp_full": tcp_full.get(), "writer_full": writer_full.get() },
         "in_hand": recorded as i64 - (ended + no_batch) as i64,
         "taps": log.taps.len(),
+        "client_names": log.client_names().map(|names| {
+            let mut counts = totals(names.gauges());
+            counts.extend(totals(names.totals()));
+            counts
+        }),
         "counters": totals(log.counters.totals()),
         // State of the rows handed on, if rows are kept.
         "rows": service.config.shipping.as_ref().map(|_| {

@@ -54,7 +54,7 @@ impl Doors {
         let policy = Arc::new(policy::policy(&config, &Groups::default()).unwrap());
         let listener = daemon::listener(&config, policy.clone(), resolver.clone(), None);
         let lists = ListKeeper::new(Lists::default(), config.lists.clone(), resolver.clone());
-        let bans = Bans::new(clock, config.rate_limit.as_ref());
+        let bans = Bans::new(clock, config.rate_limit.as_ref(), &config.lists.groups);
         let reloader = Reloader::new(
             source,
             policy,
@@ -171,6 +171,25 @@ async fn purges_take_a_name_a_suffix_or_all_and_just_one_of_them() {
         assert_eq!(status, StatusCode::OK, "{what}: {body}");
         assert_eq!(doors.service.resolver.host().len(), left, "{what}");
     }
+}
+
+#[tokio::test]
+async fn pauses_of_no_clients_are_refused() {
+    let doors = Doors::open().await;
+    for path in [
+        "/policy/pause?client=192.0.2.0/24",
+        "/policy/pause?client=",
+        "/policy/pause?client=%00",
+        "/policy/pause?client=192.0.2.1&client=192.0.2.2",
+        "/policy/pause?client=192.0.2.1&group=default",
+        "/policy/pause?client=192.0.2.1&seconds=0",
+        "/policy/pause?client=192.0.2.1&seconds=99999999999999999999",
+        "/policy/resume?client=fe80::1%25eth0",
+        "/policy/resume?client=192.0.2.1&group=default",
+    ] {
+        assert_eq!(doors.over_socket("POST", path).await.0, StatusCode::BAD_REQUEST, "{path}");
+    }
+    assert_eq!(doors.over_socket("GET", "/policy/overrides").await, (StatusCode::OK, "{}".into()));
 }
 
 #[tokio::test]

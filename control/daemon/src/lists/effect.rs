@@ -6,7 +6,7 @@ use ringdns_api::Overrides;
 use ringdns_common::names;
 use ringdns_config::ListsConfig;
 use ringdns_policy::{names::NameKey, overrides::Overrides as NameOverrides};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 /// Longest time until the clock is looked at again, in seconds: it may be set at any time.
 const LOOK: i64 = 60;
@@ -20,6 +20,8 @@ pub struct InEffect {
     is_paused: bool,
     /// Groups for which no list decides.
     paused: BTreeSet<String>,
+    /// Clients for which no list decides.
+    clients: BTreeSet<IpAddr>,
     /// Names in wire format, whether they are blocked, and the group for which they are.
     names: Vec<(Box<[u8]>, bool, Option<String>)>,
 }
@@ -42,8 +44,9 @@ impl InEffect {
         });
         InEffect {
             off: off.collect(),
-            is_paused: overrides.pauses.iter().any(|pause| pause.group.is_none()),
+            is_paused: overrides.pauses.iter().any(|pause| pause.group.is_none() && pause.client.is_none()),
             paused: overrides.pauses.iter().filter_map(|pause| pause.group.clone()).collect(),
+            clients: overrides.pauses.iter().filter_map(overrides::client).collect(),
             names: names.collect(),
         }
     }
@@ -56,6 +59,11 @@ impl InEffect {
     /// Whether no list decides for a group.
     pub fn is_paused(&self, group: &str) -> bool {
         self.is_paused || self.paused.contains(group)
+    }
+
+    /// Clients for which no list decides.
+    pub fn clients(&self) -> &BTreeSet<IpAddr> {
+        &self.clients
     }
 
     /// Returns the overrides for a group: of those for a name, the group's own counts.
@@ -129,7 +137,7 @@ mod tests {
                 group: None,
                 until: until.clone(),
             }],
-            pauses: vec![Pause { group: Some("kids".into()), until }],
+            pauses: vec![Pause { group: Some("kids".into()), client: None, until }],
         };
         let config = config("");
         let key = NameKey::new(&[7; 16]);

@@ -1,10 +1,11 @@
-//! Groups of clients of `[[client_group]]`, divided further by the rules of policy zones about
-//! clients, and their numbers.
+//! Groups of clients of `[[client_group]]`, divided further by pauses and by the rules of policy zones
+//! about clients, and their numbers.
 
 use super::effect::InEffect;
 use ringdns_config::{ClientGroupConfig, DEFAULT_GROUP, Problem};
 use ringdns_dataplane::{
-    group::{ClientGroups, GROUPS, Group},
+    group::{ClientGroups, GROUPS, Group, GroupSet},
+    limiter::{GroupLimit, GroupLimits},
     mac::MacAddress,
     prefix::Prefix,
     trie::TooMany,
@@ -19,6 +20,7 @@ use ringdns_policy::{
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -27,26 +29,26 @@ use std::{
 pub enum GroupsError {
     /// More kinds of clients than numbers.
     #[error(
-        "groups of clients and rules about clients (rpz-client-ip) make {0} kinds of clients, of which {GROUPS} can \
-         be told apart"
+        "groups of clients, their paused clients and rules about clients (rpz-client-ip) make {0} kinds of \
+         clients, of which {GROUPS} can be told apart"
     )]
     Kinds(usize),
     /// More prefixes than a trie can have.
-    #[error("the prefixes of groups and of rules about clients are too many: {0}")]
+    #[error("the prefixes of groups, paused clients and rules about clients are too many: {0}")]
     Prefixes(#[from] TooMany),
 }
 
 impl GroupsError {
     /// Remedy for it.
-    pub const REMEDY: &'static str = "Join neighbouring prefixes, let rules about clients have fewer different actions, or let fewer groups use \
-         the list";
+    pub const REMEDY: &'static str = "Join neighbouring prefixes, let rules about clients have fewer different actions, let fewer groups use \
+         the list, or pause clients of fewer groups";
 }
 
 /// Groups of clients. A group keeps its number as long as the process runs: workers and lists take
 /// over another configuration at different moments, and must mean the same group.
 ///
 /// Clients of a group about whom different rules of policy zones are have numbers of their own, so that
-/// answers are shared only where all rules agree.
+/// answers are shared only where all rules agree. So have its paused clients, all of them one.
 #[derive(Clone, Debug)]
 pub struct Groups {
     /// Kinds of clients by number, also those that are gone.
@@ -58,15 +60,28 @@ pub struct Groups {
     current: BTreeMap<Group, ZonePrefixes>,
     clients: Vec<(Prefix, Group)>,
     macs: Vec<(MacAddress, Group)>,
+    /// Groups whose queries are not logged.
+    unlogged: GroupSet,
+    /// Rate limits of groups that have one of their own.
+    limits: Vec<(Group, GroupLimit)>,
 }
 
-/// Clients of a group about whom the same rules of policy zones are.
+/// Clients of a group about whom the same rules of policy zones are, or which are paused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Kind {
     /// Name of the group in the configuration.
     name: Arc<str>,
     /// Zones with rules about these clients, and the effects of those rules.
     rules: Vec<(Arc<str>, Vec<Effect>)>,
+    /// Whether no list decides for these clients.
+    is_paused: bool,
+}
+
+impl Kind {
+    /// Returns the kind of the clients of a group that no rules are about.
+    fn of_group(name: &str) -> Self {
+        Kind { name: name.into(), rules: Vec::new(), is_paused: false }
+    }
 }
 
 /// Zones, and a prefix that each has rules about. Other prefixes of the same kind have the same rules.
@@ -78,13 +93,15 @@ pub type NamedLists<'a> = [(&'a str, &'a List)];
 impl Default for Groups {
     /// Returns the default group alone.
     fn default() -> Self {
-        let default = Kind { name: DEFAULT_GROUP.into(), rules: Vec::new() };
+        let default = Kind::of_group(DEFAULT_GROUP);
         Groups {
             names: vec![default.name.clone()],
             kinds: vec![default],
             current: BTreeMap::from([(Group::DEFAULT, Vec::new())]),
             clients: Vec::new(),
             macs: Vec::new(),
+            unlogged: GroupSet::NONE,
+            limits: Vec::new(),
         }
     }
 }
@@ -92,16 +109,22 @@ impl Default for Groups {
 impl Groups {
     /// Returns the groups of a configuration alone, without rules about clients.
     pub fn of(configs: &[ClientGroupConfig]) -> Result<Self, Problem> {
-        let groups = Groups::default().next(configs, &[]);
+        let groups = Groups::default().next(configs, &[], &BTreeSet::new());
         groups.map_err(|error| Problem::new("client_group", error.to_string(), GroupsError::REMEDY))
     }
 
-    /// Returns the groups of a configuration and its block lists that take the place of this one.
-    pub fn next(&self, configs: &[ClientGroupConfig], lists: &NamedLists<'_>) -> Result<Self, GroupsError> {
-        let division = Division::new(configs, lists);
-        let mut wanted = vec![Kind { name: DEFAULT_GROUP.into(), rules: Vec::new() }];
+    /// Returns the groups of a configuration and its block lists that take the place of this one. No list
+    /// decides for the clients in `paused`.
+    pub fn next(
+        &self,
+        configs: &[ClientGroupConfig],
+        lists: &NamedLists<'_>,
+        paused: &BTreeSet<IpAddr>,
+    ) -> Result<Self, GroupsError> {
+        let division = Division::new(configs, lists, paused);
+        let mut wanted = vec![Kind::of_group(DEFAULT_GROUP)];
         let groups = configs.iter().filter(|config| config.name != DEFAULT_GROUP);
-        wanted.extend(groups.map(|config| Kind { name: config.name.as_str().into(), rules: Vec::new() }));
+        wanted.extend(groups.map(|config| Kind::of_group(&config.name)));
         let mut kinds: BTreeMap<Kind, ZonePrefixes> =
             wanted.iter().map(|kind| (kind.clone(), Vec::new())).collect();
         let mut clients = Vec::new();
@@ -129,11 +152,19 @@ impl Groups {
         next.macs = configs
             .iter()
             .flat_map(|config| {
-                let kind = Kind { name: config.name.as_str().into(), rules: Vec::new() };
+                let kind = Kind::of_group(&config.name);
                 let number = number(&kind);
                 config.macs.iter().map(move |mac| (*mac, number))
             })
             .collect();
+        let is_unlogged = |name: &str| configs.iter().any(|config| config.name == name && !config.log);
+        next.unlogged = (next.current.keys().filter(|group| is_unlogged(next.name(**group))))
+            .fold(GroupSet::NONE, |groups, group| groups.with(*group));
+        let limit = |group: &Group| {
+            let config = configs.iter().find(|config| config.name == next.name(*group))?;
+            config.limit.map(|limit| (*group, limit))
+        };
+        next.limits = next.current.keys().filter_map(limit).collect();
         next.clients()?;
         Ok(next)
     }
@@ -163,7 +194,23 @@ impl Groups {
 
     /// Whether clients are in the same groups as by `other`.
     pub fn are_same(&self, other: &Groups) -> bool {
-        self.clients == other.clients && self.macs == other.macs && self.names == other.names
+        self.clients == other.clients
+            && self.macs == other.macs
+            && self.names == other.names
+            && self.unlogged == other.unlogged
+            && self.limits == other.limits
+    }
+
+    /// Returns the rate limits of groups that have one of their own, given the groups of clients.
+    /// `None`: none has.
+    pub fn limits(&self, clients: &ClientGroups) -> Option<Arc<GroupLimits>> {
+        let limits = || GroupLimits { clients: clients.clone(), limits: self.limits.clone() };
+        (!self.limits.is_empty()).then(|| Arc::new(limits()))
+    }
+
+    /// Groups whose queries are not logged.
+    pub fn unlogged(&self) -> GroupSet {
+        self.unlogged
     }
 
     /// Returns the names by number. A group has several numbers if rules are about some of its clients.
@@ -173,7 +220,7 @@ impl Groups {
 
     /// Returns the group with a name, without clients that rules are about.
     pub fn named(&self, name: &str) -> Option<Group> {
-        let is_it = |kind: &Kind| *kind.name == *name && kind.rules.is_empty();
+        let is_it = |kind: &Kind| *kind == Kind::of_group(name);
         let is_number = |group: &&Group| self.kinds.get(group.number()).is_some_and(is_it);
         self.current.keys().find(is_number).copied()
     }
@@ -194,8 +241,9 @@ impl Groups {
         effect: &InEffect,
     ) -> Policies {
         let block: Vec<_> = block.iter().filter(|list| effect.has(&list.name)).cloned().collect();
-        let policy = |name: &str, clients: &ZonePrefixes| {
-            if effect.is_paused(name) {
+        let policy = |group: Group, name: &str, clients: &ZonePrefixes| {
+            let is_paused = self.kinds.get(group.number()).is_some_and(|kind| kind.is_paused);
+            if is_paused || effect.is_paused(name) {
                 return Policy::new(key, Vec::new(), Vec::new());
             }
             let config = configs.iter().find(|config| config.name == name);
@@ -212,10 +260,10 @@ impl Groups {
         let others = self.current.iter().filter(|(group, _)| **group != Group::DEFAULT);
         let others = others.filter_map(|(group, clients)| {
             let name = self.names.get(group.number())?;
-            Some(GroupPolicy { group: *group, name: name.clone(), policy: policy(name, clients) })
+            Some(GroupPolicy { group: *group, name: name.clone(), policy: policy(*group, name, clients) })
         });
         let others = others.collect();
-        let default = policy(DEFAULT_GROUP, &Vec::new());
+        let default = policy(Group::DEFAULT, DEFAULT_GROUP, &Vec::new());
         let all = Policy::new(key, allow.to_vec(), block).with_overrides(effect.all_overrides(key));
         Policies::new(all, default, others)
     }
@@ -230,25 +278,29 @@ struct Division<'a> {
     lengths: BTreeSet<Reverse<u8>>,
     /// Lists with rules about clients.
     zones: Vec<(&'a str, &'a List)>,
+    /// Clients for which no list decides.
+    paused: HashSet<Prefix>,
 }
 
 impl<'a> Division<'a> {
-    fn new(configs: &'a [ClientGroupConfig], lists: &NamedLists<'a>) -> Self {
+    fn new(configs: &'a [ClientGroupConfig], lists: &NamedLists<'a>, paused: &BTreeSet<IpAddr>) -> Self {
         let named = |config: &'a ClientGroupConfig| {
             config.clients.iter().map(|prefix| (*prefix, config.name.as_str()))
         };
         let groups: HashMap<Prefix, &str> = configs.iter().flat_map(named).collect();
         let lengths = groups.keys().map(|prefix| Reverse(prefix.len())).collect();
         let zones = lists.iter().filter(|(_, list)| !list.clients().is_empty()).copied().collect();
-        Division { configs, groups, lengths, zones }
+        let paused =
+            paused.iter().map(|client| Prefix::around(*client, if client.is_ipv4() { 32 } else { 128 }));
+        Division { configs, groups, lengths, zones, paused: paused.collect() }
     }
 
-    /// Returns all prefixes, of groups and of rules. All addresses for which one of these is the longest
+    /// Returns all prefixes, of groups, of rules and of paused clients. All addresses for which one of these is the longest
     /// are of the same kind.
     fn prefixes(&self) -> Vec<Prefix> {
         let of_rules =
             self.zones.iter().flat_map(|(_, list)| list.clients().iter().map(|(prefix, _)| prefix));
-        let all: HashSet<Prefix> = self.groups.keys().copied().chain(of_rules).collect();
+        let all: HashSet<Prefix> = self.groups.keys().chain(&self.paused).copied().chain(of_rules).collect();
         let mut all: Vec<Prefix> = all.into_iter().collect();
         // So that numbers do not depend on chance.
         all.sort_unstable_by_key(|prefix| (prefix.address(), prefix.len()));
@@ -262,6 +314,9 @@ impl<'a> Division<'a> {
         let lengths = self.lengths.iter().map(|len| len.0).filter(|len| *len <= prefix.len());
         let name = lengths.map(around).find_map(|prefix| self.groups.get(&prefix).copied());
         let name = name.unwrap_or(DEFAULT_GROUP);
+        if self.paused.contains(&prefix) {
+            return (Kind { is_paused: true, ..Kind::of_group(name) }, Vec::new());
+        }
         let used = blocklists(self.configs.iter().find(|config| config.name == name));
         let (mut rules, mut prefixes) = (Vec::new(), Vec::new());
         for (zone, list) in self.zones.iter().filter(|(zone, _)| chosen(used, zone)) {
@@ -271,7 +326,7 @@ impl<'a> Division<'a> {
                 prefixes.push((zone, longest));
             }
         }
-        (Kind { name: name.into(), rules }, prefixes)
+        (Kind { rules, ..Kind::of_group(name) }, prefixes)
     }
 }
 
@@ -285,103 +340,4 @@ fn chosen(names: Option<&Vec<String>>, list: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ringdns_policy::{
-        list::ListBuilder,
-        rule::{Rule, RuleAnswer, Subject},
-    };
-
-    fn config(name: &str, client: &str) -> ClientGroupConfig {
-        let clients = vec![client.parse().unwrap()];
-        ClientGroupConfig { name: name.into(), clients, macs: Vec::new(), blocklists: None, allowlists: None }
-    }
-
-    fn group_of(groups: &Groups, client: &str) -> usize {
-        groups.clients().unwrap().of(client.parse().unwrap()).number()
-    }
-
-    fn next(groups: &Groups, configs: &[ClientGroupConfig]) -> Groups {
-        groups.next(configs, &[]).unwrap()
-    }
-
-    #[test]
-    fn a_group_keeps_its_number() {
-        let first = next(&Groups::default(), &[config("a", "10.0.0.1"), config("b", "10.0.0.2")]);
-        assert_eq!(["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|client| group_of(&first, client)), [1, 2, 0]);
-        let second = next(&first, &[config("c", "10.0.0.1"), config("b", "10.0.0.3")]);
-        assert_eq!(["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|client| group_of(&second, client)), [3, 0, 2]);
-        assert_eq!((second.name(Group::new(3).unwrap()), second.name(Group::DEFAULT)), ("c", "default"));
-    }
-
-    #[test]
-    fn numbers_of_groups_that_are_gone_are_used_when_all_are_taken() {
-        let all: Vec<_> = (1..GROUPS).map(|n| config(&format!("g{n}"), &format!("10.0.0.{n}"))).collect();
-        let mut groups = next(&Groups::default(), &all);
-        for round in 0..100 {
-            let mut configs = all.clone();
-            configs[7] = config(&format!("new{round}"), "10.0.1.1");
-            groups = next(&groups, &configs);
-            assert_eq!((groups.names.len(), group_of(&groups, "10.0.1.1")), (GROUPS, 8));
-            assert_eq!(group_of(&groups, "10.0.0.31"), 31);
-        }
-    }
-
-    /// Returns a zone with rules about clients.
-    fn zone(rules: &[(&str, Effect)]) -> List {
-        let mut builder = ListBuilder::new(NameKey::new(&[7; 16]));
-        builder.decide_by_labels();
-        for (prefix, effect) in rules {
-            builder.push(1, Rule::new(Subject::Client(prefix.parse().unwrap()), effect.clone()));
-        }
-        builder.finish().0
-    }
-
-    const DROP: Effect = Effect::Answer(RuleAnswer::Drop);
-    const NXDOMAIN: Effect = Effect::Answer(RuleAnswer::NxDomain);
-
-    #[test]
-    fn clients_with_the_same_rules_share_a_number_and_no_others() {
-        let configs = [
-            config("kids", "10.1.0.0/16"),
-            ClientGroupConfig { blocklists: Some(Vec::new()), ..config("free", "10.2.0.0/16") },
-        ];
-        let feed = zone(&[
-            ("10.0.0.0/8", DROP),
-            ("10.3.0.1", DROP),
-            ("10.3.0.2", Effect::Allow),
-            ("10.1.1.0/24", DROP),
-            ("2001:db8::/32", DROP),
-            ("192.0.2.1", NXDOMAIN),
-        ]);
-        let other = zone(&[("10.3.0.1", DROP)]);
-        let groups = Groups::default().next(&configs, &[("feed", &feed), ("other", &other)]).unwrap();
-        let number = |client: &str| group_of(&groups, client);
-        assert_eq!([number("198.51.100.1"), number("10.2.0.1")], [0, 2]);
-        let kids = number("10.1.0.1");
-        assert_eq!(number("10.1.1.1"), kids, "the longer rule has the same effect");
-        assert_eq!(groups.name(Group::new(kids).unwrap()), "kids");
-        assert_eq!(groups.named("kids"), Group::new(1));
-        let dropped = number("10.9.0.1");
-        assert_eq!(number("2001:db8::1"), dropped);
-        let all = [0, 1, 2, kids, dropped, number("10.3.0.1"), number("10.3.0.2"), number("192.0.2.1")];
-        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{all:?}");
-        assert!(groups.names().iter().all(|name| ["default", "kids", "free"].contains(&&**name)));
-
-        // The kinds that are left keep their numbers.
-        let later = groups.next(&configs, &[("feed", &zone(&[("10.4.0.0/16", DROP)]))]).unwrap();
-        assert_eq!([group_of(&later, "10.4.0.1"), group_of(&later, "10.1.0.1")], [dropped, 1]);
-        assert_eq!(group_of(&later, "10.9.0.1"), 0);
-    }
-
-    #[test]
-    fn more_kinds_of_clients_than_numbers_are_refused() {
-        let address = |n: usize| Effect::Answer(RuleAnswer::Address([192, 0, 2, n as u8].into()));
-        let clients: Vec<String> = (0..=GROUPS).map(|n| format!("10.0.0.{n}")).collect();
-        let rules: Vec<(&str, Effect)> =
-            clients.iter().enumerate().map(|(n, client)| (client.as_str(), address(n))).collect();
-        let next = |many: usize| Groups::default().next(&[], &[("feed", &zone(&rules[..many]))]);
-        assert!(next(GROUPS - 1).is_ok());
-        assert_eq!(next(GROUPS).unwrap_err(), GroupsError::Kinds(GROUPS + 1));
-    }
-}
+mod tests;

@@ -9,11 +9,10 @@ use super::{
     origin::ListOrigin,
     specs,
     status::{Ask, Confirmed, Fetching, Outcome, Watched, source},
-    told,
     transfer::{self, Known, transfer},
 };
 use parking_lot::Mutex;
-use ringdns_api::{ListDifference, ListRefresh, ListStatus, Overrides};
+use ringdns_api::{ListDifference, ListStatus, Overrides};
 use ringdns_config::{Config, ListSource, ListStart, ListsConfig, Problem};
 use ringdns_dataplane::clock::Clock;
 use ringdns_resolver::{FlightLimits, Resolver, host::HostTier};
@@ -21,7 +20,7 @@ use std::{collections::BTreeMap, io::Seek, iter::from_fn, net::IpAddr, sync::Arc
 use tokio::{
     runtime::Builder,
     select,
-    sync::{Notify, Semaphore, mpsc, oneshot},
+    sync::{Notify, Semaphore, mpsc},
     task::{AbortHandle, JoinSet, spawn_blocking},
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -44,7 +43,7 @@ pub struct ListKeeper {
     /// Locked after `kept`, and only for moments.
     pub(super) shown: Mutex<Shown>,
     /// State of each list. Locked after `kept`, and only for moments.
-    watched: Mutex<BTreeMap<String, Watched>>,
+    pub(super) watched: Mutex<BTreeMap<String, Watched>>,
     changed: Notify,
     /// Notified when there is another time to wait for.
     pub(super) retimed: Notify,
@@ -174,34 +173,6 @@ impl ListKeeper {
     /// Returns the reason why no override is in effect, if that is so.
     pub fn broken_overrides(&self) -> Option<String> {
         self.shown.lock().broken.clone()
-    }
-
-    /// Downloads a list, or all of them, and returns the results. `None`: no list of this name is
-    /// downloaded.
-    pub async fn refresh(&self, name: Option<&str>) -> Option<Vec<ListRefresh>> {
-        let mut asked = Vec::new();
-        for (list, watched) in self.watched.lock().iter() {
-            if watched.fetching.is_some() && name.is_none_or(|name| name == list) {
-                let (ask, outcome) = oneshot::channel();
-                // If the queue is full or the task has ended, `ask` is dropped, which is seen below.
-                drop(watched.asks.try_send(ask));
-                asked.push((list.clone(), outcome));
-            }
-        }
-        if asked.is_empty() && name.is_some() {
-            return None;
-        }
-        let mut results = Vec::new();
-        for (name, outcome) in asked {
-            let outcome = outcome.await.unwrap_or_else(|_| Err("the download was given up".into()));
-            let (changes, error) = match outcome {
-                Ok(changes) => (changes, None),
-                Err(error) => (None, Some(error)),
-            };
-            let changes = changes.map(told);
-            results.push(ListRefresh { name, changes, error });
-        }
-        Some(results)
     }
 
     /// Takes a NOTIFY from `client`: if it is the primary of a zone, and signs as it should, the zone is

@@ -9,6 +9,7 @@ mod groups;
 mod keeper;
 mod origin;
 mod overrides;
+mod refresh;
 mod status;
 mod temporary;
 mod transfer;
@@ -35,9 +36,10 @@ use ringdns_policy::{
     text::{self, Format, Report, SourceError},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufReader, ErrorKind},
+    net::IpAddr,
     path::Path,
     sync::Arc,
 };
@@ -57,6 +59,8 @@ pub struct Lists {
     key: NameKey,
     groups: Groups,
     known: BTreeMap<String, KnownList>,
+    /// Clients for which no list decides.
+    paused: BTreeSet<IpAddr>,
 }
 
 /// List as it was read.
@@ -97,7 +101,12 @@ impl Refusal {
 
 impl Default for Lists {
     fn default() -> Self {
-        Lists { key: NameKey::new(&random()), groups: Groups::default(), known: BTreeMap::new() }
+        Lists {
+            key: NameKey::new(&random()),
+            groups: Groups::default(),
+            known: BTreeMap::new(),
+            paused: BTreeSet::new(),
+        }
     }
 }
 
@@ -140,7 +149,7 @@ impl Lists {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let groups = next_groups(&self.groups, config, &read)
+        let groups = next_groups(&self.groups, config, &read, &self.paused)
             .map_err(|error| vec![Problem::new("blocklist", error.to_string(), GroupsError::REMEDY)])?;
         let mut changed = Vec::new();
         for (name, known) in &read {
@@ -166,7 +175,7 @@ impl Lists {
         let known = KnownList { list: unchanged(before, list), origin, is_missing: false };
         let before = before.map(|before| before.list.clone());
         let replaced = self.known.insert(name.to_owned(), known);
-        match next_groups(&self.groups, config, &self.known) {
+        match next_groups(&self.groups, config, &self.known, &self.paused) {
             Ok(groups) => self.groups = groups,
             Err(error) => {
                 match replaced {
@@ -177,6 +186,28 @@ impl Lists {
             }
         }
         Ok(self.known.get(name).and_then(|known| log(name, before.as_deref(), known)))
+    }
+
+    /// Returns the groups of clients if no list decided for those in `paused`.
+    pub fn groups_with(
+        &self,
+        config: &ListsConfig,
+        paused: &BTreeSet<IpAddr>,
+    ) -> Result<Groups, GroupsError> {
+        next_groups(&self.groups, config, &self.known, paused)
+    }
+
+    /// Lets no list decide for the clients in `paused`, and for no others.
+    pub fn pause_clients(
+        &mut self,
+        config: &ListsConfig,
+        paused: &BTreeSet<IpAddr>,
+    ) -> Result<(), GroupsError> {
+        if self.paused != *paused {
+            self.groups = self.groups_with(config, paused)?;
+            self.paused.clone_from(paused);
+        }
+        Ok(())
     }
 
     /// Groups of clients that the lists decide for.
@@ -341,12 +372,13 @@ fn next_groups(
     groups: &Groups,
     config: &ListsConfig,
     known: &BTreeMap<String, KnownList>,
+    paused: &BTreeSet<IpAddr>,
 ) -> Result<Groups, GroupsError> {
     let lists = config.block.iter().filter_map(|block| {
         let known = known.get(&block.name)?;
         Some((block.name.as_str(), &*known.list))
     });
-    groups.next(&config.groups, &lists.collect::<Vec<_>>())
+    groups.next(&config.groups, &lists.collect::<Vec<_>>(), paused)
 }
 
 /// Returns all lists of the configuration, those that allow first.

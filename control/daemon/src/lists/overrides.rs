@@ -1,6 +1,7 @@
 //! Overrides and pauses: names that operators block or allow for a time. They are kept in a file,
 //! so that a restart does not forget them.
 
+use super::GroupsError;
 use jiff::Timestamp;
 use ringdns_api::{Override, OverrideAction, Overrides, Pause, RulePlace};
 use ringdns_common::{names, printable::Printable};
@@ -8,6 +9,7 @@ use ringdns_policy::{list::Found, names::last_labels};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -28,6 +30,9 @@ pub enum OverrideError {
     /// No such group.
     #[error("there is no group {0:?}. [[client_group]] tables have their names")]
     Group(String),
+    /// The clients cannot be told apart.
+    #[error("{0}. {remedy}", remedy = GroupsError::REMEDY)]
+    Clients(#[from] GroupsError),
     /// There are too many.
     #[error("there are {MOST} already. Clear some, or put the names into a list")]
     TooMany,
@@ -63,6 +68,10 @@ pub fn read(path: &Path) -> io::Result<Overrides> {
     let read: Overrides = toml::from_str(&text).map_err(io::Error::other)?;
     let names = read.overrides.iter().map(|entry| names::name(&entry.name).map(drop));
     names.collect::<Result<(), _>>().map_err(io::Error::other)?;
+    if let Some(pause) = read.pauses.iter().find(|pause| pause.client.is_some() && client(pause).is_none()) {
+        let client = pause.client.as_deref().unwrap_or_default();
+        return Err(io::Error::other(format!("{client:?} is no address of a client, or beside a group")));
+    }
     let times =
         read.overrides.iter().map(|entry| &entry.until).chain(read.pauses.iter().map(|pause| &pause.until));
     let times = times.flatten().map(|until| until.parse::<Timestamp>().map(drop));
@@ -119,9 +128,21 @@ pub fn clear(overrides: &mut Overrides, name: &str, group: Option<&str>) -> bool
     overrides.overrides.len() < before
 }
 
-/// Adds a pause, in place of one for the same group.
+/// Returns the pause of a group, of a client, or of all.
+pub fn pause_of(group: Option<String>, client: Option<IpAddr>) -> Pause {
+    let client = client.map(|client| client.to_canonical().to_string());
+    Pause { group, client, until: None }
+}
+
+/// Returns the client that a pause is for; `None`: it is for a group, or for all.
+pub fn client(pause: &Pause) -> Option<IpAddr> {
+    let client = pause.client.as_ref().filter(|_| pause.group.is_none())?;
+    client.parse().ok().map(|client: IpAddr| client.to_canonical())
+}
+
+/// Adds a pause, in place of one for the same clients.
 pub fn pause(overrides: &mut Overrides, pause: Pause) -> Result<(), OverrideError> {
-    resume(overrides, pause.group.as_deref());
+    resume(overrides, &pause);
     if overrides.pauses.len() >= MOST {
         return Err(OverrideError::TooMany);
     }
@@ -129,10 +150,11 @@ pub fn pause(overrides: &mut Overrides, pause: Pause) -> Result<(), OverrideErro
     Ok(())
 }
 
-/// Removes the pause of a group. Returns whether there was one.
-pub fn resume(overrides: &mut Overrides, group: Option<&str>) -> bool {
+/// Removes the pause of the same clients as those of `ended`. Returns whether there was one.
+pub fn resume(overrides: &mut Overrides, ended: &Pause) -> bool {
     let before = overrides.pauses.len();
-    overrides.pauses.retain(|pause| pause.group.as_deref() != group);
+    let of = |pause: &Pause| (pause.group.clone(), client(pause));
+    overrides.pauses.retain(|pause| of(pause) != of(ended));
     overrides.pauses.len() < before
 }
 
@@ -168,7 +190,11 @@ mod tests {
         add(&mut overrides, entry("Ads.Example", None, None)).unwrap();
         add(&mut overrides, entry("ads.example.", Some("kids"), Some(1_800_000_000))).unwrap();
         add(&mut overrides, entry("ads.example", None, Some(1_900_000_000))).unwrap();
-        pause(&mut overrides, Pause { group: None, until: at(1_800_000_000) }).unwrap();
+        pause(&mut overrides, Pause { until: at(1_800_000_000), ..Pause::default() }).unwrap();
+        let kid = |until| Pause { client: Some("192.0.2.7".into()), until, ..Pause::default() };
+        pause(&mut overrides, kid(None)).unwrap();
+        pause(&mut overrides, kid(at(1_700_000_000))).unwrap();
+        assert_eq!(overrides.pauses.len(), 2, "one for the same clients");
         assert_eq!(overrides.overrides.len(), 2, "one for each name and group");
         write(&path, &overrides).unwrap();
         assert_eq!(read(&path).unwrap(), overrides);
@@ -189,6 +215,8 @@ mod tests {
             "[[override]]\nname = \"a..b\"\naction = \"block\"\n",
             "[[override]]\nname = \"a\"\naction = \"block\"\nuntil = \"tomorrow\"\n",
             "[[pause]]\nuntil = \"1\"\n",
+            "[[pause]]\nclient = \"192.0.2.0/24\"\n",
+            "[[pause]]\nclient = \"192.0.2.1\"\ngroup = \"kids\"\n",
             "\0",
         ] {
             fs::write(&path, text).unwrap();

@@ -77,7 +77,7 @@ pub(super) struct Watched {
     pub(super) is_missing: bool,
     /// Time at which the list was read, or last confirmed by its server.
     pub(super) confirmed: Option<Confirmed>,
-    /// Error of the last download.
+    /// Error of the last download, or of the last look at the file that somebody asked for.
     pub(super) error: Option<String>,
     /// Failed downloads since the last one that succeeded.
     pub(super) failures: u32,

@@ -9,7 +9,7 @@ use ringdns_api::{Override, OverrideAction, Overrides, Pause, RulePlace};
 use ringdns_common::{names, printable::Printable};
 use ringdns_config::DEFAULT_GROUP;
 use ringdns_policy::list::Found;
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::{select, task::spawn_blocking, time::sleep};
 
 /// Time after a defect until the clock is looked at again, in seconds.
@@ -19,6 +19,10 @@ impl ListKeeper {
     /// Puts the lists into effect, as far as they are by now.
     pub(super) fn apply(&self, kept: &mut Kept) {
         kept.effect = InEffect::at(&kept.config, &kept.overrides, self.now());
+        if let Err(error) = kept.lists.pause_clients(&kept.config, kept.effect.clients()) {
+            // By a pause, it is refused before this. Others may have changed the file.
+            tracing::error!("lists decide for the clients that they decided for before: {error}");
+        }
         let shown = Shown {
             groups: kept.lists.groups().clone(),
             overrides: kept.overrides.clone(),
@@ -112,18 +116,25 @@ impl ListKeeper {
         self.change(None, |overrides| Ok(overrides::clear(overrides, &name, group)))
     }
 
-    /// Lets no list decide for a group, or for anybody, for so many seconds, or until it is resumed.
-    pub fn pause(&self, group: Option<String>, seconds: Option<u64>) -> Result<Pause, OverrideError> {
-        let pause = Pause { group, until: self.until(seconds) };
+    /// Lets no list decide for a group, for a client, or without both for anybody, for so many seconds,
+    /// or until it is resumed.
+    pub fn pause(
+        &self,
+        group: Option<String>,
+        client: Option<IpAddr>,
+        seconds: Option<u64>,
+    ) -> Result<Pause, OverrideError> {
+        let pause = Pause { until: self.until(seconds), ..overrides::pause_of(group, client) };
         self.change(pause.group.clone().as_deref(), |overrides| {
             overrides::pause(overrides, pause.clone())?;
             Ok(pause)
         })
     }
 
-    /// Ends the pause of a group. Returns whether there was one.
-    pub fn resume(&self, group: Option<&str>) -> Result<bool, OverrideError> {
-        self.change(None, |overrides| Ok(overrides::resume(overrides, group)))
+    /// Ends the pause of a group, of a client, or of all. Returns whether there was one.
+    pub fn resume(&self, group: Option<String>, client: Option<IpAddr>) -> Result<bool, OverrideError> {
+        let ended = overrides::pause_of(group, client);
+        self.change(None, |overrides| Ok(overrides::resume(overrides, &ended)))
     }
 
     /// Changes the overrides, writes them down, and puts them into effect. `group` must be one of the
@@ -146,6 +157,8 @@ impl ListKeeper {
         let mut changed = kept.overrides.clone();
         overrides::expire(&mut changed, self.now());
         let result = change(&mut changed)?;
+        let effect = InEffect::at(&kept.config, &changed, self.now());
+        kept.lists.groups_with(&kept.config, effect.clients())?;
         overrides::write(&kept.config.fetch.overrides_file, &changed)?;
         kept.overrides = changed;
         self.apply(&mut kept);

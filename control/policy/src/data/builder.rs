@@ -56,7 +56,8 @@ impl LocalRecord {
         LocalRecord { owner, rtype: rtype::CNAME, ttl, data: target, is_canonical: false }
     }
 
-    fn as_address(&self) -> Option<IpAddr> {
+    /// Returns the address of an address record.
+    pub fn as_address(&self) -> Option<IpAddr> {
         match self.rtype {
             rtype::A => Some(<[u8; 4]>::try_from(&*self.data).ok()?.into()),
             rtype::AAAA => Some(Ipv6Addr::from(<[u8; 16]>::try_from(&*self.data).ok()?).into()),
@@ -151,7 +152,7 @@ impl DataBuilder {
 }
 
 /// Returns the reverse name of an address (RFC 1035 section 3.5, RFC 3596 section 2.5).
-fn reverse(address: IpAddr) -> Box<[u8]> {
+pub fn reverse(address: IpAddr) -> Box<[u8]> {
     let mut name = Vec::new();
     let mut label = |text: &str| {
         name.push(text.len() as u8);

@@ -9,13 +9,14 @@
 mod builder;
 mod error;
 pub mod hosts;
+pub mod leases;
 mod rdata;
 pub mod safe_search;
 mod svcb;
 mod words;
 pub mod zone;
 
-pub use builder::{DataBuilder, LocalRecord};
+pub use builder::{DataBuilder, LocalRecord, reverse};
 pub use error::DataError;
 
 use ringdns_dataplane::dns::rtype;

@@ -35,6 +35,7 @@ fn row(time_ms: i64, name: &str) -> Row {
         upstream_us: 0,
         list: None,
         client_group: None,
+        client_name: None,
         rule: None,
         ede: None,
         sample: 1,
@@ -90,6 +91,7 @@ prop_compose! {
             upstream_us,
             list: list.map(Into::into),
             client_group: client_group.map(Into::into),
+            client_name: None,
             rule: rule.map(Into::into),
             ede: [None, Some(15), Some(16), Some(17), Some(3)][usize::from(numbers.0 % 5)],
             sample,
@@ -181,6 +183,7 @@ fn the_format_is_what_it_was() {
         upstream_us: 7,
         list: Some("ads".into()),
         client_group: Some("kids".into()),
+        client_name: Some("laptop".into()),
         outcome: Outcome::Blocked,
         rule: Some("||a.example^".into()),
         ede: Some(16),
@@ -195,10 +198,10 @@ fn the_format_is_what_it_was() {
         expected.extend(text.bytes());
     }
     expected.extend([52, 0, 0xdc, 0x05, 0, 0]);
-    expected.extend(b"\x12udp://192.0.2.1:53\x07\0\0\0\x03ads\x04kids\x05block\x0c||a.example^\x08Censored\x01\0\0\0\x04here");
+    expected.extend(b"\x12udp://192.0.2.1:53\x07\0\0\0\x03ads\x04kids\x06laptop\x05block\x0c||a.example^\x08Censored\x01\0\0\0\x04here");
     expected.extend(1_700_000_000_000_000_u64.to_le_bytes());
     assert_eq!(segment.rows().unwrap(), expected);
-    assert_eq!(segment.bytes()[..16], *b"\x5d\x2a\x4d\x18\x4d\0\0\0RINGLOG4");
+    assert_eq!(segment.bytes()[..16], *b"\x5d\x2a\x4d\x18\x4d\0\0\0RINGLOG5");
 }
 
 //----------- Spool -----------------------------------------------------------

@@ -100,6 +100,7 @@ fn row(i: u32) -> Row {
         upstream_us: 0,
         list: None,
         client_group: None,
+        client_name: None,
         rule: None,
         ede: None,
         sample: 1,

@@ -13,8 +13,15 @@ const BURST_LIMIT: u64 = 400;
 
 fn limit(f: &mut Fixture, slip: u32, dry_run: bool) {
     let exempt = AccessList::new(&[], &[]).unwrap();
-    let limit =
-        LimitConfig { per_second: 200, burst: BURST_LIMIT as u32, slip, exempt, dry_run, flood_times: 0 };
+    let limit = LimitConfig {
+        per_second: 200,
+        burst: BURST_LIMIT as u32,
+        slip,
+        exempt,
+        groups: None,
+        dry_run,
+        flood_times: 0,
+    };
     let policy = QueryPolicy { limit: Some(limit), ..f.processor.policy().clone() };
     f.processor.set_policy(Arc::new(policy));
     f.processor.set_time(0);

@@ -80,6 +80,12 @@ pub fn families(service: &Service, latencies: &Latencies) -> Families {
     families.totals("ringdns_api", &service.api.totals());
     if let Some(log) = &service.log {
         families.totals("ringdns_query_log", &log.counters.totals());
+        if let Some(names) = log.client_names() {
+            for gauge in names.gauges() {
+                families.gauge(&format!("ringdns_client_names_{}", gauge.name), gauge.doc, gauge.value);
+            }
+            families.totals("ringdns_client_names", &names.totals());
+        }
         families.gauge(
             "ringdns_query_log_taps",
             "Open taps of the query log (GET /log/tap).",

@@ -5,7 +5,7 @@ mod transfers;
 use super::*;
 use crate::daemon;
 use flate2::{Compression, write::GzEncoder};
-use ringdns_api::ListState;
+use ringdns_api::{ListRefresh, ListState};
 use ringdns_policy::policy::Verdict;
 use ringdns_testkit::{Say, Web, tls};
 use std::{
@@ -363,6 +363,42 @@ async fn downloads_go_through_the_proxy() {
     let head = proxy.heads().remove(0);
     assert!(head.starts_with("GET http://lists.invalid:"), "{head}");
     assert!(head.contains("proxy-authorization: Basic bWU6cHc="), "{head}");
+}
+
+#[tokio::test]
+async fn a_list_from_a_file_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ads.txt");
+    fs::write(&path, good()).unwrap();
+    let keeper = keeper(&config(folder.path(), path.to_str().unwrap(), ""));
+    let refresh = async |name: Option<&str>| {
+        let results = keeper.refresh(name).await.unwrap();
+        let [ListRefresh { name, changes, error }] = &results[..] else { panic!("{results:?}") };
+        assert_eq!(name, "ads");
+        (changes.map(|changes| (changes.added, changes.removed)), error.clone())
+    };
+    assert_eq!(refresh(None).await, (None, None));
+    fs::write(&path, good() + "evil.example\n").unwrap();
+    assert!(!blocks(&keeper, "evil.example"));
+    assert_eq!(refresh(Some("ads")).await, (Some((1, 0)), None));
+    assert!(blocks(&keeper, "evil.example") && keeper.degraded().is_empty());
+    assert_eq!(keeper.status()[0].rules, RULES as u64 + 1);
+    // What cannot be used is told, and the list stays.
+    for (text, reason) in [("<html>\n", "HTML"), ("\0\0\n", "ads.txt"), ("one.example\n", "would have 1")] {
+        fs::write(&path, text).unwrap();
+        let (changes, error) = refresh(None).await;
+        let error = error.unwrap();
+        assert!(changes.is_none() && error.contains(reason) && error.contains("ads.txt: "), "{error}");
+        assert_eq!(keeper.status()[0].state, ListState::Degraded);
+        assert!(keeper.degraded()[0].1.contains("last good list stays"), "{:?}", keeper.degraded());
+        assert!(blocks(&keeper, "evil.example"));
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(refresh(None).await.1.unwrap().contains("No such file"));
+    fs::write(&path, good()).unwrap();
+    assert_eq!(refresh(None).await, (Some((0, 1)), None));
+    assert_eq!((keeper.status()[0].state, keeper.degraded().len()), (ListState::Fresh, 0));
+    assert_eq!(keeper.refresh(Some("other")).await, None);
 }
 
 #[tokio::test]
