@@ -30,7 +30,7 @@ use crate::{
     policy::QueryPolicy,
     port::BURST,
     prefix::Prefix,
-    simd::{Block, Level},
+    simd::{BLOCK, Block, Level},
     stats::{Counter, DropReason, WorkerStats},
 };
 use closer::Closer;
@@ -122,6 +122,16 @@ pub struct Glanced<'a> {
     pub len: usize,
     /// Number of the list that gave the answer.
     pub list: Option<u8>,
+}
+
+impl Glanced<'_> {
+    /// Returns the type of the question.
+    #[inline(always)]
+    pub fn qtype(&self) -> u16 {
+        // Before the class, which ends the question.
+        let byte = |at: usize| if at < BLOCK { self.block[at] } else { self.beyond[(at - BLOCK) % BLOCK] };
+        u16::from_be_bytes([byte(self.len.wrapping_sub(4)), byte(self.len.wrapping_sub(3))])
+    }
 }
 
 /// Outcomes of the frames of a burst.

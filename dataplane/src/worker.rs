@@ -2,6 +2,7 @@
 
 use crate::{
     cache::{Cache, Churn, KeyedHash},
+    census::Census,
     clock::{self, Clock, Nanos, Secs},
     demand::{DemandLine, Noter},
     dns::{option::Options, reply},
@@ -72,6 +73,7 @@ pub struct Worker<P: Port> {
     generation: u64,
     /// Query log; `None`: nothing is logged.
     log: Option<Box<Recorder>>,
+    census: Census,
     /// Reporter of the entries in demand; `None`: they are not reported.
     noter: Option<Box<Noter>>,
     housekeeping: Housekeeping,
@@ -118,6 +120,7 @@ impl<P: Port> Worker<P> {
             burst: Burst::new(),
             waited: ArrayVec::new(),
             log: settings.log.clone().map(|setup| Box::new(Recorder::new(setup, protocol))),
+            census: Census::new(clock.nanos()),
             noter: settings.demand.clone().map(|demand| Box::new(Noter::new(demand))),
             housekeeping: Housekeeping::default(),
         })
@@ -176,6 +179,7 @@ impl<P: Port> Worker<P> {
             waited: self.waited,
             generation: self.generation,
             log: self.log,
+            census: self.census,
             noter: self.noter,
             housekeeping: self.housekeeping,
         };
@@ -210,6 +214,7 @@ impl<P: Port> Worker<P> {
         let checksums = self.port.checksums();
         let frames = self.port.frames();
         let (fates, tally) = self.processor.run(clock::secs(now), checksums, frames, &mut self.burst, stats);
+        self.census.count(frames, &self.burst, &fates, &stats.census);
         if let Some(log) = &mut self.log {
             log.note_burst(now, frames, &self.burst, &fates);
         }
@@ -340,6 +345,8 @@ impl<P: Port> Worker<P> {
             log.note_returned(record.received, packet, envelope, &record.query.key, (record.source, outcome));
         }
         self.port.send(frame);
+        let rcode = answer.status.rcode().into();
+        self.link.stats.census.add_answers(record.query.key.asked().qtype(), rcode, 1);
         self.link.stats.add(Counter::PuntAnswered, 1);
         self.link.stats.add(Counter::Truncated, u64::from(reply.cut));
         self.waited.push(record.received);

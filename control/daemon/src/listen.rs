@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ringdns_common::counters;
 use ringdns_config::TcpConfig;
 use ringdns_dataplane::{
+    census::CensusStats,
     dns::{
         header,
         option::OPT_MAX,
@@ -98,6 +99,8 @@ pub struct Listener {
     zones: ArcSwapOption<ListKeeper>,
     /// Counters so far.
     pub counters: ListenCounters,
+    /// Queries and answers by kind.
+    pub census: CensusStats,
 }
 
 impl Listener {
@@ -114,7 +117,8 @@ impl Listener {
         let denied = Seats::new(most, most_of_client);
         let counters = ListenCounters::default();
         let (policy, zones) = (policy.into(), ArcSwapOption::empty());
-        Arc::new(Listener { resolver, policy, rules, bounds, seats, denied, log, zones, counters })
+        let census = CensusStats::default();
+        Arc::new(Listener { resolver, policy, rules, bounds, seats, denied, log, zones, counters, census })
     }
 
     /// Replaces the policy for queries.
@@ -347,11 +351,13 @@ impl Listener {
         };
         counter.inc();
         let Some(reply) = reply else { return };
+        let (rcode, outcome, source) = match &resolved {
+            Ok(resolved) => self.outcome(resolved),
+            Err(reject) => (reject.rcode(), Outcome::Rejected, AnswerSource::default()),
+        };
+        // Without a question, the key is an empty one, and its type 0.
+        self.census.share(client.is_ipv6(), query.key.asked().qtype(), rcode);
         if let Some(log) = &self.log {
-            let (rcode, outcome, source) = match &resolved {
-                Ok(resolved) => self.outcome(resolved),
-                Err(reject) => (reject.rcode(), Outcome::Rejected, AnswerSource::default()),
-            };
             log.note_tcp(
                 &query,
                 Logged {

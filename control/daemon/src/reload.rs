@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use ringdns_api::{Reloaded, RulePlace};
 use ringdns_common::{fault::Fault, units::counted};
 use ringdns_config::{Config, ConfigError, error::place_of};
-use ringdns_dataplane::{group::Group, policy::QueryPolicy, punt::Link};
+use ringdns_dataplane::{census::CensusTotals, group::Group, policy::QueryPolicy, punt::Link};
 use ringdns_policy::{list::Found, overrides::OVERRIDES};
 use ringdns_resolver::Resolver;
 use std::{
@@ -109,6 +109,11 @@ impl Reloader {
         if let Some(data) = self.running.lock().local.refresh() {
             self.resolver.set_local_data(data);
         }
+    }
+
+    /// Returns the census of queries over TCP.
+    pub fn census_of_tcp(&self) -> CensusTotals {
+        self.listener.census.totals()
     }
 
     /// Path of the configuration.

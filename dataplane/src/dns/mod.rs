@@ -59,6 +59,8 @@ pub mod rtype {
     pub const AAAA: u16 = 28;
     /// Location of a service (RFC 2782).
     pub const SRV: u16 = 33;
+    /// Rule that rewrites names (RFC 3403).
+    pub const NAPTR: u16 = 35;
     /// Alias of all names below one (RFC 6672).
     pub const DNAME: u16 = 39;
     /// EDNS (RFC 6891).
@@ -69,8 +71,12 @@ pub mod rtype {
     pub const RRSIG: u16 = 46;
     /// Proof that names or types do not exist (RFC 4034).
     pub const NSEC: u16 = 47;
+    /// Public key of a zone (RFC 4034).
+    pub const DNSKEY: u16 = 48;
     /// Such a proof with hashed names (RFC 5155).
     pub const NSEC3: u16 = 50;
+    /// Certificate of a service (RFC 6698).
+    pub const TLSA: u16 = 52;
     /// Service binding (RFC 9460).
     pub const SVCB: u16 = 64;
     /// Service binding for HTTPS (RFC 9460).

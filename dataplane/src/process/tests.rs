@@ -21,6 +21,7 @@ use hickory_proto::{
 use proptest::prelude::*;
 use std::str::FromStr;
 
+mod census;
 mod limits;
 mod notify;
 mod policy;

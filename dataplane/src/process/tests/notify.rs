@@ -128,7 +128,15 @@ fn the_access_list_applies_to_primaries() {
 fn a_flood_is_limited() {
     let mut f = Fixture::new();
     let exempt = AccessList::new(&[], &[]).unwrap();
-    let limit = LimitConfig { per_second: 200, burst: 400, slip: 1, exempt, dry_run: false, flood_times: 0 };
+    let limit = LimitConfig {
+        per_second: 200,
+        burst: 400,
+        slip: 1,
+        exempt,
+        dry_run: false,
+        flood_times: 0,
+        groups: None,
+    };
     transfer_zones(&mut f, QueryPolicy { limit: Some(limit), ..QueryPolicy::default() });
     f.processor.set_time(0);
     let packet = packet_from(PRIMARY, &notify());

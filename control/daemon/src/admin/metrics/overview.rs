@@ -3,6 +3,7 @@
 
 use super::super::{Service, exposition::Families};
 use ringdns_dataplane::{
+    census::CensusTotals,
     latency::{Latencies, Outcome},
     stats::{Counter, StatsSnapshot},
 };
@@ -46,9 +47,35 @@ pub(super) fn add(service: &Service, latencies: &Latencies, families: &mut Famil
     let listeners = (service.listeners)();
     let tcp = |name: &str| listeners.iter().find(|total| total.name == name).map_or(0, |total| total.value);
     let name = "ringdns_queries_total";
-    families.counters(name, "Queries received. Over UDP, frames that are no queries count too.");
-    families.sample(&[("transport", &"udp")], udp.get(Counter::Received));
-    families.sample(&[("transport", &"tcp")], tcp("queries"));
+    families.counters(
+        name,
+        "Queries received, by transport and IP version. Over UDP, frames that are no queries count too; over TCP, queries \
+         that got an answer count.",
+    );
+    let mut of_udp = CensusTotals::default();
+    service.links.iter().for_each(|link| of_udp.merge(&link.stats.census.totals()));
+    let of_tcp = service.reloader.census_of_tcp();
+    for (transport, census) in [("udp", &of_udp), ("tcp", &of_tcp)] {
+        for (family, count) in ["ipv4", "ipv6"].iter().zip(census.versions) {
+            families.sample(&[("transport", &transport), ("family", family)], count);
+        }
+    }
+    let mut census = of_udp;
+    census.merge(&of_tcp);
+    families.counters(
+        "ringdns_queries_by_type_total",
+        "Queries answered, by type. Of each burst that a worker receives, one packet is counted for all.",
+    );
+    for (qtype, count) in census.by_type() {
+        families.sample(&[("type", &qtype)], count);
+    }
+    families.counters(
+        "ringdns_answers_by_rcode_total",
+        "Answers by response code. Of each burst that a worker receives, one packet is counted for all.",
+    );
+    for (rcode, count) in census.by_rcode() {
+        families.sample(&[("rcode", &rcode)], count);
+    }
     let name = "ringdns_answers_total";
     families.counters(name, "Queries answered, by outcome, by the tier that answered, and by transport.");
     for (outcome, tier, counter) in ANSWERS {
